@@ -1,0 +1,86 @@
+//! One error type for the library. Each variant names the file, tensor or layer at fault.
+
+use std::path::PathBuf;
+
+/// What went wrong, and where.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file could not be opened, read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file was read, but what it holds is not what it should be.
+    #[error("{}: {reason}", path.display())]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A tensor of a checkpoint is missing, misshapen, of the wrong type, or not finite.
+    #[error("{}: tensor {key}: {reason}", path.display())]
+    Checkpoint {
+        /// The checkpoint.
+        path: PathBuf,
+        /// The tensor's name in it.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// No network of the family was recognised, or the name given is unknown.
+    #[error("unknown network: {0}")]
+    UnknownNetwork(String),
+    /// A layer cannot be built or run as asked.
+    #[error("layer {layer}: {reason}")]
+    Layer {
+        /// The layer's name in its checkpoint.
+        layer: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An input does not fit the network.
+    #[error("input: {0}")]
+    Input(String),
+    /// The network needs more than the adapter has.
+    #[error("{what} needs {needed} but the adapter's limit is {limit}")]
+    Limit {
+        /// The layer or buffer.
+        what: String,
+        /// How much it needs.
+        needed: u64,
+        /// How much there is.
+        limit: u64,
+    },
+    /// No adapter, or none that fits the request.
+    #[error("{0}")]
+    Adapter(String),
+    /// The device refused or lost the work.
+    #[error("device: {0}")]
+    Device(String),
+}
+
+/// The library's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// An [`Error::Io`] for `path`.
+    pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, source }
+    }
+
+    /// An [`Error::File`] for `path`.
+    pub fn file(path: impl Into<PathBuf>, reason: impl ToString) -> Self {
+        Self::File { path: path.into(), reason: reason.to_string() }
+    }
+
+    /// An [`Error::Layer`].
+    pub fn layer(layer: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Layer { layer: layer.into(), reason: reason.into() }
+    }
+}

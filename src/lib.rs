@@ -1,0 +1,8 @@
+//! MobileNets on every GPU: hand-written WGSL through wgpu, from safetensors checkpoints.
+
+mod error;
+pub mod tensor;
+pub mod zoo;
+
+pub use error::{Error, Result};
+pub use tensor::{Shape, Tensor};

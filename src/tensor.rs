@@ -1,0 +1,135 @@
+//! Shapes and host tensors. Everything else speaks in these.
+
+use std::fmt;
+
+use crate::{Error, Result};
+
+/// The shape of a feature map: pictures, channels, rows, columns. A vector of
+/// logits has one row and one column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(into = "[usize; 4]")]
+pub struct Shape {
+    /// Pictures in the batch.
+    pub n: usize,
+    /// Channels.
+    pub c: usize,
+    /// Rows.
+    pub h: usize,
+    /// Columns.
+    pub w: usize,
+}
+
+impl Shape {
+    /// `[n, c, h, w]`.
+    pub const fn new(n: usize, c: usize, h: usize, w: usize) -> Self {
+        Self { n, c, h, w }
+    }
+
+    /// Values in a tensor of this shape.
+    pub const fn len(&self) -> usize {
+        self.n * self.c * self.h * self.w
+    }
+
+    /// True if the shape holds no value.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Pixels over the whole batch: the rows of a pointwise convolution's matrix product.
+    pub const fn pixels(&self) -> usize {
+        self.n * self.h * self.w
+    }
+
+    /// `vec4`s a pixel takes on the device: channels in fours, rounded up.
+    pub const fn quads(&self) -> usize {
+        self.c.div_ceil(4)
+    }
+
+    /// Bytes on the device in f32: NHWC with channels padded to a multiple of four.
+    pub const fn device_bytes(&self) -> u64 {
+        (self.pixels() * self.quads() * 16) as u64
+    }
+}
+
+impl From<Shape> for [usize; 4] {
+    fn from(s: Shape) -> Self {
+        [s.n, s.c, s.h, s.w]
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}x{}x{}", self.n, self.c, self.h, self.w)
+    }
+}
+
+/// A host tensor in f32, row-major; feature maps are NCHW, weights as checkpoints hold them.
+#[derive(Clone, PartialEq)]
+pub struct Tensor {
+    dims: Vec<usize>,
+    data: Vec<f32>,
+}
+
+impl Tensor {
+    /// A tensor over `data`.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if `data` is not as long as `dims` say.
+    pub fn new(dims: impl Into<Vec<usize>>, data: Vec<f32>) -> Result<Self> {
+        let dims = dims.into();
+        let len = dims.iter().try_fold(1usize, |len, &d| len.checked_mul(d));
+        if len != Some(data.len()) {
+            return Err(Error::Input(format!("{} values do not fill the shape {dims:?}", data.len())));
+        }
+        Ok(Self { dims, data })
+    }
+
+    /// A tensor whose value at each flat index is `f(index)`.
+    pub fn from_fn(dims: impl Into<Vec<usize>>, f: impl FnMut(usize) -> f32) -> Self {
+        let dims = dims.into();
+        let data = (0..dims.iter().product()).map(f).collect();
+        Self { dims, data }
+    }
+
+    /// The extent of each dimension.
+    pub fn dims(&self) -> &[usize] {
+        &self.dims
+    }
+
+    /// The values, row-major.
+    pub fn data(&self) -> &[f32] {
+        &self.data
+    }
+
+    /// The values, row-major, to change.
+    pub fn data_mut(&mut self) -> &mut [f32] {
+        &mut self.data
+    }
+
+    /// The values alone.
+    pub fn into_data(self) -> Vec<f32> {
+        self.data
+    }
+
+    /// The tensor as a feature map.
+    ///
+    /// # Errors
+    /// [`Error::Input`] unless it has four dimensions, none of them zero.
+    pub fn shape(&self) -> Result<Shape> {
+        match self.dims[..] {
+            [n, c, h, w] if !self.data.is_empty() => Ok(Shape::new(n, c, h, w)),
+            [_, _, _, _] => Err(Error::Input(format!("the shape {:?} holds no value", self.dims))),
+            _ => Err(Error::Input(format!(
+                "expected four dimensions [N, 3, H, W], got {} in {:?}",
+                self.dims.len(),
+                self.dims
+            ))),
+        }
+    }
+}
+
+impl fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tensor{:?}", self.dims)
+    }
+}
