@@ -1,0 +1,66 @@
+//! What a graph costs by the count: the figures that papers quote.
+
+use std::ops::{Add, AddAssign};
+
+use super::{Graph, Op};
+use crate::Shape;
+
+/// Counts for a node, or for many together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Cost {
+    /// Multiply-adds of convolutions and fully connected layers, squeeze-excite included.
+    pub macs: u64,
+    /// Learnt values: weights, biases, batch norm's scale and offset.
+    pub parameters: u64,
+    /// Bytes in f32 that must move once: inputs, learnt values, output.
+    pub bytes: u64,
+}
+
+impl Add for Cost {
+    type Output = Self;
+    fn add(self, o: Self) -> Self {
+        Self {
+            macs: self.macs + o.macs,
+            parameters: self.parameters + o.parameters,
+            bytes: self.bytes + o.bytes,
+        }
+    }
+}
+
+impl AddAssign for Cost {
+    fn add_assign(&mut self, other: Self) {
+        *self = *self + other;
+    }
+}
+
+impl std::iter::Sum for Cost {
+    fn sum<I: Iterator<Item = Self>>(costs: I) -> Self {
+        costs.fold(Self::default(), Self::add)
+    }
+}
+
+impl Graph {
+    /// The cost of every node, given every node's shape ([`Graph::shapes`]).
+    pub fn costs(&self, shapes: &[Shape]) -> Vec<Cost> {
+        self.nodes()
+            .map(|(id, node)| {
+                let y = shapes[id.index()];
+                let (macs, parameters) = match &node.op {
+                    Op::Conv(conv) => {
+                        let weights = conv.weight.data().len();
+                        let biases = conv.bias.as_ref().map_or(0, |b| b.data().len());
+                        (y.pixels() * weights, weights + biases)
+                    }
+                    Op::BatchNorm(norm) => (0, 2 * norm.gamma.data().len()),
+                    _ => (0, 0),
+                };
+                let values: usize = node.inputs.iter().map(|id| shapes[id.index()].len()).sum();
+                Cost {
+                    macs: macs as u64,
+                    parameters: parameters as u64,
+                    bytes: 4 * (values + parameters + y.len()) as u64,
+                }
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,213 @@
+//! What a node computes. The enum is closed: a network is made of these and nothing else.
+
+use std::{fmt, sync::Arc};
+
+use crate::{Shape, Tensor};
+
+/// One operation.
+#[derive(Debug, Clone)]
+pub enum Op {
+    /// The picture, with this many channels.
+    Input(usize),
+    /// A convolution; see [`Conv`].
+    Conv(Conv),
+    /// Batch normalisation with fixed statistics; folded into the convolution before it.
+    BatchNorm(BatchNorm),
+    /// An activation by itself; fused into the convolution before it.
+    Activation(Activation),
+    /// The sum of two maps of one shape; fused into the convolution that makes one of them.
+    Add,
+    /// The mean over rows and columns.
+    GlobalPool,
+    /// Squeeze-excite's last step: each channel of the first input times the second input's value for it.
+    Scale,
+}
+
+/// A convolution: `activation(conv(x) + bias + residual)`, the residual being its second
+/// input if it has one. A fully connected layer is a pointwise convolution of a 1x1 map.
+#[derive(Debug, Clone)]
+pub struct Conv {
+    /// `[outputs, inputs / groups, k, k]`.
+    pub weight: Arc<Tensor>,
+    /// `[outputs]`.
+    pub bias: Option<Arc<Tensor>>,
+    /// Pixels between two outputs, both ways.
+    pub stride: usize,
+    /// Pixels between two taps, both ways.
+    pub dilation: usize,
+    /// What surrounds the picture.
+    pub padding: Padding,
+    /// 1, or the number of channels for a depthwise convolution.
+    pub groups: usize,
+    /// Applied last.
+    pub activation: Activation,
+}
+
+/// The zeros around a convolution's input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Padding {
+    /// `dilation * (k - 1) / 2` on every side, as PyTorch's networks have it.
+    Symmetric,
+    /// TensorFlow's `SAME`: as many as give `ceil(input / stride)` outputs, the smaller half first.
+    Same,
+}
+
+/// Batch normalisation with fixed statistics, all of them `[channels]`.
+#[derive(Debug, Clone)]
+pub struct BatchNorm {
+    /// The learnt scale.
+    pub gamma: Arc<Tensor>,
+    /// The learnt offset.
+    pub beta: Arc<Tensor>,
+    /// The running mean.
+    pub mean: Arc<Tensor>,
+    /// The running variance.
+    pub variance: Arc<Tensor>,
+    /// Added to the variance.
+    pub epsilon: f64,
+}
+
+/// A function of one value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Activation {
+    /// x
+    #[default]
+    Identity,
+    /// max(x, 0)
+    Relu,
+    /// min(max(x, 0), 6)
+    Relu6,
+    /// x relu6(x + 3) / 6
+    HardSwish,
+    /// relu6(x + 3) / 6
+    HardSigmoid,
+    /// 1 / (1 + exp(-x))
+    Sigmoid,
+}
+
+impl Activation {
+    /// Every activation, in the order of their codes.
+    pub const ALL: [Self; 6] =
+        [Self::Identity, Self::Relu, Self::Relu6, Self::HardSwish, Self::HardSigmoid, Self::Sigmoid];
+
+    /// The number that shaders know it by.
+    pub const fn code(self) -> u32 {
+        self as u32
+    }
+
+    /// The function itself.
+    pub fn apply(self, x: f32) -> f32 {
+        match self {
+            Self::Identity => x,
+            Self::Relu => x.max(0.0),
+            Self::Relu6 => x.clamp(0.0, 6.0),
+            Self::HardSwish => x * (x + 3.0).clamp(0.0, 6.0) / 6.0,
+            Self::HardSigmoid => (x + 3.0).clamp(0.0, 6.0) / 6.0,
+            Self::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+        }
+    }
+}
+
+impl fmt::Display for Activation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Identity => "identity",
+            Self::Relu => "relu",
+            Self::Relu6 => "relu6",
+            Self::HardSwish => "hard_swish",
+            Self::HardSigmoid => "hard_sigmoid",
+            Self::Sigmoid => "sigmoid",
+        })
+    }
+}
+
+/// The three convolutions that differ in cost, and so in kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConvKind {
+    /// Every output channel reads every input channel over a window.
+    Dense,
+    /// Every channel by itself over a window.
+    Depthwise,
+    /// One pixel at a time: a matrix product.
+    Pointwise,
+}
+
+/// Where a convolution's window lies on an input of a given size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Rows of zeros above the picture.
+    pub top: usize,
+    /// Columns of zeros to its left.
+    pub left: usize,
+    /// Output rows.
+    pub height: usize,
+    /// Output columns.
+    pub width: usize,
+}
+
+impl Conv {
+    /// Output channels.
+    pub fn outputs(&self) -> usize {
+        self.weight.dims()[0]
+    }
+
+    /// Input channels.
+    pub fn inputs(&self) -> usize {
+        self.weight.dims()[1] * self.groups
+    }
+
+    /// The side of the square window.
+    pub fn kernel(&self) -> usize {
+        self.weight.dims()[2]
+    }
+
+    /// Which of the three kinds this is; none if it is grouped in another way.
+    pub fn kind(&self) -> Option<ConvKind> {
+        match (self.groups, self.kernel(), self.stride) {
+            (1, 1, 1) => Some(ConvKind::Pointwise),
+            (1, _, _) => Some(ConvKind::Dense),
+            (g, _, _) if g == self.inputs() && g == self.outputs() => Some(ConvKind::Depthwise),
+            _ => None,
+        }
+    }
+
+    /// The window's place on `height` x `width` pixels; none if not one output fits.
+    pub fn window(&self, height: usize, width: usize) -> Option<Window> {
+        let reach = self.dilation * (self.kernel() - 1);
+        let axis = |size: usize| match self.padding {
+            Padding::Symmetric => {
+                let before = reach / 2;
+                Some((before, (size + 2 * before).checked_sub(reach + 1)? / self.stride + 1))
+            }
+            Padding::Same => {
+                let out = size.div_ceil(self.stride);
+                let total = ((out - 1) * self.stride + reach + 1).saturating_sub(size);
+                Some((total / 2, out))
+            }
+        };
+        let (top, height) = axis(height)?;
+        let (left, width) = axis(width)?;
+        Some(Window { top, left, height, width })
+    }
+}
+
+impl Op {
+    /// A short name, as `inspect` prints it.
+    pub fn name(&self, input: Option<Shape>) -> String {
+        match self {
+            Self::Input(_) => "input".into(),
+            Self::Conv(conv) => match (conv.kind(), input) {
+                (Some(ConvKind::Pointwise), Some(Shape { h: 1, w: 1, .. })) => "fully_connected",
+                (Some(ConvKind::Pointwise), _) => "pointwise",
+                (Some(ConvKind::Depthwise), _) => "depthwise",
+                (Some(ConvKind::Dense) | None, _) => "conv",
+            }
+            .into(),
+            Self::BatchNorm(_) => "batch_norm".into(),
+            Self::Activation(a) => a.to_string(),
+            Self::Add => "add".into(),
+            Self::GlobalPool => "global_pool".into(),
+            Self::Scale => "scale".into(),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Rewrites that leave fewer nodes and the same answer. Each takes a graph and gives one;
+//! a node that takes another in also takes its layers' names.
+
+use std::sync::Arc;
+
+use super::{Activation, BatchNorm, Conv, Graph, Node, NodeId, Op};
+use crate::Tensor;
+
+/// Every pass, in the order in which they help one another.
+pub fn optimise(graph: &Graph) -> Graph {
+    let graph = fold_batch_norm(graph);
+    // An activation between a convolution and a sum must be in place before the sum is
+    // considered, one behind the sum only after it.
+    let graph = fuse_activation(&graph);
+    let graph = fuse_residual(&graph);
+    fuse_activation(&graph)
+}
+
+/// Batch norm into the convolution before it: scaled weights and a bias.
+pub fn fold_batch_norm(graph: &Graph) -> Graph {
+    absorb(graph, |node, _, conv, _| match &node.op {
+        Op::BatchNorm(norm) if conv.activation == Activation::Identity => Some(fold(conv, norm)),
+        _ => None,
+    })
+}
+
+/// An activation into the convolution before it.
+pub fn fuse_activation(graph: &Graph) -> Graph {
+    absorb(graph, |node, _, conv, _| match node.op {
+        Op::Activation(activation) if conv.activation == Activation::Identity => {
+            Some(Conv { activation, ..conv.clone() })
+        }
+        _ => None,
+    })
+}
+
+/// A sum into the convolution that makes its later operand; the other becomes that
+/// convolution's second input.
+pub fn fuse_residual(graph: &Graph) -> Graph {
+    absorb(graph, |node, producer, conv, inputs| match node.op {
+        Op::Add if conv.activation == Activation::Identity && inputs.len() == 1 => {
+            let other = node.inputs.iter().find(|&&id| id != producer)?;
+            inputs.push(*other);
+            Some(conv.clone())
+        }
+        _ => None,
+    })
+}
+
+/// Rebuilds `graph`, offering each node to the convolution that makes its latest input and
+/// whose value nobody else reads. `merge` gets the node, its producer's id, the convolution,
+/// and the convolution's inputs (ids of `graph`), and answers with the convolution that
+/// stands for both.
+fn absorb(
+    graph: &Graph,
+    mut merge: impl FnMut(&Node, NodeId, &Conv, &mut Vec<NodeId>) -> Option<Conv>,
+) -> Graph {
+    let uses = graph.uses();
+    // Nodes under construction still name their inputs by the ids of `graph`.
+    let mut kept: Vec<Node> = Vec::new();
+    let mut place: Vec<usize> = Vec::new();
+    for (_, node) in graph.nodes() {
+        let producer = node.inputs.iter().max().copied().filter(|id| uses[id.index()] == 1);
+        let merged = producer.and_then(|id| {
+            let target = &mut kept[place[id.index()]];
+            let Op::Conv(conv) = &target.op else { return None };
+            target.op = Op::Conv(merge(node, id, conv, &mut target.inputs)?);
+            target.layers.extend(node.layers.iter().cloned());
+            Some(place[id.index()])
+        });
+        place.push(merged.unwrap_or_else(|| {
+            kept.push(node.clone());
+            kept.len() - 1
+        }));
+    }
+    let mut rebuilt = Graph::default();
+    for mut node in kept {
+        for input in &mut node.inputs {
+            *input = NodeId(place[input.index()]);
+        }
+        rebuilt.push_node(node);
+    }
+    rebuilt
+}
+
+/// `gamma (conv(x) + b - mean) / sqrt(variance + eps) + beta` as one convolution. Worked
+/// out in f64, so that the only error is the last rounding.
+fn fold(conv: &Conv, norm: &BatchNorm) -> Conv {
+    let outputs = conv.outputs();
+    let scale: Vec<f64> = (0..outputs)
+        .map(|o| f64::from(norm.gamma.data()[o]) / (f64::from(norm.variance.data()[o]) + norm.epsilon).sqrt())
+        .collect();
+    let per_output = conv.weight.data().len() / outputs;
+    let weight = Tensor::from_fn(conv.weight.dims(), |i| {
+        (f64::from(conv.weight.data()[i]) * scale[i / per_output]) as f32
+    });
+    let bias = Tensor::from_fn([outputs], |o| {
+        let bias = conv.bias.as_ref().map_or(0.0, |b| f64::from(b.data()[o]));
+        (f64::from(norm.beta.data()[o]) + (bias - f64::from(norm.mean.data()[o])) * scale[o]) as f32
+    });
+    Conv { weight: Arc::new(weight), bias: Some(Arc::new(bias)), ..conv.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Padding;
+
+    fn conv(outputs: usize, inputs: usize) -> Op {
+        Op::Conv(Conv {
+            weight: Arc::new(Tensor::from_fn([outputs, inputs, 1, 1], |i| i as f32 + 1.0)),
+            bias: None,
+            stride: 1,
+            dilation: 1,
+            padding: Padding::Symmetric,
+            groups: 1,
+            activation: Activation::Identity,
+        })
+    }
+
+    fn vector(values: &[f32]) -> Arc<Tensor> {
+        Arc::new(Tensor::from_fn([values.len()], |i| values[i]))
+    }
+
+    #[test]
+    fn an_inverted_residual_becomes_two_convolutions_and_keeps_every_name() {
+        let mut g = Graph::default();
+        let x = g.push("x", Op::Input(2), &[]);
+        let expand = g.push("expand", conv(3, 2), &[x]);
+        let act = g.push("act", Op::Activation(Activation::Relu6), &[expand]);
+        let project = g.push("project", conv(2, 3), &[act]);
+        let norm = BatchNorm {
+            gamma: vector(&[2.0, 1.0]),
+            beta: vector(&[0.5, 0.0]),
+            mean: vector(&[1.0, 0.0]),
+            variance: vector(&[3.0, 0.0]),
+            epsilon: 1.0,
+        };
+        let bn = g.push("bn", Op::BatchNorm(norm), &[project]);
+        g.push("block", Op::Add, &[x, bn]);
+
+        let g = optimise(&g);
+        let nodes: Vec<&Node> = g.nodes().map(|(_, n)| n).collect();
+        assert_eq!(nodes.len(), 3);
+        assert_eq!(nodes[1].layers, ["expand", "act"]);
+        assert_eq!(nodes[2].layers, ["project", "bn", "block"]);
+        assert_eq!(nodes[2].inputs, [NodeId(1), NodeId(0)]);
+        let Op::Conv(project) = &nodes[2].op else { panic!("not a convolution") };
+        // gamma / sqrt(var + eps) is 1 for both channels; the bias is beta - mean.
+        assert_eq!(project.weight.data(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        assert_eq!(project.bias.as_ref().unwrap().data(), [-0.5, 0.0]);
+    }
+
+    #[test]
+    fn a_value_read_twice_is_left_alone() {
+        let mut g = Graph::default();
+        let x = g.push("x", Op::Input(2), &[]);
+        let a = g.push("a", conv(2, 2), &[x]);
+        let relu = g.push("relu", Op::Activation(Activation::Relu), &[a]);
+        g.push("sum", Op::Add, &[a, relu]);
+        assert_eq!(optimise(&g).nodes().len(), 4);
+    }
+}
