@@ -1,9 +1,13 @@
 //! MobileNets on every GPU: hand-written WGSL through wgpu, from safetensors checkpoints.
 
 mod error;
+pub mod gpu;
 pub mod graph;
+pub mod kernels;
+pub mod plan;
 pub mod tensor;
 pub mod zoo;
 
 pub use error::{Error, Result};
 pub use tensor::{Shape, Tensor};
+pub use wgpu;

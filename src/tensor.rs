@@ -133,3 +133,34 @@ impl fmt::Debug for Tensor {
         write!(f, "Tensor{:?}", self.dims)
     }
 }
+
+/// The device's layout: NHWC with channels padded to a multiple of four.
+pub mod layout {
+    use super::{Shape, Tensor};
+
+    /// Values that a map of this shape takes on the device.
+    pub const fn len(shape: Shape) -> usize {
+        shape.pixels() * shape.quads() * 4
+    }
+
+    /// Puts an NCHW tensor of `shape` into `values`; the padding becomes zero.
+    pub fn to_device(tensor: &Tensor, shape: Shape, values: &mut [f32]) {
+        let (plane, padded) = (shape.h * shape.w, shape.quads() * 4);
+        for (n, picture) in values.chunks_exact_mut(plane * padded).enumerate() {
+            for (p, pixel) in picture.chunks_exact_mut(padded).enumerate() {
+                for (c, value) in pixel.iter_mut().enumerate() {
+                    *value = if c < shape.c { tensor.data()[(n * shape.c + c) * plane + p] } else { 0.0 };
+                }
+            }
+        }
+    }
+
+    /// The NCHW tensor of `shape` that lies in `values`.
+    pub fn from_device(shape: Shape, values: &[f32]) -> Tensor {
+        let (plane, padded) = (shape.h * shape.w, shape.quads() * 4);
+        Tensor::from_fn([shape.n, shape.c, shape.h, shape.w], |at| {
+            let (p, c, n) = (at % plane, at / plane % shape.c, at / (plane * shape.c));
+            values[(n * plane + p) * padded + c]
+        })
+    }
+}

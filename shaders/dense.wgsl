@@ -1,0 +1,95 @@
+// Dense convolution: every output channel reads every input channel over a KERNEL x KERNEL
+// window. The stem is one, its picture three channels and a zero: a pixel is one load.
+//
+// A thread makes COLUMNS neighbouring outputs of one row for QUADS x 4 channels. Threads go
+// along the channels first, so that neighbours share pixels and read weights side by side.
+
+struct Params {
+    height: u32,
+    width: u32,
+    out_height: u32,
+    out_width: u32,
+    top: u32,     // rows of zeros above
+    left: u32,    // columns of zeros to the left
+    inputs: u32,  // channels, in fours
+    outputs: u32, // channels, in fours
+    threads: u32, // pictures * out_height * ceil(out_width / COLUMNS) * ceil(outputs / QUADS)
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;        // (pictures, height, width, inputs)
+@group(0) @binding(2) var<storage, read> weight: array<mat4x4<f32>>; // (KERNEL, KERNEL, inputs, outputs); a column an input
+@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;     // (outputs)
+@group(0) @binding(4) var<storage, read> residual: array<vec4<f32>>; // as y, if RESIDUAL
+@group(0) @binding(5) var<storage, read_write> y: array<vec4<f32>>;  // (pictures, out_height, out_width, outputs)
+
+@compute @workgroup_size(LANES)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let thread = (group.y * groups.x + group.x) * LANES + lane;
+    if (thread >= params.threads) {
+        return;
+    }
+    let across = (params.out_width + COLUMNS - 1u) / COLUMNS;
+    // A thread's quads lie `stride` apart, those of neighbouring threads side by side.
+    let stride = (params.outputs + QUADS - 1u) / QUADS;
+    let first_output = thread % stride;
+    let first = thread / stride % across * COLUMNS;
+    let row = thread / (stride * across);
+    let picture = row / params.out_height;
+
+    // What lies beyond the last channel is computed from it and not stored.
+    var output: array<u32, QUADS>;
+    var sum: array<array<vec4<f32>, QUADS>, COLUMNS>;
+    for (var q = 0u; q < QUADS; q++) {
+        output[q] = min(first_output + q * stride, params.outputs - 1u);
+        for (var c = 0u; c < COLUMNS; c++) {
+            sum[c][q] = bias[output[q]];
+        }
+    }
+    for (var ky = 0u; ky < KERNEL; ky++) {
+        // Left of or above the picture wraps round to a huge number: one comparison serves both sides.
+        let iy = row % params.out_height * STRIDE + ky * DILATION - params.top;
+        if (iy >= params.height) {
+            continue;
+        }
+        let line = (picture * params.height + iy) * params.width;
+        for (var kx = 0u; kx < KERNEL; kx++) {
+            var pixel: array<u32, COLUMNS>;
+            var inside: array<bool, COLUMNS>;
+            for (var c = 0u; c < COLUMNS; c++) {
+                let ix = (first + c) * STRIDE + kx * DILATION - params.left;
+                inside[c] = ix < params.width;
+                pixel[c] = (line + min(ix, params.width - 1u)) * params.inputs;
+            }
+            for (var i = 0u; i < params.inputs; i++) {
+                var taken: array<vec4<f32>, COLUMNS>;
+                for (var c = 0u; c < COLUMNS; c++) {
+                    taken[c] = select(vec4(0.0), x[pixel[c] + i], inside[c]);
+                }
+                for (var q = 0u; q < QUADS; q++) {
+                    let w = weight[((ky * KERNEL + kx) * params.inputs + i) * params.outputs + output[q]];
+                    for (var c = 0u; c < COLUMNS; c++) {
+                        sum[c][q] += w * taken[c];
+                    }
+                }
+            }
+        }
+    }
+    for (var c = 0u; c < COLUMNS; c++) {
+        for (var q = 0u; q < QUADS; q++) {
+            let o = first_output + q * stride;
+            if (first + c < params.out_width && o < params.outputs) {
+                let at = (row * params.out_width + first + c) * params.outputs + o;
+                var v = sum[c][q];
+                if (RESIDUAL == 1u) {
+                    v += residual[at];
+                }
+                y[at] = activate(v);
+            }
+        }
+    }
+}

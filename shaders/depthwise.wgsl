@@ -1,0 +1,76 @@
+// Depthwise convolution: each channel by itself over a KERNEL x KERNEL window.
+//
+// A thread makes COLUMNS neighbouring outputs of one row for four channels. It keeps the
+// SPAN input pixels of a row that these outputs share in registers, so that each is loaded
+// once a row and not once a tap. Threads go along the channels first: loads are side by side.
+
+struct Params {
+    height: u32,
+    width: u32,
+    out_height: u32,
+    out_width: u32,
+    top: u32,      // rows of zeros above
+    left: u32,     // columns of zeros to the left
+    quads: u32,    // channels, in fours
+    threads: u32,  // pictures * out_height * ceil(out_width / COLUMNS) * quads
+}
+
+const SPAN: u32 = (COLUMNS - 1u) * STRIDE + (KERNEL - 1u) * DILATION + 1u;
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;        // (pictures, height, width, quads)
+@group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>;   // (KERNEL, KERNEL, quads)
+@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;     // (quads)
+@group(0) @binding(4) var<storage, read> residual: array<vec4<f32>>; // as y, if RESIDUAL
+@group(0) @binding(5) var<storage, read_write> y: array<vec4<f32>>;  // (pictures, out_height, out_width, quads)
+
+@compute @workgroup_size(LANES)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let thread = (group.y * groups.x + group.x) * LANES + lane;
+    if (thread >= params.threads) {
+        return;
+    }
+    let across = (params.out_width + COLUMNS - 1u) / COLUMNS;
+    let quad = thread % params.quads;
+    let first = thread / params.quads % across * COLUMNS;
+    let row = thread / (params.quads * across);
+    let picture = row / params.out_height;
+
+    var sum: array<vec4<f32>, COLUMNS>;
+    for (var c = 0u; c < COLUMNS; c++) {
+        sum[c] = bias[quad];
+    }
+    for (var ky = 0u; ky < KERNEL; ky++) {
+        // Left of or above the picture wraps round to a huge number: one comparison serves both sides.
+        let iy = row % params.out_height * STRIDE + ky * DILATION - params.top;
+        if (iy < params.height) {
+            let line = (picture * params.height + iy) * params.width;
+            var taken: array<vec4<f32>, SPAN>;
+            for (var s = 0u; s < SPAN; s++) {
+                let ix = first * STRIDE + s - params.left;
+                let v = x[(line + min(ix, params.width - 1u)) * params.quads + quad];
+                taken[s] = select(vec4(0.0), v, ix < params.width);
+            }
+            for (var kx = 0u; kx < KERNEL; kx++) {
+                let w = weight[(ky * KERNEL + kx) * params.quads + quad];
+                for (var c = 0u; c < COLUMNS; c++) {
+                    sum[c] += taken[c * STRIDE + kx * DILATION] * w;
+                }
+            }
+        }
+    }
+    for (var c = 0u; c < COLUMNS; c++) {
+        if (first + c < params.out_width) {
+            let at = (row * params.out_width + first + c) * params.quads + quad;
+            var v = sum[c];
+            if (RESIDUAL == 1u) {
+                v += residual[at];
+            }
+            y[at] = activate(v);
+        }
+    }
+}

@@ -1,0 +1,76 @@
+// Pointwise convolution: a matrix product of pixels by channels.
+//
+//   y[p, o] = activate(sum over i of x[p, i] * weight[i, o] + bias[o] + residual[p, o])
+//
+// A thread keeps PIXELS x QUADS vec4 sums in registers and walks the inputs four at a time.
+// In a workgroup LANES_O threads lie along the outputs, so that they share each load of x
+// and read weights side by side, and LANES_P along the pixels, so that they share weights.
+
+struct Params {
+    pixels: u32,  // of the whole batch
+    inputs: u32,  // channels, in fours
+    outputs: u32, // channels, in fours
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;        // (pixels, inputs)
+@group(0) @binding(2) var<storage, read> weight: array<mat4x4<f32>>; // (inputs, outputs); a column an input
+@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;     // (outputs)
+@group(0) @binding(4) var<storage, read> residual: array<vec4<f32>>; // (pixels, outputs), if RESIDUAL
+@group(0) @binding(5) var<storage, read_write> y: array<vec4<f32>>;  // (pixels, outputs)
+
+@compute @workgroup_size(LANES_O * LANES_P)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let across = (params.outputs + LANES_O * QUADS - 1u) / (LANES_O * QUADS);
+    let tile = group.y * groups.x + group.x;
+    let first_output = (tile % across) * LANES_O * QUADS + lane % LANES_O;
+    let first_pixel = (tile / across * LANES_P + lane / LANES_O) * PIXELS;
+    if (first_output >= params.outputs || first_pixel >= params.pixels) {
+        return;
+    }
+
+    // What lies beyond the edge is computed from the last row or column and not stored.
+    var row: array<u32, PIXELS>;
+    for (var p = 0u; p < PIXELS; p++) {
+        row[p] = min(first_pixel + p, params.pixels - 1u) * params.inputs;
+    }
+    var output: array<u32, QUADS>;
+    var sum: array<array<vec4<f32>, QUADS>, PIXELS>;
+    for (var q = 0u; q < QUADS; q++) {
+        output[q] = min(first_output + q * LANES_O, params.outputs - 1u);
+        for (var p = 0u; p < PIXELS; p++) {
+            sum[p][q] = bias[output[q]];
+        }
+    }
+
+    for (var i = 0u; i < params.inputs; i++) {
+        var taken: array<vec4<f32>, PIXELS>;
+        for (var p = 0u; p < PIXELS; p++) {
+            taken[p] = x[row[p] + i];
+        }
+        for (var q = 0u; q < QUADS; q++) {
+            let w = weight[i * params.outputs + output[q]];
+            for (var p = 0u; p < PIXELS; p++) {
+                sum[p][q] += w * taken[p];
+            }
+        }
+    }
+
+    for (var p = 0u; p < PIXELS; p++) {
+        for (var q = 0u; q < QUADS; q++) {
+            let o = first_output + q * LANES_O;
+            if (first_pixel + p < params.pixels && o < params.outputs) {
+                let at = (first_pixel + p) * params.outputs + o;
+                var v = sum[p][q];
+                if (RESIDUAL == 1u) {
+                    v += residual[at];
+                }
+                y[at] = activate(v);
+            }
+        }
+    }
+}

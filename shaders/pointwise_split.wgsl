@@ -1,0 +1,68 @@
+// Pointwise convolution of few pixels: fully connected layers, squeeze-excite, tiny maps.
+//
+//   y[p, o] = activate(sum over i of x[p, i] * weight[i, o] + bias[o] + residual[p, o])
+//
+// There are too few outputs to fill a GPU with a thread each, so LANES_I threads of a
+// workgroup split the inputs of one output between them and their sums meet in workgroup
+// memory. LANES_O lie along the outputs; each thread has PIXELS pixels.
+
+struct Params {
+    pixels: u32,  // of the whole batch
+    inputs: u32,  // channels, in fours
+    outputs: u32, // channels, in fours
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;        // (pixels, inputs)
+@group(0) @binding(2) var<storage, read> weight: array<mat4x4<f32>>; // (inputs, outputs); a column an input
+@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;     // (outputs)
+@group(0) @binding(4) var<storage, read> residual: array<vec4<f32>>; // (pixels, outputs), if RESIDUAL
+@group(0) @binding(5) var<storage, read_write> y: array<vec4<f32>>;  // (pixels, outputs)
+
+var<workgroup> partial: array<vec4<f32>, LANES_I * LANES_O * PIXELS>; // (LANES_I, PIXELS, LANES_O)
+
+@compute @workgroup_size(LANES_I * LANES_O)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let across = (params.outputs + LANES_O - 1u) / LANES_O;
+    let tile = group.y * groups.x + group.x;
+    let first_output = tile % across * LANES_O;
+    let first_pixel = tile / across * PIXELS;
+
+    // What lies beyond the edge is computed from the last row or column and not stored.
+    let output = min(first_output + lane % LANES_O, params.outputs - 1u);
+    var row: array<u32, PIXELS>;
+    var sum: array<vec4<f32>, PIXELS>;
+    for (var p = 0u; p < PIXELS; p++) {
+        row[p] = min(first_pixel + p, params.pixels - 1u) * params.inputs;
+    }
+    for (var i = lane / LANES_O; i < params.inputs; i += LANES_I) {
+        let w = weight[i * params.outputs + output];
+        for (var p = 0u; p < PIXELS; p++) {
+            sum[p] += w * x[row[p] + i];
+        }
+    }
+    for (var p = 0u; p < PIXELS; p++) {
+        partial[(lane / LANES_O * PIXELS + p) * LANES_O + lane % LANES_O] = sum[p];
+    }
+    workgroupBarrier();
+
+    for (var done = lane; done < PIXELS * LANES_O; done += LANES_I * LANES_O) {
+        let p = first_pixel + done / LANES_O;
+        let o = first_output + done % LANES_O;
+        if (p < params.pixels && o < params.outputs) {
+            let at = p * params.outputs + o;
+            var v = bias[o];
+            for (var i = 0u; i < LANES_I; i++) {
+                v += partial[i * PIXELS * LANES_O + done];
+            }
+            if (RESIDUAL == 1u) {
+                v += residual[at];
+            }
+            y[at] = activate(v);
+        }
+    }
+}

@@ -1,0 +1,41 @@
+// Global average pool: the mean of each channel over a picture's pixels.
+//
+// A workgroup has LANES_Q x 4 channels of one picture; LANES_P threads split its pixels
+// between them and their sums meet in workgroup memory.
+
+struct Params {
+    pixels: u32, // of one picture
+    quads: u32,  // channels, in fours
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;       // (pictures, pixels, quads)
+@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>; // (pictures, quads)
+
+var<workgroup> partial: array<vec4<f32>, LANES_P * LANES_Q>; // (LANES_P, LANES_Q)
+
+@compute @workgroup_size(LANES_P * LANES_Q)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let across = (params.quads + LANES_Q - 1u) / LANES_Q;
+    let tile = group.y * groups.x + group.x;
+    let picture = tile / across;
+    let quad = tile % across * LANES_Q + lane % LANES_Q;
+
+    var sum = vec4(0.0);
+    for (var p = lane / LANES_Q; p < params.pixels; p += LANES_P) {
+        sum += x[(picture * params.pixels + p) * params.quads + min(quad, params.quads - 1u)];
+    }
+    partial[lane] = sum;
+    workgroupBarrier();
+
+    if (lane < LANES_Q && quad < params.quads) {
+        for (var p = 1u; p < LANES_P; p++) {
+            sum += partial[p * LANES_Q + lane];
+        }
+        y[picture * params.quads + quad] = sum / f32(params.pixels);
+    }
+}

@@ -1,0 +1,106 @@
+//! What the machine offers, and which of it to take.
+
+use serde::Serialize;
+
+use crate::{Error, Result};
+
+/// What an adapter says of itself.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AdapterInfo {
+    /// The adapter's name.
+    pub name: String,
+    /// `vulkan`, `metal`, `dx12`, `gl` or `webgpu`.
+    pub backend: String,
+    /// The driver and its version.
+    pub driver: String,
+    /// `discrete`, `integrated`, `virtual`, `cpu` or `other`.
+    pub kind: &'static str,
+    /// True if it computes on the CPU.
+    pub software: bool,
+}
+
+impl AdapterInfo {
+    /// Of this adapter.
+    pub fn of(adapter: &wgpu::Adapter) -> Self {
+        let info = adapter.get_info();
+        // Some software adapters hide behind another kind, above all through GL.
+        const SOFTWARE: [&str; 5] = ["llvmpipe", "softpipe", "swiftshader", "lavapipe", "basic render"];
+        let name = info.name.to_lowercase();
+        let software = info.device_type == wgpu::DeviceType::Cpu || SOFTWARE.iter().any(|s| name.contains(s));
+        Self {
+            backend: info.backend.to_str().to_string(),
+            driver: [info.driver.as_str(), info.driver_info.as_str()].join(" ").trim().to_string(),
+            kind: match info.device_type {
+                wgpu::DeviceType::DiscreteGpu => "discrete",
+                wgpu::DeviceType::IntegratedGpu => "integrated",
+                wgpu::DeviceType::VirtualGpu => "virtual",
+                wgpu::DeviceType::Cpu => "cpu",
+                wgpu::DeviceType::Other => "other",
+            },
+            name: info.name,
+            software,
+        }
+    }
+
+    /// Threads that fill it, as far as its kind tells: no API says how many units a GPU has.
+    pub(super) fn threads(&self) -> usize {
+        match self.kind {
+            _ if self.software => 128,
+            "integrated" => 1 << 12,
+            _ => 1 << 14,
+        }
+    }
+
+    /// Worse adapters have higher ranks.
+    fn rank(&self) -> (bool, u8, bool) {
+        let kind = match self.kind {
+            "discrete" => 0,
+            "integrated" => 1,
+            "virtual" => 2,
+            _ => 3,
+        };
+        // GL serves where nothing else does.
+        (self.software, kind, self.backend == "gl")
+    }
+}
+
+impl std::fmt::Display for AdapterInfo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({}, {})", self.name, self.backend, if self.software { "software" } else { self.kind })
+    }
+}
+
+/// Every adapter of every backend that is compiled in, in the machine's order. `WGPU_BACKEND`
+/// narrows the backends.
+pub async fn adapters() -> Vec<wgpu::Adapter> {
+    let descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+    let backends = descriptor.backends;
+    wgpu::Instance::new(descriptor).enumerate_adapters(backends).await
+}
+
+/// The adapter at the index `wanted`, or the best of those whose name contains it; the best
+/// of all without one.
+///
+/// # Errors
+/// [`Error::Adapter`] that lists what there is, if nothing fits.
+pub fn pick<'a>(adapters: &'a [wgpu::Adapter], wanted: Option<&str>) -> Result<&'a wgpu::Adapter> {
+    let infos: Vec<AdapterInfo> = adapters.iter().map(AdapterInfo::of).collect();
+    if infos.is_empty() {
+        return Err(Error::Adapter(
+            "no graphics adapter: install a Vulkan driver (on Debian: apt-get install mesa-vulkan-drivers)"
+                .into(),
+        ));
+    }
+    let fits = |(i, info): &(usize, &AdapterInfo)| match wanted.map(|w| (w, w.parse::<usize>())) {
+        None => true,
+        Some((_, Ok(index))) => index == *i,
+        Some((name, _)) => info.name.to_lowercase().contains(&name.to_lowercase()),
+    };
+    let best = infos.iter().enumerate().filter(fits).min_by_key(|(i, info)| (info.rank(), *i));
+    let Some((index, _)) = best else {
+        let list: Vec<String> = infos.iter().enumerate().map(|(i, info)| format!("{i}: {info}")).collect();
+        let wanted = wanted.unwrap_or_default();
+        return Err(Error::Adapter(format!("no adapter {wanted}; there are {}", list.join(", "))));
+    };
+    Ok(&adapters[index])
+}

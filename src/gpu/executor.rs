@@ -1,0 +1,312 @@
+//! A plan on a device: buffers, pipelines and bind groups made once, then one encoder, one
+//! pass and one submit for a run, with nothing allocated.
+
+use futures_intrusive::channel::shared::{OneshotReceiver, oneshot_channel};
+use wgpu::util::DeviceExt;
+
+use super::Gpu;
+use crate::{
+    Error, Result, Shape, Tensor,
+    kernels::Launch,
+    plan::{Operand, Plan, Value},
+    tensor::layout,
+};
+
+/// Where uniform parameters may begin.
+const PARAMS_ALIGNMENT: u64 = 256;
+
+/// A plan, ready to run.
+pub struct Executor {
+    gpu: Gpu,
+    dispatches: Vec<Dispatch>,
+    slots: Vec<wgpu::Buffer>,
+    input: Value,
+    output: Value,
+    taps: Vec<(String, Value)>,
+    /// Mapped between runs.
+    upload: wgpu::Buffer,
+    /// Mapped within a run only.
+    readback: wgpu::Buffer,
+    /// The picture and then the answer, as the device has them.
+    staging: Vec<f32>,
+    /// False once a run has failed half-way: the buffers' state is unknown.
+    sound: bool,
+}
+
+struct Dispatch {
+    pipeline: wgpu::ComputePipeline,
+    bindings: wgpu::BindGroup,
+    workgroups: [u32; 3],
+}
+
+impl Executor {
+    /// Makes everything that `plan` needs. `progress` hears of each step: done, of how many.
+    ///
+    /// # Errors
+    /// [`Error::Device`] naming the kernel that the device refused, or if memory ran out.
+    pub async fn new(gpu: &Gpu, plan: &Plan, mut progress: impl FnMut(usize, usize)) -> Result<Self> {
+        use wgpu::BufferUsages as Usage;
+        let device = gpu.device();
+        let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let slots: Vec<wgpu::Buffer> = plan
+            .slots
+            .iter()
+            .map(|&size| buffer(gpu, "slot", size, Usage::STORAGE | Usage::COPY_SRC | Usage::COPY_DST))
+            .collect();
+        let weights: Vec<wgpu::Buffer> =
+            plan.weights.iter().map(|values| filled(gpu, "weights", bytemuck::cast_slice(values))).collect();
+        let params = params_buffer(gpu, plan.steps.iter().map(|step| &step.launch));
+        let upload = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("upload"),
+            size: plan.input.shape.device_bytes(),
+            usage: Usage::MAP_WRITE | Usage::COPY_SRC,
+            mapped_at_creation: true,
+        });
+        let readback =
+            buffer(gpu, "readback", plan.output.shape.device_bytes(), Usage::MAP_READ | Usage::COPY_DST);
+        let (validation, memory) = (validation.pop(), memory.pop());
+        for error in [validation.await, memory.await].into_iter().flatten() {
+            return Err(Error::Device(super::one_line(&error)));
+        }
+
+        let mut dispatches = Vec::with_capacity(plan.steps.len());
+        for (i, step) in plan.steps.iter().enumerate() {
+            progress(i, plan.steps.len());
+            let pipeline = gpu.pipeline(&step.launch).await?;
+            let mut buffers: Vec<&wgpu::Buffer> = step
+                .reads
+                .iter()
+                .map(|read| match *read {
+                    Operand::Slot(slot) => &slots[slot.index()],
+                    Operand::Weights(at) => &weights[at],
+                })
+                .collect();
+            buffers.push(&slots[step.writes.index()]);
+            let bindings = gpu.bind_group(&pipeline, params_binding(&params, i, &step.launch), &buffers);
+            dispatches.push(Dispatch { pipeline, bindings, workgroups: step.launch.workgroups });
+        }
+        progress(plan.steps.len(), plan.steps.len());
+        gpu.trouble.check()?;
+        let quads = layout::len(plan.input.shape).max(layout::len(plan.output.shape));
+        Ok(Self {
+            gpu: gpu.clone(),
+            dispatches,
+            slots,
+            input: plan.input,
+            output: plan.output,
+            taps: plan.taps.clone(),
+            upload,
+            readback,
+            staging: vec![0.0; quads],
+            sound: true,
+        })
+    }
+
+    /// The shape of its input.
+    pub fn input_shape(&self) -> Shape {
+        self.input.shape
+    }
+
+    /// Records every dispatch, as one compute pass.
+    pub fn encode(&self, encoder: &mut wgpu::CommandEncoder) {
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        for dispatch in &self.dispatches {
+            pass.set_pipeline(&dispatch.pipeline);
+            pass.set_bind_group(0, &dispatch.bindings, &[]);
+            let [x, y, z] = dispatch.workgroups;
+            pass.dispatch_workgroups(x, y, z);
+        }
+    }
+
+    /// Runs once: NCHW in, NCHW out.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if `input` is not of the planned shape, [`Error::Device`] if the device
+    /// was lost or refused the work; the executor is then of no more use.
+    pub fn run(&mut self, input: &Tensor) -> Result<Tensor> {
+        let mapped = self.submit(input)?;
+        self.wait()?;
+        pollster::block_on(self.collect(mapped))
+    }
+
+    /// [`Executor::run`] for where nothing may block: something else has to poll the device,
+    /// as a browser does.
+    ///
+    /// # Errors
+    /// As [`Executor::run`].
+    pub async fn run_async(&mut self, input: &Tensor) -> Result<Tensor> {
+        let mapped = self.submit(input)?;
+        self.collect(mapped).await
+    }
+
+    /// Uploads, records and submits; both staging buffers are being mapped when it returns.
+    fn submit(&mut self, input: &Tensor) -> Result<[Mapped; 2]> {
+        if input.shape()? != self.input.shape {
+            return Err(Error::Input(format!(
+                "has the shape {}, planned was {}",
+                input.shape()?,
+                self.input.shape
+            )));
+        }
+        self.gpu.trouble.check()?;
+        if !std::mem::replace(&mut self.sound, false) {
+            return Err(Error::Device("an earlier run failed; build the session again".into()));
+        }
+        let staged = &mut self.staging[..layout::len(self.input.shape)];
+        layout::to_device(input, self.input.shape, staged);
+        self.upload
+            .get_mapped_range_mut(..)
+            .map_err(|e| Error::Device(super::one_line(&e)))?
+            .copy_from_slice(bytemuck::cast_slice(staged));
+        self.upload.unmap();
+
+        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
+        let (upload, readback) = (&self.upload, &self.readback);
+        encoder.copy_buffer_to_buffer(upload, 0, &self.slots[self.input.slot.index()], 0, upload.size());
+        self.encode(&mut encoder);
+        let answer = &self.slots[self.output.slot.index()];
+        encoder.copy_buffer_to_buffer(answer, 0, readback, 0, readback.size());
+        let mapped =
+            [map(&encoder, readback, wgpu::MapMode::Read), map(&encoder, upload, wgpu::MapMode::Write)];
+        self.gpu.queue.submit([encoder.finish()]);
+        Ok(mapped)
+    }
+
+    fn wait(&self) -> Result<()> {
+        self.gpu
+            .device
+            .poll(wgpu::PollType::wait_indefinitely())
+            .map(|_| ())
+            .map_err(|e| Error::Device(super::one_line(&e)))
+    }
+
+    /// Waits for the answer and for the upload buffer.
+    async fn collect(&mut self, mapped: [Mapped; 2]) -> Result<Tensor> {
+        for receiver in mapped {
+            let outcome = receiver.receive().await;
+            self.gpu.trouble.check()?;
+            match outcome {
+                Some(Ok(())) => {}
+                Some(Err(e)) => return Err(Error::Device(super::one_line(&e))),
+                None => return Err(Error::Device("the device was lost".into())),
+            }
+        }
+        let answer = {
+            let view = self.readback.get_mapped_range(..).map_err(|e| Error::Device(super::one_line(&e)))?;
+            layout::from_device(self.output.shape, bytemuck::cast_slice(&view))
+        };
+        self.readback.unmap();
+        self.sound = true;
+        Ok(answer)
+    }
+
+    /// Every layer's output in the last run, by module name: empty unless planned with taps.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the device was lost.
+    pub fn taps(&self) -> Result<Vec<(String, Tensor)>> {
+        self.taps
+            .iter()
+            .map(|(name, value)| {
+                let values = read(&self.gpu, &self.slots[value.slot.index()], value.shape.device_bytes())?;
+                Ok((name.clone(), layout::from_device(value.shape, &values)))
+            })
+            .collect()
+    }
+}
+
+impl Gpu {
+    /// Runs one kernel by itself on `reads`, as the device has them, and gives the `len`
+    /// values that it writes: what trust checks and tests are made of.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the device refused the kernel or was lost.
+    pub fn dispatch(&self, launch: &Launch, reads: &[&[f32]], len: usize) -> Result<Vec<f32>> {
+        let pipeline = pollster::block_on(self.pipeline(launch))?;
+        let params = params_buffer(self, [launch]);
+        let y = filled(self, "y", bytemuck::cast_slice(&vec![f32::NAN; len]));
+        let mut buffers: Vec<wgpu::Buffer> =
+            reads.iter().map(|values| filled(self, "read", bytemuck::cast_slice(values))).collect();
+        buffers.push(y);
+        let buffers: Vec<&wgpu::Buffer> = buffers.iter().collect();
+        let bindings = self.bind_group(&pipeline, params_binding(&params, 0, launch), &buffers);
+        let mut encoder = self.device.create_command_encoder(&Default::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            pass.set_pipeline(&pipeline);
+            pass.set_bind_group(0, &bindings, &[]);
+            let [x, y, z] = launch.workgroups;
+            pass.dispatch_workgroups(x, y, z);
+        }
+        self.queue.submit([encoder.finish()]);
+        read(self, buffers[reads.len()], 4 * len as u64)
+    }
+}
+
+/// Hears when a buffer is mapped; nothing comes if the device is lost first.
+type Mapped = OneshotReceiver<Result<(), wgpu::BufferAsyncError>>;
+
+fn map(encoder: &wgpu::CommandEncoder, buffer: &wgpu::Buffer, mode: wgpu::MapMode) -> Mapped {
+    let (sender, receiver) = oneshot_channel();
+    encoder.map_buffer_on_submit(buffer, mode, .., move |outcome| {
+        let _ = sender.send(outcome);
+    });
+    receiver
+}
+
+/// Copies the first `size` bytes of a buffer back, waiting for the device.
+fn read(gpu: &Gpu, source: &wgpu::Buffer, size: u64) -> Result<Vec<f32>> {
+    let staging = buffer(gpu, "readback", size, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST);
+    let mut encoder = gpu.device.create_command_encoder(&Default::default());
+    encoder.copy_buffer_to_buffer(source, 0, &staging, 0, size);
+    let mapped = map(&encoder, &staging, wgpu::MapMode::Read);
+    gpu.queue.submit([encoder.finish()]);
+    let lost = |e: &dyn std::error::Error| Error::Device(super::one_line(e));
+    gpu.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|e| lost(&e))?;
+    gpu.trouble.check()?;
+    match pollster::block_on(mapped.receive()) {
+        Some(Ok(())) => {}
+        Some(Err(e)) => return Err(lost(&e)),
+        None => return Err(Error::Device("the device was lost".into())),
+    }
+    let view = staging.get_mapped_range(..).map_err(|e| lost(&e))?;
+    Ok(bytemuck::cast_slice(&view).to_vec())
+}
+
+fn buffer(gpu: &Gpu, label: &str, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
+    gpu.device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some(label),
+        size,
+        usage,
+        mapped_at_creation: false,
+    })
+}
+
+fn filled(gpu: &Gpu, label: &str, contents: &[u8]) -> wgpu::Buffer {
+    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
+    gpu.device.create_buffer_init(&wgpu::util::BufferInitDescriptor { label: Some(label), contents, usage })
+}
+
+/// The parameters of all launches in one buffer.
+fn params_buffer<'a>(gpu: &Gpu, launches: impl IntoIterator<Item = &'a Launch>) -> wgpu::Buffer {
+    let mut contents = Vec::new();
+    for launch in launches {
+        let mut params = launch.params_bytes();
+        params.resize(PARAMS_ALIGNMENT as usize, 0);
+        contents.extend(params);
+    }
+    gpu.device.create_buffer_init(&wgpu::util::BufferInitDescriptor {
+        label: Some("params"),
+        contents: &contents,
+        usage: wgpu::BufferUsages::UNIFORM,
+    })
+}
+
+fn params_binding<'a>(params: &'a wgpu::Buffer, at: usize, launch: &Launch) -> wgpu::BindingResource<'a> {
+    wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+        buffer: params,
+        offset: at as u64 * PARAMS_ALIGNMENT,
+        size: wgpu::BufferSize::new(launch.params_bytes().len() as u64),
+    })
+}

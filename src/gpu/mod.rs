@@ -1,0 +1,149 @@
+//! The one module that speaks wgpu: adapters, pipelines, execution, readback. It runs plans
+//! and knows no network.
+
+mod adapters;
+mod executor;
+mod pipelines;
+mod trust;
+
+use std::sync::{Arc, Mutex, OnceLock};
+
+pub use adapters::{AdapterInfo, adapters, pick};
+pub use executor::Executor;
+pub use trust::{Trust, check};
+
+use crate::{Error, Result, plan::Machine};
+use pipelines::Pipelines;
+
+/// A device to run on. Clones share it.
+#[derive(Clone)]
+pub struct Gpu {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    info: AdapterInfo,
+    pipelines: Arc<Mutex<Pipelines>>,
+    trouble: Trouble,
+}
+
+/// The first thing that a device of our own reported outside of any call that could return it.
+#[derive(Clone, Default)]
+struct Trouble(Arc<OnceLock<String>>);
+
+impl Trouble {
+    fn report(&self, what: String) {
+        log::debug!("{what}");
+        let _ = self.0.set(what);
+    }
+
+    fn check(&self) -> Result<()> {
+        self.0.get().map_or(Ok(()), |what| Err(Error::Device(what.clone())))
+    }
+}
+
+impl Gpu {
+    /// The machine's best adapter: a discrete GPU before an integrated one before software.
+    ///
+    /// # Errors
+    /// [`Error::Adapter`] if there is none or it gives no device.
+    pub fn new() -> Result<Self> {
+        Self::open(None)
+    }
+
+    /// The adapter at an index of [`adapters`], or whose name contains `wanted`; without one
+    /// the best.
+    ///
+    /// # Errors
+    /// [`Error::Adapter`] if there is none such or it gives no device.
+    pub fn open(wanted: Option<&str>) -> Result<Self> {
+        pollster::block_on(Self::open_async(wanted))
+    }
+
+    /// [`Gpu::open`] for where nothing may block.
+    ///
+    /// # Errors
+    /// As [`Gpu::open`].
+    pub async fn open_async(wanted: Option<&str>) -> Result<Self> {
+        let adapters = adapters().await;
+        let adapter = pick(&adapters, wanted)?;
+        Self::from_adapter(adapter).await
+    }
+
+    /// A device of our own on `adapter`.
+    ///
+    /// # Errors
+    /// [`Error::Adapter`] if it gives none.
+    pub async fn from_adapter(adapter: &wgpu::Adapter) -> Result<Self> {
+        let offered = adapter.limits();
+        let limits = wgpu::Limits {
+            max_buffer_size: offered.max_buffer_size,
+            max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
+            ..wgpu::Limits::default().or_worse_values_from(&offered)
+        };
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("goldcrest"),
+            required_limits: limits,
+            memory_hints: wgpu::MemoryHints::Performance,
+            ..Default::default()
+        };
+        let name = adapter.get_info().name;
+        let (device, queue) = adapter
+            .request_device(&descriptor)
+            .await
+            .map_err(|e| Error::Adapter(format!("adapter {name} gives no device: {e}")))?;
+        let gpu = Self::from_device(adapter, device, queue);
+        let trouble = gpu.trouble.clone();
+        gpu.device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| trouble.report(one_line(&e))));
+        let trouble = gpu.trouble.clone();
+        gpu.device.set_device_lost_callback(move |reason, message| {
+            trouble.report(format!("device lost ({reason:?}): {message}"));
+        });
+        Ok(gpu)
+    }
+
+    /// A program's own device. No handler of it is touched.
+    pub fn from_device(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Self {
+        Self {
+            device,
+            queue,
+            info: AdapterInfo::of(adapter),
+            pipelines: Arc::default(),
+            trouble: Trouble::default(),
+        }
+    }
+
+    /// What it runs on.
+    pub fn adapter(&self) -> &AdapterInfo {
+        &self.info
+    }
+
+    /// The device.
+    pub fn device(&self) -> &wgpu::Device {
+        &self.device
+    }
+
+    /// The device's queue.
+    pub fn queue(&self) -> &wgpu::Queue {
+        &self.queue
+    }
+
+    /// What the planner has to know of it.
+    pub fn machine(&self) -> Machine {
+        let limits = self.device.limits();
+        Machine {
+            threads: self.info.threads(),
+            max_binding: limits.max_storage_buffer_binding_size,
+            max_buffer: limits.max_buffer_size,
+        }
+    }
+}
+
+/// wgpu's errors run over many lines; ours take one.
+fn one_line(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text = format!("{text}: {inner}");
+        source = inner.source();
+    }
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,99 @@
+//! Dense convolution, above all the stem: `shaders/dense.wgsl`.
+
+use super::{CONV_READS, LANES, Launch, Shader, spread};
+use crate::{
+    Shape, Tensor,
+    graph::{Conv, Window},
+};
+
+/// The kernel.
+pub const SHADER: Shader =
+    Shader { name: "dense", source: include_str!("../../shaders/dense.wgsl"), reads: CONV_READS };
+
+/// What one thread makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tile {
+    /// Neighbouring outputs of a row.
+    pub columns: u32,
+    /// Output channels, in fours.
+    pub quads: u32,
+}
+
+impl Tile {
+    /// Tiles worth choosing from, largest first.
+    pub const ALL: [Self; 4] = [
+        Self { columns: 4, quads: 4 },
+        Self { columns: 4, quads: 2 },
+        Self { columns: 2, quads: 2 },
+        Self { columns: 1, quads: 1 },
+    ];
+
+    /// Threads that `y` takes.
+    pub fn threads(self, y: Shape) -> usize {
+        y.n * y.h * y.w.div_ceil(self.columns as usize) * y.quads().div_ceil(self.quads as usize)
+    }
+}
+
+/// One run over `x`, making `y`.
+pub fn launch(conv: &Conv, x: Shape, y: Shape, window: Window, residual: bool, tile: Tile) -> Launch {
+    let threads = tile.threads(y);
+    Launch {
+        shader: &SHADER,
+        constants: vec![
+            ("KERNEL", conv.kernel() as u32),
+            ("STRIDE", conv.stride as u32),
+            ("DILATION", conv.dilation as u32),
+            ("COLUMNS", tile.columns),
+            ("QUADS", tile.quads),
+            ("LANES", LANES),
+            ("RESIDUAL", residual.into()),
+            ("ACTIVATION", conv.activation.code()),
+        ],
+        params: vec![
+            ("height", x.h as u32),
+            ("width", x.w as u32),
+            ("out_height", y.h as u32),
+            ("out_width", y.w as u32),
+            ("top", window.top as u32),
+            ("left", window.left as u32),
+            ("inputs", x.quads() as u32),
+            ("outputs", y.quads() as u32),
+            ("threads", threads as u32),
+        ],
+        workgroups: spread(threads.div_ceil(LANES as usize)),
+        tile: format!("1x{} px x {} ch a thread", tile.columns, tile.quads * 4),
+    }
+}
+
+/// The weights as the kernel reads them.
+pub fn pack(conv: &Conv) -> Vec<f32> {
+    super::blocks(&conv.weight)
+}
+
+/// The same in plain loops over NCHW.
+pub fn reference(conv: &Conv, x: &Tensor, y: Shape, window: Window, residual: Option<&Tensor>) -> Tensor {
+    let &[_, inputs, height, width] = x.dims() else { unreachable!("a feature map has four dimensions") };
+    let kernel = conv.kernel();
+    super::finish(conv, y, residual, |[n, o, row, column]| {
+        let mut sum = 0.0;
+        for i in 0..inputs {
+            for ky in 0..kernel {
+                let Some(iy) = (row * conv.stride + ky * conv.dilation).checked_sub(window.top) else {
+                    continue;
+                };
+                for kx in 0..kernel {
+                    let Some(ix) = (column * conv.stride + kx * conv.dilation).checked_sub(window.left)
+                    else {
+                        continue;
+                    };
+                    if iy < height && ix < width {
+                        let pixel = x.data()[((n * inputs + i) * height + iy) * width + ix];
+                        let weight = conv.weight.data()[((o * inputs + i) * kernel + ky) * kernel + kx];
+                        sum += f64::from(pixel) * f64::from(weight);
+                    }
+                }
+            }
+        }
+        sum
+    })
+}

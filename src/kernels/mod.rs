@@ -1,0 +1,167 @@
+//! The kernels: one file here for each file in `shaders/`, saying what it computes, its
+//! constants, bindings and workgroup count, with a plain-loop `reference` beside it.
+//!
+//! A kernel is a WGSL text; a [`Launch`] is that text specialised and one dispatch of it.
+//! Constants decide what the compiler should know (window, tile, activation) and so which
+//! pipeline it is; sizes travel as parameters, so that layers that differ in size alone
+//! share a pipeline and a network compiles some ten of them.
+//!
+//! On the device a feature map is NHWC with channels padded to a multiple of four and held
+//! as `vec4`: a "quad" is four channels of a pixel. What the padding holds is arbitrary but
+//! finite, and weights for it are zero.
+
+pub mod dense;
+pub mod depthwise;
+pub mod pointwise;
+pub mod pointwise_split;
+pub mod pool;
+pub mod scale;
+
+use crate::{Tensor, graph::Conv};
+
+/// A kernel's text and the names of what it binds, in group 0: `params` at 0, then `reads`
+/// in order, then `y`, the one thing that it writes.
+#[derive(Debug)]
+pub struct Shader {
+    /// The file's stem.
+    pub name: &'static str,
+    /// The file.
+    pub source: &'static str,
+    /// What it reads besides its parameters.
+    pub reads: &'static [&'static str],
+}
+
+/// Every shader, for tests that must not miss one.
+pub const SHADERS: [&Shader; 6] = [
+    &dense::SHADER,
+    &depthwise::SHADER,
+    &pointwise::SHADER,
+    &pointwise_split::SHADER,
+    &pool::SHADER,
+    &scale::SHADER,
+];
+
+/// The text that follows a kernel that declares `ACTIVATION`.
+const ACTIVATION: &str = include_str!("../../shaders/activation.wgsl");
+
+/// What a convolution kernel reads.
+const CONV_READS: &[&str] = &["x", "weight", "bias", "residual"];
+
+/// Threads in a workgroup: two warps of NVIDIA's, one wave of AMD's, a quarter of what every
+/// adapter allows.
+pub const LANES: u32 = 64;
+
+/// Most workgroups that every adapter takes in one dimension.
+const WORKGROUPS_PER_DIMENSION: u32 = 65_535;
+
+/// One dispatch: a shader, specialised, and how much of it to run.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    /// The kernel.
+    pub shader: &'static Shader,
+    /// The constants it is compiled with.
+    pub constants: Vec<(&'static str, u32)>,
+    /// Its uniform parameters, in the order of its `Params`.
+    pub params: Vec<(&'static str, u32)>,
+    /// Workgroups in x, y and z.
+    pub workgroups: [u32; 3],
+    /// The shape of its tile in words, for `inspect`.
+    pub tile: String,
+}
+
+impl Launch {
+    /// The text to compile: constants, the shader, and `activate` if it calls it. Launches
+    /// with one text share a pipeline.
+    pub fn wgsl(&self) -> String {
+        let mut text = String::new();
+        for (name, value) in &self.constants {
+            text += &format!("const {name}: u32 = {value}u;\n");
+        }
+        text += self.shader.source;
+        if self.constants.iter().any(|(name, _)| *name == "ACTIVATION") {
+            text += ACTIVATION;
+        }
+        text
+    }
+
+    /// The bytes of its uniform parameters.
+    pub fn params_bytes(&self) -> Vec<u8> {
+        self.params.iter().flat_map(|(_, value)| value.to_le_bytes()).collect()
+    }
+}
+
+/// `count` workgroups, or a few more, within the limit of each dimension; shaders count
+/// them row by row and do nothing beyond their last.
+fn spread(count: usize) -> [u32; 3] {
+    let count = count as u32;
+    let rows = count.div_ceil(WORKGROUPS_PER_DIMENSION).max(1);
+    [count.div_ceil(rows), rows, 1]
+}
+
+/// A convolution's weights for kernels that take them as `mat4x4` blocks: `[k, k, inputs / 4,
+/// outputs / 4]` blocks of four columns, a column an input, padded with zeros.
+fn blocks(weight: &Tensor) -> Vec<f32> {
+    let &[outputs, inputs, kh, kw] = weight.dims() else {
+        unreachable!("a convolution's weight has four dimensions")
+    };
+    let (out_quads, in_quads) = (outputs.div_ceil(4), inputs.div_ceil(4));
+    let mut packed = vec![0.0; kh * kw * in_quads * out_quads * 16];
+    for (at, &value) in weight.data().iter().enumerate() {
+        let (tap, i, o) = (at % (kh * kw), at / (kh * kw) % inputs, at / (kh * kw * inputs));
+        let block = (tap * in_quads + i / 4) * out_quads + o / 4;
+        packed[block * 16 + i % 4 * 4 + o % 4] = value;
+    }
+    packed
+}
+
+/// A convolution's biases padded to whole quads; zeros if it has none.
+pub fn pack_bias(conv: &Conv) -> Vec<f32> {
+    let mut packed = vec![0.0; conv.outputs().next_multiple_of(4)];
+    if let Some(bias) = &conv.bias {
+        packed[..conv.outputs()].copy_from_slice(bias.data());
+    }
+    packed
+}
+
+/// What every convolution's reference does with its sums: bias, residual, activation.
+/// `sum` is asked for `[picture, output channel, row, column]`.
+fn finish(
+    conv: &Conv,
+    shape: crate::Shape,
+    residual: Option<&Tensor>,
+    sum: impl Fn([usize; 4]) -> f64,
+) -> Tensor {
+    Tensor::from_fn([shape.n, shape.c, shape.h, shape.w], |at| {
+        let column = at % shape.w;
+        let row = at / shape.w % shape.h;
+        let channel = at / (shape.w * shape.h) % shape.c;
+        let picture = at / (shape.w * shape.h * shape.c);
+        let bias = conv.bias.as_ref().map_or(0.0, |b| f64::from(b.data()[channel]));
+        let residual = residual.map_or(0.0, |r| f64::from(r.data()[at]));
+        conv.activation.apply((sum([picture, channel, row, column]) + bias + residual) as f32)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workgroups_spread_over_two_dimensions_cover_the_count() {
+        for count in [1, 65_535, 65_536, 100_352, 10_000_000] {
+            let [x, y, z] = spread(count);
+            assert!(x <= WORKGROUPS_PER_DIMENSION && y <= WORKGROUPS_PER_DIMENSION && z == 1);
+            assert!((x * y) as usize >= count && ((x * y) as usize) < count + y as usize);
+        }
+    }
+
+    #[test]
+    fn blocks_hold_each_weight_once() {
+        let weight = Tensor::from_fn([5, 3, 1, 1], |i| i as f32 + 1.0);
+        let packed = blocks(&weight);
+        assert_eq!(packed.len(), 2 * 16);
+        // Output 4, input 2: second block, third column, first row.
+        assert_eq!(packed[16 + 2 * 4], weight.data()[4 * 3 + 2]);
+        assert_eq!(packed.iter().filter(|&&v| v != 0.0).count(), 15);
+    }
+}

@@ -1,0 +1,40 @@
+//! Pointwise convolution of few pixels, the inputs split over a workgroup's threads:
+//! `shaders/pointwise_split.wgsl`. Its weights and its answer are [`super::pointwise`]'s.
+
+use super::{CONV_READS, LANES, Launch, Shader, spread};
+use crate::{Shape, graph::Conv};
+
+/// The kernel.
+pub const SHADER: Shader = Shader {
+    name: "pointwise_split",
+    source: include_str!("../../shaders/pointwise_split.wgsl"),
+    reads: CONV_READS,
+};
+
+/// Threads along the outputs; the rest of the workgroup splits the inputs.
+const LANES_O: u32 = 4;
+
+/// One run over `x`, making `y`.
+pub fn launch(conv: &Conv, x: Shape, y: Shape, residual: bool) -> Launch {
+    let pixels = y.pixels().min(4) as u32;
+    let lanes_i = LANES / LANES_O;
+    let across = y.quads().div_ceil(LANES_O as usize);
+    let down = y.pixels().div_ceil(pixels as usize);
+    Launch {
+        shader: &SHADER,
+        constants: vec![
+            ("PIXELS", pixels),
+            ("LANES_O", LANES_O),
+            ("LANES_I", lanes_i),
+            ("RESIDUAL", residual.into()),
+            ("ACTIVATION", conv.activation.code()),
+        ],
+        params: vec![
+            ("pixels", y.pixels() as u32),
+            ("inputs", x.quads() as u32),
+            ("outputs", y.quads() as u32),
+        ],
+        workgroups: spread(across * down),
+        tile: format!("{pixels} px x 4 ch split over {lanes_i} threads"),
+    }
+}
