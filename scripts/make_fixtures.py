@@ -1,0 +1,578 @@
+#!/usr/bin/env python3
+"""Make the golden fixtures: what torchvision, timm and transformers answer.
+
+The Rust tests hold every network against its own source library. This script
+asks the libraries once and writes their answers under `tests/fixtures/`, so
+that the tests themselves need no Python. It also writes the little checkpoint
+`assets/seeded/` and the photograph `assets/cat.jpg`.
+
+    python3 -m venv .venv
+    .venv/bin/pip install torch torchvision==0.29.* timm==1.0.31 \\
+        transformers==5.23.* safetensors pillow scikit-image
+    .venv/bin/python scripts/make_fixtures.py              # everything
+    .venv/bin/python scripts/make_fixtures.py mobilenet_v2 # names containing this
+
+Nothing is downloaded beyond the packages, and it takes half a minute. Running it
+again replaces the networks and keeps the pictures: delete a picture to have it
+cut anew.
+
+
+Weights: a recipe instead of a file
+-----------------------------------
+Trained weights would be hundreds of megabytes, so each tensor is made from its
+key. For the element with flat index i of the tensor called `key`:
+
+    z = fnv1a_64(key as UTF-8) + (i + 1) * 0x9E3779B97F4A7C15    (wrapping u64)
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9                       (splitmix64)
+    z = (z ^ z >> 27) * 0x94D049BB133111EB
+    z =  z ^ z >> 31
+    u = f32(z >> 40) / 2^23 - 1                  in [-1, 1), exact in f32
+    value = f32(offset) + f32(scale) * u         two roundings, no fused multiply-add
+
+As a check, `features.0.0.weight` has u(0) = 0.7406744956970215 and
+u(1) = -0.5411293506622314.
+
+Batch-norm statistics cannot be invented: with wrong ones values vanish or
+explode within a few layers. They are measured on crops of the fixture
+pictures, rounded to f16, and stored. The answers are computed after rounding.
+
+
+tests/fixtures/networks/NAME.json
+---------------------------------
+    arch        "torchvision/mobilenet_v2": library and name
+    files       the files that lie beside the weights on the hub, by file name
+    dtype       "F32", what the recipe makes
+    tensors     in state_dict order, each with key, shape, and a fill:
+                  "uniform"  the recipe above, with offset and scale
+                  "stored"   `stat/KEY` in the safetensors file, F16
+                  "int64"    zeros, as 64-bit integers
+    parameters  sum over model.parameters(), so without statistics
+    macs        multiply-adds of convolutions and linear layers, squeeze-excite
+                included, for one 224x224 picture
+    cases       each a picture in tests/fixtures/pictures, with mean and std
+    taps        null, or the case they were taken on and the modules with their
+                output shapes, by their names in named_modules()
+
+tests/fixtures/networks/NAME.safetensors
+----------------------------------------
+    stat/KEY     F16  running_mean and running_var
+    out/CASE     F32  logits [1, classes] for the case with this index
+    tap/MODULE   F32  K = min(n, 64) of the n values of a module's output, at
+                      flat NCHW indices floor(j * n / K) for j in 0..K
+
+The network's input is f32((pixel / 255 - mean) / std), the inside in f64; there
+is no resizing. From there everything is computed in f64, and written as f32.
+
+`tests/fixtures/counts/NAME.json` is the same without fill, cases and taps: more
+widths whose shapes, parameters and MACs must come out right.
+"""
+
+import argparse
+import json
+import math
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable
+
+import numpy as np
+import timm
+import torch
+import torchvision
+import transformers
+from PIL import Image, ImageOps
+from safetensors.numpy import save_file
+from timm.models._hub import save_config_for_hf  # what pushing to the hub uses
+from torch import nn
+
+ROOT = Path(__file__).resolve().parent.parent
+PICTURES = ROOT / "tests/fixtures/pictures"
+NETWORKS = ROOT / "tests/fixtures/networks"
+COUNTS = ROOT / "tests/fixtures/counts"
+ASSETS = ROOT / "assets"
+
+IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+TAP_VALUES = 64
+
+
+# --- pictures ---------------------------------------------------------------
+
+# File name: (photograph in scikit-image, crop box, size), all (width, height).
+# One even size and two odd ones: padding goes wrong on odd sizes first.
+CUTS = {
+    "cat_224.png": ("chelsea.png", (60, 0, 360, 300), (224, 224)),
+    "coffee_193x257.png": ("coffee.png", (34, 0, 567, 400), (257, 193)),
+    "rocket_97x131.png": ("rocket.jpg", (32, 0, 608, 427), (131, 97)),
+}
+SMALL = "rocket_97x131.png"
+
+
+def photograph(name: str) -> Image.Image:
+    import skimage  # only needed to cut pictures, not to use them
+
+    return Image.open(Path(skimage.__file__).parent / "data" / name).convert("RGB")
+
+
+def cut_pictures() -> None:
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    for name, (source, box, size) in CUTS.items():
+        if not (PICTURES / name).exists():
+            small = photograph(source).resize(size, Image.Resampling.LANCZOS, box=box)
+            small.save(PICTURES / name, optimize=True)
+    if not (ASSETS / "cat.jpg").exists():
+        photograph("chelsea.png").save(ASSETS / "cat.jpg", quality=90, optimize=True)
+
+
+def picture(name: str) -> Image.Image:
+    return Image.open(PICTURES / name).convert("RGB")
+
+
+def network_input(image: Image.Image, mean: list[float], std: list[float]) -> torch.Tensor:
+    pixels = np.asarray(image).astype(np.float64)
+    values = (pixels / 255 - np.array(mean)) / np.array(std)
+    return torch.from_numpy(values.astype(np.float32)).permute(2, 0, 1)[None].contiguous()
+
+
+# --- weights ----------------------------------------------------------------
+
+
+def fnv1a_64(text: str) -> int:
+    state = 0xCBF29CE484222325
+    for byte in text.encode():
+        state = (state ^ byte) * 0x100000001B3 % 2**64
+    return state
+
+
+def uniform(key: str, count: int) -> np.ndarray:
+    """`count` values in [-1, 1) that depend on nothing but the key."""
+    index = np.arange(1, count + 1, dtype=np.uint64)
+    z = index * np.uint64(0x9E3779B97F4A7C15) + np.uint64(fnv1a_64(key))
+    z = (z ^ z >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ z >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    z = z ^ z >> np.uint64(31)
+    return (z >> np.uint64(40)).astype(np.float32) / np.float32(2**23) - np.float32(1)
+
+
+def shortest(value: float) -> float:
+    """The shortest decimal that stands for the same f32, to keep the JSON readable."""
+    decimal = float(str(np.float32(value)))
+    assert np.float32(decimal) == np.float32(value)
+    return decimal
+
+
+def activated_norms(model: nn.Module) -> set[str]:
+    """The batch-norms with an activation right behind them, found by running the model."""
+    activations = (nn.ReLU, nn.ReLU6, nn.Hardswish)
+    order, hooks = [], []
+    for name, module in model.named_modules():
+        if isinstance(module, (nn.Conv2d, nn.BatchNorm2d, *activations)):
+            # Noted before it runs: timm's batch-norms call their activation themselves.
+            note = lambda module, _, name=name: order.append((name, module))
+            hooks.append(module.register_forward_pre_hook(note))
+    model(torch.zeros(1, 3, 64, 64))
+    for hook in hooks:
+        hook.remove()
+    return {
+        name
+        for (name, module), (_, after) in zip(order, order[1:])
+        if isinstance(module, nn.BatchNorm2d) and isinstance(after, activations)
+    }
+
+
+def offset_and_scale(
+    module_name: str, module: nn.Module, parameter: str, activated: bool, linear_bias: float
+) -> tuple[float, float]:
+    """Where a parameter's values lie, and how far they are spread."""
+    if isinstance(module, nn.BatchNorm2d):
+        if activated:
+            # Around 2, with a spread of 2 to 3: about a fifth of the values fall below
+            # zero and a few percent above six. Centred on zero instead, half of them would
+            # be cut, and each layer would magnify the rounding errors of the last: a correct
+            # network would then be off by 1e-5 in f32, and by 3e-2 in f16.
+            return (2.0, 0.5) if parameter == "weight" else (2.0, 2.0)
+        return (1.0, 0.25) if parameter == "weight" else (0.0, 0.25)
+    if parameter == "bias":
+        # The last layer before a gate: 4 pushes some hard-sigmoids to 0 and some to 1.
+        if module_name.endswith((".fc2", ".conv_expand")):
+            return 0.0, 4.0
+        return 0.0, linear_bias if isinstance(module, nn.Linear) else 0.1
+    fan_in = module.weight[0].numel()
+    return 0.0, math.sqrt(6 / fan_in)
+
+
+def seed_weights(model: nn.Module, linear_bias: float = 0.1) -> list[dict]:
+    """Fill the model by the recipe, and say how each tensor was filled."""
+    modules = dict(model.named_modules())
+    activated = activated_norms(model)
+    tensors = []
+    for key, tensor in model.state_dict().items():
+        module_name, _, leaf = key.rpartition(".")
+        entry = {"key": key, "shape": list(tensor.shape)}
+        if leaf == "num_batches_tracked":
+            entry |= {"fill": "int64"}
+        elif leaf in ("running_mean", "running_var"):
+            entry |= {"fill": "stored"}
+        else:
+            offset, scale = offset_and_scale(
+                module_name,
+                modules[module_name],
+                leaf,
+                activated=module_name in activated,
+                linear_bias=linear_bias,
+            )
+            offset, scale = shortest(offset), shortest(scale)
+            values = np.float32(offset) + np.float32(scale) * uniform(key, tensor.numel())
+            tensor.copy_(torch.from_numpy(values.reshape(tensor.shape)))
+            entry |= {"fill": "uniform", "offset": offset, "scale": scale}
+        tensors.append(entry)
+    return tensors
+
+
+def calibrate(model: nn.Module, mean: list[float], std: list[float]) -> None:
+    """Measure batch-norm statistics on crops of the pictures, and round them to f16."""
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average over the batches
+        norm.train()  # only the norms: dropout stays off
+    for width, height in [(224, 224), (192, 160), (131, 97)]:
+        crops = []
+        for name in CUTS:
+            whole = picture(name)
+            w, h = whole.size
+            for box in [(0, 0, w, h), (0, 0, w // 2, h // 2), (w // 2, h // 2, w, h)]:
+                crops.append(whole.resize((width, height), Image.Resampling.BILINEAR, box=box))
+            crops.append(ImageOps.mirror(crops[-3]))
+        model(torch.cat([network_input(crop, mean, std) for crop in crops]))
+    for norm in norms:
+        norm.running_mean.copy_(norm.running_mean.half())
+        # f16 has few bits below 6e-5; nothing real comes near this floor.
+        norm.running_var.copy_(norm.running_var.clamp(1e-3, 6e4).half())
+        norm.num_batches_tracked.zero_()
+        norm.eval()
+
+
+# --- what the library answers ------------------------------------------------
+
+
+def logits_of(output) -> torch.Tensor:
+    return output if isinstance(output, torch.Tensor) else output.logits
+
+
+def count_macs(model: nn.Module) -> int:
+    total = 0
+
+    def count(module, _, output):
+        nonlocal total
+        # Each output value of a convolution or linear layer takes one filter's worth.
+        total += output.numel() * module.weight[0].numel()
+
+    counted = [m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+    hooks = [m.register_forward_hook(count) for m in counted]
+    model(torch.zeros(1, 3, 224, 224))
+    for hook in hooks:
+        hook.remove()
+    return total
+
+
+def tap_modules(model: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Every module's output, by name. A module that runs more than once is left out."""
+    taps, again = {}, set()
+
+    def keep(name):
+        def hook(_module, _inputs, output):
+            if isinstance(output, torch.Tensor):
+                if name in taps:
+                    again.add(name)
+                # Copied at once: an in-place activation would overwrite it.
+                taps[name] = output.clone()
+
+        return hook
+
+    hooks = [m.register_forward_hook(keep(name)) for name, m in model.named_modules() if name]
+    model(x)
+    for hook in hooks:
+        hook.remove()
+    if again:
+        print(f"    not tapped, run more than once: {sorted(again)}")
+    return {name: value for name, value in taps.items() if name not in again}
+
+
+def sample(values: torch.Tensor) -> np.ndarray:
+    flat = values.reshape(-1)
+    count = min(flat.numel(), TAP_VALUES)
+    index = [j * flat.numel() // count for j in range(count)]
+    return flat[index].float().numpy()
+
+
+# --- the networks -----------------------------------------------------------
+
+
+@dataclass
+class Source:
+    """A network as its library makes it, before any weights."""
+
+    model: nn.Module
+    mean: list[float]
+    std: list[float]
+    files: dict[str, dict]
+
+
+def from_torchvision(name: str, **options) -> Source:
+    model = getattr(torchvision.models, name)(weights=None, **options)
+    return Source(model.eval(), *IMAGENET, files={})
+
+
+def from_timm(name: str) -> Source:
+    model = timm.create_model(name, pretrained=False).eval()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.json"
+        save_config_for_hf(model, str(path))
+        config = json.loads(path.read_text())
+    preprocessing = config["pretrained_cfg"]
+    return Source(model, preprocessing["mean"], preprocessing["std"], {"config.json": config})
+
+
+def from_transformers(version: int, image_size: int = 224, **options) -> Source:
+    family = f"MobileNetV{version}"
+    # 1001 because the published checkpoints count a background class as number 0.
+    config = getattr(transformers, f"{family}Config")(
+        num_labels=1001, image_size=image_size, **options
+    )
+    model = getattr(transformers, f"{family}ForImageClassification")(config).eval()
+    # Short side 32 above the crop: what the library's conversion of the checkpoints uses.
+    processor = getattr(transformers, f"{family}ImageProcessor")(
+        size={"shortest_edge": image_size + 32},
+        crop_size={"height": image_size, "width": image_size},
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+        names = ["config.json", "preprocessor_config.json"]
+        files = {name: json.loads((Path(folder) / name).read_text()) for name in names}
+    return Source(model, list(processor.image_mean), list(processor.image_std), files)
+
+
+@dataclass
+class Network:
+    arch: str
+    build: Callable[[], Source]
+    suffix: str = ""
+    pictures: tuple[str, ...] = tuple(CUTS)
+    taps: bool = True
+    # Another value where two of the best six logits happen to tie.
+    linear_bias: float = 0.1
+
+    @property
+    def name(self) -> str:
+        return self.arch.replace("/", "-") + self.suffix
+
+
+def torchvision_network(name: str) -> Network:
+    return Network(f"torchvision/{name}", lambda: from_torchvision(name))
+
+
+def timm_network(name: str, **fields) -> Network:
+    return Network(f"timm/{name}", lambda: from_timm(name), **fields)
+
+
+def transformers_network(version: int) -> Network:
+    return Network(f"transformers/mobilenet_v{version}", lambda: from_transformers(version))
+
+
+def torchvision_width(width: float) -> Network:
+    build = lambda: from_torchvision("mobilenet_v2", width_mult=width)
+    return Network("torchvision/mobilenet_v2", build, suffix=f"-w{width}")
+
+
+def transformers_width(version: int, width: float) -> Network:
+    build = lambda: from_transformers(version, depth_multiplier=width)
+    return Network(f"transformers/mobilenet_v{version}", build, suffix=f"-w{width}")
+
+
+ONE_CASE = dict(pictures=(SMALL,), taps=False)
+
+GOLDEN = [
+    torchvision_network("mobilenet_v2"),
+    torchvision_network("mobilenet_v3_large"),
+    torchvision_network("mobilenet_v3_small"),
+    timm_network("mobilenetv1_100"),
+    timm_network("mobilenetv2_050"),
+    timm_network("mobilenetv2_140"),
+    timm_network("mobilenetv3_large_100", linear_bias=0.2),
+    timm_network("mobilenetv3_small_050"),
+    timm_network("tf_mobilenetv3_large_100"),
+    timm_network("tf_mobilenetv3_small_minimal_100"),
+    transformers_network(1),
+    transformers_network(2),
+    timm_network("tf_mobilenetv3_large_minimal_100", **ONE_CASE),
+    timm_network("mobilenetv2_110d", **ONE_CASE),
+    timm_network("mobilenetv1_100h", **ONE_CASE),
+]
+
+COUNTED = [
+    *[torchvision_width(width) for width in (0.35, 0.5, 0.75, 1.4)],
+    timm_network("mobilenetv3_rw"),
+    timm_network("mobilenetv1_125"),
+    timm_network("mobilenetv3_large_150d"),
+    timm_network("tf_mobilenetv3_small_075"),
+    transformers_width(1, 0.25),
+    transformers_width(1, 0.75),
+    transformers_width(2, 0.35),
+    transformers_width(2, 1.4),
+]
+
+
+# --- writing ----------------------------------------------------------------
+
+
+def compact(value) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def lines(entries: list) -> str:
+    """A list with one entry a line, so that a difference shows as one line."""
+    return "[\n" + ",\n".join("  " + compact(entry) for entry in entries) + "\n]"
+
+
+def write_json(path: Path, fields: dict) -> None:
+    parts = []
+    for key, value in fields.items():
+        if key in ("tensors", "cases") and value:
+            text = lines(value)
+        elif key == "taps" and value:
+            text = f'{{"case":{value["case"]},"modules":{lines(value["modules"])}}}'
+        else:
+            text = compact(value)
+        parts.append(f'"{key}":{text}')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("{\n" + ",\n".join(parts) + "\n}\n")
+
+
+def write_golden(network: Network) -> None:
+    source = network.build()
+    model = source.model
+    macs = count_macs(model)
+    parameters = sum(p.numel() for p in model.parameters())
+    tensors = seed_weights(model, network.linear_bias)
+    calibrate(model, source.mean, source.std)
+    stored = {}
+    for key, tensor in model.state_dict().items():
+        if key.endswith(("running_mean", "running_var")):
+            stored[f"stat/{key}"] = tensor.numpy().astype(np.float16)
+
+    inputs = [network_input(picture(name), source.mean, source.std) for name in network.pictures]
+    in_f32 = [logits_of(model(x)) for x in inputs]
+    model.double()
+    in_f64 = [logits_of(model(x.double())) for x in inputs]
+    for case, logits in enumerate(in_f64):
+        stored[f"out/{case}"] = logits.float().numpy()
+
+    taps = None
+    if network.taps:
+        case = network.pictures.index(SMALL)
+        outputs = tap_modules(model, inputs[case].double())
+        modules = [{"name": name, "shape": list(v.shape)} for name, v in outputs.items()]
+        taps = {"case": case, "modules": modules}
+        stored |= {f"tap/{name}": sample(value) for name, value in outputs.items()}
+
+    NETWORKS.mkdir(parents=True, exist_ok=True)
+    save_file(stored, NETWORKS / f"{network.name}.safetensors")
+    cases = [
+        {"picture": name, "mean": source.mean, "std": source.std} for name in network.pictures
+    ]
+    write_json(
+        NETWORKS / f"{network.name}.json",
+        {
+            "arch": network.arch,
+            "files": source.files,
+            "dtype": "F32",
+            "tensors": tensors,
+            "parameters": parameters,
+            "macs": macs,
+            "cases": cases,
+            "taps": taps,
+        },
+    )
+    report(network.name, parameters, macs, in_f64, in_f32, stored)
+
+
+def report(name, parameters, macs, in_f64, in_f32, stored) -> None:
+    """Print what was made, and refuse answers that a wrong network could also give."""
+    best = [logits[0].topk(6) for logits in in_f64]
+    spread = [logits.std().item() for logits in in_f64]
+    # How near the best six are to changing places, and how far plain f32 is off.
+    gap = min((-b.values.diff()).min().item() / s for b, s in zip(best, spread))
+    error = max(((a - b).norm() / b.norm()).item() for a, b in zip(in_f32, in_f64))
+    variances = np.concatenate([v for k, v in stored.items() if k.endswith("running_var")])
+    taps = sum(key.startswith("tap/") for key in stored)
+    print(
+        f"{name}: {parameters:,} parameters, {macs / 1e6:.3f} M MACs\n"
+        f"    logits std {', '.join(f'{s:.2f}' for s in spread)}; "
+        f"smallest gap in the top 6: {gap:.1e} std; f32 is {error:.1e} off\n"
+        f"    top 5 {' '.join(str(b.indices[:5].tolist()) for b in best)}\n"
+        f"    variances {variances.min():.3g} to {variances.max():.3g}; {taps} taps"
+    )
+    assert all(np.isfinite(value).all() for value in stored.values()), "not a number"
+    assert all(0.5 < s < 20 for s in spread), "badly scaled logits"
+    assert gap > 5e-4, "nearly a tie: choose another linear_bias"
+    if len(best) > 1:
+        assert len({tuple(b.indices[:5].tolist()) for b in best}) > 1, "blind to the picture"
+
+
+def write_counts(network: Network) -> None:
+    source = network.build()
+    parameters = sum(p.numel() for p in source.model.parameters())
+    macs = count_macs(source.model)
+    state = source.model.state_dict()
+    write_json(
+        COUNTS / f"{network.name}.json",
+        {
+            "arch": network.arch,
+            "files": source.files,
+            "dtype": "F32",
+            "tensors": [{"key": key, "shape": list(t.shape)} for key, t in state.items()],
+            "parameters": parameters,
+            "macs": macs,
+            "cases": [],
+            "taps": None,
+        },
+    )
+    print(f"{network.name}: {parameters:,} parameters, {macs / 1e6:.3f} M MACs")
+
+
+def write_seeded_checkpoint() -> None:
+    """A checkpoint laid out as on the hub, for a first command to open. It has learnt nothing."""
+    source = from_transformers(1, image_size=128, depth_multiplier=0.25)
+    seed_weights(source.model)
+    # Rounded first, so that the statistics are those of the weights in the file.
+    source.model.half().float()
+    calibrate(source.model, source.mean, source.std)
+    folder = ASSETS / "seeded"
+    source.model.half().save_pretrained(folder)
+    text = json.dumps(source.files["preprocessor_config.json"], indent=2)
+    (folder / "preprocessor_config.json").write_text(text + "\n")
+    print(f"assets/seeded: {sum(f.stat().st_size for f in folder.iterdir()):,} bytes")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("only", nargs="?", default="", help="part of the names to make")
+    only = parser.parse_args().only
+
+    torch.set_num_threads(1)  # sums in one order, whatever the machine
+    torch.set_grad_enabled(False)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+    cut_pictures()
+    for networks, write in [(GOLDEN, write_golden), (COUNTED, write_counts)]:
+        for network in networks:
+            if only in network.name:
+                write(network)
+    if only in "seeded":
+        write_seeded_checkpoint()
+
+
+if __name__ == "__main__":
+    main()
