@@ -57,8 +57,9 @@ tests/fixtures/networks/NAME.safetensors
 ----------------------------------------
     stat/KEY     F16  running_mean and running_var
     out/CASE     F32  logits [1, classes] for the case with this index
-    tap/MODULE   F32  K = min(n, 64) of the n values of a module's output, at
-                      flat NCHW indices floor(j * n / K) for j in 0..K
+    tap/MODULE   F32  the n values of a module's output if there are at most 64,
+                      else those at flat NCHW indices
+                      (j * 0x9E3779B97F4A7C15 wrapping at 2^64) mod n for j in 0..64
 
 The network's input is f32((pixel / 255 - mean) / std), the inside in f64; there
 is no resizing. From there everything is computed in f64, and written as f32.
@@ -93,6 +94,9 @@ ASSETS = ROOT / "assets"
 
 IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 TAP_VALUES = 64
+
+# 2^64 over the golden ratio, odd: its multiples visit everything, evenly.
+SCATTER = 0x9E3779B97F4A7C15
 
 
 # --- pictures ---------------------------------------------------------------
@@ -146,7 +150,7 @@ def fnv1a_64(text: str) -> int:
 def uniform(key: str, count: int) -> np.ndarray:
     """`count` values in [-1, 1) that depend on nothing but the key."""
     index = np.arange(1, count + 1, dtype=np.uint64)
-    z = index * np.uint64(0x9E3779B97F4A7C15) + np.uint64(fnv1a_64(key))
+    z = index * np.uint64(SCATTER) + np.uint64(fnv1a_64(key))
     z = (z ^ z >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ z >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
     z = z ^ z >> np.uint64(31)
@@ -299,10 +303,13 @@ def tap_modules(model: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def sample(values: torch.Tensor) -> np.ndarray:
+    # Multiples of 2^64 over the golden ratio scatter over rows, columns and channels alike;
+    # even steps would fall on few pixels wherever the channels are a round number.
     flat = values.reshape(-1)
-    count = min(flat.numel(), TAP_VALUES)
-    index = [j * flat.numel() // count for j in range(count)]
-    return flat[index].float().numpy()
+    index = range(flat.numel())
+    if flat.numel() > TAP_VALUES:
+        index = [(j * SCATTER % 2**64) % flat.numel() for j in range(TAP_VALUES)]
+    return flat[list(index)].float().numpy()
 
 
 # --- the networks -----------------------------------------------------------

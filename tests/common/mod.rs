@@ -1,0 +1,37 @@
+//! What the tests share: the adapters to run on, and comparisons.
+#![allow(dead_code)] // each test file uses a part of it
+
+use goldcrest::{Tensor, gpu::Gpu};
+
+/// A device on every adapter of the machine. Tests run on all of them; `scripts/test` names
+/// the ones that must be there in `GOLDCREST_TEST_ADAPTERS`, separated by commas, so that a
+/// missing driver fails instead of testing less.
+pub fn gpus() -> Vec<Gpu> {
+    let _ = env_logger::builder().is_test(true).try_init();
+    let adapters = pollster::block_on(goldcrest::gpu::adapters());
+    let gpus: Vec<Gpu> = adapters
+        .iter()
+        .filter(|adapter| adapter.get_info().backend != wgpu::Backend::Gl)
+        .map(|adapter| pollster::block_on(Gpu::from_adapter(adapter)).expect("the adapter gives a device"))
+        .collect();
+    assert!(!gpus.is_empty(), "no adapter: install a Vulkan driver (scripts/test does)");
+    for wanted in std::env::var("GOLDCREST_TEST_ADAPTERS").unwrap_or_default().split(',') {
+        let found = gpus.iter().any(|gpu| gpu.adapter().name.to_lowercase().contains(&wanted.to_lowercase()));
+        assert!(found, "the adapter {wanted} is wanted by GOLDCREST_TEST_ADAPTERS and missing");
+    }
+    gpus
+}
+
+/// ||a - b|| / ||b||, infinite where a value is not finite.
+pub fn distance(a: &Tensor, b: &Tensor) -> f64 {
+    assert_eq!(a.dims(), b.dims());
+    let (mut apart, mut norm) = (0.0f64, 0.0f64);
+    for (&a, &b) in a.data().iter().zip(b.data()) {
+        if !a.is_finite() {
+            return f64::INFINITY;
+        }
+        apart += f64::from(a - b).powi(2);
+        norm += f64::from(b).powi(2);
+    }
+    (apart / norm.max(f64::MIN_POSITIVE)).sqrt()
+}
