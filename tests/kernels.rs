@@ -1,0 +1,235 @@
+//! Every kernel against its plain reference on random shapes, on every adapter.
+
+mod common;
+
+use std::sync::Arc;
+
+use goldcrest::{
+    Shape, Tensor,
+    gpu::Gpu,
+    graph::{Activation, Conv, Padding, Window},
+    kernels::{self, Launch, dense, depthwise, pointwise, pointwise_split, pool, scale},
+    tensor::layout,
+};
+use proptest::{prelude::*, test_runner::TestRunner};
+
+/// f32 sums in another order than the reference's f64.
+const TOLERANCE: f64 = 2e-6;
+
+const CASES: u32 = 24;
+
+/// A convolution, an input for it, and what a launch needs besides.
+#[derive(Debug, Clone)]
+struct Case {
+    conv: Conv,
+    x: Shape,
+    residual: bool,
+    tile: usize,
+    seed: u64,
+}
+
+impl Case {
+    fn window(&self) -> Window {
+        self.conv.window(self.x.h, self.x.w).expect("the strategy makes inputs that hold the window")
+    }
+
+    fn y(&self) -> Shape {
+        let window = self.window();
+        Shape::new(self.x.n, self.conv.outputs(), window.height, window.width)
+    }
+}
+
+/// Values in -1..1, none like another.
+fn noise(shape: impl Into<Vec<usize>>, mut seed: u64) -> Tensor {
+    Tensor::from_fn(shape, |_| {
+        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (seed >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    })
+}
+
+fn on_device(tensor: &Tensor) -> Vec<f32> {
+    let shape = tensor.shape().unwrap();
+    let mut values = vec![0.0; layout::len(shape)];
+    layout::to_device(tensor, shape, &mut values);
+    // What the padding holds must not matter, as long as it is finite.
+    let (channels, padded) = (shape.c, shape.quads() * 4);
+    for (i, value) in values.iter_mut().enumerate() {
+        if i % padded >= channels {
+            *value = 1e3;
+        }
+    }
+    values
+}
+
+fn activation() -> impl Strategy<Value = Activation> {
+    prop::sample::select(&Activation::ALL[..])
+}
+
+fn padding() -> impl Strategy<Value = Padding> {
+    prop_oneof![Just(Padding::Symmetric), Just(Padding::Same)]
+}
+
+/// Pictures, channels in and out, rows, columns: small, odd, and not square.
+fn sizes() -> impl Strategy<Value = (usize, usize, usize, usize, usize)> {
+    (1..4usize, 1..40usize, 1..40usize, 1..20usize, 1..20usize)
+}
+
+fn convolution(windowed: bool, depthwise: bool) -> impl Strategy<Value = Case> {
+    let window = if windowed {
+        (prop::sample::select(&[1usize, 2, 3, 5, 7][..]), 1..4usize, 1..4usize, padding()).boxed()
+    } else {
+        Just((1, 1, 1, Padding::Symmetric)).boxed()
+    };
+    let rest = (activation(), any::<bool>(), any::<bool>(), any::<usize>(), any::<u64>());
+    (sizes(), window, rest).prop_filter_map("the window does not fit", move |(size, window, rest)| {
+        let ((n, inputs, outputs, h, w), (kernel, stride, dilation, padding)) = (size, window);
+        let (activation, biased, residual, tile, seed) = rest;
+        let (outputs, groups) = if depthwise { (inputs, inputs) } else { (outputs, 1) };
+        let weight = noise([outputs, inputs / groups, kernel, kernel], seed ^ 1);
+        let bias = biased.then(|| Arc::new(noise([outputs], seed ^ 2)));
+        let conv = Conv { weight: Arc::new(weight), bias, stride, dilation, padding, groups, activation };
+        let x = Shape::new(n, inputs, h, w);
+        conv.window(h, w)?;
+        Some(Case { conv, x, residual, tile, seed })
+    })
+}
+
+/// Runs `check` on random cases on every adapter.
+fn on_every_adapter<T: std::fmt::Debug>(
+    strategy: impl Strategy<Value = T>,
+    check: impl Fn(&Gpu, &T) -> Result<(), TestCaseError>,
+) {
+    for gpu in common::gpus() {
+        let config = ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() };
+        TestRunner::new(config)
+            .run(&strategy, |case| check(&gpu, &case))
+            .unwrap_or_else(|e| panic!("{}: {e}", gpu.adapter()));
+    }
+}
+
+/// Runs a convolution's launch and compares it with `reference`.
+fn compare(
+    gpu: &Gpu,
+    case: &Case,
+    packed: &[f32],
+    launch: impl Fn(bool) -> Launch,
+    reference: impl Fn(&Tensor, Option<&Tensor>) -> Tensor,
+) -> Result<(), TestCaseError> {
+    let (x, y) = (case.x, case.y());
+    let input = noise(<[usize; 4]>::from(x), case.seed ^ 3);
+    let residual = case.residual.then(|| noise(<[usize; 4]>::from(y), case.seed ^ 4));
+    let expected = reference(&input, residual.as_ref());
+    let device_x = on_device(&input);
+    let device_residual = residual.as_ref().map_or(device_x.clone(), on_device);
+    let reads = [&device_x[..], packed, &kernels::pack_bias(&case.conv), &device_residual];
+    let launch = launch(case.residual);
+    let out =
+        gpu.dispatch(&launch, &reads, layout::len(y)).map_err(|e| TestCaseError::fail(e.to_string()))?;
+    let error = common::distance(&layout::from_device(y, &out), &expected);
+    prop_assert!(error <= TOLERANCE, "{} {:?}: error {error:e}", launch.shader.name, launch.constants);
+    Ok(())
+}
+
+#[test]
+fn pointwise_is_its_reference() {
+    on_every_adapter(convolution(false, false), |gpu, case| {
+        let tile = pointwise::Tile::ALL[case.tile % pointwise::Tile::ALL.len()];
+        let (conv, x, y) = (&case.conv, case.x, case.y());
+        compare(
+            gpu,
+            case,
+            &pointwise::pack(conv),
+            |residual| pointwise::launch(conv, x, y, residual, tile),
+            |x, residual| pointwise::reference(conv, x, y, residual),
+        )
+    });
+}
+
+#[test]
+fn pointwise_split_is_pointwise() {
+    on_every_adapter(convolution(false, false), |gpu, case| {
+        let (conv, x, y) = (&case.conv, case.x, case.y());
+        compare(
+            gpu,
+            case,
+            &pointwise::pack(conv),
+            |residual| pointwise_split::launch(conv, x, y, residual),
+            |x, residual| pointwise::reference(conv, x, y, residual),
+        )
+    });
+}
+
+#[test]
+fn depthwise_is_its_reference() {
+    on_every_adapter(convolution(true, true), |gpu, case| {
+        let columns = depthwise::COLUMNS[case.tile % depthwise::COLUMNS.len()];
+        let (conv, x, y, window) = (&case.conv, case.x, case.y(), case.window());
+        compare(
+            gpu,
+            case,
+            &depthwise::pack(conv),
+            |residual| depthwise::launch(conv, x, y, window, residual, columns),
+            |x, residual| depthwise::reference(conv, x, y, window, residual),
+        )
+    });
+}
+
+#[test]
+fn dense_is_its_reference() {
+    on_every_adapter(convolution(true, false), |gpu, case| {
+        let tile = dense::Tile::ALL[case.tile % dense::Tile::ALL.len()];
+        let (conv, x, y, window) = (&case.conv, case.x, case.y(), case.window());
+        compare(
+            gpu,
+            case,
+            &dense::pack(conv),
+            |residual| dense::launch(conv, x, y, window, residual, tile),
+            |x, residual| dense::reference(conv, x, y, window, residual),
+        )
+    });
+}
+
+fn map() -> impl Strategy<Value = (Shape, u64)> {
+    (1..4usize, 1..70usize, 1..20usize, 1..20usize, any::<u64>())
+        .prop_map(|(n, c, h, w, seed)| (Shape::new(n, c, h, w), seed))
+}
+
+/// One of the kernels without weights.
+fn plain(gpu: &Gpu, launch: &Launch, reads: &[&Tensor], expected: &Tensor) -> Result<(), TestCaseError> {
+    let reads: Vec<Vec<f32>> = reads.iter().map(|t| on_device(t)).collect();
+    let reads: Vec<&[f32]> = reads.iter().map(Vec::as_slice).collect();
+    let y = expected.shape().unwrap();
+    let out = gpu.dispatch(launch, &reads, layout::len(y)).map_err(|e| TestCaseError::fail(e.to_string()))?;
+    let error = common::distance(&layout::from_device(y, &out), expected);
+    prop_assert!(error <= TOLERANCE, "{}: error {error:e}", launch.shader.name);
+    Ok(())
+}
+
+#[test]
+fn pool_is_its_reference() {
+    on_every_adapter(map(), |gpu, &(x, seed)| {
+        let input = noise(<[usize; 4]>::from(x), seed);
+        plain(gpu, &pool::launch(x), &[&input], &pool::reference(&input))
+    });
+}
+
+#[test]
+fn scale_is_its_reference() {
+    on_every_adapter(map(), |gpu, &(x, seed)| {
+        let input = noise(<[usize; 4]>::from(x), seed);
+        let gate = noise([x.n, x.c, 1, 1], seed ^ 1);
+        plain(gpu, &scale::launch(x), &[&input, &gate], &scale::reference(&input, &gate))
+    });
+}
+
+#[test]
+fn workgroups_beyond_one_dimension_reach_every_value() {
+    // More than 65,535 workgroups of 64 threads.
+    let x = Shape::new(1, 4, 2100, 2050);
+    let input = noise(<[usize; 4]>::from(x), 7);
+    let gate = noise([1, 4, 1, 1], 8);
+    assert!(scale::launch(x).workgroups[1] > 1);
+    for gpu in common::gpus() {
+        plain(&gpu, &scale::launch(x), &[&input, &gate], &scale::reference(&input, &gate)).unwrap();
+    }
+}

@@ -1,0 +1,180 @@
+//! Every shader variant in use: naga validates it, its reflection agrees with the host's
+//! side, and it compiles to SPIR-V, MSL and HLSL; Chrome's compiler accepts it where the
+//! program `tint` is installed.
+
+use std::{collections::BTreeMap, process::Command, sync::Arc};
+
+use goldcrest::{
+    Shape, Tensor,
+    graph::{Activation, Conv, Padding},
+    kernels::{self, Launch, Shader, dense, depthwise, pointwise, pointwise_split, pool, scale},
+};
+use naga::{
+    AddressSpace, ArraySize, StorageAccess, TypeInner,
+    back::{hlsl, msl, spv},
+    valid::{Capabilities, ModuleInfo, ValidationFlags, Validator},
+};
+
+/// WebGPU's default limit on a workgroup's memory, in bytes.
+const WORKGROUP_MEMORY: u32 = 16_352;
+
+/// Every tile of every kernel, with every activation and with and without a residual.
+fn variants() -> Vec<Launch> {
+    let x = Shape::new(1, 24, 9, 11);
+    let conv = |groups: usize, kernel, stride, dilation, activation| Conv {
+        weight: Arc::new(Tensor::from_fn([24, 24 / groups, kernel, kernel], |_| 0.0)),
+        bias: None,
+        stride,
+        dilation,
+        padding: Padding::Same,
+        groups,
+        activation,
+    };
+    let mut launches = vec![pool::launch(x), scale::launch(x)];
+    for activation in Activation::ALL {
+        for residual in [false, true] {
+            let c = conv(1, 1, 1, 1, activation);
+            launches.extend(pointwise::Tile::ALL.map(|tile| pointwise::launch(&c, x, x, residual, tile)));
+            launches.push(pointwise_split::launch(&c, x, x, residual));
+            for (kernel, stride, dilation) in [(3, 1, 1), (3, 2, 1), (5, 1, 1), (5, 2, 1), (5, 1, 2)] {
+                let c = conv(24, kernel, stride, dilation, activation);
+                let window = c.window(x.h, x.w).unwrap();
+                let y = Shape::new(1, 24, window.height, window.width);
+                launches.extend(
+                    depthwise::COLUMNS.map(|columns| depthwise::launch(&c, x, y, window, residual, columns)),
+                );
+                let c = conv(1, kernel, stride, dilation, activation);
+                launches.extend(dense::Tile::ALL.map(|tile| dense::launch(&c, x, y, window, residual, tile)));
+            }
+        }
+    }
+    launches
+}
+
+/// One variant for each text.
+fn texts() -> BTreeMap<String, Launch> {
+    variants().into_iter().map(|launch| (launch.wgsl(), launch)).collect()
+}
+
+fn validate(text: &str) -> (naga::Module, ModuleInfo) {
+    let module = naga::front::wgsl::parse_str(text).unwrap_or_else(|e| panic!("{}", e.emit_to_string(text)));
+    // No capability beyond WebGPU's baseline.
+    let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
+        .validate(&module)
+        .unwrap_or_else(|e| panic!("{}", e.emit_to_string(text)));
+    (module, info)
+}
+
+#[test]
+fn every_shader_file_has_a_host_file_and_a_variant_here() {
+    let used: Vec<&str> = variants().iter().map(|launch| launch.shader.name).collect();
+    for entry in std::fs::read_dir("shaders").unwrap() {
+        let path = entry.unwrap().path();
+        let stem = path.file_stem().unwrap().to_str().unwrap();
+        if stem != "activation" {
+            assert!(
+                std::path::Path::new(&format!("src/kernels/{stem}.rs")).exists(),
+                "no host file for {stem}"
+            );
+            assert!(kernels::SHADERS.iter().any(|shader| shader.name == stem), "{stem} is not in SHADERS");
+            assert!(used.contains(&stem), "no variant of {stem} is tested");
+        }
+    }
+}
+
+#[test]
+fn reflection_agrees_with_the_host() {
+    for (text, launch) in texts() {
+        let (module, _) = validate(&text);
+        bindings_agree(&module, launch.shader);
+        params_agree(&module, &launch);
+        let [entry] = &module.entry_points[..] else { panic!("{}: one entry point", launch.shader.name) };
+        assert_eq!(entry.name, "main");
+        assert_eq!(entry.workgroup_size, [kernels::LANES, 1, 1], "{}", launch.shader.name);
+        assert!(workgroup_memory(&module) <= WORKGROUP_MEMORY, "{}", launch.shader.name);
+        assert!(launch.workgroups.iter().all(|&w| (1..=65_535).contains(&w)));
+        // A constant that the text does not use would be a dead switch.
+        for (name, _) in &launch.constants {
+            assert!(text.matches(name).count() > 1, "{}: {name} is not used", launch.shader.name);
+        }
+    }
+}
+
+/// Group 0: the parameters, what the host says it reads, and `y`, with the right access.
+fn bindings_agree(module: &naga::Module, shader: &Shader) {
+    let mut found = BTreeMap::new();
+    for (_, global) in module.global_variables.iter() {
+        if let Some(binding) = &global.binding {
+            assert_eq!(binding.group, 0);
+            found.insert(binding.binding, (global.name.as_deref().unwrap(), global.space));
+        }
+    }
+    let read = AddressSpace::Storage { access: StorageAccess::LOAD };
+    let write = AddressSpace::Storage { access: StorageAccess::LOAD | StorageAccess::STORE };
+    let mut expected = vec![("params", AddressSpace::Uniform)];
+    expected.extend(shader.reads.iter().map(|name| (*name, read)));
+    expected.push(("y", write));
+    assert_eq!(found.into_values().collect::<Vec<_>>(), expected, "{}", shader.name);
+}
+
+/// `Params` has the host's parameters, u32 each, in the host's order, and as many bytes.
+fn params_agree(module: &naga::Module, launch: &Launch) {
+    let (_, params) = module
+        .global_variables
+        .iter()
+        .find(|(_, global)| global.space == AddressSpace::Uniform)
+        .expect("a kernel has parameters");
+    let TypeInner::Struct { members, span } = &module.types[params.ty].inner else { panic!("not a struct") };
+    let names: Vec<&str> = members.iter().map(|m| m.name.as_deref().unwrap()).collect();
+    let expected: Vec<&str> = launch.params.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, expected, "{}", launch.shader.name);
+    assert_eq!(*span as usize, launch.params_bytes().len(), "{}", launch.shader.name);
+    let u32s = members.iter().all(|m| module.types[m.ty].inner == TypeInner::Scalar(naga::Scalar::U32));
+    assert!(u32s, "{}", launch.shader.name);
+}
+
+fn workgroup_memory(module: &naga::Module) -> u32 {
+    let globals = module.global_variables.iter().filter(|(_, g)| g.space == AddressSpace::WorkGroup);
+    globals
+        .map(|(_, global)| match module.types[global.ty].inner {
+            TypeInner::Array { size: ArraySize::Constant(count), stride, .. } => count.get() * stride,
+            ref other => panic!("workgroup memory that is not an array: {other:?}"),
+        })
+        .sum()
+}
+
+#[test]
+fn every_variant_compiles_to_spirv_msl_and_hlsl() {
+    for (text, launch) in texts() {
+        let (module, info) = validate(&text);
+        let name = launch.shader.name;
+        let words = spv::write_vec(&module, &info, &spv::Options::default(), None).expect(name);
+        assert!(words.len() > 100, "{name}");
+
+        let pipeline = msl::PipelineOptions::default();
+        let options = msl::Options { fake_missing_bindings: true, ..msl::Options::default() };
+        let (metal, _) = msl::write_string(&module, &info, &options, &pipeline).expect(name);
+        assert!(metal.contains("kernel void"), "{name}");
+
+        let (options, pipeline) = (hlsl::Options::default(), hlsl::PipelineOptions::default());
+        let mut direct3d = String::new();
+        hlsl::Writer::new(&mut direct3d, &options, &pipeline).write(&module, &info, None).expect(name);
+        assert!(direct3d.contains("numthreads"), "{name}");
+    }
+}
+
+#[test]
+fn tint_accepts_every_variant_where_it_is_installed() {
+    if Command::new("tint").arg("--help").output().is_err() {
+        println!("tint is not installed: naga alone has checked the shaders");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for (i, (text, launch)) in texts().into_iter().enumerate() {
+        let path = folder.path().join(format!("{}-{i}.wgsl", launch.shader.name));
+        std::fs::write(&path, text).unwrap();
+        let output =
+            Command::new("tint").args(["--format", "wgsl", "-o", "/dev/null"]).arg(&path).output().unwrap();
+        assert!(output.status.success(), "{:?}: {}", path, String::from_utf8_lossy(&output.stderr));
+    }
+}
