@@ -1,6 +1,7 @@
 //! MobileNets on every GPU: hand-written WGSL through wgpu, from safetensors checkpoints.
 
 mod error;
+pub mod tasks;
 pub mod tensor;
 pub mod zoo;
 
