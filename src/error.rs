@@ -46,6 +46,9 @@ pub enum Error {
     /// An input does not fit the network.
     #[error("input: {0}")]
     Input(String),
+    /// What a network put out cannot be read as an answer.
+    #[error("output: {0}")]
+    Output(String),
     /// The network needs more than the adapter has.
     #[error("{what} needs {needed} but the adapter's limit is {limit}")]
     Limit {

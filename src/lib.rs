@@ -5,6 +5,7 @@ pub mod gpu;
 pub mod graph;
 pub mod kernels;
 pub mod plan;
+pub mod tasks;
 pub mod tensor;
 pub mod zoo;
 

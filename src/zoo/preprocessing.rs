@@ -5,7 +5,7 @@
 pub struct Preprocessing {
     /// The size that the picture is scaled to.
     pub resize: Resize,
-    /// The filter it is scaled with, antialiased as Pillow does it.
+    /// The filter it is scaled with.
     pub filter: Filter,
     /// Rows and columns cut from the middle afterwards.
     pub crop: Option<[usize; 2]>,
@@ -27,7 +27,7 @@ pub enum Resize {
     Exact([usize; 2]),
 }
 
-/// A resampling filter.
+/// A resampling filter. Pillow's widen as a picture shrinks, and round to whole levels of 255.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Filter {
@@ -39,6 +39,9 @@ pub enum Filter {
     Bicubic,
     /// Pillow's `LANCZOS` with three lobes.
     Lanczos,
+    /// torch's `interpolate(mode="bilinear")`: two taps a side however far a picture shrinks, and
+    /// nothing rounded. torchvision's detectors scale with it.
+    Linear,
 }
 
 /// How half a pixel of margin is rounded when a crop is centred.

@@ -1,0 +1,252 @@
+//! Pictures to a network's input: scale, crop from the middle, normalise.
+
+use std::borrow::Cow;
+
+use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+
+use crate::tasks::Picture;
+use crate::zoo::{Centre, Filter, Preprocessing, Resize};
+use crate::{Error, Result, Tensor};
+
+/// The most pixels a picture may have once scaled, or on the way there. A strip one pixel wide,
+/// scaled by its shorter side, would take gigabytes.
+const SCALED_LIMIT: usize = 1 << 26;
+
+/// One picture as a network wants it: `[1, 3, H, W]`.
+///
+/// The result is what torchvision, timm and transformers make of the picture, to within one
+/// level of the 255 before normalisation.
+///
+/// # Errors
+/// As [`preprocess_batch`].
+pub fn preprocess(picture: &Picture, how: &Preprocessing) -> Result<Tensor> {
+    preprocess_batch(std::slice::from_ref(picture), how)
+}
+
+/// Pictures as a network wants them: `[N, 3, H, W]`.
+///
+/// # Errors
+/// [`Error::Input`] if there is no picture, if the scaled picture or the crop would be empty or
+/// too large to hold, if the pictures end up with different sizes (as they may without a crop),
+/// or if the statistics are not finite or divide by zero.
+pub fn preprocess_batch(pictures: &[Picture], how: &Preprocessing) -> Result<Tensor> {
+    if !how.mean.iter().all(|m| m.is_finite()) || !how.std.iter().all(|s| s.is_normal()) {
+        return Err(Error::Input(format!("cannot normalise with mean {:?}, std {:?}", how.mean, how.std)));
+    }
+    let mut size = None;
+    let mut data = Vec::new();
+    for (index, picture) in pictures.iter().enumerate() {
+        let scaled = Scaled::new(picture, how)?;
+        let [rows, columns] = how.crop.unwrap_or([scaled.rows, scaled.columns]);
+        check_size("cropped", rows, columns)?;
+        let first = *size.get_or_insert([rows, columns]);
+        if first != [rows, columns] {
+            return Err(Error::Input(format!(
+                "picture {index} becomes {columns} x {rows} pixels and the first {} x {}: one batch needs one size",
+                first[1], first[0]
+            )));
+        }
+        let top = crop_start(scaled.rows, rows, how.centre);
+        let left = crop_start(scaled.columns, columns, how.centre);
+        let at = data.len();
+        data.resize(at + 3 * rows * columns, 0.0);
+        for (channel, plane) in data[at..].chunks_exact_mut(rows * columns).enumerate() {
+            for (y, row) in (top..).zip(plane.chunks_exact_mut(columns)) {
+                for (x, value) in (left..).zip(row) {
+                    let level = scaled.level(y, x, channel) / 255.0;
+                    *value = (level - how.mean[channel]) / how.std[channel];
+                }
+            }
+        }
+    }
+    let [rows, columns] = size.ok_or_else(|| Error::Input("there is no picture".into()))?;
+    Tensor::new([pictures.len(), 3, rows, columns], data)
+}
+
+/// A picture after scaling: red, green, blue, row by row.
+struct Scaled<'a> {
+    rows: usize,
+    columns: usize,
+    levels: Levels<'a>,
+}
+
+/// Levels in 0..=255.
+enum Levels<'a> {
+    Whole(Cow<'a, [u8]>),
+    /// Where the filter does not round.
+    Exact(Vec<f32>),
+}
+
+impl<'a> Scaled<'a> {
+    fn new(picture: &'a Picture, how: &Preprocessing) -> Result<Self> {
+        let from = [picture.height(), picture.width()];
+        let [rows, columns] = scaled_size(from, how.resize);
+        check_size("scaled", rows, columns)?;
+        check_size("scaled in one direction", from[0], columns)?;
+
+        let whole = |alg| {
+            if from == [rows, columns] {
+                return Ok(Levels::Whole(picture.pixels().into()));
+            }
+            // One side at a time: Pillow scales the columns first and rounds in between, where
+            // the crate by itself would begin with the rows.
+            let wide = resample(picture.pixels(), PixelType::U8x3, from, [from[0], columns], alg)?;
+            let done = resample(&wide, PixelType::U8x3, [from[0], columns], [rows, columns], alg)?;
+            Ok(Levels::Whole(done.into()))
+        };
+        let levels = match how.filter {
+            Filter::Nearest => whole(ResizeAlg::Nearest)?,
+            Filter::Bilinear => whole(ResizeAlg::Convolution(FilterType::Bilinear))?,
+            Filter::Bicubic => whole(ResizeAlg::Convolution(FilterType::CatmullRom))?,
+            Filter::Lanczos => whole(ResizeAlg::Convolution(FilterType::Lanczos3))?,
+            Filter::Linear => {
+                let pixels: Vec<f32> = picture.pixels().iter().map(|&v| v.into()).collect();
+                let alg = ResizeAlg::Interpolation(FilterType::Bilinear);
+                Levels::Exact(resample(&pixels, PixelType::F32x3, from, [rows, columns], alg)?)
+            }
+        };
+        Ok(Self { rows, columns, levels })
+    }
+
+    /// The level at a row, column and channel; black outside the picture.
+    fn level(&self, y: isize, x: isize, channel: usize) -> f32 {
+        let (Ok(y), Ok(x)) = (usize::try_from(y), usize::try_from(x)) else { return 0.0 };
+        if y >= self.rows || x >= self.columns {
+            return 0.0;
+        }
+        let at = (y * self.columns + x) * 3 + channel;
+        match &self.levels {
+            Levels::Whole(levels) => levels[at].into(),
+            Levels::Exact(levels) => levels[at],
+        }
+    }
+}
+
+/// Scales RGB values from `[rows, columns]` to `[rows, columns]`.
+fn resample<T: bytemuck::Pod>(
+    pixels: &[T],
+    kind: PixelType,
+    from: [usize; 2],
+    to: [usize; 2],
+    algorithm: ResizeAlg,
+) -> Result<Vec<T>> {
+    let failed = |e: &dyn std::fmt::Display| Error::Input(format!("cannot scale the picture: {e}"));
+    let mut scaled = vec![T::zeroed(); to[0] * to[1] * 3];
+    // Sides fit 32 bits: their products were held against the limit, or are a picture in memory.
+    let side = |n: usize| u32::try_from(n).map_err(|e| failed(&e));
+    let source = ImageRef::new(side(from[1])?, side(from[0])?, bytemuck::cast_slice(pixels), kind)
+        .map_err(|e| failed(&e))?;
+    let mut target =
+        Image::from_slice_u8(side(to[1])?, side(to[0])?, bytemuck::cast_slice_mut(&mut scaled), kind)
+            .map_err(|e| failed(&e))?;
+    let options = ResizeOptions::new().resize_alg(algorithm);
+    Resizer::new().resize(&source, &mut target, &options).map_err(|e| failed(&e))?;
+    Ok(scaled)
+}
+
+/// Rows and columns after scaling `[rows, columns]`; saturates rather than wraps.
+fn scaled_size([rows, columns]: [usize; 2], resize: Resize) -> [usize; 2] {
+    let longer = |short: usize, long: usize, new: usize| match new.checked_mul(long) {
+        Some(product) => product / short,
+        None => usize::MAX,
+    };
+    match resize {
+        Resize::Exact(size) => size,
+        Resize::Short(short) if columns <= rows => [longer(columns, rows, short), short],
+        Resize::Short(short) => [short, longer(rows, columns, short)],
+    }
+}
+
+fn check_size(what: &str, rows: usize, columns: usize) -> Result<()> {
+    match rows.checked_mul(columns) {
+        Some(1..=SCALED_LIMIT) => Ok(()),
+        Some(0) => {
+            Err(Error::Input(format!("the picture would be empty {what} to {columns} x {rows} pixels")))
+        }
+        _ => Err(Error::Input(format!(
+            "the picture would have {columns} x {rows} pixels {what}: more than {SCALED_LIMIT}"
+        ))),
+    }
+}
+
+/// The first row or column of a crop from the middle; negative where black is added before it.
+fn crop_start(length: usize, crop: usize, centre: Centre) -> isize {
+    if crop > length {
+        return -(((crop - length) / 2) as isize);
+    }
+    let margin = length - crop;
+    let half = margin / 2;
+    match centre {
+        Centre::Down => half as isize,
+        Centre::HalfToEven => (half + (margin & half & 1)) as isize,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grey(width: usize, height: usize) -> Picture {
+        Picture::new(width, height, vec![128; width * height * 3]).unwrap()
+    }
+
+    fn how(resize: Resize, crop: Option<[usize; 2]>) -> Preprocessing {
+        Preprocessing { resize, crop, ..Preprocessing::default() }
+    }
+
+    #[test]
+    fn sizes_follow_the_shorter_side() {
+        assert_eq!(scaled_size([300, 451], Resize::Short(256)), [256, 384]);
+        assert_eq!(scaled_size([451, 300], Resize::Short(256)), [384, 256]);
+        assert_eq!(scaled_size([7, 7], Resize::Short(3)), [3, 3]);
+        assert_eq!(scaled_size([1, usize::MAX], Resize::Short(2)), [2, usize::MAX]);
+    }
+
+    #[test]
+    fn half_a_pixel_of_margin() {
+        for (margin, even, down) in [(0, 0, 0), (1, 0, 0), (2, 1, 1), (3, 2, 1), (5, 2, 2), (7, 4, 3)] {
+            assert_eq!(crop_start(224 + margin, 224, Centre::HalfToEven), even, "{margin}");
+            assert_eq!(crop_start(224 + margin, 224, Centre::Down), down, "{margin}");
+        }
+        assert_eq!(crop_start(3, 6, Centre::Down), -1);
+    }
+
+    #[test]
+    fn a_small_picture_is_framed_in_black() {
+        let how = Preprocessing { mean: [0.0; 3], std: [1.0; 3], ..how(Resize::Exact([1, 2]), Some([4, 3])) };
+        let tensor = preprocess(&grey(2, 1), &how).unwrap();
+        let v = 128.0 / 255.0;
+        let plane = [0.0, 0.0, 0.0, v, v, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+        assert_eq!(tensor.dims(), [1, 3, 4, 3]);
+        assert_eq!(tensor.data(), [plane, plane, plane].concat());
+    }
+
+    #[test]
+    fn a_batch_is_its_pictures_in_order() {
+        let [a, b] = [grey(40, 30), Picture::new(1, 1, vec![9, 99, 199]).unwrap()];
+        let how = how(Resize::Short(12), Some([10, 8]));
+        let apart = [&a, &b].map(|p| preprocess(p, &how).unwrap().into_data()).concat();
+        let batch = preprocess_batch(&[a, b], &how).unwrap();
+        assert_eq!(batch.dims(), [2, 3, 10, 8]);
+        assert_eq!(batch.data(), apart);
+    }
+
+    #[test]
+    fn refuses_what_cannot_be() {
+        let refusal = |picture: Picture, how: Preprocessing| {
+            preprocess(&picture, &how).expect_err("should be refused").to_string()
+        };
+        assert!(refusal(grey(1, 60_000), Preprocessing::default()).contains("256 x 15360000"));
+        // Small in the end, but not on the way.
+        assert!(refusal(grey(1, 400_000), how(Resize::Exact([1, 1000]), None)).contains("1000 x 400000"));
+        assert!(refusal(grey(2, 2), how(Resize::Exact([0, 4]), None)).contains("empty"));
+        assert!(refusal(grey(2, 2), how(Resize::Short(4), Some([usize::MAX, 2]))).contains("cropped"));
+        assert!(
+            refusal(grey(2, 2), Preprocessing { std: [1.0, 0.0, 1.0], ..Default::default() }).contains("std")
+        );
+        assert!(preprocess_batch(&[], &Preprocessing::default()).is_err());
+        let sizes = preprocess_batch(&[grey(4, 4), grey(8, 4)], &how(Resize::Short(4), None));
+        assert!(sizes.unwrap_err().to_string().contains("picture 1 becomes 8 x 4"));
+    }
+}
