@@ -5,10 +5,12 @@ pub mod gpu;
 pub mod graph;
 pub mod kernels;
 pub mod plan;
+pub mod session;
 pub mod tasks;
 pub mod tensor;
 pub mod zoo;
 
 pub use error::{Error, Result};
+pub use session::{Options, Session};
 pub use tensor::{Shape, Tensor};
 pub use wgpu;

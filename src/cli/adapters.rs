@@ -1,0 +1,136 @@
+//! `goldcrest adapters`
+
+use std::fmt::Write;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use goldcrest::{
+    gpu::{self, AdapterInfo, Gpu, Trust},
+    wgpu,
+};
+use serde::Serialize;
+
+use super::common::{json, progress};
+
+#[derive(Args)]
+pub struct Adapters {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Entry {
+    index: usize,
+    #[serde(flatten)]
+    info: AdapterInfo,
+    limits: Limits,
+    features: Vec<String>,
+    /// What came of running every kernel on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trust: Option<Trust>,
+    /// Why it could not be tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// The limits that decide what fits, in bytes unless said otherwise.
+#[derive(Serialize)]
+struct Limits {
+    storage_binding: u64,
+    buffer: u64,
+    workgroup_memory: u32,
+    invocations_per_workgroup: u32,
+    storage_buffers_per_stage: u32,
+    subgroup_sizes: [u32; 2],
+}
+
+impl Adapters {
+    pub fn run(&self) -> Result<String> {
+        let adapters = pollster::block_on(gpu::adapters());
+        if adapters.is_empty() {
+            // The same words as every other command's.
+            gpu::pick(&adapters, None)?;
+        }
+        let bar = progress("checking");
+        bar.set_length(adapters.len() as u64);
+        let entries: Vec<Entry> = adapters
+            .iter()
+            .enumerate()
+            .map(|(index, adapter)| {
+                let entry = entry(index, adapter);
+                bar.inc(1);
+                entry
+            })
+            .collect();
+        bar.finish_and_clear();
+        let text = if self.json { json(&entries)? } else { table(&entries)? };
+        if entries.iter().all(|entry| !entry.trust.as_ref().is_some_and(|t| t.trusted)) {
+            bail!("no adapter computes right\n{text}");
+        }
+        Ok(text)
+    }
+}
+
+fn entry(index: usize, adapter: &wgpu::Adapter) -> Entry {
+    let (limits, info) = (adapter.limits(), adapter.get_info());
+    let trust = pollster::block_on(Gpu::from_adapter(adapter)).and_then(|gpu| gpu::check(&gpu));
+    let (trust, error) = match trust {
+        Ok(trust) => (Some(trust), None),
+        Err(e) => (None, Some(e.to_string())),
+    };
+    Entry {
+        index,
+        info: AdapterInfo::of(adapter),
+        limits: Limits {
+            storage_binding: limits.max_storage_buffer_binding_size,
+            buffer: limits.max_buffer_size,
+            workgroup_memory: limits.max_compute_workgroup_storage_size,
+            invocations_per_workgroup: limits.max_compute_invocations_per_workgroup,
+            storage_buffers_per_stage: limits.max_storage_buffers_per_shader_stage,
+            subgroup_sizes: [info.subgroup_min_size, info.subgroup_max_size],
+        },
+        features: adapter.features().iter_names().map(|(name, _)| name.to_lowercase()).collect(),
+        trust,
+        error,
+    }
+}
+
+fn table(entries: &[Entry]) -> Result<String> {
+    // Of the features only those that a kernel could use.
+    const TOLD: [&str; 6] = [
+        "shader_f16",
+        "subgroup",
+        "timestamp_query",
+        "timestamp_query_inside_passes",
+        "experimental_cooperative_matrix",
+        "pipeline_cache",
+    ];
+    let mut text = String::new();
+    for entry in entries {
+        let limits = &entry.limits;
+        let told: Vec<&str> =
+            entry.features.iter().map(String::as_str).filter(|f| TOLD.contains(f)).collect();
+        writeln!(text, "{}: {}", entry.index, entry.info)?;
+        writeln!(text, "   driver    {}", entry.info.driver)?;
+        writeln!(
+            text,
+            "   limits    {} MiB a binding, {} MiB a buffer, {} B of workgroup memory, {} threads a workgroup",
+            limits.storage_binding >> 20,
+            limits.buffer >> 20,
+            limits.workgroup_memory,
+            limits.invocations_per_workgroup
+        )?;
+        writeln!(text, "   features  {}", told.join(", "))?;
+        let verdict = match (&entry.trust, &entry.error) {
+            (Some(trust), _) => {
+                let worst = trust.errors.iter().fold(0.0f64, |worst, (_, e)| worst.max(*e));
+                let word = if trust.trusted { "right" } else { "WRONG" };
+                format!("{word}: worst relative error {worst:.1e} over {} kernels", trust.errors.len())
+            }
+            (None, error) => format!("not usable: {}", error.as_deref().unwrap_or_default()),
+        };
+        writeln!(text, "   computes  {verdict}")?;
+    }
+    Ok(text)
+}

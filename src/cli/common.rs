@@ -1,0 +1,125 @@
+//! What several subcommands share: where the network comes from, what it runs on, progress.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use goldcrest::{
+    gpu::Gpu,
+    session::{Options, Session},
+    zoo::Network,
+};
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// The checkpoint.
+#[derive(Args)]
+pub struct Weights {
+    /// A .safetensors file, or a folder with one and its config.json
+    #[arg(long, value_name = "PATH")]
+    weights: PathBuf,
+
+    /// The network by its library's name, such as torchvision/mobilenet_v3_large or
+    /// timm/tf_mobilenetv3_small_100; needed only where neither keys nor config.json tell
+    #[arg(long, value_name = "NAME")]
+    arch: Option<String>,
+}
+
+impl Weights {
+    /// Reads the network, and says what had to be assumed.
+    pub fn open(&self) -> Result<Network> {
+        let network = Network::open_as(&self.weights, self.arch.as_deref())?;
+        for note in &network.notes {
+            log::warn!("{note}");
+        }
+        Ok(network)
+    }
+}
+
+/// What to run on and how.
+#[derive(Args)]
+pub struct Engine {
+    /// The adapter's index, or part of its name (see `goldcrest adapters`)
+    #[arg(long, value_name = "INDEX|NAME")]
+    adapter: Option<String>,
+
+    /// What computes
+    #[arg(long, value_enum, default_value_t)]
+    backend: Backend,
+
+    /// What values are stored and computed in
+    #[arg(long, value_enum, default_value_t)]
+    precision: Precision,
+
+    /// How layers are joined into kernels; none gives each convolution its own
+    #[arg(long, value_enum, default_value_t)]
+    fuse: Fuse,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum Backend {
+    /// The best there is
+    #[default]
+    Auto,
+    /// A graphics adapter through wgpu
+    Gpu,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum Precision {
+    /// What is fast and within the accuracy bounds
+    #[default]
+    Auto,
+    /// 32 bits
+    F32,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum Fuse {
+    /// The planner's choice
+    #[default]
+    Auto,
+    /// A kernel a convolution
+    None,
+}
+
+impl Engine {
+    /// Opens the adapter, and warns if it only plays a GPU.
+    pub fn open(&self) -> Result<Gpu> {
+        // One value of each is what there is; the match keeps this honest when more come.
+        match (self.backend, self.precision, self.fuse) {
+            (Backend::Auto | Backend::Gpu, Precision::Auto | Precision::F32, Fuse::Auto | Fuse::None) => {}
+        }
+        let gpu = Gpu::open(self.adapter.as_deref())?;
+        if gpu.adapter().software {
+            log::warn!("{} computes on the CPU: expect it to be slow", gpu.adapter());
+        }
+        Ok(gpu)
+    }
+}
+
+/// Builds a session under a progress bar.
+pub fn session(gpu: &Gpu, network: &Network, options: Options) -> Result<Session> {
+    let bar = progress("compiling");
+    let session = pollster::block_on(Session::build(gpu, network, options, |done, of| {
+        bar.set_length(of as u64);
+        bar.set_position(done as u64);
+    }))?;
+    bar.finish_and_clear();
+    Ok(session)
+}
+
+/// A bar on stderr, where stderr is a terminal.
+pub fn progress(what: &'static str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg:>12} [{bar:30}] {pos}/{len}").expect("a valid template");
+    ProgressBar::new(0).with_style(style.progress_chars("=> ")).with_message(what)
+}
+
+/// A duration for people.
+pub fn milliseconds(time: Duration) -> String {
+    format!("{:.1} ms", 1e3 * time.as_secs_f64())
+}
+
+/// An answer for programs: pretty JSON and a newline.
+pub fn json(answer: &impl serde::Serialize) -> Result<String> {
+    Ok(serde_json::to_string_pretty(answer)? + "\n")
+}

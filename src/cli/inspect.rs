@@ -1,0 +1,161 @@
+//! `goldcrest inspect`
+
+use std::fmt::Write;
+
+use anyhow::Result;
+use clap::Args;
+use goldcrest::{
+    Shape,
+    gpu::Gpu,
+    graph::{Cost, Op},
+    plan::{Machine, Operand, Plan, Step},
+    session::Options,
+    zoo::Network,
+};
+use serde::Serialize;
+use serde_json::json;
+
+use super::common::{Engine, Weights, json};
+
+#[derive(Args)]
+pub struct Inspect {
+    #[command(flatten)]
+    weights: Weights,
+
+    /// Pictures in a run
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    batch: u32,
+
+    /// Rows and columns of a picture, if not the network's own
+    #[arg(long, value_name = "HxW", value_parser = size)]
+    size: Option<[usize; 2]>,
+
+    #[command(flatten)]
+    engine: Engine,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Layer<'a> {
+    name: &'a str,
+    op: String,
+    shape: Shape,
+    macs: u64,
+    parameters: u64,
+}
+
+impl Inspect {
+    pub fn run(&self) -> Result<String> {
+        let network = self.weights.open()?;
+        let options = Options { batch: self.batch as usize, size: self.size, ..Options::default() };
+        let input = options.input_shape(&network);
+        let shapes = network.graph.shapes(input)?;
+        let layers = layers(&network, &shapes);
+        let total: Cost = network.graph.costs(&shapes).into_iter().sum();
+        // A network can be looked at where nothing can run it.
+        let gpu = self.engine.open();
+        let machine = gpu.as_ref().map_or_else(|_| Machine::default(), Gpu::machine);
+        let plan = Plan::new(&network.graph, input, machine, false)?;
+        let planned_for = match &gpu {
+            Ok(gpu) => gpu.adapter().to_string(),
+            Err(e) => format!("WebGPU's default limits ({e:#})"),
+        };
+        if self.json {
+            return json(&json!({
+                "network": network.arch,
+                "parameters": total.parameters,
+                "macs": total.macs,
+                "input": input,
+                "classes": network.classes,
+                "preprocessing": network.preprocessing,
+                "notes": network.notes,
+                "planned_for": planned_for,
+                "layers": layers,
+                "steps": plan.steps.iter().map(step_json).collect::<Vec<_>>(),
+                "slots": plan.slots,
+                "slot_bytes": plan.slot_bytes(),
+                "weight_bytes": plan.weight_bytes(),
+                "peak_bytes": plan.peak_bytes(),
+            }));
+        }
+
+        let mut text = String::new();
+        writeln!(text, "{}: {} parameters, {:.3} M multiply-adds for {input}", network.arch,
+            total.parameters, total.macs as f64 / 1e6)?;
+        writeln!(text, "\n{:<44} {:<15} {:>16} {:>12} {:>10}", "layer", "op", "shape", "MACs", "parameters")?;
+        for layer in &layers {
+            writeln!(text, "{:<44} {:<15} {:>16} {:>12} {:>10}", layer.name, layer.op,
+                layer.shape.to_string(), layer.macs, layer.parameters)?;
+        }
+        writeln!(text, "\nplan for {planned_for}: {} steps", plan.steps.len())?;
+        writeln!(text, "{:>3}  {:<32} {:<16} {:>10} {:>6}  {}", "", "step", "kernel", "workgroups", "slots", "tile; why")?;
+        for (i, step) in plan.steps.iter().enumerate() {
+            let [x, y, z] = step.launch.workgroups;
+            let reads: Vec<String> = slots_read(step).iter().map(usize::to_string).collect();
+            writeln!(text, "{i:>3}  {:<32} {:<16} {:>10} {:>6}  {}; {}", step.name(), step.launch.shader.name,
+                x * y * z, format!("{}>{}", reads.join("+"), step.writes.index()), step.launch.tile, step.why)?;
+        }
+        let slots: Vec<String> = plan.slots.iter().map(|&bytes| mebibytes(bytes)).collect();
+        writeln!(text, "\nmemory: slots {} = {}, weights {}, peak {}", slots.join(" + "),
+            mebibytes(plan.slot_bytes()), mebibytes(plan.weight_bytes()), mebibytes(plan.peak_bytes()))?;
+        Ok(text)
+    }
+}
+
+/// The source library's layers, one an operation, before any are joined.
+fn layers<'a>(network: &'a Network, shapes: &[Shape]) -> Vec<Layer<'a>> {
+    let costs = network.graph.costs(shapes);
+    network
+        .graph
+        .nodes()
+        .filter(|(_, node)| !matches!(node.op, Op::Input(_)))
+        .map(|(id, node)| Layer {
+            name: node.name(),
+            op: node.op.name(node.inputs.first().map(|id| shapes[id.index()])),
+            shape: shapes[id.index()],
+            macs: costs[id.index()].macs,
+            parameters: costs[id.index()].parameters,
+        })
+        .collect()
+}
+
+fn step_json(step: &Step) -> serde_json::Value {
+    json!({
+        "name": step.name(),
+        "kernel": step.launch.shader.name,
+        "workgroups": step.launch.workgroups,
+        "reads": slots_read(step),
+        "writes": step.writes,
+        "layers": step.layers,
+        "shape": step.shape,
+        "tile": step.launch.tile,
+        "why": step.why,
+    })
+}
+
+/// The slots that a step reads, each once.
+fn slots_read(step: &Step) -> Vec<usize> {
+    let mut slots: Vec<usize> = Vec::new();
+    for read in &step.reads {
+        if let Operand::Slot(slot) = read && !slots.contains(&slot.index()) {
+            slots.push(slot.index());
+        }
+    }
+    slots
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.2} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+/// `224x160`, or `224` for a square.
+fn size(text: &str) -> Result<[usize; 2], String> {
+    let (h, w) = text.split_once('x').unwrap_or((text, text));
+    match (h.parse(), w.parse()) {
+        (Ok(h), Ok(w)) if h > 0 && w > 0 => Ok([h, w]),
+        _ => Err("expected rows x columns, such as 224x160".into()),
+    }
+}

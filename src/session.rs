@@ -1,0 +1,119 @@
+//! A network on a device: what a program that embeds Goldcrest holds.
+
+use crate::{
+    Error, Result, Shape, Tensor,
+    gpu::{Executor, Gpu},
+    plan::Plan,
+    zoo::Network,
+};
+
+/// What a session is built for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Pictures in a run.
+    pub batch: usize,
+    /// Rows and columns of a picture, if not those that the network was made for.
+    pub size: Option<[usize; 2]>,
+    /// Keep every layer's output for [`Session::taps`]; takes more memory.
+    pub taps: bool,
+}
+
+impl Default for Options {
+    /// One picture of the network's own size, without taps.
+    fn default() -> Self {
+        Self { batch: 1, size: None, taps: false }
+    }
+}
+
+impl Options {
+    /// The shape of the input that a session of `network` will take.
+    pub fn input_shape(&self, network: &Network) -> Shape {
+        let shape = network.input_shape(self.batch);
+        match self.size {
+            Some([h, w]) => Shape { h, w, ..shape },
+            None => shape,
+        }
+    }
+}
+
+/// A network, planned and compiled for one input shape on one device.
+pub struct Session {
+    plan: Plan,
+    executor: Executor,
+}
+
+impl Session {
+    /// Plans `network` and makes everything that runs need.
+    ///
+    /// # Errors
+    /// [`Error::Layer`] if an input of that shape does not fit the network, [`Error::Limit`] if
+    /// it does not fit the device, [`Error::Device`] if the device refuses it.
+    pub fn new(gpu: &Gpu, network: &Network, options: Options) -> Result<Self> {
+        pollster::block_on(Self::build(gpu, network, options, |_, _| {}))
+    }
+
+    /// [`Session::new`] for where nothing may block, or where somebody wants to see progress:
+    /// `progress` hears of each step, done and of how many.
+    ///
+    /// # Errors
+    /// As [`Session::new`].
+    pub async fn build(
+        gpu: &Gpu,
+        network: &Network,
+        options: Options,
+        progress: impl FnMut(usize, usize),
+    ) -> Result<Self> {
+        let input = options.input_shape(network);
+        if input.is_empty() {
+            return Err(Error::Input(format!("the shape {input} holds no value")));
+        }
+        let mut plan = Plan::new(&network.graph, input, gpu.machine(), options.taps)?;
+        let executor = Executor::new(gpu, &plan, progress).await?;
+        // The device has them now.
+        plan.weights = Vec::new();
+        Ok(Self { plan, executor })
+    }
+
+    /// What runs, in which order, over which buffers. The weights are on the device.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The shape of the input, `[pictures, channels, rows, columns]`.
+    pub fn input_shape(&self) -> Shape {
+        self.executor.input_shape()
+    }
+
+    /// Runs once on a normalised input and waits: `[N, classes]` for a classifier.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if `input` has another shape, [`Error::Device`] if the device was lost.
+    pub fn run(&mut self, input: &Tensor) -> Result<Tensor> {
+        flatten(self.executor.run(input)?)
+    }
+
+    /// [`Session::run`] for where nothing may block.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub async fn run_async(&mut self, input: &Tensor) -> Result<Tensor> {
+        flatten(self.executor.run_async(input).await?)
+    }
+
+    /// Every layer's output in the last run, `[N, C, H, W]`, under the name of the source
+    /// library's module whose output it is. Empty unless built with [`Options::taps`].
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the device was lost.
+    pub fn taps(&self) -> Result<Vec<(String, Tensor)>> {
+        self.executor.taps()
+    }
+}
+
+/// A classifier's answer has one row and one column, which nobody asks for.
+fn flatten(answer: Tensor) -> Result<Tensor> {
+    match *answer.dims() {
+        [n, c, 1, 1] => Tensor::new([n, c], answer.into_data()),
+        _ => Ok(answer),
+    }
+}
