@@ -1,0 +1,110 @@
+//! The JSON files that lie beside a checkpoint.
+
+use std::{fs, io, path::PathBuf};
+
+use serde_json::{Map, Value};
+
+use crate::{Error, Result};
+
+/// An object of a JSON file. A field that is null counts as absent.
+#[derive(Debug, Clone)]
+pub(super) struct Config {
+    path: PathBuf,
+    fields: Map<String, Value>,
+}
+
+impl Config {
+    /// The object in a file, or none if there is no such file.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Option<Self>> {
+        let path = path.into();
+        match fs::read_to_string(&path) {
+            Ok(text) => Self::parse(path, &text).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io(path)(error)),
+        }
+    }
+
+    /// The object in a text.
+    pub fn parse(path: impl Into<PathBuf>, text: &str) -> Result<Self> {
+        let path = path.into();
+        match serde_json::from_str(text) {
+            Ok(Value::Object(fields)) => Ok(Self { path, fields }),
+            Ok(_) => Err(Error::file(path, "expected a JSON object")),
+            Err(error) => Err(Error::file(path, error)),
+        }
+    }
+
+    /// An [`Error::File`] about a field.
+    pub fn error(&self, field: &str, reason: impl std::fmt::Display) -> Error {
+        Error::file(&self.path, format!("{field}: {reason}"))
+    }
+
+    /// A field, unless it is absent.
+    pub fn get(&self, field: &str) -> Option<&Value> {
+        self.fields.get(field).filter(|value| !value.is_null())
+    }
+
+    fn typed<'a, T>(
+        &'a self,
+        field: &str,
+        wanted: &str,
+        convert: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>> {
+        let Some(value) = self.get(field) else { return Ok(None) };
+        convert(value).map(Some).ok_or_else(|| self.error(field, format!("expected {wanted}, found {value}")))
+    }
+
+    /// A text.
+    pub fn text(&self, field: &str) -> Result<Option<&str>> {
+        self.typed(field, "a text", Value::as_str)
+    }
+
+    /// True or false.
+    pub fn flag(&self, field: &str) -> Result<Option<bool>> {
+        self.typed(field, "true or false", Value::as_bool)
+    }
+
+    /// A finite number.
+    pub fn number(&self, field: &str) -> Result<Option<f64>> {
+        self.typed(field, "a number", Value::as_f64)
+    }
+
+    /// A whole number above zero.
+    pub fn count(&self, field: &str) -> Result<Option<usize>> {
+        self.typed(field, "a whole number above 0", |v| {
+            v.as_u64().and_then(|n| n.try_into().ok()).filter(|n| *n > 0)
+        })
+    }
+
+    /// Whole numbers above zero, `N` of them.
+    pub fn counts<const N: usize>(&self, field: &str) -> Result<Option<[usize; N]>> {
+        self.typed(field, &format!("{N} whole numbers above 0"), |v| {
+            let items = v.as_array()?.iter().map(|v| v.as_u64().filter(|n| *n > 0).map(|n| n as usize));
+            items.collect::<Option<Vec<_>>>()?.try_into().ok()
+        })
+    }
+
+    /// Numbers for red, green and blue; a single one counts for all.
+    pub fn colour(&self, field: &str) -> Result<Option<[f32; 3]>> {
+        self.typed(field, "three numbers", |v| {
+            let one = std::slice::from_ref(v);
+            let items = v.as_array().map_or(one, Vec::as_slice).iter();
+            let items: Vec<f32> = items.map(|v| v.as_f64().map(|v| v as f32)).collect::<Option<_>>()?;
+            match items[..] {
+                [x] => Some([x; 3]),
+                _ => items.try_into().ok(),
+            }
+        })
+    }
+
+    /// An object.
+    pub fn section(&self, field: &str) -> Result<Option<Self>> {
+        let fields = self.typed(field, "an object", Value::as_object)?;
+        Ok(fields.map(|fields| Self { path: self.path.clone(), fields: fields.clone() }))
+    }
+
+    /// Every field's name and value.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.fields.iter().map(|(name, value)| (name.as_str(), value))
+    }
+}

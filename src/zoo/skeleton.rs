@@ -1,0 +1,129 @@
+//! Which modules a checkpoint's keys show, by name and in order, and whether a family is
+//! made of them.
+
+use super::{checkpoint::Checkpoint, table::Table};
+
+/// A convolution or fully connected layer, with what follows it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Layer {
+    /// The module with the weight.
+    pub conv: String,
+    /// True for a fully connected layer, whose weight is a matrix.
+    pub linear: bool,
+    /// The batch norm; none if the layer has a bias instead.
+    pub norm: Option<String>,
+    /// The activation, where it is a module beside the batch norm and not inside it.
+    pub activation: Option<String>,
+}
+
+/// Squeeze-excite's modules.
+#[derive(Debug, Clone)]
+pub(super) struct Squeeze {
+    pub pool: String,
+    pub reduce: String,
+    pub activation: String,
+    pub expand: String,
+    pub gate: String,
+    /// The whole, whose output is the scaled map.
+    pub whole: String,
+}
+
+/// A block's modules.
+#[derive(Debug, Clone)]
+pub(super) struct Block {
+    /// The block itself, whose output is the sum; none if it never adds.
+    pub sum: Option<String>,
+    pub expand: Option<Layer>,
+    pub depthwise: Layer,
+    pub squeeze: Option<Squeeze>,
+    pub project: Layer,
+}
+
+/// A network's modules.
+#[derive(Debug, Clone)]
+pub(super) struct Skeleton {
+    pub stem: Layer,
+    pub blocks: Vec<Block>,
+    /// Blocks in each stage, where names tell.
+    pub stages: Option<Vec<usize>>,
+    /// Whether blocks that would not widen leave out their first convolution.
+    pub collapses: bool,
+    /// Between the blocks and the pool.
+    pub head: Vec<Layer>,
+    pub pool: String,
+    /// Between the pool and the classifier.
+    pub hidden: Option<Layer>,
+    pub classifier: Layer,
+}
+
+/// Where a family and a checkpoint part.
+#[derive(Debug)]
+pub(super) struct Mismatch {
+    /// How many blocks agree: the nearest family is the one with the most.
+    pub agreed: usize,
+    pub reason: String,
+}
+
+impl Skeleton {
+    /// The channels that leave the last block.
+    pub fn width(&self, checkpoint: &Checkpoint) -> Option<usize> {
+        let key = format!("{}.weight", self.blocks.last()?.project.conv);
+        checkpoint.shape(&key)?.first().copied()
+    }
+
+    /// The blocks in each of `table`'s stages, if the table describes this network.
+    pub fn fit(&self, table: &Table, checkpoint: &Checkpoint) -> Result<Vec<usize>, Mismatch> {
+        let published: Vec<usize> = table.stages.iter().map(|s| s.repeats).collect();
+        let repeats = self.stages.clone().unwrap_or_else(|| published.clone());
+        let fail = |agreed, reason| Err(Mismatch { agreed, reason });
+        if repeats.len() != published.len() {
+            return fail(0, format!("{} stages of blocks, not {}", repeats.len(), published.len()));
+        }
+        let blocks: usize = repeats.iter().sum();
+        if blocks != self.blocks.len() {
+            return fail(0, format!("{} blocks, not {blocks}", self.blocks.len()));
+        }
+        let stages = table.stages.iter().zip(&repeats).flat_map(|(s, &n)| std::iter::repeat_n(s, n));
+        for (i, (stage, block)) in stages.zip(&self.blocks).enumerate() {
+            let name = &block.depthwise.conv;
+            let not = |found: bool| if found { "" } else { "no " };
+            let expands = block.expand.is_some();
+            if expands != stage.expand && (expands || !self.collapses) {
+                let no = not(expands);
+                return fail(i, format!("{no}pointwise convolution before the depthwise {name}"));
+            }
+            if block.squeeze.is_some() != stage.squeeze {
+                let no = not(block.squeeze.is_some());
+                return fail(i, format!("{no}squeeze-excite after {name}"));
+            }
+            // A weight that is missing or malformed is the builder's to complain about.
+            if let Some(&[_, 1, k, w]) = checkpoint.shape(&format!("{name}.weight"))
+                && k == w
+                && k != stage.kernel
+            {
+                return fail(i, format!("a {k}x{k} window in {name}, not {0}x{0}", stage.kernel));
+            }
+        }
+        let agreed = self.blocks.len();
+        match (self.head.is_empty(), table.head.is_some()) {
+            (true, true) => return fail(agreed, "no convolution between the blocks and the pool".into()),
+            (false, false) => {
+                return fail(agreed, format!("a convolution {} after the blocks", self.head[0].conv));
+            }
+            _ => {}
+        }
+        match (&self.hidden, &table.hidden) {
+            (Some(layer), None) => fail(agreed, format!("a layer {} before the classifier", layer.conv)),
+            (None, Some(_)) => fail(agreed, "no layer between the pool and the classifier".into()),
+            // timm's two V3-Large differ by this bias, and by what no key tells.
+            (Some(layer), Some(hidden))
+                if checkpoint.contains(&format!("{}.bias", layer.conv)) != hidden.bias
+                    && checkpoint.contains(&format!("{}.weight", layer.conv)) =>
+            {
+                let found = if hidden.bias { "no bias" } else { "a bias" };
+                fail(agreed, format!("{found} in {}", layer.conv))
+            }
+            _ => Ok(repeats),
+        }
+    }
+}

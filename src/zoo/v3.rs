@@ -1,0 +1,83 @@
+//! MobileNetV3: tables 1 and 2 of "Searching for MobileNetV3", arXiv 1905.02244, and the
+//! minimalistic networks that its authors published beside them.
+
+use super::table::{Family, Hidden, Stage, Table};
+use crate::graph::Activation::{self, HardSwish, Identity, Relu};
+
+const fn v3(family: Family, stages: &'static [Stage], activation: Activation) -> Table {
+    Table {
+        family,
+        stem: activation,
+        stages,
+        project: Identity,
+        squeeze: Some(Relu),
+        head: Some(activation),
+        hidden: Some(Hidden { activation, bias: true }),
+    }
+}
+
+pub(super) static LARGE: Table = v3(
+    Family::V3Large,
+    &[
+        Stage::new(1, 1, 3, Relu).narrow(),
+        Stage::new(2, 2, 3, Relu),
+        Stage::new(3, 2, 5, Relu).squeeze(),
+        Stage::new(4, 2, 3, HardSwish),
+        Stage::new(2, 1, 3, HardSwish).squeeze(),
+        Stage::new(3, 2, 5, HardSwish).squeeze(),
+    ],
+    HardSwish,
+);
+
+pub(super) static SMALL: Table = v3(
+    Family::V3Small,
+    &[
+        Stage::new(1, 2, 3, Relu).narrow().squeeze(),
+        Stage::new(2, 2, 3, Relu),
+        Stage::new(3, 2, 5, HardSwish).squeeze(),
+        Stage::new(2, 1, 5, HardSwish).squeeze(),
+        Stage::new(3, 2, 5, HardSwish).squeeze(),
+    ],
+    HardSwish,
+);
+
+pub(super) static LARGE_MINIMALISTIC: Table = v3(
+    Family::V3LargeMinimalistic,
+    &[
+        Stage::new(1, 1, 3, Relu).narrow(),
+        Stage::new(2, 2, 3, Relu),
+        Stage::new(3, 2, 3, Relu),
+        Stage::new(4, 2, 3, Relu),
+        Stage::new(2, 1, 3, Relu),
+        Stage::new(3, 2, 3, Relu),
+    ],
+    Relu,
+);
+
+pub(super) static SMALL_MINIMALISTIC: Table = v3(
+    Family::V3SmallMinimalistic,
+    &[
+        Stage::new(1, 2, 3, Relu).narrow(),
+        Stage::new(2, 2, 3, Relu),
+        Stage::new(3, 2, 3, Relu),
+        Stage::new(2, 1, 3, Relu),
+        Stage::new(3, 2, 3, Relu),
+    ],
+    Relu,
+);
+
+/// timm's `mobilenetv3_rw`, older than the published weights: no sum in the first block,
+/// squeeze-excite with the block's activation, and a hidden layer without bias.
+pub(super) static LARGE_RW: Table = Table {
+    stages: &[
+        Stage::new(1, 1, 3, Relu).narrow().no_residual(),
+        Stage::new(2, 2, 3, Relu),
+        Stage::new(3, 2, 5, Relu).squeeze(),
+        Stage::new(4, 2, 3, HardSwish),
+        Stage::new(2, 1, 3, HardSwish).squeeze(),
+        Stage::new(3, 2, 5, HardSwish).squeeze(),
+    ],
+    squeeze: None,
+    hidden: Some(Hidden { activation: HardSwish, bias: false }),
+    ..v3(Family::V3Large, &[], HardSwish)
+};
