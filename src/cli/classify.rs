@@ -98,7 +98,7 @@ impl Classify {
     fn labels(&self, network: &Network) -> Result<Labels> {
         let labels = match (&self.labels, &network.labels) {
             (Some(path), _) => Labels::open(path)?,
-            (None, Some(names)) => Labels::new(names.clone()),
+            (None, Some(names)) => Labels::from(names.clone()),
             (None, None) => Labels::for_count(network.classes),
         };
         labels.check(network.classes)?;

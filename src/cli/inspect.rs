@@ -83,24 +83,54 @@ impl Inspect {
         }
 
         let mut text = String::new();
-        writeln!(text, "{}: {} parameters, {:.3} M multiply-adds for {input}", network.arch,
-            total.parameters, total.macs as f64 / 1e6)?;
+        writeln!(
+            text,
+            "{}: {} parameters, {:.3} M multiply-adds for {input}",
+            network.arch,
+            total.parameters,
+            total.macs as f64 / 1e6
+        )?;
         writeln!(text, "\n{:<44} {:<15} {:>16} {:>12} {:>10}", "layer", "op", "shape", "MACs", "parameters")?;
         for layer in &layers {
-            writeln!(text, "{:<44} {:<15} {:>16} {:>12} {:>10}", layer.name, layer.op,
-                layer.shape.to_string(), layer.macs, layer.parameters)?;
+            writeln!(
+                text,
+                "{:<44} {:<15} {:>16} {:>12} {:>10}",
+                layer.name,
+                layer.op,
+                layer.shape.to_string(),
+                layer.macs,
+                layer.parameters
+            )?;
         }
         writeln!(text, "\nplan for {planned_for}: {} steps", plan.steps.len())?;
-        writeln!(text, "{:>3}  {:<32} {:<16} {:>10} {:>6}  {}", "", "step", "kernel", "workgroups", "slots", "tile; why")?;
+        writeln!(
+            text,
+            "{:>3}  {:<32} {:<16} {:>10} {:>6}  {}",
+            "", "step", "kernel", "workgroups", "slots", "tile; why"
+        )?;
         for (i, step) in plan.steps.iter().enumerate() {
             let [x, y, z] = step.launch.workgroups;
             let reads: Vec<String> = slots_read(step).iter().map(usize::to_string).collect();
-            writeln!(text, "{i:>3}  {:<32} {:<16} {:>10} {:>6}  {}; {}", step.name(), step.launch.shader.name,
-                x * y * z, format!("{}>{}", reads.join("+"), step.writes.index()), step.launch.tile, step.why)?;
+            writeln!(
+                text,
+                "{i:>3}  {:<32} {:<16} {:>10} {:>6}  {}; {}",
+                step.name(),
+                step.launch.shader.name,
+                x * y * z,
+                format!("{}>{}", reads.join("+"), step.writes.index()),
+                step.launch.tile,
+                step.why
+            )?;
         }
         let slots: Vec<String> = plan.slots.iter().map(|&bytes| mebibytes(bytes)).collect();
-        writeln!(text, "\nmemory: slots {} = {}, weights {}, peak {}", slots.join(" + "),
-            mebibytes(plan.slot_bytes()), mebibytes(plan.weight_bytes()), mebibytes(plan.peak_bytes()))?;
+        writeln!(
+            text,
+            "\nmemory: slots {} = {}, weights {}, peak {}",
+            slots.join(" + "),
+            mebibytes(plan.slot_bytes()),
+            mebibytes(plan.weight_bytes()),
+            mebibytes(plan.peak_bytes())
+        )?;
         Ok(text)
     }
 }
@@ -140,7 +170,9 @@ fn step_json(step: &Step) -> serde_json::Value {
 fn slots_read(step: &Step) -> Vec<usize> {
     let mut slots: Vec<usize> = Vec::new();
     for read in &step.reads {
-        if let Operand::Slot(slot) = read && !slots.contains(&slot.index()) {
+        if let Operand::Slot(slot) = read
+            && !slots.contains(&slot.index())
+        {
             slots.push(slot.index());
         }
     }

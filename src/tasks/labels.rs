@@ -17,6 +17,13 @@ pub struct Labels {
     path: Option<PathBuf>,
 }
 
+impl From<Vec<String>> for Labels {
+    /// Names in the order of the classes.
+    fn from(names: Vec<String>) -> Self {
+        Self { names, path: None }
+    }
+}
+
 impl Labels {
     /// The built-in names for a classifier of that many classes: ImageNet's for 1000, ImageNet's
     /// after a background for 1001, and none for any other.
