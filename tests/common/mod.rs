@@ -1,6 +1,8 @@
 //! What the tests share: the adapters to run on, and comparisons.
 #![allow(dead_code)] // each test file uses a part of it
 
+pub mod fixture;
+
 use goldcrest::{Tensor, gpu::Gpu};
 
 /// A device on every adapter of the machine. Tests run on all of them; `scripts/test` names

@@ -1,0 +1,158 @@
+//! Networks against the libraries that their checkpoints come from.
+
+mod common;
+
+use std::collections::HashMap;
+
+use common::{
+    distance,
+    fixture::{Fixture, sample},
+};
+use goldcrest::{
+    Options, Session, Shape, Tensor,
+    gpu::Gpu,
+    graph::Cost,
+    plan::{Machine, Operand, Plan},
+    zoo::Network,
+};
+
+/// ||out - reference|| / ||reference|| in f32, the reference computed in f64.
+const TOLERANCE: f64 = 3e-5;
+
+/// A tap has 64 values at most, of which few may be far from zero.
+const TAP_TOLERANCE: f64 = 1e-4;
+
+fn network(fixture: &Fixture) -> Network {
+    let folder = tempfile::tempdir().unwrap();
+    fixture.write(folder.path());
+    // A configuration names the network; where there is none, its name must be given.
+    let arch = Some(fixture.recipe.arch.as_str()).filter(|_| !folder.path().join("config.json").exists());
+    Network::open_as(folder.path(), arch).unwrap_or_else(|e| panic!("{}: {e}", fixture.name))
+}
+
+fn session(gpu: &Gpu, network: &Network, input: &Tensor, taps: bool) -> Session {
+    let &[n, _, h, w] = input.dims() else { panic!("not a batch of pictures") };
+    Session::new(gpu, network, Options { batch: n, size: Some([h, w]), taps }).unwrap()
+}
+
+/// The five best, except that neighbours nearer than the bound may change places.
+fn same_top_five(logits: &[f32], reference: &[f32]) -> bool {
+    let order = |values: &[f32]| {
+        let mut order: Vec<usize> = (0..values.len()).collect();
+        order.sort_by(|&a, &b| values[b].total_cmp(&values[a]));
+        order
+    };
+    let norm = reference.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+    let bound = TOLERANCE * norm;
+    let (ours, theirs) = (order(logits), order(reference));
+    (0..5).all(|i| {
+        ours[i] == theirs[i] || f64::from((reference[ours[i]] - reference[theirs[i]]).abs()) <= bound
+    })
+}
+
+fn check(gpu: &Gpu, fixture: &Fixture, network: &Network) {
+    for case in 0..fixture.recipe.cases.len() {
+        let input = fixture.input(case);
+        let tapped = fixture.recipe.taps.as_ref().filter(|taps| taps.case == case);
+        let mut session = session(gpu, network, &input, tapped.is_some());
+        let logits = session.run(&input).unwrap();
+        if let Some(taps) = tapped {
+            // First, so that a failure names its layer.
+            let shapes: HashMap<&str, &[usize]> =
+                taps.modules.iter().map(|m| (m.name.as_str(), &m.shape[..])).collect();
+            check_taps(fixture, &shapes, &session.taps().unwrap());
+        }
+        let reference = fixture.logits(case);
+        let error = distance(&logits, &reference);
+        println!("{} case {case} on {}: {error:.1e}", fixture.name, gpu.adapter());
+        assert!(error <= TOLERANCE, "{} case {case} on {}: {error:e}", fixture.name, gpu.adapter());
+        assert!(same_top_five(logits.data(), reference.data()), "{} case {case}", fixture.name);
+    }
+}
+
+fn check_taps(fixture: &Fixture, shapes: &HashMap<&str, &[usize]>, taps: &[(String, Tensor)]) {
+    let mut checked = 0;
+    for (name, output) in taps {
+        // Where a library calls a function, no module has the output.
+        let Some(shape) = shapes.get(name.as_str()) else { continue };
+        let logical: Vec<usize> = output.dims()[..shape.len()].to_vec();
+        assert_eq!(&logical[..], *shape, "{}: {name}", fixture.name);
+        let error = distance(&sample(output), &fixture.tap(name));
+        assert!(error <= TAP_TOLERANCE, "{}: layer {name} is off by {error:e}", fixture.name);
+        checked += 1;
+    }
+    assert!(checked * 10 >= taps.len() * 8, "{}: {checked} of {} taps are modules", fixture.name, taps.len());
+}
+
+#[test]
+fn networks_are_their_libraries() {
+    let fixtures = Fixture::all("networks");
+    assert!(fixtures.len() >= 12);
+    let gpus = common::gpus();
+    for fixture in fixtures {
+        let network = network(&fixture);
+        for gpu in &gpus {
+            check(gpu, &fixture, &network);
+        }
+    }
+}
+
+#[test]
+fn counts_are_the_published_ones() {
+    let fixtures: Vec<Fixture> =
+        [Fixture::all("networks"), Fixture::all("counts")].into_iter().flatten().collect();
+    assert!(fixtures.len() >= 24);
+    for fixture in fixtures {
+        let network = network(&fixture);
+        let shapes = network.graph.shapes(Shape::new(1, 3, 224, 224)).unwrap();
+        let total: Cost = network.graph.costs(&shapes).into_iter().sum();
+        assert_eq!(total.parameters, fixture.recipe.parameters, "{}", fixture.name);
+        assert_eq!(total.macs, fixture.recipe.macs, "{}", fixture.name);
+    }
+}
+
+#[test]
+fn a_batch_is_its_pictures() {
+    let fixture = Fixture::network("timm-mobilenetv3_small_050");
+    let network = network(&fixture);
+    let one = fixture.input(2);
+    // The second picture is the first one mirrored in its channels.
+    let plane = one.data().len() / 3;
+    let other = Tensor::from_fn(one.dims(), |i| one.data()[(2 - i / plane) * plane + i % plane]);
+    let both: Vec<f32> = [one.data(), other.data(), one.data()].concat();
+    let &[_, c, h, w] = one.dims() else { panic!("not a picture") };
+    let batch = Tensor::new([3, c, h, w], both).unwrap();
+    for gpu in common::gpus() {
+        let mut single = session(&gpu, &network, &one, false);
+        let singles = [single.run(&one).unwrap(), single.run(&other).unwrap()];
+        let together = session(&gpu, &network, &batch, false).run(&batch).unwrap();
+        for (i, row) in together.data().chunks_exact(network.classes).enumerate() {
+            let row = Tensor::new([1, network.classes], row.to_vec()).unwrap();
+            assert!(distance(&row, &singles[i % 2]) <= 1e-6, "picture {i} on {}", gpu.adapter());
+        }
+        assert!(distance(&singles[0], &singles[1]) > 1e-2, "the two pictures give one answer");
+    }
+}
+
+#[test]
+fn a_plan_never_reads_what_it_writes_and_stays_small() {
+    // Peak bytes of slots: at least the largest step's input and output, and no more than
+    // what is measured here.
+    for (name, steps, most) in
+        [("torchvision-mobilenet_v2", 53, 0), ("torchvision-mobilenet_v3_large", 72, 0)]
+    {
+        let network = network(&Fixture::network(name));
+        let plan = Plan::new(&network.graph, Shape::new(1, 3, 224, 224), Machine::default(), false).unwrap();
+        for step in &plan.steps {
+            assert!(!step.reads.contains(&Operand::Slot(step.writes)), "{name}: {}", step.name());
+        }
+        println!(
+            "{name}: {} steps, slots {:?}, peak {} bytes",
+            plan.steps.len(),
+            plan.slots,
+            plan.peak_bytes()
+        );
+        assert_eq!(plan.steps.len(), steps, "{name}");
+        assert!(plan.slot_bytes() <= most, "{name}: {} bytes", plan.slot_bytes());
+    }
+}
