@@ -1,0 +1,41 @@
+//! How long one inference takes, from a tensor in memory to logits in memory:
+//! `cargo run --release --example latency -- CHECKPOINT [ARCH] [RUNS]`
+//!
+//! Prints one line of JSON; `benches/compare.py` reads it.
+
+use std::time::Instant;
+
+use goldcrest::{Options, Session, Tensor, gpu::Gpu, zoo::Network};
+
+fn main() -> goldcrest::Result<()> {
+    let mut args = std::env::args().skip(1);
+    let path = args.next().expect("usage: latency CHECKPOINT [ARCH] [RUNS]");
+    let arch = args.next().filter(|arch| !arch.is_empty());
+    let runs = args.next().map_or(20, |runs| runs.parse().expect("RUNS is a number"));
+
+    let network = Network::open_as(path, arch.as_deref())?;
+    let gpu = Gpu::open(std::env::var("GOLDCREST_ADAPTER").ok().as_deref())?;
+    let start = Instant::now();
+    let mut session = Session::new(&gpu, &network, Options::default())?;
+    let shape = session.input_shape();
+    let input = Tensor::from_fn(<[usize; 4]>::from(shape), |i| (i as f32 * 0.37).sin());
+    session.run(&input)?;
+    let first = start.elapsed();
+
+    let mut times: Vec<f64> = Vec::new();
+    for _ in 0..runs {
+        let start = Instant::now();
+        session.run(&input)?;
+        times.push(1e3 * start.elapsed().as_secs_f64());
+    }
+    times.sort_by(f64::total_cmp);
+    let answer = serde_json::json!({
+        "network": network.arch,
+        "adapter": gpu.adapter().to_string(),
+        "steps": session.plan().steps.len(),
+        "first_ms": 1e3 * first.as_secs_f64(),
+        "wall_ms": { "median": times[times.len() / 2], "min": times[0], "max": times[times.len() - 1] },
+    });
+    println!("{answer}");
+    Ok(())
+}
