@@ -32,8 +32,9 @@ pub(super) struct Known {
 pub(super) struct Arch<'a> {
     pub library: Library,
     pub known: &'static Known,
-    /// A place in the network's presets, and whether the tag was said.
+    /// Which of the presets was asked for; none: the default.
     pub tag: Option<&'a str>,
+    /// That preset.
     pub preset: &'static Preprocessing,
 }
 

@@ -175,7 +175,8 @@ fn fit(
     let Some((table, repeats)) = found else {
         let (family, mismatch) =
             nearest.map_or((String::new(), String::new()), |(f, m)| (f.to_string(), m.reason));
-        let reason = format!("{library}'s names, but no MobileNet: {mismatch} as in {family}, the nearest");
+        let reason =
+            format!("{library}'s names, but no MobileNet: {mismatch}, unlike in {family}, the nearest");
         return Err(unknown(checkpoint, &reason));
     };
     if let Some(arch) = named {

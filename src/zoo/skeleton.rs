@@ -115,13 +115,12 @@ impl Skeleton {
         match (&self.hidden, &table.hidden) {
             (Some(layer), None) => fail(agreed, format!("a layer {} before the classifier", layer.conv)),
             (None, Some(_)) => fail(agreed, "no layer between the pool and the classifier".into()),
-            // timm's two V3-Large differ by this bias, and by what no key tells.
+            // timm's two V3-Large differ by this bias, and by what no key tells. Where one is
+            // wanted and missing, the builder says so.
             (Some(layer), Some(hidden))
-                if checkpoint.contains(&format!("{}.bias", layer.conv)) != hidden.bias
-                    && checkpoint.contains(&format!("{}.weight", layer.conv)) =>
+                if !hidden.bias && checkpoint.contains(&format!("{}.bias", layer.conv)) =>
             {
-                let found = if hidden.bias { "no bias" } else { "a bias" };
-                fail(agreed, format!("{found} in {}", layer.conv))
+                fail(agreed, format!("a bias in {}", layer.conv))
             }
             _ => Ok(repeats),
         }

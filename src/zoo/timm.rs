@@ -16,9 +16,10 @@ pub(super) static TABLES: &[&Table] = &[
     &v1::V1,
     &v1::V1_HEAD,
     &v2::V2,
+    // Before the published one, which it would otherwise pass for with a bias missing.
+    &v3::LARGE_RW,
     &v3::LARGE,
     &v3::SMALL,
-    &v3::LARGE_RW,
     &v3::LARGE_MINIMALISTIC,
     &v3::SMALL_MINIMALISTIC,
 ];
@@ -100,7 +101,7 @@ pub(super) static KNOWN: &[Known] = &[
 
 /// Whether a checkpoint is named like this.
 pub(super) fn recognises(checkpoint: &Checkpoint) -> bool {
-    checkpoint.has("conv_stem.") && checkpoint.has("blocks.")
+    checkpoint.has("blocks.") && (checkpoint.has("conv_stem.") || checkpoint.has("bn1."))
 }
 
 /// Symmetric padding and PyTorch's epsilon, but TensorFlow's of both in networks ported from
@@ -117,7 +118,7 @@ pub(super) fn rules(name: &str, config: Option<&Config>) -> Result<Rules> {
     // What the network was made with, where that is not what its name alone gives.
     for (field, value) in config.section("model_args")?.iter().flat_map(Config::fields) {
         let harmless = ["num_classes", "in_chans", "drop_rate", "drop_path_rate", "img_size"];
-        if !harmless.contains(&field) && !(field == "global_pool" && value == "avg") {
+        if !harmless.contains(&field) && (field, value) != ("global_pool", &"avg".into()) {
             return Err(config.error("model_args", format!("{field} = {value} is not supported")));
         }
     }
@@ -181,7 +182,8 @@ pub(super) fn skeleton(checkpoint: &Checkpoint) -> Result<Skeleton, String> {
     let (mut blocks, mut stages, mut head) = (Vec::new(), Vec::new(), Vec::new());
     for s in 0..checkpoint.count("blocks.") {
         let repeats = checkpoint.count(&format!("blocks.{s}."));
-        let plain = checkpoint.has(&format!("blocks.{s}.0.conv."));
+        let has = |child: &str| checkpoint.has(&format!("blocks.{s}.0.{child}."));
+        let plain = has("conv") || (has("bn1") && !has("bn2"));
         if !head.is_empty() {
             return Err(format!("blocks.{} is a plain convolution", s - 1));
         }

@@ -37,8 +37,7 @@ const fn preset(short: usize) -> Preprocessing {
 
 /// Whether a checkpoint is named like this.
 pub(super) fn recognises(checkpoint: &Checkpoint) -> bool {
-    checkpoint.has("features.0.0.")
-        && (checkpoint.has("features.1.conv.") || checkpoint.has("features.1.block."))
+    ["features.1.conv.", "features.1.block."].iter().any(|prefix| checkpoint.has(prefix))
 }
 
 /// Symmetric padding; batch norm's epsilon is PyTorch's own in V2, TensorFlow's in V3.

@@ -1,0 +1,648 @@
+//! The zoo against the key lists of real checkpoints (`tests/fixtures`), whole and damaged.
+
+use std::{collections::HashMap, fs, path::Path};
+
+use goldcrest::{
+    Error,
+    graph::{Activation, Conv, Op, Padding},
+    zoo::{Centre, Checkpoint, Family, Filter, HALF, IMAGENET_MEAN, Network, Resize},
+};
+use safetensors::{Dtype, tensor::TensorView};
+use serde_json::{Value, json};
+
+/// A network's key list, with what its library says of it.
+struct Fixture {
+    arch: String,
+    json: Value,
+}
+
+/// A tensor to be written.
+#[derive(Clone)]
+struct Item {
+    key: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    data: Vec<u8>,
+}
+
+fn fixture(path: &str) -> Fixture {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(path);
+    let json: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    Fixture { arch: json["arch"].as_str().unwrap().into(), json }
+}
+
+/// Every key list there is: name and fixture.
+fn fixtures() -> Vec<(String, Fixture)> {
+    let mut all = Vec::new();
+    for folder in ["networks", "counts"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(folder);
+        for entry in fs::read_dir(path).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            if name.ends_with(".json") {
+                let name = format!("{folder}/{name}");
+                all.push((name.clone(), fixture(&name)));
+            }
+        }
+    }
+    assert!(all.len() >= 27, "only {} key lists", all.len());
+    all
+}
+
+impl Fixture {
+    /// Its tensors, all 0.5.
+    fn items(&self) -> Vec<Item> {
+        let item = |t: &Value| {
+            let shape: Vec<usize> =
+                t["shape"].as_array().unwrap().iter().map(|d| d.as_u64().unwrap() as usize).collect();
+            let n = shape.iter().product();
+            let (dtype, data) = match t["fill"].as_str() {
+                Some("int64") => (Dtype::I64, vec![0; 8 * n]),
+                None if t["key"].as_str().unwrap().ends_with("num_batches_tracked") => {
+                    (Dtype::I64, vec![0; 8])
+                }
+                _ => (Dtype::F32, 0.5f32.to_le_bytes().repeat(n)),
+            };
+            Item { key: t["key"].as_str().unwrap().into(), dtype, shape, data }
+        };
+        self.json["tensors"].as_array().unwrap().iter().map(item).collect()
+    }
+
+    fn file(&self, name: &str) -> Option<String> {
+        self.json["files"].get(name).map(Value::to_string)
+    }
+
+    /// With its configuration files.
+    fn open(&self) -> Network {
+        let (config, preprocessor) = (self.file("config.json"), self.file("preprocessor_config.json"));
+        let bytes = bytes(&self.items());
+        let checkpoint =
+            Checkpoint::from_bytes("weights", bytes, config.as_deref(), preprocessor.as_deref()).unwrap();
+        Network::from_checkpoint(&checkpoint, None).unwrap()
+    }
+}
+
+fn bytes(items: &[Item]) -> Vec<u8> {
+    let views =
+        items.iter().map(|i| (i.key.clone(), TensorView::new(i.dtype, i.shape.clone(), &i.data).unwrap()));
+    safetensors::serialize(views, None).unwrap()
+}
+
+fn open(items: &[Item], config: Option<&str>, arch: Option<&str>) -> Result<Network, Error> {
+    Network::from_checkpoint(&Checkpoint::from_bytes("weights", bytes(items), config, None)?, arch)
+}
+
+/// The one line that opening these must fail with.
+#[track_caller]
+fn refusal(items: &[Item], config: Option<&str>, arch: Option<&str>) -> String {
+    let message = open(items, config, arch).expect_err("must be refused").to_string();
+    assert!(!message.contains('\n'), "{message}");
+    message
+}
+
+#[track_caller]
+fn says(message: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(message.contains(part), "{message:?} does not say {part:?}");
+    }
+}
+
+/// Small networks of each scheme, quick to write.
+fn small() -> [Vec<Item>; 4] {
+    [
+        fixture("counts/torchvision-mobilenet_v2-w0.35.json"),
+        fixture("networks/torchvision-mobilenet_v3_small.json"),
+        fixture("networks/timm-mobilenetv3_small_050.json"),
+        fixture("counts/transformers-mobilenet_v2-w0.35.json"),
+    ]
+    .map(|fixture| fixture.items())
+}
+
+fn convs(network: &Network) -> impl Iterator<Item = &Conv> {
+    network.graph.nodes().filter_map(|(_, node)| match &node.op {
+        Op::Conv(conv) => Some(conv),
+        _ => None,
+    })
+}
+
+fn activations(network: &Network, wanted: Activation) -> usize {
+    network.graph.nodes().filter(|(_, n)| matches!(n.op, Op::Activation(a) if a == wanted)).count()
+}
+
+#[test]
+fn every_network_counts_as_its_library_counts() {
+    for (name, fixture) in fixtures() {
+        let network = fixture.open();
+        let shapes = network.graph.shapes(goldcrest::Shape::new(1, 3, 224, 224)).unwrap();
+        let cost: goldcrest::graph::Cost = network.graph.costs(&shapes).into_iter().sum();
+        assert_eq!(network.arch, fixture.arch, "{name}");
+        assert_eq!(Some(cost.parameters), fixture.json["parameters"].as_u64(), "{name}");
+        assert_eq!(Some(cost.macs), fixture.json["macs"].as_u64(), "{name}");
+        let last = shapes.last().unwrap();
+        assert_eq!((last.c, last.h, last.w), (network.classes, 1, 1), "{name}");
+        if fixture.file("config.json").is_some() {
+            assert!(network.notes.is_empty(), "{name}: {:?}", network.notes);
+        }
+    }
+}
+
+#[test]
+fn the_published_counts() {
+    let counts = |name: &str| {
+        let network = fixture(name).open();
+        let shapes = network.graph.shapes(network.input_shape(1)).unwrap();
+        let cost: goldcrest::graph::Cost = network.graph.costs(&shapes).into_iter().sum();
+        (network.family, cost.parameters, (cost.macs as f64 / 1e3).round() / 1e3)
+    };
+    assert_eq!(counts("networks/timm-mobilenetv1_100.json"), (Family::V1, 4_231_976, 568.740));
+    assert_eq!(counts("networks/torchvision-mobilenet_v2.json"), (Family::V2, 3_504_872, 300.774));
+    assert_eq!(counts("networks/torchvision-mobilenet_v3_large.json"), (Family::V3Large, 5_483_032, 216.590));
+    assert_eq!(counts("networks/torchvision-mobilenet_v3_small.json"), (Family::V3Small, 2_542_856, 56.510));
+    assert_eq!(
+        fixture("networks/timm-tf_mobilenetv3_small_minimal_100.json").open().family,
+        Family::V3SmallMinimalistic
+    );
+    assert_eq!(
+        fixture("networks/timm-tf_mobilenetv3_large_minimal_100.json").open().family,
+        Family::V3LargeMinimalistic
+    );
+}
+
+#[test]
+fn nodes_are_named_after_modules_of_the_same_shape() {
+    let mut checked = 0;
+    for (name, fixture) in fixtures() {
+        let taps = &fixture.json["taps"];
+        let Some(modules) = taps["modules"].as_array() else { continue };
+        let modules: HashMap<&str, Vec<usize>> = modules
+            .iter()
+            .map(|m| {
+                let shape = m["shape"].as_array().unwrap().iter().map(|d| d.as_u64().unwrap() as usize);
+                (m["name"].as_str().unwrap(), shape.collect())
+            })
+            .collect();
+        let picture = &fixture.json["cases"][taps["case"].as_u64().unwrap() as usize]["picture"];
+        // The file's name ends in its rows and columns.
+        let size: Vec<usize> =
+            picture.as_str().unwrap().split(['_', 'x', '.']).flat_map(str::parse).collect();
+        let network = fixture.open();
+        let input = goldcrest::Shape::new(1, 3, size[0], size[size.len() - 1]);
+        let shapes = network.graph.shapes(input).unwrap();
+        let mut names = std::collections::HashSet::new();
+        for (id, node) in network.graph.nodes() {
+            assert!(names.insert(node.output_name()), "{name}: {} twice", node.output_name());
+            let shape = shapes[id.index()];
+            match modules.get(node.name()) {
+                Some(module) => {
+                    let shape = [shape.n, shape.c, shape.h, shape.w];
+                    // A fully connected layer's module gives a matrix.
+                    assert_eq!(module[..], shape[..module.len()], "{name}: {}", node.name());
+                    checked += 1;
+                }
+                // timm's squeeze-excite and torchvision's V2 pool by a function.
+                None => assert!(
+                    matches!(node.op, Op::Input(_))
+                        || node.name().ends_with(".se.pool")
+                        || node.name() == "avgpool",
+                    "{name}: no module {}",
+                    node.name()
+                ),
+            }
+        }
+        // After folding and fusing, too, a value has its own name.
+        let fused = goldcrest::graph::passes::optimise(&network.graph);
+        let last: std::collections::HashSet<&str> = fused.nodes().map(|(_, n)| n.output_name()).collect();
+        assert_eq!(last.len(), fused.nodes().len(), "{name}");
+    }
+    assert!(checked > 1500, "{checked}");
+}
+
+#[test]
+fn a_missing_tensor_is_named_whichever_it_is() {
+    for items in small() {
+        for (i, item) in items.iter().enumerate() {
+            if item.dtype == Dtype::I64 {
+                continue;
+            }
+            let mut rest: Vec<Item> = items.clone();
+            rest.remove(i);
+            match open(&rest, None, None) {
+                Err(Error::Checkpoint { key, reason, .. }) => {
+                    assert_eq!((key, reason.as_str()), (item.key.clone(), "is missing"));
+                }
+                other => panic!("without {}: {other:?}", item.key),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_misshapen_tensor_is_named_whichever_it_is() {
+    for items in small() {
+        for (i, item) in items.iter().enumerate() {
+            if item.dtype == Dtype::I64 {
+                continue;
+            }
+            let mut changed = items.clone();
+            changed[i].shape.push(1);
+            let message = refusal(&changed, None, None);
+            says(&message, &[&item.key, "expected shape [", &format!("found {:?}", changed[i].shape)]);
+        }
+    }
+}
+
+#[test]
+fn shapes_must_chain() {
+    let items = fixture("counts/torchvision-mobilenet_v2-w0.35.json").items();
+    let mut changed = items.clone();
+    let expand = changed.iter_mut().find(|i| i.key == "features.3.conv.0.0.weight").unwrap();
+    let (outputs, inputs) = (expand.shape[0], expand.shape[1]);
+    expand.shape = vec![outputs, inputs + 1, 1, 1];
+    expand.data = vec![0; 4 * outputs * (inputs + 1)];
+    says(
+        &refusal(&changed, None, None),
+        &[
+            "features.3.conv.0.0.weight",
+            &format!("[*, {inputs}, 1, 1], found [{outputs}, {}, 1, 1]", inputs + 1),
+        ],
+    );
+}
+
+#[test]
+fn what_a_tensor_holds_is_checked() {
+    let items = fixture("counts/torchvision-mobilenet_v2-w0.35.json").items();
+    let with = |key: &str, value: f32| {
+        let mut items = items.clone();
+        let item = items.iter_mut().find(|i| i.key == key).unwrap();
+        item.data[8..12].copy_from_slice(&value.to_le_bytes());
+        items
+    };
+    let key = "features.3.conv.0.1.running_var";
+    says(&refusal(&with(key, f32::NAN), None, None), &["weights", key, "NaN at index 2"]);
+    says(&refusal(&with(key, f32::NEG_INFINITY), None, None), &[key, "-inf at index 2"]);
+    says(&refusal(&with(key, -1.0), None, None), &[key, "negative: -1"]);
+    assert!(open(&with("features.3.conv.0.1.running_mean", -1.0), None, None).is_ok());
+
+    let mut integers = items.clone();
+    let item = integers.iter_mut().find(|i| i.key == key).unwrap();
+    item.dtype = Dtype::I32;
+    says(&refusal(&integers, None, None), &[key, "expected F32, F16 or BF16, found I32"]);
+
+    let mut extra = items.clone();
+    extra.push(Item { key: "features.3.extra".into(), dtype: Dtype::F32, shape: vec![1], data: vec![0; 4] });
+    extra.push(Item { key: "zebra\nstripe".into(), dtype: Dtype::F32, shape: vec![1], data: vec![0; 4] });
+    says(&refusal(&extra, None, None), &["features.3.extra", "no part of a MobileNetV2", "1 more"]);
+    extra.remove(extra.len() - 2);
+    says(&refusal(&extra, None, None), &["zebra\\nstripe"]);
+}
+
+#[test]
+fn half_precision_becomes_f32() {
+    let mut items = fixture("counts/torchvision-mobilenet_v2-w0.35.json").items();
+    for (i, item) in items.iter_mut().enumerate().filter(|(_, item)| item.dtype == Dtype::F32) {
+        let n = item.data.len() / 4;
+        // 0.5 in f16 and in bf16.
+        let (dtype, half) = if i % 2 == 0 { (Dtype::F16, 0x3800u16) } else { (Dtype::BF16, 0x3f00) };
+        (item.dtype, item.data) = (dtype, half.to_le_bytes().repeat(n));
+    }
+    let network = open(&items, None, None).unwrap();
+    assert!(convs(&network).count() == 53);
+    assert!(convs(&network).all(|conv| conv.weight.data().iter().all(|v| *v == 0.5)));
+}
+
+#[test]
+fn files_and_folders() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let fails = |path: &Path, parts: &[&str]| {
+        let message = Network::open(path).expect_err("must be refused").to_string();
+        assert!(!message.contains('\n'));
+        says(&message, parts);
+    };
+    fails(folder.path(), &["is empty"]);
+    fails(&at("gone.safetensors"), &["gone.safetensors"]);
+    fs::write(at("readme.txt"), "hello").unwrap();
+    fails(folder.path(), &["no .safetensors"]);
+    fails(&at("readme.txt"), &["readme.txt", "not a safetensors file", "5 bytes"]);
+    fs::write(at("empty.safetensors"), "").unwrap();
+    fails(&at("empty.safetensors"), &["not a safetensors file"]);
+    fs::remove_file(at("empty.safetensors")).unwrap();
+    fs::write(at("text"), "this is no safetensors file").unwrap();
+    fails(&at("text"), &["not a safetensors file"]);
+
+    let items = fixture("counts/torchvision-mobilenet_v2-w0.35.json").items();
+    let whole = bytes(&items);
+    fs::write(at("cut"), &whole[..whole.len() - 10]).unwrap();
+    fails(&at("cut"), &["truncated"]);
+    fs::write(at("cut"), &whole[..100]).unwrap();
+    fails(&at("cut"), &["truncated", "100 bytes"]);
+
+    // One file by itself, the only one of a folder, then two shards, with and without an index.
+    fs::write(at("any.safetensors"), &whole).unwrap();
+    for path in [folder.path(), &at("any.safetensors")] {
+        assert_eq!(Network::open(path).unwrap().arch, "torchvision/mobilenet_v2");
+    }
+    fs::write(at("twice.safetensors"), &whole).unwrap();
+    fails(folder.path(), &["twice.safetensors", "any.safetensors too"]);
+    let (a, b) = items.split_at(100);
+    fs::write(at("any.safetensors"), bytes(a)).unwrap();
+    fs::write(at("twice.safetensors"), bytes(b)).unwrap();
+    assert_eq!(Network::open(folder.path()).unwrap().classes, 1000);
+    let index = |first: &str| {
+        let entry = |(i, item): (usize, &Item)| {
+            let file = if i < 100 { first } else { "twice.safetensors" };
+            (item.key.clone(), json!(file))
+        };
+        let map: serde_json::Map<String, Value> = items.iter().enumerate().map(entry).collect();
+        fs::write(at("model.safetensors.index.json"), json!({ "weight_map": map }).to_string()).unwrap();
+    };
+    fs::write(at("unrelated.safetensors"), &whole).unwrap();
+    index("any.safetensors");
+    assert_eq!(Network::open(folder.path()).unwrap().classes, 1000);
+    index("absent.safetensors");
+    fails(folder.path(), &["absent.safetensors"]);
+    index("../any.safetensors");
+    fails(folder.path(), &["index.json", "no file name"]);
+    index("unrelated.safetensors");
+    fails(folder.path(), &["too"]);
+    fs::remove_file(at("model.safetensors.index.json")).unwrap();
+
+    // In a folder, `model.safetensors` is the one.
+    fs::write(at("model.safetensors"), &whole).unwrap();
+    assert_eq!(Network::open(folder.path()).unwrap().classes, 1000);
+    fs::write(at("config.json"), "{ not json").unwrap();
+    fails(folder.path(), &["config.json"]);
+    fs::write(at("config.json"), r#"{"architecture": "mobilenetv2_100"}"#).unwrap();
+    fails(folder.path(), &["timm/mobilenetv2_100", "torchvision"]);
+    assert!(Network::open_as(folder.path(), Some("torchvision/mobilenet_v2")).is_ok());
+}
+
+#[test]
+fn names_are_checked() {
+    let [v2, v3, timm, _] = small();
+    says(
+        &refusal(&v2, None, Some("torchvision/resnet50")),
+        &["torchvision", "resnet50", "mobilenet_v3_small"],
+    );
+    says(&refusal(&timm, None, Some("timm/lcnet_100")), &["lcnet_100", "tf_mobilenetv3_small_075"]);
+    says(&refusal(&v2, None, Some("mobilenet_v2")), &["torchvision/mobilenet_v2"]);
+    says(&refusal(&v2, None, Some("keras/x")), &["keras/x"]);
+    says(&refusal(&v2, None, Some("torchvision/mobilenet_v2.V9")), &["V9", "IMAGENET1K_V1"]);
+    says(
+        &refusal(&v3, None, Some("torchvision/mobilenet_v3_large")),
+        &["torchvision/mobilenet_v3_large", "torchvision/mobilenet_v3_small"],
+    );
+    says(&refusal(&v2, None, Some("timm/mobilenetv2_035")), &["timm/mobilenetv2_035", "torchvision"]);
+    says(
+        &refusal(&timm, None, Some("timm/tf_mobilenetv3_small_100")),
+        &["timm/tf_mobilenetv3_small_100", "timm/mobilenetv3_small_050", "48 channels, not 96"],
+    );
+    says(&refusal(&timm, Some(r#"{"architecture": "fbnetv3_b"}"#), None), &["fbnetv3_b"]);
+    assert!(
+        open(&timm, Some(r#"{"architecture": "fbnetv3_b"}"#), Some("timm/mobilenetv3_small_050")).is_ok()
+    );
+    says(&refusal(&v2, Some(r#"{"model_type": "resnet"}"#), None), &["transformers", "resnet"]);
+}
+
+#[test]
+fn other_networks_are_refused() {
+    let [v2, v3, timm, transformers] = small();
+    let without = |items: &[Item], part: &str| -> Vec<Item> {
+        items.iter().filter(|i| !i.key.starts_with(part)).cloned().collect()
+    };
+    for items in [&v2, &v3, &timm, &transformers] {
+        says(
+            &refusal(&without(items, "classifier"), None, None),
+            &["unknown network", "no classifier", "saw"],
+        );
+    }
+    // Without its prefix, a backbone.
+    let bare = without(&transformers, "classifier")
+        .into_iter()
+        .map(|i| Item { key: i.key.replace("mobilenet_v2.", ""), ..i })
+        .collect::<Vec<_>>();
+    says(&refusal(&bare, None, None), &["unknown network", "conv_1x1, conv_stem, layer"]);
+    let segmentation = v3
+        .iter()
+        .map(|i| Item { key: i.key.replace("features", "backbone"), ..i.clone() })
+        .collect::<Vec<_>>();
+    says(&refusal(&segmentation, None, None), &["unknown network", "backbone, classifier"]);
+    says(&refusal(&[], None, None), &["saw 0 tensors"]);
+
+    // MnasNet and EfficientNet-Lite have V2's modules, but 5x5 windows.
+    let mut mnasnet = fixture("networks/timm-mobilenetv2_050.json").items();
+    let depthwise = mnasnet.iter_mut().find(|i| i.key == "blocks.2.1.conv_dw.weight").unwrap();
+    (depthwise.shape[2], depthwise.shape[3]) = (5, 5);
+    depthwise.data = vec![0; 4 * depthwise.shape.iter().product::<usize>()];
+    says(&refusal(&mnasnet, None, None), &["5x5", "blocks.2.1.conv_dw", "MobileNetV2"]);
+
+    // LCNet is V1's blocks with two more stages; V4 has blocks of another kind.
+    let v1 = fixture("networks/timm-mobilenetv1_100.json").items();
+    let mut lcnet = v1.clone();
+    lcnet.extend(
+        v1.iter()
+            .filter(|i| i.key.starts_with("blocks.4.1."))
+            .map(|i| Item { key: i.key.replace("blocks.4.1.", "blocks.5.0."), ..i.clone() }),
+    );
+    says(&refusal(&lcnet, None, None), &["unknown network", "unlike in"]);
+    let v4: Vec<Item> = timm
+        .iter()
+        .map(|i| Item { key: i.key.replace(".conv_", ".dw_mid.").replace(".bn", ".dw_mid.bn"), ..i.clone() })
+        .collect();
+    says(&refusal(&v4, None, None), &["unknown network", "blocks.0.0"]);
+}
+
+#[test]
+fn tensorflow_networks_pad_and_normalise_their_own_way() {
+    let rules = |network: &Network| {
+        let epsilons: Vec<f64> = network
+            .graph
+            .nodes()
+            .filter_map(|(_, n)| match &n.op {
+                Op::BatchNorm(norm) => Some(norm.epsilon),
+                _ => None,
+            })
+            .collect();
+        assert!(epsilons.windows(2).all(|w| w[0] == w[1]));
+        let same = convs(network).filter(|conv| conv.padding == Padding::Same).count();
+        assert!(same == 0 || same == convs(network).count());
+        (epsilons[0], same > 0)
+    };
+    let opened = |name: &str| rules(&fixture(&format!("{name}.json")).open());
+    assert_eq!(opened("networks/torchvision-mobilenet_v2"), (1e-5, false));
+    assert_eq!(opened("networks/torchvision-mobilenet_v3_large"), (1e-3, false));
+    assert_eq!(opened("networks/timm-mobilenetv1_100"), (1e-5, false));
+    assert_eq!(opened("networks/timm-mobilenetv3_large_100"), (1e-5, false));
+    assert_eq!(opened("networks/timm-tf_mobilenetv3_large_100"), (1e-3, true));
+    assert_eq!(opened("networks/timm-tf_mobilenetv3_small_minimal_100"), (1e-3, true));
+    assert_eq!(opened("counts/timm-mobilenetv3_rw"), (1e-3, false));
+    assert_eq!(opened("networks/transformers-mobilenet_v1"), (1e-3, true));
+
+    let tf = fixture("counts/timm-tf_mobilenetv3_small_075.json").items();
+    let plain = open(&tf, None, None).unwrap();
+    assert_eq!((plain.arch.as_str(), rules(&plain)), ("timm/mobilenetv3_small_075", (1e-5, false)));
+    says(&plain.notes.join(" "), &["tf_", "say timm/tf_mobilenetv3_small_075"]);
+    let said = open(&tf, None, Some("timm/tf_mobilenetv3_small_075")).unwrap();
+    assert_eq!(rules(&said), (1e-3, true));
+    assert!(said.notes.is_empty());
+    // Keys alone do tell a minimalistic network.
+    let minimal = fixture("networks/timm-tf_mobilenetv3_small_minimal_100.json").items();
+    let minimal = open(&minimal, None, None).unwrap();
+    assert_eq!(
+        (minimal.arch.as_str(), rules(&minimal)),
+        ("timm/tf_mobilenetv3_small_minimal_100", (1e-3, true))
+    );
+    assert!(minimal.notes.is_empty());
+}
+
+#[test]
+fn mobilenetv3_rw_differs_in_three_places() {
+    let published = fixture("networks/timm-mobilenetv3_large_100.json").open();
+    let rw = fixture("counts/timm-mobilenetv3_rw.json").open();
+    let sums = |n: &Network| n.graph.nodes().filter(|(_, n)| matches!(n.op, Op::Add)).count();
+    assert_eq!((sums(&published), sums(&rw)), (10, 9));
+    // Eight squeeze-excites: the five with hard-swish around them follow their block in rw.
+    let relus = |n: &Network| (activations(n, Activation::Relu), activations(n, Activation::HardSwish));
+    let ((a, b), (c, d)) = (relus(&published), relus(&rw));
+    assert_eq!((a - c, d - b), (5, 5));
+    assert_eq!(activations(&rw, Activation::HardSigmoid), 8);
+}
+
+#[test]
+fn pictures_are_prepared_as_the_preset_says() {
+    let [v2, v3, _, _] = small();
+    let tagged = open(&v2, None, Some("torchvision/mobilenet_v2.IMAGENET1K_V1")).unwrap();
+    assert_eq!((tagged.preprocessing.resize, tagged.notes.len()), (Resize::Short(256), 0));
+    let plain = open(&v2, None, None).unwrap();
+    assert_eq!((plain.preprocessing.resize, plain.notes.len()), (Resize::Short(232), 1));
+    let small = open(&v3, None, None).unwrap();
+    assert_eq!((small.preprocessing.resize, small.notes.len()), (Resize::Short(256), 0));
+    assert_eq!(small.preprocessing.centre, Centre::HalfToEven);
+
+    // A tag, the configuration beside the weights, and the table agree with one another.
+    for (name, fixture) in fixtures().iter().filter(|(_, f)| f.arch.starts_with("timm/")) {
+        let beside = fixture.open();
+        let tag = fixture.json["files"]["config.json"]["pretrained_cfg"]["tag"].as_str().unwrap();
+        let arch = format!("{}.{tag}", fixture.arch);
+        let said = open(&fixture.items(), None, Some(&arch)).unwrap();
+        assert_eq!(beside.preprocessing, said.preprocessing, "{name}");
+        assert_eq!(beside.input, said.input, "{name}");
+    }
+    let large = fixture("networks/timm-mobilenetv3_large_100.json");
+    let items = large.items();
+    let arch = Some("timm/mobilenetv3_large_100.ra4_e3600_r224_in1k");
+    let config = large.file("config.json");
+    for config in [None, config.as_deref()] {
+        let network = open(&items, config, arch).unwrap();
+        assert_eq!(network.preprocessing.resize, Resize::Short(235));
+        assert_eq!(network.preprocessing.mean, HALF);
+    }
+    let network = open(&items, config.as_deref(), None).unwrap();
+    assert_eq!(network.preprocessing.mean, IMAGENET_MEAN);
+    assert_eq!(network.preprocessing.filter, Filter::Bicubic);
+}
+
+#[test]
+fn timm_configurations_are_honoured_or_refused() {
+    let items = fixture("networks/timm-mobilenetv3_small_050.json").items();
+    let with = |field: &str, value: Value| {
+        json!({"architecture": "mobilenetv3_small_050", "pretrained_cfg": {field: value}}).to_string()
+    };
+    let squash = open(&items, Some(&with("crop_mode", json!("squash"))), None).unwrap();
+    assert_eq!(squash.preprocessing.resize, Resize::Exact([256, 256]));
+    let sized = open(&items, Some(&with("input_size", json!([3, 160, 160]))), None).unwrap();
+    assert_eq!((sized.preprocessing.resize, sized.input), (Resize::Short(182), [160, 160]));
+    for (field, value) in [
+        ("crop_mode", json!("border")),
+        ("interpolation", json!("random")),
+        ("crop_pct", json!(-1)),
+        ("mean", json!("grey")),
+        ("input_size", json!([3, 224, 256])),
+    ] {
+        says(&refusal(&items, Some(&with(field, value)), None), &["config.json", field]);
+    }
+    let made = json!({"architecture": "mobilenetv3_small_050", "model_args": {"output_stride": 16}});
+    says(&refusal(&items, Some(&made.to_string()), None), &["output_stride = 16"]);
+    let names: Vec<String> = (0..1000).map(|i| format!("n{i}")).collect();
+    let mut labelled = json!({"architecture": "mobilenetv3_small_050", "label_names": names});
+    labelled["label_descriptions"] = json!({"n1": "goldfish"});
+    let labels = open(&items, Some(&labelled.to_string()), None).unwrap().labels.unwrap();
+    assert_eq!(labels[..3], ["n0", "goldfish", "n2"]);
+}
+
+#[test]
+fn transformers_configurations_are_honoured_or_refused() {
+    let items = fixture("counts/transformers-mobilenet_v2-w0.35.json").items();
+    let config = |field: &str, value: Value| json!({"model_type": "mobilenet_v2", field: value}).to_string();
+
+    let symmetric = open(&items, Some(&config("tf_padding", json!(false))), None).unwrap();
+    assert!(convs(&symmetric).all(|conv| conv.padding == Padding::Symmetric));
+    let relu = open(&items, Some(&config("hidden_act", json!("relu"))), None).unwrap();
+    assert_eq!((activations(&relu, Activation::Relu), activations(&relu, Activation::Relu6)), (35, 0));
+    says(&refusal(&items, Some(&config("hidden_act", json!("gelu"))), None), &["hidden_act", "gelu"]);
+
+    // Strides and dilations of the depthwise convolutions, as the library's loop gives them.
+    let moves = |stride: usize| {
+        let network = open(&items, Some(&config("output_stride", json!(stride))), None).unwrap();
+        let shapes = network.graph.shapes(network.input_shape(1)).unwrap();
+        let last = network.graph.nodes().filter(|(_, n)| n.name().ends_with("conv_1x1.convolution"));
+        let rows = last.map(|(id, _)| shapes[id.index()].h).next().unwrap();
+        let moves: Vec<(usize, usize)> =
+            convs(&network).filter(|c| c.groups > 1).map(|c| (c.stride, c.dilation)).collect();
+        (rows, moves[13], moves[14])
+    };
+    assert_eq!(moves(32), (7, (2, 1), (1, 1)));
+    assert_eq!(moves(16), (14, (1, 1), (1, 2)));
+    assert_eq!(moves(8), (28, (1, 2), (1, 4)));
+
+    let names: serde_json::Map<String, Value> =
+        (0..1001).map(|i| (i.to_string(), json!(format!("thing {i}")))).collect();
+    let labels = open(&items, Some(&config("id2label", json!(names))), None).unwrap().labels.unwrap();
+    assert_eq!((labels.len(), labels[1000].as_str()), (1001, "thing 1000"));
+    let few = open(&items, Some(&config("id2label", json!({"0": "a", "1": "b"}))), None).unwrap();
+    assert!(few.labels.is_none() && few.notes[0].contains("2 classes of 1001"));
+    assert!(fixture("networks/transformers-mobilenet_v1.json").open().labels.is_none());
+
+    let processed = |processor: Value| {
+        let processor = processor.to_string();
+        let checkpoint = Checkpoint::from_bytes("weights", bytes(&items), None, Some(&processor))?;
+        Network::from_checkpoint(&checkpoint, None).map(|n| (n.preprocessing, n.input))
+    };
+    let (p, input) =
+        processed(json!({"size": {"height": 192, "width": 160}, "do_center_crop": false})).unwrap();
+    assert_eq!((p.resize, p.crop, input), (Resize::Exact([192, 160]), None, [192, 160]));
+    let (p, _) =
+        processed(json!({"size": 300, "crop_size": 280, "resample": 3, "do_normalize": false})).unwrap();
+    assert_eq!((p.resize, p.crop, p.filter), (Resize::Short(300), Some([280, 280]), Filter::Bicubic));
+    assert_eq!((p.mean, p.std, p.centre), ([0.0; 3], [1.0; 3], Centre::Down));
+    for (field, value) in [
+        ("do_resize", json!(false)),
+        ("do_rescale", json!(false)),
+        ("rescale_factor", json!(1)),
+        ("do_center_crop", json!(false)),
+        ("do_pad", json!(true)),
+        ("resample", json!(4)),
+        ("size", json!({"longest_edge": 5})),
+        ("crop_size", json!("big")),
+    ] {
+        let message = processed(json!({field: value})).expect_err(field).to_string();
+        says(&message, &["preprocessor_config.json", field]);
+    }
+}
+
+#[test]
+fn any_classes_and_any_channels() {
+    let mut items = fixture("counts/torchvision-mobilenet_v2-w0.35.json").items();
+    for (key, shape) in [
+        ("features.0.0.weight", vec![16, 1, 3, 3]),
+        ("classifier.1.weight", vec![7, 1280]),
+        ("classifier.1.bias", vec![7]),
+    ] {
+        let item = items.iter_mut().find(|i| i.key == key).unwrap();
+        item.data = vec![0; 4 * shape.iter().product::<usize>()];
+        item.shape = shape;
+    }
+    let network = open(&items, None, None).unwrap();
+    assert_eq!((network.channels, network.classes), (1, 7));
+    assert!(network.notes.iter().any(|note| note.contains("1 channels")));
+    assert!(network.graph.shapes(network.input_shape(2)).is_ok());
+}
