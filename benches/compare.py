@@ -1,7 +1,7 @@
 """Goldcrest beside its peers on one machine, in alternating rounds.
 
     python -m venv venv
-    venv/bin/pip install torch torchvision ncnn pnnx onnxruntime safetensors
+    venv/bin/pip install torch torchvision safetensors ncnn pnnx onnxruntime onnx onnxscript
     cargo build --release --example latency
     venv/bin/python benches/compare.py --rounds 5 --out benches/runs/DATE-MACHINE.json
 
@@ -40,7 +40,9 @@ def prepare(name: str, folder: Path) -> None:
     torch.manual_seed(0)
     model = getattr(torchvision.models, name)(weights=None).eval()
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / f"{name}.safetensors")
-    torch.jit.trace(model, torch.rand(SHAPE)).save(folder / f"{name}.pt")
+    picture = torch.rand(SHAPE)
+    torch.onnx.export(model, (picture,), folder / f"{name}.onnx", dynamo=True, verbose=False)
+    torch.jit.trace(model, picture).save(folder / f"{name}.pt")
     pnnx = Path(sys.executable).with_name("pnnx")
     shape = "inputshape=" + str(list(SHAPE)).replace(" ", "")
     subprocess.run([pnnx, f"{name}.pt", shape, "fp16=0"], cwd=folder, check=True, capture_output=True)
@@ -99,7 +101,7 @@ class OnnxRuntime:
 
     def __init__(self, name: str, folder: Path):
         self.session = onnxruntime.InferenceSession(
-            folder / f"{name}.pnnx.onnx", providers=["CPUExecutionProvider"]
+            folder / f"{name}.onnx", providers=["CPUExecutionProvider"]
         )
         self.feed = {self.session.get_inputs()[0].name: np.random.default_rng(0).random(SHAPE, dtype=np.float32)}
         timed(self.run, 2)
