@@ -105,8 +105,8 @@ impl Inspect {
         writeln!(text, "\nplan for {planned_for}: {} steps", plan.steps.len())?;
         writeln!(
             text,
-            "{:>3}  {:<32} {:<16} {:>10} {:>6}  {}",
-            "", "step", "kernel", "workgroups", "slots", "tile; why"
+            "     {:<32} {:<16} {:>10} {:>6}  tile; why",
+            "step", "kernel", "workgroups", "slots"
         )?;
         for (i, step) in plan.steps.iter().enumerate() {
             let [x, y, z] = step.launch.workgroups;
