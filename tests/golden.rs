@@ -137,7 +137,8 @@ fn a_batch_is_its_pictures() {
 #[test]
 fn a_plan_never_reads_what_it_writes_and_stays_small() {
     // V2's features.2 alone reads and writes 5,619,712 bytes.
-    let expected = [("torchvision-mobilenet_v2", 54, 7_727_104), ("torchvision-mobilenet_v3_large", 81, 5_219_264)];
+    let expected =
+        [("torchvision-mobilenet_v2", 54, 7_727_104), ("torchvision-mobilenet_v3_large", 81, 5_219_264)];
     for (name, steps, slot_bytes) in expected {
         let network = network(&Fixture::network(name));
         let plan = Plan::new(&network.graph, Shape::new(1, 3, 224, 224), Machine::default(), false).unwrap();
