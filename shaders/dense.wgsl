@@ -17,11 +17,11 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;        // (pictures, height, width, inputs)
-@group(0) @binding(2) var<storage, read> weight: array<mat4x4<f32>>; // (KERNEL, KERNEL, inputs, outputs); a column an input
+@group(0) @binding(1) var<storage, read> x: array<Quad>;        // (pictures, height, width, inputs)
+@group(0) @binding(2) var<storage, read> weight: array<Block>; // (KERNEL, KERNEL, inputs, outputs); a column an input
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;     // (outputs)
-@group(0) @binding(4) var<storage, read> residual: array<vec4<f32>>; // as y, if RESIDUAL
-@group(0) @binding(5) var<storage, read_write> y: array<vec4<f32>>;  // (pictures, out_height, out_width, outputs)
+@group(0) @binding(4) var<storage, read> residual: array<Quad>; // as y, if RESIDUAL
+@group(0) @binding(5) var<storage, read_write> y: array<Quad>;  // (pictures, out_height, out_width, outputs)
 
 @compute @workgroup_size(LANES)
 fn main(
@@ -68,10 +68,10 @@ fn main(
             for (var i = 0u; i < params.inputs; i++) {
                 var taken: array<vec4<f32>, COLUMNS>;
                 for (var c = 0u; c < COLUMNS; c++) {
-                    taken[c] = select(vec4(0.0), x[pixel[c] + i], inside[c]);
+                    taken[c] = select(vec4(0.0), vec4<f32>(x[pixel[c] + i]), inside[c]);
                 }
                 for (var q = 0u; q < QUADS; q++) {
-                    let w = weight[((ky * KERNEL + kx) * params.inputs + i) * params.outputs + output[q]];
+                    let w = mat4x4<f32>(weight[((ky * KERNEL + kx) * params.inputs + i) * params.outputs + output[q]]);
                     for (var c = 0u; c < COLUMNS; c++) {
                         sum[c][q] += w * taken[c];
                     }
@@ -86,9 +86,9 @@ fn main(
                 let at = (row * params.out_width + first + c) * params.outputs + o;
                 var v = sum[c][q];
                 if (RESIDUAL == 1u) {
-                    v += residual[at];
+                    v += vec4<f32>(residual[at]);
                 }
-                y[at] = activate(v);
+                y[at] = Quad(activate(ACTIVATION, v));
             }
         }
     }

@@ -18,11 +18,11 @@ struct Params {
 const SPAN: u32 = (COLUMNS - 1u) * STRIDE + (KERNEL - 1u) * DILATION + 1u;
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;        // (pictures, height, width, quads)
-@group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>;   // (KERNEL, KERNEL, quads)
+@group(0) @binding(1) var<storage, read> x: array<Quad>;        // (pictures, height, width, quads)
+@group(0) @binding(2) var<storage, read> weight: array<Quad>;   // (KERNEL, KERNEL, quads)
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;     // (quads)
-@group(0) @binding(4) var<storage, read> residual: array<vec4<f32>>; // as y, if RESIDUAL
-@group(0) @binding(5) var<storage, read_write> y: array<vec4<f32>>;  // (pictures, out_height, out_width, quads)
+@group(0) @binding(4) var<storage, read> residual: array<Quad>; // as y, if RESIDUAL
+@group(0) @binding(5) var<storage, read_write> y: array<Quad>;  // (pictures, out_height, out_width, quads)
 
 @compute @workgroup_size(LANES)
 fn main(
@@ -53,10 +53,10 @@ fn main(
             for (var s = 0u; s < SPAN; s++) {
                 let ix = first * STRIDE + s - params.left;
                 let v = x[(line + min(ix, params.width - 1u)) * params.quads + quad];
-                taken[s] = select(vec4(0.0), v, ix < params.width);
+                taken[s] = select(vec4(0.0), vec4<f32>(v), ix < params.width);
             }
             for (var kx = 0u; kx < KERNEL; kx++) {
-                let w = weight[(ky * KERNEL + kx) * params.quads + quad];
+                let w = vec4<f32>(weight[(ky * KERNEL + kx) * params.quads + quad]);
                 for (var c = 0u; c < COLUMNS; c++) {
                     sum[c] += taken[c * STRIDE + kx * DILATION] * w;
                 }
@@ -68,9 +68,9 @@ fn main(
             let at = (row * params.out_width + first + c) * params.quads + quad;
             var v = sum[c];
             if (RESIDUAL == 1u) {
-                v += residual[at];
+                v += vec4<f32>(residual[at]);
             }
-            y[at] = activate(v);
+            y[at] = Quad(activate(ACTIVATION, v));
         }
     }
 }

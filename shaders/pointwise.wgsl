@@ -1,6 +1,6 @@
 // Pointwise convolution: a matrix product of pixels by channels.
 //
-//   y[p, o] = activate(sum over i of x[p, i] * weight[i, o] + bias[o] + residual[p, o])
+//   y[p, o] = activate(sum over i of x[p, i] * gate[i] * weight[i, o] + bias[o] + residual[p, o])
 //
 // A thread keeps PIXELS x QUADS vec4 sums in registers and walks the inputs four at a time.
 // In a workgroup LANES_O threads lie along the outputs, so that they share each load of x
@@ -8,16 +8,18 @@
 
 struct Params {
     pixels: u32,  // of the whole batch
+    picture: u32, // pixels of one picture
     inputs: u32,  // channels, in fours
     outputs: u32, // channels, in fours
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;        // (pixels, inputs)
-@group(0) @binding(2) var<storage, read> weight: array<mat4x4<f32>>; // (inputs, outputs); a column an input
+@group(0) @binding(1) var<storage, read> x: array<Quad>;        // (pixels, inputs)
+@group(0) @binding(2) var<storage, read> weight: array<Block>; // (inputs, outputs); a column an input
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;     // (outputs)
-@group(0) @binding(4) var<storage, read> residual: array<vec4<f32>>; // (pixels, outputs), if RESIDUAL
-@group(0) @binding(5) var<storage, read_write> y: array<vec4<f32>>;  // (pixels, outputs)
+@group(0) @binding(4) var<storage, read> residual: array<Quad>; // (pixels, outputs), if RESIDUAL
+@group(0) @binding(5) var<storage, read> gate: array<Quad>;     // (pictures, inputs), if GATED
+@group(0) @binding(6) var<storage, read_write> y: array<Quad>;  // (pixels, outputs)
 
 @compute @workgroup_size(LANES_O * LANES_P)
 fn main(
@@ -35,8 +37,11 @@ fn main(
 
     // What lies beyond the edge is computed from the last row or column and not stored.
     var row: array<u32, PIXELS>;
+    var gates: array<u32, PIXELS>;
     for (var p = 0u; p < PIXELS; p++) {
-        row[p] = min(first_pixel + p, params.pixels - 1u) * params.inputs;
+        let pixel = min(first_pixel + p, params.pixels - 1u);
+        row[p] = pixel * params.inputs;
+        gates[p] = pixel / params.picture * params.inputs;
     }
     var output: array<u32, QUADS>;
     var sum: array<array<vec4<f32>, QUADS>, PIXELS>;
@@ -50,10 +55,13 @@ fn main(
     for (var i = 0u; i < params.inputs; i++) {
         var taken: array<vec4<f32>, PIXELS>;
         for (var p = 0u; p < PIXELS; p++) {
-            taken[p] = x[row[p] + i];
+            taken[p] = vec4<f32>(x[row[p] + i]);
+            if (GATED == 1u) {
+                taken[p] *= vec4<f32>(gate[gates[p] + i]);
+            }
         }
         for (var q = 0u; q < QUADS; q++) {
-            let w = weight[i * params.outputs + output[q]];
+            let w = mat4x4<f32>(weight[i * params.outputs + output[q]]);
             for (var p = 0u; p < PIXELS; p++) {
                 sum[p][q] += w * taken[p];
             }
@@ -67,9 +75,9 @@ fn main(
                 let at = (first_pixel + p) * params.outputs + o;
                 var v = sum[p][q];
                 if (RESIDUAL == 1u) {
-                    v += residual[at];
+                    v += vec4<f32>(residual[at]);
                 }
-                y[at] = activate(v);
+                y[at] = Quad(activate(ACTIVATION, v));
             }
         }
     }

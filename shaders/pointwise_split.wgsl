@@ -13,11 +13,11 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;        // (pixels, inputs)
-@group(0) @binding(2) var<storage, read> weight: array<mat4x4<f32>>; // (inputs, outputs); a column an input
+@group(0) @binding(1) var<storage, read> x: array<Quad>;        // (pixels, inputs)
+@group(0) @binding(2) var<storage, read> weight: array<Block>; // (inputs, outputs); a column an input
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;     // (outputs)
-@group(0) @binding(4) var<storage, read> residual: array<vec4<f32>>; // (pixels, outputs), if RESIDUAL
-@group(0) @binding(5) var<storage, read_write> y: array<vec4<f32>>;  // (pixels, outputs)
+@group(0) @binding(4) var<storage, read> residual: array<Quad>; // (pixels, outputs), if RESIDUAL
+@group(0) @binding(5) var<storage, read_write> y: array<Quad>;  // (pixels, outputs)
 
 var<workgroup> partial: array<vec4<f32>, LANES_I * LANES_O * PIXELS>; // (LANES_I, PIXELS, LANES_O)
 
@@ -40,9 +40,9 @@ fn main(
         row[p] = min(first_pixel + p, params.pixels - 1u) * params.inputs;
     }
     for (var i = lane / LANES_O; i < params.inputs; i += LANES_I) {
-        let w = weight[i * params.outputs + output];
+        let w = mat4x4<f32>(weight[i * params.outputs + output]);
         for (var p = 0u; p < PIXELS; p++) {
-            sum[p] += w * x[row[p] + i];
+            sum[p] += w * vec4<f32>(x[row[p] + i]);
         }
     }
     for (var p = 0u; p < PIXELS; p++) {
@@ -60,9 +60,9 @@ fn main(
                 v += partial[i * PIXELS * LANES_O + done];
             }
             if (RESIDUAL == 1u) {
-                v += residual[at];
+                v += vec4<f32>(residual[at]);
             }
-            y[at] = activate(v);
+            y[at] = Quad(activate(ACTIVATION, v));
         }
     }
 }

@@ -9,8 +9,8 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;       // (pictures, pixels, quads)
-@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>; // (pictures, quads)
+@group(0) @binding(1) var<storage, read> x: array<Quad>;       // (pictures, pixels, quads)
+@group(0) @binding(2) var<storage, read_write> y: array<Quad>; // (pictures, quads)
 
 var<workgroup> partial: array<vec4<f32>, LANES_P * LANES_Q>; // (LANES_P, LANES_Q)
 
@@ -27,7 +27,7 @@ fn main(
 
     var sum = vec4(0.0);
     for (var p = lane / LANES_Q; p < params.pixels; p += LANES_P) {
-        sum += x[(picture * params.pixels + p) * params.quads + min(quad, params.quads - 1u)];
+        sum += vec4<f32>(x[(picture * params.pixels + p) * params.quads + min(quad, params.quads - 1u)]);
     }
     partial[lane] = sum;
     workgroupBarrier();
@@ -36,6 +36,6 @@ fn main(
         for (var p = 1u; p < LANES_P; p++) {
             sum += partial[p * LANES_Q + lane];
         }
-        y[picture * params.quads + quad] = sum / f32(params.pixels);
+        y[picture * params.quads + quad] = Quad(sum / f32(params.pixels));
     }
 }

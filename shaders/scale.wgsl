@@ -7,9 +7,9 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;       // (pictures, pixels, quads)
-@group(0) @binding(2) var<storage, read> gate: array<vec4<f32>>;    // (pictures, quads)
-@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>; // (pictures, pixels, quads)
+@group(0) @binding(1) var<storage, read> x: array<Quad>;       // (pictures, pixels, quads)
+@group(0) @binding(2) var<storage, read> gate: array<Quad>;    // (pictures, quads)
+@group(0) @binding(3) var<storage, read_write> y: array<Quad>; // (pictures, pixels, quads)
 
 @compute @workgroup_size(LANES)
 fn main(

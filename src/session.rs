@@ -3,7 +3,7 @@
 use crate::{
     Error, Result, Shape, Tensor,
     gpu::{Executor, Gpu},
-    plan::Plan,
+    plan::{self, Fuse, Plan},
     zoo::Network,
 };
 
@@ -14,14 +14,16 @@ pub struct Options {
     pub batch: usize,
     /// Rows and columns of a picture, if not those that the network was made for.
     pub size: Option<[usize; 2]>,
-    /// Keep every layer's output for [`Session::taps`]; takes more memory.
+    /// Which layers may share a kernel.
+    pub fuse: Fuse,
+    /// Keep every layer's output for [`Session::taps`]; takes more memory, and fuses nothing.
     pub taps: bool,
 }
 
 impl Default for Options {
     /// One picture of the network's own size, without taps.
     fn default() -> Self {
-        Self { batch: 1, size: None, taps: false }
+        Self { batch: 1, size: None, fuse: Fuse::Auto, taps: false }
     }
 }
 
@@ -67,7 +69,12 @@ impl Session {
         if input.is_empty() {
             return Err(Error::Input(format!("the shape {input} holds no value")));
         }
-        let mut plan = Plan::new(&network.graph, input, gpu.machine(), options.taps)?;
+        let mut plan = Plan::new(
+            &network.graph,
+            input,
+            gpu.machine(),
+            plan::Options { fuse: options.fuse, taps: options.taps },
+        )?;
         let executor = Executor::new(gpu, &plan, progress).await?;
         // The device has them now.
         plan.weights = Vec::new();

@@ -4,19 +4,22 @@ mod common;
 
 use std::sync::Arc;
 
+use common::cases::{activation, dispatch, noise, on_device, on_every_adapter, padding};
 use goldcrest::{
     Shape, Tensor,
     gpu::Gpu,
-    graph::{Activation, Conv, Padding, Window},
-    kernels::{self, Launch, dense, depthwise, pointwise, pointwise_split, pool, scale},
+    graph::{Conv, Padding, Window},
+    kernels::{
+        self, Launch, dense, depthwise,
+        pointwise::{self, Extras},
+        pointwise_split, pool, scale,
+    },
     tensor::layout,
 };
-use proptest::{prelude::*, test_runner::TestRunner};
+use proptest::prelude::*;
 
 /// f32 sums in another order than the reference's f64.
 const TOLERANCE: f64 = 2e-6;
-
-const CASES: u32 = 24;
 
 /// A convolution, an input for it, and what a launch needs besides.
 #[derive(Debug, Clone)]
@@ -37,36 +40,6 @@ impl Case {
         let window = self.window();
         Shape::new(self.x.n, self.conv.outputs(), window.height, window.width)
     }
-}
-
-/// Values in -1..1, none like another.
-fn noise(shape: impl Into<Vec<usize>>, mut seed: u64) -> Tensor {
-    Tensor::from_fn(shape, |_| {
-        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        (seed >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    })
-}
-
-fn on_device(tensor: &Tensor) -> Vec<f32> {
-    let shape = tensor.shape().unwrap();
-    let mut values = vec![0.0; layout::len(shape)];
-    layout::to_device(tensor, shape, &mut values);
-    // What the padding holds must not matter, as long as it is finite.
-    let (channels, padded) = (shape.c, shape.quads() * 4);
-    for (i, value) in values.iter_mut().enumerate() {
-        if i % padded >= channels {
-            *value = 1e3;
-        }
-    }
-    values
-}
-
-fn activation() -> impl Strategy<Value = Activation> {
-    prop::sample::select(&Activation::ALL[..])
-}
-
-fn padding() -> impl Strategy<Value = Padding> {
-    prop_oneof![Just(Padding::Symmetric), Just(Padding::Same)]
 }
 
 /// Pictures, channels in and out, rows, columns: small, odd, and not square.
@@ -94,19 +67,6 @@ fn convolution(windowed: bool, depthwise: bool) -> impl Strategy<Value = Case> {
     })
 }
 
-/// Runs `check` on random cases on every adapter.
-fn on_every_adapter<T: std::fmt::Debug>(
-    strategy: impl Strategy<Value = T>,
-    check: impl Fn(&Gpu, &T) -> Result<(), TestCaseError>,
-) {
-    for gpu in common::gpus() {
-        let config = ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() };
-        TestRunner::new(config)
-            .run(&strategy, |case| check(&gpu, &case))
-            .unwrap_or_else(|e| panic!("{}: {e}", gpu.adapter()));
-    }
-}
-
 /// Runs a convolution's launch and compares it with `reference`.
 fn compare(
     gpu: &Gpu,
@@ -121,10 +81,13 @@ fn compare(
     let expected = reference(&input, residual.as_ref());
     let device_x = on_device(&input);
     let device_residual = residual.as_ref().map_or(device_x.clone(), on_device);
-    let reads = [&device_x[..], packed, &kernels::pack_bias(&case.conv), &device_residual];
     let launch = launch(case.residual);
-    let out =
-        gpu.dispatch(&launch, &reads, layout::len(y)).map_err(|e| TestCaseError::fail(e.to_string()))?;
+    let mut reads = vec![&device_x[..], packed];
+    let bias = kernels::pack_bias(&case.conv);
+    reads.extend([&bias[..], &device_residual]);
+    // The gate, where there is one, is bound and not read.
+    reads.resize(launch.shader.reads.len(), &device_x);
+    let out = dispatch(gpu, &launch, &reads, layout::len(y))?;
     let error = common::distance(&layout::from_device(y, &out), &expected);
     prop_assert!(error <= TOLERANCE, "{} {:?}: error {error:e}", launch.shader.name, launch.constants);
     Ok(())
@@ -139,7 +102,7 @@ fn pointwise_is_its_reference() {
             gpu,
             case,
             &pointwise::pack(conv),
-            |residual| pointwise::launch(conv, x, y, residual, tile),
+            |residual| pointwise::launch(conv, x, y, Extras { residual, gate: false }, tile),
             |x, residual| pointwise::reference(conv, x, y, residual),
         )
     });
@@ -199,7 +162,7 @@ fn plain(gpu: &Gpu, launch: &Launch, reads: &[&Tensor], expected: &Tensor) -> Re
     let reads: Vec<Vec<f32>> = reads.iter().map(|t| on_device(t)).collect();
     let reads: Vec<&[f32]> = reads.iter().map(Vec::as_slice).collect();
     let y = expected.shape().unwrap();
-    let out = gpu.dispatch(launch, &reads, layout::len(y)).map_err(|e| TestCaseError::fail(e.to_string()))?;
+    let out = dispatch(gpu, launch, &reads, layout::len(y))?;
     let error = common::distance(&layout::from_device(y, &out), expected);
     prop_assert!(error <= TOLERANCE, "{}: error {error:e}", launch.shader.name);
     Ok(())
@@ -232,4 +195,22 @@ fn workgroups_beyond_one_dimension_reach_every_value() {
     for gpu in common::gpus() {
         plain(&gpu, &scale::launch(x), &[&input, &gate], &scale::reference(&input, &gate)).unwrap();
     }
+}
+
+#[test]
+fn a_gated_pointwise_is_a_scale_and_a_pointwise() {
+    on_every_adapter(convolution(false, false), |gpu, case| {
+        let tile = pointwise::Tile::ALL[case.tile % pointwise::Tile::ALL.len()];
+        let (conv, x, y) = (&case.conv, case.x, case.y());
+        let input = noise(<[usize; 4]>::from(x), case.seed ^ 3);
+        let gate = noise([x.n, x.c, 1, 1], case.seed ^ 5);
+        let expected = pointwise::reference(conv, &scale::reference(&input, &gate), y, None);
+        let launch = pointwise::launch(conv, x, y, Extras { residual: false, gate: true }, tile);
+        let (x, gate) = (on_device(&input), on_device(&gate));
+        let reads = [&x[..], &pointwise::pack(conv), &kernels::pack_bias(conv), &x, &gate];
+        let out = dispatch(gpu, &launch, &reads, layout::len(y))?;
+        let error = common::distance(&layout::from_device(y, &out), &expected);
+        prop_assert!(error <= TOLERANCE, "{:?}: error {error:e}", launch.constants);
+        Ok(())
+    });
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::{Error, Result};
+use crate::{Error, Result, plan::Machine};
 
 /// What an adapter says of itself.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -42,12 +42,12 @@ impl AdapterInfo {
         }
     }
 
-    /// Threads that fill it, as far as its kind tells: no API says how many units a GPU has.
-    pub(super) fn threads(&self) -> usize {
+    /// What its kind tells of its speed: no API says how many units a GPU has.
+    pub(super) fn machine(&self) -> Machine {
         match self.kind {
-            _ if self.software => 128,
-            "integrated" => 1 << 12,
-            _ => 1 << 14,
+            _ if self.software => Machine::software(),
+            "integrated" => Machine { threads: 1 << 12, ..Machine::default() },
+            _ => Machine::default(),
         }
     }
 

@@ -82,7 +82,7 @@ impl Executor {
                     Operand::Weights(at) => &weights[at],
                 })
                 .collect();
-            buffers.push(&slots[step.writes.index()]);
+            buffers.extend(step.writes.iter().map(|slot| &slots[slot.index()]));
             let bindings = gpu.bind_group(&pipeline, params_binding(&params, i, &step.launch), &buffers);
             dispatches.push(Dispatch { pipeline, bindings, workgroups: step.launch.workgroups });
         }
@@ -217,18 +217,18 @@ impl Executor {
 }
 
 impl Gpu {
-    /// Runs one kernel by itself on `reads`, as the device has them, and gives the `len`
-    /// values that it writes: what trust checks and tests are made of.
+    /// Runs one kernel by itself on `reads`, as the device has them, and gives what it writes,
+    /// as many values each as `lens` say: what trust checks and tests are made of.
     ///
     /// # Errors
     /// [`Error::Device`] if the device refused the kernel or was lost.
-    pub fn dispatch(&self, launch: &Launch, reads: &[&[f32]], len: usize) -> Result<Vec<f32>> {
+    pub fn dispatch(&self, launch: &Launch, reads: &[&[f32]], lens: &[usize]) -> Result<Vec<Vec<f32>>> {
         let pipeline = pollster::block_on(self.pipeline(launch))?;
         let params = params_buffer(self, [launch]);
-        let y = filled(self, "y", bytemuck::cast_slice(&vec![f32::NAN; len]));
         let mut buffers: Vec<wgpu::Buffer> =
             reads.iter().map(|values| filled(self, "read", bytemuck::cast_slice(values))).collect();
-        buffers.push(y);
+        // NaN where the kernel forgets to write.
+        buffers.extend(lens.iter().map(|&len| filled(self, "y", bytemuck::cast_slice(&vec![f32::NAN; len]))));
         let buffers: Vec<&wgpu::Buffer> = buffers.iter().collect();
         let bindings = self.bind_group(&pipeline, params_binding(&params, 0, launch), &buffers);
         let mut encoder = self.device.create_command_encoder(&Default::default());
@@ -240,7 +240,8 @@ impl Gpu {
             pass.dispatch_workgroups(x, y, z);
         }
         self.queue.submit([encoder.finish()]);
-        read(self, buffers[reads.len()], 4 * len as u64)
+        let written = buffers[reads.len()..].iter().zip(lens);
+        written.map(|(buffer, &len)| read(self, buffer, 4 * len as u64)).collect()
     }
 }
 

@@ -130,9 +130,11 @@ impl Gpu {
     pub fn machine(&self) -> Machine {
         let limits = self.device.limits();
         Machine {
-            threads: self.info.threads(),
             max_binding: limits.max_storage_buffer_binding_size,
             max_buffer: limits.max_buffer_size,
+            workgroup_memory: limits.max_compute_workgroup_storage_size,
+            workgroup_threads: limits.max_compute_invocations_per_workgroup,
+            ..self.info.machine()
         }
     }
 }

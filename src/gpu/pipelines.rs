@@ -56,7 +56,8 @@ impl Gpu {
 
     fn bind_group_layout(&self, launch: &Launch) -> wgpu::BindGroupLayout {
         let reads = launch.shader.reads.len() as u32;
-        let entries: Vec<wgpu::BindGroupLayoutEntry> = (0..reads + 2)
+        let writes = launch.shader.writes.len() as u32;
+        let entries: Vec<wgpu::BindGroupLayoutEntry> = (0..1 + reads + writes)
             .map(|binding| wgpu::BindGroupLayoutEntry {
                 binding,
                 visibility: wgpu::ShaderStages::COMPUTE,

@@ -7,8 +7,8 @@ use serde::Serialize;
 use super::Gpu;
 use crate::{
     Error, Result, Shape, Tensor,
-    graph::{Activation, Conv, Padding},
-    kernels::{self, Launch, dense, depthwise, pointwise, pointwise_split, pool, scale},
+    graph::{Activation, Conv, Padding, Window},
+    kernels::{self, Launch, block, dense, depthwise, gate, pointwise, pointwise_split, pool, reduce, scale},
     tensor::layout,
 };
 
@@ -36,8 +36,10 @@ pub fn check(gpu: &Gpu) -> Result<Trust> {
     for case in cases()? {
         let reads: Vec<&[f32]> = case.reads.iter().map(Vec::as_slice).collect();
         let shape = case.expected.shape()?;
-        let out = gpu.dispatch(&case.launch, &reads, layout::len(shape))?;
-        let error = distance(&layout::from_device(shape, &out), &case.expected);
+        // The answer, and for the block kernel the sums of tiles that it does not write here.
+        let out =
+            gpu.dispatch(&case.launch, &reads, &[layout::len(shape), 4][..case.launch.shader.writes.len()])?;
+        let error = distance(&layout::from_device(shape, &out[0]), &case.expected);
         errors.push((case.launch.shader.name, error));
     }
     // Written so that a NaN is not trusted.
@@ -54,14 +56,8 @@ struct Case {
 fn cases() -> Result<Vec<Case>> {
     let x = Shape::new(2, 21, 9, 13);
     let picture = wave(x, 0.37);
-    let conv = |outputs: usize, groups: usize, kernel: usize, stride: usize, activation| Conv {
-        weight: Arc::new(wave(Shape::new(outputs, x.c / groups, kernel, kernel), 0.71)),
-        bias: Some(Arc::new(Tensor::from_fn([outputs], |i| (i as f32 * 0.9).cos()))),
-        stride,
-        dilation: 1,
-        padding: if stride == 2 { Padding::Same } else { Padding::Symmetric },
-        groups,
-        activation,
+    let conv = |outputs, groups, kernel, stride, activation| {
+        convolution(x.c, outputs, groups, kernel, stride, activation)
     };
     let reads = |conv: &Conv, packed: Vec<f32>| {
         let x = on_device(&picture, x);
@@ -73,15 +69,16 @@ fn cases() -> Result<Vec<Case>> {
     let y = output(&c, x)?;
     let expected = pointwise::reference(&c, &picture, y, None);
     for launch in [
-        pointwise::launch(&c, x, y, false, pointwise::Tile::ALL[0]),
+        pointwise::launch(&c, x, y, pointwise::Extras::default(), pointwise::Tile::ALL[0]),
         pointwise_split::launch(&c, x, y, false),
     ] {
-        cases.push(Case { launch, reads: reads(&c, pointwise::pack(&c)), expected: expected.clone() });
+        let mut reads = reads(&c, pointwise::pack(&c));
+        reads.resize(launch.shader.reads.len(), reads[0].clone());
+        cases.push(Case { launch, reads, expected: expected.clone() });
     }
 
     let c = conv(x.c, x.c, 5, 2, Activation::Relu6);
-    let (y, window) = (output(&c, x)?, c.window(x.h, x.w));
-    let window = window.ok_or_else(|| Error::Device("the window does not fit".into()))?;
+    let (y, window) = (output(&c, x)?, place(&c, x)?);
     cases.push(Case {
         launch: depthwise::launch(&c, x, y, window, false, 4),
         reads: reads(&c, depthwise::pack(&c)),
@@ -89,8 +86,7 @@ fn cases() -> Result<Vec<Case>> {
     });
 
     let c = conv(17, 1, 3, 2, Activation::HardSigmoid);
-    let (y, window) = (output(&c, x)?, c.window(x.h, x.w));
-    let window = window.ok_or_else(|| Error::Device("the window does not fit".into()))?;
+    let (y, window) = (output(&c, x)?, place(&c, x)?);
     cases.push(Case {
         launch: dense::launch(&c, x, y, window, false, dense::Tile::ALL[0]),
         reads: reads(&c, dense::pack(&c)),
@@ -109,11 +105,97 @@ fn cases() -> Result<Vec<Case>> {
         reads: vec![on_device(&picture, x), on_device(&gate, gates)],
         expected: scale::reference(&picture, &gate),
     });
+    cases.extend([block_case(&picture, x)?, gate_case(&picture, x), reduce_case(x)]);
     Ok(cases)
 }
 
+/// A whole inverted residual.
+fn block_case(picture: &Tensor, x: Shape) -> Result<Case> {
+    let convs = [
+        convolution(x.c, 36, 1, 1, 1, Activation::HardSwish),
+        convolution(36, 36, 36, 3, 1, Activation::Relu6),
+        convolution(36, x.c, 1, 1, 1, Activation::Identity),
+    ];
+    let [expand, depthwise, project] = &convs;
+    let middle = Shape { c: 36, ..x };
+    let window = place(depthwise, x)?;
+    let expanded = pointwise::reference(expand, picture, middle, None);
+    let filtered = depthwise::reference(depthwise, &expanded, middle, window, None);
+    let convs = block::Convs { expand: Some(expand), depthwise, project: Some(project) };
+    let shapes = block::Shapes { x, middle, y: x, window };
+    let tile = block::Tile { height: 4, width: 4, chunk: 4, run: 2, threads: 64, splits: 1 };
+    let input = on_device(picture, x);
+    Ok(Case {
+        launch: block::launch(convs, shapes, true, false, tile),
+        reads: vec![
+            input.clone(),
+            pointwise::pack(expand),
+            depthwise::pack(depthwise),
+            pointwise::pack(project),
+            block::pack_bias(convs),
+            input,
+        ],
+        expected: pointwise::reference(project, &filtered, x, Some(picture)),
+    })
+}
+
+/// Squeeze-excite's gate, of one tile that is the whole map.
+fn gate_case(picture: &Tensor, x: Shape) -> Case {
+    let squeeze = convolution(x.c, 8, 1, 1, 1, Activation::Relu);
+    let widen = convolution(8, x.c, 1, 1, 1, Activation::HardSigmoid);
+    let pixels = (x.h * x.w) as f32;
+    let sums = pool::reference(picture);
+    let sums = Tensor::from_fn(sums.dims(), |i| sums.data()[i] * pixels);
+    Case {
+        launch: gate::launch(&squeeze, &widen, x, 1),
+        reads: vec![
+            on_device(&sums, Shape { h: 1, w: 1, ..x }),
+            pointwise::pack(&squeeze),
+            pointwise::pack(&widen),
+            gate::pack_bias(&squeeze, &widen),
+        ],
+        expected: gate::reference(&squeeze, &widen, picture),
+    }
+}
+
+/// Three parts of a projection.
+fn reduce_case(y: Shape) -> Case {
+    let conv = convolution(4, y.c, 1, 1, 1, Activation::Relu6);
+    let parts = Shape { n: 3 * y.n, ..y };
+    let values = wave(parts, 0.53);
+    let residual = wave(y, 0.19);
+    Case {
+        launch: reduce::launch(&conv, y, 3, true),
+        reads: vec![on_device(&values, parts), kernels::pack_bias(&conv), on_device(&residual, y)],
+        expected: reduce::reference(&conv, &values, y, Some(&residual)),
+    }
+}
+
+fn convolution(
+    inputs: usize,
+    outputs: usize,
+    groups: usize,
+    kernel: usize,
+    stride: usize,
+    activation: Activation,
+) -> Conv {
+    Conv {
+        weight: Arc::new(wave(Shape::new(outputs, inputs / groups, kernel, kernel), 0.71)),
+        bias: Some(Arc::new(Tensor::from_fn([outputs], |i| (i as f32 * 0.9).cos()))),
+        stride,
+        dilation: 1,
+        padding: if stride == 2 { Padding::Same } else { Padding::Symmetric },
+        groups,
+        activation,
+    }
+}
+
+fn place(conv: &Conv, x: Shape) -> Result<Window> {
+    conv.window(x.h, x.w).ok_or_else(|| Error::Device("the window does not fit".into()))
+}
+
 fn output(conv: &Conv, x: Shape) -> Result<Shape> {
-    let window = conv.window(x.h, x.w).ok_or_else(|| Error::Device("the window does not fit".into()))?;
+    let window = place(conv, x)?;
     Ok(Shape::new(x.n, conv.outputs(), window.height, window.width))
 }
 

@@ -7,8 +7,12 @@ use crate::{
 };
 
 /// The kernel.
-pub const SHADER: Shader =
-    Shader { name: "dense", source: include_str!("../../shaders/dense.wgsl"), reads: CONV_READS };
+pub const SHADER: Shader = Shader {
+    name: "dense",
+    source: include_str!("../../shaders/dense.wgsl"),
+    reads: CONV_READS,
+    writes: &["y"],
+};
 
 /// What one thread makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,8 +7,12 @@ use crate::{
 };
 
 /// The kernel.
-pub const SHADER: Shader =
-    Shader { name: "depthwise", source: include_str!("../../shaders/depthwise.wgsl"), reads: CONV_READS };
+pub const SHADER: Shader = Shader {
+    name: "depthwise",
+    source: include_str!("../../shaders/depthwise.wgsl"),
+    reads: CONV_READS,
+    writes: &["y"],
+};
 
 /// Outputs of a row that a thread may make.
 pub const COLUMNS: [u32; 3] = [4, 2, 1];

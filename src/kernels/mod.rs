@@ -10,17 +10,20 @@
 //! as `vec4`: a "quad" is four channels of a pixel. What the padding holds is arbitrary but
 //! finite, and weights for it are zero.
 
+pub mod block;
 pub mod dense;
 pub mod depthwise;
+pub mod gate;
 pub mod pointwise;
 pub mod pointwise_split;
 pub mod pool;
+pub mod reduce;
 pub mod scale;
 
 use crate::{Tensor, graph::Conv};
 
 /// A kernel's text and the names of what it binds, in group 0: `params` at 0, then `reads`
-/// in order, then `y`, the one thing that it writes.
+/// in order, then `writes`.
 #[derive(Debug)]
 pub struct Shader {
     /// The file's stem.
@@ -29,19 +32,24 @@ pub struct Shader {
     pub source: &'static str,
     /// What it reads besides its parameters.
     pub reads: &'static [&'static str],
+    /// What it writes.
+    pub writes: &'static [&'static str],
 }
 
 /// Every shader, for tests that must not miss one.
-pub const SHADERS: [&Shader; 6] = [
+pub const SHADERS: [&Shader; 9] = [
+    &block::SHADER,
     &dense::SHADER,
     &depthwise::SHADER,
+    &gate::SHADER,
     &pointwise::SHADER,
     &pointwise_split::SHADER,
     &pool::SHADER,
+    &reduce::SHADER,
     &scale::SHADER,
 ];
 
-/// The text that follows a kernel that declares `ACTIVATION`.
+/// The text that follows a kernel with a constant named `ACTIVATION` or `..._ACTIVATION`.
 const ACTIVATION: &str = include_str!("../../shaders/activation.wgsl");
 
 /// What a convolution kernel reads.
@@ -70,15 +78,15 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// The text to compile: constants, the shader, and `activate` if it calls it. Launches
-    /// with one text share a pipeline.
+    /// The text to compile: types, constants, the shader, and `activate` if it calls it.
+    /// Launches with one text share a pipeline.
     pub fn wgsl(&self) -> String {
-        let mut text = String::new();
+        let mut text = String::from("alias Quad = vec4<f32>;\nalias Block = mat4x4<f32>;\n");
         for (name, value) in &self.constants {
             text += &format!("const {name}: u32 = {value}u;\n");
         }
         text += self.shader.source;
-        if self.constants.iter().any(|(name, _)| *name == "ACTIVATION") {
+        if self.constants.iter().any(|(name, _)| name.ends_with("ACTIVATION")) {
             text += ACTIVATION;
         }
         text

@@ -1,11 +1,15 @@
 //! Pointwise convolution as a matrix product tiled over registers: `shaders/pointwise.wgsl`.
 
-use super::{CONV_READS, LANES, Launch, Shader, spread};
+use super::{LANES, Launch, Shader, spread};
 use crate::{Shape, Tensor, graph::Conv};
 
 /// The kernel.
-pub const SHADER: Shader =
-    Shader { name: "pointwise", source: include_str!("../../shaders/pointwise.wgsl"), reads: CONV_READS };
+pub const SHADER: Shader = Shader {
+    name: "pointwise",
+    source: include_str!("../../shaders/pointwise.wgsl"),
+    reads: &["x", "weight", "bias", "residual", "gate"],
+    writes: &["y"],
+};
 
 /// What one thread makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,8 +45,17 @@ impl Tile {
     }
 }
 
+/// What a pointwise convolution reads besides `x`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Extras {
+    /// A map to add before the activation.
+    pub residual: bool,
+    /// Squeeze-excite's gate, to scale `x` by as it is loaded.
+    pub gate: bool,
+}
+
 /// One run over `x`, making `y`.
-pub fn launch(conv: &Conv, x: Shape, y: Shape, residual: bool, tile: Tile) -> Launch {
+pub fn launch(conv: &Conv, x: Shape, y: Shape, extras: Extras, tile: Tile) -> Launch {
     let lanes_o = tile.lanes_o(y.quads());
     let lanes_p = LANES / lanes_o;
     let across = y.quads().div_ceil((lanes_o * tile.quads) as usize);
@@ -54,11 +67,13 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, residual: bool, tile: Tile) -> La
             ("QUADS", tile.quads),
             ("LANES_O", lanes_o),
             ("LANES_P", lanes_p),
-            ("RESIDUAL", residual.into()),
+            ("RESIDUAL", extras.residual.into()),
+            ("GATED", extras.gate.into()),
             ("ACTIVATION", conv.activation.code()),
         ],
         params: vec![
             ("pixels", y.pixels() as u32),
+            ("picture", (y.h * y.w) as u32),
             ("inputs", x.quads() as u32),
             ("outputs", y.quads() as u32),
         ],

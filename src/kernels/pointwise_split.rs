@@ -9,15 +9,18 @@ pub const SHADER: Shader = Shader {
     name: "pointwise_split",
     source: include_str!("../../shaders/pointwise_split.wgsl"),
     reads: CONV_READS,
+    writes: &["y"],
 };
 
-/// Threads along the outputs; the rest of the workgroup splits the inputs.
+/// Threads along the outputs.
 const LANES_O: u32 = 4;
+
+/// Threads that split the inputs.
+pub const LANES_I: u32 = LANES / LANES_O;
 
 /// One run over `x`, making `y`.
 pub fn launch(conv: &Conv, x: Shape, y: Shape, residual: bool) -> Launch {
     let pixels = y.pixels().min(4) as u32;
-    let lanes_i = LANES / LANES_O;
     let across = y.quads().div_ceil(LANES_O as usize);
     let down = y.pixels().div_ceil(pixels as usize);
     Launch {
@@ -25,7 +28,7 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, residual: bool) -> Launch {
         constants: vec![
             ("PIXELS", pixels),
             ("LANES_O", LANES_O),
-            ("LANES_I", lanes_i),
+            ("LANES_I", LANES_I),
             ("RESIDUAL", residual.into()),
             ("ACTIVATION", conv.activation.code()),
         ],
@@ -35,6 +38,6 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, residual: bool) -> Launch {
             ("outputs", y.quads() as u32),
         ],
         workgroups: spread(across * down),
-        tile: format!("{pixels} px x 4 ch split over {lanes_i} threads"),
+        tile: format!("{pixels} px x 4 ch split over {LANES_I} threads"),
     }
 }

@@ -5,7 +5,7 @@ use crate::{Shape, Tensor};
 
 /// The kernel.
 pub const SHADER: Shader =
-    Shader { name: "pool", source: include_str!("../../shaders/pool.wgsl"), reads: &["x"] };
+    Shader { name: "pool", source: include_str!("../../shaders/pool.wgsl"), reads: &["x"], writes: &["y"] };
 
 /// Threads along the channels; the rest of the workgroup splits the pixels.
 const LANES_Q: u32 = 8;

@@ -4,8 +4,12 @@ use super::{LANES, Launch, Shader, spread};
 use crate::{Shape, Tensor};
 
 /// The kernel.
-pub const SHADER: Shader =
-    Shader { name: "scale", source: include_str!("../../shaders/scale.wgsl"), reads: &["x", "gate"] };
+pub const SHADER: Shader = Shader {
+    name: "scale",
+    source: include_str!("../../shaders/scale.wgsl"),
+    reads: &["x", "gate"],
+    writes: &["y"],
+};
 
 /// One run over `x`.
 pub fn launch(x: Shape) -> Launch {

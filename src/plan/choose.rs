@@ -1,123 +1,175 @@
-//! Which kernel, with which tile, for one operation: a small model of what a thread costs.
+//! Which kernel, with which tile, for one layer by itself.
 //!
-//! A thread's time is its multiply-adds plus its loads, weighed; the machine runs as many
-//! threads at once as fill it. So a large tile saves loads until there are too few threads,
-//! and where even the smallest leaves units idle, the inputs are split over threads as well.
+//! A large tile saves loads until there are too few threads to fill the machine; where even
+//! the smallest leaves units idle, the inputs of a product are split over threads as well.
 
+use super::{
+    blocks::conv,
+    draft::{DraftStep, Map, Read},
+    machine::Machine,
+};
 use crate::{
     Shape,
-    graph::{Conv, ConvKind, Op},
+    graph::{Conv, ConvKind, Graph, NodeId, Op},
     kernels::{self, Launch, dense, depthwise, pointwise, pointwise_split, pool, scale},
-    plan::Machine,
 };
 
-/// What a `vec4` load costs, in `vec4` multiply-adds.
-const LOAD: f64 = 4.0;
-
-/// What meeting in workgroup memory costs a thread, in `vec4` multiply-adds.
+/// What meeting in workgroup memory costs a thread.
 const MEETING: f64 = 100.0;
 
 /// Registers, as `vec4`s, that a row of a depthwise window may take.
 const ROW_REGISTERS: usize = 16;
 
-/// A kernel for an operation.
-pub struct Choice {
-    /// The kernel, specialised.
-    pub launch: Launch,
-    /// What it reads after its first map, packed.
-    pub weights: Vec<Vec<f32>>,
-    /// The reason, in words.
-    pub why: String,
+/// A node with a kernel of its own.
+pub fn layer(
+    graph: &Graph,
+    shapes: &[Shape],
+    id: NodeId,
+    machine: &Machine,
+) -> Result<DraftStep, (NodeId, String)> {
+    let node = graph.node(id);
+    let x = node.inputs.first().map(|input| shapes[input.index()]);
+    let (Some(x), y) = (x, shapes[id.index()]) else {
+        return Err((id, "has no input".into()));
+    };
+    let residual = node.inputs.len() > 1;
+    let mut reads = vec![Read::Map(Map::Node(node.inputs[0]))];
+    let chosen = match &node.op {
+        Op::Conv(conv) => {
+            let kind = conv.kind().ok_or_else(|| {
+                let groups = conv.groups;
+                (id, format!("{groups} groups of {} channels: only 1 or all are supported", conv.inputs()))
+            })?;
+            let weights = if kind == ConvKind::Depthwise { Read::Taps(id) } else { Read::Blocks(id) };
+            reads.extend([weights, Read::Biases(vec![id])]);
+            reads.push(node.inputs.get(1).map_or(Read::Nothing, |id| Read::Map(Map::Node(*id))));
+            match kind {
+                ConvKind::Pointwise => {
+                    let extras = pointwise::Extras { residual, gate: false };
+                    let chosen = product(conv, x, y, extras, machine);
+                    reads.resize(chosen.launch.shader.reads.len(), Read::Nothing);
+                    chosen
+                }
+                ConvKind::Dense => dense(conv, x, y, residual, machine),
+                ConvKind::Depthwise => depthwise(conv, x, y, residual, machine),
+            }
+        }
+        Op::GlobalPool => {
+            let launch = pool::launch(x);
+            let share = (x.h * x.w).div_ceil(8) as f64;
+            let time = machine.time(machine.load * share + MEETING, threads(&launch), x.device_bytes());
+            Chosen { launch, time, why: format!("{} pixels to one", x.h * x.w) }
+        }
+        Op::Scale => {
+            reads.push(Read::Map(Map::Node(node.inputs[1])));
+            let launch = scale::launch(x);
+            let time = machine.time(3.0 * machine.load, threads(&launch), 2 * x.device_bytes());
+            Chosen { launch, time, why: "squeeze-excite's gate, applied by itself".into() }
+        }
+        Op::Input(_) | Op::BatchNorm(_) | Op::Activation(_) | Op::Add => {
+            let op = node.op.name(None);
+            return Err((id, format!("{op} stands alone: no convolution before it could take it in")));
+        }
+    };
+    Ok(step(id, chosen, reads, y))
 }
 
-/// Chooses for `op`, which makes `y` of `reads`.
-pub fn kernel(op: &Op, reads: &[Shape], y: Shape, machine: Machine) -> Result<Choice, String> {
-    let x = reads[0];
-    match op {
-        Op::Conv(conv) => convolution(conv, x, y, reads.len() > 1, machine),
-        Op::GlobalPool => Ok(Choice {
-            launch: pool::launch(x),
-            weights: Vec::new(),
-            why: format!("{} pixels to one", x.h * x.w),
-        }),
-        Op::Scale => Ok(Choice {
-            launch: scale::launch(x),
-            weights: Vec::new(),
-            why: "squeeze-excite's gate, applied by itself".into(),
-        }),
-        Op::Input(_) | Op::BatchNorm(_) | Op::Activation(_) | Op::Add => {
-            Err(format!("{} stands alone: no convolution before it could take it in", op.name(None)))
-        }
+/// The pointwise convolution `id` over the map of `x`, scaled by `gate` as it is loaded.
+pub fn gated(
+    graph: &Graph,
+    shapes: &[Shape],
+    id: NodeId,
+    x: NodeId,
+    gate: Map,
+    machine: &Machine,
+) -> Result<DraftStep, (NodeId, String)> {
+    let node = graph.node(id);
+    let conv = conv(node).ok_or_else(|| (id, "is no convolution".to_string()))?;
+    let residual = node.inputs.get(1);
+    let extras = pointwise::Extras { residual: residual.is_some(), gate: true };
+    let (x_shape, y) = (shapes[x.index()], shapes[id.index()]);
+    let reads = vec![
+        Read::Map(Map::Node(x)),
+        Read::Blocks(id),
+        Read::Biases(vec![id]),
+        residual.map_or(Read::Nothing, |id| Read::Map(Map::Node(*id))),
+        Read::Map(gate),
+    ];
+    Ok(step(id, product(conv, x_shape, y, extras, machine), reads, y))
+}
+
+/// A kernel, its modelled time, and the reason for it.
+struct Chosen {
+    launch: Launch,
+    time: f64,
+    why: String,
+}
+
+fn step(id: NodeId, chosen: Chosen, reads: Vec<Read>, y: Shape) -> DraftStep {
+    DraftStep {
+        nodes: vec![id],
+        launch: chosen.launch,
+        reads,
+        writes: vec![(Map::Node(id), y.device_bytes())],
+        shape: y,
+        time: chosen.time,
+        why: chosen.why,
     }
 }
 
-fn convolution(conv: &Conv, x: Shape, y: Shape, residual: bool, machine: Machine) -> Result<Choice, String> {
-    let kind = conv.kind().ok_or_else(|| {
-        format!("{} groups of {} channels: only 1 or all are supported", conv.groups, conv.inputs())
-    })?;
-    let window = conv.window(x.h, x.w).ok_or("its window does not fit")?;
-    let (launch, packed, why) = match kind {
-        ConvKind::Pointwise => {
-            let (launch, why) = matrix_product(conv, x, y, residual, machine);
-            (launch, pointwise::pack(conv), why)
-        }
-        ConvKind::Dense => {
-            let taps = (conv.kernel() * conv.kernel() * x.quads()) as f64;
-            let (tile, _) = cheapest(dense::Tile::ALL.map(|tile| {
-                let (columns, quads) = (f64::from(tile.columns), f64::from(tile.quads));
-                let thread = taps * register_tile(columns, quads);
-                (tile, time(thread, tile.threads(y), machine))
-            }));
-            let launch = dense::launch(conv, x, y, window, residual, tile);
-            (launch, dense::pack(conv), filled(tile.threads(y), machine))
-        }
-        ConvKind::Depthwise => {
-            let fits = depthwise::COLUMNS.map(|columns| {
-                // What does not fit the registers is as good as impossible.
-                let span = depthwise::span(conv, columns);
-                let kernel = conv.kernel() as f64;
-                let row = LOAD * (span as f64 + kernel) + kernel * f64::from(columns);
-                let spill = if span > ROW_REGISTERS && columns > 1 { f64::INFINITY } else { 1.0 };
-                (columns, spill * time(kernel * row, depthwise::threads(y, columns), machine))
-            });
-            let (columns, _) = cheapest(fits);
-            let launch = depthwise::launch(conv, x, y, window, residual, columns);
-            (launch, depthwise::pack(conv), filled(depthwise::threads(y, columns), machine))
-        }
-    };
-    Ok(Choice { launch, weights: vec![packed, kernels::pack_bias(conv)], why })
+fn dense(conv: &Conv, x: Shape, y: Shape, residual: bool, machine: &Machine) -> Chosen {
+    let window = conv.window(x.h, x.w).expect("shapes were inferred");
+    let taps = (conv.kernel() * conv.kernel() * x.quads()) as f64;
+    let (tile, time) = cheapest(dense::Tile::ALL.map(|tile| {
+        let thread = taps * machine.sums(tile.columns, tile.quads);
+        (tile, machine.time(thread, tile.threads(y), bytes(x, y)))
+    }));
+    let launch = dense::launch(conv, x, y, window, residual, tile);
+    Chosen { launch, time, why: filled(tile.threads(y), machine) }
+}
+
+fn depthwise(conv: &Conv, x: Shape, y: Shape, residual: bool, machine: &Machine) -> Chosen {
+    let window = conv.window(x.h, x.w).expect("shapes were inferred");
+    let (columns, time) = cheapest(depthwise::COLUMNS.map(|columns| {
+        let span = depthwise::span(conv, columns);
+        // What does not fit the registers is as good as impossible.
+        let spill = if span > ROW_REGISTERS && columns > 1 { f64::INFINITY } else { 1.0 };
+        let thread = machine.window(conv.kernel(), span, columns);
+        (columns, spill * machine.time(thread, depthwise::threads(y, columns), bytes(x, y)))
+    }));
+    let launch = depthwise::launch(conv, x, y, window, residual, columns);
+    Chosen { launch, time, why: filled(depthwise::threads(y, columns), machine) }
 }
 
 /// A pointwise convolution: tiled over registers, or split over its inputs.
-fn matrix_product(conv: &Conv, x: Shape, y: Shape, residual: bool, machine: Machine) -> (Launch, String) {
+fn product(conv: &Conv, x: Shape, y: Shape, extras: pointwise::Extras, machine: &Machine) -> Chosen {
     let inputs = x.quads() as f64;
+    let bytes = bytes(x, y) + 4 * conv.weight.data().len() as u64;
     let (tile, tiled) = cheapest(pointwise::Tile::ALL.map(|tile| {
-        let thread = inputs * register_tile(f64::from(tile.pixels), f64::from(tile.quads));
-        (tile, time(thread, tile.threads(y.pixels(), y.quads()), machine))
+        let gate = if extras.gate { machine.load * f64::from(tile.pixels) } else { 0.0 };
+        let thread = inputs * (machine.sums(tile.pixels, tile.quads) + gate);
+        (tile, machine.time(thread, tile.threads(y.pixels(), y.quads()), bytes))
     }));
-    let launch = pointwise_split::launch(conv, x, y, residual);
-    let pixels = y.pixels().min(4) as f64;
-    let threads = launch.workgroups.iter().product::<u32>() as usize * kernels::LANES as usize;
-    let share = (inputs * 4.0 / f64::from(kernels::LANES)).ceil();
-    let split = time(share * register_tile(pixels, 1.0) + MEETING, threads, machine);
-    if split < tiled {
-        let alone = tile.threads(y.pixels(), y.quads());
+    let alone = tile.threads(y.pixels(), y.quads());
+    let split = pointwise_split::launch(conv, x, y, extras.residual);
+    let threads = threads(&split);
+    let share = (inputs / f64::from(pointwise_split::LANES_I)).ceil();
+    let thread = share * machine.sums(y.pixels().min(4) as u32, 1) + MEETING;
+    let time = machine.time(thread, threads, bytes);
+    if time < tiled && !extras.gate {
         let why = format!("{alone} threads would leave units idle; split: {}", filled(threads, machine));
-        return (launch, why);
+        return Chosen { launch: split, time, why };
     }
-    let why = filled(tile.threads(y.pixels(), y.quads()), machine);
-    (pointwise::launch(conv, x, y, residual, tile), why)
+    let launch = pointwise::launch(conv, x, y, extras, tile);
+    Chosen { launch, time: tiled, why: filled(alone, machine) }
 }
 
-/// What a thread that keeps `pixels` x `quads` sums spends on four inputs.
-fn register_tile(pixels: f64, quads: f64) -> f64 {
-    4.0 * pixels * quads + LOAD * (pixels + 4.0 * quads)
+fn bytes(x: Shape, y: Shape) -> u64 {
+    x.device_bytes() + y.device_bytes()
 }
 
-/// The time of `threads` threads: whole rounds of the machine would be too coarse, idle
-/// units too dear to ignore.
-fn time(thread: f64, threads: usize, machine: Machine) -> f64 {
-    thread * (threads as f64 / machine.threads as f64).max(1.0)
+fn threads(launch: &Launch) -> usize {
+    launch.workgroups.iter().product::<u32>() as usize * kernels::LANES as usize
 }
 
 fn cheapest<T: Copy, const N: usize>(candidates: [(T, f64); N]) -> (T, f64) {
@@ -128,7 +180,7 @@ fn cheapest<T: Copy, const N: usize>(candidates: [(T, f64); N]) -> (T, f64) {
         .expect("not empty")
 }
 
-fn filled(threads: usize, machine: Machine) -> String {
+fn filled(threads: usize, machine: &Machine) -> String {
     let share = 100.0 * threads as f64 / machine.threads as f64;
     if share < 100.0 {
         format!("{threads} threads, {share:.0}% of what fills the device")

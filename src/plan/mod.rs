@@ -1,32 +1,23 @@
 //! What runs: which kernels, in which order, over which buffers. Pure data that explains
 //! itself; nothing here knows wgpu.
 
+mod blocks;
 mod choose;
+mod draft;
+mod machine;
 mod memory;
+mod schedule;
+
+pub use machine::Machine;
+pub use schedule::{Fuse, Schedule};
 
 use crate::{
     Error, Result, Shape,
-    graph::{Graph, Op, passes},
+    graph::{Graph, NodeId, Op, passes},
     kernels::Launch,
 };
-
-/// What the planner has to know of a device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Machine {
-    /// Threads below which units of it idle.
-    pub threads: usize,
-    /// The most bytes that a shader may bind as one storage buffer.
-    pub max_binding: u64,
-    /// The most bytes that one buffer may have.
-    pub max_buffer: u64,
-}
-
-impl Default for Machine {
-    /// A GPU of middling size with WebGPU's default limits.
-    fn default() -> Self {
-        Self { threads: 1 << 14, max_binding: 128 << 20, max_buffer: 256 << 20 }
-    }
-}
+use blocks::Unit;
+use draft::Map;
 
 /// A buffer for feature maps, used by one after another. No step reads and writes the same one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
@@ -67,9 +58,9 @@ pub struct Step {
     pub launch: Launch,
     /// What it reads, in the order of the shader's `reads`.
     pub reads: Vec<Operand>,
-    /// What it writes.
-    pub writes: SlotId,
-    /// The shape of what it writes.
+    /// What it writes, in the order of the shader's `writes`.
+    pub writes: Vec<SlotId>,
+    /// The shape of the first thing that it writes.
     pub shape: Shape,
     /// Why this kernel with this tile.
     pub why: String,
@@ -80,6 +71,26 @@ impl Step {
     pub fn name(&self) -> &str {
         &self.layers[0]
     }
+}
+
+/// How to plan.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Which layers may share a kernel.
+    pub fuse: Fuse,
+    /// Keep every layer's output in a slot of its own.
+    pub taps: bool,
+}
+
+/// What was chosen for a block, and what came next.
+#[derive(Debug, Clone)]
+pub struct Choice {
+    /// The block's first layer.
+    pub block: String,
+    /// The schedule.
+    pub schedule: Schedule,
+    /// How much longer the model gives the best schedule of another kind, and its kind.
+    pub runner_up: Option<(&'static str, f64)>,
 }
 
 /// A network at one input shape, ready to be given to a device.
@@ -97,61 +108,83 @@ pub struct Plan {
     pub output: Value,
     /// Every layer's output, if they were asked for: the module's name and the map.
     pub taps: Vec<(String, Value)>,
+    /// What was chosen for each block.
+    pub choices: Vec<Choice>,
 }
 
 impl Plan {
-    /// Plans `graph` for inputs of one shape. With `taps` every layer's output is kept in a
-    /// slot of its own.
+    /// Plans `graph` for inputs of one shape. With taps no layers share a kernel, so that each
+    /// has an output.
     ///
     /// # Errors
     /// [`Error::Layer`] if an input of that shape does not fit the network or no kernel
     /// computes a layer, [`Error::Limit`] if a map or a weight is larger than the machine allows.
-    pub fn new(graph: &Graph, input: Shape, machine: Machine, taps: bool) -> Result<Self> {
-        let graph = passes::optimise(graph);
+    pub fn new(graph: &Graph, input: Shape, machine: Machine, options: Options) -> Result<Self> {
+        let graph = &passes::optimise(graph);
         let shapes = graph.shapes(input)?;
-        let (maps, slots) = place(&graph, &shapes, machine, taps)?;
-
-        let mut steps = Vec::new();
-        let mut weights = Vec::new();
         for (id, node) in graph.nodes() {
-            if let Op::Input(_) = node.op {
-                continue;
-            }
-            let reads: Vec<Shape> = node.inputs.iter().map(|id| shapes[id.index()]).collect();
-            let choice = choose::kernel(&node.op, &reads, shapes[id.index()], machine)
-                .map_err(|reason| Error::layer(node.name(), reason))?;
-
-            let mut maps_read = node.inputs.iter().map(|id| Operand::Slot(maps[id.index()].slot));
-            let x = maps_read.next().expect("every operation but the input reads one");
-            let mut operands = vec![x];
-            for packed in choice.weights {
-                check(node.name(), 4 * packed.len() as u64, machine)?;
-                operands.push(Operand::Weights(weights.len()));
-                weights.push(packed);
-            }
-            operands.extend(maps_read);
-            // A convolution without a residual never reads that binding; it gets x again.
-            operands.resize(choice.launch.shader.reads.len(), x);
-            steps.push(Step {
-                layers: node.layers.clone(),
-                launch: choice.launch,
-                reads: operands,
-                writes: maps[id.index()].slot,
-                shape: shapes[id.index()],
-                why: choice.why,
-            });
+            check(node.output_name(), bytes(shapes[id.index()]).unwrap_or(u64::MAX), machine)?;
         }
-
-        let first = graph.nodes().position(|(_, node)| matches!(node.op, Op::Input(_)));
-        let (Some(first), Some(output)) = (first, maps.last()) else {
+        let Some((source, answer)) = ends(graph) else {
             return Err(Error::Input("the network has no input".into()));
         };
-        let taps = graph
-            .nodes()
-            .filter(|(_, node)| taps && !matches!(node.op, Op::Input(_)))
-            .map(|(id, node)| (node.output_name().to_string(), maps[id.index()]))
-            .collect();
-        Ok(Self { steps, slots, weights, input: maps[first], output: *output, taps })
+
+        let fuse = if options.taps { Fuse::None } else { options.fuse };
+        let failed = |(id, reason): (NodeId, String)| Error::layer(graph.node(id).name(), reason);
+        let mut drafts = Vec::new();
+        let mut choices = Vec::new();
+        for unit in blocks::units(graph) {
+            match unit {
+                Unit::Layer(id) if id == source => {}
+                Unit::Layer(id) => {
+                    drafts.push(choose::layer(graph, &shapes, id, &machine).map_err(failed)?);
+                }
+                Unit::Block(block) => {
+                    let found =
+                        schedule::candidates(graph, &shapes, &block, &machine, fuse).map_err(failed)?;
+                    let mut found = found.into_iter();
+                    let Some(best) = found.next() else { continue };
+                    let other = found.find(|c| c.schedule.kind() != best.schedule.kind());
+                    choices.push(Choice {
+                        block: graph.node(block.nodes()[0]).name().to_string(),
+                        schedule: best.schedule,
+                        runner_up: other.map(|c| (c.schedule.kind(), c.time / best.time)),
+                    });
+                    drafts.extend(best.steps);
+                }
+            }
+        }
+        for (draft, &(_, bytes)) in drafts.iter().flat_map(|d| d.writes.iter().map(move |w| (d, w))) {
+            check(graph.node(draft.nodes[0]).name(), bytes, machine)?;
+        }
+
+        let first = (Map::Node(source), shapes[source.index()].device_bytes());
+        let kept = |map| options.taps || map == Map::Node(answer);
+        let settled = draft::settle(graph, drafts, first, kept);
+        let value = |id: NodeId| {
+            let at = settled.slot_of.iter().find(|(map, _)| *map == Map::Node(id));
+            at.map(|&(_, slot)| Value { slot: SlotId(slot), shape: shapes[id.index()] })
+        };
+        let (Some(input), Some(output)) = (value(source), value(answer)) else {
+            return Err(Error::Input("the network computes nothing".into()));
+        };
+        let tapped = graph.nodes().filter(|(id, _)| options.taps && *id != source);
+        let taps =
+            tapped.filter_map(|(id, node)| Some((node.output_name().to_string(), value(id)?))).collect();
+        for (step, weights) in settled.steps.iter().flat_map(|s| s.reads.iter().map(move |r| (s, r))) {
+            if let Operand::Weights(at) = weights {
+                check(step.name(), 4 * settled.weights[*at].len() as u64, machine)?;
+            }
+        }
+        Ok(Self {
+            steps: settled.steps,
+            slots: settled.slots,
+            weights: settled.weights,
+            input,
+            output,
+            taps,
+            choices,
+        })
     }
 
     /// Bytes of every slot together.
@@ -170,29 +203,10 @@ impl Plan {
     }
 }
 
-/// A slot for every node's value, from the first step that writes it to the last that reads it.
-fn place(graph: &Graph, shapes: &[Shape], machine: Machine, keep: bool) -> Result<(Vec<Value>, Vec<u64>)> {
-    let mut lives = Vec::with_capacity(shapes.len());
-    for (id, node) in graph.nodes() {
-        let bytes = bytes(shapes[id.index()]).unwrap_or(u64::MAX);
-        check(node.output_name(), bytes, machine)?;
-        lives.push(memory::Life { bytes, first: id.index(), last: id.index() });
-    }
-    for (id, node) in graph.nodes() {
-        for input in &node.inputs {
-            lives[input.index()].last = id.index();
-        }
-    }
-    if let Some(answer) = lives.last_mut() {
-        answer.last = usize::MAX;
-    }
-    if keep {
-        lives.iter_mut().for_each(|life| life.last = usize::MAX);
-    }
-    let (slot_of, slots) = memory::assign(&lives);
-    let maps =
-        slot_of.iter().zip(shapes).map(|(&slot, &shape)| Value { slot: SlotId(slot), shape }).collect();
-    Ok((maps, slots))
+/// The node that takes the picture and the one that answers.
+fn ends(graph: &Graph) -> Option<(NodeId, NodeId)> {
+    let (source, _) = graph.nodes().find(|(_, node)| matches!(node.op, Op::Input(_)))?;
+    Some((source, graph.nodes().next_back()?.0))
 }
 
 /// Bytes of a map on the device, if they can be counted.

@@ -1,6 +1,7 @@
 //! What the tests share: the adapters to run on, and comparisons.
 #![allow(dead_code)] // each test file uses a part of it
 
+pub mod cases;
 pub mod fixture;
 
 use goldcrest::{Tensor, gpu::Gpu};

@@ -1,0 +1,226 @@
+// A MobileNet block in one kernel: expand, depthwise and project, or the depthwise and one of
+// the other two. What lies between them never leaves the workgroup.
+//
+// A workgroup makes TILE_H x TILE_W outputs and walks the expanded channels CHUNK quads at a time:
+//   expand     every pixel that the tile's windows reach, into workgroup memory (if EXPAND)
+//   depthwise  over those, or over x itself, into workgroup memory
+//   project    the chunk's share of every output, added up in registers (if PROJECT)
+// Without PROJECT the depthwise outputs are the answer, and POOL adds each tile's sum of them
+// for squeeze-excite. A map with few tiles is split over the expanded channels too: a
+// workgroup then has `share` chunks of them, and with PROJECT its sums are a part of the
+// answer that `reduce` adds up (if SPLIT).
+
+struct Params {
+    height: u32,
+    width: u32,
+    out_height: u32,
+    out_width: u32,
+    top: u32,      // rows of zeros above
+    left: u32,     // columns of zeros to the left
+    pictures: u32,
+    inputs: u32,   // channels of x, in fours
+    expanded: u32, // channels of the depthwise convolution, in fours
+    outputs: u32,  // channels of y, in fours
+    share: u32,    // chunks that a workgroup walks
+    splits: u32,   // workgroups that share a tile
+}
+
+const REGION_H: u32 = (TILE_H - 1u) * STRIDE + (KERNEL - 1u) * DILATION + 1u;
+const REGION_W: u32 = (TILE_W - 1u) * STRIDE + (KERNEL - 1u) * DILATION + 1u;
+const REGION: u32 = REGION_H * REGION_W;
+const TILE: u32 = TILE_H * TILE_W;
+const THREADS: u32 = LANES_O * LANES_P;
+const SPAN: u32 = (RUN - 1u) * STRIDE + (KERNEL - 1u) * DILATION + 1u;
+// Pixels of the region that a thread expands at once, so that they share each weight.
+const PIXELS: u32 = 4u;
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<Quad>;              // (pictures, height, width, inputs)
+@group(0) @binding(2) var<storage, read> expand_weight: array<Block>; // (inputs, expanded); a column an input
+@group(0) @binding(3) var<storage, read> weight: array<Quad>;         // (KERNEL, KERNEL, expanded)
+@group(0) @binding(4) var<storage, read> project_weight: array<Block>; // (expanded, outputs); a column an input
+@group(0) @binding(5) var<storage, read> bias: array<vec4<f32>>;      // of each in turn: (expanded), (expanded), (outputs)
+@group(0) @binding(6) var<storage, read> residual: array<Quad>;       // as y, if RESIDUAL
+@group(0) @binding(7) var<storage, read_write> y: array<Quad>;        // (pictures, out_height, out_width, outputs or expanded)
+@group(0) @binding(8) var<storage, read_write> pooled: array<vec4<f32>>; // (pictures, tiles, expanded), if POOL
+
+var<workgroup> region: array<Quad, 1u + EXPAND * (REGION * CHUNK - 1u)>; // (REGION_H, REGION_W, CHUNK)
+var<workgroup> middle: array<Quad, TILE * CHUNK>;                        // (TILE_H, TILE_W, CHUNK)
+
+@compute @workgroup_size(LANES_O * LANES_P)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let across = (params.out_width + TILE_W - 1u) / TILE_W;
+    let tiles = across * ((params.out_height + TILE_H - 1u) / TILE_H);
+    let index = group.y * groups.x + group.x;
+    let split = index % params.splits;
+    let tile = index / params.splits % tiles;
+    let picture = index / (params.splits * tiles);
+    if (picture >= params.pictures) {
+        return;
+    }
+    let first_y = tile / across * TILE_H;
+    let first_x = tile % across * TILE_W;
+
+    var sum: array<array<vec4<f32>, QUADS>, SUMS>;
+    let chunks = (params.expanded + CHUNK - 1u) / CHUNK;
+    let last = min((split + 1u) * params.share, chunks);
+    for (var chunk = split * params.share; chunk < last; chunk++) {
+        let first_quad = chunk * CHUNK;
+
+        if (EXPAND == 1u) {
+            for (var item = lane; item < (REGION + PIXELS - 1u) / PIXELS * CHUNK; item += THREADS) {
+                expand(picture, first_y, first_x, first_quad, item);
+            }
+            workgroupBarrier();
+        }
+
+        for (var item = lane; item < TILE / RUN * CHUNK; item += THREADS) {
+            depthwise(picture, first_y, first_x, first_quad, item);
+        }
+
+        if (PROJECT == 1u) {
+            workgroupBarrier();
+            for (var c = 0u; c < CHUNK; c++) {
+                var taken: array<vec4<f32>, SUMS>;
+                for (var p = 0u; p < SUMS; p++) {
+                    taken[p] = vec4<f32>(middle[(lane / LANES_O + p * LANES_P) * CHUNK + c]);
+                }
+                let row = min(first_quad + c, params.expanded - 1u) * params.outputs;
+                for (var q = 0u; q < QUADS; q++) {
+                    let w = mat4x4<f32>(project_weight[row + min(lane % LANES_O + q * LANES_O, params.outputs - 1u)]);
+                    for (var p = 0u; p < SUMS; p++) {
+                        sum[p][q] += w * taken[p];
+                    }
+                }
+            }
+        }
+        if (POOL == 1u) {
+            workgroupBarrier();
+            for (var c = lane; c < CHUNK; c += THREADS) {
+                var total = vec4(0.0);
+                for (var p = 0u; p < TILE; p++) {
+                    total += vec4<f32>(middle[p * CHUNK + c]);
+                }
+                if (first_quad + c < params.expanded) {
+                    pooled[(picture * tiles + tile) * params.expanded + first_quad + c] = total;
+                }
+            }
+        }
+        // The next chunk overwrites what this one reads.
+        workgroupBarrier();
+    }
+
+    if (PROJECT == 1u) {
+        for (var p = 0u; p < SUMS; p++) {
+            let at = lane / LANES_O + p * LANES_P;
+            let oy = first_y + at / TILE_W;
+            let ox = first_x + at % TILE_W;
+            for (var q = 0u; q < QUADS; q++) {
+                let o = lane % LANES_O + q * LANES_O;
+                if (oy < params.out_height && ox < params.out_width && o < params.outputs) {
+                    let pixel = (picture * params.out_height + oy) * params.out_width + ox;
+                    store(split, pixel, o, sum[p][q]);
+                }
+            }
+        }
+    }
+}
+
+// PIXELS neighbours of the region at four expanded channels. Beyond the picture there is
+// zero, which is not what the expansion of zero would be.
+fn expand(picture: u32, first_y: u32, first_x: u32, first_quad: u32, item: u32) {
+    let quad = min(first_quad + item % CHUNK, params.expanded - 1u);
+    var row: array<u32, PIXELS>;
+    var inside: array<bool, PIXELS>;
+    var sum: array<vec4<f32>, PIXELS>;
+    for (var p = 0u; p < PIXELS; p++) {
+        let at = item / CHUNK * PIXELS + p;
+        // Left of or above the picture wraps round to a huge number: one comparison serves both sides.
+        let iy = first_y * STRIDE + at / REGION_W - params.top;
+        let ix = first_x * STRIDE + at % REGION_W - params.left;
+        inside[p] = iy < params.height && ix < params.width;
+        let pixel = min(iy, params.height - 1u) * params.width + min(ix, params.width - 1u);
+        row[p] = (picture * params.height * params.width + pixel) * params.inputs;
+        sum[p] = bias[quad];
+    }
+    for (var i = 0u; i < params.inputs; i++) {
+        let w = mat4x4<f32>(expand_weight[i * params.expanded + quad]);
+        for (var p = 0u; p < PIXELS; p++) {
+            sum[p] += w * vec4<f32>(x[row[p] + i]);
+        }
+    }
+    for (var p = 0u; p < PIXELS; p++) {
+        let at = item / CHUNK * PIXELS + p;
+        if (at < REGION) {
+            let v = activate(EXPAND_ACTIVATION, sum[p]);
+            region[at * CHUNK + item % CHUNK] = Quad(select(vec4(0.0), v, inside[p]));
+        }
+    }
+}
+
+// RUN neighbouring outputs of a row at four channels, their windows' pixels kept in registers.
+fn depthwise(picture: u32, first_y: u32, first_x: u32, first_quad: u32, item: u32) {
+    let c = item % CHUNK;
+    let quad = min(first_quad + c, params.expanded - 1u);
+    let ty = item / CHUNK * RUN / TILE_W;
+    let tx = item / CHUNK * RUN % TILE_W;
+    var sum: array<vec4<f32>, RUN>;
+    for (var r = 0u; r < RUN; r++) {
+        sum[r] = bias[EXPAND * params.expanded + quad];
+    }
+    for (var ky = 0u; ky < KERNEL; ky++) {
+        let ry = ty * STRIDE + ky * DILATION;
+        var taken: array<vec4<f32>, SPAN>;
+        for (var s = 0u; s < SPAN; s++) {
+            let rx = tx * STRIDE + s;
+            if (EXPAND == 1u) {
+                taken[s] = vec4<f32>(region[(ry * REGION_W + rx) * CHUNK + c]);
+            } else {
+                let iy = first_y * STRIDE + ry - params.top;
+                let ix = first_x * STRIDE + rx - params.left;
+                let row = picture * params.height + min(iy, params.height - 1u);
+                let v = x[(row * params.width + min(ix, params.width - 1u)) * params.inputs + quad];
+                taken[s] = select(vec4(0.0), vec4<f32>(v), iy < params.height && ix < params.width);
+            }
+        }
+        for (var kx = 0u; kx < KERNEL; kx++) {
+            let w = vec4<f32>(weight[(ky * KERNEL + kx) * params.expanded + quad]);
+            for (var r = 0u; r < RUN; r++) {
+                sum[r] += taken[r * STRIDE + kx * DILATION] * w;
+            }
+        }
+    }
+    for (var r = 0u; r < RUN; r++) {
+        let oy = first_y + ty;
+        let ox = first_x + tx + r;
+        let inside = oy < params.out_height && ox < params.out_width && first_quad + c < params.expanded;
+        // What lies beyond the map or the last channel must add nothing to sums.
+        let v = select(vec4(0.0), activate(DEPTHWISE_ACTIVATION, sum[r]), inside);
+        if (PROJECT == 1u || POOL == 1u) {
+            middle[(ty * TILE_W + tx + r) * CHUNK + c] = Quad(v);
+        }
+        if (PROJECT == 0u && inside) {
+            let pixel = (picture * params.out_height + oy) * params.out_width + ox;
+            y[pixel * params.expanded + quad] = Quad(v);
+        }
+    }
+}
+
+// An output, or a workgroup's part of it.
+fn store(split: u32, pixel: u32, o: u32, sum: vec4<f32>) {
+    if (SPLIT == 1u) {
+        let pixels = params.pictures * params.out_height * params.out_width;
+        y[(split * pixels + pixel) * params.outputs + o] = Quad(sum);
+    } else {
+        let at = pixel * params.outputs + o;
+        var v = sum + bias[(EXPAND + 1u) * params.expanded + o];
+        if (RESIDUAL == 1u) {
+            v += vec4<f32>(residual[at]);
+        }
+        y[at] = Quad(activate(PROJECT_ACTIVATION, v));
+    }
+}

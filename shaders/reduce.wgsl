@@ -1,0 +1,36 @@
+// Adds up the parts of a projection that was split over its inputs. A thread has four channels
+// of a pixel.
+//
+//   y[p, o] = activate(sum over s of x[s, p, o] + bias[o] + residual[p, o])
+
+struct Params {
+    splits: u32,
+    outputs: u32, // channels, in fours
+    threads: u32, // pixels of the whole batch * outputs
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<Quad>;         // (splits, pixels, outputs)
+@group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>; // (outputs)
+@group(0) @binding(3) var<storage, read> residual: array<Quad>;  // (pixels, outputs), if RESIDUAL
+@group(0) @binding(4) var<storage, read_write> y: array<Quad>;   // (pixels, outputs)
+
+@compute @workgroup_size(LANES)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let thread = (group.y * groups.x + group.x) * LANES + lane;
+    if (thread >= params.threads) {
+        return;
+    }
+    var v = bias[thread % params.outputs];
+    for (var s = 0u; s < params.splits; s++) {
+        v += vec4<f32>(x[s * params.threads + thread]);
+    }
+    if (RESIDUAL == 1u) {
+        v += vec4<f32>(residual[thread]);
+    }
+    y[thread] = Quad(activate(ACTIVATION, v));
+}

@@ -1,0 +1,194 @@
+//! A block in one kernel, or all of it but one convolution: `shaders/block.wgsl`.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Launch, Shader, spread};
+use crate::{
+    Shape,
+    graph::{Conv, Window},
+};
+
+/// The kernel.
+pub const SHADER: Shader = Shader {
+    name: "block",
+    source: include_str!("../../shaders/block.wgsl"),
+    reads: &["x", "expand_weight", "weight", "project_weight", "bias", "residual"],
+    writes: &["y", "pooled"],
+};
+
+/// The convolutions that the kernel computes: the depthwise one and one or both of its
+/// neighbours, or the depthwise one with the sums of its tiles.
+#[derive(Debug, Clone, Copy)]
+pub struct Convs<'a> {
+    /// The pointwise convolution before it.
+    pub expand: Option<&'a Conv>,
+    /// The depthwise convolution.
+    pub depthwise: &'a Conv,
+    /// The pointwise convolution behind it.
+    pub project: Option<&'a Conv>,
+}
+
+/// How the work is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Tile {
+    /// Output rows of a workgroup.
+    pub height: u32,
+    /// Output columns of a workgroup, a multiple of `run`.
+    pub width: u32,
+    /// Expanded channels at a time, in fours.
+    pub chunk: u32,
+    /// Neighbouring outputs that a thread makes in the depthwise phase.
+    pub run: u32,
+    /// Threads of a workgroup.
+    pub threads: u32,
+    /// Workgroups that share a tile, each with a part of the expanded channels.
+    pub splits: u32,
+}
+
+/// The shapes around a block.
+#[derive(Debug, Clone, Copy)]
+pub struct Shapes {
+    /// Of its input.
+    pub x: Shape,
+    /// Of the depthwise convolution's output.
+    pub middle: Shape,
+    /// Of its output.
+    pub y: Shape,
+    /// The depthwise convolution's window.
+    pub window: Window,
+}
+
+impl Tile {
+    /// Rows and columns of the input that a tile's windows reach.
+    pub fn region(self, depthwise: &Conv) -> [u32; 2] {
+        let reach = (depthwise.dilation * (depthwise.kernel() - 1)) as u32;
+        [self.height, self.width].map(|side| (side - 1) * depthwise.stride as u32 + reach + 1)
+    }
+
+    /// `vec4`s of workgroup memory.
+    pub fn memory(self, convs: Convs) -> u32 {
+        let [h, w] = self.region(convs.depthwise);
+        let region = if convs.expand.is_some() { h * w * self.chunk } else { 1 };
+        region + self.height * self.width * self.chunk
+    }
+
+    /// Tiles of a map.
+    pub fn tiles(self, map: Shape) -> usize {
+        map.h.div_ceil(self.height as usize) * map.w.div_ceil(self.width as usize)
+    }
+
+    /// Chunks of the expanded channels, and how many of them a workgroup walks.
+    fn chunks(self, middle: Shape) -> (usize, usize) {
+        let chunks = middle.quads().div_ceil(self.chunk as usize);
+        (chunks, chunks.div_ceil(self.splits as usize))
+    }
+
+    /// The same tile with no more splits than have work, given the depthwise output.
+    pub fn trimmed(self, middle: Shape) -> Self {
+        let (chunks, share) = self.chunks(middle);
+        Self { splits: chunks.div_ceil(share) as u32, ..self }
+    }
+
+    /// How threads lie over a tile's outputs: along the channels and along the pixels, and how
+    /// many quads and pixels each keeps sums of.
+    pub fn sums(self, outputs: usize) -> Sums {
+        let pixels = self.height * self.width;
+        let wanted = (outputs as u32).next_power_of_two().min(self.threads);
+        let lanes_p = (self.threads / wanted).min(pixels);
+        let lanes_o = self.threads / lanes_p;
+        Sums { lanes_o, lanes_p, quads: (outputs as u32).div_ceil(lanes_o), pixels: pixels / lanes_p }
+    }
+}
+
+/// See [`Tile::sums`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sums {
+    /// Threads along the output channels.
+    pub lanes_o: u32,
+    /// Threads along the pixels.
+    pub lanes_p: u32,
+    /// Quads of a thread.
+    pub quads: u32,
+    /// Pixels of a thread.
+    pub pixels: u32,
+}
+
+/// One run. With `splits` the answer of a projection comes in parts, for [`super::reduce`];
+/// with `pool` the sums of the depthwise outputs go to `pooled`, a row a tile.
+///
+/// The tile must be [trimmed](Tile::trimmed), its sides and its thread count powers of two.
+pub fn launch(convs: Convs, shapes: Shapes, residual: bool, pool: bool, tile: Tile) -> Launch {
+    let Shapes { x, middle, y, window } = shapes;
+    let code = |conv: Option<&Conv>| conv.map_or(0, |c| c.activation.code());
+    let project = convs.project.is_some();
+    let split = project && tile.splits > 1;
+    let sums = match convs.project {
+        Some(_) => tile.sums(y.quads()),
+        None => Sums { lanes_o: tile.threads, lanes_p: 1, quads: 1, pixels: 1 },
+    };
+    let (chunks, share) = tile.chunks(middle);
+    let tiles = x.n * tile.tiles(middle);
+    let phases = match (convs.expand.is_some(), project) {
+        (true, true) => "expand, depthwise, project",
+        (true, false) => "expand, depthwise",
+        (false, true) => "depthwise, project",
+        (false, false) => "depthwise",
+    };
+    Launch {
+        shader: &SHADER,
+        constants: vec![
+            ("EXPAND", convs.expand.is_some().into()),
+            ("PROJECT", project.into()),
+            ("POOL", pool.into()),
+            ("SPLIT", split.into()),
+            ("RESIDUAL", (residual && !split).into()),
+            ("KERNEL", convs.depthwise.kernel() as u32),
+            ("STRIDE", convs.depthwise.stride as u32),
+            ("DILATION", convs.depthwise.dilation as u32),
+            ("TILE_H", tile.height),
+            ("TILE_W", tile.width),
+            ("CHUNK", tile.chunk),
+            ("RUN", tile.run),
+            ("LANES_O", sums.lanes_o),
+            ("LANES_P", sums.lanes_p),
+            ("QUADS", sums.quads),
+            ("SUMS", sums.pixels),
+            ("EXPAND_ACTIVATION", code(convs.expand)),
+            ("DEPTHWISE_ACTIVATION", convs.depthwise.activation.code()),
+            ("PROJECT_ACTIVATION", code(convs.project)),
+        ],
+        params: vec![
+            ("height", x.h as u32),
+            ("width", x.w as u32),
+            ("out_height", middle.h as u32),
+            ("out_width", middle.w as u32),
+            ("top", window.top as u32),
+            ("left", window.left as u32),
+            ("pictures", x.n as u32),
+            ("inputs", x.quads() as u32),
+            ("expanded", middle.quads() as u32),
+            ("outputs", y.quads() as u32),
+            ("share", share as u32),
+            ("splits", tile.splits),
+        ],
+        workgroups: spread(tiles * tile.splits as usize),
+        tile: format!(
+            "{phases}: {}x{} px, {} of {} ch at a time{}",
+            tile.height,
+            tile.width,
+            tile.chunk * 4,
+            middle.c,
+            if tile.splits > 1 { format!(", {share} of {chunks} chunks a workgroup") } else { String::new() }
+        ),
+    }
+}
+
+/// The biases as the kernel reads them: the expansion's, the depthwise, the projection's,
+/// without the last if its sums go to [`super::reduce`].
+pub fn pack_bias(convs: Convs) -> Vec<f32> {
+    [convs.expand, Some(convs.depthwise), convs.project]
+        .into_iter()
+        .flatten()
+        .flat_map(super::pack_bias)
+        .collect()
+}

@@ -1,0 +1,37 @@
+//! The parts of a split projection added up: `shaders/reduce.wgsl`.
+
+use super::{LANES, Launch, Shader, spread};
+use crate::{Shape, Tensor, graph::Conv};
+
+/// The kernel.
+pub const SHADER: Shader = Shader {
+    name: "reduce",
+    source: include_str!("../../shaders/reduce.wgsl"),
+    reads: &["x", "bias", "residual"],
+    writes: &["y"],
+};
+
+/// One run over `splits` parts of `y`, finishing what `conv` began.
+pub fn launch(conv: &Conv, y: Shape, splits: usize, residual: bool) -> Launch {
+    let threads = y.pixels() * y.quads();
+    Launch {
+        shader: &SHADER,
+        constants: vec![
+            ("LANES", LANES),
+            ("RESIDUAL", residual.into()),
+            ("ACTIVATION", conv.activation.code()),
+        ],
+        params: vec![("splits", splits as u32), ("outputs", y.quads() as u32), ("threads", threads as u32)],
+        workgroups: spread(threads.div_ceil(LANES as usize)),
+        tile: format!("{splits} parts of 1 px x 4 ch a thread"),
+    }
+}
+
+/// The same in plain loops over NCHW; the parts are `[splits x pictures, c, h, w]`.
+pub fn reference(conv: &Conv, parts: &Tensor, y: Shape, residual: Option<&Tensor>) -> Tensor {
+    let len = y.len();
+    super::finish(conv, y, residual, |[n, c, row, column]| {
+        let at = ((n * y.c + c) * y.h + row) * y.w + column;
+        parts.data().iter().skip(at).step_by(len).map(|&part| f64::from(part)).sum()
+    })
+}

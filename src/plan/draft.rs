@@ -1,0 +1,152 @@
+//! A plan in the making: steps over maps that have no slots yet.
+
+use super::{Operand, Step, memory};
+use crate::{
+    Shape,
+    graph::{Graph, NodeId},
+    kernels::{self, Launch, block, depthwise, gate, pointwise},
+    plan::blocks,
+};
+
+/// A map of a draft: a node's value, or something that only steps of one block share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Map {
+    /// The value of a node.
+    Node(NodeId),
+    /// The sums over tiles that squeeze-excite's gate begins with, of the block with this
+    /// depthwise convolution.
+    Pooled(NodeId),
+    /// The gate that comes of them.
+    Gate(NodeId),
+    /// The parts of a split projection.
+    Parts(NodeId),
+    /// Where an output goes that nobody wants, of the step that computes this node.
+    Unwanted(NodeId),
+}
+
+/// Something that a step reads, named by what it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Read {
+    /// A map.
+    Map(Map),
+    /// A pointwise or dense convolution's weights.
+    Blocks(NodeId),
+    /// A depthwise convolution's weights.
+    Taps(NodeId),
+    /// Biases of these convolutions, one after another.
+    Biases(Vec<NodeId>),
+    /// A binding that the kernel, as specialised, never reads.
+    Nothing,
+}
+
+/// A step whose maps have no slots yet.
+#[derive(Debug, Clone)]
+pub struct DraftStep {
+    /// The nodes that it computes, of which the first names it.
+    pub nodes: Vec<NodeId>,
+    /// The kernel.
+    pub launch: Launch,
+    /// What it reads, in the shader's order.
+    pub reads: Vec<Read>,
+    /// What it writes, in the shader's order, with the bytes of each.
+    pub writes: Vec<(Map, u64)>,
+    /// The shape of the first.
+    pub shape: Shape,
+    /// The modelled time; see [`super::Machine`].
+    pub time: f64,
+    /// Why this kernel with this tile.
+    pub why: String,
+}
+
+/// Slots, weights and steps of a draft.
+pub struct Settled {
+    pub steps: Vec<Step>,
+    pub slots: Vec<u64>,
+    pub weights: Vec<Vec<f32>>,
+    /// The slot of every map, in the order in which they are written; the input is first.
+    pub slot_of: Vec<(Map, usize)>,
+}
+
+/// Gives every map a slot, and packs the weights. `input` is written before the first step;
+/// `kept` maps stay to the end.
+pub fn settle(
+    graph: &Graph,
+    drafts: Vec<DraftStep>,
+    input: (Map, u64),
+    kept: impl Fn(Map) -> bool,
+) -> Settled {
+    let mut maps = vec![input.0];
+    let mut lives = vec![memory::Life { bytes: input.1, first: 0, last: 0 }];
+    for (step, draft) in drafts.iter().enumerate() {
+        for &(map, bytes) in &draft.writes {
+            maps.push(map);
+            lives.push(memory::Life { bytes, first: step + 1, last: step + 1 });
+        }
+        for read in &draft.reads {
+            if let Read::Map(map) = read
+                && let Some(at) = maps.iter().position(|m| m == map)
+            {
+                lives[at].last = step + 1;
+            }
+        }
+    }
+    for (map, life) in maps.iter().zip(&mut lives) {
+        if kept(*map) {
+            life.last = usize::MAX;
+        }
+    }
+    let (slots_of, slots) = memory::assign(&lives);
+    let slot = |map: Map| {
+        let at = maps.iter().position(|m| *m == map).expect("a map is written before it is read");
+        super::SlotId(slots_of[at])
+    };
+
+    let mut weights = Vec::new();
+    let steps = drafts
+        .into_iter()
+        .map(|draft| {
+            let mut reads: Vec<Operand> = Vec::new();
+            for read in &draft.reads {
+                reads.push(match read {
+                    Read::Map(map) => Operand::Slot(slot(*map)),
+                    // A binding must have some buffer; what is read anyway costs no barrier.
+                    Read::Nothing => reads[0],
+                    packed => {
+                        weights.push(pack(graph, packed));
+                        Operand::Weights(weights.len() - 1)
+                    }
+                });
+            }
+            Step {
+                layers: draft.nodes.iter().flat_map(|&id| graph.node(id).layers.iter().cloned()).collect(),
+                launch: draft.launch,
+                reads,
+                writes: draft.writes.iter().map(|(map, _)| slot(*map)).collect(),
+                shape: draft.shape,
+                why: draft.why,
+            }
+        })
+        .collect();
+    Settled { steps, slots, weights, slot_of: maps.into_iter().zip(slots_of).collect() }
+}
+
+/// Weights and biases as the kernels read them.
+fn pack(graph: &Graph, read: &Read) -> Vec<f32> {
+    let conv = |id: &NodeId| blocks::conv(graph.node(*id)).expect("only convolutions have weights");
+    match read {
+        Read::Blocks(id) => pointwise::pack(conv(id)),
+        Read::Taps(id) => depthwise::pack(conv(id)),
+        Read::Biases(ids) => ids.iter().flat_map(|id| kernels::pack_bias(conv(id))).collect(),
+        Read::Map(_) | Read::Nothing => Vec::new(),
+    }
+}
+
+/// Bytes of the sums that a block kernel leaves for the gate.
+pub fn pooled_bytes(map: Shape, tile: block::Tile) -> u64 {
+    (map.n * tile.tiles(map) * map.quads() * 16) as u64
+}
+
+/// Whether the gate of these layers fits a workgroup.
+pub fn gate_fits(graph: &Graph, squeeze: &blocks::Squeeze, memory: u32) -> bool {
+    blocks::conv(graph.node(squeeze.squeeze)).is_some_and(|conv| gate::memory(conv) <= memory)
+}

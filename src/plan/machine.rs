@@ -1,0 +1,68 @@
+//! What the planner has to know of a device. Times are in units of one `vec4` multiply-add by
+//! every thread of a full machine, so that they need no clock.
+
+/// A device, as far as plans depend on it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Machine {
+    /// Threads below which units of it idle.
+    pub threads: usize,
+    /// What a thread's `vec4` load costs it.
+    pub load: f64,
+    /// What a dispatch costs that waits for the one before it.
+    pub launch: f64,
+    /// Bytes that move in a unit of time.
+    pub bandwidth: f64,
+    /// The most bytes that a shader may bind as one storage buffer.
+    pub max_binding: u64,
+    /// The most bytes that one buffer may have.
+    pub max_buffer: u64,
+    /// Bytes of memory that a workgroup may have.
+    pub workgroup_memory: u32,
+    /// Threads that a workgroup may have.
+    pub workgroup_threads: u32,
+}
+
+impl Default for Machine {
+    /// A GPU of middling size with WebGPU's default limits: some 10 to 60 TFLOP/s in f32, 0.4 to
+    /// 4.8 TB/s, 3 to 5 us a launch.
+    fn default() -> Self {
+        Self {
+            threads: 1 << 14,
+            load: 4.0,
+            launch: 800.0,
+            bandwidth: 8000.0,
+            max_binding: 128 << 20,
+            max_buffer: 256 << 20,
+            workgroup_memory: 16_352,
+            workgroup_threads: 256,
+        }
+    }
+}
+
+impl Machine {
+    /// A graphics driver that computes on a few CPU cores: loads run lane by lane and a launch
+    /// takes some 60 us. Measured on two cores through lavapipe.
+    pub fn software() -> Self {
+        Self { threads: 128, load: 32.0, launch: 5000.0, bandwidth: 120.0, ..Self::default() }
+    }
+
+    /// The time of one dispatch: `threads` threads that spend `thread` each, moving `bytes`.
+    /// Whole rounds of the machine would be too coarse, idle units too dear to ignore.
+    pub(super) fn time(&self, thread: f64, threads: usize, bytes: u64) -> f64 {
+        let rounds = (threads as f64 / self.threads as f64).max(1.0);
+        (thread * rounds).max(bytes as f64 / self.bandwidth) + self.launch
+    }
+
+    /// What a thread that keeps `pixels` x `quads` sums spends on four inputs.
+    pub(super) fn sums(&self, pixels: u32, quads: u32) -> f64 {
+        let (pixels, quads) = (f64::from(pixels), f64::from(quads));
+        4.0 * pixels * quads + self.load * (pixels + 4.0 * quads)
+    }
+
+    /// What a thread spends on a depthwise window, with `run` neighbouring outputs whose
+    /// windows span `span` pixels.
+    pub(super) fn window(&self, kernel: usize, span: usize, run: u32) -> f64 {
+        let kernel = kernel as f64;
+        kernel * (self.load * (span as f64 + kernel) + kernel * f64::from(run))
+    }
+}

@@ -1,0 +1,378 @@
+//! The schedules of a block: which of its layers share a kernel, cut into which tiles.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    blocks::{Block, Squeeze, conv},
+    choose,
+    draft::{DraftStep, Map, Read, gate_fits, pooled_bytes},
+    machine::Machine,
+};
+use crate::{
+    Shape,
+    graph::{Conv, Graph, NodeId},
+    kernels::{
+        block::{self, Convs, Shapes, Tile},
+        gate, reduce,
+    },
+};
+
+/// Which layers share a kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    /// A kernel a layer.
+    Separate,
+    /// Expand and depthwise in one kernel; squeeze-excite's mean begins in it, its two layers
+    /// are one kernel, and the projection scales as it loads.
+    Front(Tile),
+    /// Depthwise and project in one kernel.
+    Back(Tile),
+    /// The whole block in one kernel.
+    Whole(Tile),
+}
+
+impl Schedule {
+    /// Its name without its tile.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Separate => "separate",
+            Self::Front(_) => "front",
+            Self::Back(_) => "back",
+            Self::Whole(_) => "whole",
+        }
+    }
+}
+
+/// Which schedules may be chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Fuse {
+    /// The one with the least time.
+    #[default]
+    Auto,
+    /// A kernel a layer.
+    None,
+    /// Two convolutions in a kernel.
+    Pair,
+    /// As much of a block in a kernel as there is a kernel for.
+    Block,
+}
+
+impl Fuse {
+    fn allows(self, schedule: Schedule, block: &Block) -> bool {
+        match (self, schedule) {
+            (Self::Auto, _) => true,
+            (Self::None, _) => schedule == Schedule::Separate,
+            (Self::Pair, _) => matches!(schedule, Schedule::Front(_) | Schedule::Back(_)),
+            // Squeeze-excite needs the whole map before it can scale any of it.
+            (Self::Block, Schedule::Front(_)) => block.squeeze.is_some(),
+            (Self::Block, _) => matches!(schedule, Schedule::Whole(_)),
+        }
+    }
+}
+
+/// A schedule of a block, its steps, and the time that the model gives it.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// The schedule.
+    pub schedule: Schedule,
+    /// What runs.
+    pub steps: Vec<DraftStep>,
+    /// The modelled time of all steps.
+    pub time: f64,
+}
+
+/// Every schedule of `block` that the machine admits and `fuse` allows, quickest first by the
+/// model. A kernel a layer is always possible, and is the answer where nothing else is allowed.
+pub fn candidates(
+    graph: &Graph,
+    shapes: &[Shape],
+    block: &Block,
+    machine: &Machine,
+    fuse: Fuse,
+) -> Result<Vec<Candidate>, (NodeId, String)> {
+    let context = Context::new(graph, shapes, block, machine);
+    let mut found = vec![context.separate()?];
+    for tile in tiles(context.middle) {
+        for schedule in [Schedule::Front(tile), Schedule::Back(tile), Schedule::Whole(tile)] {
+            found.extend(context.fused(schedule)?);
+        }
+    }
+    if found.iter().any(|candidate| fuse.allows(candidate.schedule, block)) {
+        found.retain(|candidate| fuse.allows(candidate.schedule, block));
+    }
+    found.sort_by(|a, b| a.time.total_cmp(&b.time));
+    found.dedup_by_key(|candidate| candidate.schedule);
+    Ok(found)
+}
+
+/// Tiles worth trying on a map: not much larger than it, whole and split.
+fn tiles(map: Shape) -> Vec<Tile> {
+    let mut tiles = Vec::new();
+    for [height, width] in [[2, 4], [4, 4], [4, 8], [8, 8]] {
+        let covers = |side: usize, tile: u32| (tile as usize) < 2 * side.next_power_of_two();
+        if !covers(map.h, height) || !covers(map.w, width) {
+            continue;
+        }
+        for chunk in [2, 4, 8] {
+            for threads in [64, 128, 256] {
+                for splits in [1, 2, 4, 8, 16] {
+                    let tile = Tile { height, width, chunk, run: 2, threads, splits }.trimmed(map);
+                    if !tiles.contains(&tile) {
+                        tiles.push(tile);
+                    }
+                }
+            }
+        }
+    }
+    tiles
+}
+
+/// A block with its shapes.
+struct Context<'a> {
+    graph: &'a Graph,
+    shapes: &'a [Shape],
+    block: &'a Block,
+    machine: &'a Machine,
+    depthwise: &'a Conv,
+    /// The depthwise output, the block's output.
+    middle: Shape,
+    y: Shape,
+    /// The node that makes the block's input.
+    input: NodeId,
+    residual: Option<NodeId>,
+}
+
+/// The most `vec4` sums that a thread may keep without spilling registers.
+const SUMS: u32 = 16;
+
+/// What a barrier costs a thread.
+const BARRIER: f64 = 16.0;
+
+impl<'a> Context<'a> {
+    fn new(graph: &'a Graph, shapes: &'a [Shape], block: &'a Block, machine: &'a Machine) -> Self {
+        let first = block.expand.unwrap_or(block.depthwise);
+        let input = graph.node(first).inputs[0];
+        Self {
+            graph,
+            shapes,
+            block,
+            machine,
+            depthwise: conv(graph.node(block.depthwise)).expect("found as a convolution"),
+            middle: shapes[block.depthwise.index()],
+            y: shapes[block.project.index()],
+            input,
+            residual: graph.node(block.project).inputs.get(1).copied(),
+        }
+    }
+
+    fn conv(&self, id: NodeId) -> &'a Conv {
+        conv(self.graph.node(id)).expect("found as a convolution")
+    }
+
+    /// A kernel a layer.
+    fn separate(&self) -> Result<Candidate, (NodeId, String)> {
+        let steps = self
+            .block
+            .nodes()
+            .into_iter()
+            .map(|id| choose::layer(self.graph, self.shapes, id, self.machine))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(candidate(Schedule::Separate, steps))
+    }
+
+    /// A fused schedule, if the block has the layers and the machine the memory for it.
+    fn fused(&self, schedule: Schedule) -> Result<Option<Candidate>, (NodeId, String)> {
+        let Block { expand, depthwise, squeeze, project } = *self.block;
+        let layer = |id| choose::layer(self.graph, self.shapes, id, self.machine);
+        let (tile, expand, projects) = match schedule {
+            Schedule::Separate => return Ok(None),
+            Schedule::Front(tile) if expand.is_some() || squeeze.is_some() => (tile, expand, false),
+            Schedule::Back(tile) if squeeze.is_none() => (tile, None, true),
+            Schedule::Whole(tile) if squeeze.is_none() && expand.is_some() => (tile, expand, true),
+            // A block without expansion is whole with its two convolutions in one kernel.
+            Schedule::Whole(tile) if squeeze.is_none() => (tile, None, true),
+            _ => return Ok(None),
+        };
+        if matches!(schedule, Schedule::Back(_)) && self.block.expand.is_none() {
+            return Ok(None); // that is the whole block
+        }
+        let convs = Convs {
+            expand: expand.map(|id| self.conv(id)),
+            depthwise: self.depthwise,
+            project: projects.then(|| self.conv(project)),
+        };
+        // Without a projection the chunks are shared out evenly; that many splits are enough.
+        if !self.admits(tile, convs)
+            || squeeze.is_some_and(|s| !gate_fits(self.graph, &s, self.machine.workgroup_memory))
+        {
+            return Ok(None);
+        }
+
+        let mut steps = Vec::new();
+        if matches!(schedule, Schedule::Back(_)) {
+            steps.extend(self.block.expand.map(layer).transpose()?);
+        }
+        steps.extend(self.kernel(convs, expand, projects, tile));
+        if let Some(squeeze) = &squeeze {
+            steps.push(self.gate(squeeze, tile));
+            steps.push(choose::gated(
+                self.graph,
+                self.shapes,
+                project,
+                depthwise,
+                Map::Gate(squeeze.scale),
+                self.machine,
+            )?);
+            // The scale is part of the projection's load.
+            steps.last_mut().expect("just pushed").nodes.insert(0, squeeze.scale);
+        } else if !projects {
+            steps.push(layer(project)?);
+        }
+        Ok(Some(candidate(schedule, steps)))
+    }
+
+    fn admits(&self, tile: Tile, convs: Convs) -> bool {
+        let fits = 16 * tile.memory(convs) <= self.machine.workgroup_memory
+            && tile.threads <= self.machine.workgroup_threads;
+        match convs.project {
+            Some(_) => {
+                let sums = tile.sums(self.y.quads());
+                fits && sums.pixels * sums.quads <= SUMS && sums.pixels > 0
+            }
+            None => fits,
+        }
+    }
+
+    /// The block kernel, and what adds up its parts if there are any.
+    fn kernel(&self, convs: Convs, expand: Option<NodeId>, projects: bool, tile: Tile) -> Vec<DraftStep> {
+        let Block { depthwise, squeeze, project, .. } = *self.block;
+        let pool = squeeze.is_some();
+        let x = match (expand, self.block.expand) {
+            // The expansion has a kernel of its own.
+            (None, Some(own)) => own,
+            _ => self.input,
+        };
+        let read = self.shapes[x.index()];
+        let window = self.depthwise.window(read.h, read.w).expect("shapes were inferred");
+        let y = if projects { self.y } else { self.middle };
+        let shapes = Shapes { x: read, middle: self.middle, y, window };
+        let residual = self.residual.filter(|_| projects);
+        let launch = block::launch(convs, shapes, residual.is_some(), pool, tile);
+        let split = projects && tile.splits > 1;
+        let splits = tile.splits as u64;
+
+        let mut biases: Vec<NodeId> = expand.into_iter().chain([depthwise]).collect();
+        let mut nodes = biases.clone();
+        if split {
+            // The step that adds up the parts finishes the projection.
+        } else if projects {
+            biases.push(project);
+            nodes.push(project);
+        } else if let Some(squeeze) = squeeze {
+            nodes.push(squeeze.pool);
+        }
+        let unwanted = (Map::Unwanted(depthwise), 16);
+        let whole = y.device_bytes();
+        let out = match (split, projects) {
+            (true, _) => (Map::Parts(project), whole * splits),
+            (false, true) => (Map::Node(project), whole),
+            (false, false) => (Map::Node(depthwise), whole),
+        };
+        let pooled = if pool { (Map::Pooled(depthwise), pooled_bytes(self.middle, tile)) } else { unwanted };
+        let threads = launch.workgroups.iter().product::<u32>() as usize * tile.threads as usize;
+        let bytes = read.device_bytes() + out.1;
+        let time = self.machine.time(self.thread(convs, read, tile), threads, bytes);
+        let groups = threads / tile.threads as usize;
+        let first = DraftStep {
+            why: format!("{groups} workgroups, {} B of workgroup memory", 16 * tile.memory(convs)),
+            reads: vec![
+                Read::Map(Map::Node(x)),
+                expand.map_or(Read::Nothing, Read::Blocks),
+                Read::Taps(depthwise),
+                if projects { Read::Blocks(project) } else { Read::Nothing },
+                Read::Biases(biases),
+                residual.filter(|_| !split).map_or(Read::Nothing, |id| Read::Map(Map::Node(id))),
+            ],
+            writes: vec![out, pooled],
+            shape: y,
+            launch,
+            time,
+            nodes,
+        };
+        if !split {
+            return vec![first];
+        }
+        let conv = self.conv(project);
+        let launch = reduce::launch(conv, self.y, tile.splits as usize, residual.is_some());
+        let bytes = whole * (splits + 1);
+        let threads = self.y.pixels() * self.y.quads();
+        let second = DraftStep {
+            nodes: vec![project],
+            launch,
+            reads: vec![
+                Read::Map(Map::Parts(project)),
+                Read::Biases(vec![project]),
+                residual.map_or(Read::Nothing, |id| Read::Map(Map::Node(id))),
+            ],
+            writes: vec![(Map::Node(project), whole)],
+            shape: self.y,
+            time: self.machine.time(self.machine.load * f64::from(tile.splits + 2), threads, bytes),
+            why: format!("adds up {splits} parts"),
+        };
+        vec![first, second]
+    }
+
+    /// What a thread of the block kernel spends.
+    fn thread(&self, convs: Convs, x: Shape, tile: Tile) -> f64 {
+        let machine = self.machine;
+        let threads = tile.threads;
+        let rounds = |items: u32| f64::from(items.div_ceil(threads));
+        let [h, w] = tile.region(self.depthwise);
+        let pixels = tile.height * tile.width;
+        let span = (tile.run as usize - 1) * self.depthwise.stride
+            + (self.depthwise.kernel() - 1) * self.depthwise.dilation
+            + 1;
+        let mut chunk = rounds(pixels / tile.run * tile.chunk)
+            * machine.window(self.depthwise.kernel(), span, tile.run)
+            + 2.0 * BARRIER;
+        if convs.expand.is_some() {
+            let items = (h * w).div_ceil(4) * tile.chunk;
+            chunk += rounds(items) * x.quads() as f64 * machine.sums(4, 1) + BARRIER;
+        }
+        if convs.project.is_some() {
+            let sums = tile.sums(self.y.quads());
+            chunk += f64::from(tile.chunk) * machine.sums(sums.pixels, sums.quads);
+        }
+        let chunks = self.middle.quads().div_ceil(tile.chunk as usize);
+        chunk * chunks.div_ceil(tile.splits as usize) as f64
+    }
+
+    /// Squeeze-excite's gate.
+    fn gate(&self, nodes: &Squeeze, tile: Tile) -> DraftStep {
+        let (squeeze, widen) = (self.conv(nodes.squeeze), self.conv(nodes.widen));
+        let gates = self.shapes[nodes.widen.index()];
+        let launch = gate::launch(squeeze, widen, self.middle, tile.tiles(self.middle));
+        let products = (2 * self.middle.quads() * squeeze.outputs().div_ceil(4)) as f64;
+        let thread = products * self.machine.sums(1, 1) / 256.0 + 3.0 * BARRIER;
+        DraftStep {
+            nodes: vec![nodes.squeeze, nodes.widen],
+            launch,
+            reads: vec![
+                Read::Map(Map::Pooled(self.block.depthwise)),
+                Read::Blocks(nodes.squeeze),
+                Read::Blocks(nodes.widen),
+                Read::Biases(vec![nodes.squeeze, nodes.widen]),
+            ],
+            writes: vec![(Map::Gate(nodes.scale), gates.device_bytes())],
+            shape: gates,
+            time: self.machine.time(thread, 256 * gates.n, pooled_bytes(self.middle, tile)),
+            why: "squeeze-excite's two layers are too small for kernels of their own".into(),
+        }
+    }
+}
+
+fn candidate(schedule: Schedule, steps: Vec<DraftStep>) -> Candidate {
+    let time = steps.iter().map(|step| step.time).sum();
+    Candidate { schedule, steps, time }
+}

@@ -1,0 +1,189 @@
+//! The kernels that take several layers of a block together, against those layers.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::cases::{activation, dispatch, noise, on_device, on_every_adapter, padding};
+use goldcrest::{
+    Shape, Tensor,
+    graph::{Activation, Conv, Window},
+    kernels::{self, block, depthwise, gate, pointwise, reduce},
+    tensor::layout,
+};
+use proptest::prelude::*;
+
+/// Three layers, each an f32 sum in another order than the reference's f64.
+const TOLERANCE: f64 = 4e-6;
+
+/// `vec4`s in the memory that every adapter gives a workgroup.
+const MEMORY: u32 = 1022;
+
+/// A block, and how to cut it.
+#[derive(Debug, Clone)]
+struct Case {
+    expand: Option<Conv>,
+    depthwise: Conv,
+    project: Conv,
+    x: Shape,
+    residual: bool,
+    tile: block::Tile,
+    seed: u64,
+}
+
+fn blocks() -> impl Strategy<Value = Case> {
+    let size = (1..3usize, 1..20usize, 1..40usize, 1..40usize, 1..20usize, 1..20usize);
+    let form = (any::<bool>(), prop::sample::select(&[1usize, 3, 5][..]), 1..3usize, 1..3usize, padding());
+    let tile = (
+        prop::sample::select(&[[2u32, 4u32], [4, 4], [4, 8], [8, 8]][..]),
+        prop::sample::select(&[1u32, 2, 4][..]),
+        prop::sample::select(&[1u32, 2, 4][..]),
+        prop::sample::select(&[64u32, 128, 256][..]),
+        1..5u32,
+    );
+    let rest = ([activation(), activation(), activation()], any::<bool>(), any::<u64>());
+    (size, form, tile, rest).prop_filter_map("does not fit", |(size, form, tile, rest)| {
+        let (n, inputs, expanded, outputs, h, w) = size;
+        let (widens, kernel, stride, dilation, padding) = form;
+        let ([height, width], chunk, run, threads, splits) = tile;
+        let (activations, residual, seed) = rest;
+        let expanded = if widens { expanded } else { inputs };
+        let pointwise = |outputs: usize, inputs: usize, i: usize| Conv {
+            weight: Arc::new(noise([outputs, inputs, 1, 1], seed ^ i as u64)),
+            bias: Some(Arc::new(noise([outputs], seed ^ (10 + i as u64)))),
+            stride: 1,
+            dilation: 1,
+            padding,
+            groups: 1,
+            activation: activations[i],
+        };
+        let depthwise = Conv {
+            weight: Arc::new(noise([expanded, 1, kernel, kernel], seed ^ 1)),
+            stride,
+            dilation,
+            groups: expanded,
+            ..pointwise(expanded, 1, 1)
+        };
+        let window = depthwise.window(h, w)?;
+        let middle = Shape::new(n, expanded, window.height, window.width);
+        let tile = block::Tile { height, width, chunk, run, threads, splits }.trimmed(middle);
+        let case = Case {
+            expand: widens.then(|| pointwise(expanded, inputs, 0)),
+            depthwise,
+            project: pointwise(outputs, expanded, 2),
+            x: Shape::new(n, inputs, h, w),
+            residual,
+            tile,
+            seed,
+        };
+        (tile.memory(case.convs(true)) <= MEMORY).then_some(case)
+    })
+}
+
+impl Case {
+    fn convs(&self, projects: bool) -> block::Convs<'_> {
+        block::Convs {
+            expand: self.expand.as_ref(),
+            depthwise: &self.depthwise,
+            project: projects.then_some(&self.project),
+        }
+    }
+
+    fn input(&self) -> Tensor {
+        noise(<[usize; 4]>::from(self.x), self.seed ^ 3)
+    }
+
+    /// The depthwise output by the references.
+    fn front(&self) -> (Shape, Window, Tensor) {
+        let (x, input) = (self.x, self.input());
+        let window = self.depthwise.window(x.h, x.w).unwrap();
+        let middle = Shape::new(x.n, self.depthwise.outputs(), window.height, window.width);
+        let expanded = self
+            .expand
+            .as_ref()
+            .map(|c| pointwise::reference(c, &input, Shape { c: c.outputs(), ..x }, None));
+        let read = expanded.as_ref().unwrap_or(&input);
+        (middle, window, depthwise::reference(&self.depthwise, read, middle, window, None))
+    }
+
+    /// What the kernel reads.
+    fn reads(&self, projects: bool, residual: &[f32]) -> [Vec<f32>; 6] {
+        let x = on_device(&self.input());
+        [
+            x.clone(),
+            self.expand.as_ref().map_or(x.clone(), pointwise::pack),
+            depthwise::pack(&self.depthwise),
+            if projects { pointwise::pack(&self.project) } else { x },
+            block::pack_bias(self.convs(projects)),
+            residual.to_vec(),
+        ]
+    }
+}
+
+fn slices(reads: &[Vec<f32>]) -> Vec<&[f32]> {
+    reads.iter().map(Vec::as_slice).collect()
+}
+
+#[test]
+fn a_whole_block_is_its_layers() {
+    on_every_adapter(blocks(), |gpu, case| {
+        let (middle, window, filtered) = case.front();
+        let y = Shape { c: case.project.outputs(), ..middle };
+        let residual = case.residual.then(|| noise(<[usize; 4]>::from(y), case.seed ^ 4));
+        let expected = pointwise::reference(&case.project, &filtered, y, residual.as_ref());
+
+        let shapes = block::Shapes { x: case.x, middle, y, window };
+        let launch = block::launch(case.convs(true), shapes, case.residual, false, case.tile);
+        let added = residual.as_ref().map_or(vec![0.0; 4], on_device);
+        let splits = case.tile.splits as usize;
+        let reads = case.reads(true, &added);
+        let mut out = dispatch(gpu, &launch, &slices(&reads), splits * layout::len(y))?;
+        if splits > 1 {
+            let launch = reduce::launch(&case.project, y, splits, case.residual);
+            let reads = [&out[..], &kernels::pack_bias(&case.project), &added];
+            out = dispatch(gpu, &launch, &reads, layout::len(y))?;
+        }
+        let error = common::distance(&layout::from_device(y, &out), &expected);
+        prop_assert!(error <= TOLERANCE, "{:?}: error {error:e}", launch.constants);
+        Ok(())
+    });
+}
+
+#[test]
+fn the_front_of_a_block_is_its_layers_and_leaves_sums_for_the_gate() {
+    on_every_adapter(blocks(), |gpu, case| {
+        let (middle, window, filtered) = case.front();
+        let shapes = block::Shapes { x: case.x, middle, y: middle, window };
+        let launch = block::launch(case.convs(false), shapes, false, true, case.tile);
+        let tiles = case.tile.tiles(middle);
+        let lens = [layout::len(middle), middle.n * tiles * middle.quads() * 4];
+        let reads = case.reads(false, &[0.0; 4]);
+        let out =
+            gpu.dispatch(&launch, &slices(&reads), &lens).map_err(|e| TestCaseError::fail(e.to_string()))?;
+        let error = common::distance(&layout::from_device(middle, &out[0]), &filtered);
+        prop_assert!(error <= TOLERANCE, "{:?}: error {error:e}", launch.constants);
+
+        let (c, narrow) = (middle.c, 1 + case.project.outputs() / 3);
+        let layer = |outputs: usize, inputs: usize, activation| Conv {
+            weight: Arc::new(noise([outputs, inputs, 1, 1], case.seed ^ 6)),
+            bias: Some(Arc::new(noise([outputs], case.seed ^ 7))),
+            activation,
+            ..case.project.clone()
+        };
+        let squeeze = layer(narrow, c, Activation::Relu);
+        let widen = layer(c, narrow, Activation::HardSigmoid);
+        let launch = gate::launch(&squeeze, &widen, middle, tiles);
+        let reads = [
+            out[1].clone(),
+            pointwise::pack(&squeeze),
+            pointwise::pack(&widen),
+            gate::pack_bias(&squeeze, &widen),
+        ];
+        let gates = Shape { h: 1, w: 1, ..middle };
+        let out = dispatch(gpu, &launch, &slices(&reads), layout::len(gates))?;
+        let expected = gate::reference(&squeeze, &widen, &filtered);
+        let error = common::distance(&layout::from_device(gates, &out), &expected);
+        prop_assert!(error <= TOLERANCE, "gate: error {error:e}");
+        Ok(())
+    });
+}
