@@ -174,7 +174,7 @@ impl Plan {
 fn place(graph: &Graph, shapes: &[Shape], machine: Machine, keep: bool) -> Result<(Vec<Value>, Vec<u64>)> {
     let mut lives = Vec::with_capacity(shapes.len());
     for (id, node) in graph.nodes() {
-        let bytes = bytes(shapes[id.index()]).unwrap_or(u64::MAX);
+        let bytes = shapes[id.index()].checked_device_bytes().unwrap_or(u64::MAX);
         check(node.output_name(), bytes, machine)?;
         lives.push(memory::Life { bytes, first: id.index(), last: id.index() });
     }
@@ -193,13 +193,6 @@ fn place(graph: &Graph, shapes: &[Shape], machine: Machine, keep: bool) -> Resul
     let maps =
         slot_of.iter().zip(shapes).map(|(&slot, &shape)| Value { slot: SlotId(slot), shape }).collect();
     Ok((maps, slots))
-}
-
-/// Bytes of a map on the device, if they can be counted.
-fn bytes(shape: Shape) -> Option<u64> {
-    [shape.n, shape.h, shape.w, shape.quads(), 16]
-        .into_iter()
-        .try_fold(1u64, |bytes, extent| bytes.checked_mul(extent as u64))
 }
 
 fn check(what: &str, bytes: u64, machine: Machine) -> Result<()> {
