@@ -66,7 +66,8 @@ impl Executor {
         let readback =
             buffer(gpu, "readback", plan.output.shape.device_bytes(), Usage::MAP_READ | Usage::COPY_DST);
         let (validation, memory) = (validation.pop(), memory.pop());
-        for error in [validation.await, memory.await].into_iter().flatten() {
+        let (validation, memory) = (validation.await, memory.await);
+        if let Some(error) = validation.or(memory) {
             return Err(Error::Device(super::one_line(&error)));
         }
 
