@@ -9,12 +9,12 @@ use goldcrest::{
     session::{Options, Session},
     zoo::Network,
 };
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 
 /// The checkpoint.
 #[derive(Args)]
 pub struct Weights {
-    /// A .safetensors file, or a folder with one and its config.json
+    /// A .safetensors file, or a folder with one or its shards, and config.json
     #[arg(long, value_name = "PATH")]
     weights: PathBuf,
 
@@ -83,6 +83,11 @@ enum Fuse {
 }
 
 impl Engine {
+    /// Whether one adapter and no other was asked for.
+    pub fn names_adapter(&self) -> bool {
+        self.adapter.is_some()
+    }
+
     /// Opens the adapter, and warns if it only plays a GPU.
     pub fn open(&self) -> Result<Gpu> {
         // One value of each is what there is; the match keeps this honest when more come.
@@ -100,18 +105,19 @@ impl Engine {
 /// Builds a session under a progress bar.
 pub fn session(gpu: &Gpu, network: &Network, options: Options) -> Result<Session> {
     let bar = progress("compiling");
-    let session = pollster::block_on(Session::build(gpu, network, options, |done, of| {
+    Ok(pollster::block_on(Session::build(gpu, network, options, |done, of| {
         bar.set_length(of as u64);
         bar.set_position(done as u64);
-    }))?;
-    bar.finish_and_clear();
-    Ok(session)
+    }))?)
 }
 
-/// A bar on stderr, where stderr is a terminal.
+/// A bar on stderr, where stderr is a terminal; it is gone once dropped, on failure too.
 pub fn progress(what: &'static str) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg:>12} [{bar:30}] {pos}/{len}").expect("a valid template");
-    ProgressBar::new(0).with_style(style.progress_chars("=> ")).with_message(what)
+    ProgressBar::new(0)
+        .with_style(style.progress_chars("=> "))
+        .with_message(what)
+        .with_finish(ProgressFinish::AndClear)
 }
 
 /// A duration for people.
