@@ -14,6 +14,7 @@ logits in memory. Goldcrest and ncnn use the same Vulkan adapter; ONNX Runtime u
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -62,7 +63,7 @@ class Goldcrest:
     """A process a turn: its start, compilation and first run are not counted."""
 
     def __init__(self, name: str, folder: Path):
-        program = ROOT / "target/release/examples/latency"
+        program = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/examples/latency"
         self.command = [program, folder / f"{name}.safetensors", f"torchvision/{name}"]
         self.steps = None
 

@@ -14,3 +14,8 @@ pub use error::{Error, Result};
 pub use session::{Options, Session};
 pub use tensor::{Shape, Tensor};
 pub use wgpu;
+
+/// The README's program, compiled and run by the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -52,15 +52,14 @@ impl AdapterInfo {
     }
 
     /// Worse adapters have higher ranks.
-    fn rank(&self) -> (bool, u8, bool) {
+    fn rank(&self) -> (bool, u8) {
         let kind = match self.kind {
             "discrete" => 0,
             "integrated" => 1,
             "virtual" => 2,
             _ => 3,
         };
-        // GL serves where nothing else does.
-        (self.software, kind, self.backend == "gl")
+        (self.software, kind)
     }
 }
 
@@ -70,11 +69,21 @@ impl std::fmt::Display for AdapterInfo {
     }
 }
 
-/// Every adapter of every backend that is compiled in, in the machine's order. `WGPU_BACKEND`
-/// narrows the backends.
+/// Every adapter of Vulkan, Metal, DX12 and WebGPU, in the machine's order, or GL's where
+/// there are none: it drives the same chips, worse. `WGPU_BACKEND` chooses backends instead.
 pub async fn adapters() -> Vec<wgpu::Adapter> {
-    let descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
-    let backends = descriptor.backends;
+    if let Some(backends) = wgpu::Backends::from_env() {
+        return enumerate(backends).await;
+    }
+    match enumerate(wgpu::Backends::PRIMARY).await {
+        none if none.is_empty() => enumerate(wgpu::Backends::SECONDARY).await,
+        some => some,
+    }
+}
+
+async fn enumerate(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+    descriptor.backends = backends;
     wgpu::Instance::new(descriptor).enumerate_adapters(backends).await
 }
 

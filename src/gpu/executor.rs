@@ -66,8 +66,7 @@ impl Executor {
         let readback =
             buffer(gpu, "readback", plan.output.shape.device_bytes(), Usage::MAP_READ | Usage::COPY_DST);
         let (validation, memory) = (validation.pop(), memory.pop());
-        let (validation, memory) = (validation.await, memory.await);
-        if let Some(error) = validation.or(memory) {
+        if let Some(error) = validation.await.or(memory.await) {
             return Err(Error::Device(super::one_line(&error)));
         }
 

@@ -13,7 +13,6 @@ pub fn gpus() -> Vec<Gpu> {
     let adapters = pollster::block_on(goldcrest::gpu::adapters());
     let gpus: Vec<Gpu> = adapters
         .iter()
-        .filter(|adapter| adapter.get_info().backend != wgpu::Backend::Gl)
         .map(|adapter| pollster::block_on(Gpu::from_adapter(adapter)).expect("the adapter gives a device"))
         .collect();
     assert!(!gpus.is_empty(), "no adapter: install a Vulkan driver (scripts/test does)");
