@@ -127,7 +127,8 @@ impl Checkpoint {
             .map_err(|error| Error::file(path, reason(&error, bytes.get())))?;
         // The data follows the eight bytes of the header's length, and the header.
         let start = 8 + header;
-        for (key, info) in metadata.tensors() {
+        // Sorted, so that of several faults the same one is told each time.
+        for (key, info) in metadata.tensors().into_iter().collect::<BTreeMap<_, _>>() {
             let (from, to) = info.data_offsets;
             let entry = Entry {
                 file: self.files.len(),

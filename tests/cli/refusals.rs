@@ -73,6 +73,17 @@ fn a_missing_tensor() {
 }
 
 #[test]
+fn two_files_with_one_tensor() {
+    let folder = tempfile::tempdir().unwrap();
+    let weights = make::seeded(folder.path(), |_| {});
+    for name in ["a.safetensors", "b.safetensors"] {
+        fs::copy(weights.join("model.safetensors"), weights.join(name)).unwrap();
+    }
+    fs::remove_file(weights.join("model.safetensors")).unwrap();
+    refused(classify(&weights, Path::new(CAT)), &["b.safetensors", BIAS, "a.safetensors too"]);
+}
+
+#[test]
 fn tensors_that_do_not_belong() {
     let extra = |t: &mut Tensors| {
         for key in ["mobilenet_v1.extra.weight", "mobilenet_v1.more.weight"] {
