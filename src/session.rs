@@ -100,7 +100,7 @@ impl Session {
         flatten(self.executor.run_async(input).await?)
     }
 
-    /// Every layer's output in the last run, `[N, C, H, W]`, under the name of the source
+    /// Every layer's output in the last run, `[N, C, H, W]` or `[N, C]`, under the name of the source
     /// library's module whose output it is. Empty unless built with [`Options::taps`].
     ///
     /// # Errors

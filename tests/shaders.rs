@@ -29,6 +29,7 @@ fn variants() -> Vec<Launch> {
         padding: Padding::Same,
         groups,
         activation,
+        linear: false,
     };
     let mut launches = vec![pool::launch(x), scale::launch(x)];
     for activation in Activation::ALL {

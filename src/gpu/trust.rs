@@ -62,6 +62,7 @@ fn cases() -> Result<Vec<Case>> {
         padding: if stride == 2 { Padding::Same } else { Padding::Symmetric },
         groups,
         activation,
+        linear: false,
     };
     let reads = |conv: &Conv, packed: Vec<f32>| {
         let x = on_device(&picture, x);

@@ -49,6 +49,17 @@ pub struct Value {
     pub shape: Shape,
 }
 
+/// A layer's output, as its source library has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tap {
+    /// The module whose output it is.
+    pub module: String,
+    /// Where it is.
+    pub value: Value,
+    /// Its dimensions: `[N, C, H, W]`, or `[N, C]` of a matrix product.
+    pub dims: Vec<usize>,
+}
+
 /// Something that a step reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operand {
@@ -95,8 +106,8 @@ pub struct Plan {
     pub input: Value,
     /// Where the answer comes.
     pub output: Value,
-    /// Every layer's output, if they were asked for: the module's name and the map.
-    pub taps: Vec<(String, Value)>,
+    /// Every layer's output, if they were asked for.
+    pub taps: Vec<Tap>,
 }
 
 impl Plan {
@@ -149,7 +160,13 @@ impl Plan {
         let taps = graph
             .nodes()
             .filter(|(_, node)| taps && !matches!(node.op, Op::Input(_)))
-            .map(|(id, node)| (node.output_name().to_string(), maps[id.index()]))
+            .map(|(id, node)| {
+                let value = maps[id.index()];
+                let dims = <[usize; 4]>::from(value.shape);
+                let linear = matches!(&node.op, Op::Conv(conv) if conv.linear);
+                let dims = if linear { dims[..2].to_vec() } else { dims.to_vec() };
+                Tap { module: node.output_name().to_string(), value, dims }
+            })
             .collect();
         Ok(Self { steps, slots, weights, input: maps[first], output: *output, taps })
     }
