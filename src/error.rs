@@ -50,13 +50,13 @@ pub enum Error {
     #[error("output: {0}")]
     Output(String),
     /// The network needs more than the adapter has.
-    #[error("{what} needs {needed} but the adapter's limit is {limit}")]
+    #[error("{what} needs {needed} bytes but the adapter's limit is {limit}")]
     Limit {
         /// The layer or buffer.
         what: String,
-        /// How much it needs.
+        /// The bytes that it needs.
         needed: u64,
-        /// How much there is.
+        /// The bytes that there are.
         limit: u64,
     },
     /// No adapter, or none that fits the request.

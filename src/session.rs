@@ -28,6 +28,11 @@ impl Default for Options {
 }
 
 impl Options {
+    /// What the planner has to know of it.
+    pub fn plan(&self) -> plan::Options {
+        plan::Options { fuse: self.fuse, taps: self.taps }
+    }
+
     /// The shape of the input that a session of `network` will take.
     pub fn input_shape(&self, network: &Network) -> Shape {
         let shape = network.input_shape(self.batch);
@@ -69,12 +74,7 @@ impl Session {
         if input.is_empty() {
             return Err(Error::Input(format!("the shape {input} holds no value")));
         }
-        let mut plan = Plan::new(
-            &network.graph,
-            input,
-            gpu.machine(),
-            plan::Options { fuse: options.fuse, taps: options.taps },
-        )?;
+        let mut plan = Plan::new(&network.graph, input, gpu.machine(), options.plan())?;
         let executor = Executor::new(gpu, &plan, progress).await?;
         // The device has them now.
         plan.weights = Vec::new();
@@ -107,7 +107,7 @@ impl Session {
         flatten(self.executor.run_async(input).await?)
     }
 
-    /// Every layer's output in the last run, `[N, C, H, W]`, under the name of the source
+    /// Every layer's output in the last run, `[N, C, H, W]` or `[N, C]`, under the name of the source
     /// library's module whose output it is. Empty unless built with [`Options::taps`].
     ///
     /// # Errors

@@ -20,6 +20,21 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// The shape of a tensor with these dimensions.
+    ///
+    /// # Errors
+    /// [`Error::Input`] unless there are four, none of them zero.
+    pub fn of(dims: &[usize]) -> Result<Self> {
+        match *dims {
+            [n, c, h, w] if !dims.contains(&0) => Ok(Self::new(n, c, h, w)),
+            [_, _, _, _] => Err(Error::Input(format!("the shape {dims:?} holds no value"))),
+            _ => Err(Error::Input(format!(
+                "expected four dimensions [N, 3, H, W], got {} in {dims:?}",
+                dims.len()
+            ))),
+        }
+    }
+
     /// `[n, c, h, w]`.
     pub const fn new(n: usize, c: usize, h: usize, w: usize) -> Self {
         Self { n, c, h, w }
@@ -32,7 +47,7 @@ impl Shape {
 
     /// True if the shape holds no value.
     pub const fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.n == 0 || self.c == 0 || self.h == 0 || self.w == 0
     }
 
     /// Pixels over the whole batch: the rows of a pointwise convolution's matrix product.
@@ -48,6 +63,13 @@ impl Shape {
     /// Bytes on the device in f32: NHWC with channels padded to a multiple of four.
     pub const fn device_bytes(&self) -> u64 {
         (self.pixels() * self.quads() * 16) as u64
+    }
+
+    /// [`Shape::device_bytes`], or none for a shape so large that they cannot be counted.
+    pub fn checked_device_bytes(&self) -> Option<u64> {
+        [self.n, self.h, self.w, self.quads(), 16]
+            .into_iter()
+            .try_fold(1u64, |bytes, extent| bytes.checked_mul(extent as u64))
     }
 }
 
@@ -114,17 +136,9 @@ impl Tensor {
     /// The tensor as a feature map.
     ///
     /// # Errors
-    /// [`Error::Input`] unless it has four dimensions, none of them zero.
+    /// As [`Shape::of`].
     pub fn shape(&self) -> Result<Shape> {
-        match self.dims[..] {
-            [n, c, h, w] if !self.data.is_empty() => Ok(Shape::new(n, c, h, w)),
-            [_, _, _, _] => Err(Error::Input(format!("the shape {:?} holds no value", self.dims))),
-            _ => Err(Error::Input(format!(
-                "expected four dimensions [N, 3, H, W], got {} in {:?}",
-                self.dims.len(),
-                self.dims
-            ))),
-        }
+        Shape::of(&self.dims)
     }
 }
 

@@ -56,6 +56,7 @@ fn blocks() -> impl Strategy<Value = Case> {
             padding,
             groups: 1,
             activation: activations[i],
+            linear: false,
         };
         let depthwise = Conv {
             weight: Arc::new(noise([expanded, 1, kernel, kernel], seed ^ 1)),

@@ -12,7 +12,7 @@ use goldcrest::{
     Options, Session, Shape, Tensor,
     gpu::Gpu,
     graph::Cost,
-    plan::{Machine, Operand, Plan},
+    plan::{self, Fuse, Machine, Operand, Plan},
     zoo::Network,
 };
 
@@ -32,7 +32,7 @@ fn network(fixture: &Fixture) -> Network {
 
 fn session(gpu: &Gpu, network: &Network, input: &Tensor, taps: bool) -> Session {
     let &[n, _, h, w] = input.dims() else { panic!("not a batch of pictures") };
-    Session::new(gpu, network, Options { batch: n, size: Some([h, w]), taps }).unwrap()
+    Session::new(gpu, network, Options { batch: n, size: Some([h, w]), taps, ..Options::default() }).unwrap()
 }
 
 /// The five best, except that neighbours nearer than the bound may change places.
@@ -75,8 +75,9 @@ fn check_taps(fixture: &Fixture, shapes: &HashMap<&str, &[usize]>, taps: &[(Stri
     for (name, output) in taps {
         // Where a library calls a function, no module has the output.
         let Some(shape) = shapes.get(name.as_str()) else { continue };
-        let logical: Vec<usize> = output.dims()[..shape.len()].to_vec();
-        assert_eq!(&logical[..], *shape, "{}: {name}", fixture.name);
+        // timm's V1 and V2 flatten inside their pool; a pooled map of ours keeps its row and column.
+        let same = if name == "global_pool" { &output.dims()[..shape.len()] } else { output.dims() };
+        assert_eq!(same, *shape, "{}: {name}", fixture.name);
         let error = distance(&sample(output), &fixture.tap(name));
         assert!(error <= TAP_TOLERANCE, "{}: layer {name} is off by {error:e}", fixture.name);
         checked += 1;
@@ -141,9 +142,16 @@ fn a_plan_never_reads_what_it_writes_and_stays_small() {
         [("torchvision-mobilenet_v2", 54, 7_727_104), ("torchvision-mobilenet_v3_large", 81, 5_219_264)];
     for (name, steps, slot_bytes) in expected {
         let network = network(&Fixture::network(name));
-        let plan = Plan::new(&network.graph, Shape::new(1, 3, 224, 224), Machine::default(), false).unwrap();
+        let plan = Plan::new(
+            &network.graph,
+            Shape::new(1, 3, 224, 224),
+            Machine::default(),
+            plan::Options { fuse: Fuse::None, taps: false },
+        )
+        .unwrap();
         for step in &plan.steps {
-            assert!(!step.reads.contains(&Operand::Slot(step.writes)), "{name}: {}", step.name());
+            let reads_its_own = step.writes.iter().any(|slot| step.reads.contains(&Operand::Slot(*slot)));
+            assert!(!reads_its_own, "{name}: {}", step.name());
         }
         println!(
             "{name}: {} steps, slots {:?}, peak {} bytes",

@@ -60,7 +60,16 @@ fn convolution(windowed: bool, depthwise: bool) -> impl Strategy<Value = Case> {
         let (outputs, groups) = if depthwise { (inputs, inputs) } else { (outputs, 1) };
         let weight = noise([outputs, inputs / groups, kernel, kernel], seed ^ 1);
         let bias = biased.then(|| Arc::new(noise([outputs], seed ^ 2)));
-        let conv = Conv { weight: Arc::new(weight), bias, stride, dilation, padding, groups, activation };
+        let conv = Conv {
+            weight: Arc::new(weight),
+            bias,
+            stride,
+            dilation,
+            padding,
+            groups,
+            activation,
+            linear: false,
+        };
         let x = Shape::new(n, inputs, h, w);
         conv.window(h, w)?;
         Some(Case { conv, x, residual, tile, seed })

@@ -29,12 +29,17 @@ fn variants() -> Vec<Launch> {
         padding: Padding::Same,
         groups,
         activation,
+        linear: false,
     };
     let mut launches = vec![pool::launch(x), scale::launch(x)];
     for activation in Activation::ALL {
         for residual in [false, true] {
             let c = conv(1, 1, 1, 1, activation);
-            launches.extend(pointwise::Tile::ALL.map(|tile| pointwise::launch(&c, x, x, residual, tile)));
+            launches.extend(
+                pointwise::Tile::ALL.map(|tile| {
+                    pointwise::launch(&c, x, x, pointwise::Extras { residual, gate: false }, tile)
+                }),
+            );
             launches.push(pointwise_split::launch(&c, x, x, residual));
             for (kernel, stride, dilation) in [(3, 1, 1), (3, 2, 1), (5, 1, 1), (5, 2, 1), (5, 1, 2)] {
                 let c = conv(24, kernel, stride, dilation, activation);

@@ -63,12 +63,12 @@ impl Adapters {
                 entry
             })
             .collect();
-        bar.finish_and_clear();
-        let text = if self.json { json(&entries)? } else { table(&entries)? };
+        drop(bar);
         if entries.iter().all(|entry| !entry.trust.as_ref().is_some_and(|t| t.trusted)) {
-            bail!("no adapter computes right\n{text}");
+            let each = entries.iter().map(|entry| format!("{} is {}", entry.info, verdict(entry)));
+            bail!("no adapter computes right: {}", each.collect::<Vec<_>>().join("; "));
         }
-        Ok(text)
+        if self.json { json(&entries) } else { table(&entries) }
     }
 }
 
@@ -122,15 +122,24 @@ fn table(entries: &[Entry]) -> Result<String> {
             limits.invocations_per_workgroup
         )?;
         writeln!(text, "   features  {}", told.join(", "))?;
-        let verdict = match (&entry.trust, &entry.error) {
-            (Some(trust), _) => {
-                let worst = trust.errors.iter().fold(0.0f64, |worst, (_, e)| worst.max(*e));
-                let word = if trust.trusted { "right" } else { "WRONG" };
-                format!("{word}: worst relative error {worst:.1e} over {} kernels", trust.errors.len())
-            }
-            (None, error) => format!("not usable: {}", error.as_deref().unwrap_or_default()),
-        };
-        writeln!(text, "   computes  {verdict}")?;
+        writeln!(text, "   computes  {}", verdict(entry))?;
     }
     Ok(text)
+}
+
+/// Whether it computes right, and if not, which kernel is furthest off.
+fn verdict(entry: &Entry) -> String {
+    let Some(trust) = &entry.trust else {
+        return format!("not usable: {}", entry.error.as_deref().unwrap_or_default());
+    };
+    // A NaN is further off than any number.
+    let far = |error: f64| if error.is_nan() { f64::INFINITY } else { error };
+    let worst = trust.errors.iter().max_by(|(_, a), (_, b)| far(*a).total_cmp(&far(*b)));
+    let (kernel, error) = worst.copied().unwrap_or_default();
+    let count = trust.errors.len();
+    if trust.trusted {
+        format!("right: worst relative error {error:.1e} over {count} kernels")
+    } else {
+        format!("WRONG: relative error {error:.1e} in {kernel}, the worst of {count} kernels")
+    }
 }

@@ -1,12 +1,18 @@
 //! `goldcrest classify`
 
-use std::{fmt::Write, path::PathBuf, time::Instant};
+use std::{
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use goldcrest::{
-    session::Options,
-    tasks::{Class, Labels, Picture, preprocess_batch, top},
+    Tensor,
+    session::{Options, Session},
+    tasks::{Class, Labels, Picture, preprocess, top},
     zoo::Network,
 };
 use serde::Serialize;
@@ -51,31 +57,44 @@ struct Answer {
 impl Classify {
     pub fn run(&self) -> Result<String> {
         let network = self.weights.open()?;
+        if network.channels != 3 {
+            bail!("{} takes {} channels here, a picture has 3", network.arch, network.channels);
+        }
         let labels = self.labels(&network)?;
+        for image in &self.images {
+            // The last of a thousand is missing: better told before the others are run.
+            fs::File::open(image).with_context(|| image.display().to_string())?;
+        }
         let gpu = self.engine.open()?;
 
         let mut answers = Vec::new();
-        let mut sessions = Vec::new();
+        let mut latest: Option<Session> = None;
         let start = Instant::now();
         let bar = progress("classifying");
         bar.set_length(self.images.len() as u64);
         for files in self.images.chunks(self.batch as usize) {
-            let pictures = files.iter().map(Picture::open).collect::<goldcrest::Result<Vec<_>>>()?;
-            let input = preprocess_batch(&pictures, &network.preprocessing)?;
-            // The last chunk may be shorter: a second session then.
-            if sessions.last().is_none_or(|(batch, _)| *batch != files.len()) {
-                let options = Options { batch: files.len(), ..Options::default() };
-                sessions.push((files.len(), session(&gpu, &network, options)?));
+            let options = Options { batch: files.len(), fuse: self.engine.fuse(), ..Options::default() };
+            let shape = options.input_shape(&network);
+            // Grows as it is filled: a configuration may ask for more than there is.
+            let mut values = Vec::new();
+            for file in files {
+                values.extend(input(file, &network)?.into_data());
             }
-            let Some((_, session)) = sessions.last_mut() else { continue };
-            let logits = session.run(&input)?;
+            // The last chunk may be shorter: a second session then.
+            let mut session = match latest.take().filter(|ready| ready.input_shape() == shape) {
+                Some(ready) => ready,
+                None => bar.suspend(|| session(&gpu, &network, options))?,
+            };
+            let logits = session.run(&Tensor::new(<[usize; 4]>::from(shape), values)?)?;
             for (file, logits) in files.iter().zip(logits.data().chunks_exact(network.classes)) {
-                let classes = top(logits, self.top as usize, &labels)?;
-                answers.push(Answer { file: file.display().to_string(), classes });
+                let file = file.display().to_string();
+                let classes = top(logits, self.top as usize, &labels).with_context(|| file.clone())?;
+                answers.push(Answer { file, classes });
             }
             bar.inc(files.len() as u64);
+            latest = Some(session);
         }
-        bar.finish_and_clear();
+        drop(bar);
         if self.json {
             return json(&answers);
         }
@@ -104,4 +123,10 @@ impl Classify {
         labels.check(network.classes)?;
         Ok(labels)
     }
+}
+
+/// A picture as the network wants it; an error names the file.
+fn input(file: &Path, network: &Network) -> Result<Tensor> {
+    let picture = Picture::open(file)?;
+    preprocess(&picture, &network.preprocessing).with_context(|| file.display().to_string())
 }

@@ -6,15 +6,16 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 use goldcrest::{
     gpu::Gpu,
+    plan::Fuse,
     session::{Options, Session},
     zoo::Network,
 };
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 
 /// The checkpoint.
 #[derive(Args)]
 pub struct Weights {
-    /// A .safetensors file, or a folder with one and its config.json
+    /// A .safetensors file, or a folder with one or its shards, and config.json
     #[arg(long, value_name = "PATH")]
     weights: PathBuf,
 
@@ -50,9 +51,9 @@ pub struct Engine {
     #[arg(long, value_enum, default_value_t)]
     precision: Precision,
 
-    /// How layers are joined into kernels; none gives each convolution its own
+    /// Which layers may share a kernel
     #[arg(long, value_enum, default_value_t)]
-    fuse: Fuse,
+    fuse: Fusion,
 }
 
 #[derive(Clone, Copy, Default, ValueEnum)]
@@ -74,20 +75,39 @@ enum Precision {
 }
 
 #[derive(Clone, Copy, Default, ValueEnum)]
-enum Fuse {
-    /// The planner's choice
+enum Fusion {
+    /// What the planner finds quickest
     #[default]
     Auto,
-    /// A kernel a convolution
+    /// None: a kernel a layer
     None,
+    /// Two convolutions of a block
+    Pair,
+    /// Whole blocks
+    Block,
 }
 
 impl Engine {
+    /// Whether one adapter and no other was asked for.
+    pub fn names_adapter(&self) -> bool {
+        self.adapter.is_some()
+    }
+
+    /// Which layers may share a kernel.
+    pub fn fuse(&self) -> Fuse {
+        match self.fuse {
+            Fusion::Auto => Fuse::Auto,
+            Fusion::None => Fuse::None,
+            Fusion::Pair => Fuse::Pair,
+            Fusion::Block => Fuse::Block,
+        }
+    }
+
     /// Opens the adapter, and warns if it only plays a GPU.
     pub fn open(&self) -> Result<Gpu> {
         // One value of each is what there is; the match keeps this honest when more come.
-        match (self.backend, self.precision, self.fuse) {
-            (Backend::Auto | Backend::Gpu, Precision::Auto | Precision::F32, Fuse::Auto | Fuse::None) => {}
+        match (self.backend, self.precision) {
+            (Backend::Auto | Backend::Gpu, Precision::Auto | Precision::F32) => {}
         }
         let gpu = Gpu::open(self.adapter.as_deref())?;
         if gpu.adapter().software {
@@ -100,18 +120,19 @@ impl Engine {
 /// Builds a session under a progress bar.
 pub fn session(gpu: &Gpu, network: &Network, options: Options) -> Result<Session> {
     let bar = progress("compiling");
-    let session = pollster::block_on(Session::build(gpu, network, options, |done, of| {
+    Ok(pollster::block_on(Session::build(gpu, network, options, |done, of| {
         bar.set_length(of as u64);
         bar.set_position(done as u64);
-    }))?;
-    bar.finish_and_clear();
-    Ok(session)
+    }))?)
 }
 
-/// A bar on stderr, where stderr is a terminal.
+/// A bar on stderr, where stderr is a terminal; it is gone once dropped, on failure too.
 pub fn progress(what: &'static str) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg:>12} [{bar:30}] {pos}/{len}").expect("a valid template");
-    ProgressBar::new(0).with_style(style.progress_chars("=> ")).with_message(what)
+    ProgressBar::new(0)
+        .with_style(style.progress_chars("=> "))
+        .with_message(what)
+        .with_finish(ProgressFinish::AndClear)
 }
 
 /// A duration for people.

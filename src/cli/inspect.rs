@@ -50,15 +50,24 @@ struct Layer<'a> {
 impl Inspect {
     pub fn run(&self) -> Result<String> {
         let network = self.weights.open()?;
-        let options = Options { batch: self.batch as usize, size: self.size, ..Options::default() };
+        let options = Options {
+            batch: self.batch as usize,
+            size: self.size,
+            fuse: self.engine.fuse(),
+            ..Options::default()
+        };
         let input = options.input_shape(&network);
         let shapes = network.graph.shapes(input)?;
+        // A network can be looked at where nothing can run it.
+        let gpu = match self.engine.open() {
+            Err(e) if self.engine.names_adapter() => return Err(e),
+            gpu => gpu,
+        };
+        let machine = gpu.as_ref().map_or_else(|_| Machine::default(), Gpu::machine);
+        let plan = Plan::new(&network.graph, input, machine, options.plan())?;
+        // After the plan: what it refuses could be too large to count.
         let layers = layers(&network, &shapes);
         let total: Cost = network.graph.costs(&shapes).into_iter().sum();
-        // A network can be looked at where nothing can run it.
-        let gpu = self.engine.open();
-        let machine = gpu.as_ref().map_or_else(|_| Machine::default(), Gpu::machine);
-        let plan = Plan::new(&network.graph, input, machine, false)?;
         let planned_for = match &gpu {
             Ok(gpu) => gpu.adapter().to_string(),
             Err(e) => format!("WebGPU's default limits ({e:#})"),
@@ -90,11 +99,16 @@ impl Inspect {
             total.parameters,
             total.macs as f64 / 1e6
         )?;
-        writeln!(text, "\n{:<44} {:<15} {:>16} {:>12} {:>10}", "layer", "op", "shape", "MACs", "parameters")?;
+        let wide = layers.iter().map(|layer| layer.name.len()).max().unwrap_or(0);
+        writeln!(
+            text,
+            "\n{:<wide$}  {:<15} {:>16} {:>12} {:>10}",
+            "layer", "op", "shape", "MACs", "parameters"
+        )?;
         for layer in &layers {
             writeln!(
                 text,
-                "{:<44} {:<15} {:>16} {:>12} {:>10}",
+                "{:<wide$}  {:<15} {:>16} {:>12} {:>10}",
                 layer.name,
                 layer.op,
                 layer.shape.to_string(),
@@ -102,10 +116,11 @@ impl Inspect {
                 layer.parameters
             )?;
         }
+        let wide = plan.steps.iter().map(|step| step.name().len()).max().unwrap_or(0);
         writeln!(text, "\nplan for {planned_for}: {} steps", plan.steps.len())?;
         writeln!(
             text,
-            "     {:<32} {:<16} {:>10} {:>6}  tile; why",
+            "     {:<wide$}  {:<16} {:>10} {:>6}  tile; why",
             "step", "kernel", "workgroups", "slots"
         )?;
         for (i, step) in plan.steps.iter().enumerate() {
@@ -113,11 +128,11 @@ impl Inspect {
             let reads: Vec<String> = slots_read(step).iter().map(usize::to_string).collect();
             writeln!(
                 text,
-                "{i:>3}  {:<32} {:<16} {:>10} {:>6}  {}; {}",
+                "{i:>3}  {:<wide$}  {:<16} {:>10} {:>6}  {}; {}",
                 step.name(),
                 step.launch.shader.name,
                 x * y * z,
-                format!("{}>{}", reads.join("+"), step.writes.index()),
+                format!("{}>{}", reads.join("+"), step.writes[0].index()),
                 step.launch.tile,
                 step.why
             )?;

@@ -12,7 +12,8 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
+use anyhow::Context;
+use clap::{Parser, Subcommand, error::ErrorKind as Usage};
 
 /// MobileNets on any GPU: classify pictures with checkpoints of torchvision, timm and transformers.
 #[derive(Parser)]
@@ -40,19 +41,49 @@ pub fn main() -> ExitCode {
         .format_timestamp(None)
         .format_target(false)
         .init();
-    let answer = match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let answer = match cli.command {
         Command::Classify(command) => command.run(),
         Command::Run(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Adapters(command) => command.run(),
     };
-    match answer.and_then(|text| Ok(print(&text)?)) {
+    match answer.and_then(|text| print(&text).context("standard output")) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            complain(&format!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Help and version as clap prints them; a mistake in one line, without the usage that clap
+/// would add.
+fn usage(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        Usage::DisplayHelp | Usage::DisplayVersion | Usage::DisplayHelpOnMissingArgumentOrSubcommand => {
+            // A reader that has gone away is no error.
+            let _ = error.print();
+        }
+        _ => {
+            let text = error.render().to_string();
+            let told = text.split("\n\n").enumerate();
+            let told = told.filter(|(i, part)| *i == 0 || part.trim_start().starts_with("tip:"));
+            let told: Vec<&str> = told.flat_map(|(_, part)| part.split_whitespace()).collect();
+            complain(&format!("{} (see --help)", told.join(" ")));
+        }
+    }
+    ExitCode::from(error.exit_code().try_into().unwrap_or(2))
+}
+
+/// Puts one line on stderr, whatever a file's name or a tensor's holds.
+fn complain(line: &str) {
+    let line: String = line.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    // Where stderr is closed there is nobody left to tell.
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Prints an answer; a reader that has gone away is no error.

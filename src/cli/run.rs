@@ -2,13 +2,14 @@
 
 use std::{
     fs,
+    io::{self, Write},
     path::{Path, PathBuf},
     time::Instant,
 };
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use goldcrest::{Tensor, session::Options, zoo::Checkpoint};
+use goldcrest::{Shape, Tensor, session::Options, zoo::Checkpoint};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 
@@ -42,12 +43,11 @@ pub struct Run {
 impl Run {
     pub fn run(&self) -> Result<String> {
         let network = self.weights.open()?;
-        let input = self.read_input()?;
-        let shape = input.shape().with_context(|| self.input.display().to_string())?;
-        let target = Target::new(&self.output)?;
-        let gpu = self.engine.open()?;
-
-        let options = Options { batch: shape.n, size: Some([shape.h, shape.w]), taps: self.taps };
+        // Not as a checkpoint: a config.json that happens to lie beside it plays no part.
+        let file = Checkpoint::open_file(&self.input)?;
+        let missing = || format!("{}: tensor input: is missing", self.input.display());
+        let dims = file.shape("input").with_context(missing)?;
+        let shape = Shape::of(dims).with_context(|| self.input.display().to_string())?;
         if shape.c != network.channels {
             bail!(
                 "{}: tensor input: the network takes {} channels, it has {}",
@@ -56,14 +56,28 @@ impl Run {
                 shape.c
             );
         }
+        let target = Target::new(&self.output).with_context(|| self.output.display().to_string())?;
+        let gpu = self.engine.open()?;
+
+        let options = Options {
+            batch: shape.n,
+            size: Some([shape.h, shape.w]),
+            fuse: self.engine.fuse(),
+            taps: self.taps,
+        };
+        // Before its values are read: what is too large to run may be too large to hold.
         let mut session = session(&gpu, &network, options)?;
+        let input = file.tensor("input", &dims.iter().copied().map(Some).collect::<Vec<_>>())?;
         let start = Instant::now();
         let output = session.run(&input)?;
         let time = start.elapsed();
         let mut tensors = session.taps()?;
         let dims = output.dims().to_vec();
+        if let Some(odd) = output.data().iter().find(|v| !v.is_finite()) {
+            log::warn!("the output is not finite: it holds {odd}");
+        }
         tensors.push(("output".into(), output));
-        target.write(&encode(&tensors)?)?;
+        target.write(&encode(&tensors)?).with_context(|| self.output.display().to_string())?;
 
         if self.json {
             return json(&json!({
@@ -72,7 +86,7 @@ impl Run {
                 "input": input.dims(),
                 "output": dims,
                 "tensors": tensors.len(),
-                "file": self.output,
+                "file": self.output.display().to_string(),
                 "wall_ms": 1e3 * time.as_secs_f64(),
             }));
         }
@@ -84,13 +98,6 @@ impl Run {
             gpu.adapter(),
             milliseconds(time)
         ))
-    }
-
-    fn read_input(&self) -> Result<Tensor> {
-        let file = Checkpoint::open(&self.input)?;
-        let dims: Vec<Option<usize>> =
-            file.shape("input").map(|dims| dims.iter().map(|&d| Some(d)).collect()).unwrap_or_default();
-        Ok(file.tensor("input", &dims)?)
     }
 }
 
@@ -107,42 +114,53 @@ fn encode(tensors: &[(String, Tensor)]) -> Result<Vec<u8>> {
 }
 
 /// A file that appears whole or not at all.
-enum Target<'a> {
-    /// Written beside its place and then moved there.
-    File(tempfile::NamedTempFile, &'a Path),
+enum Target {
+    /// Written beside this place and then moved there.
+    File(PathBuf),
     /// A pipe or a device, which must not be replaced.
-    Stream(&'a Path),
+    Stream(fs::File),
 }
 
-impl<'a> Target<'a> {
+impl Target {
     /// Fails now if the file could not be written later.
-    fn new(path: &'a Path) -> Result<Self> {
+    fn new(path: &Path) -> Result<Self> {
         match fs::metadata(path) {
-            Ok(found) if found.is_dir() => bail!("{}: is a folder", path.display()),
-            Ok(found) if !found.is_file() => Ok(Self::Stream(path)),
-            _ => {
-                let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-                let mut builder = tempfile::Builder::new();
-                builder.prefix(".goldcrest-");
-                #[cfg(unix)]
-                builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-                // The kind alone: the temporary name would only confuse.
-                let file = builder.tempfile_in(folder).map_err(|e| std::io::Error::from(e.kind()));
-                Ok(Self::File(file.with_context(|| path.display().to_string())?, path))
+            Ok(found) if found.is_dir() => bail!("is a folder"),
+            Ok(found) if !found.is_file() => Ok(Self::Stream(fs::File::options().write(true).open(path)?)),
+            Ok(found) if found.permissions().readonly() => bail!("is read-only"),
+            found => {
+                // What a link points to is written, not the link.
+                let path = if found.is_ok() { fs::canonicalize(path)? } else { path.to_owned() };
+                // Tried and dropped: a run that is interrupted must leave nothing behind.
+                beside(&path)?;
+                Ok(Self::File(path))
             }
         }
     }
 
     fn write(self, bytes: &[u8]) -> Result<()> {
         match self {
-            Self::File(file, path) => {
-                fs::write(file.path(), bytes).with_context(|| path.display().to_string())?;
-                file.persist(path).map_err(|e| e.error).with_context(|| path.display().to_string())?;
-            }
-            Self::Stream(path) => {
-                fs::write(path, bytes).with_context(|| path.display().to_string())?;
+            Self::Stream(mut stream) => stream.write_all(bytes)?,
+            Self::File(path) => {
+                let mut file = beside(&path)?;
+                file.write_all(bytes)?;
+                if let Ok(old) = fs::metadata(&path) {
+                    file.as_file().set_permissions(old.permissions())?;
+                }
+                file.persist(&path).map_err(|e| e.error)?;
             }
         }
         Ok(())
     }
+}
+
+/// A temporary file in the folder of `path`, with the permissions that a new file gets.
+fn beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".goldcrest-");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    // The kind alone: the temporary name would only confuse.
+    builder.tempfile_in(folder).map_err(|e| e.kind().into())
 }

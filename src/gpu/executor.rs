@@ -8,7 +8,7 @@ use super::Gpu;
 use crate::{
     Error, Result, Shape, Tensor,
     kernels::Launch,
-    plan::{Operand, Plan, Value},
+    plan::{Operand, Plan, Tap, Value},
     tensor::layout,
 };
 
@@ -22,7 +22,7 @@ pub struct Executor {
     slots: Vec<wgpu::Buffer>,
     input: Value,
     output: Value,
-    taps: Vec<(String, Value)>,
+    taps: Vec<Tap>,
     /// Mapped between runs.
     upload: wgpu::Buffer,
     /// Mapped within a run only.
@@ -208,9 +208,10 @@ impl Executor {
     pub fn taps(&self) -> Result<Vec<(String, Tensor)>> {
         self.taps
             .iter()
-            .map(|(name, value)| {
+            .map(|Tap { module, value, dims }| {
                 let values = read(&self.gpu, &self.slots[value.slot.index()], value.shape.device_bytes())?;
-                Ok((name.clone(), layout::from_device(value.shape, &values)))
+                let tensor = layout::from_device(value.shape, &values);
+                Ok((module.clone(), Tensor::new(dims.clone(), tensor.into_data())?))
             })
             .collect()
     }

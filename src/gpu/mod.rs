@@ -89,7 +89,7 @@ impl Gpu {
         let (device, queue) = adapter
             .request_device(&descriptor)
             .await
-            .map_err(|e| Error::Adapter(format!("adapter {name} gives no device: {e}")))?;
+            .map_err(|e| Error::Adapter(format!("adapter {name} gives no device: {}", one_line(&e))))?;
         let gpu = Self::from_device(adapter, device, queue);
         let trouble = gpu.trouble.clone();
         gpu.device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| trouble.report(one_line(&e))));

@@ -187,6 +187,7 @@ fn convolution(
         padding: if stride == 2 { Padding::Same } else { Padding::Symmetric },
         groups,
         activation,
+        linear: false,
     }
 }
 

@@ -127,6 +127,9 @@ fn infer(op: &Op, inputs: &[Shape], picture: Shape) -> Result<Shape, String> {
         [] => Err("has no input".into()),
     };
     match (op, inputs) {
+        (Op::Input(_), []) if picture.checked_device_bytes().is_none() => {
+            Err(format!("an input of {picture} is too large to count"))
+        }
         (Op::Input(channels), []) if picture.c == *channels => Ok(picture),
         (Op::Input(channels), []) => {
             Err(format!("expects {channels} channels, the input has {} ({picture})", picture.c))

@@ -41,6 +41,8 @@ pub struct Conv {
     pub groups: usize,
     /// Applied last.
     pub activation: Activation,
+    /// True if the source library holds it as a matrix: its output has no rows and columns there.
+    pub linear: bool,
 }
 
 /// The zeros around a convolution's input.

@@ -115,6 +115,7 @@ mod tests {
             padding: Padding::Symmetric,
             groups: 1,
             activation: Activation::Identity,
+            linear: false,
         })
     }
 

@@ -40,6 +40,17 @@ pub struct Value {
     pub shape: Shape,
 }
 
+/// A layer's output, as its source library has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tap {
+    /// The module whose output it is.
+    pub module: String,
+    /// Where it is.
+    pub value: Value,
+    /// Its dimensions: `[N, C, H, W]`, or `[N, C]` of a matrix product.
+    pub dims: Vec<usize>,
+}
+
 /// Something that a step reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operand {
@@ -106,8 +117,8 @@ pub struct Plan {
     pub input: Value,
     /// Where the answer comes.
     pub output: Value,
-    /// Every layer's output, if they were asked for: the module's name and the map.
-    pub taps: Vec<(String, Value)>,
+    /// Every layer's output, if they were asked for.
+    pub taps: Vec<Tap>,
     /// What was chosen for each block.
     pub choices: Vec<Choice>,
 }
@@ -123,7 +134,11 @@ impl Plan {
         let graph = &passes::optimise(graph);
         let shapes = graph.shapes(input)?;
         for (id, node) in graph.nodes() {
-            check(node.output_name(), bytes(shapes[id.index()]).unwrap_or(u64::MAX), machine)?;
+            check(
+                node.output_name(),
+                shapes[id.index()].checked_device_bytes().unwrap_or(u64::MAX),
+                machine,
+            )?;
         }
         let Some((source, answer)) = ends(graph) else {
             return Err(Error::Input("the network has no input".into()));
@@ -169,8 +184,15 @@ impl Plan {
             return Err(Error::Input("the network computes nothing".into()));
         };
         let tapped = graph.nodes().filter(|(id, _)| options.taps && *id != source);
-        let taps =
-            tapped.filter_map(|(id, node)| Some((node.output_name().to_string(), value(id)?))).collect();
+        let taps = tapped
+            .filter_map(|(id, node)| {
+                let value = value(id)?;
+                let dims = <[usize; 4]>::from(value.shape);
+                let linear = matches!(&node.op, Op::Conv(conv) if conv.linear);
+                let dims = if linear { dims[..2].to_vec() } else { dims.to_vec() };
+                Some(Tap { module: node.output_name().to_string(), value, dims })
+            })
+            .collect();
         for (step, weights) in settled.steps.iter().flat_map(|s| s.reads.iter().map(move |r| (s, r))) {
             if let Operand::Weights(at) = weights {
                 check(step.name(), 4 * settled.weights[*at].len() as u64, machine)?;
@@ -207,13 +229,6 @@ impl Plan {
 fn ends(graph: &Graph) -> Option<(NodeId, NodeId)> {
     let (source, _) = graph.nodes().find(|(_, node)| matches!(node.op, Op::Input(_)))?;
     Some((source, graph.nodes().next_back()?.0))
-}
-
-/// Bytes of a map on the device, if they can be counted.
-fn bytes(shape: Shape) -> Option<u64> {
-    [shape.n, shape.h, shape.w, shape.quads(), 16]
-        .into_iter()
-        .try_fold(1u64, |bytes, extent| bytes.checked_mul(extent as u64))
 }
 
 fn check(what: &str, bytes: u64, machine: Machine) -> Result<()> {

@@ -235,7 +235,7 @@ impl Builder<'_> {
         let (outputs, inputs) = if form.depthwise { (Some(self.channels), 1) } else { (None, self.channels) };
         let k = Some(form.kernel);
         let weight = self.tensor(format!("{name}.weight"), &[outputs, Some(inputs), k, k])?;
-        self.push_conv(name, weight, None, form);
+        self.push_conv(name, weight, None, form, false);
         Ok(())
     }
 
@@ -257,11 +257,11 @@ impl Builder<'_> {
             false => None,
         };
         let weight = Tensor::new([outputs, inputs, 1, 1], weight.into_data())?;
-        self.push_conv(name, weight, bias, POINTWISE);
+        self.push_conv(name, weight, bias, POINTWISE, matrix);
         Ok(())
     }
 
-    fn push_conv(&mut self, name: &str, weight: Tensor, bias: Option<Arc<Tensor>>, form: Form) {
+    fn push_conv(&mut self, name: &str, weight: Tensor, bias: Option<Arc<Tensor>>, form: Form, linear: bool) {
         let groups = if form.depthwise { self.channels } else { 1 };
         self.channels = weight.dims()[0];
         let conv = Conv {
@@ -272,6 +272,7 @@ impl Builder<'_> {
             padding: self.rules.padding,
             groups,
             activation: Activation::Identity,
+            linear,
         };
         self.push(name, Op::Conv(conv));
     }

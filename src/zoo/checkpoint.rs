@@ -2,7 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    fs,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
@@ -80,6 +81,17 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
+    /// The tensors of one file, without what lies beside it.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be read, [`Error::File`] if it is no safetensors file.
+    pub fn open_file(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let mut checkpoint = Self::empty(path);
+        checkpoint.add(path, map(path)?)?;
+        Ok(checkpoint)
+    }
+
     /// A checkpoint that is already in memory: the bytes of one safetensors file, under a name
     /// for errors, and the text of the `config.json` and `preprocessor_config.json` that belong
     /// to it.
@@ -112,10 +124,11 @@ impl Checkpoint {
 
     fn add(&mut self, path: &Path, bytes: Bytes) -> Result<()> {
         let (header, metadata) = SafeTensors::read_metadata(bytes.get())
-            .map_err(|error| Error::file(path, reason(&error, bytes.get().len())))?;
+            .map_err(|error| Error::file(path, reason(&error, bytes.get())))?;
         // The data follows the eight bytes of the header's length, and the header.
         let start = 8 + header;
-        for (key, info) in metadata.tensors() {
+        // Sorted, so that of several faults the same one is told each time.
+        for (key, info) in metadata.tensors().into_iter().collect::<BTreeMap<_, _>>() {
             let (from, to) = info.data_offsets;
             let entry = Entry {
                 file: self.files.len(),
@@ -220,8 +233,17 @@ impl Checkpoint {
     }
 }
 
-/// Why a file of `len` bytes is no safetensors file, for people.
-fn reason(error: &SafeTensorError, len: usize) -> String {
+/// Why a file with these bytes is no safetensors file, for people.
+fn reason(error: &SafeTensorError, bytes: &[u8]) -> String {
+    let len = bytes.len();
+    // A safetensors file has its JSON there; a pickle, zipped or not, begins like these.
+    let pickle = bytes.starts_with(b"PK\x03\x04") || matches!(bytes, [0x80, 2..=5, ..]);
+    if pickle && bytes.get(8) != Some(&b'{') {
+        return "a PyTorch file: save its state dict with safetensors".into();
+    }
+    if bytes.starts_with(b"version https://git-lfs") {
+        return "a Git LFS pointer, not the file itself: fetch it with git lfs pull".into();
+    }
     match error {
         SafeTensorError::MetadataIncompleteBuffer => {
             format!("truncated or overlong: its tensors do not fill its {len} bytes exactly")
@@ -237,10 +259,13 @@ fn reason(error: &SafeTensorError, len: usize) -> String {
 /// Maps a file into memory.
 #[allow(unsafe_code)]
 fn map(path: &Path) -> Result<Bytes> {
-    let file = fs::File::open(path).map_err(Error::io(path))?;
-    if file.metadata().map_err(Error::io(path))?.len() == 0 {
-        // An empty file cannot be mapped everywhere.
-        return Ok(Bytes::Owned(Vec::new()));
+    let mut file = fs::File::open(path).map_err(Error::io(path))?;
+    let metadata = file.metadata().map_err(Error::io(path))?;
+    if !metadata.is_file() || metadata.len() == 0 {
+        // A pipe cannot be mapped, nor an empty file everywhere.
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(Error::io(path))?;
+        return Ok(Bytes::Owned(bytes));
     }
     // SAFETY: the map is private to this checkpoint and only read. If another process changes
     // or cuts the file meanwhile, values are wrong or the program is stopped, as it would be by

@@ -1,0 +1,248 @@
+//! What the commands answer where all is well.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use half::{bf16, f16};
+use safetensors::tensor::Dtype;
+use serde_json::Value;
+
+use super::{
+    CAT, SEEDED, answer, classify, goldcrest, json,
+    make::{self, Tensors},
+    names, run,
+};
+
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().expect("an object").keys().map(String::as_str).collect()
+}
+
+#[track_caller]
+fn has(value: &Value, wanted: &[&str]) {
+    let found = keys(value);
+    assert!(wanted.iter().all(|key| found.contains(key)), "{found:?} lack some of {wanted:?}");
+}
+
+#[test]
+fn classify_in_words() {
+    let text = answer(classify(Path::new(SEEDED), Path::new(CAT)));
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!((lines.len(), lines[0]), (7, CAT));
+    assert!(lines[1..6].iter().all(|line| line.contains('%') && line.ends_with(')')), "{text}");
+    assert!(lines[6].starts_with("transformers/mobilenet_v1 on "), "{text}");
+}
+
+#[test]
+fn classify_in_json() {
+    let answers = json(goldcrest(["classify", CAT, CAT, "--weights", SEEDED, "--json", "--top", "3"]));
+    let answers = answers.as_array().unwrap();
+    assert_eq!(answers.len(), 2);
+    for answer in answers {
+        assert_eq!((keys(answer), &answer["file"]), (vec!["classes", "file"], &Value::from(CAT)));
+        let classes = answer["classes"].as_array().unwrap();
+        assert_eq!(classes.len(), 3);
+        let mut last = 1.0;
+        for class in classes {
+            assert_eq!(keys(class), ["index", "label", "probability"]);
+            let probability = class["probability"].as_f64().unwrap();
+            assert!(class["index"].as_u64().unwrap() < 1001 && class["label"].is_string());
+            assert!(probability <= last && probability > 0.0, "{classes:?}");
+            last = probability;
+        }
+    }
+}
+
+#[test]
+fn labels_from_text_and_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("labels");
+    let labels: Vec<String> = (0..1001).map(|i| format!("bird {i}")).collect();
+    for contents in [labels.join("\n"), serde_json::to_string(&labels).unwrap()] {
+        fs::write(&path, contents).unwrap();
+        let mut command = goldcrest(["classify", CAT, "--weights", SEEDED, "--json", "--labels"]);
+        command.arg(&path);
+        let answers = json(command);
+        let first = &answers[0]["classes"][0];
+        assert_eq!(first["label"], format!("bird {}", first["index"]));
+    }
+}
+
+#[test]
+fn run_writes_the_logits_and_the_taps() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = make::input(folder.path(), &[2, 3, 37, 50]);
+    let [plain, tapped] = ["plain", "tapped"].map(|name| folder.path().join(name));
+    let told = answer(run(&input, &plain));
+    assert!(told.contains("output [2, 1001]") && told.lines().count() == 1, "{told}");
+    let found = make::read(&plain);
+    assert_eq!(found.len(), 1);
+    assert_eq!((found["output"].0, &found["output"].1), (Dtype::F32, &vec![2, 1001]));
+
+    let mut command = run(&input, &tapped);
+    command.args(["--taps", "--json"]);
+    let told = json(command);
+    has(&told, &["network", "adapter", "input", "output", "tensors", "file", "wall_ms"]);
+    let taps = make::read(&tapped);
+    assert_eq!(told["tensors"], taps.len());
+    assert_eq!(taps["output"], found["output"]);
+    for (key, shape) in [
+        ("mobilenet_v1.conv_stem.activation", vec![2, 8, 19, 25]),
+        ("mobilenet_v1.layer.25.activation", vec![2, 256, 2, 2]),
+        ("mobilenet_v1.pooler", vec![2, 256, 1, 1]),
+        ("classifier", vec![2, 1001]),
+    ] {
+        assert_eq!(taps[key].1, shape, "{key}");
+    }
+    assert_eq!(names(folder.path()), ["in.safetensors", "plain", "tapped"]);
+}
+
+/// The logits for an input file.
+fn logits(input: &Path) -> Vec<f32> {
+    let output = input.with_file_name("out");
+    answer(run(input, &output));
+    let bytes = make::read(&output).remove("output").unwrap().2;
+    bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+}
+
+#[test]
+fn run_takes_half_precision() {
+    let folder = tempfile::tempdir().unwrap();
+    let shape = [1, 3, 8, 8];
+    // Values that all three types hold exactly.
+    let values: Vec<f32> = (0..192).map(|i| (i % 16) as f32 / 8.0 - 1.0).collect();
+    let input = |dtype, bytes| make::tensor(folder.path(), "input", dtype, &shape, bytes);
+    let whole = logits(&input(Dtype::F32, make::f32s(&values)));
+    let bytes = values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect();
+    assert_eq!(logits(&input(Dtype::F16, bytes)), whole);
+    let bytes = values.iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect();
+    assert_eq!(logits(&input(Dtype::BF16, bytes)), whole);
+}
+
+#[test]
+fn run_replaces_what_was_there_and_keeps_to_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    make::input(folder.path(), &[1, 3, 1, 1]);
+    // A neighbour that means something beside weights means nothing beside an input.
+    fs::write(folder.path().join("config.json"), "[]").unwrap();
+    let output = folder.path().join("out");
+    fs::write(&output, "old").unwrap();
+    let weights = fs::canonicalize(SEEDED).unwrap();
+    let mut command = goldcrest(["run", "--input", "in.safetensors", "--output", "out", "--weights"]);
+    command.arg(weights).current_dir(folder.path());
+    answer(command);
+    assert_eq!(make::read(&output)["output"].1, [1, 1001]);
+    assert_eq!(names(folder.path()), ["config.json", "in.safetensors", "out"]);
+}
+
+#[test]
+#[cfg(unix)]
+fn run_writes_through_a_link_and_into_a_device() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let folder = tempfile::tempdir().unwrap();
+    let input = make::input(folder.path(), &[1, 3, 8, 8]);
+    let [real, link] = ["real", "link"].map(|name| folder.path().join(name));
+    fs::write(&real, "old").unwrap();
+    fs::set_permissions(&real, fs::Permissions::from_mode(0o600)).unwrap();
+    symlink("real", &link).unwrap();
+    answer(run(&input, &link));
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(make::read(&real).len(), 1);
+    assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o600);
+    answer(run(&input, Path::new("/dev/null")));
+}
+
+#[test]
+fn shards_are_one_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let weights = make::seeded(folder.path(), |_| {});
+    let whole = weights.join("model.safetensors");
+    let mut shards = [Tensors::new(), Tensors::new()];
+    for (i, (key, tensor)) in make::read(&whole).into_iter().enumerate() {
+        shards[i % 2].insert(key, tensor);
+    }
+    fs::remove_file(whole).unwrap();
+    let mut map = serde_json::Map::new();
+    for (i, shard) in shards.iter().enumerate() {
+        let name = format!("model-0000{}-of-00002.safetensors", i + 1);
+        make::write(&weights.join(&name), shard);
+        map.extend(shard.keys().map(|key| (key.clone(), name.clone().into())));
+    }
+    let expected = json(goldcrest(["classify", CAT, "--weights", SEEDED, "--json"]));
+    let sharded = || {
+        let mut command = goldcrest(["classify", CAT, "--json", "--weights"]);
+        command.arg(&weights);
+        json(command)
+    };
+    assert_eq!(sharded(), expected);
+    let index = serde_json::json!({ "weight_map": map });
+    fs::write(weights.join("model.safetensors.index.json"), index.to_string()).unwrap();
+    assert_eq!(sharded(), expected);
+}
+
+#[test]
+fn inspect_in_json() {
+    let found =
+        json(goldcrest(["inspect", "--weights", SEEDED, "--json", "--batch", "2", "--size", "64x96"]));
+    has(&found, &["network", "parameters", "macs", "layers", "steps", "slots", "peak_bytes"]);
+    assert_eq!(found["network"], "transformers/mobilenet_v1");
+    let layers = found["layers"].as_array().unwrap();
+    layers.iter().for_each(|layer| has(layer, &["name", "op", "shape", "macs"]));
+    let total: u64 = layers.iter().map(|layer| layer["macs"].as_u64().unwrap()).sum();
+    assert_eq!(found["macs"], total);
+    assert_eq!(layers[0]["shape"], serde_json::json!([2, 8, 32, 48]));
+
+    let slots = found["slots"].as_array().unwrap();
+    let bytes: u64 = slots.iter().map(|bytes| bytes.as_u64().unwrap()).sum();
+    assert!(found["peak_bytes"].as_u64().unwrap() > bytes);
+    for step in found["steps"].as_array().unwrap() {
+        has(step, &["name", "kernel", "workgroups", "reads", "writes", "layers"]);
+        let reads = step["reads"].as_array().unwrap();
+        let writes = step["writes"].as_array().unwrap();
+        assert!(!reads.is_empty() && !writes.iter().any(|slot| reads.contains(slot)), "{step}");
+        let used = reads.iter().chain(writes);
+        assert!(used.into_iter().all(|slot| slot.as_u64().unwrap() < slots.len() as u64), "{step}");
+        assert_eq!(step["layers"][0], step["name"]);
+    }
+}
+
+#[test]
+fn inspect_in_words_has_straight_columns() {
+    let text = answer(goldcrest(["inspect", "--weights", SEEDED]));
+    let rows: Vec<&str> = text.lines().skip_while(|line| !line.starts_with("layer ")).collect();
+    let rows: Vec<&str> = rows.into_iter().take_while(|line| !line.is_empty()).collect();
+    assert!(rows.len() > 50 && rows.iter().all(|row| row.len() == rows[0].len()), "{text}");
+}
+
+#[test]
+fn adapters_in_words_and_json() {
+    let found = json(goldcrest(["adapters", "--json"]));
+    let found = found.as_array().unwrap();
+    let text = answer(goldcrest(["adapters"]));
+    for (i, adapter) in found.iter().enumerate() {
+        has(adapter, &["index", "name", "backend", "driver", "kind", "software", "limits", "features"]);
+        assert_eq!(adapter["index"], i);
+        assert!(adapter["trust"]["trusted"].is_boolean() || adapter["error"].is_string());
+        assert!(text.contains(&format!("{i}: {}", adapter["name"].as_str().unwrap())), "{text}");
+    }
+    // By its index and by a part of its name.
+    let name = found[0]["name"].as_str().unwrap().to_uppercase();
+    for wanted in ["0", &name] {
+        let mut command = classify(Path::new(SEEDED), Path::new(CAT));
+        command.args(["--adapter", wanted]);
+        assert!(answer(command).to_uppercase().contains(&name));
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn weights_through_a_pipe() {
+    let mut command = goldcrest(["classify", CAT, "--arch", "transformers/mobilenet_v1", "--weights"]);
+    let file: PathBuf = [SEEDED, "model.safetensors"].iter().collect();
+    let mut cat =
+        std::process::Command::new("cat").arg(file).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    command.arg("/dev/stdin").stdin(cat.stdout.take().unwrap());
+    assert!(answer(command).contains('%'));
+    cat.wait().unwrap();
+}

@@ -1,0 +1,89 @@
+//! The command line, held to its contract through the program itself. What needs an adapter
+//! takes the one that the program takes; where there is none these tests fail.
+
+mod answers;
+mod make;
+mod pictures;
+mod refusals;
+mod usage;
+
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
+
+/// A real network, small and quick.
+const SEEDED: &str = "assets/seeded";
+const CAT: &str = "assets/cat.jpg";
+
+/// The program, in an environment without surprises.
+fn goldcrest<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_goldcrest"));
+    // Without that folder Mesa's libraries complain on stderr in our name.
+    command.args(arguments).env("XDG_RUNTIME_DIR", std::env::temp_dir()).env_remove("RUST_LOG");
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("the program writes UTF-8")
+}
+
+/// What stderr says apart from warnings.
+fn complaints(output: &Output) -> Vec<String> {
+    text(&output.stderr).lines().filter(|line| !line.starts_with("[WARN ]")).map(str::to_owned).collect()
+}
+
+/// Runs to success, with nothing but warnings on stderr, and gives stdout.
+#[track_caller]
+fn answer(mut command: Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success() && complaints(&output).is_empty(), "{command:?}: {output:?}");
+    text(&output.stdout)
+}
+
+#[track_caller]
+fn json(command: Command) -> serde_json::Value {
+    serde_json::from_str(&answer(command)).expect("stdout is JSON and nothing else")
+}
+
+/// Runs to a failure that keeps to the contract: this status, nothing on stdout, one line on
+/// stderr. Gives that line.
+#[track_caller]
+fn failure(mut command: Command, status: i32) -> String {
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(status), "{command:?}: {output:?}");
+    assert_eq!(text(&output.stdout), "", "{command:?}");
+    let lines = complaints(&output);
+    assert!(lines.len() == 1 && lines[0].starts_with("error: "), "{command:?}: {lines:?}");
+    lines[0].clone()
+}
+
+/// Fails with status 1 and says all of `words`.
+#[track_caller]
+fn refused(command: Command, words: &[&str]) {
+    let line = failure(command, 1);
+    for word in words {
+        assert!(line.contains(word), "{line:?} does not say {word:?}");
+    }
+}
+
+/// `classify` on one picture with these weights.
+fn classify(weights: &Path, picture: &Path) -> Command {
+    goldcrest([Path::new("classify"), picture, Path::new("--weights"), weights])
+}
+
+/// `run` with the seeded network.
+fn run(input: &Path, output: &Path) -> Command {
+    let [command, weights] = ["run", "--weights"].map(Path::new);
+    let [take, give] = ["--input", "--output"].map(Path::new);
+    goldcrest([command, weights, Path::new(SEEDED), take, input, give, output])
+}
+
+/// The names in a folder.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}

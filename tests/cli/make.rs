@@ -1,0 +1,89 @@
+//! The files that the tests feed to the program.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use safetensors::{
+    SafeTensors,
+    tensor::{Dtype, TensorView},
+};
+
+use super::SEEDED;
+
+/// Tensors as a file holds them.
+pub type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
+
+pub fn write(path: &Path, tensors: &Tensors) {
+    let views = tensors
+        .iter()
+        .map(|(key, (dtype, shape, bytes))| (key, TensorView::new(*dtype, shape.clone(), bytes).unwrap()));
+    safetensors::serialize_to_file(views, None, path).unwrap();
+}
+
+pub fn read(path: &Path) -> Tensors {
+    let bytes = fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let tensors = file.tensors().into_iter();
+    tensors.map(|(key, t)| (key, (t.dtype(), t.shape().to_vec(), t.data().to_vec()))).collect()
+}
+
+/// The seeded checkpoint in a folder of its own, its tensors changed.
+pub fn seeded(folder: &Path, change: impl FnOnce(&mut Tensors)) -> PathBuf {
+    let weights = folder.join("weights");
+    fs::create_dir(&weights).unwrap();
+    for name in ["config.json", "preprocessor_config.json"] {
+        fs::copy(Path::new(SEEDED).join(name), weights.join(name)).unwrap();
+    }
+    let mut tensors = read(&Path::new(SEEDED).join("model.safetensors"));
+    change(&mut tensors);
+    write(&weights.join("model.safetensors"), &tensors);
+    weights
+}
+
+/// Values for a tensor of this shape.
+pub fn values(shape: &[usize]) -> Vec<f32> {
+    (0..shape.iter().product()).map(|i| (i as f32 * 0.37).sin()).collect()
+}
+
+pub fn f32s(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+/// A file with the tensor `input`.
+pub fn input(folder: &Path, shape: &[usize]) -> PathBuf {
+    tensor(folder, "input", Dtype::F32, shape, f32s(&values(shape)))
+}
+
+/// A file with one tensor.
+pub fn tensor(folder: &Path, key: &str, dtype: Dtype, shape: &[usize], bytes: Vec<u8>) -> PathBuf {
+    let path = folder.join("in.safetensors");
+    write(&path, &Tensors::from([(key.to_owned(), (dtype, shape.to_vec(), bytes))]));
+    path
+}
+
+/// An f16 `input` of any size: a header and then a hole, which takes no room on disk.
+pub fn hole(folder: &Path, shape: [u64; 4]) -> PathBuf {
+    let path = folder.join("in.safetensors");
+    let bytes = 2 * shape.iter().product::<u64>();
+    let header = format!(r#"{{"input":{{"dtype":"F16","shape":{shape:?},"data_offsets":[0,{bytes}]}}}}"#);
+    fs::write(&path, [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat()).unwrap();
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    file.set_len(8 + header.len() as u64 + bytes).unwrap();
+    path
+}
+
+/// The beginning of a PNG file: its header, which says the size, and no pixel.
+pub fn png_header(width: u32, height: u32) -> Vec<u8> {
+    let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
+    png.extend([width.to_be_bytes(), height.to_be_bytes()].concat());
+    png.extend([8, 2, 0, 0, 0]);
+    let crc = !png[12..29].iter().fold(!0u32, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |c, _| (c >> 1) ^ (0xedb8_8320 & (c & 1).wrapping_neg()))
+    });
+    png.extend(crc.to_be_bytes());
+    png.extend(b"\0\0\x10\0IDAT");
+    png
+}

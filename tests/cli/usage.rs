@@ -1,0 +1,133 @@
+//! Flags: help, mistakes, adapters, sizes, and readers that go away.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use super::{CAT, SEEDED, answer, classify, complaints, failure, goldcrest, make, refused, run, text};
+
+#[test]
+fn help_and_version() {
+    for flag in ["--help", "-h", "help"] {
+        assert!(answer(goldcrest([flag])).contains("classify"));
+    }
+    assert!(answer(goldcrest(["run", "--help"])).contains("--taps"));
+    assert_eq!(answer(goldcrest(["--version"])), concat!("goldcrest ", env!("CARGO_PKG_VERSION"), "\n"));
+}
+
+#[test]
+fn without_arguments_help_and_the_status_of_bad_usage() {
+    let output = goldcrest::<&str>([]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("Usage: goldcrest <COMMAND>"));
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn a_mistake_is_one_line_that_names_the_flag() {
+    for (arguments, words) in [
+        (&["classify"][..], &["--weights", "<IMAGE>"][..]),
+        (&["classify", CAT, "--weight", "x"], &["--weight", "tip"]),
+        (&["classify", CAT, "--weights", SEEDED, "--top", "0"], &["--top"]),
+        (&["classify", CAT, "--weights", SEEDED, "--batch", "-1"], &["-1"]),
+        (&["classify", CAT, "--weights", SEEDED, "--backend", "tpu"], &["--backend", "tpu", "gpu"]),
+        (&["inspect", "--weights", SEEDED, "--size", "0x8"], &["--size", "0x8", "224x160"]),
+        (&["inspect", "--weights", SEEDED, "--size", "8x8x8"], &["--size"]),
+        (&["inspect", "--weights", SEEDED, "--size", "99999999999999999999"], &["--size"]),
+        (&["inspect", "--weights", SEEDED, "--batch", "4294967296"], &["--batch"]),
+        (&["run", "--weights", SEEDED, "--input", ""], &["--input"]),
+        (&["fly"], &["fly"]),
+    ] {
+        let line = failure(goldcrest(arguments), 2);
+        for word in words {
+            assert!(line.contains(word), "{line:?} does not say {word:?}");
+        }
+    }
+}
+
+#[test]
+fn absurd_sizes() {
+    for arguments in [
+        &["--size", "1000000x1000000"][..],
+        &["--size", "4294967295x4294967295"],
+        &["--size", "18446744073709551615"],
+        &["--batch", "4294967295"],
+        &["--batch", "4294967295", "--size", "18446744073709551615x1"],
+    ] {
+        let mut command = goldcrest(["inspect", "--weights", SEEDED, "--json"]);
+        command.args(arguments);
+        refused(command, &["layer"]);
+    }
+}
+
+#[test]
+fn an_adapter_that_is_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = make::input(folder.path(), &[1, 3, 16, 16]);
+    for wanted in ["nonsense", "99"] {
+        let output = folder.path().join("out");
+        for mut command in [
+            classify(Path::new(SEEDED), Path::new(CAT)),
+            run(&input, &output),
+            goldcrest(["inspect", "--weights", SEEDED]),
+        ] {
+            command.args(["--adapter", wanted]);
+            refused(command, &["no adapter", wanted, "there are 0: "]);
+        }
+        assert!(!output.exists());
+    }
+}
+
+/// A machine without a driver, as far as the program can tell.
+fn without_driver(mut command: Command) -> Command {
+    command.env("VK_ICD_FILENAMES", "/nonexistent").env("VK_DRIVER_FILES", "/nonexistent");
+    command.env("WGPU_BACKEND", "vulkan");
+    command
+}
+
+#[test]
+fn no_adapter_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = make::input(folder.path(), &[1, 3, 16, 16]);
+    let output = folder.path().join("out");
+    for command in [
+        classify(Path::new(SEEDED), Path::new(CAT)),
+        run(&input, &output),
+        goldcrest(["adapters"]),
+        goldcrest(["adapters", "--json"]),
+    ] {
+        refused(without_driver(command), &["no graphics adapter"]);
+    }
+    assert!(!output.exists());
+    let looked = answer(without_driver(goldcrest(["inspect", "--weights", SEEDED])));
+    assert!(looked.contains("WebGPU's default limits (no graphics adapter"), "{looked}");
+}
+
+#[test]
+fn a_reader_that_goes_away() {
+    // `inspect --json` says more than a pipe holds.
+    for lines in [0, 1] {
+        let mut command = goldcrest(["inspect", "--weights", SEEDED, "--json"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let pipe = child.stdout.take().unwrap();
+        assert_eq!(BufReader::new(pipe).lines().take(lines).count(), lines);
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success() && complaints(&output).is_empty(), "{output:?}");
+    }
+    let mut command = goldcrest(["fly"]);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stderr.take());
+    assert_eq!(child.wait().unwrap().code(), Some(2));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_behind_stdout() {
+    let mut command = classify(Path::new(SEEDED), Path::new(CAT));
+    command.stdout(fs::File::options().write(true).open("/dev/full").unwrap());
+    refused(command, &["standard output", "No space"]);
+}
