@@ -1,11 +1,11 @@
 //! How long one inference takes, from a tensor in memory to logits in memory:
-//! `cargo run --release --example latency -- CHECKPOINT [ARCH] [RUNS]`
+//! `cargo run --release --example latency -- CHECKPOINT [ARCH] [RUNS] [auto|none|pair|block]`
 //!
 //! Prints one line of JSON; `benches/compare.py` reads it.
 
 use std::time::Instant;
 
-use goldcrest::{Options, Session, Tensor, gpu::Gpu, zoo::Network};
+use goldcrest::{Options, Session, Tensor, gpu::Gpu, plan::Fuse, zoo::Network};
 
 fn main() -> goldcrest::Result<()> {
     let mut args = std::env::args().skip(1);
@@ -13,10 +13,18 @@ fn main() -> goldcrest::Result<()> {
     let arch = args.next().filter(|arch| !arch.is_empty());
     let runs = args.next().map_or(20, |runs| runs.parse().expect("RUNS is a number"));
 
+    let fuse = match args.next().as_deref() {
+        None | Some("auto") => Fuse::Auto,
+        Some("none") => Fuse::None,
+        Some("pair") => Fuse::Pair,
+        Some("block") => Fuse::Block,
+        Some(other) => panic!("{other} is not a way to fuse"),
+    };
+
     let network = Network::open_as(path, arch.as_deref())?;
     let gpu = Gpu::open(std::env::var("GOLDCREST_ADAPTER").ok().as_deref())?;
     let start = Instant::now();
-    let mut session = Session::new(&gpu, &network, Options::default())?;
+    let mut session = Session::new(&gpu, &network, Options { fuse, ..Options::default() })?;
     let shape = session.input_shape();
     let input = Tensor::from_fn(<[usize; 4]>::from(shape), |i| (i as f32 * 0.37).sin());
     session.run(&input)?;
