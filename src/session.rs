@@ -30,7 +30,7 @@ impl Default for Options {
 impl Options {
     /// What the planner has to know of it.
     pub fn plan(&self) -> plan::Options {
-        plan::Options { fuse: self.fuse, taps: self.taps }
+        plan::Options { fuse: self.fuse, taps: self.taps, ..plan::Options::default() }
     }
 
     /// The shape of the input that a session of `network` will take.
@@ -74,7 +74,7 @@ impl Session {
         if input.is_empty() {
             return Err(Error::Input(format!("the shape {input} holds no value")));
         }
-        let mut plan = Plan::new(&network.graph, input, gpu.machine(), options.plan())?;
+        let mut plan = Plan::new(&network.graph, input, gpu.machine(), &options.plan())?;
         let executor = Executor::new(gpu, &plan, progress).await?;
         // The device has them now.
         plan.weights = Vec::new();

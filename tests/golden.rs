@@ -146,7 +146,7 @@ fn a_plan_never_reads_what_it_writes_and_stays_small() {
             &network.graph,
             Shape::new(1, 3, 224, 224),
             Machine::default(),
-            plan::Options { fuse: Fuse::None, taps: false },
+            &plan::Options { fuse: Fuse::None, ..plan::Options::default() },
         )
         .unwrap();
         for step in &plan.steps {

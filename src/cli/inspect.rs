@@ -64,7 +64,7 @@ impl Inspect {
             gpu => gpu,
         };
         let machine = gpu.as_ref().map_or_else(|_| Machine::default(), Gpu::machine);
-        let plan = Plan::new(&network.graph, input, machine, options.plan())?;
+        let plan = Plan::new(&network.graph, input, machine, &options.plan())?;
         // After the plan: what it refuses could be too large to count.
         let layers = layers(&network, &shapes);
         let total: Cost = network.graph.costs(&shapes).into_iter().sum();

@@ -17,8 +17,8 @@ const PARAMS_ALIGNMENT: u64 = 256;
 
 /// A plan, ready to run.
 pub struct Executor {
-    gpu: Gpu,
-    dispatches: Vec<Dispatch>,
+    pub(super) gpu: Gpu,
+    pub(super) dispatches: Vec<Dispatch>,
     slots: Vec<wgpu::Buffer>,
     input: Value,
     output: Value,
@@ -33,10 +33,19 @@ pub struct Executor {
     sound: bool,
 }
 
-struct Dispatch {
+pub(super) struct Dispatch {
     pipeline: wgpu::ComputePipeline,
     bindings: wgpu::BindGroup,
     workgroups: [u32; 3],
+}
+
+impl Dispatch {
+    pub(super) fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.bindings, &[]);
+        let [x, y, z] = self.workgroups;
+        pass.dispatch_workgroups(x, y, z);
+    }
 }
 
 impl Executor {
@@ -112,10 +121,7 @@ impl Executor {
     pub fn encode(&self, encoder: &mut wgpu::CommandEncoder) {
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for dispatch in &self.dispatches {
-            pass.set_pipeline(&dispatch.pipeline);
-            pass.set_bind_group(0, &dispatch.bindings, &[]);
-            let [x, y, z] = dispatch.workgroups;
-            pass.dispatch_workgroups(x, y, z);
+            dispatch.record(&mut pass);
         }
     }
 
@@ -209,7 +215,8 @@ impl Executor {
         self.taps
             .iter()
             .map(|Tap { module, value, dims }| {
-                let values = read(&self.gpu, &self.slots[value.slot.index()], value.shape.device_bytes())?;
+                let values: Vec<f32> =
+                    read(&self.gpu, &self.slots[value.slot.index()], value.shape.device_bytes())?;
                 let tensor = layout::from_device(value.shape, &values);
                 Ok((module.clone(), Tensor::new(dims.clone(), tensor.into_data())?))
             })
@@ -258,7 +265,11 @@ fn map(encoder: &wgpu::CommandEncoder, buffer: &wgpu::Buffer, mode: wgpu::MapMod
 }
 
 /// Copies the first `size` bytes of a buffer back, waiting for the device.
-fn read(gpu: &Gpu, source: &wgpu::Buffer, size: u64) -> Result<Vec<f32>> {
+pub(super) fn read<T: bytemuck::AnyBitPattern>(
+    gpu: &Gpu,
+    source: &wgpu::Buffer,
+    size: u64,
+) -> Result<Vec<T>> {
     let staging = buffer(gpu, "readback", size, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST);
     let mut encoder = gpu.device.create_command_encoder(&Default::default());
     encoder.copy_buffer_to_buffer(source, 0, &staging, 0, size);
@@ -276,7 +287,7 @@ fn read(gpu: &Gpu, source: &wgpu::Buffer, size: u64) -> Result<Vec<f32>> {
     Ok(bytemuck::cast_slice(&view).to_vec())
 }
 
-fn buffer(gpu: &Gpu, label: &str, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
+pub(super) fn buffer(gpu: &Gpu, label: &str, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
     gpu.device.create_buffer(&wgpu::BufferDescriptor {
         label: Some(label),
         size,

@@ -4,6 +4,7 @@
 mod adapters;
 mod executor;
 mod pipelines;
+mod profile;
 mod trust;
 
 use std::sync::{Arc, Mutex, OnceLock};
@@ -81,6 +82,7 @@ impl Gpu {
         };
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("goldcrest"),
+            required_features: adapter.features() & profile::FEATURES,
             required_limits: limits,
             memory_hints: wgpu::MemoryHints::Performance,
             ..Default::default()

@@ -114,6 +114,7 @@ fn step(id: NodeId, chosen: Chosen, reads: Vec<Read>, y: Shape) -> DraftStep {
         shape: y,
         time: chosen.time,
         why: chosen.why,
+        block: None,
     }
 }
 

@@ -56,6 +56,8 @@ pub struct DraftStep {
     pub time: f64,
     /// Why this kernel with this tile.
     pub why: String,
+    /// The block that it belongs to; see [`Step::block`].
+    pub block: Option<usize>,
 }
 
 /// Slots, weights and steps of a draft.
@@ -124,6 +126,7 @@ pub fn settle(
                 writes: draft.writes.iter().map(|(map, _)| slot(*map)).collect(),
                 shape: draft.shape,
                 why: draft.why,
+                block: draft.block,
             }
         })
         .collect();

@@ -11,13 +11,15 @@ mod schedule;
 pub use machine::Machine;
 pub use schedule::{Fuse, Schedule};
 
+use std::collections::BTreeMap;
+
 use crate::{
     Error, Result, Shape,
     graph::{Graph, NodeId, Op, passes},
     kernels::Launch,
 };
 use blocks::Unit;
-use draft::Map;
+use draft::{DraftStep, Map};
 
 /// A buffer for feature maps, used by one after another. No step reads and writes the same one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
@@ -75,6 +77,8 @@ pub struct Step {
     pub shape: Shape,
     /// Why this kernel with this tile.
     pub why: String,
+    /// The block that it belongs to, as a place in [`Plan::choices`].
+    pub block: Option<usize>,
 }
 
 impl Step {
@@ -84,24 +88,43 @@ impl Step {
     }
 }
 
+/// Schedules of blocks, by each block's first layer.
+pub type Schedules = BTreeMap<String, Schedule>;
+
 /// How to plan.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
     /// Which layers may share a kernel.
     pub fuse: Fuse,
     /// Keep every layer's output in a slot of its own.
     pub taps: bool,
+    /// What somebody measured to be best. Blocks without an entry are left to the model, and
+    /// so are those whose entry the machine does not admit.
+    pub schedules: Schedules,
 }
 
-/// What was chosen for a block, and what came next.
-#[derive(Debug, Clone)]
+/// What was chosen for a block, and why.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Choice {
     /// The block's first layer.
     pub block: String,
     /// The schedule.
     pub schedule: Schedule,
-    /// How much longer the model gives the best schedule of another kind, and its kind.
-    pub runner_up: Option<(&'static str, f64)>,
+    /// True if it was measured, false if the model gives it the least time.
+    pub measured: bool,
+    /// The best schedule of another kind by the model.
+    pub runner_up: Option<Schedule>,
+    /// How many times as long the model gives that one.
+    pub runner_up_ratio: Option<f64>,
+}
+
+/// The schedules of a block that are worth measuring, the model's favourite first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contest {
+    /// The block's first layer.
+    pub block: String,
+    /// Who takes part.
+    pub schedules: Vec<Schedule>,
 }
 
 /// A network at one input shape, ready to be given to a device.
@@ -130,7 +153,7 @@ impl Plan {
     /// # Errors
     /// [`Error::Layer`] if an input of that shape does not fit the network or no kernel
     /// computes a layer, [`Error::Limit`] if a map or a weight is larger than the machine allows.
-    pub fn new(graph: &Graph, input: Shape, machine: Machine, options: Options) -> Result<Self> {
+    pub fn new(graph: &Graph, input: Shape, machine: Machine, options: &Options) -> Result<Self> {
         let graph = &passes::optimise(graph);
         let shapes = graph.shapes(input)?;
         for (id, node) in graph.nodes() {
@@ -155,17 +178,24 @@ impl Plan {
                     drafts.push(choose::layer(graph, &shapes, id, &machine).map_err(failed)?);
                 }
                 Unit::Block(block) => {
+                    let name = graph.node(block.nodes()[0]).name();
                     let found =
                         schedule::candidates(graph, &shapes, &block, &machine, fuse).map_err(failed)?;
-                    let mut found = found.into_iter();
-                    let Some(best) = found.next() else { continue };
-                    let other = found.find(|c| c.schedule.kind() != best.schedule.kind());
+                    let wanted = options.schedules.get(name).filter(|_| fuse == Fuse::Auto);
+                    let measured = wanted.and_then(|w| found.iter().position(|c| c.schedule == *w));
+                    let best = &found[measured.unwrap_or(0)];
+                    let other = found.iter().find(|c| c.schedule.kind() != best.schedule.kind());
                     choices.push(Choice {
-                        block: graph.node(block.nodes()[0]).name().to_string(),
+                        block: name.to_string(),
                         schedule: best.schedule,
-                        runner_up: other.map(|c| (c.schedule.kind(), c.time / best.time)),
+                        measured: measured.is_some(),
+                        runner_up: other.map(|c| c.schedule),
+                        runner_up_ratio: other.map(|c| c.time / best.time),
                     });
-                    drafts.extend(best.steps);
+                    let place = choices.len() - 1;
+                    drafts.extend(
+                        best.steps.iter().map(|step| DraftStep { block: Some(place), ..step.clone() }),
+                    );
                 }
             }
         }
@@ -207,6 +237,30 @@ impl Plan {
             taps,
             choices,
         })
+    }
+
+    /// For each block the schedules worth measuring: `each` of every kind.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn contests(graph: &Graph, input: Shape, machine: Machine, each: usize) -> Result<Vec<Contest>> {
+        let graph = &passes::optimise(graph);
+        let shapes = graph.shapes(input)?;
+        let mut contests = Vec::new();
+        for unit in blocks::units(graph) {
+            let Unit::Block(block) = unit else { continue };
+            let found = schedule::candidates(graph, &shapes, &block, &machine, Fuse::Auto)
+                .map_err(|(id, reason)| Error::layer(graph.node(id).name(), reason))?;
+            let mut schedules: Vec<Schedule> = Vec::new();
+            for schedule in found.iter().map(|c| c.schedule) {
+                if schedules.iter().filter(|s| s.kind() == schedule.kind()).count() < each {
+                    schedules.push(schedule);
+                }
+            }
+            let block = graph.node(block.nodes()[0]).name().to_string();
+            contests.push(Contest { block, schedules });
+        }
+        Ok(contests)
     }
 
     /// Bytes of every slot together.

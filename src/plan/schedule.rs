@@ -1,5 +1,7 @@
 //! The schedules of a block: which of its layers share a kernel, cut into which tiles.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -40,6 +42,19 @@ impl Schedule {
             Self::Front(_) => "front",
             Self::Back(_) => "back",
             Self::Whole(_) => "whole",
+        }
+    }
+}
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind())?;
+        match self {
+            Self::Separate => Ok(()),
+            Self::Front(t) | Self::Back(t) | Self::Whole(t) => {
+                write!(f, " {}x{} px, {} ch, {} threads", t.height, t.width, 4 * t.chunk, t.threads)?;
+                if t.splits > 1 { write!(f, ", {} splits", t.splits) } else { Ok(()) }
+            }
         }
     }
 }
@@ -299,6 +314,7 @@ impl<'a> Context<'a> {
             launch,
             time,
             nodes,
+            block: None,
         };
         if !split {
             return vec![first];
@@ -319,6 +335,7 @@ impl<'a> Context<'a> {
             shape: self.y,
             time: self.machine.time(self.machine.load * f64::from(tile.splits + 2), threads, bytes),
             why: format!("adds up {splits} parts"),
+            block: None,
         };
         vec![first, second]
     }
@@ -368,6 +385,7 @@ impl<'a> Context<'a> {
             shape: gates,
             time: self.machine.time(thread, 256 * gates.n, pooled_bytes(self.middle, tile)),
             why: "squeeze-excite's two layers are too small for kernels of their own".into(),
+            block: None,
         }
     }
 }
