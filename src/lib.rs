@@ -4,6 +4,7 @@ mod error;
 pub mod gpu;
 pub mod graph;
 pub mod kernels;
+pub mod measure;
 pub mod plan;
 pub mod session;
 pub mod tasks;
