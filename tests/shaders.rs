@@ -7,7 +7,11 @@ use std::{collections::BTreeMap, process::Command, sync::Arc};
 use goldcrest::{
     Shape, Tensor,
     graph::{Activation, Conv, Padding},
-    kernels::{self, Launch, Shader, dense, depthwise, pointwise, pointwise_split, pool, scale},
+    kernels::{
+        self, Launch, Shader, block, dense, depthwise, gate,
+        pointwise::{self, Extras},
+        pointwise_split, pool, reduce, scale,
+    },
 };
 use naga::{
     AddressSpace, ArraySize, StorageAccess, TypeInner,
@@ -18,7 +22,7 @@ use naga::{
 /// WebGPU's default limit on a workgroup's memory, in bytes.
 const WORKGROUP_MEMORY: u32 = 16_352;
 
-/// Every tile of every kernel, with every activation and with and without a residual.
+/// Every tile of every kernel, every activation, every switch on and off.
 fn variants() -> Vec<Launch> {
     let x = Shape::new(1, 24, 9, 11);
     let conv = |groups: usize, kernel, stride, dilation, activation| Conv {
@@ -32,24 +36,44 @@ fn variants() -> Vec<Launch> {
         linear: false,
     };
     let mut launches = vec![pool::launch(x), scale::launch(x)];
-    for activation in Activation::ALL {
-        for residual in [false, true] {
+    // Tiles and switches take turns with the activations: all pairs would be thousands.
+    let mut activations = Activation::ALL.into_iter().cycle();
+    let mut next = || activations.next().expect("a cycle does not end");
+    for (residual, gate) in [(false, false), (true, false), (false, true), (true, true)] {
+        for tile in pointwise::Tile::all() {
+            let c = conv(1, 1, 1, 1, next());
+            launches.push(pointwise::launch(&c, x, x, Extras { residual, gate }, tile));
+        }
+        for activation in Activation::ALL {
             let c = conv(1, 1, 1, 1, activation);
-            launches.extend(
-                pointwise::Tile::ALL.map(|tile| {
-                    pointwise::launch(&c, x, x, pointwise::Extras { residual, gate: false }, tile)
-                }),
-            );
             launches.push(pointwise_split::launch(&c, x, x, residual));
-            for (kernel, stride, dilation) in [(3, 1, 1), (3, 2, 1), (5, 1, 1), (5, 2, 1), (5, 1, 2)] {
-                let c = conv(24, kernel, stride, dilation, activation);
-                let window = c.window(x.h, x.w).unwrap();
-                let y = Shape::new(1, 24, window.height, window.width);
-                launches.extend(
-                    depthwise::COLUMNS.map(|columns| depthwise::launch(&c, x, y, window, residual, columns)),
-                );
-                let c = conv(1, kernel, stride, dilation, activation);
-                launches.extend(dense::Tile::ALL.map(|tile| dense::launch(&c, x, y, window, residual, tile)));
+            launches.push(reduce::launch(&c, x, 3, residual));
+            launches.push(gate::launch(&conv(1, 1, 1, 1, Activation::Relu), &c, x, 4));
+        }
+        for (kernel, stride, dilation) in [(3, 1, 1), (3, 2, 1), (5, 1, 1), (5, 2, 1), (5, 1, 2)] {
+            let c = conv(24, kernel, stride, dilation, next());
+            let window = c.window(x.h, x.w).unwrap();
+            let y = Shape::new(1, 24, window.height, window.width);
+            for columns in depthwise::COLUMNS {
+                launches.push(depthwise::launch(&c, x, y, window, residual, columns));
+            }
+            let filter = conv(1, kernel, stride, dilation, next());
+            launches
+                .extend(dense::Tile::all().map(|tile| dense::launch(&filter, x, y, window, residual, tile)));
+            let product = conv(1, 1, 1, 1, next());
+            let shapes = block::Shapes { x, middle: y, y, window };
+            for (expand, project) in [(true, true), (true, false), (false, true), (false, false)] {
+                let convs = block::Convs {
+                    expand: expand.then_some(&product),
+                    depthwise: &c,
+                    project: project.then_some(&product),
+                };
+                for (height, chunk, run, splits) in [(2, 2, 1, 1), (4, 4, 2, 1), (4, 2, 4, 3)] {
+                    let tile = block::Tile { height, width: 4, chunk, run, threads: 64, splits };
+                    if 16 * tile.memory(convs) <= WORKGROUP_MEMORY {
+                        launches.push(block::launch(convs, shapes, residual, gate, tile));
+                    }
+                }
             }
         }
     }
@@ -95,7 +119,8 @@ fn reflection_agrees_with_the_host() {
         params_agree(&module, &launch);
         let [entry] = &module.entry_points[..] else { panic!("{}: one entry point", launch.shader.name) };
         assert_eq!(entry.name, "main");
-        assert_eq!(entry.workgroup_size, [kernels::LANES, 1, 1], "{}", launch.shader.name);
+        let [x, y, z] = entry.workgroup_size;
+        assert!((1..=256).contains(&x) && y == 1 && z == 1, "{}: {x} threads", launch.shader.name);
         assert!(workgroup_memory(&module) <= WORKGROUP_MEMORY, "{}", launch.shader.name);
         assert!(launch.workgroups.iter().all(|&w| (1..=65_535).contains(&w)));
         // A constant that the text does not use would be a dead switch.
@@ -118,7 +143,7 @@ fn bindings_agree(module: &naga::Module, shader: &Shader) {
     let write = AddressSpace::Storage { access: StorageAccess::LOAD | StorageAccess::STORE };
     let mut expected = vec![("params", AddressSpace::Uniform)];
     expected.extend(shader.reads.iter().map(|name| (*name, read)));
-    expected.push(("y", write));
+    expected.extend(shader.writes.iter().map(|name| (*name, write)));
     assert_eq!(found.into_values().collect::<Vec<_>>(), expected, "{}", shader.name);
 }
 

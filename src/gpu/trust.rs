@@ -69,7 +69,7 @@ fn cases() -> Result<Vec<Case>> {
     let y = output(&c, x)?;
     let expected = pointwise::reference(&c, &picture, y, None);
     for launch in [
-        pointwise::launch(&c, x, y, pointwise::Extras::default(), pointwise::Tile::ALL[0]),
+        pointwise::launch(&c, x, y, pointwise::Extras::default(), pointwise::Tile { pixels: 4, quads: 4 }),
         pointwise_split::launch(&c, x, y, false),
     ] {
         let mut reads = reads(&c, pointwise::pack(&c));
@@ -88,7 +88,7 @@ fn cases() -> Result<Vec<Case>> {
     let c = conv(17, 1, 3, 2, Activation::HardSigmoid);
     let (y, window) = (output(&c, x)?, place(&c, x)?);
     cases.push(Case {
-        launch: dense::launch(&c, x, y, window, false, dense::Tile::ALL[0]),
+        launch: dense::launch(&c, x, y, window, false, dense::Tile { columns: 4, quads: 4 }),
         reads: reads(&c, dense::pack(&c)),
         expected: dense::reference(&c, &picture, y, window, None),
     });

@@ -25,12 +25,14 @@ pub struct Tile {
 
 impl Tile {
     /// Tiles worth choosing from, largest first.
-    pub const ALL: [Self; 4] = [
-        Self { columns: 4, quads: 4 },
-        Self { columns: 4, quads: 2 },
-        Self { columns: 2, quads: 2 },
-        Self { columns: 1, quads: 1 },
-    ];
+    pub fn all() -> impl Iterator<Item = Self> {
+        [8, 7, 4, 2, 1].into_iter().flat_map(|columns| [4, 2, 1].map(|quads| Self { columns, quads }))
+    }
+
+    /// `vec4` sums that a thread keeps.
+    pub fn sums(self) -> u32 {
+        self.columns * self.quads
+    }
 
     /// Threads that `y` takes.
     pub fn threads(self, y: Shape) -> usize {

@@ -21,27 +21,40 @@ pub struct Tile {
 }
 
 impl Tile {
-    /// Tiles worth choosing from, largest first. Sixteen sums are what registers hold without
-    /// spilling on every GPU known to us; a wide tile saves loads of x, a tall one of weights.
-    pub const ALL: [Self; 8] = [
-        Self { pixels: 4, quads: 4 },
-        Self { pixels: 4, quads: 3 },
-        Self { pixels: 4, quads: 2 },
-        Self { pixels: 2, quads: 2 },
-        Self { pixels: 4, quads: 1 },
-        Self { pixels: 1, quads: 4 },
-        Self { pixels: 2, quads: 1 },
-        Self { pixels: 1, quads: 1 },
-    ];
-
-    /// Threads along the outputs: as many as there is work for, eight at most.
-    fn lanes_o(self, outputs: usize) -> u32 {
-        (outputs as u32).div_ceil(self.quads).next_power_of_two().min(8)
+    /// Tiles worth choosing from, largest first: many pixels save loads of weights, many quads
+    /// loads of x. Seven divides every map of a 224x224 picture.
+    pub fn all() -> impl Iterator<Item = Self> {
+        [8, 7, 4, 2, 1].into_iter().flat_map(|pixels| [4, 3, 2, 1].map(|quads| Self { pixels, quads }))
     }
 
-    /// Threads that have something to make of `pixels` x `outputs` quads.
+    /// `vec4` sums that a thread keeps.
+    pub fn sums(self) -> u32 {
+        self.pixels * self.quads
+    }
+
+    /// How the threads of a workgroup lie over `pixels` x `outputs` quads, along the outputs and
+    /// along the pixels: such that the fewest have nothing to do.
+    fn lanes(self, pixels: usize, outputs: usize) -> (u32, u32) {
+        let lanes = [8, 4, 2, 1].map(|lanes_o| (lanes_o, LANES / lanes_o));
+        let started = |&(lanes_o, lanes_p): &(u32, u32)| {
+            let [across, down] = self.workgroups(pixels, outputs, lanes_o, lanes_p);
+            across * down
+        };
+        // The first of equals shares the most loads.
+        lanes.into_iter().min_by_key(started).unwrap_or((1, LANES))
+    }
+
+    fn workgroups(self, pixels: usize, outputs: usize, lanes_o: u32, lanes_p: u32) -> [usize; 2] {
+        let across = outputs.div_ceil((lanes_o * self.quads) as usize);
+        let down = pixels.div_ceil((lanes_p * self.pixels) as usize);
+        [across, down]
+    }
+
+    /// Threads started for `pixels` x `outputs` quads.
     pub fn threads(self, pixels: usize, outputs: usize) -> usize {
-        pixels.div_ceil(self.pixels as usize) * outputs.div_ceil(self.quads as usize)
+        let (lanes_o, lanes_p) = self.lanes(pixels, outputs);
+        let [across, down] = self.workgroups(pixels, outputs, lanes_o, lanes_p);
+        across * down * LANES as usize
     }
 }
 
@@ -56,10 +69,8 @@ pub struct Extras {
 
 /// One run over `x`, making `y`.
 pub fn launch(conv: &Conv, x: Shape, y: Shape, extras: Extras, tile: Tile) -> Launch {
-    let lanes_o = tile.lanes_o(y.quads());
-    let lanes_p = LANES / lanes_o;
-    let across = y.quads().div_ceil((lanes_o * tile.quads) as usize);
-    let down = y.pixels().div_ceil((lanes_p * tile.pixels) as usize);
+    let (lanes_o, lanes_p) = tile.lanes(y.pixels(), y.quads());
+    let [across, down] = tile.workgroups(y.pixels(), y.quads(), lanes_o, lanes_p);
     Launch {
         shader: &SHADER,
         constants: vec![

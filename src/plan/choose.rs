@@ -17,9 +17,6 @@ use crate::{
 /// What meeting in workgroup memory costs a thread.
 const MEETING: f64 = 100.0;
 
-/// Registers, as `vec4`s, that a row of a depthwise window may take.
-const ROW_REGISTERS: usize = 16;
-
 /// A node with a kernel of its own.
 pub fn layer(
     graph: &Graph,
@@ -121,8 +118,8 @@ fn step(id: NodeId, chosen: Chosen, reads: Vec<Read>, y: Shape) -> DraftStep {
 fn dense(conv: &Conv, x: Shape, y: Shape, residual: bool, machine: &Machine) -> Chosen {
     let window = conv.window(x.h, x.w).expect("shapes were inferred");
     let taps = (conv.kernel() * conv.kernel() * x.quads()) as f64;
-    let (tile, time) = cheapest(dense::Tile::ALL.map(|tile| {
-        let thread = taps * machine.sums(tile.columns, tile.quads);
+    let (tile, time) = cheapest(dense::Tile::all().filter(|tile| tile.sums() <= machine.sums).map(|tile| {
+        let thread = taps * machine.product(tile.columns, tile.quads);
         (tile, machine.time(thread, tile.threads(y), bytes(x, y)))
     }));
     let launch = dense::launch(conv, x, y, window, residual, tile);
@@ -131,12 +128,12 @@ fn dense(conv: &Conv, x: Shape, y: Shape, residual: bool, machine: &Machine) -> 
 
 fn depthwise(conv: &Conv, x: Shape, y: Shape, residual: bool, machine: &Machine) -> Chosen {
     let window = conv.window(x.h, x.w).expect("shapes were inferred");
-    let (columns, time) = cheapest(depthwise::COLUMNS.map(|columns| {
+    let (columns, time) = cheapest(depthwise::COLUMNS.into_iter().map(|columns| {
         let span = depthwise::span(conv, columns);
-        // What does not fit the registers is as good as impossible.
-        let spill = if span > ROW_REGISTERS && columns > 1 { f64::INFINITY } else { 1.0 };
-        let thread = machine.window(conv.kernel(), span, columns);
-        (columns, spill * machine.time(thread, depthwise::threads(y, columns), bytes(x, y)))
+        // A row of the window and the sums are in registers together.
+        let fits = columns == 1 || span as u32 + columns <= 2 * machine.sums;
+        let thread = if fits { machine.window(conv.kernel(), span, columns) } else { f64::INFINITY };
+        (columns, machine.time(thread, depthwise::threads(y, columns), bytes(x, y)))
     }));
     let launch = depthwise::launch(conv, x, y, window, residual, columns);
     Chosen { launch, time, why: filled(depthwise::threads(y, columns), machine) }
@@ -146,16 +143,17 @@ fn depthwise(conv: &Conv, x: Shape, y: Shape, residual: bool, machine: &Machine)
 fn product(conv: &Conv, x: Shape, y: Shape, extras: pointwise::Extras, machine: &Machine) -> Chosen {
     let inputs = x.quads() as f64;
     let bytes = bytes(x, y) + 4 * conv.weight.data().len() as u64;
-    let (tile, tiled) = cheapest(pointwise::Tile::ALL.map(|tile| {
-        let gate = if extras.gate { machine.load * f64::from(tile.pixels) } else { 0.0 };
-        let thread = inputs * (machine.sums(tile.pixels, tile.quads) + gate);
-        (tile, machine.time(thread, tile.threads(y.pixels(), y.quads()), bytes))
-    }));
+    let (tile, tiled) =
+        cheapest(pointwise::Tile::all().filter(|tile| tile.sums() <= machine.sums).map(|tile| {
+            let gate = if extras.gate { machine.load * f64::from(tile.pixels) } else { 0.0 };
+            let thread = inputs * (machine.product(tile.pixels, tile.quads) + gate);
+            (tile, machine.time(thread, tile.threads(y.pixels(), y.quads()), bytes))
+        }));
     let alone = tile.threads(y.pixels(), y.quads());
     let split = pointwise_split::launch(conv, x, y, extras.residual);
     let threads = threads(&split);
     let share = (inputs / f64::from(pointwise_split::LANES_I)).ceil();
-    let thread = share * machine.sums(y.pixels().min(4) as u32, 1) + MEETING;
+    let thread = share * machine.product(y.pixels().min(4) as u32, 1) + MEETING;
     let time = machine.time(thread, threads, bytes);
     if time < tiled && !extras.gate {
         let why = format!("{alone} threads would leave units idle; split: {}", filled(threads, machine));
@@ -173,12 +171,9 @@ fn threads(launch: &Launch) -> usize {
     launch.workgroups.iter().product::<u32>() as usize * kernels::LANES as usize
 }
 
-fn cheapest<T: Copy, const N: usize>(candidates: [(T, f64); N]) -> (T, f64) {
+fn cheapest<T>(candidates: impl Iterator<Item = (T, f64)>) -> (T, f64) {
     // The first of equals: candidates come largest tile first.
-    candidates
-        .into_iter()
-        .reduce(|best, other| if other.1 < best.1 { other } else { best })
-        .expect("not empty")
+    candidates.reduce(|best, other| if other.1 < best.1 { other } else { best }).expect("not empty")
 }
 
 fn filled(threads: usize, machine: &Machine) -> String {

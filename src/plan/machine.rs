@@ -12,6 +12,8 @@ pub struct Machine {
     pub launch: f64,
     /// Bytes that move in a unit of time.
     pub bandwidth: f64,
+    /// `vec4` sums that a thread can keep in registers.
+    pub sums: u32,
     /// The most bytes that a shader may bind as one storage buffer.
     pub max_binding: u64,
     /// The most bytes that one buffer may have.
@@ -31,6 +33,7 @@ impl Default for Machine {
             load: 4.0,
             launch: 800.0,
             bandwidth: 8000.0,
+            sums: 16,
             max_binding: 128 << 20,
             max_buffer: 256 << 20,
             workgroup_memory: 16_352,
@@ -54,7 +57,7 @@ impl Machine {
     }
 
     /// What a thread that keeps `pixels` x `quads` sums spends on four inputs.
-    pub(super) fn sums(&self, pixels: u32, quads: u32) -> f64 {
+    pub(super) fn product(&self, pixels: u32, quads: u32) -> f64 {
         let (pixels, quads) = (f64::from(pixels), f64::from(quads));
         4.0 * pixels * quads + self.load * (pixels + 4.0 * quads)
     }

@@ -158,9 +158,6 @@ struct Context<'a> {
     residual: Option<NodeId>,
 }
 
-/// The most `vec4` sums that a thread may keep without spilling registers.
-const SUMS: u32 = 16;
-
 /// What a barrier costs a thread.
 const BARRIER: f64 = 16.0;
 
@@ -253,7 +250,7 @@ impl<'a> Context<'a> {
         match convs.project {
             Some(_) => {
                 let sums = tile.sums(self.y.quads());
-                fits && sums.pixels * sums.quads <= SUMS && sums.pixels > 0
+                fits && sums.pixels * sums.quads <= self.machine.sums && sums.pixels > 0
             }
             None => fits,
         }
@@ -355,11 +352,11 @@ impl<'a> Context<'a> {
             + 2.0 * BARRIER;
         if convs.expand.is_some() {
             let items = (h * w).div_ceil(4) * tile.chunk;
-            chunk += rounds(items) * x.quads() as f64 * machine.sums(4, 1) + BARRIER;
+            chunk += rounds(items) * x.quads() as f64 * machine.product(4, 1) + BARRIER;
         }
         if convs.project.is_some() {
             let sums = tile.sums(self.y.quads());
-            chunk += f64::from(tile.chunk) * machine.sums(sums.pixels, sums.quads);
+            chunk += f64::from(tile.chunk) * machine.product(sums.pixels, sums.quads);
         }
         let chunks = self.middle.quads().div_ceil(tile.chunk as usize);
         chunk * chunks.div_ceil(tile.splits as usize) as f64
@@ -371,7 +368,7 @@ impl<'a> Context<'a> {
         let gates = self.shapes[nodes.widen.index()];
         let launch = gate::launch(squeeze, widen, self.middle, tile.tiles(self.middle));
         let products = (2 * self.middle.quads() * squeeze.outputs().div_ceil(4)) as f64;
-        let thread = products * self.machine.sums(1, 1) / 256.0 + 3.0 * BARRIER;
+        let thread = products * self.machine.product(1, 1) / 256.0 + 3.0 * BARRIER;
         DraftStep {
             nodes: vec![nodes.squeeze, nodes.widen],
             launch,
