@@ -1,5 +1,8 @@
 //! A network on a device: what a program that embeds Goldcrest holds.
 
+use web_time::Instant;
+
+pub use crate::gpu::Startup;
 use crate::{
     Error, Result, Shape, Tensor,
     gpu::{Executor, Gpu},
@@ -47,6 +50,7 @@ impl Options {
 pub struct Session {
     plan: Plan,
     executor: Executor,
+    startup: Startup,
 }
 
 impl Session {
@@ -60,7 +64,7 @@ impl Session {
     }
 
     /// [`Session::new`] for where nothing may block, or where somebody wants to see progress:
-    /// `progress` hears of each step, done and of how many.
+    /// `progress` hears of each pipeline that has to be compiled, done and of how many.
     ///
     /// # Errors
     /// As [`Session::new`].
@@ -74,11 +78,19 @@ impl Session {
         if input.is_empty() {
             return Err(Error::Input(format!("the shape {input} holds no value")));
         }
+        let begun = Instant::now();
         let mut plan = Plan::new(&network.graph, input, gpu.machine(), options.plan())?;
+        let planned = begun.elapsed();
         let executor = Executor::new(gpu, &plan, progress).await?;
+        let startup = Startup { plan: planned, ..executor.startup() };
         // The device has them now.
         plan.weights = Vec::new();
-        Ok(Self { plan, executor })
+        Ok(Self { plan, executor, startup })
+    }
+
+    /// How long it took to get ready.
+    pub fn startup(&self) -> Startup {
+        self.startup
     }
 
     /// What runs, in which order, over which buffers. The weights are on the device.
