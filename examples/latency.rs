@@ -30,6 +30,8 @@ fn main() -> goldcrest::Result<()> {
     session.run(&input)?;
     let first = start.elapsed();
 
+    let startup = session.startup();
+    let ms = |time: std::time::Duration| 1e3 * time.as_secs_f64();
     let mut times: Vec<f64> = Vec::new();
     for _ in 0..runs {
         let start = Instant::now();
@@ -41,7 +43,14 @@ fn main() -> goldcrest::Result<()> {
         "network": network.arch,
         "adapter": gpu.adapter().to_string(),
         "steps": session.plan().steps.len(),
-        "first_ms": 1e3 * first.as_secs_f64(),
+        "first_ms": ms(first),
+        "startup": {
+            "plan_ms": ms(startup.plan),
+            "upload_ms": ms(startup.upload),
+            "compile_ms": ms(startup.compile),
+            "pipelines": startup.pipelines,
+            "cached": startup.cached,
+        },
         "wall_ms": { "median": times[times.len() / 2], "min": times[0], "max": times[times.len() - 1] },
     });
     println!("{answer}");

@@ -12,7 +12,7 @@ pub mod tensor;
 pub mod zoo;
 
 pub use error::{Error, Result};
-pub use session::{Options, Session};
+pub use session::{Options, Session, Startup};
 pub use tensor::{Shape, Tensor};
 pub use wgpu;
 

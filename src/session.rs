@@ -1,8 +1,12 @@
 //! A network on a device: what a program that embeds Goldcrest holds.
 
+use web_time::Instant;
+
+pub use crate::gpu::Startup;
 use crate::{
     Error, Result, Shape, Tensor,
     gpu::{Executor, Gpu},
+    measure,
     plan::{self, Fuse, Plan},
     zoo::Network,
 };
@@ -43,10 +47,24 @@ impl Options {
     }
 }
 
+/// The plan that a session on `gpu` runs, with what [`measure::tune`] found if it was kept.
+///
+/// # Errors
+/// As [`Plan::new`].
+pub fn plan(gpu: &Gpu, network: &Network, options: Options) -> Result<Plan> {
+    let input = options.input_shape(network);
+    let mut wanted = options.plan();
+    if wanted.fuse == Fuse::Auto && !wanted.taps {
+        wanted.schedules = measure::recall(gpu, &network.graph, input).unwrap_or_default();
+    }
+    Plan::new(&network.graph, input, gpu.machine(), &wanted)
+}
+
 /// A network, planned and compiled for one input shape on one device.
 pub struct Session {
     plan: Plan,
     executor: Executor,
+    startup: Startup,
 }
 
 impl Session {
@@ -60,7 +78,7 @@ impl Session {
     }
 
     /// [`Session::new`] for where nothing may block, or where somebody wants to see progress:
-    /// `progress` hears of each step, done and of how many.
+    /// `progress` hears of each pipeline that has to be compiled, done and of how many.
     ///
     /// # Errors
     /// As [`Session::new`].
@@ -74,11 +92,19 @@ impl Session {
         if input.is_empty() {
             return Err(Error::Input(format!("the shape {input} holds no value")));
         }
-        let mut plan = Plan::new(&network.graph, input, gpu.machine(), &options.plan())?;
+        let begun = Instant::now();
+        let mut plan = plan(gpu, network, options)?;
+        let planned = begun.elapsed();
         let executor = Executor::new(gpu, &plan, progress).await?;
+        let startup = Startup { plan: planned, ..executor.startup() };
         // The device has them now.
         plan.weights = Vec::new();
-        Ok(Self { plan, executor })
+        Ok(Self { plan, executor, startup })
+    }
+
+    /// How long it took to get ready.
+    pub fn startup(&self) -> Startup {
+        self.startup
     }
 
     /// What runs, in which order, over which buffers. The weights are on the device.

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use goldcrest::{
     gpu::Gpu,
     plan::Fuse,
-    session::{Options, Session},
+    session::{Options, Session, Startup},
     zoo::Network,
 };
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
@@ -120,10 +120,25 @@ impl Engine {
 /// Builds a session under a progress bar.
 pub fn session(gpu: &Gpu, network: &Network, options: Options) -> Result<Session> {
     let bar = progress("compiling");
-    Ok(pollster::block_on(Session::build(gpu, network, options, |done, of| {
+    let session = pollster::block_on(Session::build(gpu, network, options, |done, of| {
         bar.set_length(of as u64);
         bar.set_position(done as u64);
-    }))?)
+    }))?;
+    drop(bar);
+    log::info!("{}", session.startup());
+    Ok(session)
+}
+
+/// What a start took, for programs.
+pub fn startup(startup: Startup) -> serde_json::Value {
+    let ms = |time: Duration| 1e3 * time.as_secs_f64();
+    serde_json::json!({
+        "plan_ms": ms(startup.plan),
+        "upload_ms": ms(startup.upload),
+        "compile_ms": ms(startup.compile),
+        "pipelines": startup.pipelines,
+        "cached": startup.cached,
+    })
 }
 
 /// A bar on stderr, where stderr is a terminal; it is gone once dropped, on failure too.
@@ -143,4 +158,13 @@ pub fn milliseconds(time: Duration) -> String {
 /// An answer for programs: pretty JSON and a newline.
 pub fn json(answer: &impl serde::Serialize) -> Result<String> {
     Ok(serde_json::to_string_pretty(answer)? + "\n")
+}
+
+/// Rows and columns from `224x160`, or `224` for a square.
+pub fn size(text: &str) -> Result<[usize; 2], String> {
+    let (h, w) = text.split_once('x').unwrap_or((text, text));
+    match (h.parse(), w.parse()) {
+        (Ok(h), Ok(w)) if h > 0 && w > 0 => Ok([h, w]),
+        _ => Err("expected rows x columns, such as 224x160".into()),
+    }
 }

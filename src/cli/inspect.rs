@@ -6,16 +6,15 @@ use anyhow::Result;
 use clap::Args;
 use goldcrest::{
     Shape,
-    gpu::Gpu,
     graph::{Cost, Op},
-    plan::{Machine, Operand, Plan, Step},
-    session::Options,
+    plan::{Choice, Machine, Operand, Plan, Step},
+    session::{self, Options},
     zoo::Network,
 };
 use serde::Serialize;
 use serde_json::json;
 
-use super::common::{Engine, Weights, json};
+use super::common::{self, Engine, Weights, json};
 
 #[derive(Args)]
 pub struct Inspect {
@@ -27,7 +26,7 @@ pub struct Inspect {
     batch: u32,
 
     /// Rows and columns of a picture, if not the network's own
-    #[arg(long, value_name = "HxW", value_parser = size)]
+    #[arg(long, value_name = "HxW", value_parser = common::size)]
     size: Option<[usize; 2]>,
 
     #[command(flatten)]
@@ -63,8 +62,10 @@ impl Inspect {
             Err(e) if self.engine.names_adapter() => return Err(e),
             gpu => gpu,
         };
-        let machine = gpu.as_ref().map_or_else(|_| Machine::default(), Gpu::machine);
-        let plan = Plan::new(&network.graph, input, machine, &options.plan())?;
+        let plan = match &gpu {
+            Ok(gpu) => session::plan(gpu, &network, options)?,
+            Err(_) => Plan::new(&network.graph, input, Machine::default(), &options.plan())?,
+        };
         // After the plan: what it refuses could be too large to count.
         let layers = layers(&network, &shapes);
         let total: Cost = network.graph.costs(&shapes).into_iter().sum();
@@ -84,6 +85,7 @@ impl Inspect {
                 "planned_for": planned_for,
                 "layers": layers,
                 "steps": plan.steps.iter().map(step_json).collect::<Vec<_>>(),
+                "blocks": plan.choices,
                 "slots": plan.slots,
                 "slot_bytes": plan.slot_bytes(),
                 "weight_bytes": plan.weight_bytes(),
@@ -136,6 +138,12 @@ impl Inspect {
                 step.launch.tile,
                 step.why
             )?;
+        }
+        if !plan.choices.is_empty() {
+            writeln!(text, "\n     {:<32} schedule", "block")?;
+        }
+        for choice in &plan.choices {
+            writeln!(text, "     {:<32} {}", choice.block, why(choice))?;
         }
         let slots: Vec<String> = plan.slots.iter().map(|&bytes| mebibytes(bytes)).collect();
         writeln!(
@@ -198,11 +206,12 @@ fn mebibytes(bytes: u64) -> String {
     format!("{:.2} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
-/// `224x160`, or `224` for a square.
-fn size(text: &str) -> Result<[usize; 2], String> {
-    let (h, w) = text.split_once('x').unwrap_or((text, text));
-    match (h.parse(), w.parse()) {
-        (Ok(h), Ok(w)) if h > 0 && w > 0 => Ok([h, w]),
-        _ => Err("expected rows x columns, such as 224x160".into()),
-    }
+/// A block's schedule and the next best of another kind.
+fn why(choice: &Choice) -> String {
+    let reason = if choice.measured { "measured quickest" } else { "quickest by the model" };
+    let next = match (&choice.runner_up, choice.runner_up_ratio) {
+        (Some(other), Some(ratio)) => format!("; next {other}, {ratio:.2} times the modelled time"),
+        _ => String::new(),
+    };
+    format!("{}: {reason}{next}", choice.schedule)
 }

@@ -6,6 +6,7 @@ mod classify;
 mod common;
 mod inspect;
 mod run;
+mod tune;
 
 use std::{
     io::{ErrorKind, Write},
@@ -31,6 +32,8 @@ enum Command {
     Run(run::Run),
     /// Show a network's layers, and the plan that runs them
     Inspect(inspect::Inspect),
+    /// Measure which layers should share a kernel on this adapter, and keep the winners
+    Tune(tune::Tune),
     /// Show what this machine offers, and check that it computes right
     Adapters(adapters::Adapters),
 }
@@ -49,6 +52,7 @@ pub fn main() -> ExitCode {
         Command::Classify(command) => command.run(),
         Command::Run(command) => command.run(),
         Command::Inspect(command) => command.run(),
+        Command::Tune(command) => command.run(),
         Command::Adapters(command) => command.run(),
     };
     match answer.and_then(|text| print(&text).context("standard output")) {

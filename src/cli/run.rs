@@ -13,7 +13,7 @@ use goldcrest::{Shape, Tensor, session::Options, zoo::Checkpoint};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 
-use super::common::{Engine, Weights, json, milliseconds, session};
+use super::common::{Engine, Weights, json, milliseconds, session, startup};
 
 #[derive(Args)]
 pub struct Run {
@@ -66,11 +66,13 @@ impl Run {
             taps: self.taps,
         };
         // Before its values are read: what is too large to run may be too large to hold.
+        let begun = Instant::now();
         let mut session = session(&gpu, &network, options)?;
         let input = file.tensor("input", &dims.iter().copied().map(Some).collect::<Vec<_>>())?;
         let start = Instant::now();
         let output = session.run(&input)?;
         let time = start.elapsed();
+        let first = begun.elapsed();
         let mut tensors = session.taps()?;
         let dims = output.dims().to_vec();
         if let Some(odd) = output.data().iter().find(|v| !v.is_finite()) {
@@ -88,6 +90,8 @@ impl Run {
                 "tensors": tensors.len(),
                 "file": self.output.display().to_string(),
                 "wall_ms": 1e3 * time.as_secs_f64(),
+                "first_ms": 1e3 * first.as_secs_f64(),
+                "startup": startup(session.startup()),
             }));
         }
         Ok(format!(

@@ -2,9 +2,10 @@
 //! pass and one submit for a run, with nothing allocated.
 
 use futures_intrusive::channel::shared::{OneshotReceiver, oneshot_channel};
+use web_time::Instant;
 use wgpu::util::DeviceExt;
 
-use super::Gpu;
+use super::{Gpu, Startup};
 use crate::{
     Error, Result, Shape, Tensor,
     kernels::Launch,
@@ -29,6 +30,7 @@ pub struct Executor {
     readback: wgpu::Buffer,
     /// The picture and then the answer, as the device has them.
     staging: Vec<f32>,
+    startup: Startup,
     /// False once a run has failed half-way: the buffers' state is unknown.
     sound: bool,
 }
@@ -49,13 +51,15 @@ impl Dispatch {
 }
 
 impl Executor {
-    /// Makes everything that `plan` needs. `progress` hears of each step: done, of how many.
+    /// Makes everything that `plan` needs. `progress` hears of each pipeline
+    /// that has to be compiled: done, of how many.
     ///
     /// # Errors
     /// [`Error::Device`] naming the kernel that the device refused, or if memory ran out.
     pub async fn new(gpu: &Gpu, plan: &Plan, mut progress: impl FnMut(usize, usize)) -> Result<Self> {
         use wgpu::BufferUsages as Usage;
         let device = gpu.device();
+        let begun = Instant::now();
         let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
         let slots: Vec<wgpu::Buffer> = plan
@@ -79,10 +83,12 @@ impl Executor {
             return Err(Error::Device(super::one_line(&error)));
         }
 
+        let filled = begun.elapsed();
+
+        let launches: Vec<&Launch> = plan.steps.iter().map(|step| &step.launch).collect();
+        let (pipelines, compiled) = gpu.pipelines(&launches, &mut progress).await?;
         let mut dispatches = Vec::with_capacity(plan.steps.len());
-        for (i, step) in plan.steps.iter().enumerate() {
-            progress(i, plan.steps.len());
-            let pipeline = gpu.pipeline(&step.launch).await?;
+        for ((i, step), pipeline) in plan.steps.iter().enumerate().zip(pipelines) {
             let mut buffers: Vec<&wgpu::Buffer> = step
                 .reads
                 .iter()
@@ -95,7 +101,6 @@ impl Executor {
             let bindings = gpu.bind_group(&pipeline, params_binding(&params, i, &step.launch), &buffers);
             dispatches.push(Dispatch { pipeline, bindings, workgroups: step.launch.workgroups });
         }
-        progress(plan.steps.len(), plan.steps.len());
         gpu.trouble.check()?;
         let quads = layout::len(plan.input.shape).max(layout::len(plan.output.shape));
         Ok(Self {
@@ -108,6 +113,7 @@ impl Executor {
             upload,
             readback,
             staging: vec![0.0; quads],
+            startup: Startup { upload: filled, ..compiled },
             sound: true,
         })
     }
@@ -115,6 +121,11 @@ impl Executor {
     /// The shape of its input.
     pub fn input_shape(&self) -> Shape {
         self.input.shape
+    }
+
+    /// How long it took to make.
+    pub fn startup(&self) -> Startup {
+        self.startup
     }
 
     /// Records every dispatch, as one compute pass.

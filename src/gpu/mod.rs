@@ -2,15 +2,21 @@
 //! and knows no network.
 
 mod adapters;
+pub(crate) mod cache;
+mod driver_cache;
 mod executor;
 mod pipelines;
 mod profile;
 mod trust;
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+};
 
 pub use adapters::{AdapterInfo, adapters, pick};
 pub use executor::Executor;
+pub use pipelines::Startup;
 pub use trust::{Trust, check};
 
 use crate::{Error, Result, plan::Machine};
@@ -22,7 +28,7 @@ pub struct Gpu {
     device: wgpu::Device,
     queue: wgpu::Queue,
     info: AdapterInfo,
-    pipelines: Arc<Mutex<Pipelines>>,
+    pipelines: Arc<Pipelines>,
     trouble: Trouble,
 }
 
@@ -82,7 +88,7 @@ impl Gpu {
         };
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("goldcrest"),
-            required_features: adapter.features() & profile::FEATURES,
+            required_features: adapter.features() & (profile::FEATURES | wgpu::Features::PIPELINE_CACHE),
             required_limits: limits,
             memory_hints: wgpu::MemoryHints::Performance,
             ..Default::default()
@@ -102,15 +108,32 @@ impl Gpu {
         Ok(gpu)
     }
 
-    /// A program's own device. No handler of it is touched.
+    /// A program's own device. No handler of it is touched. With
+    /// [`wgpu::Features::PIPELINE_CACHE`] later starts are quicker, where the driver plays along.
     pub fn from_device(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Self {
+        let has_cache = device.features().contains(wgpu::Features::PIPELINE_CACHE);
+        let key = has_cache.then(|| wgpu::util::pipeline_cache_key(&adapter.get_info())).flatten();
         Self {
             device,
             queue,
             info: AdapterInfo::of(adapter),
-            pipelines: Arc::default(),
+            pipelines: Arc::new(Pipelines::new(key, cache::folder())),
             trouble: Trouble::default(),
         }
+    }
+
+    /// Keeps what may spare a later start some work in this folder, or nowhere. Unless told, it
+    /// is the one that `GOLDCREST_CACHE_DIR` names (empty: nowhere), or else the user's cache
+    /// folder. For before sessions are built: pipelines made so far are forgotten.
+    #[must_use]
+    pub fn cache_in(mut self, folder: Option<PathBuf>) -> Self {
+        self.pipelines = Arc::new(self.pipelines.moved_to(folder));
+        self
+    }
+
+    /// Where it keeps what may spare a later start some work.
+    pub fn cache_folder(&self) -> Option<&Path> {
+        self.pipelines.folder()
     }
 
     /// What it runs on.

@@ -1,28 +1,211 @@
-//! Shader texts to pipelines, each compiled once.
+//! Shader texts to pipelines: each compiled once, and several at a time.
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
+};
 
-use super::{Gpu, one_line};
+use web_time::Instant;
+
+use super::{Gpu, driver_cache::DriverCache, one_line};
 use crate::{Error, Result, kernels::Launch};
 
-/// A device's pipelines by their text.
-#[derive(Default)]
-pub(super) struct Pipelines(HashMap<String, wgpu::ComputePipeline>);
+/// How long a session took to get ready, and with how many new pipelines.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Startup {
+    /// Planning it, and packing the weights.
+    pub plan: Duration,
+    /// Making its buffers and filling those of the weights.
+    pub upload: Duration,
+    /// Compiling its pipelines.
+    pub compile: Duration,
+    /// How many were compiled: those that the device had already are not counted.
+    pub pipelines: usize,
+    /// Whether the driver compiled them with what it kept from an earlier start.
+    pub cached: bool,
+}
+
+impl fmt::Display for Startup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = |time: Duration| 1e3 * time.as_secs_f64();
+        let (plan, upload, compile) = (ms(self.plan), ms(self.upload), ms(self.compile));
+        let cached = if self.cached { " with the driver's cache" } else { "" };
+        write!(
+            f,
+            "planned in {plan:.1} ms, uploaded in {upload:.1} ms, compiled {} pipelines{cached} in {compile:.1} ms",
+            self.pipelines
+        )
+    }
+}
+
+/// A device's pipelines by their text, and the driver's cache that they are compiled with.
+pub(super) struct Pipelines {
+    known: Mutex<HashMap<String, wgpu::ComputePipeline>>,
+    /// The name of the driver's cache, if it has one.
+    key: Option<String>,
+    folder: Option<PathBuf>,
+    /// Opened for the first pipeline.
+    driver: OnceLock<Option<DriverCache>>,
+}
+
+impl Pipelines {
+    pub(super) fn new(key: Option<String>, folder: Option<PathBuf>) -> Self {
+        Self { known: Mutex::default(), key, folder, driver: OnceLock::new() }
+    }
+
+    pub(super) fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
+    /// None yet, of the same device, with another folder.
+    pub(super) fn moved_to(&self, folder: Option<PathBuf>) -> Self {
+        Self::new(self.key.clone(), folder)
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<String, wgpu::ComputePipeline>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn driver(&self, device: &wgpu::Device) -> Option<&DriverCache> {
+        let open = || DriverCache::open(device, self.folder.clone()?, self.key.clone()?);
+        self.driver.get_or_init(open).as_ref()
+    }
+}
+
+/// A text to compile, and a launch that it is for.
+type Job<'a> = (&'a String, &'a Launch);
 
 impl Gpu {
-    /// The pipeline of a launch: compiled the first time, found again later.
+    /// The pipelines of launches, those that are new compiled side by side; what it took, but
+    /// for plan and upload. `progress` hears of the new ones.
+    pub(super) async fn pipelines(
+        &self,
+        launches: &[&Launch],
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<(Vec<wgpu::ComputePipeline>, Startup)> {
+        let begun = Instant::now();
+        let texts: Vec<String> = launches.iter().map(|launch| launch.wgsl()).collect();
+        let jobs: Vec<Job<'_>> = {
+            let known = self.pipelines.known();
+            let mut seen = HashSet::new();
+            let jobs = texts.iter().zip(launches.iter().copied());
+            jobs.filter(|(text, _)| !known.contains_key(*text) && seen.insert(*text)).collect()
+        };
+        let mut startup = Startup { pipelines: jobs.len(), ..Startup::default() };
+        if !jobs.is_empty() {
+            let driver = self.pipelines.driver(&self.device);
+            progress(0, jobs.len());
+            let made = self.compile_all(&jobs, progress).await?;
+            self.pipelines.known().extend(made);
+            if let Some(driver) = driver {
+                startup.cached = driver.loaded();
+                driver.keep();
+            }
+        }
+        let known = self.pipelines.known();
+        let pipelines = texts.iter().map(|text| known[text].clone()).collect();
+        startup.compile = begun.elapsed();
+        Ok((pipelines, startup))
+    }
+
+    /// The pipeline of one launch, for a kernel by itself.
     pub(super) async fn pipeline(&self, launch: &Launch) -> Result<wgpu::ComputePipeline> {
         let text = launch.wgsl();
-        if let Some(pipeline) = self.known_pipeline(&text) {
+        let known = self.pipelines.known().get(&text).cloned();
+        if let Some(pipeline) = known {
             return Ok(pipeline);
         }
+        let pipeline = self.compile((&text, launch)).await?;
+        self.pipelines.known().insert(text, pipeline.clone());
+        Ok(pipeline)
+    }
+
+    /// Compiles on as many threads as there are cores. The calling thread only hears of what is
+    /// done, so that progress is told on it.
+    #[cfg(not(target_arch = "wasm32"))]
+    async fn compile_all(
+        &self,
+        jobs: &[Job<'_>],
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Vec<(String, wgpu::ComputePipeline)>> {
+        use std::{
+            sync::atomic::{AtomicUsize, Ordering::Relaxed},
+            sync::mpsc,
+            thread,
+        };
+
+        let next = AtomicUsize::new(0);
+        let (sender, receiver) = mpsc::channel();
+        let work = |sender: mpsc::Sender<_>| {
+            loop {
+                let at = next.fetch_add(1, Relaxed);
+                let Some(&job) = jobs.get(at) else { break };
+                // Waits for nothing: natively an error scope has its answer at once.
+                if sender.send((at, pollster::block_on(self.compile(job)))).is_err() {
+                    break;
+                }
+            }
+        };
+        let mut made = Vec::with_capacity(jobs.len());
+        let mut failed = None;
+        thread::scope(|scope| {
+            let threads = thread::available_parallelism().map_or(1, usize::from).min(jobs.len());
+            let started = (0..threads).filter(|_| {
+                let sender = sender.clone();
+                thread::Builder::new().spawn_scoped(scope, || work(sender)).is_ok()
+            });
+            if started.count() == 0 {
+                // A system that gives no thread: then here, without progress.
+                work(sender.clone());
+            }
+            drop(sender);
+            for (at, outcome) in receiver {
+                match outcome {
+                    Ok(pipeline) => {
+                        made.push((jobs[at].0.clone(), pipeline));
+                        progress(made.len(), jobs.len());
+                    }
+                    Err(error) => {
+                        // Nobody needs the rest. Of several errors the plan's first is told.
+                        next.store(jobs.len(), Relaxed);
+                        if failed.as_ref().is_none_or(|&(first, _)| at < first) {
+                            failed = Some((at, error));
+                        }
+                    }
+                }
+            }
+        });
+        failed.map_or(Ok(made), |(_, error)| Err(error))
+    }
+
+    /// Compiles one after another: a browser has no threads for us.
+    #[cfg(target_arch = "wasm32")]
+    async fn compile_all(
+        &self,
+        jobs: &[Job<'_>],
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Vec<(String, wgpu::ComputePipeline)>> {
+        let mut made = Vec::with_capacity(jobs.len());
+        for &job in jobs {
+            made.push((job.0.clone(), self.compile(job).await?));
+            progress(made.len(), jobs.len());
+        }
+        Ok(made)
+    }
+
+    async fn compile(&self, (text, launch): Job<'_>) -> Result<wgpu::ComputePipeline> {
         let name = launch.shader.name;
-        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        // A driver that fails is an internal error, and may not reach a host's handler.
+        let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(name),
             source: wgpu::ShaderSource::Wgsl(text.as_str().into()),
         };
-        let module = compile(&self.device, descriptor);
+        let module = module(&self.device, descriptor);
         let layout = self.bind_group_layout(launch);
         let layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: Some(name),
@@ -39,19 +222,13 @@ impl Gpu {
                 zero_initialize_workgroup_memory: false,
                 ..Default::default()
             },
-            cache: None,
+            cache: self.pipelines.driver(&self.device).map(DriverCache::cache),
         });
-        if let Some(error) = scope.pop().await {
+        let (validation, internal) = (validation.pop(), internal.pop());
+        if let Some(error) = validation.await.or(internal.await) {
             return Err(Error::Device(format!("kernel {name}: {}", one_line(&error))));
         }
-        if let Ok(mut known) = self.pipelines.lock() {
-            known.0.insert(text, pipeline.clone());
-        }
         Ok(pipeline)
-    }
-
-    fn known_pipeline(&self, text: &str) -> Option<wgpu::ComputePipeline> {
-        self.pipelines.lock().ok()?.0.get(text).cloned()
     }
 
     fn bind_group_layout(&self, launch: &Launch) -> wgpu::BindGroupLayout {
@@ -104,7 +281,7 @@ impl Gpu {
 /// Compiles a kernel of ours without the counters that keep a hostile loop from running for
 /// ever; they keep drivers from unrolling. Bounds of buffers stay checked.
 #[allow(unsafe_code)]
-fn compile(device: &wgpu::Device, descriptor: wgpu::ShaderModuleDescriptor<'_>) -> wgpu::ShaderModule {
+fn module(device: &wgpu::Device, descriptor: wgpu::ShaderModuleDescriptor<'_>) -> wgpu::ShaderModule {
     let checks =
         wgpu::ShaderRuntimeChecks { force_loop_bounding: false, ..wgpu::ShaderRuntimeChecks::checked() };
     // SAFETY: every loop in `shaders/` counts up to a constant or a parameter.

@@ -50,7 +50,7 @@ pub const SHADERS: [&Shader; 9] = [
 ];
 
 /// The text that follows a kernel with a constant named `ACTIVATION` or `..._ACTIVATION`.
-const ACTIVATION: &str = include_str!("../../shaders/activation.wgsl");
+pub const ACTIVATION: &str = include_str!("../../shaders/activation.wgsl");
 
 /// What a convolution kernel reads.
 const CONV_READS: &[&str] = &["x", "weight", "bias", "residual"];

@@ -1,5 +1,7 @@
 //! What can only be known by measuring, on the user's own adapter.
 
+mod kept;
 mod tune;
 
+pub use kept::{keep, recall};
 pub use tune::{Tuning, tune};

@@ -83,7 +83,10 @@ fn run_writes_the_logits_and_the_taps() {
     let mut command = run(&input, &tapped);
     command.args(["--taps", "--json"]);
     let told = json(command);
-    has(&told, &["network", "adapter", "input", "output", "tensors", "file", "wall_ms"]);
+    has(
+        &told,
+        &["network", "adapter", "input", "output", "tensors", "file", "wall_ms", "first_ms", "startup"],
+    );
     let taps = make::read(&tapped);
     assert_eq!(told["tensors"], taps.len());
     assert_eq!(taps["output"], found["output"]);

@@ -21,6 +21,8 @@ fn goldcrest<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) 
     let mut command = Command::new(env!("CARGO_BIN_EXE_goldcrest"));
     // Without that folder Mesa's libraries complain on stderr in our name.
     command.args(arguments).env("XDG_RUNTIME_DIR", std::env::temp_dir()).env_remove("RUST_LOG");
+    // Nor does a test leave files in the user's cache.
+    command.env("GOLDCREST_CACHE_DIR", "");
     command
 }
 

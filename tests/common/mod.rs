@@ -8,13 +8,15 @@ use goldcrest::{Tensor, gpu::Gpu};
 
 /// A device on every adapter of the machine. Tests run on all of them; `scripts/test` names
 /// the ones that must be there in `GOLDCREST_TEST_ADAPTERS`, separated by commas, so that a
-/// missing driver fails instead of testing less.
+/// missing driver fails instead of testing less. Nothing is kept in the user's cache.
 pub fn gpus() -> Vec<Gpu> {
     let _ = env_logger::builder().is_test(true).try_init();
     let adapters = pollster::block_on(goldcrest::gpu::adapters());
     let gpus: Vec<Gpu> = adapters
         .iter()
-        .map(|adapter| pollster::block_on(Gpu::from_adapter(adapter)).expect("the adapter gives a device"))
+        .map(|adapter| {
+            pollster::block_on(Gpu::from_adapter(adapter)).expect("the adapter gives a device").cache_in(None)
+        })
         .collect();
     assert!(!gpus.is_empty(), "no adapter: install a Vulkan driver (scripts/test does)");
     for wanted in std::env::var("GOLDCREST_TEST_ADAPTERS").unwrap_or_default().split(',') {

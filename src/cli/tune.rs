@@ -1,0 +1,89 @@
+//! `goldcrest tune`
+
+use std::{fmt::Write, time::Duration};
+
+use anyhow::{Result, bail};
+use clap::Args;
+use goldcrest::{
+    measure::{self, Tuning},
+    session::Options,
+};
+use serde_json::json;
+
+use super::common::{self, Engine, Weights, json, progress};
+
+#[derive(Args)]
+pub struct Tune {
+    #[command(flatten)]
+    weights: Weights,
+
+    /// Pictures in a run
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    batch: u32,
+
+    /// Rows and columns of a picture, if not the network's own
+    #[arg(long, value_name = "HxW", value_parser = common::size)]
+    size: Option<[usize; 2]>,
+
+    /// Seconds to measure
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    budget: u64,
+
+    #[command(flatten)]
+    engine: Engine,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Tune {
+    pub fn run(&self) -> Result<String> {
+        let network = self.weights.open()?;
+        let options = Options { batch: self.batch as usize, size: self.size, ..Options::default() };
+        let input = options.input_shape(&network);
+        if self.engine.fuse() != options.fuse {
+            bail!("--fuse: tuning is for the planner's own choice, auto");
+        }
+        let gpu = self.engine.open()?;
+        let bar = progress("tuning");
+        bar.set_length(100);
+        let budget = Duration::from_secs(self.budget);
+        let tuning = measure::tune(&gpu, &network.graph, input, budget, |share| {
+            bar.set_position((100.0 * share).min(100.0) as u64);
+        })?;
+        drop(bar);
+        let kept = measure::keep(&gpu, &network.graph, input, &tuning.schedules);
+        if !kept {
+            log::warn!("the winners could not be kept: no cache folder that can be written");
+        }
+        if self.json {
+            return json(&json!({
+                "network": network.arch,
+                "adapter": gpu.adapter(),
+                "input": input,
+                "kept": kept,
+                "tuning": tuning,
+            }));
+        }
+        Ok(words(&tuning, &format!("{} for {input} on {}", network.arch, gpu.adapter()))?)
+    }
+}
+
+fn words(tuning: &Tuning, what: &str) -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    writeln!(text, "{what}")?;
+    writeln!(
+        text,
+        "{} schedules of {} blocks measured, {} rounds",
+        tuning.candidates, tuning.blocks, tuning.rounds
+    )?;
+    for (block, schedule) in &tuning.schedules {
+        writeln!(text, "  {block:<40} {schedule}")?;
+    }
+    let others = tuning.blocks - tuning.schedules.len();
+    writeln!(text, "{others} blocks stay as the planner has them")?;
+    let ratio = tuning.after_ms / tuning.before_ms;
+    writeln!(text, "{:.2} ms before, {:.2} ms after: {ratio:.2}", tuning.before_ms, tuning.after_ms)?;
+    Ok(text)
+}

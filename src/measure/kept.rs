@@ -1,0 +1,93 @@
+//! What was measured, kept for later sessions: a file for each network, shape and device.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Shape,
+    gpu::{AdapterInfo, Gpu, cache},
+    graph::Graph,
+    kernels,
+    plan::Schedules,
+};
+
+/// What schedules depend on. A file is for one of these; anything else makes it stale.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Key {
+    adapter: String,
+    backend: String,
+    driver: String,
+    input: [usize; 4],
+    /// Of the network's layers with their shapes.
+    network: u64,
+    /// Of every kernel's text, and of this version, whose planner cuts the tiles.
+    kernels: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    key: Key,
+    schedules: Schedules,
+}
+
+impl Key {
+    fn new(info: &AdapterInfo, graph: &Graph, input: Shape) -> Option<Self> {
+        let layers = graph.dump(&graph.shapes(input).ok()?);
+        let texts = kernels::SHADERS.iter().map(|shader| shader.source);
+        let texts: String = texts.chain([kernels::ACTIVATION, env!("CARGO_PKG_VERSION")]).collect();
+        Some(Self {
+            adapter: info.name.clone(),
+            backend: info.backend.clone(),
+            driver: info.driver.clone(),
+            input: input.into(),
+            network: cache::checksum("network", layers.as_bytes()),
+            kernels: cache::checksum("kernels", texts.as_bytes()),
+        })
+    }
+
+    /// The file that has its schedules. Kernels are not part of the name: a newer version
+    /// replaces what an older one left.
+    fn file(&self) -> String {
+        let named = Self { kernels: 0, ..self.clone() };
+        let text = serde_json::to_string(&named).unwrap_or_default();
+        format!("tuned-{:016x}.json", cache::checksum("file", text.as_bytes()))
+    }
+}
+
+/// The schedules that [`super::tune`] found for this network on this device, if they were kept.
+/// A damaged or stale file is ignored with a warning.
+pub fn recall(gpu: &Gpu, graph: &Graph, input: Shape) -> Option<Schedules> {
+    let folder = gpu.cache_folder()?;
+    let key = Key::new(gpu.adapter(), graph, input)?;
+    let file = key.file();
+    let bytes = cache::read(folder, &file)?;
+    let path = folder.join(&file);
+    let kept = cache::unseal(&file, &bytes).and_then(|data| serde_json::from_slice::<Kept>(data).ok());
+    match kept {
+        Some(kept) if kept.key == key => {
+            log::debug!("{}: {} schedules as measured", path.display(), kept.schedules.len());
+            Some(kept.schedules)
+        }
+        Some(_) => {
+            log::warn!(
+                "{}: measured with other kernels or another driver: not used, tune again",
+                path.display()
+            );
+            None
+        }
+        None => {
+            log::warn!("{}: damaged: not used, tune again", path.display());
+            None
+        }
+    }
+}
+
+/// Keeps schedules for [`recall`]. False if there is no cache folder or it cannot be written.
+pub fn keep(gpu: &Gpu, graph: &Graph, input: Shape, schedules: &Schedules) -> bool {
+    let Some((folder, key)) = gpu.cache_folder().zip(Key::new(gpu.adapter(), graph, input)) else {
+        return false;
+    };
+    let file = key.file();
+    let kept = Kept { key, schedules: schedules.clone() };
+    serde_json::to_vec_pretty(&kept)
+        .is_ok_and(|data| cache::write_whole(folder, &file, &cache::seal(&file, &data)))
+}
