@@ -81,7 +81,8 @@ impl Fuse {
             (Self::Pair, _) => matches!(schedule, Schedule::Front(_) | Schedule::Back(_)),
             // Squeeze-excite needs the whole map before it can scale any of it.
             (Self::Block, Schedule::Front(_)) => block.squeeze.is_some(),
-            (Self::Block, _) => matches!(schedule, Schedule::Whole(_)),
+            // Parts would need a second kernel to add them up.
+            (Self::Block, _) => matches!(schedule, Schedule::Whole(tile) if tile.splits == 1),
         }
     }
 }
