@@ -12,6 +12,9 @@ use std::{
 /// What a sealed file begins with; another layout gets another number.
 const MAGIC: &[u8; 16] = b"goldcrest seal 1";
 
+/// The bytes before the data: what it begins with, a length, a checksum.
+pub(super) const SEAL: usize = 32;
+
 /// Where such files are kept: what `GOLDCREST_CACHE_DIR` names, nowhere if it is empty, and
 /// without it the platform's folder for caches.
 pub(crate) fn folder() -> Option<PathBuf> {

@@ -17,8 +17,8 @@ pub(super) struct DriverCache {
     name: String,
     cache: wgpu::PipelineCache,
     loaded: bool,
-    /// What the file holds, as far as we know.
-    file: Mutex<Vec<u8>>,
+    /// The seal of what the file holds, as far as we know; empty if that is of no use.
+    seal: Mutex<Vec<u8>>,
 }
 
 impl DriverCache {
@@ -45,7 +45,8 @@ impl DriverCache {
             Some(cache) => (cache, true),
             None => (create(device, None).map_err(made).ok()?, false),
         };
-        Some(Self { folder, name, cache, loaded, file: Mutex::new(file) })
+        let seal = if loaded { file[..cache::SEAL].to_vec() } else { Vec::new() };
+        Some(Self { folder, name, cache, loaded, seal: Mutex::new(seal) })
     }
 
     /// What pipelines are created with.
@@ -62,9 +63,10 @@ impl DriverCache {
     pub(super) fn keep(&self) {
         let Some(data) = self.cache.get_data() else { return };
         let sealed = cache::seal(&self.name, &data);
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        if *file != sealed && cache::write_whole(&self.folder, &self.name, &sealed) {
-            *file = sealed;
+        // Held while writing: of two sessions the later one's file stays.
+        let mut seal = self.seal.lock().unwrap_or_else(PoisonError::into_inner);
+        if *seal != sealed[..cache::SEAL] && cache::write_whole(&self.folder, &self.name, &sealed) {
+            *seal = sealed[..cache::SEAL].to_vec();
         }
     }
 }
