@@ -3,9 +3,33 @@
 use crate::{
     Error, Result, Shape, Tensor,
     gpu::{Executor, Gpu},
-    plan::{self, Fuse, Plan},
+    plan::{self, Fuse, Machine, Plan},
+    tensor::Element,
     zoo::Network,
 };
+
+/// What maps and weights are to be stored as. Sums are f32 with all of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// What is known to be quickest on the device and accurate enough. That is f32 everywhere:
+    /// drivers that compute on the CPU gain nothing from f16, and no GPU has been measured yet.
+    #[default]
+    Auto,
+    /// 32 bits.
+    F32,
+    /// 16 bits, an error on devices without them.
+    F16,
+}
+
+impl Precision {
+    /// What is stored, whatever the device.
+    pub fn element(self) -> Element {
+        match self {
+            Self::Auto | Self::F32 => Element::F32,
+            Self::F16 => Element::F16,
+        }
+    }
+}
 
 /// What a session is built for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +40,8 @@ pub struct Options {
     pub size: Option<[usize; 2]>,
     /// Which layers may share a kernel.
     pub fuse: Fuse,
+    /// What maps and weights are stored as.
+    pub precision: Precision,
     /// Keep every layer's output for [`Session::taps`]; takes more memory, and fuses nothing.
     pub taps: bool,
 }
@@ -23,7 +49,7 @@ pub struct Options {
 impl Default for Options {
     /// One picture of the network's own size, without taps.
     fn default() -> Self {
-        Self { batch: 1, size: None, fuse: Fuse::Auto, taps: false }
+        Self { batch: 1, size: None, fuse: Fuse::Auto, precision: Precision::Auto, taps: false }
     }
 }
 
@@ -31,6 +57,11 @@ impl Options {
     /// What the planner has to know of it.
     pub fn plan(&self) -> plan::Options {
         plan::Options { fuse: self.fuse, taps: self.taps, ..plan::Options::default() }
+    }
+
+    /// What a plan for `machine` has to be made for.
+    pub fn machine(&self, machine: Machine) -> Machine {
+        Machine { element: self.precision.element(), ..machine }
     }
 
     /// The shape of the input that a session of `network` will take.
@@ -54,7 +85,8 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::Layer`] if an input of that shape does not fit the network, [`Error::Limit`] if
-    /// it does not fit the device, [`Error::Device`] if the device refuses it.
+    /// it does not fit the device, [`Error::NoF16`] if the device lacks the precision,
+    /// [`Error::Device`] if it refuses the network.
     pub fn new(gpu: &Gpu, network: &Network, options: Options) -> Result<Self> {
         pollster::block_on(Self::build(gpu, network, options, |_, _| {}))
     }
@@ -74,7 +106,9 @@ impl Session {
         if input.is_empty() {
             return Err(Error::Input(format!("the shape {input} holds no value")));
         }
-        let mut plan = Plan::new(&network.graph, input, gpu.machine(), &options.plan())?;
+        gpu.supports(options.precision.element())?;
+        let machine = options.machine(gpu.machine());
+        let mut plan = Plan::new(&network.graph, input, machine, &options.plan())?;
         let executor = Executor::new(gpu, &plan, progress).await?;
         // The device has them now.
         plan.weights = Vec::new();

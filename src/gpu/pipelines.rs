@@ -3,16 +3,16 @@
 use std::collections::HashMap;
 
 use super::{Gpu, one_line};
-use crate::{Error, Result, kernels::Launch};
+use crate::{Error, Result, kernels::Launch, tensor::Element};
 
 /// A device's pipelines by their text.
 #[derive(Default)]
 pub(super) struct Pipelines(HashMap<String, wgpu::ComputePipeline>);
 
 impl Gpu {
-    /// The pipeline of a launch: compiled the first time, found again later.
-    pub(super) async fn pipeline(&self, launch: &Launch) -> Result<wgpu::ComputePipeline> {
-        let text = launch.wgsl();
+    /// The pipeline of a launch over maps of `element`: compiled the first time, found again later.
+    pub(super) async fn pipeline(&self, launch: &Launch, element: Element) -> Result<wgpu::ComputePipeline> {
+        let text = launch.wgsl(element);
         if let Some(pipeline) = self.known_pipeline(&text) {
             return Ok(pipeline);
         }
