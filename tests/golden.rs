@@ -120,8 +120,8 @@ fn networks_in_f16_stay_near_their_libraries() {
                 let logits = Session::new(gpu, &network, options).unwrap().run(&input).unwrap();
                 distance(&logits, &reference)
             });
-            println!("{} in f16 on {}: {errors:.1e?} fused none, auto, block", fixture.name, gpu.adapter());
-            assert!(errors.iter().all(|e| *e <= F16_TOLERANCE), "{} in f16: {errors:.1e?}", fixture.name);
+            println!("{} in f16 on {}: {errors:.4?} fused none, auto, block", fixture.name, gpu.adapter());
+            assert!(errors.iter().all(|e| *e <= F16_TOLERANCE), "{} in f16: {errors:.4?}", fixture.name);
         }
     }
 }
