@@ -1,11 +1,11 @@
 //! How long one inference takes, from a tensor in memory to logits in memory:
-//! `cargo run --release --example latency -- CHECKPOINT [ARCH] [RUNS] [auto|none|pair|block]`
+//! `cargo run --release --example latency -- CHECKPOINT [ARCH] [RUNS] [auto|none|pair|block] [f32|f16]`
 //!
 //! Prints one line of JSON; `benches/compare.py` reads it.
 
 use std::time::Instant;
 
-use goldcrest::{Options, Session, Tensor, gpu::Gpu, plan::Fuse, zoo::Network};
+use goldcrest::{Options, Session, Tensor, gpu::Gpu, plan::Fuse, session::Precision, zoo::Network};
 
 fn main() -> goldcrest::Result<()> {
     let mut args = std::env::args().skip(1);
@@ -21,10 +21,16 @@ fn main() -> goldcrest::Result<()> {
         Some(other) => panic!("{other} is not a way to fuse"),
     };
 
+    let precision = match args.next().as_deref() {
+        None | Some("f32") => Precision::F32,
+        Some("f16") => Precision::F16,
+        Some(other) => panic!("{other} is not a precision"),
+    };
+
     let network = Network::open_as(path, arch.as_deref())?;
     let gpu = Gpu::open(std::env::var("GOLDCREST_ADAPTER").ok().as_deref())?;
     let start = Instant::now();
-    let mut session = Session::new(&gpu, &network, Options { fuse, ..Options::default() })?;
+    let mut session = Session::new(&gpu, &network, Options { fuse, precision, ..Options::default() })?;
     let shape = session.input_shape();
     let input = Tensor::from_fn(<[usize; 4]>::from(shape), |i| (i as f32 * 0.37).sin());
     session.run(&input)?;
@@ -42,6 +48,7 @@ fn main() -> goldcrest::Result<()> {
     let answer = serde_json::json!({
         "network": network.arch,
         "adapter": gpu.adapter().to_string(),
+        "precision": precision.element(),
         "steps": session.plan().steps.len(),
         "first_ms": ms(first),
         "startup": {

@@ -8,7 +8,7 @@
 // Without PROJECT the depthwise outputs are the answer, and POOL adds each tile's sum of them
 // for squeeze-excite. A map with few tiles is split over the expanded channels too: a
 // workgroup then has `share` chunks of them, and with PROJECT its sums are a part of the
-// answer that `reduce` adds up (if SPLIT).
+// answer that `reduce` adds up (if SPLIT). Sums that another kernel goes on with stay f32.
 
 struct Params {
     height: u32,
@@ -42,7 +42,7 @@ const PIXELS: u32 = 4u;
 @group(0) @binding(5) var<storage, read> bias: array<vec4<f32>>;      // of each in turn: (expanded), (expanded), (outputs)
 @group(0) @binding(6) var<storage, read> residual: array<Quad>;       // as y, if RESIDUAL
 @group(0) @binding(7) var<storage, read_write> y: array<Quad>;        // (pictures, out_height, out_width, outputs or expanded)
-@group(0) @binding(8) var<storage, read_write> pooled: array<vec4<f32>>; // (pictures, tiles, expanded), if POOL
+@group(0) @binding(8) var<storage, read_write> sums: array<vec4<f32>>;      // (pictures, tiles, expanded) if POOL, (splits, as y) if SPLIT
 
 var<workgroup> region: array<Quad, 1u + EXPAND * (REGION * CHUNK - 1u)>; // (REGION_H, REGION_W, CHUNK)
 var<workgroup> middle: array<Quad, TILE * CHUNK>;                        // (TILE_H, TILE_W, CHUNK)
@@ -106,7 +106,7 @@ fn main(
                     total += vec4<f32>(middle[p * CHUNK + c]);
                 }
                 if (first_quad + c < params.expanded) {
-                    pooled[(picture * tiles + tile) * params.expanded + first_quad + c] = total;
+                    sums[(picture * tiles + tile) * params.expanded + first_quad + c] = total;
                 }
             }
         }
@@ -214,7 +214,7 @@ fn depthwise(picture: u32, first_y: u32, first_x: u32, first_quad: u32, item: u3
 fn store(split: u32, pixel: u32, o: u32, sum: vec4<f32>) {
     if (SPLIT == 1u) {
         let pixels = params.pictures * params.out_height * params.out_width;
-        y[(split * pixels + pixel) * params.outputs + o] = Quad(sum);
+        sums[(split * pixels + pixel) * params.outputs + o] = sum;
     } else {
         let at = pixel * params.outputs + o;
         var v = sum + bias[(EXPAND + 1u) * params.expanded + o];

@@ -10,7 +10,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<Quad>;         // (splits, pixels, outputs)
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;    // (splits, pixels, outputs)
 @group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>; // (outputs)
 @group(0) @binding(3) var<storage, read> residual: array<Quad>;  // (pixels, outputs), if RESIDUAL
 @group(0) @binding(4) var<storage, read_write> y: array<Quad>;   // (pixels, outputs)
@@ -27,7 +27,7 @@ fn main(
     }
     var v = bias[thread % params.outputs];
     for (var s = 0u; s < params.splits; s++) {
-        v += vec4<f32>(x[s * params.threads + thread]);
+        v += x[s * params.threads + thread];
     }
     if (RESIDUAL == 1u) {
         v += vec4<f32>(residual[thread]);

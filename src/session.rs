@@ -7,9 +7,33 @@ use crate::{
     Error, Result, Shape, Tensor,
     gpu::{Executor, Gpu},
     measure,
-    plan::{self, Fuse, Plan},
+    plan::{self, Fuse, Machine, Plan},
+    tensor::Element,
     zoo::Network,
 };
+
+/// What maps and weights are to be stored as. Sums are f32 with all of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// What is known to be quickest on the device and accurate enough. That is f32 everywhere:
+    /// drivers that compute on the CPU gain nothing from f16, and no GPU has been measured yet.
+    #[default]
+    Auto,
+    /// 32 bits.
+    F32,
+    /// 16 bits, an error on devices without them.
+    F16,
+}
+
+impl Precision {
+    /// What is stored, whatever the device.
+    pub fn element(self) -> Element {
+        match self {
+            Self::Auto | Self::F32 => Element::F32,
+            Self::F16 => Element::F16,
+        }
+    }
+}
 
 /// What a session is built for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +44,8 @@ pub struct Options {
     pub size: Option<[usize; 2]>,
     /// Which layers may share a kernel.
     pub fuse: Fuse,
+    /// What maps and weights are stored as.
+    pub precision: Precision,
     /// Keep every layer's output for [`Session::taps`]; takes more memory, and fuses nothing.
     pub taps: bool,
 }
@@ -27,7 +53,7 @@ pub struct Options {
 impl Default for Options {
     /// One picture of the network's own size, without taps.
     fn default() -> Self {
-        Self { batch: 1, size: None, fuse: Fuse::Auto, taps: false }
+        Self { batch: 1, size: None, fuse: Fuse::Auto, precision: Precision::Auto, taps: false }
     }
 }
 
@@ -35,6 +61,11 @@ impl Options {
     /// What the planner has to know of it.
     pub fn plan(&self) -> plan::Options {
         plan::Options { fuse: self.fuse, taps: self.taps, ..plan::Options::default() }
+    }
+
+    /// What a plan for `machine` has to be made for.
+    pub fn machine(&self, machine: Machine) -> Machine {
+        Machine { element: self.precision.element(), ..machine }
     }
 
     /// The shape of the input that a session of `network` will take.
@@ -52,12 +83,14 @@ impl Options {
 /// # Errors
 /// As [`Plan::new`].
 pub fn plan(gpu: &Gpu, network: &Network, options: Options) -> Result<Plan> {
+    let element = options.precision.element();
+    gpu.supports(element)?;
     let input = options.input_shape(network);
     let mut wanted = options.plan();
     if wanted.fuse == Fuse::Auto && !wanted.taps {
-        wanted.schedules = measure::recall(gpu, &network.graph, input).unwrap_or_default();
+        wanted.schedules = measure::recall(gpu, &network.graph, input, element).unwrap_or_default();
     }
-    Plan::new(&network.graph, input, gpu.machine(), &wanted)
+    Plan::new(&network.graph, input, options.machine(gpu.machine()), &wanted)
 }
 
 /// A network, planned and compiled for one input shape on one device.
@@ -72,7 +105,8 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::Layer`] if an input of that shape does not fit the network, [`Error::Limit`] if
-    /// it does not fit the device, [`Error::Device`] if the device refuses it.
+    /// it does not fit the device, [`Error::NoF16`] if the device lacks the precision,
+    /// [`Error::Device`] if it refuses the network.
     pub fn new(gpu: &Gpu, network: &Network, options: Options) -> Result<Self> {
         pollster::block_on(Self::build(gpu, network, options, |_, _| {}))
     }

@@ -1,8 +1,80 @@
 //! Shapes and host tensors. Everything else speaks in these.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
+
+use half::{
+    f16,
+    slice::{HalfBitsSliceExt, HalfFloatSliceExt},
+};
 
 use crate::{Error, Result};
+
+/// What the device stores maps and weights as. Biases are f32 and sums are made in f32 whatever
+/// it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Element {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// 16 bits, of which 11 are the significand's: half the bytes for every load and store.
+    F16,
+}
+
+impl Element {
+    /// Bytes of a value.
+    pub const fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+        }
+    }
+
+    /// Its name in WGSL, and in what users read.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+        }
+    }
+
+    /// The first of `values` that is finite and would not be.
+    pub(crate) fn overflow(self, values: &[f32]) -> Option<f32> {
+        match self {
+            Self::F32 => None,
+            Self::F16 => values.iter().copied().find(|v| v.is_finite() && f16::from_f32(*v).is_infinite()),
+        }
+    }
+
+    /// `values` as the device stores them; `room` is where they are converted, if they are.
+    pub(crate) fn encode<'a>(self, values: &'a [f32], room: &'a mut Vec<f16>) -> &'a [u8] {
+        match self {
+            Self::F32 => bytemuck::cast_slice(values),
+            Self::F16 => {
+                room.resize(values.len(), f16::ZERO);
+                room.convert_from_f32_slice(values);
+                bytemuck::cast_slice(room)
+            }
+        }
+    }
+
+    /// What the device stored as `bytes`, which begin where an f32 may.
+    pub(crate) fn decode(self, bytes: &[u8]) -> Cow<'_, [f32]> {
+        match self {
+            Self::F32 => Cow::Borrowed(bytemuck::cast_slice(bytes)),
+            Self::F16 => {
+                let bits: &[u16] = bytemuck::cast_slice(bytes);
+                Cow::Owned(bits.reinterpret_cast::<f16>().to_f32_vec())
+            }
+        }
+    }
+}
+
+impl fmt::Display for Element {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
 
 /// The shape of a feature map: pictures, channels, rows, columns. A vector of
 /// logits has one row and one column.
@@ -60,14 +132,14 @@ impl Shape {
         self.c.div_ceil(4)
     }
 
-    /// Bytes on the device in f32: NHWC with channels padded to a multiple of four.
-    pub const fn device_bytes(&self) -> u64 {
-        (self.pixels() * self.quads() * 16) as u64
+    /// Bytes on the device: NHWC with channels padded to a multiple of four.
+    pub const fn device_bytes(&self, element: Element) -> u64 {
+        (self.pixels() * self.quads() * 4 * element.bytes()) as u64
     }
 
     /// [`Shape::device_bytes`], or none for a shape so large that they cannot be counted.
-    pub fn checked_device_bytes(&self) -> Option<u64> {
-        [self.n, self.h, self.w, self.quads(), 16]
+    pub fn checked_device_bytes(&self, element: Element) -> Option<u64> {
+        [self.n, self.h, self.w, self.quads(), 4 * element.bytes()]
             .into_iter()
             .try_fold(1u64, |bytes, extent| bytes.checked_mul(extent as u64))
     }

@@ -13,11 +13,17 @@ use goldcrest::{
     gpu::Gpu,
     graph::Cost,
     plan::{self, Fuse, Machine, Operand, Plan},
+    session::Precision,
+    tensor::Element,
     zoo::Network,
 };
 
 /// ||out - reference|| / ||reference|| in f32, the reference computed in f64.
 const TOLERANCE: f64 = 3e-5;
+
+/// The same with maps and weights stored as f16. Their rounding, at most 2^-11 of a value, is
+/// carried through some fifty layers.
+const F16_TOLERANCE: f64 = 1e-2;
 
 /// A tap has 64 values at most, of which few may be far from zero.
 const TAP_TOLERANCE: f64 = 1e-4;
@@ -32,7 +38,7 @@ fn network(fixture: &Fixture) -> Network {
 
 fn session(gpu: &Gpu, network: &Network, input: &Tensor, fuse: Fuse, taps: bool) -> Session {
     let &[n, _, h, w] = input.dims() else { panic!("not a batch of pictures") };
-    let options = Options { batch: n, size: Some([h, w]), fuse, taps };
+    let options = Options { batch: n, size: Some([h, w]), fuse, taps, ..Options::default() };
     Session::new(gpu, network, options).unwrap()
 }
 
@@ -104,6 +110,51 @@ fn networks_are_their_libraries() {
             check(gpu, &fixture, &network);
         }
     }
+}
+
+#[test]
+fn networks_in_f16_stay_near_their_libraries() {
+    let gpus: Vec<Gpu> = common::gpus().into_iter().filter(Gpu::has_f16).collect();
+    // Where adapters are demanded one of them has f16; elsewhere there may be none.
+    assert!(!gpus.is_empty() || std::env::var("GOLDCREST_TEST_ADAPTERS").is_err(), "no adapter has f16");
+    for fixture in Fixture::all("networks") {
+        let network = network(&fixture);
+        let last = fixture.recipe.cases.len() - 1;
+        let (input, reference) = (fixture.input(last), fixture.logits(last));
+        let &[n, _, h, w] = input.dims() else { panic!("not a batch of pictures") };
+        for gpu in &gpus {
+            let errors = [Fuse::None, Fuse::Auto, Fuse::Block].map(|fuse| {
+                let precision = Precision::F16;
+                let options = Options { batch: n, size: Some([h, w]), fuse, precision, ..Options::default() };
+                let logits = Session::new(gpu, &network, options).unwrap().run(&input).unwrap();
+                distance(&logits, &reference)
+            });
+            println!("{} in f16 on {}: {errors:.4?} fused none, auto, block", fixture.name, gpu.adapter());
+            assert!(errors.iter().all(|e| *e <= F16_TOLERANCE), "{} in f16: {errors:.4?}", fixture.name);
+        }
+    }
+}
+
+#[test]
+fn f16_halves_maps_and_weights_and_keeps_biases() {
+    let network = network(&Fixture::network("torchvision-mobilenet_v2"));
+    let [whole, half] = [Element::F32, Element::F16].map(|element| {
+        let machine = Machine { element, ..Machine::default() };
+        let options = plan::Options { fuse: Fuse::None, ..plan::Options::default() };
+        Plan::new(&network.graph, Shape::new(1, 3, 224, 224), machine, &options).unwrap()
+    });
+    assert_eq!(half.slot_bytes() * 2, whole.slot_bytes());
+    let biases = |plan: &Plan| -> u64 {
+        // The third thing that a convolution reads.
+        let bias = |step: &plan::Step| match step.reads.get(2) {
+            Some(Operand::Weights(at)) => plan.weights[*at].bytes(),
+            _ => 0,
+        };
+        plan.steps.iter().map(bias).sum()
+    };
+    assert!(biases(&whole) > 0);
+    assert_eq!(biases(&half), biases(&whole));
+    assert_eq!((half.weight_bytes() - biases(&half)) * 2, whole.weight_bytes() - biases(&whole));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Every shader variant in use: naga validates it, its reflection agrees with the host's
+//! Every shader variant in use, over f32 and over f16: naga validates it, its reflection agrees with the host's
 //! side, and it compiles to SPIR-V, MSL and HLSL; Chrome's compiler accepts it where the
 //! program `tint` is installed.
 
@@ -12,10 +12,14 @@ use goldcrest::{
         pointwise::{self, Extras},
         pointwise_split, pool, reduce, scale,
     },
+    tensor::Element,
 };
 use naga::{
     AddressSpace, ArraySize, StorageAccess, TypeInner,
-    back::{hlsl, msl, spv},
+    back::{
+        hlsl::{self, ShaderModel},
+        msl, spv,
+    },
     valid::{Capabilities, ModuleInfo, ValidationFlags, Validator},
 };
 
@@ -80,15 +84,22 @@ fn variants() -> Vec<Launch> {
     launches
 }
 
-/// One variant for each text.
-fn texts() -> BTreeMap<String, Launch> {
-    variants().into_iter().map(|launch| (launch.wgsl(), launch)).collect()
+/// One variant for each text, and what its maps are.
+fn texts() -> BTreeMap<String, (Launch, Element)> {
+    let each = |launch: Launch| {
+        [Element::F32, Element::F16].map(|element| (launch.wgsl(element), (launch.clone(), element)))
+    };
+    variants().into_iter().flat_map(each).collect()
 }
 
-fn validate(text: &str) -> (naga::Module, ModuleInfo) {
+fn validate(text: &str, element: Element) -> (naga::Module, ModuleInfo) {
     let module = naga::front::wgsl::parse_str(text).unwrap_or_else(|e| panic!("{}", e.emit_to_string(text)));
-    // No capability beyond WebGPU's baseline.
-    let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
+    // No capability beyond WebGPU's baseline, and its one feature for f16.
+    let capabilities = match element {
+        Element::F32 => Capabilities::empty(),
+        Element::F16 => Capabilities::SHADER_FLOAT16,
+    };
+    let info = Validator::new(ValidationFlags::all(), capabilities)
         .validate(&module)
         .unwrap_or_else(|e| panic!("{}", e.emit_to_string(text)));
     (module, info)
@@ -113,14 +124,18 @@ fn every_shader_file_has_a_host_file_and_a_variant_here() {
 
 #[test]
 fn reflection_agrees_with_the_host() {
-    for (text, launch) in texts() {
-        let (module, _) = validate(&text);
+    for (text, (launch, element)) in texts() {
+        let (module, _) = validate(&text, element);
         bindings_agree(&module, launch.shader);
+        elements_agree(&module, launch.shader, element);
         params_agree(&module, &launch);
         let [entry] = &module.entry_points[..] else { panic!("{}: one entry point", launch.shader.name) };
         assert_eq!(entry.name, "main");
-        let [x, y, z] = entry.workgroup_size;
-        assert!((1..=256).contains(&x) && y == 1 && z == 1, "{}: {x} threads", launch.shader.name);
+        let [threads, 1, 1] = entry.workgroup_size else {
+            panic!("{}: a row of threads", launch.shader.name)
+        };
+        // What every adapter allows.
+        assert!(threads.is_power_of_two() && (64..=256).contains(&threads), "{}", launch.shader.name);
         assert!(workgroup_memory(&module) <= WORKGROUP_MEMORY, "{}", launch.shader.name);
         assert!(launch.workgroups.iter().all(|&w| (1..=65_535).contains(&w)));
         // A constant that the text does not use would be a dead switch.
@@ -130,7 +145,7 @@ fn reflection_agrees_with_the_host() {
     }
 }
 
-/// Group 0: the parameters, what the host says it reads, and `y`, with the right access.
+/// Group 0: the parameters, what the host says it reads and writes, with the right access.
 fn bindings_agree(module: &naga::Module, shader: &Shader) {
     let mut found = BTreeMap::new();
     for (_, global) in module.global_variables.iter() {
@@ -145,6 +160,24 @@ fn bindings_agree(module: &naga::Module, shader: &Shader) {
     expected.extend(shader.reads.iter().map(|name| (*name, read)));
     expected.extend(shader.writes.iter().map(|name| (*name, write)));
     assert_eq!(found.into_values().collect::<Vec<_>>(), expected, "{}", shader.name);
+}
+
+/// Every array in a buffer is of what the host stores there.
+fn elements_agree(module: &naga::Module, shader: &Shader, element: Element) {
+    for (_, global) in module.global_variables.iter() {
+        let name = global.name.as_deref().unwrap();
+        if let (AddressSpace::Storage { .. }, TypeInner::Array { base, .. }) =
+            (global.space, &module.types[global.ty].inner)
+        {
+            let (TypeInner::Vector { scalar, .. } | TypeInner::Matrix { scalar, .. }) =
+                module.types[*base].inner
+            else {
+                panic!("{}: {name} is no array of vectors or matrices", shader.name)
+            };
+            let bytes = shader.stored(name, element).bytes();
+            assert_eq!(usize::from(scalar.width), bytes, "{}: {name} with {element}", shader.name);
+        }
+    }
 }
 
 /// `Params` has the host's parameters, u32 each, in the host's order, and as many bytes.
@@ -175,8 +208,8 @@ fn workgroup_memory(module: &naga::Module) -> u32 {
 
 #[test]
 fn every_variant_compiles_to_spirv_msl_and_hlsl() {
-    for (text, launch) in texts() {
-        let (module, info) = validate(&text);
+    for (text, (launch, element)) in texts() {
+        let (module, info) = validate(&text, element);
         let name = launch.shader.name;
         let words = spv::write_vec(&module, &info, &spv::Options::default(), None).expect(name);
         assert!(words.len() > 100, "{name}");
@@ -186,7 +219,10 @@ fn every_variant_compiles_to_spirv_msl_and_hlsl() {
         let (metal, _) = msl::write_string(&module, &info, &options, &pipeline).expect(name);
         assert!(metal.contains("kernel void"), "{name}");
 
-        let (options, pipeline) = (hlsl::Options::default(), hlsl::PipelineOptions::default());
+        // The first model with 16 bits.
+        let model = if element == Element::F16 { ShaderModel::V6_2 } else { ShaderModel::V5_1 };
+        let options = hlsl::Options { shader_model: model, ..hlsl::Options::default() };
+        let pipeline = hlsl::PipelineOptions::default();
         let mut direct3d = String::new();
         hlsl::Writer::new(&mut direct3d, &options, &pipeline).write(&module, &info, None).expect(name);
         assert!(direct3d.contains("numthreads"), "{name}");
@@ -200,7 +236,7 @@ fn tint_accepts_every_variant_where_it_is_installed() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    for (i, (text, launch)) in texts().into_iter().enumerate() {
+    for (i, (text, (launch, _))) in texts().into_iter().enumerate() {
         let path = folder.path().join(format!("{}-{i}.wgsl", launch.shader.name));
         std::fs::write(&path, text).unwrap();
         let output =

@@ -73,7 +73,12 @@ impl Classify {
         let bar = progress("classifying");
         bar.set_length(self.images.len() as u64);
         for files in self.images.chunks(self.batch as usize) {
-            let options = Options { batch: files.len(), fuse: self.engine.fuse(), ..Options::default() };
+            let options = Options {
+                batch: files.len(),
+                fuse: self.engine.fuse(),
+                precision: self.engine.precision(),
+                ..Options::default()
+            };
             let shape = options.input_shape(&network);
             // Grows as it is filled: a configuration may ask for more than there is.
             let mut values = Vec::new();

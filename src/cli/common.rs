@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use goldcrest::{
     gpu::Gpu,
     plan::Fuse,
-    session::{Options, Session, Startup},
+    session::{Options, Precision, Session, Startup},
     zoo::Network,
 };
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
@@ -47,9 +47,9 @@ pub struct Engine {
     #[arg(long, value_enum, default_value_t)]
     backend: Backend,
 
-    /// What values are stored and computed in
+    /// What maps and weights are stored as; sums are always f32
     #[arg(long, value_enum, default_value_t)]
-    precision: Precision,
+    precision: Stored,
 
     /// Which layers may share a kernel
     #[arg(long, value_enum, default_value_t)]
@@ -66,12 +66,14 @@ enum Backend {
 }
 
 #[derive(Clone, Copy, Default, ValueEnum)]
-enum Precision {
-    /// What is fast and within the accuracy bounds
+enum Stored {
+    /// The best that is known for the adapter: f32 on all of them so far
     #[default]
     Auto,
     /// 32 bits
     F32,
+    /// 16 bits, on adapters that have them in shaders
+    F16,
 }
 
 #[derive(Clone, Copy, Default, ValueEnum)]
@@ -103,11 +105,20 @@ impl Engine {
         }
     }
 
+    /// What maps and weights are stored as.
+    pub fn precision(&self) -> Precision {
+        match self.precision {
+            Stored::Auto => Precision::Auto,
+            Stored::F32 => Precision::F32,
+            Stored::F16 => Precision::F16,
+        }
+    }
+
     /// Opens the adapter, and warns if it only plays a GPU.
     pub fn open(&self) -> Result<Gpu> {
-        // One value of each is what there is; the match keeps this honest when more come.
-        match (self.backend, self.precision) {
-            (Backend::Auto | Backend::Gpu, Precision::Auto | Precision::F32) => {}
+        // One kind is what there is; the match keeps this honest when more come.
+        match self.backend {
+            Backend::Auto | Backend::Gpu => {}
         }
         let gpu = Gpu::open(self.adapter.as_deref())?;
         if gpu.adapter().software {

@@ -53,6 +53,7 @@ impl Inspect {
             batch: self.batch as usize,
             size: self.size,
             fuse: self.engine.fuse(),
+            precision: self.engine.precision(),
             ..Options::default()
         };
         let input = options.input_shape(&network);
@@ -64,7 +65,7 @@ impl Inspect {
         };
         let plan = match &gpu {
             Ok(gpu) => session::plan(gpu, &network, options)?,
-            Err(_) => Plan::new(&network.graph, input, Machine::default(), &options.plan())?,
+            Err(_) => Plan::new(&network.graph, input, options.machine(Machine::default()), &options.plan())?,
         };
         // After the plan: what it refuses could be too large to count.
         let layers = layers(&network, &shapes);
@@ -83,6 +84,7 @@ impl Inspect {
                 "preprocessing": network.preprocessing,
                 "notes": network.notes,
                 "planned_for": planned_for,
+                "precision": plan.element,
                 "layers": layers,
                 "steps": plan.steps.iter().map(step_json).collect::<Vec<_>>(),
                 "blocks": plan.choices,
@@ -119,7 +121,7 @@ impl Inspect {
             )?;
         }
         let wide = plan.steps.iter().map(|step| step.name().len()).max().unwrap_or(0);
-        writeln!(text, "\nplan for {planned_for}: {} steps", plan.steps.len())?;
+        writeln!(text, "\nplan for {planned_for} in {}: {} steps", plan.element, plan.steps.len())?;
         writeln!(
             text,
             "     {:<wide$}  {:<16} {:>10} {:>6}  tile; why",
@@ -127,14 +129,15 @@ impl Inspect {
         )?;
         for (i, step) in plan.steps.iter().enumerate() {
             let [x, y, z] = step.launch.workgroups;
-            let reads: Vec<String> = slots_read(step).iter().map(usize::to_string).collect();
+            let slots = |slots: Vec<usize>| slots.iter().map(usize::to_string).collect::<Vec<_>>().join("+");
+            let writes = step.writes.iter().map(|slot| slot.index()).collect();
             writeln!(
                 text,
                 "{i:>3}  {:<wide$}  {:<16} {:>10} {:>6}  {}; {}",
                 step.name(),
                 step.launch.shader.name,
                 x * y * z,
-                format!("{}>{}", reads.join("+"), step.writes[0].index()),
+                format!("{}>{}", slots(slots_read(step)), slots(writes)),
                 step.launch.tile,
                 step.why
             )?;

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use goldcrest::{Shape, Tensor, session::Options, zoo::Checkpoint};
+use goldcrest::{Shape, Tensor, session::Options, tensor::Element, zoo::Checkpoint};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 
@@ -63,6 +63,7 @@ impl Run {
             batch: shape.n,
             size: Some([shape.h, shape.w]),
             fuse: self.engine.fuse(),
+            precision: self.engine.precision(),
             taps: self.taps,
         };
         // Before its values are read: what is too large to run may be too large to hold.
@@ -76,7 +77,11 @@ impl Run {
         let mut tensors = session.taps()?;
         let dims = output.dims().to_vec();
         if let Some(odd) = output.data().iter().find(|v| !v.is_finite()) {
-            log::warn!("the output is not finite: it holds {odd}");
+            let hint = match options.precision.element() {
+                Element::F32 => "",
+                Element::F16 => "; f16 ends at 65504, f32 may do",
+            };
+            log::warn!("the output is not finite: it holds {odd}{hint}");
         }
         tensors.push(("output".into(), output));
         target.write(&encode(&tensors)?).with_context(|| self.output.display().to_string())?;
@@ -87,6 +92,7 @@ impl Run {
                 "adapter": gpu.adapter(),
                 "input": input.dims(),
                 "output": dims,
+                "precision": options.precision.element(),
                 "tensors": tensors.len(),
                 "file": self.output.display().to_string(),
                 "wall_ms": 1e3 * time.as_secs_f64(),

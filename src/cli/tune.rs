@@ -40,20 +40,27 @@ pub struct Tune {
 impl Tune {
     pub fn run(&self) -> Result<String> {
         let network = self.weights.open()?;
-        let options = Options { batch: self.batch as usize, size: self.size, ..Options::default() };
+        let options = Options {
+            batch: self.batch as usize,
+            size: self.size,
+            precision: self.engine.precision(),
+            ..Options::default()
+        };
         let input = options.input_shape(&network);
         if self.engine.fuse() != options.fuse {
             bail!("--fuse: tuning is for the planner's own choice, auto");
         }
         let gpu = self.engine.open()?;
+        let element = options.precision.element();
+        gpu.supports(element)?;
         let bar = progress("tuning");
         bar.set_length(100);
         let budget = Duration::from_secs(self.budget);
-        let tuning = measure::tune(&gpu, &network.graph, input, budget, |share| {
+        let tuning = measure::tune(&gpu, &network.graph, input, element, budget, |share| {
             bar.set_position((100.0 * share).min(100.0) as u64);
         })?;
         drop(bar);
-        let kept = measure::keep(&gpu, &network.graph, input, &tuning.schedules);
+        let kept = measure::keep(&gpu, &network.graph, input, element, &tuning.schedules);
         if !kept {
             log::warn!("the winners could not be kept: no cache folder that can be written");
         }

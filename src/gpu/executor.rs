@@ -2,6 +2,7 @@
 //! pass and one submit for a run, with nothing allocated.
 
 use futures_intrusive::channel::shared::{OneshotReceiver, oneshot_channel};
+use half::f16;
 use web_time::Instant;
 use wgpu::util::DeviceExt;
 
@@ -10,7 +11,7 @@ use crate::{
     Error, Result, Shape, Tensor,
     kernels::Launch,
     plan::{Operand, Plan, Tap, Value},
-    tensor::layout,
+    tensor::{Element, layout},
 };
 
 /// Where uniform parameters may begin.
@@ -24,12 +25,15 @@ pub struct Executor {
     input: Value,
     output: Value,
     taps: Vec<Tap>,
+    /// What maps are stored as.
+    element: Element,
     /// Mapped between runs.
     upload: wgpu::Buffer,
     /// Mapped within a run only.
     readback: wgpu::Buffer,
-    /// The picture and then the answer, as the device has them.
+    /// The picture as the device has it, and where it becomes f16.
     staging: Vec<f32>,
+    halves: Vec<f16>,
     startup: Startup,
     /// False once a run has failed half-way: the buffers' state is unknown.
     sound: bool,
@@ -55,9 +59,12 @@ impl Executor {
     /// that has to be compiled: done, of how many.
     ///
     /// # Errors
-    /// [`Error::Device`] naming the kernel that the device refused, or if memory ran out.
+    /// [`Error::Device`] naming the kernel that the device refused, or if memory ran out;
+    /// [`Error::NoF16`] if the plan is for f16 and the device has none.
     pub async fn new(gpu: &Gpu, plan: &Plan, mut progress: impl FnMut(usize, usize)) -> Result<Self> {
         use wgpu::BufferUsages as Usage;
+        let element = plan.element;
+        gpu.supports(element)?;
         let device = gpu.device();
         let begun = Instant::now();
         let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
@@ -67,17 +74,21 @@ impl Executor {
             .iter()
             .map(|&size| buffer(gpu, "slot", size, Usage::STORAGE | Usage::COPY_SRC | Usage::COPY_DST))
             .collect();
-        let weights: Vec<wgpu::Buffer> =
-            plan.weights.iter().map(|values| filled(gpu, "weights", bytemuck::cast_slice(values))).collect();
+        let mut room = Vec::new();
+        let weights: Vec<wgpu::Buffer> = plan
+            .weights
+            .iter()
+            .map(|packed| filled(gpu, "weights", packed.element.encode(&packed.values, &mut room)))
+            .collect();
         let params = params_buffer(gpu, plan.steps.iter().map(|step| &step.launch));
         let upload = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("upload"),
-            size: plan.input.shape.device_bytes(),
+            size: plan.input.shape.device_bytes(element),
             usage: Usage::MAP_WRITE | Usage::COPY_SRC,
             mapped_at_creation: true,
         });
-        let readback =
-            buffer(gpu, "readback", plan.output.shape.device_bytes(), Usage::MAP_READ | Usage::COPY_DST);
+        let answer = plan.output.shape.device_bytes(element);
+        let readback = buffer(gpu, "readback", answer, Usage::MAP_READ | Usage::COPY_DST);
         let (validation, memory) = (validation.pop(), memory.pop());
         if let Some(error) = validation.await.or(memory.await) {
             return Err(Error::Device(super::one_line(&error)));
@@ -86,7 +97,7 @@ impl Executor {
         let filled = begun.elapsed();
 
         let launches: Vec<&Launch> = plan.steps.iter().map(|step| &step.launch).collect();
-        let (pipelines, compiled) = gpu.pipelines(&launches, &mut progress).await?;
+        let (pipelines, compiled) = gpu.pipelines(&launches, element, &mut progress).await?;
         let mut dispatches = Vec::with_capacity(plan.steps.len());
         for ((i, step), pipeline) in plan.steps.iter().enumerate().zip(pipelines) {
             let mut buffers: Vec<&wgpu::Buffer> = step
@@ -102,7 +113,6 @@ impl Executor {
             dispatches.push(Dispatch { pipeline, bindings, workgroups: step.launch.workgroups });
         }
         gpu.trouble.check()?;
-        let quads = layout::len(plan.input.shape).max(layout::len(plan.output.shape));
         Ok(Self {
             gpu: gpu.clone(),
             dispatches,
@@ -110,9 +120,11 @@ impl Executor {
             input: plan.input,
             output: plan.output,
             taps: plan.taps.clone(),
+            element,
             upload,
             readback,
-            staging: vec![0.0; quads],
+            staging: vec![0.0; layout::len(plan.input.shape)],
+            halves: Vec::new(),
             startup: Startup { upload: filled, ..compiled },
             sound: true,
         })
@@ -166,16 +178,18 @@ impl Executor {
                 self.input.shape
             )));
         }
+        if let Some(value) = self.element.overflow(input.data()) {
+            return Err(Error::Input(format!("{value:e} is beyond what {} holds", self.element)));
+        }
         self.gpu.trouble.check()?;
         if !std::mem::replace(&mut self.sound, false) {
             return Err(Error::Device("an earlier run failed; build the session again".into()));
         }
-        let staged = &mut self.staging[..layout::len(self.input.shape)];
-        layout::to_device(input, self.input.shape, staged);
+        layout::to_device(input, self.input.shape, &mut self.staging);
         self.upload
             .get_mapped_range_mut(..)
             .map_err(|e| Error::Device(super::one_line(&e)))?
-            .copy_from_slice(bytemuck::cast_slice(staged));
+            .copy_from_slice(self.element.encode(&self.staging, &mut self.halves));
         self.upload.unmap();
 
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
@@ -211,7 +225,7 @@ impl Executor {
         }
         let answer = {
             let view = self.readback.get_mapped_range(..).map_err(|e| Error::Device(super::one_line(&e)))?;
-            layout::from_device(self.output.shape, bytemuck::cast_slice(&view))
+            layout::from_device(self.output.shape, &self.element.decode(&view))
         };
         self.readback.unmap();
         self.sound = true;
@@ -226,8 +240,8 @@ impl Executor {
         self.taps
             .iter()
             .map(|Tap { module, value, dims }| {
-                let values: Vec<f32> =
-                    read(&self.gpu, &self.slots[value.slot.index()], value.shape.device_bytes())?;
+                let slot = &self.slots[value.slot.index()];
+                let values = read_values(&self.gpu, slot, layout::len(value.shape), self.element)?;
                 let tensor = layout::from_device(value.shape, &values);
                 Ok((module.clone(), Tensor::new(dims.clone(), tensor.into_data())?))
             })
@@ -236,18 +250,32 @@ impl Executor {
 }
 
 impl Gpu {
-    /// Runs one kernel by itself on `reads`, as the device has them, and gives what it writes,
-    /// as many values each as `lens` say: what trust checks and tests are made of.
+    /// Runs one kernel by itself over maps and weights of `element`, on `reads` in the device's
+    /// layout, and gives what it writes, as many values each as `lens` say: what trust checks and
+    /// tests are made of.
     ///
     /// # Errors
-    /// [`Error::Device`] if the device refused the kernel or was lost.
-    pub fn dispatch(&self, launch: &Launch, reads: &[&[f32]], lens: &[usize]) -> Result<Vec<Vec<f32>>> {
-        let pipeline = pollster::block_on(self.pipeline(launch))?;
+    /// [`Error::Device`] if the device refused the kernel or was lost, [`Error::NoF16`] if it has
+    /// no such element.
+    pub fn dispatch(
+        &self,
+        launch: &Launch,
+        element: Element,
+        reads: &[&[f32]],
+        lens: &[usize],
+    ) -> Result<Vec<Vec<f32>>> {
+        self.supports(element)?;
+        let pipeline = pollster::block_on(self.pipeline(launch, element))?;
         let params = params_buffer(self, [launch]);
+        let stored = |name: &&str| launch.shader.stored(name, element);
+        let mut room = Vec::new();
+        let mut put =
+            |element: Element, values: &[f32]| filled(self, "map", element.encode(values, &mut room));
         let mut buffers: Vec<wgpu::Buffer> =
-            reads.iter().map(|values| filled(self, "read", bytemuck::cast_slice(values))).collect();
+            reads.iter().zip(launch.shader.reads).map(|(values, name)| put(stored(name), values)).collect();
         // NaN where the kernel forgets to write.
-        buffers.extend(lens.iter().map(|&len| filled(self, "y", bytemuck::cast_slice(&vec![f32::NAN; len]))));
+        let written = lens.iter().zip(launch.shader.writes);
+        buffers.extend(written.clone().map(|(&len, name)| put(stored(name), &vec![f32::NAN; len])));
         let buffers: Vec<&wgpu::Buffer> = buffers.iter().collect();
         let bindings = self.bind_group(&pipeline, params_binding(&params, 0, launch), &buffers);
         let mut encoder = self.device.create_command_encoder(&Default::default());
@@ -259,8 +287,11 @@ impl Gpu {
             pass.dispatch_workgroups(x, y, z);
         }
         self.queue.submit([encoder.finish()]);
-        let written = buffers[reads.len()..].iter().zip(lens);
-        written.map(|(buffer, &len)| read(self, buffer, 4 * len as u64)).collect()
+        let buffers = buffers[reads.len()..].iter();
+        buffers
+            .zip(written)
+            .map(|(buffer, (&len, name))| read_values(self, buffer, len, stored(name)))
+            .collect()
     }
 }
 
@@ -273,6 +304,15 @@ fn map(encoder: &wgpu::CommandEncoder, buffer: &wgpu::Buffer, mode: wgpu::MapMod
         let _ = sender.send(outcome);
     });
     receiver
+}
+
+/// Copies the first `len` values of a buffer back.
+fn read_values(gpu: &Gpu, source: &wgpu::Buffer, len: usize, element: Element) -> Result<Vec<f32>> {
+    let size = (element.bytes() * len) as u64;
+    Ok(match element {
+        Element::F32 => read(gpu, source, size)?,
+        Element::F16 => read::<f16>(gpu, source, size)?.into_iter().map(f16::to_f32).collect(),
+    })
 }
 
 /// Copies the first `size` bytes of a buffer back, waiting for the device.

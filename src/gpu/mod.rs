@@ -19,7 +19,7 @@ pub use executor::Executor;
 pub use pipelines::Startup;
 pub use trust::{Trust, check};
 
-use crate::{Error, Result, plan::Machine};
+use crate::{Error, Result, plan::Machine, tensor::Element};
 use pipelines::Pipelines;
 
 /// A device to run on. Clones share it.
@@ -88,7 +88,8 @@ impl Gpu {
         };
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("goldcrest"),
-            required_features: adapter.features() & (profile::FEATURES | wgpu::Features::PIPELINE_CACHE),
+            required_features: adapter.features()
+                & (profile::FEATURES | wgpu::Features::PIPELINE_CACHE | wgpu::Features::SHADER_F16),
             required_limits: limits,
             memory_hints: wgpu::MemoryHints::Performance,
             ..Default::default()
@@ -151,7 +152,24 @@ impl Gpu {
         &self.queue
     }
 
-    /// What the planner has to know of it.
+    /// Whether maps and weights can be f16 on it. A program's own device must have been asked
+    /// for `SHADER_F16`.
+    pub fn has_f16(&self) -> bool {
+        self.device.features().contains(wgpu::Features::SHADER_F16)
+    }
+
+    /// Refuses what maps and weights cannot be on it.
+    ///
+    /// # Errors
+    /// [`Error::NoF16`] if it is f16.
+    pub fn supports(&self, element: Element) -> Result<()> {
+        match element {
+            Element::F16 if !self.has_f16() => Err(Error::NoF16 { adapter: self.info.to_string() }),
+            _ => Ok(()),
+        }
+    }
+
+    /// What the planner has to know of it, for maps and weights of f32.
     pub fn machine(&self) -> Machine {
         let limits = self.device.limits();
         Machine {

@@ -11,7 +11,7 @@ use std::{
 use web_time::Instant;
 
 use super::{Gpu, driver_cache::DriverCache, one_line};
-use crate::{Error, Result, kernels::Launch};
+use crate::{Error, Result, kernels::Launch, tensor::Element};
 
 /// How long a session took to get ready, and with how many new pipelines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -79,15 +79,16 @@ impl Pipelines {
 type Job<'a> = (&'a String, &'a Launch);
 
 impl Gpu {
-    /// The pipelines of launches, those that are new compiled side by side; what it took, but
+    /// The pipelines of launches over maps of `element`, those that are new compiled side by side; what it took, but
     /// for plan and upload. `progress` hears of the new ones.
     pub(super) async fn pipelines(
         &self,
         launches: &[&Launch],
+        element: Element,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<(Vec<wgpu::ComputePipeline>, Startup)> {
         let begun = Instant::now();
-        let texts: Vec<String> = launches.iter().map(|launch| launch.wgsl()).collect();
+        let texts: Vec<String> = launches.iter().map(|launch| launch.wgsl(element)).collect();
         let jobs: Vec<Job<'_>> = {
             let known = self.pipelines.known();
             let mut seen = HashSet::new();
@@ -112,8 +113,8 @@ impl Gpu {
     }
 
     /// The pipeline of one launch, for a kernel by itself.
-    pub(super) async fn pipeline(&self, launch: &Launch) -> Result<wgpu::ComputePipeline> {
-        let text = launch.wgsl();
+    pub(super) async fn pipeline(&self, launch: &Launch, element: Element) -> Result<wgpu::ComputePipeline> {
+        let text = launch.wgsl(element);
         let known = self.pipelines.known().get(&text).cloned();
         if let Some(pipeline) = known {
             return Ok(pipeline);

@@ -9,7 +9,7 @@ use crate::{
     Error, Result, Shape, Tensor,
     graph::{Activation, Conv, Padding, Window},
     kernels::{self, Launch, block, dense, depthwise, gate, pointwise, pointwise_split, pool, reduce, scale},
-    tensor::layout,
+    tensor::{Element, layout},
 };
 
 /// The largest error that rounding explains, over the reference's norm.
@@ -37,8 +37,12 @@ pub fn check(gpu: &Gpu) -> Result<Trust> {
         let reads: Vec<&[f32]> = case.reads.iter().map(Vec::as_slice).collect();
         let shape = case.expected.shape()?;
         // The answer, and for the block kernel the sums of tiles that it does not write here.
-        let out =
-            gpu.dispatch(&case.launch, &reads, &[layout::len(shape), 4][..case.launch.shader.writes.len()])?;
+        let out = gpu.dispatch(
+            &case.launch,
+            Element::F32,
+            &reads,
+            &[layout::len(shape), 4][..case.launch.shader.writes.len()],
+        )?;
         let error = distance(&layout::from_device(shape, &out[0]), &case.expected);
         errors.push((case.launch.shader.name, error));
     }

@@ -9,7 +9,7 @@ use std::fmt::Write;
 pub use cost::Cost;
 pub use op::{Activation, BatchNorm, Conv, ConvKind, Op, Padding, Window};
 
-use crate::{Error, Result, Shape};
+use crate::{Error, Result, Shape, tensor::Element};
 
 /// A node of one graph, and the value it makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -127,7 +127,7 @@ fn infer(op: &Op, inputs: &[Shape], picture: Shape) -> Result<Shape, String> {
         [] => Err("has no input".into()),
     };
     match (op, inputs) {
-        (Op::Input(_), []) if picture.checked_device_bytes().is_none() => {
+        (Op::Input(_), []) if picture.checked_device_bytes(Element::F32).is_none() => {
             Err(format!("an input of {picture} is too large to count"))
         }
         (Op::Input(channels), []) if picture.c == *channels => Ok(picture),

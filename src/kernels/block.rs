@@ -13,7 +13,8 @@ pub const SHADER: Shader = Shader {
     name: "block",
     source: include_str!("../../shaders/block.wgsl"),
     reads: &["x", "expand_weight", "weight", "project_weight", "bias", "residual"],
-    writes: &["y", "pooled"],
+    writes: &["y", "sums"],
+    sums: &["bias", "sums"],
 };
 
 /// The convolutions that the kernel computes: the depthwise one and one or both of its
@@ -113,8 +114,9 @@ pub struct Sums {
     pub pixels: u32,
 }
 
-/// One run. With `splits` the answer of a projection comes in parts, for [`super::reduce`];
-/// with `pool` the sums of the depthwise outputs go to `pooled`, a row a tile.
+/// One run. With `splits` the answer of a projection comes in parts in `sums`, for
+/// [`super::reduce`], and `y` stays as it is; with `pool` the sums of the depthwise outputs go
+/// there, a row a tile.
 ///
 /// The tile must be [trimmed](Tile::trimmed), its sides and its thread count powers of two.
 pub fn launch(convs: Convs, shapes: Shapes, residual: bool, pool: bool, tile: Tile) -> Launch {

@@ -12,6 +12,7 @@ pub const SHADER: Shader = Shader {
     source: include_str!("../../shaders/dense.wgsl"),
     reads: CONV_READS,
     writes: &["y"],
+    sums: &["bias"],
 };
 
 /// What one thread makes.

@@ -12,6 +12,7 @@ pub const SHADER: Shader = Shader {
     source: include_str!("../../shaders/depthwise.wgsl"),
     reads: CONV_READS,
     writes: &["y"],
+    sums: &["bias"],
 };
 
 /// Outputs of a row that a thread may make. Seven divides every map of a 224x224 picture.

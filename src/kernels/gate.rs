@@ -9,6 +9,7 @@ pub const SHADER: Shader = Shader {
     source: include_str!("../../shaders/gate.wgsl"),
     reads: &["x", "squeeze_weight", "widen_weight", "bias"],
     writes: &["y"],
+    sums: &["x", "bias"],
 };
 
 /// Threads of a workgroup: there is one workgroup a picture, so as many as every adapter allows.

@@ -20,7 +20,7 @@ pub mod pool;
 pub mod reduce;
 pub mod scale;
 
-use crate::{Tensor, graph::Conv};
+use crate::{Tensor, graph::Conv, tensor::Element};
 
 /// A kernel's text and the names of what it binds, in group 0: `params` at 0, then `reads`
 /// in order, then `writes`.
@@ -34,6 +34,16 @@ pub struct Shader {
     pub reads: &'static [&'static str],
     /// What it writes.
     pub writes: &'static [&'static str],
+    /// Which of all these are f32 whatever the maps and weights are: biases, and sums on their
+    /// way from one kernel to the next.
+    pub sums: &'static [&'static str],
+}
+
+impl Shader {
+    /// What the binding `name` holds where maps and weights are `element`.
+    pub fn stored(&self, name: &str, element: Element) -> Element {
+        if self.sums.contains(&name) { Element::F32 } else { element }
+    }
 }
 
 /// Every shader, for tests that must not miss one.
@@ -78,10 +88,15 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// The text to compile: types, constants, the shader, and `activate` if it calls it.
+    /// The text to compile for maps and weights of `element`: types, constants, the shader, and
+    /// `activate` if it calls it.
     /// Launches with one text share a pipeline.
-    pub fn wgsl(&self) -> String {
-        let mut text = String::from("alias Quad = vec4<f32>;\nalias Block = mat4x4<f32>;\n");
+    pub fn wgsl(&self, element: Element) -> String {
+        let mut text = String::new();
+        if element == Element::F16 {
+            text += "enable f16;\n";
+        }
+        text += &format!("alias Quad = vec4<{element}>;\nalias Block = mat4x4<{element}>;\n");
         for (name, value) in &self.constants {
             text += &format!("const {name}: u32 = {value}u;\n");
         }

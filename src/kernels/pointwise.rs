@@ -9,6 +9,7 @@ pub const SHADER: Shader = Shader {
     source: include_str!("../../shaders/pointwise.wgsl"),
     reads: &["x", "weight", "bias", "residual", "gate"],
     writes: &["y"],
+    sums: &["bias"],
 };
 
 /// What one thread makes.

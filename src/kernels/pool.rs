@@ -4,8 +4,13 @@ use super::{LANES, Launch, Shader, spread};
 use crate::{Shape, Tensor};
 
 /// The kernel.
-pub const SHADER: Shader =
-    Shader { name: "pool", source: include_str!("../../shaders/pool.wgsl"), reads: &["x"], writes: &["y"] };
+pub const SHADER: Shader = Shader {
+    name: "pool",
+    source: include_str!("../../shaders/pool.wgsl"),
+    reads: &["x"],
+    writes: &["y"],
+    sums: &[],
+};
 
 /// Threads along the channels; the rest of the workgroup splits the pixels.
 const LANES_Q: u32 = 8;

@@ -9,6 +9,7 @@ pub const SHADER: Shader = Shader {
     source: include_str!("../../shaders/reduce.wgsl"),
     reads: &["x", "bias", "residual"],
     writes: &["y"],
+    sums: &["x", "bias"],
 };
 
 /// One run over `splits` parts of `y`, finishing what `conv` began.

@@ -8,6 +8,7 @@ use crate::{
     graph::Graph,
     kernels,
     plan::Schedules,
+    tensor::Element,
 };
 
 /// What schedules depend on. A file is for one of these; anything else makes it stale.
@@ -17,6 +18,8 @@ struct Key {
     backend: String,
     driver: String,
     input: [usize; 4],
+    /// What maps and weights are stored as.
+    element: String,
     /// Of the network's layers with their shapes.
     network: u64,
     /// Of every kernel's text, and of this version, whose planner cuts the tiles.
@@ -30,7 +33,7 @@ struct Kept {
 }
 
 impl Key {
-    fn new(info: &AdapterInfo, graph: &Graph, input: Shape) -> Option<Self> {
+    fn new(info: &AdapterInfo, graph: &Graph, input: Shape, element: Element) -> Option<Self> {
         let layers = graph.dump(&graph.shapes(input).ok()?);
         let texts = kernels::SHADERS.iter().map(|shader| shader.source);
         let texts: String = texts.chain([kernels::ACTIVATION, env!("CARGO_PKG_VERSION")]).collect();
@@ -39,6 +42,7 @@ impl Key {
             backend: info.backend.clone(),
             driver: info.driver.clone(),
             input: input.into(),
+            element: element.to_string(),
             network: cache::checksum("network", layers.as_bytes()),
             kernels: cache::checksum("kernels", texts.as_bytes()),
         })
@@ -55,9 +59,9 @@ impl Key {
 
 /// The schedules that [`super::tune`] found for this network on this device, if they were kept.
 /// A damaged or stale file is ignored with a warning.
-pub fn recall(gpu: &Gpu, graph: &Graph, input: Shape) -> Option<Schedules> {
+pub fn recall(gpu: &Gpu, graph: &Graph, input: Shape, element: Element) -> Option<Schedules> {
     let folder = gpu.cache_folder()?;
-    let key = Key::new(gpu.adapter(), graph, input)?;
+    let key = Key::new(gpu.adapter(), graph, input, element)?;
     let file = key.file();
     let bytes = cache::read(folder, &file)?;
     let path = folder.join(&file);
@@ -82,8 +86,8 @@ pub fn recall(gpu: &Gpu, graph: &Graph, input: Shape) -> Option<Schedules> {
 }
 
 /// Keeps schedules for [`recall`]. False if there is no cache folder or it cannot be written.
-pub fn keep(gpu: &Gpu, graph: &Graph, input: Shape, schedules: &Schedules) -> bool {
-    let Some((folder, key)) = gpu.cache_folder().zip(Key::new(gpu.adapter(), graph, input)) else {
+pub fn keep(gpu: &Gpu, graph: &Graph, input: Shape, element: Element, schedules: &Schedules) -> bool {
+    let Some((folder, key)) = gpu.cache_folder().zip(Key::new(gpu.adapter(), graph, input, element)) else {
         return false;
     };
     let file = key.file();

@@ -11,7 +11,8 @@ use crate::{
     Result, Shape, Tensor,
     gpu::{Executor, Gpu},
     graph::Graph,
-    plan::{Contest, Fuse, Options, Plan, Schedules},
+    plan::{Contest, Fuse, Machine, Options, Plan, Schedules},
+    tensor::Element,
 };
 
 /// Candidates of each kind of schedule.
@@ -52,15 +53,17 @@ pub fn tune(
     gpu: &Gpu,
     graph: &Graph,
     input: Shape,
+    element: Element,
     budget: Duration,
     mut progress: impl FnMut(f64),
 ) -> Result<Tuning> {
     let start = Instant::now();
     let spent = || start.elapsed().as_secs_f64() / budget.as_secs_f64().max(1e-3);
     let picture = Tensor::from_fn(<[usize; 4]>::from(input), |i| (i as f32 * 0.37).sin());
-    let bench = Bench { gpu, graph, input, picture };
+    let machine = Machine { element, ..gpu.machine() };
+    let bench = Bench { gpu, graph, input, machine, picture };
 
-    let contests = Plan::contests(graph, input, gpu.machine(), EACH)?;
+    let contests = Plan::contests(graph, input, machine, EACH)?;
     let (schedules, rounds) = if gpu.has_timestamps() {
         bench.by_block(&contests, || {
             progress(spent());
@@ -99,13 +102,14 @@ struct Bench<'a> {
     gpu: &'a Gpu,
     graph: &'a Graph,
     input: Shape,
+    machine: Machine,
     picture: Tensor,
 }
 
 impl Bench<'_> {
     fn plan(&self, fuse: Fuse, schedules: Schedules) -> Result<Plan> {
         let options = Options { fuse, schedules, ..Options::default() };
-        Plan::new(self.graph, self.input, self.gpu.machine(), &options)
+        Plan::new(self.graph, self.input, self.machine, &options)
     }
 
     fn executor(&self, plan: &Plan) -> Result<Executor> {

@@ -54,13 +54,13 @@ pub fn layer(
         Op::GlobalPool => {
             let launch = pool::launch(x);
             let share = (x.h * x.w).div_ceil(8) as f64;
-            let time = machine.time(machine.load * share + MEETING, threads(&launch), x.device_bytes());
+            let time = machine.time(machine.load * share + MEETING, threads(&launch), machine.bytes(x));
             Chosen { launch, time, why: format!("{} pixels to one", x.h * x.w) }
         }
         Op::Scale => {
             reads.push(Read::Map(Map::Node(node.inputs[1])));
             let launch = scale::launch(x);
-            let time = machine.time(3.0 * machine.load, threads(&launch), 2 * x.device_bytes());
+            let time = machine.time(3.0 * machine.load, threads(&launch), 2 * machine.bytes(x));
             Chosen { launch, time, why: "squeeze-excite's gate, applied by itself".into() }
         }
         Op::Input(_) | Op::BatchNorm(_) | Op::Activation(_) | Op::Add => {
@@ -68,7 +68,7 @@ pub fn layer(
             return Err((id, format!("{op} stands alone: no convolution before it could take it in")));
         }
     };
-    Ok(step(id, chosen, reads, y))
+    Ok(step(id, chosen, reads, y, machine))
 }
 
 /// The pointwise convolution `id` over the map of `x`, scaled by `gate` as it is loaded.
@@ -92,7 +92,7 @@ pub fn gated(
         residual.map_or(Read::Nothing, |id| Read::Map(Map::Node(*id))),
         Read::Map(gate),
     ];
-    Ok(step(id, product(conv, x_shape, y, extras, machine), reads, y))
+    Ok(step(id, product(conv, x_shape, y, extras, machine), reads, y, machine))
 }
 
 /// A kernel, its modelled time, and the reason for it.
@@ -102,12 +102,12 @@ struct Chosen {
     why: String,
 }
 
-fn step(id: NodeId, chosen: Chosen, reads: Vec<Read>, y: Shape) -> DraftStep {
+fn step(id: NodeId, chosen: Chosen, reads: Vec<Read>, y: Shape, machine: &Machine) -> DraftStep {
     DraftStep {
         nodes: vec![id],
         launch: chosen.launch,
         reads,
-        writes: vec![(Map::Node(id), y.device_bytes())],
+        writes: vec![(Map::Node(id), machine.bytes(y))],
         shape: y,
         time: chosen.time,
         why: chosen.why,
@@ -120,7 +120,7 @@ fn dense(conv: &Conv, x: Shape, y: Shape, residual: bool, machine: &Machine) -> 
     let taps = (conv.kernel() * conv.kernel() * x.quads()) as f64;
     let (tile, time) = cheapest(dense::Tile::all().filter(|tile| tile.sums() <= machine.sums).map(|tile| {
         let thread = taps * machine.product(tile.columns, tile.quads);
-        (tile, machine.time(thread, tile.threads(y), bytes(x, y)))
+        (tile, machine.time(thread, tile.threads(y), bytes(x, y, machine)))
     }));
     let launch = dense::launch(conv, x, y, window, residual, tile);
     Chosen { launch, time, why: filled(tile.threads(y), machine) }
@@ -133,7 +133,7 @@ fn depthwise(conv: &Conv, x: Shape, y: Shape, residual: bool, machine: &Machine)
         // A row of the window and the sums are in registers together.
         let fits = columns == 1 || span as u32 + columns <= 2 * machine.sums;
         let thread = if fits { machine.window(conv.kernel(), span, columns) } else { f64::INFINITY };
-        (columns, machine.time(thread, depthwise::threads(y, columns), bytes(x, y)))
+        (columns, machine.time(thread, depthwise::threads(y, columns), bytes(x, y, machine)))
     }));
     let launch = depthwise::launch(conv, x, y, window, residual, columns);
     Chosen { launch, time, why: filled(depthwise::threads(y, columns), machine) }
@@ -142,7 +142,8 @@ fn depthwise(conv: &Conv, x: Shape, y: Shape, residual: bool, machine: &Machine)
 /// A pointwise convolution: tiled over registers, or split over its inputs.
 fn product(conv: &Conv, x: Shape, y: Shape, extras: pointwise::Extras, machine: &Machine) -> Chosen {
     let inputs = x.quads() as f64;
-    let bytes = bytes(x, y) + 4 * conv.weight.data().len() as u64;
+    let weights = machine.element.bytes() * conv.weight.data().len();
+    let bytes = bytes(x, y, machine) + weights as u64;
     let (tile, tiled) =
         cheapest(pointwise::Tile::all().filter(|tile| tile.sums() <= machine.sums).map(|tile| {
             let gate = if extras.gate { machine.load * f64::from(tile.pixels) } else { 0.0 };
@@ -163,8 +164,8 @@ fn product(conv: &Conv, x: Shape, y: Shape, extras: pointwise::Extras, machine: 
     Chosen { launch, time: tiled, why: filled(alone, machine) }
 }
 
-fn bytes(x: Shape, y: Shape) -> u64 {
-    x.device_bytes() + y.device_bytes()
+fn bytes(x: Shape, y: Shape, machine: &Machine) -> u64 {
+    machine.bytes(x) + machine.bytes(y)
 }
 
 fn threads(launch: &Launch) -> usize {

@@ -1,11 +1,12 @@
 //! A plan in the making: steps over maps that have no slots yet.
 
-use super::{Operand, Step, memory};
+use super::{Operand, Packed, Step, memory};
 use crate::{
     Shape,
     graph::{Graph, NodeId},
     kernels::{self, Launch, block, depthwise, gate, pointwise},
     plan::blocks,
+    tensor::Element,
 };
 
 /// A map of a draft: a node's value, or something that only steps of one block share.
@@ -50,7 +51,7 @@ pub struct DraftStep {
     pub reads: Vec<Read>,
     /// What it writes, in the shader's order, with the bytes of each.
     pub writes: Vec<(Map, u64)>,
-    /// The shape of the first.
+    /// The shape of the map that it makes, or of which it makes parts.
     pub shape: Shape,
     /// The modelled time; see [`super::Machine`].
     pub time: f64,
@@ -64,15 +65,16 @@ pub struct DraftStep {
 pub struct Settled {
     pub steps: Vec<Step>,
     pub slots: Vec<u64>,
-    pub weights: Vec<Vec<f32>>,
+    pub weights: Vec<Packed>,
     /// The slot of every map, in the order in which they are written; the input is first.
     pub slot_of: Vec<(Map, usize)>,
 }
 
-/// Gives every map a slot, and packs the weights. `input` is written before the first step;
-/// `kept` maps stay to the end.
+/// Gives every map a slot, and packs the weights, stored as `element`. `input` is written before
+/// the first step; `kept` maps stay to the end.
 pub fn settle(
     graph: &Graph,
+    element: Element,
     drafts: Vec<DraftStep>,
     input: (Map, u64),
     kept: impl Fn(Map) -> bool,
@@ -108,13 +110,14 @@ pub fn settle(
         .into_iter()
         .map(|draft| {
             let mut reads: Vec<Operand> = Vec::new();
-            for read in &draft.reads {
+            for (read, name) in draft.reads.iter().zip(draft.launch.shader.reads) {
                 reads.push(match read {
                     Read::Map(map) => Operand::Slot(slot(*map)),
                     // A binding must have some buffer; what is read anyway costs no barrier.
                     Read::Nothing => reads[0],
                     packed => {
-                        weights.push(pack(graph, packed));
+                        let element = draft.launch.shader.stored(name, element);
+                        weights.push(Packed { values: pack(graph, packed), element });
                         Operand::Weights(weights.len() - 1)
                     }
                 });

@@ -1,6 +1,8 @@
 //! What the planner has to know of a device. Times are in units of one `vec4` multiply-add by
 //! every thread of a full machine, so that they need no clock.
 
+use crate::{Shape, tensor::Element};
+
 /// A device, as far as plans depend on it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Machine {
@@ -22,6 +24,8 @@ pub struct Machine {
     pub workgroup_memory: u32,
     /// Threads that a workgroup may have.
     pub workgroup_threads: u32,
+    /// What maps and weights are stored as on it.
+    pub element: Element,
 }
 
 impl Default for Machine {
@@ -38,6 +42,7 @@ impl Default for Machine {
             max_buffer: 256 << 20,
             workgroup_memory: 16_352,
             workgroup_threads: 256,
+            element: Element::F32,
         }
     }
 }
@@ -54,6 +59,16 @@ impl Machine {
     pub(super) fn time(&self, thread: f64, threads: usize, bytes: u64) -> f64 {
         let rounds = (threads as f64 / self.threads as f64).max(1.0);
         (thread * rounds).max(bytes as f64 / self.bandwidth) + self.launch
+    }
+
+    /// Bytes of a map.
+    pub(super) fn bytes(&self, map: Shape) -> u64 {
+        map.device_bytes(self.element)
+    }
+
+    /// Bytes of so many `vec4`s.
+    pub(super) fn quads(&self, count: u32) -> u32 {
+        4 * self.element.bytes() as u32 * count
     }
 
     /// What a thread that keeps `pixels` x `quads` sums spends on four inputs.

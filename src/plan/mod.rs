@@ -17,6 +17,7 @@ use crate::{
     Error, Result, Shape,
     graph::{Graph, NodeId, Op, passes},
     kernels::Launch,
+    tensor::Element,
 };
 use blocks::Unit;
 use draft::{DraftStep, Map};
@@ -73,7 +74,7 @@ pub struct Step {
     pub reads: Vec<Operand>,
     /// What it writes, in the order of the shader's `writes`.
     pub writes: Vec<SlotId>,
-    /// The shape of the first thing that it writes.
+    /// The shape of the map that it makes, or of which it makes parts.
     pub shape: Shape,
     /// Why this kernel with this tile.
     pub why: String,
@@ -127,6 +128,22 @@ pub struct Contest {
     pub schedules: Vec<Schedule>,
 }
 
+/// Weights or biases as a kernel reads them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Packed {
+    /// The values.
+    pub values: Vec<f32>,
+    /// What the device stores them as.
+    pub element: Element,
+}
+
+impl Packed {
+    /// Bytes on the device.
+    pub fn bytes(&self) -> u64 {
+        (self.element.bytes() * self.values.len()) as u64
+    }
+}
+
 /// A network at one input shape, ready to be given to a device.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -135,7 +152,9 @@ pub struct Plan {
     /// Bytes of each slot.
     pub slots: Vec<u64>,
     /// Weights and biases as the kernels read them.
-    pub weights: Vec<Vec<f32>>,
+    pub weights: Vec<Packed>,
+    /// What maps and weights are stored as.
+    pub element: Element,
     /// Where the picture goes.
     pub input: Value,
     /// Where the answer comes.
@@ -152,14 +171,15 @@ impl Plan {
     ///
     /// # Errors
     /// [`Error::Layer`] if an input of that shape does not fit the network or no kernel
-    /// computes a layer, [`Error::Limit`] if a map or a weight is larger than the machine allows.
+    /// computes a layer or its weights are beyond what the machine's element holds,
+    /// [`Error::Limit`] if a map or a weight is larger than the machine allows.
     pub fn new(graph: &Graph, input: Shape, machine: Machine, options: &Options) -> Result<Self> {
         let graph = &passes::optimise(graph);
         let shapes = graph.shapes(input)?;
         for (id, node) in graph.nodes() {
             check(
                 node.output_name(),
-                shapes[id.index()].checked_device_bytes().unwrap_or(u64::MAX),
+                shapes[id.index()].checked_device_bytes(machine.element).unwrap_or(u64::MAX),
                 machine,
             )?;
         }
@@ -203,9 +223,9 @@ impl Plan {
             check(graph.node(draft.nodes[0]).name(), bytes, machine)?;
         }
 
-        let first = (Map::Node(source), shapes[source.index()].device_bytes());
+        let first = (Map::Node(source), machine.bytes(shapes[source.index()]));
         let kept = |map| options.taps || map == Map::Node(answer);
-        let settled = draft::settle(graph, drafts, first, kept);
+        let settled = draft::settle(graph, machine.element, drafts, first, kept);
         let value = |id: NodeId| {
             let at = settled.slot_of.iter().find(|(map, _)| *map == Map::Node(id));
             at.map(|&(_, slot)| Value { slot: SlotId(slot), shape: shapes[id.index()] })
@@ -225,13 +245,19 @@ impl Plan {
             .collect();
         for (step, weights) in settled.steps.iter().flat_map(|s| s.reads.iter().map(move |r| (s, r))) {
             if let Operand::Weights(at) = weights {
-                check(step.name(), 4 * settled.weights[*at].len() as u64, machine)?;
+                let packed = &settled.weights[*at];
+                check(step.name(), packed.bytes(), machine)?;
+                if let Some(value) = packed.element.overflow(&packed.values) {
+                    let reason = format!("the weight {value:e} is beyond what {} holds", packed.element);
+                    return Err(Error::layer(step.name(), reason));
+                }
             }
         }
         Ok(Self {
             steps: settled.steps,
             slots: settled.slots,
             weights: settled.weights,
+            element: machine.element,
             input,
             output,
             taps,
@@ -270,7 +296,7 @@ impl Plan {
 
     /// Bytes of all weights.
     pub fn weight_bytes(&self) -> u64 {
-        self.weights.iter().map(|w| 4 * w.len() as u64).sum()
+        self.weights.iter().map(Packed::bytes).sum()
     }
 
     /// Device memory that the network takes: slots and weights.

@@ -17,6 +17,7 @@ use crate::{
         block::{self, Convs, Shapes, Tile},
         gate, reduce,
     },
+    tensor::Element,
 };
 
 /// Which layers share a kernel.
@@ -246,7 +247,7 @@ impl<'a> Context<'a> {
     }
 
     fn admits(&self, tile: Tile, convs: Convs) -> bool {
-        let fits = 16 * tile.memory(convs) <= self.machine.workgroup_memory
+        let fits = self.machine.quads(tile.memory(convs)) <= self.machine.workgroup_memory
             && tile.threads <= self.machine.workgroup_threads;
         match convs.project {
             Some(_) => {
@@ -286,19 +287,24 @@ impl<'a> Context<'a> {
             nodes.push(squeeze.pool);
         }
         let unwanted = (Map::Unwanted(depthwise), 16);
-        let whole = y.device_bytes();
-        let out = match (split, projects) {
-            (true, _) => (Map::Parts(project), whole * splits),
-            (false, true) => (Map::Node(project), whole),
-            (false, false) => (Map::Node(depthwise), whole),
+        let whole = self.machine.bytes(y);
+        // Parts may be far larger than what they add up to: they are sums, and stay f32.
+        let parts = y.device_bytes(Element::F32) * splits;
+        let (out, sums) = match (split, projects) {
+            (true, _) => (unwanted, (Map::Parts(project), parts)),
+            (false, true) => ((Map::Node(project), whole), unwanted),
+            (false, false) if pool => {
+                ((Map::Node(depthwise), whole), (Map::Pooled(depthwise), pooled_bytes(self.middle, tile)))
+            }
+            (false, false) => ((Map::Node(depthwise), whole), unwanted),
         };
-        let pooled = if pool { (Map::Pooled(depthwise), pooled_bytes(self.middle, tile)) } else { unwanted };
         let threads = launch.workgroups.iter().product::<u32>() as usize * tile.threads as usize;
-        let bytes = read.device_bytes() + out.1;
+        let bytes = self.machine.bytes(read) + out.1 + sums.1;
         let time = self.machine.time(self.thread(convs, read, tile), threads, bytes);
         let groups = threads / tile.threads as usize;
+        let memory = self.machine.quads(tile.memory(convs));
         let first = DraftStep {
-            why: format!("{groups} workgroups, {} B of workgroup memory", 16 * tile.memory(convs)),
+            why: format!("{groups} workgroups, {memory} B of workgroup memory"),
             reads: vec![
                 Read::Map(Map::Node(x)),
                 expand.map_or(Read::Nothing, Read::Blocks),
@@ -307,7 +313,7 @@ impl<'a> Context<'a> {
                 Read::Biases(biases),
                 residual.filter(|_| !split).map_or(Read::Nothing, |id| Read::Map(Map::Node(id))),
             ],
-            writes: vec![out, pooled],
+            writes: vec![out, sums],
             shape: y,
             launch,
             time,
@@ -319,7 +325,7 @@ impl<'a> Context<'a> {
         }
         let conv = self.conv(project);
         let launch = reduce::launch(conv, self.y, tile.splits as usize, residual.is_some());
-        let bytes = whole * (splits + 1);
+        let bytes = whole + parts;
         let threads = self.y.pixels() * self.y.quads();
         let second = DraftStep {
             nodes: vec![project],
@@ -379,7 +385,7 @@ impl<'a> Context<'a> {
                 Read::Blocks(nodes.widen),
                 Read::Biases(vec![nodes.squeeze, nodes.widen]),
             ],
-            writes: vec![(Map::Gate(nodes.scale), gates.device_bytes())],
+            writes: vec![(Map::Gate(nodes.scale), self.machine.bytes(gates))],
             shape: gates,
             time: self.machine.time(thread, 256 * gates.n, pooled_bytes(self.middle, tile)),
             why: "squeeze-excite's two layers are too small for kernels of their own".into(),

@@ -7,7 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{CAT, SEEDED, answer, classify, complaints, failure, goldcrest, make, refused, run, text};
+use super::{CAT, SEEDED, answer, classify, complaints, failure, goldcrest, json, make, refused, run, text};
 
 #[test]
 fn help_and_version() {
@@ -34,6 +34,7 @@ fn a_mistake_is_one_line_that_names_the_flag() {
         (&["classify", CAT, "--weights", SEEDED, "--top", "0"], &["--top"]),
         (&["classify", CAT, "--weights", SEEDED, "--batch", "-1"], &["-1"]),
         (&["classify", CAT, "--weights", SEEDED, "--backend", "tpu"], &["--backend", "tpu", "gpu"]),
+        (&["classify", CAT, "--weights", SEEDED, "--precision", "f8"], &["--precision", "f8", "f16"]),
         (&["inspect", "--weights", SEEDED, "--size", "0x8"], &["--size", "0x8", "224x160"]),
         (&["inspect", "--weights", SEEDED, "--size", "8x8x8"], &["--size"]),
         (&["inspect", "--weights", SEEDED, "--size", "99999999999999999999"], &["--size"]),
@@ -78,6 +79,40 @@ fn an_adapter_that_is_not_there() {
             refused(command, &["no adapter", wanted, "there are 0: "]);
         }
         assert!(!output.exists());
+    }
+}
+
+#[test]
+fn f16_where_the_adapter_has_it_and_a_refusal_where_not() {
+    let adapters = json(goldcrest(["adapters", "--json"]));
+    let folder = tempfile::tempdir().unwrap();
+    let input = make::input(folder.path(), &[1, 3, 32, 32]);
+    for adapter in adapters.as_array().unwrap() {
+        let f16 = adapter["features"].as_array().unwrap().contains(&"shader_f16".into());
+        let index = adapter["index"].to_string();
+        let output = folder.path().join(&index);
+        let choose = |mut command: Command| {
+            command.args(["--precision", "f16", "--adapter", &index, "--json"]);
+            command
+        };
+        let looked = choose(goldcrest(["inspect", "--weights", SEEDED]));
+        if f16 {
+            assert_eq!(json(looked)["precision"], "f16");
+            assert_eq!(json(choose(run(&input, &output)))["precision"], "f16");
+            let whole = folder.path().join("f32");
+            let mut command = run(&input, &whole);
+            command.args(["--adapter", &index]);
+            answer(command);
+            let [ours, theirs] = [&output, &whole].map(|file| make::read(file));
+            assert_ne!(ours["output"], theirs["output"], "f16 has fewer bits than f32");
+        } else {
+            for command in
+                [looked, choose(run(&input, &output)), choose(classify(Path::new(SEEDED), Path::new(CAT)))]
+            {
+                refused(command, &["f16", adapter["name"].as_str().unwrap()]);
+            }
+            assert!(!output.exists());
+        }
     }
 }
 

@@ -1,12 +1,15 @@
 //! Random cases for kernels, and how they are run.
 
+use std::sync::Arc;
+
 use goldcrest::{
     Tensor,
     gpu::Gpu,
-    graph::{Activation, Padding},
+    graph::{Activation, Conv, Padding},
     kernels::Launch,
-    tensor::layout,
+    tensor::{Element, layout},
 };
+use half::f16;
 use proptest::{prelude::*, test_runner::TestRunner};
 
 const CASES: u32 = 24;
@@ -17,6 +20,42 @@ pub fn noise(shape: impl Into<Vec<usize>>, mut seed: u64) -> Tensor {
         seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (seed >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     })
+}
+
+/// The tensor as `element` holds it, so that storing it loses nothing.
+pub fn rounded(tensor: &Tensor, element: Element) -> Tensor {
+    let round = |v: f32| match element {
+        Element::F32 => v,
+        Element::F16 => f16::from_f32(v).to_f32(),
+    };
+    Tensor::from_fn(tensor.dims(), |i| round(tensor.data()[i]))
+}
+
+/// The convolution with its weights as `element` holds them. Biases are always f32.
+pub fn rounded_weights(conv: &Conv, element: Element) -> Conv {
+    Conv { weight: Arc::new(rounded(&conv.weight, element)), ..conv.clone() }
+}
+
+/// How far from its exact value each value of a map may be, once it is stored as `element`, if
+/// it is off by `error` before: half a unit in the last place more. What f32 adds to that is
+/// left to the tests' tolerances.
+pub fn stored(exact: &Tensor, error: Option<&Tensor>, element: Element) -> Tensor {
+    Tensor::from_fn(exact.dims(), |i| {
+        let (v, error) = (exact.data()[i].abs(), error.map_or(0.0, |e| e.data()[i]));
+        let largest = v + error;
+        match element {
+            Element::F32 => error,
+            Element::F16 if largest == 0.0 => 0.0,
+            // f16 has 11 significant bits, and none beyond 2^-24.
+            Element::F16 => error + (largest * 0.5f32.powi(11)).max(0.5f32.powi(25)),
+        }
+    })
+}
+
+/// The relative error that `bound`, the largest error of each value, allows the whole of `exact`.
+pub fn allowed(bound: &Tensor, exact: &Tensor) -> f64 {
+    let norm = |t: &Tensor| t.data().iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+    norm(bound) / norm(exact).max(f64::MIN_POSITIVE)
 }
 
 pub fn on_device(tensor: &Tensor) -> Vec<f32> {
@@ -41,22 +80,37 @@ pub fn padding() -> impl Strategy<Value = Padding> {
     prop_oneof![Just(Padding::Symmetric), Just(Padding::Same)]
 }
 
-/// Runs `check` on random cases on every adapter.
+/// What maps and weights may be on an adapter.
+pub fn elements(gpu: &Gpu) -> impl Iterator<Item = Element> {
+    [Element::F32, Element::F16].into_iter().filter(|&element| gpu.supports(element).is_ok())
+}
+
+/// Runs `check` on random cases on every adapter, with every element that it has.
 pub fn on_every_adapter<T: std::fmt::Debug>(
     strategy: impl Strategy<Value = T>,
-    check: impl Fn(&Gpu, &T) -> Result<(), TestCaseError>,
+    check: impl Fn(&Gpu, Element, &T) -> Result<(), TestCaseError>,
 ) {
     for gpu in super::gpus() {
-        let config = ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() };
-        TestRunner::new(config)
-            .run(&strategy, |case| check(&gpu, &case))
-            .unwrap_or_else(|e| panic!("{}: {e}", gpu.adapter()));
+        for element in elements(&gpu) {
+            let config =
+                ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() };
+            TestRunner::new(config)
+                .run(&strategy, |case| check(&gpu, element, &case))
+                .unwrap_or_else(|e| panic!("{element} on {}: {e}", gpu.adapter()));
+        }
     }
 }
 
 /// Runs a kernel and gives the first thing that it writes, `len` values.
-pub fn dispatch(gpu: &Gpu, launch: &Launch, reads: &[&[f32]], len: usize) -> Result<Vec<f32>, TestCaseError> {
+pub fn dispatch(
+    gpu: &Gpu,
+    launch: &Launch,
+    element: Element,
+    reads: &[&[f32]],
+    len: usize,
+) -> Result<Vec<f32>, TestCaseError> {
     let lens = &[len, 4][..launch.shader.writes.len()];
-    let written = gpu.dispatch(launch, reads, lens).map_err(|e| TestCaseError::fail(e.to_string()))?;
+    let written =
+        gpu.dispatch(launch, element, reads, lens).map_err(|e| TestCaseError::fail(e.to_string()))?;
     Ok(written.into_iter().next().expect("every kernel writes something"))
 }
