@@ -5,11 +5,18 @@
     cargo build --release --example latency
     venv/bin/python benches/compare.py --rounds 5 --out benches/runs/DATE-MACHINE.json
 
+On a machine with CUDA, one command for everything that is asked of a GPU:
+
+    venv/bin/python benches/compare.py --batches 1 8 64 256 --tune 60 --out benches/runs/DATE-GPU.json
+
 Makes torchvision's networks with seeded weights, gives each peer the same weights in its own
 format, and lets them take turns: a round times every program once, some inferences each, so
 that what slows the machine slows all of them. Quoted are the median over rounds of each
-program's median, and the ratio of those. Batch 1, 224x224, f32, from a tensor in memory to
-logits in memory. Goldcrest and ncnn use the same Vulkan adapter; ONNX Runtime uses the CPU.
+program's median, and the ratio of those. Pictures of 224x224, from a tensor in memory to logits
+in memory. Goldcrest and ncnn use the same Vulkan adapter, ncnn one picture at a time; ONNX
+Runtime uses the CPU; PyTorch, eager and compiled with CUDA graphs, channels last and in half
+precision, takes part where CUDA is there, its input and output in the CPU's memory for wall
+time and on the device for GPU time.
 """
 
 import argparse
@@ -42,7 +49,12 @@ def prepare(name: str, folder: Path) -> None:
     model = getattr(torchvision.models, name)(weights=None).eval()
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / f"{name}.safetensors")
     picture = torch.rand(SHAPE)
-    torch.onnx.export(model, (picture,), folder / f"{name}.onnx", dynamo=True, verbose=False)
+    # Two pictures: of one the exporter would make a constant.
+    batch = {0: torch.export.Dim("batch")}
+    torch.onnx.export(
+        model, (torch.rand(2, *SHAPE[1:]),), folder / f"{name}.onnx",
+        dynamo=True, verbose=False, dynamic_shapes=(batch,),
+    )
     torch.jit.trace(model, picture).save(folder / f"{name}.pt")
     pnnx = Path(sys.executable).with_name("pnnx")
     shape = "inputshape=" + str(list(SHAPE)).replace(" ", "")
@@ -62,25 +74,31 @@ def timed(run, runs: int) -> float:
 class Goldcrest:
     """A process a turn: its start, compilation and first run are not counted."""
 
-    def __init__(self, name: str, folder: Path):
-        program = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/examples/latency"
-        self.command = [program, folder / f"{name}.safetensors", f"torchvision/{name}"]
-        self.steps = None
+    def __init__(self, name: str, folder: Path, batch: int, options: list[str]):
+        target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+        program = target / "release/examples/latency"
+        self.command = [program, folder / f"{name}.safetensors", "--arch", f"torchvision/{name}"]
+        self.command += ["--batch", str(batch), *options]
+        self.said = {}
 
-    def turn(self, runs: int) -> float:
-        output = subprocess.run([*self.command, str(runs)], check=True, capture_output=True, text=True)
-        answer = json.loads(output.stdout)
-        self.steps, self.adapter = answer["steps"], answer["adapter"]
-        return answer["wall_ms"]["median"]
+    def turn(self, runs: int) -> dict:
+        command = [*self.command, "--runs", str(runs)]
+        output = subprocess.run(command, check=True, capture_output=True, text=True)
+        self.said = json.loads(output.stdout)
+        times = {"wall": self.said["wall_ms"]["median"]}
+        if self.said["gpu_ms"]:
+            times["gpu"] = self.said["gpu_ms"]["median"]
+        return times
 
 
 class Ncnn:
-    """ncnn's Vulkan backend in f32."""
+    """ncnn's Vulkan backend."""
 
-    def __init__(self, name: str, folder: Path):
+    def __init__(self, name: str, folder: Path, half: bool = False):
         self.net = ncnn.Net()
         self.net.opt.use_vulkan_compute = True
-        self.net.opt.use_fp16_packed = self.net.opt.use_fp16_storage = self.net.opt.use_fp16_arithmetic = False
+        self.net.opt.use_fp16_packed = self.net.opt.use_fp16_storage = half
+        self.net.opt.use_fp16_arithmetic = half
         self.net.load_param(str(folder / f"{name}.ncnn.param"))
         self.net.load_model(str(folder / f"{name}.ncnn.bin"))
         self.input = ncnn.Mat(np.random.default_rng(0).random(SHAPE[1:], dtype=np.float32))
@@ -93,28 +111,121 @@ class Ncnn:
         assert code == 0
         return np.array(output)
 
-    def turn(self, runs: int) -> float:
-        return timed(self.run, runs)
+    def turn(self, runs: int) -> dict:
+        return {"wall": timed(self.run, runs)}
 
 
 class OnnxRuntime:
     """ONNX Runtime on the CPU with its default threads."""
 
-    def __init__(self, name: str, folder: Path):
+    def __init__(self, name: str, folder: Path, batch: int):
         self.session = onnxruntime.InferenceSession(
             folder / f"{name}.onnx", providers=["CPUExecutionProvider"]
         )
-        self.feed = {self.session.get_inputs()[0].name: np.random.default_rng(0).random(SHAPE, dtype=np.float32)}
+        self.feed = {self.session.get_inputs()[0].name: np.random.default_rng(0).random((batch, *SHAPE[1:]), dtype=np.float32)}
         timed(self.run, 2)
 
     def run(self):
         return self.session.run(None, self.feed)
 
-    def turn(self, runs: int) -> float:
-        return timed(self.run, runs)
+    def turn(self, runs: int) -> dict:
+        return {"wall": timed(self.run, runs)}
 
 
-PEERS = {"goldcrest": Goldcrest, "ncnn-vulkan": Ncnn, "onnxruntime-cpu": OnnxRuntime}
+class Torch:
+    """PyTorch on CUDA, channels last."""
+
+    def __init__(self, name: str, batch: int, half: bool, compiled: bool):
+        torch.manual_seed(0)
+        self.dtype = torch.float16 if half else torch.float32
+        model = getattr(torchvision.models, name)(weights=None).eval().cuda().to(self.dtype)
+        self.model = model.to(memory_format=torch.channels_last)
+        if compiled:
+            self.model = torch.compile(self.model, mode="max-autotune")
+        self.host = torch.rand(batch, *SHAPE[1:]).pin_memory()
+        self.input = self.on_device()
+        timed(self.run, 5)
+
+    def on_device(self):
+        return self.host.cuda(non_blocking=True).to(self.dtype, memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def run(self):
+        return self.model(self.on_device()).float().cpu()
+
+    @torch.inference_mode()
+    def turn(self, runs: int) -> dict:
+        wall = timed(self.run, runs)
+        times = []
+        for _ in range(runs):
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            self.model(self.input)
+            end.record()
+            end.synchronize()
+            times.append(start.elapsed_time(end))
+        return {"wall": wall, "gpu": statistics.median(times)}
+
+
+def peers(name: str, folder: Path, batch: int, f16: bool) -> dict:
+    """Who takes part; a peer that cannot is left out, and said to be."""
+    wanted = {
+        "goldcrest": lambda: Goldcrest(name, folder, batch, []),
+        "goldcrest-none": lambda: Goldcrest(name, folder, batch, ["--fuse", "none"]),
+        "goldcrest-block": lambda: Goldcrest(name, folder, batch, ["--fuse", "block"]),
+        "onnxruntime-cpu": lambda: OnnxRuntime(name, folder, batch),
+    }
+    if f16:
+        wanted["goldcrest-f16"] = lambda: Goldcrest(name, folder, batch, ["--f16"])
+        wanted["goldcrest-block-f16"] = lambda: Goldcrest(name, folder, batch, ["--f16", "--fuse", "block"])
+    if batch == 1:
+        wanted["ncnn-vulkan"] = lambda: Ncnn(name, folder)
+        if f16:
+            wanted["ncnn-vulkan-f16"] = lambda: Ncnn(name, folder, half=True)
+    if torch.cuda.is_available():
+        for half in (False, True):
+            for compiled in (False, True):
+                label = "torch" + ("-compiled" if compiled else "") + ("-f16" if half else "")
+                wanted[label] = lambda half=half, compiled=compiled: Torch(name, batch, half, compiled)
+    made = {}
+    for label, make in wanted.items():
+        try:
+            made[label] = make()
+            made[label].turn(1)
+        except Exception as error:  # a peer's trouble must not cost the others their turn
+            made.pop(label, None)
+            print(f"{name}, batch {batch}: {label} is left out: {str(error).splitlines()[:1]}", flush=True)
+    return made
+
+
+def compare(name: str, folder: Path, batch: int, args: argparse.Namespace) -> dict:
+    """Turns of every peer, and their medians."""
+    if args.tune:
+        for options in [[], ["--f16"]] if args.f16 else [[]]:
+            Goldcrest(name, folder, batch, [*options, "--tune", str(args.tune)]).turn(1)
+    programs = peers(name, folder, batch, args.f16)
+    turns = {label: [] for label in programs}
+    for _ in range(args.rounds):
+        for label, program in programs.items():
+            turns[label].append(program.turn(args.runs))
+    median = {
+        label: {clock: statistics.median(t[clock] for t in of_peer) for clock in of_peer[0]}
+        for label, of_peer in turns.items()
+    }
+    ours = median["goldcrest"]["wall"]
+    figures = ", ".join(
+        f"{label} " + " / ".join(f"{clock} {ms:.3f}" for clock, ms in of_peer.items())
+        for label, of_peer in median.items()
+    )
+    print(f"{name}, batch {batch}, ms: {figures}", flush=True)
+    return {
+        "network": name,
+        "batch": batch,
+        "ms": median,
+        "wall_ratio": {label: ours / of_peer["wall"] for label, of_peer in median.items()},
+        "turns_ms": turns,
+        "said": {label: program.said for label, program in programs.items() if hasattr(program, "said")},
+    }
 
 
 def main() -> None:
@@ -122,42 +233,33 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--runs", type=int, default=10, help="inferences a turn")
     parser.add_argument("--networks", nargs="+", default=NETWORKS)
+    parser.add_argument("--batches", nargs="+", type=int, default=[1])
+    parser.add_argument("--f16", action="store_true", help="half precision too, where CUDA is not there")
+    parser.add_argument("--tune", type=int, default=0, help="seconds to tune each network for first")
     parser.add_argument("--out", type=Path, help="where to keep the figures")
     args = parser.parse_args()
+    args.f16 |= torch.cuda.is_available()
 
-    results = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
+        # What tuning finds is for this run alone.
+        os.environ["GOLDCREST_CACHE_DIR"] = str(folder / "cache")
         for name in args.networks:
             prepare(name, folder)
-            peers = {peer: make(name, folder) for peer, make in PEERS.items()}
-            turns = {peer: [] for peer in peers}
-            for _ in range(args.rounds):
-                for peer, program in peers.items():
-                    turns[peer].append(program.turn(args.runs))
-            median = {peer: statistics.median(times) for peer, times in turns.items()}
-            ratio = median["goldcrest"] / median["ncnn-vulkan"]
-            results.append(
-                {
-                    "network": name,
-                    "steps": peers["goldcrest"].steps,
-                    "adapter": peers["goldcrest"].adapter,
-                    "wall_ms": median,
-                    "turns_ms": turns,
-                    "goldcrest_over_ncnn": ratio,
-                }
-            )
-            figures = ", ".join(f"{peer} {ms:.1f} ms" for peer, ms in median.items())
-            print(f"{name}: {figures}; goldcrest / ncnn {ratio:.2f}", flush=True)
+        results = [compare(name, folder, batch, args) for name in args.networks for batch in args.batches]
 
     if args.out:
         report = {
             "date": date.today().isoformat(),
-            "machine": {"processor": platform.processor() or platform.machine(), "cores": torch.get_num_threads()},
+            "machine": {
+                "processor": platform.processor() or platform.machine(),
+                "cores": os.cpu_count(),
+                "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+            },
             "versions": {
                 "ncnn": ncnn.__version__,
                 "onnxruntime": onnxruntime.__version__,
-                "torchvision": torchvision.__version__,
+                "torch": torch.__version__,
             },
             "rounds": args.rounds,
             "runs_a_turn": args.runs,

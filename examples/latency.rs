@@ -1,65 +1,138 @@
 //! How long one inference takes, from a tensor in memory to logits in memory:
-//! `cargo run --release --example latency -- CHECKPOINT [ARCH] [RUNS] [auto|none|pair|block] [f32|f16]`
+//! `cargo run --release --example latency -- CHECKPOINT --arch torchvision/mobilenet_v2`
 //!
 //! Prints one line of JSON; `benches/compare.py` reads it.
 
-use std::time::Instant;
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
-use goldcrest::{Options, Session, Tensor, gpu::Gpu, plan::Fuse, session::Precision, zoo::Network};
+use clap::{Parser, ValueEnum};
+use goldcrest::{
+    Options, Session, Tensor,
+    gpu::Gpu,
+    measure,
+    plan::Fuse,
+    session::Precision,
+    zoo::Network,
+};
+use serde_json::{Value, json};
 
-fn main() -> goldcrest::Result<()> {
-    let mut args = std::env::args().skip(1);
-    let path = args.next().expect("usage: latency CHECKPOINT [ARCH] [RUNS]");
-    let arch = args.next().filter(|arch| !arch.is_empty());
-    let runs = args.next().map_or(20, |runs| runs.parse().expect("RUNS is a number"));
+#[derive(Parser)]
+struct Args {
+    /// The checkpoint
+    weights: PathBuf,
+    /// The network by its library's name
+    #[arg(long)]
+    arch: Option<String>,
+    /// Part of the adapter's name
+    #[arg(long)]
+    adapter: Option<String>,
+    /// Runs that are timed
+    #[arg(long, default_value_t = 20)]
+    runs: usize,
+    /// Pictures in a run
+    #[arg(long, default_value_t = 1)]
+    batch: usize,
+    #[arg(long, value_enum, default_value_t = Fusion::Auto)]
+    fuse: Fusion,
+    /// Store maps and weights as f16
+    #[arg(long)]
+    f16: bool,
+    /// Seconds to tune for first
+    #[arg(long)]
+    tune: Option<u64>,
+    /// One line a step as well
+    #[arg(long)]
+    steps: bool,
+}
 
-    let fuse = match args.next().as_deref() {
-        None | Some("auto") => Fuse::Auto,
-        Some("none") => Fuse::None,
-        Some("pair") => Fuse::Pair,
-        Some("block") => Fuse::Block,
-        Some(other) => panic!("{other} is not a way to fuse"),
+#[derive(Clone, Copy, ValueEnum)]
+enum Fusion {
+    Auto,
+    None,
+    Pair,
+    Block,
+}
+
+fn main() -> anyhow::Result<()> {
+    env_logger::init();
+    let args = Args::parse();
+    let network = Network::open_as(&args.weights, args.arch.as_deref())?;
+    let gpu = Gpu::open(args.adapter.as_deref())?;
+    let options = Options {
+        batch: args.batch,
+        fuse: match args.fuse {
+            Fusion::Auto => Fuse::Auto,
+            Fusion::None => Fuse::None,
+            Fusion::Pair => Fuse::Pair,
+            Fusion::Block => Fuse::Block,
+        },
+        precision: if args.f16 { Precision::F16 } else { Precision::F32 },
+        ..Options::default()
+    };
+    let shape = options.input_shape(&network);
+    let tuned = match args.tune {
+        None => Value::Null,
+        Some(seconds) => {
+            let element = options.precision.element();
+            let budget = Duration::from_secs(seconds);
+            let tuning = measure::tune(&gpu, &network.graph, shape, element, budget, |_| {})?;
+            measure::keep(&gpu, &network.graph, shape, element, &tuning.schedules);
+            json!(tuning)
+        }
     };
 
-    let precision = match args.next().as_deref() {
-        None | Some("f32") => Precision::F32,
-        Some("f16") => Precision::F16,
-        Some(other) => panic!("{other} is not a precision"),
-    };
-
-    let network = Network::open_as(path, arch.as_deref())?;
-    let gpu = Gpu::open(std::env::var("GOLDCREST_ADAPTER").ok().as_deref())?;
     let start = Instant::now();
-    let mut session = Session::new(&gpu, &network, Options { fuse, precision, ..Options::default() })?;
-    let shape = session.input_shape();
+    let mut session = Session::new(&gpu, &network, options)?;
     let input = Tensor::from_fn(<[usize; 4]>::from(shape), |i| (i as f32 * 0.37).sin());
     session.run(&input)?;
     let first = start.elapsed();
 
-    let startup = session.startup();
-    let ms = |time: std::time::Duration| 1e3 * time.as_secs_f64();
-    let mut times: Vec<f64> = Vec::new();
-    for _ in 0..runs {
+    let mut walls = Vec::new();
+    for _ in 0..args.runs {
         let start = Instant::now();
         session.run(&input)?;
-        times.push(1e3 * start.elapsed().as_secs_f64());
+        walls.push(1e3 * start.elapsed().as_secs_f64());
     }
-    times.sort_by(f64::total_cmp);
-    let answer = serde_json::json!({
+    let mut totals = Vec::new();
+    let mut steps = vec![Vec::new(); session.plan().steps.len()];
+    for _ in 0..if gpu.has_timestamps() { args.runs } else { 0 } {
+        let times = session.profile(&input)?;
+        totals.push(times.iter().sum::<f64>() / 1e6);
+        steps.iter_mut().zip(times).for_each(|(of_step, time)| of_step.push(time / 1e6));
+    }
+    if args.steps {
+        for (step, times) in session.plan().steps.iter().zip(&mut steps) {
+            let (kernel, tile) = (step.launch.shader.name, &step.launch.tile);
+            let ms = spread(times)["median"].as_f64().unwrap_or_default();
+            eprintln!("{ms:9.4} ms  {kernel:<16} {:<16} {:<40} {tile}", step.shape, step.name());
+        }
+    }
+    let answer = json!({
         "network": network.arch,
         "adapter": gpu.adapter().to_string(),
-        "precision": precision.element(),
+        "batch": args.batch,
+        "precision": options.precision.element().to_string(),
         "steps": session.plan().steps.len(),
-        "first_ms": ms(first),
-        "startup": {
-            "plan_ms": ms(startup.plan),
-            "upload_ms": ms(startup.upload),
-            "compile_ms": ms(startup.compile),
-            "pipelines": startup.pipelines,
-            "cached": startup.cached,
-        },
-        "wall_ms": { "median": times[times.len() / 2], "min": times[0], "max": times[times.len() - 1] },
+        "peak_bytes": session.plan().peak_bytes(),
+        "first_ms": 1e3 * first.as_secs_f64(),
+        "startup": session.startup().to_string(),
+        "tuned": tuned,
+        "wall_ms": spread(&mut walls),
+        "gpu_ms": spread(&mut totals),
     });
     println!("{answer}");
     Ok(())
+}
+
+/// Median, least and most; null of nothing.
+fn spread(times: &mut [f64]) -> Value {
+    times.sort_by(f64::total_cmp);
+    match times {
+        [] => Value::Null,
+        [first, .., last] => json!({ "median": times[times.len() / 2], "min": first, "max": last }),
+        [one] => json!({ "median": one, "min": one, "max": one }),
+    }
 }

@@ -1,5 +1,7 @@
 //! A network on a device: what a program that embeds Goldcrest holds.
 
+use std::borrow::Cow;
+
 use web_time::Instant;
 
 pub use crate::gpu::Startup;
@@ -38,7 +40,7 @@ impl Precision {
 /// What a session is built for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    /// Pictures in a run.
+    /// Pictures in a run. A batch too large for the device's limits is run in shares.
     pub batch: usize,
     /// Rows and columns of a picture, if not those that the network was made for.
     pub size: Option<[usize; 2]>,
@@ -95,8 +97,11 @@ pub fn plan(gpu: &Gpu, network: &Network, options: Options) -> Result<Plan> {
 
 /// A network, planned and compiled for one input shape on one device.
 pub struct Session {
+    /// For the batch, or for a share of it.
     plan: Plan,
     executor: Executor,
+    /// The whole batch's shape.
+    input: Shape,
     startup: Startup,
 }
 
@@ -127,13 +132,13 @@ impl Session {
             return Err(Error::Input(format!("the shape {input} holds no value")));
         }
         let begun = Instant::now();
-        let mut plan = plan(gpu, network, options)?;
+        let mut plan = plan_within_limits(gpu, network, options)?;
         let planned = begun.elapsed();
         let executor = Executor::new(gpu, &plan, progress).await?;
         let startup = Startup { plan: planned, ..executor.startup() };
         // The device has them now.
         plan.weights = Vec::new();
-        Ok(Self { plan, executor, startup })
+        Ok(Self { plan, executor, input, startup })
     }
 
     /// How long it took to get ready.
@@ -148,7 +153,7 @@ impl Session {
 
     /// The shape of the input, `[pictures, channels, rows, columns]`.
     pub fn input_shape(&self) -> Shape {
-        self.executor.input_shape()
+        self.input
     }
 
     /// Runs once on a normalised input and waits: `[N, classes]` for a classifier.
@@ -156,7 +161,11 @@ impl Session {
     /// # Errors
     /// [`Error::Input`] if `input` has another shape, [`Error::Device`] if the device was lost.
     pub fn run(&mut self, input: &Tensor) -> Result<Tensor> {
-        flatten(self.executor.run(input)?)
+        let mut answers = Vec::new();
+        for share in shares(input, self.input, self.plan.input.shape.n)? {
+            answers.push(self.executor.run(&share)?);
+        }
+        join(answers, self.input.n)
     }
 
     /// [`Session::run`] for where nothing may block.
@@ -164,7 +173,23 @@ impl Session {
     /// # Errors
     /// As [`Session::run`].
     pub async fn run_async(&mut self, input: &Tensor) -> Result<Tensor> {
-        flatten(self.executor.run_async(input).await?)
+        let mut answers = Vec::new();
+        for share in shares(input, self.input, self.plan.input.shape.n)? {
+            answers.push(self.executor.run_async(&share).await?);
+        }
+        join(answers, self.input.n)
+    }
+
+    /// Runs once and gives the nanoseconds of each step of the [plan](Session::plan), measured
+    /// on the device in the real sequence. Of a batch that is run in shares it is the first one's.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the device has no timestamps, or as [`Session::run`].
+    pub fn profile(&mut self, input: &Tensor) -> Result<Vec<f64>> {
+        match shares(input, self.input, self.plan.input.shape.n)?.first() {
+            Some(share) => self.executor.profile(share),
+            None => Ok(Vec::new()),
+        }
     }
 
     /// Every layer's output in the last run, `[N, C, H, W]` or `[N, C]`, under the name of the source
@@ -177,10 +202,53 @@ impl Session {
     }
 }
 
-/// A classifier's answer has one row and one column, which nobody asks for.
-fn flatten(answer: Tensor) -> Result<Tensor> {
-    match *answer.dims() {
-        [n, c, 1, 1] => Tensor::new([n, c], answer.into_data()),
-        _ => Ok(answer),
+/// A plan for the whole batch, or for the largest share of it that the device's limits admit.
+fn plan_within_limits(gpu: &Gpu, network: &Network, options: Options) -> Result<Plan> {
+    let mut share = options.batch;
+    loop {
+        match plan(gpu, network, Options { batch: share, ..options }) {
+            // Taps are of one run.
+            Err(Error::Limit { what, .. }) if share > 1 && !options.taps => {
+                share = share.div_ceil(2);
+                log::debug!("{what} is too large for a batch of {}: trying shares of {share}", options.batch);
+            }
+            planned => return planned,
+        }
+    }
+}
+
+/// The batch in shares of `n` pictures, the last filled up with black ones.
+fn shares(input: &Tensor, whole: Shape, n: usize) -> Result<Vec<Cow<'_, Tensor>>> {
+    let shape = input.shape()?;
+    if shape != whole {
+        return Err(Error::Input(format!("has the shape {shape}, planned was {whole}")));
+    }
+    if whole.n == n {
+        return Ok(vec![Cow::Borrowed(input)]);
+    }
+    let share = Shape { n, ..whole };
+    let filled = |pictures: &[f32]| {
+        let mut data = pictures.to_vec();
+        data.resize(share.len(), 0.0);
+        Ok(Cow::Owned(Tensor::new(<[usize; 4]>::from(share), data)?))
+    };
+    input.data().chunks(share.len()).map(filled).collect()
+}
+
+/// The answers to shares as one, without those to pictures that only filled up the last. A
+/// classifier's answer has one row and one column, which nobody asks for.
+fn join(answers: Vec<Tensor>, pictures: usize) -> Result<Tensor> {
+    let dims = answers.first().map_or_else(Vec::new, |answer| answer.dims().to_vec());
+    let mut data: Vec<f32> = answers.into_iter().flat_map(Tensor::into_data).collect();
+    match dims[..] {
+        [_, c, 1, 1] => {
+            data.truncate(pictures * c);
+            Tensor::new([pictures, c], data)
+        }
+        [_, c, h, w] => {
+            data.truncate(pictures * c * h * w);
+            Tensor::new([pictures, c, h, w], data)
+        }
+        _ => Err(Error::Output("has no rows and columns".into())),
     }
 }

@@ -197,6 +197,35 @@ fn a_batch_is_its_pictures() {
 }
 
 #[test]
+fn a_batch_beyond_the_limits_is_run_in_shares() {
+    let fixture = Fixture::network("timm-mobilenetv3_small_050");
+    let network = network(&fixture);
+    for gpu in common::gpus() {
+        // As many pictures as make the first map larger than a binding may be.
+        let side = 256;
+        let map = Shape::new(1, 16, side / 2, side / 2).device_bytes(Element::F32);
+        let batch = usize::try_from(gpu.machine().max_binding / map).unwrap() + 1;
+        if batch > 256 {
+            continue; // a device that is too large for this test
+        }
+        let picture = |seed: usize, i: usize| ((i + 31 * seed) as f32 * 0.37).sin();
+        let len = 3 * side * side;
+        let input = Tensor::from_fn([batch, 3, side, side], |i| picture(i / len, i % len));
+        let together = session(&gpu, &network, &input, Fuse::Auto, false);
+        assert!(together.plan().input.shape.n < batch && together.input_shape().n == batch);
+        let answers = { together }.run(&input).unwrap();
+        assert_eq!(answers.dims(), [batch, network.classes]);
+        for seed in [0, batch - 1] {
+            let one = Tensor::from_fn([1, 3, side, side], |i| picture(seed, i));
+            let alone = session(&gpu, &network, &one, Fuse::Auto, false).run(&one).unwrap();
+            let row = answers.data()[seed * network.classes..][..network.classes].to_vec();
+            let row = Tensor::new([1, network.classes], row).unwrap();
+            assert!(distance(&row, &alone) <= 1e-5, "picture {seed} on {}", gpu.adapter());
+        }
+    }
+}
+
+#[test]
 fn a_plan_never_reads_what_it_writes_and_stays_small() {
     // Dispatches and bytes of slots, a kernel a layer and a kernel a block. V2's features.2
     // alone reads and writes 5,619,712 bytes in separate kernels.

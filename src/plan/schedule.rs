@@ -29,6 +29,9 @@ pub enum Schedule {
     /// Expand and depthwise in one kernel; squeeze-excite's mean begins in it, its two layers
     /// are one kernel, and the projection scales as it loads.
     Front(Tile),
+    /// As the front, but with a kernel of its own for the expansion: where halos cost more than
+    /// a launch, squeeze-excite is still spared its passes over the map.
+    Middle(Tile),
     /// Depthwise and project in one kernel.
     Back(Tile),
     /// The whole block in one kernel.
@@ -41,6 +44,7 @@ impl Schedule {
         match self {
             Self::Separate => "separate",
             Self::Front(_) => "front",
+            Self::Middle(_) => "middle",
             Self::Back(_) => "back",
             Self::Whole(_) => "whole",
         }
@@ -52,7 +56,7 @@ impl fmt::Display for Schedule {
         f.write_str(self.kind())?;
         match self {
             Self::Separate => Ok(()),
-            Self::Front(t) | Self::Back(t) | Self::Whole(t) => {
+            Self::Front(t) | Self::Middle(t) | Self::Back(t) | Self::Whole(t) => {
                 write!(f, " {}x{} px, {} ch, {} threads", t.height, t.width, 4 * t.chunk, t.threads)?;
                 if t.splits > 1 { write!(f, ", {} splits", t.splits) } else { Ok(()) }
             }
@@ -111,8 +115,8 @@ pub fn candidates(
     let context = Context::new(graph, shapes, block, machine);
     let mut found = vec![context.separate()?];
     for tile in tiles(context.middle) {
-        for schedule in [Schedule::Front(tile), Schedule::Back(tile), Schedule::Whole(tile)] {
-            found.extend(context.fused(schedule)?);
+        for of in [Schedule::Front, Schedule::Middle, Schedule::Back, Schedule::Whole] {
+            found.extend(context.fused(of(tile))?);
         }
     }
     if found.iter().any(|candidate| fuse.allows(candidate.schedule, block)) {
@@ -125,16 +129,16 @@ pub fn candidates(
 
 /// Tiles worth trying on a map: not much larger than it, whole and split.
 fn tiles(map: Shape) -> Vec<Tile> {
+    let covers = |side: usize, tile: u32| (tile as usize) < 2 * side.next_power_of_two();
     let mut tiles = Vec::new();
     for [height, width] in [[2, 4], [4, 4], [4, 8], [8, 8]] {
-        let covers = |side: usize, tile: u32| (tile as usize) < 2 * side.next_power_of_two();
         if !covers(map.h, height) || !covers(map.w, width) {
             continue;
         }
-        for chunk in [2, 4, 8] {
+        for (chunk, run) in [(4, 2), (4, 4), (8, 2), (8, 4)] {
             for threads in [64, 128, 256] {
                 for splits in [1, 2, 4, 8, 16] {
-                    let tile = Tile { height, width, chunk, run: 2, threads, splits }.trimmed(map);
+                    let tile = Tile { height, width, chunk, run, threads, splits }.trimmed(map);
                     if !tiles.contains(&tile) {
                         tiles.push(tile);
                     }
@@ -202,6 +206,7 @@ impl<'a> Context<'a> {
         let (tile, expand, projects) = match schedule {
             Schedule::Separate => return Ok(None),
             Schedule::Front(tile) if expand.is_some() || squeeze.is_some() => (tile, expand, false),
+            Schedule::Middle(tile) if expand.is_some() && squeeze.is_some() => (tile, None, false),
             Schedule::Back(tile) if squeeze.is_none() => (tile, None, true),
             Schedule::Whole(tile) if squeeze.is_none() && expand.is_some() => (tile, expand, true),
             // A block without expansion is whole with its two convolutions in one kernel.
@@ -224,7 +229,7 @@ impl<'a> Context<'a> {
         }
 
         let mut steps = Vec::new();
-        if matches!(schedule, Schedule::Back(_)) {
+        if matches!(schedule, Schedule::Middle(_) | Schedule::Back(_)) {
             steps.extend(self.block.expand.map(layer).transpose()?);
         }
         steps.extend(self.kernel(convs, expand, projects, tile));
