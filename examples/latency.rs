@@ -9,14 +9,7 @@ use std::{
 };
 
 use clap::{Parser, ValueEnum};
-use goldcrest::{
-    Options, Session, Tensor,
-    gpu::Gpu,
-    measure,
-    plan::Fuse,
-    session::Precision,
-    zoo::Network,
-};
+use goldcrest::{Options, Session, Tensor, gpu::Gpu, measure, plan::Fuse, session::Precision, zoo::Network};
 use serde_json::{Value, json};
 
 #[derive(Parser)]
@@ -130,9 +123,8 @@ fn main() -> anyhow::Result<()> {
 /// Median, least and most; null of nothing.
 fn spread(times: &mut [f64]) -> Value {
     times.sort_by(f64::total_cmp);
-    match times {
-        [] => Value::Null,
-        [first, .., last] => json!({ "median": times[times.len() / 2], "min": first, "max": last }),
-        [one] => json!({ "median": one, "min": one, "max": one }),
+    match (times.first(), times.get(times.len() / 2), times.last()) {
+        (Some(min), Some(median), Some(max)) => json!({ "median": median, "min": min, "max": max }),
+        _ => Value::Null,
     }
 }
