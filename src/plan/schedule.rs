@@ -207,21 +207,16 @@ impl<'a> Context<'a> {
             Schedule::Separate => return Ok(None),
             Schedule::Front(tile) if expand.is_some() || squeeze.is_some() => (tile, expand, false),
             Schedule::Middle(tile) if expand.is_some() && squeeze.is_some() => (tile, None, false),
-            Schedule::Back(tile) if squeeze.is_none() => (tile, None, true),
-            Schedule::Whole(tile) if squeeze.is_none() && expand.is_some() => (tile, expand, true),
-            // A block without expansion is whole with its two convolutions in one kernel.
-            Schedule::Whole(tile) if squeeze.is_none() => (tile, None, true),
+            // Without an expansion the back is the whole block.
+            Schedule::Back(tile) if expand.is_some() && squeeze.is_none() => (tile, None, true),
+            Schedule::Whole(tile) if squeeze.is_none() => (tile, expand, true),
             _ => return Ok(None),
         };
-        if matches!(schedule, Schedule::Back(_)) && self.block.expand.is_none() {
-            return Ok(None); // that is the whole block
-        }
         let convs = Convs {
             expand: expand.map(|id| self.conv(id)),
             depthwise: self.depthwise,
             project: projects.then(|| self.conv(project)),
         };
-        // Without a projection the chunks are shared out evenly; that many splits are enough.
         if !self.admits(tile, convs)
             || squeeze.is_some_and(|s| !gate_fits(self.graph, &s, self.machine.workgroup_memory))
         {
