@@ -8,7 +8,7 @@ use wgpu::util::DeviceExt;
 
 use super::{Gpu, Startup};
 use crate::{
-    Error, Result, Shape, Tensor,
+    Error, Result, Tensor,
     kernels::Launch,
     plan::{Operand, Plan, Tap, Value},
     tensor::{Element, layout},
@@ -130,11 +130,6 @@ impl Executor {
         })
     }
 
-    /// The shape of its input.
-    pub fn input_shape(&self) -> Shape {
-        self.input.shape
-    }
-
     /// How long it took to make.
     pub fn startup(&self) -> Startup {
         self.startup
@@ -155,7 +150,7 @@ impl Executor {
     /// was lost or refused the work; the executor is then of no more use.
     pub fn run(&mut self, input: &Tensor) -> Result<Tensor> {
         let mapped = self.submit(input)?;
-        self.wait()?;
+        self.gpu.wait()?;
         pollster::block_on(self.collect(mapped))
     }
 
@@ -204,24 +199,10 @@ impl Executor {
         Ok(mapped)
     }
 
-    fn wait(&self) -> Result<()> {
-        self.gpu
-            .device
-            .poll(wgpu::PollType::wait_indefinitely())
-            .map(|_| ())
-            .map_err(|e| Error::Device(super::one_line(&e)))
-    }
-
     /// Waits for the answer and for the upload buffer.
     async fn collect(&mut self, mapped: [Mapped; 2]) -> Result<Tensor> {
         for receiver in mapped {
-            let outcome = receiver.receive().await;
-            self.gpu.trouble.check()?;
-            match outcome {
-                Some(Ok(())) => {}
-                Some(Err(e)) => return Err(Error::Device(super::one_line(&e))),
-                None => return Err(Error::Device("the device was lost".into())),
-            }
+            self.gpu.arrived(receiver).await?;
         }
         let answer = {
             let view = self.readback.get_mapped_range(..).map_err(|e| Error::Device(super::one_line(&e)))?;
@@ -250,6 +231,23 @@ impl Executor {
 }
 
 impl Gpu {
+    /// Blocks until the device has done what was submitted.
+    fn wait(&self) -> Result<()> {
+        let polled = self.device.poll(wgpu::PollType::wait_indefinitely());
+        polled.map(|_| ()).map_err(|e| Error::Device(super::one_line(&e)))
+    }
+
+    /// Waits until a buffer is mapped.
+    async fn arrived(&self, mapped: Mapped) -> Result<()> {
+        let outcome = mapped.receive().await;
+        self.trouble.check()?;
+        match outcome {
+            Some(Ok(())) => Ok(()),
+            Some(Err(e)) => Err(Error::Device(super::one_line(&e))),
+            None => Err(Error::Device("the device was lost".into())),
+        }
+    }
+
     /// Runs one kernel by itself over maps and weights of `element`, on `reads` in the device's
     /// layout, and gives what it writes, as many values each as `lens` say: what trust checks and
     /// tests are made of.
@@ -281,10 +279,7 @@ impl Gpu {
         let mut encoder = self.device.create_command_encoder(&Default::default());
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            pass.set_pipeline(&pipeline);
-            pass.set_bind_group(0, &bindings, &[]);
-            let [x, y, z] = launch.workgroups;
-            pass.dispatch_workgroups(x, y, z);
+            Dispatch { pipeline, bindings, workgroups: launch.workgroups }.record(&mut pass);
         }
         self.queue.submit([encoder.finish()]);
         let buffers = buffers[reads.len()..].iter();
@@ -326,15 +321,9 @@ pub(super) fn read<T: bytemuck::AnyBitPattern>(
     encoder.copy_buffer_to_buffer(source, 0, &staging, 0, size);
     let mapped = map(&encoder, &staging, wgpu::MapMode::Read);
     gpu.queue.submit([encoder.finish()]);
-    let lost = |e: &dyn std::error::Error| Error::Device(super::one_line(e));
-    gpu.device.poll(wgpu::PollType::wait_indefinitely()).map_err(|e| lost(&e))?;
-    gpu.trouble.check()?;
-    match pollster::block_on(mapped.receive()) {
-        Some(Ok(())) => {}
-        Some(Err(e)) => return Err(lost(&e)),
-        None => return Err(Error::Device("the device was lost".into())),
-    }
-    let view = staging.get_mapped_range(..).map_err(|e| lost(&e))?;
+    gpu.wait()?;
+    pollster::block_on(gpu.arrived(mapped))?;
+    let view = staging.get_mapped_range(..).map_err(|e| Error::Device(super::one_line(&e)))?;
     Ok(bytemuck::cast_slice(&view).to_vec())
 }
 
