@@ -72,6 +72,10 @@ pub const LANES: u32 = 64;
 /// Most workgroups that every adapter takes in one dimension.
 const WORKGROUPS_PER_DIMENSION: u32 = 65_535;
 
+/// The fewest bytes that may be bound as a buffer: the largest element of one, a `mat4x4<f32>`.
+/// A kernel that does not need one of its inputs is given another in its place, of any type.
+pub const LEAST_BINDING: u64 = 64;
+
 /// One dispatch: a shader, specialised, and how much of it to run.
 #[derive(Debug, Clone)]
 pub struct Launch {

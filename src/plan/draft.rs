@@ -99,6 +99,9 @@ pub fn settle(
             life.last = usize::MAX;
         }
     }
+    for life in &mut lives {
+        life.bytes = life.bytes.max(kernels::LEAST_BINDING);
+    }
     let (slots_of, slots) = memory::assign(&lives);
     let slot = |map: Map| {
         let at = maps.iter().position(|m| *m == map).expect("a map is written before it is read");

@@ -10,7 +10,10 @@ use goldcrest::{
     tensor::{Element, layout},
 };
 use half::f16;
-use proptest::{prelude::*, test_runner::TestRunner};
+use proptest::{
+    prelude::*,
+    test_runner::{RngSeed, TestRunner},
+};
 
 const CASES: u32 = 24;
 
@@ -85,6 +88,20 @@ pub fn elements(gpu: &Gpu) -> impl Iterator<Item = Element> {
     [Element::F32, Element::F16].into_iter().filter(|&element| gpu.supports(element).is_ok())
 }
 
+/// The same cases every time, so that a change is judged by itself. `PROPTEST_CASES=2000` and
+/// `PROPTEST_RNG_SEED=7` look further.
+fn config() -> ProptestConfig {
+    let told = |name| std::env::var_os(name).is_some();
+    let mut config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    if !told("PROPTEST_CASES") {
+        config.cases = CASES;
+    }
+    if !told("PROPTEST_RNG_SEED") {
+        config.rng_seed = RngSeed::Fixed(0);
+    }
+    config
+}
+
 /// Runs `check` on random cases on every adapter, with every element that it has.
 pub fn on_every_adapter<T: std::fmt::Debug>(
     strategy: impl Strategy<Value = T>,
@@ -92,9 +109,7 @@ pub fn on_every_adapter<T: std::fmt::Debug>(
 ) {
     for gpu in super::gpus() {
         for element in elements(&gpu) {
-            let config =
-                ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() };
-            TestRunner::new(config)
+            TestRunner::new(config())
                 .run(&strategy, |case| check(&gpu, element, &case))
                 .unwrap_or_else(|e| panic!("{element} on {}: {e}", gpu.adapter()));
         }
