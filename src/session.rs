@@ -9,7 +9,7 @@ use crate::{
     Error, Result, Shape, Tensor,
     gpu::{Executor, Gpu},
     measure,
-    plan::{self, Fuse, Machine, Plan},
+    plan::{self, Fuse, Plan},
     tensor::Element,
     zoo::Network,
 };
@@ -65,11 +65,6 @@ impl Options {
         plan::Options { fuse: self.fuse, taps: self.taps, ..plan::Options::default() }
     }
 
-    /// What a plan for `machine` has to be made for.
-    pub fn machine(&self, machine: Machine) -> Machine {
-        Machine { element: self.precision.element(), ..machine }
-    }
-
     /// The shape of the input that a session of `network` will take.
     pub fn input_shape(&self, network: &Network) -> Shape {
         let shape = network.input_shape(self.batch);
@@ -92,7 +87,7 @@ pub fn plan(gpu: &Gpu, network: &Network, options: Options) -> Result<Plan> {
     if wanted.fuse == Fuse::Auto && !wanted.taps {
         wanted.schedules = measure::recall(gpu, &network.graph, input, element).unwrap_or_default();
     }
-    Plan::new(&network.graph, input, options.machine(gpu.machine()), &wanted)
+    Plan::new(&network.graph, input, gpu.machine(element), &wanted)
 }
 
 /// A network, planned and compiled for one input shape on one device.

@@ -204,7 +204,7 @@ fn a_batch_beyond_the_limits_is_run_in_shares() {
         // As many pictures as make the first map larger than a binding may be.
         let side = 256;
         let map = Shape::new(1, 16, side / 2, side / 2).device_bytes(Element::F32);
-        let batch = usize::try_from(gpu.machine().max_binding / map).unwrap() + 1;
+        let batch = usize::try_from(gpu.machine(Element::F32).max_binding / map).unwrap() + 1;
         if batch > 256 {
             continue; // a device that is too large for this test
         }

@@ -15,7 +15,7 @@ use goldcrest::{
     kernels::{
         self, Launch, dense, depthwise,
         pointwise::{self, Extras},
-        pointwise_split, pool, scale,
+        pointwise_matrix, pointwise_split, pointwise_subgroup, pool, scale,
     },
     tensor::{Element, layout},
 };
@@ -137,6 +137,44 @@ fn pointwise_is_its_reference() {
 }
 
 #[test]
+fn pointwise_with_shared_weights_is_pointwise() {
+    on_every_adapter(convolution(false, false), |gpu, element, case| {
+        let Some(lanes) = gpu.subgroup() else { return Ok(()) };
+        let case = &case.stored_as(element);
+        let tile = pick(pointwise::Tile::all(), case.tile);
+        let (conv, x, y) = (&case.conv, case.x, case.y());
+        let extras = |residual| Extras { residual, gate: false };
+        compare(
+            gpu,
+            element,
+            case,
+            &pointwise::pack(conv),
+            |residual| pointwise_subgroup::launch(conv, x, y, extras(residual), tile, lanes),
+            |input, residual| pointwise::reference(conv, input, y, residual),
+        )
+    });
+}
+
+#[test]
+fn pointwise_on_matrix_units_is_pointwise() {
+    on_every_adapter(convolution(false, false), |gpu, element, case| {
+        let Some(units) = gpu.matrix_units(element) else { return Ok(()) };
+        let case = &case.stored_as(element);
+        let tile = pick(pointwise_matrix::Tile::ALL.into_iter(), case.tile);
+        let (conv, x, y) = (&case.conv, case.x, case.y());
+        let extras = |residual| Extras { residual, gate: false };
+        compare(
+            gpu,
+            element,
+            case,
+            &pointwise_matrix::pack(conv, units.side),
+            |residual| pointwise_matrix::launch(conv, x, y, extras(residual), units, tile),
+            |input, residual| pointwise::reference(conv, input, y, residual),
+        )
+    });
+}
+
+#[test]
 fn pointwise_split_is_pointwise() {
     on_every_adapter(convolution(false, false), |gpu, element, case| {
         let case = &case.stored_as(element);
@@ -251,13 +289,25 @@ fn a_gated_pointwise_is_a_scale_and_a_pointwise() {
         let input = rounded(&noise(<[usize; 4]>::from(x), case.seed ^ 3), element);
         let gate = rounded(&noise([x.n, x.c, 1, 1], case.seed ^ 5), element);
         let expected = pointwise::reference(conv, &scale::reference(&input, &gate), y, None);
-        let launch = pointwise::launch(conv, x, y, Extras { residual: false, gate: true }, tile);
+        let extras = Extras { residual: false, gate: true };
+        let mut kernels = vec![(pointwise::launch(conv, x, y, extras, tile), pointwise::pack(conv))];
+        if let Some(lanes) = gpu.subgroup() {
+            let launch = pointwise_subgroup::launch(conv, x, y, extras, tile, lanes);
+            kernels.push((launch, pointwise::pack(conv)));
+        }
+        if let Some(units) = gpu.matrix_units(element) {
+            let tile = pick(pointwise_matrix::Tile::ALL.into_iter(), case.tile);
+            let launch = pointwise_matrix::launch(conv, x, y, extras, units, tile);
+            kernels.push((launch, pointwise_matrix::pack(conv, units.side)));
+        }
         let (x, gate) = (on_device(&input), on_device(&gate));
-        let reads = [&x[..], &pointwise::pack(conv), &kernels::pack_bias(conv), &x, &gate];
-        let out = dispatch(gpu, &launch, element, &reads, layout::len(y))?;
-        let error = common::distance(&layout::from_device(y, &out), &expected);
         let bound = TOLERANCE + allowed(&stored(&expected, None, element), &expected);
-        prop_assert!(error <= bound, "{:?}: error {error:e}", launch.constants);
+        for (launch, packed) in kernels {
+            let reads = [&x[..], &packed, &kernels::pack_bias(conv), &x, &gate];
+            let out = dispatch(gpu, &launch, element, &reads, layout::len(y))?;
+            let error = common::distance(&layout::from_device(y, &out), &expected);
+            prop_assert!(error <= bound, "{} {:?}: error {error:e}", launch.shader.name, launch.constants);
+        }
         Ok(())
     });
 }

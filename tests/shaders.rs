@@ -8,9 +8,10 @@ use goldcrest::{
     Shape, Tensor,
     graph::{Activation, Conv, Padding},
     kernels::{
-        self, Launch, Shader, block, dense, depthwise, gate,
+        self, Launch, Shader, Tier, block, dense, depthwise, gate,
         pointwise::{self, Extras},
-        pointwise_split, pool, reduce, scale,
+        pointwise_matrix::{self, Units},
+        pointwise_split, pointwise_subgroup, pool, reduce, scale,
     },
     tensor::Element,
 };
@@ -46,7 +47,17 @@ fn variants() -> Vec<Launch> {
     for (residual, gate) in [(false, false), (true, false), (false, true), (true, true)] {
         for tile in pointwise::Tile::all() {
             let c = conv(1, 1, 1, 1, next());
-            launches.push(pointwise::launch(&c, x, x, Extras { residual, gate }, tile));
+            let extras = Extras { residual, gate };
+            launches.push(pointwise::launch(&c, x, x, extras, tile));
+            launches.push(pointwise_subgroup::launch(&c, x, x, extras, tile, 4 << (tile.pixels % 5)));
+        }
+        for tile in pointwise_matrix::Tile::ALL {
+            // Lavapipe's, Apple's and NVIDIA's.
+            for (side, lanes) in [(8, 8), (8, 32), (16, 32)] {
+                let c = conv(1, 1, 1, 1, next());
+                let units = Units { side, lanes };
+                launches.push(pointwise_matrix::launch(&c, x, x, Extras { residual, gate }, units, tile));
+            }
         }
         for activation in Activation::ALL {
             let c = conv(1, 1, 1, 1, activation);
@@ -92,13 +103,17 @@ fn texts() -> BTreeMap<String, (Launch, Element)> {
     variants().into_iter().flat_map(each).collect()
 }
 
-fn validate(text: &str, element: Element) -> (naga::Module, ModuleInfo) {
+fn validate(text: &str, tier: Tier, element: Element) -> (naga::Module, ModuleInfo) {
     let module = naga::front::wgsl::parse_str(text).unwrap_or_else(|e| panic!("{}", e.emit_to_string(text)));
-    // No capability beyond WebGPU's baseline, and its one feature for f16.
-    let capabilities = match element {
-        Element::F32 => Capabilities::empty(),
-        Element::F16 => Capabilities::SHADER_FLOAT16,
+    // No capability beyond WebGPU's baseline, its one feature for f16, and the shader's tier.
+    let mut capabilities = match tier {
+        Tier::Baseline => Capabilities::empty(),
+        Tier::Subgroups => Capabilities::SUBGROUP,
+        Tier::Matrices => Capabilities::SUBGROUP | Capabilities::COOPERATIVE_MATRIX,
     };
+    if element == Element::F16 {
+        capabilities |= Capabilities::SHADER_FLOAT16;
+    }
     let info = Validator::new(ValidationFlags::all(), capabilities)
         .validate(&module)
         .unwrap_or_else(|e| panic!("{}", e.emit_to_string(text)));
@@ -125,7 +140,7 @@ fn every_shader_file_has_a_host_file_and_a_variant_here() {
 #[test]
 fn reflection_agrees_with_the_host() {
     for (text, (launch, element)) in texts() {
-        let (module, _) = validate(&text, element);
+        let (module, _) = validate(&text, launch.shader.tier, element);
         bindings_agree(&module, launch.shader);
         elements_agree(&module, launch.shader, element);
         params_agree(&module, &launch);
@@ -135,7 +150,8 @@ fn reflection_agrees_with_the_host() {
             panic!("{}: a row of threads", launch.shader.name)
         };
         // What every adapter allows.
-        assert!(threads.is_power_of_two() && (64..=256).contains(&threads), "{}", launch.shader.name);
+        let least = if launch.shader.tier == Tier::Baseline { 64 } else { 4 };
+        assert!(threads.is_power_of_two() && (least..=256).contains(&threads), "{}", launch.shader.name);
         assert!(workgroup_memory(&module) <= WORKGROUP_MEMORY, "{}", launch.shader.name);
         assert!(launch.workgroups.iter().all(|&w| (1..=65_535).contains(&w)));
         // A constant that the text does not use would be a dead switch.
@@ -209,18 +225,26 @@ fn workgroup_memory(module: &naga::Module) -> u32 {
 #[test]
 fn every_variant_compiles_to_spirv_msl_and_hlsl() {
     for (text, (launch, element)) in texts() {
-        let (module, info) = validate(&text, element);
+        let (module, info) = validate(&text, launch.shader.tier, element);
         let name = launch.shader.name;
         let words = spv::write_vec(&module, &info, &spv::Options::default(), None).expect(name);
         assert!(words.len() > 100, "{name}");
 
         let pipeline = msl::PipelineOptions::default();
-        let options = msl::Options { fake_missing_bindings: true, ..msl::Options::default() };
+        // Metal's first version with matrices, which the others need not.
+        let lang_version = if launch.shader.tier == Tier::Baseline { (1, 2) } else { (2, 3) };
+        let options = msl::Options { lang_version, fake_missing_bindings: true, ..msl::Options::default() };
         let (metal, _) = msl::write_string(&module, &info, &options, &pipeline).expect(name);
         assert!(metal.contains("kernel void"), "{name}");
 
-        // The first model with 16 bits.
-        let model = if element == Element::F16 { ShaderModel::V6_2 } else { ShaderModel::V5_1 };
+        // The first model with 16 bits, or with subgroups.
+        let model = match (launch.shader.tier, element) {
+            // Direct3D has no matrices.
+            (Tier::Matrices, _) => continue,
+            (_, Element::F16) => ShaderModel::V6_2,
+            (Tier::Subgroups, _) => ShaderModel::V6_0,
+            (Tier::Baseline, _) => ShaderModel::V5_1,
+        };
         let options = hlsl::Options { shader_model: model, ..hlsl::Options::default() };
         let pipeline = hlsl::PipelineOptions::default();
         let mut direct3d = String::new();
@@ -236,7 +260,14 @@ fn tint_accepts_every_variant_where_it_is_installed() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    for (i, (text, (launch, _))) in texts().into_iter().enumerate() {
+    for (i, (mut text, (launch, _))) in texts().into_iter().enumerate() {
+        match launch.shader.tier {
+            Tier::Baseline => {}
+            // Standard WGSL wants to be asked; naga refuses to be.
+            Tier::Subgroups => text.insert_str(0, "enable subgroups;\n"),
+            // wgpu's own.
+            Tier::Matrices => continue,
+        }
         let path = folder.path().join(format!("{}-{i}.wgsl", launch.shader.name));
         std::fs::write(&path, text).unwrap();
         let output =

@@ -61,7 +61,12 @@ fn the_first_kernel_that_is_refused_is_named() {
     let network = Network::open("assets/seeded").unwrap();
     let options = Options::default();
     for gpu in gpus() {
-        let plan = Plan::new(&network.graph, options.input_shape(&network), gpu.machine(), &options.plan());
+        let plan = Plan::new(
+            &network.graph,
+            options.input_shape(&network),
+            gpu.machine(Element::F32),
+            &options.plan(),
+        );
         let mut plan = plan.unwrap();
         for step in &mut plan.steps[2..] {
             step.launch.constants.push(("TWICE", 1));

@@ -2,12 +2,24 @@
 
 mod common;
 
+use goldcrest::{gpu::Check, kernels::SHADERS, tensor::Element};
+
 #[test]
 fn every_adapter_computes_every_kernel() {
     for gpu in common::gpus() {
         let trust = goldcrest::gpu::check(&gpu).unwrap();
         println!("{}: {trust:?}", gpu.adapter());
-        assert!(trust.trusted, "{}: {:?}", gpu.adapter(), trust.errors);
-        assert_eq!(trust.errors.len(), goldcrest::kernels::SHADERS.len());
+        assert!(trust.trusted, "{}: {:?}", gpu.adapter(), trust.checks);
+        for element in [Element::F32, Element::F16] {
+            for shader in SHADERS.iter().filter(|shader| gpu.has(shader.tier, element)) {
+                let checked = |c: &Check| c.kernel == shader.name && c.element == element;
+                assert!(
+                    trust.checks.iter().any(checked),
+                    "{}: {} with {element}",
+                    gpu.adapter(),
+                    shader.name
+                );
+            }
+        }
     }
 }

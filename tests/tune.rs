@@ -40,7 +40,7 @@ fn network() -> Graph {
 }
 
 fn run(gpu: &Gpu, options: &Options) -> Tensor {
-    let plan = Plan::new(&network(), INPUT, gpu.machine(), options).unwrap();
+    let plan = Plan::new(&network(), INPUT, gpu.machine(Element::F32), options).unwrap();
     let mut executor = pollster::block_on(Executor::new(gpu, &plan, |_, _| {})).unwrap();
     executor.run(&noise(<[usize; 4]>::from(INPUT), 9)).unwrap()
 }
@@ -66,7 +66,7 @@ fn winners_are_found_again_for_the_same_network_alone() {
     for gpu in common::gpus() {
         let folder = tempfile::tempdir().unwrap();
         let gpu = gpu.cache_in(Some(folder.path().into()));
-        let contests = Plan::contests(&graph, INPUT, gpu.machine(), 3).unwrap();
+        let contests = Plan::contests(&graph, INPUT, gpu.machine(Element::F32), 3).unwrap();
         let last = *contests[0].schedules.last().unwrap();
         let winners = Schedules::from([(contests[0].block.clone(), last)]);
         let recall = |input, element| measure::recall(&gpu, &graph, input, element);
@@ -79,7 +79,7 @@ fn winners_are_found_again_for_the_same_network_alone() {
 
         // They decide the plan.
         let options = Options { schedules: winners, ..Options::default() };
-        let plan = Plan::new(&graph, INPUT, gpu.machine(), &options).unwrap();
+        let plan = Plan::new(&graph, INPUT, gpu.machine(Element::F32), &options).unwrap();
         assert!(plan.choices[0].measured && plan.choices[0].schedule == last);
 
         // A damaged file is not believed.

@@ -5,7 +5,8 @@ use std::fmt::Write;
 use anyhow::{Result, bail};
 use clap::Args;
 use goldcrest::{
-    gpu::{self, AdapterInfo, Gpu, Trust},
+    gpu::{self, AdapterInfo, Check, Gpu, Trust},
+    tensor::Element,
     wgpu,
 };
 use serde::Serialize;
@@ -133,13 +134,20 @@ fn verdict(entry: &Entry) -> String {
         return format!("not usable: {}", entry.error.as_deref().unwrap_or_default());
     };
     // A NaN is further off than any number.
-    let far = |error: f64| if error.is_nan() { f64::INFINITY } else { error };
-    let worst = trust.errors.iter().max_by(|(_, a), (_, b)| far(*a).total_cmp(&far(*b)));
-    let (kernel, error) = worst.copied().unwrap_or_default();
-    let count = trust.errors.len();
-    if trust.trusted {
-        format!("right: worst relative error {error:.1e} over {count} kernels")
-    } else {
-        format!("WRONG: relative error {error:.1e} in {kernel}, the worst of {count} kernels")
+    let far = |check: &&Check| if check.error.is_nan() { f64::INFINITY } else { check.error };
+    let wrong = trust.checks.iter().filter(|check| !check.right());
+    match wrong.max_by(|a, b| far(a).total_cmp(&far(b))) {
+        Some(Check { kernel, element, error }) => {
+            format!("WRONG: relative error {error:.1e} in {kernel} with {element}")
+        }
+        None => {
+            let of = |element| {
+                let errors = trust.checks.iter().filter(|c| c.element == element).map(|c| c.error);
+                let worst = errors.clone().max_by(f64::total_cmp)?;
+                Some(format!("{worst:.1e} over {} kernels with {element}", errors.count()))
+            };
+            let each: Vec<String> = [Element::F32, Element::F16].into_iter().filter_map(of).collect();
+            format!("right: worst relative error {}", each.join(", "))
+        }
     }
 }

@@ -65,7 +65,12 @@ impl Inspect {
         };
         let plan = match &gpu {
             Ok(gpu) => session::plan(gpu, &network, options)?,
-            Err(_) => Plan::new(&network.graph, input, options.machine(Machine::default()), &options.plan())?,
+            Err(_) => Plan::new(
+                &network.graph,
+                input,
+                Machine { element: options.precision.element(), ..Machine::default() },
+                &options.plan(),
+            )?,
         };
         // After the plan: what it refuses could be too large to count.
         let layers = layers(&network, &shapes);

@@ -7,6 +7,7 @@ mod driver_cache;
 mod executor;
 mod pipelines;
 mod profile;
+mod tiers;
 mod trust;
 
 use std::{
@@ -17,10 +18,11 @@ use std::{
 pub use adapters::{AdapterInfo, adapters, pick};
 pub use executor::Executor;
 pub use pipelines::Startup;
-pub use trust::{Trust, check};
+pub use trust::{Check, Trust, check};
 
 use crate::{Error, Result, plan::Machine, tensor::Element};
 use pipelines::Pipelines;
+use tiers::Tiers;
 
 /// A device to run on. Clones share it.
 #[derive(Clone)]
@@ -29,6 +31,7 @@ pub struct Gpu {
     queue: wgpu::Queue,
     info: AdapterInfo,
     pipelines: Arc<Pipelines>,
+    tiers: Tiers,
     trouble: Trouble,
 }
 
@@ -89,7 +92,11 @@ impl Gpu {
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("goldcrest"),
             required_features: adapter.features()
-                & (profile::FEATURES | wgpu::Features::PIPELINE_CACHE | wgpu::Features::SHADER_F16),
+                & (profile::FEATURES
+                    | tiers::FEATURES
+                    | wgpu::Features::PIPELINE_CACHE
+                    | wgpu::Features::SHADER_F16),
+            experimental_features: experimental(),
             required_limits: limits,
             memory_hints: wgpu::MemoryHints::Performance,
             ..Default::default()
@@ -115,6 +122,7 @@ impl Gpu {
         let has_cache = device.features().contains(wgpu::Features::PIPELINE_CACHE);
         let key = has_cache.then(|| wgpu::util::pipeline_cache_key(&adapter.get_info())).flatten();
         Self {
+            tiers: Tiers::of(adapter, &device),
             device,
             queue,
             info: AdapterInfo::of(adapter),
@@ -169,17 +177,29 @@ impl Gpu {
         }
     }
 
-    /// What the planner has to know of it, for maps and weights of f32.
-    pub fn machine(&self) -> Machine {
+    /// What the planner has to know of it, for maps and weights of `element`.
+    pub fn machine(&self, element: Element) -> Machine {
         let limits = self.device.limits();
         Machine {
             max_binding: limits.max_storage_buffer_binding_size,
             max_buffer: limits.max_buffer_size,
             workgroup_memory: limits.max_compute_workgroup_storage_size,
             workgroup_threads: limits.max_compute_invocations_per_workgroup,
+            subgroup: self.subgroup(),
+            matrices: self.tried_units(element),
+            element,
             ..self.info.machine()
         }
     }
+}
+
+/// Matrices are an experiment of wgpu's. What it warns of, that they may be wrong, is why their
+/// units are tried before they are used.
+#[allow(unsafe_code)]
+fn experimental() -> wgpu::ExperimentalFeatures {
+    // SAFETY: the one such feature that we ask for runs texts of ours alone, which keep its rules:
+    // every subgroup takes part whole, and matrices are read within their buffers.
+    unsafe { wgpu::ExperimentalFeatures::enabled() }
 }
 
 /// wgpu's errors run over many lines; ours take one.

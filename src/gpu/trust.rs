@@ -8,47 +8,81 @@ use super::Gpu;
 use crate::{
     Error, Result, Shape, Tensor,
     graph::{Activation, Conv, Padding, Window},
-    kernels::{self, Launch, block, dense, depthwise, gate, pointwise, pointwise_split, pool, reduce, scale},
+    kernels::{
+        self, Launch, Tier, block, dense, depthwise, gate,
+        pointwise::{self, Extras},
+        pointwise_matrix::{self, Units},
+        pointwise_split, pointwise_subgroup, pool, reduce, scale,
+    },
     tensor::{Element, layout},
 };
-
-/// The largest error that rounding explains, over the reference's norm.
-pub const TOLERANCE: f64 = 1e-5;
 
 /// What came of a check.
 #[derive(Debug, Clone, Serialize)]
 pub struct Trust {
-    /// Every kernel's ||out - reference|| / ||reference||.
-    pub errors: Vec<(&'static str, f64)>,
+    /// What came of each kernel.
+    pub checks: Vec<Check>,
     /// True if all are within what rounding explains.
     pub trusted: bool,
     /// How long it took, compilation included.
     pub seconds: f64,
 }
 
-/// Runs every kernel once on an odd shape and compares it with its reference.
+/// A kernel that was run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Check {
+    /// The kernel.
+    pub kernel: &'static str,
+    /// What its maps and weights were.
+    pub element: Element,
+    /// ||out - reference|| / ||reference||.
+    pub error: f64,
+}
+
+impl Check {
+    /// Whether rounding explains the error. A NaN is never explained.
+    pub fn right(&self) -> bool {
+        self.error <= tolerance(self.element)
+    }
+}
+
+/// The largest error that rounding explains, over the reference's norm.
+fn tolerance(element: Element) -> f64 {
+    match element {
+        Element::F32 => 1e-5,
+        // Inputs, weights, and in the block kernel two maps on the way have 11 bits.
+        Element::F16 => 2e-3,
+    }
+}
+
+/// Runs every kernel that the device has the tier for on an odd shape, with f32 and where there
+/// is f16 with that, and compares it with its reference.
 ///
 /// # Errors
 /// [`Error::Device`] if the device refuses a kernel or is lost.
 pub fn check(gpu: &Gpu) -> Result<Trust> {
     let start = Instant::now();
-    let mut errors = Vec::new();
-    for case in cases()? {
-        let reads: Vec<&[f32]> = case.reads.iter().map(Vec::as_slice).collect();
-        let shape = case.expected.shape()?;
-        // The answer, and for the block kernel the sums of tiles that it does not write here.
-        let out = gpu.dispatch(
-            &case.launch,
-            Element::F32,
-            &reads,
-            &[layout::len(shape), 4][..case.launch.shader.writes.len()],
-        )?;
-        let error = distance(&layout::from_device(shape, &out[0]), &case.expected);
-        errors.push((case.launch.shader.name, error));
+    let mut checks = Vec::new();
+    for element in [Element::F32, Element::F16] {
+        for case in cases(gpu.subgroup(), gpu.matrix_units(element))? {
+            if gpu.has(case.launch.shader.tier, element) {
+                checks.push(case.check(gpu, element)?);
+            }
+        }
     }
-    // Written so that a NaN is not trusted.
-    let trusted = errors.iter().all(|(_, e)| *e <= TOLERANCE);
-    Ok(Trust { errors, trusted, seconds: start.elapsed().as_secs_f64() })
+    let trusted = checks.iter().all(Check::right);
+    Ok(Trust { checks, trusted, seconds: start.elapsed().as_secs_f64() })
+}
+
+/// Whether the device's matrix units compute right.
+pub(super) fn matrices(gpu: &Gpu, element: Element) -> Result<bool> {
+    let mut right = false;
+    for case in cases(None, gpu.matrix_units(element))? {
+        if case.launch.shader.tier == Tier::Matrices {
+            right = case.check(gpu, element)?.right();
+        }
+    }
+    Ok(right)
 }
 
 struct Case {
@@ -57,7 +91,21 @@ struct Case {
     expected: Tensor,
 }
 
-fn cases() -> Result<Vec<Case>> {
+impl Case {
+    fn check(&self, gpu: &Gpu, element: Element) -> Result<Check> {
+        let reads: Vec<&[f32]> = self.reads.iter().map(Vec::as_slice).collect();
+        let shape = self.expected.shape()?;
+        // The answer, and for the block kernel the sums of tiles that it does not write here.
+        let lens = &[layout::len(shape), 4][..self.launch.shader.writes.len()];
+        let out = gpu.dispatch(&self.launch, element, &reads, lens)?;
+        let error = distance(&layout::from_device(shape, &out[0]), &self.expected);
+        Ok(Check { kernel: self.launch.shader.name, element, error })
+    }
+}
+
+/// A case of every kernel; of those beyond the baseline, for subgroups of `subgroup` lanes and
+/// for matrix `units`.
+fn cases(subgroup: Option<u32>, units: Option<Units>) -> Result<Vec<Case>> {
     let x = Shape::new(2, 21, 9, 13);
     let picture = wave(x, 0.37);
     let conv = |outputs, groups, kernel, stride, activation| {
@@ -72,11 +120,18 @@ fn cases() -> Result<Vec<Case>> {
     let c = conv(30, 1, 1, 1, Activation::HardSwish);
     let y = output(&c, x)?;
     let expected = pointwise::reference(&c, &picture, y, None);
-    for launch in [
-        pointwise::launch(&c, x, y, pointwise::Extras::default(), pointwise::Tile { pixels: 4, quads: 4 }),
-        pointwise_split::launch(&c, x, y, false),
-    ] {
-        let mut reads = reads(&c, pointwise::pack(&c));
+    let (extras, tile) = (Extras::default(), pointwise::Tile { pixels: 4, quads: 4 });
+    let shared = subgroup.map(|lanes| pointwise_subgroup::launch(&c, x, y, extras, tile, lanes));
+    let on_units = units.map(|units| {
+        pointwise_matrix::launch(&c, x, y, extras, units, pointwise_matrix::Tile { rows: 2, columns: 1 })
+    });
+    let always = [pointwise::launch(&c, x, y, extras, tile), pointwise_split::launch(&c, x, y, false)];
+    for launch in always.into_iter().chain(shared).chain(on_units) {
+        let packed = match units {
+            Some(units) if launch.shader.tier == Tier::Matrices => pointwise_matrix::pack(&c, units.side),
+            _ => pointwise::pack(&c),
+        };
+        let mut reads = reads(&c, packed);
         reads.resize(launch.shader.reads.len(), reads[0].clone());
         cases.push(Case { launch, reads, expected: expected.clone() });
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Launch, Shader, spread};
+use super::{Launch, Shader, Tier, spread};
 use crate::{
     Shape,
     graph::{Conv, Window},
@@ -15,6 +15,7 @@ pub const SHADER: Shader = Shader {
     reads: &["x", "expand_weight", "weight", "project_weight", "bias", "residual"],
     writes: &["y", "sums"],
     sums: &["bias", "sums"],
+    tier: Tier::Baseline,
 };
 
 /// The convolutions that the kernel computes: the depthwise one and one or both of its

@@ -1,6 +1,6 @@
 //! Dense convolution, above all the stem: `shaders/dense.wgsl`.
 
-use super::{CONV_READS, LANES, Launch, Shader, spread};
+use super::{CONV_READS, LANES, Launch, Shader, Tier, spread};
 use crate::{
     Shape, Tensor,
     graph::{Conv, Window},
@@ -13,6 +13,7 @@ pub const SHADER: Shader = Shader {
     reads: CONV_READS,
     writes: &["y"],
     sums: &["bias"],
+    tier: Tier::Baseline,
 };
 
 /// What one thread makes.

@@ -1,6 +1,6 @@
 //! Depthwise convolution: `shaders/depthwise.wgsl`.
 
-use super::{CONV_READS, LANES, Launch, Shader, spread};
+use super::{CONV_READS, LANES, Launch, Shader, Tier, spread};
 use crate::{
     Shape, Tensor,
     graph::{Conv, Window},
@@ -13,6 +13,7 @@ pub const SHADER: Shader = Shader {
     reads: CONV_READS,
     writes: &["y"],
     sums: &["bias"],
+    tier: Tier::Baseline,
 };
 
 /// Outputs of a row that a thread may make. Seven divides every map of a 224x224 picture.

@@ -1,6 +1,6 @@
 //! Squeeze-excite's gate in one kernel: `shaders/gate.wgsl`.
 
-use super::{Launch, Shader};
+use super::{Launch, Shader, Tier};
 use crate::{Shape, Tensor, graph::Conv};
 
 /// The kernel.
@@ -10,6 +10,7 @@ pub const SHADER: Shader = Shader {
     reads: &["x", "squeeze_weight", "widen_weight", "bias"],
     writes: &["y"],
     sums: &["x", "bias"],
+    tier: Tier::Baseline,
 };
 
 /// Threads of a workgroup: there is one workgroup a picture, so as many as every adapter allows.

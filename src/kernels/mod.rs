@@ -15,7 +15,9 @@ pub mod dense;
 pub mod depthwise;
 pub mod gate;
 pub mod pointwise;
+pub mod pointwise_matrix;
 pub mod pointwise_split;
+pub mod pointwise_subgroup;
 pub mod pool;
 pub mod reduce;
 pub mod scale;
@@ -37,6 +39,19 @@ pub struct Shader {
     /// Which of all these are f32 whatever the maps and weights are: biases, and sums on their
     /// way from one kernel to the next.
     pub sums: &'static [&'static str],
+    /// What a device must have for it.
+    pub tier: Tier,
+}
+
+/// What a device must have beyond WebGPU's baseline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tier {
+    /// Nothing.
+    Baseline,
+    /// Threads that hand values to their neighbours.
+    Subgroups,
+    /// Units that multiply small matrices, and subgroups.
+    Matrices,
 }
 
 impl Shader {
@@ -47,13 +62,15 @@ impl Shader {
 }
 
 /// Every shader, for tests that must not miss one.
-pub const SHADERS: [&Shader; 9] = [
+pub const SHADERS: [&Shader; 11] = [
     &block::SHADER,
     &dense::SHADER,
     &depthwise::SHADER,
     &gate::SHADER,
     &pointwise::SHADER,
+    &pointwise_matrix::SHADER,
     &pointwise_split::SHADER,
+    &pointwise_subgroup::SHADER,
     &pool::SHADER,
     &reduce::SHADER,
     &scale::SHADER,
@@ -100,7 +117,17 @@ impl Launch {
         if element == Element::F16 {
             text += "enable f16;\n";
         }
+        if self.shader.tier == Tier::Matrices {
+            text += "enable wgpu_cooperative_matrix;\n";
+        }
         text += &format!("alias Quad = vec4<{element}>;\nalias Block = mat4x4<{element}>;\n");
+        if let Some((_, side)) = self.constants.iter().find(|(name, _)| *name == "SIDE") {
+            for (name, element, role) in
+                [("Left", element, 'A'), ("Right", element, 'B'), ("Sum", Element::F32, 'C')]
+            {
+                text += &format!("alias {name} = coop_mat{side}x{side}<{element}, {role}>;\n");
+            }
+        }
         for (name, value) in &self.constants {
             text += &format!("const {name}: u32 = {value}u;\n");
         }

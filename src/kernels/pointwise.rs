@@ -1,6 +1,6 @@
 //! Pointwise convolution as a matrix product tiled over registers: `shaders/pointwise.wgsl`.
 
-use super::{LANES, Launch, Shader, spread};
+use super::{LANES, Launch, Shader, Tier, spread};
 use crate::{Shape, Tensor, graph::Conv};
 
 /// The kernel.
@@ -10,6 +10,7 @@ pub const SHADER: Shader = Shader {
     reads: &["x", "weight", "bias", "residual", "gate"],
     writes: &["y"],
     sums: &["bias"],
+    tier: Tier::Baseline,
 };
 
 /// What one thread makes.

@@ -1,7 +1,7 @@
 //! Pointwise convolution of few pixels, the inputs split over a workgroup's threads:
 //! `shaders/pointwise_split.wgsl`. Its weights and its answer are [`super::pointwise`]'s.
 
-use super::{CONV_READS, LANES, Launch, Shader, spread};
+use super::{CONV_READS, LANES, Launch, Shader, Tier, spread};
 use crate::{Shape, graph::Conv};
 
 /// The kernel.
@@ -11,6 +11,7 @@ pub const SHADER: Shader = Shader {
     reads: CONV_READS,
     writes: &["y"],
     sums: &["bias"],
+    tier: Tier::Baseline,
 };
 
 /// Threads along the outputs.

@@ -1,6 +1,6 @@
 //! Global average pool: `shaders/pool.wgsl`.
 
-use super::{LANES, Launch, Shader, spread};
+use super::{LANES, Launch, Shader, Tier, spread};
 use crate::{Shape, Tensor};
 
 /// The kernel.
@@ -10,6 +10,7 @@ pub const SHADER: Shader = Shader {
     reads: &["x"],
     writes: &["y"],
     sums: &[],
+    tier: Tier::Baseline,
 };
 
 /// Threads along the channels; the rest of the workgroup splits the pixels.

@@ -1,6 +1,6 @@
 //! The parts of a split projection added up: `shaders/reduce.wgsl`.
 
-use super::{LANES, Launch, Shader, spread};
+use super::{LANES, Launch, Shader, Tier, spread};
 use crate::{Shape, Tensor, graph::Conv};
 
 /// The kernel.
@@ -10,6 +10,7 @@ pub const SHADER: Shader = Shader {
     reads: &["x", "bias", "residual"],
     writes: &["y"],
     sums: &["x", "bias"],
+    tier: Tier::Baseline,
 };
 
 /// One run over `splits` parts of `y`, finishing what `conv` began.

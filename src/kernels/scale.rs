@@ -1,6 +1,6 @@
 //! Squeeze-excite's gate applied: `shaders/scale.wgsl`.
 
-use super::{LANES, Launch, Shader, spread};
+use super::{LANES, Launch, Shader, Tier, spread};
 use crate::{Shape, Tensor};
 
 /// The kernel.
@@ -10,6 +10,7 @@ pub const SHADER: Shader = Shader {
     reads: &["x", "gate"],
     writes: &["y"],
     sums: &[],
+    tier: Tier::Baseline,
 };
 
 /// One run over `x`.

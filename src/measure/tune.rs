@@ -60,7 +60,7 @@ pub fn tune(
     let start = Instant::now();
     let spent = || start.elapsed().as_secs_f64() / budget.as_secs_f64().max(1e-3);
     let picture = Tensor::from_fn(<[usize; 4]>::from(input), |i| (i as f32 * 0.37).sin());
-    let machine = Machine { element, ..gpu.machine() };
+    let machine = gpu.machine(element);
     let bench = Bench { gpu, graph, input, machine, picture };
 
     let contests = Plan::contests(graph, input, machine, EACH)?;

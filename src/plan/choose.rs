@@ -11,7 +11,10 @@ use super::{
 use crate::{
     Shape,
     graph::{Conv, ConvKind, Graph, NodeId, Op},
-    kernels::{self, Launch, dense, depthwise, pointwise, pointwise_split, pool, scale},
+    kernels::{
+        self, Launch, Tier, dense, depthwise, pointwise, pointwise_matrix, pointwise_split,
+        pointwise_subgroup, pool, scale,
+    },
 };
 
 /// What meeting in workgroup memory costs a thread.
@@ -44,6 +47,7 @@ pub fn layer(
                 ConvKind::Pointwise => {
                     let extras = pointwise::Extras { residual, gate: false };
                     let chosen = product(conv, x, y, extras, machine);
+                    reads[1] = weights_of(&chosen.launch, id, machine);
                     reads.resize(chosen.launch.shader.reads.len(), Read::Nothing);
                     chosen
                 }
@@ -85,14 +89,23 @@ pub fn gated(
     let residual = node.inputs.get(1);
     let extras = pointwise::Extras { residual: residual.is_some(), gate: true };
     let (x_shape, y) = (shapes[x.index()], shapes[id.index()]);
+    let chosen = product(conv, x_shape, y, extras, machine);
     let reads = vec![
         Read::Map(Map::Node(x)),
-        Read::Blocks(id),
+        weights_of(&chosen.launch, id, machine),
         Read::Biases(vec![id]),
         residual.map_or(Read::Nothing, |id| Read::Map(Map::Node(*id))),
         Read::Map(gate),
     ];
-    Ok(step(id, product(conv, x_shape, y, extras, machine), reads, y, machine))
+    Ok(step(id, chosen, reads, y, machine))
+}
+
+/// A pointwise convolution's weights as the kernel chosen for it reads them.
+fn weights_of(launch: &Launch, id: NodeId, machine: &Machine) -> Read {
+    match machine.matrices {
+        Some(units) if launch.shader.tier == Tier::Matrices => Read::Matrices(id, units.side),
+        _ => Read::Blocks(id),
+    }
 }
 
 /// A kernel, its modelled time, and the reason for it.
@@ -139,29 +152,90 @@ fn depthwise(conv: &Conv, x: Shape, y: Shape, residual: bool, machine: &Machine)
     Chosen { launch, time, why: filled(depthwise::threads(y, columns), machine) }
 }
 
-/// A pointwise convolution: tiled over registers, or split over its inputs.
+/// A pointwise convolution, by the kernel that takes least time.
 fn product(conv: &Conv, x: Shape, y: Shape, extras: pointwise::Extras, machine: &Machine) -> Chosen {
-    let inputs = x.quads() as f64;
     let weights = machine.element.bytes() * conv.weight.data().len();
-    let bytes = bytes(x, y, machine) + weights as u64;
-    let (tile, tiled) =
-        cheapest(pointwise::Tile::all().filter(|tile| tile.sums() <= machine.sums).map(|tile| {
-            let gate = if extras.gate { machine.load * f64::from(tile.pixels) } else { 0.0 };
-            let thread = inputs * (machine.product(tile.pixels, tile.quads) + gate);
-            (tile, machine.time(thread, tile.threads(y.pixels(), y.quads()), bytes))
-        }));
-    let alone = tile.threads(y.pixels(), y.quads());
-    let split = pointwise_split::launch(conv, x, y, extras.residual);
-    let threads = threads(&split);
-    let share = (inputs / f64::from(pointwise_split::LANES_I)).ceil();
-    let thread = share * machine.product(y.pixels().min(4) as u32, 1) + MEETING;
-    let time = machine.time(thread, threads, bytes);
-    if time < tiled && !extras.gate {
-        let why = format!("{alone} threads would leave units idle; split: {}", filled(threads, machine));
-        return Chosen { launch: split, time, why };
+    let product = Product { conv, x, y, extras, machine, bytes: bytes(x, y, machine) + weights as u64 };
+    let others = [product.shared(), product.on_units(), product.split()];
+    let tiled = product.tiled();
+    others.into_iter().flatten().fold(tiled, |best, other| if other.time < best.time { other } else { best })
+}
+
+/// A pointwise convolution to be chosen a kernel for.
+struct Product<'a> {
+    conv: &'a Conv,
+    x: Shape,
+    y: Shape,
+    extras: pointwise::Extras,
+    machine: &'a Machine,
+    /// What has to move.
+    bytes: u64,
+}
+
+impl Product<'_> {
+    fn tiles(&self) -> impl Iterator<Item = pointwise::Tile> {
+        pointwise::Tile::all().filter(|tile| tile.sums() <= self.machine.sums)
     }
-    let launch = pointwise::launch(conv, x, y, extras, tile);
-    Chosen { launch, time: tiled, why: filled(alone, machine) }
+
+    /// The time if each of `threads` spends `thread` on four inputs of a tile, besides scaling them.
+    fn time(&self, thread: f64, tile: pointwise::Tile, threads: usize) -> f64 {
+        let gate = if self.extras.gate { self.machine.load * f64::from(tile.pixels) } else { 0.0 };
+        self.machine.time(self.x.quads() as f64 * (thread + gate), threads, self.bytes)
+    }
+
+    /// Tiled over registers.
+    fn tiled(&self) -> Chosen {
+        let (pixels, outputs) = (self.y.pixels(), self.y.quads());
+        let (tile, time) = cheapest(self.tiles().map(|tile| {
+            let thread = self.machine.product(tile.pixels, tile.quads);
+            (tile, self.time(thread, tile, tile.threads(pixels, outputs)))
+        }));
+        let launch = pointwise::launch(self.conv, self.x, self.y, self.extras, tile);
+        Chosen { launch, time, why: filled(tile.threads(pixels, outputs), self.machine) }
+    }
+
+    /// The same with weights that a subgroup loads together.
+    fn shared(&self) -> Option<Chosen> {
+        let lanes = self.machine.subgroup.filter(|&lanes| lanes >= pointwise_subgroup::LEAST_SUBGROUP)?;
+        let threads = |tile| pointwise_subgroup::threads(tile, self.y.pixels(), self.y.quads(), lanes);
+        let (tile, time) = cheapest(self.tiles().map(|tile| {
+            let thread = self.machine.shared_product(tile.pixels, tile.quads);
+            (tile, self.time(thread, tile, threads(tile)))
+        }));
+        let launch = pointwise_subgroup::launch(self.conv, self.x, self.y, self.extras, tile, lanes);
+        let why = format!("subgroups share weights; {}", filled(threads(tile), self.machine));
+        Some(Chosen { launch, time, why })
+    }
+
+    /// On matrix units.
+    fn on_units(&self) -> Option<Chosen> {
+        let (units, machine) = (self.machine.matrices?, self.machine);
+        let lanes = 4 * units.lanes as usize;
+        let groups = |tile: pointwise_matrix::Tile| tile.workgroups(units, self.y.pixels(), self.y.quads());
+        let (tile, time) = cheapest(pointwise_matrix::Tile::ALL.into_iter().map(|tile| {
+            let thread = machine.matrix_product(units, tile, self.extras.gate) * self.x.quads() as f64;
+            (tile, machine.time(thread, groups(tile) * lanes, self.bytes))
+        }));
+        let launch = pointwise_matrix::launch(self.conv, self.x, self.y, self.extras, units, tile);
+        Some(Chosen { launch, time, why: format!("matrix units; {}", filled(groups(tile) * lanes, machine)) })
+    }
+
+    /// Split over its inputs, where there are too few outputs to fill the machine.
+    fn split(&self) -> Option<Chosen> {
+        if self.extras.gate {
+            return None;
+        }
+        let launch = pointwise_split::launch(self.conv, self.x, self.y, self.extras.residual);
+        let share = (self.x.quads() as f64 / f64::from(pointwise_split::LANES_I)).ceil();
+        let thread = share * self.machine.product(self.y.pixels().min(4) as u32, 1) + MEETING;
+        let threads = threads(&launch);
+        let time = self.machine.time(thread, threads, self.bytes);
+        let why = format!(
+            "inputs split over threads, whose outputs alone would be too few; {}",
+            filled(threads, self.machine)
+        );
+        Some(Chosen { launch, time, why })
+    }
 }
 
 fn bytes(x: Shape, y: Shape, machine: &Machine) -> u64 {

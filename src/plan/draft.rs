@@ -4,7 +4,7 @@ use super::{Operand, Packed, Step, memory};
 use crate::{
     Shape,
     graph::{Graph, NodeId},
-    kernels::{self, Launch, block, depthwise, gate, pointwise},
+    kernels::{self, Launch, block, depthwise, gate, pointwise, pointwise_matrix},
     plan::blocks,
     tensor::Element,
 };
@@ -32,6 +32,8 @@ pub enum Read {
     Map(Map),
     /// A pointwise or dense convolution's weights.
     Blocks(NodeId),
+    /// A pointwise convolution's weights as matrices of so many rows and columns.
+    Matrices(NodeId, u32),
     /// A depthwise convolution's weights.
     Taps(NodeId),
     /// Biases of these convolutions, one after another.
@@ -144,6 +146,7 @@ fn pack(graph: &Graph, read: &Read) -> Vec<f32> {
     let conv = |id: &NodeId| blocks::conv(graph.node(*id)).expect("only convolutions have weights");
     match read {
         Read::Blocks(id) => pointwise::pack(conv(id)),
+        Read::Matrices(id, side) => pointwise_matrix::pack(conv(id), *side),
         Read::Taps(id) => depthwise::pack(conv(id)),
         Read::Biases(ids) => ids.iter().flat_map(|id| kernels::pack_bias(conv(id))).collect(),
         Read::Map(_) | Read::Nothing => Vec::new(),

@@ -1,7 +1,11 @@
 //! What the planner has to know of a device. Times are in units of one `vec4` multiply-add by
 //! every thread of a full machine, so that they need no clock.
 
-use crate::{Shape, tensor::Element};
+use crate::{
+    Shape,
+    kernels::pointwise_matrix::{self, Units},
+    tensor::Element,
+};
 
 /// A device, as far as plans depend on it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -10,6 +14,8 @@ pub struct Machine {
     pub threads: usize,
     /// What a thread's `vec4` load costs it.
     pub load: f64,
+    /// What it costs a thread to hand a `vec4` to the others of its subgroup.
+    pub broadcast: f64,
     /// What a dispatch costs that waits for the one before it.
     pub launch: f64,
     /// Bytes that move in a unit of time.
@@ -24,6 +30,12 @@ pub struct Machine {
     pub workgroup_memory: u32,
     /// Threads that a workgroup may have.
     pub workgroup_threads: u32,
+    /// The fewest lanes of a subgroup, if kernels may use subgroups.
+    pub subgroup: Option<u32>,
+    /// Units that multiply matrices of its element, if it has any that compute right.
+    pub matrices: Option<Units>,
+    /// How many times as fast as threads they multiply and add.
+    pub matrix_rate: f64,
     /// What maps and weights are stored as on it.
     pub element: Element,
 }
@@ -35,6 +47,8 @@ impl Default for Machine {
         Self {
             threads: 1 << 14,
             load: 4.0,
+            // A warp moves a word a lane at a time, whether from memory or from a neighbour.
+            broadcast: 4.0,
             launch: 800.0,
             bandwidth: 8000.0,
             sums: 16,
@@ -42,6 +56,9 @@ impl Default for Machine {
             max_buffer: 256 << 20,
             workgroup_memory: 16_352,
             workgroup_threads: 256,
+            subgroup: None,
+            matrices: None,
+            matrix_rate: 8.0,
             element: Element::F32,
         }
     }
@@ -51,7 +68,15 @@ impl Machine {
     /// A graphics driver that computes on a few CPU cores: loads run lane by lane and a launch
     /// takes some 60 us. Measured on two cores through lavapipe.
     pub fn software() -> Self {
-        Self { threads: 128, load: 32.0, launch: 5000.0, bandwidth: 120.0, ..Self::default() }
+        Self {
+            threads: 128,
+            load: 32.0,
+            broadcast: 2.0,
+            matrix_rate: 0.25,
+            launch: 5000.0,
+            bandwidth: 120.0,
+            ..Self::default()
+        }
     }
 
     /// The time of one dispatch: `threads` threads that spend `thread` each, moving `bytes`.
@@ -75,6 +100,23 @@ impl Machine {
     pub(super) fn product(&self, pixels: u32, quads: u32) -> f64 {
         let (pixels, quads) = (f64::from(pixels), f64::from(quads));
         4.0 * pixels * quads + self.load * (pixels + 4.0 * quads)
+    }
+
+    /// The same with weights that a subgroup loads together.
+    pub(super) fn shared_product(&self, pixels: u32, quads: u32) -> f64 {
+        let (pixels, quads) = (f64::from(pixels), f64::from(quads));
+        4.0 * pixels * quads + self.load * (pixels + quads) + 4.0 * self.broadcast * quads
+    }
+
+    /// The same for a thread of a subgroup that makes `tile` on matrix units: its share of what
+    /// the workgroup brings to its memory, of the matrices read from there, and of the products.
+    pub(super) fn matrix_product(&self, units: Units, tile: pointwise_matrix::Tile, gate: bool) -> f64 {
+        let (side, lanes) = (f64::from(units.side), f64::from(units.lanes));
+        let (rows, columns) = (f64::from(tile.rows), f64::from(tile.columns));
+        let brought = 2.0 * rows * side / (4.0 * lanes);
+        let read = (rows + columns) * side / lanes;
+        let gate = if gate { 1.0 } else { 0.0 };
+        self.load * ((2.0 + gate) * brought + read) + rows * columns * side * side / lanes / self.matrix_rate
     }
 
     /// What a thread spends on a depthwise window, with `run` neighbouring outputs whose

@@ -112,11 +112,11 @@ pub fn candidates(
     machine: &Machine,
     fuse: Fuse,
 ) -> Result<Vec<Candidate>, (NodeId, String)> {
-    let context = Context::new(graph, shapes, block, machine);
-    let mut found = vec![context.separate()?];
+    let context = Context::new(graph, shapes, block, machine)?;
+    let mut found = vec![context.separate()];
     for tile in tiles(context.middle) {
         for of in [Schedule::Front, Schedule::Middle, Schedule::Back, Schedule::Whole] {
-            found.extend(context.fused(of(tile))?);
+            found.extend(context.fused(of(tile)));
         }
     }
     if found.iter().any(|candidate| fuse.allows(candidate.schedule, block)) {
@@ -162,16 +162,34 @@ struct Context<'a> {
     /// The node that makes the block's input.
     input: NodeId,
     residual: Option<NodeId>,
+    /// A kernel for each layer, and for the projection one that scales as it loads.
+    layers: Vec<DraftStep>,
+    gated: Option<DraftStep>,
 }
 
 /// What a barrier costs a thread.
 const BARRIER: f64 = 16.0;
 
 impl<'a> Context<'a> {
-    fn new(graph: &'a Graph, shapes: &'a [Shape], block: &'a Block, machine: &'a Machine) -> Self {
+    fn new(
+        graph: &'a Graph,
+        shapes: &'a [Shape],
+        block: &'a Block,
+        machine: &'a Machine,
+    ) -> Result<Self, (NodeId, String)> {
         let first = block.expand.unwrap_or(block.depthwise);
         let input = graph.node(first).inputs[0];
-        Self {
+        let layers = block.nodes().into_iter().map(|id| choose::layer(graph, shapes, id, machine));
+        let gated = block.squeeze.as_ref().map(|squeeze| {
+            let gate = Map::Gate(squeeze.scale);
+            let mut step = choose::gated(graph, shapes, block.project, block.depthwise, gate, machine)?;
+            // The scale is part of the projection's load.
+            step.nodes.insert(0, squeeze.scale);
+            Ok(step)
+        });
+        Ok(Self {
+            layers: layers.collect::<Result<_, _>>()?,
+            gated: gated.transpose()?,
             graph,
             shapes,
             block,
@@ -181,7 +199,12 @@ impl<'a> Context<'a> {
             y: shapes[block.project.index()],
             input,
             residual: graph.node(block.project).inputs.get(1).copied(),
-        }
+        })
+    }
+
+    /// A kernel for a layer by itself.
+    fn layer(&self, id: NodeId) -> DraftStep {
+        self.layers.iter().find(|step| step.nodes[0] == id).expect("every layer of the block has one").clone()
     }
 
     fn conv(&self, id: NodeId) -> &'a Conv {
@@ -189,28 +212,21 @@ impl<'a> Context<'a> {
     }
 
     /// A kernel a layer.
-    fn separate(&self) -> Result<Candidate, (NodeId, String)> {
-        let steps = self
-            .block
-            .nodes()
-            .into_iter()
-            .map(|id| choose::layer(self.graph, self.shapes, id, self.machine))
-            .collect::<Result<Vec<_>, _>>()?;
-        Ok(candidate(Schedule::Separate, steps))
+    fn separate(&self) -> Candidate {
+        candidate(Schedule::Separate, self.layers.clone())
     }
 
     /// A fused schedule, if the block has the layers and the machine the memory for it.
-    fn fused(&self, schedule: Schedule) -> Result<Option<Candidate>, (NodeId, String)> {
-        let Block { expand, depthwise, squeeze, project } = *self.block;
-        let layer = |id| choose::layer(self.graph, self.shapes, id, self.machine);
+    fn fused(&self, schedule: Schedule) -> Option<Candidate> {
+        let Block { expand, squeeze, project, .. } = *self.block;
         let (tile, expand, projects) = match schedule {
-            Schedule::Separate => return Ok(None),
+            Schedule::Separate => return None,
             Schedule::Front(tile) if expand.is_some() || squeeze.is_some() => (tile, expand, false),
             Schedule::Middle(tile) if expand.is_some() && squeeze.is_some() => (tile, None, false),
             // Without an expansion the back is the whole block.
             Schedule::Back(tile) if expand.is_some() && squeeze.is_none() => (tile, None, true),
             Schedule::Whole(tile) if squeeze.is_none() => (tile, expand, true),
-            _ => return Ok(None),
+            _ => return None,
         };
         let convs = Convs {
             expand: expand.map(|id| self.conv(id)),
@@ -220,30 +236,21 @@ impl<'a> Context<'a> {
         if !self.admits(tile, convs)
             || squeeze.is_some_and(|s| !gate_fits(self.graph, &s, self.machine.workgroup_memory))
         {
-            return Ok(None);
+            return None;
         }
 
         let mut steps = Vec::new();
         if matches!(schedule, Schedule::Middle(_) | Schedule::Back(_)) {
-            steps.extend(self.block.expand.map(layer).transpose()?);
+            steps.extend(self.block.expand.map(|id| self.layer(id)));
         }
         steps.extend(self.kernel(convs, expand, projects, tile));
         if let Some(squeeze) = &squeeze {
             steps.push(self.gate(squeeze, tile));
-            steps.push(choose::gated(
-                self.graph,
-                self.shapes,
-                project,
-                depthwise,
-                Map::Gate(squeeze.scale),
-                self.machine,
-            )?);
-            // The scale is part of the projection's load.
-            steps.last_mut().expect("just pushed").nodes.insert(0, squeeze.scale);
+            steps.extend(self.gated.clone());
         } else if !projects {
-            steps.push(layer(project)?);
+            steps.push(self.layer(project));
         }
-        Ok(Some(candidate(schedule, steps)))
+        Some(candidate(schedule, steps))
     }
 
     fn admits(&self, tile: Tile, convs: Convs) -> bool {

@@ -1,0 +1,91 @@
+// Pointwise convolution whose weights a subgroup loads together.
+//
+//   y[p, o] = activate(sum over i of x[p, i] * gate[i] * weight[i, o] + bias[o] + residual[p, o])
+//
+// A thread keeps PIXELS x QUADS vec4 sums in registers and walks the inputs four at a time. All
+// threads of a workgroup make the same output channels and lie along the pixels. Of a block of
+// weights a lane loads one column and gets the others from its neighbours: one load where there
+// would be four. Subgroups have four lanes at least; larger ones hold the same columns again.
+
+struct Params {
+    pixels: u32,  // of the whole batch
+    picture: u32, // pixels of one picture
+    inputs: u32,  // channels, in fours
+    outputs: u32, // channels, in fours
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<Quad>;         // (pixels, inputs)
+@group(0) @binding(2) var<storage, read> weight: array<Quad>;    // (inputs, outputs, 4); a column an input
+@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>; // (outputs)
+@group(0) @binding(4) var<storage, read> residual: array<Quad>;  // (pixels, outputs), if RESIDUAL
+@group(0) @binding(5) var<storage, read> gate: array<Quad>;      // (pictures, inputs), if GATED
+@group(0) @binding(6) var<storage, read_write> y: array<Quad>;   // (pixels, outputs)
+
+@compute @workgroup_size(LANES)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+    @builtin(subgroup_invocation_id) neighbour: u32,
+) {
+    let across = (params.outputs + QUADS - 1u) / QUADS;
+    let tile = group.y * groups.x + group.x;
+    let first_output = tile % across * QUADS;
+    let first_pixel = (tile / across * LANES + lane) * PIXELS;
+
+    // What lies beyond the edge is computed from the last row or column and not stored: no lane
+    // may leave before the others have its column.
+    var row: array<u32, PIXELS>;
+    var gates: array<u32, PIXELS>;
+    for (var p = 0u; p < PIXELS; p++) {
+        let pixel = min(first_pixel + p, params.pixels - 1u);
+        row[p] = pixel * params.inputs;
+        gates[p] = pixel / params.picture * params.inputs;
+    }
+    var column: array<u32, QUADS>;
+    var sum: array<array<vec4<f32>, QUADS>, PIXELS>;
+    for (var q = 0u; q < QUADS; q++) {
+        let output = min(first_output + q, params.outputs - 1u);
+        column[q] = output * 4u + neighbour % 4u;
+        for (var p = 0u; p < PIXELS; p++) {
+            sum[p][q] = bias[output];
+        }
+    }
+
+    for (var i = 0u; i < params.inputs; i++) {
+        var taken: array<vec4<f32>, PIXELS>;
+        for (var p = 0u; p < PIXELS; p++) {
+            taken[p] = vec4<f32>(x[row[p] + i]);
+            if (GATED == 1u) {
+                taken[p] *= vec4<f32>(gate[gates[p] + i]);
+            }
+        }
+        for (var q = 0u; q < QUADS; q++) {
+            let own = vec4<f32>(weight[i * params.outputs * 4u + column[q]]);
+            let w = mat4x4<f32>(
+                subgroupBroadcast(own, 0u),
+                subgroupBroadcast(own, 1u),
+                subgroupBroadcast(own, 2u),
+                subgroupBroadcast(own, 3u),
+            );
+            for (var p = 0u; p < PIXELS; p++) {
+                sum[p][q] += w * taken[p];
+            }
+        }
+    }
+
+    for (var p = 0u; p < PIXELS; p++) {
+        for (var q = 0u; q < QUADS; q++) {
+            let o = first_output + q;
+            if (first_pixel + p < params.pixels && o < params.outputs) {
+                let at = (first_pixel + p) * params.outputs + o;
+                var v = sum[p][q];
+                if (RESIDUAL == 1u) {
+                    v += vec4<f32>(residual[at]);
+                }
+                y[at] = Quad(activate(ACTIVATION, v));
+            }
+        }
+    }
+}

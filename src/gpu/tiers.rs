@@ -1,0 +1,114 @@
+//! What a device has beyond WebGPU's baseline, for the kernels that use it.
+
+use std::sync::{Arc, OnceLock};
+
+use super::{Gpu, trust};
+use crate::{
+    kernels::{Tier, pointwise_matrix::Units},
+    tensor::Element,
+};
+
+/// Features that tiers beyond the baseline need. Browsers have none of them: they want another
+/// text for subgroups than wgpu's own compiler does, and have no matrices.
+pub(super) const FEATURES: wgpu::Features =
+    wgpu::Features::SUBGROUP.union(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
+
+/// What a device has.
+#[derive(Clone)]
+pub(super) struct Tiers {
+    subgroup: Option<u32>,
+    f32: Offer,
+    f16: Offer,
+}
+
+/// Matrix units that a device says it has, and whether they compute right, once somebody asked.
+#[derive(Clone, Default)]
+struct Offer {
+    units: Option<Units>,
+    right: Arc<OnceLock<bool>>,
+}
+
+impl Tiers {
+    /// Of a device of this adapter.
+    pub fn of(adapter: &wgpu::Adapter, device: &wgpu::Device) -> Self {
+        let features = if cfg!(target_arch = "wasm32") { wgpu::Features::empty() } else { device.features() };
+        let (info, limits) = (adapter.get_info(), device.limits());
+        let subgroup = features.contains(wgpu::Features::SUBGROUP).then_some(info.subgroup_min_size);
+        // The kernel lays four subgroups of one known size over a tile.
+        let lanes = subgroup.filter(|&lanes| {
+            let most = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x);
+            features.contains(FEATURES) && lanes == info.subgroup_max_size && 4 * lanes <= most
+        });
+        let offer = |ab_type| {
+            let fits = |p: &wgpu::CooperativeMatrixProperties| {
+                let side = p.m_size;
+                let square = p.n_size == side && p.k_size == side && matches!(side, 8 | 16);
+                square && p.ab_type == ab_type && p.cr_type == wgpu::CooperativeScalarType::F32
+            };
+            let sides = adapter.cooperative_matrix_properties().into_iter().filter(fits).map(|p| p.m_size);
+            Offer {
+                units: lanes.and_then(|lanes| Some(Units { side: sides.max()?, lanes })),
+                ..Offer::default()
+            }
+        };
+        Self {
+            subgroup,
+            f32: offer(wgpu::CooperativeScalarType::F32),
+            f16: offer(wgpu::CooperativeScalarType::F16),
+        }
+    }
+
+    fn offer(&self, element: Element) -> &Offer {
+        match element {
+            Element::F32 => &self.f32,
+            Element::F16 => &self.f16,
+        }
+    }
+}
+
+impl Gpu {
+    /// The fewest lanes of a subgroup, if kernels may use subgroups on it. A program's own device
+    /// must have been asked for `SUBGROUP`.
+    pub fn subgroup(&self) -> Option<u32> {
+        self.tiers.subgroup
+    }
+
+    /// The units that multiply matrices of `element`, if the device says that it has any. A
+    /// program's own device must have been asked for `EXPERIMENTAL_COOPERATIVE_MATRIX` and `SUBGROUP`.
+    pub fn matrix_units(&self, element: Element) -> Option<Units> {
+        self.tiers.offer(element).units.filter(|_| self.supports(element).is_ok())
+    }
+
+    /// The same, if they compute right: the first who asks waits for one small product. The
+    /// feature is experimental, and a wrong answer would look like any other.
+    pub(super) fn tried_units(&self, element: Element) -> Option<Units> {
+        let units = self.matrix_units(element)?;
+        let right = *self.tiers.offer(element).right.get_or_init(|| match trust::matrices(self, element) {
+            Ok(true) => true,
+            Ok(false) => {
+                log::warn!(
+                    "{}: its matrix units compute wrong in {element} and are not used",
+                    self.adapter()
+                );
+                false
+            }
+            Err(error) => {
+                log::warn!(
+                    "{}: its matrix units fail in {element} and are not used: {error}",
+                    self.adapter()
+                );
+                false
+            }
+        });
+        right.then_some(units)
+    }
+
+    /// Whether kernels of a tier run on it, over maps of `element`.
+    pub fn has(&self, tier: Tier, element: Element) -> bool {
+        match tier {
+            Tier::Baseline => self.supports(element).is_ok(),
+            Tier::Subgroups => self.subgroup().is_some() && self.supports(element).is_ok(),
+            Tier::Matrices => self.matrix_units(element).is_some(),
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Pointwise convolution whose weights a subgroup loads together: `shaders/pointwise_subgroup.wgsl`.
+//! Its weights and reference are [`pointwise`](super::pointwise)'s.
+
+use super::{
+    Launch, Shader, Tier,
+    pointwise::{Extras, Tile},
+    spread,
+};
+use crate::{Shape, graph::Conv};
+
+/// The kernel.
+pub const SHADER: Shader = Shader {
+    name: "pointwise_subgroup",
+    source: include_str!("../../shaders/pointwise_subgroup.wgsl"),
+    reads: super::pointwise::SHADER.reads,
+    writes: &["y"],
+    sums: &["bias"],
+    tier: Tier::Subgroups,
+};
+
+/// The fewest lanes of a subgroup that it works with.
+pub const LEAST_SUBGROUP: u32 = 4;
+
+/// Threads of a workgroup, all of them along the pixels: whole subgroups, such that the fewest
+/// have nothing to do.
+fn lanes(tile: Tile, pixels: usize, subgroup: u32) -> u32 {
+    let started = |&lanes: &u32| pixels.div_ceil((lanes * tile.pixels) as usize) * lanes as usize;
+    let sizes = [super::LANES, 32, 16, 8, 4].into_iter().filter(|&lanes| lanes >= subgroup);
+    sizes.min_by_key(started).unwrap_or(subgroup)
+}
+
+/// Threads started for `pixels` x `outputs` quads on subgroups of `subgroup` lanes or more.
+pub fn threads(tile: Tile, pixels: usize, outputs: usize, subgroup: u32) -> usize {
+    let lanes = lanes(tile, pixels, subgroup);
+    pixels.div_ceil((lanes * tile.pixels) as usize) * lanes as usize * outputs.div_ceil(tile.quads as usize)
+}
+
+/// One run over `x`, making `y`, on a device whose subgroups have `subgroup` lanes or more.
+pub fn launch(conv: &Conv, x: Shape, y: Shape, extras: Extras, tile: Tile, subgroup: u32) -> Launch {
+    let lanes = lanes(tile, y.pixels(), subgroup);
+    let count = threads(tile, y.pixels(), y.quads(), subgroup) / lanes as usize;
+    Launch {
+        shader: &SHADER,
+        constants: vec![
+            ("PIXELS", tile.pixels),
+            ("QUADS", tile.quads),
+            ("LANES", lanes),
+            ("RESIDUAL", extras.residual.into()),
+            ("GATED", extras.gate.into()),
+            ("ACTIVATION", conv.activation.code()),
+        ],
+        params: vec![
+            ("pixels", y.pixels() as u32),
+            ("picture", (y.h * y.w) as u32),
+            ("inputs", x.quads() as u32),
+            ("outputs", y.quads() as u32),
+        ],
+        workgroups: spread(count),
+        tile: format!("{} px x {} ch a thread, {lanes} threads", tile.pixels, tile.quads * 4),
+    }
+}
