@@ -5,13 +5,15 @@ mod common;
 use std::collections::HashMap;
 
 use common::{
+    cases::elements,
     distance,
     fixture::{Fixture, sample},
 };
 use goldcrest::{
     Options, Session, Shape, Tensor,
-    gpu::Gpu,
+    gpu::{Executor, Gpu},
     graph::Cost,
+    kernels::Tier,
     plan::{self, Fuse, Machine, Operand, Plan},
     session::Precision,
     tensor::Element,
@@ -131,6 +133,43 @@ fn networks_in_f16_stay_near_their_libraries() {
             });
             println!("{} in f16 on {}: {errors:.4?} fused none, auto, block", fixture.name, gpu.adapter());
             assert!(errors.iter().all(|e| *e <= F16_TOLERANCE), "{} in f16: {errors:.4?}", fixture.name);
+        }
+    }
+}
+
+#[test]
+fn every_tier_of_kernels_is_the_library() {
+    for name in ["torchvision-mobilenet_v2", "torchvision-mobilenet_v3_small"] {
+        let fixture = Fixture::network(name);
+        let network = network(&fixture);
+        let last = fixture.recipe.cases.len() - 1;
+        let (input, reference) = (fixture.input(last), fixture.logits(last));
+        for gpu in common::gpus() {
+            for element in elements(&gpu) {
+                let machine = gpu.machine(element);
+                let mut tiers = vec![(Tier::Baseline, Machine { subgroup: None, matrices: None, ..machine })];
+                if gpu.has(Tier::Subgroups, element) {
+                    tiers.push((Tier::Subgroups, Machine { broadcast: 0.0, matrices: None, ..machine }));
+                }
+                if gpu.has(Tier::Matrices, element) {
+                    tiers.push((Tier::Matrices, Machine { matrix_rate: 1e6, ..machine }));
+                }
+                for (tier, machine) in tiers {
+                    let options = plan::Options::default();
+                    let plan = Plan::new(&network.graph, input.shape().unwrap(), machine, &options).unwrap();
+                    assert!(
+                        plan.steps.iter().any(|step| step.launch.shader.tier == tier),
+                        "{tier:?} {element}"
+                    );
+                    let mut executor = pollster::block_on(Executor::new(&gpu, &plan, |_, _| {})).unwrap();
+                    let logits = executor.run(&input).unwrap().into_data();
+                    let logits = Tensor::new(reference.dims(), logits).unwrap();
+                    let error = distance(&logits, &reference);
+                    println!("{name}, {tier:?} in {element} on {}: {error:.1e}", gpu.adapter());
+                    let bound = if element == Element::F16 { F16_TOLERANCE } else { TOLERANCE };
+                    assert!(error <= bound, "{name}, {tier:?} in {element} on {}: {error:e}", gpu.adapter());
+                }
+            }
         }
     }
 }

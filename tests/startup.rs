@@ -9,6 +9,7 @@ use goldcrest::{
     Options, Session, Startup,
     gpu::{Executor, Gpu},
     plan::Plan,
+    tensor::Element,
     wgpu,
     zoo::Network,
 };
