@@ -4,6 +4,7 @@
 //! Prints one line of JSON; `benches/compare.py` reads it.
 
 use std::{
+    collections::VecDeque,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -36,6 +37,9 @@ struct Args {
     /// Seconds to tune for first
     #[arg(long)]
     tune: Option<u64>,
+    /// Inferences in flight for the throughput
+    #[arg(long, default_value_t = 2)]
+    in_flight: usize,
     /// One line a step as well
     #[arg(long)]
     steps: bool,
@@ -89,6 +93,7 @@ fn main() -> anyhow::Result<()> {
         session.run(&input)?;
         walls.push(1e3 * start.elapsed().as_secs_f64());
     }
+    let stream = stream(&mut session, &input, args.runs, args.in_flight)?;
     let mut totals = Vec::new();
     let mut steps = vec![Vec::new(); session.plan().steps.len()];
     for _ in 0..if gpu.has_timestamps() { args.runs } else { 0 } {
@@ -115,9 +120,29 @@ fn main() -> anyhow::Result<()> {
         "tuned": tuned,
         "wall_ms": spread(&mut walls),
         "gpu_ms": spread(&mut totals),
+        "in_flight": args.in_flight,
+        "stream_ms": stream,
     });
     println!("{answer}");
     Ok(())
+}
+
+/// Milliseconds an inference takes with `depth` of them in flight.
+fn stream(session: &mut Session, input: &Tensor, runs: usize, depth: usize) -> anyhow::Result<f64> {
+    let start = Instant::now();
+    let mut flying = VecDeque::new();
+    for _ in 0..runs {
+        if flying.len() >= depth.max(1)
+            && let Some(oldest) = flying.pop_front()
+        {
+            session.collect(oldest)?;
+        }
+        flying.push_back(session.submit(input)?);
+    }
+    for pending in flying {
+        session.collect(pending)?;
+    }
+    Ok(1e3 * start.elapsed().as_secs_f64() / runs as f64)
 }
 
 /// Median, least and most; null of nothing.

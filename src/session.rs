@@ -7,7 +7,7 @@ use web_time::Instant;
 pub use crate::gpu::Startup;
 use crate::{
     Error, Result, Shape, Tensor,
-    gpu::{Executor, Gpu},
+    gpu::{self, Executor, Gpu},
     measure,
     plan::{self, Fuse, Plan},
     tensor::Element,
@@ -90,6 +90,11 @@ pub fn plan(gpu: &Gpu, network: &Network, options: Options) -> Result<Plan> {
     Plan::new(&network.graph, input, gpu.machine(element), &wanted)
 }
 
+/// An inference in flight: what [`Session::submit`] gives and [`Session::collect`] takes.
+pub struct Pending {
+    shares: Vec<gpu::Pending>,
+}
+
 /// A network, planned and compiled for one input shape on one device.
 pub struct Session {
     /// For the batch, or for a share of it.
@@ -156,11 +161,8 @@ impl Session {
     /// # Errors
     /// [`Error::Input`] if `input` has another shape, [`Error::Device`] if the device was lost.
     pub fn run(&mut self, input: &Tensor) -> Result<Tensor> {
-        let mut answers = Vec::new();
-        for share in shares(input, self.input, self.plan.input.shape.n)? {
-            answers.push(self.executor.run(&share)?);
-        }
-        join(answers, self.input.n)
+        let pending = self.submit(input)?;
+        self.collect(pending)
     }
 
     /// [`Session::run`] for where nothing may block.
@@ -168,9 +170,40 @@ impl Session {
     /// # Errors
     /// As [`Session::run`].
     pub async fn run_async(&mut self, input: &Tensor) -> Result<Tensor> {
+        let pending = self.submit(input)?;
+        self.collect_async(pending).await
+    }
+
+    /// Hands an input to the device and does not wait, so that several are in flight: the next is
+    /// prepared while the device computes. Each in flight has staging buffers of its own, which
+    /// later ones use again.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn submit(&mut self, input: &Tensor) -> Result<Pending> {
+        let shares = shares(input, self.input, self.plan.input.shape.n)?;
+        let shares = shares.iter().map(|share| self.executor.submit(share));
+        Ok(Pending { shares: shares.collect::<Result<_>>()? })
+    }
+
+    /// Waits for the answer to what [`Session::submit`] began, in any order.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn collect(&mut self, pending: Pending) -> Result<Tensor> {
+        let answers = pending.shares.into_iter().map(|share| self.executor.collect(share));
+        let answers = answers.collect::<Result<_>>()?;
+        join(answers, self.input.n)
+    }
+
+    /// [`Session::collect`] for where nothing may block.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub async fn collect_async(&mut self, pending: Pending) -> Result<Tensor> {
         let mut answers = Vec::new();
-        for share in shares(input, self.input, self.plan.input.shape.n)? {
-            answers.push(self.executor.run_async(&share).await?);
+        for share in pending.shares {
+            answers.push(self.executor.collect_async(share).await?);
         }
         join(answers, self.input.n)
     }

@@ -236,6 +236,30 @@ fn a_batch_is_its_pictures() {
 }
 
 #[test]
+fn several_in_flight_keep_their_answers() {
+    let fixture = Fixture::network("timm-mobilenetv3_small_050");
+    let network = network(&fixture);
+    let first = fixture.input(2);
+    let inputs: Vec<Tensor> =
+        (0..3).map(|k| Tensor::from_fn(first.dims(), |i| first.data()[i] * (1.0 - 0.4 * k as f32))).collect();
+    for gpu in common::gpus() {
+        let mut session = session(&gpu, &network, &first, Fuse::Auto, false);
+        let expected: Vec<Tensor> = inputs.iter().map(|input| session.run(input).unwrap()).collect();
+        assert!(distance(&expected[0], &expected[2]) > 1e-2, "all inputs give one answer");
+        // Twice, so that staging buffers are used again; collected in another order.
+        for _ in 0..2 {
+            let mut flying: Vec<_> = inputs.iter().map(|input| session.submit(input).unwrap()).collect();
+            for (at, expected) in [(1, &expected[1]), (1, &expected[2]), (0, &expected[0])] {
+                assert_eq!(&session.collect(flying.remove(at)).unwrap(), expected, "{}", gpu.adapter());
+            }
+        }
+        // One that nobody collects takes nothing with it.
+        drop(session.submit(&inputs[2]).unwrap());
+        assert_eq!(session.run(&inputs[1]).unwrap(), expected[1]);
+    }
+}
+
+#[test]
 fn a_batch_beyond_the_limits_is_run_in_shares() {
     let fixture = Fixture::network("timm-mobilenetv3_small_050");
     let network = network(&fixture);

@@ -1,12 +1,14 @@
 //! A plan on a device: buffers, pipelines and bind groups made once, then one encoder, one
 //! pass and one submit for a run, with nothing allocated.
 
-use futures_intrusive::channel::shared::{OneshotReceiver, oneshot_channel};
 use half::f16;
 use web_time::Instant;
 use wgpu::util::DeviceExt;
 
-use super::{Gpu, Startup};
+use super::{
+    Gpu, Startup, one_line,
+    transfer::{Lane, Mapped, Pending, buffer, filled, read_values},
+};
 use crate::{
     Error, Result, Tensor,
     kernels::Launch,
@@ -27,16 +29,14 @@ pub struct Executor {
     taps: Vec<Tap>,
     /// What maps are stored as.
     element: Element,
-    /// Mapped between runs.
-    upload: wgpu::Buffer,
-    /// Mapped within a run only.
-    readback: wgpu::Buffer,
+    /// Staging buffers that no inference uses. There are as many lanes as were ever in flight.
+    idle: Vec<Lane>,
     /// The picture as the device has it, and where it becomes f16.
     staging: Vec<f32>,
     halves: Vec<f16>,
     startup: Startup,
-    /// False once a run has failed half-way: the buffers' state is unknown.
-    sound: bool,
+    /// True once a run has failed half-way: the buffers' state is unknown.
+    failed: bool,
 }
 
 pub(super) struct Dispatch {
@@ -81,17 +81,11 @@ impl Executor {
             .map(|packed| filled(gpu, "weights", packed.element.encode(&packed.values, &mut room)))
             .collect();
         let params = params_buffer(gpu, plan.steps.iter().map(|step| &step.launch));
-        let upload = device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("upload"),
-            size: plan.input.shape.device_bytes(element),
-            usage: Usage::MAP_WRITE | Usage::COPY_SRC,
-            mapped_at_creation: true,
-        });
-        let answer = plan.output.shape.device_bytes(element);
-        let readback = buffer(gpu, "readback", answer, Usage::MAP_READ | Usage::COPY_DST);
+        let bytes = |value: Value| value.shape.device_bytes(element);
+        let lane = Lane::new(gpu, bytes(plan.input), bytes(plan.output));
         let (validation, memory) = (validation.pop(), memory.pop());
         if let Some(error) = validation.await.or(memory.await) {
-            return Err(Error::Device(super::one_line(&error)));
+            return Err(Error::Device(one_line(&error)));
         }
 
         let filled = begun.elapsed();
@@ -121,12 +115,11 @@ impl Executor {
             output: plan.output,
             taps: plan.taps.clone(),
             element,
-            upload,
-            readback,
+            idle: vec![lane],
             staging: vec![0.0; layout::len(plan.input.shape)],
             halves: Vec::new(),
             startup: Startup { upload: filled, ..compiled },
-            sound: true,
+            failed: false,
         })
     }
 
@@ -149,23 +142,16 @@ impl Executor {
     /// [`Error::Input`] if `input` is not of the planned shape, [`Error::Device`] if the device
     /// was lost or refused the work; the executor is then of no more use.
     pub fn run(&mut self, input: &Tensor) -> Result<Tensor> {
-        let mapped = self.submit(input)?;
-        self.gpu.wait()?;
-        pollster::block_on(self.collect(mapped))
+        let pending = self.submit(input)?;
+        self.collect(pending)
     }
 
-    /// [`Executor::run`] for where nothing may block: something else has to poll the device,
-    /// as a browser does.
+    /// Hands an input to the device and does not wait: while it computes, the next can be
+    /// prepared. An inference that no other has made room for makes staging buffers of its own.
     ///
     /// # Errors
     /// As [`Executor::run`].
-    pub async fn run_async(&mut self, input: &Tensor) -> Result<Tensor> {
-        let mapped = self.submit(input)?;
-        self.collect(mapped).await
-    }
-
-    /// Uploads, records and submits; both staging buffers are being mapped when it returns.
-    fn submit(&mut self, input: &Tensor) -> Result<[Mapped; 2]> {
+    pub fn submit(&mut self, input: &Tensor) -> Result<Pending> {
         if input.shape()? != self.input.shape {
             return Err(Error::Input(format!(
                 "has the shape {}, planned was {}",
@@ -177,39 +163,77 @@ impl Executor {
             return Err(Error::Input(format!("{value:e} is beyond what {} holds", self.element)));
         }
         self.gpu.trouble.check()?;
-        if !std::mem::replace(&mut self.sound, false) {
+        if self.failed {
             return Err(Error::Device("an earlier run failed; build the session again".into()));
         }
+        let outcome = self.send(input);
+        self.failed = outcome.is_err();
+        outcome
+    }
+
+    /// Uploads, records and submits.
+    fn send(&mut self, input: &Tensor) -> Result<Pending> {
+        let bytes = |value: Value| value.shape.device_bytes(self.element);
+        let lane =
+            self.idle.pop().unwrap_or_else(|| Lane::new(&self.gpu, bytes(self.input), bytes(self.output)));
         layout::to_device(input, self.input.shape, &mut self.staging);
-        self.upload
+        let Lane { upload, readback } = &lane;
+        upload
             .get_mapped_range_mut(..)
-            .map_err(|e| Error::Device(super::one_line(&e)))?
+            .map_err(|e| Error::Device(one_line(&e)))?
             .copy_from_slice(self.element.encode(&self.staging, &mut self.halves));
-        self.upload.unmap();
+        upload.unmap();
 
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
-        let (upload, readback) = (&self.upload, &self.readback);
         encoder.copy_buffer_to_buffer(upload, 0, &self.slots[self.input.slot.index()], 0, upload.size());
         self.encode(&mut encoder);
         let answer = &self.slots[self.output.slot.index()];
         encoder.copy_buffer_to_buffer(answer, 0, readback, 0, readback.size());
-        let mapped =
-            [map(&encoder, readback, wgpu::MapMode::Read), map(&encoder, upload, wgpu::MapMode::Write)];
-        self.gpu.queue.submit([encoder.finish()]);
-        Ok(mapped)
+        let mapped = lane.map(&encoder);
+        let submission = self.gpu.queue.submit([encoder.finish()]);
+        Ok(Pending { lane, mapped, submission })
     }
 
-    /// Waits for the answer and for the upload buffer.
-    async fn collect(&mut self, mapped: [Mapped; 2]) -> Result<Tensor> {
+    /// Waits for the answer to what [`Executor::submit`] began. Answers may be collected in any
+    /// order.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the device was lost; the executor is then of no more use.
+    pub fn collect(&mut self, pending: Pending) -> Result<Tensor> {
+        let done = self.gpu.wait(pending.submission.clone());
+        self.failed |= done.is_err();
+        done?;
+        pollster::block_on(self.collect_async(pending))
+    }
+
+    /// [`Executor::collect`] for where nothing may block: something else has to poll the device,
+    /// as a browser does.
+    ///
+    /// # Errors
+    /// As [`Executor::collect`].
+    pub async fn collect_async(&mut self, pending: Pending) -> Result<Tensor> {
+        let Pending { lane, mapped, .. } = pending;
+        if lane.readback.size() != self.output.shape.device_bytes(self.element) {
+            return Err(Error::Input("is in flight for another session".into()));
+        }
+        let answer = self.receive(&lane, mapped).await;
+        match &answer {
+            Ok(_) => self.idle.push(lane),
+            Err(_) => self.failed = true,
+        }
+        answer
+    }
+
+    /// Waits for both buffers of the lane and reads the answer.
+    async fn receive(&self, lane: &Lane, mapped: [Mapped; 2]) -> Result<Tensor> {
         for receiver in mapped {
             self.gpu.arrived(receiver).await?;
         }
         let answer = {
-            let view = self.readback.get_mapped_range(..).map_err(|e| Error::Device(super::one_line(&e)))?;
+            let view = lane.readback.get_mapped_range(..).map_err(|e| Error::Device(one_line(&e)))?;
             layout::from_device(self.output.shape, &self.element.decode(&view))
         };
-        self.readback.unmap();
-        self.sound = true;
+        lane.readback.unmap();
         Ok(answer)
     }
 
@@ -231,23 +255,6 @@ impl Executor {
 }
 
 impl Gpu {
-    /// Blocks until the device has done what was submitted.
-    fn wait(&self) -> Result<()> {
-        let polled = self.device.poll(wgpu::PollType::wait_indefinitely());
-        polled.map(|_| ()).map_err(|e| Error::Device(super::one_line(&e)))
-    }
-
-    /// Waits until a buffer is mapped.
-    async fn arrived(&self, mapped: Mapped) -> Result<()> {
-        let outcome = mapped.receive().await;
-        self.trouble.check()?;
-        match outcome {
-            Some(Ok(())) => Ok(()),
-            Some(Err(e)) => Err(Error::Device(super::one_line(&e))),
-            None => Err(Error::Device("the device was lost".into())),
-        }
-    }
-
     /// Runs one kernel by itself over maps and weights of `element`, on `reads` in the device's
     /// layout, and gives what it writes, as many values each as `lens` say: what trust checks and
     /// tests are made of.
@@ -288,57 +295,6 @@ impl Gpu {
             .map(|(buffer, (&len, name))| read_values(self, buffer, len, stored(name)))
             .collect()
     }
-}
-
-/// Hears when a buffer is mapped; nothing comes if the device is lost first.
-type Mapped = OneshotReceiver<Result<(), wgpu::BufferAsyncError>>;
-
-fn map(encoder: &wgpu::CommandEncoder, buffer: &wgpu::Buffer, mode: wgpu::MapMode) -> Mapped {
-    let (sender, receiver) = oneshot_channel();
-    encoder.map_buffer_on_submit(buffer, mode, .., move |outcome| {
-        let _ = sender.send(outcome);
-    });
-    receiver
-}
-
-/// Copies the first `len` values of a buffer back.
-fn read_values(gpu: &Gpu, source: &wgpu::Buffer, len: usize, element: Element) -> Result<Vec<f32>> {
-    let size = (element.bytes() * len) as u64;
-    Ok(match element {
-        Element::F32 => read(gpu, source, size)?,
-        Element::F16 => read::<f16>(gpu, source, size)?.into_iter().map(f16::to_f32).collect(),
-    })
-}
-
-/// Copies the first `size` bytes of a buffer back, waiting for the device.
-pub(super) fn read<T: bytemuck::AnyBitPattern>(
-    gpu: &Gpu,
-    source: &wgpu::Buffer,
-    size: u64,
-) -> Result<Vec<T>> {
-    let staging = buffer(gpu, "readback", size, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST);
-    let mut encoder = gpu.device.create_command_encoder(&Default::default());
-    encoder.copy_buffer_to_buffer(source, 0, &staging, 0, size);
-    let mapped = map(&encoder, &staging, wgpu::MapMode::Read);
-    gpu.queue.submit([encoder.finish()]);
-    gpu.wait()?;
-    pollster::block_on(gpu.arrived(mapped))?;
-    let view = staging.get_mapped_range(..).map_err(|e| Error::Device(super::one_line(&e)))?;
-    Ok(bytemuck::cast_slice(&view).to_vec())
-}
-
-pub(super) fn buffer(gpu: &Gpu, label: &str, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
-    gpu.device.create_buffer(&wgpu::BufferDescriptor {
-        label: Some(label),
-        size,
-        usage,
-        mapped_at_creation: false,
-    })
-}
-
-fn filled(gpu: &Gpu, label: &str, contents: &[u8]) -> wgpu::Buffer {
-    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
-    gpu.device.create_buffer_init(&wgpu::util::BufferInitDescriptor { label: Some(label), contents, usage })
 }
 
 /// The parameters of all launches in one buffer.

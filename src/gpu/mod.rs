@@ -8,6 +8,7 @@ mod executor;
 mod pipelines;
 mod profile;
 mod tiers;
+mod transfer;
 mod trust;
 
 use std::{
@@ -18,6 +19,7 @@ use std::{
 pub use adapters::{AdapterInfo, adapters, pick};
 pub use executor::Executor;
 pub use pipelines::Startup;
+pub use transfer::Pending;
 pub use trust::{Check, Trust, check};
 
 use crate::{Error, Result, plan::Machine, tensor::Element};

@@ -1,6 +1,6 @@
 //! Where the time goes: timestamps between the dispatches of the real sequence.
 
-use super::{Executor, Gpu, executor};
+use super::{Executor, Gpu, transfer};
 use crate::{Error, Result, Tensor};
 
 /// What timestamps between the dispatches of one pass take.
@@ -34,7 +34,7 @@ impl Executor {
         });
         let size = 8 * u64::from(count);
         let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
-        let stamps = executor::buffer(&self.gpu, "timestamps", size, usage);
+        let stamps = transfer::buffer(&self.gpu, "timestamps", size, usage);
         let mut encoder = device.create_command_encoder(&Default::default());
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
@@ -46,7 +46,7 @@ impl Executor {
         }
         encoder.resolve_query_set(&queries, 0..count, &stamps, 0);
         self.gpu.queue().submit([encoder.finish()]);
-        let stamps: Vec<u64> = executor::read(&self.gpu, &stamps, size)?;
+        let stamps: Vec<u64> = transfer::read(&self.gpu, &stamps, size)?;
         let period = f64::from(self.gpu.queue().get_timestamp_period());
         Ok(stamps.windows(2).map(|pair| pair[1].saturating_sub(pair[0]) as f64 * period).collect())
     }
