@@ -15,7 +15,7 @@ use goldcrest::{
     kernels::{
         self, Launch, dense, depthwise,
         pointwise::{self, Extras},
-        pointwise_matrix, pointwise_split, pointwise_subgroup, pool, scale,
+        pointwise_matrix, pointwise_pool, pointwise_split, pointwise_subgroup, pool, scale,
     },
     tensor::{Element, layout},
 };
@@ -172,6 +172,36 @@ fn pointwise_on_matrix_units_is_pointwise() {
             |input, residual| pointwise::reference(conv, input, y, residual),
         )
     });
+}
+
+#[test]
+fn pointwise_with_its_mean_is_both() {
+    on_every_adapter(convolution(false, false), |gpu, element, case| {
+        let case = &case.stored_as(element);
+        let tile = pick(pointwise_pool::Tile::all(), case.tile);
+        let (conv, x, y) = (&case.conv, case.x, case.y());
+        let input = rounded(&noise(<[usize; 4]>::from(x), case.seed ^ 3), element);
+        let expected = pointwise_pool::reference(conv, &input, y);
+        let launch = pointwise_pool::launch(conv, x, y, tile);
+        let reads = [&on_device(&input)[..], &pointwise::pack(conv), &kernels::pack_bias(conv)];
+        let means = Shape { h: 1, w: 1, ..y };
+        let out = dispatch(gpu, &launch, element, &reads, layout::len(means))?;
+        let error = common::distance(&layout::from_device(means, &out), &expected);
+        // A mean may be far smaller than what it is of.
+        let largest = pool::reference(&magnitudes(&pointwise::reference(conv, &input, y, None)));
+        let rounding = TOLERANCE * norm(&largest) / norm(&expected).max(f64::MIN_POSITIVE);
+        let bound = TOLERANCE + rounding + allowed(&stored(&expected, None, element), &expected);
+        prop_assert!(error <= bound, "{:?}: error {error:e}", launch.constants);
+        Ok(())
+    });
+}
+
+fn magnitudes(tensor: &Tensor) -> Tensor {
+    Tensor::from_fn(tensor.dims(), |i| tensor.data()[i].abs())
+}
+
+fn norm(tensor: &Tensor) -> f64 {
+    tensor.data().iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt()
 }
 
 #[test]

@@ -11,7 +11,7 @@ use goldcrest::{
         self, Launch, Shader, Tier, block, dense, depthwise, gate,
         pointwise::{self, Extras},
         pointwise_matrix::{self, Units},
-        pointwise_split, pointwise_subgroup, pool, reduce, scale,
+        pointwise_pool, pointwise_split, pointwise_subgroup, pool, reduce, scale,
     },
     tensor::Element,
 };
@@ -58,6 +58,9 @@ fn variants() -> Vec<Launch> {
                 let units = Units { side, lanes };
                 launches.push(pointwise_matrix::launch(&c, x, x, Extras { residual, gate }, units, tile));
             }
+        }
+        for tile in pointwise_pool::Tile::all() {
+            launches.push(pointwise_pool::launch(&conv(1, 1, 1, 1, next()), x, x, tile));
         }
         for activation in Activation::ALL {
             let c = conv(1, 1, 1, 1, activation);

@@ -12,7 +12,7 @@ use crate::{
         self, Launch, Tier, block, dense, depthwise, gate,
         pointwise::{self, Extras},
         pointwise_matrix::{self, Units},
-        pointwise_split, pointwise_subgroup, pool, reduce, scale,
+        pointwise_pool, pointwise_split, pointwise_subgroup, pool, reduce, scale,
     },
     tensor::{Element, layout},
 };
@@ -135,6 +135,12 @@ fn cases(subgroup: Option<u32>, units: Option<Units>) -> Result<Vec<Case>> {
         reads.resize(launch.shader.reads.len(), reads[0].clone());
         cases.push(Case { launch, reads, expected: expected.clone() });
     }
+
+    cases.push(Case {
+        launch: pointwise_pool::launch(&c, x, y, pointwise_pool::Tile { pixels: 4, lanes: 8 }),
+        reads: reads(&c, pointwise::pack(&c))[..3].to_vec(),
+        expected: pointwise_pool::reference(&c, &picture, y),
+    });
 
     let c = conv(x.c, x.c, 5, 2, Activation::Relu6);
     let (y, window) = (output(&c, x)?, place(&c, x)?);

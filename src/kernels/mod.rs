@@ -16,6 +16,7 @@ pub mod depthwise;
 pub mod gate;
 pub mod pointwise;
 pub mod pointwise_matrix;
+pub mod pointwise_pool;
 pub mod pointwise_split;
 pub mod pointwise_subgroup;
 pub mod pool;
@@ -62,13 +63,14 @@ impl Shader {
 }
 
 /// Every shader, for tests that must not miss one.
-pub const SHADERS: [&Shader; 11] = [
+pub const SHADERS: [&Shader; 12] = [
     &block::SHADER,
     &dense::SHADER,
     &depthwise::SHADER,
     &gate::SHADER,
     &pointwise::SHADER,
     &pointwise_matrix::SHADER,
+    &pointwise_pool::SHADER,
     &pointwise_split::SHADER,
     &pointwise_subgroup::SHADER,
     &pool::SHADER,

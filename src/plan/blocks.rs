@@ -28,13 +28,35 @@ pub struct Squeeze {
     pub scale: NodeId,
 }
 
-/// What is scheduled as one: a block, or a node by itself.
+/// The end of a network's features.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// A pointwise convolution.
+    pub conv: NodeId,
+    /// The mean of what it makes, which nothing else reads.
+    pub pool: NodeId,
+}
+
+/// What is scheduled as one: a block, a head, or a node by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     /// A block.
     Block(Block),
+    /// A head.
+    Head(Head),
     /// Any other node.
     Layer(NodeId),
+}
+
+impl Unit {
+    /// Its first node, after which it is named.
+    pub fn first(&self) -> NodeId {
+        match self {
+            Self::Block(block) => block.expand.unwrap_or(block.depthwise),
+            Self::Head(head) => head.conv,
+            Self::Layer(id) => *id,
+        }
+    }
 }
 
 impl Block {
@@ -54,16 +76,15 @@ pub fn units(graph: &Graph) -> Vec<Unit> {
     let mut at = 0;
     let ids: Vec<NodeId> = graph.nodes().map(|(id, _)| id).collect();
     while at < ids.len() {
-        match block(graph, &uses, &ids[at..]) {
-            Some(block) => {
-                at += block.nodes().len();
-                units.push(Unit::Block(block));
-            }
-            None => {
-                units.push(Unit::Layer(ids[at]));
-                at += 1;
-            }
-        }
+        let (unit, nodes) = if let Some(block) = block(graph, &uses, &ids[at..]) {
+            (Unit::Block(block), block.nodes().len())
+        } else if let Some(head) = head(graph, &uses, &ids[at..]) {
+            (Unit::Head(head), 2)
+        } else {
+            (Unit::Layer(ids[at]), 1)
+        };
+        units.push(unit);
+        at += nodes;
     }
     units
 }
@@ -100,6 +121,15 @@ fn block(graph: &Graph, uses: &[usize], ids: &[NodeId]) -> Option<Block> {
     }
     let project = next(&is(ConvKind::Pointwise), Some(last), 1)?;
     Some(Block { expand, depthwise, squeeze, project })
+}
+
+/// The head that begins with the first of `ids`, if one does.
+fn head(graph: &Graph, uses: &[usize], ids: &[NodeId]) -> Option<Head> {
+    let &[first, second, ..] = ids else { return None };
+    let (node, pool) = (graph.node(first), graph.node(second));
+    let pointwise = conv(node).is_some_and(|conv| conv.kind() == Some(ConvKind::Pointwise));
+    let pooled = matches!(pool.op, Op::GlobalPool) && pool.inputs == [first] && uses[first.index()] == 1;
+    (pointwise && node.inputs.len() == 1 && pooled).then_some(Head { conv: first, pool: second })
 }
 
 /// A node's convolution, if it is one.

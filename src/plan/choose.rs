@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// What meeting in workgroup memory costs a thread.
-const MEETING: f64 = 100.0;
+pub const MEETING: f64 = 100.0;
 
 /// A node with a kernel of its own.
 pub fn layer(

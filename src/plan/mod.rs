@@ -4,6 +4,7 @@
 mod blocks;
 mod choose;
 mod draft;
+mod head;
 mod machine;
 mod memory;
 mod schedule;
@@ -192,32 +193,27 @@ impl Plan {
         let mut drafts = Vec::new();
         let mut choices = Vec::new();
         for unit in blocks::units(graph) {
-            match unit {
-                Unit::Layer(id) if id == source => {}
-                Unit::Layer(id) => {
+            if let Unit::Layer(id) = unit {
+                if id != source {
                     drafts.push(choose::layer(graph, &shapes, id, &machine).map_err(failed)?);
                 }
-                Unit::Block(block) => {
-                    let name = graph.node(block.nodes()[0]).name();
-                    let found =
-                        schedule::candidates(graph, &shapes, &block, &machine, fuse).map_err(failed)?;
-                    let wanted = options.schedules.get(name).filter(|_| fuse == Fuse::Auto);
-                    let measured = wanted.and_then(|w| found.iter().position(|c| c.schedule == *w));
-                    let best = &found[measured.unwrap_or(0)];
-                    let other = found.iter().find(|c| c.schedule.kind() != best.schedule.kind());
-                    choices.push(Choice {
-                        block: name.to_string(),
-                        schedule: best.schedule,
-                        measured: measured.is_some(),
-                        runner_up: other.map(|c| c.schedule),
-                        runner_up_ratio: other.map(|c| c.time / best.time),
-                    });
-                    let place = choices.len() - 1;
-                    drafts.extend(
-                        best.steps.iter().map(|step| DraftStep { block: Some(place), ..step.clone() }),
-                    );
-                }
+                continue;
             }
+            let name = graph.node(unit.first()).name();
+            let found = candidates(graph, &shapes, &unit, &machine, fuse).map_err(failed)?;
+            let wanted = options.schedules.get(name).filter(|_| fuse == Fuse::Auto);
+            let measured = wanted.and_then(|w| found.iter().position(|c| c.schedule == *w));
+            let best = &found[measured.unwrap_or(0)];
+            let other = found.iter().find(|c| c.schedule.kind() != best.schedule.kind());
+            choices.push(Choice {
+                block: name.to_string(),
+                schedule: best.schedule,
+                measured: measured.is_some(),
+                runner_up: other.map(|c| c.schedule),
+                runner_up_ratio: other.map(|c| c.time / best.time),
+            });
+            let place = choices.len() - 1;
+            drafts.extend(best.steps.iter().map(|step| DraftStep { block: Some(place), ..step.clone() }));
         }
         for (draft, &(_, bytes)) in drafts.iter().flat_map(|d| d.writes.iter().map(move |w| (d, w))) {
             check(graph.node(draft.nodes[0]).name(), bytes, machine)?;
@@ -274,8 +270,7 @@ impl Plan {
         let shapes = graph.shapes(input)?;
         let mut contests = Vec::new();
         for unit in blocks::units(graph) {
-            let Unit::Block(block) = unit else { continue };
-            let found = schedule::candidates(graph, &shapes, &block, &machine, Fuse::Auto)
+            let found = candidates(graph, &shapes, &unit, &machine, Fuse::Auto)
                 .map_err(|(id, reason)| Error::layer(graph.node(id).name(), reason))?;
             let mut schedules: Vec<Schedule> = Vec::new();
             for schedule in found.iter().map(|c| c.schedule) {
@@ -283,8 +278,9 @@ impl Plan {
                     schedules.push(schedule);
                 }
             }
-            let block = graph.node(block.nodes()[0]).name().to_string();
-            contests.push(Contest { block, schedules });
+            if schedules.len() > 1 {
+                contests.push(Contest { block: graph.node(unit.first()).name().to_string(), schedules });
+            }
         }
         Ok(contests)
     }
@@ -302,6 +298,21 @@ impl Plan {
     /// Device memory that the network takes: slots and weights.
     pub fn peak_bytes(&self) -> u64 {
         self.slot_bytes() + self.weight_bytes()
+    }
+}
+
+/// Every schedule of a unit, quickest first by the model; none of a lone layer.
+fn candidates(
+    graph: &Graph,
+    shapes: &[Shape],
+    unit: &Unit,
+    machine: &Machine,
+    fuse: Fuse,
+) -> Result<Vec<schedule::Candidate>, (NodeId, String)> {
+    match unit {
+        Unit::Layer(_) => Ok(Vec::new()),
+        Unit::Block(block) => schedule::candidates(graph, shapes, block, machine, fuse),
+        Unit::Head(head) => head::candidates(graph, shapes, *head, machine, fuse),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
     graph::{Conv, Graph, NodeId},
     kernels::{
         block::{self, Convs, Shapes, Tile},
-        gate, reduce,
+        gate, pointwise_pool, reduce,
     },
     tensor::Element,
 };
@@ -36,6 +36,8 @@ pub enum Schedule {
     Back(Tile),
     /// The whole block in one kernel.
     Whole(Tile),
+    /// A head's convolution and mean in one kernel.
+    Pooled(pointwise_pool::Tile),
 }
 
 impl Schedule {
@@ -47,6 +49,7 @@ impl Schedule {
             Self::Middle(_) => "middle",
             Self::Back(_) => "back",
             Self::Whole(_) => "whole",
+            Self::Pooled(_) => "pooled",
         }
     }
 }
@@ -56,6 +59,7 @@ impl fmt::Display for Schedule {
         f.write_str(self.kind())?;
         match self {
             Self::Separate => Ok(()),
+            Self::Pooled(t) => write!(f, " {} px, {} ch", t.pixels, 4 * t.lanes),
             Self::Front(t) | Self::Middle(t) | Self::Back(t) | Self::Whole(t) => {
                 write!(f, " {}x{} px, {} ch, {} threads", t.height, t.width, 4 * t.chunk, t.threads)?;
                 if t.splits > 1 { write!(f, ", {} splits", t.splits) } else { Ok(()) }
@@ -92,7 +96,7 @@ impl Fuse {
     }
 }
 
-/// A schedule of a block, its steps, and the time that the model gives it.
+/// A schedule of a block or a head, its steps, and the time that the model gives it.
 #[derive(Debug, Clone)]
 pub struct Candidate {
     /// The schedule.
@@ -101,6 +105,14 @@ pub struct Candidate {
     pub steps: Vec<DraftStep>,
     /// The modelled time of all steps.
     pub time: f64,
+}
+
+impl Candidate {
+    /// `steps`, which take turns.
+    pub fn new(schedule: Schedule, steps: Vec<DraftStep>) -> Self {
+        let time = steps.iter().map(|step| step.time).sum();
+        Self { schedule, steps, time }
+    }
 }
 
 /// Every schedule of `block` that the machine admits and `fuse` allows, quickest first by the
@@ -213,14 +225,14 @@ impl<'a> Context<'a> {
 
     /// A kernel a layer.
     fn separate(&self) -> Candidate {
-        candidate(Schedule::Separate, self.layers.clone())
+        Candidate::new(Schedule::Separate, self.layers.clone())
     }
 
     /// A fused schedule, if the block has the layers and the machine the memory for it.
     fn fused(&self, schedule: Schedule) -> Option<Candidate> {
         let Block { expand, squeeze, project, .. } = *self.block;
         let (tile, expand, projects) = match schedule {
-            Schedule::Separate => return None,
+            Schedule::Separate | Schedule::Pooled(_) => return None,
             Schedule::Front(tile) if expand.is_some() || squeeze.is_some() => (tile, expand, false),
             Schedule::Middle(tile) if expand.is_some() && squeeze.is_some() => (tile, None, false),
             // Without an expansion the back is the whole block.
@@ -250,7 +262,7 @@ impl<'a> Context<'a> {
         } else if !projects {
             steps.push(self.layer(project));
         }
-        Some(candidate(schedule, steps))
+        Some(Candidate::new(schedule, steps))
     }
 
     fn admits(&self, tile: Tile, convs: Convs) -> bool {
@@ -399,9 +411,4 @@ impl<'a> Context<'a> {
             block: None,
         }
     }
-}
-
-fn candidate(schedule: Schedule, steps: Vec<DraftStep>) -> Candidate {
-    let time = steps.iter().map(|step| step.time).sum();
-    Candidate { schedule, steps, time }
 }

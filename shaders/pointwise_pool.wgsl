@@ -1,0 +1,62 @@
+// Pointwise convolution and the mean of each of its outputs over a picture's pixels.
+//
+//   y[o] = mean over p of activate(sum over i of x[p, i] * weight[i, o] + bias[o])
+//
+// A workgroup has LANES_O x 4 outputs of one picture. Its LANES_P threads along the pixels take
+// PIXELS of them at a time, add up what comes of them, and meet in workgroup memory.
+
+struct Params {
+    pixels: u32,  // of one picture
+    inputs: u32,  // channels, in fours
+    outputs: u32, // channels, in fours
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<Quad>;         // (pictures, pixels, inputs)
+@group(0) @binding(2) var<storage, read> weight: array<Block>;   // (inputs, outputs); a column an input
+@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>; // (outputs)
+@group(0) @binding(4) var<storage, read_write> y: array<Quad>;   // (pictures, outputs)
+
+var<workgroup> partial: array<vec4<f32>, LANES_P * LANES_O>; // (LANES_P, LANES_O)
+
+@compute @workgroup_size(LANES_P * LANES_O)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let across = (params.outputs + LANES_O - 1u) / LANES_O;
+    let tile = group.y * groups.x + group.x;
+    let first = tile / across * params.pixels;
+    let output = tile % across * LANES_O + lane % LANES_O;
+    let column = min(output, params.outputs - 1u);
+
+    var total = vec4(0.0);
+    for (var pixel = lane / LANES_O * PIXELS; pixel < params.pixels; pixel += LANES_P * PIXELS) {
+        // What lies beyond the edge is computed from the last pixel and not added.
+        var row: array<u32, PIXELS>;
+        var sum: array<vec4<f32>, PIXELS>;
+        for (var p = 0u; p < PIXELS; p++) {
+            row[p] = (first + min(pixel + p, params.pixels - 1u)) * params.inputs;
+            sum[p] = bias[column];
+        }
+        for (var i = 0u; i < params.inputs; i++) {
+            let w = mat4x4<f32>(weight[i * params.outputs + column]);
+            for (var p = 0u; p < PIXELS; p++) {
+                sum[p] += w * vec4<f32>(x[row[p] + i]);
+            }
+        }
+        for (var p = 0u; p < PIXELS; p++) {
+            total += select(vec4(0.0), activate(ACTIVATION, sum[p]), pixel + p < params.pixels);
+        }
+    }
+    partial[lane] = total;
+    workgroupBarrier();
+
+    if (lane < LANES_O && output < params.outputs) {
+        for (var p = 1u; p < LANES_P; p++) {
+            total += partial[p * LANES_O + lane];
+        }
+        y[tile / across * params.outputs + output] = Quad(total / f32(params.pixels));
+    }
+}

@@ -1,0 +1,65 @@
+//! The end of a network's features: a pointwise convolution and the mean of what it makes.
+
+use super::{
+    blocks::{Head, conv},
+    choose,
+    draft::{DraftStep, Map, Read},
+    machine::Machine,
+    schedule::{Candidate, Fuse, Schedule},
+};
+use crate::{
+    Shape,
+    graph::{Graph, NodeId},
+    kernels::{LANES, pointwise_pool},
+};
+
+/// Both layers by themselves, and in one kernel with every tile, quickest first by the model.
+pub fn candidates(
+    graph: &Graph,
+    shapes: &[Shape],
+    head: Head,
+    machine: &Machine,
+    fuse: Fuse,
+) -> Result<Vec<Candidate>, (NodeId, String)> {
+    let layers = [head.conv, head.pool].map(|id| choose::layer(graph, shapes, id, machine));
+    let separate = layers.into_iter().collect::<Result<_, _>>()?;
+    let mut found = vec![Candidate::new(Schedule::Separate, separate)];
+    let pooled = pointwise_pool::Tile::all().filter(|tile| tile.pixels <= machine.sums);
+    let pooled = pooled
+        .map(|tile| Candidate::new(Schedule::Pooled(tile), vec![step(graph, shapes, head, machine, tile)]));
+    match fuse {
+        Fuse::None => {}
+        Fuse::Auto => found.extend(pooled),
+        Fuse::Pair | Fuse::Block => found = pooled.collect(),
+    }
+    found.sort_by(|a, b| a.time.total_cmp(&b.time));
+    Ok(found)
+}
+
+fn step(
+    graph: &Graph,
+    shapes: &[Shape],
+    head: Head,
+    machine: &Machine,
+    tile: pointwise_pool::Tile,
+) -> DraftStep {
+    let conv = conv(graph.node(head.conv)).expect("found as a convolution");
+    let input = graph.node(head.conv).inputs[0];
+    let (x, y, means) = (shapes[input.index()], shapes[head.conv.index()], shapes[head.pool.index()]);
+    let launch = pointwise_pool::launch(conv, x, y, tile);
+    let groups = launch.workgroups.iter().product::<u32>() as usize;
+    let turns = tile.turns(y.h * y.w) as f64;
+    let thread = turns * x.quads() as f64 * machine.product(tile.pixels, 1) + choose::MEETING;
+    let weights = machine.element.bytes() * conv.weight.data().len();
+    let bytes = machine.bytes(x) + machine.bytes(means) + weights as u64;
+    DraftStep {
+        nodes: vec![head.conv, head.pool],
+        launch,
+        reads: vec![Read::Map(Map::Node(input)), Read::Blocks(head.conv), Read::Biases(vec![head.conv])],
+        writes: vec![(Map::Node(head.pool), machine.bytes(means))],
+        shape: means,
+        time: machine.time(thread, groups * LANES as usize, bytes),
+        why: format!("{groups} workgroups; the map before the mean is never stored"),
+        block: None,
+    }
+}
