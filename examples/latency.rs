@@ -76,7 +76,7 @@ fn main() -> anyhow::Result<()> {
             let element = options.precision.element();
             let budget = Duration::from_secs(seconds);
             let tuning = measure::tune(&gpu, &network.graph, shape, element, budget, |_| {})?;
-            measure::keep(&gpu, &network.graph, shape, element, &tuning.schedules);
+            measure::keep(&gpu, &network.graph, shape, element, &tuning.winners);
             json!(tuning)
         }
     };

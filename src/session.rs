@@ -85,7 +85,7 @@ pub fn plan(gpu: &Gpu, network: &Network, options: Options) -> Result<Plan> {
     let input = options.input_shape(network);
     let mut wanted = options.plan();
     if wanted.fuse == Fuse::Auto && !wanted.taps {
-        wanted.schedules = measure::recall(gpu, &network.graph, input, element).unwrap_or_default();
+        wanted.tuned = measure::recall(gpu, &network.graph, input, element).unwrap_or_default();
     }
     Plan::new(&network.graph, input, gpu.machine(element), &wanted)
 }

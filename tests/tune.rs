@@ -10,7 +10,7 @@ use goldcrest::{
     gpu::{Executor, Gpu},
     graph::{Activation, Conv, Graph, Op, Padding},
     measure,
-    plan::{Fuse, Options, Plan, Schedules},
+    plan::{Fuse, Kernels, Options, Plan, Schedules, Tuned},
     tensor::Element,
 };
 
@@ -51,10 +51,13 @@ fn tuning_measures_and_changes_nothing_but_the_time() {
         let mut heard = 0;
         let budget = Duration::from_millis(300);
         let tuning = measure::tune(&gpu, &network(), INPUT, Element::F32, budget, |_| heard += 1).unwrap();
-        assert_eq!(tuning.blocks, 1);
-        assert!(tuning.candidates > 4 && tuning.rounds > 0 && heard > 0, "{tuning:?}");
+        // One inverted residual of three layers.
+        assert_eq!((tuning.blocks.contests, tuning.layers.contests), (1, 3));
+        for tally in [tuning.blocks, tuning.layers] {
+            assert!(tally.entered > 4 && tally.rounds > 0 && heard > 0, "{tuning:?}");
+        }
         assert!(tuning.after_ms <= tuning.before_ms && tuning.after_ms > 0.0, "{tuning:?}");
-        let tuned = run(&gpu, &Options { schedules: tuning.schedules, ..Options::default() });
+        let tuned = run(&gpu, &Options { tuned: tuning.winners, ..Options::default() });
         let plain = run(&gpu, &Options { fuse: Fuse::None, ..Options::default() });
         assert!(common::distance(&tuned, &plain) <= 1e-5, "{}", gpu.adapter());
     }
@@ -66,9 +69,14 @@ fn winners_are_found_again_for_the_same_network_alone() {
     for gpu in common::gpus() {
         let folder = tempfile::tempdir().unwrap();
         let gpu = gpu.cache_in(Some(folder.path().into()));
-        let contests = Plan::contests(&graph, INPUT, gpu.machine(Element::F32), 3).unwrap();
-        let last = *contests[0].schedules.last().unwrap();
-        let winners = Schedules::from([(contests[0].block.clone(), last)]);
+        let machine = gpu.machine(Element::F32);
+        let blocks = Plan::contests(&graph, INPUT, machine, &Kernels::new(), 3).unwrap();
+        let layers = Plan::layer_contests(&graph, INPUT, machine, 3).unwrap();
+        let (last, kernel) = (*blocks[0].entered.last().unwrap(), *layers[0].entered.last().unwrap());
+        let winners = Tuned {
+            schedules: Schedules::from([(blocks[0].layer.clone(), last)]),
+            kernels: Kernels::from([(layers[0].layer.clone(), kernel)]),
+        };
         let recall = |input, element| measure::recall(&gpu, &graph, input, element);
 
         assert_eq!(recall(INPUT, Element::F32), None);
@@ -78,9 +86,15 @@ fn winners_are_found_again_for_the_same_network_alone() {
         assert_eq!(recall(INPUT, Element::F16), None);
 
         // They decide the plan.
-        let options = Options { schedules: winners, ..Options::default() };
+        let options = Options { tuned: winners.clone(), ..Options::default() };
         let plan = Plan::new(&graph, INPUT, gpu.machine(Element::F32), &options).unwrap();
         assert!(plan.choices[0].measured && plan.choices[0].schedule == last);
+
+        let options =
+            Options { tuned: Tuned { schedules: Schedules::new(), ..winners }, fuse: Fuse::None, ..options };
+        let plan = Plan::new(&graph, INPUT, machine, &options).unwrap();
+        assert_eq!(plan.steps[0].launch.shader.name, kernel.shader().name);
+        assert!(plan.steps[0].why.contains("measured"), "{}", plan.steps[0].why);
 
         // A damaged file is not believed.
         let file = fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
@@ -91,6 +105,6 @@ fn winners_are_found_again_for_the_same_network_alone() {
         assert_eq!(recall(INPUT, Element::F32), None);
 
         let nowhere = gpu.cache_in(None);
-        assert!(!measure::keep(&nowhere, &graph, INPUT, Element::F32, &Schedules::new()));
+        assert!(!measure::keep(&nowhere, &graph, INPUT, Element::F32, &Tuned::default()));
     }
 }

@@ -5,7 +5,8 @@ use std::{fmt::Write, time::Duration};
 use anyhow::{Result, bail};
 use clap::Args;
 use goldcrest::{
-    measure::{self, Tuning},
+    measure::{self, Tally, Tuning},
+    plan::Tuned,
     session::Options,
 };
 use serde_json::json;
@@ -60,7 +61,7 @@ impl Tune {
             bar.set_position((100.0 * share).min(100.0) as u64);
         })?;
         drop(bar);
-        let kept = measure::keep(&gpu, &network.graph, input, element, &tuning.schedules);
+        let kept = measure::keep(&gpu, &network.graph, input, element, &tuning.winners);
         if !kept {
             log::warn!("the winners could not be kept: no cache folder that can be written");
         }
@@ -80,16 +81,19 @@ impl Tune {
 fn words(tuning: &Tuning, what: &str) -> Result<String, std::fmt::Error> {
     let mut text = String::new();
     writeln!(text, "{what}")?;
-    writeln!(
-        text,
-        "{} schedules of {} blocks measured, {} rounds",
-        tuning.candidates, tuning.blocks, tuning.rounds
-    )?;
-    for (block, schedule) in &tuning.schedules {
+    let Tuned { kernels, schedules } = &tuning.winners;
+    let Tally { contests, entered, rounds } = tuning.layers;
+    writeln!(text, "{entered} kernels of {contests} layers measured, {rounds} rounds")?;
+    for (layer, kernel) in kernels {
+        writeln!(text, "  {layer:<40} {kernel}")?;
+    }
+    writeln!(text, "{} layers stay as the planner has them", contests - kernels.len())?;
+    let Tally { contests, entered, rounds } = tuning.blocks;
+    writeln!(text, "{entered} schedules of {contests} blocks measured, {rounds} rounds")?;
+    for (block, schedule) in schedules {
         writeln!(text, "  {block:<40} {schedule}")?;
     }
-    let others = tuning.blocks - tuning.schedules.len();
-    writeln!(text, "{others} blocks stay as the planner has them")?;
+    writeln!(text, "{} blocks stay as the planner has them", contests - schedules.len())?;
     let ratio = tuning.after_ms / tuning.before_ms;
     writeln!(text, "{:.2} ms before, {:.2} ms after: {ratio:.2}", tuning.before_ms, tuning.after_ms)?;
     Ok(text)

@@ -1,5 +1,7 @@
 //! Dense convolution, above all the stem: `shaders/dense.wgsl`.
 
+use serde::{Deserialize, Serialize};
+
 use super::{CONV_READS, LANES, Launch, Shader, Tier, spread};
 use crate::{
     Shape, Tensor,
@@ -17,7 +19,7 @@ pub const SHADER: Shader = Shader {
 };
 
 /// What one thread makes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Tile {
     /// Neighbouring outputs of a row.
     pub columns: u32,

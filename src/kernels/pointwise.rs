@@ -1,5 +1,7 @@
 //! Pointwise convolution as a matrix product tiled over registers: `shaders/pointwise.wgsl`.
 
+use serde::{Deserialize, Serialize};
+
 use super::{LANES, Launch, Shader, Tier, spread};
 use crate::{Shape, Tensor, graph::Conv};
 
@@ -14,7 +16,7 @@ pub const SHADER: Shader = Shader {
 };
 
 /// What one thread makes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Tile {
     /// Pixels.
     pub pixels: u32,

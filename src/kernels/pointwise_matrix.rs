@@ -1,6 +1,8 @@
 //! Pointwise convolution on matrix units: `shaders/pointwise_matrix.wgsl`. Its reference is
 //! [`pointwise`](super::pointwise)'s.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Launch, Shader, Tier, pointwise::Extras, spread};
 use crate::{Shape, graph::Conv};
 
@@ -27,7 +29,7 @@ pub struct Units {
 }
 
 /// What a subgroup makes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Tile {
     /// Matrices along the pixels.
     pub rows: u32,

@@ -20,11 +20,19 @@ const LANES_O: u32 = 4;
 /// Threads that split the inputs.
 pub const LANES_I: u32 = LANES / LANES_O;
 
+/// Pixels that a thread takes.
+fn pixels(y: Shape) -> usize {
+    y.pixels().min(4)
+}
+
+/// Workgroups that `y` takes.
+pub fn workgroups(y: Shape) -> usize {
+    y.quads().div_ceil(LANES_O as usize) * y.pixels().div_ceil(pixels(y))
+}
+
 /// One run over `x`, making `y`.
 pub fn launch(conv: &Conv, x: Shape, y: Shape, residual: bool) -> Launch {
-    let pixels = y.pixels().min(4) as u32;
-    let across = y.quads().div_ceil(LANES_O as usize);
-    let down = y.pixels().div_ceil(pixels as usize);
+    let pixels = pixels(y) as u32;
     Launch {
         shader: &SHADER,
         constants: vec![
@@ -39,7 +47,7 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, residual: bool) -> Launch {
             ("inputs", x.quads() as u32),
             ("outputs", y.quads() as u32),
         ],
-        workgroups: spread(across * down),
+        workgroups: spread(workgroups(y)),
         tile: format!("{pixels} px x 4 ch split over {LANES_I} threads"),
     }
 }

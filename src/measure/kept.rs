@@ -7,7 +7,7 @@ use crate::{
     gpu::{AdapterInfo, Gpu, cache},
     graph::Graph,
     kernels,
-    plan::Schedules,
+    plan::Tuned,
     tensor::Element,
 };
 
@@ -29,7 +29,7 @@ struct Key {
 #[derive(Serialize, Deserialize)]
 struct Kept {
     key: Key,
-    schedules: Schedules,
+    tuned: Tuned,
 }
 
 impl Key {
@@ -57,9 +57,9 @@ impl Key {
     }
 }
 
-/// The schedules that [`super::tune`] found for this network on this device, if they were kept.
+/// What [`super::tune`] found for this network on this device, if it was kept.
 /// A damaged or stale file is ignored with a warning.
-pub fn recall(gpu: &Gpu, graph: &Graph, input: Shape, element: Element) -> Option<Schedules> {
+pub fn recall(gpu: &Gpu, graph: &Graph, input: Shape, element: Element) -> Option<Tuned> {
     let folder = gpu.cache_folder()?;
     let key = Key::new(gpu.adapter(), graph, input, element)?;
     let file = key.file();
@@ -68,8 +68,10 @@ pub fn recall(gpu: &Gpu, graph: &Graph, input: Shape, element: Element) -> Optio
     let kept = cache::unseal(&file, &bytes).and_then(|data| serde_json::from_slice::<Kept>(data).ok());
     match kept {
         Some(kept) if kept.key == key => {
-            log::debug!("{}: {} schedules as measured", path.display(), kept.schedules.len());
-            Some(kept.schedules)
+            let Tuned { kernels, schedules } = &kept.tuned;
+            let (kernels, schedules) = (kernels.len(), schedules.len());
+            log::debug!("{}: {kernels} kernels and {schedules} schedules as measured", path.display());
+            Some(kept.tuned)
         }
         Some(_) => {
             log::warn!(
@@ -85,13 +87,13 @@ pub fn recall(gpu: &Gpu, graph: &Graph, input: Shape, element: Element) -> Optio
     }
 }
 
-/// Keeps schedules for [`recall`]. False if there is no cache folder or it cannot be written.
-pub fn keep(gpu: &Gpu, graph: &Graph, input: Shape, element: Element, schedules: &Schedules) -> bool {
+/// Keeps winners for [`recall`]. False if there is no cache folder or it cannot be written.
+pub fn keep(gpu: &Gpu, graph: &Graph, input: Shape, element: Element, tuned: &Tuned) -> bool {
     let Some((folder, key)) = gpu.cache_folder().zip(Key::new(gpu.adapter(), graph, input, element)) else {
         return false;
     };
     let file = key.file();
-    let kept = Kept { key, schedules: schedules.clone() };
+    let kept = Kept { key, tuned: tuned.clone() };
     serde_json::to_vec_pretty(&kept)
         .is_ok_and(|data| cache::write_whole(folder, &file, &cache::seal(&file, &data)))
 }

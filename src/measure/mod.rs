@@ -4,4 +4,4 @@ mod kept;
 mod tune;
 
 pub use kept::{keep, recall};
-pub use tune::{Tuning, tune};
+pub use tune::{Tally, Tuning, tune};

@@ -1,22 +1,28 @@
-//! The schedules of a network's blocks, measured against one another.
+//! The kernels of a network's layers and the schedules of its blocks, measured against one
+//! another.
 //!
-//! Every block's candidates are timed in the real sequence with its barriers: plan after plan
-//! gives each block another of its candidates, so one plan measures one candidate of every
-//! block. What wins a block is kept if it is quicker than the model's choice beyond noise, and
-//! all of it only if the whole network is no slower.
+//! Candidates are timed in the real sequence with its barriers: plan after plan gives each layer,
+//! or each block, another of its candidates, so one plan measures one candidate of all of them.
+//! First layers by themselves, then blocks, whose layers by themselves are by then the best there
+//! are. What is quicker than the model's choice beyond noise wins, and all of it is kept only if
+//! the whole network is no slower.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use crate::{
     Result, Shape, Tensor,
     gpu::{Executor, Gpu},
     graph::Graph,
-    plan::{Contest, Fuse, Machine, Options, Plan, Schedules},
+    plan::{Contest, Fuse, Machine, Options, Plan, Schedules, Step, Tuned},
     tensor::Element,
 };
 
-/// Candidates of each kind of schedule.
+/// Candidates of each kind, of a block and of a layer.
 const EACH: usize = 3;
+const EACH_KERNEL: usize = 2;
 
 /// Runs of a plan in a round.
 const RUNS: usize = 3;
@@ -24,24 +30,35 @@ const RUNS: usize = 3;
 /// The share by which a candidate must beat the model's choice: less is noise.
 const MARGIN: f64 = 0.03;
 
-/// The share of the budget that goes to candidates; the rest compares the whole network.
-const CONTEST: f64 = 0.75;
+/// The share of the budget after which layers are settled, and after which blocks are; the rest
+/// compares the whole network.
+const LAYERS: f64 = 0.35;
+const BLOCKS: f64 = 0.75;
 
 /// What came of tuning.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
 pub struct Tuning {
-    /// The schedules that beat the model's choice.
-    pub schedules: Schedules,
-    /// Blocks that had a choice.
-    pub blocks: usize,
-    /// Candidates measured, over all blocks.
-    pub candidates: usize,
-    /// Times that all of them were measured.
-    pub rounds: usize,
+    /// What beat the model's choice.
+    pub winners: Tuned,
+    /// What was measured of layers by themselves.
+    pub layers: Tally,
+    /// What was measured of blocks and heads.
+    pub blocks: Tally,
     /// Milliseconds of a run as the model plans it, the median of alternating runs.
     pub before_ms: f64,
     /// Milliseconds of a run as tuned.
     pub after_ms: f64,
+}
+
+/// How much was measured.
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
+pub struct Tally {
+    /// Layers or blocks that had a choice.
+    pub contests: usize,
+    /// Candidates, over all of them.
+    pub entered: usize,
+    /// Times that all of them were measured.
+    pub rounds: usize,
 }
 
 /// Measures for about `budget`, and a round longer if that is too short for one. `progress`
@@ -58,40 +75,41 @@ pub fn tune(
     mut progress: impl FnMut(f64),
 ) -> Result<Tuning> {
     let start = Instant::now();
-    let spent = || start.elapsed().as_secs_f64() / budget.as_secs_f64().max(1e-3);
+    let mut within = |share: f64| {
+        let spent = start.elapsed().as_secs_f64() / budget.as_secs_f64().max(1e-3);
+        progress(spent);
+        spent < share
+    };
     let picture = Tensor::from_fn(<[usize; 4]>::from(input), |i| (i as f32 * 0.37).sin());
     let machine = gpu.machine(element);
     let bench = Bench { gpu, graph, input, machine, picture };
 
-    let contests = Plan::contests(graph, input, machine, EACH)?;
-    let (schedules, rounds) = if gpu.has_timestamps() {
-        bench.by_block(&contests, || {
-            progress(spent());
-            spent() < CONTEST
-        })?
+    let mut tuning = Tuning::default();
+    let winners = &mut tuning.winners;
+    if gpu.has_timestamps() {
+        let layers = Plan::layer_contests(graph, input, machine, EACH_KERNEL)?;
+        (winners.kernels, tuning.layers) = bench.judge(
+            &layers,
+            |kernels| (Fuse::None, Tuned { kernels, ..Tuned::default() }),
+            |_, step| Some(step.name().to_string()),
+            || within(LAYERS),
+        )?;
+        let kernels = winners.kernels.clone();
+        let blocks = Plan::contests(graph, input, machine, &kernels, EACH)?;
+        (winners.schedules, tuning.blocks) = bench.judge(
+            &blocks,
+            |schedules| (Fuse::Auto, Tuned { schedules, kernels: kernels.clone() }),
+            |plan, step| Some(plan.choices[step.block?].block.clone()),
+            || within(BLOCKS),
+        )?;
     } else {
-        bench.by_network(|| {
-            progress(spent());
-            spent() < CONTEST
-        })?
-    };
-    let mut tuning = Tuning {
-        blocks: contests.len(),
-        candidates: contests.iter().map(|c| c.schedules.len()).sum(),
-        rounds,
-        schedules,
-        before_ms: 0.0,
-        after_ms: 0.0,
-    };
-    let plans =
-        [Schedules::new(), tuning.schedules.clone()].map(|schedules| bench.plan(Fuse::Auto, schedules));
-    let [before, after] = bench.alternate(plans, || {
-        progress(spent());
-        spent() < 1.0
-    })?;
+        (winners.schedules, tuning.blocks) = bench.by_network(|| within(BLOCKS))?;
+    }
+    let plans = [Tuned::default(), winners.clone()].map(|tuned| bench.plan(Fuse::Auto, tuned));
+    let [before, after] = bench.alternate(plans, || within(1.0))?;
     (tuning.before_ms, tuning.after_ms) = (before, after);
     if after > before {
-        tuning.schedules.clear();
+        *winners = Tuned::default();
         tuning.after_ms = before;
     }
     Ok(tuning)
@@ -107,8 +125,8 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    fn plan(&self, fuse: Fuse, schedules: Schedules) -> Result<Plan> {
-        let options = Options { fuse, schedules, ..Options::default() };
+    fn plan(&self, fuse: Fuse, tuned: Tuned) -> Result<Plan> {
+        let options = Options { fuse, tuned, ..Options::default() };
         Plan::new(self.graph, self.input, self.machine, &options)
     }
 
@@ -119,53 +137,64 @@ impl Bench<'_> {
         Ok(executor)
     }
 
-    /// The winner of each block by timestamps, and the rounds that it took.
-    fn by_block(&self, contests: &[Contest], mut more: impl FnMut() -> bool) -> Result<(Schedules, usize)> {
-        let most = contests.iter().map(|c| c.schedules.len()).max().unwrap_or(0);
-        // Of each block, of each candidate, the nanoseconds of every run.
+    /// The winner of each contest by timestamps: who is faster than the first who entered.
+    /// `enter` makes a plan of one candidate of each, `of` names a step's contest, and it goes on
+    /// as long as there is `more` time, once round at least.
+    fn judge<T: Copy>(
+        &self,
+        contests: &[Contest<T>],
+        enter: impl Fn(BTreeMap<String, T>) -> (Fuse, Tuned),
+        of: impl Fn(&Plan, &Step) -> Option<String>,
+        mut more: impl FnMut() -> bool,
+    ) -> Result<(BTreeMap<String, T>, Tally)> {
+        let most = contests.iter().map(|c| c.entered.len()).max().unwrap_or(0);
+        // Of each contest, of each candidate, the nanoseconds of every run.
         let mut times: Vec<Vec<Vec<f64>>> =
-            contests.iter().map(|c| vec![Vec::new(); c.schedules.len()]).collect();
+            contests.iter().map(|c| vec![Vec::new(); c.entered.len()]).collect();
+        let places: BTreeMap<&str, usize> =
+            contests.iter().enumerate().map(|(i, c)| (c.layer.as_str(), i)).collect();
         let mut rounds = 0;
         'rounds: while rounds == 0 || more() {
             for turn in 0..most {
-                if rounds > 0 && !more() {
+                if !more() && rounds > 0 {
                     break 'rounds;
                 }
-                more();
-                let entered =
-                    contests.iter().map(|c| (c.block.clone(), c.schedules[turn % c.schedules.len()]));
-                let plan = self.plan(Fuse::Auto, entered.collect())?;
+                let turns = contests.iter().map(|c| (c.layer.clone(), c.entered[turn % c.entered.len()]));
+                let (fuse, tuned) = enter(turns.collect());
+                let plan = self.plan(fuse, tuned)?;
+                let place: Vec<Option<usize>> =
+                    plan.steps.iter().map(|step| places.get(of(&plan, step)?.as_str()).copied()).collect();
                 let mut executor = self.executor(&plan)?;
                 for _ in 0..RUNS {
-                    let steps = executor.profile(&self.picture)?;
-                    let mut blocks = vec![0.0; contests.len()];
-                    for (step, time) in plan.steps.iter().zip(steps) {
-                        if let Some(block) = step.block {
-                            blocks[block] += time;
+                    let mut spent = vec![0.0; contests.len()];
+                    for (place, time) in place.iter().zip(executor.profile(&self.picture)?) {
+                        if let Some(at) = *place {
+                            spent[at] += time;
                         }
                     }
-                    for ((of_block, contest), time) in times.iter_mut().zip(contests).zip(blocks) {
-                        of_block[turn % contest.schedules.len()].push(time);
+                    for ((of_contest, contest), time) in times.iter_mut().zip(contests).zip(spent) {
+                        of_contest[turn % contest.entered.len()].push(time);
                     }
                 }
             }
             rounds += 1;
         }
-        let mut winners = Schedules::new();
-        for (contest, of_block) in contests.iter().zip(times) {
-            let medians: Vec<f64> = of_block.into_iter().map(median).collect();
+        let mut winners = BTreeMap::new();
+        for (contest, of_contest) in contests.iter().zip(times) {
+            let medians: Vec<f64> = of_contest.into_iter().map(median).collect();
             let best = (0..medians.len()).min_by(|&a, &b| medians[a].total_cmp(&medians[b]));
             if let Some(best) = best.filter(|&best| medians[best] < (1.0 - MARGIN) * medians[0]) {
-                winners.insert(contest.block.clone(), contest.schedules[best]);
+                winners.insert(contest.layer.clone(), contest.entered[best]);
             }
         }
-        Ok((winners, rounds))
+        let entered = contests.iter().map(|c| c.entered.len()).sum();
+        Ok((winners, Tally { contests: contests.len(), entered, rounds }))
     }
 
     /// Without timestamps: the schedules of whichever way to fuse the whole network is quickest.
-    fn by_network(&self, more: impl FnMut() -> bool) -> Result<(Schedules, usize)> {
+    fn by_network(&self, more: impl FnMut() -> bool) -> Result<(Schedules, Tally)> {
         let ways = [Fuse::Auto, Fuse::None, Fuse::Pair, Fuse::Block];
-        let plans = ways.map(|fuse| self.plan(fuse, Schedules::new()));
+        let plans = ways.map(|fuse| self.plan(fuse, Tuned::default()));
         let choices: Vec<Schedules> = plans
             .iter()
             .flatten()
@@ -174,7 +203,8 @@ impl Bench<'_> {
         let times = self.alternate(plans, more)?;
         let best = (0..ways.len()).min_by(|&a, &b| times[a].total_cmp(&times[b])).unwrap_or(0);
         let won = times[best] < (1.0 - MARGIN) * times[0];
-        Ok((if won { choices[best].clone() } else { Schedules::new() }, 1))
+        let tally = Tally { contests: choices[0].len(), entered: ways.len() * choices[0].len(), rounds: 1 };
+        Ok((if won { choices[best].clone() } else { Schedules::new() }, tally))
     }
 
     /// The median milliseconds of a run of each plan, runs alternating, five at least.

@@ -3,6 +3,10 @@
 //! A large tile saves loads until there are too few threads to fill the machine; where even
 //! the smallest leaves units idle, the inputs of a product are split over threads as well.
 
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Serialize};
+
 use super::{
     blocks::conv,
     draft::{DraftStep, Map, Read},
@@ -12,67 +16,99 @@ use crate::{
     Shape,
     graph::{Conv, ConvKind, Graph, NodeId, Op},
     kernels::{
-        self, Launch, Tier, dense, depthwise, pointwise, pointwise_matrix, pointwise_split,
-        pointwise_subgroup, pool, scale,
+        self, Launch, dense, depthwise,
+        pointwise::{self, Extras},
+        pointwise_matrix, pointwise_split, pointwise_subgroup, pool, scale,
     },
 };
 
 /// What meeting in workgroup memory costs a thread.
 pub const MEETING: f64 = 100.0;
 
-/// A node with a kernel of its own.
+/// A kernel for one convolution, with its tile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kernel {
+    /// Any window over all channels.
+    Dense(dense::Tile),
+    /// A window over each channel, so many neighbouring outputs a thread.
+    Depthwise(u32),
+    /// A product tiled over registers.
+    Pointwise(pointwise::Tile),
+    /// The same with weights that a subgroup loads together.
+    PointwiseSubgroup(pointwise::Tile),
+    /// A product on matrix units.
+    PointwiseMatrix(pointwise_matrix::Tile),
+    /// A product split over its inputs, where there are too few outputs to fill the machine.
+    PointwiseSplit,
+}
+
+/// Kernels of layers, by their names.
+pub type Kernels = BTreeMap<String, Kernel>;
+
+impl Kernel {
+    /// Its shader.
+    pub fn shader(self) -> &'static kernels::Shader {
+        match self {
+            Self::Dense(_) => &dense::SHADER,
+            Self::Depthwise(_) => &depthwise::SHADER,
+            Self::Pointwise(_) => &pointwise::SHADER,
+            Self::PointwiseSubgroup(_) => &pointwise_subgroup::SHADER,
+            Self::PointwiseMatrix(_) => &pointwise_matrix::SHADER,
+            Self::PointwiseSplit => &pointwise_split::SHADER,
+        }
+    }
+}
+
+impl fmt::Display for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.shader().name)?;
+        match self {
+            Self::Dense(t) => write!(f, " {} px x {} ch", t.columns, 4 * t.quads),
+            Self::Depthwise(columns) => write!(f, " {columns} px x 4 ch"),
+            Self::Pointwise(t) | Self::PointwiseSubgroup(t) => {
+                write!(f, " {} px x {} ch", t.pixels, 4 * t.quads)
+            }
+            Self::PointwiseMatrix(t) => write!(f, " {} x {} matrices", t.rows, t.columns),
+            Self::PointwiseSplit => Ok(()),
+        }
+    }
+}
+
+/// A node with a kernel of its own: the one of `wanted`, if the machine admits it, or else the
+/// one with the least time.
 pub fn layer(
     graph: &Graph,
     shapes: &[Shape],
     id: NodeId,
     machine: &Machine,
+    wanted: &Kernels,
 ) -> Result<DraftStep, (NodeId, String)> {
     let node = graph.node(id);
-    let x = node.inputs.first().map(|input| shapes[input.index()]);
-    let (Some(x), y) = (x, shapes[id.index()]) else {
-        return Err((id, "has no input".into()));
-    };
-    let residual = node.inputs.len() > 1;
-    let mut reads = vec![Read::Map(Map::Node(node.inputs[0]))];
-    let chosen = match &node.op {
-        Op::Conv(conv) => {
-            let kind = conv.kind().ok_or_else(|| {
-                let groups = conv.groups;
-                (id, format!("{groups} groups of {} channels: only 1 or all are supported", conv.inputs()))
-            })?;
-            let weights = if kind == ConvKind::Depthwise { Read::Taps(id) } else { Read::Blocks(id) };
-            reads.extend([weights, Read::Biases(vec![id])]);
-            reads.push(node.inputs.get(1).map_or(Read::Nothing, |id| Read::Map(Map::Node(*id))));
-            match kind {
-                ConvKind::Pointwise => {
-                    let extras = pointwise::Extras { residual, gate: false };
-                    let chosen = product(conv, x, y, extras, machine);
-                    reads[1] = weights_of(&chosen.launch, id, machine);
-                    reads.resize(chosen.launch.shader.reads.len(), Read::Nothing);
-                    chosen
-                }
-                ConvKind::Dense => dense(conv, x, y, residual, machine),
-                ConvKind::Depthwise => depthwise(conv, x, y, residual, machine),
-            }
-        }
+    let Some(&input) = node.inputs.first() else { return Err((id, "has no input".into())) };
+    let (x, y) = (shapes[input.index()], shapes[id.index()]);
+    let mut reads = vec![Read::Map(Map::Node(input))];
+    let (launch, time, why) = match &node.op {
+        Op::Conv(_) => return Layer::new(graph, shapes, id, input, None, machine)?.step(graph, id, wanted),
         Op::GlobalPool => {
             let launch = pool::launch(x);
             let share = (x.h * x.w).div_ceil(8) as f64;
             let time = machine.time(machine.load * share + MEETING, threads(&launch), machine.bytes(x));
-            Chosen { launch, time, why: format!("{} pixels to one", x.h * x.w) }
+            (launch, time, format!("{} pixels to one", x.h * x.w))
         }
         Op::Scale => {
             reads.push(Read::Map(Map::Node(node.inputs[1])));
             let launch = scale::launch(x);
             let time = machine.time(3.0 * machine.load, threads(&launch), 2 * machine.bytes(x));
-            Chosen { launch, time, why: "squeeze-excite's gate, applied by itself".into() }
+            (launch, time, "squeeze-excite's gate, applied by itself".into())
         }
         Op::Input(_) | Op::BatchNorm(_) | Op::Activation(_) | Op::Add => {
             let op = node.op.name(None);
             return Err((id, format!("{op} stands alone: no convolution before it could take it in")));
         }
     };
-    Ok(step(id, chosen, reads, y, machine))
+    let writes = vec![(Map::Node(id), machine.bytes(y))];
+    Ok(DraftStep { nodes: vec![id], launch, reads, writes, shape: y, time, why, block: None })
 }
 
 /// The pointwise convolution `id` over the map of `x`, scaled by `gate` as it is loaded.
@@ -83,179 +119,217 @@ pub fn gated(
     x: NodeId,
     gate: Map,
     machine: &Machine,
+    wanted: &Kernels,
 ) -> Result<DraftStep, (NodeId, String)> {
+    Layer::new(graph, shapes, id, x, Some(gate), machine)?.step(graph, id, wanted)
+}
+
+/// The kernels of a layer that are worth measuring, the model's favourite first: `each` of every
+/// shader. Empty if it is no convolution.
+pub fn contest(
+    graph: &Graph,
+    shapes: &[Shape],
+    id: NodeId,
+    machine: &Machine,
+    each: usize,
+) -> Result<Vec<Kernel>, (NodeId, String)> {
     let node = graph.node(id);
-    let conv = conv(node).ok_or_else(|| (id, "is no convolution".to_string()))?;
-    let residual = node.inputs.get(1);
-    let extras = pointwise::Extras { residual: residual.is_some(), gate: true };
-    let (x_shape, y) = (shapes[x.index()], shapes[id.index()]);
-    let chosen = product(conv, x_shape, y, extras, machine);
-    let reads = vec![
-        Read::Map(Map::Node(x)),
-        weights_of(&chosen.launch, id, machine),
-        Read::Biases(vec![id]),
-        residual.map_or(Read::Nothing, |id| Read::Map(Map::Node(*id))),
-        Read::Map(gate),
-    ];
-    Ok(step(id, chosen, reads, y, machine))
-}
-
-/// A pointwise convolution's weights as the kernel chosen for it reads them.
-fn weights_of(launch: &Launch, id: NodeId, machine: &Machine) -> Read {
-    match machine.matrices {
-        Some(units) if launch.shader.tier == Tier::Matrices => Read::Matrices(id, units.side),
-        _ => Read::Blocks(id),
+    let (Op::Conv(_), Some(&input)) = (&node.op, node.inputs.first()) else { return Ok(Vec::new()) };
+    let mut entered: Vec<Kernel> = Vec::new();
+    for (kernel, _) in Layer::new(graph, shapes, id, input, None, machine)?.ways() {
+        if entered.iter().filter(|other| other.shader().name == kernel.shader().name).count() < each {
+            entered.push(kernel);
+        }
     }
+    Ok(entered)
 }
 
-/// A kernel, its modelled time, and the reason for it.
-struct Chosen {
-    launch: Launch,
-    time: f64,
-    why: String,
-}
-
-fn step(id: NodeId, chosen: Chosen, reads: Vec<Read>, y: Shape, machine: &Machine) -> DraftStep {
-    DraftStep {
-        nodes: vec![id],
-        launch: chosen.launch,
-        reads,
-        writes: vec![(Map::Node(id), machine.bytes(y))],
-        shape: y,
-        time: chosen.time,
-        why: chosen.why,
-        block: None,
-    }
-}
-
-fn dense(conv: &Conv, x: Shape, y: Shape, residual: bool, machine: &Machine) -> Chosen {
-    let window = conv.window(x.h, x.w).expect("shapes were inferred");
-    let taps = (conv.kernel() * conv.kernel() * x.quads()) as f64;
-    let (tile, time) = cheapest(dense::Tile::all().filter(|tile| tile.sums() <= machine.sums).map(|tile| {
-        let thread = taps * machine.product(tile.columns, tile.quads);
-        (tile, machine.time(thread, tile.threads(y), bytes(x, y, machine)))
-    }));
-    let launch = dense::launch(conv, x, y, window, residual, tile);
-    Chosen { launch, time, why: filled(tile.threads(y), machine) }
-}
-
-fn depthwise(conv: &Conv, x: Shape, y: Shape, residual: bool, machine: &Machine) -> Chosen {
-    let window = conv.window(x.h, x.w).expect("shapes were inferred");
-    let (columns, time) = cheapest(depthwise::COLUMNS.into_iter().map(|columns| {
-        let span = depthwise::span(conv, columns);
-        // A row of the window and the sums are in registers together.
-        let fits = columns == 1 || span as u32 + columns <= 2 * machine.sums;
-        let thread = if fits { machine.window(conv.kernel(), span, columns) } else { f64::INFINITY };
-        (columns, machine.time(thread, depthwise::threads(y, columns), bytes(x, y, machine)))
-    }));
-    let launch = depthwise::launch(conv, x, y, window, residual, columns);
-    Chosen { launch, time, why: filled(depthwise::threads(y, columns), machine) }
-}
-
-/// A pointwise convolution, by the kernel that takes least time.
-fn product(conv: &Conv, x: Shape, y: Shape, extras: pointwise::Extras, machine: &Machine) -> Chosen {
-    let weights = machine.element.bytes() * conv.weight.data().len();
-    let product = Product { conv, x, y, extras, machine, bytes: bytes(x, y, machine) + weights as u64 };
-    let others = [product.shared(), product.on_units(), product.split()];
-    let tiled = product.tiled();
-    others.into_iter().flatten().fold(tiled, |best, other| if other.time < best.time { other } else { best })
-}
-
-/// A pointwise convolution to be chosen a kernel for.
-struct Product<'a> {
+/// A convolution to be given a kernel.
+struct Layer<'a> {
     conv: &'a Conv,
+    kind: ConvKind,
+    /// Where `x` comes from, what is added and what it is scaled by.
+    input: NodeId,
+    residual: Option<NodeId>,
+    gate: Option<Map>,
     x: Shape,
     y: Shape,
-    extras: pointwise::Extras,
     machine: &'a Machine,
     /// What has to move.
     bytes: u64,
 }
 
-impl Product<'_> {
-    fn tiles(&self) -> impl Iterator<Item = pointwise::Tile> {
-        pointwise::Tile::all().filter(|tile| tile.sums() <= self.machine.sums)
+impl<'a> Layer<'a> {
+    fn new(
+        graph: &'a Graph,
+        shapes: &[Shape],
+        id: NodeId,
+        input: NodeId,
+        gate: Option<Map>,
+        machine: &'a Machine,
+    ) -> Result<Self, (NodeId, String)> {
+        let node = graph.node(id);
+        let conv = conv(node).ok_or_else(|| (id, "is no convolution".to_string()))?;
+        let kind = conv.kind().ok_or_else(|| {
+            let groups = conv.groups;
+            (id, format!("{groups} groups of {} channels: only 1 or all are supported", conv.inputs()))
+        })?;
+        let (x, y) = (shapes[input.index()], shapes[id.index()]);
+        let weights = machine.element.bytes() * conv.weight.data().len();
+        let bytes = machine.bytes(x) + machine.bytes(y) + weights as u64;
+        let residual = node.inputs.get(1).copied();
+        Ok(Self { conv, kind, input, residual, gate, x, y, machine, bytes })
     }
 
-    /// The time if each of `threads` spends `thread` on four inputs of a tile, besides scaling them.
-    fn time(&self, thread: f64, tile: pointwise::Tile, threads: usize) -> f64 {
-        let gate = if self.extras.gate { self.machine.load * f64::from(tile.pixels) } else { 0.0 };
-        self.machine.time(self.x.quads() as f64 * (thread + gate), threads, self.bytes)
-    }
-
-    /// Tiled over registers.
-    fn tiled(&self) -> Chosen {
-        let (pixels, outputs) = (self.y.pixels(), self.y.quads());
-        let (tile, time) = cheapest(self.tiles().map(|tile| {
-            let thread = self.machine.product(tile.pixels, tile.quads);
-            (tile, self.time(thread, tile, tile.threads(pixels, outputs)))
-        }));
-        let launch = pointwise::launch(self.conv, self.x, self.y, self.extras, tile);
-        Chosen { launch, time, why: filled(tile.threads(pixels, outputs), self.machine) }
-    }
-
-    /// The same with weights that a subgroup loads together.
-    fn shared(&self) -> Option<Chosen> {
-        let lanes = self.machine.subgroup.filter(|&lanes| lanes >= pointwise_subgroup::LEAST_SUBGROUP)?;
-        let threads = |tile| pointwise_subgroup::threads(tile, self.y.pixels(), self.y.quads(), lanes);
-        let (tile, time) = cheapest(self.tiles().map(|tile| {
-            let thread = self.machine.shared_product(tile.pixels, tile.quads);
-            (tile, self.time(thread, tile, threads(tile)))
-        }));
-        let launch = pointwise_subgroup::launch(self.conv, self.x, self.y, self.extras, tile, lanes);
-        let why = format!("subgroups share weights; {}", filled(threads(tile), self.machine));
-        Some(Chosen { launch, time, why })
-    }
-
-    /// On matrix units.
-    fn on_units(&self) -> Option<Chosen> {
-        let (units, machine) = (self.machine.matrices?, self.machine);
-        let lanes = 4 * units.lanes as usize;
-        let groups = |tile: pointwise_matrix::Tile| tile.workgroups(units, self.y.pixels(), self.y.quads());
-        let (tile, time) = cheapest(pointwise_matrix::Tile::ALL.into_iter().map(|tile| {
-            let thread = machine.matrix_product(units, tile, self.extras.gate) * self.x.quads() as f64;
-            (tile, machine.time(thread, groups(tile) * lanes, self.bytes))
-        }));
-        let launch = pointwise_matrix::launch(self.conv, self.x, self.y, self.extras, units, tile);
-        Some(Chosen { launch, time, why: format!("matrix units; {}", filled(groups(tile) * lanes, machine)) })
-    }
-
-    /// Split over its inputs, where there are too few outputs to fill the machine.
-    fn split(&self) -> Option<Chosen> {
-        if self.extras.gate {
-            return None;
+    fn step(&self, graph: &Graph, id: NodeId, wanted: &Kernels) -> Result<DraftStep, (NodeId, String)> {
+        let ways = self.ways();
+        let wanted = wanted.get(graph.node(id).name());
+        let measured = wanted.and_then(|kernel| ways.iter().find(|(way, _)| way == kernel));
+        let &(kernel, time) = measured.or(ways.first()).expect("a baseline kernel for every kind");
+        let launch = self.launch(kernel);
+        let weights = match (kernel, self.machine.matrices) {
+            (Kernel::Depthwise(_), _) => Read::Taps(id),
+            (Kernel::PointwiseMatrix(_), Some(units)) => Read::Matrices(id, units.side),
+            _ => Read::Blocks(id),
+        };
+        let added = self.residual.map_or(Read::Nothing, |id| Read::Map(Map::Node(id)));
+        let mut reads = vec![Read::Map(Map::Node(self.input)), weights, Read::Biases(vec![id]), added];
+        if launch.shader.reads.len() > reads.len() {
+            reads.push(self.gate.map_or(Read::Nothing, Read::Map));
         }
-        let launch = pointwise_split::launch(self.conv, self.x, self.y, self.extras.residual);
-        let share = (self.x.quads() as f64 / f64::from(pointwise_split::LANES_I)).ceil();
-        let thread = share * self.machine.product(self.y.pixels().min(4) as u32, 1) + MEETING;
-        let threads = threads(&launch);
-        let time = self.machine.time(thread, threads, self.bytes);
-        let why = format!(
-            "inputs split over threads, whose outputs alone would be too few; {}",
-            filled(threads, self.machine)
-        );
-        Some(Chosen { launch, time, why })
+        Ok(DraftStep {
+            nodes: vec![id],
+            reads,
+            writes: vec![(Map::Node(id), self.machine.bytes(self.y))],
+            shape: self.y,
+            time,
+            why: filled(self.threads(kernel), self.machine, measured.is_some()),
+            launch,
+            block: None,
+        })
     }
-}
 
-fn bytes(x: Shape, y: Shape, machine: &Machine) -> u64 {
-    machine.bytes(x) + machine.bytes(y)
+    /// Every kernel and tile that the machine admits, with its modelled time, quickest first.
+    fn ways(&self) -> Vec<(Kernel, f64)> {
+        let kernels: Vec<Kernel> = match self.kind {
+            ConvKind::Dense => {
+                let fits = |tile: &dense::Tile| tile.sums() <= self.machine.sums;
+                dense::Tile::all().filter(fits).map(Kernel::Dense).collect()
+            }
+            ConvKind::Depthwise => {
+                // A row of the window and the sums are in registers together.
+                let fits = |&columns: &u32| {
+                    let span = depthwise::span(self.conv, columns) as u32;
+                    columns == 1 || span + columns <= 2 * self.machine.sums
+                };
+                depthwise::COLUMNS.into_iter().filter(fits).map(Kernel::Depthwise).collect()
+            }
+            ConvKind::Pointwise => self.products(),
+        };
+        let time = |kernel| {
+            let time = self.machine.time(self.thread(kernel), self.threads(kernel), self.bytes);
+            (kernel, time)
+        };
+        let mut ways: Vec<(Kernel, f64)> = kernels.into_iter().map(time).collect();
+        // The first of equals stays first: kernels come largest tile first.
+        ways.sort_by(|a, b| a.1.total_cmp(&b.1));
+        ways
+    }
+
+    fn products(&self) -> Vec<Kernel> {
+        let tiles = || pointwise::Tile::all().filter(|tile| tile.sums() <= self.machine.sums);
+        let mut kernels: Vec<Kernel> = tiles().map(Kernel::Pointwise).collect();
+        if self.machine.subgroup.is_some_and(|lanes| lanes >= pointwise_subgroup::LEAST_SUBGROUP) {
+            kernels.extend(tiles().map(Kernel::PointwiseSubgroup));
+        }
+        if self.machine.matrices.is_some() {
+            kernels.extend(pointwise_matrix::Tile::ALL.map(Kernel::PointwiseMatrix));
+        }
+        if self.gate.is_none() {
+            kernels.push(Kernel::PointwiseSplit);
+        }
+        kernels
+    }
+
+    /// What a thread spends.
+    fn thread(&self, kernel: Kernel) -> f64 {
+        let machine = self.machine;
+        let inputs = self.x.quads() as f64;
+        let gate = |loads: f64| if self.gate.is_some() { machine.load * loads } else { 0.0 };
+        match kernel {
+            Kernel::Dense(tile) => {
+                let taps = (self.conv.kernel() * self.conv.kernel()) as f64;
+                taps * inputs * machine.product(tile.columns, tile.quads)
+            }
+            Kernel::Depthwise(columns) => {
+                machine.window(self.conv.kernel(), depthwise::span(self.conv, columns), columns)
+            }
+            Kernel::Pointwise(tile) => {
+                inputs * (machine.product(tile.pixels, tile.quads) + gate(tile.pixels.into()))
+            }
+            Kernel::PointwiseSubgroup(tile) => {
+                inputs * (machine.shared_product(tile.pixels, tile.quads) + gate(tile.pixels.into()))
+            }
+            Kernel::PointwiseMatrix(tile) => {
+                let units = machine.matrices.expect("a way only where there are units");
+                inputs * machine.matrix_product(units, tile, self.gate.is_some())
+            }
+            Kernel::PointwiseSplit => {
+                let share = (inputs / f64::from(pointwise_split::LANES_I)).ceil();
+                share * machine.product(self.y.pixels().min(4) as u32, 1) + MEETING
+            }
+        }
+    }
+
+    fn threads(&self, kernel: Kernel) -> usize {
+        let (y, pixels, outputs) = (self.y, self.y.pixels(), self.y.quads());
+        match kernel {
+            Kernel::Dense(tile) => tile.threads(y),
+            Kernel::Depthwise(columns) => depthwise::threads(y, columns),
+            Kernel::Pointwise(tile) => tile.threads(pixels, outputs),
+            Kernel::PointwiseSubgroup(tile) => {
+                pointwise_subgroup::threads(tile, pixels, outputs, self.machine.subgroup.unwrap_or_default())
+            }
+            Kernel::PointwiseMatrix(tile) => {
+                let units = self.machine.matrices.expect("a way only where there are units");
+                tile.workgroups(units, pixels, outputs) * 4 * units.lanes as usize
+            }
+            Kernel::PointwiseSplit => pointwise_split::workgroups(y) * kernels::LANES as usize,
+        }
+    }
+
+    fn launch(&self, kernel: Kernel) -> Launch {
+        let (conv, x, y) = (self.conv, self.x, self.y);
+        let window = conv.window(x.h, x.w).expect("shapes were inferred");
+        let residual = self.residual.is_some();
+        let extras = Extras { residual, gate: self.gate.is_some() };
+        match kernel {
+            Kernel::Dense(tile) => dense::launch(conv, x, y, window, residual, tile),
+            Kernel::Depthwise(columns) => depthwise::launch(conv, x, y, window, residual, columns),
+            Kernel::Pointwise(tile) => pointwise::launch(conv, x, y, extras, tile),
+            Kernel::PointwiseSubgroup(tile) => {
+                let lanes = self.machine.subgroup.unwrap_or_default();
+                pointwise_subgroup::launch(conv, x, y, extras, tile, lanes)
+            }
+            Kernel::PointwiseMatrix(tile) => {
+                let units = self.machine.matrices.expect("a way only where there are units");
+                pointwise_matrix::launch(conv, x, y, extras, units, tile)
+            }
+            Kernel::PointwiseSplit => pointwise_split::launch(conv, x, y, residual),
+        }
+    }
 }
 
 fn threads(launch: &Launch) -> usize {
     launch.workgroups.iter().product::<u32>() as usize * kernels::LANES as usize
 }
 
-fn cheapest<T>(candidates: impl Iterator<Item = (T, f64)>) -> (T, f64) {
-    // The first of equals: candidates come largest tile first.
-    candidates.reduce(|best, other| if other.1 < best.1 { other } else { best }).expect("not empty")
-}
-
-fn filled(threads: usize, machine: &Machine) -> String {
+fn filled(threads: usize, machine: &Machine, measured: bool) -> String {
     let share = 100.0 * threads as f64 / machine.threads as f64;
+    let measured = if measured { ", measured" } else { "" };
     if share < 100.0 {
-        format!("{threads} threads, {share:.0}% of what fills the device")
+        format!("{threads} threads, {share:.0}% of what fills the device{measured}")
     } else {
-        format!("{threads} threads")
+        format!("{threads} threads{measured}")
     }
 }

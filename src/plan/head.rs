@@ -1,6 +1,7 @@
 //! The end of a network's features: a pointwise convolution and the mean of what it makes.
 
 use super::{
+    Options,
     blocks::{Head, conv},
     choose,
     draft::{DraftStep, Map, Read},
@@ -19,15 +20,16 @@ pub fn candidates(
     shapes: &[Shape],
     head: Head,
     machine: &Machine,
-    fuse: Fuse,
+    options: &Options,
 ) -> Result<Vec<Candidate>, (NodeId, String)> {
-    let layers = [head.conv, head.pool].map(|id| choose::layer(graph, shapes, id, machine));
+    let layers =
+        [head.conv, head.pool].map(|id| choose::layer(graph, shapes, id, machine, options.kernels()));
     let separate = layers.into_iter().collect::<Result<_, _>>()?;
     let mut found = vec![Candidate::new(Schedule::Separate, separate)];
     let pooled = pointwise_pool::Tile::all().filter(|tile| tile.pixels <= machine.sums);
     let pooled = pooled
         .map(|tile| Candidate::new(Schedule::Pooled(tile), vec![step(graph, shapes, head, machine, tile)]));
-    match fuse {
+    match options.fuse() {
         Fuse::None => {}
         Fuse::Auto => found.extend(pooled),
         Fuse::Pair | Fuse::Block => found = pooled.collect(),

@@ -9,10 +9,13 @@ mod machine;
 mod memory;
 mod schedule;
 
+pub use choose::{Kernel, Kernels};
 pub use machine::Machine;
 pub use schedule::{Fuse, Schedule};
 
 use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Result, Shape,
@@ -100,8 +103,29 @@ pub struct Options {
     pub fuse: Fuse,
     /// Keep every layer's output in a slot of its own.
     pub taps: bool,
-    /// What somebody measured to be best. Blocks without an entry are left to the model, and
-    /// so are those whose entry the machine does not admit.
+    /// What somebody measured to be best, where the planner is free to choose.
+    pub tuned: Tuned,
+}
+
+impl Options {
+    /// Every layer's output needs a step of its own.
+    fn fuse(&self) -> Fuse {
+        if self.taps { Fuse::None } else { self.fuse }
+    }
+
+    /// Kernels that were measured.
+    fn kernels(&self) -> &Kernels {
+        &self.tuned.kernels
+    }
+}
+
+/// What measuring found. Units and layers without an entry are left to the model, and so are
+/// those whose entry the machine does not admit.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tuned {
+    /// Of layers that have a kernel of their own.
+    pub kernels: Kernels,
+    /// Of blocks and heads.
     pub schedules: Schedules,
 }
 
@@ -120,13 +144,13 @@ pub struct Choice {
     pub runner_up_ratio: Option<f64>,
 }
 
-/// The schedules of a block that are worth measuring, the model's favourite first.
+/// Alternatives that are worth measuring, the model's favourite first.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Contest {
-    /// The block's first layer.
-    pub block: String,
+pub struct Contest<T> {
+    /// The layer, or the first one of the unit.
+    pub layer: String,
     /// Who takes part.
-    pub schedules: Vec<Schedule>,
+    pub entered: Vec<T>,
 }
 
 /// Weights or biases as a kernel reads them.
@@ -188,20 +212,21 @@ impl Plan {
             return Err(Error::Input("the network has no input".into()));
         };
 
-        let fuse = if options.taps { Fuse::None } else { options.fuse };
         let failed = |(id, reason): (NodeId, String)| Error::layer(graph.node(id).name(), reason);
         let mut drafts = Vec::new();
         let mut choices = Vec::new();
         for unit in blocks::units(graph) {
             if let Unit::Layer(id) = unit {
                 if id != source {
-                    drafts.push(choose::layer(graph, &shapes, id, &machine).map_err(failed)?);
+                    drafts.push(
+                        choose::layer(graph, &shapes, id, &machine, options.kernels()).map_err(failed)?,
+                    );
                 }
                 continue;
             }
             let name = graph.node(unit.first()).name();
-            let found = candidates(graph, &shapes, &unit, &machine, fuse).map_err(failed)?;
-            let wanted = options.schedules.get(name).filter(|_| fuse == Fuse::Auto);
+            let found = candidates(graph, &shapes, &unit, &machine, options).map_err(failed)?;
+            let wanted = options.tuned.schedules.get(name).filter(|_| options.fuse() == Fuse::Auto);
             let measured = wanted.and_then(|w| found.iter().position(|c| c.schedule == *w));
             let best = &found[measured.unwrap_or(0)];
             let other = found.iter().find(|c| c.schedule.kind() != best.schedule.kind());
@@ -261,25 +286,55 @@ impl Plan {
         })
     }
 
-    /// For each block the schedules worth measuring: `each` of every kind.
+    /// For each layer with a choice the kernels worth measuring: `each` of every shader.
     ///
     /// # Errors
     /// As [`Plan::new`].
-    pub fn contests(graph: &Graph, input: Shape, machine: Machine, each: usize) -> Result<Vec<Contest>> {
+    pub fn layer_contests(
+        graph: &Graph,
+        input: Shape,
+        machine: Machine,
+        each: usize,
+    ) -> Result<Vec<Contest<Kernel>>> {
         let graph = &passes::optimise(graph);
         let shapes = graph.shapes(input)?;
+        let contests = graph.nodes().map(|(id, node)| {
+            let entered = choose::contest(graph, &shapes, id, &machine, each)
+                .map_err(|(_, reason)| Error::layer(node.name(), reason))?;
+            Ok(Contest { layer: node.name().to_string(), entered })
+        });
+        let contests: Vec<_> = contests.collect::<Result<_>>()?;
+        Ok(contests.into_iter().filter(|contest| contest.entered.len() > 1).collect())
+    }
+
+    /// For each block and head the schedules worth measuring: `each` of every kind, layers by
+    /// themselves with the kernels of `kernels`.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn contests(
+        graph: &Graph,
+        input: Shape,
+        machine: Machine,
+        kernels: &Kernels,
+        each: usize,
+    ) -> Result<Vec<Contest<Schedule>>> {
+        let graph = &passes::optimise(graph);
+        let shapes = graph.shapes(input)?;
+        let tuned = Tuned { kernels: kernels.clone(), ..Tuned::default() };
+        let options = Options { tuned, ..Options::default() };
         let mut contests = Vec::new();
         for unit in blocks::units(graph) {
-            let found = candidates(graph, &shapes, &unit, &machine, Fuse::Auto)
+            let found = candidates(graph, &shapes, &unit, &machine, &options)
                 .map_err(|(id, reason)| Error::layer(graph.node(id).name(), reason))?;
-            let mut schedules: Vec<Schedule> = Vec::new();
+            let mut entered: Vec<Schedule> = Vec::new();
             for schedule in found.iter().map(|c| c.schedule) {
-                if schedules.iter().filter(|s| s.kind() == schedule.kind()).count() < each {
-                    schedules.push(schedule);
+                if entered.iter().filter(|s| s.kind() == schedule.kind()).count() < each {
+                    entered.push(schedule);
                 }
             }
-            if schedules.len() > 1 {
-                contests.push(Contest { block: graph.node(unit.first()).name().to_string(), schedules });
+            if entered.len() > 1 {
+                contests.push(Contest { layer: graph.node(unit.first()).name().to_string(), entered });
             }
         }
         Ok(contests)
@@ -307,12 +362,12 @@ fn candidates(
     shapes: &[Shape],
     unit: &Unit,
     machine: &Machine,
-    fuse: Fuse,
+    options: &Options,
 ) -> Result<Vec<schedule::Candidate>, (NodeId, String)> {
     match unit {
         Unit::Layer(_) => Ok(Vec::new()),
-        Unit::Block(block) => schedule::candidates(graph, shapes, block, machine, fuse),
-        Unit::Head(head) => head::candidates(graph, shapes, *head, machine, fuse),
+        Unit::Block(block) => schedule::candidates(graph, shapes, block, machine, options),
+        Unit::Head(head) => head::candidates(graph, shapes, *head, machine, options),
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    Options,
     blocks::{Block, Squeeze, conv},
     choose,
     draft::{DraftStep, Map, Read, gate_fits, pooled_bytes},
@@ -115,16 +116,17 @@ impl Candidate {
     }
 }
 
-/// Every schedule of `block` that the machine admits and `fuse` allows, quickest first by the
+/// Every schedule of `block` that the machine admits and the options allow, quickest first by the
 /// model. A kernel a layer is always possible, and is the answer where nothing else is allowed.
 pub fn candidates(
     graph: &Graph,
     shapes: &[Shape],
     block: &Block,
     machine: &Machine,
-    fuse: Fuse,
+    options: &Options,
 ) -> Result<Vec<Candidate>, (NodeId, String)> {
-    let context = Context::new(graph, shapes, block, machine)?;
+    let fuse = options.fuse();
+    let context = Context::new(graph, shapes, block, machine, options)?;
     let mut found = vec![context.separate()];
     for tile in tiles(context.middle) {
         for of in [Schedule::Front, Schedule::Middle, Schedule::Back, Schedule::Whole] {
@@ -188,13 +190,23 @@ impl<'a> Context<'a> {
         shapes: &'a [Shape],
         block: &'a Block,
         machine: &'a Machine,
+        options: &Options,
     ) -> Result<Self, (NodeId, String)> {
         let first = block.expand.unwrap_or(block.depthwise);
         let input = graph.node(first).inputs[0];
-        let layers = block.nodes().into_iter().map(|id| choose::layer(graph, shapes, id, machine));
+        let layers =
+            block.nodes().into_iter().map(|id| choose::layer(graph, shapes, id, machine, options.kernels()));
         let gated = block.squeeze.as_ref().map(|squeeze| {
             let gate = Map::Gate(squeeze.scale);
-            let mut step = choose::gated(graph, shapes, block.project, block.depthwise, gate, machine)?;
+            let mut step = choose::gated(
+                graph,
+                shapes,
+                block.project,
+                block.depthwise,
+                gate,
+                machine,
+                options.kernels(),
+            )?;
             // The scale is part of the projection's load.
             step.nodes.insert(0, squeeze.scale);
             Ok(step)
