@@ -73,10 +73,10 @@ fn main() -> anyhow::Result<()> {
     let tuned = match args.tune {
         None => Value::Null,
         Some(seconds) => {
-            let element = options.precision.element();
+            let element = options.precision.element().unwrap_or_default();
             let budget = Duration::from_secs(seconds);
             let tuning = measure::tune(&gpu, &network.graph, shape, element, budget, |_| {})?;
-            measure::keep(&gpu, &network.graph, shape, element, &tuning.winners);
+            measure::keep(&gpu, &network.graph, shape, element, &tuning);
             json!(tuning)
         }
     };
@@ -112,7 +112,7 @@ fn main() -> anyhow::Result<()> {
         "network": network.arch,
         "adapter": gpu.adapter().to_string(),
         "batch": args.batch,
-        "precision": options.precision.element().to_string(),
+        "precision": session.plan().element.to_string(),
         "steps": session.plan().steps.len(),
         "peak_bytes": session.plan().peak_bytes(),
         "first_ms": 1e3 * first.as_secs_f64(),

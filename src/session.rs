@@ -17,8 +17,7 @@ use crate::{
 /// What maps and weights are to be stored as. Sums are f32 with all of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Precision {
-    /// What is known to be quickest on the device and accurate enough. That is f32 everywhere:
-    /// drivers that compute on the CPU gain nothing from f16, and no GPU has been measured yet.
+    /// f16 where [`measure::tune`] found it quicker on the device for this network, else f32.
     #[default]
     Auto,
     /// 32 bits.
@@ -28,11 +27,12 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// What is stored, whatever the device.
-    pub fn element(self) -> Element {
+    /// What is to be stored, unless that is left open.
+    pub fn element(self) -> Option<Element> {
         match self {
-            Self::Auto | Self::F32 => Element::F32,
-            Self::F16 => Element::F16,
+            Self::Auto => None,
+            Self::F32 => Some(Element::F32),
+            Self::F16 => Some(Element::F16),
         }
     }
 }
@@ -80,12 +80,19 @@ impl Options {
 /// # Errors
 /// As [`Plan::new`].
 pub fn plan(gpu: &Gpu, network: &Network, options: Options) -> Result<Plan> {
-    let element = options.precision.element();
-    gpu.supports(element)?;
     let input = options.input_shape(network);
+    let recall = |element| measure::recall(gpu, &network.graph, input, element);
+    let (element, kept) = match options.precision.element() {
+        Some(element) => (element, recall(element)),
+        None => match (recall(Element::F32), recall(Element::F16)) {
+            (Some(whole), Some(half)) if half.ms < whole.ms => (Element::F16, Some(half)),
+            (whole, _) => (Element::F32, whole),
+        },
+    };
+    gpu.supports(element)?;
     let mut wanted = options.plan();
     if wanted.fuse == Fuse::Auto && !wanted.taps {
-        wanted.tuned = measure::recall(gpu, &network.graph, input, element).unwrap_or_default();
+        wanted.tuned = kept.map(|kept| kept.winners).unwrap_or_default();
     }
     Plan::new(&network.graph, input, gpu.machine(element), &wanted)
 }

@@ -9,9 +9,11 @@ use goldcrest::{
     Shape, Tensor,
     gpu::{Executor, Gpu},
     graph::{Activation, Conv, Graph, Op, Padding},
-    measure,
+    measure::{self, Kept, Tuning},
     plan::{Fuse, Kernels, Options, Plan, Schedules, Tuned},
+    session::{self, Precision},
     tensor::Element,
+    zoo::Network,
 };
 
 const INPUT: Shape = Shape::new(1, 8, 12, 12);
@@ -80,8 +82,9 @@ fn winners_are_found_again_for_the_same_network_alone() {
         let recall = |input, element| measure::recall(&gpu, &graph, input, element);
 
         assert_eq!(recall(INPUT, Element::F32), None);
-        assert!(measure::keep(&gpu, &graph, INPUT, Element::F32, &winners));
-        assert_eq!(recall(INPUT, Element::F32), Some(winners.clone()));
+        let tuning = Tuning { winners: winners.clone(), after_ms: 1.5, ..Tuning::default() };
+        assert!(measure::keep(&gpu, &graph, INPUT, Element::F32, &tuning));
+        assert_eq!(recall(INPUT, Element::F32), Some(Kept { winners: winners.clone(), ms: 1.5 }));
         assert_eq!(recall(Shape { n: 2, ..INPUT }, Element::F32), None);
         assert_eq!(recall(INPUT, Element::F16), None);
 
@@ -105,6 +108,33 @@ fn winners_are_found_again_for_the_same_network_alone() {
         assert_eq!(recall(INPUT, Element::F32), None);
 
         let nowhere = gpu.cache_in(None);
-        assert!(!measure::keep(&nowhere, &graph, INPUT, Element::F32, &Tuned::default()));
+        assert!(!measure::keep(&nowhere, &graph, INPUT, Element::F32, &tuning));
+    }
+}
+
+#[test]
+fn precision_is_what_was_measured_to_be_quicker() {
+    let network = Network::open("assets/seeded").unwrap();
+    let options = session::Options { size: Some([32, 32]), ..session::Options::default() };
+    let input = options.input_shape(&network);
+    for gpu in common::gpus().into_iter().filter(Gpu::has_f16) {
+        let folder = tempfile::tempdir().unwrap();
+        let gpu = gpu.cache_in(Some(folder.path().into()));
+        let keep = |element, after_ms| {
+            let tuning = Tuning { after_ms, ..Tuning::default() };
+            assert!(measure::keep(&gpu, &network.graph, input, element, &tuning));
+        };
+        let planned = |precision| {
+            let options = session::Options { precision, ..options };
+            session::plan(&gpu, &network, options).unwrap().element
+        };
+        assert_eq!(planned(Precision::Auto), Element::F32);
+        keep(Element::F16, 1.0);
+        assert_eq!(planned(Precision::Auto), Element::F32, "f32 was not measured");
+        keep(Element::F32, 2.0);
+        assert_eq!(planned(Precision::Auto), Element::F16);
+        assert_eq!(planned(Precision::F32), Element::F32);
+        keep(Element::F32, 0.5);
+        assert_eq!(planned(Precision::Auto), Element::F32);
     }
 }

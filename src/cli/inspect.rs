@@ -68,7 +68,7 @@ impl Inspect {
             Err(_) => Plan::new(
                 &network.graph,
                 input,
-                Machine { element: options.precision.element(), ..Machine::default() },
+                Machine { element: options.precision.element().unwrap_or_default(), ..Machine::default() },
                 &options.plan(),
             )?,
         };

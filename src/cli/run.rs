@@ -77,7 +77,7 @@ impl Run {
         let mut tensors = session.taps()?;
         let dims = output.dims().to_vec();
         if let Some(odd) = output.data().iter().find(|v| !v.is_finite()) {
-            let hint = match options.precision.element() {
+            let hint = match session.plan().element {
                 Element::F32 => "",
                 Element::F16 => "; f16 ends at 65504, f32 may do",
             };
@@ -92,7 +92,7 @@ impl Run {
                 "adapter": gpu.adapter(),
                 "input": input.dims(),
                 "output": dims,
-                "precision": options.precision.element(),
+                "precision": session.plan().element,
                 "tensors": tensors.len(),
                 "file": self.output.display().to_string(),
                 "wall_ms": 1e3 * time.as_secs_f64(),

@@ -6,9 +6,10 @@ use anyhow::{Result, bail};
 use clap::Args;
 use goldcrest::{
     measure::{self, Tally, Tuning},
-    plan::Tuned,
     session::Options,
+    tensor::Element,
 };
+use serde::Serialize;
 use serde_json::json;
 
 use super::common::{self, Engine, Weights, json, progress};
@@ -52,17 +53,29 @@ impl Tune {
             bail!("--fuse: tuning is for the planner's own choice, auto");
         }
         let gpu = self.engine.open()?;
-        let element = options.precision.element();
-        gpu.supports(element)?;
+        let elements = match options.precision.element() {
+            Some(element) => vec![element],
+            // Which of the two is quicker is for `auto` to know.
+            None => vec![Element::F32, Element::F16]
+                .into_iter()
+                .filter(|&element| gpu.supports(element).is_ok())
+                .collect(),
+        };
         let bar = progress("tuning");
-        bar.set_length(100);
-        let budget = Duration::from_secs(self.budget);
-        let tuning = measure::tune(&gpu, &network.graph, input, element, budget, |share| {
-            bar.set_position((100.0 * share).min(100.0) as u64);
-        })?;
+        bar.set_length(100 * elements.len() as u64);
+        let budget = Duration::from_secs(self.budget) / elements.len() as u32;
+        let mut tunings = Vec::new();
+        for &element in &elements {
+            gpu.supports(element)?;
+            let done = 100 * tunings.len() as u64;
+            let tuning = measure::tune(&gpu, &network.graph, input, element, budget, |share| {
+                bar.set_position(done + (100.0 * share).min(100.0) as u64);
+            })?;
+            let kept = measure::keep(&gpu, &network.graph, input, element, &tuning);
+            tunings.push(Tuned { precision: element, kept, tuning });
+        }
         drop(bar);
-        let kept = measure::keep(&gpu, &network.graph, input, element, &tuning.winners);
-        if !kept {
+        if !tunings.iter().all(|tuned| tuned.kept) {
             log::warn!("the winners could not be kept: no cache folder that can be written");
         }
         if self.json {
@@ -70,18 +83,30 @@ impl Tune {
                 "network": network.arch,
                 "adapter": gpu.adapter(),
                 "input": input,
-                "kept": kept,
-                "tuning": tuning,
+                "tuned": tunings,
             }));
         }
-        Ok(words(&tuning, &format!("{} for {input} on {}", network.arch, gpu.adapter()))?)
+        let what = format!("{} for {input} on {}", network.arch, gpu.adapter());
+        let each = tunings.iter().map(|tuned| words(tuned, &what));
+        Ok(each.collect::<Result<String, _>>()?)
     }
 }
 
-fn words(tuning: &Tuning, what: &str) -> Result<String, std::fmt::Error> {
+/// What came of tuning for one precision.
+#[derive(Serialize)]
+struct Tuned {
+    precision: Element,
+    /// Whether sessions will find it.
+    kept: bool,
+    #[serde(flatten)]
+    tuning: Tuning,
+}
+
+fn words(tuned: &Tuned, what: &str) -> Result<String, std::fmt::Error> {
+    let Tuned { precision, tuning, .. } = tuned;
     let mut text = String::new();
-    writeln!(text, "{what}")?;
-    let Tuned { kernels, schedules } = &tuning.winners;
+    writeln!(text, "{what}, {precision}")?;
+    let (kernels, schedules) = (&tuning.winners.kernels, &tuning.winners.schedules);
     let Tally { contests, entered, rounds } = tuning.layers;
     writeln!(text, "{entered} kernels of {contests} layers measured, {rounds} rounds")?;
     for (layer, kernel) in kernels {

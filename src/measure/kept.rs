@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Tuning;
 use crate::{
     Shape,
     gpu::{AdapterInfo, Gpu, cache},
@@ -27,9 +28,18 @@ struct Key {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct File {
     key: Key,
-    tuned: Tuned,
+    kept: Kept,
+}
+
+/// What is kept of tuning.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Kept {
+    /// What beat the model's choice.
+    pub winners: Tuned,
+    /// Milliseconds of a run with it.
+    pub ms: f64,
 }
 
 impl Key {
@@ -59,19 +69,19 @@ impl Key {
 
 /// What [`super::tune`] found for this network on this device, if it was kept.
 /// A damaged or stale file is ignored with a warning.
-pub fn recall(gpu: &Gpu, graph: &Graph, input: Shape, element: Element) -> Option<Tuned> {
+pub fn recall(gpu: &Gpu, graph: &Graph, input: Shape, element: Element) -> Option<Kept> {
     let folder = gpu.cache_folder()?;
     let key = Key::new(gpu.adapter(), graph, input, element)?;
     let file = key.file();
     let bytes = cache::read(folder, &file)?;
     let path = folder.join(&file);
-    let kept = cache::unseal(&file, &bytes).and_then(|data| serde_json::from_slice::<Kept>(data).ok());
-    match kept {
-        Some(kept) if kept.key == key => {
-            let Tuned { kernels, schedules } = &kept.tuned;
+    let found = cache::unseal(&file, &bytes).and_then(|data| serde_json::from_slice::<File>(data).ok());
+    match found {
+        Some(File { key: of, kept }) if of == key => {
+            let Tuned { kernels, schedules } = &kept.winners;
             let (kernels, schedules) = (kernels.len(), schedules.len());
             log::debug!("{}: {kernels} kernels and {schedules} schedules as measured", path.display());
-            Some(kept.tuned)
+            Some(kept)
         }
         Some(_) => {
             log::warn!(
@@ -87,13 +97,13 @@ pub fn recall(gpu: &Gpu, graph: &Graph, input: Shape, element: Element) -> Optio
     }
 }
 
-/// Keeps winners for [`recall`]. False if there is no cache folder or it cannot be written.
-pub fn keep(gpu: &Gpu, graph: &Graph, input: Shape, element: Element, tuned: &Tuned) -> bool {
+/// Keeps what tuning found for [`recall`]. False if there is no cache folder or it cannot be written.
+pub fn keep(gpu: &Gpu, graph: &Graph, input: Shape, element: Element, tuning: &Tuning) -> bool {
     let Some((folder, key)) = gpu.cache_folder().zip(Key::new(gpu.adapter(), graph, input, element)) else {
         return false;
     };
     let file = key.file();
-    let kept = Kept { key, tuned: tuned.clone() };
-    serde_json::to_vec_pretty(&kept)
+    let kept = Kept { winners: tuning.winners.clone(), ms: tuning.after_ms };
+    serde_json::to_vec_pretty(&File { key, kept })
         .is_ok_and(|data| cache::write_whole(folder, &file, &cache::seal(&file, &data)))
 }

@@ -3,5 +3,5 @@
 mod kept;
 mod tune;
 
-pub use kept::{keep, recall};
+pub use kept::{Kept, keep, recall};
 pub use tune::{Tally, Tuning, tune};

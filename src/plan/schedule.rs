@@ -141,12 +141,14 @@ pub fn candidates(
     Ok(found)
 }
 
-/// Tiles worth trying on a map: not much larger than it, whole and split.
+/// Tiles worth trying on a map: the smallest there is or not much larger than the map, whole and
+/// split.
 fn tiles(map: Shape) -> Vec<Tile> {
     let covers = |side: usize, tile: u32| (tile as usize) < 2 * side.next_power_of_two();
     let mut tiles = Vec::new();
-    for [height, width] in [[2, 4], [4, 4], [4, 8], [8, 8]] {
-        if !covers(map.h, height) || !covers(map.w, width) {
+    let smallest = [2, 4];
+    for [height, width] in [smallest, [4, 4], [4, 8], [8, 8]] {
+        if [height, width] != smallest && !(covers(map.h, height) && covers(map.w, width)) {
             continue;
         }
         for (chunk, run) in [(4, 2), (4, 4), (8, 2), (8, 4)] {

@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use half::{bf16, f16};
@@ -251,4 +252,29 @@ fn weights_through_a_pipe() {
     command.arg("/dev/stdin").stdin(cat.stdout.take().unwrap());
     assert!(answer(command).contains('%'));
     cat.wait().unwrap();
+}
+
+#[test]
+fn tune_keeps_what_sessions_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let with_cache = |mut command: Command| {
+        command.env("GOLDCREST_CACHE_DIR", folder.path()).args(["--weights", SEEDED, "--json"]);
+        command
+    };
+    let tuned = json(with_cache(goldcrest(["tune", "--size", "32x32", "--budget", "1"])));
+    let each = tuned["tuned"].as_array().unwrap();
+    assert!(!each.is_empty(), "{tuned}");
+    for tuning in each {
+        assert!(tuning["after_ms"].as_f64().unwrap() <= tuning["before_ms"].as_f64().unwrap(), "{tuning}");
+        assert_eq!(tuning["kept"], true);
+        // V1's thirteen blocks, whose layers and the stem and the classifier are 28.
+        assert_eq!((&tuning["blocks"]["contests"], &tuning["layers"]["contests"]), (&13.into(), &28.into()));
+    }
+    // Precision is the quicker one's.
+    let quickest = each.iter().min_by(|a, b| {
+        let ms = |t: &serde_json::Value| t["after_ms"].as_f64().unwrap();
+        ms(a).total_cmp(&ms(b))
+    });
+    let planned = json(with_cache(goldcrest(["inspect", "--size", "32x32"])));
+    assert_eq!(planned["precision"], quickest.unwrap()["precision"]);
 }
