@@ -1,22 +1,23 @@
 """Goldcrest beside its peers on one machine, in alternating rounds.
 
     python -m venv venv
-    venv/bin/pip install torch torchvision safetensors ncnn pnnx onnxruntime onnx onnxscript
+    venv/bin/pip install torch torchvision timm safetensors ncnn pnnx onnxruntime onnx onnxscript
     cargo build --release --example latency
+    cargo build --release --manifest-path benches/burn/Cargo.toml
     venv/bin/python benches/compare.py --rounds 5 --out benches/runs/DATE-MACHINE.json
 
 On a machine with CUDA, one command for everything that is asked of a GPU:
 
     venv/bin/python benches/compare.py --batches 1 8 64 256 --tune 60 --out benches/runs/DATE-GPU.json
 
-Makes torchvision's networks with seeded weights, gives each peer the same weights in its own
-format, and lets them take turns: a round times every program once, some inferences each, so
-that what slows the machine slows all of them. Quoted are the median over rounds of each
-program's median, and the ratio of those. Pictures of 224x224, from a tensor in memory to logits
-in memory. Goldcrest and ncnn use the same Vulkan adapter, ncnn one picture at a time; ONNX
-Runtime uses the CPU; PyTorch, eager and compiled with CUDA graphs, channels last and in half
-precision, takes part where CUDA is there, its input and output in the CPU's memory for wall
-time and on the device for GPU time.
+Makes torchvision's networks, and timm's V1, with seeded weights, gives each peer the same weights
+in its own format, though burn makes its own, and lets them take turns: a round times every
+program once, some inferences each, so that what slows the machine slows all of them. Quoted are
+the median over rounds of each program's median, and the ratio of those. Pictures of 224x224, from
+a tensor in memory to logits in memory. Goldcrest, burn's wgpu backend and ncnn use the same
+Vulkan adapter, ncnn one picture at a time; ONNX Runtime uses the CPU; PyTorch, eager and compiled
+with CUDA graphs, channels last and in half precision, takes part where CUDA is there, its input
+and output in the CPU's memory for wall time and on the device for GPU time.
 """
 
 import argparse
@@ -34,19 +35,33 @@ from pathlib import Path
 import ncnn
 import numpy as np
 import onnxruntime
+import timm
 import torch
 import torchvision
 from safetensors.torch import save_file
 
 ROOT = Path(__file__).resolve().parent.parent
-NETWORKS = ["mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small"]
+# Where each comes from; torchvision has no V1.
+NETWORKS = {
+    "mobilenet_v1": "timm/mobilenetv1_100",
+    "mobilenet_v2": "torchvision/mobilenet_v2",
+    "mobilenet_v3_large": "torchvision/mobilenet_v3_large",
+    "mobilenet_v3_small": "torchvision/mobilenet_v3_small",
+}
 SHAPE = (1, 3, 224, 224)
+
+
+def build(name: str) -> torch.nn.Module:
+    """The network with seeded weights."""
+    torch.manual_seed(0)
+    library, arch = NETWORKS[name].split("/")
+    model = timm.create_model(arch) if library == "timm" else torchvision.models.get_model(arch)
+    return model.eval()
 
 
 def prepare(name: str, folder: Path) -> None:
     """The network's weights as safetensors, ncnn's param and bin, and ONNX."""
-    torch.manual_seed(0)
-    model = getattr(torchvision.models, name)(weights=None).eval()
+    model = build(name)
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / f"{name}.safetensors")
     picture = torch.rand(SHAPE)
     # Two pictures: of one the exporter would make a constant.
@@ -71,14 +86,12 @@ def timed(run, runs: int) -> float:
     return statistics.median(times)
 
 
-class Goldcrest:
-    """A process a turn: its start, compilation and first run are not counted."""
+class Program:
+    """A process a turn, which answers in JSON: its start, compilation and first run are not counted."""
 
-    def __init__(self, name: str, folder: Path, batch: int, options: list[str]):
-        target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-        program = target / "release/examples/latency"
-        self.command = [program, folder / f"{name}.safetensors", "--arch", f"torchvision/{name}"]
-        self.command += ["--batch", str(batch), *options]
+    def __init__(self, crate: Path, path: str, *arguments):
+        target = Path(os.environ.get("CARGO_TARGET_DIR", crate / "target"))
+        self.command = [target / "release" / path, *map(str, arguments)]
         self.said = {}
 
     def turn(self, runs: int) -> dict:
@@ -86,9 +99,25 @@ class Goldcrest:
         output = subprocess.run(command, check=True, capture_output=True, text=True)
         self.said = json.loads(output.stdout)
         times = {"wall": self.said["wall_ms"]["median"]}
-        if self.said["gpu_ms"]:
+        if self.said.get("gpu_ms"):
             times["gpu"] = self.said["gpu_ms"]["median"]
         return times
+
+
+class Goldcrest(Program):
+    """The latency example."""
+
+    def __init__(self, name: str, folder: Path, batch: int, options: list[str]):
+        weights = folder / f"{name}.safetensors"
+        arguments = [weights, "--arch", NETWORKS[name], "--batch", batch, *options]
+        super().__init__(ROOT, "examples/latency", *arguments)
+
+
+class Burn(Program):
+    """burn's wgpu backend, which keeps what its autotuning finds for the turns to come."""
+
+    def __init__(self, name: str, batch: int):
+        super().__init__(ROOT / "benches/burn", "burn-peer", name, "--batch", batch)
 
 
 class Ncnn:
@@ -136,9 +165,8 @@ class Torch:
     """PyTorch on CUDA, channels last."""
 
     def __init__(self, name: str, batch: int, half: bool, compiled: bool):
-        torch.manual_seed(0)
         self.dtype = torch.float16 if half else torch.float32
-        model = getattr(torchvision.models, name)(weights=None).eval().cuda().to(self.dtype)
+        model = build(name).cuda().to(self.dtype)
         self.model = model.to(memory_format=torch.channels_last)
         if compiled:
             self.model = torch.compile(self.model, mode="max-autotune")
@@ -173,6 +201,7 @@ def peers(name: str, folder: Path, batch: int, f16: bool) -> dict:
         "goldcrest": lambda: Goldcrest(name, folder, batch, []),
         "goldcrest-none": lambda: Goldcrest(name, folder, batch, ["--fuse", "none"]),
         "goldcrest-block": lambda: Goldcrest(name, folder, batch, ["--fuse", "block"]),
+        "burn-wgpu": lambda: Burn(name, batch),
         "onnxruntime-cpu": lambda: OnnxRuntime(name, folder, batch),
     }
     if f16:
@@ -232,7 +261,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--runs", type=int, default=10, help="inferences a turn")
-    parser.add_argument("--networks", nargs="+", default=NETWORKS)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--batches", nargs="+", type=int, default=[1])
     parser.add_argument("--f16", action="store_true", help="half precision too, where CUDA is not there")
     parser.add_argument("--tune", type=int, default=0, help="seconds to tune each network for first")
