@@ -1,5 +1,5 @@
 //! Pointwise convolution and the global average pool behind it: `shaders/pointwise_pool.wgsl`.
-//! Its weights are [`pointwise`](super::pointwise)'s.
+//! Its weights are [`pointwise`]'s.
 
 use serde::{Deserialize, Serialize};
 
