@@ -18,7 +18,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read> weight: array<Block>; // (inputs, outputs); a column an input
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;     // (outputs)
 @group(0) @binding(4) var<storage, read> residual: array<Quad>; // (pixels, outputs), if RESIDUAL
-@group(0) @binding(5) var<storage, read> gate: array<Quad>;     // (pictures, inputs), if GATED
+@group(0) @binding(5) var<storage, read> gate: array<Quad>;     // (pictures, inputs), 0 to 1, if GATED
 @group(0) @binding(6) var<storage, read_write> y: array<Quad>;  // (pixels, outputs)
 
 @compute @workgroup_size(LANES_O * LANES_P)
@@ -44,24 +44,24 @@ fn main(
         gates[p] = pixel / params.picture * params.inputs;
     }
     var output: array<u32, QUADS>;
-    var sum: array<array<vec4<f32>, QUADS>, PIXELS>;
+    var sum: array<array<SumQuad, QUADS>, PIXELS>;
     for (var q = 0u; q < QUADS; q++) {
         output[q] = min(first_output + q * LANES_O, params.outputs - 1u);
         for (var p = 0u; p < PIXELS; p++) {
-            sum[p][q] = bias[output[q]];
+            sum[p][q] = SumQuad(bias[output[q]]);
         }
     }
 
     for (var i = 0u; i < params.inputs; i++) {
-        var taken: array<vec4<f32>, PIXELS>;
+        var taken: array<SumQuad, PIXELS>;
         for (var p = 0u; p < PIXELS; p++) {
-            taken[p] = vec4<f32>(x[row[p] + i]);
+            taken[p] = SumQuad(x[row[p] + i]);
             if (GATED == 1u) {
-                taken[p] *= vec4<f32>(gate[gates[p] + i]);
+                taken[p] *= SumQuad(gate[gates[p] + i]);
             }
         }
         for (var q = 0u; q < QUADS; q++) {
-            let w = mat4x4<f32>(weight[i * params.outputs + output[q]]);
+            let w = SumBlock(weight[i * params.outputs + output[q]]);
             for (var p = 0u; p < PIXELS; p++) {
                 sum[p][q] += w * taken[p];
             }
@@ -73,7 +73,7 @@ fn main(
             let o = first_output + q * LANES_O;
             if (first_pixel + p < params.pixels && o < params.outputs) {
                 let at = (first_pixel + p) * params.outputs + o;
-                var v = sum[p][q];
+                var v = vec4<f32>(sum[p][q]);
                 if (RESIDUAL == 1u) {
                     v += vec4<f32>(residual[at]);
                 }

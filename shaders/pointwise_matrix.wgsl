@@ -25,7 +25,7 @@ const THREADS: u32 = 4u * LANES;
 @group(0) @binding(2) var<storage, read> weight: array<Quad>;    // (inputs / SIDE, outputs / SIDE, SIDE, SIDE), both rounded up
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>; // (outputs)
 @group(0) @binding(4) var<storage, read> residual: array<Quad>;  // (pixels, outputs), if RESIDUAL
-@group(0) @binding(5) var<storage, read> gate: array<Quad>;      // (pictures, inputs), if GATED
+@group(0) @binding(5) var<storage, read> gate: array<Quad>;      // (pictures, inputs), 0 to 1, if GATED
 @group(0) @binding(6) var<storage, read_write> y: array<Quad>;   // (pixels, outputs)
 
 var<workgroup> tile: array<Quad, TILE_P * DEEP_QUADS>;                // (TILE_P, DEEP)

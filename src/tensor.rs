@@ -9,9 +9,11 @@ use half::{
 
 use crate::{Error, Result};
 
-/// What the device stores maps and weights as. Biases are f32 and sums are made in f32 whatever
-/// it is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+/// What the device stores maps and weights as, or makes sums in. Biases are stored as f32
+/// whatever maps are, and sums are f32 unless a kernel says otherwise.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Element {
     /// 32 bits.

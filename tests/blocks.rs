@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use common::cases::{
     activation, allowed, dispatch, noise, on_device, on_every_adapter, padding, rounded, rounded_weights,
-    stored,
+    steepest, stored,
 };
 use goldcrest::{
     Shape, Tensor,
@@ -100,14 +100,8 @@ fn carried(conv: &Conv, error: &Tensor, run: impl Fn(&Conv, &Tensor) -> Tensor) 
     let weight = Tensor::from_fn(conv.weight.dims(), |i| conv.weight.data()[i].abs());
     let sums =
         Conv { weight: Arc::new(weight), bias: None, activation: Activation::Identity, ..conv.clone() };
-    let steepest = match conv.activation {
-        Activation::Identity | Activation::Relu | Activation::Relu6 => 1.0,
-        Activation::HardSwish => 1.5,
-        Activation::HardSigmoid => 1.0 / 6.0,
-        Activation::Sigmoid => 0.25,
-    };
     let sums = run(&sums, error);
-    Tensor::from_fn(sums.dims(), |i| steepest * sums.data()[i])
+    Tensor::from_fn(sums.dims(), |i| steepest(conv.activation) * sums.data()[i])
 }
 
 impl Case {

@@ -131,10 +131,35 @@ fn networks_in_f16_stay_near_their_libraries() {
                 let logits = Session::new(gpu, &network, options).unwrap().run(&input).unwrap();
                 distance(&logits, &reference)
             });
-            println!("{} in f16 on {}: {errors:.4?} fused none, auto, block", fixture.name, gpu.adapter());
-            assert!(errors.iter().all(|e| *e <= F16_TOLERANCE), "{} in f16: {errors:.4?}", fixture.name);
+            // And f16 sums wherever there is a kernel for them, which only tuning would choose.
+            let machine = Machine { half_rate: 1e6, ..baseline(gpu, Element::F16) };
+            let (logits, plan) = planned(gpu, &network, &input, machine);
+            assert!(plan.steps.iter().any(|step| step.launch.arithmetic == Element::F16));
+            let sums = distance(&logits, &reference);
+            println!(
+                "{} in f16 on {}: {errors:.4?} fused none, auto, block; {sums:.4} with f16 sums",
+                fixture.name,
+                gpu.adapter()
+            );
+            let worst = errors.into_iter().fold(sums, f64::max);
+            assert!(worst <= F16_TOLERANCE, "{} in f16: {errors:.4?}, {sums:.4}", fixture.name);
         }
     }
+}
+
+/// What `network` answers as planned for `machine`, and the plan.
+fn planned(gpu: &Gpu, network: &Network, input: &Tensor, machine: Machine) -> (Tensor, Plan) {
+    let options = plan::Options::default();
+    let plan = Plan::new(&network.graph, input.shape().unwrap(), machine, &options).unwrap();
+    let mut executor = pollster::block_on(Executor::new(gpu, &plan, |_, _| {})).unwrap();
+    let logits = executor.run(input).unwrap();
+    let dims = [logits.dims()[0], network.classes];
+    (Tensor::new(dims, logits.into_data()).unwrap(), plan)
+}
+
+/// The device as it would be if it had nothing beyond the baseline.
+fn baseline(gpu: &Gpu, element: Element) -> Machine {
+    Machine { subgroup: None, matrices: None, ..gpu.machine(element) }
 }
 
 #[test]
@@ -146,24 +171,22 @@ fn every_tier_of_kernels_is_the_library() {
         let (input, reference) = (fixture.input(last), fixture.logits(last));
         for gpu in common::gpus() {
             for element in elements(&gpu) {
-                let machine = gpu.machine(element);
-                let mut tiers = vec![(Tier::Baseline, Machine { subgroup: None, matrices: None, ..machine })];
+                let baseline = baseline(&gpu, element);
+                let mut tiers = vec![(Tier::Baseline, baseline)];
                 if gpu.has(Tier::Subgroups, element) {
-                    tiers.push((Tier::Subgroups, Machine { broadcast: 0.0, matrices: None, ..machine }));
+                    let subgroup = gpu.subgroup();
+                    tiers.push((Tier::Subgroups, Machine { broadcast: 0.0, subgroup, ..baseline }));
                 }
                 if gpu.has(Tier::Matrices, element) {
-                    tiers.push((Tier::Matrices, Machine { matrix_rate: 1e6, ..machine }));
+                    let matrices = gpu.matrix_units(element);
+                    tiers.push((Tier::Matrices, Machine { matrix_rate: 1e6, matrices, ..baseline }));
                 }
                 for (tier, machine) in tiers {
-                    let options = plan::Options::default();
-                    let plan = Plan::new(&network.graph, input.shape().unwrap(), machine, &options).unwrap();
+                    let (logits, plan) = planned(&gpu, &network, &input, machine);
                     assert!(
                         plan.steps.iter().any(|step| step.launch.shader.tier == tier),
                         "{tier:?} {element}"
                     );
-                    let mut executor = pollster::block_on(Executor::new(&gpu, &plan, |_, _| {})).unwrap();
-                    let logits = executor.run(&input).unwrap().into_data();
-                    let logits = Tensor::new(reference.dims(), logits).unwrap();
                     let error = distance(&logits, &reference);
                     println!("{name}, {tier:?} in {element} on {}: {error:.1e}", gpu.adapter());
                     let bound = if element == Element::F16 { F16_TOLERANCE } else { TOLERANCE };

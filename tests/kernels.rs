@@ -5,8 +5,8 @@ mod common;
 use std::sync::Arc;
 
 use common::cases::{
-    activation, allowed, dispatch, elements, noise, on_device, on_every_adapter, padding, rounded,
-    rounded_weights, stored,
+    activation, allowed, dispatch, elements, gate_on_device, noise, on_device, on_every_adapter, padding,
+    rounded, rounded_weights, stored, summed,
 };
 use goldcrest::{
     Shape, Tensor,
@@ -114,7 +114,8 @@ fn compare(
     reads.resize(launch.shader.reads.len(), &device_x);
     let out = dispatch(gpu, &launch, element, &reads, layout::len(y))?;
     let error = common::distance(&layout::from_device(y, &out), &expected);
-    let bound = TOLERANCE + allowed(&stored(&expected, None, element), &expected);
+    let sums = (launch.arithmetic != Element::F32).then(|| summed(&case.conv, &input, y, launch.arithmetic));
+    let bound = TOLERANCE + allowed(&stored(&expected, sums.as_ref(), element), &expected);
     prop_assert!(error <= bound, "{} {:?}: error {error:e}", launch.shader.name, launch.constants);
     Ok(())
 }
@@ -123,7 +124,7 @@ fn compare(
 fn pointwise_is_its_reference() {
     on_every_adapter(convolution(false, false), |gpu, element, case| {
         let case = &case.stored_as(element);
-        let tile = pick(pointwise::Tile::all(), case.tile);
+        let tile = pick(pointwise::Tile::all(element), case.tile);
         let (conv, x, y) = (&case.conv, case.x, case.y());
         compare(
             gpu,
@@ -141,7 +142,7 @@ fn pointwise_with_shared_weights_is_pointwise() {
     on_every_adapter(convolution(false, false), |gpu, element, case| {
         let Some(lanes) = gpu.subgroup() else { return Ok(()) };
         let case = &case.stored_as(element);
-        let tile = pick(pointwise::Tile::all(), case.tile);
+        let tile = pick(pointwise::Tile::all(element), case.tile);
         let (conv, x, y) = (&case.conv, case.x, case.y());
         let extras = |residual| Extras { residual, gate: false };
         compare(
@@ -314,11 +315,12 @@ fn workgroups_beyond_one_dimension_reach_every_value() {
 fn a_gated_pointwise_is_a_scale_and_a_pointwise() {
     on_every_adapter(convolution(false, false), |gpu, element, case| {
         let case = &case.stored_as(element);
-        let tile = pick(pointwise::Tile::all(), case.tile);
+        let tile = pick(pointwise::Tile::all(element), case.tile);
         let (conv, x, y) = (&case.conv, case.x, case.y());
         let input = rounded(&noise(<[usize; 4]>::from(x), case.seed ^ 3), element);
         let gate = rounded(&noise([x.n, x.c, 1, 1], case.seed ^ 5), element);
-        let expected = pointwise::reference(conv, &scale::reference(&input, &gate), y, None);
+        let scaled = scale::reference(&input, &gate);
+        let expected = pointwise::reference(conv, &scaled, y, None);
         let extras = Extras { residual: false, gate: true };
         let mut kernels = vec![(pointwise::launch(conv, x, y, extras, tile), pointwise::pack(conv))];
         if let Some(lanes) = gpu.subgroup() {
@@ -330,9 +332,10 @@ fn a_gated_pointwise_is_a_scale_and_a_pointwise() {
             let launch = pointwise_matrix::launch(conv, x, y, extras, units, tile);
             kernels.push((launch, pointwise_matrix::pack(conv, units.side)));
         }
-        let (x, gate) = (on_device(&input), on_device(&gate));
-        let bound = TOLERANCE + allowed(&stored(&expected, None, element), &expected);
+        let (x, gate) = (on_device(&input), gate_on_device(&gate));
         for (launch, packed) in kernels {
+            let sums = summed(conv, &scaled, y, launch.arithmetic);
+            let bound = TOLERANCE + allowed(&stored(&expected, Some(&sums), element), &expected);
             let reads = [&x[..], &packed, &kernels::pack_bias(conv), &x, &gate];
             let out = dispatch(gpu, &launch, element, &reads, layout::len(y))?;
             let error = common::distance(&layout::from_device(y, &out), &expected);

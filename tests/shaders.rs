@@ -45,7 +45,7 @@ fn variants() -> Vec<Launch> {
     let mut activations = Activation::ALL.into_iter().cycle();
     let mut next = || activations.next().expect("a cycle does not end");
     for (residual, gate) in [(false, false), (true, false), (false, true), (true, true)] {
-        for tile in pointwise::Tile::all() {
+        for tile in pointwise::Tile::all(Element::F16) {
             let c = conv(1, 1, 1, 1, next());
             let extras = Extras { residual, gate };
             launches.push(pointwise::launch(&c, x, x, extras, tile));
@@ -101,7 +101,10 @@ fn variants() -> Vec<Launch> {
 /// One variant for each text, and what its maps are.
 fn texts() -> BTreeMap<String, (Launch, Element)> {
     let each = |launch: Launch| {
-        [Element::F32, Element::F16].map(|element| (launch.wgsl(element), (launch.clone(), element)))
+        let elements = [Element::F32, Element::F16].into_iter();
+        // f16 sums are for f16 maps.
+        let elements = elements.filter(|element| launch.arithmetic <= *element);
+        elements.map(|element| (launch.wgsl(element), (launch.clone(), element))).collect::<Vec<_>>()
     };
     variants().into_iter().flat_map(each).collect()
 }

@@ -1,6 +1,6 @@
 //! `goldcrest adapters`
 
-use std::fmt::Write;
+use std::{collections::BTreeMap, fmt::Write};
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -27,6 +27,8 @@ struct Entry {
     info: AdapterInfo,
     limits: Limits,
     features: Vec<String>,
+    /// Rows and columns of the matrices that it multiplies at once, of each element.
+    matrix_units: BTreeMap<String, u32>,
     /// What came of running every kernel on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     trust: Option<Trust>,
@@ -75,7 +77,13 @@ impl Adapters {
 
 fn entry(index: usize, adapter: &wgpu::Adapter) -> Entry {
     let (limits, info) = (adapter.limits(), adapter.get_info());
-    let trust = pollster::block_on(Gpu::from_adapter(adapter)).and_then(|gpu| gpu::check(&gpu));
+    let mut matrix_units = BTreeMap::new();
+    let trust = pollster::block_on(Gpu::from_adapter(adapter)).and_then(|gpu| {
+        for element in [Element::F32, Element::F16] {
+            matrix_units.extend(gpu.matrix_units(element).map(|units| (element.to_string(), units.side)));
+        }
+        gpu::check(&gpu)
+    });
     let (trust, error) = match trust {
         Ok(trust) => (Some(trust), None),
         Err(e) => (None, Some(e.to_string())),
@@ -92,6 +100,7 @@ fn entry(index: usize, adapter: &wgpu::Adapter) -> Entry {
             subgroup_sizes: [info.subgroup_min_size, info.subgroup_max_size],
         },
         features: adapter.features().iter_names().map(|(name, _)| name.to_lowercase()).collect(),
+        matrix_units,
         trust,
         error,
     }
@@ -123,6 +132,9 @@ fn table(entries: &[Entry]) -> Result<String> {
             limits.invocations_per_workgroup
         )?;
         writeln!(text, "   features  {}", told.join(", "))?;
+        for (element, side) in &entry.matrix_units {
+            writeln!(text, "   matrices  {side}x{side} of {element}")?;
+        }
         writeln!(text, "   computes  {}", verdict(entry))?;
     }
     Ok(text)

@@ -47,7 +47,7 @@ pub struct Engine {
     #[arg(long, value_enum, default_value_t)]
     backend: Backend,
 
-    /// What maps and weights are stored as; sums are always f32
+    /// What maps and weights are stored as
     #[arg(long, value_enum, default_value_t)]
     precision: Stored,
 
@@ -67,7 +67,7 @@ enum Backend {
 
 #[derive(Clone, Copy, Default, ValueEnum)]
 enum Stored {
-    /// The best that is known for the adapter: f32 on all of them so far
+    /// The one that `goldcrest tune` found quicker, or else f32
     #[default]
     Auto,
     /// 32 bits

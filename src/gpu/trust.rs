@@ -120,7 +120,8 @@ fn cases(subgroup: Option<u32>, units: Option<Units>) -> Result<Vec<Case>> {
     let c = conv(30, 1, 1, 1, Activation::HardSwish);
     let y = output(&c, x)?;
     let expected = pointwise::reference(&c, &picture, y, None);
-    let (extras, tile) = (Extras::default(), pointwise::Tile { pixels: 4, quads: 4 });
+    let (extras, tile) =
+        (Extras::default(), pointwise::Tile { pixels: 4, quads: 4, arithmetic: Element::F32 });
     let shared = subgroup.map(|lanes| pointwise_subgroup::launch(&c, x, y, extras, tile, lanes));
     let on_units = units.map(|units| {
         pointwise_matrix::launch(&c, x, y, extras, units, pointwise_matrix::Tile { rows: 2, columns: 1 })

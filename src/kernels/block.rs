@@ -6,6 +6,7 @@ use super::{Launch, Shader, Tier, spread};
 use crate::{
     Shape,
     graph::{Conv, Window},
+    tensor::Element,
 };
 
 /// The kernel.
@@ -175,6 +176,7 @@ pub fn launch(convs: Convs, shapes: Shapes, residual: bool, pool: bool, tile: Ti
             ("splits", tile.splits),
         ],
         workgroups: spread(tiles * tile.splits as usize),
+        arithmetic: Element::F32,
         tile: format!(
             "{phases}: {}x{} px, {} of {} ch at a time{}",
             tile.height,

@@ -6,6 +6,7 @@ use super::{CONV_READS, LANES, Launch, Shader, Tier, spread};
 use crate::{
     Shape, Tensor,
     graph::{Conv, Window},
+    tensor::Element,
 };
 
 /// The kernel.
@@ -71,6 +72,7 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, window: Window, residual: bool, t
             ("threads", threads as u32),
         ],
         workgroups: spread(threads.div_ceil(LANES as usize)),
+        arithmetic: Element::F32,
         tile: format!("1x{} px x {} ch a thread", tile.columns, tile.quads * 4),
     }
 }

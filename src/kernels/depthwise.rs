@@ -4,6 +4,7 @@ use super::{CONV_READS, LANES, Launch, Shader, Tier, spread};
 use crate::{
     Shape, Tensor,
     graph::{Conv, Window},
+    tensor::Element,
 };
 
 /// The kernel.
@@ -54,6 +55,7 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, window: Window, residual: bool, c
             ("threads", threads as u32),
         ],
         workgroups: spread(threads.div_ceil(LANES as usize)),
+        arithmetic: Element::F32,
         tile: format!("1x{columns} px x 4 ch a thread"),
     }
 }

@@ -1,7 +1,7 @@
 //! Squeeze-excite's gate in one kernel: `shaders/gate.wgsl`.
 
 use super::{Launch, Shader, Tier};
-use crate::{Shape, Tensor, graph::Conv};
+use crate::{Shape, Tensor, graph::Conv, tensor::Element};
 
 /// The kernel.
 pub const SHADER: Shader = Shader {
@@ -31,6 +31,7 @@ pub fn launch(squeeze: &Conv, widen: &Conv, map: Shape, tiles: usize) -> Launch 
         ],
         params: vec![("tiles", tiles as u32), ("pixels", (map.h * map.w) as u32)],
         workgroups: [map.n as u32, 1, 1],
+        arithmetic: Element::F32,
         tile: format!("{} > {} > {} ch of a picture a workgroup", map.c, squeeze.outputs(), map.c),
     }
 }

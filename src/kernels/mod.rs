@@ -104,6 +104,8 @@ pub struct Launch {
     pub constants: Vec<(&'static str, u32)>,
     /// Its uniform parameters, in the order of its `Params`.
     pub params: Vec<(&'static str, u32)>,
+    /// What sums are made in.
+    pub arithmetic: Element,
     /// Workgroups in x, y and z.
     pub workgroups: [u32; 3],
     /// The shape of its tile in words, for `inspect`.
@@ -122,7 +124,10 @@ impl Launch {
         if self.shader.tier == Tier::Matrices {
             text += "enable wgpu_cooperative_matrix;\n";
         }
-        text += &format!("alias Quad = vec4<{element}>;\nalias Block = mat4x4<{element}>;\n");
+        for (prefix, element) in [("", element), ("Sum", self.arithmetic)] {
+            text +=
+                &format!("alias {prefix}Quad = vec4<{element}>;\nalias {prefix}Block = mat4x4<{element}>;\n");
+        }
         if let Some((_, side)) = self.constants.iter().find(|(name, _)| *name == "SIDE") {
             for (name, element, role) in
                 [("Left", element, 'A'), ("Right", element, 'B'), ("Sum", Element::F32, 'C')]

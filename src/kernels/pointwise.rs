@@ -1,9 +1,11 @@
 //! Pointwise convolution as a matrix product tiled over registers: `shaders/pointwise.wgsl`.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::{LANES, Launch, Shader, Tier, spread};
-use crate::{Shape, Tensor, graph::Conv};
+use crate::{Shape, Tensor, graph::Conv, tensor::Element};
 
 /// The kernel.
 pub const SHADER: Shader = Shader {
@@ -22,13 +24,22 @@ pub struct Tile {
     pub pixels: u32,
     /// Output channels, in fours.
     pub quads: u32,
+    /// What sums are made in: f16 only where maps and weights are.
+    pub arithmetic: Element,
 }
 
 impl Tile {
     /// Tiles worth choosing from, largest first: many pixels save loads of weights, many quads
-    /// loads of x. Seven divides every map of a 224x224 picture.
-    pub fn all() -> impl Iterator<Item = Self> {
-        [8, 7, 4, 2, 1].into_iter().flat_map(|pixels| [4, 3, 2, 1].map(|quads| Self { pixels, quads }))
+    /// loads of x. Seven divides every map of a 224x224 picture. Where maps and weights are f16,
+    /// each comes twice: with f32 sums, and with f16 sums.
+    pub fn all(element: Element) -> impl Iterator<Item = Self> {
+        let arithmetics =
+            [Element::F32, Element::F16].into_iter().take(if element == Element::F16 { 2 } else { 1 });
+        let sizes =
+            || [8, 7, 4, 2, 1].into_iter().flat_map(|pixels| [4, 3, 2, 1].map(|quads| (pixels, quads)));
+        arithmetics.flat_map(move |arithmetic| {
+            sizes().map(move |(pixels, quads)| Self { pixels, quads, arithmetic })
+        })
     }
 
     /// `vec4` sums that a thread keeps.
@@ -59,6 +70,13 @@ impl Tile {
         let (lanes_o, lanes_p) = self.lanes(pixels, outputs);
         let [across, down] = self.workgroups(pixels, outputs, lanes_o, lanes_p);
         across * down * LANES as usize
+    }
+}
+
+impl fmt::Display for Tile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} px x {} ch", self.pixels, 4 * self.quads)?;
+        if self.arithmetic == Element::F16 { write!(f, " in f16") } else { Ok(()) }
     }
 }
 
@@ -93,7 +111,8 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, extras: Extras, tile: Tile) -> La
             ("outputs", y.quads() as u32),
         ],
         workgroups: spread(across * down),
-        tile: format!("{} px x {} ch a thread", tile.pixels, tile.quads * 4),
+        arithmetic: tile.arithmetic,
+        tile: format!("{tile} a thread"),
     }
 }
 

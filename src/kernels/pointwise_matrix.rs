@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Launch, Shader, Tier, pointwise::Extras, spread};
-use crate::{Shape, graph::Conv};
+use crate::{Shape, graph::Conv, tensor::Element};
 
 /// The kernel.
 pub const SHADER: Shader = Shader {
@@ -75,6 +75,7 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, extras: Extras, units: Units, til
             ("outputs", y.quads() as u32),
         ],
         workgroups: spread(tile.workgroups(units, y.pixels(), y.quads())),
+        arithmetic: Element::F32,
         tile: format!("{} px x {} ch a subgroup", rows * units.side, columns * units.side),
     }
 }

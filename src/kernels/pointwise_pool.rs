@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{LANES, Launch, Shader, Tier, pointwise, pool, spread};
-use crate::{Shape, Tensor, graph::Conv};
+use crate::{Shape, Tensor, graph::Conv, tensor::Element};
 
 /// The kernel.
 pub const SHADER: Shader = Shader {
@@ -53,6 +53,7 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, tile: Tile) -> Launch {
             ("outputs", y.quads() as u32),
         ],
         workgroups: spread(y.n * y.quads().div_ceil(tile.lanes as usize)),
+        arithmetic: Element::F32,
         tile: format!("{} px x 4 ch a thread, {} ch a workgroup", tile.pixels, 4 * tile.lanes),
     }
 }

@@ -2,7 +2,7 @@
 //! `shaders/pointwise_split.wgsl`. Its weights and its answer are [`super::pointwise`]'s.
 
 use super::{CONV_READS, LANES, Launch, Shader, Tier, spread};
-use crate::{Shape, graph::Conv};
+use crate::{Shape, graph::Conv, tensor::Element};
 
 /// The kernel.
 pub const SHADER: Shader = Shader {
@@ -48,6 +48,7 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, residual: bool) -> Launch {
             ("outputs", y.quads() as u32),
         ],
         workgroups: spread(workgroups(y)),
+        arithmetic: Element::F32,
         tile: format!("{pixels} px x 4 ch split over {LANES_I} threads"),
     }
 }

@@ -56,6 +56,7 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, extras: Extras, tile: Tile, subgr
             ("outputs", y.quads() as u32),
         ],
         workgroups: spread(count),
-        tile: format!("{} px x {} ch a thread, {lanes} threads", tile.pixels, tile.quads * 4),
+        arithmetic: tile.arithmetic,
+        tile: format!("{tile} a thread, {lanes} threads"),
     }
 }

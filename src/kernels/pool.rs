@@ -1,7 +1,7 @@
 //! Global average pool: `shaders/pool.wgsl`.
 
 use super::{LANES, Launch, Shader, Tier, spread};
-use crate::{Shape, Tensor};
+use crate::{Shape, Tensor, tensor::Element};
 
 /// The kernel.
 pub const SHADER: Shader = Shader {
@@ -24,6 +24,7 @@ pub fn launch(x: Shape) -> Launch {
         constants: vec![("LANES_Q", LANES_Q), ("LANES_P", lanes_p)],
         params: vec![("pixels", (x.h * x.w) as u32), ("quads", x.quads() as u32)],
         workgroups: spread(x.n * x.quads().div_ceil(LANES_Q as usize)),
+        arithmetic: Element::F32,
         tile: format!("4 ch split over {lanes_p} threads"),
     }
 }

@@ -1,7 +1,7 @@
 //! The parts of a split projection added up: `shaders/reduce.wgsl`.
 
 use super::{LANES, Launch, Shader, Tier, spread};
-use crate::{Shape, Tensor, graph::Conv};
+use crate::{Shape, Tensor, graph::Conv, tensor::Element};
 
 /// The kernel.
 pub const SHADER: Shader = Shader {
@@ -25,6 +25,7 @@ pub fn launch(conv: &Conv, y: Shape, splits: usize, residual: bool) -> Launch {
         ],
         params: vec![("splits", splits as u32), ("outputs", y.quads() as u32), ("threads", threads as u32)],
         workgroups: spread(threads.div_ceil(LANES as usize)),
+        arithmetic: Element::F32,
         tile: format!("{splits} parts of 1 px x 4 ch a thread"),
     }
 }

@@ -1,7 +1,7 @@
 //! Squeeze-excite's gate applied: `shaders/scale.wgsl`.
 
 use super::{LANES, Launch, Shader, Tier, spread};
-use crate::{Shape, Tensor};
+use crate::{Shape, Tensor, tensor::Element};
 
 /// The kernel.
 pub const SHADER: Shader = Shader {
@@ -25,6 +25,7 @@ pub fn launch(x: Shape) -> Launch {
             ("threads", threads as u32),
         ],
         workgroups: spread(threads.div_ceil(LANES as usize)),
+        arithmetic: Element::F32,
         tile: "1 px x 4 ch a thread".into(),
     }
 }

@@ -18,8 +18,10 @@ use crate::{
     kernels::{
         self, Launch, dense, depthwise,
         pointwise::{self, Extras},
-        pointwise_matrix, pointwise_split, pointwise_subgroup, pool, scale,
+        pointwise_matrix::{self, Units},
+        pointwise_split, pointwise_subgroup, pool, scale,
     },
+    tensor::Element,
 };
 
 /// What meeting in workgroup memory costs a thread.
@@ -47,6 +49,14 @@ pub enum Kernel {
 pub type Kernels = BTreeMap<String, Kernel>;
 
 impl Kernel {
+    /// What sums are made in.
+    pub fn arithmetic(self) -> Element {
+        match self {
+            Self::Pointwise(tile) | Self::PointwiseSubgroup(tile) => tile.arithmetic,
+            _ => Element::F32,
+        }
+    }
+
     /// Its shader.
     pub fn shader(self) -> &'static kernels::Shader {
         match self {
@@ -66,9 +76,7 @@ impl fmt::Display for Kernel {
         match self {
             Self::Dense(t) => write!(f, " {} px x {} ch", t.columns, 4 * t.quads),
             Self::Depthwise(columns) => write!(f, " {columns} px x 4 ch"),
-            Self::Pointwise(t) | Self::PointwiseSubgroup(t) => {
-                write!(f, " {} px x {} ch", t.pixels, 4 * t.quads)
-            }
+            Self::Pointwise(tile) | Self::PointwiseSubgroup(tile) => write!(f, " {tile}"),
             Self::PointwiseMatrix(t) => write!(f, " {} x {} matrices", t.rows, t.columns),
             Self::PointwiseSplit => Ok(()),
         }
@@ -125,7 +133,7 @@ pub fn gated(
 }
 
 /// The kernels of a layer that are worth measuring, the model's favourite first: `each` of every
-/// shader. Empty if it is no convolution.
+/// shader and arithmetic. Empty if it is no convolution.
 pub fn contest(
     graph: &Graph,
     shapes: &[Shape],
@@ -137,7 +145,8 @@ pub fn contest(
     let (Op::Conv(_), Some(&input)) = (&node.op, node.inputs.first()) else { return Ok(Vec::new()) };
     let mut entered: Vec<Kernel> = Vec::new();
     for (kernel, _) in Layer::new(graph, shapes, id, input, None, machine)?.ways() {
-        if entered.iter().filter(|other| other.shader().name == kernel.shader().name).count() < each {
+        let kind = |kernel: &Kernel| (kernel.shader().name, kernel.arithmetic());
+        if entered.iter().filter(|other| kind(other) == kind(&kernel)).count() < each {
             entered.push(kernel);
         }
     }
@@ -187,9 +196,9 @@ impl<'a> Layer<'a> {
         let measured = wanted.and_then(|kernel| ways.iter().find(|(way, _)| way == kernel));
         let &(kernel, time) = measured.or(ways.first()).expect("a baseline kernel for every kind");
         let launch = self.launch(kernel);
-        let weights = match (kernel, self.machine.matrices) {
-            (Kernel::Depthwise(_), _) => Read::Taps(id),
-            (Kernel::PointwiseMatrix(_), Some(units)) => Read::Matrices(id, units.side),
+        let weights = match kernel {
+            Kernel::Depthwise(_) => Read::Taps(id),
+            Kernel::PointwiseMatrix(_) => Read::Matrices(id, self.units().side),
             _ => Read::Blocks(id),
         };
         let added = self.residual.map_or(Read::Nothing, |id| Read::Map(Map::Node(id)));
@@ -237,7 +246,8 @@ impl<'a> Layer<'a> {
     }
 
     fn products(&self) -> Vec<Kernel> {
-        let tiles = || pointwise::Tile::all().filter(|tile| tile.sums() <= self.machine.sums);
+        let tiles =
+            || pointwise::Tile::all(self.machine.element).filter(|tile| tile.sums() <= self.machine.sums);
         let mut kernels: Vec<Kernel> = tiles().map(Kernel::Pointwise).collect();
         if self.machine.subgroup.is_some_and(|lanes| lanes >= pointwise_subgroup::LEAST_SUBGROUP) {
             kernels.extend(tiles().map(Kernel::PointwiseSubgroup));
@@ -249,6 +259,14 @@ impl<'a> Layer<'a> {
             kernels.push(Kernel::PointwiseSplit);
         }
         kernels
+    }
+
+    fn subgroup(&self) -> u32 {
+        self.machine.subgroup.expect("only where there are subgroups is a kernel for them a way")
+    }
+
+    fn units(&self) -> Units {
+        self.machine.matrices.expect("only where there are units is a kernel for them a way")
     }
 
     /// What a thread spends.
@@ -264,15 +282,12 @@ impl<'a> Layer<'a> {
             Kernel::Depthwise(columns) => {
                 machine.window(self.conv.kernel(), depthwise::span(self.conv, columns), columns)
             }
-            Kernel::Pointwise(tile) => {
-                inputs * (machine.product(tile.pixels, tile.quads) + gate(tile.pixels.into()))
-            }
+            Kernel::Pointwise(tile) => inputs * (machine.tile(tile) + gate(tile.pixels.into())),
             Kernel::PointwiseSubgroup(tile) => {
-                inputs * (machine.shared_product(tile.pixels, tile.quads) + gate(tile.pixels.into()))
+                inputs * (machine.shared_tile(tile) + gate(tile.pixels.into()))
             }
             Kernel::PointwiseMatrix(tile) => {
-                let units = machine.matrices.expect("a way only where there are units");
-                inputs * machine.matrix_product(units, tile, self.gate.is_some())
+                inputs * machine.matrix_product(self.units(), tile, self.gate.is_some())
             }
             Kernel::PointwiseSplit => {
                 let share = (inputs / f64::from(pointwise_split::LANES_I)).ceil();
@@ -288,11 +303,10 @@ impl<'a> Layer<'a> {
             Kernel::Depthwise(columns) => depthwise::threads(y, columns),
             Kernel::Pointwise(tile) => tile.threads(pixels, outputs),
             Kernel::PointwiseSubgroup(tile) => {
-                pointwise_subgroup::threads(tile, pixels, outputs, self.machine.subgroup.unwrap_or_default())
+                pointwise_subgroup::threads(tile, pixels, outputs, self.subgroup())
             }
             Kernel::PointwiseMatrix(tile) => {
-                let units = self.machine.matrices.expect("a way only where there are units");
-                tile.workgroups(units, pixels, outputs) * 4 * units.lanes as usize
+                tile.workgroups(self.units(), pixels, outputs) * 4 * self.units().lanes as usize
             }
             Kernel::PointwiseSplit => pointwise_split::workgroups(y) * kernels::LANES as usize,
         }
@@ -308,13 +322,9 @@ impl<'a> Layer<'a> {
             Kernel::Depthwise(columns) => depthwise::launch(conv, x, y, window, residual, columns),
             Kernel::Pointwise(tile) => pointwise::launch(conv, x, y, extras, tile),
             Kernel::PointwiseSubgroup(tile) => {
-                let lanes = self.machine.subgroup.unwrap_or_default();
-                pointwise_subgroup::launch(conv, x, y, extras, tile, lanes)
+                pointwise_subgroup::launch(conv, x, y, extras, tile, self.subgroup())
             }
-            Kernel::PointwiseMatrix(tile) => {
-                let units = self.machine.matrices.expect("a way only where there are units");
-                pointwise_matrix::launch(conv, x, y, extras, units, tile)
-            }
+            Kernel::PointwiseMatrix(tile) => pointwise_matrix::launch(conv, x, y, extras, self.units(), tile),
             Kernel::PointwiseSplit => pointwise_split::launch(conv, x, y, residual),
         }
     }

@@ -3,7 +3,10 @@
 
 use crate::{
     Shape,
-    kernels::pointwise_matrix::{self, Units},
+    kernels::{
+        pointwise,
+        pointwise_matrix::{self, Units},
+    },
     tensor::Element,
 };
 
@@ -36,6 +39,8 @@ pub struct Machine {
     pub matrices: Option<Units>,
     /// How many times as fast as threads they multiply and add.
     pub matrix_rate: f64,
+    /// How many times as fast it multiplies and adds in f16 as in f32.
+    pub half_rate: f64,
     /// What maps and weights are stored as on it.
     pub element: Element,
 }
@@ -59,6 +64,8 @@ impl Default for Machine {
             subgroup: None,
             matrices: None,
             matrix_rate: 8.0,
+            // Twice on some, but that is for the tuner to find: f16 sums cost accuracy.
+            half_rate: 1.0,
             element: Element::F32,
         }
     }
@@ -73,6 +80,7 @@ impl Machine {
             load: 32.0,
             broadcast: 2.0,
             matrix_rate: 0.25,
+            half_rate: 0.5,
             launch: 5000.0,
             bandwidth: 120.0,
             ..Self::default()
@@ -102,10 +110,22 @@ impl Machine {
         4.0 * pixels * quads + self.load * (pixels + 4.0 * quads)
     }
 
-    /// The same with weights that a subgroup loads together.
-    pub(super) fn shared_product(&self, pixels: u32, quads: u32) -> f64 {
-        let (pixels, quads) = (f64::from(pixels), f64::from(quads));
-        4.0 * pixels * quads + self.load * (pixels + quads) + 4.0 * self.broadcast * quads
+    /// The same in the arithmetic of `tile`.
+    pub(super) fn tile(&self, tile: pointwise::Tile) -> f64 {
+        self.product(tile.pixels, tile.quads) - self.saved(tile)
+    }
+
+    /// The same with weights that a subgroup loads together: a column a lane for four.
+    pub(super) fn shared_tile(&self, tile: pointwise::Tile) -> f64 {
+        self.tile(tile) + f64::from(tile.quads) * (4.0 * self.broadcast - 3.0 * self.load)
+    }
+
+    /// What a thread saves on four inputs if its sums are f16.
+    fn saved(&self, tile: pointwise::Tile) -> f64 {
+        match tile.arithmetic {
+            Element::F32 => 0.0,
+            Element::F16 => 4.0 * f64::from(tile.sums()) * (1.0 - 1.0 / self.half_rate),
+        }
     }
 
     /// The same for a thread of a subgroup that makes `tile` on matrix units: its share of what

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use goldcrest::{
-    Tensor,
+    Shape, Tensor,
     gpu::Gpu,
     graph::{Activation, Conv, Padding},
-    kernels::Launch,
+    kernels::{Launch, pointwise},
     tensor::{Element, layout},
 };
 use half::f16;
@@ -55,21 +55,62 @@ pub fn stored(exact: &Tensor, error: Option<&Tensor>, element: Element) -> Tenso
     })
 }
 
+/// The most by which an activation multiplies an error.
+pub fn steepest(activation: Activation) -> f32 {
+    match activation {
+        Activation::Identity | Activation::Relu | Activation::Relu6 => 1.0,
+        Activation::HardSwish => 1.5,
+        Activation::HardSigmoid => 1.0 / 6.0,
+        Activation::Sigmoid => 0.25,
+    }
+}
+
+/// How far each output of a pointwise convolution may be off if its sums are made in
+/// `arithmetic`: half a unit in the last place for every product and every sum, of the largest
+/// that the sum may be on its way. What f32 adds is left to the tests' tolerances.
+pub fn summed(conv: &Conv, x: &Tensor, y: Shape, arithmetic: Element) -> Tensor {
+    let absolute = |t: &Tensor| Tensor::from_fn(t.dims(), |i| t.data()[i].abs());
+    let largest = Conv {
+        weight: Arc::new(absolute(&conv.weight)),
+        bias: conv.bias.as_ref().map(|bias| Arc::new(absolute(bias))),
+        activation: Activation::Identity,
+        ..conv.clone()
+    };
+    let largest = pointwise::reference(&largest, &absolute(x), y, None);
+    // Of each product its own rounding, and of every sum after it; x may have been scaled before.
+    let roundings = match arithmetic {
+        Element::F32 => 0.0,
+        Element::F16 => conv.inputs().next_multiple_of(4) as f32 + 3.0,
+    };
+    let each = roundings * 0.5f32.powi(11) * steepest(conv.activation);
+    Tensor::from_fn(largest.dims(), |i| each * largest.data()[i])
+}
+
 /// The relative error that `bound`, the largest error of each value, allows the whole of `exact`.
 pub fn allowed(bound: &Tensor, exact: &Tensor) -> f64 {
     let norm = |t: &Tensor| t.data().iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
     norm(bound) / norm(exact).max(f64::MIN_POSITIVE)
 }
 
+/// In the device's layout.
 pub fn on_device(tensor: &Tensor) -> Vec<f32> {
+    // What the padding holds must not matter, as long as it is finite.
+    padded(tensor, 1e3)
+}
+
+/// A gate in the device's layout. It is a sigmoid's, padding included.
+pub fn gate_on_device(tensor: &Tensor) -> Vec<f32> {
+    padded(tensor, 1.0)
+}
+
+fn padded(tensor: &Tensor, padding: f32) -> Vec<f32> {
     let shape = tensor.shape().unwrap();
     let mut values = vec![0.0; layout::len(shape)];
     layout::to_device(tensor, shape, &mut values);
-    // What the padding holds must not matter, as long as it is finite.
     let (channels, padded) = (shape.c, shape.quads() * 4);
     for (i, value) in values.iter_mut().enumerate() {
         if i % padded >= channels {
-            *value = 1e3;
+            *value = padding;
         }
     }
     values
