@@ -332,6 +332,21 @@ fn a_plan_never_reads_what_it_writes_and_stays_small() {
                 assert!(!own, "{name}: {}", step.name());
             }
             println!("{name} {fuse:?}: slots {:?}, peak {} bytes", plan.slots, plan.peak_bytes());
+            // What steps compute is what the layers do, and more only where tiles overlap.
+            let shapes = network.graph.shapes(input).unwrap();
+            let layers: Cost = network.graph.costs(&shapes).into_iter().sum();
+            let steps: u64 = plan.steps.iter().map(|step| step.work.macs).sum();
+            match fuse {
+                Fuse::None => assert_eq!(steps, layers.macs, "{name}"),
+                _ => assert!(steps >= layers.macs && steps < 3 * layers.macs, "{name}: {steps}"),
+            }
+            // Fused or not, the picture, the weights and the answer move.
+            let least = plan.weight_bytes() * 9 / 10;
+            assert!(plan.steps.iter().map(|step| step.work.bytes).sum::<u64>() > least, "{name}");
+            for rated in plan.choices.iter().flat_map(|choice| &choice.candidates) {
+                assert!(rated.steps > 0 && rated.workgroups > 0 && rated.work.bytes > 0, "{name}: {rated:?}");
+                assert!(rated.workgroup_memory <= Machine::default().workgroup_memory, "{name}: {rated:?}");
+            }
             assert_eq!((plan.steps.len(), plan.slot_bytes()), expected, "{name} {fuse:?}");
         }
     }

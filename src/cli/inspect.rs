@@ -7,7 +7,7 @@ use clap::Args;
 use goldcrest::{
     Shape,
     graph::{Cost, Op},
-    plan::{Choice, Machine, Operand, Plan, Step},
+    plan::{Choice, Machine, Operand, Plan, Rated, Step},
     session::{self, Options},
     zoo::Network,
 };
@@ -193,6 +193,8 @@ fn step_json(step: &Step) -> serde_json::Value {
         "layers": step.layers,
         "shape": step.shape,
         "tile": step.launch.tile,
+        "bytes": step.work.bytes,
+        "macs": step.work.macs,
         "why": step.why,
     })
 }
@@ -217,9 +219,8 @@ fn mebibytes(bytes: u64) -> String {
 /// A block's schedule and the next best of another kind.
 fn why(choice: &Choice) -> String {
     let reason = if choice.measured { "measured quickest" } else { "quickest by the model" };
-    let next = match (&choice.runner_up, choice.runner_up_ratio) {
-        (Some(other), Some(ratio)) => format!("; next {other}, {ratio:.2} times the modelled time"),
-        _ => String::new(),
-    };
+    let next = choice.runner_up().map_or_else(String::new, |Rated { schedule, ratio, .. }| {
+        format!("; next {schedule}, {ratio:.2} times the modelled time")
+    });
     format!("{}: {reason}{next}", choice.schedule)
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     blocks::conv,
     draft::{DraftStep, Map, Read},
-    machine::Machine,
+    machine::{Machine, Work},
 };
 use crate::{
     Shape,
@@ -96,18 +96,20 @@ pub fn layer(
     let Some(&input) = node.inputs.first() else { return Err((id, "has no input".into())) };
     let (x, y) = (shapes[input.index()], shapes[id.index()]);
     let mut reads = vec![Read::Map(Map::Node(input))];
+    // Of what is no convolution, which computes nothing to speak of.
+    let work = Work { bytes: machine.bytes(x) + machine.bytes(y), macs: 0 };
     let (launch, time, why) = match &node.op {
         Op::Conv(_) => return Layer::new(graph, shapes, id, input, None, machine)?.step(graph, id, wanted),
         Op::GlobalPool => {
             let launch = pool::launch(x);
             let share = (x.h * x.w).div_ceil(8) as f64;
-            let time = machine.time(machine.load * share + MEETING, threads(&launch), machine.bytes(x));
+            let time = machine.time(machine.load * share + MEETING, threads(&launch), work);
             (launch, time, format!("{} pixels to one", x.h * x.w))
         }
         Op::Scale => {
             reads.push(Read::Map(Map::Node(node.inputs[1])));
             let launch = scale::launch(x);
-            let time = machine.time(3.0 * machine.load, threads(&launch), 2 * machine.bytes(x));
+            let time = machine.time(3.0 * machine.load, threads(&launch), work);
             (launch, time, "squeeze-excite's gate, applied by itself".into())
         }
         Op::Input(_) | Op::BatchNorm(_) | Op::Activation(_) | Op::Add => {
@@ -116,7 +118,18 @@ pub fn layer(
         }
     };
     let writes = vec![(Map::Node(id), machine.bytes(y))];
-    Ok(DraftStep { nodes: vec![id], launch, reads, writes, shape: y, time, why, block: None })
+    Ok(DraftStep {
+        nodes: vec![id],
+        launch,
+        reads,
+        writes,
+        shape: y,
+        between: 0,
+        work,
+        time,
+        why,
+        block: None,
+    })
 }
 
 /// The pointwise convolution `id` over the map of `x`, scaled by `gate` as it is loaded.
@@ -164,8 +177,7 @@ struct Layer<'a> {
     x: Shape,
     y: Shape,
     machine: &'a Machine,
-    /// What has to move.
-    bytes: u64,
+    work: Work,
 }
 
 impl<'a> Layer<'a> {
@@ -186,8 +198,9 @@ impl<'a> Layer<'a> {
         let (x, y) = (shapes[input.index()], shapes[id.index()]);
         let weights = machine.element.bytes() * conv.weight.data().len();
         let bytes = machine.bytes(x) + machine.bytes(y) + weights as u64;
+        let work = Work { bytes, macs: (y.pixels() * conv.weight.data().len()) as u64 };
         let residual = node.inputs.get(1).copied();
-        Ok(Self { conv, kind, input, residual, gate, x, y, machine, bytes })
+        Ok(Self { conv, kind, input, residual, gate, x, y, machine, work })
     }
 
     fn step(&self, graph: &Graph, id: NodeId, wanted: &Kernels) -> Result<DraftStep, (NodeId, String)> {
@@ -211,6 +224,8 @@ impl<'a> Layer<'a> {
             reads,
             writes: vec![(Map::Node(id), self.machine.bytes(self.y))],
             shape: self.y,
+            between: 0,
+            work: self.work,
             time,
             why: filled(self.threads(kernel), self.machine, measured.is_some()),
             launch,
@@ -236,7 +251,7 @@ impl<'a> Layer<'a> {
             ConvKind::Pointwise => self.products(),
         };
         let time = |kernel| {
-            let time = self.machine.time(self.thread(kernel), self.threads(kernel), self.bytes);
+            let time = self.machine.time(self.thread(kernel), self.threads(kernel), self.work);
             (kernel, time)
         };
         let mut ways: Vec<(Kernel, f64)> = kernels.into_iter().map(time).collect();

@@ -1,6 +1,6 @@
 //! A plan in the making: steps over maps that have no slots yet.
 
-use super::{Operand, Packed, Step, memory};
+use super::{Operand, Packed, Step, Work, memory};
 use crate::{
     Shape,
     graph::{Graph, NodeId},
@@ -55,6 +55,10 @@ pub struct DraftStep {
     pub writes: Vec<(Map, u64)>,
     /// The shape of the map that it makes, or of which it makes parts.
     pub shape: Shape,
+    /// Bytes of workgroup memory that hold what lies between its layers, if it has several.
+    pub between: u32,
+    /// What it moves and computes.
+    pub work: Work,
     /// The modelled time; see [`super::Machine`].
     pub time: f64,
     /// Why this kernel with this tile.
@@ -133,6 +137,7 @@ pub fn settle(
                 reads,
                 writes: draft.writes.iter().map(|(map, _)| slot(*map)).collect(),
                 shape: draft.shape,
+                work: draft.work,
                 why: draft.why,
                 block: draft.block,
             }

@@ -5,7 +5,7 @@ use super::{
     blocks::{Head, conv},
     choose,
     draft::{DraftStep, Map, Read},
-    machine::Machine,
+    machine::{Machine, Work},
     schedule::{Candidate, Fuse, Schedule},
 };
 use crate::{
@@ -54,13 +54,16 @@ fn step(
     let thread = turns * x.quads() as f64 * machine.product(tile.pixels, 1) + choose::MEETING;
     let weights = machine.element.bytes() * conv.weight.data().len();
     let bytes = machine.bytes(x) + machine.bytes(means) + weights as u64;
+    let work = Work { bytes, macs: (y.pixels() * conv.weight.data().len()) as u64 };
     DraftStep {
         nodes: vec![head.conv, head.pool],
         launch,
         reads: vec![Read::Map(Map::Node(input)), Read::Blocks(head.conv), Read::Biases(vec![head.conv])],
         writes: vec![(Map::Node(head.pool), machine.bytes(means))],
         shape: means,
-        time: machine.time(thread, groups * LANES as usize, bytes),
+        between: 0,
+        work,
+        time: machine.time(thread, groups * LANES as usize, work),
         why: format!("{groups} workgroups; the map before the mean is never stored"),
         block: None,
     }

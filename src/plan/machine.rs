@@ -1,6 +1,10 @@
 //! What the planner has to know of a device. Times are in units of one `vec4` multiply-add by
 //! every thread of a full machine, so that they need no clock.
 
+use std::ops::Add;
+
+use serde::Serialize;
+
 use crate::{
     Shape,
     kernels::{
@@ -45,6 +49,22 @@ pub struct Machine {
     pub element: Element,
 }
 
+/// What a step moves and computes, by the count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Work {
+    /// Bytes that it must move: what it reads and what it writes, once each, as it is stored.
+    pub bytes: u64,
+    /// Multiply-adds, with those that tiles which overlap do again.
+    pub macs: u64,
+}
+
+impl Add for Work {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self { bytes: self.bytes + other.bytes, macs: self.macs + other.macs }
+    }
+}
+
 impl Default for Machine {
     /// A GPU of middling size with WebGPU's default limits: some 10 to 60 TFLOP/s in f32, 0.4 to
     /// 4.8 TB/s, 3 to 5 us a launch.
@@ -87,11 +107,11 @@ impl Machine {
         }
     }
 
-    /// The time of one dispatch: `threads` threads that spend `thread` each, moving `bytes`.
+    /// The time of one dispatch: `threads` threads that spend `thread` each, moving what `work` says.
     /// Whole rounds of the machine would be too coarse, idle units too dear to ignore.
-    pub(super) fn time(&self, thread: f64, threads: usize, bytes: u64) -> f64 {
+    pub(super) fn time(&self, thread: f64, threads: usize, work: Work) -> f64 {
         let rounds = (threads as f64 / self.threads as f64).max(1.0);
-        (thread * rounds).max(bytes as f64 / self.bandwidth) + self.launch
+        (thread * rounds).max(work.bytes as f64 / self.bandwidth) + self.launch
     }
 
     /// Bytes of a map.

@@ -10,7 +10,7 @@ mod memory;
 mod schedule;
 
 pub use choose::{Kernel, Kernels};
-pub use machine::Machine;
+pub use machine::{Machine, Work};
 pub use schedule::{Fuse, Schedule};
 
 use std::collections::BTreeMap;
@@ -80,6 +80,8 @@ pub struct Step {
     pub writes: Vec<SlotId>,
     /// The shape of the map that it makes, or of which it makes parts.
     pub shape: Shape,
+    /// What it moves and computes.
+    pub work: Work,
     /// Why this kernel with this tile.
     pub why: String,
     /// The block that it belongs to, as a place in [`Plan::choices`].
@@ -130,7 +132,7 @@ pub struct Tuned {
 }
 
 /// What was chosen for a block, and why.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Choice {
     /// The block's first layer.
     pub block: String,
@@ -138,10 +140,32 @@ pub struct Choice {
     pub schedule: Schedule,
     /// True if it was measured, false if the model gives it the least time.
     pub measured: bool,
+    /// It, and of every other kind of schedule the best by the model, best first.
+    pub candidates: Vec<Rated>,
+}
+
+impl Choice {
     /// The best schedule of another kind by the model.
-    pub runner_up: Option<Schedule>,
-    /// How many times as long the model gives that one.
-    pub runner_up_ratio: Option<f64>,
+    pub fn runner_up(&self) -> Option<&Rated> {
+        self.candidates.iter().find(|rated| rated.schedule.kind() != self.schedule.kind())
+    }
+}
+
+/// A schedule as the model sees it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Rated {
+    /// The schedule.
+    pub schedule: Schedule,
+    /// How many times as long as what was chosen.
+    pub ratio: f64,
+    /// Dispatches.
+    pub steps: usize,
+    /// Workgroups of the largest dispatch.
+    pub workgroups: usize,
+    /// Bytes of workgroup memory that hold what lies between layers, of the dispatch with most.
+    pub workgroup_memory: u32,
+    /// What they move and compute together.
+    pub work: Work,
 }
 
 /// Alternatives that are worth measuring, the model's favourite first.
@@ -229,13 +253,11 @@ impl Plan {
             let wanted = options.tuned.schedules.get(name).filter(|_| options.fuse() == Fuse::Auto);
             let measured = wanted.and_then(|w| found.iter().position(|c| c.schedule == *w));
             let best = &found[measured.unwrap_or(0)];
-            let other = found.iter().find(|c| c.schedule.kind() != best.schedule.kind());
             choices.push(Choice {
                 block: name.to_string(),
                 schedule: best.schedule,
                 measured: measured.is_some(),
-                runner_up: other.map(|c| c.schedule),
-                runner_up_ratio: other.map(|c| c.time / best.time),
+                candidates: rated(&found, best),
             });
             let place = choices.len() - 1;
             drafts.extend(best.steps.iter().map(|step| DraftStep { block: Some(place), ..step.clone() }));
@@ -354,6 +376,18 @@ impl Plan {
     pub fn peak_bytes(&self) -> u64 {
         self.slot_bytes() + self.weight_bytes()
     }
+}
+
+/// What was chosen, and the best of every other kind.
+fn rated(found: &[schedule::Candidate], chosen: &schedule::Candidate) -> Vec<Rated> {
+    let mut kinds: Vec<&schedule::Candidate> = vec![chosen];
+    for candidate in found {
+        if kinds.iter().all(|other| other.schedule.kind() != candidate.schedule.kind()) {
+            kinds.push(candidate);
+        }
+    }
+    kinds.sort_by(|a, b| a.time.total_cmp(&b.time));
+    kinds.into_iter().map(|candidate| candidate.rated(chosen.time)).collect()
 }
 
 /// Every schedule of a unit, quickest first by the model; none of a lone layer.

@@ -1,15 +1,15 @@
 //! The schedules of a block: which of its layers share a kernel, cut into which tiles.
 
-use std::fmt;
+use std::{fmt, ops::Add};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Options,
+    Options, Rated,
     blocks::{Block, Squeeze, conv},
     choose,
     draft::{DraftStep, Map, Read, gate_fits, pooled_bytes},
-    machine::Machine,
+    machine::{Machine, Work},
 };
 use crate::{
     Shape,
@@ -113,6 +113,19 @@ impl Candidate {
     pub fn new(schedule: Schedule, steps: Vec<DraftStep>) -> Self {
         let time = steps.iter().map(|step| step.time).sum();
         Self { schedule, steps, time }
+    }
+
+    /// As the model sees it beside one that takes `time`.
+    pub fn rated(&self, time: f64) -> Rated {
+        let groups = |step: &DraftStep| step.launch.workgroups.iter().product::<u32>() as usize;
+        Rated {
+            schedule: self.schedule,
+            ratio: self.time / time,
+            steps: self.steps.len(),
+            workgroups: self.steps.iter().map(groups).max().unwrap_or_default(),
+            workgroup_memory: self.steps.iter().map(|step| step.between).max().unwrap_or_default(),
+            work: self.steps.iter().map(|step| step.work).fold(Work::default(), Work::add),
+        }
     }
 }
 
@@ -332,8 +345,8 @@ impl<'a> Context<'a> {
             (false, false) => ((Map::Node(depthwise), whole), unwanted),
         };
         let threads = launch.workgroups.iter().product::<u32>() as usize * tile.threads as usize;
-        let bytes = self.machine.bytes(read) + out.1 + sums.1;
-        let time = self.machine.time(self.thread(convs, read, tile), threads, bytes);
+        let work = self.work(convs, read, y, tile, out.1 + sums.1);
+        let time = self.machine.time(self.thread(convs, read, tile), threads, work);
         let groups = threads / tile.threads as usize;
         let memory = self.machine.quads(tile.memory(convs));
         let first = DraftStep {
@@ -349,6 +362,8 @@ impl<'a> Context<'a> {
             writes: vec![out, sums],
             shape: y,
             launch,
+            between: memory,
+            work,
             time,
             nodes,
             block: None,
@@ -358,7 +373,7 @@ impl<'a> Context<'a> {
         }
         let conv = self.conv(project);
         let launch = reduce::launch(conv, self.y, tile.splits as usize, residual.is_some());
-        let bytes = whole + parts;
+        let work = Work { bytes: whole + parts, macs: 0 };
         let threads = self.y.pixels() * self.y.quads();
         let second = DraftStep {
             nodes: vec![project],
@@ -370,11 +385,28 @@ impl<'a> Context<'a> {
             ],
             writes: vec![(Map::Node(project), whole)],
             shape: self.y,
-            time: self.machine.time(self.machine.load * f64::from(tile.splits + 2), threads, bytes),
+            between: 0,
+            work,
+            time: self.machine.time(self.machine.load * f64::from(tile.splits + 2), threads, work),
             why: format!("adds up {splits} parts"),
             block: None,
         };
         vec![first, second]
+    }
+
+    /// What the block kernel moves and computes, if it writes so many bytes.
+    fn work(&self, convs: Convs, x: Shape, y: Shape, tile: Tile, written: u64) -> Work {
+        let all = convs.expand.into_iter().chain([convs.depthwise]).chain(convs.project);
+        let weights: usize = all.map(|conv| conv.weight.data().len()).sum();
+        let of = |conv: &Conv, pixels: usize| pixels * conv.weight.data().len();
+        // Tiles expand the pixels where their windows overlap again.
+        let [h, w] = tile.region(self.depthwise);
+        let expanded = x.n * tile.tiles(self.middle) * (h * w) as usize;
+        let macs = convs.expand.map_or(0, |conv| of(conv, expanded))
+            + of(convs.depthwise, self.middle.pixels())
+            + convs.project.map_or(0, |conv| of(conv, y.pixels()));
+        let bytes = self.machine.bytes(x) + written + (self.machine.element.bytes() * weights) as u64;
+        Work { bytes, macs: macs as u64 }
     }
 
     /// What a thread of the block kernel spends.
@@ -409,6 +441,12 @@ impl<'a> Context<'a> {
         let launch = gate::launch(squeeze, widen, self.middle, tile.tiles(self.middle));
         let products = (2 * self.middle.quads() * squeeze.outputs().div_ceil(4)) as f64;
         let thread = products * self.machine.product(1, 1) / 256.0 + 3.0 * BARRIER;
+        let weights = squeeze.weight.data().len() + widen.weight.data().len();
+        let moved = pooled_bytes(self.middle, tile) + self.machine.bytes(gates);
+        let work = Work {
+            bytes: moved + (self.machine.element.bytes() * weights) as u64,
+            macs: (gates.n * weights) as u64,
+        };
         DraftStep {
             nodes: vec![nodes.squeeze, nodes.widen],
             launch,
@@ -420,7 +458,9 @@ impl<'a> Context<'a> {
             ],
             writes: vec![(Map::Gate(nodes.scale), self.machine.bytes(gates))],
             shape: gates,
-            time: self.machine.time(thread, 256 * gates.n, pooled_bytes(self.middle, tile)),
+            between: gate::memory(squeeze),
+            work,
+            time: self.machine.time(thread, 256 * gates.n, work),
             why: "squeeze-excite's two layers are too small for kernels of their own".into(),
             block: None,
         }
