@@ -430,6 +430,10 @@ impl<'a> Context<'a> {
             let sums = tile.sums(self.y.quads());
             chunk += f64::from(tile.chunk) * machine.product(sums.pixels, sums.quads);
         }
+        if convs.project.is_none() && self.block.squeeze.is_some() {
+            // A thread adds up a whole tile.
+            chunk += rounds(tile.chunk) * machine.load * f64::from(pixels) + BARRIER;
+        }
         let chunks = self.middle.quads().div_ceil(tile.chunk as usize);
         chunk * chunks.div_ceil(tile.splits as usize) as f64
     }
