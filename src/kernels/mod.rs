@@ -167,10 +167,13 @@ fn blocks(weight: &Tensor) -> Vec<f32> {
     };
     let (out_quads, in_quads) = (outputs.div_ceil(4), inputs.div_ceil(4));
     let mut packed = vec![0.0; kh * kw * in_quads * out_quads * 16];
-    for (at, &value) in weight.data().iter().enumerate() {
-        let (tap, i, o) = (at % (kh * kw), at / (kh * kw) % inputs, at / (kh * kw * inputs));
-        let block = (tap * in_quads + i / 4) * out_quads + o / 4;
-        packed[block * 16 + i % 4 * 4 + o % 4] = value;
+    for (o, of_output) in weight.data().chunks_exact((inputs * kh * kw).max(1)).enumerate() {
+        for (i, of_input) in of_output.chunks_exact((kh * kw).max(1)).enumerate() {
+            for (tap, &value) in of_input.iter().enumerate() {
+                let block = (tap * in_quads + i / 4) * out_quads + o / 4;
+                packed[block * 16 + i % 4 * 4 + o % 4] = value;
+            }
+        }
     }
     packed
 }

@@ -87,10 +87,11 @@ pub fn pack(conv: &Conv, side: u32) -> Vec<f32> {
     let (inputs, outputs) = (conv.inputs(), conv.outputs());
     let across = outputs.next_multiple_of(4).div_ceil(side);
     let mut packed = vec![0.0; inputs.next_multiple_of(DEEP as usize) * across * side];
-    for (at, &value) in conv.weight.data().iter().enumerate() {
-        let (o, i) = (at / inputs, at % inputs);
-        let matrix = i / side * across + o / side;
-        packed[(matrix * side + i % side) * side + o % side] = value;
+    for (o, of_output) in conv.weight.data().chunks_exact(inputs.max(1)).enumerate() {
+        for (i, &value) in of_output.iter().enumerate() {
+            let matrix = i / side * across + o / side;
+            packed[(matrix * side + i % side) * side + o % side] = value;
+        }
     }
     packed
 }

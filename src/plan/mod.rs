@@ -249,7 +249,7 @@ impl Plan {
                 continue;
             }
             let name = graph.node(unit.first()).name();
-            let found = candidates(graph, &shapes, &unit, &machine, options).map_err(failed)?;
+            let found = candidates(graph, &shapes, &unit, &machine, options, 1).map_err(failed)?;
             let wanted = options.tuned.schedules.get(name).filter(|_| options.fuse() == Fuse::Auto);
             let measured = wanted.and_then(|w| found.iter().position(|c| c.schedule == *w));
             let best = &found[measured.unwrap_or(0)];
@@ -347,7 +347,7 @@ impl Plan {
         let options = Options { tuned, ..Options::default() };
         let mut contests = Vec::new();
         for unit in blocks::units(graph) {
-            let found = candidates(graph, &shapes, &unit, &machine, &options)
+            let found = candidates(graph, &shapes, &unit, &machine, &options, each)
                 .map_err(|(id, reason)| Error::layer(graph.node(id).name(), reason))?;
             let mut entered: Vec<Schedule> = Vec::new();
             for schedule in found.iter().map(|c| c.schedule) {
@@ -390,17 +390,19 @@ fn rated(found: &[schedule::Candidate], chosen: &schedule::Candidate) -> Vec<Rat
     kinds.into_iter().map(|candidate| candidate.rated(chosen.time)).collect()
 }
 
-/// Every schedule of a unit, quickest first by the model; none of a lone layer.
+/// Schedules of a unit, quickest first by the model, `each` of every kind at least; none of a lone
+/// layer.
 fn candidates(
     graph: &Graph,
     shapes: &[Shape],
     unit: &Unit,
     machine: &Machine,
     options: &Options,
+    each: usize,
 ) -> Result<Vec<schedule::Candidate>, (NodeId, String)> {
     match unit {
         Unit::Layer(_) => Ok(Vec::new()),
-        Unit::Block(block) => schedule::candidates(graph, shapes, block, machine, options),
+        Unit::Block(block) => schedule::candidates(graph, shapes, block, machine, options, each),
         Unit::Head(head) => head::candidates(graph, shapes, *head, machine, options),
     }
 }

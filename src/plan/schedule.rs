@@ -129,29 +129,40 @@ impl Candidate {
     }
 }
 
-/// Every schedule of `block` that the machine admits and the options allow, quickest first by the
-/// model. A kernel a layer is always possible, and is the answer where nothing else is allowed.
+/// Of the schedules of `block` that the machine admits and the options allow `each` of every kind
+/// and the one that was measured, quickest first by the model. A kernel a layer is always possible,
+/// and is the answer where nothing else is allowed.
 pub fn candidates(
     graph: &Graph,
     shapes: &[Shape],
     block: &Block,
     machine: &Machine,
     options: &Options,
+    each: usize,
 ) -> Result<Vec<Candidate>, (NodeId, String)> {
     let fuse = options.fuse();
     let context = Context::new(graph, shapes, block, machine, options)?;
-    let mut found = vec![context.separate()];
+    let separate = context.layers.iter().map(|step| step.time).sum();
+    let mut timed = vec![(Schedule::Separate, separate)];
     for tile in tiles(context.middle) {
         for of in [Schedule::Front, Schedule::Middle, Schedule::Back, Schedule::Whole] {
-            found.extend(context.fused(of(tile)));
+            timed.extend(context.cut(of(tile)).map(|cut| (of(tile), context.time(&cut))));
         }
     }
-    if found.iter().any(|candidate| fuse.allows(candidate.schedule, block)) {
-        found.retain(|candidate| fuse.allows(candidate.schedule, block));
+    if timed.iter().any(|&(schedule, _)| fuse.allows(schedule, block)) {
+        timed.retain(|&(schedule, _)| fuse.allows(schedule, block));
     }
-    found.sort_by(|a, b| a.time.total_cmp(&b.time));
-    found.dedup_by_key(|candidate| candidate.schedule);
-    Ok(found)
+    timed.sort_by(|a, b| a.1.total_cmp(&b.1));
+    timed.dedup();
+    let measured = options.tuned.schedules.get(graph.node(block.nodes()[0]).name());
+    let mut taken: Vec<Schedule> = Vec::new();
+    for (schedule, _) in timed {
+        let alike = taken.iter().filter(|other| other.kind() == schedule.kind()).count();
+        if alike < each || measured == Some(&schedule) {
+            taken.push(schedule);
+        }
+    }
+    Ok(taken.into_iter().map(|schedule| context.candidate(schedule)).collect())
 }
 
 /// Tiles worth trying on a map: the smallest there is or not much larger than the map, whole and
@@ -194,6 +205,16 @@ struct Context<'a> {
     /// A kernel for each layer, and for the projection one that scales as it loads.
     layers: Vec<DraftStep>,
     gated: Option<DraftStep>,
+}
+
+/// What goes into the block kernel.
+struct Cut<'a> {
+    tile: Tile,
+    /// The expansion, if it does.
+    expand: Option<NodeId>,
+    convs: Convs<'a>,
+    /// What the kernel reads.
+    x: NodeId,
 }
 
 /// What a barrier costs a thread.
@@ -250,13 +271,9 @@ impl<'a> Context<'a> {
         conv(self.graph.node(id)).expect("found as a convolution")
     }
 
-    /// A kernel a layer.
-    fn separate(&self) -> Candidate {
-        Candidate::new(Schedule::Separate, self.layers.clone())
-    }
-
-    /// A fused schedule, if the block has the layers and the machine the memory for it.
-    fn fused(&self, schedule: Schedule) -> Option<Candidate> {
+    /// What a schedule puts into the block kernel, if the block has the layers and the machine the
+    /// memory for it.
+    fn cut(&self, schedule: Schedule) -> Option<Cut<'a>> {
         let Block { expand, squeeze, project, .. } = *self.block;
         let (tile, expand, projects) = match schedule {
             Schedule::Separate | Schedule::Pooled(_) => return None,
@@ -272,24 +289,46 @@ impl<'a> Context<'a> {
             depthwise: self.depthwise,
             project: projects.then(|| self.conv(project)),
         };
-        if !self.admits(tile, convs)
-            || squeeze.is_some_and(|s| !gate_fits(self.graph, &s, self.machine.workgroup_memory))
-        {
-            return None;
-        }
+        let x = match (expand, self.block.expand) {
+            // The expansion has a kernel of its own.
+            (None, Some(own)) => own,
+            _ => self.input,
+        };
+        let gate_fits = squeeze.is_none_or(|s| gate_fits(self.graph, &s, self.machine.workgroup_memory));
+        (self.admits(tile, convs) && gate_fits).then_some(Cut { tile, expand, convs, x })
+    }
 
+    /// The modelled time of a schedule that puts `cut` into the block kernel.
+    fn time(&self, cut: &Cut) -> f64 {
+        let alone =
+            |id: NodeId| self.layers.iter().find(|step| step.nodes[0] == id).map_or(0.0, |step| step.time);
+        let before = if cut.x == self.input { 0.0 } else { alone(cut.x) };
+        let behind = match (&self.gated, cut.convs.project) {
+            (Some(gated), _) => self.gate_cost(cut.tile).1 + gated.time,
+            (None, None) => alone(self.block.project),
+            (None, Some(_)) if cut.tile.splits > 1 => self.reduce_cost(cut.tile).1,
+            (None, Some(_)) => 0.0,
+        };
+        before + self.kernel_cost(cut).1 + behind
+    }
+
+    /// A schedule that was found to be possible, with its steps.
+    fn candidate(&self, schedule: Schedule) -> Candidate {
+        let Some(cut) = self.cut(schedule) else {
+            return Candidate::new(Schedule::Separate, self.layers.clone());
+        };
         let mut steps = Vec::new();
-        if matches!(schedule, Schedule::Middle(_) | Schedule::Back(_)) {
-            steps.extend(self.block.expand.map(|id| self.layer(id)));
+        if cut.x != self.input {
+            steps.push(self.layer(cut.x));
         }
-        steps.extend(self.kernel(convs, expand, projects, tile));
-        if let Some(squeeze) = &squeeze {
-            steps.push(self.gate(squeeze, tile));
+        steps.extend(self.kernel(&cut));
+        if let Some(squeeze) = &self.block.squeeze {
+            steps.push(self.gate(squeeze, cut.tile));
             steps.extend(self.gated.clone());
-        } else if !projects {
-            steps.push(self.layer(project));
+        } else if cut.convs.project.is_none() {
+            steps.push(self.layer(self.block.project));
         }
-        Some(Candidate::new(schedule, steps))
+        Candidate::new(schedule, steps)
     }
 
     fn admits(&self, tile: Tile, convs: Convs) -> bool {
@@ -305,22 +344,15 @@ impl<'a> Context<'a> {
     }
 
     /// The block kernel, and what adds up its parts if there are any.
-    fn kernel(&self, convs: Convs, expand: Option<NodeId>, projects: bool, tile: Tile) -> Vec<DraftStep> {
+    fn kernel(&self, cut: &Cut) -> Vec<DraftStep> {
+        let &Cut { tile, expand, convs, x } = cut;
         let Block { depthwise, squeeze, project, .. } = *self.block;
-        let pool = squeeze.is_some();
-        let x = match (expand, self.block.expand) {
-            // The expansion has a kernel of its own.
-            (None, Some(own)) => own,
-            _ => self.input,
-        };
+        let projects = convs.project.is_some();
         let read = self.shapes[x.index()];
         let window = self.depthwise.window(read.h, read.w).expect("shapes were inferred");
-        let y = if projects { self.y } else { self.middle };
-        let shapes = Shapes { x: read, middle: self.middle, y, window };
+        let shapes = Shapes { x: read, middle: self.middle, y: self.made(cut), window };
         let residual = self.residual.filter(|_| projects);
-        let launch = block::launch(convs, shapes, residual.is_some(), pool, tile);
         let split = projects && tile.splits > 1;
-        let splits = tile.splits as u64;
 
         let mut biases: Vec<NodeId> = expand.into_iter().chain([depthwise]).collect();
         let mut nodes = biases.clone();
@@ -332,25 +364,11 @@ impl<'a> Context<'a> {
         } else if let Some(squeeze) = squeeze {
             nodes.push(squeeze.pool);
         }
-        let unwanted = (Map::Unwanted(depthwise), 16);
-        let whole = self.machine.bytes(y);
-        // Parts may be far larger than what they add up to: they are sums, and stay f32.
-        let parts = y.device_bytes(Element::F32) * splits;
-        let (out, sums) = match (split, projects) {
-            (true, _) => (unwanted, (Map::Parts(project), parts)),
-            (false, true) => ((Map::Node(project), whole), unwanted),
-            (false, false) if pool => {
-                ((Map::Node(depthwise), whole), (Map::Pooled(depthwise), pooled_bytes(self.middle, tile)))
-            }
-            (false, false) => ((Map::Node(depthwise), whole), unwanted),
-        };
-        let threads = launch.workgroups.iter().product::<u32>() as usize * tile.threads as usize;
-        let work = self.work(convs, read, y, tile, out.1 + sums.1);
-        let time = self.machine.time(self.thread(convs, read, tile), threads, work);
-        let groups = threads / tile.threads as usize;
+        let [out, sums] = self.written(cut);
         let memory = self.machine.quads(tile.memory(convs));
+        let (work, time) = self.kernel_cost(cut);
         let first = DraftStep {
-            why: format!("{groups} workgroups, {memory} B of workgroup memory"),
+            why: format!("{} workgroups, {memory} B of workgroup memory", self.groups(cut)),
             reads: vec![
                 Read::Map(Map::Node(x)),
                 expand.map_or(Read::Nothing, Read::Blocks),
@@ -360,8 +378,8 @@ impl<'a> Context<'a> {
                 residual.filter(|_| !split).map_or(Read::Nothing, |id| Read::Map(Map::Node(id))),
             ],
             writes: vec![out, sums],
-            shape: y,
-            launch,
+            shape: shapes.y,
+            launch: block::launch(convs, shapes, residual.is_some(), squeeze.is_some(), tile),
             between: memory,
             work,
             time,
@@ -371,27 +389,85 @@ impl<'a> Context<'a> {
         if !split {
             return vec![first];
         }
-        let conv = self.conv(project);
-        let launch = reduce::launch(conv, self.y, tile.splits as usize, residual.is_some());
-        let work = Work { bytes: whole + parts, macs: 0 };
-        let threads = self.y.pixels() * self.y.quads();
+        let (work, time) = self.reduce_cost(tile);
+        let splits = tile.splits as usize;
         let second = DraftStep {
             nodes: vec![project],
-            launch,
+            launch: reduce::launch(self.conv(project), self.y, splits, residual.is_some()),
             reads: vec![
                 Read::Map(Map::Parts(project)),
                 Read::Biases(vec![project]),
                 residual.map_or(Read::Nothing, |id| Read::Map(Map::Node(id))),
             ],
-            writes: vec![(Map::Node(project), whole)],
+            writes: vec![(Map::Node(project), self.machine.bytes(self.y))],
             shape: self.y,
             between: 0,
             work,
-            time: self.machine.time(self.machine.load * f64::from(tile.splits + 2), threads, work),
+            time,
             why: format!("adds up {splits} parts"),
             block: None,
         };
         vec![first, second]
+    }
+
+    /// The shape of what the block kernel makes, or makes parts of.
+    fn made(&self, cut: &Cut) -> Shape {
+        if cut.convs.project.is_some() { self.y } else { self.middle }
+    }
+
+    /// What the block kernel writes: its answer, then sums.
+    fn written(&self, cut: &Cut) -> [(Map, u64); 2] {
+        let Block { depthwise, squeeze, project, .. } = *self.block;
+        let unwanted = (Map::Unwanted(depthwise), 16);
+        let whole = self.machine.bytes(self.made(cut));
+        match cut.convs.project {
+            Some(_) if cut.tile.splits > 1 => [unwanted, (Map::Parts(project), self.parts(cut.tile))],
+            Some(_) => [(Map::Node(project), whole), unwanted],
+            None if squeeze.is_some() => {
+                [(Map::Node(depthwise), whole), (Map::Pooled(depthwise), pooled_bytes(self.middle, cut.tile))]
+            }
+            None => [(Map::Node(depthwise), whole), unwanted],
+        }
+    }
+
+    /// Bytes of the parts of a split projection. They may be far larger than what they add up to:
+    /// they are sums, and stay f32.
+    fn parts(&self, tile: Tile) -> u64 {
+        self.y.device_bytes(Element::F32) * u64::from(tile.splits)
+    }
+
+    fn groups(&self, cut: &Cut) -> usize {
+        self.middle.n * cut.tile.tiles(self.middle) * cut.tile.splits as usize
+    }
+
+    fn kernel_cost(&self, cut: &Cut) -> (Work, f64) {
+        let x = self.shapes[cut.x.index()];
+        let written = self.written(cut).iter().map(|(_, bytes)| bytes).sum();
+        let work = self.work(cut.convs, x, self.made(cut), cut.tile, written);
+        let threads = self.groups(cut) * cut.tile.threads as usize;
+        (work, self.machine.time(self.thread(cut.convs, x, cut.tile), threads, work))
+    }
+
+    fn reduce_cost(&self, tile: Tile) -> (Work, f64) {
+        let work = Work { bytes: self.machine.bytes(self.y) + self.parts(tile), macs: 0 };
+        let threads = self.y.pixels() * self.y.quads();
+        (work, self.machine.time(self.machine.load * f64::from(tile.splits + 2), threads, work))
+    }
+
+    /// Of squeeze-excite's gate; nothing where there is none.
+    fn gate_cost(&self, tile: Tile) -> (Work, f64) {
+        let Some(nodes) = self.block.squeeze else { return (Work::default(), 0.0) };
+        let (squeeze, widen) = (self.conv(nodes.squeeze), self.conv(nodes.widen));
+        let gates = self.shapes[nodes.widen.index()];
+        let products = (2 * self.middle.quads() * squeeze.outputs().div_ceil(4)) as f64;
+        let thread = products * self.machine.product(1, 1) / 256.0 + 3.0 * BARRIER;
+        let weights = squeeze.weight.data().len() + widen.weight.data().len();
+        let moved = pooled_bytes(self.middle, tile) + self.machine.bytes(gates);
+        let work = Work {
+            bytes: moved + (self.machine.element.bytes() * weights) as u64,
+            macs: (gates.n * weights) as u64,
+        };
+        (work, self.machine.time(thread, 256 * gates.n, work))
     }
 
     /// What the block kernel moves and computes, if it writes so many bytes.
@@ -443,14 +519,7 @@ impl<'a> Context<'a> {
         let (squeeze, widen) = (self.conv(nodes.squeeze), self.conv(nodes.widen));
         let gates = self.shapes[nodes.widen.index()];
         let launch = gate::launch(squeeze, widen, self.middle, tile.tiles(self.middle));
-        let products = (2 * self.middle.quads() * squeeze.outputs().div_ceil(4)) as f64;
-        let thread = products * self.machine.product(1, 1) / 256.0 + 3.0 * BARRIER;
-        let weights = squeeze.weight.data().len() + widen.weight.data().len();
-        let moved = pooled_bytes(self.middle, tile) + self.machine.bytes(gates);
-        let work = Work {
-            bytes: moved + (self.machine.element.bytes() * weights) as u64,
-            macs: (gates.n * weights) as u64,
-        };
+        let (work, time) = self.gate_cost(tile);
         DraftStep {
             nodes: vec![nodes.squeeze, nodes.widen],
             launch,
@@ -464,7 +533,7 @@ impl<'a> Context<'a> {
             shape: gates,
             between: gate::memory(squeeze),
             work,
-            time: self.machine.time(thread, 256 * gates.n, work),
+            time,
             why: "squeeze-excite's two layers are too small for kernels of their own".into(),
             block: None,
         }
