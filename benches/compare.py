@@ -105,7 +105,10 @@ class Program:
     def turn(self, runs: int) -> dict:
         command = [*self.command, "--runs", str(runs)]
         output = subprocess.run(command, check=True, capture_output=True, text=True)
+        # The first turn's start is a cold one, as far as the program's own cache goes.
+        first = self.said.get("first_ms")
         self.said = json.loads(output.stdout)
+        self.said["first_ms"] = first or self.said["first_ms"]
         times = {"wall": self.said["wall_ms"]["median"]}
         if self.said.get("gpu_ms"):
             times["gpu"] = self.said["gpu_ms"]["median"]

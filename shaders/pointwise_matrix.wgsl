@@ -45,7 +45,7 @@ fn main(
     let first_matrix = (index % across * 2u + subgroup % 2u) * COLUMNS;
     let first_row = subgroup / 2u * ROWS;
 
-    var sum: array<array<Sum, COLUMNS>, ROWS>;
+    var sum: array<array<SumMatrix, COLUMNS>, ROWS>;
     let steps = (params.inputs + DEEP_QUADS - 1u) / DEEP_QUADS;
     for (var step = 0u; step < steps; step++) {
         for (var item = lane; item < TILE_P * DEEP_QUADS; item += THREADS) {
@@ -55,6 +55,7 @@ fn main(
             if (pixel < params.pixels && i < params.inputs) {
                 v = x[pixel * params.inputs + i];
                 if (GATED == 1u) {
+                    // Rounded again where maps are f16: that is what the units take.
                     v *= gate[pixel / params.picture * params.inputs + i];
                 }
             }
@@ -62,14 +63,14 @@ fn main(
         }
         workgroupBarrier();
         for (var k = 0u; k < DEEP / SIDE; k++) {
-            var left: array<Left, ROWS>;
+            var left: array<LeftMatrix, ROWS>;
             for (var r = 0u; r < ROWS; r++) {
-                left[r] = coopLoadT<Left>(&tile[(first_row + r) * SIDE * DEEP_QUADS + k * SIDE_QUADS], DEEP_QUADS);
+                left[r] = coopLoadT<LeftMatrix>(&tile[(first_row + r) * SIDE * DEEP_QUADS + k * SIDE_QUADS], DEEP_QUADS);
             }
             for (var c = 0u; c < COLUMNS; c++) {
                 // Beyond the last the last again: its sums are not stored.
                 let matrix = (step * (DEEP / SIDE) + k) * matrices + min(first_matrix + c, matrices - 1u);
-                let right = coopLoadT<Right>(&weight[matrix * SIDE * SIDE_QUADS], SIDE_QUADS);
+                let right = coopLoadT<RightMatrix>(&weight[matrix * SIDE * SIDE_QUADS], SIDE_QUADS);
                 for (var r = 0u; r < ROWS; r++) {
                     sum[r][c] = coopMultiplyAdd(left[r], right, sum[r][c]);
                 }

@@ -6,6 +6,7 @@
 // PIXELS of them at a time, add up what comes of them, and meet in workgroup memory.
 
 struct Params {
+    pictures: u32,
     pixels: u32,  // of one picture
     inputs: u32,  // channels, in fours
     outputs: u32, // channels, in fours
@@ -27,7 +28,8 @@ fn main(
 ) {
     let across = (params.outputs + LANES_O - 1u) / LANES_O;
     let tile = group.y * groups.x + group.x;
-    let first = tile / across * params.pixels;
+    let picture = tile / across;
+    let first = picture * params.pixels;
     let output = tile % across * LANES_O + lane % LANES_O;
     let column = min(output, params.outputs - 1u);
 
@@ -53,10 +55,10 @@ fn main(
     partial[lane] = total;
     workgroupBarrier();
 
-    if (lane < LANES_O && output < params.outputs) {
+    if (lane < LANES_O && output < params.outputs && picture < params.pictures) {
         for (var p = 1u; p < LANES_P; p++) {
             total += partial[p * LANES_O + lane];
         }
-        y[tile / across * params.outputs + output] = Quad(total / f32(params.pixels));
+        y[picture * params.outputs + output] = Quad(total / f32(params.pixels));
     }
 }

@@ -44,26 +44,26 @@ fn main(
         gates[p] = pixel / params.picture * params.inputs;
     }
     var column: array<u32, QUADS>;
-    var sum: array<array<SumQuad, QUADS>, PIXELS>;
+    var sum: array<array<vec4<f32>, QUADS>, PIXELS>;
     for (var q = 0u; q < QUADS; q++) {
         let output = min(first_output + q, params.outputs - 1u);
         column[q] = output * 4u + neighbour % 4u;
         for (var p = 0u; p < PIXELS; p++) {
-            sum[p][q] = SumQuad(bias[output]);
+            sum[p][q] = bias[output];
         }
     }
 
     for (var i = 0u; i < params.inputs; i++) {
-        var taken: array<SumQuad, PIXELS>;
+        var taken: array<vec4<f32>, PIXELS>;
         for (var p = 0u; p < PIXELS; p++) {
-            taken[p] = SumQuad(x[row[p] + i]);
+            taken[p] = vec4<f32>(x[row[p] + i]);
             if (GATED == 1u) {
-                taken[p] *= SumQuad(gate[gates[p] + i]);
+                taken[p] *= vec4<f32>(gate[gates[p] + i]);
             }
         }
         for (var q = 0u; q < QUADS; q++) {
-            let own = SumQuad(weight[i * params.outputs * 4u + column[q]]);
-            let w = SumBlock(
+            let own = vec4<f32>(weight[i * params.outputs * 4u + column[q]]);
+            let w = mat4x4<f32>(
                 subgroupBroadcast(own, 0u),
                 subgroupBroadcast(own, 1u),
                 subgroupBroadcast(own, 2u),
@@ -80,7 +80,7 @@ fn main(
             let o = first_output + q;
             if (first_pixel + p < params.pixels && o < params.outputs) {
                 let at = (first_pixel + p) * params.outputs + o;
-                var v = vec4<f32>(sum[p][q]);
+                var v = sum[p][q];
                 if (RESIDUAL == 1u) {
                     v += vec4<f32>(residual[at]);
                 }

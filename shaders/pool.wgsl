@@ -4,6 +4,7 @@
 // between them and their sums meet in workgroup memory.
 
 struct Params {
+    pictures: u32,
     pixels: u32, // of one picture
     quads: u32,  // channels, in fours
 }
@@ -32,7 +33,7 @@ fn main(
     partial[lane] = sum;
     workgroupBarrier();
 
-    if (lane < LANES_Q && quad < params.quads) {
+    if (lane < LANES_Q && quad < params.quads && picture < params.pictures) {
         for (var p = 1u; p < LANES_P; p++) {
             sum += partial[p * LANES_Q + lane];
         }

@@ -1,6 +1,6 @@
 //! A network on a device: what a program that embeds Goldcrest holds.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::VecDeque};
 
 use web_time::Instant;
 
@@ -14,7 +14,7 @@ use crate::{
     zoo::Network,
 };
 
-/// What maps and weights are to be stored as. Sums are f32 with all of them.
+/// What maps and weights are to be stored as.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Precision {
     /// f16 where [`measure::tune`] found it quicker on the device for this network, else f32.
@@ -84,7 +84,8 @@ pub fn plan(gpu: &Gpu, network: &Network, options: Options) -> Result<Plan> {
     let recall = |element| measure::recall(gpu, &network.graph, input, element);
     let (element, kept) = match options.precision.element() {
         Some(element) => (element, recall(element)),
-        None => match (recall(Element::F32), recall(Element::F16)) {
+        // The file may be from another device of this adapter, one that had f16.
+        None => match (recall(Element::F32), recall(Element::F16).filter(|_| gpu.has_f16())) {
             (Some(whole), Some(half)) if half.ms < whole.ms => (Element::F16, Some(half)),
             (whole, _) => (Element::F32, whole),
         },
@@ -168,8 +169,19 @@ impl Session {
     /// # Errors
     /// [`Error::Input`] if `input` has another shape, [`Error::Device`] if the device was lost.
     pub fn run(&mut self, input: &Tensor) -> Result<Tensor> {
-        let pending = self.submit(input)?;
-        self.collect(pending)
+        let mut answers = Vec::new();
+        let mut flying = VecDeque::new();
+        for share in shares(input, self.input, self.plan.input.shape.n)? {
+            // Two keep the device busy.
+            if flying.len() == 2 {
+                answers.extend(flying.pop_front().map(|oldest| self.executor.collect(oldest)).transpose()?);
+            }
+            flying.push_back(self.executor.submit(&share)?);
+        }
+        for pending in flying {
+            answers.push(self.executor.collect(pending)?);
+        }
+        join(answers, self.input.n)
     }
 
     /// [`Session::run`] for where nothing may block.
@@ -182,8 +194,8 @@ impl Session {
     }
 
     /// Hands an input to the device and does not wait, so that several are in flight: the next is
-    /// prepared while the device computes. Each in flight has staging buffers of its own, which
-    /// later ones use again.
+    /// prepared while the device computes. Each in flight, and each share of a batch that is run in
+    /// shares, has staging buffers of its own, which later ones use again.
     ///
     /// # Errors
     /// As [`Session::run`].

@@ -10,7 +10,7 @@ use common::{
     fixture::{Fixture, sample},
 };
 use goldcrest::{
-    Options, Session, Shape, Tensor,
+    Error, Options, Session, Shape, Tensor,
     gpu::{Executor, Gpu},
     graph::Cost,
     kernels::Tier,
@@ -276,6 +276,11 @@ fn several_in_flight_keep_their_answers() {
                 assert_eq!(&session.collect(flying.remove(at)).unwrap(), expected, "{}", gpu.adapter());
             }
         }
+        // One of another session is refused, and neither of them is the worse for it.
+        let mut other = self::session(&gpu, &network, &first, Fuse::Auto, false);
+        let pending = other.submit(&inputs[0]).unwrap();
+        assert!(matches!(session.collect(pending), Err(Error::Input(_))));
+        assert_eq!(other.run(&inputs[2]).unwrap(), expected[2]);
         // One that nobody collects takes nothing with it.
         drop(session.submit(&inputs[2]).unwrap());
         assert_eq!(session.run(&inputs[1]).unwrap(), expected[1]);

@@ -11,7 +11,7 @@ use common::cases::{
 use goldcrest::{
     Shape, Tensor,
     gpu::Gpu,
-    graph::{Conv, Padding, Window},
+    graph::{Activation, Conv, Padding, Window},
     kernels::{
         self, Launch, dense, depthwise,
         pointwise::{self, Extras},
@@ -142,7 +142,7 @@ fn pointwise_with_shared_weights_is_pointwise() {
     on_every_adapter(convolution(false, false), |gpu, element, case| {
         let Some(lanes) = gpu.subgroup() else { return Ok(()) };
         let case = &case.stored_as(element);
-        let tile = pick(pointwise::Tile::all(element), case.tile);
+        let tile = pick(pointwise_subgroup::tiles(), case.tile);
         let (conv, x, y) = (&case.conv, case.x, case.y());
         let extras = |residual| Extras { residual, gate: false };
         compare(
@@ -312,6 +312,35 @@ fn workgroups_beyond_one_dimension_reach_every_value() {
 }
 
 #[test]
+fn workgroups_beyond_the_last_picture_write_nothing() {
+    // One more than fits a row of workgroups, which makes two rows, one too long.
+    let x = Shape::new(65_537, 4, 1, 1);
+    let input = noise(<[usize; 4]>::from(x), 7);
+    let conv = Conv {
+        weight: Arc::new(noise([4, 4, 1, 1], 9)),
+        bias: None,
+        stride: 1,
+        dilation: 1,
+        padding: Padding::Symmetric,
+        groups: 1,
+        activation: Activation::Relu,
+        linear: false,
+    };
+    let tile = pointwise_pool::Tile { pixels: 1, lanes: 1 };
+    let both = pointwise_pool::launch(&conv, x, x, tile);
+    for launch in [&pool::launch(x), &both] {
+        assert!(launch.workgroups[0] * launch.workgroups[1] > 65_537, "{}", launch.shader.name);
+    }
+    for gpu in common::gpus() {
+        plain(&gpu, Element::F32, &pool::launch(x), &[&input], &pool::reference(&input)).unwrap();
+        let reads = [&on_device(&input)[..], &pointwise::pack(&conv), &kernels::pack_bias(&conv)];
+        let out = dispatch(&gpu, &both, Element::F32, &reads, layout::len(x)).unwrap();
+        let expected = pointwise_pool::reference(&conv, &input, x);
+        assert!(common::distance(&layout::from_device(x, &out), &expected) <= TOLERANCE, "{}", gpu.adapter());
+    }
+}
+
+#[test]
 fn a_gated_pointwise_is_a_scale_and_a_pointwise() {
     on_every_adapter(convolution(false, false), |gpu, element, case| {
         let case = &case.stored_as(element);
@@ -324,6 +353,7 @@ fn a_gated_pointwise_is_a_scale_and_a_pointwise() {
         let extras = Extras { residual: false, gate: true };
         let mut kernels = vec![(pointwise::launch(conv, x, y, extras, tile), pointwise::pack(conv))];
         if let Some(lanes) = gpu.subgroup() {
+            let tile = pick(pointwise_subgroup::tiles(), case.tile);
             let launch = pointwise_subgroup::launch(conv, x, y, extras, tile, lanes);
             kernels.push((launch, pointwise::pack(conv)));
         }

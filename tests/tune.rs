@@ -10,9 +10,10 @@ use goldcrest::{
     gpu::{Executor, Gpu},
     graph::{Activation, Conv, Graph, Op, Padding},
     measure::{self, Kept, Tuning},
-    plan::{Fuse, Kernels, Options, Plan, Schedules, Tuned},
+    plan::{Fuse, Kernels, Machine, Options, Plan, Schedules, Tuned},
     session::{self, Precision},
     tensor::Element,
+    wgpu,
     zoo::Network,
 };
 
@@ -137,4 +138,49 @@ fn precision_is_what_was_measured_to_be_quicker() {
         keep(Element::F32, 0.5);
         assert_eq!(planned(Precision::Auto), Element::F32);
     }
+}
+
+#[test]
+fn a_device_without_f16_is_not_given_what_another_measured() {
+    let network = Network::open("assets/seeded").unwrap();
+    let options = session::Options { size: Some([32, 32]), ..session::Options::default() };
+    let input = options.input_shape(&network);
+    for adapter in pollster::block_on(goldcrest::gpu::adapters()) {
+        let folder = tempfile::tempdir().unwrap();
+        let own = |features| {
+            let descriptor = wgpu::DeviceDescriptor { required_features: features, ..Default::default() };
+            let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).unwrap();
+            Gpu::from_device(&adapter, device, queue).cache_in(Some(folder.path().into()))
+        };
+        let with = own(adapter.features() & wgpu::Features::SHADER_F16);
+        for (element, after_ms) in [(Element::F32, 2.0), (Element::F16, 1.0)] {
+            let tuning = Tuning { after_ms, ..Tuning::default() };
+            assert!(measure::keep(&with, &network.graph, input, element, &tuning));
+        }
+        let without = own(wgpu::Features::empty());
+        assert_eq!(session::plan(&without, &network, options).unwrap().element, Element::F32);
+    }
+}
+
+#[test]
+fn f16_sums_are_no_choice_for_a_bias_beyond_them() {
+    let entered = |bias: f32| {
+        let conv = Conv {
+            weight: Arc::new(noise([8, 8, 1, 1], 7)),
+            bias: Some(Arc::new(Tensor::from_fn([8], |_| bias))),
+            stride: 1,
+            dilation: 1,
+            padding: Padding::Symmetric,
+            groups: 1,
+            activation: Activation::Relu6,
+            linear: false,
+        };
+        let mut graph = Graph::default();
+        let x = graph.push("input", Op::Input(8), &[]);
+        graph.push("layer", Op::Conv(conv), &[x]);
+        let machine = Machine { element: Element::F16, ..Machine::default() };
+        let contests = Plan::layer_contests(&graph, INPUT, machine, 2).unwrap();
+        contests[0].entered.iter().any(|kernel| kernel.arithmetic() == Element::F16)
+    };
+    assert!(entered(1.0) && !entered(1e5));
 }

@@ -1,5 +1,7 @@
 //! A plan on a device: buffers, pipelines and bind groups made once, then one encoder, one
-//! pass and one submit for a run, with nothing allocated.
+//! pass and one submit for a run. Only more runs in flight than ever before allocate anything.
+
+use std::sync::Arc;
 
 use half::f16;
 use web_time::Instant;
@@ -35,6 +37,8 @@ pub struct Executor {
     staging: Vec<f32>,
     halves: Vec<f16>,
     startup: Startup,
+    /// What tells it from others.
+    identity: Arc<()>,
     /// True once a run has failed half-way: the buffers' state is unknown.
     failed: bool,
 }
@@ -82,7 +86,7 @@ impl Executor {
             .collect();
         let params = params_buffer(gpu, plan.steps.iter().map(|step| &step.launch));
         let bytes = |value: Value| value.shape.device_bytes(element);
-        let lane = Lane::new(gpu, bytes(plan.input), bytes(plan.output));
+        let lane = Lane::new(gpu, bytes(plan.input), bytes(plan.output))?;
         let (validation, memory) = (validation.pop(), memory.pop());
         if let Some(error) = validation.await.or(memory.await) {
             return Err(Error::Device(one_line(&error)));
@@ -119,6 +123,7 @@ impl Executor {
             staging: vec![0.0; layout::len(plan.input.shape)],
             halves: Vec::new(),
             startup: Startup { upload: filled, ..compiled },
+            identity: Arc::new(()),
             failed: false,
         })
     }
@@ -174,8 +179,10 @@ impl Executor {
     /// Uploads, records and submits.
     fn send(&mut self, input: &Tensor) -> Result<Pending> {
         let bytes = |value: Value| value.shape.device_bytes(self.element);
-        let lane =
-            self.idle.pop().unwrap_or_else(|| Lane::new(&self.gpu, bytes(self.input), bytes(self.output)));
+        let lane = match self.idle.pop() {
+            Some(lane) => lane,
+            None => Lane::new(&self.gpu, bytes(self.input), bytes(self.output))?,
+        };
         layout::to_device(input, self.input.shape, &mut self.staging);
         let Lane { upload, readback } = &lane;
         upload
@@ -191,7 +198,7 @@ impl Executor {
         encoder.copy_buffer_to_buffer(answer, 0, readback, 0, readback.size());
         let mapped = lane.map(&encoder);
         let submission = self.gpu.queue.submit([encoder.finish()]);
-        Ok(Pending { lane, mapped, submission })
+        Ok(Pending { owner: self.identity.clone(), lane, mapped, submission })
     }
 
     /// Waits for the answer to what [`Executor::submit`] began. Answers may be collected in any
@@ -200,6 +207,7 @@ impl Executor {
     /// # Errors
     /// [`Error::Device`] if the device was lost; the executor is then of no more use.
     pub fn collect(&mut self, pending: Pending) -> Result<Tensor> {
+        self.owns(&pending)?;
         let done = self.gpu.wait(pending.submission.clone());
         self.failed |= done.is_err();
         done?;
@@ -212,16 +220,19 @@ impl Executor {
     /// # Errors
     /// As [`Executor::collect`].
     pub async fn collect_async(&mut self, pending: Pending) -> Result<Tensor> {
+        self.owns(&pending)?;
         let Pending { lane, mapped, .. } = pending;
-        if lane.readback.size() != self.output.shape.device_bytes(self.element) {
-            return Err(Error::Input("is in flight for another session".into()));
-        }
         let answer = self.receive(&lane, mapped).await;
         match &answer {
             Ok(_) => self.idle.push(lane),
             Err(_) => self.failed = true,
         }
         answer
+    }
+
+    fn owns(&self, pending: &Pending) -> Result<()> {
+        let own = Arc::ptr_eq(&self.identity, &pending.owner);
+        if own { Ok(()) } else { Err(Error::Input("is in flight for another session".into())) }
     }
 
     /// Waits for both buffers of the lane and reads the answer.

@@ -188,7 +188,7 @@ impl Gpu {
             workgroup_memory: limits.max_compute_workgroup_storage_size,
             workgroup_threads: limits.max_compute_invocations_per_workgroup,
             subgroup: self.subgroup(),
-            matrices: self.tried_units(element),
+            matrices: self.matrix_units(element),
             element,
             ..self.info.machine()
         }

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::{Gpu, trust};
 use crate::{
-    kernels::{Tier, pointwise_matrix::Units},
+    kernels::{self, Tier, pointwise_matrix::Units, pointwise_subgroup::LEAST_SUBGROUP},
     tensor::Element,
 };
 
@@ -33,12 +33,13 @@ impl Tiers {
     pub fn of(adapter: &wgpu::Adapter, device: &wgpu::Device) -> Self {
         let features = if cfg!(target_arch = "wasm32") { wgpu::Features::empty() } else { device.features() };
         let (info, limits) = (adapter.get_info(), device.limits());
-        let subgroup = features.contains(wgpu::Features::SUBGROUP).then_some(info.subgroup_min_size);
+        let (least, most) = (info.subgroup_min_size, info.subgroup_max_size);
+        let has = features.contains(wgpu::Features::SUBGROUP) && least >= LEAST_SUBGROUP;
+        let subgroup = has.then_some(most.min(kernels::LANES));
         // The kernel lays four subgroups of one known size over a tile.
-        let lanes = subgroup.filter(|&lanes| {
-            let most = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x);
-            features.contains(FEATURES) && lanes == info.subgroup_max_size && 4 * lanes <= most
-        });
+        let threads = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x);
+        let fits = has && features.contains(FEATURES) && least == most && 4 * most <= threads;
+        let lanes = fits.then_some(most);
         let offer = |ab_type| {
             let fits = |p: &wgpu::CooperativeMatrixProperties| {
                 let side = p.m_size;
@@ -67,23 +68,20 @@ impl Tiers {
 }
 
 impl Gpu {
-    /// The fewest lanes of a subgroup, if kernels may use subgroups on it. A program's own device
-    /// must have been asked for `SUBGROUP`.
+    /// Lanes of a subgroup, the most where they vary, if kernels may use subgroups on it. A
+    /// program's own device must have been asked for `SUBGROUP`.
     pub fn subgroup(&self) -> Option<u32> {
         self.tiers.subgroup
     }
 
-    /// The units that multiply matrices of `element`, if the device says that it has any. A
-    /// program's own device must have been asked for `EXPERIMENTAL_COOPERATIVE_MATRIX` and `SUBGROUP`.
+    /// The units that multiply matrices of `element`, if there are any that compute right: the
+    /// first who asks waits for one small product. The feature is experimental, and a wrong answer
+    /// would look like any other. A program's own device must have been asked for
+    /// `EXPERIMENTAL_COOPERATIVE_MATRIX` and `SUBGROUP`.
     pub fn matrix_units(&self, element: Element) -> Option<Units> {
-        self.tiers.offer(element).units.filter(|_| self.supports(element).is_ok())
-    }
-
-    /// The same, if they compute right: the first who asks waits for one small product. The
-    /// feature is experimental, and a wrong answer would look like any other.
-    pub(super) fn tried_units(&self, element: Element) -> Option<Units> {
-        let units = self.matrix_units(element)?;
-        let right = *self.tiers.offer(element).right.get_or_init(|| match trust::matrices(self, element) {
+        let offer = self.tiers.offer(element);
+        let units = offer.units.filter(|_| self.supports(element).is_ok())?;
+        let right = *offer.right.get_or_init(|| match trust::matrices(self, units, element) {
             Ok(true) => true,
             Ok(false) => {
                 log::warn!(

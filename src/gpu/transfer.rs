@@ -1,5 +1,7 @@
 //! Bytes to the device and back.
 
+use std::sync::Arc;
+
 use futures_intrusive::channel::shared::{OneshotReceiver, oneshot_channel};
 use half::f16;
 use wgpu::util::DeviceExt;
@@ -17,15 +19,27 @@ pub(super) struct Lane {
 
 impl Lane {
     /// For an input and an answer of so many bytes.
-    pub fn new(gpu: &Gpu, input: u64, answer: u64) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Device`] if memory ran out. In a browser that shows when the lane is used.
+    pub fn new(gpu: &Gpu, input: u64, answer: u64) -> Result<Self> {
         use wgpu::BufferUsages as Usage;
+        let memory = gpu.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let upload = gpu.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("upload"),
             size: input,
             usage: Usage::MAP_WRITE | Usage::COPY_SRC,
             mapped_at_creation: true,
         });
-        Self { upload, readback: buffer(gpu, "readback", answer, Usage::MAP_READ | Usage::COPY_DST) }
+        let readback = buffer(gpu, "readback", answer, Usage::MAP_READ | Usage::COPY_DST);
+        let refused = memory.pop();
+        // Natively the answer is there at once.
+        if cfg!(not(target_arch = "wasm32"))
+            && let Some(error) = pollster::block_on(refused)
+        {
+            return Err(Error::Device(one_line(&error)));
+        }
+        Ok(Self { upload, readback })
     }
 
     /// Has both buffers mapped as soon as the device has done what `encoder` holds.
@@ -35,8 +49,10 @@ impl Lane {
 }
 
 /// An inference that was submitted and whose answer nobody has collected. Dropped, its answer is
-/// lost and nothing else.
+/// lost, and its staging buffers are freed.
 pub struct Pending {
+    /// Of the executor that it belongs to.
+    pub(super) owner: Arc<()>,
     pub(super) lane: Lane,
     pub(super) mapped: [Mapped; 2],
     pub(super) submission: wgpu::SubmissionIndex,

@@ -9,7 +9,7 @@ use crate::{
     Error, Result, Shape, Tensor,
     graph::{Activation, Conv, Padding, Window},
     kernels::{
-        self, Launch, Tier, block, dense, depthwise, gate,
+        self, Launch, block, dense, depthwise, gate,
         pointwise::{self, Extras},
         pointwise_matrix::{self, Units},
         pointwise_pool, pointwise_split, pointwise_subgroup, pool, reduce, scale,
@@ -64,8 +64,8 @@ pub fn check(gpu: &Gpu) -> Result<Trust> {
     let start = Instant::now();
     let mut checks = Vec::new();
     for element in [Element::F32, Element::F16] {
-        for case in cases(gpu.subgroup(), gpu.matrix_units(element))? {
-            if gpu.has(case.launch.shader.tier, element) {
+        if gpu.supports(element).is_ok() {
+            for case in cases(element, gpu.subgroup(), gpu.matrix_units(element))? {
                 checks.push(case.check(gpu, element)?);
             }
         }
@@ -75,14 +75,8 @@ pub fn check(gpu: &Gpu) -> Result<Trust> {
 }
 
 /// Whether the device's matrix units compute right.
-pub(super) fn matrices(gpu: &Gpu, element: Element) -> Result<bool> {
-    let mut right = false;
-    for case in cases(None, gpu.matrix_units(element))? {
-        if case.launch.shader.tier == Tier::Matrices {
-            right = case.check(gpu, element)?.right();
-        }
-    }
-    Ok(right)
+pub(super) fn matrices(gpu: &Gpu, units: Units, element: Element) -> Result<bool> {
+    Ok(matrix_case(units)?.check(gpu, element)?.right())
 }
 
 struct Case {
@@ -104,8 +98,8 @@ impl Case {
 }
 
 /// A case of every kernel; of those beyond the baseline, for subgroups of `subgroup` lanes and
-/// for matrix `units`.
-fn cases(subgroup: Option<u32>, units: Option<Units>) -> Result<Vec<Case>> {
+/// for matrix `units`. Where maps are f16 one has f16 sums.
+fn cases(element: Element, subgroup: Option<u32>, units: Option<Units>) -> Result<Vec<Case>> {
     let x = Shape::new(2, 21, 9, 13);
     let picture = wave(x, 0.37);
     let conv = |outputs, groups, kernel, stride, activation| {
@@ -120,19 +114,13 @@ fn cases(subgroup: Option<u32>, units: Option<Units>) -> Result<Vec<Case>> {
     let c = conv(30, 1, 1, 1, Activation::HardSwish);
     let y = output(&c, x)?;
     let expected = pointwise::reference(&c, &picture, y, None);
-    let (extras, tile) =
-        (Extras::default(), pointwise::Tile { pixels: 4, quads: 4, arithmetic: Element::F32 });
+    let extras = Extras::default();
+    let tile = pointwise::Tile { pixels: 4, quads: 4, arithmetic: Element::F32 };
+    let summed = (element == Element::F16).then_some(pointwise::Tile { arithmetic: element, ..tile });
+    let tiled = [tile].into_iter().chain(summed).map(|tile| pointwise::launch(&c, x, y, extras, tile));
     let shared = subgroup.map(|lanes| pointwise_subgroup::launch(&c, x, y, extras, tile, lanes));
-    let on_units = units.map(|units| {
-        pointwise_matrix::launch(&c, x, y, extras, units, pointwise_matrix::Tile { rows: 2, columns: 1 })
-    });
-    let always = [pointwise::launch(&c, x, y, extras, tile), pointwise_split::launch(&c, x, y, false)];
-    for launch in always.into_iter().chain(shared).chain(on_units) {
-        let packed = match units {
-            Some(units) if launch.shader.tier == Tier::Matrices => pointwise_matrix::pack(&c, units.side),
-            _ => pointwise::pack(&c),
-        };
-        let mut reads = reads(&c, packed);
+    for launch in tiled.chain([pointwise_split::launch(&c, x, y, false)]).chain(shared) {
+        let mut reads = reads(&c, pointwise::pack(&c));
         reads.resize(launch.shader.reads.len(), reads[0].clone());
         cases.push(Case { launch, reads, expected: expected.clone() });
     }
@@ -172,7 +160,30 @@ fn cases(subgroup: Option<u32>, units: Option<Units>) -> Result<Vec<Case>> {
         expected: scale::reference(&picture, &gate),
     });
     cases.extend([block_case(&picture, x)?, gate_case(&picture, x), reduce_case(x)]);
+    cases.extend(units.map(matrix_case).transpose()?);
     Ok(cases)
+}
+
+/// A product on matrix units with all that may come with it, over several of its largest tiles.
+fn matrix_case(units: Units) -> Result<Case> {
+    let x = Shape::new(2, 70, 9, 13);
+    let c = convolution(x.c, 90, 1, 1, 1, Activation::HardSwish);
+    let y = output(&c, x)?;
+    let gates = Shape { h: 1, w: 1, ..x };
+    let (picture, residual, gate) = (wave(x, 0.37), wave(y, 0.19), wave(gates, 1.3));
+    let gate = Tensor::from_fn(gate.dims(), |i| gate.data()[i].abs());
+    let extras = Extras { residual: true, gate: true };
+    Ok(Case {
+        launch: pointwise_matrix::launch(&c, x, y, extras, units, pointwise_matrix::Tile::ALL[0]),
+        reads: vec![
+            on_device(&picture, x),
+            pointwise_matrix::pack(&c, units.side),
+            kernels::pack_bias(&c),
+            on_device(&residual, y),
+            on_device(&gate, gates),
+        ],
+        expected: pointwise::reference(&c, &scale::reference(&picture, &gate), y, Some(&residual)),
+    })
 }
 
 /// A whole inverted residual.

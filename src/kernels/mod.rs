@@ -128,10 +128,13 @@ impl Launch {
             text +=
                 &format!("alias {prefix}Quad = vec4<{element}>;\nalias {prefix}Block = mat4x4<{element}>;\n");
         }
-        if let Some((_, side)) = self.constants.iter().find(|(name, _)| *name == "SIDE") {
-            for (name, element, role) in
-                [("Left", element, 'A'), ("Right", element, 'B'), ("Sum", Element::F32, 'C')]
-            {
+        let side = self.constants.iter().find(|(name, _)| *name == "SIDE");
+        if let (Tier::Matrices, Some((_, side))) = (self.shader.tier, side) {
+            for (name, element, role) in [
+                ("LeftMatrix", element, 'A'),
+                ("RightMatrix", element, 'B'),
+                ("SumMatrix", Element::F32, 'C'),
+            ] {
                 text += &format!("alias {name} = coop_mat{side}x{side}<{element}, {role}>;\n");
             }
         }

@@ -48,6 +48,7 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, tile: Tile) -> Launch {
             ("ACTIVATION", conv.activation.code()),
         ],
         params: vec![
+            ("pictures", y.n as u32),
             ("pixels", (y.h * y.w) as u32),
             ("inputs", x.quads() as u32),
             ("outputs", y.quads() as u32),

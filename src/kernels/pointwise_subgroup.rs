@@ -6,7 +6,7 @@ use super::{
     pointwise::{Extras, Tile},
     spread,
 };
-use crate::{Shape, graph::Conv};
+use crate::{Shape, graph::Conv, tensor::Element};
 
 /// The kernel.
 pub const SHADER: Shader = Shader {
@@ -21,6 +21,12 @@ pub const SHADER: Shader = Shader {
 /// The fewest lanes of a subgroup that it works with.
 pub const LEAST_SUBGROUP: u32 = 4;
 
+/// Tiles worth choosing from. Values pass between lanes as f32, so sums are f32: handing over
+/// f16 takes more of Vulkan than subgroups.
+pub fn tiles() -> impl Iterator<Item = Tile> {
+    Tile::all(Element::F32)
+}
+
 /// Threads of a workgroup, all of them along the pixels: whole subgroups, such that the fewest
 /// have nothing to do.
 fn lanes(tile: Tile, pixels: usize, subgroup: u32) -> u32 {
@@ -29,13 +35,14 @@ fn lanes(tile: Tile, pixels: usize, subgroup: u32) -> u32 {
     sizes.min_by_key(started).unwrap_or(subgroup)
 }
 
-/// Threads started for `pixels` x `outputs` quads on subgroups of `subgroup` lanes or more.
+/// Threads started for `pixels` x `outputs` quads on subgroups of `subgroup` lanes.
 pub fn threads(tile: Tile, pixels: usize, outputs: usize, subgroup: u32) -> usize {
     let lanes = lanes(tile, pixels, subgroup);
     pixels.div_ceil((lanes * tile.pixels) as usize) * lanes as usize * outputs.div_ceil(tile.quads as usize)
 }
 
-/// One run over `x`, making `y`, on a device whose subgroups have `subgroup` lanes or more.
+/// One run over `x`, making `y`, on a device whose subgroups have `subgroup` lanes: the most, where
+/// they vary, so that none is larger than a workgroup.
 pub fn launch(conv: &Conv, x: Shape, y: Shape, extras: Extras, tile: Tile, subgroup: u32) -> Launch {
     let lanes = lanes(tile, y.pixels(), subgroup);
     let count = threads(tile, y.pixels(), y.quads(), subgroup) / lanes as usize;
@@ -56,7 +63,7 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, extras: Extras, tile: Tile, subgr
             ("outputs", y.quads() as u32),
         ],
         workgroups: spread(count),
-        arithmetic: tile.arithmetic,
+        arithmetic: Element::F32,
         tile: format!("{tile} a thread, {lanes} threads"),
     }
 }

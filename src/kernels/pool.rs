@@ -22,7 +22,7 @@ pub fn launch(x: Shape) -> Launch {
     Launch {
         shader: &SHADER,
         constants: vec![("LANES_Q", LANES_Q), ("LANES_P", lanes_p)],
-        params: vec![("pixels", (x.h * x.w) as u32), ("quads", x.quads() as u32)],
+        params: vec![("pictures", x.n as u32), ("pixels", (x.h * x.w) as u32), ("quads", x.quads() as u32)],
         workgroups: spread(x.n * x.quads().div_ceil(LANES_Q as usize)),
         arithmetic: Element::F32,
         tile: format!("4 ch split over {lanes_p} threads"),

@@ -16,7 +16,7 @@ use crate::{
     Result, Shape, Tensor,
     gpu::{Executor, Gpu},
     graph::Graph,
-    plan::{Contest, Fuse, Machine, Options, Plan, Schedules, Step, Tuned},
+    plan::{Contest, Fuse, Kernel, Machine, Options, Plan, Schedules, Step, Tuned},
     tensor::Element,
 };
 
@@ -29,6 +29,9 @@ const RUNS: usize = 3;
 
 /// The share by which a candidate must beat the model's choice: less is noise.
 const MARGIN: f64 = 0.03;
+
+/// The relative error that an answer in f16 may have.
+const F16_BOUND: f64 = 1e-2;
 
 /// The share of the budget after which layers are settled, and after which blocks are; the rest
 /// compares the whole network.
@@ -105,6 +108,7 @@ pub fn tune(
     } else {
         (winners.schedules, tuning.blocks) = bench.by_network(|| within(BLOCKS))?;
     }
+    bench.drop_inexact(winners)?;
     let plans = [Tuned::default(), winners.clone()].map(|tuned| bench.plan(Fuse::Auto, tuned));
     let [before, after] = bench.alternate(plans, || within(1.0))?;
     (tuning.before_ms, tuning.after_ms) = (before, after);
@@ -189,6 +193,28 @@ impl Bench<'_> {
         }
         let entered = contests.iter().map(|c| c.entered.len()).sum();
         Ok((winners, Tally { contests: contests.len(), entered, rounds }))
+    }
+
+    /// Drops kernels with f16 sums if with them the answer is further from the model's plan's than
+    /// f16 may be: they are as accurate as weights and maps let them be.
+    fn drop_inexact(&self, winners: &mut Tuned) -> Result<()> {
+        let half = |kernel: &Kernel| kernel.arithmetic() == Element::F16;
+        if !winners.kernels.values().any(half) {
+            return Ok(());
+        }
+        let answer = |tuned| self.executor(&self.plan(Fuse::Auto, tuned)?)?.run(&self.picture);
+        let (expected, tuned) = (answer(Tuned::default())?, answer(winners.clone())?);
+        let square =
+            |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>();
+        let pairs = expected.data().iter().zip(tuned.data());
+        let apart = square(&mut pairs.map(|(a, b)| a - b));
+        // Written so that a NaN is too far.
+        let near = apart <= F16_BOUND.powi(2) * square(&mut expected.data().iter().copied());
+        if !near {
+            log::warn!("f16 sums would be quicker in some layers, and are too inexact for this network");
+            winners.kernels.retain(|_, kernel| !half(kernel));
+        }
+        Ok(())
     }
 
     /// Without timestamps: the schedules of whichever way to fuse the whole network is quickest.

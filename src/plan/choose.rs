@@ -140,9 +140,9 @@ pub fn gated(
     x: NodeId,
     gate: Map,
     machine: &Machine,
-    wanted: &Kernels,
 ) -> Result<DraftStep, (NodeId, String)> {
-    Layer::new(graph, shapes, id, x, Some(gate), machine)?.step(graph, id, wanted)
+    // What was measured was the layer without a gate.
+    Layer::new(graph, shapes, id, x, Some(gate), machine)?.step(graph, id, &Kernels::new())
 }
 
 /// The kernels of a layer that are worth measuring, the model's favourite first: `each` of every
@@ -261,11 +261,14 @@ impl<'a> Layer<'a> {
     }
 
     fn products(&self) -> Vec<Kernel> {
-        let tiles =
-            || pointwise::Tile::all(self.machine.element).filter(|tile| tile.sums() <= self.machine.sums);
-        let mut kernels: Vec<Kernel> = tiles().map(Kernel::Pointwise).collect();
-        if self.machine.subgroup.is_some_and(|lanes| lanes >= pointwise_subgroup::LEAST_SUBGROUP) {
-            kernels.extend(tiles().map(Kernel::PointwiseSubgroup));
+        let fits = |tile: &pointwise::Tile| tile.sums() <= self.machine.sums;
+        // A bias is f32, and must survive what sums are made in.
+        let bias = self.conv.bias.as_ref().map_or(&[][..], |bias| bias.data());
+        let holds = |tile: &pointwise::Tile| tile.arithmetic.overflow(bias).is_none();
+        let tiles = pointwise::Tile::all(self.machine.element).filter(fits).filter(holds);
+        let mut kernels: Vec<Kernel> = tiles.map(Kernel::Pointwise).collect();
+        if self.machine.subgroup.is_some() {
+            kernels.extend(pointwise_subgroup::tiles().filter(fits).map(Kernel::PointwiseSubgroup));
         }
         if self.machine.matrices.is_some() {
             kernels.extend(pointwise_matrix::Tile::ALL.map(Kernel::PointwiseMatrix));

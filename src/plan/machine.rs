@@ -37,7 +37,7 @@ pub struct Machine {
     pub workgroup_memory: u32,
     /// Threads that a workgroup may have.
     pub workgroup_threads: u32,
-    /// The fewest lanes of a subgroup, if kernels may use subgroups.
+    /// Lanes of a subgroup, the most where they vary, if kernels may use subgroups.
     pub subgroup: Option<u32>,
     /// Units that multiply matrices of its element, if it has any that compute right.
     pub matrices: Option<Units>,
@@ -148,7 +148,7 @@ impl Machine {
         }
     }
 
-    /// The same for a thread of a subgroup that makes `tile` on matrix units: its share of what
+    /// What a thread of a subgroup that makes `tile` on matrix units spends on four inputs: its share of what
     /// the workgroup brings to its memory, of the matrices read from there, and of the products.
     pub(super) fn matrix_product(&self, units: Units, tile: pointwise_matrix::Tile, gate: bool) -> f64 {
         let (side, lanes) = (f64::from(units.side), f64::from(units.lanes));

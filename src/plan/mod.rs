@@ -308,7 +308,8 @@ impl Plan {
         })
     }
 
-    /// For each layer with a choice the kernels worth measuring: `each` of every shader.
+    /// For each layer with a choice the kernels worth measuring: `each` of every shader and
+    /// arithmetic.
     ///
     /// # Errors
     /// As [`Plan::new`].

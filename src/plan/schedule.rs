@@ -234,15 +234,7 @@ impl<'a> Context<'a> {
             block.nodes().into_iter().map(|id| choose::layer(graph, shapes, id, machine, options.kernels()));
         let gated = block.squeeze.as_ref().map(|squeeze| {
             let gate = Map::Gate(squeeze.scale);
-            let mut step = choose::gated(
-                graph,
-                shapes,
-                block.project,
-                block.depthwise,
-                gate,
-                machine,
-                options.kernels(),
-            )?;
+            let mut step = choose::gated(graph, shapes, block.project, block.depthwise, gate, machine)?;
             // The scale is part of the projection's load.
             step.nodes.insert(0, squeeze.scale);
             Ok(step)
