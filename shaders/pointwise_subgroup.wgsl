@@ -3,9 +3,10 @@
 //   y[p, o] = activate(sum over i of x[p, i] * gate[i] * weight[i, o] + bias[o] + residual[p, o])
 //
 // A thread keeps PIXELS x QUADS vec4 sums in registers and walks the inputs four at a time. All
-// threads of a workgroup make the same output channels and lie along the pixels. Of a block of
-// weights a lane loads one column and gets the others from its neighbours: one load where there
-// would be four. Subgroups have four lanes at least; larger ones hold the same columns again.
+// threads of a workgroup make the same output channels and lie along the pixels. Of BLOCKS blocks
+// of weights, one or two, a lane loads one column and gets the others from its neighbours: one load
+// where there would be four or eight. Subgroups have as many lanes at least; larger ones hold the
+// same columns again.
 
 struct Params {
     pixels: u32,  // of the whole batch
@@ -43,14 +44,18 @@ fn main(
         row[p] = pixel * params.inputs;
         gates[p] = pixel / params.picture * params.inputs;
     }
-    var column: array<u32, QUADS>;
+    var column: array<u32, QUADS / BLOCKS>;
     var sum: array<array<vec4<f32>, QUADS>, PIXELS>;
     for (var q = 0u; q < QUADS; q++) {
         let output = min(first_output + q, params.outputs - 1u);
-        column[q] = output * 4u + neighbour % 4u;
         for (var p = 0u; p < PIXELS; p++) {
             sum[p][q] = bias[output];
         }
+    }
+
+    for (var b = 0u; b < QUADS / BLOCKS; b++) {
+        let mine = first_output + b * BLOCKS + neighbour / 4u % BLOCKS;
+        column[b] = min(mine, params.outputs - 1u) * 4u + neighbour % 4u;
     }
 
     for (var i = 0u; i < params.inputs; i++) {
@@ -61,8 +66,8 @@ fn main(
                 taken[p] *= vec4<f32>(gate[gates[p] + i]);
             }
         }
-        for (var q = 0u; q < QUADS; q++) {
-            let own = vec4<f32>(weight[i * params.outputs * 4u + column[q]]);
+        for (var b = 0u; b < QUADS / BLOCKS; b++) {
+            let own = vec4<f32>(weight[i * params.outputs * 4u + column[b]]);
             let w = mat4x4<f32>(
                 subgroupBroadcast(own, 0u),
                 subgroupBroadcast(own, 1u),
@@ -70,7 +75,18 @@ fn main(
                 subgroupBroadcast(own, 3u),
             );
             for (var p = 0u; p < PIXELS; p++) {
-                sum[p][q] += w * taken[p];
+                sum[p][b * BLOCKS] += w * taken[p];
+            }
+            if (BLOCKS == 2u) {
+                let second = mat4x4<f32>(
+                    subgroupBroadcast(own, 4u),
+                    subgroupBroadcast(own, 5u),
+                    subgroupBroadcast(own, 6u),
+                    subgroupBroadcast(own, 7u),
+                );
+                for (var p = 0u; p < PIXELS; p++) {
+                    sum[p][b * BLOCKS + BLOCKS - 1u] += second * taken[p];
+                }
             }
         }
     }

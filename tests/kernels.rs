@@ -140,7 +140,7 @@ fn pointwise_is_its_reference() {
 #[test]
 fn pointwise_with_shared_weights_is_pointwise() {
     on_every_adapter(convolution(false, false), |gpu, element, case| {
-        let Some(lanes) = gpu.subgroup() else { return Ok(()) };
+        let Some(subgroup) = gpu.subgroup() else { return Ok(()) };
         let case = &case.stored_as(element);
         let tile = pick(pointwise_subgroup::tiles(), case.tile);
         let (conv, x, y) = (&case.conv, case.x, case.y());
@@ -150,7 +150,7 @@ fn pointwise_with_shared_weights_is_pointwise() {
             element,
             case,
             &pointwise::pack(conv),
-            |residual| pointwise_subgroup::launch(conv, x, y, extras(residual), tile, lanes),
+            |residual| pointwise_subgroup::launch(conv, x, y, extras(residual), tile, subgroup),
             |input, residual| pointwise::reference(conv, input, y, residual),
         )
     });
@@ -352,9 +352,9 @@ fn a_gated_pointwise_is_a_scale_and_a_pointwise() {
         let expected = pointwise::reference(conv, &scaled, y, None);
         let extras = Extras { residual: false, gate: true };
         let mut kernels = vec![(pointwise::launch(conv, x, y, extras, tile), pointwise::pack(conv))];
-        if let Some(lanes) = gpu.subgroup() {
+        if let Some(subgroup) = gpu.subgroup() {
             let tile = pick(pointwise_subgroup::tiles(), case.tile);
-            let launch = pointwise_subgroup::launch(conv, x, y, extras, tile, lanes);
+            let launch = pointwise_subgroup::launch(conv, x, y, extras, tile, subgroup);
             kernels.push((launch, pointwise::pack(conv)));
         }
         if let Some(units) = gpu.matrix_units(element) {

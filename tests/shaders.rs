@@ -11,7 +11,9 @@ use goldcrest::{
         self, Launch, Shader, Tier, block, dense, depthwise, gate,
         pointwise::{self, Extras},
         pointwise_matrix::{self, Units},
-        pointwise_pool, pointwise_split, pointwise_subgroup, pool, reduce, scale,
+        pointwise_pool, pointwise_split,
+        pointwise_subgroup::{self, Subgroup},
+        pool, reduce, scale,
     },
     tensor::Element,
 };
@@ -49,7 +51,10 @@ fn variants() -> Vec<Launch> {
             let c = conv(1, 1, 1, 1, next());
             let extras = Extras { residual, gate };
             launches.push(pointwise::launch(&c, x, x, extras, tile));
-            launches.push(pointwise_subgroup::launch(&c, x, x, extras, tile, 4 << (tile.pixels % 5)));
+            for (least, most) in [(4, 4), (8, 8), (8, 32), (32, 32), (4, 64)] {
+                let subgroup = Subgroup { least, most };
+                launches.push(pointwise_subgroup::launch(&c, x, x, extras, tile, subgroup));
+            }
         }
         for tile in pointwise_matrix::Tile::ALL {
             // Lavapipe's, Apple's and NVIDIA's.

@@ -4,7 +4,11 @@ use std::sync::{Arc, OnceLock};
 
 use super::{Gpu, trust};
 use crate::{
-    kernels::{self, Tier, pointwise_matrix::Units, pointwise_subgroup::LEAST_SUBGROUP},
+    kernels::{
+        self, Tier,
+        pointwise_matrix::Units,
+        pointwise_subgroup::{LEAST_LANES, Subgroup},
+    },
     tensor::Element,
 };
 
@@ -16,7 +20,7 @@ pub(super) const FEATURES: wgpu::Features =
 /// What a device has.
 #[derive(Clone)]
 pub(super) struct Tiers {
-    subgroup: Option<u32>,
+    subgroup: Option<Subgroup>,
     f32: Offer,
     f16: Offer,
 }
@@ -34,8 +38,8 @@ impl Tiers {
         let features = if cfg!(target_arch = "wasm32") { wgpu::Features::empty() } else { device.features() };
         let (info, limits) = (adapter.get_info(), device.limits());
         let (least, most) = (info.subgroup_min_size, info.subgroup_max_size);
-        let has = features.contains(wgpu::Features::SUBGROUP) && least >= LEAST_SUBGROUP;
-        let subgroup = has.then_some(most.min(kernels::LANES));
+        let has = features.contains(wgpu::Features::SUBGROUP) && least >= LEAST_LANES;
+        let subgroup = has.then_some(Subgroup { least, most: most.min(kernels::LANES) });
         // The kernel lays four subgroups of one known size over a tile.
         let threads = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x);
         let fits = has && features.contains(FEATURES) && least == most && 4 * most <= threads;
@@ -68,9 +72,9 @@ impl Tiers {
 }
 
 impl Gpu {
-    /// Lanes of a subgroup, the most where they vary, if kernels may use subgroups on it. A
-    /// program's own device must have been asked for `SUBGROUP`.
-    pub fn subgroup(&self) -> Option<u32> {
+    /// Its subgroups, if kernels may use them. A program's own device must have been asked for
+    /// `SUBGROUP`.
+    pub fn subgroup(&self) -> Option<Subgroup> {
         self.tiers.subgroup
     }
 

@@ -12,7 +12,9 @@ use crate::{
         self, Launch, block, dense, depthwise, gate,
         pointwise::{self, Extras},
         pointwise_matrix::{self, Units},
-        pointwise_pool, pointwise_split, pointwise_subgroup, pool, reduce, scale,
+        pointwise_pool, pointwise_split,
+        pointwise_subgroup::{self, Subgroup},
+        pool, reduce, scale,
     },
     tensor::{Element, layout},
 };
@@ -97,9 +99,8 @@ impl Case {
     }
 }
 
-/// A case of every kernel; of those beyond the baseline, for subgroups of `subgroup` lanes and
-/// for matrix `units`. Where maps are f16 one has f16 sums.
-fn cases(element: Element, subgroup: Option<u32>, units: Option<Units>) -> Result<Vec<Case>> {
+/// A case of every kernel; of those beyond the baseline, for `subgroup`s and for matrix `units`. Where maps are f16 one has f16 sums.
+fn cases(element: Element, subgroup: Option<Subgroup>, units: Option<Units>) -> Result<Vec<Case>> {
     let x = Shape::new(2, 21, 9, 13);
     let picture = wave(x, 0.37);
     let conv = |outputs, groups, kernel, stride, activation| {
@@ -118,7 +119,7 @@ fn cases(element: Element, subgroup: Option<u32>, units: Option<Units>) -> Resul
     let tile = pointwise::Tile { pixels: 4, quads: 4, arithmetic: Element::F32 };
     let summed = (element == Element::F16).then_some(pointwise::Tile { arithmetic: element, ..tile });
     let tiled = [tile].into_iter().chain(summed).map(|tile| pointwise::launch(&c, x, y, extras, tile));
-    let shared = subgroup.map(|lanes| pointwise_subgroup::launch(&c, x, y, extras, tile, lanes));
+    let shared = subgroup.map(|subgroup| pointwise_subgroup::launch(&c, x, y, extras, tile, subgroup));
     for launch in tiled.chain([pointwise_split::launch(&c, x, y, false)]).chain(shared) {
         let mut reads = reads(&c, pointwise::pack(&c));
         reads.resize(launch.shader.reads.len(), reads[0].clone());

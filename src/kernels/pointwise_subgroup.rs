@@ -19,7 +19,22 @@ pub const SHADER: Shader = Shader {
 };
 
 /// The fewest lanes of a subgroup that it works with.
-pub const LEAST_SUBGROUP: u32 = 4;
+pub const LEAST_LANES: u32 = 4;
+
+/// Lanes of a device's subgroups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subgroup {
+    /// The fewest that one may have, at least [`LEAST_LANES`].
+    pub least: u32,
+    /// The most, but no more than a workgroup has.
+    pub most: u32,
+}
+
+/// Blocks of weights that a subgroup loads together: two where there are lanes for their eight
+/// columns, if they come out even.
+pub fn blocks(tile: Tile, subgroup: Subgroup) -> u32 {
+    if subgroup.least >= 8 && tile.quads.is_multiple_of(2) { 2 } else { 1 }
+}
 
 /// Tiles worth choosing from. Values pass between lanes as f32, so sums are f32: handing over
 /// f16 takes more of Vulkan than subgroups.
@@ -29,21 +44,20 @@ pub fn tiles() -> impl Iterator<Item = Tile> {
 
 /// Threads of a workgroup, all of them along the pixels: whole subgroups, such that the fewest
 /// have nothing to do.
-fn lanes(tile: Tile, pixels: usize, subgroup: u32) -> u32 {
+fn lanes(tile: Tile, pixels: usize, subgroup: Subgroup) -> u32 {
     let started = |&lanes: &u32| pixels.div_ceil((lanes * tile.pixels) as usize) * lanes as usize;
-    let sizes = [super::LANES, 32, 16, 8, 4].into_iter().filter(|&lanes| lanes >= subgroup);
-    sizes.min_by_key(started).unwrap_or(subgroup)
+    let sizes = [super::LANES, 32, 16, 8, 4].into_iter().filter(|&lanes| lanes >= subgroup.most);
+    sizes.min_by_key(started).unwrap_or(subgroup.most)
 }
 
-/// Threads started for `pixels` x `outputs` quads on subgroups of `subgroup` lanes.
-pub fn threads(tile: Tile, pixels: usize, outputs: usize, subgroup: u32) -> usize {
+/// Threads started for `pixels` x `outputs` quads.
+pub fn threads(tile: Tile, pixels: usize, outputs: usize, subgroup: Subgroup) -> usize {
     let lanes = lanes(tile, pixels, subgroup);
     pixels.div_ceil((lanes * tile.pixels) as usize) * lanes as usize * outputs.div_ceil(tile.quads as usize)
 }
 
-/// One run over `x`, making `y`, on a device whose subgroups have `subgroup` lanes: the most, where
-/// they vary, so that none is larger than a workgroup.
-pub fn launch(conv: &Conv, x: Shape, y: Shape, extras: Extras, tile: Tile, subgroup: u32) -> Launch {
+/// One run over `x`, making `y`.
+pub fn launch(conv: &Conv, x: Shape, y: Shape, extras: Extras, tile: Tile, subgroup: Subgroup) -> Launch {
     let lanes = lanes(tile, y.pixels(), subgroup);
     let count = threads(tile, y.pixels(), y.quads(), subgroup) / lanes as usize;
     Launch {
@@ -51,6 +65,7 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, extras: Extras, tile: Tile, subgr
         constants: vec![
             ("PIXELS", tile.pixels),
             ("QUADS", tile.quads),
+            ("BLOCKS", blocks(tile, subgroup)),
             ("LANES", lanes),
             ("RESIDUAL", extras.residual.into()),
             ("GATED", extras.gate.into()),

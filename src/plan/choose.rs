@@ -19,7 +19,9 @@ use crate::{
         self, Launch, dense, depthwise,
         pointwise::{self, Extras},
         pointwise_matrix::{self, Units},
-        pointwise_split, pointwise_subgroup, pool, scale,
+        pointwise_split,
+        pointwise_subgroup::{self, Subgroup},
+        pool, scale,
     },
     tensor::Element,
 };
@@ -279,7 +281,7 @@ impl<'a> Layer<'a> {
         kernels
     }
 
-    fn subgroup(&self) -> u32 {
+    fn subgroup(&self) -> Subgroup {
         self.machine.subgroup.expect("only where there are subgroups is a kernel for them a way")
     }
 
@@ -302,7 +304,9 @@ impl<'a> Layer<'a> {
             }
             Kernel::Pointwise(tile) => inputs * (machine.tile(tile) + gate(tile.pixels.into())),
             Kernel::PointwiseSubgroup(tile) => {
-                inputs * (machine.shared_tile(tile) + gate(tile.pixels.into()))
+                inputs
+                    * (machine.shared_tile(tile, pointwise_subgroup::blocks(tile, self.subgroup()))
+                        + gate(tile.pixels.into()))
             }
             Kernel::PointwiseMatrix(tile) => {
                 inputs * machine.matrix_product(self.units(), tile, self.gate.is_some())

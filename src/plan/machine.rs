@@ -10,6 +10,7 @@ use crate::{
     kernels::{
         pointwise,
         pointwise_matrix::{self, Units},
+        pointwise_subgroup::Subgroup,
     },
     tensor::Element,
 };
@@ -37,8 +38,8 @@ pub struct Machine {
     pub workgroup_memory: u32,
     /// Threads that a workgroup may have.
     pub workgroup_threads: u32,
-    /// Lanes of a subgroup, the most where they vary, if kernels may use subgroups.
-    pub subgroup: Option<u32>,
+    /// Its subgroups, if kernels may use them.
+    pub subgroup: Option<Subgroup>,
     /// Units that multiply matrices of its element, if it has any that compute right.
     pub matrices: Option<Units>,
     /// How many times as fast as threads they multiply and add.
@@ -135,9 +136,10 @@ impl Machine {
         self.product(tile.pixels, tile.quads) - self.saved(tile)
     }
 
-    /// The same with weights that a subgroup loads together: a column a lane for four.
-    pub(super) fn shared_tile(&self, tile: pointwise::Tile) -> f64 {
-        self.tile(tile) + f64::from(tile.quads) * (4.0 * self.broadcast - 3.0 * self.load)
+    /// The same with weights that a subgroup loads together, `blocks` of them at a time.
+    pub(super) fn shared_tile(&self, tile: pointwise::Tile, blocks: u32) -> f64 {
+        let own = self.load / f64::from(blocks);
+        self.tile(tile) + f64::from(tile.quads) * (4.0 * self.broadcast + own - 4.0 * self.load)
     }
 
     /// What a thread saves on four inputs if its sums are f16.
