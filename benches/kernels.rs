@@ -16,7 +16,6 @@ use goldcrest::{
     gpu::{Executor, Gpu},
     graph::{Activation, Conv, Graph, Op, Padding},
     plan::{Fuse, Kernels, Options, Plan, Tuned},
-    tensor::Element,
 };
 
 fn convolution(outputs: usize, inputs: usize, kernel: usize, stride: usize, activation: Activation) -> Op {
@@ -64,7 +63,7 @@ fn layer(criterion: &mut Criterion, gpu: &Gpu, name: &str, op: Op, input: Shape)
     let x = graph.push("input", Op::Input(input.c), &[]);
     graph.push("layer", op, &[x]);
     let mut group = criterion.benchmark_group(format!("{name} {input}"));
-    for element in elements(gpu) {
+    for element in gpu.elements() {
         let machine = gpu.machine(element);
         let contests = Plan::layer_contests(&graph, input, machine, 1).expect("a layer");
         for kernel in contests.into_iter().flat_map(|contest| contest.entered) {
@@ -86,7 +85,7 @@ fn block(criterion: &mut Criterion, gpu: &Gpu, expanded: usize, input: Shape) {
     let project = graph.push("project", project, &[depthwise]);
     graph.push("block", Op::Add, &[x, project]);
     let mut group = criterion.benchmark_group(format!("block of {expanded} {input}"));
-    for element in elements(gpu) {
+    for element in gpu.elements() {
         let machine = gpu.machine(element);
         let contests = Plan::contests(&graph, input, machine, &Kernels::new(), 1).expect("a block");
         for contest in contests {
@@ -99,10 +98,6 @@ fn block(criterion: &mut Criterion, gpu: &Gpu, expanded: usize, input: Shape) {
             }
         }
     }
-}
-
-fn elements(gpu: &Gpu) -> impl Iterator<Item = Element> {
-    [Element::F32, Element::F16].into_iter().filter(|&element| gpu.supports(element).is_ok())
 }
 
 fn kernels(criterion: &mut Criterion) {

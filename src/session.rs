@@ -81,9 +81,11 @@ impl Options {
 /// As [`Plan::new`].
 pub fn plan(gpu: &Gpu, network: &Network, options: Options) -> Result<Plan> {
     let input = options.input_shape(network);
+    let mut wanted = options.plan();
+    let chooses = wanted.fuse == Fuse::Auto && !wanted.taps;
     let recall = |element| measure::recall(gpu, &network.graph, input, element);
     let (element, kept) = match options.precision.element() {
-        Some(element) => (element, recall(element)),
+        Some(element) => (element, chooses.then(|| recall(element)).flatten()),
         // The file may be from another device of this adapter, one that had f16.
         None => match (recall(Element::F32), recall(Element::F16).filter(|_| gpu.has_f16())) {
             (Some(whole), Some(half)) if half.ms < whole.ms => (Element::F16, Some(half)),
@@ -91,8 +93,7 @@ pub fn plan(gpu: &Gpu, network: &Network, options: Options) -> Result<Plan> {
         },
     };
     gpu.supports(element)?;
-    let mut wanted = options.plan();
-    if wanted.fuse == Fuse::Auto && !wanted.taps {
+    if chooses {
         wanted.tuned = kept.map(|kept| kept.winners).unwrap_or_default();
     }
     Plan::new(&network.graph, input, gpu.machine(element), &wanted)

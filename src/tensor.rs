@@ -24,6 +24,9 @@ pub enum Element {
 }
 
 impl Element {
+    /// All of them, widest first.
+    pub const ALL: [Self; 2] = [Self::F32, Self::F16];
+
     /// Bytes of a value.
     pub const fn bytes(self) -> usize {
         match self {

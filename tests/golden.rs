@@ -5,7 +5,6 @@ mod common;
 use std::collections::HashMap;
 
 use common::{
-    cases::elements,
     distance,
     fixture::{Fixture, sample},
 };
@@ -170,7 +169,7 @@ fn every_tier_of_kernels_is_the_library() {
         let last = fixture.recipe.cases.len() - 1;
         let (input, reference) = (fixture.input(last), fixture.logits(last));
         for gpu in common::gpus() {
-            for element in elements(&gpu) {
+            for element in gpu.elements() {
                 let baseline = baseline(&gpu, element);
                 let mut tiers = vec![(Tier::Baseline, baseline)];
                 if gpu.has(Tier::Subgroups, element) {

@@ -5,8 +5,8 @@ mod common;
 use std::sync::Arc;
 
 use common::cases::{
-    activation, allowed, dispatch, elements, gate_on_device, noise, on_device, on_every_adapter, padding,
-    rounded, rounded_weights, stored, summed,
+    activation, allowed, dispatch, gate_on_device, noise, on_device, on_every_adapter, padding, rounded,
+    rounded_weights, stored, summed,
 };
 use goldcrest::{
     Shape, Tensor,
@@ -120,20 +120,29 @@ fn compare(
     Ok(())
 }
 
+/// [`compare`] for kernels that are a product of pixels by channels.
+fn compare_product(
+    gpu: &Gpu,
+    element: Element,
+    case: &Case,
+    packed: &[f32],
+    launch: impl Fn(Extras) -> Launch,
+) -> Result<(), TestCaseError> {
+    let launch = |residual| launch(Extras { residual, gate: false });
+    let reference =
+        |x: &Tensor, residual: Option<&Tensor>| pointwise::reference(&case.conv, x, case.y(), residual);
+    compare(gpu, element, case, packed, launch, reference)
+}
+
 #[test]
 fn pointwise_is_its_reference() {
     on_every_adapter(convolution(false, false), |gpu, element, case| {
         let case = &case.stored_as(element);
         let tile = pick(pointwise::Tile::all(element), case.tile);
         let (conv, x, y) = (&case.conv, case.x, case.y());
-        compare(
-            gpu,
-            element,
-            case,
-            &pointwise::pack(conv),
-            |residual| pointwise::launch(conv, x, y, Extras { residual, gate: false }, tile),
-            |x, residual| pointwise::reference(conv, x, y, residual),
-        )
+        compare_product(gpu, element, case, &pointwise::pack(conv), |extras| {
+            pointwise::launch(conv, x, y, extras, tile)
+        })
     });
 }
 
@@ -144,15 +153,9 @@ fn pointwise_with_shared_weights_is_pointwise() {
         let case = &case.stored_as(element);
         let tile = pick(pointwise_subgroup::tiles(), case.tile);
         let (conv, x, y) = (&case.conv, case.x, case.y());
-        let extras = |residual| Extras { residual, gate: false };
-        compare(
-            gpu,
-            element,
-            case,
-            &pointwise::pack(conv),
-            |residual| pointwise_subgroup::launch(conv, x, y, extras(residual), tile, subgroup),
-            |input, residual| pointwise::reference(conv, input, y, residual),
-        )
+        compare_product(gpu, element, case, &pointwise::pack(conv), |extras| {
+            pointwise_subgroup::launch(conv, x, y, extras, tile, subgroup)
+        })
     });
 }
 
@@ -163,15 +166,9 @@ fn pointwise_on_matrix_units_is_pointwise() {
         let case = &case.stored_as(element);
         let tile = pick(pointwise_matrix::Tile::ALL.into_iter(), case.tile);
         let (conv, x, y) = (&case.conv, case.x, case.y());
-        let extras = |residual| Extras { residual, gate: false };
-        compare(
-            gpu,
-            element,
-            case,
-            &pointwise_matrix::pack(conv, units.side),
-            |residual| pointwise_matrix::launch(conv, x, y, extras(residual), units, tile),
-            |input, residual| pointwise::reference(conv, input, y, residual),
-        )
+        compare_product(gpu, element, case, &pointwise_matrix::pack(conv, units.side), |extras| {
+            pointwise_matrix::launch(conv, x, y, extras, units, tile)
+        })
     });
 }
 
@@ -303,7 +300,7 @@ fn workgroups_beyond_one_dimension_reach_every_value() {
     let gate = noise([1, 4, 1, 1], 8);
     assert!(scale::launch(x).workgroups[1] > 1);
     for gpu in common::gpus() {
-        for element in elements(&gpu) {
+        for element in gpu.elements() {
             let (input, gate) = (rounded(&input, element), rounded(&gate, element));
             let expected = scale::reference(&input, &gate);
             plain(&gpu, element, &scale::launch(x), &[&input, &gate], &expected).unwrap();

@@ -10,7 +10,7 @@ fn every_adapter_computes_every_kernel() {
         let trust = goldcrest::gpu::check(&gpu).unwrap();
         println!("{}: {trust:?}", gpu.adapter());
         assert!(trust.trusted, "{}: {:?}", gpu.adapter(), trust.checks);
-        for element in [Element::F32, Element::F16] {
+        for element in Element::ALL {
             for shader in SHADERS.iter().filter(|shader| gpu.has(shader.tier, element)) {
                 let checked = |c: &Check| c.kernel == shader.name && c.element == element;
                 assert!(

@@ -79,7 +79,7 @@ fn entry(index: usize, adapter: &wgpu::Adapter) -> Entry {
     let (limits, info) = (adapter.limits(), adapter.get_info());
     let mut matrix_units = BTreeMap::new();
     let trust = pollster::block_on(Gpu::from_adapter(adapter)).and_then(|gpu| {
-        for element in [Element::F32, Element::F16] {
+        for element in gpu.elements() {
             matrix_units.extend(gpu.matrix_units(element).map(|units| (element.to_string(), units.side)));
         }
         gpu::check(&gpu)
@@ -158,7 +158,7 @@ fn verdict(entry: &Entry) -> String {
                 let worst = errors.clone().max_by(f64::total_cmp)?;
                 Some(format!("{worst:.1e} over {} kernels with {element}", errors.count()))
             };
-            let each: Vec<String> = [Element::F32, Element::F16].into_iter().filter_map(of).collect();
+            let each: Vec<String> = Element::ALL.into_iter().filter_map(of).collect();
             format!("right: worst relative error {}", each.join(", "))
         }
     }

@@ -56,10 +56,7 @@ impl Tune {
         let elements = match options.precision.element() {
             Some(element) => vec![element],
             // Which of the two is quicker is for `auto` to know.
-            None => vec![Element::F32, Element::F16]
-                .into_iter()
-                .filter(|&element| gpu.supports(element).is_ok())
-                .collect(),
+            None => gpu.elements().collect(),
         };
         let bar = progress("tuning");
         bar.set_length(100 * elements.len() as u64);

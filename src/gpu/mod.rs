@@ -20,6 +20,7 @@ pub use adapters::{AdapterInfo, adapters, pick};
 pub use executor::Executor;
 pub use pipelines::Startup;
 pub use transfer::Pending;
+pub(crate) use trust::distance;
 pub use trust::{Check, Trust, check};
 
 use crate::{Error, Result, plan::Machine, tensor::Element};
@@ -177,6 +178,11 @@ impl Gpu {
             Element::F16 if !self.has_f16() => Err(Error::NoF16 { adapter: self.info.to_string() }),
             _ => Ok(()),
         }
+    }
+
+    /// What maps and weights can be on it.
+    pub fn elements(&self) -> impl Iterator<Item = Element> {
+        Element::ALL.into_iter().filter(|&element| self.supports(element).is_ok())
     }
 
     /// What the planner has to know of it, for maps and weights of `element`.

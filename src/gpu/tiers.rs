@@ -85,22 +85,14 @@ impl Gpu {
     pub fn matrix_units(&self, element: Element) -> Option<Units> {
         let offer = self.tiers.offer(element);
         let units = offer.units.filter(|_| self.supports(element).is_ok())?;
-        let right = *offer.right.get_or_init(|| match trust::matrices(self, units, element) {
-            Ok(true) => true,
-            Ok(false) => {
-                log::warn!(
-                    "{}: its matrix units compute wrong in {element} and are not used",
-                    self.adapter()
-                );
-                false
-            }
-            Err(error) => {
-                log::warn!(
-                    "{}: its matrix units fail in {element} and are not used: {error}",
-                    self.adapter()
-                );
-                false
-            }
+        let right = *offer.right.get_or_init(|| {
+            let trouble = match trust::matrices(self, units, element) {
+                Ok(true) => return true,
+                Ok(false) => "compute wrong".to_string(),
+                Err(error) => format!("fail: {error}"),
+            };
+            log::warn!("{}: its matrix units are not used in {element}: they {trouble}", self.adapter());
+            false
         });
         right.then_some(units)
     }

@@ -89,6 +89,16 @@ pub struct Extras {
     pub gate: bool,
 }
 
+/// The parameters of every kernel that is a product of pixels by channels.
+pub(super) fn params(x: Shape, y: Shape) -> Vec<(&'static str, u32)> {
+    vec![
+        ("pixels", y.pixels() as u32),
+        ("picture", (y.h * y.w) as u32),
+        ("inputs", x.quads() as u32),
+        ("outputs", y.quads() as u32),
+    ]
+}
+
 /// One run over `x`, making `y`.
 pub fn launch(conv: &Conv, x: Shape, y: Shape, extras: Extras, tile: Tile) -> Launch {
     let (lanes_o, lanes_p) = tile.lanes(y.pixels(), y.quads());
@@ -104,12 +114,7 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, extras: Extras, tile: Tile) -> La
             ("GATED", extras.gate.into()),
             ("ACTIVATION", conv.activation.code()),
         ],
-        params: vec![
-            ("pixels", y.pixels() as u32),
-            ("picture", (y.h * y.w) as u32),
-            ("inputs", x.quads() as u32),
-            ("outputs", y.quads() as u32),
-        ],
+        params: params(x, y),
         workgroups: spread(across * down),
         arithmetic: tile.arithmetic,
         tile: format!("{tile} a thread"),

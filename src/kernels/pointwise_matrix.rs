@@ -1,16 +1,20 @@
 //! Pointwise convolution on matrix units: `shaders/pointwise_matrix.wgsl`. Its reference is
-//! [`pointwise`](super::pointwise)'s.
+//! [`pointwise`]'s.
 
 use serde::{Deserialize, Serialize};
 
-use super::{Launch, Shader, Tier, pointwise::Extras, spread};
+use super::{
+    Launch, Shader, Tier,
+    pointwise::{self, Extras},
+    spread,
+};
 use crate::{Shape, graph::Conv, tensor::Element};
 
 /// The kernel.
 pub const SHADER: Shader = Shader {
     name: "pointwise_matrix",
     source: include_str!("../../shaders/pointwise_matrix.wgsl"),
-    reads: super::pointwise::SHADER.reads,
+    reads: pointwise::SHADER.reads,
     writes: &["y"],
     sums: &["bias"],
     tier: Tier::Matrices,
@@ -68,12 +72,7 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, extras: Extras, units: Units, til
             ("GATED", extras.gate.into()),
             ("ACTIVATION", conv.activation.code()),
         ],
-        params: vec![
-            ("pixels", y.pixels() as u32),
-            ("picture", (y.h * y.w) as u32),
-            ("inputs", x.quads() as u32),
-            ("outputs", y.quads() as u32),
-        ],
+        params: pointwise::params(x, y),
         workgroups: spread(tile.workgroups(units, y.pixels(), y.quads())),
         arithmetic: Element::F32,
         tile: format!("{} px x {} ch a subgroup", rows * units.side, columns * units.side),

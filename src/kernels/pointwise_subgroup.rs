@@ -1,9 +1,9 @@
 //! Pointwise convolution whose weights a subgroup loads together: `shaders/pointwise_subgroup.wgsl`.
-//! Its weights and reference are [`pointwise`](super::pointwise)'s.
+//! Its weights and reference are [`pointwise`]'s.
 
 use super::{
     Launch, Shader, Tier,
-    pointwise::{Extras, Tile},
+    pointwise::{self, Extras, Tile},
     spread,
 };
 use crate::{Shape, graph::Conv, tensor::Element};
@@ -12,7 +12,7 @@ use crate::{Shape, graph::Conv, tensor::Element};
 pub const SHADER: Shader = Shader {
     name: "pointwise_subgroup",
     source: include_str!("../../shaders/pointwise_subgroup.wgsl"),
-    reads: super::pointwise::SHADER.reads,
+    reads: pointwise::SHADER.reads,
     writes: &["y"],
     sums: &["bias"],
     tier: Tier::Subgroups,
@@ -71,12 +71,7 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, extras: Extras, tile: Tile, subgr
             ("GATED", extras.gate.into()),
             ("ACTIVATION", conv.activation.code()),
         ],
-        params: vec![
-            ("pixels", y.pixels() as u32),
-            ("picture", (y.h * y.w) as u32),
-            ("inputs", x.quads() as u32),
-            ("outputs", y.quads() as u32),
-        ],
+        params: pointwise::params(x, y),
         workgroups: spread(count),
         arithmetic: Element::F32,
         tile: format!("{tile} a thread, {lanes} threads"),

@@ -14,7 +14,7 @@ use std::{
 
 use crate::{
     Result, Shape, Tensor,
-    gpu::{Executor, Gpu},
+    gpu::{Executor, Gpu, distance},
     graph::Graph,
     plan::{Contest, Fuse, Kernel, Machine, Options, Plan, Schedules, Step, Tuned},
     tensor::Element,
@@ -204,12 +204,8 @@ impl Bench<'_> {
         }
         let answer = |tuned| self.executor(&self.plan(Fuse::Auto, tuned)?)?.run(&self.picture);
         let (expected, tuned) = (answer(Tuned::default())?, answer(winners.clone())?);
-        let square =
-            |values: &mut dyn Iterator<Item = f32>| values.map(|v| f64::from(v).powi(2)).sum::<f64>();
-        let pairs = expected.data().iter().zip(tuned.data());
-        let apart = square(&mut pairs.map(|(a, b)| a - b));
         // Written so that a NaN is too far.
-        let near = apart <= F16_BOUND.powi(2) * square(&mut expected.data().iter().copied());
+        let near = distance(&tuned, &expected) <= F16_BOUND;
         if !near {
             log::warn!("f16 sums would be quicker in some layers, and are too inexact for this network");
             winners.kernels.retain(|_, kernel| !half(kernel));

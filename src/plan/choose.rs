@@ -158,14 +158,9 @@ pub fn contest(
 ) -> Result<Vec<Kernel>, (NodeId, String)> {
     let node = graph.node(id);
     let (Op::Conv(_), Some(&input)) = (&node.op, node.inputs.first()) else { return Ok(Vec::new()) };
-    let mut entered: Vec<Kernel> = Vec::new();
-    for (kernel, _) in Layer::new(graph, shapes, id, input, None, machine)?.ways() {
-        let kind = |kernel: &Kernel| (kernel.shader().name, kernel.arithmetic());
-        if entered.iter().filter(|other| kind(other) == kind(&kernel)).count() < each {
-            entered.push(kernel);
-        }
-    }
-    Ok(entered)
+    let ways = Layer::new(graph, shapes, id, input, None, machine)?.ways();
+    let kernels = ways.into_iter().map(|(kernel, _)| kernel);
+    Ok(super::foremost(kernels, each, |kernel| (kernel.shader().name, kernel.arithmetic())))
 }
 
 /// A convolution to be given a kernel.
@@ -198,8 +193,7 @@ impl<'a> Layer<'a> {
             (id, format!("{groups} groups of {} channels: only 1 or all are supported", conv.inputs()))
         })?;
         let (x, y) = (shapes[input.index()], shapes[id.index()]);
-        let weights = machine.element.bytes() * conv.weight.data().len();
-        let bytes = machine.bytes(x) + machine.bytes(y) + weights as u64;
+        let bytes = machine.bytes(x) + machine.bytes(y) + machine.weights(conv);
         let work = Work { bytes, macs: (y.pixels() * conv.weight.data().len()) as u64 };
         let residual = node.inputs.get(1).copied();
         Ok(Self { conv, kind, input, residual, gate, x, y, machine, work })

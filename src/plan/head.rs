@@ -52,8 +52,7 @@ fn step(
     let groups = launch.workgroups.iter().product::<u32>() as usize;
     let turns = tile.turns(y.h * y.w) as f64;
     let thread = turns * x.quads() as f64 * machine.product(tile.pixels, 1) + choose::MEETING;
-    let weights = machine.element.bytes() * conv.weight.data().len();
-    let bytes = machine.bytes(x) + machine.bytes(means) + weights as u64;
+    let bytes = machine.bytes(x) + machine.bytes(means) + machine.weights(conv);
     let work = Work { bytes, macs: (y.pixels() * conv.weight.data().len()) as u64 };
     DraftStep {
         nodes: vec![head.conv, head.pool],

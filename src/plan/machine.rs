@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::{
     Shape,
+    graph::Conv,
     kernels::{
         pointwise,
         pointwise_matrix::{self, Units},
@@ -118,6 +119,11 @@ impl Machine {
     /// Bytes of a map.
     pub(super) fn bytes(&self, map: Shape) -> u64 {
         map.device_bytes(self.element)
+    }
+
+    /// Bytes of a convolution's weights.
+    pub(super) fn weights(&self, conv: &Conv) -> u64 {
+        (self.element.bytes() * conv.weight.data().len()) as u64
     }
 
     /// Bytes of so many `vec4`s.

@@ -350,12 +350,7 @@ impl Plan {
         for unit in blocks::units(graph) {
             let found = candidates(graph, &shapes, &unit, &machine, &options, each)
                 .map_err(|(id, reason)| Error::layer(graph.node(id).name(), reason))?;
-            let mut entered: Vec<Schedule> = Vec::new();
-            for schedule in found.iter().map(|c| c.schedule) {
-                if entered.iter().filter(|s| s.kind() == schedule.kind()).count() < each {
-                    entered.push(schedule);
-                }
-            }
+            let entered = foremost(found.iter().map(|c| c.schedule), each, |schedule| schedule.kind());
             if entered.len() > 1 {
                 contests.push(Contest { layer: graph.node(unit.first()).name().to_string(), entered });
             }
@@ -379,14 +374,24 @@ impl Plan {
     }
 }
 
-/// What was chosen, and the best of every other kind.
-fn rated(found: &[schedule::Candidate], chosen: &schedule::Candidate) -> Vec<Rated> {
-    let mut kinds: Vec<&schedule::Candidate> = vec![chosen];
-    for candidate in found {
-        if kinds.iter().all(|other| other.schedule.kind() != candidate.schedule.kind()) {
-            kinds.push(candidate);
+/// Of candidates, best first, the first `each` of every kind.
+fn foremost<T, K: PartialEq>(
+    candidates: impl Iterator<Item = T>,
+    each: usize,
+    kind: impl Fn(&T) -> K,
+) -> Vec<T> {
+    let mut taken: Vec<T> = Vec::new();
+    for candidate in candidates {
+        if taken.iter().filter(|other| kind(other) == kind(&candidate)).count() < each {
+            taken.push(candidate);
         }
     }
+    taken
+}
+
+/// What was chosen, and the best of every other kind.
+fn rated(found: &[schedule::Candidate], chosen: &schedule::Candidate) -> Vec<Rated> {
+    let mut kinds = foremost([chosen].into_iter().chain(found), 1, |candidate| candidate.schedule.kind());
     kinds.sort_by(|a, b| a.time.total_cmp(&b.time));
     kinds.into_iter().map(|candidate| candidate.rated(chosen.time)).collect()
 }

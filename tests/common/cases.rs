@@ -124,11 +124,6 @@ pub fn padding() -> impl Strategy<Value = Padding> {
     prop_oneof![Just(Padding::Symmetric), Just(Padding::Same)]
 }
 
-/// What maps and weights may be on an adapter.
-pub fn elements(gpu: &Gpu) -> impl Iterator<Item = Element> {
-    [Element::F32, Element::F16].into_iter().filter(|&element| gpu.supports(element).is_ok())
-}
-
 /// The same cases every time, so that a change is judged by itself. `PROPTEST_CASES=2000` and
 /// `PROPTEST_RNG_SEED=7` look further.
 fn config() -> ProptestConfig {
@@ -149,7 +144,7 @@ pub fn on_every_adapter<T: std::fmt::Debug>(
     check: impl Fn(&Gpu, Element, &T) -> Result<(), TestCaseError>,
 ) {
     for gpu in super::gpus() {
-        for element in elements(&gpu) {
+        for element in gpu.elements() {
             TestRunner::new(config())
                 .run(&strategy, |case| check(&gpu, element, &case))
                 .unwrap_or_else(|e| panic!("{element} on {}: {e}", gpu.adapter()));
