@@ -62,8 +62,8 @@ pub enum Error {
     /// No adapter, or none that fits the request.
     #[error("{0}")]
     Adapter(String),
-    /// f16 was asked of a device whose shaders have none.
-    #[error("{adapter} has no f16 in shaders: use f32")]
+    /// f16 was asked of a device that does not compute with it.
+    #[error("{adapter} has no f16: use f32")]
     NoF16 {
         /// What it runs on.
         adapter: String,

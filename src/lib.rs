@@ -1,5 +1,6 @@
 //! MobileNets on every GPU: hand-written WGSL through wgpu, from safetensors checkpoints.
 
+pub mod cpu;
 mod error;
 pub mod gpu;
 pub mod graph;
@@ -12,7 +13,7 @@ pub mod tensor;
 pub mod zoo;
 
 pub use error::{Error, Result};
-pub use session::{Options, Session, Startup};
+pub use session::{Device, Options, Session, Startup};
 pub use tensor::{Shape, Tensor};
 pub use wgpu;
 

@@ -5,7 +5,7 @@ mod common;
 use std::sync::Arc;
 
 use common::cases::{
-    activation, allowed, dispatch, gate_on_device, noise, on_device, on_every_adapter, padding, rounded,
+    Case, allowed, dispatch, gate_on_device, noise, on_device, on_every_adapter, padding, rounded,
     rounded_weights, stored, summed,
 };
 use goldcrest::{
@@ -24,66 +24,6 @@ use proptest::prelude::*;
 /// f32 sums in another order than the reference's f64. What is stored is rounded besides: see
 /// [`stored`].
 const TOLERANCE: f64 = 2e-6;
-
-/// A convolution, an input for it, and what a launch needs besides.
-#[derive(Debug, Clone)]
-struct Case {
-    conv: Conv,
-    x: Shape,
-    residual: bool,
-    tile: usize,
-    seed: u64,
-}
-
-impl Case {
-    /// The case with weights that `element` holds exactly.
-    fn stored_as(&self, element: Element) -> Self {
-        Self { conv: rounded_weights(&self.conv, element), ..self.clone() }
-    }
-
-    fn window(&self) -> Window {
-        self.conv.window(self.x.h, self.x.w).expect("the strategy makes inputs that hold the window")
-    }
-
-    fn y(&self) -> Shape {
-        let window = self.window();
-        Shape::new(self.x.n, self.conv.outputs(), window.height, window.width)
-    }
-}
-
-/// Pictures, channels in and out, rows, columns: small, odd, and not square.
-fn sizes() -> impl Strategy<Value = (usize, usize, usize, usize, usize)> {
-    (1..4usize, 1..40usize, 1..40usize, 1..20usize, 1..20usize)
-}
-
-fn convolution(windowed: bool, depthwise: bool) -> impl Strategy<Value = Case> {
-    let window = if windowed {
-        (prop::sample::select(&[1usize, 2, 3, 5, 7][..]), 1..4usize, 1..4usize, padding()).boxed()
-    } else {
-        Just((1, 1, 1, Padding::Symmetric)).boxed()
-    };
-    let rest = (activation(), any::<bool>(), any::<bool>(), any::<usize>(), any::<u64>());
-    (sizes(), window, rest).prop_filter_map("the window does not fit", move |(size, window, rest)| {
-        let ((n, inputs, outputs, h, w), (kernel, stride, dilation, padding)) = (size, window);
-        let (activation, biased, residual, tile, seed) = rest;
-        let (outputs, groups) = if depthwise { (inputs, inputs) } else { (outputs, 1) };
-        let weight = noise([outputs, inputs / groups, kernel, kernel], seed ^ 1);
-        let bias = biased.then(|| Arc::new(noise([outputs], seed ^ 2)));
-        let conv = Conv {
-            weight: Arc::new(weight),
-            bias,
-            stride,
-            dilation,
-            padding,
-            groups,
-            activation,
-            linear: false,
-        };
-        let x = Shape::new(n, inputs, h, w);
-        conv.window(h, w)?;
-        Some(Case { conv, x, residual, tile, seed })
-    })
-}
 
 /// One of all tiles.
 fn pick<T: Copy>(tiles: impl Iterator<Item = T>, which: usize) -> T {

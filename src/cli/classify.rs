@@ -65,7 +65,7 @@ impl Classify {
             // The last of a thousand is missing: better told before the others are run.
             fs::File::open(image).with_context(|| image.display().to_string())?;
         }
-        let gpu = self.engine.open()?;
+        let device = self.engine.open()?;
 
         let mut answers = Vec::new();
         let mut latest: Option<Session> = None;
@@ -88,7 +88,7 @@ impl Classify {
             // The last chunk may be shorter: a second session then.
             let mut session = match latest.take().filter(|ready| ready.input_shape() == shape) {
                 Some(ready) => ready,
-                None => bar.suspend(|| session(&gpu, &network, options))?,
+                None => bar.suspend(|| session(&device, &network, options))?,
             };
             let logits = session.run(&Tensor::new(<[usize; 4]>::from(shape), values)?)?;
             for (file, logits) in files.iter().zip(logits.data().chunks_exact(network.classes)) {
@@ -114,7 +114,7 @@ impl Classify {
                 }
             }
         }
-        writeln!(text, "{} on {}, {} in all", network.arch, gpu.adapter(), milliseconds(start.elapsed()))?;
+        writeln!(text, "{} on {}, {} in all", network.arch, device, milliseconds(start.elapsed()))?;
         Ok(text)
     }
 

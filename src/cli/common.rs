@@ -2,12 +2,13 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use goldcrest::{
+    cpu::Cpu,
     gpu::Gpu,
     plan::Fuse,
-    session::{Options, Precision, Session, Startup},
+    session::{Device, Options, Precision, Session, Startup},
     zoo::Network,
 };
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
@@ -47,6 +48,10 @@ pub struct Engine {
     #[arg(long, value_enum, default_value_t)]
     backend: Backend,
 
+    /// The CPU's threads, if not one a core
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    threads: Option<u32>,
+
     /// What maps and weights are stored as
     #[arg(long, value_enum, default_value_t)]
     precision: Stored,
@@ -56,13 +61,15 @@ pub struct Engine {
     fuse: Fusion,
 }
 
-#[derive(Clone, Copy, Default, ValueEnum)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 enum Backend {
-    /// The best there is
+    /// The best graphics adapter, or the CPU where there is none but software
     #[default]
     Auto,
-    /// A graphics adapter through wgpu
+    /// A graphics adapter through wgpu, software too
     Gpu,
+    /// The CPU's cores
+    Cpu,
 }
 
 #[derive(Clone, Copy, Default, ValueEnum)]
@@ -114,11 +121,32 @@ impl Engine {
         }
     }
 
-    /// Opens the adapter, and warns if it only plays a GPU.
-    pub fn open(&self) -> Result<Gpu> {
-        // One kind is what there is; the match keeps this honest when more come.
-        match self.backend {
-            Backend::Auto | Backend::Gpu => {}
+    /// Opens what is to compute. An adapter that is named is taken, whatever it is.
+    pub fn open(&self) -> Result<Device> {
+        let device = match self.backend {
+            Backend::Cpu if self.adapter.is_some() => {
+                bail!("--adapter names a graphics adapter, and --backend is cpu")
+            }
+            Backend::Cpu => self.cpu()?,
+            Backend::Auto if self.adapter.is_none() && self.threads.is_some() => self.cpu()?,
+            Backend::Auto if self.adapter.is_none() => Device::best()?,
+            Backend::Auto | Backend::Gpu => Device::Gpu(self.gpu()?),
+        };
+        if matches!((&device, self.fuse()), (Device::Cpu(_), Fuse::Pair | Fuse::Block)) {
+            bail!("--fuse: on the CPU every layer is by itself");
+        }
+        Ok(device)
+    }
+
+    /// The CPU, with as many threads as were asked for.
+    fn cpu(&self) -> Result<Device> {
+        Ok(Device::Cpu(Cpu::new(self.threads.map(|threads| threads as usize))?))
+    }
+
+    /// Opens a graphics adapter, and warns if it only plays one.
+    pub fn gpu(&self) -> Result<Gpu> {
+        if self.backend == Backend::Cpu {
+            bail!("--backend: this is about graphics adapters");
         }
         let gpu = Gpu::open(self.adapter.as_deref())?;
         if gpu.adapter().software {
@@ -128,10 +156,28 @@ impl Engine {
     }
 }
 
+/// What computes, for programs.
+pub fn device(device: &Device) -> serde_json::Value {
+    match device {
+        Device::Gpu(gpu) => serde_json::json!(gpu.adapter()),
+        Device::Cpu(cpu) => {
+            let info = cpu.info();
+            serde_json::json!({
+                "name": info.name,
+                "backend": "cpu",
+                "driver": info.vectors,
+                "kind": "cpu",
+                "software": true,
+                "threads": info.threads,
+            })
+        }
+    }
+}
+
 /// Builds a session under a progress bar.
-pub fn session(gpu: &Gpu, network: &Network, options: Options) -> Result<Session> {
+pub fn session(device: &Device, network: &Network, options: Options) -> Result<Session> {
     let bar = progress("compiling");
-    let session = pollster::block_on(Session::build(gpu, network, options, |done, of| {
+    let session = pollster::block_on(Session::build(device, network, options, |done, of| {
         bar.set_length(of as u64);
         bar.set_position(done as u64);
     }))?;

@@ -59,7 +59,7 @@ impl Inspect {
         let input = options.input_shape(&network);
         let shapes = network.graph.shapes(input)?;
         // A network can be looked at where nothing can run it.
-        let gpu = match self.engine.open() {
+        let gpu = match self.engine.gpu() {
             Err(e) if self.engine.names_adapter() => return Err(e),
             gpu => gpu,
         };

@@ -13,7 +13,7 @@ use goldcrest::{Shape, Tensor, session::Options, tensor::Element, zoo::Checkpoin
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 
-use super::common::{Engine, Weights, json, milliseconds, session, startup};
+use super::common::{self, Engine, Weights, json, milliseconds, session, startup};
 
 #[derive(Args)]
 pub struct Run {
@@ -57,7 +57,7 @@ impl Run {
             );
         }
         let target = Target::new(&self.output).with_context(|| self.output.display().to_string())?;
-        let gpu = self.engine.open()?;
+        let device = self.engine.open()?;
 
         let options = Options {
             batch: shape.n,
@@ -68,7 +68,7 @@ impl Run {
         };
         // Before its values are read: what is too large to run may be too large to hold.
         let begun = Instant::now();
-        let mut session = session(&gpu, &network, options)?;
+        let mut session = session(&device, &network, options)?;
         let input = file.tensor("input", &dims.iter().copied().map(Some).collect::<Vec<_>>())?;
         let start = Instant::now();
         let output = session.run(&input)?;
@@ -77,7 +77,7 @@ impl Run {
         let mut tensors = session.taps()?;
         let dims = output.dims().to_vec();
         if let Some(odd) = output.data().iter().find(|v| !v.is_finite()) {
-            let hint = match session.plan().element {
+            let hint = match session.element() {
                 Element::F32 => "",
                 Element::F16 => "; f16 ends at 65504, f32 may do",
             };
@@ -89,10 +89,10 @@ impl Run {
         if self.json {
             return json(&json!({
                 "network": network.arch,
-                "adapter": gpu.adapter(),
+                "adapter": common::device(&device),
                 "input": input.dims(),
                 "output": dims,
-                "precision": session.plan().element,
+                "precision": session.element(),
                 "tensors": tensors.len(),
                 "file": self.output.display().to_string(),
                 "wall_ms": 1e3 * time.as_secs_f64(),
@@ -105,7 +105,7 @@ impl Run {
             self.output.display(),
             if self.taps { format!(" and {} layers", tensors.len() - 1) } else { String::new() },
             network.arch,
-            gpu.adapter(),
+            device,
             milliseconds(time)
         ))
     }

@@ -52,7 +52,7 @@ impl Tune {
         if self.engine.fuse() != options.fuse {
             bail!("--fuse: tuning is for the planner's own choice, auto");
         }
-        let gpu = self.engine.open()?;
+        let gpu = self.engine.gpu()?;
         let elements = match options.precision.element() {
             Some(element) => vec![element],
             // Which of the two is quicker is for `auto` to know.

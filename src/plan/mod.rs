@@ -11,6 +11,7 @@ mod schedule;
 
 pub use choose::{Kernel, Kernels};
 pub use machine::{Machine, Work};
+pub(crate) use memory::{Life, assign};
 pub use schedule::{Fuse, Schedule};
 
 use std::collections::BTreeMap;
@@ -93,6 +94,25 @@ impl Step {
     pub fn name(&self) -> &str {
         &self.layers[0]
     }
+
+    /// It, without what only a GPU has to know.
+    pub fn summary(&self) -> Summary {
+        let Self { layers, launch, shape, work, .. } = self;
+        Summary { layers: layers.clone(), kernel: launch.shader.name, shape: *shape, work: *work }
+    }
+}
+
+/// What a step computes, whoever runs it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Summary {
+    /// The source library's modules; timings and errors name the first.
+    pub layers: Vec<String>,
+    /// The kernel.
+    pub kernel: &'static str,
+    /// The shape of the map that it makes, or of which it makes parts.
+    pub shape: Shape,
+    /// What it moves and computes.
+    pub work: Work,
 }
 
 /// Schedules of blocks, by each block's first layer.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use goldcrest::{
     Shape, Tensor,
     gpu::Gpu,
-    graph::{Activation, Conv, Padding},
+    graph::{Activation, Conv, Padding, Window},
     kernels::{Launch, pointwise},
     tensor::{Element, layout},
 };
@@ -124,9 +124,69 @@ pub fn padding() -> impl Strategy<Value = Padding> {
     prop_oneof![Just(Padding::Symmetric), Just(Padding::Same)]
 }
 
+/// A convolution, an input for it, and what a launch needs besides.
+#[derive(Debug, Clone)]
+pub struct Case {
+    pub conv: Conv,
+    pub x: Shape,
+    pub residual: bool,
+    pub tile: usize,
+    pub seed: u64,
+}
+
+impl Case {
+    /// The case with weights that `element` holds exactly.
+    pub fn stored_as(&self, element: Element) -> Self {
+        Self { conv: rounded_weights(&self.conv, element), ..self.clone() }
+    }
+
+    pub fn window(&self) -> Window {
+        self.conv.window(self.x.h, self.x.w).expect("the strategy makes inputs that hold the window")
+    }
+
+    pub fn y(&self) -> Shape {
+        let window = self.window();
+        Shape::new(self.x.n, self.conv.outputs(), window.height, window.width)
+    }
+}
+
+/// Pictures, channels in and out, rows, columns: small, odd, and not square.
+pub fn sizes() -> impl Strategy<Value = (usize, usize, usize, usize, usize)> {
+    (1..4usize, 1..40usize, 1..40usize, 1..20usize, 1..20usize)
+}
+
+pub fn convolution(windowed: bool, depthwise: bool) -> impl Strategy<Value = Case> {
+    let window = if windowed {
+        (prop::sample::select(&[1usize, 2, 3, 5, 7][..]), 1..4usize, 1..4usize, padding()).boxed()
+    } else {
+        Just((1, 1, 1, Padding::Symmetric)).boxed()
+    };
+    let rest = (activation(), any::<bool>(), any::<bool>(), any::<usize>(), any::<u64>());
+    (sizes(), window, rest).prop_filter_map("the window does not fit", move |(size, window, rest)| {
+        let ((n, inputs, outputs, h, w), (kernel, stride, dilation, padding)) = (size, window);
+        let (activation, biased, residual, tile, seed) = rest;
+        let (outputs, groups) = if depthwise { (inputs, inputs) } else { (outputs, 1) };
+        let weight = noise([outputs, inputs / groups, kernel, kernel], seed ^ 1);
+        let bias = biased.then(|| Arc::new(noise([outputs], seed ^ 2)));
+        let conv = Conv {
+            weight: Arc::new(weight),
+            bias,
+            stride,
+            dilation,
+            padding,
+            groups,
+            activation,
+            linear: false,
+        };
+        let x = Shape::new(n, inputs, h, w);
+        conv.window(h, w)?;
+        Some(Case { conv, x, residual, tile, seed })
+    })
+}
+
 /// The same cases every time, so that a change is judged by itself. `PROPTEST_CASES=2000` and
 /// `PROPTEST_RNG_SEED=7` look further.
-fn config() -> ProptestConfig {
+pub fn config() -> ProptestConfig {
     let told = |name| std::env::var_os(name).is_some();
     let mut config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
     if !told("PROPTEST_CASES") {

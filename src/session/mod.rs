@@ -1,15 +1,19 @@
 //! A network on a device: what a program that embeds Goldcrest holds.
 
+mod device;
+
 use std::{borrow::Cow, collections::VecDeque};
 
 use web_time::Instant;
 
 pub use crate::gpu::Startup;
+pub use device::Device;
+
 use crate::{
-    Error, Result, Shape, Tensor,
-    gpu::{self, Executor, Gpu},
+    Error, Result, Shape, Tensor, cpu,
+    gpu::{self, Gpu},
     measure,
-    plan::{self, Fuse, Plan},
+    plan::{self, Fuse, Plan, Summary},
     tensor::Element,
     zoo::Network,
 };
@@ -100,29 +104,41 @@ pub fn plan(gpu: &Gpu, network: &Network, options: Options) -> Result<Plan> {
 }
 
 /// An inference in flight: what [`Session::submit`] gives and [`Session::collect`] takes.
-pub struct Pending {
-    shares: Vec<gpu::Pending>,
+pub struct Pending(Flight);
+
+enum Flight {
+    /// A share of the batch each.
+    Gpu(Vec<gpu::Pending>),
+    /// The CPU has nobody to wait for.
+    Done(Tensor),
 }
 
-/// A network, planned and compiled for one input shape on one device.
+/// A network, ready to run for one input shape on one device.
 pub struct Session {
-    /// For the batch, or for a share of it.
-    plan: Plan,
-    executor: Executor,
+    engine: Engine,
     /// The whole batch's shape.
     input: Shape,
     startup: Startup,
 }
 
+enum Engine {
+    Gpu {
+        /// For the batch, or for a share of it.
+        plan: Box<Plan>,
+        executor: Box<gpu::Executor>,
+    },
+    Cpu(cpu::Executor),
+}
+
 impl Session {
-    /// Plans `network` and makes everything that runs need.
+    /// Makes everything that runs of `network` need: on a GPU a plan and its pipelines.
     ///
     /// # Errors
     /// [`Error::Layer`] if an input of that shape does not fit the network, [`Error::Limit`] if
     /// it does not fit the device, [`Error::NoF16`] if the device lacks the precision,
     /// [`Error::Device`] if it refuses the network.
-    pub fn new(gpu: &Gpu, network: &Network, options: Options) -> Result<Self> {
-        pollster::block_on(Self::build(gpu, network, options, |_, _| {}))
+    pub fn new(device: impl Into<Device>, network: &Network, options: Options) -> Result<Self> {
+        pollster::block_on(Self::build(device, network, options, |_, _| {}))
     }
 
     /// [`Session::new`] for where nothing may block, or where somebody wants to see progress:
@@ -131,23 +147,35 @@ impl Session {
     /// # Errors
     /// As [`Session::new`].
     pub async fn build(
-        gpu: &Gpu,
+        device: impl Into<Device>,
         network: &Network,
         options: Options,
         progress: impl FnMut(usize, usize),
     ) -> Result<Self> {
+        let device = device.into();
         let input = options.input_shape(network);
         if input.is_empty() {
             return Err(Error::Input(format!("the shape {input} holds no value")));
         }
+        device.supports(options.precision.element().unwrap_or_default())?;
         let begun = Instant::now();
-        let mut plan = plan_within_limits(gpu, network, options)?;
-        let planned = begun.elapsed();
-        let executor = Executor::new(gpu, &plan, progress).await?;
-        let startup = Startup { plan: planned, ..executor.startup() };
-        // The device has them now.
-        plan.weights = Vec::new();
-        Ok(Self { plan, executor, input, startup })
+        let (engine, startup) = match &device {
+            Device::Gpu(gpu) => {
+                let mut plan = plan_within_limits(gpu, network, options)?;
+                let planned = begun.elapsed();
+                let executor = gpu::Executor::new(gpu, &plan, progress).await?;
+                let startup = Startup { plan: planned, ..executor.startup() };
+                // The device has them now.
+                plan.weights = Vec::new();
+                (Engine::Gpu { plan: Box::new(plan), executor: Box::new(executor) }, startup)
+            }
+            Device::Cpu(cpu) => {
+                let executor = cpu::Executor::new(cpu, &network.graph, input, options.taps)?;
+                let startup = Startup { plan: begun.elapsed(), ..Startup::default() };
+                (Engine::Cpu(executor), startup)
+            }
+        };
+        Ok(Self { engine, input, startup })
     }
 
     /// How long it took to get ready.
@@ -155,9 +183,34 @@ impl Session {
         self.startup
     }
 
-    /// What runs, in which order, over which buffers. The weights are on the device.
-    pub fn plan(&self) -> &Plan {
-        &self.plan
+    /// What runs on a GPU, in which order, over which buffers; none on the CPU. The weights are
+    /// on the device.
+    pub fn plan(&self) -> Option<&Plan> {
+        match &self.engine {
+            Engine::Gpu { plan, .. } => Some(plan),
+            Engine::Cpu(_) => None,
+        }
+    }
+
+    /// What runs, in this order. Of a batch that is run in shares it is the first one's.
+    pub fn steps(&self) -> Vec<Summary> {
+        match &self.engine {
+            Engine::Gpu { plan, .. } => plan.steps.iter().map(plan::Step::summary).collect(),
+            Engine::Cpu(executor) => executor.steps().to_vec(),
+        }
+    }
+
+    /// What maps and weights are stored as.
+    pub fn element(&self) -> Element {
+        self.plan().map_or(Element::F32, |plan| plan.element)
+    }
+
+    /// Bytes of maps and weights.
+    pub fn peak_bytes(&self) -> u64 {
+        match &self.engine {
+            Engine::Gpu { plan, .. } => plan.peak_bytes(),
+            Engine::Cpu(executor) => executor.peak_bytes(),
+        }
     }
 
     /// The shape of the input, `[pictures, channels, rows, columns]`.
@@ -170,22 +223,29 @@ impl Session {
     /// # Errors
     /// [`Error::Input`] if `input` has another shape, [`Error::Device`] if the device was lost.
     pub fn run(&mut self, input: &Tensor) -> Result<Tensor> {
-        let mut answers = Vec::new();
-        let mut flying = VecDeque::new();
-        for share in shares(input, self.input, self.plan.input.shape.n)? {
-            // Two keep the device busy.
-            if flying.len() == 2 {
-                answers.extend(flying.pop_front().map(|oldest| self.executor.collect(oldest)).transpose()?);
+        let answers = match &mut self.engine {
+            Engine::Gpu { plan, executor } => {
+                let mut answers = Vec::new();
+                let mut flying = VecDeque::new();
+                for share in shares(input, self.input, plan.input.shape.n)? {
+                    // Two keep the device busy.
+                    if flying.len() == 2 {
+                        answers
+                            .extend(flying.pop_front().map(|oldest| executor.collect(oldest)).transpose()?);
+                    }
+                    flying.push_back(executor.submit(&share)?);
+                }
+                for pending in flying {
+                    answers.push(executor.collect(pending)?);
+                }
+                answers
             }
-            flying.push_back(self.executor.submit(&share)?);
-        }
-        for pending in flying {
-            answers.push(self.executor.collect(pending)?);
-        }
+            Engine::Cpu(executor) => vec![executor.run(input)?],
+        };
         join(answers, self.input.n)
     }
 
-    /// [`Session::run`] for where nothing may block.
+    /// [`Session::run`] for where nothing may block. The CPU computes before it returns.
     ///
     /// # Errors
     /// As [`Session::run`].
@@ -196,14 +256,19 @@ impl Session {
 
     /// Hands an input to the device and does not wait, so that several are in flight: the next is
     /// prepared while the device computes. Each in flight, and each share of a batch that is run in
-    /// shares, has staging buffers of its own, which later ones use again.
+    /// shares, has staging buffers of its own, which later ones use again. The CPU computes at once.
     ///
     /// # Errors
     /// As [`Session::run`].
     pub fn submit(&mut self, input: &Tensor) -> Result<Pending> {
-        let shares = shares(input, self.input, self.plan.input.shape.n)?;
-        let shares = shares.iter().map(|share| self.executor.submit(share));
-        Ok(Pending { shares: shares.collect::<Result<_>>()? })
+        match &mut self.engine {
+            Engine::Gpu { plan, executor } => {
+                let shares = shares(input, self.input, plan.input.shape.n)?;
+                let shares = shares.iter().map(|share| executor.submit(share));
+                Ok(Pending(Flight::Gpu(shares.collect::<Result<_>>()?)))
+            }
+            Engine::Cpu(executor) => Ok(Pending(Flight::Done(executor.run(input)?))),
+        }
     }
 
     /// Waits for the answer to what [`Session::submit`] began, in any order.
@@ -211,9 +276,7 @@ impl Session {
     /// # Errors
     /// As [`Session::run`].
     pub fn collect(&mut self, pending: Pending) -> Result<Tensor> {
-        let answers = pending.shares.into_iter().map(|share| self.executor.collect(share));
-        let answers = answers.collect::<Result<_>>()?;
-        join(answers, self.input.n)
+        pollster::block_on(self.collect_async(pending))
     }
 
     /// [`Session::collect`] for where nothing may block.
@@ -222,21 +285,30 @@ impl Session {
     /// As [`Session::run`].
     pub async fn collect_async(&mut self, pending: Pending) -> Result<Tensor> {
         let mut answers = Vec::new();
-        for share in pending.shares {
-            answers.push(self.executor.collect_async(share).await?);
+        match (pending.0, &mut self.engine) {
+            (Flight::Gpu(shares), Engine::Gpu { executor, .. }) => {
+                for share in shares {
+                    answers.push(executor.collect_async(share).await?);
+                }
+            }
+            (Flight::Done(answer), Engine::Cpu(_)) => answers.push(answer),
+            _ => return Err(Error::Input("was submitted to another session".into())),
         }
         join(answers, self.input.n)
     }
 
-    /// Runs once and gives the nanoseconds of each step of the [plan](Session::plan), measured
-    /// on the device in the real sequence. Of a batch that is run in shares it is the first one's.
+    /// Runs once and gives the nanoseconds of each of [`Session::steps`], measured in the real
+    /// sequence: on a GPU by its own clock.
     ///
     /// # Errors
     /// [`Error::Device`] if the device has no timestamps, or as [`Session::run`].
     pub fn profile(&mut self, input: &Tensor) -> Result<Vec<f64>> {
-        match shares(input, self.input, self.plan.input.shape.n)?.first() {
-            Some(share) => self.executor.profile(share),
-            None => Ok(Vec::new()),
+        match &mut self.engine {
+            Engine::Gpu { plan, executor } => match shares(input, self.input, plan.input.shape.n)?.first() {
+                Some(share) => executor.profile(share),
+                None => Ok(Vec::new()),
+            },
+            Engine::Cpu(executor) => executor.profile(input),
         }
     }
 
@@ -246,7 +318,10 @@ impl Session {
     /// # Errors
     /// [`Error::Device`] if the device was lost.
     pub fn taps(&self) -> Result<Vec<(String, Tensor)>> {
-        self.executor.taps()
+        match &self.engine {
+            Engine::Gpu { executor, .. } => executor.taps(),
+            Engine::Cpu(executor) => executor.taps(),
+        }
     }
 }
 

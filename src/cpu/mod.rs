@@ -1,0 +1,99 @@
+//! The same networks on the CPU's cores: matrix products of a library, vectorised loops over
+//! channels for the rest. Maps are NHWC in f32, channels as many as there are.
+
+mod depthwise;
+mod executor;
+mod pixelwise;
+mod product;
+
+use std::{fmt, sync::Arc};
+
+use serde::Serialize;
+
+pub use executor::Executor;
+
+use crate::{Error, Result};
+
+/// Cores to run on. Clones share the threads.
+#[derive(Clone)]
+pub struct Cpu {
+    pool: Arc<rayon::ThreadPool>,
+    info: CpuInfo,
+}
+
+/// What computes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CpuInfo {
+    /// The processor's name.
+    pub name: String,
+    /// The widest vectors that are used: `avx512`, `avx2`, `neon`, `scalar` or others.
+    pub vectors: &'static str,
+    /// Threads that share the work.
+    pub threads: usize,
+}
+
+impl Cpu {
+    /// `threads` threads, or as many as the machine has cores to give.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if the system gives no threads.
+    pub fn new(threads: Option<usize>) -> Result<Self> {
+        let available = || std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = threads.unwrap_or_else(available).max(1);
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|i| format!("goldcrest-{i}"))
+            .build()
+            .map_err(|e| Error::Device(format!("{threads} threads: {e}")))?;
+        let info = CpuInfo { name: processor(), vectors: vectors(), threads };
+        Ok(Self { pool: Arc::new(pool), info })
+    }
+
+    /// What it runs on.
+    pub fn info(&self) -> &CpuInfo {
+        &self.info
+    }
+}
+
+impl fmt::Display for CpuInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let threads = if self.threads == 1 { "thread" } else { "threads" };
+        write!(f, "{} (cpu, {}, {} {threads})", self.name, self.vectors, self.threads)
+    }
+}
+
+fn processor() -> String {
+    let mut system = sysinfo::System::new();
+    system.refresh_cpu_list(sysinfo::CpuRefreshKind::nothing());
+    let brand = system.cpus().first().map(|cpu| cpu.brand().trim().to_string());
+    brand.filter(|name| !name.is_empty()).unwrap_or_else(|| format!("{} processor", std::env::consts::ARCH))
+}
+
+/// Memory that can be had without making others give up theirs.
+fn available_bytes() -> u64 {
+    let mut system = sysinfo::System::new();
+    system.refresh_memory_specifics(sysinfo::MemoryRefreshKind::nothing().with_ram());
+    match system.available_memory() {
+        0 => u64::MAX, // a system that does not tell
+        bytes => bytes,
+    }
+}
+
+/// The instructions that the loops will be dispatched to.
+fn vectors() -> &'static str {
+    struct Lanes;
+    impl pulp::WithSimd for Lanes {
+        type Output = usize;
+        fn with_simd<S: pulp::Simd>(self, _: S) -> usize {
+            S::F32_LANES
+        }
+    }
+    match (std::env::consts::ARCH, pulp::Arch::new().dispatch(Lanes)) {
+        (_, 1) => "scalar",
+        ("x86_64" | "x86", 16) => "avx512",
+        ("x86_64" | "x86", 8) => "avx2",
+        ("aarch64", _) => "neon",
+        ("wasm32", _) => "simd128",
+        _ => "vectors",
+    }
+}

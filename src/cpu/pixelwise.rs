@@ -1,0 +1,120 @@
+//! What is done to a pixel's channels one after another: bias, residual and activation, means,
+//! gates, and maxima.
+
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+
+use crate::{
+    Shape,
+    graph::{Activation, Conv},
+};
+
+/// A convolution's bias, zeros if it has none.
+pub fn bias(conv: &Conv) -> Vec<f32> {
+    conv.bias.as_ref().map_or_else(|| vec![0.0; conv.outputs()], |bias| bias.data().to_vec())
+}
+
+/// The function, of a vector.
+#[inline(always)]
+pub fn activate<S: Simd>(simd: S, x: S::f32s, activation: Activation) -> S::f32s {
+    let constant = |value| simd.splat_f32s(value);
+    let relu6 = |x| simd.min_f32s(simd.max_f32s(x, constant(0.0)), constant(6.0));
+    let sixth = |x| simd.mul_f32s(x, constant(1.0 / 6.0));
+    match activation {
+        Activation::Identity => x,
+        Activation::Relu => simd.max_f32s(x, constant(0.0)),
+        Activation::Relu6 => relu6(x),
+        Activation::HardSwish => simd.mul_f32s(x, sixth(relu6(simd.add_f32s(x, constant(3.0))))),
+        Activation::HardSigmoid => sixth(relu6(simd.add_f32s(x, constant(3.0)))),
+        // Of a gate's few values alone; no library has it as a vector.
+        Activation::Sigmoid => {
+            let mut lanes = [0.0; 64];
+            let lanes = &mut lanes[..S::F32_LANES];
+            simd.partial_store_f32s(lanes, x);
+            lanes.iter_mut().for_each(|x| *x = activation.apply(*x));
+            simd.partial_load_f32s(lanes)
+        }
+    }
+}
+
+/// `activation(sums + bias + residual)` of pixels, in place.
+pub struct Finish<'a> {
+    pub sums: &'a mut [f32],
+    pub bias: &'a [f32],
+    pub residual: Option<&'a [f32]>,
+    pub activation: Activation,
+}
+
+impl Finish<'_> {
+    pub fn run(self) {
+        Arch::new().dispatch(self);
+    }
+}
+
+impl WithSimd for Finish<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let channels = self.bias.len();
+        let (bias, last_bias) = S::as_simd_f32s(self.bias);
+        let last_bias = simd.partial_load_f32s(last_bias);
+        for (at, pixel) in self.sums.chunks_exact_mut(channels).enumerate() {
+            let (sums, last) = S::as_mut_simd_f32s(pixel);
+            match self.residual {
+                None => {
+                    for (sum, bias) in sums.iter_mut().zip(bias) {
+                        *sum = activate(simd, simd.add_f32s(*sum, *bias), self.activation);
+                    }
+                    if !last.is_empty() {
+                        let sum = simd.add_f32s(simd.partial_load_f32s(last), last_bias);
+                        simd.partial_store_f32s(last, activate(simd, sum, self.activation));
+                    }
+                }
+                Some(residual) => {
+                    let (residual, last_residual) = S::as_simd_f32s(&residual[at * channels..][..channels]);
+                    for ((sum, bias), residual) in sums.iter_mut().zip(bias).zip(residual) {
+                        let whole = simd.add_f32s(simd.add_f32s(*sum, *bias), *residual);
+                        *sum = activate(simd, whole, self.activation);
+                    }
+                    if !last.is_empty() {
+                        let residual = simd.partial_load_f32s(last_residual);
+                        let sum = simd.add_f32s(simd.partial_load_f32s(last), last_bias);
+                        let whole = simd.add_f32s(sum, residual);
+                        simd.partial_store_f32s(last, activate(simd, whole, self.activation));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The mean of each channel over a picture's pixels.
+pub fn mean(x: Shape, input: &[f32], output: &mut [f32]) {
+    let pixels = x.h * x.w;
+    for (picture, means) in input.chunks_exact(pixels * x.c).zip(output.chunks_exact_mut(x.c)) {
+        Arch::new().dispatch(|| {
+            means.fill(0.0);
+            for pixel in picture.chunks_exact(x.c) {
+                means.iter_mut().zip(pixel).for_each(|(sum, value)| *sum += value);
+            }
+            means.iter_mut().for_each(|sum| *sum /= pixels as f32);
+        });
+    }
+}
+
+/// Each channel times its gate.
+pub fn scale(x: Shape, input: &[f32], gates: &[f32], output: &mut [f32]) {
+    let row = x.w * x.c;
+    let rows = output.par_chunks_exact_mut(row).zip(input.par_chunks_exact(row)).enumerate();
+    rows.with_min_len((16_384 / row).max(1)).for_each(|(at, (output, input))| {
+        let gates = &gates[at / x.h * x.c..][..x.c];
+        Arch::new().dispatch(|| {
+            for (output, input) in output.chunks_exact_mut(x.c).zip(input.chunks_exact(x.c)) {
+                for ((output, input), gate) in output.iter_mut().zip(input).zip(gates) {
+                    *output = input * gate;
+                }
+            }
+        });
+    });
+}
