@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use aligned_vec::AVec;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -21,8 +22,8 @@ pub struct Depthwise {
     dilation: usize,
     padding: [usize; 2],
     /// `[kernel][kernel][channels]`
-    weights: Vec<f32>,
-    bias: Vec<f32>,
+    weights: AVec<f32>,
+    bias: AVec<f32>,
     activation: Activation,
 }
 
@@ -35,7 +36,10 @@ impl Depthwise {
             stride: conv.stride,
             dilation: conv.dilation,
             padding: [window.top, window.left],
-            weights: (0..taps * channels).map(|i| weight[i % channels * taps + i / channels]).collect(),
+            weights: AVec::from_iter(
+                0,
+                (0..taps * channels).map(|i| weight[i % channels * taps + i / channels]),
+            ),
             bias: pixelwise::bias(conv),
             activation: conv.activation,
         }
@@ -86,6 +90,8 @@ impl WithSimd for Row<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { conv, x, y, .. } = self;
+        assert!(self.input.len() == x.h * x.w * x.c && conv.bias.len() == x.c);
+        assert!(self.residual.is_none_or(|residual| residual.len() == self.output.len()));
         let rows = conv.taps(y, conv.padding[0], x.h);
         let width = self.output.len() / x.c;
         let whole = |column: usize| {
@@ -128,50 +134,67 @@ fn pixels<S: Simd, const N: usize>(
     output: &mut [f32],
     residual: Option<&[f32]>,
 ) {
-    let (c, lanes) = (x.c, S::F32_LANES);
-    let next = conv.stride * c;
-    let mut channel = 0;
-    while channel < c {
-        let take = lanes.min(c - channel);
-        let bias = load(simd, &conv.bias[channel..][..take]);
-        let mut sums = [bias; N];
-        for ky in place.rows.clone() {
-            // Taps that meet the map are within it: the sum is never negative.
-            let row = place.row * conv.stride + ky * conv.dilation - conv.padding[0];
-            for kx in place.columns.clone() {
-                let column = place.column * conv.stride + kx * conv.dilation - conv.padding[1];
-                let weight = load(simd, &conv.weights[(ky * conv.kernel + kx) * c + channel..][..take]);
-                let at = (row * x.w + column) * c + channel;
-                let span = &input[at..at + (N - 1) * next + take];
-                for (i, sum) in sums.iter_mut().enumerate() {
-                    *sum = simd.mul_add_f32s(load(simd, &span[i * next..][..take]), weight, *sum);
-                }
-            }
-        }
-        for (i, mut sum) in sums.into_iter().enumerate() {
-            if let Some(residual) = residual {
-                sum = simd.add_f32s(sum, load(simd, &residual[i * c + channel..][..take]));
-            }
-            let out = &mut output[i * c + channel..][..take];
-            store(simd, out, activate(simd, sum, conv.activation));
-        }
-        channel += take;
+    let whole = x.c - x.c % S::F32_LANES;
+    for channel in (0..whole).step_by(S::F32_LANES) {
+        vector::<S, N, true>(simd, conv, x, input, &place, output, residual, channel);
+    }
+    if whole < x.c {
+        vector::<S, N, false>(simd, conv, x, input, &place, output, residual, whole);
     }
 }
 
-/// A vector, or as much of one as there are channels.
+/// The same of a vector of channels from `channel` on, or of those that are left.
 #[inline(always)]
-fn load<S: Simd>(simd: S, values: &[f32]) -> S::f32s {
-    match S::as_simd_f32s(values).0 {
-        [whole] => *whole,
-        _ => simd.partial_load_f32s(values),
+#[allow(clippy::too_many_arguments)] // the loop nest of one kernel
+fn vector<S: Simd, const N: usize, const WHOLE: bool>(
+    simd: S,
+    conv: &Depthwise,
+    x: Shape,
+    input: &[f32],
+    place: &Place,
+    output: &mut [f32],
+    residual: Option<&[f32]>,
+    channel: usize,
+) {
+    let (c, next) = (x.c, conv.stride * x.c);
+    let mut sums = [load::<S, WHOLE>(simd, &conv.bias, channel, c - channel); N];
+    for ky in place.rows.clone() {
+        // Taps that meet the map are within it: neither difference is ever negative.
+        let row = place.row * conv.stride + ky * conv.dilation - conv.padding[0];
+        let column = place.column * conv.stride + place.columns.start * conv.dilation - conv.padding[1];
+        let mut at = (row * x.w + column) * c + channel;
+        let mut tap = (ky * conv.kernel + place.columns.start) * c + channel;
+        for _ in place.columns.clone() {
+            let weight = load::<S, WHOLE>(simd, &conv.weights, tap, c - channel);
+            for (i, sum) in sums.iter_mut().enumerate() {
+                let value = load::<S, WHOLE>(simd, input, at + i * next, c - channel);
+                *sum = simd.mul_add_f32s(value, weight, *sum);
+            }
+            at += conv.dilation * c;
+            tap += c;
+        }
+    }
+    for (i, mut sum) in sums.into_iter().enumerate() {
+        let channels = i * c + channel..(i + 1) * c;
+        if let Some(residual) = residual {
+            sum = simd.add_f32s(sum, load::<S, WHOLE>(simd, residual, channels.start, c - channel));
+        }
+        let sum = activate(simd, sum, conv.activation);
+        let out = &mut output[channels];
+        if WHOLE { S::as_mut_simd_f32s(out).0[0] = sum } else { simd.partial_store_f32s(out, sum) }
     }
 }
 
+/// The vector at `at`, or, unless it is a `WHOLE` one, the `rest` values that are left there.
 #[inline(always)]
-fn store<S: Simd>(simd: S, values: &mut [f32], vector: S::f32s) {
-    match S::as_mut_simd_f32s(values).0 {
-        [whole] => *whole = vector,
-        _ => simd.partial_store_f32s(values, vector),
+#[allow(unsafe_code)]
+fn load<S: Simd, const WHOLE: bool>(simd: S, values: &[f32], at: usize, rest: usize) -> S::f32s {
+    if !WHOLE {
+        return simd.partial_load_f32s(&values[at..at + rest]);
     }
+    debug_assert!(at + S::F32_LANES <= values.len());
+    // SAFETY: a tap that meets the map lies within it, `Row` has checked that the map, weights and
+    // biases are as long as their shapes say, and a whole vector of channels lies within its pixel.
+    // A check of every load takes longer than the sums.
+    unsafe { values.as_ptr().add(at).cast::<S::f32s>().read_unaligned() }
 }

@@ -1,8 +1,9 @@
 //! A graph on the CPU: one operation after another over slots that lifetimes were assigned to.
 
+use aligned_vec::{AVec, avec};
 use web_time::Instant;
 
-use super::{Cpu, depthwise::Depthwise, pixelwise, product::Product};
+use super::{Cpu, connected::Connected, depthwise::Depthwise, pixelwise, product::Product};
 use crate::{
     Error, Result, Shape, Tensor,
     graph::{ConvKind, Cost, Graph, Op, passes},
@@ -15,7 +16,7 @@ pub struct Executor {
     steps: Vec<Step>,
     summaries: Vec<Summary>,
     /// Maps of `share` pictures, in the order of the planner's slots.
-    slots: Vec<Vec<f32>>,
+    slots: Vec<AVec<f32>>,
     /// The whole batch's shape.
     input: Shape,
     /// Pictures that go through the network together: one a thread, more would only fill the cache.
@@ -48,6 +49,7 @@ struct Tap {
 }
 
 enum Operation {
+    Connected(Connected),
     Product(Product),
     Depthwise(Depthwise),
     Mean,
@@ -58,6 +60,7 @@ impl Operation {
     /// Values of its weights and biases.
     fn weights(&self) -> usize {
         match self {
+            Self::Connected(connected) => connected.weights(),
             Self::Product(product) => product.weights(),
             Self::Depthwise(depthwise) => depthwise.weights(),
             Self::Mean | Self::Scale => 0,
@@ -71,6 +74,9 @@ impl Operation {
                 match conv.kind() {
                     Some(ConvKind::Depthwise) => {
                         Ok((Self::Depthwise(Depthwise::new(conv, window)), "depthwise"))
+                    }
+                    Some(ConvKind::Pointwise) if x.h * x.w == 1 => {
+                        Ok((Self::Connected(Connected::new(conv)), "connected"))
                     }
                     Some(ConvKind::Pointwise) => Ok((Self::Product(Product::new(conv, window)), "pointwise")),
                     Some(ConvKind::Dense) => Ok((Self::Product(Product::new(conv, window)), "dense")),
@@ -165,7 +171,7 @@ impl Executor {
     /// Bytes of the maps and weights.
     pub fn peak_bytes(&self) -> u64 {
         let weights = self.steps.iter().map(|step| step.operation.weights());
-        4 * (self.slots.iter().map(Vec::len).chain(weights).sum::<usize>() as u64)
+        4 * (self.slots.iter().map(|slot| slot.len()).chain(weights).sum::<usize>() as u64)
     }
 
     /// Runs once: `[N, C, H, W]` of the last layer.
@@ -232,9 +238,9 @@ impl Executor {
 
 impl Step {
     /// Computes `n` pictures.
-    fn run(&self, slots: &mut [Vec<f32>], n: usize, threads: usize) {
+    fn run(&self, slots: &mut [AVec<f32>], n: usize, threads: usize) {
         // Taken out, since other slots are read meanwhile: no step writes what it reads.
-        let mut written = std::mem::take(&mut slots[self.write]);
+        let mut written = std::mem::replace(&mut slots[self.write], avec![]);
         let y = Shape { n, ..self.shape };
         let output = &mut written[..y.len()];
         let read = |at: usize| {
@@ -245,6 +251,7 @@ impl Step {
         let (x, input) = read(0);
         let residual = (self.reads.len() > 1).then(|| read(1).1);
         match &self.operation {
+            Operation::Connected(connected) => connected.run(input, output, residual),
             Operation::Product(product) => product.run(x, input, y, output, residual, threads),
             Operation::Depthwise(depthwise) => depthwise.run(x, input, y, output, residual),
             Operation::Mean => pixelwise::mean(x, input, output),
@@ -255,21 +262,21 @@ impl Step {
 }
 
 /// Slots of so many bytes for each of so many pictures.
-fn rooms(sizes: &[u64], pictures: usize) -> Result<Vec<Vec<f32>>> {
+fn rooms(sizes: &[u64], pictures: usize) -> Result<Vec<AVec<f32>>> {
     let needed = sizes.iter().sum::<u64>().saturating_mul(pictures as u64);
     let limit = super::available_bytes();
     if needed > limit {
         return Err(Error::Limit { what: "the network's maps".into(), needed, limit });
     }
-    Ok(sizes.iter().map(|bytes| vec![0.0; (bytes / 4) as usize * pictures]).collect())
+    Ok(sizes.iter().map(|bytes| avec![0.0; (bytes / 4) as usize * pictures]).collect())
 }
 
 fn to_nhwc(shape: Shape, values: &[f32], output: &mut [f32]) {
     let plane = shape.h * shape.w;
     let pictures = values.chunks_exact(shape.c * plane).zip(output.chunks_exact_mut(shape.c * plane));
     for (values, output) in pictures {
-        for (c, channel) in values.chunks_exact(plane).enumerate() {
-            output[c..].iter_mut().step_by(shape.c).zip(channel).for_each(|(to, from)| *to = *from);
+        for (at, pixel) in output.chunks_exact_mut(shape.c).enumerate() {
+            pixel.iter_mut().zip(values[at..].iter().step_by(plane)).for_each(|(to, from)| *to = *from);
         }
     }
 }

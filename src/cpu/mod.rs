@@ -1,6 +1,7 @@
 //! The same networks on the CPU's cores: matrix products of a library, vectorised loops over
 //! channels for the rest. Maps are NHWC in f32, channels as many as there are.
 
+mod connected;
 mod depthwise;
 mod executor;
 mod pixelwise;

@@ -1,6 +1,7 @@
 //! What is done to a pixel's channels one after another: bias, residual and activation, means,
 //! gates, and maxima.
 
+use aligned_vec::{AVec, avec};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -10,8 +11,8 @@ use crate::{
 };
 
 /// A convolution's bias, zeros if it has none.
-pub fn bias(conv: &Conv) -> Vec<f32> {
-    conv.bias.as_ref().map_or_else(|| vec![0.0; conv.outputs()], |bias| bias.data().to_vec())
+pub fn bias(conv: &Conv) -> AVec<f32> {
+    conv.bias.as_ref().map_or_else(|| avec![0.0; conv.outputs()], |bias| AVec::from_slice(0, bias.data()))
 }
 
 /// The function, of a vector.

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 
+use aligned_vec::{AVec, avec};
 use gemm::Parallelism;
 use rayon::prelude::*;
 
@@ -20,7 +21,7 @@ const LEAST_PIXELS: usize = 64;
 
 thread_local! {
     /// The windows that a dense convolution has copied.
-    static WINDOWS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    static WINDOWS: RefCell<AVec<f32>> = RefCell::new(avec![]);
 }
 
 /// A convolution with its weights as the product reads them.
@@ -28,8 +29,8 @@ pub struct Product {
     /// What a dense convolution copies; none if the map's pixels are the rows.
     windows: Option<Windows>,
     /// `[kernel][kernel][inputs][outputs]`
-    weights: Vec<f32>,
-    bias: Vec<f32>,
+    weights: AVec<f32>,
+    bias: AVec<f32>,
     activation: Activation,
 }
 
@@ -37,7 +38,7 @@ impl Product {
     pub fn new(conv: &Conv, window: Window) -> Self {
         let (inputs, outputs, taps) = (conv.inputs(), conv.outputs(), conv.kernel() * conv.kernel());
         let weight = conv.weight.data();
-        let mut weights = vec![0.0; weight.len()];
+        let mut weights = avec![0.0; weight.len()];
         for (at, value) in weights.iter_mut().enumerate() {
             let (output, input, tap) = (at % outputs, at / outputs % inputs, at / outputs / inputs);
             *value = weight[(output * inputs + input) * taps + tap];
@@ -83,7 +84,8 @@ impl Product {
                     multiply(rows, &self.weights, sums, [pixels, inputs, outputs], parallelism);
                 }
                 Some(windows) => WINDOWS.with_borrow_mut(|rows| {
-                    rows.resize(pixels * inputs, 0.0);
+                    rows.resize(rows.len().max(pixels * inputs), 0.0);
+                    let rows = &mut rows[..pixels * inputs];
                     windows.copy(x, input, y, first, rows);
                     multiply(rows, &self.weights, sums, [pixels, inputs, outputs], parallelism);
                 }),
@@ -128,7 +130,11 @@ impl Windows {
                 let left = self.meets(column, 0, self.padding[1], x.w);
                 let right = self.meets(column, self.kernel - 1, self.padding[1], x.w);
                 if let (Some(left), Some(_), 1) = (left, right, self.dilation) {
-                    taps.copy_from_slice(&line[left * x.c..][..span]);
+                    // Of a picture with three channels: a length that the compiler knows is one copy.
+                    match (taps.as_mut_array::<9>(), line[left * x.c..][..span].as_array::<9>()) {
+                        (Some(taps), Some(line)) => *taps = *line,
+                        _ => taps.copy_from_slice(&line[left * x.c..][..span]),
+                    }
                     continue;
                 }
                 for (kx, tap) in taps.chunks_exact_mut(x.c).enumerate() {

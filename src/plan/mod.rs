@@ -115,6 +115,13 @@ pub struct Summary {
     pub work: Work,
 }
 
+impl Summary {
+    /// The module that timings and errors name.
+    pub fn name(&self) -> &str {
+        &self.layers[0]
+    }
+}
+
 /// Schedules of blocks, by each block's first layer.
 pub type Schedules = BTreeMap<String, Schedule>;
 
