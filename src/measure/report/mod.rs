@@ -1,7 +1,11 @@
-//! What a study found, as plain data: a page is drawn from it for people, its JSON is for programs.
+//! What a study found, as plain data: [`page`] is for people, its JSON for programs.
 //!
 //! Whoever measures fills this in and knows nothing of pixels; whoever draws computes nothing that
 //! was not measured. What could not be measured is said in its place, never left out.
+
+mod axis;
+pub mod page;
+mod plot;
 
 use serde::{Serialize, Serializer};
 
@@ -274,4 +278,28 @@ impl From<(f64, Spread)> for Point {
 /// A [`Cell::Number`] without its digits.
 fn value<S: Serializer>(value: &f64, _digits: &usize, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_f64(*value)
+}
+
+/// A number with so many digits behind the point, and thin spaces between thousands.
+fn number(value: f64, digits: usize) -> String {
+    let text = format!("{:.digits$}", value.abs());
+    let (whole, fraction) = text.split_at(text.find('.').unwrap_or(text.len()));
+    let minus = value < 0.0 && text.contains(|c: char| ('1'..='9').contains(&c));
+    let mut shown = String::from(if minus { "−" } else { "" });
+    for (i, digit) in whole.char_indices() {
+        if i > 0 && whole.len() > 4 && (whole.len() - i).is_multiple_of(3) {
+            shown.push('\u{202f}');
+        }
+        shown.push(digit);
+    }
+    shown + fraction
+}
+
+/// The digits behind the point that show three of `value`, or a whole number.
+fn digits(value: f64) -> usize {
+    if value == 0.0 || !value.is_finite() {
+        0
+    } else {
+        (2.0 - value.abs().log10().floor()).clamp(0.0, 6.0) as usize
+    }
 }
