@@ -4,7 +4,9 @@
 //! was not measured. What could not be measured is said in its place, never left out.
 
 mod axis;
+mod frame;
 pub mod page;
+mod pen;
 mod plot;
 
 use serde::{Serialize, Serializer};

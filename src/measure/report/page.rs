@@ -4,7 +4,8 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{
     Cell, Figure, Report, Section, Spread, Table, digits, number,
-    plot::{self, DARK, Drawing, LIGHT, Palette},
+    pen::{DARK, Drawing, LIGHT, Palette},
+    plot,
 };
 use crate::Error;
 

@@ -4,132 +4,21 @@
 //! colour and in the shape of their marks, theories in their dashes, so that colour is never
 //! needed to tell them apart.
 
-use std::io;
-
-use plotters::{
-    coord::Shift,
-    element::DashedPathElement,
-    prelude::*,
-    style::text_anchor::{HPos, Pos, VPos},
+use plotters::style::{
+    RGBColor,
+    text_anchor::{HPos, VPos},
 };
 
-use super::{Figure, Kind, Point, Scale, Series, Style, axis::Ruler, digits, number};
+use super::{
+    Figure, Kind, Point, Scale, Series, Style, digits,
+    frame::{Frame, LEADING, Names, WIDTH},
+    number,
+    pen::{At, DASHES, Drawing, Drawn, Failure, Look, MARKS, Palette, Pen, SMALL, TEXT, drawing, width},
+};
 use crate::Error;
-
-/// plotters draws on whole units: so many of them are a pixel.
-const FINE: f64 = 8.0;
-
-/// A figure's size; names of categories may make it higher.
-const WIDTH: f64 = 660.0;
-const HEIGHT: f64 = 380.0;
-
-/// Sizes of letters: of ticks and labels, and of what is written beside values. A letter is about
-/// so wide, of one that is high.
-const TEXT: f64 = 13.0;
-const SMALL: f64 = 11.5;
-const LETTER: f64 = 0.6;
-
-/// Between lines of text.
-const LEADING: f64 = 15.0;
-
-/// The longest name of a category that stands upright.
-const LONGEST: usize = 30;
 
 /// More points than this are drawn smaller, and one shines through another.
 const MANY: usize = 120;
-
-/// What a page and its figures are coloured with. Series have three times the paper's contrast at
-/// least, and stay apart in the three kinds of colour blindness.
-pub(super) struct Palette {
-    /// The class of what is drawn with it.
-    pub name: &'static str,
-    pub paper: RGBColor,
-    pub ink: RGBColor,
-    pub faint: RGBColor,
-    pub grid: RGBColor,
-    pub series: [RGBColor; 7],
-}
-
-pub(super) const LIGHT: Palette = Palette {
-    name: "light",
-    paper: RGBColor(0xff, 0xff, 0xff),
-    ink: RGBColor(0x1b, 0x1f, 0x24),
-    faint: RGBColor(0x57, 0x60, 0x6a),
-    grid: RGBColor(0xdf, 0xe3, 0xe8),
-    series: [
-        RGBColor(0x15, 0x4b, 0xa5),
-        RGBColor(0xf0, 0x4a, 0x10),
-        RGBColor(0x12, 0x8a, 0x5a),
-        RGBColor(0xac, 0x79, 0xba),
-        RGBColor(0x6d, 0xa4, 0x29),
-        RGBColor(0x4a, 0x94, 0xe8),
-        RGBColor(0x6b, 0x1f, 0x2a),
-    ],
-};
-
-pub(super) const DARK: Palette = Palette {
-    name: "dark",
-    paper: RGBColor(0x15, 0x18, 0x1c),
-    ink: RGBColor(0xe6, 0xe9, 0xed),
-    faint: RGBColor(0xa0, 0xa8, 0xb2),
-    grid: RGBColor(0x31, 0x37, 0x3f),
-    series: [
-        RGBColor(0x4d, 0x84, 0xff),
-        RGBColor(0xe7, 0x8d, 0x1a),
-        RGBColor(0x1f, 0xe0, 0xa2),
-        RGBColor(0xb5, 0x93, 0xe4),
-        RGBColor(0xf7, 0xee, 0x78),
-        RGBColor(0xc2, 0xee, 0xff),
-        RGBColor(0xef, 0x4a, 0x55),
-    ],
-};
-
-/// The outlines of marks within a circle of radius 1; the first is that circle.
-const MARKS: [&[At]; 7] = [
-    &[],
-    &[(-0.85, -0.85), (0.85, -0.85), (0.85, 0.85), (-0.85, 0.85)],
-    &[(0.0, -1.15), (1.08, 0.8), (-1.08, 0.8)],
-    &[(0.0, -1.25), (1.25, 0.0), (0.0, 1.25), (-1.25, 0.0)],
-    &[(0.0, 1.15), (1.08, -0.8), (-1.08, -0.8)],
-    &[
-        (-0.4, -1.2),
-        (0.4, -1.2),
-        (0.4, -0.4),
-        (1.2, -0.4),
-        (1.2, 0.4),
-        (0.4, 0.4),
-        (0.4, 1.2),
-        (-0.4, 1.2),
-        (-0.4, 0.4),
-        (-1.2, 0.4),
-        (-1.2, -0.4),
-        (-0.4, -0.4),
-    ],
-    &[(-1.2, -0.7), (1.2, -0.7), (0.0, 0.25), (1.2, 1.2), (-1.2, 1.2)],
-];
-
-/// Dashes of theories, and the gaps between them.
-const DASHES: [(f64, f64); 4] = [(8.0, 5.0), (2.0, 4.0), (16.0, 5.0), (5.0, 9.0)];
-
-/// A place in pixels, from the upper left.
-type At = (f64, f64);
-
-type Drawn = Result<(), DrawingAreaErrorKind<io::Error>>;
-
-/// A drawing: its size, and SVG without the element around it.
-pub(super) struct Drawing {
-    pub size: At,
-    pub svg: String,
-}
-
-/// How a series is told from the others.
-#[derive(Clone, Copy)]
-struct Look {
-    dashed: bool,
-    colour: RGBColor,
-    /// Of [`MARKS`], or of [`DASHES`].
-    shape: usize,
-}
 
 impl Figure {
     /// The points of a series that have a place in the figure.
@@ -192,192 +81,8 @@ pub(super) fn legend(figure: &Figure, palette: &Palette) -> Result<Vec<Drawing>,
     swatches.map_err(|cause| failed(figure, cause))
 }
 
-fn failed(figure: &Figure, cause: DrawingAreaErrorKind<io::Error>) -> Error {
+fn failed(figure: &Figure, cause: Failure) -> Error {
     Error::Figure { figure: figure.title.clone(), reason: cause.to_string() }
-}
-
-fn drawing(
-    size: At,
-    draw: impl FnOnce(DrawingArea<SVGBackend<'_>, Shift>) -> Drawn,
-) -> Result<Drawing, DrawingAreaErrorKind<io::Error>> {
-    let mut svg = String::new();
-    let (width, height) = fine(size);
-    let area = SVGBackend::with_string(&mut svg, (width as u32, height as u32)).into_drawing_area();
-    draw(area)?;
-    // The page writes the element around it, with what it is called there.
-    let inner = svg.split_once('>').and_then(|(_, rest)| rest.rsplit_once("</svg>"));
-    let svg = inner.map_or_else(String::new, |(inner, _)| inner.trim().into());
-    Ok(Drawing { size: (width as f64, height as f64), svg })
-}
-
-/// A place in whole units.
-fn fine((x, y): At) -> (i32, i32) {
-    ((x * FINE).round() as i32, (y * FINE).round() as i32)
-}
-
-fn width(text: &str, size: f64) -> f64 {
-    text.chars().count() as f64 * size * LETTER
-}
-
-/// Where the axes are.
-struct Frame {
-    height: f64,
-    left: f64,
-    right: f64,
-    top: f64,
-    bottom: f64,
-    x: Ruler,
-    y: Ruler,
-    names: Names,
-}
-
-/// How categories are named below the axis.
-enum Names {
-    /// None are.
-    Numbers,
-    /// On lines below one another.
-    Lines(Vec<Vec<String>>),
-    /// Upright, each so many-th.
-    Upright(Vec<String>, usize),
-}
-
-impl Frame {
-    fn new(figure: &Figure) -> Self {
-        let points = || figure.series.iter().flat_map(|series| figure.shown(series));
-        let x = Ruler::new(&figure.x.scale, points().map(|point| point.x));
-        let (mut values, mut scale) = (vec![], figure.y.scale.clone());
-        if figure.kind != Kind::Points {
-            values.push(0.0);
-        }
-        for point in points() {
-            values.extend([Some(point.y), point.low, point.high].into_iter().flatten());
-        }
-        if figure.kind == Kind::StackedBars {
-            // Lengths are added, which logarithms are not.
-            scale = Scale::Linear;
-            let bars = figure.series.iter().filter(|series| series.style != Style::Dashed);
-            let mut sums = std::collections::BTreeMap::new();
-            for point in bars.flat_map(|series| figure.shown(series)) {
-                *sums.entry(point.x.round() as i64).or_insert(0.0) += point.y.max(0.0);
-            }
-            values.extend(sums.into_values());
-        }
-        let y = Ruler::new(&scale, values.into_iter());
-        let ticks = y.ticks.iter().map(|tick| width(&tick.text, TEXT)).fold(0.0, f64::max);
-        let (left, right, top) = (ticks + 14.0, WIDTH - 14.0, 32.0);
-        let (names, below) = match &figure.x.scale {
-            Scale::Categories(names) => Names::new(names, right - left),
-            _ => (Names::Numbers, LEADING),
-        };
-        let label = if figure.x.label.is_empty() { 4.0 } else { LEADING + 10.0 };
-        let bottom = HEIGHT - 2.0 * LEADING - 18.0;
-        Self { height: bottom + 8.0 + below + label, left, right, top, bottom, x, y, names }
-    }
-
-    fn place(&self, x: f64, y: f64) -> At {
-        (
-            self.left + self.x.place(x) * (self.right - self.left),
-            self.bottom - self.y.place(y) * (self.bottom - self.top),
-        )
-    }
-}
-
-impl Names {
-    /// The names of a row of categories, and how high they are.
-    fn new(names: &[String], room: f64) -> (Self, f64) {
-        let slot = room / names.len().max(1) as f64;
-        let letters = (slot / (TEXT * LETTER)) as usize;
-        let lines: Vec<Vec<String>> = names.iter().map(|name| lines(name, letters)).collect();
-        let fits =
-            |lines: &Vec<String>| lines.len() <= 3 && lines.iter().all(|l| l.chars().count() <= letters);
-        if lines.iter().all(fits) {
-            let most = lines.iter().map(Vec::len).max().unwrap_or(0);
-            return (Self::Lines(lines), most as f64 * LEADING);
-        }
-        let names: Vec<String> = names.iter().map(|name| shortened(name)).collect();
-        let high = names.iter().map(|name| width(name, TEXT)).fold(0.0, f64::max);
-        let every = (LEADING / slot).ceil() as usize;
-        (Self::Upright(names, every.max(1)), high)
-    }
-}
-
-/// A name on lines of so many letters, broken between words, and within those that are too long.
-fn lines(name: &str, letters: usize) -> Vec<String> {
-    let pieces = name.split_inclusive(' ').flat_map(|word| {
-        let long = word.chars().count() > letters;
-        word.split_inclusive(move |c| long && "/_-×,".contains(c))
-    });
-    let mut lines: Vec<String> = vec![];
-    for piece in pieces {
-        match lines.last_mut() {
-            Some(line) if (line.clone() + piece).trim_end().chars().count() <= letters => {
-                line.push_str(piece);
-            }
-            _ => lines.push(piece.into()),
-        }
-    }
-    lines.iter().map(|line| line.trim_end().into()).collect()
-}
-
-/// A name without its middle, if it is too long: names that begin alike often differ at the end.
-fn shortened(name: &str) -> String {
-    let letters: Vec<char> = name.chars().collect();
-    if letters.len() <= LONGEST {
-        return name.into();
-    }
-    let half = LONGEST / 2;
-    let (head, tail) = (&letters[..half], &letters[letters.len() - half + 1..]);
-    head.iter().chain(&['…']).chain(tail).collect()
-}
-
-/// Draws in pixels.
-struct Pen<'a, 'b> {
-    area: DrawingArea<SVGBackend<'a>, Shift>,
-    palette: &'b Palette,
-}
-
-impl Pen<'_, '_> {
-    fn line(&self, points: &[At], colour: RGBColor, wide: f64) -> Drawn {
-        let points: Vec<_> = points.iter().copied().map(fine).collect();
-        self.area.draw(&PathElement::new(points, colour.stroke_width((wide * FINE) as u32)))
-    }
-
-    fn dashes(&self, points: &[At], look: Look) -> Drawn {
-        let (dash, gap) = fine(DASHES[look.shape]);
-        let points = points.iter().copied().map(fine);
-        let style = look.colour.stroke_width((1.75 * FINE) as u32);
-        self.area.draw(&DashedPathElement::new(points, dash, gap, style))
-    }
-
-    fn rectangle(&self, from: At, to: At, colour: RGBColor) -> Drawn {
-        self.area.draw(&Rectangle::new([fine(from), fine(to)], colour.filled()))
-    }
-
-    fn mark(&self, (x, y): At, look: Look, size: f64, alpha: f64) -> Drawn {
-        let (outline, style) = (MARKS[look.shape], look.colour.mix(alpha).filled());
-        if outline.is_empty() {
-            return self.area.draw(&Circle::new(fine((x, y)), (size * FINE) as i32, style));
-        }
-        let points: Vec<_> = outline.iter().map(|&(dx, dy)| fine((x + size * dx, y + size * dy))).collect();
-        self.area.draw(&Polygon::new(points, style))
-    }
-
-    fn text(
-        &self,
-        text: &str,
-        at: At,
-        pos: (HPos, VPos),
-        size: f64,
-        colour: RGBColor,
-        upright: bool,
-    ) -> Drawn {
-        // The backend divides by 1.24, its idea of the height of a line.
-        let style = TextStyle::from(("system-ui, sans-serif", 1.24 * size * FINE).into_font())
-            .color(&colour)
-            .pos(Pos::new(pos.0, pos.1))
-            .transform(if upright { FontTransform::Rotate270 } else { FontTransform::None });
-        self.area.draw(&Text::new(text.to_string(), fine(at), style))
-    }
 }
 
 /// A figure being drawn.
@@ -516,7 +221,8 @@ impl Plot<'_, '_> {
                 let of = if figure.y.scale == Scale::Log { point.y } else { most };
                 let text = point.label.clone().unwrap_or_else(|| number(point.y, digits(of)));
                 if !stacked {
-                    let top = point.high.map_or(high, |most| high.min(frame.place(0.0, most).1));
+                    let end = high.min(low);
+                    let top = point.high.map_or(end, |most| end.min(frame.place(0.0, most).1));
                     values.push((text, (middle, top - 3.0 - SMALL / 2.0)));
                 } else if low - high > SMALL + 4.0 {
                     values.push((text, (middle, (low + high) / 2.0)));
