@@ -68,6 +68,14 @@ pub enum Error {
         /// What it runs on.
         adapter: String,
     },
+    /// A figure of a report could not be drawn.
+    #[error("figure {figure:?}: {reason}")]
+    Figure {
+        /// Its title.
+        figure: String,
+        /// What went wrong.
+        reason: String,
+    },
     /// The device refused or lost the work.
     #[error("device: {0}")]
     Device(String),

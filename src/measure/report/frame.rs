@@ -1,0 +1,130 @@
+//! Where a figure's axes are, and how categories are named below one.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Figure, Kind, Scale, Style,
+    axis::Ruler,
+    pen::{At, LETTER, TEXT, width},
+};
+
+/// A figure's size; names of categories may make it higher.
+pub(super) const WIDTH: f64 = 660.0;
+const HEIGHT: f64 = 380.0;
+
+/// Between lines of text.
+pub(super) const LEADING: f64 = 15.0;
+
+/// The longest name of a category that stands upright.
+const LONGEST: usize = 30;
+
+/// Where the axes are.
+pub(super) struct Frame {
+    pub height: f64,
+    pub left: f64,
+    pub right: f64,
+    pub top: f64,
+    pub bottom: f64,
+    pub x: Ruler,
+    pub y: Ruler,
+    pub names: Names,
+}
+
+/// How categories are named below the axis.
+pub(super) enum Names {
+    /// None are.
+    Numbers,
+    /// On lines below one another.
+    Lines(Vec<Vec<String>>),
+    /// Upright, each so many-th.
+    Upright(Vec<String>, usize),
+}
+
+impl Frame {
+    pub fn new(figure: &Figure) -> Self {
+        let points = || figure.series.iter().flat_map(|series| figure.shown(series));
+        let x = Ruler::new(&figure.x.scale, points().map(|point| point.x));
+        let (mut values, mut scale) = (vec![], figure.y.scale.clone());
+        if figure.kind != Kind::Points {
+            values.push(0.0);
+        }
+        for point in points() {
+            values.extend([Some(point.y), point.low, point.high].into_iter().flatten());
+        }
+        if figure.kind == Kind::StackedBars {
+            // Lengths are added, which logarithms are not.
+            scale = Scale::Linear;
+            let bars = figure.series.iter().filter(|series| series.style != Style::Dashed);
+            let mut sums = BTreeMap::new();
+            for point in bars.flat_map(|series| figure.shown(series)) {
+                *sums.entry(point.x.round() as i64).or_insert(0.0) += point.y.max(0.0);
+            }
+            values.extend(sums.into_values());
+        }
+        let y = Ruler::new(&scale, values.into_iter());
+        let ticks = y.ticks.iter().map(|tick| width(&tick.text, TEXT)).fold(0.0, f64::max);
+        let (left, right, top) = (ticks + 14.0, WIDTH - 14.0, 32.0);
+        let (names, below) = match &figure.x.scale {
+            Scale::Categories(names) => Names::new(names, right - left),
+            _ => (Names::Numbers, LEADING),
+        };
+        let label = if figure.x.label.is_empty() { 4.0 } else { LEADING + 10.0 };
+        let bottom = HEIGHT - 2.0 * LEADING - 18.0;
+        Self { height: bottom + 8.0 + below + label, left, right, top, bottom, x, y, names }
+    }
+
+    pub fn place(&self, x: f64, y: f64) -> At {
+        (
+            self.left + self.x.place(x) * (self.right - self.left),
+            self.bottom - self.y.place(y) * (self.bottom - self.top),
+        )
+    }
+}
+
+impl Names {
+    /// The names of a row of categories, and how high they are.
+    fn new(names: &[String], room: f64) -> (Self, f64) {
+        let slot = room / names.len().max(1) as f64;
+        let letters = (slot / (TEXT * LETTER)) as usize;
+        let lines: Vec<Vec<String>> = names.iter().map(|name| lines(name, letters)).collect();
+        let fits =
+            |lines: &Vec<String>| lines.len() <= 3 && lines.iter().all(|l| l.chars().count() <= letters);
+        if lines.iter().all(fits) {
+            let most = lines.iter().map(Vec::len).max().unwrap_or(0);
+            return (Self::Lines(lines), most as f64 * LEADING);
+        }
+        let names: Vec<String> = names.iter().map(|name| shortened(name)).collect();
+        let high = names.iter().map(|name| width(name, TEXT)).fold(0.0, f64::max);
+        let every = (LEADING / slot).ceil() as usize;
+        (Self::Upright(names, every.max(1)), high)
+    }
+}
+
+/// A name on lines of so many letters, broken between words, and within those that are too long.
+fn lines(name: &str, letters: usize) -> Vec<String> {
+    let pieces = name.split_inclusive(' ').flat_map(|word| {
+        let long = word.chars().count() > letters;
+        word.split_inclusive(move |c| long && "/_-×,".contains(c))
+    });
+    let mut lines: Vec<String> = vec![];
+    for piece in pieces {
+        match lines.last_mut() {
+            Some(line) if (line.clone() + piece).trim_end().chars().count() <= letters => {
+                line.push_str(piece);
+            }
+            _ => lines.push(piece.into()),
+        }
+    }
+    lines.iter().map(|line| line.trim_end().into()).collect()
+}
+
+/// A name without its middle, if it is too long: names that begin alike often differ at the end.
+fn shortened(name: &str) -> String {
+    let letters: Vec<char> = name.chars().collect();
+    if letters.len() <= LONGEST {
+        return name.into();
+    }
+    let half = LONGEST / 2;
+    let (head, tail) = (&letters[..half], &letters[letters.len() - half + 1..]);
+    head.iter().chain(&['…']).chain(tail).collect()
+}

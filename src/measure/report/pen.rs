@@ -1,0 +1,187 @@
+//! plotters behind lengths in pixels, palettes, marks and dashes.
+
+use std::io;
+
+use plotters::{
+    coord::Shift,
+    element::DashedPathElement,
+    prelude::*,
+    style::text_anchor::{HPos, Pos, VPos},
+};
+
+/// plotters draws on whole units: so many of them are a pixel.
+const FINE: f64 = 8.0;
+
+/// Sizes of letters: of ticks and labels, and of what is written beside values. A letter is about
+/// so wide, of one that is high.
+pub(super) const TEXT: f64 = 13.0;
+pub(super) const SMALL: f64 = 11.5;
+pub(super) const LETTER: f64 = 0.6;
+
+/// What a page and its figures are coloured with. Series have three times the paper's contrast at
+/// least, and stay apart in the three kinds of colour blindness.
+pub(super) struct Palette {
+    /// The class of what is drawn with it.
+    pub name: &'static str,
+    pub paper: RGBColor,
+    pub ink: RGBColor,
+    pub faint: RGBColor,
+    pub grid: RGBColor,
+    pub series: [RGBColor; 7],
+}
+
+pub(super) const LIGHT: Palette = Palette {
+    name: "light",
+    paper: RGBColor(0xff, 0xff, 0xff),
+    ink: RGBColor(0x1b, 0x1f, 0x24),
+    faint: RGBColor(0x57, 0x60, 0x6a),
+    grid: RGBColor(0xdf, 0xe3, 0xe8),
+    series: [
+        RGBColor(0x15, 0x4b, 0xa5),
+        RGBColor(0xf0, 0x4a, 0x10),
+        RGBColor(0x12, 0x8a, 0x5a),
+        RGBColor(0xac, 0x79, 0xba),
+        RGBColor(0x6d, 0xa4, 0x29),
+        RGBColor(0x4a, 0x94, 0xe8),
+        RGBColor(0x6b, 0x1f, 0x2a),
+    ],
+};
+
+pub(super) const DARK: Palette = Palette {
+    name: "dark",
+    paper: RGBColor(0x15, 0x18, 0x1c),
+    ink: RGBColor(0xe6, 0xe9, 0xed),
+    faint: RGBColor(0xa0, 0xa8, 0xb2),
+    grid: RGBColor(0x31, 0x37, 0x3f),
+    series: [
+        RGBColor(0x4d, 0x84, 0xff),
+        RGBColor(0xe7, 0x8d, 0x1a),
+        RGBColor(0x1f, 0xe0, 0xa2),
+        RGBColor(0xb5, 0x93, 0xe4),
+        RGBColor(0xf7, 0xee, 0x78),
+        RGBColor(0xc2, 0xee, 0xff),
+        RGBColor(0xef, 0x4a, 0x55),
+    ],
+};
+
+/// The outlines of marks within a circle of radius 1; the first is that circle.
+pub(super) const MARKS: [&[At]; 7] = [
+    &[],
+    &[(-0.85, -0.85), (0.85, -0.85), (0.85, 0.85), (-0.85, 0.85)],
+    &[(0.0, -1.15), (1.08, 0.8), (-1.08, 0.8)],
+    &[(0.0, -1.25), (1.25, 0.0), (0.0, 1.25), (-1.25, 0.0)],
+    &[(0.0, 1.15), (1.08, -0.8), (-1.08, -0.8)],
+    &[
+        (-0.4, -1.2),
+        (0.4, -1.2),
+        (0.4, -0.4),
+        (1.2, -0.4),
+        (1.2, 0.4),
+        (0.4, 0.4),
+        (0.4, 1.2),
+        (-0.4, 1.2),
+        (-0.4, 0.4),
+        (-1.2, 0.4),
+        (-1.2, -0.4),
+        (-0.4, -0.4),
+    ],
+    &[(-1.2, -0.7), (1.2, -0.7), (0.0, 0.25), (1.2, 1.2), (-1.2, 1.2)],
+];
+
+/// Dashes of theories, and the gaps between them.
+pub(super) const DASHES: [(f64, f64); 4] = [(8.0, 5.0), (2.0, 4.0), (16.0, 5.0), (5.0, 9.0)];
+
+/// A place in pixels, from the upper left.
+pub(super) type At = (f64, f64);
+
+pub(super) type Failure = DrawingAreaErrorKind<io::Error>;
+
+pub(super) type Drawn = Result<(), Failure>;
+
+/// A drawing: its size, and SVG without the element around it.
+pub(super) struct Drawing {
+    pub size: At,
+    pub svg: String,
+}
+
+/// How a series is told from the others.
+#[derive(Clone, Copy)]
+pub(super) struct Look {
+    pub dashed: bool,
+    pub colour: RGBColor,
+    /// Of [`MARKS`], or of [`DASHES`].
+    pub shape: usize,
+}
+
+pub(super) fn drawing(
+    size: At,
+    draw: impl FnOnce(DrawingArea<SVGBackend<'_>, Shift>) -> Drawn,
+) -> Result<Drawing, Failure> {
+    let mut svg = String::new();
+    let (width, height) = fine(size);
+    let area = SVGBackend::with_string(&mut svg, (width as u32, height as u32)).into_drawing_area();
+    draw(area)?;
+    // The page writes the element around it, with what it is called there.
+    let inner = svg.split_once('>').and_then(|(_, rest)| rest.rsplit_once("</svg>"));
+    let svg = inner.map_or_else(String::new, |(inner, _)| inner.trim().into());
+    Ok(Drawing { size: (width as f64, height as f64), svg })
+}
+
+/// A place in whole units.
+fn fine((x, y): At) -> (i32, i32) {
+    ((x * FINE).round() as i32, (y * FINE).round() as i32)
+}
+
+pub(super) fn width(text: &str, size: f64) -> f64 {
+    text.chars().count() as f64 * size * LETTER
+}
+
+/// Draws in pixels.
+pub(super) struct Pen<'a, 'b> {
+    pub area: DrawingArea<SVGBackend<'a>, Shift>,
+    pub palette: &'b Palette,
+}
+
+impl Pen<'_, '_> {
+    pub fn line(&self, points: &[At], colour: RGBColor, wide: f64) -> Drawn {
+        let points: Vec<_> = points.iter().copied().map(fine).collect();
+        self.area.draw(&PathElement::new(points, colour.stroke_width((wide * FINE) as u32)))
+    }
+
+    pub fn dashes(&self, points: &[At], look: Look) -> Drawn {
+        let (dash, gap) = fine(DASHES[look.shape]);
+        let points = points.iter().copied().map(fine);
+        let style = look.colour.stroke_width((1.75 * FINE) as u32);
+        self.area.draw(&DashedPathElement::new(points, dash, gap, style))
+    }
+
+    pub fn rectangle(&self, from: At, to: At, colour: RGBColor) -> Drawn {
+        self.area.draw(&Rectangle::new([fine(from), fine(to)], colour.filled()))
+    }
+
+    pub fn mark(&self, (x, y): At, look: Look, size: f64, alpha: f64) -> Drawn {
+        let (outline, style) = (MARKS[look.shape], look.colour.mix(alpha).filled());
+        if outline.is_empty() {
+            return self.area.draw(&Circle::new(fine((x, y)), (size * FINE) as i32, style));
+        }
+        let points: Vec<_> = outline.iter().map(|&(dx, dy)| fine((x + size * dx, y + size * dy))).collect();
+        self.area.draw(&Polygon::new(points, style))
+    }
+
+    pub fn text(
+        &self,
+        text: &str,
+        at: At,
+        pos: (HPos, VPos),
+        size: f64,
+        colour: RGBColor,
+        upright: bool,
+    ) -> Drawn {
+        // The backend divides by 1.24, its idea of the height of a line.
+        let style = TextStyle::from(("system-ui, sans-serif", 1.24 * size * FINE).into_font())
+            .color(&colour)
+            .pos(Pos::new(pos.0, pos.1))
+            .transform(if upright { FontTransform::Rotate270 } else { FontTransform::None });
+        self.area.draw(&Text::new(text.to_string(), fine(at), style))
+    }
+}

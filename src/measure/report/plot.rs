@@ -1,0 +1,265 @@
+//! A figure as SVG, in one palette.
+//!
+//! Lengths are in pixels of a figure that is [`WIDTH`] wide; the page scales it. Series differ in
+//! colour and in the shape of their marks, theories in their dashes, so that colour is never
+//! needed to tell them apart.
+
+use plotters::style::{
+    RGBColor,
+    text_anchor::{HPos, VPos},
+};
+
+use super::{
+    Figure, Kind, Point, Scale, Series, Style, digits,
+    frame::{Frame, LEADING, Names, WIDTH},
+    number,
+    pen::{At, DASHES, Drawing, Drawn, Failure, Look, MARKS, Palette, Pen, SMALL, TEXT, drawing, width},
+};
+use crate::Error;
+
+/// More points than this are drawn smaller, and one shines through another.
+const MANY: usize = 120;
+
+impl Figure {
+    /// The points of a series that have a place in the figure.
+    pub(super) fn shown<'a>(&'a self, series: &'a Series) -> impl Iterator<Item = &'a Point> {
+        series.points.iter().filter(|point| self.x.scale.holds(point.x) && self.y.scale.holds(point.y))
+    }
+
+    fn looks(&self, palette: &Palette) -> Vec<Look> {
+        let (mut solid, mut theories) = (0.., 0..);
+        let look = |series: &Series| {
+            let dashed = series.style == Style::Dashed;
+            let nth: usize = if dashed { &mut theories } else { &mut solid }.next().unwrap_or(0);
+            let shapes = if dashed { DASHES.len() } else { MARKS.len() };
+            let colour = if dashed { palette.ink } else { palette.series[nth % palette.series.len()] };
+            Look { dashed, colour, shape: nth % shapes }
+        };
+        self.series.iter().map(look).collect()
+    }
+}
+
+/// The figure.
+///
+/// # Errors
+/// [`Error::Figure`], with its title.
+pub(super) fn figure(figure: &Figure, palette: &Palette) -> Result<Drawing, Error> {
+    let frame = Frame::new(figure);
+    drawing((WIDTH, frame.height), |area| {
+        let mut plot = Plot { pen: Pen { area, palette }, figure, frame: &frame, taken: Vec::new() };
+        plot.axes()?;
+        match figure.kind {
+            Kind::Points => plot.points(),
+            Kind::Bars | Kind::StackedBars => plot.bars(),
+        }
+    })
+    .map_err(|cause| failed(figure, cause))
+}
+
+/// What stands for each series in the legend.
+///
+/// # Errors
+/// [`Error::Figure`], with its title.
+pub(super) fn legend(figure: &Figure, palette: &Palette) -> Result<Vec<Drawing>, Error> {
+    let swatch = |(look, series): (Look, &Series)| {
+        drawing((28.0, 14.0), |area| {
+            let pen = Pen { area, palette };
+            if look.dashed {
+                return pen.dashes(&[(1.0, 7.0), (27.0, 7.0)], look);
+            }
+            if figure.kind != Kind::Points {
+                return pen.rectangle((2.0, 2.0), (26.0, 12.0), look.colour);
+            }
+            if series.style == Style::Line {
+                pen.line(&[(1.0, 7.0), (27.0, 7.0)], look.colour, 2.0)?;
+            }
+            pen.mark((14.0, 7.0), look, 4.0, 1.0)
+        })
+    };
+    let looks = figure.looks(palette);
+    let swatches: Result<_, _> = looks.into_iter().zip(&figure.series).map(swatch).collect();
+    swatches.map_err(|cause| failed(figure, cause))
+}
+
+fn failed(figure: &Figure, cause: Failure) -> Error {
+    Error::Figure { figure: figure.title.clone(), reason: cause.to_string() }
+}
+
+/// A figure being drawn.
+struct Plot<'a, 'b> {
+    pen: Pen<'a, 'b>,
+    figure: &'b Figure,
+    frame: &'b Frame,
+    /// Where something is that labels should not cover: two corners.
+    taken: Vec<(At, At)>,
+}
+
+impl Plot<'_, '_> {
+    fn axes(&self) -> Drawn {
+        let (pen, figure, frame) = (&self.pen, self.figure, self.frame);
+        let Palette { ink, faint, grid, .. } = pen.palette;
+        let &Frame { left, right, top, bottom, .. } = frame;
+        pen.text(&figure.y.label, (0.0, 0.0), (HPos::Left, VPos::Top), TEXT, *ink, false)?;
+        for tick in &frame.y.ticks {
+            let (_, y) = frame.place(0.0, tick.at);
+            pen.line(&[(left, y), (right, y)], *grid, 1.0)?;
+            pen.text(&tick.text, (left - 8.0, y), (HPos::Right, VPos::Center), TEXT, *faint, false)?;
+        }
+        let below = bottom + 8.0;
+        for (i, tick) in frame.x.ticks.iter().enumerate() {
+            let (x, _) = frame.place(tick.at, 0.0);
+            match &frame.names {
+                Names::Numbers => {
+                    pen.line(&[(x, top), (x, bottom)], *grid, 1.0)?;
+                    pen.text(&tick.text, (x, below), (HPos::Center, VPos::Top), TEXT, *faint, false)?;
+                }
+                Names::Lines(names) => {
+                    for (line, text) in names[i].iter().enumerate() {
+                        let at = (x, below + line as f64 * LEADING);
+                        pen.text(text, at, (HPos::Center, VPos::Top), TEXT, *faint, false)?;
+                    }
+                }
+                Names::Upright(names, every) if i % every == 0 => {
+                    pen.text(&names[i], (x, below), (HPos::Right, VPos::Center), TEXT, *faint, true)?;
+                }
+                Names::Upright(..) => {}
+            }
+        }
+        let base = if matches!(figure.y.scale, Scale::Log) { bottom } else { frame.place(0.0, 0.0).1 };
+        pen.line(&[(left, base), (right, base)], *faint, 1.0)?;
+        let middle = ((left + right) / 2.0, frame.height - 3.0);
+        pen.text(&figure.x.label, middle, (HPos::Center, VPos::Bottom), TEXT, *ink, false)
+    }
+
+    /// Theories first, then lines, then marks, then labels where they cover nothing.
+    fn points(&mut self) -> Drawn {
+        let (pen, figure, frame) = (&self.pen, self.figure, self.frame);
+        let looks = figure.looks(pen.palette);
+        let all = || looks.iter().zip(&figure.series);
+        for (&look, series) in all() {
+            let path: Vec<At> = figure.shown(series).map(|point| frame.place(point.x, point.y)).collect();
+            match series.style {
+                Style::Dashed => pen.dashes(&path, look)?,
+                Style::Line => pen.line(&path, look.colour, 2.0)?,
+                Style::Marks => {}
+            }
+        }
+        let many = figure.series.iter().map(|series| series.points.len()).sum::<usize>() > MANY;
+        let (size, alpha) = if many { (3.2, 0.75) } else { (4.2, 1.0) };
+        for (&look, series) in all().filter(|(look, _)| !look.dashed) {
+            for point in figure.shown(series) {
+                let at @ (x, y) = frame.place(point.x, point.y);
+                whisker(pen, frame, point, x, look.colour)?;
+                pen.mark(at, look, size, alpha)?;
+                self.taken.push(((x - size, y - size), (x + size, y + size)));
+            }
+        }
+        for series in &figure.series {
+            for point in figure.shown(series) {
+                if let Some(label) = &point.label {
+                    self.label(label, self.frame.place(point.x, point.y))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Beside, above or below the place; nowhere if everything there is taken.
+    fn label(&mut self, text: &str, (x, y): At) -> Drawn {
+        let (wide, high, gap) = (width(text, SMALL), SMALL, 7.0);
+        let corners = [
+            (x + gap, y - high / 2.0),
+            (x - gap - wide, y - high / 2.0),
+            (x - wide / 2.0, y - gap - high),
+            (x - wide / 2.0, y + gap),
+        ];
+        let free = |&(x, y): &At| {
+            let clear = |&((x0, y0), (x1, y1)): &(At, At)| x + wide < x0 || x > x1 || y + high < y0 || y > y1;
+            x >= self.frame.left && x + wide <= WIDTH && y >= 0.0 && self.taken.iter().all(clear)
+        };
+        let Some((x, y)) = corners.into_iter().find(free) else { return Ok(()) };
+        self.taken.push(((x, y), (x + wide, y + high)));
+        let at = (x, y + high / 2.0);
+        self.pen.text(text, at, (HPos::Left, VPos::Center), SMALL, self.pen.palette.faint, false)
+    }
+
+    /// Bars, then theories as rules across them, then values if there is room for them.
+    fn bars(&self) -> Drawn {
+        let (pen, figure, frame) = (&self.pen, self.figure, self.frame);
+        let stacked = figure.kind == Kind::StackedBars;
+        let looks = figure.looks(pen.palette);
+        let shown = looks.iter().zip(&figure.series).map(|(look, series)| {
+            let points: Vec<&Point> = figure.shown(series).collect();
+            (*look, points)
+        });
+        let (bars, rules): (Vec<_>, Vec<_>) =
+            shown.filter(|(_, points)| !points.is_empty()).partition(|(look, _)| !look.dashed);
+
+        let beside = if stacked { 1 } else { bars.len().max(1) } as f64;
+        let slot = (frame.right - frame.left) / frame.x.ticks.len().max(1) as f64;
+        let wide = (0.78 * slot / beside).min(72.0);
+        let most =
+            bars.iter().flat_map(|(_, points)| points).fold(0.0, |most: f64, point| most.max(point.y.abs()));
+        // Of each category, how high its stack is.
+        let mut stacks = vec![0.0; frame.x.ticks.len()];
+        let mut values = vec![];
+        for (nth, (look, points)) in bars.iter().enumerate() {
+            let nth = if stacked { 0.0 } else { nth as f64 };
+            for point in points {
+                let (mut from, mut to) = (0.0, point.y);
+                if stacked && let Some(stack) = stacks.get_mut(point.x.round() as usize) {
+                    (from, to) = (*stack, *stack + point.y.max(0.0));
+                    *stack = to;
+                }
+                let left = frame.place(point.x, 0.0).0 + (nth - beside / 2.0) * wide;
+                let (low, high) = (frame.place(0.0, from).1, frame.place(0.0, to).1);
+                let gap = if stacked && low - high > 2.0 { 1.0 } else { 0.0 };
+                let corners = ((left + 0.5, high.min(low) + gap), (left + wide - 0.5, high.max(low)));
+                pen.rectangle(corners.0, corners.1, look.colour)?;
+                let middle = left + wide / 2.0;
+                whisker(pen, frame, point, middle, pen.palette.ink)?;
+                let of = if figure.y.scale == Scale::Log { point.y } else { most };
+                let text = point.label.clone().unwrap_or_else(|| number(point.y, digits(of)));
+                if !stacked {
+                    let end = high.min(low);
+                    let top = point.high.map_or(end, |most| end.min(frame.place(0.0, most).1));
+                    values.push((text, (middle, top - 3.0 - SMALL / 2.0)));
+                } else if low - high > SMALL + 4.0 {
+                    values.push((text, (middle, (low + high) / 2.0)));
+                }
+            }
+        }
+        for (look, points) in &rules {
+            for level in points.chunk_by(|a, b| a.y == b.y && b.x - a.x == 1.0) {
+                let (first, last) = (level[0], level[level.len() - 1]);
+                let (x0, y) = frame.place(first.x - 0.5, first.y);
+                pen.dashes(&[(x0, y), (frame.place(last.x + 0.5, last.y).0, y)], *look)?;
+            }
+        }
+        if values.iter().any(|(text, _)| width(text, SMALL) > wide + 6.0) {
+            return Ok(());
+        }
+        values.iter().try_for_each(|(text, at)| {
+            if !stacked {
+                let (x, y) = (width(text, SMALL) / 2.0, SMALL / 2.0);
+                pen.rectangle((at.0 - x, at.1 - y), (at.0 + x, at.1 + y), pen.palette.paper)?;
+            }
+            let colour = if stacked { pen.palette.paper } else { pen.palette.faint };
+            pen.text(text, *at, (HPos::Center, VPos::Center), SMALL, colour, false)
+        })
+    }
+}
+
+/// A point's error bar.
+fn whisker(pen: &Pen, frame: &Frame, point: &Point, x: f64, colour: RGBColor) -> Drawn {
+    let (Some(low), Some(high)) = (point.low, point.high) else { return Ok(()) };
+    if !low.is_finite() || !high.is_finite() {
+        return Ok(());
+    }
+    let [low, high] = [low, high].map(|value| frame.place(0.0, value).1);
+    if low - high < 1.0 {
+        return Ok(());
+    }
+    pen.line(&[(x, low), (x, high)], colour, 1.25)?;
+    [low, high].into_iter().try_for_each(|y| pen.line(&[(x - 3.0, y), (x + 3.0, y)], colour, 1.25))
+}
