@@ -9,9 +9,9 @@ use goldcrest::{
     Shape, Tensor,
     gpu::{Executor, Gpu},
     graph::{Activation, Conv, Graph, Op, Padding},
-    measure::{self, Kept, Tuning},
+    measure,
     plan::{Fuse, Kernels, Machine, Options, Plan, Schedules, Tuned},
-    session::{self, Precision},
+    session::{self, Kept, Precision},
     tensor::Element,
     wgpu,
     zoo::Network,
@@ -80,12 +80,12 @@ fn winners_are_found_again_for_the_same_network_alone() {
             schedules: Schedules::from([(blocks[0].layer.clone(), last)]),
             kernels: Kernels::from([(layers[0].layer.clone(), kernel)]),
         };
-        let recall = |input, element| measure::recall(&gpu, &graph, input, element);
+        let recall = |input, element| session::recall(&gpu, &graph, input, element);
 
         assert_eq!(recall(INPUT, Element::F32), None);
-        let tuning = Tuning { winners: winners.clone(), after_ms: 1.5, ..Tuning::default() };
-        assert!(measure::keep(&gpu, &graph, INPUT, Element::F32, &tuning));
-        assert_eq!(recall(INPUT, Element::F32), Some(Kept { winners: winners.clone(), ms: 1.5 }));
+        let kept = Kept { winners: winners.clone(), ms: 1.5 };
+        assert!(session::keep(&gpu, &graph, INPUT, Element::F32, kept.clone()));
+        assert_eq!(recall(INPUT, Element::F32), Some(kept.clone()));
         assert_eq!(recall(Shape { n: 2, ..INPUT }, Element::F32), None);
         assert_eq!(recall(INPUT, Element::F16), None);
 
@@ -109,7 +109,7 @@ fn winners_are_found_again_for_the_same_network_alone() {
         assert_eq!(recall(INPUT, Element::F32), None);
 
         let nowhere = gpu.cache_in(None);
-        assert!(!measure::keep(&nowhere, &graph, INPUT, Element::F32, &tuning));
+        assert!(!session::keep(&nowhere, &graph, INPUT, Element::F32, kept));
     }
 }
 
@@ -121,13 +121,13 @@ fn precision_is_what_was_measured_to_be_quicker() {
     for gpu in common::gpus().into_iter().filter(Gpu::has_f16) {
         let folder = tempfile::tempdir().unwrap();
         let gpu = gpu.cache_in(Some(folder.path().into()));
-        let keep = |element, after_ms| {
-            let tuning = Tuning { after_ms, ..Tuning::default() };
-            assert!(measure::keep(&gpu, &network.graph, input, element, &tuning));
+        let keep = |element, ms| {
+            let kept = Kept { winners: Tuned::default(), ms };
+            assert!(session::keep(&gpu, &network.graph, input, element, kept));
         };
         let planned = |precision| {
             let options = session::Options { precision, ..options };
-            session::plan(&gpu, &network, options).unwrap().element
+            session::plan(&gpu, &network.graph, input, options).unwrap().element
         };
         assert_eq!(planned(Precision::Auto), Element::F32);
         keep(Element::F16, 1.0);
@@ -153,12 +153,12 @@ fn a_device_without_f16_is_not_given_what_another_measured() {
             Gpu::from_device(&adapter, device, queue).cache_in(Some(folder.path().into()))
         };
         let with = own(adapter.features() & wgpu::Features::SHADER_F16);
-        for (element, after_ms) in [(Element::F32, 2.0), (Element::F16, 1.0)] {
-            let tuning = Tuning { after_ms, ..Tuning::default() };
-            assert!(measure::keep(&with, &network.graph, input, element, &tuning));
+        for (element, ms) in [(Element::F32, 2.0), (Element::F16, 1.0)] {
+            let kept = Kept { winners: Tuned::default(), ms };
+            assert!(session::keep(&with, &network.graph, input, element, kept));
         }
         let without = own(wgpu::Features::empty());
-        assert_eq!(session::plan(&without, &network, options).unwrap().element, Element::F32);
+        assert_eq!(session::plan(&without, &network.graph, input, options).unwrap().element, Element::F32);
     }
 }
 

@@ -64,7 +64,7 @@ impl Inspect {
             gpu => gpu,
         };
         let plan = match &gpu {
-            Ok(gpu) => session::plan(gpu, &network, options)?,
+            Ok(gpu) => session::plan(gpu, &network.graph, input, options)?,
             Err(_) => Plan::new(
                 &network.graph,
                 input,

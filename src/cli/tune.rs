@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use goldcrest::{
     measure::{self, Tally, Tuning},
-    session::Options,
+    session::{self, Kept, Options},
     tensor::Element,
 };
 use serde::Serialize;
@@ -68,7 +68,8 @@ impl Tune {
             let tuning = measure::tune(&gpu, &network.graph, input, element, budget, |share| {
                 bar.set_position(done + (100.0 * share).min(100.0) as u64);
             })?;
-            let kept = measure::keep(&gpu, &network.graph, input, element, &tuning);
+            let found = Kept { winners: tuning.winners.clone(), ms: tuning.after_ms };
+            let kept = session::keep(&gpu, &network.graph, input, element, found);
             tunings.push(Tuned { precision: element, kept, tuning });
         }
         drop(bar);

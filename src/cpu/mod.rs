@@ -5,6 +5,7 @@ mod connected;
 mod depthwise;
 mod executor;
 mod pixelwise;
+mod probe;
 mod product;
 
 use std::{fmt, sync::Arc};

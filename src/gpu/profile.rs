@@ -20,13 +20,26 @@ impl Executor {
     /// # Errors
     /// [`Error::Device`] if the device has no timestamps, or as [`Executor::run`].
     pub fn profile(&mut self, input: &Tensor) -> Result<Vec<f64>> {
+        self.stamped(input, 1)
+    }
+
+    /// Runs once and gives the nanoseconds of all steps together, with nothing between them.
+    ///
+    /// # Errors
+    /// As [`Executor::profile`].
+    pub fn clock(&mut self, input: &Tensor) -> Result<f64> {
+        Ok(self.stamped(input, self.dispatches.len())?.iter().sum())
+    }
+
+    /// The nanoseconds of every so many steps.
+    fn stamped(&mut self, input: &Tensor, every: usize) -> Result<Vec<f64>> {
         if !self.gpu.has_timestamps() {
             return Err(Error::Device(format!("{} has no timestamps", self.gpu.adapter())));
         }
         // The maps hold an input from here on.
         self.run(input)?;
         let device = self.gpu.device();
-        let count = self.dispatches.len() as u32 + 1;
+        let count = self.dispatches.len().div_ceil(every.max(1)) as u32 + 1;
         let queries = device.create_query_set(&wgpu::QuerySetDescriptor {
             label: Some("steps"),
             ty: wgpu::QueryType::Timestamp,
@@ -38,9 +51,9 @@ impl Executor {
         let mut encoder = device.create_command_encoder(&Default::default());
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            for (i, dispatch) in self.dispatches.iter().enumerate() {
+            for (i, dispatches) in self.dispatches.chunks(every.max(1)).enumerate() {
                 pass.write_timestamp(&queries, i as u32);
-                dispatch.record(&mut pass);
+                dispatches.iter().for_each(|dispatch| dispatch.record(&mut pass));
             }
             pass.write_timestamp(&queries, count - 1);
         }

@@ -11,9 +11,11 @@
 //! finite, and weights for it are zero.
 
 pub mod block;
+pub mod copy;
 pub mod dense;
 pub mod depthwise;
 pub mod gate;
+pub mod multiply_add;
 pub mod pointwise;
 pub mod pointwise_matrix;
 pub mod pointwise_pool;
@@ -63,11 +65,13 @@ impl Shader {
 }
 
 /// Every shader, for tests that must not miss one.
-pub const SHADERS: [&Shader; 12] = [
+pub const SHADERS: [&Shader; 14] = [
     &block::SHADER,
+    &copy::SHADER,
     &dense::SHADER,
     &depthwise::SHADER,
     &gate::SHADER,
+    &multiply_add::SHADER,
     &pointwise::SHADER,
     &pointwise_matrix::SHADER,
     &pointwise_pool::SHADER,

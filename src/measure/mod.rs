@@ -1,9 +1,14 @@
-//! What can only be known by measuring, on the user's own adapter.
+//! What can only be known by measuring, on the user's own device.
 
-mod kept;
+mod peaks;
 #[cfg(feature = "study")]
 pub mod report;
+mod roofline;
+mod spread;
+mod timing;
 mod tune;
 
-pub use kept::{Kept, keep, recall};
+pub use roofline::{Bound, Peaks, Split};
+pub use spread::Spread;
+pub use timing::{Effort, StepTime, Timing, time};
 pub use tune::{Tally, Tuning, tune};

@@ -2,6 +2,7 @@
 //! itself; nothing here knows wgpu.
 
 mod blocks;
+mod chain;
 mod choose;
 mod draft;
 mod head;
@@ -9,6 +10,7 @@ mod machine;
 mod memory;
 mod schedule;
 
+pub use chain::chain;
 pub use choose::{Kernel, Kernels};
 pub use machine::{Machine, Work};
 pub(crate) use memory::{Life, assign};

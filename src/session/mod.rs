@@ -1,6 +1,7 @@
 //! A network on a device: what a program that embeds Goldcrest holds.
 
 mod device;
+mod kept;
 
 use std::{borrow::Cow, collections::VecDeque};
 
@@ -8,11 +9,12 @@ use web_time::Instant;
 
 pub use crate::gpu::Startup;
 pub use device::Device;
+pub use kept::{Kept, keep, recall};
 
 use crate::{
     Error, Result, Shape, Tensor, cpu,
     gpu::{self, Gpu},
-    measure,
+    graph::Graph,
     plan::{self, Fuse, Plan, Summary},
     tensor::Element,
     zoo::Network,
@@ -21,7 +23,7 @@ use crate::{
 /// What maps and weights are to be stored as.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Precision {
-    /// f16 where [`measure::tune`] found it quicker on the device for this network, else f32.
+    /// f16 where [`tune`](crate::measure::tune) found it quicker on the device for this network, else f32.
     #[default]
     Auto,
     /// 32 bits.
@@ -79,19 +81,19 @@ impl Options {
     }
 }
 
-/// The plan that a session on `gpu` runs, with what [`measure::tune`] found if it was kept.
+/// The plan that a session on `gpu` runs, with what [`tune`](crate::measure::tune) found if it was
+/// kept. The batch and the size are the `input`'s.
 ///
 /// # Errors
 /// As [`Plan::new`].
-pub fn plan(gpu: &Gpu, network: &Network, options: Options) -> Result<Plan> {
-    let input = options.input_shape(network);
+pub fn plan(gpu: &Gpu, graph: &Graph, input: Shape, options: Options) -> Result<Plan> {
     let mut wanted = options.plan();
     let chooses = wanted.fuse == Fuse::Auto && !wanted.taps;
-    let recall = |element| measure::recall(gpu, &network.graph, input, element);
+    let recalled = |element| recall(gpu, graph, input, element);
     let (element, kept) = match options.precision.element() {
-        Some(element) => (element, chooses.then(|| recall(element)).flatten()),
+        Some(element) => (element, chooses.then(|| recalled(element)).flatten()),
         // The file may be from another device of this adapter, one that had f16.
-        None => match (recall(Element::F32), recall(Element::F16).filter(|_| gpu.has_f16())) {
+        None => match (recalled(Element::F32), recalled(Element::F16).filter(|_| gpu.has_f16())) {
             (Some(whole), Some(half)) if half.ms < whole.ms => (Element::F16, Some(half)),
             (whole, _) => (Element::F32, whole),
         },
@@ -100,7 +102,7 @@ pub fn plan(gpu: &Gpu, network: &Network, options: Options) -> Result<Plan> {
     if chooses {
         wanted.tuned = kept.map(|kept| kept.winners).unwrap_or_default();
     }
-    Plan::new(&network.graph, input, gpu.machine(element), &wanted)
+    Plan::new(graph, input, gpu.machine(element), &wanted)
 }
 
 /// An inference in flight: what [`Session::submit`] gives and [`Session::collect`] takes.
@@ -152,8 +154,31 @@ impl Session {
         options: Options,
         progress: impl FnMut(usize, usize),
     ) -> Result<Self> {
+        Self::build_graph(device, &network.graph, options.input_shape(network), options, progress).await
+    }
+
+    /// A session of a graph by itself, for inputs of one shape: parts of networks, and those of
+    /// one's own making. The batch and the size are the `input`'s.
+    ///
+    /// # Errors
+    /// As [`Session::new`].
+    pub fn of_graph(
+        device: impl Into<Device>,
+        graph: &Graph,
+        input: Shape,
+        options: Options,
+    ) -> Result<Self> {
+        pollster::block_on(Self::build_graph(device, graph, input, options, |_, _| {}))
+    }
+
+    async fn build_graph(
+        device: impl Into<Device>,
+        graph: &Graph,
+        input: Shape,
+        options: Options,
+        progress: impl FnMut(usize, usize),
+    ) -> Result<Self> {
         let device = device.into();
-        let input = options.input_shape(network);
         if input.is_empty() {
             return Err(Error::Input(format!("the shape {input} holds no value")));
         }
@@ -161,7 +186,7 @@ impl Session {
         let begun = Instant::now();
         let (engine, startup) = match &device {
             Device::Gpu(gpu) => {
-                let mut plan = plan_within_limits(gpu, network, options)?;
+                let mut plan = plan_within_limits(gpu, graph, input, options)?;
                 let planned = begun.elapsed();
                 let executor = gpu::Executor::new(gpu, &plan, progress).await?;
                 let startup = Startup { plan: planned, ..executor.startup() };
@@ -170,7 +195,7 @@ impl Session {
                 (Engine::Gpu { plan: Box::new(plan), executor: Box::new(executor) }, startup)
             }
             Device::Cpu(cpu) => {
-                let executor = cpu::Executor::new(cpu, &network.graph, input, options.taps)?;
+                let executor = cpu::Executor::new(cpu, graph, input, options.taps)?;
                 let startup = Startup { plan: begun.elapsed(), ..Startup::default() };
                 (Engine::Cpu(executor), startup)
             }
@@ -312,6 +337,21 @@ impl Session {
         }
     }
 
+    /// Runs once and gives the nanoseconds from the first step's start to the last one's end, by the
+    /// GPU's own clock. It reads that clock twice only, so that nothing stands between the steps.
+    ///
+    /// # Errors
+    /// [`Error::Device`] on the CPU, or if the device has no timestamps, or as [`Session::run`].
+    pub fn clock(&mut self, input: &Tensor) -> Result<f64> {
+        match &mut self.engine {
+            Engine::Gpu { plan, executor } => match shares(input, self.input, plan.input.shape.n)?.first() {
+                Some(share) => executor.clock(share),
+                None => Ok(0.0),
+            },
+            Engine::Cpu(_) => Err(Error::Device("the CPU has no clock of its own".into())),
+        }
+    }
+
     /// Every layer's output in the last run, `[N, C, H, W]` or `[N, C]`, under the name of the source
     /// library's module whose output it is. Empty unless built with [`Options::taps`].
     ///
@@ -326,14 +366,14 @@ impl Session {
 }
 
 /// A plan for the whole batch, or for the largest share of it that the device's limits admit.
-fn plan_within_limits(gpu: &Gpu, network: &Network, options: Options) -> Result<Plan> {
-    let mut share = options.batch;
+fn plan_within_limits(gpu: &Gpu, graph: &Graph, input: Shape, options: Options) -> Result<Plan> {
+    let mut share = input.n;
     loop {
-        match plan(gpu, network, Options { batch: share, ..options }) {
+        match plan(gpu, graph, Shape { n: share, ..input }, options) {
             // Taps are of one run.
             Err(Error::Limit { what, .. }) if share > 1 && !options.taps => {
                 share = share.div_ceil(2);
-                log::debug!("{what} is too large for a batch of {}: trying shares of {share}", options.batch);
+                log::debug!("{what} is too large for a batch of {}: trying shares of {share}", input.n);
             }
             planned => return planned,
         }

@@ -11,6 +11,8 @@ mod plot;
 
 use serde::{Serialize, Serializer};
 
+use super::Spread;
+
 /// A study.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Report {
@@ -95,17 +97,6 @@ pub enum Cell {
         /// Why.
         missing: String,
     },
-}
-
-/// What repeating a measurement gave.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Spread {
-    /// As many were more as were less.
-    pub median: f64,
-    /// The least.
-    pub min: f64,
-    /// The most.
-    pub max: f64,
 }
 
 /// A plot.

@@ -1,8 +1,7 @@
-//! What was measured, kept for later sessions: a file for each network, shape and device.
+//! What tuning measured, kept for later sessions: a file for each network, shape and device.
 
 use serde::{Deserialize, Serialize};
 
-use super::Tuning;
 use crate::{
     Shape,
     gpu::{AdapterInfo, Gpu, cache},
@@ -67,7 +66,7 @@ impl Key {
     }
 }
 
-/// What [`super::tune`] found for this network on this device, if it was kept.
+/// What tuning found for this network on this device, if it was kept.
 /// A damaged or stale file is ignored with a warning.
 pub fn recall(gpu: &Gpu, graph: &Graph, input: Shape, element: Element) -> Option<Kept> {
     let folder = gpu.cache_folder()?;
@@ -98,12 +97,11 @@ pub fn recall(gpu: &Gpu, graph: &Graph, input: Shape, element: Element) -> Optio
 }
 
 /// Keeps what tuning found for [`recall`]. False if there is no cache folder or it cannot be written.
-pub fn keep(gpu: &Gpu, graph: &Graph, input: Shape, element: Element, tuning: &Tuning) -> bool {
+pub fn keep(gpu: &Gpu, graph: &Graph, input: Shape, element: Element, kept: Kept) -> bool {
     let Some((folder, key)) = gpu.cache_folder().zip(Key::new(gpu.adapter(), graph, input, element)) else {
         return false;
     };
     let file = key.file();
-    let kept = Kept { winners: tuning.winners.clone(), ms: tuning.after_ms };
     serde_json::to_vec_pretty(&File { key, kept })
         .is_ok_and(|data| cache::write_whole(folder, &file, &cache::seal(&file, &data)))
 }

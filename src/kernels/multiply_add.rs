@@ -1,0 +1,45 @@
+//! What multiply-adds cost: `shaders/multiply_add.wgsl`. No network needs it; peaks are measured
+//! with it.
+
+use super::{LANES, Launch, Shader, Tier, spread};
+use crate::{Shape, Tensor, tensor::Element};
+
+/// The kernel.
+pub const SHADER: Shader = Shader {
+    name: "multiply_add",
+    source: include_str!("../../shaders/multiply_add.wgsl"),
+    reads: &["x"],
+    writes: &["y"],
+    sums: &[],
+    tier: Tier::Baseline,
+};
+
+/// Where each of a thread's sums begins, above its input.
+const STARTS: [f64; 8] = [0.0, 1.0, 2.0, 3.0, -1.0, -2.0, -3.0, -4.0];
+
+/// One run over `x`, in `arithmetic`.
+pub fn launch(x: Shape, rounds: u32, arithmetic: Element) -> Launch {
+    let threads = x.pixels() * x.quads();
+    Launch {
+        shader: &SHADER,
+        constants: vec![("LANES", LANES)],
+        params: vec![("rounds", rounds), ("threads", threads as u32)],
+        workgroups: spread(threads.div_ceil(LANES as usize)),
+        arithmetic,
+        tile: format!("{} sums of 4 ch a thread", STARTS.len()),
+    }
+}
+
+/// Multiply-adds of a run.
+pub fn macs(x: Shape, rounds: u32) -> u64 {
+    (4 * STARTS.len() * x.pixels() * x.quads()) as u64 * u64::from(rounds)
+}
+
+/// The same in plain loops.
+pub fn reference(x: &Tensor, rounds: u32) -> Tensor {
+    let moved = |start: f64, x: f64| (0..rounds).fold(start, |sum, _| sum * (0.5 * x) + x);
+    Tensor::from_fn(x.dims(), |at| {
+        let x = f64::from(x.data()[at]);
+        STARTS.iter().map(|start| moved(start + x, x)).sum::<f64>() as f32
+    })
+}
