@@ -13,7 +13,7 @@ use goldcrest::{
     gpu::Gpu,
     graph::{Activation, Conv, Padding, Window},
     kernels::{
-        self, Launch, dense, depthwise,
+        self, Launch, copy, dense, depthwise, multiply_add,
         pointwise::{self, Extras},
         pointwise_matrix, pointwise_pool, pointwise_split, pointwise_subgroup, pool, scale,
     },
@@ -229,6 +229,17 @@ fn scale_is_its_reference() {
         let input = rounded(&noise(<[usize; 4]>::from(x), seed), element);
         let gate = rounded(&noise([x.n, x.c, 1, 1], seed ^ 1), element);
         plain(gpu, element, &scale::launch(x), &[&input, &gate], &scale::reference(&input, &gate))
+    });
+}
+
+#[test]
+fn probes_are_their_references() {
+    on_every_adapter(map(), |gpu, element, &(x, seed)| {
+        let input = rounded(&noise(<[usize; 4]>::from(x), seed), element);
+        plain(gpu, element, &copy::launch(x), &[&input], &copy::reference(&input))?;
+        let rounds = (seed % 20) as u32;
+        let launch = multiply_add::launch(x, rounds, Element::F32);
+        plain(gpu, element, &launch, &[&input], &multiply_add::reference(&input, rounds))
     });
 }
 

@@ -8,7 +8,7 @@ use goldcrest::{
     Shape, Tensor,
     graph::{Activation, Conv, Padding},
     kernels::{
-        self, Launch, Shader, Tier, block, dense, depthwise, gate,
+        self, Launch, Shader, Tier, block, copy, dense, depthwise, gate, multiply_add,
         pointwise::{self, Extras},
         pointwise_matrix::{self, Units},
         pointwise_pool, pointwise_split,
@@ -42,7 +42,8 @@ fn variants() -> Vec<Launch> {
         activation,
         linear: false,
     };
-    let mut launches = vec![pool::launch(x), scale::launch(x)];
+    let mut launches = vec![copy::launch(x), pool::launch(x), scale::launch(x)];
+    launches.extend(Element::ALL.map(|element| multiply_add::launch(x, 3, element)));
     // Tiles and switches take turns with the activations: all pairs would be thousands.
     let mut activations = Activation::ALL.into_iter().cycle();
     let mut next = || activations.next().expect("a cycle does not end");

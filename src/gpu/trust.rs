@@ -9,7 +9,7 @@ use crate::{
     Error, Result, Shape, Tensor,
     graph::{Activation, Conv, Padding, Window},
     kernels::{
-        self, Launch, block, dense, depthwise, gate,
+        self, Launch, block, copy, dense, depthwise, gate, multiply_add,
         pointwise::{self, Extras},
         pointwise_matrix::{self, Units},
         pointwise_pool, pointwise_split,
@@ -146,6 +146,16 @@ fn cases(element: Element, subgroup: Option<Subgroup>, units: Option<Units>) -> 
         expected: dense::reference(&c, &picture, y, window, None),
     });
 
+    cases.push(Case {
+        launch: copy::launch(x),
+        reads: vec![on_device(&picture, x)],
+        expected: copy::reference(&picture),
+    });
+    cases.push(Case {
+        launch: multiply_add::launch(x, 3, Element::F32),
+        reads: vec![on_device(&picture, x)],
+        expected: multiply_add::reference(&picture, 3),
+    });
     cases.push(Case {
         launch: pool::launch(x),
         reads: vec![on_device(&picture, x)],

@@ -140,10 +140,14 @@ pub fn time(
             Ok(0.0)
         })?;
     }
-    let needed = needed(graph, input)?;
+    // A batch beyond the device's limits runs every step for each of its shares.
+    let share = session.plan().map_or(input.n, |plan| plan.input.shape.n);
+    let shares = input.n.div_ceil(share) as u64;
+    let macs = macs(graph, Shape { n: share, ..input })?;
     let steps = steps.into_iter().zip(of_steps).map(|(summary, times)| {
-        let macs = summary.layers.iter().filter_map(|layer| needed.get(layer.as_str())).sum();
-        StepTime { needed: Work { macs, ..summary.work }, summary, ms: Spread::of(times) }
+        let macs: u64 = summary.layers.iter().filter_map(|layer| macs.get(layer.as_str())).sum();
+        let needed = Work { bytes: shares * summary.work.bytes, macs: shares * macs };
+        StepTime { summary, needed, ms: Spread::of(times) }
     });
     Ok(Timing {
         precision: session.element(),
@@ -168,7 +172,7 @@ fn repeat(effort: Effort, mut run: impl FnMut() -> Result<f64>) -> Result<Vec<f6
 }
 
 /// Multiply-adds of each layer.
-fn needed(graph: &Graph, input: Shape) -> Result<HashMap<&str, u64>> {
+fn macs(graph: &Graph, input: Shape) -> Result<HashMap<&str, u64>> {
     let costs = graph.costs(&graph.shapes(input)?);
     Ok(graph.nodes().zip(costs).map(|((_, node), cost)| (node.name(), cost.macs)).collect())
 }

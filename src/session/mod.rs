@@ -217,7 +217,7 @@ impl Session {
         }
     }
 
-    /// What runs, in this order. Of a batch that is run in shares it is the first one's.
+    /// What runs, in this order. A batch that is run in shares runs all of it for each.
     pub fn steps(&self) -> Vec<Summary> {
         match &self.engine {
             Engine::Gpu { plan, .. } => plan.steps.iter().map(plan::Step::summary).collect(),
@@ -329,10 +329,15 @@ impl Session {
     /// [`Error::Device`] if the device has no timestamps, or as [`Session::run`].
     pub fn profile(&mut self, input: &Tensor) -> Result<Vec<f64>> {
         match &mut self.engine {
-            Engine::Gpu { plan, executor } => match shares(input, self.input, plan.input.shape.n)?.first() {
-                Some(share) => executor.profile(share),
-                None => Ok(Vec::new()),
-            },
+            Engine::Gpu { plan, executor } => {
+                let mut times = vec![0.0; plan.steps.len()];
+                for share in shares(input, self.input, plan.input.shape.n)? {
+                    for (time, of_share) in times.iter_mut().zip(executor.profile(&share)?) {
+                        *time += of_share;
+                    }
+                }
+                Ok(times)
+            }
             Engine::Cpu(executor) => executor.profile(input),
         }
     }
@@ -344,10 +349,10 @@ impl Session {
     /// [`Error::Device`] on the CPU, or if the device has no timestamps, or as [`Session::run`].
     pub fn clock(&mut self, input: &Tensor) -> Result<f64> {
         match &mut self.engine {
-            Engine::Gpu { plan, executor } => match shares(input, self.input, plan.input.shape.n)?.first() {
-                Some(share) => executor.clock(share),
-                None => Ok(0.0),
-            },
+            Engine::Gpu { plan, executor } => {
+                let shares = shares(input, self.input, plan.input.shape.n)?;
+                shares.iter().map(|share| executor.clock(share)).sum()
+            }
             Engine::Cpu(_) => Err(Error::Device("the CPU has no clock of its own".into())),
         }
     }
