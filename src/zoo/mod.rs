@@ -2,7 +2,7 @@
 //!
 //! A family (`v1`, `v2`, `v3`) is a table of stages. A library (`torchvision`, `timm`,
 //! `transformers`) gives modules their names. One builder joins both and reads every size from
-//! the tensors' shapes.
+//! the tensors' shapes. `synthetic` makes networks without any checkpoint.
 
 mod builder;
 mod checkpoint;
@@ -11,6 +11,7 @@ mod library;
 mod network;
 mod preprocessing;
 mod skeleton;
+pub mod synthetic;
 mod table;
 mod timm;
 mod torchvision;
