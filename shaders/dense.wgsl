@@ -1,8 +1,9 @@
 // Dense convolution: every output channel reads every input channel over a KERNEL x KERNEL
 // window. The stem is one, its picture three channels and a zero: a pixel is one load.
 //
-// A thread makes COLUMNS neighbouring outputs of one row for QUADS x 4 channels. Threads go
-// along the channels first, so that neighbours share pixels and read weights side by side.
+// A thread makes a run of COLUMNS neighbouring outputs of one row for QUADS x 4 channels, in
+// registers. In a workgroup LANES_O threads lie along the outputs, so that they share each load
+// of x and read weights side by side, and LANES_P along the runs, so that they share weights.
 
 struct Params {
     height: u32,
@@ -13,7 +14,7 @@ struct Params {
     left: u32,    // columns of zeros to the left
     inputs: u32,  // channels, in fours
     outputs: u32, // channels, in fours
-    threads: u32, // pictures * out_height * ceil(out_width / COLUMNS) * ceil(outputs / QUADS)
+    runs: u32,    // pictures * out_height * ceil(out_width / COLUMNS)
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -23,29 +24,29 @@ struct Params {
 @group(0) @binding(4) var<storage, read> residual: array<Quad>; // as y, if RESIDUAL
 @group(0) @binding(5) var<storage, read_write> y: array<Quad>;  // (pictures, out_height, out_width, outputs)
 
-@compute @workgroup_size(LANES)
+@compute @workgroup_size(LANES_O * LANES_P)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let thread = (group.y * groups.x + group.x) * LANES + lane;
-    if (thread >= params.threads) {
+    let across = (params.outputs + LANES_O * QUADS - 1u) / (LANES_O * QUADS);
+    let tile = group.y * groups.x + group.x;
+    let first_output = tile % across * LANES_O * QUADS + lane % LANES_O;
+    let run = tile / across * LANES_P + lane / LANES_O;
+    if (first_output >= params.outputs || run >= params.runs) {
         return;
     }
-    let across = (params.out_width + COLUMNS - 1u) / COLUMNS;
-    // A thread's quads lie `stride` apart, those of neighbouring threads side by side.
-    let stride = (params.outputs + QUADS - 1u) / QUADS;
-    let first_output = thread % stride;
-    let first = thread / stride % across * COLUMNS;
-    let row = thread / (stride * across);
+    let runs = (params.out_width + COLUMNS - 1u) / COLUMNS; // of a row
+    let first = run % runs * COLUMNS;
+    let row = run / runs;
     let picture = row / params.out_height;
 
     // What lies beyond the last channel is computed from it and not stored.
     var output: array<u32, QUADS>;
     var sum: array<array<vec4<f32>, QUADS>, COLUMNS>;
     for (var q = 0u; q < QUADS; q++) {
-        output[q] = min(first_output + q * stride, params.outputs - 1u);
+        output[q] = min(first_output + q * LANES_O, params.outputs - 1u);
         for (var c = 0u; c < COLUMNS; c++) {
             sum[c][q] = bias[output[q]];
         }
@@ -81,7 +82,7 @@ fn main(
     }
     for (var c = 0u; c < COLUMNS; c++) {
         for (var q = 0u; q < QUADS; q++) {
-            let o = first_output + q * stride;
+            let o = first_output + q * LANES_O;
             if (first + c < params.out_width && o < params.outputs) {
                 let at = (row * params.out_width + first + c) * params.outputs + o;
                 var v = sum[c][q];

@@ -18,7 +18,7 @@ fn counts(graph: &Graph) -> (u64, u64) {
 
 /// Parameters and multiply-adds, from the checkpoints' own libraries; those of V1 with full
 /// convolutions to a thousand.
-const PUBLISHED: [(&str, u64, u64); 11] = [
+const PUBLISHED: [(&str, u64, u64); 13] = [
     ("mobilenet_v1", 4_231_976, 568_740_352),
     ("mobilenet_v1@0.25", 470_072, 41_030_272),
     ("mobilenet_v1@0.75", 2_585_560, 325_400_448),
@@ -30,6 +30,8 @@ const PUBLISHED: [(&str, u64, u64); 11] = [
     ("mobilenet_v2@1.4", 6_108_776, 582_195_824),
     ("mobilenet_v3_large", 5_483_032, 216_589_760),
     ("mobilenet_v3_small", 2_542_856, 56_510_400),
+    ("resnet18", 11_689_512, 1_814_073_344),
+    ("resnet50", 25_557_032, 4_089_184_256),
 ];
 
 #[test]

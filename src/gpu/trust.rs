@@ -7,9 +7,9 @@ use serde::Serialize;
 use super::Gpu;
 use crate::{
     Error, Result, Shape, Tensor,
-    graph::{Activation, Conv, Padding, Window},
+    graph::{Activation, Conv, MaxPool, Padding, Window},
     kernels::{
-        self, Launch, block, dense, depthwise, gate,
+        self, Launch, block, dense, depthwise, gate, max_pool,
         pointwise::{self, Extras},
         pointwise_matrix::{self, Units},
         pointwise_pool, pointwise_split,
@@ -158,7 +158,12 @@ fn cases(element: Element, subgroup: Option<Subgroup>, units: Option<Units>) -> 
         reads: vec![on_device(&picture, x), on_device(&gate, gates)],
         expected: scale::reference(&picture, &gate),
     });
-    cases.extend([block_case(&picture, x)?, gate_case(&picture, x), reduce_case(x)]);
+    cases.extend([
+        block_case(&picture, x)?,
+        gate_case(&picture, x),
+        reduce_case(x),
+        max_pool_case(&picture, x)?,
+    ]);
     cases.extend(units.map(matrix_case).transpose()?);
     Ok(cases)
 }
@@ -182,6 +187,18 @@ fn matrix_case(units: Units) -> Result<Case> {
             on_device(&gate, gates),
         ],
         expected: pointwise::reference(&c, &scale::reference(&picture, &gate), y, Some(&residual)),
+    })
+}
+
+/// Windows that reach beyond the map.
+fn max_pool_case(picture: &Tensor, x: Shape) -> Result<Case> {
+    let pool = MaxPool { kernel: 3, stride: 2 };
+    let window = pool.window(x.h, x.w).ok_or_else(|| Error::Device("the window does not fit".into()))?;
+    let y = Shape { h: window.height, w: window.width, ..x };
+    Ok(Case {
+        launch: max_pool::launch(pool, x, y, window),
+        reads: vec![on_device(picture, x)],
+        expected: max_pool::reference(pool, picture, y, window),
     })
 }
 

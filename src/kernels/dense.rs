@@ -1,8 +1,8 @@
-//! Dense convolution, above all the stem: `shaders/dense.wgsl`.
+//! Dense convolution: `shaders/dense.wgsl`.
 
 use serde::{Deserialize, Serialize};
 
-use super::{CONV_READS, LANES, Launch, Shader, Tier, spread};
+use super::{CONV_READS, Grid, Launch, Shader, Tier, spread};
 use crate::{
     Shape, Tensor,
     graph::{Conv, Window},
@@ -29,9 +29,9 @@ pub struct Tile {
 }
 
 impl Tile {
-    /// Tiles worth choosing from, largest first.
+    /// Tiles worth choosing from, largest first. Seven divides every map of a 224x224 picture.
     pub fn all() -> impl Iterator<Item = Self> {
-        [8, 7, 4, 2, 1].into_iter().flat_map(|columns| [4, 2, 1].map(|quads| Self { columns, quads }))
+        [8, 7, 4, 2, 1].into_iter().flat_map(|columns| [4, 3, 2, 1].map(|quads| Self { columns, quads }))
     }
 
     /// `vec4` sums that a thread keeps.
@@ -39,15 +39,24 @@ impl Tile {
         self.columns * self.quads
     }
 
-    /// Threads that `y` takes.
+    /// Runs of columns in `y`.
+    fn runs(self, y: Shape) -> usize {
+        y.n * y.h * y.w.div_ceil(self.columns as usize)
+    }
+
+    fn grid(self, y: Shape) -> Grid {
+        Grid::new(y.quads().div_ceil(self.quads as usize), self.runs(y))
+    }
+
+    /// Threads started for `y`.
     pub fn threads(self, y: Shape) -> usize {
-        y.n * y.h * y.w.div_ceil(self.columns as usize) * y.quads().div_ceil(self.quads as usize)
+        self.grid(y).threads()
     }
 }
 
 /// One run over `x`, making `y`.
 pub fn launch(conv: &Conv, x: Shape, y: Shape, window: Window, residual: bool, tile: Tile) -> Launch {
-    let threads = tile.threads(y);
+    let grid = tile.grid(y);
     Launch {
         shader: &SHADER,
         constants: vec![
@@ -56,7 +65,8 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, window: Window, residual: bool, t
             ("DILATION", conv.dilation as u32),
             ("COLUMNS", tile.columns),
             ("QUADS", tile.quads),
-            ("LANES", LANES),
+            ("LANES_O", grid.lanes_o),
+            ("LANES_P", grid.lanes_p),
             ("RESIDUAL", residual.into()),
             ("ACTIVATION", conv.activation.code()),
         ],
@@ -69,9 +79,9 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, window: Window, residual: bool, t
             ("left", window.left as u32),
             ("inputs", x.quads() as u32),
             ("outputs", y.quads() as u32),
-            ("threads", threads as u32),
+            ("runs", tile.runs(y) as u32),
         ],
-        workgroups: spread(threads.div_ceil(LANES as usize)),
+        workgroups: spread(grid.workgroups),
         arithmetic: Element::F32,
         tile: format!("1x{} px x {} ch a thread", tile.columns, tile.quads * 4),
     }

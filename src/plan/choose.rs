@@ -16,7 +16,7 @@ use crate::{
     Shape,
     graph::{Conv, ConvKind, Graph, NodeId, Op},
     kernels::{
-        self, Launch, dense, depthwise,
+        self, Launch, dense, depthwise, max_pool,
         pointwise::{self, Extras},
         pointwise_matrix::{self, Units},
         pointwise_split,
@@ -108,7 +108,13 @@ pub fn layer(
             let time = machine.time(machine.load * share + MEETING, threads(&launch), work);
             (launch, time, format!("{} pixels to one", x.h * x.w))
         }
-        Op::MaxPool(_) => return Err((id, "max_pool has no kernel yet".into())),
+        Op::MaxPool(op) => {
+            let window = op.window(x.h, x.w).expect("shapes were inferred");
+            let launch = max_pool::launch(*op, x, y, window);
+            let taps = (op.kernel * op.kernel) as f64;
+            let time = machine.time(machine.load * taps, threads(&launch), work);
+            (launch, time, format!("the largest of {0}x{0}", op.kernel))
+        }
         Op::Scale => {
             reads.push(Read::Map(Map::Node(node.inputs[1])));
             let launch = scale::launch(x);

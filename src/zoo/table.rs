@@ -22,6 +22,8 @@ pub enum Family {
     V3LargeMinimalistic,
     /// V3-Small without squeeze-excite, hard-swish and 5x5 kernels.
     V3SmallMinimalistic,
+    /// Full convolutions with residuals: what MobileNets are compared with.
+    ResNet,
 }
 
 impl fmt::Display for Family {
@@ -34,6 +36,7 @@ impl fmt::Display for Family {
             Self::V3Small => "MobileNetV3-Small",
             Self::V3LargeMinimalistic => "minimalistic MobileNetV3-Large",
             Self::V3SmallMinimalistic => "minimalistic MobileNetV3-Small",
+            Self::ResNet => "ResNet",
         })
     }
 }

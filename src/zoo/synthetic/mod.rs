@@ -5,14 +5,21 @@ mod builder;
 mod networks;
 
 pub use builder::Builder;
-pub use networks::{Squeeze, Tail, V3Options, v1, v1_full, v2, v3_large, v3_small};
+pub use networks::{Squeeze, Tail, V3Options, resnet18, resnet50, v1, v1_full, v2, v3_large, v3_small};
 
 use super::{Family, Network, Preprocessing};
 use crate::{Error, Result, graph::Graph};
 
 /// What [`network`] knows. All but `mobilenet_v1_full` and the ResNets come in other widths too.
-pub const NAMES: [&str; 5] =
-    ["mobilenet_v1", "mobilenet_v1_full", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small"];
+pub const NAMES: [&str; 7] = [
+    "mobilenet_v1",
+    "mobilenet_v1_full",
+    "mobilenet_v2",
+    "mobilenet_v3_large",
+    "mobilenet_v3_small",
+    "resnet18",
+    "resnet50",
+];
 
 /// The network of this name, with the width behind an `@` if it has another than 1:
 /// `mobilenet_v2@0.35`.
@@ -32,6 +39,8 @@ pub fn network(name: &str) -> Result<Network> {
         ("mobilenet_v2", _) => (Family::V2, v2(scaled)),
         ("mobilenet_v3_large", _) => (Family::V3Large, v3_large(&v3)),
         ("mobilenet_v3_small", _) => (Family::V3Small, v3_small(&v3)),
+        ("resnet18", None) => (Family::ResNet, resnet18()),
+        ("resnet50", None) => (Family::ResNet, resnet50()),
         (base, Some(_)) if NAMES.contains(&base) => {
             return Err(unknown(name, &format!("{base} has one width")));
         }

@@ -261,6 +261,52 @@ fn v3(rows: &[Row], widest: usize, options: &V3Options) -> Graph {
     }
 }
 
+/// ResNet-18.
+pub fn resnet18() -> Graph {
+    resnet([2, 2, 2, 2], 1)
+}
+
+/// ResNet-50, its strides in the 3x3 convolutions as torchvision has them.
+pub fn resnet50() -> Graph {
+    resnet([3, 4, 6, 3], 4)
+}
+
+/// `blocks` in each of four stages: two 3x3 convolutions each, or a bottleneck whose last
+/// convolution widens by `expansion`.
+fn resnet(blocks: [usize; 4], expansion: usize) -> Graph {
+    let mut b = Builder::new(3);
+    b.named("stem").conv(7, 64, 2, Relu);
+    b.named("max_pool").max_pool(3, 2);
+    for (stage, (blocks, channels)) in blocks.into_iter().zip([64, 128, 256, 512]).enumerate() {
+        for i in 0..blocks {
+            let stride = if stage > 0 && i == 0 { 2 } else { 1 };
+            residual(&mut b, &format!("stage{}.block{}", stage + 1, i + 1), channels, stride, expansion);
+        }
+    }
+    classified(b, &[])
+}
+
+fn residual(b: &mut Builder, name: &str, channels: usize, stride: usize, expansion: usize) {
+    let (input, inputs, outputs) = (b.at(), b.channels(), channels * expansion);
+    // First, so that the sum is folded into the block's last convolution.
+    let shortcut = if stride != 1 || inputs != outputs {
+        b.named(format!("{name}.shortcut")).conv(1, outputs, stride, Identity).at()
+    } else {
+        input
+    };
+    b.back_to(input);
+    if expansion == 1 {
+        b.named(format!("{name}.conv1")).conv(3, channels, stride, Relu);
+        b.named(format!("{name}.conv2")).conv(3, outputs, 1, Identity);
+    } else {
+        b.named(format!("{name}.conv1")).pointwise(channels, Relu);
+        b.named(format!("{name}.conv2")).conv(3, channels, stride, Relu);
+        b.named(format!("{name}.conv3")).pointwise(outputs, Identity);
+    }
+    b.named(format!("{name}.sum")).residual(shortcut);
+    b.named(name).activation(Relu);
+}
+
 /// Ends with the mean, layers between it and the classifier, and the classifier.
 fn classified(mut b: Builder, hidden: &[(usize, Activation)]) -> Graph {
     b.named("pool").global_pool();
