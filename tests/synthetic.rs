@@ -71,7 +71,7 @@ fn values_neither_vanish_nor_explode() {
             let mean = logits.data().iter().sum::<f32>() / count;
             let variance = logits.data().iter().map(|v| (v - mean).powi(2)).sum::<f32>() / count;
             println!("{name} on {}: logits {mean:.3} +- {:.3}", gpu.adapter(), variance.sqrt());
-            assert!((0.01..100.0).contains(&variance), "{name} on {}: {variance}", gpu.adapter());
+            assert!((0.01..1000.0).contains(&variance), "{name} on {}: {variance}", gpu.adapter());
         }
     }
 }

@@ -288,13 +288,6 @@ fn resnet(blocks: [usize; 4], expansion: usize) -> Graph {
 
 fn residual(b: &mut Builder, name: &str, channels: usize, stride: usize, expansion: usize) {
     let (input, inputs, outputs) = (b.at(), b.channels(), channels * expansion);
-    // First, so that the sum is folded into the block's last convolution.
-    let shortcut = if stride != 1 || inputs != outputs {
-        b.named(format!("{name}.shortcut")).conv(1, outputs, stride, Identity).at()
-    } else {
-        input
-    };
-    b.back_to(input);
     if expansion == 1 {
         b.named(format!("{name}.conv1")).conv(3, channels, stride, Relu);
         b.named(format!("{name}.conv2")).conv(3, outputs, 1, Identity);
@@ -303,7 +296,13 @@ fn residual(b: &mut Builder, name: &str, channels: usize, stride: usize, expansi
         b.named(format!("{name}.conv2")).conv(3, channels, stride, Relu);
         b.named(format!("{name}.conv3")).pointwise(outputs, Identity);
     }
-    b.named(format!("{name}.sum")).residual(shortcut);
+    let main = b.at();
+    if stride != 1 || inputs != outputs {
+        b.back_to(input).named(format!("{name}.shortcut")).conv(1, outputs, stride, Identity);
+        b.named(format!("{name}.sum")).residual(main);
+    } else {
+        b.named(format!("{name}.sum")).residual(input);
+    }
     b.named(name).activation(Relu);
 }
 
