@@ -4,6 +4,7 @@
 // A thread makes a run of COLUMNS neighbouring outputs of one row for QUADS x 4 channels, in
 // registers. In a workgroup LANES_O threads lie along the outputs, so that they share each load
 // of x and read weights side by side, and LANES_P along the runs, so that they share weights.
+// SPLIT threads share the inputs of one tile between them and their sums meet in workgroup memory.
 
 struct Params {
     height: u32,
@@ -24,7 +25,11 @@ struct Params {
 @group(0) @binding(4) var<storage, read> residual: array<Quad>; // as y, if RESIDUAL
 @group(0) @binding(5) var<storage, read_write> y: array<Quad>;  // (pictures, out_height, out_width, outputs)
 
-@compute @workgroup_size(LANES_O * LANES_P)
+const TILES: u32 = LANES_O * LANES_P;
+const SUMS: u32 = COLUMNS * QUADS;
+var<workgroup> partial: array<vec4<f32>, (SPLIT - 1u) * TILES * SUMS + 1u>; // (SPLIT - 1, SUMS, TILES)
+
+@compute @workgroup_size(TILES * SPLIT)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
@@ -33,10 +38,9 @@ fn main(
     let across = (params.outputs + LANES_O * QUADS - 1u) / (LANES_O * QUADS);
     let tile = group.y * groups.x + group.x;
     let first_output = tile % across * LANES_O * QUADS + lane % LANES_O;
-    let run = tile / across * LANES_P + lane / LANES_O;
-    if (first_output >= params.outputs || run >= params.runs) {
-        return;
-    }
+    let nth = tile / across * LANES_P + lane % TILES / LANES_O;
+    let run = min(nth, params.runs - 1u);
+    let part = lane / TILES;
     let runs = (params.out_width + COLUMNS - 1u) / COLUMNS; // of a row
     let first = run % runs * COLUMNS;
     let row = run / runs;
@@ -48,7 +52,7 @@ fn main(
     for (var q = 0u; q < QUADS; q++) {
         output[q] = min(first_output + q * LANES_O, params.outputs - 1u);
         for (var c = 0u; c < COLUMNS; c++) {
-            sum[c][q] = bias[output[q]];
+            sum[c][q] = select(vec4(0.0), bias[output[q]], part == 0u);
         }
     }
     for (var ky = 0u; ky < KERNEL; ky++) {
@@ -66,7 +70,7 @@ fn main(
                 inside[c] = ix < params.width;
                 pixel[c] = (line + min(ix, params.width - 1u)) * params.inputs;
             }
-            for (var i = 0u; i < params.inputs; i++) {
+            for (var i = part; i < params.inputs; i += SPLIT) {
                 var taken: array<vec4<f32>, COLUMNS>;
                 for (var c = 0u; c < COLUMNS; c++) {
                     taken[c] = select(vec4(0.0), vec4<f32>(x[pixel[c] + i]), inside[c]);
@@ -79,6 +83,26 @@ fn main(
                 }
             }
         }
+    }
+    if (SPLIT > 1u) {
+        for (var c = 0u; c < COLUMNS; c++) {
+            for (var q = 0u; q < QUADS; q++) {
+                if (part > 0u) {
+                    partial[((part - 1u) * SUMS + c * QUADS + q) * TILES + lane % TILES] = sum[c][q];
+                }
+            }
+        }
+        workgroupBarrier();
+        for (var c = 0u; c < COLUMNS; c++) {
+            for (var q = 0u; q < QUADS; q++) {
+                for (var other = 0u; other < SPLIT - 1u; other++) {
+                    sum[c][q] += partial[(other * SUMS + c * QUADS + q) * TILES + lane % TILES];
+                }
+            }
+        }
+    }
+    if (part > 0u || nth >= params.runs) {
+        return;
     }
     for (var c = 0u; c < COLUMNS; c++) {
         for (var q = 0u; q < QUADS; q++) {

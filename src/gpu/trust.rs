@@ -140,11 +140,13 @@ fn cases(element: Element, subgroup: Option<Subgroup>, units: Option<Units>) -> 
 
     let c = conv(17, 1, 3, 2, Activation::HardSigmoid);
     let (y, window) = (output(&c, x)?, place(&c, x)?);
-    cases.push(Case {
-        launch: dense::launch(&c, x, y, window, false, dense::Tile { columns: 4, quads: 4 }),
-        reads: reads(&c, dense::pack(&c)),
-        expected: dense::reference(&c, &picture, y, window, None),
-    });
+    for (quads, split) in [(4, 1), (2, 8)] {
+        cases.push(Case {
+            launch: dense::launch(&c, x, y, window, false, dense::Tile { columns: 4, quads, split }),
+            reads: reads(&c, dense::pack(&c)),
+            expected: dense::reference(&c, &picture, y, window, None),
+        });
+    }
 
     cases.push(Case {
         launch: pool::launch(x),

@@ -176,9 +176,10 @@ struct Grid {
 }
 
 impl Grid {
-    fn new(across: usize, down: usize) -> Self {
+    /// `sharing` threads work on each tile together.
+    fn new(across: usize, down: usize, sharing: u32) -> Self {
         let grids = [8, 4, 2, 1].map(|lanes_o| {
-            let lanes_p = LANES / lanes_o;
+            let lanes_p = LANES / sharing / lanes_o;
             let workgroups = across.div_ceil(lanes_o as usize) * down.div_ceil(lanes_p as usize);
             Self { lanes_o, lanes_p, workgroups }
         });

@@ -48,7 +48,7 @@ impl Tile {
     }
 
     fn grid(self, pixels: usize, outputs: usize) -> Grid {
-        Grid::new(outputs.div_ceil(self.quads as usize), pixels.div_ceil(self.pixels as usize))
+        Grid::new(outputs.div_ceil(self.quads as usize), pixels.div_ceil(self.pixels as usize), 1)
     }
 
     /// Threads started for `pixels` x `outputs` quads.
