@@ -51,7 +51,8 @@ tests/fixtures/networks/NAME.json
                 included, for one 224x224 picture
     cases       each a picture in tests/fixtures/pictures, with mean and std
     taps        null, or the case they were taken on and the modules with their
-                output shapes, by their names in named_modules()
+                output shapes, by their names in named_modules(); a module that
+                runs again is also NAME_1 and so on
 
 tests/fixtures/networks/NAME.safetensors
 ----------------------------------------
