@@ -51,7 +51,8 @@ tests/fixtures/networks/NAME.json
                 included, for one 224x224 picture
     cases       each a picture in tests/fixtures/pictures, with mean and std
     taps        null, or the case they were taken on and the modules with their
-                output shapes, by their names in named_modules()
+                output shapes, by their names in named_modules(); a module that
+                runs again is also NAME_1 and so on
 
 tests/fixtures/networks/NAME.safetensors
 ----------------------------------------
@@ -72,6 +73,7 @@ import argparse
 import json
 import math
 import tempfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
@@ -280,16 +282,17 @@ def count_macs(model: nn.Module) -> int:
 
 
 def tap_modules(model: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Every module's output, by name. A module that runs more than once is left out."""
-    taps, again = {}, set()
+    """Every module's output, by name; of one that runs more than once also `name_1` and so on,
+    as torchvision's feature extraction has it."""
+    taps, runs = {}, Counter()
 
     def keep(name):
         def hook(_module, _inputs, output):
             if isinstance(output, torch.Tensor):
-                if name in taps:
-                    again.add(name)
+                again = f"_{runs[name]}" if runs[name] else ""
+                runs[name] += 1
                 # Copied at once: an in-place activation would overwrite it.
-                taps[name] = output.clone()
+                taps[name + again] = output.clone()
 
         return hook
 
@@ -297,9 +300,7 @@ def tap_modules(model: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
     model(x)
     for hook in hooks:
         hook.remove()
-    if again:
-        print(f"    not tapped, run more than once: {sorted(again)}")
-    return {name: value for name, value in taps.items() if name not in again}
+    return taps
 
 
 def sample(values: torch.Tensor) -> np.ndarray:
@@ -375,8 +376,8 @@ class Network:
         return self.arch.replace("/", "-") + self.suffix
 
 
-def torchvision_network(name: str) -> Network:
-    return Network(f"torchvision/{name}", lambda: from_torchvision(name))
+def torchvision_network(name: str, **fields) -> Network:
+    return Network(f"torchvision/{name}", lambda: from_torchvision(name), **fields)
 
 
 def timm_network(name: str, **fields) -> Network:
@@ -415,6 +416,8 @@ GOLDEN = [
     timm_network("tf_mobilenetv3_large_minimal_100", **ONE_CASE),
     timm_network("mobilenetv2_110d", **ONE_CASE),
     timm_network("mobilenetv1_100h", **ONE_CASE),
+    torchvision_network("resnet18", pictures=(SMALL,)),
+    torchvision_network("resnet50", pictures=(SMALL,)),
 ]
 
 COUNTED = [

@@ -1,8 +1,10 @@
 // Dense convolution: every output channel reads every input channel over a KERNEL x KERNEL
 // window. The stem is one, its picture three channels and a zero: a pixel is one load.
 //
-// A thread makes COLUMNS neighbouring outputs of one row for QUADS x 4 channels. Threads go
-// along the channels first, so that neighbours share pixels and read weights side by side.
+// A thread makes a run of COLUMNS neighbouring outputs of one row for QUADS x 4 channels, in
+// registers. In a workgroup LANES_O threads lie along the outputs, so that they share each load
+// of x and read weights side by side, and LANES_P along the runs, so that they share weights.
+// SPLIT threads share the inputs of one tile between them and their sums meet in workgroup memory.
 
 struct Params {
     height: u32,
@@ -13,7 +15,7 @@ struct Params {
     left: u32,    // columns of zeros to the left
     inputs: u32,  // channels, in fours
     outputs: u32, // channels, in fours
-    threads: u32, // pictures * out_height * ceil(out_width / COLUMNS) * ceil(outputs / QUADS)
+    runs: u32,    // pictures * out_height * ceil(out_width / COLUMNS)
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -23,31 +25,34 @@ struct Params {
 @group(0) @binding(4) var<storage, read> residual: array<Quad>; // as y, if RESIDUAL
 @group(0) @binding(5) var<storage, read_write> y: array<Quad>;  // (pictures, out_height, out_width, outputs)
 
-@compute @workgroup_size(LANES)
+const TILES: u32 = LANES_O * LANES_P;
+const SUMS: u32 = COLUMNS * QUADS;
+var<workgroup> partial: array<vec4<f32>, (SPLIT - 1u) * TILES * SUMS + 1u>; // (SPLIT - 1, SUMS, TILES)
+
+@compute @workgroup_size(TILES * SPLIT)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let thread = (group.y * groups.x + group.x) * LANES + lane;
-    if (thread >= params.threads) {
-        return;
-    }
-    let across = (params.out_width + COLUMNS - 1u) / COLUMNS;
-    // A thread's quads lie `stride` apart, those of neighbouring threads side by side.
-    let stride = (params.outputs + QUADS - 1u) / QUADS;
-    let first_output = thread % stride;
-    let first = thread / stride % across * COLUMNS;
-    let row = thread / (stride * across);
+    let across = (params.outputs + LANES_O * QUADS - 1u) / (LANES_O * QUADS);
+    let tile = group.y * groups.x + group.x;
+    let first_output = tile % across * LANES_O * QUADS + lane % LANES_O;
+    let nth = tile / across * LANES_P + lane % TILES / LANES_O;
+    let run = min(nth, params.runs - 1u);
+    let part = lane / TILES;
+    let runs = (params.out_width + COLUMNS - 1u) / COLUMNS; // of a row
+    let first = run % runs * COLUMNS;
+    let row = run / runs;
     let picture = row / params.out_height;
 
     // What lies beyond the last channel is computed from it and not stored.
     var output: array<u32, QUADS>;
     var sum: array<array<vec4<f32>, QUADS>, COLUMNS>;
     for (var q = 0u; q < QUADS; q++) {
-        output[q] = min(first_output + q * stride, params.outputs - 1u);
+        output[q] = min(first_output + q * LANES_O, params.outputs - 1u);
         for (var c = 0u; c < COLUMNS; c++) {
-            sum[c][q] = bias[output[q]];
+            sum[c][q] = select(vec4(0.0), bias[output[q]], part == 0u);
         }
     }
     for (var ky = 0u; ky < KERNEL; ky++) {
@@ -65,7 +70,7 @@ fn main(
                 inside[c] = ix < params.width;
                 pixel[c] = (line + min(ix, params.width - 1u)) * params.inputs;
             }
-            for (var i = 0u; i < params.inputs; i++) {
+            for (var i = part; i < params.inputs; i += SPLIT) {
                 var taken: array<vec4<f32>, COLUMNS>;
                 for (var c = 0u; c < COLUMNS; c++) {
                     taken[c] = select(vec4(0.0), vec4<f32>(x[pixel[c] + i]), inside[c]);
@@ -79,9 +84,29 @@ fn main(
             }
         }
     }
+    if (SPLIT > 1u) {
+        for (var c = 0u; c < COLUMNS; c++) {
+            for (var q = 0u; q < QUADS; q++) {
+                if (part > 0u) {
+                    partial[((part - 1u) * SUMS + c * QUADS + q) * TILES + lane % TILES] = sum[c][q];
+                }
+            }
+        }
+        workgroupBarrier();
+        for (var c = 0u; c < COLUMNS; c++) {
+            for (var q = 0u; q < QUADS; q++) {
+                for (var other = 0u; other < SPLIT - 1u; other++) {
+                    sum[c][q] += partial[(other * SUMS + c * QUADS + q) * TILES + lane % TILES];
+                }
+            }
+        }
+    }
+    if (part > 0u || nth >= params.runs) {
+        return;
+    }
     for (var c = 0u; c < COLUMNS; c++) {
         for (var q = 0u; q < QUADS; q++) {
-            let o = first_output + q * stride;
+            let o = first_output + q * LANES_O;
             if (first + c < params.out_width && o < params.outputs) {
                 let at = (row * params.out_width + first + c) * params.outputs + o;
                 var v = sum[c][q];

@@ -7,8 +7,8 @@ use common::cases::{Case, config, convolution, noise};
 use goldcrest::{
     Error, Shape, Tensor,
     cpu::{Cpu, Executor},
-    graph::{Graph, Op},
-    kernels::{dense, depthwise, pool, scale},
+    graph::{Graph, MaxPool, Op},
+    kernels::{dense, depthwise, max_pool, pool, scale},
 };
 use proptest::{prelude::*, test_runner::TestRunner};
 
@@ -87,6 +87,27 @@ fn means_and_gates_are_their_references() {
             prop_assert!(common::distance(&found, &expected) <= 1e-4);
             let scaled = answer(&cpu, &graph, &input);
             prop_assert!(common::distance(&scaled, &scale::reference(&input, &found)) <= TOLERANCE);
+        }
+        Ok(())
+    };
+    TestRunner::new(config()).run(&sizes, check).unwrap();
+}
+
+#[test]
+fn max_pool_is_its_reference() {
+    let sizes = (1..6usize, 1..40usize, 1..20usize, 1..20usize, 1..6usize, 1..4usize, any::<u64>());
+    let check = |(n, c, h, w, kernel, stride, seed): (usize, usize, usize, usize, usize, usize, u64)| {
+        let (x, pool) = (Shape::new(n, c, h, w), MaxPool { kernel, stride });
+        let Some(window) = pool.window(h, w) else { return Ok(()) };
+        // Below zero, so that nothing beyond the map could win.
+        let values = noise(dims(x), seed);
+        let input = Tensor::from_fn(dims(x), |i| values.data()[i] - 1.5);
+        let mut graph = Graph::default();
+        let picture = graph.push("input", Op::Input(c), &[]);
+        graph.push("max", Op::MaxPool(pool), &[picture]);
+        let y = Shape { h: window.height, w: window.width, ..x };
+        for cpu in cpus() {
+            prop_assert_eq!(&answer(&cpu, &graph, &input), &max_pool::reference(pool, &input, y, window));
         }
         Ok(())
     };

@@ -11,9 +11,9 @@ use common::cases::{
 use goldcrest::{
     Shape, Tensor,
     gpu::Gpu,
-    graph::{Activation, Conv, Padding, Window},
+    graph::{Activation, Conv, MaxPool, Padding, Window},
     kernels::{
-        self, Launch, copy, dense, depthwise, multiply_add,
+        self, Launch, copy, dense, depthwise, max_pool, multiply_add,
         pointwise::{self, Extras},
         pointwise_matrix, pointwise_pool, pointwise_split, pointwise_subgroup, pool, scale,
     },
@@ -220,6 +220,21 @@ fn pool_is_its_reference() {
     on_every_adapter(map(), |gpu, element, &(x, seed)| {
         let input = rounded(&noise(<[usize; 4]>::from(x), seed), element);
         plain(gpu, element, &pool::launch(x), &[&input], &pool::reference(&input))
+    });
+}
+
+#[test]
+fn max_pool_is_its_reference() {
+    on_every_adapter((map(), 1..6usize, 1..4usize), |gpu, element, &((x, seed), kernel, stride)| {
+        let pool = MaxPool { kernel, stride };
+        let Some(window) = pool.window(x.h, x.w) else { return Ok(()) };
+        let y = Shape { h: window.height, w: window.width, ..x };
+        // All below zero: a pixel beyond the edge must not count as one.
+        let noise = noise(<[usize; 4]>::from(x), seed);
+        let below = Tensor::from_fn(noise.dims(), |i| noise.data()[i] - 2.0);
+        let input = rounded(&below, element);
+        let expected = max_pool::reference(pool, &input, y, window);
+        plain(gpu, element, &max_pool::launch(pool, x, y, window), &[&input], &expected)
     });
 }
 

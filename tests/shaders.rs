@@ -6,9 +6,9 @@ use std::{collections::BTreeMap, process::Command, sync::Arc};
 
 use goldcrest::{
     Shape, Tensor,
-    graph::{Activation, Conv, Padding},
+    graph::{Activation, Conv, MaxPool, Padding, Window},
     kernels::{
-        self, Launch, Shader, Tier, block, copy, dense, depthwise, gate, multiply_add,
+        self, Launch, Shader, Tier, block, copy, dense, depthwise, gate, max_pool, multiply_add,
         pointwise::{self, Extras},
         pointwise_matrix::{self, Units},
         pointwise_pool, pointwise_split,
@@ -44,6 +44,9 @@ fn variants() -> Vec<Launch> {
     };
     let mut launches = vec![copy::launch(x), pool::launch(x), scale::launch(x)];
     launches.extend(Element::ALL.map(|element| multiply_add::launch(x, 3, element)));
+    let window = Window { top: 1, left: 1, height: 5, width: 6 };
+    let pool = MaxPool { kernel: 3, stride: 2 };
+    launches.push(max_pool::launch(pool, x, Shape { h: 5, w: 6, ..x }, window));
     // Tiles and switches take turns with the activations: all pairs would be thousands.
     let mut activations = Activation::ALL.into_iter().cycle();
     let mut next = || activations.next().expect("a cycle does not end");

@@ -117,6 +117,20 @@ fn small() -> [Vec<Item>; 4] {
     .map(|fixture| fixture.items())
 }
 
+/// A ResNet with a sixteenth of its channels.
+fn resnet(depth: usize) -> Vec<Item> {
+    let narrow = |mut item: Item| {
+        for extent in item.shape.iter_mut().filter(|extent| **extent % 64 == 0) {
+            *extent /= 16;
+        }
+        if item.dtype == Dtype::F32 {
+            item.data = 0.5f32.to_le_bytes().repeat(item.shape.iter().product());
+        }
+        item
+    };
+    fixture(&format!("networks/torchvision-resnet{depth}.json")).items().into_iter().map(narrow).collect()
+}
+
 fn convs(network: &Network) -> impl Iterator<Item = &Conv> {
     network.graph.nodes().filter_map(|(_, node)| match &node.op {
         Op::Conv(conv) => Some(conv),
@@ -157,6 +171,8 @@ fn the_published_counts() {
     assert_eq!(counts("networks/torchvision-mobilenet_v2.json"), (Family::V2, 3_504_872, 300.774));
     assert_eq!(counts("networks/torchvision-mobilenet_v3_large.json"), (Family::V3Large, 5_483_032, 216.590));
     assert_eq!(counts("networks/torchvision-mobilenet_v3_small.json"), (Family::V3Small, 2_542_856, 56.510));
+    assert_eq!(counts("networks/torchvision-resnet18.json"), (Family::ResNet, 11_689_512, 1814.073));
+    assert_eq!(counts("networks/torchvision-resnet50.json"), (Family::ResNet, 25_557_032, 4089.184));
     assert_eq!(
         fixture("networks/timm-tf_mobilenetv3_small_minimal_100.json").open().family,
         Family::V3SmallMinimalistic
@@ -198,11 +214,12 @@ fn nodes_are_named_after_modules_of_the_same_shape() {
                     assert_eq!(module[..], shape[..module.len()], "{name}: {}", node.name());
                     checked += 1;
                 }
-                // timm's squeeze-excite and torchvision's V2 pool by a function.
+                // timm's squeeze-excite and torchvision's V2 pool by a function, and ResNets add.
                 None => assert!(
                     matches!(node.op, Op::Input(_))
                         || node.name().ends_with(".se.pool")
-                        || node.name() == "avgpool",
+                        || node.name() == "avgpool"
+                        || node.name().ends_with(".add"),
                     "{name}: no module {}",
                     node.name()
                 ),
@@ -218,7 +235,7 @@ fn nodes_are_named_after_modules_of_the_same_shape() {
 
 #[test]
 fn a_missing_tensor_is_named_whichever_it_is() {
-    for items in small() {
+    for items in small().into_iter().chain([resnet(18), resnet(50)]) {
         for (i, item) in items.iter().enumerate() {
             if item.dtype == Dtype::I64 {
                 continue;
@@ -237,7 +254,7 @@ fn a_missing_tensor_is_named_whichever_it_is() {
 
 #[test]
 fn a_misshapen_tensor_is_named_whichever_it_is() {
-    for items in small() {
+    for items in small().into_iter().chain([resnet(18), resnet(50)]) {
         for (i, item) in items.iter().enumerate() {
             if item.dtype == Dtype::I64 {
                 continue;
@@ -380,8 +397,16 @@ fn files_and_folders() {
 fn names_are_checked() {
     let [v2, v3, timm, _] = small();
     says(
+        &refusal(&v2, None, Some("torchvision/mnasnet1_0")),
+        &["torchvision", "mnasnet1_0", "mobilenet_v3_small"],
+    );
+    says(
         &refusal(&v2, None, Some("torchvision/resnet50")),
-        &["torchvision", "resnet50", "mobilenet_v3_small"],
+        &["torchvision/resnet50", "MobileNetV2", "torchvision/mobilenet_v2"],
+    );
+    says(
+        &refusal(&resnet(18), None, Some("torchvision/resnet50")),
+        &["torchvision/resnet50", "a ResNet, as torchvision/resnet18 is"],
     );
     says(&refusal(&timm, None, Some("timm/lcnet_100")), &["lcnet_100", "tf_mobilenetv3_small_075"]);
     says(&refusal(&v2, None, Some("mobilenet_v2")), &["torchvision/mobilenet_v2"]);
@@ -434,6 +459,26 @@ fn other_networks_are_refused() {
     (depthwise.shape[2], depthwise.shape[3]) = (5, 5);
     depthwise.data = vec![0; 4 * depthwise.shape.iter().product::<usize>()];
     says(&refusal(&mnasnet, None, None), &["5x5", "blocks.2.1.conv_dw", "MobileNetV2"]);
+
+    // A ResNet of another depth, one whose sum does not fit, and ResNeXt, whose windows are grouped.
+    let shallow = without(&resnet(50), "layer3.5.");
+    says(&refusal(&shallow, None, None), &["no ResNet", "[3, 4, 5, 3] blocks, not [3, 4, 6, 3]"]);
+    let change = |depth, key: &str, shape: &[usize]| {
+        let mut items = resnet(depth);
+        let item = items.iter_mut().find(|item| item.key == key).unwrap();
+        item.shape = shape.into();
+        item.data = 0.5f32.to_le_bytes().repeat(shape.iter().product());
+        refusal(&items, None, None)
+    };
+    says(&change(50, "layer2.0.conv2.weight", &[8, 1, 3, 3]), &["layer2.0.conv2.weight", "[*, 8, 3, 3]"]);
+    let mut wide = resnet(18);
+    for item in wide.iter_mut().filter(|item| item.key.starts_with("layer2.0.downsample.")) {
+        if let Some(outputs) = item.shape.first_mut() {
+            *outputs = 12;
+            item.data = 0.5f32.to_le_bytes().repeat(item.shape.iter().product());
+        }
+    }
+    says(&refusal(&wide, None, None), &["layer2.0.downsample.0.weight", "12 outputs", "has 8"]);
 
     // LCNet is V1's blocks with two more stages; V4 has blocks of another kind.
     let v1 = fixture("networks/timm-mobilenetv1_100.json").items();
@@ -517,6 +562,11 @@ fn pictures_are_prepared_as_the_preset_says() {
     let small = open(&v3, None, None).unwrap();
     assert_eq!((small.preprocessing.resize, small.notes.len()), (Resize::Short(256), 0));
     assert_eq!(small.preprocessing.centre, Centre::HalfToEven);
+    for (depth, short) in [(18, 256), (50, 232)] {
+        let network = open(&resnet(depth), None, None).unwrap();
+        assert_eq!(network.arch, format!("torchvision/resnet{depth}"));
+        assert_eq!((network.preprocessing.resize, network.input), (Resize::Short(short), [224, 224]));
+    }
 
     // A tag, the configuration beside the weights, and the table agree with one another.
     for (name, fixture) in fixtures().iter().filter(|(_, f)| f.arch.starts_with("timm/")) {

@@ -6,7 +6,7 @@ use web_time::Instant;
 use super::{Cpu, connected::Connected, depthwise::Depthwise, pixelwise, product::Product};
 use crate::{
     Error, Result, Shape, Tensor,
-    graph::{ConvKind, Cost, Graph, Op, passes},
+    graph::{ConvKind, Cost, Graph, MaxPool, Op, Window, passes},
     plan::{Life, Summary, Work, assign},
 };
 
@@ -53,6 +53,7 @@ enum Operation {
     Product(Product),
     Depthwise(Depthwise),
     Mean,
+    Largest(MaxPool, Window),
     Scale,
 }
 
@@ -63,7 +64,7 @@ impl Operation {
             Self::Connected(connected) => connected.weights(),
             Self::Product(product) => product.weights(),
             Self::Depthwise(depthwise) => depthwise.weights(),
-            Self::Mean | Self::Scale => 0,
+            Self::Mean | Self::Largest(..) | Self::Scale => 0,
         }
     }
 
@@ -84,6 +85,10 @@ impl Operation {
                 }
             }
             Op::GlobalPool => Ok((Self::Mean, "pool")),
+            Op::MaxPool(pool) => {
+                let window = pool.window(x.h, x.w).ok_or("its window does not fit the map")?;
+                Ok((Self::Largest(*pool, window), "max_pool"))
+            }
             Op::Scale => Ok((Self::Scale, "scale")),
             Op::Input(_) | Op::BatchNorm(_) | Op::Activation(_) | Op::Add => {
                 let op = op.name(None);
@@ -255,6 +260,7 @@ impl Step {
             Operation::Product(product) => product.run(x, input, y, output, residual, threads),
             Operation::Depthwise(depthwise) => depthwise.run(x, input, y, output, residual),
             Operation::Mean => pixelwise::mean(x, input, output),
+            Operation::Largest(pool, window) => pixelwise::largest(*pool, *window, x, input, y, output),
             Operation::Scale => pixelwise::scale(x, input, read(1).1, output),
         }
         slots[self.write] = written;

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::{
     Shape,
-    graph::{Activation, Conv},
+    graph::{Activation, Conv, MaxPool, Window},
 };
 
 /// A convolution's bias, zeros if it has none.
@@ -114,6 +114,32 @@ pub fn scale(x: Shape, input: &[f32], gates: &[f32], output: &mut [f32]) {
             for (output, input) in output.chunks_exact_mut(x.c).zip(input.chunks_exact(x.c)) {
                 for ((output, input), gate) in output.iter_mut().zip(input).zip(gates) {
                     *output = input * gate;
+                }
+            }
+        });
+    });
+}
+
+/// The largest value of each window: pixels beyond the map do not count.
+pub fn largest(pool: MaxPool, window: Window, x: Shape, input: &[f32], y: Shape, output: &mut [f32]) {
+    let row = y.w * y.c;
+    let rows = output.par_chunks_exact_mut(row).enumerate();
+    rows.with_min_len((4096 / row).max(1)).for_each(|(at, output)| {
+        let picture = &input[at / y.h * x.h * x.w * x.c..][..x.h * x.w * x.c];
+        let within = |at: usize, before: usize, size: usize| {
+            let first = at * pool.stride;
+            first.saturating_sub(before)..(first + pool.kernel).saturating_sub(before).min(size)
+        };
+        Arch::new().dispatch(|| {
+            for (column, output) in output.chunks_exact_mut(y.c).enumerate() {
+                output.fill(f32::NEG_INFINITY);
+                for row in within(at % y.h, window.top, x.h) {
+                    for column in within(column, window.left, x.w) {
+                        let pixel = &picture[(row * x.w + column) * x.c..][..x.c];
+                        for (largest, value) in output.iter_mut().zip(pixel) {
+                            *largest = if value > largest { *value } else { *largest };
+                        }
+                    }
                 }
             }
         });

@@ -7,9 +7,9 @@ use serde::Serialize;
 use super::Gpu;
 use crate::{
     Error, Result, Shape, Tensor,
-    graph::{Activation, Conv, Padding, Window},
+    graph::{Activation, Conv, MaxPool, Padding, Window},
     kernels::{
-        self, Launch, block, copy, dense, depthwise, gate, multiply_add,
+        self, Launch, block, copy, dense, depthwise, gate, max_pool, multiply_add,
         pointwise::{self, Extras},
         pointwise_matrix::{self, Units},
         pointwise_pool, pointwise_split,
@@ -140,11 +140,13 @@ fn cases(element: Element, subgroup: Option<Subgroup>, units: Option<Units>) -> 
 
     let c = conv(17, 1, 3, 2, Activation::HardSigmoid);
     let (y, window) = (output(&c, x)?, place(&c, x)?);
-    cases.push(Case {
-        launch: dense::launch(&c, x, y, window, false, dense::Tile { columns: 4, quads: 4 }),
-        reads: reads(&c, dense::pack(&c)),
-        expected: dense::reference(&c, &picture, y, window, None),
-    });
+    for (quads, split) in [(4, 1), (2, 8)] {
+        cases.push(Case {
+            launch: dense::launch(&c, x, y, window, false, dense::Tile { columns: 4, quads, split }),
+            reads: reads(&c, dense::pack(&c)),
+            expected: dense::reference(&c, &picture, y, window, None),
+        });
+    }
 
     cases.push(Case {
         launch: copy::launch(x),
@@ -168,7 +170,12 @@ fn cases(element: Element, subgroup: Option<Subgroup>, units: Option<Units>) -> 
         reads: vec![on_device(&picture, x), on_device(&gate, gates)],
         expected: scale::reference(&picture, &gate),
     });
-    cases.extend([block_case(&picture, x)?, gate_case(&picture, x), reduce_case(x)]);
+    cases.extend([
+        block_case(&picture, x)?,
+        gate_case(&picture, x),
+        reduce_case(x),
+        max_pool_case(&picture, x)?,
+    ]);
     cases.extend(units.map(matrix_case).transpose()?);
     Ok(cases)
 }
@@ -192,6 +199,18 @@ fn matrix_case(units: Units) -> Result<Case> {
             on_device(&gate, gates),
         ],
         expected: pointwise::reference(&c, &scale::reference(&picture, &gate), y, Some(&residual)),
+    })
+}
+
+/// Windows that reach beyond the map.
+fn max_pool_case(picture: &Tensor, x: Shape) -> Result<Case> {
+    let pool = MaxPool { kernel: 3, stride: 2 };
+    let window = pool.window(x.h, x.w).ok_or_else(|| Error::Device("the window does not fit".into()))?;
+    let y = Shape { h: window.height, w: window.width, ..x };
+    Ok(Case {
+        launch: max_pool::launch(pool, x, y, window),
+        reads: vec![on_device(picture, x)],
+        expected: max_pool::reference(pool, picture, y, window),
     })
 }
 

@@ -7,7 +7,7 @@ pub mod passes;
 use std::fmt::Write;
 
 pub use cost::Cost;
-pub use op::{Activation, BatchNorm, Conv, ConvKind, Op, Padding, Window};
+pub use op::{Activation, BatchNorm, Conv, ConvKind, MaxPool, Op, Padding, Window};
 
 use crate::{Error, Result, Shape, tensor::Element};
 
@@ -136,9 +136,7 @@ fn infer(op: &Op, inputs: &[Shape], picture: Shape) -> Result<Shape, String> {
         }
         (Op::Conv(conv), [_] | [_, _]) => {
             let x = wanted(conv.inputs())?;
-            let window = conv.window(x.h, x.w).ok_or_else(|| {
-                format!("a {0}x{0} window does not fit an input of {1}x{2}", conv.kernel(), x.h, x.w)
-            })?;
+            let window = conv.window(x.h, x.w).ok_or_else(|| no_room(conv.kernel(), x))?;
             let y = Shape::new(x.n, conv.outputs(), window.height, window.width);
             match inputs.get(1) {
                 Some(residual) if *residual != y => Err(format!("cannot add {residual} to {y}")),
@@ -149,9 +147,17 @@ fn infer(op: &Op, inputs: &[Shape], picture: Shape) -> Result<Shape, String> {
         (Op::Activation(_), [x]) => Ok(*x),
         (Op::Add, [a, b]) if a == b => Ok(*a),
         (Op::Add, [a, b]) => Err(format!("cannot add {a} and {b}")),
+        (Op::MaxPool(pool), [x]) => {
+            let window = pool.window(x.h, x.w).ok_or_else(|| no_room(pool.kernel, *x))?;
+            Ok(Shape { h: window.height, w: window.width, ..*x })
+        }
         (Op::GlobalPool, [x]) => Ok(Shape { h: 1, w: 1, ..*x }),
         (Op::Scale, [x, gate]) if *gate == (Shape { h: 1, w: 1, ..*x }) => Ok(*x),
         (Op::Scale, [x, gate]) => Err(format!("cannot scale {x} by {gate}")),
         _ => Err(format!("{} inputs are not what {} takes", inputs.len(), op.name(None))),
     }
+}
+
+fn no_room(kernel: usize, x: Shape) -> String {
+    format!("a {kernel}x{kernel} window does not fit an input of {}x{}", x.h, x.w)
 }

@@ -17,6 +17,8 @@ pub enum Op {
     Activation(Activation),
     /// The sum of two maps of one shape; fused into the convolution that makes one of them.
     Add,
+    /// The largest value of a window around each output.
+    MaxPool(MaxPool),
     /// The mean over rows and columns.
     GlobalPool,
     /// Squeeze-excite's last step: each channel of the first input times the second input's value for it.
@@ -67,6 +69,16 @@ pub struct BatchNorm {
     pub variance: Arc<Tensor>,
     /// Added to the variance.
     pub epsilon: f64,
+}
+
+/// The largest value of a square window, of those of its pixels that lie on the map. Windows
+/// reach beyond it as a convolution's do that is padded symmetrically.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MaxPool {
+    /// The side of the window.
+    pub kernel: usize,
+    /// Pixels between two outputs, both ways.
+    pub stride: usize,
 }
 
 /// A function of one value.
@@ -134,7 +146,7 @@ pub enum ConvKind {
     Pointwise,
 }
 
-/// Where a convolution's window lies on an input of a given size.
+/// Where a window lies on an input of a given size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     /// Rows of zeros above the picture.
@@ -177,10 +189,7 @@ impl Conv {
     pub fn window(&self, height: usize, width: usize) -> Option<Window> {
         let reach = self.dilation * (self.kernel() - 1);
         let axis = |size: usize| match self.padding {
-            Padding::Symmetric => {
-                let before = reach / 2;
-                Some((before, (size + 2 * before).checked_sub(reach + 1)? / self.stride + 1))
-            }
+            Padding::Symmetric => symmetric(size, reach, self.stride),
             Padding::Same => {
                 let out = size.div_ceil(self.stride);
                 let total = ((out - 1) * self.stride + reach + 1).saturating_sub(size);
@@ -191,6 +200,22 @@ impl Conv {
         let (left, width) = axis(width)?;
         Some(Window { top, left, height, width })
     }
+}
+
+impl MaxPool {
+    /// The window's place on `height` x `width` pixels; none if not one output fits.
+    pub fn window(&self, height: usize, width: usize) -> Option<Window> {
+        let reach = self.kernel.checked_sub(1)?;
+        let (top, height) = symmetric(height, reach, self.stride)?;
+        let (left, width) = symmetric(width, reach, self.stride)?;
+        Some(Window { top, left, height, width })
+    }
+}
+
+/// What lies before the first of `size` pixels, half of the window's reach, and the outputs.
+fn symmetric(size: usize, reach: usize, stride: usize) -> Option<(usize, usize)> {
+    let before = reach / 2;
+    Some((before, (size + 2 * before).checked_sub(reach + 1)?.checked_div(stride)? + 1))
 }
 
 impl Op {
@@ -208,6 +233,7 @@ impl Op {
             Self::BatchNorm(_) => "batch_norm".into(),
             Self::Activation(a) => a.to_string(),
             Self::Add => "add".into(),
+            Self::MaxPool(_) => "max_pool".into(),
             Self::GlobalPool => "global_pool".into(),
             Self::Scale => "scale".into(),
         }

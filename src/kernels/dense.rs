@@ -1,8 +1,10 @@
-//! Dense convolution, above all the stem: `shaders/dense.wgsl`.
+//! Dense convolution: `shaders/dense.wgsl`.
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CONV_READS, LANES, Launch, Shader, Tier, spread};
+use super::{CONV_READS, Grid, Launch, Shader, Tier, spread};
 use crate::{
     Shape, Tensor,
     graph::{Conv, Window},
@@ -19,19 +21,25 @@ pub const SHADER: Shader = Shader {
     tier: Tier::Baseline,
 };
 
-/// What one thread makes.
+/// What one thread makes, or several together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Tile {
     /// Neighbouring outputs of a row.
     pub columns: u32,
     /// Output channels, in fours.
     pub quads: u32,
+    /// Threads that split the inputs between them; their sums meet in workgroup memory.
+    pub split: u32,
 }
 
 impl Tile {
-    /// Tiles worth choosing from, largest first.
+    /// Tiles worth choosing from, largest first. Seven divides every map of a 224x224 picture.
     pub fn all() -> impl Iterator<Item = Self> {
-        [8, 7, 4, 2, 1].into_iter().flat_map(|columns| [4, 2, 1].map(|quads| Self { columns, quads }))
+        let sizes =
+            || [8, 7, 4, 2, 1].into_iter().flat_map(|columns| [4, 3, 2, 1].map(|quads| (columns, quads)));
+        let tiles = |split| sizes().map(move |(columns, quads)| Self { columns, quads, split });
+        // Where there are too few outputs to fill a machine, tiles are small.
+        tiles(1).chain(tiles(8).filter(|tile| tile.sums() <= 8))
     }
 
     /// `vec4` sums that a thread keeps.
@@ -39,15 +47,31 @@ impl Tile {
         self.columns * self.quads
     }
 
-    /// Threads that `y` takes.
+    /// Runs of columns in `y`.
+    fn runs(self, y: Shape) -> usize {
+        y.n * y.h * y.w.div_ceil(self.columns as usize)
+    }
+
+    fn grid(self, y: Shape) -> Grid {
+        Grid::new(y.quads().div_ceil(self.quads as usize), self.runs(y), self.split)
+    }
+
+    /// Threads started for `y`.
     pub fn threads(self, y: Shape) -> usize {
-        y.n * y.h * y.w.div_ceil(self.columns as usize) * y.quads().div_ceil(self.quads as usize)
+        self.grid(y).threads()
+    }
+}
+
+impl fmt::Display for Tile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "1x{} px x {} ch", self.columns, 4 * self.quads)?;
+        if self.split > 1 { write!(f, " split over {} threads", self.split) } else { Ok(()) }
     }
 }
 
 /// One run over `x`, making `y`.
 pub fn launch(conv: &Conv, x: Shape, y: Shape, window: Window, residual: bool, tile: Tile) -> Launch {
-    let threads = tile.threads(y);
+    let grid = tile.grid(y);
     Launch {
         shader: &SHADER,
         constants: vec![
@@ -56,7 +80,9 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, window: Window, residual: bool, t
             ("DILATION", conv.dilation as u32),
             ("COLUMNS", tile.columns),
             ("QUADS", tile.quads),
-            ("LANES", LANES),
+            ("LANES_O", grid.lanes_o),
+            ("LANES_P", grid.lanes_p),
+            ("SPLIT", tile.split),
             ("RESIDUAL", residual.into()),
             ("ACTIVATION", conv.activation.code()),
         ],
@@ -69,11 +95,11 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, window: Window, residual: bool, t
             ("left", window.left as u32),
             ("inputs", x.quads() as u32),
             ("outputs", y.quads() as u32),
-            ("threads", threads as u32),
+            ("runs", tile.runs(y) as u32),
         ],
-        workgroups: spread(threads.div_ceil(LANES as usize)),
+        workgroups: spread(grid.workgroups),
         arithmetic: Element::F32,
-        tile: format!("1x{} px x {} ch a thread", tile.columns, tile.quads * 4),
+        tile: format!("{tile} a thread"),
     }
 }
 

@@ -15,6 +15,7 @@ pub mod copy;
 pub mod dense;
 pub mod depthwise;
 pub mod gate;
+pub mod max_pool;
 pub mod multiply_add;
 pub mod pointwise;
 pub mod pointwise_matrix;
@@ -65,12 +66,13 @@ impl Shader {
 }
 
 /// Every shader, for tests that must not miss one.
-pub const SHADERS: [&Shader; 14] = [
+pub const SHADERS: [&Shader; 15] = [
     &block::SHADER,
     &copy::SHADER,
     &dense::SHADER,
     &depthwise::SHADER,
     &gate::SHADER,
+    &max_pool::SHADER,
     &multiply_add::SHADER,
     &pointwise::SHADER,
     &pointwise_matrix::SHADER,
@@ -164,6 +166,35 @@ fn spread(count: usize) -> [u32; 3] {
     let count = count as u32;
     let rows = count.div_ceil(WORKGROUPS_PER_DIMENSION).max(1);
     [count.div_ceil(rows), rows, 1]
+}
+
+/// Threads with a tile each, `across` of them along the outputs and `down` along the pixels, laid
+/// into workgroups such that the fewest have nothing to do.
+#[derive(Debug, Clone, Copy)]
+struct Grid {
+    /// Threads of a workgroup along the outputs, which share each load of x.
+    lanes_o: u32,
+    /// And along the pixels, which share weights.
+    lanes_p: u32,
+    workgroups: usize,
+}
+
+impl Grid {
+    /// `sharing` threads work on each tile together.
+    fn new(across: usize, down: usize, sharing: u32) -> Self {
+        let grids = [8, 4, 2, 1].map(|lanes_o| {
+            let lanes_p = LANES / sharing / lanes_o;
+            let workgroups = across.div_ceil(lanes_o as usize) * down.div_ceil(lanes_p as usize);
+            Self { lanes_o, lanes_p, workgroups }
+        });
+        // The first of equals shares the most loads.
+        grids.into_iter().min_by_key(|grid| grid.workgroups).unwrap_or(grids[0])
+    }
+
+    /// Threads started.
+    fn threads(self) -> usize {
+        self.workgroups * LANES as usize
+    }
 }
 
 /// A convolution's weights for kernels that take them as `mat4x4` blocks: `[k, k, inputs / 4,

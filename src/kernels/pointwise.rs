@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{LANES, Launch, Shader, Tier, spread};
+use super::{Grid, Launch, Shader, Tier, spread};
 use crate::{Shape, Tensor, graph::Conv, tensor::Element};
 
 /// The kernel.
@@ -47,29 +47,13 @@ impl Tile {
         self.pixels * self.quads
     }
 
-    /// How the threads of a workgroup lie over `pixels` x `outputs` quads, along the outputs and
-    /// along the pixels: such that the fewest have nothing to do.
-    fn lanes(self, pixels: usize, outputs: usize) -> (u32, u32) {
-        let lanes = [8, 4, 2, 1].map(|lanes_o| (lanes_o, LANES / lanes_o));
-        let started = |&(lanes_o, lanes_p): &(u32, u32)| {
-            let [across, down] = self.workgroups(pixels, outputs, lanes_o, lanes_p);
-            across * down
-        };
-        // The first of equals shares the most loads.
-        lanes.into_iter().min_by_key(started).unwrap_or((1, LANES))
-    }
-
-    fn workgroups(self, pixels: usize, outputs: usize, lanes_o: u32, lanes_p: u32) -> [usize; 2] {
-        let across = outputs.div_ceil((lanes_o * self.quads) as usize);
-        let down = pixels.div_ceil((lanes_p * self.pixels) as usize);
-        [across, down]
+    fn grid(self, pixels: usize, outputs: usize) -> Grid {
+        Grid::new(outputs.div_ceil(self.quads as usize), pixels.div_ceil(self.pixels as usize), 1)
     }
 
     /// Threads started for `pixels` x `outputs` quads.
     pub fn threads(self, pixels: usize, outputs: usize) -> usize {
-        let (lanes_o, lanes_p) = self.lanes(pixels, outputs);
-        let [across, down] = self.workgroups(pixels, outputs, lanes_o, lanes_p);
-        across * down * LANES as usize
+        self.grid(pixels, outputs).threads()
     }
 }
 
@@ -101,21 +85,20 @@ pub(super) fn params(x: Shape, y: Shape) -> Vec<(&'static str, u32)> {
 
 /// One run over `x`, making `y`.
 pub fn launch(conv: &Conv, x: Shape, y: Shape, extras: Extras, tile: Tile) -> Launch {
-    let (lanes_o, lanes_p) = tile.lanes(y.pixels(), y.quads());
-    let [across, down] = tile.workgroups(y.pixels(), y.quads(), lanes_o, lanes_p);
+    let grid = tile.grid(y.pixels(), y.quads());
     Launch {
         shader: &SHADER,
         constants: vec![
             ("PIXELS", tile.pixels),
             ("QUADS", tile.quads),
-            ("LANES_O", lanes_o),
-            ("LANES_P", lanes_p),
+            ("LANES_O", grid.lanes_o),
+            ("LANES_P", grid.lanes_p),
             ("RESIDUAL", extras.residual.into()),
             ("GATED", extras.gate.into()),
             ("ACTIVATION", conv.activation.code()),
         ],
         params: params(x, y),
-        workgroups: spread(across * down),
+        workgroups: spread(grid.workgroups),
         arithmetic: tile.arithmetic,
         tile: format!("{tile} a thread"),
     }

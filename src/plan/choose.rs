@@ -16,7 +16,7 @@ use crate::{
     Shape,
     graph::{Conv, ConvKind, Graph, NodeId, Op},
     kernels::{
-        self, Launch, dense, depthwise,
+        self, Launch, dense, depthwise, max_pool,
         pointwise::{self, Extras},
         pointwise_matrix::{self, Units},
         pointwise_split,
@@ -76,7 +76,7 @@ impl fmt::Display for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.shader().name)?;
         match self {
-            Self::Dense(t) => write!(f, " {} px x {} ch", t.columns, 4 * t.quads),
+            Self::Dense(tile) => write!(f, " {tile}"),
             Self::Depthwise(columns) => write!(f, " {columns} px x 4 ch"),
             Self::Pointwise(tile) | Self::PointwiseSubgroup(tile) => write!(f, " {tile}"),
             Self::PointwiseMatrix(t) => write!(f, " {} x {} matrices", t.rows, t.columns),
@@ -107,6 +107,13 @@ pub fn layer(
             let share = (x.h * x.w).div_ceil(8) as f64;
             let time = machine.time(machine.load * share + MEETING, threads(&launch), work);
             (launch, time, format!("{} pixels to one", x.h * x.w))
+        }
+        Op::MaxPool(op) => {
+            let window = op.window(x.h, x.w).expect("shapes were inferred");
+            let launch = max_pool::launch(*op, x, y, window);
+            let taps = (op.kernel * op.kernel) as f64;
+            let time = machine.time(machine.load * taps, threads(&launch), work);
+            (launch, time, format!("the largest of {0}x{0}", op.kernel))
         }
         Op::Scale => {
             reads.push(Read::Map(Map::Node(node.inputs[1])));
@@ -233,7 +240,10 @@ impl<'a> Layer<'a> {
     fn ways(&self) -> Vec<(Kernel, f64)> {
         let kernels: Vec<Kernel> = match self.kind {
             ConvKind::Dense => {
-                let fits = |tile: &dense::Tile| tile.sums() <= self.machine.sums;
+                // No thread is without inputs.
+                let fits = |tile: &dense::Tile| {
+                    tile.sums() <= self.machine.sums && tile.split as usize <= self.x.quads()
+                };
                 dense::Tile::all().filter(fits).map(Kernel::Dense).collect()
             }
             ConvKind::Depthwise => {
@@ -291,7 +301,10 @@ impl<'a> Layer<'a> {
         match kernel {
             Kernel::Dense(tile) => {
                 let taps = (self.conv.kernel() * self.conv.kernel()) as f64;
-                taps * inputs * machine.product(tile.columns, tile.quads)
+                let share = (inputs / f64::from(tile.split)).ceil();
+                let meeting =
+                    if tile.split > 1 { MEETING + machine.load * f64::from(tile.sums()) } else { 0.0 };
+                taps * share * machine.product(tile.columns, tile.quads) + meeting
             }
             Kernel::Depthwise(columns) => {
                 machine.window(self.conv.kernel(), depthwise::span(self.conv, columns), columns)

@@ -5,11 +5,11 @@ use std::{collections::HashSet, sync::Arc};
 use super::{
     checkpoint::Checkpoint,
     skeleton::{Block, Layer, Skeleton, Squeeze},
-    table::{Stage, Table},
+    table::{Family, Stage, Table},
 };
 use crate::{
     Result, Tensor,
-    graph::{Activation, BatchNorm, Conv, Graph, NodeId, Op, Padding},
+    graph::{Activation, BatchNorm, Conv, Graph, MaxPool, NodeId, Op, Padding},
 };
 
 /// What a library does alike in all of a network.
@@ -45,15 +45,20 @@ pub(super) fn build(
     repeats: &[usize],
     rules: &Rules,
 ) -> Result<Built> {
+    let resnet = table.family == Family::ResNet;
+    let kernel = if resnet { 7 } else { 3 };
     let stem = format!("{}.weight", skeleton.stem.conv);
-    let weight = checkpoint.tensor(&stem, &[None, None, Some(3), Some(3)])?;
+    let weight = checkpoint.tensor(&stem, &[None, None, Some(kernel), Some(kernel)])?;
     let channels = weight.dims()[1];
     let mut graph = Graph::default();
     let at = graph.push("input", Op::Input(channels), &[]);
     let mut b = Builder { checkpoint, rules, graph, at, channels, used: HashSet::new() };
 
-    let dense = Form { kernel: 3, stride: 2, dilation: 1, depthwise: false };
+    let dense = Form { kernel, stride: 2, dilation: 1, depthwise: false };
     b.layer(&skeleton.stem, dense, table.stem)?;
+    if resnet {
+        b.push("maxpool", Op::MaxPool(MaxPool { kernel: 3, stride: 2 }));
+    }
     let mut blocks = skeleton.blocks.iter();
     let mut strides = Strides { reduced: 2, dilation: 1, limit: rules.output_stride };
     for (stage, &repeats) in table.stages.iter().zip(repeats) {
@@ -158,19 +163,41 @@ impl Builder<'_> {
         if let Some(expand) = &block.expand {
             self.layer(expand, POINTWISE, activation)?;
         }
-        let depthwise = Form { kernel: stage.kernel, stride, dilation, depthwise: true };
-        self.layer(&block.depthwise, depthwise, activation)?;
+        let windowed = Form { kernel: stage.kernel, stride, dilation, depthwise: block.shortcut.is_none() };
+        self.layer(&block.windowed, windowed, activation)?;
         if let Some(squeeze) = &block.squeeze {
             self.squeeze(squeeze, table.squeeze.unwrap_or(activation))?;
         }
-        self.layer(&block.project, POINTWISE, table.project)?;
-        match &block.sum {
-            Some(name) if stage.residual && stride == 1 && self.channels == channels => {
+        // Without a bottleneck a ResNet's last convolution has a window too.
+        let full = block.shortcut.is_some() && block.expand.is_none();
+        let project = if full { Form { stride: 1, ..windowed } } else { POINTWISE };
+        self.layer(&block.project, project, table.project)?;
+        let same = stride == 1 && self.channels == channels;
+        match (&block.sum, &block.shortcut) {
+            (Some(name), Some(shortcut)) => {
+                let earlier =
+                    if same { input } else { self.shortcut(&shortcut.layer, input, channels, stride)? };
+                self.at = self.graph.push(name, Op::Add, &[earlier, self.at]);
+                self.activation(&shortcut.activation, activation);
+            }
+            (Some(name), None) if stage.residual && same => {
                 self.at = self.graph.push(name, Op::Add, &[input, self.at]);
             }
             _ => {}
         }
         Ok(())
+    }
+
+    /// `input` in the shape of the latest value, which it leaves the latest.
+    fn shortcut(&mut self, layer: &Layer, input: NodeId, channels: usize, stride: usize) -> Result<NodeId> {
+        let (main, outputs) = (self.at, self.channels);
+        (self.at, self.channels) = (input, channels);
+        self.layer(layer, Form { stride, ..POINTWISE }, Activation::Identity)?;
+        if self.channels != outputs {
+            let reason = format!("has {} outputs, what they are added to has {outputs}", self.channels);
+            return Err(self.checkpoint.error(&format!("{}.weight", layer.conv), reason));
+        }
+        Ok(std::mem::replace(&mut self.at, main))
     }
 
     fn squeeze(&mut self, squeeze: &Squeeze, activation: Activation) -> Result<()> {

@@ -172,7 +172,12 @@ impl Checkpoint {
 
     /// How many modules `prefix0.`, `prefix1.`, ... there are, up to the first that is missing.
     pub(super) fn count(&self, prefix: &str) -> usize {
-        (0..).take_while(|i| self.has(&format!("{prefix}{i}."))).count()
+        self.count_from(prefix, 0)
+    }
+
+    /// The same for modules that are numbered from `first`.
+    pub(super) fn count_from(&self, prefix: &str, first: usize) -> usize {
+        (first..).take_while(|i| self.has(&format!("{prefix}{i}."))).count()
     }
 
     /// A tensor's shape, if there is one of this name.

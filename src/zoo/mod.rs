@@ -1,8 +1,8 @@
 //! From a checkpoint's keys and shapes to a [`Network`]. Nothing here runs anything.
 //!
-//! A family (`v1`, `v2`, `v3`) is a table of stages. A library (`torchvision`, `timm`,
+//! A family (`v1`, `v2`, `v3`, `resnet`) is a table of stages. A library (`torchvision`, `timm`,
 //! `transformers`) gives modules their names. One builder joins both and reads every size from
-//! the tensors' shapes.
+//! the tensors' shapes. `synthetic` makes networks without any checkpoint.
 
 mod builder;
 mod checkpoint;
@@ -10,7 +10,9 @@ mod config;
 mod library;
 mod network;
 mod preprocessing;
+mod resnet;
 mod skeleton;
+pub mod synthetic;
 mod table;
 mod timm;
 mod torchvision;

@@ -61,7 +61,7 @@ impl Network {
     /// The network that a checkpoint holds.
     ///
     /// # Errors
-    /// [`Error::UnknownNetwork`] if the name is unknown or the keys are those of no MobileNet,
+    /// [`Error::UnknownNetwork`] if the name is unknown or the keys are those of no network here,
     /// [`Error::File`] if the keys contradict the name or a configuration cannot be honoured,
     /// [`Error::Checkpoint`] for the first tensor that is missing, superfluous or not as it should be.
     pub fn from_checkpoint(checkpoint: &Checkpoint, arch: Option<&str>) -> Result<Self> {
@@ -160,7 +160,9 @@ fn fit(
 ) -> Result<(&'static Table, Vec<usize>)> {
     let mut nearest: Option<(Family, Mismatch)> = None;
     let mut found = None;
-    for table in library.tables() {
+    // A ResNet is compared with ResNets alone.
+    let residual = skeleton.blocks.iter().any(|block| block.shortcut.is_some());
+    for table in library.tables().iter().filter(|t| (t.family == Family::ResNet) == residual) {
         match skeleton.fit(table, checkpoint) {
             Ok(repeats) => {
                 found = Some((*table, repeats));
@@ -175,8 +177,8 @@ fn fit(
     let Some((table, repeats)) = found else {
         let (family, mismatch) =
             nearest.map_or((String::new(), String::new()), |(f, m)| (f.to_string(), m.reason));
-        let reason =
-            format!("{library}'s names, but no MobileNet: {mismatch}, unlike in {family}, the nearest");
+        let sort = if residual { "ResNet" } else { "MobileNet" };
+        let reason = format!("{library}'s names, but no {sort}: {mismatch}, unlike in {family}, the nearest");
         return Err(unknown(checkpoint, &reason));
     };
     if let Some(arch) = named {

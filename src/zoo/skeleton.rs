@@ -1,7 +1,10 @@
 //! Which modules a checkpoint's keys show, by name and in order, and whether a family is
 //! made of them.
 
-use super::{checkpoint::Checkpoint, table::Table};
+use super::{
+    checkpoint::Checkpoint,
+    table::{Family, Table},
+};
 
 /// A convolution or fully connected layer, with what follows it.
 #[derive(Debug, Clone, Default)]
@@ -34,9 +37,20 @@ pub(super) struct Block {
     /// The block itself, whose output is the sum; none if it never adds.
     pub sum: Option<String>,
     pub expand: Option<Layer>,
-    pub depthwise: Layer,
+    /// Depthwise, or in a ResNet over all channels.
+    pub windowed: Layer,
     pub squeeze: Option<Squeeze>,
     pub project: Layer,
+    /// A ResNet's.
+    pub shortcut: Option<Shortcut>,
+}
+
+/// What goes round a ResNet's block, and what follows the sum.
+#[derive(Debug, Clone)]
+pub(super) struct Shortcut {
+    /// Where the block changes the shape.
+    pub layer: Layer,
+    pub activation: String,
 }
 
 /// A network's modules.
@@ -79,18 +93,23 @@ impl Skeleton {
         if repeats.len() != published.len() {
             return fail(0, format!("{} stages of blocks, not {}", repeats.len(), published.len()));
         }
+        if table.family == Family::ResNet && repeats != published {
+            // Any depth could be built: one that nobody publishes lacks a block.
+            let agreed = repeats.iter().zip(&published).map(|(a, b)| a.min(b)).sum();
+            return fail(agreed, format!("stages of {repeats:?} blocks, not {published:?}"));
+        }
         let blocks: usize = repeats.iter().sum();
         if blocks != self.blocks.len() {
             return fail(0, format!("{} blocks, not {blocks}", self.blocks.len()));
         }
         let stages = table.stages.iter().zip(&repeats).flat_map(|(s, &n)| std::iter::repeat_n(s, n));
         for (i, (stage, block)) in stages.zip(&self.blocks).enumerate() {
-            let name = &block.depthwise.conv;
+            let name = &block.windowed.conv;
             let not = |found: bool| if found { "" } else { "no " };
             let expands = block.expand.is_some();
             if expands != stage.expand && (expands || !self.collapses) {
                 let no = not(expands);
-                return fail(i, format!("{no}pointwise convolution before the depthwise {name}"));
+                return fail(i, format!("{no}pointwise convolution before {name}"));
             }
             if block.squeeze.is_some() != stage.squeeze {
                 let no = not(block.squeeze.is_some());

@@ -10,6 +10,8 @@ use crate::graph::Activation;
 pub enum Family {
     /// Depthwise-separable blocks, without residuals.
     V1,
+    /// V1 with a full convolution in place of each depthwise-separable pair.
+    V1Full,
     /// Inverted residuals with ReLU6.
     V2,
     /// Inverted residuals with squeeze-excite and hard-swish, 15 blocks.
@@ -20,17 +22,21 @@ pub enum Family {
     V3LargeMinimalistic,
     /// V3-Small without squeeze-excite, hard-swish and 5x5 kernels.
     V3SmallMinimalistic,
+    /// Full convolutions with residuals: what MobileNets are compared with.
+    ResNet,
 }
 
 impl fmt::Display for Family {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::V1 => "MobileNetV1",
+            Self::V1Full => "MobileNetV1 with full convolutions",
             Self::V2 => "MobileNetV2",
             Self::V3Large => "MobileNetV3-Large",
             Self::V3Small => "MobileNetV3-Small",
             Self::V3LargeMinimalistic => "minimalistic MobileNetV3-Large",
             Self::V3SmallMinimalistic => "minimalistic MobileNetV3-Small",
+            Self::ResNet => "ResNet",
         })
     }
 }

@@ -242,5 +242,5 @@ fn block(checkpoint: &Checkpoint, name: String) -> Result<Block, String> {
         true => (Some(part("conv_pw", "bn1")), part("conv_dw", "bn2"), part("conv_pwl", "bn3")),
         false => (None, part("conv_dw", "bn1"), part("conv_pw", "bn2")),
     };
-    Ok(Block { sum: Some(name), expand, depthwise, squeeze, project })
+    Ok(Block { sum: Some(name), expand, windowed: depthwise, squeeze, project, shortcut: None })
 }

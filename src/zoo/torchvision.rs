@@ -1,17 +1,27 @@
-//! torchvision's names: `features.3.conv.1.0`, `features.3.block.1.0`.
+//! torchvision's names: `features.3.conv.1.0`, `features.3.block.1.0`, `layer3.0.conv1`.
 
 use super::{
     builder::Rules,
     checkpoint::Checkpoint,
     library::Known,
     preprocessing::{Centre, Filter, IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Resize},
+    resnet,
     skeleton::{Block, Layer, Skeleton, Squeeze},
     table::{Family, Table},
     v2, v3,
 };
 use crate::graph::Padding;
 
-pub(super) static TABLES: &[&Table] = &[&v2::V2, &v3::LARGE, &v3::SMALL];
+pub(super) static TABLES: &[&Table] = &[
+    &v2::V2,
+    &v3::LARGE,
+    &v3::SMALL,
+    &resnet::DEPTHS[0],
+    &resnet::DEPTHS[1],
+    &resnet::DEPTHS[2],
+    &resnet::DEPTHS[3],
+    &resnet::DEPTHS[4],
+];
 
 /// The transforms of the weights' presets.
 const V1: (&str, Preprocessing) = ("IMAGENET1K_V1", preset(256));
@@ -22,6 +32,11 @@ pub(super) static KNOWN: &[Known] = &[
     Known { name: "mobilenet_v2", table: &v2::V2, width: None, presets: &[V2, V1] },
     Known { name: "mobilenet_v3_large", table: &v3::LARGE, width: None, presets: &[V2, V1] },
     Known { name: "mobilenet_v3_small", table: &v3::SMALL, width: None, presets: &[V1] },
+    Known { name: "resnet18", table: &resnet::DEPTHS[0], width: None, presets: &[V1] },
+    Known { name: "resnet34", table: &resnet::DEPTHS[1], width: None, presets: &[V1] },
+    Known { name: "resnet50", table: &resnet::DEPTHS[2], width: None, presets: &[V2, V1] },
+    Known { name: "resnet101", table: &resnet::DEPTHS[3], width: None, presets: &[V2, V1] },
+    Known { name: "resnet152", table: &resnet::DEPTHS[4], width: None, presets: &[V2, V1] },
 ];
 
 const fn preset(short: usize) -> Preprocessing {
@@ -37,14 +52,15 @@ const fn preset(short: usize) -> Preprocessing {
 
 /// Whether a checkpoint is named like this.
 pub(super) fn recognises(checkpoint: &Checkpoint) -> bool {
-    ["features.1.conv.", "features.1.block."].iter().any(|prefix| checkpoint.has(prefix))
+    let mobilenet = ["features.1.conv.", "features.1.block."].iter().any(|prefix| checkpoint.has(prefix));
+    mobilenet || resnet::recognises(checkpoint)
 }
 
-/// Symmetric padding; batch norm's epsilon is PyTorch's own in V2, TensorFlow's in V3.
+/// Symmetric padding; batch norm's epsilon is TensorFlow's in V3, PyTorch's own in others.
 pub(super) fn rules(family: Family) -> Rules {
     Rules {
         padding: Padding::Symmetric,
-        epsilon: if family == Family::V2 { 1e-5 } else { 1e-3 },
+        epsilon: if matches!(family, Family::V3Large | Family::V3Small) { 1e-3 } else { 1e-5 },
         activation: None,
         output_stride: None,
     }
@@ -52,6 +68,9 @@ pub(super) fn rules(family: Family) -> Rules {
 
 /// The modules that the keys show.
 pub(super) fn skeleton(checkpoint: &Checkpoint) -> Result<Skeleton, String> {
+    if resnet::recognises(checkpoint) {
+        return Ok(resnet::skeleton(checkpoint));
+    }
     let features = checkpoint.count("features.");
     let blocks = (1..features.saturating_sub(1)).map(|i| block(checkpoint, i)).collect::<Result<_, _>>()?;
     let v3 = checkpoint.has("classifier.0.") || checkpoint.has("classifier.3.");
@@ -116,5 +135,5 @@ fn block(checkpoint: &Checkpoint, i: usize) -> Result<Block, String> {
         _ => return Err(format!("{name} is no inverted residual")),
     };
     let project = project.ok_or_else(|| format!("{name} is no inverted residual"))?;
-    Ok(Block { sum: Some(name), expand, depthwise, squeeze, project })
+    Ok(Block { sum: Some(name), expand, windowed: depthwise, squeeze, project, shortcut: None })
 }

@@ -153,8 +153,9 @@ pub(super) fn skeleton(checkpoint: &Checkpoint) -> std::result::Result<Skeleton,
         let pair = |i| Block {
             sum: None,
             expand: None,
-            depthwise: layer(&at(i)),
+            windowed: layer(&at(i)),
             squeeze: None,
+            shortcut: None,
             project: layer(&at(i + 1)),
         };
         (0..layers).step_by(2).map(pair).collect()
@@ -188,8 +189,9 @@ fn block(checkpoint: &Checkpoint, name: String) -> Block {
     let part = |part: &str| layer(&format!("{name}.{part}"));
     Block {
         expand: checkpoint.has(&format!("{name}.expand_1x1.")).then(|| part("expand_1x1")),
-        depthwise: part("conv_3x3"),
+        windowed: part("conv_3x3"),
         squeeze: None,
+        shortcut: None,
         project: part("reduce_1x1"),
         sum: Some(name),
     }

@@ -1,0 +1,59 @@
+//! Max pool: `shaders/max_pool.wgsl`.
+
+use super::{LANES, Launch, Shader, Tier, spread};
+use crate::{
+    Shape, Tensor,
+    graph::{MaxPool, Window},
+    tensor::Element,
+};
+
+/// The kernel.
+pub const SHADER: Shader = Shader {
+    name: "max_pool",
+    source: include_str!("../../shaders/max_pool.wgsl"),
+    reads: &["x"],
+    writes: &["y"],
+    sums: &[],
+    tier: Tier::Baseline,
+};
+
+/// One run over `x`, making `y`.
+pub fn launch(pool: MaxPool, x: Shape, y: Shape, window: Window) -> Launch {
+    let threads = y.pixels() * y.quads();
+    Launch {
+        shader: &SHADER,
+        constants: vec![("KERNEL", pool.kernel as u32), ("STRIDE", pool.stride as u32), ("LANES", LANES)],
+        params: vec![
+            ("height", x.h as u32),
+            ("width", x.w as u32),
+            ("out_height", y.h as u32),
+            ("out_width", y.w as u32),
+            ("top", window.top as u32),
+            ("left", window.left as u32),
+            ("quads", y.quads() as u32),
+            ("threads", threads as u32),
+        ],
+        workgroups: spread(threads.div_ceil(LANES as usize)),
+        arithmetic: Element::F32,
+        tile: "1 px x 4 ch a thread".into(),
+    }
+}
+
+/// The same in plain loops over NCHW.
+pub fn reference(pool: MaxPool, x: &Tensor, y: Shape, window: Window) -> Tensor {
+    let &[_, _, height, width] = x.dims() else { unreachable!("a feature map has four dimensions") };
+    Tensor::from_fn([y.n, y.c, y.h, y.w], |at| {
+        let (column, row, map) = (at % y.w, at / y.w % y.h, at / (y.w * y.h));
+        let mut most = f32::MIN;
+        for ky in 0..pool.kernel {
+            for kx in 0..pool.kernel {
+                let iy = (row * pool.stride + ky).checked_sub(window.top).filter(|iy| *iy < height);
+                let ix = (column * pool.stride + kx).checked_sub(window.left).filter(|ix| *ix < width);
+                if let (Some(iy), Some(ix)) = (iy, ix) {
+                    most = most.max(x.data()[(map * height + iy) * width + ix]);
+                }
+            }
+        }
+        most
+    })
+}

@@ -1,0 +1,101 @@
+//! ResNets as torchvision has them: table 1 of "Deep Residual Learning", arXiv 1512.03385, but
+//! that a bottleneck's stride is in its 3x3 convolution. MobileNets are compared with them.
+
+use super::{
+    checkpoint::Checkpoint,
+    skeleton::{Block, Layer, Shortcut, Skeleton},
+    table::{Family, Stage, Table},
+};
+use crate::graph::Activation::{Identity, Relu};
+
+/// The depths that torchvision publishes.
+pub(super) static DEPTHS: [Table; 5] = [
+    resnet(&[basic(2, 1), basic(2, 2), basic(2, 2), basic(2, 2)]),
+    resnet(&[basic(3, 1), basic(4, 2), basic(6, 2), basic(3, 2)]),
+    resnet(&[bottleneck(3, 1), bottleneck(4, 2), bottleneck(6, 2), bottleneck(3, 2)]),
+    resnet(&[bottleneck(3, 1), bottleneck(4, 2), bottleneck(23, 2), bottleneck(3, 2)]),
+    resnet(&[bottleneck(3, 1), bottleneck(8, 2), bottleneck(36, 2), bottleneck(3, 2)]),
+];
+
+const fn resnet(stages: &'static [Stage]) -> Table {
+    Table {
+        family: Family::ResNet,
+        stem: Relu,
+        stages,
+        project: Identity,
+        squeeze: None,
+        head: None,
+        hidden: None,
+    }
+}
+
+/// Two 3x3 convolutions.
+const fn basic(repeats: usize, stride: usize) -> Stage {
+    bottleneck(repeats, stride).narrow()
+}
+
+/// A 3x3 convolution between two pointwise ones.
+const fn bottleneck(repeats: usize, stride: usize) -> Stage {
+    Stage::new(repeats, stride, 3, Relu)
+}
+
+/// Whether a checkpoint's modules are named as in torchvision's ResNets.
+pub(super) fn recognises(checkpoint: &Checkpoint) -> bool {
+    checkpoint.has("layer1.0.")
+}
+
+/// The modules that the keys show. One that runs several times is called as torchvision's
+/// feature extraction calls it: `relu`, `relu_1`.
+pub(super) fn skeleton(checkpoint: &Checkpoint) -> Skeleton {
+    let stages: Vec<usize> = (1..=checkpoint.count_from("layer", 1))
+        .map(|stage| checkpoint.count(&format!("layer{stage}.")))
+        .collect();
+    // Every block or none: a tensor that is missing somewhere makes no other network.
+    let bottlenecks = checkpoint.keys().any(|key| key.contains(".conv3."));
+    let names = stages
+        .iter()
+        .enumerate()
+        .flat_map(|(s, &blocks)| (0..blocks).map(move |block| format!("layer{}.{block}", s + 1)));
+    let blocks = names.map(|name| block(&name, bottlenecks)).collect();
+    Skeleton {
+        stem: layer("", 1, "relu"),
+        blocks,
+        stages: Some(stages),
+        collapses: false,
+        head: Vec::new(),
+        pool: "avgpool".into(),
+        hidden: None,
+        classifier: Layer { conv: "fc".into(), linear: true, ..Layer::default() },
+    }
+}
+
+fn block(name: &str, bottleneck: bool) -> Block {
+    let of = |i: usize, relu: &str| layer(&format!("{name}."), i, &format!("{name}.{relu}"));
+    let (expand, windowed, project) = match bottleneck {
+        true => (Some(of(1, "relu")), of(2, "relu_1"), of(3, "")),
+        false => (None, of(1, "relu"), of(2, "")),
+    };
+    let downsample = Layer {
+        conv: format!("{name}.downsample.0"),
+        norm: Some(format!("{name}.downsample.1")),
+        ..Layer::default()
+    };
+    Block {
+        sum: Some(format!("{name}.add")),
+        expand,
+        windowed,
+        squeeze: None,
+        project,
+        shortcut: Some(Shortcut { layer: downsample, activation: name.into() }),
+    }
+}
+
+/// A block's convolution with its batch norm, and the activation behind it.
+fn layer(prefix: &str, i: usize, activation: &str) -> Layer {
+    Layer {
+        conv: format!("{prefix}conv{i}"),
+        linear: false,
+        norm: Some(format!("{prefix}bn{i}")),
+        activation: Some(activation.into()),
+    }
+}

@@ -1,0 +1,317 @@
+//! The published networks, a table each.
+
+use super::Builder;
+use crate::graph::{
+    Activation::{self, HardSwish, Identity, Relu, Relu6},
+    Graph,
+};
+
+/// ImageNet's.
+pub const CLASSES: usize = 1000;
+
+/// The multiple of eight nearest to `channels` scaled, but no more than a tenth below it: how
+/// the papers' code rounds widths.
+fn scaled(channels: usize, by: f64) -> usize {
+    let exact = channels as f64 * by;
+    let rounded = ((exact + 4.0) / 8.0).floor().max(1.0) * 8.0;
+    (if rounded < 0.9 * exact { rounded + 8.0 } else { rounded }) as usize
+}
+
+/// Outputs and stride of V1's thirteen blocks.
+const V1: [(usize, usize); 13] = [
+    (64, 1),
+    (128, 2),
+    (128, 1),
+    (256, 2),
+    (256, 1),
+    (512, 2),
+    (512, 1),
+    (512, 1),
+    (512, 1),
+    (512, 1),
+    (512, 1),
+    (1024, 2),
+    (1024, 1),
+];
+
+/// MobileNetV1, its channels scaled by `width`.
+pub fn v1(width: f64) -> Graph {
+    v1_of(width, |b, name, outputs, stride| {
+        b.named(format!("{name}.depthwise")).depthwise(3, stride, Relu6);
+        b.named(format!("{name}.pointwise")).pointwise(outputs, Relu6);
+    })
+}
+
+/// MobileNetV1 with one full 3x3 convolution in place of each depthwise and pointwise pair: what
+/// its paper compares it with.
+pub fn v1_full() -> Graph {
+    v1_of(1.0, |b, name, outputs, stride| {
+        b.named(format!("{name}.conv")).conv(3, outputs, stride, Relu6);
+    })
+}
+
+fn v1_of(width: f64, block: impl Fn(&mut Builder, &str, usize, usize)) -> Graph {
+    let mut b = Builder::new(3);
+    b.named("stem").conv(3, scaled(32, width), 2, Relu6);
+    for (i, &(outputs, stride)) in V1.iter().enumerate() {
+        block(&mut b, &format!("block{}", i + 1), scaled(outputs, width), stride);
+    }
+    classified(b, &[])
+}
+
+/// An inverted residual.
+struct Inverted {
+    kernel: usize,
+    /// The widened channels; none where the block begins with its depthwise convolution.
+    expanded: Option<usize>,
+    outputs: usize,
+    stride: usize,
+    activation: Activation,
+    /// Channels that squeeze-excite has in its middle, given those it scales.
+    squeeze: Option<f64>,
+}
+
+impl Inverted {
+    fn add(&self, b: &mut Builder, name: &str) {
+        let (input, inputs) = (b.at(), b.channels());
+        if let Some(expanded) = self.expanded {
+            b.named(format!("{name}.expand")).pointwise(expanded, self.activation);
+        }
+        b.named(format!("{name}.depthwise")).depthwise(self.kernel, self.stride, self.activation);
+        if let Some(ratio) = self.squeeze {
+            let squeezed = scaled(b.channels(), ratio);
+            b.named(format!("{name}.squeeze_excite")).squeeze_excite(squeezed, Relu);
+        }
+        b.named(format!("{name}.project")).pointwise(self.outputs, Identity);
+        if self.stride == 1 && inputs == self.outputs {
+            b.named(name).residual(input);
+        }
+    }
+}
+
+/// Expansion, outputs, blocks, and the first one's stride, of V2's stages.
+const V2: [(usize, usize, usize, usize); 7] = [
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+];
+
+/// MobileNetV2, its channels scaled by `width`; the last convolution is never narrower than
+/// published.
+pub fn v2(width: f64) -> Graph {
+    let mut b = Builder::new(3);
+    b.named("stem").conv(3, scaled(32, width), 2, Relu6);
+    let blocks = V2.iter().flat_map(|&(expansion, outputs, blocks, stride)| {
+        (0..blocks).map(move |i| (expansion, outputs, if i == 0 { stride } else { 1 }))
+    });
+    for (i, (expansion, outputs, stride)) in blocks.enumerate() {
+        let block = Inverted {
+            kernel: 3,
+            expanded: (expansion > 1).then_some(expansion * b.channels()),
+            outputs: scaled(outputs, width),
+            stride,
+            activation: Relu6,
+            squeeze: None,
+        };
+        block.add(&mut b, &format!("block{}", i + 1));
+    }
+    b.named("head").pointwise(scaled(1280, width.max(1.0)), Relu6);
+    classified(b, &[])
+}
+
+/// What can be varied in MobileNetV3; by default it is as published.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct V3Options {
+    /// What channels are scaled by.
+    pub width: f64,
+    /// How wide squeeze-excite is in its middle.
+    pub squeeze_excite: Squeeze,
+    /// Hard-swish where it was published with it; ReLU everywhere otherwise.
+    pub hard_swish: bool,
+    /// The stem's channels: 16, or the 32 that networks before it have.
+    pub stem: usize,
+    /// What comes between the blocks and the classifier.
+    pub tail: Tail,
+}
+
+/// How wide squeeze-excite is in its middle.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Squeeze {
+    /// There is none.
+    None,
+    /// A quarter of the channels that it scales.
+    Quarter,
+    /// Another share of them.
+    Ratio(f64),
+}
+
+/// What comes between the blocks and the classifier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tail {
+    /// V3's: the widening convolution of one more block, the mean, and the widest layer on that.
+    Efficient,
+    /// V2's: one more block, whole, and the widest layer on its map, before the mean.
+    Plain,
+}
+
+impl Default for V3Options {
+    fn default() -> Self {
+        Self {
+            width: 1.0,
+            squeeze_excite: Squeeze::Quarter,
+            hard_swish: true,
+            stem: 16,
+            tail: Tail::Efficient,
+        }
+    }
+}
+
+/// A block of V3 as its paper's tables have it: the window, the widened channels, outputs,
+/// whether there is squeeze-excite, whether hard-swish, the stride.
+type Row = (usize, usize, usize, bool, bool, usize);
+
+/// The first block does not widen.
+const V3_LARGE: [Row; 15] = [
+    (3, 16, 16, false, false, 1),
+    (3, 64, 24, false, false, 2),
+    (3, 72, 24, false, false, 1),
+    (5, 72, 40, true, false, 2),
+    (5, 120, 40, true, false, 1),
+    (5, 120, 40, true, false, 1),
+    (3, 240, 80, false, true, 2),
+    (3, 200, 80, false, true, 1),
+    (3, 184, 80, false, true, 1),
+    (3, 184, 80, false, true, 1),
+    (3, 480, 112, true, true, 1),
+    (3, 672, 112, true, true, 1),
+    (5, 672, 160, true, true, 2),
+    (5, 960, 160, true, true, 1),
+    (5, 960, 160, true, true, 1),
+];
+
+/// The first block does not widen.
+const V3_SMALL: [Row; 11] = [
+    (3, 16, 16, true, false, 2),
+    (3, 72, 24, false, false, 2),
+    (3, 88, 24, false, false, 1),
+    (5, 96, 40, true, true, 2),
+    (5, 240, 40, true, true, 1),
+    (5, 240, 40, true, true, 1),
+    (5, 120, 48, true, true, 1),
+    (5, 144, 48, true, true, 1),
+    (5, 288, 96, true, true, 2),
+    (5, 576, 96, true, true, 1),
+    (5, 576, 96, true, true, 1),
+];
+
+/// MobileNetV3-Large.
+pub fn v3_large(options: &V3Options) -> Graph {
+    v3(&V3_LARGE, 1280, options)
+}
+
+/// MobileNetV3-Small.
+pub fn v3_small(options: &V3Options) -> Graph {
+    v3(&V3_SMALL, 1024, options)
+}
+
+fn v3(rows: &[Row], widest: usize, options: &V3Options) -> Graph {
+    let swish = |wanted: bool| if wanted && options.hard_swish { HardSwish } else { Relu };
+    let scaled = |channels| scaled(channels, options.width);
+    let ratio = match options.squeeze_excite {
+        Squeeze::None => None,
+        Squeeze::Quarter => Some(0.25),
+        Squeeze::Ratio(ratio) => Some(ratio),
+    };
+    let mut b = Builder::new(3);
+    b.named("stem").conv(3, scaled(options.stem), 2, swish(true));
+    for (i, &(kernel, expanded, outputs, squeeze, swished, stride)) in rows.iter().enumerate() {
+        let block = Inverted {
+            kernel,
+            expanded: (i > 0).then(|| scaled(expanded)),
+            outputs: scaled(outputs),
+            stride,
+            activation: swish(swished),
+            squeeze: ratio.filter(|_| squeeze),
+        };
+        block.add(&mut b, &format!("block{}", i + 1));
+    }
+    let (outputs, expanded, widest) = (b.channels(), 6 * b.channels(), scaled(widest));
+    match options.tail {
+        Tail::Efficient => {
+            b.named("head").pointwise(expanded, swish(true));
+            classified(b, &[(widest, swish(true))])
+        }
+        Tail::Plain => {
+            let block = Inverted {
+                kernel: 3,
+                expanded: Some(expanded),
+                outputs: 2 * outputs,
+                stride: 1,
+                activation: swish(true),
+                squeeze: None,
+            };
+            block.add(&mut b, &format!("block{}", rows.len() + 1));
+            b.named("head").pointwise(widest, swish(true));
+            classified(b, &[])
+        }
+    }
+}
+
+/// ResNet-18.
+pub fn resnet18() -> Graph {
+    resnet([2, 2, 2, 2], 1)
+}
+
+/// ResNet-50, its strides in the 3x3 convolutions as torchvision has them.
+pub fn resnet50() -> Graph {
+    resnet([3, 4, 6, 3], 4)
+}
+
+/// `blocks` in each of four stages: two 3x3 convolutions each, or a bottleneck whose last
+/// convolution widens by `expansion`.
+fn resnet(blocks: [usize; 4], expansion: usize) -> Graph {
+    let mut b = Builder::new(3);
+    b.named("stem").conv(7, 64, 2, Relu);
+    b.named("max_pool").max_pool(3, 2);
+    for (stage, (blocks, channels)) in blocks.into_iter().zip([64, 128, 256, 512]).enumerate() {
+        for i in 0..blocks {
+            let stride = if stage > 0 && i == 0 { 2 } else { 1 };
+            residual(&mut b, &format!("stage{}.block{}", stage + 1, i + 1), channels, stride, expansion);
+        }
+    }
+    classified(b, &[])
+}
+
+fn residual(b: &mut Builder, name: &str, channels: usize, stride: usize, expansion: usize) {
+    let (input, inputs, outputs) = (b.at(), b.channels(), channels * expansion);
+    if expansion == 1 {
+        b.named(format!("{name}.conv1")).conv(3, channels, stride, Relu);
+        b.named(format!("{name}.conv2")).conv(3, outputs, 1, Identity);
+    } else {
+        b.named(format!("{name}.conv1")).pointwise(channels, Relu);
+        b.named(format!("{name}.conv2")).conv(3, channels, stride, Relu);
+        b.named(format!("{name}.conv3")).pointwise(outputs, Identity);
+    }
+    let main = b.at();
+    if stride != 1 || inputs != outputs {
+        b.back_to(input).named(format!("{name}.shortcut")).conv(1, outputs, stride, Identity);
+        b.named(format!("{name}.sum")).residual(main);
+    } else {
+        b.named(format!("{name}.sum")).residual(input);
+    }
+    b.named(name).activation(Relu);
+}
+
+/// Ends with the mean, layers between it and the classifier, and the classifier.
+fn classified(mut b: Builder, hidden: &[(usize, Activation)]) -> Graph {
+    b.named("pool").global_pool();
+    for &(outputs, activation) in hidden {
+        b.named("hidden").fully_connected(outputs, activation);
+    }
+    b.named("classifier").fully_connected(CLASSES, Identity);
+    b.finish()
+}
