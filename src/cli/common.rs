@@ -61,8 +61,9 @@ pub struct Engine {
     fuse: Fusion,
 }
 
+/// What computes.
 #[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum Backend {
+pub enum Backend {
     /// The best graphics adapter, or the CPU where there is none but software
     #[default]
     Auto,
@@ -72,8 +73,9 @@ enum Backend {
     Cpu,
 }
 
+/// What maps and weights are stored as.
 #[derive(Clone, Copy, Default, ValueEnum)]
-enum Stored {
+pub enum Stored {
     /// The one that `goldcrest tune` found quicker, or else f32
     #[default]
     Auto,
@@ -83,8 +85,9 @@ enum Stored {
     F16,
 }
 
+/// Which layers may share a kernel.
 #[derive(Clone, Copy, Default, ValueEnum)]
-enum Fusion {
+pub enum Fusion {
     /// What the planner finds quickest
     #[default]
     Auto,
@@ -96,6 +99,29 @@ enum Fusion {
     Block,
 }
 
+impl Stored {
+    /// As sessions know it.
+    pub fn precision(self) -> Precision {
+        match self {
+            Self::Auto => Precision::Auto,
+            Self::F32 => Precision::F32,
+            Self::F16 => Precision::F16,
+        }
+    }
+}
+
+impl Fusion {
+    /// As planners know it.
+    pub fn fuse(self) -> Fuse {
+        match self {
+            Self::Auto => Fuse::Auto,
+            Self::None => Fuse::None,
+            Self::Pair => Fuse::Pair,
+            Self::Block => Fuse::Block,
+        }
+    }
+}
+
 impl Engine {
     /// Whether one adapter and no other was asked for.
     pub fn names_adapter(&self) -> bool {
@@ -104,21 +130,12 @@ impl Engine {
 
     /// Which layers may share a kernel.
     pub fn fuse(&self) -> Fuse {
-        match self.fuse {
-            Fusion::Auto => Fuse::Auto,
-            Fusion::None => Fuse::None,
-            Fusion::Pair => Fuse::Pair,
-            Fusion::Block => Fuse::Block,
-        }
+        self.fuse.fuse()
     }
 
     /// What maps and weights are stored as.
     pub fn precision(&self) -> Precision {
-        match self.precision {
-            Stored::Auto => Precision::Auto,
-            Stored::F32 => Precision::F32,
-            Stored::F16 => Precision::F16,
-        }
+        self.precision.precision()
     }
 
     /// Opens what is to compute. An adapter that is named is taken, whatever it is.

@@ -2,6 +2,7 @@
 //! once, so that a failure prints nothing but its one line.
 
 mod adapters;
+mod bench;
 mod classify;
 mod common;
 mod inspect;
@@ -34,6 +35,8 @@ enum Command {
     Inspect(inspect::Inspect),
     /// Measure which layers should share a kernel on this adapter, and keep the winners
     Tune(tune::Tune),
+    /// Measure how long networks take, GPU against CPU, and where the time goes
+    Bench(bench::Bench),
     /// Show what this machine offers, and check that it computes right
     Adapters(adapters::Adapters),
 }
@@ -54,6 +57,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(command) => command.run(),
         Command::Tune(command) => command.run(),
         Command::Adapters(command) => command.run(),
+        Command::Bench(command) => command.run(),
     };
     match answer.and_then(|text| print(&text).context("standard output")) {
         Ok(()) => ExitCode::SUCCESS,

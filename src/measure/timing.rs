@@ -41,6 +41,8 @@ pub struct Timing {
     /// Why there is no `gpu_ms`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu_missing: Option<String>,
+    /// Milliseconds of wall time an inference takes with two in flight; none on the CPU.
+    pub stream_ms: Option<f64>,
     /// True if many runs took far longer than the median: something else was running.
     pub noisy: bool,
     /// Bytes of maps and weights.
@@ -121,6 +123,10 @@ pub fn time(
         session.run(&picture)?;
         Ok(1e3 * start.elapsed().as_secs_f64())
     })?;
+    let stream_ms = match device {
+        Device::Gpu(_) => Some(stream(&mut session, &picture, walls.len())?),
+        Device::Cpu(_) => None,
+    };
     let clocks = match device {
         Device::Gpu(gpu) if gpu.has_timestamps() => repeat(effort, || Ok(session.clock(&picture)? / 1e6))?,
         _ => Vec::new(),
@@ -156,9 +162,22 @@ pub fn time(
         wall_ms: Spread::of(walls).unwrap_or(Spread { median: first_ms, min: first_ms, max: first_ms }),
         gpu_ms: Spread::of(clocks).filter(|_| gpu_missing.is_none()),
         gpu_missing,
+        stream_ms,
         peak_bytes: session.peak_bytes(),
         steps: steps.collect(),
     })
+}
+
+/// Milliseconds an inference takes with the next one in flight.
+fn stream(session: &mut Session, picture: &Tensor, runs: usize) -> Result<f64> {
+    let start = Instant::now();
+    let mut flying = session.submit(picture)?;
+    for _ in 1..runs {
+        let next = session.submit(picture)?;
+        session.collect(std::mem::replace(&mut flying, next))?;
+    }
+    session.collect(flying)?;
+    Ok(1e3 * start.elapsed().as_secs_f64() / runs as f64)
 }
 
 /// What `run` gives, time after time.
