@@ -38,8 +38,8 @@ impl Tile {
         let sizes =
             || [8, 7, 4, 2, 1].into_iter().flat_map(|columns| [4, 3, 2, 1].map(|quads| (columns, quads)));
         let tiles = |split| sizes().map(move |(columns, quads)| Self { columns, quads, split });
-        // Where there are too few outputs to fill a machine, tiles are small.
-        tiles(1).chain(tiles(8).filter(|tile| tile.sums() <= 8))
+        // A workgroup's memory holds no more than sixteen sums of each thread.
+        tiles(1).chain(tiles(8).filter(|tile| tile.sums() <= 16))
     }
 
     /// `vec4` sums that a thread keeps.
@@ -99,7 +99,7 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, window: Window, residual: bool, t
         ],
         workgroups: spread(grid.workgroups),
         arithmetic: Element::F32,
-        tile: format!("{tile} a thread"),
+        tile: if tile.split > 1 { tile.to_string() } else { format!("{tile} a thread") },
     }
 }
 
