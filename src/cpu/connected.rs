@@ -11,6 +11,9 @@ use crate::{
     graph::{Activation, Conv},
 };
 
+/// Dot products that are made together.
+const TOGETHER: usize = 4;
+
 /// Weights that a task should read at least: handing over fewer would take longer.
 const LEAST_WEIGHTS: usize = 16 << 10;
 
@@ -34,46 +37,70 @@ impl Connected {
 
     /// From rows of inputs to rows of outputs.
     pub fn run(&self, input: &[f32], output: &mut [f32], residual: Option<&[f32]>) {
-        let (outputs, bias) = (self.weight.dims()[0], self.bias.as_ref().map(|bias| bias.data()));
+        let outputs = self.weight.dims()[0];
         let inputs = self.weight.data().len() / outputs;
-        let least = LEAST_WEIGHTS.div_ceil(inputs);
+        let share = LEAST_WEIGHTS.div_ceil(inputs).next_multiple_of(TOGETHER);
         for (at, (input, output)) in
             input.chunks_exact(inputs).zip(output.chunks_exact_mut(outputs)).enumerate()
         {
-            let residual = residual.map(|residual| &residual[at * outputs..][..outputs]);
-            let rows = self.weight.data().par_chunks_exact(inputs);
-            output.par_iter_mut().zip(rows).enumerate().with_min_len(least).for_each(
-                |(at, (output, row))| {
-                    let sum = Arch::new().dispatch(Dot(input, row));
-                    let sum = sum
-                        + bias.map_or(0.0, |bias| bias[at])
-                        + residual.map_or(0.0, |residual| residual[at]);
-                    *output = self.activation.apply(sum);
-                },
-            );
+            let weights = self.weight.data().par_chunks(share * inputs);
+            output.par_chunks_mut(share).zip(weights).for_each(|(output, weights)| {
+                Arch::new().dispatch(Rows { input, weights, output });
+            });
+            for (i, sum) in output.iter_mut().enumerate() {
+                let bias = self.bias.as_ref().map_or(0.0, |bias| bias.data()[i]);
+                let residual = residual.map_or(0.0, |residual| residual[at * outputs + i]);
+                *sum = self.activation.apply(*sum + bias + residual);
+            }
         }
     }
 }
 
-/// The sum of the products of two rows.
-struct Dot<'a>(&'a [f32], &'a [f32]);
+/// Dot products of one row of inputs with rows of weights.
+struct Rows<'a> {
+    input: &'a [f32],
+    weights: &'a [f32],
+    output: &'a mut [f32],
+}
 
-impl WithSimd for Dot<'_> {
-    type Output = f32;
+impl WithSimd for Rows<'_> {
+    type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> f32 {
-        let ((a, last_a), (b, last_b)) = (S::as_simd_f32s(self.0), S::as_simd_f32s(self.1));
-        let last = simd.mul_f32s(simd.partial_load_f32s(last_a), simd.partial_load_f32s(last_b));
-        // Four sums, so that none waits for the one before.
-        let mut sums = [last, simd.splat_f32s(0.0), simd.splat_f32s(0.0), simd.splat_f32s(0.0)];
-        let (a, b) = (a.chunks(4), b.chunks(4));
-        for (a, b) in a.zip(b) {
-            for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
-                *sum = simd.mul_add_f32s(*a, *b, *sum);
+    fn with_simd<S: Simd>(self, simd: S) {
+        let inputs = self.input.len();
+        let rows = self.weights.chunks(TOGETHER * inputs).zip(self.output.chunks_mut(TOGETHER));
+        for (weights, output) in rows {
+            if output.len() == TOGETHER {
+                dots::<S, TOGETHER>(simd, self.input, weights, output);
+            } else {
+                for (weights, output) in weights.chunks_exact(inputs).zip(output.chunks_exact_mut(1)) {
+                    dots::<S, 1>(simd, self.input, weights, output);
+                }
             }
         }
-        let [a, b, c, d] = sums;
-        simd.reduce_sum_f32s(simd.add_f32s(simd.add_f32s(a, b), simd.add_f32s(c, d)))
+    }
+}
+
+/// `N` dot products, whose sums do not wait for one another.
+#[inline(always)]
+fn dots<S: Simd, const N: usize>(simd: S, input: &[f32], weights: &[f32], output: &mut [f32]) {
+    let (vectors, last) = S::as_simd_f32s(input);
+    let rows: [&[f32]; N] = std::array::from_fn(|i| &weights[i * input.len()..][..input.len()]);
+    let rows = rows.map(|row| S::as_simd_f32s(row));
+    let mut sums = [simd.splat_f32s(0.0); N];
+    for (at, input) in vectors.iter().enumerate() {
+        for (sum, (row, _)) in sums.iter_mut().zip(&rows) {
+            *sum = simd.mul_add_f32s(*input, row[at], *sum);
+        }
+    }
+    if !last.is_empty() {
+        let last = simd.partial_load_f32s(last);
+        for (sum, (_, row)) in sums.iter_mut().zip(&rows) {
+            *sum = simd.mul_add_f32s(last, simd.partial_load_f32s(row), *sum);
+        }
+    }
+    for (output, sum) in output.iter_mut().zip(sums) {
+        *output = simd.reduce_sum_f32s(sum);
     }
 }

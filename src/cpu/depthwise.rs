@@ -102,86 +102,104 @@ impl WithSimd for Row<'_> {
         while column < width {
             let run = if column + RUN <= width && whole(column) && whole(column + RUN - 1) { RUN } else { 1 };
             let columns = conv.taps(column, conv.padding[1], x.w);
-            let place = Place { row: y, rows: rows.clone(), column, columns };
-            let out = &mut self.output[column * x.c..][..run * x.c];
-            let residual = self.residual.map(|residual| &residual[column * x.c..][..run * x.c]);
-            if run == RUN {
-                pixels::<S, RUN>(simd, conv, x, self.input, place, out, residual);
-            } else {
-                pixels::<S, 1>(simd, conv, x, self.input, place, out, residual);
+            let pixels = Pixels {
+                simd,
+                conv,
+                x,
+                input: self.input,
+                row: y,
+                rows: rows.clone(),
+                column,
+                columns,
+                output: &mut self.output[column * x.c..][..run * x.c],
+                residual: self.residual.map(|residual| &residual[column * x.c..][..run * x.c]),
+            };
+            match run {
+                RUN => pixels.run::<RUN, 1>(),
+                _ => pixels.run::<1, RUN>(),
             }
             column += run;
         }
     }
 }
 
-/// An output's place, and the taps that meet the map there.
-struct Place {
+/// Outputs beside one another that meet the map with the same taps.
+struct Pixels<'a, S> {
+    simd: S,
+    conv: &'a Depthwise,
+    x: Shape,
+    input: &'a [f32],
+    /// The outputs' row and the first one's column.
     row: usize,
-    rows: Range<usize>,
     column: usize,
+    /// Taps that meet the map.
+    rows: Range<usize>,
     columns: Range<usize>,
+    output: &'a mut [f32],
+    residual: Option<&'a [f32]>,
 }
 
-/// `N` outputs beside one another that meet the map with the same taps.
-#[inline(always)]
-fn pixels<S: Simd, const N: usize>(
-    simd: S,
-    conv: &Depthwise,
-    x: Shape,
-    input: &[f32],
-    place: Place,
-    output: &mut [f32],
-    residual: Option<&[f32]>,
-) {
-    let whole = x.c - x.c % S::F32_LANES;
-    for channel in (0..whole).step_by(S::F32_LANES) {
-        vector::<S, N, true>(simd, conv, x, input, &place, output, residual, channel);
+impl<S: Simd> Pixels<'_, S> {
+    /// `N` pixels, `V` vectors of channels at a time: sums that do not wait for one another.
+    #[inline(always)]
+    fn run<const N: usize, const V: usize>(mut self) {
+        let c = self.x.c;
+        let mut channel = 0;
+        while channel + V * S::F32_LANES <= c {
+            self.tile::<N, V, true>(channel);
+            channel += V * S::F32_LANES;
+        }
+        while channel + S::F32_LANES <= c {
+            self.tile::<N, 1, true>(channel);
+            channel += S::F32_LANES;
+        }
+        if channel < c {
+            self.tile::<N, 1, false>(channel);
+        }
     }
-    if whole < x.c {
-        vector::<S, N, false>(simd, conv, x, input, &place, output, residual, whole);
-    }
-}
 
-/// The same of a vector of channels from `channel` on, or of those that are left.
-#[inline(always)]
-#[allow(clippy::too_many_arguments)] // the loop nest of one kernel
-fn vector<S: Simd, const N: usize, const WHOLE: bool>(
-    simd: S,
-    conv: &Depthwise,
-    x: Shape,
-    input: &[f32],
-    place: &Place,
-    output: &mut [f32],
-    residual: Option<&[f32]>,
-    channel: usize,
-) {
-    let (c, next) = (x.c, conv.stride * x.c);
-    let mut sums = [load::<S, WHOLE>(simd, &conv.bias, channel, c - channel); N];
-    for ky in place.rows.clone() {
-        // Taps that meet the map are within it: neither difference is ever negative.
-        let row = place.row * conv.stride + ky * conv.dilation - conv.padding[0];
-        let column = place.column * conv.stride + place.columns.start * conv.dilation - conv.padding[1];
-        let mut at = (row * x.w + column) * c + channel;
-        let mut tap = (ky * conv.kernel + place.columns.start) * c + channel;
-        for _ in place.columns.clone() {
-            let weight = load::<S, WHOLE>(simd, &conv.weights, tap, c - channel);
-            for (i, sum) in sums.iter_mut().enumerate() {
-                let value = load::<S, WHOLE>(simd, input, at + i * next, c - channel);
-                *sum = simd.mul_add_f32s(value, weight, *sum);
+    /// The channels from `channel` on: whole vectors, or what is left of one.
+    #[inline(always)]
+    fn tile<const N: usize, const V: usize, const WHOLE: bool>(&mut self, channel: usize) {
+        let Self { simd, conv, x, input, .. } = *self;
+        let (c, next) = (x.c, conv.stride * x.c);
+        let vector = |v: usize| v * S::F32_LANES;
+        let load = |values, at| load::<S, WHOLE>(simd, values, at, c - channel);
+        let mut sums = [[simd.splat_f32s(0.0); V]; N];
+        for sums in &mut sums {
+            for (v, sum) in sums.iter_mut().enumerate() {
+                *sum = load(&conv.bias, channel + vector(v));
             }
-            at += conv.dilation * c;
-            tap += c;
         }
-    }
-    for (i, mut sum) in sums.into_iter().enumerate() {
-        let channels = i * c + channel..(i + 1) * c;
-        if let Some(residual) = residual {
-            sum = simd.add_f32s(sum, load::<S, WHOLE>(simd, residual, channels.start, c - channel));
+        for ky in self.rows.clone() {
+            // Taps that meet the map are within it: neither difference is ever negative.
+            let row = self.row * conv.stride + ky * conv.dilation - conv.padding[0];
+            let column = self.column * conv.stride + self.columns.start * conv.dilation - conv.padding[1];
+            let mut at = (row * x.w + column) * c + channel;
+            let mut tap = (ky * conv.kernel + self.columns.start) * c + channel;
+            for _ in self.columns.clone() {
+                for v in 0..V {
+                    let weight = load(&conv.weights, tap + vector(v));
+                    for (i, sums) in sums.iter_mut().enumerate() {
+                        let value = load(input, at + i * next + vector(v));
+                        sums[v] = simd.mul_add_f32s(value, weight, sums[v]);
+                    }
+                }
+                at += conv.dilation * c;
+                tap += c;
+            }
         }
-        let sum = activate(simd, sum, conv.activation);
-        let out = &mut output[channels];
-        if WHOLE { S::as_mut_simd_f32s(out).0[0] = sum } else { simd.partial_store_f32s(out, sum) }
+        for (i, sums) in sums.into_iter().enumerate() {
+            for (v, mut sum) in sums.into_iter().enumerate() {
+                let first = i * c + channel + vector(v);
+                if let Some(residual) = self.residual {
+                    sum = simd.add_f32s(sum, load(residual, first));
+                }
+                let sum = activate(simd, sum, conv.activation);
+                let out = &mut self.output[first..(i + 1) * c];
+                if WHOLE { S::as_mut_simd_f32s(out).0[0] = sum } else { simd.partial_store_f32s(out, sum) }
+            }
+        }
     }
 }
 

@@ -59,13 +59,12 @@ impl Cpu {
         })
     }
 
-    /// Seconds to hand next to nothing to all threads and wait for them.
+    /// Seconds to have every thread do nothing and wait for them.
     pub fn launch(&self) -> f64 {
-        const LAUNCHES: usize = 256;
-        let mut values = vec![0u64; self.info.threads];
+        const LAUNCHES: usize = 64;
         let launches = self.best(0.1, || {
             for _ in 0..LAUNCHES {
-                values.par_iter_mut().for_each(|value| *value = black_box(*value + 1));
+                self.pool.broadcast(|_| black_box(()));
             }
             LAUNCHES as f64
         });

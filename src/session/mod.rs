@@ -301,7 +301,14 @@ impl Session {
     /// # Errors
     /// As [`Session::run`].
     pub fn collect(&mut self, pending: Pending) -> Result<Tensor> {
-        pollster::block_on(self.collect_async(pending))
+        let answers = match (pending.0, &mut self.engine) {
+            (Flight::Gpu(shares), Engine::Gpu { executor, .. }) => {
+                shares.into_iter().map(|share| executor.collect(share)).collect::<Result<_>>()?
+            }
+            (Flight::Done(answer), Engine::Cpu(_)) => vec![answer],
+            _ => return Err(stranger()),
+        };
+        join(answers, self.input.n)
     }
 
     /// [`Session::collect`] for where nothing may block.
@@ -317,7 +324,7 @@ impl Session {
                 }
             }
             (Flight::Done(answer), Engine::Cpu(_)) => answers.push(answer),
-            _ => return Err(Error::Input("was submitted to another session".into())),
+            _ => return Err(stranger()),
         }
         join(answers, self.input.n)
     }
@@ -368,6 +375,11 @@ impl Session {
             Engine::Cpu(executor) => executor.taps(),
         }
     }
+}
+
+/// What a session says of an inference that another one began.
+fn stranger() -> Error {
+    Error::Input("is in flight for another session".into())
 }
 
 /// A plan for the whole batch, or for the largest share of it that the device's limits admit.
