@@ -7,6 +7,8 @@ mod classify;
 mod common;
 mod inspect;
 mod run;
+mod study;
+mod target;
 mod tune;
 
 use std::{
@@ -37,6 +39,8 @@ enum Command {
     Tune(tune::Tune),
     /// Measure how long networks take, GPU against CPU, and where the time goes
     Bench(bench::Bench),
+    /// Measure what depthwise-separable convolutions save, GPU against CPU: one page of HTML
+    Study(study::Study),
     /// Show what this machine offers, and check that it computes right
     Adapters(adapters::Adapters),
 }
@@ -58,6 +62,7 @@ pub fn main() -> ExitCode {
         Command::Tune(command) => command.run(),
         Command::Adapters(command) => command.run(),
         Command::Bench(command) => command.run(),
+        Command::Study(command) => command.run(),
     };
     match answer.and_then(|text| print(&text).context("standard output")) {
         Ok(()) => ExitCode::SUCCESS,

@@ -38,6 +38,8 @@ pub struct Timing {
     pub wall_ms: Spread,
     /// Milliseconds by the GPU's own clock, from the first step's start to the last one's end; none on the CPU.
     pub gpu_ms: Option<Spread>,
+    /// Milliseconds of all steps together, by the clock that measures each of them; none where nothing does.
+    pub steps_ms: Option<Spread>,
     /// Why there is no `gpu_ms`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu_missing: Option<String>,
@@ -76,9 +78,11 @@ impl Timing {
         Some(self.steps.iter().map(|step| peaks.floor(step.needed)).sum::<f64>() / seconds)
     }
 
-    /// The milliseconds that count: those of the GPU's clock, or of the wall where it has none.
+    /// The milliseconds that the network takes without its input's way to the device and the answer's
+    /// way back: those of the GPU's clock, on the CPU those of the steps, and of the wall where
+    /// there is neither.
     pub fn ms(&self) -> Spread {
-        self.gpu_ms.unwrap_or(self.wall_ms)
+        self.gpu_ms.or(self.steps_ms).unwrap_or(self.wall_ms)
     }
 }
 
@@ -138,12 +142,14 @@ pub fn time(
     };
     let steps = session.steps();
     let mut of_steps: Vec<Vec<f64>> = vec![Vec::new(); steps.len()];
+    let mut sums = Vec::new();
     if gpu_missing.is_none() {
-        repeat(effort, || {
-            for (of_step, ns) in of_steps.iter_mut().zip(session.profile(&picture)?) {
+        sums = repeat(effort, || {
+            let times = session.profile(&picture)?;
+            for (of_step, ns) in of_steps.iter_mut().zip(&times) {
                 of_step.push(ns / 1e6);
             }
-            Ok(0.0)
+            Ok(times.iter().sum::<f64>() / 1e6)
         })?;
     }
     // A batch beyond the device's limits runs every step for each of its shares.
@@ -161,6 +167,7 @@ pub fn time(
         noisy: noisy(&walls),
         wall_ms: Spread::of(walls).unwrap_or(Spread { median: first_ms, min: first_ms, max: first_ms }),
         gpu_ms: Spread::of(clocks).filter(|_| gpu_missing.is_none()),
+        steps_ms: Spread::of(sums),
         gpu_missing,
         stream_ms,
         peak_bytes: session.peak_bytes(),

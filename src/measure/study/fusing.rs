@@ -1,0 +1,135 @@
+//! E7: what fusing layers into one kernel recovers.
+
+use std::time::Duration;
+
+use super::lab::{Lab, Measured, cell, percent, ratio, share};
+use crate::{
+    Result, Shape,
+    measure::{
+        self,
+        report::{Axis, Cell, Column, Figure, Kind, Section, Series, Style, Table},
+    },
+    plan::Fuse,
+    session::Device,
+    tensor::Element,
+};
+
+const NETWORKS: [(&str, &str); 4] = [
+    ("mobilenet_v1", "V1"),
+    ("mobilenet_v2", "V2"),
+    ("mobilenet_v3_large", "V3-Large"),
+    ("mobilenet_v3_small", "V3-Small"),
+];
+
+const WAYS: [(Fuse, &str); 4] = [
+    (Fuse::None, "a kernel a layer"),
+    (Fuse::Pair, "pairs of layers"),
+    (Fuse::Block, "whole blocks"),
+    (Fuse::Auto, "the planner's choice"),
+];
+
+pub fn recovered(lab: &mut Lab) -> Result<Section> {
+    let mut section = Section {
+        id: "E7".into(),
+        title: "What fusing recovers".into(),
+        theory: "A kernel that computes several layers launches once for all of them and keeps what lies \
+                 between them from memory. It pays with arithmetic that overlapping tiles do again, and \
+                 with tiles that may be too few to fill the device."
+            .into(),
+        method: "Each network as a kernel a layer, with pairs of a block's layers joined, with whole blocks \
+                 joined, as the planner's model chooses among all of these, and as the tuner finds best."
+            .into(),
+        ..Section::default()
+    };
+    let Some(at) = lab.gpu() else {
+        section.verdict.push("Without a graphics adapter there is nothing to fuse.".into());
+        return Ok(section);
+    };
+    let peaks = lab.peaks(at);
+    let mut series: Vec<Series> =
+        WAYS.iter().map(|(_, way)| Series::new(*way, Style::Marks, Vec::<(f64, f64)>::new())).collect();
+    let mut tuned_series = Series::new("tuned", Style::Marks, Vec::<(f64, f64)>::new());
+    let mut rows = Vec::new();
+    for (i, (name, shown)) in NETWORKS.into_iter().enumerate() {
+        let ways: Vec<Measured> = WAYS.iter().map(|(fuse, _)| lab.network(at, name, 1, *fuse)).collect();
+        let idle = |measured: &Measured| {
+            let split = measured.as_ref().ok()?.split(&peaks?)?;
+            Some(split.idle / split.seconds())
+        };
+        for ((measured, (_, way)), series) in ways.iter().zip(WAYS).zip(&mut series) {
+            if let Ok(timing) = measured {
+                series.points.push((i as f64, timing.ms()).into());
+            }
+            let count = |count: Option<f64>, digits| {
+                count.map_or_else(|| Cell::missing("not measured"), |count| Cell::Number(count, digits))
+            };
+            let timing = measured.as_ref().ok();
+            let bytes = |bytes: u64| bytes as f64 / 1e6;
+            rows.push(vec![
+                format!("{shown}, {way}").into(),
+                count(timing.map(|timing| timing.steps.len() as f64), 0),
+                count(timing.map(|timing| bytes(timing.steps.iter().map(|step| step.needed.bytes).sum())), 1),
+                cell(measured),
+                share(idle(measured)),
+            ]);
+        }
+        let [none, .., auto] = &ways[..] else { continue };
+        let tuned = tuned_ms(lab, at, name)?;
+        rows.push(vec![
+            format!("{shown}, tuned").into(),
+            Cell::missing("as the tuner chose"),
+            Cell::missing("as the tuner chose"),
+            match &tuned {
+                Ok(ms) => Cell::Number(*ms, 3),
+                Err(reason) => Cell::missing(reason.clone()),
+            },
+            Cell::missing("as the tuner chose"),
+        ]);
+        if let Ok(ms) = &tuned {
+            tuned_series.points.push((i as f64, *ms).into());
+        }
+        let fewest = ways.iter().flatten().map(|timing| timing.steps.len()).min();
+        if let (Some(gain), Ok(none), Ok(auto), Some(fewest)) = (ratio(none, auto), none, auto, fewest) {
+            section.verdict.push(format!(
+                "{shown}: the planner's choice takes {} of the time of a kernel a layer ({} launches of {}; \
+                 whole blocks would be {fewest}).",
+                percent(1.0 / gain),
+                auto.steps.len(),
+                none.steps.len()
+            ));
+        }
+    }
+    series.push(tuned_series);
+    section.figures.push(Figure {
+        title: format!("Fusing on the {}", lab.label(at)),
+        caption: "One picture of 224 × 224.".into(),
+        kind: Kind::Bars,
+        x: Axis::categories("", NETWORKS.map(|(_, shown)| shown)),
+        y: Axis::linear("ms"),
+        series,
+    });
+    section.tables.push(Table {
+        caption: format!("Launches, bytes and idle units on the {}", lab.label(at)),
+        columns: vec![
+            Column::new("network", ""),
+            Column::new("launches", ""),
+            Column::new("bytes", "MB"),
+            Column::new("time", "ms"),
+            Column::new("idle units", "%"),
+        ],
+        rows,
+    });
+    Ok(section)
+}
+
+/// Milliseconds of wall time of a tuned run, in full mode.
+fn tuned_ms(lab: &mut Lab, at: usize, name: &str) -> Result<Result<f64, String>> {
+    if lab.quick() {
+        return Ok(Err("quick mode does not tune".into()));
+    }
+    let graph = lab.graph(name)?;
+    let Device::Gpu(gpu) = &lab.benches[at].device else { return Ok(Err("no graphics adapter".into())) };
+    let budget = Duration::from_secs(20);
+    let tuning = measure::tune(gpu, &graph, Shape::new(1, 3, 224, 224), Element::F32, budget, |_| {});
+    Ok(tuning.map(|tuning| tuning.after_ms).map_err(|e| e.to_string()))
+}

@@ -1,0 +1,174 @@
+//! Where experiments measure: the devices, what was measured on them so far, and what failed.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use super::Mode;
+use crate::{
+    Result, Shape,
+    graph::{Cost, Graph},
+    measure::{Effort, Peaks, Spread, Timing, report::Cell, time},
+    plan::Fuse,
+    session::{Device, Options},
+    tensor::Element,
+    zoo::synthetic,
+};
+
+/// A device and what it is called in figures.
+pub struct Bench {
+    pub device: Device,
+    pub label: String,
+    pub peaks: Result<Peaks, String>,
+}
+
+/// What was measured, or why it was not.
+pub type Measured = Result<Arc<Timing>, String>;
+
+pub struct Lab<'a> {
+    pub benches: Vec<Bench>,
+    pub mode: Mode,
+    /// Measurements that failed, and why; each experiment takes its own.
+    pub failures: Vec<String>,
+    effort: Effort,
+    measured: HashMap<(usize, String), Measured>,
+    graphs: HashMap<String, Arc<Graph>>,
+    hear: Box<dyn FnMut(&str) + 'a>,
+}
+
+impl<'a> Lab<'a> {
+    pub fn new(devices: &[Device], mode: Mode, hear: impl FnMut(&str) + 'a) -> Self {
+        let (warmup, runs, time) = match mode {
+            Mode::Quick => (1, 3, Duration::from_millis(100)),
+            Mode::Full => (5, 20, Duration::from_secs(1)),
+        };
+        let mut hear: Box<dyn FnMut(&str) + 'a> = Box::new(hear);
+        let bench = |device: &Device| {
+            hear("peaks");
+            let label = match device {
+                Device::Gpu(gpu) if gpu.adapter().software => "software GPU",
+                Device::Gpu(_) => "GPU",
+                Device::Cpu(_) => "CPU",
+            };
+            let peaks = Peaks::measure(device, Element::F32).map_err(|e| e.to_string());
+            Bench { device: device.clone(), label: label.into(), peaks }
+        };
+        let benches: Vec<Bench> = devices.iter().map(bench).collect();
+        Self {
+            benches,
+            mode,
+            failures: Vec::new(),
+            effort: Effort { warmup, runs, time },
+            measured: HashMap::new(),
+            graphs: HashMap::new(),
+            hear,
+        }
+    }
+
+    pub fn quick(&self) -> bool {
+        self.mode == Mode::Quick
+    }
+
+    /// Devices by their places.
+    pub fn devices(&self) -> std::ops::Range<usize> {
+        0..self.benches.len()
+    }
+
+    /// The graphics adapter's place, if there is one.
+    pub fn gpu(&self) -> Option<usize> {
+        self.benches.iter().position(|bench| matches!(bench.device, Device::Gpu(_)))
+    }
+
+    pub fn label(&self, at: usize) -> &str {
+        &self.benches[at].label
+    }
+
+    pub fn peaks(&self, at: usize) -> Option<Peaks> {
+        self.benches[at].peaks.as_ref().ok().copied()
+    }
+
+    /// A network of [`synthetic::NAMES`], made once.
+    pub fn graph(&mut self, name: &str) -> Result<Arc<Graph>> {
+        if let Some(graph) = self.graphs.get(name) {
+            return Ok(graph.clone());
+        }
+        let graph = Arc::new(synthetic::network(name)?.graph);
+        self.graphs.insert(name.into(), graph.clone());
+        Ok(graph)
+    }
+
+    /// Measures a network of that name for inputs of 224x224, unless that was done before.
+    pub fn network(&mut self, at: usize, name: &str, batch: usize, fuse: Fuse) -> Measured {
+        let graph = self.graph(name).map_err(|e| e.to_string())?;
+        self.measure(at, name, &graph, Shape::new(batch, 3, 224, 224), fuse)
+    }
+
+    /// Measures a graph for inputs of one shape, unless that was done before: `name` tells it
+    /// from all others.
+    pub fn measure(&mut self, at: usize, name: &str, graph: &Graph, input: Shape, fuse: Fuse) -> Measured {
+        // The CPU has one way to run a graph.
+        let fuse = if matches!(self.benches[at].device, Device::Cpu(_)) { Fuse::None } else { fuse };
+        let key = format!("{name} {input} {fuse:?}");
+        if let Some(known) = self.measured.get(&(at, key.clone())) {
+            return known.clone();
+        }
+        let what = format!("{name}, {input}, on the {}", self.label(at));
+        (self.hear)(&what);
+        let options = Options { fuse, ..Options::default() };
+        let timing = time(&self.benches[at].device, graph, input, options, self.effort);
+        let timing = timing.map(Arc::new).map_err(|e| e.to_string());
+        match &timing {
+            Ok(timing) if timing.noisy => {
+                self.failures.push(format!("{what}: too noisy to rely on, something else was running"));
+            }
+            Ok(timing) => {
+                let missing = timing.gpu_missing.as_ref();
+                self.failures.extend(missing.map(|reason| format!("{what}: by the wall's clock: {reason}")));
+            }
+            Err(reason) => self.failures.push(format!("{what}: not measured: {reason}")),
+        }
+        self.measured.insert((at, key), timing.clone());
+        timing
+    }
+}
+
+/// What a graph costs for inputs of one shape.
+pub fn cost(graph: &Graph, input: Shape) -> Result<Cost> {
+    Ok(graph.costs(&graph.shapes(input)?).into_iter().sum())
+}
+
+/// A time in a table.
+pub fn cell(measured: &Measured) -> Cell {
+    match measured {
+        Ok(timing) => timing.ms().into(),
+        Err(reason) => Cell::missing(reason.clone()),
+    }
+}
+
+/// How many times as long one took as another, by their medians.
+pub fn ratio(long: &Measured, short: &Measured) -> Option<f64> {
+    Some(long.as_ref().ok()?.ms().median / short.as_ref().ok()?.ms().median)
+}
+
+/// A ratio in a table.
+pub fn factor(ratio: Option<f64>) -> Cell {
+    ratio.map_or_else(|| Cell::missing("not measured"), |ratio| Cell::Number(ratio, 2))
+}
+
+/// A share in a table, in percent.
+pub fn share(share: Option<f64>) -> Cell {
+    share.map_or_else(|| Cell::missing("not measured"), |share| Cell::Number(100.0 * share, 0))
+}
+
+/// "36 %", with a space that does not break.
+pub fn percent(share: f64) -> String {
+    format!("{:.0}\u{a0}%", 100.0 * share)
+}
+
+/// "3.4 times"
+pub fn times(ratio: f64) -> String {
+    format!("{ratio:.2} times")
+}
+
+/// The middle of some ratios and how far they spread, in words.
+pub fn middle(ratios: &[f64]) -> Option<Spread> {
+    Spread::of(ratios.to_vec())
+}

@@ -1,0 +1,246 @@
+//! E3 and the overview: the generations of networks, and every layer of them under the roofline.
+
+use super::{
+    claim,
+    lab::{Lab, Measured, cell, cost, factor, percent, ratio, share, times},
+};
+use crate::{
+    Result, Shape,
+    graph::Cost,
+    measure::{
+        Split,
+        report::{Axis, Cell, Column, Figure, Kind, Point, Section, Series, Style, Table},
+    },
+    plan::Fuse,
+};
+
+/// The networks, oldest first, and what figures call them.
+pub const NETWORKS: [(&str, &str); 6] = [
+    ("resnet18", "ResNet-18"),
+    ("resnet50", "ResNet-50"),
+    ("mobilenet_v1", "V1"),
+    ("mobilenet_v2", "V2"),
+    ("mobilenet_v3_large", "V3-Large"),
+    ("mobilenet_v3_small", "V3-Small"),
+];
+
+/// Steps from one generation to another, by their places among the networks.
+const STEPS: [(usize, usize); 5] = [(1, 2), (1, 3), (2, 3), (3, 4), (4, 5)];
+
+pub fn generations(lab: &mut Lab) -> Result<Section> {
+    let mut costs: Vec<Cost> = Vec::new();
+    for (name, _) in NETWORKS {
+        costs.push(cost(&*lab.graph(name)?, Shape::new(1, 3, 224, 224))?);
+    }
+    let measured: Vec<Vec<Measured>> = lab
+        .devices()
+        .map(|at| NETWORKS.iter().map(|(name, _)| lab.network(at, name, 1, Fuse::Auto)).collect())
+        .collect();
+    let names = NETWORKS.map(|(_, name)| name);
+    let rate = |timing: &Measured, cost: &Cost| {
+        timing.as_ref().map_or(f64::NAN, |timing| cost.macs as f64 / timing.ms().median / 1e6)
+    };
+
+    let mut columns =
+        vec![Column::new("network", ""), Column::new("MACs", "M"), Column::new("parameters", "M")];
+    for at in lab.devices() {
+        columns.extend([Column::new(lab.label(at), "ms"), Column::new("rate", "G MACs/s")]);
+    }
+    let rows = (0..NETWORKS.len()).map(|i| {
+        let mut row = vec![
+            names[i].into(),
+            Cell::Number(costs[i].macs as f64 / 1e6, 0),
+            Cell::Number(costs[i].parameters as f64 / 1e6, 2),
+        ];
+        for of_device in &measured {
+            row.push(cell(&of_device[i]));
+            row.push(match rate(&of_device[i], &costs[i]) {
+                rate if rate.is_finite() => Cell::Number(rate, 1),
+                _ => Cell::missing("not measured"),
+            });
+        }
+        row
+    });
+    let networks = Table { caption: "One picture of 224 × 224".into(), columns, rows: rows.collect() };
+
+    let mut columns = vec![Column::new("from, to", ""), Column::new("MACs", "ratio")];
+    for at in lab.devices() {
+        columns.extend([Column::new(format!("time on the {}", lab.label(at)), "ratio")]);
+    }
+    let macs = |from: usize, to: usize| costs[from].macs as f64 / costs[to].macs as f64;
+    let steps = STEPS.map(|(from, to)| {
+        let mut row = vec![format!("{} to {}", names[from], names[to]).into(), factor(Some(macs(from, to)))];
+        row.extend(measured.iter().map(|of_device| factor(ratio(&of_device[from], &of_device[to]))));
+        row
+    });
+    let steps = Table { caption: "What each step gains".into(), columns, rows: steps.to_vec() };
+
+    let bars = |y: &str, title: &str, value: &dyn Fn(&Measured, &Cost) -> Option<f64>| Figure {
+        title: title.into(),
+        caption: String::new(),
+        kind: Kind::Bars,
+        x: Axis::categories("", names),
+        y: Axis::linear(y),
+        series: lab
+            .devices()
+            .map(|at| {
+                let points =
+                    (0..NETWORKS.len()).filter_map(|i| Some((i as f64, value(&measured[at][i], &costs[i])?)));
+                Series::new(lab.label(at), Style::Marks, points.collect::<Vec<_>>())
+            })
+            .collect(),
+    };
+    let rates = bars("G MACs a second", "How fast each network's arithmetic is done", &|timing, cost| {
+        Some(rate(timing, cost)).filter(|rate| rate.is_finite())
+    });
+
+    let cut = 1.0 - 1.0 / macs(2, 3);
+    let mut verdict = Vec::new();
+    for (at, of_device) in measured.iter().enumerate() {
+        let Some(gain) = ratio(&of_device[1], &of_device[3]) else {
+            verdict.push(format!("On the {} ResNet-50 and V2 could not be compared.", lab.label(at)));
+            continue;
+        };
+        verdict.push(format!(
+            "From ResNet-50 to V2 the MACs fall to one in {:.1}; the {} is {} as quick: {} of it.",
+            macs(1, 3),
+            lab.label(at),
+            times(gain),
+            percent(gain / macs(1, 3))
+        ));
+    }
+    for (at, of_device) in measured.iter().enumerate() {
+        if let Some(gain) = ratio(&of_device[2], &of_device[3]) {
+            verdict.push(format!(
+                "From V1 to V2 the count falls by {}, not by two fifths; on the {} V2 takes {} of V1's time.",
+                percent(cut),
+                lab.label(at),
+                percent(1.0 / gain)
+            ));
+        }
+    }
+    Ok(Section {
+        id: "E3".into(),
+        title: "Generations: ResNet, V1, V2, V3".into(),
+        claim: claim(
+            "From V1 to V2 the arithmetic was reduced by two fifths, and V3 reduced it again; against \
+             ResNets the networks need an order of magnitude less.",
+        ),
+        theory: format!(
+            "By the count V2 needs {} less than V1, and ResNet-50 needs {:.1} times V2's.",
+            percent(cut),
+            macs(1, 3)
+        ),
+        method: "Whole networks as the planner has them, one picture of 224 x 224. If time followed the \
+                 count, all bars of a device would be equally high."
+            .into(),
+        figures: vec![rates],
+        tables: vec![networks, steps],
+        verdict,
+        ..Section::default()
+    })
+}
+
+pub fn rooflines(lab: &mut Lab) -> Result<Section> {
+    let mut section = Section {
+        id: "R".into(),
+        title: "Every layer under the roofline, and where the time goes".into(),
+        theory: "No step can compute faster than the device's peak, nor faster than its bytes arrive: the \
+                 dashed roof. A layer's place to the right is how many MACs it makes of a byte."
+            .into(),
+        method: "Every step of every network as the planner has them, one picture. The time that is left \
+                 after the floor is a launch's, as far as that goes, and otherwise that of units which \
+                 wait or have nothing to do."
+            .into(),
+        ..Section::default()
+    };
+    for at in lab.devices() {
+        let label = lab.label(at).to_string();
+        let Some(peaks) = lab.peaks(at) else {
+            section.verdict.push(format!("The {label} has no roof: its peaks were not measured."));
+            continue;
+        };
+        let mut series = Vec::new();
+        let mut splits: Vec<(&str, Split)> = Vec::new();
+        let (mut low, mut high) = (f64::INFINITY, 0.0f64);
+        for (name, shown) in NETWORKS {
+            let Ok(timing) = lab.network(at, name, 1, Fuse::Auto) else { continue };
+            let points: Vec<Point> = timing
+                .steps
+                .iter()
+                .filter(|step| step.needed.macs > 0)
+                .filter_map(|step| {
+                    let intensity = step.needed.macs as f64 / step.needed.bytes as f64;
+                    let rate = step.needed.macs as f64 / step.seconds()? / 1e9;
+                    (low, high) = (low.min(intensity), high.max(intensity));
+                    Some(Point::from((intensity, rate)))
+                })
+                .collect();
+            series.push(Series::new(shown, Style::Marks, points));
+            splits.extend(timing.split(&peaks).map(|split| (shown, split)));
+        }
+        let ridge = peaks.macs / peaks.bytes;
+        let roof = |intensity: f64| (peaks.bytes * intensity).min(peaks.macs) / 1e9;
+        let corners = [low, ridge.clamp(low, high.max(low)), high].map(|x| (x, roof(x)));
+        series.push(Series::new("the roof", Style::Dashed, corners));
+        section.figures.push(Figure {
+            title: format!("Roofline of the {label}"),
+            caption: format!(
+                "A mark a layer. Bytes bound what lies left of {ridge:.1} MACs a byte, arithmetic what lies right."
+            ),
+            kind: Kind::Points,
+            x: Axis::log("MACs a byte"),
+            y: Axis::log("G MACs a second"),
+            series,
+        });
+        let part = |name: &str, of: fn(&Split) -> f64| {
+            let shares = splits.iter().enumerate();
+            let shares = shares.map(|(i, (_, split))| (i as f64, 100.0 * of(split) / split.seconds()));
+            Series::new(name, Style::Marks, shares.collect::<Vec<_>>())
+        };
+        section.figures.push(Figure {
+            title: format!("Where the time goes on the {label}"),
+            caption: "Shares of the steps' time: the arithmetic at its peak, what bytes take beyond that, \
+                      launches, and units that wait or idle."
+                .into(),
+            kind: Kind::StackedBars,
+            x: Axis::categories("", splits.iter().map(|(name, _)| *name)),
+            y: Axis::linear("% of the time"),
+            series: vec![
+                part("arithmetic", |split| split.arithmetic),
+                part("bytes", |split| split.bytes),
+                part("launches", |split| split.launch),
+                part("idle units", |split| split.idle),
+            ],
+        });
+        section.tables.push(Table {
+            caption: format!("Utilisation on the {label}"),
+            columns: ["arithmetic", "bytes", "launches", "idle units"].iter().fold(
+                vec![Column::new("network", "")],
+                |mut columns, part| {
+                    columns.push(Column::new(*part, "%"));
+                    columns
+                },
+            ),
+            rows: splits
+                .iter()
+                .map(|(name, split)| {
+                    let parts = [split.arithmetic, split.bytes, split.launch, split.idle];
+                    let shares = parts.map(|part| share(Some(part / split.seconds())));
+                    [Cell::from(*name)].into_iter().chain(shares).collect()
+                })
+                .collect(),
+        });
+        let useful = |split: &Split| (split.arithmetic + split.bytes) / split.seconds();
+        let of =
+            |wanted: &str| splits.iter().find(|(name, _)| *name == wanted).map(|(_, split)| useful(split));
+        if let (Some(v2), Some(resnet)) = (of("V2"), of("ResNet-50")) {
+            section.verdict.push(format!(
+                "The {label} spends {} of V2's time on what cannot be spared, and {} of ResNet-50's.",
+                percent(v2),
+                percent(resnet)
+            ));
+        }
+    }
+    Ok(section)
+}

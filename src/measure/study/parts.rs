@@ -1,0 +1,252 @@
+//! E5 and E6: V3's parts one at a time, and two kinds of residual blocks.
+
+use super::{
+    claim,
+    lab::{Lab, Measured, cell, cost, percent, ratio, times},
+};
+use crate::{
+    Result, Shape,
+    graph::{
+        Activation::{Identity, Relu, Relu6},
+        Graph,
+    },
+    measure::report::{Axis, Cell, Column, Figure, Kind, Section, Series, Style, Table},
+    plan::Fuse,
+    zoo::synthetic::{Builder, Squeeze, Tail, V3Options, v3_large},
+};
+
+pub fn of_v3(lab: &mut Lab) -> Result<Section> {
+    let published = V3Options::default();
+    let variants = [
+        ("as published", published),
+        ("no squeeze-excite", V3Options { squeeze_excite: Squeeze::None, ..published }),
+        ("squeeze-excite, half", V3Options { squeeze_excite: Squeeze::Ratio(0.5), ..published }),
+        ("ReLU for h-swish", V3Options { hard_swish: false, ..published }),
+        ("stem of 32 filters", V3Options { stem: 32, ..published }),
+        ("V2's tail", V3Options { tail: Tail::Plain, ..published }),
+    ];
+    let shape = Shape::new(1, 3, 224, 224);
+    let graphs: Vec<Graph> = variants.iter().map(|(_, options)| v3_large(options)).collect();
+    let measured: Vec<Vec<Measured>> = lab
+        .devices()
+        .map(|at| {
+            let each = variants.iter().zip(&graphs).enumerate();
+            // The first is the network that other experiments measure too.
+            each.map(|(i, ((name, _), graph))| match i {
+                0 => lab.network(at, "mobilenet_v3_large", 1, Fuse::Auto),
+                _ => lab.measure(at, &format!("V3-Large, {name}"), graph, shape, Fuse::Auto),
+            })
+            .collect()
+        })
+        .collect();
+
+    let mut columns = vec![
+        Column::new("V3-Large", ""),
+        Column::new("MACs", "M"),
+        Column::new("parameters", "M"),
+        Column::new("MACs", "% of published"),
+    ];
+    for at in lab.devices() {
+        columns.extend([Column::new(lab.label(at), "ms"), Column::new("time", "% of published")]);
+    }
+    let costs = graphs.iter().map(|graph| cost(graph, shape)).collect::<Result<Vec<_>>>()?;
+    let mut rows = Vec::new();
+    for (i, (name, _)) in variants.iter().enumerate() {
+        let share = costs[i].macs as f64 / costs[0].macs as f64;
+        let mut row = vec![
+            (*name).into(),
+            Cell::Number(costs[i].macs as f64 / 1e6, 1),
+            Cell::Number(costs[i].parameters as f64 / 1e6, 2),
+            Cell::Number(100.0 * share, 1),
+        ];
+        for of_device in &measured {
+            let time = ratio(&of_device[i], &of_device[0]);
+            let time =
+                time.map_or_else(|| Cell::missing("not measured"), |time| Cell::Number(100.0 * time, 0));
+            row.extend([cell(&of_device[i]), time]);
+        }
+        rows.push(row);
+    }
+    let names = variants.map(|(name, _)| name);
+    let mut series = vec![Series::new(
+        "MACs",
+        Style::Dashed,
+        costs.iter().enumerate().map(|(i, cost)| (i as f64, 100.0 * cost.macs as f64 / costs[0].macs as f64)),
+    )];
+    for (at, of_device) in measured.iter().enumerate() {
+        let shares = (0..variants.len())
+            .filter_map(|i| Some((i as f64, 100.0 * ratio(&of_device[i], &of_device[0])?)));
+        series.push(Series::new(lab.label(at), Style::Marks, shares.collect::<Vec<_>>()));
+    }
+    let figure = Figure {
+        title: "V3-Large with one part changed".into(),
+        caption: "Time as a share of the published network's; the dashed rules are the MACs.".into(),
+        kind: Kind::Bars,
+        x: Axis::categories("", names),
+        y: Axis::linear("% of published"),
+        series,
+    };
+    let mut verdict = Vec::new();
+    for (at, of_device) in measured.iter().enumerate() {
+        let of = |i: usize| ratio(&of_device[0], &of_device[i]).map(|ratio| ratio - 1.0);
+        let (Some(squeeze), Some(swish), Some(stem), Some(tail)) = (of(1), of(3), of(4), of(5)) else {
+            verdict.push(format!("On the {} V3's parts could not all be measured.", lab.label(at)));
+            continue;
+        };
+        let signed = |share: f64| {
+            let sign = if share < 0.0 { "−" } else { "+" };
+            format!("{sign}{}", percent(share.abs()))
+        };
+        verdict.push(format!(
+            "On the {}, squeeze-excite changes V3-Large's time by {} for {} of its MACs, h-swish by {}, the stem of 16 \
+             filters by {} and the redesigned tail by {}.",
+            lab.label(at),
+            signed(squeeze),
+            percent(1.0 - costs[1].macs as f64 / costs[0].macs as f64),
+            signed(swish),
+            signed(stem),
+            signed(tail)
+        ));
+    }
+    Ok(Section {
+        id: "E5".into(),
+        title: "V3's parts, one at a time".into(),
+        claim: claim(
+            "V3 adds squeeze-excite with a quarter of the channels in its middle and h-swish, halves the \
+             stem's filters and moves the mean before the last widening convolution, and is quicker and \
+             more accurate for it.",
+        ),
+        theory: "Squeeze-excite and the tail of V2 change the count; h-swish does not. Every squeeze-excite \
+                 is a step that needs the whole map, and three or more launches."
+            .into(),
+        method: "V3-Large with one part as networks before it had it, one picture of 224 x 224.".into(),
+        figures: vec![figure],
+        tables: vec![Table { caption: "V3-Large with one part changed".into(), columns, rows }],
+        verdict,
+        ..Section::default()
+    })
+}
+
+/// Side of the maps, and channels of the inverted residuals.
+const SIDE: usize = 14;
+const CHANNELS: usize = 64;
+
+/// Channels of a bottleneck with as many MACs as an inverted residual with expansion 6, to 2 in 100.
+const WIDE: usize = 224;
+
+/// Blocks in a row.
+const BLOCKS: usize = 4;
+
+pub fn residuals(lab: &mut Lab) -> Result<Section> {
+    let expansions: &[usize] = if lab.quick() { &[1, 6, 15] } else { &[1, 2, 3, 4, 6, 9, 12, 15] };
+    let (narrow, wide) = (Shape::new(1, CHANNELS, SIDE, SIDE), Shape::new(1, WIDE, SIDE, SIDE));
+    let six = inverted(6);
+    let bottleneck = bottleneck();
+    let (macs, of_bottleneck) = (cost(&six, narrow)?.macs as f64, cost(&bottleneck, wide)?.macs as f64);
+    let mut series = Vec::new();
+    let mut rows = Vec::new();
+    let mut verdict = Vec::new();
+    for at in lab.devices() {
+        let label = lab.label(at).to_string();
+        let mut points = Vec::new();
+        for &expansion in expansions {
+            let graph = inverted(expansion);
+            let measured =
+                lab.measure(at, &format!("inverted residuals x{expansion}"), &graph, narrow, Fuse::Auto);
+            if let Ok(timing) = &measured {
+                let rate = cost(&graph, narrow)?.macs as f64 / timing.ms().median / 1e6;
+                points.push((expansion as f64, rate));
+            }
+        }
+        series.push(Series::new(format!("{label}: inverted residuals"), Style::Line, points));
+        let inverted = lab.measure(at, "inverted residuals x6", &six, narrow, Fuse::Auto);
+        let plain = lab.measure(at, "bottlenecks", &bottleneck, wide, Fuse::Auto);
+        if let Ok(timing) = &plain {
+            let rate = of_bottleneck / timing.ms().median / 1e6;
+            let ends = [expansions[0], expansions[expansions.len() - 1]].map(|x| (x as f64, rate));
+            series.push(Series::new(format!("{label}: bottlenecks"), Style::Dashed, ends));
+        }
+        rows.push(vec![
+            label.clone().into(),
+            cell(&inverted),
+            cell(&plain),
+            Cell::Number(of_bottleneck / macs, 3),
+            super::lab::factor(ratio(&inverted, &plain)),
+        ]);
+        verdict.push(match ratio(&inverted, &plain) {
+            Some(ratio) => format!(
+                "With equal MACs, inverted residuals take {} a bottleneck's time on the {label}.",
+                times(ratio)
+            ),
+            None => format!("On the {label} the two residuals could not be compared."),
+        });
+    }
+    Ok(Section {
+        id: "E6".into(),
+        title: "Inverted residuals against bottlenecks".into(),
+        claim: claim(
+            "V2's residual block widens by six in its middle, where ResNet's narrows by four, and so \
+             carries more with less arithmetic.",
+        ),
+        theory: format!(
+            "{BLOCKS} inverted residuals of {CHANNELS} channels that widen sixfold need {:.1} M MACs on maps of \
+             {SIDE} x {SIDE}; {BLOCKS} bottlenecks of {WIDE} channels need {:.1} M, in which a full 3x3 convolution \
+             has the middle. Their arithmetic is the same, their maps are not: {} values in an inverted \
+             residual's middle, {} in a bottleneck's.",
+            macs / 1e6,
+            of_bottleneck / 1e6,
+            6 * CHANNELS * SIDE * SIDE,
+            WIDE / 4 * SIDE * SIDE
+        ),
+        method: "Both by themselves, and inverted residuals of other expansions: how many MACs a second."
+            .into(),
+        figures: vec![Figure {
+            title: "How fast residual blocks are computed".into(),
+            caption:
+                "Inverted residuals by their expansion; dashed, bottlenecks with the MACs of expansion 6."
+                    .into(),
+            kind: Kind::Points,
+            x: Axis::linear("expansion"),
+            y: Axis::linear("G MACs a second"),
+            series,
+        }],
+        tables: vec![Table {
+            caption: "Equal MACs".into(),
+            columns: vec![
+                Column::new("on", ""),
+                Column::new("inverted residuals", "ms"),
+                Column::new("bottlenecks", "ms"),
+                Column::new("MACs", "ratio"),
+                Column::new("time", "ratio"),
+            ],
+            rows,
+        }],
+        verdict,
+        ..Section::default()
+    })
+}
+
+fn inverted(expansion: usize) -> Graph {
+    let mut b = Builder::new(CHANNELS);
+    for i in 0..BLOCKS {
+        let input = b.at();
+        b.named(format!("block{i}.expand")).pointwise(expansion * CHANNELS, Relu6);
+        b.named(format!("block{i}.depthwise")).depthwise(3, 1, Relu6);
+        b.named(format!("block{i}.project")).pointwise(CHANNELS, Identity);
+        b.named(format!("block{i}")).residual(input);
+    }
+    b.finish()
+}
+
+fn bottleneck() -> Graph {
+    let mut b = Builder::new(WIDE);
+    for i in 0..BLOCKS {
+        let input = b.at();
+        b.named(format!("block{i}.narrow")).pointwise(WIDE / 4, Relu);
+        b.named(format!("block{i}.conv")).conv(3, WIDE / 4, 1, Relu);
+        b.named(format!("block{i}.widen")).pointwise(WIDE, Identity);
+        b.named(format!("block{i}")).residual(input);
+        b.named(format!("block{i}.relu")).activation(Relu);
+    }
+    b.finish()
+}

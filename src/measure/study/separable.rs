@@ -1,0 +1,243 @@
+//! E1 and E2: standard against depthwise-separable convolutions, layer by layer and as a network.
+
+use super::{
+    claim,
+    lab::{Lab, Measured, cell, cost, factor, middle, percent, ratio, share, times},
+};
+use crate::{
+    Result, Shape,
+    graph::{Activation::Relu6, Graph},
+    measure::report::{Axis, Column, Figure, Kind, Section, Series, Style, Table},
+    plan::Fuse,
+    zoo::synthetic::Builder,
+};
+
+/// Channels in and out, stride, and side of the input, of V1's blocks that differ.
+const V1: [(usize, usize, usize, usize); 9] = [
+    (32, 64, 1, 112),
+    (64, 128, 2, 112),
+    (128, 128, 1, 56),
+    (128, 256, 2, 56),
+    (256, 256, 1, 28),
+    (256, 512, 2, 28),
+    (512, 512, 1, 14),
+    (512, 1024, 2, 14),
+    (1024, 1024, 1, 7),
+];
+
+/// One of V1's blocks both ways, on one device.
+struct Pair {
+    standard: Measured,
+    /// A kernel a layer.
+    unfused: Measured,
+    /// One kernel; none on the CPU, which has no such kernels.
+    fused: Option<Measured>,
+}
+
+impl Pair {
+    /// What separating gained.
+    fn gain(&self) -> Option<f64> {
+        ratio(&self.standard, &self.unfused)
+    }
+
+    fn fused_gain(&self) -> Option<f64> {
+        ratio(&self.standard, self.fused.as_ref()?)
+    }
+}
+
+pub fn layers(lab: &mut Lab) -> Result<Section> {
+    let blocks: Vec<_> = V1.into_iter().step_by(if lab.quick() { 2 } else { 1 }).collect();
+    let mut names = Vec::new();
+    let mut theory = Vec::new();
+    let mut pairs: Vec<Vec<Pair>> = lab.devices().map(|_| Vec::new()).collect();
+    for &(inputs, outputs, stride, side) in &blocks {
+        let shape = Shape::new(1, inputs, side, side);
+        let (standard, separable) = (standard(inputs, outputs, stride), separable(inputs, outputs, stride));
+        let name = format!("{side} × {side}, {inputs} to {outputs}");
+        theory.push(cost(&standard, shape)?.macs as f64 / cost(&separable, shape)?.macs as f64);
+        for (at, pairs) in pairs.iter_mut().enumerate() {
+            let whole = format!("standard {name}");
+            let split = format!("separable {name}");
+            pairs.push(Pair {
+                standard: lab.measure(at, &whole, &standard, shape, Fuse::None),
+                unfused: lab.measure(at, &split, &separable, shape, Fuse::None),
+                fused: (lab.gpu() == Some(at))
+                    .then(|| lab.measure(at, &split, &separable, shape, Fuse::Block)),
+            });
+        }
+        names.push(name);
+    }
+
+    let mut section = Section {
+        id: "E1".into(),
+        title: "One layer: standard against depthwise-separable".into(),
+        claim: claim(
+            "A depthwise-separable convolution needs about a ninth of a standard 3x3 convolution's \
+             arithmetic. CPUs turn nearly all of that into time; devices that compute in parallel do not.",
+        ),
+        theory: "A standard convolution needs 9 C D MACs a pixel for C inputs and D outputs, a separable \
+                 one 9 C + C D: the ratio is 9 D / (9 + D), 7.9 for 64 outputs and 8.9 for 1024."
+            .into(),
+        method: "Each of MobileNetV1's blocks as one standard 3x3 convolution, as a depthwise and a \
+                 pointwise kernel, and on a GPU also as both in one kernel. Bars are how many times as \
+                 quick as the standard convolution; the dashed rule is the ratio of MACs."
+            .into(),
+        ..Section::default()
+    };
+    let mut series = vec![Series::new("by the count of MACs", Style::Dashed, indexed(&theory))];
+    for (at, pairs) in pairs.iter().enumerate() {
+        let label = lab.label(at);
+        let gains: Vec<f64> = pairs.iter().map(|pair| pair.gain().unwrap_or(f64::NAN)).collect();
+        series.push(Series::new(label, Style::Marks, indexed(&gains)));
+        if lab.gpu() == Some(at) {
+            let gains: Vec<f64> = pairs.iter().map(|pair| pair.fused_gain().unwrap_or(f64::NAN)).collect();
+            series.push(Series::new(format!("{label}, fused"), Style::Marks, indexed(&gains)));
+        }
+    }
+    section.figures.push(Figure {
+        title: "What separating a convolution gains".into(),
+        caption: "How many times as quick as the standard convolution, for each of V1's blocks.".into(),
+        kind: Kind::Bars,
+        x: Axis::categories("input, and channels in and out", names.clone()),
+        y: Axis::linear("times as quick"),
+        series,
+    });
+    let mut realised = Vec::new();
+    for (at, pairs) in pairs.iter().enumerate() {
+        let label = lab.label(at).to_string();
+        let gpu = lab.gpu() == Some(at);
+        let mut columns = vec![
+            Column::new("block", ""),
+            Column::new("standard", "ms"),
+            Column::new("separable", "ms"),
+            Column::new("MACs", "ratio"),
+            Column::new("time", "ratio"),
+            Column::new("share of theory", "%"),
+        ];
+        if gpu {
+            columns.extend([Column::new("fused", "ms"), Column::new("share of theory, fused", "%")]);
+        }
+        let rows = pairs.iter().zip(&theory).zip(&names).map(|((pair, &theory), name)| {
+            let mut row = vec![
+                name.clone().into(),
+                cell(&pair.standard),
+                cell(&pair.unfused),
+                factor(Some(theory)),
+                factor(pair.gain()),
+                share(pair.gain().map(|gain| gain / theory)),
+            ];
+            if let Some(fused) = &pair.fused {
+                row.extend([cell(fused), share(pair.fused_gain().map(|gain| gain / theory))]);
+            }
+            row
+        });
+        section.tables.push(Table {
+            caption: format!("V1's blocks on the {label}"),
+            rows: rows.collect(),
+            columns,
+        });
+        let shares = |gain: fn(&Pair) -> Option<f64>| {
+            let each = pairs.iter().zip(&theory).filter_map(|(pair, theory)| Some(gain(pair)? / theory));
+            middle(&each.collect::<Vec<_>>())
+        };
+        realised.push((label, shares(Pair::gain), shares(Pair::fused_gain)));
+    }
+    for (label, unfused, fused) in &realised {
+        let Some(unfused) = unfused else {
+            section.verdict.push(format!("On the {label} nothing could be measured."));
+            continue;
+        };
+        let fused = fused.map_or_else(String::new, |fused| {
+            format!(
+                "; as one kernel {} ({} to {})",
+                percent(fused.median),
+                percent(fused.min),
+                percent(fused.max)
+            )
+        });
+        section.verdict.push(format!(
+            "Layer by layer, the {label} turns {} of the cut in arithmetic into time ({} to {}){fused}.",
+            percent(unfused.median),
+            percent(unfused.min),
+            percent(unfused.max)
+        ));
+    }
+    Ok(section)
+}
+
+pub fn whole(lab: &mut Lab) -> Result<Section> {
+    let shape = Shape::new(1, 3, 224, 224);
+    let (full, separable) = (lab.graph("mobilenet_v1_full")?, lab.graph("mobilenet_v1")?);
+    let (full, separable) = (cost(&full, shape)?, cost(&separable, shape)?);
+    let theory = full.macs as f64 / separable.macs as f64;
+    let mut section = Section {
+        id: "E2".into(),
+        title: "A whole network: V1 against V1 with standard convolutions".into(),
+        claim: claim("MobileNetV1 saves eight to nine tenths of the time that its standard twin takes."),
+        theory: format!(
+            "With standard convolutions V1 needs {:.1} times the MACs ({:.0} M against {:.0} M) and {:.1} \
+             times the parameters, in about half as many layers.",
+            theory,
+            full.macs as f64 / 1e6,
+            separable.macs as f64 / 1e6,
+            full.parameters as f64 / separable.parameters as f64
+        ),
+        method: "Both networks, one picture of 224 x 224, as the planner has them.".into(),
+        ..Section::default()
+    };
+    let mut rows = Vec::new();
+    for at in lab.devices() {
+        let standard = lab.network(at, "mobilenet_v1_full", 1, Fuse::Auto);
+        let separable = lab.network(at, "mobilenet_v1", 1, Fuse::Auto);
+        let gain = ratio(&standard, &separable);
+        let label = lab.label(at).to_string();
+        rows.push(vec![
+            label.clone().into(),
+            cell(&standard),
+            cell(&separable),
+            factor(Some(theory)),
+            factor(gain),
+            share(gain.map(|gain| gain / theory)),
+        ]);
+        section.verdict.push(match gain {
+            Some(gain) => format!(
+                "The whole of V1 is {} as quick as with standard convolutions on the {label}, {} of the \
+                 {theory:.2} that the count promises.",
+                times(gain),
+                percent(gain / theory)
+            ),
+            None => format!("On the {label} the whole networks could not be compared."),
+        });
+    }
+    section.tables.push(Table {
+        caption: "V1, both ways".into(),
+        columns: vec![
+            Column::new("on", ""),
+            Column::new("standard", "ms"),
+            Column::new("separable", "ms"),
+            Column::new("MACs", "ratio"),
+            Column::new("time", "ratio"),
+            Column::new("share of theory", "%"),
+        ],
+        rows,
+    });
+    Ok(section)
+}
+
+/// Values by their places.
+fn indexed(values: &[f64]) -> Vec<(f64, f64)> {
+    values.iter().enumerate().map(|(i, value)| (i as f64, *value)).collect()
+}
+
+fn standard(inputs: usize, outputs: usize, stride: usize) -> Graph {
+    let mut b = Builder::new(inputs);
+    b.named("conv").conv(3, outputs, stride, Relu6);
+    b.finish()
+}
+
+fn separable(inputs: usize, outputs: usize, stride: usize) -> Graph {
+    let mut b = Builder::new(inputs);
+    b.named("depthwise").depthwise(3, stride, Relu6);
+    b.named("pointwise").pointwise(outputs, Relu6);
+    b.finish()
+}

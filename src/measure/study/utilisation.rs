@@ -1,0 +1,204 @@
+//! E4: layers and utilisation. How much of a device each layer uses, what many small layers cost,
+//! and how much work fills the device.
+
+use super::{
+    claim,
+    lab::{Lab, Measured, percent},
+};
+use crate::{
+    Result, Shape,
+    measure::report::{Axis, Cell, Column, Figure, Kind, Point, Section, Series, Style, Table},
+    plan::Fuse,
+};
+
+/// The network whose batches and widths are varied.
+const NETWORK: &str = "mobilenet_v2";
+
+/// A batch fills a device if no larger one is quicker by a picture than this share.
+const FULL: f64 = 0.9;
+
+pub fn filling(lab: &mut Lab) -> Result<Section> {
+    let mut section = Section {
+        id: "E4".into(),
+        title: "Layers and utilisation".into(),
+        claim: claim(
+            "One layer became two, and each uses less of the chip: on parallel devices the number of \
+             layers costs more than their arithmetic.",
+        ),
+        theory: "A layer that depends on the one before it cannot begin until that has ended. A network \
+                 of n such steps takes n launches at least, however little it computes; a device with \
+                 more units than a layer has work for leaves some idle."
+            .into(),
+        method: "V2's layers by their MACs and utilisation; networks of 32 x 32 pictures, whose \
+                 arithmetic is next to nothing, by their steps; V2 at several batches and widths."
+            .into(),
+        ..Section::default()
+    };
+    section.figures.extend(by_layer(lab));
+    section.figures.push(by_steps(lab, &mut section.verdict)?);
+    batches(lab, &mut section);
+    widths(lab, &mut section);
+    Ok(section)
+}
+
+/// Utilisation of each layer of V2, a figure a device.
+fn by_layer(lab: &mut Lab) -> Vec<Figure> {
+    let mut figures = Vec::new();
+    for at in lab.devices() {
+        let (Some(peaks), Ok(timing)) = (lab.peaks(at), lab.network(at, NETWORK, 1, Fuse::None)) else {
+            continue;
+        };
+        let of = |kind: &str, wanted: fn(&str) -> bool| {
+            let steps =
+                timing.steps.iter().filter(|step| wanted(step.summary.kernel) && step.needed.macs > 0);
+            let points = steps
+                .filter_map(|step| Some((step.needed.macs as f64 / 1e6, 100.0 * step.utilisation(&peaks)?)));
+            Series::new(kind, Style::Marks, points.collect::<Vec<_>>())
+        };
+        figures.push(Figure {
+            title: format!("V2's layers on the {}", lab.label(at)),
+            caption: "A mark a layer: how much it computes, and how near to the device's best.".into(),
+            kind: Kind::Points,
+            x: Axis::log("M MACs"),
+            y: Axis::log("utilisation, %"),
+            series: vec![
+                of("depthwise", |kernel| kernel == "depthwise"),
+                of("pointwise", |kernel| kernel.starts_with("pointwise") || kernel == "connected"),
+                of("standard", |kernel| kernel == "dense"),
+            ],
+        });
+    }
+    figures
+}
+
+/// Small networks by their steps.
+fn by_steps(lab: &mut Lab, verdict: &mut Vec<String>) -> Result<Figure> {
+    let networks: &[(&str, &str)] = &[
+        ("resnet18", "ResNet-18"),
+        ("mobilenet_v1", "V1"),
+        ("mobilenet_v2", "V2"),
+        ("mobilenet_v3_small", "V3-Small"),
+        ("mobilenet_v3_large", "V3-Large"),
+    ];
+    let mut series = Vec::new();
+    for at in lab.devices() {
+        let mut points: Vec<Point> = Vec::new();
+        let mut smallest: Option<(f64, f64)> = None;
+        for (name, shown) in networks {
+            let graph = lab.graph(name)?;
+            let measured = lab.measure(at, name, &graph, Shape::new(1, 3, 32, 32), Fuse::None);
+            let Ok(timing) = measured else { continue };
+            let (steps, us) = (timing.steps.len() as f64, timing.ms().times(1e3));
+            points.push(Point::from((steps, us)).labelled(*shown));
+            if *name == "mobilenet_v3_small" {
+                smallest = Some((steps, us.median));
+            }
+        }
+        let last = points.iter().map(|point| point.x).fold(0.0, f64::max);
+        series.push(Series::new(lab.label(at), Style::Marks, points));
+        if let Some(peaks) = lab.peaks(at) {
+            let launches = [0.0, last].map(|steps| (steps, 1e6 * peaks.launch * steps));
+            series.push(Series::new(format!("{}: launches alone", lab.label(at)), Style::Dashed, launches));
+            if let Some((steps, us)) = smallest {
+                let launches = 1e6 * peaks.launch * steps;
+                verdict.push(format!(
+                    "Of a picture of 32 x 32, V3-Small's {steps:.0} steps take the {} {us:.0} µs; launches alone \
+                     would take {launches:.0} µs, {} of it.",
+                    lab.label(at),
+                    percent(launches / us)
+                ));
+            }
+        }
+    }
+    Ok(Figure {
+        title: "What steps cost when there is next to nothing to compute".into(),
+        caption: "Networks of one picture of 32 × 32, a kernel a layer. The dashed lines are the launches \
+                  alone, as measured with kernels that do nothing."
+            .into(),
+        kind: Kind::Points,
+        x: Axis::linear("dependent steps"),
+        y: Axis::linear("µs"),
+        series,
+    })
+}
+
+fn batches(lab: &mut Lab, section: &mut Section) {
+    let batches: &[usize] = if lab.quick() { &[1, 2, 4] } else { &[1, 2, 4, 8, 16, 32, 64, 128, 256] };
+    let mut series = Vec::new();
+    let mut columns = vec![Column::new("batch", "")];
+    let mut rows: Vec<Vec<Cell>> = batches.iter().map(|batch| vec![batch.to_string().into()]).collect();
+    for at in lab.devices() {
+        let rates: Vec<Option<f64>> = batches
+            .iter()
+            .map(|&batch| {
+                let timing = lab.network(at, NETWORK, batch, Fuse::Auto).ok()?;
+                Some(1e3 * batch as f64 / timing.ms().median)
+            })
+            .collect();
+        columns.push(Column::new(lab.label(at), "pictures/s"));
+        for (row, rate) in rows.iter_mut().zip(&rates) {
+            row.push(rate.map_or_else(|| Cell::missing("not measured"), |rate| Cell::Number(rate, 1)));
+        }
+        let points = batches.iter().zip(&rates).filter_map(|(&batch, rate)| Some((batch as f64, (*rate)?)));
+        series.push(Series::new(lab.label(at), Style::Line, points.collect::<Vec<_>>()));
+        let best = rates.iter().flatten().copied().fold(0.0, f64::max);
+        let full = batches.iter().zip(&rates).find(|(_, rate)| rate.is_some_and(|rate| rate >= FULL * best));
+        if let (Some((batch, _)), Some(Some(one))) = (full, rates.first()) {
+            section.verdict.push(format!(
+                "V2 fills the {} with a batch of {batch}: no larger one up to {} is quicker by more than a \
+                 tenth. A single picture reaches {} of the best rate.",
+                lab.label(at),
+                batches[batches.len() - 1],
+                percent(one / best)
+            ));
+        }
+    }
+    section.figures.push(Figure {
+        title: "V2 by batch".into(),
+        caption: "Where the line is flat, the device is full.".into(),
+        kind: Kind::Points,
+        x: Axis::log("pictures in a batch"),
+        y: Axis::log("pictures a second"),
+        series,
+    });
+    section.tables.push(Table { caption: "V2 by batch".into(), columns, rows });
+}
+
+fn widths(lab: &mut Lab, section: &mut Section) {
+    let widths: &[&str] = if lab.quick() { &["0.35", "1"] } else { &["0.35", "0.5", "0.75", "1", "1.4"] };
+    let mut series = Vec::new();
+    for at in lab.devices() {
+        let mut points: Vec<(f64, f64)> = Vec::new();
+        let mut ends: Vec<(f64, Measured)> = Vec::new();
+        for width in widths {
+            let name = if *width == "1" { NETWORK.to_string() } else { format!("{NETWORK}@{width}") };
+            let measured = lab.network(at, &name, 1, Fuse::Auto);
+            if let Ok(timing) = &measured {
+                let macs = timing.steps.iter().map(|step| step.needed.macs).sum::<u64>() as f64 / 1e6;
+                points.push((macs, timing.ms().median));
+                ends.push((macs, measured));
+            }
+        }
+        if let ([(small, _), ..], [.., (large, _)]) = (&ends[..], &ends[..])
+            && let ([(_, few), ..], [.., (_, many)]) = (&points[..], &points[..])
+        {
+            section.verdict.push(format!(
+                "From width {} to {} V2's MACs grow {:.1} times, its time on the {} {:.1} times.",
+                widths[0],
+                widths[widths.len() - 1],
+                large / small,
+                lab.label(at),
+                many / few
+            ));
+        }
+        series.push(Series::new(lab.label(at), Style::Line, points));
+    }
+    section.figures.push(Figure {
+        title: "V2 by width".into(),
+        caption: format!("Widths {}: where the line is flat, arithmetic costs nothing.", widths.join(", ")),
+        kind: Kind::Points,
+        x: Axis::log("M MACs"),
+        y: Axis::log("ms"),
+        series,
+    });
+}
