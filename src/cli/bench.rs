@@ -124,7 +124,7 @@ impl Bench {
                             for fuse in fuses {
                                 let fuse = fuse.fuse();
                                 let batch = batch as usize;
-                                let options = Options { batch, size, fuse, precision, taps: false };
+                                let options = Options { batch, size, fuse, precision, ..Options::default() };
                                 ways.push((at, network, options));
                             }
                         }

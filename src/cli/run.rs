@@ -63,6 +63,7 @@ impl Run {
             fuse: self.engine.fuse(),
             precision: self.engine.precision(),
             taps: self.taps,
+            ..Options::default()
         };
         // Before its values are read: what is too large to run may be too large to hold.
         let begun = Instant::now();

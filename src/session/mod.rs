@@ -15,7 +15,7 @@ use crate::{
     Error, Result, Shape, Tensor, cpu,
     gpu::{self, Gpu},
     graph::Graph,
-    plan::{self, Fuse, Plan, Summary},
+    plan::{self, Fuse, Machine, Plan, Summary},
     tensor::Element,
     zoo::Network,
 };
@@ -56,12 +56,22 @@ pub struct Options {
     pub precision: Precision,
     /// Keep every layer's output for [`Session::taps`]; takes more memory, and fuses nothing.
     pub taps: bool,
+    /// Run WebGPU's baseline of kernels alone, whatever more the adapter has: what every adapter
+    /// and every browser runs.
+    pub baseline: bool,
 }
 
 impl Default for Options {
     /// One picture of the network's own size, without taps.
     fn default() -> Self {
-        Self { batch: 1, size: None, fuse: Fuse::Auto, precision: Precision::Auto, taps: false }
+        Self {
+            batch: 1,
+            size: None,
+            fuse: Fuse::Auto,
+            precision: Precision::Auto,
+            taps: false,
+            baseline: false,
+        }
     }
 }
 
@@ -88,7 +98,8 @@ impl Options {
 /// As [`Plan::new`].
 pub fn plan(gpu: &Gpu, graph: &Graph, input: Shape, options: Options) -> Result<Plan> {
     let mut wanted = options.plan();
-    let chooses = wanted.fuse == Fuse::Auto && !wanted.taps;
+    // What was measured may be beyond the baseline.
+    let chooses = wanted.fuse == Fuse::Auto && !wanted.taps && !options.baseline;
     let recalled = |element| recall(gpu, graph, input, element);
     let (element, kept) = match options.precision.element() {
         Some(element) => (element, chooses.then(|| recalled(element)).flatten()),
@@ -102,7 +113,11 @@ pub fn plan(gpu: &Gpu, graph: &Graph, input: Shape, options: Options) -> Result<
     if chooses {
         wanted.tuned = kept.map(|kept| kept.winners).unwrap_or_default();
     }
-    Plan::new(graph, input, gpu.machine(element), &wanted)
+    let mut machine = gpu.machine(element);
+    if options.baseline {
+        machine = Machine { subgroup: None, matrices: None, ..machine };
+    }
+    Plan::new(graph, input, machine, &wanted)
 }
 
 /// An inference in flight: what [`Session::submit`] gives and [`Session::collect`] takes.

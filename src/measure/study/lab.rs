@@ -101,18 +101,48 @@ impl<'a> Lab<'a> {
         self.measure(at, name, &graph, Shape::new(batch, 3, 224, 224), fuse)
     }
 
+    /// The same of one picture, as the planner has it with the baseline's kernels alone: those
+    /// that standard convolutions have too.
+    pub fn baseline(&mut self, at: usize, name: &str) -> Measured {
+        let graph = self.graph(name).map_err(|e| e.to_string())?;
+        self.measure_baseline(at, name, &graph, Shape::new(1, 3, 224, 224), Fuse::Auto)
+    }
+
     /// Measures a graph for inputs of one shape, unless that was done before: `name` tells it
     /// from all others.
     pub fn measure(&mut self, at: usize, name: &str, graph: &Graph, input: Shape, fuse: Fuse) -> Measured {
+        self.measure_with(at, name, graph, input, Options { fuse, ..Options::default() })
+    }
+
+    /// The same with the baseline's kernels alone.
+    pub fn measure_baseline(
+        &mut self,
+        at: usize,
+        name: &str,
+        graph: &Graph,
+        input: Shape,
+        fuse: Fuse,
+    ) -> Measured {
+        self.measure_with(at, name, graph, input, Options { fuse, baseline: true, ..Options::default() })
+    }
+
+    fn measure_with(
+        &mut self,
+        at: usize,
+        name: &str,
+        graph: &Graph,
+        input: Shape,
+        options: Options,
+    ) -> Measured {
         // The CPU has one way to run a graph.
-        let fuse = if matches!(self.benches[at].device, Device::Cpu(_)) { Fuse::None } else { fuse };
-        let key = format!("{name} {input} {fuse:?}");
+        let cpu = matches!(self.benches[at].device, Device::Cpu(_));
+        let options = if cpu { Options { fuse: Fuse::None, baseline: true, ..options } } else { options };
+        let key = format!("{name} {input} {:?} {}", options.fuse, options.baseline);
         if let Some(known) = self.measured.get(&(at, key.clone())) {
             return known.clone();
         }
         let what = format!("{name}, {input}, on the {}", self.label(at));
         (self.hear)(&what);
-        let options = Options { fuse, ..Options::default() };
         let timing = time(&self.benches[at].device, graph, input, options, self.effort);
         let timing = timing.map(Arc::new).map_err(|e| e.to_string());
         match &timing {

@@ -94,7 +94,7 @@ pub fn of_v3(lab: &mut Lab) -> Result<Section> {
             continue;
         };
         let signed = |share: f64| {
-            let sign = if share < 0.0 { "−" } else { "+" };
+            let sign = if share < -0.005 { "−" } else { "+" };
             format!("{sign}{}", percent(share.abs()))
         };
         verdict.push(format!(
@@ -151,16 +151,21 @@ pub fn residuals(lab: &mut Lab) -> Result<Section> {
         let mut points = Vec::new();
         for &expansion in expansions {
             let graph = inverted(expansion);
-            let measured =
-                lab.measure(at, &format!("inverted residuals x{expansion}"), &graph, narrow, Fuse::Auto);
+            let measured = lab.measure_baseline(
+                at,
+                &format!("inverted residuals x{expansion}"),
+                &graph,
+                narrow,
+                Fuse::Auto,
+            );
             if let Ok(timing) = &measured {
                 let rate = cost(&graph, narrow)?.macs as f64 / timing.ms().median / 1e6;
                 points.push((expansion as f64, rate));
             }
         }
         series.push(Series::new(format!("{label}: inverted residuals"), Style::Line, points));
-        let inverted = lab.measure(at, "inverted residuals x6", &six, narrow, Fuse::Auto);
-        let plain = lab.measure(at, "bottlenecks", &bottleneck, wide, Fuse::Auto);
+        let inverted = lab.measure_baseline(at, "inverted residuals x6", &six, narrow, Fuse::Auto);
+        let plain = lab.measure_baseline(at, "bottlenecks", &bottleneck, wide, Fuse::Auto);
         if let Ok(timing) = &plain {
             let rate = of_bottleneck / timing.ms().median / 1e6;
             let ends = [expansions[0], expansions[expansions.len() - 1]].map(|x| (x as f64, rate));
@@ -198,7 +203,8 @@ pub fn residuals(lab: &mut Lab) -> Result<Section> {
             6 * CHANNELS * SIDE * SIDE,
             WIDE / 4 * SIDE * SIDE
         ),
-        method: "Both by themselves, and inverted residuals of other expansions: how many MACs a second."
+        method: "Both by themselves with the kernels of WebGPU's baseline, and inverted residuals of other \
+                 expansions: how many MACs a second."
             .into(),
         figures: vec![Figure {
             title: "How fast residual blocks are computed".into(),
