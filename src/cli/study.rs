@@ -84,13 +84,8 @@ impl Study {
             for verdict in &section.verdict {
                 writeln!(words, "{}: {verdict}", section.id)?;
             }
-            if !section.failures.is_empty() {
-                writeln!(
-                    words,
-                    "{}: {} measurements failed, see the page",
-                    section.id,
-                    section.failures.len()
-                )?;
+            for failure in &section.failures {
+                writeln!(words, "{}: {failure}", section.id)?;
             }
         }
         writeln!(words, "{}, {}", self.out.display(), data.display())?;
