@@ -7,7 +7,7 @@ use clap::Args;
 use goldcrest::{
     cpu::Cpu,
     gpu::Gpu,
-    measure::{Effort, Peaks, Spread, StepTime, Timing, time},
+    measure::{Case, Effort, Peaks, Spread, StepTime, Timing, time},
     plan::Fuse,
     session::{Device, Options, Precision},
     tensor::Element,
@@ -152,7 +152,8 @@ impl Bench {
         for (at, network, options) in ways {
             let (bencher, network) = (&benchers[at], &networks[network]);
             let input = options.input_shape(network);
-            let timing = time(&bencher.device, &network.graph, input, options, effort);
+            let case = Case { graph: &network.graph, input, options };
+            let timing = time(&bencher.device, case, effort);
             rows.push(Row { network, bencher, options, timing: timing.map_err(|e| e.to_string()) });
             bar.inc(1);
         }

@@ -12,5 +12,5 @@ mod tune;
 
 pub use roofline::{Bound, Peaks, Split};
 pub use spread::Spread;
-pub use timing::{Effort, StepTime, Timing, time};
+pub use timing::{Case, Effort, StepTime, Timing, compare, time};
 pub use tune::{Tally, Tuning, tune};

@@ -103,76 +103,161 @@ impl StepTime {
     }
 }
 
-/// Measures `graph` for inputs of one shape.
+/// A graph to measure, for inputs of one shape.
+#[derive(Debug, Clone, Copy)]
+pub struct Case<'a> {
+    /// The graph.
+    pub graph: &'a Graph,
+    /// The shape; the options' batch and size do not count.
+    pub input: Shape,
+    /// How to run it.
+    pub options: Options,
+}
+
+/// Measures one graph.
 ///
 /// # Errors
 /// As [`Session::new`] and [`Session::run`].
-pub fn time(
-    device: &Device,
-    graph: &Graph,
-    input: Shape,
-    options: Options,
-    effort: Effort,
-) -> Result<Timing> {
-    let picture = Tensor::from_fn(<[usize; 4]>::from(input), |i| (i as f32 * 0.37).sin());
-    let begun = Instant::now();
-    let mut session = Session::of_graph(device, graph, input, options)?;
-    session.run(&picture)?;
-    let first_ms = 1e3 * begun.elapsed().as_secs_f64();
-    for _ in 0..effort.warmup {
-        session.run(&picture)?;
+pub fn time(device: &Device, case: Case, effort: Effort) -> Result<Timing> {
+    let mut running = Running::new(device, case, effort)?;
+    running.measure(effort, effort.time)?;
+    running.timing()
+}
+
+/// Measures several graphs that are to be compared: they take turns, so that whatever else the
+/// machine does, it does to all of them.
+pub fn compare(device: &Device, cases: &[Case], effort: Effort) -> Vec<Result<Timing>> {
+    let mut running: Vec<Result<Running>> =
+        cases.iter().map(|case| Running::new(device, *case, effort)).collect();
+    let start = Instant::now();
+    let mut rounds = 0;
+    while rounds < effort.runs || start.elapsed() < effort.time * cases.len() as u32 {
+        for running in &mut running {
+            // One that fails leaves the others their turns.
+            if let Ok(measured) = running
+                && let Err(e) = measured.measure(Effort { runs: 1, ..effort }, Duration::ZERO)
+            {
+                *running = Err(e);
+            }
+        }
+        rounds += 1;
     }
-    let walls = repeat(effort, || {
-        let start = Instant::now();
+    running.into_iter().map(|running| running?.timing()).collect()
+}
+
+/// A graph that is being measured.
+struct Running<'a> {
+    case: Case<'a>,
+    device: &'a Device,
+    session: Session,
+    picture: Tensor,
+    first_ms: f64,
+    /// Milliseconds of every run, of the wall and of the device's clock.
+    walls: Vec<f64>,
+    clocks: Vec<f64>,
+    /// Milliseconds an inference took with another in flight.
+    streams: Vec<f64>,
+    /// Of each run all steps together, and of each step every run.
+    sums: Vec<f64>,
+    steps: Vec<Vec<f64>>,
+}
+
+impl<'a> Running<'a> {
+    /// Builds the session and warms it up.
+    fn new(device: &'a Device, case: Case<'a>, effort: Effort) -> Result<Self> {
+        let picture = Tensor::from_fn(<[usize; 4]>::from(case.input), |i| (i as f32 * 0.37).sin());
+        let begun = Instant::now();
+        let mut session = Session::of_graph(device, case.graph, case.input, case.options)?;
         session.run(&picture)?;
-        Ok(1e3 * start.elapsed().as_secs_f64())
-    })?;
-    let stream_ms = match device {
-        Device::Gpu(_) => Some(stream(&mut session, &picture, walls.len())?),
-        Device::Cpu(_) => None,
-    };
-    let clocks = match device {
-        Device::Gpu(gpu) if gpu.has_timestamps() => repeat(effort, || Ok(session.clock(&picture)? / 1e6))?,
-        _ => Vec::new(),
-    };
-    let gpu_missing = match device {
-        Device::Gpu(gpu) if !gpu.has_timestamps() => Some(format!("{} has no timestamps", gpu.adapter())),
-        Device::Gpu(_) if clocks.iter().all(|ms| *ms <= 0.0) => Some("its clock stood still".to_string()),
-        _ => None,
-    };
-    let steps = session.steps();
-    let mut of_steps: Vec<Vec<f64>> = vec![Vec::new(); steps.len()];
-    let mut sums = Vec::new();
-    if gpu_missing.is_none() {
-        sums = repeat(effort, || {
-            let times = session.profile(&picture)?;
-            for (of_step, ns) in of_steps.iter_mut().zip(&times) {
+        let first_ms = 1e3 * begun.elapsed().as_secs_f64();
+        for _ in 0..effort.warmup {
+            session.run(&picture)?;
+        }
+        Ok(Self {
+            case,
+            device,
+            steps: vec![Vec::new(); session.steps().len()],
+            session,
+            picture,
+            first_ms,
+            walls: Vec::new(),
+            clocks: Vec::new(),
+            streams: Vec::new(),
+            sums: Vec::new(),
+        })
+    }
+
+    /// Whether the device's clock, or the CPU's, can tell one step from the next.
+    fn has_clock(&self) -> bool {
+        match self.device {
+            Device::Gpu(gpu) => gpu.has_timestamps(),
+            Device::Cpu(_) => true,
+        }
+    }
+
+    /// Each measurement as often as `effort` says, and longer up to `time`.
+    fn measure(&mut self, effort: Effort, time: Duration) -> Result<()> {
+        let Self { session, picture, .. } = self;
+        let walls = repeat(effort.runs, time, || {
+            let start = Instant::now();
+            session.run(picture)?;
+            Ok(1e3 * start.elapsed().as_secs_f64())
+        })?;
+        if matches!(self.device, Device::Gpu(_)) {
+            self.streams.push(stream(session, picture, walls.len().max(2))?);
+        }
+        self.walls.extend(walls);
+        if !self.has_clock() {
+            return Ok(());
+        }
+        let Self { session, picture, steps, .. } = self;
+        if matches!(self.device, Device::Gpu(_)) {
+            self.clocks.extend(repeat(effort.runs, time, || Ok(session.clock(picture)? / 1e6))?);
+        }
+        self.sums.extend(repeat(effort.runs, time, || {
+            let times = session.profile(picture)?;
+            for (of_step, ns) in steps.iter_mut().zip(&times) {
                 of_step.push(ns / 1e6);
             }
             Ok(times.iter().sum::<f64>() / 1e6)
-        })?;
+        })?);
+        Ok(())
     }
-    // A batch beyond the device's limits runs every step for each of its shares.
-    let share = session.plan().map_or(input.n, |plan| plan.input.shape.n);
-    let shares = input.n.div_ceil(share) as u64;
-    let macs = macs(graph, Shape { n: share, ..input })?;
-    let steps = steps.into_iter().zip(of_steps).map(|(summary, times)| {
-        let macs: u64 = summary.layers.iter().filter_map(|layer| macs.get(layer.as_str())).sum();
-        let needed = Work { bytes: shares * summary.work.bytes, macs: shares * macs };
-        StepTime { summary, needed, ms: Spread::of(times) }
-    });
-    Ok(Timing {
-        precision: session.element(),
-        first_ms,
-        noisy: noisy(&walls),
-        wall_ms: Spread::of(walls).unwrap_or(Spread { median: first_ms, min: first_ms, max: first_ms }),
-        gpu_ms: Spread::of(clocks).filter(|_| gpu_missing.is_none()),
-        steps_ms: Spread::of(sums),
-        gpu_missing,
-        stream_ms,
-        peak_bytes: session.peak_bytes(),
-        steps: steps.collect(),
-    })
+
+    /// What came of it.
+    fn timing(self) -> Result<Timing> {
+        let gpu_missing = match self.device {
+            Device::Gpu(gpu) if !gpu.has_timestamps() => Some(format!("{} has no timestamps", gpu.adapter())),
+            Device::Gpu(_) if self.clocks.iter().all(|ms| *ms <= 0.0) => {
+                Some("its clock stood still".to_string())
+            }
+            _ => None,
+        };
+        let clocked = gpu_missing.is_none();
+        // A batch beyond the device's limits runs every step for each of its shares.
+        let Case { graph, input, .. } = self.case;
+        let share = self.session.plan().map_or(input.n, |plan| plan.input.shape.n);
+        let shares = input.n.div_ceil(share) as u64;
+        let macs = macs(graph, Shape { n: share, ..input })?;
+        let steps = self.session.steps().into_iter().zip(self.steps).map(|(summary, times)| {
+            let macs: u64 = summary.layers.iter().filter_map(|layer| macs.get(layer.as_str())).sum();
+            let needed = Work { bytes: shares * summary.work.bytes, macs: shares * macs };
+            StepTime { summary, needed, ms: Spread::of(times).filter(|_| clocked) }
+        });
+        let first = Spread { median: self.first_ms, min: self.first_ms, max: self.first_ms };
+        Ok(Timing {
+            precision: self.session.element(),
+            first_ms: self.first_ms,
+            noisy: noisy(&self.walls),
+            wall_ms: Spread::of(self.walls).unwrap_or(first),
+            gpu_ms: Spread::of(self.clocks).filter(|_| clocked),
+            steps_ms: Spread::of(self.sums).filter(|_| clocked),
+            gpu_missing,
+            stream_ms: Spread::of(self.streams).map(|spread| spread.median),
+            peak_bytes: self.session.peak_bytes(),
+            steps: steps.collect(),
+        })
+    }
 }
 
 /// Milliseconds an inference takes with the next one in flight.
@@ -187,11 +272,11 @@ fn stream(session: &mut Session, picture: &Tensor, runs: usize) -> Result<f64> {
     Ok(1e3 * start.elapsed().as_secs_f64() / runs as f64)
 }
 
-/// What `run` gives, time after time.
-fn repeat(effort: Effort, mut run: impl FnMut() -> Result<f64>) -> Result<Vec<f64>> {
+/// What `run` gives, so often at least and as long as there is time.
+fn repeat(runs: usize, time: Duration, mut run: impl FnMut() -> Result<f64>) -> Result<Vec<f64>> {
     let start = Instant::now();
     let mut values = Vec::new();
-    while values.len() < effort.runs || start.elapsed() < effort.time {
+    while values.len() < runs || start.elapsed() < time {
         values.push(run()?);
     }
     Ok(values)

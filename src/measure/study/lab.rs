@@ -6,7 +6,7 @@ use super::Mode;
 use crate::{
     Result, Shape,
     graph::{Cost, Graph},
-    measure::{Effort, Peaks, Spread, Timing, report::Cell, time},
+    measure::{self, Effort, Peaks, Spread, Timing, report::Cell},
     plan::Fuse,
     session::{Device, Options},
     tensor::Element,
@@ -98,65 +98,75 @@ impl<'a> Lab<'a> {
     /// Measures a network of that name for inputs of 224x224, unless that was done before.
     pub fn network(&mut self, at: usize, name: &str, batch: usize, fuse: Fuse) -> Measured {
         let graph = self.graph(name).map_err(|e| e.to_string())?;
-        self.measure(at, name, &graph, Shape::new(batch, 3, 224, 224), fuse)
+        let case = Case::new(name, &graph, Shape::new(batch, 3, 224, 224), fuse);
+        let key = self.key(at, &case);
+        match self.measured.get(&key) {
+            Some(known) => known.clone(),
+            None => self.compare(at, &[case]).remove(0),
+        }
     }
 
-    /// The same of one picture, as the planner has it with the baseline's kernels alone: those
-    /// that standard convolutions have too.
-    pub fn baseline(&mut self, at: usize, name: &str) -> Measured {
-        let graph = self.graph(name).map_err(|e| e.to_string())?;
-        self.measure_baseline(at, name, &graph, Shape::new(1, 3, 224, 224), Fuse::Auto)
+    /// Measures graphs that are to be compared, in turns.
+    pub fn compare(&mut self, at: usize, cases: &[Case]) -> Vec<Measured> {
+        let names: Vec<&str> = cases.iter().map(|case| case.name.as_str()).collect();
+        let label = self.label(at).to_string();
+        (self.hear)(&format!("{} on the {label}", names.join(", ")));
+        let each: Vec<measure::Case> = cases.iter().map(|case| self.options(at, case)).collect();
+        let timings = measure::compare(&self.benches[at].device, &each, self.effort);
+        let mut measured = Vec::new();
+        for (case, timing) in cases.iter().zip(timings) {
+            let what = format!("{}, {}, on the {label}", case.name, case.input);
+            let timing = timing.map(Arc::new).map_err(|e| e.to_string());
+            match &timing {
+                Ok(timing) if timing.noisy => {
+                    self.failures.push(format!("{what}: too noisy to rely on, something else was running"));
+                }
+                Ok(timing) => {
+                    let missing = timing.gpu_missing.as_ref();
+                    self.failures
+                        .extend(missing.map(|reason| format!("{what}: by the wall's clock: {reason}")));
+                }
+                Err(reason) => self.failures.push(format!("{what}: not measured: {reason}")),
+            }
+            let key = self.key(at, case);
+            self.measured.insert(key, timing.clone());
+            measured.push(timing);
+        }
+        measured
     }
 
-    /// Measures a graph for inputs of one shape, unless that was done before: `name` tells it
-    /// from all others.
-    pub fn measure(&mut self, at: usize, name: &str, graph: &Graph, input: Shape, fuse: Fuse) -> Measured {
-        self.measure_with(at, name, graph, input, Options { fuse, ..Options::default() })
-    }
-
-    /// The same with the baseline's kernels alone.
-    pub fn measure_baseline(
-        &mut self,
-        at: usize,
-        name: &str,
-        graph: &Graph,
-        input: Shape,
-        fuse: Fuse,
-    ) -> Measured {
-        self.measure_with(at, name, graph, input, Options { fuse, baseline: true, ..Options::default() })
-    }
-
-    fn measure_with(
-        &mut self,
-        at: usize,
-        name: &str,
-        graph: &Graph,
-        input: Shape,
-        options: Options,
-    ) -> Measured {
-        // The CPU has one way to run a graph.
+    /// The case as the device runs it: the CPU has one way to run a graph.
+    fn options<'b>(&self, at: usize, case: &Case<'b>) -> measure::Case<'b> {
         let cpu = matches!(self.benches[at].device, Device::Cpu(_));
-        let options = if cpu { Options { fuse: Fuse::None, baseline: true, ..options } } else { options };
-        let key = format!("{name} {input} {:?} {}", options.fuse, options.baseline);
-        if let Some(known) = self.measured.get(&(at, key.clone())) {
-            return known.clone();
-        }
-        let what = format!("{name}, {input}, on the {}", self.label(at));
-        (self.hear)(&what);
-        let timing = time(&self.benches[at].device, graph, input, options, self.effort);
-        let timing = timing.map(Arc::new).map_err(|e| e.to_string());
-        match &timing {
-            Ok(timing) if timing.noisy => {
-                self.failures.push(format!("{what}: too noisy to rely on, something else was running"));
-            }
-            Ok(timing) => {
-                let missing = timing.gpu_missing.as_ref();
-                self.failures.extend(missing.map(|reason| format!("{what}: by the wall's clock: {reason}")));
-            }
-            Err(reason) => self.failures.push(format!("{what}: not measured: {reason}")),
-        }
-        self.measured.insert((at, key), timing.clone());
-        timing
+        let (fuse, baseline) = if cpu { (Fuse::None, true) } else { (case.fuse, case.baseline) };
+        let options = Options { fuse, baseline, ..Options::default() };
+        measure::Case { graph: case.graph, input: case.input, options }
+    }
+
+    /// What tells a measurement from all others.
+    fn key(&self, at: usize, case: &Case) -> (usize, String) {
+        let options = self.options(at, case).options;
+        (at, format!("{} {} {:?} {}", case.name, case.input, options.fuse, options.baseline))
+    }
+}
+
+/// Something to measure.
+pub struct Case<'a> {
+    pub name: String,
+    pub graph: &'a Graph,
+    pub input: Shape,
+    pub fuse: Fuse,
+    /// With the baseline's kernels alone: those that standard convolutions have too.
+    pub baseline: bool,
+}
+
+impl<'a> Case<'a> {
+    pub fn new(name: impl Into<String>, graph: &'a Graph, input: Shape, fuse: Fuse) -> Self {
+        Self { name: name.into(), graph, input, fuse, baseline: false }
+    }
+
+    pub fn baseline(name: impl Into<String>, graph: &'a Graph, input: Shape, fuse: Fuse) -> Self {
+        Self { baseline: true, ..Self::new(name, graph, input, fuse) }
     }
 }
 

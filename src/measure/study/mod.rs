@@ -60,6 +60,11 @@ pub fn study(devices: &[Device], mode: Mode, progress: impl Fn(usize, usize, &st
     for (experiment, leading) in EXPERIMENTS {
         let mut section = experiment(&mut lab)?;
         section.failures.append(&mut lab.failures);
+        if section.failures.iter().any(|failure| failure.contains("too noisy")) {
+            section
+                .verdict
+                .push("Some of this was measured while something else was running: see what failed.".into());
+        }
         report.lead.extend(section.verdict.iter().take(leading).cloned());
         report.sections.push(section);
         done.set(done.get() + 1);

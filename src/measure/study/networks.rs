@@ -2,7 +2,7 @@
 
 use super::{
     claim,
-    lab::{Lab, Measured, cell, cost, factor, percent, ratio, share, times},
+    lab::{Case, Lab, Measured, cell, cost, factor, percent, ratio, share, times},
 };
 use crate::{
     Result, Shape,
@@ -28,12 +28,16 @@ pub const NETWORKS: [(&str, &str); 6] = [
 const STEPS: [(usize, usize); 5] = [(1, 2), (1, 3), (2, 3), (3, 4), (4, 5)];
 
 pub fn generations(lab: &mut Lab) -> Result<Section> {
-    let mut costs: Vec<Cost> = Vec::new();
+    let shape = Shape::new(1, 3, 224, 224);
+    let mut graphs = Vec::new();
     for (name, _) in NETWORKS {
-        costs.push(cost(&*lab.graph(name)?, Shape::new(1, 3, 224, 224))?);
+        graphs.push(lab.graph(name)?);
     }
-    let measured: Vec<Vec<Measured>> =
-        lab.devices().map(|at| NETWORKS.iter().map(|(name, _)| lab.baseline(at, name)).collect()).collect();
+    let costs = graphs.iter().map(|graph| cost(graph, shape)).collect::<Result<Vec<Cost>>>()?;
+    let cases = NETWORKS.iter().zip(&graphs);
+    let cases: Vec<Case> =
+        cases.map(|((name, _), graph)| Case::baseline(*name, graph, shape, Fuse::Auto)).collect();
+    let measured: Vec<Vec<Measured>> = lab.devices().map(|at| lab.compare(at, &cases)).collect();
     let names = NETWORKS.map(|(_, name)| name);
     let rate = |timing: &Measured, cost: &Cost| {
         timing.as_ref().map_or(f64::NAN, |timing| cost.macs as f64 / timing.ms().median / 1e6)

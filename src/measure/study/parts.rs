@@ -2,7 +2,7 @@
 
 use super::{
     claim,
-    lab::{Lab, Measured, cell, cost, percent, ratio, times},
+    lab::{Case, Lab, Measured, cell, cost, percent, ratio, times},
 };
 use crate::{
     Result, Shape,
@@ -27,18 +27,10 @@ pub fn of_v3(lab: &mut Lab) -> Result<Section> {
     ];
     let shape = Shape::new(1, 3, 224, 224);
     let graphs: Vec<Graph> = variants.iter().map(|(_, options)| v3_large(options)).collect();
-    let measured: Vec<Vec<Measured>> = lab
-        .devices()
-        .map(|at| {
-            let each = variants.iter().zip(&graphs).enumerate();
-            // The first is the network that other experiments measure too.
-            each.map(|(i, ((name, _), graph))| match i {
-                0 => lab.network(at, "mobilenet_v3_large", 1, Fuse::Auto),
-                _ => lab.measure(at, &format!("V3-Large, {name}"), graph, shape, Fuse::Auto),
-            })
-            .collect()
-        })
-        .collect();
+    let cases = variants.iter().zip(&graphs);
+    let cases: Vec<Case> =
+        cases.map(|((name, _), graph)| Case::new(*name, graph, shape, Fuse::Auto)).collect();
+    let measured: Vec<Vec<Measured>> = lab.devices().map(|at| lab.compare(at, &cases)).collect();
 
     let mut columns = vec![
         Column::new("V3-Large", ""),
@@ -140,6 +132,9 @@ const BLOCKS: usize = 4;
 pub fn residuals(lab: &mut Lab) -> Result<Section> {
     let expansions: &[usize] = if lab.quick() { &[1, 6, 15] } else { &[1, 2, 3, 4, 6, 9, 12, 15] };
     let (narrow, wide) = (Shape::new(1, CHANNELS, SIDE, SIDE), Shape::new(1, WIDE, SIDE, SIDE));
+    let graphs: Vec<Graph> = expansions.iter().map(|x| inverted(*x)).collect();
+    let rates =
+        graphs.iter().map(|graph| Ok(cost(graph, narrow)?.macs as f64)).collect::<Result<Vec<f64>>>()?;
     let six = inverted(6);
     let bottleneck = bottleneck();
     let (macs, of_bottleneck) = (cost(&six, narrow)?.macs as f64, cost(&bottleneck, wide)?.macs as f64);
@@ -148,37 +143,33 @@ pub fn residuals(lab: &mut Lab) -> Result<Section> {
     let mut verdict = Vec::new();
     for at in lab.devices() {
         let label = lab.label(at).to_string();
-        let mut points = Vec::new();
-        for &expansion in expansions {
-            let graph = inverted(expansion);
-            let measured = lab.measure_baseline(
-                at,
-                &format!("inverted residuals x{expansion}"),
-                &graph,
-                narrow,
-                Fuse::Auto,
-            );
-            if let Ok(timing) = &measured {
-                let rate = cost(&graph, narrow)?.macs as f64 / timing.ms().median / 1e6;
-                points.push((expansion as f64, rate));
-            }
-        }
+        let mut cases: Vec<Case> = expansions
+            .iter()
+            .zip(&graphs)
+            .map(|(x, graph)| Case::baseline(format!("inverted residuals x{x}"), graph, narrow, Fuse::Auto))
+            .collect();
+        cases.push(Case::baseline("inverted residuals x6 again", &six, narrow, Fuse::Auto));
+        cases.push(Case::baseline("bottlenecks", &bottleneck, wide, Fuse::Auto));
+        let measured = lab.compare(at, &cases);
+        let [of_expansions @ .., inverted, plain] = &measured[..] else { continue };
+        let points = expansions.iter().zip(of_expansions).zip(&rates).filter_map(|((x, timing), macs)| {
+            Some((*x as f64, macs / timing.as_ref().ok()?.ms().median / 1e6))
+        });
+        let points = points.collect::<Vec<_>>();
         series.push(Series::new(format!("{label}: inverted residuals"), Style::Line, points));
-        let inverted = lab.measure_baseline(at, "inverted residuals x6", &six, narrow, Fuse::Auto);
-        let plain = lab.measure_baseline(at, "bottlenecks", &bottleneck, wide, Fuse::Auto);
-        if let Ok(timing) = &plain {
+        if let Ok(timing) = plain {
             let rate = of_bottleneck / timing.ms().median / 1e6;
             let ends = [expansions[0], expansions[expansions.len() - 1]].map(|x| (x as f64, rate));
             series.push(Series::new(format!("{label}: bottlenecks"), Style::Dashed, ends));
         }
         rows.push(vec![
             label.clone().into(),
-            cell(&inverted),
-            cell(&plain),
+            cell(inverted),
+            cell(plain),
             Cell::Number(of_bottleneck / macs, 3),
-            super::lab::factor(ratio(&inverted, &plain)),
+            super::lab::factor(ratio(inverted, plain)),
         ]);
-        verdict.push(match ratio(&inverted, &plain) {
+        verdict.push(match ratio(inverted, plain) {
             Some(ratio) => format!(
                 "With equal MACs, inverted residuals take {} a bottleneck's time on the {label}.",
                 times(ratio)

@@ -2,7 +2,7 @@
 
 use super::{
     claim,
-    lab::{Lab, Measured, cell, cost, factor, middle, percent, ratio, share, times},
+    lab::{Case, Lab, Measured, cell, cost, factor, middle, percent, ratio, share, times},
 };
 use crate::{
     Result, Shape,
@@ -56,14 +56,18 @@ pub fn layers(lab: &mut Lab) -> Result<Section> {
         let name = format!("{side} × {side}, {inputs} to {outputs}");
         theory.push(cost(&standard, shape)?.macs as f64 / cost(&separable, shape)?.macs as f64);
         for (at, pairs) in pairs.iter_mut().enumerate() {
-            let whole = format!("standard {name}");
             let split = format!("separable {name}");
-            pairs.push(Pair {
-                standard: lab.measure_baseline(at, &whole, &standard, shape, Fuse::None),
-                unfused: lab.measure_baseline(at, &split, &separable, shape, Fuse::None),
-                fused: (lab.gpu() == Some(at))
-                    .then(|| lab.measure_baseline(at, &split, &separable, shape, Fuse::Block)),
-            });
+            let mut cases = vec![
+                Case::baseline(format!("standard {name}"), &standard, shape, Fuse::None),
+                Case::baseline(split.clone(), &separable, shape, Fuse::None),
+            ];
+            if lab.gpu() == Some(at) {
+                cases.push(Case::baseline(split, &separable, shape, Fuse::Block));
+            }
+            let mut measured = lab.compare(at, &cases).into_iter();
+            if let (Some(standard), Some(unfused)) = (measured.next(), measured.next()) {
+                pairs.push(Pair { standard, unfused, fused: measured.next() });
+            }
         }
         names.push(name);
     }
@@ -178,8 +182,8 @@ pub fn layers(lab: &mut Lab) -> Result<Section> {
 
 pub fn whole(lab: &mut Lab) -> Result<Section> {
     let shape = Shape::new(1, 3, 224, 224);
-    let (full, separable) = (lab.graph("mobilenet_v1_full")?, lab.graph("mobilenet_v1")?);
-    let (full, separable) = (cost(&full, shape)?, cost(&separable, shape)?);
+    let graphs = [lab.graph("mobilenet_v1_full")?, lab.graph("mobilenet_v1")?];
+    let (full, separable) = (cost(&graphs[0], shape)?, cost(&graphs[1], shape)?);
     let theory = full.macs as f64 / separable.macs as f64;
     let mut section = Section {
         id: "E2".into(),
@@ -200,14 +204,17 @@ pub fn whole(lab: &mut Lab) -> Result<Section> {
     };
     let mut rows = Vec::new();
     for at in lab.devices() {
-        let standard = lab.baseline(at, "mobilenet_v1_full");
-        let separable = lab.baseline(at, "mobilenet_v1");
-        let gain = ratio(&standard, &separable);
+        let cases = ["mobilenet_v1_full", "mobilenet_v1"].iter().zip(&graphs);
+        let cases: Vec<Case> =
+            cases.map(|(name, graph)| Case::baseline(*name, graph, shape, Fuse::Auto)).collect();
+        let measured = lab.compare(at, &cases);
+        let [standard, separable] = &measured[..] else { continue };
+        let gain = ratio(standard, separable);
         let label = lab.label(at).to_string();
         rows.push(vec![
             label.clone().into(),
-            cell(&standard),
-            cell(&separable),
+            cell(standard),
+            cell(separable),
             factor(Some(theory)),
             factor(gain),
             share(gain.map(|gain| gain / theory)),

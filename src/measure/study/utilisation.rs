@@ -3,7 +3,7 @@
 
 use super::{
     claim,
-    lab::{Lab, Measured, percent},
+    lab::{Case, Lab, cost, percent},
 };
 use crate::{
     Result, Shape,
@@ -36,8 +36,8 @@ pub fn filling(lab: &mut Lab) -> Result<Section> {
     };
     section.figures.extend(by_layer(lab));
     section.figures.push(by_steps(lab, &mut section.verdict)?);
-    batches(lab, &mut section);
-    widths(lab, &mut section);
+    batches(lab, &mut section)?;
+    widths(lab, &mut section)?;
     Ok(section)
 }
 
@@ -80,13 +80,19 @@ fn by_steps(lab: &mut Lab, verdict: &mut Vec<String>) -> Result<Figure> {
         ("mobilenet_v3_small", "V3-Small"),
         ("mobilenet_v3_large", "V3-Large"),
     ];
+    let mut graphs = Vec::new();
+    for (name, _) in networks {
+        graphs.push(lab.graph(name)?);
+    }
+    let cases = networks.iter().zip(&graphs);
+    let cases: Vec<Case> = cases
+        .map(|((name, _), graph)| Case::new(*name, graph, Shape::new(1, 3, 32, 32), Fuse::None))
+        .collect();
     let mut series = Vec::new();
     for at in lab.devices() {
         let mut points: Vec<Point> = Vec::new();
         let mut smallest: Option<(f64, f64)> = None;
-        for (name, shown) in networks {
-            let graph = lab.graph(name)?;
-            let measured = lab.measure(at, name, &graph, Shape::new(1, 3, 32, 32), Fuse::None);
+        for (measured, (name, shown)) in lab.compare(at, &cases).iter().zip(networks) {
             let Ok(timing) = measured else { continue };
             let (steps, us) = (timing.steps.len() as f64, timing.ms().times(1e3));
             points.push(Point::from((steps, us)).labelled(*shown));
@@ -122,18 +128,21 @@ fn by_steps(lab: &mut Lab, verdict: &mut Vec<String>) -> Result<Figure> {
     })
 }
 
-fn batches(lab: &mut Lab, section: &mut Section) {
+fn batches(lab: &mut Lab, section: &mut Section) -> Result<()> {
     let batches: &[usize] = if lab.quick() { &[1, 2, 4] } else { &[1, 2, 4, 8, 16, 32, 64, 128, 256] };
+    let graph = lab.graph(NETWORK)?;
+    let shape = |batch: &usize| Shape::new(*batch, 3, 224, 224);
+    let cases: Vec<Case> =
+        batches.iter().map(|batch| Case::new(NETWORK, &graph, shape(batch), Fuse::Auto)).collect();
     let mut series = Vec::new();
     let mut columns = vec![Column::new("batch", "")];
     let mut rows: Vec<Vec<Cell>> = batches.iter().map(|batch| vec![batch.to_string().into()]).collect();
     for at in lab.devices() {
-        let rates: Vec<Option<f64>> = batches
+        let rates: Vec<Option<f64>> = lab
+            .compare(at, &cases)
             .iter()
-            .map(|&batch| {
-                let timing = lab.network(at, NETWORK, batch, Fuse::Auto).ok()?;
-                Some(1e3 * batch as f64 / timing.ms().median)
-            })
+            .zip(batches)
+            .map(|(timing, batch)| Some(1e3 * *batch as f64 / timing.as_ref().ok()?.ms().median))
             .collect();
         columns.push(Column::new(lab.label(at), "pictures/s"));
         for (row, rate) in rows.iter_mut().zip(&rates) {
@@ -162,26 +171,25 @@ fn batches(lab: &mut Lab, section: &mut Section) {
         series,
     });
     section.tables.push(Table { caption: "V2 by batch".into(), columns, rows });
+    Ok(())
 }
 
-fn widths(lab: &mut Lab, section: &mut Section) {
+fn widths(lab: &mut Lab, section: &mut Section) -> Result<()> {
     let widths: &[&str] = if lab.quick() { &["0.35", "1"] } else { &["0.35", "0.5", "0.75", "1", "1.4"] };
+    let names: Vec<String> = widths.iter().map(|width| format!("{NETWORK}@{width}")).collect();
+    let graphs = names.iter().map(|name| lab.graph(name)).collect::<Result<Vec<_>>>()?;
+    let shape = Shape::new(1, 3, 224, 224);
+    let cases = names.iter().zip(&graphs);
+    let cases: Vec<Case> = cases.map(|(name, graph)| Case::new(name, graph, shape, Fuse::Auto)).collect();
     let mut series = Vec::new();
     for at in lab.devices() {
         let mut points: Vec<(f64, f64)> = Vec::new();
-        let mut ends: Vec<(f64, Measured)> = Vec::new();
-        for width in widths {
-            let name = if *width == "1" { NETWORK.to_string() } else { format!("{NETWORK}@{width}") };
-            let measured = lab.network(at, &name, 1, Fuse::Auto);
-            if let Ok(timing) = &measured {
-                let macs = timing.steps.iter().map(|step| step.needed.macs).sum::<u64>() as f64 / 1e6;
-                points.push((macs, timing.ms().median));
-                ends.push((macs, measured));
+        for (timing, graph) in lab.compare(at, &cases).iter().zip(&graphs) {
+            if let Ok(timing) = timing {
+                points.push((cost(graph, shape)?.macs as f64 / 1e6, timing.ms().median));
             }
         }
-        if let ([(small, _), ..], [.., (large, _)]) = (&ends[..], &ends[..])
-            && let ([(_, few), ..], [.., (_, many)]) = (&points[..], &points[..])
-        {
+        if let ([(small, few), ..], [.., (large, many)]) = (&points[..], &points[..]) {
             section.verdict.push(format!(
                 "From width {} to {} V2's MACs grow {:.1} times, its time on the {} {:.1} times.",
                 widths[0],
@@ -201,4 +209,5 @@ fn widths(lab: &mut Lab, section: &mut Section) {
         y: Axis::log("ms"),
         series,
     });
+    Ok(())
 }
