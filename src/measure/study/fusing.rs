@@ -96,13 +96,16 @@ pub fn recovered(lab: &mut Lab) -> Result<Section> {
         {
             let chosen = match auto.steps.len() == none.steps.len() {
                 true => "keeps a kernel a layer".to_string(),
-                false => format!("joins layers, {} launches of {}", auto.steps.len(), none.steps.len()),
+                false => format!(
+                    "takes {} of the time of a kernel a layer, with {} launches of {}",
+                    percent(1.0 / gain),
+                    auto.steps.len(),
+                    none.steps.len()
+                ),
             };
+            let whole = ratio(blocks, none_of).map_or_else(|| "a time that was not measured".into(), percent);
             section.verdict.push(format!(
-                "{shown}: the planner {chosen}, and takes {} of the time of a kernel a layer. Whole blocks would be {fewest} \
-                 launches and take {}.",
-                percent(1.0 / gain),
-                ratio(blocks, none_of).map_or_else(|| "a time that was not measured".into(), percent)
+                "{shown}: the planner's choice {chosen}; whole blocks are {fewest} launches and take {whole}."
             ));
         }
     }

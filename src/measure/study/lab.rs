@@ -37,7 +37,7 @@ pub struct Lab<'a> {
 impl<'a> Lab<'a> {
     pub fn new(devices: &[Device], mode: Mode, hear: impl FnMut(&str) + 'a) -> Self {
         let (warmup, runs, time) = match mode {
-            Mode::Quick => (1, 3, Duration::from_millis(100)),
+            Mode::Quick => (1, 5, Duration::from_millis(100)),
             Mode::Full => (5, 20, Duration::from_secs(1)),
         };
         let mut hear: Box<dyn FnMut(&str) + 'a> = Box::new(hear);
