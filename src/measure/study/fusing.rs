@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use super::lab::{Case, Lab, Measured, cell, percent, ratio, share};
 use crate::{
-    Result, Shape,
+    Result, Shape, Tensor,
+    gpu::Executor,
+    graph::Graph,
     measure::{
-        self,
-        report::{Axis, Cell, Column, Figure, Kind, Section, Series, Style, Table},
+        self, Spread,
+        report::{Axis, Cell, Column, Figure, Kind, Point, Section, Series, Style, Table},
     },
-    plan::Fuse,
+    plan::{self, Fuse, Plan},
     session::Device,
     tensor::Element,
 };
@@ -20,6 +22,10 @@ const NETWORKS: [(&str, &str); 4] = [
     ("mobilenet_v3_large", "V3-Large"),
     ("mobilenet_v3_small", "V3-Small"),
 ];
+
+/// How long each network is tuned, and how often the outcome is clocked.
+const TUNING: Duration = Duration::from_secs(30);
+const RUNS: usize = 20;
 
 const WAYS: [(Fuse, &str); 4] = [
     (Fuse::None, "a kernel a layer"),
@@ -52,7 +58,8 @@ pub fn recovered(lab: &mut Lab) -> Result<Section> {
     let mut rows = Vec::new();
     for (i, (name, shown)) in NETWORKS.into_iter().enumerate() {
         let graph = lab.graph(name)?;
-        let cases = WAYS.map(|(fuse, _)| Case::new(name, &graph, Shape::new(1, 3, 224, 224), fuse));
+        let shape = Shape::new(1, 3, 224, 224);
+        let cases = WAYS.map(|(fuse, _)| Case::new(name, &graph, shape, fuse));
         let ways = lab.compare(at, &cases);
         let idle = |measured: &Measured| {
             let split = measured.as_ref().ok()?.split(&peaks?)?;
@@ -76,20 +83,19 @@ pub fn recovered(lab: &mut Lab) -> Result<Section> {
             ]);
         }
         let [none_of, _, blocks, auto_of] = &ways[..] else { continue };
-        let tuned = tuned_ms(lab, at, name)?;
+        let tuned = tuned(lab, at, &graph, shape);
+        let of_tuned = |cell: fn(&Tuned) -> Cell| match &tuned {
+            Ok(tuned) => cell(tuned),
+            Err(reason) => Cell::missing(reason.clone()),
+        };
         rows.push(vec![
             format!("{shown}, tuned").into(),
-            Cell::missing("as the tuner chose"),
-            Cell::missing("as the tuner chose"),
-            match &tuned {
-                Ok(ms) => Cell::Number(*ms, 3),
-                Err(reason) => Cell::missing(reason.clone()),
-            },
-            Cell::missing("as the tuner chose"),
+            of_tuned(|tuned| Cell::Number(tuned.launches as f64, 0)),
+            of_tuned(|tuned| Cell::Number(tuned.bytes as f64 / 1e6, 1)),
+            of_tuned(|tuned| tuned.ms.into()),
+            Cell::missing("not split"),
         ]);
-        if let Ok(ms) = &tuned {
-            tuned_series.points.push((i as f64, *ms).into());
-        }
+        tuned_series.points.extend(tuned.iter().map(|tuned| Point::from((i as f64, tuned.ms))));
         let fewest = ways.iter().flatten().map(|timing| timing.steps.len()).min();
         if let (Some(gain), Ok(none), Ok(auto), Some(fewest)) =
             (ratio(none_of, auto_of), none_of, auto_of, fewest)
@@ -132,14 +138,33 @@ pub fn recovered(lab: &mut Lab) -> Result<Section> {
     Ok(section)
 }
 
-/// Milliseconds of wall time of a tuned run, in full mode.
-fn tuned_ms(lab: &mut Lab, at: usize, name: &str) -> Result<Result<f64, String>> {
+/// A network as the tuner has it.
+struct Tuned {
+    launches: usize,
+    bytes: u64,
+    ms: Spread,
+}
+
+/// Tunes a network, in full mode, and measures what came of it.
+fn tuned(lab: &mut Lab, at: usize, graph: &Graph, input: Shape) -> Result<Tuned, String> {
     if lab.quick() {
-        return Ok(Err("quick mode does not tune".into()));
+        return Err("quick mode does not tune".into());
     }
-    let graph = lab.graph(name)?;
-    let Device::Gpu(gpu) = &lab.benches[at].device else { return Ok(Err("no graphics adapter".into())) };
-    let budget = Duration::from_secs(20);
-    let tuning = measure::tune(gpu, &graph, Shape::new(1, 3, 224, 224), Element::F32, budget, |_| {});
-    Ok(tuning.map(|tuning| tuning.after_ms).map_err(|e| e.to_string()))
+    let Device::Gpu(gpu) = &lab.benches[at].device else { return Err("no graphics adapter".into()) };
+    let measured = || {
+        let tuning = measure::tune(gpu, graph, input, Element::F32, TUNING, |_| {})?;
+        let options = plan::Options { tuned: tuning.winners, ..plan::Options::default() };
+        let plan = Plan::new(graph, input, gpu.machine(Element::F32), &options)?;
+        let mut executor = pollster::block_on(Executor::new(gpu, &plan, |_, _| {}))?;
+        let picture = Tensor::from_fn(<[usize; 4]>::from(input), |i| (i as f32 * 0.37).sin());
+        executor.run(&picture)?;
+        let times = (0..RUNS).map(|_| Ok(executor.clock(&picture)? / 1e6)).collect::<Result<Vec<f64>>>()?;
+        Ok((plan, Spread::of(times)))
+    };
+    let (plan, ms) = measured().map_err(|e: crate::Error| e.to_string())?;
+    Ok(Tuned {
+        launches: plan.steps.len(),
+        bytes: plan.steps.iter().map(|step| step.work.bytes).sum(),
+        ms: ms.ok_or("nothing was clocked")?,
+    })
 }
