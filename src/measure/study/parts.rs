@@ -32,24 +32,18 @@ pub fn of_v3(lab: &mut Lab) -> Result<Section> {
         cases.map(|((name, _), graph)| Case::new(*name, graph, shape, Fuse::Auto)).collect();
     let measured: Vec<Vec<Measured>> = lab.devices().map(|at| lab.compare(at, &cases)).collect();
 
-    let mut columns = vec![
-        Column::new("V3-Large", ""),
-        Column::new("MACs", "M"),
-        Column::new("parameters", "M"),
-        Column::new("MACs", "% of published"),
-    ];
+    let mut columns =
+        vec![Column::new("V3-Large", ""), Column::new("MACs", "M"), Column::new("parameters", "M")];
     for at in lab.devices() {
         columns.extend([Column::new(lab.label(at), "ms"), Column::new("time", "% of published")]);
     }
     let costs = graphs.iter().map(|graph| cost(graph, shape)).collect::<Result<Vec<_>>>()?;
     let mut rows = Vec::new();
     for (i, (name, _)) in variants.iter().enumerate() {
-        let share = costs[i].macs as f64 / costs[0].macs as f64;
         let mut row = vec![
             (*name).into(),
             Cell::Number(costs[i].macs as f64 / 1e6, 1),
             Cell::Number(costs[i].parameters as f64 / 1e6, 2),
-            Cell::Number(100.0 * share, 1),
         ];
         for of_device in &measured {
             let time = ratio(&of_device[i], &of_device[0]);
@@ -204,7 +198,7 @@ pub fn residuals(lab: &mut Lab) -> Result<Section> {
                     .into(),
             kind: Kind::Points,
             x: Axis::linear("expansion"),
-            y: Axis::linear("G MACs a second"),
+            y: Axis::log("G MACs a second"),
             series,
         }],
         tables: vec![Table {

@@ -103,7 +103,7 @@ fn by_steps(lab: &mut Lab, verdict: &mut Vec<String>) -> Result<Figure> {
         let last = points.iter().map(|point| point.x).fold(0.0, f64::max);
         series.push(Series::new(lab.label(at), Style::Marks, points));
         if let Some(peaks) = lab.peaks(at) {
-            let launches = [0.0, last].map(|steps| (steps, 1e6 * peaks.launch * steps));
+            let launches = [1.0, last].map(|steps| (steps, 1e6 * peaks.launch * steps));
             series.push(Series::new(format!("{}: launches alone", lab.label(at)), Style::Dashed, launches));
             if let Some((steps, us)) = smallest {
                 let launches = 1e6 * peaks.launch * steps;
@@ -122,8 +122,8 @@ fn by_steps(lab: &mut Lab, verdict: &mut Vec<String>) -> Result<Figure> {
                   alone, as measured with kernels that do nothing."
             .into(),
         kind: Kind::Points,
-        x: Axis::linear("dependent steps"),
-        y: Axis::linear("µs"),
+        x: Axis::log("dependent steps"),
+        y: Axis::log("µs"),
         series,
     })
 }
