@@ -191,6 +191,9 @@ impl Bench {
     fn devices(&self) -> Result<Vec<Device>> {
         use common::Backend::{Auto, Cpu as OnCpu, Gpu as OnGpu};
         let wants = |backend| self.backend.contains(&backend) || self.backend.contains(&Auto);
+        if !self.adapters.is_empty() && !wants(OnGpu) {
+            bail!("--adapters names graphics adapters, and --backend is cpu");
+        }
         let mut devices = Vec::new();
         for wanted in &self.adapters {
             devices.push(Device::Gpu(Gpu::open(Some(wanted))?));
