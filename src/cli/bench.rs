@@ -94,6 +94,19 @@ struct Bencher {
     peaks: Vec<(Element, Result<Peaks, String>)>,
 }
 
+impl Bencher {
+    /// Measures a device in every precision that its networks may turn out to have.
+    fn new(device: Device, precisions: &[Precision]) -> Self {
+        // The CPU has one precision, whatever GPUs are to store.
+        let on_cpu = matches!(device, Device::Cpu(_));
+        let asked = |element| on_cpu || precisions.iter().any(|p| p.element().is_none_or(|e| e == element));
+        let elements = Element::ALL.into_iter().filter(|e| asked(*e) && device.supports(*e).is_ok());
+        let measured = |element| (element, Peaks::measure(&device, element).map_err(|e| e.to_string()));
+        let peaks = elements.map(measured).collect();
+        Self { device, peaks }
+    }
+}
+
 /// One network, measured or not, one way.
 struct Row<'a> {
     network: &'a Network,
@@ -137,13 +150,7 @@ impl Bench {
         bar.set_length((ways.len() + devices.len()) as u64);
         let mut benchers = Vec::new();
         for device in devices {
-            let mut elements: Vec<Element> =
-                precisions.iter().map(|precision| precision.element().unwrap_or_default()).collect();
-            elements.retain(|element| device.supports(*element).is_ok());
-            elements.dedup();
-            let measured = |element| (element, Peaks::measure(&device, element).map_err(|e| e.to_string()));
-            let peaks = elements.into_iter().map(measured).collect();
-            benchers.push(Bencher { device, peaks });
+            benchers.push(Bencher::new(device, &precisions));
             bar.inc(1);
         }
         let effort =
