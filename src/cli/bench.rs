@@ -1,10 +1,11 @@
 //! `goldcrest bench`
 
-use std::{fmt::Write, path::PathBuf, time::Duration};
+use std::{fmt::Write, hint, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use goldcrest::{
+    Shape,
     cpu::Cpu,
     gpu::Gpu,
     measure::{Case, Effort, Peaks, Spread, StepTime, Timing, time},
@@ -160,8 +161,9 @@ impl Bench {
             let (bencher, network) = (&benchers[at], &networks[network]);
             let input = options.input_shape(network);
             let case = Case { graph: &network.graph, input, options };
-            let timing = time(&bencher.device, case, effort);
-            rows.push(Row { network, bencher, options, timing: timing.map_err(|e| e.to_string()) });
+            let timing = room(network, input)
+                .and_then(|()| time(&bencher.device, case, effort).map_err(|e| e.to_string()));
+            rows.push(Row { network, bencher, options, timing });
             bar.inc(1);
         }
         drop(bar);
@@ -562,6 +564,18 @@ impl LayerRecord {
             bound: peaks.and_then(|peaks| step.split(peaks)).map(|split| split.bound().to_string()),
         }
     }
+}
+
+/// Refuses an input that there is no memory for: to make it would end the program, and what
+/// others measured with it.
+fn room(network: &Network, input: Shape) -> Result<(), String> {
+    // First that its values can be counted.
+    network.graph.shapes(input).map_err(|e| e.to_string())?;
+    let mut values = Vec::<f32>::new();
+    let outcome = values.try_reserve_exact(input.len());
+    // What nobody looks at need not be allocated.
+    hint::black_box(&values);
+    outcome.map_err(|_| format!("an input of {input} is larger than memory"))
 }
 
 fn in_words(ms: Spread) -> String {
