@@ -183,7 +183,11 @@ impl Bench {
         const USUAL: [&str; 4] = ["mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small"];
         let mut networks = Vec::new();
         for path in &self.weights {
-            networks.push(Network::open_as(path, self.arch.as_deref())?);
+            let network = Network::open_as(path, self.arch.as_deref())?;
+            for note in &network.notes {
+                log::warn!("{}: {note}", path.display());
+            }
+            networks.push(network);
         }
         let named: Vec<&str> = match (self.networks.is_empty(), networks.is_empty()) {
             (true, true) => USUAL.to_vec(),
@@ -246,13 +250,15 @@ impl Bench {
     fn csv(&self, rows: &[Row]) -> Result<String> {
         let mut writer = csv::Writer::from_writer(Vec::new());
         for row in rows {
-            if self.layers {
-                let steps = row.timing.as_ref().map_or(&[][..], |timing| &timing.steps);
-                for step in steps {
-                    writer.serialize((row.record(), LayerRecord::new(row, step)))?;
+            match &row.timing {
+                _ if !self.layers => writer.serialize((row.record(), NetworkRecord::new(row)))?,
+                // A table of steps has no line for a network without any.
+                Err(reason) => log::warn!("{} is not measured: {reason}", row.name()),
+                Ok(timing) => {
+                    for step in &timing.steps {
+                        writer.serialize((row.record(), LayerRecord::new(row, step)))?;
+                    }
                 }
-            } else {
-                writer.serialize((row.record(), NetworkRecord::new(row)))?;
             }
         }
         Ok(String::from_utf8(writer.into_inner()?)?)
