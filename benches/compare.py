@@ -2,7 +2,7 @@
 
     python -m venv venv
     venv/bin/pip install torch torchvision timm safetensors ncnn pnnx onnxruntime onnx onnxscript
-    cargo build --release --example latency
+    cargo build --release
     cargo build --release --manifest-path benches/burn/Cargo.toml
     venv/bin/python benches/compare.py --rounds 5 --out benches/runs/DATE-MACHINE.json
 
@@ -10,13 +10,17 @@ On a machine with CUDA, one command for everything that is asked of a GPU:
 
     venv/bin/python benches/compare.py --batches 1 8 64 256 --tune 60 --out benches/runs/DATE-GPU.json
 
+Without a graphics adapter, the CPU engine beside ONNX Runtime with as many threads:
+
+    venv/bin/python benches/compare.py --cpu-only --threads 1 2 --out benches/runs/DATE-CPU.json
+
 Makes torchvision's networks, and timm's V1, with seeded weights, gives each peer the same weights
 in its own format, though burn makes its own, and lets them take turns: a round times every
 program once, some inferences each, so that what slows the machine slows all of them. Quoted are
 the median over rounds of each program's median, and the ratio of those. Pictures of 224x224, from
 a tensor in memory to logits in memory. Goldcrest, burn's wgpu backend and ncnn use the same
-Vulkan adapter, ncnn one picture at a time; ONNX Runtime uses the CPU; PyTorch, eager and compiled
-with CUDA graphs, channels last and in half precision, takes part where CUDA is there, its input
+Vulkan adapter, ncnn one picture at a time; Goldcrest's CPU engine and ONNX Runtime use the CPU
+with equal numbers of threads; PyTorch, eager and compiled with CUDA graphs, channels last and in half precision, takes part where CUDA is there, its input
 and output in the CPU's memory for wall time and on the device for GPU time.
 """
 
@@ -47,7 +51,9 @@ NETWORKS = {
     "mobilenet_v2": "torchvision/mobilenet_v2",
     "mobilenet_v3_large": "torchvision/mobilenet_v3_large",
     "mobilenet_v3_small": "torchvision/mobilenet_v3_small",
+    "resnet50": "torchvision/resnet50",
 }
+USUAL = [name for name in NETWORKS if name.startswith("mobilenet")]
 SHAPE = (1, 3, 224, 224)
 
 
@@ -59,18 +65,19 @@ def build(name: str) -> torch.nn.Module:
     return model.eval()
 
 
-def prepare(name: str, folder: Path) -> None:
-    """The network's weights as safetensors, ncnn's param and bin, and ONNX."""
+def prepare(name: str, folder: Path, cpu_only: bool) -> None:
+    """The network's weights as safetensors, ONNX and, where it takes part, ncnn's param and bin."""
     model = build(name)
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / f"{name}.safetensors")
-    picture = torch.rand(SHAPE)
     # Two pictures: of one the exporter would make a constant.
     batch = {0: torch.export.Dim("batch")}
     torch.onnx.export(
         model, (torch.rand(2, *SHAPE[1:]),), folder / f"{name}.onnx",
         dynamo=True, verbose=False, dynamic_shapes=(batch,),
     )
-    torch.jit.trace(model, picture).save(folder / f"{name}.pt")
+    if cpu_only:
+        return
+    torch.jit.trace(model, torch.rand(SHAPE)).save(folder / f"{name}.pt")
     pnnx = Path(sys.executable).with_name("pnnx")
     shape = "inputshape=" + str(list(SHAPE)).replace(" ", "")
     subprocess.run([pnnx, f"{name}.pt", shape, "fp16=0"], cwd=folder, check=True, capture_output=True)
@@ -107,21 +114,38 @@ class Program:
         output = subprocess.run(command, check=True, capture_output=True, text=True)
         # The first turn's start is a cold one, as far as the program's own cache goes.
         first = self.said.get("first_ms")
-        self.said = json.loads(output.stdout)
+        self.said = self.answer(json.loads(output.stdout))
         self.said["first_ms"] = first or self.said["first_ms"]
         times = {"wall": self.said["wall_ms"]["median"]}
         if self.said.get("gpu_ms"):
             times["gpu"] = self.said["gpu_ms"]["median"]
         return times
 
+    def answer(self, said: dict) -> dict:
+        return said
+
 
 class Goldcrest(Program):
-    """The latency example."""
+    """A row of `goldcrest bench`."""
 
-    def __init__(self, name: str, folder: Path, batch: int, options: list[str]):
-        weights = folder / f"{name}.safetensors"
-        arguments = [weights, "--arch", NETWORKS[name], "--batch", batch, *options]
-        super().__init__(ROOT, "examples/latency", *arguments)
+    def __init__(self, name: str, folder: Path, batch: int, backend: str, *options):
+        network = [*checkpoint(name, folder), "--batches", batch, "--backend", backend]
+        super().__init__(ROOT, "goldcrest", "bench", "--json", "--seconds", 0, *network, *options)
+
+    def answer(self, said: dict) -> dict:
+        [row] = said["results"]
+        return row
+
+
+def checkpoint(name: str, folder: Path) -> list:
+    return ["--weights", folder / f"{name}.safetensors", "--arch", NETWORKS[name]]
+
+
+def tune(name: str, folder: Path, batch: int, seconds: int, precision: str) -> None:
+    """Lets Goldcrest measure, and keep what it found in its cache."""
+    options = ["--batch", batch, "--budget", seconds, "--precision", precision, "--backend", "gpu"]
+    tuner = Program(ROOT, "goldcrest", "tune", *checkpoint(name, folder), *options)
+    subprocess.run(tuner.command, check=True, capture_output=True)
 
 
 class Burn(Program):
@@ -159,15 +183,17 @@ class Ncnn:
 
 
 class OnnxRuntime:
-    """ONNX Runtime on the CPU with its default threads."""
+    """ONNX Runtime on the CPU."""
 
-    def __init__(self, name: str, folder: Path, batch: int):
+    def __init__(self, name: str, folder: Path, batch: int, threads: int):
         self.input = np.random.default_rng(0).random((batch, *SHAPE[1:]), dtype=np.float32)
-        self.said = {"first_ms": first(lambda: self.load(folder / f"{name}.onnx"), self.run)}
+        self.said = {"first_ms": first(lambda: self.load(folder / f"{name}.onnx", threads), self.run)}
         timed(self.run, 2)
 
-    def load(self, path: Path):
-        self.session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    def load(self, path: Path, threads: int):
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def run(self):
         return self.session.run(None, {self.session.get_inputs()[0].name: self.input})
@@ -214,18 +240,20 @@ class Torch:
         return {"wall": wall, "gpu": statistics.median(times)}
 
 
-def peers(name: str, folder: Path, batch: int, f16: bool) -> dict:
-    """Who takes part; a peer that cannot is left out, and said to be."""
+def on_gpu(name: str, folder: Path, batch: int, f16: bool) -> dict:
+    """What makes each program that runs on a graphics adapter."""
+    def goldcrest(*options):
+        return lambda: Goldcrest(name, folder, batch, "gpu", *options)
+
     wanted = {
-        "goldcrest": lambda: Goldcrest(name, folder, batch, []),
-        "goldcrest-none": lambda: Goldcrest(name, folder, batch, ["--fuse", "none"]),
-        "goldcrest-block": lambda: Goldcrest(name, folder, batch, ["--fuse", "block"]),
+        "goldcrest": goldcrest(),
+        "goldcrest-none": goldcrest("--fuse", "none"),
+        "goldcrest-block": goldcrest("--fuse", "block"),
         "burn-wgpu": lambda: Burn(name, batch),
-        "onnxruntime-cpu": lambda: OnnxRuntime(name, folder, batch),
     }
     if f16:
-        wanted["goldcrest-f16"] = lambda: Goldcrest(name, folder, batch, ["--f16"])
-        wanted["goldcrest-block-f16"] = lambda: Goldcrest(name, folder, batch, ["--f16", "--fuse", "block"])
+        wanted["goldcrest-f16"] = goldcrest("--precisions", "f16")
+        wanted["goldcrest-block-f16"] = goldcrest("--precisions", "f16", "--fuse", "block")
     if batch == 1:
         wanted["ncnn-vulkan"] = lambda: Ncnn(name, folder)
         if f16:
@@ -235,6 +263,22 @@ def peers(name: str, folder: Path, batch: int, f16: bool) -> dict:
             for compiled in (False, True):
                 label = "torch" + ("-compiled" if compiled else "") + ("-f16" if half else "")
                 wanted[label] = lambda half=half, compiled=compiled: Torch(name, batch, half, compiled)
+    return wanted
+
+
+def on_cpu(name: str, folder: Path, batch: int, threads: int) -> dict:
+    """What makes each program that runs on so many cores."""
+    return {
+        f"goldcrest-cpu-{threads}": lambda: Goldcrest(name, folder, batch, "cpu", "--threads", threads),
+        f"onnxruntime-cpu-{threads}": lambda: OnnxRuntime(name, folder, batch, threads),
+    }
+
+
+def peers(name: str, folder: Path, batch: int, args: argparse.Namespace) -> dict:
+    """Who takes part; a peer that cannot is left out, and said to be."""
+    wanted = {} if args.cpu_only else on_gpu(name, folder, batch, args.f16)
+    for threads in args.threads:
+        wanted |= on_cpu(name, folder, batch, threads)
     made = {}
     for label, make in wanted.items():
         try:
@@ -246,12 +290,22 @@ def peers(name: str, folder: Path, batch: int, f16: bool) -> dict:
     return made
 
 
+def ratios(median: dict) -> dict:
+    """Goldcrest's wall time over each program's; on the CPU, with as many threads."""
+    found = {}
+    for label, of_peer in median.items():
+        _, cpu, threads = label.partition("-cpu-")
+        if ours := median.get(f"goldcrest{cpu}{threads}"):
+            found[label] = ours["wall"] / of_peer["wall"]
+    return found
+
+
 def compare(name: str, folder: Path, batch: int, args: argparse.Namespace) -> dict:
     """Turns of every peer, and their medians."""
-    if args.tune:
-        for options in [[], ["--f16"]] if args.f16 else [[]]:
-            Goldcrest(name, folder, batch, [*options, "--tune", str(args.tune)]).turn(1)
-    programs = peers(name, folder, batch, args.f16)
+    if args.tune and not args.cpu_only:
+        for precision in ["f32", "f16"] if args.f16 else ["f32"]:
+            tune(name, folder, batch, args.tune, precision)
+    programs = peers(name, folder, batch, args)
     turns = {label: [] for label in programs}
     for _ in range(args.rounds):
         for label, program in programs.items():
@@ -260,17 +314,19 @@ def compare(name: str, folder: Path, batch: int, args: argparse.Namespace) -> di
         label: {clock: statistics.median(t[clock] for t in of_peer) for clock in of_peer[0]}
         for label, of_peer in turns.items()
     }
-    ours = median["goldcrest"]["wall"]
+    ratio = ratios(median)
     figures = ", ".join(
         f"{label} " + " / ".join(f"{clock} {ms:.3f}" for clock, ms in of_peer.items())
         for label, of_peer in median.items()
     )
     print(f"{name}, batch {batch}, ms: {figures}", flush=True)
+    beside = (f"{label} {r:.2f}" for label, r in ratio.items() if not label.startswith("goldcrest"))
+    print(f"{name}, batch {batch}, Goldcrest's wall time over that of: {', '.join(beside)}", flush=True)
     return {
         "network": name,
         "batch": batch,
         "ms": median,
-        "wall_ratio": {label: ours / of_peer["wall"] for label, of_peer in median.items()},
+        "wall_ratio": ratio,
         "turns_ms": turns,
         "said": {label: program.said for label, program in programs.items()},
     }
@@ -280,8 +336,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--runs", type=int, default=10, help="inferences a turn")
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=USUAL)
     parser.add_argument("--batches", nargs="+", type=int, default=[1])
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="of programs on the CPU")
+    parser.add_argument("--cpu-only", action="store_true", help="leave out what runs on graphics adapters")
     parser.add_argument("--f16", action="store_true", help="half precision too, where CUDA is not there")
     parser.add_argument("--tune", type=int, default=0, help="seconds to tune each network for first")
     parser.add_argument("--out", type=Path, help="where to keep the figures")
@@ -293,7 +351,7 @@ def main() -> None:
         # What tuning finds is for this run alone.
         os.environ["GOLDCREST_CACHE_DIR"] = str(folder / "cache")
         for name in args.networks:
-            prepare(name, folder)
+            prepare(name, folder, args.cpu_only)
         results = [compare(name, folder, batch, args) for name in args.networks for batch in args.batches]
 
     if args.out:

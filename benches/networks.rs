@@ -1,5 +1,5 @@
-//! Wall time of whole networks, from a tensor in memory to logits in memory, by every way to
-//! fuse and every precision: `cargo bench --bench networks`.
+//! Wall time of whole networks, from a tensor in memory to logits in memory, on an adapter by
+//! every way to fuse and every precision, and on the CPU: `cargo bench --bench networks`.
 //!
 //! `GOLDCREST_ADAPTER` names an adapter. Peers are in `compare.py`.
 
@@ -11,7 +11,12 @@ use std::time::Duration;
 use common::fixture::Fixture;
 use criterion::{Criterion, criterion_group, criterion_main};
 use goldcrest::{
-    Options, Session, Tensor, gpu::Gpu, plan::Fuse, session::Precision, tensor::Element, zoo::Network,
+    Options, Session, Tensor,
+    cpu::Cpu,
+    gpu::Gpu,
+    plan::Fuse,
+    session::{Device, Precision},
+    zoo::Network,
 };
 
 const NETWORKS: [&str; 4] = [
@@ -23,25 +28,30 @@ const NETWORKS: [&str; 4] = [
 
 fn networks(criterion: &mut Criterion) {
     let gpu = Gpu::open(std::env::var("GOLDCREST_ADAPTER").ok().as_deref()).expect("an adapter");
+    let mut ways = Vec::new();
+    for precision in [Precision::F32, Precision::F16] {
+        if precision.element().is_some_and(|element| gpu.supports(element).is_ok()) {
+            let fuses = [Fuse::None, Fuse::Pair, Fuse::Block, Fuse::Auto];
+            ways.extend(fuses.map(|fuse| (Device::from(&gpu), precision, fuse)));
+        }
+    }
+    let cpu = Cpu::new(None).expect("the CPU");
+    ways.push((Device::from(&cpu), Precision::F32, Fuse::None));
     for name in NETWORKS {
         let fixture = Fixture::network(name);
         let folder = tempfile::tempdir().expect("a temporary folder");
         fixture.write(folder.path());
         let network = Network::open_as(folder.path(), Some(&fixture.recipe.arch)).expect("the fixture opens");
         let mut group = criterion.benchmark_group(name);
-        for (precision, element) in [(Precision::F32, Element::F32), (Precision::F16, Element::F16)] {
-            if gpu.supports(element).is_err() {
-                continue;
-            }
-            for fuse in [Fuse::None, Fuse::Pair, Fuse::Block, Fuse::Auto] {
-                let options = Options { size: Some([224, 224]), fuse, precision, ..Options::default() };
-                let shape = options.input_shape(&network);
-                let input = Tensor::from_fn(<[usize; 4]>::from(shape), |i| (i as f32 * 0.37).sin());
-                let mut session = Session::new(&gpu, &network, options).expect("a session");
-                group.bench_function(format!("{element}, fuse {fuse:?}"), |bencher| {
-                    bencher.iter(|| session.run(&input).expect("runs"));
-                });
-            }
+        for &(ref device, precision, fuse) in &ways {
+            let options = Options { size: Some([224, 224]), fuse, precision, ..Options::default() };
+            let shape = options.input_shape(&network);
+            let input = Tensor::from_fn(<[usize; 4]>::from(shape), |i| (i as f32 * 0.37).sin());
+            let mut session = Session::new(device, &network, options).expect("a session");
+            let way = format!("{}, {}, fuse {fuse:?}", device.backend(), session.element());
+            group.bench_function(way, |bencher| {
+                bencher.iter(|| session.run(&input).expect("runs"));
+            });
         }
     }
 }

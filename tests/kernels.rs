@@ -5,13 +5,13 @@ mod common;
 use std::sync::Arc;
 
 use common::cases::{
-    Case, allowed, dispatch, gate_on_device, noise, on_device, on_every_adapter, padding, rounded,
-    rounded_weights, stored, summed,
+    Case, allowed, convolution, dispatch, gate_on_device, noise, on_device, on_every_adapter, rounded,
+    stored, summed,
 };
 use goldcrest::{
     Shape, Tensor,
     gpu::Gpu,
-    graph::{Activation, Conv, MaxPool, Padding, Window},
+    graph::{Activation, Conv, MaxPool, Padding},
     kernels::{
         self, Launch, copy, dense, depthwise, max_pool, multiply_add,
         pointwise::{self, Extras},

@@ -1,8 +1,10 @@
 //! The page of a study: that it is whole, says what was not measured, and takes anything.
 
-use goldcrest::measure::report::{
-    Axis, Cell, Claim, Column, Figure, Kind, Point, Report, Scale, Section, Series, Spread, Style, Table,
-    page,
+use goldcrest::measure::{
+    Spread,
+    report::{
+        Axis, Cell, Claim, Column, Figure, Kind, Point, Report, Scale, Section, Series, Style, Table, page,
+    },
 };
 use roxmltree::{Document, Node, ParsingOptions};
 use serde_json::json;

@@ -1,10 +1,11 @@
 //! `goldcrest bench`
 
-use std::{fmt::Write, path::PathBuf, time::Duration};
+use std::{fmt::Write, hint, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use goldcrest::{
+    Shape,
     cpu::Cpu,
     gpu::Gpu,
     measure::{Case, Effort, Peaks, Spread, StepTime, Timing, time},
@@ -94,6 +95,19 @@ struct Bencher {
     peaks: Vec<(Element, Result<Peaks, String>)>,
 }
 
+impl Bencher {
+    /// Measures a device in every precision that its networks may turn out to have.
+    fn new(device: Device, precisions: &[Precision]) -> Self {
+        // The CPU has one precision, whatever GPUs are to store.
+        let on_cpu = matches!(device, Device::Cpu(_));
+        let asked = |element| on_cpu || precisions.iter().any(|p| p.element().is_none_or(|e| e == element));
+        let elements = Element::ALL.into_iter().filter(|e| asked(*e) && device.supports(*e).is_ok());
+        let measured = |element| (element, Peaks::measure(&device, element).map_err(|e| e.to_string()));
+        let peaks = elements.map(measured).collect();
+        Self { device, peaks }
+    }
+}
+
 /// One network, measured or not, one way.
 struct Row<'a> {
     network: &'a Network,
@@ -137,13 +151,7 @@ impl Bench {
         bar.set_length((ways.len() + devices.len()) as u64);
         let mut benchers = Vec::new();
         for device in devices {
-            let mut elements: Vec<Element> =
-                precisions.iter().map(|precision| precision.element().unwrap_or_default()).collect();
-            elements.retain(|element| device.supports(*element).is_ok());
-            elements.dedup();
-            let measured = |element| (element, Peaks::measure(&device, element).map_err(|e| e.to_string()));
-            let peaks = elements.into_iter().map(measured).collect();
-            benchers.push(Bencher { device, peaks });
+            benchers.push(Bencher::new(device, &precisions));
             bar.inc(1);
         }
         let effort =
@@ -153,8 +161,9 @@ impl Bench {
             let (bencher, network) = (&benchers[at], &networks[network]);
             let input = options.input_shape(network);
             let case = Case { graph: &network.graph, input, options };
-            let timing = time(&bencher.device, case, effort);
-            rows.push(Row { network, bencher, options, timing: timing.map_err(|e| e.to_string()) });
+            let timing = room(network, input)
+                .and_then(|()| time(&bencher.device, case, effort).map_err(|e| e.to_string()));
+            rows.push(Row { network, bencher, options, timing });
             bar.inc(1);
         }
         drop(bar);
@@ -174,7 +183,11 @@ impl Bench {
         const USUAL: [&str; 4] = ["mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small"];
         let mut networks = Vec::new();
         for path in &self.weights {
-            networks.push(Network::open_as(path, self.arch.as_deref())?);
+            let network = Network::open_as(path, self.arch.as_deref())?;
+            for note in &network.notes {
+                log::warn!("{}: {note}", path.display());
+            }
+            networks.push(network);
         }
         let named: Vec<&str> = match (self.networks.is_empty(), networks.is_empty()) {
             (true, true) => USUAL.to_vec(),
@@ -191,6 +204,9 @@ impl Bench {
     fn devices(&self) -> Result<Vec<Device>> {
         use common::Backend::{Auto, Cpu as OnCpu, Gpu as OnGpu};
         let wants = |backend| self.backend.contains(&backend) || self.backend.contains(&Auto);
+        if !self.adapters.is_empty() && !wants(OnGpu) {
+            bail!("--adapters names graphics adapters, and --backend is cpu");
+        }
         let mut devices = Vec::new();
         for wanted in &self.adapters {
             devices.push(Device::Gpu(Gpu::open(Some(wanted))?));
@@ -234,13 +250,15 @@ impl Bench {
     fn csv(&self, rows: &[Row]) -> Result<String> {
         let mut writer = csv::Writer::from_writer(Vec::new());
         for row in rows {
-            if self.layers {
-                let steps = row.timing.as_ref().map_or(&[][..], |timing| &timing.steps);
-                for step in steps {
-                    writer.serialize((row.record(), LayerRecord::new(row, step)))?;
+            match &row.timing {
+                _ if !self.layers => writer.serialize((row.record(), NetworkRecord::new(row)))?,
+                // A table of steps has no line for a network without any.
+                Err(reason) => log::warn!("{} is not measured: {reason}", row.name()),
+                Ok(timing) => {
+                    for step in &timing.steps {
+                        writer.serialize((row.record(), LayerRecord::new(row, step)))?;
+                    }
                 }
-            } else {
-                writer.serialize((row.record(), NetworkRecord::new(row)))?;
             }
         }
         Ok(String::from_utf8(writer.into_inner()?)?)
@@ -552,6 +570,18 @@ impl LayerRecord {
             bound: peaks.and_then(|peaks| step.split(peaks)).map(|split| split.bound().to_string()),
         }
     }
+}
+
+/// Refuses an input that there is no memory for: to make it would end the program, and what
+/// others measured with it.
+fn room(network: &Network, input: Shape) -> Result<(), String> {
+    // First that its values can be counted.
+    network.graph.shapes(input).map_err(|e| e.to_string())?;
+    let mut values = Vec::<f32>::new();
+    let outcome = values.try_reserve_exact(input.len());
+    // What nobody looks at need not be allocated.
+    hint::black_box(&values);
+    outcome.map_err(|_| format!("an input of {input} is larger than memory"))
 }
 
 fn in_words(ms: Spread) -> String {

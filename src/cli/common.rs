@@ -123,9 +123,9 @@ impl Fusion {
 }
 
 impl Engine {
-    /// Whether one adapter and no other was asked for.
-    pub fn names_adapter(&self) -> bool {
-        self.adapter.is_some()
+    /// Whether it was asked for by name or by kind, so that nothing else will do.
+    pub fn is_named(&self) -> bool {
+        self.adapter.is_some() || self.backend != Backend::Auto
     }
 
     /// Which layers may share a kernel.

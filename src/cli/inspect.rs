@@ -60,7 +60,7 @@ impl Inspect {
         let shapes = network.graph.shapes(input)?;
         // A network can be looked at where nothing can run it.
         let gpu = match self.engine.gpu() {
-            Err(e) if self.engine.names_adapter() => return Err(e),
+            Err(e) if self.engine.is_named() => return Err(e),
             gpu => gpu,
         };
         let plan = match &gpu {

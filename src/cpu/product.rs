@@ -131,9 +131,10 @@ impl Windows {
                 let right = self.meets(column, self.kernel - 1, self.padding[1], x.w);
                 if let (Some(left), Some(_), 1) = (left, right, self.dilation) {
                     // Of a picture with three channels: a length that the compiler knows is one copy.
-                    match (taps.as_mut_array::<9>(), line[left * x.c..][..span].as_array::<9>()) {
-                        (Some(taps), Some(line)) => *taps = *line,
-                        _ => taps.copy_from_slice(&line[left * x.c..][..span]),
+                    let line = &line[left * x.c..][..span];
+                    match (taps.first_chunk_mut::<9>(), line.first_chunk::<9>()) {
+                        (Some(taps), Some(line)) if span == 9 => *taps = *line,
+                        _ => taps.copy_from_slice(line),
                     }
                     continue;
                 }

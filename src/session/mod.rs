@@ -144,7 +144,7 @@ enum Engine {
         plan: Box<Plan>,
         executor: Box<gpu::Executor>,
     },
-    Cpu(cpu::Executor),
+    Cpu(Box<cpu::Executor>),
 }
 
 impl Session {
@@ -212,7 +212,7 @@ impl Session {
             Device::Cpu(cpu) => {
                 let executor = cpu::Executor::new(cpu, graph, input, options.taps)?;
                 let startup = Startup { plan: begun.elapsed(), ..Startup::default() };
-                (Engine::Cpu(executor), startup)
+                (Engine::Cpu(Box::new(executor)), startup)
             }
         };
         Ok(Self { engine, input, startup })

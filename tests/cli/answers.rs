@@ -37,7 +37,18 @@ fn classify_in_words() {
 
 #[test]
 fn classify_in_json() {
-    let answers = json(goldcrest(["classify", CAT, CAT, "--weights", SEEDED, "--json", "--top", "3"]));
+    let answers = json(goldcrest([
+        "classify",
+        CAT,
+        CAT,
+        "--weights",
+        SEEDED,
+        "--backend",
+        "gpu",
+        "--json",
+        "--top",
+        "3",
+    ]));
     let answers = answers.as_array().unwrap();
     assert_eq!(answers.len(), 2);
     for answer in answers {
@@ -62,7 +73,8 @@ fn labels_from_text_and_json() {
     let labels: Vec<String> = (0..1001).map(|i| format!("bird {i}")).collect();
     for contents in [labels.join("\n"), serde_json::to_string(&labels).unwrap()] {
         fs::write(&path, contents).unwrap();
-        let mut command = goldcrest(["classify", CAT, "--weights", SEEDED, "--json", "--labels"]);
+        let mut command =
+            goldcrest(["classify", CAT, "--weights", SEEDED, "--backend", "gpu", "--json", "--labels"]);
         command.arg(&path);
         let answers = json(command);
         let first = &answers[0]["classes"][0];
@@ -136,7 +148,8 @@ fn run_replaces_what_was_there_and_keeps_to_itself() {
     let output = folder.path().join("out");
     fs::write(&output, "old").unwrap();
     let weights = fs::canonicalize(SEEDED).unwrap();
-    let mut command = goldcrest(["run", "--input", "in.safetensors", "--output", "out", "--weights"]);
+    let mut command =
+        goldcrest(["run", "--backend", "gpu", "--input", "in.safetensors", "--output", "out", "--weights"]);
     command.arg(weights).current_dir(folder.path());
     answer(command);
     assert_eq!(make::read(&output)["output"].1, [1, 1001]);
@@ -176,9 +189,9 @@ fn shards_are_one_checkpoint() {
         make::write(&weights.join(&name), shard);
         map.extend(shard.keys().map(|key| (key.clone(), name.clone().into())));
     }
-    let expected = json(goldcrest(["classify", CAT, "--weights", SEEDED, "--json"]));
+    let expected = json(goldcrest(["classify", CAT, "--weights", SEEDED, "--backend", "gpu", "--json"]));
     let sharded = || {
-        let mut command = goldcrest(["classify", CAT, "--json", "--weights"]);
+        let mut command = goldcrest(["classify", CAT, "--backend", "gpu", "--json", "--weights"]);
         command.arg(&weights);
         json(command)
     };
@@ -245,7 +258,8 @@ fn adapters_in_words_and_json() {
 #[test]
 #[cfg(unix)]
 fn weights_through_a_pipe() {
-    let mut command = goldcrest(["classify", CAT, "--arch", "transformers/mobilenet_v1", "--weights"]);
+    let mut command =
+        goldcrest(["classify", CAT, "--backend", "gpu", "--arch", "transformers/mobilenet_v1", "--weights"]);
     let file: PathBuf = [SEEDED, "model.safetensors"].iter().collect();
     let mut cat =
         std::process::Command::new("cat").arg(file).stdout(std::process::Stdio::piped()).spawn().unwrap();

@@ -1,7 +1,9 @@
 //! The command line, held to its contract through the program itself. What needs an adapter
-//! takes the one that the program takes; where there is none these tests fail.
+//! asks for one, software or not; where there is none these tests fail.
 
 mod answers;
+mod bench;
+mod cpu;
 mod make;
 mod pictures;
 mod refusals;
@@ -69,16 +71,32 @@ fn refused(command: Command, words: &[&str]) {
     }
 }
 
-/// `classify` on one picture with these weights.
+/// `classify` on one picture with these weights, on an adapter.
 fn classify(weights: &Path, picture: &Path) -> Command {
-    goldcrest([Path::new("classify"), picture, Path::new("--weights"), weights])
+    let mut command = goldcrest(["classify", "--backend", "gpu", "--weights"]);
+    command.arg(weights).arg(picture);
+    command
 }
 
-/// `run` with the seeded network.
+/// `run` with the seeded network, on an adapter.
 fn run(input: &Path, output: &Path) -> Command {
-    let [command, weights] = ["run", "--weights"].map(Path::new);
-    let [take, give] = ["--input", "--output"].map(Path::new);
-    goldcrest([command, weights, Path::new(SEEDED), take, input, give, output])
+    let mut command = run_anywhere(input, output);
+    command.args(["--backend", "gpu"]);
+    command
+}
+
+/// `run` with the seeded network, on whatever the program takes.
+fn run_anywhere(input: &Path, output: &Path) -> Command {
+    let mut command = goldcrest(["run", "--weights", SEEDED, "--input"]);
+    command.arg(input).arg("--output").arg(output);
+    command
+}
+
+/// A machine without a driver, as far as the program can tell.
+fn without_driver(mut command: Command) -> Command {
+    command.env("VK_ICD_FILENAMES", "/nonexistent").env("VK_DRIVER_FILES", "/nonexistent");
+    command.env("WGPU_BACKEND", "vulkan");
+    command
 }
 
 /// The names in a folder.

@@ -34,7 +34,7 @@ fn a_missing_picture_is_told_before_the_others_are_run() {
 
 /// The classes of each picture.
 fn classes(pictures: &[PathBuf], more: &[&str]) -> Vec<Value> {
-    let mut command = goldcrest(["classify", "--weights", SEEDED, "--json"]);
+    let mut command = goldcrest(["classify", "--weights", SEEDED, "--backend", "gpu", "--json"]);
     command.args(pictures).args(more);
     let Value::Array(answers) = json(command) else { panic!("expected a list") };
     assert_eq!(answers.len(), pictures.len());

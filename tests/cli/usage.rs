@@ -7,7 +7,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{CAT, SEEDED, answer, classify, complaints, failure, goldcrest, json, make, refused, run, text};
+use super::{
+    CAT, SEEDED, answer, classify, complaints, failure, goldcrest, json, make, refused, run, text,
+    without_driver,
+};
 
 #[test]
 fn help_and_version() {
@@ -116,13 +119,6 @@ fn f16_where_the_adapter_has_it_and_a_refusal_where_not() {
     }
 }
 
-/// A machine without a driver, as far as the program can tell.
-fn without_driver(mut command: Command) -> Command {
-    command.env("VK_ICD_FILENAMES", "/nonexistent").env("VK_DRIVER_FILES", "/nonexistent");
-    command.env("WGPU_BACKEND", "vulkan");
-    command
-}
-
 #[test]
 fn no_adapter_at_all() {
     let folder = tempfile::tempdir().unwrap();
@@ -131,6 +127,8 @@ fn no_adapter_at_all() {
     for command in [
         classify(Path::new(SEEDED), Path::new(CAT)),
         run(&input, &output),
+        goldcrest(["bench", "--backend", "gpu"]),
+        goldcrest(["tune", "--weights", SEEDED]),
         goldcrest(["adapters"]),
         goldcrest(["adapters", "--json"]),
     ] {

@@ -1,0 +1,155 @@
+//! The CPU engine, held against an adapter, and what becomes of flags that are not for it.
+
+use std::{fs, path::Path, process::Command};
+
+use serde_json::Value;
+
+use super::{
+    CAT, SEEDED, answer, classify, goldcrest, json,
+    make::{self, Tensors},
+    names, refused, run, run_anywhere, without_driver,
+};
+
+/// On the CPU with so many threads.
+fn on_cpu(mut command: Command, threads: &str) -> Command {
+    command.args(["--backend", "cpu", "--threads", threads]);
+    command
+}
+
+fn classify_anywhere() -> Command {
+    goldcrest(["classify", CAT, "--weights", SEEDED])
+}
+
+/// Index and probability of the five likeliest classes.
+fn classes(mut command: Command) -> Vec<(u64, f64)> {
+    let answers = json({
+        command.arg("--json");
+        command
+    });
+    let classes = answers[0]["classes"].as_array().unwrap();
+    let pair = |class: &Value| (class["index"].as_u64().unwrap(), class["probability"].as_f64().unwrap());
+    classes.iter().map(pair).collect()
+}
+
+#[test]
+fn classify_finds_what_an_adapter_finds() {
+    let expected = classes(classify(Path::new(SEEDED), Path::new(CAT)));
+    for threads in ["1", "3"] {
+        let found = classes(on_cpu(classify_anywhere(), threads));
+        assert_eq!(found.len(), expected.len());
+        for (found, expected) in found.iter().zip(&expected) {
+            assert_eq!(found.0, expected.0, "{threads} threads");
+            assert!((found.1 - expected.1).abs() <= 1e-5, "{found:?} {expected:?}");
+        }
+    }
+    let text = answer(on_cpu(classify_anywhere(), "3"));
+    assert!(text.lines().last().unwrap().contains("(cpu, ") && text.contains(", 3 threads)"), "{text}");
+}
+
+/// ||a - b|| / ||b|| of two f32 tensors' bytes.
+fn distance(a: &[u8], b: &[u8]) -> f64 {
+    let values = |bytes: &[u8]| -> Vec<f64> {
+        bytes.chunks_exact(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect()
+    };
+    let (a, b) = (values(a), values(b));
+    let apart: f64 = a.iter().zip(&b).map(|(a, b)| (a - b).powi(2)).sum();
+    (apart / b.iter().map(|b| b * b).sum::<f64>()).sqrt()
+}
+
+#[track_caller]
+fn are_close(found: &Tensors, expected: &Tensors) {
+    assert!(found.keys().eq(expected.keys()));
+    for (name, (dtype, shape, bytes)) in found {
+        let (as_dtype, as_shape, as_bytes) = &expected[name];
+        assert_eq!((dtype, shape), (as_dtype, as_shape), "{name}");
+        let distance = distance(bytes, as_bytes);
+        assert!(distance <= 1e-5, "{name} is {distance:e} off");
+    }
+}
+
+#[test]
+fn run_gives_the_logits_and_taps_of_an_adapter() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = make::input(folder.path(), &[2, 3, 37, 50]);
+    let [output, reference] = ["out", "reference"].map(|name| folder.path().join(name));
+    for taps in [&[][..], &["--taps"]] {
+        let mut command = run(&input, &reference);
+        command.args(taps);
+        answer(command);
+        for threads in [1, 3] {
+            let mut command = on_cpu(run_anywhere(&input, &output), &threads.to_string());
+            command.args(taps).arg("--json");
+            let told = json(command);
+            let adapter = &told["adapter"];
+            assert_eq!((&adapter["backend"], &adapter["threads"]), (&"cpu".into(), &threads.into()));
+            assert!(adapter["name"].is_string() && adapter["driver"].is_string(), "{adapter}");
+            assert_eq!(told["precision"], "f32");
+            let found = make::read(&output);
+            assert_eq!(found.len() > 1, !taps.is_empty());
+            are_close(&found, &make::read(&reference));
+        }
+    }
+}
+
+#[test]
+fn auto_takes_no_software_adapter() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = make::input(folder.path(), &[1, 3, 16, 16]);
+    let output = folder.path().join("out");
+    let taken = |command: Command| json(command)["adapter"]["backend"].clone();
+    let auto = || {
+        let mut command = run_anywhere(&input, &output);
+        command.arg("--json");
+        command
+    };
+    let adapters = json(goldcrest(["adapters", "--json"]));
+    let all_software = adapters.as_array().unwrap().iter().all(|adapter| adapter["software"] == true);
+    assert_eq!(taken(auto()) == "cpu", all_software);
+    // One that is named is taken whatever it is, and threads are the CPU's.
+    let mut command = auto();
+    command.args(["--adapter", "0"]);
+    assert_eq!(taken(command), adapters[0]["backend"]);
+    let mut command = auto();
+    command.args(["--threads", "1"]);
+    assert_eq!(taken(command), "cpu");
+}
+
+#[test]
+fn without_an_adapter_auto_is_the_cpu_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = make::input(folder.path(), &[1, 3, 16, 16]);
+    let output = folder.path().join("out");
+    for command in [classify_anywhere(), run_anywhere(&input, &output)] {
+        let text = answer(without_driver(command));
+        assert!(text.contains("transformers/mobilenet_v1 on ") && text.contains("(cpu, "), "{text}");
+    }
+    assert_eq!(names(folder.path()), ["in.safetensors", "out"]);
+}
+
+#[test]
+fn what_the_cpu_does_not_do_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = make::input(folder.path(), &[1, 3, 16, 16]);
+    let output = folder.path().join("out");
+    for (more, words) in [
+        (&["--precision", "f16"][..], &["f16", "(cpu, ", "f32"][..]),
+        (&["--fuse", "pair"], &["--fuse", "CPU"]),
+        (&["--fuse", "block"], &["--fuse", "CPU"]),
+        (&["--adapter", "0"], &["--adapter", "--backend", "cpu"]),
+    ] {
+        for mut command in [classify_anywhere(), run_anywhere(&input, &output)] {
+            command.args(["--backend", "cpu"]).args(more);
+            refused(command, words);
+        }
+    }
+    for subject in ["tune", "inspect"] {
+        refused(
+            goldcrest([subject, "--weights", SEEDED, "--backend", "cpu"]),
+            &["--backend", "graphics adapters"],
+        );
+    }
+    // More than any machine has room for; told before it is read.
+    let absurd = make::hole(folder.path(), [1, 3, 300_000, 300_000]);
+    refused(on_cpu(run_anywhere(&absurd, &output), "1"), &["limit"]);
+    assert!(!fs::exists(output).unwrap());
+}

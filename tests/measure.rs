@@ -1,0 +1,91 @@
+//! Times by the device's own clock add up, and the work of a network is the same however its
+//! steps are cut.
+
+mod common;
+
+use std::time::Duration;
+
+use goldcrest::{
+    Shape,
+    cpu::Cpu,
+    graph::{Cost, Graph},
+    measure::{Case, Effort, Spread, Timing, time},
+    plan::Fuse,
+    session::{Device, Options},
+    zoo::synthetic,
+};
+
+/// Runs enough for a median, and no more time than they take.
+const EFFORT: Effort = Effort { warmup: 2, runs: 11, time: Duration::ZERO };
+
+fn timing(device: &Device, graph: &Graph, input: Shape, fuse: Fuse) -> Timing {
+    let options = Options { fuse, ..Options::default() };
+    time(device, Case { graph, input, options }, EFFORT).unwrap()
+}
+
+fn network(name: &str) -> Graph {
+    synthetic::network(name).unwrap().graph
+}
+
+/// Milliseconds of all steps.
+fn sum(timing: &Timing, of: impl Fn(Spread) -> f64) -> f64 {
+    timing.steps.iter().map(|step| of(step.ms.expect("the step was timed"))).sum()
+}
+
+#[test]
+fn steps_add_up_to_the_whole_run() {
+    // Few steps and long ones: reading the clock between them takes time too.
+    let (graph, input) = (network("mobilenet_v1@0.25"), Shape::new(1, 3, 192, 192));
+    let mut clocks = 0;
+    for gpu in common::gpus().into_iter().filter(|gpu| gpu.has_timestamps()) {
+        let device = Device::from(&gpu);
+        // Whatever else runs on the machine slows one of the two; it does not do so every time.
+        let add_up = (0..5).any(|_| {
+            let timing = timing(&device, &graph, input, Fuse::None);
+            let whole =
+                timing.gpu_ms.unwrap_or_else(|| panic!("{}: {:?}", gpu.adapter(), timing.gpu_missing));
+            let steps = sum(&timing, |ms| ms.median);
+            println!("{}: {steps:.3} ms in steps, {:.3} ms in all", gpu.adapter(), whole.median);
+            (steps / whole.median - 1.0).abs() <= 0.1
+        });
+        assert!(add_up, "{}: more than 10% apart", gpu.adapter());
+        clocks += 1;
+    }
+    assert!(clocks > 0, "no adapter has timestamps");
+}
+
+#[test]
+fn steps_on_the_cpu_are_most_of_the_wall_time() {
+    let graph = network("mobilenet_v2@0.35");
+    for threads in [1, 3] {
+        let cpu = Cpu::new(Some(threads)).unwrap();
+        let timing = timing(&(&cpu).into(), &graph, Shape::new(1, 3, 128, 128), Fuse::Auto);
+        let (steps, wall) = (sum(&timing, |ms| ms.min), timing.wall_ms);
+        // What is not a step's is turning a picture into the layout of maps.
+        assert!(steps <= wall.median && steps > 0.5 * wall.min, "{steps} ms in steps, {wall:?}");
+        assert!(timing.gpu_ms.is_none() && timing.stream_ms.is_none());
+    }
+}
+
+#[test]
+fn needed_multiply_adds_are_the_graphs() {
+    // Squeeze-excite, maps that tiles do not divide, and a batch.
+    let (graph, input) = (network("mobilenet_v3_small@0.25"), Shape::new(2, 3, 75, 75));
+    let costs: Cost = graph.costs(&graph.shapes(input).unwrap()).into_iter().sum();
+    let effort = Effort { warmup: 0, runs: 1, ..EFFORT };
+    let needed = |device: &Device, fuse| {
+        let options = Options { fuse, ..Options::default() };
+        let timing = time(device, Case { graph: &graph, input, options }, effort).unwrap();
+        assert_eq!(timing.steps.iter().map(|step| step.needed.macs).sum::<u64>(), costs.macs);
+        timing.steps
+    };
+    for gpu in common::gpus() {
+        let device = Device::from(&gpu);
+        let [layers, blocks] = [Fuse::None, Fuse::Block].map(|fuse| needed(&device, fuse));
+        assert!(blocks.len() < layers.len());
+        // Tiles of fused blocks overlap, and what they do again is not needed.
+        let done: u64 = blocks.iter().map(|step| step.summary.work.macs).sum();
+        assert!(done > costs.macs, "{}: {done}", gpu.adapter());
+    }
+    needed(&(&Cpu::new(Some(2)).unwrap()).into(), Fuse::None);
+}
