@@ -140,6 +140,9 @@ impl Engine {
 
     /// Opens what is to compute. An adapter that is named is taken, whatever it is.
     pub fn open(&self) -> Result<Device> {
+        if self.threads.is_some() && (self.backend == Backend::Gpu || self.adapter.is_some()) {
+            bail!("--threads: they are the CPU's, and a graphics adapter was asked for");
+        }
         let device = match self.backend {
             Backend::Cpu if self.adapter.is_some() => {
                 bail!("--adapter names a graphics adapter, and --backend is cpu")

@@ -10,7 +10,10 @@ use crate::{
         Activation::{Identity, Relu, Relu6},
         Graph,
     },
-    measure::report::{Axis, Cell, Column, Figure, Kind, Section, Series, Style, Table},
+    measure::{
+        Spread,
+        report::{Axis, Cell, Column, Figure, Kind, Section, Series, Style, Table},
+    },
     plan::Fuse,
     zoo::synthetic::{Builder, Squeeze, Tail, V3Options, v3_large},
 };
@@ -74,24 +77,16 @@ pub fn of_v3(lab: &mut Lab) -> Result<Section> {
     };
     let mut verdict = Vec::new();
     for (at, of_device) in measured.iter().enumerate() {
-        let of = |i: usize| ratio(&of_device[0], &of_device[i]).map(|ratio| ratio - 1.0);
-        let (Some(squeeze), Some(swish), Some(stem), Some(tail)) = (of(1), of(3), of(4), of(5)) else {
-            verdict.push(format!("On the {} V3's parts could not all be measured.", lab.label(at)));
-            continue;
-        };
-        let signed = |share: f64| {
-            let sign = if share < -0.005 { "−" } else { "+" };
-            format!("{sign}{}", percent(share.abs()))
-        };
+        let [published, squeeze, _, swish, stem, tail] = &of_device[..] else { continue };
+        let part = |name: &str, without: &Measured| format!("{name} {}", change(published, without));
         verdict.push(format!(
-            "On the {}, squeeze-excite changes V3-Large's time by {} for {} of its MACs, h-swish by {}, the stem of 16 \
-             filters by {} and the redesigned tail by {}.",
+            "What V3-Large's parts change in its time on the {}: {} (with {} of its MACs), {}, {}, {}.",
             lab.label(at),
-            signed(squeeze),
+            part("squeeze-excite", squeeze),
             percent(1.0 - costs[1].macs as f64 / costs[0].macs as f64),
-            signed(swish),
-            signed(stem),
-            signed(tail)
+            part("h-swish", swish),
+            part("a stem of 16 filters", stem),
+            part("its tail", tail)
         ));
     }
     Ok(Section {
@@ -111,6 +106,19 @@ pub fn of_v3(lab: &mut Lab) -> Result<Section> {
         verdict,
         ..Section::default()
     })
+}
+
+/// How much longer one takes than the other, if that is more than either spreads.
+fn change(with: &Measured, without: &Measured) -> String {
+    let (Ok(with), Ok(without)) = (with, without) else { return "was not measured".into() };
+    let (with, without) = (with.ms(), without.ms());
+    // Half of what repeating alone moves it by.
+    let spread = |ms: Spread| (ms.max - ms.min) / ms.median / 2.0;
+    let share = with.median / without.median - 1.0;
+    if share.abs() < spread(with).max(spread(without)) {
+        return "less than repeating does".into();
+    }
+    format!("{}{}", if share < 0.0 { "−" } else { "+" }, percent(share.abs()))
 }
 
 /// Side of the maps, and channels of the inverted residuals.

@@ -168,13 +168,20 @@ pub fn layers(lab: &mut Lab) -> Result<Section> {
             percent(unfused.max)
         ));
     }
-    if let [(gpu, Some(of_gpu), _), (cpu, Some(of_cpu), _)] = &realised[..] {
-        let as_claimed = of_gpu.median < of_cpu.median;
+    if let [of_gpu, of_cpu] = &pairs[..] {
+        let gains = of_gpu.iter().zip(of_cpu).filter_map(|(gpu, cpu)| Some((gpu.gain()?, cpu.gain()?)));
+        let (nearer, layers) =
+            gains.fold((0, 0), |(nearer, all), (gpu, cpu)| (nearer + usize::from(cpu > gpu), all + 1));
+        let judged = match (4 * nearer, layers) {
+            (_, 0) => "that says nothing",
+            (least, all) if least >= 3 * all => "as the paper says",
+            (most, all) if most <= all => "not what the paper says of parallel devices",
+            _ => "this machine does not decide it",
+        };
         section.verdict.push(format!(
-            "So the {} comes nearer to theory than the {}: {}.",
-            if as_claimed { cpu } else { gpu },
-            if as_claimed { gpu } else { cpu },
-            if as_claimed { "as the paper says" } else { "not what the paper says of parallel devices" }
+            "In {nearer} of {layers} layers separating gains more on the {} than on the {}: {judged}.",
+            lab.label(1),
+            lab.label(0)
         ));
     }
     Ok(section)
