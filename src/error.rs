@@ -49,8 +49,8 @@ pub enum Error {
     /// What a network put out cannot be read as an answer.
     #[error("output: {0}")]
     Output(String),
-    /// The network needs more than the adapter has.
-    #[error("{what} needs {needed} bytes but the adapter's limit is {limit}")]
+    /// The network, or its input, needs more than the device has.
+    #[error("{what} needs {needed} bytes but the device's limit is {limit}")]
     Limit {
         /// The layer or buffer.
         what: String,

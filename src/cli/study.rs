@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use goldcrest::{
     cpu::Cpu,
@@ -48,6 +48,9 @@ pub struct Study {
 impl Study {
     pub fn run(&self) -> Result<String> {
         let data = self.out.with_extension("json");
+        if data == self.out {
+            bail!("--out: {} is to be the page; its JSON goes beside it", data.display());
+        }
         let target = |path: &Path| Target::new(path).with_context(|| path.display().to_string());
         // Told before an hour is spent.
         let (page_target, data_target) = (target(&self.out)?, target(&data)?);
@@ -72,9 +75,8 @@ impl Study {
             bar.set_message(what.to_string());
         })?;
         drop(bar);
-        let text = json(&report)?;
+        let (text, html) = (json(&report)?, page::render(&report)?);
         data_target.write(text.as_bytes()).with_context(|| data.display().to_string())?;
-        let html = page::render(&report)?;
         page_target.write(html.as_bytes()).with_context(|| self.out.display().to_string())?;
         if self.json {
             return Ok(text);

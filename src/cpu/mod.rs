@@ -72,7 +72,7 @@ fn processor() -> String {
 }
 
 /// Memory that can be had without making others give up theirs.
-fn available_bytes() -> u64 {
+pub(crate) fn available_bytes() -> u64 {
     let mut system = sysinfo::System::new();
     system.refresh_memory_specifics(sysinfo::MemoryRefreshKind::nothing().with_ram());
     match system.available_memory() {

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{Peaks, Split, Spread, spread::noisy};
 use crate::{
-    Result, Shape, Tensor,
+    Error, Result, Shape, Tensor, cpu,
     graph::Graph,
     plan::{Summary, Work},
     session::{Device, Options, Session},
@@ -165,11 +165,14 @@ struct Running<'a> {
 impl<'a> Running<'a> {
     /// Builds the session and warms it up.
     fn new(device: &'a Device, case: Case<'a>, effort: Effort) -> Result<Self> {
-        let picture = Tensor::from_fn(<[usize; 4]>::from(case.input), |i| (i as f32 * 0.37).sin());
         let begun = Instant::now();
         let mut session = Session::of_graph(device, case.graph, case.input, case.options)?;
+        let built = begun.elapsed();
+        // Not before: what no session takes may be too large to make.
+        let picture = picture(case.input)?;
+        let begun = Instant::now();
         session.run(&picture)?;
-        let first_ms = 1e3 * begun.elapsed().as_secs_f64();
+        let first_ms = 1e3 * (built + begun.elapsed()).as_secs_f64();
         for _ in 0..effort.warmup {
             session.run(&picture)?;
         }
@@ -258,6 +261,18 @@ impl<'a> Running<'a> {
             steps: steps.collect(),
         })
     }
+}
+
+/// An input of this shape, of which nothing is zero.
+fn picture(shape: Shape) -> Result<Tensor> {
+    let mut values = Vec::new();
+    // A batch that devices run in shares may still be larger than memory.
+    let (needed, limit) = (4 * shape.len() as u64, cpu::available_bytes());
+    if needed > limit || values.try_reserve_exact(shape.len()).is_err() {
+        return Err(Error::Limit { what: "the input".into(), needed, limit });
+    }
+    values.extend((0..shape.len()).map(|i| (i as f32 * 0.37).sin()));
+    Tensor::new(<[usize; 4]>::from(shape), values)
 }
 
 /// Milliseconds an inference takes with the next one in flight.

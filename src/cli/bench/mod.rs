@@ -1,0 +1,224 @@
+//! `goldcrest bench`
+
+mod answers;
+mod record;
+mod row;
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Result, bail};
+use clap::Args;
+use goldcrest::{
+    cpu::Cpu,
+    gpu::Gpu,
+    measure::{Case, Effort, Peaks, time},
+    session::{Device, Options, Precision},
+    tensor::Element,
+    zoo::{Network, synthetic},
+};
+
+use self::row::Row;
+use super::common::{self, Fusion, progress};
+
+#[derive(Args)]
+#[command(after_help = "Lists take commas. Every network is measured at every batch, size and precision \
+    on every device. Networks without a checkpoint have random weights: their time is the same.")]
+pub struct Bench {
+    /// Networks by name, such as mobilenet_v2 or mobilenet_v2@0.35 for another width
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    networks: Vec<String>,
+
+    /// Checkpoints: files or folders
+    #[arg(long, value_name = "PATH", value_delimiter = ',')]
+    weights: Vec<PathBuf>,
+
+    /// The checkpoints' network by its library's name, where neither keys nor config.json tell
+    #[arg(long, value_name = "NAME")]
+    arch: Option<String>,
+
+    /// Pictures in a run
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
+    batches: Vec<u32>,
+
+    /// Rows and columns of a picture, if not each network's own
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = common::size)]
+    sizes: Vec<[usize; 2]>,
+
+    /// What maps and weights are stored as on GPUs; the CPU computes in f32
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_enum, default_value = "f32")]
+    precisions: Vec<common::Stored>,
+
+    /// Which layers may share a kernel on GPUs
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_enum, default_value = "auto")]
+    fuse: Vec<Fusion>,
+
+    /// What computes: gpu, cpu, or both
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_enum, default_value = "auto")]
+    backend: Vec<common::Backend>,
+
+    /// Adapters by index or part of their names, if not the best one (see `goldcrest adapters`)
+    #[arg(long, value_name = "LIST", value_delimiter = ',', visible_alias = "adapter")]
+    adapters: Vec<String>,
+
+    /// The CPU's threads, if not one a core
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=1024))]
+    threads: Vec<u32>,
+
+    /// Runs of each measurement at least
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+
+    /// Seconds that each measurement may take if its runs took less
+    #[arg(long, default_value_t = 0.5, value_parser = seconds)]
+    seconds: f64,
+
+    /// A row a step: its work, its time, and what bounds it
+    #[arg(long)]
+    layers: bool,
+
+    /// Print JSON
+    #[arg(long, conflicts_with = "csv")]
+    json: bool,
+
+    /// Print comma-separated values
+    #[arg(long)]
+    csv: bool,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let parsed = text.parse::<f64>().ok().filter(|s| (0.0..=3600.0).contains(s));
+    parsed.ok_or_else(|| "expected seconds, 3600 at most".into())
+}
+
+/// A device with what it can do at its best, in each precision.
+struct Bencher {
+    device: Device,
+    peaks: Vec<(Element, Result<Peaks, String>)>,
+}
+
+impl Bencher {
+    /// Measures a device in every precision that its networks may turn out to have.
+    fn new(device: Device, precisions: &[Precision]) -> Self {
+        // The CPU has one precision, whatever GPUs are to store.
+        let on_cpu = matches!(device, Device::Cpu(_));
+        let asked = |element| on_cpu || precisions.iter().any(|p| p.element().is_none_or(|e| e == element));
+        let elements = Element::ALL.into_iter().filter(|e| asked(*e) && device.supports(*e).is_ok());
+        let measured = |element| (element, Peaks::measure(&device, element).map_err(|e| e.to_string()));
+        let peaks = elements.map(measured).collect();
+        Self { device, peaks }
+    }
+}
+
+impl Bench {
+    pub fn run(&self) -> Result<String> {
+        let networks = self.networks()?;
+        let devices = self.devices()?;
+        let precisions: Vec<Precision> = self.precisions.iter().map(|stored| stored.precision()).collect();
+        let sizes: Vec<Option<[usize; 2]>> =
+            if self.sizes.is_empty() { vec![None] } else { self.sizes.iter().copied().map(Some).collect() };
+
+        let mut ways = Vec::new();
+        for (at, device) in devices.iter().enumerate() {
+            // The CPU has one precision and one way to fuse.
+            let (precisions, fuses) = match device {
+                Device::Gpu(_) => (&precisions[..], &self.fuse[..]),
+                Device::Cpu(_) => (&[Precision::F32][..], &[Fusion::None][..]),
+            };
+            for network in 0..networks.len() {
+                for &size in &sizes {
+                    for &batch in &self.batches {
+                        for &precision in precisions {
+                            for fuse in fuses {
+                                let fuse = fuse.fuse();
+                                let batch = batch as usize;
+                                let options = Options { batch, size, fuse, precision, ..Options::default() };
+                                ways.push((at, network, options));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+
+        let bar = progress("measuring");
+        bar.set_length((ways.len() + devices.len()) as u64);
+        let mut benchers = Vec::new();
+        for device in devices {
+            benchers.push(Bencher::new(device, &precisions));
+            bar.inc(1);
+        }
+        let effort =
+            Effort { warmup: 3, runs: self.runs as usize, time: Duration::from_secs_f64(self.seconds) };
+        let mut rows = Vec::new();
+        for (at, network, options) in ways {
+            let (bencher, network) = (&benchers[at], &networks[network]);
+            let input = options.input_shape(network);
+            let case = Case { graph: &network.graph, input, options };
+            let timing = time(&bencher.device, case, effort).map_err(|e| e.to_string());
+            rows.push(Row { network, bencher, options, timing });
+            bar.inc(1);
+        }
+        drop(bar);
+        if let Some(Row { timing: Err(reason), .. }) = rows.first()
+            && rows.iter().all(|row| row.timing.is_err())
+        {
+            bail!("nothing could be measured: {reason}");
+        }
+        match (self.json, self.csv) {
+            (true, _) => self.in_json(&benchers, &rows),
+            (_, true) => self.in_csv(&rows),
+            _ => Ok(self.in_words(&benchers, &rows)?),
+        }
+    }
+
+    fn networks(&self) -> Result<Vec<Network>> {
+        const USUAL: [&str; 4] = ["mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small"];
+        let mut networks = Vec::new();
+        for path in &self.weights {
+            let network = Network::open_as(path, self.arch.as_deref())?;
+            for note in &network.notes {
+                log::warn!("{}: {note}", path.display());
+            }
+            networks.push(network);
+        }
+        let named: Vec<&str> = match (self.networks.is_empty(), networks.is_empty()) {
+            (true, true) => USUAL.to_vec(),
+            _ => self.networks.iter().map(String::as_str).collect(),
+        };
+        for name in named {
+            networks.push(synthetic::network(name)?);
+        }
+        Ok(networks)
+    }
+
+    /// The adapters, then the CPU with each number of threads. A GPU that was not asked for may be
+    /// missing.
+    fn devices(&self) -> Result<Vec<Device>> {
+        use common::Backend::{Auto, Cpu as OnCpu, Gpu as OnGpu};
+        let wants = |backend| self.backend.contains(&backend) || self.backend.contains(&Auto);
+        if !self.adapters.is_empty() && !wants(OnGpu) {
+            bail!("--adapters names graphics adapters, and --backend is cpu");
+        }
+        let mut devices = Vec::new();
+        for wanted in &self.adapters {
+            devices.push(Device::Gpu(Gpu::open(Some(wanted))?));
+        }
+        if self.adapters.is_empty() && wants(OnGpu) {
+            match Gpu::new() {
+                Ok(gpu) => devices.push(Device::Gpu(gpu)),
+                Err(e) if self.backend.contains(&OnGpu) => return Err(e.into()),
+                Err(e) => log::warn!("{e}: the CPU alone is measured"),
+            }
+        }
+        if wants(OnCpu) {
+            let threads: Vec<Option<usize>> = match self.threads.is_empty() {
+                true => vec![None],
+                false => self.threads.iter().map(|threads| Some(*threads as usize)).collect(),
+            };
+            for threads in threads {
+                devices.push(Device::Cpu(Cpu::new(threads)?));
+            }
+        }
+        Ok(devices)
+    }
+}
