@@ -7,8 +7,9 @@ use common::cases::{Case, config, convolution, noise};
 use goldcrest::{
     Error, Shape, Tensor,
     cpu::{Cpu, Executor},
-    graph::{Graph, MaxPool, Op},
+    graph::{Activation, Graph, MaxPool, Op},
     kernels::{dense, depthwise, max_pool, pool, scale},
+    zoo::synthetic::Builder,
 };
 use proptest::{prelude::*, test_runner::TestRunner};
 
@@ -112,6 +113,27 @@ fn max_pool_is_its_reference() {
         Ok(())
     };
     TestRunner::new(config()).run(&sizes, check).unwrap();
+}
+
+#[test]
+fn sessions_share_threads() {
+    // Products that all threads share, with windows to copy.
+    let cpu = Cpu::new(Some(3)).unwrap();
+    let mut builder = Builder::new(64);
+    builder.conv(3, 64, 1, Activation::Relu).conv(3, 64, 1, Activation::Relu);
+    let graph = builder.finish();
+    let input = noise([1, 64, 7, 7], 1);
+    let expected = answer(&cpu, &graph, &input);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut executor = Executor::new(&cpu, &graph, input.shape().unwrap(), false).unwrap();
+                for _ in 0..100 {
+                    assert_eq!(executor.run(&input).unwrap(), expected);
+                }
+            });
+        }
+    });
 }
 
 #[test]

@@ -83,12 +83,16 @@ impl Product {
                     let rows = &input[first * inputs..][..pixels * inputs];
                     multiply(rows, &self.weights, sums, [pixels, inputs, outputs], parallelism);
                 }
-                Some(windows) => WINDOWS.with_borrow_mut(|rows| {
-                    rows.resize(rows.len().max(pixels * inputs), 0.0);
-                    let rows = &mut rows[..pixels * inputs];
+                Some(windows) => {
+                    // Taken, not borrowed: while it waits for others' part of a product this
+                    // thread may begin another session's.
+                    let mut room = WINDOWS.replace(avec![]);
+                    room.resize(room.len().max(pixels * inputs), 0.0);
+                    let rows = &mut room[..pixels * inputs];
                     windows.copy(x, input, y, first, rows);
                     multiply(rows, &self.weights, sums, [pixels, inputs, outputs], parallelism);
-                }),
+                    WINDOWS.replace(room);
+                }
             }
             let residual = residual.map(|residual| &residual[first * outputs..][..sums.len()]);
             Finish { sums, bias: &self.bias, residual, activation: self.activation }.run();
