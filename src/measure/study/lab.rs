@@ -115,7 +115,7 @@ impl<'a> Lab<'a> {
         let timings = measure::compare(&self.benches[at].device, &each, self.effort);
         let mut measured = Vec::new();
         for (case, timing) in cases.iter().zip(timings) {
-            let what = format!("{}, {}, on the {label}", case.name, case.input);
+            let what = format!("{}, {}{}, on the {label}", case.name, case.input, case.joined());
             let timing = timing.map(Arc::new).map_err(|e| e.to_string());
             match &timing {
                 Ok(timing) if timing.noisy => {
@@ -167,6 +167,16 @@ impl<'a> Case<'a> {
 
     pub fn baseline(name: impl Into<String>, graph: &'a Graph, input: Shape, fuse: Fuse) -> Self {
         Self { baseline: true, ..Self::new(name, graph, input, fuse) }
+    }
+
+    /// Which layers share a kernel, where that is not the planner's choice.
+    fn joined(&self) -> &'static str {
+        match self.fuse {
+            Fuse::Auto => "",
+            Fuse::None => ", a kernel a layer",
+            Fuse::Pair => ", pairs of layers",
+            Fuse::Block => ", whole blocks",
+        }
     }
 }
 
