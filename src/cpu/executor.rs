@@ -90,10 +90,7 @@ impl Operation {
                 Ok((Self::Largest(*pool, window), "max_pool"))
             }
             Op::Scale => Ok((Self::Scale, "scale")),
-            Op::Input(_) | Op::BatchNorm(_) | Op::Activation(_) | Op::Add => {
-                let op = op.name(None);
-                Err(format!("{op} stands alone: no convolution before it could take it in"))
-            }
+            Op::Input(_) | Op::BatchNorm(_) | Op::Activation(_) | Op::Add => Err(op.alone()),
         }
     }
 }

@@ -219,6 +219,11 @@ fn symmetric(size: usize, reach: usize, stride: usize) -> Option<(usize, usize)>
 }
 
 impl Op {
+    /// Why nothing computes it by itself.
+    pub(crate) fn alone(&self) -> String {
+        format!("{} stands alone: no convolution before it could take it in", self.name(None))
+    }
+
     /// A short name, as `inspect` prints it.
     pub fn name(&self, input: Option<Shape>) -> String {
         match self {

@@ -122,8 +122,7 @@ pub fn layer(
             (launch, time, "squeeze-excite's gate, applied by itself".into())
         }
         Op::Input(_) | Op::BatchNorm(_) | Op::Activation(_) | Op::Add => {
-            let op = node.op.name(None);
-            return Err((id, format!("{op} stands alone: no convolution before it could take it in")));
+            return Err((id, node.op.alone()));
         }
     };
     let writes = vec![(Map::Node(id), machine.bytes(y))];

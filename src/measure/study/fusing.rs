@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::lab::{Case, Lab, Measured, cell, percent, ratio, share};
+use super::lab::{Case, Lab, Measured, cell, number, percent, ratio, share};
 use crate::{
     Result, Shape, Tensor,
     gpu::Executor,
@@ -69,15 +69,15 @@ pub fn recovered(lab: &mut Lab) -> Result<Section> {
             if let Ok(timing) = measured {
                 series.points.push((i as f64, timing.ms()).into());
             }
-            let count = |count: Option<f64>, digits| {
-                count.map_or_else(|| Cell::missing("not measured"), |count| Cell::Number(count, digits))
-            };
             let timing = measured.as_ref().ok();
             let bytes = |bytes: u64| bytes as f64 / 1e6;
             rows.push(vec![
                 format!("{shown}, {way}").into(),
-                count(timing.map(|timing| timing.steps.len() as f64), 0),
-                count(timing.map(|timing| bytes(timing.steps.iter().map(|step| step.needed.bytes).sum())), 1),
+                number(timing.map(|timing| timing.steps.len() as f64), 0),
+                number(
+                    timing.map(|timing| bytes(timing.steps.iter().map(|step| step.needed.bytes).sum())),
+                    1,
+                ),
                 cell(measured),
                 share(idle(measured)),
             ]);

@@ -6,7 +6,7 @@ use super::Mode;
 use crate::{
     Result, Shape,
     graph::{Cost, Graph},
-    measure::{self, Effort, Peaks, Spread, Timing, report::Cell},
+    measure::{self, Effort, Peaks, Timing, report::Cell},
     plan::Fuse,
     session::{Device, Options},
     tensor::Element,
@@ -198,14 +198,19 @@ pub fn ratio(long: &Measured, short: &Measured) -> Option<f64> {
     Some(long.as_ref().ok()?.ms().median / short.as_ref().ok()?.ms().median)
 }
 
+/// What was measured in a table, with so many digits behind the point.
+pub fn number(value: Option<f64>, digits: usize) -> Cell {
+    value.map_or_else(|| Cell::missing("not measured"), |value| Cell::Number(value, digits))
+}
+
 /// A ratio in a table.
 pub fn factor(ratio: Option<f64>) -> Cell {
-    ratio.map_or_else(|| Cell::missing("not measured"), |ratio| Cell::Number(ratio, 2))
+    number(ratio, 2)
 }
 
 /// A share in a table, in percent.
 pub fn share(share: Option<f64>) -> Cell {
-    share.map_or_else(|| Cell::missing("not measured"), |share| Cell::Number(100.0 * share, 0))
+    number(share.map(|share| 100.0 * share), 0)
 }
 
 /// "36 %", with a space that does not break.
@@ -216,9 +221,4 @@ pub fn percent(share: f64) -> String {
 /// "3.4 times"
 pub fn times(ratio: f64) -> String {
     format!("{ratio:.2} times")
-}
-
-/// The middle of some ratios and how far they spread, in words.
-pub fn middle(ratios: &[f64]) -> Option<Spread> {
-    Spread::of(ratios.to_vec())
 }

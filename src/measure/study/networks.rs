@@ -2,7 +2,7 @@
 
 use super::{
     claim,
-    lab::{Case, Lab, Measured, cell, cost, factor, percent, ratio, share, times},
+    lab::{Case, Lab, Measured, cell, cost, factor, number, percent, ratio, share, times},
 };
 use crate::{
     Result, Shape,
@@ -39,9 +39,8 @@ pub fn generations(lab: &mut Lab) -> Result<Section> {
         cases.map(|((name, _), graph)| Case::baseline(*name, graph, shape, Fuse::Auto)).collect();
     let measured: Vec<Vec<Measured>> = lab.devices().map(|at| lab.compare(at, &cases)).collect();
     let names = NETWORKS.map(|(_, name)| name);
-    let rate = |timing: &Measured, cost: &Cost| {
-        timing.as_ref().map_or(f64::NAN, |timing| cost.macs as f64 / timing.ms().median / 1e6)
-    };
+    let rate =
+        |timing: &Measured, cost: &Cost| Some(cost.macs as f64 / timing.as_ref().ok()?.ms().median / 1e6);
 
     let mut columns =
         vec![Column::new("network", ""), Column::new("MACs", "M"), Column::new("parameters", "M")];
@@ -56,10 +55,7 @@ pub fn generations(lab: &mut Lab) -> Result<Section> {
         ];
         for of_device in &measured {
             row.push(cell(&of_device[i]));
-            row.push(match rate(&of_device[i], &costs[i]) {
-                rate if rate.is_finite() => Cell::Number(rate, 1),
-                _ => Cell::missing("not measured"),
-            });
+            row.push(number(rate(&of_device[i], &costs[i]), 1));
         }
         row
     });
@@ -77,24 +73,19 @@ pub fn generations(lab: &mut Lab) -> Result<Section> {
     });
     let steps = Table { caption: "What each step gains".into(), columns, rows: steps.to_vec() };
 
-    let bars = |y: &str, title: &str, value: &dyn Fn(&Measured, &Cost) -> Option<f64>| Figure {
-        title: title.into(),
+    let series = measured.iter().enumerate().map(|(at, of_device)| {
+        let rates = of_device.iter().zip(&costs).enumerate();
+        let points = rates.filter_map(|(i, (timing, cost))| Some((i as f64, rate(timing, cost)?)));
+        Series::new(lab.label(at), Style::Marks, points.collect::<Vec<_>>())
+    });
+    let rates = Figure {
+        title: "How fast each network's arithmetic is done".into(),
         caption: "The count of MACs over the time, for one picture of 224 × 224.".into(),
         kind: Kind::Bars,
         x: Axis::categories("", names),
-        y: Axis::linear(y),
-        series: lab
-            .devices()
-            .map(|at| {
-                let points =
-                    (0..NETWORKS.len()).filter_map(|i| Some((i as f64, value(&measured[at][i], &costs[i])?)));
-                Series::new(lab.label(at), Style::Marks, points.collect::<Vec<_>>())
-            })
-            .collect(),
+        y: Axis::linear("G MACs a second"),
+        series: series.collect(),
     };
-    let rates = bars("G MACs a second", "How fast each network's arithmetic is done", &|timing, cost| {
-        Some(rate(timing, cost)).filter(|rate| rate.is_finite())
-    });
 
     let cut = 1.0 - 1.0 / macs(2, 3);
     let mut verdict = Vec::new();

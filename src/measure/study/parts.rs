@@ -2,7 +2,7 @@
 
 use super::{
     claim,
-    lab::{Case, Lab, Measured, cell, cost, percent, ratio, times},
+    lab::{Case, Lab, Measured, cell, cost, factor, percent, ratio, share, times},
 };
 use crate::{
     Result, Shape,
@@ -50,9 +50,7 @@ pub fn of_v3(lab: &mut Lab) -> Result<Section> {
         ];
         for of_device in &measured {
             let time = ratio(&of_device[i], &of_device[0]);
-            let time =
-                time.map_or_else(|| Cell::missing("not measured"), |time| Cell::Number(100.0 * time, 0));
-            row.extend([cell(&of_device[i]), time]);
+            row.extend([cell(&of_device[i]), share(time)]);
         }
         rows.push(row);
     }
@@ -137,9 +135,9 @@ pub fn residuals(lab: &mut Lab) -> Result<Section> {
     let graphs: Vec<Graph> = expansions.iter().map(|x| inverted(*x)).collect();
     let rates =
         graphs.iter().map(|graph| Ok(cost(graph, narrow)?.macs as f64)).collect::<Result<Vec<f64>>>()?;
-    let six = inverted(6);
     let bottleneck = bottleneck();
-    let (macs, of_bottleneck) = (cost(&six, narrow)?.macs as f64, cost(&bottleneck, wide)?.macs as f64);
+    let (macs, of_bottleneck) =
+        (cost(&inverted(6), narrow)?.macs as f64, cost(&bottleneck, wide)?.macs as f64);
     let mut series = Vec::new();
     let mut rows = Vec::new();
     let mut verdict = Vec::new();
@@ -150,10 +148,11 @@ pub fn residuals(lab: &mut Lab) -> Result<Section> {
             .zip(&graphs)
             .map(|(x, graph)| Case::baseline(format!("inverted residuals x{x}"), graph, narrow, Fuse::Auto))
             .collect();
-        cases.push(Case::baseline("inverted residuals x6 again", &six, narrow, Fuse::Auto));
         cases.push(Case::baseline("bottlenecks", &bottleneck, wide, Fuse::Auto));
         let measured = lab.compare(at, &cases);
-        let [of_expansions @ .., inverted, plain] = &measured[..] else { continue };
+        let [of_expansions @ .., plain] = &measured[..] else { continue };
+        let six = expansions.iter().zip(of_expansions).find(|(x, _)| **x == 6);
+        let Some((_, inverted)) = six else { continue };
         let points = expansions.iter().zip(of_expansions).zip(&rates).filter_map(|((x, timing), macs)| {
             Some((*x as f64, macs / timing.as_ref().ok()?.ms().median / 1e6))
         });
@@ -169,7 +168,7 @@ pub fn residuals(lab: &mut Lab) -> Result<Section> {
             cell(inverted),
             cell(plain),
             Cell::Number(of_bottleneck / macs, 3),
-            super::lab::factor(ratio(inverted, plain)),
+            factor(ratio(inverted, plain)),
         ]);
         verdict.push(match ratio(inverted, plain) {
             Some(ratio) => format!(

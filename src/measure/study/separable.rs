@@ -2,12 +2,15 @@
 
 use super::{
     claim,
-    lab::{Case, Lab, Measured, cell, cost, factor, middle, percent, ratio, share, times},
+    lab::{Case, Lab, Measured, cell, cost, factor, percent, ratio, share, times},
 };
 use crate::{
     Result, Shape,
     graph::{Activation::Relu6, Graph},
-    measure::report::{Axis, Column, Figure, Kind, Section, Series, Style, Table},
+    measure::{
+        Spread,
+        report::{Axis, Column, Figure, Kind, Section, Series, Style, Table},
+    },
     plan::Fuse,
     zoo::synthetic::Builder,
 };
@@ -144,7 +147,7 @@ pub fn layers(lab: &mut Lab) -> Result<Section> {
         });
         let shares = |gain: fn(&Pair) -> Option<f64>| {
             let each = pairs.iter().zip(&theory).filter_map(|(pair, theory)| Some(gain(pair)? / theory));
-            middle(&each.collect::<Vec<_>>())
+            Spread::of(each.collect())
         };
         realised.push((label, shares(Pair::gain), shares(Pair::fused_gain)));
     }

@@ -3,7 +3,7 @@
 
 use super::{
     claim,
-    lab::{Case, Lab, cost, percent},
+    lab::{Case, Lab, cost, number, percent},
 };
 use crate::{
     Result, Shape,
@@ -146,7 +146,7 @@ fn batches(lab: &mut Lab, section: &mut Section) -> Result<()> {
             .collect();
         columns.push(Column::new(lab.label(at), "pictures/s"));
         for (row, rate) in rows.iter_mut().zip(&rates) {
-            row.push(rate.map_or_else(|| Cell::missing("not measured"), |rate| Cell::Number(rate, 1)));
+            row.push(number(*rate, 1));
         }
         let points = batches.iter().zip(&rates).filter_map(|(&batch, rate)| Some((batch as f64, (*rate)?)));
         series.push(Series::new(lab.label(at), Style::Line, points.collect::<Vec<_>>()));
