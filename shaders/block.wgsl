@@ -23,6 +23,10 @@ struct Params {
     outputs: u32,  // channels of y, in fours
     share: u32,    // chunks that a workgroup walks
     splits: u32,   // workgroups that share a tile
+    part_pixels: u32,   // of a picture, if PLACED
+    part_first: u32,    // fours of channels before the part
+    whole_pixel: u32,   // from a pixel of the whole to the next
+    whole_picture: u32, // from a picture of the whole to the next
 }
 
 const REGION_H: u32 = (TILE_H - 1u) * STRIDE + (KERNEL - 1u) * DILATION + 1u;
@@ -216,11 +220,10 @@ fn store(split: u32, pixel: u32, o: u32, sum: vec4<f32>) {
         let pixels = params.pictures * params.out_height * params.out_width;
         sums[(split * pixels + pixel) * params.outputs + o] = sum;
     } else {
-        let at = pixel * params.outputs + o;
         var v = sum + bias[(EXPAND + 1u) * params.expanded + o];
         if (RESIDUAL == 1u) {
-            v += vec4<f32>(residual[at]);
+            v += vec4<f32>(residual[pixel * params.outputs + o]);
         }
-        y[at] = Quad(activate(PROJECT_ACTIVATION, v));
+        y[place(pixel) + o] = Quad(activate(PROJECT_ACTIVATION, v));
     }
 }

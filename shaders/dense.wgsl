@@ -16,6 +16,10 @@ struct Params {
     inputs: u32,  // channels, in fours
     outputs: u32, // channels, in fours
     runs: u32,    // pictures * out_height * ceil(out_width / COLUMNS)
+    part_pixels: u32,   // of a picture, if PLACED
+    part_first: u32,    // fours of channels before the part
+    whole_pixel: u32,   // from a pixel of the whole to the next
+    whole_picture: u32, // from a picture of the whole to the next
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -108,12 +112,12 @@ fn main(
         for (var q = 0u; q < QUADS; q++) {
             let o = first_output + q * LANES_O;
             if (first + c < params.out_width && o < params.outputs) {
-                let at = (row * params.out_width + first + c) * params.outputs + o;
+                let pixel = row * params.out_width + first + c;
                 var v = sum[c][q];
                 if (RESIDUAL == 1u) {
-                    v += vec4<f32>(residual[at]);
+                    v += vec4<f32>(residual[pixel * params.outputs + o]);
                 }
-                y[at] = Quad(activate(ACTIVATION, v));
+                y[place(pixel) + o] = Quad(activate(ACTIVATION, v));
             }
         }
     }

@@ -13,6 +13,10 @@ struct Params {
     picture: u32, // pixels of one picture
     inputs: u32,  // channels, in fours
     outputs: u32, // channels, in fours
+    part_pixels: u32,   // of a picture, if PLACED
+    part_first: u32,    // fours of channels before the part
+    whole_pixel: u32,   // from a pixel of the whole to the next
+    whole_picture: u32, // from a picture of the whole to the next
 }
 
 const DEEP_QUADS: u32 = DEEP / 4u;
@@ -89,12 +93,11 @@ fn main(
                 let pixel = first_pixel + (maker / 2u * ROWS + r) * SIDE + row;
                 let o = ((index % across * 2u + maker % 2u) * COLUMNS + c) * SIDE_QUADS + item % SIDE_QUADS;
                 if (pixel < params.pixels && o < params.outputs) {
-                    let at = pixel * params.outputs + o;
                     var v = made[item] + bias[o];
                     if (RESIDUAL == 1u) {
-                        v += vec4<f32>(residual[at]);
+                        v += vec4<f32>(residual[pixel * params.outputs + o]);
                     }
-                    y[at] = Quad(activate(ACTIVATION, v));
+                    y[place(pixel) + o] = Quad(activate(ACTIVATION, v));
                 }
             }
             workgroupBarrier();

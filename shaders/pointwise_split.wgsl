@@ -10,6 +10,10 @@ struct Params {
     pixels: u32,  // of the whole batch
     inputs: u32,  // channels, in fours
     outputs: u32, // channels, in fours
+    part_pixels: u32,   // of a picture, if PLACED
+    part_first: u32,    // fours of channels before the part
+    whole_pixel: u32,   // from a pixel of the whole to the next
+    whole_picture: u32, // from a picture of the whole to the next
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -54,15 +58,14 @@ fn main(
         let p = first_pixel + done / LANES_O;
         let o = first_output + done % LANES_O;
         if (p < params.pixels && o < params.outputs) {
-            let at = p * params.outputs + o;
             var v = bias[o];
             for (var i = 0u; i < LANES_I; i++) {
                 v += partial[i * PIXELS * LANES_O + done];
             }
             if (RESIDUAL == 1u) {
-                v += vec4<f32>(residual[at]);
+                v += vec4<f32>(residual[p * params.outputs + o]);
             }
-            y[at] = Quad(activate(ACTIVATION, v));
+            y[place(p) + o] = Quad(activate(ACTIVATION, v));
         }
     }
 }

@@ -13,6 +13,10 @@ struct Params {
     picture: u32, // pixels of one picture
     inputs: u32,  // channels, in fours
     outputs: u32, // channels, in fours
+    part_pixels: u32,   // of a picture, if PLACED
+    part_first: u32,    // fours of channels before the part
+    whole_pixel: u32,   // from a pixel of the whole to the next
+    whole_picture: u32, // from a picture of the whole to the next
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -95,12 +99,11 @@ fn main(
         for (var q = 0u; q < QUADS; q++) {
             let o = first_output + q;
             if (first_pixel + p < params.pixels && o < params.outputs) {
-                let at = (first_pixel + p) * params.outputs + o;
                 var v = sum[p][q];
                 if (RESIDUAL == 1u) {
-                    v += vec4<f32>(residual[at]);
+                    v += vec4<f32>(residual[(first_pixel + p) * params.outputs + o]);
                 }
-                y[at] = Quad(activate(ACTIVATION, v));
+                y[place(first_pixel + p) + o] = Quad(activate(ACTIVATION, v));
             }
         }
     }

@@ -7,6 +7,10 @@ struct Params {
     splits: u32,
     outputs: u32, // channels, in fours
     threads: u32, // pixels of the whole batch * outputs
+    part_pixels: u32,   // of a picture, if PLACED
+    part_first: u32,    // fours of channels before the part
+    whole_pixel: u32,   // from a pixel of the whole to the next
+    whole_picture: u32, // from a picture of the whole to the next
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -32,5 +36,5 @@ fn main(
     if (RESIDUAL == 1u) {
         v += vec4<f32>(residual[thread]);
     }
-    y[thread] = Quad(activate(ACTIVATION, v));
+    y[place(thread / params.outputs) + thread % params.outputs] = Quad(activate(ACTIVATION, v));
 }

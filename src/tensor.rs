@@ -81,6 +81,40 @@ impl fmt::Display for Element {
     }
 }
 
+/// How a map lies on the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// As [`layout`] has it.
+    Map(Element),
+    /// A byte a pixel, the rows filled up to whole words of four: what labels pixels.
+    Labels,
+}
+
+impl Form {
+    /// Bytes of a map of this shape, or none where they cannot be counted.
+    pub fn bytes(self, shape: Shape) -> Option<u64> {
+        match self {
+            Self::Map(element) => shape.checked_device_bytes(element),
+            Self::Labels => Shape { c: 4, w: shape.w.div_ceil(4), ..shape }
+                .checked_device_bytes(Element::F32)
+                .map(|bytes| bytes / 4),
+        }
+    }
+
+    /// The NCHW tensor of a shape whose bytes, as the device has them, begin where an f32 may.
+    pub fn tensor(self, shape: Shape, bytes: &[u8]) -> Tensor {
+        match self {
+            Self::Map(element) => layout::from_device(shape, &element.decode(bytes)),
+            Self::Labels => {
+                let row = shape.w.next_multiple_of(4);
+                Tensor::from_fn([shape.n, 1, shape.h, shape.w], |at| {
+                    f32::from(bytes[at / shape.w * row + at % shape.w])
+                })
+            }
+        }
+    }
+}
+
 /// The shape of a feature map: pictures, channels, rows, columns. A vector of
 /// logits has one row and one column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]

@@ -3,12 +3,12 @@
 
 mod common;
 
-use common::cases::{Case, config, convolution, noise};
+use common::cases::{Case, are_largest, config, convolution, noise};
 use goldcrest::{
     Error, Shape, Tensor,
     cpu::{Cpu, Executor},
-    graph::{Activation, Graph, MaxPool, Op},
-    kernels::{dense, depthwise, max_pool, pool, scale},
+    graph::{Activation, Anchors, Extent, Graph, Joint, MaxPool, Op, Select},
+    kernels::{argmax, boxes, dense, depthwise, max_pool, pool, resize, scale, select, softmax},
     zoo::synthetic::Builder,
 };
 use proptest::{prelude::*, test_runner::TestRunner};
@@ -26,7 +26,7 @@ fn cpus() -> [Cpu; 2] {
 }
 
 fn answer(cpu: &Cpu, graph: &Graph, input: &Tensor) -> Tensor {
-    Executor::new(cpu, graph, input.shape().unwrap(), false).unwrap().run(input).unwrap()
+    Executor::new(cpu, graph, input.shape().unwrap(), false).unwrap().run(input).unwrap().remove(0)
 }
 
 /// A convolution whose residual, if it has one, is made by another of the same form.
@@ -115,6 +115,196 @@ fn max_pool_is_its_reference() {
     TestRunner::new(config()).run(&sizes, check).unwrap();
 }
 
+/// Of one operation on the picture.
+fn alone(op: Op, channels: usize) -> Graph {
+    let mut graph = Graph::default();
+    let picture = graph.push("input", Op::Input(channels), &[]);
+    graph.push("alone", op, &[picture]);
+    graph
+}
+
+#[test]
+fn resize_and_argmax_are_their_references() {
+    let sizes = (1..6usize, 1..40usize, [1..20usize, 1..20usize], [1..30usize, 1..30usize], any::<u64>());
+    let check = |(n, c, [h, w], to, seed): (usize, usize, [usize; 2], [usize; 2], u64)| {
+        let x = Shape::new(n, c, h, w);
+        let y = Shape { h: to[0], w: to[1], ..x };
+        let noise = noise(dims(x), seed);
+        let exact = Extent::Exact(to);
+        // Few values, and sizes at which nothing is rounded.
+        let even = Shape { h: h.next_power_of_two(), w: w.next_power_of_two(), ..x };
+        let few =
+            Tensor::from_fn(dims(even), |i| (i as u64 ^ seed).wrapping_mul(0x9e37_79b9) as u8 as f32 % 5.0);
+        let doubled = Shape { c: 1, h: 2 * even.h, w: 2 * even.w, ..even };
+        for cpu in cpus() {
+            let scaled = answer(&cpu, &alone(Op::Resize(exact), c), &noise);
+            prop_assert!(common::distance(&scaled, &resize::reference(&noise, y)) <= TOLERANCE);
+            let same = answer(&cpu, &alone(Op::Resize(Extent::Exact([h, w])), c), &noise);
+            prop_assert_eq!(&same, &noise);
+            let largest = answer(&cpu, &alone(Op::Argmax(exact), c), &noise);
+            are_largest(&largest, &noise, Shape { c: 1, ..y })?;
+            let first = alone(Op::Argmax(Extent::Exact([doubled.h, doubled.w])), c);
+            prop_assert_eq!(answer(&cpu, &first, &few), argmax::reference(&few, doubled));
+        }
+        Ok(())
+    };
+    TestRunner::new(config()).run(&sizes, check).unwrap();
+}
+
+#[test]
+fn of_some_inputs_the_size_alone_counts() {
+    let x = Shape::new(2, 5, 7, 9);
+    let input = noise(dims(x), 1);
+    for cpu in cpus() {
+        for op in [Op::Resize(Extent::Like), Op::Argmax(Extent::Like)] {
+            let mut graph = Graph::default();
+            let picture = graph.push("input", Op::Input(x.c), &[]);
+            let mean = graph.push("mean", Op::GlobalPool, &[picture]);
+            let small = graph.push("small", Op::Resize(Extent::Exact([3, 4])), &[picture]);
+            // Long overwritten when its size is asked for.
+            let again = graph.push("again", Op::Resize(Extent::Exact([2, 3])), &[small]);
+            let like = graph.push("like", op.clone(), &[again, small]);
+            graph.push("last", op.clone(), &[like, mean]);
+            let again = resize::reference(
+                &resize::reference(&input, Shape { h: 3, w: 4, ..x }),
+                Shape { h: 2, w: 3, ..x },
+            );
+            let (like, one) = (Shape { h: 3, w: 4, ..x }, Shape { h: 1, w: 1, ..x });
+            let found = answer(&cpu, &graph, &input);
+            if let Op::Resize(_) = op {
+                let expected = resize::reference(&resize::reference(&again, like), one);
+                assert!(common::distance(&found, &expected) <= TOLERANCE);
+            } else {
+                // Of a map of numbers there is one channel.
+                assert_eq!(found.dims(), [2, 1, 1, 1]);
+                assert_eq!(found.data(), [0.0; 2]);
+            }
+        }
+    }
+}
+
+#[test]
+fn maps_are_joined_in_order() {
+    let sizes = (1..6usize, 1..9usize, [1..9usize, 1..9usize], [1..9usize, 1..9usize], any::<u64>());
+    let check = |(n, c, [h, w], [rows, columns], seed): (usize, usize, [usize; 2], [usize; 2], u64)| {
+        let x = Shape::new(n, c, h, w);
+        let input = noise(dims(x), seed);
+        let mut graph = Graph::default();
+        let picture = graph.push("input", Op::Input(c), &[]);
+        let other = graph.push("other", Op::Resize(Extent::Exact([rows, columns])), &[picture]);
+        let mut channels = graph.clone();
+        channels.push("channels", Op::Concat(Joint::Channels), &[picture, picture]);
+        graph.push("pixels", Op::Concat(Joint::Pixels), &[picture, other, picture]);
+        let scaled = resize::reference(&input, Shape { h: rows, w: columns, ..x });
+        let plane = |tensor: &Tensor, map: usize| {
+            let plane = tensor.dims()[2] * tensor.dims()[3];
+            tensor.data()[map * plane..][..plane].to_vec()
+        };
+        let twice: Vec<f32> =
+            input.data().chunks(c * h * w).flat_map(|picture| [picture, picture].concat()).collect();
+        let in_a_row: Vec<f32> = (0..n * c)
+            .flat_map(|map| [plane(&input, map), plane(&scaled, map), plane(&input, map)].concat())
+            .collect();
+        for cpu in cpus() {
+            let found = answer(&cpu, &channels, &input);
+            prop_assert_eq!(found, Tensor::new([n, 2 * c, h, w], twice.clone()).unwrap());
+            let found = answer(&cpu, &graph, &input);
+            let pixels = 2 * h * w + rows * columns;
+            let expected = Tensor::new([n, c, 1, pixels], in_a_row.clone()).unwrap();
+            prop_assert!(common::distance(&found, &expected) <= TOLERANCE);
+        }
+        Ok(())
+    };
+    TestRunner::new(config()).run(&sizes, check).unwrap();
+}
+
+#[test]
+fn softmax_is_its_reference() {
+    let sizes = (1..6usize, 1..7usize, 1..30usize, 1..9usize, 1..9usize, any::<u64>());
+    let check = |(n, each, classes, h, w, seed): (usize, usize, usize, usize, usize, u64)| {
+        let noise = noise([n, each * classes, h, w], seed);
+        // Far too large for their exponentials.
+        let input = Tensor::from_fn(noise.dims(), |i| noise.data()[i] * 5.0 + 500.0);
+        let expected = softmax::reference(&input, classes);
+        for cpu in cpus() {
+            let found = answer(&cpu, &alone(Op::Softmax(classes), each * classes), &input);
+            prop_assert!(common::distance(&found, &expected) <= TOLERANCE);
+        }
+        Ok(())
+    };
+    TestRunner::new(config()).run(&sizes, check).unwrap();
+}
+
+#[test]
+fn boxes_are_their_reference() {
+    let sizes = (1..6usize, [2..9usize, 2..9usize], 0..3usize, any::<u64>());
+    let check = |(n, [h, w], ratios, seed): (usize, [usize; 2], usize, u64)| {
+        let ratios = [2.0, 3.0][..ratios].to_vec();
+        let anchors = Anchors { scales: vec![0.01, 0.02, 0.3], ratios };
+        let channels = 4 * anchors.each();
+        let mut graph = Graph::default();
+        let picture = graph.push("input", Op::Input(channels), &[]);
+        let level = graph.push("level", Op::Resize(Extent::Exact([2, 1])), &[picture]);
+        let joined = graph.push("joined", Op::Concat(Joint::Pixels), &[picture, level]);
+        graph.push("boxes", Op::Boxes(anchors.clone().into()), &[joined, picture, level]);
+        let noise = noise([n, channels, h, w], seed);
+        let input = Tensor::from_fn(noise.dims(), |i| noise.data()[i] * 25.0);
+        let mut offsets = Graph::default();
+        let picture = offsets.push("input", Op::Input(channels), &[]);
+        let level = offsets.push("level", Op::Resize(Extent::Exact([2, 1])), &[picture]);
+        offsets.push("joined", Op::Concat(Joint::Pixels), &[picture, level]);
+        let numbers = anchors.over(&[[h, w], [2, 1]], [h, w]);
+        for cpu in cpus() {
+            let expected = boxes::reference(&answer(&cpu, &offsets, &input), &numbers, [h, w]);
+            let found = answer(&cpu, &graph, &input);
+            prop_assert!(common::distance(&found, &expected) <= TOLERANCE);
+        }
+        Ok(())
+    };
+    TestRunner::new(config()).run(&sizes, check).unwrap();
+}
+
+#[test]
+fn a_pixel_with_a_score_that_is_not_finite_has_no_class() {
+    let scores = Tensor::from_fn([1, 3, 1, 6], |at| match at {
+        1 => f32::NAN,
+        16 => f32::INFINITY,
+        _ => at as f32,
+    });
+    for cpu in cpus() {
+        let labels = answer(&cpu, &alone(Op::Argmax(Extent::Exact([1, 6])), 3), &scores);
+        // A neighbour weighs nothing here, but nothing times what is not finite is no number.
+        assert_eq!(labels.data(), [255.0, 255.0, 2.0, 255.0, 255.0, 2.0]);
+    }
+}
+
+#[test]
+fn select_is_its_reference() {
+    let sizes = (1..6usize, 1..400usize, 2..5usize, any::<u64>());
+    let select = (0..20usize, 1..90usize)
+        .prop_map(|(sixteenths, most)| Select { threshold: sixteenths as f32 / 16.0, most });
+    let check = |((n, anchors, classes, seed), select): ((usize, usize, usize, u64), Select)| {
+        let noise = noise([n, anchors, 1, classes], seed);
+        // Few values, some of which are no scores.
+        let scores = Tensor::from_fn(noise.dims(), |i| match (noise.data()[i] * 16.0).round() {
+            -16.0 => f32::NAN,
+            -15.0 => f32::INFINITY,
+            sixteenths => sixteenths / 16.0,
+        });
+        let expected = select::reference(&scores, select);
+        for cpu in cpus() {
+            let kept = answer(&cpu, &alone(Op::Select(select), anchors), &scores);
+            // With what is no number as a number, so that two can be compared.
+            let seen =
+                |kept: &Tensor| kept.data().iter().map(|v| if v.is_nan() { -1.0 } else { *v }).collect();
+            let (ours, exact): (Vec<f32>, Vec<f32>) = (seen(&kept), seen(&expected));
+            prop_assert_eq!(ours, exact);
+        }
+        Ok(())
+    };
+    TestRunner::new(config()).run(&(sizes, select), check).unwrap();
+}
+
 #[test]
 fn sessions_share_threads() {
     // Products that all threads share, with windows to copy.
@@ -129,7 +319,7 @@ fn sessions_share_threads() {
             scope.spawn(|| {
                 let mut executor = Executor::new(&cpu, &graph, input.shape().unwrap(), false).unwrap();
                 for _ in 0..100 {
-                    assert_eq!(executor.run(&input).unwrap(), expected);
+                    assert_eq!(executor.run(&input).unwrap(), std::slice::from_ref(&expected));
                 }
             });
         }

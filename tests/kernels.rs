@@ -5,19 +5,21 @@ mod common;
 use std::sync::Arc;
 
 use common::cases::{
-    Case, allowed, convolution, dispatch, gate_on_device, noise, on_device, on_every_adapter, rounded,
-    stored, summed,
+    Case, allowed, are_largest, convolution, dispatch, gate_on_device, noise, on_device, on_every_adapter,
+    rounded, stored, summed,
 };
 use goldcrest::{
     Shape, Tensor,
+    cpu::{self, Cpu},
     gpu::Gpu,
-    graph::{Activation, Conv, MaxPool, Padding},
+    graph::{Activation, Anchors, Conv, Graph, MaxPool, NO_CLASS, Op, Padding, Select},
     kernels::{
-        self, Launch, copy, dense, depthwise, max_pool, multiply_add,
+        self, Launch, argmax, boxes, copy, dense, depthwise, max_pool, multiply_add,
         pointwise::{self, Extras},
-        pointwise_matrix, pointwise_pool, pointwise_split, pointwise_subgroup, pool, scale,
+        pointwise_matrix, pointwise_pool, pointwise_split, pointwise_subgroup, pool, resize, scale, select,
+        softmax,
     },
-    tensor::{Element, layout},
+    tensor::{Element, Form, layout},
 };
 use proptest::prelude::*;
 
@@ -248,6 +250,199 @@ fn scale_is_its_reference() {
 }
 
 #[test]
+fn resize_is_its_reference() {
+    on_every_adapter((map(), 1..40usize, 1..40usize), |gpu, element, &((x, seed), h, w)| {
+        let input = rounded(&noise(<[usize; 4]>::from(x), seed), element);
+        let y = Shape { h, w, ..x };
+        plain(gpu, element, &resize::launch(x, y), &[&input], &resize::reference(&input, y))?;
+        let same = dispatch(gpu, &resize::launch(x, x), element, &[&on_device(&input)], layout::len(x))?;
+        prop_assert_eq!(layout::from_device(x, &same), input);
+        Ok(())
+    });
+}
+
+/// The channels that the kernel finds largest.
+fn largest(gpu: &Gpu, element: Element, input: &Tensor, y: Shape) -> Result<Tensor, TestCaseError> {
+    let launch = argmax::launch(input.shape().unwrap(), y);
+    let words = dispatch(gpu, &launch, element, &[&on_device(input)], argmax::words(y))?;
+    let words: Vec<u32> = words.into_iter().map(f32::to_bits).collect();
+    Ok(Form::Labels.tensor(y, bytemuck::cast_slice(&words)))
+}
+
+#[test]
+fn argmax_is_its_reference() {
+    on_every_adapter((map(), 1..40usize, 1..40usize), |gpu, element, &((x, seed), h, w)| {
+        let noise = rounded(&noise(<[usize; 4]>::from(x), seed), element);
+        // Every second channel is like the one before, which must win.
+        let plane = x.h * x.w;
+        let input = Tensor::from_fn(noise.dims(), |i| noise.data()[i - i / plane % x.c % 2 * plane]);
+        let y = Shape { c: 1, h, w, ..x };
+        for found in [largest(gpu, element, &input, y)?, argmax::reference(&input, y)] {
+            are_largest(&found, &input, y)?;
+            prop_assert!(found.data().iter().all(|channel| channel % 2.0 == 0.0));
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn argmax_takes_the_first_of_equals() {
+    // Few values, and sizes at which nothing is rounded.
+    let size = || prop::sample::select(&[1usize, 2, 4, 8, 16][..]);
+    let channels = prop_oneof![1..30usize, 250..=usize::from(NO_CLASS)];
+    let sizes = (1..4usize, channels, [size(), size()], [size(), size()], any::<u64>());
+    on_every_adapter(sizes, |gpu, element, &(n, c, [h, w], [out_h, out_w], seed)| {
+        let noise = noise([n, c, h, w], seed);
+        let input = Tensor::from_fn(noise.dims(), |i| (noise.data()[i] * 3.0).round() - 4.0);
+        let y = Shape::new(n, 1, out_h, out_w);
+        prop_assert_eq!(largest(gpu, element, &input, y)?, argmax::reference(&input, y));
+        Ok(())
+    });
+}
+
+#[test]
+fn softmax_is_its_reference() {
+    let sizes = (map(), 1..7usize, 1..30usize);
+    on_every_adapter(sizes, |gpu, element, &((x, seed), each, classes)| {
+        let x = Shape { c: each * classes, ..x };
+        let y = Shape::new(x.n, x.h * x.w * each, 1, classes);
+        // Far too large for their exponentials.
+        let noise = noise(<[usize; 4]>::from(x), seed);
+        let spread = Tensor::from_fn(noise.dims(), |i| noise.data()[i] * 5.0 + 500.0);
+        let input = rounded(&spread, element);
+        let launch = softmax::launch(x, y);
+        let out = dispatch(gpu, &launch, element, &[&on_device(&input)], layout::len(y))?;
+        // f32 whatever the maps are.
+        let error = common::distance(&layout::from_device(y, &out), &softmax::reference(&input, classes));
+        prop_assert!(error <= TOLERANCE, "error {error:e}");
+        let mut padding = out.chunks(4 * y.quads()).flat_map(|anchors| &anchors[y.c..]);
+        prop_assert!(padding.all(|v| *v == 0.0));
+        Ok(())
+    });
+}
+
+#[test]
+fn boxes_are_their_reference() {
+    let levels = prop::collection::vec((1..6usize, 1..6usize).prop_map(|(h, w)| [h, w]), 1..4);
+    let sizes = (1..4usize, levels, 0..3usize, [1..400usize, 1..400usize], any::<u64>());
+    on_every_adapter(sizes, |gpu, element, (n, levels, ratios, picture, seed)| {
+        let scales = (0..=levels.len()).map(|level| 0.01 + 0.01 * level as f64).collect();
+        let anchors = Anchors { scales, ratios: vec![2.0, 3.0][..*ratios].to_vec() };
+        let pixels = levels.iter().map(|[h, w]| h * w).sum();
+        let x = Shape::new(*n, 4 * anchors.each(), 1, pixels);
+        let y = Shape::new(*n, 4, 1, pixels * anchors.each());
+        let anchors = anchors.over(levels, *picture);
+        // Small boxes, some of which grow too far, and some beyond the picture.
+        let noise = noise(<[usize; 4]>::from(x), *seed);
+        let input = rounded(&Tensor::from_fn(noise.dims(), |i| noise.data()[i] * 25.0), element);
+        let reads = [&on_device(&input)[..], anchors.as_flattened()];
+        let out = dispatch(gpu, &boxes::launch(x, y, *picture), element, &reads, layout::len(y))?;
+        let expected = boxes::reference(&input, &anchors, *picture);
+        let error = common::distance(&layout::from_device(y, &out), &expected);
+        prop_assert!(error <= TOLERANCE, "error {error:e}");
+        Ok(())
+    });
+}
+
+#[test]
+fn select_is_its_reference() {
+    let sizes = (1..3usize, prop_oneof![1..40usize, 200..2000usize], 2..5usize, any::<u64>());
+    let select = (0..20usize, 1..90usize)
+        .prop_map(|(sixteenths, most)| Select { threshold: sixteenths as f32 / 16.0, most });
+    let alike = any::<bool>();
+    on_every_adapter(
+        (sizes, select, alike),
+        |gpu, element, &((n, anchors, classes, seed), select, alike)| {
+            let x = Shape::new(n, anchors, 1, classes);
+            let noise = noise(<[usize; 4]>::from(x), seed);
+            // All of them different, or few values, some of which are no scores.
+            let scores = Tensor::from_fn(noise.dims(), |i| match (alike, (noise.data()[i] * 16.0).round()) {
+                (false, _) => noise.data()[i].abs(),
+                (true, -16.0) => f32::NAN,
+                (true, -15.0) => f32::INFINITY,
+                (true, -14.0) => f32::NEG_INFINITY,
+                (true, sixteenths) => sixteenths / 16.0,
+            });
+            let expected = select::reference(&scores, select);
+            let y = expected.shape().unwrap();
+            let launch = select::launch(x, select);
+            let out = dispatch(gpu, &launch, element, &[&on_device(&scores)], layout::len(y))?;
+            prop_assert_eq!(seen(&layout::from_device(y, &out)), seen(&expected));
+            Ok(())
+        },
+    );
+}
+
+#[test]
+fn a_pixel_with_a_score_that_is_not_finite_has_no_class() {
+    let x = Shape::new(1, 6, 2, 5);
+    // A pixel each, in the first channel, in one between, and in the last.
+    let odd = |at: usize| match (at / 10, at % 10) {
+        (0, 1) | (3, 4) => Some(f32::NAN),
+        (5, 7) => Some(f32::INFINITY),
+        (2, 8) => Some(f32::NEG_INFINITY),
+        _ => None,
+    };
+    let input = Tensor::from_fn(<[usize; 4]>::from(x), |at| odd(at).unwrap_or((at * 7 % 13) as f32));
+    let expected = argmax::reference(&input, Shape { c: 1, ..x });
+    let without = |pixel: usize| expected.data()[pixel] == f32::from(NO_CLASS);
+    // Neighbours weigh nothing here, but nothing times what is not finite is no number.
+    assert!([1, 4, 7, 8].into_iter().all(without) && ![5, 9].into_iter().any(without));
+    for gpu in common::gpus() {
+        for element in gpu.elements() {
+            assert_eq!(largest(&gpu, element, &input, Shape { c: 1, ..x }).unwrap(), expected);
+        }
+    }
+}
+
+/// With what is no number as a number, so that two can be compared.
+fn seen(kept: &Tensor) -> Tensor {
+    Tensor::from_fn(kept.dims(), |i| if kept.data()[i].is_nan() { -1.0 } else { kept.data()[i] })
+}
+
+#[test]
+fn the_dilations_of_a_pyramid_reach_across_the_map() {
+    // Wide enough that DeepLabV3's outermost taps lie on the map.
+    let x = Shape::new(1, 4, 41, 79);
+    let input = noise(<[usize; 4]>::from(x), 3);
+    for dilation in [12, 24, 36] {
+        let conv = Conv {
+            weight: Arc::new(noise([8, 4, 3, 3], 5)),
+            bias: None,
+            stride: 1,
+            dilation,
+            padding: Padding::Symmetric,
+            groups: 1,
+            activation: Activation::Relu,
+            linear: false,
+        };
+        let (window, y) = (conv.window(x.h, x.w).unwrap(), Shape { c: 8, ..x });
+        let expected = dense::reference(&conv, &input, y, window, None);
+        for gpu in common::gpus() {
+            for tile in [
+                dense::Tile { columns: 7, quads: 2, split: 1 },
+                dense::Tile { columns: 1, quads: 1, split: 1 },
+            ] {
+                let launch = dense::launch(&conv, x, y, window, false, tile);
+                let reads =
+                    [&on_device(&input)[..], &dense::pack(&conv), &kernels::pack_bias(&conv), &[0.0; 16]];
+                let out = dispatch(&gpu, &launch, Element::F32, &reads, layout::len(y)).unwrap();
+                assert!(
+                    common::distance(&layout::from_device(y, &out), &expected) <= TOLERANCE,
+                    "{dilation}"
+                );
+            }
+        }
+        let mut graph = Graph::default();
+        let picture = graph.push("input", Op::Input(x.c), &[]);
+        graph.push("conv", Op::Conv(conv), &[picture]);
+        let cpu = Cpu::new(Some(2)).unwrap();
+        let answer = cpu::Executor::new(&cpu, &graph, x, false).unwrap().run(&input).unwrap();
+        assert!(common::distance(&answer[0], &expected) <= TOLERANCE, "{dilation} on the CPU");
+    }
+}
+
+#[test]
 fn probes_are_their_references() {
     on_every_adapter(map(), |gpu, element, &(x, seed)| {
         let input = rounded(&noise(<[usize; 4]>::from(x), seed), element);
@@ -291,10 +486,15 @@ fn workgroups_beyond_the_last_picture_write_nothing() {
     };
     let tile = pointwise_pool::Tile { pixels: 1, lanes: 1 };
     let both = pointwise_pool::launch(&conv, x, x, tile);
-    for launch in [&pool::launch(x), &both] {
+    let (scores, best) = (Shape { c: 4, w: 2, ..x }, Select { threshold: 0.5, most: 2 });
+    for launch in [&pool::launch(x), &both, &select::launch(scores, best)] {
         assert!(launch.workgroups[0] * launch.workgroups[1] > 65_537, "{}", launch.shader.name);
     }
+    // Each class keeps its last two.
+    let candidates = Tensor::from_fn(<[usize; 4]>::from(scores), |i| (1 + i % 8) as f32 / 8.0);
     for gpu in common::gpus() {
+        let kept = select::reference(&candidates, best);
+        plain(&gpu, Element::F32, &select::launch(scores, best), &[&candidates], &kept).unwrap();
         plain(&gpu, Element::F32, &pool::launch(x), &[&input], &pool::reference(&input)).unwrap();
         let reads = [&on_device(&input)[..], &pointwise::pack(&conv), &kernels::pack_bias(&conv)];
         let out = dispatch(&gpu, &both, Element::F32, &reads, layout::len(x)).unwrap();

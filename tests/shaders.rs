@@ -6,14 +6,15 @@ use std::{collections::BTreeMap, process::Command, sync::Arc};
 
 use goldcrest::{
     Shape, Tensor,
-    graph::{Activation, Conv, MaxPool, Padding, Window},
+    graph::{Activation, Conv, MaxPool, Padding, Select, Window},
     kernels::{
-        self, Launch, Shader, Tier, block, copy, dense, depthwise, gate, max_pool, multiply_add,
+        self, Launch, Shader, Tier, argmax, block, boxes, copy, dense, depthwise, gate, max_pool,
+        multiply_add,
         pointwise::{self, Extras},
         pointwise_matrix::{self, Units},
         pointwise_pool, pointwise_split,
         pointwise_subgroup::{self, Subgroup},
-        pool, reduce, scale,
+        pool, reduce, resize, scale, select, softmax,
     },
     tensor::Element,
 };
@@ -47,6 +48,13 @@ fn variants() -> Vec<Launch> {
     let window = Window { top: 1, left: 1, height: 5, width: 6 };
     let pool = MaxPool { kernel: 3, stride: 2 };
     launches.push(max_pool::launch(pool, x, Shape { h: 5, w: 6, ..x }, window));
+    let larger = Shape { h: 20, w: 21, ..x };
+    launches.extend([resize::launch(x, larger), argmax::launch(x, Shape { c: 1, ..larger })]);
+    let anchors = x.h * x.w * 6;
+    let scores = Shape::new(1, anchors, 1, 4);
+    launches.push(softmax::launch(x, scores));
+    launches.push(boxes::launch(x, Shape::new(1, 4, 1, anchors), [90, 110]));
+    launches.push(select::launch(scores, Select { threshold: 0.1, most: 20 }));
     // Tiles and switches take turns with the activations: all pairs would be thousands.
     let mut activations = Activation::ALL.into_iter().cycle();
     let mut next = || activations.next().expect("a cycle does not end");
@@ -141,7 +149,7 @@ fn every_shader_file_has_a_host_file_and_a_variant_here() {
     for entry in std::fs::read_dir("shaders").unwrap() {
         let path = entry.unwrap().path();
         let stem = path.file_stem().unwrap().to_str().unwrap();
-        if stem != "activation" {
+        if !["activation", "placement", "taps"].contains(&stem) {
             assert!(
                 std::path::Path::new(&format!("src/kernels/{stem}.rs")).exists(),
                 "no host file for {stem}"
@@ -200,10 +208,11 @@ fn elements_agree(module: &naga::Module, shader: &Shader, element: Element) {
         if let (AddressSpace::Storage { .. }, TypeInner::Array { base, .. }) =
             (global.space, &module.types[global.ty].inner)
         {
-            let (TypeInner::Vector { scalar, .. } | TypeInner::Matrix { scalar, .. }) =
-                module.types[*base].inner
+            let (TypeInner::Scalar(scalar)
+            | TypeInner::Vector { scalar, .. }
+            | TypeInner::Matrix { scalar, .. }) = module.types[*base].inner
             else {
-                panic!("{}: {name} is no array of vectors or matrices", shader.name)
+                panic!("{}: {name} is no array of numbers, vectors or matrices", shader.name)
             };
             let bytes = shader.stored(name, element).bytes();
             assert_eq!(usize::from(scalar.width), bytes, "{}: {name} with {element}", shader.name);
@@ -232,7 +241,8 @@ fn workgroup_memory(module: &naga::Module) -> u32 {
     globals
         .map(|(_, global)| match module.types[global.ty].inner {
             TypeInner::Array { size: ArraySize::Constant(count), stride, .. } => count.get() * stride,
-            ref other => panic!("workgroup memory that is not an array: {other:?}"),
+            TypeInner::Vector { size, scalar } => u32::from(size as u8) * u32::from(scalar.width),
+            ref other => panic!("workgroup memory that is neither an array nor a vector: {other:?}"),
         })
         .sum()
 }

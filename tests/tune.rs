@@ -14,7 +14,7 @@ use goldcrest::{
     session::{self, Kept, Precision},
     tensor::Element,
     wgpu,
-    zoo::Network,
+    zoo::{Answer, Network},
 };
 
 const INPUT: Shape = Shape::new(1, 8, 12, 12);
@@ -45,7 +45,7 @@ fn network() -> Graph {
 fn run(gpu: &Gpu, options: &Options) -> Tensor {
     let plan = Plan::new(&network(), INPUT, gpu.machine(Element::F32), options).unwrap();
     let mut executor = pollster::block_on(Executor::new(gpu, &plan, |_, _| {})).unwrap();
-    executor.run(&noise(<[usize; 4]>::from(INPUT), 9)).unwrap()
+    executor.run(&noise(<[usize; 4]>::from(INPUT), 9)).unwrap().remove(0)
 }
 
 #[test]
@@ -53,7 +53,8 @@ fn tuning_measures_and_changes_nothing_but_the_time() {
     for gpu in common::gpus() {
         let mut heard = 0;
         let budget = Duration::from_millis(300);
-        let tuning = measure::tune(&gpu, &network(), INPUT, Element::F32, budget, |_| heard += 1).unwrap();
+        let tuning =
+            measure::tune(&gpu, &network(), &network(), INPUT, Element::F32, budget, |_| heard += 1).unwrap();
         // One inverted residual of three layers.
         assert_eq!((tuning.blocks.contests, tuning.layers.contests), (1, 3));
         for tally in [tuning.blocks, tuning.layers] {
@@ -83,7 +84,7 @@ fn winners_are_found_again_for_the_same_network_alone() {
         let recall = |input, element| session::recall(&gpu, &graph, input, element);
 
         assert_eq!(recall(INPUT, Element::F32), None);
-        let kept = Kept { winners: winners.clone(), ms: 1.5 };
+        let kept = Kept { winners: winners.clone(), ms: 1.5, error: 0.0 };
         assert!(session::keep(&gpu, &graph, INPUT, Element::F32, kept.clone()));
         assert_eq!(recall(INPUT, Element::F32), Some(kept.clone()));
         assert_eq!(recall(Shape { n: 2, ..INPUT }, Element::F32), None);
@@ -121,10 +122,11 @@ fn precision_is_what_was_measured_to_be_quicker() {
     for gpu in common::gpus().into_iter().filter(Gpu::has_f16) {
         let folder = tempfile::tempdir().unwrap();
         let gpu = gpu.cache_in(Some(folder.path().into()));
-        let keep = |element, ms| {
-            let kept = Kept { winners: Tuned::default(), ms };
+        let keep_off = |element, ms, error| {
+            let kept = Kept { winners: Tuned::default(), ms, error };
             assert!(session::keep(&gpu, &network.graph, input, element, kept));
         };
+        let keep = |element, ms| keep_off(element, ms, 0.0);
         let planned = |precision| {
             let options = session::Options { precision, ..options };
             session::plan(&gpu, &network.graph, input, options).unwrap().element
@@ -135,6 +137,10 @@ fn precision_is_what_was_measured_to_be_quicker() {
         keep(Element::F32, 2.0);
         assert_eq!(planned(Precision::Auto), Element::F16);
         assert_eq!(planned(Precision::F32), Element::F32);
+        keep_off(Element::F16, 1.0, 2.0 * session::F16_BOUND);
+        assert_eq!(planned(Precision::Auto), Element::F32, "f16 is too far off");
+        assert_eq!(planned(Precision::F16), Element::F16);
+        keep(Element::F16, 1.0);
         keep(Element::F32, 0.5);
         assert_eq!(planned(Precision::Auto), Element::F32);
     }
@@ -154,11 +160,27 @@ fn a_device_without_f16_is_not_given_what_another_measured() {
         };
         let with = own(adapter.features() & wgpu::Features::SHADER_F16);
         for (element, ms) in [(Element::F32, 2.0), (Element::F16, 1.0)] {
-            let kept = Kept { winners: Tuned::default(), ms };
+            let kept = Kept { winners: Tuned::default(), ms, error: 0.0 };
             assert!(session::keep(&with, &network.graph, input, element, kept));
         }
         let without = own(wgpu::Features::empty());
         assert_eq!(session::plan(&without, &network.graph, input, options).unwrap().element, Element::F32);
+    }
+}
+
+#[test]
+fn what_is_wanted_of_a_network_does_not_change_what_was_tuned() {
+    let network = Network::open("assets/seeded").unwrap();
+    let input = network.input_shape(1);
+    let features = network.answering(Answer::Features).unwrap();
+    for gpu in common::gpus() {
+        let folder = tempfile::tempdir().unwrap();
+        let gpu = gpu.cache_in(Some(folder.path().into()));
+        let kept = Kept { winners: Tuned::default(), ms: 1.0, error: 0.0 };
+        assert!(session::keep(&gpu, &network.graph, input, Element::F32, kept.clone()));
+        assert_eq!(session::recall(&gpu, &features, input, Element::F32), Some(kept));
+        let larger = Shape { h: input.h + 32, ..input };
+        assert_eq!(session::recall(&gpu, &features, larger, Element::F32), None);
     }
 }
 

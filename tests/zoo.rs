@@ -5,7 +5,10 @@ use std::{collections::HashMap, fs, path::Path};
 use goldcrest::{
     Error,
     graph::{Activation, Conv, Op, Padding},
-    zoo::{Centre, Checkpoint, Family, Filter, HALF, IMAGENET_MEAN, Network, Resize},
+    zoo::{
+        Centre, Checkpoint, Family, Filter, HALF, IMAGENET_MEAN, IMAGENET_STD, Network, Preprocessing,
+        Resize, Task,
+    },
 };
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::{Value, json};
@@ -65,6 +68,12 @@ impl Fixture {
             Item { key: t["key"].as_str().unwrap().into(), dtype, shape, data }
         };
         self.json["tensors"].as_array().unwrap().iter().map(item).collect()
+    }
+
+    /// Rows and columns that its multiply-adds are counted for.
+    fn input(&self) -> goldcrest::Shape {
+        let side = |i: usize| self.json["input"][i].as_u64().unwrap_or(224) as usize;
+        goldcrest::Shape::new(1, 3, side(0), side(1))
     }
 
     fn file(&self, name: &str) -> Option<String> {
@@ -131,6 +140,28 @@ fn resnet(depth: usize) -> Vec<Item> {
     fixture(&format!("networks/torchvision-resnet{depth}.json")).items().into_iter().map(narrow).collect()
 }
 
+/// What segments, what detects and a V4, with an eighth of their channels.
+fn heads() -> [Vec<Item>; 4] {
+    let narrow = |mut item: Item| {
+        // How many boxes there are, and of how many classes, is not a matter of width.
+        let answers = item.key.starts_with("head.") && item.shape.first().is_some_and(|n| n % 6 == 0);
+        let answers = answers && item.key.split('.').nth(4) == Some("1");
+        let widths = item.shape.iter_mut().skip(usize::from(answers));
+        widths.filter(|extent| **extent % 8 == 0).for_each(|extent| *extent /= 8);
+        if item.dtype == Dtype::F32 {
+            item.data = 0.5f32.to_le_bytes().repeat(item.shape.iter().product());
+        }
+        item
+    };
+    [
+        "torchvision-lraspp_mobilenet_v3_large",
+        "torchvision-deeplabv3_mobilenet_v3_large",
+        "torchvision-ssdlite320_mobilenet_v3_large",
+        "timm-mobilenetv4_conv_small",
+    ]
+    .map(|name| fixture(&format!("networks/{name}.json")).items().into_iter().map(narrow).collect())
+}
+
 fn convs(network: &Network) -> impl Iterator<Item = &Conv> {
     network.graph.nodes().filter_map(|(_, node)| match &node.op {
         Op::Conv(conv) => Some(conv),
@@ -146,13 +177,15 @@ fn activations(network: &Network, wanted: Activation) -> usize {
 fn every_network_counts_as_its_library_counts() {
     for (name, fixture) in fixtures() {
         let network = fixture.open();
-        let shapes = network.graph.shapes(goldcrest::Shape::new(1, 3, 224, 224)).unwrap();
+        let shapes = network.graph.shapes(fixture.input()).unwrap();
         let cost: goldcrest::graph::Cost = network.graph.costs(&shapes).into_iter().sum();
         assert_eq!(network.arch, fixture.arch, "{name}");
         assert_eq!(Some(cost.parameters), fixture.json["parameters"].as_u64(), "{name}");
         assert_eq!(Some(cost.macs), fixture.json["macs"].as_u64(), "{name}");
-        let last = shapes.last().unwrap();
-        assert_eq!((last.c, last.h, last.w), (network.classes, 1, 1), "{name}");
+        if network.task == Task::Classify {
+            let last = shapes.last().unwrap();
+            assert_eq!((last.c, last.h, last.w), (network.classes, 1, 1), "{name}");
+        }
         if fixture.file("config.json").is_some() {
             assert!(network.notes.is_empty(), "{name}: {:?}", network.notes);
         }
@@ -171,6 +204,18 @@ fn the_published_counts() {
     assert_eq!(counts("networks/torchvision-mobilenet_v2.json"), (Family::V2, 3_504_872, 300.774));
     assert_eq!(counts("networks/torchvision-mobilenet_v3_large.json"), (Family::V3Large, 5_483_032, 216.590));
     assert_eq!(counts("networks/torchvision-mobilenet_v3_small.json"), (Family::V3Small, 2_542_856, 56.510));
+    assert_eq!(
+        counts("networks/torchvision-lraspp_mobilenet_v3_large.json"),
+        (Family::LrAspp, 3_221_538, 2086.220)
+    );
+    assert_eq!(
+        counts("networks/torchvision-deeplabv3_mobilenet_v3_large.json"),
+        (Family::DeepLabV3, 11_029_328, 10_452.448)
+    );
+    assert_eq!(
+        counts("networks/torchvision-ssdlite320_mobilenet_v3_large.json"),
+        (Family::SsdLite, 3_440_060, 583.172)
+    );
     assert_eq!(counts("networks/torchvision-resnet18.json"), (Family::ResNet, 11_689_512, 1814.073));
     assert_eq!(counts("networks/torchvision-resnet50.json"), (Family::ResNet, 25_557_032, 4089.184));
     assert_eq!(
@@ -201,7 +246,11 @@ fn nodes_are_named_after_modules_of_the_same_shape() {
         let size: Vec<usize> =
             picture.as_str().unwrap().split(['_', 'x', '.']).flat_map(str::parse).collect();
         let network = fixture.open();
-        let input = goldcrest::Shape::new(1, 3, size[0], size[size.len() - 1]);
+        let input = match network.task {
+            // It scales its pictures itself.
+            Task::Detect(_) => network.input_shape(1),
+            _ => goldcrest::Shape::new(1, 3, size[0], size[size.len() - 1]),
+        };
         let shapes = network.graph.shapes(input).unwrap();
         let mut names = std::collections::HashSet::new();
         for (id, node) in network.graph.nodes() {
@@ -214,12 +263,15 @@ fn nodes_are_named_after_modules_of_the_same_shape() {
                     assert_eq!(module[..], shape[..module.len()], "{name}: {}", node.name());
                     checked += 1;
                 }
-                // timm's squeeze-excite and torchvision's V2 pool by a function, and ResNets add.
+                // timm's squeeze-excite and torchvision's V2 pool by a function, ResNets add, heads
+                // multiply, scale and join by one, and what becomes of their scores is in none.
                 None => assert!(
                     matches!(node.op, Op::Input(_))
-                        || node.name().ends_with(".se.pool")
-                        || node.name() == "avgpool"
-                        || node.name().ends_with(".add"),
+                        || [".se.pool", ".add", ".mul", ".interpolate", ".cat"]
+                            .iter()
+                            .any(|end| node.name().ends_with(end))
+                        || ["avgpool", "output", "aux"].contains(&node.name())
+                        || node.name().starts_with("postprocess."),
                     "{name}: no module {}",
                     node.name()
                 ),
@@ -235,7 +287,7 @@ fn nodes_are_named_after_modules_of_the_same_shape() {
 
 #[test]
 fn a_missing_tensor_is_named_whichever_it_is() {
-    for items in small().into_iter().chain([resnet(18), resnet(50)]) {
+    for items in small().into_iter().chain([resnet(18), resnet(50)]).chain(heads()) {
         for (i, item) in items.iter().enumerate() {
             if item.dtype == Dtype::I64 {
                 continue;
@@ -246,6 +298,10 @@ fn a_missing_tensor_is_named_whichever_it_is() {
                 Err(Error::Checkpoint { key, reason, .. }) => {
                     assert_eq!((key, reason.as_str()), (item.key.clone(), "is missing"));
                 }
+                // V4's has no bias that would tell of it.
+                Err(Error::UnknownNetwork(reason)) if item.key == "conv_head.weight" => {
+                    says(&reason, &["no layer between the pool and the classifier", "MobileNetV4"]);
+                }
                 other => panic!("without {}: {other:?}", item.key),
             }
         }
@@ -254,7 +310,7 @@ fn a_missing_tensor_is_named_whichever_it_is() {
 
 #[test]
 fn a_misshapen_tensor_is_named_whichever_it_is() {
-    for items in small().into_iter().chain([resnet(18), resnet(50)]) {
+    for items in small().into_iter().chain([resnet(18), resnet(50)]).chain(heads()) {
         for (i, item) in items.iter().enumerate() {
             if item.dtype == Dtype::I64 {
                 continue;
@@ -307,7 +363,7 @@ fn what_a_tensor_holds_is_checked() {
     let mut extra = items.clone();
     extra.push(Item { key: "features.3.extra".into(), dtype: Dtype::F32, shape: vec![1], data: vec![0; 4] });
     extra.push(Item { key: "zebra\nstripe".into(), dtype: Dtype::F32, shape: vec![1], data: vec![0; 4] });
-    says(&refusal(&extra, None, None), &["features.3.extra", "no part of a MobileNetV2", "1 more"]);
+    says(&refusal(&extra, None, None), &["features.3.extra", "no part of MobileNetV2", "1 more"]);
     extra.remove(extra.len() - 2);
     says(&refusal(&extra, None, None), &["zebra\\nstripe"]);
 }
@@ -406,7 +462,7 @@ fn names_are_checked() {
     );
     says(
         &refusal(&resnet(18), None, Some("torchvision/resnet50")),
-        &["torchvision/resnet50", "a ResNet, as torchvision/resnet18 is"],
+        &["torchvision/resnet50", "those of ResNet, as torchvision/resnet"],
     );
     says(&refusal(&timm, None, Some("timm/lcnet_100")), &["lcnet_100", "tf_mobilenetv3_small_075"]);
     says(&refusal(&v2, None, Some("mobilenet_v2")), &["torchvision/mobilenet_v2"]);
@@ -695,4 +751,118 @@ fn any_classes_and_any_channels() {
     assert_eq!((network.channels, network.classes), (1, 7));
     assert!(network.notes.iter().any(|note| note.contains("1 channels")));
     assert!(network.graph.shapes(network.input_shape(2)).is_ok());
+}
+
+#[test]
+fn what_segments_and_detects_is_known_by_its_keys() {
+    let voc = Preprocessing {
+        resize: Resize::Short(520),
+        filter: Filter::Bilinear,
+        crop: None,
+        centre: Centre::HalfToEven,
+        mean: IMAGENET_MEAN,
+        std: IMAGENET_STD,
+    };
+    let coco = Preprocessing {
+        resize: Resize::Exact([320, 320]),
+        filter: Filter::Linear,
+        mean: HALF,
+        std: HALF,
+        ..voc.clone()
+    };
+    let dilated = ["1", "3", "6", "16"].map(|i| format!("backbone.{i}")).to_vec();
+    let whole = ["0.1", "0.3", "0.6", "0.12", "1.3"].map(|i| format!("backbone.features.{i}")).to_vec();
+    for (name, family, classes, preprocessing, tag, modules) in [
+        ("lraspp", Family::LrAspp, 21, &voc, "COCO_WITH_VOC_LABELS_V1", &dilated),
+        ("deeplabv3", Family::DeepLabV3, 21, &voc, "COCO_WITH_VOC_LABELS_V1", &dilated),
+        ("ssdlite320", Family::SsdLite, 91, &coco, "COCO_V1", &whole),
+    ] {
+        let arch = format!("torchvision/{name}_mobilenet_v3_large");
+        let items = fixture(&format!("networks/{}.json", arch.replace('/', "-"))).items();
+        let tagged = format!("{arch}.{tag}");
+        for said in [None, Some(arch.as_str()), Some(tagged.as_str())] {
+            let network = open(&items, None, said).unwrap();
+            assert_eq!(network.arch, arch);
+            assert_eq!((network.family, network.classes, network.channels), (family, classes, 3), "{name}");
+            assert_eq!(network.preprocessing, *preprocessing, "{name}");
+            let side = if family == Family::SsdLite { 320 } else { 520 };
+            assert_eq!(
+                (network.input, &network.labels, network.notes.len()),
+                ([side; 2], &None, 0),
+                "{name}"
+            );
+            let task = match network.task {
+                Task::Classify => "classifies",
+                Task::Segment { .. } => "segments",
+                Task::Detect(_) => "detects",
+            };
+            assert_eq!(task, if family == Family::SsdLite { "detects" } else { "segments" });
+            let features: Vec<(String, usize)> =
+                network.features.iter().map(|f| (f.module.clone(), f.stride)).collect();
+            let expected = modules.iter().cloned().zip([2, 4, 8, 16, 32]);
+            assert_eq!(features, expected.collect::<Vec<_>>(), "{name}");
+        }
+        says(&refusal(&items, None, Some(&format!("{arch}.V9"))), &["V9", tag]);
+        says(&refusal(&items, None, Some("torchvision/mobilenet_v3_large")), &["said to be", &arch]);
+    }
+    // The auxiliary head is for training, and may have been left behind.
+    let deeplab = fixture("networks/torchvision-deeplabv3_mobilenet_v3_large.json").items();
+    let alone: Vec<Item> = deeplab.into_iter().filter(|i| !i.key.starts_with("aux_classifier.")).collect();
+    let network = open(&alone, None, None).unwrap();
+    assert_eq!((network.family, network.classes), (Family::DeepLabV3, 21));
+    assert!(network.graph.nodes().all(|(_, node)| !node.name().starts_with("aux")));
+}
+
+#[test]
+fn v4_is_known_by_its_keys() {
+    for (name, family, side, short, modules) in [
+        (
+            "conv_small_050",
+            Family::V4ConvSmall,
+            224,
+            256,
+            ["bn1", "blocks.0", "blocks.1", "blocks.2", "blocks.4"],
+        ),
+        (
+            "conv_small",
+            Family::V4ConvSmall,
+            224,
+            256,
+            ["bn1", "blocks.0", "blocks.1", "blocks.2", "blocks.4"],
+        ),
+        (
+            "conv_medium",
+            Family::V4ConvMedium,
+            256,
+            269,
+            ["bn1", "blocks.0", "blocks.1", "blocks.2", "blocks.4"],
+        ),
+        (
+            "conv_large",
+            Family::V4ConvLarge,
+            384,
+            404,
+            ["bn1", "blocks.0", "blocks.1", "blocks.2", "blocks.4"],
+        ),
+    ] {
+        let items = fixture(&format!("networks/timm-mobilenetv4_{name}.json")).items();
+        let network = open(&items, None, None).unwrap();
+        assert_eq!((network.arch, network.family), (format!("timm/mobilenetv4_{name}"), family));
+        assert_eq!((network.task, network.classes, network.input), (Task::Classify, 1000, [side; 2]));
+        let how = &network.preprocessing;
+        assert_eq!((how.resize, how.crop), (Resize::Short(short), Some([side; 2])), "{name}");
+        let mean = if name == "conv_small_050" { HALF } else { IMAGENET_MEAN };
+        assert_eq!((how.filter, how.mean), (Filter::Bicubic, mean), "{name}");
+        // Only what other tags would want of pictures is said, and nothing of TensorFlow.
+        let others = usize::from(name != "conv_small_050");
+        assert_eq!(network.notes.len(), others, "{:?}", network.notes);
+        let found: Vec<(&str, usize)> =
+            network.features.iter().map(|f| (f.module.as_str(), f.stride)).collect();
+        assert_eq!(found, modules.into_iter().zip([2, 4, 8, 16, 32]).collect::<Vec<_>>(), "{name}");
+    }
+    let small = fixture("networks/timm-mobilenetv4_conv_small.json").items();
+    for other in ["conv_small_050", "conv_medium", "conv_large"] {
+        let arch = format!("timm/mobilenetv4_{other}");
+        says(&refusal(&small, None, Some(&arch)), &["said to be", &arch, "but its tensors are those of"]);
+    }
 }

@@ -12,12 +12,12 @@ use clap::Args;
 use goldcrest::{
     Tensor,
     session::{Options, Session},
-    tasks::{Class, Labels, Picture, preprocess, top},
-    zoo::Network,
+    tasks::{Class, Picture, preprocess, top},
+    zoo::{Network, Task},
 };
 use serde::Serialize;
 
-use super::common::{Engine, Weights, json, milliseconds, progress, session};
+use super::common::{self, Engine, Weights, json, milliseconds, progress, session};
 
 #[derive(Args)]
 pub struct Classify {
@@ -60,7 +60,10 @@ impl Classify {
         if network.channels != 3 {
             bail!("{} takes {} channels here, a picture has 3", network.arch, network.channels);
         }
-        let labels = self.labels(&network)?;
+        if network.task != Task::Classify {
+            bail!("{} {}: classify wants one that classifies", network.arch, network.task);
+        }
+        let labels = common::labels(self.labels.as_deref(), &network)?;
         for image in &self.images {
             // The last of a thousand is missing: better told before the others are run.
             fs::File::open(image).with_context(|| image.display().to_string())?;
@@ -107,26 +110,12 @@ impl Classify {
         for answer in &answers {
             writeln!(text, "{}", answer.file)?;
             for class in &answer.classes {
-                let percent = 100.0 * class.probability;
-                match &class.label {
-                    Some(label) => writeln!(text, "  {percent:5.1}%  {label} ({})", class.index)?,
-                    None => writeln!(text, "  {percent:5.1}%  class {}", class.index)?,
-                }
+                let named = common::class(class.index, class.label.as_deref());
+                writeln!(text, "  {:5.1}%  {named}", 100.0 * class.probability)?;
             }
         }
         writeln!(text, "{} on {}, {} in all", network.arch, device, milliseconds(start.elapsed()))?;
         Ok(text)
-    }
-
-    /// The names that the user gave, or the checkpoint, or ImageNet's if the count fits.
-    fn labels(&self, network: &Network) -> Result<Labels> {
-        let labels = match (&self.labels, &network.labels) {
-            (Some(path), _) => Labels::open(path)?,
-            (None, Some(names)) => Labels::from(names.clone()),
-            (None, None) => Labels::for_count(network.classes),
-        };
-        labels.check(network.classes)?;
-        Ok(labels)
     }
 }
 

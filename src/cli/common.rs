@@ -1,14 +1,19 @@
 //! What several subcommands share: where the network comes from, what it runs on, progress.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use clap::{Args, ValueEnum};
 use goldcrest::{
+    Error,
     cpu::Cpu,
     gpu::Gpu,
     plan::Fuse,
     session::{Device, Options, Precision, Session, Startup},
+    tasks::{Labels, Picture},
     zoo::Network,
 };
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
@@ -76,7 +81,7 @@ pub enum Backend {
 /// What maps and weights are stored as.
 #[derive(Clone, Copy, Default, ValueEnum)]
 pub enum Stored {
-    /// The one that `goldcrest tune` found quicker, or else f32
+    /// f16 if `goldcrest tune` found it quicker and exact enough, or else f32
     #[default]
     Auto,
     /// 32 bits
@@ -197,13 +202,53 @@ pub fn device(device: &Device) -> serde_json::Value {
 /// Builds a session under a progress bar.
 pub fn session(device: &Device, network: &Network, options: Options) -> Result<Session> {
     let bar = progress("compiling");
-    let session = pollster::block_on(Session::build(device, network, options, |done, of| {
-        bar.set_length(of as u64);
-        bar.set_position(done as u64);
-    }))?;
+    let session = pollster::block_on(Session::build(device, network, options, shown_on(&bar)))?;
     drop(bar);
     log::info!("{}", session.startup());
     Ok(session)
+}
+
+/// The same for pictures like the one in `file`.
+pub fn session_for_pictures(
+    device: &Device,
+    network: &Network,
+    (file, picture): (&Path, &Picture),
+    options: Options,
+) -> Result<Session> {
+    let picture = [picture.height(), picture.width()];
+    let bar = progress("compiling");
+    let build = Session::build_for_pictures(device, network, picture, options, shown_on(&bar));
+    let session = pollster::block_on(build).map_err(|error| match error {
+        // Of this picture, not of the device.
+        Error::Input(_) => anyhow!(error).context(file.display().to_string()),
+        other => other.into(),
+    })?;
+    drop(bar);
+    log::info!("{}", session.startup());
+    Ok(session)
+}
+
+/// What shows on a bar how much is done, of how much.
+fn shown_on(bar: &ProgressBar) -> impl FnMut(usize, usize) {
+    |done, of| {
+        bar.set_length(of as u64);
+        bar.set_position(done as u64);
+    }
+}
+
+/// A class for people: its name and its number, or the number alone.
+pub fn class(index: usize, label: Option<&str>) -> String {
+    label.map_or_else(|| format!("class {index}"), |label| format!("{label} ({index})"))
+}
+
+/// The names that the user gave, or those of the checkpoint or its task.
+pub fn labels(file: Option<&Path>, network: &Network) -> Result<Labels> {
+    let labels = match file {
+        Some(path) => Labels::open(path)?,
+        None => Labels::of(network),
+    };
+    labels.check(network.classes)?;
+    Ok(labels)
 }
 
 /// What a start took, for programs.
@@ -235,6 +280,13 @@ pub fn milliseconds(time: Duration) -> String {
 /// An answer for programs: pretty JSON and a newline.
 pub fn json(answer: &impl serde::Serialize) -> Result<String> {
     Ok(serde_json::to_string_pretty(answer)? + "\n")
+}
+
+/// The name of a PNG file.
+pub fn png(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    let is = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
+    if is { Ok(path) } else { Err("expected the name of a .png file".into()) }
 }
 
 /// Rows and columns from `224x160`, or `224` for a square.

@@ -53,10 +53,12 @@ impl Inspect {
             batch: self.batch as usize,
             size: self.size,
             fuse: self.engine.fuse(),
+            answer: network.task.answer(),
             precision: self.engine.precision(),
             ..Options::default()
         };
         let input = options.input_shape(&network);
+        let graph = network.answering(options.answer)?;
         let shapes = network.graph.shapes(input)?;
         // A network can be looked at where nothing can run it.
         let gpu = match self.engine.gpu() {
@@ -64,9 +66,9 @@ impl Inspect {
             gpu => gpu,
         };
         let plan = match &gpu {
-            Ok(gpu) => session::plan(gpu, &network.graph, input, options)?,
+            Ok(gpu) => session::plan(gpu, &graph, input, options)?,
             Err(_) => Plan::new(
-                &network.graph,
+                &graph,
                 input,
                 Machine { element: options.precision.element().unwrap_or_default(), ..Machine::default() },
                 &options.plan(),

@@ -5,8 +5,10 @@ mod adapters;
 mod bench;
 mod classify;
 mod common;
+mod detect;
 mod inspect;
 mod run;
+mod segment;
 mod study;
 mod target;
 mod tune;
@@ -19,7 +21,8 @@ use std::{
 use anyhow::Context;
 use clap::{Parser, Subcommand, error::ErrorKind as Usage};
 
-/// MobileNets on any GPU: classify pictures with checkpoints of torchvision, timm and transformers.
+/// MobileNets on any GPU: classify, segment and detect with checkpoints of torchvision, timm and
+/// transformers.
 #[derive(Parser)]
 #[command(version, about, max_term_width = 100)]
 struct Cli {
@@ -31,6 +34,10 @@ struct Cli {
 enum Command {
     /// Say what is on pictures
     Classify(classify::Classify),
+    /// Say what each pixel of a picture shows
+    Segment(segment::Segment),
+    /// Say what is where in a picture
+    Detect(detect::Detect),
     /// Run a network on a tensor: the way to check its answers
     Run(run::Run),
     /// Show a network's layers, and the plan that runs them
@@ -57,6 +64,8 @@ pub fn main() -> ExitCode {
     };
     let answer = match cli.command {
         Command::Classify(command) => command.run(),
+        Command::Segment(command) => command.run(),
+        Command::Detect(command) => command.run(),
         Command::Run(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Tune(command) => command.run(),

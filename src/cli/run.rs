@@ -4,7 +4,13 @@ use std::{path::PathBuf, time::Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use goldcrest::{Shape, Tensor, session::Options, tensor::Element, zoo::Checkpoint};
+use goldcrest::{
+    Shape, Tensor,
+    session::Options,
+    tasks::{self, Candidate},
+    tensor::Element,
+    zoo::{Answer, Checkpoint, Detector, Task},
+};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
 
@@ -22,9 +28,15 @@ pub struct Run {
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
 
-    /// The .safetensors file to write, with `output`, [N, classes]
+    /// The .safetensors file to write: `output`, [N, classes] or [N, classes, H, W], or of a
+    /// detector `boxes`, [K, 4], `scores` and `labels`, [K]
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
+
+    /// Write the network's feature maps instead of its answer, the last of every stride, under
+    /// their modules' names
+    #[arg(long)]
+    features: bool,
 
     /// Write every layer's output too, under its module's name
     #[arg(long)]
@@ -57,11 +69,17 @@ impl Run {
         let target = Target::new(&self.output).with_context(|| self.output.display().to_string())?;
         let device = self.engine.open()?;
 
+        let answer = match network.task {
+            _ if self.features => Answer::Features,
+            Task::Detect(_) => Answer::Boxes,
+            _ => Answer::Scores,
+        };
         let options = Options {
             batch: shape.n,
             size: Some([shape.h, shape.w]),
             fuse: self.engine.fuse(),
             precision: self.engine.precision(),
+            answer,
             taps: self.taps,
             ..Options::default()
         };
@@ -70,39 +88,54 @@ impl Run {
         let mut session = session(&device, &network, options)?;
         let input = file.tensor("input", &dims.iter().copied().map(Some).collect::<Vec<_>>())?;
         let start = Instant::now();
-        let output = session.run(&input)?;
+        let answers = session.run_all(&input)?;
         let time = start.elapsed();
         let first = begun.elapsed();
-        let mut tensors = session.taps()?;
-        let dims = output.dims().to_vec();
-        if let Some(odd) = output.data().iter().find(|v| !v.is_finite()) {
+        let values = answers.iter().flat_map(|answer| answer.data());
+        if let Some(odd) = values.copied().find(|v| !v.is_finite()) {
             let hint = match session.element() {
                 Element::F32 => "",
                 Element::F16 => "; f16 ends at 65504, f32 may do",
             };
             log::warn!("the output is not finite: it holds {odd}{hint}");
         }
-        tensors.push(("output".into(), output));
-        target.write(&encode(&tensors)?).with_context(|| self.output.display().to_string())?;
+        let answer: Vec<Values> = match (&network.task, answer) {
+            (Task::Detect(detector), Answer::Boxes) => found(&answers[0], &answers[1], detector)?,
+            _ => session.outputs().iter().zip(answers).map(|((name, _), t)| Values::of(name, t)).collect(),
+        };
+        let taps = session.taps()?;
+        let layers = taps.len();
+        // A layer that is the answer too is written once.
+        let taps = taps.into_iter().filter(|(name, _)| answer.iter().all(|part| part.name != *name));
+        let taps: Vec<Values> = taps.map(|(name, tensor)| Values::of(&name, tensor)).collect();
+        target
+            .write(&encode(taps.iter().chain(&answer))?)
+            .with_context(|| self.output.display().to_string())?;
+        let outputs: Vec<_> =
+            answer.iter().map(|part| json!({ "name": part.name, "shape": part.dims })).collect();
 
         if self.json {
             return json(&json!({
                 "network": network.arch,
                 "adapter": common::device(&device),
                 "input": input.dims(),
-                "output": dims,
+                "output": answer[0].dims,
+                "outputs": outputs,
+                "features": self.features.then_some(&network.features),
                 "precision": session.element(),
-                "tensors": tensors.len(),
+                "tensors": taps.len() + answer.len(),
                 "file": self.output.display().to_string(),
                 "wall_ms": 1e3 * time.as_secs_f64(),
                 "first_ms": 1e3 * first.as_secs_f64(),
                 "startup": startup(session.startup()),
             }));
         }
+        let parts: Vec<String> = answer.iter().map(|part| format!("{} {:?}", part.name, part.dims)).collect();
         Ok(format!(
-            "{}: output {dims:?}{} by {} on {}, {}\n",
+            "{}: {}{} by {} on {}, {}\n",
             self.output.display(),
-            if self.taps { format!(" and {} layers", tensors.len() - 1) } else { String::new() },
+            parts.join(", "),
+            if self.taps { format!(" and {layers} layers") } else { String::new() },
             network.arch,
             device,
             milliseconds(time)
@@ -110,14 +143,58 @@ impl Run {
     }
 }
 
+/// A tensor of the file.
+struct Values {
+    name: String,
+    dims: Vec<usize>,
+    data: Data,
+}
+
+enum Data {
+    Floats(Vec<f32>),
+    Integers(Vec<i64>),
+}
+
+impl Values {
+    fn of(name: &str, tensor: Tensor) -> Self {
+        let dims = tensor.dims().to_vec();
+        Self { name: name.into(), dims, data: Data::Floats(tensor.into_data()) }
+    }
+
+    fn integers(name: &str, values: Vec<i64>) -> Self {
+        Self { name: name.into(), dims: vec![values.len()], data: Data::Integers(values) }
+    }
+
+    fn view(&self) -> Result<TensorView<'_>> {
+        let (kind, bytes) = match &self.data {
+            Data::Floats(values) => (Dtype::F32, bytemuck::cast_slice(values)),
+            Data::Integers(values) => (Dtype::I64, bytemuck::cast_slice(values)),
+        };
+        Ok(TensorView::new(kind, self.dims.clone(), bytes)?)
+    }
+}
+
+/// What a detector found, in pixels of the input: of a batch one picture after another, with the
+/// picture of each.
+fn found(candidates: &Tensor, boxes: &Tensor, detector: &Detector) -> Result<Vec<Values>> {
+    let pictures = tasks::boxes(candidates, boxes, detector)?;
+    let all: Vec<&Candidate> = pictures.iter().flatten().collect();
+    let corners = all.iter().flat_map(|c| [c.bounds.left, c.bounds.top, c.bounds.right, c.bounds.bottom]);
+    let mut values = vec![
+        Values::of("boxes", Tensor::new([all.len(), 4], corners.collect())?),
+        Values::of("scores", Tensor::new([all.len()], all.iter().map(|c| c.score).collect())?),
+        Values::integers("labels", all.iter().map(|c| c.class as i64).collect()),
+    ];
+    if pictures.len() > 1 {
+        let of = pictures.iter().enumerate();
+        let of = of.flat_map(|(at, found)| std::iter::repeat_n(at as i64, found.len()));
+        values.push(Values::integers("pictures", of.collect()));
+    }
+    Ok(values)
+}
+
 /// Tensors as the bytes of a .safetensors file.
-fn encode(tensors: &[(String, Tensor)]) -> Result<Vec<u8>> {
-    let views = tensors
-        .iter()
-        .map(|(name, tensor)| {
-            let bytes = bytemuck::cast_slice(tensor.data());
-            Ok((name.as_str(), TensorView::new(Dtype::F32, tensor.dims().to_vec(), bytes)?))
-        })
-        .collect::<Result<Vec<_>>>()?;
+fn encode<'a>(tensors: impl Iterator<Item = &'a Values>) -> Result<Vec<u8>> {
+    let views = tensors.map(|tensor| Ok((&tensor.name, tensor.view()?))).collect::<Result<Vec<_>>>()?;
     Ok(safetensors::serialize(views, None)?)
 }

@@ -28,9 +28,18 @@ impl Target {
                 let path = if found.is_ok() { fs::canonicalize(path)? } else { path.to_owned() };
                 // Tried and dropped: a run that is interrupted must leave nothing behind.
                 beside(&path)?;
-                Ok(Self::File(path))
+                // However it is spelt, so that it is known for the same.
+                Ok(Self::File(match path.file_name() {
+                    Some(name) => fs::canonicalize(folder(&path))?.join(name),
+                    None => path,
+                }))
             }
         }
+    }
+
+    /// Whether both are one file, of which only the later would be left.
+    pub fn is(&self, other: &Self) -> bool {
+        matches!((self, other), (Self::File(a), Self::File(b)) if a == b)
     }
 
     pub fn write(self, bytes: &[u8]) -> Result<()> {
@@ -51,11 +60,14 @@ impl Target {
 
 /// A temporary file in the folder of `path`, with the permissions that a new file gets.
 fn beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
     builder.prefix(".goldcrest-");
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     // The kind alone: the temporary name would only confuse.
-    builder.tempfile_in(folder).map_err(|e| e.kind().into())
+    builder.tempfile_in(folder(path)).map_err(|e| e.kind().into())
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

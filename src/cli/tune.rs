@@ -49,6 +49,7 @@ impl Tune {
             ..Options::default()
         };
         let input = options.input_shape(&network);
+        let graph = network.answering(network.task.answer())?;
         if self.engine.fuse() != options.fuse {
             bail!("--fuse: tuning is for the planner's own choice, auto");
         }
@@ -65,11 +66,15 @@ impl Tune {
         for &element in &elements {
             gpu.supports(element)?;
             let done = 100 * tunings.len() as u64;
-            let tuning = measure::tune(&gpu, &network.graph, input, element, budget, |share| {
+            let tuning = measure::tune(&gpu, &graph, &network.graph, input, element, budget, |share| {
                 bar.set_position(done + (100.0 * share).min(100.0) as u64);
             })?;
-            let found = Kept { winners: tuning.winners.clone(), ms: tuning.after_ms };
-            let kept = session::keep(&gpu, &network.graph, input, element, found);
+            let error = tuning.error;
+            if error > session::F16_BOUND {
+                log::warn!("f16 is {error:.1e} off in {}: only --precision f16 will choose it", network.arch);
+            }
+            let found = Kept { winners: tuning.winners.clone(), ms: tuning.after_ms, error };
+            let kept = session::keep(&gpu, &graph, input, element, found);
             tunings.push(Tuned { precision: element, kept, tuning });
         }
         drop(bar);

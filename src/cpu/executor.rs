@@ -3,10 +3,10 @@
 use aligned_vec::{AVec, avec};
 use web_time::Instant;
 
-use super::{Cpu, connected::Connected, depthwise::Depthwise, pixelwise, product::Product};
+use super::{Cpu, boxes, connected::Connected, depthwise::Depthwise, pixelwise, product::Product, resize};
 use crate::{
     Error, Result, Shape, Tensor,
-    graph::{ConvKind, Cost, Graph, MaxPool, Op, Window, passes},
+    graph::{Anchor, ConvKind, Cost, Graph, Joint, MaxPool, Op, Select, Window, passes, too_many_classes},
     plan::{Life, Summary, Work, assign},
 };
 
@@ -22,7 +22,8 @@ pub struct Executor {
     /// Pictures that go through the network together: one a thread, more would only fill the cache.
     share: usize,
     source: usize,
-    answer: (usize, Shape),
+    /// Slots of the answers, and their shapes of a picture.
+    answers: Vec<(usize, Shape)>,
     /// Every layer's output, if they were asked for.
     taps: Vec<Tap>,
 }
@@ -44,8 +45,8 @@ struct Tap {
     slot: usize,
     /// Of a picture.
     shape: Shape,
-    /// True if it has no rows and columns there.
-    linear: bool,
+    /// Of the whole batch, as the library has them.
+    dims: Vec<usize>,
 }
 
 enum Operation {
@@ -55,6 +56,13 @@ enum Operation {
     Mean,
     Largest(MaxPool, Window),
     Scale,
+    Resize,
+    Join(Joint),
+    Argmax,
+    Softmax(usize),
+    /// With the picture's rows and columns.
+    Boxes(Vec<Anchor>, [usize; 2]),
+    Select(Select),
 }
 
 impl Operation {
@@ -64,11 +72,14 @@ impl Operation {
             Self::Connected(connected) => connected.weights(),
             Self::Product(product) => product.weights(),
             Self::Depthwise(depthwise) => depthwise.weights(),
-            Self::Mean | Self::Largest(..) | Self::Scale => 0,
+            Self::Boxes(anchors, _) => anchors.as_flattened().len(),
+            _ => 0,
         }
     }
 
-    fn new(op: &Op, x: Shape) -> Result<(Self, &'static str), String> {
+    /// What computes `op` of inputs of these shapes, for such a picture, and what it is called.
+    fn new(op: &Op, inputs: &[Shape], picture: Shape) -> Result<(Self, &'static str), String> {
+        let x = inputs[0];
         match op {
             Op::Conv(conv) => {
                 let window = conv.window(x.h, x.w).ok_or("its window does not fit the map")?;
@@ -90,6 +101,19 @@ impl Operation {
                 Ok((Self::Largest(*pool, window), "max_pool"))
             }
             Op::Scale => Ok((Self::Scale, "scale")),
+            Op::Resize(_) => Ok((Self::Resize, "resize")),
+            Op::Concat(joint) => Ok((Self::Join(*joint), "concat")),
+            Op::Argmax(_) => match too_many_classes(x.c) {
+                Some(reason) => Err(reason),
+                None => Ok((Self::Argmax, "argmax")),
+            },
+            Op::Softmax(classes) => Ok((Self::Softmax(*classes), "softmax")),
+            Op::Boxes(anchors) => {
+                let maps: Vec<[usize; 2]> = inputs[1..].iter().map(|level| [level.h, level.w]).collect();
+                let picture = [picture.h, picture.w];
+                Ok((Self::Boxes(anchors.over(&maps, picture), picture), "boxes"))
+            }
+            Op::Select(select) => Ok((Self::Select(*select), "select")),
             Op::Input(_) | Op::BatchNorm(_) | Op::Activation(_) | Op::Add => Err(op.alone()),
         }
     }
@@ -103,23 +127,22 @@ impl Executor {
     /// [`Error::Layer`] if an input of that shape does not fit the network or nothing computes a
     /// layer, [`Error::Limit`] if there is no room for its maps.
     pub fn new(cpu: &Cpu, graph: &Graph, input: Shape, taps: bool) -> Result<Self> {
-        let graph = &passes::optimise(graph);
+        let graph = &passes::prepared(graph, taps);
         let shapes = graph.shapes(Shape { n: 1, ..input })?;
         let all = graph.shapes(input)?;
         let costs = graph.costs(&all);
         let share = if taps { input.n } else { input.n.min(cpu.info.threads) };
-        let Some((last, _)) = graph.nodes().next_back() else {
-            return Err(Error::Input("the network computes nothing".into()));
-        };
+        let answers = graph.answers();
         let mut lives: Vec<Life> = graph
             .nodes()
             .map(|(id, _)| {
-                let last = if taps || id == last { usize::MAX } else { id.index() };
+                let kept = taps || graph.is_answer(id);
+                let last = if kept { usize::MAX } else { id.index() };
                 Life { bytes: 4 * shapes[id.index()].len() as u64, first: id.index(), last }
             })
             .collect();
         for (id, node) in graph.nodes() {
-            for input in &node.inputs {
+            for input in node.reads() {
                 lives[input.index()].last = lives[input.index()].last.max(id.index());
             }
         }
@@ -128,11 +151,12 @@ impl Executor {
         let (mut steps, mut summaries) = (Vec::new(), Vec::new());
         for (id, node) in graph.nodes() {
             let (slot, shape) = (slot_of[id.index()], shapes[id.index()]);
-            let Some(first) = node.inputs.first() else {
+            if node.inputs.is_empty() {
                 source = Some(slot);
                 continue;
-            };
-            let (operation, kernel) = Operation::new(&node.op, shapes[first.index()])
+            }
+            let inputs: Vec<Shape> = node.inputs.iter().map(|id| shapes[id.index()]).collect();
+            let (operation, kernel) = Operation::new(&node.op, &inputs, input)
                 .map_err(|reason| Error::layer(node.name(), reason))?;
             let (whole, Cost { bytes, macs, .. }) = (all[id.index()], costs[id.index()]);
             summaries.push(Summary {
@@ -144,12 +168,16 @@ impl Executor {
             steps.push(Step {
                 operation,
                 shape,
-                reads: node.inputs.iter().map(|id| (slot_of[id.index()], shapes[id.index()])).collect(),
+                reads: node.reads().iter().map(|id| (slot_of[id.index()], shapes[id.index()])).collect(),
                 write: slot,
             });
             if taps {
-                let linear = matches!(&node.op, Op::Conv(conv) if conv.linear);
-                tapped.push(Tap { module: node.output_name().to_string(), slot, shape, linear });
+                tapped.push(Tap {
+                    module: node.output_name().to_string(),
+                    slot,
+                    shape,
+                    dims: node.dims(whole),
+                });
             }
         }
         Ok(Self {
@@ -160,7 +188,7 @@ impl Executor {
             input,
             share,
             source: source.ok_or_else(|| Error::Input("the network has no input".into()))?,
-            answer: (slot_of[last.index()], shapes[last.index()]),
+            answers: answers.iter().map(|(_, id)| (slot_of[id.index()], shapes[id.index()])).collect(),
             taps: tapped,
         })
     }
@@ -176,11 +204,11 @@ impl Executor {
         4 * (self.slots.iter().map(|slot| slot.len()).chain(weights).sum::<usize>() as u64)
     }
 
-    /// Runs once: `[N, C, H, W]` of the last layer.
+    /// Runs once: `[N, C, H, W]` of each of the graph's answers.
     ///
     /// # Errors
     /// [`Error::Input`] if `input` has another shape.
-    pub fn run(&mut self, input: &Tensor) -> Result<Tensor> {
+    pub fn run(&mut self, input: &Tensor) -> Result<Vec<Tensor>> {
         self.timed(input, |_, _| {})
     }
 
@@ -195,14 +223,14 @@ impl Executor {
     }
 
     /// Runs once; `clock` hears of each step when it is done, and of its seconds.
-    fn timed(&mut self, input: &Tensor, mut clock: impl FnMut(usize, f64) + Send) -> Result<Tensor> {
+    fn timed(&mut self, input: &Tensor, mut clock: impl FnMut(usize, f64) + Send) -> Result<Vec<Tensor>> {
         let shape = input.shape()?;
         if shape != self.input {
             return Err(Error::Input(format!("has the shape {shape}, planned was {}", self.input)));
         }
-        let (slot, answer) = self.answer;
-        let mut values = Vec::with_capacity(shape.n * answer.len());
-        let Self { cpu, steps, slots, share, source, .. } = self;
+        let Self { cpu, steps, slots, share, source, answers, .. } = self;
+        let room = |(_, answer): &(usize, Shape)| Vec::with_capacity(shape.n * answer.len());
+        let mut values: Vec<Vec<f32>> = answers.iter().map(room).collect();
         let threads = cpu.info.threads;
         for pictures in input.data().chunks(*share * shape.len() / shape.n) {
             let n = pictures.len() * shape.n / shape.len();
@@ -216,10 +244,14 @@ impl Executor {
                     clock(at, begun.elapsed().as_secs_f64());
                 }
             });
-            let answer = Shape { n, ..answer };
-            values.extend(to_nchw(answer, &slots[slot][..answer.len()]));
+            for (values, &(slot, answer)) in values.iter_mut().zip(&*answers) {
+                let answer = Shape { n, ..answer };
+                values.extend(to_nchw(answer, &slots[slot][..answer.len()]));
+            }
         }
-        Tensor::new(<[usize; 4]>::from(Shape { n: shape.n, ..answer }), values)
+        let tensor =
+            |(values, &(_, answer))| Tensor::new(<[usize; 4]>::from(Shape { n: shape.n, ..answer }), values);
+        values.into_iter().zip(&*answers).map(tensor).collect()
     }
 
     /// Every layer's output in the last run, under its module's name.
@@ -230,9 +262,7 @@ impl Executor {
         let tensor = |tap: &Tap| {
             let shape = Shape { n: self.share, ..tap.shape };
             let values = to_nchw(shape, &self.slots[tap.slot][..shape.len()]);
-            let dims = <[usize; 4]>::from(shape);
-            let dims = if tap.linear { &dims[..2] } else { &dims[..] };
-            Ok((tap.module.clone(), Tensor::new(dims, values)?))
+            Ok((tap.module.clone(), Tensor::new(tap.dims.clone(), values)?))
         };
         self.taps.iter().map(tensor).collect()
     }
@@ -259,6 +289,14 @@ impl Step {
             Operation::Mean => pixelwise::mean(x, input, output),
             Operation::Largest(pool, window) => pixelwise::largest(*pool, *window, x, input, y, output),
             Operation::Scale => pixelwise::scale(x, input, read(1).1, output),
+            Operation::Resize => resize::resize(x, input, y, output),
+            Operation::Join(joint) => {
+                pixelwise::join(*joint, (0..self.reads.len()).map(read), y, output);
+            }
+            Operation::Argmax => resize::argmax(x, input, y, output),
+            Operation::Softmax(classes) => boxes::softmax(*classes, input, y, output),
+            Operation::Boxes(anchors, picture) => boxes::decode(anchors, *picture, input, output),
+            Operation::Select(select) => boxes::select(*select, x, input, y, output),
         }
         slots[self.write] = written;
     }

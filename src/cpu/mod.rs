@@ -1,12 +1,14 @@
 //! The same networks on the CPU's cores: matrix products of a library, vectorised loops over
 //! channels for the rest. Maps are NHWC in f32, channels as many as there are.
 
+mod boxes;
 mod connected;
 mod depthwise;
 mod executor;
 mod pixelwise;
 mod probe;
 mod product;
+mod resize;
 
 use std::{fmt, sync::Arc};
 

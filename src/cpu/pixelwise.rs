@@ -1,5 +1,5 @@
 //! What is done to a pixel's channels one after another: bias, residual and activation, means,
-//! gates, and maxima.
+//! gates, maxima, and joints.
 
 use aligned_vec::{AVec, avec};
 use pulp::{Arch, Simd, WithSimd};
@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::{
     Shape,
-    graph::{Activation, Conv, MaxPool, Window},
+    graph::{Activation, Conv, Joint, MaxPool, Window},
 };
 
 /// A convolution's bias, zeros if it has none.
@@ -144,4 +144,26 @@ pub fn largest(pool: MaxPool, window: Window, x: Shape, input: &[f32], y: Shape,
             }
         });
     });
+}
+
+/// Maps joined into one.
+pub fn join<'a>(
+    joint: Joint,
+    inputs: impl Iterator<Item = (Shape, &'a [f32])>,
+    y: Shape,
+    output: &mut [f32],
+) {
+    // Of each input what lies together in the output: channels of a pixel, or all of a picture.
+    let (whole, part): (usize, fn(Shape) -> usize) = match joint {
+        Joint::Channels => (y.c, |x| x.c),
+        Joint::Pixels => (y.h * y.w * y.c, |x| x.h * x.w * x.c),
+    };
+    let mut first = 0;
+    for (x, input) in inputs {
+        let part = part(x);
+        for (output, input) in output.chunks_exact_mut(whole).zip(input.chunks_exact(part)) {
+            output[first..first + part].copy_from_slice(input);
+        }
+        first += part;
+    }
 }

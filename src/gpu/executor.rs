@@ -9,7 +9,7 @@ use wgpu::util::DeviceExt;
 
 use super::{
     Gpu, Startup, one_line,
-    transfer::{Lane, Mapped, Pending, buffer, filled, read_values},
+    transfer::{Lane, Mapped, Pending, buffer, filled, read, read_values},
 };
 use crate::{
     Error, Result, Tensor,
@@ -27,7 +27,7 @@ pub struct Executor {
     pub(super) dispatches: Vec<Dispatch>,
     slots: Vec<wgpu::Buffer>,
     input: Value,
-    output: Value,
+    outputs: Vec<Value>,
     taps: Vec<Tap>,
     /// What maps are stored as.
     element: Element,
@@ -85,8 +85,8 @@ impl Executor {
             .map(|packed| filled(gpu, "weights", packed.element.encode(&packed.values, &mut room)))
             .collect();
         let params = params_buffer(gpu, plan.steps.iter().map(|step| &step.launch));
-        let bytes = |value: Value| value.shape.device_bytes(element);
-        let lane = Lane::new(gpu, bytes(plan.input), bytes(plan.output))?;
+        let outputs: Vec<Value> = plan.outputs.iter().map(|output| output.value).collect();
+        let lane = Lane::new(gpu, plan.input.bytes(), outputs.iter().map(Value::bytes).sum())?;
         let (validation, memory) = (validation.pop(), memory.pop());
         if let Some(error) = validation.await.or(memory.await) {
             return Err(Error::Device(one_line(&error)));
@@ -116,7 +116,7 @@ impl Executor {
             dispatches,
             slots,
             input: plan.input,
-            output: plan.output,
+            outputs,
             taps: plan.taps.clone(),
             element,
             idle: vec![lane],
@@ -141,12 +141,12 @@ impl Executor {
         }
     }
 
-    /// Runs once: NCHW in, NCHW out.
+    /// Runs once: NCHW in, the plan's outputs in NCHW out.
     ///
     /// # Errors
     /// [`Error::Input`] if `input` is not of the planned shape, [`Error::Device`] if the device
     /// was lost or refused the work; the executor is then of no more use.
-    pub fn run(&mut self, input: &Tensor) -> Result<Tensor> {
+    pub fn run(&mut self, input: &Tensor) -> Result<Vec<Tensor>> {
         let pending = self.submit(input)?;
         self.collect(pending)
     }
@@ -178,10 +178,9 @@ impl Executor {
 
     /// Uploads, records and submits.
     fn send(&mut self, input: &Tensor) -> Result<Pending> {
-        let bytes = |value: Value| value.shape.device_bytes(self.element);
         let lane = match self.idle.pop() {
             Some(lane) => lane,
-            None => Lane::new(&self.gpu, bytes(self.input), bytes(self.output))?,
+            None => Lane::new(&self.gpu, self.input.bytes(), self.outputs.iter().map(Value::bytes).sum())?,
         };
         layout::to_device(input, self.input.shape, &mut self.staging);
         let Lane { upload, readback } = &lane;
@@ -194,8 +193,12 @@ impl Executor {
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
         encoder.copy_buffer_to_buffer(upload, 0, &self.slots[self.input.slot.index()], 0, upload.size());
         self.encode(&mut encoder);
-        let answer = &self.slots[self.output.slot.index()];
-        encoder.copy_buffer_to_buffer(answer, 0, readback, 0, readback.size());
+        let mut at = 0;
+        for output in &self.outputs {
+            let answer = &self.slots[output.slot.index()];
+            encoder.copy_buffer_to_buffer(answer, 0, readback, at, output.bytes());
+            at += output.bytes();
+        }
         let mapped = lane.map(&encoder);
         let submission = self.gpu.queue.submit([encoder.finish()]);
         Ok(Pending { owner: self.identity.clone(), lane, mapped, submission })
@@ -206,7 +209,7 @@ impl Executor {
     ///
     /// # Errors
     /// [`Error::Device`] if the device was lost; the executor is then of no more use.
-    pub fn collect(&mut self, pending: Pending) -> Result<Tensor> {
+    pub fn collect(&mut self, pending: Pending) -> Result<Vec<Tensor>> {
         self.owns(&pending)?;
         let done = self.gpu.wait(pending.submission.clone());
         self.failed |= done.is_err();
@@ -219,7 +222,7 @@ impl Executor {
     ///
     /// # Errors
     /// As [`Executor::collect`].
-    pub async fn collect_async(&mut self, pending: Pending) -> Result<Tensor> {
+    pub async fn collect_async(&mut self, pending: Pending) -> Result<Vec<Tensor>> {
         self.owns(&pending)?;
         let Pending { lane, mapped, .. } = pending;
         let answer = self.receive(&lane, mapped).await;
@@ -235,17 +238,23 @@ impl Executor {
         if own { Ok(()) } else { Err(Error::Input("is in flight for another session".into())) }
     }
 
-    /// Waits for both buffers of the lane and reads the answer.
-    async fn receive(&self, lane: &Lane, mapped: [Mapped; 2]) -> Result<Tensor> {
+    /// Waits for both buffers of the lane and reads the answers.
+    async fn receive(&self, lane: &Lane, mapped: [Mapped; 2]) -> Result<Vec<Tensor>> {
         for receiver in mapped {
             self.gpu.arrived(receiver).await?;
         }
-        let answer = {
+        let answers = {
             let view = lane.readback.get_mapped_range(..).map_err(|e| Error::Device(one_line(&e)))?;
-            layout::from_device(self.output.shape, &self.element.decode(&view))
+            let mut rest = &view[..];
+            let mut answer = |output: &Value| {
+                let (own, others) = rest.split_at(output.bytes() as usize);
+                rest = others;
+                output.form.tensor(output.shape, own)
+            };
+            self.outputs.iter().map(&mut answer).collect()
         };
         lane.readback.unmap();
-        Ok(answer)
+        Ok(answers)
     }
 
     /// Every layer's output in the last run, by module name: empty unless planned with taps.
@@ -257,8 +266,8 @@ impl Executor {
             .iter()
             .map(|Tap { module, value, dims }| {
                 let slot = &self.slots[value.slot.index()];
-                let values = read_values(&self.gpu, slot, layout::len(value.shape), self.element)?;
-                let tensor = layout::from_device(value.shape, &values);
+                let words: Vec<u32> = read(&self.gpu, slot, value.bytes())?;
+                let tensor = value.form.tensor(value.shape, bytemuck::cast_slice(&words));
                 Ok((module.clone(), Tensor::new(dims.clone(), tensor.into_data())?))
             })
             .collect()

@@ -7,16 +7,16 @@ use serde::Serialize;
 use super::Gpu;
 use crate::{
     Error, Result, Shape, Tensor,
-    graph::{Activation, Conv, MaxPool, Padding, Window},
+    graph::{Activation, Conv, MaxPool, Padding, Select, Window},
     kernels::{
-        self, Launch, block, copy, dense, depthwise, gate, max_pool, multiply_add,
+        self, Launch, argmax, block, boxes, copy, dense, depthwise, gate, max_pool, multiply_add,
         pointwise::{self, Extras},
         pointwise_matrix::{self, Units},
         pointwise_pool, pointwise_split,
         pointwise_subgroup::{self, Subgroup},
-        pool, reduce, scale,
+        pool, reduce, resize, scale, select, softmax,
     },
-    tensor::{Element, layout},
+    tensor::{Element, Form, layout},
 };
 
 /// What came of a check.
@@ -92,8 +92,13 @@ impl Case {
         // The answer, and for the block kernel the sums of tiles that it does not write here.
         let lens = &[layout::len(shape), 4][..self.launch.shader.writes.len()];
         let out = gpu.dispatch(&self.launch, element, &reads, lens)?;
-        let error = distance(&layout::from_device(shape, &out[0]), &self.expected);
-        Ok(Check { kernel: self.launch.shader.name, element, error })
+        let kernel = self.launch.shader.name;
+        let found = if kernel == argmax::SHADER.name {
+            Form::Labels.tensor(shape, bytemuck::cast_slice(&out[0]))
+        } else {
+            layout::from_device(shape, &out[0])
+        };
+        Ok(Check { kernel, element, error: distance(&found, &self.expected) })
     }
 }
 
@@ -175,6 +180,11 @@ fn cases(element: Element, subgroup: Option<Subgroup>, units: Option<Units>) -> 
         gate_case(&picture, x),
         reduce_case(x),
         max_pool_case(&picture, x)?,
+        resize_case(&picture, x),
+        argmax_case(),
+        softmax_case(&picture, x),
+        boxes_case(x),
+        select_case(),
     ]);
     cases.extend(units.map(matrix_case).transpose()?);
     Ok(cases)
@@ -273,6 +283,66 @@ fn reduce_case(y: Shape) -> Case {
         launch: reduce::launch(&conv, y, 3, true),
         reads: vec![on_device(&values, parts), kernels::pack_bias(&conv), on_device(&residual, y)],
         expected: reduce::reference(&conv, &values, y, Some(&residual)),
+    }
+}
+
+/// More rows, fewer columns.
+fn resize_case(picture: &Tensor, x: Shape) -> Case {
+    let y = Shape { h: 20, w: 10, ..x };
+    Case {
+        launch: resize::launch(x, y),
+        reads: vec![on_device(picture, x)],
+        expected: resize::reference(picture, y),
+    }
+}
+
+/// Whole numbers, many of them equal, and sizes at which nothing is rounded: no answer is arguable.
+fn argmax_case() -> Case {
+    let x = Shape::new(2, 21, 8, 4);
+    let (y, values) = (Shape { c: 1, h: 16, w: 2, ..x }, wave(x, 0.37));
+    let values = Tensor::from_fn(values.dims(), |i| (values.data()[i] * 9.0).round());
+    Case {
+        launch: argmax::launch(x, y),
+        reads: vec![on_device(&values, x)],
+        expected: argmax::reference(&values, y),
+    }
+}
+
+/// Three anchors a pixel.
+fn softmax_case(picture: &Tensor, x: Shape) -> Case {
+    let classes = x.c / 3;
+    Case {
+        launch: softmax::launch(x, Shape::new(x.n, 3 * x.h * x.w, 1, classes)),
+        reads: vec![on_device(picture, x)],
+        expected: softmax::reference(picture, classes),
+    }
+}
+
+/// Five anchors a pixel, some of whose boxes reach beyond the picture.
+fn boxes_case(x: Shape) -> Case {
+    let (x, picture) = (Shape { c: 20, ..x }, [90, 130]);
+    let offsets = wave(x, 0.37);
+    let numbers = 0..5 * x.h * x.w;
+    let y = Shape::new(x.n, 4, 1, numbers.len());
+    let anchors: Vec<_> =
+        numbers.map(|i| [i % 13 * 10, i % 9 * 10, i % 7 * 5 + 4, i % 6 * 5 + 4].map(|v| v as f32)).collect();
+    Case {
+        launch: boxes::launch(x, y, picture),
+        reads: vec![on_device(&offsets, x), anchors.as_flattened().to_vec()],
+        expected: boxes::reference(&offsets, &anchors, picture),
+    }
+}
+
+/// Of four classes twenty scores each, with equals at the cut.
+fn select_case() -> Case {
+    let x = Shape::new(2, 300, 1, 5);
+    let select = Select { threshold: 0.25, most: 20 };
+    let scores = wave(x, 0.37);
+    let scores = Tensor::from_fn(scores.dims(), |i| (scores.data()[i] * 9.0).round() / 9.0);
+    Case {
+        launch: select::launch(x, select),
+        reads: vec![on_device(&scores, x)],
+        expected: select::reference(&scores, select),
     }
 }
 

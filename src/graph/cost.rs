@@ -54,7 +54,7 @@ impl Graph {
                     Op::BatchNorm(norm) => (0, 2 * norm.gamma.data().len()),
                     _ => (0, 0),
                 };
-                let values: usize = node.inputs.iter().map(|id| shapes[id.index()].len()).sum();
+                let values: usize = node.reads().iter().map(|id| shapes[id.index()].len()).sum();
                 Cost {
                     macs: macs as u64,
                     parameters: parameters as u64,

@@ -1,13 +1,18 @@
 //! Networks as graphs: operations, shapes and costs. Knows no kernel.
 
+mod anchors;
 mod cost;
 mod op;
 pub mod passes;
 
 use std::fmt::Write;
 
+pub use anchors::{Anchor, Anchors, CENTRE_WEIGHT, MOST_GROWTH, SIZE_WEIGHT};
 pub use cost::Cost;
-pub use op::{Activation, BatchNorm, Conv, ConvKind, MaxPool, Op, Padding, Window};
+pub(crate) use op::too_many_classes;
+pub use op::{
+    Activation, BatchNorm, Conv, ConvKind, Extent, Joint, MaxPool, NO_CLASS, Op, Padding, Select, Window,
+};
 
 use crate::{Error, Result, Shape, tensor::Element};
 
@@ -31,7 +36,7 @@ pub struct Node {
     pub layers: Vec<String>,
     /// What it computes.
     pub op: Op,
-    /// Whose values it reads.
+    /// Whose values it reads; of some it wants the size alone, see [`Node::reads`].
     pub inputs: Vec<NodeId>,
 }
 
@@ -45,12 +50,29 @@ impl Node {
     pub fn output_name(&self) -> &str {
         &self.layers[self.layers.len() - 1]
     }
+
+    /// The dimensions of its value, as the source library has them: `[N, C, H, W]`, or `[N, C]` of
+    /// a layer that is a matrix there.
+    pub fn dims(&self, shape: Shape) -> Vec<usize> {
+        let dims = <[usize; 4]>::from(shape);
+        let linear = matches!(&self.op, Op::Conv(conv) if conv.linear);
+        if linear { dims[..2].to_vec() } else { dims.to_vec() }
+    }
+
+    /// The inputs whose values count, not their sizes alone.
+    pub fn reads(&self) -> &[NodeId] {
+        match self.op {
+            Op::Resize(_) | Op::Argmax(_) | Op::Boxes(_) => &self.inputs[..self.inputs.len().min(1)],
+            _ => &self.inputs,
+        }
+    }
 }
 
-/// Nodes in an order in which they can run; the last one's value is the answer.
+/// Nodes in an order in which they can run, some of whose values are the answer.
 #[derive(Debug, Clone, Default)]
 pub struct Graph {
     nodes: Vec<Node>,
+    answers: Vec<(String, NodeId)>,
 }
 
 impl Graph {
@@ -70,15 +92,56 @@ impl Graph {
         self.nodes.iter().enumerate().map(|(i, node)| (NodeId(i), node))
     }
 
+    /// The node that takes the picture.
+    pub fn source(&self) -> Option<NodeId> {
+        self.nodes.iter().position(|node| matches!(node.op, Op::Input(_))).map(NodeId)
+    }
+
+    /// Makes a node's value a part of the answer. Before the first call the answer is the last
+    /// node's value, under the name `output`.
+    pub fn answer(&mut self, name: impl Into<String>, id: NodeId) {
+        self.answers.push((name.into(), id));
+    }
+
+    /// The answer: names, and the nodes whose values they are.
+    pub fn answers(&self) -> Vec<(&str, NodeId)> {
+        match (&self.answers[..], self.nodes.len().checked_sub(1)) {
+            ([], Some(last)) => vec![("output", NodeId(last))],
+            (answers, _) => answers.iter().map(|(name, id)| (name.as_str(), *id)).collect(),
+        }
+    }
+
+    /// Whether a node's value is a part of the answer.
+    pub fn is_answer(&self, id: NodeId) -> bool {
+        self.answers().iter().any(|(_, answer)| *answer == id)
+    }
+
+    /// The same nodes with another answer.
+    pub fn answering(&self, answers: Vec<(String, NodeId)>) -> Self {
+        Self { nodes: self.nodes.clone(), answers }
+    }
+
+    /// The same graph with what node `id` makes scaled to so many rows and columns, if it is an
+    /// operation that scales.
+    pub(crate) fn scaled_to(mut self, id: NodeId, size: [usize; 2]) -> Self {
+        let node = &mut self.nodes[id.0];
+        if let Op::Resize(extent) | Op::Argmax(extent) = &mut node.op {
+            *extent = Extent::Exact(size);
+            node.inputs.truncate(1);
+        }
+        self
+    }
+
     /// A node.
     pub fn node(&self, id: NodeId) -> &Node {
         &self.nodes[id.0]
     }
 
-    /// How often each node's value is read.
+    /// How often each node's value is read, by nodes and as a part of the answer.
     pub fn uses(&self) -> Vec<usize> {
         let mut uses = vec![0; self.nodes.len()];
-        for input in self.nodes.iter().flat_map(|node| &node.inputs) {
+        let answers = self.answers.iter().map(|(_, id)| id);
+        for input in self.nodes.iter().flat_map(|node| &node.inputs).chain(answers) {
             uses[input.0] += 1;
         }
         uses
@@ -94,6 +157,9 @@ impl Graph {
             let inputs: Vec<Shape> = node.inputs.iter().map(|id| shapes[id.0]).collect();
             let shape =
                 infer(&node.op, &inputs, input).map_err(|reason| Error::layer(node.name(), reason))?;
+            if shape.checked_device_bytes(Element::F32).is_none() {
+                return Err(Error::layer(node.name(), format!("a map of {shape} is too large to count")));
+            }
             shapes.push(shape);
         }
         Ok(shapes)
@@ -154,7 +220,52 @@ fn infer(op: &Op, inputs: &[Shape], picture: Shape) -> Result<Shape, String> {
         (Op::GlobalPool, [x]) => Ok(Shape { h: 1, w: 1, ..*x }),
         (Op::Scale, [x, gate]) if *gate == (Shape { h: 1, w: 1, ..*x }) => Ok(*x),
         (Op::Scale, [x, gate]) => Err(format!("cannot scale {x} by {gate}")),
+        (Op::Resize(extent), [x, ..]) => resized(*extent, inputs, *x),
+        (Op::Argmax(extent), [x, ..]) => resized(*extent, inputs, Shape { c: 1, ..*x }),
+        (Op::Concat(joint), [first, rest @ ..]) => concatenated(*joint, *first, rest),
+        (Op::Softmax(classes), [x]) if *classes > 0 && x.c % classes == 0 => {
+            Ok(Shape::new(x.n, x.h * x.w * (x.c / classes), 1, *classes))
+        }
+        (Op::Softmax(classes), [x]) => Err(format!("{} channels are no runs of {classes}", x.c)),
+        (Op::Boxes(anchors), [x, levels @ ..]) => {
+            let pixels: usize = levels.iter().map(|level| level.h * level.w).sum();
+            let (each, known) = (anchors.each(), anchors.scales.len().saturating_sub(1));
+            if levels.len() != known || x.c != 4 * each || x.h * x.w != pixels {
+                let found = levels.len();
+                Err(format!(
+                    "{x} has no four offsets for {each} boxes a pixel of {known} levels ({found}, {pixels} pixels)"
+                ))
+            } else {
+                Ok(Shape::new(x.n, 4, 1, pixels * each))
+            }
+        }
+        (Op::Select(select), [x]) if x.h == 1 && x.w > 1 && select.most > 0 => {
+            Ok(Shape::new(x.n, 4, x.w - 1, select.most.div_ceil(2)))
+        }
+        (Op::Select(_), [x]) => Err(format!("{x} holds no scores of two classes or more")),
         _ => Err(format!("{} inputs are not what {} takes", inputs.len(), op.name(None))),
+    }
+}
+
+/// `x` scaled, given all of the operation's inputs.
+fn resized(extent: Extent, inputs: &[Shape], x: Shape) -> Result<Shape, String> {
+    match (extent, inputs) {
+        (Extent::Like, [_, like]) => Ok(Shape { h: like.h, w: like.w, ..x }),
+        (Extent::Exact([h, w]), [_]) if h > 0 && w > 0 => Ok(Shape { h, w, ..x }),
+        (extent, _) => Err(format!("{} inputs cannot be scaled to {extent:?}", inputs.len())),
+    }
+}
+
+fn concatenated(joint: Joint, first: Shape, rest: &[Shape]) -> Result<Shape, String> {
+    let all = || rest.iter().chain([&first]);
+    let fits = |x: &Shape| match joint {
+        Joint::Channels => (Shape { c: first.c, ..*x }) == first,
+        Joint::Pixels => (x.n, x.c) == (first.n, first.c),
+    };
+    match (all().find(|x| !fits(x)), joint) {
+        (Some(odd), _) => Err(format!("cannot join {first} and {odd}")),
+        (None, Joint::Channels) => Ok(Shape { c: all().map(|x| x.c).sum(), ..first }),
+        (None, Joint::Pixels) => Ok(Shape { h: 1, w: all().map(|x| x.h * x.w).sum(), ..first }),
     }
 }
 

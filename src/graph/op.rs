@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
+use super::Anchors;
 use crate::{Shape, Tensor};
 
 /// One operation.
@@ -23,6 +24,62 @@ pub enum Op {
     GlobalPool,
     /// Squeeze-excite's last step: each channel of the first input times the second input's value for it.
     Scale,
+    /// Bilinear interpolation to other rows and columns: centres of pixels on centres of pixels,
+    /// as PyTorch does with `align_corners=False`.
+    Resize(Extent),
+    /// Maps joined into one.
+    Concat(Joint),
+    /// At each pixel of the map scaled as by [`Op::Resize`] the channel with the largest value, the
+    /// first of equals: `[N, 1, H, W]`.
+    Argmax(Extent),
+    /// The exponentials of each run of so many channels over their sum, with the runs of all pixels
+    /// one after another: `[N, A K, H, W]` becomes `[N, H W A, 1, K]`.
+    Softmax(usize),
+    /// Boxes from the offsets, four channels each, that the first input has for every anchor:
+    /// `[N, 4, 1, boxes]`, left, top, right and bottom in pixels of the picture. Of the other
+    /// inputs, the levels, only the sizes count.
+    Boxes(Arc<Anchors>),
+    /// Of scores as [`Op::Softmax`] has them the best; see [`Select`].
+    Select(Select),
+}
+
+/// What [`Op::Argmax`] has where a channel's value is not finite. There may be so many channels.
+pub const NO_CLASS: u8 = 255;
+
+/// Why labels cannot tell so many classes apart, if they cannot.
+pub(crate) fn too_many_classes(classes: usize) -> Option<String> {
+    let most = usize::from(NO_CLASS);
+    (classes > most).then(|| format!("{classes} classes: a label has room for {most}"))
+}
+
+/// The rows and columns that a map is scaled to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// Those of the second input, of which nothing else counts.
+    Like,
+    /// So many.
+    Exact([usize; 2]),
+}
+
+/// How maps are joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Joint {
+    /// Channels behind channels.
+    Channels,
+    /// Pixels behind pixels, row by row: maps of any size become one of a single row.
+    Pixels,
+}
+
+/// Of each class but the first at most `most` boxes, the best of those with a score above
+/// `threshold`, in the order of the boxes, the first of equals: `[N, 4, classes - 1, most / 2]`. Two
+/// share a pixel: score and number of the one, score and number of the other. Where there are
+/// fewer the score is zero.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Select {
+    /// A score that is not enough.
+    pub threshold: f32,
+    /// Boxes of a class.
+    pub most: usize,
 }
 
 /// A convolution: `activation(conv(x) + bias + residual)`, the residual being its second
@@ -241,6 +298,12 @@ impl Op {
             Self::MaxPool(_) => "max_pool".into(),
             Self::GlobalPool => "global_pool".into(),
             Self::Scale => "scale".into(),
+            Self::Resize(_) => "resize".into(),
+            Self::Concat(_) => "concat".into(),
+            Self::Argmax(_) => "argmax".into(),
+            Self::Softmax(_) => "softmax".into(),
+            Self::Boxes(_) => "boxes".into(),
+            Self::Select(_) => "select".into(),
         }
     }
 }

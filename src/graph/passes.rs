@@ -6,7 +6,15 @@ use std::sync::Arc;
 use super::{Activation, BatchNorm, Conv, Graph, Node, NodeId, Op};
 use crate::Tensor;
 
-/// Every pass, in the order in which they help one another.
+/// The graph as it is run: without what no answer needs, unless the `whole` of the source library's
+/// network is to be looked at.
+pub fn prepared(graph: &Graph, whole: bool) -> Graph {
+    // What Goldcrest goes on to where the library calls functions is no module of it.
+    let ours = |op: &Op| matches!(op, Op::Argmax(_) | Op::Softmax(_) | Op::Boxes(_) | Op::Select(_));
+    optimise(&keep(graph, |id, op| graph.is_answer(id) || (whole && !ours(op))))
+}
+
+/// Every pass that joins, in the order in which they help one another.
 pub fn optimise(graph: &Graph) -> Graph {
     let graph = fold_batch_norm(graph);
     // An activation between a convolution and a sum must be in place before the sum is
@@ -14,6 +22,31 @@ pub fn optimise(graph: &Graph) -> Graph {
     let graph = fuse_activation(&graph);
     let graph = fuse_residual(&graph);
     fuse_activation(&graph)
+}
+
+/// Leaves out what no answer needs.
+pub fn prune(graph: &Graph) -> Graph {
+    keep(graph, |id, _| graph.is_answer(id))
+}
+
+/// What is `wanted`, and what that needs.
+fn keep(graph: &Graph, wanted: impl Fn(NodeId, &Op) -> bool) -> Graph {
+    let mut needed = vec![false; graph.nodes.len()];
+    for (id, node) in graph.nodes().rev() {
+        // A network takes its picture whatever becomes of it.
+        needed[id.index()] |= wanted(id, &node.op) || matches!(node.op, Op::Input(_));
+        if needed[id.index()] {
+            node.inputs.iter().for_each(|input| needed[input.index()] = true);
+        }
+    }
+    let (mut kept, mut place) = (Vec::new(), Vec::new());
+    for ((_, node), needed) in graph.nodes().zip(needed) {
+        place.push(kept.len());
+        if needed {
+            kept.push(node.clone());
+        }
+    }
+    rebuilt(graph, kept, &place)
 }
 
 /// Batch norm into the convolution before it: scaled weights and a bias.
@@ -73,13 +106,19 @@ fn absorb(
             kept.len() - 1
         }));
     }
+    rebuilt(graph, kept, &place)
+}
+
+/// `nodes`, which still name their inputs by the ids of `graph`, as a graph; `place` says where each
+/// of its ids went.
+fn rebuilt(graph: &Graph, nodes: Vec<Node>, place: &[usize]) -> Graph {
+    let moved = |id: NodeId| NodeId(place[id.index()]);
     let mut rebuilt = Graph::default();
-    for mut node in kept {
-        for input in &mut node.inputs {
-            *input = NodeId(place[input.index()]);
-        }
+    for mut node in nodes {
+        node.inputs.iter_mut().for_each(|input| *input = moved(*input));
         rebuilt.push_node(node);
     }
+    rebuilt.answers = graph.answers.iter().map(|(name, id)| (name.clone(), moved(*id))).collect();
     rebuilt
 }
 

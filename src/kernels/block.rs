@@ -186,6 +186,7 @@ pub fn launch(convs: Convs, shapes: Shapes, residual: bool, pool: bool, tile: Ti
             if tile.splits > 1 { format!(", {share} of {chunks} chunks a workgroup") } else { String::new() }
         ),
     }
+    .placeable()
 }
 
 /// The biases as the kernel reads them: the expansion's, the depthwise, the projection's,

@@ -101,6 +101,7 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, window: Window, residual: bool, t
         arithmetic: Element::F32,
         tile: if tile.split > 1 { tile.to_string() } else { format!("{tile} a thread") },
     }
+    .placeable()
 }
 
 /// The weights as the kernel reads them.

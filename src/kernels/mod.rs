@@ -10,7 +10,9 @@
 //! as `vec4`: a "quad" is four channels of a pixel. What the padding holds is arbitrary but
 //! finite, and weights for it are zero.
 
+pub mod argmax;
 pub mod block;
+pub mod boxes;
 pub mod copy;
 pub mod dense;
 pub mod depthwise;
@@ -24,9 +26,12 @@ pub mod pointwise_split;
 pub mod pointwise_subgroup;
 pub mod pool;
 pub mod reduce;
+pub mod resize;
 pub mod scale;
+pub mod select;
+pub mod softmax;
 
-use crate::{Tensor, graph::Conv, tensor::Element};
+use crate::{Shape, Tensor, graph::Conv, tensor::Element};
 
 /// A kernel's text and the names of what it binds, in group 0: `params` at 0, then `reads`
 /// in order, then `writes`.
@@ -40,8 +45,8 @@ pub struct Shader {
     pub reads: &'static [&'static str],
     /// What it writes.
     pub writes: &'static [&'static str],
-    /// Which of all these are f32 whatever the maps and weights are: biases, and sums on their
-    /// way from one kernel to the next.
+    /// Which of all these are 32 bits wide whatever the maps and weights are: biases, sums on their
+    /// way from one kernel to the next, and answers that f16 is too coarse for.
     pub sums: &'static [&'static str],
     /// What a device must have for it.
     pub tier: Tier,
@@ -66,8 +71,10 @@ impl Shader {
 }
 
 /// Every shader, for tests that must not miss one.
-pub const SHADERS: [&Shader; 15] = [
+pub const SHADERS: [&Shader; 20] = [
+    &argmax::SHADER,
     &block::SHADER,
+    &boxes::SHADER,
     &copy::SHADER,
     &dense::SHADER,
     &depthwise::SHADER,
@@ -81,11 +88,38 @@ pub const SHADERS: [&Shader; 15] = [
     &pointwise_subgroup::SHADER,
     &pool::SHADER,
     &reduce::SHADER,
+    &resize::SHADER,
     &scale::SHADER,
+    &select::SHADER,
+    &softmax::SHADER,
 ];
 
-/// The text that follows a kernel with a constant named `ACTIVATION` or `..._ACTIVATION`.
-pub const ACTIVATION: &str = include_str!("../../shaders/activation.wgsl");
+/// What kernels share: what each has to call, and the text that then follows it.
+const SHARED: [(&str, &str); 3] = [
+    ("activate(", include_str!("../../shaders/activation.wgsl")),
+    ("place(", include_str!("../../shaders/placement.wgsl")),
+    ("taps(", include_str!("../../shaders/taps.wgsl")),
+];
+
+/// Every file in `shaders/`, whose text decides what kernels compute.
+pub fn texts() -> impl Iterator<Item = &'static str> {
+    SHADERS.iter().map(|shader| shader.source).chain(SHARED.iter().map(|(_, text)| *text))
+}
+
+/// The parameters that `placement.wgsl` reads, of a map that is no part of a larger one.
+const WHOLE: [(&str, u32); 4] =
+    [("part_pixels", 1), ("part_first", 0), ("whole_pixel", 0), ("whole_picture", 0)];
+
+/// A map's place in a larger one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Its shape.
+    pub part: Shape,
+    /// The larger one's shape.
+    pub whole: Shape,
+    /// Quads before its first, in each picture of the larger one.
+    pub first: usize,
+}
 
 /// What a convolution kernel reads.
 const CONV_READS: &[&str] = &["x", "weight", "bias", "residual"];
@@ -119,8 +153,8 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// The text to compile for maps and weights of `element`: types, constants, the shader, and
-    /// `activate` if it calls it.
+    /// The text to compile for maps and weights of `element`: types, constants, the shader, and what
+    /// it calls.
     /// Launches with one text share a pipeline.
     pub fn wgsl(&self, element: Element) -> String {
         let mut text = String::new();
@@ -148,10 +182,41 @@ impl Launch {
             text += &format!("const {name}: u32 = {value}u;\n");
         }
         text += self.shader.source;
-        if self.constants.iter().any(|(name, _)| name.ends_with("ACTIVATION")) {
-            text += ACTIVATION;
+        for (call, shared) in SHARED {
+            if self.shader.source.contains(call) {
+                text += shared;
+            }
         }
         text
+    }
+
+    /// It, with what `placement.wgsl` wants, which its shader calls.
+    fn placeable(mut self) -> Self {
+        self.constants.push(("PLACED", 0));
+        self.params.extend(WHOLE);
+        self
+    }
+
+    /// Whether it could leave what it makes in a larger map.
+    pub fn can_be_placed(&self) -> bool {
+        self.constants.iter().any(|(name, _)| *name == "PLACED")
+    }
+
+    /// It, leaving what it makes in a larger map.
+    pub fn placed(mut self, place: Place) -> Self {
+        let Place { part, whole, first } = place;
+        let quads = whole.quads();
+        let values = [part.h * part.w, first, quads, whole.h * whole.w * quads].map(|value| value as u32);
+        for (name, value) in &mut self.constants {
+            if *name == "PLACED" {
+                *value = 1;
+            }
+        }
+        // They come last.
+        for ((_, value), wanted) in self.params.iter_mut().rev().zip(values.into_iter().rev()) {
+            *value = wanted;
+        }
+        self
     }
 
     /// The bytes of its uniform parameters.
@@ -227,12 +292,7 @@ pub fn pack_bias(conv: &Conv) -> Vec<f32> {
 
 /// What every convolution's reference does with its sums: bias, residual, activation.
 /// `sum` is asked for `[picture, output channel, row, column]`.
-fn finish(
-    conv: &Conv,
-    shape: crate::Shape,
-    residual: Option<&Tensor>,
-    sum: impl Fn([usize; 4]) -> f64,
-) -> Tensor {
+fn finish(conv: &Conv, shape: Shape, residual: Option<&Tensor>, sum: impl Fn([usize; 4]) -> f64) -> Tensor {
     Tensor::from_fn([shape.n, shape.c, shape.h, shape.w], |at| {
         let column = at % shape.w;
         let row = at / shape.w % shape.h;

@@ -102,6 +102,7 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, extras: Extras, tile: Tile) -> La
         arithmetic: tile.arithmetic,
         tile: format!("{tile} a thread"),
     }
+    .placeable()
 }
 
 /// The weights as the kernel reads them.

@@ -77,6 +77,7 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, extras: Extras, units: Units, til
         arithmetic: Element::F32,
         tile: format!("{} px x {} ch a subgroup", rows * units.side, columns * units.side),
     }
+    .placeable()
 }
 
 /// The weights as the kernel reads them: matrices of `side` inputs x `side` outputs, padded with

@@ -51,4 +51,5 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, residual: bool) -> Launch {
         arithmetic: Element::F32,
         tile: format!("{pixels} px x 4 ch split over {LANES_I} threads"),
     }
+    .placeable()
 }

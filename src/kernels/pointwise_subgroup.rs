@@ -76,4 +76,5 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, extras: Extras, tile: Tile, subgr
         arithmetic: Element::F32,
         tile: format!("{tile} a thread, {lanes} threads"),
     }
+    .placeable()
 }

@@ -28,6 +28,7 @@ pub fn launch(conv: &Conv, y: Shape, splits: usize, residual: bool) -> Launch {
         arithmetic: Element::F32,
         tile: format!("{splits} parts of 1 px x 4 ch a thread"),
     }
+    .placeable()
 }
 
 /// The same in plain loops over NCHW; the parts are `[splits x pictures, c, h, w]`.

@@ -17,6 +17,7 @@ use crate::{
     gpu::{Executor, Gpu, distance},
     graph::Graph,
     plan::{Contest, Fuse, Kernel, Machine, Options, Plan, Schedules, Step, Tuned},
+    session::F16_BOUND,
     tensor::Element,
 };
 
@@ -29,9 +30,6 @@ const RUNS: usize = 3;
 
 /// The share by which a candidate must beat the model's choice: less is noise.
 const MARGIN: f64 = 0.03;
-
-/// The relative error that an answer in f16 may have.
-const F16_BOUND: f64 = 1e-2;
 
 /// The share of the budget after which layers are settled, and after which blocks are; the rest
 /// compares the whole network.
@@ -51,6 +49,8 @@ pub struct Tuning {
     pub before_ms: f64,
     /// Milliseconds of a run as tuned.
     pub after_ms: f64,
+    /// How far the scores as tuned are from those in f32, over their norm; 0 in f32.
+    pub error: f64,
 }
 
 /// How much was measured.
@@ -64,14 +64,16 @@ pub struct Tally {
     pub rounds: usize,
 }
 
-/// Measures for about `budget`, and a round longer if that is too short for one. `progress`
-/// hears the share of the budget that is spent.
+/// Measures `graph` for about `budget`, and a round longer if that is too short for one. `progress`
+/// hears the share of the budget that is spent. `scores` is the same network with an answer that
+/// tells how exact it is: label maps and lists of boxes do not.
 ///
 /// # Errors
 /// As [`Plan::new`] and [`Executor::run`].
 pub fn tune(
     gpu: &Gpu,
     graph: &Graph,
+    scores: &Graph,
     input: Shape,
     element: Element,
     budget: Duration,
@@ -83,9 +85,9 @@ pub fn tune(
         progress(spent);
         spent < share
     };
-    let picture = Tensor::from_fn(<[usize; 4]>::from(input), |i| (i as f32 * 0.37).sin());
     let machine = gpu.machine(element);
-    let bench = Bench { gpu, graph, input, machine, picture };
+    let picture = Tensor::from_fn(<[usize; 4]>::from(input), |i| (i as f32 * 0.37).sin());
+    let bench = Bench { gpu, graph, scores, input, machine, picture };
 
     let mut tuning = Tuning::default();
     let winners = &mut tuning.winners;
@@ -108,13 +110,15 @@ pub fn tune(
     } else {
         (winners.schedules, tuning.blocks) = bench.by_network(|| within(BLOCKS))?;
     }
-    bench.drop_inexact(winners)?;
+    let exact = bench.exact()?;
+    tuning.error = bench.drop_inexact(winners, &exact)?;
     let plans = [Tuned::default(), winners.clone()].map(|tuned| bench.plan(Fuse::Auto, tuned));
     let [before, after] = bench.alternate(plans, || within(1.0))?;
     (tuning.before_ms, tuning.after_ms) = (before, after);
     if after > before {
-        *winners = Tuned::default();
+        tuning.winners = Tuned::default();
         tuning.after_ms = before;
+        tuning.error = bench.error(&tuning.winners, &exact)?;
     }
     Ok(tuning)
 }
@@ -123,6 +127,7 @@ pub fn tune(
 struct Bench<'a> {
     gpu: &'a Gpu,
     graph: &'a Graph,
+    scores: &'a Graph,
     input: Shape,
     machine: Machine,
     picture: Tensor,
@@ -195,22 +200,41 @@ impl Bench<'_> {
         Ok((winners, Tally { contests: contests.len(), entered, rounds }))
     }
 
-    /// Drops kernels with f16 sums if with them the answer is further from the model's plan's than
-    /// f16 may be: they are as accurate as weights and maps let them be.
-    fn drop_inexact(&self, winners: &mut Tuned) -> Result<()> {
+    /// Drops kernels with f16 sums if with them the scores are further from those in f32 than f16
+    /// may be: they are as accurate as weights and maps let them be. How far they are then.
+    fn drop_inexact(&self, winners: &mut Tuned, exact: &[Tensor]) -> Result<f64> {
         let half = |kernel: &Kernel| kernel.arithmetic() == Element::F16;
-        if !winners.kernels.values().any(half) {
-            return Ok(());
+        let error = self.error(winners, exact)?;
+        if error <= F16_BOUND || !winners.kernels.values().any(half) {
+            return Ok(error);
         }
-        let answer = |tuned| self.executor(&self.plan(Fuse::Auto, tuned)?)?.run(&self.picture);
-        let (expected, tuned) = (answer(Tuned::default())?, answer(winners.clone())?);
-        // Written so that a NaN is too far.
-        let near = distance(&tuned, &expected) <= F16_BOUND;
-        if !near {
-            log::warn!("f16 sums would be quicker in some layers, and are too inexact for this network");
-            winners.kernels.retain(|_, kernel| !half(kernel));
+        log::warn!("f16 sums would be quicker in some layers, and are too inexact for this network");
+        winners.kernels.retain(|_, kernel| !half(kernel));
+        self.error(winners, exact)
+    }
+
+    /// How far the scores are from the `exact` ones, over their norm: the worst of the answer's
+    /// parts. What is no number is as far as can be.
+    fn error(&self, tuned: &Tuned, exact: &[Tensor]) -> Result<f64> {
+        if self.machine.element == Element::F32 {
+            return Ok(0.0);
         }
-        Ok(())
+        let scores = self.scores(self.machine, tuned.clone())?;
+        let errors = scores.iter().zip(exact).map(|(ours, exact)| distance(ours, exact));
+        Ok(errors.map(|error| if error.is_finite() { error } else { f64::MAX }).fold(0.0, f64::max))
+    }
+
+    /// The scores in f32; none where they would only be compared with themselves.
+    fn exact(&self) -> Result<Vec<Tensor>> {
+        match self.machine.element {
+            Element::F32 => Ok(Vec::new()),
+            Element::F16 => self.scores(self.gpu.machine(Element::F32), Tuned::default()),
+        }
+    }
+
+    fn scores(&self, machine: Machine, tuned: Tuned) -> Result<Vec<Tensor>> {
+        let options = Options { tuned, ..Options::default() };
+        self.executor(&Plan::new(self.scores, self.input, machine, &options)?)?.run(&self.picture)
     }
 
     /// Without timestamps: the schedules of whichever way to fuse the whole network is quickest.

@@ -1,6 +1,6 @@
 //! The blocks of a network: what fused kernels can take together.
 
-use crate::graph::{Conv, ConvKind, Graph, Node, NodeId, Op};
+use crate::graph::{Activation, Conv, ConvKind, Graph, Node, NodeId, Op};
 
 /// A depthwise convolution and what belongs to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +120,13 @@ fn block(graph: &Graph, uses: &[usize], ids: &[NodeId]) -> Option<Block> {
         last = scale;
     }
     let project = next(&is(ConvKind::Pointwise), Some(last), 1)?;
+    // V4's first depthwise convolution has no activation: what looks like its projection widens,
+    // and belongs to the depthwise convolution behind it.
+    let begins = expand.is_none()
+        && conv(graph.node(depthwise)).is_some_and(|conv| conv.activation == Activation::Identity);
+    if begins && next(&plain(ConvKind::Depthwise), Some(project), 1).is_some() {
+        return None;
+    }
     Some(Block { expand, depthwise, squeeze, project })
 }
 

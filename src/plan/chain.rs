@@ -1,8 +1,12 @@
 //! A plan that computes nothing: one launch after another, each over what the one before left.
 //! Peaks are measured with it, and what a launch costs.
 
-use super::{Operand, Plan, SlotId, Step, Value, Work};
-use crate::{Shape, kernels::Launch, tensor::Element};
+use super::{Operand, Output, Plan, SlotId, Step, Value, Work};
+use crate::{
+    Shape,
+    kernels::Launch,
+    tensor::{Element, Form},
+};
 
 /// `count` times `launch`, which reads a map of shape `x` and writes another.
 pub fn chain(launch: &Launch, count: usize, x: Shape, element: Element) -> Plan {
@@ -18,14 +22,15 @@ pub fn chain(launch: &Launch, count: usize, x: Shape, element: Element) -> Plan 
         block: None,
     };
     // A pixel in and one out: what travels to the device is not to be measured.
-    let end = |slot| Value { slot: SlotId(slot), shape: Shape::new(1, 4, 1, 1) };
+    let end = |slot| Value { slot: SlotId(slot), shape: Shape::new(1, 4, 1, 1), form: Form::Map(element) };
+    let output = Output { name: "output".into(), value: end(count % 2), dims: vec![1, 4, 1, 1] };
     Plan {
         steps: (0..count).map(step).collect(),
         slots: vec![bytes, bytes],
         weights: Vec::new(),
         element,
         input: end(0),
-        output: end(count % 2),
+        outputs: vec![output],
         taps: Vec::new(),
         choices: Vec::new(),
     }

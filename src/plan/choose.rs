@@ -14,16 +14,16 @@ use super::{
 };
 use crate::{
     Shape,
-    graph::{Conv, ConvKind, Graph, NodeId, Op},
+    graph::{Conv, ConvKind, Graph, NodeId, Op, too_many_classes},
     kernels::{
-        self, Launch, dense, depthwise, max_pool,
+        self, Launch, argmax, boxes, dense, depthwise, max_pool,
         pointwise::{self, Extras},
         pointwise_matrix::{self, Units},
         pointwise_split,
         pointwise_subgroup::{self, Subgroup},
-        pool, scale,
+        pool, resize, scale, select, softmax,
     },
-    tensor::Element,
+    tensor::{Element, Form},
 };
 
 /// What meeting in workgroup memory costs a thread.
@@ -85,6 +85,16 @@ impl fmt::Display for Kernel {
     }
 }
 
+/// How what an operation makes lies on a device where maps are `element`. Scores and boxes are f32
+/// whatever maps are: they are compared with one another.
+pub fn form(op: &Op, element: Element) -> Form {
+    match op {
+        Op::Argmax(_) => Form::Labels,
+        Op::Softmax(_) | Op::Boxes(_) | Op::Select(_) => Form::Map(Element::F32),
+        _ => Form::Map(element),
+    }
+}
+
 /// A node with a kernel of its own: the one of `wanted`, if the machine admits it, or else the
 /// one with the least time.
 pub fn layer(
@@ -99,7 +109,9 @@ pub fn layer(
     let (x, y) = (shapes[input.index()], shapes[id.index()]);
     let mut reads = vec![Read::Map(Map::Node(input))];
     // Of what is no convolution, which computes nothing to speak of.
-    let work = Work { bytes: machine.bytes(x) + machine.bytes(y), macs: 0 };
+    let bytes = |id: NodeId| form(&graph.node(id).op, machine.element).bytes(shapes[id.index()]);
+    let (read, written) = (bytes(input).unwrap_or_default(), bytes(id).unwrap_or_default());
+    let work = Work { bytes: read + written, macs: 0 };
     let (launch, time, why) = match &node.op {
         Op::Conv(_) => return Layer::new(graph, shapes, id, input, None, machine)?.step(graph, id, wanted),
         Op::GlobalPool => {
@@ -121,11 +133,50 @@ pub fn layer(
             let time = machine.time(3.0 * machine.load, threads(&launch), work);
             (launch, time, "squeeze-excite's gate, applied by itself".into())
         }
-        Op::Input(_) | Op::BatchNorm(_) | Op::Activation(_) | Op::Add => {
+        Op::Resize(_) | Op::Argmax(_) if !resize::countable(x.h, y.h) || !resize::countable(x.w, y.w) => {
+            return Err((id, format!("{}x{} scaled to {}x{} are too many to count", x.h, x.w, y.h, y.w)));
+        }
+        Op::Resize(_) => {
+            let launch = resize::launch(x, y);
+            let time = machine.time(5.0 * machine.load, threads(&launch), work);
+            (launch, time, format!("from {}x{} to {}x{}", x.h, x.w, y.h, y.w))
+        }
+        Op::Argmax(_) => {
+            if let Some(reason) = too_many_classes(x.c) {
+                return Err((id, reason));
+            }
+            let launch = argmax::launch(x, y);
+            let thread = 16.0 * machine.load * x.quads() as f64;
+            let time = machine.time(thread, threads(&launch), work);
+            (launch, time, format!("of {}x{} scores, never stored at {}x{}", x.h, x.w, y.h, y.w))
+        }
+        Op::Softmax(classes) => {
+            let launch = softmax::launch(x, y);
+            let time = machine.time(3.0 * machine.load * *classes as f64, threads(&launch), work);
+            (launch, time, format!("runs of {classes} classes"))
+        }
+        Op::Boxes(_) => {
+            let levels = &node.inputs[1..];
+            let levels = levels.iter().map(|id| [shapes[id.index()].h, shapes[id.index()].w]).collect();
+            let picture = graph.source().map_or([0, 0], |id| [shapes[id.index()].h, shapes[id.index()].w]);
+            reads.push(Read::Anchors(id, levels, picture));
+            let launch = boxes::launch(x, y, picture);
+            let time = machine.time(3.0 * machine.load, threads(&launch), work);
+            (launch, time, "offsets to corners".into())
+        }
+        Op::Select(select) => {
+            let launch = select::launch(x, *select);
+            // A workgroup a class reads its scores at least three times.
+            let share = x.c as f64 / select::LANES as f64;
+            let lanes = launch.workgroups.iter().product::<u32>() * select::LANES;
+            let time = machine.time(3.0 * (machine.load * share + MEETING), lanes as usize, work);
+            (launch, time, format!("the best {} of {} a class", select.most, x.c))
+        }
+        Op::Input(_) | Op::Concat(_) | Op::BatchNorm(_) | Op::Activation(_) | Op::Add => {
             return Err((id, node.op.alone()));
         }
     };
-    let writes = vec![(Map::Node(id), machine.bytes(y))];
+    let writes = vec![(Map::Node(id), written)];
     Ok(DraftStep {
         nodes: vec![id],
         launch,
@@ -358,7 +409,8 @@ impl<'a> Layer<'a> {
     }
 }
 
-fn threads(launch: &Launch) -> usize {
+/// Threads that a launch of workgroups of [`kernels::LANES`] starts.
+pub fn threads(launch: &Launch) -> usize {
     launch.workgroups.iter().product::<u32>() as usize * kernels::LANES as usize
 }
 

@@ -38,6 +38,8 @@ pub enum Read {
     Taps(NodeId),
     /// Biases of these convolutions, one after another.
     Biases(Vec<NodeId>),
+    /// The boxes that offsets are to, of a map that has so many levels and such a picture.
+    Anchors(NodeId, Vec<[usize; 2]>, [usize; 2]),
     /// A binding that the kernel, as specialised, never reads.
     Nothing,
 }
@@ -89,8 +91,14 @@ pub fn settle(
     let mut lives = vec![memory::Life { bytes: input.1, first: 0, last: 0 }];
     for (step, draft) in drafts.iter().enumerate() {
         for &(map, bytes) in &draft.writes {
-            maps.push(map);
-            lives.push(memory::Life { bytes, first: step + 1, last: step + 1 });
+            // Several steps write what several parts make up.
+            match maps.iter().position(|m| *m == map) {
+                Some(at) => lives[at].last = step + 1,
+                None => {
+                    maps.push(map);
+                    lives.push(memory::Life { bytes, first: step + 1, last: step + 1 });
+                }
+            }
         }
         for read in &draft.reads {
             if let Read::Map(map) = read
@@ -154,6 +162,10 @@ fn pack(graph: &Graph, read: &Read) -> Vec<f32> {
         Read::Matrices(id, side) => pointwise_matrix::pack(conv(id), *side),
         Read::Taps(id) => depthwise::pack(conv(id)),
         Read::Biases(ids) => ids.iter().flat_map(|id| kernels::pack_bias(conv(id))).collect(),
+        Read::Anchors(id, maps, picture) => {
+            let anchors = graph.node(*id).op.anchors();
+            anchors.map_or_else(Vec::new, |anchors| anchors.over(maps, *picture).into_flattened())
+        }
         Read::Map(_) | Read::Nothing => Vec::new(),
     }
 }

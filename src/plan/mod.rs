@@ -8,6 +8,7 @@ mod draft;
 mod head;
 mod machine;
 mod memory;
+mod place;
 mod schedule;
 
 pub use chain::chain;
@@ -24,10 +25,10 @@ use crate::{
     Error, Result, Shape,
     graph::{Graph, NodeId, Op, passes},
     kernels::Launch,
-    tensor::Element,
+    tensor::{Element, Form},
 };
 use blocks::Unit;
-use draft::{DraftStep, Map};
+use draft::{DraftStep, Map, Read};
 
 /// A buffer for feature maps, used by one after another. No step reads and writes the same one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
@@ -48,6 +49,26 @@ pub struct Value {
     pub slot: SlotId,
     /// Its shape.
     pub shape: Shape,
+    /// How it lies there.
+    pub form: Form,
+}
+
+impl Value {
+    /// Its bytes.
+    pub fn bytes(&self) -> u64 {
+        self.form.bytes(self.shape).expect("a plan's maps have been counted")
+    }
+}
+
+/// A part of the answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// Its name.
+    pub name: String,
+    /// Where it comes.
+    pub value: Value,
+    /// Its dimensions: `[N, C, H, W]`, or `[N, C]` of a matrix product.
+    pub dims: Vec<usize>,
 }
 
 /// A layer's output, as its source library has it.
@@ -235,8 +256,8 @@ pub struct Plan {
     pub element: Element,
     /// Where the picture goes.
     pub input: Value,
-    /// Where the answer comes.
-    pub output: Value,
+    /// Where the parts of the answer come.
+    pub outputs: Vec<Output>,
     /// Every layer's output, if they were asked for.
     pub taps: Vec<Tap>,
     /// What was chosen for each block.
@@ -252,25 +273,29 @@ impl Plan {
     /// computes a layer or its weights are beyond what the machine's element holds,
     /// [`Error::Limit`] if a map or a weight is larger than the machine allows.
     pub fn new(graph: &Graph, input: Shape, machine: Machine, options: &Options) -> Result<Self> {
-        let graph = &passes::optimise(graph);
+        let graph = &passes::prepared(graph, options.taps);
         let shapes = graph.shapes(input)?;
+        let form = |id: NodeId| choose::form(&graph.node(id).op, machine.element);
         for (id, node) in graph.nodes() {
-            check(
-                node.output_name(),
-                shapes[id.index()].checked_device_bytes(machine.element).unwrap_or(u64::MAX),
-                machine,
-            )?;
+            let bytes = form(id).bytes(shapes[id.index()]);
+            check(node.output_name(), bytes.unwrap_or(u64::MAX), machine)?;
         }
-        let Some((source, answer)) = ends(graph) else {
+        let Some(source) = graph.source() else {
             return Err(Error::Input("the network has no input".into()));
         };
+        let answers = graph.answers();
+        let uses = graph.uses();
 
         let failed = |(id, reason): (NodeId, String)| Error::layer(graph.node(id).name(), reason);
         let mut drafts = Vec::new();
         let mut choices = Vec::new();
         for unit in blocks::units(graph) {
             if let Unit::Layer(id) = unit {
-                if id != source {
+                if matches!(graph.node(id).op, Op::Concat(_)) {
+                    let alone = |part: NodeId| !options.taps && uses[part.index()] == 1;
+                    let copies = place::join(graph, &shapes, id, &machine, alone, &mut drafts);
+                    drafts.extend(copies.map_err(failed)?);
+                } else if id != source {
                     drafts.push(
                         choose::layer(graph, &shapes, id, &machine, options.kernels()).map_err(failed)?,
                     );
@@ -291,28 +316,40 @@ impl Plan {
             let place = choices.len() - 1;
             drafts.extend(best.steps.iter().map(|step| DraftStep { block: Some(place), ..step.clone() }));
         }
+        for draft in &drafts {
+            for (read, name) in draft.reads.iter().zip(draft.launch.shader.reads) {
+                let stored = Form::Map(draft.launch.shader.stored(name, machine.element));
+                if let Read::Map(Map::Node(id)) = read
+                    && form(*id) != stored
+                {
+                    let reason = format!("cannot read what {} makes", graph.node(*id).name());
+                    return Err(Error::layer(graph.node(draft.nodes[0]).name(), reason));
+                }
+            }
+        }
         for (draft, &(_, bytes)) in drafts.iter().flat_map(|d| d.writes.iter().map(move |w| (d, w))) {
             check(graph.node(draft.nodes[0]).name(), bytes, machine)?;
         }
 
         let first = (Map::Node(source), machine.bytes(shapes[source.index()]));
-        let kept = |map| options.taps || map == Map::Node(answer);
+        let kept = |map| options.taps || matches!(map, Map::Node(id) if graph.is_answer(id));
         let settled = draft::settle(graph, machine.element, drafts, first, kept);
         let value = |id: NodeId| {
             let at = settled.slot_of.iter().find(|(map, _)| *map == Map::Node(id));
-            at.map(|&(_, slot)| Value { slot: SlotId(slot), shape: shapes[id.index()] })
+            at.map(|&(_, slot)| Value { slot: SlotId(slot), shape: shapes[id.index()], form: form(id) })
         };
-        let (Some(input), Some(output)) = (value(source), value(answer)) else {
-            return Err(Error::Input("the network computes nothing".into()));
+        let output = |&(name, id): &(&str, NodeId)| {
+            let value =
+                value(id).ok_or_else(|| Error::Input(format!("the network does not compute {name}")))?;
+            Ok(Output { name: name.into(), value, dims: graph.node(id).dims(value.shape) })
         };
+        let outputs: Vec<Output> = answers.iter().map(output).collect::<Result<_>>()?;
+        let input = value(source).ok_or_else(|| Error::Input("the network has no input".into()))?;
         let tapped = graph.nodes().filter(|(id, _)| options.taps && *id != source);
         let taps = tapped
             .filter_map(|(id, node)| {
                 let value = value(id)?;
-                let dims = <[usize; 4]>::from(value.shape);
-                let linear = matches!(&node.op, Op::Conv(conv) if conv.linear);
-                let dims = if linear { dims[..2].to_vec() } else { dims.to_vec() };
-                Some(Tap { module: node.output_name().to_string(), value, dims })
+                Some(Tap { module: node.output_name().to_string(), value, dims: node.dims(value.shape) })
             })
             .collect();
         for (step, weights) in settled.steps.iter().flat_map(|s| s.reads.iter().map(move |r| (s, r))) {
@@ -331,7 +368,7 @@ impl Plan {
             weights: settled.weights,
             element: machine.element,
             input,
-            output,
+            outputs,
             taps,
             choices,
         })
@@ -348,7 +385,7 @@ impl Plan {
         machine: Machine,
         each: usize,
     ) -> Result<Vec<Contest<Kernel>>> {
-        let graph = &passes::optimise(graph);
+        let graph = &passes::prepared(graph, false);
         let shapes = graph.shapes(input)?;
         let contests = graph.nodes().map(|(id, node)| {
             let entered = choose::contest(graph, &shapes, id, &machine, each)
@@ -371,7 +408,7 @@ impl Plan {
         kernels: &Kernels,
         each: usize,
     ) -> Result<Vec<Contest<Schedule>>> {
-        let graph = &passes::optimise(graph);
+        let graph = &passes::prepared(graph, false);
         let shapes = graph.shapes(input)?;
         let tuned = Tuned { kernels: kernels.clone(), ..Tuned::default() };
         let options = Options { tuned, ..Options::default() };
@@ -440,12 +477,6 @@ fn candidates(
         Unit::Block(block) => schedule::candidates(graph, shapes, block, machine, options, each),
         Unit::Head(head) => head::candidates(graph, shapes, *head, machine, options),
     }
-}
-
-/// The node that takes the picture and the one that answers.
-fn ends(graph: &Graph) -> Option<(NodeId, NodeId)> {
-    let (source, _) = graph.nodes().find(|(_, node)| matches!(node.op, Op::Input(_)))?;
-    Some((source, graph.nodes().next_back()?.0))
 }
 
 fn check(what: &str, bytes: u64, machine: Machine) -> Result<()> {

@@ -88,6 +88,8 @@ impl Fuse {
         match (self, schedule) {
             (Self::Auto, _) => true,
             (Self::None, _) => schedule == Schedule::Separate,
+            // Without an expansion the whole is a pair.
+            (Self::Pair, Schedule::Whole(_)) => block.expand.is_none(),
             (Self::Pair, _) => matches!(schedule, Schedule::Front(_) | Schedule::Back(_)),
             // Squeeze-excite needs the whole map before it can scale any of it.
             (Self::Block, Schedule::Front(_)) => block.squeeze.is_some(),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Shape,
     gpu::{AdapterInfo, Gpu, cache},
-    graph::Graph,
+    graph::{Graph, Op},
     kernels,
     plan::Tuned,
     tensor::Element,
@@ -20,7 +20,7 @@ struct Key {
     input: [usize; 4],
     /// What maps and weights are stored as.
     element: String,
-    /// Of the network's layers with their shapes.
+    /// Of the network's convolutions with their shapes.
     network: u64,
     /// Of every kernel's text, and of this version, whose planner cuts the tiles.
     kernels: u64,
@@ -39,13 +39,26 @@ pub struct Kept {
     pub winners: Tuned,
     /// Milliseconds of a run with it.
     pub ms: f64,
+    /// How far the network's scores are from those in f32, over their norm.
+    pub error: f64,
 }
+
+/// The relative error that f16 may leave: beyond it nobody gets f16 who does not ask for it.
+pub const F16_BOUND: f64 = 1e-2;
 
 impl Key {
     fn new(info: &AdapterInfo, graph: &Graph, input: Shape, element: Element) -> Option<Self> {
-        let layers = graph.dump(&graph.shapes(input).ok()?);
-        let texts = kernels::SHADERS.iter().map(|shader| shader.source);
-        let texts: String = texts.chain([kernels::ACTIVATION, env!("CARGO_PKG_VERSION")]).collect();
+        let shapes = graph.shapes(input).ok()?;
+        // Whatever is wanted of the network, these are what tuning chooses for.
+        let convolutions = graph.nodes().filter_map(|(id, node)| match &node.op {
+            Op::Conv(conv) => {
+                let form = (conv.weight.dims(), conv.stride, conv.dilation, conv.groups, conv.activation);
+                Some((node.name(), form, shapes[id.index()]))
+            }
+            _ => None,
+        });
+        let layers = format!("{:?}", convolutions.collect::<Vec<_>>());
+        let texts: String = kernels::texts().chain([env!("CARGO_PKG_VERSION")]).collect();
         Some(Self {
             adapter: info.name.clone(),
             backend: info.backend.clone(),

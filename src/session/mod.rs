@@ -2,6 +2,7 @@
 
 mod device;
 mod kept;
+mod pictures;
 
 use std::{borrow::Cow, collections::VecDeque};
 
@@ -9,7 +10,7 @@ use web_time::Instant;
 
 pub use crate::gpu::Startup;
 pub use device::Device;
-pub use kept::{Kept, keep, recall};
+pub use kept::{F16_BOUND, Kept, keep, recall};
 
 use crate::{
     Error, Result, Shape, Tensor, cpu,
@@ -17,13 +18,14 @@ use crate::{
     graph::Graph,
     plan::{self, Fuse, Machine, Plan, Summary},
     tensor::Element,
-    zoo::Network,
+    zoo::{Answer, Network},
 };
 
 /// What maps and weights are to be stored as.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Precision {
-    /// f16 where [`tune`](crate::measure::tune) found it quicker on the device for this network, else f32.
+    /// f16 where [`tune`](crate::measure::tune) found it quicker on the device for this network, and
+    /// no further from f32 than [`F16_BOUND`], else f32.
     #[default]
     Auto,
     /// 32 bits.
@@ -54,6 +56,8 @@ pub struct Options {
     pub fuse: Fuse,
     /// What maps and weights are stored as.
     pub precision: Precision,
+    /// What is wanted of the network.
+    pub answer: Answer,
     /// Keep every layer's output for [`Session::taps`]; takes more memory, and fuses nothing.
     pub taps: bool,
     /// Run WebGPU's baseline of kernels alone, whatever more the adapter has: what every adapter
@@ -62,13 +66,14 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// One picture of the network's own size, without taps.
+    /// One picture of the network's own size, its scores alone.
     fn default() -> Self {
         Self {
             batch: 1,
             size: None,
             fuse: Fuse::Auto,
             precision: Precision::Auto,
+            answer: Answer::Scores,
             taps: false,
             baseline: false,
         }
@@ -105,7 +110,9 @@ pub fn plan(gpu: &Gpu, graph: &Graph, input: Shape, options: Options) -> Result<
         Some(element) => (element, chooses.then(|| recalled(element)).flatten()),
         // The file may be from another device of this adapter, one that had f16.
         None => match (recalled(Element::F32), recalled(Element::F16).filter(|_| gpu.has_f16())) {
-            (Some(whole), Some(half)) if half.ms < whole.ms => (Element::F16, Some(half)),
+            (Some(whole), Some(half)) if half.ms < whole.ms && half.error <= F16_BOUND => {
+                (Element::F16, Some(half))
+            }
             (whole, _) => (Element::F32, whole),
         },
     };
@@ -127,7 +134,7 @@ enum Flight {
     /// A share of the batch each.
     Gpu(Vec<gpu::Pending>),
     /// The CPU has nobody to wait for.
-    Done(Tensor),
+    Done(Vec<Tensor>),
 }
 
 /// A network, ready to run for one input shape on one device.
@@ -135,6 +142,10 @@ pub struct Session {
     engine: Engine,
     /// The whole batch's shape.
     input: Shape,
+    /// Names and dimensions of the answer's parts, for the whole batch.
+    outputs: Vec<(String, Vec<usize>)>,
+    /// How it takes pictures, if it does.
+    reading: Option<pictures::Reading>,
     startup: Startup,
 }
 
@@ -153,7 +164,7 @@ impl Session {
     /// # Errors
     /// [`Error::Layer`] if an input of that shape does not fit the network, [`Error::Limit`] if
     /// it does not fit the device, [`Error::NoF16`] if the device lacks the precision,
-    /// [`Error::Device`] if it refuses the network.
+    /// [`Error::Input`] if the network has no such answer, [`Error::Device`] if the device refuses it.
     pub fn new(device: impl Into<Device>, network: &Network, options: Options) -> Result<Self> {
         pollster::block_on(Self::build(device, network, options, |_, _| {}))
     }
@@ -169,11 +180,12 @@ impl Session {
         options: Options,
         progress: impl FnMut(usize, usize),
     ) -> Result<Self> {
-        Self::build_graph(device, &network.graph, options.input_shape(network), options, progress).await
+        let graph = network.answering(options.answer)?;
+        Self::build_graph(device, &graph, options.input_shape(network), options, progress).await
     }
 
     /// A session of a graph by itself, for inputs of one shape: parts of networks, and those of
-    /// one's own making. The batch and the size are the `input`'s.
+    /// one's own making. The batch and the size are the `input`'s, the answer the graph's own.
     ///
     /// # Errors
     /// As [`Session::new`].
@@ -199,6 +211,9 @@ impl Session {
         }
         device.supports(options.precision.element().unwrap_or_default())?;
         let begun = Instant::now();
+        let shapes = graph.shapes(input)?;
+        let outputs = graph.answers().into_iter();
+        let outputs = outputs.map(|(name, id)| (name.into(), graph.node(id).dims(shapes[id.index()])));
         let (engine, startup) = match &device {
             Device::Gpu(gpu) => {
                 let mut plan = plan_within_limits(gpu, graph, input, options)?;
@@ -215,7 +230,7 @@ impl Session {
                 (Engine::Cpu(Box::new(executor)), startup)
             }
         };
-        Ok(Self { engine, input, startup })
+        Ok(Self { engine, input, outputs: outputs.collect(), reading: None, startup })
     }
 
     /// How long it took to get ready.
@@ -258,11 +273,28 @@ impl Session {
         self.input
     }
 
-    /// Runs once on a normalised input and waits: `[N, classes]` for a classifier.
+    /// The names of the answer's parts and their dimensions, in the order in which they come.
+    pub fn outputs(&self) -> &[(String, Vec<usize>)] {
+        &self.outputs
+    }
+
+    /// Runs once on a normalised input and waits: of scores `[N, classes]` for a classifier and `[N,
+    /// classes, H, W]` for what segments, of labels `[N, 1, H, W]`.
     ///
     /// # Errors
-    /// [`Error::Input`] if `input` has another shape, [`Error::Device`] if the device was lost.
+    /// [`Error::Input`] if `input` has another shape, or if the answer has several parts;
+    /// [`Error::Device`] if the device was lost.
     pub fn run(&mut self, input: &Tensor) -> Result<Tensor> {
+        self.only()?;
+        Ok(self.run_all(input)?.remove(0))
+    }
+
+    /// [`Session::run`] for an answer of several parts: they come in the order of
+    /// [`Session::outputs`].
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn run_all(&mut self, input: &Tensor) -> Result<Vec<Tensor>> {
         let answers = match &mut self.engine {
             Engine::Gpu { plan, executor } => {
                 let mut answers = Vec::new();
@@ -282,7 +314,7 @@ impl Session {
             }
             Engine::Cpu(executor) => vec![executor.run(input)?],
         };
-        join(answers, self.input.n)
+        self.join(answers)
     }
 
     /// [`Session::run`] for where nothing may block. The CPU computes before it returns.
@@ -290,8 +322,9 @@ impl Session {
     /// # Errors
     /// As [`Session::run`].
     pub async fn run_async(&mut self, input: &Tensor) -> Result<Tensor> {
+        self.only()?;
         let pending = self.submit(input)?;
-        self.collect_async(pending).await
+        Ok(self.collect_async(pending).await?.remove(0))
     }
 
     /// Hands an input to the device and does not wait, so that several are in flight: the next is
@@ -311,11 +344,11 @@ impl Session {
         }
     }
 
-    /// Waits for the answer to what [`Session::submit`] began, in any order.
+    /// Waits for the answer to what [`Session::submit`] began, in any order, and gives its parts.
     ///
     /// # Errors
     /// As [`Session::run`].
-    pub fn collect(&mut self, pending: Pending) -> Result<Tensor> {
+    pub fn collect(&mut self, pending: Pending) -> Result<Vec<Tensor>> {
         let answers = match (pending.0, &mut self.engine) {
             (Flight::Gpu(shares), Engine::Gpu { executor, .. }) => {
                 shares.into_iter().map(|share| executor.collect(share)).collect::<Result<_>>()?
@@ -323,14 +356,14 @@ impl Session {
             (Flight::Done(answer), Engine::Cpu(_)) => vec![answer],
             _ => return Err(stranger()),
         };
-        join(answers, self.input.n)
+        self.join(answers)
     }
 
     /// [`Session::collect`] for where nothing may block.
     ///
     /// # Errors
     /// As [`Session::run`].
-    pub async fn collect_async(&mut self, pending: Pending) -> Result<Tensor> {
+    pub async fn collect_async(&mut self, pending: Pending) -> Result<Vec<Tensor>> {
         let mut answers = Vec::new();
         match (pending.0, &mut self.engine) {
             (Flight::Gpu(shares), Engine::Gpu { executor, .. }) => {
@@ -341,7 +374,7 @@ impl Session {
             (Flight::Done(answer), Engine::Cpu(_)) => answers.push(answer),
             _ => return Err(stranger()),
         }
-        join(answers, self.input.n)
+        self.join(answers)
     }
 
     /// Runs once and gives the nanoseconds of each of [`Session::steps`], measured in the real
@@ -392,6 +425,38 @@ impl Session {
     }
 }
 
+impl Session {
+    /// Refuses to give one part of several for the answer.
+    fn only(&self) -> Result<()> {
+        match &self.outputs[..] {
+            [_] => Ok(()),
+            outputs => {
+                let names: Vec<&str> = outputs.iter().map(|(name, _)| name.as_str()).collect();
+                Err(Error::Input(format!("the answer has {} parts: {}", names.len(), names.join(", "))))
+            }
+        }
+    }
+
+    /// The answers to shares, each of all parts, as one, without those to pictures that only
+    /// filled up the last.
+    fn join(&self, shares: Vec<Vec<Tensor>>) -> Result<Vec<Tensor>> {
+        let mut parts: Vec<Vec<f32>> = vec![Vec::new(); self.outputs.len()];
+        for answer in shares {
+            for (whole, share) in parts.iter_mut().zip(answer) {
+                match whole.is_empty() {
+                    true => *whole = share.into_data(),
+                    false => whole.extend(share.into_data()),
+                }
+            }
+        }
+        let tensor = |(mut data, (_, dims)): (Vec<f32>, &(String, Vec<usize>))| {
+            data.truncate(dims.iter().product());
+            Tensor::new(dims.clone(), data)
+        };
+        parts.into_iter().zip(&self.outputs).map(tensor).collect()
+    }
+}
+
 /// What a session says of an inference that another one began.
 fn stranger() -> Error {
     Error::Input("is in flight for another session".into())
@@ -428,22 +493,4 @@ fn shares(input: &Tensor, whole: Shape, n: usize) -> Result<Vec<Cow<'_, Tensor>>
         Ok(Cow::Owned(Tensor::new(<[usize; 4]>::from(share), data)?))
     };
     input.data().chunks(share.len()).map(filled).collect()
-}
-
-/// The answers to shares as one, without those to pictures that only filled up the last. A
-/// classifier's answer has one row and one column, which nobody asks for.
-fn join(answers: Vec<Tensor>, pictures: usize) -> Result<Tensor> {
-    let dims = answers.first().map_or_else(Vec::new, |answer| answer.dims().to_vec());
-    let mut data: Vec<f32> = answers.into_iter().flat_map(Tensor::into_data).collect();
-    match dims[..] {
-        [_, c, 1, 1] => {
-            data.truncate(pictures * c);
-            Tensor::new([pictures, c], data)
-        }
-        [_, c, h, w] => {
-            data.truncate(pictures * c * h * w);
-            Tensor::new([pictures, c, h, w], data)
-        }
-        _ => Err(Error::Output("has no rows and columns".into())),
-    }
 }

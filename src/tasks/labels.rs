@@ -4,10 +4,17 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    zoo::{Network, Task},
+};
 
 /// ImageNet's 1000 classes in torchvision's words; `assets/CREDITS.md` names the source.
 const IMAGENET: &str = include_str!("../../assets/imagenet_classes.txt");
+
+/// PASCAL VOC's 21 and COCO's 91 classes, from the same source.
+const VOC: &str = include_str!("../../assets/voc_classes.txt");
+const COCO: &str = include_str!("../../assets/coco_classes.txt");
 
 /// The names of a network's classes, or none, in which case their numbers must do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,6 +42,33 @@ impl Labels {
         };
         let names = background.into_iter().chain(IMAGENET.lines()).map(str::to_owned).collect();
         Self { names, path: None }
+    }
+
+    /// The names of a network's classes: those of its configuration, or the built-in ones of its
+    /// task if there are as many.
+    pub fn of(network: &Network) -> Self {
+        let built_in = || match network.task {
+            Task::Classify => Self::for_count(network.classes),
+            Task::Segment { .. } => Self::voc(),
+            Task::Detect(_) => Self::coco(),
+        };
+        let names = network.labels.clone().map_or_else(built_in, Self::from);
+        if names.len() == network.classes { names } else { Self::default() }
+    }
+
+    /// PASCAL VOC's 21 names, `__background__` first: what torchvision's segmenters tell apart.
+    pub fn voc() -> Self {
+        Self::built_in(VOC)
+    }
+
+    /// COCO's 91 names, `__background__` first: what torchvision's detectors tell apart. The ten
+    /// numbers that COCO left out are all called `N/A`.
+    pub fn coco() -> Self {
+        Self::built_in(COCO)
+    }
+
+    fn built_in(names: &str) -> Self {
+        Self { names: names.lines().map(str::to_owned).collect(), path: None }
     }
 
     /// Reads names from a file: text with one a line, a JSON list, or a JSON object from index
@@ -128,6 +162,23 @@ mod tests {
         assert_eq!((shifted.get(0), shifted.get(1)), (Some("background"), Some("tench")));
         assert!((0..1000).all(|i| plain.get(i) == shifted.get(i + 1)));
         assert!(Labels::for_count(21).is_empty());
+    }
+
+    #[test]
+    fn voc_and_coco_are_whole() {
+        let (voc, coco) = (Labels::voc(), Labels::coco());
+        assert_eq!((voc.len(), coco.len()), (21, 91));
+        for labels in [&voc, &coco] {
+            assert_eq!(labels.get(0), Some("__background__"));
+            assert!(labels.names.iter().all(|name| !name.is_empty() && name.trim() == name));
+        }
+        assert_eq!((voc.get(8), voc.get(15), voc.get(20)), (Some("cat"), Some("person"), Some("tvmonitor")));
+        assert_eq!(
+            (coco.get(1), coco.get(17), coco.get(90)),
+            (Some("person"), Some("cat"), Some("toothbrush"))
+        );
+        let gaps: Vec<usize> = (0..91).filter(|&class| coco.get(class) == Some("N/A")).collect();
+        assert_eq!(gaps, [12, 26, 29, 30, 45, 66, 68, 69, 71, 83]);
     }
 
     #[test]

@@ -1,11 +1,25 @@
-//! What surrounds a network: pictures in, labels out. Nothing here runs anything.
+//! What surrounds a network: pictures in, answers out. Nothing here runs anything.
 
 mod classify;
+mod detect;
+#[cfg(feature = "image")]
+mod draw;
 mod labels;
+#[cfg(feature = "image")]
+mod overlay;
 mod picture;
 mod preprocess;
+mod segment;
+#[cfg(feature = "image")]
+mod tags;
 
 pub use classify::{Class, top};
+pub use detect::{Bounds, Candidate, Detection, boxes, suppress};
 pub use labels::Labels;
+#[cfg(feature = "image")]
+pub use overlay::overlay;
 pub use picture::{PIXEL_LIMIT, Picture};
-pub use preprocess::{preprocess, preprocess_batch};
+pub use preprocess::{input_size, preprocess, preprocess_batch};
+pub use segment::{Segmentation, Share, palette, segmentation};
+#[cfg(feature = "image")]
+pub use tags::draw;

@@ -67,6 +67,16 @@ pub fn preprocess_batch(pictures: &[Picture], how: &Preprocessing) -> Result<Ten
     Tensor::new([pictures.len(), 3, rows, columns], data)
 }
 
+/// Rows and columns of the input that a picture of `[rows, columns]` becomes.
+///
+/// # Errors
+/// [`Error::Input`] if it would be empty or too large to hold.
+pub fn input_size(picture: [usize; 2], how: &Preprocessing) -> Result<[usize; 2]> {
+    let [rows, columns] = scaled_size(picture.map(|side| side.max(1)), how.resize);
+    check_size("scaled", rows, columns)?;
+    Ok(how.crop.unwrap_or([rows, columns]))
+}
+
 /// A picture after scaling: red, green, blue in 0..=255, row by row.
 struct Scaled {
     rows: usize,

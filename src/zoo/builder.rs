@@ -1,15 +1,11 @@
-//! Joins a checkpoint's tensors, its modules' names and a family's table into a graph.
+//! Layers from a checkpoint's tensors and its modules' names, one behind another.
 
 use std::{collections::HashSet, sync::Arc};
 
-use super::{
-    checkpoint::Checkpoint,
-    skeleton::{Block, Layer, Skeleton, Squeeze},
-    table::{Family, Stage, Table},
-};
+use super::{checkpoint::Checkpoint, skeleton::Layer, table::Family};
 use crate::{
-    Result, Tensor,
-    graph::{Activation, BatchNorm, Conv, Graph, MaxPool, NodeId, Op, Padding},
+    Error, Result, Tensor,
+    graph::{Activation, BatchNorm, Conv, Extent, Graph, Joint, NodeId, Op, Padding},
 };
 
 /// What a library does alike in all of a network.
@@ -20,123 +16,101 @@ pub(super) struct Rules {
     pub epsilon: f64,
     /// Instead of the table's.
     pub activation: Option<Activation>,
-    /// Once the picture is this many times smaller, strides become dilations.
-    pub output_stride: Option<usize>,
+    pub dilated: Option<Dilated>,
 }
 
-/// A graph, and what the shapes told on the way.
-#[derive(Debug)]
-pub(super) struct Built {
-    pub graph: Graph,
-    /// The input's.
-    pub channels: usize,
-    pub classes: usize,
-}
-
-/// Builds the graph of `table`, with `repeats` blocks in its stages.
-///
-/// # Errors
-/// [`crate::Error::Checkpoint`] for the first tensor that is missing, misshapen, of the wrong type, not
-/// finite, or superfluous.
-pub(super) fn build(
-    checkpoint: &Checkpoint,
-    skeleton: &Skeleton,
-    table: &Table,
-    repeats: &[usize],
-    rules: &Rules,
-) -> Result<Built> {
-    let resnet = table.family == Family::ResNet;
-    let kernel = if resnet { 7 } else { 3 };
-    let stem = format!("{}.weight", skeleton.stem.conv);
-    let weight = checkpoint.tensor(&stem, &[None, None, Some(kernel), Some(kernel)])?;
-    let channels = weight.dims()[1];
-    let mut graph = Graph::default();
-    let at = graph.push("input", Op::Input(channels), &[]);
-    let mut b = Builder { checkpoint, rules, graph, at, channels, used: HashSet::new() };
-
-    let dense = Form { kernel, stride: 2, dilation: 1, depthwise: false };
-    b.layer(&skeleton.stem, dense, table.stem)?;
-    if resnet {
-        b.push("maxpool", Op::MaxPool(MaxPool { kernel: 3, stride: 2 }));
-    }
-    let mut blocks = skeleton.blocks.iter();
-    let mut strides = Strides { reduced: 2, dilation: 1, limit: rules.output_stride };
-    for (stage, &repeats) in table.stages.iter().zip(repeats) {
-        for (i, block) in blocks.by_ref().take(repeats).enumerate() {
-            let (stride, dilation) = strides.next(if i == 0 { stage.stride } else { 1 });
-            b.block(block, stage, table, stride, dilation)?;
-        }
-    }
-    for layer in &skeleton.head {
-        b.layer(layer, POINTWISE, table.head.unwrap_or_default())?;
-    }
-    b.push(&skeleton.pool, Op::GlobalPool);
-    if let (Some(layer), Some(hidden)) = (&skeleton.hidden, &table.hidden) {
-        b.hidden(layer, hidden.bias, hidden.activation)?;
-    }
-    b.hidden(&skeleton.classifier, true, Activation::Identity)?;
-
-    let mut extra = checkpoint
-        .keys()
-        .filter(|key| !b.used.contains(*key) && key.rsplit('.').next() != Some("num_batches_tracked"));
-    if let Some(key) = extra.next() {
-        let others = match extra.count() {
-            0 => String::new(),
-            n => format!(" (nor are {n} more)"),
-        };
-        return Err(checkpoint.error(key, format!("is no part of a {}{others}", table.family)));
-    }
-    Ok(Built { graph: b.graph, channels, classes: b.channels })
-}
-
-/// Turns strides into dilations past the limit, as transformers' MobileNetV2 does.
-struct Strides {
-    reduced: usize,
-    dilation: usize,
-    limit: Option<usize>,
-}
-
-impl Strides {
-    /// The stride and dilation of the next block.
-    fn next(&mut self, stride: usize) -> (usize, usize) {
-        if Some(self.reduced) == self.limit {
-            let dilation = self.dilation;
-            // The block that would have halved the map still sees its neighbours.
-            self.dilation *= stride;
-            (1, dilation)
-        } else {
-            self.reduced *= stride;
-            (stride, 1)
-        }
-    }
+/// Strides that become dilations.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Dilated {
+    /// Once the picture is this many times smaller.
+    pub stride: usize,
+    /// Whether the block that would have halved the map is dilated itself, not only those behind
+    /// it: torchvision's networks are like that, and transformers' are not.
+    pub at_once: bool,
 }
 
 /// What a convolution's weight must look like, and how it moves.
 #[derive(Clone, Copy)]
-struct Form {
-    kernel: usize,
-    stride: usize,
-    dilation: usize,
-    depthwise: bool,
+pub(super) struct Form {
+    pub kernel: usize,
+    pub stride: usize,
+    pub dilation: usize,
+    pub depthwise: bool,
 }
 
-const POINTWISE: Form = Form { kernel: 1, stride: 1, dilation: 1, depthwise: false };
+pub(super) const POINTWISE: Form = Form { kernel: 1, stride: 1, dilation: 1, depthwise: false };
 
-struct Builder<'a> {
+/// A map of the graph, by its node.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Map {
+    pub id: NodeId,
+    pub channels: usize,
+}
+
+pub(super) struct Builder<'a> {
     checkpoint: &'a Checkpoint,
     rules: &'a Rules,
-    graph: Graph,
+    /// Batch norm's, which what answers may have another of.
+    pub epsilon: f64,
+    pub graph: Graph,
     /// The latest value.
-    at: NodeId,
-    /// Its channels.
-    channels: usize,
+    pub at: Map,
     /// The keys read so far.
     used: HashSet<String>,
 }
 
-impl Builder<'_> {
-    fn push(&mut self, name: &str, op: Op) {
-        self.at = self.graph.push(name, op, &[self.at]);
+impl<'a> Builder<'a> {
+    /// Begins with a picture of so many channels.
+    pub fn new(checkpoint: &'a Checkpoint, rules: &'a Rules, channels: usize) -> Self {
+        let mut graph = Graph::default();
+        let at = Map { id: graph.push("input", Op::Input(channels), &[]), channels };
+        Self { checkpoint, rules, epsilon: rules.epsilon, graph, at, used: HashSet::new() }
+    }
+
+    pub fn rules(&self) -> &'a Rules {
+        self.rules
+    }
+
+    /// Refuses a checkpoint with tensors that were not read.
+    pub fn used_all(&self, family: Family) -> Result<()> {
+        let unread = |key: &&str| !self.used.contains(*key) && !key.ends_with("num_batches_tracked");
+        let mut extra = self.checkpoint.keys().filter(unread);
+        let Some(key) = extra.next() else { return Ok(()) };
+        let others = match extra.count() {
+            0 => String::new(),
+            n => format!(" (nor are {n} more)"),
+        };
+        Err(self.error(key, format!("is no part of {family}{others}")))
+    }
+
+    /// Whether the checkpoint has a module of this name.
+    pub fn has(&self, module: &str) -> bool {
+        self.checkpoint.has(&format!("{module}."))
+    }
+
+    /// An error that names one of its tensors.
+    pub fn error(&self, key: &str, reason: String) -> Error {
+        self.checkpoint.error(key, reason)
+    }
+
+    /// Scales the latest value to the rows and columns of `map`.
+    pub fn like(&mut self, name: &str, map: Map) {
+        self.at.id = self.graph.push(name, Op::Resize(Extent::Like), &[self.at.id, map.id]);
+    }
+
+    /// Joins `parts`.
+    pub fn join(&mut self, name: &str, joint: Joint, parts: &[Map]) {
+        let ids: Vec<NodeId> = parts.iter().map(|part| part.id).collect();
+        let channels = match joint {
+            Joint::Channels => parts.iter().map(|part| part.channels).sum(),
+            Joint::Pixels => parts[0].channels,
+        };
+        self.at = Map { id: self.graph.push(name, Op::Concat(joint), &ids), channels };
+    }
+
+    /// An operation that leaves the channels as they are.
+    pub fn push(&mut self, name: &str, op: Op) {
+        self.at.id = self.graph.push(name, op, &[self.at.id]);
     }
 
     fn tensor(&mut self, key: String, shape: &[Option<usize>]) -> Result<Tensor> {
@@ -147,72 +121,11 @@ impl Builder<'_> {
 
     /// One of a batch norm's vectors.
     fn vector(&mut self, module: &str, name: &str) -> Result<Arc<Tensor>> {
-        Ok(Arc::new(self.tensor(format!("{module}.{name}"), &[Some(self.channels)])?))
-    }
-
-    fn block(
-        &mut self,
-        block: &Block,
-        stage: &Stage,
-        table: &Table,
-        stride: usize,
-        dilation: usize,
-    ) -> Result<()> {
-        let (input, channels) = (self.at, self.channels);
-        let activation = stage.activation;
-        if let Some(expand) = &block.expand {
-            self.layer(expand, POINTWISE, activation)?;
-        }
-        let windowed = Form { kernel: stage.kernel, stride, dilation, depthwise: block.shortcut.is_none() };
-        self.layer(&block.windowed, windowed, activation)?;
-        if let Some(squeeze) = &block.squeeze {
-            self.squeeze(squeeze, table.squeeze.unwrap_or(activation))?;
-        }
-        // Without a bottleneck a ResNet's last convolution has a window too.
-        let full = block.shortcut.is_some() && block.expand.is_none();
-        let project = if full { Form { stride: 1, ..windowed } } else { POINTWISE };
-        self.layer(&block.project, project, table.project)?;
-        let same = stride == 1 && self.channels == channels;
-        match (&block.sum, &block.shortcut) {
-            (Some(name), Some(shortcut)) => {
-                let earlier =
-                    if same { input } else { self.shortcut(&shortcut.layer, input, channels, stride)? };
-                self.at = self.graph.push(name, Op::Add, &[earlier, self.at]);
-                self.activation(&shortcut.activation, activation);
-            }
-            (Some(name), None) if stage.residual && same => {
-                self.at = self.graph.push(name, Op::Add, &[input, self.at]);
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// `input` in the shape of the latest value, which it leaves the latest.
-    fn shortcut(&mut self, layer: &Layer, input: NodeId, channels: usize, stride: usize) -> Result<NodeId> {
-        let (main, outputs) = (self.at, self.channels);
-        (self.at, self.channels) = (input, channels);
-        self.layer(layer, Form { stride, ..POINTWISE }, Activation::Identity)?;
-        if self.channels != outputs {
-            let reason = format!("has {} outputs, what they are added to has {outputs}", self.channels);
-            return Err(self.checkpoint.error(&format!("{}.weight", layer.conv), reason));
-        }
-        Ok(std::mem::replace(&mut self.at, main))
-    }
-
-    fn squeeze(&mut self, squeeze: &Squeeze, activation: Activation) -> Result<()> {
-        let (map, channels) = (self.at, self.channels);
-        self.push(&squeeze.pool, Op::GlobalPool);
-        self.fully_connected(&squeeze.reduce, false, None, true)?;
-        self.activation(&squeeze.activation, activation);
-        self.fully_connected(&squeeze.expand, false, Some(channels), true)?;
-        self.activation(&squeeze.gate, Activation::HardSigmoid);
-        self.at = self.graph.push(&squeeze.whole, Op::Scale, &[map, self.at]);
-        Ok(())
+        Ok(Arc::new(self.tensor(format!("{module}.{name}"), &[Some(self.at.channels)])?))
     }
 
     /// A convolution, its batch norm and its activation.
-    fn layer(&mut self, layer: &Layer, form: Form, activation: Activation) -> Result<()> {
+    pub fn layer(&mut self, layer: &Layer, form: Form, activation: Activation) -> Result<()> {
         self.conv(&layer.conv, form)?;
         let Some(norm) = &layer.norm else {
             return Ok(());
@@ -229,7 +142,7 @@ impl Builder<'_> {
             beta: self.vector(norm, "bias")?,
             mean: self.vector(norm, "running_mean")?,
             variance: self.vector(norm, "running_var")?,
-            epsilon: self.rules.epsilon,
+            epsilon: self.epsilon,
         });
         if let Op::BatchNorm(BatchNorm { variance, .. }) = &op
             && let Some(negative) = variance.data().iter().find(|v| **v < 0.0)
@@ -245,7 +158,7 @@ impl Builder<'_> {
     }
 
     /// A fully connected layer between the pool and the answer, and its activation.
-    fn hidden(&mut self, layer: &Layer, bias: bool, activation: Activation) -> Result<()> {
+    pub fn hidden(&mut self, layer: &Layer, bias: bool, activation: Activation) -> Result<()> {
         self.fully_connected(&layer.conv, layer.linear, None, bias)?;
         if let (Some(name), true) = (&layer.activation, activation != Activation::Identity) {
             self.activation(name, activation);
@@ -253,29 +166,30 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn activation(&mut self, name: &str, activation: Activation) {
+    pub fn activation(&mut self, name: &str, activation: Activation) {
         self.push(name, Op::Activation(activation));
     }
 
     /// A convolution without bias.
     fn conv(&mut self, name: &str, form: Form) -> Result<()> {
-        let (outputs, inputs) = if form.depthwise { (Some(self.channels), 1) } else { (None, self.channels) };
+        let channels = self.at.channels;
+        let (outputs, inputs) = if form.depthwise { (Some(channels), 1) } else { (None, channels) };
         let k = Some(form.kernel);
         let weight = self.tensor(format!("{name}.weight"), &[outputs, Some(inputs), k, k])?;
         self.push_conv(name, weight, None, form, false);
         Ok(())
     }
 
-    /// A fully connected layer, held as a matrix or as a 1x1 convolution. `outputs` is how
+    /// A pointwise convolution or a fully connected layer, held as a matrix or as a convolution. `outputs` is how
     /// many it must have, if that is known.
-    fn fully_connected(
+    pub fn fully_connected(
         &mut self,
         name: &str,
         matrix: bool,
         outputs: Option<usize>,
         bias: bool,
     ) -> Result<()> {
-        let inputs = self.channels;
+        let inputs = self.at.channels;
         let shape = [outputs, Some(inputs), Some(1), Some(1)];
         let weight = self.tensor(format!("{name}.weight"), &shape[..if matrix { 2 } else { 4 }])?;
         let outputs = weight.dims()[0];
@@ -289,8 +203,8 @@ impl Builder<'_> {
     }
 
     fn push_conv(&mut self, name: &str, weight: Tensor, bias: Option<Arc<Tensor>>, form: Form, linear: bool) {
-        let groups = if form.depthwise { self.channels } else { 1 };
-        self.channels = weight.dims()[0];
+        let groups = if form.depthwise { self.at.channels } else { 1 };
+        self.at.channels = weight.dims()[0];
         let conv = Conv {
             weight: Arc::new(weight),
             bias,

@@ -1,17 +1,24 @@
 //! From a checkpoint's keys and shapes to a [`Network`]. Nothing here runs anything.
 //!
-//! A family (`v1`, `v2`, `v3`, `resnet`) is a table of stages. A library (`torchvision`, `timm`,
-//! `transformers`) gives modules their names. One builder joins both and reads every size from
-//! the tensors' shapes. `synthetic` makes networks without any checkpoint.
+//! A family (`v1`, `v2`, `v3`, `v4`, `resnet`) is a table of stages. A library (`torchvision`,
+//! `timm`, `transformers`) gives modules their names, a `skeleton`. `backbone` joins both, with the
+//! layers of `builder`, which reads every size from the tensors' shapes; `lraspp`, `deeplab` and
+//! `ssdlite` make answers of its features. `synthetic` makes networks without any checkpoint.
 
+mod answer;
+mod backbone;
 mod builder;
 mod checkpoint;
 mod config;
+mod deeplab;
 mod library;
+mod lraspp;
 mod network;
 mod preprocessing;
 mod resnet;
+mod segment;
 mod skeleton;
+mod ssdlite;
 pub mod synthetic;
 mod table;
 mod timm;
@@ -20,7 +27,9 @@ mod transformers;
 mod v1;
 mod v2;
 mod v3;
+mod v4;
 
+pub use answer::{Answer, Detector, Feature, Task};
 pub use checkpoint::Checkpoint;
 pub use network::Network;
 pub use preprocessing::*;

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::{
-    builder,
+    answer::{Feature, Task},
+    backbone,
     checkpoint::Checkpoint,
     config::Config,
     library::{Arch, Library},
@@ -20,10 +21,10 @@ pub struct Network {
     pub arch: String,
     /// What it is, apart from its width.
     pub family: Family,
-    /// From the normalised picture to the logits. Nodes are named after the source library's
+    /// From the normalised picture to what the task makes of the answer. Nodes are named after the source library's
     /// modules, and a node's value is what a hook on its module sees.
     pub graph: Graph,
-    /// Logits.
+    /// Classes that it tells apart, the background included where there is one.
     pub classes: usize,
     /// Channels of the input: 3, unless the checkpoint was made for something else.
     pub channels: usize,
@@ -33,6 +34,10 @@ pub struct Network {
     pub input: [usize; 2],
     /// The classes' names, where the configuration has them.
     pub labels: Option<Vec<String>>,
+    /// What its answer is for.
+    pub task: Task,
+    /// The last map of every stride, for networks that are built on this one.
+    pub features: Vec<Feature>,
     /// What was assumed because nothing said it, a sentence each.
     pub notes: Vec<String>,
 }
@@ -81,7 +86,7 @@ impl Network {
             ));
         }
         let skeleton = library.skeleton(checkpoint).map_err(|reason| unknown(checkpoint, &reason))?;
-        let classifier = &skeleton.classifier.conv;
+        let classifier = skeleton.top.last();
         if !checkpoint.has(&format!("{classifier}.")) {
             let saw = seen(checkpoint);
             return Err(unknown(checkpoint, &format!("{library}'s names, but no {classifier}: {saw}")));
@@ -100,7 +105,7 @@ impl Network {
 
         let name = arch.map_or("", |arch| arch.known.name);
         let rules = library.rules(name, table, config)?;
-        let built = builder::build(checkpoint, &skeleton, table, &repeats, &rules)?;
+        let built = backbone::build(checkpoint, &skeleton, table, &repeats, &rules)?;
 
         let retagged = said.is_some_and(|arch| arch.tag.is_some());
         let preprocessor =
@@ -133,6 +138,8 @@ impl Network {
             preprocessing,
             input,
             labels,
+            task: built.task,
+            features: built.features,
             notes,
         })
     }
@@ -160,9 +167,10 @@ fn fit(
 ) -> Result<(&'static Table, Vec<usize>)> {
     let mut nearest: Option<(Family, Mismatch)> = None;
     let mut found = None;
-    // A ResNet is compared with ResNets alone.
+    // A ResNet is compared with ResNets alone, and what segments with what segments as it does.
     let residual = skeleton.blocks.iter().any(|block| block.shortcut.is_some());
-    for table in library.tables().iter().filter(|t| (t.family == Family::ResNet) == residual) {
+    let alike = |t: &Table| (t.family == Family::ResNet) == residual && skeleton.top.are(&t.top);
+    for table in library.tables().iter().filter(|t| alike(t)) {
         match skeleton.fit(table, checkpoint) {
             Ok(repeats) => {
                 found = Some((*table, repeats));
@@ -188,12 +196,13 @@ fn fit(
                 format!("said to be {arch}, but its tensors are those of {found}"),
             ))
         };
-        if !std::ptr::eq(arch.known.table, table) {
-            let like = library.known().iter().find(|known| std::ptr::eq(known.table, table));
-            let like = like.map_or(String::new(), |known| format!(", as {library}/{} is", known.name));
-            return contradiction(format!("a {}{like}", table.family));
-        }
         let width = skeleton.width(checkpoint);
+        if !std::ptr::eq(arch.known.table, table) {
+            let mut alike = library.known().iter().filter(|known| std::ptr::eq(known.table, table));
+            let like = alike.clone().find(|known| known.width == width).or(alike.next());
+            let like = like.map_or(String::new(), |known| format!(", as {library}/{} is", known.name));
+            return contradiction(format!("{}{like}", table.family));
+        }
         if let (Some(wanted), Some(width)) = (arch.known.width, width)
             && wanted != width
         {

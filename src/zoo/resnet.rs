@@ -3,8 +3,8 @@
 
 use super::{
     checkpoint::Checkpoint,
-    skeleton::{Block, Layer, Shortcut, Skeleton},
-    table::{Family, Stage, Table},
+    skeleton::{Block, Layer, Names, Shortcut, Skeleton},
+    table::{Family, Stage, Table, Top},
 };
 use crate::graph::Activation::{Identity, Relu};
 
@@ -25,7 +25,7 @@ const fn resnet(stages: &'static [Stage]) -> Table {
         project: Identity,
         squeeze: None,
         head: None,
-        hidden: None,
+        top: Top::Classifier(None),
     }
 }
 
@@ -36,7 +36,7 @@ const fn basic(repeats: usize, stride: usize) -> Stage {
 
 /// A 3x3 convolution between two pointwise ones.
 const fn bottleneck(repeats: usize, stride: usize) -> Stage {
-    Stage::new(repeats, stride, 3, Relu)
+    Stage { dense: true, ..Stage::new(repeats, stride, 3, Relu) }
 }
 
 /// Whether a checkpoint's modules are named as in torchvision's ResNets.
@@ -59,13 +59,17 @@ pub(super) fn skeleton(checkpoint: &Checkpoint) -> Skeleton {
     let blocks = names.map(|name| block(&name, bottlenecks)).collect();
     Skeleton {
         stem: layer("", 1, "relu"),
+        stem_feature: "relu".into(),
         blocks,
         stages: Some(stages),
         collapses: false,
         head: Vec::new(),
-        pool: "avgpool".into(),
-        hidden: None,
-        classifier: Layer { conv: "fc".into(), linear: true, ..Layer::default() },
+        head_feature: None,
+        top: Names::Classifier {
+            pool: "avgpool".into(),
+            hidden: None,
+            classifier: Layer { conv: "fc".into(), linear: true, ..Layer::default() },
+        },
     }
 }
 
@@ -83,10 +87,11 @@ fn block(name: &str, bottleneck: bool) -> Block {
     Block {
         sum: Some(format!("{name}.add")),
         expand,
-        windowed,
-        squeeze: None,
-        project,
+        windowed: Some(windowed),
+        project: Some(project),
         shortcut: Some(Shortcut { layer: downsample, activation: name.into() }),
+        feature: name.into(),
+        ..Block::default()
     }
 }
 

@@ -22,6 +22,18 @@ pub enum Family {
     V3LargeMinimalistic,
     /// V3-Small without squeeze-excite, hard-swish and 5x5 kernels.
     V3SmallMinimalistic,
+    /// Universal inverted bottlenecks behind full convolutions.
+    V4ConvSmall,
+    /// Universal inverted bottlenecks behind a fused one.
+    V4ConvMedium,
+    /// Universal inverted bottlenecks behind a fused one, wider.
+    V4ConvLarge,
+    /// V3-Large under a lite reduced spatial pyramid: segmentation.
+    LrAspp,
+    /// V3-Large under a spatial pyramid of dilated convolutions: segmentation.
+    DeepLabV3,
+    /// V3-Large under separable single-shot heads: detection.
+    SsdLite,
     /// Full convolutions with residuals: what MobileNets are compared with.
     ResNet,
 }
@@ -36,6 +48,12 @@ impl fmt::Display for Family {
             Self::V3Small => "MobileNetV3-Small",
             Self::V3LargeMinimalistic => "minimalistic MobileNetV3-Large",
             Self::V3SmallMinimalistic => "minimalistic MobileNetV3-Small",
+            Self::V4ConvSmall => "MobileNetV4-Conv-Small",
+            Self::V4ConvMedium => "MobileNetV4-Conv-Medium",
+            Self::V4ConvLarge => "MobileNetV4-Conv-Large",
+            Self::LrAspp => "LR-ASPP with MobileNetV3-Large",
+            Self::DeepLabV3 => "DeepLabV3 with MobileNetV3-Large",
+            Self::SsdLite => "SSDLite with MobileNetV3-Large",
             Self::ResNet => "ResNet",
         })
     }
@@ -54,14 +72,28 @@ pub(super) struct Table {
     pub squeeze: Option<Activation>,
     /// After the pointwise convolution between the blocks and the pool, if there is one.
     pub head: Option<Activation>,
-    /// The fully connected layer between the pool and the classifier, if there is one.
-    pub hidden: Option<Hidden>,
+    /// What makes an answer of the features.
+    pub top: Top,
+}
+
+/// What makes an answer of the features.
+#[derive(Debug)]
+pub(super) enum Top {
+    /// Their mean and a classifier, perhaps with another fully connected layer between.
+    Classifier(Option<Hidden>),
+    /// See `lraspp`.
+    LrAspp,
+    /// See `deeplab`.
+    DeepLabV3,
+    /// See `ssdlite`.
+    SsdLite,
 }
 
 /// A fully connected layer before the classifier.
 #[derive(Debug)]
 pub(super) struct Hidden {
     pub activation: Activation,
+    /// Whether it has a bias; otherwise it may have a batch norm.
     pub bias: bool,
 }
 
@@ -70,14 +102,20 @@ pub(super) struct Hidden {
 pub(super) struct Stage {
     /// As published; a scheme that numbers its stages may have others.
     pub repeats: usize,
-    /// Of the first block's depthwise convolution.
+    /// Of the first block's convolution with a window, the last if it has two.
     pub stride: usize,
-    /// The side of the depthwise convolution's window.
+    /// The side of the window of the depthwise convolution that begins the block; 0: there is none.
+    pub start: usize,
+    /// The side of the window of the block's middle convolution; 0: there is none.
     pub kernel: usize,
-    /// After the first two convolutions.
+    /// Whether that one is over all channels, not depthwise.
+    pub dense: bool,
+    /// After every convolution but the first of a window and the last.
     pub activation: Activation,
-    /// Whether blocks begin with a pointwise convolution that widens.
+    /// Whether blocks have a pointwise convolution that widens.
     pub expand: bool,
+    /// Whether blocks end with a convolution that narrows.
+    pub project: bool,
     /// Whether blocks have squeeze-excite.
     pub squeeze: bool,
     /// Whether the input is added where the stride is 1 and the channels match.
@@ -87,7 +125,18 @@ pub(super) struct Stage {
 impl Stage {
     /// Inverted residuals.
     pub const fn new(repeats: usize, stride: usize, kernel: usize, activation: Activation) -> Self {
-        Self { repeats, stride, kernel, activation, expand: true, squeeze: false, residual: true }
+        Self {
+            repeats,
+            stride,
+            start: 0,
+            kernel,
+            dense: false,
+            activation,
+            expand: true,
+            project: true,
+            squeeze: false,
+            residual: true,
+        }
     }
 
     /// With squeeze-excite.

@@ -6,9 +6,9 @@ use super::{
     config::Config,
     library::Known,
     preprocessing::{Centre, Filter, HALF, IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Resize},
-    skeleton::{Block, Layer, Skeleton, Squeeze},
+    skeleton::{Block, Layer, Names, Skeleton, Squeeze},
     table::Table,
-    v1, v2, v3,
+    v1, v2, v3, v4,
 };
 use crate::{Result, graph::Padding};
 
@@ -22,6 +22,9 @@ pub(super) static TABLES: &[&Table] = &[
     &v3::SMALL,
     &v3::LARGE_MINIMALISTIC,
     &v3::SMALL_MINIMALISTIC,
+    &v4::CONV_SMALL,
+    &v4::CONV_MEDIUM,
+    &v4::CONV_LARGE,
 ];
 
 const IMAGENET: [[f32; 3]; 2] = [IMAGENET_MEAN, IMAGENET_STD];
@@ -39,6 +42,12 @@ const RA4: Preprocessing = preset(224, 256, Filter::Bicubic, HALVES);
 const RA4_90: Preprocessing = preset(224, 248, Filter::Bicubic, HALVES);
 const RA4_95: Preprocessing = preset(224, 235, Filter::Bicubic, HALVES);
 const RA4_256: Preprocessing = preset(256, 269, Filter::Bilinear, HALVES);
+/// V4's: shares of 0.95 and, at sizes that are not tuned further, 1.
+const V4_224: Preprocessing = preset(224, 235, Filter::Bicubic, IMAGENET);
+const V4_256: Preprocessing = preset(256, 269, Filter::Bicubic, IMAGENET);
+const V4_256_HALVES: Preprocessing = preset(256, 269, Filter::Bicubic, HALVES);
+const V4_384: Preprocessing = preset(384, 404, Filter::Bicubic, IMAGENET);
+const V4_384_WHOLE: Preprocessing = preset(384, 384, Filter::Bicubic, IMAGENET);
 
 /// `short` is the size over the crop share, rounded down.
 const fn preset(size: usize, short: usize, filter: Filter, [mean, std]: [[f32; 3]; 2]) -> Preprocessing {
@@ -91,6 +100,33 @@ pub(super) static KNOWN: &[Known] = &[
     known("mobilenetv3_small_075", &v3::SMALL, 72, &[("lamb_in1k", BICUBIC)]),
     known("mobilenetv3_small_100", &v3::SMALL, 96, &[("lamb_in1k", BICUBIC)]),
     known("mobilenetv3_rw", &v3::LARGE_RW, 160, &[("rmsp_in1k", BICUBIC)]),
+    known("mobilenetv4_conv_small_035", &v4::CONV_SMALL, 48, &[("untrained", RA4)]),
+    known("mobilenetv4_conv_small_050", &v4::CONV_SMALL, 64, &[("e3000_r224_in1k", RA4)]),
+    known(
+        "mobilenetv4_conv_small",
+        &v4::CONV_SMALL,
+        128,
+        &[("e2400_r224_in1k", BICUBIC), ("e1200_r224_in1k", BICUBIC), ("e3600_r256_in1k", V4_256_HALVES)],
+    ),
+    known(
+        "mobilenetv4_conv_medium",
+        &v4::CONV_MEDIUM,
+        256,
+        &[
+            ("e500_r256_in1k", V4_256),
+            ("e500_r224_in1k", V4_224),
+            ("e250_r384_in12k_ft_in1k", V4_384),
+            ("e180_r384_in12k", V4_384_WHOLE),
+            ("e180_ad_r384_in12k", V4_384_WHOLE),
+            ("e250_r384_in12k", V4_384_WHOLE),
+        ],
+    ),
+    known(
+        "mobilenetv4_conv_large",
+        &v4::CONV_LARGE,
+        512,
+        &[("e600_r384_in1k", V4_384), ("e500_r256_in1k", V4_256)],
+    ),
     known("tf_mobilenetv3_large_075", &v3::LARGE, 120, &[("in1k", TF)]),
     known("tf_mobilenetv3_large_100", &v3::LARGE, 160, &[("in1k", TF)]),
     known("tf_mobilenetv3_large_minimal_100", &v3::LARGE_MINIMALISTIC, 160, &[("in1k", TF)]),
@@ -112,7 +148,7 @@ pub(super) fn rules(name: &str, config: Option<&Config>) -> Result<Rules> {
         padding: if tf { Padding::Same } else { Padding::Symmetric },
         epsilon: if tf || name == "mobilenetv3_rw" { 1e-3 } else { 1e-5 },
         activation: None,
-        output_stride: None,
+        dilated: None,
     };
     let Some(config) = config else { return Ok(rules) };
     // What the network was made with, where that is not what its name alone gives.
@@ -180,41 +216,57 @@ pub(super) fn labels(config: &Config) -> Result<Option<Vec<String>>> {
 /// The modules that the keys show.
 pub(super) fn skeleton(checkpoint: &Checkpoint) -> Result<Skeleton, String> {
     let (mut blocks, mut stages, mut head) = (Vec::new(), Vec::new(), Vec::new());
-    for s in 0..checkpoint.count("blocks.") {
+    let mut head_feature = None;
+    let count = checkpoint.count("blocks.");
+    for s in 0..count {
         let repeats = checkpoint.count(&format!("blocks.{s}."));
         let has = |child: &str| checkpoint.has(&format!("blocks.{s}.0.{child}."));
-        let plain = has("conv") || (has("bn1") && !has("bn2"));
-        if !head.is_empty() {
-            return Err(format!("blocks.{} is a plain convolution", s - 1));
-        }
+        let plain = has("conv") || (has("bn1") && !has("bn2") && !has("conv_exp"));
+        let stage = || format!("blocks.{s}");
         for r in 0..repeats {
             let name = format!("blocks.{s}.{r}");
-            if plain {
-                head.push(layer(&format!("{name}.conv"), &format!("{name}.bn1")));
-            } else {
-                blocks.push(block(checkpoint, name)?);
+            let whole = || layer(&format!("{name}.conv"), &format!("{name}.bn1"));
+            match plain {
+                true if s + 1 == count => {
+                    head.push(whole());
+                    head_feature = Some(stage());
+                }
+                true => {
+                    let windowed = Some(whole());
+                    blocks.push(Block { windowed, sum: Some(name), feature: stage(), ..Block::default() });
+                }
+                false => blocks.push(Block { feature: stage(), ..block(checkpoint, name)? }),
             }
         }
-        if !plain {
+        if !plain || s + 1 < count {
             stages.push(repeats);
         }
     }
-    // V1 and V2 have their last convolution before the pool, V3 behind it.
+    // V1 and V2 have their last convolution before the pool, V3 and V4 behind it.
     let conv_head = checkpoint.has("conv_head.");
     let early = checkpoint.has("bn2.");
     if early {
         head.push(layer("conv_head", "bn2"));
     }
-    let late = Layer { conv: "conv_head".into(), activation: Some("act2".into()), ..Layer::default() };
+    // V4's stages hold blocks of many kinds: its table says how many of each.
+    let v4 = checkpoint.has("norm_head.") || blocks.iter().any(|block| block.start.is_some());
+    let late = match v4 {
+        true => layer("conv_head", "norm_head"),
+        false => Layer { conv: "conv_head".into(), activation: Some("act2".into()), ..Layer::default() },
+    };
     Ok(Skeleton {
         stem: layer("conv_stem", "bn1"),
+        stem_feature: "bn1".into(),
         blocks,
-        stages: Some(stages),
+        stages: (!v4).then_some(stages),
         collapses: false,
         head,
-        pool: "global_pool".into(),
-        hidden: (conv_head && !early).then_some(late),
-        classifier: Layer { conv: "classifier".into(), linear: true, ..Layer::default() },
+        head_feature,
+        top: Names::Classifier {
+            pool: "global_pool".into(),
+            hidden: (conv_head && !early).then_some(late),
+            classifier: Layer { conv: "classifier".into(), linear: true, ..Layer::default() },
+        },
     })
 }
 
@@ -226,6 +278,26 @@ fn layer(conv: &str, norm: &str) -> Layer {
 fn block(checkpoint: &Checkpoint, name: String) -> Result<Block, String> {
     let has = |child: &str| checkpoint.has(&format!("{name}.{child}."));
     let part = |conv: &str, norm: &str| layer(&format!("{name}.{conv}"), &format!("{name}.{norm}"));
+    if has("pw_exp") || has("pw_proj") {
+        let part = |child: &str| layer(&format!("{name}.{child}.conv"), &format!("{name}.{child}.bn"));
+        let windowed = |child: &str| has(child).then(|| part(child));
+        return Ok(Block {
+            start: windowed("dw_start"),
+            expand: Some(part("pw_exp")),
+            windowed: windowed("dw_mid"),
+            project: Some(part("pw_proj")),
+            sum: Some(name),
+            ..Block::default()
+        });
+    }
+    if has("conv_exp") {
+        return Ok(Block {
+            windowed: Some(part("conv_exp", "bn1")),
+            project: Some(part("conv_pwl", "bn2")),
+            sum: Some(name),
+            ..Block::default()
+        });
+    }
     let inverted = has("conv_pwl") || has("bn3");
     if !inverted && !has("conv_dw") && !has("conv_pw") {
         return Err(format!("{name} is no depthwise-separable block and no inverted residual"));
@@ -242,5 +314,12 @@ fn block(checkpoint: &Checkpoint, name: String) -> Result<Block, String> {
         true => (Some(part("conv_pw", "bn1")), part("conv_dw", "bn2"), part("conv_pwl", "bn3")),
         false => (None, part("conv_dw", "bn1"), part("conv_pw", "bn2")),
     };
-    Ok(Block { sum: Some(name), expand, windowed: depthwise, squeeze, project, shortcut: None })
+    Ok(Block {
+        sum: Some(name),
+        expand,
+        windowed: Some(depthwise),
+        squeeze,
+        project: Some(project),
+        ..Block::default()
+    })
 }

@@ -1,12 +1,12 @@
 //! transformers' names: `mobilenet_v1.layer.3.convolution`, `mobilenet_v2.layer.3.conv_3x3`.
 
 use super::{
-    builder::Rules,
+    builder::{Dilated, Rules},
     checkpoint::Checkpoint,
     config::Config,
     library::Known,
     preprocessing::{Centre, Filter, HALF, Preprocessing, Resize},
-    skeleton::{Block, Layer, Skeleton},
+    skeleton::{Block, Layer, Names, Skeleton},
     table::Table,
     v1, v2,
 };
@@ -39,7 +39,7 @@ pub(super) fn recognises(checkpoint: &Checkpoint) -> bool {
 
 /// TensorFlow's padding and epsilon, unless `config.json` says otherwise.
 pub(super) fn rules(config: Option<&Config>) -> Result<Rules> {
-    let mut rules = Rules { padding: Padding::Same, epsilon: 1e-3, activation: None, output_stride: None };
+    let mut rules = Rules { padding: Padding::Same, epsilon: 1e-3, activation: None, dilated: None };
     let Some(config) = config else { return Ok(rules) };
     if config.flag("tf_padding")? == Some(false) {
         rules.padding = Padding::Symmetric;
@@ -59,7 +59,7 @@ pub(super) fn rules(config: Option<&Config>) -> Result<Rules> {
         Some("linear") => Some(Activation::Identity),
         Some(other) => return Err(config.error("hidden_act", format!("{other:?} is not supported"))),
     };
-    rules.output_stride = config.count("output_stride")?;
+    rules.dilated = config.count("output_stride")?.map(|stride| Dilated { stride, at_once: false });
     Ok(rules)
 }
 
@@ -151,12 +151,10 @@ pub(super) fn skeleton(checkpoint: &Checkpoint) -> std::result::Result<Skeleton,
             return Err(format!("{layers} layers are not pairs of depthwise and pointwise ones"));
         }
         let pair = |i| Block {
-            sum: None,
-            expand: None,
-            windowed: layer(&at(i)),
-            squeeze: None,
-            shortcut: None,
-            project: layer(&at(i + 1)),
+            windowed: Some(layer(&at(i))),
+            project: Some(layer(&at(i + 1))),
+            feature: at(i + 1),
+            ..Block::default()
         };
         (0..layers).step_by(2).map(pair).collect()
     } else {
@@ -164,15 +162,21 @@ pub(super) fn skeleton(checkpoint: &Checkpoint) -> std::result::Result<Skeleton,
         let first = Block { sum: None, ..block(checkpoint, stem.clone()) };
         std::iter::once(first).chain((0..layers).map(|i| block(checkpoint, at(i)))).collect()
     };
+    let stem = if v1 { stem } else { format!("{stem}.first_conv") };
+    let head = (!v1).then(|| format!("{root}.conv_1x1"));
     Ok(Skeleton {
-        stem: layer(&if v1 { stem } else { format!("{stem}.first_conv") }),
+        stem: layer(&stem),
+        stem_feature: stem,
         blocks,
         stages: None,
         collapses: false,
-        head: if v1 { vec![] } else { vec![layer(&format!("{root}.conv_1x1"))] },
-        pool: format!("{root}.pooler"),
-        hidden: None,
-        classifier: Layer { conv: "classifier".into(), linear: true, ..Layer::default() },
+        head: head.iter().map(|name| layer(name)).collect(),
+        head_feature: head,
+        top: Names::Classifier {
+            pool: format!("{root}.pooler"),
+            hidden: None,
+            classifier: Layer { conv: "classifier".into(), linear: true, ..Layer::default() },
+        },
     })
 }
 
@@ -189,10 +193,10 @@ fn block(checkpoint: &Checkpoint, name: String) -> Block {
     let part = |part: &str| layer(&format!("{name}.{part}"));
     Block {
         expand: checkpoint.has(&format!("{name}.expand_1x1.")).then(|| part("expand_1x1")),
-        windowed: part("conv_3x3"),
-        squeeze: None,
-        shortcut: None,
-        project: part("reduce_1x1"),
+        windowed: Some(part("conv_3x3")),
+        project: Some(part("reduce_1x1")),
+        feature: name.clone(),
         sum: Some(name),
+        ..Block::default()
     }
 }

@@ -1,6 +1,6 @@
 //! MobileNetV1: table 1 of "MobileNets", arXiv 1704.04861.
 
-use super::table::{Family, Stage, Table};
+use super::table::{Family, Stage, Table, Top};
 use crate::graph::Activation::{self, Relu6};
 
 const fn separable(repeats: usize, stride: usize) -> Stage {
@@ -18,7 +18,7 @@ const fn v1(head: Option<Activation>) -> Table {
         project: Relu6,
         squeeze: None,
         head,
-        hidden: None,
+        top: Top::Classifier(None),
     }
 }
 

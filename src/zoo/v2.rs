@@ -1,6 +1,6 @@
 //! MobileNetV2: table 2 of "Inverted Residuals and Linear Bottlenecks", arXiv 1801.04381.
 
-use super::table::{Family, Stage, Table};
+use super::table::{Family, Stage, Table, Top};
 use crate::graph::Activation::{Identity, Relu6};
 
 pub(super) static V2: Table = Table {
@@ -18,5 +18,5 @@ pub(super) static V2: Table = Table {
     project: Identity,
     squeeze: None,
     head: Some(Relu6),
-    hidden: None,
+    top: Top::Classifier(None),
 };

@@ -1,7 +1,7 @@
 //! MobileNetV3: tables 1 and 2 of "Searching for MobileNetV3", arXiv 1905.02244, and the
 //! minimalistic networks that its authors published beside them.
 
-use super::table::{Family, Hidden, Stage, Table};
+use super::table::{Family, Hidden, Stage, Table, Top};
 use crate::graph::Activation::{self, HardSwish, Identity, Relu};
 
 const fn v3(family: Family, stages: &'static [Stage], activation: Activation) -> Table {
@@ -12,22 +12,29 @@ const fn v3(family: Family, stages: &'static [Stage], activation: Activation) ->
         project: Identity,
         squeeze: Some(Relu),
         head: Some(activation),
-        hidden: Some(Hidden { activation, bias: true }),
+        top: Top::Classifier(Some(Hidden { activation, bias: true })),
     }
 }
 
-pub(super) static LARGE: Table = v3(
-    Family::V3Large,
-    &[
-        Stage::new(1, 1, 3, Relu).narrow(),
-        Stage::new(2, 2, 3, Relu),
-        Stage::new(3, 2, 5, Relu).squeeze(),
-        Stage::new(4, 2, 3, HardSwish),
-        Stage::new(2, 1, 3, HardSwish).squeeze(),
-        Stage::new(3, 2, 5, HardSwish).squeeze(),
-    ],
-    HardSwish,
-);
+static STAGES_OF_LARGE: [Stage; 6] = [
+    Stage::new(1, 1, 3, Relu).narrow(),
+    Stage::new(2, 2, 3, Relu),
+    Stage::new(3, 2, 5, Relu).squeeze(),
+    Stage::new(4, 2, 3, HardSwish),
+    Stage::new(2, 1, 3, HardSwish).squeeze(),
+    Stage::new(3, 2, 5, HardSwish).squeeze(),
+];
+
+pub(super) static LARGE: Table = v3(Family::V3Large, &STAGES_OF_LARGE, HardSwish);
+
+/// Large under what segments and detects: torchvision's networks.
+pub(super) static LRASPP: Table = under(Family::LrAspp, Top::LrAspp);
+pub(super) static DEEPLAB: Table = under(Family::DeepLabV3, Top::DeepLabV3);
+pub(super) static SSDLITE: Table = under(Family::SsdLite, Top::SsdLite);
+
+const fn under(family: Family, top: Top) -> Table {
+    Table { top, ..v3(family, &STAGES_OF_LARGE, HardSwish) }
+}
 
 pub(super) static SMALL: Table = v3(
     Family::V3Small,
@@ -78,6 +85,6 @@ pub(super) static LARGE_RW: Table = Table {
         Stage::new(3, 2, 5, HardSwish).squeeze(),
     ],
     squeeze: None,
-    hidden: Some(Hidden { activation: HardSwish, bias: false }),
+    top: Top::Classifier(Some(Hidden { activation: HardSwish, bias: false })),
     ..v3(Family::V3Large, &[], HardSwish)
 };

@@ -11,9 +11,9 @@ use safetensors::tensor::Dtype;
 use serde_json::Value;
 
 use super::{
-    CAT, SEEDED, answer, classify, goldcrest, json,
+    CAT, DEEPLAB, LRASPP, SEEDED, SSDLITE, answer, classify, goldcrest, json,
     make::{self, Tensors},
-    names, run,
+    names, on_cpu, run,
 };
 
 fn keys(value: &Value) -> Vec<&str> {
@@ -115,6 +115,54 @@ fn run_writes_the_logits_and_the_taps() {
         assert_eq!(taps[key].1, shape, "{key}");
     }
     assert_eq!(names(folder.path()), ["in.safetensors", "plain", "tapped"]);
+}
+
+#[test]
+fn run_writes_features_under_their_modules_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let [h, w] = [65, 97];
+    let input = make::input(folder.path(), &[1, 3, h, w]);
+    let [plain, tapped] = ["plain", "tapped"].map(|name| folder.path().join(name));
+    let v4 = ("timm-mobilenetv4_conv_small", ["bn1", "blocks.0", "blocks.1", "blocks.2", "blocks.4"]);
+    let v3 = ("torchvision-mobilenet_v3_large", [1, 3, 6, 12, 16].map(|i| format!("features.{i}")));
+    // A segmenter's deepest maps are dilated and have no stride of 32.
+    let dilated = [1, 3, 6, 16].map(|i| format!("backbone.{i}"));
+    let ssdlite = ["0.1", "0.3", "0.6", "0.12", "1.3"].map(|part| format!("backbone.features.{part}"));
+    for (name, modules) in [
+        (v4.0, v4.1.map(str::to_owned).to_vec()),
+        (v3.0, v3.1.to_vec()),
+        (LRASPP, dilated.to_vec()),
+        (DEEPLAB, dilated.to_vec()),
+        (SSDLITE, ssdlite.to_vec()),
+    ] {
+        let run = |output: &Path, more: &[&str]| {
+            let mut command = on_cpu("run", &make::golden(name), &["--json", "--input"]);
+            command.arg(&input).arg("--output").arg(output).args(more);
+            (json(command), make::read(output))
+        };
+        let (told, found) = run(&plain, &["--features"]);
+        let features = told["features"].as_array().unwrap();
+        assert_eq!(
+            (features.len(), found.len(), &told["tensors"]),
+            (modules.len(), modules.len(), &found.len().into())
+        );
+        for (i, (feature, module)) in features.iter().zip(&modules).enumerate() {
+            let stride = 2usize << i;
+            assert_eq!(*feature, serde_json::json!({ "module": module, "stride": stride }), "{name}");
+            let (dtype, dims, _) = &found[module];
+            assert_eq!(
+                (*dtype, dims[0], &dims[2..]),
+                (Dtype::F32, 1, &[h.div_ceil(stride), w.div_ceil(stride)][..])
+            );
+            assert_eq!(told["outputs"][i], serde_json::json!({ "name": module, "shape": dims }));
+        }
+        let (told, all) = run(&tapped, &["--features", "--taps"]);
+        assert!(all.len() > found.len() + 20 && told["tensors"] == all.len(), "{name}: {}", all.len());
+        for (module, tensor) in &found {
+            assert_eq!(all[module], *tensor, "{name}: {module}");
+        }
+        assert!(run(&plain, &[]).0["features"].is_null());
+    }
 }
 
 /// The logits for an input file.
@@ -224,6 +272,37 @@ fn inspect_in_json() {
         let used = reads.iter().chain(writes);
         assert!(used.into_iter().all(|slot| slot.as_u64().unwrap() < slots.len() as u64), "{step}");
         assert_eq!(step["layers"][0], step["name"]);
+    }
+}
+
+#[test]
+fn inspect_what_segments_and_detects() {
+    for (name, parameters, macs, side, classes, last) in [
+        (LRASPP, 3_221_538, 2086.220, 520, 21, "postprocess.argmax"),
+        (DEEPLAB, 11_029_328, 10_452.448, 520, 21, "postprocess.argmax"),
+        (SSDLITE, 3_440_060, 583.172, 320, 91, "postprocess.decode"),
+    ] {
+        let mut command = goldcrest(["inspect", "--json", "--weights"]);
+        command.arg(make::golden(name));
+        let found = json(command);
+        assert_eq!(found["network"], name.replacen('-', "/", 1));
+        assert_eq!((&found["parameters"], &found["classes"]), (&parameters.into(), &classes.into()));
+        let millions = found["macs"].as_u64().unwrap() as f64 / 1e6;
+        assert!((millions - macs).abs() <= 0.0005, "{name}: {millions}");
+        assert_eq!(found["input"], serde_json::json!([1, 3, side, side]));
+        // What `segment` and `detect` run: to the answer itself, and no further.
+        let steps = found["steps"].as_array().unwrap();
+        assert_eq!(steps.last().unwrap()["name"], last);
+        assert!(steps.iter().all(|step| step["name"] != "aux" && step["name"] != "output"), "{name}");
+        for key in ["macs", "parameters"] {
+            let layers = found["layers"].as_array().unwrap().iter();
+            assert_eq!(layers.map(|layer| layer[key].as_u64().unwrap()).sum::<u64>(), found[key]);
+        }
+
+        let mut command = goldcrest(["inspect", "--weights"]);
+        command.arg(make::golden(name));
+        let text = answer(command);
+        assert!(text.contains(&format!("{parameters} parameters, {macs:.3} M multiply-adds")), "{text}");
     }
 }
 

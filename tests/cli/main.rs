@@ -3,10 +3,14 @@
 
 mod answers;
 mod bench;
+#[path = "../common/mod.rs"]
+mod common;
 mod cpu;
+mod detect;
 mod make;
 mod pictures;
 mod refusals;
+mod segment;
 mod usage;
 
 use std::{
@@ -17,6 +21,15 @@ use std::{
 /// A real network, small and quick.
 const SEEDED: &str = "assets/seeded";
 const CAT: &str = "assets/cat.jpg";
+
+/// Golden networks that do more than classify; see `make::golden`.
+const LRASPP: &str = "torchvision-lraspp_mobilenet_v3_large";
+const DEEPLAB: &str = "torchvision-deeplabv3_mobilenet_v3_large";
+const SSDLITE: &str = "torchvision-ssdlite320_mobilenet_v3_large";
+
+/// Pictures of theirs, of odd sizes.
+const COFFEE: &str = "tests/fixtures/pictures/coffee_193x257.png";
+const ROCKET: &str = "tests/fixtures/pictures/rocket_97x131.png";
 
 /// The program, in an environment without surprises.
 fn goldcrest<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
@@ -75,6 +88,13 @@ fn refused(command: Command, words: &[&str]) {
 fn classify(weights: &Path, picture: &Path) -> Command {
     let mut command = goldcrest(["classify", "--backend", "gpu", "--weights"]);
     command.arg(weights).arg(picture);
+    command
+}
+
+/// A subcommand with these weights, on the CPU.
+fn on_cpu(subject: &str, weights: &Path, more: &[&str]) -> Command {
+    let mut command = goldcrest([subject, "--backend", "cpu", "--weights"]);
+    command.arg(weights).args(more);
     command
 }
 

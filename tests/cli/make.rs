@@ -1,9 +1,10 @@
 //! The files that the tests feed to the program.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fs,
     path::{Path, PathBuf},
+    sync::{LazyLock, Mutex},
 };
 
 use safetensors::{
@@ -11,7 +12,7 @@ use safetensors::{
     tensor::{Dtype, TensorView},
 };
 
-use super::SEEDED;
+use super::{SEEDED, common::fixture::Fixture};
 
 /// Tensors as a file holds them.
 pub type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
@@ -43,6 +44,31 @@ pub fn seeded(folder: &Path, change: impl FnOnce(&mut Tensors)) -> PathBuf {
     weights
 }
 
+/// The golden network's checkpoint, without configuration. A large file: written once, by the
+/// first test that wants it.
+pub fn golden(name: &str) -> PathBuf {
+    static WRITTEN: LazyLock<Mutex<HashSet<String>>> = LazyLock::new(Mutex::default);
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let path = folder.join(format!("{name}.safetensors"));
+    let mut written = WRITTEN.lock().unwrap_or_else(|e| e.into_inner());
+    if !written.contains(name) {
+        let whole = tempfile::tempdir_in(folder).unwrap();
+        Fixture::network(name).write(whole.path());
+        fs::rename(whole.path().join("model.safetensors"), &path).unwrap();
+        written.insert(name.into());
+    }
+    path
+}
+
+/// The golden network's checkpoint in a file of its own, its tensors changed.
+pub fn changed(folder: &Path, name: &str, change: impl FnOnce(&mut Tensors)) -> PathBuf {
+    let path = folder.join("changed.safetensors");
+    let mut tensors = read(&golden(name));
+    change(&mut tensors);
+    write(&path, &tensors);
+    path
+}
+
 /// Values for a tensor of this shape.
 pub fn values(shape: &[usize]) -> Vec<f32> {
     (0..shape.iter().product()).map(|i| (i as f32 * 0.37).sin()).collect()
@@ -50,6 +76,18 @@ pub fn values(shape: &[usize]) -> Vec<f32> {
 
 pub fn f32s(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+/// The values of an f32 tensor that was read.
+pub fn floats((dtype, _, bytes): &(Dtype, Vec<usize>, Vec<u8>)) -> Vec<f32> {
+    assert_eq!(*dtype, Dtype::F32);
+    bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+}
+
+/// The values of an i64 tensor that was read.
+pub fn integers((dtype, _, bytes): &(Dtype, Vec<usize>, Vec<u8>)) -> Vec<i64> {
+    assert_eq!(*dtype, Dtype::I64);
+    bytes.chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap())).collect()
 }
 
 /// A file with the tensor `input`.
@@ -61,6 +99,18 @@ pub fn input(folder: &Path, shape: &[usize]) -> PathBuf {
 pub fn tensor(folder: &Path, key: &str, dtype: Dtype, shape: &[usize], bytes: Vec<u8>) -> PathBuf {
     let path = folder.join("in.safetensors");
     write(&path, &Tensors::from([(key.to_owned(), (dtype, shape.to_vec(), bytes))]));
+    path
+}
+
+/// A file whose `input` is this tensor.
+pub fn input_of(folder: &Path, tensor: &goldcrest::Tensor) -> PathBuf {
+    self::tensor(folder, "input", Dtype::F32, tensor.dims(), f32s(tensor.data()))
+}
+
+/// A PNG file of one colour.
+pub fn plain_picture(folder: &Path, width: u32, height: u32) -> PathBuf {
+    let path = folder.join(format!("{width}x{height}.png"));
+    image::RgbImage::from_pixel(width, height, image::Rgb([9, 99, 199])).save(&path).unwrap();
     path
 }
 

@@ -8,9 +8,9 @@ use std::{
 use safetensors::tensor::Dtype;
 
 use super::{
-    CAT, SEEDED, classify, goldcrest,
+    CAT, DEEPLAB, LRASPP, ROCKET, SEEDED, SSDLITE, classify, goldcrest,
     make::{self, Tensors},
-    names, refused, run,
+    names, on_cpu, refused, run,
 };
 
 /// Layers at the beginning and the end of the seeded network.
@@ -217,4 +217,147 @@ fn labels_that_do_not_fit() {
     refused("cat\ndog\n", &["pets.txt", "2 labels", "1001 classes"]);
     refused("[\"cat\",", &["pets.txt"]);
     refused("", &["pets.txt", "no label"]);
+}
+
+#[test]
+fn a_network_for_another_task() {
+    let seeded = Path::new(SEEDED).to_owned();
+    for (subject, weights, words) in [
+        ("segment", &seeded, ["transformers/mobilenet_v1", "classifies pictures", "segment wants"]),
+        ("segment", &make::golden(SSDLITE), ["torchvision/ssdlite320", "finds boxes", "segment wants"]),
+        ("detect", &seeded, ["transformers/mobilenet_v1", "classifies pictures", "detect wants"]),
+        ("detect", &make::golden(LRASPP), ["torchvision/lraspp", "labels pixels", "detect wants"]),
+        ("classify", &make::golden(DEEPLAB), ["torchvision/deeplabv3", "labels pixels", "classify wants"]),
+        ("classify", &make::golden(SSDLITE), ["torchvision/ssdlite320", "finds boxes", "classify wants"]),
+    ] {
+        // Before anything is read or written besides.
+        refused(on_cpu(subject, weights, &["absent.png"]), &words);
+    }
+}
+
+#[test]
+fn a_damaged_segmenter_or_detector() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out.png");
+    let bad = |name: &str, change: &dyn Fn(&mut Tensors), words: &[&str]| {
+        let weights = make::changed(folder.path(), name, change);
+        let subject = if name == SSDLITE { "detect" } else { "segment" };
+        let mut command = on_cpu(subject, &weights, &[ROCKET, "--out"]);
+        command.arg(&out);
+        refused(command, &[&["changed.safetensors"], words].concat());
+        assert_eq!(names(folder.path()), ["changed.safetensors"]);
+    };
+    let missing = |name, key: &str| bad(name, &|t| drop(t.remove(key).unwrap()), &[key, "is missing"]);
+    missing(DEEPLAB, "classifier.0.convs.2.0.weight");
+    missing(DEEPLAB, "aux_classifier.4.bias");
+    missing(LRASPP, "classifier.scale.1.weight");
+    missing(SSDLITE, "backbone.extra.3.0.0.weight");
+    missing(SSDLITE, "head.classification_head.module_list.3.1.bias");
+
+    // Half the inputs, or one class less than the tensor's fellows have.
+    let misshapen = |name, key: &str, dim: usize, extent: usize, words: &[&str]| {
+        let change = |tensors: &mut Tensors| {
+            let tensor = tensors.get_mut(key).unwrap();
+            tensor.1[dim] = extent;
+            tensor.2.truncate(4 * tensor.1.iter().product::<usize>());
+        };
+        bad(name, &change, &[&["expected shape"], words].concat());
+    };
+    let key = "classifier.4.weight";
+    misshapen(DEEPLAB, key, 1, 128, &[key, "[*, 256, 1, 1]", "[21, 128, 1, 1]"]);
+    let key = "aux_classifier.4.weight";
+    misshapen(DEEPLAB, key, 0, 20, &[key, "[21, 10, 1, 1]", "[20, 10, 1, 1]"]);
+    let key = "classifier.low_classifier.weight";
+    misshapen(LRASPP, key, 0, 20, &[key, "[21, 40, 1, 1]", "[20, 40, 1, 1]"]);
+    let first = "head.classification_head.module_list.0.1";
+    misshapen(SSDLITE, &format!("{first}.weight"), 0, 545, &[&format!("{first}.bias"), "[545]", "[546]"]);
+    let key = "head.regression_head.module_list.5.1.weight";
+    misshapen(SSDLITE, key, 0, 20, &[key, "[24, 128, 1, 1]", "[20, 128, 1, 1]"]);
+
+    for (name, key) in [
+        (LRASPP, "classifier.high_classifier.weight"),
+        (SSDLITE, "head.regression_head.module_list.0.1.weight"),
+    ] {
+        let spoil = |value: f32| {
+            move |t: &mut Tensors| t.get_mut(key).unwrap().2[8..12].copy_from_slice(&value.to_le_bytes())
+        };
+        bad(name, &spoil(f32::NAN), &[key, "NaN at index 2"]);
+        bad(name, &spoil(f32::INFINITY), &[key, "inf at index 2"]);
+    }
+
+    // Finite, but no sum of such is.
+    let huge = |name, key: &str| {
+        let huge = |t: &mut Tensors| {
+            t.get_mut(key).unwrap().2.as_chunks_mut().0.fill(3e38f32.to_le_bytes());
+        };
+        make::changed(folder.path(), name, huge)
+    };
+    let weights = huge(LRASPP, "classifier.high_classifier.weight");
+    refused(on_cpu("segment", &weights, &[ROCKET, "--size", "33"]), &["rocket", "pixel at 0, 0"]);
+    for (head, word) in [("classification_head", "score"), ("regression_head", "a box is at")] {
+        let weights = huge(SSDLITE, &format!("head.{head}.module_list.0.1.weight"));
+        for backend in ["cpu", "gpu"] {
+            let mut command = goldcrest(["detect", ROCKET, "--backend", backend, "--weights"]);
+            command.arg(&weights);
+            refused(command, &["rocket", word]);
+        }
+    }
+
+    for (name, key, network) in [
+        (LRASPP, "classifier.extra.weight", "LR-ASPP"),
+        (DEEPLAB, "classifier.0.convs.5.0.weight", "DeepLabV3"),
+        (SSDLITE, "head.extra.weight", "SSDLite"),
+    ] {
+        let add = |t: &mut Tensors| {
+            t.insert(key.into(), (Dtype::F32, vec![1], make::f32s(&[1.0])));
+        };
+        bad(name, &add, &[key, "no part of", network]);
+    }
+}
+
+#[test]
+fn a_name_that_the_weights_contradict() {
+    let v4 = make::golden("timm-mobilenetv4_conv_small");
+    for (subject, weights, arch, found) in [
+        ("segment", make::golden(LRASPP), "torchvision/deeplabv3_mobilenet_v3_large", "LR-ASPP"),
+        ("segment", make::golden(DEEPLAB), "torchvision/lraspp_mobilenet_v3_large", "DeepLabV3"),
+        ("segment", make::golden(LRASPP), "torchvision/mobilenet_v3_large", "LR-ASPP"),
+        ("detect", make::golden(SSDLITE), "torchvision/mobilenet_v3_large", "SSDLite"),
+        ("classify", v4.clone(), "timm/mobilenetv4_conv_medium", "MobileNetV4-Conv-Small"),
+        ("classify", v4.clone(), "timm/mobilenetv4_conv_small_050", "128 channels, not 64"),
+        ("classify", v4.clone(), "torchvision/lraspp_mobilenet_v3_large", "timm"),
+    ] {
+        let command = on_cpu(subject, &weights, &[ROCKET, "--arch", arch]);
+        refused(command, &[weights.to_str().unwrap(), "said to be", arch, found]);
+    }
+    for arch in ["timm/mobilenetv4_hybrid_medium", "torchvision/deeplabv3_resnet50"] {
+        let known = ["unknown network", arch.split_once('/').unwrap().1, "mobilenet"];
+        refused(on_cpu("segment", &v4, &[ROCKET, "--arch", arch]), &known);
+    }
+}
+
+#[test]
+fn what_the_engine_or_the_network_does_not_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let cut = folder.path().join("cut.jpg");
+    fs::write(&cut, &fs::read(CAT).unwrap()[..5000]).unwrap();
+    for (subject, name) in [("segment", LRASPP), ("detect", SSDLITE)] {
+        let refused = |arguments: &[&str], words: &[&str]| {
+            refused(on_cpu(subject, &make::golden(name), arguments), words);
+        };
+        refused(&[ROCKET, "--precision", "f16"], &["f16", "(cpu, ", "f32"]);
+        refused(&[ROCKET, "--fuse", "block"], &["--fuse", "CPU"]);
+        refused(&[cut.to_str().unwrap()], &["cut.jpg", "cut short"]);
+        refused(&["absent.png"], &["absent.png", "No such file"]);
+        refused(&["Cargo.toml"], &["Cargo.toml", "not a JPEG or PNG"]);
+    }
+    let input = make::input(folder.path(), &[1, 3, 32, 32]);
+    let output = folder.path().join("out");
+    for (shape, words) in [([1, 4, 32, 32], ["3 channels", "4"]), ([0, 3, 32, 32], ["input", "no value"])] {
+        make::input(folder.path(), &shape);
+        let mut command = on_cpu("run", &make::golden(SSDLITE), &["--input"]);
+        command.arg(&input).arg("--output").arg(&output);
+        refused(command, &[&["in.safetensors"], &words[..]].concat());
+    }
+    assert_eq!(names(folder.path()), ["cut.jpg", "in.safetensors"]);
 }

@@ -6,7 +6,7 @@ use goldcrest::{
     Shape, Tensor,
     gpu::Gpu,
     graph::{Activation, Conv, Padding, Window},
-    kernels::{Launch, pointwise},
+    kernels::{Launch, pointwise, resize},
     tensor::{Element, layout},
 };
 use half::f16;
@@ -90,6 +90,22 @@ pub fn summed(conv: &Conv, x: &Tensor, y: Shape, arithmetic: Element) -> Tensor 
 pub fn allowed(bound: &Tensor, exact: &Tensor) -> f64 {
     let norm = |t: &Tensor| t.data().iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
     norm(bound) / norm(exact).max(f64::MIN_POSITIVE)
+}
+
+/// That `found` are the channels of `input`, scaled to `y`, with the largest values, or so near
+/// them that rounding decides.
+pub fn are_largest(found: &Tensor, input: &Tensor, y: Shape) -> Result<(), TestCaseError> {
+    let channels = input.dims()[1];
+    let scaled = resize::reference(input, Shape { c: channels, ..y });
+    let plane = y.h * y.w;
+    prop_assert_eq!(found.dims(), [y.n, 1, y.h, y.w]);
+    for (at, channel) in found.data().iter().map(|v| *v as usize).enumerate() {
+        let value = |c: usize| scaled.data()[(at / plane * channels + c) * plane + at % plane];
+        let most = (0..channels).map(value).fold(f32::MIN, f32::max);
+        prop_assert!(channel < channels, "channel {channel} of {channels}");
+        prop_assert!(value(channel) >= most - 1e-6, "{} at {at}, not {most}", value(channel));
+    }
+    Ok(())
 }
 
 /// In the device's layout.

@@ -3,9 +3,16 @@
 
 use std::path::{Path, PathBuf};
 
-use goldcrest::{Tensor, tasks::Picture, zoo::Checkpoint};
+use goldcrest::{
+    Tensor,
+    tasks::Picture,
+    zoo::{Checkpoint, Network},
+};
 use half::f16;
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::{
+    SafeTensors,
+    tensor::{Dtype, TensorView},
+};
 use serde::Deserialize;
 
 const NETWORKS: &str = "tests/fixtures/networks";
@@ -17,8 +24,24 @@ pub struct Recipe {
     tensors: Vec<Entry>,
     pub parameters: u64,
     pub macs: u64,
+    /// Rows and columns that the multiply-adds are counted for.
+    #[serde(default = "usual")]
+    pub input: [usize; 2],
     pub cases: Vec<Case>,
     pub taps: Option<Taps>,
+    /// The maps that the library takes from the network for others to be built on.
+    #[serde(default)]
+    pub features: Vec<Feature>,
+}
+
+fn usual() -> [usize; 2] {
+    [224; 2]
+}
+
+#[derive(Deserialize)]
+pub struct Feature {
+    pub module: String,
+    pub stride: usize,
 }
 
 #[derive(Deserialize)]
@@ -33,9 +56,22 @@ struct Entry {
 #[derive(Deserialize)]
 #[serde(tag = "fill", rename_all = "lowercase")]
 enum Recreate {
-    Uniform { offset: f64, scale: f64 },
+    Uniform {
+        offset: f64,
+        scale: f64,
+        #[serde(default)]
+        lifts: Vec<Lift>,
+    },
     Stored,
     Int64,
+}
+
+/// Added to every so many elements from the first on.
+#[derive(Deserialize)]
+struct Lift {
+    first: usize,
+    every: usize,
+    by: f64,
 }
 
 #[derive(Deserialize)]
@@ -87,6 +123,14 @@ impl Fixture {
         Self::open(&Path::new(NETWORKS).join(name).with_extension("json"))
     }
 
+    /// The golden networks, each once: of several checkpoints of a network the one with taps.
+    pub fn networks() -> Vec<Self> {
+        let mut fixtures = Self::all("networks");
+        fixtures.sort_by_key(|fixture| (fixture.recipe.arch.clone(), fixture.recipe.taps.is_none()));
+        fixtures.dedup_by_key(|fixture| fixture.recipe.arch.clone());
+        fixtures
+    }
+
     /// Every fixture in a folder of `tests/fixtures`.
     pub fn all(folder: &str) -> Vec<Self> {
         let mut files: Vec<PathBuf> = std::fs::read_dir(Path::new("tests/fixtures").join(folder))
@@ -96,6 +140,15 @@ impl Fixture {
             .collect();
         files.sort();
         files.iter().map(|file| Self::open(file)).collect()
+    }
+
+    /// The network, opened as a user opens it.
+    pub fn open_network(&self) -> Network {
+        let folder = tempfile::tempdir().unwrap();
+        self.write(folder.path());
+        // A configuration names the network; where there is none, its name must be given.
+        let arch = Some(self.recipe.arch.as_str()).filter(|_| !folder.path().join("config.json").exists());
+        Network::open_as(folder.path(), arch).unwrap_or_else(|e| panic!("{}: {e}", self.name))
     }
 
     /// Writes the checkpoint as a user has it: a folder with weights and configuration.
@@ -122,8 +175,13 @@ impl Fixture {
         let len: usize = entry.shape.iter().product();
         let floats = |values: Vec<f32>| (Dtype::F32, bytemuck::cast_slice(&values).to_vec());
         match entry.fill {
-            Fill::Recreate(Recreate::Uniform { offset, scale }) => {
-                floats(uniform(&entry.key, len).map(|u| offset as f32 + scale as f32 * u).collect())
+            Fill::Recreate(Recreate::Uniform { offset, scale, ref lifts }) => {
+                let value = |u| offset as f32 + scale as f32 * u;
+                let mut values: Vec<f32> = uniform(&entry.key, len).map(value).collect();
+                for &Lift { first, every, by } in lifts {
+                    values[first..].iter_mut().step_by(every).for_each(|value| *value += by as f32);
+                }
+                floats(values)
             }
             Fill::Recreate(Recreate::Stored) => {
                 floats(self.stored(&format!("stat/{}", entry.key)).into_data())
@@ -141,9 +199,27 @@ impl Fixture {
         stored.tensor(key, &dims).unwrap()
     }
 
-    /// The source library's logits for a case.
-    pub fn logits(&self, case: usize) -> Tensor {
-        self.stored(&format!("out/{case}"))
+    /// What the source library answers to a case, whole or sampled.
+    pub fn answer(&self, name: &str, case: usize) -> Tensor {
+        self.stored(&format!("{name}/{case}"))
+    }
+
+    /// A tensor of any type, which may be empty: its dimensions, and its bytes.
+    pub fn bytes_of(&self, key: &str) -> (Vec<usize>, Vec<u8>) {
+        let file = std::fs::read(Path::new(NETWORKS).join(&self.name).with_extension("safetensors")).unwrap();
+        let tensors = SafeTensors::deserialize(&file).unwrap();
+        let view = tensors.tensor(key).unwrap();
+        (view.shape().to_vec(), view.data().to_vec())
+    }
+
+    /// The file of a case's picture.
+    pub fn picture_file(&self, case: usize) -> PathBuf {
+        Path::new("tests/fixtures/pictures").join(&self.recipe.cases[case].picture)
+    }
+
+    /// A case's picture.
+    pub fn picture(&self, case: usize) -> Picture {
+        Picture::open(self.picture_file(case)).unwrap()
     }
 
     /// A module's sampled output.
@@ -153,8 +229,8 @@ impl Fixture {
 
     /// A case's normalised input, `[1, 3, H, W]`.
     pub fn input(&self, case: usize) -> Tensor {
+        let picture = self.picture(case);
         let case = &self.recipe.cases[case];
-        let picture = Picture::open(Path::new("tests/fixtures/pictures").join(&case.picture)).unwrap();
         let plane = picture.width() * picture.height();
         Tensor::from_fn([1, 3, picture.height(), picture.width()], |at| {
             let (channel, pixel) = (at / plane, at % plane);
@@ -182,10 +258,15 @@ const SCATTER: u64 = 0x9E3779B97F4A7C15;
 
 /// The values of an output that a tap holds.
 pub fn sample(tensor: &Tensor) -> Tensor {
+    scattered(tensor, 64)
+}
+
+/// `count` values of a tensor, or all if there are no more.
+pub fn scattered(tensor: &Tensor, count: usize) -> Tensor {
     let len = tensor.data().len();
-    if len <= 64 {
+    if len <= count {
         return Tensor::new([len], tensor.data().to_vec()).unwrap();
     }
     let at = |j: usize| ((j as u64).wrapping_mul(SCATTER) % len as u64) as usize;
-    Tensor::from_fn([64], |j| tensor.data()[at(j)])
+    Tensor::from_fn([count], |j| tensor.data()[at(j)])
 }

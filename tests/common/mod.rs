@@ -4,7 +4,7 @@
 pub mod cases;
 pub mod fixture;
 
-use goldcrest::{Tensor, gpu::Gpu};
+use goldcrest::{Device, Tensor, cpu::Cpu, gpu::Gpu};
 
 /// A device on every adapter of the machine. Tests run on all of them; `scripts/test` names
 /// the ones that must be there in `GOLDCREST_TEST_ADAPTERS`, separated by commas, so that a
@@ -24,6 +24,13 @@ pub fn gpus() -> Vec<Gpu> {
         assert!(found, "the adapter {wanted} is wanted by GOLDCREST_TEST_ADAPTERS and missing");
     }
     gpus
+}
+
+/// Every adapter, and the CPU with one thread and with some.
+pub fn devices() -> Vec<Device> {
+    let mut devices: Vec<Device> = gpus().iter().map(Device::from).collect();
+    devices.extend([1, 3].map(|threads| Device::Cpu(Cpu::new(Some(threads)).unwrap())));
+    devices
 }
 
 /// ||a - b|| / ||b||, infinite where a value is not finite.

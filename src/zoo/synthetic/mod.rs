@@ -7,7 +7,7 @@ mod networks;
 pub use builder::Builder;
 pub use networks::{Squeeze, Tail, V3Options, resnet18, resnet50, v1, v1_full, v2, v3_large, v3_small};
 
-use super::{Family, Network, Preprocessing};
+use super::{Family, Network, Preprocessing, Task};
 use crate::{Error, Result, graph::Graph};
 
 /// What [`network`] knows. All but `mobilenet_v1_full` and the ResNets come in other widths too.
@@ -59,6 +59,8 @@ fn named(name: &str, family: Family, graph: Graph) -> Network {
         preprocessing: Preprocessing::default(),
         input: [224, 224],
         labels: None,
+        task: Task::Classify,
+        features: Vec::new(),
         notes: vec!["its weights are random: what it answers means nothing".into()],
     }
 }

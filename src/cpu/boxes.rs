@@ -1,0 +1,75 @@
+//! What a detector's maps become: scores, boxes, and of the scores the best.
+
+use rayon::prelude::*;
+
+use crate::{
+    Shape,
+    graph::{Anchor, CENTRE_WEIGHT, MOST_GROWTH, SIZE_WEIGHT, Select},
+    kernels::select::better,
+};
+
+/// Softmax over runs of so many channels: from a row an anchor to a row a class.
+pub fn softmax(classes: usize, input: &[f32], y: Shape, output: &mut [f32]) {
+    let anchors = y.c;
+    // Of each anchor the largest value, and what the exponentials are divided by.
+    let runs: Vec<(f32, f32)> = input
+        .par_chunks_exact(classes)
+        .with_min_len((4096 / classes).max(1))
+        .map(|run| {
+            let most = run.iter().copied().fold(f32::MIN, f32::max);
+            (most, run.iter().map(|value| (value - most).exp()).sum())
+        })
+        .collect();
+    output.par_chunks_exact_mut(anchors).enumerate().for_each(|(row, scores)| {
+        let (picture, class) = (row / classes, row % classes);
+        let values = input[picture * anchors * classes..].chunks_exact(classes);
+        for ((score, run), (most, sum)) in scores.iter_mut().zip(values).zip(&runs[picture * anchors..]) {
+            *score = (run[class] - most).exp() / sum;
+        }
+    });
+}
+
+/// Boxes from `anchors` and their offsets, for a picture of so many rows and columns.
+pub fn decode(anchors: &[Anchor], [height, width]: [usize; 2], input: &[f32], output: &mut [f32]) {
+    let edges = [width, height].map(|size| size as f32);
+    let offsets = input.as_chunks::<4>().0;
+    let boxes = output.as_chunks_mut::<4>().0.iter_mut();
+    for ((bounds, offset), anchor) in boxes.zip(offsets).zip(anchors.iter().cycle()) {
+        if !offset.iter().all(|v| v.is_finite()) {
+            // As it is: whoever reads it sees that it is no box.
+            *bounds = *offset;
+            continue;
+        }
+        for axis in 0..2 {
+            let (centre, size) = (anchor[axis], anchor[axis + 2]);
+            let moved = centre + offset[axis] / CENTRE_WEIGHT as f32 * size;
+            let growth = (offset[axis + 2] / SIZE_WEIGHT as f32).min(MOST_GROWTH);
+            let half = 0.5 * growth.exp() * size;
+            bounds[axis] = (moved - half).clamp(0.0, edges[axis]);
+            bounds[axis + 2] = (moved + half).clamp(0.0, edges[axis]);
+        }
+    }
+}
+
+/// The best scores of every class but the first: from a row a class to pairs of score and anchor.
+pub fn select(select: Select, x: Shape, input: &[f32], y: Shape, output: &mut [f32]) {
+    let (anchors, classes) = (x.c, x.w);
+    let lists = output.par_chunks_exact_mut(y.w * y.c).enumerate();
+    lists.for_each_init(Vec::new, |best, (list, kept)| {
+        let (picture, class) = (list / (classes - 1), list % (classes - 1) + 1);
+        let scores = &input[(picture * classes + class) * anchors..][..anchors];
+        best.clear();
+        // What is no number counts as the best, so that whoever reads it sees it.
+        best.extend((0..anchors).filter(|&i| scores[i] > select.threshold.max(0.0) || scores[i].is_nan()));
+        if best.len() > select.most {
+            let better = |a: &usize, b: &usize| better(scores[*a], scores[*b]).then(a.cmp(b));
+            best.select_nth_unstable_by(select.most, better);
+            best.truncate(select.most);
+            best.sort_unstable();
+        }
+        kept.fill(0.0);
+        for (pair, &anchor) in kept.as_chunks_mut::<2>().0.iter_mut().zip(best.iter()) {
+            *pair = [scores[anchor], anchor as f32];
+        }
+    });
+}

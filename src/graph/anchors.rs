@@ -1,0 +1,67 @@
+//! The boxes that a single-shot detector starts from, and how its answers move them.
+
+use super::Op;
+
+/// What the offsets of a box's centre are divided by; those of its size by [`SIZE_WEIGHT`].
+/// torchvision's `BoxCoder(10, 10, 5, 5)`, from "SSD: Single Shot MultiBox Detector", arXiv 1512.02325.
+pub const CENTRE_WEIGHT: u32 = 10;
+/// See [`CENTRE_WEIGHT`].
+pub const SIZE_WEIGHT: u32 = 5;
+
+/// The most that a box's side may grow, as a logarithm: from 16 pixels to 1000. torchvision's
+/// `bbox_xform_clip`.
+pub const MOST_GROWTH: f32 = 4.135_166_6;
+
+/// The boxes of SSD: at every pixel of a map of level k two squares, of the sides s(k) and
+/// sqrt(s(k) s(k + 1)), and for every ratio r two rectangles, s(k) sqrt(r) by s(k) / sqrt(r) and
+/// the same upright. Sides are shares of the picture, and end at 1.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Anchors {
+    /// Of every level, and one more.
+    pub scales: Vec<f64>,
+    /// Width over height.
+    pub ratios: Vec<f64>,
+}
+
+/// A box by its centre, its width and its height, in pixels of the network's input.
+pub type Anchor = [f32; 4];
+
+impl Anchors {
+    /// Boxes at a pixel.
+    pub fn each(&self) -> usize {
+        2 + 2 * self.ratios.len()
+    }
+
+    /// Every box over maps of these rows and columns, level by level, row by row, for a picture of
+    /// `height` x `width` pixels.
+    pub fn over(&self, maps: &[[usize; 2]], [height, width]: [usize; 2]) -> Vec<Anchor> {
+        let (height, width) = (height as f64, width as f64);
+        let mut boxes = Vec::new();
+        for (&[rows, columns], scales) in maps.iter().zip(self.scales.windows(2)) {
+            let (own, next) = (scales[0], (scales[0] * scales[1]).sqrt());
+            let mut sides = vec![[own, own], [next, next]];
+            for ratio in &self.ratios {
+                let [long, short] = [own * ratio.sqrt(), own / ratio.sqrt()];
+                sides.extend([[long, short], [short, long]]);
+            }
+            for (row, column) in (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column))) {
+                let centre = [(column as f64 + 0.5) / columns as f64, (row as f64 + 0.5) / rows as f64];
+                boxes.extend(sides.iter().map(|side| {
+                    let [w, h] = side.map(|side| side.clamp(0.0, 1.0));
+                    [centre[0] * width, centre[1] * height, w * width, h * height].map(|v| v as f32)
+                }));
+            }
+        }
+        boxes
+    }
+}
+
+impl Op {
+    /// The anchors that this decodes, if it does.
+    pub fn anchors(&self) -> Option<&Anchors> {
+        match self {
+            Self::Boxes(anchors) => Some(anchors),
+            _ => None,
+        }
+    }
+}

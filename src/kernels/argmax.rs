@@ -1,0 +1,64 @@
+//! The channel with the largest value of a scaled map: `shaders/argmax.wgsl`.
+
+use super::{LANES, Launch, Shader, Tier, resize, spread};
+use crate::{Shape, Tensor, graph::NO_CLASS, tensor::Element};
+
+/// The kernel.
+pub const SHADER: Shader = Shader {
+    name: "argmax",
+    source: include_str!("../../shaders/argmax.wgsl"),
+    reads: &["x"],
+    writes: &["y"],
+    sums: &["y"],
+    tier: Tier::Baseline,
+};
+
+/// Pixels of a word, a byte each.
+const PIXELS: usize = 4;
+
+/// Words that the answer of shape `y` takes: each row a whole number.
+pub const fn words(y: Shape) -> usize {
+    y.n * y.h * y.w.div_ceil(PIXELS)
+}
+
+/// One run over `x`, of [`NO_CLASS`] channels at most, making `y`.
+pub fn launch(x: Shape, y: Shape) -> Launch {
+    let threads = words(y);
+    Launch {
+        shader: &SHADER,
+        constants: vec![("LANES", LANES), ("NO_CLASS", NO_CLASS.into())],
+        params: vec![
+            ("height", x.h as u32),
+            ("width", x.w as u32),
+            ("out_height", y.h as u32),
+            ("out_width", y.w as u32),
+            ("channels", x.c as u32),
+            ("words", y.w.div_ceil(PIXELS) as u32),
+            ("threads", threads as u32),
+        ],
+        workgroups: spread(threads.div_ceil(LANES as usize)),
+        arithmetic: Element::F32,
+        tile: format!("{PIXELS} px a thread"),
+    }
+}
+
+/// The same in plain loops over NCHW: `[n, 1, h, w]`.
+pub fn reference(x: &Tensor, y: Shape) -> Tensor {
+    let channels = x.dims()[1];
+    Tensor::from_fn([y.n, 1, y.h, y.w], |at| {
+        let picture = at / (y.w * y.h);
+        let value = |channel: usize| {
+            resize::value(x, picture * channels + channel, [at / y.w % y.h, at % y.w], [y.h, y.w])
+        };
+        if !(0..channels).all(|channel| value(channel).is_finite()) {
+            return NO_CLASS.into();
+        }
+        let mut best = 0;
+        for channel in 1..channels {
+            if value(channel) > value(best) {
+                best = channel;
+            }
+        }
+        best as f32
+    })
+}

@@ -1,0 +1,63 @@
+//! Boxes from anchors and what a network says of them: `shaders/boxes.wgsl`.
+
+use super::{LANES, Launch, Shader, Tier, spread};
+use crate::{
+    Shape, Tensor,
+    graph::{Anchor, CENTRE_WEIGHT, MOST_GROWTH, SIZE_WEIGHT},
+    tensor::Element,
+};
+
+/// The kernel.
+pub const SHADER: Shader = Shader {
+    name: "boxes",
+    source: include_str!("../../shaders/boxes.wgsl"),
+    reads: &["x", "anchor"],
+    writes: &["y"],
+    sums: &["anchor", "y"],
+    tier: Tier::Baseline,
+};
+
+/// One run over `x`, four channels an anchor, making `y`: `[n, 4, 1, anchors]`, for pictures of
+/// so many rows and columns.
+pub fn launch(x: Shape, y: Shape, [height, width]: [usize; 2]) -> Launch {
+    let threads = x.pixels() * x.quads();
+    Launch {
+        shader: &SHADER,
+        constants: vec![
+            ("LANES", LANES),
+            ("CENTRE_WEIGHT", CENTRE_WEIGHT),
+            ("SIZE_WEIGHT", SIZE_WEIGHT),
+            ("MOST_GROWTH_BITS", MOST_GROWTH.to_bits()),
+        ],
+        params: vec![
+            ("anchors", y.w as u32),
+            ("height", height as u32),
+            ("width", width as u32),
+            ("threads", threads as u32),
+        ],
+        workgroups: spread(threads.div_ceil(LANES as usize)),
+        arithmetic: Element::F32,
+        tile: "1 box a thread".into(),
+    }
+}
+
+/// The same in plain loops over NCHW: `[n, 4, 1, anchors]`.
+pub fn reference(x: &Tensor, anchors: &[Anchor], [height, width]: [usize; 2]) -> Tensor {
+    let &[n, c, h, w] = x.dims() else { unreachable!("a feature map has four dimensions") };
+    let (pixels, each) = (h * w, c / 4);
+    Tensor::from_fn([n, 4, 1, anchors.len()], |at| {
+        let (number, side, picture) = (at % anchors.len(), at / anchors.len() % 4, at / (4 * anchors.len()));
+        let axis = side % 2;
+        let of = |which: usize| x.data()[(picture * c + number % each * 4 + which) * pixels + number / each];
+        if !(0..4).all(|which| of(which).is_finite()) {
+            return of(side);
+        }
+        let offset = |which: usize| f64::from(of(which));
+        let [centre, size] = [axis, axis + 2].map(|which| f64::from(anchors[number][which]));
+        let moved = centre + offset(axis) / f64::from(CENTRE_WEIGHT) * size;
+        let growth = (offset(axis + 2) / f64::from(SIZE_WEIGHT)).min(f64::from(MOST_GROWTH));
+        let half = 0.5 * growth.exp() * size;
+        let edge = if side < 2 { moved - half } else { moved + half };
+        edge.clamp(0.0, [width, height][axis] as f64) as f32
+    })
+}

@@ -1,0 +1,84 @@
+//! Bilinear interpolation: `shaders/resize.wgsl`.
+
+use super::{LANES, Launch, Shader, Tier, spread};
+use crate::{Shape, Tensor, tensor::Element};
+
+/// The kernel.
+pub const SHADER: Shader = Shader {
+    name: "resize",
+    source: include_str!("../../shaders/resize.wgsl"),
+    reads: &["x"],
+    writes: &["y"],
+    sums: &[],
+    tier: Tier::Baseline,
+};
+
+/// One run over `x`, making `y`.
+pub fn launch(x: Shape, y: Shape) -> Launch {
+    let threads = y.pixels() * y.quads();
+    Launch {
+        shader: &SHADER,
+        constants: vec![("LANES", LANES)],
+        params: vec![
+            ("height", x.h as u32),
+            ("width", x.w as u32),
+            ("out_height", y.h as u32),
+            ("out_width", y.w as u32),
+            ("outputs", y.quads() as u32),
+            ("threads", threads as u32),
+        ],
+        workgroups: spread(threads.div_ceil(LANES as usize)),
+        arithmetic: Element::F32,
+        tile: "1 px x 4 ch a thread".into(),
+    }
+    .placeable()
+}
+
+/// Whether the kernels can count to where each of `outputs` lies among `size` pixels.
+pub fn countable(size: usize, outputs: usize) -> bool {
+    let most = |n: usize| n.checked_mul(2 * size.max(1)).is_some_and(|n| u32::try_from(n).is_ok());
+    most(outputs) && u32::try_from(2 * outputs).is_ok()
+}
+
+/// The two of `size` pixels that output `at` of `outputs` lies between, and the share of the second.
+pub fn taps(at: usize, size: usize, outputs: usize) -> (usize, usize, f64) {
+    let centre = ((2 * at + 1) * size).saturating_sub(outputs);
+    let first = centre / (2 * outputs);
+    let share = (centre % (2 * outputs)) as f64 / (2 * outputs) as f64;
+    (first, (first + 1).min(size - 1), share)
+}
+
+/// The same in plain loops over NCHW.
+pub fn reference(x: &Tensor, y: Shape) -> Tensor {
+    Tensor::from_fn([y.n, y.c, y.h, y.w], |at| {
+        value(x, at / (y.w * y.h), [at / y.w % y.h, at % y.w], [y.h, y.w]) as f32
+    })
+}
+
+/// The value of a channel's `map` at a pixel of as many `rows` and `columns`.
+pub(super) fn value(x: &Tensor, map: usize, [row, column]: [usize; 2], [rows, columns]: [usize; 2]) -> f64 {
+    let &[_, _, height, width] = x.dims() else { unreachable!("a feature map has four dimensions") };
+    let (top, bottom, lower) = taps(row, height, rows);
+    let (left, right, further) = taps(column, width, columns);
+    let pixel = |row: usize, column: usize| f64::from(x.data()[(map * height + row) * width + column]);
+    let across = |row| pixel(row, left) + further * (pixel(row, right) - pixel(row, left));
+    across(top) + lower * (across(bottom) - across(top))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What PyTorch's `interpolate(mode="bilinear")` makes of these.
+    #[test]
+    fn it_is_what_pytorch_does() {
+        let x = Tensor::from_fn([1, 1, 1, 3], |i| [0.0, 6.0, 18.0][i]);
+        let resized = |w| reference(&x, Shape::new(1, 1, 1, w)).into_data();
+        assert_eq!(resized(3), [0.0, 6.0, 18.0]);
+        assert_eq!(resized(6), [0.0, 1.5, 4.5, 9.0, 15.0, 18.0]);
+        assert_eq!(resized(2), [1.5, 15.0]);
+        assert_eq!(resized(1), [6.0]);
+        let one = Tensor::from_fn([1, 1, 1, 1], |_| 0.1);
+        assert_eq!(reference(&one, Shape::new(1, 1, 3, 5)).into_data(), [0.1; 15]);
+    }
+}

@@ -1,0 +1,80 @@
+//! The best scores of every class: `shaders/select.wgsl`.
+
+use std::cmp::Ordering;
+
+use super::{Launch, Shader, Tier, spread};
+use crate::{Shape, Tensor, graph::Select, tensor::Element};
+
+/// The kernel.
+pub const SHADER: Shader = Shader {
+    name: "select",
+    source: include_str!("../../shaders/select.wgsl"),
+    reads: &["x"],
+    writes: &["y"],
+    sums: &["x", "y"],
+    tier: Tier::Baseline,
+};
+
+/// A workgroup has its square of threads.
+const SIDE: u32 = 8;
+
+/// Threads of a workgroup.
+pub const LANES: u32 = SIDE * SIDE;
+
+/// Places for what is kept of a class: two share a pixel.
+const fn slots(select: Select) -> usize {
+    select.most.next_multiple_of(2)
+}
+
+/// The threshold as far as it matters: a score of zero is none.
+fn threshold(select: Select) -> f32 {
+    if select.threshold > 0.0 { select.threshold } else { 0.0 }
+}
+
+/// One run over the scores `x`: `[n, anchors, 1, classes]`.
+pub fn launch(x: Shape, select: Select) -> Launch {
+    let lists = x.n * (x.w - 1);
+    Launch {
+        shader: &SHADER,
+        constants: vec![("SIDE", SIDE)],
+        params: vec![
+            ("anchors", x.c as u32),
+            ("padded", 4 * x.quads() as u32),
+            ("classes", x.w as u32),
+            ("threshold", threshold(select).to_bits()),
+            ("most", select.most as u32),
+            ("slots", slots(select) as u32),
+            ("lists", lists as u32),
+        ],
+        workgroups: spread(lists),
+        arithmetic: Element::F32,
+        tile: format!("1 class split over {} threads", SIDE * SIDE),
+    }
+}
+
+/// The order of scores, the best first, and before it what is no number.
+pub fn better(a: f32, b: f32) -> Ordering {
+    b.is_nan().cmp(&a.is_nan()).then(b.total_cmp(&a))
+}
+
+/// The same by sorting: `[n, 4, classes - 1, most / 2]`.
+pub fn reference(scores: &Tensor, select: Select) -> Tensor {
+    let &[n, anchors, _, classes] = scores.dims() else { unreachable!("a feature map has four dimensions") };
+    let (lists, pairs) = (classes - 1, slots(select) / 2);
+    let mut kept = vec![0.0; n * 4 * lists * pairs];
+    for (picture, list) in (0..n).flat_map(|picture| (0..lists).map(move |list| (picture, list))) {
+        let score = |anchor: usize| scores.data()[(picture * anchors + anchor) * classes + list + 1];
+        let passes = |&i: &usize| score(i) > threshold(select) || score(i).is_nan();
+        let mut best: Vec<usize> = (0..anchors).filter(passes).collect();
+        best.sort_by(|&a, &b| better(score(a), score(b)).then(a.cmp(&b)));
+        best.truncate(select.most);
+        best.sort_unstable();
+        for (slot, anchor) in best.into_iter().enumerate() {
+            for (part, value) in [score(anchor), anchor as f32].into_iter().enumerate() {
+                let channel = slot % 2 * 2 + part;
+                kept[((picture * 4 + channel) * lists + list) * pairs + slot / 2] = value;
+            }
+        }
+    }
+    Tensor::from_fn([n, 4, lists, pairs], |at| kept[at])
+}

@@ -1,0 +1,93 @@
+//! Joined maps: steps leave what they make at its place in the whole, where they can.
+
+use super::{
+    draft::{DraftStep, Map, Read},
+    machine::{Machine, Work},
+};
+use crate::{
+    Shape,
+    graph::{ConvKind, Graph, Joint, NodeId, Op},
+    kernels::{Place, resize},
+    plan::{
+        blocks::conv,
+        choose::{form, threads},
+    },
+    tensor::Form,
+};
+
+/// Has the steps that make parts of the map `id` leave them there, and gives copies of the parts
+/// for which that cannot be: those that are not `alone`, but wanted elsewhere too, and those of
+/// kernels that know no other place than their own.
+pub fn join(
+    graph: &Graph,
+    shapes: &[Shape],
+    id: NodeId,
+    machine: &Machine,
+    alone: impl Fn(NodeId) -> bool,
+    drafts: &mut [DraftStep],
+) -> Result<Vec<DraftStep>, (NodeId, String)> {
+    let Op::Concat(joint) = graph.node(id).op else { return Ok(Vec::new()) };
+    let (whole, map) = (shapes[id.index()], Map::Node(id));
+    let bytes = machine.bytes(whole);
+    let (mut before, mut copies) = (0, Vec::new());
+    for &input in &graph.node(id).inputs {
+        let part = shapes[input.index()];
+        let first = match joint {
+            Joint::Channels if before % 4 == 0 => before / 4,
+            Joint::Channels => {
+                return Err((id, format!("{before} channels before a part are no multiple of four")));
+            }
+            Joint::Pixels => before * whole.quads(),
+        };
+        before += if joint == Joint::Channels { part.c } else { part.h * part.w };
+        let place = Place { part, whole, first };
+        // A depthwise convolution's own channels may come out of a block's kernel.
+        let depthwise = conv(graph.node(input)).and_then(|c| c.kind()) == Some(ConvKind::Depthwise);
+        // A part that is joined itself has many makers.
+        let joined = matches!(graph.node(input).op, Op::Concat(_));
+        let maker = drafts.iter_mut().find(|draft| draft.writes[0].0 == Map::Node(input));
+        let movable = |maker: &&mut DraftStep| !depthwise && !joined && maker.launch.can_be_placed();
+        match maker.filter(|maker| alone(input) && movable(maker)) {
+            Some(maker) => {
+                maker.launch = maker.launch.clone().placed(place);
+                maker.writes[0] = (map, bytes);
+            }
+            None => {
+                let name = graph.node(input).name();
+                let why = match alone(input) {
+                    true => format!("a copy: {name} is made where it is"),
+                    false => format!("a copy: {name} is wanted elsewhere too"),
+                };
+                let part = (input, form(&graph.node(input).op, machine.element));
+                copies.push(copy(id, part, place, machine, (map, bytes), why));
+            }
+        }
+    }
+    Ok(copies)
+}
+
+fn copy(
+    id: NodeId,
+    (input, form): (NodeId, Form),
+    place: Place,
+    machine: &Machine,
+    whole: (Map, u64),
+    why: String,
+) -> DraftStep {
+    let moved = form.bytes(place.part).unwrap_or_default();
+    let work = Work { bytes: 2 * moved, macs: 0 };
+    let launch = resize::launch(place.part, place.part);
+    let time = machine.time(2.0 * machine.load, threads(&launch), work);
+    DraftStep {
+        nodes: vec![id],
+        launch: launch.placed(place),
+        reads: vec![Read::Map(Map::Node(input))],
+        writes: vec![whole],
+        shape: place.part,
+        between: 0,
+        work,
+        time,
+        why,
+        block: None,
+    }
+}

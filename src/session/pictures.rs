@@ -1,0 +1,148 @@
+//! From a picture to what a network makes of it.
+
+use super::{Device, Options, Session};
+use crate::{
+    Error, Result, Tensor,
+    tasks::{self, Class, Detection, Labels, Picture, Segmentation},
+    zoo::{Answer, Network, Preprocessing, Resize, Task},
+};
+
+/// What a session has to know to take pictures and to name what is on them.
+pub(super) struct Reading {
+    preprocessing: Preprocessing,
+    task: Task,
+    labels: Labels,
+    /// Rows and columns of a picture.
+    size: [usize; 2],
+}
+
+impl Session {
+    /// A session that takes pictures of `[rows, columns]` and says what is on them, by
+    /// [`Session::classify`], [`Session::segment`] or [`Session::detect`]. It decides on the batch,
+    /// the size and the answer among the options itself, but that a size which is given is kept: a
+    /// smaller one segments in less time.
+    ///
+    /// # Errors
+    /// As [`Session::new`]; [`Error::Input`] if pictures of that size cannot be scaled for the network.
+    pub fn for_pictures(
+        device: impl Into<Device>,
+        network: &Network,
+        picture: [usize; 2],
+        options: Options,
+    ) -> Result<Self> {
+        pollster::block_on(Self::build_for_pictures(device, network, picture, options, |_, _| {}))
+    }
+
+    /// [`Session::for_pictures`] for where nothing may block, or where somebody wants to see
+    /// progress; see [`Session::build`].
+    ///
+    /// # Errors
+    /// As [`Session::for_pictures`].
+    pub async fn build_for_pictures(
+        device: impl Into<Device>,
+        network: &Network,
+        picture: [usize; 2],
+        options: Options,
+        progress: impl FnMut(usize, usize),
+    ) -> Result<Self> {
+        if network.channels != 3 {
+            let reason = format!("{} takes {} channels, a picture has 3", network.arch, network.channels);
+            return Err(Error::Input(reason));
+        }
+        let mut preprocessing = network.preprocessing.clone();
+        if let Some(size) = options.size {
+            // What is cut to its size is cut from as much of the picture as before.
+            preprocessing = match preprocessing.crop {
+                None => Preprocessing { resize: Resize::Exact(size), ..preprocessing },
+                Some(_) => return Err(Error::Input("a classifier's pictures have one size".into())),
+            };
+        }
+        let size = tasks::input_size(picture, &preprocessing)?;
+        let answer = match network.task {
+            Task::Segment { .. } => Answer::Labels(Some(picture)),
+            task => task.answer(),
+        };
+        let options = Options { batch: 1, size: Some(size), answer, ..options };
+        let session = Self::build(device, network, options, progress).await?;
+        let reading =
+            Reading { preprocessing, task: network.task, labels: Labels::of(network), size: picture };
+        Ok(Self { reading: Some(reading), ..session })
+    }
+
+    /// The `top` likeliest classes of a picture.
+    ///
+    /// # Errors
+    /// [`Error::Input`] unless built [for pictures](Session::for_pictures) and for a network that
+    /// classifies, or if the picture becomes another size than planned; [`Error::Output`] if a
+    /// logit is not finite; as [`Session::run`].
+    pub fn classify(&mut self, picture: &Picture, top: usize) -> Result<Vec<Class>> {
+        let answers = self.look(picture, |task| matches!(task, Task::Classify))?;
+        let reading = self.reading()?;
+        tasks::top(answers[0].data(), top, &reading.labels)
+    }
+
+    /// The class of each pixel of a picture.
+    ///
+    /// # Errors
+    /// [`Error::Input`] unless built [for pictures](Session::for_pictures) of this size and for a
+    /// network that segments; [`Error::Output`] if a score is not finite; as
+    /// [`Session::run`].
+    pub fn segment(&mut self, picture: &Picture) -> Result<Segmentation> {
+        let size = self.reading()?.size;
+        if size != [picture.height(), picture.width()] {
+            return Err(Error::Input(format!(
+                "a picture of {} x {} pixels, planned were {} x {}",
+                picture.width(),
+                picture.height(),
+                size[1],
+                size[0]
+            )));
+        }
+        let answers = self.look(picture, |task| matches!(task, Task::Segment { .. }))?;
+        tasks::segmentation(&answers[0])
+    }
+
+    /// What is in a picture and where, the surest first, in pixels of the picture. Every network
+    /// has a few hundred guesses of next to no score: most want those of a half or more.
+    ///
+    /// # Errors
+    /// [`Error::Input`] unless built [for pictures](Session::for_pictures) and for a network that
+    /// detects; [`Error::Output`] if a box is not finite; as [`Session::run`].
+    pub fn detect(&mut self, picture: &Picture) -> Result<Vec<Detection>> {
+        let answers = self.look(picture, |task| matches!(task, Task::Detect(_)))?;
+        let reading = self.reading()?;
+        let Task::Detect(detector) = reading.task else { return Err(unread()) };
+        let [_, _, rows, columns] = <[usize; 4]>::from(self.input);
+        let (x, y) = (picture.width() as f32 / columns as f32, picture.height() as f32 / rows as f32);
+        let found = tasks::boxes(&answers[0], &answers[1], &detector)?;
+        let found = found.into_iter().flatten().map(|candidate| {
+            let detection = candidate.named(&reading.labels);
+            Detection { bounds: detection.bounds.scaled(x, y), ..detection }
+        });
+        Ok(found.collect())
+    }
+
+    /// The names of the classes, if the session was built [for pictures](Session::for_pictures)
+    /// and any are known.
+    pub fn labels(&self) -> Option<&Labels> {
+        self.reading.as_ref().map(|reading| &reading.labels)
+    }
+
+    /// Runs on a picture, if the session is for such a task.
+    fn look(&mut self, picture: &Picture, fits: impl Fn(&Task) -> bool) -> Result<Vec<Tensor>> {
+        let reading = self.reading()?;
+        if !fits(&reading.task) {
+            return Err(Error::Input(format!("the session is for a network that {}", reading.task)));
+        }
+        let input = tasks::preprocess(picture, &reading.preprocessing)?;
+        self.run_all(&input)
+    }
+
+    fn reading(&self) -> Result<&Reading> {
+        self.reading.as_ref().ok_or_else(unread)
+    }
+}
+
+fn unread() -> Error {
+    Error::Input("the session was built for tensors: Session::for_pictures builds one for pictures".into())
+}

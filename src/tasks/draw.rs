@@ -1,0 +1,257 @@
+//! Areas, frames and words on a picture. What would lie outside it is not drawn.
+
+use std::ops::Range;
+
+use noto_sans_mono_bitmap::{FontWeight, RasterHeight, RasterizedChar, get_raster, get_raster_width};
+
+use crate::tasks::Picture;
+
+/// Red, green, blue.
+pub type Colour = [u8; 3];
+
+pub const BLACK: Colour = [0; 3];
+pub const WHITE: Colour = [255; 3];
+
+/// A rectangle of whole pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Area {
+    pub left: isize,
+    pub top: isize,
+    pub width: isize,
+    pub height: isize,
+}
+
+impl Area {
+    pub fn right(self) -> isize {
+        self.left + self.width
+    }
+
+    pub fn bottom(self) -> isize {
+        self.top + self.height
+    }
+
+    pub fn meets(self, other: Self) -> bool {
+        let apart = self.right() <= other.left
+            || other.right() <= self.left
+            || self.bottom() <= other.top
+            || other.bottom() <= self.top;
+        !apart
+    }
+
+    pub fn fill(self, picture: &mut Picture, colour: Colour) {
+        let columns = within(self.left, self.right(), picture.width());
+        let width = picture.width();
+        for row in within(self.top, self.bottom(), picture.height()) {
+            let row = &mut picture.pixels_mut()[row * width * 3..][..width * 3];
+            row[columns.start * 3..columns.end * 3].as_chunks_mut().0.fill(colour);
+        }
+    }
+
+    /// Its edge, `line` pixels thick, on its inner side.
+    pub fn frame(self, picture: &mut Picture, line: isize, colour: Colour) {
+        let line = line.min(self.width).min(self.height);
+        let (across, down) = (Self { height: line, ..self }, Self { width: line, ..self });
+        across.fill(picture, colour);
+        Self { top: self.bottom() - line, ..across }.fill(picture, colour);
+        down.fill(picture, colour);
+        Self { left: self.right() - line, ..down }.fill(picture, colour);
+    }
+}
+
+/// Those of the pixels from `start` to `end` that a side of `limit` pixels has.
+fn within(start: isize, end: isize, limit: usize) -> Range<usize> {
+    let start = usize::try_from(start).unwrap_or(0).min(limit);
+    start..usize::try_from(end).unwrap_or(0).clamp(start, limit)
+}
+
+/// A colour over another: all of it at an opacity of 1.
+pub fn mix(under: Colour, over: Colour, opacity: f32) -> Colour {
+    std::array::from_fn(|i| {
+        let (under, over) = (f32::from(under[i]), f32::from(over[i]));
+        (under + (over - under) * opacity).round() as u8
+    })
+}
+
+/// Black or white, whichever is easier to read on a colour.
+pub fn ink(paper: Colour) -> Colour {
+    let [r, g, b] = paper.map(u32::from);
+    if 299 * r + 587 * g + 114 * b > 120_000 { BLACK } else { WHITE }
+}
+
+/// What sizes on a picture are in proportion to: the side of a square of as many pixels.
+pub fn scale(picture: &Picture) -> f32 {
+    (picture.width() as f32 * picture.height() as f32).sqrt()
+}
+
+/// Writes words in one size, all letters equally wide.
+#[derive(Debug, Clone, Copy)]
+pub struct Pen {
+    raster: RasterHeight,
+    /// How much larger than the raster.
+    factor: f32,
+}
+
+impl Pen {
+    /// One whose lines are about `height` pixels high, and never less than 16.
+    pub fn new(height: f32) -> Self {
+        let raster = match height {
+            ..18.0 => RasterHeight::Size16,
+            ..22.0 => RasterHeight::Size20,
+            ..28.0 => RasterHeight::Size24,
+            _ => RasterHeight::Size32,
+        };
+        // Smaller ones are sharpest as they come.
+        Self { raster, factor: (height / 32.0).max(1.0) }
+    }
+
+    /// Pixels in a line, from the top of the tallest letter to the bottom of the deepest.
+    pub fn height(self) -> isize {
+        (self.raster.val() as f32 * self.factor).round() as isize
+    }
+
+    /// Pixels that so many letters are wide.
+    pub fn width(self, letters: usize) -> isize {
+        let letter = get_raster_width(FontWeight::Regular, self.raster) as f32 * self.factor;
+        letter.round() as isize * letters as isize
+    }
+
+    /// Writes one line from its top left corner; what the letters lack becomes `?`.
+    pub fn write(self, picture: &mut Picture, left: isize, top: isize, text: &str, colour: Colour) {
+        for (i, letter) in text.chars().enumerate() {
+            let glyph = |letter| get_raster(letter, FontWeight::Regular, self.raster);
+            let Some(glyph) = glyph(letter).or_else(|| glyph('?')) else { continue };
+            let left = left + self.width(i);
+            let width = picture.width();
+            for y in within(top, top + self.height(), picture.height()) {
+                for x in within(left, left + self.width(1), width) {
+                    let opacity = self.opacity(glyph, x as isize - left, y as isize - top);
+                    if opacity > 0.0 {
+                        let pixel = &mut picture.pixels_mut().as_chunks_mut().0[y * width + x];
+                        *pixel = mix(*pixel, colour, opacity);
+                    }
+                }
+            }
+        }
+    }
+
+    /// How much of a pixel a letter covers, in 0..=1.
+    fn opacity(self, glyph: RasterizedChar, x: isize, y: isize) -> f32 {
+        let at = |x: f32, y: f32| {
+            let inside = x >= 0.0 && y >= 0.0;
+            let level = if inside { glyph.pixel(x as usize, y as usize) } else { None };
+            f32::from(level.unwrap_or(0)) / 255.0
+        };
+        let [u, v] = [x, y].map(|n| (n as f32 + 0.5) / self.factor - 0.5);
+        let ([l, t], [fu, fv]) = ([u.floor(), v.floor()], [u - u.floor(), v - v.floor()]);
+        let upper = at(l, t) * (1.0 - fu) + at(l + 1.0, t) * fu;
+        let lower = at(l, t + 1.0) * (1.0 - fu) + at(l + 1.0, t + 1.0) * fu;
+        let level = upper * (1.0 - fv) + lower * fv;
+        // An edge stays one pixel wide however large the letter.
+        ((level - 0.5) * self.factor + 0.5).clamp(0.0, 1.0)
+    }
+}
+
+/// A name in at most so many letters, on one line.
+pub fn shortened(name: &str, letters: usize) -> String {
+    let name = name.trim_matches(|c: char| c == '_' || c.is_whitespace());
+    if name.chars().count() <= letters {
+        return name.to_owned();
+    }
+    let dots = letters.min(2);
+    name.chars().take(letters - dots).chain(std::iter::repeat_n('.', dots)).collect()
+}
+
+/// What to call a class: its name, or else its number.
+pub fn name_of(index: usize, label: Option<&str>) -> String {
+    label.map_or_else(|| format!("class {index}"), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paper(width: usize, height: usize) -> Picture {
+        Picture::new(width, height, vec![0; width * height * 3]).unwrap()
+    }
+
+    /// The rows of a picture, `#` where it is not black.
+    fn rows(picture: &Picture) -> Vec<String> {
+        let mark = |pixel: &Colour| if *pixel == BLACK { '.' } else { '#' };
+        let pixels: Vec<char> = picture.pixels().as_chunks().0.iter().map(mark).collect();
+        pixels.chunks(picture.width()).map(|row| row.iter().collect()).collect()
+    }
+
+    #[test]
+    fn a_frame_lies_on_the_inner_side() {
+        let mut picture = paper(6, 5);
+        Area { left: 1, top: 0, width: 5, height: 4 }.frame(&mut picture, 1, WHITE);
+        assert_eq!(rows(&picture), [".#####", ".#...#", ".#...#", ".#####", "......"]);
+        // Thicker than the area: no more than the area.
+        let mut picture = paper(5, 3);
+        Area { left: 1, top: 1, width: 2, height: 1 }.frame(&mut picture, 9, WHITE);
+        assert_eq!(rows(&picture), [".....", ".##..", "....."]);
+    }
+
+    #[test]
+    fn what_lies_outside_is_cut_off() {
+        let far = isize::MAX / 4;
+        let mut picture = paper(4, 3);
+        Area { left: -2, top: 1, width: 4, height: far }.fill(&mut picture, WHITE);
+        assert_eq!(rows(&picture), ["....", "##..", "##.."]);
+        let before = picture.clone();
+        for (left, top) in [(4, 0), (0, 3), (-9, 0), (0, -9), (far, far), (-far, -far)] {
+            Area { left, top, width: 9, height: 9 }.frame(&mut picture, 2, [9; 3]);
+            Pen::new(16.0).write(&mut picture, left.min(-500), top, "words", [9; 3]);
+        }
+        assert_eq!(picture, before);
+    }
+
+    #[test]
+    fn areas_that_touch_do_not_meet() {
+        let at = |left, top| Area { left, top, width: 3, height: 2 };
+        assert!(at(0, 0).meets(at(2, 1)) && at(0, 0).meets(at(-2, -1)));
+        for (left, top) in [(3, 0), (-3, 0), (0, 2), (0, -2)] {
+            assert!(!at(0, 0).meets(at(left, top)), "{left} {top}");
+        }
+    }
+
+    #[test]
+    fn letters_fill_their_line_at_every_size() {
+        for height in [0.0, 16.0, 19.0, 25.0, 32.0, 50.0, 133.0] {
+            let pen = Pen::new(height);
+            assert!((pen.height() as f32 - height.max(16.0)).abs() <= 4.0, "{height}");
+            let (width, lines) = (pen.width(3) as usize, pen.height() as usize);
+            let mut picture = paper(width, lines);
+            pen.write(&mut picture, 0, 0, "|_|", WHITE);
+            let tall = rows(&picture).iter().filter(|row| row.contains('#')).count();
+            assert!(tall * 2 > lines, "{height}: {tall} of {lines} rows");
+            assert!(picture.pixels().iter().max() > Some(&200), "{height}");
+        }
+    }
+
+    #[test]
+    fn a_letter_that_is_missing_is_asked_for() {
+        let written = |text| {
+            let mut picture = paper(40, 16);
+            Pen::new(16.0).write(&mut picture, 0, 0, text, WHITE);
+            picture
+        };
+        assert_eq!(written("a猫\n"), written("a??"));
+        assert_ne!(written("a"), written("ä"));
+        assert_ne!(written("l"), written("ł"));
+    }
+
+    #[test]
+    fn names_are_cut_to_fit() {
+        for (name, letters, expected) in [
+            ("__background__", 10, "background"),
+            ("potted plant", 12, "potted plant"),
+            ("potted plant", 8, "potted.."),
+            ("łódźłódź", 5, "łód.."),
+            ("cat", 2, ".."),
+            ("cat", 0, ""),
+        ] {
+            assert_eq!(shortened(name, letters), expected, "{name} {letters}");
+        }
+    }
+}

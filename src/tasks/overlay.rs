@@ -1,0 +1,260 @@
+//! A segmentation drawn on its picture.
+
+use crate::tasks::draw::{Area, Colour, Pen, WHITE, mix, name_of, scale, shortened};
+use crate::tasks::{Labels, PIXEL_LIMIT, Picture, Segmentation, Share, palette};
+use crate::{Error, Result};
+
+/// The most letters of a name.
+const LETTERS: usize = 32;
+
+/// How much of a class's colour is laid over what it covers.
+const OPACITY: f32 = 0.5;
+
+/// The legend's paper, and its words.
+const PAPER: Colour = [24, 24, 27];
+const WORDS: Colour = [236, 236, 240];
+
+/// The picture under the colours of its classes, and a legend below it.
+///
+/// Each class but 0, the background, is tinted with its colour of [`palette`] and outlined. The
+/// legend names the classes that occur, the largest first, each with its share of the picture. It
+/// adds rows, and columns beside a picture that is too narrow for its words.
+///
+/// # Errors
+/// [`Error::Input`] if the picture and the segmentation differ in size, or if a strip is so long
+/// that the columns beside it would take more than [`PIXEL_LIMIT`].
+pub fn overlay(picture: &Picture, segmentation: &Segmentation, labels: &Labels) -> Result<Picture> {
+    let sizes = [(picture.width(), picture.height()), (segmentation.width(), segmentation.height())];
+    if sizes[0] != sizes[1] {
+        let [(w, h), (sw, sh)] = sizes;
+        return Err(Error::Input(format!("a segmentation of {sw} x {sh} pixels for a picture of {w} x {h}")));
+    }
+    let legend = Legend::new(picture, segmentation.shares(labels));
+    let width = picture.width().max(legend.width() as usize);
+    let height = picture.height() + legend.height() as usize;
+    if width > picture.width() && width as u64 * height as u64 > PIXEL_LIMIT {
+        let [(w, h), _] = sizes;
+        return Err(Error::Input(format!("a picture of {w} x {h} pixels is too narrow for a legend")));
+    }
+    let mut drawn = Picture::new(width, height, PAPER.repeat(width * height))?;
+
+    let left = (width - picture.width()) / 2;
+    let rows = tinted(picture, segmentation);
+    for (to, from) in drawn.pixels_mut().chunks_exact_mut(width * 3).zip(rows.chunks_exact(picture.width())) {
+        to[left * 3..][..from.len() * 3].copy_from_slice(from.as_flattened());
+    }
+    legend.draw(&mut drawn, picture.height() as isize);
+    Ok(drawn)
+}
+
+/// The pixels under their classes' colours.
+fn tinted(picture: &Picture, segmentation: &Segmentation) -> Vec<Colour> {
+    let palette = palette();
+    let edges = edges(segmentation, (scale(picture) / 500.0).round().max(1.0) as usize);
+    let pixels = picture.pixels().as_chunks().0.iter().zip(segmentation.labels()).zip(edges);
+    let tint = |((&pixel, &class), edge): ((&Colour, &u8), bool)| {
+        let colour = palette[usize::from(class)];
+        match (class, edge) {
+            (0, _) => pixel,
+            (_, true) => mix(colour, WHITE, 0.55),
+            _ => mix(pixel, colour, OPACITY),
+        }
+    };
+    pixels.map(tint).collect()
+}
+
+/// Which pixels are at most `line` away, in their row or column, from one of another class.
+fn edges(segmentation: &Segmentation, line: usize) -> Vec<bool> {
+    let (width, height) = (segmentation.width(), segmentation.height());
+    let labels = segmentation.labels();
+    let mut edges = vec![false; labels.len()];
+    let mut meet = |start: usize, step: usize, length: usize| {
+        for i in 1..length {
+            if labels[start + (i - 1) * step] != labels[start + i * step] {
+                (i.saturating_sub(line)..length.min(i + line)).for_each(|i| edges[start + i * step] = true);
+            }
+        }
+    };
+    (0..height).for_each(|y| meet(y * width, 1, width));
+    (0..width).for_each(|x| meet(x, width, height));
+    edges
+}
+
+/// Colours, names and shares, in columns.
+struct Legend {
+    pen: Pen,
+    /// A class's colour, its name, and its share in words.
+    entries: Vec<(Colour, String, String)>,
+    columns: usize,
+    rows: usize,
+    /// Letters of the longest name.
+    letters: usize,
+}
+
+impl Legend {
+    fn new(picture: &Picture, shares: Vec<Share>) -> Self {
+        let palette = palette();
+        let entry = |share: Share| {
+            let name = shortened(&name_of(share.index, share.label.as_deref()), LETTERS);
+            let percent = match 100.0 * share.share {
+                ..0.05 => "<0.1%".into(),
+                percent => format!("{percent:.1}%"),
+            };
+            (palette[share.index], name, percent)
+        };
+        let entries: Vec<_> = shares.into_iter().map(entry).collect();
+        let letters = entries.iter().map(|(_, name, _)| name.chars().count()).max().unwrap_or(0);
+        let pen = Pen::new(scale(picture) / 36.0);
+        let mut legend = Self { pen, entries, columns: 1, rows: 0, letters };
+        let room = picture.width() as isize - 2 * legend.margin() + legend.gap();
+        let fit = usize::try_from(room / (legend.column() + legend.gap())).unwrap_or(0);
+        legend.rows = legend.entries.len().div_ceil(fit.max(1));
+        // As few columns as those rows need, so that they are about equally long.
+        legend.columns = legend.entries.len().div_ceil(legend.rows.max(1));
+        legend
+    }
+
+    /// Pixels around all of it.
+    fn margin(&self) -> isize {
+        self.pen.height() / 2
+    }
+
+    /// Pixels between two columns.
+    fn gap(&self) -> isize {
+        self.pen.width(3)
+    }
+
+    /// Pixels from one row to the next.
+    fn line(&self) -> isize {
+        self.pen.height() * 5 / 4
+    }
+
+    /// A colour's side in pixels.
+    fn swatch(&self) -> isize {
+        self.pen.height() * 3 / 4
+    }
+
+    /// Pixels that a column is wide: colour, name and share.
+    fn column(&self) -> isize {
+        self.swatch() + self.pen.width(1 + self.letters + 1 + "100.0%".len())
+    }
+
+    fn width(&self) -> isize {
+        let columns = self.columns as isize;
+        2 * self.margin() + columns * self.column() + (columns - 1) * self.gap()
+    }
+
+    fn height(&self) -> isize {
+        2 * self.margin() + (self.rows as isize - 1) * self.line() + self.pen.height()
+    }
+
+    /// Draws it from the row `top` down.
+    fn draw(&self, picture: &mut Picture, top: isize) {
+        for (i, (colour, name, percent)) in self.entries.iter().enumerate() {
+            let (column, row) = ((i / self.rows) as isize, (i % self.rows) as isize);
+            let left = self.margin() + column * (self.column() + self.gap());
+            let top = top + self.margin() + row * self.line();
+            let side = self.swatch();
+            let swatch = Area { left, top: top + (self.pen.height() - side) / 2, width: side, height: side };
+            swatch.fill(picture, *colour);
+            swatch.frame(picture, 1 + side / 24, mix(*colour, WHITE, 0.55));
+            self.pen.write(picture, left + side + self.pen.width(1), top, name, WORDS);
+            let right = left + self.column() - self.pen.width(percent.len());
+            self.pen.write(picture, right, top, percent, WORDS);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grey(width: usize, height: usize) -> Picture {
+        Picture::new(width, height, vec![100; width * height * 3]).unwrap()
+    }
+
+    /// A segmentation whose classes are a function of column and row.
+    fn classes(width: usize, height: usize, class: impl Fn(usize, usize) -> usize) -> Segmentation {
+        let labels = (0..width * height).map(|i| class(i % width, i / width) as u8).collect();
+        Segmentation::new(width, height, labels).unwrap()
+    }
+
+    fn pixel(picture: &Picture, x: usize, y: usize) -> Colour {
+        picture.pixels().as_chunks().0[y * picture.width() + x]
+    }
+
+    #[test]
+    fn sizes_must_agree() {
+        for (width, height) in [(4, 6), (5, 5), (6, 4)] {
+            let error = overlay(&grey(6, 5), &classes(width, height, |_, _| 1), &Labels::voc()).unwrap_err();
+            assert!(matches!(error, Error::Input(_)) && error.to_string().contains("6 x 5"), "{error}");
+        }
+        let tall = overlay(&grey(1, 2_000_000), &classes(1, 2_000_000, |_, _| 1), &Labels::voc());
+        assert!(tall.unwrap_err().to_string().contains("too narrow"));
+    }
+
+    #[test]
+    fn classes_are_tinted_and_outlined_and_the_background_is_not() {
+        let segmentation = classes(400, 300, |x, _| if x < 200 { 0 } else { 9 });
+        let drawn = overlay(&grey(400, 300), &segmentation, &Labels::voc()).unwrap();
+        // Chairs are (192, 0, 0).
+        assert_eq!(pixel(&drawn, 300, 150), [146, 50, 50]);
+        assert_eq!(pixel(&drawn, 200, 150), mix([192, 0, 0], WHITE, 0.55));
+        assert_eq!((pixel(&drawn, 201, 150), pixel(&drawn, 399, 0)), ([146, 50, 50], [146, 50, 50]));
+        assert!((0..200).all(|x| pixel(&drawn, x, 150) == [100; 3]));
+    }
+
+    #[test]
+    fn edges_are_as_wide_as_asked() {
+        let edges = edges(&classes(7, 7, |x, y| usize::from(x >= 5 && y >= 5)), 2);
+        let rows: Vec<String> =
+            edges.chunks(7).map(|row| row.iter().map(|&e| if e { '#' } else { '.' }).collect()).collect();
+        assert_eq!(rows, [".......", ".......", ".......", ".....##", ".....##", "...####", "...####"]);
+    }
+
+    #[test]
+    fn the_legend_lists_what_occurs() {
+        let segmentation = classes(1000, 10, |x, y| {
+            if x < 600 {
+                15
+            } else if x + y == 600 {
+                30
+            } else {
+                0
+            }
+        });
+        let legend = Legend::new(&grey(1000, 10), segmentation.shares(&Labels::voc()));
+        let [person, background, unknown] = legend.entries.as_slice() else { panic!("{:?}", legend.entries) };
+        assert_eq!((person.1.as_str(), person.2.as_str()), ("person", "60.0%"));
+        assert_eq!((background.1.as_str(), background.2.as_str()), ("background", "40.0%"));
+        assert_eq!((unknown.1.as_str(), unknown.2.as_str()), ("class 30", "<0.1%"));
+        assert_eq!((person.0, legend.columns, legend.rows), ([192, 128, 128], 3, 1));
+    }
+
+    #[test]
+    fn the_legend_fits_below() {
+        for (width, height) in [(1, 1), (7, 3), (3, 700), (900, 3), (300, 300), (1600, 1200)] {
+            let many = classes(width, height, |x, y| x / 3 + y * 7);
+            let drawn = overlay(&grey(width, height), &many, &Labels::coco()).unwrap();
+            let legend = Legend::new(&grey(width, height), many.shares(&Labels::coco()));
+            assert!(legend.columns * legend.rows >= legend.entries.len());
+            assert_eq!(drawn.height(), height + legend.height() as usize, "{width} x {height}");
+            assert_eq!(drawn.width(), width.max(legend.width() as usize), "{width} x {height}");
+            assert!(legend.columns == 1 || legend.width() as usize <= width, "{width} x {height}");
+            // The margin is free of words and colours on every side.
+            let margin = legend.margin() as usize;
+            for i in 0..drawn.width() {
+                assert_eq!(pixel(&drawn, i, drawn.height() - 1), PAPER);
+                assert_eq!(pixel(&drawn, i, height + margin - 1), PAPER);
+            }
+            assert!((height..drawn.height()).all(|y| pixel(&drawn, drawn.width() - 1, y) == PAPER));
+        }
+    }
+
+    #[test]
+    fn a_long_or_foreign_name_is_cut() {
+        let labels = Labels::from(vec!["猫 und Hund ".repeat(40)]);
+        let drawn = overlay(&grey(50, 50), &classes(50, 50, |_, _| 0), &labels).unwrap();
+        assert!(drawn.width() < 400, "{}", drawn.width());
+    }
+}

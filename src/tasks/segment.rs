@@ -1,0 +1,199 @@
+//! The class of each pixel.
+
+use std::cmp::Reverse;
+
+use crate::tasks::Labels;
+use crate::{Error, Result, Shape, Tensor, graph::NO_CLASS};
+
+/// The class of each pixel of a picture.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Segmentation {
+    width: usize,
+    height: usize,
+    labels: Vec<u8>,
+}
+
+/// What `[1, 1, H, W]` class numbers say; see [`Op::Argmax`](crate::graph::Op::Argmax).
+///
+/// # Errors
+/// [`Error::Output`] if a pixel has no class, since one of its scores is not finite.
+pub fn segmentation(labels: &Tensor) -> Result<Segmentation> {
+    let Shape { h, w, .. } = labels.shape()?;
+    if let Some(at) = labels.data().iter().position(|label| *label >= f32::from(NO_CLASS)) {
+        let (x, y) = (at % w, at / w);
+        return Err(Error::Output(format!("the pixel at {x}, {y} has a score that is not finite")));
+    }
+    Segmentation::new(w, h, labels.data().iter().take(w * h).map(|label| *label as u8).collect())
+}
+
+/// A class and how much of a picture it covers.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Share {
+    /// Its place in the network's output.
+    pub index: usize,
+    /// Its name, where one is known.
+    pub label: Option<String>,
+    /// The pixels that it covers, one at least.
+    pub pixels: usize,
+    /// Those of all pixels, in 0..=1.
+    pub share: f32,
+}
+
+impl Segmentation {
+    /// `width` x `height` pixels over `labels`, the class of each, row by row from the top.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if a side is zero or `labels` does not hold one class a pixel.
+    pub fn new(width: usize, height: usize, labels: Vec<u8>) -> Result<Self> {
+        if width == 0 || height == 0 {
+            return Err(Error::Input(format!("a segmentation of {width} x {height} pixels is empty")));
+        }
+        if width.checked_mul(height) != Some(labels.len()) {
+            return Err(Error::Input(format!(
+                "{} classes are not one for each of {width} x {height} pixels",
+                labels.len()
+            )));
+        }
+        Ok(Self { width, height, labels })
+    }
+
+    /// Pixels in a row.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Rows.
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// The class of each pixel, row by row from the top.
+    pub fn labels(&self) -> &[u8] {
+        &self.labels
+    }
+
+    /// The class of a pixel, or none outside the picture.
+    pub fn at(&self, x: usize, y: usize) -> Option<u8> {
+        (x < self.width && y < self.height).then(|| self.labels[y * self.width + x])
+    }
+
+    /// The classes that occur, the largest first, equal ones by class.
+    pub fn shares(&self, labels: &Labels) -> Vec<Share> {
+        let mut counts = [0; 256];
+        self.labels.iter().for_each(|&class| counts[usize::from(class)] += 1);
+        let share = |(index, pixels): (usize, usize)| Share {
+            index,
+            label: labels.get(index).map(str::to_owned),
+            pixels,
+            share: (pixels as f64 / self.labels.len() as f64) as f32,
+        };
+        let counts = counts.into_iter().enumerate().filter(|&(_, pixels)| pixels > 0);
+        let mut shares: Vec<Share> = counts.map(share).collect();
+        // A stable sort: equal shares stay in the order of their classes.
+        shares.sort_by_key(|share| Reverse(share.pixels));
+        shares
+    }
+
+    /// A PNG file's bytes: an indexed picture of eight bits whose pixels are the classes, in the
+    /// colours of [`palette`].
+    ///
+    /// # Errors
+    /// [`Error::Output`] if a side is more than a PNG can say.
+    #[cfg(feature = "image")]
+    pub fn png(&self) -> Result<Vec<u8>> {
+        super::picture::png_of(self.width, self.height, &self.labels, Some(&palette()))
+    }
+}
+
+impl std::fmt::Debug for Segmentation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Segmentation({} x {})", self.width, self.height)
+    }
+}
+
+/// The colour of each class, red, green, blue: the map that the PASCAL VOC challenge's
+/// development kit defines, in which its masks are published.
+///
+/// From the lowest bit up, the bits of a class go to red, green and blue in turn, and fill each
+/// from the highest bit down: neighbouring classes differ most.
+pub fn palette() -> [[u8; 3]; 256] {
+    std::array::from_fn(|class| {
+        let mut colour = [0; 3];
+        for bit in 0..8 {
+            colour[bit % 3] |= ((class >> bit & 1) as u8) << (7 - bit / 3);
+        }
+        colour
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_of_all_pixels_and_fall() {
+        let segmentation = Segmentation::new(4, 2, vec![15, 8, 8, 0, 200, 15, 0, 8]).unwrap();
+        let shares = segmentation.shares(&Labels::voc());
+        let found: Vec<_> = shares.iter().map(|s| (s.index, s.pixels, s.share)).collect();
+        assert_eq!(found, [(8, 3, 0.375), (0, 2, 0.25), (15, 2, 0.25), (200, 1, 0.125)]);
+        let json = serde_json::to_value(&shares[2..]).unwrap();
+        assert_eq!(
+            json,
+            serde_json::json!([
+                { "index": 15, "label": "person", "pixels": 2, "share": 0.25 },
+                { "index": 200, "label": null, "pixels": 1, "share": 0.125 },
+            ])
+        );
+    }
+
+    #[test]
+    fn a_pixel_is_found_by_column_and_row() {
+        let segmentation = Segmentation::new(3, 2, vec![0, 1, 2, 3, 4, 5]).unwrap();
+        assert_eq!((segmentation.at(2, 0), segmentation.at(0, 1)), (Some(2), Some(3)));
+        assert_eq!((segmentation.at(3, 0), segmentation.at(0, 2)), (None, None));
+    }
+
+    #[test]
+    fn pixels_must_fit_the_size() {
+        assert!(Segmentation::new(3, 2, vec![0; 6]).is_ok());
+        for (width, height, len) in [(0, 2, 0), (3, 0, 0), (3, 2, 5), (3, 2, 7), (usize::MAX, 2, 6)] {
+            let error = Segmentation::new(width, height, vec![0; len]).unwrap_err();
+            assert!(matches!(error, Error::Input(_)), "{width} x {height}, {len} classes");
+        }
+    }
+
+    #[test]
+    fn the_palette_is_pascal_vocs() {
+        let palette = palette();
+        for (class, colour) in [
+            (0, [0, 0, 0]),
+            (1, [128, 0, 0]),
+            (2, [0, 128, 0]),
+            (3, [128, 128, 0]),
+            (4, [0, 0, 128]),
+            (8, [64, 0, 0]),
+            (15, [192, 128, 128]),
+            (20, [0, 64, 128]),
+            (255, [224, 224, 192]),
+        ] {
+            assert_eq!(palette[class], colour, "{class}");
+        }
+        let distinct: std::collections::HashSet<_> = palette.into_iter().collect();
+        assert_eq!(distinct.len(), 256);
+    }
+
+    #[test]
+    #[cfg(feature = "image")]
+    fn a_png_holds_the_classes() {
+        let labels: Vec<u8> = (0..37 * 11).map(|i| (i * i % 251) as u8).collect();
+        let bytes = Segmentation::new(37, 11, labels.clone()).unwrap().png().unwrap();
+        let mut reader = png::Decoder::new(std::io::Cursor::new(&bytes)).read_info().unwrap();
+        let info = reader.info();
+        assert_eq!((info.width, info.height), (37, 11));
+        assert_eq!((info.color_type, info.bit_depth), (png::ColorType::Indexed, png::BitDepth::Eight));
+        assert_eq!(info.palette.as_deref(), Some(palette().as_flattened()));
+        let mut pixels = vec![0; 37 * 11];
+        reader.next_frame(&mut pixels).unwrap();
+        assert_eq!(pixels, labels);
+    }
+}

@@ -1,0 +1,205 @@
+//! Detections drawn on their picture.
+
+use crate::tasks::draw::{Area, BLACK, Colour, Pen, WHITE, ink, mix, name_of, scale, shortened};
+use crate::tasks::{Detection, Picture};
+
+/// The most letters of a name.
+const LETTERS: usize = 32;
+
+/// The fewest letters of a name with a score behind it.
+const STUB: usize = 6;
+
+/// The picture with a box around each detection, and its name and score on a tag.
+///
+/// Boxes of a class share a colour; the better ones are drawn over the others. Boxes without
+/// area in the picture are left out, and so are scores and tags where there is no room for words.
+pub fn draw(picture: &Picture, detections: &[Detection]) -> Picture {
+    let mut drawn = picture.clone();
+    let line = 1 + (scale(picture) / 350.0) as isize;
+    let mut boxes: Vec<(&Detection, Area)> =
+        detections.iter().filter_map(|found| Some((found, area(found, picture)?))).collect();
+    boxes.sort_by(|(a, _), (b, _)| a.score.total_cmp(&b.score));
+    for &(found, area) in &boxes {
+        area.frame(&mut drawn, line, colour(found.index));
+    }
+    let pen = Pen::new(scale(picture) / 36.0);
+    for (tag, text, class) in tags(picture, pen, &boxes).iter().rev() {
+        tag.fill(&mut drawn, colour(*class));
+        pen.write(&mut drawn, tag.left + margin(pen), tag.top, text, ink(colour(*class)));
+    }
+    drawn
+}
+
+/// The pixels that a detection's box touches, if it has any in the picture.
+fn area(found: &Detection, picture: &Picture) -> Option<Area> {
+    let bounds = found.bounds.clipped(picture.width(), picture.height());
+    let (left, top) = (bounds.left.floor() as isize, bounds.top.floor() as isize);
+    let (right, bottom) = (bounds.right.ceil() as isize, bounds.bottom.ceil() as isize);
+    let there = bounds.right > bounds.left && bounds.bottom > bounds.top;
+    there.then_some(Area { left, top, width: right - left, height: bottom - top })
+}
+
+/// Where each tag goes, what it says and its class, the best first: above its box, in it or below
+/// it, where no better one's tag is, or in it if there is no such place.
+fn tags(picture: &Picture, pen: Pen, boxes: &[(&Detection, Area)]) -> Vec<(Area, String, usize)> {
+    let (wide, high) = (picture.width() as isize, picture.height() as isize);
+    let mut tags: Vec<(Area, String, usize)> = Vec::new();
+    let room = usize::try_from((wide - 2 * margin(pen)) / pen.width(1)).unwrap_or(0);
+    if room < STUB / 2 || high < 2 * pen.height() {
+        return tags;
+    }
+    for &(found, area) in boxes.iter().rev() {
+        let text = words(found, room);
+        let (width, height) = (pen.width(text.chars().count()) + 2 * margin(pen), pen.height());
+        let tops = [area.top - height, area.top, area.bottom() - height, area.bottom()];
+        let lefts = [area.left, area.right() - width].map(|left| left.clamp(0, wide - width));
+        let mut places = lefts.iter().flat_map(|&left| tops.map(|top| Area { left, top, width, height }));
+        let free = |place: &Area| {
+            let inside = place.top >= 0 && place.bottom() <= high;
+            inside && !tags.iter().any(|(other, ..)| other.meets(*place))
+        };
+        let crowded = Area { left: lefts[0], top: area.top.min(high - height), width, height };
+        tags.push((places.find(free).unwrap_or(crowded), text, found.index));
+    }
+    tags
+}
+
+/// A detection's name and score in at most `room` letters; where these are few, its name alone.
+fn words(found: &Detection, room: usize) -> String {
+    let name = shortened(&name_of(found.index, found.label.as_deref()), LETTERS);
+    let score = format!(" {:.0}%", 100.0 * found.score.clamp(0.0, 1.0));
+    match room.checked_sub(score.len()) {
+        Some(letters) if letters >= name.chars().count().min(STUB) => shortened(&name, letters) + &score,
+        _ => shortened(&name, room),
+    }
+}
+
+/// Pixels between a tag's edge and its words.
+fn margin(pen: Pen) -> isize {
+    pen.width(1) / 2
+}
+
+/// A bright colour for a class: a golden section of the circle on from the class before, so that
+/// no two that are near each other look alike.
+fn colour(class: usize) -> Colour {
+    let hue = (class as f64 * 0.618_033_988_75).fract() as f32 * 6.0;
+    let pure: Colour = [5.0, 3.0, 1.0].map(|shift| {
+        let k = (shift + hue) % 6.0;
+        (255.0 * (1.0 - k.min(4.0 - k).clamp(0.0, 1.0))) as u8
+    });
+    // Of three in a row one is paler and one darker.
+    match class % 3 {
+        0 => pure,
+        1 => mix(pure, WHITE, 0.25),
+        _ => mix(pure, BLACK, 0.2),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tasks::{Bounds, Labels};
+
+    fn grey(width: usize, height: usize) -> Picture {
+        Picture::new(width, height, vec![99; width * height * 3]).unwrap()
+    }
+
+    fn found(index: usize, score: f32, [left, top, right, bottom]: [f32; 4]) -> Detection {
+        let label = Labels::coco().get(index).map(str::to_owned);
+        Detection { index, label, score, bounds: Bounds { left, top, right, bottom } }
+    }
+
+    fn pixel(picture: &Picture, x: usize, y: usize) -> Colour {
+        picture.pixels().as_chunks().0[y * picture.width() + x]
+    }
+
+    #[test]
+    fn any_box_on_any_picture() {
+        let odd = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -3.5, 0.0, 2.5, 1e9];
+        let mut all = Vec::new();
+        for a in odd {
+            for b in odd {
+                all.push(found(all.len(), b, [a, b, b, a]));
+                all.push(found(all.len(), a, [a, a, b, b]));
+            }
+        }
+        all[3].label = Some("猫\n\u{0}".repeat(99));
+        all[5].label = Some("__".into());
+        for (width, height) in [(1, 1), (7, 3), (3, 500), (500, 3), (34, 40), (40, 40), (1200, 900)] {
+            let drawn = draw(&grey(width, height), &all);
+            assert_eq!((drawn.width(), drawn.height()), (width, height));
+            assert_ne!(drawn, grey(width, height));
+        }
+    }
+
+    #[test]
+    fn what_is_outside_or_empty_is_left_out() {
+        let nothing = [
+            [-9.0, -9.0, 0.0, 50.0],
+            [100.0, 0.0, 150.0, 50.0],
+            [20.0, 20.0, 20.0, 80.0],
+            [60.0, 60.0, 40.0, 80.0],
+            [f32::NAN, 0.0, 50.0, 50.0],
+        ];
+        let all: Vec<Detection> = nothing.into_iter().map(|bounds| found(1, 0.9, bounds)).collect();
+        assert_eq!(draw(&grey(100, 100), &all), grey(100, 100));
+    }
+
+    #[test]
+    fn the_better_box_is_on_top() {
+        let place = [50.0, 50.0, 250.0, 250.0];
+        let (good, bad) = (found(17, 0.9, place), found(18, 0.3, place));
+        for all in [[good.clone(), bad.clone()], [bad, good]] {
+            let drawn = draw(&grey(300, 300), &all);
+            assert_eq!(pixel(&drawn, 249, 150), colour(17));
+            assert_eq!((pixel(&drawn, 250, 150), pixel(&drawn, 150, 150)), ([99; 3], [99; 3]));
+        }
+    }
+
+    #[test]
+    fn tags_are_inside_and_apart() {
+        let picture = grey(640, 480);
+        let all: Vec<Detection> = (0..12)
+            .map(|i| {
+                let (x, y) = ((i % 4 * 200) as f32 - 20.0, (i / 4 * 200) as f32 - 10.0);
+                found(i + 1, 0.5, [x, y, x + 90.0, y + 90.0])
+            })
+            .collect();
+        let boxes: Vec<_> = all.iter().map(|d| (d, area(d, &picture).unwrap())).collect();
+        let tags = tags(&picture, Pen::new(16.0), &boxes);
+        assert_eq!(tags.len(), 12);
+        for (i, (tag, ..)) in tags.iter().enumerate() {
+            assert!(tag.left >= 0 && tag.top >= 0 && tag.right() <= 640 && tag.bottom() <= 480, "{tag:?}");
+            assert!(tags[..i].iter().all(|(other, ..)| !other.meets(*tag)), "{tags:?}");
+        }
+        // Above its box where there is room, and else in it.
+        let place = |class| tags.iter().find(|(.., index)| *index == class).unwrap().0;
+        assert_eq!((place(6).left, place(6).bottom()), (180, 190));
+        assert_eq!((place(2).left, place(2).top), (180, 0));
+    }
+
+    #[test]
+    fn words_fit_their_room() {
+        let plant = found(64, 0.987, [0.0; 4]);
+        for (room, expected) in
+            [(40, "potted plant 99%"), (12, "potted.. 99%"), (10, "pott.. 99%"), (9, "potted .."), (3, "p..")]
+        {
+            assert_eq!(words(&plant, room), expected, "{room}");
+        }
+        assert_eq!(words(&found(17, 1.0, [0.0; 4]), 8), "cat 100%");
+        assert_eq!(words(&Detection { label: Some("_".into()), ..plant.clone() }, 3), "");
+        assert_eq!(words(&Detection { label: None, ..plant }, 40), "class 64 99%");
+    }
+
+    #[test]
+    fn classes_differ_in_colour() {
+        let distinct: std::collections::HashSet<_> = (0..91).map(colour).collect();
+        assert_eq!(distinct.len(), 91);
+        for class in 0..90 {
+            let apart: i32 =
+                (0..3).map(|i| (i32::from(colour(class)[i]) - i32::from(colour(class + 1)[i])).abs()).sum();
+            assert!(apart > 200, "{class}: {apart}");
+        }
+        assert_eq!((ink([255, 255, 0]), ink([0, 0, 255])), (BLACK, WHITE));
+    }
+}

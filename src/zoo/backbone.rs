@@ -1,0 +1,231 @@
+//! A network from its checkpoint: the features by the family's table, and what answers above them.
+
+use super::{
+    answer::{Feature, Task},
+    builder::{Builder, Dilated, Form, Map, POINTWISE, Rules},
+    checkpoint::Checkpoint,
+    deeplab, lraspp,
+    skeleton::{Block, Layer, Names, Skeleton, Squeeze},
+    ssdlite,
+    table::{Family, Stage, Table, Top},
+};
+use crate::{
+    Result,
+    graph::{Activation, Graph, MaxPool, NodeId, Op},
+};
+
+/// A graph, and what the shapes told on the way.
+#[derive(Debug)]
+pub(super) struct Built {
+    pub graph: Graph,
+    /// The input's.
+    pub channels: usize,
+    pub classes: usize,
+    pub task: Task,
+    pub features: Vec<Feature>,
+}
+
+/// Builds the graph of `table`, with `repeats` blocks in its stages.
+///
+/// # Errors
+/// [`crate::Error::Checkpoint`] for the first tensor that is missing, misshapen, of the wrong type, not
+/// finite, or superfluous.
+pub(super) fn build(
+    checkpoint: &Checkpoint,
+    skeleton: &Skeleton,
+    table: &Table,
+    repeats: &[usize],
+    rules: &Rules,
+) -> Result<Built> {
+    let kernel = if table.family == Family::ResNet { 7 } else { 3 };
+    let stem = format!("{}.weight", skeleton.stem.conv);
+    let weight = checkpoint.tensor(&stem, &[None, None, Some(kernel), Some(kernel)])?;
+    let channels = weight.dims()[1];
+    let mut b = Builder::new(checkpoint, rules, channels);
+    let input = b.at;
+    let backbone = b.backbone(skeleton, table, repeats, kernel)?;
+    let (task, classes) = match (&skeleton.top, &table.top) {
+        (Names::LrAspp, _) => lraspp::build(&mut b, input, &backbone)?,
+        (Names::DeepLabV3, _) => deeplab::build(&mut b, input, &backbone)?,
+        (Names::SsdLite, _) => ssdlite::build(&mut b, &backbone)?,
+        (Names::Classifier { pool, hidden, classifier }, top) => {
+            b.push(pool, Op::GlobalPool);
+            if let (Some(layer), Top::Classifier(Some(table))) = (hidden, top) {
+                match layer.norm {
+                    Some(_) => b.layer(layer, POINTWISE, table.activation)?,
+                    None => b.hidden(layer, table.bias, table.activation)?,
+                }
+            }
+            b.hidden(classifier, true, Activation::Identity)?;
+            (Task::Classify, b.at.channels)
+        }
+    };
+
+    b.used_all(table.family)?;
+    Ok(Built { graph: b.graph, channels, classes, task, features: backbone.features })
+}
+
+/// A network's features, as what answers takes them up.
+pub(super) struct Backbone {
+    /// The last map of every stride.
+    pub features: Vec<Feature>,
+    /// What each block makes, with how many times smaller than the picture it is.
+    pub blocks: Vec<Stop>,
+}
+
+impl Backbone {
+    /// The output of the first block that is `reduced` times smaller than the picture.
+    pub fn first(&self, reduced: usize) -> Map {
+        let found = self.blocks.iter().find(|block| block.reduced == reduced);
+        found.or(self.blocks.last()).expect("a table has blocks").output
+    }
+}
+
+/// A block's outputs.
+pub(super) struct Stop {
+    pub reduced: usize,
+    /// What its first pointwise convolution makes.
+    pub expanded: Option<Map>,
+    pub output: Map,
+}
+
+/// Turns strides into dilations past the limit.
+struct Strides {
+    reduced: usize,
+    dilation: usize,
+    limit: Option<Dilated>,
+}
+
+impl Strides {
+    /// The stride and dilation of the next block.
+    fn next(&mut self, stride: usize) -> (usize, usize) {
+        match self.limit {
+            Some(limit) if self.reduced == limit.stride => {
+                let before = self.dilation;
+                self.dilation *= stride;
+                (1, if limit.at_once { self.dilation } else { before })
+            }
+            _ => {
+                self.reduced *= stride;
+                (stride, 1)
+            }
+        }
+    }
+}
+
+impl Builder<'_> {
+    /// From the stem to the last convolution before what answers.
+    fn backbone(
+        &mut self,
+        skeleton: &Skeleton,
+        table: &Table,
+        repeats: &[usize],
+        kernel: usize,
+    ) -> Result<Backbone> {
+        self.layer(&skeleton.stem, Form { kernel, stride: 2, ..POINTWISE }, table.stem)?;
+        let mut strides = Strides { reduced: 2, dilation: 1, limit: self.rules().dilated };
+        let feature = |module: &String, stride: usize, map: Map| Feature {
+            module: module.clone(),
+            stride,
+            node: map.id,
+        };
+        let mut features = vec![feature(&skeleton.stem_feature, 2, self.at)];
+        if table.family == Family::ResNet {
+            self.push("maxpool", Op::MaxPool(MaxPool { kernel: 3, stride: 2 }));
+            strides.reduced *= 2;
+        }
+        let mut keep = |feature: Feature| {
+            features.retain(|earlier| earlier.stride != feature.stride);
+            features.push(feature);
+        };
+        let mut stops = Vec::new();
+        let mut blocks = skeleton.blocks.iter();
+        for (stage, &repeats) in table.stages.iter().zip(repeats) {
+            for (i, block) in blocks.by_ref().take(repeats).enumerate() {
+                let (stride, dilation) = strides.next(if i == 0 { stage.stride } else { 1 });
+                let expanded = self.block(block, stage, table, stride, dilation)?;
+                stops.push(Stop { reduced: strides.reduced, expanded, output: self.at });
+                keep(feature(&block.feature, strides.reduced, self.at));
+            }
+        }
+        for layer in &skeleton.head {
+            self.layer(layer, POINTWISE, table.head.unwrap_or_default())?;
+        }
+        if let Some(module) = &skeleton.head_feature {
+            keep(feature(module, strides.reduced, self.at));
+        }
+        Ok(Backbone { features, blocks: stops })
+    }
+
+    /// A block, and what its first pointwise convolution makes.
+    fn block(
+        &mut self,
+        block: &Block,
+        stage: &Stage,
+        table: &Table,
+        stride: usize,
+        dilation: usize,
+    ) -> Result<Option<Map>> {
+        let input = self.at;
+        let activation = stage.activation;
+        if let Some(start) = &block.start {
+            let stride = if block.windowed.is_some() { 1 } else { stride };
+            let form = Form { kernel: stage.start, stride, dilation, depthwise: true };
+            self.layer(start, form, Activation::Identity)?;
+        }
+        let mut expanded = None;
+        if let Some(expand) = &block.expand {
+            self.layer(expand, POINTWISE, activation)?;
+            expanded = Some(self.at);
+        }
+        let form = Form { kernel: stage.kernel, stride, dilation, depthwise: !stage.dense };
+        if let Some(windowed) = &block.windowed {
+            self.layer(windowed, form, activation)?;
+        }
+        if let Some(squeeze) = &block.squeeze {
+            self.squeeze(squeeze, table.squeeze.unwrap_or(activation))?;
+        }
+        if let Some(project) = &block.project {
+            // Without a bottleneck a ResNet's last convolution has a window too.
+            let full = block.shortcut.is_some() && block.expand.is_none();
+            self.layer(project, if full { Form { stride: 1, ..form } } else { POINTWISE }, table.project)?;
+        }
+        let same = stride == 1 && self.at.channels == input.channels;
+        match (&block.sum, &block.shortcut) {
+            (Some(name), Some(shortcut)) => {
+                let earlier = if same { input.id } else { self.shortcut(&shortcut.layer, input, stride)? };
+                self.at.id = self.graph.push(name, Op::Add, &[earlier, self.at.id]);
+                self.activation(&shortcut.activation, activation);
+            }
+            (Some(name), None) if stage.residual && same => {
+                self.at.id = self.graph.push(name, Op::Add, &[input.id, self.at.id]);
+            }
+            _ => {}
+        }
+        Ok(expanded)
+    }
+
+    /// `input` in the shape of the latest value, which it leaves the latest.
+    fn shortcut(&mut self, layer: &Layer, input: Map, stride: usize) -> Result<NodeId> {
+        let main = std::mem::replace(&mut self.at, input);
+        self.layer(layer, Form { stride, ..POINTWISE }, Activation::Identity)?;
+        let beside = std::mem::replace(&mut self.at, main);
+        if beside.channels != main.channels {
+            let reason =
+                format!("has {} outputs, what they are added to has {}", beside.channels, main.channels);
+            return Err(self.error(&format!("{}.weight", layer.conv), reason));
+        }
+        Ok(beside.id)
+    }
+
+    fn squeeze(&mut self, squeeze: &Squeeze, activation: Activation) -> Result<()> {
+        let map = self.at;
+        self.push(&squeeze.pool, Op::GlobalPool);
+        self.fully_connected(&squeeze.reduce, false, None, true)?;
+        self.activation(&squeeze.activation, activation);
+        self.fully_connected(&squeeze.expand, false, Some(map.channels), true)?;
+        self.activation(&squeeze.gate, Activation::HardSigmoid);
+        self.at.id = self.graph.push(&squeeze.whole, Op::Scale, &[map.id, self.at.id]);
+        Ok(())
+    }
+}

@@ -1,0 +1,39 @@
+//! Lite reduced atrous spatial pyramid pooling: section 6.4 of "Searching for MobileNetV3", arXiv
+//! 1905.02244, as torchvision has it.
+
+use super::{
+    answer::Task,
+    backbone::Backbone,
+    builder::{Builder, Map, POINTWISE},
+    segment::{EPSILON, segmented},
+    torchvision,
+};
+use crate::{
+    Result,
+    graph::{Activation, Op},
+};
+
+/// The first map that is so many times smaller than the picture is the low one.
+const LOW: usize = 8;
+
+/// From the features to scores at the picture's size: the task, and the number of classes.
+pub(super) fn build(b: &mut Builder, input: Map, backbone: &Backbone) -> Result<(Task, usize)> {
+    let (high, low) = (b.at, backbone.first(LOW));
+    b.epsilon = EPSILON;
+    b.layer(&torchvision::layer("classifier.cbr"), POINTWISE, Activation::Relu)?;
+    let map = b.at;
+
+    b.at = high;
+    b.push("classifier.scale.0", Op::GlobalPool);
+    b.fully_connected("classifier.scale.1", false, Some(map.channels), false)?;
+    b.activation("classifier.scale.2", Activation::Sigmoid);
+    b.at.id = b.graph.push("classifier.mul", Op::Scale, &[map.id, b.at.id]);
+    b.like("classifier.interpolate", low);
+    b.fully_connected("classifier.high_classifier", false, None, true)?;
+    let high = b.at;
+
+    b.at = low;
+    b.fully_connected("classifier.low_classifier", false, Some(high.channels), true)?;
+    b.at.id = b.graph.push("classifier", Op::Add, &[high.id, b.at.id]);
+    Ok((segmented(b, input), high.channels))
+}

@@ -1,0 +1,83 @@
+//! SSDLite, a single-shot detector with separable heads: section 6.3 of "Searching for
+//! MobileNetV3", arXiv 1905.02244, as torchvision's `ssdlite320_mobilenet_v3_large` has it.
+
+use std::sync::Arc;
+
+use super::{
+    answer::{Detector, Task},
+    backbone::Backbone,
+    builder::{Builder, Form, Map, POINTWISE},
+    torchvision,
+};
+use crate::{
+    Result,
+    graph::{Activation, Anchors, Joint, Op, Select},
+};
+
+/// Maps of their own behind the backbone's two.
+const EXTRAS: usize = 4;
+
+/// The first block that is so many times smaller than the picture: the map that it widens is the
+/// first that is looked at.
+const WIDENED: usize = 32;
+
+const DEPTHWISE: Form = Form { kernel: 3, depthwise: true, ..POINTWISE };
+
+/// The boxes that it starts from: sides from a fifth of the picture to 0.95 of it, in even steps
+/// over the levels, and one more for the last level's second square.
+fn anchors() -> Anchors {
+    let levels = 2 + EXTRAS;
+    let step = (0.95 - 0.2) / (levels - 1) as f64;
+    let scales = (0..levels).map(|level| 0.2 + step * level as f64).chain([1.0]).collect();
+    Anchors { scales, ratios: vec![2.0, 3.0] }
+}
+
+/// From the features to boxes with scores: the task, and the number of classes.
+pub(super) fn build(b: &mut Builder, backbone: &Backbone) -> Result<(Task, usize)> {
+    let deepest = b.at;
+    let widened = backbone.blocks.iter().find(|block| block.reduced == WIDENED);
+    let widened = widened.and_then(|block| block.expanded).unwrap_or(deepest);
+    let mut levels = vec![widened, deepest];
+    for i in 0..EXTRAS {
+        let part = |j: usize| torchvision::layer(&format!("backbone.extra.{i}.{j}"));
+        b.layer(&part(0), POINTWISE, Activation::Relu6)?;
+        b.layer(&part(1), Form { stride: 2, ..DEPTHWISE }, Activation::Relu6)?;
+        b.layer(&part(2), POINTWISE, Activation::Relu6)?;
+        levels.push(b.at);
+    }
+
+    let anchors = anchors();
+    let each = anchors.each();
+    let logits = head(b, &levels, "classification_head", None)?;
+    let classes = logits.channels / each;
+    if logits.channels % each != 0 || classes < 2 {
+        let reason = format!("has {} outputs, no classes of {each} boxes", logits.channels);
+        return Err(b.error("head.classification_head.module_list.0.1.weight", reason));
+    }
+    let offsets = head(b, &levels, "regression_head", Some(4 * each))?;
+    b.graph.answer("cls_logits", logits.id);
+    b.graph.answer("bbox_regression", offsets.id);
+
+    let scores = b.graph.push("postprocess.softmax", Op::Softmax(classes), &[logits.id]);
+    let select = Op::Select(Select { threshold: 0.001, most: 300 });
+    let candidates = b.graph.push("postprocess.select", select, &[scores]);
+    let inputs: Vec<_> = std::iter::once(offsets).chain(levels).map(|map| map.id).collect();
+    let boxes = b.graph.push("postprocess.decode", Op::Boxes(Arc::new(anchors)), &inputs);
+    Ok((Task::Detect(Detector { candidates, boxes, overlap: 0.55, keep: 300 }), classes))
+}
+
+/// One of the two heads on every level, its answers one behind another. All have as many
+/// `outputs` as the first, if that is not known.
+fn head(b: &mut Builder, levels: &[Map], name: &str, mut outputs: Option<usize>) -> Result<Map> {
+    let mut parts = Vec::new();
+    for (i, level) in levels.iter().enumerate() {
+        b.at = *level;
+        let module = format!("head.{name}.module_list.{i}");
+        b.layer(&torchvision::layer(&format!("{module}.0")), DEPTHWISE, Activation::Relu6)?;
+        b.fully_connected(&format!("{module}.1"), false, outputs, true)?;
+        outputs = Some(b.at.channels);
+        parts.push(b.at);
+    }
+    b.join(&format!("head.{name}.cat"), Joint::Pixels, &parts);
+    Ok(b.at)
+}
