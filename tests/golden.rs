@@ -307,6 +307,35 @@ fn a_batch_is_its_pictures() {
 }
 
 #[test]
+fn labels_and_boxes_of_a_batch_are_its_pictures() {
+    for (name, size) in [
+        ("torchvision-lraspp_mobilenet_v3_large", [97, 131]),
+        ("torchvision-ssdlite320_mobilenet_v3_large", [193, 161]),
+    ] {
+        let network = Fixture::network(name).open_network();
+        let [h, w] = size;
+        let picture = |k: usize| Tensor::from_fn([1, 3, h, w], |i| ((i + 7 * k) as f32 * 0.013).sin());
+        let singles = [0, 1, 2].map(picture);
+        let batch = singles.iter().flat_map(|one| one.data().iter().copied()).collect::<Vec<_>>();
+        let batch = Tensor::new([3, 3, h, w], batch).unwrap();
+        let options = Options { size: Some(size), answer: network.answer(), ..Options::default() };
+        for gpu in common::gpus() {
+            let mut session = Session::new(&gpu, &network, options).unwrap();
+            let apart = singles.each_ref().map(|one| session.run_all(one).unwrap());
+            let options = Options { batch: 3, ..options };
+            let together = Session::new(&gpu, &network, options).unwrap().run_all(&batch).unwrap();
+            for (part, whole) in together.iter().enumerate() {
+                for (own, one) in whole.data().chunks_exact(whole.data().len() / 3).zip(&apart) {
+                    let own = Tensor::new(one[part].dims(), own.to_vec()).unwrap();
+                    let error = distance(&own, &one[part]);
+                    assert!(error <= 1e-5, "{name}, part {part} on {}: {error:e}", gpu.adapter());
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn several_in_flight_keep_their_answers() {
     let fixture = Fixture::network("timm-mobilenetv3_small_050");
     let network = fixture.open_network();
@@ -391,7 +420,7 @@ fn a_plan_never_reads_what_it_writes_and_stays_small() {
         for (fuse, expected) in [Fuse::None, Fuse::Block].into_iter().zip(plans) {
             let options = plan::Options { fuse, ..plan::Options::default() };
             let input = network.input_shape(1);
-            let graph = prune(&network.answering(network.task.answer()).unwrap());
+            let graph = prune(&network.answering(network.answer()).unwrap());
             let plan = Plan::new(&graph, input, Machine::default(), &options).unwrap();
             for step in &plan.steps {
                 let own = step.writes.iter().any(|slot| step.reads.contains(&Operand::Slot(*slot)));

@@ -84,7 +84,7 @@ fn winners_are_found_again_for_the_same_network_alone() {
         let recall = |input, element| session::recall(&gpu, &graph, input, element);
 
         assert_eq!(recall(INPUT, Element::F32), None);
-        let kept = Kept { winners: winners.clone(), ms: 1.5, error: 0.0 };
+        let kept = Kept { winners: winners.clone(), ms: 1.5, error: 0.0, weights: 0 };
         assert!(session::keep(&gpu, &graph, INPUT, Element::F32, kept.clone()));
         assert_eq!(recall(INPUT, Element::F32), Some(kept.clone()));
         assert_eq!(recall(Shape { n: 2, ..INPUT }, Element::F32), None);
@@ -122,10 +122,12 @@ fn precision_is_what_was_measured_to_be_quicker() {
     for gpu in common::gpus().into_iter().filter(Gpu::has_f16) {
         let folder = tempfile::tempdir().unwrap();
         let gpu = gpu.cache_in(Some(folder.path().into()));
-        let keep_off = |element, ms, error| {
-            let kept = Kept { winners: Tuned::default(), ms, error };
+        let own = session::weights(&network.graph);
+        let keep_of = |element, ms, error, weights| {
+            let kept = Kept { winners: Tuned::default(), ms, error, weights };
             assert!(session::keep(&gpu, &network.graph, input, element, kept));
         };
+        let keep_off = |element, ms, error| keep_of(element, ms, error, own);
         let keep = |element, ms| keep_off(element, ms, 0.0);
         let planned = |precision| {
             let options = session::Options { precision, ..options };
@@ -140,6 +142,8 @@ fn precision_is_what_was_measured_to_be_quicker() {
         keep_off(Element::F16, 1.0, 2.0 * session::F16_BOUND);
         assert_eq!(planned(Precision::Auto), Element::F32, "f16 is too far off");
         assert_eq!(planned(Precision::F16), Element::F16);
+        keep_of(Element::F16, 1.0, 0.0, !own);
+        assert_eq!(planned(Precision::Auto), Element::F32, "the error is another checkpoint's");
         keep(Element::F16, 1.0);
         keep(Element::F32, 0.5);
         assert_eq!(planned(Precision::Auto), Element::F32);
@@ -160,7 +164,8 @@ fn a_device_without_f16_is_not_given_what_another_measured() {
         };
         let with = own(adapter.features() & wgpu::Features::SHADER_F16);
         for (element, ms) in [(Element::F32, 2.0), (Element::F16, 1.0)] {
-            let kept = Kept { winners: Tuned::default(), ms, error: 0.0 };
+            let kept =
+                Kept { winners: Tuned::default(), ms, error: 0.0, weights: session::weights(&network.graph) };
             assert!(session::keep(&with, &network.graph, input, element, kept));
         }
         let without = own(wgpu::Features::empty());
@@ -176,7 +181,7 @@ fn what_is_wanted_of_a_network_does_not_change_what_was_tuned() {
     for gpu in common::gpus() {
         let folder = tempfile::tempdir().unwrap();
         let gpu = gpu.cache_in(Some(folder.path().into()));
-        let kept = Kept { winners: Tuned::default(), ms: 1.0, error: 0.0 };
+        let kept = Kept { winners: Tuned::default(), ms: 1.0, error: 0.0, weights: 0 };
         assert!(session::keep(&gpu, &network.graph, input, Element::F32, kept.clone()));
         assert_eq!(session::recall(&gpu, &features, input, Element::F32), Some(kept));
         let larger = Shape { h: input.h + 32, ..input };

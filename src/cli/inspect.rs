@@ -53,7 +53,7 @@ impl Inspect {
             batch: self.batch as usize,
             size: self.size,
             fuse: self.engine.fuse(),
-            answer: network.task.answer(),
+            answer: network.answer(),
             precision: self.engine.precision(),
             ..Options::default()
         };

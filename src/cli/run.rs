@@ -91,18 +91,19 @@ impl Run {
         let answers = session.run_all(&input)?;
         let time = start.elapsed();
         let first = begun.elapsed();
-        let values = answers.iter().flat_map(|answer| answer.data());
-        if let Some(odd) = values.copied().find(|v| !v.is_finite()) {
-            let hint = match session.element() {
-                Element::F32 => "",
-                Element::F16 => "; f16 ends at 65504, f32 may do",
-            };
-            log::warn!("the output is not finite: it holds {odd}{hint}");
-        }
+        let hint = match session.element() {
+            Element::F32 => "",
+            Element::F16 => "; f16 ends at 65504, f32 may do",
+        };
+        let odd = answers.iter().flat_map(|answer| answer.data()).copied().find(|v| !v.is_finite());
         let answer: Vec<Values> = match (&network.task, answer) {
-            (Task::Detect(detector), Answer::Boxes) => found(&answers[0], &answers[1], detector)?,
+            (Task::Detect(detector), Answer::Boxes) => found(&answers[0], &answers[1], detector)
+                .with_context(|| format!("{}{hint}", self.input.display()))?,
             _ => session.outputs().iter().zip(answers).map(|((name, _), t)| Values::of(name, t)).collect(),
         };
+        if let Some(odd) = odd {
+            log::warn!("the output is not finite: it holds {odd}{hint}");
+        }
         let taps = session.taps()?;
         let layers = taps.len();
         // A layer that is the answer too is written once.

@@ -49,7 +49,7 @@ impl Tune {
             ..Options::default()
         };
         let input = options.input_shape(&network);
-        let graph = network.answering(network.task.answer())?;
+        let graph = network.answering(network.answer())?;
         if self.engine.fuse() != options.fuse {
             bail!("--fuse: tuning is for the planner's own choice, auto");
         }
@@ -73,7 +73,12 @@ impl Tune {
             if error > session::F16_BOUND {
                 log::warn!("f16 is {error:.1e} off in {}: only --precision f16 will choose it", network.arch);
             }
-            let found = Kept { winners: tuning.winners.clone(), ms: tuning.after_ms, error };
+            let found = Kept {
+                winners: tuning.winners.clone(),
+                ms: tuning.after_ms,
+                error,
+                weights: session::weights(&graph),
+            };
             let kept = session::keep(&gpu, &graph, input, element, found);
             tunings.push(Tuned { precision: element, kept, tuning });
         }

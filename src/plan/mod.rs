@@ -344,6 +344,11 @@ impl Plan {
             Ok(Output { name: name.into(), value, dims: graph.node(id).dims(value.shape) })
         };
         let outputs: Vec<Output> = answers.iter().map(output).collect::<Result<_>>()?;
+        // They come back in one buffer.
+        let needed = outputs.iter().map(|output| output.value.bytes()).sum();
+        if needed > machine.max_buffer {
+            return Err(Error::Limit { what: "the answer".into(), needed, limit: machine.max_buffer });
+        }
         let input = value(source).ok_or_else(|| Error::Input("the network has no input".into()))?;
         let tapped = graph.nodes().filter(|(id, _)| options.taps && *id != source);
         let taps = tapped

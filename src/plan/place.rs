@@ -58,6 +58,9 @@ pub fn join(
                     true => format!("a copy: {name} is made where it is"),
                     false => format!("a copy: {name} is wanted elsewhere too"),
                 };
+                if !resize::countable(part.h, part.h) || !resize::countable(part.w, part.w) {
+                    return Err((id, format!("{}x{} pixels are too many to count", part.h, part.w)));
+                }
                 let part = (input, form(&graph.node(input).op, machine.element));
                 copies.push(copy(id, part, place, machine, (map, bytes), why));
             }

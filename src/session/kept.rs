@@ -41,6 +41,8 @@ pub struct Kept {
     pub ms: f64,
     /// How far the network's scores are from those in f32, over their norm.
     pub error: f64,
+    /// Of the weights that this is so of; what is measured in f32 depends on none.
+    pub weights: u64,
 }
 
 /// The relative error that f16 may leave: beyond it nobody gets f16 who does not ask for it.
@@ -79,7 +81,17 @@ impl Key {
     }
 }
 
-/// What tuning found for this network on this device, if it was kept.
+/// A checksum of a network's weights.
+pub fn weights(graph: &Graph) -> u64 {
+    let sums = graph.nodes().filter_map(|(_, node)| match &node.op {
+        Op::Conv(conv) => Some(cache::checksum(node.name(), bytemuck::cast_slice(conv.weight.data()))),
+        _ => None,
+    });
+    sums.fold(0, |all, sum| all.rotate_left(1) ^ sum)
+}
+
+/// What tuning found for this network on this device, if it was kept; in f16 for these very weights, as
+/// others may leave another error.
 /// A damaged or stale file is ignored with a warning.
 pub fn recall(gpu: &Gpu, graph: &Graph, input: Shape, element: Element) -> Option<Kept> {
     let folder = gpu.cache_folder()?;
@@ -89,6 +101,12 @@ pub fn recall(gpu: &Gpu, graph: &Graph, input: Shape, element: Element) -> Optio
     let path = folder.join(&file);
     let found = cache::unseal(&file, &bytes).and_then(|data| serde_json::from_slice::<File>(data).ok());
     match found {
+        Some(File { key: of, kept })
+            if of == key && element == Element::F16 && kept.weights != weights(graph) =>
+        {
+            log::info!("{}: measured with other weights: not used in f16, tune again", path.display());
+            None
+        }
         Some(File { key: of, kept }) if of == key => {
             let Tuned { kernels, schedules } = &kept.winners;
             let (kernels, schedules) = (kernels.len(), schedules.len());

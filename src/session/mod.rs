@@ -10,7 +10,7 @@ use web_time::Instant;
 
 pub use crate::gpu::Startup;
 pub use device::Device;
-pub use kept::{F16_BOUND, Kept, keep, recall};
+pub use kept::{F16_BOUND, Kept, keep, recall, weights};
 
 use crate::{
     Error, Result, Shape, Tensor, cpu,

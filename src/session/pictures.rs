@@ -60,7 +60,7 @@ impl Session {
         let size = tasks::input_size(picture, &preprocessing)?;
         let answer = match network.task {
             Task::Segment { .. } => Answer::Labels(Some(picture)),
-            task => task.answer(),
+            _ => network.answer(),
         };
         let options = Options { batch: 1, size: Some(size), answer, ..options };
         let session = Self::build(device, network, options, progress).await?;

@@ -127,7 +127,8 @@ pub fn boxes(candidates: &Tensor, boxes: &Tensor, detector: &Detector) -> Result
 ///
 /// Equal scores go by class and then by anchor. The boxes kept are those of torchvision's
 /// `batched_nms`, which compares an f32 with a threshold in f64: an overlap of 0.55 is 11/20
-/// rounded up in f32, and is more.
+/// rounded up in f32, and is more. (On a CPU torchvision shifts few boxes by class first, which
+/// rounds their sides: an overlap within that of the threshold may fall on its other side there.)
 pub fn suppress(mut candidates: Vec<Candidate>, overlap: f64, keep: usize) -> Vec<Candidate> {
     let falling = |a: &Candidate, b: &Candidate| b.score.total_cmp(&a.score);
     candidates.sort_by(|a, b| {

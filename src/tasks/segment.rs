@@ -16,14 +16,21 @@ pub struct Segmentation {
 /// What `[1, 1, H, W]` class numbers say; see [`Op::Argmax`](crate::graph::Op::Argmax).
 ///
 /// # Errors
-/// [`Error::Output`] if a pixel has no class, since one of its scores is not finite.
+/// [`Error::Output`] if it is no label map of one picture, or a pixel has no class, since one of its scores
+/// is not finite.
 pub fn segmentation(labels: &Tensor) -> Result<Segmentation> {
-    let Shape { h, w, .. } = labels.shape()?;
-    if let Some(at) = labels.data().iter().position(|label| *label >= f32::from(NO_CLASS)) {
+    let shape @ Shape { n, c, h, w } = labels.shape()?;
+    if n != 1 || c != 1 {
+        return Err(Error::Output(format!("{shape} is no label map of one picture")));
+    }
+    if let Some(at) = labels.data().iter().position(|label| *label == f32::from(NO_CLASS)) {
         let (x, y) = (at % w, at / w);
         return Err(Error::Output(format!("the pixel at {x}, {y} has a score that is not finite")));
     }
-    Segmentation::new(w, h, labels.data().iter().take(w * h).map(|label| *label as u8).collect())
+    if let Some(odd) = labels.data().iter().find(|label| !(0.0..f32::from(NO_CLASS)).contains(*label)) {
+        return Err(Error::Output(format!("{odd} is no class")));
+    }
+    Segmentation::new(w, h, labels.data().iter().map(|label| *label as u8).collect())
 }
 
 /// A class and how much of a picture it covers.

@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt};
 use super::network::Network;
 use crate::{
     Error, Result,
-    graph::{Graph, NodeId},
+    graph::{Graph, NodeId, too_many_classes},
 };
 
 /// What a network's answer is for.
@@ -20,17 +20,6 @@ pub enum Task {
     },
     /// Boxes, each with a class.
     Detect(Detector),
-}
-
-impl Task {
-    /// What programs want of a network that is for this.
-    pub fn answer(&self) -> Answer {
-        match self {
-            Self::Classify => Answer::Scores,
-            Self::Segment { .. } => Answer::Labels(None),
-            Self::Detect(_) => Answer::Boxes,
-        }
-    }
 }
 
 impl fmt::Display for Task {
@@ -85,6 +74,17 @@ pub enum Answer {
 }
 
 impl Network {
+    /// What programs want of it: scores, labels or boxes. Scores also of what segments into more classes
+    /// than a label map has room for.
+    pub fn answer(&self) -> Answer {
+        match self.task {
+            Task::Classify => Answer::Scores,
+            Task::Segment { .. } if too_many_classes(self.classes).is_some() => Answer::Scores,
+            Task::Segment { .. } => Answer::Labels(None),
+            Task::Detect(_) => Answer::Boxes,
+        }
+    }
+
     /// The graph that gives `answer`.
     ///
     /// # Errors

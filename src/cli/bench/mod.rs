@@ -149,8 +149,7 @@ impl Bench {
         }
         let effort =
             Effort { warmup: 3, runs: self.runs as usize, time: Duration::from_secs_f64(self.seconds) };
-        let graphs: Vec<_> =
-            networks.iter().map(|n| n.answering(n.task.answer())).collect::<Result<_, _>>()?;
+        let graphs: Vec<_> = networks.iter().map(|n| n.answering(n.answer())).collect::<Result<_, _>>()?;
         let mut rows = Vec::new();
         for (at, network, options) in ways {
             let (bencher, graph, network) = (&benchers[at], network, &networks[network]);
