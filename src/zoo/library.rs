@@ -109,8 +109,8 @@ impl Library {
         preprocessor: Option<&Config>,
     ) -> Result<Option<Preprocessing>> {
         match self {
-            Self::Torchvision => Ok(None),
-            Self::Timm => config.map(timm::preprocessing).transpose(),
+            // torchvision has no such files: those beside its weights are as timm's.
+            Self::Torchvision | Self::Timm => config.map(timm::preprocessing).transpose(),
             Self::Transformers => preprocessor.map(transformers::preprocessing).transpose(),
         }
     }
@@ -118,8 +118,7 @@ impl Library {
     /// The classes' names in `config.json`, if it has some.
     pub fn labels(self, config: &Config) -> Result<Option<Vec<String>>> {
         match self {
-            Self::Torchvision => Ok(None),
-            Self::Timm => timm::labels(config),
+            Self::Torchvision | Self::Timm => timm::labels(config),
             Self::Transformers => transformers::labels(config),
         }
     }

@@ -150,10 +150,10 @@ impl Network {
     }
 }
 
-/// The network that a `config.json` names, if it names one.
+/// The network that a `config.json` names, if it names one: timm's by its name alone.
 fn configured(config: &Config) -> Result<Option<Arch<'_>>> {
     if let Some(name) = config.text("architecture")? {
-        return Library::Timm.arch(name).map(Some);
+        return if name.contains('/') { Arch::parse(name) } else { Library::Timm.arch(name) }.map(Some);
     }
     config.text("model_type")?.map(|name| Library::Transformers.arch(name)).transpose()
 }
@@ -233,6 +233,9 @@ fn guess(
         return Ok(None);
     };
     let arch = library.arch(first.name)?;
+    if matches!(table.family, Family::V4ConvMedium | Family::V4ConvLarge) {
+        notes.push(format!("keys do not tell timm's aa_ and blur_ networks from plain ones: assumed {arch}"));
+    }
     for other in fitting {
         notes.push(format!(
             "keys do not tell timm's tf_ networks from plain ones: assumed {arch}, say {library}/{} if it is that",

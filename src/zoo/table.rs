@@ -30,10 +30,14 @@ pub enum Family {
     V4ConvLarge,
     /// V3-Large under a lite reduced spatial pyramid: segmentation.
     LrAspp,
+    /// V3-Small under the same.
+    LrAsppSmall,
     /// V3-Large under a spatial pyramid of dilated convolutions: segmentation.
     DeepLabV3,
     /// V3-Large under separable single-shot heads: detection.
     SsdLite,
+    /// V3-Small under the same.
+    SsdLiteSmall,
     /// Full convolutions with residuals: what MobileNets are compared with.
     ResNet,
 }
@@ -52,8 +56,10 @@ impl fmt::Display for Family {
             Self::V4ConvMedium => "MobileNetV4-Conv-Medium",
             Self::V4ConvLarge => "MobileNetV4-Conv-Large",
             Self::LrAspp => "LR-ASPP with MobileNetV3-Large",
+            Self::LrAsppSmall => "LR-ASPP with MobileNetV3-Small",
             Self::DeepLabV3 => "DeepLabV3 with MobileNetV3-Large",
             Self::SsdLite => "SSDLite with MobileNetV3-Large",
+            Self::SsdLiteSmall => "SSDLite with MobileNetV3-Small",
             Self::ResNet => "ResNet",
         })
     }

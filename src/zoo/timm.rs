@@ -190,7 +190,8 @@ pub(super) fn preprocessing(config: &Config) -> Result<Preprocessing> {
     Ok(Preprocessing {
         resize,
         filter,
-        crop: Some(size),
+        // What is scaled to the size itself has nothing to cut.
+        crop: (resize != Resize::Exact(size)).then_some(size),
         centre: Centre::HalfToEven,
         mean: config.colour("mean")?.unwrap_or(IMAGENET_MEAN),
         std: config.colour("std")?.unwrap_or(IMAGENET_STD),

@@ -17,8 +17,10 @@ pub(super) static TABLES: &[&Table] = &[
     &v3::LARGE,
     &v3::SMALL,
     &v3::LRASPP,
+    &v3::LRASPP_SMALL,
     &v3::DEEPLAB,
     &v3::SSDLITE,
+    &v3::SSDLITE_SMALL,
     &resnet::DEPTHS[0],
     &resnet::DEPTHS[1],
     &resnet::DEPTHS[2],
@@ -49,8 +51,10 @@ pub(super) static KNOWN: &[Known] = &[
     Known { name: "mobilenet_v3_large", table: &v3::LARGE, width: None, presets: &[V2, V1] },
     Known { name: "mobilenet_v3_small", table: &v3::SMALL, width: None, presets: &[V1] },
     Known { name: "lraspp_mobilenet_v3_large", table: &v3::LRASPP, width: None, presets: &[VOC] },
+    Known { name: "lraspp_mobilenet_v3_small", table: &v3::LRASPP_SMALL, width: None, presets: &[VOC] },
     Known { name: "deeplabv3_mobilenet_v3_large", table: &v3::DEEPLAB, width: None, presets: &[VOC] },
     Known { name: "ssdlite320_mobilenet_v3_large", table: &v3::SSDLITE, width: None, presets: &[COCO] },
+    Known { name: "ssdlite_mobilenet_v3_small", table: &v3::SSDLITE_SMALL, width: None, presets: &[COCO] },
     Known { name: "resnet18", table: &resnet::DEPTHS[0], width: None, presets: &[V1] },
     Known { name: "resnet34", table: &resnet::DEPTHS[1], width: None, presets: &[V1] },
     Known { name: "resnet50", table: &resnet::DEPTHS[2], width: None, presets: &[V2, V1] },
@@ -79,11 +83,11 @@ pub(super) fn recognises(checkpoint: &Checkpoint) -> bool {
 /// Symmetric padding; batch norm's epsilon is TensorFlow's in V3, PyTorch's own in others. What
 /// segments wants its maps no less than a sixteenth of the picture.
 pub(super) fn rules(family: Family) -> Rules {
-    let segments = matches!(family, Family::LrAspp | Family::DeepLabV3);
-    let v3 = segments || matches!(family, Family::V3Large | Family::V3Small | Family::SsdLite);
+    let segments = matches!(family, Family::LrAspp | Family::LrAsppSmall | Family::DeepLabV3);
+    let plain = matches!(family, Family::V2 | Family::ResNet);
     Rules {
         padding: Padding::Symmetric,
-        epsilon: if v3 { 1e-3 } else { 1e-5 },
+        epsilon: if plain { 1e-5 } else { 1e-3 },
         activation: None,
         dilated: segments.then_some(Dilated { stride: 16, at_once: true }),
     }

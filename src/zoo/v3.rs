@@ -27,26 +27,26 @@ static STAGES_OF_LARGE: [Stage; 6] = [
 
 pub(super) static LARGE: Table = v3(Family::V3Large, &STAGES_OF_LARGE, HardSwish);
 
-/// Large under what segments and detects: torchvision's networks.
-pub(super) static LRASPP: Table = under(Family::LrAspp, Top::LrAspp);
-pub(super) static DEEPLAB: Table = under(Family::DeepLabV3, Top::DeepLabV3);
-pub(super) static SSDLITE: Table = under(Family::SsdLite, Top::SsdLite);
+static STAGES_OF_SMALL: [Stage; 5] = [
+    Stage::new(1, 2, 3, Relu).narrow().squeeze(),
+    Stage::new(2, 2, 3, Relu),
+    Stage::new(3, 2, 5, HardSwish).squeeze(),
+    Stage::new(2, 1, 5, HardSwish).squeeze(),
+    Stage::new(3, 2, 5, HardSwish).squeeze(),
+];
 
-const fn under(family: Family, top: Top) -> Table {
-    Table { top, ..v3(family, &STAGES_OF_LARGE, HardSwish) }
+pub(super) static SMALL: Table = v3(Family::V3Small, &STAGES_OF_SMALL, HardSwish);
+
+/// Under what segments and detects: torchvision publishes Large, and builds Small as well.
+pub(super) static LRASPP: Table = under(Family::LrAspp, Top::LrAspp, &STAGES_OF_LARGE);
+pub(super) static LRASPP_SMALL: Table = under(Family::LrAsppSmall, Top::LrAspp, &STAGES_OF_SMALL);
+pub(super) static DEEPLAB: Table = under(Family::DeepLabV3, Top::DeepLabV3, &STAGES_OF_LARGE);
+pub(super) static SSDLITE: Table = under(Family::SsdLite, Top::SsdLite, &STAGES_OF_LARGE);
+pub(super) static SSDLITE_SMALL: Table = under(Family::SsdLiteSmall, Top::SsdLite, &STAGES_OF_SMALL);
+
+const fn under(family: Family, top: Top, stages: &'static [Stage]) -> Table {
+    Table { top, ..v3(family, stages, HardSwish) }
 }
-
-pub(super) static SMALL: Table = v3(
-    Family::V3Small,
-    &[
-        Stage::new(1, 2, 3, Relu).narrow().squeeze(),
-        Stage::new(2, 2, 3, Relu),
-        Stage::new(3, 2, 5, HardSwish).squeeze(),
-        Stage::new(2, 1, 5, HardSwish).squeeze(),
-        Stage::new(3, 2, 5, HardSwish).squeeze(),
-    ],
-    HardSwish,
-);
 
 pub(super) static LARGE_MINIMALISTIC: Table = v3(
     Family::V3LargeMinimalistic,
