@@ -35,6 +35,14 @@ pub enum Error {
     /// No network of the family was recognised, or the name given is unknown.
     #[error("unknown network: {0}")]
     UnknownNetwork(String),
+    /// A model cannot be had from the Hugging Face hub.
+    #[error("{model}: {reason}")]
+    Hub {
+        /// Its name there.
+        model: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// A layer cannot be built or run as asked.
     #[error("layer {layer}: {reason}")]
     Layer {

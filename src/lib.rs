@@ -4,6 +4,8 @@ pub mod cpu;
 mod error;
 pub mod gpu;
 pub mod graph;
+#[cfg(feature = "hub")]
+pub mod hub;
 pub mod kernels;
 pub mod measure;
 pub mod plan;

@@ -11,6 +11,7 @@ use goldcrest::{
     Error,
     cpu::Cpu,
     gpu::Gpu,
+    hub::Model,
     plan::Fuse,
     session::{Device, Options, Precision, Session, Startup},
     tasks::{Labels, Picture},
@@ -21,9 +22,8 @@ use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 /// The checkpoint.
 #[derive(Args)]
 pub struct Weights {
-    /// A .safetensors file, or a folder with one or its shards, and config.json
-    #[arg(long, value_name = "PATH")]
-    weights: PathBuf,
+    #[command(flatten)]
+    source: Source,
 
     /// The network by its library's name, such as torchvision/mobilenet_v3_large or
     /// timm/tf_mobilenetv3_small_100; needed only where neither keys nor config.json tell
@@ -31,10 +31,32 @@ pub struct Weights {
     arch: Option<String>,
 }
 
+/// Where the checkpoint is.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct Source {
+    /// A .safetensors file, or a folder with one or its shards, and config.json
+    #[arg(long, value_name = "PATH")]
+    weights: Option<PathBuf>,
+
+    /// A model of the Hugging Face hub, such as timm/mobilenetv3_large_100.ra_in1k: fetched once
+    #[arg(long, value_name = "OWNER/NAME[@REVISION]")]
+    model: Option<String>,
+}
+
 impl Weights {
-    /// Reads the network, and says what had to be assumed.
+    /// Reads the network, fetching it if need be, and says what had to be assumed.
     pub fn open(&self) -> Result<Network> {
-        let network = Network::open_as(&self.weights, self.arch.as_deref())?;
+        let path = match (&self.source.weights, &self.source.model) {
+            (None, Some(model)) => {
+                let bar = ProgressBar::new(0);
+                let folder = Model::parse(model)?.fetch(bar.clone());
+                bar.finish_and_clear();
+                folder?
+            }
+            (weights, _) => weights.clone().unwrap_or_default(),
+        };
+        let network = Network::open_as(path, self.arch.as_deref())?;
         for note in &network.notes {
             log::warn!("{note}");
         }

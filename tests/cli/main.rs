@@ -7,6 +7,7 @@ mod bench;
 mod common;
 mod cpu;
 mod detect;
+mod hub;
 mod make;
 mod pictures;
 mod refusals;
