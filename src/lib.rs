@@ -1,6 +1,8 @@
 //! MobileNets on every GPU: hand-written WGSL through wgpu, from safetensors checkpoints.
 
 pub mod cpu;
+#[cfg(feature = "demo")]
+pub mod demo;
 mod error;
 pub mod gpu;
 pub mod graph;
@@ -9,6 +11,7 @@ pub mod hub;
 pub mod kernels;
 pub mod measure;
 pub mod plan;
+mod random;
 pub mod session;
 pub mod tasks;
 pub mod tensor;

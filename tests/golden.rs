@@ -5,7 +5,7 @@ mod common;
 use std::collections::HashMap;
 
 use common::{
-    distance,
+    by_box, distance,
     fixture::{Fixture, sample, scattered},
 };
 use goldcrest::{
@@ -80,15 +80,6 @@ fn both(fixture: &Fixture, network: &Network, case: usize, answers: &[Tensor]) -
             .map(|((name, each), answer)| (scattered(&by_box(answer, each), 4096), stored(name)))
             .collect(),
     }
-}
-
-/// `[1, boxes of a pixel x each, 1, pixels]` as torchvision has it, `[1, boxes, each]`.
-fn by_box(answer: &Tensor, each: usize) -> Tensor {
-    let &[1, channels, 1, pixels] = answer.dims() else { panic!("one picture's answers in a row") };
-    Tensor::from_fn([1, pixels * channels / each, each], |at| {
-        let (pixel, channel) = (at / channels, at % channels);
-        answer.data()[channel * pixels + pixel]
-    })
 }
 
 /// The worst of the answer's distances.

@@ -14,7 +14,7 @@ use goldcrest::{
     hub::Model,
     plan::Fuse,
     session::{Device, Options, Precision, Session, Startup},
-    tasks::{Labels, Picture},
+    tasks::{Detection, Labels, Picture},
     zoo::Network,
 };
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
@@ -261,6 +261,13 @@ fn shown_on(bar: &ProgressBar) -> impl FnMut(usize, usize) {
 /// A class for people: its name and its number, or the number alone.
 pub fn class(index: usize, label: Option<&str>) -> String {
     label.map_or_else(|| format!("class {index}"), |label| format!("{label} ({index})"))
+}
+
+/// A box for people, in whole pixels.
+pub fn detection(Detection { index, label, score, bounds }: &Detection) -> String {
+    let class = class(*index, label.as_deref());
+    let [left, top, right, bottom] = [bounds.left, bounds.top, bounds.right, bounds.bottom];
+    format!("{:5.1}%  {class} from {left:.0}, {top:.0} to {right:.0}, {bottom:.0}", 100.0 * score)
 }
 
 /// The names that the user gave, or those of the checkpoint or its task.

@@ -87,14 +87,8 @@ impl Detect {
             }));
         }
         let mut text = format!("{}\n", name());
-        for Detection { index, label, score, bounds } in &found {
-            let class = common::class(*index, label.as_deref());
-            let [left, top, right, bottom] = [bounds.left, bounds.top, bounds.right, bounds.bottom];
-            writeln!(
-                text,
-                "  {:5.1}%  {class} from {left:.0}, {top:.0} to {right:.0}, {bottom:.0}",
-                100.0 * score
-            )?;
+        for detection in &found {
+            writeln!(text, "  {}", common::detection(detection))?;
         }
         if found.is_empty() {
             writeln!(text, "  nothing with a score of {} or more", self.score)?;

@@ -5,6 +5,7 @@ mod adapters;
 mod bench;
 mod classify;
 mod common;
+mod demo;
 mod detect;
 mod inspect;
 mod run;
@@ -22,16 +23,18 @@ use anyhow::Context;
 use clap::{Parser, Subcommand, error::ErrorKind as Usage};
 
 /// MobileNets on any GPU: classify, segment and detect with checkpoints of torchvision, timm and
-/// transformers.
+/// transformers. Without a command: the demo.
 #[derive(Parser)]
 #[command(version, about, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Subcommand)]
 enum Command {
+    /// Look at a scene with the built-in networks
+    Demo(demo::Demo),
     /// Say what is on pictures
     Classify(classify::Classify),
     /// Say what each pixel of a picture shows
@@ -58,11 +61,16 @@ pub fn main() -> ExitCode {
         .format_timestamp(None)
         .format_target(false)
         .init();
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let parsed = Cli::try_parse().and_then(|cli| match cli.command {
+        Some(command) => Ok(command),
+        None => Cli::try_parse_from(["goldcrest", "demo"]).map(|cli| cli.command.expect("one was given")),
+    });
+    let command = match parsed {
+        Ok(command) => command,
         Err(error) => return usage(&error),
     };
-    let answer = match cli.command {
+    let answer = match command {
+        Command::Demo(command) => command.run(),
         Command::Classify(command) => command.run(),
         Command::Segment(command) => command.run(),
         Command::Detect(command) => command.run(),

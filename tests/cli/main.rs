@@ -6,6 +6,7 @@ mod bench;
 #[path = "../common/mod.rs"]
 mod common;
 mod cpu;
+mod demo;
 mod detect;
 mod hub;
 mod make;

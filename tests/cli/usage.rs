@@ -8,8 +8,7 @@ use std::{
 };
 
 use super::{
-    CAT, SEEDED, answer, classify, complaints, failure, goldcrest, json, make, refused, run, text,
-    without_driver,
+    CAT, SEEDED, answer, classify, complaints, failure, goldcrest, json, make, refused, run, without_driver,
 };
 
 #[test]
@@ -19,14 +18,6 @@ fn help_and_version() {
     }
     assert!(answer(goldcrest(["run", "--help"])).contains("--taps"));
     assert_eq!(answer(goldcrest(["--version"])), concat!("goldcrest ", env!("CARGO_PKG_VERSION"), "\n"));
-}
-
-#[test]
-fn without_arguments_help_and_the_status_of_bad_usage() {
-    let output = goldcrest::<&str>([]).output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("Usage: goldcrest <COMMAND>"));
-    assert!(output.stdout.is_empty());
 }
 
 #[test]

@@ -46,3 +46,12 @@ pub fn distance(a: &Tensor, b: &Tensor) -> f64 {
     }
     (apart / norm.max(f64::MIN_POSITIVE)).sqrt()
 }
+
+/// `[1, boxes of a pixel x each, 1, pixels]` as torchvision has it, `[1, boxes, each]`.
+pub fn by_box(answer: &Tensor, each: usize) -> Tensor {
+    let &[1, channels, 1, pixels] = answer.dims() else { panic!("one picture's answers in a row") };
+    Tensor::from_fn([1, pixels * channels / each, each], |at| {
+        let (pixel, channel) = (at / channels, at % channels);
+        answer.data()[channel * pixels + pixel]
+    })
+}

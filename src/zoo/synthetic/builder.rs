@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::{
     Tensor,
     graph::{Activation, BatchNorm, Conv, Graph, MaxPool, NodeId, Op, Padding},
+    random::Random,
 };
 
 /// A graph in the making: each layer reads the latest value and makes the next.
@@ -234,11 +235,6 @@ fn noise(name: &str, dims: impl Into<Vec<usize>>, centre: f32, spread: f32) -> T
     let seed = name
         .bytes()
         .fold(0xCBF2_9CE4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3));
-    Tensor::from_fn(dims, |i| {
-        let mut z = seed.wrapping_add((i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^= z >> 31;
-        centre + spread * ((z >> 40) as f32 / (1u32 << 23) as f32 - 1.0)
-    })
+    let mut random = Random::new(seed);
+    Tensor::from_fn(dims, |_| centre + spread * (2.0 * random.unit() - 1.0))
 }

@@ -1,0 +1,405 @@
+#!/usr/bin/env python3
+"""Train the demo's three networks on the scenes that Goldcrest draws.
+
+    python3 -m venv .venv
+    .venv/bin/pip install torch torchvision==0.29.* safetensors
+    cargo build --release --example scenes
+    .venv/bin/python scripts/train_demo.py            # all three, an hour or so on two cores
+    .venv/bin/python scripts/train_demo.py detect     # one of them; the others from the segmenter that lies there
+    .venv/bin/python scripts/train_demo.py --measure  # none: measure what lies there
+
+Scenes exist once, in Rust (`src/demo`), and come here through a pipe, so that
+networks are trained on the very pictures that they are shown and measured on.
+Each is drawn at the network's own size and seen once. The seeds from HELD_OUT
+on are for measuring alone. A run is seeded; torch's sums on several threads are
+not the same to the last bit, so that two runs differ by a little.
+
+The networks are torchvision's own modules with V3-Small at three quarters of
+its width: `mobilenet_v3_small`, `LRASPP` and `SSD` with `SSDLiteHead`. The
+segmenter comes first, as it learns most from a picture, and lends the other two
+its features to begin with: a classifier alone takes long to learn anything. (Those
+kept here began from what its first phase had left.)
+
+Into assets/demo/NAME/ go `model.safetensors` (matrices and kernels in f16,
+vectors in f32), `config.json` (what pictures it wants and its classes; the
+fields are timm's) and `quality.json`: what torch gives on held-out scenes with
+those rounded weights, to which `tests/demo.rs` holds Goldcrest.
+"""
+
+import argparse
+import functools
+import json
+import pathlib
+import queue
+import subprocess
+import threading
+import time
+import typing
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn import functional as F
+from torchvision.models import mobilenet_v3_small
+from torchvision.models._utils import IntermediateLayerGetter
+from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.ssd import SSD
+from torchvision.models.detection.ssdlite import SSDLiteFeatureExtractorMobileNet, SSDLiteHead
+from torchvision.models.segmentation.lraspp import LRASPP
+from torchvision.ops import box_iou
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SHAPES = "circle triangle square pentagon hexagon star ring cross heart crescent".split()
+WIDTH = 0.75
+HELD_OUT = 1_000_000_000
+MEASURED = 1000
+NORM = functools.partial(nn.BatchNorm2d, eps=1e-3, momentum=0.05)
+
+
+# ---------------------------------------------------------------- scenes
+
+
+def record(size):
+    """What `examples/scenes.rs` writes of a scene."""
+    return np.dtype(
+        [
+            ("picture", "u1", (size, size, 3)),
+            ("mask", "u1", (size, size)),
+            ("subject", "u1"),
+            ("classes", "u1", 5),
+            ("boxes", "<f4", (5, 4)),
+        ]
+    )
+
+
+def scenes(size, first, count, batch):
+    """Batches of `count` scenes from the seed `first` on, read ahead."""
+    program = ROOT / "target/release/examples/scenes"
+    command = [program, "--size", size, "--first", first, "--count", count]
+    drawing = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE)
+    ahead = queue.Queue(4)
+
+    def read():
+        dtype = record(size)
+        for start in range(0, count, batch):
+            wanted = min(batch, count - start) * dtype.itemsize
+            data = drawing.stdout.read(wanted)
+            assert len(data) == wanted, "the scenes ended early"
+            ahead.put(np.frombuffer(data, dtype))
+        ahead.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    while (scene := ahead.get()) is not None:
+        yield scene
+
+
+def pictures(scene):
+    """A batch as the networks want it: channels first, -1 to 1."""
+    x = torch.from_numpy(scene["picture"].copy()).permute(0, 3, 1, 2).float()
+    return (x / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+
+
+def targets(scene):
+    """Boxes and classes of each picture, as torchvision's detectors take them."""
+    answers = []
+    for classes, boxes in zip(scene["classes"], scene["boxes"]):
+        there = classes > 0
+        answers.append(
+            {
+                "labels": torch.from_numpy(classes[there].astype(np.int64)),
+                "boxes": torch.from_numpy(boxes[there].copy()),
+            }
+        )
+    return answers
+
+
+# ---------------------------------------------------------------- networks
+
+
+class Phase(typing.NamedTuple):
+    """A part of a training, with a schedule of its own."""
+
+    size: int
+    images: int
+    rate: float
+    # The weight of pixels of what is not the subject, and small.
+    small: float = 1.0
+
+
+class Classifier:
+    """V3-Small: the shape of the subject."""
+
+    arch, size, batch = "mobilenet_v3_small", 128, 64
+    phases = [Phase(128, 80_000, 1.5e-3)]
+    labels = SHAPES
+
+    def __init__(self):
+        self.net = mobilenet_v3_small(num_classes=len(self.labels), width_mult=WIDTH, norm_layer=NORM, dropout=0.1)
+
+    def begin(self, features):
+        """Starts from the segmenter's features: dilated there, otherwise the same."""
+        self.net.features.load_state_dict(features, strict=False)
+
+    def loss(self, scene, phase):
+        subject = torch.from_numpy(scene["subject"].astype(np.int64))
+        return F.cross_entropy(self.net(pictures(scene)), subject, label_smoothing=0.05)
+
+    def scores(self, x):
+        return self.net(x)
+
+    def measure(self, batches):
+        right = count = 0
+        for scene in batches:
+            right += (self.net(pictures(scene)).argmax(1).numpy() == scene["subject"]).sum()
+            count += len(scene)
+        return {"top1": float(right / count)}
+
+
+class Segmenter:
+    """LR-ASPP over V3-Small: the shape at each pixel."""
+
+    arch, size, batch = "lraspp_mobilenet_v3_small", 256, 32
+    phases = [Phase(192, 96_000, 2.5e-3), Phase(256, 48_000, 1.5e-3, small=2.5)]
+    labels = ["background", *SHAPES]
+    # Of pixels of the background, which most are.
+    background = 0.5
+
+    def __init__(self):
+        features = mobilenet_v3_small(width_mult=WIDTH, dilated=True, norm_layer=NORM).features
+        low, high = features[2].out_channels, features[-1].out_channels
+        backbone = IntermediateLayerGetter(features, {"2": "low", str(len(features) - 1): "high"})
+        self.net = LRASPP(backbone, low, high, num_classes=len(self.labels))
+
+    def loss(self, scene, phase):
+        scores = self.net.classifier(self.net.backbone(pictures(scene)))
+        # Every other pixel, other ones each time: much cheaper, and nothing is missed.
+        size = scene["mask"].shape[-1]
+        scores = F.interpolate(scores, size=size // 2, mode="bilinear", align_corners=False)
+        row, column = np.random.randint(2, size=2)
+        mask = scene["mask"][:, row::2, column::2].astype(np.int64)
+        subject = 1 + scene["subject"].astype(np.int64)[:, None, None]
+        weights = np.select([mask == 0, mask == subject], [self.background, 1.0], phase.small)
+        losses = F.cross_entropy(scores, torch.from_numpy(mask), reduction="none")
+        weights = torch.from_numpy(weights.astype(np.float32))
+        return (losses * weights).sum() / weights.sum()
+
+    def scores(self, x):
+        return self.net(x)["out"]
+
+    def measure(self, batches):
+        classes = len(self.labels)
+        confusion = np.zeros((classes, classes), np.int64)
+        for scene in batches:
+            found = self.net(pictures(scene))["out"].argmax(1).numpy()
+            pairs = scene["mask"].astype(np.int64) * classes + found
+            confusion += np.bincount(pairs.ravel(), minlength=classes**2).reshape(classes, classes)
+        both = np.diag(confusion)
+        iou = both / (confusion.sum(0) + confusion.sum(1) - both)
+        return {"mean_iou": float(iou.mean()), "iou": dict(zip(self.labels, iou.tolist()))}
+
+
+class Detector:
+    """SSDLite over V3-Small: shapes in boxes."""
+
+    arch, size, batch = "ssdlite_mobilenet_v3_small", 192, 32
+    phases = [Phase(192, 96_000, 2e-3)]
+    labels = ["background", *SHAPES]
+
+    def __init__(self):
+        features = mobilenet_v3_small(width_mult=WIDTH, reduced_tail=True, norm_layer=NORM).features
+        wide = max(i for i, block in enumerate(features) if getattr(block, "_is_cn", False))
+        backbone = SSDLiteFeatureExtractorMobileNet(features, wide, NORM, width_mult=0.5)
+        anchors = DefaultBoxGenerator([[2, 3]] * 6, min_ratio=0.2, max_ratio=0.95)
+        size = (self.size, self.size)
+        with torch.no_grad():
+            widths = [m.shape[1] for m in backbone.eval()(torch.zeros(1, 3, *size)).values()]
+        head = SSDLiteHead(widths, anchors.num_anchors_per_location(), len(self.labels), NORM)
+        half = [0.5] * 3
+        # The thresholds of torchvision's ssdlite320_mobilenet_v3_large.
+        chosen = dict(score_thresh=0.001, nms_thresh=0.55, detections_per_img=300, topk_candidates=300)
+        self.net = SSD(backbone, anchors, size, len(self.labels), image_mean=half, image_std=half, head=head, **chosen)
+        self.wide = wide
+
+    def begin(self, features):
+        """Starts from those of the segmenter's features that have the same shape."""
+        mine = self.net.backbone.features.state_dict()
+        # Cut in two behind the wide block's first convolution, and numbered anew.
+        for key, value in features.items():
+            index, _, rest = key.partition(".")
+            index = int(index)
+            key = f"0.{key}" if index < self.wide else f"1.{index - self.wide}.{rest}"
+            if index == self.wide:
+                part, _, rest = rest.removeprefix("block.").partition(".")
+                key = f"0.{index}.{rest}" if part == "0" else f"1.0.{part}.{rest}"
+            if key in mine and mine[key].shape == value.shape:
+                mine[key].copy_(value)
+
+    def loss(self, scene, phase):
+        x, wanted = pictures(scene), targets(scene)
+        maps = list(self.net.backbone(x).values())
+        found = self.net.head(maps)
+        anchors = self.net.anchor_generator(ImageList(x, [(self.size, self.size)] * len(x)), maps)
+        matches = [self.net.proposal_matcher(box_iou(t["boxes"], a)) for t, a in zip(wanted, anchors)]
+        losses = self.net.compute_loss(wanted, found, anchors, matches)
+        return losses["classification"] + losses["bbox_regression"]
+
+    def scores(self, x):
+        return self.net.head(list(self.net.backbone(x).values()))["cls_logits"]
+
+    def measure(self, batches):
+        found, wanted = [], []
+        for scene in batches:
+            # The detector normalises by itself, from 0 to 1.
+            x = (pictures(scene) + 1) / 2
+            found += self.net(list(x))
+            wanted += targets(scene)
+        ap = {name: average_precision(found, wanted, i) for i, name in enumerate(self.labels) if i}
+        return {"map50": float(np.mean(list(ap.values()))), "ap50": ap}
+
+
+def average_precision(found, wanted, label):
+    """The area under precision over recall, made to fall; a box is right if it overlaps one that no
+    better box has by half."""
+    ranked, count = [], 0
+    for picture, (f, w) in enumerate(zip(found, wanted)):
+        ranked += [(float(s), picture, b) for s, b, c in zip(f["scores"], f["boxes"], f["labels"]) if c == label]
+        count += int((w["labels"] == label).sum())
+    ranked.sort(key=lambda entry: -entry[0])
+    taken, right = set(), []
+    for _, picture, box in ranked:
+        mine = torch.nonzero(wanted[picture]["labels"] == label).flatten().tolist()
+        free = [i for i in mine if (picture, i) not in taken]
+        overlaps = box_iou(box[None], wanted[picture]["boxes"][free])[0] if free else torch.zeros(0)
+        hit = len(free) > 0 and bool(overlaps.max() >= 0.5)
+        if hit:
+            taken.add((picture, free[int(overlaps.argmax())]))
+        right.append(hit)
+    right = np.cumsum(right)
+    precision = right / np.arange(1, len(right) + 1)
+    precision = np.maximum.accumulate(precision[::-1])[::-1]
+    gained = np.diff(right, prepend=0)
+    return float((precision * gained).sum() / count)
+
+
+KINDS = {"segment": Segmenter, "classify": Classifier, "detect": Detector}
+
+
+# ---------------------------------------------------------------- training
+
+
+def train(kind, images):
+    torch.manual_seed(1)
+    np.random.seed(1)
+    task = kind()
+    if hasattr(task, "begin"):
+        state, prefix = load_file(folder("segment") / "model.safetensors"), "backbone."
+        task.begin({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+    task.net.to(memory_format=torch.channels_last).train()
+    seed = 0
+    for phase in kind.phases:
+        seed = work_through(task, phase, seed, images or phase.images)
+    return task
+
+
+def work_through(task, phase, seed, images):
+    """Trains on the scenes from `seed` on, and gives the next seed."""
+    net, kind = task.net, type(task)
+    vectors = [p for p in net.parameters() if p.ndim == 1]
+    others = [p for p in net.parameters() if p.ndim > 1]
+    groups = [{"params": vectors, "weight_decay": 0.0}, {"params": others, "weight_decay": 0.02}]
+    optimiser = torch.optim.AdamW(groups)
+    steps = images // kind.batch
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, phase.rate, total_steps=steps, pct_start=0.1, cycle_momentum=False
+    )
+    begun, mean = time.time(), None
+    for step, scene in enumerate(scenes(phase.size, seed, steps * kind.batch, kind.batch), 1):
+        loss = task.loss(scene, phase)
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+        optimiser.step()
+        schedule.step()
+        mean = loss.item() if mean is None else mean + 0.02 * (loss.item() - mean)
+        if step % 100 == 0 or step == steps:
+            print(f"{kind.arch}: {step}/{steps}, loss {mean:.4f}, {time.time() - begun:.0f} s", flush=True)
+    return seed + steps * kind.batch
+
+
+def folder(name):
+    return ROOT / "assets/demo" / name
+
+
+def save(name, task):
+    """Rounds, writes, and leaves in `task` what was written."""
+    path = folder(name)
+    path.mkdir(parents=True, exist_ok=True)
+    state = {}
+    for key, value in task.net.state_dict().items():
+        # How many batches there were is of no use to anyone who does not train on.
+        if key.endswith("num_batches_tracked"):
+            continue
+        state[key] = (value.half() if value.ndim > 1 else value).contiguous()
+    save_file(state, path / "model.safetensors")
+    config = {
+        "architecture": f"torchvision/{task.arch}",
+        "num_classes": len(task.labels),
+        "label_names": task.labels,
+        "pretrained_cfg": {
+            "input_size": [3, task.size, task.size],
+            "interpolation": "bilinear",
+            "crop_pct": 1.0,
+            "crop_mode": "squash",
+            "mean": [0.5] * 3,
+            "std": [0.5] * 3,
+        },
+    }
+    (path / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def measure(name, kind):
+    task = kind()
+    missing = task.net.load_state_dict(load_file(folder(name) / "model.safetensors"), strict=False).missing_keys
+    assert all(key.endswith("num_batches_tracked") for key in missing), missing
+    task.net.eval()
+    with torch.no_grad():
+        found = task.measure(scenes(kind.size, HELD_OUT, MEASURED, 50))
+    # What was looked at, so that a change of the drawing is noticed.
+    first = next(scenes(kind.size, HELD_OUT, 50, 50))
+    sums = {part: int(first[part].sum(dtype=np.int64)) for part in ("picture", "mask")}
+    # Of the very first, what the network puts out: 64 values, evenly spread, computed in f64.
+    task.net.double()
+    with torch.no_grad():
+        scores = task.scores(pictures(first[:1]).double()).flatten()
+    places = [i * len(scores) // 64 for i in range(64)]
+    quality = {
+        "seeds": [HELD_OUT, HELD_OUT + MEASURED],
+        "size": kind.size,
+        "sums_of_50": sums,
+        "scores_of_first": [float(scores[at]) for at in places],
+        **found,
+    }
+    (folder(name) / "quality.json").write_text(json.dumps(quality, indent=2) + "\n")
+    print(name, {k: round(v, 4) for k, v in found.items() if isinstance(v, float)}, flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="segment, classify, detect: all unless said")
+    parser.add_argument("--measure", action="store_true", help="train nothing")
+    parser.add_argument("--images", type=int, help="scenes of each phase, instead of its own number")
+    arguments = parser.parse_args()
+    unknown = [name for name in arguments.names if name not in KINDS]
+    if unknown:
+        parser.error(f"{unknown[0]} is none of {', '.join(KINDS)}")
+    for name in arguments.names or KINDS:
+        kind = KINDS[name]
+        if not arguments.measure:
+            save(name, train(kind, arguments.images))
+        measure(name, kind)
+
+
+if __name__ == "__main__":
+    main()

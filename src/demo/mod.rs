@@ -1,0 +1,12 @@
+//! Pictures of shapes, drawn from a seed with the right answers beside them, and small networks
+//! that were trained on nothing else: what Goldcrest shows where nobody has a checkpoint at hand.
+
+mod drawing;
+mod models;
+mod scene;
+mod shape;
+
+pub use drawing::{Drawing, Seen};
+pub use models::{classifier, detector, segmenter};
+pub use scene::{Colour, MOST_THINGS, Paint, Pattern, Scene, Thing};
+pub use shape::Shape;

@@ -1,0 +1,213 @@
+//! The demo's networks: as good as their training said, by Goldcrest's own measure, on scenes that
+//! they were not trained on, and the same on every device. `--nocapture` shows the figures.
+
+mod common;
+
+use std::{fs, ops::Range};
+
+use goldcrest::{
+    Device, Options, Result, Session, Tensor,
+    cpu::Cpu,
+    demo::{self, Drawing, Scene, Shape},
+    tasks::{Bounds, Detection, preprocess},
+    zoo::{Network, Task},
+};
+
+/// What `scripts/train_demo.py` wrote beside a network.
+struct Quality {
+    json: serde_json::Value,
+    seeds: Range<u64>,
+    side: usize,
+}
+
+impl Quality {
+    fn open(name: &str) -> Self {
+        let text = fs::read_to_string(format!("assets/demo/{name}/quality.json")).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let seed = |i: usize| json["seeds"][i].as_u64().unwrap();
+        let side = json["size"].as_u64().unwrap() as usize;
+        Self { seeds: seed(0)..seed(1), side, json }
+    }
+
+    fn scenes(&self) -> impl Iterator<Item = Drawing> {
+        self.seeds.clone().map(|seed| Scene::new(seed).draw(self.side, self.side).unwrap())
+    }
+
+    /// Holds a figure to what is asked, and to PyTorch's within half a point.
+    #[track_caller]
+    fn hold(&self, key: &str, found: f64, least: f64) {
+        let torch = self.json[key].as_f64().unwrap();
+        println!("{key}: {found:.4}, PyTorch {torch:.4}, at least {least}");
+        assert!(found >= least && (found - torch).abs() <= 0.005, "{key}: {found}, PyTorch {torch}");
+    }
+}
+
+/// A session of one of the networks, for scenes of their own size.
+fn session(device: &Device, network: Result<Network>) -> Session {
+    let network = network.unwrap();
+    Session::for_pictures(device, &network, network.input, Options::default()).unwrap()
+}
+
+fn cpu() -> Device {
+    Device::Cpu(Cpu::new(None).unwrap())
+}
+
+#[test]
+fn the_classifier_is_right() {
+    let quality = Quality::open("classify");
+    let mut session = session(&cpu(), demo::classifier());
+    let right = quality.scenes().filter(|scene| {
+        let best = &session.classify(&scene.picture, 1).unwrap()[0];
+        best.label.as_deref() == Some(scene.subject.name())
+    });
+    let share = right.count() as f64 / quality.seeds.clone().count() as f64;
+    quality.hold("top1", share, 0.97);
+}
+
+#[test]
+fn the_segmenter_is_right() {
+    let quality = Quality::open("segment");
+    let mut session = session(&cpu(), demo::segmenter());
+    const CLASSES: usize = 1 + Shape::ALL.len();
+    let mut confusion = [[0u64; CLASSES]; CLASSES];
+    for scene in quality.scenes() {
+        let found = session.segment(&scene.picture).unwrap();
+        for (&wanted, &found) in scene.classes.labels().iter().zip(found.labels()) {
+            confusion[usize::from(wanted)][usize::from(found)] += 1;
+        }
+    }
+    let iou = |class: usize| {
+        let wanted: u64 = confusion[class].iter().sum();
+        let found: u64 = confusion.iter().map(|row| row[class]).sum();
+        let both = confusion[class][class];
+        both as f64 / (wanted + found - both) as f64
+    };
+    quality.hold("mean_iou", (0..CLASSES).map(iou).sum::<f64>() / CLASSES as f64, 0.80);
+}
+
+#[test]
+fn the_detector_is_right() {
+    let quality = Quality::open("detect");
+    let mut session = session(&cpu(), demo::detector());
+    let scenes: Vec<Drawing> = quality.scenes().collect();
+    let found: Vec<Vec<Detection>> =
+        scenes.iter().map(|scene| session.detect(&scene.picture).unwrap()).collect();
+    let precision = Shape::ALL.map(|shape| average_precision(shape, &scenes, &found));
+    quality.hold("map50", precision.iter().sum::<f64>() / precision.len() as f64, 0.75);
+}
+
+/// The area under precision over recall, made to fall: a box is right if it overlaps by half one
+/// that no better box has.
+fn average_precision(shape: Shape, scenes: &[Drawing], found: &[Vec<Detection>]) -> f64 {
+    let wanted = |picture: usize| -> Vec<Bounds> {
+        let seen = scenes[picture].seen.iter().filter(|seen| seen.shape == shape);
+        seen.map(|seen| seen.bounds).collect()
+    };
+    let mut left: Vec<Vec<Bounds>> = (0..scenes.len()).map(wanted).collect();
+    let all: usize = left.iter().map(Vec::len).sum();
+    let pictures = found.iter().enumerate();
+    let mut ranked: Vec<(usize, &Detection)> =
+        pictures.flat_map(|(picture, found)| found.iter().map(move |found| (picture, found))).collect();
+    ranked.retain(|(_, detection)| detection.index == shape.class());
+    ranked.sort_by(|(_, a), (_, b)| b.score.total_cmp(&a.score));
+    let mut right = 0;
+    let mut curve = Vec::new();
+    for (i, (picture, detection)) in ranked.into_iter().enumerate() {
+        let free = &mut left[picture];
+        let overlaps = free.iter().map(|bounds| bounds.iou(&detection.bounds)).enumerate();
+        let best = overlaps.max_by(|(_, a), (_, b)| a.total_cmp(b)).filter(|(_, iou)| *iou >= 0.5);
+        if let Some((at, _)) = best {
+            free.swap_remove(at);
+            right += 1;
+            curve.push(f64::from(right) / (i + 1) as f64);
+        }
+    }
+    let mut most = 0.0f64;
+    let falling = curve.into_iter().rev().map(|precision| {
+        most = most.max(precision);
+        most
+    });
+    falling.sum::<f64>() / all as f64
+}
+
+#[test]
+fn scenes_are_those_that_were_trained_on() {
+    for name in ["classify", "segment", "detect"] {
+        let quality = Quality::open(name);
+        let (mut picture, mut mask) = (0, 0);
+        for scene in quality.scenes().take(50) {
+            picture += scene.picture.pixels().iter().map(|&v| u64::from(v)).sum::<u64>();
+            mask += scene.classes.labels().iter().map(|&v| u64::from(v)).sum::<u64>();
+        }
+        for (part, sum) in [("picture", picture), ("mask", mask)] {
+            let drawn = quality.json["sums_of_50"][part].as_f64().unwrap();
+            // Sines may differ from machine to machine in their last bit.
+            assert!((sum as f64 / drawn - 1.0).abs() < 1e-5, "{name}: {part} {sum}, once {drawn}");
+        }
+    }
+}
+
+#[test]
+fn scores_are_those_of_torchvision() {
+    let networks =
+        [("classify", demo::classifier()), ("segment", demo::segmenter()), ("detect", demo::detector())];
+    for (name, network) in networks {
+        let (quality, network) = (Quality::open(name), network.unwrap());
+        let input = preprocess(&quality.scenes().next().unwrap().picture, &network.preprocessing).unwrap();
+        let expected: Vec<f64> =
+            serde_json::from_value(quality.json["scores_of_first"].clone()).expect("a list of numbers");
+        let expected = Tensor::new([64], expected.into_iter().map(|v| v as f32).collect::<Vec<_>>()).unwrap();
+        for device in common::devices() {
+            let mut session = Session::new(&device, &network, Options::default()).unwrap();
+            let mut scores = session.run_all(&input).unwrap().remove(0);
+            if matches!(network.task, Task::Detect(_)) {
+                // Its first answer is the logits of its boxes.
+                scores = common::by_box(&scores, network.classes);
+            }
+            let scores = scores.data();
+            let places = (0..64).map(|i| scores[i * scores.len() / 64]).collect::<Vec<_>>();
+            let error = common::distance(&Tensor::new([64], places).unwrap(), &expected);
+            assert!(error <= 3e-5, "{name} on {device}: {error:e}");
+        }
+    }
+}
+
+#[test]
+fn every_device_says_the_same() {
+    let look = |device: &Device| {
+        let sessions = [demo::classifier(), demo::segmenter(), demo::detector()];
+        let [mut classify, mut segment, mut detect] = sessions.map(|network| session(device, network));
+        let [small, large] = [&classify, &segment].map(|session| session.input_shape().h);
+        let answers = (500..506).map(|seed| {
+            let draw = |side| Scene::new(seed).draw(side, side).unwrap().picture;
+            let (small, large) = (draw(small), draw(large));
+            let sure = |found: &Detection| found.score >= 0.5;
+            (
+                classify.classify(&small, 1).unwrap()[0].index,
+                segment.segment(&large).unwrap(),
+                detect.detect(&large).unwrap().into_iter().filter(sure).collect::<Vec<_>>(),
+            )
+        });
+        answers.collect::<Vec<_>>()
+    };
+    let expected = look(&cpu());
+    for gpu in common::gpus() {
+        for (ours, theirs) in look(&Device::from(&gpu)).iter().zip(&expected) {
+            assert_eq!(ours.0, theirs.0, "{}", gpu.adapter());
+            let pixels = ours.1.labels().iter().zip(theirs.1.labels());
+            let other = pixels.filter(|(a, b)| a != b).count();
+            assert!(other * 1000 <= theirs.1.labels().len(), "{}: {other} pixels", gpu.adapter());
+            assert_eq!(ours.2.len(), theirs.2.len(), "{}", gpu.adapter());
+            for (a, b) in ours.2.iter().zip(&theirs.2) {
+                assert!(a.index == b.index && a.bounds.iou(&b.bounds) > 0.999, "{a:?}, {b:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn they_are_small() {
+    let size = |name: &str| fs::metadata(format!("assets/demo/{name}/model.safetensors")).unwrap().len();
+    let all: u64 = ["classify", "segment", "detect"].into_iter().map(size).sum();
+    assert!(all <= 6_000_000, "{all} bytes");
+}
