@@ -4,7 +4,7 @@
     python3 -m venv .venv
     .venv/bin/pip install torch torchvision==0.29.* safetensors
     cargo build --release --example scenes
-    .venv/bin/python scripts/train_demo.py            # all three, an hour or so on two cores
+    .venv/bin/python scripts/train_demo.py            # all three, an hour or more on two cores
     .venv/bin/python scripts/train_demo.py detect     # one of them; the others from the segmenter that lies there
     .venv/bin/python scripts/train_demo.py --measure  # none: measure what lies there
 

@@ -23,7 +23,10 @@ impl Random {
     pub fn unit(&mut self) -> f32 {
         (self.bits() >> 40) as f32 / (1u32 << 24) as f32
     }
+}
 
+#[cfg(feature = "demo")]
+impl Random {
     /// From `low` to `high`.
     pub fn between(&mut self, low: f32, high: f32) -> f32 {
         low + (high - low) * self.unit()

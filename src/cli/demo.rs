@@ -123,7 +123,8 @@ impl Demo {
             writeln!(text, "  {}", common::detection(found))?;
         }
         writeln!(text, "segmented in {}", milliseconds(areas.time))?;
-        for share in &shares {
+        // Less than is shown would be shown as nothing.
+        for share in shares.iter().filter(|share| share.share >= 0.0005) {
             let name = share.label.as_deref().unwrap_or_default();
             writeln!(text, "  {:5.1}%  {name}", 100.0 * share.share)?;
         }
