@@ -84,6 +84,9 @@ pub enum Error {
         /// What went wrong.
         reason: String,
     },
+    /// The device is gone: another one has to be opened, and the session built again on it.
+    #[error("the device was lost ({0}): open another, and build the session again on it")]
+    Lost(String),
     /// The device refused or lost the work.
     #[error("device: {0}")]
     Device(String),

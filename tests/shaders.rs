@@ -9,12 +9,14 @@ use goldcrest::{
     graph::{Activation, Conv, MaxPool, Padding, Select, Window},
     kernels::{
         self, Launch, Shader, Tier, argmax, block, boxes, copy, dense, depthwise, gate, max_pool,
-        multiply_add,
+        multiply_add, paint,
         pointwise::{self, Extras},
         pointwise_matrix::{self, Units},
         pointwise_pool, pointwise_split,
         pointwise_subgroup::{self, Subgroup},
-        pool, reduce, resize, scale, select, softmax,
+        pool, reduce, resize,
+        sample::{self, Filter, Sampling},
+        scale, select, softmax,
     },
     tensor::Element,
 };
@@ -55,6 +57,21 @@ fn variants() -> Vec<Launch> {
     launches.push(softmax::launch(x, scores));
     launches.push(boxes::launch(x, Shape::new(1, 4, 1, anchors), [90, 110]));
     launches.push(select::launch(scores, Select { threshold: 0.1, most: 20 }));
+    launches.push(paint::launch(Shape { c: 1, ..x }, [20, 30]));
+    for filter in [Filter::Nearest, Filter::Bilinear, Filter::Bicubic, Filter::Lanczos, Filter::Linear] {
+        let sampling = Sampling {
+            region: [0, 0, 30, 20],
+            mirrored: [false; 2],
+            rows_first: false,
+            encode: false,
+            scaled: [11, 12],
+            crop: [0, 0],
+            filter,
+            mean: [0.5; 3],
+            std: [0.5; 3],
+        };
+        launches.push(sample::launch(&sampling, Shape { c: 3, ..x }));
+    }
     // Tiles and switches take turns with the activations: all pairs would be thousands.
     let mut activations = Activation::ALL.into_iter().cycle();
     let mut next = || activations.next().expect("a cycle does not end");
@@ -198,6 +215,7 @@ fn bindings_agree(module: &naga::Module, shader: &Shader) {
     let mut expected = vec![("params", AddressSpace::Uniform)];
     expected.extend(shader.reads.iter().map(|name| (*name, read)));
     expected.extend(shader.writes.iter().map(|name| (*name, write)));
+    expected.extend(shader.textures.iter().map(|(name, _)| (*name, AddressSpace::Handle)));
     assert_eq!(found.into_values().collect::<Vec<_>>(), expected, "{}", shader.name);
 }
 

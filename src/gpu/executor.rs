@@ -25,12 +25,12 @@ const PARAMS_ALIGNMENT: u64 = 256;
 pub struct Executor {
     pub(super) gpu: Gpu,
     pub(super) dispatches: Vec<Dispatch>,
-    slots: Vec<wgpu::Buffer>,
-    input: Value,
-    outputs: Vec<Value>,
+    pub(super) slots: Vec<wgpu::Buffer>,
+    pub(super) input: Value,
+    pub(super) outputs: Vec<Value>,
     taps: Vec<Tap>,
     /// What maps are stored as.
-    element: Element,
+    pub(super) element: Element,
     /// Staging buffers that no inference uses. There are as many lanes as were ever in flight.
     idle: Vec<Lane>,
     /// The picture as the device has it, and where it becomes f16.
@@ -38,15 +38,15 @@ pub struct Executor {
     halves: Vec<f16>,
     startup: Startup,
     /// What tells it from others.
-    identity: Arc<()>,
+    pub(super) identity: Arc<()>,
     /// True once a run has failed half-way: the buffers' state is unknown.
     failed: bool,
 }
 
 pub(super) struct Dispatch {
-    pipeline: wgpu::ComputePipeline,
-    bindings: wgpu::BindGroup,
-    workgroups: [u32; 3],
+    pub(super) pipeline: wgpu::ComputePipeline,
+    pub(super) bindings: wgpu::BindGroup,
+    pub(super) workgroups: [u32; 3],
 }
 
 impl Dispatch {
@@ -107,7 +107,7 @@ impl Executor {
                 })
                 .collect();
             buffers.extend(step.writes.iter().map(|slot| &slots[slot.index()]));
-            let bindings = gpu.bind_group(&pipeline, params_binding(&params, i, &step.launch), &buffers);
+            let bindings = gpu.bind_group(&pipeline, params_binding(&params, i, &step.launch), &buffers, &[]);
             dispatches.push(Dispatch { pipeline, bindings, workgroups: step.launch.workgroups });
         }
         gpu.trouble.check()?;
@@ -126,6 +126,11 @@ impl Executor {
             identity: Arc::new(()),
             failed: false,
         })
+    }
+
+    /// Whether the device has a clock that tells a step's time.
+    pub fn has_timestamps(&self) -> bool {
+        self.gpu.has_timestamps()
     }
 
     /// How long it took to make.
@@ -167,13 +172,24 @@ impl Executor {
         if let Some(value) = self.element.overflow(input.data()) {
             return Err(Error::Input(format!("{value:e} is beyond what {} holds", self.element)));
         }
-        self.gpu.trouble.check()?;
-        if self.failed {
-            return Err(Error::Device("an earlier run failed; build the session again".into()));
-        }
+        self.ready()?;
         let outcome = self.send(input);
         self.failed = outcome.is_err();
         outcome
+    }
+
+    /// Refuses a device that was lost, and buffers in which a run ended half-way.
+    pub(super) fn ready(&self) -> Result<()> {
+        self.gpu.trouble.check()?;
+        match self.failed {
+            true => Err(Error::Device("an earlier run failed; build the session again".into())),
+            false => Ok(()),
+        }
+    }
+
+    /// The buffer that a value is in.
+    pub fn slot(&self, value: Value) -> &wgpu::Buffer {
+        &self.slots[value.slot.index()]
     }
 
     /// Uploads, records and submits.
@@ -302,7 +318,7 @@ impl Gpu {
         let written = lens.iter().zip(launch.shader.writes);
         buffers.extend(written.clone().map(|(&len, name)| put(stored(name), &vec![f32::NAN; len])));
         let buffers: Vec<&wgpu::Buffer> = buffers.iter().collect();
-        let bindings = self.bind_group(&pipeline, params_binding(&params, 0, launch), &buffers);
+        let bindings = self.bind_group(&pipeline, params_binding(&params, 0, launch), &buffers, &[]);
         let mut encoder = self.device.create_command_encoder(&Default::default());
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
@@ -318,7 +334,7 @@ impl Gpu {
 }
 
 /// The parameters of all launches in one buffer.
-fn params_buffer<'a>(gpu: &Gpu, launches: impl IntoIterator<Item = &'a Launch>) -> wgpu::Buffer {
+pub(super) fn params_buffer<'a>(gpu: &Gpu, launches: impl IntoIterator<Item = &'a Launch>) -> wgpu::Buffer {
     let mut contents = Vec::new();
     for launch in launches {
         let mut params = launch.params_bytes();
@@ -332,7 +348,11 @@ fn params_buffer<'a>(gpu: &Gpu, launches: impl IntoIterator<Item = &'a Launch>) 
     })
 }
 
-fn params_binding<'a>(params: &'a wgpu::Buffer, at: usize, launch: &Launch) -> wgpu::BindingResource<'a> {
+pub(super) fn params_binding<'a>(
+    params: &'a wgpu::Buffer,
+    at: usize,
+    launch: &Launch,
+) -> wgpu::BindingResource<'a> {
     wgpu::BindingResource::Buffer(wgpu::BufferBinding {
         buffer: params,
         offset: at as u64 * PARAMS_ALIGNMENT,

@@ -7,6 +7,8 @@ mod driver_cache;
 mod executor;
 mod pipelines;
 mod profile;
+mod ring;
+mod source;
 mod tiers;
 mod transfer;
 mod trust;
@@ -19,6 +21,8 @@ use std::{
 pub use adapters::{AdapterInfo, adapters, pick};
 pub use executor::Executor;
 pub use pipelines::Startup;
+pub use ring::Ring;
+pub use source::{Painting, Source};
 pub use transfer::Pending;
 pub(crate) use trust::distance;
 pub use trust::{Check, Trust, check};
@@ -26,6 +30,12 @@ pub use trust::{Check, Trust, check};
 use crate::{Error, Result, plan::Machine, tensor::Element};
 use pipelines::Pipelines;
 use tiers::Tiers;
+
+/// Every feature that is of use here.
+const FEATURES: wgpu::Features = profile::FEATURES
+    .union(tiers::FEATURES)
+    .union(wgpu::Features::PIPELINE_CACHE)
+    .union(wgpu::Features::SHADER_F16);
 
 /// A device to run on. Clones share it.
 #[derive(Clone)]
@@ -40,16 +50,26 @@ pub struct Gpu {
 
 /// The first thing that a device of our own reported outside of any call that could return it.
 #[derive(Clone, Default)]
-struct Trouble(Arc<OnceLock<String>>);
+struct Trouble(Arc<OnceLock<Fault>>);
+
+enum Fault {
+    Lost(String),
+    Refused(String),
+}
 
 impl Trouble {
-    fn report(&self, what: String) {
+    fn report(&self, fault: Fault) {
+        let (Fault::Lost(what) | Fault::Refused(what)) = &fault;
         log::debug!("{what}");
-        let _ = self.0.set(what);
+        let _ = self.0.set(fault);
     }
 
     fn check(&self) -> Result<()> {
-        self.0.get().map_or(Ok(()), |what| Err(Error::Device(what.clone())))
+        match self.0.get() {
+            None => Ok(()),
+            Some(Fault::Lost(what)) => Err(Error::Lost(what.clone())),
+            Some(Fault::Refused(what)) => Err(Error::Device(what.clone())),
+        }
     }
 }
 
@@ -86,21 +106,11 @@ impl Gpu {
     /// # Errors
     /// [`Error::Adapter`] if it gives none.
     pub async fn from_adapter(adapter: &wgpu::Adapter) -> Result<Self> {
-        let offered = adapter.limits();
-        let limits = wgpu::Limits {
-            max_buffer_size: offered.max_buffer_size,
-            max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
-            ..wgpu::Limits::default().or_worse_values_from(&offered)
-        };
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("goldcrest"),
-            required_features: adapter.features()
-                & (profile::FEATURES
-                    | tiers::FEATURES
-                    | wgpu::Features::PIPELINE_CACHE
-                    | wgpu::Features::SHADER_F16),
+            required_features: adapter.features() & FEATURES,
             experimental_features: experimental(),
-            required_limits: limits,
+            required_limits: Self::wanted_limits(adapter),
             memory_hints: wgpu::MemoryHints::Performance,
             ..Default::default()
         };
@@ -111,10 +121,12 @@ impl Gpu {
             .map_err(|e| Error::Adapter(format!("adapter {name} gives no device: {}", one_line(&e))))?;
         let gpu = Self::from_device(adapter, device, queue);
         let trouble = gpu.trouble.clone();
-        gpu.device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| trouble.report(one_line(&e))));
+        gpu.device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| {
+            trouble.report(Fault::Refused(one_line(&e)))
+        }));
         let trouble = gpu.trouble.clone();
         gpu.device.set_device_lost_callback(move |reason, message| {
-            trouble.report(format!("device lost ({reason:?}): {message}"));
+            trouble.report(Fault::Lost(format!("{reason:?}: {message}")));
         });
         Ok(gpu)
     }

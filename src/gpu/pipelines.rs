@@ -11,7 +11,11 @@ use std::{
 use web_time::Instant;
 
 use super::{Gpu, driver_cache::DriverCache, one_line};
-use crate::{Error, Result, kernels::Launch, tensor::Element};
+use crate::{
+    Error, Result,
+    kernels::{Access, Launch},
+    tensor::Element,
+};
 
 /// How long a session took to get ready, and with how many new pipelines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -235,42 +239,52 @@ impl Gpu {
     fn bind_group_layout(&self, launch: &Launch) -> wgpu::BindGroupLayout {
         let reads = launch.shader.reads.len() as u32;
         let writes = launch.shader.writes.len() as u32;
-        let entries: Vec<wgpu::BindGroupLayoutEntry> = (0..1 + reads + writes)
-            .map(|binding| wgpu::BindGroupLayoutEntry {
-                binding,
-                visibility: wgpu::ShaderStages::COMPUTE,
-                ty: wgpu::BindingType::Buffer {
-                    ty: if binding == 0 {
-                        wgpu::BufferBindingType::Uniform
-                    } else {
-                        wgpu::BufferBindingType::Storage { read_only: binding <= reads }
-                    },
-                    has_dynamic_offset: false,
-                    min_binding_size: None,
-                },
-                count: None,
-            })
-            .collect();
+        let buffers = (0..1 + reads + writes).map(|binding| wgpu::BindingType::Buffer {
+            ty: if binding == 0 {
+                wgpu::BufferBindingType::Uniform
+            } else {
+                wgpu::BufferBindingType::Storage { read_only: binding <= reads }
+            },
+            has_dynamic_offset: false,
+            min_binding_size: None,
+        });
+        let view_dimension = wgpu::TextureViewDimension::D2;
+        let textures = launch.shader.textures.iter().map(|(_, access)| match access {
+            Access::Read => wgpu::BindingType::Texture {
+                // Loads need no filter, so that every format will do.
+                sample_type: wgpu::TextureSampleType::Float { filterable: false },
+                view_dimension,
+                multisampled: false,
+            },
+            Access::Written => wgpu::BindingType::StorageTexture {
+                access: wgpu::StorageTextureAccess::WriteOnly,
+                format: wgpu::TextureFormat::Rgba8Unorm,
+                view_dimension,
+            },
+        });
+        let visibility = wgpu::ShaderStages::COMPUTE;
+        let entry = |(binding, ty)| wgpu::BindGroupLayoutEntry { binding, visibility, ty, count: None };
+        let entries: Vec<wgpu::BindGroupLayoutEntry> =
+            (0..).zip(buffers.chain(textures)).map(entry).collect();
         self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
             label: Some(launch.shader.name),
             entries: &entries,
         })
     }
 
-    /// The bind group of a launch: parameters, what it reads, what it writes.
+    /// The bind group of a launch: parameters, what it reads, what it writes, its textures.
     pub(super) fn bind_group(
         &self,
         pipeline: &wgpu::ComputePipeline,
         params: wgpu::BindingResource<'_>,
         buffers: &[&wgpu::Buffer],
+        textures: &[&wgpu::TextureView],
     ) -> wgpu::BindGroup {
-        let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: params }];
-        entries.extend(
-            buffers.iter().zip(1..).map(|(buffer, binding)| wgpu::BindGroupEntry {
-                binding,
-                resource: buffer.as_entire_binding(),
-            }),
-        );
+        let buffers = buffers.iter().map(|buffer| buffer.as_entire_binding());
+        let textures = textures.iter().copied().map(wgpu::BindingResource::TextureView);
+        let all = std::iter::once(params).chain(buffers).chain(textures);
+        let entries: Vec<wgpu::BindGroupEntry> =
+            (0..).zip(all).map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource }).collect();
         self.device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: None,
             layout: &pipeline.get_bind_group_layout(0),

@@ -72,8 +72,9 @@ impl Gpu {
         self.trouble.check()?;
         match outcome {
             Some(Ok(())) => Ok(()),
-            Some(Err(e)) => Err(Error::Device(one_line(&e))),
-            None => Err(Error::Device("the device was lost".into())),
+            // A buffer of ours is not mapped elsewhere: there is nothing left to map.
+            Some(Err(e)) => Err(Error::Lost(one_line(&e))),
+            None => Err(Error::Lost("nothing came of it".into())),
         }
     }
 }

@@ -9,6 +9,7 @@ pub const SHADER: Shader = Shader {
     source: include_str!("../../shaders/argmax.wgsl"),
     reads: &["x"],
     writes: &["y"],
+    textures: &[],
     sums: &["y"],
     tier: Tier::Baseline,
 };

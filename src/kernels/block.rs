@@ -15,6 +15,7 @@ pub const SHADER: Shader = Shader {
     source: include_str!("../../shaders/block.wgsl"),
     reads: &["x", "expand_weight", "weight", "project_weight", "bias", "residual"],
     writes: &["y", "sums"],
+    textures: &[],
     sums: &["bias", "sums"],
     tier: Tier::Baseline,
 };

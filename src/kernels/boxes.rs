@@ -13,6 +13,7 @@ pub const SHADER: Shader = Shader {
     source: include_str!("../../shaders/boxes.wgsl"),
     reads: &["x", "anchor"],
     writes: &["y"],
+    textures: &[],
     sums: &["anchor", "y"],
     tier: Tier::Baseline,
 };

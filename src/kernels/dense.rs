@@ -17,6 +17,7 @@ pub const SHADER: Shader = Shader {
     source: include_str!("../../shaders/dense.wgsl"),
     reads: CONV_READS,
     writes: &["y"],
+    textures: &[],
     sums: &["bias"],
     tier: Tier::Baseline,
 };

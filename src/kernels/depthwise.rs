@@ -13,6 +13,7 @@ pub const SHADER: Shader = Shader {
     source: include_str!("../../shaders/depthwise.wgsl"),
     reads: CONV_READS,
     writes: &["y"],
+    textures: &[],
     sums: &["bias"],
     tier: Tier::Baseline,
 };

@@ -9,6 +9,7 @@ pub const SHADER: Shader = Shader {
     source: include_str!("../../shaders/gate.wgsl"),
     reads: &["x", "squeeze_weight", "widen_weight", "bias"],
     writes: &["y"],
+    textures: &[],
     sums: &["x", "bias"],
     tier: Tier::Baseline,
 };

@@ -13,6 +13,7 @@ pub const SHADER: Shader = Shader {
     source: include_str!("../../shaders/max_pool.wgsl"),
     reads: &["x"],
     writes: &["y"],
+    textures: &[],
     sums: &[],
     tier: Tier::Baseline,
 };

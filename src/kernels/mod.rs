@@ -19,6 +19,7 @@ pub mod depthwise;
 pub mod gate;
 pub mod max_pool;
 pub mod multiply_add;
+pub mod paint;
 pub mod pointwise;
 pub mod pointwise_matrix;
 pub mod pointwise_pool;
@@ -27,6 +28,7 @@ pub mod pointwise_subgroup;
 pub mod pool;
 pub mod reduce;
 pub mod resize;
+pub mod sample;
 pub mod scale;
 pub mod select;
 pub mod softmax;
@@ -34,7 +36,7 @@ pub mod softmax;
 use crate::{Shape, Tensor, graph::Conv, tensor::Element};
 
 /// A kernel's text and the names of what it binds, in group 0: `params` at 0, then `reads`
-/// in order, then `writes`.
+/// in order, then `writes`, then `textures`.
 #[derive(Debug)]
 pub struct Shader {
     /// The file's stem.
@@ -45,11 +47,22 @@ pub struct Shader {
     pub reads: &'static [&'static str],
     /// What it writes.
     pub writes: &'static [&'static str],
+    /// The textures that it reads or writes.
+    pub textures: &'static [(&'static str, Access)],
     /// Which of all these are 32 bits wide whatever the maps and weights are: biases, sums on their
     /// way from one kernel to the next, and answers that f16 is too coarse for.
     pub sums: &'static [&'static str],
     /// What a device must have for it.
     pub tier: Tier,
+}
+
+/// What a kernel does with a texture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// It loads colours of any format.
+    Read,
+    /// It stores colours of `rgba8unorm`.
+    Written,
 }
 
 /// What a device must have beyond WebGPU's baseline.
@@ -71,7 +84,7 @@ impl Shader {
 }
 
 /// Every shader, for tests that must not miss one.
-pub const SHADERS: [&Shader; 20] = [
+pub const SHADERS: [&Shader; 22] = [
     &argmax::SHADER,
     &block::SHADER,
     &boxes::SHADER,
@@ -81,6 +94,7 @@ pub const SHADERS: [&Shader; 20] = [
     &gate::SHADER,
     &max_pool::SHADER,
     &multiply_add::SHADER,
+    &paint::SHADER,
     &pointwise::SHADER,
     &pointwise_matrix::SHADER,
     &pointwise_pool::SHADER,
@@ -89,6 +103,7 @@ pub const SHADERS: [&Shader; 20] = [
     &pool::SHADER,
     &reduce::SHADER,
     &resize::SHADER,
+    &sample::SHADER,
     &scale::SHADER,
     &select::SHADER,
     &softmax::SHADER,

@@ -10,6 +10,7 @@ pub const SHADER: Shader = Shader {
     source: include_str!("../../shaders/multiply_add.wgsl"),
     reads: &["x"],
     writes: &["y"],
+    textures: &[],
     sums: &[],
     tier: Tier::Baseline,
 };

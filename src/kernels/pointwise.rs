@@ -13,6 +13,7 @@ pub const SHADER: Shader = Shader {
     source: include_str!("../../shaders/pointwise.wgsl"),
     reads: &["x", "weight", "bias", "residual", "gate"],
     writes: &["y"],
+    textures: &[],
     sums: &["bias"],
     tier: Tier::Baseline,
 };

@@ -16,6 +16,7 @@ pub const SHADER: Shader = Shader {
     source: include_str!("../../shaders/pointwise_matrix.wgsl"),
     reads: pointwise::SHADER.reads,
     writes: &["y"],
+    textures: &[],
     sums: &["bias"],
     tier: Tier::Matrices,
 };

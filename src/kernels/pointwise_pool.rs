@@ -12,6 +12,7 @@ pub const SHADER: Shader = Shader {
     source: include_str!("../../shaders/pointwise_pool.wgsl"),
     reads: &["x", "weight", "bias"],
     writes: &["y"],
+    textures: &[],
     sums: &["bias"],
     tier: Tier::Baseline,
 };

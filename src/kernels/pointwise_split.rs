@@ -10,6 +10,7 @@ pub const SHADER: Shader = Shader {
     source: include_str!("../../shaders/pointwise_split.wgsl"),
     reads: CONV_READS,
     writes: &["y"],
+    textures: &[],
     sums: &["bias"],
     tier: Tier::Baseline,
 };

@@ -14,6 +14,7 @@ pub const SHADER: Shader = Shader {
     source: include_str!("../../shaders/pointwise_subgroup.wgsl"),
     reads: pointwise::SHADER.reads,
     writes: &["y"],
+    textures: &[],
     sums: &["bias"],
     tier: Tier::Subgroups,
 };

@@ -9,6 +9,7 @@ pub const SHADER: Shader = Shader {
     source: include_str!("../../shaders/pool.wgsl"),
     reads: &["x"],
     writes: &["y"],
+    textures: &[],
     sums: &[],
     tier: Tier::Baseline,
 };

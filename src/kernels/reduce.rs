@@ -9,6 +9,7 @@ pub const SHADER: Shader = Shader {
     source: include_str!("../../shaders/reduce.wgsl"),
     reads: &["x", "bias", "residual"],
     writes: &["y"],
+    textures: &[],
     sums: &["x", "bias"],
     tier: Tier::Baseline,
 };

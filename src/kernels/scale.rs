@@ -9,6 +9,7 @@ pub const SHADER: Shader = Shader {
     source: include_str!("../../shaders/scale.wgsl"),
     reads: &["x", "gate"],
     writes: &["y"],
+    textures: &[],
     sums: &[],
     tier: Tier::Baseline,
 };

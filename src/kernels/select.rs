@@ -11,6 +11,7 @@ pub const SHADER: Shader = Shader {
     source: include_str!("../../shaders/select.wgsl"),
     reads: &["x"],
     writes: &["y"],
+    textures: &[],
     sums: &["x", "y"],
     tier: Tier::Baseline,
 };

@@ -1,6 +1,7 @@
 //! A network on a device: what a program that embeds Goldcrest holds.
 
 mod device;
+mod frames;
 mod kept;
 mod pictures;
 
@@ -10,6 +11,7 @@ use web_time::Instant;
 
 pub use crate::gpu::Startup;
 pub use device::Device;
+pub use frames::{Framing, OnDevice, Parts, Values};
 pub use kept::{F16_BOUND, Kept, keep, recall, weights};
 
 use crate::{

@@ -9,11 +9,11 @@ use crate::{
 
 /// What a session has to know to take pictures and to name what is on them.
 pub(super) struct Reading {
-    preprocessing: Preprocessing,
+    pub preprocessing: Preprocessing,
     task: Task,
-    labels: Labels,
+    pub labels: Labels,
     /// Rows and columns of a picture.
-    size: [usize; 2],
+    pub size: [usize; 2],
 }
 
 impl Session {
@@ -77,8 +77,7 @@ impl Session {
     /// logit is not finite; as [`Session::run`].
     pub fn classify(&mut self, picture: &Picture, top: usize) -> Result<Vec<Class>> {
         let answers = self.look(picture, |task| matches!(task, Task::Classify))?;
-        let reading = self.reading()?;
-        tasks::top(answers[0].data(), top, &reading.labels)
+        self.classes_of(&answers, top)
     }
 
     /// The class of each pixel of a picture.
@@ -99,7 +98,7 @@ impl Session {
             )));
         }
         let answers = self.look(picture, |task| matches!(task, Task::Segment { .. }))?;
-        tasks::segmentation(&answers[0])
+        self.segmentation_of(&answers)
     }
 
     /// What is in a picture and where, the surest first, in pixels of the picture. Every network
@@ -110,11 +109,17 @@ impl Session {
     /// detects; [`Error::Output`] if a box is not finite; as [`Session::run`].
     pub fn detect(&mut self, picture: &Picture) -> Result<Vec<Detection>> {
         let answers = self.look(picture, |task| matches!(task, Task::Detect(_)))?;
+        self.found(&answers, [picture.height(), picture.width()])
+    }
+
+    /// The boxes of an answer, in pixels of a picture of `[rows, columns]`.
+    pub(super) fn found(&self, answers: &[Tensor], picture: [usize; 2]) -> Result<Vec<Detection>> {
         let reading = self.reading()?;
-        let Task::Detect(detector) = reading.task else { return Err(unread()) };
-        let [_, _, rows, columns] = <[usize; 4]>::from(self.input);
-        let (x, y) = (picture.width() as f32 / columns as f32, picture.height() as f32 / rows as f32);
-        let found = tasks::boxes(&answers[0], &answers[1], &detector)?;
+        let ([candidates, boxes], Task::Detect(detector)) = (answers, reading.task) else {
+            return Err(self.unfit());
+        };
+        let (x, y) = (picture[1] as f32 / self.input.w as f32, picture[0] as f32 / self.input.h as f32);
+        let found = tasks::boxes(candidates, boxes, &detector)?;
         let found = found.into_iter().flatten().map(|candidate| {
             let detection = candidate.named(&reading.labels);
             Detection { bounds: detection.bounds.scaled(x, y), ..detection }
@@ -130,16 +135,26 @@ impl Session {
 
     /// Runs on a picture, if the session is for such a task.
     fn look(&mut self, picture: &Picture, fits: impl Fn(&Task) -> bool) -> Result<Vec<Tensor>> {
-        let reading = self.reading()?;
-        if !fits(&reading.task) {
-            return Err(Error::Input(format!("the session is for a network that {}", reading.task)));
-        }
+        let reading = self.reading_for(fits)?;
         let input = tasks::preprocess(picture, &reading.preprocessing)?;
         self.run_all(&input)
     }
 
-    fn reading(&self) -> Result<&Reading> {
+    /// How it takes pictures, if its network is for such a task.
+    pub(super) fn reading_for(&self, fits: impl Fn(&Task) -> bool) -> Result<&Reading> {
+        let reading = self.reading()?;
+        if fits(&reading.task) { Ok(reading) } else { Err(self.unfit()) }
+    }
+
+    pub(super) fn reading(&self) -> Result<&Reading> {
         self.reading.as_ref().ok_or_else(unread)
+    }
+
+    fn unfit(&self) -> Error {
+        match &self.reading {
+            Some(reading) => Error::Input(format!("the session is for a network that {}", reading.task)),
+            None => unread(),
+        }
     }
 }
 

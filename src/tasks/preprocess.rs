@@ -39,9 +39,9 @@ pub fn preprocess_batch(pictures: &[Picture], how: &Preprocessing) -> Result<Ten
     let mut size = None;
     let mut data = Vec::new();
     for (index, picture) in pictures.iter().enumerate() {
-        let scaled = Scaled::new(picture, how)?;
-        let [rows, columns] = how.crop.unwrap_or([scaled.rows, scaled.columns]);
-        check_size("cropped", rows, columns)?;
+        let fit = fit([picture.height(), picture.width()], how)?;
+        let Fit { crop: [top, left], size: [rows, columns], .. } = fit;
+        let scaled = Scaled::new(picture, &fit, how.filter)?;
         let first = *size.get_or_insert([rows, columns]);
         if first != [rows, columns] {
             return Err(Error::Input(format!(
@@ -50,8 +50,6 @@ pub fn preprocess_batch(pictures: &[Picture], how: &Preprocessing) -> Result<Ten
                 first[1], first[0]
             )));
         }
-        let top = crop_start(scaled.rows, rows, how.centre);
-        let left = crop_start(scaled.columns, columns, how.centre);
         let at = data.len();
         data.resize(at + 3 * rows * columns, 0.0);
         for (channel, plane) in data[at..].chunks_exact_mut(rows * columns).enumerate() {
@@ -72,9 +70,33 @@ pub fn preprocess_batch(pictures: &[Picture], how: &Preprocessing) -> Result<Ten
 /// # Errors
 /// [`Error::Input`] if it would be empty or too large to hold.
 pub fn input_size(picture: [usize; 2], how: &Preprocessing) -> Result<[usize; 2]> {
-    let [rows, columns] = scaled_size(picture.map(|side| side.max(1)), how.resize);
-    check_size("scaled", rows, columns)?;
-    Ok(how.crop.unwrap_or([rows, columns]))
+    Ok(fit(picture, how)?.size)
+}
+
+/// Where a picture comes to lie in a network's input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fit {
+    /// Its rows and columns once scaled.
+    pub scaled: [usize; 2],
+    /// The row and column of that where the input begins; negative where black is added before it.
+    pub crop: [isize; 2],
+    /// The input's rows and columns.
+    pub size: [usize; 2],
+    /// Whether it is scaled from top to bottom first.
+    pub rows_first: bool,
+}
+
+/// Where a picture of `[rows, columns]` comes to lie.
+///
+/// # Errors
+/// As [`input_size`].
+pub(crate) fn fit(picture: [usize; 2], how: &Preprocessing) -> Result<Fit> {
+    let scaled = scaled_size(picture.map(|side| side.max(1)), how.resize);
+    check_size("scaled", scaled[0], scaled[1])?;
+    let size = how.crop.unwrap_or(scaled);
+    check_size("cropped", size[0], size[1])?;
+    let crop = [0, 1].map(|i| crop_start(scaled[i], size[i], how.centre));
+    Ok(Fit { scaled, crop, size, rows_first: height_first(picture, scaled) })
 }
 
 /// A picture after scaling: red, green, blue in 0..=255, row by row.
@@ -85,12 +107,10 @@ struct Scaled {
 }
 
 impl Scaled {
-    fn new(picture: &Picture, how: &Preprocessing) -> Result<Self> {
+    fn new(picture: &Picture, fit: &Fit, filter: Filter) -> Result<Self> {
+        let [rows, columns] = fit.scaled;
         let [tall, wide] = [picture.height(), picture.width()];
-        let [rows, columns] = scaled_size([tall, wide], how.resize);
-        check_size("scaled", rows, columns)?;
-
-        let (algorithm, rounds) = match how.filter {
+        let (algorithm, rounds) = match filter {
             Filter::Nearest => (ResizeAlg::Nearest, true),
             Filter::Bilinear => (ResizeAlg::Convolution(FilterType::Bilinear), true),
             Filter::Bicubic => (ResizeAlg::Convolution(FilterType::CatmullRom), true),
@@ -107,7 +127,7 @@ impl Scaled {
             }
             Ok::<_, Error>(levels)
         };
-        let levels = if height_first([tall, wide], [rows, columns]) {
+        let levels = if fit.rows_first {
             let mut lowered = vec![0f32; rows * wide * 3];
             for left in (0..wide).step_by(STRIP) {
                 let part = left * 3..wide.min(left + STRIP) * 3;

@@ -1,0 +1,139 @@
+//! A program with a device of its own renders a scene to a texture, has it segmented in the same
+//! encoder, and goes on rendering: the answers come some frames later. Without a window.
+//!
+//!     cargo run --release --example headless_texture -- --out segmented.png
+
+mod stage;
+
+use std::{path::PathBuf, time::Instant};
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use goldcrest::{
+    Options, Session, demo,
+    gpu::{self, Gpu},
+    session::Framing,
+    tasks::{Labels, Picture, overlay},
+    wgpu,
+};
+use stage::Stage;
+
+/// Renders a scene to a texture and segments it, frame by frame.
+#[derive(Parser)]
+struct Arguments {
+    /// Frames to render
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    frames: u64,
+
+    /// The PNG file to write: the last frame under its classes' colours
+    #[arg(long, default_value = "segmented.png")]
+    out: PathBuf,
+
+    /// The adapter's index, or part of its name
+    #[arg(long)]
+    adapter: Option<String>,
+}
+
+const SIDE: u32 = 384;
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    // What any program that renders has already.
+    let adapters = pollster::block_on(gpu::adapters());
+    let adapter = gpu::pick(&adapters, arguments.adapter.as_deref())?;
+    let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+        required_features: Gpu::wanted_features(adapter),
+        required_limits: Gpu::wanted_limits(adapter),
+        ..Default::default()
+    }))?;
+    let texture = device.create_texture(&wgpu::TextureDescriptor {
+        label: Some("frame"),
+        size: wgpu::Extent3d { width: SIDE, height: SIDE, depth_or_array_layers: 1 },
+        mip_level_count: 1,
+        sample_count: 1,
+        dimension: wgpu::TextureDimension::D2,
+        format: wgpu::TextureFormat::Rgba8UnormSrgb,
+        usage: wgpu::TextureUsages::RENDER_ATTACHMENT
+            | wgpu::TextureUsages::TEXTURE_BINDING
+            | wgpu::TextureUsages::COPY_SRC,
+        view_formats: &[],
+    });
+    let stage = Stage::new(&device, texture.format());
+
+    // What it adds to have its frames segmented.
+    let gpu = Gpu::from_device(adapter, device.clone(), queue.clone());
+    let network = demo::segmenter()?;
+    let session = Session::for_pictures(&gpu, &network, [SIDE as usize; 2], Options::default())?;
+    let source = session.source(&texture, Framing::default())?;
+    let mut ring = session.ring(3)?;
+
+    let begun = Instant::now();
+    let (mut latest, mut came) = (None, 0);
+    for frame in 0..arguments.frames {
+        let mut encoder = device.create_command_encoder(&Default::default());
+        stage.render(&queue, &mut encoder, &texture, frame as f32 / 30.0);
+        session.encode(&mut encoder, &source)?;
+        session.read_back(&mut encoder, &mut ring, frame)?;
+        queue.submit([encoder.finish()]);
+        if let Some((frame, answers)) = ring.poll()? {
+            (latest, came) = (Some((frame, session.segmentation_of(&answers)?)), came + 1);
+        }
+    }
+    // A program that ends may wait.
+    device.poll(wgpu::PollType::wait_indefinitely())?;
+    if let Some((frame, answers)) = ring.poll()? {
+        (latest, came) = (Some((frame, session.segmentation_of(&answers)?)), came + 1);
+    }
+    let each = 1e3 * begun.elapsed().as_secs_f64() / arguments.frames as f64;
+
+    let (frame, segmentation) = latest.context("no answer came")?;
+    let mut encoder = device.create_command_encoder(&Default::default());
+    stage.render(&queue, &mut encoder, &texture, frame as f32 / 30.0);
+    queue.submit([encoder.finish()]);
+    let labels = Labels::of(&network);
+    let drawn = overlay(&read(&device, &queue, &texture)?, &segmentation, &labels)?;
+    std::fs::write(&arguments.out, drawn.png()?).with_context(|| arguments.out.display().to_string())?;
+    println!(
+        "{} on {}: {} frames of {each:.1} ms, {came} answers, {} dropped; frame {frame} is in {}",
+        network.arch,
+        gpu.adapter(),
+        arguments.frames,
+        ring.dropped(),
+        arguments.out.display()
+    );
+    for share in segmentation.shares(&labels) {
+        println!("  {:5.1}%  {}", 100.0 * share.share, share.label.unwrap_or_default());
+    }
+    Ok(())
+}
+
+/// The texture as a picture, waiting for it.
+fn read(device: &wgpu::Device, queue: &wgpu::Queue, texture: &wgpu::Texture) -> Result<Picture> {
+    // Rows of 4 x 384 bytes are whole multiples of the 256 that a copy wants.
+    let bytes_per_row = 4 * SIDE;
+    let buffer = device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some("picture"),
+        size: u64::from(bytes_per_row * SIDE),
+        usage: wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
+        mapped_at_creation: false,
+    });
+    let mut encoder = device.create_command_encoder(&Default::default());
+    encoder.copy_texture_to_buffer(
+        texture.as_image_copy(),
+        wgpu::TexelCopyBufferInfo {
+            buffer: &buffer,
+            layout: wgpu::TexelCopyBufferLayout {
+                offset: 0,
+                bytes_per_row: Some(bytes_per_row),
+                rows_per_image: None,
+            },
+        },
+        texture.size(),
+    );
+    encoder.map_buffer_on_submit(&buffer, wgpu::MapMode::Read, .., |_| {});
+    queue.submit([encoder.finish()]);
+    device.poll(wgpu::PollType::wait_indefinitely())?;
+    let view = buffer.get_mapped_range(..)?;
+    let pixels = view.chunks_exact(4).flat_map(|rgba| rgba[..3].to_vec()).collect();
+    Ok(Picture::new(SIDE as usize, SIDE as usize, pixels)?)
+}

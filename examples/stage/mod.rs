@@ -1,0 +1,130 @@
+//! Stands in for a game: moving shapes, rendered to a texture by a pipeline of its own.
+
+use bytemuck::{Pod, Zeroable};
+use goldcrest::{demo::Shape, wgpu};
+
+/// Renders shapes on a gradient.
+pub struct Stage {
+    pipeline: wgpu::RenderPipeline,
+    bindings: wgpu::BindGroup,
+    uniforms: wgpu::Buffer,
+}
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Actor {
+    centre: [f32; 2],
+    radius: f32,
+    angle: f32,
+    colour: [f32; 3],
+    shape: u32,
+}
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Uniforms {
+    /// Colours, and behind them the target's width and height.
+    gradient: [[f32; 4]; 2],
+    actors: [Actor; 5],
+}
+
+impl Stage {
+    /// For targets of `format`.
+    pub fn new(device: &wgpu::Device, format: wgpu::TextureFormat) -> Self {
+        let module = device.create_shader_module(wgpu::include_wgsl!("stage.wgsl"));
+        let pipeline = device.create_render_pipeline(&wgpu::RenderPipelineDescriptor {
+            label: Some("stage"),
+            layout: None,
+            vertex: wgpu::VertexState {
+                module: &module,
+                entry_point: Some("vertex"),
+                compilation_options: Default::default(),
+                buffers: &[],
+            },
+            fragment: Some(wgpu::FragmentState {
+                module: &module,
+                entry_point: Some("fragment"),
+                compilation_options: Default::default(),
+                targets: &[Some(format.into())],
+            }),
+            primitive: Default::default(),
+            depth_stencil: None,
+            multisample: Default::default(),
+            multiview_mask: None,
+            cache: None,
+        });
+        let uniforms = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("stage"),
+            size: size_of::<Uniforms>() as u64,
+            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let bindings = device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some("stage"),
+            layout: &pipeline.get_bind_group_layout(0),
+            entries: &[wgpu::BindGroupEntry { binding: 0, resource: uniforms.as_entire_binding() }],
+        });
+        Self { pipeline, bindings, uniforms }
+    }
+
+    /// Renders the moment `time`, in seconds.
+    pub fn render(
+        &self,
+        queue: &wgpu::Queue,
+        encoder: &mut wgpu::CommandEncoder,
+        target: &wgpu::Texture,
+        time: f32,
+    ) {
+        let size = [target.width() as f32, target.height() as f32];
+        queue.write_buffer(&self.uniforms, 0, bytemuck::bytes_of(&uniforms(size, time)));
+        draw(encoder, &target.create_view(&Default::default()), &self.pipeline, &self.bindings);
+    }
+}
+
+/// One triangle over the whole target.
+pub fn draw(
+    encoder: &mut wgpu::CommandEncoder,
+    target: &wgpu::TextureView,
+    pipeline: &wgpu::RenderPipeline,
+    bindings: &wgpu::BindGroup,
+) {
+    let mut pass = encoder.begin_render_pass(&wgpu::RenderPassDescriptor {
+        label: None,
+        color_attachments: &[Some(wgpu::RenderPassColorAttachment {
+            view: target,
+            depth_slice: None,
+            resolve_target: None,
+            ops: wgpu::Operations {
+                load: wgpu::LoadOp::Clear(wgpu::Color::BLACK),
+                store: wgpu::StoreOp::Store,
+            },
+        })],
+        ..Default::default()
+    });
+    pass.set_pipeline(pipeline);
+    pass.set_bind_group(0, bindings, &[]);
+    pass.draw(0..3, 0..1);
+}
+
+/// Who is on the stage: a large one in the middle, and four that go round it.
+fn uniforms(size: [f32; 2], time: f32) -> Uniforms {
+    let cast = [
+        (Shape::Star, [0.95, 0.75, 0.1]),
+        (Shape::Heart, [0.9, 0.1, 0.3]),
+        (Shape::Ring, [0.1, 0.8, 0.9]),
+        (Shape::Crescent, [0.95, 0.95, 0.9]),
+        (Shape::Cross, [0.3, 0.9, 0.3]),
+    ];
+    let mut i = 0.0;
+    let actors = cast.map(|(shape, colour)| {
+        let way = 0.4 * time + i * std::f32::consts::FRAC_PI_2;
+        let (centre, radius) = match i {
+            0.0 => ([0.5 + 0.03 * time.sin(), 0.5], 0.24),
+            _ => ([0.5 + 0.36 * way.cos(), 0.5 + 0.36 * way.sin()], 0.1),
+        };
+        i += 1.0;
+        Actor { centre, radius, angle: 0.3 * time * i, colour, shape: shape as u32 }
+    });
+    let [width, height] = size;
+    Uniforms { gradient: [[0.08, 0.1, 0.3, width], [0.3, 0.15, 0.4, height]], actors }
+}

@@ -1,0 +1,147 @@
+//! Answers that come back some frames later, without anyone waiting.
+
+use std::sync::{Arc, OnceLock};
+
+use super::{Executor, Gpu, one_line, transfer::buffer};
+use crate::{Error, Result, Tensor, plan::Value};
+
+/// A ring of staging buffers: each takes a frame's answer, and gives it back once the device has
+/// come so far.
+pub struct Ring {
+    gpu: Gpu,
+    outputs: Vec<Value>,
+    owner: Arc<()>,
+    places: Vec<Place>,
+    /// The frame of the latest answer that was taken.
+    taken: Option<u64>,
+    dropped: u64,
+}
+
+struct Place {
+    staging: wgpu::Buffer,
+    flight: Option<Flight>,
+}
+
+/// An answer on its way.
+struct Flight {
+    frame: u64,
+    /// Whether the buffer could be mapped, once it is known. The encoder holds the other reference.
+    mapped: Arc<OnceLock<Result<(), wgpu::BufferAsyncError>>>,
+}
+
+impl Flight {
+    /// True if the encoder that was to bring it was thrown away.
+    fn abandoned(&self) -> bool {
+        self.mapped.get().is_none() && Arc::strong_count(&self.mapped) == 1
+    }
+}
+
+impl Ring {
+    pub(super) fn new(executor: &Executor, length: usize) -> Self {
+        use wgpu::BufferUsages as Usage;
+        let gpu = executor.gpu.clone();
+        let size = executor.outputs.iter().map(Value::bytes).sum();
+        let place = |_| Place {
+            staging: buffer(&gpu, "answer", size, Usage::MAP_READ | Usage::COPY_DST),
+            flight: None,
+        };
+        let places = (0..length.max(1)).map(place).collect();
+        let (outputs, owner) = (executor.outputs.clone(), executor.identity.clone());
+        Self { gpu, outputs, owner, places, taken: None, dropped: 0 }
+    }
+
+    /// Answers that were not taken: later ones had come by then, or all places were in use.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Takes the newest answer that has come, if any has since the last call, and its frame. Older ones
+    /// are dropped. It never blocks: somebody has to submit or poll, as a renderer does every frame.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] if the device was lost.
+    pub fn poll(&mut self) -> Result<Option<(u64, Vec<Tensor>)>> {
+        // Where the device is shared, this only looks.
+        self.gpu.device.poll(wgpu::PollType::Poll).map_err(|e| Error::Device(one_line(&e)))?;
+        let mut newest: Option<(u64, usize)> = None;
+        for (i, place) in self.places.iter_mut().enumerate() {
+            let Some(flight) = &place.flight else { continue };
+            if flight.abandoned() {
+                place.flight = None;
+                self.dropped += 1;
+                continue;
+            }
+            match flight.mapped.get() {
+                None => {}
+                Some(Err(_)) => return Err(Error::Lost(self.gpu.adapter().to_string())),
+                Some(Ok(())) if newest.is_none_or(|(frame, _)| flight.frame > frame) => {
+                    newest = Some((flight.frame, i));
+                }
+                Some(Ok(())) => {}
+            }
+        }
+        let Some((frame, at)) = newest else { return Ok(None) };
+        let answers = self.read(at);
+        for place in &mut self.places {
+            if let Some(flight) = place.flight.take_if(|flight| flight.mapped.get().is_some()) {
+                place.staging.unmap();
+                self.dropped += u64::from(flight.frame != frame);
+            }
+        }
+        // One that was submitted out of its turn is older than what is known.
+        if self.taken.is_some_and(|taken| frame <= taken) {
+            self.dropped += 1;
+            return Ok(None);
+        }
+        self.taken = Some(frame);
+        Ok(Some((frame, answers?)))
+    }
+
+    fn read(&self, at: usize) -> Result<Vec<Tensor>> {
+        let view = self.places[at].staging.get_mapped_range(..).map_err(|e| Error::Device(one_line(&e)))?;
+        let mut first = 0;
+        let answers = self.outputs.iter().map(|output| {
+            let own = &view[first..][..output.bytes() as usize];
+            first += own.len();
+            output.form.tensor(output.shape, own)
+        });
+        Ok(answers.collect())
+    }
+}
+
+impl Executor {
+    /// A ring of `length` answers: two or three are as many frames as are in flight.
+    pub fn ring(&self, length: usize) -> Ring {
+        Ring::new(self, length)
+    }
+
+    /// Records that the latest inference's answer is to come back through `ring`, as that of `frame`.
+    /// False if every place of the ring is still in flight: the answer then stays on the device.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if the ring is another executor's.
+    pub fn read_back(&self, encoder: &mut wgpu::CommandEncoder, ring: &mut Ring, frame: u64) -> Result<bool> {
+        if !Arc::ptr_eq(&self.identity, &ring.owner) {
+            return Err(Error::Input("the ring is another session's".into()));
+        }
+        let free = |place: &&mut Place| place.flight.as_ref().is_none_or(Flight::abandoned);
+        let Some(place) = ring.places.iter_mut().find(free) else {
+            ring.dropped += 1;
+            return Ok(false);
+        };
+        ring.dropped += u64::from(place.flight.is_some());
+        let mut at = 0;
+        for output in &self.outputs {
+            let answer = &self.slots[output.slot.index()];
+            encoder.copy_buffer_to_buffer(answer, 0, &place.staging, at, output.bytes());
+            at += output.bytes();
+        }
+        let mapped = Arc::new(OnceLock::new());
+        let heard = mapped.clone();
+        encoder.map_buffer_on_submit(&place.staging, wgpu::MapMode::Read, .., move |outcome| {
+            let _ = heard.set(outcome);
+        });
+        place.flight = Some(Flight { frame, mapped });
+        Ok(true)
+    }
+}
