@@ -31,28 +31,7 @@ struct Uniforms {
 impl Stage {
     /// For targets of `format`.
     pub fn new(device: &wgpu::Device, format: wgpu::TextureFormat) -> Self {
-        let module = device.create_shader_module(wgpu::include_wgsl!("stage.wgsl"));
-        let pipeline = device.create_render_pipeline(&wgpu::RenderPipelineDescriptor {
-            label: Some("stage"),
-            layout: None,
-            vertex: wgpu::VertexState {
-                module: &module,
-                entry_point: Some("vertex"),
-                compilation_options: Default::default(),
-                buffers: &[],
-            },
-            fragment: Some(wgpu::FragmentState {
-                module: &module,
-                entry_point: Some("fragment"),
-                compilation_options: Default::default(),
-                targets: &[Some(format.into())],
-            }),
-            primitive: Default::default(),
-            depth_stencil: None,
-            multisample: Default::default(),
-            multiview_mask: None,
-            cache: None,
-        });
+        let pipeline = pipeline(device, wgpu::include_wgsl!("stage.wgsl"), format);
         let uniforms = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("stage"),
             size: size_of::<Uniforms>() as u64,
@@ -81,7 +60,37 @@ impl Stage {
     }
 }
 
-/// One triangle over the whole target.
+/// Draws one triangle over the whole of a target of `format`.
+pub fn pipeline(
+    device: &wgpu::Device,
+    shader: wgpu::ShaderModuleDescriptor<'_>,
+    format: wgpu::TextureFormat,
+) -> wgpu::RenderPipeline {
+    let module = device.create_shader_module(shader);
+    device.create_render_pipeline(&wgpu::RenderPipelineDescriptor {
+        label: None,
+        layout: None,
+        vertex: wgpu::VertexState {
+            module: &module,
+            entry_point: Some("vertex"),
+            compilation_options: Default::default(),
+            buffers: &[],
+        },
+        fragment: Some(wgpu::FragmentState {
+            module: &module,
+            entry_point: Some("fragment"),
+            compilation_options: Default::default(),
+            targets: &[Some(format.into())],
+        }),
+        primitive: Default::default(),
+        depth_stencil: None,
+        multisample: Default::default(),
+        multiview_mask: None,
+        cache: None,
+    })
+}
+
+/// Records it.
 pub fn draw(
     encoder: &mut wgpu::CommandEncoder,
     target: &wgpu::TextureView,

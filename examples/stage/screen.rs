@@ -3,6 +3,8 @@
 use bytemuck::{Pod, Zeroable};
 use goldcrest::{tasks::Bounds, wgpu};
 
+use crate::stage;
+
 /// What puts all of it on the window.
 pub struct Screen {
     pipeline: wgpu::RenderPipeline,
@@ -27,28 +29,7 @@ impl Screen {
         frame: &wgpu::Texture,
         mask: &wgpu::Texture,
     ) -> Self {
-        let module = device.create_shader_module(wgpu::include_wgsl!("screen.wgsl"));
-        let pipeline = device.create_render_pipeline(&wgpu::RenderPipelineDescriptor {
-            label: Some("screen"),
-            layout: None,
-            vertex: wgpu::VertexState {
-                module: &module,
-                entry_point: Some("vertex"),
-                compilation_options: Default::default(),
-                buffers: &[],
-            },
-            fragment: Some(wgpu::FragmentState {
-                module: &module,
-                entry_point: Some("fragment"),
-                compilation_options: Default::default(),
-                targets: &[Some(format.into())],
-            }),
-            primitive: Default::default(),
-            depth_stencil: None,
-            multisample: Default::default(),
-            multiview_mask: None,
-            cache: None,
-        });
+        let pipeline = stage::pipeline(device, wgpu::include_wgsl!("screen.wgsl"), format);
         let uniforms = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("screen"),
             size: size_of::<Uniforms>() as u64,
@@ -101,6 +82,6 @@ impl Screen {
             bounds,
         };
         queue.write_buffer(&self.uniforms, 0, bytemuck::bytes_of(&uniforms));
-        super::stage::draw(encoder, target, &self.pipeline, &self.bindings);
+        stage::draw(encoder, target, &self.pipeline, &self.bindings);
     }
 }

@@ -5,9 +5,9 @@ use super::{
     shape::Shape,
 };
 use crate::{
-    Result,
+    Error, Result,
     random::Random,
-    tasks::{Bounds, Picture, Segmentation},
+    tasks::{Bounds, PIXEL_LIMIT, Picture, Segmentation},
 };
 
 /// A scene drawn: a picture, and the right answers to it.
@@ -39,8 +39,11 @@ impl Scene {
     /// The scene as a picture of `width` x `height` pixels: what is round becomes as wide as that.
     ///
     /// # Errors
-    /// [`crate::Error::Input`] if a side is zero.
+    /// [`Error::Input`] if a side is zero, or for more pixels than [`PIXEL_LIMIT`].
     pub fn draw(&self, width: usize, height: usize) -> Result<Drawing> {
+        if !(1..=PIXEL_LIMIT).contains(&(width as u64).saturating_mul(height as u64)) {
+            return Err(Error::Input(format!("a scene cannot be drawn in {width} x {height} pixels")));
+        }
         let at = |x: f32, y: f32| [x / width as f32, y / height as f32];
         let mut colours = Vec::with_capacity(width * height);
         for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
@@ -212,7 +215,7 @@ mod tests {
             let boxes = |class: usize| drawing.seen.iter().any(|seen| seen.shape.class() == class);
             assert!(drawing.classes.labels().iter().all(|&c| c == 0 || boxes(c.into())), "{seed}");
         }
-        assert!(Scene::new(0).draw(0, 9).is_err());
+        assert!(Scene::new(0).draw(0, 9).is_err() && Scene::new(0).draw(1 << 40, 1 << 40).is_err());
     }
 
     #[test]
