@@ -305,6 +305,18 @@ impl Gpu {
         reads: &[&[f32]],
         lens: &[usize],
     ) -> Result<Vec<Vec<f32>>> {
+        self.dispatch_over(launch, element, reads, lens, &[])
+    }
+
+    /// [`Gpu::dispatch`] for a kernel that reads or writes textures.
+    pub(super) fn dispatch_over(
+        &self,
+        launch: &Launch,
+        element: Element,
+        reads: &[&[f32]],
+        lens: &[usize],
+        textures: &[&wgpu::TextureView],
+    ) -> Result<Vec<Vec<f32>>> {
         self.supports(element)?;
         let pipeline = pollster::block_on(self.pipeline(launch, element))?;
         let params = params_buffer(self, [launch]);
@@ -318,7 +330,7 @@ impl Gpu {
         let written = lens.iter().zip(launch.shader.writes);
         buffers.extend(written.clone().map(|(&len, name)| put(stored(name), &vec![f32::NAN; len])));
         let buffers: Vec<&wgpu::Buffer> = buffers.iter().collect();
-        let bindings = self.bind_group(&pipeline, params_binding(&params, 0, launch), &buffers, &[]);
+        let bindings = self.bind_group(&pipeline, params_binding(&params, 0, launch), &buffers, textures);
         let mut encoder = self.device.create_command_encoder(&Default::default());
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());

@@ -1,5 +1,7 @@
 //! Does this adapter compute what it should? Drivers have bugs; a user should know at once.
 
+mod textures;
+
 use std::{sync::Arc, time::Instant};
 
 use serde::Serialize;
@@ -69,6 +71,7 @@ pub fn check(gpu: &Gpu) -> Result<Trust> {
         for case in cases(element, gpu.subgroup(), gpu.matrix_units(element))? {
             checks.push(case.check(gpu, element)?);
         }
+        checks.extend(textures::checks(gpu, element)?);
     }
     let trusted = checks.iter().all(Check::right);
     Ok(Trust { checks, trusted, seconds: start.elapsed().as_secs_f64() })
