@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::{FEATURES, Gpu};
 use crate::{Error, Result, plan::Machine};
 
 /// What an adapter says of itself.
@@ -66,6 +67,33 @@ impl AdapterInfo {
 impl std::fmt::Display for AdapterInfo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} ({}, {})", self.name, self.backend, if self.software { "software" } else { self.kind })
+    }
+}
+
+impl Gpu {
+    /// The features of an adapter that a program should ask its device for, so that every kernel
+    /// that pays can be taken. None of them is needed.
+    ///
+    /// - `SHADER_F16`: maps and weights of 16 bits.
+    /// - `SUBGROUP`: products whose threads hand each other weights.
+    /// - `TIMESTAMP_QUERY` and its like: [`Session::profile`](crate::Session::profile), tuning, benches.
+    /// - `PIPELINE_CACHE`: quicker later starts.
+    ///
+    /// Matrix units are not among them: `EXPERIMENTAL_COOPERATIVE_MATRIX` wants
+    /// [`wgpu::ExperimentalFeatures`] too, which is for the program to decide.
+    pub fn wanted_features(adapter: &wgpu::Adapter) -> wgpu::Features {
+        adapter.features() & FEATURES & !wgpu::Features::all_experimental_mask()
+    }
+
+    /// The limits of an adapter that a program should ask its device for: WebGPU's default ones, which
+    /// every kernel keeps to, and buffers as large as there are, which large pictures and batches want.
+    pub fn wanted_limits(adapter: &wgpu::Adapter) -> wgpu::Limits {
+        let offered = adapter.limits();
+        wgpu::Limits {
+            max_buffer_size: offered.max_buffer_size,
+            max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
+            ..wgpu::Limits::default().or_worse_values_from(&offered)
+        }
     }
 }
 

@@ -209,15 +209,19 @@ impl Executor {
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
         encoder.copy_buffer_to_buffer(upload, 0, &self.slots[self.input.slot.index()], 0, upload.size());
         self.encode(&mut encoder);
-        let mut at = 0;
-        for output in &self.outputs {
-            let answer = &self.slots[output.slot.index()];
-            encoder.copy_buffer_to_buffer(answer, 0, readback, at, output.bytes());
-            at += output.bytes();
-        }
+        self.copy_answers(&mut encoder, readback);
         let mapped = lane.map(&encoder);
         let submission = self.gpu.queue.submit([encoder.finish()]);
         Ok(Pending { owner: self.identity.clone(), lane, mapped, submission })
+    }
+
+    /// Records that the parts of the latest answer are copied to a staging buffer, one behind another.
+    pub(super) fn copy_answers(&self, encoder: &mut wgpu::CommandEncoder, staging: &wgpu::Buffer) {
+        let mut at = 0;
+        for &output in &self.outputs {
+            encoder.copy_buffer_to_buffer(self.slot(output), 0, staging, at, output.bytes());
+            at += output.bytes();
+        }
     }
 
     /// Waits for the answer to what [`Executor::submit`] began. Answers may be collected in any
@@ -259,16 +263,7 @@ impl Executor {
         for receiver in mapped {
             self.gpu.arrived(receiver).await?;
         }
-        let answers = {
-            let view = lane.readback.get_mapped_range(..).map_err(|e| Error::Device(one_line(&e)))?;
-            let mut rest = &view[..];
-            let mut answer = |output: &Value| {
-                let (own, others) = rest.split_at(output.bytes() as usize);
-                rest = others;
-                output.form.tensor(output.shape, own)
-            };
-            self.outputs.iter().map(&mut answer).collect()
-        };
+        let answers = answers_in(&lane.readback, &self.outputs)?;
         lane.readback.unmap();
         Ok(answers)
     }
@@ -288,6 +283,18 @@ impl Executor {
             })
             .collect()
     }
+}
+
+/// What [`Executor::copy_answers`] left in a staging buffer, now mapped.
+pub(super) fn answers_in(staging: &wgpu::Buffer, outputs: &[Value]) -> Result<Vec<Tensor>> {
+    let view = staging.get_mapped_range(..).map_err(|e| Error::Device(one_line(&e)))?;
+    let mut rest = &view[..];
+    let answer = |output: &Value| {
+        let (own, others) = rest.split_at(output.bytes() as usize);
+        rest = others;
+        output.form.tensor(output.shape, own)
+    };
+    Ok(outputs.iter().map(answer).collect())
 }
 
 impl Gpu {

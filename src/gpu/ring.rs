@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::{Executor, Gpu, one_line, transfer::buffer};
+use super::{Executor, Gpu, executor::answers_in, one_line, transfer::buffer};
 use crate::{Error, Result, Tensor, plan::Value};
 
 /// A ring of staging buffers: each takes a frame's answer, and gives it back once the device has
@@ -81,7 +81,7 @@ impl Ring {
             }
         }
         let Some((frame, at)) = newest else { return Ok(None) };
-        let answers = self.read(at);
+        let answers = answers_in(&self.places[at].staging, &self.outputs);
         for place in &mut self.places {
             if let Some(flight) = place.flight.take_if(|flight| flight.mapped.get().is_some()) {
                 place.staging.unmap();
@@ -95,17 +95,6 @@ impl Ring {
         }
         self.taken = Some(frame);
         Ok(Some((frame, answers?)))
-    }
-
-    fn read(&self, at: usize) -> Result<Vec<Tensor>> {
-        let view = self.places[at].staging.get_mapped_range(..).map_err(|e| Error::Device(one_line(&e)))?;
-        let mut first = 0;
-        let answers = self.outputs.iter().map(|output| {
-            let own = &view[first..][..output.bytes() as usize];
-            first += own.len();
-            output.form.tensor(output.shape, own)
-        });
-        Ok(answers.collect())
     }
 }
 
@@ -130,12 +119,7 @@ impl Executor {
             return Ok(false);
         };
         ring.dropped += u64::from(place.flight.is_some());
-        let mut at = 0;
-        for output in &self.outputs {
-            let answer = &self.slots[output.slot.index()];
-            encoder.copy_buffer_to_buffer(answer, 0, &place.staging, at, output.bytes());
-            at += output.bytes();
-        }
+        self.copy_answers(encoder, &place.staging);
         let mapped = Arc::new(OnceLock::new());
         let heard = mapped.clone();
         encoder.map_buffer_on_submit(&place.staging, wgpu::MapMode::Read, .., move |outcome| {

@@ -3,7 +3,7 @@
 use std::{ops::Range, sync::Arc};
 
 use super::{
-    Executor, Gpu,
+    Executor,
     executor::{Dispatch, params_binding, params_buffer},
     one_line,
     transfer::filled,
@@ -20,33 +20,6 @@ pub struct Painting(Bound);
 struct Bound {
     dispatch: Dispatch,
     owner: Arc<()>,
-}
-
-impl Gpu {
-    /// The features of an adapter that a program should ask its device for, so that every kernel
-    /// that pays can be taken. None of them is needed.
-    ///
-    /// - `SHADER_F16`: maps and weights of 16 bits.
-    /// - `SUBGROUP`: products whose threads hand each other weights.
-    /// - `TIMESTAMP_QUERY` and its like: [`Session::profile`](crate::Session::profile), tuning, benches.
-    /// - `PIPELINE_CACHE`: quicker later starts.
-    ///
-    /// Matrix units are not among them: `EXPERIMENTAL_COOPERATIVE_MATRIX` wants
-    /// [`wgpu::ExperimentalFeatures`] too, which is for the program to decide.
-    pub fn wanted_features(adapter: &wgpu::Adapter) -> wgpu::Features {
-        adapter.features() & super::FEATURES & !wgpu::Features::all_experimental_mask()
-    }
-
-    /// The limits of an adapter that a program should ask its device for: WebGPU's default ones, which
-    /// every kernel keeps to, and buffers as large as there are, which large pictures and batches want.
-    pub fn wanted_limits(adapter: &wgpu::Adapter) -> wgpu::Limits {
-        let offered = adapter.limits();
-        wgpu::Limits {
-            max_buffer_size: offered.max_buffer_size,
-            max_storage_buffer_binding_size: offered.max_storage_buffer_binding_size,
-            ..wgpu::Limits::default().or_worse_values_from(&offered)
-        }
-    }
 }
 
 impl Executor {
