@@ -67,6 +67,24 @@ pub enum Error {
         /// The bytes that there are.
         limit: u64,
     },
+    /// The device has no memory left.
+    #[error("the device has no memory left for {0}: smaller pictures and batches take less, and so does f16")]
+    Memory(String),
+    /// A program's own device was opened with less than a kernel takes.
+    #[error(
+        "kernel {kernel} needs a {name} of {needed} and the device was opened with {limit}: \
+         ask for Gpu::wanted_limits, as far as the adapter has them"
+    )]
+    HostLimit {
+        /// The kernel.
+        kernel: &'static str,
+        /// The limit, as wgpu names it.
+        name: &'static str,
+        /// How much the kernel needs.
+        needed: u32,
+        /// How much there is.
+        limit: u32,
+    },
     /// No adapter, or none that fits the request.
     #[error("{0}")]
     Adapter(String),

@@ -8,15 +8,16 @@ use goldcrest::{
     Shape, Tensor,
     graph::{Activation, Conv, MaxPool, Padding, Select, Window},
     kernels::{
-        self, Launch, Shader, Tier, argmax, block, boxes, copy, dense, depthwise, gate, max_pool,
+        self, Launch, Shader, Tier, argmax, block, boxes, copy, dense, depthwise, gate, mask, max_pool,
         multiply_add, paint,
         pointwise::{self, Extras},
         pointwise_matrix::{self, Units},
         pointwise_pool, pointwise_split,
         pointwise_subgroup::{self, Subgroup},
-        pool, reduce, resize,
+        pool, rank, reduce, resize,
         sample::{self, Filter, Sampling},
         scale, select, softmax,
+        suppress::{self, Suppression},
     },
     tensor::Element,
 };
@@ -57,7 +58,12 @@ fn variants() -> Vec<Launch> {
     launches.push(softmax::launch(x, scores));
     launches.push(boxes::launch(x, Shape::new(1, 4, 1, anchors), [90, 110]));
     launches.push(select::launch(scores, Select { threshold: 0.1, most: 20 }));
-    launches.push(paint::launch(Shape { c: 1, ..x }, [20, 30]));
+    let labels = Shape { c: 1, ..x };
+    launches.extend([paint::launch(labels, [20, 30]), mask::launch(labels, [20, 30])]);
+    let candidates = Shape::new(1, 4, 3, 10);
+    let suppression = Suppression { least: 0.5, overlap: 0.5, most: 20 };
+    launches.push(suppress::launch(candidates, anchors, suppression));
+    launches.push(rank::launch(candidates, [90, 110], 20, 4));
     for filter in [Filter::Nearest, Filter::Bilinear, Filter::Bicubic, Filter::Lanczos, Filter::Linear] {
         let sampling = Sampling {
             region: [0, 0, 30, 20],
@@ -226,14 +232,20 @@ fn elements_agree(module: &naga::Module, shader: &Shader, element: Element) {
         if let (AddressSpace::Storage { .. }, TypeInner::Array { base, .. }) =
             (global.space, &module.types[global.ty].inner)
         {
-            let (TypeInner::Scalar(scalar)
-            | TypeInner::Vector { scalar, .. }
-            | TypeInner::Matrix { scalar, .. }) = module.types[*base].inner
-            else {
-                panic!("{}: {name} is no array of numbers, vectors or matrices", shader.name)
+            let parts = match &module.types[*base].inner {
+                TypeInner::Struct { members, .. } => members.iter().map(|member| member.ty).collect(),
+                _ => vec![*base],
             };
             let bytes = shader.stored(name, element).bytes();
-            assert_eq!(usize::from(scalar.width), bytes, "{}: {name} with {element}", shader.name);
+            for part in parts {
+                let (TypeInner::Scalar(scalar)
+                | TypeInner::Vector { scalar, .. }
+                | TypeInner::Matrix { scalar, .. }) = module.types[part].inner
+                else {
+                    panic!("{}: {name} is not of numbers, vectors or matrices", shader.name)
+                };
+                assert_eq!(usize::from(scalar.width), bytes, "{}: {name} with {element}", shader.name);
+            }
         }
     }
 }
@@ -260,7 +272,8 @@ fn workgroup_memory(module: &naga::Module) -> u32 {
         .map(|(_, global)| match module.types[global.ty].inner {
             TypeInner::Array { size: ArraySize::Constant(count), stride, .. } => count.get() * stride,
             TypeInner::Vector { size, scalar } => u32::from(size as u8) * u32::from(scalar.width),
-            ref other => panic!("workgroup memory that is neither an array nor a vector: {other:?}"),
+            TypeInner::Scalar(scalar) | TypeInner::Atomic(scalar) => u32::from(scalar.width),
+            ref other => panic!("workgroup memory whose size is not known here: {other:?}"),
         })
         .sum()
 }

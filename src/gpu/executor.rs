@@ -8,8 +8,9 @@ use web_time::Instant;
 use wgpu::util::DeviceExt;
 
 use super::{
-    Gpu, Startup, one_line,
-    transfer::{Lane, Mapped, Pending, buffer, filled, read, read_values},
+    Gpu, Pace, Startup, one_line,
+    profile::Clock,
+    transfer::{Lane, Mapped, Pending, filled, read, read_values},
 };
 use crate::{
     Error, Result, Tensor,
@@ -31,6 +32,8 @@ pub struct Executor {
     taps: Vec<Tap>,
     /// What maps are stored as.
     pub(super) element: Element,
+    /// Tells how long what was recorded took, where the device can.
+    pub(super) clock: Option<Clock>,
     /// Staging buffers that no inference uses. There are as many lanes as were ever in flight.
     idle: Vec<Lane>,
     /// The picture as the device has it, and where it becomes f16.
@@ -59,43 +62,50 @@ impl Dispatch {
 }
 
 impl Executor {
-    /// Makes everything that `plan` needs. `progress` hears of each pipeline
+    /// [`Executor::build`] in one go.
+    ///
+    /// # Errors
+    /// As [`Executor::build`].
+    pub async fn new(gpu: &Gpu, plan: &Plan, progress: impl FnMut(usize, usize)) -> Result<Self> {
+        Self::build(gpu, plan, Pace::AtOnce, progress).await
+    }
+
+    /// Makes everything that `plan` needs, at this pace. `progress` hears of each pipeline
     /// that has to be compiled: done, of how many.
     ///
     /// # Errors
-    /// [`Error::Device`] naming the kernel that the device refused, or if memory ran out;
+    /// [`Error::Device`] naming the kernel that the device refused, [`Error::Memory`] if memory ran out,
+    /// [`Error::HostLimit`] if a program's own device was opened with too little;
     /// [`Error::NoF16`] if the plan is for f16 and the device has none.
-    pub async fn new(gpu: &Gpu, plan: &Plan, mut progress: impl FnMut(usize, usize)) -> Result<Self> {
+    pub async fn build(
+        gpu: &Gpu,
+        plan: &Plan,
+        pace: Pace,
+        mut progress: impl FnMut(usize, usize),
+    ) -> Result<Self> {
         use wgpu::BufferUsages as Usage;
         let element = plan.element;
         gpu.supports(element)?;
-        let device = gpu.device();
         let begun = Instant::now();
-        let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let slots: Vec<wgpu::Buffer> = plan
-            .slots
-            .iter()
-            .map(|&size| buffer(gpu, "slot", size, Usage::STORAGE | Usage::COPY_SRC | Usage::COPY_DST))
-            .collect();
+        let mut slots = Vec::with_capacity(plan.slots.len());
+        for &size in &plan.slots {
+            slots.push(gpu.allocate("maps", size, Usage::STORAGE | Usage::COPY_SRC | Usage::COPY_DST).await?);
+        }
         let mut room = Vec::new();
-        let weights: Vec<wgpu::Buffer> = plan
-            .weights
-            .iter()
-            .map(|packed| filled(gpu, "weights", packed.element.encode(&packed.values, &mut room)))
-            .collect();
-        let params = params_buffer(gpu, plan.steps.iter().map(|step| &step.launch));
+        let mut weights = Vec::with_capacity(plan.weights.len());
+        for packed in &plan.weights {
+            let bytes = packed.element.encode(&packed.values, &mut room);
+            weights.push(gpu.guarded("weights", || filled(gpu, "weights", bytes)).await?);
+            pace.breathe().await;
+        }
+        let launches: Vec<&Launch> = plan.steps.iter().map(|step| &step.launch).collect();
+        let params = gpu.guarded("params", || params_buffer(gpu, launches.iter().copied())).await?;
         let outputs: Vec<Value> = plan.outputs.iter().map(|output| output.value).collect();
         let lane = Lane::new(gpu, plan.input.bytes(), outputs.iter().map(Value::bytes).sum())?;
-        let (validation, memory) = (validation.pop(), memory.pop());
-        if let Some(error) = validation.await.or(memory.await) {
-            return Err(Error::Device(one_line(&error)));
-        }
-
+        let clock = Clock::new(gpu).await?;
         let filled = begun.elapsed();
 
-        let launches: Vec<&Launch> = plan.steps.iter().map(|step| &step.launch).collect();
-        let (pipelines, compiled) = gpu.pipelines(&launches, element, &mut progress).await?;
+        let (pipelines, compiled) = gpu.pipelines(&launches, element, pace, &mut progress).await?;
         let mut dispatches = Vec::with_capacity(plan.steps.len());
         for ((i, step), pipeline) in plan.steps.iter().enumerate().zip(pipelines) {
             let mut buffers: Vec<&wgpu::Buffer> = step
@@ -109,6 +119,7 @@ impl Executor {
             buffers.extend(step.writes.iter().map(|slot| &slots[slot.index()]));
             let bindings = gpu.bind_group(&pipeline, params_binding(&params, i, &step.launch), &buffers, &[]);
             dispatches.push(Dispatch { pipeline, bindings, workgroups: step.launch.workgroups });
+            pace.breathe().await;
         }
         gpu.trouble.check()?;
         Ok(Self {
@@ -119,6 +130,7 @@ impl Executor {
             outputs,
             taps: plan.taps.clone(),
             element,
+            clock,
             idle: vec![lane],
             staging: vec![0.0; layout::len(plan.input.shape)],
             halves: Vec::new(),
@@ -196,7 +208,7 @@ impl Executor {
     fn send(&mut self, input: &Tensor) -> Result<Pending> {
         let lane = match self.idle.pop() {
             Some(lane) => lane,
-            None => Lane::new(&self.gpu, self.input.bytes(), self.outputs.iter().map(Value::bytes).sum())?,
+            None => Lane::new(&self.gpu, self.input.bytes(), self.answer_bytes())?,
         };
         layout::to_device(input, self.input.shape, &mut self.staging);
         let Lane { upload, readback } = &lane;
@@ -213,6 +225,11 @@ impl Executor {
         let mapped = lane.map(&encoder);
         let submission = self.gpu.queue.submit([encoder.finish()]);
         Ok(Pending { owner: self.identity.clone(), lane, mapped, submission })
+    }
+
+    /// Bytes of all parts of an answer.
+    pub(super) fn answer_bytes(&self) -> u64 {
+        self.outputs.iter().map(Value::bytes).sum()
     }
 
     /// Records that the parts of the latest answer are copied to a staging buffer, one behind another.

@@ -5,6 +5,9 @@ mod adapters;
 pub(crate) mod cache;
 mod driver_cache;
 mod executor;
+mod found;
+mod guard;
+mod pace;
 mod pipelines;
 mod profile;
 mod ring;
@@ -20,8 +23,10 @@ use std::{
 
 pub use adapters::{AdapterInfo, adapters, pick};
 pub use executor::Executor;
+pub use found::Boxes;
+pub use pace::Pace;
 pub use pipelines::Startup;
-pub use ring::Ring;
+pub use ring::{Answer, Ring};
 pub use source::{Painting, Source};
 pub use transfer::Pending;
 pub(crate) use trust::distance;

@@ -10,10 +10,10 @@ use std::{
 
 use web_time::Instant;
 
-use super::{Gpu, driver_cache::DriverCache, one_line};
+use super::{Gpu, Pace, driver_cache::DriverCache};
 use crate::{
     Error, Result,
-    kernels::{Access, Launch},
+    kernels::{Access, LANES, Launch, Shader},
     tensor::Element,
 };
 
@@ -89,7 +89,8 @@ impl Gpu {
         &self,
         launches: &[&Launch],
         element: Element,
-        progress: &mut dyn FnMut(usize, usize),
+        pace: Pace,
+        progress: &mut impl FnMut(usize, usize),
     ) -> Result<(Vec<wgpu::ComputePipeline>, Startup)> {
         let begun = Instant::now();
         let texts: Vec<String> = launches.iter().map(|launch| launch.wgsl(element)).collect();
@@ -103,8 +104,21 @@ impl Gpu {
         if !jobs.is_empty() {
             let driver = self.pipelines.driver(&self.device);
             progress(0, jobs.len());
-            let made = self.compile_all(&jobs, progress).await?;
-            self.pipelines.known().extend(made);
+            match pace {
+                #[cfg(not(target_arch = "wasm32"))]
+                Pace::AtOnce => {
+                    let made = self.compile_all(&jobs, progress)?;
+                    self.pipelines.known().extend(made);
+                }
+                _ => {
+                    for (done, &job) in (1..).zip(&jobs) {
+                        let pipeline = self.compile(job).await?;
+                        self.pipelines.known().insert(job.0.clone(), pipeline);
+                        progress(done, jobs.len());
+                        pace.breathe().await;
+                    }
+                }
+            }
             if let Some(driver) = driver {
                 startup.cached = driver.loaded();
                 driver.keep();
@@ -131,10 +145,10 @@ impl Gpu {
     /// Compiles on as many threads as there are cores. The calling thread only hears of what is
     /// done, so that progress is told on it.
     #[cfg(not(target_arch = "wasm32"))]
-    async fn compile_all(
+    fn compile_all(
         &self,
         jobs: &[Job<'_>],
-        progress: &mut dyn FnMut(usize, usize),
+        progress: &mut impl FnMut(usize, usize),
     ) -> Result<Vec<(String, wgpu::ComputePipeline)>> {
         use std::{
             sync::atomic::{AtomicUsize, Ordering::Relaxed},
@@ -186,54 +200,55 @@ impl Gpu {
         failed.map_or(Ok(made), |(_, error)| Err(error))
     }
 
-    /// Compiles one after another: a browser has no threads for us.
-    #[cfg(target_arch = "wasm32")]
-    async fn compile_all(
-        &self,
-        jobs: &[Job<'_>],
-        progress: &mut dyn FnMut(usize, usize),
-    ) -> Result<Vec<(String, wgpu::ComputePipeline)>> {
-        let mut made = Vec::with_capacity(jobs.len());
-        for &job in jobs {
-            made.push((job.0.clone(), self.compile(job).await?));
-            progress(made.len(), jobs.len());
-        }
-        Ok(made)
+    async fn compile(&self, (text, launch): Job<'_>) -> Result<wgpu::ComputePipeline> {
+        self.admits(launch.shader)?;
+        let name = launch.shader.name;
+        // Opening it reads a file.
+        let cache = self.pipelines.driver(&self.device).map(DriverCache::cache);
+        self.guarded(&format!("kernel {name}"), || {
+            let descriptor = wgpu::ShaderModuleDescriptor {
+                label: Some(name),
+                source: wgpu::ShaderSource::Wgsl(text.as_str().into()),
+            };
+            let module = module(&self.device, descriptor);
+            let layout = self.bind_group_layout(launch);
+            let layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: Some(name),
+                bind_group_layouts: &[Some(&layout)],
+                immediate_size: 0,
+            });
+            self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(name),
+                layout: Some(&layout),
+                module: &module,
+                entry_point: Some("main"),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    // Our kernels write all of it before they read any.
+                    zero_initialize_workgroup_memory: false,
+                    ..Default::default()
+                },
+                cache,
+            })
+        })
+        .await
     }
 
-    async fn compile(&self, (text, launch): Job<'_>) -> Result<wgpu::ComputePipeline> {
-        let name = launch.shader.name;
-        // A driver that fails is an internal error, and may not reach a host's handler.
-        let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
-        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let descriptor = wgpu::ShaderModuleDescriptor {
-            label: Some(name),
-            source: wgpu::ShaderSource::Wgsl(text.as_str().into()),
-        };
-        let module = module(&self.device, descriptor);
-        let layout = self.bind_group_layout(launch);
-        let layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-            label: Some(name),
-            bind_group_layouts: &[Some(&layout)],
-            immediate_size: 0,
-        });
-        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(name),
-            layout: Some(&layout),
-            module: &module,
-            entry_point: Some("main"),
-            compilation_options: wgpu::PipelineCompilationOptions {
-                // Our kernels write all of it before they read any.
-                zero_initialize_workgroup_memory: false,
-                ..Default::default()
-            },
-            cache: self.pipelines.driver(&self.device).map(DriverCache::cache),
-        });
-        let (validation, internal) = (validation.pop(), internal.pop());
-        if let Some(error) = validation.await.or(internal.await) {
-            return Err(Error::Device(format!("kernel {name}: {}", one_line(&error))));
+    /// Refuses a kernel that takes more than a program asked for when it opened the device.
+    fn admits(&self, shader: &Shader) -> Result<()> {
+        let limits = self.device.limits();
+        let buffers = (shader.reads.len() + shader.writes.len()) as u32;
+        let stored = shader.textures.iter().filter(|(_, access)| *access == Access::Written).count() as u32;
+        for (name, needed, limit) in [
+            ("max_storage_buffers_per_shader_stage", buffers, limits.max_storage_buffers_per_shader_stage),
+            ("max_storage_textures_per_shader_stage", stored, limits.max_storage_textures_per_shader_stage),
+            ("max_compute_invocations_per_workgroup", LANES, limits.max_compute_invocations_per_workgroup),
+            ("max_compute_workgroup_size_x", LANES, limits.max_compute_workgroup_size_x),
+        ] {
+            if needed > limit {
+                return Err(Error::HostLimit { kernel: shader.name, name, needed, limit });
+            }
         }
-        Ok(pipeline)
+        Ok(())
     }
 
     fn bind_group_layout(&self, launch: &Launch) -> wgpu::BindGroupLayout {

@@ -1,11 +1,79 @@
 //! Where the time goes: timestamps between the dispatches of the real sequence.
 
+use std::time::Duration;
+
 use super::{Executor, Gpu, transfer};
 use crate::{Error, Result, Tensor};
 
 /// What timestamps between the dispatches of one pass take.
 pub(super) const FEATURES: wgpu::Features =
     wgpu::Features::TIMESTAMP_QUERY.union(wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES);
+
+/// Two timestamps round what is recorded into a program's own encoder.
+pub(super) struct Clock {
+    queries: wgpu::QuerySet,
+    stamps: wgpu::Buffer,
+}
+
+impl Clock {
+    /// Bytes that its two timestamps take.
+    pub const BYTES: u64 = 16;
+
+    /// None where the device has no timestamps.
+    ///
+    /// # Errors
+    /// As [`Gpu::guarded`].
+    pub async fn new(gpu: &Gpu) -> Result<Option<Self>> {
+        if !gpu.device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
+            return Ok(None);
+        }
+        let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
+        let clock = gpu.guarded("timestamps", || Self {
+            queries: queries(gpu, "inference", 2),
+            stamps: transfer::buffer(gpu, "timestamps", Self::BYTES, usage),
+        });
+        let clock = clock.await?;
+        // Drivers may wait for ever for timestamps that nothing has written.
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        drop(encoder.begin_compute_pass(&clock.pass(true, true)));
+        gpu.queue.submit([encoder.finish()]);
+        Ok(Some(clock))
+    }
+
+    /// A pass that has an inference's first step, its last, both or neither.
+    pub fn pass(&self, first: bool, last: bool) -> wgpu::ComputePassDescriptor<'_> {
+        let writes = wgpu::ComputePassTimestampWrites {
+            query_set: &self.queries,
+            beginning_of_pass_write_index: first.then_some(0),
+            end_of_pass_write_index: last.then_some(1),
+        };
+        wgpu::ComputePassDescriptor {
+            label: Some("inference"),
+            timestamp_writes: (first || last).then_some(writes),
+        }
+    }
+
+    /// Records that both go to a buffer, from the byte `at` on.
+    pub fn copy(&self, encoder: &mut wgpu::CommandEncoder, to: &wgpu::Buffer, at: u64) {
+        encoder.resolve_query_set(&self.queries, 0..2, &self.stamps, 0);
+        encoder.copy_buffer_to_buffer(&self.stamps, 0, to, at, Self::BYTES);
+    }
+
+    /// What lies between two that were copied.
+    pub fn between(gpu: &Gpu, stamps: &[u8]) -> Duration {
+        let [begun, ended] = [0, 8].map(|at| bytemuck::pod_read_unaligned::<u64>(&stamps[at..at + 8]));
+        let ticks = ended.saturating_sub(begun) as f64;
+        Duration::from_secs_f64(1e-9 * ticks * f64::from(gpu.queue.get_timestamp_period()))
+    }
+}
+
+fn queries(gpu: &Gpu, label: &str, count: u32) -> wgpu::QuerySet {
+    gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
+        label: Some(label),
+        ty: wgpu::QueryType::Timestamp,
+        count,
+    })
+}
 
 impl Gpu {
     /// Whether [`Executor::profile`] works on it.
@@ -40,11 +108,7 @@ impl Executor {
         self.run(input)?;
         let device = self.gpu.device();
         let count = self.dispatches.len().div_ceil(every.max(1)) as u32 + 1;
-        let queries = device.create_query_set(&wgpu::QuerySetDescriptor {
-            label: Some("steps"),
-            ty: wgpu::QueryType::Timestamp,
-            count,
-        });
+        let queries = queries(&self.gpu, "steps", count);
         let size = 8 * u64::from(count);
         let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
         let stamps = transfer::buffer(&self.gpu, "timestamps", size, usage);

@@ -1,8 +1,11 @@
 //! Answers that come back some frames later, without anyone waiting.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
-use super::{Executor, Gpu, executor::answers_in, one_line, transfer::buffer};
+use super::{Executor, Gpu, executor::answers_in, one_line, profile::Clock, transfer::buffer};
 use crate::{Error, Result, Tensor, plan::Value};
 
 /// A ring of staging buffers: each takes a frame's answer, and gives it back once the device has
@@ -11,10 +14,25 @@ pub struct Ring {
     gpu: Gpu,
     outputs: Vec<Value>,
     owner: Arc<()>,
+    /// Where timestamps are in the staging buffers, if anywhere.
+    timed: Option<u64>,
     places: Vec<Place>,
     /// The frame of the latest answer that was taken.
     taken: Option<u64>,
     dropped: u64,
+}
+
+/// An answer that came back.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The frame that it is of.
+    pub frame: u64,
+    /// Its parts.
+    pub parts: Vec<Tensor>,
+    /// How long the device took from the beginning of what was recorded to its end, by its own clock,
+    /// if it has one that the program asked for (`TIMESTAMP_QUERY`). What lay between the parts of an
+    /// inference counts.
+    pub took: Option<Duration>,
 }
 
 struct Place {
@@ -40,14 +58,15 @@ impl Ring {
     pub(super) fn new(executor: &Executor, length: usize) -> Self {
         use wgpu::BufferUsages as Usage;
         let gpu = executor.gpu.clone();
-        let size = executor.outputs.iter().map(Value::bytes).sum();
+        let size = executor.answer_bytes() + if executor.clock.is_some() { Clock::BYTES } else { 0 };
         let place = |_| Place {
             staging: buffer(&gpu, "answer", size, Usage::MAP_READ | Usage::COPY_DST),
             flight: None,
         };
         let places = (0..length.max(1)).map(place).collect();
         let (outputs, owner) = (executor.outputs.clone(), executor.identity.clone());
-        Self { gpu, outputs, owner, places, taken: None, dropped: 0 }
+        let timed = executor.clock.is_some().then(|| executor.answer_bytes());
+        Self { gpu, outputs, owner, timed, places, taken: None, dropped: 0 }
     }
 
     /// Answers that were not taken: later ones had come by then, or all places were in use.
@@ -55,12 +74,11 @@ impl Ring {
         self.dropped
     }
 
-    /// Takes the newest answer that has come, if any has since the last call, and its frame. Older ones
-    /// are dropped. It never blocks: somebody has to submit or poll, as a renderer does every frame.
+    /// Takes the newest answer that has come, if any has since the last call. Older ones are dropped. It never blocks: somebody has to submit or poll, as a renderer does every frame.
     ///
     /// # Errors
     /// [`Error::Lost`] if the device was lost.
-    pub fn poll(&mut self) -> Result<Option<(u64, Vec<Tensor>)>> {
+    pub fn poll(&mut self) -> Result<Option<Answer>> {
         // Where the device is shared, this only looks.
         self.gpu.device.poll(wgpu::PollType::Poll).map_err(|e| Error::Device(one_line(&e)))?;
         let mut newest: Option<(u64, usize)> = None;
@@ -81,7 +99,7 @@ impl Ring {
             }
         }
         let Some((frame, at)) = newest else { return Ok(None) };
-        let answers = answers_in(&self.places[at].staging, &self.outputs);
+        let answer = self.read(frame, &self.places[at].staging);
         for place in &mut self.places {
             if let Some(flight) = place.flight.take_if(|flight| flight.mapped.get().is_some()) {
                 place.staging.unmap();
@@ -94,7 +112,15 @@ impl Ring {
             return Ok(None);
         }
         self.taken = Some(frame);
-        Ok(Some((frame, answers?)))
+        answer.map(Some)
+    }
+
+    /// The answer in a staging buffer that is mapped.
+    fn read(&self, frame: u64, staging: &wgpu::Buffer) -> Result<Answer> {
+        let parts = answers_in(staging, &self.outputs)?;
+        let stamps = self.timed.map(|at| staging.get_mapped_range(at..)).transpose();
+        let stamps = stamps.map_err(|e| Error::Device(one_line(&e)))?;
+        Ok(Answer { frame, parts, took: stamps.map(|stamps| Clock::between(&self.gpu, &stamps)) })
     }
 }
 
@@ -120,6 +146,9 @@ impl Executor {
         };
         ring.dropped += u64::from(place.flight.is_some());
         self.copy_answers(encoder, &place.staging);
+        if let Some(clock) = &self.clock {
+            clock.copy(encoder, &place.staging, self.answer_bytes());
+        }
         let mapped = Arc::new(OnceLock::new());
         let heard = mapped.clone();
         encoder.map_buffer_on_submit(&place.staging, wgpu::MapMode::Read, .., move |outcome| {

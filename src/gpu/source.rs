@@ -8,17 +8,25 @@ use super::{
     one_line,
     transfer::filled,
 };
-use crate::{Error, Result, kernels::Launch, plan::Value};
+use crate::{
+    Error, Result,
+    kernels::{Launch, mask},
+    plan::Value,
+};
 
 /// A texture that an executor reads its pictures from.
 pub struct Source(Bound);
 
-/// A texture that an executor paints its label map on.
-pub struct Painting(Bound);
+/// A texture that an executor puts its label map on.
+pub struct Painting {
+    bound: Bound,
+    /// Where the bytes of a mask come from, which no kernel can store to a texture.
+    copied: Option<(wgpu::Buffer, wgpu::Texture)>,
+}
 
-/// A dispatch over a texture and an executor's buffers.
-struct Bound {
-    dispatch: Dispatch,
+/// A dispatch over an executor's buffers and somebody's.
+pub(super) struct Bound {
+    dispatches: Vec<Dispatch>,
     owner: Arc<()>,
 }
 
@@ -36,7 +44,7 @@ impl Executor {
             return Err(refused(format!("has the format {format:?}, not colours")));
         }
         let input = &self.slots[self.input.slot.index()];
-        self.bind(texture, wgpu::TextureUsages::TEXTURE_BINDING, launch, &[input]).await.map(Source)
+        self.bind_texture(texture, wgpu::TextureUsages::TEXTURE_BINDING, launch, &[input]).await.map(Source)
     }
 
     /// Makes what paints the label map `labels` on `texture` with `launch`, in the colours of its
@@ -57,22 +65,37 @@ impl Executor {
         }
         let colours = filled(&self.gpu, "colours", colours.as_flattened());
         let reads = [self.slot(labels), &colours];
-        self.bind(texture, wgpu::TextureUsages::STORAGE_BINDING, launch, &reads).await.map(Painting)
+        let bound = self.bind_texture(texture, wgpu::TextureUsages::STORAGE_BINDING, launch, &reads).await?;
+        Ok(Painting { bound, copied: None })
     }
 
-    async fn bind(
+    /// Makes what puts the label map `labels` on `texture` with `launch`, a byte a texel: see
+    /// [`kernels::mask`](crate::kernels::mask).
+    ///
+    /// # Errors
+    /// [`Error::Input`] if the texture is not of one byte a texel to be copied to; [`Error::Device`] if the
+    /// device refuses it.
+    pub async fn mask(&self, labels: Value, texture: &wgpu::Texture, launch: &Launch) -> Result<Painting> {
+        use wgpu::{BufferUsages, TextureFormat, TextureUsages};
+        if !matches!(texture.format(), TextureFormat::R8Unorm | TextureFormat::R8Uint) {
+            return Err(refused(format!("has the format {:?}, not R8Unorm or R8Uint", texture.format())));
+        }
+        flat(texture, TextureUsages::COPY_DST)?;
+        let size = mask::row_bytes(texture.width() as usize) as u64 * u64::from(texture.height());
+        let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC;
+        let bytes = self.gpu.allocate("mask", size, usage).await?;
+        let bound = self.bind([(launch, &[self.slot(labels), &bytes])], &[]).await?;
+        Ok(Painting { bound, copied: Some((bytes, texture.clone())) })
+    }
+
+    async fn bind_texture(
         &self,
         texture: &wgpu::Texture,
         usage: wgpu::TextureUsages,
         launch: &Launch,
         buffers: &[&wgpu::Buffer],
     ) -> Result<Bound> {
-        if !texture.usage().contains(usage) {
-            return Err(refused(format!("was made without TextureUsages::{}", name(usage))));
-        }
-        if texture.dimension() != wgpu::TextureDimension::D2 || texture.sample_count() != 1 {
-            return Err(refused("is not two-dimensional with one sample a texel".into()));
-        }
+        flat(texture, usage)?;
         let validation = self.gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let view = texture.create_view(&wgpu::TextureViewDescriptor {
             dimension: Some(wgpu::TextureViewDimension::D2),
@@ -80,14 +103,31 @@ impl Executor {
             array_layer_count: Some(1),
             ..Default::default()
         });
-        let pipeline = self.gpu.pipeline(launch, self.element).await?;
-        let params = params_buffer(&self.gpu, [launch]);
-        let bindings = self.gpu.bind_group(&pipeline, params_binding(&params, 0, launch), buffers, &[&view]);
         if let Some(error) = validation.pop().await {
             return Err(Error::Device(one_line(&error)));
         }
-        let dispatch = Dispatch { pipeline, bindings, workgroups: launch.workgroups };
-        Ok(Bound { dispatch, owner: self.identity.clone() })
+        self.bind([(launch, buffers)], &[&view]).await
+    }
+
+    /// Launches over buffers, what they read and then what they write, and textures.
+    pub(super) async fn bind<const N: usize>(
+        &self,
+        launches: [(&Launch, &[&wgpu::Buffer]); N],
+        textures: &[&wgpu::TextureView],
+    ) -> Result<Bound> {
+        let params = params_buffer(&self.gpu, launches.iter().map(|(launch, _)| *launch));
+        let mut dispatches = Vec::with_capacity(N);
+        for (i, (launch, buffers)) in launches.into_iter().enumerate() {
+            let pipeline = self.gpu.pipeline(launch, self.element).await?;
+            let validation = self.gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
+            let params = params_binding(&params, i, launch);
+            let bindings = self.gpu.bind_group(&pipeline, params, buffers, textures);
+            if let Some(error) = validation.pop().await {
+                return Err(Error::Device(one_line(&error)));
+            }
+            dispatches.push(Dispatch { pipeline, bindings, workgroups: launch.workgroups });
+        }
+        Ok(Bound { dispatches, owner: self.identity.clone() })
     }
 
     /// Records the steps of `range` of an inference of what `source` shows when its first runs: all of
@@ -102,31 +142,63 @@ impl Executor {
         source: &Source,
         range: Range<usize>,
     ) -> Result<()> {
-        let first = Some(self.own(&source.0)?).filter(|_| range.start == 0);
-        let steps =
-            self.dispatches.get(range).ok_or_else(|| Error::Input("there are no such steps".into()))?;
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        first.into_iter().chain(steps).for_each(|dispatch| dispatch.record(&mut pass));
+        let steps = self
+            .dispatches
+            .get(range.clone())
+            .ok_or_else(|| Error::Input("there are no such steps".into()))?;
+        let first = self.own(&source.0)?;
+        let first = if range.start == 0 { first } else { &[] };
+        let [begins, ends] = [range.start == 0, range.end == self.dispatches.len()];
+        let pass = self.clock.as_ref().map(|clock| clock.pass(begins, ends)).unwrap_or_default();
+        let mut pass = encoder.begin_compute_pass(&pass);
+        first.iter().chain(steps).for_each(|dispatch| dispatch.record(&mut pass));
         Ok(())
     }
 
-    /// Records that the label map of the latest inference is painted.
+    /// Records that the label map of the latest inference is put on a texture.
     ///
     /// # Errors
     /// As [`Executor::record`].
     pub fn record_painting(&self, encoder: &mut wgpu::CommandEncoder, painting: &Painting) -> Result<()> {
-        let dispatch = self.own(&painting.0)?;
-        dispatch.record(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
+        self.record_bound(encoder, &painting.bound)?;
+        if let Some((bytes, texture)) = &painting.copied {
+            let layout = wgpu::TexelCopyBufferLayout {
+                offset: 0,
+                bytes_per_row: Some(mask::row_bytes(texture.width() as usize) as u32),
+                rows_per_image: None,
+            };
+            let bytes = wgpu::TexelCopyBufferInfo { buffer: bytes, layout };
+            let size = wgpu::Extent3d { depth_or_array_layers: 1, ..texture.size() };
+            encoder.copy_buffer_to_texture(bytes, texture.as_image_copy(), size);
+        }
         Ok(())
     }
 
-    fn own<'a>(&self, bound: &'a Bound) -> Result<&'a Dispatch> {
+    pub(super) fn record_bound(&self, encoder: &mut wgpu::CommandEncoder, bound: &Bound) -> Result<()> {
+        let dispatches = self.own(bound)?;
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        dispatches.iter().for_each(|dispatch| dispatch.record(&mut pass));
+        Ok(())
+    }
+
+    fn own<'a>(&self, bound: &'a Bound) -> Result<&'a [Dispatch]> {
         if !Arc::ptr_eq(&self.identity, &bound.owner) {
-            return Err(Error::Input("the texture was prepared for another session".into()));
+            return Err(Error::Input("it was prepared for another session".into()));
         }
         self.ready()?;
-        Ok(&bound.dispatch)
+        Ok(&bound.dispatches)
     }
+}
+
+/// Refuses a texture that a kernel or a copy cannot have.
+fn flat(texture: &wgpu::Texture, usage: wgpu::TextureUsages) -> Result<()> {
+    if !texture.usage().contains(usage) {
+        return Err(refused(format!("was made without TextureUsages::{}", name(usage))));
+    }
+    if texture.dimension() != wgpu::TextureDimension::D2 || texture.sample_count() != 1 {
+        return Err(refused("is not two-dimensional with one sample a texel".into()));
+    }
+    Ok(())
 }
 
 fn refused(reason: String) -> Error {

@@ -21,7 +21,7 @@ impl Lane {
     /// For an input and an answer of so many bytes.
     ///
     /// # Errors
-    /// [`Error::Device`] if memory ran out. In a browser that shows when the lane is used.
+    /// [`Error::Memory`] if it ran out. In a browser that shows when the lane is used.
     pub fn new(gpu: &Gpu, input: u64, answer: u64) -> Result<Self> {
         use wgpu::BufferUsages as Usage;
         let memory = gpu.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
@@ -34,10 +34,8 @@ impl Lane {
         let readback = buffer(gpu, "readback", answer, Usage::MAP_READ | Usage::COPY_DST);
         let refused = memory.pop();
         // Natively the answer is there at once.
-        if cfg!(not(target_arch = "wasm32"))
-            && let Some(error) = pollster::block_on(refused)
-        {
-            return Err(Error::Device(one_line(&error)));
+        if cfg!(not(target_arch = "wasm32")) && pollster::block_on(refused).is_some() {
+            return Err(Error::Memory("an inference's staging buffers".into()));
         }
         Ok(Self { upload, readback })
     }

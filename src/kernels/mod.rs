@@ -17,6 +17,7 @@ pub mod copy;
 pub mod dense;
 pub mod depthwise;
 pub mod gate;
+pub mod mask;
 pub mod max_pool;
 pub mod multiply_add;
 pub mod paint;
@@ -26,12 +27,14 @@ pub mod pointwise_pool;
 pub mod pointwise_split;
 pub mod pointwise_subgroup;
 pub mod pool;
+pub mod rank;
 pub mod reduce;
 pub mod resize;
 pub mod sample;
 pub mod scale;
 pub mod select;
 pub mod softmax;
+pub mod suppress;
 
 use crate::{Shape, Tensor, graph::Conv, tensor::Element};
 
@@ -84,7 +87,7 @@ impl Shader {
 }
 
 /// Every shader, for tests that must not miss one.
-pub const SHADERS: [&Shader; 22] = [
+pub const SHADERS: [&Shader; 25] = [
     &argmax::SHADER,
     &block::SHADER,
     &boxes::SHADER,
@@ -92,6 +95,7 @@ pub const SHADERS: [&Shader; 22] = [
     &dense::SHADER,
     &depthwise::SHADER,
     &gate::SHADER,
+    &mask::SHADER,
     &max_pool::SHADER,
     &multiply_add::SHADER,
     &paint::SHADER,
@@ -101,12 +105,14 @@ pub const SHADERS: [&Shader; 22] = [
     &pointwise_split::SHADER,
     &pointwise_subgroup::SHADER,
     &pool::SHADER,
+    &rank::SHADER,
     &reduce::SHADER,
     &resize::SHADER,
     &sample::SHADER,
     &scale::SHADER,
     &select::SHADER,
     &softmax::SHADER,
+    &suppress::SHADER,
 ];
 
 /// What kernels share: what each has to call, and the text that then follows it.

@@ -1,5 +1,7 @@
 //! A label map as a picture of colours: `shaders/paint.wgsl`.
 
+/// The class that each texel shows, in plain loops.
+pub use super::mask::reference;
 use super::{Access, LANES, Launch, Shader, Tier, spread};
 use crate::{Shape, tensor::Element};
 
@@ -30,11 +32,4 @@ pub fn launch(x: Shape, [rows, columns]: [usize; 2]) -> Launch {
         arithmetic: Element::F32,
         tile: "1 pixel a thread".into(),
     }
-}
-
-/// The same in plain loops over the classes of a map, row by row: what class each texel shows.
-pub fn reference(classes: &[u8], x: Shape, [rows, columns]: [usize; 2]) -> Vec<u8> {
-    let under = |at: usize, size: usize, of: usize| (2 * at + 1) * size / (2 * of);
-    let texels = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
-    texels.map(|(row, column)| classes[under(row, x.h, rows) * x.w + under(column, x.w, columns)]).collect()
 }

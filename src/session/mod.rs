@@ -1,24 +1,28 @@
 //! A network on a device: what a program that embeds Goldcrest holds.
 
+mod building;
 mod device;
+mod draft;
 mod frames;
 mod kept;
 mod pictures;
 
 use std::{borrow::Cow, collections::VecDeque};
 
-use web_time::Instant;
-
 pub use crate::gpu::Startup;
+pub use building::Building;
 pub use device::Device;
+pub use draft::plan;
 pub use frames::{Framing, OnDevice, Parts, Values};
 pub use kept::{F16_BOUND, Kept, keep, recall, weights};
 
+use draft::Order;
+
 use crate::{
     Error, Result, Shape, Tensor, cpu,
-    gpu::{self, Gpu},
+    gpu::{self, Pace},
     graph::Graph,
-    plan::{self, Fuse, Machine, Plan, Summary},
+    plan::{self, Fuse, Plan, Summary},
     tensor::Element,
     zoo::{Answer, Network},
 };
@@ -98,37 +102,6 @@ impl Options {
     }
 }
 
-/// The plan that a session on `gpu` runs, with what [`tune`](crate::measure::tune) found if it was
-/// kept. The batch and the size are the `input`'s.
-///
-/// # Errors
-/// As [`Plan::new`].
-pub fn plan(gpu: &Gpu, graph: &Graph, input: Shape, options: Options) -> Result<Plan> {
-    let mut wanted = options.plan();
-    // What was measured may be beyond the baseline.
-    let chooses = wanted.fuse == Fuse::Auto && !wanted.taps && !options.baseline;
-    let recalled = |element| recall(gpu, graph, input, element);
-    let (element, kept) = match options.precision.element() {
-        Some(element) => (element, chooses.then(|| recalled(element)).flatten()),
-        // The file may be from another device of this adapter, one that had f16.
-        None => match (recalled(Element::F32), recalled(Element::F16).filter(|_| gpu.has_f16())) {
-            (Some(whole), Some(half)) if half.ms < whole.ms && half.error <= F16_BOUND => {
-                (Element::F16, Some(half))
-            }
-            (whole, _) => (Element::F32, whole),
-        },
-    };
-    gpu.supports(element)?;
-    if chooses {
-        wanted.tuned = kept.map(|kept| kept.winners).unwrap_or_default();
-    }
-    let mut machine = gpu.machine(element);
-    if options.baseline {
-        machine = Machine { subgroup: None, matrices: None, ..machine };
-    }
-    Plan::new(graph, input, machine, &wanted)
-}
-
 /// An inference in flight: what [`Session::submit`] gives and [`Session::collect`] takes.
 pub struct Pending(Flight);
 
@@ -182,8 +155,7 @@ impl Session {
         options: Options,
         progress: impl FnMut(usize, usize),
     ) -> Result<Self> {
-        let graph = network.answering(options.answer)?;
-        Self::build_graph(device, &graph, options.input_shape(network), options, progress).await
+        Order::of_network(device, network, options)?.draft()?.build(Pace::AtOnce, progress).await
     }
 
     /// A session of a graph by itself, for inputs of one shape: parts of networks, and those of
@@ -197,42 +169,9 @@ impl Session {
         input: Shape,
         options: Options,
     ) -> Result<Self> {
-        pollster::block_on(Self::build_graph(device, graph, input, options, |_, _| {}))
-    }
-
-    async fn build_graph(
-        device: impl Into<Device>,
-        graph: &Graph,
-        input: Shape,
-        options: Options,
-        progress: impl FnMut(usize, usize),
-    ) -> Result<Self> {
-        let device = device.into();
-        if input.is_empty() {
-            return Err(Error::Input(format!("the shape {input} holds no value")));
-        }
-        device.supports(options.precision.element().unwrap_or_default())?;
-        let begun = Instant::now();
-        let shapes = graph.shapes(input)?;
-        let outputs = graph.answers().into_iter();
-        let outputs = outputs.map(|(name, id)| (name.into(), graph.node(id).dims(shapes[id.index()])));
-        let (engine, startup) = match &device {
-            Device::Gpu(gpu) => {
-                let mut plan = plan_within_limits(gpu, graph, input, options)?;
-                let planned = begun.elapsed();
-                let executor = gpu::Executor::new(gpu, &plan, progress).await?;
-                let startup = Startup { plan: planned, ..executor.startup() };
-                // The device has them now.
-                plan.weights = Vec::new();
-                (Engine::Gpu { plan: Box::new(plan), executor: Box::new(executor) }, startup)
-            }
-            Device::Cpu(cpu) => {
-                let executor = cpu::Executor::new(cpu, graph, input, options.taps)?;
-                let startup = Startup { plan: begun.elapsed(), ..Startup::default() };
-                (Engine::Cpu(Box::new(executor)), startup)
-            }
-        };
-        Ok(Self { engine, input, outputs: outputs.collect(), reading: None, startup })
+        let graph = Cow::Borrowed(graph);
+        let order = Order { device: device.into(), graph, input, options, reading: None };
+        pollster::block_on(order.draft()?.build(Pace::AtOnce, |_, _| {}))
     }
 
     /// How long it took to get ready.
@@ -462,21 +401,6 @@ impl Session {
 /// What a session says of an inference that another one began.
 fn stranger() -> Error {
     Error::Input("is in flight for another session".into())
-}
-
-/// A plan for the whole batch, or for the largest share of it that the device's limits admit.
-fn plan_within_limits(gpu: &Gpu, graph: &Graph, input: Shape, options: Options) -> Result<Plan> {
-    let mut share = input.n;
-    loop {
-        match plan(gpu, graph, Shape { n: share, ..input }, options) {
-            // Taps are of one run.
-            Err(Error::Limit { what, .. }) if share > 1 && !options.taps => {
-                share = share.div_ceil(2);
-                log::debug!("{what} is too large for a batch of {}: trying shares of {share}", input.n);
-            }
-            planned => return planned,
-        }
-    }
 }
 
 /// The batch in shares of `n` pictures, the last filled up with black ones.

@@ -1,8 +1,9 @@
 //! From a picture to what a network makes of it.
 
-use super::{Device, Options, Session};
+use super::{Device, Options, Session, draft::Order};
 use crate::{
     Error, Result, Tensor,
+    gpu::Pace,
     tasks::{self, Class, Detection, Labels, Picture, Segmentation},
     zoo::{Answer, Network, Preprocessing, Resize, Task},
 };
@@ -10,7 +11,7 @@ use crate::{
 /// What a session has to know to take pictures and to name what is on them.
 pub(super) struct Reading {
     pub preprocessing: Preprocessing,
-    task: Task,
+    pub task: Task,
     pub labels: Labels,
     /// Rows and columns of a picture.
     pub size: [usize; 2],
@@ -45,28 +46,7 @@ impl Session {
         options: Options,
         progress: impl FnMut(usize, usize),
     ) -> Result<Self> {
-        if network.channels != 3 {
-            let reason = format!("{} takes {} channels, a picture has 3", network.arch, network.channels);
-            return Err(Error::Input(reason));
-        }
-        let mut preprocessing = network.preprocessing.clone();
-        if let Some(size) = options.size {
-            // What is cut to its size is cut from as much of the picture as before.
-            preprocessing = match preprocessing.crop {
-                None => Preprocessing { resize: Resize::Exact(size), ..preprocessing },
-                Some(_) => return Err(Error::Input("a classifier's pictures have one size".into())),
-            };
-        }
-        let size = tasks::input_size(picture, &preprocessing)?;
-        let answer = match network.task {
-            Task::Segment { .. } => Answer::Labels(Some(picture)),
-            _ => network.answer(),
-        };
-        let options = Options { batch: 1, size: Some(size), answer, ..options };
-        let session = Self::build(device, network, options, progress).await?;
-        let reading =
-            Reading { preprocessing, task: network.task, labels: Labels::of(network), size: picture };
-        Ok(Self { reading: Some(reading), ..session })
+        Order::of_pictures(device, network, picture, options)?.draft()?.build(Pace::AtOnce, progress).await
     }
 
     /// The `top` likeliest classes of a picture.
@@ -155,6 +135,38 @@ impl Session {
             Some(reading) => Error::Input(format!("the session is for a network that {}", reading.task)),
             None => unread(),
         }
+    }
+}
+
+impl<'a> Order<'a> {
+    /// Of a session that takes pictures of `[rows, columns]`.
+    pub(super) fn of_pictures(
+        device: impl Into<Device>,
+        network: &'a Network,
+        picture: [usize; 2],
+        options: Options,
+    ) -> Result<Self> {
+        if network.channels != 3 {
+            let reason = format!("{} takes {} channels, a picture has 3", network.arch, network.channels);
+            return Err(Error::Input(reason));
+        }
+        let mut preprocessing = network.preprocessing.clone();
+        if let Some(size) = options.size {
+            // What is cut to its size is cut from as much of the picture as before.
+            preprocessing = match preprocessing.crop {
+                None => Preprocessing { resize: Resize::Exact(size), ..preprocessing },
+                Some(_) => return Err(Error::Input("a classifier's pictures have one size".into())),
+            };
+        }
+        let size = tasks::input_size(picture, &preprocessing)?;
+        let answer = match network.task {
+            Task::Segment { .. } => Answer::Labels(Some(picture)),
+            _ => network.answer(),
+        };
+        let options = Options { batch: 1, size: Some(size), answer, ..options };
+        let reading =
+            Reading { preprocessing, task: network.task, labels: Labels::of(network), size: picture };
+        Ok(Self { reading: Some(reading), ..Self::of_network(device, network, options)? })
     }
 }
 

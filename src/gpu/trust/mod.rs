@@ -11,12 +11,15 @@ use crate::{
     Error, Result, Shape, Tensor,
     graph::{Activation, Conv, MaxPool, Padding, Select, Window},
     kernels::{
-        self, Launch, argmax, block, boxes, copy, dense, depthwise, gate, max_pool, multiply_add,
+        self, Launch, argmax, block, boxes, copy, dense, depthwise, gate, mask, max_pool, multiply_add,
         pointwise::{self, Extras},
         pointwise_matrix::{self, Units},
         pointwise_pool, pointwise_split,
         pointwise_subgroup::{self, Subgroup},
-        pool, reduce, resize, scale, select, softmax,
+        pool,
+        rank::{self, Found},
+        reduce, resize, scale, select, softmax,
+        suppress::{self, Suppression},
     },
     tensor::{Element, Form, layout},
 };
@@ -96,8 +99,10 @@ impl Case {
         let lens = &[layout::len(shape), 4][..self.launch.shader.writes.len()];
         let out = gpu.dispatch(&self.launch, element, &reads, lens)?;
         let kernel = self.launch.shader.name;
-        let found = if kernel == argmax::SHADER.name {
+        let found = if [argmax::SHADER.name, mask::SHADER.name].contains(&kernel) {
             Form::Labels.tensor(shape, bytemuck::cast_slice(&out[0]))
+        } else if kernel == rank::SHADER.name {
+            numbers(bytemuck::cast_slice(&out[0]))
         } else {
             layout::from_device(shape, &out[0])
         };
@@ -188,7 +193,9 @@ fn cases(element: Element, subgroup: Option<Subgroup>, units: Option<Units>) -> 
         softmax_case(&picture, x),
         boxes_case(x),
         select_case(),
+        mask_case(),
     ]);
+    cases.extend(found_cases());
     cases.extend(units.map(matrix_case).transpose()?);
     Ok(cases)
 }
@@ -347,6 +354,65 @@ fn select_case() -> Case {
         reads: vec![on_device(&scores, x)],
         expected: select::reference(&scores, select),
     }
+}
+
+/// A map shrunk and stretched, whose rows are as long as those of label maps.
+fn mask_case() -> Case {
+    let x = Shape::new(1, 1, 9, 13);
+    let y = Shape { h: 7, w: 256, ..x };
+    let class = |at: usize| (at * at % 251) as u8;
+    let classes: Vec<u8> = (0..x.len()).map(class).collect();
+    let rows = classes.chunks(x.w).flat_map(|row| row.iter().copied().chain([0; 3]));
+    let bytes: Vec<u8> = rows.collect();
+    let seen = mask::reference(&classes, x, [y.h, y.w]);
+    Case {
+        launch: mask::launch(x, [y.h, y.w]),
+        reads: vec![bytemuck::pod_collect_to_vec(&bytes)],
+        expected: Tensor::from_fn(<[usize; 4]>::from(y), |at| f32::from(seen[at])),
+    }
+}
+
+/// Boxes that crowd, many with equal scores: which of them stay, and which are the best.
+fn found_cases() -> [Case; 2] {
+    let (classes, pairs, anchors) = (5, 40, 97);
+    let x = Shape::new(1, 4, classes, pairs);
+    let candidates = Tensor::from_fn(<[usize; 4]>::from(x), |at| {
+        let (channel, slot) = (at / (classes * pairs), at % (classes * pairs));
+        match channel % 2 {
+            0 => ((slot * 7919 + channel * 31) % 17) as f32 / 17.0,
+            _ => ((slot * 53 + channel * 13) % anchors) as f32,
+        }
+    });
+    let all = Shape::new(1, 4, 1, anchors);
+    let boxes = Tensor::from_fn(<[usize; 4]>::from(all), |at| {
+        let (side, anchor) = (at / anchors, at % anchors);
+        let first = (anchor * [37, 61][side % 2] % 50) as f32;
+        if side < 2 { first } else { first + (anchor * 17 % 40) as f32 }
+    });
+    let suppression = Suppression { least: 0.2, overlap: 0.4, most: 60 };
+    let stay = suppress::reference(&candidates, &boxes, suppression);
+    let most = 30;
+    let found = rank::reference(&stay, &boxes, [100, 100], most);
+    let corners = on_device(&boxes, all);
+    [
+        Case {
+            launch: suppress::launch(x, anchors, suppression),
+            reads: vec![on_device(&candidates, x), corners.clone()],
+            expected: stay.clone(),
+        },
+        Case {
+            launch: rank::launch(x, [100, 100], most, 4),
+            reads: vec![on_device(&stay, x), corners],
+            expected: numbers(&found),
+        },
+    ]
+}
+
+/// Instances as numbers that can be compared: eight each.
+fn numbers(found: &[Found]) -> Tensor {
+    let each = |f: &Found| [f.bounds.as_slice(), &[f.score, f.class as f32, f.anchor as f32, 0.0]].concat();
+    let numbers: Vec<f32> = found.iter().flat_map(each).collect();
+    Tensor::from_fn([1, 8, 1, found.len()], |at| numbers[at])
 }
 
 fn convolution(

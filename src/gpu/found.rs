@@ -1,0 +1,76 @@
+//! Boxes that are drawn without leaving the device.
+
+use super::{Executor, source::Bound};
+use crate::{
+    Result,
+    kernels::{Launch, rank::Found},
+    plan::Value,
+};
+
+/// The best boxes of the latest inference on the device: instances, and how many there are.
+pub struct Boxes {
+    bound: Bound,
+    instances: wgpu::Buffer,
+    draw: wgpu::Buffer,
+}
+
+impl Boxes {
+    /// The boxes as [`Found`] has them, by falling score, what is left over zero. Usable as vertices, as
+    /// storage, and to copy from.
+    pub fn instances(&self) -> &wgpu::Buffer {
+        &self.instances
+    }
+
+    /// The arguments of [`wgpu::RenderPass::draw_indirect`] for as many instances as there are boxes.
+    /// Usable as storage and to copy from too.
+    pub fn draw(&self) -> &wgpu::Buffer {
+        &self.draw
+    }
+
+    /// How [`Boxes::instances`] are bound as vertices: bounds, score and class, from `first` on.
+    pub fn attributes(first: u32) -> [wgpu::VertexAttribute; 3] {
+        use wgpu::VertexFormat::{Float32, Float32x4, Uint32};
+        let mut at = (first, 0);
+        [Float32x4, Float32, Uint32].map(|format| {
+            let (shader_location, offset) = at;
+            at = (shader_location + 1, offset + format.size());
+            wgpu::VertexAttribute { format, offset, shader_location }
+        })
+    }
+}
+
+impl Executor {
+    /// Makes what leaves the best `most` boxes on the device: of `candidates` and `boxes` first with
+    /// `suppress`, then with `rank`.
+    ///
+    /// # Errors
+    /// [`Error::Memory`](crate::Error::Memory) and [`Error::Device`](crate::Error::Device) if the device
+    /// refuses it.
+    pub async fn boxes(
+        &self,
+        [candidates, boxes]: [Value; 2],
+        [suppress, rank]: [&Launch; 2],
+        most: usize,
+    ) -> Result<Boxes> {
+        use wgpu::BufferUsages as Usage;
+        let shared = Usage::STORAGE | Usage::COPY_SRC;
+        let kept = self.gpu.allocate("candidates that stay", candidates.bytes(), shared).await?;
+        let size = (most.max(1) * size_of::<Found>()) as u64;
+        let instances = self.gpu.allocate("instances", size, shared | Usage::VERTEX).await?;
+        let size = size_of::<wgpu::util::DrawIndirectArgs>() as u64;
+        let draw = self.gpu.allocate("draw", size, shared | Usage::INDIRECT).await?;
+        let boxes = self.slot(boxes);
+        let suppressed = [self.slot(candidates), boxes, &kept];
+        let ranked = [&kept, boxes, &instances, &draw];
+        let bound = self.bind([(suppress, &suppressed), (rank, &ranked)], &[]).await?;
+        Ok(Boxes { bound, instances, draw })
+    }
+
+    /// Records that the boxes of the latest inference are found.
+    ///
+    /// # Errors
+    /// As [`Executor::record`].
+    pub fn record_boxes(&self, encoder: &mut wgpu::CommandEncoder, boxes: &Boxes) -> Result<()> {
+        self.record_bound(encoder, &boxes.bound)
+    }
+}

@@ -1,0 +1,78 @@
+//! The best boxes of all classes, to draw: `shaders/rank.wgsl`.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::{LANES, Launch, Shader, Tier, spread, suppress};
+use crate::{Shape, Tensor, tensor::Element};
+
+/// The kernel.
+pub const SHADER: Shader = Shader {
+    name: "rank",
+    source: include_str!("../../shaders/rank.wgsl"),
+    reads: &["x", "bounds"],
+    writes: &["found", "draw"],
+    textures: &[],
+    sums: &["x", "bounds", "found", "draw"],
+    tier: Tier::Baseline,
+};
+
+/// A box as an instance has it, of 32 bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Found {
+    /// Left, top, right and bottom as shares of the picture, 0 to 1 from its top left corner.
+    pub bounds: [f32; 4],
+    /// How sure the network is, in 0..=1; zero of a place that is left over.
+    pub score: f32,
+    /// The class: its place in the network's output.
+    pub class: u32,
+    /// The anchor that it came from.
+    pub anchor: u32,
+    /// Nothing.
+    pub unused: u32,
+}
+
+/// One run over one picture's candidates `x` as [`suppress`] leaves them, `[1, 4, classes, slots / 2]`, of
+/// boxes in pixels of an input of `[rows, columns]`, for `most` instances of so many vertices.
+pub fn launch(x: Shape, [height, width]: [usize; 2], most: usize, vertices: u32) -> Launch {
+    let slots = 2 * x.w;
+    Launch {
+        shader: &SHADER,
+        constants: vec![("LANES", LANES)],
+        params: vec![
+            ("slots", slots as u32),
+            ("classes", x.h as u32),
+            ("most", most.min(slots * x.h) as u32),
+            ("height", height as u32),
+            ("width", width as u32),
+            ("vertices", vertices),
+        ],
+        workgroups: spread((slots * x.h).div_ceil(LANES as usize)),
+        arithmetic: Element::F32,
+        tile: "1 box a thread".into(),
+    }
+}
+
+/// The same by sorting.
+pub fn reference(x: &Tensor, boxes: &Tensor, [height, width]: [usize; 2], most: usize) -> Vec<Found> {
+    let classes = x.dims()[2];
+    let of_class = |class| suppress::slots(x, [0, class]).into_iter().map(move |slot| (class, slot));
+    let mut all: Vec<(usize, [f32; 2])> = (0..classes).flat_map(of_class).collect();
+    all.retain(|(_, [score, _])| *score > 0.0);
+    // Stable: of equals the first class.
+    all.sort_by(|(_, a), (_, b)| b[0].total_cmp(&a[0]));
+    all.truncate(most);
+    let found = |(class, [score, anchor]): (usize, [f32; 2])| {
+        let [left, top, right, bottom] = suppress::bounds(boxes, 0, anchor as usize);
+        let (width, height) = (width as f32, height as f32);
+        Found {
+            bounds: [left / width, top / height, right / width, bottom / height],
+            score,
+            // The background comes first.
+            class: class as u32 + 1,
+            anchor: anchor as u32,
+            unused: 0,
+        }
+    };
+    all.into_iter().map(found).collect()
+}

@@ -1,0 +1,93 @@
+//! An inference over several frames.
+
+use std::{ops::Range, time::Duration};
+
+use web_time::Instant;
+
+use super::Session;
+use crate::{Error, Result, Tensor, gpu::Source};
+
+/// An inference cut into parts; see [`Session::parts`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parts(Vec<Range<usize>>);
+
+impl Parts {
+    /// Steps of so many nanoseconds, as many together as the budget allows, one at least.
+    fn of(times: &[f64], budget: f64) -> Self {
+        let (mut parts, mut first, mut spent) = (Vec::new(), 0, 0.0);
+        for (at, ns) in times.iter().enumerate() {
+            if at > first && spent + ns > budget {
+                parts.push(first..at);
+                (first, spent) = (at, 0.0);
+            }
+            spent += ns;
+        }
+        parts.push(first..times.len());
+        Self(parts)
+    }
+
+    /// How many there are, one at least.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl Session {
+    /// Cuts an inference into parts of no more than `budget` each, as far as single steps are no longer,
+    /// for a program that has little time in each frame. The steps are measured first, by the device's
+    /// clock where it has one: not for the hot path.
+    ///
+    /// # Errors
+    /// As [`Session::run`]; [`Error::Input`] on the CPU.
+    pub fn parts(&mut self, budget: Duration) -> Result<Parts> {
+        let (plan, executor) = self.on_gpu()?;
+        let (clocked, count) = (executor.has_timestamps(), plan.steps.len());
+        let input = Tensor::from_fn(<[usize; 4]>::from(self.input), |i| (i as f32 * 0.37).sin());
+        self.run_all(&input)?;
+        let mut least = vec![f64::INFINITY; count];
+        for _ in 0..3 {
+            let times = if clocked { self.profile(&input)? } else { self.estimate(&input)? };
+            least.iter_mut().zip(times).for_each(|(least, ns)| *least = least.min(ns));
+        }
+        Ok(Parts::of(&least, budget.as_nanos() as f64))
+    }
+
+    /// Nanoseconds of each step where no clock tells them: of a whole run their shares of its arithmetic.
+    fn estimate(&mut self, input: &Tensor) -> Result<Vec<f64>> {
+        let begun = Instant::now();
+        self.run_all(input)?;
+        let whole = begun.elapsed().as_nanos() as f64;
+        let works: Vec<u64> = self.steps().iter().map(|step| step.work.macs + step.work.bytes).collect();
+        let all: u64 = works.iter().sum();
+        Ok(works.into_iter().map(|work| whole * work as f64 / all.max(1) as f64).collect())
+    }
+
+    /// Records part `at` of an inference. The parts have to be submitted in their order, and nothing else
+    /// of this session between them; the answer is there after the last.
+    ///
+    /// # Errors
+    /// As [`Session::encode`]; [`Error::Input`] if there is no such part.
+    pub fn encode_part(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        source: &Source,
+        parts: &Parts,
+        at: usize,
+    ) -> Result<()> {
+        let range = parts.0.get(at).ok_or_else(|| Error::Input(format!("there is no part {at}")))?;
+        self.on_gpu()?.1.record(encoder, source, range.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_keep_to_the_budget_and_leave_nothing_out() {
+        let times = [3.0, 4.0, 9.0, 1.0, 1.0, 1.0, 2.0];
+        assert_eq!(Parts::of(&times, 7.0).0, [0..2, 2..3, 3..7]);
+        assert_eq!(Parts::of(&times, 0.0).count(), times.len());
+        assert_eq!(Parts::of(&times, 1e9).count(), 1);
+    }
+}

@@ -1,0 +1,142 @@
+//! Programs whose devices have little or much, are shared, or get lost.
+
+mod common;
+
+use std::time::Duration;
+
+use common::textures::{answer, readable, texture};
+use goldcrest::{
+    Error, Options, Session,
+    demo::{self, Scene},
+    gpu::Gpu,
+    session::Framing,
+    wgpu::{self, TextureFormat, TextureUsages},
+};
+
+/// A device such as a program makes for itself.
+fn host(adapter: &wgpu::Adapter, features: wgpu::Features, limits: wgpu::Limits) -> Gpu {
+    let descriptor =
+        wgpu::DeviceDescriptor { required_features: features, required_limits: limits, ..Default::default() };
+    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).unwrap();
+    Gpu::from_device(adapter, device, queue).cache_in(None)
+}
+
+#[test]
+fn a_lost_device_is_told_and_another_goes_on() {
+    let scene = Scene::new(3).draw(64, 64).unwrap().picture;
+    let network = demo::classifier().unwrap();
+    for adapter in pollster::block_on(goldcrest::gpu::adapters()) {
+        let new = || host(&adapter, Gpu::wanted_features(&adapter), Gpu::wanted_limits(&adapter));
+        let gpu = new();
+        let session = Session::for_pictures(&gpu, &network, [64, 64], Options::default()).unwrap();
+        let source = session.source(&readable(&gpu, &scene), Framing::default()).unwrap();
+        let mut ring = session.ring(2).unwrap();
+        let expected = answer(&gpu, &session, &readable(&gpu, &scene), Framing::default());
+        let mut encoder = gpu.device().create_command_encoder(&Default::default());
+        session.encode(&mut encoder, &source).unwrap();
+        session.read_back(&mut encoder, &mut ring, 0).unwrap();
+        gpu.device().destroy();
+        gpu.queue().submit([encoder.finish()]);
+        // What was under way never comes as an answer.
+        let told = (0..100).find_map(|_| match ring.poll() {
+            Ok(None) => None,
+            Ok(Some(_)) => panic!("an answer of a lost device"),
+            Err(error) => Some(error),
+        });
+        let error = told.expect("the loss is told");
+        assert!(matches!(error, Error::Lost(_)), "{error}");
+
+        let gpu = new();
+        let session = Session::for_pictures(&gpu, &network, [64, 64], Options::default()).unwrap();
+        let again = answer(&gpu, &session, &readable(&gpu, &scene), Framing::default());
+        assert_eq!(again[0].data(), expected[0].data());
+    }
+}
+
+#[test]
+fn hosts_with_little_and_with_everything_get_right_answers() {
+    let scene = Scene::new(1_000_000_034).draw(96, 96).unwrap();
+    let network = demo::classifier().unwrap();
+    for adapter in pollster::block_on(goldcrest::gpu::adapters()) {
+        let little =
+            (wgpu::Features::empty(), wgpu::Limits::default().or_worse_values_from(&adapter.limits()));
+        let all = adapter.features() & !wgpu::Features::all_experimental_mask();
+        for (features, limits) in
+            [little, (all, adapter.limits()), (Gpu::wanted_features(&adapter), Gpu::wanted_limits(&adapter))]
+        {
+            let gpu = host(&adapter, features, limits);
+            let session = Session::for_pictures(&gpu, &network, [96, 96], Options::default()).unwrap();
+            let answers = answer(&gpu, &session, &readable(&gpu, &scene.picture), Framing::default());
+            let class = &session.classes_of(&answers, 1).unwrap()[0];
+            assert_eq!(class.label.as_deref(), Some(scene.subject.name()), "{}", gpu.adapter());
+        }
+    }
+}
+
+#[test]
+fn a_renderer_on_another_thread_goes_on() {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+    let scene = Scene::new(1_000_000_034).draw(96, 96).unwrap();
+    let network = demo::classifier().unwrap();
+    for gpu in common::gpus() {
+        let session = Session::for_pictures(&gpu, &network, [96, 96], Options::default()).unwrap();
+        let source = session.source(&readable(&gpu, &scene.picture), Framing::default()).unwrap();
+        let usage = TextureUsages::RENDER_ATTACHMENT;
+        let target = texture(&gpu, &scene.picture, TextureFormat::Rgba8Unorm, usage);
+        let (done, rendered) = (AtomicBool::new(false), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let view = target.create_view(&Default::default());
+                while !done.load(Relaxed) {
+                    let mut encoder = gpu.device().create_command_encoder(&Default::default());
+                    let attachment = wgpu::RenderPassColorAttachment {
+                        view: &view,
+                        depth_slice: None,
+                        resolve_target: None,
+                        ops: Default::default(),
+                    };
+                    drop(encoder.begin_render_pass(&wgpu::RenderPassDescriptor {
+                        color_attachments: &[Some(attachment)],
+                        ..Default::default()
+                    }));
+                    gpu.queue().submit([encoder.finish()]);
+                    rendered.fetch_add(1, Relaxed);
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            });
+            let mut ring = session.ring(3).unwrap();
+            let mut came = 0;
+            for frame in 0..40 {
+                let mut encoder = gpu.device().create_command_encoder(&Default::default());
+                session.encode(&mut encoder, &source).unwrap();
+                session.read_back(&mut encoder, &mut ring, frame).unwrap();
+                gpu.queue().submit([encoder.finish()]);
+                std::thread::sleep(Duration::from_millis(3));
+                if let Some(answer) = ring.poll().unwrap() {
+                    let class = &session.classes_of(&answer.parts, 1).unwrap()[0];
+                    assert_eq!(class.label.as_deref(), Some(scene.subject.name()), "{}", gpu.adapter());
+                    came += 1;
+                }
+            }
+            done.store(true, Relaxed);
+            assert!(came > 0 && rendered.load(Relaxed) > 10, "{came} answers, {rendered:?} frames");
+        });
+    }
+}
+
+#[test]
+fn a_device_that_was_opened_with_too_little_is_told_what_to_ask_for() {
+    let network = demo::classifier().unwrap();
+    for adapter in pollster::block_on(goldcrest::gpu::adapters()) {
+        let limits = wgpu::Limits { max_storage_buffers_per_shader_stage: 3, ..wgpu::Limits::default() };
+        let gpu = host(&adapter, wgpu::Features::empty(), limits.or_worse_values_from(&adapter.limits()));
+        let error = Session::for_pictures(&gpu, &network, [96, 96], Options::default()).err().unwrap();
+        assert!(matches!(error, Error::HostLimit { limit: 3, .. }), "{error}");
+        assert!(error.to_string().contains("max_storage_buffers_per_shader_stage"), "{error}");
+        assert!(error.to_string().contains("Gpu::wanted_limits"), "{error}");
+        let limits = wgpu::Limits { max_buffer_size: 1 << 20, ..wgpu::Limits::default() };
+        let gpu = host(&adapter, wgpu::Features::empty(), limits.or_worse_values_from(&adapter.limits()));
+        let error = Session::for_pictures(&gpu, &network, [96, 96], Options::default()).err().unwrap();
+        assert!(matches!(error, Error::Limit { limit: 1_048_576, .. }), "{error}");
+    }
+}
