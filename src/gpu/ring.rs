@@ -40,6 +40,12 @@ struct Place {
     flight: Option<Flight>,
 }
 
+impl Place {
+    fn free(&self) -> bool {
+        self.flight.as_ref().is_none_or(Flight::abandoned)
+    }
+}
+
 /// An answer on its way.
 struct Flight {
     frame: u64,
@@ -72,6 +78,12 @@ impl Ring {
     /// Answers that were not taken: later ones had come by then, or all places were in use.
     pub fn dropped(&self) -> u64 {
         self.dropped
+    }
+
+    /// Whether a place is free. A program that records an inference only then never gives the device
+    /// more of them than it can do.
+    pub fn has_room(&self) -> bool {
+        self.places.iter().any(Place::free)
     }
 
     /// Takes the newest answer that has come, if any has since the last call. Older ones are dropped. It never blocks: somebody has to submit or poll, as a renderer does every frame.
@@ -139,8 +151,7 @@ impl Executor {
         if !Arc::ptr_eq(&self.identity, &ring.owner) {
             return Err(Error::Input("the ring is another session's".into()));
         }
-        let free = |place: &&mut Place| place.flight.as_ref().is_none_or(Flight::abandoned);
-        let Some(place) = ring.places.iter_mut().find(free) else {
+        let Some(place) = ring.places.iter_mut().find(|place| place.free()) else {
             ring.dropped += 1;
             return Ok(false);
         };
