@@ -5,7 +5,7 @@
 
 mod stage;
 
-use std::{path::PathBuf, time::Instant};
+use std::{collections::VecDeque, path::PathBuf, time::Instant};
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -28,6 +28,10 @@ struct Arguments {
     /// The PNG file to write: the last frame under its classes' colours
     #[arg(long, default_value = "segmented.png")]
     out: PathBuf,
+
+    /// Says every so many frames what is in use
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    census: Option<u64>,
 
     /// The adapter's index, or part of its name
     #[arg(long)]
@@ -69,20 +73,32 @@ fn main() -> Result<()> {
 
     let begun = Instant::now();
     let (mut latest, mut came) = (None, 0);
+    let mut under_way = VecDeque::new();
     for frame in 0..arguments.frames {
         let mut encoder = device.create_command_encoder(&Default::default());
         stage.render(&queue, &mut encoder, &texture, frame as f32 / 30.0);
-        session.encode(&mut encoder, &source)?;
-        session.read_back(&mut encoder, &mut ring, frame)?;
-        queue.submit([encoder.finish()]);
-        if let Some((frame, answers)) = ring.poll()? {
-            (latest, came) = (Some((frame, session.segmentation_of(&answers)?)), came + 1);
+        // A frame for which the device has no time is only rendered.
+        if ring.has_room() {
+            session.encode(&mut encoder, &source)?;
+            session.read_back(&mut encoder, &mut ring, frame)?;
+        }
+        under_way.push_back(queue.submit([encoder.finish()]));
+        // As a window does, which has few pictures to draw on.
+        if under_way.len() > 2 {
+            let submission_index = under_way.pop_front();
+            device.poll(wgpu::PollType::Wait { submission_index, timeout: None })?;
+        }
+        if let Some(answer) = ring.poll()? {
+            (latest, came) = (Some((answer.frame, session.segmentation_of(&answer.parts)?)), came + 1);
+        }
+        if arguments.census.is_some_and(|every| frame.is_multiple_of(every)) {
+            println!("frame {frame}: {}", stage::census(&device));
         }
     }
     // A program that ends may wait.
     device.poll(wgpu::PollType::wait_indefinitely())?;
-    if let Some((frame, answers)) = ring.poll()? {
-        (latest, came) = (Some((frame, session.segmentation_of(&answers)?)), came + 1);
+    if let Some(answer) = ring.poll()? {
+        (latest, came) = (Some((answer.frame, session.segmentation_of(&answer.parts)?)), came + 1);
     }
     let each = 1e3 * begun.elapsed().as_secs_f64() / arguments.frames as f64;
 

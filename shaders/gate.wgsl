@@ -24,7 +24,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let picture = group.x;
     for (var c = lane; c < CHANNELS; c += THREADS) {
         var sum = vec4(0.0);
-        for (var t = 0u; t < params.tiles; t++) {
+        // Mesa's lavapipe compiles a small kernel anew at every dispatch, and keeps all of them, if
+        // nothing but parameters bounds its loop.
+        for (var t = 0u; t < min(params.tiles, arrayLength(&x)); t++) {
             sum += x[(picture * params.tiles + t) * CHANNELS + c];
         }
         mean[c] = sum / f32(params.pixels);

@@ -80,6 +80,11 @@ impl Ring {
         self.dropped
     }
 
+    /// Answers that have not come yet, or not been taken.
+    pub fn under_way(&self) -> usize {
+        self.places.iter().filter(|place| !place.free()).count()
+    }
+
     /// Whether a place is free. A program that records an inference only then never gives the device
     /// more of them than it can do.
     pub fn has_room(&self) -> bool {

@@ -1,6 +1,6 @@
 //! Squeeze-excite's gate in one kernel: `shaders/gate.wgsl`.
 
-use super::{Launch, Shader, Tier};
+use super::{LANES, Launch, Shader, Tier};
 use crate::{Shape, Tensor, graph::Conv, tensor::Element};
 
 /// The kernel.
@@ -14,19 +14,27 @@ pub const SHADER: Shader = Shader {
     tier: Tier::Baseline,
 };
 
-/// Threads of a workgroup: there is one workgroup a picture, so as many as every adapter allows.
-const THREADS: u32 = 256;
+/// The most threads that an output of the squeezing layer has between them.
+const SPLITS: u32 = 8;
+
+/// Threads of a workgroup, and how many of them an output of the squeezing layer has: there is one
+/// workgroup a picture, so as many as have something to do, and as every adapter allows.
+fn threads(channels: u32, squeezed: u32) -> (u32, u32) {
+    let threads = channels.max(SPLITS * squeezed).next_power_of_two().clamp(LANES, 256);
+    (threads, (threads / squeezed).clamp(1, SPLITS.min(channels)))
+}
 
 /// One run over the sums of `tiles` tiles of `map`.
 pub fn launch(squeeze: &Conv, widen: &Conv, map: Shape, tiles: usize) -> Launch {
-    let squeezed = squeeze.outputs().div_ceil(4) as u32;
+    let [channels, squeezed] = [map.quads(), squeeze.outputs().div_ceil(4)].map(|quads| quads as u32);
+    let (threads, splits) = threads(channels, squeezed);
     Launch {
         shader: &SHADER,
         constants: vec![
-            ("CHANNELS", map.quads() as u32),
+            ("CHANNELS", channels),
             ("SQUEEZED", squeezed),
-            ("SPLITS", (THREADS / squeezed).clamp(1, 8)),
-            ("THREADS", THREADS),
+            ("SPLITS", splits),
+            ("THREADS", threads),
             ("SQUEEZE_ACTIVATION", squeeze.activation.code()),
             ("ACTIVATION", widen.activation.code()),
         ],
@@ -39,8 +47,8 @@ pub fn launch(squeeze: &Conv, widen: &Conv, map: Shape, tiles: usize) -> Launch 
 
 /// Bytes of workgroup memory that a map of so many channels takes in f32.
 pub fn memory(squeeze: &Conv) -> u32 {
-    let squeezed = squeeze.outputs().div_ceil(4) as u32;
-    16 * (squeeze.inputs().div_ceil(4) as u32 + squeezed * ((THREADS / squeezed).clamp(1, 8) + 1))
+    let [channels, squeezed] = [squeeze.inputs(), squeeze.outputs()].map(|c| c.div_ceil(4) as u32);
+    16 * (channels + squeezed * (threads(channels, squeezed).1 + 1))
 }
 
 /// The biases as the kernel reads them.

@@ -1,13 +1,16 @@
-//! A window with a moving scene that is segmented and detected while it is rendered: nothing waits for
-//! the networks, and what they say comes some frames later.
+//! A window with a moving scene, which three networks look at while it is rendered: its subject is named,
+//! its shapes are painted over and framed, and no frame waits for any of it.
 //!
 //!     cargo run --release --example live_scene
 //!
-//! Space pauses, S and D switch the segmenter and the detector, P changes between f32 and f16.
+//! Space pauses; C, S and D switch the classifier, the segmenter and the detector; P changes between f32
+//! and f16 and has them built again between frames.
 
-#[path = "stage/screen.rs"]
 mod screen;
+#[path = "../stage/mod.rs"]
 mod stage;
+mod watcher;
+mod words;
 
 use std::{
     sync::Arc,
@@ -16,15 +19,10 @@ use std::{
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use goldcrest::{
-    Options, Session, demo,
-    gpu::{Gpu, Painting, Ring, Source},
-    session::{Framing, Precision},
-    tasks::{Bounds, palette},
-    wgpu,
-};
-use screen::Screen;
+use goldcrest::{demo, gpu::Gpu, session::Precision, wgpu};
+use screen::{Screen, Shown};
 use stage::Stage;
+use watcher::Watcher;
 use winit::{
     application::ApplicationHandler,
     event::{ElementState, WindowEvent},
@@ -32,13 +30,18 @@ use winit::{
     keyboard::{Key, NamedKey},
     window::{Window, WindowId},
 };
+use words::Words;
 
-/// A window with a moving scene, segmented and detected frame by frame.
+/// A window with a moving scene that networks look at, frame by frame.
 #[derive(Parser)]
 struct Arguments {
     /// Frames after which it ends; without it, when the window is closed
     #[arg(long)]
     frames: Option<u64>,
+
+    /// Says every so many frames what is in use
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    census: Option<u64>,
 }
 
 /// Pixels of the scene's side.
@@ -47,9 +50,6 @@ const SIDE: u32 = 384;
 fn main() -> Result<()> {
     let mut app = App { arguments: Arguments::parse(), live: None, outcome: Ok(()) };
     EventLoop::new()?.run_app(&mut app)?;
-    if let Some(live) = &app.live {
-        println!("{}", live.told());
-    }
     app.outcome
 }
 
@@ -85,6 +85,9 @@ impl ApplicationHandler for App {
             }
             WindowEvent::RedrawRequested => {
                 let outcome = live.frame();
+                if self.arguments.census.is_some_and(|every| live.frames.is_multiple_of(every)) {
+                    println!("frame {}: {}", live.frames, live.census());
+                }
                 if self.arguments.frames.is_some_and(|frames| live.frames >= frames) {
                     events.exit();
                 }
@@ -114,54 +117,22 @@ struct Live {
     gpu: Gpu,
     stage: Stage,
     screen: Screen,
+    words: Words,
     frame: wgpu::Texture,
     mask: wgpu::Texture,
-    segmenter: Watcher,
-    painting: Painting,
-    detector: Watcher,
+    watchers: [Watcher; 3],
     precision: Precision,
-    boxes: Vec<Bounds>,
     time: f32,
     paused: bool,
     frames: u64,
-    begun: Instant,
+    /// When the latest frame began, and how long frames take of late.
     latest: Instant,
-}
-
-/// A network that looks at the frame, and when it last said something.
-struct Watcher {
-    session: Session,
-    source: Source,
-    ring: Ring,
-    on: bool,
-    lag: u64,
-}
-
-impl Watcher {
-    fn new(
-        gpu: &Gpu,
-        network: &goldcrest::zoo::Network,
-        frame: &wgpu::Texture,
-        precision: Precision,
-    ) -> Result<Self> {
-        let options = Options { precision, ..Options::default() };
-        let session = Session::for_pictures(gpu, network, [SIDE as usize; 2], options)?;
-        let source = session.source(frame, Framing::default())?;
-        let ring = session.ring(3)?;
-        Ok(Self { session, source, ring, on: true, lag: 0 })
-    }
-
-    /// Records that it looks at the frame.
-    fn look(&mut self, encoder: &mut wgpu::CommandEncoder, frame: u64) -> Result<()> {
-        self.session.encode(encoder, &self.source)?;
-        self.session.read_back(encoder, &mut self.ring, frame)?;
-        Ok(())
-    }
+    each: Duration,
 }
 
 impl Live {
     fn new(events: &ActiveEventLoop) -> Result<Self> {
-        let size = winit::dpi::PhysicalSize::new(768, 768);
+        let size = winit::dpi::PhysicalSize::new(2 * SIDE, 2 * SIDE + Words::HEIGHT);
         let window = events
             .create_window(Window::default_attributes().with_title("live_scene").with_inner_size(size))?;
         let window = Arc::new(window);
@@ -196,30 +167,32 @@ impl Live {
         };
         let frame = texture(wgpu::TextureFormat::Rgba8UnormSrgb, wgpu::TextureUsages::RENDER_ATTACHMENT);
         let mask = texture(wgpu::TextureFormat::Rgba8Unorm, wgpu::TextureUsages::STORAGE_BINDING);
+        let words = Words::new(&device);
         let precision = Precision::F32;
-        let segmenter = Watcher::new(&gpu, &demo::segmenter()?, &frame, precision)?;
-        let painting = segmenter.session.painting(&mask, &colours())?;
-        let detector = Watcher::new(&gpu, &demo::detector()?, &frame, precision)?;
+        let watcher = |name, network| Watcher::new(name, network, &gpu, SIDE, precision);
+        let watchers = [
+            watcher("[C]lassifier", demo::classifier()?)?,
+            watcher("[S]egmenter", demo::segmenter()?)?,
+            watcher("[D]etector", demo::detector()?)?,
+        ];
         window.request_redraw();
         Ok(Self {
             stage: Stage::new(&device, frame.format()),
-            screen: Screen::new(&device, config.format, &frame, &mask),
+            screen: Screen::new(&device, config.format, [&frame, &mask], &words),
+            words,
             window,
             surface,
             config,
             gpu,
             frame,
             mask,
-            segmenter,
-            painting,
-            detector,
+            watchers,
             precision,
-            boxes: Vec::new(),
             time: 0.0,
             paused: false,
             frames: 0,
-            begun: Instant::now(),
             latest: Instant::now(),
+            each: Duration::ZERO,
         })
     }
 
@@ -231,14 +204,15 @@ impl Live {
     fn key(&mut self, key: &Key) -> Result<()> {
         match key.as_ref() {
             Key::Named(NamedKey::Space) => self.paused = !self.paused,
-            Key::Character("s") => self.segmenter.on = !self.segmenter.on,
-            Key::Character("d") => self.detector.on = !self.detector.on,
+            Key::Character("c") => self.watchers[0].on = !self.watchers[0].on,
+            Key::Character("s") => self.watchers[1].on = !self.watchers[1].on,
+            Key::Character("d") => self.watchers[2].on = !self.watchers[2].on,
             Key::Character("p") if self.gpu.has_f16() => {
                 self.precision =
                     if self.precision == Precision::F32 { Precision::F16 } else { Precision::F32 };
-                self.segmenter = Watcher::new(&self.gpu, &demo::segmenter()?, &self.frame, self.precision)?;
-                self.painting = self.segmenter.session.painting(&self.mask, &colours())?;
-                self.detector = Watcher::new(&self.gpu, &demo::detector()?, &self.frame, self.precision)?;
+                for watcher in &mut self.watchers {
+                    watcher.build(&self.gpu, SIDE, self.precision)?;
+                }
             }
             _ => {}
         }
@@ -248,6 +222,7 @@ impl Live {
     fn frame(&mut self) -> Result<()> {
         let step = self.latest.elapsed();
         self.latest = Instant::now();
+        self.each = if self.frames < 2 { step } else { (self.each * 15 + step) / 16 };
         if !self.paused {
             self.time += step.as_secs_f32().min(0.1);
         }
@@ -264,58 +239,39 @@ impl Live {
         let queue = self.gpu.queue();
         let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
         self.stage.render(queue, &mut encoder, &self.frame, self.time);
-        if self.segmenter.on {
-            self.segmenter.look(&mut encoder, self.frames)?;
-            // Painted in the same frame: nothing of it leaves the device.
-            self.segmenter.session.encode_painting(&mut encoder, &self.painting)?;
+        for watcher in &mut self.watchers {
+            watcher.look(&mut encoder, &self.frame, &self.mask, self.frames)?;
         }
-        if self.detector.on {
-            self.detector.look(&mut encoder, self.frames)?;
-        } else {
-            self.boxes.clear();
+        if self.frames.is_multiple_of(8) {
+            self.words.write(queue, &self.lines());
         }
         let view = target.texture.create_view(&Default::default());
         let size = [self.config.width, self.config.height];
-        self.screen.render(queue, &mut encoder, (&view, size), self.segmenter.on, &self.boxes, SIDE as f32);
+        let boxes = self.watchers.iter().find_map(Watcher::boxes);
+        let shown = Shown { masked: self.watchers[1].on, boxes };
+        self.screen.render(queue, &mut encoder, (&view, size), &shown);
         queue.submit([encoder.finish()]);
         queue.present(target);
-
-        // What came back meanwhile.
-        if let Some((frame, _)) = self.segmenter.ring.poll()? {
-            self.segmenter.lag = self.frames - frame;
-        }
-        if let Some((frame, answers)) = self.detector.ring.poll()? {
-            self.detector.lag = self.frames - frame;
-            let found = self.detector.session.detections_of(&answers)?;
-            self.boxes = found.iter().filter(|found| found.score > 0.5).map(|found| found.bounds).collect();
+        for watcher in &mut self.watchers {
+            watcher.hear(self.frames)?;
         }
         self.frames += 1;
-        if self.frames.is_multiple_of(30) {
-            self.window.set_title(&self.told());
-        }
         Ok(())
     }
 
-    /// The state of things in a line.
-    fn told(&self) -> String {
-        let each =
-            self.begun.elapsed().max(Duration::from_nanos(1)).as_secs_f64() / self.frames.max(1) as f64;
-        format!(
-            "{} frames of {:.1} ms on {}; answers {} and {} frames late, {} and {} dropped",
-            self.frames,
-            1e3 * each,
-            self.gpu.adapter(),
-            self.segmenter.lag,
-            self.detector.lag,
-            self.segmenter.ring.dropped(),
-            self.detector.ring.dropped(),
-        )
+    fn lines(&self) -> [String; Words::LINES] {
+        let precision = if self.precision == Precision::F16 { "f16" } else { "f32" };
+        let pause = if self.paused { "paused" } else { "[space] pauses" };
+        let [a, b, c] = self.watchers.each_ref().map(Watcher::line);
+        let ms = 1e3 * self.each.as_secs_f64();
+        let adapter = &self.gpu.adapter().name;
+        [format!("frame        {ms:5.1} ms on {adapter}, [P]recision {precision}, {pause}"), a, b, c]
     }
-}
 
-/// Each class in its colour, half transparent; the background not at all.
-fn colours() -> [[u8; 4]; 256] {
-    let mut colours = palette().map(|[r, g, b]| [r, g, b, 140]);
-    colours[0] = [0; 4];
-    colours
+    /// What is in use.
+    fn census(&self) -> String {
+        let under_way: usize = self.watchers.iter().map(Watcher::under_way).sum();
+        let ms = 1e3 * self.each.as_secs_f64();
+        format!("{ms:.1} ms, {under_way} answers under way, {}", stage::census(self.gpu.device()))
+    }
 }
