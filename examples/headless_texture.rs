@@ -3,6 +3,8 @@
 //!
 //!     cargo run --release --example headless_texture -- --out segmented.png
 
+#[path = "stage/census.rs"]
+mod census;
 mod stage;
 
 use std::{collections::VecDeque, path::PathBuf, time::Instant};
@@ -92,7 +94,7 @@ fn main() -> Result<()> {
             (latest, came) = (Some((answer.frame, session.segmentation_of(&answer.parts)?)), came + 1);
         }
         if arguments.census.is_some_and(|every| frame.is_multiple_of(every)) {
-            println!("frame {frame}: {}", stage::census(&device));
+            println!("frame {frame}: {}", census::census(&device));
         }
     }
     // A program that ends may wait.

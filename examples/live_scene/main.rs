@@ -6,6 +6,8 @@
 //! Space pauses; C, S and D switch the classifier, the segmenter and the detector; P changes between f32
 //! and f16 and has them built again between frames.
 
+#[path = "../stage/census.rs"]
+mod census;
 mod screen;
 #[path = "../stage/mod.rs"]
 mod stage;
@@ -272,6 +274,6 @@ impl Live {
     fn census(&self) -> String {
         let under_way: usize = self.watchers.iter().map(Watcher::under_way).sum();
         let ms = 1e3 * self.each.as_secs_f64();
-        format!("{ms:.1} ms, {under_way} answers under way, {}", stage::census(self.gpu.device()))
+        format!("{ms:.1} ms, {under_way} answers under way, {}", census::census(self.gpu.device()))
     }
 }

@@ -1,0 +1,238 @@
+//! What inference costs the frames of a program that renders on the same device: frames alone, with an
+//! inference recorded in each one's own encoder, and with inferences submitted by another thread, in
+//! turns: `cargo bench --bench frames > frames.json`.
+//!
+//! `GOLDCREST_ADAPTER` names an adapter.
+
+#[path = "../examples/stage/mod.rs"]
+mod stage;
+
+use std::{
+    collections::VecDeque,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use goldcrest::{
+    Options, Session, demo,
+    gpu::{self, Gpu, Ring, Source},
+    session::Framing,
+    wgpu,
+};
+use serde::Serialize;
+use stage::Stage;
+
+const SIDE: u32 = 384;
+const ROUNDS: usize = 9;
+const FRAMES: usize = 40;
+
+/// Pictures that a window would have to draw on.
+const UNDER_WAY: usize = 2;
+
+/// What is done beside rendering.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Beside {
+    Nothing,
+    /// An inference in each frame's encoder, as far as the ring has room.
+    Recorded,
+    /// Inferences of another thread, as far as the ring has room.
+    OtherThread,
+}
+
+/// Milliseconds.
+#[derive(Serialize)]
+struct Spread {
+    mean: f64,
+    median: f64,
+    p95: f64,
+    max: f64,
+}
+
+impl Spread {
+    fn of(mut times: Vec<Duration>) -> Self {
+        times.sort();
+        let at = |share: f64| 1e3 * times[((times.len() - 1) as f64 * share) as usize].as_secs_f64();
+        let mean = 1e3 * times.iter().sum::<Duration>().as_secs_f64() / times.len() as f64;
+        Self { mean, median: at(0.5), p95: at(0.95), max: at(1.0) }
+    }
+}
+
+#[derive(Serialize)]
+struct Row {
+    beside: Beside,
+    /// The renderer's own part of a frame on the CPU: recording it, and handing it over.
+    record_and_submit_ms: Spread,
+    /// From one frame to the next.
+    frame_ms: Spread,
+    inferences_a_frame: f64,
+    /// What frames take longer than with nothing beside them, by means, for each inference.
+    delay_an_inference_ms: f64,
+}
+
+#[derive(Serialize)]
+struct Report {
+    adapter: String,
+    network: String,
+    rounds: usize,
+    frames_a_round: usize,
+    /// An inference by itself, from its submission to its end.
+    inference_alone_ms: Spread,
+    rows: Vec<Row>,
+}
+
+/// What was measured of one way.
+#[derive(Default)]
+struct Times {
+    own: Vec<Duration>,
+    frames: Vec<Duration>,
+    inferences: u64,
+}
+
+struct Renderer {
+    gpu: Gpu,
+    stage: Stage,
+    texture: wgpu::Texture,
+    session: Session,
+    source: Source,
+}
+
+impl Renderer {
+    fn encoder(&self) -> wgpu::CommandEncoder {
+        self.gpu.device().create_command_encoder(&Default::default())
+    }
+
+    fn infer(&self, encoder: &mut wgpu::CommandEncoder, ring: &mut Ring, at: u64) {
+        self.session.encode(encoder, &self.source).expect("it is recorded");
+        assert!(self.session.read_back(encoder, ring, at).expect("it is read back"), "there is room");
+    }
+
+    /// Renders frames, and whatever is beside.
+    fn frames(&self, beside: Beside, times: &mut Times) {
+        let done = AtomicBool::new(false);
+        let inferences = std::thread::scope(|scope| {
+            let other = (beside == Beside::OtherThread).then(|| scope.spawn(|| self.others(&done)));
+            let own = self.render(beside, times);
+            done.store(true, Relaxed);
+            own + other.map_or(0, |other| other.join().expect("the other thread ends"))
+        });
+        times.inferences += inferences;
+        self.gpu.device().poll(wgpu::PollType::wait_indefinitely()).expect("the device is there");
+    }
+
+    fn render(&self, beside: Beside, times: &mut Times) -> u64 {
+        let mut ring = self.session.ring(UNDER_WAY + 1).expect("it is on a GPU");
+        let (mut under_way, mut inferences) = (VecDeque::new(), 0);
+        let mut last = Instant::now();
+        for frame in 0..FRAMES {
+            let begun = Instant::now();
+            let mut encoder = self.encoder();
+            self.stage.render(self.gpu.queue(), &mut encoder, &self.texture, frame as f32 / 30.0);
+            if beside == Beside::Recorded && ring.has_room() {
+                self.infer(&mut encoder, &mut ring, frame as u64);
+                inferences += 1;
+            }
+            under_way.push_back(self.gpu.queue().submit([encoder.finish()]));
+            times.own.push(begun.elapsed());
+            if under_way.len() > UNDER_WAY {
+                let submission_index = under_way.pop_front();
+                let wait = wgpu::PollType::Wait { submission_index, timeout: None };
+                self.gpu.device().poll(wait).expect("the device is there");
+            }
+            ring.poll().expect("the device is there");
+            // The first ones have nobody to wait for.
+            if frame > UNDER_WAY {
+                times.frames.push(last.elapsed());
+            }
+            last = Instant::now();
+        }
+        inferences
+    }
+
+    /// Inferences until the frames are done.
+    fn others(&self, done: &AtomicBool) -> u64 {
+        let mut ring = self.session.ring(1).expect("it is on a GPU");
+        let mut inferences = 0;
+        while !done.load(Relaxed) {
+            if ring.has_room() {
+                let mut encoder = self.encoder();
+                self.infer(&mut encoder, &mut ring, inferences);
+                self.gpu.queue().submit([encoder.finish()]);
+                inferences += 1;
+            }
+            std::thread::sleep(Duration::from_micros(500));
+            ring.poll().expect("the device is there");
+        }
+        inferences
+    }
+
+    /// One inference, and nothing else.
+    fn alone(&self, ring: &mut Ring, at: u64) -> Duration {
+        let mut encoder = self.encoder();
+        self.infer(&mut encoder, ring, at);
+        let begun = Instant::now();
+        self.gpu.queue().submit([encoder.finish()]);
+        self.gpu.device().poll(wgpu::PollType::wait_indefinitely()).expect("the device is there");
+        let took = begun.elapsed();
+        ring.poll().expect("the device is there").expect("an answer");
+        took
+    }
+}
+
+fn main() {
+    let adapters = pollster::block_on(gpu::adapters());
+    let wanted = std::env::var("GOLDCREST_ADAPTER").ok();
+    let adapter = gpu::pick(&adapters, wanted.as_deref()).expect("an adapter");
+    let gpu = pollster::block_on(Gpu::from_adapter(adapter)).expect("a device");
+    let texture = gpu.device().create_texture(&wgpu::TextureDescriptor {
+        label: Some("frame"),
+        size: wgpu::Extent3d { width: SIDE, height: SIDE, depth_or_array_layers: 1 },
+        mip_level_count: 1,
+        sample_count: 1,
+        dimension: wgpu::TextureDimension::D2,
+        format: wgpu::TextureFormat::Rgba8UnormSrgb,
+        usage: wgpu::TextureUsages::RENDER_ATTACHMENT | wgpu::TextureUsages::TEXTURE_BINDING,
+        view_formats: &[],
+    });
+    let network = demo::segmenter().expect("the built-in network");
+    let session =
+        Session::for_pictures(&gpu, &network, [SIDE as usize; 2], Options::default()).expect("a session");
+    let source = session.source(&texture, Framing::default()).expect("a source");
+    let stage = Stage::new(gpu.device(), texture.format());
+    let renderer = Renderer { gpu, stage, texture, session, source };
+
+    let ways = [Beside::Nothing, Beside::Recorded, Beside::OtherThread];
+    let mut times = ways.map(|_| Times::default());
+    let mut alone = Vec::new();
+    let mut ring = renderer.session.ring(1).expect("it is on a GPU");
+    for round in 0..=ROUNDS {
+        for (way, times) in ways.into_iter().zip(&mut times) {
+            renderer.frames(way, times);
+        }
+        alone.extend((0..10).map(|i| renderer.alone(&mut ring, (10 * round + i) as u64)));
+        if round == 0 {
+            // It only warmed up.
+            times = ways.map(|_| Times::default());
+            alone.clear();
+        }
+    }
+
+    let mut rows: Vec<Row> = Vec::new();
+    for (beside, times) in ways.into_iter().zip(times) {
+        let frame_ms = Spread::of(times.frames);
+        let inferences_a_frame = times.inferences as f64 / (ROUNDS * FRAMES) as f64;
+        let delay = frame_ms.mean - rows.first().map_or(frame_ms.mean, |row| row.frame_ms.mean);
+        let record_and_submit_ms = Spread::of(times.own);
+        let delay_an_inference_ms = if inferences_a_frame > 0.0 { delay / inferences_a_frame } else { 0.0 };
+        rows.push(Row { beside, record_and_submit_ms, frame_ms, inferences_a_frame, delay_an_inference_ms });
+    }
+    let report = Report {
+        adapter: renderer.gpu.adapter().to_string(),
+        network: network.arch,
+        rounds: ROUNDS,
+        frames_a_round: FRAMES,
+        inference_alone_ms: Spread::of(alone),
+        rows,
+    };
+    println!("{}", serde_json::to_string_pretty(&report).expect("it is plain data"));
+}
