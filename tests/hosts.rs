@@ -35,6 +35,12 @@ fn a_lost_device_is_told_and_another_goes_on() {
         let mut encoder = gpu.device().create_command_encoder(&Default::default());
         session.encode(&mut encoder, &source).unwrap();
         session.read_back(&mut encoder, &mut ring, 0).unwrap();
+        let other = gpu.clone().cache_in(None);
+        let mut half_built = Session::building(&other, &network, [64, 64], Options::default()).unwrap();
+        // Until some pipelines are compiled.
+        while half_built.progress()[0] < 3 {
+            assert!(half_built.advance(Duration::ZERO).unwrap().is_none());
+        }
         gpu.device().destroy();
         gpu.queue().submit([encoder.finish()]);
         // What was under way never comes as an answer.
@@ -44,6 +50,19 @@ fn a_lost_device_is_told_and_another_goes_on() {
             Err(error) => Some(error),
         });
         let error = told.expect("the loss is told");
+        assert!(matches!(error, Error::Lost(_)), "{error}");
+        // Nor is anything built on it, half-built or new.
+        let error = loop {
+            match half_built.advance(Duration::ZERO) {
+                Ok(None) => {}
+                Ok(Some(_)) => panic!("a session on a lost device"),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, Error::Lost(_)), "{error}");
+        let error = Session::for_pictures(&gpu, &network, [64, 64], Options::default()).err().unwrap();
+        assert!(matches!(error, Error::Lost(_)), "{error}");
+        let error = session.source(&readable(&gpu, &scene), Framing::default()).err().unwrap();
         assert!(matches!(error, Error::Lost(_)), "{error}");
 
         let gpu = new();

@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use half::f16;
 use web_time::Instant;
-use wgpu::util::DeviceExt;
 
 use super::{
     Gpu, Pace, Startup, one_line,
     profile::Clock,
-    transfer::{Lane, Mapped, Pending, filled, read, read_values},
+    transfer::{Lane, Mapped, Pending, read, read_values},
 };
 use crate::{
     Error, Result, Tensor,
@@ -95,11 +94,11 @@ impl Executor {
         let mut weights = Vec::with_capacity(plan.weights.len());
         for packed in &plan.weights {
             let bytes = packed.element.encode(&packed.values, &mut room);
-            weights.push(gpu.guarded("weights", || filled(gpu, "weights", bytes)).await?);
+            weights.push(gpu.filled("weights", bytes, Usage::STORAGE | Usage::COPY_SRC).await?);
             pace.breathe().await;
         }
         let launches: Vec<&Launch> = plan.steps.iter().map(|step| &step.launch).collect();
-        let params = gpu.guarded("params", || params_buffer(gpu, launches.iter().copied())).await?;
+        let params = params_buffer(gpu, launches.iter().copied()).await?;
         let outputs: Vec<Value> = plan.outputs.iter().map(|output| output.value).collect();
         let lane = Lane::new(gpu, plan.input.bytes(), outputs.iter().map(Value::bytes).sum())?;
         let clock = Clock::new(gpu).await?;
@@ -117,7 +116,9 @@ impl Executor {
                 })
                 .collect();
             buffers.extend(step.writes.iter().map(|slot| &slots[slot.index()]));
-            let bindings = gpu.bind_group(&pipeline, params_binding(&params, i, &step.launch), &buffers, &[]);
+            let params = params_binding(&params, i, &step.launch);
+            let bind = || gpu.bind_group(&pipeline, params, &buffers, &[]);
+            let bindings = gpu.guarded(step.launch.shader.name, bind).await?;
             dispatches.push(Dispatch { pipeline, bindings, workgroups: step.launch.workgroups });
             pace.breathe().await;
         }
@@ -343,16 +344,22 @@ impl Gpu {
     ) -> Result<Vec<Vec<f32>>> {
         self.supports(element)?;
         let pipeline = pollster::block_on(self.pipeline(launch, element))?;
-        let params = params_buffer(self, [launch]);
+        let params = pollster::block_on(params_buffer(self, [launch]))?;
         let stored = |name: &&str| launch.shader.stored(name, element);
         let mut room = Vec::new();
-        let mut put =
-            |element: Element, values: &[f32]| filled(self, "map", element.encode(values, &mut room));
-        let mut buffers: Vec<wgpu::Buffer> =
-            reads.iter().zip(launch.shader.reads).map(|(values, name)| put(stored(name), values)).collect();
+        let mut put = |element: Element, values: &[f32]| {
+            let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
+            pollster::block_on(self.filled("map", element.encode(values, &mut room), usage))
+        };
+        let mut buffers = Vec::new();
+        for (values, name) in reads.iter().zip(launch.shader.reads) {
+            buffers.push(put(stored(name), values)?);
+        }
         // NaN where the kernel forgets to write.
         let written = lens.iter().zip(launch.shader.writes);
-        buffers.extend(written.clone().map(|(&len, name)| put(stored(name), &vec![f32::NAN; len])));
+        for (&len, name) in written.clone() {
+            buffers.push(put(stored(name), &vec![f32::NAN; len])?);
+        }
         let buffers: Vec<&wgpu::Buffer> = buffers.iter().collect();
         let bindings = self.bind_group(&pipeline, params_binding(&params, 0, launch), &buffers, textures);
         let mut encoder = self.device.create_command_encoder(&Default::default());
@@ -370,18 +377,17 @@ impl Gpu {
 }
 
 /// The parameters of all launches in one buffer.
-pub(super) fn params_buffer<'a>(gpu: &Gpu, launches: impl IntoIterator<Item = &'a Launch>) -> wgpu::Buffer {
+pub(super) async fn params_buffer<'a>(
+    gpu: &Gpu,
+    launches: impl IntoIterator<Item = &'a Launch>,
+) -> Result<wgpu::Buffer> {
     let mut contents = Vec::new();
     for launch in launches {
         let mut params = launch.params_bytes();
         params.resize(PARAMS_ALIGNMENT as usize, 0);
         contents.extend(params);
     }
-    gpu.device.create_buffer_init(&wgpu::util::BufferInitDescriptor {
-        label: Some("params"),
-        contents: &contents,
-        usage: wgpu::BufferUsages::UNIFORM,
-    })
+    gpu.filled("params", &contents, wgpu::BufferUsages::UNIFORM).await
 }
 
 pub(super) fn params_binding<'a>(

@@ -28,16 +28,16 @@ impl Clock {
             return Ok(None);
         }
         let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
-        let clock = gpu.guarded("timestamps", || Self {
-            queries: queries(gpu, "inference", 2),
-            stamps: transfer::buffer(gpu, "timestamps", Self::BYTES, usage),
+        let clock = gpu.guarded("timestamps", || {
+            let stamps = transfer::buffer(gpu, "timestamps", Self::BYTES, usage);
+            let clock = Self { queries: queries(gpu, "inference", 2), stamps };
+            // Drivers may wait for ever for timestamps that nothing has written.
+            let mut encoder = gpu.device.create_command_encoder(&Default::default());
+            drop(encoder.begin_compute_pass(&clock.pass(true, true)));
+            gpu.queue.submit([encoder.finish()]);
+            clock
         });
-        let clock = clock.await?;
-        // Drivers may wait for ever for timestamps that nothing has written.
-        let mut encoder = gpu.device.create_command_encoder(&Default::default());
-        drop(encoder.begin_compute_pass(&clock.pass(true, true)));
-        gpu.queue.submit([encoder.finish()]);
-        Ok(Some(clock))
+        clock.await.map(Some)
     }
 
     /// A pass that has an inference's first step, its last, both or neither.

@@ -61,18 +61,19 @@ impl Flight {
 }
 
 impl Ring {
-    pub(super) fn new(executor: &Executor, length: usize) -> Self {
+    fn new(executor: &Executor, length: usize) -> Result<Self> {
         use wgpu::BufferUsages as Usage;
         let gpu = executor.gpu.clone();
         let size = executor.answer_bytes() + if executor.clock.is_some() { Clock::BYTES } else { 0 };
-        let place = |_| Place {
-            staging: buffer(&gpu, "answer", size, Usage::MAP_READ | Usage::COPY_DST),
-            flight: None,
+        let place = |_| {
+            let usage = Usage::MAP_READ | Usage::COPY_DST;
+            let staging = gpu.guarded_now("a ring of answers", || buffer(&gpu, "answer", size, usage))?;
+            Ok(Place { staging, flight: None })
         };
-        let places = (0..length.max(1)).map(place).collect();
+        let places = (0..length.max(1)).map(place).collect::<Result<_>>()?;
         let (outputs, owner) = (executor.outputs.clone(), executor.identity.clone());
         let timed = executor.clock.is_some().then(|| executor.answer_bytes());
-        Self { gpu, outputs, owner, timed, places, taken: None, dropped: 0 }
+        Ok(Self { gpu, outputs, owner, timed, places, taken: None, dropped: 0 })
     }
 
     /// Answers that were not taken: later ones had come by then, or all places were in use.
@@ -143,7 +144,10 @@ impl Ring {
 
 impl Executor {
     /// A ring of `length` answers: two or three are as many frames as are in flight.
-    pub fn ring(&self, length: usize) -> Ring {
+    ///
+    /// # Errors
+    /// [`Error::Memory`] if it ran out.
+    pub fn ring(&self, length: usize) -> Result<Ring> {
         Ring::new(self, length)
     }
 

@@ -1,12 +1,10 @@
-//! Pictures from a program's own textures, recorded into its own encoder.
+//! A program's own textures: pictures from them and label maps on them, recorded into its own encoder.
 
 use std::{ops::Range, sync::Arc};
 
 use super::{
     Executor,
     executor::{Dispatch, params_binding, params_buffer},
-    one_line,
-    transfer::filled,
 };
 use crate::{
     Error, Result,
@@ -24,7 +22,7 @@ pub struct Painting {
     copied: Option<(wgpu::Buffer, wgpu::Texture)>,
 }
 
-/// A dispatch over an executor's buffers and somebody's.
+/// Dispatches over an executor's buffers and somebody's.
 pub(super) struct Bound {
     dispatches: Vec<Dispatch>,
     owner: Arc<()>,
@@ -63,7 +61,8 @@ impl Executor {
         if texture.format() != wgpu::TextureFormat::Rgba8Unorm {
             return Err(refused(format!("has the format {:?}, not Rgba8Unorm", texture.format())));
         }
-        let colours = filled(&self.gpu, "colours", colours.as_flattened());
+        let storage = wgpu::BufferUsages::STORAGE;
+        let colours = self.gpu.filled("colours", colours.as_flattened(), storage).await?;
         let reads = [self.slot(labels), &colours];
         let bound = self.bind_texture(texture, wgpu::TextureUsages::STORAGE_BINDING, launch, &reads).await?;
         Ok(Painting { bound, copied: None })
@@ -96,16 +95,13 @@ impl Executor {
         buffers: &[&wgpu::Buffer],
     ) -> Result<Bound> {
         flat(texture, usage)?;
-        let validation = self.gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let view = texture.create_view(&wgpu::TextureViewDescriptor {
+        let descriptor = wgpu::TextureViewDescriptor {
             dimension: Some(wgpu::TextureViewDimension::D2),
             mip_level_count: Some(1),
             array_layer_count: Some(1),
             ..Default::default()
-        });
-        if let Some(error) = validation.pop().await {
-            return Err(Error::Device(one_line(&error)));
-        }
+        };
+        let view = self.gpu.guarded("the texture", || texture.create_view(&descriptor)).await?;
         self.bind([(launch, buffers)], &[&view]).await
     }
 
@@ -115,16 +111,13 @@ impl Executor {
         launches: [(&Launch, &[&wgpu::Buffer]); N],
         textures: &[&wgpu::TextureView],
     ) -> Result<Bound> {
-        let params = params_buffer(&self.gpu, launches.iter().map(|(launch, _)| *launch));
+        let params = params_buffer(&self.gpu, launches.iter().map(|(launch, _)| *launch)).await?;
         let mut dispatches = Vec::with_capacity(N);
         for (i, (launch, buffers)) in launches.into_iter().enumerate() {
             let pipeline = self.gpu.pipeline(launch, self.element).await?;
-            let validation = self.gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
             let params = params_binding(&params, i, launch);
-            let bindings = self.gpu.bind_group(&pipeline, params, buffers, textures);
-            if let Some(error) = validation.pop().await {
-                return Err(Error::Device(one_line(&error)));
-            }
+            let bind = || self.gpu.bind_group(&pipeline, params, buffers, textures);
+            let bindings = self.gpu.guarded(launch.shader.name, bind).await?;
             dispatches.push(Dispatch { pipeline, bindings, workgroups: launch.workgroups });
         }
         Ok(Bound { dispatches, owner: self.identity.clone() })

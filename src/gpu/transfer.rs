@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use futures_intrusive::channel::shared::{OneshotReceiver, oneshot_channel};
 use half::f16;
-use wgpu::util::DeviceExt;
 
 use super::{Gpu, one_line};
 use crate::{Error, Result, tensor::Element};
@@ -24,20 +23,15 @@ impl Lane {
     /// [`Error::Memory`] if it ran out. In a browser that shows when the lane is used.
     pub fn new(gpu: &Gpu, input: u64, answer: u64) -> Result<Self> {
         use wgpu::BufferUsages as Usage;
-        let memory = gpu.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let upload = gpu.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("upload"),
-            size: input,
-            usage: Usage::MAP_WRITE | Usage::COPY_SRC,
-            mapped_at_creation: true,
-        });
-        let readback = buffer(gpu, "readback", answer, Usage::MAP_READ | Usage::COPY_DST);
-        let refused = memory.pop();
-        // Natively the answer is there at once.
-        if cfg!(not(target_arch = "wasm32")) && pollster::block_on(refused).is_some() {
-            return Err(Error::Memory("an inference's staging buffers".into()));
-        }
-        Ok(Self { upload, readback })
+        gpu.guarded_now("an inference's staging buffers", || Self {
+            upload: gpu.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("upload"),
+                size: input,
+                usage: Usage::MAP_WRITE | Usage::COPY_SRC,
+                mapped_at_creation: true,
+            }),
+            readback: buffer(gpu, "readback", answer, Usage::MAP_READ | Usage::COPY_DST),
+        })
     }
 
     /// Has both buffers mapped as soon as the device has done what `encoder` holds.
@@ -126,9 +120,4 @@ pub(super) fn buffer(gpu: &Gpu, label: &str, size: u64, usage: wgpu::BufferUsage
         usage,
         mapped_at_creation: false,
     })
-}
-
-pub(super) fn filled(gpu: &Gpu, label: &str, contents: &[u8]) -> wgpu::Buffer {
-    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
-    gpu.device.create_buffer_init(&wgpu::util::BufferInitDescriptor { label: Some(label), contents, usage })
 }

@@ -13,9 +13,9 @@ impl Session {
     /// there are frames in flight.
     ///
     /// # Errors
-    /// [`Error::Input`] on the CPU.
+    /// [`Error::Input`] on the CPU, [`Error::Memory`] if it ran out.
     pub fn ring(&self, places: usize) -> Result<Ring> {
-        Ok(self.on_gpu()?.1.ring(places))
+        self.on_gpu()?.1.ring(places)
     }
 
     /// Records that the answer of what was last recorded comes back through `ring`, as that of `frame`:
