@@ -2,7 +2,10 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
 
 use common::textures::{answer, copied, how, mirror, picture, readable, texels, texture};
 use goldcrest::{
@@ -187,6 +190,22 @@ fn an_inference_in_parts_is_the_same() {
             let mut encoder = gpu.device().create_command_encoder(&Default::default());
             assert!(session.encode_part(&mut encoder, &source, &parts, parts.count()).is_err());
         }
+        // Where nothing may block, something else polls the device.
+        let steps = session.steps().len();
+        let done = AtomicBool::new(false);
+        let counts = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Relaxed) {
+                    gpu.device().poll(wgpu::PollType::Poll).unwrap();
+                    std::thread::sleep(Duration::from_micros(200));
+                }
+            });
+            let counts =
+                [Duration::ZERO, Duration::MAX].map(|budget| pollster::block_on(session.parts_async(budget)));
+            done.store(true, Relaxed);
+            counts.map(|parts| parts.unwrap().count())
+        });
+        assert_eq!(counts, [steps, 1], "on {}", gpu.adapter());
     }
 }
 

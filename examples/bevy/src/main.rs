@@ -64,6 +64,7 @@ fn turn(time: Res<Time>, mut sprites: Query<&mut Transform, With<Sprite>>) {
 
 /// The image that the network looks at.
 #[derive(Resource, Clone, ExtractResource)]
+#[extract_app(RenderApp)]
 struct Watched(Handle<Image>);
 
 /// Has the watched image classified after each frame.
@@ -118,7 +119,7 @@ fn watch(
     if let Some(answer) = watcher.ring.poll()? {
         let class = watcher.session.classes_of(&answer.parts, 1)?.remove(0);
         let label = class.label.unwrap_or_default();
-        info!("frame {}: {label} {:.0}%, {:?}", answer.frame, 100.0 * class.probability, answer.took);
+        println!("frame {}: {label} {:.0}%, {:?}", answer.frame, 100.0 * class.probability, answer.took);
         watcher.heard += 1;
         if watcher.heard == ANSWERS {
             std::process::exit(0);

@@ -32,6 +32,9 @@ impl Parts {
     }
 }
 
+/// Runs of which the least time counts.
+const RUNS: usize = 3;
+
 impl Session {
     /// Cuts an inference into parts of no more than `budget` each, as far as single steps are no longer,
     /// for a program that has little time in each frame. The steps are measured first, by the device's
@@ -42,24 +45,51 @@ impl Session {
     pub fn parts(&mut self, budget: Duration) -> Result<Parts> {
         let (plan, executor) = self.on_gpu()?;
         let (clocked, count) = (executor.has_timestamps(), plan.steps.len());
-        let input = Tensor::from_fn(<[usize; 4]>::from(self.input), |i| (i as f32 * 0.37).sin());
+        let input = self.some_input();
         self.run_all(&input)?;
         let mut least = vec![f64::INFINITY; count];
-        for _ in 0..3 {
-            let times = if clocked { self.profile(&input)? } else { self.estimate(&input)? };
+        for _ in 0..RUNS {
+            let times = if clocked {
+                self.profile(&input)?
+            } else {
+                let begun = Instant::now();
+                self.run_all(&input)?;
+                self.shares(begun.elapsed())
+            };
             least.iter_mut().zip(times).for_each(|(least, ns)| *least = least.min(ns));
         }
         Ok(Parts::of(&least, budget.as_nanos() as f64))
     }
 
-    /// Nanoseconds of each step where no clock tells them: of a whole run their shares of its arithmetic.
-    fn estimate(&mut self, input: &Tensor) -> Result<Vec<f64>> {
-        let begun = Instant::now();
-        self.run_all(input)?;
-        let whole = begun.elapsed().as_nanos() as f64;
+    /// [`Session::parts`] for where nothing may block: of a whole run's time each step is given its share
+    /// of the arithmetic and of the bytes.
+    ///
+    /// # Errors
+    /// As [`Session::parts`].
+    pub async fn parts_async(&mut self, budget: Duration) -> Result<Parts> {
+        self.on_gpu()?;
+        let input = self.some_input();
+        let mut least = Duration::MAX;
+        // The first run warms up.
+        for run in 0..=RUNS {
+            let begun = Instant::now();
+            let pending = self.submit(&input)?;
+            self.collect_async(pending).await?;
+            least = if run == 0 { least } else { least.min(begun.elapsed()) };
+        }
+        Ok(Parts::of(&self.shares(least), budget.as_nanos() as f64))
+    }
+
+    fn some_input(&self) -> Tensor {
+        Tensor::from_fn(<[usize; 4]>::from(self.input), |i| (i as f32 * 0.37).sin())
+    }
+
+    /// Nanoseconds of each step where no clock tells them.
+    fn shares(&self, whole: Duration) -> Vec<f64> {
         let works: Vec<u64> = self.steps().iter().map(|step| step.work.macs + step.work.bytes).collect();
         let all: u64 = works.iter().sum();
-        Ok(works.into_iter().map(|work| whole * work as f64 / all.max(1) as f64).collect())
+        let whole = whole.as_nanos() as f64;
+        works.into_iter().map(|work| whole * work as f64 / all.max(1) as f64).collect()
     }
 
     /// Records part `at` of an inference. The parts have to be submitted in their order, and nothing else
