@@ -41,7 +41,6 @@ struct Arguments {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    ensure!(arguments.fps > 0.0, "--fps {}: frames have to come", arguments.fps);
     let gpu = Gpu::open(arguments.adapter.as_deref())?;
     let network = arguments.weights.as_ref().map_or_else(demo::detector, Network::open)?;
     let files = pictures(&arguments.folder)?;
@@ -50,7 +49,8 @@ fn main() -> Result<()> {
     )?;
     let mut camera = Camera::new(gpu, &network, [first.height(), first.width()])?;
 
-    let each = Duration::from_secs_f64(1.0 / arguments.fps);
+    let each = Duration::try_from_secs_f64(1.0 / arguments.fps)
+        .with_context(|| format!("--fps {}: frames have to come", arguments.fps))?;
     let begun = Instant::now();
     for (number, file) in (0u32..).zip(&files) {
         // A camera would have it in memory by now.

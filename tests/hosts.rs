@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use common::textures::{answer, readable, texture};
 use goldcrest::{
-    Error, Options, Session,
+    Error, Options, Session, Tensor,
     demo::{self, Scene},
     gpu::Gpu,
     session::Framing,
@@ -28,7 +28,7 @@ fn a_lost_device_is_told_and_another_goes_on() {
     for adapter in pollster::block_on(goldcrest::gpu::adapters()) {
         let new = || host(&adapter, Gpu::wanted_features(&adapter), Gpu::wanted_limits(&adapter));
         let gpu = new();
-        let session = Session::for_pictures(&gpu, &network, [64, 64], Options::default()).unwrap();
+        let mut session = Session::for_pictures(&gpu, &network, [64, 64], Options::default()).unwrap();
         let source = session.source(&readable(&gpu, &scene), Framing::default()).unwrap();
         let mut ring = session.ring(2).unwrap();
         let expected = answer(&gpu, &session, &readable(&gpu, &scene), Framing::default());
@@ -51,7 +51,13 @@ fn a_lost_device_is_told_and_another_goes_on() {
         });
         let error = told.expect("the loss is told");
         assert!(matches!(error, Error::Lost(_)), "{error}");
-        // Nor is anything built on it, half-built or new.
+        // Nor does anything run on it,
+        let input = Tensor::from_fn(<[usize; 4]>::from(session.input_shape()), |_| 0.5);
+        for _ in 0..2 {
+            let error = session.run(&input).err().expect("it is lost");
+            assert!(matches!(error, Error::Lost(_)), "{error}");
+        }
+        // or is built, half-built or new.
         let error = loop {
             match half_built.advance(Duration::ZERO) {
                 Ok(None) => {}

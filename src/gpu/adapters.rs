@@ -76,7 +76,8 @@ impl Gpu {
     ///
     /// - `SHADER_F16`: maps and weights of 16 bits.
     /// - `SUBGROUP`: products whose threads hand each other weights.
-    /// - `TIMESTAMP_QUERY` and its like: [`Session::profile`](crate::Session::profile), tuning, benches.
+    /// - `TIMESTAMP_QUERY` and its like: how long an answer took ([`Answer::took`](super::Answer::took)),
+    ///   [`Session::profile`](crate::Session::profile), tuning, benches.
     /// - `PIPELINE_CACHE`: quicker later starts.
     ///
     /// Matrix units are not among them: `EXPERIMENTAL_COOPERATIVE_MATRIX` wants

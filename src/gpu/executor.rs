@@ -7,7 +7,7 @@ use half::f16;
 use web_time::Instant;
 
 use super::{
-    Gpu, Pace, Startup, one_line,
+    Gpu, Pace, Startup,
     profile::Clock,
     transfer::{Lane, Mapped, Pending, read, read_values},
 };
@@ -162,8 +162,8 @@ impl Executor {
     /// Runs once: NCHW in, the plan's outputs in NCHW out.
     ///
     /// # Errors
-    /// [`Error::Input`] if `input` is not of the planned shape, [`Error::Device`] if the device
-    /// was lost or refused the work; the executor is then of no more use.
+    /// [`Error::Input`] if `input` is not of the planned shape, [`Error::Lost`] if the device
+    /// was lost, [`Error::Device`] if it refused the work; the executor is then of no more use.
     pub fn run(&mut self, input: &Tensor) -> Result<Vec<Tensor>> {
         let pending = self.submit(input)?;
         self.collect(pending)
@@ -195,6 +195,7 @@ impl Executor {
     pub(super) fn ready(&self) -> Result<()> {
         self.gpu.trouble.check()?;
         match self.failed {
+            true if self.gpu.is_lost() => Err(self.gpu.lost()),
             true => Err(Error::Device("an earlier run failed; build the session again".into())),
             false => Ok(()),
         }
@@ -215,7 +216,7 @@ impl Executor {
         let Lane { upload, readback } = &lane;
         upload
             .get_mapped_range_mut(..)
-            .map_err(|e| Error::Device(one_line(&e)))?
+            .map_err(|e| self.gpu.unusable(&e))?
             .copy_from_slice(self.element.encode(&self.staging, &mut self.halves));
         upload.unmap();
 
@@ -246,7 +247,7 @@ impl Executor {
     /// order.
     ///
     /// # Errors
-    /// [`Error::Device`] if the device was lost; the executor is then of no more use.
+    /// [`Error::Lost`] if the device was lost; the executor is then of no more use.
     pub fn collect(&mut self, pending: Pending) -> Result<Vec<Tensor>> {
         self.owns(&pending)?;
         let done = self.gpu.wait(pending.submission.clone());
@@ -281,7 +282,9 @@ impl Executor {
         for receiver in mapped {
             self.gpu.arrived(receiver).await?;
         }
-        let answers = answers_in(&lane.readback, &self.outputs)?;
+        let view = lane.readback.get_mapped_range(..).map_err(|e| self.gpu.unusable(&e))?;
+        let answers = answers_in(&view, &self.outputs);
+        drop(view);
         lane.readback.unmap();
         Ok(answers)
     }
@@ -289,7 +292,7 @@ impl Executor {
     /// Every layer's output in the last run, by module name: empty unless planned with taps.
     ///
     /// # Errors
-    /// [`Error::Device`] if the device was lost.
+    /// [`Error::Lost`] if the device was lost.
     pub fn taps(&self) -> Result<Vec<(String, Tensor)>> {
         self.taps
             .iter()
@@ -303,16 +306,15 @@ impl Executor {
     }
 }
 
-/// What [`Executor::copy_answers`] left in a staging buffer, now mapped.
-pub(super) fn answers_in(staging: &wgpu::Buffer, outputs: &[Value]) -> Result<Vec<Tensor>> {
-    let view = staging.get_mapped_range(..).map_err(|e| Error::Device(one_line(&e)))?;
-    let mut rest = &view[..];
+/// What [`Executor::copy_answers`] left in a staging buffer, from its bytes.
+pub(super) fn answers_in(bytes: &[u8], outputs: &[Value]) -> Vec<Tensor> {
+    let mut rest = bytes;
     let answer = |output: &Value| {
         let (own, others) = rest.split_at(output.bytes() as usize);
         rest = others;
         output.form.tensor(output.shape, own)
     };
-    Ok(outputs.iter().map(answer).collect())
+    outputs.iter().map(answer).collect()
 }
 
 impl Gpu {
@@ -321,8 +323,8 @@ impl Gpu {
     /// tests are made of.
     ///
     /// # Errors
-    /// [`Error::Device`] if the device refused the kernel or was lost, [`Error::NoF16`] if it has
-    /// no such element.
+    /// [`Error::Device`] if the device refused the kernel, [`Error::Lost`] if it was lost,
+    /// [`Error::NoF16`] if it has no such element.
     pub fn dispatch(
         &self,
         launch: &Launch,
@@ -361,7 +363,9 @@ impl Gpu {
             buffers.push(put(stored(name), &vec![f32::NAN; len])?);
         }
         let buffers: Vec<&wgpu::Buffer> = buffers.iter().collect();
-        let bindings = self.bind_group(&pipeline, params_binding(&params, 0, launch), &buffers, textures);
+        let params = params_binding(&params, 0, launch);
+        let bind = || self.bind_group(&pipeline, params, &buffers, textures);
+        let bindings = self.guarded_now(launch.shader.name, bind)?;
         let mut encoder = self.device.create_command_encoder(&Default::default());
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());

@@ -86,7 +86,7 @@ impl Gpu {
     }
 
     /// Whether the device is gone: it then gives buffers that are none.
-    fn is_lost(&self) -> bool {
+    pub(super) fn is_lost(&self) -> bool {
         let scopes = self.scopes();
         let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("probe"),
@@ -96,6 +96,11 @@ impl Gpu {
         });
         scopes.into_iter().rev().for_each(drop);
         buffer.get_mapped_range(..).is_err()
+    }
+
+    /// What it means that something of the device cannot be used.
+    pub(super) fn unusable(&self, error: &dyn std::error::Error) -> Error {
+        if self.is_lost() { self.lost() } else { Error::Device(one_line(error)) }
     }
 
     /// The error of a device that is gone.

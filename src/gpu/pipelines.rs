@@ -119,15 +119,34 @@ impl Gpu {
                     }
                 }
             }
-            if let Some(driver) = driver {
-                startup.cached = driver.loaded();
-                driver.keep();
-            }
+            startup.cached = driver.is_some_and(DriverCache::loaded);
+            self.keep_cache(pace);
         }
         let known = self.pipelines.known();
         let pipelines = texts.iter().map(|text| known[text].clone()).collect();
         startup.compile = begun.elapsed();
         Ok((pipelines, startup))
+    }
+
+    /// Opens the driver's cache, which reads a file, before it is needed.
+    pub(crate) fn open_cache(&self) {
+        self.pipelines.driver(&self.device);
+    }
+
+    /// Writes the driver's cache, where that is not to take time from a frame on another thread.
+    fn keep_cache(&self, pace: Pace) {
+        let gpu = self.clone();
+        let keep = move || {
+            if let Some(driver) = gpu.pipelines.driver(&gpu.device) {
+                driver.keep();
+            }
+        };
+        match pace {
+            // Without a thread the next start compiles once more.
+            #[cfg(not(target_arch = "wasm32"))]
+            Pace::Piecewise => drop(std::thread::Builder::new().name("goldcrest keeps".into()).spawn(keep)),
+            _ => keep(),
+        }
     }
 
     /// The pipeline of one launch, for a kernel by itself.
@@ -314,6 +333,7 @@ impl Gpu {
 fn module(device: &wgpu::Device, descriptor: wgpu::ShaderModuleDescriptor<'_>) -> wgpu::ShaderModule {
     let checks =
         wgpu::ShaderRuntimeChecks { force_loop_bounding: false, ..wgpu::ShaderRuntimeChecks::checked() };
-    // SAFETY: every loop in `shaders/` counts up to a constant or a parameter.
+    // SAFETY: every loop in `shaders/` ends: it counts up to a constant or a parameter, halves a range, or
+    // has fewer candidates in each turn.
     unsafe { device.create_shader_module_trusted(descriptor, checks) }
 }

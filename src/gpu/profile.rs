@@ -108,10 +108,12 @@ impl Executor {
         self.run(input)?;
         let device = self.gpu.device();
         let count = self.dispatches.len().div_ceil(every.max(1)) as u32 + 1;
-        let queries = queries(&self.gpu, "steps", count);
         let size = 8 * u64::from(count);
-        let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
-        let stamps = transfer::buffer(&self.gpu, "timestamps", size, usage);
+        let (queries, stamps) = self.gpu.guarded_now("timestamps", || {
+            let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
+            let stamps = transfer::buffer(&self.gpu, "timestamps", size, usage);
+            (queries(&self.gpu, "steps", count), stamps)
+        })?;
         let mut encoder = device.create_command_encoder(&Default::default());
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());

@@ -1,7 +1,10 @@
 //! Answers that come back some frames later, without anyone waiting.
 
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{Ordering::Acquire, fence},
+    },
     time::Duration,
 };
 
@@ -56,7 +59,10 @@ struct Flight {
 impl Flight {
     /// True if the encoder that was to bring it was thrown away.
     fn abandoned(&self) -> bool {
-        self.mapped.get().is_none() && Arc::strong_count(&self.mapped) == 1
+        // In this order: another thread may be telling it right now, and lets go of it after that.
+        let alone = Arc::strong_count(&self.mapped) == 1;
+        fence(Acquire);
+        alone && self.mapped.get().is_none()
     }
 }
 
@@ -135,10 +141,10 @@ impl Ring {
 
     /// The answer in a staging buffer that is mapped.
     fn read(&self, frame: u64, staging: &wgpu::Buffer) -> Result<Answer> {
-        let parts = answers_in(staging, &self.outputs)?;
-        let stamps = self.timed.map(|at| staging.get_mapped_range(at..)).transpose();
-        let stamps = stamps.map_err(|e| Error::Device(one_line(&e)))?;
-        Ok(Answer { frame, parts, took: stamps.map(|stamps| Clock::between(&self.gpu, &stamps)) })
+        let view = staging.get_mapped_range(..).map_err(|e| Error::Device(one_line(&e)))?;
+        let parts = answers_in(&view, &self.outputs);
+        let took = self.timed.map(|at| Clock::between(&self.gpu, &view[at as usize..]));
+        Ok(Answer { frame, parts, took })
     }
 }
 

@@ -34,7 +34,8 @@ impl Executor {
     ///
     /// # Errors
     /// [`Error::Input`] if the texture cannot be read or is smaller than the region;
-    /// [`Error::Device`] if the device refuses it.
+    /// [`Error::Memory`], [`Error::HostLimit`], [`Error::Lost`] and [`Error::Device`] if the device has no
+    /// room for it, allows too little, is gone, or refuses it otherwise.
     pub async fn source(&self, texture: &wgpu::Texture, launch: &Launch) -> Result<Source> {
         let format = texture.format();
         let kind = format.sample_type(None, Some(self.gpu.device.features()));
@@ -49,8 +50,8 @@ impl Executor {
     /// classes: see [`kernels::paint`](crate::kernels::paint).
     ///
     /// # Errors
-    /// [`Error::Input`] if the texture is not of `rgba8unorm` to be stored to; [`Error::Device`] if the
-    /// device refuses it.
+    /// [`Error::Input`] if the texture is not of `rgba8unorm` to be stored to; as
+    /// [`Executor::source`] of the device.
     pub async fn painting(
         &self,
         labels: Value,
@@ -72,8 +73,8 @@ impl Executor {
     /// [`kernels::mask`](crate::kernels::mask).
     ///
     /// # Errors
-    /// [`Error::Input`] if the texture is not of one byte a texel to be copied to; [`Error::Device`] if the
-    /// device refuses it.
+    /// [`Error::Input`] if the texture is not of one byte a texel to be copied to; as
+    /// [`Executor::source`] of the device.
     pub async fn mask(&self, labels: Value, texture: &wgpu::Texture, launch: &Launch) -> Result<Painting> {
         use wgpu::{BufferUsages, TextureFormat, TextureUsages};
         if !matches!(texture.format(), TextureFormat::R8Unorm | TextureFormat::R8Uint) {
@@ -127,8 +128,8 @@ impl Executor {
     /// them in order make an inference, in as many encoders as one likes.
     ///
     /// # Errors
-    /// [`Error::Input`] if the source is another executor's, or there are no such steps; [`Error::Lost`]
-    /// and [`Error::Device`] if the device was lost, or an earlier run failed.
+    /// [`Error::Input`] if the source is another executor's, or there are no such steps; [`Error::Device`] if
+    /// an earlier run failed. That a program's own device was lost shows where answers come back.
     pub fn record(
         &self,
         encoder: &mut wgpu::CommandEncoder,

@@ -55,7 +55,7 @@ impl Gpu {
     pub(super) fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
         let polled =
             self.device.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: None });
-        polled.map(|_| ()).map_err(|e| Error::Device(one_line(&e)))
+        polled.map(|_| ()).map_err(|e| self.unusable(&e))
     }
 
     /// Waits until a buffer is mapped.
@@ -102,14 +102,15 @@ pub(super) fn read<T: bytemuck::AnyBitPattern>(
     source: &wgpu::Buffer,
     size: u64,
 ) -> Result<Vec<T>> {
-    let staging = buffer(gpu, "readback", size, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST);
+    let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+    let staging = gpu.guarded_now("readback", || buffer(gpu, "readback", size, usage))?;
     let mut encoder = gpu.device.create_command_encoder(&Default::default());
     encoder.copy_buffer_to_buffer(source, 0, &staging, 0, size);
     let mapped = map(&encoder, &staging, wgpu::MapMode::Read);
     let submission = gpu.queue.submit([encoder.finish()]);
     gpu.wait(submission)?;
     pollster::block_on(gpu.arrived(mapped))?;
-    let view = staging.get_mapped_range(..).map_err(|e| Error::Device(one_line(&e)))?;
+    let view = staging.get_mapped_range(..).map_err(|e| gpu.unusable(&e))?;
     Ok(bytemuck::cast_slice(&view).to_vec())
 }
 

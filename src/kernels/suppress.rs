@@ -20,12 +20,17 @@ pub const MOST: usize = 32 * LANES as usize;
 /// What stays.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Suppression {
-    /// The score that one has to be above, not negative.
+    /// The score that one has to be above; zero if it is less.
     pub least: f32,
     /// The intersection over union that two of a class may have.
     pub overlap: f64,
     /// How many stay of a class.
     pub most: usize,
+}
+
+/// The least score as far as it matters: one of zero is none, and zero has one sign.
+fn least(suppression: Suppression) -> f32 {
+    if suppression.least > 0.0 { suppression.least } else { 0.0 }
 }
 
 /// The largest f32 that is no larger: an f32 is above both or neither.
@@ -46,7 +51,7 @@ pub fn launch(x: Shape, anchors: usize, suppression: Suppression) -> Launch {
             ("classes", x.h as u32),
             ("anchors", anchors as u32),
             ("lists", lists as u32),
-            ("least", suppression.least.max(0.0).to_bits()),
+            ("least", least(suppression).to_bits()),
             ("overlap", floor(suppression.overlap).to_bits()),
             ("most", suppression.most as u32),
         ],
@@ -84,7 +89,7 @@ pub fn reference(x: &Tensor, boxes: &Tensor, suppression: Suppression) -> Tensor
     for (picture, class) in (0..n).flat_map(|picture| (0..classes).map(move |class| (picture, class))) {
         let at = |[_, anchor]: [f32; 2]| bounds(boxes, picture, anchor as usize);
         let mut left = slots(x, [picture, class]);
-        left.retain(|&slot| slot[0] > suppression.least.max(0.0) && slot[0].is_finite());
+        left.retain(|&slot| slot[0] > least(suppression) && slot[0].is_finite());
         left.retain(|&slot| at(slot).iter().all(|side| side.is_finite()));
         // Stable: equals stay in the order of the slots.
         left.sort_by(|a, b| b[0].total_cmp(&a[0]));

@@ -45,8 +45,8 @@ impl Wake for Woken {
 
 impl Building {
     /// Goes on building for `budget`, one piece at least: a layer's weights, a pipeline or a bind group.
-    /// Gives the session, once it is ready. It never waits: not for the plan, and in a browser not for the
-    /// device.
+    /// Gives the session, once it is ready. It waits for nothing: neither for the plan, which in a browser
+    /// is a piece too, nor for a disk, nor in a browser for the device.
     ///
     /// # Errors
     /// As [`Session::new`]; [`Error::Input`] if the session was given or failed before.
@@ -104,7 +104,7 @@ async fn draft(order: Order<'static>) -> Result<Draft> {
     let (sender, receiver) = oneshot_channel();
     let plan = move || {
         // Nobody hears it if the building was dropped.
-        let _ = sender.send(order.draft());
+        let _ = sender.send(order.draft_warm());
     };
     let thread = std::thread::Builder::new().name("goldcrest plans".into());
     thread.spawn(plan).map_err(|e| Error::Device(format!("no thread to plan on: {e}")))?;
@@ -115,5 +115,5 @@ async fn draft(order: Order<'static>) -> Result<Draft> {
 /// A browser has no threads for us.
 #[cfg(target_arch = "wasm32")]
 async fn draft(order: Order<'static>) -> Result<Draft> {
-    order.draft()
+    order.draft_warm()
 }

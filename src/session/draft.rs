@@ -83,6 +83,15 @@ impl<'a> Order<'a> {
         Order { device, graph: Cow::Owned(graph.into_owned()), input, options, reading }
     }
 
+    /// [`Order::draft`], and what building it would have to wait for on a disk.
+    pub fn draft_warm(self) -> Result<Draft> {
+        let draft = self.draft()?;
+        if let Drafted::Gpu(gpu, _) = &draft.engine {
+            gpu.open_cache();
+        }
+        Ok(draft)
+    }
+
     /// Plans it, and packs the weights.
     pub fn draft(self) -> Result<Draft> {
         let Self { device, graph, input, options, reading } = self;

@@ -224,7 +224,7 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::Input`] if `input` has another shape, or if the answer has several parts;
-    /// [`Error::Device`] if the device was lost.
+    /// [`Error::Lost`] if the device was lost.
     pub fn run(&mut self, input: &Tensor) -> Result<Tensor> {
         self.only()?;
         Ok(self.run_all(input)?.remove(0))
@@ -357,7 +357,7 @@ impl Session {
     /// library's module whose output it is. Empty unless built with [`Options::taps`].
     ///
     /// # Errors
-    /// [`Error::Device`] if the device was lost.
+    /// [`Error::Lost`] if the device was lost.
     pub fn taps(&self) -> Result<Vec<(String, Tensor)>> {
         match &self.engine {
             Engine::Gpu { executor, .. } => executor.taps(),

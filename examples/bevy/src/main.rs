@@ -2,6 +2,8 @@
 //! window.
 //!
 //!     cargo run --manifest-path examples/bevy/Cargo.toml
+//!
+//! Bevy 0.20 asks for Rust 1.97; `--ignore-rust-version` has been seen to do with 1.95.
 
 use std::time::Duration;
 
@@ -41,7 +43,7 @@ fn main() -> AppExit {
         .run()
 }
 
-/// A scene of shapes that drifts and turns, and the camera that looks at it.
+/// A scene of shapes that turns, and the camera that looks at it.
 fn set_up(mut commands: Commands, mut images: ResMut<Assets<Image>>) -> Result {
     let drawn = demo::Scene::new(7).draw(SIDE as usize, SIDE as usize)?;
     let texels = drawn.picture.pixels().as_chunks().0.iter().flat_map(|&[r, g, b]| [r, g, b, 255]);

@@ -45,7 +45,9 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::Input`] unless the session was built [for pictures](Self::for_pictures) on a GPU, and if the
-    /// texture cannot be read or the region is not in it; [`Error::Device`] if the device refuses it.
+    /// texture cannot be read or the region is not in it; [`Error::Memory`], [`Error::HostLimit`],
+    /// [`Error::Lost`] and [`Error::Device`] if the device has no room for it, allows too little, is gone, or
+    /// refuses it otherwise.
     pub fn source(&self, texture: &wgpu::Texture, framing: Framing) -> Result<Source> {
         pollster::block_on(self.source_async(texture, framing))
     }
@@ -111,8 +113,8 @@ impl Session {
     /// A session may be recorded many times in one encoder.
     ///
     /// # Errors
-    /// [`Error::Input`] if the source is another session's; [`Error::Lost`] if the device was lost,
-    /// [`Error::Device`] if an earlier run failed.
+    /// [`Error::Input`] if the source is another session's; [`Error::Device`] if an earlier run failed. That a
+    /// program's own device was lost shows where answers come back.
     pub fn encode(&self, encoder: &mut wgpu::CommandEncoder, source: &Source) -> Result<()> {
         let (plan, executor) = self.on_gpu()?;
         executor.record(encoder, source, 0..plan.steps.len())

@@ -50,8 +50,8 @@ impl Session {
     /// colour and opacity. Once for a texture: every frame it is then only [recorded](Self::encode_painting).
     ///
     /// # Errors
-    /// [`Error::Input`] unless the session gives labels on a GPU, or if the texture cannot be stored to;
-    /// [`Error::Device`] if the device refuses it.
+    /// [`Error::Input`] unless the session gives labels on a GPU, or if the texture cannot be stored to; as
+    /// [`Session::source`] of the device.
     pub fn painting(&self, texture: &wgpu::Texture, colours: &[[u8; 4]; 256]) -> Result<Painting> {
         pollster::block_on(self.painting_async(texture, colours))
     }
@@ -75,8 +75,8 @@ impl Session {
     /// it is then only [recorded](Self::encode_painting).
     ///
     /// # Errors
-    /// [`Error::Input`] unless the session gives labels on a GPU, or if the texture cannot be copied to;
-    /// [`Error::Memory`] and [`Error::Device`] if the device refuses it.
+    /// [`Error::Input`] unless the session gives labels on a GPU, or if the texture cannot be copied to; as
+    /// [`Session::source`] of the device.
     pub fn mask(&self, texture: &wgpu::Texture) -> Result<Painting> {
         pollster::block_on(self.mask_async(texture))
     }
@@ -111,8 +111,7 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::Input`] unless the session was built for pictures and detects on a GPU, and if a class has
-    /// more candidates than [`suppress::MOST`]; [`Error::Memory`] and [`Error::Device`] if the device
-    /// refuses it.
+    /// more candidates than [`suppress::MOST`]; as [`Session::source`] of the device.
     pub fn boxes(&self, least: f32, vertices: u32) -> Result<Boxes> {
         pollster::block_on(self.boxes_async(least, vertices))
     }
