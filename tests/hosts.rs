@@ -54,7 +54,7 @@ fn a_lost_device_is_told_and_another_goes_on() {
         // Nor does anything run on it,
         let input = Tensor::from_fn(<[usize; 4]>::from(session.input_shape()), |_| 0.5);
         for _ in 0..2 {
-            let error = session.run(&input).err().expect("it is lost");
+            let error = session.run(&input).expect_err("it is lost");
             assert!(matches!(error, Error::Lost(_)), "{error}");
         }
         // or is built, half-built or new.

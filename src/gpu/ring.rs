@@ -98,7 +98,8 @@ impl Ring {
         self.places.iter().any(Place::free)
     }
 
-    /// Takes the newest answer that has come, if any has since the last call. Older ones are dropped. It never blocks: somebody has to submit or poll, as a renderer does every frame.
+    /// Takes the newest answer that has come, if any has since the last call. Older ones are dropped. It
+    /// never blocks: somebody has to submit or poll, as a renderer does every frame.
     ///
     /// # Errors
     /// [`Error::Lost`] if the device was lost.
