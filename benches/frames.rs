@@ -184,16 +184,8 @@ fn main() {
     let wanted = std::env::var("GOLDCREST_ADAPTER").ok();
     let adapter = gpu::pick(&adapters, wanted.as_deref()).expect("an adapter");
     let gpu = pollster::block_on(Gpu::from_adapter(adapter)).expect("a device");
-    let texture = gpu.device().create_texture(&wgpu::TextureDescriptor {
-        label: Some("frame"),
-        size: wgpu::Extent3d { width: SIDE, height: SIDE, depth_or_array_layers: 1 },
-        mip_level_count: 1,
-        sample_count: 1,
-        dimension: wgpu::TextureDimension::D2,
-        format: wgpu::TextureFormat::Rgba8UnormSrgb,
-        usage: wgpu::TextureUsages::RENDER_ATTACHMENT | wgpu::TextureUsages::TEXTURE_BINDING,
-        view_formats: &[],
-    });
+    let usage = wgpu::TextureUsages::RENDER_ATTACHMENT;
+    let texture = stage::texture(gpu.device(), SIDE, wgpu::TextureFormat::Rgba8UnormSrgb, usage);
     let network = demo::segmenter().expect("the built-in network");
     let session =
         Session::for_pictures(&gpu, &network, [SIDE as usize; 2], Options::default()).expect("a session");

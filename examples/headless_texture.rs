@@ -52,18 +52,8 @@ fn main() -> Result<()> {
         required_limits: Gpu::wanted_limits(adapter),
         ..Default::default()
     }))?;
-    let texture = device.create_texture(&wgpu::TextureDescriptor {
-        label: Some("frame"),
-        size: wgpu::Extent3d { width: SIDE, height: SIDE, depth_or_array_layers: 1 },
-        mip_level_count: 1,
-        sample_count: 1,
-        dimension: wgpu::TextureDimension::D2,
-        format: wgpu::TextureFormat::Rgba8UnormSrgb,
-        usage: wgpu::TextureUsages::RENDER_ATTACHMENT
-            | wgpu::TextureUsages::TEXTURE_BINDING
-            | wgpu::TextureUsages::COPY_SRC,
-        view_formats: &[],
-    });
+    let usage = wgpu::TextureUsages::RENDER_ATTACHMENT | wgpu::TextureUsages::COPY_SRC;
+    let texture = stage::texture(&device, SIDE, wgpu::TextureFormat::Rgba8UnormSrgb, usage);
     let stage = Stage::new(&device, texture.format());
 
     // What it adds to have its frames segmented.

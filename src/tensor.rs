@@ -224,6 +224,12 @@ impl Tensor {
         Self { dims, data }
     }
 
+    /// A sine of so many radians a value, which repeats nowhere and has no rounding of its own to hide in:
+    /// what kernels and networks are tried and timed on.
+    pub fn wave(shape: Shape, frequency: f32) -> Self {
+        Self::from_fn(<[usize; 4]>::from(shape), |i| (i as f32 * frequency).sin())
+    }
+
     /// The extent of each dimension.
     pub fn dims(&self) -> &[usize] {
         &self.dims

@@ -92,11 +92,7 @@ fn mask_is_its_reference() {
         let noise = noise([1, 1, h, w], seed);
         let class = |i: usize| (noise.data()[i].abs() * 255.0) as u8;
         let classes: Vec<u8> = (0..h * w).map(class).collect();
-        let bytes: Vec<u8> = classes
-            .chunks(w)
-            .flat_map(|row| row.iter().copied().chain([0; 3]).take(w.next_multiple_of(4)))
-            .collect();
-        let words: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
+        let words = mask::pack(&classes, w);
         let row = mask::row_bytes(columns);
         let launch = mask::launch(x, [rows, columns]);
         let out = dispatch(gpu, &launch, element, &[&words], rows * row / 4)?;

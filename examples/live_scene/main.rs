@@ -155,18 +155,7 @@ impl Live {
             surface.get_default_config(&adapter, width, height).context("no surface for this adapter")?;
         surface.configure(&device, &config);
 
-        let texture = |format, usage| {
-            device.create_texture(&wgpu::TextureDescriptor {
-                label: None,
-                size: wgpu::Extent3d { width: SIDE, height: SIDE, depth_or_array_layers: 1 },
-                mip_level_count: 1,
-                sample_count: 1,
-                dimension: wgpu::TextureDimension::D2,
-                format,
-                usage: usage | wgpu::TextureUsages::TEXTURE_BINDING,
-                view_formats: &[],
-            })
-        };
+        let texture = |format, usage| stage::texture(&device, SIDE, format, usage);
         let frame = texture(wgpu::TextureFormat::Rgba8UnormSrgb, wgpu::TextureUsages::RENDER_ATTACHMENT);
         let mask = texture(wgpu::TextureFormat::Rgba8Unorm, wgpu::TextureUsages::STORAGE_BINDING);
         let words = Words::new(&device);

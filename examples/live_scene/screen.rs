@@ -64,6 +64,10 @@ impl Screen {
             label: Some("screen"),
             entries: &entries,
         });
+        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            bind_group_layouts: &[Some(&layout)],
+            ..Default::default()
+        });
         let attributes = Boxes::attributes(0);
         let instances = wgpu::VertexBufferLayout {
             array_stride: size_of::<Found>() as u64,
@@ -72,13 +76,9 @@ impl Screen {
         };
         let pipeline =
             |[vertex, fragment]: [&str; 2], buffers: &[Option<wgpu::VertexBufferLayout>], topology| {
-                let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-                    bind_group_layouts: &[Some(&layout)],
-                    ..Default::default()
-                });
                 device.create_render_pipeline(&wgpu::RenderPipelineDescriptor {
                     label: Some(vertex),
-                    layout: Some(&layout),
+                    layout: Some(&pipeline_layout),
                     vertex: wgpu::VertexState {
                         module: &shader,
                         entry_point: Some(vertex),
@@ -119,11 +119,7 @@ impl Screen {
             .collect();
         Self {
             whole: pipeline(["whole", "shown"], &[], wgpu::PrimitiveTopology::TriangleList),
-            boxes: pipeline(
-                ["box", "side"],
-                &[Some(instances.clone())],
-                wgpu::PrimitiveTopology::TriangleStrip,
-            ),
+            boxes: pipeline(["box", "side"], &[Some(instances)], wgpu::PrimitiveTopology::TriangleStrip),
             bindings: device.create_bind_group(&wgpu::BindGroupDescriptor {
                 label: Some("screen"),
                 layout: &layout,
@@ -146,7 +142,7 @@ impl Screen {
         let uniforms = Uniforms {
             scene: [width, (height - Words::HEIGHT as f32).max(1.0)],
             target: [width, height],
-            masked: if shown.masked { 1.0 } else { 0.0 },
+            masked: shown.masked.into(),
             unused: [0.0; 3],
             colours: std::array::from_fn(|i| {
                 let [red, green, blue] = colours[i].map(|v| f32::from(v) / 255.0);

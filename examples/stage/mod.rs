@@ -31,7 +31,28 @@ struct Uniforms {
 impl Stage {
     /// For targets of `format`.
     pub fn new(device: &wgpu::Device, format: wgpu::TextureFormat) -> Self {
-        let pipeline = pipeline(device, wgpu::include_wgsl!("stage.wgsl"), format);
+        let shader = device.create_shader_module(wgpu::include_wgsl!("stage.wgsl"));
+        let pipeline = device.create_render_pipeline(&wgpu::RenderPipelineDescriptor {
+            label: Some("stage"),
+            layout: None,
+            vertex: wgpu::VertexState {
+                module: &shader,
+                entry_point: Some("vertex"),
+                compilation_options: Default::default(),
+                buffers: &[],
+            },
+            fragment: Some(wgpu::FragmentState {
+                module: &shader,
+                entry_point: Some("fragment"),
+                compilation_options: Default::default(),
+                targets: &[Some(format.into())],
+            }),
+            primitive: Default::default(),
+            depth_stencil: None,
+            multisample: Default::default(),
+            multiview_mask: None,
+            cache: None,
+        });
         let uniforms = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("stage"),
             size: size_of::<Uniforms>() as u64,
@@ -56,63 +77,41 @@ impl Stage {
     ) {
         let size = [target.width() as f32, target.height() as f32];
         queue.write_buffer(&self.uniforms, 0, bytemuck::bytes_of(&uniforms(size, time)));
-        draw(encoder, &target.create_view(&Default::default()), &self.pipeline, &self.bindings);
+        let view = target.create_view(&Default::default());
+        let attachment = wgpu::RenderPassColorAttachment {
+            view: &view,
+            depth_slice: None,
+            resolve_target: None,
+            ops: Default::default(),
+        };
+        let mut pass = encoder.begin_render_pass(&wgpu::RenderPassDescriptor {
+            label: Some("stage"),
+            color_attachments: &[Some(attachment)],
+            ..Default::default()
+        });
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.bindings, &[]);
+        pass.draw(0..3, 0..1);
     }
 }
 
-/// Draws one triangle over the whole of a target of `format`.
-fn pipeline(
+/// A square texture that can be sampled, and used as it says.
+pub fn texture(
     device: &wgpu::Device,
-    shader: wgpu::ShaderModuleDescriptor<'_>,
+    side: u32,
     format: wgpu::TextureFormat,
-) -> wgpu::RenderPipeline {
-    let module = device.create_shader_module(shader);
-    device.create_render_pipeline(&wgpu::RenderPipelineDescriptor {
+    usage: wgpu::TextureUsages,
+) -> wgpu::Texture {
+    device.create_texture(&wgpu::TextureDescriptor {
         label: None,
-        layout: None,
-        vertex: wgpu::VertexState {
-            module: &module,
-            entry_point: Some("vertex"),
-            compilation_options: Default::default(),
-            buffers: &[],
-        },
-        fragment: Some(wgpu::FragmentState {
-            module: &module,
-            entry_point: Some("fragment"),
-            compilation_options: Default::default(),
-            targets: &[Some(format.into())],
-        }),
-        primitive: Default::default(),
-        depth_stencil: None,
-        multisample: Default::default(),
-        multiview_mask: None,
-        cache: None,
+        size: wgpu::Extent3d { width: side, height: side, depth_or_array_layers: 1 },
+        mip_level_count: 1,
+        sample_count: 1,
+        dimension: wgpu::TextureDimension::D2,
+        format,
+        usage: usage | wgpu::TextureUsages::TEXTURE_BINDING,
+        view_formats: &[],
     })
-}
-
-/// Records it.
-fn draw(
-    encoder: &mut wgpu::CommandEncoder,
-    target: &wgpu::TextureView,
-    pipeline: &wgpu::RenderPipeline,
-    bindings: &wgpu::BindGroup,
-) {
-    let mut pass = encoder.begin_render_pass(&wgpu::RenderPassDescriptor {
-        label: None,
-        color_attachments: &[Some(wgpu::RenderPassColorAttachment {
-            view: target,
-            depth_slice: None,
-            resolve_target: None,
-            ops: wgpu::Operations {
-                load: wgpu::LoadOp::Clear(wgpu::Color::BLACK),
-                store: wgpu::StoreOp::Store,
-            },
-        })],
-        ..Default::default()
-    });
-    pass.set_pipeline(pipeline);
-    pass.set_bind_group(0, bindings, &[]);
-    pass.draw(0..3, 0..1);
 }
 
 /// Who is on the stage: a large one in the middle, and four that go round it.

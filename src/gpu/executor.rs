@@ -1,7 +1,7 @@
 //! A plan on a device: buffers, pipelines and bind groups made once, then one encoder, one
 //! pass and one submit for a run. Only more runs in flight than ever before allocate anything.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use half::f16;
 use web_time::Instant;
@@ -31,8 +31,8 @@ pub struct Executor {
     taps: Vec<Tap>,
     /// What maps are stored as.
     pub(super) element: Element,
-    /// Tells how long what was recorded took, where the device can.
-    pub(super) clock: Option<Clock>,
+    /// Tells how long what was recorded took, where the device can; made for the first who records.
+    pub(super) clock: OnceLock<Option<Clock>>,
     /// Staging buffers that no inference uses. There are as many lanes as were ever in flight.
     idle: Vec<Lane>,
     /// The picture as the device has it, and where it becomes f16.
@@ -46,12 +46,35 @@ pub struct Executor {
 }
 
 pub(super) struct Dispatch {
-    pub(super) pipeline: wgpu::ComputePipeline,
-    pub(super) bindings: wgpu::BindGroup,
-    pub(super) workgroups: [u32; 3],
+    pipeline: wgpu::ComputePipeline,
+    bindings: wgpu::BindGroup,
+    workgroups: [u32; 3],
 }
 
 impl Dispatch {
+    /// One of `launch`, whose parameters are the `at`-th of `params`, over buffers, what it reads and then
+    /// what it writes, and textures.
+    ///
+    /// # Errors
+    /// As [`Gpu::guarded`].
+    pub(super) async fn new(
+        gpu: &Gpu,
+        launch: &Launch,
+        pipeline: wgpu::ComputePipeline,
+        (params, at): (&wgpu::Buffer, usize),
+        buffers: &[&wgpu::Buffer],
+        textures: &[&wgpu::TextureView],
+    ) -> Result<Self> {
+        let params = wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+            buffer: params,
+            offset: at as u64 * PARAMS_ALIGNMENT,
+            size: wgpu::BufferSize::new(launch.params_bytes().len() as u64),
+        });
+        let bind = || gpu.bind_group(&pipeline, params, buffers, textures);
+        let bindings = gpu.guarded(launch.shader.name, bind).await?;
+        Ok(Self { pipeline, bindings, workgroups: launch.workgroups })
+    }
+
     pub(super) fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
         pass.set_pipeline(&self.pipeline);
         pass.set_bind_group(0, &self.bindings, &[]);
@@ -101,7 +124,6 @@ impl Executor {
         let params = params_buffer(gpu, launches.iter().copied()).await?;
         let outputs: Vec<Value> = plan.outputs.iter().map(|output| output.value).collect();
         let lane = Lane::new(gpu, plan.input.bytes(), outputs.iter().map(Value::bytes).sum())?;
-        let clock = Clock::new(gpu).await?;
         let filled = begun.elapsed();
 
         let (pipelines, compiled) = gpu.pipelines(&launches, element, pace, &mut progress).await?;
@@ -116,10 +138,8 @@ impl Executor {
                 })
                 .collect();
             buffers.extend(step.writes.iter().map(|slot| &slots[slot.index()]));
-            let params = params_binding(&params, i, &step.launch);
-            let bind = || gpu.bind_group(&pipeline, params, &buffers, &[]);
-            let bindings = gpu.guarded(step.launch.shader.name, bind).await?;
-            dispatches.push(Dispatch { pipeline, bindings, workgroups: step.launch.workgroups });
+            let dispatch = Dispatch::new(gpu, &step.launch, pipeline, (&params, i), &buffers, &[]);
+            dispatches.push(dispatch.await?);
             pace.breathe().await;
         }
         gpu.trouble.check()?;
@@ -131,7 +151,7 @@ impl Executor {
             outputs,
             taps: plan.taps.clone(),
             element,
-            clock,
+            clock: OnceLock::new(),
             idle: vec![lane],
             staging: vec![0.0; layout::len(plan.input.shape)],
             halves: Vec::new(),
@@ -363,13 +383,12 @@ impl Gpu {
             buffers.push(put(stored(name), &vec![f32::NAN; len])?);
         }
         let buffers: Vec<&wgpu::Buffer> = buffers.iter().collect();
-        let params = params_binding(&params, 0, launch);
-        let bind = || self.bind_group(&pipeline, params, &buffers, textures);
-        let bindings = self.guarded_now(launch.shader.name, bind)?;
+        let dispatch = Dispatch::new(self, launch, pipeline, (&params, 0), &buffers, textures);
+        let dispatch = pollster::block_on(dispatch)?;
         let mut encoder = self.device.create_command_encoder(&Default::default());
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            Dispatch { pipeline, bindings, workgroups: launch.workgroups }.record(&mut pass);
+            dispatch.record(&mut pass);
         }
         self.queue.submit([encoder.finish()]);
         let buffers = buffers[reads.len()..].iter();
@@ -392,16 +411,4 @@ pub(super) async fn params_buffer<'a>(
         contents.extend(params);
     }
     gpu.filled("params", &contents, wgpu::BufferUsages::UNIFORM).await
-}
-
-pub(super) fn params_binding<'a>(
-    params: &'a wgpu::Buffer,
-    at: usize,
-    launch: &Launch,
-) -> wgpu::BindingResource<'a> {
-    wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-        buffer: params,
-        offset: at as u64 * PARAMS_ALIGNMENT,
-        size: wgpu::BufferSize::new(launch.params_bytes().len() as u64),
-    })
 }

@@ -22,13 +22,13 @@ impl Clock {
     /// None where the device has no timestamps.
     ///
     /// # Errors
-    /// As [`Gpu::guarded`].
-    pub async fn new(gpu: &Gpu) -> Result<Option<Self>> {
+    /// As [`Gpu::guarded_now`].
+    fn new(gpu: &Gpu) -> Result<Option<Self>> {
         if !gpu.device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
             return Ok(None);
         }
         let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
-        let clock = gpu.guarded("timestamps", || {
+        let clock = gpu.guarded_now("timestamps", || {
             let stamps = transfer::buffer(gpu, "timestamps", Self::BYTES, usage);
             let clock = Self { queries: queries(gpu, "inference", 2), stamps };
             // Drivers may wait for ever for timestamps that nothing has written.
@@ -37,7 +37,7 @@ impl Clock {
             gpu.queue.submit([encoder.finish()]);
             clock
         });
-        clock.await.map(Some)
+        clock.map(Some)
     }
 
     /// A pass that has an inference's first step, its last, both or neither.
@@ -83,6 +83,18 @@ impl Gpu {
 }
 
 impl Executor {
+    /// The clock of what is recorded, if the device has any.
+    ///
+    /// # Errors
+    /// As [`Gpu::guarded_now`].
+    pub(super) fn recording_clock(&self) -> Result<Option<&Clock>> {
+        if self.clock.get().is_none() {
+            // Of two that are made at once the first stays.
+            let _ = self.clock.set(Clock::new(&self.gpu)?);
+        }
+        Ok(self.clock.get().and_then(Option::as_ref))
+    }
+
     /// Runs once and gives the nanoseconds of each step, the barrier before it included.
     ///
     /// # Errors

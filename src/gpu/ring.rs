@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Executor, Gpu, executor::answers_in, one_line, profile::Clock, transfer::buffer};
+use super::{Executor, Gpu, executor::answers_in, profile::Clock, transfer::buffer};
 use crate::{Error, Result, Tensor, plan::Value};
 
 /// A ring of staging buffers: each takes a frame's answer, and gives it back once the device has
@@ -70,7 +70,9 @@ impl Ring {
     fn new(executor: &Executor, length: usize) -> Result<Self> {
         use wgpu::BufferUsages as Usage;
         let gpu = executor.gpu.clone();
-        let size = executor.answer_bytes() + if executor.clock.is_some() { Clock::BYTES } else { 0 };
+        let answer = executor.answer_bytes();
+        let timed = executor.recording_clock()?.map(|_| answer);
+        let size = timed.map_or(answer, |at| at + Clock::BYTES);
         let place = |_| {
             let usage = Usage::MAP_READ | Usage::COPY_DST;
             let staging = gpu.guarded_now("a ring of answers", || buffer(&gpu, "answer", size, usage))?;
@@ -78,7 +80,6 @@ impl Ring {
         };
         let places = (0..length.max(1)).map(place).collect::<Result<_>>()?;
         let (outputs, owner) = (executor.outputs.clone(), executor.identity.clone());
-        let timed = executor.clock.is_some().then(|| executor.answer_bytes());
         Ok(Self { gpu, outputs, owner, timed, places, taken: None, dropped: 0 })
     }
 
@@ -105,7 +106,7 @@ impl Ring {
     /// [`Error::Lost`] if the device was lost.
     pub fn poll(&mut self) -> Result<Option<Answer>> {
         // Where the device is shared, this only looks.
-        self.gpu.device.poll(wgpu::PollType::Poll).map_err(|e| Error::Device(one_line(&e)))?;
+        self.gpu.device.poll(wgpu::PollType::Poll).map_err(|e| self.gpu.unusable(&e))?;
         let mut newest: Option<(u64, usize)> = None;
         for (i, place) in self.places.iter_mut().enumerate() {
             let Some(flight) = &place.flight else { continue };
@@ -116,7 +117,7 @@ impl Ring {
             }
             match flight.mapped.get() {
                 None => {}
-                Some(Err(_)) => return Err(Error::Lost(self.gpu.adapter().to_string())),
+                Some(Err(_)) => return Err(self.gpu.lost()),
                 Some(Ok(())) if newest.is_none_or(|(frame, _)| flight.frame > frame) => {
                     newest = Some((flight.frame, i));
                 }
@@ -142,7 +143,7 @@ impl Ring {
 
     /// The answer in a staging buffer that is mapped.
     fn read(&self, frame: u64, staging: &wgpu::Buffer) -> Result<Answer> {
-        let view = staging.get_mapped_range(..).map_err(|e| Error::Device(one_line(&e)))?;
+        let view = staging.get_mapped_range(..).map_err(|e| self.gpu.unusable(&e))?;
         let parts = answers_in(&view, &self.outputs);
         let took = self.timed.map(|at| Clock::between(&self.gpu, &view[at as usize..]));
         Ok(Answer { frame, parts, took })
@@ -173,8 +174,8 @@ impl Executor {
         };
         ring.dropped += u64::from(place.flight.is_some());
         self.copy_answers(encoder, &place.staging);
-        if let Some(clock) = &self.clock {
-            clock.copy(encoder, &place.staging, self.answer_bytes());
+        if let (Some(clock), Some(at)) = (self.recording_clock()?, ring.timed) {
+            clock.copy(encoder, &place.staging, at);
         }
         let mapped = Arc::new(OnceLock::new());
         let heard = mapped.clone();

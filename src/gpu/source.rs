@@ -4,7 +4,7 @@ use std::{ops::Range, sync::Arc};
 
 use super::{
     Executor,
-    executor::{Dispatch, params_binding, params_buffer},
+    executor::{Dispatch, params_buffer},
 };
 use crate::{
     Error, Result,
@@ -42,6 +42,7 @@ impl Executor {
         if !matches!(kind, Some(wgpu::TextureSampleType::Float { .. })) {
             return Err(refused(format!("has the format {format:?}, not colours")));
         }
+        self.recording_clock()?;
         let input = &self.slots[self.input.slot.index()];
         self.bind_texture(texture, wgpu::TextureUsages::TEXTURE_BINDING, launch, &[input]).await.map(Source)
     }
@@ -116,10 +117,8 @@ impl Executor {
         let mut dispatches = Vec::with_capacity(N);
         for (i, (launch, buffers)) in launches.into_iter().enumerate() {
             let pipeline = self.gpu.pipeline(launch, self.element).await?;
-            let params = params_binding(&params, i, launch);
-            let bind = || self.gpu.bind_group(&pipeline, params, buffers, textures);
-            let bindings = self.gpu.guarded(launch.shader.name, bind).await?;
-            dispatches.push(Dispatch { pipeline, bindings, workgroups: launch.workgroups });
+            let dispatch = Dispatch::new(&self.gpu, launch, pipeline, (&params, i), buffers, textures);
+            dispatches.push(dispatch.await?);
         }
         Ok(Bound { dispatches, owner: self.identity.clone() })
     }
@@ -143,7 +142,9 @@ impl Executor {
         let first = self.own(&source.0)?;
         let first = if range.start == 0 { first } else { &[] };
         let [begins, ends] = [range.start == 0, range.end == self.dispatches.len()];
-        let pass = self.clock.as_ref().map(|clock| clock.pass(begins, ends)).unwrap_or_default();
+        // Whoever has a source has made the clock.
+        let clock = self.clock.get().and_then(Option::as_ref);
+        let pass = clock.map(|clock| clock.pass(begins, ends)).unwrap_or_default();
         let mut pass = encoder.begin_compute_pass(&pass);
         first.iter().chain(steps).for_each(|dispatch| dispatch.record(&mut pass));
         Ok(())

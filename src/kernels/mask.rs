@@ -43,6 +43,17 @@ pub fn launch(x: Shape, [rows, columns]: [usize; 2]) -> Launch {
     }
 }
 
+/// A label map of so many columns as the device has it: a byte a pixel, rows of whole words.
+pub fn pack(classes: &[u8], columns: usize) -> Vec<f32> {
+    let filled = |row: &[u8]| {
+        let mut row = row.to_vec();
+        row.resize(columns.next_multiple_of(4), 0);
+        row
+    };
+    let bytes: Vec<u8> = classes.chunks(columns).flat_map(filled).collect();
+    bytemuck::pod_collect_to_vec(&bytes)
+}
+
 /// The same in plain loops over the classes of a map, row by row: what class each texel shows.
 pub fn reference(classes: &[u8], x: Shape, [rows, columns]: [usize; 2]) -> Vec<u8> {
     let under = |at: usize, size: usize, of: usize| (2 * at + 1) * size / (2 * of);

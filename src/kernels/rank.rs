@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{LANES, Launch, Shader, Tier, spread, suppress};
+use super::{LANES, Launch, Shader, Tier, select, spread, suppress};
 use crate::{Shape, Tensor, tensor::Element};
 
 /// The kernel.
@@ -56,7 +56,7 @@ pub fn launch(x: Shape, [height, width]: [usize; 2], most: usize, vertices: u32)
 /// The same by sorting.
 pub fn reference(x: &Tensor, boxes: &Tensor, [height, width]: [usize; 2], most: usize) -> Vec<Found> {
     let classes = x.dims()[2];
-    let of_class = |class| suppress::slots(x, [0, class]).into_iter().map(move |slot| (class, slot));
+    let of_class = |class| select::list(x, [0, class]).into_iter().map(move |slot| (class, slot));
     let mut all: Vec<(usize, [f32; 2])> = (0..classes).flat_map(of_class).collect();
     all.retain(|(_, [score, _])| *score > 0.0);
     // Stable: of equals the first class.

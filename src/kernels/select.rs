@@ -27,9 +27,9 @@ const fn slots(select: Select) -> usize {
     select.most.next_multiple_of(2)
 }
 
-/// The threshold as far as it matters: a score of zero is none.
-fn threshold(select: Select) -> f32 {
-    if select.threshold > 0.0 { select.threshold } else { 0.0 }
+/// A threshold as far as it matters: a score of zero is none, and zero has one sign.
+pub(super) fn threshold(limit: f32) -> f32 {
+    if limit > 0.0 { limit } else { 0.0 }
 }
 
 /// One run over the scores `x`: `[n, anchors, 1, classes]`.
@@ -42,7 +42,7 @@ pub fn launch(x: Shape, select: Select) -> Launch {
             ("anchors", x.c as u32),
             ("padded", 4 * x.quads() as u32),
             ("classes", x.w as u32),
-            ("threshold", threshold(select).to_bits()),
+            ("threshold", threshold(select.threshold).to_bits()),
             ("most", select.most as u32),
             ("slots", slots(select) as u32),
             ("lists", lists as u32),
@@ -62,20 +62,34 @@ pub fn better(a: f32, b: f32) -> Ordering {
 pub fn reference(scores: &Tensor, select: Select) -> Tensor {
     let &[n, anchors, _, classes] = scores.dims() else { unreachable!("a feature map has four dimensions") };
     let (lists, pairs) = (classes - 1, slots(select) / 2);
-    let mut kept = vec![0.0; n * 4 * lists * pairs];
-    for (picture, list) in (0..n).flat_map(|picture| (0..lists).map(move |list| (picture, list))) {
+    candidates([n, lists, pairs], |[picture, list]| {
         let score = |anchor: usize| scores.data()[(picture * anchors + anchor) * classes + list + 1];
-        let passes = |&i: &usize| score(i) > threshold(select) || score(i).is_nan();
+        let passes = |&i: &usize| score(i) > threshold(select.threshold) || score(i).is_nan();
         let mut best: Vec<usize> = (0..anchors).filter(passes).collect();
         best.sort_by(|&a, &b| better(score(a), score(b)).then(a.cmp(&b)));
         best.truncate(select.most);
         best.sort_unstable();
-        for (slot, anchor) in best.into_iter().enumerate() {
-            for (part, value) in [score(anchor), anchor as f32].into_iter().enumerate() {
+        best.into_iter().map(|anchor| [score(anchor), anchor as f32]).collect()
+    })
+}
+
+/// `[n, 4, lists, pairs]` from the score and the anchor of what is kept `of` each list of each picture.
+pub(super) fn candidates([n, lists, pairs]: [usize; 3], of: impl Fn([usize; 2]) -> Vec<[f32; 2]>) -> Tensor {
+    let mut kept = vec![0.0; n * 4 * lists * pairs];
+    for (picture, list) in (0..n).flat_map(|picture| (0..lists).map(move |list| (picture, list))) {
+        for (slot, values) in of([picture, list]).into_iter().enumerate() {
+            for (part, value) in values.into_iter().enumerate() {
                 let channel = slot % 2 * 2 + part;
                 kept[((picture * 4 + channel) * lists + list) * pairs + slot / 2] = value;
             }
         }
     }
     Tensor::from_fn([n, 4, lists, pairs], |at| kept[at])
+}
+
+/// All slots of one list of such candidates, those that are left over too.
+pub(super) fn list(x: &Tensor, [picture, list]: [usize; 2]) -> Vec<[f32; 2]> {
+    let &[_, _, lists, pairs] = x.dims() else { unreachable!("candidates have four dimensions") };
+    let at = |channel, pair| x.data()[((picture * 4 + channel) * lists + list) * pairs + pair];
+    (0..2 * pairs).map(|slot| [0, 1].map(|part| at(slot % 2 * 2 + part, slot / 2))).collect()
 }

@@ -1,6 +1,6 @@
 //! Of candidates that overlap too far the best: `shaders/suppress.wgsl`.
 
-use super::{LANES, Launch, Shader, Tier, spread};
+use super::{LANES, Launch, Shader, Tier, select, spread};
 use crate::{Shape, Tensor, tensor::Element};
 
 /// The kernel.
@@ -28,11 +28,6 @@ pub struct Suppression {
     pub most: usize,
 }
 
-/// The least score as far as it matters: one of zero is none, and zero has one sign.
-fn least(suppression: Suppression) -> f32 {
-    if suppression.least > 0.0 { suppression.least } else { 0.0 }
-}
-
 /// The largest f32 that is no larger: an f32 is above both or neither.
 fn floor(limit: f64) -> f32 {
     let near = limit as f32;
@@ -40,7 +35,7 @@ fn floor(limit: f64) -> f32 {
 }
 
 /// One run over the candidates `x`, `[n, 4, classes, slots / 2]` as
-/// [`select`](super::select) leaves them, of so many anchors.
+/// [`select`] leaves them, of so many anchors.
 pub fn launch(x: Shape, anchors: usize, suppression: Suppression) -> Launch {
     let lists = x.n * x.h;
     Launch {
@@ -51,7 +46,7 @@ pub fn launch(x: Shape, anchors: usize, suppression: Suppression) -> Launch {
             ("classes", x.h as u32),
             ("anchors", anchors as u32),
             ("lists", lists as u32),
-            ("least", least(suppression).to_bits()),
+            ("least", select::threshold(suppression.least).to_bits()),
             ("overlap", floor(suppression.overlap).to_bits()),
             ("most", suppression.most as u32),
         ],
@@ -59,14 +54,6 @@ pub fn launch(x: Shape, anchors: usize, suppression: Suppression) -> Launch {
         arithmetic: Element::F32,
         tile: format!("1 class split over {LANES} threads"),
     }
-}
-
-/// The slots of a class in its order: score and anchor.
-pub(super) fn slots(x: &Tensor, list: [usize; 2]) -> Vec<[f32; 2]> {
-    let &[_, _, classes, pairs] = x.dims() else { unreachable!("candidates have four dimensions") };
-    let [picture, class] = list;
-    let at = |channel, pair| x.data()[((picture * 4 + channel) * classes + class) * pairs + pair];
-    (0..2 * pairs).map(|slot| [0, 1].map(|part| at(slot % 2 * 2 + part, slot / 2))).collect()
 }
 
 /// A box of `[n, 4, 1, anchors]`: left, top, right, bottom.
@@ -85,11 +72,10 @@ fn overlap(a: [f32; 4], b: [f32; 4]) -> f32 {
 /// The same in plain loops: the candidates that stay, by falling score.
 pub fn reference(x: &Tensor, boxes: &Tensor, suppression: Suppression) -> Tensor {
     let &[n, _, classes, pairs] = x.dims() else { unreachable!("candidates have four dimensions") };
-    let mut y = vec![0.0; x.data().len()];
-    for (picture, class) in (0..n).flat_map(|picture| (0..classes).map(move |class| (picture, class))) {
-        let at = |[_, anchor]: [f32; 2]| bounds(boxes, picture, anchor as usize);
-        let mut left = slots(x, [picture, class]);
-        left.retain(|&slot| slot[0] > least(suppression) && slot[0].is_finite());
+    select::candidates([n, classes, pairs], |of| {
+        let at = |[_, anchor]: [f32; 2]| bounds(boxes, of[0], anchor as usize);
+        let mut left = select::list(x, of);
+        left.retain(|&slot| slot[0] > select::threshold(suppression.least) && slot[0].is_finite());
         left.retain(|&slot| at(slot).iter().all(|side| side.is_finite()));
         // Stable: equals stay in the order of the slots.
         left.sort_by(|a, b| b[0].total_cmp(&a[0]));
@@ -100,14 +86,8 @@ pub fn reference(x: &Tensor, boxes: &Tensor, suppression: Suppression) -> Tensor
                 kept.push(slot);
             }
         }
-        for (slot, values) in kept.into_iter().enumerate() {
-            for (part, value) in values.into_iter().enumerate() {
-                let channel = slot % 2 * 2 + part;
-                y[((picture * 4 + channel) * classes + class) * pairs + slot / 2] = value;
-            }
-        }
-    }
-    Tensor::from_fn(x.dims(), |i| y[i])
+        kept
+    })
 }
 
 #[cfg(test)]

@@ -86,7 +86,7 @@ pub fn tune(
         spent < share
     };
     let machine = gpu.machine(element);
-    let picture = Tensor::from_fn(<[usize; 4]>::from(input), |i| (i as f32 * 0.37).sin());
+    let picture = Tensor::wave(input, 0.37);
     let bench = Bench { gpu, graph, scores, input, machine, picture };
 
     let mut tuning = Tuning::default();

@@ -113,7 +113,7 @@ impl Case {
 /// A case of every kernel; of those beyond the baseline, for `subgroup`s and for matrix `units`. Where maps are f16 one has f16 sums.
 fn cases(element: Element, subgroup: Option<Subgroup>, units: Option<Units>) -> Result<Vec<Case>> {
     let x = Shape::new(2, 21, 9, 13);
-    let picture = wave(x, 0.37);
+    let picture = Tensor::wave(x, 0.37);
     let conv = |outputs, groups, kernel, stride, activation| {
         convolution(x.c, outputs, groups, kernel, stride, activation)
     };
@@ -177,7 +177,7 @@ fn cases(element: Element, subgroup: Option<Subgroup>, units: Option<Units>) -> 
         expected: pool::reference(&picture),
     });
     let gates = Shape { h: 1, w: 1, ..x };
-    let gate = wave(gates, 1.3);
+    let gate = Tensor::wave(gates, 1.3);
     cases.push(Case {
         launch: scale::launch(x),
         reads: vec![on_device(&picture, x), on_device(&gate, gates)],
@@ -206,7 +206,7 @@ fn matrix_case(units: Units) -> Result<Case> {
     let c = convolution(x.c, 90, 1, 1, 1, Activation::HardSwish);
     let y = output(&c, x)?;
     let gates = Shape { h: 1, w: 1, ..x };
-    let (picture, residual, gate) = (wave(x, 0.37), wave(y, 0.19), wave(gates, 1.3));
+    let (picture, residual, gate) = (Tensor::wave(x, 0.37), Tensor::wave(y, 0.19), Tensor::wave(gates, 1.3));
     let gate = Tensor::from_fn(gate.dims(), |i| gate.data()[i].abs());
     let extras = Extras { residual: true, gate: true };
     Ok(Case {
@@ -287,8 +287,8 @@ fn gate_case(picture: &Tensor, x: Shape) -> Case {
 fn reduce_case(y: Shape) -> Case {
     let conv = convolution(4, y.c, 1, 1, 1, Activation::Relu6);
     let parts = Shape { n: 3 * y.n, ..y };
-    let values = wave(parts, 0.53);
-    let residual = wave(y, 0.19);
+    let values = Tensor::wave(parts, 0.53);
+    let residual = Tensor::wave(y, 0.19);
     Case {
         launch: reduce::launch(&conv, y, 3, true),
         reads: vec![on_device(&values, parts), kernels::pack_bias(&conv), on_device(&residual, y)],
@@ -309,7 +309,7 @@ fn resize_case(picture: &Tensor, x: Shape) -> Case {
 /// Whole numbers, many of them equal, and sizes at which nothing is rounded: no answer is arguable.
 fn argmax_case() -> Case {
     let x = Shape::new(2, 21, 8, 4);
-    let (y, values) = (Shape { c: 1, h: 16, w: 2, ..x }, wave(x, 0.37));
+    let (y, values) = (Shape { c: 1, h: 16, w: 2, ..x }, Tensor::wave(x, 0.37));
     let values = Tensor::from_fn(values.dims(), |i| (values.data()[i] * 9.0).round());
     Case {
         launch: argmax::launch(x, y),
@@ -331,7 +331,7 @@ fn softmax_case(picture: &Tensor, x: Shape) -> Case {
 /// Five anchors a pixel, some of whose boxes reach beyond the picture.
 fn boxes_case(x: Shape) -> Case {
     let (x, picture) = (Shape { c: 20, ..x }, [90, 130]);
-    let offsets = wave(x, 0.37);
+    let offsets = Tensor::wave(x, 0.37);
     let numbers = 0..5 * x.h * x.w;
     let y = Shape::new(x.n, 4, 1, numbers.len());
     let anchors: Vec<_> =
@@ -347,7 +347,7 @@ fn boxes_case(x: Shape) -> Case {
 fn select_case() -> Case {
     let x = Shape::new(2, 300, 1, 5);
     let select = Select { threshold: 0.25, most: 20 };
-    let scores = wave(x, 0.37);
+    let scores = Tensor::wave(x, 0.37);
     let scores = Tensor::from_fn(scores.dims(), |i| (scores.data()[i] * 9.0).round() / 9.0);
     Case {
         launch: select::launch(x, select),
@@ -362,12 +362,10 @@ fn mask_case() -> Case {
     let y = Shape { h: 7, w: 256, ..x };
     let class = |at: usize| (at * at % 251) as u8;
     let classes: Vec<u8> = (0..x.len()).map(class).collect();
-    let rows = classes.chunks(x.w).flat_map(|row| row.iter().copied().chain([0; 3]));
-    let bytes: Vec<u8> = rows.collect();
     let seen = mask::reference(&classes, x, [y.h, y.w]);
     Case {
         launch: mask::launch(x, [y.h, y.w]),
-        reads: vec![bytemuck::pod_collect_to_vec(&bytes)],
+        reads: vec![mask::pack(&classes, x.w)],
         expected: Tensor::from_fn(<[usize; 4]>::from(y), |at| f32::from(seen[at])),
     }
 }
@@ -424,7 +422,7 @@ fn convolution(
     activation: Activation,
 ) -> Conv {
     Conv {
-        weight: Arc::new(wave(Shape::new(outputs, inputs / groups, kernel, kernel), 0.71)),
+        weight: Arc::new(Tensor::wave(Shape::new(outputs, inputs / groups, kernel, kernel), 0.71)),
         bias: Some(Arc::new(Tensor::from_fn([outputs], |i| (i as f32 * 0.9).cos()))),
         stride,
         dilation: 1,
@@ -442,11 +440,6 @@ fn place(conv: &Conv, x: Shape) -> Result<Window> {
 fn output(conv: &Conv, x: Shape) -> Result<Shape> {
     let window = place(conv, x)?;
     Ok(Shape::new(x.n, conv.outputs(), window.height, window.width))
-}
-
-/// Values that repeat nowhere and have no rounding of their own to hide in.
-fn wave(shape: Shape, frequency: f32) -> Tensor {
-    Tensor::from_fn([shape.n, shape.c, shape.h, shape.w], |i| (i as f32 * frequency).sin())
 }
 
 fn on_device(tensor: &Tensor, shape: Shape) -> Vec<f32> {

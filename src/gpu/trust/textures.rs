@@ -8,7 +8,7 @@ use crate::{
         transfer::{buffer, read},
     },
     kernels::{
-        paint,
+        mask, paint,
         sample::{self, Filter, Sampling},
     },
     tensor::{Element, layout},
@@ -60,13 +60,7 @@ fn paint_check(gpu: &Gpu, element: Element) -> Result<Check> {
     let labels = Shape::new(1, 1, 5, 14);
     let class = |at: usize| (at * at % 23) as u8;
     let classes: Vec<u8> = (0..labels.len()).map(class).collect();
-    let word = |at: usize| {
-        let (row, first) = (at / 4, at % 4 * 4);
-        let byte =
-            |i: usize| classes.get(row * 14 + first + i).copied().filter(|_| first + i < 14).unwrap_or(0);
-        f32::from_bits(u32::from_le_bytes([0, 1, 2, 3].map(byte)))
-    };
-    let words: Vec<f32> = (0..labels.h * 4).map(word).collect();
+    let words = mask::pack(&classes, labels.w);
     let colour = |class: u32| [class as u8, (7 * class) as u8, (31 * class) as u8, 64];
     let colours: Vec<f32> = (0..256).map(|class| f32::from_bits(u32::from_le_bytes(colour(class)))).collect();
     let texture = texture(gpu, wgpu::TextureUsages::STORAGE_BINDING | wgpu::TextureUsages::COPY_SRC);

@@ -156,7 +156,7 @@ fn tuned(lab: &mut Lab, at: usize, graph: &Graph, input: Shape) -> Result<Tuned,
         let options = plan::Options { tuned: tuning.winners, ..plan::Options::default() };
         let plan = Plan::new(graph, input, gpu.machine(Element::F32), &options)?;
         let mut executor = pollster::block_on(Executor::new(gpu, &plan, |_, _| {}))?;
-        let picture = Tensor::from_fn(<[usize; 4]>::from(input), |i| (i as f32 * 0.37).sin());
+        let picture = Tensor::wave(input, 0.37);
         executor.run(&picture)?;
         let times = (0..RUNS).map(|_| Ok(executor.clock(&picture)? / 1e6)).collect::<Result<Vec<f64>>>()?;
         Ok((plan, Spread::of(times)))

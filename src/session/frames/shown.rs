@@ -104,6 +104,7 @@ impl Session {
     pub fn encode_painting(&self, encoder: &mut wgpu::CommandEncoder, painting: &Painting) -> Result<()> {
         self.on_gpu()?.1.record_painting(encoder, painting)
     }
+
     /// Makes what leaves the boxes that are surer than `least` on the device, each an instance of so many
     /// vertices: suppressed and in the order of [`Session::detections_of`], in shares of what the source
     /// shows. Overlaps within rounding of the limit may fall on its other side; a box or a score that is
