@@ -345,17 +345,13 @@ fn an_answer_says_how_long_the_device_took() {
             gpu.device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
             (ring.poll().unwrap(), begun.elapsed())
         };
-        // Before anything was recorded there is nothing to wait for, and nothing took any time.
-        let took = ask(&mut ring, false).0.unwrap().took;
-        assert!(took.is_none_or(|took| took < Duration::from_millis(1)), "{took:?} on {}", gpu.adapter());
+        // Timestamps that nothing has written may be waited for in vain: there are some from the start.
+        assert!(ask(&mut ring, false).0.is_some());
         let mut ring = session.ring(1).unwrap();
         let (answer, waited) = ask(&mut ring, true);
         let took = answer.unwrap().took;
-        let has_clock = gpu.device().features().contains(wgpu::Features::TIMESTAMP_QUERY);
-        assert_eq!(took.is_some(), has_clock);
-        if let Some(took) = took {
-            assert!(took > Duration::from_micros(100) && took <= waited, "{took:?} of {waited:?}");
-        }
+        assert_eq!(took.is_some(), gpu.device().features().contains(wgpu::Features::TIMESTAMP_QUERY));
+        assert!(took.is_none_or(|took| !took.is_zero() && took <= waited), "{took:?} of {waited:?}");
     }
 }
 
