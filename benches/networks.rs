@@ -46,7 +46,7 @@ fn networks(criterion: &mut Criterion) {
         for &(ref device, precision, fuse) in &ways {
             let options = Options { size: Some([224, 224]), fuse, precision, ..Options::default() };
             let shape = options.input_shape(&network);
-            let input = Tensor::from_fn(<[usize; 4]>::from(shape), |i| (i as f32 * 0.37).sin());
+            let input = Tensor::wave(shape, 0.37);
             let mut session = Session::new(device, &network, options).expect("a session");
             let way = format!("{}, {}, fuse {fuse:?}", device.backend(), session.element());
             group.bench_function(way, |bencher| {

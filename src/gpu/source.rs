@@ -42,6 +42,7 @@ impl Executor {
         if !matches!(kind, Some(wgpu::TextureSampleType::Float { .. })) {
             return Err(refused(format!("has the format {format:?}, not colours")));
         }
+        // Made here, not within a frame.
         self.recording_clock()?;
         let input = &self.slots[self.input.slot.index()];
         self.bind_texture(texture, wgpu::TextureUsages::TEXTURE_BINDING, launch, &[input]).await.map(Source)
@@ -142,9 +143,7 @@ impl Executor {
         let first = self.own(&source.0)?;
         let first = if range.start == 0 { first } else { &[] };
         let [begins, ends] = [range.start == 0, range.end == self.dispatches.len()];
-        // Whoever has a source has made the clock.
-        let clock = self.clock.get().and_then(Option::as_ref);
-        let pass = clock.map(|clock| clock.pass(begins, ends)).unwrap_or_default();
+        let pass = self.recording_clock()?.map(|clock| clock.pass(begins, ends)).unwrap_or_default();
         let mut pass = encoder.begin_compute_pass(&pass);
         first.iter().chain(steps).for_each(|dispatch| dispatch.record(&mut pass));
         Ok(())
