@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use goldcrest::tasks::{Picture, preprocess};
-use goldcrest::zoo::{Centre, Filter, Preprocessing, Resize};
+use goldcrest::zoo::{Centre, Filter, PerChannel, Preprocessing, Resize};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
@@ -50,8 +50,9 @@ fn preprocessing(value: &Value) -> Preprocessing {
             "down" => Centre::Down,
             other => panic!("no such centre: {other}"),
         },
-        mean: floats(&value["mean"]).map(|v| v as f32),
-        std: floats(&value["std"]).map(|v| v as f32),
+        mean: PerChannel::new(&floats(&value["mean"]).map(|v| v as f32)),
+        std: PerChannel::new(&floats(&value["std"]).map(|v| v as f32)),
+        ..Preprocessing::default()
     }
 }
 
@@ -81,7 +82,7 @@ fn every_picture_becomes_what_its_library_makes_of_it() {
         let mut reference = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
         let (means, mut error, mut drift) = (floats(&case["means"]), 0f64, 0f64);
         for (channel, plane) in tensor.data().chunks_exact(height * width).enumerate() {
-            let std = f64::from(how.std[channel]);
+            let std = f64::from(how.std.values()[channel]);
             for row in &rows {
                 for column in &columns {
                     let difference = plane[row * width + column] - reference.next().expect("a value");

@@ -6,8 +6,8 @@ use goldcrest::{
     Error,
     graph::{Activation, Conv, Op, Padding},
     zoo::{
-        Centre, Checkpoint, Family, Filter, HALF, IMAGENET_MEAN, IMAGENET_STD, Network, Preprocessing,
-        Resize, Task,
+        Centre, Checkpoint, Family, Filter, HALF, IMAGENET_MEAN, IMAGENET_STD, Network, PerChannel,
+        Preprocessing, Resize, Task,
     },
 };
 use safetensors::{Dtype, tensor::TensorView};
@@ -640,10 +640,10 @@ fn pictures_are_prepared_as_the_preset_says() {
     for config in [None, config.as_deref()] {
         let network = open(&items, config, arch).unwrap();
         assert_eq!(network.preprocessing.resize, Resize::Short(235));
-        assert_eq!(network.preprocessing.mean, HALF);
+        assert_eq!(network.preprocessing.mean.values(), HALF);
     }
     let network = open(&items, config.as_deref(), None).unwrap();
-    assert_eq!(network.preprocessing.mean, IMAGENET_MEAN);
+    assert_eq!(network.preprocessing.mean.values(), IMAGENET_MEAN);
     assert_eq!(network.preprocessing.filter, Filter::Bicubic);
 }
 
@@ -719,7 +719,7 @@ fn transformers_configurations_are_honoured_or_refused() {
     let (p, _) =
         processed(json!({"size": 300, "crop_size": 280, "resample": 3, "do_normalize": false})).unwrap();
     assert_eq!((p.resize, p.crop, p.filter), (Resize::Short(300), Some([280, 280]), Filter::Bicubic));
-    assert_eq!((p.mean, p.std, p.centre), ([0.0; 3], [1.0; 3], Centre::Down));
+    assert_eq!((p.mean.values(), p.std.values(), p.centre), (&[0.0][..], &[1.0][..], Centre::Down));
     for (field, value) in [
         ("do_resize", json!(false)),
         ("do_rescale", json!(false)),
@@ -760,14 +760,15 @@ fn what_segments_and_detects_is_known_by_its_keys() {
         filter: Filter::Bilinear,
         crop: None,
         centre: Centre::HalfToEven,
-        mean: IMAGENET_MEAN,
-        std: IMAGENET_STD,
+        mean: PerChannel::new(&IMAGENET_MEAN),
+        std: PerChannel::new(&IMAGENET_STD),
+        ..Preprocessing::default()
     };
     let coco = Preprocessing {
         resize: Resize::Exact([320, 320]),
         filter: Filter::Linear,
-        mean: HALF,
-        std: HALF,
+        mean: PerChannel::new(&HALF),
+        std: PerChannel::new(&HALF),
         ..voc.clone()
     };
     let dilated = ["1", "3", "6", "16"].map(|i| format!("backbone.{i}")).to_vec();
@@ -852,7 +853,7 @@ fn v4_is_known_by_its_keys() {
         let how = &network.preprocessing;
         assert_eq!((how.resize, how.crop), (Resize::Short(short), Some([side; 2])), "{name}");
         let mean = if name == "conv_small_050" { HALF } else { IMAGENET_MEAN };
-        assert_eq!((how.filter, how.mean), (Filter::Bicubic, mean), "{name}");
+        assert_eq!((how.filter, how.mean.values()), (Filter::Bicubic, &mean[..]), "{name}");
         // What other tags would want of pictures is said, and what keys do not tell; nothing of TensorFlow.
         let others = match name {
             "conv_small_050" => 0,

@@ -19,7 +19,7 @@ pub use labels::Labels;
 #[cfg(feature = "image")]
 pub use overlay::overlay;
 pub use picture::{PIXEL_LIMIT, Picture};
-pub(crate) use preprocess::fit;
+pub(crate) use preprocess::{fit, statistics};
 pub use preprocess::{input_size, preprocess, preprocess_batch};
 pub use segment::{Segmentation, Share, palette, segmentation};
 #[cfg(feature = "image")]

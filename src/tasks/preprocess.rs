@@ -4,7 +4,7 @@ use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 
 use crate::tasks::Picture;
-use crate::zoo::{Centre, Filter, Preprocessing, Resize};
+use crate::zoo::{Centre, Filter, PerChannel, Preprocessing, Resize};
 use crate::{Error, Result, Tensor};
 
 /// The most pixels a picture may have once scaled. A strip one pixel wide, scaled by its shorter
@@ -33,9 +33,7 @@ pub fn preprocess(picture: &Picture, how: &Preprocessing) -> Result<Tensor> {
 /// too large to hold, if the pictures end up with different sizes (as they may without a crop),
 /// or if the statistics are not finite or divide by zero.
 pub fn preprocess_batch(pictures: &[Picture], how: &Preprocessing) -> Result<Tensor> {
-    if !how.mean.iter().all(|m| m.is_finite()) || !how.std.iter().all(|s| s.is_normal()) {
-        return Err(Error::Input(format!("cannot normalise with mean {:?}, std {:?}", how.mean, how.std)));
-    }
+    let [mean, std] = statistics(how)?;
     let mut size = None;
     let mut data = Vec::new();
     for (index, picture) in pictures.iter().enumerate() {
@@ -56,13 +54,38 @@ pub fn preprocess_batch(pictures: &[Picture], how: &Preprocessing) -> Result<Ten
             for (y, row) in (top..).zip(plane.chunks_exact_mut(columns)) {
                 for (x, value) in (left..).zip(row) {
                     let level = scaled.level(y, x, channel) / 255.0;
-                    *value = (level - how.mean[channel]) / how.std[channel];
+                    *value = (level - mean[channel]) / std[channel];
                 }
             }
         }
     }
     let [rows, columns] = size.ok_or_else(|| Error::Input("there is no picture".into()))?;
     Tensor::new([pictures.len(), 3, rows, columns], data)
+}
+
+/// The mean and the deviation of each channel of the input; those behind the last are 0 and 1.
+///
+/// # Errors
+/// [`Error::Input`] if they are for another number of channels, not finite, or divide by zero.
+pub(crate) fn statistics(how: &Preprocessing) -> Result<[[f32; 3]; 2]> {
+    let channels = how.colours.channels();
+    let each = |name: &str, values: PerChannel, beyond: f32, fits: fn(f32) -> bool| {
+        if let Some(odd) = values.values().iter().find(|value| !fits(**value)) {
+            return Err(Error::Input(format!("cannot normalise with {name} {odd}")));
+        }
+        let mut all = [beyond; 3];
+        match *values.values() {
+            [one] => all[..channels].fill(one),
+            ref each if values.count() == channels => all[..channels].copy_from_slice(each),
+            _ => {
+                let found = values.count();
+                return Err(Error::Input(format!("{name}: {found} numbers for {channels} channels")));
+            }
+        }
+        Ok(all)
+    };
+    let std = |value: f32| value.is_normal();
+    Ok([each("mean", how.mean, 0.0, f32::is_finite)?, each("std", how.std, 1.0, std)?])
 }
 
 /// Rows and columns of the input that a picture of `[rows, columns]` becomes.
@@ -254,7 +277,11 @@ mod tests {
 
     #[test]
     fn a_small_picture_is_framed_in_black() {
-        let how = Preprocessing { mean: [0.0; 3], std: [1.0; 3], ..how(Resize::Exact([1, 2]), Some([4, 3])) };
+        let how = Preprocessing {
+            mean: PerChannel::new(&[0.0]),
+            std: PerChannel::new(&[1.0]),
+            ..how(Resize::Exact([1, 2]), Some([4, 3]))
+        };
         let tensor = preprocess(&grey(2, 1), &how).unwrap();
         let v = 128.0 / 255.0;
         let plane = [0.0, 0.0, 0.0, v, v, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
@@ -281,7 +308,11 @@ mod tests {
         assert!(refusal(grey(2, 2), how(Resize::Exact([0, 4]), None)).contains("empty"));
         assert!(refusal(grey(2, 2), how(Resize::Short(4), Some([usize::MAX, 2]))).contains("cropped"));
         assert!(
-            refusal(grey(2, 2), Preprocessing { std: [1.0, 0.0, 1.0], ..Default::default() }).contains("std")
+            refusal(
+                grey(2, 2),
+                Preprocessing { std: PerChannel::new(&[1.0, 0.0, 1.0]), ..Default::default() }
+            )
+            .contains("std")
         );
         assert!(preprocess_batch(&[], &Preprocessing::default()).is_err());
         let sizes = preprocess_batch(&[grey(4, 4), grey(8, 4)], &how(Resize::Short(4), None));

@@ -84,16 +84,15 @@ impl Config {
         })
     }
 
-    /// Numbers for red, green and blue; a single one counts for all.
-    pub fn colour(&self, field: &str) -> Result<Option<[f32; 3]>> {
-        self.typed(field, "three numbers", |v| {
+    /// Numbers, or a single one.
+    pub fn numbers(&self, field: &str) -> Result<Option<Vec<f32>>> {
+        self.typed(field, "numbers", |v| {
             let one = std::slice::from_ref(v);
             let items = v.as_array().map_or(one, Vec::as_slice).iter();
-            let items: Vec<f32> = items.map(|v| v.as_f64().map(|v| v as f32)).collect::<Option<_>>()?;
-            match items[..] {
-                [x] => Some([x; 3]),
-                _ => items.try_into().ok(),
-            }
+            items
+                .map(|v| v.as_f64().map(|v| v as f32))
+                .collect::<Option<Vec<f32>>>()
+                .filter(|v| !v.is_empty())
         })
     }
 

@@ -1,20 +1,24 @@
 //! How a network wants its pictures: plain data that the zoo fills in and `tasks` carries out.
 
 /// How a picture becomes a network's input.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Preprocessing {
     /// The size that the picture is scaled to.
     pub resize: Resize,
     /// The filter it is scaled with.
     pub filter: Filter,
+    /// Which points of the picture the filter is centred on.
+    pub grid: Grid,
     /// Rows and columns cut from the middle afterwards.
     pub crop: Option<[usize; 2]>,
     /// Which pixel the middle starts at where the margin is odd.
     pub centre: Centre,
-    /// Subtracted from each of red, green and blue, themselves in 0..=1.
-    pub mean: [f32; 3],
+    /// The channels of the input.
+    pub colours: Colours,
+    /// Subtracted from each channel of the input, itself in 0..=1.
+    pub mean: PerChannel,
     /// What the difference is divided by.
-    pub std: [f32; 3],
+    pub std: PerChannel,
 }
 
 /// The size that a picture is scaled to.
@@ -44,6 +48,83 @@ pub enum Filter {
     Linear,
 }
 
+/// Where the pixels of a scaled picture lie on the original.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Grid {
+    /// Both pictures cover the same area: Pillow, PyTorch, TensorFlow 2.
+    #[default]
+    Area,
+    /// The centres of the four corner pixels lie on one another: TensorFlow's and PyTorch's
+    /// `align_corners=True`.
+    Corners,
+    /// Pixel `i` lies at `i` times the scale: TensorFlow 1 and TensorFlow.js without
+    /// `half_pixel_centers`.
+    TopLeft,
+}
+
+/// The channels that a network takes, in their order.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Colours {
+    /// Red, green, blue.
+    #[default]
+    Rgb,
+    /// Blue, green, red, as OpenCV reads pictures.
+    Bgr,
+    /// One channel: luminance, as Pillow's mode `L` has it.
+    Grey,
+}
+
+impl Colours {
+    /// How many channels.
+    pub const fn channels(self) -> usize {
+        match self {
+            Self::Rgb | Self::Bgr => 3,
+            Self::Grey => 1,
+        }
+    }
+}
+
+/// A number for each channel, or one for all. That there are too few or too many is an error only
+/// where a picture is prepared: a network that is run on tensors needs none.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PerChannel {
+    count: usize,
+    first: [f32; Self::MOST],
+}
+
+impl PerChannel {
+    /// No picture has more channels: of longer lists the first are kept, and the count.
+    const MOST: usize = 4;
+
+    /// As many as there are in `values`.
+    pub const fn new(values: &[f32]) -> Self {
+        let (mut first, mut i) = ([0.0; Self::MOST], 0);
+        while i < Self::MOST && i < values.len() {
+            first[i] = values[i];
+            i += 1;
+        }
+        Self { count: values.len(), first }
+    }
+
+    /// How many there are.
+    pub const fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The numbers, the first four of more.
+    pub fn values(&self) -> &[f32] {
+        &self.first[..self.count.min(Self::MOST)]
+    }
+}
+
+impl serde::Serialize for PerChannel {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.values().serialize(serializer)
+    }
+}
+
 /// How half a pixel of margin is rounded when a crop is centred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -69,8 +150,10 @@ impl Default for Preprocessing {
             filter: Filter::Bilinear,
             crop: Some([224, 224]),
             centre: Centre::HalfToEven,
-            mean: IMAGENET_MEAN,
-            std: IMAGENET_STD,
+            grid: Grid::Area,
+            colours: Colours::Rgb,
+            mean: PerChannel::new(&IMAGENET_MEAN),
+            std: PerChannel::new(&IMAGENET_STD),
         }
     }
 }

@@ -5,7 +5,9 @@ use super::{
     checkpoint::Checkpoint,
     config::Config,
     library::Known,
-    preprocessing::{Centre, Filter, HALF, IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Resize},
+    preprocessing::{
+        Centre, Colours, Filter, Grid, HALF, IMAGENET_MEAN, IMAGENET_STD, PerChannel, Preprocessing, Resize,
+    },
     skeleton::{Block, Layer, Names, Skeleton, Squeeze},
     table::Table,
     v1, v2, v3, v4,
@@ -27,10 +29,10 @@ pub(super) static TABLES: &[&Table] = &[
     &v4::CONV_LARGE,
 ];
 
-const IMAGENET: [[f32; 3]; 2] = [IMAGENET_MEAN, IMAGENET_STD];
-const HALVES: [[f32; 3]; 2] = [HALF, HALF];
+const IMAGENET: [&[f32]; 2] = [&IMAGENET_MEAN, &IMAGENET_STD];
+const HALVES: [&[f32]; 2] = [&HALF, &HALF];
 /// 0..=1 left as it is.
-const UNIT: [[f32; 3]; 2] = [[0.0; 3], [1.0; 3]];
+const UNIT: [&[f32]; 2] = [&[0.0], &[1.0]];
 
 /// Size 224 and a crop share of 0.875.
 const BICUBIC: Preprocessing = preset(224, 256, Filter::Bicubic, IMAGENET);
@@ -50,14 +52,16 @@ const V4_384: Preprocessing = preset(384, 404, Filter::Bicubic, IMAGENET);
 const V4_384_WHOLE: Preprocessing = preset(384, 384, Filter::Bicubic, IMAGENET);
 
 /// `short` is the size over the crop share, rounded down.
-const fn preset(size: usize, short: usize, filter: Filter, [mean, std]: [[f32; 3]; 2]) -> Preprocessing {
+const fn preset(size: usize, short: usize, filter: Filter, statistics: [&'static [f32]; 2]) -> Preprocessing {
     Preprocessing {
         resize: Resize::Short(short),
         filter,
         crop: Some([size, size]),
         centre: Centre::HalfToEven,
-        mean,
-        std,
+        grid: Grid::Area,
+        colours: Colours::Rgb,
+        mean: PerChannel::new(statistics[0]),
+        std: PerChannel::new(statistics[1]),
     }
 }
 
@@ -193,8 +197,10 @@ pub(super) fn preprocessing(config: &Config) -> Result<Preprocessing> {
         // What is scaled to the size itself has nothing to cut.
         crop: (resize != Resize::Exact(size)).then_some(size),
         centre: Centre::HalfToEven,
-        mean: config.colour("mean")?.unwrap_or(IMAGENET_MEAN),
-        std: config.colour("std")?.unwrap_or(IMAGENET_STD),
+        grid: Grid::Area,
+        colours: Colours::Rgb,
+        mean: config.numbers("mean")?.map_or(PerChannel::new(&IMAGENET_MEAN), |v| PerChannel::new(&v)),
+        std: config.numbers("std")?.map_or(PerChannel::new(&IMAGENET_STD), |v| PerChannel::new(&v)),
     })
 }
 

@@ -4,7 +4,9 @@ use super::{
     builder::{Dilated, Rules},
     checkpoint::Checkpoint,
     library::Known,
-    preprocessing::{Centre, Filter, HALF, IMAGENET_MEAN, IMAGENET_STD, Preprocessing, Resize},
+    preprocessing::{
+        Centre, Colours, Filter, Grid, HALF, IMAGENET_MEAN, IMAGENET_STD, PerChannel, Preprocessing, Resize,
+    },
     resnet,
     skeleton::{Block, Layer, Names, Skeleton, Squeeze},
     table::{Family, Table},
@@ -39,8 +41,8 @@ const COCO: (&str, Preprocessing) = (
         resize: Resize::Exact([320, 320]),
         filter: Filter::Linear,
         crop: None,
-        mean: HALF,
-        std: HALF,
+        mean: PerChannel::new(&HALF),
+        std: PerChannel::new(&HALF),
         ..preset(320)
     },
 );
@@ -68,8 +70,10 @@ const fn preset(short: usize) -> Preprocessing {
         filter: Filter::Bilinear,
         crop: Some([224, 224]),
         centre: Centre::HalfToEven,
-        mean: IMAGENET_MEAN,
-        std: IMAGENET_STD,
+        grid: Grid::Area,
+        colours: Colours::Rgb,
+        mean: PerChannel::new(&IMAGENET_MEAN),
+        std: PerChannel::new(&IMAGENET_STD),
     }
 }
 

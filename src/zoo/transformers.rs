@@ -5,7 +5,7 @@ use super::{
     checkpoint::Checkpoint,
     config::Config,
     library::Known,
-    preprocessing::{Centre, Filter, HALF, Preprocessing, Resize},
+    preprocessing::{Centre, Colours, Filter, Grid, HALF, PerChannel, Preprocessing, Resize},
     skeleton::{Block, Layer, Names, Skeleton},
     table::Table,
     v1, v2,
@@ -23,8 +23,10 @@ const PRESET: Preprocessing = Preprocessing {
     filter: Filter::Bilinear,
     crop: Some([224, 224]),
     centre: Centre::Down,
-    mean: HALF,
-    std: HALF,
+    grid: Grid::Area,
+    colours: Colours::Rgb,
+    mean: PerChannel::new(&HALF),
+    std: PerChannel::new(&HALF),
 };
 
 pub(super) static KNOWN: &[Known] = &[
@@ -101,11 +103,12 @@ pub(super) fn preprocessing(config: &Config) -> Result<Preprocessing> {
     }
     let normal = flag("do_normalize", true)?;
     let colour = |field, otherwise| match normal {
-        true => Ok(config.colour(field)?.unwrap_or(HALF)),
-        false => Ok::<_, crate::Error>([otherwise; 3]),
+        true => Ok(config.numbers(field)?.map_or(PerChannel::new(&HALF), |v| PerChannel::new(&v))),
+        false => Ok::<_, crate::Error>(PerChannel::new(&[otherwise])),
     };
     let (mean, std) = (colour("image_mean", 0.0)?, colour("image_std", 1.0)?);
-    Ok(Preprocessing { resize, filter, crop, centre: Centre::Down, mean, std })
+    let (grid, colours) = (Grid::Area, Colours::Rgb);
+    Ok(Preprocessing { resize, filter, grid, crop, centre: Centre::Down, colours, mean, std })
 }
 
 /// A size as the processors write it: rows and columns, a shorter side, or, in older files, a

@@ -75,6 +75,7 @@ impl Session {
                 all[2], all[3]
             )));
         }
+        let [mean, std] = tasks::statistics(preprocessing)?;
         let fit = tasks::fit([height as usize, width as usize], preprocessing)?;
         if fit.size != [self.input.h, self.input.w] {
             let [rows, columns] = fit.size;
@@ -103,8 +104,8 @@ impl Session {
                 zoo::Filter::Lanczos => sample::Filter::Lanczos,
                 zoo::Filter::Linear => sample::Filter::Linear,
             },
-            mean: preprocessing.mean,
-            std: preprocessing.std,
+            mean,
+            std,
         })
     }
 
