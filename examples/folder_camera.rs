@@ -158,13 +158,14 @@ impl Camera {
         let words: Vec<String> = match network.task {
             Task::Classify => {
                 let classes = self.session.classes_of(&answer.parts, 3)?.into_iter();
-                classes.map(|class| of(class.label, class.probability)).collect()
+                classes.map(|class| of(class.label, class.probability.unwrap_or_default())).collect()
             }
             Task::Segment { .. } => {
                 let labels = self.session.labels().cloned().unwrap_or_default();
                 let shares = self.session.segmentation_of(&answer.parts)?.shares(&labels).into_iter();
                 shares.map(|share| of(share.label, share.share)).collect()
             }
+            Task::Embed => Vec::new(),
             Task::Detect(_) => {
                 let found = self.session.detections_of(&answer.parts)?.into_iter();
                 found.filter(|found| found.score > 0.5).map(|found| of(found.label, found.score)).collect()

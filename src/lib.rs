@@ -1,5 +1,6 @@
-//! MobileNets on every GPU: hand-written WGSL through wgpu, from safetensors checkpoints.
+//! MobileNets on every GPU: hand-written WGSL through wgpu, from checkpoints as people have them.
 
+pub mod checkpoint;
 pub mod cpu;
 #[cfg(feature = "demo")]
 pub mod demo;

@@ -167,7 +167,7 @@ fn networks_in_f16_stay_near_their_libraries() {
             let (answers, plan) = planned(gpu, &network, &input, machine);
             // A ResNet may have no product over a map.
             let some = plan.steps.iter().any(|step| step.launch.arithmetic == Element::F16);
-            assert!(some || network.family == Family::ResNet, "{}", fixture.name);
+            assert!(some || network.family == Family::RESNET, "{}", fixture.name);
             let sums = off(&fixture, &network, last, &answers);
             println!(
                 "{} in f16 on {}: {errors:.4?} fused none, auto, block; {sums:.4} with f16 sums",

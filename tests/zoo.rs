@@ -202,29 +202,32 @@ fn the_published_counts() {
     };
     assert_eq!(counts("networks/timm-mobilenetv1_100.json"), (Family::V1, 4_231_976, 568.740));
     assert_eq!(counts("networks/torchvision-mobilenet_v2.json"), (Family::V2, 3_504_872, 300.774));
-    assert_eq!(counts("networks/torchvision-mobilenet_v3_large.json"), (Family::V3Large, 5_483_032, 216.590));
-    assert_eq!(counts("networks/torchvision-mobilenet_v3_small.json"), (Family::V3Small, 2_542_856, 56.510));
+    assert_eq!(
+        counts("networks/torchvision-mobilenet_v3_large.json"),
+        (Family::V3_LARGE, 5_483_032, 216.590)
+    );
+    assert_eq!(counts("networks/torchvision-mobilenet_v3_small.json"), (Family::V3_SMALL, 2_542_856, 56.510));
     assert_eq!(
         counts("networks/torchvision-lraspp_mobilenet_v3_large.json"),
-        (Family::LrAspp, 3_221_538, 2086.220)
+        (Family::LR_ASPP, 3_221_538, 2086.220)
     );
     assert_eq!(
         counts("networks/torchvision-deeplabv3_mobilenet_v3_large.json"),
-        (Family::DeepLabV3, 11_029_328, 10_452.448)
+        (Family::DEEPLAB_V3, 11_029_328, 10_452.448)
     );
     assert_eq!(
         counts("networks/torchvision-ssdlite320_mobilenet_v3_large.json"),
-        (Family::SsdLite, 3_440_060, 583.172)
+        (Family::SSDLITE, 3_440_060, 583.172)
     );
-    assert_eq!(counts("networks/torchvision-resnet18.json"), (Family::ResNet, 11_689_512, 1814.073));
-    assert_eq!(counts("networks/torchvision-resnet50.json"), (Family::ResNet, 25_557_032, 4089.184));
+    assert_eq!(counts("networks/torchvision-resnet18.json"), (Family::RESNET, 11_689_512, 1814.073));
+    assert_eq!(counts("networks/torchvision-resnet50.json"), (Family::RESNET, 25_557_032, 4089.184));
     assert_eq!(
         fixture("networks/timm-tf_mobilenetv3_small_minimal_100.json").open().family,
-        Family::V3SmallMinimalistic
+        Family::V3_SMALL_MINIMALISTIC
     );
     assert_eq!(
         fixture("networks/timm-tf_mobilenetv3_large_minimal_100.json").open().family,
-        Family::V3LargeMinimalistic
+        Family::V3_LARGE_MINIMALISTIC
     );
 }
 
@@ -774,9 +777,9 @@ fn what_segments_and_detects_is_known_by_its_keys() {
     let dilated = ["1", "3", "6", "16"].map(|i| format!("backbone.{i}")).to_vec();
     let whole = ["0.1", "0.3", "0.6", "0.12", "1.3"].map(|i| format!("backbone.features.{i}")).to_vec();
     for (name, family, classes, preprocessing, tag, modules) in [
-        ("lraspp", Family::LrAspp, 21, &voc, "COCO_WITH_VOC_LABELS_V1", &dilated),
-        ("deeplabv3", Family::DeepLabV3, 21, &voc, "COCO_WITH_VOC_LABELS_V1", &dilated),
-        ("ssdlite320", Family::SsdLite, 91, &coco, "COCO_V1", &whole),
+        ("lraspp", Family::LR_ASPP, 21, &voc, "COCO_WITH_VOC_LABELS_V1", &dilated),
+        ("deeplabv3", Family::DEEPLAB_V3, 21, &voc, "COCO_WITH_VOC_LABELS_V1", &dilated),
+        ("ssdlite320", Family::SSDLITE, 91, &coco, "COCO_V1", &whole),
     ] {
         let arch = format!("torchvision/{name}_mobilenet_v3_large");
         let items = fixture(&format!("networks/{}.json", arch.replace('/', "-"))).items();
@@ -786,18 +789,18 @@ fn what_segments_and_detects_is_known_by_its_keys() {
             assert_eq!(network.arch, arch);
             assert_eq!((network.family, network.classes, network.channels), (family, classes, 3), "{name}");
             assert_eq!(network.preprocessing, *preprocessing, "{name}");
-            let side = if family == Family::SsdLite { 320 } else { 520 };
+            let side = if family == Family::SSDLITE { 320 } else { 520 };
             assert_eq!(
                 (network.input, &network.labels, network.notes.len()),
                 ([side; 2], &None, 0),
                 "{name}"
             );
             let task = match network.task {
-                Task::Classify => "classifies",
+                Task::Classify | Task::Embed => "classifies",
                 Task::Segment { .. } => "segments",
                 Task::Detect(_) => "detects",
             };
-            assert_eq!(task, if family == Family::SsdLite { "detects" } else { "segments" });
+            assert_eq!(task, if family == Family::SSDLITE { "detects" } else { "segments" });
             let features: Vec<(String, usize)> =
                 network.features.iter().map(|f| (f.module.clone(), f.stride)).collect();
             let expected = modules.iter().cloned().zip([2, 4, 8, 16, 32]);
@@ -810,7 +813,7 @@ fn what_segments_and_detects_is_known_by_its_keys() {
     let deeplab = fixture("networks/torchvision-deeplabv3_mobilenet_v3_large.json").items();
     let alone: Vec<Item> = deeplab.into_iter().filter(|i| !i.key.starts_with("aux_classifier.")).collect();
     let network = open(&alone, None, None).unwrap();
-    assert_eq!((network.family, network.classes), (Family::DeepLabV3, 21));
+    assert_eq!((network.family, network.classes), (Family::DEEPLAB_V3, 21));
     assert!(network.graph.nodes().all(|(_, node)| !node.name().starts_with("aux")));
 }
 
@@ -819,28 +822,28 @@ fn v4_is_known_by_its_keys() {
     for (name, family, side, short, modules) in [
         (
             "conv_small_050",
-            Family::V4ConvSmall,
+            Family::V4_CONV_SMALL,
             224,
             256,
             ["bn1", "blocks.0", "blocks.1", "blocks.2", "blocks.4"],
         ),
         (
             "conv_small",
-            Family::V4ConvSmall,
+            Family::V4_CONV_SMALL,
             224,
             256,
             ["bn1", "blocks.0", "blocks.1", "blocks.2", "blocks.4"],
         ),
         (
             "conv_medium",
-            Family::V4ConvMedium,
+            Family::V4_CONV_MEDIUM,
             256,
             269,
             ["bn1", "blocks.0", "blocks.1", "blocks.2", "blocks.4"],
         ),
         (
             "conv_large",
-            Family::V4ConvLarge,
+            Family::V4_CONV_LARGE,
             384,
             404,
             ["bn1", "blocks.0", "blocks.1", "blocks.2", "blocks.4"],

@@ -163,7 +163,13 @@ impl Looking {
             Drawn::Nothing => {
                 let classes = self.session.classes_of(parts, 1)?.into_iter();
                 classes
-                    .map(|c| format!("{} {:.0}%", c.label.unwrap_or_else(unnamed), 100.0 * c.probability))
+                    .map(|c| {
+                        format!(
+                            "{} {:.0}%",
+                            c.label.unwrap_or_else(unnamed),
+                            100.0 * c.probability.unwrap_or_default()
+                        )
+                    })
                     .collect()
             }
             Drawn::Boxes(_) => {

@@ -13,7 +13,7 @@ use goldcrest::{
     Tensor,
     session::{Options, Session},
     tasks::{Class, Picture, preprocess, top},
-    zoo::{Network, Task},
+    zoo::{Network, Scores, Task},
 };
 use serde::Serialize;
 
@@ -51,6 +51,7 @@ pub struct Classify {
 #[derive(Serialize)]
 struct Answer {
     file: String,
+    scores: Scores,
     classes: Vec<Class>,
 }
 
@@ -96,8 +97,10 @@ impl Classify {
             let logits = session.run(&Tensor::new(<[usize; 4]>::from(shape), values)?)?;
             for (file, logits) in files.iter().zip(logits.data().chunks_exact(network.classes)) {
                 let file = file.display().to_string();
-                let classes = top(logits, self.top as usize, &labels).with_context(|| file.clone())?;
-                answers.push(Answer { file, classes });
+                let scores = network.scores;
+                let classes =
+                    top(logits, self.top as usize, &labels, scores).with_context(|| file.clone())?;
+                answers.push(Answer { file, scores, classes });
             }
             bar.inc(files.len() as u64);
             latest = Some(session);
@@ -111,7 +114,10 @@ impl Classify {
             writeln!(text, "{}", answer.file)?;
             for class in &answer.classes {
                 let named = common::class(class.index, class.label.as_deref());
-                writeln!(text, "  {:5.1}%  {named}", 100.0 * class.probability)?;
+                match class.probability {
+                    Some(probability) => writeln!(text, "  {:5.1}%  {named}", 100.0 * probability)?,
+                    None => writeln!(text, "  {:8.4}  {named}", class.value)?,
+                }
             }
         }
         writeln!(text, "{} on {}, {} in all", network.arch, device, milliseconds(start.elapsed()))?;

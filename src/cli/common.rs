@@ -9,6 +9,7 @@ use anyhow::{Result, anyhow, bail};
 use clap::{Args, ValueEnum};
 use goldcrest::{
     Error,
+    checkpoint::Said,
     cpu::Cpu,
     gpu::Gpu,
     hub::Model,
@@ -18,6 +19,9 @@ use goldcrest::{
     zoo::Network,
 };
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
+
+/// What is told without being asked for, though nothing is amiss.
+pub const NOTE: &str = "note";
 
 /// The checkpoint.
 #[derive(Args)]
@@ -29,13 +33,28 @@ pub struct Weights {
     /// timm/tf_mobilenetv3_small_100; needed only where neither keys nor config.json tell
     #[arg(long, value_name = "NAME")]
     arch: Option<String>,
+
+    /// A value that no key of a checkpoint shows, such as epsilon=1e-3, stem_stride=1 or output_stride=16, as often
+    /// as need be; `goldcrest inspect` lists those there are and who said them
+    #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
+    set: Vec<(String, String)>,
+}
+
+/// A name and a value.
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected a name, =, and a value")?;
+    let (name, value) = (name.trim().to_owned(), value.trim().to_owned());
+    // A name that there is not is bad usage, and told as such.
+    Said::default().set(&name, value.as_str()).map_err(|error| error.to_string())?;
+    Ok((name, value))
 }
 
 /// Where the checkpoint is.
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 struct Source {
-    /// A .safetensors file, or a folder with one or its shards, and config.json
+    /// A file of safetensors or PyTorch (.pth, .pt, .bin, .ckpt), or a folder with one or its shards, and
+    /// config.json
     #[arg(long, value_name = "PATH")]
     weights: Option<PathBuf>,
 
@@ -56,9 +75,19 @@ impl Weights {
             }
             (weights, _) => weights.clone().unwrap_or_default(),
         };
-        let network = Network::open_as(path, self.arch.as_deref())?;
+        let mut said = Said::default();
+        if let Some(arch) = &self.arch {
+            said = said.arch(arch);
+        }
+        for (name, value) in &self.set {
+            said = said.set(name, value)?;
+        }
+        let network = Network::open_with(path, &said)?;
         for note in &network.notes {
-            log::warn!("{note}");
+            log::info!(target: NOTE, "{note}");
+        }
+        for warning in &network.warnings {
+            log::warn!("{warning}");
         }
         Ok(network)
     }
@@ -276,7 +305,7 @@ pub fn labels(file: Option<&Path>, network: &Network) -> Result<Labels> {
         Some(path) => Labels::open(path)?,
         None => Labels::of(network),
     };
-    labels.check(network.classes)?;
+    labels.check(network.label_count())?;
     Ok(labels)
 }
 

@@ -116,7 +116,7 @@ impl Demo {
         writeln!(text, "\nclassified in {}", milliseconds(class.time))?;
         for class in &class.said {
             let name = class.label.as_deref().unwrap_or_default();
-            writeln!(text, "  {:5.1}%  {name}", 100.0 * class.probability)?;
+            writeln!(text, "  {:5.1}%  {name}", 100.0 * class.probability.unwrap_or_default())?;
         }
         writeln!(text, "detected in {}", milliseconds(boxes.time))?;
         for found in &boxes.said {

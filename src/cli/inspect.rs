@@ -1,11 +1,12 @@
 //! `goldcrest inspect`
 
-use std::fmt::Write;
+use std::{collections::BTreeMap, fmt::Write};
 
 use anyhow::Result;
 use clap::Args;
 use goldcrest::{
     Shape,
+    checkpoint::{Origin, TensorUse, Use},
     graph::{Cost, Op},
     plan::{Choice, Machine, Operand, Plan, Rated, Step},
     session::{self, Options},
@@ -89,7 +90,11 @@ impl Inspect {
                 "input": input,
                 "classes": network.classes,
                 "preprocessing": network.preprocessing,
+                "scores": network.scores,
+                "origins": network.origins,
+                "tensors": network.tensors,
                 "notes": network.notes,
+                "warnings": network.warnings,
                 "planned_for": planned_for,
                 "precision": plan.element,
                 "layers": layers,
@@ -110,6 +115,7 @@ impl Inspect {
             total.parameters,
             total.macs as f64 / 1e6
         )?;
+        text += &values(&network);
         let wide = layers.iter().map(|layer| layer.name.len()).max().unwrap_or(0);
         writeln!(
             text,
@@ -166,6 +172,33 @@ impl Inspect {
         )?;
         Ok(text)
     }
+}
+
+/// Where each value came from, and what became of the tensors.
+fn values(network: &Network) -> String {
+    let mut text = String::new();
+    let widest = |of: &dyn Fn(&Origin) -> usize| network.origins.iter().map(of).max().unwrap_or(0);
+    let (name, value) = (widest(&|origin| origin.name.len()), widest(&|origin| origin.value.len()));
+    let _ = writeln!(text, "\n{:<name$}  {:<value$}  from", "value", "is");
+    for origin in &network.origins {
+        let _ = writeln!(text, "{:<name$}  {:<value$}  {}", origin.name, origin.value, origin.from);
+    }
+    let mut counts: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for TensorUse { key, became } in &network.tensors {
+        let became = match became {
+            Use::Used => "used".into(),
+            Use::Folded => "folded into the convolution before them".into(),
+            Use::Ignored(why) => format!("ignored: {why}"),
+        };
+        counts.entry(became).or_default().push(key);
+    }
+    let _ = writeln!(text, "\n{} tensors", network.tensors.len());
+    for (became, keys) in counts.iter().rev() {
+        let first = keys[0].escape_debug();
+        let more = if keys.len() > 1 { ", ..." } else { "" };
+        let _ = writeln!(text, "{:>6} {became} ({first}{more})", keys.len());
+    }
+    text
 }
 
 /// The source library's layers, one an operation, before any are joined.

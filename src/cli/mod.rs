@@ -57,10 +57,14 @@ enum Command {
 
 /// Parses the command line and does what it says: 0 done, 1 failed, 2 bad usage.
 pub fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn,wgpu_hal=off"))
-        .format_timestamp(None)
-        .format_target(false)
-        .init();
+    env_logger::Builder::from_env(
+        env_logger::Env::default().default_filter_or("warn,note=info,wgpu_hal=off"),
+    )
+    .format(|out, record| match record.target() {
+        common::NOTE => writeln!(out, "note: {}", record.args()),
+        _ => writeln!(out, "[{}] {}", record.level(), record.args()),
+    })
+    .init();
     let parsed = Cli::try_parse().and_then(|cli| match cli.command {
         Some(command) => Ok(command),
         None => Cli::try_parse_from(["goldcrest", "demo"]).map(|cli| cli.command.expect("one was given")),

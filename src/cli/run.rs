@@ -66,6 +66,9 @@ impl Run {
                 shape.c
             );
         }
+        if let Some(misgiving) = network.misgiving([shape.h, shape.w]) {
+            log::warn!("{misgiving}");
+        }
         let target = Target::new(&self.output).with_context(|| self.output.display().to_string())?;
         let device = self.engine.open()?;
 

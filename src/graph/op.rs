@@ -166,6 +166,11 @@ impl Activation {
         self as u32
     }
 
+    /// By its name, as [`fmt::Display`] writes it.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|activation| activation.to_string() == name)
+    }
+
     /// The function itself.
     pub fn apply(self, x: f32) -> f32 {
         match self {

@@ -5,7 +5,7 @@ use crate::{
     Error, Result, Tensor,
     gpu::Pace,
     tasks::{self, Class, Detection, Labels, Picture, Segmentation},
-    zoo::{Answer, Network, Preprocessing, Resize, Task},
+    zoo::{Answer, Network, Preprocessing, Resize, Scores, Task},
 };
 
 /// What a session has to know to take pictures and to name what is on them.
@@ -13,6 +13,8 @@ pub(super) struct Reading {
     pub preprocessing: Preprocessing,
     pub task: Task,
     pub labels: Labels,
+    /// What the numbers of classes are.
+    pub scores: Scores,
     /// Rows and columns of a picture.
     pub size: [usize; 2],
 }
@@ -164,8 +166,8 @@ impl<'a> Order<'a> {
             _ => network.answer(),
         };
         let options = Options { batch: 1, size: Some(size), answer, ..options };
-        let reading =
-            Reading { preprocessing, task: network.task, labels: Labels::of(network), size: picture };
+        let (task, labels, scores) = (network.task, Labels::of(network), network.scores);
+        let reading = Reading { preprocessing, task, labels, scores, size: picture };
         Ok(Self { reading: Some(reading), ..Self::of_network(device, network, options)? })
     }
 }

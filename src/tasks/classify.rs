@@ -1,8 +1,9 @@
-//! Logits to the likeliest classes.
+//! Scores to the likeliest classes.
 
 use std::cmp::Ordering;
 
 use crate::tasks::Labels;
+use crate::zoo::Scores;
 use crate::{Error, Result};
 
 /// A class and how likely it is.
@@ -12,17 +13,20 @@ pub struct Class {
     pub index: usize,
     /// Its name, where one is known.
     pub label: Option<String>,
-    /// Its softmax probability, in 0..=1.
-    pub probability: f32,
+    /// How likely it is, in 0..=1: of classes that exclude one another the softmax, of others the
+    /// sigmoid. None where the network's numbers are values, as of a regression.
+    pub probability: Option<f32>,
+    /// The network's own number for it.
+    pub value: f32,
 }
 
-/// The `k` likeliest classes of one picture, the likeliest first, equal ones by index; all of
-/// them if there are fewer.
+/// The `k` classes of one picture with the largest numbers, the largest first, equal ones by index; all
+/// of them if there are fewer. `scores` says what the numbers are.
 ///
 /// # Errors
 /// [`Error::Output`] if there are no logits or one is not finite; as [`Labels::check`] if there
 /// are labels for another number of classes.
-pub fn top(logits: &[f32], k: usize, labels: &Labels) -> Result<Vec<Class>> {
+pub fn top(logits: &[f32], k: usize, labels: &Labels, scores: Scores) -> Result<Vec<Class>> {
     labels.check(logits.len())?;
     if let Some(index) = logits.iter().position(|v| !v.is_finite()) {
         return Err(Error::Output(format!("the logit of class {index} is {}", logits[index])));
@@ -36,10 +40,16 @@ pub fn top(logits: &[f32], k: usize, labels: &Labels) -> Result<Vec<Class>> {
     let mut order: Vec<usize> = (0..logits.len()).collect();
     // A stable sort: equal logits stay in the order of their indices.
     order.sort_by(|&a, &b| logits[b].partial_cmp(&logits[a]).unwrap_or(Ordering::Equal));
+    let probability = |logit: f32| match scores {
+        Scores::Softmax => Some((weight(logit) / total) as f32),
+        Scores::Sigmoid => Some((1.0 / (1.0 + (-f64::from(logit)).exp())) as f32),
+        Scores::None => None,
+    };
     let class = |index: usize| Class {
         index,
         label: labels.get(index).map(str::to_owned),
-        probability: (weight(logits[index]) / total) as f32,
+        probability: probability(logits[index]),
+        value: logits[index],
     };
     Ok(order.into_iter().take(k).map(class).collect())
 }
@@ -55,34 +65,51 @@ mod tests {
     #[test]
     fn probabilities_are_a_softmax() {
         let logits = [0.0, 2f32.ln(), 5f32.ln()];
-        let classes = top(&logits, 5, &Labels::default()).unwrap();
+        let classes = top(&logits, 5, &Labels::default(), Scores::Softmax).unwrap();
         assert_eq!(indices(&classes), [2, 1, 0]);
         for (class, expected) in classes.iter().zip([0.625, 0.25, 0.125]) {
-            assert!((class.probability - expected).abs() < 1e-6, "{class:?}");
+            assert!((class.probability.unwrap() - expected).abs() < 1e-6, "{class:?}");
         }
         // The same, moved far enough that a plain exp() would overflow or vanish.
         for shift in [3e4, -3e4] {
-            let moved = top(&logits.map(|v| v + shift), 3, &Labels::default()).unwrap();
+            let moved = top(&logits.map(|v| v + shift), 3, &Labels::default(), Scores::Softmax).unwrap();
             for (a, b) in moved.iter().zip(&classes) {
-                assert!(a.index == b.index && (a.probability - b.probability).abs() < 2e-3, "{a:?} {b:?}");
+                assert!(
+                    a.index == b.index && (a.probability.unwrap() - b.probability.unwrap()).abs() < 2e-3,
+                    "{a:?} {b:?}"
+                );
             }
         }
     }
 
     #[test]
+    fn numbers_are_what_they_are_said_to_be() {
+        let sigmoid = top(&[-1.5, 1.5, 800.0], 3, &Labels::default(), Scores::Sigmoid).unwrap();
+        assert_eq!(indices(&sigmoid), [2, 1, 0]);
+        for (class, expected) in sigmoid.iter().zip([1.0, 0.817_574_5, 0.182_425_53]) {
+            assert!((class.probability.unwrap() - expected).abs() < 1e-6, "{class:?}");
+        }
+        let values = top(&[-1.5, 1.5], 2, &Labels::default(), Scores::None).unwrap();
+        assert_eq!(
+            values.iter().map(|c| (c.value, c.probability)).collect::<Vec<_>>(),
+            [(1.5, None), (-1.5, None)]
+        );
+    }
+
+    #[test]
     fn ties_go_by_index() {
-        let classes = top(&[1.0, 3.0, 0.0, 3.0, -0.0, 1.0], 6, &Labels::default()).unwrap();
+        let classes = top(&[1.0, 3.0, 0.0, 3.0, -0.0, 1.0], 6, &Labels::default(), Scores::Softmax).unwrap();
         assert_eq!(indices(&classes), [1, 3, 0, 5, 2, 4]);
-        assert!(top(&[1.0, 2.0], 0, &Labels::default()).unwrap().is_empty());
+        assert!(top(&[1.0, 2.0], 0, &Labels::default(), Scores::Softmax).unwrap().is_empty());
     }
 
     #[test]
     fn what_is_not_finite_is_never_ranked() {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            let error = top(&[0.5, bad], 1, &Labels::default()).unwrap_err().to_string();
+            let error = top(&[0.5, bad], 1, &Labels::default(), Scores::Softmax).unwrap_err().to_string();
             assert!(error.contains("class 1"), "{error}");
         }
-        assert!(top(&[], 1, &Labels::default()).is_err());
+        assert!(top(&[], 1, &Labels::default(), Scores::Softmax).is_err());
     }
 
     #[test]
@@ -90,8 +117,11 @@ mod tests {
         let mut logits = vec![0.0; 1001];
         logits[1] = 50.0;
         let labels = Labels::for_count(1001);
-        let json = serde_json::to_value(top(&logits, 1, &labels).unwrap()).unwrap();
-        assert_eq!(json, serde_json::json!([{ "index": 1, "label": "tench", "probability": 1.0 }]));
-        assert!(top(&logits[1..], 1, &labels).is_err());
+        let json = serde_json::to_value(top(&logits, 1, &labels, Scores::Softmax).unwrap()).unwrap();
+        assert_eq!(
+            json,
+            serde_json::json!([{ "index": 1, "label": "tench", "probability": 1.0, "value": 50.0 }])
+        );
+        assert!(top(&logits[1..], 1, &labels, Scores::Softmax).is_err());
     }
 }

@@ -49,11 +49,15 @@ impl Labels {
     pub fn of(network: &Network) -> Self {
         let built_in = || match network.task {
             Task::Classify => Self::for_count(network.classes),
+            Task::Embed => Self::default(),
+            Task::Segment { .. } if network.label_count() == 2 => {
+                vec!["background".to_owned(), "foreground".into()].into()
+            }
             Task::Segment { .. } => Self::voc(),
             Task::Detect(_) => Self::coco(),
         };
         let names = network.labels.clone().map_or_else(built_in, Self::from);
-        if names.len() == network.classes { names } else { Self::default() }
+        if names.len() == network.label_count() { names } else { Self::default() }
     }
 
     /// PASCAL VOC's 21 names, `__background__` first: what torchvision's segmenters tell apart.

@@ -1,71 +1,19 @@
-//! A network from its checkpoint: the features by the family's table, and what answers above them.
+//! The features of a network: from its stem to the last convolution before its head, by the family's table
+//! and the library's names.
 
 use super::{
-    answer::{Feature, Task},
-    builder::{Builder, Dilated, Form, Map, POINTWISE, Rules},
-    checkpoint::Checkpoint,
-    deeplab, lraspp,
-    skeleton::{Block, Layer, Names, Skeleton, Squeeze},
-    ssdlite,
-    table::{Family, Stage, Table, Top},
+    builder::{Builder, Form, Map, POINTWISE},
+    rules::Dilated,
+    skeleton::{Block, Layer, Skeleton, Squeeze},
+    table::{Stage, Table},
+    task::Feature,
 };
 use crate::{
     Result,
-    graph::{Activation, Graph, MaxPool, NodeId, Op},
+    graph::{Activation, MaxPool, NodeId, Op},
 };
 
-/// A graph, and what the shapes told on the way.
-#[derive(Debug)]
-pub(super) struct Built {
-    pub graph: Graph,
-    /// The input's.
-    pub channels: usize,
-    pub classes: usize,
-    pub task: Task,
-    pub features: Vec<Feature>,
-}
-
-/// Builds the graph of `table`, with `repeats` blocks in its stages.
-///
-/// # Errors
-/// [`crate::Error::Checkpoint`] for the first tensor that is missing, misshapen, of the wrong type, not
-/// finite, or superfluous.
-pub(super) fn build(
-    checkpoint: &Checkpoint,
-    skeleton: &Skeleton,
-    table: &Table,
-    repeats: &[usize],
-    rules: &Rules,
-) -> Result<Built> {
-    let kernel = if table.family == Family::ResNet { 7 } else { 3 };
-    let stem = format!("{}.weight", skeleton.stem.conv);
-    let weight = checkpoint.tensor(&stem, &[None, None, Some(kernel), Some(kernel)])?;
-    let channels = weight.dims()[1];
-    let mut b = Builder::new(checkpoint, rules, channels);
-    let input = b.at;
-    let backbone = b.backbone(skeleton, table, repeats, kernel)?;
-    let (task, classes) = match (&skeleton.top, &table.top) {
-        (Names::LrAspp, _) => lraspp::build(&mut b, input, &backbone)?,
-        (Names::DeepLabV3, _) => deeplab::build(&mut b, input, &backbone)?,
-        (Names::SsdLite, _) => ssdlite::build(&mut b, &backbone)?,
-        (Names::Classifier { pool, hidden, classifier }, top) => {
-            b.push(pool, Op::GlobalPool);
-            if let (Some(layer), Top::Classifier(Some(table))) = (hidden, top) {
-                match layer.norm {
-                    Some(_) => b.layer(layer, POINTWISE, table.activation)?,
-                    None => b.hidden(layer, table.bias, table.activation)?,
-                }
-            }
-            b.hidden(classifier, true, Activation::Identity)?;
-            (Task::Classify, b.at.channels)
-        }
-    };
-
-    b.used_all(table.family)?;
-    Ok(Built { graph: b.graph, channels, classes, task, features: backbone.features })
-}
-
-/// A network's features, as what answers takes them up.
+/// The feature maps that heads are built on.
 pub(super) struct Backbone {
     /// The last map of every stride.
     pub features: Vec<Feature>,
@@ -74,10 +22,15 @@ pub(super) struct Backbone {
 }
 
 impl Backbone {
+    /// The output of the last block.
+    pub fn last_block(&self) -> Map {
+        self.blocks.last().expect("a table has blocks").output
+    }
+
     /// The output of the first block that is `reduced` times smaller than the picture.
     pub fn first(&self, reduced: usize) -> Map {
         let found = self.blocks.iter().find(|block| block.reduced == reduced);
-        found.or(self.blocks.last()).expect("a table has blocks").output
+        found.map_or_else(|| self.last_block(), |block| block.output)
     }
 }
 
@@ -100,7 +53,7 @@ impl Strides {
     /// The stride and dilation of the next block.
     fn next(&mut self, stride: usize) -> (usize, usize) {
         match self.limit {
-            Some(limit) if self.reduced == limit.stride => {
+            Some(limit) if self.reduced >= limit.stride => {
                 let before = self.dilation;
                 self.dilation *= stride;
                 (1, if limit.at_once { self.dilation } else { before })
@@ -114,23 +67,25 @@ impl Strides {
 }
 
 impl Builder<'_> {
-    /// From the stem to the last convolution before what answers.
-    fn backbone(
+    /// From the stem, whose window has the side `kernel`, to the last convolution before the head.
+    pub fn backbone(
         &mut self,
         skeleton: &Skeleton,
         table: &Table,
         repeats: &[usize],
         kernel: usize,
     ) -> Result<Backbone> {
-        self.layer(&skeleton.stem, Form { kernel, stride: 2, ..POINTWISE }, table.stem)?;
-        let mut strides = Strides { reduced: 2, dilation: 1, limit: self.rules().dilated };
+        let rules = self.rules();
+        let stride = rules.stem_stride.value;
+        self.layer(&skeleton.stem, Form { kernel, stride, ..POINTWISE }, table.stem)?;
+        let mut strides = Strides { reduced: stride, dilation: 1, limit: rules.dilated.value };
         let feature = |module: &String, stride: usize, map: Map| Feature {
             module: module.clone(),
             stride,
             node: map.id,
         };
-        let mut features = vec![feature(&skeleton.stem_feature, 2, self.at)];
-        if table.family == Family::ResNet {
+        let mut features = vec![feature(&skeleton.stem_feature, stride, self.at)];
+        if table.stem_pool && rules.stem_pool.value {
             self.push("maxpool", Op::MaxPool(MaxPool { kernel: 3, stride: 2 }));
             strides.reduced *= 2;
         }
@@ -140,9 +95,9 @@ impl Builder<'_> {
         };
         let mut stops = Vec::new();
         let mut blocks = skeleton.blocks.iter();
-        for (stage, &repeats) in table.stages.iter().zip(repeats) {
+        for ((stage, &repeats), &first) in table.stages.iter().zip(repeats).zip(&rules.stage_strides.value) {
             for (i, block) in blocks.by_ref().take(repeats).enumerate() {
-                let (stride, dilation) = strides.next(if i == 0 { stage.stride } else { 1 });
+                let (stride, dilation) = strides.next(if i == 0 { first } else { 1 });
                 let expanded = self.block(block, stage, table, stride, dilation)?;
                 stops.push(Stop { reduced: strides.reduced, expanded, output: self.at });
                 keep(feature(&block.feature, strides.reduced, self.at));
@@ -183,7 +138,8 @@ impl Builder<'_> {
             self.layer(windowed, form, activation)?;
         }
         if let Some(squeeze) = &block.squeeze {
-            self.squeeze(squeeze, table.squeeze.unwrap_or(activation))?;
+            let inner = table.squeeze.unwrap_or_else(|| self.said(activation));
+            self.squeeze(squeeze, inner)?;
         }
         if let Some(project) = &block.project {
             // Without a bottleneck a ResNet's last convolution has a window too.
@@ -195,7 +151,7 @@ impl Builder<'_> {
             (Some(name), Some(shortcut)) => {
                 let earlier = if same { input.id } else { self.shortcut(&shortcut.layer, input, stride)? };
                 self.at.id = self.graph.push(name, Op::Add, &[earlier, self.at.id]);
-                self.activation(&shortcut.activation, activation);
+                self.activation(&shortcut.activation, self.said(activation));
             }
             (Some(name), None) if stage.residual && same => {
                 self.at.id = self.graph.push(name, Op::Add, &[input.id, self.at.id]);
@@ -222,9 +178,10 @@ impl Builder<'_> {
         let map = self.at;
         self.push(&squeeze.pool, Op::GlobalPool);
         self.fully_connected(&squeeze.reduce, false, None, true)?;
-        self.activation(&squeeze.activation, activation);
+        let said = self.rules().squeeze.as_ref().map(|said| said.value);
+        self.activation(&squeeze.activation, said.unwrap_or(activation));
         self.fully_connected(&squeeze.expand, false, Some(map.channels), true)?;
-        self.activation(&squeeze.gate, Activation::HardSigmoid);
+        self.activation(&squeeze.gate, self.rules().gate.value);
         self.at.id = self.graph.push(&squeeze.whole, Op::Scale, &[map.id, self.at.id]);
         Ok(())
     }

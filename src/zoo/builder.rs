@@ -1,33 +1,13 @@
 //! Layers from a checkpoint's tensors and its modules' names, one behind another.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
-use super::{checkpoint::Checkpoint, skeleton::Layer, table::Family};
+use super::{rules::Rules, skeleton::Layer, table::Antialias};
 use crate::{
     Error, Result, Tensor,
+    checkpoint::{Source, Tensors},
     graph::{Activation, BatchNorm, Conv, Extent, Graph, Joint, NodeId, Op, Padding},
 };
-
-/// What a library does alike in all of a network.
-#[derive(Debug, Clone)]
-pub(super) struct Rules {
-    pub padding: Padding,
-    /// Batch norm's.
-    pub epsilon: f64,
-    /// Instead of the table's.
-    pub activation: Option<Activation>,
-    pub dilated: Option<Dilated>,
-}
-
-/// Strides that become dilations.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Dilated {
-    /// Once the picture is this many times smaller.
-    pub stride: usize,
-    /// Whether the block that would have halved the map is dilated itself, not only those behind
-    /// it: torchvision's networks are like that, and transformers' are not.
-    pub at_once: bool,
-}
 
 /// What a convolution's weight must look like, and how it moves.
 #[derive(Clone, Copy)]
@@ -48,49 +28,49 @@ pub(super) struct Map {
 }
 
 pub(super) struct Builder<'a> {
-    checkpoint: &'a Checkpoint,
+    tensors: &'a Tensors<'a>,
     rules: &'a Rules,
-    /// Batch norm's, which what answers may have another of.
-    pub epsilon: f64,
+    /// The activation that the table has where another was said.
+    replaced: Activation,
+    /// Batch norm's epsilon; heads may have another.
+    epsilon: f64,
     pub graph: Graph,
     /// The latest value.
     pub at: Map,
-    /// The keys read so far.
-    used: HashSet<String>,
 }
 
 impl<'a> Builder<'a> {
-    /// Begins with a picture of so many channels.
-    pub fn new(checkpoint: &'a Checkpoint, rules: &'a Rules, channels: usize) -> Self {
+    /// Begins with a picture of so many channels. Where `rules` have another activation, it stands for
+    /// `replaced`.
+    pub fn new(tensors: &'a Tensors<'a>, rules: &'a Rules, replaced: Activation, channels: usize) -> Self {
         let mut graph = Graph::default();
         let at = Map { id: graph.push("input", Op::Input(channels), &[]), channels };
-        Self { checkpoint, rules, epsilon: rules.epsilon, graph, at, used: HashSet::new() }
+        Self { tensors, rules, replaced, epsilon: rules.epsilon.value, graph, at }
     }
 
     pub fn rules(&self) -> &'a Rules {
         self.rules
     }
 
-    /// Refuses a checkpoint with tensors that were not read.
-    pub fn used_all(&self, family: Family) -> Result<()> {
-        let unread = |key: &&str| !self.used.contains(*key) && !key.ends_with("num_batches_tracked");
-        let mut extra = self.checkpoint.keys().filter(unread);
-        let Some(key) = extra.next() else { return Ok(()) };
-        let others = match extra.count() {
-            0 => String::new(),
-            n => format!(" (nor are {n} more)"),
-        };
-        Err(self.error(key, format!("is no part of {family}{others}")))
+    pub fn tensors(&self) -> &'a Tensors<'a> {
+        self.tensors
+    }
+
+    /// Batch norm's epsilon from here on, unless one was said.
+    pub fn epsilon(&mut self, epsilon: f64) {
+        if matches!(self.rules.epsilon.from, Source::Default(_) | Source::Config(_)) {
+            self.epsilon = epsilon;
+        }
     }
 
     /// Whether the checkpoint has a module of this name.
     pub fn has(&self, module: &str) -> bool {
-        self.checkpoint.has(&format!("{module}."))
+        self.tensors.has(&format!("{module}."))
     }
 
     /// An error that names one of its tensors.
     pub fn error(&self, key: &str, reason: String) -> Error {
-        self.checkpoint.error(key, reason)
+        self.tensors.error(key, reason)
     }
 
     /// Scales the latest value to the rows and columns of `map`.
@@ -113,21 +93,21 @@ impl<'a> Builder<'a> {
         self.at.id = self.graph.push(name, op, &[self.at.id]);
     }
 
-    fn tensor(&mut self, key: String, shape: &[Option<usize>]) -> Result<Tensor> {
-        let tensor = self.checkpoint.tensor(&key, shape)?;
-        self.used.insert(key);
-        Ok(tensor)
-    }
-
     /// One of a batch norm's vectors.
     fn vector(&mut self, module: &str, name: &str) -> Result<Arc<Tensor>> {
-        Ok(Arc::new(self.tensor(format!("{module}.{name}"), &[Some(self.at.channels)])?))
+        Ok(Arc::new(self.tensors.tensor(&format!("{module}.{name}"), &[Some(self.at.channels)])?))
     }
 
-    /// A convolution, its batch norm and its activation.
+    /// A convolution, its batch norm and its activation, and what shrinks the map behind them.
     pub fn layer(&mut self, layer: &Layer, form: Form, activation: Activation) -> Result<()> {
-        self.conv(&layer.conv, form)?;
-        let Some(norm) = &layer.norm else {
+        let filter = layer.filter.as_ref().filter(|_| form.stride > 1);
+        let filter = filter.filter(|_| self.rules.antialias.value != Antialias::None);
+        let stride = if filter.is_some() { 1 } else { form.stride };
+        // One that was folded into the convolution has left it a bias.
+        let norm = layer.norm.as_ref();
+        let folded = norm.is_some_and(|norm| !self.has(norm)) && self.bias_of(&layer.conv).is_some();
+        self.conv(&layer.conv, Form { stride, ..form }, folded)?;
+        let Some(norm) = norm else {
             return Ok(());
         };
         // A batch norm that contains its activation is timm's; the activation's value is then
@@ -137,46 +117,83 @@ impl<'a> Builder<'a> {
             None if activation == Activation::Identity => (norm.clone(), norm),
             None => (format!("{norm}.drop"), norm),
         };
-        let op = Op::BatchNorm(BatchNorm {
+        if !folded {
+            self.norm(norm, &norm_node)?;
+        }
+        if activation != Activation::Identity {
+            self.activation(activation_node, self.said(activation));
+        }
+        if let Some(filter) = filter {
+            self.shrink(filter, form.stride);
+        }
+        Ok(())
+    }
+
+    /// The activation that was said to stand for `activation`, or itself.
+    pub fn said(&self, activation: Activation) -> Activation {
+        match &self.rules.activation {
+            Some(said) if activation == self.replaced => said.value,
+            _ => activation,
+        }
+    }
+
+    /// A batch norm, whose value is called `node`.
+    pub fn norm(&mut self, norm: &str, node: &str) -> Result<()> {
+        let op = BatchNorm {
             gamma: self.vector(norm, "weight")?,
             beta: self.vector(norm, "bias")?,
             mean: self.vector(norm, "running_mean")?,
             variance: self.vector(norm, "running_var")?,
             epsilon: self.epsilon,
-        });
-        if let Op::BatchNorm(BatchNorm { variance, .. }) = &op
-            && let Some(negative) = variance.data().iter().find(|v| **v < 0.0)
-        {
+        };
+        if let Some(negative) = op.variance.data().iter().find(|v| **v < 0.0) {
             let key = format!("{norm}.running_var");
-            return Err(self.checkpoint.error(&key, format!("a variance cannot be negative: {negative}")));
+            return Err(self.tensors.error(&key, format!("a variance cannot be negative: {negative}")));
         }
-        self.push(&norm_node, op);
-        if activation != Activation::Identity {
-            self.activation(activation_node, self.rules.activation.unwrap_or(activation));
-        }
+        self.push(node, Op::BatchNorm(op));
         Ok(())
     }
 
-    /// A fully connected layer between the pool and the answer, and its activation.
-    pub fn hidden(&mut self, layer: &Layer, bias: bool, activation: Activation) -> Result<()> {
-        self.fully_connected(&layer.conv, layer.linear, None, bias)?;
-        if let (Some(name), true) = (&layer.activation, activation != Activation::Identity) {
-            self.activation(name, activation);
-        }
-        Ok(())
+    /// The filter that shrinks maps: each channel with fixed weights.
+    fn shrink(&mut self, name: &str, stride: usize) {
+        let binomial = [0.25, 0.5, 0.25];
+        let (kernel, weights) = match self.rules.antialias.value {
+            // As wide as its stride.
+            Antialias::Average => (stride, vec![1.0 / (stride * stride) as f32; stride * stride]),
+            _ => (3, binomial.iter().flat_map(|a| binomial.map(|b| a * b)).collect()),
+        };
+        let (channels, each) = (self.at.channels, weights.len());
+        let weight = Tensor::from_fn([channels, 1, kernel, kernel], |i| weights[i % each]);
+        let form = Form { kernel, stride, dilation: 1, depthwise: true };
+        let padding = Padding::Symmetric;
+        self.push_conv(name, Conv { padding, ..self.conv_of(weight, None, form) });
     }
 
     pub fn activation(&mut self, name: &str, activation: Activation) {
         self.push(name, Op::Activation(activation));
     }
 
-    /// A convolution without bias.
-    fn conv(&mut self, name: &str, form: Form) -> Result<()> {
+    /// The name of a convolution's tensor. Where torch joined layers, they lie in a list, whose first is the
+    /// convolution.
+    fn key(&self, module: &str, end: &str) -> String {
+        let [direct, listed] = [format!("{module}.{end}"), format!("{module}.0.{end}")];
+        if !self.tensors.contains(&direct) && self.tensors.contains(&listed) { listed } else { direct }
+    }
+
+    fn bias_of(&self, module: &str) -> Option<String> {
+        Some(self.key(module, "bias")).filter(|key| self.tensors.contains(key))
+    }
+
+    /// A convolution, which has a bias only where a batch norm was folded into it.
+    fn conv(&mut self, name: &str, form: Form, biased: bool) -> Result<()> {
         let channels = self.at.channels;
         let (outputs, inputs) = if form.depthwise { (Some(channels), 1) } else { (None, channels) };
         let k = Some(form.kernel);
-        let weight = self.tensor(format!("{name}.weight"), &[outputs, Some(inputs), k, k])?;
-        self.push_conv(name, weight, None, form, false);
+        let weight = self.tensors.tensor(&self.key(name, "weight"), &[outputs, Some(inputs), k, k])?;
+        let bias = self.bias_of(name).filter(|_| biased);
+        let bias = bias.map(|key| self.tensors.tensor(&key, &[Some(weight.dims()[0])])).transpose()?;
+        let conv = self.conv_of(weight, bias.map(Arc::new), form);
+        self.push_conv(name, conv);
         Ok(())
     }
 
@@ -191,30 +208,42 @@ impl<'a> Builder<'a> {
     ) -> Result<()> {
         let inputs = self.at.channels;
         let shape = [outputs, Some(inputs), Some(1), Some(1)];
-        let weight = self.tensor(format!("{name}.weight"), &shape[..if matrix { 2 } else { 4 }])?;
+        let weight = self.tensors.tensor(&self.key(name, "weight"), &shape[..if matrix { 2 } else { 4 }])?;
         let outputs = weight.dims()[0];
         let bias = match bias {
-            true => Some(Arc::new(self.tensor(format!("{name}.bias"), &[Some(outputs)])?)),
+            true => Some(Arc::new(self.tensors.tensor(&self.key(name, "bias"), &[Some(outputs)])?)),
             false => None,
         };
         let weight = Tensor::new([outputs, inputs, 1, 1], weight.into_data())?;
-        self.push_conv(name, weight, bias, POINTWISE, matrix);
+        let conv = self.conv_of(weight, bias, POINTWISE);
+        self.push_conv(name, Conv { linear: matrix, ..conv });
         Ok(())
     }
 
-    fn push_conv(&mut self, name: &str, weight: Tensor, bias: Option<Arc<Tensor>>, form: Form, linear: bool) {
-        let groups = if form.depthwise { self.at.channels } else { 1 };
-        self.at.channels = weight.dims()[0];
-        let conv = Conv {
+    /// A convolution of the latest value.
+    fn conv_of(&self, weight: Tensor, bias: Option<Arc<Tensor>>, form: Form) -> Conv {
+        Conv {
             weight: Arc::new(weight),
             bias,
             stride: form.stride,
             dilation: form.dilation,
-            padding: self.rules.padding,
-            groups,
+            padding: self.rules.padding.value,
+            groups: if form.depthwise { self.at.channels } else { 1 },
             activation: Activation::Identity,
-            linear,
-        };
+            linear: false,
+        }
+    }
+
+    fn push_conv(&mut self, name: &str, conv: Conv) {
+        self.at.channels = conv.outputs();
         self.push(name, Op::Conv(conv));
+    }
+
+    /// A pointwise convolution with weights of our own, a row for each output.
+    pub fn constant(&mut self, name: &str, rows: &[&[f32]]) -> Result<()> {
+        let weight = Tensor::new([rows.len(), self.at.channels, 1, 1], rows.concat())?;
+        let conv = self.conv_of(weight, None, POINTWISE);
+        self.push_conv(name, conv);
+        Ok(())
     }
 }

@@ -2,10 +2,10 @@
 //! Segmentation", arXiv 1706.05587, as torchvision has it.
 
 use super::{
-    answer::Task,
     backbone::Backbone,
     builder::{Builder, Form, Map, POINTWISE},
     segment::{EPSILON, segmented},
+    task::Task,
     torchvision,
 };
 use crate::{
@@ -24,7 +24,7 @@ const AUXILIARY: usize = 8;
 /// From the features to scores at the picture's size: the task, and the number of classes.
 pub(super) fn build(b: &mut Builder, input: Map, backbone: &Backbone) -> Result<(Task, usize)> {
     let high = b.at;
-    b.epsilon = EPSILON;
+    b.epsilon(EPSILON);
     let part = |i: usize| torchvision::layer(&format!("classifier.0.convs.{i}"));
     b.layer(&part(0), POINTWISE, Activation::Relu)?;
     let mut parts = vec![b.at];
@@ -44,7 +44,7 @@ pub(super) fn build(b: &mut Builder, input: Map, backbone: &Backbone) -> Result<
     b.layer(&torchvision::layer_from("classifier", 1), WINDOW, Activation::Relu)?;
     b.fully_connected("classifier.4", false, None, true)?;
     let classes = b.at.channels;
-    let task = segmented(b, input);
+    let task = segmented(b, input)?;
 
     // It helps training alone: no answer needs it, but it is a part of the network.
     if b.has("aux_classifier") {

@@ -2,10 +2,10 @@
 //! 1905.02244, as torchvision has it.
 
 use super::{
-    answer::Task,
     backbone::Backbone,
     builder::{Builder, Map, POINTWISE},
     segment::{EPSILON, segmented},
+    task::Task,
     torchvision,
 };
 use crate::{
@@ -19,7 +19,7 @@ const LOW: usize = 8;
 /// From the features to scores at the picture's size: the task, and the number of classes.
 pub(super) fn build(b: &mut Builder, input: Map, backbone: &Backbone) -> Result<(Task, usize)> {
     let (high, low) = (b.at, backbone.first(LOW));
-    b.epsilon = EPSILON;
+    b.epsilon(EPSILON);
     b.layer(&torchvision::layer("classifier.cbr"), POINTWISE, Activation::Relu)?;
     let map = b.at;
 
@@ -35,5 +35,5 @@ pub(super) fn build(b: &mut Builder, input: Map, backbone: &Backbone) -> Result<
     b.at = low;
     b.fully_connected("classifier.low_classifier", false, Some(high.channels), true)?;
     b.at.id = b.graph.push("classifier", Op::Add, &[high.id, b.at.id]);
-    Ok((segmented(b, input), high.channels))
+    Ok((segmented(b, input)?, high.channels))
 }

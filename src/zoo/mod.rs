@@ -1,26 +1,35 @@
-//! From a checkpoint's keys and shapes to a [`Network`]. Nothing here runs anything.
+//! From a checkpoint's named tensors to a [`Network`]. Nothing here reads files or runs anything.
 //!
-//! A family (`v1`, `v2`, `v3`, `v4`, `resnet`) is a table of stages. A library (`torchvision`,
-//! `timm`, `transformers`) gives modules their names, a `skeleton`. `backbone` joins both, with the
-//! layers of `builder`, which reads every size from the tensors' shapes; `lraspp`, `deeplab` and
-//! `ssdlite` make answers of its features. `synthetic` makes networks without any checkpoint.
+//! From the bottom up: `task` and `preprocessing` are plain data. A family (`v1` to `v4`, `resnet`) is a table of
+//! stages, with the names that libraries know its networks by. A library (`torchvision`, `timm`,
+//! `transformers`) gives modules their names, a `skeleton`, and says what no key shows, its `rules`. `backbone`
+//! makes the features of both with the layers of `builder`, which reads every size from the tensors' shapes;
+//! `classifier`, `lraspp`, `deeplab`, `deeplab_plus` and `ssdlite` are heads. `registry` names libraries and
+//! families, `fit` finds which network it is, `assemble` builds it, `network` is the whole. `synthetic` makes
+//! networks without any checkpoint.
 
-mod answer;
+mod assemble;
 mod backbone;
 mod builder;
-mod checkpoint;
-mod config;
+mod classifier;
 mod deeplab;
+mod deeplab_plus;
+mod fit;
+mod known;
 mod library;
 mod lraspp;
 mod network;
+mod picturing;
 mod preprocessing;
+mod registry;
 mod resnet;
+mod rules;
 mod segment;
 mod skeleton;
 mod ssdlite;
 pub mod synthetic;
 mod table;
+mod task;
 mod timm;
 mod torchvision;
 mod transformers;
@@ -29,8 +38,9 @@ mod v2;
 mod v3;
 mod v4;
 
-pub use answer::{Answer, Detector, Feature, Task};
-pub use checkpoint::Checkpoint;
 pub use network::Network;
 pub use preprocessing::*;
 pub use table::Family;
+pub use task::{Answer, Detector, Feature, Scores, Task};
+
+pub use crate::checkpoint::Checkpoint;

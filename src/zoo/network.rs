@@ -1,18 +1,24 @@
-//! A network: what a checkpoint, its configuration and a name add up to.
+//! A network: what a checkpoint, its configuration and what was said add up to.
 
-use std::path::Path;
+use std::{borrow::Cow, path::Path};
 
 use super::{
-    answer::{Feature, Task},
-    backbone,
-    checkpoint::Checkpoint,
-    config::Config,
-    library::{Arch, Library},
+    assemble,
+    fit::{self, Fitted},
+    known::Arch,
+    library::Library,
+    picturing,
     preprocessing::{Preprocessing, Resize},
-    skeleton::{Mismatch, Skeleton},
-    table::{Family, Table},
+    registry,
+    rules::Rules,
+    table::Family,
+    task::{Answer, Detector, Feature, Scores, Task},
 };
-use crate::{Error, Result, Shape, graph::Graph};
+use crate::{
+    Error, Result, Shape,
+    checkpoint::{Checkpoint, Config, Known, Origin, Origins, Said, Source, TensorUse, Tensors},
+    graph::{Graph, NodeId, too_many_classes},
+};
 
 /// A network, ready to be planned and run.
 #[derive(Debug, Clone)]
@@ -24,8 +30,10 @@ pub struct Network {
     /// From the normalised picture to what the task makes of the answer. Nodes are named after the source library's
     /// modules, and a node's value is what a hook on its module sees.
     pub graph: Graph,
-    /// Classes that it tells apart, the background included where there is one.
+    /// Classes that it tells apart, the background included where there is one; none without a classifier.
     pub classes: usize,
+    /// What its numbers for the classes are.
+    pub scores: Scores,
     /// Channels of the input: 3, unless the checkpoint was made for something else.
     pub channels: usize,
     /// How the checkpoint wants its pictures.
@@ -38,17 +46,31 @@ pub struct Network {
     pub task: Task,
     /// The last map of every stride, for networks that are built on this one.
     pub features: Vec<Feature>,
-    /// What was assumed because nothing said it, a sentence each.
+    /// Where each value came from that the graph and the preprocessing are made by.
+    pub origins: Vec<Origin>,
+    /// What became of each of the checkpoint's tensors.
+    pub tensors: Vec<TensorUse>,
+    /// What was assumed because nothing said it, and what was left out, a sentence each.
     pub notes: Vec<String>,
+    /// Assumptions that something speaks against, a sentence each.
+    pub warnings: Vec<String>,
 }
 
 impl Network {
-    /// Opens a `.safetensors` file or a folder; see [`Checkpoint::open`].
+    /// Opens a file of weights or a folder; see [`Checkpoint::open`].
+    ///
+    /// ```
+    /// # fn main() -> goldcrest::Result<()> {
+    /// let network = goldcrest::zoo::Network::open("assets/demo/classify")?;
+    /// println!("{} with {} classes", network.arch, network.classes);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// Those of [`Checkpoint::open`] and [`Network::from_checkpoint`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        Self::open_as(path, None)
+        Self::open_with(path, &Said::default())
     }
 
     /// Opens a checkpoint as the network of this name: `library/name`, or `library/name.tag` for
@@ -58,89 +80,123 @@ impl Network {
     /// # Errors
     /// Those of [`Checkpoint::open`] and [`Network::from_checkpoint`].
     pub fn open_as(path: impl AsRef<Path>, arch: Option<&str>) -> Result<Self> {
-        // A wrong name is told before anything is read.
-        arch.map(Arch::parse).transpose()?;
-        Self::from_checkpoint(&Checkpoint::open(path)?, arch)
+        Self::open_with(path, &said_arch(arch))
     }
 
-    /// The network that a checkpoint holds.
+    /// Opens a checkpoint with what is known of it beside its files: its name, and values that no key shows.
     ///
     /// # Errors
-    /// [`Error::UnknownNetwork`] if the name is unknown or the keys are those of no network here,
-    /// [`Error::File`] if the keys contradict the name or a configuration cannot be honoured,
-    /// [`Error::Checkpoint`] for the first tensor that is missing, superfluous or not as it should be.
+    /// Those of [`Checkpoint::open`] and [`Network::from_checkpoint`].
+    pub fn open_with(path: impl AsRef<Path>, said: &Said) -> Result<Self> {
+        // A wrong name is told before anything is read.
+        said.arch.as_deref().map(registry::arch).transpose()?;
+        Self::from_checkpoint_with(&Checkpoint::open(path)?, said)
+    }
+
+    /// The network that a checkpoint holds, by its name if it is known.
+    ///
+    /// # Errors
+    /// [`Error::UnknownNetwork`] if the name is unknown, the keys are those of no network here, or those of
+    /// several whose answers differ; [`Error::File`] if the keys contradict the name or a configuration cannot be
+    /// honoured; [`Error::Checkpoint`] for the first tensor that is missing, superfluous or not as it
+    /// should be.
     pub fn from_checkpoint(checkpoint: &Checkpoint, arch: Option<&str>) -> Result<Self> {
-        let said = arch.map(Arch::parse).transpose()?;
-        let configured = match &checkpoint.config {
-            // A name that was said may be the remedy for a configuration that is not understood.
-            Some(config) => configured(config).or_else(|e| if said.is_some() { Ok(None) } else { Err(e) })?,
-            None => None,
-        };
-        let mut notes = Vec::new();
-        let library = Library::of(checkpoint).ok_or_else(|| unknown(checkpoint, &seen(checkpoint)))?;
-        let named = said.or(configured);
-        if let Some(arch) = named.filter(|arch| arch.library != library) {
-            return Err(Error::file(
-                checkpoint.path(),
-                format!("said to be {arch}, but its tensors are named as {library} does"),
-            ));
-        }
-        let skeleton = library.skeleton(checkpoint).map_err(|reason| unknown(checkpoint, &reason))?;
-        let classifier = skeleton.top.last();
-        if !checkpoint.has(&format!("{classifier}.")) {
-            let saw = seen(checkpoint);
-            return Err(unknown(checkpoint, &format!("{library}'s names, but no {classifier}: {saw}")));
-        }
-        let (table, repeats) = fit(checkpoint, library, &skeleton, named)?;
-        let arch = match named {
-            Some(arch) => Some(arch),
-            None => guess(checkpoint, library, &skeleton, table, &mut notes)?,
-        };
+        Self::from_checkpoint_with(checkpoint, &said_arch(arch))
+    }
+
+    /// [`Network::from_checkpoint`], with what else is known of it.
+    ///
+    /// # Errors
+    /// As [`Network::from_checkpoint`]; [`Error::Input`] if what was said is not understood.
+    pub fn from_checkpoint_with(checkpoint: &Checkpoint, said: &Said) -> Result<Self> {
+        let mut tensors = Tensors::new(checkpoint, &registry::anchors(), said)?;
+        let library =
+            registry::library(&tensors).ok_or_else(|| fit::unknown(&tensors, &fit::seen(&tensors)))?;
+        let mut naming = Naming::new(checkpoint, library, said)?;
+        let skeleton = (library.skeleton)(&tensors).map_err(|reason| fit::unknown(&tensors, &reason))?;
+        let Naming { named, warnings } = &mut naming;
+        let Fitted { table, repeats, arch } =
+            fit::fit(&tensors, library, &skeleton, named.as_mut(), warnings)?;
+        let arch = arch.map(|arch| match named {
+            Some(named) if named.value.is(&arch) => named.clone(),
+            _ => Known::new(arch, Source::Keys),
+        });
+
         // A configuration speaks of this network only if it names it.
-        let same = |config: &Arch| arch.is_some_and(|a| std::ptr::eq(a.known, config.known));
-        let config = configured.filter(same).and(checkpoint.config.as_ref());
+        let config = checkpoint.config.as_ref().filter(|config| match (&arch, configured(config)) {
+            (Some(arch), Ok(Some(named))) => arch.value.is(&named),
+            // It names nothing, and so contradicts nothing.
+            (_, Ok(None)) => true,
+            _ => false,
+        });
+        let mut notes = std::mem::take(&mut tensors.notes);
         if config.is_none() && checkpoint.config.is_some() {
-            notes.push("config.json beside the weights does not name this network: not used".into());
+            notes.push("config.json beside the weights names another network: not used".into());
         }
+        let mut origins = Origins::default();
+        let name = arch.as_ref().map_or("", |arch| arch.value.known.name);
+        match &arch {
+            Some(arch) => drop(origins.settle("architecture", arch.clone(), Arch::to_string)),
+            None => drop(origins.settle(
+                "architecture",
+                Known::new(table.family, Source::Keys),
+                Family::to_string,
+            )),
+        }
+        let rules = (library.rules)(name, table, &tensors, config)?.said(said, config)?;
+        rules.tell(library.name, table, &mut origins);
+        let built = assemble::assemble(&mut tensors, &skeleton, table, &repeats, &rules)?;
 
-        let name = arch.map_or("", |arch| arch.known.name);
-        let rules = library.rules(name, table, config)?;
-        let built = backbone::build(checkpoint, &skeleton, table, &repeats, &rules)?;
+        let scores = match built.classes {
+            1 => Known::new(Scores::Sigmoid, Source::Keys),
+            _ => Known::new(Scores::Softmax, Source::Default(library.name)),
+        };
+        let configured = config.map(|config| (library.scores)(config)).transpose()?.flatten();
+        let configured =
+            configured.map(|scores| Known::new(scores, Source::Config("config.json: problem_type".into())));
+        let scores = scores.or(configured).or(said.get(config, "scores", Scores::parse)?);
+        let mut scores_of = |known| origins.settle("scores", known, Scores::to_string);
+        let scores = if built.classes > 0 { scores_of(scores) } else { Scores::None };
 
-        let retagged = said.is_some_and(|arch| arch.tag.is_some());
         let preprocessor =
             checkpoint.preprocessor.as_ref().filter(|_| checkpoint.config.is_none() || config.is_some());
-        let preprocessing = match library.preprocessing(config, preprocessor)? {
-            Some(preprocessing) if !retagged => preprocessing,
-            _ => preset(library, arch, table, &mut notes),
-        };
+        let given = picturing::Given { said, config, preprocessor };
+        let found = picturing::preset(library, arch.as_ref(), table, &mut notes);
+        let segments = matches!(built.task, Task::Segment { .. });
+        let preprocessing =
+            picturing::settle(library, found, &given, built.channels, segments, &mut origins)?;
         let input = match (preprocessing.crop, preprocessing.resize) {
             (Some(size), _) | (None, Resize::Exact(size)) => size,
             (None, Resize::Short(side)) => [side, side],
         };
-        if built.channels != 3 {
-            notes.push(format!("the input has {} channels: pictures have 3", built.channels));
-        }
-        let mut labels = config.map(|config| library.labels(config)).transpose()?.flatten();
-        if let Some(found) = labels.as_ref().map(Vec::len).filter(|n| *n != built.classes) {
+        let mut labels = config.map(|config| (library.labels)(config)).transpose()?.flatten();
+        let binary = segments && built.classes == 1;
+        if let Some(found) =
+            labels.as_ref().map(Vec::len).filter(|n| *n != built.classes && !(binary && *n == 2))
+        {
             notes.push(format!("config.json names {found} classes of {}: names left out", built.classes));
             labels = None;
         }
-        for note in &notes {
-            log::info!("{}: {note}", checkpoint.path().display());
-        }
+        notes.extend(tensors.left_out());
+        let mut warnings = naming.warnings;
+        warnings.extend(misgivings(&rules, built.classes, built.task));
         Ok(Self {
-            arch: arch.map_or_else(|| format!("{library}/{}", table.family), |arch| arch.to_string()),
+            arch: arch
+                .map_or_else(|| format!("{}/{}", library.name, table.family), |arch| arch.value.to_string()),
             family: table.family,
             graph: built.graph,
             classes: built.classes,
+            scores,
             channels: built.channels,
             preprocessing,
             input,
             labels,
             task: built.task,
             features: built.features,
+            origins: origins.0,
+            tensors: tensors.account(),
             notes,
+            warnings,
         })
     }
 
@@ -148,132 +204,153 @@ impl Network {
     pub fn input_shape(&self, pictures: usize) -> Shape {
         Shape::new(pictures, self.channels, self.input[0], self.input[1])
     }
+
+    /// How many classes have a name: as many as the network has scores for, but two of a segmenter with
+    /// one, which is there or is not.
+    pub fn label_count(&self) -> usize {
+        match self.task {
+            Task::Segment { .. } => self.classes.max(2),
+            _ => self.classes,
+        }
+    }
+
+    /// What speaks against inputs of so many rows and columns, if something does.
+    pub fn misgiving(&self, [rows, columns]: [usize; 2]) -> Option<String> {
+        let last = self.features.last()?.stride;
+        let assumed = |name: &str| {
+            let of = |origin: &&Origin| origin.name == name;
+            self.origins.iter().find(of).is_some_and(|origin| matches!(origin.from, Source::Default(_)))
+        };
+        (rows.max(columns) <= last && assumed("stem_stride") && assumed("stage_strides")).then(|| {
+            format!(
+                "an input of {rows}x{columns} leaves a last map of 1x1: a network that was made for small pictures has \
+                 smaller strides, which no key shows: see --set stem_stride=... and stage_strides=..."
+            )
+        })
+    }
+
+    /// What programs want of it: scores, labels or boxes. Scores also of what segments into more classes
+    /// than a label map has room for.
+    pub fn answer(&self) -> Answer {
+        match self.task {
+            Task::Classify | Task::Embed => Answer::Scores,
+            Task::Segment { .. } if too_many_classes(self.classes).is_some() => Answer::Scores,
+            Task::Segment { .. } => Answer::Labels(None),
+            Task::Detect(_) => Answer::Boxes,
+        }
+    }
+
+    /// The graph that gives `answer`.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if the network is for something else.
+    pub fn answering(&self, answer: Answer) -> Result<Cow<'_, Graph>> {
+        let one = |name: &str, node: NodeId| (name.to_owned(), node);
+        let answers = match (answer, &self.task) {
+            (Answer::Scores, _) => return Ok(Cow::Borrowed(&self.graph)),
+            (Answer::Labels(size), Task::Segment { labels }) => {
+                let graph = self.graph.answering(vec![one("labels", *labels)]);
+                return Ok(Cow::Owned(match size {
+                    Some(size) => graph.scaled_to(*labels, size),
+                    None => graph,
+                }));
+            }
+            (Answer::Boxes, Task::Detect(Detector { candidates, boxes, .. })) => {
+                vec![one("candidates", *candidates), one("boxes", *boxes)]
+            }
+            (Answer::Features, _) if !self.features.is_empty() => {
+                self.features.iter().map(|feature| one(&feature.module, feature.node)).collect()
+            }
+            (Answer::Labels(_), _) => return Err(self.cannot("label pixels")),
+            (Answer::Boxes, _) => return Err(self.cannot("find boxes")),
+            (Answer::Features, _) => return Err(self.cannot("give its features")),
+        };
+        Ok(Cow::Owned(self.graph.answering(answers)))
+    }
+
+    fn cannot(&self, what: &str) -> Error {
+        Error::Input(format!("{} cannot {what}: it {}", self.arch, self.task))
+    }
+}
+
+fn said_arch(arch: Option<&str>) -> Said {
+    arch.map_or_else(Said::default, |arch| Said::default().arch(arch))
+}
+
+/// What a network is called, and who calls it so.
+struct Naming {
+    named: Option<Known<Arch>>,
+    warnings: Vec<String>,
+}
+
+impl Naming {
+    /// What was said counts more than the configuration, that more than what training wrote into the file, and
+    /// that more than the file's name.
+    fn new(checkpoint: &Checkpoint, library: &'static Library, said: &Said) -> Result<Self> {
+        let said = said.arch.as_deref().map(registry::arch).transpose()?;
+        let configured = match &checkpoint.config {
+            // A name that was said may be the remedy for a configuration that is not understood.
+            Some(config) => configured(config).or_else(|e| if said.is_some() { Ok(None) } else { Err(e) })?,
+            None => None,
+        };
+        let of_file = checkpoint.stem().and_then(|stem| registry::in_file_name(library.name, stem));
+        let trained = checkpoint.arch.as_deref().and_then(|name| {
+            let parsed =
+                if name.contains('/') { registry::arch(name) } else { registry::arch_of(library.name, name) };
+            parsed.ok()
+        });
+        let named = [
+            said.map(|arch| Known::new(arch, Source::Arch)),
+            configured.map(|arch| Known::new(arch, Source::Config("config.json".into()))),
+            trained.map(|arch| Known::new(arch, Source::File("own record"))),
+            of_file.map(|arch| Known::new(arch, Source::File("name"))),
+        ];
+        let mut named = named.into_iter().flatten().next();
+        if let Some(arch) = named.as_ref().filter(|arch| arch.value.known.library != library.name) {
+            return Err(Error::file(
+                checkpoint.path(),
+                format!("said to be {}, but its tensors are named as {} does", arch.value, library.name),
+            ));
+        }
+        let mut warnings = Vec::new();
+        // The same network from elsewhere: a published file's name tells which of its trainings it is.
+        if let (Some(named), Some(of_file)) = (&mut named, of_file) {
+            match (named.value.preset, of_file.preset) {
+                (None, Some(preset)) if named.value.is(&of_file) => named.value.preset = Some(preset),
+                (Some(said), Some(preset)) if named.value.is(&of_file) && said.tag != preset.tag => {
+                    warnings.push(format!(
+                        "the file's name is that of {of_file}.{}, whose pictures are prepared otherwise than {}'s",
+                        preset.tag, said.tag
+                    ));
+                }
+                (_, _) if !named.value.is(&of_file) => {
+                    warnings.push(format!("the file's name speaks of {of_file}, not of {}", named.value));
+                }
+                _ => {}
+            }
+        }
+        Ok(Self { named, warnings })
+    }
 }
 
 /// The network that a `config.json` names, if it names one: timm's by its name alone.
-fn configured(config: &Config) -> Result<Option<Arch<'_>>> {
+fn configured(config: &Config) -> Result<Option<Arch>> {
     if let Some(name) = config.text("architecture")? {
-        return if name.contains('/') { Arch::parse(name) } else { Library::Timm.arch(name) }.map(Some);
+        let timm = registry::LIBRARIES[1].name;
+        let arch = if name.contains('/') { registry::arch(name) } else { registry::arch_of(timm, name) };
+        return arch.map(Some);
     }
-    config.text("model_type")?.map(|name| Library::Transformers.arch(name)).transpose()
+    let transformers = registry::LIBRARIES[2].name;
+    config.text("model_type")?.map(|name| registry::arch_of(transformers, name)).transpose()
 }
 
-/// The table that the keys fit, which must be that of the name, if there is one.
-fn fit(
-    checkpoint: &Checkpoint,
-    library: Library,
-    skeleton: &Skeleton,
-    named: Option<Arch>,
-) -> Result<(&'static Table, Vec<usize>)> {
-    let mut nearest: Option<(Family, Mismatch)> = None;
-    let mut found = None;
-    // A ResNet is compared with ResNets alone, and what segments with what segments as it does.
-    let residual = skeleton.blocks.iter().any(|block| block.shortcut.is_some());
-    let alike = |t: &Table| (t.family == Family::ResNet) == residual && skeleton.top.are(&t.top);
-    for table in library.tables().iter().filter(|t| alike(t)) {
-        match skeleton.fit(table, checkpoint) {
-            Ok(repeats) => {
-                found = Some((*table, repeats));
-                break;
-            }
-            Err(m) if nearest.as_ref().is_none_or(|(_, n)| m.agreed > n.agreed) => {
-                nearest = Some((table.family, m));
-            }
-            Err(_) => {}
-        }
-    }
-    let Some((table, repeats)) = found else {
-        let (family, mismatch) =
-            nearest.map_or((String::new(), String::new()), |(f, m)| (f.to_string(), m.reason));
-        let sort = if residual { "ResNet" } else { "MobileNet" };
-        let reason = format!("{library}'s names, but no {sort}: {mismatch}, unlike in {family}, the nearest");
-        return Err(unknown(checkpoint, &reason));
-    };
-    if let Some(arch) = named {
-        let contradiction = |found: String| {
-            Err(Error::file(
-                checkpoint.path(),
-                format!("said to be {arch}, but its tensors are those of {found}"),
-            ))
-        };
-        let width = skeleton.width(checkpoint);
-        if !std::ptr::eq(arch.known.table, table) {
-            let mut alike = library.known().iter().filter(|known| std::ptr::eq(known.table, table));
-            let like = alike.clone().find(|known| known.width == width).or(alike.next());
-            let like = like.map_or(String::new(), |known| format!(", as {library}/{} is", known.name));
-            return contradiction(format!("{}{like}", table.family));
-        }
-        if let (Some(wanted), Some(width)) = (arch.known.width, width)
-            && wanted != width
-        {
-            let other =
-                library.known().iter().find(|k| std::ptr::eq(k.table, table) && k.width == Some(width));
-            let other = other.map_or("another width".into(), |known| format!("{library}/{}", known.name));
-            return contradiction(format!("{other}: the last block has {width} channels, not {wanted}"));
-        }
-    }
-    Ok((table, repeats))
-}
-
-/// The name that the keys suggest, and in `notes` what else they could be.
-fn guess(
-    checkpoint: &Checkpoint,
-    library: Library,
-    skeleton: &Skeleton,
-    table: &'static Table,
-    notes: &mut Vec<String>,
-) -> Result<Option<Arch<'static>>> {
-    let width = skeleton.width(checkpoint);
-    let mut fitting = library
-        .known()
-        .iter()
-        .filter(|known| std::ptr::eq(known.table, table) && (known.width.is_none() || known.width == width));
-    let Some(first) = fitting.next() else {
-        notes.push(format!("no network of {library}'s has this width: assumed what most of them want"));
-        return Ok(None);
-    };
-    let arch = library.arch(first.name)?;
-    if matches!(table.family, Family::V4ConvMedium | Family::V4ConvLarge) {
-        notes.push(format!("keys do not tell timm's aa_ and blur_ networks from plain ones: assumed {arch}"));
-    }
-    for other in fitting {
-        notes.push(format!(
-            "keys do not tell timm's tf_ networks from plain ones: assumed {arch}, say {library}/{} if it is that",
-            other.name
-        ));
-    }
-    Ok(Some(arch))
-}
-
-/// What the name wants of pictures, and in `notes` what its other tags would.
-fn preset(library: Library, arch: Option<Arch>, table: &Table, notes: &mut Vec<String>) -> Preprocessing {
-    let Some(arch) = arch else {
-        let like = library.known().iter().find(|known| std::ptr::eq(known.table, table));
-        return like.map_or_else(Preprocessing::default, |known| known.presets[0].1.clone());
-    };
-    let presets = arch.known.presets;
-    let others: Vec<&str> =
-        presets.iter().filter(|(_, preset)| preset != arch.preset).map(|(tag, _)| *tag).collect();
-    if arch.tag.is_none() && !others.is_empty() {
-        notes.push(format!(
-            "pictures are prepared as for {arch}.{}; say {arch}.TAG for another of {}",
-            presets[0].0,
-            others.join(", ")
-        ));
-    }
-    arch.preset.clone()
-}
-
-/// The beginnings of the keys.
-fn seen(checkpoint: &Checkpoint) -> String {
-    let mut first: Vec<&str> = checkpoint.keys().filter_map(|key| key.split('.').next()).collect();
-    let tensors = first.len();
-    first.dedup();
-    let more = if first.len() > 6 { " ..." } else { "" };
-    first.truncate(6);
-    format!("saw {tensors} tensors under {}{more}", first.join(", "))
-}
-
-fn unknown(checkpoint: &Checkpoint, reason: &str) -> Error {
-    Error::UnknownNetwork(format!("{}: {reason}", checkpoint.path().display()))
+/// What speaks against how a network is assumed to shrink its maps.
+fn misgivings(rules: &Rules, classes: usize, task: Task) -> Option<String> {
+    let small = task == Task::Classify && [10, 100].contains(&classes);
+    (small && rules.strides_assumed()).then(|| {
+        format!(
+            "{classes} classes, as CIFAR-{classes} has, and ImageNet's strides: if it was made for 32x32 pictures, \
+             --set stem_stride=1 and stage_strides=... say how"
+        )
+    })
 }

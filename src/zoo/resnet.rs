@@ -2,14 +2,44 @@
 //! that a bottleneck's stride is in its 3x3 convolution. MobileNets are compared with them.
 
 use super::{
-    checkpoint::Checkpoint,
-    skeleton::{Block, Layer, Names, Shortcut, Skeleton},
-    table::{Family, Stage, Table, Top},
+    known::Known,
+    skeleton::{Block, Layer, Names, Shortcut, Skeleton, dense},
+    table::{Antialias, Family, Stage, Table, Top},
+    torchvision::{self, V1, V2},
 };
-use crate::graph::Activation::{Identity, Relu};
+use crate::{
+    checkpoint::Tensors,
+    graph::Activation::{Identity, Relu},
+};
+
+impl Family {
+    /// Full convolutions with residuals: what MobileNets are compared with.
+    pub const RESNET: Self = Self("ResNet");
+}
+
+/// As torchvision names them. Hashes of its older files of the same weights stand behind.
+pub(super) static KNOWN: &[Known] = &[
+    torchvision::known("resnet18", &DEPTHS[0], &[V1.hashed(&["f37072fd", "5c106cde"])]),
+    torchvision::known("resnet34", &DEPTHS[1], &[V1.hashed(&["b627a593", "333f7ec4"])]),
+    torchvision::known(
+        "resnet50",
+        &DEPTHS[2],
+        &[V2.hashed(&["11ad3fa6"]), V1.hashed(&["0676ba61", "19c8e357"])],
+    ),
+    torchvision::known(
+        "resnet101",
+        &DEPTHS[3],
+        &[V2.hashed(&["cd907fc2"]), V1.hashed(&["63fe2227", "5d3b4d8f"])],
+    ),
+    torchvision::known(
+        "resnet152",
+        &DEPTHS[4],
+        &[V2.hashed(&["f82ba261"]), V1.hashed(&["394f9c45", "b121ed2d"])],
+    ),
+];
 
 /// The depths that torchvision publishes.
-pub(super) static DEPTHS: [Table; 5] = [
+static DEPTHS: [Table; 5] = [
     resnet(&[basic(2, 1), basic(2, 2), basic(2, 2), basic(2, 2)]),
     resnet(&[basic(3, 1), basic(4, 2), basic(6, 2), basic(3, 2)]),
     resnet(&[bottleneck(3, 1), bottleneck(4, 2), bottleneck(6, 2), bottleneck(3, 2)]),
@@ -19,12 +49,17 @@ pub(super) static DEPTHS: [Table; 5] = [
 
 const fn resnet(stages: &'static [Stage]) -> Table {
     Table {
-        family: Family::ResNet,
+        family: Family::RESNET,
         stem: Relu,
+        // Made for small pictures, they have the smaller one and no pool.
+        stem_kernels: &[7, 3],
+        stem_pool: true,
         stages,
         project: Identity,
         squeeze: None,
         head: None,
+        antialias: Antialias::None,
+        dilated: None,
         top: Top::Classifier(None),
     }
 }
@@ -40,37 +75,33 @@ const fn bottleneck(repeats: usize, stride: usize) -> Stage {
 }
 
 /// Whether a checkpoint's modules are named as in torchvision's ResNets.
-pub(super) fn recognises(checkpoint: &Checkpoint) -> bool {
-    checkpoint.has("layer1.0.")
+pub(super) fn recognises(tensors: &Tensors) -> bool {
+    tensors.has("layer1.0.")
 }
 
 /// The modules that the keys show. One that runs several times is called as torchvision's
 /// feature extraction calls it: `relu`, `relu_1`.
-pub(super) fn skeleton(checkpoint: &Checkpoint) -> Skeleton {
-    let stages: Vec<usize> = (1..=checkpoint.count_from("layer", 1))
-        .map(|stage| checkpoint.count(&format!("layer{stage}.")))
-        .collect();
+pub(super) fn skeleton(tensors: &Tensors) -> Result<Skeleton, String> {
+    let stages: Vec<usize> =
+        (1..=tensors.count_from("layer", 1)).map(|stage| tensors.count(&format!("layer{stage}."))).collect();
     // Every block or none: a tensor that is missing somewhere makes no other network.
-    let bottlenecks = checkpoint.keys().any(|key| key.contains(".conv3."));
+    let bottlenecks = tensors.keys().any(|key| key.contains(".conv3."));
     let names = stages
         .iter()
         .enumerate()
         .flat_map(|(s, &blocks)| (0..blocks).map(move |block| format!("layer{}.{block}", s + 1)));
     let blocks = names.map(|name| block(&name, bottlenecks)).collect();
-    Skeleton {
+    Ok(Skeleton {
         stem: layer("", 1, "relu"),
         stem_feature: "relu".into(),
         blocks,
         stages: Some(stages),
         collapses: false,
+        replaceable: false,
         head: Vec::new(),
         head_feature: None,
-        top: Names::Classifier {
-            pool: "avgpool".into(),
-            hidden: None,
-            classifier: Layer { conv: "fc".into(), linear: true, ..Layer::default() },
-        },
-    }
+        top: Names::Classifier { pool: "avgpool".into(), hidden: None, dense: dense(tensors, "fc", None)? },
+    })
 }
 
 fn block(name: &str, bottleneck: bool) -> Block {
@@ -99,8 +130,8 @@ fn block(name: &str, bottleneck: bool) -> Block {
 fn layer(prefix: &str, i: usize, activation: &str) -> Layer {
     Layer {
         conv: format!("{prefix}conv{i}"),
-        linear: false,
         norm: Some(format!("{prefix}bn{i}")),
         activation: Some(activation.into()),
+        ..Layer::default()
     }
 }

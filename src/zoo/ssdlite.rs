@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use super::{
-    answer::{Detector, Task},
     backbone::Backbone,
     builder::{Builder, Form, Map, POINTWISE},
+    task::{Detector, Task},
     torchvision,
 };
 use crate::{

@@ -4,64 +4,15 @@ use std::fmt;
 
 use crate::graph::Activation;
 
-/// A network of the family, apart from its width.
+/// A network of the family, apart from its width, by its name in the literature. Each is a constant
+/// of this type, in the file of its table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Family {
-    /// Depthwise-separable blocks, without residuals.
-    V1,
-    /// V1 with a full convolution in place of each depthwise-separable pair.
-    V1Full,
-    /// Inverted residuals with ReLU6.
-    V2,
-    /// Inverted residuals with squeeze-excite and hard-swish, 15 blocks.
-    V3Large,
-    /// Inverted residuals with squeeze-excite and hard-swish, 11 blocks.
-    V3Small,
-    /// V3-Large without squeeze-excite, hard-swish and 5x5 kernels.
-    V3LargeMinimalistic,
-    /// V3-Small without squeeze-excite, hard-swish and 5x5 kernels.
-    V3SmallMinimalistic,
-    /// Universal inverted bottlenecks behind full convolutions.
-    V4ConvSmall,
-    /// Universal inverted bottlenecks behind a fused one.
-    V4ConvMedium,
-    /// Universal inverted bottlenecks behind a fused one, wider.
-    V4ConvLarge,
-    /// V3-Large under a lite reduced spatial pyramid: segmentation.
-    LrAspp,
-    /// V3-Small under the same.
-    LrAsppSmall,
-    /// V3-Large under a spatial pyramid of dilated convolutions: segmentation.
-    DeepLabV3,
-    /// V3-Large under separable single-shot heads: detection.
-    SsdLite,
-    /// V3-Small under the same.
-    SsdLiteSmall,
-    /// Full convolutions with residuals: what MobileNets are compared with.
-    ResNet,
-}
+#[serde(transparent)]
+pub struct Family(pub(super) &'static str);
 
 impl fmt::Display for Family {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::V1 => "MobileNetV1",
-            Self::V1Full => "MobileNetV1 with full convolutions",
-            Self::V2 => "MobileNetV2",
-            Self::V3Large => "MobileNetV3-Large",
-            Self::V3Small => "MobileNetV3-Small",
-            Self::V3LargeMinimalistic => "minimalistic MobileNetV3-Large",
-            Self::V3SmallMinimalistic => "minimalistic MobileNetV3-Small",
-            Self::V4ConvSmall => "MobileNetV4-Conv-Small",
-            Self::V4ConvMedium => "MobileNetV4-Conv-Medium",
-            Self::V4ConvLarge => "MobileNetV4-Conv-Large",
-            Self::LrAspp => "LR-ASPP with MobileNetV3-Large",
-            Self::LrAsppSmall => "LR-ASPP with MobileNetV3-Small",
-            Self::DeepLabV3 => "DeepLabV3 with MobileNetV3-Large",
-            Self::SsdLite => "SSDLite with MobileNetV3-Large",
-            Self::SsdLiteSmall => "SSDLite with MobileNetV3-Small",
-            Self::ResNet => "ResNet",
-        })
+        f.write_str(self.0)
     }
 }
 
@@ -71,6 +22,10 @@ pub(super) struct Table {
     pub family: Family,
     /// After the stem.
     pub stem: Activation,
+    /// The sides that the stem's window may have, as published first.
+    pub stem_kernels: &'static [usize],
+    /// Whether the largest of each 3x3 window is taken behind the stem, with a stride of 2.
+    pub stem_pool: bool,
     pub stages: &'static [Stage],
     /// After each block's last convolution.
     pub project: Activation,
@@ -78,8 +33,23 @@ pub(super) struct Table {
     pub squeeze: Option<Activation>,
     /// After the pointwise convolution between the blocks and the pool, if there is one.
     pub head: Option<Activation>,
+    /// What shrinks maps in place of convolutions with a stride, which then have none.
+    pub antialias: Antialias,
+    /// The picture over the last map, if strides beyond that become dilations: at once, in the block
+    /// that has the stride.
+    pub dilated: Option<usize>,
     /// What makes an answer of the features.
     pub top: Top,
+}
+
+/// What shrinks maps where timm's networks have it behind a convolution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Antialias {
+    None,
+    /// The mean of each 2x2.
+    Average,
+    /// The binomial 3x3 filter, with zeros around the map.
+    Blur,
 }
 
 /// What makes an answer of the features.
@@ -91,6 +61,8 @@ pub(super) enum Top {
     LrAspp,
     /// See `deeplab`.
     DeepLabV3,
+    /// See `deeplab_plus`.
+    DeepLabV3Plus,
     /// See `ssdlite`.
     SsdLite,
 }

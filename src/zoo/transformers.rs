@@ -1,24 +1,47 @@
 //! transformers' names: `mobilenet_v1.layer.3.convolution`, `mobilenet_v2.layer.3.conv_3x3`.
 
 use super::{
-    builder::{Dilated, Rules},
-    checkpoint::Checkpoint,
-    config::Config,
-    library::Known,
+    known::{Known, Preset},
+    library::Library,
     preprocessing::{Centre, Colours, Filter, Grid, HALF, PerChannel, Preprocessing, Resize},
-    skeleton::{Block, Layer, Names, Skeleton},
+    rules::{Dilated, Rules},
+    skeleton::{Block, Layer, Names, Skeleton, dense},
     table::Table,
-    v1, v2,
+    task::Scores,
+    timm,
 };
 use crate::{
     Result,
+    checkpoint::{Config, Known as Said, Tensors},
     graph::{Activation, Padding},
 };
 
-pub(super) static TABLES: &[&Table] = &[&v1::V1, &v2::V2];
+const NAME: &str = "transformers";
+
+pub(super) static LIBRARY: Library = Library {
+    name: NAME,
+    // A base model, without what answers, has no prefix.
+    anchors: &[
+        "mobilenet_v1.conv_stem.convolution.weight",
+        "mobilenet_v2.conv_stem.first_conv.convolution.weight",
+        "conv_stem.convolution.weight",
+        "conv_stem.first_conv.convolution.weight",
+    ],
+    recognises,
+    skeleton,
+    rules,
+    preprocessing,
+    labels,
+    scores,
+};
+
+/// A network of transformers'.
+pub(super) const fn known(name: &'static str, table: &'static Table, presets: &'static [Preset]) -> Known {
+    Known { library: NAME, name, table, width: None, presets }
+}
 
 /// The image processors' defaults.
-const PRESET: Preprocessing = Preprocessing {
+pub(super) const PRESET: Preprocessing = Preprocessing {
     resize: Resize::Short(256),
     filter: Filter::Bilinear,
     crop: Some([224, 224]),
@@ -29,45 +52,59 @@ const PRESET: Preprocessing = Preprocessing {
     std: PerChannel::new(&HALF),
 };
 
-pub(super) static KNOWN: &[Known] = &[
-    Known { name: "mobilenet_v1", table: &v1::V1, width: None, presets: &[("default", PRESET)] },
-    Known { name: "mobilenet_v2", table: &v2::V2, width: None, presets: &[("default", PRESET)] },
-];
+/// Google's segmenter's; of a label map nothing is cut.
+pub(super) const SEGMENTING: Preprocessing =
+    Preprocessing { resize: Resize::Short(513), crop: None, ..PRESET };
 
-/// Whether a checkpoint is named like this.
-pub(super) fn recognises(checkpoint: &Checkpoint) -> bool {
-    checkpoint.has("mobilenet_v1.") || checkpoint.has("mobilenet_v2.")
+fn recognises(tensors: &Tensors) -> bool {
+    ROOTS
+        .iter()
+        .any(|(root, _)| tensors.has(&format!("{root}conv_stem.")) && tensors.has(&format!("{root}layer.0.")))
 }
 
+/// What stands before the modules of a network, and whether it is V1: base models have no prefix.
+const ROOTS: [(&str, Option<bool>); 3] =
+    [("mobilenet_v1.", Some(true)), ("mobilenet_v2.", Some(false)), ("", None)];
+
 /// TensorFlow's padding and epsilon, unless `config.json` says otherwise.
-pub(super) fn rules(config: Option<&Config>) -> Result<Rules> {
-    let mut rules = Rules { padding: Padding::Same, epsilon: 1e-3, activation: None, dilated: None };
+fn rules(_: &str, table: &Table, _: &Tensors, config: Option<&Config>) -> Result<Rules> {
+    let mut rules = Rules::new(NAME, table, 1e-3);
+    rules.padding.value = Padding::Same;
     let Some(config) = config else { return Ok(rules) };
-    if config.flag("tf_padding")? == Some(false) {
-        rules.padding = Padding::Symmetric;
+    if let Some(same) = config.flag("tf_padding")? {
+        let padding = if same { Padding::Same } else { Padding::Symmetric };
+        rules.padding = Said::new(padding, config.source("tf_padding"));
     }
-    if let Some(epsilon) = config.number("layer_norm_eps")? {
-        if epsilon < 0.0 {
-            return Err(config.error("layer_norm_eps", format!("cannot be negative: {epsilon}")));
-        }
-        rules.epsilon = epsilon;
+    rules.epsilon_of(config, "layer_norm_eps")?;
+    if let Some(name) = config.text("hidden_act")? {
+        let activation = match name {
+            "hardswish" => Some(Activation::HardSwish),
+            "linear" => Some(Activation::Identity),
+            other => Activation::parse(other),
+        };
+        let Some(activation) = activation else {
+            return Err(config.error("hidden_act", format!("{name:?} is not supported")));
+        };
+        rules.activation = Some(Said::new(activation, config.source("hidden_act")));
     }
-    rules.activation = match config.text("hidden_act")? {
-        None => None,
-        Some("relu6") => Some(Activation::Relu6),
-        Some("relu") => Some(Activation::Relu),
-        Some("hardswish") => Some(Activation::HardSwish),
-        Some("sigmoid") => Some(Activation::Sigmoid),
-        Some("linear") => Some(Activation::Identity),
-        Some(other) => return Err(config.error("hidden_act", format!("{other:?} is not supported"))),
-    };
-    rules.dilated = config.count("output_stride")?.map(|stride| Dilated { stride, at_once: false });
+    if let Some(stride) = config.count("output_stride")? {
+        let dilated = Some(Dilated { stride, at_once: false });
+        rules.dilated = Said::new(dilated, config.source("output_stride"));
+    }
     Ok(rules)
+}
+
+fn scores(config: &Config) -> Result<Option<Scores>> {
+    timm::problem(config)
+}
+
+fn preprocessing(_: Option<&Config>, preprocessor: Option<&Config>) -> Result<Option<Preprocessing>> {
+    preprocessor.map(of_pictures).transpose()
 }
 
 /// What `preprocessor_config.json` says, with the image processors' defaults for what it
 /// leaves out.
-pub(super) fn preprocessing(config: &Config) -> Result<Preprocessing> {
+fn of_pictures(config: &Config) -> Result<Preprocessing> {
     let flag = |field: &str, default| Ok::<_, crate::Error>(config.flag(field)?.unwrap_or(default));
     for unwanted in ["do_pad", "do_flip_channel_order"] {
         if flag(unwanted, false)? {
@@ -132,7 +169,7 @@ fn size(config: &Config, field: &str) -> Result<Option<Resize>> {
 
 /// The classes' names in `config.json`, unless they are the placeholders that transformers
 /// fills in.
-pub(super) fn labels(config: &Config) -> Result<Option<Vec<String>>> {
+fn labels(config: &Config) -> Result<Option<Vec<String>>> {
     let Some(names) = config.section("id2label")? else { return Ok(None) };
     let count = names.fields().count();
     let names: Option<Vec<String>> =
@@ -143,12 +180,13 @@ pub(super) fn labels(config: &Config) -> Result<Option<Vec<String>>> {
 }
 
 /// The modules that the keys show.
-pub(super) fn skeleton(checkpoint: &Checkpoint) -> std::result::Result<Skeleton, String> {
-    let v1 = checkpoint.has("mobilenet_v1.");
-    let root = if v1 { "mobilenet_v1" } else { "mobilenet_v2" };
-    let layers = checkpoint.count(&format!("{root}.layer."));
-    let at = |i: usize| format!("{root}.layer.{i}");
-    let stem = format!("{root}.conv_stem");
+fn skeleton(tensors: &Tensors) -> std::result::Result<Skeleton, String> {
+    let (root, v1) =
+        ROOTS.into_iter().find(|(root, _)| tensors.has(&format!("{root}conv_stem."))).unwrap_or(ROOTS[2]);
+    let v1 = v1.unwrap_or_else(|| tensors.has("conv_stem.convolution."));
+    let layers = tensors.count(&format!("{root}layer."));
+    let at = |i: usize| format!("{root}layer.{i}");
+    let stem = format!("{root}conv_stem");
     let blocks = if v1 {
         if !layers.is_multiple_of(2) {
             return Err(format!("{layers} layers are not pairs of depthwise and pointwise ones"));
@@ -162,40 +200,45 @@ pub(super) fn skeleton(checkpoint: &Checkpoint) -> std::result::Result<Skeleton,
         (0..layers).step_by(2).map(pair).collect()
     } else {
         // The stem holds the first block as well, which never adds.
-        let first = Block { sum: None, ..block(checkpoint, stem.clone()) };
-        std::iter::once(first).chain((0..layers).map(|i| block(checkpoint, at(i)))).collect()
+        let first = Block { sum: None, ..block(tensors, stem.clone()) };
+        std::iter::once(first).chain((0..layers).map(|i| block(tensors, at(i)))).collect()
     };
     let stem = if v1 { stem } else { format!("{stem}.first_conv") };
-    let head = (!v1).then(|| format!("{root}.conv_1x1"));
+    let head = (!v1).then(|| format!("{root}conv_1x1"));
     Ok(Skeleton {
         stem: layer(&stem),
         stem_feature: stem,
         blocks,
         stages: None,
         collapses: false,
+        replaceable: false,
         head: head.iter().map(|name| layer(name)).collect(),
         head_feature: head,
-        top: Names::Classifier {
-            pool: format!("{root}.pooler"),
-            hidden: None,
-            classifier: Layer { conv: "classifier".into(), linear: true, ..Layer::default() },
+        top: if tensors.has("segmentation_head.") {
+            Names::DeepLabV3Plus
+        } else {
+            Names::Classifier {
+                pool: format!("{root}pooler"),
+                hidden: None,
+                dense: dense(tensors, "classifier", None)?,
+            }
         },
     })
 }
 
-fn layer(prefix: &str) -> Layer {
+pub(super) fn layer(prefix: &str) -> Layer {
     Layer {
         conv: format!("{prefix}.convolution"),
-        linear: false,
         norm: Some(format!("{prefix}.normalization")),
         activation: Some(format!("{prefix}.activation")),
+        ..Layer::default()
     }
 }
 
-fn block(checkpoint: &Checkpoint, name: String) -> Block {
+fn block(tensors: &Tensors, name: String) -> Block {
     let part = |part: &str| layer(&format!("{name}.{part}"));
     Block {
-        expand: checkpoint.has(&format!("{name}.expand_1x1.")).then(|| part("expand_1x1")),
+        expand: tensors.has(&format!("{name}.expand_1x1.")).then(|| part("expand_1x1")),
         windowed: Some(part("conv_3x3")),
         project: Some(part("reduce_1x1")),
         feature: name.clone(),

@@ -1,7 +1,18 @@
 //! MobileNetV1: table 1 of "MobileNets", arXiv 1704.04861.
 
-use super::table::{Family, Stage, Table, Top};
+use super::{
+    known::{Known, Preset},
+    table::{Antialias, Family, Stage, Table, Top},
+    timm, transformers,
+};
 use crate::graph::Activation::{self, Relu6};
+
+impl Family {
+    /// Depthwise-separable blocks, without residuals.
+    pub const V1: Self = Self("MobileNetV1");
+    /// The same with a full convolution in place of each depthwise-separable pair.
+    pub const V1_FULL: Self = Self("MobileNetV1 with full convolutions");
+}
 
 const fn separable(repeats: usize, stride: usize) -> Stage {
     Stage::new(repeats, stride, 3, Relu6).narrow().no_residual()
@@ -14,10 +25,14 @@ const fn v1(head: Option<Activation>) -> Table {
     Table {
         family: Family::V1,
         stem: Relu6,
+        stem_kernels: &[3],
+        stem_pool: false,
         stages: &STAGES,
         project: Relu6,
         squeeze: None,
         head,
+        antialias: Antialias::None,
+        dilated: None,
         top: Top::Classifier(None),
     }
 }
@@ -27,3 +42,11 @@ pub(super) static V1: Table = v1(None);
 
 /// With the pointwise convolution before the pool that timm's `mobilenetv1_100h` has.
 pub(super) static V1_HEAD: Table = v1(Some(Relu6));
+
+/// As libraries name them.
+pub(super) static KNOWN: &[Known] = &[
+    timm::known("mobilenetv1_100", &V1, 1024, &[Preset::new("ra4_e3600_r224_in1k", timm::RA4)]),
+    timm::known("mobilenetv1_100h", &V1_HEAD, 1024, &[Preset::new("ra4_e3600_r224_in1k", timm::RA4)]),
+    timm::known("mobilenetv1_125", &V1, 1280, &[Preset::new("ra4_e3600_r224_in1k", timm::RA4_90)]),
+    transformers::known("mobilenet_v1", &V1, &[Preset::new("default", transformers::PRESET)]),
+];

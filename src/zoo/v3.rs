@@ -1,17 +1,46 @@
 //! MobileNetV3: tables 1 and 2 of "Searching for MobileNetV3", arXiv 1905.02244, and the
 //! minimalistic networks that its authors published beside them.
 
-use super::table::{Family, Hidden, Stage, Table, Top};
+use super::{
+    known::{Known, Preset},
+    table::{Antialias, Family, Hidden, Stage, Table, Top},
+    timm, torchvision,
+};
 use crate::graph::Activation::{self, HardSwish, Identity, Relu};
+
+impl Family {
+    /// Inverted residuals with squeeze-excite and hard-swish, 15 blocks.
+    pub const V3_LARGE: Self = Self("MobileNetV3-Large");
+    /// Inverted residuals with squeeze-excite and hard-swish, 11 blocks.
+    pub const V3_SMALL: Self = Self("MobileNetV3-Small");
+    /// V3-Large without squeeze-excite, hard-swish and 5x5 kernels.
+    pub const V3_LARGE_MINIMALISTIC: Self = Self("minimalistic MobileNetV3-Large");
+    /// V3-Small without squeeze-excite, hard-swish and 5x5 kernels.
+    pub const V3_SMALL_MINIMALISTIC: Self = Self("minimalistic MobileNetV3-Small");
+    /// V3-Large under a lite reduced spatial pyramid: segmentation.
+    pub const LR_ASPP: Self = Self("LR-ASPP with MobileNetV3-Large");
+    /// V3-Small under the same.
+    pub const LR_ASPP_SMALL: Self = Self("LR-ASPP with MobileNetV3-Small");
+    /// V3-Large under a spatial pyramid of dilated convolutions: segmentation.
+    pub const DEEPLAB_V3: Self = Self("DeepLabV3 with MobileNetV3-Large");
+    /// V3-Large under separable single-shot heads: detection.
+    pub const SSDLITE: Self = Self("SSDLite with MobileNetV3-Large");
+    /// V3-Small under the same.
+    pub const SSDLITE_SMALL: Self = Self("SSDLite with MobileNetV3-Small");
+}
 
 const fn v3(family: Family, stages: &'static [Stage], activation: Activation) -> Table {
     Table {
         family,
         stem: activation,
+        stem_kernels: &[3],
+        stem_pool: false,
         stages,
         project: Identity,
         squeeze: Some(Relu),
         head: Some(activation),
+        antialias: Antialias::None,
+        dilated: None,
         top: Top::Classifier(Some(Hidden { activation, bias: true })),
     }
 }
@@ -25,7 +54,7 @@ static STAGES_OF_LARGE: [Stage; 6] = [
     Stage::new(3, 2, 5, HardSwish).squeeze(),
 ];
 
-pub(super) static LARGE: Table = v3(Family::V3Large, &STAGES_OF_LARGE, HardSwish);
+pub(super) static LARGE: Table = v3(Family::V3_LARGE, &STAGES_OF_LARGE, HardSwish);
 
 static STAGES_OF_SMALL: [Stage; 5] = [
     Stage::new(1, 2, 3, Relu).narrow().squeeze(),
@@ -35,21 +64,22 @@ static STAGES_OF_SMALL: [Stage; 5] = [
     Stage::new(3, 2, 5, HardSwish).squeeze(),
 ];
 
-pub(super) static SMALL: Table = v3(Family::V3Small, &STAGES_OF_SMALL, HardSwish);
+pub(super) static SMALL: Table = v3(Family::V3_SMALL, &STAGES_OF_SMALL, HardSwish);
 
 /// Under what segments and detects: torchvision publishes Large, and builds Small as well.
-pub(super) static LRASPP: Table = under(Family::LrAspp, Top::LrAspp, &STAGES_OF_LARGE);
-pub(super) static LRASPP_SMALL: Table = under(Family::LrAsppSmall, Top::LrAspp, &STAGES_OF_SMALL);
-pub(super) static DEEPLAB: Table = under(Family::DeepLabV3, Top::DeepLabV3, &STAGES_OF_LARGE);
-pub(super) static SSDLITE: Table = under(Family::SsdLite, Top::SsdLite, &STAGES_OF_LARGE);
-pub(super) static SSDLITE_SMALL: Table = under(Family::SsdLiteSmall, Top::SsdLite, &STAGES_OF_SMALL);
+pub(super) static LRASPP: Table = under(Family::LR_ASPP, Top::LrAspp, &STAGES_OF_LARGE);
+pub(super) static LRASPP_SMALL: Table = under(Family::LR_ASPP_SMALL, Top::LrAspp, &STAGES_OF_SMALL);
+pub(super) static DEEPLAB: Table = under(Family::DEEPLAB_V3, Top::DeepLabV3, &STAGES_OF_LARGE);
+pub(super) static SSDLITE: Table = under(Family::SSDLITE, Top::SsdLite, &STAGES_OF_LARGE);
+pub(super) static SSDLITE_SMALL: Table = under(Family::SSDLITE_SMALL, Top::SsdLite, &STAGES_OF_SMALL);
 
 const fn under(family: Family, top: Top, stages: &'static [Stage]) -> Table {
-    Table { top, ..v3(family, stages, HardSwish) }
+    let dilated = if matches!(top, Top::SsdLite) { None } else { Some(16) };
+    Table { top, dilated, ..v3(family, stages, HardSwish) }
 }
 
 pub(super) static LARGE_MINIMALISTIC: Table = v3(
-    Family::V3LargeMinimalistic,
+    Family::V3_LARGE_MINIMALISTIC,
     &[
         Stage::new(1, 1, 3, Relu).narrow(),
         Stage::new(2, 2, 3, Relu),
@@ -62,7 +92,7 @@ pub(super) static LARGE_MINIMALISTIC: Table = v3(
 );
 
 pub(super) static SMALL_MINIMALISTIC: Table = v3(
-    Family::V3SmallMinimalistic,
+    Family::V3_SMALL_MINIMALISTIC,
     &[
         Stage::new(1, 2, 3, Relu).narrow(),
         Stage::new(2, 2, 3, Relu),
@@ -86,5 +116,54 @@ pub(super) static LARGE_RW: Table = Table {
     ],
     squeeze: None,
     top: Top::Classifier(Some(Hidden { activation: HardSwish, bias: false })),
-    ..v3(Family::V3Large, &[], HardSwish)
+    ..v3(Family::V3_LARGE, &[], HardSwish)
 };
+
+/// As libraries name them.
+pub(super) static KNOWN: &[Known] = &[
+    torchvision::known(
+        "mobilenet_v3_large",
+        &LARGE,
+        &[torchvision::V2.hashed(&["5c1a4163"]), torchvision::V1.hashed(&["8738ca79"])],
+    ),
+    torchvision::known("mobilenet_v3_small", &SMALL, &[torchvision::V1.hashed(&["047dcff4"])]),
+    torchvision::known("lraspp_mobilenet_v3_large", &LRASPP, &[torchvision::VOC.hashed(&["d234d4ea"])]),
+    torchvision::known("lraspp_mobilenet_v3_small", &LRASPP_SMALL, &[torchvision::VOC]),
+    torchvision::known("deeplabv3_mobilenet_v3_large", &DEEPLAB, &[torchvision::VOC.hashed(&["fc3c493d"])]),
+    torchvision::known("ssdlite320_mobilenet_v3_large", &SSDLITE, &[torchvision::COCO.hashed(&["a79551df"])]),
+    torchvision::known("ssdlite_mobilenet_v3_small", &SSDLITE_SMALL, &[torchvision::COCO]),
+    // Before the published one, which it would otherwise pass for with a bias missing.
+    timm::known("mobilenetv3_rw", &LARGE_RW, 160, &[Preset::new("rmsp_in1k", timm::BICUBIC)]),
+    timm::known("mobilenetv3_large_075", &LARGE, 120, &[Preset::new("untrained", timm::BILINEAR)]),
+    timm::known(
+        "mobilenetv3_large_100",
+        &LARGE,
+        160,
+        &[
+            Preset::new("ra_in1k", timm::BICUBIC),
+            Preset::new("ra4_e3600_r224_in1k", timm::RA4_95),
+            Preset::new("miil_in21k_ft_in1k", timm::MIIL),
+            Preset::new("miil_in21k", timm::MIIL),
+        ],
+    ),
+    timm::known("mobilenetv3_large_150d", &LARGE, 240, &[Preset::new("ra4_e3600_r256_in1k", timm::RA4_256)]),
+    timm::known("mobilenetv3_small_050", &SMALL, 48, &[Preset::new("lamb_in1k", timm::BICUBIC)]),
+    timm::known("mobilenetv3_small_075", &SMALL, 72, &[Preset::new("lamb_in1k", timm::BICUBIC)]),
+    timm::known("mobilenetv3_small_100", &SMALL, 96, &[Preset::new("lamb_in1k", timm::BICUBIC)]),
+    timm::known("tf_mobilenetv3_large_075", &LARGE, 120, &[Preset::new("in1k", timm::TF)]),
+    timm::known("tf_mobilenetv3_large_100", &LARGE, 160, &[Preset::new("in1k", timm::TF)]),
+    timm::known(
+        "tf_mobilenetv3_large_minimal_100",
+        &LARGE_MINIMALISTIC,
+        160,
+        &[Preset::new("in1k", timm::TF)],
+    ),
+    timm::known("tf_mobilenetv3_small_075", &SMALL, 72, &[Preset::new("in1k", timm::TF)]),
+    timm::known("tf_mobilenetv3_small_100", &SMALL, 96, &[Preset::new("in1k", timm::TF)]),
+    timm::known(
+        "tf_mobilenetv3_small_minimal_100",
+        &SMALL_MINIMALISTIC,
+        96,
+        &[Preset::new("in1k", timm::TF)],
+    ),
+];

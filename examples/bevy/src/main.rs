@@ -121,7 +121,7 @@ fn watch(
     if let Some(answer) = watcher.ring.poll()? {
         let class = watcher.session.classes_of(&answer.parts, 1)?.remove(0);
         let label = class.label.unwrap_or_default();
-        println!("frame {}: {label} {:.0}%, {:?}", answer.frame, 100.0 * class.probability, answer.took);
+        println!("frame {}: {label} {:.0}%, {:?}", answer.frame, 100.0 * class.probability.unwrap_or_default(), answer.took);
         watcher.heard += 1;
         if watcher.heard == ANSWERS {
             std::process::exit(0);

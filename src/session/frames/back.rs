@@ -34,7 +34,8 @@ impl Session {
     /// logit is not finite.
     pub fn classes_of(&self, answers: &[Tensor], top: usize) -> Result<Vec<Class>> {
         let [scores] = answers else { return Err(odd()) };
-        tasks::top(scores.data(), top, &self.reading_for(|task| matches!(task, Task::Classify))?.labels)
+        let reading = self.reading_for(|task| matches!(task, Task::Classify))?;
+        tasks::top(scores.data(), top, &reading.labels, reading.scores)
     }
 
     /// The class of each pixel, of an answer that came back.

@@ -7,7 +7,7 @@ mod networks;
 pub use builder::Builder;
 pub use networks::{Squeeze, Tail, V3Options, resnet18, resnet50, v1, v1_full, v2, v3_large, v3_small};
 
-use super::{Family, Network, Preprocessing, Task};
+use super::{Family, Network, Preprocessing, Scores, Task};
 use crate::{Error, Result, graph::Graph};
 
 /// What [`network`] knows. All but `mobilenet_v1_full` and the ResNets come in other widths too.
@@ -35,12 +35,12 @@ pub fn network(name: &str) -> Result<Network> {
     let v3 = V3Options { width: scaled, ..V3Options::default() };
     let (family, graph) = match (base, width) {
         ("mobilenet_v1", _) => (Family::V1, v1(scaled)),
-        ("mobilenet_v1_full", None) => (Family::V1Full, v1_full()),
+        ("mobilenet_v1_full", None) => (Family::V1_FULL, v1_full()),
         ("mobilenet_v2", _) => (Family::V2, v2(scaled)),
-        ("mobilenet_v3_large", _) => (Family::V3Large, v3_large(&v3)),
-        ("mobilenet_v3_small", _) => (Family::V3Small, v3_small(&v3)),
-        ("resnet18", None) => (Family::ResNet, resnet18()),
-        ("resnet50", None) => (Family::ResNet, resnet50()),
+        ("mobilenet_v3_large", _) => (Family::V3_LARGE, v3_large(&v3)),
+        ("mobilenet_v3_small", _) => (Family::V3_SMALL, v3_small(&v3)),
+        ("resnet18", None) => (Family::RESNET, resnet18()),
+        ("resnet50", None) => (Family::RESNET, resnet50()),
         (base, Some(_)) if NAMES.contains(&base) => {
             return Err(unknown(name, &format!("{base} has one width")));
         }
@@ -55,13 +55,17 @@ fn named(name: &str, family: Family, graph: Graph) -> Network {
         family,
         graph,
         classes: networks::CLASSES,
+        scores: Scores::Softmax,
         channels: 3,
         preprocessing: Preprocessing::default(),
         input: [224, 224],
         labels: None,
         task: Task::Classify,
         features: Vec::new(),
+        origins: Vec::new(),
+        tensors: Vec::new(),
         notes: vec!["its weights are random: what it answers means nothing".into()],
+        warnings: Vec::new(),
     }
 }
 

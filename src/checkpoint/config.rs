@@ -4,11 +4,12 @@ use std::{fs, io, path::PathBuf};
 
 use serde_json::{Map, Value};
 
+use super::Source;
 use crate::{Error, Result};
 
 /// An object of a JSON file. A field that is null counts as absent.
 #[derive(Debug, Clone)]
-pub(super) struct Config {
+pub(crate) struct Config {
     path: PathBuf,
     fields: Map<String, Value>,
 }
@@ -37,6 +38,12 @@ impl Config {
     /// An [`Error::File`] about a field.
     pub fn error(&self, field: &str, reason: impl std::fmt::Display) -> Error {
         Error::file(&self.path, format!("{field}: {reason}"))
+    }
+
+    /// Whoever says what a field of this file says.
+    pub fn source(&self, field: &str) -> Source {
+        let file = self.path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+        Source::Config(format!("{file}: {field}"))
     }
 
     /// A field, unless it is absent.

@@ -1,0 +1,261 @@
+//! What a file is, by what it holds and not by its name.
+
+use std::{io::Cursor, path::Path};
+
+use zip::ZipArchive;
+
+/// A file of weights, or what it is instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Format {
+    Safetensors,
+    /// A file of PyTorch's.
+    Torch(Container),
+    /// Something else: what, and what helps.
+    Other(String),
+}
+
+/// What PyTorch's pickles lie in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Container {
+    /// An archive, since PyTorch 1.6.
+    Zip,
+    /// Several pickles and the storages behind one another, before that.
+    Legacy,
+    /// An archive, before PyTorch 0.1.10.
+    Tar,
+    /// A pickle alone.
+    Pickle,
+}
+
+/// What converts the weights of Keras and TensorFlow.
+const CONVERT: &str = "scripts/convert_tf.py makes a folder of it that can be read";
+
+/// What has weights under other names, or none.
+const EXPORTED: &str = "exports lose the layers' names: give the weights that it was made from, in PyTorch's or safetensors' format";
+
+/// The number that begins a file of PyTorch's before the archives, as pickles of protocol 2 and of
+/// protocol 0 have it.
+const LEGACY: [&[u8]; 2] = [b"\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", b"119547037146038801333356"];
+
+/// Signs at the beginning of a file, where they stand, what it is and what helps.
+const SIGNS: &[(usize, &[u8], &str, &str)] = &[
+    (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes them", CONVERT),
+    (4, b"TFL3", "a TensorFlow Lite model", EXPORTED),
+    (0, b"GGUF", "a GGUF file", "it is for language models"),
+    (0, b"version https://git-lfs", "a Git LFS pointer, not the file itself", "fetch it with git lfs pull"),
+    (0, b"\x1f\x8b", "compressed with gzip", "unpack it"),
+    (0, b"\x28\xb5\x2f\xfd", "compressed with zstd", "unpack it"),
+    (0, b"\xfd7zXZ", "compressed with xz", "unpack it"),
+    (0, b"BZh", "compressed with bzip2", "unpack it"),
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it"),
+    (0, b"Rar!", "a RAR archive", "unpack it"),
+    (257, b"ustar", "a tar archive", "unpack it"),
+    (0, b"\x93NUMPY", "a NumPy array", "weights need names: save a state dict with safetensors"),
+    (0, b"\x89PNG", "a picture, not weights", "--weights is for the network"),
+    (0, b"\xff\xd8\xff", "a picture, not weights", "--weights is for the network"),
+    (0, b"ptrt", "a TensorRT engine", EXPORTED),
+    (0, b"ftrt", "a TensorRT engine", EXPORTED),
+    (0, b"7767517", "a network of ncnn's", EXPORTED),
+    (0, b"\x7fELF", "a program", "--weights is for the network"),
+    (0, b"%PDF", "a PDF document", "--weights is for the network"),
+];
+
+impl Format {
+    /// That of a file with these bytes. Its name decides between two formats that look alike.
+    pub fn of(bytes: &[u8], path: &Path) -> Self {
+        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+        if bytes.is_empty() {
+            return Self::Other("is empty".into());
+        }
+        if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"PK\x05\x06") {
+            return archive(bytes);
+        }
+        let length = bytes.first_chunk::<8>().map(|b| u64::from_le_bytes(*b));
+        if length.is_some() && bytes.get(8) == Some(&b'{') {
+            return Self::Safetensors;
+        }
+        let start = &bytes[..bytes.len().min(64)];
+        if LEGACY.iter().any(|magic| start.windows(magic.len()).any(|at| at == *magic)) {
+            return Self::Torch(Container::Legacy);
+        }
+        let name = bytes.split(|b| *b == 0).next().unwrap_or_default();
+        let name = name.strip_prefix(b"./").unwrap_or(name);
+        if [&b"sys_info"[..], b"pickle", b"tensors", b"storages"].contains(&name)
+            && bytes.get(257..262) == Some(b"ustar")
+        {
+            return Self::Torch(Container::Tar);
+        }
+        if extension == "mlmodel" {
+            return other("a Core ML model", EXPORTED);
+        }
+        let sign = SIGNS.iter().find(|(at, sign, ..)| bytes.get(*at..).is_some_and(|b| b.starts_with(sign)));
+        if let Some((_, _, what, help)) = sign {
+            return other(what, help);
+        }
+        if matches!(bytes, [0x80, 0..=5, ..]) {
+            return Self::Torch(Container::Pickle);
+        }
+        protobuf(bytes).or_else(|| text(bytes)).unwrap_or_else(|| match (bytes, extension.as_str()) {
+            (_, "msgpack") | ([0x81..=0x8f, 0xa0..=0xbf, ..], _) => {
+                other("msgpack, as Flax writes it", EXPORTED)
+            }
+            ([b'(' | b'}' | b']', ..], _) => Self::Torch(Container::Pickle),
+            _ => Self::Other(format!("{}, nor any other file that is known here", unread(bytes.len()))),
+        })
+    }
+}
+
+/// What is said of bytes that begin like nothing else.
+fn unread(len: usize) -> String {
+    format!("neither a safetensors nor a PyTorch file ({len} bytes)")
+}
+
+fn other(what: &str, help: &str) -> Format {
+    Format::Other(format!("is {what}: {help}"))
+}
+
+/// A zip archive, by the names of its files.
+fn archive(bytes: &[u8]) -> Format {
+    let names: Vec<String> = match ZipArchive::new(Cursor::new(bytes)) {
+        Ok(archive) => archive.file_names().flatten().map(|name| name.to_string()).collect(),
+        Err(error) => {
+            let truncated = "is a zip archive that cannot be read, cut short perhaps";
+            return Format::Other(format!("{truncated} ({error}): fetch or copy it again"));
+        }
+    };
+    let has = |end: &str| names.iter().any(|name| name == end || name.ends_with(&format!("/{end}")));
+    if has("data.pkl") {
+        return Format::Torch(Container::Zip);
+    }
+    if has("model.weights.h5") || (has("config.json") && names.iter().any(|name| name.ends_with(".h5"))) {
+        return other("a Keras archive", CONVERT);
+    }
+    if !names.is_empty() && names.iter().all(|name| name.ends_with(".npy")) {
+        return other("an archive of NumPy arrays", "save a state dict with safetensors");
+    }
+    if names.iter().any(|name| name.contains(".dist-info/")) {
+        return other("a Python package", "unpack it, or install it, and give the file of weights in it");
+    }
+    if has("saved_model.pb") {
+        return other("an archive of a TensorFlow SavedModel", CONVERT);
+    }
+    let first: Vec<String> = names.iter().take(3).map(|name| name.escape_debug().to_string()).collect();
+    let more = if names.len() > first.len() { ", ..." } else { "" };
+    Format::Other(format!(
+        "is a zip archive of {} files ({}{more}), none of them PyTorch's data.pkl: unpack it and give the file of weights",
+        names.len(),
+        first.join(", ")
+    ))
+}
+
+/// ONNX and TensorFlow, which have no sign: the first fields of their messages.
+fn protobuf(bytes: &[u8]) -> Option<Format> {
+    // A field of bytes: its content, as much of it as lies in the first kilobyte.
+    let field = |bytes: &[u8], tag: u8| {
+        let (first, mut rest) = bytes.split_first()?;
+        let (mut len, mut shift) = (0usize, 0);
+        while *first == tag {
+            let (byte, behind) = rest.split_first()?;
+            rest = behind;
+            len |= usize::from(byte & 0x7f).checked_shl(shift)?;
+            shift += 7;
+            if byte & 0x80 == 0 {
+                return Some((rest[..rest.len().min(len)].to_vec(), rest[rest.len().min(len)..].to_vec()));
+            }
+            if shift > 28 {
+                break;
+            }
+        }
+        None
+    };
+    let start = &bytes[..bytes.len().min(1024)];
+    if let [0x08, 1..=30, rest @ ..] = start {
+        return match rest {
+            // A version, then who made it: a text here, a message in TensorFlow's.
+            [0x12, ..] => match field(rest, 0x12)?.0.first()? {
+                0x0a => Some(other("a TensorFlow SavedModel", CONVERT)),
+                _ => Some(other("an ONNX graph", EXPORTED)),
+            },
+            [0x1a | 0x22 | 0x2a | 0x32 | 0x3a | 0x42, ..] => Some(other("an ONNX graph", EXPORTED)),
+            _ => None,
+        };
+    }
+    // A graph begins with a node, the node with its name and its operation.
+    let (node, _) = field(start, 0x0a)?;
+    let (name, rest) = field(&node, 0x0a)?;
+    let (operation, _) = field(&rest, 0x12)?;
+    let printable = |text: &[u8]| !text.is_empty() && text.iter().all(|b| b.is_ascii_graphic());
+    (printable(&name) && printable(&operation)).then(|| other("a TensorFlow graph", CONVERT))
+}
+
+/// What is written for people.
+fn text(bytes: &[u8]) -> Option<Format> {
+    let start = &bytes[..bytes.len().min(4096)];
+    let text = match std::str::from_utf8(start) {
+        Ok(text) => text,
+        // Cut within a letter.
+        Err(error) if error.valid_up_to() + 4 > start.len() && error.error_len().is_none() => {
+            std::str::from_utf8(&start[..error.valid_up_to()]).ok()?
+        }
+        Err(_) => return None,
+    };
+    if text.chars().any(|c| c.is_control() && !c.is_whitespace()) {
+        return None;
+    }
+    let lower = text.trim_start_matches('\u{feff}').trim_start().to_ascii_lowercase();
+    Some(if lower.starts_with("<!doctype html") || lower.starts_with("<html") {
+        other("a web page", "a login or an error page, perhaps, saved in place of the file: fetch it again")
+    } else if lower.starts_with("<?xml") || lower.starts_with('<') {
+        let openvino = lower.contains("<net ");
+        if openvino {
+            other("a network of OpenVINO's", EXPORTED)
+        } else {
+            other("an XML document", "fetch the file again")
+        }
+    } else if lower.starts_with('{')
+        && lower.contains("\"weightsmanifest\"") | lower.contains("\"layers-model\"")
+    {
+        other("a TensorFlow.js model", CONVERT)
+    } else if lower.starts_with('{') && lower.contains("weight_map") {
+        other("an index of weights", "give the folder")
+    } else if lower.starts_with('{') {
+        other("JSON", "give the file of weights, or the folder")
+    } else {
+        let first = text.trim_start().lines().next().unwrap_or_default();
+        let first: String = first.chars().take(40).collect();
+        Format::Other(format!(
+            "is a text, which begins {:?}: {} was expected",
+            first, "a safetensors or a PyTorch file"
+        ))
+    })
+}
+
+/// What a folder without weights is, by the names in it.
+pub(super) fn folder(names: &[String]) -> Option<(&str, &'static str)> {
+    let ending = |ends: &[&str]| names.iter().find(|name| ends.iter().any(|end| name.ends_with(end)));
+    let kinds: [(&[&str], &str); 10] = [
+        (&["saved_model.pb"], "a TensorFlow SavedModel"),
+        (&[".keras", ".h5", ".hdf5", ".weights.h5"], "Keras weights"),
+        (&[".tflite"], "a TensorFlow Lite model"),
+        (&[".onnx"], "an ONNX graph"),
+        (&[".mlmodel", ".mlpackage", "Manifest.json"], "a Core ML model"),
+        (&[".pb", ".ckpt.index", ".ckpt.meta"], "a TensorFlow graph"),
+        (&[".msgpack"], "a Flax checkpoint"),
+        (&[".gguf"], "a GGUF file"),
+        (&[".param"], "a network of ncnn's"),
+        (&["data.pkl"], "an unpacked PyTorch archive"),
+    ];
+    for (ends, what) in kinds {
+        if let Some(name) = ending(ends) {
+            return Some((name, what));
+        }
+    }
+    let shards = |name: &&String| name.contains("-shard") && name.ends_with(".bin");
+    if names.iter().any(|name| name == "model.json") && names.iter().any(|name| shards(&name)) {
+        return Some(("model.json", "a TensorFlow.js model"));
+    }
+    if ending(&[".xml"]).is_some() && ending(&[".bin"]).is_some() {
+        return Some((ending(&[".xml"])?, "a network of OpenVINO's"));
+    }
+    None
+}

@@ -1,0 +1,385 @@
+//! A network's tensors under the names of its library: out of the wrappers that training puts around
+//! them, without what it leaves beside them, and with what pruning took apart put together.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet, HashSet},
+};
+
+use super::{Checkpoint, Said};
+use crate::{Error, Result, Tensor};
+
+/// What became of a tensor of a file.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct TensorUse {
+    /// Its name in the file.
+    pub key: String,
+    /// What became of it.
+    #[serde(flatten)]
+    pub became: Use,
+}
+
+/// What became of a tensor.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case", tag = "use", content = "why")]
+pub enum Use {
+    /// A layer computes with it.
+    Used,
+    /// It was folded into the convolution before it: a batch norm's.
+    Folded,
+    /// It plays no part, and why.
+    Ignored(String),
+}
+
+/// Modules that wrap another and change no value, wherever they stand.
+const WRAPPERS: [&str; 4] = ["module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"];
+
+/// Ends of names within a network that training and profiling leave, and what they are.
+const LEFT: [(&str, &str); 4] = [
+    ("num_batches_tracked", "batches counted in training"),
+    ("total_ops", "operations counted by a profiler"),
+    ("total_params", "parameters counted by a profiler"),
+    ("n_averaged", "copies counted in averaging"),
+];
+
+/// Beginnings of names beside a network that are of its training.
+const TRAINING: [&str; 20] = [
+    "optimizer",
+    "optimizers",
+    "optimizer_states",
+    "optimizer_state_dict",
+    "optim",
+    "lr_scheduler",
+    "lr_schedulers",
+    "scheduler",
+    "scaler",
+    "amp_scaler",
+    "amp",
+    "loops",
+    "callbacks",
+    "criterion",
+    "loss",
+    "loss_fn",
+    "rng_state",
+    "hyper_parameters",
+    "args",
+    "config",
+];
+
+/// Words in the names of copies that are averages over training.
+const AVERAGED: [&str; 5] = ["ema", "averaged", "average", "swa", "shadow"];
+
+/// The tensors of a checkpoint's network.
+pub(crate) struct Tensors<'a> {
+    checkpoint: &'a Checkpoint,
+    named: BTreeMap<String, Named>,
+    /// What stands before the names in the file.
+    pub root: String,
+    /// What was taken off or left out, a sentence each.
+    pub notes: Vec<String>,
+    left: BTreeMap<String, String>,
+    used: RefCell<HashSet<String>>,
+    /// Beginnings of names that somebody said are no part of the network.
+    ignored: Vec<String>,
+}
+
+/// Where a tensor comes from.
+#[derive(Debug, Clone)]
+struct Named {
+    /// Its name in the file.
+    key: String,
+    /// That of a mask of the same shape, which it is to be multiplied with.
+    mask: Option<String>,
+}
+
+impl<'a> Tensors<'a> {
+    /// The network in `checkpoint`, which one of `anchors`, names of first tensors, shows.
+    ///
+    /// # Errors
+    /// [`Error::File`] if there are several and nothing tells which is meant, [`Error::Checkpoint`] for a
+    /// tensor beside it that is nothing known, or one in a form that is not read.
+    pub fn new(checkpoint: &'a Checkpoint, anchors: &[&str], said: &Said) -> Result<Self> {
+        let config = checkpoint.config.as_ref();
+        let ignored = said.text(config, "ignore").map(|known| known.value).unwrap_or_default();
+        let ignored = ignored.split(',').map(|part| part.trim().to_owned());
+        let ignored: Vec<String> = ignored.filter(|part| !part.is_empty()).collect();
+        let named = cleaned(checkpoint)?;
+        let roots: BTreeSet<&str> = named.keys().filter_map(|name| root(name, anchors)).collect();
+        let wanted = said.text(config, "root").map(|known| known.value);
+        let mut notes = Vec::new();
+        let root = choose(checkpoint, &roots, wanted.as_deref(), &mut notes)?;
+
+        let (mut inside, mut left, mut strangers) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        let of_copy = |name: &str| roots.iter().any(|other| *other != root && name.starts_with(other));
+        for (name, from) in &named {
+            let names = |part: &String| name.starts_with(part) || from.key.starts_with(part);
+            let why = match name.strip_prefix(&root) {
+                _ if ignored.iter().any(names) => "said to be ignored".to_owned(),
+                Some(inner) => match LEFT.iter().find(|(end, _)| inner.rsplit('.').next() == Some(end)) {
+                    Some((_, why)) => (*why).to_owned(),
+                    None if root.is_empty() && (of_copy(name) || is_training(name)) => {
+                        if of_copy(name) {
+                            "another copy of the network".into()
+                        } else {
+                            "left by training".into()
+                        }
+                    }
+                    None => {
+                        inside.insert(inner.to_owned(), from.clone());
+                        continue;
+                    }
+                },
+                None if of_copy(name) => "another copy of the network".into(),
+                None if is_training(name) => "left by training".into(),
+                None => {
+                    strangers.push(&from.key);
+                    continue;
+                }
+            };
+            left.insert(from.key.clone(), why);
+        }
+        if let Some(key) = strangers.first() {
+            let others = match strangers.len() - 1 {
+                0 => String::new(),
+                n => format!(" (nor are {n} more)"),
+            };
+            let first = key.split_inclusive('.').next().unwrap_or(key).escape_debug().to_string();
+            return Err(checkpoint.error(
+                key,
+                format!(
+                    "is no part of the network under {root}{others}: --set ignore={first} runs it without"
+                ),
+            ));
+        }
+        if !root.is_empty() {
+            notes.push(format!("the network's tensors are under {}", root.escape_debug()));
+        }
+        for name in inside.keys() {
+            let is = |end: &str| name.ends_with(end);
+            let form = if name.contains("parametrizations.")
+                || is("weight_g")
+                || is("weight_v")
+                || is("weight_orig")
+            {
+                "is a weight in the parts of a parametrisation: torch.nn.utils.parametrize.remove_parametrizations, \
+                 or remove_weight_norm or remove_spectral_norm, makes plain ones"
+            } else if is("zero_point") || is("._packed_params") || is("_packed_params.dtype") {
+                "is of a network of 8 bits (int8), which is not read: save it in f32, before it is converted"
+            } else {
+                continue;
+            };
+            return Err(checkpoint.error(&inside[name].key, form));
+        }
+        Ok(Self { checkpoint, named: inside, root, notes, left, used: RefCell::default(), ignored })
+    }
+
+    /// The files.
+    pub fn checkpoint(&self) -> &'a Checkpoint {
+        self.checkpoint
+    }
+
+    /// The tensors' names, sorted.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.named.keys().map(String::as_str)
+    }
+
+    /// Whether there is a tensor of this name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.named.contains_key(name)
+    }
+
+    /// Whether a tensor's name begins like this.
+    pub fn has(&self, prefix: &str) -> bool {
+        self.named.range(prefix.to_owned()..).next().is_some_and(|(name, _)| name.starts_with(prefix))
+    }
+
+    /// The modules right under `prefix`, which ends in a dot or is empty, in the order of their numbers.
+    pub fn children(&self, prefix: &str) -> Vec<&str> {
+        let under = self.named.range(prefix.to_owned()..).map(|(name, _)| name.as_str());
+        let under = under.map_while(|name| name.strip_prefix(prefix));
+        let mut names: Vec<&str> = under.filter_map(|rest| Some(rest.split_once('.')?.0)).collect();
+        names.sort_by_key(|name| (name.parse::<usize>().unwrap_or(usize::MAX), *name));
+        names.dedup();
+        names
+    }
+
+    /// How many modules `prefix0.`, `prefix1.`, ... there are, up to the first that is missing.
+    pub fn count(&self, prefix: &str) -> usize {
+        self.count_from(prefix, 0)
+    }
+
+    /// The same for modules that are numbered from `first`.
+    pub fn count_from(&self, prefix: &str, first: usize) -> usize {
+        (first..).take_while(|i| self.has(&format!("{prefix}{i}."))).count()
+    }
+
+    /// A tensor's shape, if there is one of this name.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.checkpoint.shape(&self.named.get(name)?.key)
+    }
+
+    /// A tensor in f32, its shape checked where `shape` says a size.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::tensor`].
+    pub fn tensor(&self, name: &str, shape: &[Option<usize>]) -> Result<Tensor> {
+        let Some(Named { key, mask }) = self.named.get(name) else {
+            return Err(self.error(name, "is missing"));
+        };
+        let tensor = self.checkpoint.tensor(key, shape)?;
+        self.used.borrow_mut().insert(name.to_owned());
+        let Some(mask) = mask else { return Ok(tensor) };
+        let exactly: Vec<Option<usize>> = tensor.dims().iter().copied().map(Some).collect();
+        let mask = self.checkpoint.tensor(mask, &exactly)?;
+        Ok(Tensor::from_fn(tensor.dims(), |i| tensor.data()[i] * mask.data()[i]))
+    }
+
+    /// An [`Error::Checkpoint`] for a tensor, by its name in the file.
+    pub fn error(&self, name: &str, reason: impl Into<String>) -> Error {
+        match self.named.get(name) {
+            Some(named) => self.checkpoint.error(&named.key, reason),
+            None => self.checkpoint.error(&format!("{}{name}", self.root), reason),
+        }
+    }
+
+    /// The tensors that nothing read so far.
+    pub fn unread(&self) -> Vec<&str> {
+        let used = self.used.borrow();
+        self.keys().filter(|name| !used.contains(*name)).collect()
+    }
+
+    /// Leaves out a tensor that nothing read.
+    pub fn leave(&mut self, name: &str, why: &str) {
+        if let Some(named) = self.named.remove(name) {
+            self.left.insert(named.key, why.into());
+        }
+    }
+
+    /// What became of every tensor of the files.
+    pub fn account(&self) -> Vec<TensorUse> {
+        let used = self.used.borrow();
+        let norm = |name: &str| {
+            let (module, _) = name.rsplit_once('.').unwrap_or_default();
+            self.contains(&format!("{module}.running_mean"))
+        };
+        let mut uses = BTreeMap::new();
+        for (name, Named { key, mask }) in &self.named {
+            let became = match used.contains(name) {
+                true if norm(name) => Use::Folded,
+                true => Use::Used,
+                false => Use::Ignored("nothing needs it".into()),
+            };
+            if let Some(mask) = mask {
+                uses.insert(mask.clone(), became.clone());
+            }
+            uses.insert(key.clone(), became);
+        }
+        uses.extend(self.left.iter().map(|(key, why)| (key.clone(), Use::Ignored(why.clone()))));
+        uses.into_iter().map(|(key, became)| TensorUse { key, became }).collect()
+    }
+
+    /// A sentence on what was left out, but for counts of batches, which every checkpoint has.
+    pub fn left_out(&self) -> Option<String> {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for why in self.left.values() {
+            *counts.entry(why).or_default() += 1;
+        }
+        if counts.keys().all(|why| *why == LEFT[0].1) {
+            return None;
+        }
+        let total: usize = counts.values().sum();
+        let parts: Vec<String> = counts.iter().map(|(why, count)| format!("{count} {why}")).collect();
+        Some(format!("{total} tensors are left out: {}", parts.join(", ")))
+    }
+
+    /// Whether somebody said that tensors of such names are no part of the network.
+    pub fn is_ignored(&self, name: &str) -> bool {
+        self.ignored.iter().any(|part| name.starts_with(part))
+    }
+}
+
+/// Every tensor by its name without wrappers, and what pruning took apart as one.
+fn cleaned(checkpoint: &Checkpoint) -> Result<BTreeMap<String, Named>> {
+    let mut named: BTreeMap<String, Named> = BTreeMap::new();
+    for key in checkpoint.keys() {
+        let mask = key.strip_suffix("_orig").map(|whole| format!("{whole}_mask"));
+        let mask = mask.filter(|mask| checkpoint.contains(mask));
+        let orig = key.strip_suffix("_mask").map(|whole| format!("{whole}_orig"));
+        if orig.is_some_and(|orig| checkpoint.contains(&orig)) {
+            continue;
+        }
+        let whole = if mask.is_some() { key.strip_suffix("_orig").unwrap_or(key) } else { key };
+        let name: Vec<&str> = whole.split('.').filter(|part| !WRAPPERS.contains(part)).collect();
+        let name = name.join(".");
+        if let Some(other) = named.insert(name, Named { key: key.into(), mask }) {
+            let other = other.key.escape_debug();
+            return Err(checkpoint.error(key, format!("has the name of {other} once wrappers are taken off")));
+        }
+    }
+    Ok(named)
+}
+
+/// What stands before the first of `anchors` that `name` ends with.
+fn root<'n>(name: &'n str, anchors: &[&str]) -> Option<&'n str> {
+    let before = anchors.iter().find_map(|anchor| name.strip_suffix(anchor))?;
+    (before.is_empty() || before.ends_with('.')).then_some(before)
+}
+
+/// Which of several networks is meant.
+fn choose(
+    checkpoint: &Checkpoint,
+    roots: &BTreeSet<&str>,
+    wanted: Option<&str>,
+    notes: &mut Vec<String>,
+) -> Result<String> {
+    let list = |roots: &[&str]| {
+        let names = roots.iter().map(|root| if root.is_empty() { "the top" } else { root });
+        names.collect::<Vec<_>>().join(", ").escape_debug().to_string()
+    };
+    let all: Vec<&str> = roots.iter().copied().collect();
+    if let Some(wanted) = wanted {
+        let dotted =
+            if wanted.is_empty() || wanted.ends_with('.') { wanted.to_owned() } else { format!("{wanted}.") };
+        return match roots.contains(dotted.as_str()) {
+            true => Ok(dotted),
+            false => {
+                let reason = format!("root = {}: networks are under {}", wanted.escape_debug(), list(&all));
+                Err(Error::file(checkpoint.path(), reason))
+            }
+        };
+    }
+    let is_average =
+        |root: &&str| root.split(['.', '_']).any(|word| AVERAGED.contains(&word.to_lowercase().as_str()));
+    let averaged: Vec<&str> = all.iter().copied().filter(is_average).collect();
+    match (&all[..], &averaged[..]) {
+        ([], _) => Ok(String::new()),
+        ([only], _) => Ok((*only).to_owned()),
+        (_, [average]) => {
+            let others: Vec<&str> = all.iter().copied().filter(|root| root != average).collect();
+            notes.push(format!(
+                "took the average over training (EMA) under {}, not {}: --set root=... takes another",
+                average.escape_debug(),
+                list(&others)
+            ));
+            Ok((*average).to_owned())
+        }
+        _ => Err(Error::file(
+            checkpoint.path(),
+            format!("holds several networks, under {}: --set root=... says which is meant", list(&all)),
+        )),
+    }
+}
+
+/// Whether a tensor outside of the network is of its training.
+fn is_training(name: &str) -> bool {
+    let parts: Vec<&str> = name.split('.').collect();
+    let counted = |part: &&str| {
+        let first = part.split('_').next().unwrap_or_default();
+        let last = part.rsplit('_').next().unwrap_or_default();
+        ["train", "val", "valid", "test", "metric", "metrics"].contains(&first)
+            || ["acc", "accuracy", "loss", "metric", "metrics", "f1", "auroc"].contains(&last)
+    };
+    let left = LEFT.iter().any(|(end, _)| parts.last() == Some(end));
+    left || parts.iter().any(|part| TRAINING.contains(part))
+        || parts[..parts.len() - 1].iter().any(|p| counted(&p))
+}

@@ -1,0 +1,246 @@
+//! PyTorch's files, read without executing anything.
+//!
+//! `pytorch-reader` builds the values; what it would spend is bounded here, by the opcodes of a
+//! pickle and by the size of the file, and TorchScript's objects are handed to it as dictionaries.
+
+use std::{
+    collections::BTreeMap,
+    io::{Cursor, Read, Write},
+    path::Path,
+};
+
+use pytorch_reader::{DType, PickleError, PickleValue, PytorchError, PytorchReader, Tensor};
+use safetensors::Dtype;
+use zip::{CompressionMethod, ZipArchive, ZipWriter, write::SimpleFileOptions};
+
+use super::{
+    format::Container,
+    pickle::{Scan, scan},
+};
+
+/// The longest pickle in an archive: its opcodes are counted too, but have to be unpacked first.
+const MOST_PICKLE: u64 = 32 << 20;
+
+/// A tensor may unpack to as many bytes as its file has, or to this many.
+const SMALL: usize = 16 << 20;
+
+/// A file of PyTorch's.
+pub(super) struct Opened {
+    /// By the keys of the dictionaries that lead to them, joined by dots.
+    pub tensors: BTreeMap<String, Tensor>,
+    /// What the one who saved it called the network, if that is in the file.
+    pub arch: Option<String>,
+}
+
+/// What makes a file of tensors and names of one that holds more.
+fn resave(path: &Path) -> String {
+    format!(
+        "if you trust it, python3 -c \"import torch; m = torch.load('{}', map_location='cpu', weights_only=False); \
+         torch.save(m.state_dict(), 'weights.pth')\" saves what can be read",
+        path.display()
+    )
+}
+
+/// Reads the tensors of `bytes`, which are those of the file `path` if there is one.
+pub(super) fn open(bytes: &[u8], file: bool, path: &Path, container: Container) -> Result<Opened, String> {
+    let (scan, script) = match container {
+        Container::Zip => archived(bytes)?,
+        Container::Legacy => (sequence(bytes, 5)?, None),
+        Container::Pickle => (self::scan(bytes)?, None),
+        Container::Tar => (in_tar(bytes)?, None),
+    };
+    if let Some(hostile) = scan.globals.iter().find(|global| is_hostile(global)) {
+        return Err(format!(
+            "asks Python to call {hostile}, which no checkpoint needs: take it for an attack (nothing of it was run)"
+        ));
+    }
+    let told = |error: PytorchError| reason(&error, &scan, path);
+    let reader = match (script, file) {
+        (Some(script), _) => PytorchReader::from_bytes(script, None).map_err(told)?,
+        (None, true) => PytorchReader::new(path).map_err(told)?,
+        (None, false) => PytorchReader::from_bytes(bytes.to_vec(), None).map_err(told)?,
+    };
+    let most = bytes.len().max(SMALL);
+    let tensors: BTreeMap<String, Tensor> = reader.into_tensors().into_iter().collect();
+    if let Some((key, tensor)) = tensors.iter().find(|(_, tensor)| tensor.byte_len() > most) {
+        let (key, bytes) = (key.escape_debug(), tensor.byte_len());
+        return Err(format!("its tensor {key} would have {bytes} bytes, more than the file"));
+    }
+    if tensors.is_empty() {
+        return Err(without_tensors(&scan, path));
+    }
+    Ok(Opened { tensors, arch: file.then(|| named(path)).flatten() })
+}
+
+/// What timm's and Lightning's training keep of the network's name.
+fn named(path: &Path) -> Option<String> {
+    let Ok(PickleValue::Dict(mut root)) = PytorchReader::read_pickle_data(path, None) else { return None };
+    if let Some(PickleValue::String(arch)) = root.remove("arch") {
+        return Some(arch);
+    }
+    match root.remove("hyper_parameters")? {
+        PickleValue::Dict(mut given) => {
+            let mut names = ["arch", "model_name", "architecture", "backbone"].into_iter();
+            names.find_map(|name| match given.remove(name)? {
+                PickleValue::String(arch) => Some(arch),
+                _ => None,
+            })
+        }
+        _ => None,
+    }
+}
+
+/// What an archive's pickle holds and, of a TorchScript archive, the archive with dictionaries for objects.
+fn archived(bytes: &[u8]) -> Result<(Scan, Option<Vec<u8>>), String> {
+    let failed = |error: &dyn std::fmt::Display| format!("is a zip archive that is damaged: {error}");
+    let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(|e| failed(&e))?;
+    let names: Vec<String> = archive.file_names().flatten().map(|name| name.to_string()).collect();
+    let roots = names.iter().filter_map(|name| name.strip_suffix("data.pkl"));
+    let root = roots.min_by_key(|root| root.len()).unwrap_or_default().to_owned();
+    let mut pickle = Vec::new();
+    let entry = archive.by_name(&format!("{root}data.pkl")).map_err(|e| failed(&e))?;
+    entry.take(MOST_PICKLE + 1).read_to_end(&mut pickle).map_err(|e| failed(&e))?;
+    if pickle.len() as u64 > MOST_PICKLE {
+        return Err(format!("its data.pkl unpacks to more than {MOST_PICKLE} bytes: that is no checkpoint"));
+    }
+    let scan = scan(&pickle)?;
+    if !names.iter().any(|name| name.starts_with(&format!("{root}code/"))) {
+        return Ok((scan, None));
+    }
+    let plain = names.iter().any(|name| name.starts_with(&format!("{root}data/")));
+    let constants = names.iter().any(|name| name.starts_with(&format!("{root}constants/")));
+    if !plain && constants {
+        return Err("is a frozen TorchScript archive: its weights are constants without names. Save \
+                    the module's state_dict(), or the archive before torch.jit.freeze"
+            .into());
+    }
+    // An empty tuple and the opcode that makes an object of it become one that drops the class and one
+    // that makes a dictionary: what the object is then built of fills it.
+    for &at in &scan.objects {
+        pickle[at..at + 2].copy_from_slice(b"0}");
+    }
+    let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+    let data = format!("{root}data/");
+    for name in names.iter().filter(|name| name.starts_with(&data) || **name == format!("{root}byteorder")) {
+        let mut content = Vec::new();
+        let entry = archive.by_name(name).map_err(|e| failed(&e))?;
+        let most = bytes.len().max(SMALL) as u64;
+        entry.take(most + 1).read_to_end(&mut content).map_err(|e| failed(&e))?;
+        if content.len() as u64 > most {
+            return Err(format!("{} unpacks to more bytes than the file has", name.escape_debug()));
+        }
+        writer.start_file(name.as_str(), options).map_err(|e| failed(&e))?;
+        writer.write_all(&content).map_err(|e| failed(&e))?;
+    }
+    writer.start_file(format!("{root}data.pkl"), options).map_err(|e| failed(&e))?;
+    writer.write_all(&pickle).map_err(|e| failed(&e))?;
+    Ok((scan, Some(writer.finish().map_err(|e| failed(&e))?.into_inner())))
+}
+
+/// So many pickles, one behind another, taken together.
+fn sequence(bytes: &[u8], count: usize) -> Result<Scan, String> {
+    let mut whole = Scan::default();
+    for _ in 0..count {
+        let part = scan(&bytes[whole.len..])?;
+        whole.len += part.len;
+        whole.globals.extend(part.globals);
+    }
+    Ok(whole)
+}
+
+/// The pickles at the beginning of a tar archive's files.
+fn in_tar(bytes: &[u8]) -> Result<Scan, String> {
+    const BLOCK: usize = 512;
+    let mut whole = Scan::default();
+    let mut at = 0;
+    while let Some(header) = bytes.get(at..at + BLOCK).filter(|header| header[0] != 0) {
+        let digits: String =
+            header[124..136].iter().map(|b| char::from(*b)).filter(char::is_ascii_digit).collect();
+        let size = usize::from_str_radix(&digits, 8).map_err(|_| "is a tar archive that is damaged")?;
+        let content = bytes.get(at + BLOCK..).unwrap_or_default();
+        let content = content.get(..size).ok_or("is a tar archive that is cut short")?;
+        whole.globals.extend(scan(content)?.globals);
+        at += BLOCK + size.div_ceil(BLOCK) * BLOCK;
+    }
+    Ok(whole)
+}
+
+/// Callables that run programs or texts.
+fn is_hostile(global: &str) -> bool {
+    let (module, name) = global.rsplit_once('.').unwrap_or(("", global));
+    match module.split('.').next().unwrap_or_default() {
+        "os" | "posix" | "nt" | "subprocess" | "pty" | "socket" | "runpy" | "shutil" | "webbrowser" => true,
+        "builtins" | "__builtin__" => ["eval", "exec", "compile", "__import__", "open"].contains(&name),
+        _ => false,
+    }
+}
+
+/// Why a file cannot be read, for people.
+fn reason(error: &PytorchError, scan: &Scan, path: &Path) -> String {
+    match error {
+        PytorchError::Pickle(PickleError::UnsupportedType(kind))
+            if kind.contains("qtensor") || kind.contains("quantized") =>
+        {
+            quantised()
+        }
+        PytorchError::Pickle(PickleError::UnsupportedType(kind))
+            if kind.contains("QInt") || kind.contains("QUInt") =>
+        {
+            quantised()
+        }
+        PytorchError::Pickle(PickleError::UnsupportedType(kind)) => format!(
+            "holds tensors within {}, which only Python can build: {}",
+            kind.escape_debug(),
+            resave(path)
+        ),
+        PytorchError::Pickle(PickleError::NoDataSource) => {
+            "is a pickle that refers to tensors in other files: save it with torch.save".into()
+        }
+        PytorchError::InvalidFormat(why) if why.starts_with("Expected a dictionary") => {
+            without_tensors(scan, path)
+        }
+        other => format!("is a damaged PyTorch file: {other}").replace('\n', " "),
+    }
+}
+
+/// What is said of int8 tensors.
+fn quantised() -> String {
+    "holds weights of 8 bits (torch's quantised tensors), which are not read: save the network in f32, before \
+     torch.ao.quantization.convert"
+        .into()
+}
+
+/// Why there is no tensor in a file that is one of PyTorch's.
+fn without_tensors(scan: &Scan, path: &Path) -> String {
+    if let Some(global) = scan.globals.iter().find(|global| global.starts_with("numpy")) {
+        return format!(
+            "holds no tensor of PyTorch's but NumPy arrays ({global}), as PaddlePaddle's .pdparams do: save a \
+             state dict with torch.save or safetensors"
+        );
+    }
+    let holds = match &scan.globals[..] {
+        [] => String::new(),
+        globals => format!(", but {}", globals[..globals.len().min(3)].join(", ").escape_debug()),
+    };
+    format!("holds no dictionary of tensors{holds}: {}", resave(path))
+}
+
+/// The element type as safetensors calls it.
+pub(super) fn dtype(dtype: DType) -> Dtype {
+    match dtype {
+        DType::F64 => Dtype::F64,
+        DType::F32 => Dtype::F32,
+        DType::F16 => Dtype::F16,
+        DType::BF16 => Dtype::BF16,
+        DType::I64 => Dtype::I64,
+        DType::I32 => Dtype::I32,
+        DType::I16 => Dtype::I16,
+        DType::I8 => Dtype::I8,
+        DType::U64 => Dtype::U64,
+        DType::U32 => Dtype::U32,
+        DType::U16 => Dtype::U16,
+        DType::U8 => Dtype::U8,
+        DType::Bool => Dtype::BOOL,
+    }
+}

@@ -1,0 +1,86 @@
+//! The graph of a network: features by the family's table, and a head on them.
+
+use super::{
+    builder::Builder,
+    classifier, deeplab, deeplab_plus, lraspp,
+    rules::Rules,
+    skeleton::{Names, Skeleton},
+    ssdlite,
+    table::{Table, Top},
+    task::{Feature, Task},
+};
+use crate::{Result, checkpoint::Tensors, graph::Graph};
+
+/// A graph, and what the shapes told on the way.
+#[derive(Debug)]
+pub(super) struct Built {
+    pub graph: Graph,
+    /// The input's.
+    pub channels: usize,
+    pub classes: usize,
+    pub task: Task,
+    pub features: Vec<Feature>,
+}
+
+/// Builds the graph of `table`, with `repeats` blocks in its stages.
+///
+/// # Errors
+/// [`crate::Error::Checkpoint`] for the first tensor that is missing, misshapen, of the wrong type, not
+/// finite, or superfluous.
+pub(super) fn assemble(
+    tensors: &mut Tensors,
+    skeleton: &Skeleton,
+    table: &Table,
+    repeats: &[usize],
+    rules: &Rules,
+) -> Result<Built> {
+    let built = build(tensors, skeleton, table, repeats, rules)?;
+    let unread: Vec<String> = tensors.unread().into_iter().map(str::to_owned).collect();
+    let is_auxiliary = |name: &str| name.split('.').next().is_some_and(|first| first.starts_with("aux"));
+    let mut extra = Vec::new();
+    for name in unread {
+        if tensors.is_ignored(&name) {
+            tensors.leave(&name, "said to be ignored");
+        } else if is_auxiliary(&name) {
+            tensors.leave(&name, "of an auxiliary head");
+        } else {
+            extra.push(name);
+        }
+    }
+    let Some(first) = extra.first() else { return Ok(built) };
+    let others = match extra.len() - 1 {
+        0 => String::new(),
+        n => format!(" (nor are {n} more)"),
+    };
+    let hint = format!("--set ignore={} runs it without", first.escape_debug());
+    Err(tensors.error(first, format!("is no part of {}{others}: {hint}", table.family)))
+}
+
+fn build(
+    tensors: &Tensors,
+    skeleton: &Skeleton,
+    table: &Table,
+    repeats: &[usize],
+    rules: &Rules,
+) -> Result<Built> {
+    let stem = [format!("{}.weight", skeleton.stem.conv), format!("{}.0.weight", skeleton.stem.conv)];
+    let stem = stem.iter().find(|key| tensors.contains(key)).unwrap_or(&stem[0]);
+    let fits = |side: &&usize| tensors.shape(stem).is_some_and(|shape| shape.get(2) == Some(side));
+    let kernel = *table.stem_kernels.iter().find(fits).unwrap_or(&table.stem_kernels[0]);
+    let weight = tensors.tensor(stem, &[None, None, Some(kernel), Some(kernel)])?;
+    let channels = weight.dims()[1];
+    let mut b = Builder::new(tensors, rules, table.stem, channels);
+    let input = b.at;
+    let backbone = b.backbone(skeleton, table, repeats, kernel)?;
+    let (task, classes) = match (&skeleton.top, &table.top) {
+        (Names::LrAspp, _) => lraspp::build(&mut b, input, &backbone)?,
+        (Names::DeepLabV3, _) => deeplab::build(&mut b, input, &backbone)?,
+        (Names::DeepLabV3Plus, _) => deeplab_plus::build(&mut b, input, &backbone)?,
+        (Names::SsdLite, _) => ssdlite::build(&mut b, &backbone)?,
+        (Names::Classifier { pool, hidden, dense }, top) => {
+            let table = if let Top::Classifier(hidden) = top { hidden.as_ref() } else { None };
+            classifier::build(&mut b, pool, hidden.as_ref(), dense, table)?
+        }
+    };
+    Ok(Built { graph: b.graph, channels, classes, task, features: backbone.features })
+}

@@ -1,0 +1,71 @@
+//! What classifies: the mean over a map and dense layers.
+
+use super::{
+    builder::{Builder, Form, POINTWISE},
+    skeleton::{Behind, Dense, Layer},
+    table::Hidden,
+    task::Task,
+};
+use crate::{
+    Result,
+    graph::{Activation, Op},
+};
+
+/// PyTorch's batch norm, which people put into classifiers of their own.
+const EPSILON: f64 = 1e-5;
+
+/// From the features to logits: the task, and the number of classes. Without dense layers the features'
+/// mean is the answer, and there are no classes.
+pub(super) fn build(
+    b: &mut Builder,
+    pool: &str,
+    hidden: Option<&Layer>,
+    dense: &[Dense],
+    table: Option<&Hidden>,
+) -> Result<(Task, usize)> {
+    b.push(pool, Op::GlobalPool);
+    if let (Some(layer), Some(table)) = (hidden, table) {
+        match layer.norm {
+            Some(_) => b.layer(layer, Form { ..POINTWISE }, table.activation)?,
+            None => {
+                b.fully_connected(&layer.conv, layer.linear, None, table.bias)?;
+                if let Some(name) = &layer.activation {
+                    let activation = b.said(table.activation);
+                    b.activation(name, activation);
+                }
+            }
+        }
+    }
+    b.epsilon(EPSILON);
+    let features = b.at.channels;
+    for Dense { conv, norm, behind } in dense {
+        let tensors = b.tensors();
+        let matrix = tensors.shape(&format!("{conv}.weight")).is_none_or(|shape| shape.len() != 4);
+        // Only a layer of somebody's own may do without.
+        let bias = tensors.contains(&format!("{conv}.bias")) || is_own(conv);
+        b.fully_connected(conv, matrix, None, bias)?;
+        if let Some(norm) = norm {
+            b.norm(norm, norm)?;
+        }
+        match behind {
+            Behind::Nothing => {}
+            Behind::Own(name) => {
+                let activation = b.said(table.map_or(Activation::Relu, |hidden| hidden.activation));
+                b.activation(name, activation);
+            }
+            Behind::Assumed(name) => b.activation(name, b.rules().head_activation.value),
+        }
+    }
+    // V3's first dense layer by itself is what is left of it without the second.
+    let embeds = match dense {
+        [] => true,
+        [Dense { behind: Behind::Own(_), .. }] => b.at.channels >= features,
+        _ => false,
+    };
+    Ok(if embeds { (Task::Embed, 0) } else { (Task::Classify, b.at.channels) })
+}
+
+/// Whether libraries call a layer like this, all of which have biases.
+fn is_own(conv: &str) -> bool {
+    ["classifier", "classifier.0", "classifier.1", "classifier.3", "fc"].contains(&conv)
+}

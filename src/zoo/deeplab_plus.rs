@@ -1,0 +1,36 @@
+//! The head of "Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation", arXiv
+//! 1802.02611, without its decoder, as transformers' `MobileNetV2ForSemanticSegmentation` has it.
+
+use super::{
+    backbone::Backbone,
+    builder::{Builder, Map, POINTWISE},
+    segment::{self, EPSILON},
+    task::Task,
+    transformers,
+};
+use crate::{
+    Result,
+    graph::{Activation, Joint, Op},
+};
+
+/// From the last block's map to scores at its size: the task, and the number of classes. The
+/// convolution behind the blocks is a part of the network that the head makes no use of.
+pub(super) fn build(b: &mut Builder, input: Map, backbone: &Backbone) -> Result<(Task, usize)> {
+    let features = backbone.last_block();
+    let part = |name: &str| transformers::layer(&format!("segmentation_head.{name}"));
+    b.epsilon(EPSILON);
+    b.at = features;
+    b.push("segmentation_head.avg_pool", Op::GlobalPool);
+    b.layer(&part("conv_pool"), POINTWISE, Activation::Relu)?;
+    b.like("segmentation_head.interpolate", features);
+    let pooled = b.at;
+    b.at = features;
+    b.layer(&part("conv_aspp"), POINTWISE, Activation::Relu)?;
+    let parts = [pooled, b.at];
+    b.join("segmentation_head.cat", Joint::Channels, &parts);
+    b.layer(&part("conv_projection"), POINTWISE, Activation::Relu)?;
+    b.fully_connected("segmentation_head.classifier.convolution", false, None, true)?;
+    let classes = b.at.channels;
+    b.graph.answer("output", b.at.id);
+    Ok((segment::labelled(b, input)?, classes))
+}

@@ -1,0 +1,206 @@
+//! How a network wants its pictures, and who said so.
+
+use super::{
+    known::Arch,
+    library::Library,
+    preprocessing::{Colours, Filter, Grid, PerChannel, Preprocessing, Resize},
+    registry,
+    table::Table,
+};
+use crate::{
+    Result,
+    checkpoint::{Config, Known, Origins, Said, Source},
+};
+
+/// Whatever speaks of pictures, but for a network's name.
+pub(super) struct Given<'a> {
+    pub said: &'a Said,
+    pub config: Option<&'a Config>,
+    pub preprocessor: Option<&'a Config>,
+}
+
+/// What the name wants of pictures, and in `notes` what its other tags would; whether its tag was said.
+pub(super) fn preset(
+    library: &'static Library,
+    arch: Option<&Known<Arch>>,
+    table: &'static Table,
+    notes: &mut Vec<String>,
+) -> Known<Preprocessing> {
+    let from = || Source::Default(library.name);
+    let Some(Known { value: arch, from: named }) = arch else {
+        let like = registry::known(library.name).find(|known| std::ptr::eq(known.table, table));
+        return Known::new(like.map_or_else(Preprocessing::default, |known| known.presets[0].how), from());
+    };
+    let preset = arch.preset();
+    let others: Vec<&str> =
+        arch.known.presets.iter().filter(|other| other.how != preset.how).map(|other| other.tag).collect();
+    if arch.preset.is_some() {
+        return Known::new(
+            preset.how,
+            if *named == Source::Arch { Source::Arch } else { Source::File("name") },
+        );
+    }
+    if !others.is_empty() {
+        notes.push(format!(
+            "pictures are prepared as for {arch}.{}; say {arch}.TAG for another of {}",
+            preset.tag,
+            others.join(", ")
+        ));
+    }
+    Known::new(preset.how, from())
+}
+
+/// Settles what becomes of pictures for a network that takes so many channels: what was said counts more than a
+/// tag that was said with the name, that more than the files beside the weights, and those more than
+/// what the library does for the network.
+///
+/// # Errors
+/// [`crate::Error::File`] if a file asks for what is not done, [`crate::Error::Input`] if somebody did.
+pub(super) fn settle(
+    library: &'static Library,
+    preset: Known<Preprocessing>,
+    given: &Given,
+    channels: usize,
+    segments: bool,
+    origins: &mut Origins,
+) -> Result<Preprocessing> {
+    let file = (library.preprocessing)(given.config, given.preprocessor)?;
+    let beside = if given.preprocessor.is_some() { "preprocessor_config.json" } else { "config.json" };
+    let Known { value: mut how, from } = match file {
+        Some(how) if preset.from != Source::Arch => Known::new(how, Source::Config(beside.into())),
+        _ => preset,
+    };
+    let whole = |resize: &Resize| match resize {
+        Resize::Short(side) => side.to_string(),
+        Resize::Exact([rows, columns]) => format!("{rows}x{columns}"),
+    };
+    let size = |text: &str| {
+        let (rows, columns) = text.split_once('x').unwrap_or((text, text));
+        let size = [rows.parse().ok()?, columns.parse().ok()?];
+        size.iter().all(|side| (1..=1 << 16).contains(side)).then_some(size)
+    };
+    let flag = |text: &str| text.parse::<bool>().ok();
+    let (said, config) = (given.said, given.config);
+
+    let input = said.get(config, "size", size)?;
+    let resize = said.get(config, "resize", |text| match text.contains('x') {
+        true => size(text).map(Resize::Exact),
+        false => text.parse().ok().filter(|side| (1..=1 << 16).contains(side)).map(Resize::Short),
+    })?;
+    let resize = match (resize, &input, how.crop) {
+        (Some(resize), ..) => Known::new(resize.value, resize.from),
+        // As much is cut as before.
+        (None, Some(input), Some(crop)) => {
+            let scaled = |side: usize, i: usize| side * input.value[i] / crop[i].max(1);
+            let resize = match how.resize {
+                Resize::Short(side) if input.value[0] == input.value[1] => Resize::Short(scaled(side, 0)),
+                Resize::Short(_) => Resize::Exact(input.value),
+                Resize::Exact([rows, columns]) => Resize::Exact([scaled(rows, 0), scaled(columns, 1)]),
+            };
+            Known::new(resize, input.from.clone())
+        }
+        (None, Some(input), None) => Known::new(Resize::Exact(input.value), input.from.clone()),
+        (None, None, _) => Known::new(how.resize, from.clone()),
+    };
+    how.resize = origins.settle("resize", resize, whole);
+    let crop =
+        said.get(config, "crop", |text| if text == "none" { Some(None) } else { size(text).map(Some) })?;
+    let crop = match (crop, input, how.crop) {
+        (Some(crop), ..) => crop,
+        (None, Some(input), Some(_)) => Known::new(Some(input.value), input.from),
+        (None, _, crop) => Known::new(crop, from.clone()),
+    };
+    how.crop = origins.settle("crop", crop, |crop| {
+        crop.map_or("none".into(), |[rows, columns]| format!("{rows}x{columns}"))
+    });
+    if segments && how.crop.take().is_some() {
+        // A label map covers the whole picture, so that nothing may be cut.
+        if let Some(last) = origins.0.last_mut() {
+            last.value = "none".into();
+        }
+    }
+    let filter = said.get(config, "interpolation", |text| match text {
+        "nearest" => Some(Filter::Nearest),
+        "bilinear" => Some(Filter::Bilinear),
+        "bicubic" => Some(Filter::Bicubic),
+        "lanczos" => Some(Filter::Lanczos),
+        _ => None,
+    })?;
+    // timm's configurations call it so too, and know more filters than can be said here.
+    let filter = filter.filter(|filter| filter.from == Source::Set);
+    let widens = |filter: Filter| filter != Filter::Linear;
+    let filter = Known::new(how.filter, from.clone()).or(filter);
+    let antialias = Known::new(widens(filter.value), filter.from.clone()).or(said.get(
+        config,
+        "resize_antialias",
+        flag,
+    )?);
+    let corners = said.get(config, "align_corners", flag)?;
+    let centers = said.get(config, "half_pixel_centers", flag)?;
+    let grid = match (corners, centers) {
+        (Some(Known { value: true, from }), _) => Known::new(Grid::Corners, from),
+        (_, Some(Known { value: false, from })) => Known::new(Grid::TopLeft, from),
+        (Some(Known { from, .. }), _) | (_, Some(Known { from, .. })) => Known::new(Grid::Area, from),
+        (None, None) => Known::new(how.grid, from.clone()),
+    };
+    // Only two taps know other grids, and only they do not widen.
+    let two_taps = !antialias.value || grid.value != Grid::Area;
+    let name = |filter: &Filter| match filter {
+        Filter::Nearest => "nearest".to_owned(),
+        Filter::Bilinear | Filter::Linear => "bilinear".into(),
+        Filter::Bicubic => "bicubic".into(),
+        Filter::Lanczos => "lanczos".into(),
+    };
+    how.filter = match origins.settle("interpolation", filter, name) {
+        Filter::Bilinear if two_taps => Filter::Linear,
+        Filter::Linear if !two_taps => Filter::Bilinear,
+        other @ (Filter::Bicubic | Filter::Lanczos) if two_taps => {
+            let other = name(&other);
+            return Err(crate::Error::Input(format!(
+                "interpolation = {other} is only done with antialiasing and over the whole area: bilinear and nearest are \
+                 done without"
+            )));
+        }
+        other => other,
+    };
+    let antialias = Known::new(!two_taps, antialias.from);
+    origins.settle("resize_antialias", antialias, bool::to_string);
+    how.grid = grid.value;
+    origins.settle(
+        "align_corners",
+        Known::new(how.grid == Grid::Corners, grid.from.clone()),
+        bool::to_string,
+    );
+    if how.grid == Grid::TopLeft {
+        origins.settle("half_pixel_centers", Known::new(false, grid.from), bool::to_string);
+    }
+    let colours = match channels {
+        1 => Known::new(Colours::Grey, Source::Keys),
+        _ => Known::new(how.colours, from.clone()),
+    };
+    let colours = colours.or(said.get(config, "channels", |text| match text {
+        "rgb" => Some(Colours::Rgb),
+        "bgr" => Some(Colours::Bgr),
+        "grey" | "gray" => Some(Colours::Grey),
+        _ => None,
+    })?);
+    how.colours = origins.settle("channels", colours, |colours| match colours {
+        Colours::Rgb => "rgb".into(),
+        Colours::Bgr => "bgr".into(),
+        Colours::Grey => "grey".into(),
+    });
+    let numbers = |text: &str| {
+        let numbers: Option<Vec<f32>> = text.split(',').map(|part| part.trim().parse().ok()).collect();
+        numbers
+            .filter(|numbers| numbers.iter().all(|n| n.is_finite()))
+            .map(|numbers| PerChannel::new(&numbers))
+    };
+    let list = |values: &PerChannel| values.values().iter().map(f32::to_string).collect::<Vec<_>>().join(",");
+    how.mean = origins.settle(
+        "mean",
+        Known::new(how.mean, from.clone()).or(said.get(config, "mean", numbers)?),
+        list,
+    );
+    how.std = origins.settle("std", Known::new(how.std, from).or(said.get(config, "std", numbers)?), list);
+    Ok(how)
+}

@@ -1,0 +1,162 @@
+//! What no key of a checkpoint shows: constants of a whole network, each with who said it.
+
+use super::table::{Antialias, Table};
+use crate::{
+    Result,
+    checkpoint::{Config, Known, Origins, Said, Source},
+    graph::{Activation, Padding},
+};
+
+/// What is alike in all of a network.
+#[derive(Debug, Clone)]
+pub(super) struct Rules {
+    pub padding: Known<Padding>,
+    /// Batch norm's.
+    pub epsilon: Known<f64>,
+    /// In place of the stem's, wherever the table has that one.
+    pub activation: Option<Known<Activation>>,
+    /// Squeeze-excite's first, in place of the table's.
+    pub squeeze: Option<Known<Activation>>,
+    /// Squeeze-excite's second.
+    pub gate: Known<Activation>,
+    pub dilated: Known<Option<Dilated>>,
+    pub stem_stride: Known<usize>,
+    pub stem_pool: Known<bool>,
+    /// Of each stage's first block.
+    pub stage_strides: Known<Vec<usize>>,
+    pub antialias: Known<Antialias>,
+    /// Between dense layers that somebody put in place of the library's classifier.
+    pub head_activation: Known<Activation>,
+}
+
+/// Strides that become dilations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Dilated {
+    /// Once the picture is this many times smaller.
+    pub stride: usize,
+    /// Whether the block that would have halved the map is dilated itself, not only those behind
+    /// it: torchvision's networks under segmenters are like that, and others are not.
+    pub at_once: bool,
+}
+
+impl Rules {
+    /// What the library does by default, with PyTorch's padding.
+    pub fn new(library: &'static str, table: &Table, epsilon: f64) -> Self {
+        let from = || Source::Default(library);
+        Self {
+            padding: Known::new(Padding::Symmetric, from()),
+            epsilon: Known::new(epsilon, from()),
+            activation: None,
+            squeeze: None,
+            gate: Known::new(Activation::HardSigmoid, from()),
+            dilated: Known::new(table.dilated.map(|stride| Dilated { stride, at_once: true }), from()),
+            stem_stride: Known::new(2, from()),
+            stem_pool: Known::new(table.stem_pool, from()),
+            stage_strides: Known::new(table.stages.iter().map(|stage| stage.stride).collect(), from()),
+            antialias: Known::new(table.antialias, from()),
+            head_activation: Known::new(Activation::Relu, from()),
+        }
+    }
+
+    /// With the epsilon that a field of `config.json` has.
+    ///
+    /// # Errors
+    /// [`crate::Error::File`] if it is negative or no number.
+    pub fn epsilon_of(&mut self, config: &Config, field: &str) -> Result<()> {
+        if let Some(epsilon) = config.number(field)? {
+            if !(0.0..1.0).contains(&epsilon) {
+                return Err(config.error(field, format!("expected a small number above 0, found {epsilon}")));
+            }
+            self.epsilon = Known::new(epsilon, config.source(field));
+        }
+        Ok(())
+    }
+
+    /// With what was said, which counts most.
+    ///
+    /// # Errors
+    /// As [`Said::get`].
+    pub fn said(mut self, said: &Said, config: Option<&Config>) -> Result<Self> {
+        let stride = |text: &str| text.parse().ok().filter(|stride| (1..=64).contains(stride));
+        let activation = Activation::parse;
+        let flag = |text: &str| text.parse::<bool>().ok();
+        let stages = self.stage_strides.value.len();
+        self.padding = self.padding.or(said.get(config, "padding", |text| match text {
+            "symmetric" => Some(Padding::Symmetric),
+            "same" => Some(Padding::Same),
+            _ => None,
+        })?);
+        let small = |text: &str| text.parse().ok().filter(|epsilon| (0.0..1.0).contains(epsilon));
+        self.epsilon = self.epsilon.or(said.get(config, "epsilon", small)?);
+        self.activation = said.get(config, "activation", activation)?.or(self.activation);
+        self.squeeze = said.get(config, "squeeze_activation", activation)?.or(self.squeeze);
+        self.gate = self.gate.or(said.get(config, "gate", activation)?);
+        let power =
+            |text: &str| text.parse().ok().filter(|stride: &usize| stride.is_power_of_two() && *stride > 1);
+        // One that the library itself reads from its own configuration has been read.
+        let output = said.get(config, "output_stride", power)?.filter(|known| known.from == Source::Set);
+        if let Some(Known { value: stride, from }) = output {
+            let at_once = self.dilated.value.is_some_and(|dilated| dilated.at_once);
+            self.dilated = Known::new(Some(Dilated { stride, at_once }), from);
+        }
+        self.stem_stride = self.stem_stride.or(said.get(config, "stem_stride", stride)?);
+        self.stem_pool = self.stem_pool.or(said.get(config, "stem_pool", flag)?);
+        let strides = |text: &str| {
+            let strides: Option<Vec<usize>> = text.split(',').map(|part| stride(part.trim())).collect();
+            strides.filter(|strides| strides.len() == stages)
+        };
+        self.stage_strides = self.stage_strides.or(said.get(config, "stage_strides", strides)?);
+        self.antialias = self.antialias.or(said.get(config, "antialias", |text| match text {
+            "none" => Some(Antialias::None),
+            "average" => Some(Antialias::Average),
+            "blur" => Some(Antialias::Blur),
+            _ => None,
+        })?);
+        self.head_activation = self.head_activation.or(said.get(config, "head_activation", activation)?);
+        Ok(self)
+    }
+
+    /// Whether nobody said how the network shrinks its maps.
+    pub fn strides_assumed(&self) -> bool {
+        let assumed = |from: &Source| matches!(from, Source::Default(_));
+        assumed(&self.stem_stride.from) && assumed(&self.stage_strides.from) && assumed(&self.dilated.from)
+    }
+
+    /// Puts all of it into the table of where values came from.
+    pub fn tell(&self, library: &'static str, table: &Table, origins: &mut Origins) {
+        let list = |strides: &Vec<usize>| strides.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+        let or_default = |known: &Option<Known<Activation>>, table: Activation| {
+            known.clone().unwrap_or(Known::new(table, Source::Default(library)))
+        };
+        origins.settle("padding", self.padding.clone(), |padding| match padding {
+            Padding::Symmetric => "symmetric".into(),
+            Padding::Same => "same".into(),
+        });
+        origins.settle("epsilon", self.epsilon.clone(), f64::to_string);
+        origins.settle("activation", or_default(&self.activation, table.stem), Activation::to_string);
+        if table.stages.iter().any(|stage| stage.squeeze) {
+            if self.squeeze.is_some() || table.squeeze.is_some() {
+                let squeeze = or_default(&self.squeeze, table.squeeze.unwrap_or_default());
+                origins.settle("squeeze_activation", squeeze, Activation::to_string);
+            }
+            origins.settle("gate", self.gate.clone(), Activation::to_string);
+        }
+        origins.settle("stem_stride", self.stem_stride.clone(), usize::to_string);
+        if table.stem_pool {
+            origins.settle("stem_pool", self.stem_pool.clone(), bool::to_string);
+        }
+        origins.settle("stage_strides", self.stage_strides.clone(), list);
+        let pool = if self.stem_pool.value { 2 } else { 1 };
+        let full = self.stem_stride.value * pool * self.stage_strides.value.iter().product::<usize>();
+        origins.settle("output_stride", self.dilated.clone(), |dilated| {
+            dilated.map_or(full, |dilated| dilated.stride.min(full)).to_string()
+        });
+        if table.antialias != Antialias::None || self.antialias.value != Antialias::None {
+            origins.settle("antialias", self.antialias.clone(), |antialias| match antialias {
+                Antialias::None => "none".into(),
+                Antialias::Average => "average".into(),
+                Antialias::Blur => "blur".into(),
+            });
+        }
+    }
+}
