@@ -8,7 +8,7 @@ that the tests themselves need no Python. It also writes the little checkpoint
 
     python3 -m venv .venv
     .venv/bin/pip install torch torchvision==0.29.* timm==1.0.31 \\
-        transformers==5.24.* safetensors pillow scikit-image
+        "transformers>=5.23" safetensors pillow scikit-image
     .venv/bin/python scripts/make_fixtures.py              # everything
     .venv/bin/python scripts/make_fixtures.py mobilenet_v2 # names containing this
 
