@@ -1493,6 +1493,21 @@ def configurations(cases: Cases) -> None:
             **{"with": [weights]},
         )
 
+    name = "tf_mobilenetv3_small_minimal_100"
+    ported = timm.create_model(name, num_classes=2).eval()
+    tensors = shared_pool(ported, "timm-tf")
+    torch.save(tensors, cases.file(f"timm-tf/{name}.pth"))
+    cases.runs(
+        "timm-tf",
+        f"timm-tf/{name}.pth",
+        ported,
+        "a tf_ network: its padding and epsilon follow from its name alone",
+        input="odd",
+        unlike=with_epsilon(ported, 1e-5),
+        arch=f"timm/{name}",
+        back=back,
+    )
+
     wrapped = timm.create_model("mobilenetv3_small_050", num_classes=3).eval()
     tensors = shared_pool(wrapped, "timm-wrapper")
     prefixed = OrderedDict((f"timm_model.{key}", value) for key, value in tensors.items())
