@@ -7,14 +7,15 @@
     .venv/bin/python scripts/make_checkpoints.py        # everything
     .venv/bin/python scripts/make_checkpoints.py --list # and print the cases
 
-Nothing is downloaded beyond the packages, and it takes two minutes. The folder is written anew
-each time. Every random number comes from a generator that is seeded with a name.
+Nothing is downloaded beyond the packages, and it takes half a minute. The folder is written anew
+each time, byte for byte the same: every random number comes from a generator that is seeded with
+a name.
 
 The networks have the published structure (blocks, strides, kernels, activations) and few
-channels. Weights and batch-norm statistics are multiples of what f16 can hold, so they are
-stored exactly whatever the type, unless the type is what the case is about. Statistics are
-measured, so that values neither vanish nor explode, and some variances are near 1e-4, so that
-another epsilon shows.
+channels. Weights and batch-norm statistics are rounded to f16, so that every file holds the same
+values whatever its type, unless the type is what the case is about. Statistics are measured, so
+that values neither vanish nor explode, and some variances are near 1e-4, so that another epsilon
+shows.
 
 
 tests/fixtures/checkpoints/cases.json
