@@ -8,7 +8,7 @@ that the tests themselves need no Python. It also writes the little checkpoint
 
     python3 -m venv .venv
     .venv/bin/pip install torch torchvision==0.29.* timm==1.0.31 \\
-        transformers==5.23.* safetensors pillow scikit-image
+        "transformers>=5.23" safetensors pillow scikit-image
     .venv/bin/python scripts/make_fixtures.py              # everything
     .venv/bin/python scripts/make_fixtures.py mobilenet_v2 # names containing this
 
@@ -51,13 +51,14 @@ tests/fixtures/networks/NAME.json
     parameters  sum over model.parameters(), so without statistics
     macs        multiply-adds of convolutions and linear layers, squeeze-excite
                 included, of the model in eval mode for one input; DeepLab's include
-                the auxiliary head, which runs then too
+                the auxiliary head, which runs then too, and those of transformers'
+                segmentation conv_1x1, whose output its head does not use
     input       rows and columns of that input; absent where they are 224 and 224
     cases       each a picture in tests/fixtures/pictures, with mean and std
     taps        null, or the case they were taken on and the modules with their
                 output shapes, by their names in named_modules(); a module that
                 runs again is also NAME_1 and so on; outputs that are no tensors are
-                left out
+                left out, and in large networks those that say nothing new
     features    of timm's networks with taps: the modules whose outputs are the
                 feature maps of `features_only=True`, and their strides
 
@@ -72,6 +73,8 @@ tests/fixtures/networks/NAME.safetensors
   of a segmentation, whose logits are [1, 21, rows, columns]
     out/CASE     F32  4096 of the logits, chosen as a tap's 64 are
     labels/CASE  U8   [rows, columns], the class with the largest logit
+  the same of transformers' segmentation, whose logits are as small as its last map:
+  they are scaled to the input's size (bilinear, align_corners=False) for labels alone
   of a detector, for K detections
     cls_logits/CASE       F32  4096 of the [1, 3234, 91], before the softmax
     bbox_regression/CASE  F32  4096 of the [1, 3234, 4], before decoding
@@ -444,6 +447,26 @@ class Segmentation(Classification):
             assert flips == 0, "a tie"
 
 
+class SmallSegmentation(Segmentation):
+    """transformers': what becomes of its logits is its image processor's business."""
+
+    def forward(self, model, batch):
+        return model(batch).logits
+
+    def answers(self, model, x):
+        out = self.forward(model, x)
+        size = x.shape[-2:]
+        scaled = nn.functional.interpolate(out, size=size, mode="bilinear", align_corners=False)
+        return {"out": out, "scaled": scaled}
+
+    def kept(self, answers):
+        labels = super().kept({"out": answers["scaled"]})["labels"]
+        return {"out": sample(answers["out"], OUTPUT_VALUES), "labels": labels}
+
+    def check(self, model, in_f64, in_f32):
+        super().check(model, *[[{"out": a["scaled"]} for a in each] for each in (in_f64, in_f32)])
+
+
 class Detection(Classification):
     crop_sizes = [(320, 320)]
 
@@ -529,6 +552,7 @@ class Detection(Classification):
 
 
 CLASSIFICATION, SEGMENTATION, DETECTION = Classification(), Segmentation(), Detection()
+SMALL_SEGMENTATION = SmallSegmentation()
 
 
 def distance(values: torch.Tensor, exact: torch.Tensor) -> float:
@@ -583,13 +607,14 @@ def from_timm(name: str) -> Source:
     return Source(model, preprocessing["mean"], preprocessing["std"], {"config.json": config})
 
 
-def from_transformers(version: int, image_size: int = 224, **options) -> Source:
+def from_transformers(
+    version: int, image_size: int = 224, head: str = "ImageClassification", **options
+) -> Source:
     family = f"MobileNetV{version}"
     # 1001 because the published checkpoints count a background class as number 0.
-    config = getattr(transformers, f"{family}Config")(
-        num_labels=1001, image_size=image_size, **options
-    )
-    model = getattr(transformers, f"{family}ForImageClassification")(config).eval()
+    options = {"num_labels": 1001} | options
+    config = getattr(transformers, f"{family}Config")(image_size=image_size, **options)
+    model = getattr(transformers, f"{family}For{head}")(config).eval()
     # Short side 32 above the crop: what the library's conversion of the checkpoints uses.
     processor = getattr(transformers, f"{family}ImageProcessor")(
         size={"shortest_edge": image_size + 32},
@@ -600,7 +625,8 @@ def from_transformers(version: int, image_size: int = 224, **options) -> Source:
         processor.save_pretrained(folder)
         names = ["config.json", "preprocessor_config.json"]
         files = {name: json.loads((Path(folder) / name).read_text()) for name in names}
-    return Source(model, list(processor.image_mean), list(processor.image_std), files)
+    task = SMALL_SEGMENTATION if head == "SemanticSegmentation" else CLASSIFICATION
+    return Source(model, list(processor.image_mean), list(processor.image_std), files, task)
 
 
 @dataclass
@@ -610,6 +636,8 @@ class Network:
     suffix: str = ""
     pictures: tuple[str, ...] = tuple(CUTS)
     taps: bool = True
+    # Modules without a tap, by patterns of names: those that pass on what another has.
+    untapped: tuple[str, ...] = ()
     # Another value where two of the best six logits happen to tie.
     linear_bias: float = 0.1
     # Fields of fills that the recipe's own do not suit, by patterns of keys.
@@ -652,6 +680,16 @@ def transformers_network(version: int) -> Network:
     return Network(f"transformers/mobilenet_v{version}", lambda: from_transformers(version))
 
 
+def transformers_segmentation(**fields) -> Network:
+    """As google/deeplabv3_mobilenet_v2_1.0_513 is, but for its width."""
+    options = dict(num_labels=21, output_stride=8, finegrained_output=False, depth_multiplier=0.35)
+    # The same everywhere in a picture: any larger and most pixels would get one label.
+    fills = {"segmentation_head.conv_pool.normalization.*": {"offset": 0.05, "scale": 0.05}}
+    build = lambda: from_transformers(2, 513, "SemanticSegmentation", **options)
+    fields |= dict(size=(513, 513), fills=fills)
+    return Network("transformers/mobilenet_v2", build, "_segmentation", **fields)
+
+
 def torchvision_width(width: float) -> Network:
     build = lambda: from_torchvision("mobilenet_v2", width_mult=width)
     return Network("torchvision/mobilenet_v2", build, suffix=f"-w{width}")
@@ -663,6 +701,10 @@ def transformers_width(version: int, width: float) -> Network:
 
 
 ONE_CASE = dict(pictures=(SMALL,), taps=False)
+SMOOTHED = dict(
+    pictures=("cat_224.png", SMALL),
+    untapped=("*.conv", "*.drop", "*.drop_path", "*.act", "*.se", "*.layer_scale", "*.dw_end"),
+)
 
 GOLDEN = [
     torchvision_network("mobilenet_v2"),
@@ -686,11 +728,14 @@ GOLDEN = [
     timm_network("mobilenetv4_conv_small_050", **ONE_CASE),
     timm_network("mobilenetv4_conv_medium", size=(256, 256), **ONE_CASE),
     timm_network("mobilenetv4_conv_large", size=(384, 384), **ONE_CASE),
+    timm_network("mobilenetv4_conv_aa_medium", size=(256, 256), **SMOOTHED),
+    timm_network("mobilenetv4_conv_blur_medium", size=(224, 224), **SMOOTHED),
     segmentation_network("lraspp_mobilenet_v3_large"),
     # With the auxiliary head that the published checkpoint has.
     segmentation_network(
         "deeplabv3_mobilenet_v3_large", {"aux_loss": True}, pictures=(COFFEE, SMALL)
     ),
+    transformers_segmentation(pictures=(COFFEE, SMALL)),
     # More of one class than its 300 candidates, and more of all than 300 detections.
     detector(background=15.5, crowd=7.5, pictures=(COFFEE, SMALL)),
     detector("-quiet", background=23, crowd=5, taps=False),
@@ -702,6 +747,7 @@ COUNTED = [
     timm_network("mobilenetv3_rw"),
     timm_network("mobilenetv1_125"),
     timm_network("mobilenetv3_large_150d"),
+    timm_network("mobilenetv4_conv_aa_large", size=(384, 384)),
     timm_network("tf_mobilenetv3_small_075"),
     transformers_width(1, 0.25),
     transformers_width(1, 0.75),
@@ -762,6 +808,8 @@ def write_golden(network: Network) -> None:
     if network.taps:
         case = network.pictures.index(SMALL)
         outputs = tap_modules(source, inputs[case].double())
+        for pattern in network.untapped:
+            outputs = {n: value for n, value in outputs.items() if not fnmatch(n, pattern)}
         modules = [{"name": name, "shape": list(v.shape)} for name, v in outputs.items()]
         taps = {"case": case, "modules": modules}
         stored |= {f"tap/{name}": sample(value) for name, value in outputs.items()}
