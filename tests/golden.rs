@@ -72,7 +72,7 @@ fn input(fixture: &Fixture, network: &Network, case: usize) -> Tensor {
 fn both(fixture: &Fixture, network: &Network, case: usize, answers: &[Tensor]) -> Vec<(Tensor, Tensor)> {
     let stored = |name: &str| fixture.answer(name, case);
     match network.task {
-        Task::Classify => vec![(answers[0].clone(), stored("out"))],
+        Task::Classify | Task::Embed => vec![(answers[0].clone(), stored("out"))],
         Task::Segment { .. } => vec![(scattered(&answers[0], 4096), stored("out"))],
         Task::Detect(_) => [("cls_logits", network.classes), ("bbox_regression", 4)]
             .into_iter()

@@ -100,14 +100,14 @@ impl Format {
                 other("msgpack, as Flax writes it", EXPORTED)
             }
             ([b'(' | b'}' | b']', ..], _) => Self::Torch(Container::Pickle),
-            _ => Self::Other(format!("{}, nor any other file that is known here", unread(bytes.len()))),
+            _ => Self::Other(unread(bytes.len())),
         })
     }
 }
 
 /// What is said of bytes that begin like nothing else.
 fn unread(len: usize) -> String {
-    format!("neither a safetensors nor a PyTorch file ({len} bytes)")
+    format!("is of an unknown format, neither safetensors nor PyTorch's ({len} bytes)")
 }
 
 fn other(what: &str, help: &str) -> Format {
@@ -134,7 +134,7 @@ fn archive(bytes: &[u8]) -> Format {
         return other("an archive of NumPy arrays", "save a state dict with safetensors");
     }
     if names.iter().any(|name| name.contains(".dist-info/")) {
-        return other("a Python package", "unpack it, or install it, and give the file of weights in it");
+        return other("a Python package, a zip archive", "unpack it, or install it, and give the file of weights in it");
     }
     if has("saved_model.pb") {
         return other("an archive of a TensorFlow SavedModel", CONVERT);

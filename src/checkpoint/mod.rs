@@ -24,7 +24,7 @@ use safetensors::{Dtype, SafeTensors, tensor::SafeTensorError};
 pub(crate) use config::Config;
 pub(crate) use names::Tensors;
 pub use names::{TensorUse, Use};
-pub(crate) use origin::{Known, Origins};
+pub(crate) use origin::{Sourced, Origins};
 pub use origin::{Origin, Source};
 pub use said::Said;
 
@@ -51,6 +51,8 @@ pub struct Checkpoint {
     pub(crate) preprocessor: Option<Config>,
     /// What training called the network, in a file of its own.
     pub(crate) arch: Option<String>,
+    /// What is suspicious about the files.
+    pub(crate) warnings: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -158,6 +160,7 @@ impl Checkpoint {
             config: None,
             preprocessor: None,
             arch: None,
+            warnings: Vec::new(),
         }
     }
 
@@ -183,6 +186,7 @@ impl Checkpoint {
                 let opened = torch::open(bytes.get(), on_disk, path, container);
                 let opened = opened.map_err(|reason| Error::file(path, reason))?;
                 self.arch = self.arch.take().or(opened.arch);
+                self.warnings.extend(opened.warning);
                 let entry = |(key, tensor): (String, pytorch_reader::Tensor)| {
                     let (dtype, shape) = (torch::dtype(tensor.dtype()), tensor.shape().to_vec());
                     (key, Entry { file, dtype, shape, data: Data::Torch(tensor) })
@@ -367,11 +371,11 @@ fn weights_in(folder: &Path) -> Result<(Vec<PathBuf>, Vec<String>)> {
     }
     if let Some((name, what)) = format::folder(&names) {
         let path = folder.join(name);
-        let told = path.is_file().then(|| map(&path)).transpose()?;
-        let told = told.map(|bytes| Format::of(bytes.get(), &path));
-        // The file itself says more, and what helps.
-        return Err(match told {
-            Some(Format::Other(reason)) => Error::file(path, reason),
+        let path = Some(path).filter(|path| !path.extension().is_some_and(|e| e == "json") || what.contains("js"));
+        // The file itself says more, and what helps, unless it is one of many.
+        let told = path.filter(|path| path.is_file()).map(|path| Ok((Format::of(map(&path)?.get(), &path), path)));
+        return Err(match told.transpose()? {
+            Some((Format::Other(reason), path)) => Error::file(path, reason),
             _ => Error::file(
                 folder,
                 format!("holds {what} ({name}), and neither safetensors nor PyTorch's files"),

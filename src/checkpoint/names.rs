@@ -42,28 +42,10 @@ const LEFT: [(&str, &str); 4] = [
     ("n_averaged", "copies counted in averaging"),
 ];
 
-/// Beginnings of names beside a network that are of its training.
-const TRAINING: [&str; 20] = [
-    "optimizer",
-    "optimizers",
-    "optimizer_states",
-    "optimizer_state_dict",
-    "optim",
-    "lr_scheduler",
-    "lr_schedulers",
-    "scheduler",
-    "scaler",
-    "amp_scaler",
-    "amp",
-    "loops",
-    "callbacks",
-    "criterion",
-    "loss",
-    "loss_fn",
-    "rng_state",
-    "hyper_parameters",
-    "args",
-    "config",
+/// Parts of names beside a network that are of its training.
+const TRAINING: [&str; 14] = [
+    "optim", "scheduler", "scaler", "amp", "loop", "callback", "criterion", "loss", "rng", "hyper_parameters", "hparams",
+    "args", "config", "metric",
 ];
 
 /// Words in the names of copies that are averages over training.
@@ -112,12 +94,13 @@ impl<'a> Tensors<'a> {
         let (mut inside, mut left, mut strangers) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         let of_copy = |name: &str| roots.iter().any(|other| *other != root && name.starts_with(other));
         for (name, from) in &named {
+            let shape = checkpoint.shape(&from.key).unwrap_or_default();
             let names = |part: &String| name.starts_with(part) || from.key.starts_with(part);
             let why = match name.strip_prefix(&root) {
                 _ if ignored.iter().any(names) => "said to be ignored".to_owned(),
                 Some(inner) => match LEFT.iter().find(|(end, _)| inner.rsplit('.').next() == Some(end)) {
                     Some((_, why)) => (*why).to_owned(),
-                    None if root.is_empty() && (of_copy(name) || is_training(name)) => {
+                    None if root.is_empty() && (of_copy(name) || is_training(name, &[2])) => {
                         if of_copy(name) {
                             "another copy of the network".into()
                         } else {
@@ -130,7 +113,7 @@ impl<'a> Tensors<'a> {
                     }
                 },
                 None if of_copy(name) => "another copy of the network".into(),
-                None if is_training(name) => "left by training".into(),
+                None if is_training(name, shape) => "left by training".into(),
                 None => {
                     strangers.push(&from.key);
                     continue;
@@ -370,16 +353,16 @@ fn choose(
     }
 }
 
-/// Whether a tensor outside of the network is of its training.
-fn is_training(name: &str) -> bool {
-    let parts: Vec<&str> = name.split('.').collect();
-    let counted = |part: &&str| {
-        let first = part.split('_').next().unwrap_or_default();
-        let last = part.rsplit('_').next().unwrap_or_default();
-        ["train", "val", "valid", "test", "metric", "metrics"].contains(&first)
-            || ["acc", "accuracy", "loss", "metric", "metrics", "f1", "auroc"].contains(&last)
+/// Whether a tensor outside of the network is of its training: by its name, or as it is a single number.
+fn is_training(name: &str, shape: &[usize]) -> bool {
+    let words = |part: &&str| {
+        let mut words = part.split('_').map(str::to_lowercase);
+        words.any(|word| {
+            TRAINING.iter().any(|known| word.starts_with(known))
+                || ["train", "val", "valid", "test", "best", "acc", "accuracy", "f1", "auroc"].contains(&word.as_str())
+        })
     };
+    let parts: Vec<&str> = name.split('.').collect();
     let left = LEFT.iter().any(|(end, _)| parts.last() == Some(end));
-    left || parts.iter().any(|part| TRAINING.contains(part))
-        || parts[..parts.len() - 1].iter().any(|p| counted(&p))
+    left || shape.iter().product::<usize>() <= 1 || parts.iter().any(|part| words(&part))
 }

@@ -51,18 +51,18 @@ impl serde::Serialize for Source {
 
 /// A value and who said it.
 #[derive(Debug, Clone)]
-pub(crate) struct Known<T> {
+pub(crate) struct Sourced<T> {
     pub value: T,
     pub from: Source,
 }
 
-impl<T> Known<T> {
+impl<T> Sourced<T> {
     pub fn new(value: T, from: Source) -> Self {
         Self { value, from }
     }
 
     /// Another value, if it was said.
-    pub fn or(self, said: Option<Known<T>>) -> Self {
+    pub fn or(self, said: Option<Sourced<T>>) -> Self {
         said.unwrap_or(self)
     }
 }
@@ -73,7 +73,7 @@ pub(crate) struct Origins(pub Vec<Origin>);
 
 impl Origins {
     /// Notes where a value came from, and gives it.
-    pub fn settle<T>(&mut self, name: &'static str, known: Known<T>, text: impl FnOnce(&T) -> String) -> T {
+    pub fn settle<T>(&mut self, name: &'static str, known: Sourced<T>, text: impl FnOnce(&T) -> String) -> T {
         self.0.push(Origin { name, value: text(&known.value), from: known.from });
         known.value
     }

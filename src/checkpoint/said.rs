@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Config, Known, Source};
+use super::{Config, Sourced, Source};
 use crate::{Error, Result};
 
 /// What a user says of a network: its name, and values that no key shows. See [`Said::NAMES`].
@@ -76,10 +76,10 @@ impl Said {
     }
 
     /// What was said of `name`, or what `config.json` says under the same name.
-    pub(crate) fn text(&self, config: Option<&Config>, name: &'static str) -> Option<Known<String>> {
+    pub(crate) fn text(&self, config: Option<&Config>, name: &'static str) -> Option<Sourced<String>> {
         debug_assert!(Self::NAMES.iter().any(|(known, _)| *known == name), "{name}");
         if let Some(value) = self.values.get(name) {
-            return Some(Known::new(value.clone(), Source::Set));
+            return Some(Sourced::new(value.clone(), Source::Set));
         }
         let value = match config?.get(name)? {
             serde_json::Value::String(text) => text.clone(),
@@ -89,7 +89,7 @@ impl Said {
             }
             other => other.to_string(),
         };
-        Some(Known::new(value, Source::Config(format!("config.json: {name}"))))
+        Some(Sourced::new(value, Source::Config(format!("config.json: {name}"))))
     }
 
     /// The same, understood by `parse`.
@@ -101,10 +101,10 @@ impl Said {
         config: Option<&Config>,
         name: &'static str,
         parse: impl FnOnce(&str) -> Option<T>,
-    ) -> Result<Option<Known<T>>> {
-        let Some(Known { value, from }) = self.text(config, name) else { return Ok(None) };
+    ) -> Result<Option<Sourced<T>>> {
+        let Some(Sourced { value, from }) = self.text(config, name) else { return Ok(None) };
         match (parse(value.trim()), config) {
-            (Some(parsed), _) => Ok(Some(Known::new(parsed, from))),
+            (Some(parsed), _) => Ok(Some(Sourced::new(parsed, from))),
             (None, Some(config)) if from != Source::Set => {
                 Err(config.error(name, format!("expected {}, found {value}", Self::takes(name))))
             }

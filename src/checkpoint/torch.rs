@@ -30,6 +30,8 @@ pub(super) struct Opened {
     pub tensors: BTreeMap<String, Tensor>,
     /// What the one who saved it called the network, if that is in the file.
     pub arch: Option<String>,
+    /// What is suspicious about it.
+    pub warning: Option<String>,
 }
 
 /// What makes a file of tensors and names of one that holds more.
@@ -43,20 +45,20 @@ fn resave(path: &Path) -> String {
 
 /// Reads the tensors of `bytes`, which are those of the file `path` if there is one.
 pub(super) fn open(bytes: &[u8], file: bool, path: &Path, container: Container) -> Result<Opened, String> {
-    let (scan, script) = match container {
+    // Some has to be put in other words for the reader first.
+    let (scan, reworded) = match container {
         Container::Zip => archived(bytes)?,
-        Container::Legacy => (sequence(bytes, 5)?, None),
-        Container::Pickle => (self::scan(bytes)?, None),
+        Container::Legacy => sequenced(bytes)?,
+        Container::Pickle => {
+            let scan = scan(bytes)?;
+            let reworded = (!scan.edits.is_empty()).then(|| scan.reworded(bytes));
+            (scan, reworded)
+        }
         Container::Tar => (in_tar(bytes)?, None),
     };
-    if let Some(hostile) = scan.globals.iter().find(|global| is_hostile(global)) {
-        return Err(format!(
-            "asks Python to call {hostile}, which no checkpoint needs: take it for an attack (nothing of it was run)"
-        ));
-    }
     let told = |error: PytorchError| reason(&error, &scan, path);
-    let reader = match (script, file) {
-        (Some(script), _) => PytorchReader::from_bytes(script, None).map_err(told)?,
+    let reader = match (reworded, file) {
+        (Some(reworded), _) => PytorchReader::from_bytes(reworded, None).map_err(told)?,
         (None, true) => PytorchReader::new(path).map_err(told)?,
         (None, false) => PytorchReader::from_bytes(bytes.to_vec(), None).map_err(told)?,
     };
@@ -69,7 +71,11 @@ pub(super) fn open(bytes: &[u8], file: bool, path: &Path, container: Container) 
     if tensors.is_empty() {
         return Err(without_tensors(&scan, path));
     }
-    Ok(Opened { tensors, arch: file.then(|| named(path)).flatten() })
+    let hostile = scan.globals.iter().find(|global| is_hostile(global));
+    let warning = hostile.map(|call| {
+        format!("{}: asks Python to call {call}, an attack perhaps: nothing of it was run here, but PyTorch may", path.display())
+    });
+    Ok(Opened { tensors, arch: file.then(|| named(path)).flatten(), warning })
 }
 
 /// What timm's and Lightning's training keep of the network's name.
@@ -90,63 +96,70 @@ fn named(path: &Path) -> Option<String> {
     }
 }
 
-/// What an archive's pickle holds and, of a TorchScript archive, the archive with dictionaries for objects.
+/// What an archive's pickle holds, and the archive with the pickle in words that the reader knows, if they are
+/// others.
 fn archived(bytes: &[u8]) -> Result<(Scan, Option<Vec<u8>>), String> {
     let failed = |error: &dyn std::fmt::Display| format!("is a zip archive that is damaged: {error}");
     let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(|e| failed(&e))?;
     let names: Vec<String> = archive.file_names().flatten().map(|name| name.to_string()).collect();
     let roots = names.iter().filter_map(|name| name.strip_suffix("data.pkl"));
     let root = roots.min_by_key(|root| root.len()).unwrap_or_default().to_owned();
-    let mut pickle = Vec::new();
-    let entry = archive.by_name(&format!("{root}data.pkl")).map_err(|e| failed(&e))?;
-    entry.take(MOST_PICKLE + 1).read_to_end(&mut pickle).map_err(|e| failed(&e))?;
-    if pickle.len() as u64 > MOST_PICKLE {
-        return Err(format!("its data.pkl unpacks to more than {MOST_PICKLE} bytes: that is no checkpoint"));
-    }
-    let scan = scan(&pickle)?;
-    if !names.iter().any(|name| name.starts_with(&format!("{root}code/"))) {
-        return Ok((scan, None));
-    }
-    let plain = names.iter().any(|name| name.starts_with(&format!("{root}data/")));
-    let constants = names.iter().any(|name| name.starts_with(&format!("{root}constants/")));
-    if !plain && constants {
+    let mut unpack = |name: &str, most: u64| {
+        let mut content = Vec::new();
+        let entry = archive.by_name(name).map_err(|e| failed(&e))?;
+        entry.take(most + 1).read_to_end(&mut content).map_err(|e| failed(&e))?;
+        if content.len() as u64 > most {
+            let name = name.escape_debug();
+            return Err(format!("its {name} unpacks to more than {most} bytes: that is no checkpoint"));
+        }
+        Ok(content)
+    };
+    let pickle = format!("{root}data.pkl");
+    let content = unpack(&pickle, MOST_PICKLE).map_err(|reason| format!("{reason} (a pickle)"))?;
+    let scan = scan(&content)?;
+    let has = |part: &str| names.iter().any(|name| name.starts_with(&format!("{root}{part}")));
+    if has("code/") && has("constants/") && !has("data/") {
         return Err("is a frozen TorchScript archive: its weights are constants without names. Save \
                     the module's state_dict(), or the archive before torch.jit.freeze"
             .into());
     }
-    // An empty tuple and the opcode that makes an object of it become one that drops the class and one
-    // that makes a dictionary: what the object is then built of fills it.
-    for &at in &scan.objects {
-        pickle[at..at + 2].copy_from_slice(b"0}");
+    if scan.edits.is_empty() {
+        return Ok((scan, None));
     }
     let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
     let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
     let data = format!("{root}data/");
-    for name in names.iter().filter(|name| name.starts_with(&data) || **name == format!("{root}byteorder")) {
-        let mut content = Vec::new();
-        let entry = archive.by_name(name).map_err(|e| failed(&e))?;
-        let most = bytes.len().max(SMALL) as u64;
-        entry.take(most + 1).read_to_end(&mut content).map_err(|e| failed(&e))?;
-        if content.len() as u64 > most {
-            return Err(format!("{} unpacks to more bytes than the file has", name.escape_debug()));
-        }
+    let kept = |name: &&String| name.starts_with(&data) || **name == format!("{root}byteorder");
+    let kept: Vec<&String> = names.iter().filter(kept).collect();
+    let mut left = (2 * bytes.len()).max(SMALL) as u64;
+    for name in kept {
+        let content = unpack(name, left)?;
+        left -= content.len() as u64;
         writer.start_file(name.as_str(), options).map_err(|e| failed(&e))?;
         writer.write_all(&content).map_err(|e| failed(&e))?;
     }
-    writer.start_file(format!("{root}data.pkl"), options).map_err(|e| failed(&e))?;
-    writer.write_all(&pickle).map_err(|e| failed(&e))?;
+    writer.start_file(pickle, options).map_err(|e| failed(&e))?;
+    writer.write_all(&scan.reworded(&content)).map_err(|e| failed(&e))?;
     Ok((scan, Some(writer.finish().map_err(|e| failed(&e))?.into_inner())))
 }
 
-/// So many pickles, one behind another, taken together.
-fn sequence(bytes: &[u8], count: usize) -> Result<Scan, String> {
-    let mut whole = Scan::default();
-    for _ in 0..count {
-        let part = scan(&bytes[whole.len..])?;
+/// What the pickles of a file before archives hold: a number, a version, the system, the value and the storages'
+/// keys; and the file in words that the reader knows, if they are others.
+fn sequenced(bytes: &[u8]) -> Result<(Scan, Option<Vec<u8>>), String> {
+    let (mut whole, mut reworded) = (Scan::default(), Vec::new());
+    for _ in 0..5 {
+        let rest = &bytes[whole.len..];
+        let part = scan(rest)?;
+        reworded.extend(part.reworded(rest));
         whole.len += part.len;
         whole.globals.extend(part.globals);
+        whole.edits.extend(part.edits);
     }
-    Ok(whole)
+    if whole.edits.is_empty() {
+        return Ok((whole, None));
+    }
+    reworded.extend_from_slice(&bytes[whole.len..]);
+    Ok((whole, Some(reworded)))
 }
 
 /// The pickles at the beginning of a tar archive's files.
@@ -213,6 +226,9 @@ fn quantised() -> String {
 
 /// Why there is no tensor in a file that is one of PyTorch's.
 fn without_tensors(scan: &Scan, path: &Path) -> String {
+    if let Some(call) = scan.globals.iter().find(|global| is_hostile(global)) {
+        return format!("holds no tensors, and asks Python to call {call}: take it for an attack (nothing of it was run)");
+    }
     if let Some(global) = scan.globals.iter().find(|global| global.starts_with("numpy")) {
         return format!(
             "holds no tensor of PyTorch's but NumPy arrays ({global}), as PaddlePaddle's .pdparams do: save a \

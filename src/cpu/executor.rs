@@ -114,7 +114,7 @@ impl Operation {
                 Ok((Self::Boxes(anchors.over(&maps, picture), picture), "boxes"))
             }
             Op::Select(select) => Ok((Self::Select(*select), "select")),
-            Op::Input(_) | Op::BatchNorm(_) | Op::Activation(_) | Op::Add => Err(op.alone()),
+            Op::Input(_) | Op::Filter(_) | Op::BatchNorm(_) | Op::Activation(_) | Op::Add => Err(op.alone()),
         }
     }
 }

@@ -11,7 +11,7 @@ pub use anchors::{Anchor, Anchors, CENTRE_WEIGHT, MOST_GROWTH, SIZE_WEIGHT};
 pub use cost::Cost;
 pub(crate) use op::too_many_classes;
 pub use op::{
-    Activation, BatchNorm, Conv, ConvKind, Extent, Joint, MaxPool, NO_CLASS, Op, Padding, Select, Window,
+    Activation, BatchNorm, Conv, ConvKind, Extent, Filter, Joint, MaxPool, NO_CLASS, Op, Padding, Select, Window,
 };
 
 use crate::{Error, Result, Shape, tensor::Element};
@@ -73,6 +73,8 @@ impl Node {
 pub struct Graph {
     nodes: Vec<Node>,
     answers: Vec<(String, NodeId)>,
+    /// Whether the answer's maps of one pixel are vectors in the source library.
+    flat: bool,
 }
 
 impl Graph {
@@ -118,7 +120,21 @@ impl Graph {
 
     /// The same nodes with another answer.
     pub fn answering(&self, answers: Vec<(String, NodeId)>) -> Self {
-        Self { nodes: self.nodes.clone(), answers }
+        Self { nodes: self.nodes.clone(), answers, flat: false }
+    }
+
+    /// Makes the answer a vector, as the source library does that flattens its last map of one pixel.
+    pub fn flatten(&mut self) {
+        self.flat = true;
+    }
+
+    /// The dimensions of a part of the answer, as the source library has them.
+    pub fn answer_dims(&self, id: NodeId, shape: Shape) -> Vec<usize> {
+        let mut dims = self.node(id).dims(shape);
+        if self.flat && shape.h * shape.w == 1 {
+            dims.truncate(2);
+        }
+        dims
     }
 
     /// The same graph with what node `id` makes scaled to so many rows and columns, if it is an
@@ -216,6 +232,12 @@ fn infer(op: &Op, inputs: &[Shape], picture: Shape) -> Result<Shape, String> {
         (Op::MaxPool(pool), [x]) => {
             let window = pool.window(x.h, x.w).ok_or_else(|| no_room(pool.kernel, *x))?;
             Ok(Shape { h: window.height, w: window.width, ..*x })
+        }
+        (Op::Filter(filter), [_]) => {
+            let (x, side) = (wanted(filter.channels)?, filter.taps.len());
+            let window = MaxPool { kernel: side, stride: filter.stride }.window(x.h, x.w);
+            let window = window.ok_or_else(|| no_room(side, x))?;
+            Ok(Shape { h: window.height, w: window.width, ..x })
         }
         (Op::GlobalPool, [x]) => Ok(Shape { h: 1, w: 1, ..*x }),
         (Op::Scale, [x, gate]) if *gate == (Shape { h: 1, w: 1, ..*x }) => Ok(*x),

@@ -20,6 +20,8 @@ pub enum Op {
     Add,
     /// The largest value of a window around each output.
     MaxPool(MaxPool),
+    /// A fixed filter that shrinks a map; lowered to a depthwise convolution before it is planned.
+    Filter(Filter),
     /// The mean over rows and columns.
     GlobalPool,
     /// Squeeze-excite's last step: each channel of the first input times the second input's value for it.
@@ -136,6 +138,37 @@ pub struct MaxPool {
     pub kernel: usize,
     /// Pixels between two outputs, both ways.
     pub stride: usize,
+}
+
+/// Each channel's sums of a window with fixed weights, the products of a row's and a column's taps. Windows
+/// reach beyond the map as a convolution's do that is padded symmetrically.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Filter {
+    /// Of the map.
+    pub channels: usize,
+    /// The weights of one direction.
+    pub taps: &'static [f32],
+    /// Pixels between two outputs, both ways.
+    pub stride: usize,
+}
+
+impl Filter {
+    /// The depthwise convolution that it is.
+    pub fn conv(&self) -> Conv {
+        let Self { channels, taps, stride } = *self;
+        let side = taps.len();
+        let weight = |i: usize| taps[i / side % side] * taps[i % side];
+        Conv {
+            weight: Arc::new(Tensor::from_fn([channels, 1, side, side], weight)),
+            bias: None,
+            stride,
+            dilation: 1,
+            padding: Padding::Symmetric,
+            groups: channels,
+            activation: Activation::Identity,
+            linear: false,
+        }
+    }
 }
 
 /// A function of one value.
@@ -301,6 +334,7 @@ impl Op {
             Self::Activation(a) => a.to_string(),
             Self::Add => "add".into(),
             Self::MaxPool(_) => "max_pool".into(),
+            Self::Filter(_) => "filter".into(),
             Self::GlobalPool => "global_pool".into(),
             Self::Scale => "scale".into(),
             Self::Resize(_) => "resize".into(),

@@ -16,7 +16,7 @@ pub fn prepared(graph: &Graph, whole: bool) -> Graph {
 
 /// Every pass that joins, in the order in which they help one another.
 pub fn optimise(graph: &Graph) -> Graph {
-    let graph = fold_batch_norm(graph);
+    let graph = fold_batch_norm(&lower(graph));
     // An activation between a convolution and a sum must be in place before the sum is
     // considered, one behind the sum only after it.
     let graph = fuse_activation(&graph);
@@ -47,6 +47,17 @@ fn keep(graph: &Graph, wanted: impl Fn(NodeId, &Op) -> bool) -> Graph {
         }
     }
     rebuilt(graph, kept, &place)
+}
+
+/// Fixed filters as the convolutions that they are.
+pub fn lower(graph: &Graph) -> Graph {
+    let mut lowered = graph.clone();
+    for node in &mut lowered.nodes {
+        if let Op::Filter(filter) = &node.op {
+            node.op = Op::Conv(filter.conv());
+        }
+    }
+    lowered
 }
 
 /// Batch norm into the convolution before it: scaled weights and a bias.
@@ -118,6 +129,7 @@ fn rebuilt(graph: &Graph, nodes: Vec<Node>, place: &[usize]) -> Graph {
         node.inputs.iter_mut().for_each(|input| *input = moved(*input));
         rebuilt.push_node(node);
     }
+    rebuilt.flat = graph.flat;
     rebuilt.answers = graph.answers.iter().map(|(name, id)| (name.clone(), moved(*id))).collect();
     rebuilt
 }

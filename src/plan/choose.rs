@@ -172,7 +172,7 @@ pub fn layer(
             let time = machine.time(3.0 * (machine.load * share + MEETING), lanes as usize, work);
             (launch, time, format!("the best {} of {} a class", select.most, x.c))
         }
-        Op::Input(_) | Op::Concat(_) | Op::BatchNorm(_) | Op::Activation(_) | Op::Add => {
+        Op::Input(_) | Op::Filter(_) | Op::Concat(_) | Op::BatchNorm(_) | Op::Activation(_) | Op::Add => {
             return Err((id, node.op.alone()));
         }
     };

@@ -341,7 +341,7 @@ impl Plan {
         let output = |&(name, id): &(&str, NodeId)| {
             let value =
                 value(id).ok_or_else(|| Error::Input(format!("the network does not compute {name}")))?;
-            Ok(Output { name: name.into(), value, dims: graph.node(id).dims(value.shape) })
+            Ok(Output { name: name.into(), value, dims: graph.answer_dims(id, value.shape) })
         };
         let outputs: Vec<Output> = answers.iter().map(output).collect::<Result<_>>()?;
         // They come back in one buffer.

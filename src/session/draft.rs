@@ -102,7 +102,7 @@ impl<'a> Order<'a> {
         let begun = Instant::now();
         let shapes = graph.shapes(input)?;
         let outputs = graph.answers().into_iter();
-        let outputs = outputs.map(|(name, id)| (name.into(), graph.node(id).dims(shapes[id.index()])));
+        let outputs = outputs.map(|(name, id)| (name.into(), graph.answer_dims(id, shapes[id.index()])));
         let outputs = outputs.collect();
         let engine = match device {
             Device::Gpu(gpu) => {

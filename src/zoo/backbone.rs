@@ -149,7 +149,9 @@ impl Builder<'_> {
         let same = stride == 1 && self.at.channels == input.channels;
         match (&block.sum, &block.shortcut) {
             (Some(name), Some(shortcut)) => {
-                let earlier = if same { input.id } else { self.shortcut(&shortcut.layer, input, stride)? };
+                // A dilated block may keep one that it would not need.
+                let plain = same && !self.has(&shortcut.layer.conv);
+                let earlier = if plain { input.id } else { self.shortcut(&shortcut.layer, input, stride)? };
                 self.at.id = self.graph.push(name, Op::Add, &[earlier, self.at.id]);
                 self.activation(&shortcut.activation, self.said(activation));
             }

@@ -6,7 +6,7 @@ use super::{rules::Rules, skeleton::Layer, table::Antialias};
 use crate::{
     Error, Result, Tensor,
     checkpoint::{Source, Tensors},
-    graph::{Activation, BatchNorm, Conv, Extent, Graph, Joint, NodeId, Op, Padding},
+    graph::{Activation, BatchNorm, Conv, Extent, Filter, Graph, Joint, NodeId, Op},
 };
 
 /// What a convolution's weight must look like, and how it moves.
@@ -154,19 +154,13 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    /// The filter that shrinks maps: each channel with fixed weights.
+    /// The filter that shrinks maps.
     fn shrink(&mut self, name: &str, stride: usize) {
-        let binomial = [0.25, 0.5, 0.25];
-        let (kernel, weights) = match self.rules.antialias.value {
-            // As wide as its stride.
-            Antialias::Average => (stride, vec![1.0 / (stride * stride) as f32; stride * stride]),
-            _ => (3, binomial.iter().flat_map(|a| binomial.map(|b| a * b)).collect()),
+        let taps: &[f32] = match self.rules.antialias.value {
+            Antialias::Average => &[0.5; 2],
+            _ => &[0.25, 0.5, 0.25],
         };
-        let (channels, each) = (self.at.channels, weights.len());
-        let weight = Tensor::from_fn([channels, 1, kernel, kernel], |i| weights[i % each]);
-        let form = Form { kernel, stride, dilation: 1, depthwise: true };
-        let padding = Padding::Symmetric;
-        self.push_conv(name, Conv { padding, ..self.conv_of(weight, None, form) });
+        self.push(name, Op::Filter(Filter { channels: self.at.channels, taps, stride }));
     }
 
     pub fn activation(&mut self, name: &str, activation: Activation) {

@@ -62,7 +62,11 @@ pub(super) fn build(
         [Dense { behind: Behind::Own(_), .. }] => b.at.channels >= features,
         _ => false,
     };
-    Ok(if embeds { (Task::Embed, 0) } else { (Task::Classify, b.at.channels) })
+    if embeds {
+        b.graph.flatten();
+        return Ok((Task::Embed, 0));
+    }
+    Ok((Task::Classify, b.at.channels))
 }
 
 /// Whether libraries call a layer like this, all of which have biases.

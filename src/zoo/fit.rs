@@ -1,7 +1,7 @@
 //! Which network it is: the family and the name that keys, shapes and what was said agree on.
 
 use super::{
-    known::{Arch, Known as Network},
+    known::{Arch, Known},
     library::Library,
     registry,
     skeleton::{Mismatch, Skeleton},
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    checkpoint::{Known, Source, Tensors},
+    checkpoint::{Source, Sourced, Tensors},
 };
 
 /// What a checkpoint's keys were found to be.
@@ -31,7 +31,7 @@ pub(super) fn fit(
     tensors: &Tensors,
     library: &'static Library,
     skeleton: &Skeleton,
-    named: Option<&mut Known<Arch>>,
+    named: Option<&mut Sourced<Arch>>,
     warnings: &mut Vec<String>,
 ) -> Result<Fitted> {
     if let Some(module) = skeleton.top.last().filter(|module| !tensors.has(&format!("{module}."))) {
@@ -40,10 +40,10 @@ pub(super) fn fit(
     }
     let fitting = fitting(tensors, library, skeleton)?;
     let width = skeleton.width(tensors);
-    let of_width = |known: &Network| known.width.is_none() || width.is_none() || known.width == width;
+    let of_width = |known: &Known| known.width.is_none() || width.is_none() || known.width == width;
     if let Some(named) = named {
         let arch = named.value;
-        let same = |known: &Network| (known.library, known.name) == (arch.known.library, arch.known.name);
+        let same = |known: &Known| (known.library, known.name) == (arch.known.library, arch.known.name);
         if let Some((known, repeats)) = fitting.iter().find(|(known, _)| same(known) && of_width(known)) {
             let arch = Arch { known, ..arch };
             // The same name may stand for several structures.
@@ -70,7 +70,7 @@ pub(super) fn fit(
         warnings.push(format!("{} speaks of {arch}, but the tensors are those of {found}", named.from));
     }
 
-    let candidates: Vec<&(&Network, Vec<usize>)> =
+    let candidates: Vec<&(&Known, Vec<usize>)> =
         fitting.iter().filter(|(known, _)| of_width(known)).collect();
     let Some((first, repeats)) = candidates.first() else {
         let (known, repeats) = &fitting[0];
@@ -81,12 +81,12 @@ pub(super) fn fit(
         ));
         return Ok(Fitted { table: known.table, repeats: repeats.clone(), arch: None });
     };
-    let rules = |known: &Network| {
+    let rules = |known: &Known| {
         let rules = (library.rules)(known.name, known.table, tensors, None)?;
         Ok::<_, Error>((rules.padding.value, rules.epsilon.value, rules.antialias.value))
     };
     let mut alike = Vec::new();
-    for (known, _) in &candidates {
+    for (known, _) in candidates.iter().filter(|_| width.is_some()) {
         if rules(known)? != rules(first)? {
             alike.push(known.name);
         }
@@ -108,7 +108,7 @@ fn fitting(
     tensors: &Tensors,
     library: &'static Library,
     skeleton: &Skeleton,
-) -> Result<Vec<(&'static Network, Vec<usize>)>> {
+) -> Result<Vec<(&'static Known, Vec<usize>)>> {
     // A ResNet is compared with ResNets alone, and what segments with what segments as it does.
     let residual = skeleton.blocks.iter().any(|block| block.shortcut.is_some());
     let mut nearest: Option<(Family, Mismatch)> = None;

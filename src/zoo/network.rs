@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Error, Result, Shape,
-    checkpoint::{Checkpoint, Config, Known, Origin, Origins, Said, Source, TensorUse, Tensors},
+    checkpoint::{Checkpoint, Config, Sourced, Origin, Origins, Said, Source, TensorUse, Tensors},
     graph::{Graph, NodeId, too_many_classes},
 };
 
@@ -119,7 +119,7 @@ impl Network {
             fit::fit(&tensors, library, &skeleton, named.as_mut(), warnings)?;
         let arch = arch.map(|arch| match named {
             Some(named) if named.value.is(&arch) => named.clone(),
-            _ => Known::new(arch, Source::Keys),
+            _ => Sourced::new(arch, Source::Keys),
         });
 
         // A configuration speaks of this network only if it names it.
@@ -139,7 +139,7 @@ impl Network {
             Some(arch) => drop(origins.settle("architecture", arch.clone(), Arch::to_string)),
             None => drop(origins.settle(
                 "architecture",
-                Known::new(table.family, Source::Keys),
+                Sourced::new(table.family, Source::Keys),
                 Family::to_string,
             )),
         }
@@ -148,12 +148,12 @@ impl Network {
         let built = assemble::assemble(&mut tensors, &skeleton, table, &repeats, &rules)?;
 
         let scores = match built.classes {
-            1 => Known::new(Scores::Sigmoid, Source::Keys),
-            _ => Known::new(Scores::Softmax, Source::Default(library.name)),
+            1 => Sourced::new(Scores::Sigmoid, Source::Keys),
+            _ => Sourced::new(Scores::Softmax, Source::Default(library.name)),
         };
         let configured = config.map(|config| (library.scores)(config)).transpose()?.flatten();
         let configured =
-            configured.map(|scores| Known::new(scores, Source::Config("config.json: problem_type".into())));
+            configured.map(|scores| Sourced::new(scores, Source::Config("config.json: problem_type".into())));
         let scores = scores.or(configured).or(said.get(config, "scores", Scores::parse)?);
         let mut scores_of = |known| origins.settle("scores", known, Scores::to_string);
         let scores = if built.classes > 0 { scores_of(scores) } else { Scores::None };
@@ -161,10 +161,15 @@ impl Network {
         let preprocessor =
             checkpoint.preprocessor.as_ref().filter(|_| checkpoint.config.is_none() || config.is_some());
         let given = picturing::Given { said, config, preprocessor };
-        let found = picturing::preset(library, arch.as_ref(), table, &mut notes);
         let segments = matches!(built.task, Task::Segment { .. });
         let preprocessing =
-            picturing::settle(library, found, &given, built.channels, segments, &mut origins)?;
+            picturing::settle(library, arch.as_ref(), table, &given, (built.channels, segments), &mut notes, &mut origins)?;
+        if built.channels != 3 {
+            notes.push(match built.channels {
+                1 => "the input has 1 channels: pictures are taken in grey".into(),
+                n => format!("the input has {n} channels: pictures have 3, only tensors can be run"),
+            });
+        }
         let input = match (preprocessing.crop, preprocessing.resize) {
             (Some(size), _) | (None, Resize::Exact(size)) => size,
             (None, Resize::Short(side)) => [side, side],
@@ -179,6 +184,7 @@ impl Network {
         }
         notes.extend(tensors.left_out());
         let mut warnings = naming.warnings;
+        warnings.extend(checkpoint.warnings.iter().cloned());
         warnings.extend(misgivings(&rules, built.classes, built.task));
         Ok(Self {
             arch: arch
@@ -279,7 +285,7 @@ fn said_arch(arch: Option<&str>) -> Said {
 
 /// What a network is called, and who calls it so.
 struct Naming {
-    named: Option<Known<Arch>>,
+    named: Option<Sourced<Arch>>,
     warnings: Vec<String>,
 }
 
@@ -300,10 +306,10 @@ impl Naming {
             parsed.ok()
         });
         let named = [
-            said.map(|arch| Known::new(arch, Source::Arch)),
-            configured.map(|arch| Known::new(arch, Source::Config("config.json".into()))),
-            trained.map(|arch| Known::new(arch, Source::File("own record"))),
-            of_file.map(|arch| Known::new(arch, Source::File("name"))),
+            said.map(|arch| Sourced::new(arch, Source::Arch)),
+            configured.map(|arch| Sourced::new(arch, Source::Config("config.json".into()))),
+            trained.map(|arch| Sourced::new(arch, Source::File("own record"))),
+            of_file.map(|arch| Sourced::new(arch, Source::File("name"))),
         ];
         let mut named = named.into_iter().flatten().next();
         if let Some(arch) = named.as_ref().filter(|arch| arch.value.known.library != library.name) {

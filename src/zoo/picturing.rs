@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     Result,
-    checkpoint::{Config, Known, Origins, Said, Source},
+    checkpoint::{Config, Sourced, Origins, Said, Source},
 };
 
 /// Whatever speaks of pictures, but for a network's name.
@@ -19,23 +19,23 @@ pub(super) struct Given<'a> {
     pub preprocessor: Option<&'a Config>,
 }
 
-/// What the name wants of pictures, and in `notes` what its other tags would; whether its tag was said.
-pub(super) fn preset(
+/// What the name wants of pictures, and in `notes` what its other tags would.
+fn preset(
     library: &'static Library,
-    arch: Option<&Known<Arch>>,
+    arch: Option<&Sourced<Arch>>,
     table: &'static Table,
     notes: &mut Vec<String>,
-) -> Known<Preprocessing> {
+) -> Sourced<Preprocessing> {
     let from = || Source::Default(library.name);
-    let Some(Known { value: arch, from: named }) = arch else {
+    let Some(Sourced { value: arch, from: named }) = arch else {
         let like = registry::known(library.name).find(|known| std::ptr::eq(known.table, table));
-        return Known::new(like.map_or_else(Preprocessing::default, |known| known.presets[0].how), from());
+        return Sourced::new(like.map_or_else(Preprocessing::default, |known| known.presets[0].how), from());
     };
     let preset = arch.preset();
     let others: Vec<&str> =
         arch.known.presets.iter().filter(|other| other.how != preset.how).map(|other| other.tag).collect();
     if arch.preset.is_some() {
-        return Known::new(
+        return Sourced::new(
             preset.how,
             if *named == Source::Arch { Source::Arch } else { Source::File("name") },
         );
@@ -47,7 +47,7 @@ pub(super) fn preset(
             others.join(", ")
         ));
     }
-    Known::new(preset.how, from())
+    Sourced::new(preset.how, from())
 }
 
 /// Settles what becomes of pictures for a network that takes so many channels: what was said counts more than a
@@ -58,17 +58,20 @@ pub(super) fn preset(
 /// [`crate::Error::File`] if a file asks for what is not done, [`crate::Error::Input`] if somebody did.
 pub(super) fn settle(
     library: &'static Library,
-    preset: Known<Preprocessing>,
+    arch: Option<&Sourced<Arch>>,
+    table: &'static Table,
     given: &Given,
-    channels: usize,
-    segments: bool,
+    (channels, segments): (usize, bool),
+    notes: &mut Vec<String>,
     origins: &mut Origins,
 ) -> Result<Preprocessing> {
     let file = (library.preprocessing)(given.config, given.preprocessor)?;
     let beside = if given.preprocessor.is_some() { "preprocessor_config.json" } else { "config.json" };
-    let Known { value: mut how, from } = match file {
-        Some(how) if preset.from != Source::Arch => Known::new(how, Source::Config(beside.into())),
-        _ => preset,
+    let Sourced { value: mut how, from } = match file {
+        Some(how) if !arch.is_some_and(|arch| arch.from == Source::Arch && arch.value.preset.is_some()) => {
+            Sourced::new(how, Source::Config(beside.into()))
+        }
+        _ => preset(library, arch, table, notes),
     };
     let whole = |resize: &Resize| match resize {
         Resize::Short(side) => side.to_string(),
@@ -88,7 +91,7 @@ pub(super) fn settle(
         false => text.parse().ok().filter(|side| (1..=1 << 16).contains(side)).map(Resize::Short),
     })?;
     let resize = match (resize, &input, how.crop) {
-        (Some(resize), ..) => Known::new(resize.value, resize.from),
+        (Some(resize), ..) => Sourced::new(resize.value, resize.from),
         // As much is cut as before.
         (None, Some(input), Some(crop)) => {
             let scaled = |side: usize, i: usize| side * input.value[i] / crop[i].max(1);
@@ -97,18 +100,18 @@ pub(super) fn settle(
                 Resize::Short(_) => Resize::Exact(input.value),
                 Resize::Exact([rows, columns]) => Resize::Exact([scaled(rows, 0), scaled(columns, 1)]),
             };
-            Known::new(resize, input.from.clone())
+            Sourced::new(resize, input.from.clone())
         }
-        (None, Some(input), None) => Known::new(Resize::Exact(input.value), input.from.clone()),
-        (None, None, _) => Known::new(how.resize, from.clone()),
+        (None, Some(input), None) => Sourced::new(Resize::Exact(input.value), input.from.clone()),
+        (None, None, _) => Sourced::new(how.resize, from.clone()),
     };
     how.resize = origins.settle("resize", resize, whole);
     let crop =
         said.get(config, "crop", |text| if text == "none" { Some(None) } else { size(text).map(Some) })?;
     let crop = match (crop, input, how.crop) {
         (Some(crop), ..) => crop,
-        (None, Some(input), Some(_)) => Known::new(Some(input.value), input.from),
-        (None, _, crop) => Known::new(crop, from.clone()),
+        (None, Some(input), Some(_)) => Sourced::new(Some(input.value), input.from),
+        (None, _, crop) => Sourced::new(crop, from.clone()),
     };
     how.crop = origins.settle("crop", crop, |crop| {
         crop.map_or("none".into(), |[rows, columns]| format!("{rows}x{columns}"))
@@ -129,8 +132,8 @@ pub(super) fn settle(
     // timm's configurations call it so too, and know more filters than can be said here.
     let filter = filter.filter(|filter| filter.from == Source::Set);
     let widens = |filter: Filter| filter != Filter::Linear;
-    let filter = Known::new(how.filter, from.clone()).or(filter);
-    let antialias = Known::new(widens(filter.value), filter.from.clone()).or(said.get(
+    let filter = Sourced::new(how.filter, from.clone()).or(filter);
+    let antialias = Sourced::new(widens(filter.value), filter.from.clone()).or(said.get(
         config,
         "resize_antialias",
         flag,
@@ -138,10 +141,10 @@ pub(super) fn settle(
     let corners = said.get(config, "align_corners", flag)?;
     let centers = said.get(config, "half_pixel_centers", flag)?;
     let grid = match (corners, centers) {
-        (Some(Known { value: true, from }), _) => Known::new(Grid::Corners, from),
-        (_, Some(Known { value: false, from })) => Known::new(Grid::TopLeft, from),
-        (Some(Known { from, .. }), _) | (_, Some(Known { from, .. })) => Known::new(Grid::Area, from),
-        (None, None) => Known::new(how.grid, from.clone()),
+        (Some(Sourced { value: true, from }), _) => Sourced::new(Grid::Corners, from),
+        (_, Some(Sourced { value: false, from })) => Sourced::new(Grid::TopLeft, from),
+        (Some(Sourced { from, .. }), _) | (_, Some(Sourced { from, .. })) => Sourced::new(Grid::Area, from),
+        (None, None) => Sourced::new(how.grid, from.clone()),
     };
     // Only two taps know other grids, and only they do not widen.
     let two_taps = !antialias.value || grid.value != Grid::Area;
@@ -163,20 +166,20 @@ pub(super) fn settle(
         }
         other => other,
     };
-    let antialias = Known::new(!two_taps, antialias.from);
+    let antialias = Sourced::new(!two_taps, antialias.from);
     origins.settle("resize_antialias", antialias, bool::to_string);
     how.grid = grid.value;
     origins.settle(
         "align_corners",
-        Known::new(how.grid == Grid::Corners, grid.from.clone()),
+        Sourced::new(how.grid == Grid::Corners, grid.from.clone()),
         bool::to_string,
     );
     if how.grid == Grid::TopLeft {
-        origins.settle("half_pixel_centers", Known::new(false, grid.from), bool::to_string);
+        origins.settle("half_pixel_centers", Sourced::new(false, grid.from), bool::to_string);
     }
     let colours = match channels {
-        1 => Known::new(Colours::Grey, Source::Keys),
-        _ => Known::new(how.colours, from.clone()),
+        1 => Sourced::new(Colours::Grey, Source::Keys),
+        _ => Sourced::new(how.colours, from.clone()),
     };
     let colours = colours.or(said.get(config, "channels", |text| match text {
         "rgb" => Some(Colours::Rgb),
@@ -198,9 +201,9 @@ pub(super) fn settle(
     let list = |values: &PerChannel| values.values().iter().map(f32::to_string).collect::<Vec<_>>().join(",");
     how.mean = origins.settle(
         "mean",
-        Known::new(how.mean, from.clone()).or(said.get(config, "mean", numbers)?),
+        Sourced::new(how.mean, from.clone()).or(said.get(config, "mean", numbers)?),
         list,
     );
-    how.std = origins.settle("std", Known::new(how.std, from).or(said.get(config, "std", numbers)?), list);
+    how.std = origins.settle("std", Sourced::new(how.std, from).or(said.get(config, "std", numbers)?), list);
     Ok(how)
 }

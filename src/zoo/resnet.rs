@@ -82,6 +82,15 @@ pub(super) fn recognises(tensors: &Tensors) -> bool {
 /// The modules that the keys show. One that runs several times is called as torchvision's
 /// feature extraction calls it: `relu`, `relu_1`.
 pub(super) fn skeleton(tensors: &Tensors) -> Result<Skeleton, String> {
+    if tensors.has("conv1.3.") {
+        return Err("has a stem of several convolutions (conv1.3), as timm's resnet18d has: it is not run here".into());
+    }
+    if tensors.shape("layer1.0.conv2.weight").is_some_and(|shape| {
+        let wide = tensors.shape("layer1.0.conv1.weight").map(|first| first[0]);
+        shape.len() == 4 && wide.is_some_and(|wide| shape[1] < wide && wide % shape[1] == 0)
+    }) && tensors.has("layer1.0.conv3.") {
+        return Err("has grouped convolutions (layer1.0.conv2), as ResNeXt has: it is not run here".into());
+    }
     let stages: Vec<usize> =
         (1..=tensors.count_from("layer", 1)).map(|stage| tensors.count(&format!("layer{stage}."))).collect();
     // Every block or none: a tensor that is missing somewhere makes no other network.

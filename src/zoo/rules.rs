@@ -3,30 +3,30 @@
 use super::table::{Antialias, Table};
 use crate::{
     Result,
-    checkpoint::{Config, Known, Origins, Said, Source},
+    checkpoint::{Config, Sourced, Origins, Said, Source},
     graph::{Activation, Padding},
 };
 
 /// What is alike in all of a network.
 #[derive(Debug, Clone)]
 pub(super) struct Rules {
-    pub padding: Known<Padding>,
+    pub padding: Sourced<Padding>,
     /// Batch norm's.
-    pub epsilon: Known<f64>,
+    pub epsilon: Sourced<f64>,
     /// In place of the stem's, wherever the table has that one.
-    pub activation: Option<Known<Activation>>,
+    pub activation: Option<Sourced<Activation>>,
     /// Squeeze-excite's first, in place of the table's.
-    pub squeeze: Option<Known<Activation>>,
+    pub squeeze: Option<Sourced<Activation>>,
     /// Squeeze-excite's second.
-    pub gate: Known<Activation>,
-    pub dilated: Known<Option<Dilated>>,
-    pub stem_stride: Known<usize>,
-    pub stem_pool: Known<bool>,
+    pub gate: Sourced<Activation>,
+    pub dilated: Sourced<Option<Dilated>>,
+    pub stem_stride: Sourced<usize>,
+    pub stem_pool: Sourced<bool>,
     /// Of each stage's first block.
-    pub stage_strides: Known<Vec<usize>>,
-    pub antialias: Known<Antialias>,
+    pub stage_strides: Sourced<Vec<usize>>,
+    pub antialias: Sourced<Antialias>,
     /// Between dense layers that somebody put in place of the library's classifier.
-    pub head_activation: Known<Activation>,
+    pub head_activation: Sourced<Activation>,
 }
 
 /// Strides that become dilations.
@@ -44,17 +44,17 @@ impl Rules {
     pub fn new(library: &'static str, table: &Table, epsilon: f64) -> Self {
         let from = || Source::Default(library);
         Self {
-            padding: Known::new(Padding::Symmetric, from()),
-            epsilon: Known::new(epsilon, from()),
+            padding: Sourced::new(Padding::Symmetric, from()),
+            epsilon: Sourced::new(epsilon, from()),
             activation: None,
             squeeze: None,
-            gate: Known::new(Activation::HardSigmoid, from()),
-            dilated: Known::new(table.dilated.map(|stride| Dilated { stride, at_once: true }), from()),
-            stem_stride: Known::new(2, from()),
-            stem_pool: Known::new(table.stem_pool, from()),
-            stage_strides: Known::new(table.stages.iter().map(|stage| stage.stride).collect(), from()),
-            antialias: Known::new(table.antialias, from()),
-            head_activation: Known::new(Activation::Relu, from()),
+            gate: Sourced::new(Activation::HardSigmoid, from()),
+            dilated: Sourced::new(table.dilated.map(|stride| Dilated { stride, at_once: true }), from()),
+            stem_stride: Sourced::new(2, from()),
+            stem_pool: Sourced::new(table.stem_pool, from()),
+            stage_strides: Sourced::new(table.stages.iter().map(|stage| stage.stride).collect(), from()),
+            antialias: Sourced::new(table.antialias, from()),
+            head_activation: Sourced::new(Activation::Relu, from()),
         }
     }
 
@@ -67,7 +67,7 @@ impl Rules {
             if !(0.0..1.0).contains(&epsilon) {
                 return Err(config.error(field, format!("expected a small number above 0, found {epsilon}")));
             }
-            self.epsilon = Known::new(epsilon, config.source(field));
+            self.epsilon = Sourced::new(epsilon, config.source(field));
         }
         Ok(())
     }
@@ -95,9 +95,9 @@ impl Rules {
             |text: &str| text.parse().ok().filter(|stride: &usize| stride.is_power_of_two() && *stride > 1);
         // One that the library itself reads from its own configuration has been read.
         let output = said.get(config, "output_stride", power)?.filter(|known| known.from == Source::Set);
-        if let Some(Known { value: stride, from }) = output {
+        if let Some(Sourced { value: stride, from }) = output {
             let at_once = self.dilated.value.is_some_and(|dilated| dilated.at_once);
-            self.dilated = Known::new(Some(Dilated { stride, at_once }), from);
+            self.dilated = Sourced::new(Some(Dilated { stride, at_once }), from);
         }
         self.stem_stride = self.stem_stride.or(said.get(config, "stem_stride", stride)?);
         self.stem_pool = self.stem_pool.or(said.get(config, "stem_pool", flag)?);
@@ -125,8 +125,8 @@ impl Rules {
     /// Puts all of it into the table of where values came from.
     pub fn tell(&self, library: &'static str, table: &Table, origins: &mut Origins) {
         let list = |strides: &Vec<usize>| strides.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
-        let or_default = |known: &Option<Known<Activation>>, table: Activation| {
-            known.clone().unwrap_or(Known::new(table, Source::Default(library)))
+        let or_default = |known: &Option<Sourced<Activation>>, table: Activation| {
+            known.clone().unwrap_or(Sourced::new(table, Source::Default(library)))
         };
         origins.settle("padding", self.padding.clone(), |padding| match padding {
             Padding::Symmetric => "symmetric".into(),

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     Result,
-    checkpoint::{Config, Known as Said, Tensors},
+    checkpoint::{Config, Sourced, Tensors},
     graph::{Activation, Padding},
 };
 
@@ -122,26 +122,26 @@ fn made_with(rules: &mut Rules, args: &Config) -> Result<()> {
         match (field, value.as_str(), value.as_f64()) {
             ("global_pool", Some("avg" | ""), _) => {}
             ("output_stride", _, Some(stride)) if [2.0, 4.0, 8.0, 16.0, 32.0].contains(&stride) => {
-                rules.dilated = Said::new(Some(Dilated { stride: stride as usize, at_once: false }), from);
+                rules.dilated = Sourced::new(Some(Dilated { stride: stride as usize, at_once: false }), from);
             }
             ("act_layer", Some(name), _) => match activation(name) {
-                Some(activation) => rules.activation = Some(Said::new(activation, from)),
+                Some(activation) => rules.activation = Some(Sourced::new(activation, from)),
                 None => return unfit(),
             },
             ("pad_type", Some(kind), _) => match kind {
-                "" | "symmetric" => rules.padding = Said::new(Padding::Symmetric, from),
-                "same" => rules.padding = Said::new(Padding::Same, from),
+                "" | "symmetric" => rules.padding = Sourced::new(Padding::Symmetric, from),
+                "same" => rules.padding = Sourced::new(Padding::Same, from),
                 _ => return unfit(),
             },
             ("aa_layer", Some(kind), _) => match kind {
-                "avg" | "avgpool" => rules.antialias = Said::new(Antialias::Average, from),
-                "blurpc" => rules.antialias = Said::new(Antialias::Blur, from),
+                "avg" | "avgpool" => rules.antialias = Sourced::new(Antialias::Average, from),
+                "blurpc" => rules.antialias = Sourced::new(Antialias::Blur, from),
                 _ => return unfit(),
             },
             ("bn_eps", _, Some(epsilon)) if (0.0..1.0).contains(&epsilon) => {
-                rules.epsilon = Said::new(epsilon, from);
+                rules.epsilon = Sourced::new(epsilon, from);
             }
-            ("bn_tf", ..) if value == true => rules.epsilon = Said::new(1e-3, from),
+            ("bn_tf", ..) if value == true => rules.epsilon = Sourced::new(1e-3, from),
             ("bn_tf", ..) if value == false => {}
             _ => return unfit(),
         }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Result,
-    checkpoint::{Config, Known as Said, Source, Tensors},
+    checkpoint::{Config, Sourced, Source, Tensors},
     graph::Activation,
 };
 
@@ -90,7 +90,7 @@ fn rules(_: &str, table: &Table, tensors: &Tensors, _: Option<&Config>) -> Resul
     // A convolution that torch has joined with a ReLU lies in a list of its own. It joins no other
     // activation, so that V2's is told by the keys.
     if tensors.contains("features.1.conv.0.0.0.weight") {
-        rules.activation = Some(Said::new(Activation::Relu, Source::Keys));
+        rules.activation = Some(Sourced::new(Activation::Relu, Source::Keys));
     }
     Ok(rules)
 }
@@ -199,7 +199,9 @@ fn children(tensors: &Tensors, name: String, list: &str, first: usize) -> Result
         // V2's projection lies in the block itself, behind the layers that are lists, and so does its batch
         // norm, unless that was folded into it.
         "conv." => {
-            let lists = layers.iter().rposition(|child| tensors.has(&format!("{child}.0.")));
+            let lists = layers
+                .iter()
+                .rposition(|child| [0, 1].iter().any(|i| tensors.has(&format!("{child}.{i}."))));
             let first = lists.map_or(layers.len().saturating_sub(2), |last| last + 1);
             let [conv, norm] = [first, first + 1].map(|j| format!("{name}.{list}{j}"));
             let found = first < layers.len();

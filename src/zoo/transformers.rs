@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     Result,
-    checkpoint::{Config, Known as Said, Tensors},
+    checkpoint::{Config, Sourced, Tensors},
     graph::{Activation, Padding},
 };
 
@@ -73,7 +73,7 @@ fn rules(_: &str, table: &Table, _: &Tensors, config: Option<&Config>) -> Result
     let Some(config) = config else { return Ok(rules) };
     if let Some(same) = config.flag("tf_padding")? {
         let padding = if same { Padding::Same } else { Padding::Symmetric };
-        rules.padding = Said::new(padding, config.source("tf_padding"));
+        rules.padding = Sourced::new(padding, config.source("tf_padding"));
     }
     rules.epsilon_of(config, "layer_norm_eps")?;
     if let Some(name) = config.text("hidden_act")? {
@@ -85,11 +85,11 @@ fn rules(_: &str, table: &Table, _: &Tensors, config: Option<&Config>) -> Result
         let Some(activation) = activation else {
             return Err(config.error("hidden_act", format!("{name:?} is not supported")));
         };
-        rules.activation = Some(Said::new(activation, config.source("hidden_act")));
+        rules.activation = Some(Sourced::new(activation, config.source("hidden_act")));
     }
     if let Some(stride) = config.count("output_stride")? {
         let dilated = Some(Dilated { stride, at_once: false });
-        rules.dilated = Said::new(dilated, config.source("output_stride"));
+        rules.dilated = Sourced::new(dilated, config.source("output_stride"));
     }
     Ok(rules)
 }

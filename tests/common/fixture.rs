@@ -126,8 +126,9 @@ impl Fixture {
     /// The golden networks, each once: of several checkpoints of a network the one with taps.
     pub fn networks() -> Vec<Self> {
         let mut fixtures = Self::all("networks");
-        fixtures.sort_by_key(|fixture| (fixture.recipe.arch.clone(), fixture.recipe.taps.is_none()));
-        fixtures.dedup_by_key(|fixture| fixture.recipe.arch.clone());
+        let network = |fixture: &Self| (fixture.recipe.arch.clone(), fixture.recipe.macs);
+        fixtures.sort_by_key(|fixture| (network(fixture), fixture.recipe.taps.is_none()));
+        fixtures.dedup_by_key(|fixture| network(fixture));
         fixtures
     }
 
