@@ -103,13 +103,15 @@ impl Case {
             return Some(format!("scores are {}, not {scores}", network.scores));
         }
         let read = |key: &str| {
-            let shape: Vec<Option<usize>> = expected.shape(key).expect(key).iter().copied().map(Some).collect();
+            let shape: Vec<Option<usize>> =
+                expected.shape(key).expect(key).iter().copied().map(Some).collect();
             expected.tensor(key, &shape).unwrap()
         };
         let input = read(self.input.as_ref().expect("an input"));
         let shape: Shape = input.shape().unwrap();
         let answer = if self.features { Answer::Features } else { Answer::Scores };
-        let options = Options { batch: shape.n, size: Some([shape.h, shape.w]), answer, ..Options::default() };
+        let options =
+            Options { batch: shape.n, size: Some([shape.h, shape.w]), answer, ..Options::default() };
         let cpu = Cpu::new(Some(1)).unwrap();
         let mut session = match Session::new(&cpu, &network, options) {
             Ok(session) => session,
@@ -163,11 +165,17 @@ fn every_tensor_is_accounted_for_and_every_value_has_an_origin() {
         assert_eq!(told, keys, "{}", case.name);
         let used = network.tensors.iter().filter(|tensor| matches!(tensor.became, Use::Used)).count();
         assert!(used >= 20, "{}: {used} used", case.name);
-        for name in ["padding", "epsilon", "activation", "stem_stride", "stage_strides", "output_stride", "mean"] {
+        for name in
+            ["padding", "epsilon", "activation", "stem_stride", "stage_strides", "output_stride", "mean"]
+        {
             assert!(network.origins.iter().any(|origin| origin.name == name), "{}: {name}", case.name);
         }
         for name in case.set.keys() {
-            let from = network.origins.iter().find(|origin| origin.name == name).map(|origin| origin.from.to_string());
+            let from = network
+                .origins
+                .iter()
+                .find(|origin| origin.name == name)
+                .map(|origin| origin.from.to_string());
             assert_eq!(from.as_deref(), Some("--set"), "{}: {name}", case.name);
         }
     }

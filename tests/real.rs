@@ -69,7 +69,9 @@ fn photographs_are_what_torchvision_says_they_are() {
             let found: Vec<usize> = classes.iter().take(5).map(|class| class.index).collect();
             // Eleven bits are a tenth of that; the order of near ones may then be another.
             match precision {
-                Precision::F16 => assert!(worst <= 10.0 * TOLERANCE && found[0] == order[0], "{name}: {worst}"),
+                Precision::F16 => {
+                    assert!(worst <= 10.0 * TOLERANCE && found[0] == order[0], "{name}: {worst}")
+                }
                 _ => assert!(worst <= TOLERANCE && found == order[..5], "{name}: {worst}, {found:?}"),
             }
         }

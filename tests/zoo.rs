@@ -500,7 +500,9 @@ fn other_networks_are_refused() {
         .into_iter()
         .map(|i| Item { key: i.key.replace("mobilenet_v2.", ""), ..i })
         .collect::<Vec<_>>();
-    for items in [&v2, &v3, &timm, &transformers].map(|items| without(items, "classifier")).iter().chain([&bare]) {
+    for items in
+        [&v2, &v3, &timm, &transformers].map(|items| without(items, "classifier")).iter().chain([&bare])
+    {
         let network = open(items, None, None).unwrap();
         assert_eq!((network.task, network.classes), (Task::Embed, 0));
     }
@@ -508,7 +510,10 @@ fn other_networks_are_refused() {
         .iter()
         .map(|i| Item { key: i.key.replace("features", "backbone"), ..i.clone() })
         .collect::<Vec<_>>();
-    says(&refusal(&segmentation, None, None), &["unknown network", "backbone, classifier"]);
+    says(
+        &refusal(&segmentation, None, None),
+        &["classifier.0.bias", "under backbone.", "--set ignore=classifier."],
+    );
     says(&refusal(&[], None, None), &["saw 0 tensors"]);
 
     // MnasNet and EfficientNet-Lite have V2's modules, but 5x5 windows.
@@ -678,7 +683,10 @@ fn timm_configurations_are_honoured_or_refused() {
         ("se_layer", json!("eca")),
         ("bn_eps", json!("small")),
     ] {
-        says(&refusal(&items, Some(&made(json!({field: value}))), None), &["config.json", &format!("{field} = ")]);
+        says(
+            &refusal(&items, Some(&made(json!({field: value}))), None),
+            &["config.json", &format!("{field} = ")],
+        );
     }
     let strided = open(&items, Some(&made(json!({"output_stride": 16, "drop_rate": 0.2}))), None).unwrap();
     assert_eq!(strided.features.iter().map(|f| f.stride).collect::<Vec<_>>(), [2, 4, 8, 16]);

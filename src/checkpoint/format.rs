@@ -100,13 +100,32 @@ impl Format {
                 other("msgpack, as Flax writes it", EXPORTED)
             }
             ([b'(' | b'}' | b']', ..], _) => Self::Torch(Container::Pickle),
-            _ => Self::Other(unread(bytes.len())),
+            _ => Self::Other(unread(bytes.len(), path)),
         })
     }
 }
 
+/// Ends of names of files whose bytes have no sign, and what they are.
+const NAMES: [(&str, &str); 9] = [
+    (".caffemodel", "a Caffe model"),
+    (".params", "MXNet weights"),
+    (".pdiparams", "weights of a PaddlePaddle export"),
+    (".t7", "a Torch 7 file"),
+    (".weights", "Darknet weights"),
+    (".mnn", "a network of MNN's"),
+    (".pte", "an ExecuTorch program"),
+    (".index", "a part of a TensorFlow checkpoint"),
+    (".meta", "a part of a TensorFlow checkpoint"),
+];
+
 /// What is said of bytes that begin like nothing else.
-fn unread(len: usize) -> String {
+fn unread(len: usize, path: &Path) -> String {
+    let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let part = name.contains(".data-0").then_some("a part of a TensorFlow checkpoint");
+    let known = NAMES.iter().find(|(end, _)| name.ends_with(end)).map(|(_, what)| *what);
+    if let Some(what) = part.or(known) {
+        return format!("is {what}, by its name: {EXPORTED}");
+    }
     format!("is of an unknown format, neither safetensors nor PyTorch's ({len} bytes)")
 }
 
@@ -134,7 +153,13 @@ fn archive(bytes: &[u8]) -> Format {
         return other("an archive of NumPy arrays", "save a state dict with safetensors");
     }
     if names.iter().any(|name| name.contains(".dist-info/")) {
-        return other("a Python package, a zip archive", "unpack it, or install it, and give the file of weights in it");
+        return other(
+            "a Python package, a zip archive",
+            "unpack it, or install it, and give the file of weights in it",
+        );
+    }
+    if has("models/model.json") || has("archive_format") {
+        return other("an archive of torch.export", "save the module's state_dict() with torch.save");
     }
     if has("saved_model.pb") {
         return other("an archive of a TensorFlow SavedModel", CONVERT);
@@ -233,7 +258,7 @@ fn text(bytes: &[u8]) -> Option<Format> {
 /// What a folder without weights is, by the names in it.
 pub(super) fn folder(names: &[String]) -> Option<(&str, &'static str)> {
     let ending = |ends: &[&str]| names.iter().find(|name| ends.iter().any(|end| name.ends_with(end)));
-    let kinds: [(&[&str], &str); 10] = [
+    let kinds: [(&[&str], &str); 12] = [
         (&["saved_model.pb"], "a TensorFlow SavedModel"),
         (&[".keras", ".h5", ".hdf5", ".weights.h5"], "Keras weights"),
         (&[".tflite"], "a TensorFlow Lite model"),
@@ -244,6 +269,8 @@ pub(super) fn folder(names: &[String]) -> Option<(&str, &'static str)> {
         (&[".gguf"], "a GGUF file"),
         (&[".param"], "a network of ncnn's"),
         (&["data.pkl"], "an unpacked PyTorch archive"),
+        (&[".distcp"], "a distributed checkpoint of PyTorch's"),
+        (&[".caffemodel", ".pdiparams", ".mnn", ".pte"], "an export"),
     ];
     for (ends, what) in kinds {
         if let Some(name) = ending(ends) {

@@ -22,10 +22,10 @@ use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors, tensor::SafeTensorError};
 
 pub(crate) use config::Config;
-pub(crate) use names::Tensors;
+pub(crate) use names::{Anchor, Tensors};
 pub use names::{TensorUse, Use};
-pub(crate) use origin::{Sourced, Origins};
 pub use origin::{Origin, Source};
+pub(crate) use origin::{Origins, Sourced};
 pub use said::Said;
 
 use crate::{Error, Result, Tensor};
@@ -371,9 +371,11 @@ fn weights_in(folder: &Path) -> Result<(Vec<PathBuf>, Vec<String>)> {
     }
     if let Some((name, what)) = format::folder(&names) {
         let path = folder.join(name);
-        let path = Some(path).filter(|path| !path.extension().is_some_and(|e| e == "json") || what.contains("js"));
+        let path =
+            Some(path).filter(|path| !path.extension().is_some_and(|e| e == "json") || what.contains("js"));
         // The file itself says more, and what helps, unless it is one of many.
-        let told = path.filter(|path| path.is_file()).map(|path| Ok((Format::of(map(&path)?.get(), &path), path)));
+        let told =
+            path.filter(|path| path.is_file()).map(|path| Ok((Format::of(map(&path)?.get(), &path), path)));
         return Err(match told.transpose()? {
             Some((Format::Other(reason), path)) => Error::file(path, reason),
             _ => Error::file(

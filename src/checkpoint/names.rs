@@ -44,19 +44,51 @@ const LEFT: [(&str, &str); 4] = [
 
 /// Parts of names beside a network that are of its training.
 const TRAINING: [&str; 14] = [
-    "optim", "scheduler", "scaler", "amp", "loop", "callback", "criterion", "loss", "rng", "hyper_parameters", "hparams",
-    "args", "config", "metric",
+    "optim",
+    "scheduler",
+    "scaler",
+    "amp",
+    "loop",
+    "callback",
+    "criterion",
+    "loss",
+    "rng",
+    "hyper_parameters",
+    "hparams",
+    "args",
+    "config",
+    "metric",
 ];
 
 /// Words in the names of copies that are averages over training.
 const AVERAGED: [&str; 5] = ["ema", "averaged", "average", "swa", "shadow"];
+
+/// How a network is found among tensors.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Anchor {
+    /// The name of its first tensor: what stands before it is no part of the names.
+    pub first: &'static str,
+    /// Others of which one must be there too, under the same prefix, if any are named.
+    pub also: &'static [&'static str],
+    /// What its library puts before these names, where a part of a network was saved by itself.
+    pub within: &'static str,
+}
+
+impl Anchor {
+    /// By its first tensor alone.
+    pub const fn new(first: &'static str) -> Self {
+        Self { first, also: &[], within: "" }
+    }
+}
 
 /// The tensors of a checkpoint's network.
 pub(crate) struct Tensors<'a> {
     checkpoint: &'a Checkpoint,
     named: BTreeMap<String, Named>,
     /// What stands before the names in the file.
-    pub root: String,
+    root: String,
+    /// What the library puts before names that stand without it.
+    within: &'static str,
     /// What was taken off or left out, a sentence each.
     pub notes: Vec<String>,
     left: BTreeMap<String, String>,
@@ -75,21 +107,26 @@ struct Named {
 }
 
 impl<'a> Tensors<'a> {
-    /// The network in `checkpoint`, which one of `anchors`, names of first tensors, shows.
+    /// The network in `checkpoint`, which one of `anchors` shows.
     ///
     /// # Errors
     /// [`Error::File`] if there are several and nothing tells which is meant, [`Error::Checkpoint`] for a
     /// tensor beside it that is nothing known, or one in a form that is not read.
-    pub fn new(checkpoint: &'a Checkpoint, anchors: &[&str], said: &Said) -> Result<Self> {
+    pub fn new(checkpoint: &'a Checkpoint, anchors: &[Anchor], said: &Said) -> Result<Self> {
         let config = checkpoint.config.as_ref();
         let ignored = said.text(config, "ignore").map(|known| known.value).unwrap_or_default();
         let ignored = ignored.split(',').map(|part| part.trim().to_owned());
         let ignored: Vec<String> = ignored.filter(|part| !part.is_empty()).collect();
         let named = cleaned(checkpoint)?;
-        let roots: BTreeSet<&str> = named.keys().filter_map(|name| root(name, anchors)).collect();
+        let mut found: BTreeMap<&str, &'static str> = BTreeMap::new();
+        for (root, within) in named.keys().filter_map(|name| root(name, &named, anchors)) {
+            found.entry(root).or_insert(within);
+        }
+        let roots: BTreeSet<&str> = found.keys().copied().collect();
         let wanted = said.text(config, "root").map(|known| known.value);
         let mut notes = Vec::new();
         let root = choose(checkpoint, &roots, wanted.as_deref(), &mut notes)?;
+        let within = found.get(root.as_str()).copied().unwrap_or_default();
 
         let (mut inside, mut left, mut strangers) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         let of_copy = |name: &str| roots.iter().any(|other| *other != root && name.starts_with(other));
@@ -108,7 +145,7 @@ impl<'a> Tensors<'a> {
                         }
                     }
                     None => {
-                        inside.insert(inner.to_owned(), from.clone());
+                        inside.insert(format!("{within}{inner}"), from.clone());
                         continue;
                     }
                 },
@@ -134,8 +171,14 @@ impl<'a> Tensors<'a> {
                 ),
             ));
         }
-        if !root.is_empty() {
-            notes.push(format!("the network's tensors are under {}", root.escape_debug()));
+        let wrapped =
+            |name: &&str| inside.values().any(|from: &Named| from.key.split('.').any(|part| part == *name));
+        let wrappers: Vec<&str> = WRAPPERS.into_iter().filter(wrapped).collect();
+        if !root.is_empty() || !wrappers.is_empty() {
+            let taken: Vec<String> = wrappers.iter().map(|name| format!("{name}.")).collect();
+            let taken = [&[root.escape_debug().to_string()][..], &taken].concat();
+            let taken: Vec<String> = taken.into_iter().filter(|part| !part.is_empty()).collect();
+            notes.push(format!("{} was taken off the tensors' names", taken.join(" and ")));
         }
         for name in inside.keys() {
             let is = |end: &str| name.ends_with(end);
@@ -153,7 +196,7 @@ impl<'a> Tensors<'a> {
             };
             return Err(checkpoint.error(&inside[name].key, form));
         }
-        Ok(Self { checkpoint, named: inside, root, notes, left, used: RefCell::default(), ignored })
+        Ok(Self { checkpoint, named: inside, root, within, notes, left, used: RefCell::default(), ignored })
     }
 
     /// The files.
@@ -221,7 +264,10 @@ impl<'a> Tensors<'a> {
     pub fn error(&self, name: &str, reason: impl Into<String>) -> Error {
         match self.named.get(name) {
             Some(named) => self.checkpoint.error(&named.key, reason),
-            None => self.checkpoint.error(&format!("{}{name}", self.root), reason),
+            None => {
+                let name = name.strip_prefix(self.within).unwrap_or(name);
+                self.checkpoint.error(&format!("{}{name}", self.root), reason)
+            }
         }
     }
 
@@ -302,10 +348,19 @@ fn cleaned(checkpoint: &Checkpoint) -> Result<BTreeMap<String, Named>> {
     Ok(named)
 }
 
-/// What stands before the first of `anchors` that `name` ends with.
-fn root<'n>(name: &'n str, anchors: &[&str]) -> Option<&'n str> {
-    let before = anchors.iter().find_map(|anchor| name.strip_suffix(anchor))?;
-    (before.is_empty() || before.ends_with('.')).then_some(before)
+/// What stands before the first of `anchors` that `name` ends with, and what the library puts there.
+fn root<'n>(
+    name: &'n str,
+    named: &BTreeMap<String, Named>,
+    anchors: &[Anchor],
+) -> Option<(&'n str, &'static str)> {
+    anchors.iter().find_map(|anchor| {
+        let before = name.strip_suffix(anchor.first)?;
+        let whole = before.is_empty() || before.ends_with('.');
+        let also = |also: &&str| named.contains_key(&format!("{before}{also}"));
+        let all = whole && (anchor.also.is_empty() || anchor.also.iter().any(|name| also(name)));
+        all.then_some((before, anchor.within))
+    })
 }
 
 /// Which of several networks is meant.
@@ -359,7 +414,8 @@ fn is_training(name: &str, shape: &[usize]) -> bool {
         let mut words = part.split('_').map(str::to_lowercase);
         words.any(|word| {
             TRAINING.iter().any(|known| word.starts_with(known))
-                || ["train", "val", "valid", "test", "best", "acc", "accuracy", "f1", "auroc"].contains(&word.as_str())
+                || ["train", "val", "valid", "test", "best", "acc", "accuracy", "f1", "auroc"]
+                    .contains(&word.as_str())
         })
     };
     let parts: Vec<&str> = name.split('.').collect();

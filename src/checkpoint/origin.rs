@@ -38,7 +38,7 @@ impl fmt::Display for Source {
             Self::File(what) => write!(f, "the file's {what}"),
             Self::Arch => f.write_str("--arch"),
             Self::Set => f.write_str("--set"),
-            Self::Default(library) => write!(f, "{library}'s default"),
+            Self::Default(library) => write!(f, "default of {library}"),
         }
     }
 }

@@ -48,9 +48,15 @@ enum Value {
     /// noted beside it before there were archives.
     Source,
     /// Of a class: the opcode that made it, where that stands, and whether TorchScript has the class.
-    Object { opcode: u8, at: usize, script: bool },
+    Object {
+        opcode: u8,
+        at: usize,
+        script: bool,
+    },
     /// A callable, and whether it is TorchScript's.
-    Global { script: bool },
+    Global {
+        script: bool,
+    },
     Other,
 }
 
@@ -142,7 +148,9 @@ impl Machine {
             0x93 => {
                 let (name, module) = (self.stack.pop(), self.stack.pop());
                 match (module, name) {
-                    (Some(Value::Text(module)), Some(Value::Text(name))) => self.global(&module, &name, found),
+                    (Some(Value::Text(module)), Some(Value::Text(name))) => {
+                        self.global(&module, &name, found)
+                    }
                     _ => self.stack.push(Value::Other),
                 }
             }
@@ -225,8 +233,30 @@ fn operand(opcode: u8, rest: &[u8]) -> Result<Range<usize>, String> {
     };
     match opcode {
         // Marks, tuples, lists, dictionaries, constants, and what works on the stack alone.
-        b'(' | b'.' | b'0' | b'1' | b'2' | b'N' | b'R' | b'b' | b'd' | b'l' | b't' | b's' | b'a' | b')'
-        | b']' | b'}' | b'e' | b'u' | b'Q' | 0x81 | 0x85..=0x89 | 0x8f..=0x94 | 0x97 | 0x98 => Ok(0..0),
+        b'('
+        | b'.'
+        | b'0'
+        | b'1'
+        | b'2'
+        | b'N'
+        | b'R'
+        | b'b'
+        | b'd'
+        | b'l'
+        | b't'
+        | b's'
+        | b'a'
+        | b')'
+        | b']'
+        | b'}'
+        | b'e'
+        | b'u'
+        | b'Q'
+        | 0x81
+        | 0x85..=0x89
+        | 0x8f..=0x94
+        | 0x97
+        | 0x98 => Ok(0..0),
         b'K' | b'h' | b'q' | 0x80 | 0x82 => Ok(0..1),
         b'M' | 0x83 => Ok(0..2),
         b'J' | b'j' | b'r' | 0x84 => Ok(0..4),
@@ -252,7 +282,8 @@ mod tests {
         let mut binary =
             b"\x80\x04\x95\x01\0\0\0\0\0\0\0(K\x01M\x01\x02J\x01\x02\x03\x04G\0\0\0\0\0\0\0\0".to_vec();
         binary.extend(b"U\x01xT\x01\0\0\0yX\x02\0\0\0abC\x01zB\x01\0\0\0z\x8a\x01\x05\x8b\x01\0\0\0\x05");
-        binary.extend(b"\x8c\x05torch\x8c\x06Tensor\x93\x94h\0q\x01j\0\0\0\0r\0\0\0\0\x8d\x01\0\0\0\0\0\0\0w");
+        binary
+            .extend(b"\x8c\x05torch\x8c\x06Tensor\x93\x94h\0q\x01j\0\0\0\0r\0\0\0\0\x8d\x01\0\0\0\0\0\0\0w");
         binary.extend(b"\x8e\x01\0\0\0\0\0\0\0w\x96\x01\0\0\0\0\0\0\0w)\x81}bt.");
         let found = scan(&[&binary[..], b"behind it"].concat()).unwrap();
         assert_eq!((found.len, &found.globals[..]), (binary.len(), &["torch.Tensor".to_owned()][..]));
@@ -274,7 +305,10 @@ mod tests {
         becomes(b"cm\nC\n(K\x01tR(K\x01K\x02u.", b"cm\nC\n(K\x01t00}(K\x01K\x02u.");
         becomes(b"cm\nC\n)}\x92(K\x01K\x02u.", b"cm\nC\n)}000}(K\x01K\x02u.");
         // TorchScript's, by a class that was kept.
-        becomes(b"c__torch__.a\nC\nq\x000h\x00)\x81}(X\x01\0\0\0aNub.", b"c__torch__.a\nC\nq\x000h\x00)00}}(X\x01\0\0\0aNub.");
+        becomes(
+            b"c__torch__.a\nC\nq\x000h\x00)\x81}(X\x01\0\0\0aNub.",
+            b"c__torch__.a\nC\nq\x000h\x00)00}}(X\x01\0\0\0aNub.",
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Config, Sourced, Source};
+use super::{Config, Source, Sourced};
 use crate::{Error, Result};
 
 /// What a user says of a network: its name, and values that no key shows. See [`Said::NAMES`].

@@ -73,7 +73,10 @@ pub(super) fn open(bytes: &[u8], file: bool, path: &Path, container: Container) 
     }
     let hostile = scan.globals.iter().find(|global| is_hostile(global));
     let warning = hostile.map(|call| {
-        format!("{}: asks Python to call {call}, an attack perhaps: nothing of it was run here, but PyTorch may", path.display())
+        format!(
+            "{}: asks Python to call {call}, an attack perhaps: nothing of it was run here, but PyTorch may",
+            path.display()
+        )
     });
     Ok(Opened { tensors, arch: file.then(|| named(path)).flatten(), warning })
 }
@@ -191,17 +194,17 @@ fn is_hostile(global: &str) -> bool {
 
 /// Why a file cannot be read, for people.
 fn reason(error: &PytorchError, scan: &Scan, path: &Path) -> String {
+    if scan.globals.iter().any(|global| global == "torch.storage._load_from_bytes") {
+        return format!(
+            "was written by pickle.dump, not torch.save: if you trust it, python3 -c \"import pickle, torch; \
+             torch.save(pickle.load(open('{}', 'rb')), 'weights.pth')\" makes a file that is read",
+            path.display()
+        );
+    }
+    let quantised_tensor =
+        |kind: &str| ["qtensor", "quantized", "QInt", "QUInt"].iter().any(|q| kind.contains(q));
     match error {
-        PytorchError::Pickle(PickleError::UnsupportedType(kind))
-            if kind.contains("qtensor") || kind.contains("quantized") =>
-        {
-            quantised()
-        }
-        PytorchError::Pickle(PickleError::UnsupportedType(kind))
-            if kind.contains("QInt") || kind.contains("QUInt") =>
-        {
-            quantised()
-        }
+        PytorchError::Pickle(PickleError::UnsupportedType(kind)) if quantised_tensor(kind) => quantised(),
         PytorchError::Pickle(PickleError::UnsupportedType(kind)) => format!(
             "holds tensors within {}, which only Python can build: {}",
             kind.escape_debug(),
@@ -227,7 +230,9 @@ fn quantised() -> String {
 /// Why there is no tensor in a file that is one of PyTorch's.
 fn without_tensors(scan: &Scan, path: &Path) -> String {
     if let Some(call) = scan.globals.iter().find(|global| is_hostile(global)) {
-        return format!("holds no tensors, and asks Python to call {call}: take it for an attack (nothing of it was run)");
+        return format!(
+            "holds no tensors, and asks Python to call {call}: take it for an attack (nothing of it was run)"
+        );
     }
     if let Some(global) = scan.globals.iter().find(|global| global.starts_with("numpy")) {
         return format!(

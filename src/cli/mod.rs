@@ -60,9 +60,10 @@ pub fn main() -> ExitCode {
     env_logger::Builder::from_env(
         env_logger::Env::default().default_filter_or("warn,note=info,wgpu_hal=off"),
     )
-    .format(|out, record| match record.target() {
-        common::NOTE => writeln!(out, "note: {}", record.args()),
-        _ => writeln!(out, "[{}] {}", record.level(), record.args()),
+    .format(|out, record| match (record.target(), record.level()) {
+        (common::NOTE, _) => writeln!(out, "note: {}", record.args()),
+        (_, log::Level::Warn) => writeln!(out, "warning: {}", record.args()),
+        (_, level) => writeln!(out, "{}: {}", level.as_str().to_lowercase(), record.args()),
     })
     .init();
     let parsed = Cli::try_parse().and_then(|cli| match cli.command {

@@ -11,7 +11,8 @@ pub use anchors::{Anchor, Anchors, CENTRE_WEIGHT, MOST_GROWTH, SIZE_WEIGHT};
 pub use cost::Cost;
 pub(crate) use op::too_many_classes;
 pub use op::{
-    Activation, BatchNorm, Conv, ConvKind, Extent, Filter, Joint, MaxPool, NO_CLASS, Op, Padding, Select, Window,
+    Activation, BatchNorm, Conv, ConvKind, Extent, Filter, Joint, MaxPool, NO_CLASS, Op, Padding, Select,
+    Window,
 };
 
 use crate::{Error, Result, Shape, tensor::Element};

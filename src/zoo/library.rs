@@ -4,15 +4,16 @@
 use super::{preprocessing::Preprocessing, rules::Rules, skeleton::Skeleton, table::Table, task::Scores};
 use crate::{
     Result,
-    checkpoint::{Config, Tensors},
+    checkpoint::{Anchor, Config, Tensors},
 };
 
 /// A library, and with it a scheme of names. Each is a constant in a file of its own.
 #[derive(Debug)]
 pub(super) struct Library {
     pub name: &'static str,
-    /// Names of tensors that begin its networks: what stands before one is no part of the names.
-    pub anchors: &'static [&'static str],
+    /// The tensors that its networks begin with. The longest name first: what stands before it is taken for
+    /// a wrapper.
+    pub anchors: &'static [Anchor],
     /// Whether tensors are named as in one of its networks.
     pub recognises: fn(&Tensors) -> bool,
     /// The modules that the keys show, or why they are no network of the family.

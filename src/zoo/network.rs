@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Error, Result, Shape,
-    checkpoint::{Checkpoint, Config, Sourced, Origin, Origins, Said, Source, TensorUse, Tensors},
+    checkpoint::{Checkpoint, Config, Origin, Origins, Said, Source, Sourced, TensorUse, Tensors},
     graph::{Graph, NodeId, too_many_classes},
 };
 
@@ -151,19 +151,28 @@ impl Network {
             1 => Sourced::new(Scores::Sigmoid, Source::Keys),
             _ => Sourced::new(Scores::Softmax, Source::Default(library.name)),
         };
-        let configured = config.map(|config| (library.scores)(config)).transpose()?.flatten();
-        let configured =
-            configured.map(|scores| Sourced::new(scores, Source::Config("config.json: problem_type".into())));
-        let scores = scores.or(configured).or(said.get(config, "scores", Scores::parse)?);
+        let problem = config.map(|config| (library.scores)(config)).transpose()?.flatten();
+        let problem =
+            problem.map(|scores| Sourced::new(scores, Source::Config("config.json: problem_type".into())));
+        let scores = scores.or(problem).or(said.get(config, "scores", Scores::parse)?);
         let mut scores_of = |known| origins.settle("scores", known, Scores::to_string);
         let scores = if built.classes > 0 { scores_of(scores) } else { Scores::None };
 
         let preprocessor =
             checkpoint.preprocessor.as_ref().filter(|_| checkpoint.config.is_none() || config.is_some());
-        let given = picturing::Given { said, config, preprocessor };
+        // Of one that names no network only what can be said too is read.
+        let of_library = config.filter(|config| matches!(configured(config), Ok(Some(_))));
+        let given = picturing::Given { said, config, of_library, preprocessor };
         let segments = matches!(built.task, Task::Segment { .. });
-        let preprocessing =
-            picturing::settle(library, arch.as_ref(), table, &given, (built.channels, segments), &mut notes, &mut origins)?;
+        let preprocessing = picturing::settle(
+            library,
+            arch.as_ref(),
+            table,
+            &given,
+            (built.channels, segments),
+            &mut notes,
+            &mut origins,
+        )?;
         if built.channels != 3 {
             notes.push(match built.channels {
                 1 => "the input has 1 channels: pictures are taken in grey".into(),

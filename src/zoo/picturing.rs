@@ -9,13 +9,15 @@ use super::{
 };
 use crate::{
     Result,
-    checkpoint::{Config, Sourced, Origins, Said, Source},
+    checkpoint::{Config, Origins, Said, Source, Sourced},
 };
 
 /// Whatever speaks of pictures, but for a network's name.
 pub(super) struct Given<'a> {
     pub said: &'a Said,
     pub config: Option<&'a Config>,
+    /// The same if it names the network, as libraries' own do.
+    pub of_library: Option<&'a Config>,
     pub preprocessor: Option<&'a Config>,
 }
 
@@ -65,7 +67,7 @@ pub(super) fn settle(
     notes: &mut Vec<String>,
     origins: &mut Origins,
 ) -> Result<Preprocessing> {
-    let file = (library.preprocessing)(given.config, given.preprocessor)?;
+    let file = (library.preprocessing)(given.of_library, given.preprocessor)?;
     let beside = if given.preprocessor.is_some() { "preprocessor_config.json" } else { "config.json" };
     let Sourced { value: mut how, from } = match file {
         Some(how) if !arch.is_some_and(|arch| arch.from == Source::Arch && arch.value.preset.is_some()) => {

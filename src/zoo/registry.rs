@@ -7,7 +7,10 @@ use super::{
     table::Table,
     timm, torchvision, transformers, v1, v2, v3, v4,
 };
-use crate::{Error, Result, checkpoint::Tensors};
+use crate::{
+    Error, Result,
+    checkpoint::{Anchor, Tensors},
+};
 
 /// Asked in this order whose names a checkpoint has.
 pub(super) static LIBRARIES: [&Library; 3] = [&torchvision::LIBRARY, &timm::LIBRARY, &transformers::LIBRARY];
@@ -15,8 +18,8 @@ pub(super) static LIBRARIES: [&Library; 3] = [&torchvision::LIBRARY, &timm::LIBR
 /// Their networks, a family's together. Where keys fit two, the first is taken.
 static FAMILIES: [&[Known]; 5] = [v1::KNOWN, v2::KNOWN, v3::KNOWN, v4::KNOWN, resnet::KNOWN];
 
-/// The names of first tensors, in all libraries.
-pub(super) fn anchors() -> Vec<&'static str> {
+/// The tensors that networks begin with, in all libraries.
+pub(super) fn anchors() -> Vec<Anchor> {
     LIBRARIES.iter().flat_map(|library| library.anchors).copied().collect()
 }
 

@@ -83,12 +83,16 @@ pub(super) fn recognises(tensors: &Tensors) -> bool {
 /// feature extraction calls it: `relu`, `relu_1`.
 pub(super) fn skeleton(tensors: &Tensors) -> Result<Skeleton, String> {
     if tensors.has("conv1.3.") {
-        return Err("has a stem of several convolutions (conv1.3), as timm's resnet18d has: it is not run here".into());
+        return Err(
+            "has a stem of several convolutions (conv1.3), as timm's resnet18d has: it is not run here"
+                .into(),
+        );
     }
     if tensors.shape("layer1.0.conv2.weight").is_some_and(|shape| {
         let wide = tensors.shape("layer1.0.conv1.weight").map(|first| first[0]);
         shape.len() == 4 && wide.is_some_and(|wide| shape[1] < wide && wide % shape[1] == 0)
-    }) && tensors.has("layer1.0.conv3.") {
+    }) && tensors.has("layer1.0.conv3.")
+    {
         return Err("has grouped convolutions (layer1.0.conv2), as ResNeXt has: it is not run here".into());
     }
     let stages: Vec<usize> =

@@ -3,7 +3,7 @@
 use super::table::{Antialias, Table};
 use crate::{
     Result,
-    checkpoint::{Config, Sourced, Origins, Said, Source},
+    checkpoint::{Config, Origins, Said, Source, Sourced},
     graph::{Activation, Padding},
 };
 

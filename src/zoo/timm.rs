@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     Result,
-    checkpoint::{Config, Sourced, Tensors},
+    checkpoint::{Anchor, Config, Sourced, Tensors},
     graph::{Activation, Padding},
 };
 
@@ -21,7 +21,7 @@ const NAME: &str = "timm";
 
 pub(super) static LIBRARY: Library = Library {
     name: NAME,
-    anchors: &["conv_stem.weight"],
+    anchors: &[Anchor::new("conv_stem.weight")],
     recognises,
     skeleton,
     rules,

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Result,
-    checkpoint::{Config, Sourced, Source, Tensors},
+    checkpoint::{Anchor, Config, Source, Sourced, Tensors},
     graph::Activation,
 };
 
@@ -22,15 +22,27 @@ const NAME: &str = "torchvision";
 
 pub(super) static LIBRARY: Library = Library {
     name: NAME,
-    // The longest first: what stands before one is taken for a wrapper.
     anchors: &[
-        "backbone.features.0.0.0.weight",
-        "features.0.0.weight",
-        "features.0.0.0.weight",
-        "backbone.0.0.weight",
-        "backbone.0.0.0.weight",
-        "layer1.0.conv1.weight",
-        "layer1.0.conv1.0.weight",
+        Anchor::new("backbone.features.0.0.0.weight"),
+        Anchor::new("features.0.0.weight"),
+        Anchor::new("features.0.0.0.weight"),
+        Anchor {
+            also: &[
+                "classifier.cbr.0.weight",
+                "classifier.low_classifier.weight",
+                "classifier.1.weight",
+                "classifier.4.weight",
+            ],
+            ..Anchor::new("backbone.0.0.weight")
+        },
+        Anchor::new("layer1.0.conv1.weight"),
+        Anchor::new("layer1.0.conv1.0.weight"),
+        // The features saved by themselves.
+        Anchor {
+            also: &["1.conv.0.0.weight", "1.block.0.0.weight"],
+            within: "features.",
+            ..Anchor::new("0.0.weight")
+        },
     ],
     recognises,
     skeleton,
@@ -199,9 +211,8 @@ fn children(tensors: &Tensors, name: String, list: &str, first: usize) -> Result
         // V2's projection lies in the block itself, behind the layers that are lists, and so does its batch
         // norm, unless that was folded into it.
         "conv." => {
-            let lists = layers
-                .iter()
-                .rposition(|child| [0, 1].iter().any(|i| tensors.has(&format!("{child}.{i}."))));
+            let lists =
+                layers.iter().rposition(|child| [0, 1].iter().any(|i| tensors.has(&format!("{child}.{i}."))));
             let first = lists.map_or(layers.len().saturating_sub(2), |last| last + 1);
             let [conv, norm] = [first, first + 1].map(|j| format!("{name}.{list}{j}"));
             let found = first < layers.len();

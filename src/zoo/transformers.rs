@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     Result,
-    checkpoint::{Config, Sourced, Tensors},
+    checkpoint::{Anchor, Config, Sourced, Tensors},
     graph::{Activation, Padding},
 };
 
@@ -22,10 +22,10 @@ pub(super) static LIBRARY: Library = Library {
     name: NAME,
     // A base model, without what answers, has no prefix.
     anchors: &[
-        "mobilenet_v1.conv_stem.convolution.weight",
-        "mobilenet_v2.conv_stem.first_conv.convolution.weight",
-        "conv_stem.convolution.weight",
-        "conv_stem.first_conv.convolution.weight",
+        Anchor::new("mobilenet_v1.conv_stem.convolution.weight"),
+        Anchor::new("mobilenet_v2.conv_stem.first_conv.convolution.weight"),
+        Anchor::new("conv_stem.convolution.weight"),
+        Anchor::new("conv_stem.first_conv.convolution.weight"),
     ],
     recognises,
     skeleton,

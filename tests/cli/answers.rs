@@ -52,12 +52,12 @@ fn classify_in_json() {
     let answers = answers.as_array().unwrap();
     assert_eq!(answers.len(), 2);
     for answer in answers {
-        assert_eq!((keys(answer), &answer["file"]), (vec!["classes", "file"], &Value::from(CAT)));
+        assert_eq!((keys(answer), &answer["file"]), (vec!["classes", "file", "scores"], &Value::from(CAT)));
         let classes = answer["classes"].as_array().unwrap();
         assert_eq!(classes.len(), 3);
         let mut last = 1.0;
         for class in classes {
-            assert_eq!(keys(class), ["index", "label", "probability"]);
+            assert_eq!(keys(class), ["index", "label", "probability", "value"]);
             let probability = class["probability"].as_f64().unwrap();
             assert!(class["index"].as_u64().unwrap() < 1001 && class["label"].is_string());
             assert!(probability <= last && probability > 0.0, "{classes:?}");

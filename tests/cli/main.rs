@@ -47,12 +47,16 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("the program writes UTF-8")
 }
 
-/// What stderr says apart from warnings.
+/// What stderr says apart from warnings and notes.
 fn complaints(output: &Output) -> Vec<String> {
-    text(&output.stderr).lines().filter(|line| !line.starts_with("[WARN ]")).map(str::to_owned).collect()
+    text(&output.stderr)
+        .lines()
+        .filter(|line| !line.starts_with("warning: ") && !line.starts_with("note: "))
+        .map(str::to_owned)
+        .collect()
 }
 
-/// Runs to success, with nothing but warnings on stderr, and gives stdout.
+/// Runs to success, with nothing but warnings and notes on stderr, and gives stdout.
 #[track_caller]
 fn answer(mut command: Command) -> String {
     let output = command.output().unwrap();

@@ -8,7 +8,7 @@ use std::{
 use safetensors::tensor::Dtype;
 
 use super::{
-    CAT, DEEPLAB, LRASPP, ROCKET, SEEDED, SSDLITE, classify, goldcrest,
+    CAT, DEEPLAB, LRASPP, ROCKET, SEEDED, SSDLITE, classify, failure, goldcrest,
     make::{self, Tensors},
     names, on_cpu, refused, run,
 };
@@ -56,15 +56,36 @@ fn a_header_past_the_end() {
 fn what_people_take_for_a_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.pth");
-    for (start, word) in [
-        (&b"PK\x03\x04\0\0\x08\x08\0\0archive/data.pkl"[..], "PyTorch"),
-        (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", "PyTorch"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "git lfs pull"),
-        (b"\xff\xd8\xff\xe0\0\x10JFIF\0", "not a safetensors file"),
+    for (start, words) in [
+        (&b"PK\x03\x04\0\0\x08\x08\0\0archive/data.pkl"[..], ["zip archive", "cut short"]),
+        (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", ["pickle", "cut short"]),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", ["Git LFS", "git lfs pull"]),
+        (b"\xff\xd8\xff\xe0\0\x10JFIF\0", ["a picture", "--weights"]),
+        (b"\x89HDF\r\n\x1a\n\0", ["Keras", "convert_tf.py"]),
+        (b"\x1c\0\0\0TFL3", ["TensorFlow Lite", "names"]),
+        (b"\x08\x07\x12\x07pytorch:\x01", ["ONNX", "names"]),
+        (b"<!DOCTYPE html><title>Sign in</title>", ["web page", "fetch"]),
     ] {
         fs::write(&path, start).unwrap();
-        refused(classify(&path, Path::new(CAT)), &["model.pth", word]);
+        refused(classify(&path, Path::new(CAT)), &[&["model.pth"], &words[..]].concat());
     }
+}
+
+#[test]
+fn a_value_that_cannot_be_set() {
+    let with =
+        |set: &str| goldcrest(["classify", CAT, "--weights", SEEDED, "--backend", "cpu", "--set", set]);
+    for (set, words) in
+        [("epsilon", ["--set", "expected a name, ="]), ("stride=1", ["stride cannot be set", "stem_stride"])]
+    {
+        let line = failure(with(set), 2);
+        assert!(words.iter().all(|word| line.contains(word)), "{line}");
+    }
+    refused(with("epsilon=small"), &["epsilon = small", "batch norm's"]);
+    refused(with("stage_strides=1,2"), &["stage_strides = 1,2", "each stage"]);
+    refused(with("output_stride=3"), &["output_stride = 3"]);
+    refused(with("interpolation=cubic"), &["interpolation = cubic", "bicubic"]);
+    refused(with("root=model."), &["root = model.", "networks are under"]);
 }
 
 #[test]
@@ -179,7 +200,7 @@ fn an_input_that_does_not_fit() {
     refused(make::hole(at, [1, 3, 70_000, 70_000]), &["layer input", "limit"]);
 
     fs::write(at.join("in.safetensors"), "Dear diary").unwrap();
-    refused(at.join("in.safetensors"), &["in.safetensors", "not a safetensors file"]);
+    refused(at.join("in.safetensors"), &["in.safetensors", "a text", "Dear diary"]);
     refused(at.join("absent"), &["absent", "No such file"]);
     refused(at.to_owned(), &["irectory"]);
 }
