@@ -10,7 +10,7 @@ use goldcrest::{
     Options, Session, Shape, Tensor,
     checkpoint::{Checkpoint, Said, Use},
     cpu::Cpu,
-    zoo::{Answer, Network},
+    zoo::{Answer, Colours, Filter, Grid, Network, Resize, Scores, Task},
 };
 use serde::Deserialize;
 
@@ -178,5 +178,159 @@ fn every_tensor_is_accounted_for_and_every_value_has_an_origin() {
                 .map(|origin| origin.from.to_string());
             assert_eq!(from.as_deref(), Some("--set"), "{}: {name}", case.name);
         }
+    }
+}
+
+/// A copy of a fixture under another name.
+fn renamed(from: &str, name: &str, said: &Said) -> Network {
+    let copy = tempfile::tempdir().unwrap();
+    let path = copy.path().join(name);
+    fs::copy(folder().join(from), &path).unwrap();
+    Network::open_with(path, said).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+fn origin<'n>(network: &'n Network, name: &str) -> (&'n str, String) {
+    let found = network.origins.iter().find(|origin| origin.name == name);
+    found.map(|origin| (origin.value.as_str(), origin.from.to_string())).unwrap_or_else(|| panic!("no {name}"))
+}
+
+#[test]
+fn a_published_name_tells_how_pictures_are_prepared() {
+    let v2 = "constants-v2/model.safetensors";
+    let resize = |from: &str, name: &str| {
+        let network = renamed(from, name, &Said::default());
+        assert!(network.warnings.iter().all(|warning| !warning.contains("name")), "{:?}", network.warnings);
+        let (value, from) = origin(&network, "resize");
+        (value.to_owned(), from, network.notes.iter().any(|note| note.contains("TAG")))
+    };
+    let by_name = |side: &str| (side.to_owned(), "the file's name".to_owned(), false);
+    assert_eq!(resize(v2, "mobilenet_v2-b0353104.pth"), by_name("256"));
+    assert_eq!(resize(v2, "mobilenet_v2-7ebf99e0.pth"), by_name("232"));
+    assert_eq!(resize(v2, "mobilenet_v2.safetensors"), ("232".into(), "default of torchvision".into(), true));
+    assert_eq!(resize("zip/resnet18.pth", "resnet18-f37072fd.pth"), by_name("256"));
+    assert_eq!(resize("zip/resnet18.pth", "resnet18-5c106cde.pth"), by_name("256"));
+    let segmenter = "lraspp-one-class/model.safetensors";
+    assert_eq!(resize(segmenter, "lraspp_mobilenet_v3_large-d234d4ea.pth"), by_name("520"));
+
+    // A name that says otherwise is heard, and the name that was said counts.
+    let warned = |name: &str, said: &Said, words: &[&str]| {
+        let network = renamed(v2, name, said);
+        let warnings = network.warnings.join(" ");
+        assert!(words.iter().all(|word| warnings.contains(word)), "{name}: {warnings}");
+        network
+    };
+    let said = Said::default().arch("torchvision/mobilenet_v2.IMAGENET1K_V2");
+    let network = warned("mobilenet_v2-b0353104.pth", &said, &["IMAGENET1K_V1", "IMAGENET1K_V2"]);
+    assert_eq!(origin(&network, "resize"), ("232", "--arch".into()));
+    let network = warned("resnet50-0676ba61.pth", &Said::default(), &["resnet50", "MobileNetV2"]);
+    assert_eq!(network.arch, "torchvision/mobilenet_v2");
+}
+
+#[test]
+fn an_assumption_that_something_speaks_against_is_a_warning() {
+    let small = [32, 32];
+    let network = renamed("constants-v2/model.safetensors", "model.safetensors", &Said::default());
+    let misgiving = network.misgiving(small).unwrap();
+    assert!(["32x32", "1x1", "stem_stride"].iter().all(|word| misgiving.contains(word)), "{misgiving}");
+    assert_eq!(network.misgiving([224, 224]), None);
+    let said = Said::default().set("stem_stride", "1").unwrap();
+    let strided = renamed("constants-v2/model.safetensors", "model.safetensors", &said);
+    assert_eq!(strided.misgiving(small), None);
+}
+
+#[test]
+fn values_said_of_pictures_count_and_are_told() {
+    let mut said = Said::default();
+    for (name, value) in [
+        ("size", "160"),
+        ("interpolation", "bilinear"),
+        ("resize_antialias", "false"),
+        ("align_corners", "true"),
+        ("channels", "bgr"),
+        ("mean", "0.5"),
+        ("std", "0.25, 0.5, 1"),
+        ("scores", "sigmoid"),
+    ] {
+        said = said.set(name, value).unwrap();
+    }
+    let network = renamed("constants-v2/model.safetensors", "model.safetensors", &said);
+    let how = network.preprocessing;
+    assert_eq!((network.input, how.resize, how.crop), ([160; 2], Resize::Short(165), Some([160; 2])));
+    assert_eq!((how.filter, how.grid, how.colours), (Filter::Linear, Grid::Corners, Colours::Bgr));
+    assert_eq!((how.mean.values(), how.std.values()), (&[0.5][..], &[0.25, 0.5, 1.0][..]));
+    assert_eq!(network.scores, Scores::Sigmoid);
+    for name in ["resize", "crop", "interpolation", "align_corners", "channels", "mean", "std", "scores"] {
+        assert_eq!(origin(&network, name).1, "--set", "{name}");
+    }
+    // The same names do in config.json, and one that is wrong is told as that file's.
+    let bytes = fs::read(folder().join("constants-v2/model.safetensors")).unwrap();
+    let opened = |config: &str| {
+        let checkpoint = Checkpoint::from_bytes("weights", bytes.clone(), Some(config), None)?;
+        Network::from_checkpoint(&checkpoint, None)
+    };
+    let network = opened(r#"{"epsilon": 0.001, "mean": [0.1, 0.2, 0.3], "stem_stride": 1}"#).unwrap();
+    assert_eq!(origin(&network, "epsilon"), ("0.001", "config.json: epsilon".into()));
+    assert_eq!(origin(&network, "mean"), ("0.1,0.2,0.3", "config.json: mean".into()));
+    // One that names no network says nothing of what it does not speak of.
+    assert_eq!(origin(&network, "resize"), ("232", "default of torchvision".into()));
+    let error = opened(r#"{"padding": "reflect"}"#).unwrap_err().to_string();
+    assert!(error.contains("config.json: padding: expected symmetric"), "{error}");
+    // Filters that widen are done one way alone.
+    let said = Said::default().set("interpolation", "bicubic").unwrap().set("align_corners", "true").unwrap();
+    let error = Network::open_with(folder().join("constants-v2/model.safetensors"), &said).unwrap_err().to_string();
+    assert!(error.contains("bicubic") && error.contains("antialiasing"), "{error}");
+}
+
+#[test]
+fn of_one_class_a_label_map_says_whether_it_is_there() {
+    let network = Network::open(folder().join("lraspp-one-class/model.safetensors")).unwrap();
+    assert_eq!((network.classes, network.label_count(), network.scores), (1, 2, Scores::Sigmoid));
+    let expected = Checkpoint::open_file(folder().join("expected.safetensors")).unwrap();
+    let [input, scores] = ["input/odd", "lraspp-one-class/output"].map(|key| {
+        let shape: Vec<Option<usize>> = expected.shape(key).unwrap().iter().copied().map(Some).collect();
+        expected.tensor(key, &shape).unwrap()
+    });
+    let shape = input.shape().unwrap();
+    let size = Some([shape.h, shape.w]);
+    let options = Options { batch: shape.n, size, answer: Answer::Labels(None), ..Options::default() };
+    let mut session = Session::new(&Cpu::new(Some(1)).unwrap(), &network, options).unwrap();
+    let labels = session.run(&input).unwrap();
+    let (mut there, mut near) = (0, 0);
+    for (label, score) in labels.data().iter().zip(scores.data()) {
+        // Rounding decides where the logit is next to zero.
+        if score.abs() < 1e-4 {
+            near += 1;
+        } else {
+            assert_eq!(*label, f32::from(u8::from(*score > 0.0)), "{score}");
+            there += usize::from(*score > 0.0);
+        }
+    }
+    let all = labels.data().len();
+    assert!(there > all / 100 && there < all - all / 100 && near < all / 100, "{there} and {near} of {all}");
+    let names = goldcrest::tasks::Labels::of(&network);
+    assert_eq!((names.get(0), names.get(1)), (Some("background"), Some("foreground")));
+}
+
+#[test]
+fn features_saved_by_themselves_are_a_network() {
+    let whole = Checkpoint::open(folder().join("constants-v2/model.safetensors")).unwrap();
+    let own = |prefix: &str| {
+        let mut tensors: Vec<(String, Vec<usize>, Vec<f32>)> = Vec::new();
+        for key in whole.keys().filter(|key| !key.ends_with("num_batches_tracked")) {
+            let Some(rest) = key.strip_prefix("features.") else { continue };
+            let shape = whole.shape(key).unwrap().to_vec();
+            let wanted: Vec<Option<usize>> = shape.iter().copied().map(Some).collect();
+            tensors.push((format!("{prefix}{rest}"), shape, whole.tensor(key, &wanted).unwrap().into_data()));
+        }
+        let views = tensors.iter().map(|(key, shape, data)| {
+            let bytes = bytemuck::cast_slice(data);
+            (key, safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes).unwrap())
+        });
+        let bytes = safetensors::serialize(views, None).unwrap();
+        Network::from_checkpoint(&Checkpoint::from_bytes("weights", bytes, None, None).unwrap(), None).unwrap()
+    };
+    for prefix in ["", "backbone.", "encoder.module."] {
+        let network = own(prefix);
+        assert_eq!((network.task, network.arch.as_str()), (Task::Embed, "torchvision/mobilenet_v2"), "{prefix}");
     }
 }

@@ -28,7 +28,10 @@ pub(super) enum Container {
 }
 
 /// What converts the weights of Keras and TensorFlow.
-const CONVERT: &str = "scripts/convert_tf.py makes a folder of it that can be read";
+const CONVERT: &str = "uv run scripts/convert_tf.py FILE FOLDER makes a folder of it that can be read";
+
+/// The same for what that does not read itself.
+const RESAVE: &str = "load it in Keras, save it as .keras, and convert that with scripts/convert_tf.py";
 
 /// What has weights under other names, or none.
 const EXPORTED: &str = "exports lose the layers' names: give the weights that it was made from, in PyTorch's or safetensors' format";
@@ -162,7 +165,7 @@ fn archive(bytes: &[u8]) -> Format {
         return other("an archive of torch.export", "save the module's state_dict() with torch.save");
     }
     if has("saved_model.pb") {
-        return other("an archive of a TensorFlow SavedModel", CONVERT);
+        return other("an archive of a TensorFlow SavedModel", RESAVE);
     }
     let first: Vec<String> = names.iter().take(3).map(|name| name.escape_debug().to_string()).collect();
     let more = if names.len() > first.len() { ", ..." } else { "" };
@@ -198,7 +201,7 @@ fn protobuf(bytes: &[u8]) -> Option<Format> {
         return match rest {
             // A version, then who made it: a text here, a message in TensorFlow's.
             [0x12, ..] => match field(rest, 0x12)?.0.first()? {
-                0x0a => Some(other("a TensorFlow SavedModel", CONVERT)),
+                0x0a => Some(other("a TensorFlow SavedModel", RESAVE)),
                 _ => Some(other("an ONNX graph", EXPORTED)),
             },
             [0x1a | 0x22 | 0x2a | 0x32 | 0x3a | 0x42, ..] => Some(other("an ONNX graph", EXPORTED)),

@@ -102,6 +102,7 @@ impl Segment {
                 "width": picture.width(),
                 "height": picture.height(),
                 "input": session.input_shape(),
+                "scores": network.scores,
                 "classes": shares,
                 "overlay": self.out,
                 "mask": self.mask,
