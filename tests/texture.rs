@@ -38,7 +38,7 @@ fn sees_of(
     let expected = preprocess(picture, how).unwrap();
     let &[_, _, h, w] = expected.dims() else { unreachable!("a picture has four dimensions") };
     let size = [picture.height(), picture.width()];
-    let session = Session::for_pictures(gpu, &mirror(how.clone(), [h, w]), size, Options::default()).unwrap();
+    let session = Session::for_pictures(gpu, &mirror(*how, [h, w]), size, Options::default()).unwrap();
     let seen = answer_of(gpu, &session, &source(&session)).remove(0);
     let off = levels(&seen, &expected, how);
     assert!(off <= 2.0, "{how:?}, {size:?} on {}: {off} levels", gpu.adapter());
@@ -217,7 +217,7 @@ fn the_kernel_is_its_reference() {
         for (filter, same) in filters {
             for (scaled, values) in [([17, 60], Values::Encoded), ([90, 11], Values::Linear)] {
                 let how = how(Resize::Exact(scaled), None, same);
-                let network = mirror(how.clone(), scaled);
+                let network = mirror(how, scaled);
                 let session = Session::for_pictures(&gpu, &network, [45, 31], Options::default()).unwrap();
                 let seen = answer(&gpu, &session, &texture, Framing { values, ..Framing::default() });
                 let sampling = Sampling {
@@ -258,8 +258,7 @@ fn what_cannot_be_read_is_refused() {
     let how = how(Resize::Short(16), None, Filter::Bilinear);
     let picture = picture(20, 16);
     for gpu in common::gpus() {
-        let new =
-            || Session::for_pictures(&gpu, &mirror(how.clone(), [16, 20]), [16, 20], Options::default());
+        let new = || Session::for_pictures(&gpu, &mirror(how, [16, 20]), [16, 20], Options::default());
         let (session, other) = (new().unwrap(), new().unwrap());
         let refused = |texture: &wgpu::Texture, framing, word: &str| {
             let error = session.source(texture, framing).err().expect("it is refused");
@@ -294,11 +293,10 @@ fn what_cannot_be_read_is_refused() {
         assert!(matches!(other.encode(&mut encoder, &source), Err(Error::Input(_))));
         let mut ring = other.ring(1).unwrap();
         assert!(matches!(session.read_back(&mut encoder, &mut ring, 0), Err(Error::Input(_))));
-        let tensors = Session::new(&gpu, &mirror(how.clone(), [16, 20]), Options::default()).unwrap();
+        let tensors = Session::new(&gpu, &mirror(how, [16, 20]), Options::default()).unwrap();
         assert!(tensors.source(&plain, Framing::default()).is_err());
         let cpu = goldcrest::cpu::Cpu::new(Some(1)).unwrap();
-        let on_cpu =
-            Session::for_pictures(&cpu, &mirror(how.clone(), [16, 20]), [16, 20], Options::default());
+        let on_cpu = Session::for_pictures(&cpu, &mirror(how, [16, 20]), [16, 20], Options::default());
         let error = on_cpu.unwrap().source(&plain, Framing::default()).err().unwrap();
         assert!(error.to_string().contains("CPU"), "{error}");
     }

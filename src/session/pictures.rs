@@ -153,7 +153,7 @@ impl<'a> Order<'a> {
                 network.arch, network.channels
             )));
         }
-        let mut preprocessing = network.preprocessing.clone();
+        let mut preprocessing = network.preprocessing;
         if let Some(size) = options.size {
             // What is cut to its size is cut from as much of the picture as before.
             preprocessing = match preprocessing.crop {

@@ -49,7 +49,7 @@ pub(super) fn orientation(exif: &[u8]) -> Option<u8> {
         // Of several numbers the first counts; more than four bytes lie elsewhere.
         let value = match number(&entry[4..8]).checked_mul(bytes)? {
             0 => continue,
-            ..=4 => &entry[8..8 + bytes],
+            1..=4 => &entry[8..8 + bytes],
             _ => field(number(&entry[8..]), bytes)?,
         };
         return u8::try_from(number(value)).ok().filter(|value| (1..=8).contains(value));
