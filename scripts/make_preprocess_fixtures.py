@@ -7,7 +7,9 @@ Every case is one picture and one preprocessing. `cases.json` says which, in the
 `zoo::Preprocessing`; `expected.safetensors` holds the library's own normalised output at a
 lattice of N rows and columns that includes the edges, and cases.json the mean of each whole
 channel, so that nothing between the lattice's points can move unseen. `--points 0` keeps every
-value (about 80 MB, to be compared once and not to be committed).
+value (about 80 MB, to be compared once and not to be committed). `--check-tensorflow` compares
+TensorFlow 1's kernels, which are written in numpy here, with an installed TensorFlow's, and makes
+nothing.
 """
 
 import argparse
@@ -33,6 +35,9 @@ from transformers.models.mobilenet_v2 import image_processing_pil_mobilenet_v2 a
 
 IMAGENET = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 HALF = [0.5] * 3, [0.5] * 3
+# Odd ones, and another for each channel.
+BGR = [0.406, 0.456, 0.485], [0.225, 0.224, 0.229]
+GREY = [0.45], [0.23]
 
 
 def photograph(name, size):
@@ -116,11 +121,12 @@ def load(path):
     return picture.convert("RGB")
 
 
-def how(resize, crop, statistics, filter="bilinear", centre="half_to_even"):
+def how(resize, crop, statistics, filter="bilinear", centre="half_to_even", **others):
     resize = {"short": resize} if isinstance(resize, int) else {"exact": resize}
     mean, std = statistics
     crop = crop and [crop, crop]
-    return {"resize": resize, "filter": filter, "crop": crop, "centre": centre, "mean": mean, "std": std}
+    ours = {"resize": resize, "filter": filter, "crop": crop, "centre": centre, "mean": mean, "std": std}
+    return ours | others
 
 
 def by_timm(name, **changes):
@@ -156,6 +162,102 @@ def by_torchvision_detection(picture):
     return transform([F.to_tensor(picture)])[0].tensors[0]
 
 
+def normalised(planes, statistics):
+    """Planes in 0..1, less the mean and over the deviation of each."""
+    mean, std = (torch.tensor(of_each).view(-1, 1, 1) for of_each in statistics)
+    return (planes - mean) / std
+
+
+def grey_by_pillow(filter):
+    def transform(picture):
+        picture = CenterCrop(96)(Resize(128, InterpolationMode(filter))(picture.convert("L")))
+        return normalised(F.to_tensor(picture), GREY)
+
+    return transform, how(128, 96, GREY, filter, colours="grey")
+
+
+def bgr_by_pillow(filter):
+    """As Pillow scales it and OpenCV orders it."""
+
+    def transform(picture):
+        picture = CenterCrop(96)(Resize(128, InterpolationMode(filter))(picture))
+        return normalised(F.to_tensor(picture).flip(0), BGR)
+
+    return transform, how(128, 96, BGR, filter, colours="bgr")
+
+
+def by_torch_corners(size):
+    def transform(picture):
+        planes = F.to_tensor(picture)[None]
+        planes = torch.nn.functional.interpolate(planes, size, mode="bilinear", align_corners=True)
+        return normalised(planes[0], HALF)
+
+    return transform, how(size, None, HALF, "linear", grid="corners")
+
+
+def tensorflow_1(pixels, size, filter, align_corners):
+    """`tf.compat.v1.image.resize_bilinear` or `resize_nearest_neighbor` of [rows, columns, channels]."""
+
+    def places(inputs, outputs):
+        if align_corners and outputs > 1:
+            scale = np.float32(inputs - 1) / np.float32(outputs - 1)
+        else:
+            scale = np.float32(inputs) / np.float32(outputs)
+        return np.arange(outputs, dtype=np.float32) * scale, inputs - 1
+
+    (rows, last_row), (columns, last_column) = map(places, pixels.shape, size)
+    if filter == "nearest":
+        # roundf: half away from zero, unlike numpy's.
+        whole = (lambda v: np.floor(v.astype(np.float64) + 0.5)) if align_corners else np.floor
+        rows, columns = whole(rows).astype(int), whole(columns).astype(int)
+        return pixels[np.minimum(rows, last_row)[:, None], np.minimum(columns, last_column)].astype(np.float32)
+
+    def taps(places, last):
+        low = np.floor(places)
+        high = np.minimum(low + 1, last).astype(int)
+        return np.minimum(low, last).astype(int), high, places - low
+
+    pixels = pixels.astype(np.float32)
+    left, right, across = taps(columns, last_column)
+    top, bottom, down = taps(rows, last_row)
+    across, down = across[:, None], down[:, None, None]
+    between = pixels[:, left] + (pixels[:, right] - pixels[:, left]) * across
+    return between[top] + (between[bottom] - between[top]) * down
+
+
+def by_tensorflow_1(size, filter, align_corners, colours="rgb"):
+    statistics = {"rgb": HALF, "bgr": BGR, "grey": GREY}[colours]
+
+    def transform(picture):
+        pixels = np.asarray(picture.convert("L") if colours == "grey" else picture)
+        pixels = pixels.reshape(*pixels.shape[:2], -1)
+        pixels = pixels[..., ::-1] if colours == "bgr" else pixels
+        scaled = tensorflow_1(pixels, size, filter, align_corners)
+        return normalised(torch.tensor(scaled.transpose(2, 0, 1)) / 255, statistics)
+
+    grid = "corners" if align_corners else "top_left"
+    return transform, how(size, None, statistics, filter, grid=grid, colours=colours)
+
+
+def check_tensorflow():
+    import tensorflow as tf
+
+    kernels = tf.compat.v1.image
+    random = np.random.default_rng(0)
+    worst, count = 0.0, 0
+    for _ in range(300):
+        rows, columns, *size = (int(v) for v in random.integers(1, 90, 4))
+        pixels = random.integers(0, 256, (rows, columns, 3), dtype=np.uint8)
+        for filter, theirs in ("linear", kernels.resize_bilinear), ("nearest", kernels.resize_nearest_neighbor):
+            for align_corners in (False, True):
+                expected = theirs(pixels[None], size, align_corners=align_corners)[0].numpy()
+                ours = tensorflow_1(pixels, size, filter, align_corners)
+                worst = max(worst, float(np.abs(ours - expected).max()))
+                count += 1
+    print(f"TensorFlow {tf.__version__}: {count} pictures, {worst:.2g} levels apart at worst")
+    assert worst < 1e-3
+
+
 def transforms():
     bilinear = InterpolationMode.BILINEAR
     yield "torchvision_256", (ImageClassification(crop_size=224, resize_size=256), how(256, 224, IMAGENET))
@@ -182,13 +284,29 @@ def transforms():
     yield "transformers_padded", by_transformers(v1.MobileNetV1ImageProcessor, **padded)
     yield "pillow_nearest", by_pillow("nearest")
     yield "pillow_lanczos", by_pillow("lanczos")
+    for filter in ("bilinear", "bicubic"):
+        yield f"grey_{filter}", grey_by_pillow(filter)
+    yield "grey_nearest", grey_by_pillow("nearest")
+    yield "bgr_bilinear", bgr_by_pillow("bilinear")
+    for size in ([97, 130], [401, 300]):
+        name = "x".join(map(str, size))
+        yield f"torch_corners_{name}", by_torch_corners(size)
+        yield f"tensorflow_corners_{name}", by_tensorflow_1(size, "linear", True)
+        yield f"tensorflow_corners_nearest_{name}", by_tensorflow_1(size, "nearest", True)
+        yield f"tensorflow_top_left_{name}", by_tensorflow_1(size, "linear", False)
+        yield f"tensorflow_top_left_nearest_{name}", by_tensorflow_1(size, "nearest", False)
+    yield "tensorflow_grey", by_tensorflow_1([96, 96], "linear", False, "grey")
+    yield "tensorflow_bgr", by_tensorflow_1([96, 1], "linear", True, "bgr")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--points", type=int, default=12)
     parser.add_argument("--out", type=Path, default=Path("tests/fixtures/preprocess"))
+    parser.add_argument("--check-tensorflow", action="store_true")
     arguments = parser.parse_args()
+    if arguments.check_tensorflow:
+        return check_tensorflow()
     pictures = arguments.out / "pictures"
     pictures.mkdir(parents=True, exist_ok=True)
     for old in pictures.iterdir():

@@ -1,5 +1,6 @@
-// A network's input from a texture: a rectangle of it, perhaps mirrored, scaled with a filter that
-// widens as it shrinks, cropped and normalised, as pictures are on the CPU. A thread has a pixel.
+// A network's input from a texture, or from the two planes of a video frame: a rectangle of it, perhaps
+// mirrored, scaled with a filter that widens as it shrinks, cropped and normalised, as pictures are on
+// the CPU. A thread has a pixel.
 
 struct Params {
     left: u32,   // of the rectangle in the texture, in texels
@@ -12,27 +13,51 @@ struct Params {
     encode: u32,   // 1: texels are linear, networks want sRGB's curve
     scaled_width: u32, // of the whole rectangle
     scaled_height: u32,
+    scale_x: u32,  // texels from one scaled pixel to the next, as an f32
+    scale_y: u32,
     crop_left: u32, // of the input in it; as an i32, negative where black is added before
     crop_top: u32,
     out_width: u32,
     out_height: u32,
-    mean_red: u32, // as an f32, like the others
-    mean_green: u32,
-    mean_blue: u32,
-    std_red: u32,
-    std_green: u32,
-    std_blue: u32,
+    mean_0: u32, // of the input's first channel, as an f32, like the others
+    mean_1: u32,
+    mean_2: u32,
+    std_0: u32,
+    std_1: u32,
+    std_2: u32,
+    luma_black: u32, // what black has of luma, as an f32, like the six that follow
+    luma_gain: u32,
+    chroma_grey: u32, // what grey has of chroma
+    red_of_v: u32,
+    green_of_u: u32,
+    green_of_v: u32,
+    blue_of_u: u32,
+    chroma_half_x: u32, // 1: a texel of chroma for two of luma
+    chroma_half_y: u32,
+    chroma_swapped: u32, // 1: V before U
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read_write> y: array<Quad>; // (out_height, out_width)
-@group(0) @binding(2) var picture: texture_2d<f32>;
+@group(0) @binding(2) var picture: texture_2d<f32>; // of planes, luma
+@group(0) @binding(3) var chroma: texture_2d<f32>; // without planes, any
 
+// FILTER
 const NEAREST = 0u;
 const BILINEAR = 1u;
 const BICUBIC = 2u;
 const LANCZOS = 3u;
 const LINEAR = 4u; // two taps, however far it shrinks
+// GRID
+const AREA = 0u;
+const CORNERS = 1u;
+const TOP_LEFT = 2u;
+// TEXELS, of which 0 is colours
+const LUMINANCE = 1u;
+const YUV = 2u;
+// COLOURS, of which 0 is red, green, blue
+const BGR = 1u;
+const GREY = 2u;
 
 const PI = 3.14159265358979;
 
@@ -48,11 +73,11 @@ fn radius() -> f32 {
     return select(select(1.0, 2.0, FILTER == BICUBIC), 3.0, FILTER == LANCZOS);
 }
 
-fn reach(at: u32, size: u32, outputs: u32) -> Reach {
-    let scale = f32(size) / f32(outputs);
-    let centre = (f32(at) + 0.5) * scale;
+fn reach(at: u32, size: u32, scale: f32) -> Reach {
+    // Pixels' own centres are at halves.
+    let centre = select(f32(at) * scale + 0.5, (f32(at) + 0.5) * scale, GRID == AREA);
     if (FILTER == NEAREST) {
-        let first = min(u32(centre), size - 1u);
+        let first = min(u32(select(centre, f32(at) * scale, GRID == TOP_LEFT)), size - 1u);
         return Reach(first, first + 1u, f32(first) + 0.5, 1.0);
     }
     // Beyond the edge the outermost pixel goes on: its neighbour there has no share.
@@ -85,21 +110,68 @@ fn share(pixel: u32, of_output: Reach) -> f32 {
     return 1.0 - x;
 }
 
+fn whole_levels(value: vec3<f32>) -> vec3<f32> {
+    return floor(255.0 * value + 0.5);
+}
+
+// Chroma under a texel of luma, between the four next to it. Where there are half as many, the first
+// column lies on luma's first and the first row between luma's first two, as in MPEG-2 and H.264.
+fn chroma_under(at: vec2<u32>) -> vec2<f32> {
+    let half_x = params.chroma_half_x == 1u;
+    let half_y = params.chroma_half_y == 1u;
+    let place = vec2(
+        select(f32(at.x), 0.5 * f32(at.x), half_x),
+        select(f32(at.y), max(0.5 * f32(at.y) - 0.25, 0.0), half_y),
+    );
+    let low = vec2<u32>(place);
+    let high = min(low + 1u, textureDimensions(chroma) - 1u);
+    let part = fract(place);
+    let upper = mix(textureLoad(chroma, low, 0).rg, textureLoad(chroma, vec2(high.x, low.y), 0).rg, part.x);
+    let lower = mix(textureLoad(chroma, vec2(low.x, high.y), 0).rg, textureLoad(chroma, high, 0).rg, part.x);
+    let found = mix(upper, lower, part.y);
+    return select(found, found.yx, params.chroma_swapped == 1u);
+}
+
+fn from_planes(at: vec2<u32>) -> vec3<f32> {
+    let uv = chroma_under(at) - bitcast<f32>(params.chroma_grey);
+    let luma = (textureLoad(picture, at, 0).r - bitcast<f32>(params.luma_black)) * bitcast<f32>(params.luma_gain);
+    let colour = luma + vec3(
+        bitcast<f32>(params.red_of_v) * uv.y,
+        bitcast<f32>(params.green_of_u) * uv.x + bitcast<f32>(params.green_of_v) * uv.y,
+        bitcast<f32>(params.blue_of_u) * uv.x,
+    );
+    // As a decoder to eight bits leaves it.
+    return whole_levels(clamp(colour, vec3(0.0), vec3(1.0))) / 255.0;
+}
+
+// What a texel shows: red, green and blue with sRGB's curve, or luminance in the first.
 fn texel(column: u32, row: u32) -> vec3<f32> {
     let x = params.left + select(column, params.width - 1u - column, params.mirror_x == 1u);
     let y = params.top + select(row, params.height - 1u - row, params.mirror_y == 1u);
-    let value = clamp(textureLoad(picture, vec2(x, y), 0).rgb, vec3(0.0), vec3(1.0));
-    if (params.encode == 0u) {
-        return value;
+    var value: vec3<f32>;
+    if (TEXELS == YUV) {
+        value = from_planes(vec2(x, y));
+    } else {
+        let stored = clamp(textureLoad(picture, vec2(x, y), 0).rgb, vec3(0.0), vec3(1.0));
+        value = select(stored, stored.rrr, TEXELS == LUMINANCE);
     }
-    return select(1.055 * pow(value, vec3(1.0 / 2.4)) - 0.055, 12.92 * value, value <= vec3(0.0031308));
+    if (params.encode == 1u) {
+        value = select(1.055 * pow(value, vec3(1.0 / 2.4)) - 0.055, 12.92 * value, value <= vec3(0.0031308));
+    }
+    if (COLOURS == GREY) {
+        // Pillow's whole numbers, so that no level is rounded otherwise.
+        let level = vec3<u32>(whole_levels(value));
+        let grey = (19595u * level.r + 38470u * level.g + 7471u * level.b + 0x8000u) >> 16u;
+        return vec3(f32(grey) / 255.0, 0.0, 0.0);
+    }
+    return value;
 }
 
 // What is stored of a level between the two directions and behind them: with levels beyond black and
 // white cut off, and whole ones of 255 but with two taps.
 fn settled(level: vec3<f32>) -> vec3<f32> {
     let inside = clamp(level, vec3(0.0), vec3(1.0));
-    return select(inside, floor(255.0 * inside + 0.5) / 255.0, FILTER != LINEAR);
+    return select(inside, whole_levels(inside) / 255.0, FILTER != LINEAR);
 }
 
 @compute @workgroup_size(LANES)
@@ -118,8 +190,8 @@ fn main(
     let inside = column >= 0 && row >= 0
         && column < i32(params.scaled_width) && row < i32(params.scaled_height);
     if (inside) {
-        var inner = reach(u32(column), params.width, params.scaled_width);
-        var outer = reach(u32(row), params.height, params.scaled_height);
+        var inner = reach(u32(column), params.width, bitcast<f32>(params.scale_x));
+        var outer = reach(u32(row), params.height, bitcast<f32>(params.scale_y));
         let down = params.rows_first == 1u;
         if (down) {
             let across = inner;
@@ -142,7 +214,8 @@ fn main(
         }
         level = settled(sum / whole);
     }
-    let mean = bitcast<vec3<f32>>(vec3(params.mean_red, params.mean_green, params.mean_blue));
-    let deviation = bitcast<vec3<f32>>(vec3(params.std_red, params.std_green, params.std_blue));
+    level = select(level, level.bgr, COLOURS == BGR);
+    let mean = bitcast<vec3<f32>>(vec3(params.mean_0, params.mean_1, params.mean_2));
+    let deviation = bitcast<vec3<f32>>(vec3(params.std_0, params.std_1, params.std_2));
     y[thread] = Quad(vec4((level - mean) / deviation, 0.0));
 }

@@ -1,5 +1,5 @@
-//! Pictures through `tasks::preprocess`, against what Pillow, torchvision, timm and transformers
-//! make of them. `scripts/make_preprocess_fixtures.py` made the fixtures.
+//! Pictures through `tasks::preprocess`, against what Pillow, torchvision, timm, transformers and
+//! TensorFlow 1 make of them. `scripts/make_preprocess_fixtures.py` made the fixtures.
 
 #![cfg(feature = "image")]
 
@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use goldcrest::tasks::{Picture, preprocess};
-use goldcrest::zoo::{Centre, Filter, PerChannel, Preprocessing, Resize};
+use goldcrest::zoo::{Centre, Colours, Filter, Grid, PerChannel, Preprocessing, Resize};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
@@ -16,6 +16,8 @@ const LEVEL: f64 = 1.0 / 255.0 + 1e-6;
 /// JPEG decoders agree to a few levels only: the standard leaves the rounding of the transform,
 /// the chroma between samples and the way to RGB to them.
 const JPEG_LEVELS: f64 = 3.0;
+/// Levels where nothing is rounded on the way: on the grids of points.
+const POINT_LEVELS: f64 = 1e-3;
 
 fn numbers<T: TryFrom<u64>>(value: &Value) -> Vec<T> {
     let number = |v: &Value| v.as_u64().and_then(|n| n.try_into().ok()).expect("a number");
@@ -26,8 +28,12 @@ fn pair(value: &Value) -> [usize; 2] {
     numbers(value).try_into().expect("two numbers")
 }
 
-fn floats(value: &Value) -> [f64; 3] {
-    std::array::from_fn(|i| value[i].as_f64().expect("a number"))
+fn floats(value: &Value) -> Vec<f64> {
+    value.as_array().expect("a list").iter().map(|v| v.as_f64().expect("a number")).collect()
+}
+
+fn per_channel(value: &Value) -> PerChannel {
+    PerChannel::new(&floats(value).iter().map(|v| *v as f32).collect::<Vec<_>>())
 }
 
 fn preprocessing(value: &Value) -> Preprocessing {
@@ -50,9 +56,20 @@ fn preprocessing(value: &Value) -> Preprocessing {
             "down" => Centre::Down,
             other => panic!("no such centre: {other}"),
         },
-        mean: PerChannel::new(&floats(&value["mean"]).map(|v| v as f32)),
-        std: PerChannel::new(&floats(&value["std"]).map(|v| v as f32)),
-        ..Preprocessing::default()
+        grid: match value["grid"].as_str().unwrap_or("area") {
+            "area" => Grid::Area,
+            "corners" => Grid::Corners,
+            "top_left" => Grid::TopLeft,
+            other => panic!("no such grid: {other}"),
+        },
+        colours: match value["colours"].as_str().unwrap_or("rgb") {
+            "rgb" => Colours::Rgb,
+            "bgr" => Colours::Bgr,
+            "grey" => Colours::Grey,
+            other => panic!("no such colours: {other}"),
+        },
+        mean: per_channel(&value["mean"]),
+        std: per_channel(&value["std"]),
     }
 }
 
@@ -74,11 +91,12 @@ fn every_picture_becomes_what_its_library_makes_of_it() {
         let how = preprocessing(&case["preprocessing"]);
         let tensor = preprocess(&picture, &how).unwrap_or_else(|e| panic!("{name}: {e}"));
         let [height, width] = pair(&case["size"]);
-        assert_eq!(tensor.dims(), [1, 3, height, width], "{name}");
+        let channels = how.colours.channels();
+        assert_eq!(tensor.dims(), [1, channels, height, width], "{name}");
 
         let (rows, columns) = (numbers::<usize>(&case["rows"]), numbers::<usize>(&case["columns"]));
         let view = expected.tensor(name).expect("the expected values of the case");
-        assert_eq!(view.shape(), [3, rows.len(), columns.len()], "{name}");
+        assert_eq!(view.shape(), [channels, rows.len(), columns.len()], "{name}");
         let mut reference = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
         let (means, mut error, mut drift) = (floats(&case["means"]), 0f64, 0f64);
         for (channel, plane) in tensor.data().chunks_exact(height * width).enumerate() {
@@ -96,7 +114,11 @@ fn every_picture_becomes_what_its_library_makes_of_it() {
         let jpeg = name.ends_with(".jpg");
         let entry = worst.entry((transform, jpeg)).or_insert((0f64, 0f64));
         *entry = (entry.0.max(error), entry.1.max(drift));
-        let limit = if jpeg { JPEG_LEVELS * LEVEL } else { LEVEL };
+        let limit = match (jpeg, how.grid) {
+            (true, _) => JPEG_LEVELS * LEVEL,
+            (false, Grid::Area) => LEVEL,
+            (false, _) => POINT_LEVELS / 255.0,
+        };
         // A channel's mean cannot move as one value may: errors of rounding cancel.
         if !(error <= limit && drift <= limit / 6.0) {
             failed.push(format!("{name}: {:.3} levels, mean {:.3}", error * 255.0, drift * 255.0));

@@ -15,7 +15,7 @@ use goldcrest::{
         pointwise_pool, pointwise_split,
         pointwise_subgroup::{self, Subgroup},
         pool, rank, reduce, resize,
-        sample::{self, Filter, Sampling},
+        sample::{self, Colours, Filter, Grid, Planes, Sampling, Texels},
         scale, select, softmax,
         suppress::{self, Suppression},
     },
@@ -32,6 +32,50 @@ use naga::{
 
 /// WebGPU's default limit on a workgroup's memory, in bytes.
 const WORKGROUP_MEMORY: u32 = 16_352;
+
+/// Every filter on the grids it can be on, of all that texels may show, for all that networks take: the
+/// samplings, and how many channels they make.
+fn samplings() -> impl Iterator<Item = (Sampling, usize)> {
+    let planes = Planes {
+        black: 0.06,
+        gain: 1.16,
+        grey: 0.5,
+        red_of_v: 1.5,
+        green_of_u: -0.2,
+        green_of_v: -0.5,
+        blue_of_u: 1.8,
+        halved: [true; 2],
+        swapped: false,
+    };
+    let filters = [Filter::Nearest, Filter::Bilinear, Filter::Bicubic, Filter::Lanczos, Filter::Linear];
+    let points = [Filter::Nearest, Filter::Linear].into_iter();
+    let points = points.flat_map(|filter| [Grid::Corners, Grid::TopLeft].map(|grid| (filter, grid)));
+    let scalings = filters.map(|filter| (filter, Grid::Area)).into_iter().chain(points);
+    let shown = [Texels::Colours, Texels::Luminance, Texels::Planes(planes)];
+    let taken = [(Colours::Rgb, 3), (Colours::Bgr, 3), (Colours::Grey, 1)];
+    scalings.flat_map(move |(filter, grid)| {
+        shown.into_iter().flat_map(move |texels| {
+            taken.map(|(colours, channels)| {
+                let sampling = Sampling {
+                    region: [0, 0, 30, 20],
+                    mirrored: [false; 2],
+                    rows_first: false,
+                    texels,
+                    encode: false,
+                    scaled: [11, 12],
+                    scale: [20.0 / 11.0, 30.0 / 12.0],
+                    crop: [0, 0],
+                    filter,
+                    grid,
+                    colours,
+                    mean: [0.5; 3],
+                    std: [0.5; 3],
+                };
+                (sampling, channels)
+            })
+        })
+    })
+}
 
 /// Every tile of every kernel, every activation, every switch on and off.
 fn variants() -> Vec<Launch> {
@@ -64,20 +108,7 @@ fn variants() -> Vec<Launch> {
     let suppression = Suppression { least: 0.5, overlap: 0.5, most: 20 };
     launches.push(suppress::launch(candidates, anchors, suppression));
     launches.push(rank::launch(candidates, [90, 110], 20, 4));
-    for filter in [Filter::Nearest, Filter::Bilinear, Filter::Bicubic, Filter::Lanczos, Filter::Linear] {
-        let sampling = Sampling {
-            region: [0, 0, 30, 20],
-            mirrored: [false; 2],
-            rows_first: false,
-            encode: false,
-            scaled: [11, 12],
-            crop: [0, 0],
-            filter,
-            mean: [0.5; 3],
-            std: [0.5; 3],
-        };
-        launches.push(sample::launch(&sampling, Shape { c: 3, ..x }));
-    }
+    launches.extend(samplings().map(|(sampling, c)| sample::launch(&sampling, Shape { c, ..x })));
     // Tiles and switches take turns with the activations: all pairs would be thousands.
     let mut activations = Activation::ALL.into_iter().cycle();
     let mut next = || activations.next().expect("a cycle does not end");

@@ -2,21 +2,21 @@
 
 mod common;
 
-use common::textures::{answer, how, mirror, picture, readable, texture};
+use common::textures::{answer, answer_of, how, layered, mirror, picture, readable, texture, uploaded};
 use goldcrest::{
     Error, Options, Session, Shape, Tensor,
-    gpu::Gpu,
-    kernels::sample::{self, Sampling},
-    session::{Framing, Values},
+    gpu::{Gpu, Source},
+    kernels::sample::{self, Planes, Sampling, Texels},
+    session::{Framing, Matrix, Range, Values, Yuv},
     tasks::{Picture, preprocess},
-    wgpu::{self, TextureFormat, TextureUsages},
-    zoo::{Filter, Preprocessing, Resize},
+    wgpu::{self, Features, TextureFormat, TextureUsages},
+    zoo::{Colours, Filter, Grid, PerChannel, Preprocessing, Resize},
 };
 
 /// The largest difference, in levels of 255.
 fn levels(a: &Tensor, b: &Tensor, how: &Preprocessing) -> f32 {
     assert_eq!(a.dims(), b.dims());
-    let plane = a.data().len() / 3;
+    let plane = a.data().len() / a.dims()[1];
     let apart = a.data().iter().zip(b.data()).enumerate();
     apart.map(|(i, (a, b))| 255.0 * (a - b).abs() * how.std.values()[i / plane]).fold(0.0, f32::max)
 }
@@ -24,13 +24,49 @@ fn levels(a: &Tensor, b: &Tensor, how: &Preprocessing) -> f32 {
 /// The whole way: as the CPU prepares the same picture, within two levels.
 #[track_caller]
 fn sees(gpu: &Gpu, texture: &wgpu::Texture, framing: Framing, picture: &Picture, how: &Preprocessing) {
+    sees_of(gpu, picture, how, |session| session.source(texture, framing).unwrap());
+}
+
+/// The same of a source; how many levels it was off.
+#[track_caller]
+fn sees_of(
+    gpu: &Gpu,
+    picture: &Picture,
+    how: &Preprocessing,
+    source: impl FnOnce(&Session) -> Source,
+) -> f32 {
     let expected = preprocess(picture, how).unwrap();
     let &[_, _, h, w] = expected.dims() else { unreachable!("a picture has four dimensions") };
     let size = [picture.height(), picture.width()];
-    let session = Session::for_pictures(gpu, &mirror(how.clone(), [h, w]), size, Options::default()).unwrap();
-    let seen = answer(gpu, &session, texture, framing).remove(0);
+    let session = Session::for_pictures(gpu, &mirror(*how, [h, w]), size, Options::default()).unwrap();
+    let seen = answer_of(gpu, &session, &source(&session)).remove(0);
     let off = levels(&seen, &expected, how);
     assert!(off <= 2.0, "{how:?}, {size:?} on {}: {off} levels", gpu.adapter());
+    off
+}
+
+/// With one mean and one deviation.
+fn grey(how: Preprocessing) -> Preprocessing {
+    let one = |v| PerChannel::new(&[v]);
+    Preprocessing { colours: Colours::Grey, mean: one(0.45), std: one(0.23), ..how }
+}
+
+/// What the picture's red alone shows.
+fn red(picture: &Picture) -> Picture {
+    let pixels = picture.pixels().chunks_exact(3).flat_map(|rgb| [rgb[0]; 3]).collect();
+    Picture::new(picture.width(), picture.height(), pixels).unwrap()
+}
+
+/// The part of a picture that a framing shows.
+fn part(whole: &Picture, framing: Framing) -> Picture {
+    let all = [0, 0, whole.width() as u32, whole.height() as u32];
+    let [left, top, width, height] = framing.region.unwrap_or(all).map(|v| v as usize);
+    let at = |x: usize, y: usize| {
+        let x = left + if framing.mirrored[0] { width - 1 - x } else { x };
+        let y = top + if framing.mirrored[1] { height - 1 - y } else { y };
+        whole.pixels()[3 * (y * whole.width() + x)..][..3].to_vec()
+    };
+    Picture::new(width, height, (0..width * height).flat_map(|i| at(i % width, i / width)).collect()).unwrap()
 }
 
 const FILTERS: [Filter; 5] =
@@ -79,20 +115,85 @@ fn every_format_shows_the_same() {
 #[test]
 fn a_region_mirrored_is_that_picture() {
     let whole = picture(70, 50);
-    let [left, top, width, height] = [13, 9, 41, 37];
     let how = how(Resize::Exact([24, 20]), None, Filter::Bicubic);
     for gpu in common::gpus() {
         let texture = readable(&gpu, &whole);
         for mirrored in [[false, false], [true, false], [false, true], [true, true]] {
-            let at = |x: usize, y: usize| {
-                let x = left + if mirrored[0] { width - 1 - x } else { x };
-                let y = top + if mirrored[1] { height - 1 - y } else { y };
-                whole.pixels()[3 * (y * 70 + x)..][..3].to_vec()
-            };
-            let pixels = (0..width * height).flat_map(|i| at(i % width, i / width)).collect();
-            let part = Picture::new(width, height, pixels).unwrap();
-            let region = Some([left, top, width, height].map(|v| v as u32));
-            sees(&gpu, &texture, Framing { region, mirrored, values: Values::OfFormat }, &part, &how);
+            let framing = Framing { region: Some([13, 9, 41, 37]), mirrored, ..Framing::default() };
+            sees(&gpu, &texture, framing, &part(&whole, framing), &how);
+        }
+    }
+}
+
+#[test]
+fn networks_may_want_luminance_or_blue_first_and_other_grids() {
+    let (picture, framing) = (picture(53, 37), Framing::default());
+    for gpu in common::gpus() {
+        let texture = readable(&gpu, &picture);
+        let mut worst = 0f32;
+        let mut sees = |how: Preprocessing| {
+            let off = sees_of(&gpu, &picture, &how, |session| session.source(&texture, framing).unwrap());
+            worst = worst.max(off);
+        };
+        for filter in FILTERS {
+            let cropped = how(Resize::Short(33), Some([30, 36]), filter);
+            sees(grey(cropped));
+            sees(Preprocessing { colours: Colours::Bgr, ..cropped });
+        }
+        for grid in [Grid::Corners, Grid::TopLeft] {
+            for filter in [Filter::Nearest, Filter::Linear] {
+                for scaled in [[17, 60], [90, 11], [37, 53], [1, 41], [41, 41]] {
+                    let how = Preprocessing { grid, ..how(Resize::Exact(scaled), None, filter) };
+                    sees(how);
+                    sees(Preprocessing { colours: Colours::Bgr, ..how });
+                    sees(grey(how));
+                }
+                sees(Preprocessing { grid, ..how(Resize::Short(20), Some([31, 20]), filter) });
+            }
+        }
+        println!("{}: {worst} levels at worst", gpu.adapter());
+    }
+}
+
+#[test]
+fn one_channel_is_luminance_and_a_second_is_alpha() {
+    use TextureFormat as F;
+    let picture = picture(61, 43);
+    let shown = red(&picture);
+    let how = how(Resize::Short(32), Some([32, 32]), Filter::Bilinear);
+    for gpu in common::gpus_with(Features::TEXTURE_FORMAT_16BIT_NORM) {
+        let deep = gpu.device().features().contains(Features::TEXTURE_FORMAT_16BIT_NORM);
+        println!("{}: 16 bits {deep}", gpu.adapter());
+        let bytes = [F::R8Unorm, F::Rg8Unorm];
+        let floats = [F::R16Float, F::Rg16Float, F::R32Float, F::Rg32Float];
+        let sixteen = [F::R16Unorm, F::Rg16Unorm].into_iter().filter(|_| deep);
+        for format in bytes.into_iter().chain(floats).chain(sixteen) {
+            let texture = texture(&gpu, &picture, format, TextureUsages::TEXTURE_BINDING);
+            sees(&gpu, &texture, Framing::default(), &shown, &how);
+            sees(&gpu, &texture, Framing::default(), &shown, &grey(how));
+        }
+    }
+}
+
+#[test]
+fn a_layer_can_be_named() {
+    let pictures = [
+        picture(40, 30),
+        red(&picture(40, 30)),
+        part(&picture(80, 30), Framing { region: Some([20, 0, 40, 30]), ..Framing::default() }),
+    ];
+    let how = how(Resize::Exact([24, 28]), None, Filter::Bilinear);
+    for gpu in common::gpus() {
+        let usage = TextureUsages::TEXTURE_BINDING;
+        let texture = layered(&gpu, &pictures.each_ref(), TextureFormat::Rgba8Unorm, usage);
+        for (layer, picture) in (0..).zip(&pictures) {
+            sees(&gpu, &texture, Framing { layer, ..Framing::default() }, picture, &how);
+        }
+        let network = mirror(how, [24, 28]);
+        let session = Session::for_pictures(&gpu, &network, [30, 40], Options::default()).unwrap();
+        for layer in [3, u32::MAX] {
+            let error = session.source(&texture, Framing { layer, ..Framing::default() }).err().unwrap();
+            assert!(matches!(&error, Error::Input(reason) if reason.contains("no layer")), "{error}");
         }
     }
 }
@@ -116,17 +217,21 @@ fn the_kernel_is_its_reference() {
         for (filter, same) in filters {
             for (scaled, values) in [([17, 60], Values::Encoded), ([90, 11], Values::Linear)] {
                 let how = how(Resize::Exact(scaled), None, same);
-                let network = mirror(how.clone(), scaled);
+                let network = mirror(how, scaled);
                 let session = Session::for_pictures(&gpu, &network, [45, 31], Options::default()).unwrap();
                 let seen = answer(&gpu, &session, &texture, Framing { values, ..Framing::default() });
                 let sampling = Sampling {
                     region: [0, 0, 31, 45],
                     mirrored: [false; 2],
                     rows_first: scaled[0] < scaled[1],
+                    texels: Texels::Colours,
                     encode: values == Values::Linear,
                     scaled,
+                    scale: [45.0 / scaled[0] as f32, 31.0 / scaled[1] as f32],
                     crop: [0, 0],
                     filter,
+                    grid: sample::Grid::Area,
+                    colours: sample::Colours::Rgb,
                     mean: how.mean.values().try_into().unwrap(),
                     std: how.std.values().try_into().unwrap(),
                 };
@@ -153,8 +258,7 @@ fn what_cannot_be_read_is_refused() {
     let how = how(Resize::Short(16), None, Filter::Bilinear);
     let picture = picture(20, 16);
     for gpu in common::gpus() {
-        let new =
-            || Session::for_pictures(&gpu, &mirror(how.clone(), [16, 20]), [16, 20], Options::default());
+        let new = || Session::for_pictures(&gpu, &mirror(how, [16, 20]), [16, 20], Options::default());
         let (session, other) = (new().unwrap(), new().unwrap());
         let refused = |texture: &wgpu::Texture, framing, word: &str| {
             let error = session.source(texture, framing).err().expect("it is refused");
@@ -165,6 +269,19 @@ fn what_cannot_be_read_is_refused() {
         refused(&blind, Framing::default(), "TEXTURE_BINDING");
         let whole = texture(&gpu, &picture, TextureFormat::Rgba8Uint, TextureUsages::TEXTURE_BINDING);
         refused(&whole, Framing::default(), "Rgba8Uint");
+        for format in [TextureFormat::Depth32Float, TextureFormat::Rgba8Snorm, TextureFormat::R32Uint] {
+            let other = gpu.device().create_texture(&wgpu::TextureDescriptor {
+                label: None,
+                size: wgpu::Extent3d { width: 20, height: 16, depth_or_array_layers: 1 },
+                mip_level_count: 1,
+                sample_count: 1,
+                dimension: wgpu::TextureDimension::D2,
+                format,
+                usage: TextureUsages::TEXTURE_BINDING,
+                view_formats: &[],
+            });
+            refused(&other, Framing::default(), &format!("{format:?}"));
+        }
         for region in [[0, 0, 21, 16], [20, 0, 1, 1], [0, 0, 0, 3], [u32::MAX, 0, 2, 2]] {
             refused(&plain, Framing { region: Some(region), ..Framing::default() }, "region");
         }
@@ -176,12 +293,361 @@ fn what_cannot_be_read_is_refused() {
         assert!(matches!(other.encode(&mut encoder, &source), Err(Error::Input(_))));
         let mut ring = other.ring(1).unwrap();
         assert!(matches!(session.read_back(&mut encoder, &mut ring, 0), Err(Error::Input(_))));
-        let tensors = Session::new(&gpu, &mirror(how.clone(), [16, 20]), Options::default()).unwrap();
+        let tensors = Session::new(&gpu, &mirror(how, [16, 20]), Options::default()).unwrap();
         assert!(tensors.source(&plain, Framing::default()).is_err());
         let cpu = goldcrest::cpu::Cpu::new(Some(1)).unwrap();
-        let on_cpu =
-            Session::for_pictures(&cpu, &mirror(how.clone(), [16, 20]), [16, 20], Options::default());
+        let on_cpu = Session::for_pictures(&cpu, &mirror(how, [16, 20]), [16, 20], Options::default());
         let error = on_cpu.unwrap().source(&plain, Framing::default()).err().unwrap();
         assert!(error.to_string().contains("CPU"), "{error}");
+    }
+}
+
+/// Luma, and U and V in turn, of a video frame: numbers of eight bits, or of ten in the high ones of sixteen.
+struct Frame {
+    size: [usize; 2],
+    chroma: [usize; 2],
+    luma: Vec<u16>,
+    uv: Vec<[u16; 2]>,
+    deep: bool,
+}
+
+impl Frame {
+    /// A picture's, by the definitions of the standards, in f64. Where chroma is halved it is that of the
+    /// nearest pixel: what comes back is compared with what is on the planes.
+    fn new(picture: &Picture, yuv: Yuv, halved: [bool; 2], deep: bool) -> Self {
+        let size = [picture.width(), picture.height()];
+        let chroma = [0, 1].map(|i| if halved[i] { size[i].div_ceil(2) } else { size[i] });
+        let [red, blue] = shares(yuv.matrix);
+        let [black, white, span] = numbers(yuv.range, deep);
+        let grey = if deep { 512.0 } else { 128.0 };
+        let store = |code: f64| {
+            let most = if deep { 1023.0 } else { 255.0 };
+            (code.round().clamp(0.0, most) as u16) << if deep { 6 } else { 0 }
+        };
+        let of = |x: usize, y: usize| {
+            let rgb = [0, 1, 2].map(|i| f64::from(picture.pixels()[3 * (y * size[0] + x) + i]) / 255.0);
+            let luma = red * rgb[0] + (1.0 - red - blue) * rgb[1] + blue * rgb[2];
+            let [u, v] = [(rgb[2] - luma) / (2.0 * (1.0 - blue)), (rgb[0] - luma) / (2.0 * (1.0 - red))];
+            [store(black + luma * (white - black)), store(grey + u * span), store(grey + v * span)]
+        };
+        let luma = (0..size[0] * size[1]).map(|i| of(i % size[0], i / size[0])[0]).collect();
+        let step = halved.map(|halved| 1 + usize::from(halved));
+        let uv = (0..chroma[0] * chroma[1]).map(|i| {
+            let [_, u, v] = of(i % chroma[0] * step[0], i / chroma[0] * step[1]);
+            if yuv.swapped { [v, u] } else { [u, v] }
+        });
+        Self { size, chroma, luma, uv: uv.collect(), deep }
+    }
+
+    /// The picture that the planes show, in f64: chroma lies with even columns and between rows.
+    fn picture(&self, yuv: Yuv) -> Picture {
+        let [red, blue] = shares(yuv.matrix);
+        let [black, white, span] = numbers(yuv.range, self.deep);
+        let grey = if self.deep { 512.0 } else { 128.0 };
+        let shift = if self.deep { 64.0 } else { 1.0 };
+        let code = |v: u16| f64::from(v) / shift;
+        let pixels = (0..self.size[0] * self.size[1]).flat_map(|i| {
+            let [x, y] = [i % self.size[0], i / self.size[0]];
+            let [columns, rows] = [x, y].map(|v| v as f64);
+            let place = [
+                if self.chroma[0] == self.size[0] { columns } else { columns / 2.0 },
+                if self.chroma[1] == self.size[1] { rows } else { (rows - 0.5) / 2.0 },
+            ];
+            // A triangle over all of a side, its edges going on: another way than the kernel's.
+            let near = |side: usize| {
+                let last = self.chroma[side] as isize - 1;
+                let base = place[side].floor() as isize;
+                [base, base + 1].map(|at| (at.clamp(0, last) as usize, 1.0 - (place[side] - at as f64).abs()))
+            };
+            let mut uv = [0.0; 2];
+            for (row, down) in near(1) {
+                for (column, across) in near(0) {
+                    let found = self.uv[row * self.chroma[0] + column];
+                    (0..2).for_each(|i| uv[i] += down * across * (code(found[i]) - grey) / span);
+                }
+            }
+            let [u, v] = if yuv.swapped { [uv[1], uv[0]] } else { uv };
+            let luma = (code(self.luma[i]) - black) / (white - black);
+            let r = luma + 2.0 * (1.0 - red) * v;
+            let b = luma + 2.0 * (1.0 - blue) * u;
+            // What is left of luma is green's.
+            let g = (luma - red * r - blue * b) / (1.0 - red - blue);
+            [r, g, b].map(|v| (255.0 * v.clamp(0.0, 1.0)).round() as u8)
+        });
+        Picture::new(self.size[0], self.size[1], pixels.collect()).unwrap()
+    }
+
+    fn bytes(&self) -> [Vec<u8>; 2] {
+        let store =
+            |v: &u16| if self.deep { v.to_le_bytes().to_vec() } else { vec![u8::try_from(*v).unwrap()] };
+        [self.luma.iter().flat_map(store).collect(), self.uv.as_flattened().iter().flat_map(store).collect()]
+    }
+
+    /// As the last of so many layers.
+    fn textures(&self, gpu: &Gpu, layers: usize) -> [wgpu::Texture; 2] {
+        use TextureFormat as F;
+        let formats = if self.deep { [F::R16Unorm, F::Rg16Unorm] } else { [F::R8Unorm, F::Rg8Unorm] };
+        let [luma, uv] = self.bytes();
+        let plane = |size, format, bytes: &[u8]| {
+            let empty = vec![0; bytes.len()];
+            let mut all = vec![&empty[..]; layers];
+            all[layers - 1] = bytes;
+            uploaded(gpu, size, format, TextureUsages::TEXTURE_BINDING, &all)
+        };
+        [plane(self.size, formats[0], &luma), plane(self.chroma, formats[1], &uv)]
+    }
+}
+
+/// What red and blue have of luma.
+fn shares(matrix: Matrix) -> [f64; 2] {
+    match matrix {
+        Matrix::Bt601 => [0.299, 0.114],
+        Matrix::Bt709 => [0.2126, 0.0722],
+        Matrix::Bt2020 => [0.2627, 0.0593],
+    }
+}
+
+/// Of eight bits or ten: black, white, and how many numbers chroma has.
+fn numbers(range: Range, deep: bool) -> [f64; 3] {
+    match (range, deep) {
+        (Range::Limited, false) => [16.0, 235.0, 224.0],
+        (Range::Limited, true) => [64.0, 940.0, 896.0],
+        (Range::Full, false) => [0.0, 255.0, 255.0],
+        (Range::Full, true) => [0.0, 1023.0, 1023.0],
+    }
+}
+
+const SUBSAMPLED: [[bool; 2]; 3] = [[true, true], [true, false], [false, false]];
+const MATRICES: [Matrix; 3] = [Matrix::Bt601, Matrix::Bt709, Matrix::Bt2020];
+
+#[test]
+fn planes_of_a_picture_show_that_picture() {
+    // The test's own way there and back: but for rounding nothing is lost of whole chroma.
+    let picture = picture(23, 17);
+    for matrix in MATRICES {
+        for range in [Range::Limited, Range::Full] {
+            for (deep, swapped, most) in [(false, false, 3), (false, true, 3), (true, false, 1)] {
+                let yuv = Yuv { matrix, range, swapped };
+                let back = Frame::new(&picture, yuv, [false; 2], deep).picture(yuv);
+                let apart = back.pixels().iter().zip(picture.pixels()).map(|(a, b)| a.abs_diff(*b)).max();
+                assert!(apart.unwrap() <= most, "{yuv:?}, deep: {deep}: {apart:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn luma_and_chroma_are_seen_as_the_cpu_sees_the_decoded_picture() {
+    let scaled = how(Resize::Exact([20, 24]), None, Filter::Bilinear);
+    for gpu in common::gpus_with(Features::TEXTURE_FORMAT_16BIT_NORM) {
+        let sixteen = gpu.device().features().contains(Features::TEXTURE_FORMAT_16BIT_NORM);
+        let mut worst = 0f32;
+        for (width, height) in [(37, 29), (36, 28), (1, 5), (5, 1)] {
+            let picture = picture(width, height);
+            // Every texel by itself.
+            let nearest = how(Resize::Exact([height, width]), None, Filter::Nearest);
+            for matrix in MATRICES {
+                for range in [Range::Limited, Range::Full] {
+                    for halved in SUBSAMPLED {
+                        for (deep, swapped) in [(false, false), (false, true), (true, false)] {
+                            if deep && !sixteen {
+                                continue;
+                            }
+                            let yuv = Yuv { matrix, range, swapped };
+                            let frame = Frame::new(&picture, yuv, halved, deep);
+                            let shown = frame.picture(yuv);
+                            let [luma, chroma] = frame.textures(&gpu, 1);
+                            for how in [nearest, scaled] {
+                                let source = |session: &Session| {
+                                    session.source_yuv(&luma, &chroma, Framing::default(), yuv).unwrap()
+                                };
+                                worst = worst.max(sees_of(&gpu, &shown, &how, source));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        println!("{}: {worst} levels at worst, 16 bits: {sixteen}", gpu.adapter());
+    }
+}
+
+#[test]
+fn a_part_of_a_frame_mirrored_in_a_layer_is_that_picture() {
+    let (yuv, whole) = (Yuv::default(), picture(61, 47));
+    for gpu in common::gpus() {
+        for halved in SUBSAMPLED {
+            let frame = Frame::new(&whole, yuv, halved, false);
+            let shown = frame.picture(yuv);
+            let [luma, chroma] = frame.textures(&gpu, 3);
+            for region @ [_, _, width, height] in [[13, 9, 31, 29], [6, 4, 30, 28], [0, 11, 61, 36]] {
+                for mirrored in [[false, false], [true, false], [true, true]] {
+                    let framing = Framing { region: Some(region), layer: 2, mirrored, ..Framing::default() };
+                    let part = part(&shown, framing);
+                    for how in [
+                        how(Resize::Exact([height as usize, width as usize]), None, Filter::Nearest),
+                        grey(how(Resize::Exact([24, 20]), None, Filter::Linear)),
+                        Preprocessing {
+                            colours: Colours::Bgr,
+                            ..how(Resize::Exact([24, 20]), None, Filter::Bicubic)
+                        },
+                    ] {
+                        let source =
+                            |session: &Session| session.source_yuv(&luma, &chroma, framing, yuv).unwrap();
+                        sees_of(&gpu, &part, &how, source);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_kernel_of_planes_is_its_reference() {
+    // BT.601's limited range, as it is tabled.
+    let (high, low) = (255.0 / 224.0, 255.0 / 219.0);
+    let planes = |halved, swapped| Planes {
+        black: 16.0 / 255.0,
+        gain: low,
+        grey: 128.0 / 255.0,
+        red_of_v: 1.402 * high,
+        green_of_u: -0.344_136 * high,
+        green_of_v: -0.714_136 * high,
+        blue_of_u: 1.772 * high,
+        halved,
+        swapped,
+    };
+    for gpu in common::gpus() {
+        for (halved, swapped) in SUBSAMPLED.into_iter().zip([false, true, false]) {
+            let yuv = Yuv { matrix: Matrix::Bt601, range: Range::Limited, swapped };
+            let frame = Frame::new(&picture(31, 45), yuv, halved, false);
+            let [luma, chroma] = frame.textures(&gpu, 1);
+            let how = how(Resize::Exact([45, 31]), None, Filter::Nearest);
+            let network = mirror(how, [45, 31]);
+            let session = Session::for_pictures(&gpu, &network, [45, 31], Options::default()).unwrap();
+            let source = session.source_yuv(&luma, &chroma, Framing::default(), yuv).unwrap();
+            let seen = answer_of(&gpu, &session, &source).remove(0);
+            let planes = planes(halved, swapped);
+            let sampling = Sampling {
+                region: [0, 0, 31, 45],
+                mirrored: [false; 2],
+                rows_first: false,
+                texels: Texels::Planes(planes),
+                encode: false,
+                scaled: [45, 31],
+                scale: [1.0; 2],
+                crop: [0, 0],
+                filter: sample::Filter::Nearest,
+                grid: sample::Grid::Area,
+                colours: sample::Colours::Rgb,
+                mean: how.mean.values().try_into().unwrap(),
+                std: how.std.values().try_into().unwrap(),
+            };
+            let level = |v: u16| f32::from(v) / 255.0;
+            let shown = sample::colours(
+                &planes,
+                frame.chroma.map(|side| side as u32),
+                |x, y| level(frame.luma[y as usize * 31 + x as usize]),
+                |x, y| frame.uv[y as usize * frame.chroma[0] + x as usize].map(level),
+            );
+            let expected = sample::reference(&sampling, Shape::new(1, 3, 45, 31), shown);
+            let off = levels(&seen, &expected, &how);
+            assert!(off <= 1.01, "{halved:?} on {}: {off}", gpu.adapter());
+        }
+    }
+}
+
+#[test]
+fn a_texture_of_two_planes_is_both() {
+    let (yuv, picture) = (Yuv::default(), picture(38, 30));
+    let how = how(Resize::Exact([20, 24]), None, Filter::Bilinear);
+    let planar = [
+        (Features::TEXTURE_FORMAT_NV12, TextureFormat::NV12, false),
+        (Features::TEXTURE_FORMAT_P010 | Features::TEXTURE_FORMAT_16BIT_NORM, TextureFormat::P010, true),
+    ];
+    for gpu in common::gpus_with(planar[0].0 | planar[1].0) {
+        for (features, format, deep) in planar {
+            let has = gpu.device().features().contains(features);
+            println!("{}: {format:?} {has}", gpu.adapter());
+            if !has {
+                continue;
+            }
+            let frame = Frame::new(&picture, yuv, [true; 2], deep);
+            let size = wgpu::Extent3d { width: 38, height: 30, depth_or_array_layers: 1 };
+            let texture = gpu.device().create_texture(&wgpu::TextureDescriptor {
+                label: None,
+                size,
+                mip_level_count: 1,
+                sample_count: 1,
+                dimension: wgpu::TextureDimension::D2,
+                format,
+                usage: TextureUsages::TEXTURE_BINDING | TextureUsages::COPY_DST,
+                view_formats: &[],
+            });
+            let planes = [(wgpu::TextureAspect::Plane0, 1), (wgpu::TextureAspect::Plane1, 2)];
+            for ((aspect, step), bytes) in planes.into_iter().zip(frame.bytes()) {
+                let size = wgpu::Extent3d { width: 38 / step, height: 30 / step, ..size };
+                let to = wgpu::TexelCopyTextureInfo { aspect, ..texture.as_image_copy() };
+                let layout = wgpu::TexelCopyBufferLayout {
+                    offset: 0,
+                    bytes_per_row: Some(bytes.len() as u32 / size.height),
+                    rows_per_image: None,
+                };
+                gpu.queue().write_texture(to, &bytes, layout, size);
+            }
+            let source =
+                |session: &Session| session.source_yuv(&texture, &texture, Framing::default(), yuv).unwrap();
+            sees_of(&gpu, &frame.picture(yuv), &how, source);
+            let session = Session::for_pictures(&gpu, &mirror(how, [20, 24]), [30, 38], Options::default());
+            let error = session.unwrap().source(&texture, Framing::default()).err().unwrap().to_string();
+            assert!(error.contains("source_yuv") && error.contains(&format!("{format:?}")), "{error}");
+        }
+    }
+}
+
+#[test]
+fn planes_that_do_not_belong_together_are_refused() {
+    let how = how(Resize::Short(16), None, Filter::Bilinear);
+    for gpu in common::gpus() {
+        let network = mirror(how, [16, 20]);
+        let session = Session::for_pictures(&gpu, &network, [16, 20], Options::default()).unwrap();
+        let plane = |size: [usize; 2], format: TextureFormat| {
+            let bytes = vec![128; size[0] * size[1] * format.block_copy_size(None).unwrap() as usize];
+            uploaded(&gpu, size, format, TextureUsages::TEXTURE_BINDING, &[&bytes])
+        };
+        let refused = |luma: &wgpu::Texture, chroma: &wgpu::Texture, framing, word: &str| {
+            let error =
+                session.source_yuv(luma, chroma, framing, Yuv::default()).err().expect("it is refused");
+            let found = matches!(&error, Error::Input(reason) if reason.contains(word));
+            assert!(found && error.to_string().lines().count() == 1, "{error}");
+        };
+        use TextureFormat as F;
+        let (luma, chroma) = (plane([20, 16], F::R8Unorm), plane([10, 8], F::Rg8Unorm));
+        let all = Framing::default();
+        assert!(session.source_yuv(&luma, &chroma, all, Yuv::default()).is_ok());
+        refused(&chroma, &luma, all, "luma of Rg8Unorm and chroma of R8Unorm");
+        refused(&luma, &luma, all, "chroma of R8Unorm");
+        refused(&plane([20, 16], F::Rgba8Unorm), &chroma, all, "luma of Rgba8Unorm");
+        for size in [[5, 4], [20, 8], [9, 8], [11, 8], [10, 7]] {
+            refused(&luma, &plane(size, F::Rg8Unorm), all, &format!("chroma of {} x {}", size[0], size[1]));
+        }
+        refused(&luma, &chroma, Framing { layer: 1, ..all }, "no layer 1");
+        refused(&luma, &chroma, Framing { region: Some([1, 0, 20, 16]), ..all }, "region");
+    }
+}
+
+#[test]
+fn a_network_and_its_pictures_have_the_same_channels() {
+    let how = how(Resize::Exact([8, 8]), None, Filter::Bilinear);
+    for device in common::devices() {
+        for (preprocessing, takes) in [(how, 4), (how, 1), (grey(how), 3)] {
+            let network = goldcrest::zoo::Network { preprocessing, ..mirror(how, [8, 8]) };
+            let network = goldcrest::zoo::Network { channels: takes, ..network };
+            let gives = preprocessing.colours.channels();
+            let error = Session::for_pictures(device.clone(), &network, [8, 8], Options::default());
+            let error = error.err().expect("it is refused").to_string();
+            let words = format!("takes {takes} channels, a picture gives {gives}");
+            assert!(error.contains(&words) && error.lines().count() == 1, "{error}");
+        }
     }
 }

@@ -58,8 +58,13 @@ struct Answer {
 impl Classify {
     pub fn run(&self) -> Result<String> {
         let network = self.weights.open()?;
-        if network.channels != 3 {
-            bail!("{} takes {} channels here, a picture has 3", network.arch, network.channels);
+        let gives = network.preprocessing.colours.channels();
+        if network.channels != gives {
+            bail!(
+                "{} takes {} channels, a picture gives {gives}: `goldcrest run` takes tensors",
+                network.arch,
+                network.channels
+            );
         }
         if network.task != Task::Classify {
             bail!("{} {}: classify wants one that classifies", network.arch, network.task);

@@ -29,23 +29,30 @@ pub(super) struct Bound {
 }
 
 impl Executor {
-    /// Makes what reads the input from `texture` with `launch`: see
-    /// [`kernels::sample`](crate::kernels::sample).
+    /// Makes what reads the input from this layer of a texture with `launch`, or from that of luma and
+    /// chroma; a texture without chroma is given as both: see [`kernels::sample`](crate::kernels::sample).
     ///
     /// # Errors
-    /// [`Error::Input`] if the texture cannot be read or is smaller than the region;
+    /// [`Error::Input`] if a texture cannot be read or has no such layer;
     /// [`Error::Memory`], [`Error::HostLimit`], [`Error::Lost`] and [`Error::Device`] if the device has no
     /// room for it, allows too little, is gone, or refuses it otherwise.
-    pub async fn source(&self, texture: &wgpu::Texture, launch: &Launch) -> Result<Source> {
-        let format = texture.format();
-        let kind = format.sample_type(None, Some(self.gpu.device.features()));
-        if !matches!(kind, Some(wgpu::TextureSampleType::Float { .. })) {
-            return Err(refused(format!("has the format {format:?}, not colours")));
-        }
+    pub async fn source(
+        &self,
+        [picture, chroma]: [&wgpu::Texture; 2],
+        layer: u32,
+        launch: &Launch,
+    ) -> Result<Source> {
+        use wgpu::{TextureAspect as Aspect, TextureUsages};
+        let plane = |texture: &wgpu::Texture, plane| {
+            if texture.format().is_multi_planar_format() { plane } else { Aspect::All }
+        };
+        let usage = TextureUsages::TEXTURE_BINDING;
+        let luma = self.view(picture, usage, layer, plane(picture, Aspect::Plane0)).await?;
+        let chroma = self.view(chroma, usage, layer, plane(chroma, Aspect::Plane1)).await?;
         // Made here, not within a frame.
         self.recording_clock()?;
         let input = &self.slots[self.input.slot.index()];
-        self.bind_texture(texture, wgpu::TextureUsages::TEXTURE_BINDING, launch, &[input]).await.map(Source)
+        self.bind([(launch, &[input])], &[&luma, &chroma]).await.map(Source)
     }
 
     /// Makes what paints the label map `labels` on `texture` with `launch`, in the colours of its
@@ -67,7 +74,9 @@ impl Executor {
         let storage = wgpu::BufferUsages::STORAGE;
         let colours = self.gpu.filled("colours", colours.as_flattened(), storage).await?;
         let reads = [self.slot(labels), &colours];
-        let bound = self.bind_texture(texture, wgpu::TextureUsages::STORAGE_BINDING, launch, &reads).await?;
+        let usage = wgpu::TextureUsages::STORAGE_BINDING;
+        let view = self.view(texture, usage, 0, wgpu::TextureAspect::All).await?;
+        let bound = self.bind([(launch, &reads)], &[&view]).await?;
         Ok(Painting { bound, copied: None })
     }
 
@@ -90,22 +99,27 @@ impl Executor {
         Ok(Painting { bound, copied: Some((bytes, texture.clone())) })
     }
 
-    async fn bind_texture(
+    async fn view(
         &self,
         texture: &wgpu::Texture,
         usage: wgpu::TextureUsages,
-        launch: &Launch,
-        buffers: &[&wgpu::Buffer],
-    ) -> Result<Bound> {
+        layer: u32,
+        aspect: wgpu::TextureAspect,
+    ) -> Result<wgpu::TextureView> {
         flat(texture, usage)?;
+        let layers = texture.depth_or_array_layers();
+        if layer >= layers {
+            return Err(refused(format!("has no layer {layer}, only {layers} from 0")));
+        }
         let descriptor = wgpu::TextureViewDescriptor {
             dimension: Some(wgpu::TextureViewDimension::D2),
+            aspect,
             mip_level_count: Some(1),
+            base_array_layer: layer,
             array_layer_count: Some(1),
             ..Default::default()
         };
-        let view = self.gpu.guarded("the texture", || texture.create_view(&descriptor)).await?;
-        self.bind([(launch, buffers)], &[&view]).await
+        self.gpu.guarded("the texture", || texture.create_view(&descriptor)).await
     }
 
     /// Launches over buffers, what they read and then what they write, and textures.

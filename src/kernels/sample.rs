@@ -1,4 +1,4 @@
-//! A network's input from a texture: `shaders/sample.wgsl`.
+//! A network's input from a texture, or from the planes of a video frame: `shaders/sample.wgsl`.
 
 use super::{Access, LANES, Launch, Shader, Tier, spread};
 use crate::{Shape, Tensor, tensor::Element};
@@ -9,7 +9,7 @@ pub const SHADER: Shader = Shader {
     source: include_str!("../../shaders/sample.wgsl"),
     reads: &[],
     writes: &["y"],
-    textures: &[("picture", Access::Read)],
+    textures: &[("picture", Access::Read), ("chroma", Access::Read)],
     sums: &[],
     tier: Tier::Baseline,
 };
@@ -29,6 +29,62 @@ pub enum Filter {
     Linear,
 }
 
+/// Which points of the picture a filter is centred on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grid {
+    /// Both pictures cover the same area.
+    Area,
+    /// The centres of the corner pixels lie on one another.
+    Corners,
+    /// Pixel `i` lies at `i` times the scale.
+    TopLeft,
+}
+
+/// What texels show.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Texels {
+    /// Red, green and blue.
+    Colours,
+    /// Luminance, in red.
+    Luminance,
+    /// Luma in one texture, chroma in another.
+    Planes(Planes),
+}
+
+/// How luma and chroma become red, green and blue, as textures give them: in 0..=1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Planes {
+    /// The luma of black.
+    pub black: f32,
+    /// What luma above black's is multiplied by.
+    pub gain: f32,
+    /// The chroma of grey, both ways.
+    pub grey: f32,
+    /// What V above grey's adds to red, times this; like the others.
+    pub red_of_v: f32,
+    /// U to green.
+    pub green_of_u: f32,
+    /// V to green.
+    pub green_of_v: f32,
+    /// U to blue.
+    pub blue_of_u: f32,
+    /// Whether chroma has half as many columns as luma, and half as many rows.
+    pub halved: [bool; 2],
+    /// Whether V comes before U.
+    pub swapped: bool,
+}
+
+/// The channels of an input, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Colours {
+    /// Red, green, blue.
+    Rgb,
+    /// Blue, green, red.
+    Bgr,
+    /// Luminance.
+    Grey,
+}
+
 /// What of a texture becomes what of an input.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sampling {
@@ -39,29 +95,69 @@ pub struct Sampling {
     /// Whether it is scaled from top to bottom before from left to right: in between, levels beyond black
     /// and white are cut off, and whole ones kept.
     pub rows_first: bool,
+    /// What texels show.
+    pub texels: Texels,
     /// Whether texels are linear, and get sRGB's curve as the pictures had that networks learnt from.
     pub encode: bool,
     /// Rows and columns of the picture once scaled.
     pub scaled: [usize; 2],
+    /// How many texels a row of that is apart from the next, and a column.
+    pub scale: [f32; 2],
     /// Row and column of it where the input begins; before and behind it all is black.
     pub crop: [isize; 2],
     /// The filter.
     pub filter: Filter,
-    /// Subtracted from each of red, green and blue.
+    /// What it is centred on; only filters that do not widen can be on another than [`Grid::Area`].
+    pub grid: Grid,
+    /// The channels of the input.
+    pub colours: Colours,
+    /// Subtracted from each channel.
     pub mean: [f32; 3],
     /// What the difference is divided by.
     pub std: [f32; 3],
 }
 
-/// One run, making the input `y`: a picture of three channels.
+impl Texels {
+    fn code(self) -> u32 {
+        match self {
+            Self::Colours => 0,
+            Self::Luminance => 1,
+            Self::Planes(_) => 2,
+        }
+    }
+}
+
+impl Planes {
+    /// No planes: for parameters that are not read.
+    const NONE: Self = Self {
+        black: 0.0,
+        gain: 1.0,
+        grey: 0.0,
+        red_of_v: 0.0,
+        green_of_u: 0.0,
+        green_of_v: 0.0,
+        blue_of_u: 0.0,
+        halved: [false; 2],
+        swapped: false,
+    };
+}
+
+/// One run, making the input `y`: a picture of three channels or of one.
 pub fn launch(sampling: &Sampling, y: Shape) -> Launch {
     let Sampling { region: [left, top, width, height], mirrored, rows_first, encode, scaled, crop, .. } =
         *sampling;
     let bits = |v: f32| v.to_bits();
     let [mean, std] = [sampling.mean.map(bits), sampling.std.map(bits)];
+    let planes = if let Texels::Planes(planes) = sampling.texels { planes } else { Planes::NONE };
     Launch {
         shader: &SHADER,
-        constants: vec![("LANES", LANES), ("FILTER", sampling.filter as u32)],
+        constants: vec![
+            ("LANES", LANES),
+            ("FILTER", sampling.filter as u32),
+            ("GRID", sampling.grid as u32),
+            ("TEXELS", sampling.texels.code()),
+            ("COLOURS", sampling.colours as u32),
+        ],
         params: vec![
             ("left", left),
             ("top", top),
@@ -73,16 +169,28 @@ pub fn launch(sampling: &Sampling, y: Shape) -> Launch {
             ("encode", encode.into()),
             ("scaled_width", scaled[1] as u32),
             ("scaled_height", scaled[0] as u32),
+            ("scale_x", bits(sampling.scale[1])),
+            ("scale_y", bits(sampling.scale[0])),
             ("crop_left", crop[1] as i32 as u32),
             ("crop_top", crop[0] as i32 as u32),
             ("out_width", y.w as u32),
             ("out_height", y.h as u32),
-            ("mean_red", mean[0]),
-            ("mean_green", mean[1]),
-            ("mean_blue", mean[2]),
-            ("std_red", std[0]),
-            ("std_green", std[1]),
-            ("std_blue", std[2]),
+            ("mean_0", mean[0]),
+            ("mean_1", mean[1]),
+            ("mean_2", mean[2]),
+            ("std_0", std[0]),
+            ("std_1", std[1]),
+            ("std_2", std[2]),
+            ("luma_black", bits(planes.black)),
+            ("luma_gain", bits(planes.gain)),
+            ("chroma_grey", bits(planes.grey)),
+            ("red_of_v", bits(planes.red_of_v)),
+            ("green_of_u", bits(planes.green_of_u)),
+            ("green_of_v", bits(planes.green_of_v)),
+            ("blue_of_u", bits(planes.blue_of_u)),
+            ("chroma_half_x", planes.halved[0].into()),
+            ("chroma_half_y", planes.halved[1].into()),
+            ("chroma_swapped", planes.swapped.into()),
         ],
         workgroups: spread((y.h * y.w).div_ceil(LANES as usize)),
         arithmetic: Element::F32,
@@ -90,26 +198,45 @@ pub fn launch(sampling: &Sampling, y: Shape) -> Launch {
     }
 }
 
-/// The same in plain loops: `[1, 3, h, w]` of a texture's `texel`, which is asked for column and row.
+/// The same in plain loops: `[1, channels, h, w]` of what a texture's `texel` shows, which is asked for
+/// column and row; see [`colours`] for those of planes.
 pub fn reference(sampling: &Sampling, y: Shape, texel: impl Fn(u32, u32) -> [f32; 3]) -> Tensor {
-    let Sampling { region: [left, top, width, height], mirrored, scaled, crop, filter, .. } = *sampling;
+    let Sampling { region: [left, top, width, height], mirrored, scaled, scale, crop, filter, .. } =
+        *sampling;
     let curve = |v: f64| if v <= 0.0031308 { 12.92 * v } else { 1.055 * v.powf(1.0 / 2.4) - 0.055 };
+    let whole = |v: f64| (255.0 * v).round() / 255.0;
     let pixel = |column: u32, row: u32, channel: usize| {
         let x = if mirrored[0] { width - 1 - column } else { column };
         let y = if mirrored[1] { height - 1 - row } else { row };
-        let value = f64::from(texel(left + x, top + y)[channel].clamp(0.0, 1.0));
-        if sampling.encode { curve(value) } else { value }
+        let shown = texel(left + x, top + y).map(|v| f64::from(v.clamp(0.0, 1.0)));
+        let shown = match sampling.texels {
+            Texels::Colours => shown,
+            Texels::Luminance => [shown[0]; 3],
+            Texels::Planes(_) => shown.map(whole),
+        };
+        let shown = if sampling.encode { shown.map(curve) } else { shown };
+        match sampling.colours {
+            Colours::Rgb => shown[channel],
+            Colours::Bgr => shown[2 - channel],
+            Colours::Grey => {
+                let [r, g, b] = shown.map(whole);
+                whole((19595.0 * r + 38470.0 * g + 7471.0 * b) / 65536.0)
+            }
+        }
     };
-    Tensor::from_fn([1, 3, y.h, y.w], |at| {
+    Tensor::from_fn([1, y.c, y.h, y.w], |at| {
         let (column, row, channel) = (at % y.w, at / y.w % y.h, at / (y.w * y.h));
         let place = [row as isize + crop[0], column as isize + crop[1]];
         let inside = (0..2).all(|i| (0..scaled[i] as isize).contains(&place[i]));
         let level = if inside {
-            let rows = shares(place[0] as usize, height, scaled[0], filter);
-            let columns = shares(place[1] as usize, width, scaled[1], filter);
+            let of_side = |i: usize, size: u32| {
+                let centre = centre(place[i] as usize, size, scaled[i], scale[i], sampling);
+                shares(centre, size, scaled[i], filter)
+            };
+            let (rows, columns) = (of_side(0, height), of_side(1, width));
             let settled = |level: f64| match level.clamp(0.0, 1.0) {
                 inside if filter == Filter::Linear => inside,
-                inside => (255.0 * inside).round() / 255.0,
+                inside => whole(inside),
             };
             let sum = |of: &[(u32, f64)], value: &dyn Fn(u32) -> f64| {
                 settled(of.iter().map(|&(at, part)| part * value(at)).sum())
@@ -125,10 +252,52 @@ pub fn reference(sampling: &Sampling, y: Shape, texel: impl Fn(u32, u32) -> [f32
     })
 }
 
-/// The pixels of a side of `size` that output `at` of `outputs` is made of, with their shares.
-fn shares(at: usize, size: u32, outputs: usize, filter: Filter) -> Vec<(u32, f64)> {
+/// The colours that planes show at a column and row of luma, in plain loops; `size` is chroma's, in
+/// columns and rows.
+pub fn colours(
+    planes: &Planes,
+    size: [u32; 2],
+    luma: impl Fn(u32, u32) -> f32,
+    chroma: impl Fn(u32, u32) -> [f32; 2],
+) -> impl Fn(u32, u32) -> [f32; 3] {
+    move |x, y| {
+        let place = [
+            if planes.halved[0] { f64::from(x) / 2.0 } else { x.into() },
+            if planes.halved[1] { (f64::from(y) / 2.0 - 0.25).max(0.0) } else { y.into() },
+        ];
+        let mut uv = [0.0; 2];
+        for (row, down) in [(0, 1.0 - place[1].fract()), (1, place[1].fract())] {
+            for (column, across) in [(0, 1.0 - place[0].fract()), (1, place[0].fract())] {
+                let at = |i: usize, step: u32| (place[i] as u32 + step).min(size[i] - 1);
+                let near = chroma(at(0, column), at(1, row)).map(f64::from);
+                (0..2).for_each(|i| uv[i] += down * across * near[i]);
+            }
+        }
+        if planes.swapped {
+            uv.reverse();
+        }
+        let [u, v] = uv.map(|v| v - f64::from(planes.grey));
+        let luma = (f64::from(luma(x, y)) - f64::from(planes.black)) * f64::from(planes.gain);
+        let of = |u_share: f32, v_share: f32| (luma + f64::from(u_share) * u + f64::from(v_share) * v) as f32;
+        [of(0.0, planes.red_of_v), of(planes.green_of_u, planes.green_of_v), of(planes.blue_of_u, 0.0)]
+    }
+}
+
+/// The centre of output `at` of `outputs` on a side of `size`, whose pixels have theirs at halves.
+fn centre(at: usize, size: u32, outputs: usize, scale: f32, sampling: &Sampling) -> f64 {
+    // The product in f32, as the CPU has it: a grid of points hits pixels exactly.
+    let point = f64::from(at as f32 * scale);
+    match (sampling.grid, sampling.filter) {
+        (Grid::Area, _) => (at as f64 + 0.5) * (f64::from(size) / outputs as f64),
+        // The pixel that the point is in, not the one whose centre is the nearest.
+        (Grid::TopLeft, Filter::Nearest) => point,
+        _ => point + 0.5,
+    }
+}
+
+/// The pixels of a side of `size` that an output of `outputs` is made of, with their shares.
+fn shares(centre: f64, size: u32, outputs: usize, filter: Filter) -> Vec<(u32, f64)> {
     let scale = f64::from(size) / outputs as f64;
-    let centre = (at as f64 + 0.5) * scale;
     if filter == Filter::Nearest {
         return vec![((centre as u32).min(size - 1), 1.0)];
     }

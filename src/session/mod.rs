@@ -13,7 +13,7 @@ pub use crate::gpu::Startup;
 pub use building::Building;
 pub use device::Device;
 pub use draft::plan;
-pub use frames::{Framing, OnDevice, Parts, Values};
+pub use frames::{Framing, Matrix, OnDevice, Parts, Range, Values, Yuv};
 pub use kept::{F16_BOUND, Kept, keep, recall, weights};
 
 use draft::Order;

@@ -148,11 +148,14 @@ impl<'a> Order<'a> {
         picture: [usize; 2],
         options: Options,
     ) -> Result<Self> {
-        if network.channels != 3 {
-            let reason = format!("{} takes {} channels, a picture has 3", network.arch, network.channels);
-            return Err(Error::Input(reason));
+        let gives = network.preprocessing.colours.channels();
+        if network.channels != gives {
+            return Err(Error::Input(format!(
+                "{} takes {} channels, a picture gives {gives}: a session for tensors takes any number",
+                network.arch, network.channels
+            )));
         }
-        let mut preprocessing = network.preprocessing.clone();
+        let mut preprocessing = network.preprocessing;
         if let Some(size) = options.size {
             // What is cut to its size is cut from as much of the picture as before.
             preprocessing = match preprocessing.crop {

@@ -4,6 +4,8 @@ mod classify;
 mod detect;
 #[cfg(feature = "image")]
 mod draw;
+#[cfg(feature = "image")]
+mod exif;
 mod labels;
 #[cfg(feature = "image")]
 mod overlay;

@@ -71,10 +71,10 @@ mod decode {
     use std::io::{Cursor, Read};
     use std::path::Path;
 
-    use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
+    use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, metadata::Orientation};
 
     use super::{PIXEL_LIMIT, Picture};
-    use crate::{Error, Result};
+    use crate::{Error, Result, tasks::exif};
 
     /// Enough of a file to know its format.
     const MAGIC_BYTES: u64 = 64;
@@ -82,9 +82,10 @@ mod decode {
     impl Picture {
         /// Reads a JPEG or PNG file, told apart by what it holds and not by its name.
         ///
-        /// The picture is turned upright as its EXIF orientation says. Grey, palette and CMYK
-        /// become RGB, alpha is dropped, and of sixteen bits the high eight are kept. Colour
-        /// profiles are ignored, as the libraries that trained the networks ignore them.
+        /// The picture is turned upright as its EXIF orientation says, of whatever integer type; a
+        /// missing or damaged one is ignored. Grey, palette and CMYK become RGB, alpha is dropped,
+        /// and of sixteen bits the high eight are kept. Colour profiles are ignored, as the
+        /// libraries that trained the networks ignore them.
         ///
         /// # Errors
         /// [`Error::Io`] if the file cannot be read; [`Error::File`] if it is neither JPEG nor
@@ -141,9 +142,14 @@ mod decode {
         if format == ImageFormat::Jpeg && !jpeg_is_whole(bytes) {
             return Err("the JPEG is cut short: it has no end marker".into());
         }
-        let orientation = decoder.orientation().map_err(|e| e.to_string())?;
+        let orientation = match format {
+            ImageFormat::Png => exif::of_png(bytes).and_then(exif::orientation),
+            _ => decoder.exif_metadata().ok().flatten().and_then(|data| exif::orientation(&data)),
+        };
         let mut image = DynamicImage::from_decoder(decoder).map_err(|e| e.to_string())?;
-        image.apply_orientation(orientation);
+        if let Some(orientation) = orientation.and_then(Orientation::from_exif) {
+            image.apply_orientation(orientation);
+        }
         to_picture(image).map_err(|e| e.to_string())
     }
 
@@ -260,6 +266,7 @@ mod file_tests {
     use image::{DynamicImage, ImageFormat};
 
     use super::*;
+    use crate::tasks::exif::tests::{exif, integers};
 
     /// A file of 64 x 48 pixels with some structure.
     fn file(format: ImageFormat) -> Vec<u8> {
@@ -321,6 +328,67 @@ mod file_tests {
         });
         png[29..33].copy_from_slice(&crc.to_be_bytes());
         assert!(refusal(&png).contains("65536 x 4096"));
+    }
+
+    /// `exif` in a file without any: a JPEG's first segment, a PNG's chunk before or behind the picture.
+    fn with_exif(format: ImageFormat, late: bool, exif: &[u8]) -> Vec<u8> {
+        let file = file(format);
+        let (at, part) = if format == ImageFormat::Jpeg {
+            let length = (exif.len() as u16 + 8).to_be_bytes();
+            (2, [b"\xff\xe1", &length[..], b"Exif\0\0", exif].concat())
+        } else {
+            let crc = !b"eXIf".iter().chain(exif).fold(!0u32, |crc, &byte| {
+                (0..8).fold(crc ^ u32::from(byte), |c, _| (c >> 1) ^ (0xedb8_8320 & (c & 1).wrapping_neg()))
+            });
+            let length = exif.len() as u32;
+            let chunk = [&length.to_be_bytes(), &b"eXIf"[..], exif, &crc.to_be_bytes()].concat();
+            (if late { file.len() - 12 } else { 33 }, chunk)
+        };
+        [&file[..at], &part, &file[at..]].concat()
+    }
+
+    /// As EXIF defines it: where row 0 and column 0 of the file lie on the upright picture.
+    fn upright(lying: &Picture, orientation: i32) -> Picture {
+        let (w, h) = (lying.width, lying.height);
+        let (width, height) = if (5..=8).contains(&orientation) { (h, w) } else { (w, h) };
+        let pixels = (0..width * height).flat_map(|i| {
+            let (x, y) = (i % width, i / width);
+            let (x, y) = match orientation {
+                2 => (w - 1 - x, y),
+                3 => (w - 1 - x, h - 1 - y),
+                4 => (x, h - 1 - y),
+                5 => (y, x),
+                6 => (y, h - 1 - x),
+                7 => (w - 1 - y, h - 1 - x),
+                8 => (w - 1 - y, x),
+                _ => (x, y),
+            };
+            lying.pixels[3 * (y * w + x)..][..3].to_vec()
+        });
+        Picture::new(width, height, pixels.collect()).unwrap()
+    }
+
+    #[test]
+    fn pictures_are_turned_upright_by_an_orientation_of_any_integer_type() {
+        for (format, late) in
+            [(ImageFormat::Jpeg, false), (ImageFormat::Png, false), (ImageFormat::Png, true)]
+        {
+            let lying = Picture::decode(&file(format), "p").unwrap();
+            for little in [true, false] {
+                for orientation in 0..10 {
+                    for (kind, bytes) in integers(little, orientation) {
+                        let turned = with_exif(format, late, &exif(little, kind, 1, &bytes));
+                        let turned = Picture::decode(&turned, "p").unwrap();
+                        let same = turned == upright(&lying, orientation);
+                        assert!(same, "{format:?}: {orientation} as type {kind}, little: {little}");
+                    }
+                }
+            }
+            for damaged in [&b""[..], b"II", b"MM\0*\xff\xff\xff\xff", b"no TIFF header"] {
+                let bytes = with_exif(format, late, damaged);
+                assert_eq!(Picture::decode(&bytes, "p").unwrap(), lying, "{format:?}: {damaged:?}");
+            }
+        }
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! Pictures to a network's input: scale, crop from the middle, normalise.
 
+use std::borrow::Cow;
+
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 
 use crate::tasks::Picture;
-use crate::zoo::{Centre, Filter, PerChannel, Preprocessing, Resize};
+use crate::zoo::{Centre, Colours, Filter, Grid, PerChannel, Preprocessing, Resize};
 use crate::{Error, Result, Tensor};
 
 /// The most pixels a picture may have once scaled. A strip one pixel wide, scaled by its shorter
@@ -15,10 +17,11 @@ const SCALED_LIMIT: usize = 1 << 26;
 /// take four times its memory.
 const STRIP: usize = 64;
 
-/// One picture as a network wants it: `[1, 3, H, W]`.
+/// One picture as a network wants it: `[1, C, H, W]`, with as many channels as
+/// [`Preprocessing::colours`] has.
 ///
-/// The result is what torchvision, timm and transformers make of the picture, to within one
-/// level of the 255 before normalisation.
+/// The result is what torchvision, timm, transformers and TensorFlow make of the picture, to within
+/// one level of the 255 before normalisation.
 ///
 /// # Errors
 /// As [`preprocess_batch`].
@@ -26,20 +29,22 @@ pub fn preprocess(picture: &Picture, how: &Preprocessing) -> Result<Tensor> {
     preprocess_batch(std::slice::from_ref(picture), how)
 }
 
-/// Pictures as a network wants them: `[N, 3, H, W]`.
+/// Pictures as a network wants them: `[N, C, H, W]`.
 ///
 /// # Errors
 /// [`Error::Input`] if there is no picture, if the scaled picture or the crop would be empty or
 /// too large to hold, if the pictures end up with different sizes (as they may without a crop),
-/// or if the statistics are not finite or divide by zero.
+/// if a filter that widens is to be on another grid than [`Grid::Area`], or if the statistics are
+/// not finite or divide by zero.
 pub fn preprocess_batch(pictures: &[Picture], how: &Preprocessing) -> Result<Tensor> {
     let [mean, std] = statistics(how)?;
+    let channels = how.colours.channels();
     let mut size = None;
     let mut data = Vec::new();
     for (index, picture) in pictures.iter().enumerate() {
         let fit = fit([picture.height(), picture.width()], how)?;
         let Fit { crop: [top, left], size: [rows, columns], .. } = fit;
-        let scaled = Scaled::new(picture, &fit, how.filter)?;
+        let scaled = Scaled::new(picture, &fit, how)?;
         let first = *size.get_or_insert([rows, columns]);
         if first != [rows, columns] {
             return Err(Error::Input(format!(
@@ -49,18 +54,19 @@ pub fn preprocess_batch(pictures: &[Picture], how: &Preprocessing) -> Result<Ten
             )));
         }
         let at = data.len();
-        data.resize(at + 3 * rows * columns, 0.0);
+        data.resize(at + channels * rows * columns, 0.0);
         for (channel, plane) in data[at..].chunks_exact_mut(rows * columns).enumerate() {
+            let colour = if how.colours == Colours::Bgr { 2 - channel } else { channel };
             for (y, row) in (top..).zip(plane.chunks_exact_mut(columns)) {
                 for (x, value) in (left..).zip(row) {
-                    let level = scaled.level(y, x, channel) / 255.0;
+                    let level = scaled.level(y, x, colour) / 255.0;
                     *value = (level - mean[channel]) / std[channel];
                 }
             }
         }
     }
     let [rows, columns] = size.ok_or_else(|| Error::Input("there is no picture".into()))?;
-    Tensor::new([pictures.len(), 3, rows, columns], data)
+    Tensor::new([pictures.len(), channels, rows, columns], data)
 }
 
 /// The mean and the deviation of each channel of the input; those behind the last are 0 and 1.
@@ -91,7 +97,7 @@ pub(crate) fn statistics(how: &Preprocessing) -> Result<[[f32; 3]; 2]> {
 /// Rows and columns of the input that a picture of `[rows, columns]` becomes.
 ///
 /// # Errors
-/// [`Error::Input`] if it would be empty or too large to hold.
+/// [`Error::Input`] if it would be empty or too large to hold, or the filter cannot be on the grid.
 pub fn input_size(picture: [usize; 2], how: &Preprocessing) -> Result<[usize; 2]> {
     Ok(fit(picture, how)?.size)
 }
@@ -114,6 +120,13 @@ pub(crate) struct Fit {
 /// # Errors
 /// As [`input_size`].
 pub(crate) fn fit(picture: [usize; 2], how: &Preprocessing) -> Result<Fit> {
+    if how.grid != Grid::Area && !matches!(how.filter, Filter::Nearest | Filter::Linear) {
+        return Err(Error::Input(format!(
+            "cannot scale with {:?} on the grid {:?}, which is only for filters that do not widen: \
+             Nearest and Linear",
+            how.filter, how.grid
+        )));
+    }
     let scaled = scaled_size(picture.map(|side| side.max(1)), how.resize);
     check_size("scaled", scaled[0], scaled[1])?;
     let size = how.crop.unwrap_or(scaled);
@@ -122,68 +135,142 @@ pub(crate) fn fit(picture: [usize; 2], how: &Preprocessing) -> Result<Fit> {
     Ok(Fit { scaled, crop, size, rows_first: height_first(picture, scaled) })
 }
 
-/// A picture after scaling: red, green, blue in 0..=255, row by row.
+/// A picture after scaling: its channels in 0..=255, pixel by pixel.
 struct Scaled {
     rows: usize,
     columns: usize,
+    channels: usize,
     levels: Vec<f32>,
 }
 
 impl Scaled {
-    fn new(picture: &Picture, fit: &Fit, filter: Filter) -> Result<Self> {
+    fn new(picture: &Picture, fit: &Fit, how: &Preprocessing) -> Result<Self> {
         let [rows, columns] = fit.scaled;
-        let [tall, wide] = [picture.height(), picture.width()];
-        let (algorithm, rounds) = match filter {
-            Filter::Nearest => (ResizeAlg::Nearest, true),
-            Filter::Bilinear => (ResizeAlg::Convolution(FilterType::Bilinear), true),
-            Filter::Bicubic => (ResizeAlg::Convolution(FilterType::CatmullRom), true),
-            Filter::Lanczos => (ResizeAlg::Convolution(FilterType::Lanczos3), true),
-            Filter::Linear => (ResizeAlg::Interpolation(FilterType::Bilinear), false),
+        let from = [picture.height(), picture.width()];
+        let (pixels, channels) = match how.colours {
+            Colours::Rgb | Colours::Bgr => (Cow::Borrowed(picture.pixels()), 3),
+            Colours::Grey => (Cow::Owned(luminance(picture.pixels())), 1),
         };
-        // As Pillow does it: one direction after the other, and to whole levels after each. The
-        // crate's own bytes have their own order and fewer bits for the weights, which together
-        // is two levels off at hard edges.
-        let pass = |levels: &[f32], from, to| {
-            let mut levels = resample(levels, from, to, algorithm)?;
-            if rounds {
-                levels.iter_mut().for_each(|v| *v = (*v + 0.5).floor().clamp(0.0, 255.0));
-            }
-            Ok::<_, Error>(levels)
+        let levels = match how.grid {
+            Grid::Area => by_area(&pixels, channels, from, fit, how.filter)?,
+            grid => by_points(&pixels, channels, from, fit.scaled, grid, how.filter),
         };
-        let levels = if fit.rows_first {
-            let mut lowered = vec![0f32; rows * wide * 3];
-            for left in (0..wide).step_by(STRIP) {
-                let part = left * 3..wide.min(left + STRIP) * 3;
-                let width = part.len() / 3;
-                let strip = picture.pixels().chunks_exact(wide * 3).flat_map(|row| &row[part.clone()]);
-                let strip: Vec<f32> = strip.map(|&v| v.into()).collect();
-                let strip = pass(&strip, [tall, width], [rows, width])?;
-                for (to, from) in lowered.chunks_exact_mut(wide * 3).zip(strip.chunks_exact(width * 3)) {
-                    to[part.clone()].copy_from_slice(from);
-                }
-            }
-            pass(&lowered, [rows, wide], [rows, columns])?
-        } else {
-            let mut narrowed = Vec::with_capacity(tall * columns * 3);
-            for strip in picture.pixels().chunks(STRIP * wide * 3) {
-                let height = strip.len() / (wide * 3);
-                let strip: Vec<f32> = strip.iter().map(|&v| v.into()).collect();
-                narrowed.extend(pass(&strip, [height, wide], [height, columns])?);
-            }
-            pass(&narrowed, [tall, columns], [rows, columns])?
-        };
-        Ok(Self { rows, columns, levels })
+        Ok(Self { rows, columns, channels, levels })
     }
 
     /// The level at a row, column and channel; black outside the picture.
     fn level(&self, y: isize, x: isize, channel: usize) -> f32 {
         match (usize::try_from(y), usize::try_from(x)) {
             (Ok(y), Ok(x)) if y < self.rows && x < self.columns => {
-                self.levels[(y * self.columns + x) * 3 + channel]
+                self.levels[(y * self.columns + x) * self.channels + channel]
             }
             _ => 0.0,
         }
     }
+}
+
+/// A byte for each pixel of RGB, as Pillow's `convert("L")` makes it.
+fn luminance(rgb: &[u8]) -> Vec<u8> {
+    let level = |rgb: &[u8]| {
+        let [r, g, b] = [0, 1, 2].map(|i| u32::from(rgb[i]));
+        ((19595 * r + 38470 * g + 7471 * b + 0x8000) >> 16) as u8
+    };
+    rgb.chunks_exact(3).map(level).collect()
+}
+
+/// Pixels of `[tall, wide]` scaled on the grid of areas.
+fn by_area(
+    pixels: &[u8],
+    channels: usize,
+    [tall, wide]: [usize; 2],
+    fit: &Fit,
+    filter: Filter,
+) -> Result<Vec<f32>> {
+    let [rows, columns] = fit.scaled;
+    let (algorithm, rounds) = match filter {
+        Filter::Nearest => (ResizeAlg::Nearest, true),
+        Filter::Bilinear => (ResizeAlg::Convolution(FilterType::Bilinear), true),
+        Filter::Bicubic => (ResizeAlg::Convolution(FilterType::CatmullRom), true),
+        Filter::Lanczos => (ResizeAlg::Convolution(FilterType::Lanczos3), true),
+        Filter::Linear => (ResizeAlg::Interpolation(FilterType::Bilinear), false),
+    };
+    // As Pillow does it: one direction after the other, and to whole levels after each. The
+    // crate's own bytes have their own order and fewer bits for the weights, which together
+    // is two levels off at hard edges.
+    let pass = |levels: &[f32], from, to| {
+        let mut levels = resample(levels, channels, from, to, algorithm)?;
+        if rounds {
+            levels.iter_mut().for_each(|v| *v = (*v + 0.5).floor().clamp(0.0, 255.0));
+        }
+        Ok::<_, Error>(levels)
+    };
+    let row_len = wide * channels;
+    if fit.rows_first {
+        let mut lowered = vec![0f32; rows * row_len];
+        for left in (0..wide).step_by(STRIP) {
+            let part = left * channels..wide.min(left + STRIP) * channels;
+            let width = part.len() / channels;
+            let strip = pixels.chunks_exact(row_len).flat_map(|row| &row[part.clone()]);
+            let strip: Vec<f32> = strip.map(|&v| v.into()).collect();
+            let strip = pass(&strip, [tall, width], [rows, width])?;
+            for (to, from) in lowered.chunks_exact_mut(row_len).zip(strip.chunks_exact(part.len())) {
+                to[part.clone()].copy_from_slice(from);
+            }
+        }
+        pass(&lowered, [rows, wide], [rows, columns])
+    } else {
+        let mut narrowed = Vec::with_capacity(tall * columns * channels);
+        for strip in pixels.chunks(STRIP * row_len) {
+            let height = strip.len() / row_len;
+            let strip: Vec<f32> = strip.iter().map(|&v| v.into()).collect();
+            narrowed.extend(pass(&strip, [height, wide], [height, columns])?);
+        }
+        pass(&narrowed, [tall, columns], [rows, columns])
+    }
+}
+
+/// Pixels of `[tall, wide]` scaled on a grid of points, which the crate does not have: by the nearest
+/// pixel or by two taps a side, in f32 as TensorFlow 1 and torch compute them.
+fn by_points(
+    pixels: &[u8],
+    channels: usize,
+    from: [usize; 2],
+    to: [usize; 2],
+    grid: Grid,
+    filter: Filter,
+) -> Vec<f32> {
+    // For each row or column, the two pixels it lies between and how far it is from the first.
+    let taps = |side: usize| {
+        let (last, scale) = (from[side] - 1, grid.scale(from[side], to[side]));
+        let tap = |at: usize| {
+            let place = at as f32 * scale;
+            match (filter, grid) {
+                (Filter::Linear, _) => {
+                    let low = (place as usize).min(last);
+                    (low, (low + 1).min(last), place - low as f32)
+                }
+                (_, Grid::Corners) => ((place.round() as usize).min(last), 0, 0.0),
+                _ => ((place as usize).min(last), 0, 0.0),
+            }
+        };
+        (0..to[side]).map(tap).collect::<Vec<_>>()
+    };
+    let (rows, columns) = (taps(0), taps(1));
+    let mut levels = Vec::with_capacity(to[0] * to[1] * channels);
+    for &(top, bottom, down) in &rows {
+        let [top, bottom] = [top, bottom].map(|row| &pixels[row * from[1] * channels..]);
+        for &(left, right, across) in &columns {
+            for channel in 0..channels {
+                let between = |row: &[u8]| {
+                    let [a, b] = [left, right].map(|column| f32::from(row[column * channels + channel]));
+                    a + (b - a) * across
+                };
+                let [top, bottom] = [between(top), between(bottom)];
+                levels.push(top + (bottom - top) * down);
+            }
+        }
+    }
+    levels
 }
 
 /// Whether Pillow scales the height before the width, which it does since version 13 where the
@@ -193,12 +280,18 @@ fn height_first([tall, wide]: [usize; 2], [rows, columns]: [usize; 2]) -> bool {
     rows < tall && tall - rows > 2 * wide.saturating_sub(columns)
 }
 
-/// Scales RGB from `[rows, columns]` to `[rows, columns]`.
-fn resample(levels: &[f32], from: [usize; 2], to: [usize; 2], algorithm: ResizeAlg) -> Result<Vec<f32>> {
+/// Scales pixels of so many channels from `[rows, columns]` to `[rows, columns]`.
+fn resample(
+    levels: &[f32],
+    channels: usize,
+    from: [usize; 2],
+    to: [usize; 2],
+    algorithm: ResizeAlg,
+) -> Result<Vec<f32>> {
     let failed = |e: &dyn std::fmt::Display| Error::Input(format!("cannot scale the picture: {e}"));
     let side = |n: usize| u32::try_from(n).map_err(|e| failed(&e));
-    let kind = PixelType::F32x3;
-    let mut scaled = vec![0f32; to[0] * to[1] * 3];
+    let kind = if channels == 1 { PixelType::F32 } else { PixelType::F32x3 };
+    let mut scaled = vec![0f32; to[0] * to[1] * channels];
     let source = ImageRef::new(side(from[1])?, side(from[0])?, bytemuck::cast_slice(levels), kind)
         .map_err(|e| failed(&e))?;
     let bytes = bytemuck::cast_slice_mut(&mut scaled);
@@ -290,6 +383,51 @@ mod tests {
     }
 
     #[test]
+    fn channels_come_in_their_order_with_their_own_statistics() {
+        let picture = Picture::new(1, 1, vec![51, 102, 204]).unwrap();
+        let of = |colours, mean: &[f32], std: &[f32]| {
+            let [mean, std] = [mean, std].map(PerChannel::new);
+            let how = Preprocessing { colours, mean, std, ..how(Resize::Exact([1, 1]), None) };
+            preprocess(&picture, &how).unwrap()
+        };
+        let close = |tensor: Tensor, expected: &[f32]| {
+            assert_eq!(tensor.dims(), [1, expected.len(), 1, 1]);
+            let apart = tensor.data().iter().zip(expected).map(|(a, b)| (a - b).abs());
+            assert!(apart.fold(0.0, f32::max) < 1e-6, "{tensor:?}, {expected:?}");
+        };
+        let (mean, std) = ([0.1, 0.2, 0.3], [1.0, 2.0, 4.0]);
+        close(of(Colours::Rgb, &mean, &std), &[0.1, 0.1, 0.125]);
+        close(of(Colours::Bgr, &mean, &std), &[0.7, 0.1, -0.025]);
+        // 0.299 * 51 + 0.587 * 102 + 0.114 * 204 = 98.379.
+        close(of(Colours::Grey, &[0.5], &[0.5]), &[98.0 / 127.5 - 1.0]);
+    }
+
+    #[test]
+    fn grids_of_points_begin_at_the_first_pixel() {
+        let picture = Picture::new(3, 1, [0, 100, 200].map(|v| [v; 3]).concat()).unwrap();
+        let scaled = |grid, filter, columns| {
+            let one = |v| PerChannel::new(&[v]);
+            let how = Preprocessing {
+                grid,
+                filter,
+                colours: Colours::Grey,
+                mean: one(0.0),
+                std: one(1.0 / 255.0),
+                ..how(Resize::Exact([1, columns]), None)
+            };
+            preprocess(&picture, &how).unwrap().into_data().iter().map(|v| v.round()).collect::<Vec<_>>()
+        };
+        use {Filter::*, Grid::*};
+        assert_eq!(scaled(Corners, Linear, 5), [0.0, 50.0, 100.0, 150.0, 200.0]);
+        assert_eq!(scaled(Corners, Linear, 2), [0.0, 200.0]);
+        assert_eq!(scaled(Corners, Linear, 1), [0.0]);
+        assert_eq!(scaled(Corners, Nearest, 5), [0.0, 100.0, 100.0, 200.0, 200.0]);
+        assert_eq!(scaled(TopLeft, Linear, 6), [0.0, 50.0, 100.0, 150.0, 200.0, 200.0]);
+        assert_eq!(scaled(TopLeft, Nearest, 6), [0.0, 0.0, 100.0, 100.0, 200.0, 200.0]);
+        assert_eq!(scaled(TopLeft, Linear, 2), [0.0, 150.0]);
+    }
+
+    #[test]
     fn a_batch_is_its_pictures_in_order() {
         let [a, b] = [grey(40, 30), Picture::new(1, 1, vec![9, 99, 199]).unwrap()];
         let how = how(Resize::Short(12), Some([10, 8]));
@@ -314,6 +452,16 @@ mod tests {
             )
             .contains("std")
         );
+        for grid in [Grid::Corners, Grid::TopLeft] {
+            for filter in [Filter::Bilinear, Filter::Bicubic, Filter::Lanczos] {
+                let how = Preprocessing { grid, filter, ..Default::default() };
+                let reason = refusal(grey(2, 2), how);
+                assert!(reason.contains("do not widen") && reason.lines().count() == 1, "{reason}");
+                assert!(input_size([2, 2], &how).is_err());
+            }
+        }
+        let how_grey = Preprocessing { colours: Colours::Grey, ..Default::default() };
+        assert!(refusal(grey(2, 2), how_grey).contains("mean: 3 numbers for 1 channels"));
         assert!(preprocess_batch(&[], &Preprocessing::default()).is_err());
         let sizes = preprocess_batch(&[grey(4, 4), grey(8, 4)], &how(Resize::Short(4), None));
         assert!(sizes.unwrap_err().to_string().contains("picture 1 becomes 8 x 4"));

@@ -7,7 +7,8 @@ pub struct Preprocessing {
     pub resize: Resize,
     /// The filter it is scaled with.
     pub filter: Filter,
-    /// Which points of the picture the filter is centred on.
+    /// Which points of the picture the filter is centred on; only filters that do not widen can be on
+    /// another grid than [`Grid::Area`].
     pub grid: Grid,
     /// Rows and columns cut from the middle afterwards.
     pub crop: Option<[usize; 2]>,
@@ -61,6 +62,20 @@ pub enum Grid {
     /// Pixel `i` lies at `i` times the scale: TensorFlow 1 and TensorFlow.js without
     /// `half_pixel_centers`.
     TopLeft,
+}
+
+impl Grid {
+    /// How many pixels of the original a pixel of the scaled picture is apart from the next, for a
+    /// side of `from` pixels that becomes `to`. In f32 as TensorFlow has it: where the grid hits a
+    /// pixel, rounding decides which is the nearest.
+    pub fn scale(self, from: usize, to: usize) -> f32 {
+        match self {
+            Self::Corners if to > 1 => from.saturating_sub(1) as f32 / (to - 1) as f32,
+            // All there is of it is the first pixel.
+            Self::Corners => 0.0,
+            Self::Area | Self::TopLeft => from as f32 / to as f32,
+        }
+    }
 }
 
 /// The channels that a network takes, in their order.

@@ -5,20 +5,32 @@ pub mod cases;
 pub mod fixture;
 pub mod textures;
 
-use goldcrest::{Device, Tensor, cpu::Cpu, gpu::Gpu};
+use goldcrest::{Device, Tensor, cpu::Cpu, gpu::Gpu, wgpu};
 
 /// A device on every adapter of the machine. Tests run on all of them; `scripts/test` names
 /// the ones that must be there in `GOLDCREST_TEST_ADAPTERS`, separated by commas, so that a
 /// missing driver fails instead of testing less. Nothing is kept in the user's cache.
 pub fn gpus() -> Vec<Gpu> {
+    gpus_with(wgpu::Features::empty())
+}
+
+/// The same as devices of a program's own, each with those of these features that its adapter has.
+pub fn gpus_with(features: wgpu::Features) -> Vec<Gpu> {
     let _ = env_logger::builder().is_test(true).try_init();
     let adapters = pollster::block_on(goldcrest::gpu::adapters());
-    let gpus: Vec<Gpu> = adapters
-        .iter()
-        .map(|adapter| {
-            pollster::block_on(Gpu::from_adapter(adapter)).expect("the adapter gives a device").cache_in(None)
-        })
-        .collect();
+    let open = |adapter: &wgpu::Adapter| {
+        if features.is_empty() {
+            return pollster::block_on(Gpu::from_adapter(adapter)).expect("the adapter gives a device");
+        }
+        let descriptor = wgpu::DeviceDescriptor {
+            required_features: Gpu::wanted_features(adapter) | (adapter.features() & features),
+            required_limits: Gpu::wanted_limits(adapter),
+            ..Default::default()
+        };
+        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).expect("a device");
+        Gpu::from_device(adapter, device, queue)
+    };
+    let gpus: Vec<Gpu> = adapters.iter().map(|adapter| open(adapter).cache_in(None)).collect();
     assert!(!gpus.is_empty(), "no adapter: install a Vulkan driver (scripts/test does)");
     for wanted in std::env::var("GOLDCREST_TEST_ADAPTERS").unwrap_or_default().split(',') {
         let found = gpus.iter().any(|gpu| gpu.adapter().name.to_lowercase().contains(&wanted.to_lowercase()));

@@ -2,7 +2,7 @@
 
 use goldcrest::{
     Session, Tensor,
-    gpu::Gpu,
+    gpu::{Gpu, Source},
     graph::{Extent, Graph, Op},
     session::Framing,
     tasks::Picture,
@@ -19,12 +19,62 @@ pub fn picture(width: usize, height: usize) -> Picture {
     Picture::new(width, height, pixels.collect()).unwrap()
 }
 
-/// The picture as a texture that shows it.
+/// The picture as a texture that shows it; of fewer channels than three, its red ones.
 pub fn texture(gpu: &Gpu, picture: &Picture, format: TextureFormat, usage: TextureUsages) -> wgpu::Texture {
+    layered(gpu, &[picture], format, usage)
+}
+
+/// Pictures of one size as the layers of a texture.
+pub fn layered(
+    gpu: &Gpu,
+    pictures: &[&Picture],
+    format: TextureFormat,
+    usage: TextureUsages,
+) -> wgpu::Texture {
+    use TextureFormat as F;
+    let light = |v: u8| {
+        let v = f64::from(v) / 255.0;
+        (if v <= 0.04045 { v / 12.92 } else { ((v + 0.055) / 1.055).powf(2.4) }) as f32
+    };
+    let deep = |v: &u8| (u16::from(*v) * 257).to_le_bytes();
+    let half = |v: &u8| half::f16::from_f32(light(*v)).to_le_bytes();
+    let float = |v: &u8| light(*v).to_le_bytes();
+    let texel = |rgb: &[u8]| {
+        let rgba = [rgb[0], rgb[1], rgb[2], 255];
+        match format {
+            F::R8Uint | F::R8Unorm => vec![rgb[0]],
+            // Alpha as noise: none of it may show.
+            F::Rg8Unorm => vec![rgb[0], rgb[1]],
+            F::Bgra8Unorm => vec![rgb[2], rgb[1], rgb[0], 255],
+            F::R16Unorm => rgba[..1].iter().flat_map(deep).collect(),
+            F::Rg16Unorm => rgba[..2].iter().flat_map(deep).collect(),
+            F::R16Float => rgba[..1].iter().flat_map(half).collect(),
+            F::Rg16Float => rgba[..2].iter().flat_map(half).collect(),
+            F::Rgba16Float => rgba.iter().flat_map(half).collect(),
+            F::R32Float => rgba[..1].iter().flat_map(float).collect(),
+            F::Rg32Float => rgba[..2].iter().flat_map(float).collect(),
+            F::Rgba32Float => rgba.iter().flat_map(float).collect(),
+            _ => rgba.to_vec(),
+        }
+    };
+    let layers: Vec<Vec<u8>> =
+        pictures.iter().map(|picture| picture.pixels().chunks_exact(3).flat_map(texel).collect()).collect();
+    let layers: Vec<&[u8]> = layers.iter().map(Vec::as_slice).collect();
+    uploaded(gpu, [pictures[0].width(), pictures[0].height()], format, usage, &layers)
+}
+
+/// A texture of so many columns and rows whose layers hold these bytes.
+pub fn uploaded(
+    gpu: &Gpu,
+    [width, height]: [usize; 2],
+    format: TextureFormat,
+    usage: TextureUsages,
+    layers: &[&[u8]],
+) -> wgpu::Texture {
     let size = wgpu::Extent3d {
-        width: picture.width() as u32,
-        height: picture.height() as u32,
-        depth_or_array_layers: 1,
+        width: width as u32,
+        height: height as u32,
+        depth_or_array_layers: layers.len() as u32,
     };
     let texture = gpu.device().create_texture(&wgpu::TextureDescriptor {
         label: None,
@@ -36,31 +86,11 @@ pub fn texture(gpu: &Gpu, picture: &Picture, format: TextureFormat, usage: Textu
         usage: usage | TextureUsages::COPY_DST,
         view_formats: &[],
     });
-    let light = |v: u8| {
-        let v = f64::from(v) / 255.0;
-        (if v <= 0.04045 { v / 12.92 } else { ((v + 0.055) / 1.055).powf(2.4) }) as f32
-    };
-    let bytes: Vec<u8> = picture
-        .pixels()
-        .chunks_exact(3)
-        .flat_map(|rgb| match format {
-            TextureFormat::R8Uint | TextureFormat::R8Unorm => vec![rgb[0]],
-            TextureFormat::Bgra8Unorm => vec![rgb[2], rgb[1], rgb[0], 255],
-            TextureFormat::Rgba16Float => [light(rgb[0]), light(rgb[1]), light(rgb[2]), 1.0]
-                .iter()
-                .flat_map(|v| half::f16::from_f32(*v).to_le_bytes())
-                .collect(),
-            TextureFormat::Rgba32Float => [light(rgb[0]), light(rgb[1]), light(rgb[2]), 1.0]
-                .iter()
-                .flat_map(|v| v.to_le_bytes())
-                .collect(),
-            _ => vec![rgb[0], rgb[1], rgb[2], 255],
-        })
-        .collect();
+    let bytes = layers.concat();
     let layout = wgpu::TexelCopyBufferLayout {
         offset: 0,
-        bytes_per_row: Some(bytes.len() as u32 / size.height),
-        rows_per_image: None,
+        bytes_per_row: Some(layers[0].len() as u32 / size.height),
+        rows_per_image: Some(size.height),
     };
     gpu.queue().write_texture(texture.as_image_copy(), &bytes, layout, size);
     texture
@@ -73,17 +103,22 @@ pub fn readable(gpu: &Gpu, picture: &Picture) -> wgpu::Texture {
 /// A network whose answer is what it sees.
 pub fn mirror(preprocessing: Preprocessing, input: [usize; 2]) -> Network {
     let mut graph = Graph::default();
-    let x = graph.push("input", Op::Input(3), &[]);
+    let channels = preprocessing.colours.channels();
+    let x = graph.push("input", Op::Input(channels), &[]);
     graph.push("same", Op::Resize(Extent::Exact(input)), &[x]);
-    Network { graph, preprocessing, input, ..synthetic::network("mobilenet_v1@0.25").unwrap() }
+    Network { graph, preprocessing, input, channels, ..synthetic::network("mobilenet_v1@0.25").unwrap() }
 }
 
 /// Records an inference of a texture, and waits for its answer.
 pub fn answer(gpu: &Gpu, session: &Session, texture: &wgpu::Texture, framing: Framing) -> Vec<Tensor> {
-    let source = session.source(texture, framing).unwrap();
+    answer_of(gpu, session, &session.source(texture, framing).unwrap())
+}
+
+/// [`answer`] of a source.
+pub fn answer_of(gpu: &Gpu, session: &Session, source: &Source) -> Vec<Tensor> {
     let mut ring = session.ring(1).unwrap();
     let mut encoder = gpu.device().create_command_encoder(&Default::default());
-    session.encode(&mut encoder, &source).unwrap();
+    session.encode(&mut encoder, source).unwrap();
     assert!(session.read_back(&mut encoder, &mut ring, 7).unwrap());
     gpu.queue().submit([encoder.finish()]);
     gpu.device().poll(wgpu::PollType::wait_indefinitely()).unwrap();

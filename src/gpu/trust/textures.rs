@@ -9,7 +9,7 @@ use crate::{
     },
     kernels::{
         mask, paint,
-        sample::{self, Filter, Sampling},
+        sample::{self, Colours, Filter, Grid, Sampling, Texels},
     },
     tensor::{Element, layout},
 };
@@ -18,41 +18,50 @@ use crate::{
 const WIDTH: u32 = 64;
 const HEIGHT: u32 = 9;
 
-/// Both, with maps of `element`.
-pub(super) fn checks(gpu: &Gpu, element: Element) -> Result<[Check; 2]> {
-    Ok([sample_check(gpu, element)?, paint_check(gpu, element)?])
-}
-
-fn sample_check(gpu: &Gpu, element: Element) -> Result<Check> {
-    let byte = |i: u32| (i.wrapping_mul(2_654_435_761) >> 24) as u8;
-    let bytes: Vec<u8> = (0..4 * WIDTH * HEIGHT).map(byte).collect();
-    let texel =
-        |x: u32, y: u32| [0, 1, 2].map(|i| f32::from(bytes[(4 * (y * WIDTH + x) + i) as usize]) / 255.0);
+/// All, with maps of `element`.
+pub(super) fn checks(gpu: &Gpu, element: Element) -> Result<[Check; 3]> {
     // Two taps: no other filter's levels are left unrounded.
     let sampling = Sampling {
         region: [3, 1, 41, 8],
         mirrored: [true, false],
         rows_first: false,
+        texels: Texels::Colours,
         encode: true,
         scaled: [11, 23],
+        scale: [8.0 / 11.0, 41.0 / 23.0],
         crop: [-1, 2],
         filter: Filter::Linear,
-        mean: [0.4; 3],
-        std: [0.2; 3],
+        grid: Grid::Area,
+        colours: Colours::Rgb,
+        mean: [0.4, 0.5, 0.6],
+        std: [0.2, 0.3, 0.4],
     };
+    let other = Sampling {
+        texels: Texels::Luminance,
+        encode: false,
+        scale: [7.0 / 10.0, 40.0 / 22.0],
+        grid: Grid::Corners,
+        colours: Colours::Bgr,
+        ..sampling
+    };
+    let [sampled, other] = [sample_check(gpu, element, &sampling)?, sample_check(gpu, element, &other)?];
+    Ok([sampled, other, paint_check(gpu, element)?])
+}
+
+fn sample_check(gpu: &Gpu, element: Element, sampling: &Sampling) -> Result<Check> {
+    let byte = |i: u32| (i.wrapping_mul(2_654_435_761) >> 24) as u8;
+    let bytes: Vec<u8> = (0..4 * WIDTH * HEIGHT).map(byte).collect();
+    let texel =
+        |x: u32, y: u32| [0, 1, 2].map(|i| f32::from(bytes[(4 * (y * WIDTH + x) + i) as usize]) / 255.0);
     let y = Shape::new(1, 3, 12, 19);
     let texture = texture(gpu, wgpu::TextureUsages::TEXTURE_BINDING | wgpu::TextureUsages::COPY_DST);
     let layout_of_bytes =
         wgpu::TexelCopyBufferLayout { offset: 0, bytes_per_row: Some(4 * WIDTH), rows_per_image: None };
     gpu.queue.write_texture(texture.as_image_copy(), &bytes, layout_of_bytes, texture.size());
-    let out = gpu.dispatch_over(
-        &sample::launch(&sampling, y),
-        element,
-        &[],
-        &[layout::len(y)],
-        &[&texture.create_view(&Default::default())],
-    )?;
-    let error = distance(&layout::from_device(y, &out[0]), &sample::reference(&sampling, y, texel));
+    let view = texture.create_view(&Default::default());
+    let launch = sample::launch(sampling, y);
+    let out = gpu.dispatch_over(&launch, element, &[], &[layout::len(y)], &[&view, &view])?;
+    let error = distance(&layout::from_device(y, &out[0]), &sample::reference(sampling, y, texel));
     Ok(Check { kernel: sample::SHADER.name, element, error })
 }
 

@@ -3,15 +3,17 @@
 mod back;
 mod parts;
 mod shown;
+mod texels;
 
 pub use parts::Parts;
 pub use shown::OnDevice;
+pub use texels::{Matrix, Range, Yuv};
 
 use super::{Engine, Session, pictures::Reading};
 use crate::{
     Error, Result,
     gpu::{Executor, Source},
-    kernels::sample::{self, Sampling},
+    kernels::sample::{self, Sampling, Texels},
     plan::Plan,
     tasks, zoo,
 };
@@ -21,6 +23,8 @@ use crate::{
 pub struct Framing {
     /// Left, top, width and height in texels, if not all of it.
     pub region: Option<[u32; 4]>,
+    /// The layer of an array.
+    pub layer: u32,
     /// Whether it is read from right to left, and from bottom to top.
     pub mirrored: [bool; 2],
     /// What its values mean.
@@ -43,11 +47,15 @@ impl Session {
     /// Makes what reads pictures from a texture, of any size that the session's preprocessing scales to
     /// what it was built for. Once for a texture: every frame it is then only [recorded](Self::encode).
     ///
+    /// A texture of one channel is taken for luminance, one of two for luminance and alpha, and one of more
+    /// for colours, whose alpha is dropped too. A format is no proof of meaning: that a texture of such a
+    /// format shows a picture, and no normals or distances, is for the program to know.
+    ///
     /// # Errors
     /// [`Error::Input`] unless the session was built [for pictures](Self::for_pictures) on a GPU, and if the
-    /// texture cannot be read or the region is not in it; [`Error::Memory`], [`Error::HostLimit`],
-    /// [`Error::Lost`] and [`Error::Device`] if the device has no room for it, allows too little, is gone, or
-    /// refuses it otherwise.
+    /// texture cannot be read, its format is no picture's, or it has no such region or layer;
+    /// [`Error::Memory`], [`Error::HostLimit`], [`Error::Lost`] and [`Error::Device`] if the device has no
+    /// room for it, allows too little, is gone, or refuses it otherwise.
     pub fn source(&self, texture: &wgpu::Texture, framing: Framing) -> Result<Source> {
         pollster::block_on(self.source_async(texture, framing))
     }
@@ -58,11 +66,58 @@ impl Session {
     /// As [`Session::source`].
     pub async fn source_async(&self, texture: &wgpu::Texture, framing: Framing) -> Result<Source> {
         let (_, executor) = self.on_gpu()?;
-        let sampling = self.sampling(texture, framing)?;
-        executor.source(texture, &sample::launch(&sampling, self.input)).await
+        let format = texture.format();
+        let texels = texels::shown(format)?;
+        let sampling = self.sampling(texture, texels, texels::is_light(format), framing)?;
+        let launch = sample::launch(&sampling, self.input);
+        executor.source([texture, texture], framing.layer, &launch).await
     }
 
-    fn sampling(&self, texture: &wgpu::Texture, framing: Framing) -> Result<Sampling> {
+    /// [`Session::source`] of the two planes that cameras and video decoders give: `luma` of `R8Unorm` and
+    /// `chroma` of `Rg8Unorm`, U before V (NV12, NV16, NV24), or of `R16Unorm` and `Rg16Unorm` with the
+    /// bits in the high ones (P010, P016). A texture that is `NV12` or `P010` itself is given as both.
+    ///
+    /// Chroma is as large as luma, half as wide, or half as wide and high, rounded up. Its values lie where
+    /// MPEG-2 and H.264 have them, with luma's even columns and between its rows, and those between are
+    /// mixed of the nearest two a side. The colours are rounded to 255ths, as those of a decoded picture, and
+    /// have sRGB's curve unless [`Framing::values`] says that they are light. Region and layer are luma's.
+    ///
+    /// # Errors
+    /// As [`Session::source`]; [`Error::Input`] if formats or sizes are not those of luma and chroma.
+    pub fn source_yuv(
+        &self,
+        luma: &wgpu::Texture,
+        chroma: &wgpu::Texture,
+        framing: Framing,
+        yuv: Yuv,
+    ) -> Result<Source> {
+        pollster::block_on(self.source_yuv_async(luma, chroma, framing, yuv))
+    }
+
+    /// [`Session::source_yuv`] for where nothing may block.
+    ///
+    /// # Errors
+    /// As [`Session::source_yuv`].
+    pub async fn source_yuv_async(
+        &self,
+        luma: &wgpu::Texture,
+        chroma: &wgpu::Texture,
+        framing: Framing,
+        yuv: Yuv,
+    ) -> Result<Source> {
+        let (_, executor) = self.on_gpu()?;
+        let texels = Texels::Planes(yuv.planes(luma, chroma)?);
+        let sampling = self.sampling(luma, texels, false, framing)?;
+        executor.source([luma, chroma], framing.layer, &sample::launch(&sampling, self.input)).await
+    }
+
+    fn sampling(
+        &self,
+        texture: &wgpu::Texture,
+        texels: Texels,
+        light: bool,
+        framing: Framing,
+    ) -> Result<Sampling> {
         let Reading { preprocessing, .. } = self.reading()?;
         let all = [0, 0, texture.width(), texture.height()];
         let region @ [left, top, width, height] = framing.region.unwrap_or(all);
@@ -84,18 +139,19 @@ impl Session {
                 self.input.w, self.input.h
             )));
         }
-        let format = texture.format();
-        let light = format.is_srgb() || is_float(format);
+        let scale = |from: u32, to: usize| preprocessing.grid.scale(from as usize, to);
         Ok(Sampling {
             region,
             mirrored: framing.mirrored,
             rows_first: fit.rows_first,
+            texels,
             encode: match framing.values {
                 Values::OfFormat => light,
                 Values::Encoded => false,
                 Values::Linear => true,
             },
             scaled: fit.scaled,
+            scale: [scale(height, fit.scaled[0]), scale(width, fit.scaled[1])],
             crop: fit.crop,
             filter: match preprocessing.filter {
                 zoo::Filter::Nearest => sample::Filter::Nearest,
@@ -103,6 +159,16 @@ impl Session {
                 zoo::Filter::Bicubic => sample::Filter::Bicubic,
                 zoo::Filter::Lanczos => sample::Filter::Lanczos,
                 zoo::Filter::Linear => sample::Filter::Linear,
+            },
+            grid: match preprocessing.grid {
+                zoo::Grid::Area => sample::Grid::Area,
+                zoo::Grid::Corners => sample::Grid::Corners,
+                zoo::Grid::TopLeft => sample::Grid::TopLeft,
+            },
+            colours: match preprocessing.colours {
+                zoo::Colours::Rgb => sample::Colours::Rgb,
+                zoo::Colours::Bgr => sample::Colours::Bgr,
+                zoo::Colours::Grey => sample::Colours::Grey,
             },
             mean,
             std,
@@ -130,19 +196,4 @@ impl Session {
             Engine::Cpu(_) => Err(Error::Input("the session is on the CPU, a texture on a GPU".into())),
         }
     }
-}
-
-fn is_float(format: wgpu::TextureFormat) -> bool {
-    use wgpu::TextureFormat as F;
-    matches!(
-        format,
-        F::Rgba16Float
-            | F::Rgba32Float
-            | F::Rg11b10Ufloat
-            | F::Rgb9e5Ufloat
-            | F::R16Float
-            | F::Rg16Float
-            | F::R32Float
-            | F::Rg32Float
-    )
 }

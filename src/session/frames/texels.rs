@@ -1,0 +1,262 @@
+//! What the texels of a program's textures show.
+
+use wgpu::{TextureFormat as Format, TextureSampleType};
+
+use crate::{
+    Error, Result,
+    kernels::sample::{Planes, Texels},
+};
+
+/// How the two planes of a video frame, luma and chroma, become red, green and blue. Nothing on the planes
+/// says it: it comes with the stream.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Yuv {
+    /// Which red, green and blue they were made of.
+    pub matrix: Matrix,
+    /// Which numbers they use.
+    pub range: Range,
+    /// Whether V comes before U, as in NV21.
+    pub swapped: bool,
+}
+
+/// The shares that red, green and blue have of luma.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Matrix {
+    /// ITU-R BT.601: standard definition, JPEG, and most webcams.
+    Bt601,
+    /// ITU-R BT.709: high definition.
+    #[default]
+    Bt709,
+    /// ITU-R BT.2020 with non-constant luminance. That its pictures may have another curve than sRGB's,
+    /// PQ or HLG, is not undone.
+    Bt2020,
+}
+
+/// The numbers that luma and chroma use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Range {
+    /// Of eight bits 16 to 235 for luma and 16 to 240 for chroma: video.
+    #[default]
+    Limited,
+    /// All of them: JPEG, and many cameras.
+    Full,
+}
+
+impl Yuv {
+    /// With the planes that these textures are.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if their formats or sizes are not those of luma and chroma.
+    pub(super) fn planes(self, luma: &wgpu::Texture, chroma: &wgpu::Texture) -> Result<Planes> {
+        let deep = match (luma.format(), chroma.format()) {
+            (Format::R8Unorm, Format::Rg8Unorm) | (Format::NV12, Format::NV12) => false,
+            (Format::R16Unorm, Format::Rg16Unorm) | (Format::P010, Format::P010) => true,
+            (luma, chroma) => {
+                return Err(Error::Input(format!(
+                    "luma of {luma:?} and chroma of {chroma:?}: R8Unorm and Rg8Unorm are read, R16Unorm and \
+                     Rg16Unorm, and one texture of NV12 or P010 as both"
+                )));
+            }
+        };
+        let size = |texture: &wgpu::Texture| [texture.width(), texture.height()];
+        let whole = size(luma);
+        let one = chroma.format().is_multi_planar_format();
+        let part = size(chroma).map(|side| if one { side.div_ceil(2) } else { side });
+        let halved = halved(whole, part).ok_or_else(|| {
+            Error::Input(format!(
+                "chroma of {} x {} texels with luma of {} x {}: it is as large, half as wide, or half as wide \
+                 and high, rounded up",
+                part[0], part[1], whole[0], whole[1]
+            ))
+        })?;
+        Ok(self.over(deep, halved))
+    }
+
+    /// With planes of eight bits, or of `deep`er ones that lie in the high bits of sixteen.
+    fn over(self, deep: bool, halved: [bool; 2]) -> Planes {
+        let [red, blue] = match self.matrix {
+            Matrix::Bt601 => [0.299, 0.114],
+            Matrix::Bt709 => [0.2126, 0.0722],
+            Matrix::Bt2020 => [0.2627, 0.0593],
+        };
+        let green = 1.0 - red - blue;
+        // Black, the span of luma, grey and the span of chroma, in eight bits and what more of them there
+        // are. Of a full range the largest of P010's ten bits is white: P016's is a thousandth more, which
+        // is cut off.
+        let (largest, step, all) =
+            if deep { (65_535.0, 256.0, 1023.0 * 64.0 / 256.0) } else { (255.0, 1.0, 255.0) };
+        let [black, luma, chroma] = match self.range {
+            Range::Limited => [16.0, 219.0, 224.0],
+            Range::Full => [0.0, all, all],
+        };
+        let gain = |span: f64| largest / (step * span);
+        let colour = |share: f64| (2.0 * share * gain(chroma)) as f32;
+        Planes {
+            black: (step * black / largest) as f32,
+            gain: gain(luma) as f32,
+            grey: (step * 128.0 / largest) as f32,
+            red_of_v: colour(1.0 - red),
+            green_of_u: colour(-blue * (1.0 - blue) / green),
+            green_of_v: colour(-red * (1.0 - red) / green),
+            blue_of_u: colour(1.0 - blue),
+            halved,
+            swapped: self.swapped,
+        }
+    }
+}
+
+/// Whether chroma has half as many columns and rows as luma: 4:4:4, 4:2:2 and 4:2:0.
+fn halved(luma: [u32; 2], chroma: [u32; 2]) -> Option<[bool; 2]> {
+    let of_side = |i: usize| match chroma[i] {
+        side if side == luma[i] => Some(false),
+        side if side == luma[i].div_ceil(2) => Some(true),
+        _ => None,
+    };
+    match [of_side(0)?, of_side(1)?] {
+        // Of one column half is one.
+        [false, true] if luma[0] > 1 => None,
+        halved => Some(halved),
+    }
+}
+
+/// What the texels of one texture show, as far as its format says it: colours, or with one or two numbers a
+/// texel luminance.
+///
+/// # Errors
+/// [`Error::Input`] if it is no picture's format.
+pub(super) fn shown(format: Format) -> Result<Texels> {
+    let refused =
+        |reason: &str| Err(Error::Input(format!("the texture has the format {format:?}, {reason}")));
+    if format.is_multi_planar_format() {
+        return refused("whose planes are no colours: Session::source_yuv takes it, as luma and as chroma");
+    }
+    if !matches!(format.sample_type(None, None), Some(TextureSampleType::Float { .. })) || is_signed(format) {
+        return refused("not colours or luminance in 0 to 1");
+    }
+    Ok(if format.components() < 3 { Texels::Luminance } else { Texels::Colours })
+}
+
+/// Normals and the like: no picture is less than black.
+fn is_signed(format: Format) -> bool {
+    matches!(
+        format,
+        Format::R8Snorm
+            | Format::Rg8Snorm
+            | Format::Rgba8Snorm
+            | Format::R16Snorm
+            | Format::Rg16Snorm
+            | Format::Rgba16Snorm
+            | Format::Bc4RSnorm
+            | Format::Bc5RgSnorm
+            | Format::EacR11Snorm
+            | Format::EacRg11Snorm
+    )
+}
+
+/// Whether values in this format are light unless the program says otherwise.
+pub(super) fn is_light(format: Format) -> bool {
+    let float = matches!(
+        format,
+        Format::Rgba16Float
+            | Format::Rgba32Float
+            | Format::Rg11b10Ufloat
+            | Format::Rgb9e5Ufloat
+            | Format::R16Float
+            | Format::Rg16Float
+            | Format::R32Float
+            | Format::Rg32Float
+            | Format::Bc6hRgbUfloat
+            | Format::Bc6hRgbFloat
+            | Format::Astc { channel: wgpu::AstcChannel::Hdr, .. }
+    );
+    float || format.is_srgb()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `[luma, U, V]` of so many bits to red, green and blue.
+    fn colour(yuv: Yuv, deep: bool, codes: [f64; 3]) -> [f64; 3] {
+        let planes = yuv.over(deep, [false; 2]);
+        let largest = if deep { 65_535.0 } else { 255.0 };
+        let [y, u, v] = codes.map(|code| code / largest);
+        let luma = (y - f64::from(planes.black)) * f64::from(planes.gain);
+        let [u, v] = [u, v].map(|v| v - f64::from(planes.grey));
+        let of = |share: f32, v: f64| f64::from(share) * v;
+        [
+            luma + of(planes.red_of_v, v),
+            luma + of(planes.green_of_u, u) + of(planes.green_of_v, v),
+            luma + of(planes.blue_of_u, u),
+        ]
+    }
+
+    #[test]
+    fn white_black_and_the_primaries_come_out_whole() {
+        for matrix in [Matrix::Bt601, Matrix::Bt709, Matrix::Bt2020] {
+            for (range, deep, [black, white, grey, span]) in [
+                (Range::Limited, false, [16.0, 235.0, 128.0, 112.0]),
+                (Range::Full, false, [0.0, 255.0, 128.0, 127.5]),
+                // Ten bits in the high ones of sixteen.
+                (Range::Limited, true, [64.0 * 64.0, 940.0 * 64.0, 512.0 * 64.0, 448.0 * 64.0]),
+                (Range::Full, true, [0.0, 1023.0 * 64.0, 512.0 * 64.0, 511.5 * 64.0]),
+            ] {
+                let yuv = Yuv { matrix, range, swapped: false };
+                let [red, blue] = match matrix {
+                    Matrix::Bt601 => [0.299, 0.114],
+                    Matrix::Bt709 => [0.2126, 0.0722],
+                    Matrix::Bt2020 => [0.2627, 0.0593],
+                };
+                let close = |codes: [f64; 3], expected: [f64; 3]| {
+                    let found = colour(yuv, deep, codes);
+                    let off = (0..3).map(|i| (found[i] - expected[i]).abs()).fold(0.0, f64::max);
+                    assert!(off < 1e-5, "{yuv:?}, {deep}: {found:?}, not {expected:?}");
+                };
+                close([black, grey, grey], [0.0; 3]);
+                close([white, grey, grey], [1.0; 3]);
+                // Of pure red U is -red / (2 (1 - blue)) of the span and V a half of it; blue the other way.
+                let luma = |share: f64| black + share * (white - black);
+                close([luma(red), grey - span * red / (1.0 - blue), grey + span], [1.0, 0.0, 0.0]);
+                close([luma(blue), grey + span, grey - span * blue / (1.0 - red)], [0.0, 0.0, 1.0]);
+            }
+        }
+    }
+
+    #[test]
+    fn sizes_tell_how_chroma_is_halved() {
+        assert_eq!(halved([6, 4], [3, 2]), Some([true, true]));
+        assert_eq!(halved([7, 5], [4, 3]), Some([true, true]));
+        assert_eq!(halved([6, 4], [3, 4]), Some([true, false]));
+        assert_eq!(halved([6, 4], [6, 4]), Some([false, false]));
+        assert_eq!(halved([1, 5], [1, 3]), Some([false, true]));
+        for other in [[6, 2], [4, 2], [2, 2], [3, 1], [12, 8]] {
+            assert_eq!(halved([6, 4], other), None);
+        }
+        assert_eq!(halved([7, 5], [3, 2]), None);
+    }
+
+    #[test]
+    fn formats_that_are_no_pictures_are_refused() {
+        use Format as F;
+        for format in [F::Rgba8Unorm, F::Bgra8UnormSrgb, F::Rgb10a2Unorm, F::Rg11b10Ufloat, F::Bc7RgbaUnorm] {
+            assert_eq!(shown(format).unwrap(), Texels::Colours);
+        }
+        for format in [F::R8Unorm, F::Rg8Unorm, F::R16Unorm, F::Rg16Float, F::R32Float, F::Bc4RUnorm] {
+            assert_eq!(shown(format).unwrap(), Texels::Luminance);
+        }
+        for format in [
+            F::R8Uint,
+            F::Rgba16Sint,
+            F::Rgba8Snorm,
+            F::EacR11Snorm,
+            F::Depth32Float,
+            F::Depth24PlusStencil8,
+            F::Stencil8,
+            F::NV12,
+            F::P010,
+        ] {
+            let reason = shown(format).unwrap_err().to_string();
+            assert!(reason.contains(&format!("{format:?}")) && reason.lines().count() == 1, "{reason}");
+        }
+    }
+}
