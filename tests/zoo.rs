@@ -791,7 +791,7 @@ fn what_segments_and_detects_is_known_by_its_keys() {
         filter: Filter::Linear,
         mean: PerChannel::new(&HALF),
         std: PerChannel::new(&HALF),
-        ..voc.clone()
+        ..voc
     };
     let dilated = ["1", "3", "6", "16"].map(|i| format!("backbone.{i}")).to_vec();
     let whole = ["0.1", "0.3", "0.6", "0.12", "1.3"].map(|i| format!("backbone.features.{i}")).to_vec();

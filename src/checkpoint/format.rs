@@ -178,20 +178,17 @@ fn archive(bytes: &[u8]) -> Format {
 
 /// ONNX and TensorFlow, which have no sign: the first fields of their messages.
 fn protobuf(bytes: &[u8]) -> Option<Format> {
-    // A field of bytes: its content, as much of it as lies in the first kilobyte.
+    // A field of bytes: its content, as much of it as lies in the first kilobyte, and what follows.
     let field = |bytes: &[u8], tag: u8| {
-        let (first, mut rest) = bytes.split_first()?;
-        let (mut len, mut shift) = (0usize, 0);
-        while *first == tag {
+        let mut rest = bytes.strip_prefix(&[tag])?;
+        let mut len = 0usize;
+        for shift in [0, 7, 14, 21, 28] {
             let (byte, behind) = rest.split_first()?;
             rest = behind;
-            len |= usize::from(byte & 0x7f).checked_shl(shift)?;
-            shift += 7;
+            len |= usize::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {
-                return Some((rest[..rest.len().min(len)].to_vec(), rest[rest.len().min(len)..].to_vec()));
-            }
-            if shift > 28 {
-                break;
+                let (content, behind) = rest.split_at(rest.len().min(len));
+                return Some((content.to_vec(), behind.to_vec()));
             }
         }
         None

@@ -369,31 +369,38 @@ fn weights_in(folder: &Path) -> Result<(Vec<PathBuf>, Vec<String>)> {
     if !safetensors.is_empty() {
         return Ok((safetensors.iter().map(|n| folder.join(n)).collect(), Vec::new()));
     }
+    let one_of = |found: &[&String]| match *found {
+        [] => None,
+        [only] => Some(Ok((vec![folder.join(only)], Vec::new()))),
+        [a, b, ..] => {
+            Some(Err(Error::file(folder, format!("has several files of weights, {a} and {b}: name one"))))
+        }
+    };
+    let torch = |name: &&String| ENDINGS[2..].iter().any(|end| name.ends_with(end));
+    if let Some(found) = one_of(&names.iter().filter(torch).collect::<Vec<_>>()) {
+        return found;
+    }
+    // Before others that are called .bin, which exports are too.
     if let Some((name, what)) = format::folder(&names) {
         let path = folder.join(name);
-        let path =
-            Some(path).filter(|path| !path.extension().is_some_and(|e| e == "json") || what.contains("js"));
-        // The file itself says more, and what helps, unless it is one of many.
-        let told =
-            path.filter(|path| path.is_file()).map(|path| Ok((Format::of(map(&path)?.get(), &path), path)));
-        return Err(match told.transpose()? {
-            Some((Format::Other(reason), path)) => Error::file(path, reason),
+        // The file itself says more, and what helps, unless it only lists the others.
+        let told = match name.ends_with("Manifest.json") || !path.is_file() {
+            true => None,
+            false => Some(Format::of(map(&path)?.get(), &path)),
+        };
+        return Err(match told {
+            Some(Format::Other(reason)) => Error::file(path, reason),
             _ => Error::file(
                 folder,
                 format!("holds {what} ({name}), and neither safetensors nor PyTorch's files"),
             ),
         });
     }
-    let others: Vec<&String> =
-        names.iter().filter(|name| ENDINGS[1..].iter().any(|end| name.ends_with(end))).collect();
-    match others[..] {
-        [only] => Ok((vec![folder.join(only)], Vec::new())),
-        [a, b, ..] => {
-            Err(Error::file(folder, format!("has several files of weights, {a} and {b}: name one")))
-        }
-        [] if names.is_empty() => Err(Error::file(folder, "is empty")),
-        [] => Err(Error::file(folder, "has no .safetensors file, nor one of PyTorch's")),
-    }
+    one_of(&ending(ENDINGS[1])).unwrap_or_else(|| {
+        let what =
+            if names.is_empty() { "is empty" } else { "has no .safetensors file, nor one of PyTorch's" };
+        Err(Error::file(folder, what))
+    })
 }
 
 /// The files and keys of an index.

@@ -358,7 +358,7 @@ fn root<'n>(
         let before = name.strip_suffix(anchor.first)?;
         let whole = before.is_empty() || before.ends_with('.');
         let also = |also: &&str| named.contains_key(&format!("{before}{also}"));
-        let all = whole && (anchor.also.is_empty() || anchor.also.iter().any(|name| also(name)));
+        let all = whole && (anchor.also.is_empty() || anchor.also.iter().any(also));
         all.then_some((before, anchor.within))
     })
 }
@@ -420,5 +420,5 @@ fn is_training(name: &str, shape: &[usize]) -> bool {
     };
     let parts: Vec<&str> = name.split('.').collect();
     let left = LEFT.iter().any(|(end, _)| parts.last() == Some(end));
-    left || shape.iter().product::<usize>() <= 1 || parts.iter().any(|part| words(&part))
+    left || shape.iter().product::<usize>() <= 1 || parts.iter().any(words)
 }

@@ -100,26 +100,26 @@ impl Machine {
         match opcode {
             b'(' => self.marks.push(self.stack.len()),
             b'0' => self.drop(1),
-            b'1' => drop(self.to_mark()),
+            b'1' => drop(self.pop_to_mark()),
             b'2' => self.stack.push(self.stack.last().cloned().unwrap_or(Value::Other)),
             // What takes one or two values and leaves the one under them.
             b'a' => self.fill(1, b"00]", found),
             b's' => self.fill(2, b"00}", found),
             b'b' => self.build(found),
             b'e' | 0x90 => {
-                self.to_mark();
+                self.pop_to_mark();
                 self.fill(0, b"00]", found);
             }
             b'u' => {
-                self.to_mark();
+                self.pop_to_mark();
                 self.fill(0, b"00}", found);
             }
             b't' => {
-                let source = self.to_mark().first() == Some(&Value::Text("module".into()));
+                let source = self.pop_to_mark().first() == Some(&Value::Text("module".into()));
                 self.stack.push(if source { Value::Source } else { Value::Other });
             }
             b'd' | b'l' | 0x91 => {
-                self.to_mark();
+                self.pop_to_mark();
                 self.stack.push(Value::Other);
             }
             0x85..=0x87 => {
@@ -142,7 +142,7 @@ impl Machine {
                 let (module, name) = names.trim_end().split_once('\n').unwrap_or((&names, ""));
                 self.global(module, name, found);
                 if opcode == b'i' {
-                    self.to_mark();
+                    self.pop_to_mark();
                 }
             }
             0x93 => {
@@ -170,7 +170,7 @@ impl Machine {
         self.stack.truncate(self.stack.len().saturating_sub(count));
     }
 
-    fn to_mark(&mut self) -> Vec<Value> {
+    fn pop_to_mark(&mut self) -> Vec<Value> {
         let mark = self.marks.pop().unwrap_or_default();
         self.stack.split_off(mark.min(self.stack.len()))
     }
