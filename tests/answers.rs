@@ -59,7 +59,12 @@ fn features_are_those_that_the_library_takes() {
             let maps = session.run_all(&input).unwrap();
             for ((map, feature), (name, dims)) in maps.iter().zip(&network.features).zip(session.outputs()) {
                 assert_eq!((name, &map.dims()), (&feature.module, &&dims[..]));
-                assert_eq!(map.dims()[2], h.div_ceil(feature.stride), "{name}");
+                // The mean of each 2x2 leaves out an odd last row.
+                let rows = match fixture.name.contains("_aa_") {
+                    true => h.div_ceil(2) / (feature.stride / 2),
+                    false => h.div_ceil(feature.stride),
+                };
+                assert_eq!(map.dims()[2], rows, "{name}");
                 let tap = taps.get(network.graph.node(feature.node).output_name());
                 let error = distance(map, tap.unwrap_or_else(|| panic!("no tap of {name}")));
                 assert!(error <= 1e-5, "{}: {name} on {device}: {error:e}", fixture.name);

@@ -77,8 +77,9 @@ pub(super) fn scan(bytes: &[u8]) -> Result<Scan, String> {
         at += 1 + operand.end;
         if opcode == b'.' {
             found.len = at;
+            // One that is filled as both is neither: the reader says so.
             found.edits.sort_unstable();
-            found.edits.dedup();
+            found.edits.dedup_by_key(|(at, _)| *at);
             return Ok(found);
         }
     }
@@ -304,6 +305,7 @@ mod tests {
         becomes(b"cm\nC\n)\x81(K\x01e.", b"cm\nC\n)00](K\x01e.");
         becomes(b"cm\nC\n(K\x01tR(K\x01K\x02u.", b"cm\nC\n(K\x01t00}(K\x01K\x02u.");
         becomes(b"cm\nC\n)}\x92(K\x01K\x02u.", b"cm\nC\n)}000}(K\x01K\x02u.");
+        becomes(b"cm\nC\n)\x81(K\x01e(K\x01K\x02u.", b"cm\nC\n)00](K\x01e(K\x01K\x02u.");
         // TorchScript's, by a class that was kept.
         becomes(
             b"c__torch__.a\nC\nq\x000h\x00)\x81}(X\x01\0\0\0aNub.",

@@ -32,6 +32,7 @@ mod table;
 mod task;
 mod timm;
 mod torchvision;
+mod torchvision_resnet;
 mod transformers;
 mod v1;
 mod v2;

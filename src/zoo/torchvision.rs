@@ -6,11 +6,10 @@ use super::{
     preprocessing::{
         Centre, Colours, Filter, Grid, HALF, IMAGENET_MEAN, IMAGENET_STD, PerChannel, Preprocessing, Resize,
     },
-    resnet,
     rules::Rules,
     skeleton::{Block, Layer, Names, Skeleton, Squeeze, dense},
     table::Table,
-    timm,
+    timm, torchvision_resnet as resnet,
 };
 use crate::{
     Result,
