@@ -40,6 +40,10 @@ const EXPORTED: &str = "exports lose the layers' names: give the weights that it
 /// protocol 0 have it.
 const LEGACY: [&[u8]; 2] = [b"\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", b"119547037146038801333356"];
 
+/// A program of torch's, and what helps.
+const EXPORT: &str = "an archive of torch.export";
+const STATE: &str = "save the module's state_dict() with torch.save";
+
 /// Signs at the beginning of a file, where they stand, what it is and what helps.
 const SIGNS: &[(usize, &[u8], &str, &str)] = &[
     (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes them", CONVERT),
@@ -71,7 +75,7 @@ impl Format {
             return Self::Other("is empty".into());
         }
         if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"PK\x05\x06") {
-            return archive(bytes);
+            return archive(bytes, &extension);
         }
         let length = bytes.first_chunk::<8>().map(|b| u64::from_le_bytes(*b));
         if length.is_some() && bytes.get(8) == Some(&b'{') {
@@ -137,9 +141,10 @@ fn other(what: &str, help: &str) -> Format {
 }
 
 /// A zip archive, by the names of its files.
-fn archive(bytes: &[u8]) -> Format {
+fn archive(bytes: &[u8], extension: &str) -> Format {
     let names: Vec<String> = match ZipArchive::new(Cursor::new(bytes)) {
         Ok(archive) => archive.file_names().flatten().map(|name| name.to_string()).collect(),
+        Err(_) if extension == "pt2" => return other(EXPORT, STATE),
         Err(error) => {
             let truncated = "is a zip archive that cannot be read, cut short perhaps";
             return Format::Other(format!("{truncated} ({error}): fetch or copy it again"));
@@ -162,7 +167,7 @@ fn archive(bytes: &[u8]) -> Format {
         );
     }
     if has("models/model.json") || has("archive_format") {
-        return other("an archive of torch.export", "save the module's state_dict() with torch.save");
+        return other(EXPORT, STATE);
     }
     if has("saved_model.pb") {
         return other("an archive of a TensorFlow SavedModel", RESAVE);

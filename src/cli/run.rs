@@ -66,7 +66,8 @@ impl Run {
                 shape.c
             );
         }
-        if let Some(misgiving) = network.misgiving([shape.h, shape.w]) {
+        let misgiving = network.misgiving([shape.h, shape.w]);
+        if let Some(misgiving) = misgiving.filter(|told| !network.warnings.contains(told)) {
             log::warn!("{misgiving}");
         }
         let target = Target::new(&self.output).with_context(|| self.output.display().to_string())?;
@@ -127,6 +128,7 @@ impl Run {
                 "outputs": outputs,
                 "features": self.features.then_some(&network.features),
                 "precision": session.element(),
+                "scores": network.scores,
                 "tensors": taps.len() + answer.len(),
                 "file": self.output.display().to_string(),
                 "wall_ms": 1e3 * time.as_secs_f64(),

@@ -37,12 +37,12 @@ pub(super) fn build(
         }
     }
     b.epsilon(EPSILON);
-    let features = b.at.channels;
+    let (features, own) = (b.at.channels, is_own(dense));
     for Dense { conv, norm, behind } in dense {
         let tensors = b.tensors();
         let matrix = tensors.shape(&format!("{conv}.weight")).is_none_or(|shape| shape.len() != 4);
         // Only a layer of somebody's own may do without.
-        let bias = tensors.contains(&format!("{conv}.bias")) || is_own(conv);
+        let bias = own || tensors.contains(&format!("{conv}.bias"));
         b.fully_connected(conv, matrix, None, bias)?;
         if let Some(norm) = norm {
             b.norm(norm, norm)?;
@@ -69,7 +69,12 @@ pub(super) fn build(
     Ok((Task::Classify, b.at.channels))
 }
 
-/// Whether libraries call a layer like this, all of which have biases.
-fn is_own(conv: &str) -> bool {
-    ["classifier", "classifier.0", "classifier.1", "classifier.3", "fc"].contains(&conv)
+/// Whether these are the library's own layers, all of which have biases.
+fn is_own(dense: &[Dense]) -> bool {
+    match dense {
+        [only] => {
+            ["classifier", "classifier.0", "classifier.1", "classifier.3", "fc"].contains(&only.conv.as_str())
+        }
+        _ => dense.iter().any(|layer| matches!(layer.behind, Behind::Own(_)) && layer.norm.is_none()),
+    }
 }

@@ -195,7 +195,7 @@ impl Network {
         let mut warnings = naming.warnings;
         warnings.extend(checkpoint.warnings.iter().cloned());
         warnings.extend(misgivings(&rules, built.classes, built.task));
-        Ok(Self {
+        let mut network = Self {
             arch: arch
                 .map_or_else(|| format!("{}/{}", library.name, table.family), |arch| arch.value.to_string()),
             family: table.family,
@@ -212,7 +212,11 @@ impl Network {
             tensors: tensors.account(),
             notes,
             warnings,
-        })
+        };
+        if let Some(misgiving) = network.misgiving(network.input) {
+            network.warnings.push(misgiving);
+        }
+        Ok(network)
     }
 
     /// The shape of a batch of `pictures` inputs.

@@ -145,7 +145,7 @@ pub(super) fn dense(
         before = Some(place);
     }
     if let Some((own, activation)) = own
-        && let Some(layer) = layers.iter_mut().find(|layer| layer.conv == own)
+        && let Some(layer) = layers.iter_mut().find(|layer| layer.conv == own && layer.norm.is_none())
     {
         layer.behind = Behind::Own(activation.into());
     }
