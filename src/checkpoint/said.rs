@@ -14,7 +14,7 @@ use crate::{Error, Result};
 ///     .arch("torchvision/mobilenet_v2")
 ///     .set("stem_stride", "1")?
 ///     .set("stage_strides", "1,1,2,2,1,2,1")?;
-/// # goldcrest::Result::Ok(())
+/// # Ok::<(), goldcrest::Error>(())
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Said {
