@@ -221,6 +221,9 @@ fn a_published_name_tells_how_pictures_are_prepared() {
         assert!(words.iter().all(|word| warnings.contains(word)), "{name}: {warnings}");
         network
     };
+    let said = Said::default().arch("torchvision/mobilenet_v2");
+    let network = renamed(v2, "mobilenet_v2-b0353104.pth", &said);
+    assert_eq!(origin(&network, "resize"), ("256", "the file's name".into()));
     let said = Said::default().arch("torchvision/mobilenet_v2.IMAGENET1K_V2");
     let network = warned("mobilenet_v2-b0353104.pth", &said, &["IMAGENET1K_V1", "IMAGENET1K_V2"]);
     assert_eq!(origin(&network, "resize"), ("232", "--arch".into()));
@@ -273,6 +276,11 @@ fn values_said_of_pictures_count_and_are_told() {
     let network = opened(r#"{"epsilon": 0.001, "mean": [0.1, 0.2, 0.3], "stem_stride": 1}"#).unwrap();
     assert_eq!(origin(&network, "epsilon"), ("0.001", "config.json: epsilon".into()));
     assert_eq!(origin(&network, "mean"), ("0.1,0.2,0.3", "config.json: mean".into()));
+    let note = "config.json names no network, and says epsilon, stem_stride, mean";
+    assert!(network.notes.iter().any(|told| told == note), "{:?}", network.notes);
+    let network = opened(r#"{"interpolation": "bicubic", "output_stride": 16}"#).unwrap();
+    assert_eq!(origin(&network, "interpolation"), ("bicubic", "config.json: interpolation".into()));
+    assert_eq!(origin(&network, "output_stride"), ("16", "config.json: output_stride".into()));
     // One that names no network says nothing of what it does not speak of.
     assert_eq!(origin(&network, "resize"), ("232", "default of torchvision".into()));
     let error = opened(r#"{"padding": "reflect"}"#).unwrap_err().to_string();

@@ -22,7 +22,7 @@ use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors, tensor::SafeTensorError};
 
 pub(crate) use config::Config;
-pub(crate) use names::{Anchor, Tensors};
+pub(crate) use names::{Anchor, Tensors, superfluous};
 pub use names::{TensorUse, Use};
 pub use origin::{Origin, Source};
 pub(crate) use origin::{Origins, Sourced};

@@ -43,7 +43,7 @@ const LEFT: [(&str, &str); 4] = [
 ];
 
 /// Parts of names beside a network that are of its training.
-const TRAINING: [&str; 14] = [
+const TRAINING: [&str; 13] = [
     "optim",
     "scheduler",
     "scaler",
@@ -53,7 +53,6 @@ const TRAINING: [&str; 14] = [
     "criterion",
     "loss",
     "rng",
-    "hyper_parameters",
     "hparams",
     "args",
     "config",
@@ -93,8 +92,6 @@ pub(crate) struct Tensors<'a> {
     pub notes: Vec<String>,
     left: BTreeMap<String, String>,
     used: RefCell<HashSet<String>>,
-    /// Beginnings of names that somebody said are no part of the network.
-    ignored: Vec<String>,
 }
 
 /// Where a tensor comes from.
@@ -132,52 +129,43 @@ impl<'a> Tensors<'a> {
         let of_copy = |name: &str| roots.iter().any(|other| *other != root && name.starts_with(other));
         for (name, from) in &named {
             let shape = checkpoint.shape(&from.key).unwrap_or_default();
-            let names = |part: &String| name.starts_with(part) || from.key.starts_with(part);
-            let why = match name.strip_prefix(&root) {
-                _ if ignored.iter().any(names) => "said to be ignored".to_owned(),
-                Some(inner) => match LEFT.iter().find(|(end, _)| inner.rsplit('.').next() == Some(end)) {
-                    Some((_, why)) => (*why).to_owned(),
-                    None if root.is_empty() && (of_copy(name) || is_training(name, &[2])) => {
-                        if of_copy(name) {
-                            "another copy of the network".into()
-                        } else {
-                            "left by training".into()
-                        }
-                    }
-                    None => {
-                        inside.insert(format!("{within}{inner}"), from.clone());
-                        continue;
-                    }
-                },
-                None if of_copy(name) => "another copy of the network".into(),
-                None if is_training(name, shape) => "left by training".into(),
-                None => {
-                    strangers.push(&from.key);
-                    continue;
-                }
+            let inner = name.strip_prefix(&root);
+            let begins = |part: &String| {
+                [Some(name.as_str()), Some(&from.key), inner].iter().flatten().any(|n| n.starts_with(part))
             };
-            left.insert(from.key.clone(), why);
+            let leftover = LEFT.iter().find(|(end, _)| name.rsplit('.').next() == Some(end));
+            // A single number beside the network is no layer's.
+            let training = || is_training(name) || inner.is_none() && shape.iter().product::<usize>() <= 1;
+            let beside = root.is_empty() || inner.is_none();
+            let why = if ignored.iter().any(begins) {
+                "said to be ignored"
+            } else if let Some((_, why)) = leftover {
+                why
+            } else if beside && of_copy(name) {
+                "another copy of the network"
+            } else if beside && training() {
+                "left by training"
+            } else if let Some(inner) = inner {
+                inside.insert(format!("{within}{inner}"), from.clone());
+                continue;
+            } else {
+                strangers.push(&from.key);
+                continue;
+            };
+            left.insert(from.key.clone(), why.to_owned());
         }
         if let Some(key) = strangers.first() {
-            let others = match strangers.len() - 1 {
-                0 => String::new(),
-                n => format!(" (nor are {n} more)"),
-            };
-            let first = key.split_inclusive('.').next().unwrap_or(key).escape_debug().to_string();
-            return Err(checkpoint.error(
-                key,
-                format!(
-                    "is no part of the network under {root}{others}: --set ignore={first} runs it without"
-                ),
-            ));
+            let first = key.split_inclusive('.').next().unwrap_or(key);
+            let place = format!("the network under {root}");
+            return Err(checkpoint.error(key, superfluous(&place, strangers.len() - 1, first)));
         }
         let wrapped =
             |name: &&str| inside.values().any(|from: &Named| from.key.split('.').any(|part| part == *name));
         let wrappers: Vec<&str> = WRAPPERS.into_iter().filter(wrapped).collect();
         if !root.is_empty() || !wrappers.is_empty() {
-            let taken: Vec<String> = wrappers.iter().map(|name| format!("{name}.")).collect();
-            let taken = [&[root.escape_debug().to_string()][..], &taken].concat();
-            let taken: Vec<String> = taken.into_iter().filter(|part| !part.is_empty()).collect();
+            let root = root.escape_debug().to_string();
+            let taken = std::iter::once(root).chain(wrappers.iter().map(|name| format!("{name}.")));
+            let taken: Vec<String> = taken.filter(|part| !part.is_empty()).collect();
             notes.push(format!("{} was taken off the tensors' names", taken.join(" and ")));
         }
         for name in inside.keys() {
@@ -196,7 +184,7 @@ impl<'a> Tensors<'a> {
             };
             return Err(checkpoint.error(&inside[name].key, form));
         }
-        Ok(Self { checkpoint, named: inside, root, within, notes, left, used: RefCell::default(), ignored })
+        Ok(Self { checkpoint, named: inside, root, within, notes, left, used: RefCell::default() })
     }
 
     /// The files.
@@ -320,11 +308,12 @@ impl<'a> Tensors<'a> {
         let parts: Vec<String> = counts.iter().map(|(why, count)| format!("{count} {why}")).collect();
         Some(format!("{total} tensors are left out: {}", parts.join(", ")))
     }
+}
 
-    /// Whether somebody said that tensors of such names are no part of the network.
-    pub fn is_ignored(&self, name: &str) -> bool {
-        self.ignored.iter().any(|part| name.starts_with(part))
-    }
+/// What is said of a tensor that is no part of `place`, as others are not either, and of what `--set` then helps.
+pub(crate) fn superfluous(place: &str, others: usize, ignore: &str) -> String {
+    let others = if others == 0 { String::new() } else { format!(" (nor are {others} more)") };
+    format!("is no part of {place}{others}: --set ignore={} runs it without", ignore.escape_debug())
 }
 
 /// Every tensor by its name without wrappers, and what pruning took apart as one.
@@ -408,17 +397,11 @@ fn choose(
     }
 }
 
-/// Whether a tensor outside of the network is of its training: by its name, or as it is a single number.
-fn is_training(name: &str, shape: &[usize]) -> bool {
-    let words = |part: &&str| {
-        let mut words = part.split('_').map(str::to_lowercase);
-        words.any(|word| {
-            TRAINING.iter().any(|known| word.starts_with(known))
-                || ["train", "val", "valid", "test", "best", "acc", "accuracy", "f1", "auroc"]
-                    .contains(&word.as_str())
-        })
-    };
-    let parts: Vec<&str> = name.split('.').collect();
-    let left = LEFT.iter().any(|(end, _)| parts.last() == Some(end));
-    left || shape.iter().product::<usize>() <= 1 || parts.iter().any(words)
+/// Whether a tensor beside the network is of its training, by its name.
+fn is_training(name: &str) -> bool {
+    name.split(['.', '_']).map(str::to_lowercase).any(|word| {
+        TRAINING.iter().any(|known| word.starts_with(known))
+            || ["hyper", "train", "val", "valid", "test", "best", "acc", "accuracy", "f1", "auroc"]
+                .contains(&word.as_str())
+    })
 }

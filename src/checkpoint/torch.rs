@@ -149,16 +149,16 @@ fn archived(bytes: &[u8]) -> Result<(Scan, Option<Vec<u8>>), String> {
 /// What the pickles of a file before archives hold: a number, a version, the system, the value and the storages'
 /// keys; and the file in words that the reader knows, if they are others.
 fn sequenced(bytes: &[u8]) -> Result<(Scan, Option<Vec<u8>>), String> {
-    let (mut whole, mut reworded) = (Scan::default(), Vec::new());
+    let (mut whole, mut reworded, mut same) = (Scan::default(), Vec::new(), true);
     for _ in 0..5 {
         let rest = &bytes[whole.len..];
         let part = scan(rest)?;
         reworded.extend(part.reworded(rest));
         whole.len += part.len;
         whole.globals.extend(part.globals);
-        whole.edits.extend(part.edits);
+        same &= part.edits.is_empty();
     }
-    if whole.edits.is_empty() {
+    if same {
         return Ok((whole, None));
     }
     reworded.extend_from_slice(&bytes[whole.len..]);

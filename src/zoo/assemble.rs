@@ -9,7 +9,11 @@ use super::{
     table::{Table, Top},
     task::{Feature, Task},
 };
-use crate::{Result, checkpoint::Tensors, graph::Graph};
+use crate::{
+    Result,
+    checkpoint::{Tensors, superfluous},
+    graph::Graph,
+};
 
 /// A graph, and what the shapes told on the way.
 #[derive(Debug)]
@@ -39,21 +43,14 @@ pub(super) fn assemble(
     let is_auxiliary = |name: &str| name.split('.').next().is_some_and(|first| first.starts_with("aux"));
     let mut extra = Vec::new();
     for name in unread {
-        if tensors.is_ignored(&name) {
-            tensors.leave(&name, "said to be ignored");
-        } else if is_auxiliary(&name) {
+        if is_auxiliary(&name) {
             tensors.leave(&name, "of an auxiliary head");
         } else {
             extra.push(name);
         }
     }
     let Some(first) = extra.first() else { return Ok(built) };
-    let others = match extra.len() - 1 {
-        0 => String::new(),
-        n => format!(" (nor are {n} more)"),
-    };
-    let hint = format!("--set ignore={} runs it without", first.escape_debug());
-    Err(tensors.error(first, format!("is no part of {}{others}: {hint}", table.family)))
+    Err(tensors.error(first, superfluous(&table.family.to_string(), extra.len() - 1, first)))
 }
 
 fn build(

@@ -55,9 +55,4 @@ impl Arch {
     pub fn is(&self, other: &Self) -> bool {
         (self.known.library, self.known.name) == (other.known.library, other.known.name)
     }
-
-    /// The preset, or the default one.
-    pub fn preset(&self) -> &'static Preset {
-        self.preset.unwrap_or(&self.known.presets[0])
-    }
 }

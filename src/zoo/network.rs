@@ -5,7 +5,7 @@ use std::{borrow::Cow, path::Path};
 use super::{
     assemble,
     fit::{self, Fitted},
-    known::Arch,
+    known::{Arch, Preset},
     library::Library,
     picturing,
     preprocessing::{Preprocessing, Resize},
@@ -114,13 +114,14 @@ impl Network {
             registry::library(&tensors).ok_or_else(|| fit::unknown(&tensors, &fit::seen(&tensors)))?;
         let mut naming = Naming::new(checkpoint, library, said)?;
         let skeleton = (library.skeleton)(&tensors).map_err(|reason| fit::unknown(&tensors, &reason))?;
-        let Naming { named, warnings } = &mut naming;
+        let Naming { named, preset, warnings } = &mut naming;
         let Fitted { table, repeats, arch } =
             fit::fit(&tensors, library, &skeleton, named.as_mut(), warnings)?;
         let arch = arch.map(|arch| match named {
             Some(named) if named.value.is(&arch) => named.clone(),
             _ => Sourced::new(arch, Source::Keys),
         });
+        let preset = preset.clone().filter(|_| arch.as_ref().is_some_and(|arch| arch.from != Source::Keys));
 
         // A configuration speaks of this network only if it names it.
         let config = checkpoint.config.as_ref().filter(|config| match (&arch, configured(config)) {
@@ -166,13 +167,21 @@ impl Network {
         let segments = matches!(built.task, Task::Segment { .. });
         let preprocessing = picturing::settle(
             library,
-            arch.as_ref(),
+            (arch.as_ref().map(|arch| arch.value), preset),
             table,
             &given,
             (built.channels, segments),
             &mut notes,
             &mut origins,
         )?;
+        if of_library.is_none() {
+            // Somebody's own file, which may have been written for something else.
+            let said = |origin: &&Origin| origin.from.to_string().starts_with("config.json");
+            let names: Vec<&str> = origins.0.iter().filter(said).map(|origin| origin.name).collect();
+            if !names.is_empty() {
+                notes.push(format!("config.json names no network, and says {}", names.join(", ")));
+            }
+        }
         if built.channels != 3 {
             notes.push(match built.channels {
                 1 => "the input has 1 channels: pictures are taken in grey".into(),
@@ -299,6 +308,8 @@ fn said_arch(arch: Option<&str>) -> Said {
 /// What a network is called, and who calls it so.
 struct Naming {
     named: Option<Sourced<Arch>>,
+    /// Which of its published trainings it is.
+    preset: Option<Sourced<&'static Preset>>,
     warnings: Vec<String>,
 }
 
@@ -324,7 +335,7 @@ impl Naming {
             trained.map(|arch| Sourced::new(arch, Source::File("own record"))),
             of_file.map(|arch| Sourced::new(arch, Source::File("name"))),
         ];
-        let mut named = named.into_iter().flatten().next();
+        let named = named.into_iter().flatten().next();
         if let Some(arch) = named.as_ref().filter(|arch| arch.value.known.library != library.name) {
             return Err(Error::file(
                 checkpoint.path(),
@@ -332,23 +343,23 @@ impl Naming {
             ));
         }
         let mut warnings = Vec::new();
-        // The same network from elsewhere: a published file's name tells which of its trainings it is.
-        if let (Some(named), Some(of_file)) = (&mut named, of_file) {
-            match (named.value.preset, of_file.preset) {
-                (None, Some(preset)) if named.value.is(&of_file) => named.value.preset = Some(preset),
-                (Some(said), Some(preset)) if named.value.is(&of_file) && said.tag != preset.tag => {
-                    warnings.push(format!(
-                        "the file's name is that of {of_file}.{}, whose pictures are prepared otherwise than {}'s",
-                        preset.tag, said.tag
-                    ));
-                }
-                (_, _) if !named.value.is(&of_file) => {
+        let mut preset =
+            named.as_ref().and_then(|named| Some(Sourced::new(named.value.preset?, named.from.clone())));
+        if let (Some(named), Some(of_file)) = (&named, of_file) {
+            match (&preset, of_file.preset) {
+                _ if !named.value.is(&of_file) => {
                     warnings.push(format!("the file's name speaks of {of_file}, not of {}", named.value));
                 }
+                // A published file's name tells which of its trainings it is.
+                (None, Some(published)) => preset = Some(Sourced::new(published, Source::File("name"))),
+                (Some(said), Some(published)) if said.value.tag != published.tag => warnings.push(format!(
+                    "the file's name is that of {of_file}.{}, whose pictures are prepared otherwise than {}'s",
+                    published.tag, said.value.tag
+                )),
                 _ => {}
             }
         }
-        Ok(Self { named, warnings })
+        Ok(Self { named, preset, warnings })
     }
 }
 

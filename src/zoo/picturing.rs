@@ -1,7 +1,7 @@
 //! How a network wants its pictures, and who said so.
 
 use super::{
-    known::Arch,
+    known::{Arch, Preset},
     library::Library,
     preprocessing::{Colours, Filter, Grid, PerChannel, Preprocessing, Resize},
     registry,
@@ -21,35 +21,28 @@ pub(super) struct Given<'a> {
     pub preprocessor: Option<&'a Config>,
 }
 
-/// What the name wants of pictures, and in `notes` what its other tags would.
-fn preset(
+/// What the library does with pictures for the network, and in `notes` what its other tags would.
+fn usual(
     library: &'static Library,
-    arch: Option<&Sourced<Arch>>,
+    arch: Option<Arch>,
     table: &'static Table,
     notes: &mut Vec<String>,
 ) -> Sourced<Preprocessing> {
-    let from = || Source::Default(library.name);
-    let Some(Sourced { value: arch, from: named }) = arch else {
-        let like = registry::known(library.name).find(|known| std::ptr::eq(known.table, table));
-        return Sourced::new(like.map_or_else(Preprocessing::default, |known| known.presets[0].how), from());
-    };
-    let preset = arch.preset();
-    let others: Vec<&str> =
-        arch.known.presets.iter().filter(|other| other.how != preset.how).map(|other| other.tag).collect();
-    if arch.preset.is_some() {
-        return Sourced::new(
-            preset.how,
-            if *named == Source::Arch { Source::Arch } else { Source::File("name") },
-        );
+    let known = arch.map(|arch| arch.known);
+    let like = known.or_else(|| registry::known(library.name).find(|known| std::ptr::eq(known.table, table)));
+    let how = like.map_or_else(Preprocessing::default, |known| known.presets[0].how);
+    if let Some((arch, [first, others @ ..])) = arch.map(|arch| (arch, arch.known.presets)) {
+        let others: Vec<&str> =
+            others.iter().filter(|other| other.how != how).map(|other| other.tag).collect();
+        if !others.is_empty() {
+            notes.push(format!(
+                "pictures are prepared as for {arch}.{}; say {arch}.TAG for another of {}",
+                first.tag,
+                others.join(", ")
+            ));
+        }
     }
-    if !others.is_empty() {
-        notes.push(format!(
-            "pictures are prepared as for {arch}.{}; say {arch}.TAG for another of {}",
-            preset.tag,
-            others.join(", ")
-        ));
-    }
-    Sourced::new(preset.how, from())
+    Sourced::new(how, Source::Default(library.name))
 }
 
 /// Settles what becomes of pictures for a network that takes so many channels: what was said counts more than a
@@ -60,7 +53,7 @@ fn preset(
 /// [`crate::Error::File`] if a file asks for what is not done, [`crate::Error::Input`] if somebody did.
 pub(super) fn settle(
     library: &'static Library,
-    arch: Option<&Sourced<Arch>>,
+    (arch, preset): (Option<Arch>, Option<Sourced<&'static Preset>>),
     table: &'static Table,
     given: &Given,
     (channels, segments): (usize, bool),
@@ -69,11 +62,13 @@ pub(super) fn settle(
 ) -> Result<Preprocessing> {
     let file = (library.preprocessing)(given.of_library, given.preprocessor)?;
     let beside = if given.preprocessor.is_some() { "preprocessor_config.json" } else { "config.json" };
-    let Sourced { value: mut how, from } = match file {
-        Some(how) if !arch.is_some_and(|arch| arch.from == Source::Arch && arch.value.preset.is_some()) => {
-            Sourced::new(how, Source::Config(beside.into()))
-        }
-        _ => preset(library, arch, table, notes),
+    let file = file.map(|how| Sourced::new(how, Source::Config(beside.into())));
+    let preset = preset.map(|preset| Sourced::new(preset.value.how, preset.from));
+    let Sourced { value: mut how, from } = match (file, preset) {
+        (_, Some(preset)) if preset.from == Source::Arch => preset,
+        (Some(file), _) => file,
+        (None, Some(preset)) => preset,
+        (None, None) => usual(library, arch, table, notes),
     };
     let whole = |resize: &Resize| match resize {
         Resize::Short(side) => side.to_string(),
@@ -111,6 +106,8 @@ pub(super) fn settle(
     let crop =
         said.get(config, "crop", |text| if text == "none" { Some(None) } else { size(text).map(Some) })?;
     let crop = match (crop, input, how.crop) {
+        // A label map covers the whole picture, so that nothing may be cut.
+        _ if segments => Sourced::new(None, from.clone()),
         (Some(crop), ..) => crop,
         (None, Some(input), Some(_)) => Sourced::new(Some(input.value), input.from),
         (None, _, crop) => Sourced::new(crop, from.clone()),
@@ -118,12 +115,6 @@ pub(super) fn settle(
     how.crop = origins.settle("crop", crop, |crop| {
         crop.map_or("none".into(), |[rows, columns]| format!("{rows}x{columns}"))
     });
-    if segments && how.crop.take().is_some() {
-        // A label map covers the whole picture, so that nothing may be cut.
-        if let Some(last) = origins.0.last_mut() {
-            last.value = "none".into();
-        }
-    }
     let filter = said.get(config, "interpolation", |text| match text {
         "nearest" => Some(Filter::Nearest),
         "bilinear" => Some(Filter::Bilinear),
@@ -131,8 +122,8 @@ pub(super) fn settle(
         "lanczos" => Some(Filter::Lanczos),
         _ => None,
     })?;
-    // timm's configurations call it so too, and know more filters than can be said here.
-    let filter = filter.filter(|filter| filter.from == Source::Set);
+    // timm's configurations call it so too, and were read.
+    let filter = filter.filter(|filter| given.of_library.is_none() || filter.from == Source::Set);
     let widens = |filter: Filter| filter != Filter::Linear;
     let filter = Sourced::new(how.filter, from.clone()).or(filter);
     let antialias = Sourced::new(widens(filter.value), filter.from.clone()).or(said.get(

@@ -93,8 +93,10 @@ impl Rules {
         self.gate = self.gate.or(said.get(config, "gate", activation)?);
         let power =
             |text: &str| text.parse().ok().filter(|stride: &usize| stride.is_power_of_two() && *stride > 1);
-        // One that the library itself reads from its own configuration has been read.
-        let output = said.get(config, "output_stride", power)?.filter(|known| known.from == Source::Set);
+        // The library may have read the configuration's itself.
+        let read = matches!(self.dilated.from, Source::Config(_));
+        let output =
+            said.get(config, "output_stride", power)?.filter(|known| !read || known.from == Source::Set);
         if let Some(Sourced { value: stride, from }) = output {
             let at_once = self.dilated.value.is_some_and(|dilated| dilated.at_once);
             self.dilated = Sourced::new(Some(Dilated { stride, at_once }), from);
