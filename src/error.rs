@@ -94,6 +94,16 @@ pub enum Error {
         /// What it runs on.
         adapter: String,
     },
+    /// A kernel's text is none of what a driver takes.
+    #[error("kernel {kernel} in {language}: {reason}")]
+    Translation {
+        /// The kernel.
+        kernel: &'static str,
+        /// What it should have become.
+        language: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A figure of a report could not be drawn.
     #[error("figure {figure:?}: {reason}")]
     Figure {

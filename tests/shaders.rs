@@ -1,6 +1,6 @@
 //! Every shader variant in use, over f32 and over f16: naga validates it, its reflection agrees with the host's
-//! side, and it compiles to SPIR-V, MSL and HLSL; Chrome's compiler accepts it where the
-//! program `tint` is installed.
+//! side, and it translates to SPIR-V, MSL, HLSL and, in the baseline's f32, GLSL; Chrome's compiler accepts it
+//! where the program `tint` is installed.
 
 use std::{collections::BTreeMap, process::Command, sync::Arc};
 
@@ -18,17 +18,11 @@ use goldcrest::{
         sample::{self, Colours, Filter, Grid, Planes, Sampling, Texels},
         scale, select, softmax,
         suppress::{self, Suppression},
+        translate::{Translation, Vulkan},
     },
     tensor::Element,
 };
-use naga::{
-    AddressSpace, ArraySize, StorageAccess, TypeInner,
-    back::{
-        hlsl::{self, ShaderModel},
-        msl, spv,
-    },
-    valid::{Capabilities, ModuleInfo, ValidationFlags, Validator},
-};
+use naga::{AddressSpace, ArraySize, StorageAccess, TypeInner};
 
 /// WebGPU's default limit on a workgroup's memory, in bytes.
 const WORKGROUP_MEMORY: u32 = 16_352;
@@ -180,21 +174,8 @@ fn texts() -> BTreeMap<String, (Launch, Element)> {
     variants().into_iter().flat_map(each).collect()
 }
 
-fn validate(text: &str, tier: Tier, element: Element) -> (naga::Module, ModuleInfo) {
-    let module = naga::front::wgsl::parse_str(text).unwrap_or_else(|e| panic!("{}", e.emit_to_string(text)));
-    // No capability beyond WebGPU's baseline, its one feature for f16, and the shader's tier.
-    let mut capabilities = match tier {
-        Tier::Baseline => Capabilities::empty(),
-        Tier::Subgroups => Capabilities::SUBGROUP,
-        Tier::Matrices => Capabilities::SUBGROUP | Capabilities::COOPERATIVE_MATRIX,
-    };
-    if element == Element::F16 {
-        capabilities |= Capabilities::SHADER_FLOAT16;
-    }
-    let info = Validator::new(ValidationFlags::all(), capabilities)
-        .validate(&module)
-        .unwrap_or_else(|e| panic!("{}", e.emit_to_string(text)));
-    (module, info)
+fn translated(launch: &Launch, element: Element) -> Translation {
+    Translation::of(launch, element).unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[test]
@@ -217,10 +198,11 @@ fn every_shader_file_has_a_host_file_and_a_variant_here() {
 #[test]
 fn reflection_agrees_with_the_host() {
     for (text, (launch, element)) in texts() {
-        let (module, _) = validate(&text, launch.shader.tier, element);
-        bindings_agree(&module, launch.shader);
-        elements_agree(&module, launch.shader, element);
-        params_agree(&module, &launch);
+        let translation = translated(&launch, element);
+        let module = translation.module();
+        bindings_agree(module, launch.shader);
+        elements_agree(module, launch.shader, element);
+        params_agree(module, &launch);
         let [entry] = &module.entry_points[..] else { panic!("{}: one entry point", launch.shader.name) };
         assert_eq!(entry.name, "main");
         let [threads, 1, 1] = entry.workgroup_size else {
@@ -229,7 +211,7 @@ fn reflection_agrees_with_the_host() {
         // What every adapter allows.
         let least = if launch.shader.tier == Tier::Baseline { 64 } else { 4 };
         assert!(threads.is_power_of_two() && (least..=256).contains(&threads), "{}", launch.shader.name);
-        assert!(workgroup_memory(&module) <= WORKGROUP_MEMORY, "{}", launch.shader.name);
+        assert!(workgroup_memory(module) <= WORKGROUP_MEMORY, "{}", launch.shader.name);
         assert!(launch.workgroups.iter().all(|&w| (1..=65_535).contains(&w)));
         // A constant that the text does not use would be a dead switch.
         for (name, _) in &launch.constants {
@@ -310,33 +292,22 @@ fn workgroup_memory(module: &naga::Module) -> u32 {
 }
 
 #[test]
-fn every_variant_compiles_to_spirv_msl_and_hlsl() {
-    for (text, (launch, element)) in texts() {
-        let (module, info) = validate(&text, launch.shader.tier, element);
-        let name = launch.shader.name;
-        let words = spv::write_vec(&module, &info, &spv::Options::default(), None).expect(name);
-        assert!(words.len() > 100, "{name}");
-
-        let pipeline = msl::PipelineOptions::default();
-        // Metal's first version with matrices, which the others need not.
-        let lang_version = if launch.shader.tier == Tier::Baseline { (1, 2) } else { (2, 3) };
-        let options = msl::Options { lang_version, fake_missing_bindings: true, ..msl::Options::default() };
-        let (metal, _) = msl::write_string(&module, &info, &options, &pipeline).expect(name);
-        assert!(metal.contains("kernel void"), "{name}");
-
-        // The first model with 16 bits, or with subgroups.
-        let model = match (launch.shader.tier, element) {
-            // Direct3D has no matrices.
-            (Tier::Matrices, _) => continue,
-            (_, Element::F16) => ShaderModel::V6_2,
-            (Tier::Subgroups, _) => ShaderModel::V6_0,
-            (Tier::Baseline, _) => ShaderModel::V5_1,
-        };
-        let options = hlsl::Options { shader_model: model, ..hlsl::Options::default() };
-        let pipeline = hlsl::PipelineOptions::default();
-        let mut direct3d = String::new();
-        hlsl::Writer::new(&mut direct3d, &options, &pipeline).write(&module, &info, None).expect(name);
-        assert!(direct3d.contains("numthreads"), "{name}");
+fn every_variant_is_translated_for_every_driver() {
+    let drivers =
+        [Vulkan::default(), Vulkan { version: (1, 0), robust_buffers: false, robust_images: false }];
+    for (launch, element) in texts().into_values() {
+        let translation = translated(&launch, element);
+        let shader = launch.shader;
+        for driver in drivers {
+            assert!(translation.spirv(driver).unwrap().len() > 400, "{}", shader.name);
+        }
+        assert!(translation.msl().unwrap().contains("kernel void"), "{}", shader.name);
+        let direct3d = translation.hlsl().unwrap();
+        assert_eq!(direct3d.is_some(), shader.tier != Tier::Matrices, "{}", shader.name);
+        assert!(direct3d.is_none_or(|text| text.contains("numthreads")), "{}", shader.name);
+        let gl = translation.glsl().unwrap();
+        assert_eq!(gl.is_some(), shader.tier == Tier::Baseline && element == Element::F32, "{}", shader.name);
+        assert!(gl.is_none_or(|text| text.contains("local_size_x")), "{}", shader.name);
     }
 }
 

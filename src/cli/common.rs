@@ -189,6 +189,11 @@ impl Engine {
         self.fuse.fuse()
     }
 
+    /// As it is written.
+    pub fn fuse_name(&self) -> String {
+        self.fuse.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
     /// What maps and weights are stored as.
     pub fn precision(&self) -> Precision {
         self.precision.precision()

@@ -3,7 +3,10 @@
 use serde::Serialize;
 
 use super::{FEATURES, Gpu};
-use crate::{Error, Result, plan::Machine};
+use crate::{
+    Error, Result,
+    plan::{Family, Machine},
+};
 
 /// What an adapter says of itself.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -18,6 +21,9 @@ pub struct AdapterInfo {
     pub kind: &'static str,
     /// True if it computes on the CPU.
     pub software: bool,
+    /// Whose it is, if that is known.
+    #[serde(skip)]
+    pub family: Option<Family>,
 }
 
 impl AdapterInfo {
@@ -38,6 +44,8 @@ impl AdapterInfo {
                 wgpu::DeviceType::Cpu => "cpu",
                 wgpu::DeviceType::Other => "other",
             },
+            // Metal numbers no vendors.
+            family: Family::of_vendor(info.vendor).or(name.starts_with("apple").then_some(Family::Apple)),
             name: info.name,
             software,
         }
@@ -45,11 +53,12 @@ impl AdapterInfo {
 
     /// What its kind tells of its speed: no API says how many units a GPU has.
     pub(super) fn machine(&self) -> Machine {
-        match self.kind {
-            _ if self.software => Machine::software(),
+        let machine = match self.kind {
+            _ if self.software => return Machine::software(),
             "integrated" => Machine { threads: 1 << 12, ..Machine::default() },
             _ => Machine::default(),
-        }
+        };
+        self.family.map_or(machine, |family| machine.compiled_for(family))
     }
 
     /// Worse adapters have higher ranks.

@@ -15,6 +15,8 @@ mod source;
 mod tiers;
 mod transfer;
 mod trust;
+#[cfg(all(feature = "translate", not(any(target_arch = "wasm32", target_vendor = "apple"))))]
+mod vulkan;
 
 use std::{
     path::{Path, PathBuf},

@@ -35,6 +35,8 @@ pub mod scale;
 pub mod select;
 pub mod softmax;
 pub mod suppress;
+#[cfg(feature = "translate")]
+pub mod translate;
 
 use crate::{Shape, Tensor, graph::Conv, tensor::Element};
 

@@ -16,7 +16,7 @@ use crate::{
     Result, Shape, Tensor,
     gpu::{Executor, Gpu, distance},
     graph::Graph,
-    plan::{Contest, Fuse, Kernel, Machine, Options, Plan, Schedules, Step, Tuned},
+    plan::{Contest, Fuse, Kernel, Kernels, Machine, Options, Plan, Schedules, Step, Tuned},
     session::F16_BOUND,
     tensor::Element,
 };
@@ -123,6 +123,32 @@ pub fn tune(
     Ok(tuning)
 }
 
+/// What tuning measures besides the model's own plans: of every layer and block each candidate, in as many
+/// plans as that takes.
+///
+/// # Errors
+/// As [`Plan::new`].
+pub fn candidates(graph: &Graph, input: Shape, machine: Machine) -> Result<Vec<Plan>> {
+    let plan = |fuse, tuned| Plan::new(graph, input, machine, &Options { fuse, tuned, ..Options::default() });
+    let layers = Plan::layer_contests(graph, input, machine, EACH_KERNEL)?;
+    let blocks = Plan::contests(graph, input, machine, &Kernels::new(), EACH)?;
+    let layers = (0..turns(&layers))
+        .map(|at| plan(Fuse::None, Tuned { kernels: turn(&layers, at), ..Tuned::default() }));
+    let blocks = (0..turns(&blocks))
+        .map(|at| plan(Fuse::Auto, Tuned { schedules: turn(&blocks, at), ..Tuned::default() }));
+    layers.chain(blocks).collect()
+}
+
+/// Turns after which every candidate has had one.
+fn turns<T>(contests: &[Contest<T>]) -> usize {
+    contests.iter().map(|contest| contest.entered.len()).max().unwrap_or(0)
+}
+
+/// The candidate of each contest whose turn it is.
+fn turn<T: Copy>(contests: &[Contest<T>], at: usize) -> BTreeMap<String, T> {
+    contests.iter().map(|c| (c.layer.clone(), c.entered[at % c.entered.len()])).collect()
+}
+
 /// What is measured.
 struct Bench<'a> {
     gpu: &'a Gpu,
@@ -156,7 +182,6 @@ impl Bench<'_> {
         of: impl Fn(&Plan, &Step) -> Option<String>,
         mut more: impl FnMut() -> bool,
     ) -> Result<(BTreeMap<String, T>, Tally)> {
-        let most = contests.iter().map(|c| c.entered.len()).max().unwrap_or(0);
         // Of each contest, of each candidate, the nanoseconds of every run.
         let mut times: Vec<Vec<Vec<f64>>> =
             contests.iter().map(|c| vec![Vec::new(); c.entered.len()]).collect();
@@ -164,12 +189,11 @@ impl Bench<'_> {
             contests.iter().enumerate().map(|(i, c)| (c.layer.as_str(), i)).collect();
         let mut rounds = 0;
         'rounds: while rounds == 0 || more() {
-            for turn in 0..most {
+            for at in 0..turns(contests) {
                 if !more() && rounds > 0 {
                     break 'rounds;
                 }
-                let turns = contests.iter().map(|c| (c.layer.clone(), c.entered[turn % c.entered.len()]));
-                let (fuse, tuned) = enter(turns.collect());
+                let (fuse, tuned) = enter(turn(contests, at));
                 let plan = self.plan(fuse, tuned)?;
                 let place: Vec<Option<usize>> =
                     plan.steps.iter().map(|step| places.get(of(&plan, step)?.as_str()).copied()).collect();
@@ -177,12 +201,12 @@ impl Bench<'_> {
                 for _ in 0..RUNS {
                     let mut spent = vec![0.0; contests.len()];
                     for (place, time) in place.iter().zip(executor.profile(&self.picture)?) {
-                        if let Some(at) = *place {
-                            spent[at] += time;
+                        if let Some(contest) = *place {
+                            spent[contest] += time;
                         }
                     }
                     for ((of_contest, contest), time) in times.iter_mut().zip(contests).zip(spent) {
-                        of_contest[turn % contest.entered.len()].push(time);
+                        of_contest[at % contest.entered.len()].push(time);
                     }
                 }
             }

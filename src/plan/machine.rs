@@ -16,6 +16,59 @@ use crate::{
     tensor::Element,
 };
 
+/// Whose GPU it is, as far as its compiler and its subgroups depend on that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// RDNA.
+    Amd,
+    /// Turing and later.
+    Nvidia,
+    /// Gen9 and later.
+    Intel,
+    /// M1 and later.
+    Apple,
+    /// Qualcomm's.
+    Adreno,
+}
+
+impl Family {
+    /// Every family.
+    pub const ALL: [Self; 5] = [Self::Amd, Self::Nvidia, Self::Intel, Self::Apple, Self::Adreno];
+
+    /// By the vendor's number on the PCI bus.
+    pub fn of_vendor(vendor: u32) -> Option<Self> {
+        match vendor {
+            0x1002 => Some(Self::Amd),
+            0x10de => Some(Self::Nvidia),
+            0x8086 => Some(Self::Intel),
+            0x106b => Some(Self::Apple),
+            0x5143 => Some(Self::Adreno),
+            _ => None,
+        }
+    }
+
+    /// `vec4` sums that a thread keeps before the compiler spills, or halves the lanes of a subgroup to
+    /// have registers for them: 16 `vec4` sums and what goes into them are 120 registers, which AMD and
+    /// NVIDIA have. Found with the compilers themselves (`scripts/compilers`).
+    fn sums(self) -> u32 {
+        match self {
+            Self::Amd | Self::Nvidia | Self::Adreno => 16,
+            Self::Intel | Self::Apple => 8,
+        }
+    }
+
+    /// Lanes that its subgroups have, no more than a workgroup's.
+    fn subgroup(self) -> Subgroup {
+        let [least, most] = match self {
+            Self::Amd => [32, 64],
+            Self::Nvidia | Self::Apple => [32, 32],
+            Self::Intel => [8, 32],
+            Self::Adreno => [64, 64],
+        };
+        Subgroup { least, most }
+    }
+}
+
 /// A device, as far as plans depend on it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Machine {
@@ -94,6 +147,16 @@ impl Default for Machine {
 }
 
 impl Machine {
+    /// Any GPU of a family, with WebGPU's default limits and what every one of the family has.
+    pub fn of(family: Family) -> Self {
+        Self { subgroup: Some(family.subgroup()), ..Self::default().compiled_for(family) }
+    }
+
+    /// It, with no tile that the family's compiler makes little of.
+    pub fn compiled_for(self, family: Family) -> Self {
+        Self { sums: family.sums(), ..self }
+    }
+
     /// A graphics driver that computes on a few CPU cores: loads run lane by lane and a launch
     /// takes some 60 us. Measured on two cores through lavapipe.
     pub fn software() -> Self {

@@ -13,7 +13,7 @@ mod schedule;
 
 pub use chain::chain;
 pub use choose::{Kernel, Kernels};
-pub use machine::{Machine, Work};
+pub use machine::{Family, Machine, Work};
 pub(crate) use memory::{Life, assign};
 pub use schedule::{Fuse, Schedule};
 

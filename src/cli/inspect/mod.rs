@@ -1,26 +1,59 @@
 //! `goldcrest inspect`
 
-use std::{collections::BTreeMap, fmt::Write};
+mod shaders;
 
-use anyhow::Result;
-use clap::Args;
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
 use goldcrest::{
     Shape,
     checkpoint::{Origin, TensorUse, Use},
-    graph::{Cost, Op},
-    plan::{Choice, Machine, Operand, Plan, Rated, Step},
+    gpu::Gpu,
+    graph::{Cost, Graph, Op},
+    kernels::translate::Vulkan,
+    measure,
+    plan::{self, Choice, Machine, Operand, Plan, Rated, Step},
     session::{self, Options},
-    zoo::Network,
+    tensor::Element,
+    zoo::{Network, synthetic},
 };
 use serde::Serialize;
 use serde_json::json;
 
-use super::common::{self, Engine, Weights, json};
+use self::shaders::Shaders;
+use super::common::{self, Engine, Weights, json, progress};
 
 #[derive(Args)]
 pub struct Inspect {
     #[command(flatten)]
     weights: Weights,
+
+    /// Networks without a checkpoint, by name, such as mobilenet_v2 or torchvision/mobilenet_v3_large; with
+    /// --shaders several, or `all`
+    #[arg(long, value_name = "LIST", value_delimiter = ',', group = "Source", conflicts_with_all = ["arch", "set"])]
+    networks: Vec<String>,
+
+    /// Write every distinct pipeline of the plan into this folder, as WGSL, SPIR-V, HLSL and MSL, and tables of
+    /// them and of the steps that use them
+    #[arg(long, value_name = "DIR")]
+    shaders: Option<PathBuf>,
+
+    /// Those of every candidate that `goldcrest tune` would measure too
+    #[arg(long, requires = "shaders")]
+    candidates: bool,
+
+    /// Plan for WebGPU's default limits and no tier beyond the baseline, whatever adapters there are
+    #[arg(long, conflicts_with = "family")]
+    baseline: bool,
+
+    /// Plan for any GPU of this family, whatever adapters there are
+    #[arg(long, value_enum)]
+    family: Option<Family>,
 
     /// Pictures in a run
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
@@ -38,6 +71,68 @@ pub struct Inspect {
     json: bool,
 }
 
+/// Whose GPU it is.
+#[derive(Clone, Copy, ValueEnum)]
+enum Family {
+    Amd,
+    Nvidia,
+    Intel,
+    Apple,
+    Adreno,
+}
+
+impl Family {
+    /// As planners know it.
+    fn family(self) -> plan::Family {
+        match self {
+            Self::Amd => plan::Family::Amd,
+            Self::Nvidia => plan::Family::Nvidia,
+            Self::Intel => plan::Family::Intel,
+            Self::Apple => plan::Family::Apple,
+            Self::Adreno => plan::Family::Adreno,
+        }
+    }
+}
+
+/// What is planned for.
+enum Target {
+    Adapter(Box<Gpu>),
+    /// No adapter, but a machine of these words.
+    Machine(Machine, String),
+}
+
+impl Target {
+    fn plan(&self, graph: &Graph, input: Shape, options: Options) -> Result<Plan> {
+        Ok(match self {
+            Self::Adapter(gpu) => session::plan(gpu, graph, input, options)?,
+            Self::Machine(machine, _) => Plan::new(graph, input, *machine, &options.plan())?,
+        })
+    }
+
+    /// What its driver gets: where there is none, what those of desktop GPUs do.
+    fn vulkan(&self) -> Vulkan {
+        match self {
+            #[cfg(not(target_vendor = "apple"))]
+            Self::Adapter(gpu) => gpu.vulkan().unwrap_or_default(),
+            _ => Vulkan::default(),
+        }
+    }
+
+    fn machine(&self, element: Element) -> Machine {
+        match self {
+            Self::Adapter(gpu) => gpu.machine(element),
+            Self::Machine(machine, _) => *machine,
+        }
+    }
+
+    fn words(&self) -> String {
+        match self {
+            Self::Adapter(gpu) => gpu.adapter().to_string(),
+            Self::Machine(_, words) => words.clone(),
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct Layer<'a> {
     name: &'a str,
@@ -49,39 +144,24 @@ struct Layer<'a> {
 
 impl Inspect {
     pub fn run(&self) -> Result<String> {
-        let network = self.weights.open()?;
-        let options = Options {
-            batch: self.batch as usize,
-            size: self.size,
-            fuse: self.engine.fuse(),
-            answer: network.answer(),
-            precision: self.engine.precision(),
-            ..Options::default()
+        let target = self.target()?;
+        if let Some(folder) = &self.shaders {
+            return self.write_shaders(folder, &target);
+        }
+        let network = match &self.networks[..] {
+            [] => self.weights.open()?,
+            [name] if name != "all" => synthetic::network(name)?,
+            _ => bail!("--networks: one at a time, unless --shaders writes their pipelines"),
         };
+        let options = self.options(&network);
         let input = options.input_shape(&network);
         let graph = network.answering(options.answer)?;
         let shapes = network.graph.shapes(input)?;
-        // A network can be looked at where nothing can run it.
-        let gpu = match self.engine.gpu() {
-            Err(e) if self.engine.is_named() => return Err(e),
-            gpu => gpu,
-        };
-        let plan = match &gpu {
-            Ok(gpu) => session::plan(gpu, &graph, input, options)?,
-            Err(_) => Plan::new(
-                &graph,
-                input,
-                Machine { element: options.precision.element().unwrap_or_default(), ..Machine::default() },
-                &options.plan(),
-            )?,
-        };
+        let plan = target.plan(&graph, input, options)?;
         // After the plan: what it refuses could be too large to count.
         let layers = layers(&network, &shapes);
         let total: Cost = network.graph.costs(&shapes).into_iter().sum();
-        let planned_for = match &gpu {
-            Ok(gpu) => gpu.adapter().to_string(),
-            Err(e) => format!("WebGPU's default limits ({e:#})"),
-        };
+        let planned_for = target.words();
         if self.json {
             return json(&json!({
                 "network": network.arch,
@@ -171,6 +251,75 @@ impl Inspect {
             mebibytes(plan.peak_bytes())
         )?;
         Ok(text)
+    }
+
+    fn options(&self, network: &Network) -> Options {
+        Options {
+            batch: self.batch as usize,
+            size: self.size,
+            fuse: self.engine.fuse(),
+            answer: network.answer(),
+            precision: self.engine.precision(),
+            ..Options::default()
+        }
+    }
+
+    /// What to plan for. A network can be looked at where nothing can run it.
+    fn target(&self) -> Result<Target> {
+        let of = |machine: Machine, words: String| {
+            let element = self.engine.precision().element().unwrap_or_default();
+            Target::Machine(Machine { element, ..machine }, words)
+        };
+        if self.engine.is_named() && (self.baseline || self.family.is_some()) {
+            bail!("--baseline and --family plan for no adapter, and one was asked for");
+        }
+        if let Some(family) = self.family.map(Family::family) {
+            return Ok(of(Machine::of(family), format!("any GPU of the family {family:?}")));
+        }
+        if self.baseline {
+            return Ok(of(Machine::default(), "WebGPU's default limits".into()));
+        }
+        match self.engine.gpu() {
+            Err(e) if self.engine.is_named() => Err(e),
+            Err(e) => Ok(of(Machine::default(), format!("WebGPU's default limits ({e:#})"))),
+            Ok(gpu) => Ok(Target::Adapter(Box::new(gpu))),
+        }
+    }
+
+    fn write_shaders(&self, folder: &Path, target: &Target) -> Result<String> {
+        let names: Vec<String> = match &self.networks[..] {
+            [all] if all == "all" => synthetic::names().collect(),
+            names => names.to_vec(),
+        };
+        let bar = progress("translating");
+        bar.set_length(names.len().max(1) as u64);
+        let mut shaders = Shaders::new(folder, target.vulkan())?;
+        let mut add = |network: &Network| -> Result<()> {
+            let options = self.options(network);
+            let (input, graph) = (options.input_shape(network), network.answering(options.answer)?);
+            let plan = target.plan(&graph, input, options)?;
+            shaders.plan(&network.arch, &self.engine.fuse_name(), &plan)?;
+            if self.candidates {
+                let machine = target.machine(plan.element);
+                for plan in measure::candidates(&graph, input, machine)? {
+                    shaders.candidate(&plan)?;
+                }
+            }
+            bar.inc(1);
+            Ok(())
+        };
+        if names.is_empty() {
+            add(&self.weights.open()?)?;
+        }
+        for name in &names {
+            add(&synthetic::network(name)?)?;
+        }
+        let pipelines = shaders.finish()?;
+        drop(bar);
+        if self.json {
+            return json(&json!({ "pipelines": pipelines, "folder": folder, "planned_for": target.words() }));
+        }
+        Ok(format!("{pipelines} pipelines for {} in {}\n", target.words(), folder.display()))
     }
 }
 

@@ -1,0 +1,134 @@
+//! `goldcrest inspect --shaders`: every distinct pipeline of plans, in the languages of drivers.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use goldcrest::{
+    kernels::{
+        Access,
+        translate::{Translation, Vulkan},
+    },
+    plan::{Plan, Step},
+};
+
+/// The table of pipelines.
+const MANIFEST: &str = "manifest.tsv";
+
+/// Pipelines in a folder, each text once.
+///
+/// `manifest.tsv` has a row for each: file, shader, element, tier, storage buffers that it reads and that it
+/// writes, a letter for each texture, tile, constants. `steps.tsv` has one for each step of a plan:
+/// network, element, fusion, number, layer, file, workgroups, multiply-adds, bytes, tile, parameters.
+pub struct Shaders {
+    folder: PathBuf,
+    vulkan: Vulkan,
+    /// The file of every text so far.
+    files: BTreeMap<String, String>,
+    manifest: String,
+    steps: String,
+}
+
+impl Shaders {
+    pub fn new(folder: &Path, vulkan: Vulkan) -> Result<Self> {
+        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        remove_former(folder);
+        Ok(Self {
+            folder: folder.to_owned(),
+            vulkan,
+            files: BTreeMap::new(),
+            manifest: String::new(),
+            steps: String::new(),
+        })
+    }
+
+    /// The steps of a plan for `network`.
+    pub fn plan(&mut self, network: &str, fuse: &str, plan: &Plan) -> Result<()> {
+        for (i, step) in plan.steps.iter().enumerate() {
+            let file = self.pipeline(plan, step)?;
+            let launch = &step.launch;
+            writeln!(
+                self.steps,
+                "{network}\t{}\t{fuse}\t{i}\t{}\t{file}\t{}\t{}\t{}\t{}\t{}",
+                plan.element,
+                step.name(),
+                launch.workgroups.iter().product::<u32>(),
+                step.work.macs,
+                step.work.bytes,
+                launch.tile,
+                pairs(&launch.params)
+            )?;
+        }
+        Ok(())
+    }
+
+    /// The pipelines of a plan that is only a candidate.
+    pub fn candidate(&mut self, plan: &Plan) -> Result<()> {
+        plan.steps.iter().try_for_each(|step| self.pipeline(plan, step).map(drop))
+    }
+
+    /// Writes the manifests, and says how many pipelines there are.
+    pub fn finish(self) -> Result<usize> {
+        self.write(MANIFEST, self.manifest.as_bytes())?;
+        self.write("steps.tsv", self.steps.as_bytes())?;
+        Ok(self.files.len())
+    }
+
+    /// The file of a step's pipeline, written if it is the first with its text.
+    fn pipeline(&mut self, plan: &Plan, step: &Step) -> Result<String> {
+        let (launch, element) = (&step.launch, plan.element);
+        let text = launch.wgsl(element);
+        if let Some(file) = self.files.get(&text) {
+            return Ok(file.clone());
+        }
+        let file = format!("{}-{element}-p{:03}", launch.shader.name, self.files.len());
+        let translation = Translation::of(launch, element)?;
+        self.write(&format!("{file}.wgsl"), text.as_bytes())?;
+        self.write(&format!("{file}.spv"), &translation.spirv(self.vulkan)?)?;
+        self.write(&format!("{file}.msl"), translation.msl()?.as_bytes())?;
+        if let Some(hlsl) = translation.hlsl()? {
+            self.write(&format!("{file}.hlsl"), hlsl.as_bytes())?;
+        }
+        let letter = |access: &Access| if *access == Access::Read { 'r' } else { 'w' };
+        let textures: String = launch.shader.textures.iter().map(|(_, access)| letter(access)).collect();
+        writeln!(
+            self.manifest,
+            "{file}\t{}\t{element}\t{:?}\t{}\t{}\t{}\t{}\t{}",
+            launch.shader.name,
+            launch.shader.tier,
+            launch.shader.reads.len(),
+            launch.shader.writes.len(),
+            if textures.is_empty() { "-" } else { &textures },
+            launch.tile,
+            pairs(&launch.constants)
+        )?;
+        self.files.insert(text, file.clone());
+        Ok(file)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.folder.join(name);
+        fs::write(&path, bytes).with_context(|| path.display().to_string())
+    }
+}
+
+/// Removes the pipelines of a former run, which its manifest lists.
+fn remove_former(folder: &Path) {
+    let manifest = fs::read_to_string(folder.join(MANIFEST)).unwrap_or_default();
+    let files = manifest.lines().filter_map(|row| row.split('\t').next());
+    for file in files.filter(|file| !file.contains(['/', '\\'])) {
+        for language in ["wgsl", "spv", "msl", "hlsl"] {
+            // Not every pipeline has every language.
+            let _ = fs::remove_file(folder.join(format!("{file}.{language}")));
+        }
+    }
+}
+
+/// Names and values as `name=value`, in one column.
+fn pairs(of: &[(&str, u32)]) -> String {
+    of.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",")
+}
