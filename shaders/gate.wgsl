@@ -5,7 +5,9 @@
 
 struct Params {
     tiles: u32,
-    pixels: u32, // of one picture
+    pixels: u32,   // of one picture
+    channels: u32, // CHANNELS
+    squeezed: u32, // SQUEEZED
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -14,6 +16,10 @@ struct Params {
 @group(0) @binding(3) var<storage, read> widen_weight: array<Block>;  // (SQUEEZED, CHANNELS); a column an input
 @group(0) @binding(4) var<storage, read> bias: array<vec4<f32>>;      // (SQUEEZED), then (CHANNELS)
 @group(0) @binding(5) var<storage, read_write> y: array<Quad>;        // (pictures, CHANNELS)
+
+// Loops whose bounds compilers know they unroll, a hundred turns too, and then hold all of a product's weights
+// in registers at once: hundreds spilled. So parameters bound them; and constants too, as Mesa's lavapipe compiles
+// a small kernel anew at every dispatch, and keeps all of them, if nothing but parameters bounds its loops.
 
 var<workgroup> mean: array<vec4<f32>, CHANNELS>;
 var<workgroup> partial: array<vec4<f32>, SQUEEZED * SPLITS>; // (SPLITS, SQUEEZED)
@@ -24,8 +30,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let picture = group.x;
     for (var c = lane; c < CHANNELS; c += THREADS) {
         var sum = vec4(0.0);
-        // Mesa's lavapipe compiles a small kernel anew at every dispatch, and keeps all of them, if
-        // nothing but parameters bounds its loop.
         for (var t = 0u; t < min(params.tiles, arrayLength(&x)); t++) {
             sum += x[(picture * params.tiles + t) * CHANNELS + c];
         }
@@ -37,7 +41,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var item = lane; item < SQUEEZED * SPLITS; item += THREADS) {
         let s = item % SQUEEZED;
         var sum = vec4(0.0);
-        for (var c = item / SQUEEZED; c < CHANNELS; c += SPLITS) {
+        for (var c = item / SQUEEZED; c < min(params.channels, CHANNELS); c += SPLITS) {
             sum += mat4x4<f32>(squeeze_weight[c * SQUEEZED + s]) * mean[c];
         }
         partial[item] = sum;
@@ -54,7 +58,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 
     for (var c = lane; c < CHANNELS; c += THREADS) {
         var sum = bias[SQUEEZED + c];
-        for (var s = 0u; s < SQUEEZED; s++) {
+        for (var s = 0u; s < min(params.squeezed, SQUEEZED); s++) {
             sum += mat4x4<f32>(widen_weight[s * CHANNELS + c]) * squeezed[s];
         }
         y[picture * CHANNELS + c] = Quad(activate(ACTIVATION, sum));

@@ -38,7 +38,12 @@ pub fn launch(squeeze: &Conv, widen: &Conv, map: Shape, tiles: usize) -> Launch 
             ("SQUEEZE_ACTIVATION", squeeze.activation.code()),
             ("ACTIVATION", widen.activation.code()),
         ],
-        params: vec![("tiles", tiles as u32), ("pixels", (map.h * map.w) as u32)],
+        params: vec![
+            ("tiles", tiles as u32),
+            ("pixels", (map.h * map.w) as u32),
+            ("channels", channels),
+            ("squeezed", squeezed),
+        ],
         workgroups: [map.n as u32, 1, 1],
         arithmetic: Element::F32,
         tile: format!("{} > {} > {} ch of a picture a workgroup", map.c, squeeze.outputs(), map.c),

@@ -179,6 +179,12 @@ impl Machine {
         (thread * rounds).max(work.bytes as f64 / self.bandwidth) + self.launch
     }
 
+    /// Whether a thread can hold so many `vec4` values at once, its sums among them: with the addresses of what
+    /// it loads, and what it loads, two and a half times as many as the sums of a product.
+    pub(super) fn holds(&self, values: u32) -> bool {
+        values <= self.sums * 5 / 2
+    }
+
     /// Bytes of a map.
     pub(super) fn bytes(&self, map: Shape) -> u64 {
         map.device_bytes(self.element)

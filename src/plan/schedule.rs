@@ -16,7 +16,7 @@ use crate::{
     graph::{Conv, Graph, NodeId},
     kernels::{
         block::{self, Convs, Shapes, Tile},
-        gate, pointwise_pool, reduce,
+        depthwise, gate, pointwise_pool, reduce,
     },
     tensor::Element,
 };
@@ -325,13 +325,21 @@ impl<'a> Context<'a> {
         Candidate::new(schedule, steps)
     }
 
+    /// Pixels of a row that a thread holds in the depthwise phase.
+    fn span(&self, tile: Tile) -> usize {
+        depthwise::span(self.depthwise, tile.run)
+    }
+
     fn admits(&self, tile: Tile, convs: Convs) -> bool {
         let fits = self.machine.quads(tile.memory(convs)) <= self.machine.workgroup_memory
             && tile.threads <= self.machine.workgroup_threads;
         match convs.project {
             Some(_) => {
-                let sums = tile.sums(self.y.quads());
-                fits && sums.pixels * sums.quads <= self.machine.sums && sums.pixels > 0
+                let kept = tile.sums(self.y.quads());
+                let sums = kept.pixels * kept.quads;
+                // Sums stay in registers through the depthwise phase.
+                let window = tile.run + self.span(tile) as u32;
+                fits && sums > 0 && sums <= self.machine.sums && self.machine.holds(sums + window)
             }
             None => fits,
         }
@@ -486,11 +494,8 @@ impl<'a> Context<'a> {
         let rounds = |items: u32| f64::from(items.div_ceil(threads));
         let [h, w] = tile.region(self.depthwise);
         let pixels = tile.height * tile.width;
-        let span = (tile.run as usize - 1) * self.depthwise.stride
-            + (self.depthwise.kernel() - 1) * self.depthwise.dilation
-            + 1;
         let mut chunk = rounds(pixels / tile.run * tile.chunk)
-            * machine.window(self.depthwise.kernel(), span, tile.run)
+            * machine.window(self.depthwise.kernel(), self.span(tile), tile.run)
             + 2.0 * BARRIER;
         if convs.expand.is_some() {
             let items = (h * w).div_ceil(4) * tile.chunk;
