@@ -228,7 +228,7 @@ fn what_cannot_be_joined_is_refused() {
 #[test]
 fn every_kernel_that_makes_a_convolution_can_place_it() {
     // All but the depthwise kernel, whose channels no network joins.
-    let layer = |kernel: Kernel| kernel.shader().name;
+    let layer = |kernel: Kernel| kernel.name();
     let (graph, ..) = graph(Joint::Channels);
     for gpu in common::gpus() {
         let machine = gpu.machine(Element::F32);

@@ -14,7 +14,7 @@ use goldcrest::{
     gpu::Gpu,
     graph::{Activation, Anchors, Conv, Graph, MaxPool, NO_CLASS, Op, Padding, Select},
     kernels::{
-        self, Launch, argmax, boxes, copy, dense, depthwise, max_pool, multiply_add,
+        self, Launch, Tile, argmax, boxes, copy, dense, depthwise, max_pool, multiply_add,
         pointwise::{self, Extras},
         pointwise_matrix, pointwise_pool, pointwise_split, pointwise_subgroup, pool, resize, scale, select,
         softmax,
@@ -80,7 +80,7 @@ fn compare_product(
 fn pointwise_is_its_reference() {
     on_every_adapter(convolution(false, false), |gpu, element, case| {
         let case = &case.stored_as(element);
-        let tile = pick(pointwise::Tile::all(element), case.tile);
+        let tile = pick(pointwise::tiles(element), case.tile);
         let (conv, x, y) = (&case.conv, case.x, case.y());
         compare_product(gpu, element, case, &pointwise::pack(conv), |extras| {
             pointwise::launch(conv, x, y, extras, tile)
@@ -106,7 +106,7 @@ fn pointwise_on_matrix_units_is_pointwise() {
     on_every_adapter(convolution(false, false), |gpu, element, case| {
         let Some(units) = gpu.matrix_units(element) else { return Ok(()) };
         let case = &case.stored_as(element);
-        let tile = pick(pointwise_matrix::Tile::ALL.into_iter(), case.tile);
+        let tile = pick(pointwise_matrix::TILES.into_iter(), case.tile);
         let (conv, x, y) = (&case.conv, case.x, case.y());
         compare_product(gpu, element, case, &pointwise_matrix::pack(conv, units.side), |extras| {
             pointwise_matrix::launch(conv, x, y, extras, units, tile)
@@ -181,7 +181,7 @@ fn depthwise_is_its_reference() {
 fn dense_is_its_reference() {
     on_every_adapter(convolution(true, false), |gpu, element, case| {
         let case = &case.stored_as(element);
-        let tile = pick(dense::Tile::all(), case.tile);
+        let tile = pick(dense::tiles(), case.tile);
         let (conv, x, y, window) = (&case.conv, case.x, case.y(), case.window());
         compare(
             gpu,
@@ -419,10 +419,7 @@ fn the_dilations_of_a_pyramid_reach_across_the_map() {
         let (window, y) = (conv.window(x.h, x.w).unwrap(), Shape { c: 8, ..x });
         let expected = dense::reference(&conv, &input, y, window, None);
         for gpu in common::gpus() {
-            for tile in [
-                dense::Tile { columns: 7, quads: 2, split: 1 },
-                dense::Tile { columns: 1, quads: 1, split: 1 },
-            ] {
+            for tile in [Tile::new(7, 2), Tile::ONE] {
                 let launch = dense::launch(&conv, x, y, window, false, tile);
                 let reads =
                     [&on_device(&input)[..], &dense::pack(&conv), &kernels::pack_bias(&conv), &[0.0; 16]];
@@ -507,7 +504,7 @@ fn workgroups_beyond_the_last_picture_write_nothing() {
 fn a_gated_pointwise_is_a_scale_and_a_pointwise() {
     on_every_adapter(convolution(false, false), |gpu, element, case| {
         let case = &case.stored_as(element);
-        let tile = pick(pointwise::Tile::all(element), case.tile);
+        let tile = pick(pointwise::tiles(element), case.tile);
         let (conv, x, y) = (&case.conv, case.x, case.y());
         let input = rounded(&noise(<[usize; 4]>::from(x), case.seed ^ 3), element);
         let gate = rounded(&noise([x.n, x.c, 1, 1], case.seed ^ 5), element);
@@ -521,7 +518,7 @@ fn a_gated_pointwise_is_a_scale_and_a_pointwise() {
             kernels.push((launch, pointwise::pack(conv)));
         }
         if let Some(units) = gpu.matrix_units(element) {
-            let tile = pick(pointwise_matrix::Tile::ALL.into_iter(), case.tile);
+            let tile = pick(pointwise_matrix::TILES.into_iter(), case.tile);
             let launch = pointwise_matrix::launch(conv, x, y, extras, units, tile);
             kernels.push((launch, pointwise_matrix::pack(conv, units.side)));
         }

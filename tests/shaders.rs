@@ -8,13 +8,10 @@ use goldcrest::{
     Shape, Tensor,
     graph::{Activation, Conv, MaxPool, Padding, Select, Window},
     kernels::{
-        self, Launch, Shader, Tier, argmax, block, boxes, copy, dense, depthwise, gate, mask, max_pool,
-        multiply_add, paint,
+        self, Launch, Shader, Subgroup, Tier, Units, argmax, block, boxes, copy, dense, depthwise, gate,
+        mask, max_pool, multiply_add, paint,
         pointwise::{self, Extras},
-        pointwise_matrix::{self, Units},
-        pointwise_pool, pointwise_split,
-        pointwise_subgroup::{self, Subgroup},
-        pool, rank, reduce, resize,
+        pointwise_matrix, pointwise_pool, pointwise_split, pointwise_subgroup, pool, rank, reduce, resize,
         sample::{self, Colours, Filter, Grid, Planes, Sampling, Texels},
         scale, select, softmax,
         suppress::{self, Suppression},
@@ -107,7 +104,7 @@ fn variants() -> Vec<Launch> {
     let mut activations = Activation::ALL.into_iter().cycle();
     let mut next = || activations.next().expect("a cycle does not end");
     for (residual, gate) in [(false, false), (true, false), (false, true), (true, true)] {
-        for tile in pointwise::Tile::all(Element::F16) {
+        for tile in pointwise::tiles(Element::F16) {
             let c = conv(1, 1, 1, 1, next());
             let extras = Extras { residual, gate };
             launches.push(pointwise::launch(&c, x, x, extras, tile));
@@ -116,7 +113,7 @@ fn variants() -> Vec<Launch> {
                 launches.push(pointwise_subgroup::launch(&c, x, x, extras, tile, subgroup));
             }
         }
-        for tile in pointwise_matrix::Tile::ALL {
+        for tile in pointwise_matrix::TILES {
             // Lavapipe's, Apple's and NVIDIA's.
             for (side, lanes) in [(8, 8), (8, 32), (16, 32)] {
                 let c = conv(1, 1, 1, 1, next());
@@ -141,8 +138,7 @@ fn variants() -> Vec<Launch> {
                 launches.push(depthwise::launch(&c, x, y, window, residual, columns));
             }
             let filter = conv(1, kernel, stride, dilation, next());
-            launches
-                .extend(dense::Tile::all().map(|tile| dense::launch(&filter, x, y, window, residual, tile)));
+            launches.extend(dense::tiles().map(|tile| dense::launch(&filter, x, y, window, residual, tile)));
             let product = conv(1, 1, 1, 1, next());
             let shapes = block::Shapes { x, middle: y, y, window };
             for (expand, project) in [(true, true), (true, false), (false, true), (false, false)] {
@@ -189,7 +185,7 @@ fn every_shader_file_has_a_host_file_and_a_variant_here() {
                 std::path::Path::new(&format!("src/kernels/{stem}.rs")).exists(),
                 "no host file for {stem}"
             );
-            assert!(kernels::SHADERS.iter().any(|shader| shader.name == stem), "{stem} is not in SHADERS");
+            assert!(kernels::shaders().any(|shader| shader.name == stem), "{stem} is in no list of kernels");
             assert!(used.contains(&stem), "no variant of {stem} is tested");
         }
     }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use goldcrest::{gpu::Check, kernels::SHADERS, tensor::Element};
+use goldcrest::{gpu::Check, kernels, tensor::Element};
 
 #[test]
 fn every_adapter_computes_every_kernel() {
@@ -11,7 +11,7 @@ fn every_adapter_computes_every_kernel() {
         println!("{}: {trust:?}", gpu.adapter());
         assert!(trust.trusted, "{}: {:?}", gpu.adapter(), trust.checks);
         for element in Element::ALL {
-            for shader in SHADERS.iter().filter(|shader| gpu.has(shader.tier, element)) {
+            for shader in kernels::shaders().filter(|shader| gpu.has(shader.tier, element)) {
                 let checked = |c: &Check| c.kernel == shader.name && c.element == element;
                 assert!(
                     trust.checks.iter().any(checked),

@@ -98,7 +98,7 @@ fn winners_are_found_again_for_the_same_network_alone() {
         let options =
             Options { tuned: Tuned { schedules: Schedules::new(), ..winners }, fuse: Fuse::None, ..options };
         let plan = Plan::new(&graph, INPUT, machine, &options).unwrap();
-        assert_eq!(plan.steps[0].launch.shader.name, kernel.shader().name);
+        assert_eq!(plan.steps[0].launch.shader.name, kernel.name());
         assert!(plan.steps[0].why.contains("measured"), "{}", plan.steps[0].why);
 
         // A damaged file is not believed.

@@ -4,11 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::{Gpu, trust};
 use crate::{
-    kernels::{
-        self, Tier,
-        pointwise_matrix::Units,
-        pointwise_subgroup::{LEAST_LANES, Subgroup},
-    },
+    kernels::{self, Subgroup, Tier, Units, pointwise_subgroup::LEAST_LANES},
     tensor::Element,
 };
 

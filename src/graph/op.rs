@@ -316,7 +316,13 @@ fn symmetric(size: usize, reach: usize, stride: usize) -> Option<(usize, usize)>
 impl Op {
     /// Why nothing computes it by itself.
     pub(crate) fn alone(&self) -> String {
-        format!("{} stands alone: no convolution before it could take it in", self.name(None))
+        match self {
+            Self::Conv(conv) => {
+                let (groups, inputs) = (conv.groups, conv.inputs());
+                format!("{groups} groups of {inputs} channels: only 1 or all are supported")
+            }
+            _ => format!("{} stands alone: no convolution before it could take it in", self.name(None)),
+        }
     }
 
     /// A short name, as `inspect` prints it.

@@ -1,7 +1,11 @@
 //! The channel with the largest value of a scaled map: `shaders/argmax.wgsl`.
 
-use super::{LANES, Launch, Shader, Tier, resize, spread};
-use crate::{Shape, Tensor, graph::NO_CLASS, tensor::Element};
+use super::{LANES, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, resize, spread};
+use crate::{
+    Shape, Tensor,
+    graph::{NO_CLASS, Op, too_many_classes},
+    tensor::Element,
+};
 
 /// The kernel.
 pub const SHADER: Shader = Shader {
@@ -20,6 +24,45 @@ const PIXELS: usize = 4;
 /// Words that the answer of shape `y` takes: each row a whole number.
 pub const fn words(y: Shape) -> usize {
     y.n * y.h * y.w.div_ceil(PIXELS)
+}
+
+/// The kernel, for the planner.
+pub struct Argmax;
+
+impl LayerKernel for Argmax {
+    fn shader(&self) -> &'static Shader {
+        &SHADER
+    }
+
+    fn tiles(&self, layer: &Layer, _: &Machine) -> Vec<Tile> {
+        if matches!(layer.op, Op::Argmax(_)) { vec![Tile::ONE] } else { Vec::new() }
+    }
+
+    fn cost(&self, layer: &Layer, machine: &Machine, _: Tile) -> f64 {
+        16.0 * machine.load * layer.x().quads() as f64
+    }
+
+    fn launch(&self, layer: &Layer, _: &Machine, _: Tile) -> Launch {
+        launch(layer.x(), layer.y)
+    }
+
+    fn reference(&self, layer: &Layer, maps: Maps) -> Tensor {
+        reference(maps.x, layer.y)
+    }
+
+    fn purpose(&self, layer: &Layer) -> Option<String> {
+        Some(format!(
+            "of {}x{} scores, never stored at {}x{}",
+            layer.x().h,
+            layer.x().w,
+            layer.y.h,
+            layer.y.w
+        ))
+    }
+
+    fn refusal(&self, layer: &Layer) -> Option<String> {
+        resize::uncountable(layer.x(), layer.y).or_else(|| too_many_classes(layer.x().c))
+    }
 }
 
 /// One run over `x`, of [`NO_CLASS`] channels at most, making `y`.

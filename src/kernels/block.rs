@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Launch, Shader, Tier, spread};
+use super::{BARRIER, Launch, Machine, Shader, Tier, Work, depthwise, spread};
 use crate::{
     Shape,
     graph::{Conv, Window},
@@ -104,6 +104,100 @@ impl Tile {
     }
 }
 
+/// Tiles worth trying on a map of the depthwise outputs: the smallest there is or not much larger than the map,
+/// whole and split.
+pub fn tiles(map: Shape) -> Vec<Tile> {
+    let covers = |side: usize, tile: u32| (tile as usize) < 2 * side.next_power_of_two();
+    let mut tiles = Vec::new();
+    let smallest = [2, 4];
+    for [height, width] in [smallest, [4, 4], [4, 8], [8, 8]] {
+        if [height, width] != smallest && !(covers(map.h, height) && covers(map.w, width)) {
+            continue;
+        }
+        for (chunk, run) in [(4, 2), (4, 4), (8, 2), (8, 4)] {
+            for threads in [64, 128, 256] {
+                for splits in [1, 2, 4, 8, 16] {
+                    let tile = Tile { height, width, chunk, run, threads, splits }.trimmed(map);
+                    if !tiles.contains(&tile) {
+                        tiles.push(tile);
+                    }
+                }
+            }
+        }
+    }
+    tiles
+}
+
+impl Convs<'_> {
+    /// Whether a machine has the memory, the invocations and the registers for them, with so many quads of
+    /// outputs.
+    pub fn fit(self, outputs: usize, machine: &Machine, tile: Tile) -> bool {
+        let fits = machine.quads(tile.memory(self)) <= machine.workgroup_memory
+            && tile.threads <= machine.workgroup_threads;
+        let kept = tile.sums(outputs);
+        let sums = kept.pixels * kept.quads;
+        // Sums stay in registers through the depthwise phase.
+        let window = tile.run + depthwise::span(self.depthwise, tile.run) as u32;
+        let keeps = || sums > 0 && sums <= machine.sums && machine.holds(sums + window);
+        fits && (self.project.is_none() || keeps())
+    }
+
+    /// What an invocation spends; with `pool` it adds up tiles for squeeze-excite.
+    pub fn cost(self, shapes: Shapes, pool: bool, machine: &Machine, tile: Tile) -> f64 {
+        let rounds = |items: u32| f64::from(items.div_ceil(tile.threads));
+        let [h, w] = tile.region(self.depthwise);
+        let pixels = tile.height * tile.width;
+        let span = depthwise::span(self.depthwise, tile.run);
+        let mut chunk = rounds(pixels / tile.run * tile.chunk)
+            * machine.window(self.depthwise.kernel(), span, tile.run)
+            + 2.0 * BARRIER;
+        if self.expand.is_some() {
+            let items = (h * w).div_ceil(4) * tile.chunk;
+            chunk += rounds(items) * shapes.x.quads() as f64 * machine.product(4, 1) + BARRIER;
+        }
+        if self.project.is_some() {
+            let sums = tile.sums(shapes.y.quads());
+            chunk += f64::from(tile.chunk) * machine.product(sums.pixels, sums.quads);
+        }
+        if self.project.is_none() && pool {
+            // An invocation adds up a whole tile.
+            chunk += rounds(tile.chunk) * machine.load * f64::from(pixels) + BARRIER;
+        }
+        let chunks = shapes.middle.quads().div_ceil(tile.chunk as usize);
+        chunk * chunks.div_ceil(tile.splits as usize) as f64
+    }
+
+    /// What they move and compute, writing so many bytes. Tiles expand the pixels where their windows overlap
+    /// again.
+    pub fn work(self, shapes: Shapes, machine: &Machine, tile: Tile, written: u64) -> Work {
+        let all = self.expand.into_iter().chain([self.depthwise]).chain(self.project);
+        let weights: u64 = all.map(|conv| machine.weights(conv)).sum();
+        let of = |conv: &Conv, pixels: usize| pixels * conv.weight.data().len();
+        let [h, w] = tile.region(self.depthwise);
+        let expanded = shapes.x.n * tile.tiles(shapes.middle) * (h * w) as usize;
+        let macs = self.expand.map_or(0, |conv| of(conv, expanded))
+            + of(self.depthwise, shapes.middle.pixels())
+            + self.project.map_or(0, |conv| of(conv, shapes.y.pixels()));
+        Work { bytes: machine.bytes(shapes.x) + written + weights, macs: macs as u64 }
+    }
+}
+
+/// Workgroups of a tile over a map of the depthwise outputs.
+pub fn workgroups(tile: Tile, middle: Shape) -> usize {
+    middle.n * tile.tiles(middle) * tile.splits as usize
+}
+
+/// Bytes of the sums that tiles leave for squeeze-excite's gate.
+pub fn pooled_bytes(map: Shape, tile: Tile) -> u64 {
+    (map.n * tile.tiles(map) * map.quads() * 16) as u64
+}
+
+/// Bytes of the parts of a split projection. They may be far larger than what they add up to:
+/// they are sums, and stay f32.
+pub fn parts_bytes(y: Shape, tile: Tile) -> u64 {
+    y.device_bytes(Element::F32) * u64::from(tile.splits)
+}
+
 /// See [`Tile::sums`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sums {
@@ -132,7 +226,6 @@ pub fn launch(convs: Convs, shapes: Shapes, residual: bool, pool: bool, tile: Ti
         None => Sums { lanes_o: tile.threads, lanes_p: 1, quads: 1, pixels: 1 },
     };
     let (chunks, share) = tile.chunks(middle);
-    let tiles = x.n * tile.tiles(middle);
     let phases = match (convs.expand.is_some(), project) {
         (true, true) => "expand, depthwise, project",
         (true, false) => "expand, depthwise",
@@ -176,7 +269,7 @@ pub fn launch(convs: Convs, shapes: Shapes, residual: bool, pool: bool, tile: Ti
             ("share", share as u32),
             ("splits", tile.splits),
         ],
-        workgroups: spread(tiles * tile.splits as usize),
+        workgroups: spread(workgroups(tile, middle)),
         arithmetic: Element::F32,
         tile: format!(
             "{phases}: {}x{} px, {} of {} ch at a time{}",

@@ -1,9 +1,9 @@
 //! Boxes from anchors and what a network says of them: `shaders/boxes.wgsl`.
 
-use super::{LANES, Launch, Shader, Tier, spread};
+use super::{LANES, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, spread};
 use crate::{
     Shape, Tensor,
-    graph::{Anchor, CENTRE_WEIGHT, MOST_GROWTH, SIZE_WEIGHT},
+    graph::{Anchor, CENTRE_WEIGHT, MOST_GROWTH, Op, SIZE_WEIGHT},
     tensor::Element,
 };
 
@@ -17,6 +17,41 @@ pub const SHADER: Shader = Shader {
     sums: &["anchor", "y"],
     tier: Tier::Baseline,
 };
+
+/// The kernel, for the planner.
+pub struct Boxes;
+
+impl LayerKernel for Boxes {
+    fn shader(&self) -> &'static Shader {
+        &SHADER
+    }
+
+    fn tiles(&self, layer: &Layer, _: &Machine) -> Vec<Tile> {
+        if matches!(layer.op, Op::Boxes(_)) { vec![Tile::ONE] } else { Vec::new() }
+    }
+
+    fn cost(&self, _: &Layer, machine: &Machine, _: Tile) -> f64 {
+        3.0 * machine.load
+    }
+
+    fn launch(&self, layer: &Layer, _: &Machine, _: Tile) -> Launch {
+        launch(layer.x(), layer.y, layer.picture)
+    }
+
+    fn reference(&self, layer: &Layer, maps: Maps) -> Tensor {
+        reference(maps.x, &anchors(layer), layer.picture)
+    }
+
+    fn purpose(&self, _: &Layer) -> Option<String> {
+        Some("offsets to corners".into())
+    }
+}
+
+/// The boxes that the layer's offsets are to.
+pub fn anchors(layer: &Layer) -> Vec<Anchor> {
+    let levels: Vec<[usize; 2]> = layer.inputs[1..].iter().map(|level| [level.h, level.w]).collect();
+    layer.op.anchors().map_or_else(Vec::new, |anchors| anchors.over(&levels, layer.picture))
+}
 
 /// One run over `x`, four channels an anchor, making `y`: `[n, 4, 1, anchors]`, for pictures of
 /// so many rows and columns.

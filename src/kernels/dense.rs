@@ -1,13 +1,12 @@
 //! Dense convolution: `shaders/dense.wgsl`.
 
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
-
-use super::{CONV_READS, Grid, Launch, Shader, Tier, spread};
+use super::{
+    CONV_READS, Grid, Launch, Layer, LayerKernel, Machine, Maps, Packing, REDUCTION, Shader, Tier, Tile,
+    spread,
+};
 use crate::{
     Shape, Tensor,
-    graph::{Conv, Window},
+    graph::{Conv, ConvKind, Window},
     tensor::Element,
 };
 
@@ -22,64 +21,82 @@ pub const SHADER: Shader = Shader {
     tier: Tier::Baseline,
 };
 
-/// What one thread makes, or several together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Tile {
-    /// Neighbouring outputs of a row.
-    pub columns: u32,
-    /// Output channels, in fours.
-    pub quads: u32,
-    /// Threads that split the inputs between them; their sums meet in workgroup memory.
-    pub split: u32,
+/// Tiles worth choosing from, largest first: neighbouring outputs of a row, fours of output channels, and
+/// invocations that split the inputs between them, whose sums meet in workgroup memory. Seven divides
+/// every map of a 224x224 picture.
+pub fn tiles() -> impl Iterator<Item = Tile> {
+    let sizes = || [8, 7, 4, 2, 1].into_iter().flat_map(|columns| [4, 3, 2, 1].map(|quads| (columns, quads)));
+    let tiles = |split| sizes().map(move |(columns, quads)| Tile { split, ..Tile::new(columns, quads) });
+    // A workgroup's memory holds no more than sixteen sums of each invocation.
+    tiles(1).chain(tiles(8).filter(|tile| tile.sums() <= 16))
 }
 
-impl Tile {
-    /// Tiles worth choosing from, largest first. Seven divides every map of a 224x224 picture.
-    pub fn all() -> impl Iterator<Item = Self> {
-        let sizes =
-            || [8, 7, 4, 2, 1].into_iter().flat_map(|columns| [4, 3, 2, 1].map(|quads| (columns, quads)));
-        let tiles = |split| sizes().map(move |(columns, quads)| Self { columns, quads, split });
-        // A workgroup's memory holds no more than sixteen sums of each thread.
-        tiles(1).chain(tiles(8).filter(|tile| tile.sums() <= 16))
-    }
-
-    /// `vec4` sums that a thread keeps.
-    pub fn sums(self) -> u32 {
-        self.columns * self.quads
-    }
-
-    /// Runs of columns in `y`.
-    fn runs(self, y: Shape) -> usize {
-        y.n * y.h * y.w.div_ceil(self.columns as usize)
-    }
-
-    fn grid(self, y: Shape) -> Grid {
-        Grid::new(y.quads().div_ceil(self.quads as usize), self.runs(y), self.split)
-    }
-
-    /// Threads started for `y`.
-    pub fn threads(self, y: Shape) -> usize {
-        self.grid(y).threads()
-    }
+/// Runs of columns in `y`.
+fn runs(tile: Tile, y: Shape) -> usize {
+    y.n * y.h * y.w.div_ceil(tile.pixels as usize)
 }
 
-impl fmt::Display for Tile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "1x{} px x {} ch", self.columns, 4 * self.quads)?;
-        if self.split > 1 { write!(f, " split over {} threads", self.split) } else { Ok(()) }
+fn grid(tile: Tile, y: Shape) -> Grid {
+    Grid::new(y.quads().div_ceil(tile.quads as usize), runs(tile, y), tile.split)
+}
+
+/// The kernel, for the planner.
+pub struct Dense;
+
+impl LayerKernel for Dense {
+    fn shader(&self) -> &'static Shader {
+        &SHADER
+    }
+
+    fn tiles(&self, layer: &Layer, machine: &Machine) -> Vec<Tile> {
+        if layer.conv(ConvKind::Dense).is_none() {
+            return Vec::new();
+        }
+        // None is without inputs.
+        let fits = |tile: &Tile| tile.sums() <= machine.sums && tile.split as usize <= layer.x().quads();
+        tiles().filter(fits).collect()
+    }
+
+    fn cost(&self, layer: &Layer, machine: &Machine, tile: Tile) -> f64 {
+        let side = layer.wanted(ConvKind::Dense).kernel();
+        let share = (layer.x().quads() as f64 / f64::from(tile.split)).ceil();
+        let meeting = if tile.split > 1 { REDUCTION + machine.load * f64::from(tile.sums()) } else { 0.0 };
+        (side * side) as f64 * share * machine.product(tile.pixels, tile.quads) + meeting
+    }
+
+    fn invocations(&self, layer: &Layer, _: &Machine, tile: Tile) -> usize {
+        grid(tile, layer.y).threads()
+    }
+
+    fn launch(&self, layer: &Layer, _: &Machine, tile: Tile) -> Launch {
+        let conv = layer.wanted(ConvKind::Dense);
+        launch(conv, layer.x(), layer.y, layer.window(conv), layer.residual(), tile)
+    }
+
+    fn reference(&self, layer: &Layer, maps: Maps) -> Tensor {
+        let conv = layer.wanted(ConvKind::Dense);
+        reference(conv, maps.x, layer.y, layer.window(conv), maps.residual)
+    }
+
+    fn packing(&self, _: &Machine) -> Option<Packing> {
+        Some(Packing::new(|conv, _| pack(conv)))
+    }
+
+    fn describe(&self, tile: Tile) -> String {
+        format!("1x{tile}")
     }
 }
 
 /// One run over `x`, making `y`.
 pub fn launch(conv: &Conv, x: Shape, y: Shape, window: Window, residual: bool, tile: Tile) -> Launch {
-    let grid = tile.grid(y);
+    let grid = grid(tile, y);
     Launch {
         shader: &SHADER,
         constants: vec![
             ("KERNEL", conv.kernel() as u32),
             ("STRIDE", conv.stride as u32),
             ("DILATION", conv.dilation as u32),
-            ("COLUMNS", tile.columns),
+            ("COLUMNS", tile.pixels),
             ("QUADS", tile.quads),
             ("LANES_O", grid.lanes_o),
             ("LANES_P", grid.lanes_p),
@@ -96,11 +113,11 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, window: Window, residual: bool, t
             ("left", window.left as u32),
             ("inputs", x.quads() as u32),
             ("outputs", y.quads() as u32),
-            ("runs", tile.runs(y) as u32),
+            ("runs", runs(tile, y) as u32),
         ],
         workgroups: spread(grid.workgroups),
         arithmetic: Element::F32,
-        tile: if tile.split > 1 { tile.to_string() } else { format!("{tile} a thread") },
+        tile: if tile.split > 1 { format!("1x{tile}") } else { format!("1x{tile} a thread") },
     }
     .placeable()
 }

@@ -1,9 +1,11 @@
 //! Depthwise convolution: `shaders/depthwise.wgsl`.
 
-use super::{CONV_READS, LANES, Launch, Shader, Tier, spread};
+use super::{
+    CONV_READS, LANES, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Tier, Tile, spread,
+};
 use crate::{
     Shape, Tensor,
-    graph::{Conv, Window},
+    graph::{Conv, ConvKind, Window},
     tensor::Element,
 };
 
@@ -29,6 +31,48 @@ pub fn threads(y: Shape, columns: u32) -> usize {
 /// Input pixels of a row that a thread keeps in registers.
 pub fn span(conv: &Conv, columns: u32) -> usize {
     (columns as usize - 1) * conv.stride + (conv.kernel() - 1) * conv.dilation + 1
+}
+
+/// The weights as [`pack`] has them.
+pub(crate) const PACKING: Packing = Packing::new(|conv, _| pack(conv));
+
+/// The kernel, for the planner. A tile is so many outputs of a row.
+pub struct Depthwise;
+
+impl LayerKernel for Depthwise {
+    fn shader(&self) -> &'static Shader {
+        &SHADER
+    }
+
+    fn tiles(&self, layer: &Layer, machine: &Machine) -> Vec<Tile> {
+        let Some(conv) = layer.conv(ConvKind::Depthwise) else { return Vec::new() };
+        // A row of the window and the sums are in registers together.
+        let fits = |&columns: &u32| columns == 1 || span(conv, columns) as u32 + columns <= 2 * machine.sums;
+        COLUMNS.into_iter().filter(fits).map(|columns| Tile::new(columns, 1)).collect()
+    }
+
+    fn cost(&self, layer: &Layer, machine: &Machine, tile: Tile) -> f64 {
+        let conv = layer.wanted(ConvKind::Depthwise);
+        machine.window(conv.kernel(), span(conv, tile.pixels), tile.pixels)
+    }
+
+    fn invocations(&self, layer: &Layer, _: &Machine, tile: Tile) -> usize {
+        threads(layer.y, tile.pixels)
+    }
+
+    fn launch(&self, layer: &Layer, _: &Machine, tile: Tile) -> Launch {
+        let conv = layer.wanted(ConvKind::Depthwise);
+        launch(conv, layer.x(), layer.y, layer.window(conv), layer.residual(), tile.pixels)
+    }
+
+    fn reference(&self, layer: &Layer, maps: Maps) -> Tensor {
+        let conv = layer.wanted(ConvKind::Depthwise);
+        reference(conv, maps.x, layer.y, layer.window(conv), maps.residual)
+    }
+
+    fn packing(&self, _: &Machine) -> Option<Packing> {
+        Some(PACKING)
+    }
 }
 
 /// One run over `x`, making `y`.

@@ -1,6 +1,6 @@
 //! Squeeze-excite's gate in one kernel: `shaders/gate.wgsl`.
 
-use super::{LANES, Launch, Shader, Tier};
+use super::{BARRIER, LANES, Launch, Machine, Shader, Tier, Work};
 use crate::{Shape, Tensor, graph::Conv, tensor::Element};
 
 /// The kernel.
@@ -17,10 +17,13 @@ pub const SHADER: Shader = Shader {
 /// The most threads that an output of the squeezing layer has between them.
 const SPLITS: u32 = 8;
 
+/// The most invocations of a workgroup, as every adapter allows.
+pub const MOST: u32 = 256;
+
 /// Threads of a workgroup, and how many of them an output of the squeezing layer has: there is one
 /// workgroup a picture, so as many as have something to do, and as every adapter allows.
 fn threads(channels: u32, squeezed: u32) -> (u32, u32) {
-    let threads = channels.max(SPLITS * squeezed).next_power_of_two().clamp(LANES, 256);
+    let threads = channels.max(SPLITS * squeezed).next_power_of_two().clamp(LANES, MOST);
     (threads, (threads / squeezed).clamp(1, SPLITS.min(channels)))
 }
 
@@ -54,6 +57,22 @@ pub fn launch(squeeze: &Conv, widen: &Conv, map: Shape, tiles: usize) -> Launch 
 pub fn memory(squeeze: &Conv) -> u32 {
     let [channels, squeezed] = [squeeze.inputs(), squeeze.outputs()].map(|c| c.div_ceil(4) as u32);
     16 * (channels + squeezed * (threads(channels, squeezed).1 + 1))
+}
+
+/// What an invocation spends: the two products are shared by all of a workgroup.
+pub fn cost(squeeze: &Conv, machine: &Machine) -> f64 {
+    let products = 2 * squeeze.inputs().div_ceil(4) * squeeze.outputs().div_ceil(4);
+    products as f64 * machine.product(1, 1) / f64::from(MOST) + 3.0 * BARRIER
+}
+
+/// What it moves and computes, of sums of so many bytes.
+pub fn work(squeeze: &Conv, widen: &Conv, pictures: usize, sums: u64, machine: &Machine) -> Work {
+    let gates = Shape::new(pictures, widen.outputs(), 1, 1);
+    let weights = machine.weights(squeeze) + machine.weights(widen);
+    Work {
+        bytes: sums + machine.bytes(gates) + weights,
+        macs: (pictures * (squeeze.weight.data().len() + widen.weight.data().len())) as u64,
+    }
 }
 
 /// The biases as the kernel reads them.

@@ -1,9 +1,9 @@
 //! Max pool: `shaders/max_pool.wgsl`.
 
-use super::{LANES, Launch, Shader, Tier, spread};
+use super::{LANES, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, spread};
 use crate::{
     Shape, Tensor,
-    graph::{MaxPool, Window},
+    graph::{MaxPool, Op, Window},
     tensor::Element,
 };
 
@@ -17,6 +17,44 @@ pub const SHADER: Shader = Shader {
     sums: &[],
     tier: Tier::Baseline,
 };
+
+/// The operation, which the kernel has been asked for, and where its windows lie.
+fn wanted(layer: &Layer) -> (MaxPool, Window) {
+    let Op::MaxPool(op) = *layer.op else { unreachable!("it has no tiles for others") };
+    (op, op.window(layer.x().h, layer.x().w).expect("shapes were inferred"))
+}
+
+/// The kernel, for the planner.
+pub struct MaxPooling;
+
+impl LayerKernel for MaxPooling {
+    fn shader(&self) -> &'static Shader {
+        &SHADER
+    }
+
+    fn tiles(&self, layer: &Layer, _: &Machine) -> Vec<Tile> {
+        if matches!(layer.op, Op::MaxPool(_)) { vec![Tile::ONE] } else { Vec::new() }
+    }
+
+    fn cost(&self, layer: &Layer, machine: &Machine, _: Tile) -> f64 {
+        let side = wanted(layer).0.kernel;
+        machine.load * (side * side) as f64
+    }
+
+    fn launch(&self, layer: &Layer, _: &Machine, _: Tile) -> Launch {
+        let (op, window) = wanted(layer);
+        launch(op, layer.x(), layer.y, window)
+    }
+
+    fn reference(&self, layer: &Layer, maps: Maps) -> Tensor {
+        let (op, window) = wanted(layer);
+        reference(op, maps.x, layer.y, window)
+    }
+
+    fn purpose(&self, layer: &Layer) -> Option<String> {
+        Some(format!("the largest of {0}x{0}", wanted(layer).0.kernel))
+    }
+}
 
 /// One run over `x`, making `y`.
 pub fn launch(pool: MaxPool, x: Shape, y: Shape, window: Window) -> Launch {

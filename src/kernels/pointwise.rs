@@ -1,11 +1,13 @@
 //! Pointwise convolution as a matrix product tiled over registers: `shaders/pointwise.wgsl`.
 
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
-
-use super::{Grid, Launch, Shader, Tier, spread};
-use crate::{Shape, Tensor, graph::Conv, tensor::Element};
+use super::{
+    Grid, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Tier, Tile, blocks, scale, spread,
+};
+use crate::{
+    Shape, Tensor,
+    graph::{Conv, ConvKind},
+    tensor::Element,
+};
 
 /// The kernel.
 pub const SHADER: Shader = Shader {
@@ -18,52 +20,82 @@ pub const SHADER: Shader = Shader {
     tier: Tier::Baseline,
 };
 
-/// What one thread makes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Tile {
-    /// Pixels.
-    pub pixels: u32,
-    /// Output channels, in fours.
-    pub quads: u32,
-    /// What sums are made in: f16 only where maps and weights are.
-    pub arithmetic: Element,
+/// Tiles worth choosing from, largest first: many pixels save loads of weights, many quads
+/// loads of x. Seven divides every map of a 224x224 picture. Where maps and weights are f16,
+/// each comes twice: with f32 sums, and with f16 sums.
+pub fn tiles(element: Element) -> impl Iterator<Item = Tile> {
+    let arithmetics =
+        [Element::F32, Element::F16].into_iter().take(if element == Element::F16 { 2 } else { 1 });
+    let sizes = || [8, 7, 4, 2, 1].into_iter().flat_map(|pixels| [4, 3, 2, 1].map(|quads| (pixels, quads)));
+    arithmetics.flat_map(move |arithmetic| {
+        sizes().map(move |(pixels, quads)| Tile { arithmetic, ..Tile::new(pixels, quads) })
+    })
 }
 
-impl Tile {
-    /// Tiles worth choosing from, largest first: many pixels save loads of weights, many quads
-    /// loads of x. Seven divides every map of a 224x224 picture. Where maps and weights are f16,
-    /// each comes twice: with f32 sums, and with f16 sums.
-    pub fn all(element: Element) -> impl Iterator<Item = Self> {
-        let arithmetics =
-            [Element::F32, Element::F16].into_iter().take(if element == Element::F16 { 2 } else { 1 });
-        let sizes =
-            || [8, 7, 4, 2, 1].into_iter().flat_map(|pixels| [4, 3, 2, 1].map(|quads| (pixels, quads)));
-        arithmetics.flat_map(move |arithmetic| {
-            sizes().map(move |(pixels, quads)| Self { pixels, quads, arithmetic })
-        })
+fn grid(tile: Tile, pixels: usize, outputs: usize) -> Grid {
+    Grid::new(outputs.div_ceil(tile.quads as usize), pixels.div_ceil(tile.pixels as usize), 1)
+}
+
+/// The kernel, for the planner.
+pub struct Pointwise;
+
+impl LayerKernel for Pointwise {
+    fn shader(&self) -> &'static Shader {
+        &SHADER
     }
 
-    /// `vec4` sums that a thread keeps.
-    pub fn sums(self) -> u32 {
-        self.pixels * self.quads
+    fn tiles(&self, layer: &Layer, machine: &Machine) -> Vec<Tile> {
+        let Some(conv) = layer.conv(ConvKind::Pointwise) else { return Vec::new() };
+        // A bias is f32, and must survive what sums are made in.
+        let bias = conv.bias.as_ref().map_or(&[][..], |bias| bias.data());
+        let holds = |tile: &Tile| tile.arithmetic.overflow(bias).is_none();
+        tiles(machine.element).filter(|tile| tile.sums() <= machine.sums).filter(holds).collect()
     }
 
-    fn grid(self, pixels: usize, outputs: usize) -> Grid {
-        Grid::new(outputs.div_ceil(self.quads as usize), pixels.div_ceil(self.pixels as usize), 1)
+    fn cost(&self, layer: &Layer, machine: &Machine, tile: Tile) -> f64 {
+        layer.x().quads() as f64 * (cost(machine, tile) + gate_cost(layer, machine, tile.pixels))
     }
 
-    /// Threads started for `pixels` x `outputs` quads.
-    pub fn threads(self, pixels: usize, outputs: usize) -> usize {
-        self.grid(pixels, outputs).threads()
+    fn invocations(&self, layer: &Layer, _: &Machine, tile: Tile) -> usize {
+        grid(tile, layer.y.pixels(), layer.y.quads()).threads()
+    }
+
+    fn launch(&self, layer: &Layer, _: &Machine, tile: Tile) -> Launch {
+        launch(layer.wanted(ConvKind::Pointwise), layer.x(), layer.y, Extras::of(layer), tile)
+    }
+
+    fn reference(&self, layer: &Layer, maps: Maps) -> Tensor {
+        gated_reference(layer, maps)
+    }
+
+    fn packing(&self, _: &Machine) -> Option<Packing> {
+        Some(PACKING)
     }
 }
 
-impl fmt::Display for Tile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} px x {} ch", self.pixels, 4 * self.quads)?;
-        if self.arithmetic == Element::F16 { write!(f, " in f16") } else { Ok(()) }
-    }
+/// What an invocation spends on four inputs.
+pub(super) fn cost(machine: &Machine, tile: Tile) -> f64 {
+    let saved = match tile.arithmetic {
+        Element::F32 => 0.0,
+        Element::F16 => 4.0 * f64::from(tile.sums()) * (1.0 - 1.0 / machine.half_rate),
+    };
+    machine.product(tile.pixels, tile.quads) - saved
 }
+
+/// What it spends besides where so many pixels are scaled as they are loaded.
+pub(super) fn gate_cost(layer: &Layer, machine: &Machine, pixels: u32) -> f64 {
+    if layer.gated { machine.load * f64::from(pixels) } else { 0.0 }
+}
+
+/// The reference of every kernel for pointwise layers.
+pub(super) fn gated_reference(layer: &Layer, maps: Maps) -> Tensor {
+    let scaled = maps.gate.map(|gate| scale::reference(maps.x, gate));
+    let x = scaled.as_ref().unwrap_or(maps.x);
+    reference(layer.wanted(ConvKind::Pointwise), x, layer.y, maps.residual)
+}
+
+/// The weights as [`blocks`].
+pub(crate) const PACKING: Packing = Packing::new(|conv, _| pack(conv));
 
 /// What a pointwise convolution reads besides `x`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -72,6 +104,13 @@ pub struct Extras {
     pub residual: bool,
     /// Squeeze-excite's gate, to scale `x` by as it is loaded.
     pub gate: bool,
+}
+
+impl Extras {
+    /// Those of a layer.
+    pub(super) fn of(layer: &Layer) -> Self {
+        Self { residual: layer.residual(), gate: layer.gated }
+    }
 }
 
 /// The parameters of every kernel that is a product of pixels by channels.
@@ -86,7 +125,7 @@ pub(super) fn params(x: Shape, y: Shape) -> Vec<(&'static str, u32)> {
 
 /// One run over `x`, making `y`.
 pub fn launch(conv: &Conv, x: Shape, y: Shape, extras: Extras, tile: Tile) -> Launch {
-    let grid = tile.grid(y.pixels(), y.quads());
+    let grid = grid(tile, y.pixels(), y.quads());
     Launch {
         shader: &SHADER,
         constants: vec![
@@ -108,7 +147,7 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, extras: Extras, tile: Tile) -> La
 
 /// The weights as the kernel reads them.
 pub fn pack(conv: &Conv) -> Vec<f32> {
-    super::blocks(&conv.weight)
+    blocks(&conv.weight)
 }
 
 /// The same in plain loops over NCHW.

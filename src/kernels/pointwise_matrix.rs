@@ -1,14 +1,16 @@
 //! Pointwise convolution on matrix units: `shaders/pointwise_matrix.wgsl`. Its reference is
 //! [`pointwise`]'s.
 
-use serde::{Deserialize, Serialize};
-
 use super::{
-    Launch, Shader, Tier,
+    Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Tier, Tile, Units,
     pointwise::{self, Extras},
     spread,
 };
-use crate::{Shape, graph::Conv, tensor::Element};
+use crate::{
+    Shape, Tensor,
+    graph::{Conv, ConvKind},
+    tensor::Element,
+};
 
 /// The kernel.
 pub const SHADER: Shader = Shader {
@@ -24,43 +26,74 @@ pub const SHADER: Shader = Shader {
 /// Inputs that a workgroup brings to its memory at once: whole matrices of either side.
 const DEEP: u32 = 32;
 
-/// What multiplies small matrices on a device, with f32 sums.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Units {
-    /// Rows and columns of a matrix.
-    pub side: u32,
-    /// Lanes of a subgroup, all subgroups alike.
-    pub lanes: u32,
+/// Tiles worth choosing from, largest first: matrices along the pixels, and matrices along the outputs, that a
+/// subgroup makes.
+pub const TILES: [Tile; 4] = [Tile::new(2, 2), Tile::new(2, 1), Tile::new(1, 2), Tile::new(1, 1)];
+
+/// Workgroups for `pixels` x `outputs` quads.
+fn workgroups(tile: Tile, units: Units, pixels: usize, outputs: usize) -> usize {
+    let down = pixels.div_ceil((2 * tile.pixels * units.side) as usize);
+    down * (4 * outputs).div_ceil((2 * tile.quads * units.side) as usize)
 }
 
-/// What a subgroup makes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Tile {
-    /// Matrices along the pixels.
-    pub rows: u32,
-    /// Matrices along the outputs.
-    pub columns: u32,
+/// The kernel, for the planner.
+pub struct PointwiseMatrix;
+
+/// The machine's matrix units.
+fn units(machine: &Machine) -> Units {
+    machine.matrices.expect("only where there are units has the kernel tiles")
 }
 
-impl Tile {
-    /// Tiles worth choosing from, largest first.
-    pub const ALL: [Self; 4] = [
-        Self { rows: 2, columns: 2 },
-        Self { rows: 2, columns: 1 },
-        Self { rows: 1, columns: 2 },
-        Self { rows: 1, columns: 1 },
-    ];
+impl LayerKernel for PointwiseMatrix {
+    fn shader(&self) -> &'static Shader {
+        &SHADER
+    }
 
-    /// Workgroups for `pixels` x `outputs` quads.
-    pub fn workgroups(self, units: Units, pixels: usize, outputs: usize) -> usize {
-        let down = pixels.div_ceil((2 * self.rows * units.side) as usize);
-        down * (4 * outputs).div_ceil((2 * self.columns * units.side) as usize)
+    fn tiles(&self, layer: &Layer, machine: &Machine) -> Vec<Tile> {
+        match (layer.conv(ConvKind::Pointwise), machine.matrices) {
+            (Some(_), Some(_)) => TILES.to_vec(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// On four inputs an invocation spends its share of what the workgroup brings to its memory, of the
+    /// matrices read from there, and of the products.
+    fn cost(&self, layer: &Layer, machine: &Machine, tile: Tile) -> f64 {
+        let (side, lanes) = (f64::from(units(machine).side), f64::from(units(machine).lanes));
+        let (rows, columns) = (f64::from(tile.pixels), f64::from(tile.quads));
+        let brought = 2.0 * rows * side / (4.0 * lanes);
+        let read = (rows + columns) * side / lanes;
+        let gate = if layer.gated { 1.0 } else { 0.0 };
+        let loads = machine.load * ((2.0 + gate) * brought + read);
+        layer.x().quads() as f64 * (loads + rows * columns * side * side / lanes / machine.matrix_rate)
+    }
+
+    fn invocations(&self, layer: &Layer, machine: &Machine, tile: Tile) -> usize {
+        let units = units(machine);
+        workgroups(tile, units, layer.y.pixels(), layer.y.quads()) * 4 * units.lanes as usize
+    }
+
+    fn launch(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Launch {
+        let conv = layer.wanted(ConvKind::Pointwise);
+        launch(conv, layer.x(), layer.y, Extras::of(layer), units(machine), tile)
+    }
+
+    fn reference(&self, layer: &Layer, maps: Maps) -> Tensor {
+        pointwise::gated_reference(layer, maps)
+    }
+
+    fn packing(&self, machine: &Machine) -> Option<Packing> {
+        Some(Packing { pack, side: units(machine).side })
+    }
+
+    fn describe(&self, tile: Tile) -> String {
+        format!("{} x {} matrices", tile.pixels, tile.quads)
     }
 }
 
 /// One run over `x`, making `y`.
 pub fn launch(conv: &Conv, x: Shape, y: Shape, extras: Extras, units: Units, tile: Tile) -> Launch {
-    let Tile { rows, columns } = tile;
+    let (rows, columns) = (tile.pixels, tile.quads);
     Launch {
         shader: &SHADER,
         constants: vec![
@@ -74,7 +107,7 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, extras: Extras, units: Units, til
             ("ACTIVATION", conv.activation.code()),
         ],
         params: pointwise::params(x, y),
-        workgroups: spread(tile.workgroups(units, y.pixels(), y.quads())),
+        workgroups: spread(workgroups(tile, units, y.pixels(), y.quads())),
         arithmetic: Element::F32,
         tile: format!("{} px x {} ch a subgroup", rows * units.side, columns * units.side),
     }

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{LANES, Launch, Shader, Tier, pointwise, pool, spread};
+use super::{LANES, Launch, Machine, REDUCTION, Shader, Tier, pointwise, pool, spread};
 use crate::{Shape, Tensor, graph::Conv, tensor::Element};
 
 /// The kernel.
@@ -33,9 +33,15 @@ impl Tile {
     }
 
     /// Times that a thread takes pixels, of `pixels` of a picture.
-    pub fn turns(self, pixels: usize) -> usize {
+    fn turns(self, pixels: usize) -> usize {
         pixels.div_ceil((LANES / self.lanes * self.pixels) as usize)
     }
+}
+
+/// What an invocation spends.
+pub fn cost(x: Shape, y: Shape, machine: &Machine, tile: Tile) -> f64 {
+    let turns = tile.turns(y.h * y.w) as f64;
+    turns * x.quads() as f64 * machine.product(tile.pixels, 1) + REDUCTION
 }
 
 /// One run over `x`, making the means of `y`.

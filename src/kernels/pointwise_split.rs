@@ -1,8 +1,15 @@
 //! Pointwise convolution of few pixels, the inputs split over a workgroup's threads:
 //! `shaders/pointwise_split.wgsl`. Its weights and its answer are [`super::pointwise`]'s.
 
-use super::{CONV_READS, LANES, Launch, Shader, Tier, spread};
-use crate::{Shape, graph::Conv, tensor::Element};
+use super::{
+    CONV_READS, LANES, Launch, Layer, LayerKernel, Machine, Maps, Packing, REDUCTION, Shader, Tier, Tile,
+    pointwise, spread,
+};
+use crate::{
+    Shape, Tensor,
+    graph::{Conv, ConvKind},
+    tensor::Element,
+};
 
 /// The kernel.
 pub const SHADER: Shader = Shader {
@@ -19,7 +26,7 @@ pub const SHADER: Shader = Shader {
 const LANES_O: u32 = 4;
 
 /// Threads that split the inputs.
-pub const LANES_I: u32 = LANES / LANES_O;
+const LANES_I: u32 = LANES / LANES_O;
 
 /// Pixels that a thread takes.
 fn pixels(y: Shape) -> usize {
@@ -27,8 +34,47 @@ fn pixels(y: Shape) -> usize {
 }
 
 /// Workgroups that `y` takes.
-pub fn workgroups(y: Shape) -> usize {
+fn workgroups(y: Shape) -> usize {
     y.quads().div_ceil(LANES_O as usize) * y.pixels().div_ceil(pixels(y))
+}
+
+/// The kernel, for the planner.
+pub struct PointwiseSplit;
+
+impl LayerKernel for PointwiseSplit {
+    fn shader(&self) -> &'static Shader {
+        &SHADER
+    }
+
+    fn tiles(&self, layer: &Layer, _: &Machine) -> Vec<Tile> {
+        match layer.conv(ConvKind::Pointwise) {
+            Some(_) if !layer.gated => {
+                vec![Tile { split: LANES_I, ..Tile::new(pixels(layer.y) as u32, 1) }]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn cost(&self, layer: &Layer, machine: &Machine, tile: Tile) -> f64 {
+        let share = (layer.x().quads() as f64 / f64::from(tile.split)).ceil();
+        share * machine.product(tile.pixels, 1) + REDUCTION
+    }
+
+    fn invocations(&self, layer: &Layer, _: &Machine, _: Tile) -> usize {
+        workgroups(layer.y) * LANES as usize
+    }
+
+    fn launch(&self, layer: &Layer, _: &Machine, _: Tile) -> Launch {
+        launch(layer.wanted(ConvKind::Pointwise), layer.x(), layer.y, layer.residual())
+    }
+
+    fn reference(&self, layer: &Layer, maps: Maps) -> Tensor {
+        pointwise::gated_reference(layer, maps)
+    }
+
+    fn packing(&self, _: &Machine) -> Option<Packing> {
+        Some(pointwise::PACKING)
+    }
 }
 
 /// One run over `x`, making `y`.

@@ -2,11 +2,15 @@
 //! Its weights and reference are [`pointwise`]'s.
 
 use super::{
-    Launch, Shader, Tier,
-    pointwise::{self, Extras, Tile},
+    Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Subgroup, Tier, Tile,
+    pointwise::{self, Extras},
     spread,
 };
-use crate::{Shape, graph::Conv, tensor::Element};
+use crate::{
+    Shape, Tensor,
+    graph::{Conv, ConvKind},
+    tensor::Element,
+};
 
 /// The kernel.
 pub const SHADER: Shader = Shader {
@@ -22,25 +26,16 @@ pub const SHADER: Shader = Shader {
 /// The fewest lanes of a subgroup that it works with.
 pub const LEAST_LANES: u32 = 4;
 
-/// Lanes of a device's subgroups.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Subgroup {
-    /// The fewest that one may have, at least [`LEAST_LANES`].
-    pub least: u32,
-    /// The most, but no more than a workgroup has.
-    pub most: u32,
-}
-
 /// Blocks of weights that a subgroup loads together: two where there are lanes for their eight
 /// columns, if they come out even.
-pub fn blocks(tile: Tile, subgroup: Subgroup) -> u32 {
+fn blocks(tile: Tile, subgroup: Subgroup) -> u32 {
     if subgroup.least >= 8 && tile.quads.is_multiple_of(2) { 2 } else { 1 }
 }
 
 /// Tiles worth choosing from. Values pass between lanes as f32, so sums are f32: handing over
 /// f16 takes more of Vulkan than subgroups.
 pub fn tiles() -> impl Iterator<Item = Tile> {
-    Tile::all(Element::F32)
+    pointwise::tiles(Element::F32)
 }
 
 /// Threads of a workgroup, all of them along the pixels: whole subgroups, such that the fewest
@@ -52,9 +47,55 @@ fn lanes(tile: Tile, pixels: usize, subgroup: Subgroup) -> u32 {
 }
 
 /// Threads started for `pixels` x `outputs` quads.
-pub fn threads(tile: Tile, pixels: usize, outputs: usize, subgroup: Subgroup) -> usize {
+fn threads(tile: Tile, pixels: usize, outputs: usize, subgroup: Subgroup) -> usize {
     let lanes = lanes(tile, pixels, subgroup);
     pixels.div_ceil((lanes * tile.pixels) as usize) * lanes as usize * outputs.div_ceil(tile.quads as usize)
+}
+
+/// The kernel, for the planner.
+pub struct PointwiseSubgroup;
+
+/// The machine's subgroups.
+fn subgroup(machine: &Machine) -> Subgroup {
+    machine.subgroup.expect("only where there are subgroups has the kernel tiles")
+}
+
+impl LayerKernel for PointwiseSubgroup {
+    fn shader(&self) -> &'static Shader {
+        &SHADER
+    }
+
+    fn tiles(&self, layer: &Layer, machine: &Machine) -> Vec<Tile> {
+        match (layer.conv(ConvKind::Pointwise), machine.subgroup) {
+            (Some(_), Some(_)) => tiles().filter(|tile| tile.sums() <= machine.sums).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn cost(&self, layer: &Layer, machine: &Machine, tile: Tile) -> f64 {
+        // Of four loads of weights each lane makes its share, and hands it to the others.
+        let own = machine.load / f64::from(blocks(tile, subgroup(machine)));
+        let shared = f64::from(tile.quads) * (4.0 * machine.broadcast + own - 4.0 * machine.load);
+        let product = pointwise::cost(machine, tile) + shared;
+        layer.x().quads() as f64 * (product + pointwise::gate_cost(layer, machine, tile.pixels))
+    }
+
+    fn invocations(&self, layer: &Layer, machine: &Machine, tile: Tile) -> usize {
+        threads(tile, layer.y.pixels(), layer.y.quads(), subgroup(machine))
+    }
+
+    fn launch(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Launch {
+        let conv = layer.wanted(ConvKind::Pointwise);
+        launch(conv, layer.x(), layer.y, Extras::of(layer), tile, subgroup(machine))
+    }
+
+    fn reference(&self, layer: &Layer, maps: Maps) -> Tensor {
+        pointwise::gated_reference(layer, maps)
+    }
+
+    fn packing(&self, _: &Machine) -> Option<Packing> {
+        Some(pointwise::PACKING)
+    }
 }
 
 /// One run over `x`, making `y`.

@@ -1,7 +1,7 @@
 //! Global average pool: `shaders/pool.wgsl`.
 
-use super::{LANES, Launch, Shader, Tier, spread};
-use crate::{Shape, Tensor, tensor::Element};
+use super::{LANES, Launch, Layer, LayerKernel, Machine, Maps, REDUCTION, Shader, Tier, Tile, spread};
+use crate::{Shape, Tensor, graph::Op, tensor::Element};
 
 /// The kernel.
 pub const SHADER: Shader = Shader {
@@ -16,6 +16,36 @@ pub const SHADER: Shader = Shader {
 
 /// Threads along the channels; the rest of the workgroup splits the pixels.
 const LANES_Q: u32 = 8;
+
+/// The kernel, for the planner.
+pub struct Pool;
+
+impl LayerKernel for Pool {
+    fn shader(&self) -> &'static Shader {
+        &SHADER
+    }
+
+    fn tiles(&self, layer: &Layer, _: &Machine) -> Vec<Tile> {
+        if matches!(layer.op, Op::GlobalPool) { vec![Tile::ONE] } else { Vec::new() }
+    }
+
+    fn cost(&self, layer: &Layer, machine: &Machine, _: Tile) -> f64 {
+        let share = (layer.x().h * layer.x().w).div_ceil((LANES / LANES_Q) as usize);
+        machine.load * share as f64 + REDUCTION
+    }
+
+    fn launch(&self, layer: &Layer, _: &Machine, _: Tile) -> Launch {
+        launch(layer.x())
+    }
+
+    fn reference(&self, _: &Layer, maps: Maps) -> Tensor {
+        reference(maps.x)
+    }
+
+    fn purpose(&self, layer: &Layer) -> Option<String> {
+        Some(format!("{} pixels to one", layer.x().h * layer.x().w))
+    }
+}
 
 /// One run over `x`.
 pub fn launch(x: Shape) -> Launch {

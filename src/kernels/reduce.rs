@@ -1,6 +1,6 @@
 //! The parts of a split projection added up: `shaders/reduce.wgsl`.
 
-use super::{LANES, Launch, Shader, Tier, spread};
+use super::{LANES, Launch, Machine, Shader, Tier, spread};
 use crate::{Shape, Tensor, graph::Conv, tensor::Element};
 
 /// The kernel.
@@ -30,6 +30,11 @@ pub fn launch(conv: &Conv, y: Shape, splits: usize, residual: bool) -> Launch {
         tile: format!("{splits} parts of 1 px x 4 ch a thread"),
     }
     .placeable()
+}
+
+/// What an invocation spends.
+pub fn cost(splits: u32, machine: &Machine) -> f64 {
+    machine.load * f64::from(splits + 2)
 }
 
 /// The same in plain loops over NCHW; the parts are `[splits x pictures, c, h, w]`.

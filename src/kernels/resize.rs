@@ -1,7 +1,7 @@
 //! Bilinear interpolation: `shaders/resize.wgsl`.
 
-use super::{LANES, Launch, Shader, Tier, spread};
-use crate::{Shape, Tensor, tensor::Element};
+use super::{LANES, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, spread};
+use crate::{Shape, Tensor, graph::Op, tensor::Element};
 
 /// The kernel.
 pub const SHADER: Shader = Shader {
@@ -13,6 +13,40 @@ pub const SHADER: Shader = Shader {
     sums: &[],
     tier: Tier::Baseline,
 };
+
+/// The kernel, for the planner.
+pub struct Resizing;
+
+impl LayerKernel for Resizing {
+    fn shader(&self) -> &'static Shader {
+        &SHADER
+    }
+
+    fn tiles(&self, layer: &Layer, _: &Machine) -> Vec<Tile> {
+        if matches!(layer.op, Op::Resize(_)) { vec![Tile::ONE] } else { Vec::new() }
+    }
+
+    fn cost(&self, _: &Layer, machine: &Machine, _: Tile) -> f64 {
+        5.0 * machine.load
+    }
+
+    fn launch(&self, layer: &Layer, _: &Machine, _: Tile) -> Launch {
+        launch(layer.x(), layer.y)
+    }
+
+    fn reference(&self, layer: &Layer, maps: Maps) -> Tensor {
+        reference(maps.x, layer.y)
+    }
+
+    fn purpose(&self, layer: &Layer) -> Option<String> {
+        let (x, y) = (layer.x(), layer.y);
+        Some(format!("from {}x{} to {}x{}", x.h, x.w, y.h, y.w))
+    }
+
+    fn refusal(&self, layer: &Layer) -> Option<String> {
+        uncountable(layer.x(), layer.y)
+    }
+}
 
 /// One run over `x`, making `y`.
 pub fn launch(x: Shape, y: Shape) -> Launch {
@@ -33,6 +67,12 @@ pub fn launch(x: Shape, y: Shape) -> Launch {
         tile: "1 px x 4 ch a thread".into(),
     }
     .placeable()
+}
+
+/// Why the kernels cannot scale `x` to `y`, if they cannot.
+pub(super) fn uncountable(x: Shape, y: Shape) -> Option<String> {
+    let counts = countable(x.h, y.h) && countable(x.w, y.w);
+    (!counts).then(|| format!("{}x{} scaled to {}x{} are too many to count", x.h, x.w, y.h, y.w))
 }
 
 /// Whether the kernels can count to where each of `outputs` lies among `size` pixels.

@@ -1,7 +1,7 @@
 //! Squeeze-excite's gate applied: `shaders/scale.wgsl`.
 
-use super::{LANES, Launch, Shader, Tier, spread};
-use crate::{Shape, Tensor, tensor::Element};
+use super::{LANES, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, spread};
+use crate::{Shape, Tensor, graph::Op, tensor::Element};
 
 /// The kernel.
 pub const SHADER: Shader = Shader {
@@ -13,6 +13,35 @@ pub const SHADER: Shader = Shader {
     sums: &[],
     tier: Tier::Baseline,
 };
+
+/// The kernel, for the planner.
+pub struct Scaling;
+
+impl LayerKernel for Scaling {
+    fn shader(&self) -> &'static Shader {
+        &SHADER
+    }
+
+    fn tiles(&self, layer: &Layer, _: &Machine) -> Vec<Tile> {
+        if matches!(layer.op, Op::Scale) { vec![Tile::ONE] } else { Vec::new() }
+    }
+
+    fn cost(&self, _: &Layer, machine: &Machine, _: Tile) -> f64 {
+        3.0 * machine.load
+    }
+
+    fn launch(&self, layer: &Layer, _: &Machine, _: Tile) -> Launch {
+        launch(layer.x())
+    }
+
+    fn reference(&self, _: &Layer, maps: Maps) -> Tensor {
+        maps.gate.map_or_else(|| maps.x.clone(), |gate| reference(maps.x, gate))
+    }
+
+    fn purpose(&self, _: &Layer) -> Option<String> {
+        Some("squeeze-excite's gate, applied by itself".into())
+    }
+}
 
 /// One run over `x`.
 pub fn launch(x: Shape) -> Launch {

@@ -2,8 +2,12 @@
 
 use std::cmp::Ordering;
 
-use super::{Launch, Shader, Tier, spread};
-use crate::{Shape, Tensor, graph::Select, tensor::Element};
+use super::{Launch, Layer, LayerKernel, Machine, Maps, REDUCTION, Shader, Tier, Tile, spread};
+use crate::{
+    Shape, Tensor,
+    graph::{Op, Select},
+    tensor::Element,
+};
 
 /// The kernel.
 pub const SHADER: Shader = Shader {
@@ -30,6 +34,43 @@ const fn slots(select: Select) -> usize {
 /// A threshold as far as it matters: a score of zero is none, and zero has one sign.
 pub(super) fn threshold(limit: f32) -> f32 {
     if limit > 0.0 { limit } else { 0.0 }
+}
+
+/// The operation, which the kernel has been asked for.
+fn wanted(layer: &Layer) -> Select {
+    let Op::Select(select) = *layer.op else { unreachable!("it has no tiles for others") };
+    select
+}
+
+/// The kernel, for the planner.
+pub struct Selecting;
+
+impl LayerKernel for Selecting {
+    fn shader(&self) -> &'static Shader {
+        &SHADER
+    }
+
+    fn tiles(&self, layer: &Layer, _: &Machine) -> Vec<Tile> {
+        if matches!(layer.op, Op::Select(_)) { vec![Tile::ONE] } else { Vec::new() }
+    }
+
+    fn cost(&self, layer: &Layer, machine: &Machine, _: Tile) -> f64 {
+        // A workgroup for each class reads its scores at least three times.
+        let share = layer.x().c as f64 / f64::from(LANES);
+        3.0 * (machine.load * share + REDUCTION)
+    }
+
+    fn launch(&self, layer: &Layer, _: &Machine, _: Tile) -> Launch {
+        launch(layer.x(), wanted(layer))
+    }
+
+    fn reference(&self, layer: &Layer, maps: Maps) -> Tensor {
+        reference(maps.x, wanted(layer))
+    }
+
+    fn purpose(&self, layer: &Layer) -> Option<String> {
+        Some(format!("the best {} of {} a class", wanted(layer).most, layer.x().c))
+    }
 }
 
 /// One run over the scores `x`: `[n, anchors, 1, classes]`.

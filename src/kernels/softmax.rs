@@ -1,7 +1,7 @@
 //! Softmax over runs of channels: `shaders/softmax.wgsl`.
 
-use super::{LANES, Launch, Shader, Tier, spread};
-use crate::{Shape, Tensor, tensor::Element};
+use super::{LANES, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, spread};
+use crate::{Shape, Tensor, graph::Op, tensor::Element};
 
 /// The kernel.
 pub const SHADER: Shader = Shader {
@@ -13,6 +13,35 @@ pub const SHADER: Shader = Shader {
     sums: &["y"],
     tier: Tier::Baseline,
 };
+
+/// The kernel, for the planner.
+pub struct Softmax;
+
+impl LayerKernel for Softmax {
+    fn shader(&self) -> &'static Shader {
+        &SHADER
+    }
+
+    fn tiles(&self, layer: &Layer, _: &Machine) -> Vec<Tile> {
+        if matches!(layer.op, Op::Softmax(_)) { vec![Tile::ONE] } else { Vec::new() }
+    }
+
+    fn cost(&self, layer: &Layer, machine: &Machine, _: Tile) -> f64 {
+        3.0 * machine.load * layer.y.w as f64
+    }
+
+    fn launch(&self, layer: &Layer, _: &Machine, _: Tile) -> Launch {
+        launch(layer.x(), layer.y)
+    }
+
+    fn reference(&self, layer: &Layer, maps: Maps) -> Tensor {
+        reference(maps.x, layer.y.w)
+    }
+
+    fn purpose(&self, layer: &Layer) -> Option<String> {
+        Some(format!("runs of {} classes", layer.y.w))
+    }
+}
 
 /// One run over `x`, making `y`: `[n, anchors, 1, classes]`.
 pub fn launch(x: Shape, y: Shape) -> Launch {

@@ -1,5 +1,7 @@
 //! The blocks of a network: what fused kernels can take together.
 
+use std::collections::BTreeMap;
+
 use crate::graph::{Activation, Conv, ConvKind, Graph, Node, NodeId, Op};
 
 /// A depthwise convolution and what belongs to it.
@@ -68,75 +70,120 @@ impl Block {
     }
 }
 
-/// The network's units in order. A node belongs to a block only if nothing else reads what
-/// it makes within the block.
+/// The network's units in an order in which each comes after what it reads. A node belongs to a block or a
+/// head only if nothing outside reads what it makes within.
 pub fn units(graph: &Graph) -> Vec<Unit> {
-    let uses = graph.uses();
-    let mut units: Vec<Unit> = Vec::new();
-    let mut at = 0;
+    let mut taken = Edges::new(graph);
     let ids: Vec<NodeId> = graph.nodes().map(|(id, _)| id).collect();
-    while at < ids.len() {
-        let (unit, nodes) = if let Some(block) = block(graph, &uses, &ids[at..]) {
-            (Unit::Block(block), block.nodes().len())
-        } else if let Some(head) = head(graph, &uses, &ids[at..]) {
-            (Unit::Head(head), 2)
-        } else {
-            (Unit::Layer(ids[at]), 1)
-        };
-        units.push(unit);
-        at += nodes;
+    // By its last node: whatever a unit reads was made before that.
+    let mut ends: BTreeMap<NodeId, Unit> = BTreeMap::new();
+    for &id in &ids {
+        if let Some(block) = taken.block(id) {
+            taken.take(&block.nodes());
+            ends.insert(block.project, Unit::Block(block));
+        }
     }
-    units
+    for &id in &ids {
+        if let Some(head) = taken.head(id) {
+            taken.take(&[head.conv, head.pool]);
+            ends.insert(head.pool, Unit::Head(head));
+        }
+    }
+    let unit =
+        |&id: &NodeId| ends.get(&id).copied().or((!taken.taken[id.index()]).then_some(Unit::Layer(id)));
+    ids.iter().filter_map(unit).collect()
 }
 
-/// The block that begins with the first of `ids`, if one does: its nodes follow one another.
-fn block(graph: &Graph, uses: &[usize], ids: &[NodeId]) -> Option<Block> {
-    let mut ids = ids.iter().copied().peekable();
-    // The next node, if it is `wanted` and reads `x` first, `x` being read `readers` times.
-    let mut next = |wanted: &dyn Fn(&Node) -> bool, x: Option<NodeId>, readers: usize| {
-        ids.next_if(|&id| {
-            let node = graph.node(id);
-            let follows = x.is_none_or(|x| node.inputs.first() == Some(&x) && uses[x.index()] == readers);
-            wanted(node) && follows
-        })
-    };
-    let is = |kind: ConvKind| move |node: &Node| conv(node).is_some_and(|conv| conv.kind() == Some(kind));
-    // Only the last convolution of a block may add a residual.
-    let plain = |kind: ConvKind| move |node: &Node| is(kind)(node) && node.inputs.len() == 1;
+/// A graph's values with those who read them, and which nodes have a unit.
+struct Edges<'a> {
+    graph: &'a Graph,
+    /// Reads of each value, as an answer too.
+    uses: Vec<usize>,
+    /// The nodes that read it.
+    readers: Vec<Vec<NodeId>>,
+    taken: Vec<bool>,
+}
 
-    let expand = next(&plain(ConvKind::Pointwise), None, 1);
-    let depthwise = next(&plain(ConvKind::Depthwise), expand, 1)?;
-    let mut last = depthwise;
-    let mut squeeze = None;
-    // Squeeze-excite reads the map twice: for the mean, and to scale it.
-    if let Some(pool) = next(&|node| matches!(node.op, Op::GlobalPool), Some(depthwise), 2) {
-        let narrow = next(&plain(ConvKind::Pointwise), Some(pool), 1)?;
-        let widen = next(&plain(ConvKind::Pointwise), Some(narrow), 1)?;
-        let scale = next(&|node| matches!(node.op, Op::Scale), None, 1)?;
-        if graph.node(scale).inputs != [depthwise, widen] || uses[widen.index()] != 1 {
+impl<'a> Edges<'a> {
+    fn new(graph: &'a Graph) -> Self {
+        let uses = graph.uses();
+        let mut readers = vec![Vec::new(); uses.len()];
+        for (id, node) in graph.nodes() {
+            for input in &node.inputs {
+                readers[input.index()].push(id);
+            }
+        }
+        Self { graph, taken: vec![false; uses.len()], uses, readers }
+    }
+
+    fn take(&mut self, nodes: &[NodeId]) {
+        for id in nodes {
+            self.taken[id.index()] = true;
+        }
+    }
+
+    /// A convolution of this kind that has no unit yet.
+    fn is(&self, kind: ConvKind, id: NodeId) -> bool {
+        conv(self.graph.node(id)).is_some_and(|conv| conv.kind() == Some(kind)) && !self.taken[id.index()]
+    }
+
+    /// The same without a residual: only the last convolution of a block may add one.
+    fn is_plain(&self, kind: ConvKind, id: NodeId) -> bool {
+        self.is(kind, id) && self.graph.node(id).inputs.len() == 1
+    }
+
+    /// The one node that reads `x`, as its first input.
+    fn reader(&self, x: NodeId) -> Option<NodeId> {
+        match self.readers[x.index()][..] {
+            [reader] if self.uses[x.index()] == 1 => {
+                (self.graph.node(reader).inputs.first() == Some(&x)).then_some(reader)
+            }
+            _ => None,
+        }
+    }
+
+    /// The block around the depthwise convolution `depthwise`, if it is one.
+    fn block(&self, depthwise: NodeId) -> Option<Block> {
+        if !self.is_plain(ConvKind::Depthwise, depthwise) {
             return None;
         }
-        squeeze = Some(Squeeze { pool, squeeze: narrow, widen, scale });
-        last = scale;
+        let input = self.graph.node(depthwise).inputs[0];
+        let widens = self.is_plain(ConvKind::Pointwise, input) && self.reader(input) == Some(depthwise);
+        let expand = widens.then_some(input);
+        let squeeze = self.squeeze(depthwise);
+        let project = self.reader(squeeze.map_or(depthwise, |squeeze| squeeze.scale))?;
+        if !self.is(ConvKind::Pointwise, project) {
+            return None;
+        }
+        // V4's first depthwise convolution has no activation: what looks like its projection widens,
+        // and belongs to the depthwise convolution behind it.
+        let begins = expand.is_none()
+            && conv(self.graph.node(depthwise)).is_some_and(|conv| conv.activation == Activation::Identity);
+        if begins && self.reader(project).is_some_and(|next| self.is_plain(ConvKind::Depthwise, next)) {
+            return None;
+        }
+        Some(Block { expand, depthwise, squeeze, project })
     }
-    let project = next(&is(ConvKind::Pointwise), Some(last), 1)?;
-    // V4's first depthwise convolution has no activation: what looks like its projection widens,
-    // and belongs to the depthwise convolution behind it.
-    let begins = expand.is_none()
-        && conv(graph.node(depthwise)).is_some_and(|conv| conv.activation == Activation::Identity);
-    if begins && next(&plain(ConvKind::Depthwise), Some(project), 1).is_some() {
-        return None;
-    }
-    Some(Block { expand, depthwise, squeeze, project })
-}
 
-/// The head that begins with the first of `ids`, if one does.
-fn head(graph: &Graph, uses: &[usize], ids: &[NodeId]) -> Option<Head> {
-    let &[first, second, ..] = ids else { return None };
-    let (node, pool) = (graph.node(first), graph.node(second));
-    let pointwise = conv(node).is_some_and(|conv| conv.kind() == Some(ConvKind::Pointwise));
-    let pooled = matches!(pool.op, Op::GlobalPool) && pool.inputs == [first] && uses[first.index()] == 1;
-    (pointwise && node.inputs.len() == 1 && pooled).then_some(Head { conv: first, pool: second })
+    /// Squeeze-excite behind `x`, which it reads twice: for the mean, and to scale it.
+    fn squeeze(&self, x: NodeId) -> Option<Squeeze> {
+        let &[a, b] = &self.readers[x.index()][..] else { return None };
+        let is_pool = |id: NodeId| matches!(self.graph.node(id).op, Op::GlobalPool);
+        let (pool, scale) = if is_pool(a) { (a, b) } else { (b, a) };
+        let squeeze = self.reader(pool).filter(|&id| self.is_plain(ConvKind::Pointwise, id))?;
+        let widen = self.reader(squeeze).filter(|&id| self.is_plain(ConvKind::Pointwise, id))?;
+        let node = self.graph.node(scale);
+        let scales =
+            matches!(node.op, Op::Scale) && node.inputs == [x, widen] && self.uses[widen.index()] == 1;
+        let found = is_pool(pool) && scales && self.uses[x.index()] == 2;
+        found.then_some(Squeeze { pool, squeeze, widen, scale })
+    }
+
+    /// The head that begins with the convolution `id`, if one does.
+    fn head(&self, id: NodeId) -> Option<Head> {
+        let pool = self.reader(id).filter(|_| self.is_plain(ConvKind::Pointwise, id))?;
+        matches!(self.graph.node(pool).op, Op::GlobalPool).then_some(Head { conv: id, pool })
+    }
 }
 
 /// A node's convolution, if it is one.

@@ -1,10 +1,10 @@
 //! A plan in the making: steps over maps that have no slots yet.
 
-use super::{Operand, Packed, Step, Work, memory};
+use super::{Operand, Packed, Step, memory};
 use crate::{
     Shape,
     graph::{Graph, NodeId},
-    kernels::{self, Launch, block, depthwise, gate, pointwise, pointwise_matrix},
+    kernels::{self, Launch, Packing, Work},
     plan::blocks,
     tensor::Element,
 };
@@ -21,25 +21,21 @@ pub enum Map {
     Gate(NodeId),
     /// The parts of a split projection.
     Parts(NodeId),
-    /// Where an output goes that nobody wants, of the step that computes this node.
+    /// A dummy for an output that is not used, of the step that computes this node.
     Unwanted(NodeId),
 }
 
 /// Something that a step reads, named by what it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Read {
     /// A map.
     Map(Map),
-    /// A pointwise or dense convolution's weights.
-    Blocks(NodeId),
-    /// A pointwise convolution's weights as matrices of so many rows and columns.
-    Matrices(NodeId, u32),
-    /// A depthwise convolution's weights.
-    Taps(NodeId),
+    /// Weights of these convolutions, laid out so, one after another.
+    Weights(Vec<NodeId>, Packing),
     /// Biases of these convolutions, one after another.
     Biases(Vec<NodeId>),
-    /// The boxes that offsets are to, of a map that has so many levels and such a picture.
-    Anchors(NodeId, Vec<[usize; 2]>, [usize; 2]),
+    /// These numbers.
+    Values(Vec<f32>),
     /// A binding that the kernel, as specialised, never reads.
     Nothing,
 }
@@ -158,24 +154,9 @@ pub fn settle(
 fn pack(graph: &Graph, read: &Read) -> Vec<f32> {
     let conv = |id: &NodeId| blocks::conv(graph.node(*id)).expect("only convolutions have weights");
     match read {
-        Read::Blocks(id) => pointwise::pack(conv(id)),
-        Read::Matrices(id, side) => pointwise_matrix::pack(conv(id), *side),
-        Read::Taps(id) => depthwise::pack(conv(id)),
+        Read::Weights(ids, packing) => ids.iter().flat_map(|id| packing.of(conv(id))).collect(),
         Read::Biases(ids) => ids.iter().flat_map(|id| kernels::pack_bias(conv(id))).collect(),
-        Read::Anchors(id, maps, picture) => {
-            let anchors = graph.node(*id).op.anchors();
-            anchors.map_or_else(Vec::new, |anchors| anchors.over(maps, *picture).into_flattened())
-        }
+        Read::Values(values) => values.clone(),
         Read::Map(_) | Read::Nothing => Vec::new(),
     }
-}
-
-/// Bytes of the sums that a block kernel leaves for the gate.
-pub fn pooled_bytes(map: Shape, tile: block::Tile) -> u64 {
-    (map.n * tile.tiles(map) * map.quads() * 16) as u64
-}
-
-/// Whether the gate of these layers fits a workgroup.
-pub fn gate_fits(graph: &Graph, squeeze: &blocks::Squeeze, memory: u32) -> bool {
-    blocks::conv(graph.node(squeeze.squeeze)).is_some_and(|conv| gate::memory(conv) <= memory)
 }

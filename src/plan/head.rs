@@ -5,13 +5,12 @@ use super::{
     blocks::{Head, conv},
     choose,
     draft::{DraftStep, Map, Read},
-    machine::{Machine, Work},
     schedule::{Candidate, Fuse, Schedule},
 };
 use crate::{
     Shape,
     graph::{Graph, NodeId},
-    kernels::{LANES, pointwise_pool},
+    kernels::{LANES, Machine, Work, pointwise, pointwise_pool},
 };
 
 /// Both layers by themselves, and in one kernel with every tile, quickest first by the model.
@@ -50,19 +49,22 @@ fn step(
     let (x, y, means) = (shapes[input.index()], shapes[head.conv.index()], shapes[head.pool.index()]);
     let launch = pointwise_pool::launch(conv, x, y, tile);
     let groups = launch.workgroups.iter().product::<u32>() as usize;
-    let turns = tile.turns(y.h * y.w) as f64;
-    let thread = turns * x.quads() as f64 * machine.product(tile.pixels, 1) + choose::MEETING;
+    let cost = pointwise_pool::cost(x, y, machine, tile);
     let bytes = machine.bytes(x) + machine.bytes(means) + machine.weights(conv);
     let work = Work { bytes, macs: (y.pixels() * conv.weight.data().len()) as u64 };
     DraftStep {
         nodes: vec![head.conv, head.pool],
         launch,
-        reads: vec![Read::Map(Map::Node(input)), Read::Blocks(head.conv), Read::Biases(vec![head.conv])],
+        reads: vec![
+            Read::Map(Map::Node(input)),
+            Read::Weights(vec![head.conv], pointwise::PACKING),
+            Read::Biases(vec![head.conv]),
+        ],
         writes: vec![(Map::Node(head.pool), machine.bytes(means))],
         shape: means,
         between: 0,
         work,
-        time: machine.time(thread, groups * LANES as usize, work),
+        time: machine.time(cost, groups * LANES as usize, work),
         why: format!("{groups} workgroups; the map before the mean is never stored"),
         block: None,
     }

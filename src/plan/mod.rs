@@ -6,14 +6,12 @@ mod chain;
 mod choose;
 mod draft;
 mod head;
-mod machine;
 mod memory;
 mod place;
 mod schedule;
 
 pub use chain::chain;
-pub use choose::{Kernel, Kernels};
-pub use machine::{Family, Machine, Work};
+pub use choose::Kernels;
 pub(crate) use memory::{Life, assign};
 pub use schedule::{Fuse, Schedule};
 
@@ -21,6 +19,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::kernels::{Family, Kernel, Machine, Work};
 use crate::{
     Error, Result, Shape,
     graph::{Graph, NodeId, Op, passes},

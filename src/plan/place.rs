@@ -1,17 +1,11 @@
 //! Joined maps: steps leave what they make at its place in the whole, where they can.
 
-use super::{
-    draft::{DraftStep, Map, Read},
-    machine::{Machine, Work},
-};
+use super::draft::{DraftStep, Map, Read};
 use crate::{
     Shape,
     graph::{ConvKind, Graph, Joint, NodeId, Op},
-    kernels::{Place, resize},
-    plan::{
-        blocks::conv,
-        choose::{form, threads},
-    },
+    kernels::{LANES, Machine, Place, Work, resize},
+    plan::{blocks::conv, choose::form},
     tensor::Form,
 };
 
@@ -80,7 +74,8 @@ fn copy(
     let moved = form.bytes(place.part).unwrap_or_default();
     let work = Work { bytes: 2 * moved, macs: 0 };
     let launch = resize::launch(place.part, place.part);
-    let time = machine.time(2.0 * machine.load, threads(&launch), work);
+    let invocations = launch.workgroups.iter().product::<u32>() as usize * LANES as usize;
+    let time = machine.time(2.0 * machine.load, invocations, work);
     DraftStep {
         nodes: vec![id],
         launch: launch.placed(place),

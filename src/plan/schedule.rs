@@ -8,30 +8,29 @@ use super::{
     Options, Rated,
     blocks::{Block, Squeeze, conv},
     choose,
-    draft::{DraftStep, Map, Read, gate_fits, pooled_bytes},
-    machine::{Machine, Work},
+    draft::{DraftStep, Map, Read},
 };
 use crate::{
     Shape,
     graph::{Conv, Graph, NodeId},
     kernels::{
+        Machine, Work,
         block::{self, Convs, Shapes, Tile},
-        depthwise, gate, pointwise_pool, reduce,
+        depthwise, gate, pointwise, pointwise_pool, reduce,
     },
-    tensor::Element,
 };
 
 /// Which layers share a kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Schedule {
-    /// A kernel a layer.
+    /// One kernel per layer.
     Separate,
     /// Expand and depthwise in one kernel; squeeze-excite's mean begins in it, its two layers
     /// are one kernel, and the projection scales as it loads.
     Front(Tile),
-    /// As the front, but with a kernel of its own for the expansion: where halos cost more than
-    /// a launch, squeeze-excite is still spared its passes over the map.
+    /// The expansion by itself, where halos cost more than a launch; the depthwise kernel still leaves tile sums
+    /// for squeeze-excite.
     Middle(Tile),
     /// Depthwise and project in one kernel.
     Back(Tile),
@@ -75,7 +74,7 @@ pub enum Fuse {
     /// The one with the least time.
     #[default]
     Auto,
-    /// A kernel a layer.
+    /// One kernel per layer.
     None,
     /// Two convolutions in a kernel.
     Pair,
@@ -132,7 +131,7 @@ impl Candidate {
 }
 
 /// Of the schedules of `block` that the machine admits and the options allow `each` of every kind
-/// and the one that was measured, quickest first by the model. A kernel a layer is always possible,
+/// and the one that was measured, quickest first by the model. One kernel per layer is always possible,
 /// and is the answer where nothing else is allowed.
 pub fn candidates(
     graph: &Graph,
@@ -144,11 +143,10 @@ pub fn candidates(
 ) -> Result<Vec<Candidate>, (NodeId, String)> {
     let fuse = options.fuse();
     let context = Context::new(graph, shapes, block, machine, options)?;
-    let separate = context.layers.iter().map(|step| step.time).sum();
-    let mut timed = vec![(Schedule::Separate, separate)];
-    for tile in tiles(context.middle) {
+    let mut timed = vec![(Schedule::Separate, context.time(Schedule::Separate).unwrap_or(f64::INFINITY))];
+    for tile in block::tiles(context.middle) {
         for of in [Schedule::Front, Schedule::Middle, Schedule::Back, Schedule::Whole] {
-            timed.extend(context.cut(of(tile)).map(|cut| (of(tile), context.time(&cut))));
+            timed.extend(context.time(of(tile)).map(|time| (of(tile), time)));
         }
     }
     if timed.iter().any(|&(schedule, _)| fuse.allows(schedule, block)) {
@@ -165,30 +163,6 @@ pub fn candidates(
         }
     }
     Ok(taken.into_iter().map(|schedule| context.candidate(schedule)).collect())
-}
-
-/// Tiles worth trying on a map: the smallest there is or not much larger than the map, whole and
-/// split.
-fn tiles(map: Shape) -> Vec<Tile> {
-    let covers = |side: usize, tile: u32| (tile as usize) < 2 * side.next_power_of_two();
-    let mut tiles = Vec::new();
-    let smallest = [2, 4];
-    for [height, width] in [smallest, [4, 4], [4, 8], [8, 8]] {
-        if [height, width] != smallest && !(covers(map.h, height) && covers(map.w, width)) {
-            continue;
-        }
-        for (chunk, run) in [(4, 2), (4, 4), (8, 2), (8, 4)] {
-            for threads in [64, 128, 256] {
-                for splits in [1, 2, 4, 8, 16] {
-                    let tile = Tile { height, width, chunk, run, threads, splits }.trimmed(map);
-                    if !tiles.contains(&tile) {
-                        tiles.push(tile);
-                    }
-                }
-            }
-        }
-    }
-    tiles
 }
 
 /// A block with its shapes.
@@ -219,8 +193,17 @@ struct Cut<'a> {
     x: NodeId,
 }
 
-/// What a barrier costs a thread.
-const BARRIER: f64 = 16.0;
+/// What a schedule is made of, one after another.
+enum Part<'c, 'a> {
+    /// A layer by itself.
+    Layer(&'c DraftStep),
+    /// The block kernel.
+    Block(Cut<'a>),
+    /// What adds up the parts that the block kernel leaves.
+    Reduce(Tile),
+    /// Squeeze-excite's gate, from the sums of the block kernel's tiles.
+    Gate(Squeeze, Tile),
+}
 
 impl<'a> Context<'a> {
     fn new(
@@ -256,9 +239,10 @@ impl<'a> Context<'a> {
         })
     }
 
-    /// A kernel for a layer by itself.
-    fn layer(&self, id: NodeId) -> DraftStep {
-        self.layers.iter().find(|step| step.nodes[0] == id).expect("every layer of the block has one").clone()
+    /// The kernel of a layer by itself.
+    fn layer(&self, id: NodeId) -> Part<'_, 'a> {
+        let own = self.layers.iter().find(|step| step.nodes[0] == id);
+        Part::Layer(own.expect("every layer of the block has a kernel of its own"))
     }
 
     fn conv(&self, id: NodeId) -> &'a Conv {
@@ -288,98 +272,127 @@ impl<'a> Context<'a> {
             (None, Some(own)) => own,
             _ => self.input,
         };
-        let gate_fits = squeeze.is_none_or(|s| gate_fits(self.graph, &s, self.machine.workgroup_memory));
-        (self.admits(tile, convs) && gate_fits).then_some(Cut { tile, expand, convs, x })
+        let gate_fits =
+            squeeze.is_none_or(|s| gate::memory(self.conv(s.squeeze)) <= self.machine.workgroup_memory);
+        let fits = convs.fit(self.y.quads(), self.machine, tile);
+        (fits && gate_fits).then_some(Cut { tile, expand, convs, x })
     }
 
-    /// The modelled time of a schedule that puts `cut` into the block kernel.
-    fn time(&self, cut: &Cut) -> f64 {
-        let alone =
-            |id: NodeId| self.layers.iter().find(|step| step.nodes[0] == id).map_or(0.0, |step| step.time);
-        let before = if cut.x == self.input { 0.0 } else { alone(cut.x) };
-        let behind = match (&self.gated, cut.convs.project) {
-            (Some(gated), _) => self.gate_cost(cut.tile).1 + gated.time,
-            (None, None) => alone(self.block.project),
-            (None, Some(_)) if cut.tile.splits > 1 => self.reduce_cost(cut.tile).1,
-            (None, Some(_)) => 0.0,
-        };
-        before + self.kernel_cost(cut).1 + behind
-    }
-
-    /// A schedule that was found to be possible, with its steps.
-    fn candidate(&self, schedule: Schedule) -> Candidate {
-        let Some(cut) = self.cut(schedule) else {
-            return Candidate::new(Schedule::Separate, self.layers.clone());
-        };
-        let mut steps = Vec::new();
+    /// The parts of a schedule, if the block has the layers and the machine what it takes.
+    fn parts(&self, schedule: Schedule) -> Option<Vec<Part<'_, 'a>>> {
+        if schedule == Schedule::Separate {
+            return Some(self.layers.iter().map(Part::Layer).collect());
+        }
+        let cut = self.cut(schedule)?;
+        let (tile, projects) = (cut.tile, cut.convs.project.is_some());
+        let mut parts = Vec::new();
         if cut.x != self.input {
-            steps.push(self.layer(cut.x));
+            parts.push(self.layer(cut.x));
         }
-        steps.extend(self.kernel(&cut));
-        if let Some(squeeze) = &self.block.squeeze {
-            steps.push(self.gate(squeeze, cut.tile));
-            steps.extend(self.gated.clone());
-        } else if cut.convs.project.is_none() {
-            steps.push(self.layer(self.block.project));
+        parts.push(Part::Block(cut));
+        match (self.block.squeeze, &self.gated) {
+            (Some(squeeze), Some(gated)) => parts.extend([Part::Gate(squeeze, tile), Part::Layer(gated)]),
+            _ if !projects => parts.push(self.layer(self.block.project)),
+            _ if tile.splits > 1 => parts.push(Part::Reduce(tile)),
+            _ => {}
         }
-        Candidate::new(schedule, steps)
+        Some(parts)
     }
 
-    /// Pixels of a row that a thread holds in the depthwise phase.
-    fn span(&self, tile: Tile) -> usize {
-        depthwise::span(self.depthwise, tile.run)
+    /// The modelled time of a schedule, if it is possible.
+    fn time(&self, schedule: Schedule) -> Option<f64> {
+        let time = |part: &Part| match part {
+            Part::Layer(step) => step.time,
+            Part::Block(cut) => self.block_cost(cut).1,
+            Part::Reduce(tile) => self.reduce_cost(*tile).1,
+            Part::Gate(squeeze, tile) => self.gate_cost(squeeze, *tile).1,
+        };
+        Some(self.parts(schedule)?.iter().map(time).sum())
     }
 
-    fn admits(&self, tile: Tile, convs: Convs) -> bool {
-        let fits = self.machine.quads(tile.memory(convs)) <= self.machine.workgroup_memory
-            && tile.threads <= self.machine.workgroup_threads;
-        match convs.project {
-            Some(_) => {
-                let kept = tile.sums(self.y.quads());
-                let sums = kept.pixels * kept.quads;
-                // Sums stay in registers through the depthwise phase.
-                let window = tile.run + self.span(tile) as u32;
-                fits && sums > 0 && sums <= self.machine.sums && self.machine.holds(sums + window)
+    /// A schedule that is possible, with its steps.
+    fn candidate(&self, schedule: Schedule) -> Candidate {
+        let step = |part| match part {
+            Part::Layer(step) => step.clone(),
+            Part::Block(cut) => self.block_step(&cut),
+            Part::Reduce(tile) => self.reduce_step(tile),
+            Part::Gate(squeeze, tile) => self.gate_step(&squeeze, tile),
+        };
+        let parts = self.parts(schedule).expect("only possible schedules are taken");
+        Candidate::new(schedule, parts.into_iter().map(step).collect())
+    }
+
+    /// The shapes around the block kernel.
+    fn around(&self, cut: &Cut) -> Shapes {
+        let x = self.shapes[cut.x.index()];
+        Shapes {
+            x,
+            middle: self.middle,
+            y: if cut.convs.project.is_some() { self.y } else { self.middle },
+            window: self.depthwise.window(x.h, x.w).expect("shapes were inferred"),
+        }
+    }
+
+    /// What the block kernel writes: its answer, then sums.
+    fn written(&self, cut: &Cut) -> [(Map, u64); 2] {
+        let Block { depthwise, squeeze, project, .. } = *self.block;
+        let unwanted = (Map::Unwanted(depthwise), 16);
+        let whole = self.machine.bytes(self.around(cut).y);
+        match cut.convs.project {
+            Some(_) if cut.tile.splits > 1 => {
+                [unwanted, (Map::Parts(project), block::parts_bytes(self.y, cut.tile))]
             }
-            None => fits,
+            Some(_) => [(Map::Node(project), whole), unwanted],
+            None if squeeze.is_some() => {
+                let pooled = block::pooled_bytes(self.middle, cut.tile);
+                [(Map::Node(depthwise), whole), (Map::Pooled(depthwise), pooled)]
+            }
+            None => [(Map::Node(depthwise), whole), unwanted],
         }
     }
 
-    /// The block kernel, and what adds up its parts if there are any.
-    fn kernel(&self, cut: &Cut) -> Vec<DraftStep> {
+    fn block_cost(&self, cut: &Cut) -> (Work, f64) {
+        let (machine, tile, shapes) = (self.machine, cut.tile, self.around(cut));
+        let written = self.written(cut).iter().map(|(_, bytes)| bytes).sum();
+        let work = cut.convs.work(shapes, machine, tile, written);
+        let invocations = block::workgroups(tile, self.middle) * tile.threads as usize;
+        let cost = cut.convs.cost(shapes, self.block.squeeze.is_some(), machine, tile);
+        (work, machine.time(cost, invocations, work))
+    }
+
+    fn block_step(&self, cut: &Cut) -> DraftStep {
         let &Cut { tile, expand, convs, x } = cut;
         let Block { depthwise, squeeze, project, .. } = *self.block;
         let projects = convs.project.is_some();
-        let read = self.shapes[x.index()];
-        let window = self.depthwise.window(read.h, read.w).expect("shapes were inferred");
-        let shapes = Shapes { x: read, middle: self.middle, y: self.made(cut), window };
+        let shapes = self.around(cut);
         let residual = self.residual.filter(|_| projects);
+        // The step that adds up the parts finishes the projection.
         let split = projects && tile.splits > 1;
-
         let mut biases: Vec<NodeId> = expand.into_iter().chain([depthwise]).collect();
         let mut nodes = biases.clone();
-        if split {
-            // The step that adds up the parts finishes the projection.
-        } else if projects {
+        if projects && !split {
             biases.push(project);
             nodes.push(project);
-        } else if let Some(squeeze) = squeeze {
+        } else if let (Some(squeeze), false) = (squeeze, projects) {
             nodes.push(squeeze.pool);
         }
-        let [out, sums] = self.written(cut);
         let memory = self.machine.quads(tile.memory(convs));
-        let (work, time) = self.kernel_cost(cut);
-        let first = DraftStep {
-            why: format!("{} workgroups, {memory} B of workgroup memory", self.groups(cut)),
+        let (work, time) = self.block_cost(cut);
+        let weights = |id: NodeId| Read::Weights(vec![id], pointwise::PACKING);
+        DraftStep {
+            why: format!(
+                "{} workgroups, {memory} B of workgroup memory",
+                block::workgroups(tile, self.middle)
+            ),
             reads: vec![
                 Read::Map(Map::Node(x)),
-                expand.map_or(Read::Nothing, Read::Blocks),
-                Read::Taps(depthwise),
-                if projects { Read::Blocks(project) } else { Read::Nothing },
+                expand.map_or(Read::Nothing, weights),
+                Read::Weights(vec![depthwise], depthwise::PACKING),
+                if projects { weights(project) } else { Read::Nothing },
                 Read::Biases(biases),
                 residual.filter(|_| !split).map_or(Read::Nothing, |id| Read::Map(Map::Node(id))),
             ],
-            writes: vec![out, sums],
+            writes: self.written(cut).into(),
             shape: shapes.y,
             launch: block::launch(convs, shapes, residual.is_some(), squeeze.is_some(), tile),
             between: memory,
@@ -387,19 +400,25 @@ impl<'a> Context<'a> {
             time,
             nodes,
             block: None,
-        };
-        if !split {
-            return vec![first];
         }
+    }
+
+    fn reduce_cost(&self, tile: Tile) -> (Work, f64) {
+        let work = Work { bytes: self.machine.bytes(self.y) + block::parts_bytes(self.y, tile), macs: 0 };
+        let invocations = self.y.pixels() * self.y.quads();
+        (work, self.machine.time(reduce::cost(tile.splits, self.machine), invocations, work))
+    }
+
+    fn reduce_step(&self, tile: Tile) -> DraftStep {
         let (work, time) = self.reduce_cost(tile);
-        let splits = tile.splits as usize;
-        let second = DraftStep {
+        let (project, splits) = (self.block.project, tile.splits as usize);
+        DraftStep {
             nodes: vec![project],
-            launch: reduce::launch(self.conv(project), self.y, splits, residual.is_some()),
+            launch: reduce::launch(self.conv(project), self.y, splits, self.residual.is_some()),
             reads: vec![
                 Read::Map(Map::Parts(project)),
                 Read::Biases(vec![project]),
-                residual.map_or(Read::Nothing, |id| Read::Map(Map::Node(id))),
+                self.residual.map_or(Read::Nothing, |id| Read::Map(Map::Node(id))),
             ],
             writes: vec![(Map::Node(project), self.machine.bytes(self.y))],
             shape: self.y,
@@ -408,124 +427,28 @@ impl<'a> Context<'a> {
             time,
             why: format!("adds up {splits} parts"),
             block: None,
-        };
-        vec![first, second]
-    }
-
-    /// The shape of what the block kernel makes, or makes parts of.
-    fn made(&self, cut: &Cut) -> Shape {
-        if cut.convs.project.is_some() { self.y } else { self.middle }
-    }
-
-    /// What the block kernel writes: its answer, then sums.
-    fn written(&self, cut: &Cut) -> [(Map, u64); 2] {
-        let Block { depthwise, squeeze, project, .. } = *self.block;
-        let unwanted = (Map::Unwanted(depthwise), 16);
-        let whole = self.machine.bytes(self.made(cut));
-        match cut.convs.project {
-            Some(_) if cut.tile.splits > 1 => [unwanted, (Map::Parts(project), self.parts(cut.tile))],
-            Some(_) => [(Map::Node(project), whole), unwanted],
-            None if squeeze.is_some() => {
-                [(Map::Node(depthwise), whole), (Map::Pooled(depthwise), pooled_bytes(self.middle, cut.tile))]
-            }
-            None => [(Map::Node(depthwise), whole), unwanted],
         }
     }
 
-    /// Bytes of the parts of a split projection. They may be far larger than what they add up to:
-    /// they are sums, and stay f32.
-    fn parts(&self, tile: Tile) -> u64 {
-        self.y.device_bytes(Element::F32) * u64::from(tile.splits)
+    fn gate_cost(&self, nodes: &Squeeze, tile: Tile) -> (Work, f64) {
+        let (squeeze, widen) = (self.conv(nodes.squeeze), self.conv(nodes.widen));
+        let (pictures, sums) = (self.middle.n, block::pooled_bytes(self.middle, tile));
+        let work = gate::work(squeeze, widen, pictures, sums, self.machine);
+        let invocations = gate::MOST as usize * pictures;
+        (work, self.machine.time(gate::cost(squeeze, self.machine), invocations, work))
     }
 
-    fn groups(&self, cut: &Cut) -> usize {
-        self.middle.n * cut.tile.tiles(self.middle) * cut.tile.splits as usize
-    }
-
-    fn kernel_cost(&self, cut: &Cut) -> (Work, f64) {
-        let x = self.shapes[cut.x.index()];
-        let written = self.written(cut).iter().map(|(_, bytes)| bytes).sum();
-        let work = self.work(cut.convs, x, self.made(cut), cut.tile, written);
-        let threads = self.groups(cut) * cut.tile.threads as usize;
-        (work, self.machine.time(self.thread(cut.convs, x, cut.tile), threads, work))
-    }
-
-    fn reduce_cost(&self, tile: Tile) -> (Work, f64) {
-        let work = Work { bytes: self.machine.bytes(self.y) + self.parts(tile), macs: 0 };
-        let threads = self.y.pixels() * self.y.quads();
-        (work, self.machine.time(self.machine.load * f64::from(tile.splits + 2), threads, work))
-    }
-
-    /// Of squeeze-excite's gate; nothing where there is none.
-    fn gate_cost(&self, tile: Tile) -> (Work, f64) {
-        let Some(nodes) = self.block.squeeze else { return (Work::default(), 0.0) };
+    fn gate_step(&self, nodes: &Squeeze, tile: Tile) -> DraftStep {
         let (squeeze, widen) = (self.conv(nodes.squeeze), self.conv(nodes.widen));
         let gates = self.shapes[nodes.widen.index()];
-        let products = (2 * self.middle.quads() * squeeze.outputs().div_ceil(4)) as f64;
-        let thread = products * self.machine.product(1, 1) / 256.0 + 3.0 * BARRIER;
-        let weights = squeeze.weight.data().len() + widen.weight.data().len();
-        let moved = pooled_bytes(self.middle, tile) + self.machine.bytes(gates);
-        let work = Work {
-            bytes: moved + (self.machine.element.bytes() * weights) as u64,
-            macs: (gates.n * weights) as u64,
-        };
-        (work, self.machine.time(thread, 256 * gates.n, work))
-    }
-
-    /// What the block kernel moves and computes, if it writes so many bytes.
-    fn work(&self, convs: Convs, x: Shape, y: Shape, tile: Tile, written: u64) -> Work {
-        let all = convs.expand.into_iter().chain([convs.depthwise]).chain(convs.project);
-        let weights: usize = all.map(|conv| conv.weight.data().len()).sum();
-        let of = |conv: &Conv, pixels: usize| pixels * conv.weight.data().len();
-        // Tiles expand the pixels where their windows overlap again.
-        let [h, w] = tile.region(self.depthwise);
-        let expanded = x.n * tile.tiles(self.middle) * (h * w) as usize;
-        let macs = convs.expand.map_or(0, |conv| of(conv, expanded))
-            + of(convs.depthwise, self.middle.pixels())
-            + convs.project.map_or(0, |conv| of(conv, y.pixels()));
-        let bytes = self.machine.bytes(x) + written + (self.machine.element.bytes() * weights) as u64;
-        Work { bytes, macs: macs as u64 }
-    }
-
-    /// What a thread of the block kernel spends.
-    fn thread(&self, convs: Convs, x: Shape, tile: Tile) -> f64 {
-        let machine = self.machine;
-        let threads = tile.threads;
-        let rounds = |items: u32| f64::from(items.div_ceil(threads));
-        let [h, w] = tile.region(self.depthwise);
-        let pixels = tile.height * tile.width;
-        let mut chunk = rounds(pixels / tile.run * tile.chunk)
-            * machine.window(self.depthwise.kernel(), self.span(tile), tile.run)
-            + 2.0 * BARRIER;
-        if convs.expand.is_some() {
-            let items = (h * w).div_ceil(4) * tile.chunk;
-            chunk += rounds(items) * x.quads() as f64 * machine.product(4, 1) + BARRIER;
-        }
-        if convs.project.is_some() {
-            let sums = tile.sums(self.y.quads());
-            chunk += f64::from(tile.chunk) * machine.product(sums.pixels, sums.quads);
-        }
-        if convs.project.is_none() && self.block.squeeze.is_some() {
-            // A thread adds up a whole tile.
-            chunk += rounds(tile.chunk) * machine.load * f64::from(pixels) + BARRIER;
-        }
-        let chunks = self.middle.quads().div_ceil(tile.chunk as usize);
-        chunk * chunks.div_ceil(tile.splits as usize) as f64
-    }
-
-    /// Squeeze-excite's gate.
-    fn gate(&self, nodes: &Squeeze, tile: Tile) -> DraftStep {
-        let (squeeze, widen) = (self.conv(nodes.squeeze), self.conv(nodes.widen));
-        let gates = self.shapes[nodes.widen.index()];
-        let launch = gate::launch(squeeze, widen, self.middle, tile.tiles(self.middle));
-        let (work, time) = self.gate_cost(tile);
+        let (work, time) = self.gate_cost(nodes, tile);
         DraftStep {
             nodes: vec![nodes.squeeze, nodes.widen],
-            launch,
+            launch: gate::launch(squeeze, widen, self.middle, tile.tiles(self.middle)),
             reads: vec![
                 Read::Map(Map::Pooled(self.block.depthwise)),
-                Read::Blocks(nodes.squeeze),
-                Read::Blocks(nodes.widen),
+                Read::Weights(vec![nodes.squeeze], pointwise::PACKING),
+                Read::Weights(vec![nodes.widen], pointwise::PACKING),
                 Read::Biases(vec![nodes.squeeze, nodes.widen]),
             ],
             writes: vec![(Map::Gate(nodes.scale), self.machine.bytes(gates))],

@@ -11,12 +11,10 @@ use crate::{
     Error, Result, Shape, Tensor,
     graph::{Activation, Conv, MaxPool, Padding, Select, Window},
     kernels::{
-        self, Launch, argmax, block, boxes, copy, dense, depthwise, gate, mask, max_pool, multiply_add,
+        self, Launch, Subgroup, Tile, Units, argmax, block, boxes, copy, dense, depthwise, gate, mask,
+        max_pool, multiply_add,
         pointwise::{self, Extras},
-        pointwise_matrix::{self, Units},
-        pointwise_pool, pointwise_split,
-        pointwise_subgroup::{self, Subgroup},
-        pool,
+        pointwise_matrix, pointwise_pool, pointwise_split, pointwise_subgroup, pool,
         rank::{self, Found},
         reduce, resize, scale, select, softmax,
         suppress::{self, Suppression},
@@ -127,8 +125,8 @@ fn cases(element: Element, subgroup: Option<Subgroup>, units: Option<Units>) -> 
     let y = output(&c, x)?;
     let expected = pointwise::reference(&c, &picture, y, None);
     let extras = Extras::default();
-    let tile = pointwise::Tile { pixels: 4, quads: 4, arithmetic: Element::F32 };
-    let summed = (element == Element::F16).then_some(pointwise::Tile { arithmetic: element, ..tile });
+    let tile = Tile::new(4, 4);
+    let summed = (element == Element::F16).then_some(Tile { arithmetic: element, ..tile });
     let tiled = [tile].into_iter().chain(summed).map(|tile| pointwise::launch(&c, x, y, extras, tile));
     let shared = subgroup.map(|subgroup| pointwise_subgroup::launch(&c, x, y, extras, tile, subgroup));
     for launch in tiled.chain([pointwise_split::launch(&c, x, y, false)]).chain(shared) {
@@ -155,7 +153,7 @@ fn cases(element: Element, subgroup: Option<Subgroup>, units: Option<Units>) -> 
     let (y, window) = (output(&c, x)?, place(&c, x)?);
     for (quads, split) in [(4, 1), (2, 8)] {
         cases.push(Case {
-            launch: dense::launch(&c, x, y, window, false, dense::Tile { columns: 4, quads, split }),
+            launch: dense::launch(&c, x, y, window, false, Tile { split, ..Tile::new(4, quads) }),
             reads: reads(&c, dense::pack(&c)),
             expected: dense::reference(&c, &picture, y, window, None),
         });
@@ -210,7 +208,7 @@ fn matrix_case(units: Units) -> Result<Case> {
     let gate = Tensor::from_fn(gate.dims(), |i| gate.data()[i].abs());
     let extras = Extras { residual: true, gate: true };
     Ok(Case {
-        launch: pointwise_matrix::launch(&c, x, y, extras, units, pointwise_matrix::Tile::ALL[0]),
+        launch: pointwise_matrix::launch(&c, x, y, extras, units, pointwise_matrix::TILES[0]),
         reads: vec![
             on_device(&picture, x),
             pointwise_matrix::pack(&c, units.side),

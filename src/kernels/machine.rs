@@ -1,20 +1,35 @@
-//! What the planner has to know of a device. Times are in units of one `vec4` multiply-add by
-//! every thread of a full machine, so that they need no clock.
+//! The cost model's parameters of a device, and what all kernels' costs are made of. Times are in units of one
+//! `vec4` multiply-add by every invocation of a full machine, so that they need no clock.
 
 use std::ops::Add;
 
 use serde::Serialize;
 
-use crate::{
-    Shape,
-    graph::Conv,
-    kernels::{
-        pointwise,
-        pointwise_matrix::{self, Units},
-        pointwise_subgroup::Subgroup,
-    },
-    tensor::Element,
-};
+use crate::{Shape, graph::Conv, tensor::Element};
+
+/// What meeting in workgroup memory costs an invocation.
+pub(crate) const REDUCTION: f64 = 100.0;
+
+/// What a barrier costs an invocation.
+pub(crate) const BARRIER: f64 = 16.0;
+
+/// Lanes of a device's subgroups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subgroup {
+    /// The fewest that one may have, at least [`super::pointwise_subgroup::LEAST_LANES`].
+    pub least: u32,
+    /// The most, but no more than a workgroup has.
+    pub most: u32,
+}
+
+/// What multiplies small matrices on a device, with f32 sums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Units {
+    /// Rows and columns of a matrix.
+    pub side: u32,
+    /// Lanes of a subgroup, all subgroups alike.
+    pub lanes: u32,
+}
 
 /// Whose GPU it is, as far as its compiler and its subgroups depend on that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +119,7 @@ pub struct Machine {
     pub element: Element,
 }
 
-/// What a step moves and computes, by the count.
+/// A step's compulsory bytes and multiply-adds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Work {
     /// Bytes that it must move: what it reads and what it writes, once each, as it is stored.
@@ -174,71 +189,41 @@ impl Machine {
 
     /// The time of one dispatch: `threads` threads that spend `thread` each, moving what `work` says.
     /// Whole rounds of the machine would be too coarse, idle units too dear to ignore.
-    pub(super) fn time(&self, thread: f64, threads: usize, work: Work) -> f64 {
+    pub(crate) fn time(&self, thread: f64, threads: usize, work: Work) -> f64 {
         let rounds = (threads as f64 / self.threads as f64).max(1.0);
         (thread * rounds).max(work.bytes as f64 / self.bandwidth) + self.launch
     }
 
     /// Whether a thread can hold so many `vec4` values at once, its sums among them: with the addresses of what
     /// it loads, and what it loads, two and a half times as many as the sums of a product.
-    pub(super) fn holds(&self, values: u32) -> bool {
+    pub(crate) fn holds(&self, values: u32) -> bool {
         values <= self.sums * 5 / 2
     }
 
     /// Bytes of a map.
-    pub(super) fn bytes(&self, map: Shape) -> u64 {
+    pub(crate) fn bytes(&self, map: Shape) -> u64 {
         map.device_bytes(self.element)
     }
 
     /// Bytes of a convolution's weights.
-    pub(super) fn weights(&self, conv: &Conv) -> u64 {
+    pub(crate) fn weights(&self, conv: &Conv) -> u64 {
         (self.element.bytes() * conv.weight.data().len()) as u64
     }
 
     /// Bytes of so many `vec4`s.
-    pub(super) fn quads(&self, count: u32) -> u32 {
+    pub(crate) fn quads(&self, count: u32) -> u32 {
         4 * self.element.bytes() as u32 * count
     }
 
     /// What a thread that keeps `pixels` x `quads` sums spends on four inputs.
-    pub(super) fn product(&self, pixels: u32, quads: u32) -> f64 {
+    pub(crate) fn product(&self, pixels: u32, quads: u32) -> f64 {
         let (pixels, quads) = (f64::from(pixels), f64::from(quads));
         4.0 * pixels * quads + self.load * (pixels + 4.0 * quads)
     }
 
-    /// The same in the arithmetic of `tile`.
-    pub(super) fn tile(&self, tile: pointwise::Tile) -> f64 {
-        self.product(tile.pixels, tile.quads) - self.saved(tile)
-    }
-
-    /// The same with weights that a subgroup loads together, `blocks` of them at a time.
-    pub(super) fn shared_tile(&self, tile: pointwise::Tile, blocks: u32) -> f64 {
-        let own = self.load / f64::from(blocks);
-        self.tile(tile) + f64::from(tile.quads) * (4.0 * self.broadcast + own - 4.0 * self.load)
-    }
-
-    /// What a thread saves on four inputs if its sums are f16.
-    fn saved(&self, tile: pointwise::Tile) -> f64 {
-        match tile.arithmetic {
-            Element::F32 => 0.0,
-            Element::F16 => 4.0 * f64::from(tile.sums()) * (1.0 - 1.0 / self.half_rate),
-        }
-    }
-
-    /// What a thread of a subgroup that makes `tile` on matrix units spends on four inputs: its share of what
-    /// the workgroup brings to its memory, of the matrices read from there, and of the products.
-    pub(super) fn matrix_product(&self, units: Units, tile: pointwise_matrix::Tile, gate: bool) -> f64 {
-        let (side, lanes) = (f64::from(units.side), f64::from(units.lanes));
-        let (rows, columns) = (f64::from(tile.rows), f64::from(tile.columns));
-        let brought = 2.0 * rows * side / (4.0 * lanes);
-        let read = (rows + columns) * side / lanes;
-        let gate = if gate { 1.0 } else { 0.0 };
-        self.load * ((2.0 + gate) * brought + read) + rows * columns * side * side / lanes / self.matrix_rate
-    }
-
     /// What a thread spends on a depthwise window, with `run` neighbouring outputs whose
     /// windows span `span` pixels.
-    pub(super) fn window(&self, kernel: usize, span: usize, run: u32) -> f64 {
+    pub(crate) fn window(&self, kernel: usize, span: usize, run: u32) -> f64 {
         let kernel = kernel as f64;
         kernel * (self.load * (span as f64 + kernel) + kernel * f64::from(run))
     }
