@@ -173,8 +173,8 @@ pub(super) static KNOWN: &[Known] = &[
         &CONV_AA_LARGE,
         512,
         &[
-            Preset::new("e600_r384_in1k", timm::V4_384),
             Preset::new("e230_r448_in12k_ft_in1k", timm::V4_448),
+            Preset::new("e600_r384_in1k", timm::V4_384),
             Preset::new("e230_r384_in12k_ft_in1k", timm::V4_384),
             Preset::new("e230_r384_in12k", timm::V4_384),
         ],
