@@ -186,6 +186,12 @@ impl Table {
         }
         rows
     }
+
+    /// Its blocks in order, as published.
+    pub fn rows(&self) -> Vec<Row> {
+        let expansions: Vec<_> = self.stages.iter().map(|stage| stage.expansions).collect();
+        self.rows_of(&expansions)
+    }
 }
 
 /// `channels` times a width multiplier, rounded as all the libraries do.
