@@ -183,6 +183,12 @@ fn unknown_names_and_widths_are_refused_with_those_that_are_known() {
         let message = error.to_string();
         assert!(synthetic::NAMES.iter().all(|known| message.contains(known)), "{message}");
     }
-    let error = synthetic::network("timm/mobilenetv3_large").unwrap_err().to_string();
-    assert!(error.contains("timm/mobilenetv3_large_100"), "{error}");
+    for (name, nearest) in [
+        ("timm/mobilenetv3_larg", "timm/mobilenetv3_large_100"),
+        ("tim/mobilenetv2_100", "timm/mobilenetv2_100"),
+        ("lraspp", "torchvision/lraspp_mobilenet_v3_large"),
+    ] {
+        let error = synthetic::network(name).unwrap_err().to_string();
+        assert!(error.contains(nearest), "{error}");
+    }
 }

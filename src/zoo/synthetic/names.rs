@@ -1,5 +1,7 @@
 //! Names of synthetic networks, and the error for unknown ones.
 
+use std::cmp::Reverse;
+
 use super::{NAMES, published};
 use crate::Error;
 
@@ -17,7 +19,10 @@ pub fn names() -> Vec<String> {
 pub(super) fn unknown(name: &str, reason: &str) -> Error {
     let mut similar = names();
     similar.retain(|known| !NAMES.contains(&known.as_str()));
-    similar.sort_by_key(|known| distance(known, name));
+    similar.sort_by_cached_key(|known| {
+        let bare = known.split_once('/').map_or("", |(_, bare)| bare);
+        (Reverse(shared(known, name).max(shared(bare, name))), distance(known, name))
+    });
     Error::UnknownNetwork(format!(
         "synthetic/{}: {reason}; known are {}, and {} of libraries, the nearest {}",
         name.escape_debug(),
@@ -25,6 +30,11 @@ pub(super) fn unknown(name: &str, reason: &str) -> Error {
         similar.len(),
         similar[..SIMILAR].join(", ")
     ))
+}
+
+/// How many characters two names begin with alike: of an unfinished name that tells more than the distance.
+fn shared(a: &str, b: &str) -> usize {
+    a.chars().zip(b.chars()).take_while(|(a, b)| a == b).count()
 }
 
 /// Levenshtein's edit distance.
