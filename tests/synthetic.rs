@@ -3,10 +3,17 @@
 
 mod common;
 
+use std::collections::BTreeSet;
+
 use goldcrest::{
     Error, Options, Session, Shape, Tensor,
+    cpu::Cpu,
     graph::{Cost, Graph},
-    zoo::synthetic::{self, Squeeze, Tail, V3Options},
+    plan::{self, Machine, Plan},
+    zoo::{
+        Task,
+        synthetic::{self, Squeeze, Tail, V3Options},
+    },
 };
 
 /// Parameters and multiply-adds of one 224x224 picture.
@@ -43,6 +50,69 @@ fn counts_are_the_published_ones() {
     }
 }
 
+/// A network as its library counts it: a line of what `scripts/make_published.py` writes.
+struct Published {
+    name: &'static str,
+    parameters: u64,
+    macs: u64,
+    size: usize,
+    classes: usize,
+}
+
+fn published() -> Vec<Published> {
+    let lines = include_str!("fixtures/published.tsv").lines().skip(1);
+    lines
+        .map(|line| {
+            let fields: Vec<&str> = line.split('\t').collect();
+            let number = |i: usize| fields[i].parse().unwrap();
+            Published {
+                name: fields[0],
+                parameters: number(1),
+                macs: number(2),
+                size: number(3) as usize,
+                classes: number(4) as usize,
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn every_known_name_is_published() {
+    let names = synthetic::names();
+    let published: BTreeSet<String> = published().iter().map(|line| line.name.to_owned()).collect();
+    let known: BTreeSet<String> = names[synthetic::NAMES.len()..].iter().cloned().collect();
+    assert_eq!(names[..synthetic::NAMES.len()], synthetic::NAMES);
+    assert_eq!(known, published);
+    assert_eq!(names.len(), known.len() + synthetic::NAMES.len(), "a name is there twice");
+}
+
+#[test]
+fn libraries_networks_count_as_in_their_libraries_and_can_be_planned() {
+    let mut wrong = Vec::new();
+    for line in published() {
+        let name = line.name;
+        let network = synthetic::network(name).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let shape = network.input_shape(1);
+        let shapes = network.graph.shapes(shape).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let total: Cost = network.graph.costs(&shapes).into_iter().sum();
+        let found = (total.parameters, total.macs, network.input, network.classes);
+        let wanted = (line.parameters, line.macs, [line.size; 2], line.classes);
+        if found != wanted {
+            wrong.push(format!("{name}: {found:?}, not {wanted:?}"));
+        }
+        assert_eq!(network.arch, format!("synthetic/{name}"));
+        let detects = matches!(network.task, Task::Detect(_));
+        let segments = matches!(network.task, Task::Segment { .. });
+        assert_eq!((detects, segments), (line.classes == 91, line.classes == 21), "{name}");
+        let graph = network.answering(network.answer()).unwrap();
+        let plan = Plan::new(&graph, shape, Machine::default(), &plan::Options::default());
+        if let Err(e) = plan {
+            wrong.push(format!("{name}: {e}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn options_of_v3_change_what_they_say() {
     let published = V3Options::default();
@@ -59,6 +129,12 @@ fn options_of_v3_change_what_they_say() {
     assert!((25_000_000..40_000_000).contains(&saved), "{saved}");
 }
 
+fn mean_and_variance(values: &Tensor) -> (f32, f32) {
+    let count = values.data().len() as f32;
+    let mean = values.data().iter().sum::<f32>() / count;
+    (mean, values.data().iter().map(|v| (v - mean).powi(2)).sum::<f32>() / count)
+}
+
 #[test]
 fn values_neither_vanish_nor_explode() {
     let picture = Tensor::wave(Shape::new(1, 3, 64, 64), 0.37);
@@ -67,11 +143,30 @@ fn values_neither_vanish_nor_explode() {
             let network = synthetic::network(name).unwrap();
             let options = Options { size: Some([64, 64]), ..Options::default() };
             let logits = Session::new(&gpu, &network, options).unwrap().run(&picture).unwrap();
-            let count = logits.data().len() as f32;
-            let mean = logits.data().iter().sum::<f32>() / count;
-            let variance = logits.data().iter().map(|v| (v - mean).powi(2)).sum::<f32>() / count;
+            let (mean, variance) = mean_and_variance(&logits);
             println!("{name} on {}: logits {mean:.3} +- {:.3}", gpu.adapter(), variance.sqrt());
             assert!((0.01..1000.0).contains(&variance), "{name} on {}: {variance}", gpu.adapter());
+        }
+    }
+}
+
+/// The same of networks that libraries name: a classifier with other blocks, a detector and a segmenter.
+#[test]
+fn values_of_libraries_networks_neither_vanish_nor_explode() {
+    let picture = Tensor::wave(Shape::new(1, 3, 64, 64), 0.37);
+    let names = [
+        "timm/mobilenetv4_conv_small_050",
+        "torchvision/ssdlite_mobilenet_v3_small",
+        "transformers/mobilenet_v2/segmentation",
+    ];
+    let cpu = Cpu::new(Some(1)).unwrap();
+    for name in names {
+        let network = synthetic::network(name).unwrap();
+        let options = Options { size: Some([64, 64]), ..Options::default() };
+        let outputs = Session::new(&cpu, &network, options).unwrap().run_all(&picture);
+        for output in outputs.unwrap() {
+            let (_, variance) = mean_and_variance(&output);
+            assert!((0.01..10.0).contains(&variance), "{name}: {variance}");
         }
     }
 }
@@ -81,10 +176,19 @@ fn unknown_names_and_widths_are_refused_with_those_that_are_known() {
     for name in ["", "mobilenet", "mobilenet_v9", "mobilenet_v2@", "mobilenet_v2@0", "mobilenet_v2@-1"]
         .into_iter()
         .chain(["mobilenet_v2@5", "mobilenet_v2@nan", "mobilenet_v1_full@0.5", "mobilenet_v2@1@1"])
+        .chain(["timm/mobilenetv2_100@0.5", "torchvision/", "transformers/mobilenet_v2/"])
     {
         let error = synthetic::network(name).unwrap_err();
         assert!(matches!(error, Error::UnknownNetwork(_)), "{name}: {error}");
         let message = error.to_string();
         assert!(synthetic::NAMES.iter().all(|known| message.contains(known)), "{message}");
+    }
+    for (name, nearest) in [
+        ("timm/mobilenetv3_larg", "timm/mobilenetv3_large_100"),
+        ("tim/mobilenetv2_100", "timm/mobilenetv2_100"),
+        ("lraspp", "torchvision/lraspp_mobilenet_v3_large"),
+    ] {
+        let error = synthetic::network(name).unwrap_err().to_string();
+        assert!(error.contains(nearest), "{error}");
     }
 }

@@ -103,8 +103,9 @@ impl Builder<'_> {
                 keep(feature(&block.feature, strides.reduced, self.at));
             }
         }
+        let activation = table.head.as_ref().map(|head| head.activation).unwrap_or_default();
         for layer in &skeleton.head {
-            self.layer(layer, POINTWISE, table.head.unwrap_or_default())?;
+            self.layer(layer, POINTWISE, activation)?;
         }
         if let Some(module) = &skeleton.head_feature {
             keep(feature(module, strides.reduced, self.at));

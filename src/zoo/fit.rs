@@ -40,7 +40,7 @@ pub(super) fn fit(
     }
     let fitting = fitting(tensors, library, skeleton)?;
     let width = skeleton.width(tensors);
-    let of_width = |known: &Known| known.width.is_none() || width.is_none() || known.width == width;
+    let of_width = |known: &Known| known.width.is_none() || width.is_none() || known.last_channels() == width;
     if let Some(named) = named {
         let arch = named.value;
         let same = |known: &Known| (known.library, known.name) == (arch.known.library, arch.known.name);
@@ -58,7 +58,7 @@ pub(super) fn fit(
                 } else {
                     "another width".into()
                 };
-                let [has, wants] = [width, arch.known.width].map(Option::unwrap_or_default);
+                let [has, wants] = [width, arch.known.last_channels()].map(Option::unwrap_or_default);
                 format!("{other}: the last block has {has} channels, not {wants}")
             }
             false => format!("{}, as {}/{} is", known.table.family, library.name, known.name),

@@ -1,12 +1,12 @@
 //! From a checkpoint's named tensors to a [`Network`]. Nothing here reads files or runs anything.
 //!
 //! From the bottom up: `task` and `preprocessing` are plain data. A family (`v1` to `v4`, `resnet`) is a table of
-//! stages, with the names that libraries know its networks by. A library (`torchvision`, `timm`,
+//! stages with its published sizes, and the names that libraries know its networks by. A library (`torchvision`, `timm`,
 //! `transformers`) gives modules their names, a `skeleton`, and says what no key shows, its `rules`. `backbone`
 //! makes the features of both with the layers of `builder`, which reads every size from the tensors' shapes;
 //! `classifier`, `lraspp`, `deeplab`, `deeplab_plus` and `ssdlite` are heads. `registry` names libraries and
 //! families, `fit` finds which network it is, `assemble` builds it, `network` is the whole. `synthetic` makes
-//! networks without any checkpoint.
+//! networks without any checkpoint, from the tables.
 
 mod assemble;
 mod backbone;

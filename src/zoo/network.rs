@@ -8,7 +8,7 @@ use super::{
     known::{Arch, Preset},
     library::Library,
     picturing,
-    preprocessing::{Preprocessing, Resize},
+    preprocessing::Preprocessing,
     registry,
     rules::Rules,
     table::Family,
@@ -188,10 +188,7 @@ impl Network {
                 n => format!("the input has {n} channels: pictures have 3, only tensors can be run"),
             });
         }
-        let input = match (preprocessing.crop, preprocessing.resize) {
-            (Some(size), _) | (None, Resize::Exact(size)) => size,
-            (None, Resize::Short(side)) => [side, side],
-        };
+        let input = preprocessing.size();
         let mut labels = config.map(|config| (library.labels)(config)).transpose()?.flatten();
         let binary = segments && built.classes == 1;
         if let Some(found) =

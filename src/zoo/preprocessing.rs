@@ -22,6 +22,16 @@ pub struct Preprocessing {
     pub std: PerChannel,
 }
 
+impl Preprocessing {
+    /// Rows and columns of the input; where only the shorter side is fixed, those of a square picture.
+    pub(super) fn size(&self) -> [usize; 2] {
+        match (self.crop, self.resize) {
+            (Some(size), _) | (None, Resize::Exact(size)) => size,
+            (None, Resize::Short(side)) => [side, side],
+        }
+    }
+}
+
 /// The size that a picture is scaled to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]

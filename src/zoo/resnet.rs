@@ -36,23 +36,52 @@ pub(super) static KNOWN: &[Known] = &[
 
 /// The depths that torchvision publishes.
 static DEPTHS: [Table; 5] = [
-    resnet(&[basic(2, 1), basic(2, 2), basic(2, 2), basic(2, 2)]),
-    resnet(&[basic(3, 1), basic(4, 2), basic(6, 2), basic(3, 2)]),
-    resnet(&[bottleneck(3, 1), bottleneck(4, 2), bottleneck(6, 2), bottleneck(3, 2)]),
-    resnet(&[bottleneck(3, 1), bottleneck(4, 2), bottleneck(23, 2), bottleneck(3, 2)]),
-    resnet(&[bottleneck(3, 1), bottleneck(8, 2), bottleneck(36, 2), bottleneck(3, 2)]),
+    resnet(&[
+        basic(64, &[1.0; 2], 1),
+        basic(128, &then::<2>(2.0, 1.0), 2),
+        basic(256, &then::<2>(2.0, 1.0), 2),
+        basic(512, &then::<2>(2.0, 1.0), 2),
+    ]),
+    resnet(&[
+        basic(64, &[1.0; 3], 1),
+        basic(128, &then::<4>(2.0, 1.0), 2),
+        basic(256, &then::<6>(2.0, 1.0), 2),
+        basic(512, &then::<3>(2.0, 1.0), 2),
+    ]),
+    resnet(&bottlenecks(&then::<4>(0.5, 0.25), &then::<6>(0.5, 0.25))),
+    resnet(&bottlenecks(&then::<4>(0.5, 0.25), &then::<23>(0.5, 0.25))),
+    resnet(&bottlenecks(&then::<8>(0.5, 0.25), &then::<36>(0.5, 0.25))),
 ];
+
+/// Expansion ratios of a stage: its first block has fewer inputs than the others.
+const fn then<const N: usize>(first: f64, others: f64) -> [f64; N] {
+    let mut list = [others; N];
+    list[0] = first;
+    list
+}
+
+/// Four stages; the published networks differ in the depth of the second and the third.
+const fn bottlenecks(second: &'static [f64], third: &'static [f64]) -> [Stage; 4] {
+    [
+        bottleneck(256, &[1.0, 0.25, 0.25], 1),
+        bottleneck(512, second, 2),
+        bottleneck(1024, third, 2),
+        bottleneck(2048, &[0.5, 0.25, 0.25], 2),
+    ]
+}
 
 const fn resnet(stages: &'static [Stage]) -> Table {
     Table {
         family: Family::RESNET,
         stem: Relu,
+        stem_channels: 64,
         // Made for small pictures, they have the smaller one and no pool.
         stem_kernels: &[7, 3],
         stem_pool: true,
         stages,
         project: Identity,
         squeeze: None,
+        squeeze_divisor: 8,
         head: None,
         antialias: Antialias::None,
         dilated: None,
@@ -61,11 +90,11 @@ const fn resnet(stages: &'static [Stage]) -> Table {
 }
 
 /// Two 3x3 convolutions.
-const fn basic(repeats: usize, stride: usize) -> Stage {
-    bottleneck(repeats, stride).narrow()
+const fn basic(outputs: usize, expansions: &'static [f64], stride: usize) -> Stage {
+    bottleneck(outputs, expansions, stride).narrow()
 }
 
 /// A 3x3 convolution between two pointwise ones.
-const fn bottleneck(repeats: usize, stride: usize) -> Stage {
-    Stage { dense: true, ..Stage::new(repeats, stride, 3, Relu) }
+const fn bottleneck(outputs: usize, expansions: &'static [f64], stride: usize) -> Stage {
+    Stage { dense: true, ..Stage::new(outputs, expansions, stride, 3, Relu) }
 }

@@ -1,7 +1,7 @@
 //! Which modules a checkpoint's keys show, by name and in order, and whether a family is
 //! made of them.
 
-use super::table::{Table, Top};
+use super::table::{Stage, Table, Top};
 use crate::checkpoint::Tensors;
 
 /// A convolution or fully connected layer, with what follows it.
@@ -244,7 +244,7 @@ impl Skeleton {
 
     /// The blocks in each of `table`'s stages, if the table describes this network.
     pub fn fit(&self, table: &Table, tensors: &Tensors) -> Result<Vec<usize>, Mismatch> {
-        let published: Vec<usize> = table.stages.iter().map(|s| s.repeats).collect();
+        let published: Vec<usize> = table.stages.iter().map(Stage::repeats).collect();
         let repeats = self.stages.clone().unwrap_or_else(|| published.clone());
         let fail = |agreed, reason| Err(Mismatch { agreed, reason });
         if repeats.len() != published.len() {

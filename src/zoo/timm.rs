@@ -67,14 +67,14 @@ const fn preset(size: usize, short: usize, filter: Filter, statistics: [&'static
     }
 }
 
-/// A network of timm 1.0.31's, with the channels of its last block.
+/// A network of timm 1.0.31's, with its width multiplier.
 pub(super) const fn known(
     name: &'static str,
     table: &'static Table,
-    width: usize,
+    width: f64,
     presets: &'static [Preset],
 ) -> Known {
-    Known { library: NAME, name, table, width: Some(width), presets }
+    Known { width: Some(width), ..Known::new(NAME, name, table, presets) }
 }
 
 fn recognises(tensors: &Tensors) -> bool {

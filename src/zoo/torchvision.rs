@@ -54,7 +54,7 @@ pub(super) static LIBRARY: Library = Library {
 
 /// A network of torchvision's.
 pub(super) const fn known(name: &'static str, table: &'static Table, presets: &'static [Preset]) -> Known {
-    Known { library: NAME, name, table, width: None, presets }
+    Known::new(NAME, name, table, presets)
 }
 
 /// The transforms of the weights' presets.

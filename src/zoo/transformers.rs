@@ -37,7 +37,7 @@ pub(super) static LIBRARY: Library = Library {
 
 /// A network of transformers'.
 pub(super) const fn known(name: &'static str, table: &'static Table, presets: &'static [Preset]) -> Known {
-    Known { library: NAME, name, table, width: None, presets }
+    Known::new(NAME, name, table, presets)
 }
 
 /// The image processors' defaults.

@@ -3,7 +3,7 @@
 
 use super::{
     known::{Known, Preset},
-    table::{Antialias, Family, Hidden, Stage, Table, Top},
+    table::{Antialias, Family, Head, Hidden, Stage, Table, Top},
     timm, torchvision,
 };
 use crate::graph::Activation::{self, HardSwish, Identity, Relu};
@@ -29,95 +29,122 @@ impl Family {
     pub const SSDLITE_SMALL: Self = Self("SSDLite with MobileNetV3-Small");
 }
 
-const fn v3(family: Family, stages: &'static [Stage], activation: Activation) -> Table {
+/// `head` and `hidden` are the channels of the convolution before the pool and of the layer behind it.
+const fn v3(
+    family: Family,
+    stages: &'static [Stage],
+    activation: Activation,
+    head: usize,
+    hidden: usize,
+) -> Table {
     Table {
         family,
         stem: activation,
+        stem_channels: 16,
         stem_kernels: &[3],
         stem_pool: false,
         stages,
         project: Identity,
         squeeze: Some(Relu),
-        head: Some(activation),
+        squeeze_divisor: 8,
+        head: Some(Head { activation, channels: head, narrows: true }),
         antialias: Antialias::None,
         dilated: None,
-        top: Top::Classifier(Some(Hidden { activation, bias: true })),
+        top: Top::Classifier(Some(Hidden { activation, bias: true, norm: false, channels: hidden })),
     }
 }
 
-static STAGES_OF_LARGE: [Stage; 6] = [
-    Stage::new(1, 1, 3, Relu).narrow(),
-    Stage::new(2, 2, 3, Relu),
-    Stage::new(3, 2, 5, Relu).squeeze(),
-    Stage::new(4, 2, 3, HardSwish),
-    Stage::new(2, 1, 3, HardSwish).squeeze(),
-    Stage::new(3, 2, 5, HardSwish).squeeze(),
+const STAGES_OF_LARGE: [Stage; 6] = [
+    Stage::new(16, &[1.0], 1, 3, Relu).narrow(),
+    Stage::new(24, &[4.0, 3.0], 2, 3, Relu),
+    Stage::new(40, &[3.0; 3], 2, 5, Relu).squeeze(),
+    Stage::new(80, &[6.0, 2.5, 2.3, 2.3], 2, 3, HardSwish),
+    Stage::new(112, &[6.0; 2], 1, 3, HardSwish).squeeze(),
+    Stage::new(160, &[6.0; 3], 2, 5, HardSwish).squeeze(),
 ];
 
-pub(super) static LARGE: Table = v3(Family::V3_LARGE, &STAGES_OF_LARGE, HardSwish);
+pub(super) static LARGE: Table = v3(Family::V3_LARGE, &STAGES_OF_LARGE, HardSwish, 960, 1280);
 
-static STAGES_OF_SMALL: [Stage; 5] = [
-    Stage::new(1, 2, 3, Relu).narrow().squeeze(),
-    Stage::new(2, 2, 3, Relu),
-    Stage::new(3, 2, 5, HardSwish).squeeze(),
-    Stage::new(2, 1, 5, HardSwish).squeeze(),
-    Stage::new(3, 2, 5, HardSwish).squeeze(),
+const STAGES_OF_SMALL: [Stage; 5] = [
+    Stage::new(16, &[1.0], 2, 3, Relu).narrow().squeeze(),
+    Stage::new(24, &[4.5, 3.67], 2, 3, Relu),
+    Stage::new(40, &[4.0, 6.0, 6.0], 2, 5, HardSwish).squeeze(),
+    Stage::new(48, &[3.0; 2], 1, 5, HardSwish).squeeze(),
+    Stage::new(96, &[6.0; 3], 2, 5, HardSwish).squeeze(),
 ];
 
-pub(super) static SMALL: Table = v3(Family::V3_SMALL, &STAGES_OF_SMALL, HardSwish);
+pub(super) static SMALL: Table = v3(Family::V3_SMALL, &STAGES_OF_SMALL, HardSwish, 576, 1024);
 
 /// Under what segments and detects: torchvision publishes Large, and builds Small as well.
-pub(super) static LRASPP: Table = under(Family::LR_ASPP, Top::LrAspp, &STAGES_OF_LARGE);
-pub(super) static LRASPP_SMALL: Table = under(Family::LR_ASPP_SMALL, Top::LrAspp, &STAGES_OF_SMALL);
-pub(super) static DEEPLAB: Table = under(Family::DEEPLAB_V3, Top::DeepLabV3, &STAGES_OF_LARGE);
-pub(super) static SSDLITE: Table = under(Family::SSDLITE, Top::SsdLite, &STAGES_OF_LARGE);
-pub(super) static SSDLITE_SMALL: Table = under(Family::SSDLITE_SMALL, Top::SsdLite, &STAGES_OF_SMALL);
+pub(super) static LRASPP: Table = under(Family::LR_ASPP, Top::LrAspp, &STAGES_OF_LARGE, 960);
+pub(super) static LRASPP_SMALL: Table = under(Family::LR_ASPP_SMALL, Top::LrAspp, &STAGES_OF_SMALL, 576);
+pub(super) static DEEPLAB: Table = under(Family::DEEPLAB_V3, Top::DeepLabV3, &STAGES_OF_LARGE, 960);
+pub(super) static SSDLITE: Table = under(Family::SSDLITE, Top::SsdLite, &REDUCED_LARGE, 480);
+pub(super) static SSDLITE_SMALL: Table = under(Family::SSDLITE_SMALL, Top::SsdLite, &REDUCED_SMALL, 288);
 
-const fn under(family: Family, top: Top, stages: &'static [Stage]) -> Table {
+/// torchvision's reduced tail: SSDLite has half of the channels in the last stage and the head.
+static REDUCED_LARGE: [Stage; 6] = reduced(STAGES_OF_LARGE);
+static REDUCED_SMALL: [Stage; 5] = reduced(STAGES_OF_SMALL);
+
+const fn reduced<const N: usize>(mut stages: [Stage; N]) -> [Stage; N] {
+    stages[N - 1].outputs /= 2;
+    stages
+}
+
+const fn under(family: Family, top: Top, stages: &'static [Stage], head: usize) -> Table {
     let dilated = if matches!(top, Top::SsdLite) { None } else { Some(16) };
-    Table { top, dilated, ..v3(family, stages, HardSwish) }
+    Table { top, dilated, ..v3(family, stages, HardSwish, head, 0) }
 }
 
 pub(super) static LARGE_MINIMALISTIC: Table = v3(
     Family::V3_LARGE_MINIMALISTIC,
     &[
-        Stage::new(1, 1, 3, Relu).narrow(),
-        Stage::new(2, 2, 3, Relu),
-        Stage::new(3, 2, 3, Relu),
-        Stage::new(4, 2, 3, Relu),
-        Stage::new(2, 1, 3, Relu),
-        Stage::new(3, 2, 3, Relu),
+        Stage::new(16, &[1.0], 1, 3, Relu).narrow(),
+        Stage::new(24, &[4.0, 3.0], 2, 3, Relu),
+        Stage::new(40, &[3.0; 3], 2, 3, Relu),
+        Stage::new(80, &[6.0, 2.5, 2.3, 2.3], 2, 3, Relu),
+        Stage::new(112, &[6.0; 2], 1, 3, Relu),
+        Stage::new(160, &[6.0; 3], 2, 3, Relu),
     ],
     Relu,
+    960,
+    1280,
 );
 
 pub(super) static SMALL_MINIMALISTIC: Table = v3(
     Family::V3_SMALL_MINIMALISTIC,
     &[
-        Stage::new(1, 2, 3, Relu).narrow(),
-        Stage::new(2, 2, 3, Relu),
-        Stage::new(3, 2, 3, Relu),
-        Stage::new(2, 1, 3, Relu),
-        Stage::new(3, 2, 3, Relu),
+        Stage::new(16, &[1.0], 2, 3, Relu).narrow(),
+        Stage::new(24, &[4.5, 3.67], 2, 3, Relu),
+        Stage::new(40, &[4.0, 6.0, 6.0], 2, 3, Relu),
+        Stage::new(48, &[3.0; 2], 1, 3, Relu),
+        Stage::new(96, &[6.0; 3], 2, 3, Relu),
     ],
     Relu,
+    576,
+    1024,
 );
 
 /// timm's `mobilenetv3_rw`, older than the published weights: no sum in the first block,
 /// squeeze-excite with the block's activation, and a hidden layer without bias.
 pub(super) static LARGE_RW: Table = Table {
     stages: &[
-        Stage::new(1, 1, 3, Relu).narrow().no_residual(),
-        Stage::new(2, 2, 3, Relu),
-        Stage::new(3, 2, 5, Relu).squeeze(),
-        Stage::new(4, 2, 3, HardSwish),
-        Stage::new(2, 1, 3, HardSwish).squeeze(),
-        Stage::new(3, 2, 5, HardSwish).squeeze(),
+        Stage::new(16, &[1.0], 1, 3, Relu).narrow().no_residual(),
+        Stage::new(24, &[4.0, 3.0], 2, 3, Relu),
+        Stage::new(40, &[3.0; 3], 2, 5, Relu).squeeze(),
+        Stage::new(80, &[6.0, 2.5, 2.3, 2.3], 2, 3, HardSwish),
+        Stage::new(112, &[6.0; 2], 1, 3, HardSwish).squeeze(),
+        Stage::new(160, &[6.0; 3], 2, 5, HardSwish).squeeze(),
     ],
     squeeze: None,
-    top: Top::Classifier(Some(Hidden { activation: HardSwish, bias: false })),
-    ..v3(Family::V3_LARGE, &[], HardSwish)
+    squeeze_divisor: 1,
+    top: Top::Classifier(Some(Hidden { activation: HardSwish, bias: false, norm: false, channels: 1280 })),
+    ..v3(Family::V3_LARGE, &[], HardSwish, 960, 1280)
 };
+
+/// timm's depth multiplier of 1.2, which rounds up: the head doubles.
+const DEEPER: &[&[f64]] =
+    &[&[1.0; 2], &[4.0, 3.0, 3.0], &[3.0; 4], &[6.0, 2.5, 2.5, 2.3, 2.3], &[6.0; 3], &[6.0; 4]];
 
 /// As libraries name them.
 pub(super) static KNOWN: &[Known] = &[
@@ -133,12 +160,12 @@ pub(super) static KNOWN: &[Known] = &[
     torchvision::known("ssdlite320_mobilenet_v3_large", &SSDLITE, &[torchvision::COCO.hashed(&["a79551df"])]),
     torchvision::known("ssdlite_mobilenet_v3_small", &SSDLITE_SMALL, &[torchvision::COCO]),
     // Before the published one, which it would otherwise pass for with a bias missing.
-    timm::known("mobilenetv3_rw", &LARGE_RW, 160, &[Preset::new("rmsp_in1k", timm::BICUBIC)]),
-    timm::known("mobilenetv3_large_075", &LARGE, 120, &[Preset::new("untrained", timm::BILINEAR)]),
+    timm::known("mobilenetv3_rw", &LARGE_RW, 1.0, &[Preset::new("rmsp_in1k", timm::BICUBIC)]),
+    timm::known("mobilenetv3_large_075", &LARGE, 0.75, &[Preset::new("untrained", timm::BILINEAR)]),
     timm::known(
         "mobilenetv3_large_100",
         &LARGE,
-        160,
+        1.0,
         &[
             Preset::new("ra_in1k", timm::BICUBIC),
             Preset::new("ra4_e3600_r224_in1k", timm::RA4_95),
@@ -146,24 +173,26 @@ pub(super) static KNOWN: &[Known] = &[
             Preset::new("miil_in21k", timm::MIIL),
         ],
     ),
-    timm::known("mobilenetv3_large_150d", &LARGE, 240, &[Preset::new("ra4_e3600_r256_in1k", timm::RA4_256)]),
-    timm::known("mobilenetv3_small_050", &SMALL, 48, &[Preset::new("lamb_in1k", timm::BICUBIC)]),
-    timm::known("mobilenetv3_small_075", &SMALL, 72, &[Preset::new("lamb_in1k", timm::BICUBIC)]),
-    timm::known("mobilenetv3_small_100", &SMALL, 96, &[Preset::new("lamb_in1k", timm::BICUBIC)]),
-    timm::known("tf_mobilenetv3_large_075", &LARGE, 120, &[Preset::new("in1k", timm::TF)]),
-    timm::known("tf_mobilenetv3_large_100", &LARGE, 160, &[Preset::new("in1k", timm::TF)]),
+    timm::known("mobilenetv3_large_150d", &LARGE, 1.5, &[Preset::new("ra4_e3600_r256_in1k", timm::RA4_256)])
+        .deeper(DEEPER, 2),
+    timm::known("mobilenetv3_small_050", &SMALL, 0.5, &[Preset::new("lamb_in1k", timm::BICUBIC)])
+        .fixed_ends(),
+    timm::known("mobilenetv3_small_075", &SMALL, 0.75, &[Preset::new("lamb_in1k", timm::BICUBIC)]),
+    timm::known("mobilenetv3_small_100", &SMALL, 1.0, &[Preset::new("lamb_in1k", timm::BICUBIC)]),
+    timm::known("tf_mobilenetv3_large_075", &LARGE, 0.75, &[Preset::new("in1k", timm::TF)]),
+    timm::known("tf_mobilenetv3_large_100", &LARGE, 1.0, &[Preset::new("in1k", timm::TF)]),
     timm::known(
         "tf_mobilenetv3_large_minimal_100",
         &LARGE_MINIMALISTIC,
-        160,
+        1.0,
         &[Preset::new("in1k", timm::TF)],
     ),
-    timm::known("tf_mobilenetv3_small_075", &SMALL, 72, &[Preset::new("in1k", timm::TF)]),
-    timm::known("tf_mobilenetv3_small_100", &SMALL, 96, &[Preset::new("in1k", timm::TF)]),
+    timm::known("tf_mobilenetv3_small_075", &SMALL, 0.75, &[Preset::new("in1k", timm::TF)]),
+    timm::known("tf_mobilenetv3_small_100", &SMALL, 1.0, &[Preset::new("in1k", timm::TF)]),
     timm::known(
         "tf_mobilenetv3_small_minimal_100",
         &SMALL_MINIMALISTIC,
-        96,
+        1.0,
         &[Preset::new("in1k", timm::TF)],
     ),
 ];

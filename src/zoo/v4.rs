@@ -3,7 +3,7 @@
 
 use super::{
     known::{Known, Preset},
-    table::{Antialias, Family, Hidden, Stage, Table, Top},
+    table::{Antialias, Family, Head, Hidden, Stage, Table, Top},
     timm,
 };
 use crate::graph::Activation::{Identity, Relu};
@@ -17,120 +17,131 @@ impl Family {
     pub const V4_CONV_LARGE: Self = Self("MobileNetV4-Conv-Large");
 }
 
-const fn v4(family: Family, stages: &'static [Stage]) -> Table {
+const fn v4(family: Family, stem_channels: usize, stages: &'static [Stage]) -> Table {
     Table {
         family,
         stem: Relu,
+        stem_channels,
         stem_kernels: &[3],
         stem_pool: false,
         stages,
         project: Identity,
         squeeze: None,
-        head: Some(Relu),
+        squeeze_divisor: 8,
+        head: Some(Head { activation: Relu, channels: 960, narrows: true }),
         antialias: Antialias::None,
         dilated: None,
-        top: Top::Classifier(Some(Hidden { activation: Relu, bias: false })),
+        top: Top::Classifier(Some(Hidden { activation: Relu, bias: false, norm: true, channels: 1280 })),
     }
 }
 
 /// A convolution over all channels.
-const fn conv(kernel: usize, stride: usize) -> Stage {
+const fn conv(outputs: usize, kernel: usize, stride: usize) -> Stage {
     Stage {
         dense: true,
         expand: false,
         project: false,
         residual: false,
-        ..Stage::new(1, stride, kernel, Relu)
+        ..Stage::new(outputs, &[1.0], stride, kernel, Relu)
     }
 }
 
 /// A fused inverted bottleneck: the convolution over all channels widens, a pointwise one narrows.
-const fn fused(kernel: usize, stride: usize) -> Stage {
-    Stage { dense: true, ..Stage::new(1, stride, kernel, Relu).narrow() }
+const fn fused(outputs: usize, expansions: &'static [f64], kernel: usize, stride: usize) -> Stage {
+    Stage { dense: true, ..Stage::new(outputs, expansions, stride, kernel, Relu).narrow() }
 }
 
 /// Universal inverted bottlenecks: a depthwise convolution at the start, one in the middle, both
 /// or neither.
-const fn universal(repeats: usize, start: usize, kernel: usize, stride: usize) -> Stage {
-    Stage { start, ..Stage::new(repeats, stride, kernel, Relu) }
+const fn universal(
+    outputs: usize,
+    expansions: &'static [f64],
+    start: usize,
+    kernel: usize,
+    stride: usize,
+) -> Stage {
+    Stage { start, ..Stage::new(outputs, expansions, stride, kernel, Relu) }
 }
 
 pub(super) static CONV_SMALL: Table = v4(
     Family::V4_CONV_SMALL,
+    32,
     &[
-        conv(3, 2),
-        conv(1, 1),
-        conv(3, 2),
-        conv(1, 1),
-        universal(1, 5, 5, 2),
-        universal(4, 0, 3, 1),
-        universal(1, 3, 0, 1),
-        universal(1, 3, 3, 2),
-        universal(1, 5, 5, 1),
-        universal(2, 0, 5, 1),
-        universal(2, 0, 3, 1),
+        conv(32, 3, 2),
+        conv(32, 1, 1),
+        conv(96, 3, 2),
+        conv(64, 1, 1),
+        universal(96, &[3.0], 5, 5, 2),
+        universal(96, &[2.0; 4], 0, 3, 1),
+        universal(96, &[4.0], 3, 0, 1),
+        universal(128, &[6.0], 3, 3, 2),
+        universal(128, &[4.0], 5, 5, 1),
+        universal(128, &[4.0, 3.0], 0, 5, 1),
+        universal(128, &[4.0; 2], 0, 3, 1),
     ],
 );
 
-pub(super) static CONV_MEDIUM: Table = v4(Family::V4_CONV_MEDIUM, MEDIUM);
-pub(super) static CONV_LARGE: Table = v4(Family::V4_CONV_LARGE, LARGE);
+pub(super) static CONV_MEDIUM: Table = v4(Family::V4_CONV_MEDIUM, 32, MEDIUM);
+pub(super) static CONV_LARGE: Table = v4(Family::V4_CONV_LARGE, 24, LARGE);
 
 /// timm's, whose maps a filter shrinks.
 pub(super) static CONV_AA_MEDIUM: Table =
-    Table { antialias: Antialias::Average, ..v4(Family::V4_CONV_MEDIUM, MEDIUM) };
+    Table { antialias: Antialias::Average, ..v4(Family::V4_CONV_MEDIUM, 32, MEDIUM) };
 pub(super) static CONV_AA_LARGE: Table =
-    Table { antialias: Antialias::Average, ..v4(Family::V4_CONV_LARGE, LARGE) };
+    Table { antialias: Antialias::Average, ..v4(Family::V4_CONV_LARGE, 24, LARGE) };
 pub(super) static CONV_BLUR_MEDIUM: Table =
-    Table { antialias: Antialias::Blur, ..v4(Family::V4_CONV_MEDIUM, MEDIUM) };
+    Table { antialias: Antialias::Blur, ..v4(Family::V4_CONV_MEDIUM, 32, MEDIUM) };
 
 const MEDIUM: &[Stage] = &[
-    fused(3, 2),
-    universal(1, 3, 5, 2),
-    universal(1, 3, 3, 1),
-    universal(1, 3, 5, 2),
-    universal(2, 3, 3, 1),
-    universal(1, 3, 5, 1),
-    universal(1, 3, 3, 1),
-    universal(1, 3, 0, 1),
-    universal(1, 0, 0, 1),
-    universal(1, 3, 0, 1),
-    universal(1, 5, 5, 2),
-    universal(1, 5, 5, 1),
-    universal(2, 3, 5, 1),
-    universal(1, 0, 0, 1),
-    universal(1, 3, 0, 1),
-    universal(1, 3, 5, 1),
-    universal(1, 5, 5, 1),
-    universal(2, 0, 0, 1),
-    universal(1, 5, 0, 1),
+    fused(48, &[4.0], 3, 2),
+    universal(80, &[4.0], 3, 5, 2),
+    universal(80, &[2.0], 3, 3, 1),
+    universal(160, &[6.0], 3, 5, 2),
+    universal(160, &[4.0; 2], 3, 3, 1),
+    universal(160, &[4.0], 3, 5, 1),
+    universal(160, &[4.0], 3, 3, 1),
+    universal(160, &[4.0], 3, 0, 1),
+    universal(160, &[2.0], 0, 0, 1),
+    universal(160, &[4.0], 3, 0, 1),
+    universal(256, &[6.0], 5, 5, 2),
+    universal(256, &[4.0], 5, 5, 1),
+    universal(256, &[4.0; 2], 3, 5, 1),
+    universal(256, &[4.0], 0, 0, 1),
+    universal(256, &[4.0], 3, 0, 1),
+    universal(256, &[2.0], 3, 5, 1),
+    universal(256, &[4.0], 5, 5, 1),
+    universal(256, &[4.0; 2], 0, 0, 1),
+    universal(256, &[2.0], 5, 0, 1),
 ];
 
 const LARGE: &[Stage] = &[
-    fused(3, 2),
-    universal(1, 3, 5, 2),
-    universal(1, 3, 3, 1),
-    universal(1, 3, 5, 2),
-    universal(3, 3, 3, 1),
-    universal(1, 3, 5, 1),
-    universal(5, 5, 3, 1),
-    universal(1, 3, 0, 1),
-    universal(4, 5, 5, 2),
-    universal(1, 5, 0, 1),
-    universal(1, 5, 3, 1),
-    universal(2, 5, 0, 1),
-    universal(1, 5, 3, 1),
-    universal(1, 5, 5, 1),
-    universal(3, 5, 0, 1),
+    fused(48, &[4.0], 3, 2),
+    universal(96, &[4.0], 3, 5, 2),
+    universal(96, &[4.0], 3, 3, 1),
+    universal(192, &[4.0], 3, 5, 2),
+    universal(192, &[4.0; 3], 3, 3, 1),
+    universal(192, &[4.0], 3, 5, 1),
+    universal(192, &[4.0; 5], 5, 3, 1),
+    universal(192, &[4.0], 3, 0, 1),
+    universal(512, &[4.0; 4], 5, 5, 2),
+    universal(512, &[4.0], 5, 0, 1),
+    universal(512, &[4.0], 5, 3, 1),
+    universal(512, &[4.0; 2], 5, 0, 1),
+    universal(512, &[4.0], 5, 3, 1),
+    universal(512, &[4.0], 5, 5, 1),
+    universal(512, &[4.0; 3], 5, 0, 1),
 ];
 
 /// As libraries name them.
 pub(super) static KNOWN: &[Known] = &[
-    timm::known("mobilenetv4_conv_small_035", &CONV_SMALL, 48, &[Preset::new("untrained", timm::RA4)]),
-    timm::known("mobilenetv4_conv_small_050", &CONV_SMALL, 64, &[Preset::new("e3000_r224_in1k", timm::RA4)]),
+    timm::known("mobilenetv4_conv_small_035", &CONV_SMALL, 0.35, &[Preset::new("untrained", timm::RA4)])
+        .fixed_ends(),
+    timm::known("mobilenetv4_conv_small_050", &CONV_SMALL, 0.5, &[Preset::new("e3000_r224_in1k", timm::RA4)])
+        .fixed_ends(),
     timm::known(
         "mobilenetv4_conv_small",
         &CONV_SMALL,
-        128,
+        1.0,
         &[
             Preset::new("e2400_r224_in1k", timm::BICUBIC),
             Preset::new("e1200_r224_in1k", timm::BICUBIC),
@@ -140,7 +151,7 @@ pub(super) static KNOWN: &[Known] = &[
     timm::known(
         "mobilenetv4_conv_medium",
         &CONV_MEDIUM,
-        256,
+        1.0,
         &[
             Preset::new("e500_r256_in1k", timm::V4_256),
             Preset::new("e500_r224_in1k", timm::V4_224),
@@ -153,28 +164,28 @@ pub(super) static KNOWN: &[Known] = &[
     timm::known(
         "mobilenetv4_conv_blur_medium",
         &CONV_BLUR_MEDIUM,
-        256,
+        1.0,
         &[Preset::new("e500_r224_in1k", timm::V4_224)],
     ),
     timm::known(
         "mobilenetv4_conv_aa_medium",
         &CONV_AA_MEDIUM,
-        256,
+        1.0,
         &[Preset::new("untrained", timm::V4_256)],
     ),
     timm::known(
         "mobilenetv4_conv_large",
         &CONV_LARGE,
-        512,
+        1.0,
         &[Preset::new("e600_r384_in1k", timm::V4_384), Preset::new("e500_r256_in1k", timm::V4_256)],
     ),
     timm::known(
         "mobilenetv4_conv_aa_large",
         &CONV_AA_LARGE,
-        512,
+        1.0,
         &[
-            Preset::new("e600_r384_in1k", timm::V4_384),
             Preset::new("e230_r448_in12k_ft_in1k", timm::V4_448),
+            Preset::new("e600_r384_in1k", timm::V4_384),
             Preset::new("e230_r384_in12k_ft_in1k", timm::V4_384),
             Preset::new("e230_r384_in12k", timm::V4_384),
         ],

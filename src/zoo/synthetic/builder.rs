@@ -160,7 +160,7 @@ impl Builder {
     ) -> &mut Self {
         let fan_in = self.channels() / groups * kernel * kernel;
         let weight = noise(name, [outputs, self.channels() / groups, kernel, kernel], 0.0, {
-            spread(fan_in, activation)
+            spread(fan_in, gain(activation))
         });
         self.push_conv(name, weight, None, stride, groups, false);
         let vector = |what: &str, centre, spread| {
@@ -180,7 +180,7 @@ impl Builder {
     /// A fully connected layer with its bias and its activation.
     fn biased(&mut self, name: &str, outputs: usize, activation: Activation, linear: bool) -> &mut Self {
         let inputs = self.channels();
-        let weight = noise(name, [outputs, inputs, 1, 1], 0.0, spread(inputs, activation));
+        let weight = noise(name, [outputs, inputs, 1, 1], 0.0, spread(inputs, gain(activation)));
         let bias = noise(&format!("{name}.bias"), [outputs], 0.0, 0.1);
         self.push_conv(name, weight, Some(Arc::new(bias)), 1, 1, linear);
         self.activated(name, activation)
@@ -217,21 +217,25 @@ impl Builder {
     }
 }
 
-/// How far weights of `fan_in` inputs are spread, so that what the activation leaves has about
-/// the size of what came in.
-fn spread(fan_in: usize, activation: Activation) -> f32 {
-    let gain = match activation {
+/// What the variance of weights is multiplied by, to make up for what the activation behind them cuts off.
+pub(super) fn gain(activation: Activation) -> f32 {
+    match activation {
         Activation::Identity => 1.0,
         Activation::HardSwish => 3.0,
         _ => 2.0,
-    };
+    }
+}
+
+/// Half the range of weights of `fan_in` inputs, so that the mean square of the sums is `gain` times that of the
+/// inputs.
+pub(super) fn spread(fan_in: usize, gain: f32) -> f32 {
     // A uniform distribution's deviation is its half width over the root of three.
     (3.0 * gain / fan_in.max(1) as f32).sqrt()
 }
 
 /// Values within `spread` of `centre` that depend on nothing but the name: its FNV-1a hash,
 /// counted up and mixed by splitmix64.
-fn noise(name: &str, dims: impl Into<Vec<usize>>, centre: f32, spread: f32) -> Tensor {
+pub(super) fn noise(name: &str, dims: impl Into<Vec<usize>>, centre: f32, spread: f32) -> Tensor {
     let seed = name
         .bytes()
         .fold(0xCBF2_9CE4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3));

@@ -2,15 +2,22 @@
 //! and experiments. They have learnt nothing.
 
 mod builder;
+mod heads;
+mod modules;
+mod names;
 mod networks;
+mod published;
+mod weights;
 
 pub use builder::Builder;
+pub use names::names;
 pub use networks::{Squeeze, Tail, V3Options, resnet18, resnet50, v1, v1_full, v2, v3_large, v3_small};
 
 use super::{Family, Network, Preprocessing, Scores, Task};
-use crate::{Error, Result, graph::Graph};
+use crate::{Result, graph::Graph};
+use names::unknown;
 
-/// What [`network`] knows. All but `mobilenet_v1_full` and the ResNets come in other widths too.
+/// The papers' networks. All but `mobilenet_v1_full` and the ResNets come in other widths too.
 pub const NAMES: [&str; 7] = [
     "mobilenet_v1",
     "mobilenet_v1_full",
@@ -21,12 +28,27 @@ pub const NAMES: [&str; 7] = [
     "resnet50",
 ];
 
-/// The network of this name, with the width behind an `@` if it has another than 1:
-/// `mobilenet_v2@0.35`.
+/// The note of every synthetic network.
+const RANDOM: &str = "its weights are random: what it answers means nothing";
+
+/// The network of this name: one of [`NAMES`], with another width than 1 behind an `@`, `mobilenet_v2@0.35`; or a
+/// library's network as published, `timm/mobilenetv3_large_100`, with the input size, preprocessing and classes of its
+/// default weights. [`names`] lists all.
+///
+/// ```
+/// # fn main() -> goldcrest::Result<()> {
+/// let network = goldcrest::zoo::synthetic::network("timm/mobilenetv4_conv_small_050")?;
+/// assert_eq!((network.classes, network.input), (1000, [224, 224]));
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
-/// [`Error::UnknownNetwork`] if there is none, or it does not come in that width.
+/// [`Error::UnknownNetwork`](crate::Error::UnknownNetwork) if there is none, or it does not come in that width.
 pub fn network(name: &str) -> Result<Network> {
+    if let Some(known) = published::all().find(|known| published::name(known) == name) {
+        return published::network(known);
+    }
     let (base, width) = match name.split_once('@') {
         Some((base, width)) => (base, Some(parse_width(name, width)?)),
         None => (name, None),
@@ -41,7 +63,7 @@ pub fn network(name: &str) -> Result<Network> {
         ("mobilenet_v3_small", _) => (Family::V3_SMALL, v3_small(&v3)),
         ("resnet18", None) => (Family::RESNET, resnet18()),
         ("resnet50", None) => (Family::RESNET, resnet50()),
-        (base, Some(_)) if NAMES.contains(&base) => {
+        (base, Some(_)) if names().iter().any(|known| known == base) => {
             return Err(unknown(name, &format!("{base} has one width")));
         }
         _ => return Err(unknown(name, "no network is called that")),
@@ -69,7 +91,7 @@ fn named(name: &str, family: Family, graph: Graph) -> Network {
         features: Vec::new(),
         origins: Vec::new(),
         tensors: Vec::new(),
-        notes: vec!["its weights are random: what it answers means nothing".into()],
+        notes: vec![RANDOM.into()],
         warnings: Vec::new(),
     }
 }
@@ -77,9 +99,4 @@ fn named(name: &str, family: Family, graph: Graph) -> Network {
 fn parse_width(name: &str, width: &str) -> Result<f64> {
     let parsed = width.parse::<f64>().ok().filter(|width| *width > 0.0 && *width <= 4.0);
     parsed.ok_or_else(|| unknown(name, &format!("a width is a number above 0 and up to 4, not {width:?}")))
-}
-
-fn unknown(name: &str, reason: &str) -> Error {
-    let names = NAMES.join(", ");
-    Error::UnknownNetwork(format!("synthetic/{}: {reason}; known are {names}", name.escape_debug()))
 }

@@ -1,38 +1,19 @@
-//! The published networks, a table each.
+//! The papers' networks in any width and with what can be varied in them, from the zoo's tables.
 
 use super::Builder;
-use crate::graph::{
-    Activation::{self, HardSwish, Identity, Relu, Relu6},
-    Graph,
+use crate::{
+    graph::{
+        Activation::{self, HardSwish, Identity, Relu, Relu6},
+        Graph,
+    },
+    zoo::{
+        table::{Row, Table, divisible, scaled},
+        v1, v2, v3,
+    },
 };
 
 /// ImageNet's.
 pub const CLASSES: usize = 1000;
-
-/// The multiple of eight nearest to `channels` scaled, but no more than a tenth below it: how
-/// the papers' code rounds widths.
-fn scaled(channels: usize, by: f64) -> usize {
-    let exact = channels as f64 * by;
-    let rounded = ((exact + 4.0) / 8.0).floor().max(1.0) * 8.0;
-    (if rounded < 0.9 * exact { rounded + 8.0 } else { rounded }) as usize
-}
-
-/// Outputs and stride of V1's thirteen blocks.
-const V1: [(usize, usize); 13] = [
-    (64, 1),
-    (128, 2),
-    (128, 1),
-    (256, 2),
-    (256, 1),
-    (512, 2),
-    (512, 1),
-    (512, 1),
-    (512, 1),
-    (512, 1),
-    (512, 1),
-    (1024, 2),
-    (1024, 1),
-];
 
 /// MobileNetV1, its channels scaled by `width`.
 pub fn v1(width: f64) -> Graph {
@@ -52,9 +33,9 @@ pub fn v1_full() -> Graph {
 
 fn v1_of(width: f64, block: impl Fn(&mut Builder, &str, usize, usize)) -> Graph {
     let mut b = Builder::new(3);
-    b.named("stem").conv(3, scaled(32, width), 2, Relu6);
-    for (i, &(outputs, stride)) in V1.iter().enumerate() {
-        block(&mut b, &format!("block{}", i + 1), scaled(outputs, width), stride);
+    b.named("stem").conv(3, scaled(v1::V1.stem_channels, width), 2, Relu6);
+    for (i, Row { stage, stride, .. }) in v1::V1.rows().into_iter().enumerate() {
+        block(&mut b, &format!("block{}", i + 1), scaled(stage.outputs, width), stride);
     }
     classified(b, &[])
 }
@@ -89,32 +70,18 @@ impl Inverted {
     }
 }
 
-/// Expansion, outputs, blocks, and the first one's stride, of V2's stages.
-const V2: [(usize, usize, usize, usize); 7] = [
-    (1, 16, 1, 1),
-    (6, 24, 2, 2),
-    (6, 32, 3, 2),
-    (6, 64, 4, 2),
-    (6, 96, 3, 1),
-    (6, 160, 3, 2),
-    (6, 320, 1, 1),
-];
-
 /// MobileNetV2, its channels scaled by `width`; the last convolution is never narrower than
 /// published.
 pub fn v2(width: f64) -> Graph {
     let mut b = Builder::new(3);
-    b.named("stem").conv(3, scaled(32, width), 2, Relu6);
-    let blocks = V2.iter().flat_map(|&(expansion, outputs, blocks, stride)| {
-        (0..blocks).map(move |i| (expansion, outputs, if i == 0 { stride } else { 1 }))
-    });
-    for (i, (expansion, outputs, stride)) in blocks.enumerate() {
+    b.named("stem").conv(3, scaled(v2::V2.stem_channels, width), 2, Relu6);
+    for (i, Row { stage, stride, expansion }) in v2::V2.rows().into_iter().enumerate() {
         let block = Inverted {
-            kernel: 3,
-            expanded: (expansion > 1).then_some(expansion * b.channels()),
-            outputs: scaled(outputs, width),
+            kernel: stage.kernel,
+            expanded: stage.expand.then(|| divisible(expansion * b.channels() as f64, 8)),
+            outputs: scaled(stage.outputs, width),
             stride,
-            activation: Relu6,
+            activation: stage.activation,
             squeeze: None,
         };
         block.add(&mut b, &format!("block{}", i + 1));
@@ -170,56 +137,19 @@ impl Default for V3Options {
     }
 }
 
-/// A block of V3 as its paper's tables have it: the window, the widened channels, outputs,
-/// whether there is squeeze-excite, whether hard-swish, the stride.
-type Row = (usize, usize, usize, bool, bool, usize);
-
-/// The first block does not widen.
-const V3_LARGE: [Row; 15] = [
-    (3, 16, 16, false, false, 1),
-    (3, 64, 24, false, false, 2),
-    (3, 72, 24, false, false, 1),
-    (5, 72, 40, true, false, 2),
-    (5, 120, 40, true, false, 1),
-    (5, 120, 40, true, false, 1),
-    (3, 240, 80, false, true, 2),
-    (3, 200, 80, false, true, 1),
-    (3, 184, 80, false, true, 1),
-    (3, 184, 80, false, true, 1),
-    (3, 480, 112, true, true, 1),
-    (3, 672, 112, true, true, 1),
-    (5, 672, 160, true, true, 2),
-    (5, 960, 160, true, true, 1),
-    (5, 960, 160, true, true, 1),
-];
-
-/// The first block does not widen.
-const V3_SMALL: [Row; 11] = [
-    (3, 16, 16, true, false, 2),
-    (3, 72, 24, false, false, 2),
-    (3, 88, 24, false, false, 1),
-    (5, 96, 40, true, true, 2),
-    (5, 240, 40, true, true, 1),
-    (5, 240, 40, true, true, 1),
-    (5, 120, 48, true, true, 1),
-    (5, 144, 48, true, true, 1),
-    (5, 288, 96, true, true, 2),
-    (5, 576, 96, true, true, 1),
-    (5, 576, 96, true, true, 1),
-];
-
 /// MobileNetV3-Large.
 pub fn v3_large(options: &V3Options) -> Graph {
-    v3(&V3_LARGE, 1280, options)
+    v3_of(&v3::LARGE, 1280, options)
 }
 
 /// MobileNetV3-Small.
 pub fn v3_small(options: &V3Options) -> Graph {
-    v3(&V3_SMALL, 1024, options)
+    v3_of(&v3::SMALL, 1024, options)
 }
 
-fn v3(rows: &[Row], widest: usize, options: &V3Options) -> Graph {
-    let swish = |wanted: bool| if wanted && options.hard_swish { HardSwish } else { Relu };
+/// Scales the published expanded channels, as torchvision does; timm expands the scaled inputs instead.
+fn v3_of(table: &Table, widest: usize, options: &V3Options) -> Graph {
+    let swish = |wanted: Activation| if options.hard_swish { wanted } else { Relu };
     let scaled = |channels| scaled(channels, options.width);
     let ratio = match options.squeeze_excite {
         Squeeze::None => None,
@@ -227,23 +157,27 @@ fn v3(rows: &[Row], widest: usize, options: &V3Options) -> Graph {
         Squeeze::Ratio(ratio) => Some(ratio),
     };
     let mut b = Builder::new(3);
-    b.named("stem").conv(3, scaled(options.stem), 2, swish(true));
-    for (i, &(kernel, expanded, outputs, squeeze, swished, stride)) in rows.iter().enumerate() {
+    b.named("stem").conv(3, scaled(options.stem), 2, swish(HardSwish));
+    let rows = table.rows();
+    let mut published = table.stem_channels;
+    for (i, &Row { stage, stride, expansion }) in rows.iter().enumerate() {
+        let expanded = scaled(divisible(published as f64 * expansion, 8));
+        published = stage.outputs;
         let block = Inverted {
-            kernel,
-            expanded: (i > 0).then(|| scaled(expanded)),
-            outputs: scaled(outputs),
+            kernel: stage.kernel,
+            expanded: stage.expand.then_some(expanded),
+            outputs: scaled(published),
             stride,
-            activation: swish(swished),
-            squeeze: ratio.filter(|_| squeeze),
+            activation: swish(stage.activation),
+            squeeze: ratio.filter(|_| stage.squeeze),
         };
         block.add(&mut b, &format!("block{}", i + 1));
     }
     let (outputs, expanded, widest) = (b.channels(), 6 * b.channels(), scaled(widest));
     match options.tail {
         Tail::Efficient => {
-            b.named("head").pointwise(expanded, swish(true));
-            classified(b, &[(widest, swish(true))])
+            b.named("head").pointwise(expanded, swish(HardSwish));
+            classified(b, &[(widest, swish(HardSwish))])
         }
         Tail::Plain => {
             let block = Inverted {
@@ -251,11 +185,11 @@ fn v3(rows: &[Row], widest: usize, options: &V3Options) -> Graph {
                 expanded: Some(expanded),
                 outputs: 2 * outputs,
                 stride: 1,
-                activation: swish(true),
+                activation: swish(HardSwish),
                 squeeze: None,
             };
             block.add(&mut b, &format!("block{}", rows.len() + 1));
-            b.named("head").pointwise(widest, swish(true));
+            b.named("head").pointwise(widest, swish(HardSwish));
             classified(b, &[])
         }
     }

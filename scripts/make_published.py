@@ -1,0 +1,129 @@
+#!/usr/bin/env python3
+"""Make `tests/fixtures/published.tsv`: what the libraries' own networks count.
+
+`zoo::synthetic` builds every network that the zoo knows by name from the zoo's
+tables, and `tests/synthetic.rs` holds each against this file. Needs what
+`make_fixtures.py` needs, and takes a minute:
+
+    .venv/bin/python scripts/make_published.py
+
+A line is a network, tabs between:
+
+    name        as `zoo::synthetic::network` takes it: library/name, and /variant
+                where the name stands for several structures
+    parameters  sum over model.parameters(), so without statistics
+    macs        multiply-adds of convolutions and linear layers for one input, as
+                `make_fixtures.py` counts them
+    size        rows of that input, and its columns: what the library's preset says
+    classes     outputs for each picture, pixel or box, the background included
+"""
+
+from typing import Callable, Iterator
+
+import torch
+import transformers
+from make_fixtures import (
+    DETECTION,
+    IMAGENET,
+    ROOT,
+    SEGMENTATION,
+    Source,
+    count_macs,
+    from_detection,
+    from_segmentation,
+    from_timm,
+    from_torchvision,
+    from_transformers,
+)
+from torchvision.models import mobilenet_v3_small
+from torchvision.models.detection import _utils as detection
+from torchvision.models.detection import ssdlite
+from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
+from torchvision.models.detection.ssd import SSD
+from torchvision.models.segmentation.lraspp import _lraspp_mobilenetv3
+from torch import nn
+
+OUTPUT = ROOT / "tests/fixtures/published.tsv"
+
+# Of torchvision's and timm's classifiers.
+TORCHVISION = [
+    "mobilenet_v2",
+    "mobilenet_v3_large",
+    "mobilenet_v3_small",
+    *[f"resnet{depth}" for depth in (18, 34, 50, 101, 152)],
+]
+TIMM = [
+    *[f"mobilenetv1_{width}" for width in ("100", "100h", "125")],
+    *[f"mobilenetv2_{width}" for width in ("035", "050", "075", "100", "110d", "120d", "140")],
+    "mobilenetv3_rw",
+    *[f"mobilenetv3_large_{width}" for width in ("075", "100", "150d")],
+    *[f"mobilenetv3_small_{width}" for width in ("050", "075", "100")],
+    *[f"tf_mobilenetv3_large_{width}" for width in ("075", "100", "minimal_100")],
+    *[f"tf_mobilenetv3_small_{width}" for width in ("075", "100", "minimal_100")],
+    *[f"mobilenetv4_conv_{size}" for size in ("small_035", "small_050", "small", "medium")],
+    *[f"mobilenetv4_conv_{size}" for size in ("blur_medium", "aa_medium", "large", "aa_large")],
+]
+# As google/deeplabv3_mobilenet_v2_1.0_513 is.
+GOOGLE = dict(num_labels=21, output_stride=8, finegrained_output=False)
+# What transformers calls a first block that widens as all others do.
+EXPANDED = dict(first_layer_is_expansion=False)
+
+
+def small_lraspp() -> Source:
+    """torchvision has no name for it, but all that it is made of."""
+    model = _lraspp_mobilenetv3(mobilenet_v3_small(dilated=True), num_classes=21)
+    return Source(model.eval(), *IMAGENET, files={}, task=SEGMENTATION)
+
+
+def small_ssdlite() -> Source:
+    """The same of SSDLite."""
+    norm = lambda channels: nn.BatchNorm2d(channels, eps=0.001, momentum=0.03)
+    backbone = mobilenet_v3_small(reduced_tail=True, norm_layer=norm)
+    backbone = ssdlite._mobilenet_extractor(backbone, 6, norm)
+    boxes = DefaultBoxGenerator([[2, 3]] * 6, min_ratio=0.2, max_ratio=0.95)
+    channels = detection.retrieve_out_channels(backbone, (320, 320))
+    head = ssdlite.SSDLiteHead(channels, boxes.num_anchors_per_location(), 91, norm)
+    model = SSD(backbone, boxes, (320, 320), 91, head=head)
+    return Source(model.eval(), *IMAGENET, files={}, task=DETECTION)
+
+
+def sources() -> Iterator[tuple[str, int, int, Callable[[], Source]]]:
+    """Name, side of the input, classes, and how to make it."""
+    for name in TORCHVISION:
+        yield f"torchvision/{name}", 224, 1000, lambda: from_torchvision(name)
+    small, large = "mobilenet_v3_small", "mobilenet_v3_large"
+    yield f"torchvision/lraspp_{large}", 520, 21, lambda: from_segmentation(f"lraspp_{large}")
+    yield f"torchvision/lraspp_{small}", 520, 21, small_lraspp
+    # With the auxiliary head that the published checkpoint has.
+    deeplab = lambda: from_segmentation(f"deeplabv3_{large}", aux_loss=True)
+    yield f"torchvision/deeplabv3_{large}", 520, 21, deeplab
+    yield f"torchvision/ssdlite320_{large}", 320, 91, lambda: from_detection(f"ssdlite320_{large}")
+    yield f"torchvision/ssdlite_{small}", 320, 91, small_ssdlite
+    for name in TIMM:
+        source = from_timm(name)
+        config = source.files["config.json"]["pretrained_cfg"]
+        yield f"timm/{name}", config["input_size"][1], config["num_classes"], lambda: source
+    yield "transformers/mobilenet_v1", 224, 1001, lambda: from_transformers(1)
+    yield "transformers/mobilenet_v2", 224, 1001, lambda: from_transformers(2)
+    expanded = lambda: from_transformers(2, **EXPANDED)
+    yield "transformers/mobilenet_v2/expanded", 224, 1001, expanded
+    for variant, options in [("segmentation", GOOGLE), ("expanded_segmentation", GOOGLE | EXPANDED)]:
+        make = lambda: from_transformers(2, 513, "SemanticSegmentation", **options)
+        yield f"transformers/mobilenet_v2/{variant}", 513, 21, make
+
+
+def main() -> None:
+    torch.set_grad_enabled(False)
+    transformers.logging.set_verbosity_error()
+    lines = ["name\tparameters\tmacs\tsize\tclasses"]
+    for name, side, classes, make in sources():
+        source = make()
+        parameters = sum(p.numel() for p in source.model.parameters())
+        macs = count_macs(source, (side, side))
+        lines.append(f"{name}\t{parameters}\t{macs}\t{side}\t{classes}")
+        print(lines[-1], flush=True)
+    OUTPUT.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+//! The libraries' networks from the zoo's tables. A checkpoint is made in memory, with plain names and seeded values,
+//! and the zoo builds the graph from it as from any other: nothing of the structure is written twice.
+
+use super::{modules, weights};
+use crate::{
+    Error, Result,
+    checkpoint::{Anchor, Checkpoint, Said, Source, Sourced, Tensors},
+    zoo::{
+        Network, Scores, assemble::assemble, known::Known, registry, rules::Dilated, table::Top, transformers,
+    },
+};
+
+/// `library/name` as `--arch` takes it, and `/variant` for another structure of the name than its first.
+pub(super) fn name(known: &Known) -> String {
+    let variant = if known.variant.is_empty() { "" } else { "/" };
+    format!("{}/{}{variant}{}", known.library, known.name, known.variant)
+}
+
+/// All of them, library by library.
+pub(super) fn all() -> impl Iterator<Item = &'static Known> {
+    registry::LIBRARIES.into_iter().flat_map(|library| registry::known(library.name))
+}
+
+/// The network with seeded weights.
+///
+/// # Errors
+/// [`Error`] of any kind if its table contradicts itself, which the tests rule out.
+pub(super) fn network(known: &'static Known) -> Result<Network> {
+    let arch = format!("synthetic/{}", name(known));
+    let table = known.table;
+    let rows = known.rows();
+    let skeleton = modules::skeleton(known, &rows);
+    let classes = classes(known);
+    let bytes = weights::of(known, &rows, &skeleton, classes).into_bytes();
+    let bytes = bytes.map_err(|error| Error::file(&arch, error.to_string()))?;
+    let checkpoint = Checkpoint::from_bytes(&arch, bytes, None, None)?;
+    let first = Anchor::new("stem.weight");
+    let mut tensors = Tensors::new(&checkpoint, &[first], &Said::default())?;
+
+    let library = registry::LIBRARIES.into_iter().find(|library| library.name == known.library);
+    let library = library.ok_or_else(|| Error::UnknownNetwork(arch.clone()))?;
+    let mut rules = (library.rules)(known.name, table, &tensors, None)?;
+    if let Top::DeepLabV3Plus = table.top {
+        // As the `config.json` of Google's checkpoint has it.
+        let from = Source::Default(library.name);
+        rules.dilated = Sourced::new(Some(Dilated { stride: 8, at_once: false }), from);
+    }
+    let built = assemble(&mut tensors, &skeleton, table, &known.repeats(), &rules)?;
+    let preprocessing = known.presets[0].how;
+    Ok(Network {
+        arch,
+        family: table.family,
+        graph: built.graph,
+        classes: built.classes,
+        scores: Scores::Softmax,
+        channels: built.channels,
+        preprocessing,
+        input: preprocessing.size(),
+        labels: None,
+        task: built.task,
+        features: built.features,
+        origins: Vec::new(),
+        tensors: Vec::new(),
+        notes: vec![super::RANDOM.into()],
+        warnings: Vec::new(),
+    })
+}
+
+/// Classes of the published weights: ImageNet's, in transformers with a background, Pascal VOC's and COCO's.
+fn classes(known: &Known) -> usize {
+    match known.table.top {
+        Top::Classifier(_) if known.library == transformers::LIBRARY.name => 1001,
+        Top::Classifier(_) => 1000,
+        Top::LrAspp | Top::DeepLabV3 | Top::DeepLabV3Plus => 21,
+        Top::SsdLite => 91,
+    }
+}
