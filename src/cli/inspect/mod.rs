@@ -288,7 +288,7 @@ impl Inspect {
 
     fn write_shaders(&self, folder: &Path, target: &Target) -> Result<String> {
         let names: Vec<String> = match &self.networks[..] {
-            [all] if all == "all" => synthetic::names().collect(),
+            [all] if all == "all" => synthetic::names(),
             names => names.to_vec(),
         };
         let bar = progress("translating");

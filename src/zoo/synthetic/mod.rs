@@ -71,11 +71,6 @@ pub fn network(name: &str) -> Result<Network> {
     Ok(named(name, family, graph))
 }
 
-/// Every name that [`network`] knows.
-pub fn names() -> impl Iterator<Item = String> {
-    NAMES.into_iter().map(String::from)
-}
-
 fn named(name: &str, family: Family, graph: Graph) -> Network {
     Network {
         arch: format!("synthetic/{name}"),
