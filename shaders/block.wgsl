@@ -11,6 +11,7 @@
 // answer that `reduce` adds up (if SPLIT). Sums that another kernel goes on with stay f32.
 
 struct Params {
+    alarm: u32, // what the flag gets if this step overflows
     height: u32,
     width: u32,
     out_height: u32,
@@ -40,13 +41,12 @@ const PIXELS: u32 = 4u;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<Quad>;              // (pictures, height, width, inputs)
-@group(0) @binding(2) var<storage, read> expand_weight: array<Block>; // (inputs, expanded); a column an input
-@group(0) @binding(3) var<storage, read> weight: array<Quad>;         // (KERNEL, KERNEL, expanded)
-@group(0) @binding(4) var<storage, read> project_weight: array<Block>; // (expanded, outputs); a column an input
-@group(0) @binding(5) var<storage, read> bias: array<vec4<f32>>;      // of each in turn: (expanded), (expanded), (outputs)
-@group(0) @binding(6) var<storage, read> residual: array<Quad>;       // as y, if RESIDUAL
-@group(0) @binding(7) var<storage, read_write> y: array<Quad>;        // (pictures, out_height, out_width, outputs or expanded)
-@group(0) @binding(8) var<storage, read_write> sums: array<vec4<f32>>;      // (pictures, tiles, expanded) if POOL, (splits, as y) if SPLIT
+@group(0) @binding(2) var<storage, read> weight: array<Quad>;          // (KERNEL, KERNEL, expanded)
+@group(0) @binding(3) var<storage, read> product_weight: array<Block>; // (inputs, expanded) if EXPAND, then (expanded, outputs) if PROJECT; a column an input
+@group(0) @binding(4) var<storage, read> bias: array<vec4<f32>>;       // of each in turn: (expanded), (expanded), (outputs)
+@group(0) @binding(5) var<storage, read> residual: array<Quad>;        // as y, if RESIDUAL
+@group(0) @binding(6) var<storage, read_write> y: array<Quad>;         // (pictures, out_height, out_width, outputs or expanded)
+@group(0) @binding(7) var<storage, read_write> sums: array<vec4<f32>>; // (pictures, tiles, expanded) if POOL, (splits, as y) if SPLIT
 
 var<workgroup> region: array<Quad, 1u + EXPAND * (REGION * CHUNK - 1u)>; // (REGION_H, REGION_W, CHUNK)
 var<workgroup> middle: array<Quad, TILE * CHUNK>;                        // (TILE_H, TILE_W, CHUNK)
@@ -93,9 +93,10 @@ fn main(
                 for (var p = 0u; p < SUMS; p++) {
                     taken[p] = vec4<f32>(middle[(lane / LANES_O + p * LANES_P) * CHUNK + c]);
                 }
-                let row = min(first_quad + c, params.expanded - 1u) * params.outputs;
+                let row = EXPAND * params.inputs * params.expanded
+                    + min(first_quad + c, params.expanded - 1u) * params.outputs;
                 for (var q = 0u; q < QUADS; q++) {
-                    let w = mat4x4<f32>(project_weight[row + min(lane % LANES_O + q * LANES_O, params.outputs - 1u)]);
+                    let w = mat4x4<f32>(product_weight[row + min(lane % LANES_O + q * LANES_O, params.outputs - 1u)]);
                     for (var p = 0u; p < SUMS; p++) {
                         sum[p][q] += w * taken[p];
                     }
@@ -152,7 +153,7 @@ fn expand(picture: u32, first_y: u32, first_x: u32, first_quad: u32, item: u32) 
         sum[p] = bias[quad];
     }
     for (var i = 0u; i < params.inputs; i++) {
-        let w = mat4x4<f32>(expand_weight[i * params.expanded + quad]);
+        let w = mat4x4<f32>(product_weight[i * params.expanded + quad]);
         for (var p = 0u; p < PIXELS; p++) {
             sum[p] += w * vec4<f32>(x[row[p] + i]);
         }
@@ -220,10 +221,6 @@ fn store(split: u32, pixel: u32, o: u32, sum: vec4<f32>) {
         let pixels = params.pictures * params.out_height * params.out_width;
         sums[(split * pixels + pixel) * params.outputs + o] = sum;
     } else {
-        var v = sum + bias[(EXPAND + 1u) * params.expanded + o];
-        if (RESIDUAL == 1u) {
-            v += vec4<f32>(residual[pixel * params.outputs + o]);
-        }
-        y[place(pixel) + o] = Quad(activate(PROJECT_ACTIVATION, v));
+        finish(pixel, o, sum + bias[(EXPAND + 1u) * params.expanded + o]);
     }
 }

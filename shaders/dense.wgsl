@@ -7,6 +7,7 @@
 // SPLIT threads share the inputs of one tile between them and their sums meet in workgroup memory.
 
 struct Params {
+    alarm: u32, // what the flag gets if this step overflows
     height: u32,
     width: u32,
     out_height: u32,
@@ -112,12 +113,7 @@ fn main(
         for (var q = 0u; q < QUADS; q++) {
             let o = first_output + q * LANES_O;
             if (first + c < params.out_width && o < params.outputs) {
-                let pixel = row * params.out_width + first + c;
-                var v = sum[c][q];
-                if (RESIDUAL == 1u) {
-                    v += vec4<f32>(residual[pixel * params.outputs + o]);
-                }
-                y[place(pixel) + o] = Quad(activate(ACTIVATION, v));
+                finish(row * params.out_width + first + c, o, sum[c][q]);
             }
         }
     }

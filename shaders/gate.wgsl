@@ -4,6 +4,7 @@
 //   gate = activate(widen(squeeze_activate(squeeze(mean of x))))
 
 struct Params {
+    alarm: u32, // what the flag gets if this step overflows
     tiles: u32,
     pixels: u32,   // of one picture
     channels: u32, // CHANNELS

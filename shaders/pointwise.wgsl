@@ -7,6 +7,7 @@
 // and read weights side by side, and LANES_P along the pixels, so that they share weights.
 
 struct Params {
+    alarm: u32, // what the flag gets if this step overflows
     pixels: u32,  // of the whole batch
     picture: u32, // pixels of one picture
     inputs: u32,  // channels, in fours
@@ -59,10 +60,7 @@ fn main(
     for (var i = 0u; i < params.inputs; i++) {
         var taken: array<SumQuad, PIXELS>;
         for (var p = 0u; p < PIXELS; p++) {
-            taken[p] = SumQuad(x[row[p] + i]);
-            if (GATED == 1u) {
-                taken[p] *= SumQuad(gate[gates[p] + i]);
-            }
+            taken[p] = taken_from(row[p], gates[p], i);
         }
         for (var q = 0u; q < QUADS; q++) {
             let w = SumBlock(weight[i * params.outputs + output[q]]);
@@ -76,11 +74,7 @@ fn main(
         for (var q = 0u; q < QUADS; q++) {
             let o = first_output + q * LANES_O;
             if (first_pixel + p < params.pixels && o < params.outputs) {
-                var v = vec4<f32>(sum[p][q]);
-                if (RESIDUAL == 1u) {
-                    v += vec4<f32>(residual[(first_pixel + p) * params.outputs + o]);
-                }
-                y[place(first_pixel + p) + o] = Quad(activate(ACTIVATION, v));
+                finish(first_pixel + p, o, vec4<f32>(sum[p][q]));
             }
         }
     }

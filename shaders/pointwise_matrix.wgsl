@@ -9,6 +9,7 @@
 // matrix of each subgroup at a time, for what single values need: bias, residual, activation.
 
 struct Params {
+    alarm: u32, // what the flag gets if this step overflows
     pixels: u32,  // of the whole batch
     picture: u32, // pixels of one picture
     inputs: u32,  // channels, in fours
@@ -57,11 +58,8 @@ fn main(
             let i = step * DEEP_QUADS + item % DEEP_QUADS;
             var v = Quad();
             if (pixel < params.pixels && i < params.inputs) {
-                v = x[pixel * params.inputs + i];
-                if (GATED == 1u) {
-                    // Rounded again where maps are f16: that is what the units take.
-                    v *= gate[pixel / params.picture * params.inputs + i];
-                }
+                // Rounded again where maps are f16: that is what the units take.
+                v = Quad(taken_from(pixel * params.inputs, pixel / params.picture * params.inputs, i));
             }
             tile[item] = v;
         }
@@ -93,11 +91,7 @@ fn main(
                 let pixel = first_pixel + (maker / 2u * ROWS + r) * SIDE + row;
                 let o = ((index % across * 2u + maker % 2u) * COLUMNS + c) * SIDE_QUADS + item % SIDE_QUADS;
                 if (pixel < params.pixels && o < params.outputs) {
-                    var v = made[item] + bias[o];
-                    if (RESIDUAL == 1u) {
-                        v += vec4<f32>(residual[pixel * params.outputs + o]);
-                    }
-                    y[place(pixel) + o] = Quad(activate(ACTIVATION, v));
+                    finish(pixel, o, made[item] + bias[o]);
                 }
             }
             workgroupBarrier();

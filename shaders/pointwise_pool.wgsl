@@ -6,6 +6,7 @@
 // PIXELS of them at a time, add up what comes of them, and meet in workgroup memory.
 
 struct Params {
+    alarm: u32, // what the flag gets if this step overflows
     pictures: u32,
     pixels: u32,  // of one picture
     inputs: u32,  // channels, in fours

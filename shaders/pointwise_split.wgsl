@@ -7,6 +7,7 @@
 // memory. LANES_O lie along the outputs; each thread has PIXELS pixels.
 
 struct Params {
+    alarm: u32, // what the flag gets if this step overflows
     pixels: u32,  // of the whole batch
     inputs: u32,  // channels, in fours
     outputs: u32, // channels, in fours
@@ -62,10 +63,7 @@ fn main(
             for (var i = 0u; i < LANES_I; i++) {
                 v += partial[i * PIXELS * LANES_O + done];
             }
-            if (RESIDUAL == 1u) {
-                v += vec4<f32>(residual[p * params.outputs + o]);
-            }
-            y[place(p) + o] = Quad(activate(ACTIVATION, v));
+            finish(p, o, v);
         }
     }
 }

@@ -9,6 +9,7 @@
 // same columns again.
 
 struct Params {
+    alarm: u32, // what the flag gets if this step overflows
     pixels: u32,  // of the whole batch
     picture: u32, // pixels of one picture
     inputs: u32,  // channels, in fours
@@ -65,10 +66,7 @@ fn main(
     for (var i = 0u; i < params.inputs; i++) {
         var taken: array<vec4<f32>, PIXELS>;
         for (var p = 0u; p < PIXELS; p++) {
-            taken[p] = vec4<f32>(x[row[p] + i]);
-            if (GATED == 1u) {
-                taken[p] *= vec4<f32>(gate[gates[p] + i]);
-            }
+            taken[p] = taken_from(row[p], gates[p], i);
         }
         for (var b = 0u; b < QUADS / BLOCKS; b++) {
             let own = vec4<f32>(weight[i * params.outputs * 4u + column[b]]);
@@ -99,11 +97,7 @@ fn main(
         for (var q = 0u; q < QUADS; q++) {
             let o = first_output + q;
             if (first_pixel + p < params.pixels && o < params.outputs) {
-                var v = sum[p][q];
-                if (RESIDUAL == 1u) {
-                    v += vec4<f32>(residual[(first_pixel + p) * params.outputs + o]);
-                }
-                y[place(first_pixel + p) + o] = Quad(activate(ACTIVATION, v));
+                finish(first_pixel + p, o, sum[p][q]);
             }
         }
     }

@@ -4,6 +4,7 @@
 //   y[p, o] = activate(sum over s of x[s, p, o] + bias[o] + residual[p, o])
 
 struct Params {
+    alarm: u32, // what the flag gets if this step overflows
     splits: u32,
     outputs: u32, // channels, in fours
     threads: u32, // pixels of the whole batch * outputs
@@ -33,8 +34,5 @@ fn main(
     for (var s = 0u; s < params.splits; s++) {
         v += x[s * params.threads + thread];
     }
-    if (RESIDUAL == 1u) {
-        v += vec4<f32>(residual[thread]);
-    }
-    y[place(thread / params.outputs) + thread % params.outputs] = Quad(activate(ACTIVATION, v));
+    finish(thread / params.outputs, thread % params.outputs, v);
 }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::tensor::Element;
+
 /// What went wrong, and where.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -50,6 +52,14 @@ pub enum Error {
         layer: String,
         /// What is wrong with it.
         reason: String,
+    },
+    /// A value inside the network is beyond what is computed or stored, and what comes of it means nothing.
+    #[error("layer {layer} overflows: {}", element.overflows())]
+    Overflow {
+        /// The first layer with such a value.
+        layer: String,
+        /// What maps are stored as.
+        element: Element,
     },
     /// An input does not fit the network.
     #[error("input: {0}")]

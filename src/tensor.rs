@@ -43,7 +43,15 @@ impl Element {
         }
     }
 
-    /// The first of `values` that is finite and would not be.
+    /// What overflowing means in it, and what helps.
+    pub(crate) fn overflows(self) -> &'static str {
+        match self {
+            Self::F32 => "a sum is not finite: values of the input or of the weights are too large",
+            Self::F16 => "a value is beyond f16's 65504, or not finite: use f32",
+        }
+    }
+
+    /// The first finite value that overflows.
     pub(crate) fn overflow(self, values: &[f32]) -> Option<f32> {
         match self {
             Self::F32 => None,

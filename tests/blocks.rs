@@ -145,14 +145,14 @@ impl Case {
     }
 
     /// What the kernel reads.
-    fn reads(&self, projects: bool, residual: &[f32]) -> [Vec<f32>; 6] {
+    fn reads(&self, projects: bool, residual: &[f32]) -> [Vec<f32>; 5] {
+        let products = block::pack_products(self.convs(projects));
         // In place of what must not be read: the smallest buffer that may be bound, of NaN.
-        let nothing = vec![f32::NAN; kernels::LEAST_BINDING as usize / 4];
+        let nothing = || vec![f32::NAN; kernels::LEAST_BINDING as usize / 4];
         [
             on_device(&self.input()),
-            self.expand.as_ref().map_or(nothing.clone(), pointwise::pack),
             depthwise::pack(&self.depthwise),
-            if projects { pointwise::pack(&self.project) } else { nothing },
+            if products.is_empty() { nothing() } else { products },
             block::pack_bias(self.convs(projects)),
             residual.to_vec(),
         ]

@@ -180,7 +180,7 @@ fn every_shader_file_has_a_host_file_and_a_variant_here() {
     for entry in std::fs::read_dir("shaders").unwrap() {
         let path = entry.unwrap().path();
         let stem = path.file_stem().unwrap().to_str().unwrap();
-        if !["activation", "placement", "taps"].contains(&stem) {
+        if !["activation", "epilogue", "placement", "prologue", "taps"].contains(&stem) {
             assert!(
                 std::path::Path::new(&format!("src/kernels/{stem}.rs")).exists(),
                 "no host file for {stem}"
@@ -230,6 +230,7 @@ fn bindings_agree(module: &naga::Module, shader: &Shader) {
     let mut expected = vec![("params", AddressSpace::Uniform)];
     expected.extend(shader.reads.iter().map(|name| (*name, read)));
     expected.extend(shader.writes.iter().map(|name| (*name, write)));
+    expected.extend(shader.flag().map(|_| ("flag", write)));
     expected.extend(shader.textures.iter().map(|(name, _)| (*name, AddressSpace::Handle)));
     assert_eq!(found.into_values().collect::<Vec<_>>(), expected, "{}", shader.name);
 }

@@ -35,8 +35,9 @@ impl Connected {
         self.weight.data().len() + self.bias.as_ref().map_or(0, |bias| bias.data().len())
     }
 
-    /// From rows of inputs to rows of outputs.
-    pub fn run(&self, input: &[f32], output: &mut [f32], residual: Option<&[f32]>) {
+    /// From rows of inputs to rows of outputs; whether all sums are finite.
+    pub fn run(&self, input: &[f32], output: &mut [f32], residual: Option<&[f32]>) -> bool {
+        let mut finite = true;
         let outputs = self.weight.dims()[0];
         let inputs = self.weight.data().len() / outputs;
         let share = LEAST_WEIGHTS.div_ceil(inputs).next_multiple_of(TOGETHER);
@@ -50,9 +51,12 @@ impl Connected {
             for (i, sum) in output.iter_mut().enumerate() {
                 let bias = self.bias.as_ref().map_or(0.0, |bias| bias.data()[i]);
                 let residual = residual.map_or(0.0, |residual| residual[at * outputs + i]);
-                *sum = self.activation.apply(*sum + bias + residual);
+                let whole = *sum + bias + residual;
+                finite &= whole.is_finite();
+                *sum = self.activation.apply(whole);
             }
         }
+        finite
     }
 }
 

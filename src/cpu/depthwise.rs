@@ -6,7 +6,7 @@ use aligned_vec::AVec;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::pixelwise::{self, activate};
+use super::pixelwise::{self, Finite, activate};
 use crate::{
     Shape,
     graph::{Activation, Conv, Window},
@@ -50,16 +50,24 @@ impl Depthwise {
         self.weights.len() + self.bias.len()
     }
 
-    /// From pictures of shape `x` to pictures of shape `y`, rows in parallel.
-    pub fn run(&self, x: Shape, input: &[f32], y: Shape, output: &mut [f32], residual: Option<&[f32]>) {
+    /// From pictures of shape `x` to pictures of shape `y`, rows in parallel; whether all sums are finite.
+    pub fn run(
+        &self,
+        x: Shape,
+        input: &[f32],
+        y: Shape,
+        output: &mut [f32],
+        residual: Option<&[f32]>,
+    ) -> bool {
         let picture = x.h * x.w * x.c;
         let rows = output.par_chunks_exact_mut(y.w * y.c).enumerate();
         // A task of fewer values than this would cost more to hand over than to do.
-        rows.with_min_len((8192 / (y.w * y.c)).max(1)).for_each(|(at, row)| {
+        let row = |(at, row): (usize, &mut [f32])| {
             let input = &input[at / y.h * picture..][..picture];
             let residual = residual.map(|residual| &residual[at * row.len()..][..row.len()]);
-            Arch::new().dispatch(Row { conv: self, x, input, y: at % y.h, output: row, residual });
-        });
+            Arch::new().dispatch(Row { conv: self, x, input, y: at % y.h, output: row, residual })
+        };
+        rows.with_min_len((8192 / (y.w * y.c)).max(1)).map(row).reduce(|| true, |a, b| a && b)
     }
 
     /// The taps, in one direction, that meet the map of `size` for the output at `at`.
@@ -85,10 +93,12 @@ struct Row<'a> {
 }
 
 impl WithSimd for Row<'_> {
-    type Output = ();
+    /// Whether all sums are finite.
+    type Output = bool;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
+    fn with_simd<S: Simd>(self, simd: S) -> bool {
+        let mut finite = Finite::new(simd);
         let Self { conv, x, y, .. } = self;
         assert!(self.input.len() == x.h * x.w * x.c && conv.bias.len() == x.c);
         assert!(self.residual.is_none_or(|residual| residual.len() == self.output.len()));
@@ -113,6 +123,7 @@ impl WithSimd for Row<'_> {
                 columns,
                 output: &mut self.output[column * x.c..][..run * x.c],
                 residual: self.residual.map(|residual| &residual[column * x.c..][..run * x.c]),
+                finite: &mut finite,
             };
             match run {
                 RUN => pixels.run::<RUN, 1>(),
@@ -120,11 +131,12 @@ impl WithSimd for Row<'_> {
             }
             column += run;
         }
+        finite.all(simd)
     }
 }
 
 /// Outputs beside one another that meet the map with the same taps.
-struct Pixels<'a, S> {
+struct Pixels<'a, S: Simd> {
     simd: S,
     conv: &'a Depthwise,
     x: Shape,
@@ -137,6 +149,7 @@ struct Pixels<'a, S> {
     columns: Range<usize>,
     output: &'a mut [f32],
     residual: Option<&'a [f32]>,
+    finite: &'a mut Finite<S>,
 }
 
 impl<S: Simd> Pixels<'_, S> {
@@ -195,6 +208,7 @@ impl<S: Simd> Pixels<'_, S> {
                 if let Some(residual) = self.residual {
                     sum = simd.add_f32s(sum, load(residual, first));
                 }
+                self.finite.see(simd, sum);
                 let sum = activate(simd, sum, conv.activation);
                 let out = &mut self.output[first..(i + 1) * c];
                 if WHOLE { S::as_mut_simd_f32s(out).0[0] = sum } else { simd.partial_store_f32s(out, sum) }

@@ -8,6 +8,7 @@ use crate::{
     Error, Result, Shape, Tensor,
     graph::{Anchor, ConvKind, Cost, Graph, Joint, MaxPool, Op, Select, Window, passes, too_many_classes},
     plan::{Life, Summary, Work, assign},
+    tensor::Element,
 };
 
 /// A graph for one input shape, ready to run.
@@ -92,7 +93,7 @@ impl Operation {
                     }
                     Some(ConvKind::Pointwise) => Ok((Self::Product(Product::new(conv, window)), "pointwise")),
                     Some(ConvKind::Dense) => Ok((Self::Product(Product::new(conv, window)), "dense")),
-                    None => Err(format!("{} groups of channels: 1 or one a channel is known", conv.groups)),
+                    None => Err(op.alone()),
                 }
             }
             Op::GlobalPool => Ok((Self::Mean, "pool")),
@@ -207,7 +208,7 @@ impl Executor {
     /// Runs once: `[N, C, H, W]` of each of the graph's answers.
     ///
     /// # Errors
-    /// [`Error::Input`] if `input` has another shape.
+    /// [`Error::Input`] if `input` has another shape, [`Error::Overflow`] if a sum inside the network is not finite.
     pub fn run(&mut self, input: &Tensor) -> Result<Vec<Tensor>> {
         self.timed(input, |_, _| {})
     }
@@ -228,7 +229,7 @@ impl Executor {
         if shape != self.input {
             return Err(Error::Input(format!("has the shape {shape}, planned was {}", self.input)));
         }
-        let Self { cpu, steps, slots, share, source, answers, .. } = self;
+        let Self { cpu, steps, slots, share, source, answers, summaries, .. } = self;
         let room = |(_, answer): &(usize, Shape)| Vec::with_capacity(shape.n * answer.len());
         let mut values: Vec<Vec<f32>> = answers.iter().map(room).collect();
         let threads = cpu.info.threads;
@@ -237,13 +238,18 @@ impl Executor {
             let picture = Shape { n, ..shape };
             to_nhwc(picture, pictures, &mut slots[*source][..picture.len()]);
             // Once for all steps, so that threads stay awake between them.
-            cpu.pool.install(|| {
-                for (at, step) in steps.iter().enumerate() {
+            let overflowed = cpu.pool.install(|| {
+                steps.iter().enumerate().find_map(|(at, step)| {
                     let begun = Instant::now();
-                    step.run(slots, n, threads);
+                    let finite = step.run(slots, n, threads);
                     clock(at, begun.elapsed().as_secs_f64());
-                }
+                    (!finite).then_some(at)
+                })
             });
+            if let Some(at) = overflowed {
+                let layer = summaries[at].name().to_string();
+                return Err(Error::Overflow { layer, element: Element::F32 });
+            }
             for (values, &(slot, answer)) in values.iter_mut().zip(&*answers) {
                 let answer = Shape { n, ..answer };
                 values.extend(to_nchw(answer, &slots[slot][..answer.len()]));
@@ -269,8 +275,8 @@ impl Executor {
 }
 
 impl Step {
-    /// Computes `n` pictures.
-    fn run(&self, slots: &mut [AVec<f32>], n: usize, threads: usize) {
+    /// Computes `n` pictures; false if a sum is not finite.
+    fn run(&self, slots: &mut [AVec<f32>], n: usize, threads: usize) -> bool {
         // Taken out, since other slots are read meanwhile: no step writes what it reads.
         let mut written = std::mem::replace(&mut slots[self.write], avec![]);
         let y = Shape { n, ..self.shape };
@@ -282,10 +288,11 @@ impl Step {
         };
         let (x, input) = read(0);
         let residual = (self.reads.len() > 1).then(|| read(1).1);
+        let mut finite = true;
         match &self.operation {
-            Operation::Connected(connected) => connected.run(input, output, residual),
-            Operation::Product(product) => product.run(x, input, y, output, residual, threads),
-            Operation::Depthwise(depthwise) => depthwise.run(x, input, y, output, residual),
+            Operation::Connected(connected) => finite = connected.run(input, output, residual),
+            Operation::Product(product) => finite = product.run(x, input, y, output, residual, threads),
+            Operation::Depthwise(depthwise) => finite = depthwise.run(x, input, y, output, residual),
             Operation::Mean => pixelwise::mean(x, input, output),
             Operation::Largest(pool, window) => pixelwise::largest(*pool, *window, x, input, y, output),
             Operation::Scale => pixelwise::scale(x, input, read(1).1, output),
@@ -299,6 +306,7 @@ impl Step {
             Operation::Select(select) => boxes::select(*select, x, input, y, output),
         }
         slots[self.write] = written;
+        finite
     }
 }
 

@@ -38,7 +38,29 @@ pub fn activate<S: Simd>(simd: S, x: S::f32s, activation: Activation) -> S::f32s
     }
 }
 
-/// `activation(sums + bias + residual)` of pixels, in place.
+/// Whether every value that was looked at is finite: activations hide what is not.
+#[derive(Clone, Copy)]
+pub struct Finite<S: Simd>(S::f32s);
+
+impl<S: Simd> Finite<S> {
+    #[inline(always)]
+    pub fn new(simd: S) -> Self {
+        Self(simd.splat_f32s(0.0))
+    }
+
+    /// Looks at a vector: zero times what is not finite is no number, and stays so.
+    #[inline(always)]
+    pub fn see(&mut self, simd: S, x: S::f32s) {
+        self.0 = simd.mul_add_f32s(x, simd.splat_f32s(0.0), self.0);
+    }
+
+    #[inline(always)]
+    pub fn all(self, simd: S) -> bool {
+        !simd.reduce_sum_f32s(self.0).is_nan()
+    }
+}
+
+/// `activation(sums + bias + residual)` of pixels, in place; whether all sums are finite.
 pub struct Finish<'a> {
     pub sums: &'a mut [f32],
     pub bias: &'a [f32],
@@ -47,16 +69,21 @@ pub struct Finish<'a> {
 }
 
 impl Finish<'_> {
-    pub fn run(self) {
-        Arch::new().dispatch(self);
+    pub fn run(self) -> bool {
+        Arch::new().dispatch(self)
     }
 }
 
 impl WithSimd for Finish<'_> {
-    type Output = ();
+    type Output = bool;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
+    fn with_simd<S: Simd>(self, simd: S) -> bool {
+        let mut finite = Finite::new(simd);
+        let mut finish = |sum| {
+            finite.see(simd, sum);
+            activate(simd, sum, self.activation)
+        };
         let channels = self.bias.len();
         let (bias, last_bias) = S::as_simd_f32s(self.bias);
         let last_bias = simd.partial_load_f32s(last_bias);
@@ -65,28 +92,27 @@ impl WithSimd for Finish<'_> {
             match self.residual {
                 None => {
                     for (sum, bias) in sums.iter_mut().zip(bias) {
-                        *sum = activate(simd, simd.add_f32s(*sum, *bias), self.activation);
+                        *sum = finish(simd.add_f32s(*sum, *bias));
                     }
                     if !last.is_empty() {
                         let sum = simd.add_f32s(simd.partial_load_f32s(last), last_bias);
-                        simd.partial_store_f32s(last, activate(simd, sum, self.activation));
+                        simd.partial_store_f32s(last, finish(sum));
                     }
                 }
                 Some(residual) => {
                     let (residual, last_residual) = S::as_simd_f32s(&residual[at * channels..][..channels]);
                     for ((sum, bias), residual) in sums.iter_mut().zip(bias).zip(residual) {
-                        let whole = simd.add_f32s(simd.add_f32s(*sum, *bias), *residual);
-                        *sum = activate(simd, whole, self.activation);
+                        *sum = finish(simd.add_f32s(simd.add_f32s(*sum, *bias), *residual));
                     }
                     if !last.is_empty() {
                         let residual = simd.partial_load_f32s(last_residual);
                         let sum = simd.add_f32s(simd.partial_load_f32s(last), last_bias);
-                        let whole = simd.add_f32s(sum, residual);
-                        simd.partial_store_f32s(last, activate(simd, whole, self.activation));
+                        simd.partial_store_f32s(last, finish(simd.add_f32s(sum, residual)));
                     }
                 }
             }
         }
+        finite.all(simd)
     }
 }
 

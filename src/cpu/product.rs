@@ -56,7 +56,8 @@ impl Product {
         self.weights.len() + self.bias.len()
     }
 
-    /// From pictures of shape `x` to pictures of shape `y`. `threads` is how many there are.
+    /// From pictures of shape `x` to pictures of shape `y`; whether all sums are finite. `threads` is how many
+    /// there are.
     pub fn run(
         &self,
         x: Shape,
@@ -65,7 +66,7 @@ impl Product {
         output: &mut [f32],
         residual: Option<&[f32]>,
         threads: usize,
-    ) {
+    ) -> bool {
         let (inputs, outputs) = (self.weights.len() / y.c, y.c);
         let fit = (CACHE / (4 * (inputs + outputs))).max(LEAST_PIXELS);
         // As many tasks for each thread.
@@ -95,12 +96,12 @@ impl Product {
                 }
             }
             let residual = residual.map(|residual| &residual[first * outputs..][..sums.len()]);
-            Finish { sums, bias: &self.bias, residual, activation: self.activation }.run();
+            Finish { sums, bias: &self.bias, residual, activation: self.activation }.run()
         };
         if share == y.pixels() {
-            task((0, output));
+            task((0, output))
         } else {
-            output.par_chunks_mut(share * outputs).enumerate().for_each(task);
+            output.par_chunks_mut(share * outputs).enumerate().map(task).reduce(|| true, |a, b| a && b)
         }
     }
 }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     Error, Result, Tensor,
-    kernels::Launch,
+    kernels::{LEAST_BINDING, Launch},
     plan::{Operand, Plan, Tap, Value},
     tensor::{Element, layout},
 };
@@ -26,6 +26,7 @@ pub struct Executor {
     pub(super) gpu: Gpu,
     pub(super) dispatches: Vec<Dispatch>,
     pub(super) slots: Vec<wgpu::Buffer>,
+    pub(super) flag: Flag,
     pub(super) input: Value,
     pub(super) outputs: Vec<Value>,
     taps: Vec<Tap>,
@@ -45,6 +46,45 @@ pub struct Executor {
     failed: bool,
 }
 
+/// What tells of values that overflowed: a word in which each step may raise an alarm.
+#[derive(Clone)]
+pub(super) struct Flag {
+    pub buffer: wgpu::Buffer,
+    /// The step of each alarm, the last one's first.
+    layers: Arc<[String]>,
+    element: Element,
+}
+
+impl Flag {
+    /// Bytes of the word.
+    pub const BYTES: u64 = 4;
+
+    async fn new(gpu: &Gpu, plan: &Plan) -> Result<Self> {
+        let layers = plan.steps.iter().rev().map(|step| step.name().to_string());
+        Ok(Self { buffer: Self::buffer(gpu).await?, layers: layers.collect(), element: plan.element })
+    }
+
+    async fn buffer(gpu: &Gpu) -> Result<wgpu::Buffer> {
+        use wgpu::BufferUsages as Usage;
+        let usage = Usage::STORAGE | Usage::COPY_SRC | Usage::COPY_DST;
+        gpu.allocate("overflow", LEAST_BINDING, usage).await
+    }
+
+    /// Records that no alarm is raised yet.
+    pub fn lower(&self, encoder: &mut wgpu::CommandEncoder) {
+        encoder.clear_buffer(&self.buffer, 0, None);
+    }
+
+    /// Refuses what was computed while the word, copied to these bytes, says that something overflowed.
+    pub fn check(&self, bytes: &[u8]) -> Result<()> {
+        let alarm: u32 = bytemuck::pod_read_unaligned(&bytes[..Self::BYTES as usize]);
+        match self.layers.get((alarm as usize).wrapping_sub(1)) {
+            Some(layer) => Err(Error::Overflow { layer: layer.clone(), element: self.element }),
+            None => Ok(()),
+        }
+    }
+}
+
 pub(super) struct Dispatch {
     pipeline: wgpu::ComputePipeline,
     bindings: wgpu::BindGroup,
@@ -52,8 +92,8 @@ pub(super) struct Dispatch {
 }
 
 impl Dispatch {
-    /// One of `launch`, whose parameters are the `at`-th of `params`, over buffers, what it reads and then
-    /// what it writes, and textures.
+    /// One of `launch`, whose parameters are the `at`-th of `params`, over buffers, what it reads, then what it
+    /// writes, then the flag if it checks for overflow, and textures.
     ///
     /// # Errors
     /// As [`Gpu::guarded`].
@@ -123,7 +163,9 @@ impl Executor {
         let launches: Vec<&Launch> = plan.steps.iter().map(|step| &step.launch).collect();
         let params = params_buffer(gpu, launches.iter().copied()).await?;
         let outputs: Vec<Value> = plan.outputs.iter().map(|output| output.value).collect();
-        let lane = Lane::new(gpu, plan.input.bytes(), outputs.iter().map(Value::bytes).sum())?;
+        let flag = Flag::new(gpu, plan).await?;
+        let answer: u64 = outputs.iter().map(Value::bytes).sum();
+        let lane = Lane::new(gpu, plan.input.bytes(), answer + Flag::BYTES)?;
         let filled = begun.elapsed();
 
         let (pipelines, compiled) = gpu.pipelines(&launches, element, pace, &mut progress).await?;
@@ -138,6 +180,7 @@ impl Executor {
                 })
                 .collect();
             buffers.extend(step.writes.iter().map(|slot| &slots[slot.index()]));
+            buffers.extend(step.launch.shader.flag().map(|_| &flag.buffer));
             let dispatch = Dispatch::new(gpu, &step.launch, pipeline, (&params, i), &buffers, &[]);
             dispatches.push(dispatch.await?);
             pace.breathe().await;
@@ -147,6 +190,7 @@ impl Executor {
             gpu: gpu.clone(),
             dispatches,
             slots,
+            flag,
             input: plan.input,
             outputs,
             taps: plan.taps.clone(),
@@ -173,6 +217,7 @@ impl Executor {
 
     /// Records every dispatch, as one compute pass.
     pub fn encode(&self, encoder: &mut wgpu::CommandEncoder) {
+        self.flag.lower(encoder);
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for dispatch in &self.dispatches {
             dispatch.record(&mut pass);
@@ -182,7 +227,8 @@ impl Executor {
     /// Runs once: NCHW in, the plan's outputs in NCHW out.
     ///
     /// # Errors
-    /// [`Error::Input`] if `input` is not of the planned shape, [`Error::Lost`] if the device
+    /// [`Error::Overflow`] if a value inside the network is beyond what is stored, [`Error::Input`] if `input` is
+    /// not of the planned shape, [`Error::Lost`] if the device
     /// was lost, [`Error::Device`] if it refused the work; the executor is then of no more use.
     pub fn run(&mut self, input: &Tensor) -> Result<Vec<Tensor>> {
         let pending = self.submit(input)?;
@@ -230,7 +276,7 @@ impl Executor {
     fn send(&mut self, input: &Tensor) -> Result<Pending> {
         let lane = match self.idle.pop() {
             Some(lane) => lane,
-            None => Lane::new(&self.gpu, self.input.bytes(), self.answer_bytes())?,
+            None => Lane::new(&self.gpu, self.input.bytes(), self.answer_bytes() + Flag::BYTES)?,
         };
         layout::to_device(input, self.input.shape, &mut self.staging);
         let Lane { upload, readback } = &lane;
@@ -254,20 +300,28 @@ impl Executor {
         self.outputs.iter().map(Value::bytes).sum()
     }
 
-    /// Records that the parts of the latest answer are copied to a staging buffer, one behind another.
+    /// Where the word is that tells whether the latest inference overflowed, from its first byte on: zero if not.
+    pub fn overflow(&self) -> &wgpu::Buffer {
+        &self.flag.buffer
+    }
+
+    /// Records that the parts of the latest answer are copied to a staging buffer, one behind another, and the
+    /// flag behind them.
     pub(super) fn copy_answers(&self, encoder: &mut wgpu::CommandEncoder, staging: &wgpu::Buffer) {
         let mut at = 0;
         for &output in &self.outputs {
             encoder.copy_buffer_to_buffer(self.slot(output), 0, staging, at, output.bytes());
             at += output.bytes();
         }
+        encoder.copy_buffer_to_buffer(&self.flag.buffer, 0, staging, at, Flag::BYTES);
     }
 
     /// Waits for the answer to what [`Executor::submit`] began. Answers may be collected in any
     /// order.
     ///
     /// # Errors
-    /// [`Error::Lost`] if the device was lost; the executor is then of no more use.
+    /// [`Error::Overflow`] as of [`Executor::run`]; [`Error::Lost`] if the device was lost: the executor is then
+    /// of no more use.
     pub fn collect(&mut self, pending: Pending) -> Result<Vec<Tensor>> {
         self.owns(&pending)?;
         let done = self.gpu.wait(pending.submission.clone());
@@ -286,7 +340,7 @@ impl Executor {
         let Pending { lane, mapped, .. } = pending;
         let answer = self.receive(&lane, mapped).await;
         match &answer {
-            Ok(_) => self.idle.push(lane),
+            Ok(_) | Err(Error::Overflow { .. }) => self.idle.push(lane),
             Err(_) => self.failed = true,
         }
         answer
@@ -303,10 +357,10 @@ impl Executor {
             self.gpu.arrived(receiver).await?;
         }
         let view = lane.readback.get_mapped_range(..).map_err(|e| self.gpu.unusable(&e))?;
-        let answers = answers_in(&view, &self.outputs);
+        let answers = answers_in(&view, &self.outputs, &self.flag);
         drop(view);
         lane.readback.unmap();
-        Ok(answers)
+        answers
     }
 
     /// Every layer's output in the last run, by module name: empty unless planned with taps.
@@ -327,14 +381,16 @@ impl Executor {
 }
 
 /// What [`Executor::copy_answers`] left in a staging buffer, from its bytes.
-pub(super) fn answers_in(bytes: &[u8], outputs: &[Value]) -> Vec<Tensor> {
+pub(super) fn answers_in(bytes: &[u8], outputs: &[Value], flag: &Flag) -> Result<Vec<Tensor>> {
     let mut rest = bytes;
     let answer = |output: &Value| {
         let (own, others) = rest.split_at(output.bytes() as usize);
         rest = others;
         output.form.tensor(output.shape, own)
     };
-    outputs.iter().map(answer).collect()
+    let answers = outputs.iter().map(answer).collect();
+    flag.check(rest)?;
+    Ok(answers)
 }
 
 impl Gpu {
@@ -344,7 +400,7 @@ impl Gpu {
     ///
     /// # Errors
     /// [`Error::Device`] if the device refused the kernel, [`Error::Lost`] if it was lost,
-    /// [`Error::NoF16`] if it has no such element.
+    /// [`Error::NoF16`] if it has no such element, [`Error::Overflow`] if a value overflows.
     pub fn dispatch(
         &self,
         launch: &Launch,
@@ -382,7 +438,8 @@ impl Gpu {
         for (&len, name) in written.clone() {
             buffers.push(put(stored(name), &vec![f32::NAN; len])?);
         }
-        let buffers: Vec<&wgpu::Buffer> = buffers.iter().collect();
+        let flag = launch.shader.flag().map(|_| pollster::block_on(Flag::buffer(self))).transpose()?;
+        let buffers: Vec<&wgpu::Buffer> = buffers.iter().chain(&flag).collect();
         let dispatch = Dispatch::new(self, launch, pipeline, (&params, 0), &buffers, textures);
         let dispatch = pollster::block_on(dispatch)?;
         let mut encoder = self.device.create_command_encoder(&Default::default());
@@ -391,6 +448,11 @@ impl Gpu {
             dispatch.record(&mut pass);
         }
         self.queue.submit([encoder.finish()]);
+        if let Some(flag) = &flag
+            && read::<u32>(self, flag, Flag::BYTES)? != [0]
+        {
+            return Err(Error::Overflow { layer: launch.shader.name.into(), element });
+        }
         let buffers = buffers[reads.len()..].iter();
         buffers
             .zip(written)

@@ -255,7 +255,7 @@ impl Gpu {
     /// Refuses a kernel that takes more than a program asked for when it opened the device.
     fn admits(&self, shader: &Shader) -> Result<()> {
         let limits = self.device.limits();
-        let buffers = (shader.reads.len() + shader.writes.len()) as u32;
+        let buffers = shader.buffers() as u32;
         let stored = shader.textures.iter().filter(|(_, access)| *access == Access::Written).count() as u32;
         for (name, needed, limit) in [
             ("max_storage_buffers_per_shader_stage", buffers, limits.max_storage_buffers_per_shader_stage),
@@ -272,8 +272,7 @@ impl Gpu {
 
     fn bind_group_layout(&self, launch: &Launch) -> wgpu::BindGroupLayout {
         let reads = launch.shader.reads.len() as u32;
-        let writes = launch.shader.writes.len() as u32;
-        let buffers = (0..1 + reads + writes).map(|binding| wgpu::BindingType::Buffer {
+        let buffers = (0..=launch.shader.buffers() as u32).map(|binding| wgpu::BindingType::Buffer {
             ty: if binding == 0 {
                 wgpu::BufferBindingType::Uniform
             } else {

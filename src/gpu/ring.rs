@@ -8,7 +8,12 @@ use std::{
     time::Duration,
 };
 
-use super::{Executor, Gpu, executor::answers_in, profile::Clock, transfer::buffer};
+use super::{
+    Executor, Gpu,
+    executor::{Flag, answers_in},
+    profile::Clock,
+    transfer::buffer,
+};
 use crate::{Error, Result, Tensor, plan::Value};
 
 /// A ring of staging buffers: each takes a frame's answer, and gives it back once the device has
@@ -16,6 +21,7 @@ use crate::{Error, Result, Tensor, plan::Value};
 pub struct Ring {
     gpu: Gpu,
     outputs: Vec<Value>,
+    flag: Flag,
     owner: Arc<()>,
     /// Where timestamps are in the staging buffers, if anywhere.
     timed: Option<u64>,
@@ -71,8 +77,10 @@ impl Ring {
         use wgpu::BufferUsages as Usage;
         let gpu = executor.gpu.clone();
         let answer = executor.answer_bytes();
-        let timed = executor.recording_clock()?.map(|_| answer);
-        let size = timed.map_or(answer, |at| at + Clock::BYTES);
+        // Timestamps are words of eight bytes.
+        let flagged = (answer + Flag::BYTES).next_multiple_of(8);
+        let timed = executor.recording_clock()?.map(|_| flagged);
+        let size = timed.map_or(flagged, |at| at + Clock::BYTES);
         let place = |_| {
             let usage = Usage::MAP_READ | Usage::COPY_DST;
             let staging = gpu.guarded_now("a ring of answers", || buffer(&gpu, "answer", size, usage))?;
@@ -80,7 +88,8 @@ impl Ring {
         };
         let places = (0..length.max(1)).map(place).collect::<Result<_>>()?;
         let (outputs, owner) = (executor.outputs.clone(), executor.identity.clone());
-        Ok(Self { gpu, outputs, owner, timed, places, taken: None, dropped: 0 })
+        let flag = executor.flag.clone();
+        Ok(Self { gpu, outputs, flag, owner, timed, places, taken: None, dropped: 0 })
     }
 
     /// Answers that were not taken: later ones had come by then, or all places were in use.
@@ -103,7 +112,8 @@ impl Ring {
     /// never blocks: somebody has to submit or poll, as a renderer does every frame.
     ///
     /// # Errors
-    /// [`Error::Lost`] if the device was lost.
+    /// [`Error::Overflow`] of an answer that means nothing, since a value overflowed on the way to it: the next may
+    /// be right again. [`Error::Lost`] if the device was lost.
     pub fn poll(&mut self) -> Result<Option<Answer>> {
         // Where the device is shared, this only looks.
         self.gpu.device.poll(wgpu::PollType::Poll).map_err(|e| self.gpu.unusable(&e))?;
@@ -144,7 +154,7 @@ impl Ring {
     /// The answer in a staging buffer that is mapped.
     fn read(&self, frame: u64, staging: &wgpu::Buffer) -> Result<Answer> {
         let view = staging.get_mapped_range(..).map_err(|e| self.gpu.unusable(&e))?;
-        let parts = answers_in(&view, &self.outputs);
+        let parts = answers_in(&view, &self.outputs, &self.flag)?;
         let took = self.timed.map(|at| Clock::between(&self.gpu, &view[at as usize..]));
         Ok(Answer { frame, parts, took })
     }

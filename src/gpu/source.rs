@@ -157,6 +157,9 @@ impl Executor {
         let first = self.own(&source.0)?;
         let first = if range.start == 0 { first } else { &[] };
         let [begins, ends] = [range.start == 0, range.end == self.dispatches.len()];
+        if begins {
+            self.flag.lower(encoder);
+        }
         let pass = self.recording_clock()?.map(|clock| clock.pass(begins, ends)).unwrap_or_default();
         let mut pass = encoder.begin_compute_pass(&pass);
         first.iter().chain(steps).for_each(|dispatch| dispatch.record(&mut pass));

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{BARRIER, Launch, Machine, Shader, Tier, Work, depthwise, spread};
+use super::{ALARM, BARRIER, Launch, Machine, Shader, Tier, Work, depthwise, pointwise, spread};
 use crate::{
     Shape,
     graph::{Conv, Window},
@@ -13,7 +13,7 @@ use crate::{
 pub const SHADER: Shader = Shader {
     name: "block",
     source: include_str!("../../shaders/block.wgsl"),
-    reads: &["x", "expand_weight", "weight", "project_weight", "bias", "residual"],
+    reads: &["x", "weight", "product_weight", "bias", "residual"],
     writes: &["y", "sums"],
     textures: &[],
     sums: &["bias", "sums"],
@@ -253,9 +253,10 @@ pub fn launch(convs: Convs, shapes: Shapes, residual: bool, pool: bool, tile: Ti
             ("SUMS", sums.pixels),
             ("EXPAND_ACTIVATION", code(convs.expand)),
             ("DEPTHWISE_ACTIVATION", convs.depthwise.activation.code()),
-            ("PROJECT_ACTIVATION", code(convs.project)),
+            ("ACTIVATION", code(convs.project)),
         ],
         params: vec![
+            ALARM,
             ("height", x.h as u32),
             ("width", x.w as u32),
             ("out_height", middle.h as u32),
@@ -281,6 +282,11 @@ pub fn launch(convs: Convs, shapes: Shapes, residual: bool, pool: bool, tile: Ti
         ),
     }
     .placeable()
+}
+
+/// The weights of both products as the kernel reads them: the expansion's, the projection's.
+pub fn pack_products(convs: Convs) -> Vec<f32> {
+    convs.expand.into_iter().chain(convs.project).flat_map(pointwise::pack).collect()
 }
 
 /// The biases as the kernel reads them: the expansion's, the depthwise, the projection's,

@@ -1,8 +1,8 @@
 //! Dense convolution: `shaders/dense.wgsl`.
 
 use super::{
-    CONV_READS, Grid, Launch, Layer, LayerKernel, Machine, Maps, Packing, REDUCTION, Shader, Tier, Tile,
-    spread,
+    ALARM, CONV_READS, Grid, Launch, Layer, LayerKernel, Machine, Maps, Packing, REDUCTION, Shader, Tier,
+    Tile, spread,
 };
 use crate::{
     Shape, Tensor,
@@ -105,6 +105,7 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, window: Window, residual: bool, t
             ("ACTIVATION", conv.activation.code()),
         ],
         params: vec![
+            ALARM,
             ("height", x.h as u32),
             ("width", x.w as u32),
             ("out_height", y.h as u32),

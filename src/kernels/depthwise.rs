@@ -1,7 +1,7 @@
 //! Depthwise convolution: `shaders/depthwise.wgsl`.
 
 use super::{
-    CONV_READS, LANES, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Tier, Tile, spread,
+    ALARM, CONV_READS, LANES, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Tier, Tile, spread,
 };
 use crate::{
     Shape, Tensor,
@@ -90,19 +90,21 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, window: Window, residual: bool, c
             ("ACTIVATION", conv.activation.code()),
         ],
         params: vec![
+            ALARM,
             ("height", x.h as u32),
             ("width", x.w as u32),
             ("out_height", y.h as u32),
             ("out_width", y.w as u32),
             ("top", window.top as u32),
             ("left", window.left as u32),
-            ("quads", y.quads() as u32),
+            ("outputs", y.quads() as u32),
             ("threads", threads as u32),
         ],
         workgroups: spread(threads.div_ceil(LANES as usize)),
         arithmetic: Element::F32,
         tile: format!("1x{columns} px x 4 ch a thread"),
     }
+    .placeable()
 }
 
 /// The weights as the kernel reads them: `[k, k, channels]`, padded to whole quads.

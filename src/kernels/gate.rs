@@ -1,6 +1,6 @@
 //! Squeeze-excite's gate in one kernel: `shaders/gate.wgsl`.
 
-use super::{BARRIER, LANES, Launch, Machine, Shader, Tier, Work};
+use super::{ALARM, BARRIER, LANES, Launch, Machine, Shader, Tier, Work};
 use crate::{Shape, Tensor, graph::Conv, tensor::Element};
 
 /// The kernel.
@@ -42,6 +42,7 @@ pub fn launch(squeeze: &Conv, widen: &Conv, map: Shape, tiles: usize) -> Launch 
             ("ACTIVATION", widen.activation.code()),
         ],
         params: vec![
+            ALARM,
             ("tiles", tiles as u32),
             ("pixels", (map.h * map.w) as u32),
             ("channels", channels),

@@ -3,7 +3,7 @@
 use crate::{Shape, tensor::Element};
 
 /// A kernel's text and the names of what it binds, in group 0: `params` at 0, then `reads`
-/// in order, then `writes`, then `textures`.
+/// in order, then `writes`, then the flag of what overflows, if it checks for that, then `textures`.
 #[derive(Debug)]
 pub struct Shader {
     /// The file's stem.
@@ -48,10 +48,28 @@ impl Shader {
     pub fn stored(&self, name: &str, element: Element) -> Element {
         if self.sums.contains(&name) { Element::F32 } else { element }
     }
+
+    /// Where it binds the flag that tells of values that overflow, behind what it writes; none if it computes
+    /// nothing that could.
+    pub fn flag(&self) -> Option<u32> {
+        let checks = ["activate(", "finish("].iter().any(|call| self.source.contains(call));
+        checks.then_some((1 + self.reads.len() + self.writes.len()) as u32)
+    }
+
+    /// Storage buffers that it binds.
+    pub fn buffers(&self) -> usize {
+        self.reads.len() + self.writes.len() + usize::from(self.flag().is_some())
+    }
 }
 
-/// What kernels share: what each has to call, and the text that then follows it.
-pub(super) const SHARED: [(&str, &str); 3] = [
+/// The parameter that `activation.wgsl` reads: what the flag gets if this launch is the first to overflow.
+pub(super) const ALARM: (&str, u32) = ("alarm", 1);
+
+/// What kernels share: what each has to call, and the text that then follows it; later ones follow what earlier ones
+/// call.
+pub(super) const SHARED: [(&str, &str); 5] = [
+    ("taken_from(", include_str!("../../shaders/prologue.wgsl")),
+    ("finish(", include_str!("../../shaders/epilogue.wgsl")),
     ("activate(", include_str!("../../shaders/activation.wgsl")),
     ("place(", include_str!("../../shaders/placement.wgsl")),
     ("taps(", include_str!("../../shaders/taps.wgsl")),
@@ -119,16 +137,27 @@ impl Launch {
                 text += &format!("alias {name} = coop_mat{side}x{side}<{element}, {role}>;\n");
             }
         }
-        for (name, value) in &self.constants {
+        let constants = self.constants.iter().copied();
+        let checks =
+            self.shader.flag().map(|flag| [("FLAG", flag), ("HALF", (element == Element::F16).into())]);
+        for (name, value) in constants.chain(checks.into_iter().flatten()) {
             text += &format!("const {name}: u32 = {value}u;\n");
         }
+        let first = text.len();
         text += self.shader.source;
         for (call, shared) in SHARED {
-            if self.shader.source.contains(call) {
+            if text[first..].contains(call) {
                 text += shared;
             }
         }
         text
+    }
+
+    /// It, raising this alarm if it overflows: of several steps the flag keeps the highest.
+    pub(crate) fn alarmed(mut self, alarm: u32) -> Self {
+        let own = self.params.iter_mut().find(|(name, _)| *name == ALARM.0);
+        own.into_iter().for_each(|(_, value)| *value = alarm);
+        self
     }
 
     /// It, with what `placement.wgsl` wants, which its shader calls.

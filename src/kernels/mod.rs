@@ -55,7 +55,7 @@ pub use machine::{Family, Machine, Subgroup, Units, Work};
 pub use pack::pack_bias;
 
 use grid::{Grid, spread};
-use launch::SHARED;
+use launch::{ALARM, SHARED};
 use layer::finish;
 use pack::blocks;
 

@@ -1,7 +1,8 @@
 //! Pointwise convolution as a matrix product tiled over registers: `shaders/pointwise.wgsl`.
 
 use super::{
-    Grid, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Tier, Tile, blocks, scale, spread,
+    ALARM, Grid, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Tier, Tile, blocks, scale,
+    spread,
 };
 use crate::{
     Shape, Tensor,
@@ -116,6 +117,7 @@ impl Extras {
 /// The parameters of every kernel that is a product of pixels by channels.
 pub(super) fn params(x: Shape, y: Shape) -> Vec<(&'static str, u32)> {
     vec![
+        ALARM,
         ("pixels", y.pixels() as u32),
         ("picture", (y.h * y.w) as u32),
         ("inputs", x.quads() as u32),

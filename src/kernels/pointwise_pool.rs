@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{LANES, Launch, Machine, REDUCTION, Shader, Tier, pointwise, pool, spread};
+use super::{ALARM, LANES, Launch, Machine, REDUCTION, Shader, Tier, pointwise, pool, spread};
 use crate::{Shape, Tensor, graph::Conv, tensor::Element};
 
 /// The kernel.
@@ -55,6 +55,7 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, tile: Tile) -> Launch {
             ("ACTIVATION", conv.activation.code()),
         ],
         params: vec![
+            ALARM,
             ("pictures", y.n as u32),
             ("pixels", (y.h * y.w) as u32),
             ("inputs", x.quads() as u32),

@@ -2,8 +2,8 @@
 //! `shaders/pointwise_split.wgsl`. Its weights and its answer are [`super::pointwise`]'s.
 
 use super::{
-    CONV_READS, LANES, Launch, Layer, LayerKernel, Machine, Maps, Packing, REDUCTION, Shader, Tier, Tile,
-    pointwise, spread,
+    ALARM, CONV_READS, LANES, Launch, Layer, LayerKernel, Machine, Maps, Packing, REDUCTION, Shader, Tier,
+    Tile, pointwise, spread,
 };
 use crate::{
     Shape, Tensor,
@@ -90,6 +90,7 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, residual: bool) -> Launch {
             ("ACTIVATION", conv.activation.code()),
         ],
         params: vec![
+            ALARM,
             ("pixels", y.pixels() as u32),
             ("inputs", x.quads() as u32),
             ("outputs", y.quads() as u32),

@@ -1,6 +1,6 @@
 //! The parts of a split projection added up: `shaders/reduce.wgsl`.
 
-use super::{LANES, Launch, Machine, Shader, Tier, spread};
+use super::{ALARM, LANES, Launch, Machine, Shader, Tier, spread};
 use crate::{Shape, Tensor, graph::Conv, tensor::Element};
 
 /// The kernel.
@@ -24,7 +24,12 @@ pub fn launch(conv: &Conv, y: Shape, splits: usize, residual: bool) -> Launch {
             ("RESIDUAL", residual.into()),
             ("ACTIVATION", conv.activation.code()),
         ],
-        params: vec![("splits", splits as u32), ("outputs", y.quads() as u32), ("threads", threads as u32)],
+        params: vec![
+            ALARM,
+            ("splits", splits as u32),
+            ("outputs", y.quads() as u32),
+            ("threads", threads as u32),
+        ],
         workgroups: spread(threads.div_ceil(LANES as usize)),
         arithmetic: Element::F32,
         tile: format!("{splits} parts of 1 px x 4 ch a thread"),

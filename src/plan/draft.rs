@@ -119,9 +119,12 @@ pub fn settle(
     };
 
     let mut weights = Vec::new();
+    // The earliest step that overflows has the highest alarm.
+    let alarms = (1..=drafts.len() as u32).rev();
     let steps = drafts
         .into_iter()
-        .map(|draft| {
+        .zip(alarms)
+        .map(|(draft, alarm)| {
             let mut reads: Vec<Operand> = Vec::new();
             for (read, name) in draft.reads.iter().zip(draft.launch.shader.reads) {
                 reads.push(match read {
@@ -137,7 +140,7 @@ pub fn settle(
             }
             Step {
                 layers: draft.nodes.iter().flat_map(|&id| graph.node(id).layers.iter().cloned()).collect(),
-                launch: draft.launch,
+                launch: draft.launch.alarmed(alarm),
                 reads,
                 writes: draft.writes.iter().map(|(map, _)| slot(*map)).collect(),
                 shape: draft.shape,

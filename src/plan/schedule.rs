@@ -378,7 +378,7 @@ impl<'a> Context<'a> {
         }
         let memory = self.machine.quads(tile.memory(convs));
         let (work, time) = self.block_cost(cut);
-        let weights = |id: NodeId| Read::Weights(vec![id], pointwise::PACKING);
+        let products: Vec<NodeId> = expand.into_iter().chain(projects.then_some(project)).collect();
         DraftStep {
             why: format!(
                 "{} workgroups, {memory} B of workgroup memory",
@@ -386,9 +386,8 @@ impl<'a> Context<'a> {
             ),
             reads: vec![
                 Read::Map(Map::Node(x)),
-                expand.map_or(Read::Nothing, weights),
                 Read::Weights(vec![depthwise], depthwise::PACKING),
-                if projects { weights(project) } else { Read::Nothing },
+                if products.is_empty() { Read::Nothing } else { Read::Weights(products, pointwise::PACKING) },
                 Read::Biases(biases),
                 residual.filter(|_| !split).map_or(Read::Nothing, |id| Read::Map(Map::Node(id))),
             ],

@@ -101,7 +101,7 @@ impl Shaders {
             launch.shader.name,
             launch.shader.tier,
             launch.shader.reads.len(),
-            launch.shader.writes.len(),
+            launch.shader.buffers() - launch.shader.reads.len(),
             if textures.is_empty() { "-" } else { &textures },
             launch.tile,
             pairs(&launch.constants)

@@ -252,9 +252,8 @@ fn block_case(picture: &Tensor, x: Shape) -> Result<Case> {
         launch: block::launch(convs, shapes, true, false, tile),
         reads: vec![
             input.clone(),
-            pointwise::pack(expand),
             depthwise::pack(depthwise),
-            pointwise::pack(project),
+            block::pack_products(convs),
             block::pack_bias(convs),
             input,
         ],

@@ -187,6 +187,16 @@ impl Session {
         executor.record(encoder, source, 0..plan.steps.len())
     }
 
+    /// Where the word is that tells, of the inference that was last recorded, whether a value overflowed inside the
+    /// network, from the buffer's first byte on: zero if not. For programs whose answers stay on the device; a
+    /// [ring](Self::ring) returns [`Error::Overflow`]. Usable as storage and to copy from.
+    ///
+    /// # Errors
+    /// [`Error::Input`] on the CPU.
+    pub fn overflow(&self) -> Result<&wgpu::Buffer> {
+        Ok(self.on_gpu()?.1.overflow())
+    }
+
     fn on_gpu(&self) -> Result<(&Plan, &Executor)> {
         match &self.engine {
             Engine::Gpu { plan, executor } if plan.input.shape.n == self.input.n => Ok((plan, executor)),
