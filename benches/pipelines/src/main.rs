@@ -67,7 +67,7 @@ fn run(args: &Args) -> Result<()> {
         fs::create_dir_all(isa).map_err(|error| format!("{}: {error}", isa.display()))?;
     }
     let gpu = Gpu::open().map_err(|error| format!("the first Vulkan device: {error}"))?;
-    eprintln!("{}", gpu.name);
+    eprintln!("device: {}", gpu.name);
     for line in manifest.lines() {
         let kernel = Kernel::parse(line).ok_or_else(|| format!("{path}: no such line expected: {line}"))?;
         let row = match gpu.lacks(&kernel) {
