@@ -197,9 +197,10 @@ impl Gpu {
             instance.get_physical_device_features2(physical, &mut chain);
             features.core = chain.features;
             features.robustness2.null_descriptor = vk::FALSE;
+            // wgpu also wants 16 bits in uniform buffers, where goldcrest has none: without that
+            // (Turnip) no f16 runs, but its compiler is a stand-in for Qualcomm's.
             let f16 = features.v12.shader_float16 == vk::TRUE
-                && features.v11.storage_buffer16_bit_access == vk::TRUE
-                && features.v11.uniform_and_storage_buffer16_bit_access == vk::TRUE;
+                && features.v11.storage_buffer16_bit_access == vk::TRUE;
             let matrices = features.matrices.cooperative_matrix == vk::TRUE;
 
             let queues = [vk::DeviceQueueCreateInfo::default().queue_priorities(&[1.0])];
