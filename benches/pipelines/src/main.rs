@@ -268,10 +268,7 @@ impl Gpu {
                 let start = Instant::now();
                 let pipeline = self.pipeline(&words, layout, args.isa.is_some())?;
                 times.push(start.elapsed().as_secs_f64() * 1e3);
-                statistics = self.statistics(pipeline)?;
-                if let Some(isa) = &args.isa {
-                    self.disassemble(pipeline, &kernel.file, isa)?;
-                }
+                statistics = self.describe(pipeline, &kernel.file, args.isa.as_deref())?;
                 self.device.destroy_pipeline(pipeline, None);
             }
             self.device.destroy_pipeline_layout(layout, None);
@@ -306,12 +303,13 @@ impl Gpu {
         }
     }
 
-    unsafe fn statistics(&self, pipeline: vk::Pipeline) -> Result<String> {
+    /// The driver's statistics of a pipeline; its texts go to `isa`.
+    unsafe fn describe(&self, pipeline: vk::Pipeline, file: &str, isa: Option<&Path>) -> Result<String> {
         use vk::PipelineExecutableStatisticFormatKHR as Format;
         let Some(executables) = &self.executables else { return Ok(String::new()) };
         let info = vk::PipelineInfoKHR::default().pipeline(pipeline);
         let mut row = String::new();
-        // SAFETY: the pipeline captured its statistics; `format` says which field of the union is set.
+        // SAFETY: the pipeline was told to keep both; `format` says which field of the union is set.
         unsafe {
             for (index, executable) in (0..).zip(executables.get_pipeline_executable_properties(&info)?) {
                 row += &format!("\tsubgroup={}", executable.subgroup_size);
@@ -326,35 +324,37 @@ impl Gpu {
                     };
                     row += &format!("\t{}={value}", text(&statistic.name));
                 }
+                if let Some(folder) = isa {
+                    let file = Path::new(file).file_name().unwrap_or_default().to_string_lossy();
+                    self.write_texts(executables, &info, &folder.join(format!("{file}.{index}")))?;
+                }
             }
         }
         Ok(row)
     }
 
-    /// Writes what the driver kept of its compilation to `FOLDER/FILE.INDEX.NAME.txt`.
-    unsafe fn disassemble(&self, pipeline: vk::Pipeline, file: &str, folder: &Path) -> Result<()> {
-        let Some(executables) = &self.executables else { return Ok(()) };
-        let get = executables.fp().get_pipeline_executable_internal_representations_khr;
-        let file = Path::new(file).file_name().unwrap_or_default().to_string_lossy();
-        let info = vk::PipelineInfoKHR::default().pipeline(pipeline);
+    /// Writes what the driver kept of its compilation to `PREFIX.NAME.txt`.
+    unsafe fn write_texts(
+        &self,
+        executables: &khr::pipeline_executable_properties::Device,
+        info: &vk::PipelineExecutableInfoKHR<'_>,
+        prefix: &Path,
+    ) -> Result<()> {
         // SAFETY: ash's call says how long the texts are, and these buffers are so long.
         unsafe {
-            for (index, _) in (0..).zip(executables.get_pipeline_executable_properties(&info)?) {
-                let info =
-                    vk::PipelineExecutableInfoKHR::default().pipeline(pipeline).executable_index(index);
-                let mut kept = executables.get_pipeline_executable_internal_representations(&info)?;
-                let mut texts: Vec<Vec<u8>> = kept.iter().map(|kept| vec![0; kept.data_size]).collect();
-                for (kept, text) in kept.iter_mut().zip(&mut texts) {
-                    kept.p_data = text.as_mut_ptr().cast();
-                }
-                let mut count = kept.len() as u32;
-                get(self.device.handle(), &info, &mut count, kept.as_mut_ptr()).result()?;
-                for (kept, bytes) in kept.iter().zip(&texts) {
-                    let name = text(&kept.name).replace(|c: char| !c.is_ascii_alphanumeric(), "_");
-                    let path = folder.join(format!("{file}.{index}.{name}.txt"));
-                    let bytes = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
-                    fs::write(&path, bytes).map_err(|error| format!("{}: {error}", path.display()))?;
-                }
+            let mut kept = executables.get_pipeline_executable_internal_representations(info)?;
+            let mut texts: Vec<Vec<u8>> = kept.iter().map(|kept| vec![0; kept.data_size]).collect();
+            for (kept, text) in kept.iter_mut().zip(&mut texts) {
+                kept.p_data = text.as_mut_ptr().cast();
+            }
+            let mut count = kept.len() as u32;
+            let get = executables.fp().get_pipeline_executable_internal_representations_khr;
+            get(self.device.handle(), info, &mut count, kept.as_mut_ptr()).result()?;
+            for (kept, bytes) in kept.iter().zip(&texts) {
+                let name = text(&kept.name).replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+                let path = format!("{}.{name}.txt", prefix.display());
+                let bytes = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
+                fs::write(&path, bytes).map_err(|error| format!("{path}: {error}"))?;
             }
         }
         Ok(())
