@@ -3,23 +3,37 @@
 // `graph::Activation`'s codes, constants wherever they are used.
 //
 // Activations hide what overflows: ReLU6 makes six of infinity, and of what is no number anything. So every sum is
-// looked at before, and every value that maps cannot hold after it; the flag keeps the alarm of the earliest step,
-// which is the highest. Bits are tested, since compilers may take floats for finite.
+// looked at before, and every value that f16 maps are to hold after it; a kernel calls `raise` when it has made its
+// last. The flag keeps the alarm of the earliest step, which is the highest. Bits are compared, since compilers may
+// take floats for finite: as whole numbers those of infinity and of what is no number are the highest of their sign.
 
 @group(0) @binding(FLAG) var<storage, read_write> flag: atomic<u32>;
 
+var<private> highest: i32; // bits of a sum that is not negative
+var<private> lowest: u32;  // bits of a sum that is
+var<private> largest: f32; // magnitude of what is stored, if HALF
+
 fn activate(kind: u32, v: vec4<f32>) -> vec4<f32> {
+    let bits = bitcast<vec4<i32>>(v);
+    highest = max(max(highest, bits.x), bits.y);
+    highest = max(max(highest, bits.z), bits.w);
+    let signed = bitcast<vec4<u32>>(v);
+    lowest = max(max(lowest, signed.x), signed.y);
+    lowest = max(max(lowest, signed.z), signed.w);
     let activated = applied(kind, v);
-    let exponents = vec4(0x7f800000u);
-    var overflows = any((bitcast<vec4<u32>>(v) & exponents) == exponents);
-    // f32 maps hold every finite sum. Beyond 65504, f16's largest, 65520 is the first that is not rounded to it.
     if (HALF == 1u) {
-        overflows = overflows || any(abs(activated) >= vec4(65520.0));
-    }
-    if (overflows) {
-        atomicMax(&flag, params.alarm);
+        let size = abs(activated);
+        largest = max(max(largest, size.x), size.y);
+        largest = max(max(largest, size.z), size.w);
     }
     return activated;
+}
+
+fn raise() {
+    // f16's largest is 65504; 65520 is the first that is not rounded to it.
+    if (highest >= 0x7f800000 || lowest >= 0xff800000u || (HALF == 1u && largest >= 65520.0)) {
+        atomicMax(&flag, params.alarm);
+    }
 }
 
 fn applied(kind: u32, v: vec4<f32>) -> vec4<f32> {

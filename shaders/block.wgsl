@@ -133,6 +133,7 @@ fn main(
             }
         }
     }
+    raise();
 }
 
 // PIXELS neighbours of the region at four expanded channels. Beyond the picture there is

@@ -73,4 +73,5 @@ fn main(
             finish(row * params.out_width + first + c, quad, sum[c]);
         }
     }
+    raise();
 }

@@ -64,4 +64,5 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
         y[picture * CHANNELS + c] = Quad(activate(ACTIVATION, sum));
     }
+    raise();
 }

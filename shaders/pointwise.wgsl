@@ -78,4 +78,5 @@ fn main(
             }
         }
     }
+    raise();
 }

@@ -97,4 +97,5 @@ fn main(
             workgroupBarrier();
         }
     }
+    raise();
 }

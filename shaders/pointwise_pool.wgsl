@@ -62,4 +62,5 @@ fn main(
         }
         y[picture * params.outputs + output] = Quad(total / f32(params.pixels));
     }
+    raise();
 }

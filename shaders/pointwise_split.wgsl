@@ -66,4 +66,5 @@ fn main(
             finish(p, o, v);
         }
     }
+    raise();
 }

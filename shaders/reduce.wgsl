@@ -35,4 +35,5 @@ fn main(
         v += x[s * params.threads + thread];
     }
     finish(thread / params.outputs, thread % params.outputs, v);
+    raise();
 }
