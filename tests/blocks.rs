@@ -218,7 +218,7 @@ fn the_front_of_a_block_is_its_layers_and_leaves_sums_for_the_gate() {
         };
         let squeeze = layer(narrow, c, Activation::Relu);
         let widen = layer(c, narrow, Activation::HardSigmoid);
-        let launch = gate::launch(&squeeze, &widen, middle, tiles);
+        let launch = gate::launch(&squeeze, &widen, middle, tiles, &gpu.machine(element));
         let reads = [
             out[1].clone(),
             pointwise::pack(&squeeze),

@@ -93,3 +93,28 @@ fn needed_multiply_adds_are_the_graphs() {
     }
     needed(&(&Cpu::new(Some(2)).unwrap()).into(), Fuse::None);
 }
+
+#[test]
+fn the_library_has_no_clock_that_browsers_lack() {
+    let mut folders = vec![std::path::PathBuf::from("src")];
+    let mut read = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            // `web_time` is the standard library's clock where that one works.
+            let from_std = text.split("use std::").skip(1).any(|used| {
+                let used = used.split(';').next().unwrap_or_default();
+                used.contains("Instant") || used.contains("SystemTime")
+            });
+            let spelt = text.contains("std::time::Instant") || text.contains("std::time::SystemTime");
+            assert!(!from_std && !spelt, "{}: use web_time", path.display());
+            read += 1;
+        }
+    }
+    assert!(read > 100);
+}

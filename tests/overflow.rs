@@ -169,7 +169,7 @@ fn every_kernel_that_computes_sums_looks_at_them() {
             assert_eq!(raises(&gpu, &pooled, &[&x[..len], &weights, &bias], CHANNELS), expected);
             let reduced = reduce::launch(&c, INPUT, 2, false);
             assert_eq!(raises(&gpu, &reduced, &[&x, &bias, &x], len), expected);
-            let gated = gate::launch(&c, &c, Shape { h: 1, w: 1, ..INPUT }, 1);
+            let gated = gate::launch(&c, &c, Shape { h: 1, w: 1, ..INPUT }, 1, &machine);
             assert_eq!(
                 raises(&gpu, &gated, &[&x[..CHANNELS], &weights, &weights, &biases], CHANNELS),
                 expected

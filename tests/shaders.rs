@@ -8,8 +8,8 @@ use goldcrest::{
     Shape, Tensor,
     graph::{Activation, Conv, MaxPool, Padding, Select, Window},
     kernels::{
-        self, Launch, Shader, Subgroup, Tier, Units, argmax, block, boxes, copy, dense, depthwise, gate,
-        mask, max_pool, multiply_add, paint,
+        self, Launch, Machine, Shader, Subgroup, Tier, Units, argmax, block, boxes, copy, dense, depthwise,
+        gate, mask, max_pool, multiply_add, paint,
         pointwise::{self, Extras},
         pointwise_matrix, pointwise_pool, pointwise_split, pointwise_subgroup, pool, rank, reduce, resize,
         sample::{self, Colours, Filter, Grid, Planes, Sampling, Texels},
@@ -128,7 +128,7 @@ fn variants() -> Vec<Launch> {
             let c = conv(1, 1, 1, 1, activation);
             launches.push(pointwise_split::launch(&c, x, x, residual));
             launches.push(reduce::launch(&c, x, 3, residual));
-            launches.push(gate::launch(&conv(1, 1, 1, 1, Activation::Relu), &c, x, 4));
+            launches.push(gate::launch(&conv(1, 1, 1, 1, Activation::Relu), &c, x, 4, &Machine::default()));
         }
         for (kernel, stride, dilation) in [(3, 1, 1), (3, 2, 1), (5, 1, 1), (5, 2, 1), (5, 1, 2)] {
             let c = conv(24, kernel, stride, dilation, next());

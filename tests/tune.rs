@@ -21,6 +21,10 @@ const INPUT: Shape = Shape::new(1, 8, 12, 12);
 
 /// One inverted residual.
 fn network() -> Graph {
+    clamped_by(Activation::Relu6)
+}
+
+fn clamped_by(activation: Activation) -> Graph {
     let conv = |outputs: usize, inputs: usize, kernel, groups, activation| {
         Op::Conv(Conv {
             weight: Arc::new(noise([outputs, inputs / groups, kernel, kernel], 7)),
@@ -35,11 +39,15 @@ fn network() -> Graph {
     };
     let mut graph = Graph::default();
     let x = graph.push("input", Op::Input(INPUT.c), &[]);
-    let expand = graph.push("expand", conv(24, 8, 1, 1, Activation::Relu6), &[x]);
-    let depthwise = graph.push("depthwise", conv(24, 24, 3, 24, Activation::Relu6), &[expand]);
+    let expand = graph.push("expand", conv(24, 8, 1, 1, activation), &[x]);
+    let depthwise = graph.push("depthwise", conv(24, 24, 3, 24, activation), &[expand]);
     let project = graph.push("project", conv(8, 24, 1, 1, Activation::Identity), &[depthwise]);
     graph.push("block", Op::Add, &[x, project]);
     graph
+}
+
+fn inputs() -> [Tensor; 2] {
+    [9, 10].map(|seed| noise(<[usize; 4]>::from(INPUT), seed))
 }
 
 fn run(gpu: &Gpu, options: &Options) -> Tensor {
@@ -54,7 +62,8 @@ fn tuning_measures_and_changes_nothing_but_the_time() {
         let mut heard = 0;
         let budget = Duration::from_millis(300);
         let tuning =
-            measure::tune(&gpu, &network(), &network(), INPUT, Element::F32, budget, |_| heard += 1).unwrap();
+            measure::tune(&gpu, &network(), &network(), &inputs(), Element::F32, budget, |_| heard += 1)
+                .unwrap();
         // One inverted residual of three layers.
         assert_eq!((tuning.blocks.contests, tuning.layers.contests), (1, 3));
         for tally in [tuning.blocks, tuning.layers] {
@@ -64,6 +73,27 @@ fn tuning_measures_and_changes_nothing_but_the_time() {
         let tuned = run(&gpu, &Options { tuned: tuning.winners, ..Options::default() });
         let plain = run(&gpu, &Options { fuse: Fuse::None, ..Options::default() });
         assert!(common::distance(&tuned, &plain) <= 1e-5, "{}", gpu.adapter());
+    }
+}
+
+#[test]
+fn the_worst_input_decides_how_exact_f16_is() {
+    let budget = Duration::from_millis(50);
+    for gpu in common::gpus().into_iter().filter(Gpu::has_f16) {
+        let tune = |inputs: &[Tensor]| {
+            let graph = clamped_by(Activation::Identity);
+            measure::tune(&gpu, &graph, &graph, inputs, Element::F16, budget, |_| {})
+        };
+        let error = |inputs: &[Tensor]| tune(inputs).unwrap().error;
+        let [a, b] = inputs();
+        let worst = error(std::slice::from_ref(&a)).max(error(std::slice::from_ref(&b)));
+        let both = error(&[a.clone(), b]);
+        // Schedules that win may differ from time to time, and round in another order.
+        assert!(both > 0.0 && (both / worst - 1.0).abs() < 0.5, "{both} of {worst} on {}", gpu.adapter());
+        // One on which f16 overflows is as far as can be.
+        let loud = Tensor::from_fn(a.dims(), |_| 6e4);
+        assert_eq!(error(&[a, loud]), f64::MAX, "{}", gpu.adapter());
+        assert!(tune(&[]).is_err());
     }
 }
 

@@ -4,7 +4,6 @@ use std::{
     fmt::Write,
     fs,
     path::{Path, PathBuf},
-    time::Instant,
 };
 
 use anyhow::{Context, Result, bail};
@@ -16,6 +15,7 @@ use goldcrest::{
     zoo::{Network, Scores, Task},
 };
 use serde::Serialize;
+use web_time::Instant;
 
 use super::common::{self, Engine, Weights, json, milliseconds, progress, session};
 

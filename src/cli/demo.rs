@@ -3,7 +3,7 @@
 use std::{
     fmt::Write,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -15,6 +15,7 @@ use goldcrest::{
     zoo::Network,
 };
 use serde_json::{Value, json};
+use web_time::Instant;
 
 use super::{
     common::{self, Engine, json, milliseconds, session_for_pictures},

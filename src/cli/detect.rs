@@ -1,6 +1,6 @@
 //! `goldcrest detect`
 
-use std::{fmt::Write, path::PathBuf, time::Instant};
+use std::{fmt::Write, path::PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -10,6 +10,7 @@ use goldcrest::{
     zoo::Task,
 };
 use serde_json::json;
+use web_time::Instant;
 
 use super::{
     common::{self, Engine, Weights, json, milliseconds, session_for_pictures},

@@ -1,6 +1,6 @@
 //! `goldcrest run`
 
-use std::{path::PathBuf, time::Instant};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -13,6 +13,7 @@ use goldcrest::{
 };
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
+use web_time::Instant;
 
 use super::{
     common::{self, Engine, Weights, json, milliseconds, session, startup},

@@ -1,13 +1,16 @@
 //! `goldcrest tune`
 
-use std::{fmt::Write, time::Duration};
+use std::{fmt::Write, path::PathBuf, time::Duration};
 
 use anyhow::{Result, bail};
 use clap::Args;
 use goldcrest::{
+    Error, Shape, Tensor, demo,
     measure::{self, Tally, Tuning},
     session::{self, Kept, Options},
+    tasks::{self, Picture},
     tensor::Element,
+    zoo::{Network, Preprocessing, Resize},
 };
 use serde::Serialize;
 use serde_json::json;
@@ -26,6 +29,10 @@ pub struct Tune {
     /// Rows and columns of a picture, if not the network's own
     #[arg(long, value_name = "HxW", value_parser = common::size)]
     size: Option<[usize; 2]>,
+
+    /// Pictures on which f16 is judged, if not the bundled photographs and scenes: the worst of them counts
+    #[arg(long, value_name = "PATH", value_delimiter = ',')]
+    pictures: Vec<PathBuf>,
 
     /// Seconds to measure
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
@@ -49,6 +56,7 @@ impl Tune {
             ..Options::default()
         };
         let input = options.input_shape(&network);
+        let inputs = self.inputs(&network, input)?;
         let graph = network.answering(network.answer())?;
         if self.engine.fuse() != options.fuse {
             bail!("--fuse: tuning is for the planner's own choice, auto");
@@ -66,9 +74,16 @@ impl Tune {
         for &element in &elements {
             gpu.supports(element)?;
             let done = 100 * tunings.len() as u64;
-            let tuning = measure::tune(&gpu, &graph, &network.graph, input, element, budget, |share| {
+            let tuning = measure::tune(&gpu, &graph, &network.graph, &inputs, element, budget, |share| {
                 bar.set_position(done + (100.0 * share).min(100.0) as u64);
-            })?;
+            });
+            let tuning = match tuning {
+                Err(error @ Error::Overflow { .. }) if elements.len() > 1 => {
+                    log::warn!("{error}: --precision auto stays with f32 in {}", network.arch);
+                    continue;
+                }
+                tuning => tuning?,
+            };
             let error = tuning.error;
             if error > session::F16_BOUND {
                 log::warn!("f16 is {error:.1e} off in {}: only --precision f16 will choose it", network.arch);
@@ -97,6 +112,23 @@ impl Tune {
         let what = format!("{} for {input} on {}", network.arch, gpu.adapter());
         let each = tunings.iter().map(|tuned| words(tuned, &what));
         Ok(each.collect::<Result<String, _>>()?)
+    }
+
+    /// What f16 is judged on: photographs and scenes, or the user's own pictures.
+    fn inputs(&self, network: &Network, input: Shape) -> Result<Vec<Tensor>> {
+        let pictures = match &self.pictures[..] {
+            [] => demo::pictures()?,
+            own => own.iter().map(Picture::open).collect::<Result<_, _>>()?,
+        };
+        // Of the size that is tuned for, whatever the network's own is.
+        let how =
+            Preprocessing { resize: Resize::Exact([input.h, input.w]), crop: None, ..network.preprocessing };
+        let batch = |first: usize| {
+            let batch: Vec<Picture> =
+                (0..input.n).map(|i| pictures[(first + i) % pictures.len()].clone()).collect();
+            tasks::preprocess_batch(&batch, &how)
+        };
+        Ok((0..pictures.len()).map(batch).collect::<Result<_, _>>()?)
     }
 }
 

@@ -3,10 +3,14 @@
 
 mod drawing;
 mod models;
+#[cfg(feature = "image")]
+mod photographs;
 mod scene;
 mod shape;
 
 pub use drawing::{Drawing, Seen};
 pub use models::{classifier, detector, segmenter};
+#[cfg(feature = "image")]
+pub use photographs::pictures;
 pub use scene::{Colour, MOST_THINGS, Paint, Pattern, Scene, Thing};
 pub use shape::Shape;

@@ -17,20 +17,27 @@ pub const SHADER: Shader = Shader {
 /// The most threads that an output of the squeezing layer has between them.
 const SPLITS: u32 = 8;
 
-/// The most invocations of a workgroup, as every adapter allows.
-pub const MOST: u32 = 256;
+/// The most invocations of a workgroup that are of use.
+const MOST: u32 = 256;
 
-/// Threads of a workgroup, and how many of them an output of the squeezing layer has: there is one
-/// workgroup a picture, so as many as have something to do, and as every adapter allows.
-fn threads(channels: u32, squeezed: u32) -> (u32, u32) {
-    let threads = channels.max(SPLITS * squeezed).next_power_of_two().clamp(LANES, MOST);
+/// Invocations of a workgroup, and how many of them an output of the squeezing layer has: there is one
+/// workgroup for each picture, so as many as have something to do, and as the machine allows.
+fn threads(channels: u32, squeezed: u32, machine: &Machine) -> (u32, u32) {
+    let allowed = machine.workgroup_threads.clamp(LANES, MOST);
+    let most = 1 << allowed.ilog2();
+    let threads = channels.max(SPLITS * squeezed).next_power_of_two().clamp(LANES, most);
     (threads, (threads / squeezed).clamp(1, SPLITS.min(channels)))
 }
 
+/// Invocations that could work on so many pictures.
+pub fn invocations(pictures: usize) -> usize {
+    pictures * MOST as usize
+}
+
 /// One run over the sums of `tiles` tiles of `map`.
-pub fn launch(squeeze: &Conv, widen: &Conv, map: Shape, tiles: usize) -> Launch {
+pub fn launch(squeeze: &Conv, widen: &Conv, map: Shape, tiles: usize, machine: &Machine) -> Launch {
     let [channels, squeezed] = [map.quads(), squeeze.outputs().div_ceil(4)].map(|quads| quads as u32);
-    let (threads, splits) = threads(channels, squeezed);
+    let (threads, splits) = threads(channels, squeezed, machine);
     Launch {
         shader: &SHADER,
         constants: vec![
@@ -55,9 +62,9 @@ pub fn launch(squeeze: &Conv, widen: &Conv, map: Shape, tiles: usize) -> Launch 
 }
 
 /// Bytes of workgroup memory that a map of so many channels takes in f32.
-pub fn memory(squeeze: &Conv) -> u32 {
+pub fn memory(squeeze: &Conv, machine: &Machine) -> u32 {
     let [channels, squeezed] = [squeeze.inputs(), squeeze.outputs()].map(|c| c.div_ceil(4) as u32);
-    16 * (channels + squeezed * (threads(channels, squeezed).1 + 1))
+    16 * (channels + squeezed * (threads(channels, squeezed, machine).1 + 1))
 }
 
 /// What an invocation spends: the two products are shared by all of a workgroup.

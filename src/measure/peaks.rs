@@ -1,6 +1,6 @@
 //! What a device could do at its best, measured by kernels that do one thing only.
 
-use std::time::Instant;
+use web_time::Instant;
 
 use super::Peaks;
 use crate::{

@@ -1,11 +1,9 @@
 //! How long a network takes, and each of its steps.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, time::Duration};
 
 use serde::Serialize;
+use web_time::Instant;
 
 use super::{Peaks, Split, Spread, spread::noisy};
 use crate::{

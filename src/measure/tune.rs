@@ -7,13 +7,12 @@
 //! are. What is quicker than the model's choice beyond noise wins, and all of it is kept only if
 //! the whole network is no slower.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Duration};
+
+use web_time::Instant;
 
 use crate::{
-    Result, Shape, Tensor,
+    Error, Result, Shape, Tensor,
     gpu::{Executor, Gpu, distance},
     graph::Graph,
     plan::{Contest, Fuse, Kernel, Kernels, Machine, Options, Plan, Schedules, Step, Tuned},
@@ -66,15 +65,16 @@ pub struct Tally {
 
 /// Measures `graph` for about `budget`, and a round longer if that is too short for one. `progress`
 /// hears the share of the budget that is spent. `scores` is the same network with an answer that
-/// tells how exact it is: label maps and lists of boxes do not.
+/// tells how exact it is: label maps and lists of boxes do not. How exact f16 is depends on what a network sees:
+/// the worst of the `inputs` counts, all of one shape, and times are of the first.
 ///
 /// # Errors
-/// As [`Plan::new`] and [`Executor::run`].
+/// As [`Plan::new`] and [`Executor::run`]; [`Error::Input`] if there is no input.
 pub fn tune(
     gpu: &Gpu,
     graph: &Graph,
     scores: &Graph,
-    input: Shape,
+    inputs: &[Tensor],
     element: Element,
     budget: Duration,
     mut progress: impl FnMut(f64),
@@ -86,8 +86,9 @@ pub fn tune(
         spent < share
     };
     let machine = gpu.machine(element);
-    let picture = Tensor::wave(input, 0.37);
-    let bench = Bench { gpu, graph, scores, input, machine, picture };
+    let first = inputs.first().ok_or_else(|| Error::Input("there is none to measure with".into()))?;
+    let input = first.shape()?;
+    let bench = Bench { gpu, graph, scores, input, machine, inputs };
 
     let mut tuning = Tuning::default();
     let winners = &mut tuning.winners;
@@ -156,7 +157,7 @@ struct Bench<'a> {
     scores: &'a Graph,
     input: Shape,
     machine: Machine,
-    picture: Tensor,
+    inputs: &'a [Tensor],
 }
 
 impl Bench<'_> {
@@ -168,7 +169,7 @@ impl Bench<'_> {
     fn executor(&self, plan: &Plan) -> Result<Executor> {
         let mut executor = pollster::block_on(Executor::new(self.gpu, plan, |_, _| {}))?;
         // The first run pays for what drivers put off.
-        executor.run(&self.picture)?;
+        executor.run(&self.inputs[0])?;
         Ok(executor)
     }
 
@@ -200,7 +201,7 @@ impl Bench<'_> {
                 let mut executor = self.executor(&plan)?;
                 for _ in 0..RUNS {
                     let mut spent = vec![0.0; contests.len()];
-                    for (place, time) in place.iter().zip(executor.profile(&self.picture)?) {
+                    for (place, time) in place.iter().zip(executor.profile(&self.inputs[0])?) {
                         if let Some(contest) = *place {
                             spent[contest] += time;
                         }
@@ -226,7 +227,7 @@ impl Bench<'_> {
 
     /// Drops kernels with f16 sums if with them the scores are further from those in f32 than f16
     /// may be: they are as accurate as weights and maps let them be. How far they are then.
-    fn drop_inexact(&self, winners: &mut Tuned, exact: &[Tensor]) -> Result<f64> {
+    fn drop_inexact(&self, winners: &mut Tuned, exact: &[Vec<Tensor>]) -> Result<f64> {
         let half = |kernel: &Kernel| kernel.arithmetic() == Element::F16;
         let error = self.error(winners, exact)?;
         if error <= F16_BOUND || !winners.kernels.values().any(half) {
@@ -237,28 +238,32 @@ impl Bench<'_> {
         self.error(winners, exact)
     }
 
-    /// How far the scores are from the `exact` ones, over their norm: the worst of the answer's
-    /// parts. What is no number is as far as can be.
-    fn error(&self, tuned: &Tuned, exact: &[Tensor]) -> Result<f64> {
+    /// How far the scores are from the `exact` ones, over their norm: the worst of the inputs and of the answer's
+    /// parts. What is no number, or overflows, is as far as can be.
+    fn error(&self, tuned: &Tuned, exact: &[Vec<Tensor>]) -> Result<f64> {
         if self.machine.element == Element::F32 {
             return Ok(0.0);
         }
-        let scores = self.scores(self.machine, tuned.clone())?;
-        let errors = scores.iter().zip(exact).map(|(ours, exact)| distance(ours, exact));
+        let scores = match self.scores(self.machine, tuned.clone()) {
+            Err(Error::Overflow { .. }) => return Ok(f64::MAX),
+            scores => scores?,
+        };
+        let errors = scores.iter().flatten().zip(exact.iter().flatten()).map(|(a, b)| distance(a, b));
         Ok(errors.map(|error| if error.is_finite() { error } else { f64::MAX }).fold(0.0, f64::max))
     }
 
-    /// The scores in f32; none where they would only be compared with themselves.
-    fn exact(&self) -> Result<Vec<Tensor>> {
+    /// The scores of each input in f32; none where they would only be compared with themselves.
+    fn exact(&self) -> Result<Vec<Vec<Tensor>>> {
         match self.machine.element {
             Element::F32 => Ok(Vec::new()),
             Element::F16 => self.scores(self.gpu.machine(Element::F32), Tuned::default()),
         }
     }
 
-    fn scores(&self, machine: Machine, tuned: Tuned) -> Result<Vec<Tensor>> {
+    fn scores(&self, machine: Machine, tuned: Tuned) -> Result<Vec<Vec<Tensor>>> {
         let options = Options { tuned, ..Options::default() };
-        self.executor(&Plan::new(self.scores, self.input, machine, &options)?)?.run(&self.picture)
+        let mut executor = self.executor(&Plan::new(self.scores, self.input, machine, &options)?)?;
+        self.inputs.iter().map(|input| executor.run(input)).collect()
     }
 
     /// Without timestamps: the schedules of whichever way to fuse the whole network is quickest.
@@ -291,7 +296,7 @@ impl Bench<'_> {
         while times.iter().any(|of_plan| of_plan.len() < 5) || more() {
             for (executor, of_plan) in executors.iter_mut().zip(&mut times) {
                 let start = Instant::now();
-                executor.run(&self.picture)?;
+                executor.run(&self.inputs[0])?;
                 of_plan.push(1e3 * start.elapsed().as_secs_f64());
             }
         }

@@ -272,8 +272,7 @@ impl<'a> Context<'a> {
             (None, Some(own)) => own,
             _ => self.input,
         };
-        let gate_fits =
-            squeeze.is_none_or(|s| gate::memory(self.conv(s.squeeze)) <= self.machine.workgroup_memory);
+        let gate_fits = squeeze.is_none_or(|s| self.gate_memory(&s) <= self.machine.workgroup_memory);
         let fits = convs.fit(self.y.quads(), self.machine, tile);
         (fits && gate_fits).then_some(Cut { tile, expand, convs, x })
     }
@@ -433,8 +432,11 @@ impl<'a> Context<'a> {
         let (squeeze, widen) = (self.conv(nodes.squeeze), self.conv(nodes.widen));
         let (pictures, sums) = (self.middle.n, block::pooled_bytes(self.middle, tile));
         let work = gate::work(squeeze, widen, pictures, sums, self.machine);
-        let invocations = gate::MOST as usize * pictures;
-        (work, self.machine.time(gate::cost(squeeze, self.machine), invocations, work))
+        (work, self.machine.time(gate::cost(squeeze, self.machine), gate::invocations(pictures), work))
+    }
+
+    fn gate_memory(&self, nodes: &Squeeze) -> u32 {
+        gate::memory(self.conv(nodes.squeeze), self.machine)
     }
 
     fn gate_step(&self, nodes: &Squeeze, tile: Tile) -> DraftStep {
@@ -443,7 +445,7 @@ impl<'a> Context<'a> {
         let (work, time) = self.gate_cost(nodes, tile);
         DraftStep {
             nodes: vec![nodes.squeeze, nodes.widen],
-            launch: gate::launch(squeeze, widen, self.middle, tile.tiles(self.middle)),
+            launch: gate::launch(squeeze, widen, self.middle, tile.tiles(self.middle), self.machine),
             reads: vec![
                 Read::Map(Map::Pooled(self.block.depthwise)),
                 Read::Weights(vec![nodes.squeeze], pointwise::PACKING),
@@ -452,7 +454,7 @@ impl<'a> Context<'a> {
             ],
             writes: vec![(Map::Gate(nodes.scale), self.machine.bytes(gates))],
             shape: gates,
-            between: gate::memory(squeeze),
+            between: self.gate_memory(nodes),
             work,
             time,
             why: "squeeze-excite's two layers are too small for kernels of their own".into(),

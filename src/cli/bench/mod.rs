@@ -24,7 +24,8 @@ use super::common::{self, Fusion, progress};
 #[command(after_help = "Lists take commas. Every network is measured at every batch, size and precision \
     on every device. Networks without a checkpoint have random weights: their time is the same.")]
 pub struct Bench {
-    /// Networks by name, such as mobilenet_v2 or mobilenet_v2@0.35 for another width
+    /// Networks by name, such as mobilenet_v2, mobilenet_v2@0.35 for another width, or
+    /// torchvision/ssdlite320_mobilenet_v3_large
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     networks: Vec<String>,
 

@@ -1,22 +1,22 @@
 //! Does this adapter compute what it should? Drivers have bugs; a user should know at once.
 
+mod layers;
 mod textures;
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use serde::Serialize;
+use web_time::Instant;
 
 use super::Gpu;
 use crate::{
     Error, Result, Shape, Tensor,
-    graph::{Activation, Conv, MaxPool, Padding, Select, Window},
+    graph::{Activation, Conv, Padding, Window},
     kernels::{
-        self, Launch, Subgroup, Tile, Units, argmax, block, boxes, copy, dense, depthwise, gate, mask,
-        max_pool, multiply_add,
-        pointwise::{self, Extras},
-        pointwise_matrix, pointwise_pool, pointwise_split, pointwise_subgroup, pool,
+        self, Launch, Machine, Units, argmax, block, copy, depthwise, gate, mask, multiply_add, pointwise,
+        pointwise_matrix, pointwise_pool, pool,
         rank::{self, Found},
-        reduce, resize, scale, select, softmax,
+        reduce,
         suppress::{self, Suppression},
     },
     tensor::{Element, Form, layout},
@@ -69,7 +69,8 @@ pub fn check(gpu: &Gpu) -> Result<Trust> {
     let start = Instant::now();
     let mut checks = Vec::new();
     for element in gpu.elements() {
-        for case in cases(element, gpu.subgroup(), gpu.matrix_units(element))? {
+        let machine = gpu.machine(element);
+        for case in layers::cases(&machine)?.iter().chain(&cases(&machine)?) {
             checks.push(case.check(gpu, element)?);
         }
         checks.extend(textures::checks(gpu, element)?);
@@ -80,7 +81,8 @@ pub fn check(gpu: &Gpu) -> Result<Trust> {
 
 /// Whether the device's matrix units compute right.
 pub(super) fn matrices(gpu: &Gpu, units: Units, element: Element) -> Result<bool> {
-    Ok(matrix_case(units)?.check(gpu, element)?.right())
+    let machine = Machine { matrices: Some(units), element, ..Machine::default() };
+    Ok(layers::product(&pointwise_matrix::PointwiseMatrix, &machine)?.check(gpu, element)?.right())
 }
 
 struct Case {
@@ -108,127 +110,39 @@ impl Case {
     }
 }
 
-/// A case of every kernel; of those beyond the baseline, for `subgroup`s and for matrix `units`. Where maps are f16 one has f16 sums.
-fn cases(element: Element, subgroup: Option<Subgroup>, units: Option<Units>) -> Result<Vec<Case>> {
+/// A case of every kernel that makes several layers at once, shows answers, or probes.
+fn cases(machine: &Machine) -> Result<Vec<Case>> {
     let x = Shape::new(2, 21, 9, 13);
     let picture = Tensor::wave(x, 0.37);
-    let conv = |outputs, groups, kernel, stride, activation| {
-        convolution(x.c, outputs, groups, kernel, stride, activation)
-    };
-    let reads = |conv: &Conv, packed: Vec<f32>| {
-        let x = on_device(&picture, x);
-        vec![x.clone(), packed, kernels::pack_bias(conv), x]
-    };
-    let mut cases = Vec::new();
-
-    let c = conv(30, 1, 1, 1, Activation::HardSwish);
-    let y = output(&c, x)?;
-    let expected = pointwise::reference(&c, &picture, y, None);
-    let extras = Extras::default();
-    let tile = Tile::new(4, 4);
-    let summed = (element == Element::F16).then_some(Tile { arithmetic: element, ..tile });
-    let tiled = [tile].into_iter().chain(summed).map(|tile| pointwise::launch(&c, x, y, extras, tile));
-    let shared = subgroup.map(|subgroup| pointwise_subgroup::launch(&c, x, y, extras, tile, subgroup));
-    for launch in tiled.chain([pointwise_split::launch(&c, x, y, false)]).chain(shared) {
-        let mut reads = reads(&c, pointwise::pack(&c));
-        reads.resize(launch.shader.reads.len(), reads[0].clone());
-        cases.push(Case { launch, reads, expected: expected.clone() });
-    }
-
-    cases.push(Case {
-        launch: pointwise_pool::launch(&c, x, y, pointwise_pool::Tile { pixels: 4, lanes: 8 }),
-        reads: reads(&c, pointwise::pack(&c))[..3].to_vec(),
-        expected: pointwise_pool::reference(&c, &picture, y),
-    });
-
-    let c = conv(x.c, x.c, 5, 2, Activation::Relu6);
-    let (y, window) = (output(&c, x)?, place(&c, x)?);
-    cases.push(Case {
-        launch: depthwise::launch(&c, x, y, window, false, 4),
-        reads: reads(&c, depthwise::pack(&c)),
-        expected: depthwise::reference(&c, &picture, y, window, None),
-    });
-
-    let c = conv(17, 1, 3, 2, Activation::HardSigmoid);
-    let (y, window) = (output(&c, x)?, place(&c, x)?);
-    for (quads, split) in [(4, 1), (2, 8)] {
-        cases.push(Case {
-            launch: dense::launch(&c, x, y, window, false, Tile { split, ..Tile::new(4, quads) }),
-            reads: reads(&c, dense::pack(&c)),
-            expected: dense::reference(&c, &picture, y, window, None),
-        });
-    }
-
-    cases.push(Case {
-        launch: copy::launch(x),
-        reads: vec![on_device(&picture, x)],
-        expected: copy::reference(&picture),
-    });
-    cases.push(Case {
-        launch: multiply_add::launch(x, 3, Element::F32),
-        reads: vec![on_device(&picture, x)],
-        expected: multiply_add::reference(&picture, 3),
-    });
-    cases.push(Case {
-        launch: pool::launch(x),
-        reads: vec![on_device(&picture, x)],
-        expected: pool::reference(&picture),
-    });
-    let gates = Shape { h: 1, w: 1, ..x };
-    let gate = Tensor::wave(gates, 1.3);
-    cases.push(Case {
-        launch: scale::launch(x),
-        reads: vec![on_device(&picture, x), on_device(&gate, gates)],
-        expected: scale::reference(&picture, &gate),
-    });
-    cases.extend([
+    let mut cases = vec![
+        Case {
+            launch: copy::launch(x),
+            reads: vec![on_device(&picture, x)],
+            expected: copy::reference(&picture),
+        },
+        Case {
+            launch: multiply_add::launch(x, 3, Element::F32),
+            reads: vec![on_device(&picture, x)],
+            expected: multiply_add::reference(&picture, 3),
+        },
+        pooled_case(&picture, x)?,
         block_case(&picture, x)?,
-        gate_case(&picture, x),
+        gate_case(&picture, x, machine),
         reduce_case(x),
-        max_pool_case(&picture, x)?,
-        resize_case(&picture, x),
-        argmax_case(),
-        softmax_case(&picture, x),
-        boxes_case(x),
-        select_case(),
         mask_case(),
-    ]);
+    ];
     cases.extend(found_cases());
-    cases.extend(units.map(matrix_case).transpose()?);
     Ok(cases)
 }
 
-/// A product on matrix units with all that may come with it, over several of its largest tiles.
-fn matrix_case(units: Units) -> Result<Case> {
-    let x = Shape::new(2, 70, 9, 13);
-    let c = convolution(x.c, 90, 1, 1, 1, Activation::HardSwish);
-    let y = output(&c, x)?;
-    let gates = Shape { h: 1, w: 1, ..x };
-    let (picture, residual, gate) = (Tensor::wave(x, 0.37), Tensor::wave(y, 0.19), Tensor::wave(gates, 1.3));
-    let gate = Tensor::from_fn(gate.dims(), |i| gate.data()[i].abs());
-    let extras = Extras { residual: true, gate: true };
+/// A head.
+fn pooled_case(picture: &Tensor, x: Shape) -> Result<Case> {
+    let conv = convolution(x.c, 30, 1, 1, 1, Activation::HardSwish);
+    let y = output(&conv, x)?;
     Ok(Case {
-        launch: pointwise_matrix::launch(&c, x, y, extras, units, pointwise_matrix::TILES[0]),
-        reads: vec![
-            on_device(&picture, x),
-            pointwise_matrix::pack(&c, units.side),
-            kernels::pack_bias(&c),
-            on_device(&residual, y),
-            on_device(&gate, gates),
-        ],
-        expected: pointwise::reference(&c, &scale::reference(&picture, &gate), y, Some(&residual)),
-    })
-}
-
-/// Windows that reach beyond the map.
-fn max_pool_case(picture: &Tensor, x: Shape) -> Result<Case> {
-    let pool = MaxPool { kernel: 3, stride: 2 };
-    let window = pool.window(x.h, x.w).ok_or_else(|| Error::Device("the window does not fit".into()))?;
-    let y = Shape { h: window.height, w: window.width, ..x };
-    Ok(Case {
-        launch: max_pool::launch(pool, x, y, window),
-        reads: vec![on_device(picture, x)],
-        expected: max_pool::reference(pool, picture, y, window),
+        launch: pointwise_pool::launch(&conv, x, y, pointwise_pool::Tile { pixels: 4, lanes: 8 }),
+        reads: vec![on_device(picture, x), pointwise::pack(&conv), kernels::pack_bias(&conv)],
+        expected: pointwise_pool::reference(&conv, picture, y),
     })
 }
 
@@ -262,14 +176,14 @@ fn block_case(picture: &Tensor, x: Shape) -> Result<Case> {
 }
 
 /// Squeeze-excite's gate, of one tile that is the whole map.
-fn gate_case(picture: &Tensor, x: Shape) -> Case {
+fn gate_case(picture: &Tensor, x: Shape, machine: &Machine) -> Case {
     let squeeze = convolution(x.c, 8, 1, 1, 1, Activation::Relu);
     let widen = convolution(8, x.c, 1, 1, 1, Activation::HardSigmoid);
     let pixels = (x.h * x.w) as f32;
     let sums = pool::reference(picture);
     let sums = Tensor::from_fn(sums.dims(), |i| sums.data()[i] * pixels);
     Case {
-        launch: gate::launch(&squeeze, &widen, x, 1),
+        launch: gate::launch(&squeeze, &widen, x, 1, machine),
         reads: vec![
             on_device(&sums, Shape { h: 1, w: 1, ..x }),
             pointwise::pack(&squeeze),
@@ -290,66 +204,6 @@ fn reduce_case(y: Shape) -> Case {
         launch: reduce::launch(&conv, y, 3, true),
         reads: vec![on_device(&values, parts), kernels::pack_bias(&conv), on_device(&residual, y)],
         expected: reduce::reference(&conv, &values, y, Some(&residual)),
-    }
-}
-
-/// More rows, fewer columns.
-fn resize_case(picture: &Tensor, x: Shape) -> Case {
-    let y = Shape { h: 20, w: 10, ..x };
-    Case {
-        launch: resize::launch(x, y),
-        reads: vec![on_device(picture, x)],
-        expected: resize::reference(picture, y),
-    }
-}
-
-/// Whole numbers, many of them equal, and sizes at which nothing is rounded: no answer is arguable.
-fn argmax_case() -> Case {
-    let x = Shape::new(2, 21, 8, 4);
-    let (y, values) = (Shape { c: 1, h: 16, w: 2, ..x }, Tensor::wave(x, 0.37));
-    let values = Tensor::from_fn(values.dims(), |i| (values.data()[i] * 9.0).round());
-    Case {
-        launch: argmax::launch(x, y),
-        reads: vec![on_device(&values, x)],
-        expected: argmax::reference(&values, y),
-    }
-}
-
-/// Three anchors a pixel.
-fn softmax_case(picture: &Tensor, x: Shape) -> Case {
-    let classes = x.c / 3;
-    Case {
-        launch: softmax::launch(x, Shape::new(x.n, 3 * x.h * x.w, 1, classes)),
-        reads: vec![on_device(picture, x)],
-        expected: softmax::reference(picture, classes),
-    }
-}
-
-/// Five anchors a pixel, some of whose boxes reach beyond the picture.
-fn boxes_case(x: Shape) -> Case {
-    let (x, picture) = (Shape { c: 20, ..x }, [90, 130]);
-    let offsets = Tensor::wave(x, 0.37);
-    let numbers = 0..5 * x.h * x.w;
-    let y = Shape::new(x.n, 4, 1, numbers.len());
-    let anchors: Vec<_> =
-        numbers.map(|i| [i % 13 * 10, i % 9 * 10, i % 7 * 5 + 4, i % 6 * 5 + 4].map(|v| v as f32)).collect();
-    Case {
-        launch: boxes::launch(x, y, picture),
-        reads: vec![on_device(&offsets, x), anchors.as_flattened().to_vec()],
-        expected: boxes::reference(&offsets, &anchors, picture),
-    }
-}
-
-/// Of four classes twenty scores each, with equals at the cut.
-fn select_case() -> Case {
-    let x = Shape::new(2, 300, 1, 5);
-    let select = Select { threshold: 0.25, most: 20 };
-    let scores = Tensor::wave(x, 0.37);
-    let scores = Tensor::from_fn(scores.dims(), |i| (scores.data()[i] * 9.0).round() / 9.0);
-    Case {
-        launch: select::launch(x, select),
-        reads: vec![on_device(&scores, x)],
-        expected: select::reference(&scores, select),
     }
 }
 

@@ -152,7 +152,8 @@ fn tuned(lab: &mut Lab, at: usize, graph: &Graph, input: Shape) -> Result<Tuned,
     }
     let Device::Gpu(gpu) = &lab.benches[at].device else { return Err("no graphics adapter".into()) };
     let measured = || {
-        let tuning = measure::tune(gpu, graph, graph, input, Element::F32, TUNING, |_| {})?;
+        let inputs = [Tensor::wave(input, 0.37)];
+        let tuning = measure::tune(gpu, graph, graph, &inputs, Element::F32, TUNING, |_| {})?;
         let options = plan::Options { tuned: tuning.winners, ..plan::Options::default() };
         let plan = Plan::new(graph, input, gpu.machine(Element::F32), &options)?;
         let mut executor = pollster::block_on(Executor::new(gpu, &plan, |_, _| {}))?;

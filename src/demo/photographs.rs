@@ -1,0 +1,30 @@
+//! Pictures on which something is to be judged: what networks answer depends on what they see.
+
+use super::Scene;
+use crate::{Result, tasks::Picture};
+
+/// Photographs as people take them, bundled.
+const PHOTOGRAPHS: [(&str, &[u8]); 4] = [
+    ("cat.jpg", include_bytes!("../../assets/cat.jpg")),
+    ("astronaut.jpg", include_bytes!("../../assets/photographs/astronaut.jpg")),
+    ("coffee.jpg", include_bytes!("../../assets/photographs/coffee.jpg")),
+    ("rocket.jpg", include_bytes!("../../assets/photographs/rocket.jpg")),
+];
+
+/// Scenes that the demo's networks were never trained on.
+const SCENES: [u64; 2] = [1_000_000_034, 1_000_000_011];
+
+/// Four photographs and two scenes.
+///
+/// ```
+/// assert_eq!(goldcrest::demo::pictures()?.len(), 6);
+/// # Ok::<(), goldcrest::Error>(())
+/// ```
+///
+/// # Errors
+/// None that would not be a mistake of this crate's.
+pub fn pictures() -> Result<Vec<Picture>> {
+    let photographs = PHOTOGRAPHS.into_iter().map(|(name, bytes)| Picture::decode(bytes, name));
+    let scenes = SCENES.into_iter().map(|seed| Ok(Scene::new(seed).draw(320, 240)?.picture));
+    photographs.chain(scenes).collect()
+}
