@@ -175,6 +175,11 @@ fn one_channel_is_luminance_and_a_second_is_alpha() {
     }
 }
 
+/// Whether a texture's layers can be read: wgpu has no view of one on GL.
+fn has_layers(gpu: &Gpu) -> bool {
+    gpu.adapter().backend != "gl"
+}
+
 #[test]
 fn a_layer_can_be_named() {
     let pictures = [
@@ -186,11 +191,17 @@ fn a_layer_can_be_named() {
     for gpu in common::gpus() {
         let usage = TextureUsages::TEXTURE_BINDING;
         let texture = layered(&gpu, &pictures.each_ref(), TextureFormat::Rgba8Unorm, usage);
-        for (layer, picture) in (0..).zip(&pictures) {
-            sees(&gpu, &texture, Framing { layer, ..Framing::default() }, picture, &how);
-        }
         let network = mirror(how, [24, 28]);
         let session = Session::for_pictures(&gpu, &network, [30, 40], Options::default()).unwrap();
+        for (layer, picture) in (0..).zip(&pictures) {
+            let framing = Framing { layer, ..Framing::default() };
+            if has_layers(&gpu) {
+                sees(&gpu, &texture, framing, picture, &how);
+            } else {
+                let error = session.source(&texture, framing).err().unwrap();
+                assert!(matches!(&error, Error::Input(reason) if reason.contains("GL")), "{error}");
+            }
+        }
         for layer in [3, u32::MAX] {
             let error = session.source(&texture, Framing { layer, ..Framing::default() }).err().unwrap();
             assert!(matches!(&error, Error::Input(reason) if reason.contains("no layer")), "{error}");
@@ -479,10 +490,12 @@ fn a_part_of_a_frame_mirrored_in_a_layer_is_that_picture() {
         for halved in SUBSAMPLED {
             let frame = Frame::new(&whole, yuv, halved, false);
             let shown = frame.picture(yuv);
-            let [luma, chroma] = frame.textures(&gpu, 3);
+            let layers = if has_layers(&gpu) { 3 } else { 1 };
+            let [luma, chroma] = frame.textures(&gpu, layers);
+            let layer = layers as u32 - 1;
             for region @ [_, _, width, height] in [[13, 9, 31, 29], [6, 4, 30, 28], [0, 11, 61, 36]] {
                 for mirrored in [[false, false], [true, false], [true, true]] {
-                    let framing = Framing { region: Some(region), layer: 2, mirrored, ..Framing::default() };
+                    let framing = Framing { region: Some(region), layer, mirrored, ..Framing::default() };
                     let part = part(&shown, framing);
                     for how in [
                         how(Resize::Exact([height as usize, width as usize]), None, Filter::Nearest),

@@ -111,6 +111,12 @@ impl Executor {
         if layer >= layers {
             return Err(refused(format!("has no layer {layer}, only {layers} from 0")));
         }
+        if layers > 1 && self.gpu.info.backend == "gl" {
+            // wgpu would bind the first of them, whichever was asked for.
+            return Err(refused(
+                "has layers, and GL has no view of one: copy it to a texture of its own".into(),
+            ));
+        }
         let descriptor = wgpu::TextureViewDescriptor {
             dimension: Some(wgpu::TextureViewDimension::D2),
             aspect,

@@ -314,13 +314,17 @@ fn a_damaged_segmenter_or_detector() {
         make::changed(folder.path(), name, huge)
     };
     let weights = huge(LRASPP, "classifier.high_classifier.weight");
-    refused(on_cpu("segment", &weights, &[ROCKET, "--size", "33"]), &["rocket", "pixel at 0, 0"]);
-    for (head, word) in [("classification_head", "score"), ("regression_head", "a box is at")] {
+    refused(
+        on_cpu("segment", &weights, &[ROCKET, "--size", "33"]),
+        &["rocket", "layer classifier.high_classifier overflows"],
+    );
+    for head in ["classification_head", "regression_head"] {
         let weights = huge(SSDLITE, &format!("head.{head}.module_list.0.1.weight"));
         for backend in ["cpu", "gpu"] {
             let mut command = goldcrest(["detect", ROCKET, "--backend", backend, "--weights"]);
             command.arg(&weights);
-            refused(command, &["rocket", word]);
+            // A GPU's step may have made the layer before it too.
+            refused(command, &["rocket", &format!("layer head.{head}.module_list.0."), "overflows"]);
         }
     }
 

@@ -9,7 +9,8 @@ use goldcrest::{Device, Tensor, cpu::Cpu, gpu::Gpu, wgpu};
 
 /// A device on every adapter of the machine. Tests run on all of them; `scripts/test` names
 /// the ones that must be there in `GOLDCREST_TEST_ADAPTERS`, separated by commas, so that a
-/// missing driver fails instead of testing less. Nothing is kept in the user's cache.
+/// missing driver fails instead of testing less. `gl` asks for the adapters of GL too, which are
+/// the same chips by another driver. Nothing is kept in the user's cache.
 pub fn gpus() -> Vec<Gpu> {
     gpus_with(wgpu::Features::empty())
 }
@@ -17,7 +18,15 @@ pub fn gpus() -> Vec<Gpu> {
 /// The same as devices of a program's own, each with those of these features that its adapter has.
 pub fn gpus_with(features: wgpu::Features) -> Vec<Gpu> {
     let _ = env_logger::builder().is_test(true).try_init();
-    let adapters = pollster::block_on(goldcrest::gpu::adapters());
+    let wanted = std::env::var("GOLDCREST_TEST_ADAPTERS").unwrap_or_default();
+    let wanted: Vec<String> = wanted.split(',').map(str::to_lowercase).collect();
+    let mut adapters = pollster::block_on(goldcrest::gpu::adapters());
+    if wanted.iter().any(|wanted| wanted == "gl") {
+        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+        descriptor.backends = wgpu::Backends::GL;
+        let gl = wgpu::Instance::new(descriptor).enumerate_adapters(wgpu::Backends::GL);
+        adapters.extend(pollster::block_on(gl));
+    }
     let open = |adapter: &wgpu::Adapter| {
         if features.is_empty() {
             return pollster::block_on(Gpu::from_adapter(adapter)).expect("the adapter gives a device");
@@ -32,8 +41,11 @@ pub fn gpus_with(features: wgpu::Features) -> Vec<Gpu> {
     };
     let gpus: Vec<Gpu> = adapters.iter().map(|adapter| open(adapter).cache_in(None)).collect();
     assert!(!gpus.is_empty(), "no adapter: install a Vulkan driver (scripts/test does)");
-    for wanted in std::env::var("GOLDCREST_TEST_ADAPTERS").unwrap_or_default().split(',') {
-        let found = gpus.iter().any(|gpu| gpu.adapter().name.to_lowercase().contains(&wanted.to_lowercase()));
+    for wanted in &wanted {
+        let is = |gpu: &Gpu| {
+            gpu.adapter().name.to_lowercase().contains(wanted) || gpu.adapter().backend == *wanted
+        };
+        let found = gpus.iter().any(is);
         assert!(found, "the adapter {wanted} is wanted by GOLDCREST_TEST_ADAPTERS and missing");
     }
     gpus

@@ -23,7 +23,7 @@ use crate::{
 pub struct Framing {
     /// Left, top, width and height in texels, if not all of it.
     pub region: Option<[u32; 4]>,
-    /// The layer of an array.
+    /// The layer of an array; on GL there are none to be read.
     pub layer: u32,
     /// Whether it is read from right to left, and from bottom to top.
     pub mirrored: [bool; 2],
