@@ -223,8 +223,9 @@ impl Session {
     /// classes, H, W]` for what segments, of labels `[N, 1, H, W]`.
     ///
     /// # Errors
-    /// [`Error::Input`] if `input` has another shape, or if the answer has several parts;
-    /// [`Error::Lost`] if the device was lost.
+    /// [`Error::Input`] if `input` has another shape, or if the answer has several parts; [`Error::Overflow`] if a
+    /// value inside the network is beyond what is computed or stored: other inputs may do; [`Error::Lost`] if the
+    /// device was lost.
     pub fn run(&mut self, input: &Tensor) -> Result<Tensor> {
         self.only()?;
         Ok(self.run_all(input)?.remove(0))

@@ -7,6 +7,7 @@ mod modules;
 mod names;
 mod networks;
 mod published;
+mod tensors;
 mod weights;
 
 pub use builder::Builder;

@@ -1,7 +1,7 @@
 //! The libraries' networks from the zoo's tables. A checkpoint is made in memory, with plain names and seeded values,
 //! and the zoo builds the graph from it as from any other: nothing of the structure is written twice.
 
-use super::{modules, weights};
+use super::{modules, tensors};
 use crate::{
     Error, Result,
     checkpoint::{Anchor, Checkpoint, Said, Source, Sourced, Tensors},
@@ -31,7 +31,7 @@ pub(super) fn network(known: &'static Known) -> Result<Network> {
     let rows = known.rows();
     let skeleton = modules::skeleton(known, &rows);
     let classes = classes(known);
-    let bytes = weights::of(known, &rows, &skeleton, classes).into_bytes();
+    let bytes = tensors::of(known, &rows, &skeleton, classes).into_bytes();
     let bytes = bytes.map_err(|error| Error::file(&arch, error.to_string()))?;
     let checkpoint = Checkpoint::from_bytes(&arch, bytes, None, None)?;
     let first = Anchor::new("stem.weight");
