@@ -13,6 +13,7 @@ mod make;
 mod pictures;
 mod refusals;
 mod segment;
+mod shaders;
 mod usage;
 
 use std::{

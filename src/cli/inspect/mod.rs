@@ -273,8 +273,10 @@ impl Inspect {
         if self.engine.is_named() && (self.baseline || self.family.is_some()) {
             bail!("--baseline and --family plan for no adapter, and one was asked for");
         }
-        if let Some(family) = self.family.map(Family::family) {
-            return Ok(of(Machine::of(family), format!("any GPU of the family {family:?}")));
+        if let Some(family) = self.family {
+            let name = family.to_possible_value().map(|value| value.get_name().to_owned());
+            let words = format!("any GPU of the family {}", name.unwrap_or_default());
+            return Ok(of(Machine::of(family.family()), words));
         }
         if self.baseline {
             return Ok(of(Machine::default(), "WebGPU's default limits".into()));

@@ -16,8 +16,9 @@ use goldcrest::{
     plan::{Plan, Step},
 };
 
-/// The table of pipelines.
+/// The tables of pipelines and of steps.
 const MANIFEST: &str = "manifest.tsv";
+const STEPS: &str = "steps.tsv";
 
 /// Pipelines in a folder, each text once.
 ///
@@ -31,6 +32,16 @@ pub struct Shaders {
     files: BTreeMap<String, String>,
     manifest: String,
     steps: String,
+    finished: bool,
+}
+
+impl Drop for Shaders {
+    /// Leaves nothing of a run that failed.
+    fn drop(&mut self) {
+        if !self.finished {
+            remove(&self.folder, self.files.values().map(String::as_str));
+        }
+    }
 }
 
 impl Shaders {
@@ -43,6 +54,7 @@ impl Shaders {
             files: BTreeMap::new(),
             manifest: String::new(),
             steps: String::new(),
+            finished: false,
         })
     }
 
@@ -72,9 +84,10 @@ impl Shaders {
     }
 
     /// Writes the manifests, and says how many pipelines there are.
-    pub fn finish(self) -> Result<usize> {
+    pub fn finish(mut self) -> Result<usize> {
         self.write(MANIFEST, self.manifest.as_bytes())?;
-        self.write("steps.tsv", self.steps.as_bytes())?;
+        self.write(STEPS, self.steps.as_bytes())?;
+        self.finished = true;
         Ok(self.files.len())
     }
 
@@ -87,6 +100,8 @@ impl Shaders {
         }
         let file = format!("{}-{element}-p{:03}", launch.shader.name, self.files.len());
         let translation = Translation::of(launch, element)?;
+        // Known before it is written, so that it goes if what follows fails.
+        self.files.insert(text.clone(), file.clone());
         self.write(&format!("{file}.wgsl"), text.as_bytes())?;
         self.write(&format!("{file}.spv"), &translation.spirv(self.vulkan)?)?;
         self.write(&format!("{file}.msl"), translation.msl()?.as_bytes())?;
@@ -106,7 +121,6 @@ impl Shaders {
             launch.tile,
             pairs(&launch.constants)
         )?;
-        self.files.insert(text, file.clone());
         Ok(file)
     }
 
@@ -120,11 +134,18 @@ impl Shaders {
 fn remove_former(folder: &Path) {
     let manifest = fs::read_to_string(folder.join(MANIFEST)).unwrap_or_default();
     let files = manifest.lines().filter_map(|row| row.split('\t').next());
-    for file in files.filter(|file| !file.contains(['/', '\\'])) {
+    remove(folder, files.filter(|file| !file.contains(['/', '\\'])));
+}
+
+fn remove<'a>(folder: &Path, files: impl Iterator<Item = &'a str>) {
+    for file in files {
         for language in ["wgsl", "spv", "msl", "hlsl"] {
             // Not every pipeline has every language.
             let _ = fs::remove_file(folder.join(format!("{file}.{language}")));
         }
+    }
+    for table in [MANIFEST, STEPS] {
+        let _ = fs::remove_file(folder.join(table));
     }
 }
 
