@@ -79,7 +79,7 @@ impl Tune {
             });
             let tuning = match tuning {
                 Err(error @ Error::Overflow { .. }) if elements.len() > 1 => {
-                    log::warn!("{error}: --precision auto stays with f32 in {}", network.arch);
+                    log::warn!("{error}; --precision auto stays with f32 in {}", network.arch);
                     continue;
                 }
                 tuning => tuning?,
