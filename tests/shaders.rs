@@ -17,7 +17,9 @@ use goldcrest::{
         suppress::{self, Suppression},
         translate::{Translation, Vulkan},
     },
+    plan::{Fuse, Options, Plan},
     tensor::Element,
+    zoo::synthetic,
 };
 use naga::{AddressSpace, ArraySize, StorageAccess, TypeInner};
 
@@ -328,5 +330,25 @@ fn tint_accepts_every_variant_where_it_is_installed() {
         let output =
             Command::new("tint").args(["--format", "wgsl", "-o", "/dev/null"]).arg(&path).output().unwrap();
         assert!(output.status.success(), "{:?}: {}", path, String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn plans_keep_to_machines_of_few_invocations_and_little_memory() {
+    for name in ["mobilenet_v3_large", "torchvision/ssdlite320_mobilenet_v3_large"] {
+        let network = synthetic::network(name).unwrap();
+        for workgroup_threads in [64, 128] {
+            for fuse in [Fuse::Auto, Fuse::Pair, Fuse::Block] {
+                let machine = Machine { workgroup_threads, workgroup_memory: 16 << 10, ..Machine::default() };
+                let options = Options { fuse, ..Options::default() };
+                let plan = Plan::new(&network.graph, network.input_shape(1), machine, &options).unwrap();
+                for step in &plan.steps {
+                    let translation = translated(&step.launch, plan.element);
+                    let [threads, ..] = translation.module().entry_points[0].workgroup_size;
+                    assert!(threads <= workgroup_threads, "{name}, {}: {threads} threads", step.name());
+                    assert!(workgroup_memory(translation.module()) <= 16 << 10, "{name}, {}", step.name());
+                }
+            }
+        }
     }
 }
