@@ -2,24 +2,24 @@
 // the flag is bound, HALF, whether maps are f16, and `alarm` as its first parameter; the kinds are
 // `graph::Activation`'s codes, constants wherever they are used.
 //
-// Activations hide what overflows: ReLU6 makes six of infinity, and of what is no number anything. So every sum is
+// Activations hide what overflows: ReLU6 makes six of infinity, and of NaN anything. So every sum is
 // looked at before, and every value that f16 maps are to hold after it; a kernel calls `raise` when it has made its
 // last. The flag keeps the alarm of the earliest step, which is the highest. Bits are compared, since compilers may
-// take floats for finite: as whole numbers those of infinity and of what is no number are the highest of their sign.
+// take floats for finite: as whole numbers those of infinity and of NaN are the highest of their sign.
 
 @group(0) @binding(FLAG) var<storage, read_write> flag: atomic<u32>;
 
-var<private> highest: i32; // bits of a sum that is not negative
-var<private> lowest: u32;  // bits of a sum that is
-var<private> largest: f32; // magnitude of what is stored, if HALF
+var<private> positive: i32; // highest bits of a sum without a sign
+var<private> negative: u32; // highest bits of a sum with one
+var<private> largest: f32;  // largest magnitude of what is stored, if HALF
 
 fn activate(kind: u32, v: vec4<f32>) -> vec4<f32> {
     let bits = bitcast<vec4<i32>>(v);
-    highest = max(max(highest, bits.x), bits.y);
-    highest = max(max(highest, bits.z), bits.w);
+    positive = max(max(positive, bits.x), bits.y);
+    positive = max(max(positive, bits.z), bits.w);
     let signed = bitcast<vec4<u32>>(v);
-    lowest = max(max(lowest, signed.x), signed.y);
-    lowest = max(max(lowest, signed.z), signed.w);
+    negative = max(max(negative, signed.x), signed.y);
+    negative = max(max(negative, signed.z), signed.w);
     let activated = applied(kind, v);
     if (HALF == 1u) {
         let size = abs(activated);
@@ -31,7 +31,7 @@ fn activate(kind: u32, v: vec4<f32>) -> vec4<f32> {
 
 fn raise() {
     // f16's largest is 65504; 65520 is the first that is not rounded to it.
-    if (highest >= 0x7f800000 || lowest >= 0xff800000u || (HALF == 1u && largest >= 65520.0)) {
+    if (positive >= 0x7f800000 || negative >= 0xff800000u || (HALF == 1u && largest >= 65520.0)) {
         atomicMax(&flag, params.alarm);
     }
 }

@@ -60,7 +60,7 @@ fn main(
     for (var i = 0u; i < params.inputs; i++) {
         var taken: array<SumQuad, PIXELS>;
         for (var p = 0u; p < PIXELS; p++) {
-            taken[p] = taken_from(row[p], gates[p], i);
+            taken[p] = load_input(row[p], gates[p], i);
         }
         for (var q = 0u; q < QUADS; q++) {
             let w = SumBlock(weight[i * params.outputs + output[q]]);

@@ -59,7 +59,7 @@ fn main(
             var v = Quad();
             if (pixel < params.pixels && i < params.inputs) {
                 // Rounded again where maps are f16: that is what the units take.
-                v = Quad(taken_from(pixel * params.inputs, pixel / params.picture * params.inputs, i));
+                v = Quad(load_input(pixel * params.inputs, pixel / params.picture * params.inputs, i));
             }
             tile[item] = v;
         }

@@ -66,7 +66,7 @@ fn main(
     for (var i = 0u; i < params.inputs; i++) {
         var taken: array<vec4<f32>, PIXELS>;
         for (var p = 0u; p < PIXELS; p++) {
-            taken[p] = taken_from(row[p], gates[p], i);
+            taken[p] = load_input(row[p], gates[p], i);
         }
         for (var b = 0u; b < QUADS / BLOCKS; b++) {
             let own = vec4<f32>(weight[i * params.outputs * 4u + column[b]]);

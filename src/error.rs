@@ -104,7 +104,7 @@ pub enum Error {
         /// What it runs on.
         adapter: String,
     },
-    /// A kernel's text is none of what a driver takes.
+    /// A kernel's text cannot be parsed, or not be translated.
     #[error("kernel {kernel} in {language}: {reason}")]
     Translation {
         /// The kernel.

@@ -78,7 +78,8 @@ impl Tune {
                 bar.set_position(done + (100.0 * share).min(100.0) as u64);
             });
             let tuning = match tuning {
-                Err(error @ Error::Overflow { .. }) if elements.len() > 1 => {
+                // In f32 nothing is left to stay with.
+                Err(error @ Error::Overflow { element: Element::F16, .. }) if elements.len() > 1 => {
                     log::warn!("{error}; --precision auto stays with f32 in {}", network.arch);
                     continue;
                 }
@@ -114,9 +115,13 @@ impl Tune {
         Ok(each.collect::<Result<String, _>>()?)
     }
 
-    /// What f16 is judged on: photographs and scenes, or the user's own pictures.
+    /// What f16 is judged on: photographs and scenes, or the user's own pictures; a wave where the network's
+    /// input is no picture.
     fn inputs(&self, network: &Network, input: Shape) -> Result<Vec<Tensor>> {
         let pictures = match &self.pictures[..] {
+            [] if !tasks::takes_pictures(&network.preprocessing, input.c) => {
+                return Ok(vec![Tensor::wave(input, 0.37)]);
+            }
             [] => demo::pictures()?,
             own => own.iter().map(Picture::open).collect::<Result<_, _>>()?,
         };

@@ -1,4 +1,4 @@
-//! What of a Vulkan device the SPIR-V depends on that wgpu hands it.
+//! The properties of a Vulkan device that wgpu writes SPIR-V for.
 
 use ash::{ext::robustness2, vk};
 
@@ -6,7 +6,7 @@ use super::Gpu;
 use crate::kernels::translate::Vulkan;
 
 impl Gpu {
-    /// What its driver gets, if that is Vulkan's.
+    /// What SPIR-V is written for on it; none unless it is Vulkan's.
     #[allow(unsafe_code)]
     pub fn vulkan(&self) -> Option<Vulkan> {
         // SAFETY: nothing of the device is changed or destroyed.

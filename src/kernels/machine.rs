@@ -31,10 +31,10 @@ pub struct Units {
     pub lanes: u32,
 }
 
-/// Whose GPU it is, as far as its compiler and its subgroups depend on that.
+/// The maker of a GPU, on whom its compiler and its subgroups depend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
-    /// RDNA.
+    /// GCN and RDNA.
     Amd,
     /// Turing and later.
     Nvidia,
@@ -50,6 +50,22 @@ impl Family {
     /// Every family.
     pub const ALL: [Self; 5] = [Self::Amd, Self::Nvidia, Self::Intel, Self::Apple, Self::Adreno];
 
+    /// Its name, as `inspect --family` takes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Amd => "amd",
+            Self::Nvidia => "nvidia",
+            Self::Intel => "intel",
+            Self::Apple => "apple",
+            Self::Adreno => "adreno",
+        }
+    }
+
+    /// The family of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|family| family.name() == name)
+    }
+
     /// By the vendor's number on the PCI bus.
     pub fn of_vendor(vendor: u32) -> Option<Self> {
         match vendor {
@@ -62,9 +78,9 @@ impl Family {
         }
     }
 
-    /// `vec4` sums that a thread keeps before the compiler spills, or halves the lanes of a subgroup to
-    /// have registers for them: 16 `vec4` sums and what goes into them are 120 registers, which AMD and
-    /// NVIDIA have. Found with the compilers themselves (`scripts/compilers`).
+    /// The most `vec4` sums that an invocation keeps without spilling, and without subgroups of half the lanes.
+    /// Sixteen, with their operands, are 120 registers. Found with the compilers themselves
+    /// (`scripts/compilers`).
     fn sums(self) -> u32 {
         match self {
             Self::Amd | Self::Nvidia | Self::Adreno => 16,
@@ -162,12 +178,12 @@ impl Default for Machine {
 }
 
 impl Machine {
-    /// Any GPU of a family, with WebGPU's default limits and what every one of the family has.
+    /// A GPU of a family, with WebGPU's default limits and the family's subgroups.
     pub fn of(family: Family) -> Self {
         Self { subgroup: Some(family.subgroup()), ..Self::default().compiled_for(family) }
     }
 
-    /// It, with no tile that the family's compiler makes little of.
+    /// It, with tiles no larger than the family's compiler keeps in registers.
     pub fn compiled_for(self, family: Family) -> Self {
         Self { sums: family.sums(), ..self }
     }
@@ -194,8 +210,8 @@ impl Machine {
         (thread * rounds).max(work.bytes as f64 / self.bandwidth) + self.launch
     }
 
-    /// Whether a thread can hold so many `vec4` values at once, its sums among them: with the addresses of what
-    /// it loads, and what it loads, two and a half times as many as the sums of a product.
+    /// Whether an invocation has registers for so many `vec4` values at once: two and a half times the sums of a
+    /// product, beside which it holds operands and addresses. On M1 a block with 21 of them spilled, with 18 none.
     pub(crate) fn holds(&self, values: u32) -> bool {
         values <= self.sums * 5 / 2
     }

@@ -1,4 +1,4 @@
-//! A kernel's text as drivers get it: wgpu hands each of them another language, all of which naga writes.
+//! Kernels in the languages of drivers, all of which naga writes for wgpu.
 
 use naga::{
     ShaderStage,
@@ -14,7 +14,7 @@ use naga::{
 use super::{Launch, Tier};
 use crate::{Error, Result, tensor::Element};
 
-/// What of a Vulkan driver SPIR-V depends on.
+/// The properties of a Vulkan driver that SPIR-V is written for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Vulkan {
     /// SPIR-V's version that it takes.

@@ -191,6 +191,8 @@ struct Cut<'a> {
     convs: Convs<'a>,
     /// What the kernel reads.
     x: NodeId,
+    /// The shapes around the kernel.
+    shapes: Shapes,
 }
 
 /// What a schedule is made of, one after another.
@@ -272,9 +274,16 @@ impl<'a> Context<'a> {
             (None, Some(own)) => own,
             _ => self.input,
         };
+        let read = self.shapes[x.index()];
+        let shapes = Shapes {
+            x: read,
+            middle: self.middle,
+            y: if projects { self.y } else { self.middle },
+            window: self.depthwise.window(read.h, read.w).expect("shapes were inferred"),
+        };
         let gate_fits = squeeze.is_none_or(|s| self.gate_memory(&s) <= self.machine.workgroup_memory);
         let fits = convs.fit(self.y.quads(), self.machine, tile);
-        (fits && gate_fits).then_some(Cut { tile, expand, convs, x })
+        (fits && gate_fits).then_some(Cut { tile, expand, convs, x, shapes })
     }
 
     /// The parts of a schedule, if the block has the layers and the machine what it takes.
@@ -321,22 +330,11 @@ impl<'a> Context<'a> {
         Candidate::new(schedule, parts.into_iter().map(step).collect())
     }
 
-    /// The shapes around the block kernel.
-    fn around(&self, cut: &Cut) -> Shapes {
-        let x = self.shapes[cut.x.index()];
-        Shapes {
-            x,
-            middle: self.middle,
-            y: if cut.convs.project.is_some() { self.y } else { self.middle },
-            window: self.depthwise.window(x.h, x.w).expect("shapes were inferred"),
-        }
-    }
-
     /// What the block kernel writes: its answer, then sums.
     fn written(&self, cut: &Cut) -> [(Map, u64); 2] {
         let Block { depthwise, squeeze, project, .. } = *self.block;
         let unwanted = (Map::Unwanted(depthwise), 16);
-        let whole = self.machine.bytes(self.around(cut).y);
+        let whole = self.machine.bytes(cut.shapes.y);
         match cut.convs.project {
             Some(_) if cut.tile.splits > 1 => {
                 [unwanted, (Map::Parts(project), block::parts_bytes(self.y, cut.tile))]
@@ -351,7 +349,7 @@ impl<'a> Context<'a> {
     }
 
     fn block_cost(&self, cut: &Cut) -> (Work, f64) {
-        let (machine, tile, shapes) = (self.machine, cut.tile, self.around(cut));
+        let (machine, tile, shapes) = (self.machine, cut.tile, cut.shapes);
         let written = self.written(cut).iter().map(|(_, bytes)| bytes).sum();
         let work = cut.convs.work(shapes, machine, tile, written);
         let invocations = block::workgroups(tile, self.middle) * tile.threads as usize;
@@ -360,10 +358,9 @@ impl<'a> Context<'a> {
     }
 
     fn block_step(&self, cut: &Cut) -> DraftStep {
-        let &Cut { tile, expand, convs, x } = cut;
+        let &Cut { tile, expand, convs, x, shapes } = cut;
         let Block { depthwise, squeeze, project, .. } = *self.block;
         let projects = convs.project.is_some();
-        let shapes = self.around(cut);
         let residual = self.residual.filter(|_| projects);
         // The step that adds up the parts finishes the projection.
         let split = projects && tile.splits > 1;

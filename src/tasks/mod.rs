@@ -22,7 +22,7 @@ pub use labels::Labels;
 pub use overlay::overlay;
 pub use picture::{PIXEL_LIMIT, Picture};
 pub(crate) use preprocess::{fit, statistics};
-pub use preprocess::{input_size, preprocess, preprocess_batch};
+pub use preprocess::{input_size, preprocess, preprocess_batch, takes_pictures};
 pub use segment::{Segmentation, Share, palette, segmentation};
 #[cfg(feature = "image")]
 pub use tags::draw;

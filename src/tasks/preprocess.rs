@@ -94,6 +94,12 @@ pub(crate) fn statistics(how: &Preprocessing) -> Result<[[f32; 3]; 2]> {
     Ok([each("mean", how.mean, 0.0, f32::is_finite)?, each("std", how.std, 1.0, std)?])
 }
 
+/// Whether pictures can be prepared so for an input of so many channels. A network that is run on tensors need
+/// not say how.
+pub fn takes_pictures(how: &Preprocessing, channels: usize) -> bool {
+    how.colours.channels() == channels && statistics(how).is_ok() && fit([1, 1], how).is_ok()
+}
+
 /// Rows and columns of the input that a picture of `[rows, columns]` becomes.
 ///
 /// # Errors

@@ -11,7 +11,7 @@ use safetensors::tensor::Dtype;
 use serde_json::Value;
 
 use super::{
-    CAT, DEEPLAB, LRASPP, SEEDED, SSDLITE, answer, classify, goldcrest, json,
+    CAT, DEEPLAB, LRASPP, SEEDED, SSDLITE, answer, classify, failure, goldcrest, json,
     make::{self, Tensors},
     names, on_cpu, run,
 };
@@ -370,4 +370,16 @@ fn tune_keeps_what_sessions_use() {
     });
     let planned = json(with_cache(goldcrest(["inspect", "--size", "32x32"])));
     assert_eq!(planned["precision"], quickest.unwrap()["precision"]);
+}
+
+#[test]
+fn tune_networks_whose_input_is_no_picture() {
+    let mut command = goldcrest(["tune", "--budget", "1", "--size", "32x32", "--json", "--weights"]);
+    command.arg("tests/fixtures/checkpoints/stem-rgba");
+    let tuned = json(command);
+    assert_eq!(tuned["input"]["c"].as_u64().or(tuned["input"][1].as_u64()), Some(4), "{tuned}");
+    // Pictures that were named cannot be prepared for it.
+    let mut command = goldcrest(["tune", "--budget", "1", "--size", "32x32", "--pictures", CAT, "--weights"]);
+    command.arg("tests/fixtures/checkpoints/stem-rgba");
+    failure(command, 1);
 }

@@ -318,6 +318,10 @@ fn a_damaged_segmenter_or_detector() {
         on_cpu("segment", &weights, &[ROCKET, "--size", "33"]),
         &["rocket", "layer classifier.high_classifier overflows"],
     );
+    // With every precision overflowing there is nothing to tune.
+    let mut command = goldcrest(["tune", "--budget", "1", "--size", "33x33", "--weights"]);
+    command.arg(&weights);
+    refused(command, &["overflows"]);
     for head in ["classification_head", "regression_head"] {
         let weights = huge(SSDLITE, &format!("head.{head}.module_list.0.1.weight"));
         for backend in ["cpu", "gpu"] {

@@ -53,11 +53,12 @@ fn every_pipeline_of_a_plan_in_all_languages() {
     let more = write(folder, &["--networks", "mobilenet_v2@0.35", "--candidates", "--baseline"]);
     assert!(more.len() > 2 * few.len());
 
-    // One that fails leaves nothing.
+    // One that fails changes nothing.
     let mut command = goldcrest(["inspect", "--networks", "mobilenet_v2@0.35,mobilenet_v9", "--baseline"]);
     command.arg("--shaders").arg(folder);
     assert!(failure(command, 1).contains("mobilenet_v9"));
-    assert_eq!(count(folder), 0);
+    assert_eq!(count(folder), 4 * more.len() + 2);
+    assert_eq!(rows(folder, "manifest.tsv", 9).len(), more.len());
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use clap::{Args, ValueEnum};
+use clap::{Args, builder::PossibleValuesParser};
 use goldcrest::{
     Shape,
     checkpoint::{Origin, TensorUse, Use},
@@ -17,7 +17,7 @@ use goldcrest::{
     graph::{Cost, Graph, Op},
     kernels::translate::Vulkan,
     measure,
-    plan::{self, Choice, Machine, Operand, Plan, Rated, Step},
+    plan::{Choice, Family, Machine, Operand, Plan, Rated, Step},
     session::{self, Options},
     tensor::Element,
     zoo::{Network, synthetic},
@@ -43,7 +43,7 @@ pub struct Inspect {
     #[arg(long, value_name = "DIR")]
     shaders: Option<PathBuf>,
 
-    /// Those of every candidate that `goldcrest tune` would measure too
+    /// Also write the pipelines of every candidate that `goldcrest tune` would measure
     #[arg(long, requires = "shaders")]
     candidates: bool,
 
@@ -52,8 +52,8 @@ pub struct Inspect {
     baseline: bool,
 
     /// Plan for any GPU of this family, whatever adapters there are
-    #[arg(long, value_enum)]
-    family: Option<Family>,
+    #[arg(long, value_parser = PossibleValuesParser::new(Family::ALL.map(Family::name)))]
+    family: Option<String>,
 
     /// Pictures in a run
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
@@ -71,33 +71,10 @@ pub struct Inspect {
     json: bool,
 }
 
-/// Whose GPU it is.
-#[derive(Clone, Copy, ValueEnum)]
-enum Family {
-    Amd,
-    Nvidia,
-    Intel,
-    Apple,
-    Adreno,
-}
-
-impl Family {
-    /// As planners know it.
-    fn family(self) -> plan::Family {
-        match self {
-            Self::Amd => plan::Family::Amd,
-            Self::Nvidia => plan::Family::Nvidia,
-            Self::Intel => plan::Family::Intel,
-            Self::Apple => plan::Family::Apple,
-            Self::Adreno => plan::Family::Adreno,
-        }
-    }
-}
-
 /// What is planned for.
 enum Target {
     Adapter(Box<Gpu>),
-    /// No adapter, but a machine of these words.
+    /// A machine that need not be here, and what it is called.
     Machine(Machine, String),
 }
 
@@ -109,7 +86,7 @@ impl Target {
         })
     }
 
-    /// What its driver gets: where there is none, what those of desktop GPUs do.
+    /// What SPIR-V is written for: the adapter's driver, or that of a desktop GPU.
     fn vulkan(&self) -> Vulkan {
         match self {
             #[cfg(not(target_vendor = "apple"))]
@@ -273,10 +250,8 @@ impl Inspect {
         if self.engine.is_named() && (self.baseline || self.family.is_some()) {
             bail!("--baseline and --family plan for no adapter, and one was asked for");
         }
-        if let Some(family) = self.family {
-            let name = family.to_possible_value().map(|value| value.get_name().to_owned());
-            let words = format!("any GPU of the family {}", name.unwrap_or_default());
-            return Ok(of(Machine::of(family.family()), words));
+        if let Some(family) = self.family.as_deref().and_then(Family::named) {
+            return Ok(of(Machine::of(family), format!("any GPU of the family {}", family.name())));
         }
         if self.baseline {
             return Ok(of(Machine::default(), "WebGPU's default limits".into()));

@@ -15,6 +15,7 @@ use goldcrest::{
     },
     plan::{Plan, Step},
 };
+use tempfile::TempDir;
 
 /// The tables of pipelines and of steps.
 const MANIFEST: &str = "manifest.tsv";
@@ -25,36 +26,30 @@ const STEPS: &str = "steps.tsv";
 /// `manifest.tsv` has a row for each: file, shader, element, tier, storage buffers that it reads and that it
 /// writes, a letter for each texture, tile, constants. `steps.tsv` has one for each step of a plan:
 /// network, element, fusion, number, layer, file, workgroups, multiply-adds, bytes, tile, parameters.
+///
+/// All of it is written beside and moved there in the end: a run that fails changes nothing.
 pub struct Shaders {
     folder: PathBuf,
+    written: TempDir,
     vulkan: Vulkan,
     /// The file of every text so far.
     files: BTreeMap<String, String>,
     manifest: String,
     steps: String,
-    finished: bool,
-}
-
-impl Drop for Shaders {
-    /// Leaves nothing of a run that failed.
-    fn drop(&mut self) {
-        if !self.finished {
-            remove(&self.folder, self.files.values().map(String::as_str));
-        }
-    }
 }
 
 impl Shaders {
     pub fn new(folder: &Path, vulkan: Vulkan) -> Result<Self> {
-        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-        remove_former(folder);
+        let named = || folder.display().to_string();
+        fs::create_dir_all(folder).with_context(named)?;
         Ok(Self {
             folder: folder.to_owned(),
+            // On the same file system.
+            written: tempfile::Builder::new().prefix(".goldcrest-").tempdir_in(folder).with_context(named)?,
             vulkan,
             files: BTreeMap::new(),
             manifest: String::new(),
             steps: String::new(),
-            finished: false,
         })
     }
 
@@ -83,11 +78,16 @@ impl Shaders {
         plan.steps.iter().try_for_each(|step| self.pipeline(plan, step).map(drop))
     }
 
-    /// Writes the manifests, and says how many pipelines there are.
-    pub fn finish(mut self) -> Result<usize> {
-        self.write(MANIFEST, self.manifest.as_bytes())?;
+    /// Puts everything in its place, and says how many pipelines there are.
+    pub fn finish(self) -> Result<usize> {
         self.write(STEPS, self.steps.as_bytes())?;
-        self.finished = true;
+        self.write(MANIFEST, self.manifest.as_bytes())?;
+        remove_former(&self.folder);
+        for entry in fs::read_dir(self.written.path())? {
+            let entry = entry?;
+            let place = self.folder.join(entry.file_name());
+            fs::rename(entry.path(), &place).with_context(|| place.display().to_string())?;
+        }
         Ok(self.files.len())
     }
 
@@ -100,8 +100,6 @@ impl Shaders {
         }
         let file = format!("{}-{element}-p{:03}", launch.shader.name, self.files.len());
         let translation = Translation::of(launch, element)?;
-        // Known before it is written, so that it goes if what follows fails.
-        self.files.insert(text.clone(), file.clone());
         self.write(&format!("{file}.wgsl"), text.as_bytes())?;
         self.write(&format!("{file}.spv"), &translation.spirv(self.vulkan)?)?;
         self.write(&format!("{file}.msl"), translation.msl()?.as_bytes())?;
@@ -121,31 +119,28 @@ impl Shaders {
             launch.tile,
             pairs(&launch.constants)
         )?;
+        self.files.insert(text, file.clone());
         Ok(file)
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let path = self.folder.join(name);
+        let path = self.written.path().join(name);
         fs::write(&path, bytes).with_context(|| path.display().to_string())
     }
 }
 
-/// Removes the pipelines of a former run, which its manifest lists.
+/// Removes the pipelines of a former run, which its manifest lists, and no file that only looks like one.
 fn remove_former(folder: &Path) {
     let manifest = fs::read_to_string(folder.join(MANIFEST)).unwrap_or_default();
-    let files = manifest.lines().filter_map(|row| row.split('\t').next());
-    remove(folder, files.filter(|file| !file.contains(['/', '\\'])));
-}
-
-fn remove<'a>(folder: &Path, files: impl Iterator<Item = &'a str>) {
-    for file in files {
+    for row in manifest.lines().map(|line| line.split('\t').collect::<Vec<_>>()) {
+        let [file, shader, element, _, _, _, _, _, _] = row[..] else { continue };
+        if !file.starts_with(&format!("{shader}-{element}-p")) || file.contains(['/', '\\']) {
+            continue;
+        }
         for language in ["wgsl", "spv", "msl", "hlsl"] {
             // Not every pipeline has every language.
             let _ = fs::remove_file(folder.join(format!("{file}.{language}")));
         }
-    }
-    for table in [MANIFEST, STEPS] {
-        let _ = fs::remove_file(folder.join(table));
     }
 }
 
