@@ -28,6 +28,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -65,17 +66,19 @@ def build(name: str) -> torch.nn.Module:
     return model.eval()
 
 
-def prepare(name: str, folder: Path, cpu_only: bool) -> None:
-    """The network's weights as safetensors, ONNX and, where it takes part, ncnn's param and bin."""
+def prepare(name: str, folder: Path, cpu_only: bool, threads: list[int]) -> None:
+    """The network's weights as safetensors, ONNX for the CPU's peer, and ncnn's param and bin if they
+    are not there."""
     model = build(name)
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / f"{name}.safetensors")
-    # Two pictures: of one the exporter would make a constant.
-    batch = {0: torch.export.Dim("batch")}
-    torch.onnx.export(
-        model, (torch.rand(2, *SHAPE[1:]),), folder / f"{name}.onnx",
-        dynamo=True, verbose=False, dynamic_shapes=(batch,),
-    )
-    if cpu_only:
+    if threads:
+        # Two pictures: of one the exporter would make a constant.
+        batch = {0: torch.export.Dim("batch")}
+        torch.onnx.export(
+            model, (torch.rand(2, *SHAPE[1:]),), folder / f"{name}.onnx",
+            dynamo=True, verbose=False, dynamic_shapes=(batch,),
+        )
+    if cpu_only or (folder / f"{name}.ncnn.bin").exists():
         return
     torch.jit.trace(model, torch.rand(SHAPE)).save(folder / f"{name}.pt")
     pnnx = Path(sys.executable).with_name("pnnx")
@@ -338,10 +341,11 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=10, help="inferences a turn")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=USUAL)
     parser.add_argument("--batches", nargs="+", type=int, default=[1])
-    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="of programs on the CPU")
+    parser.add_argument("--threads", nargs="*", type=int, default=[1, 2], help="of programs on the CPU")
     parser.add_argument("--cpu-only", action="store_true", help="leave out what runs on graphics adapters")
     parser.add_argument("--f16", action="store_true", help="half precision too, where CUDA is not there")
     parser.add_argument("--tune", type=int, default=0, help="seconds to tune each network for first")
+    parser.add_argument("--ncnn", type=Path, help="a folder with ncnn's .param and .bin files, where pnnx is not")
     parser.add_argument("--out", type=Path, help="where to keep the figures")
     args = parser.parse_args()
     args.f16 |= torch.cuda.is_available()
@@ -350,8 +354,10 @@ def main() -> None:
         folder = Path(temporary)
         # What tuning finds is for this run alone.
         os.environ["GOLDCREST_CACHE_DIR"] = str(folder / "cache")
+        for file in args.ncnn.glob("*.ncnn.*") if args.ncnn else ():
+            shutil.copy(file, folder)
         for name in args.networks:
-            prepare(name, folder, args.cpu_only)
+            prepare(name, folder, args.cpu_only, args.threads)
         results = [compare(name, folder, batch, args) for name in args.networks for batch in args.batches]
 
     if args.out:

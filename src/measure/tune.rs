@@ -7,7 +7,7 @@
 //! are. What is quicker than the model's choice beyond noise wins, and all of it is kept only if
 //! the whole network is no slower.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt::Display, time::Duration};
 
 use web_time::Instant;
 
@@ -44,12 +44,25 @@ pub struct Tuning {
     pub layers: Tally,
     /// What was measured of blocks and heads.
     pub blocks: Tally,
+    /// Every candidate's time, of each layer and block in the model's order.
+    pub measured: Vec<Measured>,
     /// Milliseconds of a run as the model plans it, the median of alternating runs.
     pub before_ms: f64,
     /// Milliseconds of a run as tuned.
     pub after_ms: f64,
     /// How far the scores as tuned are from those in f32, over their norm; 0 in f32.
     pub error: f64,
+}
+
+/// What a candidate was measured to take.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Measured {
+    /// The layer, or the first one of the block.
+    pub layer: String,
+    /// The kernel and its tile, or the schedule.
+    pub candidate: String,
+    /// Microseconds on the device, the median.
+    pub us: f64,
 }
 
 /// How much was measured.
@@ -94,8 +107,10 @@ pub fn tune(
     let winners = &mut tuning.winners;
     if gpu.has_timestamps() {
         let layers = Plan::layer_contests(graph, input, machine, EACH_KERNEL)?;
+        let measured = &mut tuning.measured;
         (winners.kernels, tuning.layers) = bench.judge(
             &layers,
+            measured,
             |kernels| (Fuse::None, Tuned { kernels, ..Tuned::default() }),
             |_, step| Some(step.name().to_string()),
             || within(LAYERS),
@@ -104,6 +119,7 @@ pub fn tune(
         let blocks = Plan::contests(graph, input, machine, &kernels, EACH)?;
         (winners.schedules, tuning.blocks) = bench.judge(
             &blocks,
+            measured,
             |schedules| (Fuse::Auto, Tuned { schedules, kernels: kernels.clone() }),
             |plan, step| Some(plan.choices[step.block?].block.clone()),
             || within(BLOCKS),
@@ -176,9 +192,10 @@ impl Bench<'_> {
     /// The winner of each contest by timestamps: who is faster than the first who entered.
     /// `enter` makes a plan of one candidate of each, `of` names a step's contest, and it goes on
     /// as long as there is `more` time, once round at least.
-    fn judge<T: Copy>(
+    fn judge<T: Copy + Display>(
         &self,
         contests: &[Contest<T>],
+        measured: &mut Vec<Measured>,
         enter: impl Fn(BTreeMap<String, T>) -> (Fuse, Tuned),
         of: impl Fn(&Plan, &Step) -> Option<String>,
         mut more: impl FnMut() -> bool,
@@ -216,6 +233,11 @@ impl Bench<'_> {
         let mut winners = BTreeMap::new();
         for (contest, of_contest) in contests.iter().zip(times) {
             let medians: Vec<f64> = of_contest.into_iter().map(median).collect();
+            measured.extend(contest.entered.iter().zip(&medians).map(|(candidate, ns)| Measured {
+                layer: contest.layer.clone(),
+                candidate: candidate.to_string(),
+                us: ns / 1e3,
+            }));
             let best = (0..medians.len()).min_by(|&a, &b| medians[a].total_cmp(&medians[b]));
             if let Some(best) = best.filter(|&best| medians[best] < (1.0 - MARGIN) * medians[0]) {
                 winners.insert(contest.layer.clone(), contest.entered[best]);
