@@ -177,11 +177,11 @@ impl<S: Simd> Pixels<'_, S> {
         let Self { simd, conv, x, input, .. } = *self;
         let (c, next) = (x.c, conv.stride * x.c);
         let vector = |v: usize| v * S::F32_LANES;
-        let load = |values, at| load::<S, WHOLE>(simd, values, at, c - channel);
+        let left = c - channel;
         let mut sums = [[simd.splat_f32s(0.0); V]; N];
         for sums in &mut sums {
             for (v, sum) in sums.iter_mut().enumerate() {
-                *sum = load(&conv.bias, channel + vector(v));
+                *sum = load::<S, WHOLE>(simd, &conv.bias, channel + vector(v), left);
             }
         }
         for ky in self.rows.clone() {
@@ -192,9 +192,9 @@ impl<S: Simd> Pixels<'_, S> {
             let mut tap = (ky * conv.kernel + self.columns.start) * c + channel;
             for _ in self.columns.clone() {
                 for v in 0..V {
-                    let weight = load(&conv.weights, tap + vector(v));
+                    let weight = load::<S, WHOLE>(simd, &conv.weights, tap + vector(v), left);
                     for (i, sums) in sums.iter_mut().enumerate() {
-                        let value = load(input, at + i * next + vector(v));
+                        let value = load::<S, WHOLE>(simd, input, at + i * next + vector(v), left);
                         sums[v] = simd.mul_add_f32s(value, weight, sums[v]);
                     }
                 }
@@ -206,7 +206,7 @@ impl<S: Simd> Pixels<'_, S> {
             for (v, mut sum) in sums.into_iter().enumerate() {
                 let first = i * c + channel + vector(v);
                 if let Some(residual) = self.residual {
-                    sum = simd.add_f32s(sum, load(residual, first));
+                    sum = simd.add_f32s(sum, load::<S, WHOLE>(simd, residual, first, left));
                 }
                 self.finite.see(simd, sum);
                 let sum = activate(simd, sum, conv.activation);

@@ -15,18 +15,27 @@ pub fn bias(conv: &Conv) -> AVec<f32> {
     conv.bias.as_ref().map_or_else(|| avec![0.0; conv.outputs()], |bias| AVec::from_slice(0, bias.data()))
 }
 
-/// The function, of a vector.
+#[inline(always)]
+fn relu6<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    simd.min_f32s(simd.max_f32s(x, simd.splat_f32s(0.0)), simd.splat_f32s(6.0))
+}
+
+#[inline(always)]
+fn hard_sigmoid<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let x = relu6(simd, simd.add_f32s(x, simd.splat_f32s(3.0)));
+    simd.mul_f32s(x, simd.splat_f32s(1.0 / 6.0))
+}
+
+/// The function, of a vector. No closure stands between vectors and the loop around them, here and in what calls
+/// this: one that is not inlined lacks the processor's features, and makes a call of every instruction.
 #[inline(always)]
 pub fn activate<S: Simd>(simd: S, x: S::f32s, activation: Activation) -> S::f32s {
-    let constant = |value| simd.splat_f32s(value);
-    let relu6 = |x| simd.min_f32s(simd.max_f32s(x, constant(0.0)), constant(6.0));
-    let sixth = |x| simd.mul_f32s(x, constant(1.0 / 6.0));
     match activation {
         Activation::Identity => x,
-        Activation::Relu => simd.max_f32s(x, constant(0.0)),
-        Activation::Relu6 => relu6(x),
-        Activation::HardSwish => simd.mul_f32s(x, sixth(relu6(simd.add_f32s(x, constant(3.0))))),
-        Activation::HardSigmoid => sixth(relu6(simd.add_f32s(x, constant(3.0)))),
+        Activation::Relu => simd.max_f32s(x, simd.splat_f32s(0.0)),
+        Activation::Relu6 => relu6(simd, x),
+        Activation::HardSwish => simd.mul_f32s(x, hard_sigmoid(simd, x)),
+        Activation::HardSigmoid => hard_sigmoid(simd, x),
         // Of a gate's few values alone; no library has it as a vector.
         Activation::Sigmoid => {
             let mut lanes = [0.0; 64];
@@ -54,6 +63,13 @@ impl<S: Simd> Finite<S> {
         self.0 = simd.mul_add_f32s(x, simd.splat_f32s(0.0), self.0);
     }
 
+    /// Looks at a sum, and activates it.
+    #[inline(always)]
+    pub fn finish(&mut self, simd: S, sum: S::f32s, activation: Activation) -> S::f32s {
+        self.see(simd, sum);
+        activate(simd, sum, activation)
+    }
+
     #[inline(always)]
     pub fn all(self, simd: S) -> bool {
         !simd.reduce_sum_f32s(self.0).is_nan()
@@ -79,11 +95,7 @@ impl WithSimd for Finish<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> bool {
-        let mut finite = Finite::new(simd);
-        let mut finish = |sum| {
-            finite.see(simd, sum);
-            activate(simd, sum, self.activation)
-        };
+        let (mut finite, activation) = (Finite::new(simd), self.activation);
         let channels = self.bias.len();
         let (bias, last_bias) = S::as_simd_f32s(self.bias);
         let last_bias = simd.partial_load_f32s(last_bias);
@@ -92,22 +104,24 @@ impl WithSimd for Finish<'_> {
             match self.residual {
                 None => {
                     for (sum, bias) in sums.iter_mut().zip(bias) {
-                        *sum = finish(simd.add_f32s(*sum, *bias));
+                        *sum = finite.finish(simd, simd.add_f32s(*sum, *bias), activation);
                     }
                     if !last.is_empty() {
                         let sum = simd.add_f32s(simd.partial_load_f32s(last), last_bias);
-                        simd.partial_store_f32s(last, finish(sum));
+                        simd.partial_store_f32s(last, finite.finish(simd, sum, activation));
                     }
                 }
                 Some(residual) => {
                     let (residual, last_residual) = S::as_simd_f32s(&residual[at * channels..][..channels]);
                     for ((sum, bias), residual) in sums.iter_mut().zip(bias).zip(residual) {
-                        *sum = finish(simd.add_f32s(simd.add_f32s(*sum, *bias), *residual));
+                        let whole = simd.add_f32s(simd.add_f32s(*sum, *bias), *residual);
+                        *sum = finite.finish(simd, whole, activation);
                     }
                     if !last.is_empty() {
                         let residual = simd.partial_load_f32s(last_residual);
                         let sum = simd.add_f32s(simd.partial_load_f32s(last), last_bias);
-                        simd.partial_store_f32s(last, finish(simd.add_f32s(sum, residual)));
+                        let whole = simd.add_f32s(sum, residual);
+                        simd.partial_store_f32s(last, finite.finish(simd, whole, activation));
                     }
                 }
             }
