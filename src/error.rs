@@ -1,15 +1,17 @@
 //! One error type for the library. Each variant names the file, tensor or layer at fault.
 
-use std::path::PathBuf;
+use std::{
+    fmt::{self, Write},
+    path::PathBuf,
+};
 
-use crate::tensor::Element;
+use crate::{tensor::Element, text::Visible};
 
 /// What went wrong, and where.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A file could not be opened, read or written.
-    #[error("{}: {cause}", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -17,7 +19,6 @@ pub enum Error {
         cause: std::io::Error,
     },
     /// A file was read, but what it holds is not what it should be.
-    #[error("{}: {reason}", path.display())]
     File {
         /// The file or folder.
         path: PathBuf,
@@ -25,7 +26,6 @@ pub enum Error {
         reason: String,
     },
     /// A tensor of a checkpoint is missing, misshapen, of the wrong type, or not finite.
-    #[error("{}: tensor {key}: {reason}", path.display())]
     Checkpoint {
         /// The checkpoint.
         path: PathBuf,
@@ -35,10 +35,8 @@ pub enum Error {
         reason: String,
     },
     /// No network of the family was recognised, or the name given is unknown.
-    #[error("unknown network: {0}")]
     UnknownNetwork(String),
     /// A model cannot be had from the Hugging Face hub.
-    #[error("{model}: {reason}")]
     Hub {
         /// Its name there.
         model: String,
@@ -46,7 +44,6 @@ pub enum Error {
         reason: String,
     },
     /// A layer cannot be built or run as asked.
-    #[error("layer {layer}: {reason}")]
     Layer {
         /// The layer's name in its checkpoint.
         layer: String,
@@ -54,7 +51,6 @@ pub enum Error {
         reason: String,
     },
     /// A value inside the network is beyond what is computed or stored, and what comes of it means nothing.
-    #[error("layer {layer} overflows: {}", element.overflows())]
     Overflow {
         /// The first layer with such a value.
         layer: String,
@@ -62,13 +58,10 @@ pub enum Error {
         element: Element,
     },
     /// An input does not fit the network.
-    #[error("input: {0}")]
     Input(String),
     /// What a network put out cannot be read as an answer.
-    #[error("output: {0}")]
     Output(String),
     /// The network, or its input, needs more than the device has.
-    #[error("{what} needs {needed} bytes but the device's limit is {limit}")]
     Limit {
         /// The layer or buffer.
         what: String,
@@ -78,13 +71,8 @@ pub enum Error {
         limit: u64,
     },
     /// The device has no memory left.
-    #[error("the device has no memory left for {0}: smaller pictures and batches take less, and so does f16")]
     Memory(String),
     /// A program's own device was opened with less than a kernel takes.
-    #[error(
-        "kernel {kernel} needs a {name} of {needed} and the device was opened with {limit}: \
-         ask for Gpu::wanted_limits, as far as the adapter has them"
-    )]
     HostLimit {
         /// The kernel.
         kernel: &'static str,
@@ -96,16 +84,13 @@ pub enum Error {
         limit: u32,
     },
     /// No adapter, or none that fits the request.
-    #[error("{0}")]
     Adapter(String),
     /// f16 was asked of a device that does not compute with it.
-    #[error("{adapter} has no f16: use f32")]
     NoF16 {
         /// What it runs on.
         adapter: String,
     },
     /// A kernel's text cannot be parsed, or not be translated.
-    #[error("kernel {kernel} in {language}: {reason}")]
     Translation {
         /// The kernel.
         kernel: &'static str,
@@ -115,7 +100,6 @@ pub enum Error {
         reason: String,
     },
     /// A figure of a report could not be drawn.
-    #[error("figure {figure:?}: {reason}")]
     Figure {
         /// Its title.
         figure: String,
@@ -123,11 +107,53 @@ pub enum Error {
         reason: String,
     },
     /// The device is gone: another one has to be opened, and the session built again on it.
-    #[error("the device was lost ({0}): open another, and build the session again on it")]
     Lost(String),
     /// The device refused or lost the work.
-    #[error("device: {0}")]
     Device(String),
+}
+
+impl fmt::Display for Error {
+    /// One line that a terminal shows as it is, whatever the names in it hold.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = Visible(f);
+        match self {
+            Self::Io { path, cause } => write!(out, "{}: {cause}", path.display()),
+            Self::File { path, reason } => write!(out, "{}: {reason}", path.display()),
+            Self::Checkpoint { path, key, reason } => {
+                write!(out, "{}: tensor {key}: {reason}", path.display())
+            }
+            Self::UnknownNetwork(what) => write!(out, "unknown network: {what}"),
+            Self::Hub { model, reason } => write!(out, "{model}: {reason}"),
+            Self::Layer { layer, reason } => write!(out, "layer {layer}: {reason}"),
+            Self::Overflow { layer, element } => {
+                write!(out, "layer {layer} overflows: {}", element.overflows())
+            }
+            Self::Input(reason) => write!(out, "input: {reason}"),
+            Self::Output(reason) => write!(out, "output: {reason}"),
+            Self::Limit { what, needed, limit } => {
+                write!(out, "{what} needs {needed} bytes but the device's limit is {limit}")
+            }
+            Self::Memory(what) => write!(
+                out,
+                "the device has no memory left for {what}: smaller pictures and batches take less, and so does f16"
+            ),
+            Self::HostLimit { kernel, name, needed, limit } => write!(
+                out,
+                "kernel {kernel} needs a {name} of {needed} and the device was opened with {limit}: \
+                 ask for Gpu::wanted_limits, as far as the adapter has them"
+            ),
+            Self::Adapter(reason) => write!(out, "{reason}"),
+            Self::NoF16 { adapter } => write!(out, "{adapter} has no f16: use f32"),
+            Self::Translation { kernel, language, reason } => {
+                write!(out, "kernel {kernel} in {language}: {reason}")
+            }
+            Self::Figure { figure, reason } => write!(out, "figure {figure:?}: {reason}"),
+            Self::Lost(how) => {
+                write!(out, "the device was lost ({how}): open another, and build the session again on it")
+            }
+            Self::Device(reason) => write!(out, "device: {reason}"),
+        }
+    }
 }
 
 /// The library's result.

@@ -365,3 +365,17 @@ fn features_saved_by_themselves_are_a_network() {
         );
     }
 }
+
+#[test]
+fn weights_that_are_cut_short_meanwhile_are_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights");
+    fs::copy("assets/seeded/model.safetensors", &path).unwrap();
+    let checkpoint = Checkpoint::open_file(&path).unwrap();
+    let read = || checkpoint.tensor("classifier.weight", &[None, None]);
+    assert!(read().is_ok());
+    // A map would end the program here, by a signal.
+    fs::File::options().write(true).open(&path).unwrap().set_len(100_000).unwrap();
+    let error = read().unwrap_err().to_string();
+    assert!(error.contains("weights: tensor classifier.weight: was cut off"), "{error}");
+}

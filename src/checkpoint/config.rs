@@ -1,11 +1,14 @@
 //! The JSON files that lie beside a checkpoint.
 
-use std::{fs, io, path::PathBuf};
+use std::{io, path::PathBuf};
 
 use serde_json::{Map, Value};
 
 use super::Source;
-use crate::{Error, Result};
+use crate::{Error, Result, files};
+
+/// The most bytes of such a file: the names of 21,841 classes and their numbers are two million.
+const MOST: u64 = 32 << 20;
 
 /// An object of a JSON file. A field that is null counts as absent.
 #[derive(Debug, Clone)]
@@ -18,10 +21,13 @@ impl Config {
     /// The object in a file, or none if there is no such file.
     pub fn open(path: impl Into<PathBuf>) -> Result<Option<Self>> {
         let path = path.into();
-        match fs::read_to_string(&path) {
-            Ok(text) => Self::parse(path, &text).map(Some),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::io(path)(error)),
+        match files::read(&path, MOST) {
+            Ok(bytes) => match std::str::from_utf8(&bytes) {
+                Ok(text) => Self::parse(path, text).map(Some),
+                Err(_) => Err(Error::file(path, "is not UTF-8 text")),
+            },
+            Err(Error::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
         }
     }
 

@@ -1,8 +1,14 @@
 //! What a file is, by what it holds and not by its name.
 
-use std::{io::Cursor, path::Path};
+use std::path::Path;
 
 use zip::ZipArchive;
+
+use super::bytes::{Bytes, Stream};
+use crate::{Error, Result};
+
+/// How many bytes of a file that is no archive show what it is.
+const START: u64 = 4096;
 
 /// A file of weights, or what it is instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,13 +75,22 @@ const SIGNS: &[(usize, &[u8], &str, &str)] = &[
 
 impl Format {
     /// That of a file with these bytes. Its name decides between two formats that look alike.
-    pub fn of(bytes: &[u8], path: &Path) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Io`] if they cannot be read.
+    pub fn of(bytes: &Bytes, path: &Path) -> Result<Self> {
+        let start = bytes.read(0, START).map_err(Error::io(path))?;
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+        if start.starts_with(b"PK\x03\x04") || start.starts_with(b"PK\x05\x06") {
+            return Ok(bytes.streamed(|stream| archive(stream, &extension)));
+        }
+        Ok(Self::beginning(&start, bytes.len(), path, &extension))
+    }
+
+    /// That of a file which is no archive and begins with `bytes`, of `len` in all.
+    fn beginning(bytes: &[u8], len: u64, path: &Path, extension: &str) -> Self {
         if bytes.is_empty() {
             return Self::Other("is empty".into());
-        }
-        if bytes.starts_with(b"PK\x03\x04") || bytes.starts_with(b"PK\x05\x06") {
-            return archive(bytes, &extension);
         }
         let length = bytes.first_chunk::<8>().map(|b| u64::from_le_bytes(*b));
         if length.is_some() && bytes.get(8) == Some(&b'{') {
@@ -102,12 +117,12 @@ impl Format {
         if matches!(bytes, [0x80, 0..=5, ..]) {
             return Self::Torch(Container::Pickle);
         }
-        protobuf(bytes).or_else(|| text(bytes)).unwrap_or_else(|| match (bytes, extension.as_str()) {
+        protobuf(bytes).or_else(|| text(bytes)).unwrap_or_else(|| match (bytes, extension) {
             (_, "msgpack") | ([0x81..=0x8f, 0xa0..=0xbf, ..], _) => {
                 other("msgpack, as Flax writes it", EXPORTED)
             }
             ([b'(' | b'}' | b']', ..], _) => Self::Torch(Container::Pickle),
-            _ => Self::Other(unread(bytes.len(), path)),
+            _ => Self::Other(unread(len, path)),
         })
     }
 }
@@ -126,7 +141,7 @@ const NAMES: [(&str, &str); 9] = [
 ];
 
 /// What is said of bytes that begin like nothing else.
-fn unread(len: usize, path: &Path) -> String {
+fn unread(len: u64, path: &Path) -> String {
     let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
     let part = name.contains(".data-0").then_some("a part of a TensorFlow checkpoint");
     let known = NAMES.iter().find(|(end, _)| name.ends_with(end)).map(|(_, what)| *what);
@@ -141,8 +156,8 @@ fn other(what: &str, help: &str) -> Format {
 }
 
 /// A zip archive, by the names of its files.
-fn archive(bytes: &[u8], extension: &str) -> Format {
-    let names: Vec<String> = match ZipArchive::new(Cursor::new(bytes)) {
+fn archive(stream: &mut dyn Stream, extension: &str) -> Format {
+    let names: Vec<String> = match ZipArchive::new(stream) {
         Ok(archive) => archive.file_names().flatten().map(|name| name.to_string()).collect(),
         Err(_) if extension == "pt2" => return other(EXPORT, STATE),
         Err(error) => {
@@ -220,12 +235,11 @@ fn protobuf(bytes: &[u8]) -> Option<Format> {
 
 /// What is written for people.
 fn text(bytes: &[u8]) -> Option<Format> {
-    let start = &bytes[..bytes.len().min(4096)];
-    let text = match std::str::from_utf8(start) {
+    let text = match std::str::from_utf8(bytes) {
         Ok(text) => text,
         // Cut within a letter.
-        Err(error) if error.valid_up_to() + 4 > start.len() && error.error_len().is_none() => {
-            std::str::from_utf8(&start[..error.valid_up_to()]).ok()?
+        Err(error) if error.valid_up_to() + 4 > bytes.len() && error.error_len().is_none() => {
+            std::str::from_utf8(&bytes[..error.valid_up_to()]).ok()?
         }
         Err(_) => return None,
     };

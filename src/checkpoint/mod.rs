@@ -2,9 +2,11 @@
 //! around a network, names, the configuration beside the weights, and where each value came from.
 //! Knows no family.
 
+mod bytes;
 mod config;
 mod format;
 mod names;
+mod npy;
 mod origin;
 mod pickle;
 mod said;
@@ -12,23 +14,24 @@ mod torch;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
-    io::{self, Read},
+    ffi::OsString,
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use half::{bf16, f16};
-use memmap2::Mmap;
-use safetensors::{Dtype, SafeTensors, tensor::SafeTensorError};
+use safetensors::{Dtype, tensor::Metadata};
 
 pub(crate) use config::Config;
 pub(crate) use names::{Anchor, Tensors, superfluous};
 pub use names::{TensorUse, Use};
+pub use npy::Npy;
 pub use origin::{Origin, Source};
 pub(crate) use origin::{Origins, Sourced};
 pub use said::Said;
 
 use crate::{Error, Result, Tensor};
+use bytes::Bytes;
 use format::Format;
 
 /// A checkpoint: tensors by the names that its files give them, read when they are asked for.
@@ -43,6 +46,7 @@ use format::Format;
 #[derive(Debug)]
 pub struct Checkpoint {
     path: PathBuf,
+    /// Those with tensors. What PyTorch's reader has taken is empty here.
     files: Vec<(PathBuf, Bytes)>,
     tensors: BTreeMap<String, Entry>,
     /// `config.json` beside the weights.
@@ -53,21 +57,8 @@ pub struct Checkpoint {
     pub(crate) arch: Option<String>,
     /// What is suspicious about the files.
     pub(crate) warnings: Vec<String>,
-}
-
-#[derive(Debug)]
-enum Bytes {
-    Mapped(Mmap),
-    Owned(Vec<u8>),
-}
-
-impl Bytes {
-    fn get(&self) -> &[u8] {
-        match self {
-            Self::Mapped(map) => map,
-            Self::Owned(bytes) => bytes,
-        }
-    }
+    /// Every file that was read: weights, their index, configuration.
+    pub(crate) read: Vec<PathBuf>,
 }
 
 /// Where a tensor lies.
@@ -81,8 +72,8 @@ struct Entry {
 
 #[derive(Debug)]
 enum Data {
-    /// First byte in the file, and the one past the last.
-    Bytes(usize, usize),
+    /// So many bytes from the first in the file.
+    Bytes { first: u64, len: u64 },
     /// Wherever PyTorch's reader finds it.
     Torch(pytorch_reader::Tensor),
 }
@@ -104,21 +95,25 @@ impl Checkpoint {
         let path = path.as_ref();
         let mut checkpoint = Self::empty(path);
         let folder = if path.is_dir() {
-            let (files, keys) = weights_in(path)?;
+            let Found { files, index, keys } = weights_in(path)?;
             for file in files {
-                let bytes = map(&file)?;
-                checkpoint.add(&file, bytes, true)?;
+                checkpoint.add(&file, Bytes::open(&file)?)?;
             }
+            checkpoint.read.extend(index);
             if let Some(key) = keys.iter().find(|key| !checkpoint.contains(key)) {
                 return Err(checkpoint.error(key, "is in the index but in none of its files"));
             }
             path
         } else {
-            checkpoint.add(path, map(path)?, true)?;
+            checkpoint.add(path, Bytes::open(path)?)?;
             path.parent().unwrap_or(Path::new("."))
         };
-        checkpoint.config = Config::open(folder.join("config.json"))?;
-        checkpoint.preprocessor = Config::open(folder.join("preprocessor_config.json"))?;
+        let files = checkpoint.files.iter().map(|(path, _)| path.clone());
+        let beside = ["config.json", "preprocessor_config.json"].map(|name| folder.join(name));
+        checkpoint.read.extend(files.chain(beside.clone()));
+        let [config, preprocessor] = beside;
+        checkpoint.config = Config::open(config)?;
+        checkpoint.preprocessor = Config::open(preprocessor)?;
         Ok(checkpoint)
     }
 
@@ -129,7 +124,7 @@ impl Checkpoint {
     pub fn open_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let mut checkpoint = Self::empty(path);
-        checkpoint.add(path, map(path)?, true)?;
+        checkpoint.add(path, Bytes::open(path)?)?;
         Ok(checkpoint)
     }
 
@@ -145,7 +140,7 @@ impl Checkpoint {
         preprocessor: Option<&str>,
     ) -> Result<Self> {
         let mut checkpoint = Self::empty(name.as_ref());
-        checkpoint.add(name.as_ref(), Bytes::Owned(bytes), false)?;
+        checkpoint.add(name.as_ref(), Bytes::Memory(bytes))?;
         checkpoint.config = config.map(|text| Config::parse("config.json", text)).transpose()?;
         checkpoint.preprocessor =
             preprocessor.map(|text| Config::parse("preprocessor_config.json", text)).transpose()?;
@@ -161,29 +156,29 @@ impl Checkpoint {
             preprocessor: None,
             arch: None,
             warnings: Vec::new(),
+            read: Vec::new(),
         }
     }
 
-    /// Adds the tensors of one file's bytes; `on_disk` if they are what `path` holds.
-    fn add(&mut self, path: &Path, bytes: Bytes, on_disk: bool) -> Result<()> {
+    /// Adds the tensors of one file's bytes.
+    fn add(&mut self, path: &Path, mut bytes: Bytes) -> Result<()> {
         let file = self.files.len();
-        let entries: Vec<(String, Entry)> = match Format::of(bytes.get(), path) {
+        let entries: Vec<(String, Entry)> = match Format::of(&bytes, path)? {
             Format::Safetensors => {
-                let (header, metadata) = SafeTensors::read_metadata(bytes.get())
-                    .map_err(|error| Error::file(path, reason(&error, bytes.get())))?;
-                // The data follows the eight bytes of the header's length, and the header.
-                let start = 8 + header;
+                let (metadata, start) = header(&bytes, path)?;
                 // Sorted, so that of several faults the same one is told each time.
                 let sorted = metadata.tensors().into_iter().collect::<BTreeMap<_, _>>();
                 let entry = |(key, info): (String, &safetensors::tensor::TensorInfo)| {
                     let (from, to) = info.data_offsets;
-                    let data = Data::Bytes(start + from, start + to);
+                    let data = Data::Bytes { first: start + from as u64, len: (to - from) as u64 };
                     (key, Entry { file, dtype: info.dtype, shape: info.shape.clone(), data })
                 };
                 sorted.into_iter().map(entry).collect()
             }
             Format::Torch(container) => {
-                let opened = torch::open(bytes.get(), on_disk, path, container);
+                let on_disk = matches!(bytes, Bytes::File(..));
+                let whole = std::mem::replace(&mut bytes, Bytes::Memory(Vec::new())).whole(path)?;
+                let opened = torch::open(whole, on_disk, path, container);
                 let opened = opened.map_err(|reason| Error::file(path, reason))?;
                 self.arch = self.arch.take().or(opened.arch);
                 self.warnings.extend(opened.warning);
@@ -253,37 +248,33 @@ impl Checkpoint {
         if entry.shape.contains(&0) {
             return Err(self.error(key, format!("holds no value: its shape is {:?}", entry.shape)));
         }
-        let owned;
+        let (path, file) = &self.files[entry.file];
         let bytes = match &entry.data {
-            Data::Bytes(from, to) => &self.files[entry.file].1.get()[*from..*to],
+            Data::Bytes { first, len } => {
+                let bytes = file.read(*first, *len).map_err(Error::io(path))?;
+                if bytes.len() as u64 != *len {
+                    return Err(
+                        self.error(key, "was cut off: the file has become shorter since it was opened")
+                    );
+                }
+                bytes
+            }
             Data::Torch(tensor) => {
-                owned = tensor.read().map_err(|error| {
-                    let reason = error.to_string().replace('\n', " ");
-                    Error::file(&self.files[entry.file].0, format!("is damaged: {reason}"))
-                })?;
-                &owned
+                let read =
+                    tensor.read().map_err(|error| Error::file(path, format!("is damaged: {error}")))?;
+                read.into()
             }
         };
-        let data: Vec<f32> = match entry.dtype {
-            Dtype::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-            Dtype::F64 => bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect(),
-            Dtype::F16 => bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
-            Dtype::BF16 => bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
-            other => {
-                let hint = match other {
-                    Dtype::I8 | Dtype::U8 => ": weights of 8 bits are not read, save the network in f32",
-                    _ => "",
-                };
-                return Err(self.error(key, format!("expected F32, F16, BF16 or F64, found {other:?}{hint}")));
-            }
+        let Some(data) = floats(entry.dtype, &bytes) else {
+            let hint = match entry.dtype {
+                Dtype::I8 | Dtype::U8 => ": weights of 8 bits are not read, save the network in f32",
+                _ => "",
+            };
+            let found = entry.dtype;
+            return Err(self.error(key, format!("expected F32, F16, BF16 or F64, found {found:?}{hint}")));
         };
-        if let Some(i) = data.iter().position(|v| !v.is_finite()) {
-            let count = data.iter().filter(|v| !v.is_finite()).count();
-            let (value, len) = (data[i], data.len());
-            return Err(self.error(
-                key,
-                format!("{count} of {len} values are not finite: the first is {value} at index {i}"),
-            ));
+        if let Some(reason) = not_finite(&data) {
+            return Err(self.error(key, reason));
         }
         Tensor::new(entry.shape.clone(), data)
     }
@@ -300,6 +291,25 @@ impl Checkpoint {
     }
 }
 
+/// Values as f32, unless they are no floating-point numbers.
+fn floats(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
+    Some(match dtype {
+        Dtype::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+        Dtype::F64 => bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect(),
+        Dtype::F16 => bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
+        Dtype::BF16 => bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
+        _ => return None,
+    })
+}
+
+/// What is wrong with values that are not all finite.
+fn not_finite(values: &[f32]) -> Option<String> {
+    let first = values.iter().position(|v| !v.is_finite())?;
+    let count = values.iter().filter(|v| !v.is_finite()).count();
+    let (value, len) = (values[first], values.len());
+    Some(format!("{count} of {len} values are not finite: the first is {value} at index {first}"))
+}
+
 /// What is wrong with a shape where another is wanted.
 fn misfit(found: &[usize], wanted: &[Option<usize>]) -> Option<String> {
     let fits = found.len() == wanted.len()
@@ -311,82 +321,97 @@ fn misfit(found: &[usize], wanted: &[Option<usize>]) -> Option<String> {
     Some(format!("expected shape [{}], found {found:?}", wanted.join(", ")))
 }
 
-/// Why a file with these bytes is no safetensors file, for people.
-fn reason(error: &SafeTensorError, bytes: &[u8]) -> String {
+/// The longest header of safetensors, as their library has it.
+const MOST_HEADER: u64 = 100_000_000;
+
+/// The header of safetensors, and where the tensors begin.
+fn header(bytes: &Bytes, path: &Path) -> Result<(Metadata, u64)> {
     let len = bytes.len();
-    match error {
-        SafeTensorError::MetadataIncompleteBuffer => {
-            format!("truncated or overlong: its tensors do not fill its {len} bytes exactly")
-        }
-        SafeTensorError::HeaderTooSmall => format!("not a safetensors file: only {len} bytes"),
-        SafeTensorError::HeaderTooLarge | SafeTensorError::InvalidHeaderLength => {
-            format!("truncated, or not a safetensors file: its header would end past its {len} bytes")
-        }
-        other => format!("not a safetensors file: {other}").replace('\n', " "),
+    let read = |from, len| bytes.read(from, len).map_err(Error::io(path));
+    let first = read(0, 8)?;
+    let length = first.first_chunk().map_or(u64::MAX, |bytes| u64::from_le_bytes(*bytes));
+    let start = length.saturating_add(8);
+    if start > len || length > MOST_HEADER {
+        let reason = "truncated, or not a safetensors file: its header would end past";
+        return Err(Error::file(path, format!("{reason} its {len} bytes, or past {MOST_HEADER}")));
+    }
+    let metadata: Metadata = serde_json::from_slice(&read(8, length)?)
+        .map_err(|error| Error::file(path, format!("not a safetensors file: {error}")))?;
+    if start.checked_add(metadata.data_len() as u64) != Some(len) {
+        let reason = format!("truncated or overlong: its tensors do not fill its {len} bytes exactly");
+        return Err(Error::file(path, reason));
+    }
+    Ok((metadata, start))
+}
+
+/// The files that make up a folder's checkpoint.
+#[derive(Default)]
+struct Found {
+    files: Vec<PathBuf>,
+    /// What says that they do, and the keys that it promises.
+    index: Option<PathBuf>,
+    keys: Vec<String>,
+}
+
+impl Found {
+    fn only(files: Vec<PathBuf>) -> Self {
+        Self { files, ..Self::default() }
     }
 }
 
-/// Maps a file into memory.
-#[allow(unsafe_code)]
-fn map(path: &Path) -> Result<Bytes> {
-    let mut file = fs::File::open(path).map_err(Error::io(path))?;
-    let metadata = file.metadata().map_err(Error::io(path))?;
-    if !metadata.is_file() || metadata.len() == 0 {
-        // A pipe cannot be mapped, nor an empty file everywhere.
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(Error::io(path))?;
-        return Ok(Bytes::Owned(bytes));
-    }
-    // SAFETY: the map is private to this checkpoint and only read. If another process changes
-    // or cuts the file meanwhile, values are wrong or the program is stopped, as it would be by
-    // any library that maps its weights; nothing here relies on the bytes staying the same
-    // beyond what is checked on every read.
-    let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path))?;
-    Ok(Bytes::Mapped(map))
-}
-
-/// The files that make up a folder's checkpoint, and the keys that its index promises.
-fn weights_in(folder: &Path) -> Result<(Vec<PathBuf>, Vec<String>)> {
-    let mut names = Vec::new();
+/// Looks for weights in a folder.
+fn weights_in(folder: &Path) -> Result<Found> {
+    let mut names: Vec<OsString> = Vec::new();
     for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
-        names.push(entry.map_err(Error::io(folder))?.file_name().to_string_lossy().into_owned());
+        names.push(entry.map_err(Error::io(folder))?.file_name());
     }
+    // Hidden ones are other programs': macOS's ._model.safetensors, what is being fetched or edited.
+    names.retain(|name| !name.as_encoded_bytes().starts_with(b"."));
     names.sort();
-    let ending = |end: &str| names.iter().filter(|n| n.ends_with(end)).collect::<Vec<_>>();
+    let ending = |end: &str| -> Vec<PathBuf> {
+        let ends = names.iter().filter(|name| name.as_encoded_bytes().ends_with(end.as_bytes()));
+        ends.map(|name| folder.join(name)).filter(|path| !path.is_dir()).collect()
+    };
+    let name = |path: &Path| path.file_name().unwrap_or_default().display().to_string();
     for end in [".safetensors.index.json", ".bin.index.json"] {
-        match ending(end)[..] {
+        match &ending(end)[..] {
             [] => {}
-            [index] => return indexed(folder, &folder.join(index)),
-            [a, b, ..] => return Err(Error::file(folder, format!("has two indices, {a} and {b}"))),
+            [index] => return indexed(folder, index),
+            [a, b, ..] => {
+                return Err(Error::file(folder, format!("has two indices, {} and {}", name(a), name(b))));
+            }
         }
     }
-    for usual in ["model.safetensors", "pytorch_model.bin"] {
-        if names.iter().any(|name| name == usual) {
-            return Ok((vec![folder.join(usual)], Vec::new()));
+    let (safetensors, bin) = (ending(ENDINGS[0]), ending(ENDINGS[1]));
+    for usual in ["model.safetensors", "pytorch_model.bin"].map(|usual| folder.join(usual)) {
+        if safetensors.contains(&usual) || bin.contains(&usual) {
+            return Ok(Found::only(vec![usual]));
         }
     }
-    let safetensors = ending(ENDINGS[0]);
     if !safetensors.is_empty() {
-        return Ok((safetensors.iter().map(|n| folder.join(n)).collect(), Vec::new()));
+        return Ok(Found::only(safetensors));
     }
-    let one_of = |found: &[&String]| match *found {
+    let one_of = |found: &[PathBuf]| match found {
         [] => None,
-        [only] => Some(Ok((vec![folder.join(only)], Vec::new()))),
+        [only] => Some(Ok(Found::only(vec![only.clone()]))),
         [a, b, ..] => {
-            Some(Err(Error::file(folder, format!("has several files of weights, {a} and {b}: name one"))))
+            let reason = format!("has several files of weights, {} and {}: name one", name(a), name(b));
+            Some(Err(Error::file(folder, reason)))
         }
     };
-    let torch = |name: &&String| ENDINGS[2..].iter().any(|end| name.ends_with(end));
-    if let Some(found) = one_of(&names.iter().filter(torch).collect::<Vec<_>>()) {
+    let mut torch: Vec<PathBuf> = ENDINGS[2..].iter().flat_map(|end| ending(end)).collect();
+    torch.sort();
+    if let Some(found) = one_of(&torch) {
         return found;
     }
     // Before others that are called .bin, which exports are too.
-    if let Some((name, what)) = format::folder(&names) {
+    let words: Vec<String> = names.iter().map(|name| name.display().to_string()).collect();
+    if let Some((name, what)) = format::folder(&words) {
         let path = folder.join(name);
         // The file itself says more, and what helps, unless it only lists the others.
         let told = match name.ends_with("Manifest.json") || !path.is_file() {
             true => None,
-            false => Some(Format::of(map(&path)?.get(), &path)),
+            false => Some(Format::of(&Bytes::open(&path)?, &path)?),
         };
         return Err(match told {
             Some(Format::Other(reason)) => Error::file(path, reason),
@@ -396,7 +421,7 @@ fn weights_in(folder: &Path) -> Result<(Vec<PathBuf>, Vec<String>)> {
             ),
         });
     }
-    one_of(&ending(ENDINGS[1])).unwrap_or_else(|| {
+    one_of(&bin).unwrap_or_else(|| {
         let what =
             if names.is_empty() { "is empty" } else { "has no .safetensors file, nor one of PyTorch's" };
         Err(Error::file(folder, what))
@@ -404,7 +429,7 @@ fn weights_in(folder: &Path) -> Result<(Vec<PathBuf>, Vec<String>)> {
 }
 
 /// The files and keys of an index.
-fn indexed(folder: &Path, index: &Path) -> Result<(Vec<PathBuf>, Vec<String>)> {
+fn indexed(folder: &Path, index: &Path) -> Result<Found> {
     let gone = || io::Error::from(io::ErrorKind::NotFound);
     let config = Config::open(index)?.ok_or_else(|| Error::io(index)(gone()))?;
     let map = config.get("weight_map").and_then(|v| v.as_object());
@@ -419,5 +444,6 @@ fn indexed(folder: &Path, index: &Path) -> Result<(Vec<PathBuf>, Vec<String>)> {
             _ => return Err(Error::file(index, format!("{file} is no file name"))),
         };
     }
-    Ok((files.into_iter().collect(), map.keys().cloned().collect()))
+    let (files, keys) = (files.into_iter().collect(), map.keys().cloned().collect());
+    Ok(Found { files, index: Some(index.into()), keys })
 }

@@ -43,26 +43,23 @@ fn resave(path: &Path) -> String {
     )
 }
 
-/// Reads the tensors of `bytes`, which are those of the file `path` if there is one.
-pub(super) fn open(bytes: &[u8], file: bool, path: &Path, container: Container) -> Result<Opened, String> {
+/// Reads the tensors of `bytes`, which are those of the file `path` if there is one: what the reader gets is what
+/// was looked through.
+pub(super) fn open(bytes: Vec<u8>, file: bool, path: &Path, container: Container) -> Result<Opened, String> {
     // Some has to be put in other words for the reader first.
     let (scan, reworded) = match container {
-        Container::Zip => archived(bytes)?,
-        Container::Legacy => sequenced(bytes)?,
+        Container::Zip => archived(&bytes)?,
+        Container::Legacy => sequenced(&bytes)?,
         Container::Pickle => {
-            let scan = scan(bytes)?;
-            let reworded = (!scan.edits.is_empty()).then(|| scan.reworded(bytes));
+            let scan = scan(&bytes)?;
+            let reworded = (!scan.edits.is_empty()).then(|| scan.reworded(&bytes));
             (scan, reworded)
         }
-        Container::Tar => (in_tar(bytes)?, None),
-    };
-    let told = |error: PytorchError| reason(&error, &scan, path);
-    let reader = match (reworded, file) {
-        (Some(reworded), _) => PytorchReader::from_bytes(reworded, None).map_err(told)?,
-        (None, true) => PytorchReader::new(path).map_err(told)?,
-        (None, false) => PytorchReader::from_bytes(bytes.to_vec(), None).map_err(told)?,
+        Container::Tar => (in_tar(&bytes)?, None),
     };
     let most = bytes.len().max(SMALL);
+    let told = |error: PytorchError| reason(&error, &scan, path);
+    let reader = PytorchReader::from_bytes(reworded.unwrap_or(bytes), None).map_err(told)?;
     let tensors: BTreeMap<String, Tensor> = reader.into_tensors().into_iter().collect();
     if let Some((key, tensor)) = tensors.iter().find(|(_, tensor)| tensor.byte_len() > most) {
         let (key, bytes) = (key.escape_debug(), tensor.byte_len());

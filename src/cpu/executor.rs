@@ -199,10 +199,19 @@ impl Executor {
         &self.summaries
     }
 
+    /// Bytes of each slot that maps share.
+    pub fn slots(&self) -> impl Iterator<Item = u64> {
+        self.slots.iter().map(|slot| 4 * slot.len() as u64)
+    }
+
+    /// Bytes of the weights, as they are packed.
+    pub fn weight_bytes(&self) -> u64 {
+        4 * self.steps.iter().map(|step| step.operation.weights()).sum::<usize>() as u64
+    }
+
     /// Bytes of the maps and weights.
     pub fn peak_bytes(&self) -> u64 {
-        let weights = self.steps.iter().map(|step| step.operation.weights());
-        4 * (self.slots.iter().map(|slot| slot.len()).chain(weights).sum::<usize>() as u64)
+        self.slots().sum::<u64>() + self.weight_bytes()
     }
 
     /// Runs once: `[N, C, H, W]` of each of the graph's answers.
@@ -317,7 +326,15 @@ fn rooms(sizes: &[u64], pictures: usize) -> Result<Vec<AVec<f32>>> {
     if needed > limit {
         return Err(Error::Limit { what: "the network's maps".into(), needed, limit });
     }
-    Ok(sizes.iter().map(|bytes| avec![0.0; (bytes / 4) as usize * pictures]).collect())
+    let room = |bytes: &u64| {
+        let values = (bytes / 4) as usize * pictures;
+        let mut room = avec![];
+        // What is free may be more than this process may have.
+        room.try_reserve_exact(values).map_err(|_| Error::Memory("the network's maps".into()))?;
+        room.resize(values, 0.0);
+        Ok(room)
+    };
+    sizes.iter().map(room).collect()
 }
 
 fn to_nhwc(shape: Shape, values: &[f32], output: &mut [f32]) {

@@ -3,11 +3,11 @@
 
 use std::{
     ffi::OsString,
-    fs,
-    hash::{BuildHasher, RandomState},
-    io::{self, Write},
+    fs, io,
     path::{Path, PathBuf},
 };
+
+use crate::{Error, files};
 
 /// What a sealed file begins with; another layout gets another number.
 const MAGIC: &[u8; 16] = b"goldcrest seal 1";
@@ -28,35 +28,29 @@ fn folder_or(named: Option<OsString>) -> Option<PathBuf> {
     }
 }
 
+/// The most bytes that such a file has.
+pub(super) const LIMIT: u64 = 64 << 20;
+
 /// The file's bytes, if it is there.
 pub(crate) fn read(folder: &Path, name: &str) -> Option<Vec<u8>> {
-    let path = folder.join(name);
-    match fs::read(&path) {
+    match files::read(folder.join(name), LIMIT + SEAL as u64) {
         Ok(bytes) => Some(bytes),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+        Err(Error::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => None,
         Err(e) => {
-            log::warn!("{}: the cache cannot be read: {e}", path.display());
+            log::warn!("the cache cannot be read: {e}");
             None
         }
     }
 }
 
-/// Writes the file beside its place and moves it there, so that nobody ever reads half of it.
-/// False if it could not be written, as in a folder that is read-only.
+/// Writes the file so that nobody ever reads half of it. False if it could not be written, as in a folder
+/// that is read-only.
 pub(crate) fn write_whole(folder: &Path, name: &str, bytes: &[u8]) -> bool {
-    // Not the process's number: two containers on one folder may have the same.
-    let unique = RandomState::new().hash_one(name);
-    let beside = folder.join(format!(".{name}-{unique:016x}"));
-    let write = || {
-        fs::create_dir_all(folder)?;
-        fs::File::create_new(&beside)?.write_all(bytes)?;
-        fs::rename(&beside, folder.join(name))
-    };
-    match write() {
+    let path = folder.join(name);
+    match fs::create_dir_all(folder).and_then(|()| files::write_whole(&path, bytes)) {
         Ok(()) => true,
         Err(e) => {
-            let _ = fs::remove_file(&beside);
-            log::debug!("{}: not kept: {e}", folder.join(name).display());
+            log::debug!("{}: not kept: {e}", path.display());
             false
         }
     }

@@ -9,7 +9,7 @@ use std::{
 use super::{cache, one_line};
 
 /// A driver adds and never removes: beyond these many bytes it starts anew.
-const LIMIT: usize = 64 << 20;
+const LIMIT: usize = cache::LIMIT as usize;
 
 /// A device's cache and its file.
 pub(super) struct DriverCache {

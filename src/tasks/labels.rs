@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::{
-    Error, Result,
+    Error, Result, files,
     zoo::{Network, Task},
 };
+
+/// The most bytes of a file of labels.
+const MOST: u64 = 32 << 20;
 
 /// ImageNet's 1000 classes in torchvision's words; `assets/CREDITS.md` names the source.
 const IMAGENET: &str = include_str!("../../assets/imagenet_classes.txt");
@@ -83,7 +86,7 @@ impl Labels {
     /// name is missing, or if it holds no name at all.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        let bytes = files::read(path, MOST)?;
         let names = parse(&bytes).map_err(|reason| Error::file(path, reason))?;
         Ok(Self { names, path: Some(path.to_owned()) })
     }

@@ -1,6 +1,13 @@
 //! Where experiments measure: the devices, what was measured on them so far, and what failed.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use super::Mode;
 use crate::{
@@ -32,10 +39,11 @@ pub struct Lab<'a> {
     measured: HashMap<(usize, String), Measured>,
     graphs: HashMap<String, Arc<Graph>>,
     hear: Box<dyn FnMut(&str) + 'a>,
+    stop: &'a AtomicBool,
 }
 
 impl<'a> Lab<'a> {
-    pub fn new(devices: &[Device], mode: Mode, hear: impl FnMut(&str) + 'a) -> Self {
+    pub fn new(devices: &[Device], mode: Mode, hear: impl FnMut(&str) + 'a, stop: &'a AtomicBool) -> Self {
         let (warmup, runs, time) = match mode {
             Mode::Quick => (1, 5, Duration::from_millis(100)),
             Mode::Full => (5, 20, Duration::from_secs(1)),
@@ -60,7 +68,13 @@ impl<'a> Lab<'a> {
             measured: HashMap::new(),
             graphs: HashMap::new(),
             hear,
+            stop,
         }
+    }
+
+    /// Whether no more is to be measured.
+    pub fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
     }
 
     pub fn quick(&self) -> bool {
@@ -108,6 +122,9 @@ impl<'a> Lab<'a> {
 
     /// Measures graphs that are to be compared, in turns.
     pub fn compare(&mut self, at: usize, cases: &[Case]) -> Vec<Measured> {
+        if self.is_stopped() {
+            return cases.iter().map(|_| Err("interrupted".into())).collect();
+        }
         let names: Vec<&str> = cases.iter().map(|case| case.name.as_str()).collect();
         let label = self.label(at).to_string();
         (self.hear)(&format!("{} on the {label}", names.join(", ")));

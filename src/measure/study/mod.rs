@@ -12,6 +12,8 @@ mod parts;
 mod separable;
 mod utilisation;
 
+use std::{cell::Cell, sync::atomic::AtomicBool};
+
 use super::report::{Claim, Report, Section};
 use crate::{Result, session::Device};
 use lab::Lab;
@@ -49,8 +51,22 @@ const EXPERIMENTS: [(Experiment, usize); 8] = [
 /// # Errors
 /// Those of [`crate::zoo::synthetic`] and of shapes; a measurement that fails is part of the report.
 pub fn study(devices: &[Device], mode: Mode, progress: impl Fn(usize, usize, &str)) -> Result<Report> {
-    let done = std::cell::Cell::new(0);
-    let mut lab = Lab::new(devices, mode, |what| progress(done.get(), EXPERIMENTS.len(), what));
+    study_until(devices, mode, progress, &AtomicBool::new(false))
+}
+
+/// [`study`], until `stop` is set: the report then has what was measured before, and says so.
+///
+/// # Errors
+/// As [`study`].
+pub fn study_until(
+    devices: &[Device],
+    mode: Mode,
+    progress: impl Fn(usize, usize, &str),
+    stop: &AtomicBool,
+) -> Result<Report> {
+    let done = Cell::new(0);
+    let hear = |what: &str| progress(done.get(), EXPERIMENTS.len(), what);
+    let mut lab = Lab::new(devices, mode, hear, stop);
     let mut report = Report {
         title: "What depthwise-separable convolutions save, and what they do not".into(),
         facts: facts(&lab),
@@ -58,6 +74,9 @@ pub fn study(devices: &[Device], mode: Mode, progress: impl Fn(usize, usize, &st
         ..Report::default()
     };
     for (experiment, leading) in EXPERIMENTS {
+        if lab.is_stopped() {
+            break;
+        }
         let mut section = experiment(&mut lab)?;
         section.failures.append(&mut lab.failures);
         if section.failures.iter().any(|failure| failure.contains("too noisy")) {
@@ -65,9 +84,21 @@ pub fn study(devices: &[Device], mode: Mode, progress: impl Fn(usize, usize, &st
                 .verdict
                 .push("Some of this was measured while something else was running: see what failed.".into());
         }
+        if lab.is_stopped() {
+            let (done, all) = (done.get(), EXPERIMENTS.len());
+            let reason = format!("interrupted: {done} of {all} experiments are whole, and this one is not");
+            section.failures.push(reason);
+        }
         report.lead.extend(section.verdict.iter().take(leading).cloned());
         report.sections.push(section);
         done.set(done.get() + 1);
+    }
+    if lab.is_stopped() {
+        let (begun, all) = (report.sections.len(), EXPERIMENTS.len());
+        report.lead.insert(
+            0,
+            format!("Interrupted: {begun} of {all} experiments were begun, the last is not whole."),
+        );
     }
     Ok(report)
 }

@@ -1,0 +1,88 @@
+//! A file's bytes, read where and when they are wanted.
+
+use std::{
+    borrow::Cow,
+    fs::File,
+    io::{self, Cursor, Read, Seek, SeekFrom},
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
+
+use crate::{Error, Result, files};
+
+/// The most bytes of a file that has to be held whole, as PyTorch's have.
+const MOST: u64 = 4 << 30;
+
+/// Read and never mapped: a map ends the program by a signal once somebody cuts the file short.
+#[derive(Debug)]
+pub(super) enum Bytes {
+    /// In a file of this length.
+    File(Mutex<File>, u64),
+    Memory(Vec<u8>),
+}
+
+impl Bytes {
+    /// Those of a file; of a pipe all of them, now.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = files::open(path)?;
+        let found = file.metadata().map_err(Error::io(path))?;
+        Ok(match found.is_file() {
+            true => Self::File(Mutex::new(file), found.len()),
+            false => Self::Memory(files::all(file, path, MOST)?),
+        })
+    }
+
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::File(_, len) => *len,
+            Self::Memory(bytes) => bytes.len() as u64,
+        }
+    }
+
+    /// `len` of them from the one at `from`, or as many as there are.
+    pub fn read(&self, from: u64, len: u64) -> io::Result<Cow<'_, [u8]>> {
+        match self {
+            Self::File(file, _) => {
+                let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+                file.seek(SeekFrom::Start(from))?;
+                let mut bytes = Vec::new();
+                // No more than there is: the length may be what a hostile header says.
+                let wanted = len.min(self.len().saturating_sub(from));
+                bytes.try_reserve_exact(usize::try_from(wanted).unwrap_or(usize::MAX))?;
+                (&mut *file).take(wanted).read_to_end(&mut bytes)?;
+                Ok(bytes.into())
+            }
+            Self::Memory(bytes) => {
+                let at = |at: u64| usize::try_from(at).map_or(bytes.len(), |at| at.min(bytes.len()));
+                Ok(bytes[at(from)..at(from.saturating_add(len))].into())
+            }
+        }
+    }
+
+    /// All of them.
+    pub fn whole(self, path: &Path) -> Result<Vec<u8>> {
+        match self {
+            Self::File(file, _) => {
+                let mut file = file.into_inner().unwrap_or_else(PoisonError::into_inner);
+                file.rewind().map_err(Error::io(path))?;
+                files::all(file, path, MOST)
+            }
+            Self::Memory(bytes) => Ok(bytes),
+        }
+    }
+
+    /// What `read` makes of them as a stream.
+    pub fn streamed<T>(&self, read: impl FnOnce(&mut dyn Stream) -> T) -> T {
+        match self {
+            Self::File(file, _) => {
+                read(&mut io::BufReader::new(&*file.lock().unwrap_or_else(PoisonError::into_inner)))
+            }
+            Self::Memory(bytes) => read(&mut Cursor::new(bytes)),
+        }
+    }
+}
+
+/// What can be read anywhere.
+pub(super) trait Stream: Read + Seek {}
+
+impl<T: Read + Seek> Stream for T {}
