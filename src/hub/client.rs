@@ -1,0 +1,285 @@
+//! Requests to the hub. The server is not trusted: redirects are followed here, one by one, the token goes to the
+//! hub itself alone, and every answer is bounded in time and size.
+
+use std::{
+    io::Read,
+    time::{Duration, Instant},
+};
+
+use serde::Deserialize;
+use ureq::{
+    Agent, Body, Timeout,
+    http::{HeaderMap, Response, StatusCode, Uri, header},
+};
+
+use super::{
+    Limits, SMALL,
+    address::{Origin, redirected},
+    environment,
+    names::{Etag, is_commit, shown},
+};
+
+/// How often an answer may say that it is elsewhere. The hub's own do so once or twice.
+const REDIRECTS: usize = 10;
+
+/// What a server has to do with a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Want {
+    /// Say what it is: the hub knows, whoever stores it.
+    Facts,
+    /// Send it from this byte on.
+    Bytes(u64),
+}
+
+/// The hub, for one model.
+pub struct Client {
+    agent: Agent,
+    endpoint: String,
+    origin: Origin,
+    token: Option<String>,
+    limits: Limits,
+}
+
+/// What is in a model at a revision.
+#[derive(Deserialize)]
+pub struct Listing {
+    /// The commit.
+    pub sha: String,
+    siblings: Vec<Sibling>,
+}
+
+#[derive(Deserialize)]
+struct Sibling {
+    rfilename: String,
+}
+
+impl Listing {
+    /// The names of its files. They are compared, and never made paths of.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.siblings.iter().map(|file| file.rfilename.as_str())
+    }
+}
+
+/// What the hub announces of a file.
+pub struct Facts {
+    pub etag: Etag,
+    pub size: u64,
+}
+
+/// A file on its way.
+pub struct Download {
+    /// Which byte is the first.
+    pub from: u64,
+    origin: Origin,
+    body: ureq::BodyReader<'static>,
+}
+
+impl Client {
+    pub fn new(limits: &Limits) -> Result<Self, String> {
+        // Instants and sockets take neither no time nor endless times.
+        let sane = |time: Duration| time.clamp(Duration::from_millis(1), Duration::from_secs(365 * 86_400));
+        let limits = Limits {
+            connect: sane(limits.connect),
+            silence: sane(limits.silence),
+            total: sane(limits.total),
+            ..limits.clone()
+        };
+        let endpoint = environment::endpoint();
+        let address = endpoint.parse().ok().filter(|uri: &Uri| uri.query().is_none());
+        let origin = address.as_ref().and_then(Origin::of).ok_or_else(|| {
+            format!("HF_ENDPOINT, {}, is no address such as https://huggingface.co", shown(&endpoint))
+        })?;
+        let config = Agent::config_builder()
+            .timeout_resolve(Some(limits.connect))
+            .timeout_connect(Some(limits.connect))
+            .timeout_per_read(Some(limits.silence))
+            .timeout_per_write(Some(limits.silence))
+            .max_redirects(0)
+            .http_status_as_error(false)
+            .user_agent(concat!("goldcrest/", env!("CARGO_PKG_VERSION")))
+            .accept_encoding("identity")
+            .build();
+        Ok(Self { agent: config.into(), endpoint, origin, token: environment::token()?, limits })
+    }
+
+    /// How long one download may take.
+    pub fn patience(&self) -> Duration {
+        self.limits.total
+    }
+
+    /// What is in a model.
+    pub fn listing(&self, model: &str, revision: &str) -> Result<Listing, String> {
+        let path = format!("/api/models/{model}/revision/{}", revision.replace('/', "%2F"));
+        let (origin, mut response) = self.follow(&path, Want::Bytes(0), "such model or revision")?;
+        let mut text = Vec::new();
+        let mut body = response.body_mut().as_reader().take(SMALL + 1);
+        body.read_to_end(&mut text).map_err(|error| self.said(error.into(), &origin, "stopped sending"))?;
+        if text.len() as u64 > SMALL {
+            return Err(format!("{origin} sends more than {SMALL} bytes about it"));
+        }
+        let listing: Listing = serde_json::from_slice(&text)
+            .map_err(|error| format!("{origin} does not say what it holds: {}", shown(&error.to_string())))?;
+        if !is_commit(&listing.sha) {
+            return Err(format!("{origin} says that it is at {}, which is no commit", shown(&listing.sha)));
+        }
+        if is_commit(revision) && listing.sha != revision {
+            return Err(format!("{origin} offers the commit {} in its place", listing.sha));
+        }
+        Ok(listing)
+    }
+
+    /// What a file is, as the hub itself says, whoever stores it.
+    pub fn facts(&self, path: &str, commit: &str, largest: u64) -> Result<Facts, String> {
+        let (origin, response) = self.follow(path, Want::Facts, "such file")?;
+        let headers = response.headers();
+        let said = |names: &[&str]| names.iter().find_map(|name| text(headers, name));
+        let wrong = |what: &str, said: Option<&str>| {
+            let said = said.map_or_else(|| "nothing".into(), shown);
+            format!("{origin} says {said} where {what} should be")
+        };
+        let at = said(&["x-repo-commit"]);
+        if at != Some(commit) {
+            return Err(wrong(&format!("the commit {commit}"), at));
+        }
+        let etag = said(&["x-linked-etag", "etag"]);
+        let etag = etag.and_then(Etag::parse).ok_or_else(|| wrong("the file's etag", etag))?;
+        // A redirect's own length is not the file's.
+        let lengths = ["x-linked-size", "content-length"];
+        let size = said(&lengths[..if response.status().is_redirection() { 1 } else { 2 }]);
+        let size = size.and_then(number).ok_or_else(|| wrong("the file's size", size))?;
+        let largest = largest.min(self.limits.largest);
+        if size > largest {
+            return Err(format!("{origin} announces {size} bytes, and the limit is {largest}"));
+        }
+        Ok(Facts { etag, size })
+    }
+
+    /// Asks for a file of `size` bytes, for those from `from` on if the server can.
+    pub fn download(&self, path: &str, from: u64, size: u64) -> Result<Download, String> {
+        let (origin, response) = self.follow(path, Want::Bytes(from), "such file")?;
+        let headers = response.headers();
+        let partial = response.status() == StatusCode::PARTIAL_CONTENT;
+        let range = format!("bytes {from}-{}/{size}", size.saturating_sub(1));
+        let unfit = response.status() == StatusCode::RANGE_NOT_SATISFIABLE
+            || partial && text(headers, "content-range") != Some(&range);
+        if unfit && from > 0 {
+            return self.download(path, 0, size);
+        }
+        if unfit || partial && from == 0 {
+            return Err(format!("{origin} sends another part of the file than it was asked for"));
+        }
+        let from = if partial { from } else { 0 };
+        if text(headers, "content-encoding").is_some_and(|coding| coding != "identity") {
+            return Err(format!("{origin} sends it compressed, and was asked not to"));
+        }
+        let length = text(headers, "content-length");
+        if let Some(length) = length.filter(|length| number(length) != Some(size - from)) {
+            let length = shown(length);
+            return Err(format!("{origin} sends {length} bytes where it announced {}", size - from));
+        }
+        Ok(Download { from, origin, body: response.into_body().into_reader() })
+    }
+
+    /// Reads on; 0 at the end.
+    pub fn read(&self, download: &mut Download, buffer: &mut [u8]) -> Result<usize, String> {
+        let read = download.body.read(buffer);
+        read.map_err(|error| self.said(error.into(), &download.origin, "stopped sending"))
+    }
+
+    /// The answer to a request, through redirects. Facts come from the hub itself: where it sends on to another
+    /// server, that answer is the one that was wanted.
+    fn follow(&self, path: &str, want: Want, what: &str) -> Result<(Origin, Response<Body>), String> {
+        let until = Instant::now() + self.limits.total;
+        let address = format!("{}{path}", self.endpoint);
+        let mut uri: Uri = address.parse().map_err(|_| format!("{} is no address", shown(&address)))?;
+        let mut origin = self.origin.clone();
+        for _ in 0..=REDIRECTS {
+            let response = self.ask(&uri, &origin, want, until)?;
+            let status = response.status();
+            let moved = matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308);
+            if !moved {
+                return match status.as_u16() {
+                    200 | 206 => Ok((origin, response)),
+                    416 if want != Want::Facts => Ok((origin, response)),
+                    code => Err(self.refusal(code, &origin, what)),
+                };
+            }
+            let location = text(response.headers(), "location").unwrap_or_default();
+            let (next, place) = redirected(&uri, &origin, location)?;
+            if want == Want::Facts && place != self.origin {
+                return Ok((origin, response));
+            }
+            (uri, origin) = (next, place);
+        }
+        Err(format!("{} redirects more than {REDIRECTS} times", self.origin))
+    }
+
+    /// One request and its answer.
+    fn ask(&self, uri: &Uri, origin: &Origin, want: Want, until: Instant) -> Result<Response<Body>, String> {
+        let request = match want {
+            Want::Facts => self.agent.head(uri),
+            Want::Bytes(_) => self.agent.get(uri),
+        };
+        let left = until.saturating_duration_since(Instant::now());
+        let mut request = request.config().timeout_global(Some(left)).build();
+        if let Want::Bytes(from @ 1..) = want {
+            request = request.header(header::RANGE, format!("bytes={from}-"));
+        }
+        if let Some(token) = self.token.as_ref().filter(|_| *origin == self.origin) {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        request.call().map_err(|error| self.said(error, origin, "cannot be reached"))
+    }
+
+    /// Why a server does not give it.
+    fn refusal(&self, status: u16, origin: &Origin, what: &str) -> String {
+        match status {
+            401 | 403 if *origin == self.origin => {
+                format!("{origin} does not give it to everyone: log in there, or say HF_TOKEN")
+            }
+            404 => format!("{origin} has no {what}"),
+            _ => format!("{origin} answers with status {status}"),
+        }
+    }
+
+    /// What went wrong, for people.
+    fn said(&self, error: ureq::Error, origin: &Origin, otherwise: &str) -> String {
+        let Limits { connect, silence, total, .. } = &self.limits;
+        match error {
+            ureq::Error::Timeout(Timeout::Resolve | Timeout::Connect) => {
+                format!("{origin} cannot be reached within {connect:?}")
+            }
+            ureq::Error::Timeout(Timeout::PerRead | Timeout::PerWrite) => {
+                format!("{origin} sent nothing for {silence:?}: try again, or allow more time")
+            }
+            ureq::Error::Timeout(_) => format!("{origin} took longer than {total:?}: allow more time"),
+            ureq::Error::Protocol(error) => {
+                format!("{origin} does not answer as HTTP: {}", shown(&error.to_string()))
+            }
+            other => format!("{origin} {otherwise}: {}", shown(&other.to_string())),
+        }
+    }
+}
+
+/// A header's text.
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// A plain number: digits, and nothing else.
+fn number(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_digits() {
+        assert_eq!(number("0123"), Some(123));
+        for wrong in ["", "-1", "+1", "1e3", "0x10", " 1", "18446744073709551616"] {
+            assert_eq!(number(wrong), None, "{wrong}");
+        }
+    }
+}
