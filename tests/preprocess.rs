@@ -13,9 +13,6 @@ use serde_json::Value;
 
 /// One level of a picture, with room for f32's rounding.
 const LEVEL: f64 = 1.0 / 255.0 + 1e-6;
-/// JPEG decoders agree to a few levels only: the standard leaves the rounding of the transform,
-/// the chroma between samples and the way to RGB to them.
-const JPEG_LEVELS: f64 = 3.0;
 /// Levels where nothing is rounded on the way: on the grids of points.
 const POINT_LEVELS: f64 = 1e-3;
 
@@ -114,11 +111,7 @@ fn every_picture_becomes_what_its_library_makes_of_it() {
         let jpeg = name.ends_with(".jpg");
         let entry = worst.entry((transform, jpeg)).or_insert((0f64, 0f64));
         *entry = (entry.0.max(error), entry.1.max(drift));
-        let limit = match (jpeg, how.grid) {
-            (true, _) => JPEG_LEVELS * LEVEL,
-            (false, Grid::Area) => LEVEL,
-            (false, _) => POINT_LEVELS / 255.0,
-        };
+        let limit = if how.grid == Grid::Area { LEVEL } else { POINT_LEVELS / 255.0 };
         // A channel's mean cannot move as one value may: errors of rounding cancel.
         if !(error <= limit && drift <= limit / 6.0) {
             failed.push(format!("{name}: {:.3} levels, mean {:.3}", error * 255.0, drift * 255.0));

@@ -1,0 +1,59 @@
+//! The canvas that an animation's frames are drawn on.
+
+use super::Picture;
+
+/// A part of a canvas.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Area {
+    pub left: usize,
+    pub top: usize,
+    pub width: usize,
+    pub height: usize,
+}
+
+/// Pixels of `N` bytes, all zero at first.
+pub(super) struct Canvas<const N: usize> {
+    width: usize,
+    height: usize,
+    pixels: Vec<[u8; N]>,
+}
+
+impl<const N: usize> Canvas<N> {
+    pub fn new(width: usize, height: usize) -> Self {
+        Self { width, height, pixels: vec![[0; N]; width * height] }
+    }
+
+    /// Whether `area` lies on it.
+    pub fn holds(&self, area: Area) -> bool {
+        let within =
+            |start: usize, length: usize, all| start.checked_add(length).is_some_and(|end| end <= all);
+        within(area.left, area.width, self.width) && within(area.top, area.height, self.height)
+    }
+
+    fn rows(&mut self, area: Area) -> impl Iterator<Item = &mut [[u8; N]]> {
+        let rows = self.pixels.chunks_exact_mut(self.width).skip(area.top).take(area.height);
+        rows.map(move |row| &mut row[area.left..area.left + area.width])
+    }
+
+    pub fn fill(&mut self, area: Area, colour: [u8; N]) {
+        self.rows(area).for_each(|row| row.fill(colour));
+    }
+
+    /// A copy of `area`, row by row.
+    pub fn cut(&mut self, area: Area) -> Vec<[u8; N]> {
+        self.rows(area).flat_map(|row| row.to_vec()).collect()
+    }
+
+    /// Draws `frame` pixel by pixel: `draw` has what is there and what comes.
+    pub fn draw<T>(&mut self, area: Area, frame: &[T], mut draw: impl FnMut(&mut [u8; N], &T)) {
+        for (row, new) in self.rows(area).zip(frame.chunks_exact(area.width.max(1))) {
+            row.iter_mut().zip(new).for_each(|(under, over)| draw(under, over));
+        }
+    }
+
+    /// What is shown: colour without alpha.
+    pub fn picture(&self) -> Picture {
+        let pixels = self.pixels.iter().flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
+        Picture { width: self.width, height: self.height, pixels }
+    }
+}

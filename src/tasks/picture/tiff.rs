@@ -1,0 +1,196 @@
+//! TIFF, page by page.
+
+use tiff::{
+    ColorType, TiffError,
+    decoder::{Decoder, Limits},
+    tags::{IfdPointer, SampleFormat, Tag},
+};
+
+use super::{
+    Picture,
+    limits::Budget,
+    pixels::{Colour, Pixel, Pixels, turning, upright},
+    read::{Bytes, Decode},
+};
+
+/// What says that a file is a camera's, whose first page is a preview at most.
+const DNG_VERSION: Tag = Tag::Unknown(50706);
+const PHOTOMETRIC: Tag = Tag::PhotometricInterpretation;
+const PALETTE: u16 = 3;
+
+pub(super) struct Tiff<'a> {
+    decoder: Decoder<Bytes<'a>>,
+    budget: Budget,
+    page: usize,
+}
+
+pub(super) fn decoder(bytes: Bytes<'_>, budget: Budget) -> Result<Tiff<'_>, String> {
+    let mut limits = Limits::default();
+    let memory = usize::try_from(budget.memory()).unwrap_or(usize::MAX);
+    (limits.decoding_buffer_size, limits.intermediate_buffer_size) = (memory, memory);
+    let mut decoder = Decoder::new(bytes).map_err(said)?.with_limits(limits);
+    if decoder.find_tag(DNG_VERSION).map_err(said)?.is_some() || is_preview(&mut decoder) {
+        return Err(
+            "a camera's raw file, which is not read: make a picture of it with darktable-cli or dcraw".into(),
+        );
+    }
+    Ok(Tiff { decoder, budget, page: 0 })
+}
+
+fn said(error: TiffError) -> String {
+    error.to_string()
+}
+
+/// Whether the first page is a smaller version of one that lies elsewhere.
+fn is_preview(decoder: &mut Decoder<Bytes>) -> bool {
+    let reduced = decoder.find_tag_unsigned::<u32>(Tag::NewSubfileType).ok().flatten().unwrap_or(0) & 1 == 1;
+    reduced && decoder.find_tag(Tag::SubIfd).is_ok_and(|tag| tag.is_some())
+}
+
+impl Decode for Tiff<'_> {
+    fn next(&mut self) -> Result<Option<Picture>, String> {
+        if self.page > 0 {
+            if !self.decoder.more_images() {
+                return Ok(None);
+            }
+            self.decoder.next_image().map_err(said)?;
+        }
+        self.page += 1;
+        self.decode().map(Some)
+    }
+}
+
+impl Tiff<'_> {
+    fn decode(&mut self) -> Result<Picture, String> {
+        let decoder = &mut self.decoder;
+        let (width, height) = decoder.dimensions().map_err(said)?;
+        self.budget.admits(width.into(), height.into(), 1)?;
+        let formats = decoder.find_tag_unsigned_vec::<u16>(Tag::SampleFormat).map_err(said)?;
+        if formats.unwrap_or_default().iter().any(|format| *format != SampleFormat::Uint.to_u16()) {
+            return Err("a TIFF of samples that are no unsigned integers, which is not read".into());
+        }
+        let orientation = decoder.find_tag_unsigned::<u8>(Tag::Orientation).ok().flatten();
+        let orientation = orientation.filter(|orientation| (1..=8).contains(orientation));
+        let palette = self.palette()?;
+
+        let decoder = &mut self.decoder;
+        let (colour, alpha, bits) = match decoder.colortype().map_err(said)? {
+            ColorType::Gray(bits) => (Colour::Grey, false, bits),
+            ColorType::Multiband { bit_depth, num_samples: 2 } => (Colour::Grey, true, bit_depth),
+            ColorType::RGB(bits) | ColorType::YCbCr(bits) => (Colour::Rgb, false, bits),
+            ColorType::RGBA(bits) => (Colour::Rgb, true, bits),
+            ColorType::CMYK(bits) => (Colour::Cmyk, false, bits),
+            ColorType::CMYKA(bits) => (Colour::Cmyk, true, bits),
+            other => return Err(format!("a TIFF of {other:?}, which is not read")),
+        };
+        let packed = matches!((colour, alpha, bits), (Colour::Grey, false, 1 | 2 | 4));
+        if !packed && !matches!(bits, 8 | 16) {
+            return Err(format!("a TIFF of {bits} bits a sample, which is not read"));
+        }
+        if palette.is_some() && ((colour, alpha) != (Colour::Grey, false) || bits > 8) {
+            return Err(
+                "a TIFF whose palette is of more than one sample of eight bits, which is not read".into()
+            );
+        }
+        let pixel = Pixel { colour, alpha, deep: bits == 16 };
+        let layout = decoder.image_buffer_layout().map_err(said)?;
+        let (w, h) = (width as usize, height as usize);
+        let count = w * h;
+        // Planes, packed bits and indices are read beside what becomes of them.
+        let beside = if layout.planes > 1 || packed || palette.is_some() { layout.complete_len } else { 0 };
+        let peak = (pixel.peak() * count as u64 + beside as u64).max(turning(orientation) * count as u64);
+        self.budget.admits_bytes(width.into(), height.into(), peak)?;
+
+        let expected = if packed { w.div_ceil(8 / usize::from(bits)) * h } else { count * pixel.bytes() };
+        if layout.complete_len != expected {
+            return Err("a TIFF of more samples than its colours have, which is not read".into());
+        }
+        let mut pixels = Pixels::new(w, h, if palette.is_some() { Pixel::RGB } else { pixel });
+        if beside == 0 {
+            decoder.read_image_bytes(pixels.samples()).map_err(said)?;
+            return Ok(upright(pixels.into_picture(), orientation));
+        }
+        let mut read = vec![0; layout.complete_len];
+        decoder.read_image_bytes(&mut read).map_err(said)?;
+        if layout.planes > 1 {
+            interleave(&read, layout.planes, pixel.bytes() / layout.planes, pixels.samples());
+        } else {
+            let values = (0..h).flat_map(|y| {
+                let row = &read[y * read.len() / h..(y + 1) * read.len() / h];
+                (0..w).map(move |x| value(row, x, bits))
+            });
+            match palette {
+                Some(palette) => {
+                    for (rgb, value) in pixels.samples().as_chunks_mut::<3>().0.iter_mut().zip(values) {
+                        *rgb = palette.get(usize::from(value)).copied().unwrap_or_default();
+                    }
+                }
+                None => {
+                    let most = (1 << bits) - 1;
+                    pixels.samples().iter_mut().zip(values).for_each(|(grey, v)| *grey = v * (255 / most));
+                }
+            }
+        }
+        Ok(upright(pixels.into_picture(), orientation))
+    }
+
+    /// The colours of a page of indices. The library reads none, so it is told that they are grey.
+    fn palette(&mut self) -> Result<Option<Vec<[u8; 3]>>, String> {
+        let decoder = &mut self.decoder;
+        if decoder.find_tag_unsigned::<u16>(PHOTOMETRIC).map_err(said)? != Some(PALETTE) {
+            return Ok(None);
+        }
+        let map = decoder.get_tag_u16_vec(Tag::ColorMap).map_err(said)?;
+        let colours = map.len() / 3;
+        let palette = (0..colours).map(|i| [0, 1, 2].map(|k| (map[k * colours + i] >> 8) as u8)).collect();
+        let pointer = decoder.ifd_pointer().ok_or("a page without a directory")?;
+        let little = matches!(decoder.byte_order(), tiff::tags::ByteOrder::LittleEndian);
+        let file = decoder.inner().get_mut().to_mut();
+        let at = photometric(file, pointer, little).ok_or("a palette without its tag")?;
+        file[at] = 1;
+        decoder.seek_to_image(self.page - 1).map_err(said)?;
+        Ok(Some(palette))
+    }
+}
+
+/// Where a file has the low byte of a directory's photometric interpretation.
+fn photometric(file: &[u8], IfdPointer(directory): IfdPointer, little: bool) -> Option<usize> {
+    let number = |at: usize, bytes: usize| {
+        let bytes = file.get(at..at.checked_add(bytes)?)?;
+        let digit = |n: u64, byte: &u8| n << 8 | u64::from(*byte);
+        Some(if little { bytes.iter().rev().fold(0, digit) } else { bytes.iter().fold(0, digit) })
+    };
+    // BigTIFF has longer counts and entries.
+    let (count, entry) = if number(2, 2)? == 43 { (8, 20) } else { (2, 12) };
+    let directory = usize::try_from(directory).ok()?;
+    let entries = usize::try_from(number(directory, count)?).ok()?;
+    let at = (0..entries)
+        .map_while(|i| directory.checked_add(count)?.checked_add(i.checked_mul(entry)?))
+        .map_while(|at| Some((at, number(at, 2)?)))
+        .find(|(_, tag)| *tag == u64::from(PHOTOMETRIC.to_u16()))?
+        .0;
+    let value = at + entry - if entry == 20 { 8 } else { 4 };
+    let short = number(at + 2, 2)? == 3;
+    let low = match (little, short) {
+        (true, _) => value,
+        (false, true) => value + 1,
+        (false, false) => return None,
+    };
+    (low < file.len()).then_some(low)
+}
+
+/// Planes, one behind the other, of samples of `bytes` each, as pixels of all of them.
+fn interleave(planes: &[u8], count: usize, bytes: usize, pixels: &mut [u8]) {
+    for (k, plane) in planes.chunks_exact(planes.len() / count).enumerate() {
+        for (pixel, sample) in pixels.chunks_exact_mut(count * bytes).zip(plane.chunks_exact(bytes)) {
+            pixel[k * bytes..(k + 1) * bytes].copy_from_slice(sample);
+        }
+    }
+}
+
+/// The `x`th of a row's values, of up to eight bits each, high bits first.
+fn value(row: &[u8], x: usize, bits: u8) -> u8 {
+    let bits = usize::from(bits);
+    let shift = 8 - bits - x * bits % 8;
+    row[x * bits / 8] >> shift & (0xff >> (8 - bits))
+}
