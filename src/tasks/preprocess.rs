@@ -1,21 +1,14 @@
 //! Pictures to a network's input: scale, crop from the middle, normalise.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
-
-use crate::tasks::Picture;
+use crate::tasks::{Picture, resample};
 use crate::zoo::{Centre, Colours, Filter, Grid, PerChannel, Preprocessing, Resize};
 use crate::{Error, Result, Tensor};
 
 /// The most pixels a picture may have once scaled. A strip one pixel wide, scaled by its shorter
 /// side, would take gigabytes.
 const SCALED_LIMIT: usize = 1 << 26;
-
-/// Rows or columns of a picture that are scaled together: all of a large photograph in f32 would
-/// take four times its memory.
-const STRIP: usize = 64;
 
 /// One picture as a network wants it: `[1, C, H, W]`, with as many channels as
 /// [`Preprocessing::colours`] has.
@@ -43,8 +36,7 @@ pub fn preprocess_batch(pictures: &[Picture], how: &Preprocessing) -> Result<Ten
     let mut data = Vec::new();
     for (index, picture) in pictures.iter().enumerate() {
         let fit = fit([picture.height(), picture.width()], how)?;
-        let Fit { crop: [top, left], size: [rows, columns], .. } = fit;
-        let scaled = Scaled::new(picture, &fit, how)?;
+        let [rows, columns] = fit.size;
         let first = *size.get_or_insert([rows, columns]);
         if first != [rows, columns] {
             return Err(Error::Input(format!(
@@ -55,14 +47,11 @@ pub fn preprocess_batch(pictures: &[Picture], how: &Preprocessing) -> Result<Ten
         }
         let at = data.len();
         data.resize(at + channels * rows * columns, 0.0);
+        let seen = Seen::new(picture, &fit, how);
         for (channel, plane) in data[at..].chunks_exact_mut(rows * columns).enumerate() {
             let colour = if how.colours == Colours::Bgr { 2 - channel } else { channel };
-            for (y, row) in (top..).zip(plane.chunks_exact_mut(columns)) {
-                for (x, value) in (left..).zip(row) {
-                    let level = scaled.level(y, x, colour) / 255.0;
-                    *value = (level - mean[channel]) / std[channel];
-                }
-            }
+            let (mean, std) = (mean[channel], std[channel]);
+            seen.normalised(plane, columns, colour, |level| (level / 255.0 - mean) / std);
         }
     }
     let [rows, columns] = size.ok_or_else(|| Error::Input("there is no picture".into()))?;
@@ -121,6 +110,20 @@ pub(crate) struct Fit {
     pub rows_first: bool,
 }
 
+impl Fit {
+    /// Rows and columns of the scaled picture that the input shows, and where in the input they are.
+    fn seen(&self) -> [[Range<usize>; 2]; 2] {
+        let sides = [0, 1].map(|side| {
+            let (crop, size, scaled) = (self.crop[side], self.size[side], self.scaled[side]);
+            let (first, place) = (crop.max(0) as usize, (-crop).max(0) as usize);
+            let length = size.saturating_sub(place).min(scaled.saturating_sub(first));
+            [first..first + length, place..place + length]
+        });
+        let [[rows, place_rows], [columns, place_columns]] = sides;
+        [[rows, columns], [place_rows, place_columns]]
+    }
+}
+
 /// Where a picture of `[rows, columns]` comes to lie.
 ///
 /// # Errors
@@ -141,36 +144,67 @@ pub(crate) fn fit(picture: [usize; 2], how: &Preprocessing) -> Result<Fit> {
     Ok(Fit { scaled, crop, size, rows_first: height_first(picture, scaled) })
 }
 
-/// A picture after scaling: its channels in 0..=255, pixel by pixel.
-struct Scaled {
-    rows: usize,
-    columns: usize,
+/// What the input shows of a picture: a part of it, scaled.
+struct Seen {
+    /// Where in the input, the rest of which is black.
+    place: [Range<usize>; 2],
     channels: usize,
-    levels: Vec<f32>,
+    levels: Levels,
 }
 
-impl Scaled {
-    fn new(picture: &Picture, fit: &Fit, how: &Preprocessing) -> Result<Self> {
-        let [rows, columns] = fit.scaled;
+/// Channels pixel by pixel, in 0..=255.
+enum Levels {
+    Whole(Vec<u8>),
+    Between(Vec<f32>),
+}
+
+impl Seen {
+    fn new(picture: &Picture, fit: &Fit, how: &Preprocessing) -> Self {
         let from = [picture.height(), picture.width()];
         let (pixels, channels) = match how.colours {
             Colours::Rgb | Colours::Bgr => (Cow::Borrowed(picture.pixels()), 3),
             Colours::Grey => (Cow::Owned(luminance(picture.pixels())), 1),
         };
-        let levels = match how.grid {
-            Grid::Area => by_area(&pixels, channels, from, fit, how.filter)?,
-            grid => by_points(&pixels, channels, from, fit.scaled, grid, how.filter),
+        let [part, place] = fit.seen();
+        let kernel = match (how.grid, how.filter) {
+            (Grid::Area, Filter::Bilinear) => Some(resample::Kernel::Bilinear),
+            (Grid::Area, Filter::Bicubic) => Some(resample::Kernel::Bicubic),
+            (Grid::Area, Filter::Lanczos) => Some(resample::Kernel::Lanczos),
+            _ => None,
         };
-        Ok(Self { rows, columns, channels, levels })
+        let levels = match kernel {
+            Some(kernel) => {
+                let order = fit.rows_first;
+                Levels::Whole(resample::scale(&pixels, channels, from, fit.scaled, part, order, kernel))
+            }
+            None => {
+                let (grid, filter) = (how.grid, how.filter);
+                Levels::Between(resample::by_points(&pixels, channels, from, fit.scaled, part, grid, filter))
+            }
+        };
+        Self { place, channels, levels }
     }
 
-    /// The level at a row, column and channel; black outside the picture.
-    fn level(&self, y: isize, x: isize, channel: usize) -> f32 {
-        match (usize::try_from(y), usize::try_from(x)) {
-            (Ok(y), Ok(x)) if y < self.rows && x < self.columns => {
-                self.levels[(y * self.columns + x) * self.channels + channel]
+    /// Fills a plane of the input, whose rows have `columns` values, with what `normal` makes of a channel's levels.
+    fn normalised(&self, plane: &mut [f32], columns: usize, channel: usize, normal: impl Fn(f32) -> f32) {
+        let [rows, within] = &self.place;
+        // A level has one value wherever it is.
+        let values: [f32; 256] = std::array::from_fn(|level| normal(level as f32));
+        plane.fill(values[0]);
+        let row = within.len() * self.channels;
+        for (at, y) in rows.clone().enumerate() {
+            let to = &mut plane[y * columns..][within.clone()];
+            let from = at * row + channel..(at + 1) * row;
+            match &self.levels {
+                Levels::Whole(levels) => {
+                    let levels = levels[from].iter().step_by(self.channels);
+                    to.iter_mut().zip(levels).for_each(|(to, &level)| *to = values[usize::from(level)]);
+                }
+                Levels::Between(levels) => {
+                    let levels = levels[from].iter().step_by(self.channels);
+                    to.iter_mut().zip(levels).for_each(|(to, &level)| *to = normal(level));
+                }
             }
-            _ => 0.0,
         }
     }
 }
@@ -184,127 +218,11 @@ fn luminance(rgb: &[u8]) -> Vec<u8> {
     rgb.chunks_exact(3).map(level).collect()
 }
 
-/// Pixels of `[tall, wide]` scaled on the grid of areas.
-fn by_area(
-    pixels: &[u8],
-    channels: usize,
-    [tall, wide]: [usize; 2],
-    fit: &Fit,
-    filter: Filter,
-) -> Result<Vec<f32>> {
-    let [rows, columns] = fit.scaled;
-    let (algorithm, rounds) = match filter {
-        Filter::Nearest => (ResizeAlg::Nearest, true),
-        Filter::Bilinear => (ResizeAlg::Convolution(FilterType::Bilinear), true),
-        Filter::Bicubic => (ResizeAlg::Convolution(FilterType::CatmullRom), true),
-        Filter::Lanczos => (ResizeAlg::Convolution(FilterType::Lanczos3), true),
-        Filter::Linear => (ResizeAlg::Interpolation(FilterType::Bilinear), false),
-    };
-    // As Pillow does it: one direction after the other, and to whole levels after each. The
-    // crate's own bytes have their own order and fewer bits for the weights, which together
-    // is two levels off at hard edges.
-    let pass = |levels: &[f32], from, to| {
-        let mut levels = resample(levels, channels, from, to, algorithm)?;
-        if rounds {
-            levels.iter_mut().for_each(|v| *v = (*v + 0.5).floor().clamp(0.0, 255.0));
-        }
-        Ok::<_, Error>(levels)
-    };
-    let row_len = wide * channels;
-    if fit.rows_first {
-        let mut lowered = vec![0f32; rows * row_len];
-        for left in (0..wide).step_by(STRIP) {
-            let part = left * channels..wide.min(left + STRIP) * channels;
-            let width = part.len() / channels;
-            let strip = pixels.chunks_exact(row_len).flat_map(|row| &row[part.clone()]);
-            let strip: Vec<f32> = strip.map(|&v| v.into()).collect();
-            let strip = pass(&strip, [tall, width], [rows, width])?;
-            for (to, from) in lowered.chunks_exact_mut(row_len).zip(strip.chunks_exact(part.len())) {
-                to[part.clone()].copy_from_slice(from);
-            }
-        }
-        pass(&lowered, [rows, wide], [rows, columns])
-    } else {
-        let mut narrowed = Vec::with_capacity(tall * columns * channels);
-        for strip in pixels.chunks(STRIP * row_len) {
-            let height = strip.len() / row_len;
-            let strip: Vec<f32> = strip.iter().map(|&v| v.into()).collect();
-            narrowed.extend(pass(&strip, [height, wide], [height, columns])?);
-        }
-        pass(&narrowed, [tall, columns], [rows, columns])
-    }
-}
-
-/// Pixels of `[tall, wide]` scaled on a grid of points, which the crate does not have: by the nearest
-/// pixel or by two taps a side, in f32 as TensorFlow 1 and torch compute them.
-fn by_points(
-    pixels: &[u8],
-    channels: usize,
-    from: [usize; 2],
-    to: [usize; 2],
-    grid: Grid,
-    filter: Filter,
-) -> Vec<f32> {
-    // For each row or column, the two pixels it lies between and how far it is from the first.
-    let taps = |side: usize| {
-        let (last, scale) = (from[side] - 1, grid.scale(from[side], to[side]));
-        let tap = |at: usize| {
-            let place = at as f32 * scale;
-            match (filter, grid) {
-                (Filter::Linear, _) => {
-                    let low = (place as usize).min(last);
-                    (low, (low + 1).min(last), place - low as f32)
-                }
-                (_, Grid::Corners) => ((place.round() as usize).min(last), 0, 0.0),
-                _ => ((place as usize).min(last), 0, 0.0),
-            }
-        };
-        (0..to[side]).map(tap).collect::<Vec<_>>()
-    };
-    let (rows, columns) = (taps(0), taps(1));
-    let mut levels = Vec::with_capacity(to[0] * to[1] * channels);
-    for &(top, bottom, down) in &rows {
-        let [top, bottom] = [top, bottom].map(|row| &pixels[row * from[1] * channels..]);
-        for &(left, right, across) in &columns {
-            for channel in 0..channels {
-                let between = |row: &[u8]| {
-                    let [a, b] = [left, right].map(|column| f32::from(row[column * channels + channel]));
-                    a + (b - a) * across
-                };
-                let [top, bottom] = [between(top), between(bottom)];
-                levels.push(top + (bottom - top) * down);
-            }
-        }
-    }
-    levels
-}
-
 /// Whether Pillow scales the height before the width, which it does since version 13 where the
 /// height loses more than twice the pixels. The order shows, as there is rounding in between.
 /// Either way the picture in between is no larger than the one before or after.
 fn height_first([tall, wide]: [usize; 2], [rows, columns]: [usize; 2]) -> bool {
     rows < tall && tall - rows > 2 * wide.saturating_sub(columns)
-}
-
-/// Scales pixels of so many channels from `[rows, columns]` to `[rows, columns]`.
-fn resample(
-    levels: &[f32],
-    channels: usize,
-    from: [usize; 2],
-    to: [usize; 2],
-    algorithm: ResizeAlg,
-) -> Result<Vec<f32>> {
-    let failed = |e: &dyn std::fmt::Display| Error::Input(format!("cannot scale the picture: {e}"));
-    let side = |n: usize| u32::try_from(n).map_err(|e| failed(&e));
-    let kind = if channels == 1 { PixelType::F32 } else { PixelType::F32x3 };
-    let mut scaled = vec![0f32; to[0] * to[1] * channels];
-    let source = ImageRef::new(side(from[1])?, side(from[0])?, bytemuck::cast_slice(levels), kind)
-        .map_err(|e| failed(&e))?;
-    let bytes = bytemuck::cast_slice_mut(&mut scaled);
-    let mut target = Image::from_slice_u8(side(to[1])?, side(to[0])?, bytes, kind).map_err(|e| failed(&e))?;
-    let options = ResizeOptions::new().resize_alg(algorithm);
-    Resizer::new().resize(&source, &mut target, &options).map_err(|e| failed(&e))?;
-    Ok(scaled)
 }
 
 /// Rows and columns after scaling `[rows, columns]`; saturates rather than wraps.

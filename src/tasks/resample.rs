@@ -1,0 +1,253 @@
+//! Scaling as Pillow does it, to the bit: one direction after the other, with whole weights of 22 bits, and to whole
+//! levels after each. Libraries for this have fewer bits or their own order, which together is two levels at hard edges.
+
+use std::{f64::consts::PI, ops::Range};
+
+use pulp::Arch;
+
+use crate::zoo::{Filter, Grid};
+
+/// Bits behind the point of a weight: what is left of 32 beside a level's eight and two for sums.
+const BITS: u32 = 32 - 8 - 2;
+
+/// Samples that are weighed together: whole pixels of one and of three channels, and whole vectors.
+const LANES: usize = 24;
+
+/// A filter that widens as it shrinks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kernel {
+    /// A triangle.
+    Bilinear,
+    /// Keys' cubic.
+    Bicubic,
+    /// A sinc under another, three times as wide.
+    Lanczos,
+}
+
+impl Kernel {
+    /// How far it reaches, in pixels of the scaled picture where that is smaller.
+    fn reach(self) -> f64 {
+        match self {
+            Self::Bilinear => 1.0,
+            Self::Bicubic => 2.0,
+            Self::Lanczos => 3.0,
+        }
+    }
+
+    fn at(self, x: f64) -> f64 {
+        let x = x.abs();
+        let sinc = |x: f64| if x == 0.0 { 1.0 } else { (x * PI).sin() / (x * PI) };
+        match self {
+            _ if x >= self.reach() => 0.0,
+            Self::Bilinear => 1.0 - x,
+            // Keys' cubic of a = -0.5.
+            Self::Bicubic if x < 1.0 => (1.5 * x - 2.5) * x * x + 1.0,
+            Self::Bicubic => ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0,
+            Self::Lanczos => sinc(x) * sinc(x / 3.0),
+        }
+    }
+}
+
+/// What one pixel of a scaled row or column is made of.
+struct Taps {
+    first: usize,
+    weights: Vec<i32>,
+}
+
+/// The taps of the pixels `wanted` of a row or column of `from` pixels that becomes `to`.
+fn taps(from: usize, to: usize, wanted: Range<usize>, kernel: Kernel) -> Vec<Taps> {
+    let scale = from as f64 / to as f64;
+    let widened = scale.max(1.0);
+    let reach = kernel.reach() * widened;
+    let of = |at: usize| {
+        let centre = (at as f64 + 0.5) * scale;
+        let first = (centre - reach + 0.5).max(0.0) as usize;
+        let end = ((centre + reach + 0.5) as usize).min(from);
+        let weight = |x: usize| kernel.at((x as f64 - centre + 0.5) * (1.0 / widened));
+        let weights: Vec<f64> = (first..end).map(weight).collect();
+        let sum: f64 = weights.iter().sum();
+        let whole = |weight: f64| {
+            let share = if sum == 0.0 { weight } else { weight / sum };
+            let half = if share < 0.0 { -0.5 } else { 0.5 };
+            (half + share * f64::from(1 << BITS)) as i32
+        };
+        Taps { first, weights: weights.into_iter().map(whole).collect() }
+    };
+    wanted.map(of).collect()
+}
+
+/// The level that a weighed sum is.
+#[inline(always)]
+fn level(sum: i32) -> u8 {
+    (sum >> BITS).clamp(0, 255) as u8
+}
+
+/// Scales pixels of `[rows, columns]` to `[rows, columns]`, and of that makes the part of `rows` and `columns` alone.
+pub fn scale(
+    pixels: &[u8],
+    channels: usize,
+    from: [usize; 2],
+    to: [usize; 2],
+    [rows, columns]: [Range<usize>; 2],
+    rows_first: bool,
+    kernel: Kernel,
+) -> Vec<u8> {
+    let down = taps(from[0], to[0], rows, kernel);
+    let across = taps(from[1], to[1], columns, kernel);
+    // What the second direction will read of the first's result.
+    let read = |taps: &[Taps]| {
+        let end = taps.iter().map(|taps| taps.first + taps.weights.len()).max().unwrap_or(0);
+        taps.iter().map(|taps| taps.first).min().unwrap_or(0)..end
+    };
+    if rows_first {
+        let part = read(&across);
+        let lowered =
+            by_rows(pixels, from[1] * channels, part.start * channels..part.end * channels, &down, 0);
+        by_columns(&lowered, channels, part.len(), down.len(), &across, part.start)
+    } else {
+        let part = read(&down);
+        let row = from[1] * channels;
+        let narrowed =
+            by_columns(&pixels[part.start * row..part.end * row], channels, from[1], part.len(), &across, 0);
+        let row = across.len() * channels;
+        by_rows(&narrowed, row, 0..row, &down, part.start)
+    }
+}
+
+/// Weighs rows of `row` levels, of each the `part`; the first row is number `offset`.
+fn by_rows(levels: &[u8], row: usize, part: Range<usize>, taps: &[Taps], offset: usize) -> Vec<u8> {
+    let mut scaled = vec![0; taps.len() * part.len()];
+    let mut sums = vec![0; part.len()];
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            for (Taps { first, weights }, scaled) in
+                taps.iter().zip(scaled.chunks_exact_mut(part.len().max(1)))
+            {
+                sums.fill(1 << (BITS - 1));
+                for (at, &weight) in (first - offset..).zip(weights) {
+                    let levels = &levels[at * row..][part.clone()];
+                    for (sum, &level) in sums.iter_mut().zip(levels) {
+                        *sum += i32::from(level) * weight;
+                    }
+                }
+                for (scaled, &sum) in scaled.iter_mut().zip(&sums) {
+                    *scaled = level(sum);
+                }
+            }
+        },
+    );
+    scaled
+}
+
+/// Weighs the pixels of each of `rows` rows of `columns`; the first column is number `offset`.
+fn by_columns(
+    levels: &[u8],
+    channels: usize,
+    columns: usize,
+    rows: usize,
+    taps: &[Taps],
+    offset: usize,
+) -> Vec<u8> {
+    // A weight for each sample, in whole groups of lanes.
+    let most = taps.iter().map(|taps| taps.weights.len()).max().unwrap_or(0);
+    let groups = (most * channels).div_ceil(LANES);
+    let mut weights = vec![[0i32; LANES]; groups * taps.len()];
+    for (Taps { weights: of, .. }, weights) in taps.iter().zip(weights.chunks_exact_mut(groups.max(1))) {
+        let each = of.iter().flat_map(|weight| std::iter::repeat_n(*weight, channels));
+        weights.as_flattened_mut().iter_mut().zip(each).for_each(|(to, weight)| *to = weight);
+    }
+    let (of_row, of_scaled) = (columns * channels, taps.len() * channels);
+    let mut scaled = vec![0; rows * of_scaled];
+    // The groups of the last taps reach beyond the row, where weights are zero.
+    let mut padded = vec![0; of_row + groups * LANES];
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            let rows = levels.chunks_exact(of_row.max(1)).zip(scaled.chunks_exact_mut(of_scaled.max(1)));
+            for (row, scaled) in rows {
+                padded[..of_row].copy_from_slice(row);
+                let each = taps.iter().zip(weights.chunks_exact(groups.max(1)));
+                for ((taps, weights), pixel) in each.zip(scaled.chunks_exact_mut(channels)) {
+                    let samples = &padded[(taps.first - offset) * channels..][..groups * LANES];
+                    let mut sums = [0; LANES];
+                    for (samples, weights) in samples.as_chunks::<LANES>().0.iter().zip(weights) {
+                        for ((sum, &level), weight) in sums.iter_mut().zip(samples).zip(weights) {
+                            *sum += i32::from(level) * weight;
+                        }
+                    }
+                    store(&sums, pixel);
+                }
+            }
+        },
+    );
+    scaled
+}
+
+/// Adds up what each channel has in several lanes.
+#[inline(always)]
+fn store(sums: &[i32; LANES], pixel: &mut [u8]) {
+    // Halved and halved again, as vectors: pixels of three channels stay apart.
+    let half: [i32; LANES / 2] = std::array::from_fn(|lane| sums[lane] + sums[lane + LANES / 2]);
+    let quarter: [i32; LANES / 4] = std::array::from_fn(|lane| half[lane] + half[lane + LANES / 4]);
+    let three: [i32; 3] = std::array::from_fn(|lane| quarter[lane] + quarter[lane + 3]);
+    let round = 1 << (BITS - 1);
+    match pixel {
+        [grey] => *grey = level(three.iter().sum::<i32>() + round),
+        colours => colours.iter_mut().zip(three).for_each(|(to, sum)| *to = level(sum + round)),
+    }
+}
+
+/// Pixels of `[rows, columns]` scaled by the nearest pixel or by two taps a direction: on grids of points with
+/// places in f32, as TensorFlow 1 and torch compute them, on that of areas in f64. Of the scaled picture the part of
+/// `rows` and `columns` alone.
+pub fn by_points(
+    pixels: &[u8],
+    channels: usize,
+    from: [usize; 2],
+    to: [usize; 2],
+    wanted: [Range<usize>; 2],
+    grid: Grid,
+    filter: Filter,
+) -> Vec<f32> {
+    // For each row or column, the two pixels it lies between and how far it is from the first.
+    let taps = |side: usize| {
+        let (last, scale) = (from[side] - 1, grid.scale(from[side], to[side]));
+        let tap = |at: usize| {
+            let place = at as f32 * scale;
+            let middle = (at as f64 + 0.5) * (from[side] as f64 / to[side] as f64);
+            let between = |low: usize, share: f32| (low, (low + 1).min(last), share);
+            match (filter, grid) {
+                (Filter::Linear, Grid::Area) => {
+                    let place = (middle - 0.5).max(0.0);
+                    let low = (place as usize).min(last);
+                    between(low, (place - low as f64) as f32)
+                }
+                (Filter::Linear, _) => {
+                    let low = (place as usize).min(last);
+                    between(low, place - low as f32)
+                }
+                (_, Grid::Area) => ((middle as usize).min(last), 0, 0.0),
+                (_, Grid::Corners) => ((place.round() as usize).min(last), 0, 0.0),
+                (_, Grid::TopLeft) => ((place as usize).min(last), 0, 0.0),
+            }
+        };
+        wanted[side].clone().map(tap).collect::<Vec<_>>()
+    };
+    let (rows, columns) = (taps(0), taps(1));
+    let mut levels = Vec::with_capacity(rows.len() * columns.len() * channels);
+    for &(top, bottom, down) in &rows {
+        let [top, bottom] = [top, bottom].map(|row| &pixels[row * from[1] * channels..]);
+        for &(left, right, across) in &columns {
+            for channel in 0..channels {
+                let between = |row: &[u8]| {
+                    let [a, b] = [left, right].map(|column| f32::from(row[column * channels + channel]));
+                    a + (b - a) * across
+                };
+                let [top, bottom] = [between(top), between(bottom)];
+                levels.push(top + (bottom - top) * down);
+            }
+        }
+    }
+    levels
+}
