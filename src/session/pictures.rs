@@ -13,6 +13,8 @@ pub(super) struct Reading {
     pub preprocessing: Preprocessing,
     pub task: Task,
     pub labels: Labels,
+    /// Classes that have names.
+    pub classes: usize,
     /// What the numbers of classes are.
     pub scores: Scores,
     /// Rows and columns of a picture.
@@ -21,9 +23,9 @@ pub(super) struct Reading {
 
 impl Session {
     /// A session that takes pictures of `[rows, columns]` and says what is on them, by
-    /// [`Session::classify`], [`Session::segment`] or [`Session::detect`]. It decides on the batch,
-    /// the size and the answer among the options itself, but that a size which is given is kept: a
-    /// smaller one segments in less time.
+    /// [`Session::classify`], [`Session::segment`], [`Session::detect`] or, if built with [`Answer::Embedding`],
+    /// [`Session::embed`]. It decides on the size and the answer among the options itself, but that a size which is
+    /// given is kept, as a smaller one segments in less time, and that an embedding may be wanted instead.
     ///
     /// # Errors
     /// As [`Session::new`]; [`Error::Input`] if pictures of that size cannot be scaled for the network.
@@ -94,8 +96,57 @@ impl Session {
         self.found(&answers, [picture.height(), picture.width()])
     }
 
+    /// The vector of a picture; see [`Network::embedding`].
+    ///
+    /// # Errors
+    /// [`Error::Input`] unless built [for pictures](Session::for_pictures) and with [`Answer::Embedding`], or for a
+    /// network without a classifier; [`Error::Output`] if a value is not finite; as [`Session::run`].
+    ///
+    /// # Example
+    /// ```no_run
+    /// # fn main() -> goldcrest::Result<()> {
+    /// use goldcrest::{Device, Options, Session, tasks::Picture, zoo::{Answer, Network}};
+    ///
+    /// let network = Network::open("mobilenet_v2.safetensors")?;
+    /// let picture = Picture::open("photo.jpg")?;
+    /// let options = Options { answer: Answer::Embedding, ..Options::default() };
+    /// let size = [picture.height(), picture.width()];
+    /// let mut session = Session::for_pictures(Device::best()?, &network, size, options)?;
+    /// let vector = session.embed(&picture)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn embed(&mut self, picture: &Picture) -> Result<Vec<f32>> {
+        let answers = self.look(picture, |task| matches!(task, Task::Embed))?;
+        self.embedding_of(&answers)
+    }
+
+    /// A picture as the network wants it, `[1, C, H, W]`, to be run later and with others.
+    ///
+    /// # Errors
+    /// [`Error::Input`] unless built [for pictures](Session::for_pictures); as [`tasks::preprocess`].
+    pub fn prepare(&self, picture: &Picture) -> Result<Tensor> {
+        tasks::preprocess(picture, &self.reading()?.preprocessing)
+    }
+
+    /// Other names for the classes.
+    ///
+    /// # Errors
+    /// [`Error::Input`] unless built [for pictures](Session::for_pictures); as [`Labels::check`].
+    pub fn set_labels(&mut self, labels: Labels) -> Result<()> {
+        let reading = self.reading.as_mut().ok_or_else(unread)?;
+        labels.check(reading.classes)?;
+        reading.labels = labels;
+        Ok(())
+    }
+
+    /// What it makes of pictures.
+    pub(crate) fn task(&self) -> Result<Task> {
+        Ok(self.reading()?.task)
+    }
+
     /// The boxes of an answer, in pixels of a picture of `[rows, columns]`.
-    pub(super) fn found(&self, answers: &[Tensor], picture: [usize; 2]) -> Result<Vec<Detection>> {
+    pub(crate) fn found(&self, answers: &[Tensor], picture: [usize; 2]) -> Result<Vec<Detection>> {
         let reading = self.reading()?;
         let ([candidates, boxes], Task::Detect(detector)) = (answers, reading.task) else {
             return Err(self.unfit());
@@ -117,8 +168,8 @@ impl Session {
 
     /// Runs on a picture, if the session is for such a task.
     fn look(&mut self, picture: &Picture, fits: impl Fn(&Task) -> bool) -> Result<Vec<Tensor>> {
-        let reading = self.reading_for(fits)?;
-        let input = tasks::preprocess(picture, &reading.preprocessing)?;
+        self.reading_for(fits)?;
+        let input = self.prepare(picture)?;
         self.run_all(&input)
     }
 
@@ -140,6 +191,27 @@ impl Session {
     }
 }
 
+/// How a session for pictures prepares them: as the network wants it, in the size that the options ask for.
+///
+/// # Errors
+/// [`Error::Input`] if the network takes other channels than pictures have, or a size is asked of what classifies.
+pub(crate) fn preprocessing(network: &Network, options: Options) -> Result<Preprocessing> {
+    let how = network.preprocessing;
+    let gives = how.colours.channels();
+    if network.channels != gives {
+        return Err(Error::Input(format!(
+            "{} takes {} channels, a picture gives {gives}: a session for tensors takes any number",
+            network.arch, network.channels
+        )));
+    }
+    // What is cut to its size is cut from as much of the picture as before.
+    match (options.size, how.crop) {
+        (None, _) => Ok(how),
+        (Some(size), None) => Ok(Preprocessing { resize: Resize::Exact(size), ..how }),
+        (Some(_), Some(_)) => Err(Error::Input("a classifier's pictures have one size".into())),
+    }
+}
+
 impl<'a> Order<'a> {
     /// Of a session that takes pictures of `[rows, columns]`.
     pub(super) fn of_pictures(
@@ -148,29 +220,16 @@ impl<'a> Order<'a> {
         picture: [usize; 2],
         options: Options,
     ) -> Result<Self> {
-        let gives = network.preprocessing.colours.channels();
-        if network.channels != gives {
-            return Err(Error::Input(format!(
-                "{} takes {} channels, a picture gives {gives}: a session for tensors takes any number",
-                network.arch, network.channels
-            )));
-        }
-        let mut preprocessing = network.preprocessing;
-        if let Some(size) = options.size {
-            // What is cut to its size is cut from as much of the picture as before.
-            preprocessing = match preprocessing.crop {
-                None => Preprocessing { resize: Resize::Exact(size), ..preprocessing },
-                Some(_) => return Err(Error::Input("a classifier's pictures have one size".into())),
-            };
-        }
+        let preprocessing = preprocessing(network, options)?;
         let size = tasks::input_size(picture, &preprocessing)?;
-        let answer = match network.task {
-            Task::Segment { .. } => Answer::Labels(Some(picture)),
-            _ => network.answer(),
+        let (answer, task) = match network.task {
+            _ if options.answer == Answer::Embedding => (Answer::Embedding, Task::Embed),
+            task @ Task::Segment { .. } => (Answer::Labels(Some(picture)), task),
+            task => (network.answer(), task),
         };
-        let options = Options { batch: 1, size: Some(size), answer, ..options };
-        let (task, labels, scores) = (network.task, Labels::of(network), network.scores);
-        let reading = Reading { preprocessing, task, labels, scores, size: picture };
+        let options = Options { size: Some(size), answer, ..options };
+        let (labels, classes, scores) = (Labels::of(network), network.label_count(), network.scores);
+        let reading = Reading { preprocessing, task, labels, classes, scores, size: picture };
         Ok(Self { reading: Some(reading), ..Self::of_network(device, network, options)? })
     }
 }

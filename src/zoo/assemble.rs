@@ -12,7 +12,7 @@ use super::{
 use crate::{
     Result,
     checkpoint::{Tensors, superfluous},
-    graph::Graph,
+    graph::{Graph, NodeId},
 };
 
 /// A graph, and what the shapes told on the way.
@@ -24,6 +24,8 @@ pub(super) struct Built {
     pub classes: usize,
     pub task: Task,
     pub features: Vec<Feature>,
+    /// Of what classifies: the vector before its dense layers.
+    pub embedding: Option<NodeId>,
 }
 
 /// Builds the graph of `table`, with `repeats` blocks in its stages.
@@ -69,6 +71,7 @@ fn build(
     let mut b = Builder::new(tensors, rules, table.stem, channels);
     let input = b.at;
     let backbone = b.backbone(skeleton, table, repeats, kernel)?;
+    let mut embedding = None;
     let (task, classes) = match (&skeleton.top, &table.top) {
         (Names::LrAspp, _) => lraspp::build(&mut b, input, &backbone)?,
         (Names::DeepLabV3, _) => deeplab::build(&mut b, input, &backbone)?,
@@ -76,8 +79,10 @@ fn build(
         (Names::SsdLite, _) => ssdlite::build(&mut b, &backbone)?,
         (Names::Classifier { pool, hidden, dense }, top) => {
             let table = if let Top::Classifier(hidden) = top { hidden.as_ref() } else { None };
-            classifier::build(&mut b, pool, hidden.as_ref(), dense, table)?
+            let built = classifier::build(&mut b, pool, hidden.as_ref(), dense, table)?;
+            embedding = Some(built.embedding);
+            (built.task, built.classes)
         }
     };
-    Ok(Built { graph: b.graph, channels, classes, task, features: backbone.features })
+    Ok(Built { graph: b.graph, channels, classes, task, features: backbone.features, embedding })
 }

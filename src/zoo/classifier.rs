@@ -8,21 +8,29 @@ use super::{
 };
 use crate::{
     Result,
-    graph::{Activation, Op},
+    graph::{Activation, NodeId, Op},
 };
 
 /// PyTorch's batch norm, which people put into classifiers of their own.
 const EPSILON: f64 = 1e-5;
 
-/// From the features to logits: the task, and the number of classes. Without dense layers the features'
-/// mean is the answer, and there are no classes.
+/// What classifies, on top of the features.
+pub(super) struct Classifier {
+    pub task: Task,
+    /// None without dense layers: the embedding is the answer.
+    pub classes: usize,
+    /// The vector that the dense layers classify.
+    pub embedding: NodeId,
+}
+
+/// From the features to logits.
 pub(super) fn build(
     b: &mut Builder,
     pool: &str,
     hidden: Option<&Layer>,
     dense: &[Dense],
     table: Option<&Hidden>,
-) -> Result<(Task, usize)> {
+) -> Result<Classifier> {
     b.push(pool, Op::GlobalPool);
     if let (Some(layer), Some(table)) = (hidden, table) {
         match layer.norm {
@@ -37,7 +45,7 @@ pub(super) fn build(
         }
     }
     b.epsilon(EPSILON);
-    let (features, own) = (b.at.channels, is_own(dense));
+    let (embedding, features, own) = (b.at.id, b.at.channels, is_own(dense));
     for Dense { conv, norm, behind } in dense {
         let tensors = b.tensors();
         let matrix = tensors.shape(&format!("{conv}.weight")).is_none_or(|shape| shape.len() != 4);
@@ -64,9 +72,9 @@ pub(super) fn build(
     };
     if embeds {
         b.graph.flatten();
-        return Ok((Task::Embed, 0));
+        return Ok(Classifier { task: Task::Embed, classes: 0, embedding: b.at.id });
     }
-    Ok((Task::Classify, b.at.channels))
+    Ok(Classifier { task: Task::Classify, classes: b.at.channels, embedding })
 }
 
 /// Whether these are the library's own layers, all of which have biases.

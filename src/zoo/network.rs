@@ -1,6 +1,9 @@
 //! A network: what a checkpoint, its configuration and what was said add up to.
 
-use std::{borrow::Cow, path::Path};
+use std::{
+    borrow::Cow,
+    path::{Path, PathBuf},
+};
 
 use super::{
     assemble,
@@ -46,6 +49,9 @@ pub struct Network {
     pub task: Task,
     /// The last map of every stride, for networks that are built on this one.
     pub features: Vec<Feature>,
+    /// The vector of a whole picture: what the library's pooling and its layers before the classifier make. None of
+    /// what segments or detects.
+    pub embedding: Option<NodeId>,
     /// Where each value came from that the graph and the preprocessing are made by.
     pub origins: Vec<Origin>,
     /// What became of each of the checkpoint's tensors.
@@ -54,6 +60,8 @@ pub struct Network {
     pub notes: Vec<String>,
     /// Assumptions that something speaks against, a sentence each.
     pub warnings: Vec<String>,
+    /// The files that were looked for on disk: weights, their index, and configuration, which need not be there.
+    pub files: Vec<PathBuf>,
 }
 
 impl Network {
@@ -214,10 +222,12 @@ impl Network {
             labels,
             task: built.task,
             features: built.features,
+            embedding: built.embedding,
             origins: origins.0,
             tensors: tensors.account(),
             notes,
             warnings,
+            files: checkpoint.read.clone(),
         };
         if let Some(misgiving) = network.misgiving(network.input) {
             network.warnings.push(misgiving);
@@ -285,6 +295,12 @@ impl Network {
             }
             (Answer::Features, _) if !self.features.is_empty() => {
                 self.features.iter().map(|feature| one(&feature.module, feature.node)).collect()
+            }
+            (Answer::Embedding, _) => {
+                let node = self.embedding.ok_or_else(|| self.cannot("embed pictures"))?;
+                let mut graph = self.graph.answering(vec![one("embedding", node)]);
+                graph.flatten();
+                return Ok(Cow::Owned(graph));
             }
             (Answer::Labels(_), _) => return Err(self.cannot("label pixels")),
             (Answer::Boxes, _) => return Err(self.cannot("find boxes")),

@@ -100,4 +100,6 @@ pub enum Answer {
     Boxes,
     /// The last feature map of every stride, named after the source library's modules.
     Features,
+    /// The vector of a whole picture; see [`Network::embedding`](super::Network::embedding).
+    Embedding,
 }

@@ -38,6 +38,20 @@ impl Session {
         tasks::top(scores.data(), top, &reading.labels, reading.scores)
     }
 
+    /// The vector of a picture, of an answer that came back.
+    ///
+    /// # Errors
+    /// [`Error::Input`] unless the session was built for pictures and embeds; [`Error::Output`] if a value is not
+    /// finite.
+    pub fn embedding_of(&self, answers: &[Tensor]) -> Result<Vec<f32>> {
+        let [vector] = answers else { return Err(odd()) };
+        self.reading_for(|task| matches!(task, Task::Embed))?;
+        match vector.data().iter().position(|value| !value.is_finite()) {
+            None => Ok(vector.data().to_vec()),
+            Some(at) => Err(Error::Output(format!("value {at} of the vector is {}", vector.data()[at]))),
+        }
+    }
+
     /// The class of each pixel, of an answer that came back.
     ///
     /// # Errors

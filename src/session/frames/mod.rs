@@ -119,6 +119,12 @@ impl Session {
         framing: Framing,
     ) -> Result<Sampling> {
         let Reading { preprocessing, .. } = self.reading()?;
+        if self.input.n != 1 {
+            return Err(Error::Input(format!(
+                "a texture is one picture, the session's batch {}",
+                self.input.n
+            )));
+        }
         let all = [0, 0, texture.width(), texture.height()];
         let region @ [left, top, width, height] = framing.region.unwrap_or(all);
         let within = |first: u32, length: u32, all: u32| {

@@ -85,10 +85,12 @@ fn named(name: &str, family: Family, graph: Graph) -> Network {
         labels: None,
         task: Task::Classify,
         features: Vec::new(),
+        embedding: None,
         origins: Vec::new(),
         tensors: Vec::new(),
         notes: vec![RANDOM.into()],
         warnings: Vec::new(),
+        files: Vec::new(),
     }
 }
 

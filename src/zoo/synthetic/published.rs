@@ -59,10 +59,12 @@ pub(super) fn network(known: &'static Known) -> Result<Network> {
         labels: None,
         task: built.task,
         features: built.features,
+        embedding: built.embedding,
         origins: Vec::new(),
         tensors: Vec::new(),
         notes: vec![super::RANDOM.into()],
         warnings: Vec::new(),
+        files: Vec::new(),
     })
 }
 
