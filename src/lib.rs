@@ -5,6 +5,9 @@ pub mod cpu;
 #[cfg(feature = "demo")]
 pub mod demo;
 mod error;
+#[cfg(feature = "feed")]
+pub mod feed;
+pub mod files;
 pub mod gpu;
 pub mod graph;
 #[cfg(feature = "hub")]
@@ -16,6 +19,7 @@ mod random;
 pub mod session;
 pub mod tasks;
 pub mod tensor;
+pub mod text;
 pub mod zoo;
 
 pub use error::{Error, Result};

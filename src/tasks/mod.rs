@@ -4,13 +4,12 @@ mod classify;
 mod detect;
 #[cfg(feature = "image")]
 mod draw;
-#[cfg(feature = "image")]
-mod exif;
 mod labels;
 #[cfg(feature = "image")]
 mod overlay;
 mod picture;
 mod preprocess;
+mod resample;
 mod segment;
 #[cfg(feature = "image")]
 mod tags;
@@ -19,7 +18,11 @@ pub use classify::{Class, top};
 pub use detect::{Bounds, Candidate, Detection, boxes, suppress};
 pub use labels::Labels;
 #[cfg(feature = "image")]
-pub use overlay::overlay;
+pub use overlay::{overlay, tint};
+#[cfg(feature = "feed")]
+pub(crate) use picture::{Format, MAGIC_BYTES};
+#[cfg(feature = "image")]
+pub use picture::{Frames, PictureLimits};
 pub use picture::{PIXEL_LIMIT, Picture};
 pub(crate) use preprocess::{fit, statistics};
 pub use preprocess::{input_size, preprocess, preprocess_batch, takes_pictures};

@@ -24,16 +24,12 @@ const WORDS: Colour = [236, 236, 240];
 /// [`Error::Input`] if the picture and the segmentation differ in size, or if a strip is so long
 /// that the columns beside it would take more than [`PIXEL_LIMIT`].
 pub fn overlay(picture: &Picture, segmentation: &Segmentation, labels: &Labels) -> Result<Picture> {
-    let sizes = [(picture.width(), picture.height()), (segmentation.width(), segmentation.height())];
-    if sizes[0] != sizes[1] {
-        let [(w, h), (sw, sh)] = sizes;
-        return Err(Error::Input(format!("a segmentation of {sw} x {sh} pixels for a picture of {w} x {h}")));
-    }
+    check(picture, segmentation)?;
     let legend = Legend::new(picture, segmentation.shares(labels));
     let width = picture.width().max(legend.width() as usize);
     let height = picture.height() + legend.height() as usize;
     if width > picture.width() && width as u64 * height as u64 > PIXEL_LIMIT {
-        let [(w, h), _] = sizes;
+        let (w, h) = (picture.width(), picture.height());
         return Err(Error::Input(format!("a picture of {w} x {h} pixels is too narrow for a legend")));
     }
     let mut drawn = Picture::new(width, height, PAPER.repeat(width * height))?;
@@ -45,6 +41,24 @@ pub fn overlay(picture: &Picture, segmentation: &Segmentation, labels: &Labels) 
     }
     legend.draw(&mut drawn, picture.height() as isize);
     Ok(drawn)
+}
+
+/// The picture under the colours of its classes, as in [`overlay`], and nothing else: a frame of a video.
+///
+/// # Errors
+/// [`Error::Input`] if the picture and the segmentation differ in size.
+pub fn tint(picture: &Picture, segmentation: &Segmentation) -> Result<Picture> {
+    check(picture, segmentation)?;
+    Picture::new(picture.width(), picture.height(), tinted(picture, segmentation).into_flattened())
+}
+
+fn check(picture: &Picture, segmentation: &Segmentation) -> Result<()> {
+    let [(w, h), (sw, sh)] =
+        [(picture.width(), picture.height()), (segmentation.width(), segmentation.height())];
+    if (w, h) == (sw, sh) {
+        return Ok(());
+    }
+    Err(Error::Input(format!("a segmentation of {sw} x {sh} pixels for a picture of {w} x {h}")))
 }
 
 /// The pixels under their classes' colours.

@@ -1,0 +1,212 @@
+//! What is asked of pictures, and how the threads share the work.
+
+use std::{
+    ops::ControlFlow,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    thread::{self, Scope},
+    time::Duration,
+};
+
+use web_time::Instant;
+
+use super::{
+    batches::Batches,
+    clocks::Clocks,
+    inputs::{Inputs, Name},
+    open::{Opened, Opening, open},
+    ordered::{Ordered, ordered},
+    running::{Runner, Runs},
+    y4m::Header,
+};
+use crate::{
+    Device, Error, Options, Result, Shape, Startup,
+    cpu::Cpu,
+    session,
+    tasks::{Class, Detection, Labels, Picture, PictureLimits, Segmentation},
+    tensor::Element,
+    zoo::Network,
+};
+
+/// What is asked of every picture, and what answers.
+pub struct Asking<'a> {
+    /// A GPU runs one batch after another. The CPU's threads each run a picture of their own, as long as there are
+    /// as many.
+    pub device: Device,
+    /// What answers.
+    pub network: &'a Network,
+    /// As for [`Session::for_pictures`]. The batch is a GPU's.
+    pub options: Options,
+    /// The names of the classes.
+    pub labels: Labels,
+    /// Classes of an answer.
+    pub top: usize,
+    /// Threads that decode, prepare and finish pictures; the CPU's own where that computes.
+    pub threads: usize,
+    /// The largest picture.
+    pub limits: PictureLimits,
+    /// Whether answers come with their pictures, to be drawn on.
+    pub pictures: bool,
+    /// Hears how many of a session's pipelines are compiled, and of how many.
+    pub compiling: &'a (dyn Fn(usize, usize) + Sync),
+}
+
+/// A network's answer to a picture.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// The likeliest classes.
+    Classes(Vec<Class>),
+    /// The class of each pixel.
+    Pixels(Segmentation),
+    /// What is where, the surest first.
+    Boxes(Vec<Detection>),
+    /// The picture's vector.
+    Vector(Vec<f32>),
+}
+
+/// What came of an input.
+pub struct Answered {
+    /// What it is called.
+    pub name: Name,
+    /// Its rows and columns, if it could be read.
+    pub size: Option<[usize; 2]>,
+    /// The answer, or why there is none.
+    pub answer: Result<Answer>,
+    /// The shape of the network's input that it became.
+    pub input: Option<Shape>,
+    /// The picture, if [`Asking::pictures`] wants it.
+    pub picture: Option<Picture>,
+    /// The video stream that it is a frame of.
+    pub video: Option<Arc<Header>>,
+}
+
+/// What answering took.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Spent {
+    /// Inputs that were answered.
+    pub answered: u64,
+    /// Inputs that were not.
+    pub failed: u64,
+    /// From the first input to the last answer.
+    pub wall: Duration,
+    /// Reading and decoding, over all threads.
+    pub decode: Duration,
+    /// Scaling and normalising, over all threads.
+    pub prepare: Duration,
+    /// Running the network: over all threads of the CPU, or as a GPU was waited for.
+    pub infer: Duration,
+    /// What the first session took to build.
+    pub startup: Startup,
+    /// What maps and weights were stored as.
+    pub precision: Element,
+}
+
+impl Asking<'_> {
+    /// Answers all of `inputs`. `finish` makes of each answer what is wanted, on any thread, and `each` takes that in
+    /// the order of the inputs, until it breaks off.
+    ///
+    /// # Errors
+    /// [`Error::Lost`] if the device was lost, as nothing can be answered any more; as [`Cpu::new`], and what `each`
+    /// returns. All other errors are answers.
+    pub fn each<T: Send, E: From<Error>>(
+        &self,
+        inputs: Inputs,
+        finish: impl Fn(Answered) -> T + Sync,
+        mut each: impl FnMut(T) -> Result<ControlFlow<()>, E>,
+    ) -> Result<Spent, E> {
+        let start = Instant::now();
+        let clocks = Clocks::default();
+        let runs = Runs {
+            asking: self,
+            preprocessing: session::preprocessing(self.network, self.options)?,
+            clocks: &clocks,
+        };
+        let done = |answered: Answered| match &answered.answer {
+            Err(Error::Lost(reason)) => Err(Error::Lost(reason.clone())),
+            answer => {
+                let count = if answer.is_ok() { &clocks.answered } else { &clocks.failed };
+                count.fetch_add(1, Relaxed);
+                Ok(finish(answered))
+            }
+        };
+        let mut take = |results: &mut dyn Iterator<Item = Result<T>>| {
+            for result in results {
+                if each(result?)?.is_break() {
+                    break;
+                }
+            }
+            Ok::<_, E>(())
+        };
+        let pictures = inputs.known().unwrap_or(usize::MAX).max(1);
+        match &self.device {
+            Device::Cpu(cpu) => {
+                let threads = cpu.info().threads;
+                let workers = threads.min(pictures);
+                // A pool a worker, so that none waits for another.
+                let each = if workers == 1 { cpu.clone() } else { Cpu::new(Some(threads / workers))? };
+                let single = each.info().threads;
+                let own = move || Cpu::new(Some(single)).map_or_else(|_| each.clone(), |own| own);
+                thread::scope(|scope| {
+                    let start = || Runner::new(&runs, Device::Cpu(own()), 1);
+                    let work = |runner: &mut Runner, opened| done(runner.answer(runs.prepare(opened)));
+                    take(&mut self.opened(scope, workers, inputs, &clocks, start, work))
+                })?;
+            }
+            Device::Gpu(_) => thread::scope(|scope| {
+                let threads = self.threads.min(pictures);
+                let work = |(): &mut (), opened| runs.prepare(opened);
+                let prepared = self.opened(scope, threads, inputs, &clocks, || (), work);
+                let runner = Runner::new(&runs, self.device.clone(), self.options.batch);
+                let answers = Batches::new(runner, prepared);
+                let work = |(): &mut (), answered| done(answered);
+                take(&mut ordered(scope, threads, threads + 2, answers, || (), work))
+            })?,
+        }
+        Ok(clocks.spent(start.elapsed()))
+    }
+
+    /// What `work` makes of every picture, in order.
+    fn opened<'scope, 'env, S, R: Send + 'scope>(
+        &self,
+        scope: &'scope Scope<'scope, 'env>,
+        threads: usize,
+        inputs: Inputs,
+        clocks: &'scope Clocks,
+        start: impl Fn() -> S + Send + Sync + Clone + 'scope,
+        work: impl Fn(&mut S, Opened) -> R + Send + Sync + Clone + 'scope,
+    ) -> Ordered<R> {
+        let (limits, ahead, again) = (self.limits, threads + 2, work.clone());
+        let first = ordered(scope, threads, ahead, inputs, start.clone(), move |own, input| {
+            match clocks.decode.time(|| open(input, limits)) {
+                Opening::One(opened) => Stages::Done(Some(work(own, opened))),
+                Opening::Many(frames) => Stages::Opened(frames),
+            }
+        });
+        // The frames of an animation are decoded one after another, and then shared out like files.
+        ordered(scope, threads, ahead, first.flatten(), start, move |own, stage| match stage {
+            Stage::Done(result) => result,
+            Stage::Opened(opened) => again(own, opened),
+        })
+    }
+}
+
+/// An input's results, or its frames.
+enum Stages<R> {
+    Done(Option<R>),
+    Opened(Box<dyn Iterator<Item = Opened> + Send>),
+}
+
+enum Stage<R> {
+    Done(R),
+    Opened(Opened),
+}
+
+impl<R> Iterator for Stages<R> {
+    type Item = Stage<R>;
+
+    fn next(&mut self) -> Option<Stage<R>> {
+        match self {
+            Self::Done(result) => result.take().map(Stage::Done),
+            Self::Opened(frames) => frames.next().map(Stage::Opened),
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! How long was spent on what.
+
+use std::{
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use web_time::Instant;
+
+use super::asking::Spent;
+use crate::{Startup, tensor::Element};
+
+/// How long was spent on what, over all threads.
+#[derive(Default)]
+pub struct Clocks {
+    pub decode: Clock,
+    pub prepare: Clock,
+    pub infer: Clock,
+    pub answered: AtomicU64,
+    pub failed: AtomicU64,
+    started: OnceLock<(Startup, Element)>,
+}
+
+impl Clocks {
+    pub fn started(&self, startup: Startup, precision: Element) {
+        // The first one counts.
+        let _ = self.started.set((startup, precision));
+    }
+
+    pub fn spent(&self, wall: Duration) -> Spent {
+        let (startup, precision) = self.started.get().copied().unwrap_or_default();
+        Spent {
+            answered: self.answered.load(Relaxed),
+            failed: self.failed.load(Relaxed),
+            wall,
+            decode: self.decode.spent(),
+            prepare: self.prepare.spent(),
+            infer: self.infer.spent(),
+            startup,
+            precision,
+        }
+    }
+}
+
+/// Time that adds up over threads.
+#[derive(Default)]
+pub struct Clock(AtomicU64);
+
+impl Clock {
+    pub fn time<T>(&self, what: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        let result = what();
+        self.0.fetch_add(start.elapsed().as_nanos() as u64, Relaxed);
+        result
+    }
+
+    fn spent(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Relaxed))
+    }
+}
