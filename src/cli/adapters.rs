@@ -5,13 +5,16 @@ use std::{collections::BTreeMap, fmt::Write};
 use anyhow::{Result, bail};
 use clap::Args;
 use goldcrest::{
-    gpu::{self, AdapterInfo, Check, Gpu, Trust},
+    gpu::{self, AdapterInfo, Gpu, Trust},
     tensor::Element,
     wgpu,
 };
 use serde::Serialize;
 
-use super::common::{json, progress};
+use super::{
+    common::{json, progress, worst},
+    quiet::quietly,
+};
 
 #[derive(Args)]
 pub struct Adapters {
@@ -50,7 +53,7 @@ struct Limits {
 
 impl Adapters {
     pub fn run(&self) -> Result<String> {
-        let adapters = pollster::block_on(gpu::adapters());
+        let adapters = quietly(|| pollster::block_on(gpu::adapters()));
         if adapters.is_empty() {
             // The same words as every other command's.
             gpu::pick(&adapters, None)?;
@@ -78,7 +81,8 @@ impl Adapters {
 fn entry(index: usize, adapter: &wgpu::Adapter) -> Entry {
     let (limits, info) = (adapter.limits(), adapter.get_info());
     let mut matrix_units = BTreeMap::new();
-    let trust = pollster::block_on(Gpu::from_adapter(adapter)).and_then(|gpu| {
+    let opened = quietly(|| pollster::block_on(Gpu::from_adapter(adapter)));
+    let trust = opened.and_then(|gpu| {
         for element in gpu.elements() {
             matrix_units.extend(gpu.matrix_units(element).map(|units| (element.to_string(), units.side)));
         }
@@ -145,13 +149,8 @@ fn verdict(entry: &Entry) -> String {
     let Some(trust) = &entry.trust else {
         return format!("not usable: {}", entry.error.as_deref().unwrap_or_default());
     };
-    // A NaN is further off than any number.
-    let far = |check: &&Check| if check.error.is_nan() { f64::INFINITY } else { check.error };
-    let wrong = trust.checks.iter().filter(|check| !check.right());
-    match wrong.max_by(|a, b| far(a).total_cmp(&far(b))) {
-        Some(Check { kernel, element, error }) => {
-            format!("WRONG: relative error {error:.1e} in {kernel} with {element}")
-        }
+    match worst(trust) {
+        Some(wrong) => format!("WRONG: {wrong}"),
         None => {
             let of = |element| {
                 let errors = trust.checks.iter().filter(|c| c.element == element).map(|c| c.error);

@@ -1,34 +1,32 @@
 //! `goldcrest classify`
 
-use std::{
-    fmt::Write,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fmt::Write, path::PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use goldcrest::{
-    Tensor,
-    session::{Options, Session},
-    tasks::{Class, Picture, preprocess, top},
-    zoo::{Network, Scores, Task},
+    feed::{Answer, Answered},
+    session::Options,
+    tasks::Class,
+    zoo::{Network, Task},
 };
-use serde::Serialize;
-use web_time::Instant;
+use serde_json::{Map, json};
 
-use super::common::{self, Engine, Weights, json, milliseconds, progress, session};
+use super::{
+    common::{self, Engine, Weights},
+    pictures::{Judge, Pictures, Question, Told},
+    truth::Classes,
+};
 
 #[derive(Args)]
 pub struct Classify {
-    /// JPEG or PNG files
-    #[arg(required = true, value_name = "IMAGE")]
-    images: Vec<PathBuf>,
+    #[command(flatten)]
+    pictures: Pictures,
 
     #[command(flatten)]
     weights: Weights,
 
-    /// How many classes to show
+    /// Classes to show of each picture, the likeliest first
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     top: u32,
 
@@ -36,102 +34,75 @@ pub struct Classify {
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
 
-    /// Pictures in a run
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    /// The right answers: a CSV file of pictures and classes, by name or number, or the folder whose folders are
+    /// called like the classes of the pictures in them
+    #[arg(long, value_name = "CSV|FOLDER")]
+    truth: Option<PathBuf>,
+
+    /// Pictures in a run on a GPU; on the CPU each thread runs one
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     batch: u32,
 
     #[command(flatten)]
     engine: Engine,
-
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Serialize)]
-struct Answer {
-    file: String,
-    scores: Scores,
-    classes: Vec<Class>,
 }
 
 impl Classify {
-    pub fn run(&self) -> Result<String> {
+    pub fn run(&self) -> Result<()> {
         let network = self.weights.open()?;
-        let gives = network.preprocessing.colours.channels();
-        if network.channels != gives {
-            bail!(
-                "{} takes {} channels, a picture gives {gives}: `goldcrest run` takes tensors",
-                network.arch,
-                network.channels
-            );
-        }
-        if network.task != Task::Classify {
+        if !matches!(network.task, Task::Classify) {
             bail!("{} {}: classify wants one that classifies", network.arch, network.task);
         }
         let labels = common::labels(self.labels.as_deref(), &network)?;
-        for image in &self.images {
-            // The last of a thousand is missing: better told before the others are run.
-            fs::File::open(image).with_context(|| image.display().to_string())?;
-        }
+        let truth =
+            self.truth.as_deref().map(|path| Classes::open(path, &labels, network.classes)).transpose()?;
+        // Whether the right one is among the five likeliest is asked too.
+        let shown = self.top as usize;
+        let top = if truth.is_some() { shown.max(5) } else { shown };
         let device = self.engine.open()?;
-
-        let mut answers = Vec::new();
-        let mut latest: Option<Session> = None;
-        let start = Instant::now();
-        let bar = progress("classifying");
-        bar.set_length(self.images.len() as u64);
-        for files in self.images.chunks(self.batch as usize) {
-            let options = Options {
-                batch: files.len(),
-                fuse: self.engine.fuse(),
-                precision: self.engine.precision(),
-                ..Options::default()
-            };
-            let shape = options.input_shape(&network);
-            // Grows as it is filled: a configuration may ask for more than there is.
-            let mut values = Vec::new();
-            for file in files {
-                values.extend(input(file, &network)?.into_data());
-            }
-            // The last chunk may be shorter: a second session then.
-            let mut session = match latest.take().filter(|ready| ready.input_shape() == shape) {
-                Some(ready) => ready,
-                None => bar.suspend(|| session(&device, &network, options))?,
-            };
-            let logits = session.run(&Tensor::new(<[usize; 4]>::from(shape), values)?)?;
-            for (file, logits) in files.iter().zip(logits.data().chunks_exact(network.classes)) {
-                let file = file.display().to_string();
-                let scores = network.scores;
-                let classes =
-                    top(logits, self.top as usize, &labels, scores).with_context(|| file.clone())?;
-                answers.push(Answer { file, scores, classes });
-            }
-            bar.inc(files.len() as u64);
-            latest = Some(session);
-        }
-        drop(bar);
-        if self.json {
-            return json(&answers);
-        }
-        let mut text = String::new();
-        for answer in &answers {
-            writeln!(text, "{}", answer.file)?;
-            for class in &answer.classes {
-                let named = common::class(class.index, class.label.as_deref());
-                match class.probability {
-                    Some(probability) => writeln!(text, "  {:5.1}%  {named}", 100.0 * probability)?,
-                    None => writeln!(text, "  {:8.4}  {named}", class.value)?,
-                }
-            }
-        }
-        writeln!(text, "{} on {}, {} in all", network.arch, device, milliseconds(start.elapsed()))?;
-        Ok(text)
+        let options = Options {
+            batch: self.batch as usize,
+            fuse: self.engine.fuse(),
+            precision: self.engine.precision(),
+            ..Options::default()
+        };
+        let question = Question {
+            network: &network,
+            device: &device,
+            options,
+            labels,
+            top,
+            doing: "classifying",
+            columns: &["rank", "index", "label", "probability", "value"],
+        };
+        let judge = truth.map(|truth| Box::new(truth) as Box<dyn Judge>);
+        let tell = |_: &Answered, answer: &Answer| match answer {
+            Answer::Classes(classes) => Ok(told(&classes[..shown.min(classes.len())], &network)),
+            _ => bail!("these are no classes"),
+        };
+        self.pictures.ask(&question, tell, &[], judge)
     }
 }
 
-/// A picture as the network wants it; an error names the file.
-fn input(file: &Path, network: &Network) -> Result<Tensor> {
-    let picture = Picture::open(file)?;
-    preprocess(&picture, &network.preprocessing).with_context(|| file.display().to_string())
+fn told(classes: &[Class], network: &Network) -> Told {
+    let mut text = String::new();
+    let mut rows = Vec::new();
+    for (rank, class) in classes.iter().enumerate() {
+        let named = common::class(class.index, class.label.as_deref());
+        // Writing into a string does not fail.
+        let _ = match class.probability {
+            Some(probability) => writeln!(text, "  {:5.1}%  {named}", 100.0 * probability),
+            None => writeln!(text, "  {:8.4}  {named}", class.value),
+        };
+        let probability = class.probability.map(|probability| probability.to_string());
+        rows.push(vec![
+            (rank + 1).to_string(),
+            class.index.to_string(),
+            class.label.clone().unwrap_or_default(),
+            probability.unwrap_or_default(),
+            class.value.to_string(),
+        ]);
+    }
+    let fields = [("scores".into(), json!(network.scores)), ("classes".into(), json!(classes))];
+    Told { fields: Map::from_iter(fields), text, rows }
 }

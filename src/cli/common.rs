@@ -1,6 +1,7 @@
 //! What several subcommands share: where the network comes from, what it runs on, progress.
 
 use std::{
+    ffi::OsString,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -11,14 +12,17 @@ use goldcrest::{
     Error,
     checkpoint::Said,
     cpu::Cpu,
-    gpu::Gpu,
-    hub::Model,
+    gpu::{self, Check, Gpu, Trust},
+    hub::{Limits, Model, Progress},
     plan::Fuse,
     session::{Device, Options, Precision, Session, Startup},
     tasks::{Detection, Labels, Picture},
+    text::{visible, visible_json},
     zoo::Network,
 };
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
+
+use super::quiet::quietly;
 
 /// What is told without being asked for, though nothing is amiss.
 pub const NOTE: &str = "note";
@@ -28,6 +32,9 @@ pub const NOTE: &str = "note";
 pub struct Weights {
     #[command(flatten)]
     source: Source,
+
+    #[command(flatten)]
+    hub: Hub,
 
     /// The network by its library's name, such as torchvision/mobilenet_v3_large or
     /// timm/tf_mobilenetv3_small_100; needed only where neither keys nor config.json tell
@@ -63,16 +70,64 @@ struct Source {
     model: Option<String>,
 }
 
+/// What a hub may take and send.
+#[derive(Args)]
+struct Hub {
+    /// How long the hub may send nothing before it is given up
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = seconds())]
+    #[arg(requires = "model", conflicts_with = "weights")]
+    hub_timeout: u64,
+
+    /// How long a download from the hub may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = seconds())]
+    #[arg(requires = "model", conflicts_with = "weights")]
+    hub_max_time: u64,
+
+    /// The largest file that is fetched from the hub
+    #[arg(long, value_name = "BYTES", default_value_t = 4 << 30)]
+    #[arg(requires = "model", conflicts_with = "weights")]
+    hub_max_size: u64,
+}
+
+/// Up to a day.
+fn seconds() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(1..=86_400)
+}
+
+impl Hub {
+    /// The folder of a model, fetched under a progress bar if need be.
+    fn fetch(&self, model: &str) -> Result<PathBuf> {
+        let defaults = Limits::default();
+        let silence = Duration::from_secs(self.hub_timeout);
+        let limits = Limits {
+            connect: silence.min(defaults.connect),
+            silence,
+            total: Duration::from_secs(self.hub_max_time),
+            largest: self.hub_max_size,
+        };
+        let style = ProgressStyle::with_template("{msg} [{bar:30}] {bytes}/{total_bytes}");
+        let bar = ProgressBar::new(0)
+            .with_style(style.expect("a valid template").progress_chars("=> "))
+            .with_finish(ProgressFinish::AndClear);
+        Ok(Model::parse(model)?.fetch(&limits, |progress| match progress {
+            Progress::Coming { file, done, total } => {
+                bar.set_message(file.to_owned());
+                bar.set_length(total);
+                bar.set_position(done);
+            }
+            Progress::Waiting { file } => {
+                bar.suspend(|| log::info!(target: NOTE, "{file}: another process fetches it: waiting"));
+            }
+            _ => {}
+        })?)
+    }
+}
+
 impl Weights {
     /// Reads the network, fetching it if need be, and says what had to be assumed.
     pub fn open(&self) -> Result<Network> {
         let path = match (&self.source.weights, &self.source.model) {
-            (None, Some(model)) => {
-                let bar = ProgressBar::new(0);
-                let folder = Model::parse(model)?.fetch(bar.clone());
-                bar.finish_and_clear();
-                folder?
-            }
+            (None, Some(model)) => self.hub.fetch(model)?,
             (weights, _) => weights.clone().unwrap_or_default(),
         };
         let mut said = Said::default();
@@ -184,6 +239,12 @@ impl Engine {
         self.adapter.is_some() || self.backend != Backend::Auto
     }
 
+    /// Whether it is the CPU: named, or meant by its threads.
+    pub fn is_cpu(&self) -> bool {
+        let meant = self.backend == Backend::Auto && self.adapter.is_none() && self.threads.is_some();
+        meant || self.backend == Backend::Cpu
+    }
+
     /// Which layers may share a kernel.
     pub fn fuse(&self) -> Fuse {
         self.fuse.fuse()
@@ -208,10 +269,9 @@ impl Engine {
             Backend::Cpu if self.adapter.is_some() => {
                 bail!("--adapter names a graphics adapter, and --backend is cpu")
             }
-            Backend::Cpu => self.cpu()?,
-            Backend::Auto if self.adapter.is_none() && self.threads.is_some() => self.cpu()?,
-            Backend::Auto if self.adapter.is_none() => Device::best()?,
-            Backend::Auto | Backend::Gpu => Device::Gpu(self.gpu()?),
+            _ if self.is_cpu() => self.cpu()?,
+            Backend::Auto if self.adapter.is_none() => quietly(Device::best)?,
+            _ => Device::Gpu(self.gpu()?),
         };
         if matches!((&device, self.fuse()), (Device::Cpu(_), Fuse::Pair | Fuse::Block)) {
             bail!("--fuse: on the CPU every layer is by itself");
@@ -229,12 +289,33 @@ impl Engine {
         if self.backend == Backend::Cpu {
             bail!("--backend: this is about graphics adapters");
         }
-        let gpu = Gpu::open(self.adapter.as_deref())?;
+        let gpu = quietly(|| Gpu::open(self.adapter.as_deref()))?;
         if gpu.adapter().software {
             log::warn!("{} computes on the CPU: expect it to be slow", gpu.adapter());
         }
         Ok(gpu)
     }
+}
+
+/// Refuses an adapter that computes wrong: how quick it is at that says nothing. It is tried on a device of its
+/// own, of which nothing is left where times are measured: lavapipe's clock all but stands still after that.
+pub fn trusted(wanted: Option<&str>) -> Result<()> {
+    let gpu = quietly(|| Gpu::open(wanted))?;
+    let trust = gpu::check(&gpu)?;
+    log::info!("{} was checked in {:.1} s", gpu.adapter(), trust.seconds);
+    match worst(&trust) {
+        Some(wrong) => bail!("{} computes wrong: {wrong} (see goldcrest adapters)", gpu.adapter()),
+        None => Ok(()),
+    }
+}
+
+/// The kernel that is furthest off, of those that are wrong.
+pub fn worst(trust: &Trust) -> Option<String> {
+    // A NaN is further off than any number.
+    let far = |check: &&Check| if check.error.is_nan() { f64::INFINITY } else { check.error };
+    let wrong = trust.checks.iter().filter(|check| !check.right());
+    let Check { kernel, element, error } = wrong.max_by(|a, b| far(a).total_cmp(&far(b)))?;
+    Some(format!("relative error {error:.1e} in {kernel} with {element}"))
 }
 
 /// What computes, for programs.
@@ -292,9 +373,14 @@ fn shown_on(bar: &ProgressBar) -> impl FnMut(usize, usize) {
     }
 }
 
+/// A file's name for people, on one line.
+pub fn file(path: &Path) -> String {
+    visible(&path.display().to_string()).into_owned()
+}
+
 /// A class for people: its name and its number, or the number alone.
 pub fn class(index: usize, label: Option<&str>) -> String {
-    label.map_or_else(|| format!("class {index}"), |label| format!("{label} ({index})"))
+    label.map_or_else(|| format!("class {index}"), |label| format!("{} ({index})", visible(label)))
 }
 
 /// A box for people, in whole pixels.
@@ -335,6 +421,11 @@ pub fn progress(what: &'static str) -> ProgressBar {
         .with_finish(ProgressFinish::AndClear)
 }
 
+/// How a bar looks that does not know how much there is.
+pub fn counting() -> ProgressStyle {
+    ProgressStyle::with_template("{msg:>12} {spinner} {pos}, {per_sec}").expect("a valid template")
+}
+
 /// A duration for people.
 pub fn milliseconds(time: Duration) -> String {
     format!("{:.1} ms", 1e3 * time.as_secs_f64())
@@ -342,12 +433,12 @@ pub fn milliseconds(time: Duration) -> String {
 
 /// An answer for programs: pretty JSON and a newline.
 pub fn json(answer: &impl serde::Serialize) -> Result<String> {
-    Ok(serde_json::to_string_pretty(answer)? + "\n")
+    Ok(visible_json(&serde_json::to_string_pretty(answer)?).into_owned() + "\n")
 }
 
-/// The name of a PNG file.
-pub fn png(text: &str) -> Result<PathBuf, String> {
-    let path = PathBuf::from(text);
+/// The name of a PNG file, whatever bytes it has.
+pub fn png_name(name: OsString) -> Result<PathBuf, String> {
+    let path = PathBuf::from(name);
     let is = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
     if is { Ok(path) } else { Err("expected the name of a .png file".into()) }
 }

@@ -7,7 +7,10 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::{
+    Args,
+    builder::{OsStringValueParser, TypedValueParser},
+};
 use goldcrest::{
     demo::{self, Scene},
     session::{Device, Options, Session},
@@ -50,7 +53,7 @@ pub struct Demo {
 
     /// The PNG file to write, the scene under its classes' colours and boxes [default:
     /// goldcrest-demo.png, if it can be written]
-    #[arg(long, value_name = "FILE", value_parser = common::png)]
+    #[arg(long, value_name = "FILE", value_parser = OsStringValueParser::new().try_map(common::png_name))]
     out: Option<PathBuf>,
 
     #[command(flatten)]
@@ -106,7 +109,7 @@ impl Demo {
                 "classify": class.json("classes", &class.said),
                 "detect": boxes.json("detections", &boxes.said),
                 "segment": areas.json("classes", &shares),
-                "overlay": written.ok(),
+                "overlay": written.ok().map(|path| path.display().to_string()),
                 "wall_ms": 1e3 * time.as_secs_f64(),
             }));
         }
@@ -130,8 +133,8 @@ impl Demo {
             writeln!(text, "  {:5.1}%  {name}", 100.0 * share.share)?;
         }
         match written {
-            Ok(path) => writeln!(text, "\ndrawn in {}", path.display())?,
-            Err(error) => writeln!(text, "\nnot drawn: {}: {error}", path.display())?,
+            Ok(path) => writeln!(text, "\ndrawn in {}", common::file(path))?,
+            Err(error) => writeln!(text, "\nnot drawn: {}: {error}", common::file(path))?,
         }
         writeln!(text, "on {device}, {} in all, no file and no network needed", milliseconds(time))?;
         Ok(text + NEXT)

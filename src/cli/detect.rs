@@ -2,33 +2,34 @@
 
 use std::{fmt::Write, path::PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use goldcrest::{
+    feed::{Answer, Answered},
     session::Options,
-    tasks::{Detection, Labels, Picture, draw},
+    tasks::{Detection, Picture, draw},
     zoo::Task,
 };
-use serde_json::json;
-use web_time::Instant;
+use serde_json::{Map, json};
 
 use super::{
-    common::{self, Engine, Weights, json, milliseconds, session_for_pictures},
-    target::Target,
+    common::{self, Engine, Weights},
+    pictures::{Drawn, Judge, Pictures, Place, Question, Saving, Told},
+    truth::Boxes,
 };
 
 #[derive(Args)]
 pub struct Detect {
-    /// A JPEG or PNG file
-    #[arg(value_name = "IMAGE")]
-    image: PathBuf,
+    #[command(flatten)]
+    pictures: Pictures,
 
     #[command(flatten)]
     weights: Weights,
 
-    /// A PNG file to write: the picture with its boxes, their names and scores
-    #[arg(long, value_name = "FILE", value_parser = common::png)]
-    out: Option<PathBuf>,
+    /// Where to write each picture with its boxes, their names and scores: a .png file, a folder, a pattern such as
+    /// 'out/{stem}-boxes.png', or - for frames on standard output
+    #[arg(long, value_name = "PLACE", value_parser = Place::parser())]
+    out: Option<Place>,
 
     /// The least score of a box, 0 to 1
     #[arg(long, default_value_t = 0.5, value_parser = share)]
@@ -38,70 +39,66 @@ pub struct Detect {
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
 
+    /// The right answers: a JSON file of COCO's format. The mean average precision counts boxes of any score
+    #[arg(long, value_name = "FILE")]
+    truth: Option<PathBuf>,
+
     #[command(flatten)]
     engine: Engine,
-
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
 }
 
 impl Detect {
-    pub fn run(&self) -> Result<String> {
+    pub fn run(&self) -> Result<()> {
         let network = self.weights.open()?;
         if !matches!(network.task, Task::Detect(_)) {
             bail!("{} {}: detect wants one that finds boxes", network.arch, network.task);
         }
         let labels = common::labels(self.labels.as_deref(), &network)?;
-        let picture = Picture::open(&self.image)?;
-        let target = |path: &PathBuf| Target::new(path).with_context(|| path.display().to_string());
-        let out = self.out.as_ref().map(target).transpose()?;
+        let truth = self.truth.as_deref().map(|path| Boxes::open(path, &labels)).transpose()?;
         let device = self.engine.open()?;
-
-        let start = Instant::now();
         let options =
             Options { fuse: self.engine.fuse(), precision: self.engine.precision(), ..Options::default() };
-        let name = || self.image.display().to_string();
-        let mut session = session_for_pictures(&device, &network, (&self.image, &picture), options)?;
-        let begun = Instant::now();
-        let found = session.detect(&picture).with_context(name)?;
-        let time = begun.elapsed();
-        let found = found.into_iter().filter(|detection| detection.score >= self.score);
-        let found: Vec<Detection> = found.map(|detection| named(detection, &labels)).collect();
-        if let (Some(target), Some(path)) = (out, &self.out) {
-            let drawn = draw(&picture, &found).png().with_context(name)?;
-            target.write(&drawn).with_context(|| path.display().to_string())?;
-        }
+        let sure = |answer: &Answer| match answer {
+            Answer::Boxes(found) => {
+                Ok(found.iter().filter(|found| found.score >= self.score).cloned().collect())
+            }
+            _ => bail!("these are no boxes"),
+        };
+        let drawn = |picture: &Picture, answer: &Answer| {
+            let found: Vec<Detection> = sure(answer)?;
+            Ok(Drawn::Picture(draw(picture, &found)))
+        };
+        let out =
+            self.out.as_ref().map(|place| Saving { option: "--out", key: "overlay", place, draws: &drawn });
+        let question = Question {
+            network: &network,
+            device: &device,
+            options,
+            labels,
+            top: 1,
+            doing: "detecting",
+            columns: &["index", "label", "score", "left", "top", "right", "bottom"],
+        };
+        let tell = |_: &Answered, answer: &Answer| Ok(self.told(&sure(answer)?));
+        let judge = truth.map(|truth| Box::new(truth) as Box<dyn Judge>);
+        self.pictures.ask(&question, tell, out.as_slice(), judge)
+    }
 
-        if self.json {
-            return json(&json!({
-                "file": name(),
-                "network": network.arch,
-                "adapter": common::device(&device),
-                "precision": session.element(),
-                "width": picture.width(),
-                "height": picture.height(),
-                "detections": found,
-                "overlay": self.out,
-                "wall_ms": 1e3 * time.as_secs_f64(),
-                "startup": common::startup(session.startup()),
-            }));
-        }
-        let mut text = format!("{}\n", name());
-        for detection in &found {
-            writeln!(text, "  {}", common::detection(detection))?;
+    fn told(&self, found: &[Detection]) -> Told {
+        let mut text = String::new();
+        let mut rows = Vec::new();
+        for detection @ Detection { index, label, score, bounds } in found {
+            // Writing into a string does not fail.
+            let _ = writeln!(text, "  {}", common::detection(detection));
+            let numbers = [*score, bounds.left, bounds.top, bounds.right, bounds.bottom];
+            let names = [index.to_string(), label.clone().unwrap_or_default()];
+            rows.push(names.into_iter().chain(numbers.map(|number| number.to_string())).collect());
         }
         if found.is_empty() {
-            writeln!(text, "  nothing with a score of {} or more", self.score)?;
+            let _ = writeln!(text, "  nothing with a score of {} or more", self.score);
         }
-        writeln!(text, "{} on {}, {} in all", network.arch, device, milliseconds(start.elapsed()))?;
-        Ok(text)
+        Told { fields: Map::from_iter([("detections".into(), json!(found))]), text, rows }
     }
-}
-
-/// With the name that the user gave its class.
-fn named(detection: Detection, labels: &Labels) -> Detection {
-    Detection { label: labels.get(detection.index).map(str::to_owned), ..detection }
 }
 
 fn share(text: &str) -> Result<f32, String> {

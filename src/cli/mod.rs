@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand. Each makes its whole answer first and prints it
-//! once, so that a failure prints nothing but its one line.
+//! once, so that a failure prints nothing but its one line; those that look at pictures print an
+//! answer after the other.
 
 mod adapters;
 mod bench;
@@ -7,11 +8,15 @@ mod classify;
 mod common;
 mod demo;
 mod detect;
+mod embed;
 mod inspect;
+mod pictures;
+mod quiet;
 mod run;
 mod segment;
 mod study;
 mod target;
+mod truth;
 mod tune;
 
 use std::{
@@ -21,6 +26,7 @@ use std::{
 
 use anyhow::Context;
 use clap::{Parser, Subcommand, error::ErrorKind as Usage};
+use goldcrest::text::{visible, visible_lines};
 
 /// MobileNets on any GPU: classify, segment and detect with checkpoints of torchvision, timm and
 /// transformers. Without a command: the demo.
@@ -37,10 +43,12 @@ enum Command {
     Demo(demo::Demo),
     /// Say what is on pictures
     Classify(classify::Classify),
-    /// Say what each pixel of a picture shows
+    /// Say what each pixel of pictures shows
     Segment(segment::Segment),
-    /// Say what is where in a picture
+    /// Say what is where in pictures
     Detect(detect::Detect),
+    /// Turn pictures into vectors, and find those that are alike
+    Embed(embed::Embed),
     /// Run a network on a tensor: the way to check its answers
     Run(run::Run),
     /// Show a network's layers, and the plan that runs them
@@ -60,12 +68,17 @@ pub fn main() -> ExitCode {
     env_logger::Builder::from_env(
         env_logger::Env::default().default_filter_or("warn,note=info,wgpu_hal=off"),
     )
-    .format(|out, record| match (record.target(), record.level()) {
-        (common::NOTE, _) => writeln!(out, "note: {}", record.args()),
-        (_, log::Level::Warn) => writeln!(out, "warning: {}", record.args()),
-        (_, level) => writeln!(out, "{}: {}", level.as_str().to_lowercase(), record.args()),
+    .format(|out, record| {
+        let what = match (record.target(), record.level()) {
+            (common::NOTE, _) => "note".into(),
+            (_, log::Level::Warn) => "warning".into(),
+            (_, level) => level.as_str().to_lowercase(),
+        };
+        writeln!(out, "{what}: {}", visible(&record.args().to_string()))
     })
+    .target(quiet::log_target())
     .init();
+    files_may_end();
     let parsed = Cli::try_parse().and_then(|cli| match cli.command {
         Some(command) => Ok(command),
         None => Cli::try_parse_from(["goldcrest", "demo"]).map(|cli| cli.command.expect("one was given")),
@@ -76,9 +89,10 @@ pub fn main() -> ExitCode {
     };
     let answer = match command {
         Command::Demo(command) => command.run(),
-        Command::Classify(command) => command.run(),
-        Command::Segment(command) => command.run(),
-        Command::Detect(command) => command.run(),
+        Command::Classify(command) => command.run().map(|()| String::new()),
+        Command::Segment(command) => command.run().map(|()| String::new()),
+        Command::Detect(command) => command.run().map(|()| String::new()),
+        Command::Embed(command) => command.run().map(|()| String::new()),
         Command::Run(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Tune(command) => command.run(),
@@ -88,9 +102,21 @@ pub fn main() -> ExitCode {
     };
     match answer.and_then(|text| print(&text).context("standard output")) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Told>() => ExitCode::FAILURE,
         Err(error) => {
             complain(&format!("error: {error:#}"));
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// Has a file that outgrows `ulimit -f` be an error of its write, as a full disk is, not the end of the program.
+fn files_may_end() {
+    #[cfg(unix)]
+    {
+        let heard = std::sync::Arc::<std::sync::atomic::AtomicBool>::default();
+        if let Err(e) = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, heard) {
+            log::debug!("{e}");
         }
     }
 }
@@ -114,17 +140,34 @@ fn usage(error: &clap::Error) -> ExitCode {
     ExitCode::from(error.exit_code().try_into().unwrap_or(2))
 }
 
-/// Puts one line on stderr, whatever a file's name or a tensor's holds.
-fn complain(line: &str) {
-    let line: String = line.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    // Where stderr is closed there is nobody left to tell.
-    let _ = writeln!(std::io::stderr(), "{line}");
+/// A failure of which every line was told already.
+#[derive(Debug)]
+struct Told;
+
+impl std::fmt::Display for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the picture could not be answered")
+    }
 }
 
-/// Prints an answer; a reader that has gone away is no error.
+impl std::error::Error for Told {}
+
+/// Puts one line on stderr, whatever a file's name or a tensor's holds.
+fn complain(line: &str) {
+    // Where stderr is closed there is nobody left to tell.
+    let _ = writeln!(std::io::stderr(), "{}", visible(line.trim_end()));
+}
+
+/// Puts lines for people on stderr.
+fn say(words: &str) {
+    let _ = std::io::stderr().write_all(visible_lines(words).as_bytes());
+}
+
+/// Prints an answer; a reader that has gone away is no error. What a terminal would obey is written out; line
+/// feeds within names have to be before.
 fn print(text: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(visible_lines(text).as_bytes()).and_then(|()| out.flush()) {
         Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(()),
         other => other,
     }

@@ -1,15 +1,20 @@
 //! `goldcrest run`
 
-use std::path::PathBuf;
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use goldcrest::{
     Shape, Tensor,
+    checkpoint::{Checkpoint, Npy},
+    files,
     session::Options,
     tasks::{self, Candidate},
     tensor::Element,
-    zoo::{Answer, Checkpoint, Detector, Task},
+    zoo::{Answer, Detector, Task},
 };
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
@@ -25,12 +30,12 @@ pub struct Run {
     #[command(flatten)]
     weights: Weights,
 
-    /// A .safetensors file with `input`, [N, 3, H, W], already normalised
+    /// A .safetensors file with `input`, [N, 3, H, W], already normalised, or a .npy file of that
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
 
     /// The .safetensors file to write: `output`, [N, classes] or [N, classes, H, W], or of a
-    /// detector `boxes`, [K, 4], `scores` and `labels`, [K]
+    /// detector `boxes`, [K, 4], `scores` and `labels`, [K]; or the .npy file, where that is one tensor
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
 
@@ -53,11 +58,9 @@ pub struct Run {
 
 impl Run {
     pub fn run(&self) -> Result<String> {
+        let input = Source::open(&self.input)?;
         let network = self.weights.open()?;
-        // Not as a checkpoint: a config.json that happens to lie beside it plays no part.
-        let file = Checkpoint::open_file(&self.input)?;
-        let missing = || format!("{}: tensor input: is missing", self.input.display());
-        let dims = file.shape("input").with_context(missing)?;
+        let dims = input.dims()?;
         let shape = Shape::of(dims).with_context(|| self.input.display().to_string())?;
         if shape.c != network.channels {
             bail!(
@@ -71,14 +74,25 @@ impl Run {
         if let Some(misgiving) = misgiving.filter(|told| !network.warnings.contains(told)) {
             log::warn!("{misgiving}");
         }
-        let target = Target::new(&self.output).with_context(|| self.output.display().to_string())?;
-        let device = self.engine.open()?;
-
         let answer = match network.task {
             _ if self.features => Answer::Features,
             Task::Detect(_) => Answer::Boxes,
             _ => Answer::Scores,
         };
+        let named = || self.output.display().to_string();
+        let read = network.files.iter().chain([&self.input]);
+        let target = Target::sparing(&self.output, read).with_context(named)?;
+        let format = match target {
+            // A pipe or a device needs no such name.
+            Target::Stream(_) => Format::Safetensors,
+            Target::File(_) => Format::of(&self.output)?,
+        };
+        let several = self.taps || answer == Answer::Boxes || (self.features && network.features.len() > 1);
+        if format == Format::Npy && several {
+            bail!("{}: .npy has room for one tensor, and there are several: write .safetensors", named());
+        }
+        let device = self.engine.open()?;
+
         let options = Options {
             batch: shape.n,
             size: Some([shape.h, shape.w]),
@@ -91,7 +105,7 @@ impl Run {
         // Before its values are read: what is too large to run may be too large to hold.
         let begun = Instant::now();
         let mut session = session(&device, &network, options)?;
-        let input = file.tensor("input", &dims.iter().copied().map(Some).collect::<Vec<_>>())?;
+        let input = input.tensor()?;
         let start = Instant::now();
         let answers = session.run_all(&input)?;
         let time = start.elapsed();
@@ -114,9 +128,13 @@ impl Run {
         // A layer that is the answer too is written once.
         let taps = taps.into_iter().filter(|(name, _)| answer.iter().all(|part| part.name != *name));
         let taps: Vec<Values> = taps.map(|(name, tensor)| Values::of(&name, tensor)).collect();
-        target
-            .write(&encode(taps.iter().chain(&answer))?)
-            .with_context(|| self.output.display().to_string())?;
+        let bytes = match (format, &answer[..]) {
+            (Format::Npy, [Values { dims, data: Data::Floats(values), .. }]) => {
+                Npy::encode(&Tensor::new(dims.clone(), values.clone())?)
+            }
+            _ => encode(taps.iter().chain(&answer))?,
+        };
+        target.write(&bytes).with_context(named)?;
         let outputs: Vec<_> =
             answer.iter().map(|part| json!({ "name": part.name, "shape": part.dims })).collect();
 
@@ -140,13 +158,69 @@ impl Run {
         let parts: Vec<String> = answer.iter().map(|part| format!("{} {:?}", part.name, part.dims)).collect();
         Ok(format!(
             "{}: {}{} by {} on {}, {}\n",
-            self.output.display(),
+            common::file(&self.output),
             parts.join(", "),
             if self.taps { format!(" and {layers} layers") } else { String::new() },
             network.arch,
             device,
             milliseconds(time)
         ))
+    }
+}
+
+/// What tensors lie in.
+#[derive(Clone, Copy, PartialEq)]
+enum Format {
+    Npy,
+    Safetensors,
+}
+
+impl Format {
+    /// By a file's name.
+    fn of(path: &Path) -> Result<Self> {
+        let extension = path.extension().map(|extension| extension.to_ascii_lowercase());
+        match extension.as_deref().and_then(OsStr::to_str) {
+            Some("npy") => Ok(Self::Npy),
+            Some("safetensors") => Ok(Self::Safetensors),
+            _ => bail!("{}: expected the name of a .safetensors or a .npy file", path.display()),
+        }
+    }
+}
+
+/// The input, its values not yet read.
+enum Source<'a> {
+    Npy(Npy),
+    Safetensors(&'a Path, Checkpoint),
+}
+
+impl<'a> Source<'a> {
+    fn open(path: &'a Path) -> Result<Self> {
+        // What is not there, or no file, is told before what its name should be.
+        files::open(path)?;
+        Ok(match Format::of(path)? {
+            Format::Npy => Self::Npy(Npy::open(path)?),
+            // Not as weights: a config.json that happens to lie beside it plays no part.
+            Format::Safetensors => Self::Safetensors(path, Checkpoint::open_file(path)?),
+        })
+    }
+
+    fn dims(&self) -> Result<&[usize]> {
+        match self {
+            Self::Npy(array) => Ok(array.dims()),
+            Self::Safetensors(path, file) => {
+                file.shape("input").with_context(|| format!("{}: tensor input: is missing", path.display()))
+            }
+        }
+    }
+
+    fn tensor(&self) -> Result<Tensor> {
+        Ok(match self {
+            Self::Npy(array) => array.tensor()?,
+            Self::Safetensors(_, file) => {
+                let dims: Vec<_> = self.dims()?.iter().copied().map(Some).collect();
+                file.tensor("input", &dims)?
+            }
+        })
     }
 }
 

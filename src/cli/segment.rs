@@ -2,41 +2,48 @@
 
 use std::{fmt::Write, path::PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use goldcrest::{
+    Shape,
+    feed::{Answer, Answered},
     session::Options,
-    tasks::{Picture, overlay},
+    tasks::{Picture, Share, overlay, tint},
     zoo::Task,
 };
-use serde_json::json;
-use web_time::Instant;
+use serde_json::{Map, json};
 
 use super::{
-    common::{self, Engine, Weights, json, milliseconds, session_for_pictures},
-    target::Target,
+    common::{self, Engine, Weights},
+    pictures::{Drawn, Judge, Pictures, Place, Question, Saving, Told},
+    truth::Masks,
 };
 
 #[derive(Args)]
 pub struct Segment {
-    /// A JPEG or PNG file
-    #[arg(value_name = "IMAGE")]
-    image: PathBuf,
+    #[command(flatten)]
+    pictures: Pictures,
 
     #[command(flatten)]
     weights: Weights,
 
-    /// A PNG file to write: the picture under its classes' colours, and a legend
-    #[arg(long, value_name = "FILE", value_parser = common::png)]
-    out: Option<PathBuf>,
+    /// Where to write each picture under its classes' colours, with a legend: a .png file, a folder, a pattern such as
+    /// 'out/{stem}-classes.png', or - for frames on standard output
+    #[arg(long, value_name = "PLACE", value_parser = Place::parser())]
+    out: Option<Place>,
 
-    /// A PNG file to write: each pixel's class as its palette index
-    #[arg(long, value_name = "FILE", value_parser = common::png)]
-    mask: Option<PathBuf>,
+    /// Where to write PNG files of each pixel's class as its palette index, likewise
+    #[arg(long, value_name = "PLACE", value_parser = Place::parser())]
+    mask: Option<Place>,
 
     /// Class names: a text file, a line each, or JSON
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
+
+    /// The right answers: a folder with a PNG mask for each picture, called like it, of palette indices or grey levels;
+    /// 255 counts for nothing
+    #[arg(long, value_name = "FOLDER")]
+    truth: Option<PathBuf>,
 
     /// Rows and columns that the network sees, if not those of its own preprocessing
     #[arg(long, value_name = "HxW", value_parser = common::size)]
@@ -44,79 +51,73 @@ pub struct Segment {
 
     #[command(flatten)]
     engine: Engine,
-
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
 }
 
 impl Segment {
-    pub fn run(&self) -> Result<String> {
+    pub fn run(&self) -> Result<()> {
         let network = self.weights.open()?;
         if !matches!(network.task, Task::Segment { .. }) {
             bail!("{} {}: segment wants one that labels pixels", network.arch, network.task);
         }
         let labels = common::labels(self.labels.as_deref(), &network)?;
-        let picture = Picture::open(&self.image)?;
-        let target = |path: &PathBuf| Target::new(path).with_context(|| path.display().to_string());
-        let out = self.out.as_ref().map(target).transpose()?;
-        let mask = self.mask.as_ref().map(target).transpose()?;
-        if let (Some(out), Some(mask)) = (&out, &mask)
-            && out.is(mask)
-        {
-            bail!("--out and --mask are one file");
+        if self.mask == Some(Place::Stdout) {
+            bail!("--mask -: only --out goes to standard output");
         }
+        let truth = self
+            .truth
+            .as_deref()
+            .map(|path| Masks::open(path, &labels, network.label_count()))
+            .transpose()?;
         let device = self.engine.open()?;
-
-        let start = Instant::now();
         let options = Options {
             size: self.size,
             fuse: self.engine.fuse(),
             precision: self.engine.precision(),
             ..Options::default()
         };
-        let name = || self.image.display().to_string();
-        let mut session = session_for_pictures(&device, &network, (&self.image, &picture), options)?;
-        let begun = Instant::now();
-        let segmentation = session.segment(&picture).with_context(name)?;
-        let time = begun.elapsed();
-        let shares = segmentation.shares(&labels);
-        let mut files = Vec::new();
-        if let (Some(target), Some(path)) = (out, &self.out) {
-            let drawn = overlay(&picture, &segmentation, &labels).and_then(|drawn| drawn.png());
-            files.push((target, path, drawn.with_context(name)?));
-        }
-        if let (Some(target), Some(path)) = (mask, &self.mask) {
-            files.push((target, path, segmentation.png().with_context(name)?));
-        }
-        // None before all are made.
-        for (target, path, bytes) in files {
-            target.write(&bytes).with_context(|| path.display().to_string())?;
-        }
-
-        if self.json {
-            return json(&json!({
-                "file": name(),
-                "network": network.arch,
-                "adapter": common::device(&device),
-                "precision": session.element(),
-                "width": picture.width(),
-                "height": picture.height(),
-                "input": session.input_shape(),
-                "scores": network.scores,
-                "classes": shares,
-                "overlay": self.out,
-                "mask": self.mask,
-                "wall_ms": 1e3 * time.as_secs_f64(),
-                "startup": common::startup(session.startup()),
-            }));
-        }
-        let mut text = format!("{}\n", name());
-        for share in &shares {
-            let class = common::class(share.index, share.label.as_deref());
-            writeln!(text, "  {:5.1}%  {class}", 100.0 * share.share)?;
-        }
-        writeln!(text, "{} on {}, {} in all", network.arch, device, milliseconds(start.elapsed()))?;
-        Ok(text)
+        let video = self.out == Some(Place::Stdout);
+        let draw = |picture: &Picture, answer: &Answer| match answer {
+            // A video's frames have one size.
+            Answer::Pixels(pixels) if video => Ok(Drawn::Picture(tint(picture, pixels)?)),
+            Answer::Pixels(pixels) => Ok(Drawn::Picture(overlay(picture, pixels, &labels)?)),
+            _ => bail!("these are no pixels"),
+        };
+        let mask = |_: &Picture, answer: &Answer| match answer {
+            Answer::Pixels(pixels) => Ok(Drawn::Png(pixels.png()?)),
+            _ => bail!("these are no pixels"),
+        };
+        let out =
+            self.out.as_ref().map(|place| Saving { option: "--out", key: "overlay", place, draws: &draw });
+        let mask =
+            self.mask.as_ref().map(|place| Saving { option: "--mask", key: "mask", place, draws: &mask });
+        let savings: Vec<Saving> = out.into_iter().chain(mask).collect();
+        let question = Question {
+            network: &network,
+            device: &device,
+            options,
+            labels: labels.clone(),
+            top: 1,
+            doing: "segmenting",
+            columns: &["index", "label", "pixels", "share"],
+        };
+        let tell = |answered: &Answered, answer: &Answer| match answer {
+            Answer::Pixels(pixels) => Ok(told(&pixels.shares(&labels), answered.input)),
+            _ => bail!("these are no pixels"),
+        };
+        let judge = truth.map(|truth| Box::new(truth) as Box<dyn Judge>);
+        self.pictures.ask(&question, tell, &savings, judge)
     }
+}
+
+fn told(shares: &[Share], input: Option<Shape>) -> Told {
+    let mut text = String::new();
+    let mut rows = Vec::new();
+    for Share { index, label, pixels, share } in shares {
+        // Writing into a string does not fail.
+        let _ = writeln!(text, "  {:5.1}%  {}", 100.0 * share, common::class(*index, label.as_deref()));
+        let label = label.clone().unwrap_or_default();
+        rows.push(vec![index.to_string(), label, pixels.to_string(), share.to_string()]);
+    }
+    let fields = [("input".into(), json!(input)), ("classes".into(), json!(shares))];
+    Told { fields: Map::from_iter(fields), text, rows }
 }

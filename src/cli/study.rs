@@ -3,6 +3,10 @@
 use std::{
     fmt::Write,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use anyhow::{Context, Result, bail};
@@ -12,13 +16,18 @@ use goldcrest::{
     gpu::Gpu,
     measure::{
         report::page,
-        study::{Mode, study},
+        study::{Mode, study_until},
     },
     session::Device,
 };
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    flag,
+};
 
 use super::{
-    common::{json, progress},
+    common::{self, file, json, progress},
+    quiet::quietly,
     target::Target,
 };
 
@@ -54,9 +63,11 @@ impl Study {
         let target = |path: &Path| Target::new(path).with_context(|| path.display().to_string());
         // Told before an hour is spent.
         let (page_target, data_target) = (target(&self.out)?, target(&data)?);
+        let stop = interrupted()?;
         let mut devices = Vec::new();
-        match Gpu::open(self.adapter.as_deref()) {
+        match quietly(|| Gpu::open(self.adapter.as_deref())) {
             Ok(gpu) => {
+                common::trusted(self.adapter.as_deref())?;
                 if gpu.adapter().software {
                     log::warn!("{} computes on the CPU and only plays a GPU", gpu.adapter());
                 }
@@ -69,15 +80,27 @@ impl Study {
 
         let mode = if self.quick { Mode::Quick } else { Mode::Full };
         let bar = progress("studying");
-        let report = study(&devices, mode, |done, of, what| {
+        let hear = |done, of, what: &str| {
             bar.set_length(of as u64);
             bar.set_position(done as u64);
             bar.set_message(what.to_string());
-        })?;
+        };
+        let report = study_until(&devices, mode, hear, &stop)?;
         drop(bar);
-        let (text, html) = (json(&report)?, page::render(&report)?);
-        data_target.write(text.as_bytes()).with_context(|| data.display().to_string())?;
-        page_target.write(html.as_bytes()).with_context(|| self.out.display().to_string())?;
+        let text = json(&report)?;
+        // One that cannot be kept costs the other nothing, and what took an hour is printed then.
+        let kept = data_target.write(text.as_bytes()).with_context(|| data.display().to_string());
+        let drawn = page::render(&report).map_err(anyhow::Error::from);
+        let drawn = drawn.and_then(|html| page_target.write(html.as_bytes()));
+        let drawn = drawn.with_context(|| self.out.display().to_string());
+        if let Err(error) = kept.and(drawn) {
+            super::print(&text)?;
+            return Err(error.context("not all was written, the JSON is printed instead"));
+        }
+        if stop.load(Ordering::Relaxed) {
+            let (page, data) = (self.out.display(), data.display());
+            bail!("interrupted: {page} and {data} have what was measured before");
+        }
         if self.json {
             return Ok(text);
         }
@@ -90,7 +113,18 @@ impl Study {
                 writeln!(words, "{}: {failure}", section.id)?;
             }
         }
-        writeln!(words, "{}, {}", self.out.display(), data.display())?;
+        writeln!(words, "{}, {}", file(&self.out), file(&data))?;
         Ok(words)
     }
+}
+
+/// What the first Ctrl-C sets, or the first request to end. The second ends the program.
+fn interrupted() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // In this order, so that the first only sets it.
+        flag::register_conditional_shutdown(signal, 130, stop.clone())?;
+        flag::register(signal, stop.clone())?;
+    }
+    Ok(stop)
 }

@@ -1,4 +1,4 @@
-//! Files that are written whole or not at all.
+//! Files that are written whole or not at all, and none that is read.
 
 use std::{
     fs,
@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
+use goldcrest::files::{self, Unfinished, folder_of};
 
 /// A file that appears whole or not at all.
 pub enum Target {
@@ -27,14 +28,26 @@ impl Target {
                 // What a link points to is written, not the link.
                 let path = if found.is_ok() { fs::canonicalize(path)? } else { path.to_owned() };
                 // Tried and dropped: a run that is interrupted must leave nothing behind.
-                beside(&path)?;
+                Unfinished::file_in(folder_of(&path)).map_err(|e| io::Error::from(e.kind()))?;
                 // However it is spelt, so that it is known for the same.
                 Ok(Self::File(match path.file_name() {
-                    Some(name) => fs::canonicalize(folder(&path))?.join(name),
+                    Some(name) => fs::canonicalize(folder_of(&path))?.join(name),
                     None => path,
                 }))
             }
         }
+    }
+
+    /// [`Target::new`] that also refuses what is one of the files that the command reads, under any name:
+    /// pictures, labels, inputs, and [`Network::files`](goldcrest::zoo::Network). Every command that reads and
+    /// writes files calls this one.
+    pub fn sparing(path: &Path, read: impl IntoIterator<Item = impl AsRef<Path>>) -> Result<Self> {
+        for read in read {
+            if files::is_same(path, &read) {
+                bail!("is read too ({}): name another file to write", read.as_ref().display());
+            }
+        }
+        Self::new(path)
     }
 
     /// Whether both are one file, of which only the later would be left.
@@ -45,29 +58,8 @@ impl Target {
     pub fn write(self, bytes: &[u8]) -> Result<()> {
         match self {
             Self::Stream(mut stream) => stream.write_all(bytes)?,
-            Self::File(path) => {
-                let mut file = beside(&path)?;
-                file.write_all(bytes)?;
-                if let Ok(old) = fs::metadata(&path) {
-                    file.as_file().set_permissions(old.permissions())?;
-                }
-                file.persist(&path).map_err(|e| e.error)?;
-            }
+            Self::File(path) => files::write_whole(&path, bytes)?,
         }
         Ok(())
     }
-}
-
-/// A temporary file in the folder of `path`, with the permissions that a new file gets.
-fn beside(path: &Path) -> io::Result<tempfile::NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".goldcrest-");
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    // The kind alone: the temporary name would only confuse.
-    builder.tempfile_in(folder(path)).map_err(|e| e.kind().into())
-}
-
-fn folder(path: &Path) -> &Path {
-    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::{
     CAT, DEEPLAB, LRASPP, SEEDED, SSDLITE, answer, classify, failure, goldcrest, json,
     make::{self, Tensors},
-    names, on_cpu, run,
+    names, on_cpu, pictures_of, run, seen,
 };
 
 fn keys(value: &Value) -> Vec<&str> {
@@ -49,10 +49,12 @@ fn classify_in_json() {
         "--top",
         "3",
     ]));
-    let answers = answers.as_array().unwrap();
+    has(&answers, &["device", "network", "scores", "precision", "timings", "pictures"]);
+    let answers = pictures_of(&answers);
     assert_eq!(answers.len(), 2);
     for answer in answers {
-        assert_eq!((keys(answer), &answer["file"]), (vec!["classes", "file", "scores"], &Value::from(CAT)));
+        let expected = vec!["classes", "file", "height", "scores", "width"];
+        assert_eq!((keys(answer), &answer["file"]), (expected, &Value::from(CAT)));
         let classes = answer["classes"].as_array().unwrap();
         assert_eq!(classes.len(), 3);
         let mut last = 1.0;
@@ -76,8 +78,7 @@ fn labels_from_text_and_json() {
         let mut command =
             goldcrest(["classify", CAT, "--weights", SEEDED, "--backend", "gpu", "--json", "--labels"]);
         command.arg(&path);
-        let answers = json(command);
-        let first = &answers[0]["classes"][0];
+        let first = &seen(command)["classes"][0];
         assert_eq!(first["label"], format!("bird {}", first["index"]));
     }
 }
@@ -86,7 +87,7 @@ fn labels_from_text_and_json() {
 fn run_writes_the_logits_and_the_taps() {
     let folder = tempfile::tempdir().unwrap();
     let input = make::input(folder.path(), &[2, 3, 37, 50]);
-    let [plain, tapped] = ["plain", "tapped"].map(|name| folder.path().join(name));
+    let [plain, tapped] = ["plain.safetensors", "tapped.safetensors"].map(|name| folder.path().join(name));
     // As with taps: then both answers are the same to the last bit.
     let mut command = run(&input, &plain);
     command.args(["--fuse", "none"]);
@@ -114,7 +115,7 @@ fn run_writes_the_logits_and_the_taps() {
     ] {
         assert_eq!(taps[key].1, shape, "{key}");
     }
-    assert_eq!(names(folder.path()), ["in.safetensors", "plain", "tapped"]);
+    assert_eq!(names(folder.path()), ["in.safetensors", "plain.safetensors", "tapped.safetensors"]);
 }
 
 #[test]
@@ -122,7 +123,7 @@ fn run_writes_features_under_their_modules_names() {
     let folder = tempfile::tempdir().unwrap();
     let [h, w] = [65, 97];
     let input = make::input(folder.path(), &[1, 3, h, w]);
-    let [plain, tapped] = ["plain", "tapped"].map(|name| folder.path().join(name));
+    let [plain, tapped] = ["plain.safetensors", "tapped.safetensors"].map(|name| folder.path().join(name));
     let v4 = ("timm-mobilenetv4_conv_small", ["bn1", "blocks.0", "blocks.1", "blocks.2", "blocks.4"]);
     let v3 = ("torchvision-mobilenet_v3_large", [1, 3, 6, 12, 16].map(|i| format!("features.{i}")));
     // A segmenter's deepest maps are dilated and have no stride of 32.
@@ -167,7 +168,7 @@ fn run_writes_features_under_their_modules_names() {
 
 /// The logits for an input file.
 fn logits(input: &Path) -> Vec<f32> {
-    let output = input.with_file_name("out");
+    let output = input.with_file_name("out.safetensors");
     answer(run(input, &output));
     let bytes = make::read(&output).remove("output").unwrap().2;
     bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
@@ -193,15 +194,23 @@ fn run_replaces_what_was_there_and_keeps_to_itself() {
     make::input(folder.path(), &[1, 3, 1, 1]);
     // A neighbour that means something beside weights means nothing beside an input.
     fs::write(folder.path().join("config.json"), "[]").unwrap();
-    let output = folder.path().join("out");
+    let output = folder.path().join("out.safetensors");
     fs::write(&output, "old").unwrap();
     let weights = fs::canonicalize(SEEDED).unwrap();
-    let mut command =
-        goldcrest(["run", "--backend", "gpu", "--input", "in.safetensors", "--output", "out", "--weights"]);
+    let mut command = goldcrest([
+        "run",
+        "--backend",
+        "gpu",
+        "--input",
+        "in.safetensors",
+        "--output",
+        "out.safetensors",
+        "--weights",
+    ]);
     command.arg(weights).current_dir(folder.path());
     answer(command);
     assert_eq!(make::read(&output)["output"].1, [1, 1001]);
-    assert_eq!(names(folder.path()), ["config.json", "in.safetensors", "out"]);
+    assert_eq!(names(folder.path()), ["config.json", "in.safetensors", "out.safetensors"]);
 }
 
 #[test]
@@ -210,10 +219,10 @@ fn run_writes_through_a_link_and_into_a_device() {
     use std::os::unix::fs::{PermissionsExt, symlink};
     let folder = tempfile::tempdir().unwrap();
     let input = make::input(folder.path(), &[1, 3, 8, 8]);
-    let [real, link] = ["real", "link"].map(|name| folder.path().join(name));
+    let [real, link] = ["real.safetensors", "link.safetensors"].map(|name| folder.path().join(name));
     fs::write(&real, "old").unwrap();
     fs::set_permissions(&real, fs::Permissions::from_mode(0o600)).unwrap();
-    symlink("real", &link).unwrap();
+    symlink("real.safetensors", &link).unwrap();
     answer(run(&input, &link));
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     assert_eq!(make::read(&real).len(), 1);
@@ -237,16 +246,17 @@ fn shards_are_one_checkpoint() {
         make::write(&weights.join(&name), shard);
         map.extend(shard.keys().map(|key| (key.clone(), name.clone().into())));
     }
-    let expected = json(goldcrest(["classify", CAT, "--weights", SEEDED, "--backend", "gpu", "--json"]));
+    let whole = json(goldcrest(["classify", CAT, "--weights", SEEDED, "--backend", "gpu", "--json"]));
+    let expected = pictures_of(&whole);
     let sharded = || {
         let mut command = goldcrest(["classify", CAT, "--backend", "gpu", "--json", "--weights"]);
         command.arg(&weights);
         json(command)
     };
-    assert_eq!(sharded(), expected);
+    assert_eq!(pictures_of(&sharded()), expected);
     let index = serde_json::json!({ "weight_map": map });
     fs::write(weights.join("model.safetensors.index.json"), index.to_string()).unwrap();
-    assert_eq!(sharded(), expected);
+    assert_eq!(pictures_of(&sharded()), expected);
 }
 
 #[test]

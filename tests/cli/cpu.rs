@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{
     CAT, SEEDED, answer, classify, goldcrest, json,
     make::{self, Tensors},
-    names, refused, run, run_anywhere, without_driver,
+    names, refused, run, run_anywhere, seen, without_driver,
 };
 
 /// On the CPU with so many threads.
@@ -22,11 +22,9 @@ fn classify_anywhere() -> Command {
 
 /// Index and probability of the five likeliest classes.
 fn classes(mut command: Command) -> Vec<(u64, f64)> {
-    let answers = json({
-        command.arg("--json");
-        command
-    });
-    let classes = answers[0]["classes"].as_array().unwrap();
+    command.arg("--json");
+    let told = seen(command);
+    let classes = told["classes"].as_array().unwrap();
     let pair = |class: &Value| (class["index"].as_u64().unwrap(), class["probability"].as_f64().unwrap());
     classes.iter().map(pair).collect()
 }
@@ -71,7 +69,8 @@ fn are_close(found: &Tensors, expected: &Tensors) {
 fn run_gives_the_logits_and_taps_of_an_adapter() {
     let folder = tempfile::tempdir().unwrap();
     let input = make::input(folder.path(), &[2, 3, 37, 50]);
-    let [output, reference] = ["out", "reference"].map(|name| folder.path().join(name));
+    let [output, reference] =
+        ["out.safetensors", "reference.safetensors"].map(|name| folder.path().join(name));
     for taps in [&[][..], &["--taps"]] {
         let mut command = run(&input, &reference);
         command.args(taps);
@@ -95,7 +94,7 @@ fn run_gives_the_logits_and_taps_of_an_adapter() {
 fn auto_takes_no_software_adapter() {
     let folder = tempfile::tempdir().unwrap();
     let input = make::input(folder.path(), &[1, 3, 16, 16]);
-    let output = folder.path().join("out");
+    let output = folder.path().join("out.safetensors");
     let taken = |command: Command| json(command)["adapter"]["backend"].clone();
     let auto = || {
         let mut command = run_anywhere(&input, &output);
@@ -118,19 +117,44 @@ fn auto_takes_no_software_adapter() {
 fn without_an_adapter_auto_is_the_cpu_and_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let input = make::input(folder.path(), &[1, 3, 16, 16]);
-    let output = folder.path().join("out");
+    let output = folder.path().join("out.safetensors");
     for command in [classify_anywhere(), run_anywhere(&input, &output)] {
         let text = answer(without_driver(command));
         assert!(text.contains("transformers/mobilenet_v1 on ") && text.contains("(cpu, "), "{text}");
     }
-    assert_eq!(names(folder.path()), ["in.safetensors", "out"]);
+    assert_eq!(names(folder.path()), ["in.safetensors", "out.safetensors"]);
+}
+
+#[test]
+fn inspect_shows_what_the_cpu_runs() {
+    let inspect = |more: &[&str]| {
+        let mut command = goldcrest(["inspect", "--weights", SEEDED]);
+        command.args(more);
+        command
+    };
+    let told = json(inspect(&["--backend", "cpu", "--threads", "3", "--batch", "2", "--json"]));
+    assert!(told["planned_for"].as_str().unwrap().ends_with(", 3 threads)"), "{told}");
+    assert_eq!((&told["precision"], &told["input"][0]), (&"f32".into(), &2.into()));
+    let steps = told["steps"].as_array().unwrap();
+    let of = |name: &str| steps.iter().find(|step| step["name"] == name).unwrap();
+    assert_eq!(of("classifier")["kernel"], "connected");
+    let total = |steps: &[Value]| steps.iter().map(|step| step["macs"].as_u64().unwrap()).sum::<u64>();
+    assert!(total(steps) > 0 && total(steps) == told["macs"].as_u64().unwrap(), "{told}");
+    let bytes = |key: &str| told[key].as_u64().unwrap();
+    assert_eq!(bytes("slot_bytes") + bytes("weight_bytes"), bytes("peak_bytes"));
+    // Threads are the CPU's, here as elsewhere; and no adapter is opened.
+    let text = answer(without_driver(inspect(&["--threads", "1"])));
+    for words in ["1 thread) in f32: ", "mobilenet_v1.layer.0.convolution", "connected", "memory: slots "] {
+        assert!(text.contains(words), "{text}");
+    }
+    assert!(text.contains(&format!("in f32: {}\n", steps.len())), "{text}");
 }
 
 #[test]
 fn what_the_cpu_does_not_do_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let input = make::input(folder.path(), &[1, 3, 16, 16]);
-    let output = folder.path().join("out");
+    let output = folder.path().join("out.safetensors");
     for (more, words) in [
         (&["--precision", "f16"][..], &["f16", "(cpu, ", "f32"][..]),
         (&["--fuse", "pair"], &["--fuse", "CPU"]),
@@ -142,12 +166,20 @@ fn what_the_cpu_does_not_do_is_refused() {
             refused(command, words);
         }
     }
-    for subject in ["tune", "inspect"] {
-        refused(
-            goldcrest([subject, "--weights", SEEDED, "--backend", "cpu"]),
-            &["--backend", "graphics adapters"],
-        );
-    }
+    refused(
+        goldcrest(["tune", "--weights", SEEDED, "--backend", "cpu"]),
+        &["--backend", "graphics adapters"],
+    );
+    let inspect = |more: &[&str]| {
+        let mut command = goldcrest(["inspect", "--weights", SEEDED, "--backend", "cpu"]);
+        command.args(more);
+        command
+    };
+    let shaders = folder.path().join("shaders");
+    refused(inspect(&["--shaders", shaders.to_str().unwrap()]), &["--shaders", "the CPU runs none"]);
+    assert!(!shaders.exists());
+    refused(inspect(&["--precision", "f16"]), &["f16", "(cpu, ", "f32"]);
+    refused(inspect(&["--fuse", "block"]), &["--fuse", "CPU"]);
     // More than any machine has room for; told before it is read.
     let absurd = make::hole(folder.path(), [1, 3, 300_000, 300_000]);
     refused(on_cpu(run_anywhere(&absurd, &output), "1"), &["limit"]);

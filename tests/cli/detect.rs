@@ -11,7 +11,7 @@ use serde_json::{Value, json as value};
 
 use super::{
     COFFEE, ROCKET, SSDLITE, answer, common::fixture::Fixture, failure, goldcrest, json, make, names, on_cpu,
-    refused,
+    refused, seen, unsaved,
 };
 
 /// Scores that torchvision computed in f64 may differ by so much, and boxes by so many pixels.
@@ -100,7 +100,7 @@ fn torchvision_finds_the_same() {
                 let mut command = command();
                 command.args(["--backend", backend]);
                 let what = format!("{} case {case} on {backend}", fixture.name);
-                are_the_same(&things(&json(command)), &expected, &what);
+                are_the_same(&things(&seen(command)), &expected, &what);
             }
             counts.push(expected.len());
         }
@@ -115,15 +115,16 @@ fn in_json_with_a_picture() {
     let out = folder.path().join("seen.png");
     let mut command = detect(COFFEE, &["--json", "--out"]);
     command.arg(&out);
-    let told = json(command);
+    let told = seen(command);
     assert_eq!(
         (&told["file"], &told["network"]),
         (&COFFEE.into(), &"torchvision/ssdlite320_mobilenet_v3_large".into())
     );
     assert_eq!((&told["width"], &told["height"]), (&257.into(), &193.into()));
-    assert_eq!((&told["adapter"]["backend"], &told["precision"]), (&"cpu".into(), &"f32".into()));
+    assert_eq!((&told["device"]["backend"], &told["precision"]), (&"cpu".into(), &"f32".into()));
     assert_eq!(told["overlay"], value!(out));
-    assert!(told["wall_ms"].as_f64().unwrap() > 0.0 && told["startup"].is_object(), "{told}");
+    let timings = &told["timings"];
+    assert!(timings["wall_ms"].as_f64().unwrap() > 0.0 && timings["startup"].is_object(), "{told}");
     let coco: Vec<&str> = include_str!("../../assets/coco_classes.txt").lines().collect();
     let found = told["detections"].as_array().unwrap();
     assert!(!found.is_empty());
@@ -146,7 +147,7 @@ fn in_json_with_a_picture() {
 #[test]
 fn the_weak_are_hidden() {
     let scores = |more: &[&str]| -> Vec<f32> {
-        let told = json(detect(ROCKET, &[&["--json"], more].concat()));
+        let told = seen(detect(ROCKET, &[&["--json"], more].concat()));
         things(&told).iter().map(|thing| thing.score).collect()
     };
     let all = scores(&["--score", "0"]);
@@ -212,7 +213,7 @@ fn labels_and_pictures_of_ones_own() {
         fs::write(&file, labels(91)).unwrap();
         let mut command = detect(picture.to_str().unwrap(), &["--json", "--score", "0", "--labels"]);
         command.arg(&file).arg("--out").arg(&out);
-        let told = json(command);
+        let told = seen(command);
         let found = told["detections"].as_array().unwrap();
         assert!(!found.is_empty());
         assert!(found.iter().all(|thing| thing["label"] == format!("bird {}", thing["index"])));
@@ -239,7 +240,7 @@ fn what_cannot_be_written_is_told() {
     {
         let full = folder.path().join("full.png");
         std::os::unix::fs::symlink("/dev/full", &full).unwrap();
-        refused(write(&full), &["full.png", "No space"]);
+        unsaved(write(&full), &["full.png", "No space"]);
         fs::remove_file(full).unwrap();
     }
     assert_eq!(names(folder.path()), [""; 0]);
@@ -283,7 +284,7 @@ fn found(file: &Path, pictures: &[&Picture]) -> Vec<Vec<Thing>> {
 #[test]
 fn run_writes_boxes_scores_and_labels() {
     let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("out");
+    let output = folder.path().join("out.safetensors");
     for fixture in fixtures() {
         let weights = make::golden(&fixture.name);
         let how = Network::open(&weights).unwrap().preprocessing;
@@ -323,7 +324,7 @@ fn run_writes_boxes_scores_and_labels() {
 fn run_writes_a_detectors_layers_too() {
     let folder = tempfile::tempdir().unwrap();
     let input = make::input(folder.path(), &[1, 3, 64, 96]);
-    let [plain, tapped] = ["plain", "tapped"].map(|name| folder.path().join(name));
+    let [plain, tapped] = ["plain.safetensors", "tapped.safetensors"].map(|name| folder.path().join(name));
     let run = |output: &Path, more: &[&str]| {
         let mut command = on_cpu("run", &make::golden(SSDLITE), &["--json", "--input"]);
         command.arg(&input).arg("--output").arg(output).args(more);

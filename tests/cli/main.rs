@@ -8,12 +8,17 @@ mod common;
 mod cpu;
 mod demo;
 mod detect;
+mod faults;
+mod formats;
 mod hub;
 mod make;
 mod pictures;
 mod refusals;
 mod segment;
 mod shaders;
+mod streams;
+mod tensors;
+mod truth;
 mod usage;
 
 use std::{
@@ -70,6 +75,26 @@ fn json(command: Command) -> serde_json::Value {
     serde_json::from_str(&answer(command)).expect("stdout is JSON and nothing else")
 }
 
+/// The entries of an answer in JSON, one a picture.
+#[track_caller]
+fn pictures_of(told: &serde_json::Value) -> &[serde_json::Value] {
+    told["pictures"].as_array().expect("a list of pictures")
+}
+
+/// What the answer in JSON says of the only picture, and of all under the names that no picture has.
+#[track_caller]
+fn seen(command: Command) -> serde_json::Value {
+    let mut told = json(command);
+    let serde_json::Value::Array(mut pictures) = told["pictures"].take() else {
+        panic!("a list of pictures")
+    };
+    assert_eq!(pictures.len(), 1);
+    for (key, value) in pictures.remove(0).as_object().unwrap() {
+        told[key] = value.clone();
+    }
+    told
+}
+
 /// Runs to a failure that keeps to the contract: this status, nothing on stdout, one line on
 /// stderr. Gives that line.
 #[track_caller]
@@ -89,6 +114,16 @@ fn refused(command: Command, words: &[&str]) {
     for word in words {
         assert!(line.contains(word), "{line:?} does not say {word:?}");
     }
+}
+
+/// Fails with status 1 and says all of `words`, but prints the answer that could not be saved.
+#[track_caller]
+fn unsaved(mut command: Command, words: &[&str]) {
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{command:?}: {output:?}");
+    assert!(text(&output.stdout).contains('%'), "{command:?}: {output:?}");
+    let lines = complaints(&output);
+    assert!(lines.len() == 1 && words.iter().all(|word| lines[0].contains(word)), "{command:?}: {lines:?}");
 }
 
 /// `classify` on one picture with these weights, on an adapter.

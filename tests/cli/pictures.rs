@@ -7,7 +7,10 @@ use std::{
 
 use serde_json::Value;
 
-use super::{CAT, SEEDED, classify, goldcrest, json, make, refused};
+use super::{
+    CAT, COFFEE, ROCKET, SEEDED, answer, classify, complaints, goldcrest, json, make, names, on_cpu,
+    pictures_of, refused, text,
+};
 
 #[test]
 fn what_is_no_picture() {
@@ -17,7 +20,7 @@ fn what_is_no_picture() {
         fs::write(&path, contents).unwrap();
         refused(classify(Path::new(SEEDED), &path), &[&["diary.jpg"], words].concat());
     };
-    refused(b"Dear diary,\ntoday I became a .jpg", &["not a JPEG or PNG"]);
+    refused(b"Dear diary,\ntoday I became a .jpg", &["not a picture"]);
     refused(b"", &["empty"]);
     let cat = fs::read(CAT).unwrap();
     refused(&cat[..cat.len() / 2], &["cut short"]);
@@ -25,18 +28,12 @@ fn what_is_no_picture() {
     refused(&make::png_header(20, 20), &[]);
 }
 
-#[test]
-fn a_missing_picture_is_told_before_the_others_are_run() {
-    let command = goldcrest(["classify", CAT, "absent.png", "--weights", SEEDED]);
-    refused(command, &["absent.png", "No such file"]);
-    refused(classify(Path::new(SEEDED), Path::new("assets")), &["assets"]);
-}
-
 /// The classes of each picture.
 fn classes(pictures: &[PathBuf], more: &[&str]) -> Vec<Value> {
     let mut command = goldcrest(["classify", "--weights", SEEDED, "--backend", "gpu", "--json"]);
     command.args(pictures).args(more);
-    let Value::Array(answers) = json(command) else { panic!("expected a list") };
+    let told = json(command);
+    let answers = pictures_of(&told);
     assert_eq!(answers.len(), pictures.len());
     for (answer, picture) in answers.iter().zip(pictures) {
         assert_eq!(answer["file"], picture.to_str().unwrap());
@@ -75,7 +72,9 @@ fn odd_pictures_are_read() {
 fn a_camera_held_upside_down() {
     let folder = tempfile::tempdir().unwrap();
     let [turned, noted] = ["turned.png", "noted.jpg"].map(|name| folder.path().join(name));
-    image::open(CAT).unwrap().rotate180().save(&turned).unwrap();
+    // By the program's decoder: the `image` crate's has other pixels.
+    let lying = goldcrest::tasks::Picture::open(CAT).unwrap().png().unwrap();
+    image::load_from_memory(&lying).unwrap().rotate180().save(&turned).unwrap();
     // EXIF: a big-endian TIFF whose one entry, orientation (0x112), says 3.
     let exif = b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x03\0\0\0\0\0\0";
     let mut jpeg = vec![0xff, 0xd8, 0xff, 0xe1, 0, exif.len() as u8 + 2];
@@ -133,4 +132,171 @@ fn a_configuration_that_asks_for_too_much() {
         fs::write(&file, how.to_string()).unwrap();
         refused(classify(&weights, Path::new(CAT)), words);
     }
+}
+
+/// A folder of pictures at three depths, one of them damaged, and what is none.
+fn album(folder: &Path) {
+    for (name, from) in
+        [("b.jpg", CAT), ("a/x.png", COFFEE), ("a/deep/y.PNG", ROCKET), ("a/.hidden.png", ROCKET)]
+    {
+        fs::create_dir_all(folder.join(name).parent().unwrap()).unwrap();
+        fs::copy(from, folder.join(name)).unwrap();
+    }
+    fs::write(folder.join("a/broken.jpeg"), &fs::read(CAT).unwrap()[..999]).unwrap();
+    fs::write(folder.join("notes.txt"), "no picture").unwrap();
+}
+
+/// What `classify` says of these, in JSON, its status and its complaints.
+fn told(arguments: &[&str], at: &Path) -> (Value, i32, Vec<String>) {
+    let weights = fs::canonicalize(SEEDED).unwrap();
+    let mut command = on_cpu("classify", &weights, &["--json"]);
+    let output = command.args(arguments).current_dir(at).output().unwrap();
+    let told = serde_json::from_slice(&output.stdout).expect("JSON whatever failed");
+    (told, output.status.code().unwrap(), complaints(&output))
+}
+
+fn files(told: &Value) -> Vec<&str> {
+    pictures_of(told).iter().map(|picture| picture["file"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn one_that_cannot_be_read_costs_no_other_its_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    album(folder.path());
+    let (told, status, complaints) =
+        told(&["b.jpg", "absent.png", "a/broken.jpeg", "notes.txt", "b.jpg"], folder.path());
+    assert_eq!((status, told["answered"].as_u64(), told["failed"].as_u64()), (1, Some(2), Some(3)));
+    assert_eq!(files(&told), ["b.jpg", "absent.png", "a/broken.jpeg", "notes.txt", "b.jpg"]);
+    let pictures = pictures_of(&told);
+    assert!(pictures[0]["classes"].is_array() && pictures[0]["classes"] == pictures[4]["classes"]);
+    for (picture, complaint) in pictures[1..4].iter().zip(&complaints) {
+        let (file, error) = (picture["file"].as_str().unwrap(), picture["error"].as_str().unwrap());
+        assert!(error.starts_with(file) && *complaint == format!("error: {error}"), "{error} {complaint}");
+    }
+    assert_eq!(complaints[3..], ["error: 3 of 5 pictures could not be answered"]);
+}
+
+#[test]
+fn folders_patterns_and_lists() {
+    let folder = tempfile::tempdir().unwrap();
+    album(folder.path());
+    let all = ["./a/broken.jpeg", "./a/deep/y.PNG", "./a/x.png", "./b.jpg"];
+    let (found, status, _) = told(&["."], folder.path());
+    assert_eq!((files(&found), status), (all.to_vec(), 1));
+    for (arguments, expected) in [
+        (&["a", "--ext", "png,.bmp"][..], &["a/deep/y.PNG", "a/x.png"][..]),
+        (&["*.jpg", "a/*.png"], &["b.jpg", "a/x.png"]),
+        (&["**/y.*"], &["a/deep/y.PNG"]),
+        (&["a/deep", "b.jpg", "a/deep"], &["a/deep/y.PNG", "b.jpg", "a/deep/y.PNG"]),
+        (&["@list", "b.jpg"], &["b.jpg", "a/deep/y.PNG", "a/x.png", "b.jpg"]),
+    ] {
+        fs::write(folder.path().join("list"), "b.jpg\r\n\na/deep\na/x.png").unwrap();
+        let (found, status, complaints) = told(arguments, folder.path());
+        assert_eq!((files(&found), status), (expected.to_vec(), 0), "{complaints:?}");
+    }
+    fs::create_dir(folder.path().join("empty")).unwrap();
+    for (argument, word) in
+        [("empty", "no file that ends in"), ("*.tif", "no file has such a name"), ("@none", "No such")]
+    {
+        let (found, status, complaints) = told(&[argument, "b.jpg"], folder.path());
+        assert_eq!((status, pictures_of(&found).len(), &found["answered"]), (1, 2, &1.into()));
+        assert!(complaints[0].contains(word), "{complaints:?}");
+    }
+    // A file is what it is called, whatever its name would mean otherwise.
+    for name in ["@at.png", "[x]*.png"] {
+        fs::copy(ROCKET, folder.path().join(name)).unwrap();
+        assert_eq!(files(&told(&[name], folder.path()).0), [name]);
+    }
+}
+
+#[test]
+fn lines_and_tables() {
+    let folder = tempfile::tempdir().unwrap();
+    album(folder.path());
+    let run = |more: &[&str]| {
+        let mut command = on_cpu("classify", Path::new(SEEDED), more);
+        command
+            .arg(folder.path().join("b.jpg"))
+            .arg(folder.path().join("a/broken.jpeg"))
+            .arg(folder.path().join("a/x.png"));
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        text(&output.stdout)
+    };
+    let lines = run(&["--jsonl"]);
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.iter().map(|line| line["classes"].is_array()).collect::<Vec<_>>(), [true, false, true]);
+    let table = run(&["--csv", "--top", "2"]);
+    let mut reader = csv::Reader::from_reader(table.as_bytes());
+    assert_eq!(
+        reader.headers().unwrap(),
+        vec!["file", "frame", "rank", "index", "label", "probability", "value", "error"]
+    );
+    let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+    assert_eq!(rows.iter().map(|row| &row[2]).collect::<Vec<_>>(), ["1", "2", "", "1", "2"]);
+    assert_eq!(rows[0][3], lines[0]["classes"][0]["index"].to_string());
+    assert!(rows[2][7].contains("broken.jpeg") && rows[2][3].is_empty());
+    let words = run(&[]);
+    assert!(words.lines().last().unwrap().contains("2 pictures in"), "{words}");
+}
+
+#[test]
+fn pictures_are_saved_by_name_and_never_over_another() {
+    let folder = tempfile::tempdir().unwrap();
+    album(folder.path());
+    let weights = fs::canonicalize("assets/demo/segment").unwrap();
+    let run = |more: &[&str]| {
+        let mut command = on_cpu("segment", &weights, &["--jsonl"]);
+        let output = command.args(more).current_dir(folder.path()).output().unwrap();
+        (text(&output.stdout), output.status.code().unwrap(), complaints(&output))
+    };
+    let (said, status, _) = run(&["a", "--out", "out/", "--mask", "masks/{folder}/{stem}-{frame}.png"]);
+    // One of them is damaged.
+    assert_eq!((status, said.lines().count()), (1, 3));
+    assert!(said.contains("\"overlay\":\"out/deep/y.png\""), "{said}");
+    for file in ["out/x.png", "out/deep/y.png", "masks/x-000000.png", "masks/deep/y-000000.png"] {
+        assert!(folder.path().join(file).is_file(), "{file}");
+    }
+    let before = fs::read(folder.path().join("a/x.png")).unwrap();
+    for (arguments, word) in [
+        (&["a/x.png", "--out", "a"][..], "own folder"),
+        (&["a/x.png", "--mask", "{folder}a/{stem}.png"], "is read too"),
+        (&["a/x.png", "a/deep/y.PNG", "--out", "one.png"], "was written for another picture"),
+        (&["a/x.png", "--out", "o/", "--mask", "o/"], "--out and --mask are one place"),
+        (&["a/x.png", "--out", "{what}.png"], "{stem}, {name}"),
+        (&["a/x.png", "--out", "-"], "cannot both go to standard output"),
+    ] {
+        let (_, status, complaints) = run(arguments);
+        assert!(
+            status != 0 && complaints.iter().any(|line| line.contains(word)),
+            "{arguments:?}: {complaints:?}"
+        );
+    }
+    assert_eq!(fs::read(folder.path().join("a/x.png")).unwrap(), before);
+    assert_eq!(names(&folder.path().join("a")), [".hidden.png", "broken.jpeg", "deep", "x.png"]);
+}
+
+#[test]
+fn the_largest_picture_is_for_the_user_to_say() {
+    let command = |more: &[&str]| {
+        let mut command = on_cpu("classify", Path::new(SEEDED), more);
+        command.arg(CAT);
+        command
+    };
+    refused(command(&["--max-pixels", "1000"]), &["cat.jpg", "451 x 300", "--max-pixels"]);
+    answer(command(&["--max-pixels", "135300", "--max-memory", "16"]));
+    let folder = tempfile::tempdir().unwrap();
+    let bomb = folder.path().join("bomb.png");
+    fs::write(&bomb, make::png_header(13_000, 13_000)).unwrap();
+    refused(
+        on_cpu("classify", Path::new(SEEDED), &["--max-memory", "64", bomb.to_str().unwrap()]),
+        &["bomb.png", "--max-memory"],
+    );
+    // Labels take more than pixels: what the answer needs counts too.
+    let plain = make::plain_picture(folder.path(), 3000, 3000);
+    let segment = |limit: &str| {
+        on_cpu("segment", Path::new("assets/demo/segment"), &["--max-memory", limit, plain.to_str().unwrap()])
+    };
+    refused(segment("60"), &["3000 x 3000", "--max-memory"]);
+    answer(segment("80"));
 }

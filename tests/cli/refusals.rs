@@ -378,10 +378,10 @@ fn what_the_engine_or_the_network_does_not_do() {
         refused(&[ROCKET, "--fuse", "block"], &["--fuse", "CPU"]);
         refused(&[cut.to_str().unwrap()], &["cut.jpg", "cut short"]);
         refused(&["absent.png"], &["absent.png", "No such file"]);
-        refused(&["Cargo.toml"], &["Cargo.toml", "not a JPEG or PNG"]);
+        refused(&["Cargo.toml"], &["Cargo.toml", "not a picture"]);
     }
     let input = make::input(folder.path(), &[1, 3, 32, 32]);
-    let output = folder.path().join("out");
+    let output = folder.path().join("out.safetensors");
     for (shape, words) in [([1, 4, 32, 32], ["3 channels", "4"]), ([0, 3, 32, 32], ["input", "no value"])] {
         make::input(folder.path(), &shape);
         let mut command = on_cpu("run", &make::golden(SSDLITE), &["--input"]);

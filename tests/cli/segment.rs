@@ -12,7 +12,7 @@ use super::{
         distance,
         fixture::{Fixture, scattered},
     },
-    failure, goldcrest, json, make, names, on_cpu, refused,
+    failure, goldcrest, json, make, names, on_cpu, refused, seen, unsaved,
 };
 
 /// The share of pixels that two ways to the same labels agree on.
@@ -74,7 +74,7 @@ fn json_mask_and_overlay_agree() {
     let [out, map] = ["seen.png", "classes.PNG"].map(|name| folder.path().join(name));
     let mut command = segment(COFFEE, &["--json", "--out"]);
     command.arg(&out).arg("--mask").arg(&map);
-    let told = json(command);
+    let told = seen(command);
     assert_eq!(
         (&told["file"], &told["network"]),
         (&COFFEE.into(), &"torchvision/lraspp_mobilenet_v3_large".into())
@@ -82,9 +82,10 @@ fn json_mask_and_overlay_agree() {
     assert_eq!((&told["width"], &told["height"]), (&257.into(), &193.into()));
     // The short side becomes 520, and the long one is cut as torchvision cuts it.
     assert_eq!(told["input"], serde_json::json!([1, 3, 520, 692]));
-    assert_eq!((&told["adapter"]["backend"], &told["precision"]), (&"cpu".into(), &"f32".into()));
+    assert_eq!((&told["device"]["backend"], &told["precision"]), (&"cpu".into(), &"f32".into()));
     assert_eq!((&told["overlay"], &told["mask"]), (&out.to_str().into(), &map.to_str().into()));
-    assert!(told["wall_ms"].as_f64().unwrap() > 0.0 && told["startup"].is_object(), "{told}");
+    let timings = &told["timings"];
+    assert!(timings["wall_ms"].as_f64().unwrap() > 0.0 && timings["startup"].is_object(), "{told}");
     let voc: Vec<&str> = include_str!("../../assets/voc_classes.txt").lines().collect();
     for class in told["classes"].as_array().unwrap() {
         assert_eq!(class["label"], voc[class["index"].as_u64().unwrap() as usize]);
@@ -109,7 +110,7 @@ fn the_mask_is_torchvisions() {
             let size = format!("{}x{}", dims[0], dims[1]);
             let mut command = on_cpu("segment", &make::golden(name), &["--json", "--size", &size, "--mask"]);
             command.arg(&map).arg(fixture.picture_file(case));
-            let told = json(command);
+            let told = seen(command);
             assert_eq!(told["input"], serde_json::json!([1, 3, dims[0], dims[1]]));
             let (width, height, classes) = mask(&map);
             assert_eq!([height as usize, width as usize], dims[..]);
@@ -127,7 +128,7 @@ fn an_adapter_sees_what_the_cpu_sees() {
         let map = folder.path().join(backend).with_extension("png");
         let mut command = goldcrest(["segment", ROCKET, "--backend", backend, "--json", "--weights"]);
         command.arg(make::golden(LRASPP)).arg("--mask").arg(&map);
-        let told = json(command);
+        let told = seen(command);
         assert_eq!(told["input"], serde_json::json!([1, 3, 520, 702]));
         let (width, height, classes) = mask(&map);
         assert_eq!((width, height), (131, 97));
@@ -174,7 +175,7 @@ fn any_size_of_picture_and_input() {
             let out = folder.path().join("out.png");
             let mut command = on_cpu("segment", &make::golden(name), &["--json", "--size", size]);
             command.arg(picture).arg("--mask").arg(&map).arg("--out").arg(&out);
-            let told = json(command);
+            let told = seen(command);
             assert_eq!(told["input"], serde_json::json!([1, 3, input[0], input[1]]));
             assert_eq!((&told["width"], &told["height"]), (&width.into(), &height.into()));
             let (w, h, classes) = mask(&map);
@@ -197,7 +198,7 @@ fn labels_from_a_file() {
         command.arg(&file);
         command
     };
-    for class in json(small())["classes"].as_array().unwrap() {
+    for class in seen(small())["classes"].as_array().unwrap() {
         assert_eq!(class["label"], format!("bird {}", class["index"]));
     }
     fs::write(&file, labels(20)).unwrap();
@@ -222,7 +223,7 @@ fn classes_of_ones_own_have_numbers() {
         command.args(more);
         command
     };
-    let told = json(small(&["--json"]));
+    let told = seen(small(&["--json"]));
     let classes = told["classes"].as_array().unwrap();
     assert!(classes.iter().all(|c| c["label"].is_null() && c["index"].as_u64().unwrap() < 7), "{told}");
     assert!(answer(small(&[])).contains("%  class "));
@@ -247,8 +248,6 @@ fn what_cannot_be_written_is_told_and_nothing_is_left() {
         failure(write(Path::new("png")), 2);
         refused(write(&at.join("none/x.png")), &["none/x.png", "not found"]);
         refused(write(&kept.join("x.png")), &["kept.png/x.png"]);
-        let folder = tempfile::Builder::new().suffix(".png").tempdir_in(at).unwrap();
-        refused(write(folder.path()), &[folder.path().to_str().unwrap(), "is a folder"]);
     }
     // One file under any two names would hold the later of the two.
     let around = at.join("..").join(at.file_name().unwrap()).join("kept.png");
@@ -287,10 +286,10 @@ fn a_full_disk_and_a_link() {
         command
     };
     refused(small([("--out", &link), ("--mask", &kept)]), &["--out", "--mask", "one file"]);
-    refused(small([("--out", &full), ("--mask", &kept)]), &["full.png", "No space"]);
+    unsaved(small([("--out", &full), ("--mask", &kept)]), &["full.png", "No space"]);
     assert_eq!(fs::read(&kept).unwrap(), b"mine");
     // What was written before is whole.
-    refused(small([("--mask", &full), ("--out", &link)]), &["full.png", "No space"]);
+    unsaved(small([("--mask", &full), ("--out", &link)]), &["full.png", "No space"]);
     assert!(image::open(&kept).unwrap().height() > 97 && fs::symlink_metadata(&link).unwrap().is_symlink());
     assert_eq!(names(folder.path()), ["full.png", "kept.png", "link.png"]);
 }
@@ -319,7 +318,7 @@ fn sizes_that_cannot_be() {
 #[test]
 fn run_writes_the_scores_of_every_pixel() {
     let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("out");
+    let output = folder.path().join("out.safetensors");
     for name in [LRASPP, DEEPLAB] {
         let fixture = Fixture::network(name);
         let case = fixture.recipe.cases.len() - 1;

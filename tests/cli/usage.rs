@@ -63,7 +63,7 @@ fn an_adapter_that_is_not_there() {
     let folder = tempfile::tempdir().unwrap();
     let input = make::input(folder.path(), &[1, 3, 16, 16]);
     for wanted in ["nonsense", "99"] {
-        let output = folder.path().join("out");
+        let output = folder.path().join("out.safetensors");
         for mut command in [
             classify(Path::new(SEEDED), Path::new(CAT)),
             run(&input, &output),
@@ -84,7 +84,7 @@ fn f16_where_the_adapter_has_it_and_a_refusal_where_not() {
     for adapter in adapters.as_array().unwrap() {
         let f16 = adapter["features"].as_array().unwrap().contains(&"shader_f16".into());
         let index = adapter["index"].to_string();
-        let output = folder.path().join(&index);
+        let output = folder.path().join(format!("{index}.safetensors"));
         let choose = |mut command: Command| {
             command.args(["--precision", "f16", "--adapter", &index, "--json"]);
             command
@@ -93,7 +93,7 @@ fn f16_where_the_adapter_has_it_and_a_refusal_where_not() {
         if f16 {
             assert_eq!(json(looked)["precision"], "f16");
             assert_eq!(json(choose(run(&input, &output)))["precision"], "f16");
-            let whole = folder.path().join("f32");
+            let whole = folder.path().join("f32.safetensors");
             let mut command = run(&input, &whole);
             command.args(["--adapter", &index]);
             answer(command);
@@ -114,7 +114,7 @@ fn f16_where_the_adapter_has_it_and_a_refusal_where_not() {
 fn no_adapter_at_all() {
     let folder = tempfile::tempdir().unwrap();
     let input = make::input(folder.path(), &[1, 3, 16, 16]);
-    let output = folder.path().join("out");
+    let output = folder.path().join("out.safetensors");
     for command in [
         classify(Path::new(SEEDED), Path::new(CAT)),
         run(&input, &output),

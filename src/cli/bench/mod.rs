@@ -18,7 +18,10 @@ use goldcrest::{
 };
 
 use self::row::Row;
-use super::common::{self, Fusion, progress};
+use super::{
+    common::{self, Fusion, progress},
+    quiet::quietly,
+};
 
 #[derive(Args)]
 #[command(after_help = "Lists take commas. Every network is measured at every batch, size and precision \
@@ -203,11 +206,15 @@ impl Bench {
         }
         let mut devices = Vec::new();
         for wanted in &self.adapters {
-            devices.push(Device::Gpu(Gpu::open(Some(wanted))?));
+            common::trusted(Some(wanted))?;
+            devices.push(Device::Gpu(quietly(|| Gpu::open(Some(wanted)))?));
         }
         if self.adapters.is_empty() && wants(OnGpu) {
-            match Gpu::new() {
-                Ok(gpu) => devices.push(Device::Gpu(gpu)),
+            match quietly(Gpu::new) {
+                Ok(gpu) => {
+                    common::trusted(None)?;
+                    devices.push(Device::Gpu(gpu));
+                }
                 Err(e) if self.backend.contains(&OnGpu) => return Err(e.into()),
                 Err(e) => log::warn!("{e}: the CPU alone is measured"),
             }

@@ -1,5 +1,6 @@
 //! `goldcrest inspect`
 
+mod cpu;
 mod shaders;
 
 use std::{
@@ -13,17 +14,19 @@ use clap::{Args, builder::PossibleValuesParser};
 use goldcrest::{
     Shape,
     checkpoint::{Origin, TensorUse, Use},
+    cpu::{Cpu, Executor},
     gpu::Gpu,
     graph::{Cost, Graph, Op},
     kernels::translate::Vulkan,
     measure,
     plan::{Choice, Family, Machine, Operand, Plan, Rated, Step},
-    session::{self, Options},
+    session::{self, Device, Options},
     tensor::Element,
+    text::visible,
     zoo::{Network, synthetic},
 };
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use self::shaders::Shaders;
 use super::common::{self, Engine, Weights, json, progress};
@@ -73,6 +76,7 @@ pub struct Inspect {
 
 /// What is planned for.
 enum Target {
+    Cpu(Cpu),
     Adapter(Box<Gpu>),
     /// A machine that need not be here, and what it is called.
     Machine(Machine, String),
@@ -81,6 +85,7 @@ enum Target {
 impl Target {
     fn plan(&self, graph: &Graph, input: Shape, options: Options) -> Result<Plan> {
         Ok(match self {
+            Self::Cpu(cpu) => bail!("{} runs no kernels", cpu.info()),
             Self::Adapter(gpu) => session::plan(gpu, graph, input, options)?,
             Self::Machine(machine, _) => Plan::new(graph, input, *machine, &options.plan())?,
         })
@@ -97,6 +102,7 @@ impl Target {
 
     fn machine(&self, element: Element) -> Machine {
         match self {
+            Self::Cpu(_) => Machine::default(),
             Self::Adapter(gpu) => gpu.machine(element),
             Self::Machine(machine, _) => *machine,
         }
@@ -104,10 +110,17 @@ impl Target {
 
     fn words(&self) -> String {
         match self {
+            Self::Cpu(cpu) => cpu.info().to_string(),
             Self::Adapter(gpu) => gpu.adapter().to_string(),
             Self::Machine(_, words) => words.clone(),
         }
     }
+}
+
+/// What runs.
+enum Planned {
+    Gpu(Plan),
+    Cpu(Executor),
 }
 
 #[derive(Serialize)]
@@ -122,8 +135,10 @@ struct Layer<'a> {
 impl Inspect {
     pub fn run(&self) -> Result<String> {
         let target = self.target()?;
-        if let Some(folder) = &self.shaders {
-            return self.write_shaders(folder, &target);
+        match (&self.shaders, &target) {
+            (Some(_), Target::Cpu(_)) => bail!("--shaders: the CPU runs none"),
+            (Some(folder), _) => return self.write_shaders(folder, &target),
+            (None, _) => {}
         }
         let network = match &self.networks[..] {
             [] => self.weights.open()?,
@@ -134,13 +149,16 @@ impl Inspect {
         let input = options.input_shape(&network);
         let graph = network.answering(options.answer)?;
         let shapes = network.graph.shapes(input)?;
-        let plan = target.plan(&graph, input, options)?;
+        let planned = match &target {
+            Target::Cpu(cpu) => Planned::Cpu(Executor::new(cpu, &graph, input, false)?),
+            _ => Planned::Gpu(target.plan(&graph, input, options)?),
+        };
         // After the plan: what it refuses could be too large to count.
         let layers = layers(&network, &shapes);
         let total: Cost = network.graph.costs(&shapes).into_iter().sum();
         let planned_for = target.words();
         if self.json {
-            return json(&json!({
+            let mut told = json!({
                 "network": network.arch,
                 "parameters": total.parameters,
                 "macs": total.macs,
@@ -153,15 +171,16 @@ impl Inspect {
                 "notes": network.notes,
                 "warnings": network.warnings,
                 "planned_for": planned_for,
-                "precision": plan.element,
                 "layers": layers,
-                "steps": plan.steps.iter().map(step_json).collect::<Vec<_>>(),
-                "blocks": plan.choices,
-                "slots": plan.slots,
-                "slot_bytes": plan.slot_bytes(),
-                "weight_bytes": plan.weight_bytes(),
-                "peak_bytes": plan.peak_bytes(),
-            }));
+            });
+            let steps = match &planned {
+                Planned::Gpu(plan) => plan_json(plan),
+                Planned::Cpu(executor) => cpu::json(executor),
+            };
+            if let (Value::Object(told), Value::Object(mut steps)) = (&mut told, steps) {
+                told.append(&mut steps);
+            }
+            return json(&told);
         }
 
         let mut text = String::new();
@@ -190,43 +209,10 @@ impl Inspect {
                 layer.parameters
             )?;
         }
-        let wide = plan.steps.iter().map(|step| step.name().len()).max().unwrap_or(0);
-        writeln!(text, "\nplan for {planned_for} in {}: {} steps", plan.element, plan.steps.len())?;
-        writeln!(
-            text,
-            "     {:<wide$}  {:<16} {:>10} {:>6}  tile; why",
-            "step", "kernel", "workgroups", "slots"
-        )?;
-        for (i, step) in plan.steps.iter().enumerate() {
-            let [x, y, z] = step.launch.workgroups;
-            let slots = |slots: Vec<usize>| slots.iter().map(usize::to_string).collect::<Vec<_>>().join("+");
-            let writes = step.writes.iter().map(|slot| slot.index()).collect();
-            writeln!(
-                text,
-                "{i:>3}  {:<wide$}  {:<16} {:>10} {:>6}  {}; {}",
-                step.name(),
-                step.launch.shader.name,
-                x * y * z,
-                format!("{}>{}", slots(slots_read(step)), slots(writes)),
-                step.launch.tile,
-                step.why
-            )?;
+        match &planned {
+            Planned::Gpu(plan) => plan_words(plan, &planned_for, &mut text)?,
+            Planned::Cpu(executor) => cpu::words(executor, &planned_for, &mut text)?,
         }
-        if !plan.choices.is_empty() {
-            writeln!(text, "\n     {:<32} schedule", "block")?;
-        }
-        for choice in &plan.choices {
-            writeln!(text, "     {:<32} {}", choice.block, why(choice))?;
-        }
-        let slots: Vec<String> = plan.slots.iter().map(|&bytes| mebibytes(bytes)).collect();
-        writeln!(
-            text,
-            "\nmemory: slots {} = {}, weights {}, peak {}",
-            slots.join(" + "),
-            mebibytes(plan.slot_bytes()),
-            mebibytes(plan.weight_bytes()),
-            mebibytes(plan.peak_bytes())
-        )?;
         Ok(text)
     }
 
@@ -252,6 +238,14 @@ impl Inspect {
         }
         if let Some(family) = self.family.as_deref().and_then(Family::named) {
             return Ok(of(Machine::of(family), format!("any GPU of the family {}", family.name())));
+        }
+        if self.engine.is_cpu() {
+            let device = self.engine.open()?;
+            self.engine.precision().element().map(|element| device.supports(element)).transpose()?;
+            return Ok(match device {
+                Device::Cpu(cpu) => Target::Cpu(cpu),
+                Device::Gpu(gpu) => Target::Adapter(Box::new(gpu)),
+            });
         }
         if self.baseline {
             return Ok(of(Machine::default(), "WebGPU's default limits".into()));
@@ -294,9 +288,10 @@ impl Inspect {
         let pipelines = shaders.finish()?;
         drop(bar);
         if self.json {
+            let folder = folder.display().to_string();
             return json(&json!({ "pipelines": pipelines, "folder": folder, "planned_for": target.words() }));
         }
-        Ok(format!("{pipelines} pipelines for {} in {}\n", target.words(), folder.display()))
+        Ok(format!("{pipelines} pipelines for {} in {}\n", target.words(), common::file(folder)))
     }
 }
 
@@ -307,7 +302,8 @@ fn values(network: &Network) -> String {
     let (name, value) = (widest(&|origin| origin.name.len()), widest(&|origin| origin.value.len()));
     let _ = writeln!(text, "\n{:<name$}  {:<value$}  from", "value", "is");
     for origin in &network.origins {
-        let _ = writeln!(text, "{:<name$}  {:<value$}  {}", origin.name, origin.value, origin.from);
+        let (is, from) = (visible(&origin.value), origin.from.to_string());
+        let _ = writeln!(text, "{:<name$}  {is:<value$}  {}", origin.name, visible(&from));
     }
     let mut counts: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for TensorUse { key, became } in &network.tensors {
@@ -342,6 +338,60 @@ fn layers<'a>(network: &'a Network, shapes: &[Shape]) -> Vec<Layer<'a>> {
             parameters: costs[id.index()].parameters,
         })
         .collect()
+}
+
+/// A plan for programs.
+fn plan_json(plan: &Plan) -> Value {
+    json!({
+        "precision": plan.element,
+        "steps": plan.steps.iter().map(step_json).collect::<Vec<_>>(),
+        "blocks": plan.choices,
+        "slots": plan.slots,
+        "slot_bytes": plan.slot_bytes(),
+        "weight_bytes": plan.weight_bytes(),
+        "peak_bytes": plan.peak_bytes(),
+    })
+}
+
+/// A plan for people.
+fn plan_words(plan: &Plan, planned_for: &str, text: &mut String) -> Result<(), std::fmt::Error> {
+    let wide = plan.steps.iter().map(|step| step.name().len()).max().unwrap_or(0);
+    writeln!(text, "\nplan for {planned_for} in {}: {} steps", plan.element, plan.steps.len())?;
+    writeln!(
+        text,
+        "     {:<wide$}  {:<16} {:>10} {:>6}  tile; why",
+        "step", "kernel", "workgroups", "slots"
+    )?;
+    for (i, step) in plan.steps.iter().enumerate() {
+        let [x, y, z] = step.launch.workgroups;
+        let slots = |slots: Vec<usize>| slots.iter().map(usize::to_string).collect::<Vec<_>>().join("+");
+        let writes = step.writes.iter().map(|slot| slot.index()).collect();
+        writeln!(
+            text,
+            "{i:>3}  {:<wide$}  {:<16} {:>10} {:>6}  {}; {}",
+            step.name(),
+            step.launch.shader.name,
+            x * y * z,
+            format!("{}>{}", slots(slots_read(step)), slots(writes)),
+            step.launch.tile,
+            step.why
+        )?;
+    }
+    if !plan.choices.is_empty() {
+        writeln!(text, "\n     {:<32} schedule", "block")?;
+    }
+    for choice in &plan.choices {
+        writeln!(text, "     {:<32} {}", choice.block, why(choice))?;
+    }
+    let (slots, weights) = (plan.slots.iter().copied(), plan.weight_bytes());
+    writeln!(text, "\n{}", memory(slots, plan.slot_bytes(), weights, plan.peak_bytes()))
+}
+
+/// What maps and weights take.
+fn memory(slots: impl Iterator<Item = u64>, all: u64, weights: u64, peak: u64) -> String {
+    let slots: Vec<String> = slots.map(mebibytes).collect();
+    let (all, weights, peak) = (mebibytes(all), mebibytes(weights), mebibytes(peak));
+    format!("memory: slots {} = {all}, weights {weights}, peak {peak}", slots.join(" + "))
 }
 
 fn step_json(step: &Step) -> serde_json::Value {

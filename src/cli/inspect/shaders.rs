@@ -4,18 +4,19 @@ use std::{
     collections::BTreeMap,
     fmt::Write,
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
 use goldcrest::{
+    files::Unfinished,
     kernels::{
         Access,
         translate::{Translation, Vulkan},
     },
     plan::{Plan, Step},
 };
-use tempfile::TempDir;
 
 /// The tables of pipelines and of steps.
 const MANIFEST: &str = "manifest.tsv";
@@ -30,7 +31,7 @@ const STEPS: &str = "steps.tsv";
 /// All of it is written beside and moved there in the end: a run that fails changes nothing.
 pub struct Shaders {
     folder: PathBuf,
-    written: TempDir,
+    written: Unfinished,
     vulkan: Vulkan,
     /// The file of every text so far.
     files: BTreeMap<String, String>,
@@ -45,7 +46,7 @@ impl Shaders {
         Ok(Self {
             folder: folder.to_owned(),
             // On the same file system.
-            written: tempfile::Builder::new().prefix(".goldcrest-").tempdir_in(folder).with_context(named)?,
+            written: Unfinished::folder_in(folder).with_context(named)?,
             vulkan,
             files: BTreeMap::new(),
             manifest: String::new(),
@@ -86,7 +87,9 @@ impl Shaders {
         for entry in fs::read_dir(self.written.path())? {
             let entry = entry?;
             let place = self.folder.join(entry.file_name());
-            fs::rename(entry.path(), &place).with_context(|| place.display().to_string())?;
+            if entry.file_name() != Unfinished::LOCK {
+                fs::rename(entry.path(), &place).with_context(|| place.display().to_string())?;
+            }
         }
         Ok(self.files.len())
     }
@@ -124,8 +127,14 @@ impl Shaders {
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let path = self.written.path().join(name);
-        fs::write(&path, bytes).with_context(|| path.display().to_string())
+        let write = || {
+            let mut file = fs::File::create(self.written.path().join(name))?;
+            file.write_all(bytes)?;
+            // Before it is moved.
+            file.sync_all()
+        };
+        // Under the name that it is to have.
+        write().with_context(|| self.folder.join(name).display().to_string())
     }
 }
 

@@ -1,0 +1,224 @@
+//! `goldcrest embed`
+
+use std::{
+    collections::HashMap,
+    ffi::OsString,
+    fmt::Write,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use clap::{
+    Args,
+    builder::{OsStringValueParser, TypedValueParser},
+};
+use goldcrest::{
+    Tensor,
+    checkpoint::Npy,
+    feed::{Answer, Answered, Name},
+    session::Options,
+    tasks::Labels,
+    text::visible,
+    zoo,
+};
+use safetensors::tensor::{Dtype, TensorView};
+use serde_json::{Map, Value, json};
+
+use super::{
+    common::{Engine, Weights},
+    pictures::{Judge, Pictures, Question, Told},
+    target::Target,
+};
+
+#[derive(Args)]
+pub struct Embed {
+    #[command(flatten)]
+    pictures: Pictures,
+
+    #[command(flatten)]
+    weights: Weights,
+
+    /// Divide each vector by its length
+    #[arg(long)]
+    normalize: bool,
+
+    /// For each picture, the K others whose vectors point most nearly where its own does
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
+    nearest: Option<u32>,
+
+    /// A file to write: .npy, [pictures, values]; or .safetensors with `embeddings`, and the pictures' names in its
+    /// metadata; or .jsonl, a line a picture. Pictures that could not be read have no row
+    #[arg(long, value_name = "FILE", value_parser = OsStringValueParser::new().try_map(place))]
+    out: Option<PathBuf>,
+
+    /// Pictures in a run on a GPU; on the CPU each thread runs one
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    batch: u32,
+
+    #[command(flatten)]
+    engine: Engine,
+}
+
+impl Embed {
+    pub fn run(&self) -> Result<()> {
+        let network = self.weights.open()?;
+        if network.embedding.is_none() {
+            bail!("{} {}: embed wants one that classifies, or has no classifier", network.arch, network.task);
+        }
+        let read: Vec<PathBuf> = self.pictures.files().chain(network.files.iter().cloned()).collect();
+        let target =
+            |path: &PathBuf| Target::sparing(path, &read).with_context(|| path.display().to_string());
+        let target = self.out.as_ref().map(target).transpose()?;
+        let device = self.engine.open()?;
+        let options = Options {
+            batch: self.batch as usize,
+            fuse: self.engine.fuse(),
+            precision: self.engine.precision(),
+            answer: zoo::Answer::Embedding,
+            ..Options::default()
+        };
+        let question = Question {
+            network: &network,
+            device: &device,
+            options,
+            labels: Labels::default(),
+            top: 1,
+            doing: "embedding",
+            columns: &["vector"],
+        };
+        let tell = |_: &Answered, answer: &Answer| Ok(told(&scaled(answer, self.normalize)?));
+        let nearest = self.nearest.unwrap_or(0) as usize;
+        let how = How { normalize: self.normalize, nearest, out: self.out.clone() };
+        let all = All { how, names: Vec::new(), vectors: Vec::new(), dims: 0, target };
+        let keeps = self.out.is_some() || self.nearest.is_some();
+        self.pictures.ask(&question, tell, &[], keeps.then(|| Box::new(all) as Box<dyn Judge>))
+    }
+}
+
+/// What is wanted of all vectors.
+struct How {
+    normalize: bool,
+    nearest: usize,
+    out: Option<PathBuf>,
+}
+
+/// Every picture's vector.
+struct All {
+    how: How,
+    names: Vec<Name>,
+    vectors: Vec<f32>,
+    dims: usize,
+    target: Option<Target>,
+}
+
+fn scaled(answer: &Answer, normalize: bool) -> Result<Vec<f32>> {
+    let Answer::Vector(vector) = answer else { bail!("this is no vector") };
+    let length = length(vector);
+    // A vector of zeros has no direction, and stays.
+    let by = if normalize && length > 0.0 { length } else { 1.0 };
+    Ok(vector.iter().map(|value| (f64::from(*value) / by) as f32).collect())
+}
+
+fn length(vector: &[f32]) -> f64 {
+    vector.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt()
+}
+
+fn told(vector: &[f32]) -> Told {
+    let mut text = String::new();
+    // Writing into a string does not fail.
+    let _ = writeln!(text, "  {} values, length {:.4}", vector.len(), length(vector));
+    let values: Vec<String> = vector.iter().map(f32::to_string).collect();
+    let fields = Map::from_iter([("embedding".into(), json!(vector))]);
+    Told { fields, text, rows: vec![vec![values.join(" ")]] }
+}
+
+impl Judge for All {
+    fn key(&self) -> &'static str {
+        "vectors"
+    }
+
+    fn hear(&mut self, name: &Name, _: [usize; 2], answer: &Answer) -> Result<()> {
+        let vector = scaled(answer, self.how.normalize)?;
+        self.dims = vector.len();
+        self.vectors.extend(vector);
+        self.names.push(name.clone());
+        Ok(())
+    }
+
+    fn verdict(self: Box<Self>) -> Result<(Value, String)> {
+        let Self { how, names, vectors, dims, target } = *self;
+        let mut words = String::new();
+        if let (Some(target), Some(path)) = (target, &how.out) {
+            let bytes = encode(path, &names, &vectors, dims)?;
+            target.write(&bytes).with_context(|| path.display().to_string())?;
+            writeln!(words, "{}: {} x {dims}", visible(&path.display().to_string()), names.len())?;
+        }
+        let mut found = Vec::new();
+        if how.nearest > 0 {
+            for (at, near) in nearest(&vectors, dims.max(1), how.nearest).into_iter().enumerate() {
+                writeln!(words, "{} is nearest to", visible(&names[at].to_string()))?;
+                for &(other, cosine) in &near {
+                    writeln!(words, "  {cosine:7.4}  {}", visible(&names[other].to_string()))?;
+                }
+                let near: Vec<Value> = near
+                    .iter()
+                    .map(|(other, cosine)| json!({ "file": names[*other].to_string(), "cosine": cosine }))
+                    .collect();
+                found.push(json!({ "file": names[at].to_string(), "nearest": near }));
+            }
+        }
+        Ok((json!({ "count": names.len(), "values": dims, "nearest": found }), words))
+    }
+}
+
+/// Of each vector the `k` others of the largest cosine, the largest first.
+fn nearest(vectors: &[f32], dims: usize, k: usize) -> Vec<Vec<(usize, f32)>> {
+    let rows: Vec<(&[f32], f64)> = vectors.chunks_exact(dims).map(|row| (row, length(row))).collect();
+    let cosine = |(a, a_length): (&[f32], f64), (b, b_length): (&[f32], f64)| {
+        let product: f64 = a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+        let lengths = a_length * b_length;
+        if lengths > 0.0 { (product / lengths) as f32 } else { 0.0 }
+    };
+    let of = |(at, row): (usize, &(&[f32], f64))| {
+        let others = rows.iter().enumerate().filter(|(other, _)| *other != at);
+        let mut all: Vec<(usize, f32)> = others.map(|(other, with)| (other, cosine(*row, *with))).collect();
+        let order = |a: &(usize, f32), b: &(usize, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+        if all.len() > k {
+            all.select_nth_unstable_by(k - 1, order);
+            all.truncate(k);
+        }
+        all.sort_by(order);
+        all
+    };
+    rows.iter().enumerate().map(of).collect()
+}
+
+fn encode(path: &Path, names: &[Name], vectors: &[f32], dims: usize) -> Result<Vec<u8>> {
+    match path.extension().and_then(|end| end.to_str()) {
+        Some("npy") => Ok(Npy::encode(&Tensor::new([names.len(), dims], vectors.to_vec())?)),
+        Some("jsonl") => {
+            let lines = names.iter().zip(vectors.chunks_exact(dims.max(1))).map(|(name, vector)| {
+                let mut line = json!({ "file": name.file.display().to_string(), "embedding": vector });
+                if let Some(frame) = name.frame {
+                    line["frame"] = frame.into();
+                }
+                format!("{line}\n")
+            });
+            Ok(lines.collect::<String>().into_bytes())
+        }
+        _ => {
+            let view = TensorView::new(Dtype::F32, vec![names.len(), dims], bytemuck::cast_slice(vectors))?;
+            let files: Vec<String> = names.iter().map(Name::to_string).collect();
+            let metadata = HashMap::from([("files".to_owned(), serde_json::to_string(&files)?)]);
+            Ok(safetensors::serialize([("embeddings", view)], Some(metadata))?)
+        }
+    }
+}
+
+fn place(name: OsString) -> Result<PathBuf, String> {
+    let path = PathBuf::from(name);
+    match path.extension().and_then(|end| end.to_str()) {
+        Some("npy" | "safetensors" | "jsonl") => Ok(path),
+        _ => Err("expected the name of a .npy, .safetensors or .jsonl file".into()),
+    }
+}

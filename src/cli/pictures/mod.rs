@@ -1,0 +1,321 @@
+//! What the commands share that look at pictures: which pictures, how their answers are printed and saved, and how many
+//! of them were right.
+
+mod print;
+mod save;
+
+use std::{ffi::OsString, ops::ControlFlow, path::PathBuf, thread};
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+use goldcrest::{
+    feed::{Answer, Answered, Asking, EXTENSIONS, Inputs, Matrix, Name, Reading, Spent},
+    session::{Device, Options},
+    tasks::{Labels, Picture, PictureLimits},
+    zoo::Network,
+};
+use serde_json::{Map, Value, json};
+
+pub use self::{print::Format, save::Place};
+use self::{
+    print::{Line, Printer},
+    save::Saver,
+};
+use super::common::{self, milliseconds, progress};
+
+/// The pictures, and how their answers are printed.
+#[derive(Args)]
+pub struct Pictures {
+    /// Pictures: files, folders (all pictures in them, at any depth), patterns such as 'photos/*.jpg', @FILE with a name
+    /// a line, or - for standard input: pictures one behind another, y4m video, or --raw
+    #[arg(value_name = "IMAGE", required = true)]
+    images: Vec<OsString>,
+
+    /// The ends of pictures' names in folders [default: those of all formats]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = extension)]
+    ext: Vec<String>,
+
+    /// Standard input and other pipes are raw frames of so many columns and rows: red, green and blue bytes
+    #[arg(long, value_name = "WIDTHxHEIGHT", value_parser = raw)]
+    raw: Option<[usize; 2]>,
+
+    /// The colours of y4m video, which it does not say
+    #[arg(long, value_enum, default_value_t)]
+    matrix: Colours,
+
+    /// The most pixels of a picture
+    #[arg(long, value_name = "PIXELS", default_value_t = PictureLimits::default().pixels)]
+    max_pixels: u64,
+
+    /// The most memory that reading a picture may take, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = PictureLimits::default().memory >> 20,
+        value_parser = clap::value_parser!(u64).range(1..1 << 40))]
+    max_memory: u64,
+
+    #[command(flatten)]
+    format: Format,
+}
+
+/// How video's colours become red, green and blue.
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum Colours {
+    /// ITU-R BT.601, as video tools take it where nothing is said
+    #[default]
+    Bt601,
+    /// ITU-R BT.709, high definition
+    Bt709,
+    /// ITU-R BT.2020, ultra high definition
+    Bt2020,
+}
+
+/// What a command asks of all pictures.
+pub struct Question<'a> {
+    pub network: &'a Network,
+    pub device: &'a Device,
+    pub options: Options,
+    pub labels: Labels,
+    /// Classes of an answer.
+    pub top: usize,
+    /// What is done, for the bar: "classifying".
+    pub doing: &'static str,
+    /// The columns of the answers' rows, without those of every picture.
+    pub columns: &'static [&'static str],
+}
+
+/// What a command says of one answer.
+pub struct Told {
+    /// For programs.
+    pub fields: Map<String, Value>,
+    /// For people, with the ends of lines.
+    pub text: String,
+    /// For tables.
+    pub rows: Vec<Vec<String>>,
+}
+
+/// Something that is saved of each answer.
+pub struct Saving<'a> {
+    /// What the user calls it.
+    pub option: &'static str,
+    /// The key in JSON.
+    pub key: &'static str,
+    pub place: &'a Place,
+    pub draws: &'a (dyn Fn(&Picture, &Answer) -> Result<Drawn> + Sync),
+}
+
+/// What is to be saved.
+pub enum Drawn {
+    Picture(Picture),
+    /// A PNG file's bytes.
+    Png(Vec<u8>),
+}
+
+/// What makes something of all answers: how many were right, which are alike.
+pub trait Judge {
+    /// What it is called in JSON.
+    fn key(&self) -> &'static str {
+        "truth"
+    }
+
+    /// Hears each answer in turn.
+    fn hear(&mut self, name: &Name, size: [usize; 2], answer: &Answer) -> Result<()>;
+
+    /// What came of it, for programs and for people.
+    fn verdict(self: Box<Self>) -> Result<(Value, String)>;
+}
+
+impl Pictures {
+    /// What cannot be overwritten.
+    pub fn files(&self) -> impl Iterator<Item = PathBuf> {
+        self.images.iter().map(PathBuf::from)
+    }
+
+    /// Asks of all pictures, and prints and saves the answers as they come. Fails at the end if a picture failed.
+    pub fn ask(
+        &self,
+        question: &Question,
+        tell: impl Fn(&Answered, &Answer) -> Result<Told> + Sync,
+        savings: &[Saving],
+        mut judge: Option<Box<dyn Judge>>,
+    ) -> Result<()> {
+        let &Question { network, device, options, ref labels, top, doing, columns } = question;
+        let limits = PictureLimits { pixels: self.max_pixels, memory: self.max_memory << 20 };
+        let inputs = Inputs::new(self.images.iter().cloned(), self.reading(limits));
+        let saver = Saver::new(savings, self.files().chain(network.files.iter().cloned()).collect())?;
+        if saver.streams() && !self.format.is_text() {
+            bail!("--out -: frames and answers cannot both go to standard output");
+        }
+        let bar = progress(doing);
+        match inputs.known() {
+            Some(count) => bar.set_length(count as u64),
+            None => bar.set_style(common::counting()),
+        }
+        let compiling = |done, of| bar.set_message(format!("compiling {done}/{of}"));
+        let threads = match device {
+            Device::Cpu(cpu) => cpu.info().threads,
+            Device::Gpu(_) => thread::available_parallelism().map_or(1, usize::from),
+        };
+        let asking = Asking {
+            device: device.clone(),
+            network,
+            options,
+            labels: labels.clone(),
+            top,
+            threads,
+            limits,
+            pictures: !savings.is_empty(),
+            compiling: &compiling,
+        };
+        let format = self.format.kind();
+        let judged = judge.is_some();
+        let finish = |mut answered: Answered| {
+            let mut line = Line::of(&answered);
+            let answer = std::mem::replace(&mut answered.answer, Ok(Answer::Vector(Vec::new())));
+            match answer {
+                Err(error) => line.fail(&error.into()),
+                Ok(answer) => {
+                    match tell(&answered, &answer) {
+                        Ok(told) => line.tell(told),
+                        Err(error) => line.fail(&error),
+                    }
+                    match saver.save(&answered, &answer) {
+                        Ok((saved, frame)) => line.save(saved, frame),
+                        Err(error) => line.fail(&error),
+                    }
+                    line.answer = judged.then_some(answer);
+                }
+            }
+            line
+        };
+
+        let mut printer = Printer::new(format, columns, saver.streams());
+        let mut failed = 0u64;
+        let head = json!({
+            "device": common::device(device),
+            "network": network.arch,
+            "scores": network.scores,
+        });
+        if printer.begin(&head)?.is_break() {
+            return Ok(());
+        }
+        let mut closed = false;
+        let each = |mut line: Line| {
+            bar.inc(1);
+            if bar.message() != doing {
+                bar.set_message(doing);
+            }
+            if let (Some(judge), Some(answer), Some(size)) = (&mut judge, line.answer.take(), line.size)
+                && let Err(error) = judge.hear(&line.name, size, &answer)
+            {
+                line.fail(&error);
+            }
+            if let Some(error) = &line.error {
+                failed += 1;
+                bar.suspend(|| super::complain(&format!("error: {error}")));
+            }
+            line.format(format);
+            let printed = bar.suspend(|| printer.print(&line))?;
+            closed |= printed.is_break();
+            anyhow::Ok(printed)
+        };
+        // Whatever ends it early, what was answered makes a whole document.
+        let (spent, mut ended) = match asking.each(inputs, finish, each) {
+            Ok(spent) => (spent, Ok(())),
+            Err(error) => (Spent::default(), Err(error)),
+        };
+        drop(bar);
+        if closed {
+            return ended;
+        }
+        let (mut verdict, mut words) = (None, String::new());
+        if let (Some(judge), Ok(())) = (judge, &ended) {
+            let key = judge.key();
+            match judge.verdict() {
+                Ok((found, said)) => (verdict, words) = (Some((key, found)), said),
+                Err(error) => ended = Err(error),
+            }
+        }
+        // What could not be saved has no whole answer.
+        let all = spent.answered + spent.failed;
+        let tail = tail(&spent, [all.saturating_sub(failed), failed], verdict);
+        words += &format!("{}\n", summary(network, device, &spent));
+        let closed = printer.end(&tail, &words)?.is_break();
+        match (failed, all) {
+            _ if ended.is_err() || closed => ended,
+            (0, _) => Ok(()),
+            // It was told already.
+            (_, 1) => Err(super::Told.into()),
+            _ => bail!("{failed} of {all} pictures could not be answered"),
+        }
+    }
+
+    fn reading(&self, limits: PictureLimits) -> Reading {
+        let extensions = match &self.ext[..] {
+            [] => EXTENSIONS.map(str::to_owned).to_vec(),
+            own => own.to_vec(),
+        };
+        let matrix = match self.matrix {
+            Colours::Bt601 => Matrix::Bt601,
+            Colours::Bt709 => Matrix::Bt709,
+            Colours::Bt2020 => Matrix::Bt2020,
+        };
+        Reading { extensions, raw: self.raw, matrix, limits }
+    }
+}
+
+/// What a document ends with.
+fn tail(spent: &Spent, [answered, failed]: [u64; 2], verdict: Option<(&str, Value)>) -> Value {
+    let ms = |time: std::time::Duration| 1e3 * time.as_secs_f64();
+    let mut tail = json!({
+        "precision": spent.precision,
+        "timings": {
+            "wall_ms": ms(spent.wall),
+            "pictures_per_s": spent.answered as f64 / spent.wall.as_secs_f64().max(1e-9),
+            "decode_ms": ms(spent.decode),
+            "prepare_ms": ms(spent.prepare),
+            "infer_ms": ms(spent.infer),
+            "startup": common::startup(spent.startup),
+        },
+        "answered": answered,
+        "failed": failed,
+    });
+    if let Some((key, verdict)) = verdict {
+        tail[key] = verdict;
+    }
+    tail
+}
+
+/// The last line, for people.
+fn summary(network: &Network, device: &Device, spent: &Spent) -> String {
+    let took = milliseconds(spent.wall);
+    let rate = spent.answered as f64 / spent.wall.as_secs_f64().max(1e-9);
+    match spent.answered {
+        0 | 1 => format!("{} on {device}, {took} in all", network.arch),
+        count => format!("{} on {device}, {count} pictures in {took}, {rate:.1} a second", network.arch),
+    }
+}
+
+/// The end of a name, with or without its dot.
+fn extension(text: &str) -> Result<String, String> {
+    match text.trim_start_matches('.').to_lowercase() {
+        end if end.is_empty() => Err("expected the end of a name, such as jpg".into()),
+        end => Ok(end),
+    }
+}
+
+/// Columns and rows, as video tools have them.
+fn raw(text: &str) -> Result<[usize; 2], String> {
+    let sides = text.split_once('x').map(|(width, height)| (width.parse(), height.parse()));
+    match sides {
+        Some((Ok(width @ 1..), Ok(height @ 1..))) => Ok([width, height]),
+        _ => Err("expected columns x rows, such as 640x480".into()),
+    }
+}
+
+/// Goes on with a sink's answer; one that nobody reads any more ends it.
+fn unless_closed(done: std::io::Result<()>) -> Result<ControlFlow<()>> {
+    match done {
+        Ok(()) => Ok(ControlFlow::Continue(())),
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
+        Err(e) => Err(anyhow::Error::new(e).context("standard output")),
+    }
+}

@@ -1,0 +1,229 @@
+//! Answers on standard output, one after another: for people, as JSON or as a table.
+
+use std::{
+    io::{self, BufWriter, StdoutLock, Write},
+    ops::ControlFlow,
+};
+
+use anyhow::Result;
+use clap::Args;
+use goldcrest::{
+    feed::{Answer, Answered, Name},
+    text::{visible, visible_json, visible_lines},
+};
+use serde_json::{Map, Value, json};
+
+use super::{Told, save::Frame, unless_closed};
+
+/// How answers are printed, for people if nothing is said.
+#[derive(Args)]
+pub struct Format {
+    /// Print one JSON document
+    #[arg(long, group = "format")]
+    json: bool,
+
+    /// Print a line of JSON a picture
+    #[arg(long, group = "format")]
+    jsonl: bool,
+
+    /// Print a table of comma-separated values
+    #[arg(long, group = "format")]
+    csv: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Text,
+    Json,
+    Lines,
+    Table,
+}
+
+impl Format {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self { json: true, .. } => Kind::Json,
+            Self { jsonl: true, .. } => Kind::Lines,
+            Self { csv: true, .. } => Kind::Table,
+            _ => Kind::Text,
+        }
+    }
+
+    pub fn is_text(&self) -> bool {
+        self.kind() == Kind::Text
+    }
+}
+
+/// One picture's part of the output.
+pub struct Line {
+    pub name: Name,
+    pub size: Option<[usize; 2]>,
+    /// Why there is no answer, or a part of it is missing.
+    pub error: Option<String>,
+    /// What is held against the truth.
+    pub answer: Option<Answer>,
+    fields: Map<String, Value>,
+    text: String,
+    rows: Vec<Vec<String>>,
+    frame: Option<Frame>,
+    bytes: Vec<u8>,
+}
+
+impl Line {
+    pub fn of(answered: &Answered) -> Self {
+        let name = answered.name.clone();
+        let mut fields = Map::new();
+        fields.insert("file".into(), name.file.display().to_string().into());
+        if let Some(frame) = name.frame {
+            fields.insert("frame".into(), frame.into());
+        }
+        if let Some([height, width]) = answered.size {
+            fields.insert("width".into(), width.into());
+            fields.insert("height".into(), height.into());
+        }
+        let (text, rows, bytes) = (String::new(), Vec::new(), Vec::new());
+        Self { name, size: answered.size, error: None, answer: None, fields, text, rows, frame: None, bytes }
+    }
+
+    pub fn fail(&mut self, error: &anyhow::Error) {
+        let reason = format!("{error:#}");
+        // Most errors name the file already, though not which of its pictures.
+        let file = format!("{}: ", self.name.file.display());
+        let reason = format!("{}: {}", self.name, reason.strip_prefix(&file).unwrap_or(&reason));
+        self.fields.insert("error".into(), reason.clone().into());
+        self.error = Some(reason);
+    }
+
+    pub fn tell(&mut self, told: Told) {
+        self.fields.extend(told.fields);
+        (self.text, self.rows) = (told.text, told.rows);
+    }
+
+    pub fn save(&mut self, saved: Map<String, Value>, frame: Option<Frame>) {
+        self.fields.extend(saved);
+        self.frame = frame;
+    }
+
+    /// Makes the bytes that will be printed.
+    pub fn format(&mut self, kind: Kind) {
+        self.bytes = match kind {
+            Kind::Text if self.text.is_empty() => Vec::new(),
+            Kind::Text => {
+                format!("{}\n{}", visible(&self.name.to_string()), visible_lines(&self.text)).into_bytes()
+            }
+            Kind::Json => indented(&Value::Object(std::mem::take(&mut self.fields)), "    ").into_bytes(),
+            Kind::Lines => {
+                let line = Value::Object(std::mem::take(&mut self.fields)).to_string();
+                (visible_json(&line).into_owned() + "\n").into_bytes()
+            }
+            Kind::Table => Vec::new(),
+        };
+    }
+}
+
+/// Prints all of it.
+pub struct Printer<'a> {
+    out: BufWriter<StdoutLock<'static>>,
+    kind: Kind,
+    columns: &'a [&'a str],
+    /// Frames are printed instead of answers.
+    streams: bool,
+    /// Whether something was printed of the list.
+    begun: bool,
+}
+
+impl<'a> Printer<'a> {
+    pub fn new(kind: Kind, columns: &'a [&'a str], streams: bool) -> Self {
+        Self { out: BufWriter::new(io::stdout().lock()), kind, columns, streams, begun: false }
+    }
+
+    /// What stands before the answers.
+    pub fn begin(&mut self, head: &Value) -> Result<ControlFlow<()>> {
+        let written = match self.kind {
+            Kind::Json => {
+                let head = indented(head, "");
+                let open = head.trim_end_matches(['\n', '}']);
+                write!(self.out, "{open},\n  \"pictures\": [").and_then(|()| self.out.flush())
+            }
+            Kind::Table => {
+                let columns = ["file", "frame"].iter().chain(self.columns).chain(&["error"]);
+                self.record(columns.copied()).and_then(|()| self.out.flush())
+            }
+            Kind::Text | Kind::Lines => Ok(()),
+        };
+        unless_closed(written)
+    }
+
+    /// An answer, at once.
+    pub fn print(&mut self, line: &Line) -> Result<ControlFlow<()>> {
+        unless_closed(self.write(line).and_then(|()| self.out.flush()))
+    }
+
+    fn write(&mut self, line: &Line) -> io::Result<()> {
+        if self.streams {
+            let first = !std::mem::replace(&mut self.begun, true);
+            return line.frame.as_ref().map_or(Ok(()), |frame| frame.write(first, &mut self.out));
+        }
+        match self.kind {
+            Kind::Json => {
+                let comma = if std::mem::replace(&mut self.begun, true) { "," } else { "" };
+                self.out.write_all(comma.as_bytes())?;
+                self.out.write_all(b"\n    ")?;
+                self.out.write_all(&line.bytes)
+            }
+            Kind::Table => {
+                let frame = line.name.frame.map(|frame| frame.to_string()).unwrap_or_default();
+                let own = [line.name.file.display().to_string(), frame];
+                let error = line.error.clone().unwrap_or_default();
+                let empty = [vec![String::new(); self.columns.len()]];
+                let rows =
+                    if line.rows.is_empty() && !error.is_empty() { &empty[..] } else { &line.rows[..] };
+                rows.iter().try_for_each(|row| self.record(own.iter().chain(row).chain([&error])))
+            }
+            Kind::Text | Kind::Lines => {
+                self.begun |= !line.bytes.is_empty();
+                self.out.write_all(&line.bytes)
+            }
+        }
+    }
+
+    /// What stands behind the answers.
+    pub fn end(&mut self, tail: &Value, words: &str) -> Result<ControlFlow<()>> {
+        let written = match self.kind {
+            _ if self.streams => {
+                super::super::say(words);
+                Ok(())
+            }
+            Kind::Json => {
+                let tail = indented(tail, "");
+                let close = tail.trim_start_matches(['{', '\n']);
+                let end = if self.begun { "\n  ]" } else { "]" };
+                writeln!(self.out, "{end},\n{close}")
+            }
+            Kind::Text if self.begun => self.out.write_all(visible_lines(words).as_bytes()),
+            Kind::Text => Ok(()),
+            // Their readers expect nothing but pictures.
+            Kind::Lines | Kind::Table => {
+                if ["truth", "vectors"].iter().any(|key| tail.get(key).is_some()) {
+                    super::super::say(words);
+                }
+                Ok(())
+            }
+        };
+        unless_closed(written.and_then(|()| self.out.flush()))
+    }
+
+    fn record(&mut self, fields: impl IntoIterator<Item = impl AsRef<str>>) -> io::Result<()> {
+        let mut writer = csv::Writer::from_writer(&mut self.out);
+        let fields = fields.into_iter().map(|field| visible(field.as_ref()).into_owned());
+        writer.write_record(fields).map_err(io::Error::from)?;
+        writer.flush()
+    }
+}
+
+/// Pretty JSON whose lines but the first begin with `indent`.
+fn indented(value: &Value, indent: &str) -> String {
+    let text = serde_json::to_string_pretty(value).unwrap_or_else(|_| json!({}).to_string());
+    // Ends of lines within strings are escaped.
+    visible_json(&text).replace('\n', &format!("\n{indent}"))
+}

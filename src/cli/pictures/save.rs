@@ -1,0 +1,237 @@
+//! Where drawn answers go: to a file, into a folder, by a pattern, or as frames to standard output.
+
+use std::{
+    collections::HashSet,
+    ffi::{OsStr, OsString},
+    fs,
+    io::{self, Write},
+    path::{MAIN_SEPARATOR, Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use goldcrest::{
+    feed::{Answer, Answered, Header, Name},
+    tasks::Picture,
+};
+use serde_json::{Map, Value};
+
+use super::{Drawn, Saving};
+use crate::cli::target::Target;
+
+/// Where a command's pictures go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// Standard output, as frames.
+    Stdout,
+    /// One file, for one picture.
+    File(PathBuf),
+    /// A folder, in which files are called as the pictures are.
+    Folder(PathBuf),
+    /// A name for each picture.
+    Pattern(String),
+}
+
+/// What a pattern may hold.
+const PARTS: [&str; 4] = ["{stem}", "{name}", "{folder}", "{frame}"];
+
+impl Place {
+    /// As the user says it: `-`, a folder, a pattern, or a .png file.
+    pub fn parse(name: OsString) -> Result<Self, String> {
+        let path = PathBuf::from(name);
+        let png = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("png"));
+        let text = path.to_str().unwrap_or_default();
+        if text == "-" {
+            return Ok(Self::Stdout);
+        }
+        if path.is_dir()
+            || path.as_os_str().as_encoded_bytes().ends_with(b"/")
+            || text.ends_with(MAIN_SEPARATOR)
+        {
+            return Ok(Self::Folder(path));
+        }
+        if !png {
+            let expected =
+                "expected the name of a .png file, a folder (which ends in / if it is not there), or -";
+            return Err(expected.into());
+        }
+        if !text.contains('{') {
+            return Ok(Self::File(path));
+        }
+        let rest = PARTS.iter().fold(text.to_owned(), |rest, part| rest.replace(part, ""));
+        match rest.contains(['{', '}']) {
+            true => Err(format!("a pattern may hold {}", PARTS.join(", "))),
+            false => Ok(Self::Pattern(text.into())),
+        }
+    }
+
+    /// [`Place::parse`] for clap.
+    pub fn parser() -> impl TypedValueParser<Value = Self> {
+        OsStringValueParser::new().try_map(Self::parse)
+    }
+
+    /// The file for a picture.
+    fn file(&self, name: &Name) -> Result<PathBuf> {
+        let stem = name.file.file_stem().unwrap_or(OsStr::new("-"));
+        let stem = if name.file == Path::new("-") { OsStr::new("frame") } else { stem };
+        // From the folder that was named to the picture's own.
+        let within = name.folder.as_deref().and_then(|folder| name.file.parent()?.strip_prefix(folder).ok());
+        let within = within.unwrap_or(Path::new(""));
+        Ok(match self {
+            Self::Stdout => bail!("is no file"),
+            Self::File(path) => path.clone(),
+            Self::Folder(folder) => {
+                let mut file = stem.to_owned();
+                if let Some(frame) = name.frame {
+                    file.push(format!("-{frame:06}"));
+                }
+                file.push(".png");
+                folder.join(within).join(file)
+            }
+            Self::Pattern(pattern) => {
+                let frame = format!("{:06}", name.frame.unwrap_or(0));
+                let own = name.file.file_name().unwrap_or(stem);
+                // Put together as the system has names, which need not be text.
+                let mut path = OsString::new();
+                let mut rest = pattern.as_str();
+                while let Some(at) = rest.find('{') {
+                    let end = rest[at..].find('}').map_or(rest.len(), |end| at + end + 1);
+                    path.push(&rest[..at]);
+                    match &rest[at..end] {
+                        "{stem}" => path.push(stem),
+                        "{name}" => path.push(own),
+                        "{folder}" => path.push(within),
+                        _ => path.push(&frame),
+                    }
+                    rest = &rest[end..];
+                }
+                path.push(rest);
+                path.into()
+            }
+        })
+    }
+}
+
+/// A frame for standard output.
+pub struct Frame {
+    /// The header of its video stream, if it is of one.
+    video: Option<Arc<Header>>,
+    bytes: Vec<u8>,
+}
+
+impl Frame {
+    fn new(picture: &Picture, video: Option<Arc<Header>>) -> io::Result<Self> {
+        let mut bytes = Vec::new();
+        match &video {
+            Some(header) => header.write_frame(picture, &mut bytes)?,
+            None => {
+                write!(bytes, "P6\n{} {}\n255\n", picture.width(), picture.height())?;
+                bytes.extend_from_slice(picture.pixels());
+            }
+        }
+        Ok(Self { video, bytes })
+    }
+
+    pub fn write(&self, first: bool, out: &mut impl Write) -> io::Result<()> {
+        if let Some(header) = self.video.as_ref().filter(|_| first) {
+            header.write(out)?;
+        }
+        out.write_all(&self.bytes)
+    }
+}
+
+/// Whether a picture would be saved beside the one it is of, where it could replace another.
+fn in_own_folder(path: &Path, file: &Path) -> bool {
+    let folder = |path: &Path| {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        fs::canonicalize(parent.unwrap_or(Path::new(".")))
+    };
+    file != Path::new("-") && matches!((folder(path), folder(file)), (Ok(a), Ok(b)) if a == b)
+}
+
+/// Saves what is drawn of each answer.
+pub struct Saver<'a> {
+    savings: &'a [Saving<'a>],
+    /// What is read, and must not be written.
+    read: Vec<PathBuf>,
+    /// What was written, so that no two pictures write one file.
+    written: Mutex<HashSet<PathBuf>>,
+}
+
+impl<'a> Saver<'a> {
+    /// Fails if nothing can be written there.
+    pub fn new(savings: &'a [Saving<'a>], read: Vec<PathBuf>) -> Result<Self> {
+        let mut files: Vec<(&str, Target)> = Vec::new();
+        for (at, saving) in savings.iter().enumerate() {
+            let option = saving.option;
+            match saving.place {
+                Place::File(path) => {
+                    let target = Target::sparing(path, &read).with_context(|| path.display().to_string())?;
+                    if let Some((other, _)) = files.iter().find(|(_, other)| other.is(&target)) {
+                        bail!("{other} and {option} are one file");
+                    }
+                    files.push((option, target));
+                }
+                Place::Folder(folder) => {
+                    fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+                }
+                Place::Stdout | Place::Pattern(_) => {}
+            }
+            if let Some(other) = savings[..at].iter().find(|other| other.place == saving.place) {
+                bail!("{} and {option} are one place", other.option);
+            }
+        }
+        Ok(Self { savings, read, written: Mutex::default() })
+    }
+
+    /// Whether frames go to standard output.
+    pub fn streams(&self) -> bool {
+        self.savings.iter().any(|saving| *saving.place == Place::Stdout)
+    }
+
+    /// Draws and writes. The names of the files by their keys, and the frame for standard output.
+    pub fn save(&self, answered: &Answered, answer: &Answer) -> Result<(Map<String, Value>, Option<Frame>)> {
+        let (mut saved, mut frame) = (Map::new(), None);
+        for Saving { option, key, place, draws } in self.savings {
+            let picture =
+                answered.picture.as_ref().ok_or_else(|| anyhow!("the picture is not there any more"))?;
+            let drawn = draws(picture, answer)?;
+            if **place == Place::Stdout {
+                let Drawn::Picture(picture) = drawn else {
+                    bail!("{option}: only pictures go to standard output")
+                };
+                frame = Some(Frame::new(&picture, answered.video.clone())?);
+                continue;
+            }
+            let png = match drawn {
+                Drawn::Picture(picture) => picture.png()?,
+                Drawn::Png(bytes) => bytes,
+            };
+            let path = place.file(&answered.name)?;
+            if matches!(place, Place::Folder(_)) && in_own_folder(&path, &answered.name.file) {
+                bail!("{}: is the pictures' own folder: name another, or a pattern", path.display());
+            }
+            self.write(&path, &answered.name, &png).with_context(|| path.display().to_string())?;
+            saved.insert((*key).into(), path.display().to_string().into());
+        }
+        Ok((saved, frame))
+    }
+
+    fn write(&self, path: &Path, name: &Name, bytes: &[u8]) -> Result<()> {
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            fs::create_dir_all(folder)?;
+        }
+        let target = Target::sparing(path, self.read.iter().chain([&name.file]))?;
+        if let Target::File(file) = &target {
+            let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+            if !written.insert(file.clone()) {
+                bail!(
+                    "was written for another picture: name a folder, or a pattern with {}",
+                    PARTS.join(", ")
+                );
+            }
+        }
+        target.write(bytes)
+    }
+}

@@ -1,0 +1,121 @@
+//! How well pixels were labelled: the intersection of each class over its union.
+
+use std::{
+    fmt::Write,
+    fs::File,
+    io::BufReader,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use goldcrest::{
+    feed::{Answer, Name},
+    tasks::Labels,
+};
+use hotcoco::semantic::SemanticEval;
+use png::{BitDepth, ColorType, Transformations};
+use serde_json::{Value, json};
+
+use super::{percent, without};
+use crate::cli::{common, pictures::Judge};
+
+/// Masks in a folder, and what was answered.
+pub struct Masks {
+    folder: PathBuf,
+    labels: Labels,
+    sum: SemanticEval,
+    missing: usize,
+}
+
+impl Masks {
+    /// Of a folder with a mask for each picture.
+    pub fn open(folder: &Path, labels: &Labels, classes: usize) -> Result<Self> {
+        if !folder.is_dir() {
+            bail!("{}: expected a folder of PNG masks", folder.display());
+        }
+        let sum = SemanticEval::new(classes);
+        Ok(Self { folder: folder.to_owned(), labels: labels.clone(), sum, missing: 0 })
+    }
+
+    /// The mask of a picture: called like it, at the same place in the folder or directly in it.
+    fn mask(&self, name: &Name) -> Option<PathBuf> {
+        let mut file = name.file.file_stem()?.to_owned();
+        if let Some(frame) = name.frame {
+            file.push(format!("-{frame:06}"));
+        }
+        file.push(".png");
+        let within = name.folder.as_deref().and_then(|folder| name.file.parent()?.strip_prefix(folder).ok());
+        let places =
+            [within.map(|within| self.folder.join(within).join(&file)), Some(self.folder.join(&file))];
+        places.into_iter().flatten().find(|place| place.is_file())
+    }
+}
+
+impl Judge for Masks {
+    fn hear(&mut self, name: &Name, [height, width]: [usize; 2], answer: &Answer) -> Result<()> {
+        let Answer::Pixels(found) = answer else { bail!("these are no pixels") };
+        let Some(path) = self.mask(name) else {
+            self.missing += 1;
+            return Ok(());
+        };
+        let named = || path.display().to_string();
+        let (size, right) = read(&path).with_context(named)?;
+        if size != [height, width] {
+            bail!("{}: a mask of {} x {}, the picture has {width} x {height}", named(), size[1], size[0]);
+        }
+        self.sum.update(&right, found.labels()).with_context(named)
+    }
+
+    fn verdict(self: Box<Self>) -> Result<(Value, String)> {
+        without(self.missing, &self.folder.display().to_string());
+        if self.sum.n_images() == 0 {
+            bail!("{}: has no mask for any of the pictures", self.folder.display());
+        }
+        let scores = self.sum.scores();
+        let pictures = self.sum.n_images();
+        let mut text = format!(
+            "mean IoU {}, pixels {} right, over {pictures} pictures\n",
+            percent(scores.miou),
+            percent(scores.aacc)
+        );
+        let mut classes = Vec::new();
+        for (index, class) in scores.per_class.iter().enumerate().filter(|(_, class)| class.iou >= 0.0) {
+            let label = self.labels.get(index);
+            writeln!(text, "  {:>8}  {}", percent(class.iou), common::class(index, label))?;
+            classes.push(json!({ "index": index, "label": label, "iou": class.iou }));
+        }
+        let verdict = json!({
+            "pictures": pictures,
+            "mean_iou": scores.miou,
+            "pixel_accuracy": scores.aacc,
+            "without_truth": self.missing,
+            "classes": classes,
+        });
+        Ok((verdict, text))
+    }
+}
+
+/// Rows and columns of a mask, and the class of each pixel: palette indices or grey levels as they are.
+fn read(path: &Path) -> Result<([usize; 2], Vec<u8>)> {
+    let mut decoder = png::Decoder::new(BufReader::new(File::open(path)?));
+    decoder.set_transformations(Transformations::IDENTITY);
+    let mut reader = decoder.read_info()?;
+    let (colour, depth) = reader.output_color_type();
+    if !matches!(colour, ColorType::Indexed | ColorType::Grayscale) || depth == BitDepth::Sixteen {
+        bail!("a mask is a PNG of palette indices or grey levels, of eight bits at most");
+    }
+    let size = reader.output_buffer_size().context("the mask is too large")?;
+    let mut bytes = vec![0; size];
+    let info = reader.next_frame(&mut bytes)?;
+    let (width, bits) = (info.width as usize, depth as usize);
+    let rows = bytes.chunks_exact(info.line_size).take(info.height as usize);
+    // Several pixels a byte, the first in the high bits.
+    let pixels = rows.flat_map(|row| {
+        (0..width).map(|x| {
+            let at = x * bits;
+            let shifted = row[at / 8] >> (8 - bits - at % 8);
+            if bits == 8 { shifted } else { shifted & ((1 << bits) - 1) }
+        })
+    });
+    Ok(([info.height as usize, width], pixels.collect()))
+}

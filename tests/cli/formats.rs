@@ -1,0 +1,78 @@
+//! Pictures in every format that is read, through the command line.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use super::{SEEDED, json, on_cpu, pictures_of, refused};
+
+fn classify(picture: &Path) -> Command {
+    on_cpu("classify", Path::new(SEEDED), &[picture.to_str().unwrap()])
+}
+
+/// Files of one picture, and beside each what Pillow makes of it. Those that may be 1/255 off are left out.
+fn stills() -> Vec<(PathBuf, PathBuf)> {
+    let mut found: Vec<_> = fs::read_dir("tests/fixtures/formats")
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|file| (PathBuf::from(format!("{}.png", file.display())), file))
+        .filter(|(expected, file)| {
+            let name = file.file_name().unwrap().to_str().unwrap();
+            let apart = ["555.bmp", "565.bmp", "to100.ppm"].contains(&name);
+            expected.exists() && !apart && image::image_dimensions(expected).unwrap().1 < 40
+        })
+        .map(|(expected, file)| (file, expected))
+        .collect();
+    found.sort();
+    assert!(found.len() > 80, "{} files", found.len());
+    found
+}
+
+#[test]
+fn every_format_gives_what_its_png_gives() {
+    let stills = stills();
+    let mut command = on_cpu("classify", Path::new(SEEDED), &["--json"]);
+    command.args(stills.iter().flat_map(|(file, expected)| [file, expected]));
+    let told = json(command);
+    let answers = pictures_of(&told);
+    assert_eq!(answers.len(), 2 * stills.len());
+    for (pair, (file, _)) in answers.chunks_exact(2).zip(&stills) {
+        assert_eq!(pair[0]["file"], file.to_str().unwrap());
+        assert_eq!(pair[0]["classes"], pair[1]["classes"], "{}", file.display());
+    }
+    let grey = stills.iter().position(|(file, _)| file.ends_with("grey.png")).unwrap();
+    let rgb = stills.iter().position(|(file, _)| file.ends_with("rgb.png")).unwrap();
+    assert_ne!(answers[2 * grey]["classes"], answers[2 * rgb]["classes"]);
+}
+
+#[test]
+fn what_is_not_read_is_called_by_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("holiday.jpg");
+    for (bytes, words) in [
+        (&b"\0\0\0\x18ftypheic\0\0\0\0"[..], ["holiday.jpg", "HEIC", "heif-convert"]),
+        (b"\0\0\0\x1cftypavif\0\0\0\0", ["holiday.jpg", "AVIF", "ffmpeg"]),
+        (b"\0\0\0\x20ftypmp42\0\0\0\0", ["holiday.jpg", "video", "ffmpeg"]),
+        (b"<svg xmlns=\"http://www.w3.org/2000/svg\"/>", ["holiday.jpg", "SVG", "rsvg-convert"]),
+    ] {
+        fs::write(&path, bytes).unwrap();
+        refused(classify(&path), &words);
+    }
+}
+
+#[test]
+fn a_picture_that_takes_too_much_is_refused_by_its_header() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("deep.pgm");
+    fs::write(&path, b"P5 60000 60000 65535\n").unwrap();
+    refused(classify(&path), &["deep.pgm", "60000 x 60000", "limit", "--max-pixels"]);
+}
+
+/// Devices that never end: one that is no picture, told by its start.
+#[cfg(unix)]
+#[test]
+fn what_never_ends_is_refused() {
+    refused(classify(Path::new("/dev/zero")), &["/dev/zero", "not a picture"]);
+}

@@ -1,0 +1,295 @@
+//! Pictures and video through pipes: every frame has its answer.
+
+use std::{
+    fs,
+    io::{Cursor, Write},
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use image::{ImageFormat, RgbImage};
+use serde_json::Value;
+
+use super::{
+    CAT, COFFEE, ROCKET, SEEDED, complaints, goldcrest, json, make, on_cpu, pictures_of, seen, text,
+};
+
+const SEGMENT: &str = "assets/demo/segment";
+
+/// Runs with so many bytes on standard input.
+fn fed(mut command: Command, bytes: &[u8]) -> Output {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            // A program that stops reading is no failure of ours.
+            let _ = input.write_all(bytes);
+        });
+        child.wait_with_output().unwrap()
+    })
+}
+
+/// The entries of `classify -` on a stream, in JSON.
+fn classified(stream: &[u8], more: &[&str]) -> (Vec<Value>, i32, Vec<String>) {
+    let output = fed(on_cpu("classify", Path::new(SEEDED), &[&["-", "--json"], more].concat()), stream);
+    let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    (pictures_of(&told).to_vec(), output.status.code().unwrap(), complaints(&output))
+}
+
+/// A few pictures of one size.
+fn frames(count: usize) -> Vec<RgbImage> {
+    let cat = image::open(CAT).unwrap().to_rgb8();
+    (0..count).map(|i| image::imageops::crop_imm(&cat, 7 * i as u32, 5, 160, 120).to_image()).collect()
+}
+
+fn encoded(frames: &[RgbImage], format: ImageFormat) -> Vec<u8> {
+    let mut stream = Vec::new();
+    for frame in frames {
+        let mut bytes = Cursor::new(Vec::new());
+        frame.write_to(&mut bytes, format).unwrap();
+        stream.extend(bytes.into_inner());
+    }
+    stream
+}
+
+fn ppm(frames: &[RgbImage]) -> Vec<u8> {
+    frames.iter().flat_map(|frame| [b"P6\n160 120\n255\n", &frame.as_raw()[..]].concat()).collect()
+}
+
+/// Video of three planes of whole size, in BT.601's full range.
+fn y4m(frames: &[RgbImage]) -> Vec<u8> {
+    let mut stream = b"YUV4MPEG2 W160 H120 F25:1 Ip A1:1 C444 XCOLORRANGE=FULL\n".to_vec();
+    for frame in frames {
+        stream.extend(b"FRAME\n");
+        for weights in [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]] {
+            let middle = if weights[0] == 0.299 { 0.0 } else { 128.0 };
+            stream.extend(frame.pixels().map(|pixel| {
+                let sum: f64 =
+                    weights.iter().zip(pixel.0).map(|(weight, level)| weight * f64::from(level)).sum();
+                (sum + middle).round().clamp(0.0, 255.0) as u8
+            }));
+        }
+    }
+    stream
+}
+
+fn likeliest(picture: &Value) -> (u64, f64) {
+    let first = &picture["classes"][0];
+    (first["index"].as_u64().unwrap(), first["probability"].as_f64().unwrap())
+}
+
+#[test]
+fn every_frame_is_answered_whatever_it_comes_in() {
+    let frames = frames(24);
+    let expected: Vec<(u64, f64)> = {
+        let folder = tempfile::tempdir().unwrap();
+        for (at, frame) in frames.iter().enumerate() {
+            frame.save(folder.path().join(format!("{at:03}.png"))).unwrap();
+        }
+        let told = json(on_cpu("classify", Path::new(SEEDED), &["--json", folder.path().to_str().unwrap()]));
+        pictures_of(&told).iter().map(likeliest).collect()
+    };
+    assert_eq!(expected.len(), 24);
+    let raw: Vec<u8> = frames.iter().flat_map(|frame| frame.as_raw().clone()).collect();
+    // Lossy ones may differ a little.
+    for (stream, more, bound) in [
+        (encoded(&frames, ImageFormat::Png), &[][..], 0.0),
+        (ppm(&frames), &[], 0.0),
+        (raw, &["--raw", "160x120"], 0.0),
+        (y4m(&frames), &[], 0.05),
+        (encoded(&frames, ImageFormat::Jpeg), &[], 0.2),
+    ] {
+        let (pictures, status, complaints) = classified(&stream, more);
+        assert_eq!((status, pictures.len()), (0, 24), "{complaints:?}");
+        for (at, (picture, expected)) in pictures.iter().zip(&expected).enumerate() {
+            assert_eq!((&picture["file"], &picture["frame"]), (&"-".into(), &at.into()));
+            assert_eq!((&picture["width"], &picture["height"]), (&160.into(), &120.into()));
+            let classes = picture["classes"].as_array().unwrap();
+            let same =
+                classes.iter().find(|class| class["index"] == expected.0).expect("among the likeliest");
+            let found = same["probability"].as_f64().unwrap();
+            assert!((found - expected.1).abs() <= bound, "frame {at}: {found} {expected:?}");
+        }
+    }
+}
+
+#[test]
+fn a_frame_that_is_cut_short_or_damaged_is_told() {
+    let frames = frames(3);
+    for (stream, more) in
+        [(y4m(&frames), &[][..]), (ppm(&frames), &[]), (encoded(&frames, ImageFormat::Png), &[])]
+    {
+        let (pictures, status, complaints) = classified(&stream[..stream.len() - 40], more);
+        assert_eq!((status, pictures.len()), (1, 3));
+        assert!(
+            pictures[1]["classes"].is_array() && pictures[2]["error"].as_str().unwrap().contains("cut short")
+        );
+        assert!(complaints[0].starts_with("error: -#2: "), "{complaints:?}");
+        assert!(complaints[1].contains("1 of 3"), "{complaints:?}");
+    }
+    // Damaged within, where the next one begins is known all the same.
+    let mut stream = encoded(&frames, ImageFormat::Png);
+    let second = encoded(&frames[..1], ImageFormat::Png).len();
+    stream[second + 60] ^= 0x55;
+    let (pictures, status, _) = classified(&stream, &[]);
+    let answered: Vec<bool> = pictures.iter().map(|picture| picture["classes"].is_array()).collect();
+    assert_eq!((status, answered), (1, vec![true, false, true]));
+
+    for (stream, more, word) in [
+        (&b""[..], &[][..], "is empty"),
+        (b"Dear diary", &[], "not a picture"),
+        (b"YUV4MPEG2 W99999999 H99999999\nFRAME\n", &[], "limit"),
+        (b"123", &["--raw", "2x2"], "cut short"),
+    ] {
+        let (pictures, status, complaints) = classified(stream, more);
+        assert!(status == 1 && pictures.len() == 1 && complaints[0].contains(word), "{complaints:?}");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn pipes_by_name_and_devices() {
+    let stream = ppm(&frames(5));
+    let output = fed(on_cpu("classify", Path::new(SEEDED), &["/dev/stdin", "--jsonl"]), &stream);
+    assert_eq!((output.status.code(), text(&output.stdout).lines().count()), (Some(0), 5));
+    let command = on_cpu("classify", Path::new(SEEDED), &["/dev/zero", CAT, "--max-memory", "64"]);
+    let output = fed(command, b"");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(complaints(&output)[0].contains("/dev/zero"), "{:?}", complaints(&output));
+    assert!(text(&output.stdout).starts_with(CAT));
+}
+
+#[test]
+fn answers_do_not_wait_for_frames_that_are_yet_to_come() {
+    use std::io::{BufRead, BufReader};
+    let frames = frames(4);
+    for backend in ["cpu", "gpu"] {
+        let mut command = goldcrest(["classify", "-", "--jsonl", "--backend", backend, "--weights", SEEDED]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        let mut answers = BufReader::new(child.stdout.take().unwrap()).lines();
+        for (at, frame) in frames.iter().enumerate() {
+            input.write_all(&encoded(std::slice::from_ref(frame), ImageFormat::Png)).unwrap();
+            input.flush().unwrap();
+            let answer: Value = serde_json::from_str(&answers.next().unwrap().unwrap()).unwrap();
+            assert_eq!(answer["frame"], at, "{backend}");
+        }
+        drop(input);
+        assert!(child.wait().unwrap().success());
+    }
+}
+
+#[test]
+fn video_goes_through_with_its_answers_drawn() {
+    let frames = frames(6);
+    for stream in [y4m(&frames), ppm(&frames)] {
+        let output = fed(on_cpu("segment", Path::new(SEGMENT), &["-", "--out", "-"]), &stream);
+        assert!(output.status.success(), "{output:?}");
+        let drawn = &output.stdout;
+        let line = drawn.split(|byte| *byte == b'\n').next().unwrap();
+        if stream.starts_with(b"YUV") {
+            assert_eq!(line, b"YUV4MPEG2 W160 H120 F25:1 Ip A1:1 C444 XCOLORRANGE=FULL");
+            assert_eq!(drawn.len(), line.len() + 1 + 6 * (6 + 3 * 160 * 120));
+        } else {
+            assert_eq!(drawn.len(), 6 * (15 + 3 * 160 * 120));
+        }
+        assert_ne!(*drawn, stream);
+        assert!(text(&output.stderr).contains("6 pictures in"), "{}", text(&output.stderr));
+        // What comes out goes in again.
+        assert_eq!(classified(drawn, &[]).0.len(), 6);
+    }
+    let output = fed(
+        on_cpu("detect", Path::new("assets/demo/detect"), &["-", "--out", "-", "--score", "0.1"]),
+        &ppm(&frames),
+    );
+    assert!(output.status.success() && output.stdout.len() == 6 * (15 + 3 * 160 * 120));
+}
+
+#[test]
+fn animations_are_answered_frame_by_frame() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("moving.gif");
+    let mut encoder = gif::Encoder::new(fs::File::create(&path).unwrap(), 160, 120, &[]).unwrap();
+    let greys: Vec<u8> = (0..=255).flat_map(|level| [level; 3]).collect();
+    for frame in frames(5) {
+        let pixels = image::DynamicImage::from(frame).into_luma8().into_raw();
+        encoder.write_frame(&gif::Frame::from_palette_pixels(160, 120, pixels, &greys[..], None)).unwrap();
+    }
+    drop(encoder);
+    let told = json(on_cpu("classify", Path::new(SEEDED), &["--json", path.to_str().unwrap(), CAT]));
+    let frames: Vec<&Value> = pictures_of(&told).iter().map(|picture| &picture["frame"]).collect();
+    assert_eq!(frames, [&0.into(), &1.into(), &2.into(), &3.into(), &4.into(), &Value::Null]);
+    let one = seen(on_cpu("classify", Path::new(SEEDED), &["--json", CAT]));
+    assert_eq!(pictures_of(&told)[5]["classes"], one["classes"]);
+}
+
+#[test]
+fn a_reader_that_has_gone_away_ends_it_in_peace() {
+    let stream = ppm(&frames(40));
+    let mut command = on_cpu("classify", Path::new(SEEDED), &["-", "--jsonl"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let mut input = child.stdin.take().unwrap();
+    let _ = input.write_all(&stream);
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && complaints(&output).is_empty(), "{output:?}");
+}
+
+#[test]
+fn vectors_as_files_and_their_neighbours() {
+    let folder = tempfile::tempdir().unwrap();
+    let embed =
+        |more: &[&str]| on_cpu("embed", Path::new(SEEDED), &[&[CAT, COFFEE, ROCKET, CAT], more].concat());
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let told = json(embed(&["--json", "--nearest", "2", "--out", &path("v.safetensors")]));
+    let vectors: Vec<Vec<f64>> = pictures_of(&told)
+        .iter()
+        .map(|picture| picture["embedding"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect())
+        .collect();
+    assert_eq!(vectors.iter().map(Vec::len).collect::<Vec<_>>(), [256; 4]);
+    assert!(vectors[0] == vectors[3] && vectors[0] != vectors[1]);
+    let file = make::read(Path::new(&path("v.safetensors")));
+    assert_eq!(file["embeddings"].1, [4, 256]);
+    let bytes: Vec<u8> = vectors.iter().flatten().flat_map(|v| (*v as f32).to_le_bytes()).collect();
+    assert_eq!(file["embeddings"].2, bytes);
+
+    // Whose vectors are one another's: the same picture first.
+    let near = &told["vectors"]["nearest"];
+    assert_eq!(
+        (&near[0]["nearest"][0]["file"], near[0]["nearest"].as_array().unwrap().len()),
+        (&CAT.into(), 2)
+    );
+    let cosine = near[0]["nearest"][1]["cosine"].as_f64().unwrap();
+    let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    let best = [1, 2]
+        .map(|other| {
+            product(&vectors[0], &vectors[other])
+                / (product(&vectors[0], &vectors[0]) * product(&vectors[other], &vectors[other])).sqrt()
+        })
+        .into_iter()
+        .fold(0.0, f64::max);
+    assert!((cosine - best).abs() < 1e-5, "{cosine} {best}");
+
+    let output = embed(&["--normalize", "--out", &path("v.npy")]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let npy = fs::read(path("v.npy")).unwrap();
+    let (header, values) = npy.split_at(npy.len() - 4 * 4 * 256);
+    assert!(header.starts_with(b"\x93NUMPY") && String::from_utf8_lossy(header).contains("(4, 256)"));
+    for (row, vector) in values.chunks_exact(4 * 256).zip(&vectors) {
+        let row: Vec<f64> =
+            row.chunks_exact(4).map(|v| f64::from(f32::from_le_bytes(v.try_into().unwrap()))).collect();
+        assert!((product(&row, &row) - 1.0).abs() < 1e-5);
+        assert!((product(&row, vector) - product(vector, vector).sqrt()).abs() < 1e-3);
+    }
+    // A picture that cannot be read has no row.
+    let output = embed(&["absent.png", "--out", &path("v.jsonl")]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(fs::read_to_string(path("v.jsonl")).unwrap().lines().count(), 4);
+    assert_eq!(embed(&["--out", "v.txt"]).output().unwrap().status.code(), Some(2));
+    let mut segmenter = on_cpu("embed", Path::new(SEGMENT), &[CAT]);
+    assert!(complaints(&segmenter.output().unwrap())[0].contains("embed wants"));
+}
