@@ -3,7 +3,7 @@
 
 use std::{f64::consts::PI, ops::Range};
 
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 
 use crate::zoo::{Filter, Grid};
 
@@ -117,27 +117,51 @@ pub fn scale(
 /// Weighs rows of `row` levels, of each the `part`; the first row is number `offset`.
 fn by_rows(levels: &[u8], row: usize, part: Range<usize>, taps: &[Taps], offset: usize) -> Vec<u8> {
     let mut scaled = vec![0; taps.len() * part.len()];
-    let mut sums = vec![0; part.len()];
-    Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            for (Taps { first, weights }, scaled) in
-                taps.iter().zip(scaled.chunks_exact_mut(part.len().max(1)))
-            {
-                sums.fill(1 << (BITS - 1));
-                for (at, &weight) in (first - offset..).zip(weights) {
-                    let levels = &levels[at * row..][part.clone()];
-                    for (sum, &level) in sums.iter_mut().zip(levels) {
-                        *sum += i32::from(level) * weight;
-                    }
-                }
-                for (scaled, &sum) in scaled.iter_mut().zip(&sums) {
-                    *scaled = level(sum);
-                }
-            }
-        },
-    );
+    if !part.is_empty() {
+        let mut sums = vec![0; part.len()];
+        for (taps, scaled) in taps.iter().zip(scaled.chunks_exact_mut(part.len())) {
+            let levels = &levels[(taps.first - offset) * row..];
+            Arch::new().dispatch(Rows {
+                levels,
+                row,
+                start: part.start,
+                weights: &taps.weights,
+                sums: &mut sums,
+                scaled,
+            });
+        }
+    }
     scaled
+}
+
+/// Rows to be made one.
+struct Rows<'a> {
+    levels: &'a [u8],
+    /// Levels of a row, and the first that is wanted.
+    row: usize,
+    start: usize,
+    weights: &'a [i32],
+    sums: &'a mut [i32],
+    scaled: &'a mut [u8],
+}
+
+impl WithSimd for Rows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { levels, row, start, weights, sums, scaled } = self;
+        sums.fill(1 << (BITS - 1));
+        for (at, &weight) in weights.iter().enumerate() {
+            let levels = &levels[at * row + start..][..sums.len()];
+            for (sum, &level) in sums.iter_mut().zip(levels) {
+                *sum += i32::from(level) * weight;
+            }
+        }
+        for (scaled, &sum) in scaled.iter_mut().zip(&*sums) {
+            *scaled = level(sum);
+        }
+    }
 }
 
 /// Weighs the pixels of each of `rows` rows of `columns`; the first column is number `offset`.
@@ -161,27 +185,47 @@ fn by_columns(
     let mut scaled = vec![0; rows * of_scaled];
     // The groups of the last taps reach beyond the row, where weights are zero.
     let mut padded = vec![0; of_row + groups * LANES];
-    Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            let rows = levels.chunks_exact(of_row.max(1)).zip(scaled.chunks_exact_mut(of_scaled.max(1)));
-            for (row, scaled) in rows {
-                padded[..of_row].copy_from_slice(row);
-                let each = taps.iter().zip(weights.chunks_exact(groups.max(1)));
-                for ((taps, weights), pixel) in each.zip(scaled.chunks_exact_mut(channels)) {
-                    let samples = &padded[(taps.first - offset) * channels..][..groups * LANES];
-                    let mut sums = [0; LANES];
-                    for (samples, weights) in samples.as_chunks::<LANES>().0.iter().zip(weights) {
-                        for ((sum, &level), weight) in sums.iter_mut().zip(samples).zip(weights) {
-                            *sum += i32::from(level) * weight;
-                        }
-                    }
-                    store(&sums, pixel);
+    let starts: Vec<usize> = taps.iter().map(|taps| (taps.first - offset) * channels).collect();
+    if groups > 0 {
+        for (row, scaled) in levels.chunks_exact(of_row).zip(scaled.chunks_exact_mut(of_scaled)) {
+            padded[..of_row].copy_from_slice(row);
+            let row = Row { padded: &padded, starts: &starts, weights: &weights, groups, channels, scaled };
+            Arch::new().dispatch(row);
+        }
+    }
+    scaled
+}
+
+/// A row to be narrowed.
+struct Row<'a> {
+    padded: &'a [u8],
+    /// Where each pixel's samples begin.
+    starts: &'a [usize],
+    /// So many groups for each pixel.
+    weights: &'a [[i32; LANES]],
+    groups: usize,
+    channels: usize,
+    scaled: &'a mut [u8],
+}
+
+impl WithSimd for Row<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { padded, starts, weights, groups, channels, scaled } = self;
+        for (at, pixel) in scaled.chunks_exact_mut(channels).enumerate() {
+            let samples = padded[starts[at]..][..groups * LANES].chunks_exact(LANES);
+            let weights = &weights[at * groups..][..groups];
+            let mut sums = [0i32; LANES];
+            for (samples, weights) in samples.zip(weights) {
+                for ((sum, &level), weight) in sums.iter_mut().zip(samples).zip(weights) {
+                    *sum += i32::from(level) * weight;
                 }
             }
-        },
-    );
-    scaled
+            store(&sums, pixel);
+        }
+    }
 }
 
 /// Adds up what each channel has in several lanes.

@@ -9,8 +9,8 @@ use std::{
 use serde_json::json;
 
 use super::{
-    COMMIT, CONFIG, Change, Files, MODEL, WEIGHTS, expected, fetch, folder, honest, is_complete, json, listing,
-    partial,
+    COMMIT, CONFIG, Change, Files, MODEL, WEIGHTS, expected, fetch, folder, honest, is_complete, json,
+    listing, partial,
     server::{Answer, Server, Then},
 };
 use crate::{failure, names, refused};

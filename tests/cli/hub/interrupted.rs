@@ -9,8 +9,8 @@ use std::{
 };
 
 use super::{
-    CONFIG, Change, Files, MODEL, WEIGHTS, blob, classify, expected, fetch, honest, is_complete, json, offline,
-    partial,
+    CONFIG, Change, Files, MODEL, WEIGHTS, blob, classify, expected, fetch, honest, is_complete, json,
+    offline, partial,
     server::{Answer, Server, Then},
     snapshot,
 };
