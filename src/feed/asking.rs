@@ -144,7 +144,7 @@ impl Asking<'_> {
                 // A pool a worker, so that none waits for another.
                 let each = if workers == 1 { cpu.clone() } else { Cpu::new(Some(threads / workers))? };
                 let single = each.info().threads;
-                let own = move || Cpu::new(Some(single)).map_or_else(|_| each.clone(), |own| own);
+                let own = move || Cpu::new(Some(single)).unwrap_or_else(|_| each.clone());
                 thread::scope(|scope| {
                     let start = || Runner::new(&runs, Device::Cpu(own()), 1);
                     let work = |runner: &mut Runner, opened| done(runner.answer(runs.prepare(opened)));
