@@ -34,7 +34,7 @@ pub struct Asking<'a> {
     pub device: Device,
     /// What answers.
     pub network: &'a Network,
-    /// As for [`Session::for_pictures`]. The batch is a GPU's.
+    /// As for [`Session::for_pictures`](crate::Session::for_pictures). The batch is a GPU's.
     pub options: Options,
     /// The names of the classes.
     pub labels: Labels,

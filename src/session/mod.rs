@@ -15,6 +15,7 @@ pub use device::Device;
 pub use draft::plan;
 pub use frames::{Framing, Matrix, OnDevice, Parts, Range, Values, Yuv};
 pub use kept::{F16_BOUND, Kept, keep, recall, weights};
+#[cfg(feature = "feed")]
 pub(crate) use pictures::preprocessing;
 
 use draft::Order;

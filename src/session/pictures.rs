@@ -141,7 +141,10 @@ impl Session {
     }
 
     /// What it makes of pictures.
-    pub(crate) fn task(&self) -> Result<Task> {
+    ///
+    /// # Errors
+    /// [`Error::Input`] unless built [for pictures](Session::for_pictures).
+    pub fn task(&self) -> Result<Task> {
         Ok(self.reading()?.task)
     }
 
