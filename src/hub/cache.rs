@@ -20,6 +20,7 @@ use super::{
     WEIGHTS,
     names::{Etag, is_commit},
 };
+use crate::files::write_whole;
 
 /// How often a lock that another process holds is tried again.
 const TURN: Duration = Duration::from_millis(50);
@@ -144,7 +145,7 @@ impl Cache {
         let path = self.reference(revision);
         let write = || {
             make_folder_of(&path)?;
-            replace(&path, |new| fs::write(new, commit))
+            write_whole(&path, commit.as_bytes())
         };
         write().map_err(self.unkept())
     }
@@ -166,19 +167,13 @@ fn link(
     if fs::read_link(pointer).is_ok_and(|found| found == target) {
         return Ok(());
     }
-    match replace(pointer, |new| symlink(target, new)) {
-        Ok(()) => Ok(()),
-        Err(_) => fs::rename(blob, pointer),
-    }
-}
-
-/// Makes a file under another name first: nobody ever sees a half, or none where there was one.
-fn replace(path: &Path, make: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
-    let mut new = path.as_os_str().to_owned();
+    // Under another name first: nobody ever sees none where there was one.
+    let mut new = pointer.as_os_str().to_owned();
     new.push(format!(".{}.tmp", process::id()));
     let new = Path::new(&new);
-    make(new).and_then(|()| fs::rename(new, path)).inspect_err(|_| {
+    symlink(target, new).and_then(|()| fs::rename(new, pointer)).or_else(|_| {
         let _ = fs::remove_file(new);
+        fs::rename(blob, pointer)
     })
 }
 

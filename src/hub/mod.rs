@@ -91,7 +91,7 @@ impl Model {
             Ok(Self { id: id.into(), revision: revision.into() })
         } else {
             let reason = "is no model's name, such as timm/mobilenetv3_large_100.ra_in1k";
-            Err(Error::Hub { model: text.escape_debug().to_string(), reason: reason.into() })
+            Err(Error::Hub { model: text.into(), reason: reason.into() })
         }
     }
 

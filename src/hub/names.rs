@@ -2,14 +2,15 @@
 
 use std::fmt;
 
+use crate::text::visible;
+
 /// Foreign text for a message: short, on one line, without anything that a terminal obeys.
 pub fn shown(text: &str) -> String {
     const LONGEST: usize = 160;
-    let mut shown: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
-    if text.chars().nth(LONGEST).is_some() {
-        shown.push('…');
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => visible(&text[..end]).into_owned() + "…",
+        None => visible(text).into_owned(),
     }
-    shown
 }
 
 /// Whether this is a commit as git writes it, with either of its hashes.
