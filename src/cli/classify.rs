@@ -5,7 +5,7 @@ use std::{fmt::Write, path::PathBuf};
 use anyhow::{Result, bail};
 use clap::Args;
 use goldcrest::{
-    feed::{Answer, Answered},
+    feed::{Answer, Subject},
     session::Options,
     tasks::Class,
     zoo::{Network, Task},
@@ -14,7 +14,7 @@ use serde_json::{Map, json};
 
 use super::{
     common::{self, Engine, Weights},
-    pictures::{Judge, Pictures, Question, Told},
+    pictures::{Description, Evaluation, Pictures, Question},
     truth::Classes,
 };
 
@@ -60,12 +60,7 @@ impl Classify {
         let shown = self.top as usize;
         let top = if truth.is_some() { shown.max(5) } else { shown };
         let device = self.engine.open()?;
-        let options = Options {
-            batch: self.batch as usize,
-            fuse: self.engine.fuse(),
-            precision: self.engine.precision(),
-            ..Options::default()
-        };
+        let options = Options { batch: self.batch as usize, ..self.engine.options() };
         let question = Question {
             network: &network,
             device: &device,
@@ -75,16 +70,16 @@ impl Classify {
             doing: "classifying",
             columns: &["rank", "index", "label", "probability", "value"],
         };
-        let judge = truth.map(|truth| Box::new(truth) as Box<dyn Judge>);
-        let tell = |_: &Answered, answer: &Answer| match answer {
-            Answer::Classes(classes) => Ok(told(&classes[..shown.min(classes.len())], &network)),
+        let evaluation = truth.map(|truth| Box::new(truth) as Box<dyn Evaluation>);
+        let describe = |_: &Subject, answer: &Answer| match answer {
+            Answer::Classes(classes) => Ok(described(&classes[..shown.min(classes.len())], &network)),
             _ => bail!("these are no classes"),
         };
-        self.pictures.ask(&question, tell, &[], judge)
+        self.pictures.ask(&question, describe, &[], evaluation)
     }
 }
 
-fn told(classes: &[Class], network: &Network) -> Told {
+fn described(classes: &[Class], network: &Network) -> Description {
     let mut text = String::new();
     let mut rows = Vec::new();
     for (rank, class) in classes.iter().enumerate() {
@@ -104,5 +99,5 @@ fn told(classes: &[Class], network: &Network) -> Told {
         ]);
     }
     let fields = [("scores".into(), json!(network.scores)), ("classes".into(), json!(classes))];
-    Told { fields: Map::from_iter(fields), text, rows }
+    Description { fields: Map::from_iter(fields), text, rows }
 }

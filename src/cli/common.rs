@@ -260,6 +260,11 @@ impl Engine {
         self.precision.precision()
     }
 
+    /// What a session is built with.
+    pub fn options(&self) -> Options {
+        Options { fuse: self.fuse(), precision: self.precision(), ..Options::default() }
+    }
+
     /// Opens what is to compute. An adapter that is named is taken, whatever it is.
     pub fn open(&self) -> Result<Device> {
         if self.threads.is_some() && (self.backend == Backend::Gpu || self.adapter.is_some()) {

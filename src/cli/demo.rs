@@ -13,7 +13,7 @@ use clap::{
 };
 use goldcrest::{
     demo::{self, Scene},
-    session::{Device, Options, Session},
+    session::{Device, Session},
     tasks::{Labels, Picture, draw, overlay},
     zoo::Network,
 };
@@ -148,8 +148,7 @@ impl Demo {
         picture: &Picture,
         question: impl FnOnce(&mut Session) -> goldcrest::Result<T>,
     ) -> Result<Answer<T>> {
-        let options =
-            Options { fuse: self.engine.fuse(), precision: self.engine.precision(), ..Options::default() };
+        let options = self.engine.options();
         let mut session = session_for_pictures(device, &network, (Path::new("the scene"), picture), options)?;
         let begun = Instant::now();
         let said = question(&mut session)?;

@@ -5,8 +5,7 @@ use std::{fmt::Write, path::PathBuf};
 use anyhow::{Result, bail};
 use clap::Args;
 use goldcrest::{
-    feed::{Answer, Answered},
-    session::Options,
+    feed::{Answer, Subject},
     tasks::{Detection, Picture, draw},
     zoo::Task,
 };
@@ -14,7 +13,7 @@ use serde_json::{Map, json};
 
 use super::{
     common::{self, Engine, Weights},
-    pictures::{Drawn, Judge, Pictures, Place, Question, Saving, Told},
+    pictures::{Description, Drawn, Evaluation, Pictures, Place, Question, Saving},
     truth::Boxes,
 };
 
@@ -56,8 +55,7 @@ impl Detect {
         let labels = common::labels(self.labels.as_deref(), &network)?;
         let truth = self.truth.as_deref().map(|path| Boxes::open(path, &labels)).transpose()?;
         let device = self.engine.open()?;
-        let options =
-            Options { fuse: self.engine.fuse(), precision: self.engine.precision(), ..Options::default() };
+        let options = self.engine.options();
         let sure = |answer: &Answer| match answer {
             Answer::Boxes(found) => {
                 Ok(found.iter().filter(|found| found.score >= self.score).cloned().collect())
@@ -79,12 +77,12 @@ impl Detect {
             doing: "detecting",
             columns: &["index", "label", "score", "left", "top", "right", "bottom"],
         };
-        let tell = |_: &Answered, answer: &Answer| Ok(self.told(&sure(answer)?));
-        let judge = truth.map(|truth| Box::new(truth) as Box<dyn Judge>);
-        self.pictures.ask(&question, tell, out.as_slice(), judge)
+        let describe = |_: &Subject, answer: &Answer| Ok(self.described(&sure(answer)?));
+        let evaluation = truth.map(|truth| Box::new(truth) as Box<dyn Evaluation>);
+        self.pictures.ask(&question, describe, out.as_slice(), evaluation)
     }
 
-    fn told(&self, found: &[Detection]) -> Told {
+    fn described(&self, found: &[Detection]) -> Description {
         let mut text = String::new();
         let mut rows = Vec::new();
         for detection @ Detection { index, label, score, bounds } in found {
@@ -97,7 +95,7 @@ impl Detect {
         if found.is_empty() {
             let _ = writeln!(text, "  nothing with a score of {} or more", self.score);
         }
-        Told { fields: Map::from_iter([("detections".into(), json!(found))]), text, rows }
+        Description { fields: Map::from_iter([("detections".into(), json!(found))]), text, rows }
     }
 }
 

@@ -15,7 +15,7 @@ use clap::{
 use goldcrest::{
     Tensor,
     checkpoint::Npy,
-    feed::{Answer, Answered, Name},
+    feed::{Answer, Name, Subject},
     session::Options,
     tasks::Labels,
     text::visible,
@@ -26,7 +26,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     common::{Engine, Weights},
-    pictures::{Judge, Pictures, Question, Told},
+    pictures::{Description, Evaluation, Pictures, Question},
     target::Target,
 };
 
@@ -70,13 +70,8 @@ impl Embed {
             |path: &PathBuf| Target::sparing(path, &read).with_context(|| path.display().to_string());
         let target = self.out.as_ref().map(target).transpose()?;
         let device = self.engine.open()?;
-        let options = Options {
-            batch: self.batch as usize,
-            fuse: self.engine.fuse(),
-            precision: self.engine.precision(),
-            answer: zoo::Answer::Embedding,
-            ..Options::default()
-        };
+        let options =
+            Options { batch: self.batch as usize, answer: zoo::Answer::Embedding, ..self.engine.options() };
         let question = Question {
             network: &network,
             device: &device,
@@ -86,12 +81,12 @@ impl Embed {
             doing: "embedding",
             columns: &["vector"],
         };
-        let tell = |_: &Answered, answer: &Answer| Ok(told(&scaled(answer, self.normalize)?));
+        let describe = |_: &Subject, answer: &Answer| Ok(described(&scaled(answer, self.normalize)?));
         let nearest = self.nearest.unwrap_or(0) as usize;
         let how = How { normalize: self.normalize, nearest, out: self.out.clone() };
         let all = All { how, names: Vec::new(), vectors: Vec::new(), dims: 0, target };
         let keeps = self.out.is_some() || self.nearest.is_some();
-        self.pictures.ask(&question, tell, &[], keeps.then(|| Box::new(all) as Box<dyn Judge>))
+        self.pictures.ask(&question, describe, &[], keeps.then(|| Box::new(all) as Box<dyn Evaluation>))
     }
 }
 
@@ -123,21 +118,21 @@ fn length(vector: &[f32]) -> f64 {
     vector.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt()
 }
 
-fn told(vector: &[f32]) -> Told {
+fn described(vector: &[f32]) -> Description {
     let mut text = String::new();
     // Writing into a string does not fail.
     let _ = writeln!(text, "  {} values, length {:.4}", vector.len(), length(vector));
     let values: Vec<String> = vector.iter().map(f32::to_string).collect();
     let fields = Map::from_iter([("embedding".into(), json!(vector))]);
-    Told { fields, text, rows: vec![vec![values.join(" ")]] }
+    Description { fields, text, rows: vec![vec![values.join(" ")]] }
 }
 
-impl Judge for All {
+impl Evaluation for All {
     fn key(&self) -> &'static str {
         "vectors"
     }
 
-    fn hear(&mut self, name: &Name, _: [usize; 2], answer: &Answer) -> Result<()> {
+    fn add(&mut self, name: &Name, _: [usize; 2], answer: &Answer) -> Result<()> {
         let vector = scaled(answer, self.how.normalize)?;
         self.dims = vector.len();
         self.vectors.extend(vector);
@@ -145,7 +140,7 @@ impl Judge for All {
         Ok(())
     }
 
-    fn verdict(self: Box<Self>) -> Result<(Value, String)> {
+    fn finish(self: Box<Self>) -> Result<(Value, String)> {
         let Self { how, names, vectors, dims, target } = *self;
         let mut words = String::new();
         if let (Some(target), Some(path)) = (target, &how.out) {

@@ -102,7 +102,7 @@ pub fn main() -> ExitCode {
     };
     match answer.and_then(|text| print(&text).context("standard output")) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.is::<Told>() => ExitCode::FAILURE,
+        Err(error) if error.is::<Reported>() => ExitCode::FAILURE,
         Err(error) => {
             complain(&format!("error: {error:#}"));
             ExitCode::FAILURE
@@ -140,17 +140,17 @@ fn usage(error: &clap::Error) -> ExitCode {
     ExitCode::from(error.exit_code().try_into().unwrap_or(2))
 }
 
-/// A failure of which every line was told already.
+/// A failure that was reported already.
 #[derive(Debug)]
-struct Told;
+struct Reported;
 
-impl std::fmt::Display for Told {
+impl std::fmt::Display for Reported {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("the picture could not be answered")
     }
 }
 
-impl std::error::Error for Told {}
+impl std::error::Error for Reported {}
 
 /// Puts one line on stderr, whatever a file's name or a tensor's holds.
 fn complain(line: &str) {

@@ -96,11 +96,9 @@ impl Run {
         let options = Options {
             batch: shape.n,
             size: Some([shape.h, shape.w]),
-            fuse: self.engine.fuse(),
-            precision: self.engine.precision(),
             answer,
             taps: self.taps,
-            ..Options::default()
+            ..self.engine.options()
         };
         // Before its values are read: what is too large to run may be too large to hold.
         let begun = Instant::now();

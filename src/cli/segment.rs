@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use goldcrest::{
     Shape,
-    feed::{Answer, Answered},
+    feed::{Answer, Subject},
     session::Options,
     tasks::{Picture, Share, overlay, tint},
     zoo::Task,
@@ -15,7 +15,7 @@ use serde_json::{Map, json};
 
 use super::{
     common::{self, Engine, Weights},
-    pictures::{Drawn, Judge, Pictures, Place, Question, Saving, Told},
+    pictures::{Description, Drawn, Evaluation, Pictures, Place, Question, Saving},
     truth::Masks,
 };
 
@@ -69,12 +69,7 @@ impl Segment {
             .map(|path| Masks::open(path, &labels, network.label_count()))
             .transpose()?;
         let device = self.engine.open()?;
-        let options = Options {
-            size: self.size,
-            fuse: self.engine.fuse(),
-            precision: self.engine.precision(),
-            ..Options::default()
-        };
+        let options = Options { size: self.size, ..self.engine.options() };
         let video = self.out == Some(Place::Stdout);
         let draw = |picture: &Picture, answer: &Answer| match answer {
             // A video's frames have one size.
@@ -100,16 +95,16 @@ impl Segment {
             doing: "segmenting",
             columns: &["index", "label", "pixels", "share"],
         };
-        let tell = |answered: &Answered, answer: &Answer| match answer {
-            Answer::Pixels(pixels) => Ok(told(&pixels.shares(&labels), answered.input)),
+        let describe = |subject: &Subject, answer: &Answer| match answer {
+            Answer::Pixels(pixels) => Ok(described(&pixels.shares(&labels), subject.input)),
             _ => bail!("these are no pixels"),
         };
-        let judge = truth.map(|truth| Box::new(truth) as Box<dyn Judge>);
-        self.pictures.ask(&question, tell, &savings, judge)
+        let evaluation = truth.map(|truth| Box::new(truth) as Box<dyn Evaluation>);
+        self.pictures.ask(&question, describe, &savings, evaluation)
     }
 }
 
-fn told(shares: &[Share], input: Option<Shape>) -> Told {
+fn described(shares: &[Share], input: Option<Shape>) -> Description {
     let mut text = String::new();
     let mut rows = Vec::new();
     for Share { index, label, pixels, share } in shares {
@@ -119,5 +114,5 @@ fn told(shares: &[Share], input: Option<Shape>) -> Told {
         rows.push(vec![index.to_string(), label, pixels.to_string(), share.to_string()]);
     }
     let fields = [("input".into(), json!(input)), ("classes".into(), json!(shares))];
-    Told { fields: Map::from_iter(fields), text, rows }
+    Description { fields: Map::from_iter(fields), text, rows }
 }

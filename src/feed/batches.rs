@@ -3,142 +3,134 @@
 use std::collections::VecDeque;
 
 use super::{
-    asking::Answered,
     ordered::Ordered,
-    running::{Prepared, Runner, answer, of_picture, together},
+    pipeline::{Answer, Subject},
+    running::{Prepared, Ready, Runner, answer, of_picture, together},
 };
-use crate::{Error, Tensor, session::Pending};
+use crate::{Error, Result, Tensor, session::Pending};
 
 /// Runs in flight: with two the GPU computes while the next is handed over.
 const IN_FLIGHT: usize = 2;
 
-/// Batches on a GPU, a few in flight.
+/// The answers to pictures, in order, of batches of which a few are in flight.
 pub struct Batches<'a> {
     runner: Runner<'a>,
     prepared: Ordered<Prepared>,
     /// The first of the next batch.
     next: Option<Prepared>,
-    flying: VecDeque<Flight>,
-    out: VecDeque<Answered>,
+    in_flight: VecDeque<Flight>,
+    answered: VecDeque<(Subject, Result<Answer>)>,
 }
 
-/// A batch in flight.
+/// A batch in flight: inputs of one session.
 struct Flight {
-    key: [usize; 2],
-    pictures: Vec<(Prepared, Tensor)>,
+    pictures: Vec<(Subject, Ready)>,
     pending: Pending,
 }
 
 impl Iterator for Batches<'_> {
-    type Item = Answered;
+    type Item = (Subject, Result<Answer>);
 
-    fn next(&mut self) -> Option<Answered> {
+    fn next(&mut self) -> Option<Self::Item> {
         loop {
-            if let Some(answered) = self.out.pop_front() {
+            if let Some(answered) = self.answered.pop_front() {
                 return Some(answered);
             }
             // An answer does not wait for a picture that is yet to come.
             let more = self.next.is_some() || self.prepared.is_ready();
-            if self.flying.is_empty() || (more && self.flying.len() < IN_FLIGHT) {
-                if self.launch() {
+            if self.in_flight.is_empty() || (more && self.in_flight.len() < IN_FLIGHT) {
+                if self.submit() {
                     continue;
                 }
-                if self.flying.is_empty() {
+                if self.in_flight.is_empty() {
                     return None;
                 }
             }
-            self.land();
+            self.collect();
         }
     }
 }
 
 impl<'a> Batches<'a> {
     pub fn new(runner: Runner<'a>, prepared: Ordered<Prepared>) -> Self {
-        Self { runner, prepared, next: None, flying: VecDeque::new(), out: VecDeque::new() }
+        Self { runner, prepared, next: None, in_flight: VecDeque::new(), answered: VecDeque::new() }
     }
 
     /// Hands the next batch over; false if there is none.
-    fn launch(&mut self) -> bool {
-        let Some(mut first) = self.next.take().or_else(|| self.prepared.next()) else { return false };
-        let (key, input) = match first.take() {
-            Ok(input) => input,
+    fn submit(&mut self) -> bool {
+        let Some((subject, ready)) = self.next.take().or_else(|| self.prepared.next()) else { return false };
+        let ready = match ready {
+            Ok(ready) => ready,
             Err(error) => {
-                self.land_all();
-                self.out.push_back(first.answered(Err(error)));
+                self.collect_all();
+                self.answered.push_back((subject, Err(error)));
                 return true;
             }
         };
-        let size = first.size.unwrap_or(key);
-        let mut pictures = vec![(first, input)];
+        let key = ready.key;
+        let mut pictures = vec![(subject, ready)];
         while pictures.len() < self.runner.batch {
-            let Some(mut next) = self.prepared.next() else { break };
-            match next.take() {
-                Ok((of, input)) if of == key => pictures.push((next, input)),
-                input => {
-                    next.put(input);
-                    self.next = Some(next);
+            match self.prepared.next() {
+                Some((subject, Ok(ready))) if ready.key == key => pictures.push((subject, ready)),
+                next => {
+                    self.next = next;
                     break;
                 }
             }
         }
-        if self.flying.front().is_some_and(|flight| flight.key != key) {
-            self.land_all();
+        if self.in_flight.front().is_some_and(|flight| flight.pictures[0].1.key != key) {
+            self.collect_all();
         }
-        let (batch, clocks) = (self.runner.batch, self.runner.runs.clocks);
-        let pending = self.runner.session(key, size).and_then(|session| {
+        let (batch, clocks) = (self.runner.batch, self.runner.common.clocks);
+        let pending = self.runner.session(&pictures[0].1).and_then(|session| {
             clocks.infer.time(|| {
-                let inputs: Vec<&Tensor> = pictures.iter().map(|(_, input)| input).collect();
-                session.submit(&together(&inputs, batch)?)
+                let inputs: Vec<&Tensor> = pictures.iter().map(|(_, ready)| &ready.input).collect();
+                session.submit(&*together(&inputs, batch)?)
             })
         });
         match pending {
-            Ok(pending) => self.flying.push_back(Flight { key, pictures, pending }),
+            Ok(pending) => self.in_flight.push_back(Flight { pictures, pending }),
             Err(error) => {
-                self.land_all();
-                self.alone(key, pictures, error);
+                self.collect_all();
+                self.one_by_one(pictures, error);
             }
         }
         true
     }
 
-    fn land_all(&mut self) {
-        while !self.flying.is_empty() {
-            self.land();
+    fn collect_all(&mut self) {
+        while !self.in_flight.is_empty() {
+            self.collect();
         }
     }
 
     /// Waits for the oldest batch in flight.
-    fn land(&mut self) {
-        let Some(Flight { key, pictures, pending }) = self.flying.pop_front() else { return };
-        let (top, clocks, batch) = (self.runner.runs.asking.top, self.runner.runs.clocks, self.runner.batch);
-        let size = pictures[0].0.size.unwrap_or(key);
-        let collected = self.runner.session(key, size).and_then(|session| {
-            let answers = clocks.infer.time(|| session.collect(pending))?;
+    fn collect(&mut self) {
+        let Some(Flight { pictures, pending }) = self.in_flight.pop_front() else { return };
+        let (batch, common) = (self.runner.batch, self.runner.common);
+        let collected = self.runner.session(&pictures[0].1).and_then(|session| {
+            let answers = common.clocks.infer.time(|| session.collect(pending))?;
             Ok((&*session, answers))
         });
         match collected {
             Ok((session, answers)) => {
-                for (at, (prepared, _)) in pictures.into_iter().enumerate() {
-                    let size = prepared.size.unwrap_or(key);
+                for (at, (subject, ready)) in pictures.into_iter().enumerate() {
                     let parts = of_picture(&answers, at, batch);
-                    let answer = parts.and_then(|parts| answer(session, &parts, size, top));
-                    self.out.push_back(prepared.answered(answer));
+                    let answer =
+                        parts.and_then(|parts| answer(session, &parts, ready.size, common.pipeline.top));
+                    self.answered.push_back((subject, answer));
                 }
             }
-            Err(error) => self.alone(key, pictures, error),
+            Err(error) => self.one_by_one(pictures, error),
         }
     }
 
-    /// Runs the pictures of a batch that failed one by one: it may be the fault of a single one.
-    fn alone(&mut self, key: [usize; 2], pictures: Vec<(Prepared, Tensor)>, error: Error) {
+    /// Runs the pictures of a batch that failed by themselves: it may be the fault of a single one.
+    fn one_by_one(&mut self, pictures: Vec<(Subject, Ready)>, error: Error) {
         let mut error = Some(error).filter(|error| pictures.len() == 1 || matches!(error, Error::Lost(_)));
-        for (prepared, input) in pictures {
-            let size = prepared.size.unwrap_or(key);
-            let answer = match error.take() {
-                Some(error) => Err(error),
-                None => self.runner.run(key, size, &input),
-            };
-            self.out.push_back(prepared.answered(answer));
+        for (subject, ready) in pictures {
+            let answer = error.take().map_or_else(|| self.runner.run(&ready), Err);
+            self.answered.push_back((subject, answer));
         }
     }
 }

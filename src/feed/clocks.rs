@@ -1,4 +1,4 @@
-//! How long was spent on what.
+//! How much was done, and how long that took.
 
 use std::{
     sync::{
@@ -10,17 +10,16 @@ use std::{
 
 use web_time::Instant;
 
-use super::asking::Spent;
+use super::pipeline::Spent;
 use crate::{Startup, tensor::Element};
 
-/// How long was spent on what, over all threads.
+/// What all threads count together.
 #[derive(Default)]
 pub struct Clocks {
     pub decode: Clock,
     pub prepare: Clock,
     pub infer: Clock,
-    pub answered: AtomicU64,
-    pub failed: AtomicU64,
+    pub pictures: AtomicU64,
     started: OnceLock<(Startup, Element)>,
 }
 
@@ -33,8 +32,7 @@ impl Clocks {
     pub fn spent(&self, wall: Duration) -> Spent {
         let (startup, precision) = self.started.get().copied().unwrap_or_default();
         Spent {
-            answered: self.answered.load(Relaxed),
-            failed: self.failed.load(Relaxed),
+            pictures: self.pictures.load(Relaxed),
             wall,
             decode: self.decode.spent(),
             prepare: self.prepare.spent(),

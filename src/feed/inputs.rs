@@ -12,9 +12,9 @@ use std::{
 
 use super::{
     split::{self, Lookahead},
-    y4m::{self, Header, Matrix},
+    y4m::{self, Header},
 };
-use crate::{Error, tasks::PictureLimits};
+use crate::{Error, session::Matrix, tasks::PictureLimits};
 
 /// The ends of pictures' names in folders, where nobody says others. Those that cannot be read are among them, so
 /// that they are told and not passed over.
@@ -22,6 +22,9 @@ pub const EXTENSIONS: [&str; 22] = [
     "apng", "avif", "bmp", "dib", "gif", "heic", "heif", "jfif", "jpe", "jpeg", "jpg", "jxl", "pam", "pbm",
     "pgm", "png", "pnm", "ppm", "qoi", "tif", "tiff", "webp",
 ];
+
+/// What standard input is called.
+const STDIN: &str = "-";
 
 /// The most bytes of a line in a list.
 const LINE_LIMIT: u64 = 1 << 16;
@@ -35,6 +38,19 @@ pub struct Name {
     pub frame: Option<usize>,
     /// The folder that the user named, if it was found in one.
     pub folder: Option<Arc<Path>>,
+}
+
+impl Name {
+    /// The way from the folder that the user named to the file's own; nothing if it was named itself.
+    pub fn within(&self) -> &Path {
+        let parent = self.folder.as_deref().and_then(|folder| self.file.parent()?.strip_prefix(folder).ok());
+        parent.unwrap_or(Path::new(""))
+    }
+
+    /// Whether it came through standard input.
+    pub fn is_stdin(&self) -> bool {
+        self.file == Path::new(STDIN)
+    }
 }
 
 impl fmt::Display for Name {
@@ -85,7 +101,7 @@ pub struct Reading {
     pub extensions: Vec<String>,
     /// Streams hold red, green and blue of so many columns and rows, and nothing else.
     pub raw: Option<[usize; 2]>,
-    /// The colours of video streams.
+    /// The colours of y4m streams, which do not say.
     pub matrix: Matrix,
     /// The largest picture.
     pub limits: PictureLimits,
@@ -96,7 +112,8 @@ impl Default for Reading {
         Self {
             extensions: EXTENSIONS.map(str::to_owned).to_vec(),
             raw: None,
-            matrix: Matrix::default(),
+            // What video tools take where nothing is said.
+            matrix: Matrix::Bt601,
             limits: PictureLimits::default(),
         }
     }
@@ -119,14 +136,10 @@ impl Inputs {
         Self { names: names.into_iter().collect(), reading: Arc::new(reading), current: None }
     }
 
-    /// How many pictures there are, if it can be told without looking: each name is a file's.
+    /// How many names there are, if each is a file's.
     pub fn known(&self) -> Option<usize> {
-        let is_file = |name: &OsString| fs::metadata(name).map_or(true, |found| found.is_file());
-        let plain = |name: &OsString| {
-            let special = |byte: &u8| b"*?[@-".contains(byte);
-            !name.as_encoded_bytes().iter().any(special) || Path::new(name).is_file()
-        };
-        self.names.iter().all(|name| plain(name) && is_file(name)).then_some(self.names.len())
+        let is_file = |name: &OsString| name != STDIN && Path::new(name).is_file();
+        self.names.iter().all(is_file).then_some(self.names.len())
     }
 }
 
@@ -146,7 +159,7 @@ impl Iterator for Inputs {
 /// The pictures of a name as a user gives it.
 fn named(name: &OsStr, reading: &Arc<Reading>) -> Boxed {
     let path = Path::new(name);
-    if name == "-" {
+    if name == STDIN {
         return stream(path, io::stdin(), reading);
     }
     if fs::metadata(path).is_ok() {
@@ -249,7 +262,7 @@ fn matching(pattern: &str, reading: &Arc<Reading>) -> Boxed {
 
 /// The pictures that a file names, one a line.
 fn listed(list: PathBuf, reading: Arc<Reading>) -> Boxed {
-    let opened: io::Result<Box<dyn BufRead + Send>> = if list == Path::new("-") {
+    let opened: io::Result<Box<dyn BufRead + Send>> = if list == Path::new(STDIN) {
         Ok(Box::new(BufReader::new(io::stdin())))
     } else {
         File::open(&list).map(|file| Box::new(BufReader::new(file)) as Box<dyn BufRead + Send>)

@@ -1,6 +1,6 @@
 //! Many pictures: from files, folders and pipes to answers, in order, with decoding on all cores beside the inference.
 //!
-//! [`Inputs`] are pictures that are yet to be decoded. [`Asking::each`] decodes them on as many threads as it may have,
+//! [`Inputs`] are pictures that are yet to be decoded. [`Pipeline::run`] decodes them on as many threads as it may have,
 //! prepares them, runs the network, and gives the answers in the order of the inputs. What is in flight is bounded: a
 //! few pictures a thread.
 //!
@@ -10,13 +10,13 @@
 //!
 //! use goldcrest::{
 //!     Device, Error, Options,
-//!     feed::{Asking, Inputs, Reading},
+//!     feed::{Inputs, Pipeline, Reading},
 //!     tasks::{Labels, PictureLimits},
 //!     zoo::Network,
 //! };
 //!
 //! let network = Network::open("mobilenet_v2.safetensors")?;
-//! let asking = Asking {
+//! let pipeline = Pipeline {
 //!     device: Device::best()?,
 //!     network: &network,
 //!     options: Options::default(),
@@ -28,29 +28,29 @@
 //!     compiling: &|_, _| {},
 //! };
 //! let photos = Inputs::new(["photos".into()], Reading::default());
-//! let spent = asking.each(
+//! let spent = pipeline.run(
 //!     photos,
-//!     |answered| (answered.name, answered.answer),
+//!     |subject, answer| (subject.name, answer),
 //!     |(name, answer)| {
 //!         println!("{name}: {answer:?}");
 //!         Ok::<_, Error>(ControlFlow::Continue(()))
 //!     },
 //! )?;
-//! println!("{} of {} pictures", spent.answered, spent.answered + spent.failed);
+//! println!("{} pictures in {:?}", spent.pictures, spent.wall);
 //! # Ok(())
 //! # }
 //! ```
 
-mod asking;
 mod batches;
 mod clocks;
 mod inputs;
 mod open;
 mod ordered;
+mod pipeline;
 mod running;
 mod split;
 mod y4m;
 
-pub use asking::{Answer, Answered, Asking, Spent};
 pub use inputs::{Content, EXTENSIONS, Input, Inputs, Name, Reading};
-pub use y4m::{Header, Matrix};
+pub use pipeline::{Answer, Pipeline, Spent, Subject};
+pub use y4m::Header;

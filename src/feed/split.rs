@@ -3,7 +3,7 @@
 
 use std::io::{self, BufRead, Read};
 
-use crate::tasks::{Format, MAGIC_BYTES};
+use crate::tasks::{Format, MAGIC_BYTES, jpeg_end};
 
 /// Bytes that tell every format that is read: a BMP's second header says its length there.
 const START: usize = 18;
@@ -132,25 +132,14 @@ impl<R: Read> Window<'_, R> {
         Ok(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize)
     }
 
-    /// Segment by segment to the end marker: a thumbnail within one has an end marker of its own.
+    /// Segment by segment to the end marker.
     fn jpeg(&mut self) -> Result<usize, String> {
-        let mut at = 2;
+        let (mut at, mut there) = (2, 2);
         loop {
-            // Between segments lie a scan's coded bits, in which 0xff is followed by zero.
-            let bytes = self.reach(at + 2)?;
-            let Some(found) = memchr::memchr(0xff, &bytes[at..bytes.len() - 1]) else {
-                at = bytes.len() - 1;
-                continue;
-            };
-            at += found + 1;
-            match bytes[at] {
-                0xff => {}
-                0xd9 => return Ok(at + 1),
-                0x00 | 0x01 | 0xd0..=0xd8 => at += 1,
-                _ => {
-                    let bytes = &self.reach(at + 3)?[at + 1..];
-                    at += 1 + usize::from(u16::from_be_bytes([bytes[0], bytes[1]]));
-                }
+            let bytes = self.reach(there)?;
+            there = bytes.len() + 1;
+            if let Some(end) = jpeg_end(bytes, &mut at) {
+                return Ok(end);
             }
         }
     }

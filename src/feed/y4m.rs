@@ -8,25 +8,13 @@ use yuv::{
     YuvPlanarImageMut, YuvRange, YuvStandardMatrix,
 };
 
-use crate::tasks::Picture;
+use crate::{session::Matrix, tasks::Picture};
 
 pub const MAGIC: &[u8] = b"YUV4MPEG2 ";
 const FRAME: &[u8] = b"FRAME";
 
 /// The most bytes of a header.
 const HEADER_LIMIT: u64 = 1024;
-
-/// How colours become luma and chroma, which these streams do not say.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Matrix {
-    /// ITU-R BT.601, which video tools take where nothing is said.
-    #[default]
-    Bt601,
-    /// ITU-R BT.709, of high-definition video.
-    Bt709,
-    /// ITU-R BT.2020, of ultra-high-definition video.
-    Bt2020,
-}
 
 /// How many pixels share a chroma sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -261,7 +249,7 @@ mod tests {
     use super::*;
 
     fn header(text: &str) -> Result<Header, String> {
-        Header::read(&mut text.as_bytes(), Matrix::default())
+        Header::read(&mut text.as_bytes(), Matrix::Bt601)
     }
 
     #[test]

@@ -20,9 +20,9 @@ pub use labels::Labels;
 #[cfg(feature = "image")]
 pub use overlay::{overlay, tint};
 #[cfg(feature = "feed")]
-pub(crate) use picture::{Format, MAGIC_BYTES};
+pub(crate) use picture::file::{Format, MAGIC_BYTES, jpeg_end};
 #[cfg(feature = "image")]
-pub use picture::{Frames, PictureLimits};
+pub use picture::file::{Frames, PictureLimits};
 pub use picture::{PIXEL_LIMIT, Picture};
 pub(crate) use preprocess::{fit, statistics};
 pub use preprocess::{input_size, preprocess, preprocess_batch, takes_pictures};

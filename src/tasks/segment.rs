@@ -108,7 +108,7 @@ impl Segmentation {
     /// [`Error::Output`] if a side is more than a PNG can say.
     #[cfg(feature = "image")]
     pub fn png(&self) -> Result<Vec<u8>> {
-        super::picture::png_of(self.width, self.height, &self.labels, Some(&palette()))
+        super::picture::file::png_of(self.width, self.height, &self.labels, Some(&palette()))
     }
 }
 

@@ -220,10 +220,8 @@ impl Inspect {
         Options {
             batch: self.batch as usize,
             size: self.size,
-            fuse: self.engine.fuse(),
             answer: network.answer(),
-            precision: self.engine.precision(),
-            ..Options::default()
+            ..self.engine.options()
         }
     }
 

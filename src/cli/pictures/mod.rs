@@ -9,14 +9,17 @@ use std::{ffi::OsString, ops::ControlFlow, path::PathBuf, thread};
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use goldcrest::{
-    feed::{Answer, Answered, Asking, EXTENSIONS, Inputs, Matrix, Name, Reading, Spent},
-    session::{Device, Options},
+    feed::{Answer, EXTENSIONS, Inputs, Name, Pipeline, Reading, Spent, Subject},
+    session::{Device, Matrix, Options},
     tasks::{Labels, Picture, PictureLimits},
     zoo::Network,
 };
 use serde_json::{Map, Value, json};
 
-pub use self::{print::Format, save::Place};
+pub use self::{
+    print::Format,
+    save::{Place, png_name},
+};
 use self::{
     print::{Line, Printer},
     save::Saver,
@@ -83,7 +86,7 @@ pub struct Question<'a> {
 }
 
 /// What a command says of one answer.
-pub struct Told {
+pub struct Description {
     /// For programs.
     pub fields: Map<String, Value>,
     /// For people, with the ends of lines.
@@ -110,17 +113,17 @@ pub enum Drawn {
 }
 
 /// What makes something of all answers: how many were right, which are alike.
-pub trait Judge {
+pub trait Evaluation {
     /// What it is called in JSON.
     fn key(&self) -> &'static str {
         "truth"
     }
 
-    /// Hears each answer in turn.
-    fn hear(&mut self, name: &Name, size: [usize; 2], answer: &Answer) -> Result<()>;
+    /// Takes each answer in turn.
+    fn add(&mut self, name: &Name, size: [usize; 2], answer: &Answer) -> Result<()>;
 
     /// What came of it, for programs and for people.
-    fn verdict(self: Box<Self>) -> Result<(Value, String)>;
+    fn finish(self: Box<Self>) -> Result<(Value, String)>;
 }
 
 impl Pictures {
@@ -133,9 +136,9 @@ impl Pictures {
     pub fn ask(
         &self,
         question: &Question,
-        tell: impl Fn(&Answered, &Answer) -> Result<Told> + Sync,
+        describe: impl Fn(&Subject, &Answer) -> Result<Description> + Sync,
         savings: &[Saving],
-        mut judge: Option<Box<dyn Judge>>,
+        mut evaluation: Option<Box<dyn Evaluation>>,
     ) -> Result<()> {
         let &Question { network, device, options, ref labels, top, doing, columns } = question;
         let limits = PictureLimits { pixels: self.max_pixels, memory: self.max_memory << 20 };
@@ -154,7 +157,7 @@ impl Pictures {
             Device::Cpu(cpu) => cpu.info().threads,
             Device::Gpu(_) => thread::available_parallelism().map_or(1, usize::from),
         };
-        let asking = Asking {
+        let pipeline = Pipeline {
             device: device.clone(),
             network,
             options,
@@ -165,30 +168,28 @@ impl Pictures {
             pictures: !savings.is_empty(),
             compiling: &compiling,
         };
-        let format = self.format.kind();
-        let judged = judge.is_some();
-        let finish = |mut answered: Answered| {
-            let mut line = Line::of(&answered);
-            let answer = std::mem::replace(&mut answered.answer, Ok(Answer::Vector(Vec::new())));
+        let evaluated = evaluation.is_some();
+        let finish = |subject: Subject, answer: goldcrest::Result<Answer>| {
+            let mut line = Line::of(&subject);
             match answer {
                 Err(error) => line.fail(&error.into()),
                 Ok(answer) => {
-                    match tell(&answered, &answer) {
-                        Ok(told) => line.tell(told),
+                    match describe(&subject, &answer) {
+                        Ok(description) => line.describe(description),
                         Err(error) => line.fail(&error),
                     }
-                    match saver.save(&answered, &answer) {
+                    match saver.save(&subject, &answer) {
                         Ok((saved, frame)) => line.save(saved, frame),
                         Err(error) => line.fail(&error),
                     }
-                    line.answer = judged.then_some(answer);
+                    line.answer = evaluated.then_some(answer);
                 }
             }
             line
         };
 
-        let mut printer = Printer::new(format, columns, saver.streams());
-        let mut failed = 0u64;
+        let mut printer = Printer::new(self.format.kind(), columns, saver.streams());
+        let (mut all, mut failed) = (0u64, 0u64);
         let head = json!({
             "device": common::device(device),
             "network": network.arch,
@@ -200,11 +201,13 @@ impl Pictures {
         let mut closed = false;
         let each = |mut line: Line| {
             bar.inc(1);
+            all += 1;
             if bar.message() != doing {
                 bar.set_message(doing);
             }
-            if let (Some(judge), Some(answer), Some(size)) = (&mut judge, line.answer.take(), line.size)
-                && let Err(error) = judge.hear(&line.name, size, &answer)
+            if let (Some(evaluation), Some(answer), Some(size)) =
+                (&mut evaluation, line.answer.take(), line.size)
+                && let Err(error) = evaluation.add(&line.name, size, &answer)
             {
                 line.fail(&error);
             }
@@ -212,38 +215,38 @@ impl Pictures {
                 failed += 1;
                 bar.suspend(|| super::complain(&format!("error: {error}")));
             }
-            line.format(format);
-            let printed = bar.suspend(|| printer.print(&line))?;
+            let printed = bar.suspend(|| printer.print(line))?;
             closed |= printed.is_break();
             anyhow::Ok(printed)
         };
         // Whatever ends it early, what was answered makes a whole document.
-        let (spent, mut ended) = match asking.each(inputs, finish, each) {
-            Ok(spent) => (spent, Ok(())),
-            Err(error) => (Spent::default(), Err(error)),
+        let (spent, mut ended) = match pipeline.run(inputs, finish, each) {
+            Ok(spent) => (Some(spent), Ok(())),
+            Err(error) => (None, Err(error)),
         };
         drop(bar);
         if closed {
             return ended;
         }
         let (mut verdict, mut words) = (None, String::new());
-        if let (Some(judge), Ok(())) = (judge, &ended) {
-            let key = judge.key();
-            match judge.verdict() {
+        if let (Some(evaluation), Ok(())) = (evaluation, &ended) {
+            let key = evaluation.key();
+            match evaluation.finish() {
                 Ok((found, said)) => (verdict, words) = (Some((key, found)), said),
                 Err(error) => ended = Err(error),
             }
         }
-        // What could not be saved has no whole answer.
-        let all = spent.answered + spent.failed;
-        let tail = tail(&spent, [all.saturating_sub(failed), failed], verdict);
-        words += &format!("{}\n", summary(network, device, &spent));
+        let answered = all - failed;
+        if let Some(spent) = &spent {
+            words += &format!("{}\n", summary(network, device, answered, spent));
+        }
+        let tail = tail(spent.as_ref(), [answered, failed], verdict);
         let closed = printer.end(&tail, &words)?.is_break();
         match (failed, all) {
             _ if ended.is_err() || closed => ended,
             (0, _) => Ok(()),
-            // It was told already.
-            (_, 1) => Err(super::Told.into()),
+            // It was reported already.
+            (_, 1) => Err(super::Reported.into()),
             _ => bail!("{failed} of {all} pictures could not be answered"),
         }
     }
@@ -263,18 +266,21 @@ impl Pictures {
 }
 
 /// What a document ends with.
-fn tail(spent: &Spent, [answered, failed]: [u64; 2], verdict: Option<(&str, Value)>) -> Value {
+fn tail(spent: Option<&Spent>, [answered, failed]: [u64; 2], verdict: Option<(&str, Value)>) -> Value {
     let ms = |time: std::time::Duration| 1e3 * time.as_secs_f64();
-    let mut tail = json!({
-        "precision": spent.precision,
-        "timings": {
+    let timings = |spent: &Spent| {
+        json!({
             "wall_ms": ms(spent.wall),
-            "pictures_per_s": spent.answered as f64 / spent.wall.as_secs_f64().max(1e-9),
+            "pictures_per_s": rate(answered, spent),
             "decode_ms": ms(spent.decode),
             "prepare_ms": ms(spent.prepare),
             "infer_ms": ms(spent.infer),
             "startup": common::startup(spent.startup),
-        },
+        })
+    };
+    let mut tail = json!({
+        "precision": spent.map(|spent| spent.precision),
+        "timings": spent.map(timings),
         "answered": answered,
         "failed": failed,
     });
@@ -285,13 +291,17 @@ fn tail(spent: &Spent, [answered, failed]: [u64; 2], verdict: Option<(&str, Valu
 }
 
 /// The last line, for people.
-fn summary(network: &Network, device: &Device, spent: &Spent) -> String {
-    let took = milliseconds(spent.wall);
-    let rate = spent.answered as f64 / spent.wall.as_secs_f64().max(1e-9);
-    match spent.answered {
-        0 | 1 => format!("{} on {device}, {took} in all", network.arch),
-        count => format!("{} on {device}, {count} pictures in {took}, {rate:.1} a second", network.arch),
+fn summary(network: &Network, device: &Device, answered: u64, spent: &Spent) -> String {
+    let (arch, took, rate) = (&network.arch, milliseconds(spent.wall), rate(answered, spent));
+    match answered {
+        0 | 1 => format!("{arch} on {device}, {took} in all"),
+        count => format!("{arch} on {device}, {count} pictures in {took}, {rate:.1} a second"),
     }
+}
+
+/// Pictures a second.
+fn rate(answered: u64, spent: &Spent) -> f64 {
+    answered as f64 / spent.wall.as_secs_f64().max(1e-9)
 }
 
 /// The end of a name, with or without its dot.

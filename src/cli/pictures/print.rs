@@ -8,12 +8,12 @@ use std::{
 use anyhow::Result;
 use clap::Args;
 use goldcrest::{
-    feed::{Answer, Answered, Name},
+    feed::{Answer, Name, Subject},
     text::{visible, visible_json, visible_lines},
 };
 use serde_json::{Map, Value, json};
 
-use super::{Told, save::Frame, unless_closed};
+use super::{Description, save::Frame, unless_closed};
 
 /// How answers are printed, for people if nothing is said.
 #[derive(Args)]
@@ -66,23 +66,22 @@ pub struct Line {
     text: String,
     rows: Vec<Vec<String>>,
     frame: Option<Frame>,
-    bytes: Vec<u8>,
 }
 
 impl Line {
-    pub fn of(answered: &Answered) -> Self {
-        let name = answered.name.clone();
+    pub fn of(subject: &Subject) -> Self {
+        let name = subject.name.clone();
         let mut fields = Map::new();
         fields.insert("file".into(), name.file.display().to_string().into());
         if let Some(frame) = name.frame {
             fields.insert("frame".into(), frame.into());
         }
-        if let Some([height, width]) = answered.size {
+        if let Some([height, width]) = subject.size {
             fields.insert("width".into(), width.into());
             fields.insert("height".into(), height.into());
         }
-        let (text, rows, bytes) = (String::new(), Vec::new(), Vec::new());
-        Self { name, size: answered.size, error: None, answer: None, fields, text, rows, frame: None, bytes }
+        let (text, rows) = (String::new(), Vec::new());
+        Self { name, size: subject.size, error: None, answer: None, fields, text, rows, frame: None }
     }
 
     pub fn fail(&mut self, error: &anyhow::Error) {
@@ -94,30 +93,14 @@ impl Line {
         self.error = Some(reason);
     }
 
-    pub fn tell(&mut self, told: Told) {
-        self.fields.extend(told.fields);
-        (self.text, self.rows) = (told.text, told.rows);
+    pub fn describe(&mut self, description: Description) {
+        self.fields.extend(description.fields);
+        (self.text, self.rows) = (description.text, description.rows);
     }
 
     pub fn save(&mut self, saved: Map<String, Value>, frame: Option<Frame>) {
         self.fields.extend(saved);
         self.frame = frame;
-    }
-
-    /// Makes the bytes that will be printed.
-    pub fn format(&mut self, kind: Kind) {
-        self.bytes = match kind {
-            Kind::Text if self.text.is_empty() => Vec::new(),
-            Kind::Text => {
-                format!("{}\n{}", visible(&self.name.to_string()), visible_lines(&self.text)).into_bytes()
-            }
-            Kind::Json => indented(&Value::Object(std::mem::take(&mut self.fields)), "    ").into_bytes(),
-            Kind::Lines => {
-                let line = Value::Object(std::mem::take(&mut self.fields)).to_string();
-                (visible_json(&line).into_owned() + "\n").into_bytes()
-            }
-            Kind::Table => Vec::new(),
-        };
     }
 }
 
@@ -155,11 +138,11 @@ impl<'a> Printer<'a> {
     }
 
     /// An answer, at once.
-    pub fn print(&mut self, line: &Line) -> Result<ControlFlow<()>> {
+    pub fn print(&mut self, line: Line) -> Result<ControlFlow<()>> {
         unless_closed(self.write(line).and_then(|()| self.out.flush()))
     }
 
-    fn write(&mut self, line: &Line) -> io::Result<()> {
+    fn write(&mut self, line: Line) -> io::Result<()> {
         if self.streams {
             let first = !std::mem::replace(&mut self.begun, true);
             return line.frame.as_ref().map_or(Ok(()), |frame| frame.write(first, &mut self.out));
@@ -168,8 +151,8 @@ impl<'a> Printer<'a> {
             Kind::Json => {
                 let comma = if std::mem::replace(&mut self.begun, true) { "," } else { "" };
                 self.out.write_all(comma.as_bytes())?;
-                self.out.write_all(b"\n    ")?;
-                self.out.write_all(&line.bytes)
+                let entry = indented(&Value::Object(line.fields), "    ");
+                write!(self.out, "\n    {entry}")
             }
             Kind::Table => {
                 let frame = line.name.frame.map(|frame| frame.to_string()).unwrap_or_default();
@@ -180,9 +163,15 @@ impl<'a> Printer<'a> {
                     if line.rows.is_empty() && !error.is_empty() { &empty[..] } else { &line.rows[..] };
                 rows.iter().try_for_each(|row| self.record(own.iter().chain(row).chain([&error])))
             }
-            Kind::Text | Kind::Lines => {
-                self.begun |= !line.bytes.is_empty();
-                self.out.write_all(&line.bytes)
+            Kind::Lines => {
+                let entry = Value::Object(line.fields).to_string();
+                writeln!(self.out, "{}", visible_json(&entry))
+            }
+            Kind::Text if line.text.is_empty() => Ok(()),
+            Kind::Text => {
+                self.begun = true;
+                let name = line.name.to_string();
+                write!(self.out, "{}\n{}", visible(&name), visible_lines(&line.text))
             }
         }
     }

@@ -12,7 +12,8 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use goldcrest::{
-    feed::{Answer, Answered, Header, Name},
+    feed::{Answer, Header, Name, Subject},
+    files::folder_of,
     tasks::Picture,
 };
 use serde_json::{Map, Value};
@@ -73,22 +74,11 @@ impl Place {
 
     /// The file for a picture.
     fn file(&self, name: &Name) -> Result<PathBuf> {
-        let stem = name.file.file_stem().unwrap_or(OsStr::new("-"));
-        let stem = if name.file == Path::new("-") { OsStr::new("frame") } else { stem };
-        // From the folder that was named to the picture's own.
-        let within = name.folder.as_deref().and_then(|folder| name.file.parent()?.strip_prefix(folder).ok());
-        let within = within.unwrap_or(Path::new(""));
+        let (stem, within) = (stem(name), name.within());
         Ok(match self {
             Self::Stdout => bail!("is no file"),
             Self::File(path) => path.clone(),
-            Self::Folder(folder) => {
-                let mut file = stem.to_owned();
-                if let Some(frame) = name.frame {
-                    file.push(format!("-{frame:06}"));
-                }
-                file.push(".png");
-                folder.join(within).join(file)
-            }
+            Self::Folder(folder) => folder.join(within).join(png_name(name)),
             Self::Pattern(pattern) => {
                 let frame = format!("{:06}", name.frame.unwrap_or(0));
                 let own = name.file.file_name().unwrap_or(stem);
@@ -111,6 +101,22 @@ impl Place {
             }
         })
     }
+}
+
+/// A picture's name without its end.
+fn stem(name: &Name) -> &OsStr {
+    let stem = name.file.file_stem().filter(|_| !name.is_stdin());
+    stem.unwrap_or(OsStr::new("frame"))
+}
+
+/// What a PNG file is called that belongs to a picture: as it is, and with the frame's number.
+pub fn png_name(name: &Name) -> OsString {
+    let mut file = stem(name).to_owned();
+    if let Some(frame) = name.frame {
+        file.push(format!("-{frame:06}"));
+    }
+    file.push(".png");
+    file
 }
 
 /// A frame for standard output.
@@ -142,12 +148,9 @@ impl Frame {
 }
 
 /// Whether a picture would be saved beside the one it is of, where it could replace another.
-fn in_own_folder(path: &Path, file: &Path) -> bool {
-    let folder = |path: &Path| {
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        fs::canonicalize(parent.unwrap_or(Path::new(".")))
-    };
-    file != Path::new("-") && matches!((folder(path), folder(file)), (Ok(a), Ok(b)) if a == b)
+fn in_own_folder(path: &Path, name: &Name) -> bool {
+    let folder = |path: &Path| fs::canonicalize(folder_of(path));
+    !name.is_stdin() && matches!((folder(path), folder(&name.file)), (Ok(a), Ok(b)) if a == b)
 }
 
 /// Saves what is drawn of each answer.
@@ -191,37 +194,35 @@ impl<'a> Saver<'a> {
     }
 
     /// Draws and writes. The names of the files by their keys, and the frame for standard output.
-    pub fn save(&self, answered: &Answered, answer: &Answer) -> Result<(Map<String, Value>, Option<Frame>)> {
+    pub fn save(&self, subject: &Subject, answer: &Answer) -> Result<(Map<String, Value>, Option<Frame>)> {
         let (mut saved, mut frame) = (Map::new(), None);
         for Saving { option, key, place, draws } in self.savings {
             let picture =
-                answered.picture.as_ref().ok_or_else(|| anyhow!("the picture is not there any more"))?;
+                subject.picture.as_ref().ok_or_else(|| anyhow!("the picture is not there any more"))?;
             let drawn = draws(picture, answer)?;
             if **place == Place::Stdout {
                 let Drawn::Picture(picture) = drawn else {
                     bail!("{option}: only pictures go to standard output")
                 };
-                frame = Some(Frame::new(&picture, answered.video.clone())?);
+                frame = Some(Frame::new(&picture, subject.video.clone())?);
                 continue;
             }
             let png = match drawn {
                 Drawn::Picture(picture) => picture.png()?,
                 Drawn::Png(bytes) => bytes,
             };
-            let path = place.file(&answered.name)?;
-            if matches!(place, Place::Folder(_)) && in_own_folder(&path, &answered.name.file) {
+            let path = place.file(&subject.name)?;
+            if matches!(place, Place::Folder(_)) && in_own_folder(&path, &subject.name) {
                 bail!("{}: is the pictures' own folder: name another, or a pattern", path.display());
             }
-            self.write(&path, &answered.name, &png).with_context(|| path.display().to_string())?;
+            self.write(&path, &subject.name, &png).with_context(|| path.display().to_string())?;
             saved.insert((*key).into(), path.display().to_string().into());
         }
         Ok((saved, frame))
     }
 
     fn write(&self, path: &Path, name: &Name, bytes: &[u8]) -> Result<()> {
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            fs::create_dir_all(folder)?;
-        }
+        fs::create_dir_all(folder_of(path))?;
         let target = Target::sparing(path, self.read.iter().chain([&name.file]))?;
         if let Target::File(file) = &target {
             let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);

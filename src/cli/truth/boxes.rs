@@ -15,7 +15,7 @@ use hotcoco::{COCO, COCOeval, params::IouType, types::Annotation};
 use serde_json::{Value, json};
 
 use super::{percent, without};
-use crate::cli::pictures::Judge;
+use crate::cli::pictures::Evaluation;
 
 /// The right boxes, and what was found.
 pub struct Boxes {
@@ -62,8 +62,8 @@ impl Boxes {
     }
 }
 
-impl Judge for Boxes {
-    fn hear(&mut self, name: &Name, _: [usize; 2], answer: &Answer) -> Result<()> {
+impl Evaluation for Boxes {
+    fn add(&mut self, name: &Name, _: [usize; 2], answer: &Answer) -> Result<()> {
         let Answer::Boxes(found) = answer else { bail!("these are no boxes") };
         let Some(&image_id) = name.file.file_name().and_then(|name| self.pictures.get(name)) else {
             self.missing += 1;
@@ -86,7 +86,7 @@ impl Judge for Boxes {
         Ok(())
     }
 
-    fn verdict(self: Box<Self>) -> Result<(Value, String)> {
+    fn finish(self: Box<Self>) -> Result<(Value, String)> {
         let Self { path, right, seen, found, missing, .. } = *self;
         without(missing, &path.display().to_string());
         if seen.is_empty() {

@@ -16,7 +16,7 @@ use goldcrest::{
 use serde_json::{Value, json};
 
 use super::{percent, without};
-use crate::cli::{common, pictures::Judge};
+use crate::cli::{common, pictures::Evaluation};
 
 /// Classes that are listed, the worst first.
 const WORST: usize = 5;
@@ -151,8 +151,8 @@ fn folders(path: &Path, labels: &Labels, classes: usize) -> Result<Truth> {
     bail!("its folder {odd} is called like no class: name it by the class's number or name (see --labels)");
 }
 
-impl Judge for Classes {
-    fn hear(&mut self, name: &Name, _: [usize; 2], answer: &Answer) -> Result<()> {
+impl Evaluation for Classes {
+    fn add(&mut self, name: &Name, _: [usize; 2], answer: &Answer) -> Result<()> {
         let Answer::Classes(found) = answer else { bail!("these are no classes") };
         let Some(right) = self.right(name) else {
             self.missing += 1;
@@ -169,7 +169,7 @@ impl Judge for Classes {
         Ok(())
     }
 
-    fn verdict(self: Box<Self>) -> Result<(Value, String)> {
+    fn finish(self: Box<Self>) -> Result<(Value, String)> {
         without(self.missing, &self.path.display().to_string());
         let sum = |of: fn(&Count) -> usize| self.counts.values().map(of).sum::<usize>();
         let (pictures, first, five) = (sum(|c| c.pictures), sum(|c| c.first), sum(|c| c.five));

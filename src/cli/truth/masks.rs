@@ -17,7 +17,10 @@ use png::{BitDepth, ColorType, Transformations};
 use serde_json::{Value, json};
 
 use super::{percent, without};
-use crate::cli::{common, pictures::Judge};
+use crate::cli::{
+    common,
+    pictures::{Evaluation, png_name},
+};
 
 /// Masks in a folder, and what was answered.
 pub struct Masks {
@@ -39,20 +42,14 @@ impl Masks {
 
     /// The mask of a picture: called like it, at the same place in the folder or directly in it.
     fn mask(&self, name: &Name) -> Option<PathBuf> {
-        let mut file = name.file.file_stem()?.to_owned();
-        if let Some(frame) = name.frame {
-            file.push(format!("-{frame:06}"));
-        }
-        file.push(".png");
-        let within = name.folder.as_deref().and_then(|folder| name.file.parent()?.strip_prefix(folder).ok());
-        let places =
-            [within.map(|within| self.folder.join(within).join(&file)), Some(self.folder.join(&file))];
-        places.into_iter().flatten().find(|place| place.is_file())
+        let file = png_name(name);
+        let places = [self.folder.join(name.within()).join(&file), self.folder.join(&file)];
+        places.into_iter().find(|place| place.is_file())
     }
 }
 
-impl Judge for Masks {
-    fn hear(&mut self, name: &Name, [height, width]: [usize; 2], answer: &Answer) -> Result<()> {
+impl Evaluation for Masks {
+    fn add(&mut self, name: &Name, [height, width]: [usize; 2], answer: &Answer) -> Result<()> {
         let Answer::Pixels(found) = answer else { bail!("these are no pixels") };
         let Some(path) = self.mask(name) else {
             self.missing += 1;
@@ -66,7 +63,7 @@ impl Judge for Masks {
         self.sum.update(&right, found.labels()).with_context(named)
     }
 
-    fn verdict(self: Box<Self>) -> Result<(Value, String)> {
+    fn finish(self: Box<Self>) -> Result<(Value, String)> {
         without(self.missing, &self.folder.display().to_string());
         if self.sum.n_images() == 0 {
             bail!("{}: has no mask for any of the pictures", self.folder.display());

@@ -5,40 +5,7 @@ use std::fmt;
 use crate::{Error, Result};
 
 #[cfg(feature = "image")]
-mod canvas;
-#[cfg(feature = "image")]
-mod encode;
-#[cfg(feature = "image")]
-mod exif;
-#[cfg(feature = "image")]
-mod format;
-#[cfg(feature = "image")]
-mod gif;
-#[cfg(feature = "image")]
-mod jpeg;
-#[cfg(feature = "image")]
-mod limits;
-#[cfg(feature = "image")]
-mod pixels;
-#[cfg(feature = "image")]
-mod plain;
-#[cfg(feature = "image")]
-mod png;
-#[cfg(feature = "image")]
-mod read;
-#[cfg(feature = "image")]
-mod tiff;
-#[cfg(feature = "image")]
-mod webp;
-
-#[cfg(feature = "image")]
-pub(super) use encode::png_of;
-#[cfg(feature = "feed")]
-pub(crate) use format::{Format, MAGIC_BYTES};
-#[cfg(feature = "image")]
-pub use limits::PictureLimits;
-#[cfg(feature = "image")]
-pub use read::Frames;
+pub(crate) mod file;
 
 /// The most pixels that a file may hold: where Pillow suspects a decompression bomb.
 pub const PIXEL_LIMIT: u64 = 178_956_970;
@@ -113,6 +80,3 @@ mod tests {
         }
     }
 }
-
-#[cfg(all(test, feature = "image"))]
-mod file_tests;

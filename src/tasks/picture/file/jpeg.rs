@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use libjpeg_turbo_rs::{DecodeLimits, Decoder, PixelFormat};
+use memchr::memchr;
 
 use super::{
     Picture, exif,
@@ -40,7 +41,8 @@ impl Decode for Jpeg<'_> {
 }
 
 fn decode(bytes: &[u8], budget: Budget) -> Result<Picture, String> {
-    if !is_whole(bytes) {
+    // Decoders do not ask for an end marker, and a file cut within its last bytes may lack a few rows' worth of bits.
+    if end(bytes, &mut 2).is_none() {
         return Err("the JPEG is cut short: it has no end marker".into());
     }
     let limits = DecodeLimits { max_scans: MOST_SCANS, ..DecodeLimits::default() };
@@ -107,28 +109,23 @@ fn planes(decoder: &Decoder) -> u64 {
     samples * if scans { 3 } else { 1 }
 }
 
-/// Whether an end marker follows the last scan. Decoders do not ask for one, and a file cut within
-/// its last bytes may lack a few rows' worth of bits.
-fn is_whole(bytes: &[u8]) -> bool {
-    let mut rest = bytes;
+/// Where a JPEG ends: behind its end marker, looked for from `at` on, which is 2 at first. None if that is not among
+/// `bytes`; `at` is then where to look on once there are more.
+pub(crate) fn end(bytes: &[u8], at: &mut usize) -> Option<usize> {
     loop {
-        // Between segments lie a scan's coded bits, in which 0xFF is followed by zero.
-        let Some(at) = rest.windows(2).position(|w| w[0] == 0xff && w[1] != 0xff) else {
-            return false;
+        // Between segments lie a scan's coded bits, in which 0xff is followed by zero.
+        let Some(found) = bytes.get(*at..).and_then(|rest| memchr(0xff, rest)) else {
+            *at = bytes.len().max(*at);
+            return None;
         };
-        let code = rest[at + 1];
-        rest = &rest[at + 2..];
-        match code {
-            0xd9 => return true,
-            0x00 | 0x01 | 0xd0..=0xd8 => {}
-            _ => {
-                // Skipped by its length: a thumbnail within has an end marker of its own.
-                let [high, low, ..] = *rest else { return false };
-                let Some(next) = rest.get(usize::from(u16::from_be_bytes([high, low]))..) else {
-                    return false;
-                };
-                rest = next;
-            }
+        *at += found;
+        match bytes[*at + 1..] {
+            [0xd9, ..] => return Some(*at + 2),
+            [0xff, ..] => *at += 1,
+            [0x00 | 0x01 | 0xd0..=0xd8, ..] => *at += 2,
+            // Skipped by its length: a thumbnail within has an end marker of its own.
+            [_, high, low, ..] => *at += 2 + usize::from(u16::from_be_bytes([high, low])),
+            _ => return None,
         }
     }
 }

@@ -23,6 +23,7 @@ impl Default for PictureLimits {
 
 impl PictureLimits {
     /// Whether a picture of `width` x `height` pixels may be held, which takes `bytes` a pixel.
+    #[cfg(feature = "feed")]
     pub(crate) fn admits(self, width: u64, height: u64, bytes: u64) -> Result<(), String> {
         self.less(0).admits(width, height, bytes)
     }

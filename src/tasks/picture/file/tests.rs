@@ -6,6 +6,7 @@ use image::{DynamicImage, ImageFormat};
 
 use super::exif::tests::{exif, integers};
 use super::*;
+use crate::Result;
 
 /// A file of 64 x 48 pixels with some structure.
 fn file(format: ImageFormat) -> Vec<u8> {

@@ -1,4 +1,4 @@
-//! What is asked of pictures, and how the threads share the work.
+//! Pictures to answers: which threads decode, prepare, run and finish them.
 
 use std::{
     ops::ControlFlow,
@@ -15,7 +15,7 @@ use super::{
     inputs::{Inputs, Name},
     open::{Opened, Opening, open},
     ordered::{Ordered, ordered},
-    running::{Runner, Runs},
+    running::{Common, Runner},
     y4m::Header,
 };
 use crate::{
@@ -27,8 +27,8 @@ use crate::{
     zoo::Network,
 };
 
-/// What is asked of every picture, and what answers.
-pub struct Asking<'a> {
+/// A network that answers pictures, and what is wanted of each.
+pub struct Pipeline<'a> {
     /// A GPU runs one batch after another. The CPU's threads each run a picture of their own, as long as there are
     /// as many.
     pub device: Device,
@@ -63,17 +63,15 @@ pub enum Answer {
     Vector(Vec<f32>),
 }
 
-/// What came of an input.
-pub struct Answered {
+/// A picture that was answered, or was not.
+pub struct Subject {
     /// What it is called.
     pub name: Name,
     /// Its rows and columns, if it could be read.
     pub size: Option<[usize; 2]>,
-    /// The answer, or why there is none.
-    pub answer: Result<Answer>,
     /// The shape of the network's input that it became.
     pub input: Option<Shape>,
-    /// The picture, if [`Asking::pictures`] wants it.
+    /// The picture, if [`Pipeline::pictures`] wants it.
     pub picture: Option<Picture>,
     /// The video stream that it is a frame of.
     pub video: Option<Arc<Header>>,
@@ -82,10 +80,8 @@ pub struct Answered {
 /// What answering took.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Spent {
-    /// Inputs that were answered.
-    pub answered: u64,
-    /// Inputs that were not.
-    pub failed: u64,
+    /// Pictures, those among them that could not be answered.
+    pub pictures: u64,
     /// From the first input to the last answer.
     pub wall: Duration,
     /// Reading and decoding, over all threads.
@@ -100,32 +96,31 @@ pub struct Spent {
     pub precision: Element,
 }
 
-impl Asking<'_> {
-    /// Answers all of `inputs`. `finish` makes of each answer what is wanted, on any thread, and `each` takes that in
-    /// the order of the inputs, until it breaks off.
+impl Pipeline<'_> {
+    /// Answers all of `inputs`. `finish` makes of each answer, or of why there is none, what is wanted, on any thread,
+    /// and `each` takes that in the order of the inputs, until it breaks off.
     ///
     /// # Errors
     /// [`Error::Lost`] if the device was lost, as nothing can be answered any more; as [`Cpu::new`], and what `each`
     /// returns. All other errors are answers.
-    pub fn each<T: Send, E: From<Error>>(
+    pub fn run<T: Send, E: From<Error>>(
         &self,
         inputs: Inputs,
-        finish: impl Fn(Answered) -> T + Sync,
+        finish: impl Fn(Subject, Result<Answer>) -> T + Sync,
         mut each: impl FnMut(T) -> Result<ControlFlow<()>, E>,
     ) -> Result<Spent, E> {
         let start = Instant::now();
         let clocks = Clocks::default();
-        let runs = Runs {
-            asking: self,
+        let common = Common {
+            pipeline: self,
             preprocessing: session::preprocessing(self.network, self.options)?,
             clocks: &clocks,
         };
-        let done = |answered: Answered| match &answered.answer {
-            Err(Error::Lost(reason)) => Err(Error::Lost(reason.clone())),
+        let done = |(subject, answer): (Subject, Result<Answer>)| match answer {
+            Err(lost @ Error::Lost(_)) => Err(lost),
             answer => {
-                let count = if answer.is_ok() { &clocks.answered } else { &clocks.failed };
-                count.fetch_add(1, Relaxed);
-                Ok(finish(answered))
+                clocks.pictures.fetch_add(1, Relaxed);
+                Ok(finish(subject, answer))
             }
         };
         let mut take = |results: &mut dyn Iterator<Item = Result<T>>| {
@@ -141,21 +136,20 @@ impl Asking<'_> {
             Device::Cpu(cpu) => {
                 let threads = cpu.info().threads;
                 let workers = threads.min(pictures);
-                // A pool a worker, so that none waits for another.
-                let each = if workers == 1 { cpu.clone() } else { Cpu::new(Some(threads / workers))? };
-                let single = each.info().threads;
-                let own = move || Cpu::new(Some(single)).unwrap_or_else(|_| each.clone());
+                // A pool for each worker, so that none waits for another; the first tells whether there can be any.
+                let first = if workers == 1 { cpu.clone() } else { Cpu::new(Some(threads / workers))? };
+                let pool = || Cpu::new(Some(threads / workers)).unwrap_or_else(|_| first.clone());
                 thread::scope(|scope| {
-                    let start = || Runner::new(&runs, Device::Cpu(own()), 1);
-                    let work = |runner: &mut Runner, opened| done(runner.answer(runs.prepare(opened)));
+                    let start = || Runner::new(&common, Device::Cpu(pool()), 1);
+                    let work = |runner: &mut Runner, opened| done(runner.answer(common.prepare(opened)));
                     take(&mut self.opened(scope, workers, inputs, &clocks, start, work))
                 })?;
             }
             Device::Gpu(_) => thread::scope(|scope| {
                 let threads = self.threads.min(pictures);
-                let work = |(): &mut (), opened| runs.prepare(opened);
+                let work = |(): &mut (), opened| common.prepare(opened);
                 let prepared = self.opened(scope, threads, inputs, &clocks, || (), work);
-                let runner = Runner::new(&runs, self.device.clone(), self.options.batch);
+                let runner = Runner::new(&common, self.device.clone(), self.options.batch);
                 let answers = Batches::new(runner, prepared);
                 let work = |(): &mut (), answered| done(answered);
                 take(&mut ordered(scope, threads, threads + 2, answers, || (), work))
@@ -181,10 +175,12 @@ impl Asking<'_> {
                 Opening::Many(frames) => Stages::Opened(frames),
             }
         });
-        // The frames of an animation are decoded one after another, and then shared out like files.
-        ordered(scope, threads, ahead, first.flatten(), start, move |own, stage| match stage {
+        // The frames of an animation are decoded one after another, and then shared out like files. Few inputs have
+        // any: a thread's own state is made for the first.
+        let none = || None;
+        ordered(scope, threads, ahead, first.flatten(), none, move |own: &mut Option<S>, stage| match stage {
             Stage::Done(result) => result,
-            Stage::Opened(opened) => again(own, opened),
+            Stage::Opened(opened) => again(own.get_or_insert_with(&start), opened),
         })
     }
 }
