@@ -99,7 +99,7 @@ impl Input {
 pub struct Reading {
     /// The ends of pictures' names in folders, without their dots and in lower case.
     pub extensions: Vec<String>,
-    /// Streams hold red, green and blue of so many columns and rows, and nothing else.
+    /// Streams hold red, green and blue of so many columns and rows, and nothing else, unless they are y4m video.
     pub raw: Option<[usize; 2]>,
     /// The colours of y4m streams, which do not say.
     pub matrix: Matrix,
@@ -338,15 +338,14 @@ enum Kind {
 
 impl<R: Read> Stream<R> {
     fn begin(&mut self) -> Result<Kind, String> {
-        if let Some(size) = self.reading.raw {
-            return Ok(Kind::Raw(size));
-        }
         let start = self.stream.peek(y4m::MAGIC.len()).map_err(|e| e.to_string())?;
-        if start.is_empty() {
-            return Err("is empty: expected pictures".into());
-        }
+        // Video says so itself, whatever the other streams are.
         if !start.starts_with(y4m::MAGIC) {
-            return Ok(Kind::Pictures);
+            return match self.reading.raw {
+                Some(size) => Ok(Kind::Raw(size)),
+                None if start.is_empty() => Err("is empty: expected pictures".into()),
+                None => Ok(Kind::Pictures),
+            };
         }
         let header = Header::read(&mut self.stream, self.reading.matrix)?;
         self.admits(header.width, header.height)?;

@@ -3,7 +3,9 @@
 
 use std::io::{self, BufRead, Read};
 
-use crate::tasks::{Format, MAGIC_BYTES, jpeg_end};
+use memchr::memmem;
+
+use crate::tasks::{Format, MAGIC_BYTES, jpeg_end, tiff_end};
 
 /// Bytes that tell every format that is read: a BMP's second header says its length there.
 const START: usize = 18;
@@ -74,7 +76,8 @@ impl<R: Read> Read for Lookahead<R> {
 /// be the last. `limit` is the most bytes of a picture.
 ///
 /// # Errors
-/// What is wrong, if the picture is cut short or larger than the limit, or the stream cannot be read.
+/// What is wrong, if the picture is cut short or larger than the limit, if its end is not known and another follows, or
+/// if the stream cannot be read.
 pub fn next<R: Read>(stream: &mut Lookahead<R>, limit: usize) -> Result<Option<Vec<u8>>, String> {
     // As many as tell a format, and no more: the next picture may be yet to come.
     let found = stream.peek(START).map_err(|e| e.to_string())?;
@@ -96,7 +99,7 @@ pub fn next<R: Read>(stream: &mut Lookahead<R>, limit: usize) -> Result<Option<V
             let length = window.u32(4)?;
             length + length % 2 + 8
         }
-        _ => window.rest()?,
+        _ => window.last(start)?,
     };
     window.reach(length)?;
     Ok(Some(stream.take(length)))
@@ -223,8 +226,8 @@ impl<R: Read> Window<'_, R> {
         bytes.and_then(|bytes| bytes.checked_add(at)).ok_or_else(|| "the picture is too large".into())
     }
 
-    /// Everything that is left.
-    fn rest(&mut self) -> Result<usize, String> {
+    /// Everything that is left. Where it would hold another picture of the kind, that one would go unseen.
+    fn last(&mut self, start: [u8; 4]) -> Result<usize, String> {
         let mut count = 0;
         loop {
             let found = self.stream.peek(count + 1).map_err(|e| e.to_string())?.len();
@@ -232,9 +235,19 @@ impl<R: Read> Window<'_, R> {
                 return Err(format!("the picture has more than {} bytes", self.limit));
             }
             if found <= count {
-                return Ok(found);
+                break;
             }
             count = found;
+        }
+        // What follows the letters of a PNM is its own; the others' four bytes are their format's.
+        let magic = if start[0] == b'P' { &start[..3] } else { &start[..] };
+        let bytes = self.reach(count)?;
+        let from = if matches!(start[0], b'I' | b'M') { tiff_end(bytes).unwrap_or(0) } else { 0 };
+        match memmem::find(&bytes[from.max(1)..], magic) {
+            None => Ok(count),
+            Some(_) => Err("pictures of this format cannot be told apart in a stream: \
+                name their files, or send PNG or JPEG"
+                .into()),
         }
     }
 }
@@ -296,6 +309,41 @@ mod tests {
             assert!(all(&pictures.concat(), step).unwrap() == pictures, "{step}");
         }
         assert!(all(&[], 1).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_second_picture_whose_start_is_not_known_is_refused() {
+        for start in [
+            &b"GIF87a"[..],
+            b"GIF89a",
+            b"qoif",
+            b"II*\0",
+            b"MM\0*",
+            b"II+\0",
+            b"MM\0+",
+            b"P1\n",
+            b"P2 ",
+            b"P3\n",
+        ] {
+            let one = [start, b" 1 1 15 7 and whatever follows\n"].concat();
+            assert!(all(&one, usize::MAX).unwrap() == [one.clone()], "{start:?}");
+            for step in [1, 4096] {
+                let error = all(&[&one[..], &one].concat(), step).unwrap_err();
+                assert!(error.contains("cannot be told apart"), "{start:?}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn one_picture_whose_end_is_not_known_is_a_picture() {
+        let files = std::fs::read_dir("tests/fixtures/formats").unwrap().map(|file| file.unwrap().path());
+        let mut count = 0;
+        for file in files.filter(|file| file.extension().is_some_and(|end| end == "gif" || end == "tif")) {
+            let bytes = std::fs::read(&file).unwrap();
+            assert!(all(&bytes, 4096).unwrap() == [bytes], "{}", file.display());
+            count += 1;
+        }
+        assert!(count > 10);
     }
 
     #[test]

@@ -67,9 +67,12 @@ fn classes_of_a_list_and_of_folders() {
         "{words}"
     );
 
-    for (text, word) in
-        [("a.jpg,999999\nb.jpg,1\n", "line 1"), ("a.jpg,1\nb.jpg,unicorn\n", "no class"), ("x", "")]
-    {
+    for (text, word) in [
+        ("a.jpg,999999\nb.jpg,1\n", "line 1"),
+        ("a.jpg,1\nb.jpg,unicorn\n", "no class"),
+        ("a.jpg,1\na.jpg,1\na.jpg,2\n", "line 3"),
+        ("x", ""),
+    ] {
         fs::write(&list, text).unwrap();
         let output = on_cpu("classify", Path::new(SEEDED), &["--truth", list.to_str().unwrap(), CAT])
             .output()
@@ -188,6 +191,8 @@ fn boxes_by_coco() {
     let all = truth(annotations(found, 0.0));
     assert_eq!((&all["pictures"], &all["without_truth"]), (&1.into(), &0.into()));
     assert!(all["map"].as_f64().unwrap() > 0.99, "{all}");
+    let twice = json(detect(&[scene, "--json", "--truth", path.to_str().unwrap()]))["truth"].clone();
+    assert_eq!(twice, all);
     // Moved by a quarter, a box has three fifths in common with what was found.
     let moved = truth(annotations(found, 0.25));
     assert!(moved["map50"].as_f64().unwrap() > 0.99 && moved["map75"].as_f64().unwrap() < 0.01, "{moved}");

@@ -1,7 +1,7 @@
 //! How well boxes were found: COCO's mean average precision.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     ffi::OsString,
     path::{Path, PathBuf},
 };
@@ -25,7 +25,7 @@ pub struct Boxes {
     pictures: HashMap<OsString, u64>,
     /// COCO's categories by the network's classes.
     categories: HashMap<usize, u64>,
-    seen: Vec<u64>,
+    seen: BTreeSet<u64>,
     found: Vec<Annotation>,
     missing: usize,
 }
@@ -57,7 +57,7 @@ impl Boxes {
         if categories.is_empty() {
             bail!("{}: the network has none of its categories (see --labels)", named());
         }
-        let (seen, found) = (Vec::new(), Vec::new());
+        let (seen, found) = (BTreeSet::new(), Vec::new());
         Ok(Self { path: path.to_owned(), right, pictures, categories, seen, found, missing: 0 })
     }
 }
@@ -69,7 +69,10 @@ impl Evaluation for Boxes {
             self.missing += 1;
             return Ok(());
         };
-        self.seen.push(image_id);
+        // What is found a second time in one picture would count as wrong.
+        if !self.seen.insert(image_id) {
+            return Ok(());
+        }
         for found in found {
             let Some(&category_id) = self.categories.get(&found.index) else { continue };
             let bounds = found.bounds;
@@ -97,7 +100,7 @@ impl Evaluation for Boxes {
         let found = right.load_res_anns(found).with_context(named)?;
         let mut sum = COCOeval::new(right, found, IouType::Bbox);
         // Those that were not looked at have no boxes to miss.
-        sum.params.img_ids = seen;
+        sum.params.img_ids = seen.into_iter().collect();
         sum.evaluate().with_context(named)?;
         sum.accumulate();
         sum.summarize_lines();

@@ -109,7 +109,9 @@ fn listed(path: &Path, labels: &Labels, classes: usize) -> Result<Truth> {
         };
         // As the user may name it: from here, or from where the list is.
         for path in [PathBuf::from(file), beside.join(file)] {
-            paths.insert(path, class);
+            if paths.insert(path, class).is_some_and(|before| before != class) {
+                bail!("line {}: {file:?} has another class in a line before", at + 1);
+            }
         }
         if let Some(name) = Path::new(file).file_name() {
             let kept = names.entry(PathBuf::from(name)).or_insert(Some(class));

@@ -25,6 +25,10 @@ impl Decode for Plain<'_> {
     fn next(&mut self) -> Result<Option<Picture>, String> {
         let Some(bytes) = self.bytes.take() else { return Ok(None) };
         let said = |e: ImageError| e.to_string();
+        // White space follows every number, so one that ends the file is the start of a number.
+        if matches!(bytes.get_ref()[..], [b'P', b'2' | b'3', .., b'0'..=b'9']) {
+            return Err("the file is cut short: a PNM of numbers ends with a space or a line end".into());
+        }
         match self.format {
             Format::Bmp => decode(codecs::bmp::BmpDecoder::new(bytes).map_err(said)?, self.budget),
             Format::Qoi => decode(codecs::qoi::QoiDecoder::new(bytes).map_err(said)?, self.budget),

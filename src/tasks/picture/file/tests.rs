@@ -220,7 +220,11 @@ fn frames(bytes: &[u8]) -> Result<Vec<Picture>> {
 fn a_cut_file_gives_no_other_picture() {
     for (name, whole) in fixtures() {
         let expected = frames(&whole).unwrap();
-        for len in (0..whole.len()).rev().step_by(if cfg!(debug_assertions) { 7 } else { 1 }) {
+        // Without optimisation, all of the end, where a cut is least seen, and some of the rest.
+        let step = if cfg!(debug_assertions) { 7 } else { 1 };
+        for len in
+            (0..whole.len()).rev().enumerate().filter(|(i, _)| *i < 16 || i % step == 0).map(|(_, len)| len)
+        {
             if let Ok(found) = frames(&whole[..len]) {
                 assert!(expected.starts_with(&found), "{name} cut at {len} of {}", whole.len());
             }

@@ -37,6 +37,29 @@ pub(super) fn decoder(bytes: Bytes<'_>, budget: Budget) -> Result<Tiff<'_>, Stri
     Ok(Tiff { decoder, budget, page: 0 })
 }
 
+/// Where the pixels of the last page end, behind which no file has a second header: writers that append a page leave
+/// its header between the pages. None, if the file is damaged.
+#[cfg(feature = "feed")]
+pub(crate) fn end_of_pixels(bytes: &[u8]) -> Option<usize> {
+    let mut decoder = Decoder::new(std::io::Cursor::new(bytes)).ok()?;
+    let mut end = 0;
+    loop {
+        for (starts, lengths) in
+            [(Tag::StripOffsets, Tag::StripByteCounts), (Tag::TileOffsets, Tag::TileByteCounts)]
+        {
+            let mut numbers = |tag| decoder.find_tag_unsigned_vec::<u64>(tag).ok();
+            let (starts, lengths) = (numbers(starts)?, numbers(lengths)?);
+            let (starts, lengths) = (starts.unwrap_or_default(), lengths.unwrap_or_default());
+            let ends = starts.iter().zip(lengths).map(|(start, length)| start.saturating_add(length));
+            end = ends.fold(end, u64::max);
+        }
+        if !decoder.more_images() {
+            return usize::try_from(end).ok().filter(|end| *end <= bytes.len());
+        }
+        decoder.next_image().ok()?;
+    }
+}
+
 fn said(error: TiffError) -> String {
     error.to_string()
 }
