@@ -11,7 +11,8 @@ use std::{
 };
 
 use super::{
-    split::{self, Lookahead},
+    lookahead::Lookahead,
+    split,
     y4m::{self, Header},
 };
 use crate::{Error, session::Matrix, tasks::PictureLimits};
@@ -341,11 +342,10 @@ impl<R: Read> Stream<R> {
         let start = self.stream.peek(y4m::MAGIC.len()).map_err(|e| e.to_string())?;
         // Video says so itself, whatever the other streams are.
         if !start.starts_with(y4m::MAGIC) {
-            return match self.reading.raw {
-                Some(size) => Ok(Kind::Raw(size)),
-                None if start.is_empty() => Err("is empty: expected pictures".into()),
-                None => Ok(Kind::Pictures),
-            };
+            if start.is_empty() {
+                return Err("is empty: expected pictures".into());
+            }
+            return Ok(self.reading.raw.map_or(Kind::Pictures, Kind::Raw));
         }
         let header = Header::read(&mut self.stream, self.reading.matrix)?;
         self.admits(header.width, header.height)?;

@@ -43,7 +43,9 @@
 
 mod batches;
 mod clocks;
+mod ends;
 mod inputs;
+mod lookahead;
 mod open;
 mod ordered;
 mod pipeline;
