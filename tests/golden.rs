@@ -145,6 +145,35 @@ fn networks_are_their_libraries() {
     }
 }
 
+/// What the libraries call the vector before the classifier; of several the first is it.
+const EMBEDDINGS: [&str; 5] = ["flatten", "dropout", "global_pool", "avgpool", "classifier.0"];
+
+#[test]
+fn embeddings_are_their_libraries() {
+    let mut checked = 0;
+    for fixture in Fixture::networks() {
+        let Some(taps) = &fixture.recipe.taps else { continue };
+        let network = fixture.open_network();
+        if network.task != Task::Classify {
+            continue;
+        }
+        let is_tap = |name: &&str| taps.modules.iter().any(|module| module.name == **name);
+        let name = EMBEDDINGS.into_iter().find(is_tap).unwrap_or_else(|| panic!("{}", fixture.name));
+        let input = fixture.input(taps.case);
+        let &[n, _, h, w] = input.dims() else { panic!("not a batch of pictures") };
+        let options =
+            Options { batch: n, size: Some([h, w]), answer: Answer::Embedding, ..Options::default() };
+        for device in common::devices() {
+            let found = Session::new(&device, &network, options).unwrap().run_all(&input).unwrap();
+            let error = distance(&sample(&found[0]), &fixture.tap(name));
+            println!("{} {name} {:?} on {device}: {error:.1e}", fixture.name, found[0].dims());
+            assert!(found.len() == 1 && error <= TOLERANCE, "{} {name} on {device}: {error:e}", fixture.name);
+        }
+        checked += 1;
+    }
+    assert!(checked >= 14);
+}
+
 #[test]
 fn networks_in_f16_stay_near_their_libraries() {
     let gpus: Vec<Gpu> = common::gpus().into_iter().filter(Gpu::has_f16).collect();
