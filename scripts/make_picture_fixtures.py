@@ -202,6 +202,8 @@ def tiffs():
     save("group4.tif", photo.convert("1"), compression="group4")
     save("pages.tif", photo, save_all=True, append_images=[photo.transpose(Image.ROTATE_180), grey.convert("RGB")])
     save("turned.tif", photo, tiffinfo={274: 6})
+    save("luma.tif", photo.convert("YCbCr"))
+    save("luma_jpeg.tif", photo.convert("YCbCr"), compression="jpeg", quality=95)
 
     def make(name, samples, frames=None, **options):
         tifffile.imwrite(OUT / name, samples, metadata=None, **options)
@@ -274,6 +276,9 @@ def others():
     write("deep.ppm", f"P6 {W} {H} 65535\n".encode() + deep.astype(">u2").tobytes(), [pixels])
     header = f"P7\nWIDTH {W}\nHEIGHT {H}\nDEPTH 4\nMAXVAL 255\nTUPLTYPE RGB_ALPHA\nENDHDR\n"
     write("rgba.pam", header.encode() + np.asarray(alpha).tobytes(), [pixels])
+    both = [pixels, pixels[::-1]]
+    several = b"".join(f"P6 {W} {H} 255\n".encode() + part.tobytes() for part in both)
+    write("several.ppm", several, both)
     save("rgb.qoi", photo)
     save("rgba.qoi", alpha)
 

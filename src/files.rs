@@ -1,11 +1,14 @@
 //! Files that people name: opened so that none can hang or exhaust a program, and written whole or not at all.
 
 use std::{
+    collections::HashMap,
     fs::{self, File, FileType, TryLockError},
     hash::{BuildHasher, RandomState},
     io::{self, Read, Write},
     path::{Path, PathBuf},
 };
+
+use file_id::{FileId, get_file_id};
 
 use crate::{Error, Result};
 
@@ -80,12 +83,71 @@ fn name(kind: FileType) -> &'static str {
     if kind.is_dir() { "a directory" } else { "a device" }
 }
 
-/// Whether two names are of one file: however they are spelt, through links, and as hard links.
-pub fn is_same(a: impl AsRef<Path>, b: impl AsRef<Path>) -> bool {
-    // Comparing opens both, which waits at a pipe.
-    let is_file = |path: &Path| fs::metadata(path).is_ok_and(|found| found.is_file());
-    let (a, b) = (a.as_ref(), b.as_ref());
-    is_file(a) && is_file(b) && same_file::is_same_file(a, b).unwrap_or(false)
+/// Files by what they are and not by their names: however those are spelt, through links, and as hard links.
+#[derive(Debug, Default)]
+pub struct FileSet {
+    files: HashMap<FileId, PathBuf>,
+    /// As the system has them, and as they were named.
+    folders: Vec<[PathBuf; 2]>,
+}
+
+impl FileSet {
+    /// Takes a file in, or all that is or will be in a folder. What is not there, a pipe or a device is left out.
+    pub fn insert(&mut self, path: impl AsRef<Path>) {
+        let path = path.as_ref();
+        let kind = fs::metadata(path).map(|found| found.file_type());
+        if kind.as_ref().is_ok_and(FileType::is_dir) {
+            self.folders.extend(fs::canonicalize(path).map(|folder| [folder, path.to_owned()]));
+        } else if kind.as_ref().is_ok_and(FileType::is_file)
+            && let Ok(id) = get_file_id(path)
+        {
+            self.files.entry(id).or_insert_with(|| path.to_owned());
+        }
+    }
+
+    /// The name under which a file, or the folder that it is or would be in, was taken in.
+    pub fn find(&self, path: impl AsRef<Path>) -> Option<&Path> {
+        let path = path.as_ref();
+        // Only a regular file's identity is asked for: elsewhere than on Unix that opens it, which waits at a pipe.
+        let is_file = fs::metadata(path).is_ok_and(|found| found.is_file());
+        let known = is_file.then(|| get_file_id(path).ok()).flatten().and_then(|id| self.files.get(&id));
+        if let Some(known) = known {
+            return Some(known);
+        }
+        if self.folders.is_empty() {
+            return None;
+        }
+        let places = [fs::canonicalize(folder_of(path)), fs::canonicalize(path)];
+        let places: Vec<PathBuf> = places.into_iter().flatten().collect();
+        let holds = |[folder, _]: &&[PathBuf; 2]| places.iter().any(|place| place.starts_with(folder));
+        self.folders.iter().find(holds).map(|[_, named]| named.as_path())
+    }
+}
+
+impl<P: AsRef<Path>> Extend<P> for FileSet {
+    fn extend<I: IntoIterator<Item = P>>(&mut self, paths: I) {
+        paths.into_iter().for_each(|path| self.insert(path));
+    }
+}
+
+impl<P: AsRef<Path>> FromIterator<P> for FileSet {
+    fn from_iter<I: IntoIterator<Item = P>>(paths: I) -> Self {
+        let mut set = Self::default();
+        set.extend(paths);
+        set
+    }
+}
+
+/// A path as files have it: on Unix any bytes, elsewhere text.
+#[cfg(unix)]
+pub fn path_of(bytes: &[u8]) -> PathBuf {
+    <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(bytes).into()
+}
+
+/// A path as files have it: on Unix any bytes, elsewhere text.
+#[cfg(not(unix))]
+pub fn path_of(bytes: &[u8]) -> PathBuf {
+    String::from_utf8_lossy(bytes).into_owned().into()
 }
 
 /// The folder that a file is in.
@@ -142,18 +204,23 @@ impl Unfinished {
 
     fn make(folder: &Path, make: impl Fn(&Path) -> io::Result<File>) -> io::Result<Self> {
         sweep(folder);
+        // Others' sweeps may come between, though not often.
+        let mut left = 100;
         loop {
+            left -= 1;
             let path = folder.join(format!("{PREFIX}{:016x}", RandomState::new().hash_one(0)));
             let lock = match make(&path) {
                 Ok(lock) => lock,
                 // Another's sweep came between the folder and its lock.
-                Err(e) if e.kind() == io::ErrorKind::NotFound && folder.is_dir() => continue,
+                Err(e) if e.kind() == io::ErrorKind::NotFound && folder.is_dir() && left > 0 => continue,
                 Err(e) => return Err(e),
             };
             // Or before it was locked. Where a file system has no locks nothing is swept.
             let swept = matches!(lock.try_lock(), Err(TryLockError::WouldBlock)) || !path.exists();
             if !swept {
                 return Ok(Self { path, lock });
+            } else if left == 0 {
+                return Err(io::ErrorKind::ResourceBusy.into());
             }
         }
     }
@@ -241,8 +308,18 @@ mod tests {
         fs::write(at("a"), "").unwrap();
         fs::write(at("b"), "").unwrap();
         fs::hard_link(at("a"), at("hard")).unwrap();
-        assert!(is_same(at("a"), at("hard")) && is_same(at("a"), at(".").join("a")));
-        assert!(!is_same(at("a"), at("b")) && !is_same(at("a"), at("absent")) && !is_same(at("."), at(".")));
+        let set = FileSet::from_iter([at("a"), at("absent")]);
+        for name in ["a", "hard", "./a"] {
+            assert_eq!(set.find(at(name)), Some(&*at("a")), "{name}");
+        }
+        assert!(["b", "absent", "."].iter().all(|name| set.find(at(name)).is_none()));
+
+        fs::create_dir(at("folder")).unwrap();
+        let set = FileSet::from_iter([at("folder")]);
+        for name in ["folder/new", "folder/../folder/new"] {
+            assert_eq!(set.find(at(name)), Some(&*at("folder")), "{name}");
+        }
+        assert!(["a", "new", "folder/../new"].iter().all(|name| set.find(at(name)).is_none()));
     }
 
     #[test]

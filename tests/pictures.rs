@@ -20,10 +20,12 @@ fn fixtures() -> BTreeMap<String, (PathBuf, Picture)> {
 }
 
 /// How far a sample may be from Pillow's: it and the `image` crate round samples of five and six bits, and
-/// those of a PNM that do not end at 255, to either side.
+/// those of a PNM that do not end at 255, to either side. Luma and chroma Pillow makes RGB with six bits behind the
+/// point, and a JPEG within a TIFF is not decoded in libjpeg's arithmetic.
 fn bound(name: &str) -> u8 {
     match name {
-        "555.bmp" | "565.bmp" | "to100.ppm" => 1,
+        "555.bmp" | "565.bmp" | "to100.ppm" | "luma.tif" => 1,
+        "luma_jpeg.tif" => 2,
         _ => 0,
     }
 }

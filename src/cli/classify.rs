@@ -75,7 +75,8 @@ impl Classify {
             Answer::Classes(classes) => Ok(described(&classes[..shown.min(classes.len())], &network)),
             _ => bail!("these are no classes"),
         };
-        self.pictures.ask(&question, describe, &[], evaluation)
+        let found = self.pictures.find(&network, [], false);
+        self.pictures.ask(found, &question, describe, &[], evaluation)
     }
 }
 

@@ -17,6 +17,7 @@ use goldcrest::{
     plan::Fuse,
     session::{Device, Options, Precision, Session, Startup},
     tasks::{Detection, Labels, Picture},
+    tensor::Element,
     text::{visible, visible_json},
     zoo::Network,
 };
@@ -280,6 +281,9 @@ impl Engine {
         };
         if matches!((&device, self.fuse()), (Device::Cpu(_), Fuse::Pair | Fuse::Block)) {
             bail!("--fuse: on the CPU every layer is by itself");
+        }
+        if self.precision() == Precision::F16 {
+            device.supports(Element::F16)?;
         }
         Ok(device)
     }

@@ -79,7 +79,9 @@ impl Detect {
         };
         let describe = |_: &Subject, answer: &Answer| Ok(self.described(&sure(answer)?));
         let evaluation = truth.map(|truth| Box::new(truth) as Box<dyn Evaluation>);
-        self.pictures.ask(&question, describe, out.as_slice(), evaluation)
+        let read = [self.labels.as_ref(), self.truth.as_ref()];
+        let found = self.pictures.find(&network, read, out.is_some());
+        self.pictures.ask(found, &question, describe, out.as_slice(), evaluation)
     }
 
     fn described(&self, found: &[Detection]) -> Description {

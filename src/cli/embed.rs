@@ -65,9 +65,9 @@ impl Embed {
         if network.embedding.is_none() {
             bail!("{} {}: embed wants one that classifies, or has no classifier", network.arch, network.task);
         }
-        let read: Vec<PathBuf> = self.pictures.files().chain(network.files.iter().cloned()).collect();
+        let found = self.pictures.find(&network, [], self.out.is_some());
         let target =
-            |path: &PathBuf| Target::sparing(path, &read).with_context(|| path.display().to_string());
+            |path: &PathBuf| Target::sparing(path, &found.read).with_context(|| path.display().to_string());
         let target = self.out.as_ref().map(target).transpose()?;
         let device = self.engine.open()?;
         let options =
@@ -86,7 +86,8 @@ impl Embed {
         let how = How { normalize: self.normalize, nearest, out: self.out.clone() };
         let all = All { how, names: Vec::new(), vectors: Vec::new(), dims: 0, target };
         let keeps = self.out.is_some() || self.nearest.is_some();
-        self.pictures.ask(&question, describe, &[], keeps.then(|| Box::new(all) as Box<dyn Evaluation>))
+        let keeper = keeps.then(|| Box::new(all) as Box<dyn Evaluation>);
+        self.pictures.ask(found, &question, describe, &[], keeper)
     }
 }
 
@@ -143,6 +144,9 @@ impl Evaluation for All {
     fn finish(self: Box<Self>) -> Result<(Value, String)> {
         let Self { how, names, vectors, dims, target } = *self;
         let mut words = String::new();
+        if let (Some(path), true) = (&how.out, names.is_empty()) {
+            bail!("{}: is not written, as no picture was answered", path.display());
+        }
         if let (Some(target), Some(path)) = (target, &how.out) {
             let bytes = encode(path, &names, &vectors, dims)?;
             target.write(&bytes).with_context(|| path.display().to_string())?;
@@ -189,7 +193,7 @@ fn nearest(vectors: &[f32], dims: usize, k: usize) -> Vec<Vec<(usize, f32)>> {
 }
 
 fn encode(path: &Path, names: &[Name], vectors: &[f32], dims: usize) -> Result<Vec<u8>> {
-    match path.extension().and_then(|end| end.to_str()) {
+    match end(path).as_deref() {
         Some("npy") => Ok(Npy::encode(&Tensor::new([names.len(), dims], vectors.to_vec())?)),
         Some("jsonl") => {
             let lines = names.iter().zip(vectors.chunks_exact(dims.max(1))).map(|(name, vector)| {
@@ -210,9 +214,14 @@ fn encode(path: &Path, names: &[Name], vectors: &[f32], dims: usize) -> Result<V
     }
 }
 
+/// The end of a file's name, in lower case.
+fn end(path: &Path) -> Option<String> {
+    Some(path.extension()?.to_str()?.to_lowercase())
+}
+
 fn place(name: OsString) -> Result<PathBuf, String> {
     let path = PathBuf::from(name);
-    match path.extension().and_then(|end| end.to_str()) {
+    match end(&path).as_deref() {
         Some("npy" | "safetensors" | "jsonl") => Ok(path),
         _ => Err("expected the name of a .npy, .safetensors or .jsonl file".into()),
     }

@@ -80,8 +80,8 @@ impl Run {
             _ => Answer::Scores,
         };
         let named = || self.output.display().to_string();
-        let read = network.files.iter().chain([&self.input]);
-        let target = Target::sparing(&self.output, read).with_context(named)?;
+        let read = network.files.iter().chain([&self.input]).collect();
+        let target = Target::sparing(&self.output, &read).with_context(named)?;
         let format = match target {
             // A pipe or a device needs no such name.
             Target::Stream(_) => Format::Safetensors,

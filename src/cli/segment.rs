@@ -100,7 +100,9 @@ impl Segment {
             _ => bail!("these are no pixels"),
         };
         let evaluation = truth.map(|truth| Box::new(truth) as Box<dyn Evaluation>);
-        self.pictures.ask(&question, describe, &savings, evaluation)
+        let read = [self.labels.as_ref(), self.truth.as_ref()];
+        let found = self.pictures.find(&network, read, !savings.is_empty());
+        self.pictures.ask(found, &question, describe, &savings, evaluation)
     }
 }
 

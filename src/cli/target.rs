@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
-use goldcrest::files::{self, Unfinished, folder_of};
+use goldcrest::files::{self, FileSet, Unfinished, folder_of};
 
 /// A file that appears whole or not at all.
 pub enum Target {
@@ -27,6 +27,9 @@ impl Target {
             found => {
                 // What a link points to is written, not the link.
                 let path = if found.is_ok() { fs::canonicalize(path)? } else { path.to_owned() };
+                if !folder_of(&path).is_dir() {
+                    bail!("its folder was not found: make that first");
+                }
                 // Tried and dropped: a run that is interrupted must leave nothing behind.
                 Unfinished::file_in(folder_of(&path)).map_err(|e| io::Error::from(e.kind()))?;
                 // However it is spelt, so that it is known for the same.
@@ -38,14 +41,11 @@ impl Target {
         }
     }
 
-    /// [`Target::new`] that also refuses what is one of the files that the command reads, under any name:
-    /// pictures, labels, inputs, and [`Network::files`](goldcrest::zoo::Network). Every command that reads and
-    /// writes files calls this one.
-    pub fn sparing(path: &Path, read: impl IntoIterator<Item = impl AsRef<Path>>) -> Result<Self> {
-        for read in read {
-            if files::is_same(path, &read) {
-                bail!("is read too ({}): name another file to write", read.as_ref().display());
-            }
+    /// [`Target::new`] that also refuses what the command reads, under any name: pictures, lists, labels, truth, inputs,
+    /// and [`Network::files`](goldcrest::zoo::Network). Every command that reads and writes files calls this one.
+    pub fn sparing(path: &Path, read: &FileSet) -> Result<Self> {
+        if let Some(read) = read.find(path) {
+            bail!("is read too ({}): name another file to write", read.display());
         }
         Self::new(path)
     }

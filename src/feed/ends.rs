@@ -1,20 +1,25 @@
 //! Where a picture ends, by what its format says of its parts.
 
-use std::io::Read;
-
-use memchr::memmem;
+use std::{collections::BTreeSet, io::Read};
 
 use super::lookahead::Lookahead;
-use crate::tasks::{Format, jpeg_end, tiff_end};
+use crate::tasks::{Format, jpeg_end};
 
-/// How many bytes the picture that `stream` begins with has.
+/// What is known of a picture before it is decoded.
+pub struct End {
+    /// Its bytes.
+    pub length: usize,
+    /// Whether it has several frames or pages.
+    pub animated: bool,
+}
+
+/// Where the picture ends that `stream` begins with.
 ///
 /// # Errors
-/// What is wrong, if the picture is cut short, damaged, or larger than `limit` bytes, if its end is not known and
-/// another follows, or if the stream cannot be read.
-pub fn end<R: Read>(stream: &mut Lookahead<R>, format: Format, limit: usize) -> Result<usize, String> {
-    let mut window = Window { stream, limit };
-    let end = match format {
+/// What is wrong, if the picture is cut short, damaged, or larger than `limit` bytes, or if the stream cannot be read.
+pub fn end<R: Read>(stream: &mut Lookahead<R>, format: Format, limit: usize) -> Result<End, String> {
+    let mut window = Window { stream, limit, frames: 0 };
+    let length = match format {
         Format::Bmp => window.u32(2)?.max(14),
         Format::Gif => window.gif()?,
         Format::Jpeg => window.jpeg()?,
@@ -22,19 +27,18 @@ pub fn end<R: Read>(stream: &mut Lookahead<R>, format: Format, limit: usize) -> 
         Format::Pnm => window.pnm()?,
         Format::Qoi => window.qoi()?,
         Format::Tiff => window.tiff()?,
-        Format::WebP => {
-            let length = window.u32(4)?;
-            length + length % 2 + 8
-        }
+        Format::WebP => window.webp()?,
     };
-    window.reach(end)?;
-    Ok(end)
+    window.reach(length)?;
+    Ok(End { length, animated: window.frames > 1 })
 }
 
 /// A stream from the start of a picture, which may have `limit` bytes.
 struct Window<'a, R> {
     stream: &'a mut Lookahead<R>,
     limit: usize,
+    /// Frames or pages that were seen, where a format may have several.
+    frames: usize,
 }
 
 impl<R: Read> Window<'_, R> {
@@ -51,7 +55,10 @@ impl<R: Read> Window<'_, R> {
     }
 
     fn too_large(&self) -> String {
-        format!("the picture has more than {} bytes", self.limit)
+        format!(
+            "the picture is larger than the limit of {} MiB (--max-memory, PictureLimits::memory)",
+            self.limit >> 20
+        )
     }
 
     /// The byte at `at`, looked at with many that follow.
@@ -76,7 +83,10 @@ impl<R: Read> Window<'_, R> {
                 // An extension's kind stands before its data.
                 0x21 => at + 2,
                 // An image's place, colours and code size do.
-                0x2c => at + 11 + table(self.byte(at + 9)?),
+                0x2c => {
+                    self.frames += 1;
+                    at + 11 + table(self.byte(at + 9)?)
+                }
                 _ => return Err("the picture is damaged: no block of a GIF begins where one should".into()),
             };
             at = data;
@@ -108,7 +118,8 @@ impl<R: Read> Window<'_, R> {
         loop {
             let chunk = &self.reach(at + 8)?[at..];
             let length = u32::from_be_bytes([chunk[0], chunk[1], chunk[2], chunk[3]]) as usize;
-            let last = &chunk[4..8] == b"IEND";
+            let (last, frame) = (&chunk[4..8] == b"IEND", &chunk[4..8] == b"fcTL");
+            self.frames += usize::from(frame);
             at += length + 12;
             if last {
                 return Ok(at);
@@ -238,25 +249,88 @@ impl<R: Read> Window<'_, R> {
         Ok(at + 8)
     }
 
-    /// Everything that is left: a TIFF's parts may lie anywhere. Where another began, it would go unseen.
+    /// Chunks in one that says how long they are.
+    fn webp(&mut self) -> Result<usize, String> {
+        let length = self.u32(4)?;
+        let end = length + length % 2 + 8;
+        let mut at = 12;
+        while at + 8 <= end {
+            self.frames += usize::from(&self.reach(at + 4)?[at..at + 4] == b"ANMF");
+            let length = self.u32(at + 4)?;
+            at += 8 + length + length % 2;
+        }
+        Ok(end)
+    }
+
+    /// Directory by directory, and all that they point to: their order in the file is any.
     fn tiff(&mut self) -> Result<usize, String> {
-        let mut count = 0;
-        loop {
-            let found = self.stream.peek(count + 1).map_err(|e| e.to_string())?.len();
-            if found > self.limit {
-                return Err(self.too_large());
+        let head = self.reach(8)?;
+        let (little, big) = (head[0] == b'I', head[2] == 43 || head[3] == 43);
+        // Bytes of a place, of the number of entries, and of an entry.
+        let (place, count, entry) = if big { (8, 8, 20) } else { (4, 2, 12) };
+        let mut end = if big { 16 } else { 8 };
+        // Pages follow one another, and directories of their own hang on them.
+        let mut left = vec![(self.integer(end - place, place, little)?, true)];
+        let mut seen = BTreeSet::new();
+        while let Some((directory, is_page)) = left.pop() {
+            if directory == 0 || !seen.insert(directory) {
+                continue;
             }
-            if found <= count {
-                break;
+            self.frames += usize::from(is_page);
+            let entries = self.integer(directory, count, little)?;
+            let first = directory.saturating_add(count);
+            let next = first.saturating_add(entries.saturating_mul(entry));
+            left.push((self.integer(next, place, little)?, is_page));
+            end = end.max(next + place);
+            let (mut starts, mut lengths) = (Vec::new(), Vec::new());
+            for at in (first..next).step_by(entry) {
+                let (tag, kind) = (self.integer(at, 2, little)?, self.integer(at + 2, 2, little)?);
+                let values = self.integer(at + 4, place, little)?;
+                let bytes = match kind {
+                    3 | 8 => 2,
+                    4 | 9 | 11 | 13 => 4,
+                    5 | 10 | 12 | 16..=18 => 8,
+                    _ => 1,
+                };
+                let size = values.saturating_mul(bytes);
+                let mut data = at + 4 + place;
+                if size > place {
+                    data = self.integer(data, place, little)?;
+                    end = end.max(data.saturating_add(size));
+                }
+                let mut numbers = || {
+                    let last = data.saturating_add(size);
+                    (data..last)
+                        .step_by(bytes)
+                        .map(|at| self.integer(at, bytes, little))
+                        .collect::<Result<Vec<_>, _>>()
+                };
+                match tag {
+                    // Strips and tiles: where they are, how long they are.
+                    273 | 324 => starts = numbers()?,
+                    279 | 325 => lengths = numbers()?,
+                    // Smaller versions, and Exif's directories.
+                    330 | 34665 | 34853 | 40965 => {
+                        left.extend(numbers()?.into_iter().map(|directory| (directory, false)));
+                    }
+                    _ => {}
+                }
             }
-            count = found;
+            let ends =
+                starts.iter().zip(lengths).map(|(start, length): (&usize, _)| start.saturating_add(length));
+            end = ends.fold(end, usize::max);
         }
-        let bytes = self.reach(count)?;
-        match memmem::find(&bytes[tiff_end(bytes).unwrap_or(0).max(1)..], &bytes[..4]) {
-            None => Ok(count),
-            Some(_) => {
-                Err("TIFFs cannot be told apart in a stream: name their files, or send PNG or JPEG".into())
-            }
-        }
+        // Filled up to whole words, as writers do that go on behind.
+        let bytes = self.stream.peek(end.saturating_add(1).min(self.limit)).map_err(|e| e.to_string())?;
+        Ok(end + usize::from(end % 2 == 1 && bytes.get(end) == Some(&0)))
+    }
+
+    /// A whole number of so many bytes.
+    fn integer(&mut self, at: usize, bytes: usize, little: bool) -> Result<usize, String> {
+        let end = at.saturating_add(bytes);
+        let bytes = &self.reach(end)?[at..end];
+        let digit = |number: u64, byte: &u8| number << 8 | u64::from(*byte);
+        let number = if little { bytes.iter().rev().fold(0, digit) } else { bytes.iter().fold(0, digit) };
+        Ok(usize::try_from(number).unwrap_or(usize::MAX))
     }
 }

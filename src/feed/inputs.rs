@@ -2,15 +2,16 @@
 
 use std::{
     collections::VecDeque,
-    ffi::{OsStr, OsString},
+    ffi::OsString,
     fmt,
-    fs::{self, File},
-    io::{self, BufRead, BufReader, Read},
+    fs::File,
+    io::{self, Read},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use super::{
+    files::{self, Files, Found, STDIN},
     lookahead::Lookahead,
     split,
     y4m::{self, Header},
@@ -23,12 +24,6 @@ pub const EXTENSIONS: [&str; 22] = [
     "apng", "avif", "bmp", "dib", "gif", "heic", "heif", "jfif", "jpe", "jpeg", "jpg", "jxl", "pam", "pbm",
     "pgm", "png", "pnm", "ppm", "qoi", "tif", "tiff", "webp",
 ];
-
-/// What standard input is called.
-const STDIN: &str = "-";
-
-/// The most bytes of a line in a list.
-const LINE_LIMIT: u64 = 1 << 16;
 
 /// What a picture is called.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,21 +121,65 @@ type Boxed = Box<dyn Iterator<Item = Input> + Send>;
 /// a pattern such as `photos/*.jpg`, `-` for standard input, or `@` and a file with a name a line. What is no regular
 /// file is a stream: of pictures one behind another, of a y4m video, or of raw pixels.
 pub struct Inputs {
-    names: VecDeque<OsString>,
+    left: VecDeque<Left>,
+    /// What a name that was begun has yet.
+    files: Option<Files>,
+    /// What a file that was begun has yet.
+    inputs: Option<Boxed>,
     reading: Arc<Reading>,
-    current: Option<Boxed>,
+    /// Lists that were read to their ends.
+    lists: Vec<PathBuf>,
+}
+
+/// What is yet to come.
+enum Left {
+    Name(OsString),
+    Found(Found),
 }
 
 impl Inputs {
     /// Of what is named on a command line.
     pub fn new(names: impl IntoIterator<Item = OsString>, reading: Reading) -> Self {
-        Self { names: names.into_iter().collect(), reading: Arc::new(reading), current: None }
+        let left = names.into_iter().map(Left::Name).collect();
+        Self { left, files: None, inputs: None, reading: Arc::new(reading), lists: Vec::new() }
     }
 
-    /// How many names there are, if each is a file's.
+    /// Finds all files at once, where they would be found as they are reached: what is written meanwhile is no input
+    /// then. Only a list that comes through a pipe is left for later.
+    pub fn settle(&mut self) {
+        for left in std::mem::take(&mut self.left) {
+            match left {
+                Left::Name(name) if !files::is_piped(&name) => {
+                    self.lists.extend(files::list(&name));
+                    self.left.extend(files::named(&name, &self.reading).map(Left::Found));
+                }
+                left => self.left.push_back(left),
+            }
+        }
+    }
+
+    /// Whether all files were found.
+    pub fn is_settled(&self) -> bool {
+        self.left.iter().all(|left| matches!(left, Left::Found(_)))
+    }
+
+    /// The files that were found and are yet to be read, and the lists that named them.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let found = self.left.iter().filter_map(|left| match left {
+            Left::Found(Found::Named(path) | Found::File { path, .. }) => Some(path.as_path()),
+            _ => None,
+        });
+        found.chain(self.lists.iter().map(PathBuf::as_path))
+    }
+
+    /// How many there are, if each was named or found as a file.
     pub fn known(&self) -> Option<usize> {
-        let is_file = |name: &OsString| name != STDIN && Path::new(name).is_file();
-        self.names.iter().all(is_file).then_some(self.names.len())
+        let is_file = |left: &Left| match left {
+            Left::Name(name) => name != STDIN && Path::new(name).is_file(),
+            Left::Found(Found::Named(path)) => path.is_file(),
+            Left::Found(found) => matches!(found, Found::File { .. }),
+        };
+        self.left.iter().all(is_file).then_some(self.left.len())
     }
 }
 
@@ -149,168 +188,56 @@ impl Iterator for Inputs {
 
     fn next(&mut self) -> Option<Input> {
         loop {
-            if let Some(input) = self.current.as_mut().and_then(Iterator::next) {
+            if let Some(input) = self.inputs.as_mut().and_then(Iterator::next) {
                 return Some(input);
             }
-            self.current = Some(named(&self.names.pop_front()?, &self.reading));
+            if let Some(found) = self.files.as_mut().and_then(Iterator::next) {
+                self.inputs = Some(open(found, &self.reading));
+                continue;
+            }
+            match self.left.pop_front()? {
+                Left::Name(name) => self.files = Some(files::named(&name, &self.reading)),
+                Left::Found(found) => self.inputs = Some(open(found, &self.reading)),
+            }
         }
     }
 }
 
-/// The pictures of a name as a user gives it.
-fn named(name: &OsStr, reading: &Arc<Reading>) -> Boxed {
-    let path = Path::new(name);
-    if name == STDIN {
-        return stream(path, io::stdin(), reading);
-    }
-    if fs::metadata(path).is_ok() {
-        return at(path, reading);
-    }
-    let bytes = name.as_encoded_bytes();
-    if let Some(list) = bytes.strip_prefix(b"@") {
-        return listed(path_of(list), reading.clone());
-    }
-    match name.to_str().filter(|_| bytes.iter().any(|byte| b"*?[".contains(byte))) {
-        Some(pattern) => matching(pattern, reading),
-        None => at(path, reading),
-    }
-}
-
-/// The pictures at a path.
-fn at(path: &Path, reading: &Arc<Reading>) -> Boxed {
-    let opened = || {
-        let found = fs::metadata(path)?;
-        if found.is_dir() {
-            return Ok(walk(path, reading));
-        }
-        let mut file = File::open(path)?;
-        if !found.is_file() {
-            return Ok(stream(path, file, reading));
-        }
-        let mut head = Vec::new();
-        (&mut file).take(y4m::MAGIC.len() as u64).read_to_end(&mut head)?;
-        Ok(match head == y4m::MAGIC {
-            true => stream(path, io::Cursor::new(head).chain(file), reading),
-            false => one(Input::new(path, Content::File(file, head))),
-        })
+/// The pictures of a file.
+fn open(found: Found, reading: &Arc<Reading>) -> Boxed {
+    let (opened, path, folder) = match found {
+        Found::Stdin => return stream(Path::new(STDIN), io::stdin(), reading),
+        Found::Failed(path, error) => return one(Input::failed(&path, error)),
+        Found::Named(path) => (File::open(&path).map_err(Error::io(&path)), path, None),
+        // A pipe among others may have nobody at its end.
+        Found::File { path, folder } => (crate::files::open(&path), path, folder),
     };
-    opened().unwrap_or_else(|error: io::Error| one(Input::failed(path, Error::io(path)(error))))
+    let begun = opened.and_then(|file| begun(&path, file, reading).map_err(Error::io(&path)));
+    let inputs = begun.unwrap_or_else(|error| one(Input::failed(&path, error)));
+    Box::new(inputs.map(move |input| Input { name: Name { folder: folder.clone(), ..input.name }, ..input }))
+}
+
+/// The pictures of an opened file: those of a stream if it is none, or video.
+fn begun(path: &Path, mut file: File, reading: &Arc<Reading>) -> io::Result<Boxed> {
+    if !file.metadata()?.is_file() {
+        return Ok(stream(path, file, reading));
+    }
+    let mut head = Vec::new();
+    (&mut file).take(y4m::MAGIC.len() as u64).read_to_end(&mut head)?;
+    Ok(match head == y4m::MAGIC {
+        true => stream(path, io::Cursor::new(head).chain(file), reading),
+        false => one(Input::new(path, Content::File(file, head))),
+    })
 }
 
 fn one(input: Input) -> Boxed {
     Box::new(std::iter::once(input))
 }
 
-/// The pictures in a folder and those in it, by name.
-fn walk(folder: &Path, reading: &Arc<Reading>) -> Boxed {
-    let (reading, own): (_, Arc<Path>) = (reading.clone(), folder.into());
-    let named = own.clone();
-    let hidden = |entry: &walkdir::DirEntry| {
-        entry.depth() > 0 && entry.file_name().as_encoded_bytes().starts_with(b".")
-    };
-    let entries = walkdir::WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter();
-    let mut found = false;
-    let mut entries = entries.filter_entry(move |entry| !hidden(entry));
-    Box::new(
-        std::iter::from_fn(move || {
-            for entry in entries.by_ref() {
-                let entry = match entry {
-                    Ok(entry) => entry,
-                    Err(error) => {
-                        found = true;
-                        let path = error.path().unwrap_or(&own).to_owned();
-                        return Some(one(Input::failed(&path, Error::file(&path, error.to_string()))));
-                    }
-                };
-                let extension = entry.path().extension().and_then(OsStr::to_str).map(str::to_lowercase);
-                if !entry.file_type().is_dir() && extension.is_some_and(|e| reading.extensions.contains(&e)) {
-                    found = true;
-                    return Some(at(entry.path(), &reading));
-                }
-            }
-            if std::mem::replace(&mut found, true) {
-                return None;
-            }
-            let reason = format!("the folder has no file that ends in .{}", reading.extensions.join(", ."));
-            Some(one(Input::failed(&own, Error::file(&*own, reason))))
-        })
-        .flatten()
-        .map(move |input| Input { name: Name { folder: Some(named.clone()), ..input.name }, ..input }),
-    )
-}
-
-/// What a pattern matches, by name.
-fn matching(pattern: &str, reading: &Arc<Reading>) -> Boxed {
-    let failed = |reason: String| one(Input::failed(Path::new(pattern), Error::file(pattern, reason)));
-    // As shells have it: what is hidden is named.
-    let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
-    let found: Vec<_> = match glob::glob_with(pattern, options) {
-        Ok(found) => found.collect(),
-        Err(error) => return failed(format!("is no pattern: {error}")),
-    };
-    if found.is_empty() {
-        return failed("no file has such a name".into());
-    }
-    let reading = reading.clone();
-    Box::new(found.into_iter().flat_map(move |found| match found {
-        Ok(path) => at(&path, &reading),
-        Err(error) => {
-            let path = error.path().to_owned();
-            one(Input::failed(&path, Error::io(&path)(error.into())))
-        }
-    }))
-}
-
-/// The pictures that a file names, one a line.
-fn listed(list: PathBuf, reading: Arc<Reading>) -> Boxed {
-    let opened: io::Result<Box<dyn BufRead + Send>> = if list == Path::new(STDIN) {
-        Ok(Box::new(BufReader::new(io::stdin())))
-    } else {
-        File::open(&list).map(|file| Box::new(BufReader::new(file)) as Box<dyn BufRead + Send>)
-    };
-    let mut lines = match opened {
-        Ok(lines) => Some(lines),
-        Err(error) => return one(Input::failed(&list, Error::io(&list)(error))),
-    };
-    let paths = std::iter::from_fn(move || {
-        loop {
-            let mut line = Vec::new();
-            let reader = lines.as_mut()?;
-            match reader.take(LINE_LIMIT).read_until(b'\n', &mut line) {
-                Ok(0) => return None,
-                Ok(count) if count as u64 == LINE_LIMIT => {
-                    lines = None;
-                    let reason = "a line is too long: expected the name of a picture in each";
-                    return Some(one(Input::failed(&list, Error::file(&list, reason))));
-                }
-                Ok(_) => {}
-                Err(error) => {
-                    lines = None;
-                    return Some(one(Input::failed(&list, Error::io(&list)(error))));
-                }
-            }
-            let line = line.trim_ascii_end();
-            if !line.is_empty() {
-                return Some(at(&path_of(line), &reading));
-            }
-        }
-    });
-    Box::new(paths.flatten())
-}
-
-#[cfg(unix)]
-fn path_of(bytes: &[u8]) -> PathBuf {
-    <OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(bytes).into()
-}
-
-#[cfg(not(unix))]
-fn path_of(bytes: &[u8]) -> PathBuf {
-    String::from_utf8_lossy(bytes).into_owned().into()
-}
-
 /// The pictures of a stream.
 fn stream(path: &Path, reader: impl Read + Send + 'static, reading: &Arc<Reading>) -> Boxed {
-    let stream = Stream { stream: Lookahead::new(reader), kind: None, reading: reading.clone() };
+    let (stream, reading) = (Lookahead::new(reader), reading.clone());
+    let stream = Stream { stream, kind: None, reading, before: Before::Nothing };
     let (path, mut frame) = (path.to_owned(), 0);
     let mut contents = stream.fuse();
     Box::new(std::iter::from_fn(move || {
@@ -326,6 +253,16 @@ struct Stream<R> {
     /// Unknown before the first bytes came.
     kind: Option<Kind>,
     reading: Arc<Reading>,
+    /// What came before.
+    before: Before,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Before {
+    Nothing,
+    Pictures,
+    /// Of several frames, which have the numbers that further pictures would.
+    Animation,
 }
 
 #[derive(Clone)]
@@ -342,9 +279,6 @@ impl<R: Read> Stream<R> {
         let start = self.stream.peek(y4m::MAGIC.len()).map_err(|e| e.to_string())?;
         // Video says so itself, whatever the other streams are.
         if !start.starts_with(y4m::MAGIC) {
-            if start.is_empty() {
-                return Err("is empty: expected pictures".into());
-            }
             return Ok(self.reading.raw.map_or(Kind::Pictures, Kind::Raw));
         }
         let header = Header::read(&mut self.stream, self.reading.matrix)?;
@@ -376,11 +310,13 @@ impl<R: Read> Stream<R> {
                 }
             }
             Kind::Pictures => {
-                let bytes = split::next(
-                    &mut self.stream,
-                    usize::try_from(self.reading.limits.memory).unwrap_or(usize::MAX),
-                )?;
-                Ok(bytes.map(Content::Encoded))
+                let most = usize::try_from(self.reading.limits.memory).unwrap_or(usize::MAX);
+                let Some((bytes, animated)) = split::next(&mut self.stream, most)? else { return Ok(None) };
+                if self.before == Before::Animation || (animated && self.before == Before::Pictures) {
+                    return Err("an animation and other pictures in a stream: name their files".into());
+                }
+                self.before = if animated { Before::Animation } else { Before::Pictures };
+                Ok(Some(Content::Encoded(bytes)))
             }
             Kind::Ended => Ok(None),
         }
@@ -395,9 +331,13 @@ impl<R: Read> Iterator for Stream<R> {
             Some(kind) => Ok(kind),
             None => self.begin(),
         };
+        let first = self.kind.is_none();
         let frame = kind.and_then(|kind| {
             self.kind = Some(kind.clone());
-            self.frame(&kind)
+            match self.frame(&kind)? {
+                None if first => Err("is empty: expected pictures".into()),
+                frame => Ok(frame),
+            }
         });
         if frame.is_err() {
             // Where the next one would begin is not known.

@@ -44,6 +44,7 @@
 mod batches;
 mod clocks;
 mod ends;
+mod files;
 mod inputs;
 mod lookahead;
 mod open;

@@ -2,26 +2,32 @@
 
 use std::io::Read;
 
-use super::{ends, lookahead::Lookahead};
+use super::{
+    ends::{self, End},
+    lookahead::Lookahead,
+};
 use crate::tasks::{Format, MAGIC_BYTES};
 
 /// Bytes that tell every format that is read: a BMP's second header says its length there.
 const START: usize = 18;
 
-/// The bytes of the next picture; none at the end of the stream. `limit` is the most bytes of a picture.
+/// The bytes of the next picture, and whether it has several frames; none at the end of the stream. `limit` is the most
+/// bytes of a picture.
 ///
 /// # Errors
 /// What is wrong, if what comes next is no picture, or as [`ends::end`].
-pub fn next<R: Read>(stream: &mut Lookahead<R>, limit: usize) -> Result<Option<Vec<u8>>, String> {
+pub fn next<R: Read>(stream: &mut Lookahead<R>, limit: usize) -> Result<Option<(Vec<u8>, bool)>, String> {
     // As many as tell a format, and no more: the next picture may be yet to come.
     let found = stream.peek(START).map_err(|e| e.to_string())?;
-    if found.is_empty() {
+    // What fills a file up to a whole number of something, or its line.
+    let fills = |byte: &u8| *byte == 0 || byte.is_ascii_whitespace();
+    if found.len() < START && found.iter().all(fills) {
         return Ok(None);
     }
     // The start decides, so that what is no picture is not read to its end.
     let format = Format::of(&found[..found.len().min(MAGIC_BYTES)])?;
-    let end = ends::end(stream, format, limit)?;
-    Ok(Some(stream.split_off(end)))
+    let End { length, animated } = ends::end(stream, format, limit)?;
+    Ok(Some((stream.split_off(length), animated)))
 }
 
 #[cfg(test)]
@@ -45,7 +51,8 @@ mod tests {
 
     fn all(bytes: &[u8], step: usize) -> Result<Vec<Vec<u8>>, String> {
         let mut stream = Lookahead::new(Dribble(bytes, step));
-        std::iter::from_fn(|| next(&mut stream, 1 << 20).transpose()).collect()
+        let next = || next(&mut stream, 1 << 20).transpose();
+        std::iter::from_fn(next).map(|next| next.map(|(bytes, _)| bytes)).collect()
     }
 
     fn pictures() -> Vec<Vec<u8>> {
@@ -75,11 +82,14 @@ mod tests {
         vec![jpeg, png, ppm, deep, bits, pam, bmp, webp]
     }
 
-    /// Files of every format, as several programs write them.
+    /// Files of every format, as several programs write them, of one picture or one animation each.
     fn files(endings: &[&str]) -> Vec<(PathBuf, Vec<u8>)> {
         let paths = std::fs::read_dir("tests/fixtures/formats").unwrap().map(|file| file.unwrap().path());
-        let paths =
-            paths.filter(|path| path.extension().is_some_and(|end| endings.iter().any(|e| end == *e)));
+        let is_wanted = |path: &PathBuf| {
+            let one = path.file_stem().is_some_and(|stem| stem != "several");
+            one && path.extension().is_some_and(|end| endings.iter().any(|e| end == *e))
+        };
+        let paths = paths.filter(is_wanted);
         let mut files: Vec<_> = paths.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
         files.sort();
         files
@@ -88,40 +98,54 @@ mod tests {
     #[test]
     fn pictures_are_found_one_after_another_however_they_come() {
         let mut pictures = pictures();
-        let files = files(&["jpg", "png", "apng", "pbm", "pgm", "ppm", "pam", "gif", "qoi", "bmp", "webp"]);
-        assert!(files.len() > 60);
+        let files =
+            files(&["jpg", "png", "apng", "pbm", "pgm", "ppm", "pam", "gif", "qoi", "bmp", "webp", "tif"]);
+        assert!(files.len() > 90);
         pictures.extend(files.into_iter().map(|(_, bytes)| bytes));
-        // What has no end of its own is the last.
-        pictures.push(std::fs::read("tests/fixtures/formats/pages.tif").unwrap());
         for step in [1, 3, 4096, usize::MAX] {
-            assert!(all(&pictures.concat(), step).unwrap() == pictures, "{step}");
+            let found = all(&pictures.concat(), step).unwrap();
+            for (at, (found, picture)) in found.iter().zip(&pictures).enumerate() {
+                assert!(found == picture, "{at}: {:?} at steps of {step}", &picture[..4]);
+            }
+            assert_eq!(found.len(), pictures.len());
         }
         assert!(all(&[], 1).unwrap().is_empty());
     }
 
     #[test]
-    fn one_tiff_is_a_picture_and_two_are_refused() {
-        let files = files(&["tif"]);
-        assert!(files.len() > 10);
-        for (path, one) in files {
-            let two = [&one[..], &one].concat();
-            assert!(all(&one, 4096).unwrap() == [one], "{}", path.display());
-            let error = all(&two, 4096).unwrap_err();
-            assert!(error.contains("cannot be told apart"), "{}: {error}", path.display());
+    fn animations_are_told_from_pictures() {
+        for (path, bytes) in files(&["gif", "apng", "png", "webp", "tif", "jpg"]) {
+            let (_, animated) = next(&mut Lookahead::new(&bytes[..]), 1 << 20).unwrap().unwrap();
+            let limits = crate::tasks::PictureLimits::default();
+            let frames = crate::tasks::Frames::decode(&bytes, &path, limits).unwrap().count();
+            assert_eq!(animated, frames > 1, "{}", path.display());
         }
     }
 
     #[test]
+    fn a_cut_picture_takes_none_of_the_next() {
+        let (_, whole) = files(&["jpg"]).remove(0);
+        let found = all(&[&whole[..whole.len() - 9], &whole].concat(), 4096).unwrap();
+        assert!(found.len() == 2 && found[1] == whole);
+    }
+
+    #[test]
     fn every_cut_is_told() {
-        let files = files(&["gif", "qoi", "pbm", "pgm", "ppm"]).into_iter().map(|(_, bytes)| bytes);
+        let files = files(&["gif", "qoi", "pbm", "pgm", "ppm", "tif"]).into_iter().map(|(_, bytes)| bytes);
         for picture in pictures().into_iter().chain(files) {
             // White space at the end is no part of the pixels.
-            let end = if picture[1] < b'4' { picture.trim_ascii_end().len() } else { picture.len() };
+            let end = match picture[..2] {
+                [b'P', ..b'4'] => picture.trim_ascii_end().len(),
+                // Filled up to whole words.
+                [b'I', b'I'] | [b'M', b'M'] => picture.len() - 1,
+                _ => picture.len(),
+            };
             for length in
                 (START..end).rev().enumerate().filter(|(i, _)| *i < 16 || i % 7 == 0).map(|(_, l)| l)
             {
-                let error = all(&picture[..length], usize::MAX).unwrap_err();
-                assert!(error.contains("cut short"), "{:?} {length}: {error}", &picture[..4]);
+                let told =
+                    all(&picture[..length], usize::MAX).is_err_and(|error| error.contains("cut short"));
+                assert!(told, "{:?} {length} of {}", &picture[..4], picture.len());
             }
         }
     }
@@ -136,7 +160,7 @@ mod tests {
             b"P3 9 9 9 ",
             b"GIF89a",
             b"qoif\xff\xff\xff\xff\xff\xff\xff\xff",
-            b"II*\0",
+            b"II*\0\xff\xff\xff\xff",
             b"\0",
         ] {
             let mut endless = Lookahead::new(start.chain(io::repeat(0)));

@@ -95,6 +95,8 @@ impl Client {
             .timeout_per_read(Some(limits.silence))
             .timeout_per_write(Some(limits.silence))
             .max_redirects(0)
+            // A connection that was kept may be closed by the time that it is used.
+            .max_idle_connections(0)
             .http_status_as_error(false)
             .user_agent(concat!("goldcrest/", env!("CARGO_PKG_VERSION")))
             .accept_encoding("identity")

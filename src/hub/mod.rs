@@ -86,8 +86,9 @@ impl Model {
         let (id, revision) = text.split_once('@').unwrap_or((text, MAIN));
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         let part = |part: &str| !part.is_empty() && part.chars().all(plain) && !part.starts_with('.');
+        // Two dashes part owner and name in the cache.
         let named = id.split_once('/').is_some_and(|(owner, name)| part(owner) && part(name));
-        if named && revision.split('/').all(part) {
+        if named && !id.contains("--") && revision.split('/').all(part) {
             Ok(Self { id: id.into(), revision: revision.into() })
         } else {
             let reason = "is no model's name, such as timm/mobilenetv3_large_100.ra_in1k";

@@ -20,7 +20,7 @@ pub use labels::Labels;
 #[cfg(feature = "image")]
 pub use overlay::{overlay, tint};
 #[cfg(feature = "feed")]
-pub(crate) use picture::file::{Format, MAGIC_BYTES, jpeg_end, tiff_end};
+pub(crate) use picture::file::{Format, MAGIC_BYTES, jpeg_end};
 #[cfg(feature = "image")]
 pub use picture::file::{Frames, PictureLimits};
 pub use picture::{PIXEL_LIMIT, Picture};

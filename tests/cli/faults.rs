@@ -148,6 +148,27 @@ fn what_never_ends_is_not_read() {
     ends_refused(on(zero), &["/dev/zero: is a device"]);
     ends_refused(labelled(&pipe), &["pipe: is a pipe"]);
     ends_refused(labelled(zero), &["/dev/zero: is a device"]);
+    let held = |subject: &str, weights: &str, truth: &Path| {
+        let mut command = on_cpu(subject, Path::new(weights), &[CAT, "--truth"]);
+        command.arg(truth);
+        command
+    };
+    for (truth, words) in [(pipe.as_path(), "pipe: is a pipe"), (zero, "/dev/zero: is a device")] {
+        ends_refused(held("classify", SEEDED, truth), &[words]);
+        ends_refused(held("detect", "assets/demo/detect", truth), &[words]);
+    }
+    // Among other pictures, and as their list.
+    fs::create_dir(at("album")).unwrap();
+    fs::copy(CAT, at("album/a.jpg")).unwrap();
+    assert!(Command::new("mkfifo").arg(at("album/b.jpg")).status().unwrap().success());
+    fs::write(at("list"), at("album/b.jpg").to_str().unwrap()).unwrap();
+    let [album, each, list, lists] =
+        ["album", "album/*.jpg", "list", "pipe"].map(|name| at(name).to_str().unwrap().to_owned());
+    for name in [album, each, format!("@{list}"), format!("@{lists}")] {
+        let output = ends(on_cpu("classify", Path::new(SEEDED), &[&name]));
+        let told = super::complaints(&output);
+        assert!(output.status.code() == Some(1) && told[0].contains("is a pipe"), "{name}: {told:?}");
+    }
     ends_refused(run_anywhere(&pipe, &at("out.npy")), &["pipe: is a pipe"]);
     ends_refused(run_anywhere(zero, &at("out.npy")), &["/dev/zero: is a device"]);
     for name in ["config.json", "preprocessor_config.json", "model.safetensors"] {
@@ -248,6 +269,19 @@ fn names_that_are_not_utf_8_work() {
         assert!(odd("demo.png").exists());
     }
     assert!(names_in(&odd("shaders")) > 10);
+    let mut command = on_cpu("classify", Path::new(SEEDED), &["--json"]);
+    command.arg(folder.path().join("*.jpg"));
+    assert_eq!(super::pictures_of(&json(command)).len(), 1);
+}
+
+/// A folder in which no file can be made: looking on for a name that is free would never end.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_folder_that_takes_no_file() {
+    let out = Path::new("/proc/goldcrest.npy");
+    let mut command = on_cpu("embed", Path::new(SEEDED), &[CAT, "--out"]);
+    command.arg(out);
+    ends_refused(command, &["/proc/goldcrest.npy"]);
 }
 
 fn names_in(folder: &Path) -> usize {

@@ -188,16 +188,23 @@ fn folders_patterns_and_lists() {
         (&["*.jpg", "a/*.png"], &["b.jpg", "a/x.png"]),
         (&["**/y.*"], &["a/deep/y.PNG"]),
         (&["a/deep", "b.jpg", "a/deep"], &["a/deep/y.PNG", "b.jpg", "a/deep/y.PNG"]),
+        (&["a/*/*"], &["a/deep/y.PNG"]),
+        (&["./a/[w-z].png"], &["./a/x.png"]),
+        (&["a/.h*"], &["a/.hidden.png"]),
         (&["@list", "b.jpg"], &["b.jpg", "a/deep/y.PNG", "a/x.png", "b.jpg"]),
     ] {
-        fs::write(folder.path().join("list"), "b.jpg\r\n\na/deep\na/x.png").unwrap();
+        fs::write(folder.path().join("list"), "\u{feff}b.jpg\r\n\na/deep\na/x.png").unwrap();
         let (found, status, complaints) = told(arguments, folder.path());
         assert_eq!((files(&found), status), (expected.to_vec(), 0), "{complaints:?}");
     }
     fs::create_dir(folder.path().join("empty")).unwrap();
-    for (argument, word) in
-        [("empty", "no file that ends in"), ("*.tif", "no file has such a name"), ("@none", "No such")]
-    {
+    fs::write(folder.path().join("blank"), "\n \n").unwrap();
+    for (argument, word) in [
+        ("empty", "no file that ends in"),
+        ("*.tif", "no file has such a name"),
+        ("@none", "No such"),
+        ("@blank", "names no picture"),
+    ] {
         let (found, status, complaints) = told(&[argument, "b.jpg"], folder.path());
         assert_eq!((status, pictures_of(&found).len(), &found["answered"]), (1, 2, &1.into()));
         assert!(complaints[0].contains(word), "{complaints:?}");
@@ -274,6 +281,54 @@ fn pictures_are_saved_by_name_and_never_over_another() {
     }
     assert_eq!(fs::read(folder.path().join("a/x.png")).unwrap(), before);
     assert_eq!(names(&folder.path().join("a")), [".hidden.png", "broken.jpeg", "deep", "x.png"]);
+}
+
+/// However a picture was found, nothing is written over it, and nothing that is written is taken for one.
+#[test]
+fn what_is_found_is_spared() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    for name in ["a.png", "b.png", "xa.png", "sub/a.png"] {
+        fs::create_dir_all(at(name).parent().unwrap()).unwrap();
+        fs::copy("assets/demo/scene.png", at(name)).unwrap();
+    }
+    fs::write(at("list"), "a.png\n").unwrap();
+    fs::copy(at("list"), at("list.png")).unwrap();
+    fs::copy(at("list"), at("list.npy")).unwrap();
+    let kept = |name: &str| fs::read(at(name)).unwrap();
+    let before =
+        ["a.png", "b.png", "xa.png", "sub/a.png", "list.png", "list.npy"].map(|name| (name, kept(name)));
+    let run = |subject: &str, more: &[&str], input: &[u8]| {
+        let weights = if subject == "segment" { "assets/demo/segment" } else { SEEDED };
+        let mut command = on_cpu(subject, &fs::canonicalize(weights).unwrap(), more);
+        command.current_dir(folder.path());
+        let output = super::streams::fed(command, input);
+        (output.status.code().unwrap(), complaints(&output).join("\n"))
+    };
+    for (arguments, word) in [
+        (&["segment", ".", "--mask", "{folder}/x{stem}.png"][..], "is read too"),
+        (&["segment", ".", "--mask", "b.png"], "is read too"),
+        (&["segment", "?.png", "--out", "b.png"], "is read too"),
+        (&["segment", "a.png", "b.png", "--mask", "sub/../b.png"], "is read too"),
+        (&["segment", "@list.png", "--mask", "list.png"], "is read too"),
+        (&["segment", "@list", "--mask", "a.png"], "is read too"),
+        (&["segment", "a.png", ".", "--mask", "sub/"], "is read too"),
+        (&["embed", "@list.npy", "--out", "list.npy"], "is read too"),
+        (&["embed", ".", "--ext", "png,npy", "--out", "list.npy"], "is read too"),
+        // What comes through a pipe may name it yet.
+        (&["segment", "@-", "--mask", "x{stem}.png"], "is there already"),
+    ] {
+        let (status, told) = run(arguments[0], &arguments[1..], b"a.png\nb.png\n");
+        assert!(status == 1 && told.contains(word), "{arguments:?}: {told}");
+        before.iter().for_each(|(name, bytes)| assert!(*bytes == kept(name), "{arguments:?}: {name}"));
+    }
+    // Masks that come into the folder that is read are no pictures.
+    fs::create_dir(at("fresh")).unwrap();
+    fs::copy(at("a.png"), at("fresh/a.png")).unwrap();
+    fs::copy(at("a.png"), at("fresh/z.png")).unwrap();
+    let (status, told) = run("segment", &["fresh", "--mask", "fresh/{stem}-mask.png", "--jsonl"], b"");
+    let all = ["a-mask.png", "a.png", "z-mask.png", "z.png"];
+    assert_eq!((status, names(&at("fresh"))), (0, all.map(str::to_owned).to_vec()), "{told}");
 }
 
 #[test]

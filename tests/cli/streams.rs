@@ -17,7 +17,7 @@ use super::{
 const SEGMENT: &str = "assets/demo/segment";
 
 /// Runs with so many bytes on standard input.
-fn fed(mut command: Command, bytes: &[u8]) -> Output {
+pub fn fed(mut command: Command, bytes: &[u8]) -> Output {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut input = child.stdin.take().unwrap();
@@ -145,7 +145,8 @@ fn a_frame_that_is_cut_short_or_damaged_is_told() {
         (b"Dear diary", &[], "not a picture"),
         (b"YUV4MPEG2 W99999999 H99999999\nFRAME\n", &[], "limit"),
         (b"123", &["--raw", "2x2"], "cut short"),
-        (&fs::read("tests/fixtures/formats/grey.tif").unwrap().repeat(2), &[], "cannot be told apart"),
+        (b"YUV4MPEG2 W4 H4 C420\n", &[], "is empty"),
+        (b"\n\n", &[], "is empty"),
     ] {
         let (pictures, status, complaints) = classified(stream, more);
         assert!(status == 1 && pictures.len() == 1 && complaints[0].contains(word), "{complaints:?}");
@@ -228,6 +229,38 @@ fn animations_are_answered_frame_by_frame() {
     assert_eq!(frames, [&0.into(), &1.into(), &2.into(), &3.into(), &4.into(), &Value::Null]);
     let one = seen(on_cpu("classify", Path::new(SEEDED), &["--json", CAT]));
     assert_eq!(pictures_of(&told)[5]["classes"], one["classes"]);
+}
+
+#[test]
+fn frames_that_cannot_follow_one_another_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    fs::write(at("video.y4m"), y4m(&frames(2))).unwrap();
+    let smaller: Vec<RgbImage> =
+        frames(2).iter().map(|f| image::imageops::crop_imm(f, 0, 0, 80, 60).to_image()).collect();
+    let header = text(&y4m(&frames(0))).replace("W160 H120", "W80 H60");
+    fs::write(at("smaller.y4m"), [header.as_bytes(), &y4m(&smaller)[header.len() + 2..]].concat()).unwrap();
+    let [video, smaller] = [at("video.y4m"), at("smaller.y4m")];
+    for (inputs, failed, start) in [
+        ([&*video, &*smaller], "2 of 4", &b"YUV4"[..]),
+        ([&*video, CAT], "1 of 3", b"YUV4"),
+        ([CAT, &*video], "2 of 3", b"P6\n"),
+        // One that is not there comes before none.
+        (["absent.png", &*video], "1 of 3", b"YUV4"),
+    ] {
+        let output =
+            on_cpu("segment", Path::new(SEGMENT), &[inputs[0], inputs[1], "--out", "-"]).output().unwrap();
+        let told = complaints(&output).join("\n");
+        assert!(output.status.code() == Some(1) && told.contains(failed), "{inputs:?}: {told}");
+        assert!(output.stdout.starts_with(start), "{inputs:?}");
+    }
+    // An animation's frames have numbers that pictures behind it would have too.
+    let animation = fs::read("tests/fixtures/formats/dispose1.gif").unwrap();
+    let still = fs::read("tests/fixtures/formats/rgb.png").unwrap();
+    for stream in [[&*animation, &*still], [&still, &animation], [&animation, &animation]] {
+        let (_, status, complaints) = classified(&stream.concat(), &[]);
+        assert!(status == 1 && complaints[0].contains("an animation and other pictures"), "{complaints:?}");
+    }
 }
 
 #[test]

@@ -71,6 +71,10 @@ fn classes_of_a_list_and_of_folders() {
         ("a.jpg,999999\nb.jpg,1\n", "line 1"),
         ("a.jpg,1\nb.jpg,unicorn\n", "no class"),
         ("a.jpg,1\na.jpg,1\na.jpg,2\n", "line 3"),
+        ("a.jpg,unicorn\nb.jpg,1\n", "line 1"),
+        ("\n\na.jpg,1\n\nb.jpg,unicorn\n", "line 5"),
+        ("a.jpg|1\n", "semicolon"),
+        ("elsewhere.jpg,1\n", "elsewhere.jpg"),
         ("x", ""),
     ] {
         fs::write(&list, text).unwrap();
@@ -83,6 +87,120 @@ fn classes_of_a_list_and_of_folders() {
             "{said:?}"
         );
     }
+}
+
+/// Pictures, their classes by a list or folders, and the pictures that are right and that have no class; or the error.
+#[test]
+fn a_picture_has_the_class_of_its_own_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    // The first is right at once, the second among five.
+    let likeliest = likeliest();
+    let [x, y] = [likeliest[0][0].0, likeliest[1][1].0];
+    for name in ["a/1.jpg", "b/1.jpg", "c/2.jpg"] {
+        fs::create_dir_all(at(name).parent().unwrap()).unwrap();
+        fs::copy(PICTURES[usize::from(!name.starts_with('a'))], at(name)).unwrap();
+    }
+    // Labels that are numbers of other classes.
+    let labels: Vec<String> = (0..1001).map(|index| (1000 - index).to_string()).collect();
+    fs::write(at("labels.txt"), labels.join("\n")).unwrap();
+    fs::write(at("same.txt"), "cat\nCat\n".to_owned() + &labels[2..].join(" cat\n")).unwrap();
+    let whole = fs::canonicalize(at("b/1.jpg")).unwrap();
+    for (list, arguments, expected) in [
+        (format!("./a/1.jpg,{x}\n{},{y}\n", whole.display()), &["a/1.jpg", "./b/1.jpg"][..], Ok((2, 0.5, 0))),
+        (format!("c/../a/1.jpg;{x}\nb/1.jpg;{y}\n"), &["a", "b", "c"], Ok((2, 0.5, 1))),
+        (format!("\u{feff}picture\tclass\na/1.jpg\t{x}\n"), &["b/1.jpg", "a/1.jpg"], Ok((1, 1.0, 1))),
+        (format!("1.jpg,{x}\n"), &["a/1.jpg", "a/1.jpg"], Ok((2, 1.0, 0))),
+        (format!("1.jpg,{x}\n"), &["a/1.jpg", "b/1.jpg"], Err("once, which was a/1.jpg")),
+        (format!("old/1.jpg,{x}\n"), &["a/1.jpg"], Ok((1, 1.0, 0))),
+        (
+            format!("old/1.jpg,{x}\nolder/1.jpg,{y}\n"),
+            &["a/1.jpg"],
+            Err("has none of the pictures: it names old"),
+        ),
+        (format!("a/1.jpg,{}\n", 1000 - x), &["a/1.jpg", "--labels", "labels.txt"], Ok((1, 1.0, 0))),
+        (
+            "a/1.jpg,CAT\n".into(),
+            &["a/1.jpg", "--labels", "same.txt"],
+            Err("0 and 1 are called: give the number"),
+        ),
+    ] {
+        fs::write(at("list.csv"), &list).unwrap();
+        let mut command =
+            on_cpu("classify", &fs::canonicalize(SEEDED).unwrap(), &["--json", "--truth", "list.csv"]);
+        let output = command.args(arguments).current_dir(folder.path()).output().unwrap();
+        match expected {
+            Ok((pictures, right, without)) => {
+                let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+                let truth = &told["truth"];
+                let found = (&truth["pictures"], &truth["top1"], &truth["without_truth"]);
+                assert_eq!(found, (&pictures.into(), &right.into(), &without.into()), "{list}{output:?}");
+            }
+            Err(word) => {
+                let said = complaints(&output).join("\n");
+                assert!(output.status.code() == Some(1) && said.contains(word), "{list}{said}");
+            }
+        }
+    }
+
+    // Folders of links to pictures, and links to folders.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::symlink;
+        let [x, y] = [x.to_string(), y.to_string()];
+        fs::create_dir_all(at("tree").join(&x)).unwrap();
+        symlink(at("a/1.jpg"), at("tree").join(&x).join("1.jpg")).unwrap();
+        symlink(at("b"), at("tree").join(&y)).unwrap();
+        let tree = at("tree").to_str().unwrap().to_owned();
+        let truth =
+            &json(on_cpu("classify", Path::new(SEEDED), &["--json", "--truth", &tree, &tree]))["truth"];
+        assert_eq!((&truth["pictures"], &truth["top1"]), (&2.into(), &0.5.into()), "{truth}");
+        assert_eq!(&truth["confused"][0]["index"].to_string(), &y);
+    }
+    let one = Path::new("tests/fixtures/checkpoints/one-logit");
+    let list = at("list.csv");
+    super::refused(on_cpu("classify", one, &[CAT, "--truth", list.to_str().unwrap()]), &["one class"]);
+}
+
+#[test]
+fn masks_that_say_nothing_or_are_somebody_elses() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    for name in ["masks", "p/a", "p/b"] {
+        fs::create_dir_all(at(name)).unwrap();
+    }
+    for name in ["p/a/one.png", "p/b/one.png"] {
+        fs::copy("assets/demo/scene.png", at(name)).unwrap();
+    }
+    let told = |arguments: &[&str]| {
+        let weights = fs::canonicalize("assets/demo/segment").unwrap();
+        let mut command = on_cpu("segment", &weights, &["--json", "--truth", "masks"]);
+        let output = command.args(arguments).current_dir(folder.path()).output().unwrap();
+        (serde_json::from_slice::<Value>(&output.stdout).unwrap_or_default(), complaints(&output).join("\n"))
+    };
+    let size = image::image_dimensions("assets/demo/scene.png").unwrap();
+    let write = |width: u32, height: u32| {
+        let mask = image::GrayImage::from_pixel(width, height, image::Luma([255]));
+        mask.save(at("masks/one.png")).unwrap();
+    };
+    write(size.0, size.1);
+    let (nothing, _) = told(&["p/a/one.png"]);
+    assert_eq!((&nothing["truth"]["mean_iou"], &nothing["truth"]["pictures"]), (&Value::Null, &1.into()));
+    assert!(told(&["p/a/one.png", "p/b/one.png"]).1.contains("is the mask of p/a/one.png already"));
+    assert!(told(&["p"]).1.contains("has no mask for any"));
+    let before = fs::read(at("masks/one.png")).unwrap();
+    for more in [
+        ["--mask", "masks"],
+        ["--out", "masks/"],
+        ["--mask", "masks/one.png"],
+        ["--out", "masks/x{stem}.png"],
+    ] {
+        let (_, said) = told(&[&["p/a/one.png"], &more[..]].concat());
+        assert!(said.contains("is read too (masks)"), "{said}");
+    }
+    assert!(before == fs::read(at("masks/one.png")).unwrap() && super::names(&at("masks")).len() == 1);
+    write(size.0 + 1, size.1);
+    assert!(told(&["p/a/one.png"]).1.contains("the picture has"));
 }
 
 #[test]
@@ -199,6 +317,35 @@ fn boxes_by_coco() {
     let nowhere = truth(annotations(found, 3.0));
     assert!(nowhere["map50"].as_f64().unwrap() < 0.01, "{nowhere}");
     assert!(answer(detect(&["--truth", path.to_str().unwrap()])).contains("mAP"));
+    // Numbers of boxes are nobody's business; all else is told.
+    let without_ids = annotations(found, 0.0).into_iter().map(|mut box_| {
+        box_.as_object_mut().unwrap().remove("id");
+        box_
+    });
+    assert_eq!(truth(without_ids.collect()), all);
+    let whole = fs::read_to_string(&path).unwrap();
+    for (from, to, word) in [
+        ("\"id\":8", "\"id\":7", "two pictures of the number 7"),
+        ("val/other.png", "val/scene.png", "another entry before"),
+        ("\"name\"", "\"name\":\"star\",\"other\"", "two categories called"),
+        ("\"bbox\":[", "\"bbox\":[0,0,-1,1],\"other\":[", "has a box of"),
+        (&format!("\"width\":{}", told["width"]), "\"width\":17", "has it as 17"),
+    ] {
+        fs::write(&path, whole.replace(from, to)).unwrap();
+        let output = detect(&["--truth", path.to_str().unwrap()]).output().unwrap();
+        let said = complaints(&output).join("\n");
+        assert!(
+            output.status.code() == Some(1) && said.contains(word) && said.contains("truth.json"),
+            "{said}"
+        );
+    }
+    // One of the name is the one that is listed, of two at most one.
+    fs::write(&path, &whole).unwrap();
+    fs::create_dir_all(folder.path().join("elsewhere")).unwrap();
+    let copy = folder.path().join("elsewhere/scene.png");
+    fs::copy(scene, &copy).unwrap();
+    let output = detect(&[copy.to_str().unwrap(), "--truth", path.to_str().unwrap()]).output().unwrap();
+    assert!(complaints(&output).join("\n").contains("once, which was"), "{output:?}");
     fs::write(&path, "{\"images\": [").unwrap();
     let output = detect(&["--truth", path.to_str().unwrap()]).output().unwrap();
     assert!(output.status.code() == Some(1) && complaints(&output)[0].contains("truth.json"), "{output:?}");

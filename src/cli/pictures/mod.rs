@@ -10,6 +10,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use goldcrest::{
     feed::{Answer, EXTENSIONS, Inputs, Name, Pipeline, Reading, Spent, Subject},
+    files::FileSet,
     session::{Device, Matrix, Options},
     tasks::{Labels, Picture, PictureLimits},
     zoo::Network,
@@ -126,24 +127,44 @@ pub trait Evaluation {
     fn finish(self: Box<Self>) -> Result<(Value, String)>;
 }
 
+/// The pictures that were found, and what the command reads.
+pub struct Found {
+    inputs: Inputs,
+    /// What must not be written.
+    pub read: FileSet,
+}
+
 impl Pictures {
-    /// What cannot be overwritten.
-    pub fn files(&self) -> impl Iterator<Item = PathBuf> {
-        self.images.iter().map(PathBuf::from)
+    /// Finds the pictures: all at once if the command `saves` something, so that it spares them and what it writes is
+    /// none. It reads the network's files and `others` besides.
+    pub fn find<'a>(
+        &self,
+        network: &Network,
+        others: impl IntoIterator<Item = Option<&'a PathBuf>>,
+        saves: bool,
+    ) -> Found {
+        let mut inputs = Inputs::new(self.images.iter().cloned(), self.reading());
+        let mut read: FileSet = network.files.iter().collect();
+        read.extend(others.into_iter().flatten());
+        if saves {
+            inputs.settle();
+            read.extend(inputs.files());
+        }
+        Found { inputs, read }
     }
 
     /// Asks of all pictures, and prints and saves the answers as they come. Fails at the end if a picture failed.
     pub fn ask(
         &self,
+        Found { inputs, read }: Found,
         question: &Question,
         describe: impl Fn(&Subject, &Answer) -> Result<Description> + Sync,
         savings: &[Saving],
         mut evaluation: Option<Box<dyn Evaluation>>,
     ) -> Result<()> {
         let &Question { network, device, options, ref labels, top, doing, columns } = question;
-        let limits = PictureLimits { pixels: self.max_pixels, memory: self.max_memory << 20 };
-        let inputs = Inputs::new(self.images.iter().cloned(), self.reading(limits));
-        let saver = Saver::new(savings, self.files().chain(network.files.iter().cloned()).collect())?;
+        let limits = self.limits();
+        let saver = Saver::new(savings, read, inputs.is_settled())?;
         if saver.streams() && !self.format.is_text() {
             bail!("--out -: frames and answers cannot both go to standard output");
         }
@@ -211,6 +232,7 @@ impl Pictures {
             {
                 line.fail(&error);
             }
+            printer.admit(&mut line);
             if let Some(error) = &line.error {
                 failed += 1;
                 bar.suspend(|| super::complain(&format!("error: {error}")));
@@ -226,7 +248,8 @@ impl Pictures {
         };
         drop(bar);
         if closed {
-            return ended;
+            // Nobody reads on, which is no failure.
+            return if failed == 0 { ended } else { Err(super::Reported.into()) };
         }
         let (mut verdict, mut words) = (None, String::new());
         if let (Some(evaluation), Ok(())) = (evaluation, &ended) {
@@ -251,7 +274,11 @@ impl Pictures {
         }
     }
 
-    fn reading(&self, limits: PictureLimits) -> Reading {
+    fn limits(&self) -> PictureLimits {
+        PictureLimits { pixels: self.max_pixels, memory: self.max_memory << 20 }
+    }
+
+    fn reading(&self) -> Reading {
         let extensions = match &self.ext[..] {
             [] => EXTENSIONS.map(str::to_owned).to_vec(),
             own => own.to_vec(),
@@ -261,7 +288,7 @@ impl Pictures {
             Colours::Bt709 => Matrix::Bt709,
             Colours::Bt2020 => Matrix::Bt2020,
         };
-        Reading { extensions, raw: self.raw, matrix, limits }
+        Reading { extensions, raw: self.raw, matrix, limits: self.limits() }
     }
 }
 

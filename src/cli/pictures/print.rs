@@ -3,12 +3,13 @@
 use std::{
     io::{self, BufWriter, StdoutLock, Write},
     ops::ControlFlow,
+    sync::Arc,
 };
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::Args;
 use goldcrest::{
-    feed::{Answer, Name, Subject},
+    feed::{Answer, Header, Name, Subject},
     text::{visible, visible_json, visible_lines},
 };
 use serde_json::{Map, Value, json};
@@ -113,11 +114,13 @@ pub struct Printer<'a> {
     streams: bool,
     /// Whether something was printed of the list.
     begun: bool,
+    /// Whether the frames so far are a video's, and of which.
+    video: Option<Option<Arc<Header>>>,
 }
 
 impl<'a> Printer<'a> {
     pub fn new(kind: Kind, columns: &'a [&'a str], streams: bool) -> Self {
-        Self { out: BufWriter::new(io::stdout().lock()), kind, columns, streams, begun: false }
+        Self { out: BufWriter::new(io::stdout().lock()), kind, columns, streams, begun: false, video: None }
     }
 
     /// What stands before the answers.
@@ -137,6 +140,13 @@ impl<'a> Printer<'a> {
         unless_closed(written)
     }
 
+    /// Drops a frame that cannot follow those before.
+    pub fn admit(&self, line: &mut Line) {
+        if line.frame.take_if(|frame| !frame.follows(&self.video)).is_some() {
+            line.fail(&anyhow!("--out -: is not of the kind or size of the frames before it"));
+        }
+    }
+
     /// An answer, at once.
     pub fn print(&mut self, line: Line) -> Result<ControlFlow<()>> {
         unless_closed(self.write(line).and_then(|()| self.out.flush()))
@@ -144,8 +154,7 @@ impl<'a> Printer<'a> {
 
     fn write(&mut self, line: Line) -> io::Result<()> {
         if self.streams {
-            let first = !std::mem::replace(&mut self.begun, true);
-            return line.frame.as_ref().map_or(Ok(()), |frame| frame.write(first, &mut self.out));
+            return line.frame.as_ref().map_or(Ok(()), |frame| frame.write(&mut self.video, &mut self.out));
         }
         match self.kind {
             Kind::Json => {

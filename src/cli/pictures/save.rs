@@ -13,7 +13,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use goldcrest::{
     feed::{Answer, Header, Name, Subject},
-    files::folder_of,
+    files::{FileSet, folder_of},
     tasks::Picture,
 };
 use serde_json::{Map, Value};
@@ -57,8 +57,11 @@ impl Place {
                 "expected the name of a .png file, a folder (which ends in / if it is not there), or -";
             return Err(expected.into());
         }
-        if !text.contains('{') {
+        if !path.as_os_str().as_encoded_bytes().contains(&b'{') {
             return Ok(Self::File(path));
+        }
+        if text.is_empty() {
+            return Err("a pattern has to be text (UTF-8)".into());
         }
         let rest = PARTS.iter().fold(text.to_owned(), |rest, part| rest.replace(part, ""));
         match rest.contains(['{', '}']) {
@@ -91,6 +94,11 @@ impl Place {
                     match &rest[at..end] {
                         "{stem}" => path.push(stem),
                         "{name}" => path.push(own),
+                        // Of a picture that was named itself: no slash either, which would begin at the root.
+                        "{folder}" if within.as_os_str().is_empty() && path.is_empty() => {
+                            rest = rest[end..].trim_start_matches('/');
+                            continue;
+                        }
                         "{folder}" => path.push(within),
                         _ => path.push(&frame),
                     }
@@ -139,11 +147,18 @@ impl Frame {
         Ok(Self { video, bytes })
     }
 
-    pub fn write(&self, first: bool, out: &mut impl Write) -> io::Result<()> {
-        if let Some(header) = self.video.as_ref().filter(|_| first) {
+    /// Writes it behind the frames of `video`, which were the first of a kind, if there were any.
+    pub fn write(&self, video: &mut Option<Option<Arc<Header>>>, out: &mut impl Write) -> io::Result<()> {
+        if let (None, Some(header)) = (&video, &self.video) {
             header.write(out)?;
         }
+        video.get_or_insert_with(|| self.video.clone());
         out.write_all(&self.bytes)
+    }
+
+    /// Whether it can follow such frames: programs that read video expect one size and one way to code it.
+    pub fn follows(&self, video: &Option<Option<Arc<Header>>>) -> bool {
+        video.as_ref().is_none_or(|video| *video == self.video)
     }
 }
 
@@ -157,14 +172,16 @@ fn in_own_folder(path: &Path, name: &Name) -> bool {
 pub struct Saver<'a> {
     savings: &'a [Saving<'a>],
     /// What is read, and must not be written.
-    read: Vec<PathBuf>,
+    read: FileSet,
+    /// Whether that is all: not if a list is yet to name pictures.
+    is_all: bool,
     /// What was written, so that no two pictures write one file.
     written: Mutex<HashSet<PathBuf>>,
 }
 
 impl<'a> Saver<'a> {
     /// Fails if nothing can be written there.
-    pub fn new(savings: &'a [Saving<'a>], read: Vec<PathBuf>) -> Result<Self> {
+    pub fn new(savings: &'a [Saving<'a>], read: FileSet, is_all: bool) -> Result<Self> {
         let mut files: Vec<(&str, Target)> = Vec::new();
         for (at, saving) in savings.iter().enumerate() {
             let option = saving.option;
@@ -185,7 +202,7 @@ impl<'a> Saver<'a> {
                 bail!("{} and {option} are one place", other.option);
             }
         }
-        Ok(Self { savings, read, written: Mutex::default() })
+        Ok(Self { savings, read, is_all, written: Mutex::default() })
     }
 
     /// Whether frames go to standard output.
@@ -215,23 +232,29 @@ impl<'a> Saver<'a> {
             if matches!(place, Place::Folder(_)) && in_own_folder(&path, &subject.name) {
                 bail!("{}: is the pictures' own folder: name another, or a pattern", path.display());
             }
-            self.write(&path, &subject.name, &png).with_context(|| path.display().to_string())?;
+            self.write(&path, &png).with_context(|| path.display().to_string())?;
             saved.insert((*key).into(), path.display().to_string().into());
         }
         Ok((saved, frame))
     }
 
-    fn write(&self, path: &Path, name: &Name, bytes: &[u8]) -> Result<()> {
+    fn write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
         fs::create_dir_all(folder_of(path))?;
-        let target = Target::sparing(path, self.read.iter().chain([&name.file]))?;
+        let target = Target::sparing(path, &self.read)?;
         if let Target::File(file) = &target {
             let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-            if !written.insert(file.clone()) {
+            if written.contains(file) {
                 bail!(
                     "was written for another picture: name a folder, or a pattern with {}",
                     PARTS.join(", ")
                 );
             }
+            if !self.is_all && file.exists() {
+                bail!(
+                    "is there already, and the list may yet name it as a picture: name a folder that is empty"
+                );
+            }
+            written.insert(file.clone());
         }
         target.write(bytes)
     }

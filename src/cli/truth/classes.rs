@@ -11,12 +11,19 @@ use std::{
 use anyhow::{Context, Result, bail};
 use goldcrest::{
     feed::{Answer, Name},
+    files::{self, folder_of, path_of},
     tasks::Labels,
 };
 use serde_json::{Value, json};
 
-use super::{percent, without};
+use super::{
+    entries::{Entries, places},
+    percent, without,
+};
 use crate::cli::{common, pictures::Evaluation};
+
+/// The most bytes of a list: some ten million pictures.
+const MOST_BYTES: u64 = 1 << 30;
 
 /// Classes that are listed, the worst first.
 const WORST: usize = 5;
@@ -32,8 +39,8 @@ pub struct Classes {
 }
 
 enum Truth {
-    /// By the names of pictures as they are listed, and by their files' names alone; none if two differ.
-    Listed { paths: HashMap<PathBuf, usize>, names: HashMap<PathBuf, Option<usize>> },
+    /// By the names of pictures as they are listed.
+    Listed(Entries<usize>),
     /// By the folder in which they are, below this one.
     Folders(PathBuf, HashMap<PathBuf, usize>),
 }
@@ -49,24 +56,28 @@ struct Count {
 impl Classes {
     /// Reads the right answers.
     pub fn open(path: &Path, labels: &Labels, classes: usize) -> Result<Self> {
-        let found = fs::metadata(path).with_context(|| path.display().to_string())?;
-        let truth =
-            if found.is_dir() { folders(path, labels, classes) } else { listed(path, labels, classes) };
+        if classes < 2 {
+            bail!("--truth: the network knows one class alone, which is always the likeliest");
+        }
+        let names = Names { labels, classes };
+        let truth = match path.is_dir() {
+            true => folders(path, names),
+            false => listed(&files::read(path, MOST_BYTES)?, path, names),
+        };
         let truth = truth.with_context(|| path.display().to_string())?;
         let (path, labels) = (path.to_owned(), labels.clone());
         Ok(Self { path, truth, labels, counts: BTreeMap::new(), missing: 0 })
     }
 
-    fn right(&self, name: &Name) -> Option<usize> {
-        match &self.truth {
-            Truth::Listed { paths, names } => {
-                let by_name = || names.get(Path::new(name.file.file_name()?)).copied().flatten();
-                paths.get(&name.file).copied().or_else(by_name)
-            }
+    fn right(&mut self, name: &Name) -> Result<Option<usize>> {
+        match &mut self.truth {
+            Truth::Listed(entries) => entries.find(name),
             Truth::Folders(root, classes) => {
-                let file = fs::canonicalize(&name.file).ok()?;
-                let first = file.strip_prefix(root).ok()?.components().next()?;
-                classes.get(Path::new(first.as_os_str())).copied()
+                let (roots, files) = (places(root), places(&name.file));
+                let within =
+                    files.iter().find_map(|file| roots.iter().find_map(|root| file.strip_prefix(root).ok()));
+                let folder = within.and_then(|within| within.components().next());
+                Ok(folder.and_then(|folder| classes.get(Path::new(folder.as_os_str())).copied()))
             }
         }
     }
@@ -76,57 +87,86 @@ impl Classes {
     }
 }
 
-/// A class by its number or its name, or by one of the names that a label lists.
-fn class(text: &str, labels: &Labels, classes: usize) -> Option<usize> {
-    let plain = |name: &str| name.trim().to_lowercase().replace('_', " ");
-    let text = plain(text);
-    if let Ok(index) = text.parse::<usize>() {
-        return (index < classes).then_some(index);
-    }
-    let is = |index: &usize| labels.get(*index).is_some_and(|label| plain(label) == text);
-    let lists = |index: &usize| {
-        labels.get(*index).is_some_and(|label| label.split(',').any(|name| plain(name) == text))
-    };
-    (0..labels.len()).find(is).or_else(|| (0..labels.len()).find(lists))
+/// How classes are called.
+#[derive(Clone, Copy)]
+struct Names<'a> {
+    labels: &'a Labels,
+    classes: usize,
 }
 
-fn listed(path: &Path, labels: &Labels, classes: usize) -> Result<Truth> {
-    let mut reader =
-        csv::ReaderBuilder::new().has_headers(false).flexible(true).trim(csv::Trim::All).from_path(path)?;
-    let (mut paths, mut names) = (HashMap::new(), HashMap::new());
-    let beside = path.parent().unwrap_or(Path::new(""));
-    for (at, record) in reader.records().enumerate() {
+impl Names<'_> {
+    /// A class by its label or its number, by its label in other letters, or by one of the names that a label lists.
+    ///
+    /// # Errors
+    /// If several are called so.
+    fn find(self, text: &str) -> Result<Option<usize>> {
+        let text = text.trim();
+        let plain = |name: &str| name.trim().to_lowercase().replace('_', " ");
+        let wanted = plain(text);
+        let number = text.parse().ok().filter(|index| *index < self.classes);
+        Ok(match self.called(text, |label| label.trim() == text)?.or(number) {
+            None => match self.called(text, |label| plain(label) == wanted)? {
+                None => self.called(text, |label| label.split(',').any(|name| plain(name) == wanted))?,
+                found => found,
+            },
+            found => found,
+        })
+    }
+
+    fn called(self, text: &str, is: impl Fn(&str) -> bool) -> Result<Option<usize>> {
+        let mut found = (0..self.labels.len()).filter(|index| self.labels.get(*index).is_some_and(&is));
+        match (found.next(), found.next()) {
+            (Some(one), Some(other)) => {
+                bail!("{text:?} is what classes {one} and {other} are called: give the number")
+            }
+            (found, _) => Ok(found),
+        }
+    }
+}
+
+fn listed(bytes: &[u8], path: &Path, names: Names) -> Result<Truth> {
+    // As spreadsheets mark UTF-8.
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    // Whatever stands between the columns of the first line.
+    let first = bytes.trim_ascii_start().split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let delimiter = [b',', b';', b'\t'].into_iter().find(|byte| first.contains(byte)).unwrap_or(b',');
+    let mut reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .trim(csv::Trim::All)
+        .delimiter(delimiter)
+        .from_reader(bytes);
+    let mut entries = Entries::new();
+    let beside = folder_of(path);
+    for (at, record) in reader.byte_records().enumerate() {
         let record = record?;
-        let (Some(file), Some(label)) = (record.get(0), record.get(1)) else {
-            bail!("line {}: expected a picture and its class", at + 1);
+        // A record begins with the empty lines before it.
+        let line = || {
+            let begin = record.position().map_or(0, |position| position.byte() as usize).min(bytes.len());
+            let empty = bytes[begin..].len() - bytes[begin..].trim_ascii_start().len();
+            format!("line {}", 1 + bytes[..begin + empty].iter().filter(|byte| **byte == b'\n').count())
         };
-        let Some(class) = class(label, labels, classes) else {
-            // The first line may name the columns.
-            if at == 0 && label.parse::<f64>().is_err() {
+        let (Some(file), Some(label)) = (record.get(0), record.get(1)) else {
+            bail!("{}: expected a picture and its class, with a comma, semicolon or tab between", line());
+        };
+        let (file, label) = (path_of(file), String::from_utf8_lossy(label));
+        let Some(class) = names.find(&label).with_context(line)? else {
+            // The first line may name the columns; files have ends.
+            if at == 0 && file.extension().is_none() && label.parse::<f64>().is_err() {
                 continue;
             }
-            bail!("line {}: the network has no class {label:?}", at + 1);
+            bail!("{}: the network has no class {label:?}", line());
         };
-        // As the user may name it: from here, or from where the list is.
-        for path in [PathBuf::from(file), beside.join(file)] {
-            if paths.insert(path, class).is_some_and(|before| before != class) {
-                bail!("line {}: {file:?} has another class in a line before", at + 1);
-            }
-        }
-        if let Some(name) = Path::new(file).file_name() {
-            let kept = names.entry(PathBuf::from(name)).or_insert(Some(class));
-            *kept = kept.filter(|kept| *kept == class);
-        }
+        entries.insert(&file, beside, class).with_context(line)?;
     }
-    if paths.is_empty() {
+    if entries.is_empty() {
         bail!("has no line with a picture and its class");
     }
-    Ok(Truth::Listed { paths, names })
+    Ok(Truth::Listed(entries))
 }
 
-fn folders(path: &Path, labels: &Labels, classes: usize) -> Result<Truth> {
-    let root = fs::canonicalize(path)?;
-    let entries = fs::read_dir(&root)?.collect::<Result<Vec<_>, _>>()?;
+fn folders(path: &Path, classes: Names) -> Result<Truth> {
+    let entries = fs::read_dir(path)?.collect::<Result<Vec<_>, _>>()?;
     let is_class = |entry: &fs::DirEntry| {
         entry.path().is_dir() && !entry.file_name().as_encoded_bytes().starts_with(b".")
     };
@@ -136,17 +176,17 @@ fn folders(path: &Path, labels: &Labels, classes: usize) -> Result<Truth> {
     if names.is_empty() {
         bail!("has no folders called like classes");
     }
-    let by_name: HashMap<PathBuf, usize> = names
-        .iter()
-        .filter_map(|name| Some((name.clone(), class(&name.to_string_lossy(), labels, classes)?)))
-        .collect();
+    let mut by_name = HashMap::new();
+    for name in &names {
+        by_name.extend(classes.find(&name.to_string_lossy())?.map(|class| (name.clone(), class)));
+    }
     if by_name.len() == names.len() {
-        return Ok(Truth::Folders(root, by_name));
+        return Ok(Truth::Folders(path.to_owned(), by_name));
     }
     // The usual layout of training: the classes are the folders in their order.
-    if by_name.is_empty() && names.len() == classes {
+    if by_name.is_empty() && names.len() == classes.classes {
         log::warn!("no folder in {} is called like a class: they are taken in their order", path.display());
-        return Ok(Truth::Folders(root, names.into_iter().zip(0..).collect()));
+        return Ok(Truth::Folders(path.to_owned(), names.into_iter().zip(0..).collect()));
     }
     let odd = names.iter().find(|name| !by_name.contains_key(*name));
     let odd = odd.map(|name| name.display().to_string()).unwrap_or_default();
@@ -156,7 +196,7 @@ fn folders(path: &Path, labels: &Labels, classes: usize) -> Result<Truth> {
 impl Evaluation for Classes {
     fn add(&mut self, name: &Name, _: [usize; 2], answer: &Answer) -> Result<()> {
         let Answer::Classes(found) = answer else { bail!("these are no classes") };
-        let Some(right) = self.right(name) else {
+        let Some(right) = self.right(name)? else {
             self.missing += 1;
             return Ok(());
         };
@@ -173,10 +213,17 @@ impl Evaluation for Classes {
 
     fn finish(self: Box<Self>) -> Result<(Value, String)> {
         without(self.missing, &self.path.display().to_string());
+        if let Truth::Listed(entries) = &self.truth {
+            entries.warn(&self.path.display().to_string());
+        }
         let sum = |of: fn(&Count) -> usize| self.counts.values().map(of).sum::<usize>();
         let (pictures, first, five) = (sum(|c| c.pictures), sum(|c| c.first), sum(|c| c.five));
         if pictures == 0 {
-            bail!("{}: has none of the pictures", self.path.display());
+            let example = match &self.truth {
+                Truth::Listed(entries) => format!(": {}", entries.example()),
+                Truth::Folders(..) => String::new(),
+            };
+            bail!("{}: has none of the pictures{example}", self.path.display());
         }
         let share = |count: usize, of: usize| count as f64 / of as f64;
         let mut text = format!(

@@ -1,8 +1,8 @@
 //! How well pixels were labelled: the intersection of each class over its union.
 
 use std::{
+    collections::HashMap,
     fmt::Write,
-    fs::File,
     io::BufReader,
     path::{Path, PathBuf},
 };
@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use goldcrest::{
     feed::{Answer, Name},
+    files,
     tasks::Labels,
 };
 use hotcoco::semantic::SemanticEval;
@@ -27,6 +28,8 @@ pub struct Masks {
     folder: PathBuf,
     labels: Labels,
     sum: SemanticEval,
+    /// The pictures that masks were taken for.
+    taken: HashMap<PathBuf, Name>,
     missing: usize,
 }
 
@@ -37,14 +40,13 @@ impl Masks {
             bail!("{}: expected a folder of PNG masks", folder.display());
         }
         let sum = SemanticEval::new(classes);
-        Ok(Self { folder: folder.to_owned(), labels: labels.clone(), sum, missing: 0 })
+        Ok(Self { folder: folder.to_owned(), labels: labels.clone(), sum, taken: HashMap::new(), missing: 0 })
     }
 
-    /// The mask of a picture: called like it, at the same place in the folder or directly in it.
+    /// The mask of a picture: called like it, and where it is in the folder that the user named.
     fn mask(&self, name: &Name) -> Option<PathBuf> {
-        let file = png_name(name);
-        let places = [self.folder.join(name.within()).join(&file), self.folder.join(&file)];
-        places.into_iter().find(|place| place.is_file())
+        let place = self.folder.join(name.within()).join(png_name(name));
+        place.is_file().then_some(place)
     }
 }
 
@@ -56,10 +58,11 @@ impl Evaluation for Masks {
             return Ok(());
         };
         let named = || path.display().to_string();
-        let (size, right) = read(&path).with_context(named)?;
-        if size != [height, width] {
-            bail!("{}: a mask of {} x {}, the picture has {width} x {height}", named(), size[1], size[0]);
+        let taken = self.taken.entry(path.clone()).or_insert_with(|| name.clone());
+        if taken != name {
+            bail!("{}: is the mask of {taken} already", named());
         }
+        let right = read(&path, [height, width]).with_context(named)?;
         self.sum.update(&right, found.labels()).with_context(named)
     }
 
@@ -69,11 +72,14 @@ impl Evaluation for Masks {
             bail!("{}: has no mask for any of the pictures", self.folder.display());
         }
         let scores = self.sum.scores();
+        // Below zero there is none: all that masks have is of no class.
+        let share = |score: f64| Some(score).filter(|score| *score >= 0.0);
+        let words = |score: f64| share(score).map_or_else(|| "none".into(), percent);
         let pictures = self.sum.n_images();
         let mut text = format!(
             "mean IoU {}, pixels {} right, over {pictures} pictures\n",
-            percent(scores.miou),
-            percent(scores.aacc)
+            words(scores.miou),
+            words(scores.aacc)
         );
         let mut classes = Vec::new();
         for (index, class) in scores.per_class.iter().enumerate().filter(|(_, class)| class.iou >= 0.0) {
@@ -83,8 +89,8 @@ impl Evaluation for Masks {
         }
         let verdict = json!({
             "pictures": pictures,
-            "mean_iou": scores.miou,
-            "pixel_accuracy": scores.aacc,
+            "mean_iou": share(scores.miou),
+            "pixel_accuracy": share(scores.aacc),
             "without_truth": self.missing,
             "classes": classes,
         });
@@ -92,20 +98,24 @@ impl Evaluation for Masks {
     }
 }
 
-/// Rows and columns of a mask, and the class of each pixel: palette indices or grey levels as they are.
-fn read(path: &Path) -> Result<([usize; 2], Vec<u8>)> {
-    let mut decoder = png::Decoder::new(BufReader::new(File::open(path)?));
+/// The class of each pixel of a mask of `[rows, columns]`: palette indices or grey levels as they are.
+fn read(path: &Path, [height, width]: [usize; 2]) -> Result<Vec<u8>> {
+    let mut decoder = png::Decoder::new(BufReader::new(files::open(path)?));
     decoder.set_transformations(Transformations::IDENTITY);
     let mut reader = decoder.read_info()?;
     let (colour, depth) = reader.output_color_type();
     if !matches!(colour, ColorType::Indexed | ColorType::Grayscale) || depth == BitDepth::Sixteen {
         bail!("a mask is a PNG of palette indices or grey levels, of eight bits at most");
     }
+    let (columns, rows) = reader.info().size();
+    if [rows as usize, columns as usize] != [height, width] {
+        bail!("a mask of {columns} x {rows}, the picture has {width} x {height}");
+    }
     let size = reader.output_buffer_size().context("the mask is too large")?;
     let mut bytes = vec![0; size];
     let info = reader.next_frame(&mut bytes)?;
-    let (width, bits) = (info.width as usize, depth as usize);
-    let rows = bytes.chunks_exact(info.line_size).take(info.height as usize);
+    let bits = depth as usize;
+    let rows = bytes.chunks_exact(info.line_size).take(height);
     // Several pixels a byte, the first in the high bits.
     let pixels = rows.flat_map(|row| {
         (0..width).map(|x| {
@@ -114,5 +124,5 @@ fn read(path: &Path) -> Result<([usize; 2], Vec<u8>)> {
             if bits == 8 { shifted } else { shifted & ((1 << bits) - 1) }
         })
     });
-    Ok(([info.height as usize, width], pixels.collect()))
+    Ok(pixels.collect())
 }

@@ -2,6 +2,7 @@
 
 mod boxes;
 mod classes;
+mod entries;
 mod masks;
 
 pub use boxes::Boxes;

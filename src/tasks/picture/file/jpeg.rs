@@ -42,7 +42,7 @@ impl Decode for Jpeg<'_> {
 
 fn decode(bytes: &[u8], budget: Budget) -> Result<Picture, String> {
     // Decoders do not ask for an end marker, and a file cut within its last bytes may lack a few rows' worth of bits.
-    if end(bytes, &mut 2).is_none() {
+    if !end(bytes, &mut 2).is_some_and(|end| bytes[..end].ends_with(b"\xff\xd9")) {
         return Err("the JPEG is cut short: it has no end marker".into());
     }
     let limits = DecodeLimits { max_scans: MOST_SCANS, ..DecodeLimits::default() };
@@ -109,8 +109,8 @@ fn planes(decoder: &Decoder) -> u64 {
     samples * if scans { 3 } else { 1 }
 }
 
-/// Where a JPEG ends: behind its end marker, looked for from `at` on, which is 2 at first. None if that is not among
-/// `bytes`; `at` is then where to look on once there are more.
+/// Where a JPEG ends: behind its end marker, or without one before another begins; looked for from `at` on, which is 2
+/// at first. None if that is not among `bytes`; `at` is then where to look on once there are more.
 pub(crate) fn end(bytes: &[u8], at: &mut usize) -> Option<usize> {
     loop {
         // Between segments lie a scan's coded bits, in which 0xff is followed by zero.
@@ -121,8 +121,9 @@ pub(crate) fn end(bytes: &[u8], at: &mut usize) -> Option<usize> {
         *at += found;
         match bytes[*at + 1..] {
             [0xd9, ..] => return Some(*at + 2),
+            [0xd8, ..] => return Some(*at),
             [0xff, ..] => *at += 1,
-            [0x00 | 0x01 | 0xd0..=0xd8, ..] => *at += 2,
+            [0x00 | 0x01 | 0xd0..=0xd7, ..] => *at += 2,
             // Skipped by its length: a thumbnail within has an end marker of its own.
             [_, high, low, ..] => *at += 2 + usize::from(u16::from_be_bytes([high, low])),
             _ => return None,

@@ -23,7 +23,5 @@ pub(crate) use format::{Format, MAGIC_BYTES};
 pub(crate) use jpeg::end as jpeg_end;
 pub use limits::PictureLimits;
 pub use read::Frames;
-#[cfg(feature = "feed")]
-pub(crate) use tiff::end_of_pixels as tiff_end;
 
 use super::{PIXEL_LIMIT, Picture};

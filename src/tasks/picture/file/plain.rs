@@ -1,4 +1,4 @@
-//! BMP, PNM and QOI: formats of one picture, which the `image` crate reads.
+//! BMP, PNM and QOI, which the `image` crate reads: formats of one picture, but that PNMs may follow one another.
 
 use image::{ColorType, ImageDecoder, ImageError, codecs};
 
@@ -11,30 +11,55 @@ use super::{
 };
 
 pub(super) struct Plain<'a> {
-    /// Until it is read.
-    bytes: Option<Bytes<'a>>,
+    bytes: Bytes<'a>,
     format: Format,
     budget: Budget,
+    /// Whether the first picture was decoded.
+    begun: bool,
 }
 
 pub(super) fn decoder(bytes: Bytes<'_>, format: Format, budget: Budget) -> Plain<'_> {
-    Plain { bytes: Some(bytes), format, budget }
+    Plain { bytes, format, budget, begun: false }
 }
 
 impl Decode for Plain<'_> {
     fn next(&mut self) -> Result<Option<Picture>, String> {
-        let Some(bytes) = self.bytes.take() else { return Ok(None) };
-        let said = |e: ImageError| e.to_string();
-        // White space follows every number, so one that ends the file is the start of a number.
-        if matches!(bytes.get_ref()[..], [b'P', b'2' | b'3', .., b'0'..=b'9']) {
-            return Err("the file is cut short: a PNM of numbers ends with a space or a line end".into());
+        if std::mem::replace(&mut self.begun, true) && !self.another() {
+            return Ok(None);
         }
+        let said = |e: ImageError| e.to_string();
+        let bytes = &mut self.bytes;
         match self.format {
             Format::Bmp => decode(codecs::bmp::BmpDecoder::new(bytes).map_err(said)?, self.budget),
             Format::Qoi => decode(codecs::qoi::QoiDecoder::new(bytes).map_err(said)?, self.budget),
-            _ => decode(codecs::pnm::PnmDecoder::new(bytes).map_err(said)?, self.budget),
+            _ => {
+                let first = bytes.position() as usize;
+                let picture = decode(codecs::pnm::PnmDecoder::new(&mut *bytes).map_err(said)?, self.budget)?;
+                let read = &bytes.get_ref()[first..];
+                // White space follows every number, so one that ends the file is the start of a number.
+                if matches!(read, [b'P', b'2' | b'3', .., b'0'..=b'9'])
+                    && bytes.position() as usize == bytes.get_ref().len()
+                {
+                    return Err(
+                        "the file is cut short: a PNM of numbers ends with a space or a line end".into()
+                    );
+                }
+                Ok(picture)
+            }
         }
         .map(Some)
+    }
+}
+
+impl Plain<'_> {
+    /// Whether a further picture begins behind the last, as PNM files may have them.
+    fn another(&mut self) -> bool {
+        let at = self.bytes.position() as usize;
+        let behind = self.bytes.get_ref().get(at..).unwrap_or_default();
+        let next = behind.trim_ascii_start();
+        let (skipped, is_pnm) = (behind.len() - next.len(), Format::of(next) == Ok(Format::Pnm));
+        self.bytes.set_position((at + skipped) as u64);
+        self.format == Format::Pnm && is_pnm
     }
 }
 

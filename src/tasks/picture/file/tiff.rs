@@ -2,7 +2,7 @@
 
 use tiff::{
     ColorType, TiffError,
-    decoder::{Decoder, Limits},
+    decoder::{Decoder, Limits, ifd::Value},
     tags::{IfdPointer, SampleFormat, Tag},
 };
 
@@ -17,6 +17,8 @@ use super::{
 const DNG_VERSION: Tag = Tag::Unknown(50706);
 const PHOTOMETRIC: Tag = Tag::PhotometricInterpretation;
 const PALETTE: u16 = 3;
+const COEFFICIENTS: Tag = Tag::Unknown(529);
+const REFERENCE_BLACK_WHITE: Tag = Tag::Unknown(532);
 
 pub(super) struct Tiff<'a> {
     decoder: Decoder<Bytes<'a>>,
@@ -37,29 +39,6 @@ pub(super) fn decoder(bytes: Bytes<'_>, budget: Budget) -> Result<Tiff<'_>, Stri
     Ok(Tiff { decoder, budget, page: 0 })
 }
 
-/// Where the pixels of the last page end, behind which no file has a second header: writers that append a page leave
-/// its header between the pages. None, if the file is damaged.
-#[cfg(feature = "feed")]
-pub(crate) fn end_of_pixels(bytes: &[u8]) -> Option<usize> {
-    let mut decoder = Decoder::new(std::io::Cursor::new(bytes)).ok()?;
-    let mut end = 0;
-    loop {
-        for (starts, lengths) in
-            [(Tag::StripOffsets, Tag::StripByteCounts), (Tag::TileOffsets, Tag::TileByteCounts)]
-        {
-            let mut numbers = |tag| decoder.find_tag_unsigned_vec::<u64>(tag).ok();
-            let (starts, lengths) = (numbers(starts)?, numbers(lengths)?);
-            let (starts, lengths) = (starts.unwrap_or_default(), lengths.unwrap_or_default());
-            let ends = starts.iter().zip(lengths).map(|(start, length)| start.saturating_add(length));
-            end = ends.fold(end, u64::max);
-        }
-        if !decoder.more_images() {
-            return usize::try_from(end).ok().filter(|end| *end <= bytes.len());
-        }
-        decoder.next_image().ok()?;
-    }
-}
-
 fn said(error: TiffError) -> String {
     error.to_string()
 }
@@ -68,6 +47,35 @@ fn said(error: TiffError) -> String {
 fn is_preview(decoder: &mut Decoder<Bytes>) -> bool {
     let reduced = decoder.find_tag_unsigned::<u32>(Tag::NewSubfileType).ok().flatten().unwrap_or(0) & 1 == 1;
     reduced && decoder.find_tag(Tag::SubIfd).is_ok_and(|tag| tag.is_some())
+}
+
+/// Whether a page of luma and chroma has JPEG's: all 256 levels, and the colours of ITU-R BT.601.
+fn is_full_range(decoder: &mut Decoder<Bytes>) -> Result<bool, String> {
+    let mut is = |tag: Tag, expected: &[f64]| {
+        let near = |(found, expected): (&Value, &f64)| match *found {
+            Value::Rational(n, d) => (f64::from(n) / f64::from(d) - expected).abs() < 1e-3,
+            _ => false,
+        };
+        Ok::<_, String>(match decoder.find_tag(tag).map_err(said)? {
+            None => true,
+            Some(Value::List(found)) => found.len() == expected.len() && found.iter().zip(expected).all(near),
+            Some(_) => false,
+        })
+    };
+    Ok(is(COEFFICIENTS, &[0.299, 0.587, 0.114])?
+        && is(REFERENCE_BLACK_WHITE, &[0.0, 255.0, 128.0, 255.0, 128.0, 255.0])?)
+}
+
+/// A pixel of luma and chroma as red, green and blue, in libjpeg's arithmetic: 16 bits behind the point.
+fn rgb_of(pixel: &mut [u8; 3]) {
+    let [luma, blue, red] = pixel.map(i32::from);
+    let (blue, red, half) = (blue - 128, red - 128, 1 << 15);
+    let parts = [
+        (91_881 * red + half) >> 16,
+        (half - 22_554 * blue - 46_802 * red) >> 16,
+        (116_130 * blue + half) >> 16,
+    ];
+    *pixel = parts.map(|part| (luma + part).clamp(0, 255) as u8);
 }
 
 impl Decode for Tiff<'_> {
@@ -92,15 +100,23 @@ impl Tiff<'_> {
         if formats.unwrap_or_default().iter().any(|format| *format != SampleFormat::Uint.to_u16()) {
             return Err("a TIFF of samples that are no unsigned integers, which is not read".into());
         }
+        if decoder.find_tag_unsigned::<u16>(Tag::FillOrder).map_err(said)?.is_some_and(|order| order != 1) {
+            return Err("a TIFF of bytes whose low bits come first, which is not read".into());
+        }
         let orientation = decoder.find_tag_unsigned::<u8>(Tag::Orientation).ok().flatten();
         let orientation = orientation.filter(|orientation| (1..=8).contains(orientation));
         let palette = self.palette()?;
 
         let decoder = &mut self.decoder;
+        let luma = decoder.colortype().map_err(said)? == ColorType::YCbCr(8);
+        if luma && !is_full_range(decoder)? {
+            return Err("a TIFF of video's levels or colours, which is not read".into());
+        }
         let (colour, alpha, bits) = match decoder.colortype().map_err(said)? {
             ColorType::Gray(bits) => (Colour::Grey, false, bits),
             ColorType::Multiband { bit_depth, num_samples: 2 } => (Colour::Grey, true, bit_depth),
-            ColorType::RGB(bits) | ColorType::YCbCr(bits) => (Colour::Rgb, false, bits),
+            ColorType::RGB(bits) => (Colour::Rgb, false, bits),
+            ColorType::YCbCr(8) => (Colour::Rgb, false, 8),
             ColorType::RGBA(bits) => (Colour::Rgb, true, bits),
             ColorType::CMYK(bits) => (Colour::Cmyk, false, bits),
             ColorType::CMYKA(bits) => (Colour::Cmyk, true, bits),
@@ -131,12 +147,18 @@ impl Tiff<'_> {
         let mut pixels = Pixels::new(w, h, if palette.is_some() { Pixel::RGB } else { pixel });
         if beside == 0 {
             decoder.read_image_bytes(pixels.samples()).map_err(said)?;
+            if luma {
+                pixels.samples().as_chunks_mut::<3>().0.iter_mut().for_each(rgb_of);
+            }
             return Ok(upright(pixels.into_picture(), orientation));
         }
         let mut read = vec![0; layout.complete_len];
         decoder.read_image_bytes(&mut read).map_err(said)?;
         if layout.planes > 1 {
             interleave(&read, layout.planes, pixel.bytes() / layout.planes, pixels.samples());
+            if luma {
+                pixels.samples().as_chunks_mut::<3>().0.iter_mut().for_each(rgb_of);
+            }
         } else {
             let values = (0..h).flat_map(|y| {
                 let row = &read[y * read.len() / h..(y + 1) * read.len() / h];

@@ -1,0 +1,228 @@
+//! The files that a user's names stand for: their own, those in folders, those that patterns match and lists name.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    io::{self, BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use globset::GlobBuilder;
+
+use super::inputs::Reading;
+use crate::{
+    Error, Result,
+    files::{self, path_of},
+};
+
+/// What standard input is called.
+pub const STDIN: &str = "-";
+
+/// The most bytes of a line in a list.
+const LINE_LIMIT: u64 = 1 << 16;
+
+/// What a name stands for.
+pub enum Found {
+    /// What the user named: a file, which may turn out not to be there, a pipe or a device.
+    Named(PathBuf),
+    /// A file that was found, in a folder that the user named if it was in one.
+    File {
+        path: PathBuf,
+        folder: Option<Arc<Path>>,
+    },
+    Stdin,
+    /// Nothing could be found.
+    Failed(PathBuf, Error),
+}
+
+impl Found {
+    fn failed(path: &Path, reason: impl ToString) -> Self {
+        Self::Failed(path.to_owned(), Error::file(path, reason))
+    }
+}
+
+pub type Files = Box<dyn Iterator<Item = Found> + Send>;
+
+/// The files of a name as a user gives it.
+pub fn named(name: &OsStr, reading: &Arc<Reading>) -> Files {
+    let path = Path::new(name);
+    if name == STDIN {
+        return one(Found::Stdin);
+    }
+    if path.is_dir() {
+        return walk(path, reading);
+    }
+    if fs::metadata(path).is_ok() {
+        return one(Found::Named(path.to_owned()));
+    }
+    if let Some(list) = after_at(name) {
+        return listed(path_of(list), reading.clone());
+    }
+    let is_pattern = name.as_encoded_bytes().iter().any(|byte| b"*?[".contains(byte));
+    match name.to_str().filter(|_| is_pattern) {
+        Some(pattern) => matching(pattern, reading),
+        None => one(Found::Named(path.to_owned())),
+    }
+}
+
+/// The list that a name is of, if it is a regular file.
+pub fn list(name: &OsStr) -> Option<PathBuf> {
+    let path = path_of(after_at(name).filter(|_| fs::metadata(name).is_err())?);
+    path.is_file().then_some(path)
+}
+
+/// Whether it is a list that may be told line by line.
+pub fn is_piped(name: &OsStr) -> bool {
+    fs::metadata(name).is_err() && after_at(name).is_some() && list(name).is_none()
+}
+
+fn after_at(name: &OsStr) -> Option<&[u8]> {
+    name.as_encoded_bytes().strip_prefix(b"@")
+}
+
+fn one(found: Found) -> Files {
+    Box::new(std::iter::once(found))
+}
+
+/// A file, or the pictures in a folder.
+fn at(path: &Path, reading: &Arc<Reading>) -> Files {
+    match path.is_dir() {
+        true => walk(path, reading),
+        false => one(Found::File { path: path.to_owned(), folder: None }),
+    }
+}
+
+/// The pictures in a folder and those in it, by name.
+fn walk(folder: &Path, reading: &Arc<Reading>) -> Files {
+    let (reading, folder): (_, Arc<Path>) = (reading.clone(), folder.into());
+    let hidden = |entry: &walkdir::DirEntry| {
+        entry.depth() > 0 && entry.file_name().as_encoded_bytes().starts_with(b".")
+    };
+    let entries = walkdir::WalkDir::new(&folder).follow_links(true).sort_by_file_name().into_iter();
+    let mut found = false;
+    let mut entries = entries.filter_entry(move |entry| !hidden(entry));
+    Box::new(std::iter::from_fn(move || {
+        for entry in entries.by_ref() {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => {
+                    found = true;
+                    return Some(Found::failed(error.path().unwrap_or(&folder), reason(&error)));
+                }
+            };
+            let extension = entry.path().extension().and_then(OsStr::to_str).map(str::to_lowercase);
+            if !entry.file_type().is_dir() && extension.is_some_and(|e| reading.extensions.contains(&e)) {
+                found = true;
+                return Some(Found::File { path: entry.into_path(), folder: Some(folder.clone()) });
+            }
+        }
+        if std::mem::replace(&mut found, true) {
+            return None;
+        }
+        let reason = format!("the folder has no file that ends in .{}", reading.extensions.join(", ."));
+        Some(Found::failed(&folder, reason))
+    }))
+}
+
+/// What a pattern matches, by name. As shells have it: `*` stays within a folder and `**` does not, and what is hidden
+/// has to be named.
+fn matching(pattern: &str, reading: &Arc<Reading>) -> Files {
+    let failed = |reason: String| one(Found::failed(Path::new(pattern), reason));
+    let is_plain = |part: &&str| !part.contains(['*', '?', '[']);
+    let parts: Vec<&str> = pattern.split('/').collect();
+    let plain = parts.iter().take_while(|part| is_plain(part)).count();
+    // Where to look, and what for.
+    let base = match &parts[..plain] {
+        [""] => "/".into(),
+        folders => folders.join("/"),
+    };
+    let parts: Vec<String> = parts[plain..].iter().map(|part| (*part).to_owned()).collect();
+    let matcher = match GlobBuilder::new(&parts.join("/")).literal_separator(true).build() {
+        Ok(glob) => glob.compile_matcher(),
+        Err(error) => return failed(format!("is no pattern: {}", error.kind())),
+    };
+    let deep = parts.iter().any(|part| part == "**");
+    let folder = if base.is_empty() { Path::new(".") } else { Path::new(&base) };
+    let most = if deep { usize::MAX } else { parts.len() };
+    let entries = walkdir::WalkDir::new(folder).min_depth(1).max_depth(most).follow_links(true);
+    let is_wanted = move |entry: &walkdir::DirEntry| {
+        let hides = entry.depth() > 0 && entry.file_name().as_encoded_bytes().starts_with(b".");
+        // The root has depth 0.
+        let names = || parts.get(entry.depth() - 1).is_some_and(|part| part.starts_with('.'));
+        !hides || (!deep && names())
+    };
+    let root = folder.to_owned();
+    let (base, reading) = (PathBuf::from(&base), reading.clone());
+    let entries = entries.sort_by_file_name().into_iter().filter_entry(is_wanted);
+    let found = entries.filter_map(move |entry| match entry {
+        Ok(entry) => {
+            let within = entry.path().strip_prefix(&root).unwrap_or(entry.path());
+            // What is in a folder is found by itself.
+            let is_wanted = matcher.is_match(within) && !(deep && entry.file_type().is_dir());
+            is_wanted.then(|| at(&base.join(within), &reading))
+        }
+        Err(error) if error.depth() == 0 => None,
+        Err(error) => Some(one(Found::failed(error.path().unwrap_or(&root), reason(&error)))),
+    });
+    let mut found = found.flatten().peekable();
+    if found.peek().is_none() {
+        return failed("no file has such a name".into());
+    }
+    Box::new(found)
+}
+
+/// What is wrong with an entry of a folder, without its name.
+fn reason(error: &walkdir::Error) -> String {
+    match (error.loop_ancestor(), error.io_error()) {
+        (Some(above), _) => format!("is a link to {}, which it is in", above.display()),
+        (None, Some(error)) => error.to_string(),
+        (None, None) => error.to_string(),
+    }
+}
+
+/// The files that a file names, one a line.
+fn listed(list: PathBuf, reading: Arc<Reading>) -> Files {
+    let opened: Result<Box<dyn BufRead + Send>> = if list == Path::new(STDIN) {
+        Ok(Box::new(BufReader::new(io::stdin())))
+    } else {
+        files::open(&list).map(|file| Box::new(BufReader::new(file)) as Box<dyn BufRead + Send>)
+    };
+    let mut lines = match opened {
+        Ok(lines) => Some(lines),
+        Err(error) => return one(Found::Failed(list, error)),
+    };
+    let (mut first, mut empty) = (true, true);
+    let files = std::iter::from_fn(move || {
+        loop {
+            let mut line = Vec::new();
+            let last = |found| Some(one(found));
+            match lines.as_mut()?.take(LINE_LIMIT).read_until(b'\n', &mut line) {
+                Ok(0) => {
+                    lines = None;
+                    return last(Found::failed(&list, "the list names no picture")).filter(|_| empty);
+                }
+                Ok(count) if count as u64 == LINE_LIMIT => {
+                    lines = None;
+                    let reason = "a line is too long: expected the name of a picture in each";
+                    return last(Found::failed(&list, reason));
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    lines = None;
+                    return last(Found::Failed(list.clone(), Error::io(&list)(error)));
+                }
+            }
+            let line = if first { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&line) } else { &line[..] };
+            first = false;
+            // A name may end with a space.
+            let line = line.strip_suffix(b"\n").unwrap_or(line);
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            if !line.trim_ascii().is_empty() {
+                empty = false;
+                return Some(at(&path_of(line), &reading));
+            }
+        }
+    });
+    Box::new(files.flatten())
+}
