@@ -5,6 +5,10 @@ use std::{collections::BTreeSet, io::Read};
 use super::lookahead::Lookahead;
 use crate::tasks::{Format, jpeg_end};
 
+/// The most directories of a TIFF, and the most parts of a page: more would be a way to take memory.
+const MOST_DIRECTORIES: usize = 1 << 16;
+const MOST_PARTS: usize = 1 << 22;
+
 /// What is known of a picture before it is decoded.
 pub struct End {
     /// Its bytes.
@@ -276,6 +280,9 @@ impl<R: Read> Window<'_, R> {
             if directory == 0 || !seen.insert(directory) {
                 continue;
             }
+            if seen.len() > MOST_DIRECTORIES {
+                return Err("the picture is damaged: it has too many directories".into());
+            }
             self.frames += usize::from(is_page);
             let entries = self.integer(directory, count, little)?;
             let first = directory.saturating_add(count);
@@ -299,6 +306,9 @@ impl<R: Read> Window<'_, R> {
                     end = end.max(data.saturating_add(size));
                 }
                 let mut numbers = || {
+                    if values > MOST_PARTS {
+                        return Err("the picture is damaged: it has too many parts".to_owned());
+                    }
                     let last = data.saturating_add(size);
                     (data..last)
                         .step_by(bytes)

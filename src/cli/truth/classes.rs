@@ -73,7 +73,8 @@ impl Classes {
         match &mut self.truth {
             Truth::Listed(entries) => entries.find(name),
             Truth::Folders(root, classes) => {
-                let (roots, files) = (places(root), places(&name.file));
+                let (mut roots, files) = (places(root), places(&name.file));
+                roots.extend(fs::canonicalize(root));
                 let within =
                     files.iter().find_map(|file| roots.iter().find_map(|root| file.strip_prefix(root).ok()));
                 let folder = within.and_then(|within| within.components().next());

@@ -17,6 +17,8 @@ use goldcrest::{
 pub struct Entries<T> {
     /// By the files' own names.
     named: HashMap<OsString, Vec<Entry<T>>>,
+    /// Folders as they were named, and without links on the way to them; none if they are not there.
+    folders: HashMap<PathBuf, Option<PathBuf>>,
     /// The first picture that has none.
     missed: Option<PathBuf>,
     /// Pictures that lie elsewhere than the truth has them.
@@ -33,7 +35,7 @@ struct Entry<T> {
 
 impl<T: Copy + PartialEq> Entries<T> {
     pub fn new() -> Self {
-        Self { named: HashMap::new(), missed: None, elsewhere: 0 }
+        Self { named: HashMap::new(), folders: HashMap::new(), missed: None, elsewhere: 0 }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -46,7 +48,14 @@ impl<T: Copy + PartialEq> Entries<T> {
     /// If it said something else of that picture before, or it could be two.
     pub fn insert(&mut self, name: &Path, beside: &Path, truth: T) -> Result<()> {
         // As people name them: from here, or from where the truth is.
-        let there = |file: &Path| placed(file).filter(|file| file.is_file());
+        let mut there = |file: &Path| {
+            let folder = folder_of(file);
+            if !self.folders.contains_key(folder) {
+                self.folders.insert(folder.to_owned(), fs::canonicalize(folder).ok());
+            }
+            let file = self.folders[folder].as_ref()?.join(file.file_name()?);
+            file.is_file().then_some(file)
+        };
         let path = match (there(name), there(&beside.join(name))) {
             (Some(here), Some(there)) if here != there => {
                 bail!("{} is here and beside it: write its whole path", name.display())
@@ -118,6 +127,6 @@ pub fn places(file: &Path) -> Vec<PathBuf> {
 }
 
 /// A file's whole path without links on the way to it; of the file itself only the name is looked at.
-pub fn placed(file: &Path) -> Option<PathBuf> {
+fn placed(file: &Path) -> Option<PathBuf> {
     Some(fs::canonicalize(folder_of(file)).ok()?.join(file.file_name()?))
 }
