@@ -13,8 +13,10 @@ use std::{
     io,
     path::{Path, PathBuf},
     process, thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use web_time::Instant;
 
 use super::{
     WEIGHTS,

@@ -1,16 +1,14 @@
 //! Requests to the hub. The server is not trusted: redirects are followed here, one by one, the token goes to the
 //! hub itself alone, and every answer is bounded in time and size.
 
-use std::{
-    io::Read,
-    time::{Duration, Instant},
-};
+use std::{io::Read, time::Duration};
 
 use serde::Deserialize;
 use ureq::{
     Agent, Body, Timeout,
     http::{HeaderMap, Response, StatusCode, Uri, header},
 };
+use web_time::Instant;
 
 use super::{
     Limits, SMALL,
