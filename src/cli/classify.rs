@@ -75,7 +75,7 @@ impl Classify {
             Answer::Classes(classes) => Ok(described(&classes[..shown.min(classes.len())], &network)),
             _ => bail!("these are no classes"),
         };
-        let found = self.pictures.find(&network, [], false);
+        let found = self.pictures.find(&network, [], []);
         self.pictures.ask(found, &question, describe, &[], evaluation)
     }
 }

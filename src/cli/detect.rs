@@ -80,7 +80,7 @@ impl Detect {
         let describe = |_: &Subject, answer: &Answer| Ok(self.described(&sure(answer)?));
         let evaluation = truth.map(|truth| Box::new(truth) as Box<dyn Evaluation>);
         let read = [self.labels.as_ref(), self.truth.as_ref()];
-        let found = self.pictures.find(&network, read, out.is_some());
+        let found = self.pictures.find(&network, read, &self.out);
         self.pictures.ask(found, &question, describe, out.as_slice(), evaluation)
     }
 

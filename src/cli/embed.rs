@@ -26,7 +26,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     common::{Engine, Weights},
-    pictures::{Description, Evaluation, Pictures, Question},
+    pictures::{Description, Evaluation, Pictures, Place, Question},
     target::Target,
 };
 
@@ -65,7 +65,8 @@ impl Embed {
         if network.embedding.is_none() {
             bail!("{} {}: embed wants one that classifies, or has no classifier", network.arch, network.task);
         }
-        let found = self.pictures.find(&network, [], self.out.is_some());
+        let place = self.out.clone().map(Place::File);
+        let found = self.pictures.find(&network, [], place.as_ref());
         let target =
             |path: &PathBuf| Target::sparing(path, &found.read).with_context(|| path.display().to_string());
         let target = self.out.as_ref().map(target).transpose()?;

@@ -101,7 +101,7 @@ impl Segment {
         };
         let evaluation = truth.map(|truth| Box::new(truth) as Box<dyn Evaluation>);
         let read = [self.labels.as_ref(), self.truth.as_ref()];
-        let found = self.pictures.find(&network, read, !savings.is_empty());
+        let found = self.pictures.find(&network, read, self.out.iter().chain(&self.mask));
         self.pictures.ask(found, &question, describe, &savings, evaluation)
     }
 }

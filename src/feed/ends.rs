@@ -5,9 +5,8 @@ use std::{collections::BTreeSet, io::Read};
 use super::lookahead::Lookahead;
 use crate::tasks::{Format, jpeg_end};
 
-/// The most directories of a TIFF, and the most parts of a page: more would be a way to take memory.
-const MOST_DIRECTORIES: usize = 1 << 16;
-const MOST_PARTS: usize = 1 << 22;
+/// The most directories, strips and tiles of a TIFF: more would be a way to take memory and time.
+const MOST_PARTS: usize = 1 << 20;
 
 /// What is known of a picture before it is decoded.
 pub struct End {
@@ -158,15 +157,8 @@ impl<R: Read> Window<'_, R> {
                 return bytes.and_then(|bytes| bytes.checked_add(at + 1)).ok_or_else(|| self.too_large());
             }
         }
-        // The next picture begins behind the line's end.
-        while at < self.limit {
-            let bytes = self.stream.peek(at + 1).map_err(|e| e.to_string())?;
-            if !bytes.get(at).is_some_and(u8::is_ascii_whitespace) {
-                break;
-            }
-            at += 1;
-        }
-        Ok(at)
+        // The white space that shows that the last number is whole.
+        Ok(at + usize::from(kind != b'1'))
     }
 
     /// The next number, behind white space and comments. A byte follows it, or it might be cut short.
@@ -275,16 +267,14 @@ impl<R: Read> Window<'_, R> {
         let mut end = if big { 16 } else { 8 };
         // Pages follow one another, and directories of their own hang on them.
         let mut left = vec![(self.integer(end - place, place, little)?, true)];
-        let mut seen = BTreeSet::new();
+        let (mut seen, mut parts) = (BTreeSet::new(), 0usize);
         while let Some((directory, is_page)) = left.pop() {
             if directory == 0 || !seen.insert(directory) {
                 continue;
             }
-            if seen.len() > MOST_DIRECTORIES {
-                return Err("the picture is damaged: it has too many directories".into());
-            }
             self.frames += usize::from(is_page);
             let entries = self.integer(directory, count, little)?;
+            parts += 1;
             let first = directory.saturating_add(count);
             let next = first.saturating_add(entries.saturating_mul(entry));
             left.push((self.integer(next, place, little)?, is_page));
@@ -306,7 +296,8 @@ impl<R: Read> Window<'_, R> {
                     end = end.max(data.saturating_add(size));
                 }
                 let mut numbers = || {
-                    if values > MOST_PARTS {
+                    parts = parts.saturating_add(values);
+                    if parts > MOST_PARTS {
                         return Err("the picture is damaged: it has too many parts".to_owned());
                     }
                     let last = data.saturating_add(size);
@@ -330,9 +321,7 @@ impl<R: Read> Window<'_, R> {
                 starts.iter().zip(lengths).map(|(start, length): (&usize, _)| start.saturating_add(length));
             end = ends.fold(end, usize::max);
         }
-        // Filled up to whole words, as writers do that go on behind.
-        let bytes = self.stream.peek(end.saturating_add(1).min(self.limit)).map_err(|e| e.to_string())?;
-        Ok(end + usize::from(end % 2 == 1 && bytes.get(end) == Some(&0)))
+        Ok(end)
     }
 
     /// A whole number of so many bytes.

@@ -1,6 +1,7 @@
 //! The files that a user's names stand for: their own, those in folders, those that patterns match and lists name.
 
 use std::{
+    collections::HashSet,
     ffi::OsStr,
     fs,
     io::{self, BufRead, BufReader, Read},
@@ -155,17 +156,28 @@ fn matching(pattern: &str, reading: &Arc<Reading>) -> Files {
     let root = folder.to_owned();
     let (base, reading) = (PathBuf::from(&base), reading.clone());
     let entries = entries.sort_by_file_name().into_iter().filter_entry(is_wanted);
-    let found = entries.filter_map(move |entry| match entry {
+    let mut seen = HashSet::new();
+    let found = entries.flat_map(move |entry| match entry {
         Ok(entry) => {
             let within = entry.path().strip_prefix(&root).unwrap_or(entry.path());
-            // What is in a folder is found by itself.
-            let is_wanted = matcher.is_match(within) && !(deep && entry.file_type().is_dir());
-            is_wanted.then(|| at(&base.join(within), &reading))
+            let found = matcher.is_match(within).then(|| at(&base.join(within), &reading));
+            let is_folder = entry.file_type().is_dir();
+            let mut is_new = |found: &Found| match found {
+                // A file in a folder that matches may match by itself.
+                Found::File { path, .. } => !deep || seen.insert(path.clone()),
+                _ => !(deep && is_folder),
+            };
+            found.into_iter().flatten().filter(|found| is_new(found)).collect::<Vec<_>>()
         }
-        Err(error) if error.depth() == 0 => None,
-        Err(error) => Some(one(Found::failed(error.path().unwrap_or(&root), reason(&error)))),
+        Err(error) => {
+            let path = error.path().unwrap_or(&root);
+            let is_wanted = path.strip_prefix(&root).is_ok_and(|within| matcher.is_match(within));
+            let hides = error.io_error().is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+            let told = (is_wanted || hides).then(|| Found::failed(path, reason(&error)));
+            told.into_iter().collect()
+        }
     });
-    let mut found = found.flatten().peekable();
+    let mut found = found.peekable();
     if found.peek().is_none() {
         return failed("no file has such a name".into());
     }
@@ -220,7 +232,9 @@ fn listed(list: PathBuf, reading: Arc<Reading>) -> Files {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             if !line.trim_ascii().is_empty() {
                 empty = false;
-                return Some(at(&path_of(line), &reading));
+                // A folder's files at once: what is written meanwhile is none.
+                let found: Vec<_> = at(&path_of(line), &reading).collect();
+                return Some(Box::new(found.into_iter()) as Files);
             }
         }
     });

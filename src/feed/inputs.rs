@@ -167,6 +167,8 @@ impl Inputs {
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         let found = self.left.iter().filter_map(|left| match left {
             Left::Found(Found::Named(path) | Found::File { path, .. }) => Some(path.as_path()),
+            // A file, if a shell has it read one.
+            Left::Found(Found::Stdin) => Some(Path::new("/dev/stdin")),
             _ => None,
         });
         found.chain(self.lists.iter().map(PathBuf::as_path))
@@ -311,7 +313,11 @@ impl<R: Read> Stream<R> {
             }
             Kind::Pictures => {
                 let most = usize::try_from(self.reading.limits.memory).unwrap_or(usize::MAX);
-                let Some((bytes, animated)) = split::next(&mut self.stream, most)? else { return Ok(None) };
+                let Some((bytes, animated)) =
+                    split::next(&mut self.stream, most, self.before == Before::Nothing)?
+                else {
+                    return Ok(None);
+                };
                 if self.before == Before::Animation || (animated && self.before == Before::Pictures) {
                     return Err("an animation and other pictures in a stream: name their files".into());
                 }

@@ -191,6 +191,8 @@ fn folders_patterns_and_lists() {
         (&["a/*/*"], &["a/deep/y.PNG"]),
         (&["./a/[w-z].png"], &["./a/x.png"]),
         (&["a/.h*"], &["a/.hidden.png"]),
+        (&["**/d*"], &["a/deep/y.PNG"]),
+        (&["a/**/[dy]*"], &["a/deep/y.PNG"]),
         (&["@list", "b.jpg"], &["b.jpg", "a/deep/y.PNG", "a/x.png", "b.jpg"]),
     ] {
         fs::write(folder.path().join("list"), "\u{feff}b.jpg\r\n\na/deep\na/x.png").unwrap();
@@ -329,6 +331,32 @@ fn what_is_found_is_spared() {
     let (status, told) = run("segment", &["fresh", "--mask", "fresh/{stem}-mask.png", "--jsonl"], b"");
     let all = ["a-mask.png", "a.png", "z-mask.png", "z.png"];
     assert_eq!((status, names(&at("fresh"))), (0, all.map(str::to_owned).to_vec()), "{told}");
+    // The same again is no other.
+    for _ in 0..2 {
+        let (status, told) = run("segment", &["a.png", "--mask", "other/masks/"], b"");
+        assert_eq!((status, names(&at("other/masks"))), (0, vec!["a.png".into()]), "{told}");
+        let (status, told) = run("segment", &["@-", "--mask", "masks/"], b"a.png\nb.png\nfresh/z.png\n");
+        assert_eq!((status, names(&at("masks")).len()), (0, 3), "{told}");
+    }
+    let (status, told) = run("segment", &["@-", "--mask", "masks/{stem}1.png"], b"a.png\nmasks/a1.png\n");
+    // Or it was looked for before it was there.
+    assert!(
+        status == 1
+            && ["was written before it was read", "No such file"].iter().any(|word| told.contains(word)),
+        "{told}"
+    );
+    // Standard input may be a file.
+    #[cfg(target_os = "linux")]
+    {
+        let weights = fs::canonicalize("assets/demo/segment").unwrap();
+        let mut command = on_cpu("segment", &weights, &["-", "--out", "a.png"]);
+        command.current_dir(folder.path()).stdin(fs::File::open(at("a.png")).unwrap());
+        refused(command, &["is read too"]);
+        assert!(before[0].1 == kept("a.png"));
+        std::os::unix::fs::symlink("nowhere", at("fresh/note")).unwrap();
+        let (status, told) = run("segment", &["fresh/a*", "--mask", "o/"], b"");
+        assert_eq!(status, 0, "{told}");
+    }
 }
 
 #[test]

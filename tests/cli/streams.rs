@@ -146,7 +146,7 @@ fn a_frame_that_is_cut_short_or_damaged_is_told() {
         (b"YUV4MPEG2 W99999999 H99999999\nFRAME\n", &[], "limit"),
         (b"123", &["--raw", "2x2"], "cut short"),
         (b"YUV4MPEG2 W4 H4 C420\n", &[], "is empty"),
-        (b"\n\n", &[], "is empty"),
+        (b"\n\n", &[], "not a picture"),
     ] {
         let (pictures, status, complaints) = classified(stream, more);
         assert!(status == 1 && pictures.len() == 1 && complaints[0].contains(word), "{complaints:?}");
@@ -177,7 +177,14 @@ fn answers_do_not_wait_for_frames_that_are_yet_to_come() {
         let mut input = child.stdin.take().unwrap();
         let mut answers = BufReader::new(child.stdout.take().unwrap()).lines();
         for (at, frame) in frames.iter().enumerate() {
-            input.write_all(&encoded(std::slice::from_ref(frame), ImageFormat::Png)).unwrap();
+            let one = std::slice::from_ref(frame);
+            let picture = match at {
+                0 => encoded(one, ImageFormat::Png),
+                1 => fs::read("tests/fixtures/formats/rgb.tif").unwrap(),
+                2 => fs::read("tests/fixtures/formats/plain.ppm").unwrap(),
+                _ => encoded(one, ImageFormat::Jpeg),
+            };
+            input.write_all(&picture).unwrap();
             input.flush().unwrap();
             let answer: Value = serde_json::from_str(&answers.next().unwrap().unwrap()).unwrap();
             assert_eq!(answer["frame"], at, "{backend}");

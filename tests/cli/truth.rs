@@ -156,6 +156,10 @@ fn a_picture_has_the_class_of_its_own_name() {
             &json(on_cpu("classify", Path::new(SEEDED), &["--json", "--truth", &tree, &tree]))["truth"];
         assert_eq!((&truth["pictures"], &truth["top1"]), (&2.into(), &0.5.into()), "{truth}");
         assert_eq!(&truth["confused"][0]["index"].to_string(), &y);
+        // What leads up again is no folder of a class.
+        let mut command = on_cpu("classify", &fs::canonicalize(SEEDED).unwrap(), &["--json", "--truth", "."]);
+        command.arg(format!("{x}/../{x}")).current_dir(at("tree"));
+        assert_eq!(json(command)["truth"]["top1"], 1.0);
     }
     let one = Path::new("tests/fixtures/checkpoints/one-logit");
     let list = at("list.csv");
@@ -196,9 +200,19 @@ fn masks_that_say_nothing_or_are_somebody_elses() {
         ["--out", "masks/x{stem}.png"],
     ] {
         let (_, said) = told(&[&["p/a/one.png"], &more[..]].concat());
-        assert!(said.contains("is read too (masks)"), "{said}");
+        assert!(said.contains("is read too (masks"), "{said}");
+    }
+    // Through a link too.
+    #[cfg(unix)]
+    {
+        fs::create_dir(at("real")).unwrap();
+        fs::rename(at("masks/one.png"), at("real/one.png")).unwrap();
+        std::os::unix::fs::symlink(at("real/one.png"), at("masks/one.png")).unwrap();
+        let (_, said) = told(&["p/a/one.png", "--mask", "real/"]);
+        assert!(said.contains("is read too"), "{said}");
     }
     assert!(before == fs::read(at("masks/one.png")).unwrap() && super::names(&at("masks")).len() == 1);
+    fs::remove_file(at("masks/one.png")).unwrap();
     write(size.0 + 1, size.1);
     assert!(told(&["p/a/one.png"]).1.contains("the picture has"));
 }

@@ -135,18 +135,24 @@ pub struct Found {
 }
 
 impl Pictures {
-    /// Finds the pictures: all at once if the command `saves` something, so that it spares them and what it writes is
+    /// Finds the pictures: all at once if the command `writes` something, so that it spares them and what it writes is
     /// none. It reads the network's files and `others` besides.
     pub fn find<'a>(
         &self,
         network: &Network,
         others: impl IntoIterator<Item = Option<&'a PathBuf>>,
-        saves: bool,
+        writes: impl IntoIterator<Item = &'a Place>,
     ) -> Found {
         let mut inputs = Inputs::new(self.images.iter().cloned(), self.reading());
         let mut read: FileSet = network.files.iter().collect();
-        read.extend(others.into_iter().flatten());
-        if saves {
+        for other in others.into_iter().flatten() {
+            read.insert(other);
+            // Those that links in it lead to.
+            read.extend(
+                walkdir::WalkDir::new(other).follow_links(true).into_iter().flatten().map(|e| e.into_path()),
+            );
+        }
+        if writes.into_iter().any(|place| *place != Place::Stdout) {
             inputs.settle();
             read.extend(inputs.files());
         }

@@ -6,7 +6,7 @@ use std::{
     fs,
     io::{self, Write},
     path::{MAIN_SEPARATOR, Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -162,6 +162,10 @@ impl Frame {
     }
 }
 
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Whether a picture would be saved beside the one it is of, where it could replace another.
 fn in_own_folder(path: &Path, name: &Name) -> bool {
     let folder = |path: &Path| fs::canonicalize(folder_of(path));
@@ -177,6 +181,8 @@ pub struct Saver<'a> {
     is_all: bool,
     /// What was written, so that no two pictures write one file.
     written: Mutex<HashSet<PathBuf>>,
+    /// Where pictures lie, if a list is yet to name some.
+    folders: Mutex<HashSet<PathBuf>>,
 }
 
 impl<'a> Saver<'a> {
@@ -202,7 +208,7 @@ impl<'a> Saver<'a> {
                 bail!("{} and {option} are one place", other.option);
             }
         }
-        Ok(Self { savings, read, is_all, written: Mutex::default() })
+        Ok(Self { savings, read, is_all, written: Mutex::default(), folders: Mutex::default() })
     }
 
     /// Whether frames go to standard output.
@@ -213,6 +219,12 @@ impl<'a> Saver<'a> {
     /// Draws and writes. The names of the files by their keys, and the frame for standard output.
     pub fn save(&self, subject: &Subject, answer: &Answer) -> Result<(Map<String, Value>, Option<Frame>)> {
         let (mut saved, mut frame) = (Map::new(), None);
+        if let (false, Ok(file)) = (self.is_all, fs::canonicalize(&subject.name.file)) {
+            if lock(&self.written).contains(&file) {
+                bail!("was written before it was read: name another folder to write to");
+            }
+            lock(&self.folders).insert(folder_of(&file).to_owned());
+        }
         for Saving { option, key, place, draws } in self.savings {
             let picture =
                 subject.picture.as_ref().ok_or_else(|| anyhow!("the picture is not there any more"))?;
@@ -242,17 +254,15 @@ impl<'a> Saver<'a> {
         fs::create_dir_all(folder_of(path))?;
         let target = Target::sparing(path, &self.read)?;
         if let Target::File(file) = &target {
-            let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut written = lock(&self.written);
             if written.contains(file) {
                 bail!(
                     "was written for another picture: name a folder, or a pattern with {}",
                     PARTS.join(", ")
                 );
             }
-            if !self.is_all && file.exists() {
-                bail!(
-                    "is there already, and the list may yet name it as a picture: name a folder that is empty"
-                );
+            if file.exists() && lock(&self.folders).contains(folder_of(file)) {
+                bail!("is there already, and the list may yet name it as a picture: name another folder");
             }
             written.insert(file.clone());
         }

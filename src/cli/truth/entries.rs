@@ -123,7 +123,10 @@ impl<T: Copy + PartialEq> Entries<T> {
 
 /// A file's whole path as it is spelt, and as it is without the links on the way to it.
 pub fn places(file: &Path) -> Vec<PathBuf> {
-    absolute(file).into_iter().chain(placed(file)).collect()
+    // What leads up again says nothing of where the file is.
+    let spelt =
+        absolute(file).ok().filter(|path| !path.components().any(|part| part == Component::ParentDir));
+    spelt.into_iter().chain(placed(file)).collect()
 }
 
 /// A file's whole path without links on the way to it; of the file itself only the name is looked at.
