@@ -253,9 +253,20 @@ mod tests {
         let model = Model::parse("google/mobilenet_v2_1.0_224").unwrap();
         assert_eq!((model.id.as_str(), model.revision.as_str()), ("google/mobilenet_v2_1.0_224", "main"));
         assert_eq!(Model::parse("a/b@refs/pr/1").unwrap().revision, "refs/pr/1");
-        for wrong in
-            ["", "a", "a/", "/b", "a/b/c", "../b", "a/..", "a/b@", "a/b@../x", "a b/c", "https://x/y"]
-        {
+        for wrong in [
+            "",
+            "a",
+            "a/",
+            "/b",
+            "a/b/c",
+            "a--b/c",
+            "../b",
+            "a/..",
+            "a/b@",
+            "a/b@../x",
+            "a b/c",
+            "https://x/y",
+        ] {
             let error = Model::parse(wrong).unwrap_err().to_string();
             assert!(error.contains("is no model's name"), "{error}");
         }

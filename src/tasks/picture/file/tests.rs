@@ -232,6 +232,24 @@ fn a_cut_file_gives_no_other_picture() {
     }
 }
 
+/// TIFFs that look like others and are not.
+#[test]
+fn what_is_not_read_of_tiff_is_refused() {
+    for (name, from, to, word) in [
+        // The planes' tag as that of the bits' order: from the low ones.
+        ("rgb.tif", &b"\x1c\x01\x03\0\x01\0\0\0\x01"[..], &b"\x0a\x01\x03\0\x01\0\0\0\x02"[..], "low bits"),
+        // White at 235.
+        ("luma.tif", b"\xff\0\0\0\x01\0\0\0", b"\xeb\0\0\0\x01\0\0\0", "video's levels"),
+    ] {
+        let mut bytes = std::fs::read(format!("tests/fixtures/formats/{name}")).unwrap();
+        assert!(frames(&bytes).is_ok());
+        let at = memchr::memmem::find(&bytes, from).unwrap();
+        bytes[at..at + to.len()].copy_from_slice(to);
+        let error = frames(&bytes).unwrap_err().to_string();
+        assert!(error.contains(word), "{name}: {error}");
+    }
+}
+
 /// Whatever is damaged, reading comes to an end without a panic and within the limits.
 #[test]
 fn damage_is_no_panic() {
