@@ -87,21 +87,26 @@ fn name(kind: FileType) -> &'static str {
 #[derive(Debug, Default)]
 pub struct FileSet {
     files: HashMap<FileId, PathBuf>,
-    /// As the system has them, and as they were named.
-    folders: Vec<[PathBuf; 2]>,
+    /// Without links on the way to them.
+    folders: HashMap<PathBuf, PathBuf>,
 }
 
 impl FileSet {
-    /// Takes a file in, or all that is or will be in a folder. What is not there, a pipe or a device is left out.
+    /// Takes a file in, or a folder: all that is in it or that links in it lead to, and what will be there. What is not
+    /// there, a pipe or a device is left out.
     pub fn insert(&mut self, path: impl AsRef<Path>) {
         let path = path.as_ref();
-        let kind = fs::metadata(path).map(|found| found.file_type());
-        if kind.as_ref().is_ok_and(FileType::is_dir) {
-            self.folders.extend(fs::canonicalize(path).map(|folder| [folder, path.to_owned()]));
-        } else if kind.as_ref().is_ok_and(FileType::is_file)
+        let Ok(kind) = fs::metadata(path).map(|found| found.file_type()) else { return };
+        if kind.is_file()
             && let Ok(id) = get_file_id(path)
         {
             self.files.entry(id).or_insert_with(|| path.to_owned());
+        } else if kind.is_dir()
+            && let Ok(folder) = fs::canonicalize(path)
+            // Links may lead round in a circle.
+            && self.folders.insert(folder, path.to_owned()).is_none()
+        {
+            self.extend(fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path()));
         }
     }
 
@@ -111,16 +116,9 @@ impl FileSet {
         // Only a regular file's identity is asked for: elsewhere than on Unix that opens it, which waits at a pipe.
         let is_file = fs::metadata(path).is_ok_and(|found| found.is_file());
         let known = is_file.then(|| get_file_id(path).ok()).flatten().and_then(|id| self.files.get(&id));
-        if let Some(known) = known {
-            return Some(known);
-        }
-        if self.folders.is_empty() {
-            return None;
-        }
-        let places = [fs::canonicalize(folder_of(path)), fs::canonicalize(path)];
-        let places: Vec<PathBuf> = places.into_iter().flatten().collect();
-        let holds = |[folder, _]: &&[PathBuf; 2]| places.iter().any(|place| place.starts_with(folder));
-        self.folders.iter().find(holds).map(|[_, named]| named.as_path())
+        let place = fs::canonicalize(folder_of(path)).ok().filter(|_| !self.folders.is_empty());
+        let folder = || place?.ancestors().find_map(|folder| self.folders.get(folder));
+        known.or_else(folder).map(PathBuf::as_path)
     }
 }
 

@@ -75,8 +75,8 @@ impl Classify {
             Answer::Classes(classes) => Ok(described(&classes[..shown.min(classes.len())], &network)),
             _ => bail!("these are no classes"),
         };
-        let found = self.pictures.find(&network, [], []);
-        self.pictures.ask(found, &question, describe, &[], evaluation)
+        let gathered = self.pictures.gather(&network, [], false);
+        self.pictures.ask(gathered, &question, describe, &[], evaluation)
     }
 }
 

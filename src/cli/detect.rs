@@ -80,8 +80,9 @@ impl Detect {
         let describe = |_: &Subject, answer: &Answer| Ok(self.described(&sure(answer)?));
         let evaluation = truth.map(|truth| Box::new(truth) as Box<dyn Evaluation>);
         let read = [self.labels.as_ref(), self.truth.as_ref()];
-        let found = self.pictures.find(&network, read, &self.out);
-        self.pictures.ask(found, &question, describe, out.as_slice(), evaluation)
+        let writes = self.out.as_ref().is_some_and(Place::is_files);
+        let gathered = self.pictures.gather(&network, read, writes);
+        self.pictures.ask(gathered, &question, describe, out.as_slice(), evaluation)
     }
 
     fn described(&self, found: &[Detection]) -> Description {

@@ -26,7 +26,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     common::{Engine, Weights},
-    pictures::{Description, Evaluation, Pictures, Place, Question},
+    pictures::{Description, Evaluation, Pictures, Question},
     target::Target,
 };
 
@@ -65,10 +65,10 @@ impl Embed {
         if network.embedding.is_none() {
             bail!("{} {}: embed wants one that classifies, or has no classifier", network.arch, network.task);
         }
-        let place = self.out.clone().map(Place::File);
-        let found = self.pictures.find(&network, [], place.as_ref());
-        let target =
-            |path: &PathBuf| Target::sparing(path, &found.read).with_context(|| path.display().to_string());
+        let gathered = self.pictures.gather(&network, [], self.out.is_some());
+        let target = |path: &PathBuf| {
+            Target::sparing(path, &gathered.read).with_context(|| path.display().to_string())
+        };
         let target = self.out.as_ref().map(target).transpose()?;
         let device = self.engine.open()?;
         let options =
@@ -88,7 +88,7 @@ impl Embed {
         let all = All { how, names: Vec::new(), vectors: Vec::new(), dims: 0, target };
         let keeps = self.out.is_some() || self.nearest.is_some();
         let keeper = keeps.then(|| Box::new(all) as Box<dyn Evaluation>);
-        self.pictures.ask(found, &question, describe, &[], keeper)
+        self.pictures.ask(gathered, &question, describe, &[], keeper)
     }
 }
 

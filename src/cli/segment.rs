@@ -101,8 +101,9 @@ impl Segment {
         };
         let evaluation = truth.map(|truth| Box::new(truth) as Box<dyn Evaluation>);
         let read = [self.labels.as_ref(), self.truth.as_ref()];
-        let found = self.pictures.find(&network, read, self.out.iter().chain(&self.mask));
-        self.pictures.ask(found, &question, describe, &savings, evaluation)
+        let writes = savings.iter().any(|saving| saving.place.is_files());
+        let gathered = self.pictures.gather(&network, read, writes);
+        self.pictures.ask(gathered, &question, describe, &savings, evaluation)
     }
 }
 

@@ -11,12 +11,12 @@ use std::{
 };
 
 use super::{
-    files::{self, Files, Found, STDIN},
+    found::{self, Files, Found, STDIN},
     lookahead::Lookahead,
     split,
     y4m::{self, Header},
 };
-use crate::{Error, session::Matrix, tasks::PictureLimits};
+use crate::{Error, files, session::Matrix, tasks::PictureLimits};
 
 /// The ends of pictures' names in folders, where nobody says others. Those that cannot be read are among them, so
 /// that they are told and not passed over.
@@ -149,9 +149,9 @@ impl Inputs {
     pub fn settle(&mut self) {
         for left in std::mem::take(&mut self.left) {
             match left {
-                Left::Name(name) if !files::is_piped(&name) => {
-                    self.lists.extend(files::list(&name));
-                    self.left.extend(files::named(&name, &self.reading).map(Left::Found));
+                Left::Name(name) if !found::is_piped(&name) => {
+                    self.lists.extend(found::list(&name));
+                    self.left.extend(found::named(&name, &self.reading).map(Left::Found));
                 }
                 left => self.left.push_back(left),
             }
@@ -198,7 +198,7 @@ impl Iterator for Inputs {
                 continue;
             }
             match self.left.pop_front()? {
-                Left::Name(name) => self.files = Some(files::named(&name, &self.reading)),
+                Left::Name(name) => self.files = Some(found::named(&name, &self.reading)),
                 Left::Found(found) => self.inputs = Some(open(found, &self.reading)),
             }
         }
@@ -212,7 +212,7 @@ fn open(found: Found, reading: &Arc<Reading>) -> Boxed {
         Found::Failed(path, error) => return one(Input::failed(&path, error)),
         Found::Named(path) => (File::open(&path).map_err(Error::io(&path)), path, None),
         // A pipe among others may have nobody at its end.
-        Found::File { path, folder } => (crate::files::open(&path), path, folder),
+        Found::File { path, folder } => (files::open(&path), path, folder),
     };
     let begun = opened.and_then(|file| begun(&path, file, reading).map_err(Error::io(&path)));
     let inputs = begun.unwrap_or_else(|error| one(Input::failed(&path, error)));

@@ -44,7 +44,7 @@
 mod batches;
 mod clocks;
 mod ends;
-mod files;
+mod found;
 mod inputs;
 mod lookahead;
 mod open;

@@ -127,42 +127,37 @@ pub trait Evaluation {
     fn finish(self: Box<Self>) -> Result<(Value, String)>;
 }
 
-/// The pictures that were found, and what the command reads.
-pub struct Found {
+/// The pictures, and all that the command reads.
+pub struct Gathered {
     inputs: Inputs,
     /// What must not be written.
     pub read: FileSet,
 }
 
 impl Pictures {
-    /// Finds the pictures: all at once if the command `writes` something, so that it spares them and what it writes is
-    /// none. It reads the network's files and `others` besides.
-    pub fn find<'a>(
+    /// Finds the pictures: all at once if the command `writes` files, so that it spares them and what it writes is none.
+    /// It reads the network's files and `others` besides.
+    pub fn gather<'a>(
         &self,
         network: &Network,
         others: impl IntoIterator<Item = Option<&'a PathBuf>>,
-        writes: impl IntoIterator<Item = &'a Place>,
-    ) -> Found {
+        writes: bool,
+    ) -> Gathered {
         let mut inputs = Inputs::new(self.images.iter().cloned(), self.reading());
-        let mut read: FileSet = network.files.iter().collect();
-        for other in others.into_iter().flatten() {
-            read.insert(other);
-            // Those that links in it lead to.
-            read.extend(
-                walkdir::WalkDir::new(other).follow_links(true).into_iter().flatten().map(|e| e.into_path()),
-            );
-        }
-        if writes.into_iter().any(|place| *place != Place::Stdout) {
+        let mut read = FileSet::default();
+        if writes {
             inputs.settle();
+            read.extend(&network.files);
+            read.extend(others.into_iter().flatten());
             read.extend(inputs.files());
         }
-        Found { inputs, read }
+        Gathered { inputs, read }
     }
 
     /// Asks of all pictures, and prints and saves the answers as they come. Fails at the end if a picture failed.
     pub fn ask(
         &self,
-        Found { inputs, read }: Found,
+        Gathered { inputs, read }: Gathered,
         question: &Question,
         describe: impl Fn(&Subject, &Answer) -> Result<Description> + Sync,
         savings: &[Saving],

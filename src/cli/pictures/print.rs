@@ -3,18 +3,21 @@
 use std::{
     io::{self, BufWriter, StdoutLock, Write},
     ops::ControlFlow,
-    sync::Arc,
 };
 
 use anyhow::{Result, anyhow};
 use clap::Args;
 use goldcrest::{
-    feed::{Answer, Header, Name, Subject},
+    feed::{Answer, Name, Subject},
     text::{visible, visible_json, visible_lines},
 };
 use serde_json::{Map, Value, json};
 
-use super::{Description, save::Frame, unless_closed};
+use super::{
+    Description,
+    save::{Coding, Frame},
+    unless_closed,
+};
 
 /// How answers are printed, for people if nothing is said.
 #[derive(Args)]
@@ -114,13 +117,13 @@ pub struct Printer<'a> {
     streams: bool,
     /// Whether something was printed of the list.
     begun: bool,
-    /// Whether the frames so far are a video's, and of which.
-    video: Option<Option<Arc<Header>>>,
+    /// How the frames so far are coded, if there were any.
+    coding: Option<Coding>,
 }
 
 impl<'a> Printer<'a> {
     pub fn new(kind: Kind, columns: &'a [&'a str], streams: bool) -> Self {
-        Self { out: BufWriter::new(io::stdout().lock()), kind, columns, streams, begun: false, video: None }
+        Self { out: BufWriter::new(io::stdout().lock()), kind, columns, streams, begun: false, coding: None }
     }
 
     /// What stands before the answers.
@@ -142,7 +145,8 @@ impl<'a> Printer<'a> {
 
     /// Drops a frame that cannot follow those before.
     pub fn admit(&self, line: &mut Line) {
-        if line.frame.take_if(|frame| !frame.follows(&self.video)).is_some() {
+        let Some(coding) = &self.coding else { return };
+        if line.frame.take_if(|frame| !frame.follows(coding)).is_some() {
             line.fail(&anyhow!("--out -: is not of the kind or size of the frames before it"));
         }
     }
@@ -154,7 +158,7 @@ impl<'a> Printer<'a> {
 
     fn write(&mut self, line: Line) -> io::Result<()> {
         if self.streams {
-            return line.frame.as_ref().map_or(Ok(()), |frame| frame.write(&mut self.video, &mut self.out));
+            return line.frame.as_ref().map_or(Ok(()), |frame| frame.write(&mut self.coding, &mut self.out));
         }
         match self.kind {
             Kind::Json => {

@@ -70,6 +70,11 @@ impl Place {
         }
     }
 
+    /// Whether it is files, and not standard output.
+    pub fn is_files(&self) -> bool {
+        *self != Self::Stdout
+    }
+
     /// [`Place::parse`] for clap.
     pub fn parser() -> impl TypedValueParser<Value = Self> {
         OsStringValueParser::new().try_map(Self::parse)
@@ -127,38 +132,48 @@ pub fn png_name(name: &Name) -> OsString {
     file
 }
 
+/// How frames are coded on standard output.
+#[derive(Clone, PartialEq)]
+pub enum Coding {
+    /// As PPM pictures.
+    Pictures,
+    /// As y4m video.
+    Video(Arc<Header>),
+}
+
 /// A frame for standard output.
 pub struct Frame {
-    /// The header of its video stream, if it is of one.
-    video: Option<Arc<Header>>,
+    coding: Coding,
     bytes: Vec<u8>,
 }
 
 impl Frame {
-    fn new(picture: &Picture, video: Option<Arc<Header>>) -> io::Result<Self> {
+    fn new(picture: &Picture, coding: Coding) -> io::Result<Self> {
         let mut bytes = Vec::new();
-        match &video {
-            Some(header) => header.write_frame(picture, &mut bytes)?,
-            None => {
+        match &coding {
+            Coding::Video(header) => header.write_frame(picture, &mut bytes)?,
+            Coding::Pictures => {
                 write!(bytes, "P6\n{} {}\n255\n", picture.width(), picture.height())?;
                 bytes.extend_from_slice(picture.pixels());
             }
         }
-        Ok(Self { video, bytes })
+        Ok(Self { coding, bytes })
     }
 
-    /// Writes it behind the frames of `video`, which were the first of a kind, if there were any.
-    pub fn write(&self, video: &mut Option<Option<Arc<Header>>>, out: &mut impl Write) -> io::Result<()> {
-        if let (None, Some(header)) = (&video, &self.video) {
-            header.write(out)?;
+    /// Writes it behind frames of a coding, or as the first.
+    pub fn write(&self, coding: &mut Option<Coding>, out: &mut impl Write) -> io::Result<()> {
+        if coding.is_none() {
+            if let Coding::Video(header) = &self.coding {
+                header.write(out)?;
+            }
+            *coding = Some(self.coding.clone());
         }
-        video.get_or_insert_with(|| self.video.clone());
         out.write_all(&self.bytes)
     }
 
-    /// Whether it can follow such frames: programs that read video expect one size and one way to code it.
-    pub fn follows(&self, video: &Option<Option<Arc<Header>>>) -> bool {
-        video.as_ref().is_none_or(|video| *video == self.video)
+    /// Whether it can stand behind frames of a coding: who reads video expects one size and one header.
+    pub fn follows(&self, coding: &Coding) -> bool {
+        *coding == self.coding
     }
 }
 
@@ -233,7 +248,8 @@ impl<'a> Saver<'a> {
                 let Drawn::Picture(picture) = drawn else {
                     bail!("{option}: only pictures go to standard output")
                 };
-                frame = Some(Frame::new(&picture, subject.video.clone())?);
+                let coding = subject.video.clone().map_or(Coding::Pictures, Coding::Video);
+                frame = Some(Frame::new(&picture, coding)?);
                 continue;
             }
             let png = match drawn {

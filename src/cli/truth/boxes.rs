@@ -14,7 +14,7 @@ use goldcrest::{
 use hotcoco::{COCO, COCOeval, Dataset, params::IouType, types::Annotation};
 use serde_json::{Value, json};
 
-use super::{entries::Entries, percent, without};
+use super::{entries::Entries, labelled, percent, without};
 use crate::cli::pictures::Evaluation;
 
 /// The most bytes of a file of boxes: COCO's own have half a gigabyte.
@@ -50,7 +50,6 @@ impl Boxes {
                 bail!("has two pictures of the number {}", image.id);
             }
         }
-        let plain = |name: &str| name.trim().to_lowercase();
         let (mut names, mut numbers) = (HashMap::new(), HashSet::new());
         for category in &right.categories {
             if let Some(other) = names.insert(plain(&category.name), category.id) {
@@ -92,27 +91,29 @@ impl Boxes {
 
 /// A file's categories by the network's classes.
 fn categories(path: &Path, right: &Dataset, labels: &Labels) -> Result<HashMap<usize, u64>> {
-    let plain = |name: &str| name.trim().to_lowercase();
     let mut categories = HashMap::new();
     for category in &right.categories {
-        let called = |is: &dyn Fn(&str) -> bool| {
-            (0..labels.len()).filter(|index| labels.get(*index).is_some_and(is)).collect::<Vec<_>>()
+        let name = &category.name;
+        let class = match labelled(labels, name, |label| label == name)? {
+            None => labelled(labels, name, |label| plain(label) == plain(name))?,
+            found => found,
         };
-        let exact = called(&|label| label == category.name);
-        let found =
-            if exact.is_empty() { called(&|label| plain(label) == plain(&category.name)) } else { exact };
-        match found[..] {
-            [class] => _ = categories.insert(class, category.id),
-            [one, other, ..] => bail!("{:?} is what classes {one} and {other} are called", category.name),
+        match class {
+            Some(class) => _ = categories.insert(class, category.id),
             // Without names, COCO's numbers are the classes'.
-            [] if labels.is_empty() => _ = categories.insert(category.id as usize, category.id),
-            [] => log::warn!("{}: the network has no class {:?}", path.display(), category.name),
+            None if labels.is_empty() => _ = categories.insert(category.id as usize, category.id),
+            None => log::warn!("{}: the network has no class {name:?}", path.display()),
         }
     }
     if categories.is_empty() {
         bail!("the network has none of its categories (see --labels)");
     }
     Ok(categories)
+}
+
+/// A category's name, however it is written.
+fn plain(name: &str) -> String {
+    name.trim().to_lowercase()
 }
 
 impl Evaluation for Boxes {

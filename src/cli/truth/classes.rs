@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use goldcrest::{
     feed::{Answer, Name},
     files::{self, folder_of, path_of},
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::{
     entries::{Entries, places},
-    percent, without,
+    labelled, percent, without,
 };
 use crate::cli::{common, pictures::Evaluation};
 
@@ -115,13 +115,7 @@ impl Names<'_> {
     }
 
     fn called(self, text: &str, is: impl Fn(&str) -> bool) -> Result<Option<usize>> {
-        let mut found = (0..self.labels.len()).filter(|index| self.labels.get(*index).is_some_and(&is));
-        match (found.next(), found.next()) {
-            (Some(one), Some(other)) => {
-                bail!("{text:?} is what classes {one} and {other} are called: give the number")
-            }
-            (found, _) => Ok(found),
-        }
+        labelled(self.labels, text, is).map_err(|error| anyhow!("{error}: give the number"))
     }
 }
 
