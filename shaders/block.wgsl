@@ -5,6 +5,8 @@
 //   expand     every pixel that the tile's windows reach, into workgroup memory (if EXPAND)
 //   depthwise  over those, or over x itself, into workgroup memory
 //   project    the chunk's share of every output, added up in registers (if PROJECT)
+// What the expansion reads of x is brought to workgroup memory once a tile, and weights of both products
+// a slice at a time: each value once, and all threads' loads together.
 // Without PROJECT the depthwise outputs are the answer, and POOL adds each tile's sum of them
 // for squeeze-excite. A map with few tiles is split over the expanded channels too: a
 // workgroup then has `share` chunks of them, and with PROJECT its sums are a part of the
@@ -36,13 +38,22 @@ const REGION: u32 = REGION_H * REGION_W;
 const TILE: u32 = TILE_H * TILE_W;
 const THREADS: u32 = LANES_O * LANES_P;
 const SPAN: u32 = (RUN - 1u) * STRIDE + (KERNEL - 1u) * DILATION + 1u;
-// Pixels of the region that a thread expands at once, so that they share each weight.
+// Neighbours of the region that a thread expands at once, so that they share each weight, and how many such
+// items a thread has.
 const PIXELS: u32 = 4u;
+const ITEMS: u32 = (REGION + PIXELS - 1u) / PIXELS * CHUNK;
+const OWN_ITEMS: u32 = (ITEMS + THREADS - 1u) / THREADS;
+// vec4s of x, and of the largest slice of weights, which has EXPAND_SLICE inputs or PROJECT_SLICE expanded quads.
+const STAGED_X: u32 = REGION * INPUTS;
+const EXPAND_W: u32 = EXPAND_SLICE * CHUNK * 4u;
+const PROJECT_W: u32 = PROJECT_SLICE * OUTPUTS * 4u;
+const OWN_EXPAND_W: u32 = (EXPAND_W + THREADS - 1u) / THREADS;
+const OWN_PROJECT_W: u32 = (PROJECT_W + THREADS - 1u) / THREADS;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<Quad>;              // (pictures, height, width, inputs)
 @group(0) @binding(2) var<storage, read> weight: array<Quad>;          // (KERNEL, KERNEL, expanded)
-@group(0) @binding(3) var<storage, read> product_weight: array<Block>; // (inputs, expanded) if EXPAND, then (expanded, outputs) if PROJECT; a column an input
+@group(0) @binding(3) var<storage, read> product_weight: array<Quad>;  // (inputs, expanded, 4) if EXPAND, then (expanded, outputs, 4) if PROJECT; a quad an input
 @group(0) @binding(4) var<storage, read> bias: array<vec4<f32>>;       // of each in turn: (expanded), (expanded), (outputs)
 @group(0) @binding(5) var<storage, read> residual: array<Quad>;        // as y, if RESIDUAL
 @group(0) @binding(6) var<storage, read_write> y: array<Quad>;         // (pictures, out_height, out_width, outputs or expanded)
@@ -50,6 +61,9 @@ const PIXELS: u32 = 4u;
 
 var<workgroup> region: array<Quad, 1u + EXPAND * (REGION * CHUNK - 1u)>; // (REGION_H, REGION_W, CHUNK)
 var<workgroup> middle: array<Quad, TILE * CHUNK>;                        // (TILE_H, TILE_W, CHUNK)
+var<workgroup> staged_x: array<Quad, 1u + EXPAND * (STAGED_X - 1u)>;     // (REGION_H, REGION_W, INPUTS)
+// (EXPAND_SLICE, 4, CHUNK), then (PROJECT_SLICE, 4, OUTPUTS)
+var<workgroup> staged_w: array<Quad, 1u + max(EXPAND * EXPAND_W, PROJECT * PROJECT_W)>;
 
 @compute @workgroup_size(LANES_O * LANES_P)
 fn main(
@@ -69,6 +83,12 @@ fn main(
     let first_y = tile / across * TILE_H;
     let first_x = tile % across * TILE_W;
 
+    if (EXPAND == 1u) {
+        for (var item = lane; item < STAGED_X; item += THREADS) {
+            let pixel = clamped(picture, first_y, first_x, item / INPUTS);
+            staged_x[item] = x[pixel * INPUTS + item % INPUTS];
+        }
+    }
     var sum: array<array<vec4<f32>, QUADS>, SUMS>;
     let chunks = (params.expanded + CHUNK - 1u) / CHUNK;
     let last = min((split + 1u) * params.share, chunks);
@@ -76,9 +96,7 @@ fn main(
         let first_quad = chunk * CHUNK;
 
         if (EXPAND == 1u) {
-            for (var item = lane; item < (REGION + PIXELS - 1u) / PIXELS * CHUNK; item += THREADS) {
-                expand(picture, first_y, first_x, first_quad, item);
-            }
+            expand(lane, first_y, first_x, first_quad);
             workgroupBarrier();
         }
 
@@ -87,18 +105,36 @@ fn main(
         }
 
         if (PROJECT == 1u) {
-            workgroupBarrier();
-            for (var c = 0u; c < CHUNK; c++) {
-                var taken: array<vec4<f32>, SUMS>;
-                for (var p = 0u; p < SUMS; p++) {
-                    taken[p] = vec4<f32>(middle[(lane / LANES_O + p * LANES_P) * CHUNK + c]);
+            for (var first = 0u; first < CHUNK; first += PROJECT_SLICE) {
+                var own: array<Quad, OWN_PROJECT_W>;
+                for (var n = 0u; n < OWN_PROJECT_W; n++) {
+                    let item = min(lane + n * THREADS, PROJECT_W - 1u);
+                    let row = min(first_quad + first + item / (4u * OUTPUTS), params.expanded - 1u);
+                    let of_project = EXPAND * INPUTS * params.expanded * 4u;
+                    own[n] = product_weight[of_project + row * OUTPUTS * 4u + item % (4u * OUTPUTS)];
                 }
-                let row = EXPAND * params.inputs * params.expanded
-                    + min(first_quad + c, params.expanded - 1u) * params.outputs;
-                for (var q = 0u; q < QUADS; q++) {
-                    let w = mat4x4<f32>(product_weight[row + min(lane % LANES_O + q * LANES_O, params.outputs - 1u)]);
+                if (first > 0u) {
+                    // The slice before has been multiplied.
+                    workgroupBarrier();
+                }
+                for (var n = 0u; n < OWN_PROJECT_W; n++) {
+                    let item = lane + n * THREADS;
+                    if (PROJECT_W % THREADS == 0u || item < PROJECT_W) {
+                        let c = item / (4u * OUTPUTS);
+                        staged_w[(c * 4u + item % 4u) * OUTPUTS + item / 4u % OUTPUTS] = own[n];
+                    }
+                }
+                workgroupBarrier();
+                for (var c = 0u; c < PROJECT_SLICE; c++) {
+                    var taken: array<vec4<f32>, SUMS>;
                     for (var p = 0u; p < SUMS; p++) {
-                        sum[p][q] += w * taken[p];
+                        taken[p] = vec4<f32>(middle[(lane / LANES_O + p * LANES_P) * CHUNK + first + c]);
+                    }
+                    for (var q = 0u; q < QUADS; q++) {
+                        let w = staged(c, min(lane % LANES_O + q * LANES_O, OUTPUTS - 1u), OUTPUTS);
+                        for (var p = 0u; p < SUMS; p++) {
+                            sum[p][q] += w * taken[p];
+                        }
                     }
                 }
             }
@@ -136,34 +172,76 @@ fn main(
     raise();
 }
 
-// PIXELS neighbours of the region at four expanded channels. Beyond the picture there is
-// zero, which is not what the expansion of zero would be.
-fn expand(picture: u32, first_y: u32, first_x: u32, first_quad: u32, item: u32) {
-    let quad = min(first_quad + item % CHUNK, params.expanded - 1u);
-    var row: array<u32, PIXELS>;
-    var inside: array<bool, PIXELS>;
-    var sum: array<vec4<f32>, PIXELS>;
-    for (var p = 0u; p < PIXELS; p++) {
-        let at = item / CHUNK * PIXELS + p;
-        // Left of or above the picture wraps round to a huge number: one comparison serves both sides.
-        let iy = first_y * STRIDE + at / REGION_W - params.top;
-        let ix = first_x * STRIDE + at % REGION_W - params.left;
-        inside[p] = iy < params.height && ix < params.width;
-        let pixel = min(iy, params.height - 1u) * params.width + min(ix, params.width - 1u);
-        row[p] = (picture * params.height * params.width + pixel) * params.inputs;
-        sum[p] = bias[quad];
-    }
-    for (var i = 0u; i < params.inputs; i++) {
-        let w = mat4x4<f32>(product_weight[i * params.expanded + quad]);
+// The pixel of x that lies at a place of the region, or the nearest to it.
+fn clamped(picture: u32, first_y: u32, first_x: u32, at: u32) -> u32 {
+    // Left of or above the picture wraps round to a huge number: one comparison serves both sides.
+    let iy = min(first_y * STRIDE + at / REGION_W - params.top, params.height - 1u);
+    let ix = min(first_x * STRIDE + at % REGION_W - params.left, params.width - 1u);
+    return (picture * params.height + iy) * params.width + ix;
+}
+
+// The weights of an input, of four outputs, that are staged.
+fn staged(input: u32, output: u32, outputs: u32) -> mat4x4<f32> {
+    let at = input * 4u * outputs + output;
+    return mat4x4<f32>(
+        vec4<f32>(staged_w[at]),
+        vec4<f32>(staged_w[at + outputs]),
+        vec4<f32>(staged_w[at + 2u * outputs]),
+        vec4<f32>(staged_w[at + 3u * outputs]),
+    );
+}
+
+// The whole region at a chunk's channels. Beyond the picture there is zero, which is not what the expansion of zero
+// would be.
+fn expand(lane: u32, first_y: u32, first_x: u32, first_quad: u32) {
+    var sum: array<array<vec4<f32>, PIXELS>, OWN_ITEMS>;
+    for (var n = 0u; n < OWN_ITEMS; n++) {
         for (var p = 0u; p < PIXELS; p++) {
-            sum[p] += w * vec4<f32>(x[row[p] + i]);
+            sum[n][p] = bias[min(first_quad + (lane + n * THREADS) % CHUNK, params.expanded - 1u)];
         }
     }
-    for (var p = 0u; p < PIXELS; p++) {
-        let at = item / CHUNK * PIXELS + p;
-        if (at < REGION) {
-            let v = activate(EXPAND_ACTIVATION, sum[p]);
-            region[at * CHUNK + item % CHUNK] = Quad(select(vec4(0.0), v, inside[p]));
+    for (var first = 0u; first < INPUTS; first += EXPAND_SLICE) {
+        var own: array<Quad, OWN_EXPAND_W>;
+        for (var n = 0u; n < OWN_EXPAND_W; n++) {
+            let item = min(lane + n * THREADS, EXPAND_W - 1u);
+            let i = min(first + item / (4u * CHUNK), INPUTS - 1u);
+            let quad = min(first_quad + item / 4u % CHUNK, params.expanded - 1u);
+            let v = product_weight[(i * params.expanded + quad) * 4u + item % 4u];
+            // The last slice may reach beyond the last input.
+            own[n] = select(Quad(), v, first + item / (4u * CHUNK) < INPUTS);
+        }
+        // The slice before, or the chunk before, has been multiplied.
+        workgroupBarrier();
+        for (var n = 0u; n < OWN_EXPAND_W; n++) {
+            let item = lane + n * THREADS;
+            if (EXPAND_W % THREADS == 0u || item < EXPAND_W) {
+                let i = item / (4u * CHUNK);
+                staged_w[(i * 4u + item % 4u) * CHUNK + item / 4u % CHUNK] = own[n];
+            }
+        }
+        workgroupBarrier();
+        for (var i = 0u; i < EXPAND_SLICE; i++) {
+            for (var n = 0u; n < OWN_ITEMS; n++) {
+                let item = lane + n * THREADS;
+                let w = staged(i, item % CHUNK, CHUNK);
+                for (var p = 0u; p < PIXELS; p++) {
+                    let at = min(item / CHUNK * PIXELS + p, REGION - 1u);
+                    sum[n][p] += w * vec4<f32>(staged_x[at * INPUTS + min(first + i, INPUTS - 1u)]);
+                }
+            }
+        }
+    }
+    for (var n = 0u; n < OWN_ITEMS; n++) {
+        let item = lane + n * THREADS;
+        for (var p = 0u; p < PIXELS; p++) {
+            let at = item / CHUNK * PIXELS + p;
+            if (at < REGION) {
+                let iy = first_y * STRIDE + at / REGION_W - params.top;
+                let ix = first_x * STRIDE + at % REGION_W - params.left;
+                let inside = iy < params.height && ix < params.width;
+                let v = activate(EXPAND_ACTIVATION, sum[n][p]);
+                region[at * CHUNK + item % CHUNK] = Quad(select(vec4(0.0), v, inside));
+            }
         }
     }
 }

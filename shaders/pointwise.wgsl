@@ -2,7 +2,8 @@
 //
 //   y[p, o] = activate(sum over i of x[p, i] * gate[i] * weight[i, o] + bias[o] + residual[p, o])
 //
-// A thread keeps PIXELS x QUADS vec4 sums in registers and walks the inputs four at a time.
+// A thread keeps PIXELS x QUADS vec4 sums in registers and walks the inputs four at a time, or DEPTH times as
+// many, all of whose loads are on their way together.
 // In a workgroup LANES_O threads lie along the outputs, so that they share each load of x
 // and read weights side by side, and LANES_P along the pixels, so that they share weights.
 
@@ -57,7 +58,29 @@ fn main(
         }
     }
 
-    for (var i = 0u; i < params.inputs; i++) {
+    var i = 0u;
+    if (DEPTH > 1u) {
+        for (; i + DEPTH <= params.inputs; i += DEPTH) {
+            var taken: array<array<SumQuad, PIXELS>, DEPTH>;
+            var w: array<array<SumBlock, QUADS>, DEPTH>;
+            for (var d = 0u; d < DEPTH; d++) {
+                for (var p = 0u; p < PIXELS; p++) {
+                    taken[d][p] = load_input(near(row[p] + i), near(gates[p] + i), d);
+                }
+                for (var q = 0u; q < QUADS; q++) {
+                    w[d][q] = SumBlock(weight[(i + d) * params.outputs + output[q]]);
+                }
+            }
+            for (var d = 0u; d < DEPTH; d++) {
+                for (var q = 0u; q < QUADS; q++) {
+                    for (var p = 0u; p < PIXELS; p++) {
+                        sum[p][q] += w[d][q] * taken[d][p];
+                    }
+                }
+            }
+        }
+    }
+    for (; i < params.inputs; i++) {
         var taken: array<SumQuad, PIXELS>;
         for (var p = 0u; p < PIXELS; p++) {
             taken[p] = load_input(row[p], gates[p], i);

@@ -3,7 +3,8 @@
 //   y[o] = mean over p of activate(sum over i of x[p, i] * weight[i, o] + bias[o])
 //
 // A workgroup has LANES_O x 4 outputs of one picture. Its LANES_P threads along the pixels take
-// PIXELS of them at a time, add up what comes of them, and meet in workgroup memory.
+// PIXELS of them at a time, with the loads of DEPTH inputs on their way together, add up what comes of them, and meet
+// in workgroup memory.
 
 struct Params {
     alarm: u32, // what the flag gets if this step overflows
@@ -43,7 +44,25 @@ fn main(
             row[p] = (first + min(pixel + p, params.pixels - 1u)) * params.inputs;
             sum[p] = bias[column];
         }
-        for (var i = 0u; i < params.inputs; i++) {
+        var i = 0u;
+        if (DEPTH > 1u) {
+            for (; i + DEPTH <= params.inputs; i += DEPTH) {
+                var taken: array<array<vec4<f32>, PIXELS>, DEPTH>;
+                var w: array<mat4x4<f32>, DEPTH>;
+                for (var d = 0u; d < DEPTH; d++) {
+                    for (var p = 0u; p < PIXELS; p++) {
+                        taken[d][p] = vec4<f32>(x[near(row[p] + i) + d]);
+                    }
+                    w[d] = mat4x4<f32>(weight[(i + d) * params.outputs + column]);
+                }
+                for (var d = 0u; d < DEPTH; d++) {
+                    for (var p = 0u; p < PIXELS; p++) {
+                        sum[p] += w[d] * taken[d][p];
+                    }
+                }
+            }
+        }
+        for (; i < params.inputs; i++) {
             let w = mat4x4<f32>(weight[i * params.outputs + column]);
             for (var p = 0u; p < PIXELS; p++) {
                 sum[p] += w * vec4<f32>(x[row[p] + i]);

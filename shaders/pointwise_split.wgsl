@@ -1,14 +1,15 @@
 // Pointwise convolution of few pixels: fully connected layers, squeeze-excite, tiny maps.
 //
-//   y[p, o] = activate(sum over i of x[p, i] * weight[i, o] + bias[o] + residual[p, o])
+//   y[p, o] = activate(sum over i of x[p, i] * gate[i] * weight[i, o] + bias[o] + residual[p, o])
 //
 // There are too few outputs to fill a GPU with a thread each, so LANES_I threads of a
 // workgroup split the inputs of one output between them and their sums meet in workgroup
-// memory. LANES_O lie along the outputs; each thread has PIXELS pixels.
+// memory. LANES_O lie along the outputs; each thread has PIXELS pixels, and loads for DEPTH of its turns at once.
 
 struct Params {
     alarm: u32, // what the flag gets if this step overflows
     pixels: u32,  // of the whole batch
+    picture: u32, // pixels of one picture
     inputs: u32,  // channels, in fours
     outputs: u32, // channels, in fours
     part_pixels: u32,   // of a picture, if PLACED
@@ -22,7 +23,8 @@ struct Params {
 @group(0) @binding(2) var<storage, read> weight: array<Block>; // (inputs, outputs); a column an input
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;     // (outputs)
 @group(0) @binding(4) var<storage, read> residual: array<Quad>; // (pixels, outputs), if RESIDUAL
-@group(0) @binding(5) var<storage, read_write> y: array<Quad>;  // (pixels, outputs)
+@group(0) @binding(5) var<storage, read> gate: array<Quad>;     // (pictures, inputs), 0 to 1, if GATED
+@group(0) @binding(6) var<storage, read_write> y: array<Quad>;  // (pixels, outputs)
 
 var<workgroup> partial: array<vec4<f32>, LANES_I * LANES_O * PIXELS>; // (LANES_I, PIXELS, LANES_O)
 
@@ -40,14 +42,35 @@ fn main(
     // What lies beyond the edge is computed from the last row or column and not stored.
     let output = min(first_output + lane % LANES_O, params.outputs - 1u);
     var row: array<u32, PIXELS>;
+    var gates: array<u32, PIXELS>;
     var sum: array<vec4<f32>, PIXELS>;
     for (var p = 0u; p < PIXELS; p++) {
-        row[p] = min(first_pixel + p, params.pixels - 1u) * params.inputs;
+        let pixel = min(first_pixel + p, params.pixels - 1u);
+        row[p] = pixel * params.inputs;
+        gates[p] = pixel / params.picture * params.inputs;
     }
-    for (var i = lane / LANES_O; i < params.inputs; i += LANES_I) {
+    var i = lane / LANES_O;
+    if (DEPTH > 1u) {
+        for (; i + (DEPTH - 1u) * LANES_I < params.inputs; i += DEPTH * LANES_I) {
+            var taken: array<array<vec4<f32>, PIXELS>, DEPTH>;
+            var w: array<mat4x4<f32>, DEPTH>;
+            for (var d = 0u; d < DEPTH; d++) {
+                for (var p = 0u; p < PIXELS; p++) {
+                    taken[d][p] = load_input(near(row[p] + i), near(gates[p] + i), d * LANES_I);
+                }
+                w[d] = mat4x4<f32>(weight[(i + d * LANES_I) * params.outputs + output]);
+            }
+            for (var d = 0u; d < DEPTH; d++) {
+                for (var p = 0u; p < PIXELS; p++) {
+                    sum[p] += w[d] * taken[d][p];
+                }
+            }
+        }
+    }
+    for (; i < params.inputs; i += LANES_I) {
         let w = mat4x4<f32>(weight[i * params.outputs + output]);
         for (var p = 0u; p < PIXELS; p++) {
-            sum[p] += w * vec4<f32>(x[row[p] + i]);
+            sum[p] += w * load_input(row[p], gates[p], i);
         }
     }
     for (var p = 0u; p < PIXELS; p++) {

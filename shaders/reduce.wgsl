@@ -5,7 +5,6 @@
 
 struct Params {
     alarm: u32, // what the flag gets if this step overflows
-    splits: u32,
     outputs: u32, // channels, in fours
     threads: u32, // pixels of the whole batch * outputs
     part_pixels: u32,   // of a picture, if PLACED
@@ -15,7 +14,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;    // (splits, pixels, outputs)
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;    // (SPLITS, pixels, outputs)
 @group(0) @binding(2) var<storage, read> bias: array<vec4<f32>>; // (outputs)
 @group(0) @binding(3) var<storage, read> residual: array<Quad>;  // (pixels, outputs), if RESIDUAL
 @group(0) @binding(4) var<storage, read_write> y: array<Quad>;   // (pixels, outputs)
@@ -31,7 +30,7 @@ fn main(
         return;
     }
     var v = bias[thread % params.outputs];
-    for (var s = 0u; s < params.splits; s++) {
+    for (var s = 0u; s < SPLITS; s++) {
         v += x[s * params.threads + thread];
     }
     finish(thread / params.outputs, thread % params.outputs, v);

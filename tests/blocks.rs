@@ -11,7 +11,11 @@ use common::cases::{
 use goldcrest::{
     Shape, Tensor,
     graph::{Activation, Conv, Window},
-    kernels::{self, block, depthwise, gate, pointwise, pool, reduce},
+    kernels::{
+        self, block, depthwise,
+        gate::{self, Gate},
+        pointwise, pool, reduce,
+    },
     tensor::{Element, layout},
 };
 use proptest::prelude::*;
@@ -83,7 +87,8 @@ fn blocks() -> impl Strategy<Value = Case> {
             element: Element::F32,
             seed,
         };
-        (tile.memory(case.convs(true)) <= MEMORY).then_some(case)
+        let quads = |channels: usize| channels.div_ceil(4);
+        (tile.memory(case.convs(true), quads(inputs), quads(outputs)) <= MEMORY).then_some(case)
     })
 }
 
@@ -218,24 +223,28 @@ fn the_front_of_a_block_is_its_layers_and_leaves_sums_for_the_gate() {
         };
         let squeeze = layer(narrow, c, Activation::Relu);
         let widen = layer(c, narrow, Activation::HardSigmoid);
-        let launch = gate::launch(&squeeze, &widen, middle, tiles, &gpu.machine(element));
-        let reads = [
-            out[1].clone(),
-            pointwise::pack(&squeeze),
-            pointwise::pack(&widen),
-            gate::pack_bias(&squeeze, &widen),
-        ];
-        let gates = Shape { h: 1, w: 1, ..middle };
-        let out = dispatch(gpu, &launch, element, &slices(&reads), layout::len(gates))?;
-        let expected = gate::reference(&squeeze, &widen, &filtered);
-        let error = common::distance(&layout::from_device(gates, &out), &expected);
-        let through = |conv: &Conv, error: &Tensor| {
-            let y = Shape { c: conv.outputs(), ..gates };
-            carried(conv, error, |conv, x| pointwise::reference(conv, x, y, None))
-        };
-        let carried = through(&widen, &through(&squeeze, &pool::reference(&bound)));
-        let bound = TOLERANCE + allowed(&stored(&expected, Some(&carried), element), &expected);
-        prop_assert!(error <= bound, "gate: error {error:e}");
+        // Both layers in a workgroup, and the first over several.
+        for widen in [Some(&widen), None] {
+            let launch = Gate { squeeze: &squeeze, widen, map: middle, tiles }.launch(&gpu.machine(element));
+            let reads = [
+                out[1].clone(),
+                pointwise::pack(&squeeze),
+                widen.map_or(vec![f32::NAN; 16], pointwise::pack),
+                [Some(&squeeze), widen].into_iter().flatten().flat_map(kernels::pack_bias).collect(),
+            ];
+            let made = Shape { c: widen.unwrap_or(&squeeze).outputs(), h: 1, w: 1, ..middle };
+            let out = dispatch(gpu, &launch, element, &slices(&reads), layout::len(made))?;
+            let expected = gate::reference(&squeeze, widen, &filtered);
+            let error = common::distance(&layout::from_device(made, &out), &expected);
+            let through = |conv: &Conv, error: &Tensor| {
+                let y = Shape { c: conv.outputs(), ..made };
+                carried(conv, error, |conv, x| pointwise::reference(conv, x, y, None))
+            };
+            let squeezed = through(&squeeze, &pool::reference(&bound));
+            let carried = widen.map_or(squeezed.clone(), |widen| through(widen, &squeezed));
+            let bound = TOLERANCE + allowed(&stored(&expected, Some(&carried), element), &expected);
+            prop_assert!(error <= bound, "gate: error {error:e}");
+        }
         Ok(())
     });
 }

@@ -12,7 +12,7 @@ use goldcrest::{
     Device, Error, Options, Session, Shape, Tensor,
     gpu::{Executor, Gpu},
     graph::{Cost, passes::prune},
-    kernels::Tier,
+    kernels::{Rates, Tier},
     plan::{self, Fuse, Machine, Operand, Plan},
     session::Precision,
     tasks::preprocess,
@@ -246,7 +246,10 @@ fn every_tier_of_kernels_is_the_library() {
                 let mut tiers = vec![(Tier::Baseline, baseline)];
                 if gpu.has(Tier::Subgroups, element) {
                     let subgroup = gpu.subgroup();
-                    tiers.push((Tier::Subgroups, Machine { broadcast: 0.0, subgroup, ..baseline }));
+                    tiers.push((
+                        Tier::Subgroups,
+                        Machine { rates: Rates { broadcast: 0.0, ..baseline.rates }, subgroup, ..baseline },
+                    ));
                 }
                 if gpu.has(Tier::Matrices, element) {
                     let matrices = gpu.matrix_units(element);

@@ -16,8 +16,8 @@ use goldcrest::{
     kernels::{
         self, Launch, Tile, argmax, boxes, copy, dense, depthwise, max_pool, multiply_add,
         pointwise::{self, Extras},
-        pointwise_matrix, pointwise_pool, pointwise_split, pointwise_subgroup, pool, resize, scale, select,
-        softmax,
+        pointwise_matrix, pointwise_pool, pointwise_split, pointwise_staged, pointwise_subgroup, pool,
+        resize, scale, select, softmax,
     },
     tensor::{Element, Form, layout},
 };
@@ -80,7 +80,7 @@ fn compare_product(
 fn pointwise_is_its_reference() {
     on_every_adapter(convolution(false, false), |gpu, element, case| {
         let case = &case.stored_as(element);
-        let tile = pick(pointwise::tiles(element), case.tile);
+        let tile = deep(pick(pointwise::tiles(element), case.tile), case.seed);
         let (conv, x, y) = (&case.conv, case.x, case.y());
         compare_product(gpu, element, case, &pointwise::pack(conv), |extras| {
             pointwise::launch(conv, x, y, extras, tile)
@@ -118,7 +118,8 @@ fn pointwise_on_matrix_units_is_pointwise() {
 fn pointwise_with_its_mean_is_both() {
     on_every_adapter(convolution(false, false), |gpu, element, case| {
         let case = &case.stored_as(element);
-        let tile = pick(pointwise_pool::Tile::all(), case.tile);
+        let depth = 1 << (case.seed % 3);
+        let tile = pointwise_pool::Tile { depth, ..pick(pointwise_pool::Tile::all(), case.tile) };
         let (conv, x, y) = (&case.conv, case.x, case.y());
         let input = rounded(&noise(<[usize; 4]>::from(x), case.seed ^ 3), element);
         let expected = pointwise_pool::reference(conv, &input, y);
@@ -154,7 +155,41 @@ fn pointwise_split_is_pointwise() {
             element,
             case,
             &pointwise::pack(conv),
-            |residual| pointwise_split::launch(conv, x, y, residual),
+            |residual| {
+                let tile = deep(pick(pointwise_split::tiles(), case.tile), case.seed);
+                pointwise_split::launch(conv, x, y, Extras { residual, gate: false }, tile)
+            },
+            |x, residual| pointwise::reference(conv, x, y, residual),
+        )
+    });
+}
+
+/// A tile with one, two or four turns of its loop at once.
+fn deep(tile: Tile, seed: u64) -> Tile {
+    Tile { depth: 1 << (seed % 3), ..tile }
+}
+
+/// A tile of the staged kernel that the device has the memory for.
+fn staged(gpu: &Gpu, element: Element, y: Shape, which: usize) -> Tile {
+    let memory = gpu.machine(element).workgroup_memory;
+    pick(
+        pointwise_staged::tiles().filter(|tile| pointwise_staged::memory(*tile, y, element) <= memory),
+        which,
+    )
+}
+
+#[test]
+fn pointwise_staged_is_pointwise() {
+    on_every_adapter(convolution(false, false), |gpu, element, case| {
+        let case = &case.stored_as(element);
+        let (conv, x, y) = (&case.conv, case.x, case.y());
+        let tile = staged(gpu, element, y, case.tile);
+        compare(
+            gpu,
+            element,
+            case,
+            &pointwise::pack(conv),
+            |residual| pointwise_staged::launch(conv, x, y, Extras { residual, gate: false }, tile),
             |x, residual| pointwise::reference(conv, x, y, residual),
         )
     });
@@ -164,14 +199,14 @@ fn pointwise_split_is_pointwise() {
 fn depthwise_is_its_reference() {
     on_every_adapter(convolution(true, true), |gpu, element, case| {
         let case = &case.stored_as(element);
-        let columns = pick(depthwise::COLUMNS.into_iter(), case.tile);
+        let tile = pick(depthwise::tiles(), case.tile);
         let (conv, x, y, window) = (&case.conv, case.x, case.y(), case.window());
         compare(
             gpu,
             element,
             case,
             &depthwise::pack(conv),
-            |residual| depthwise::launch(conv, x, y, window, residual, columns),
+            |residual| depthwise::launch(conv, x, y, window, residual, tile),
             |x, residual| depthwise::reference(conv, x, y, window, residual),
         )
     });
@@ -481,7 +516,7 @@ fn workgroups_beyond_the_last_picture_write_nothing() {
         activation: Activation::Relu,
         linear: false,
     };
-    let tile = pointwise_pool::Tile { pixels: 1, lanes: 1 };
+    let tile = pointwise_pool::Tile { pixels: 1, lanes: 1, depth: 1 };
     let both = pointwise_pool::launch(&conv, x, x, tile);
     let (scores, best) = (Shape { c: 4, w: 2, ..x }, Select { threshold: 0.5, most: 2 });
     for launch in [&pool::launch(x), &both, &select::launch(scores, best)] {
@@ -504,14 +539,20 @@ fn workgroups_beyond_the_last_picture_write_nothing() {
 fn a_gated_pointwise_is_a_scale_and_a_pointwise() {
     on_every_adapter(convolution(false, false), |gpu, element, case| {
         let case = &case.stored_as(element);
-        let tile = pick(pointwise::tiles(element), case.tile);
+        let tile = deep(pick(pointwise::tiles(element), case.tile), case.seed);
         let (conv, x, y) = (&case.conv, case.x, case.y());
         let input = rounded(&noise(<[usize; 4]>::from(x), case.seed ^ 3), element);
         let gate = rounded(&noise([x.n, x.c, 1, 1], case.seed ^ 5), element);
         let scaled = scale::reference(&input, &gate);
         let expected = pointwise::reference(conv, &scaled, y, None);
         let extras = Extras { residual: false, gate: true };
-        let mut kernels = vec![(pointwise::launch(conv, x, y, extras, tile), pointwise::pack(conv))];
+        let split = deep(pick(pointwise_split::tiles(), case.tile), case.seed);
+        let launches = [
+            pointwise::launch(conv, x, y, extras, tile),
+            pointwise_split::launch(conv, x, y, extras, split),
+            pointwise_staged::launch(conv, x, y, extras, staged(gpu, element, y, case.tile)),
+        ];
+        let mut kernels = launches.map(|launch| (launch, pointwise::pack(conv))).to_vec();
         if let Some(subgroup) = gpu.subgroup() {
             let tile = pick(pointwise_subgroup::tiles(), case.tile);
             let launch = pointwise_subgroup::launch(conv, x, y, extras, tile, subgroup);

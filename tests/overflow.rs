@@ -13,7 +13,7 @@ use goldcrest::{
         Activation::{self, Identity, Relu, Relu6},
         Conv, Graph, NodeId, Op, Padding,
     },
-    kernels::{LAYERS, Layer, Machine, gate, pack_bias, pointwise, pointwise_pool, reduce},
+    kernels::{LAYERS, Layer, Machine, gate::Gate, pack_bias, pointwise, pointwise_pool, reduce},
     plan::{Fuse, Options as PlanOptions, Plan},
     session::{Framing, Precision},
     tensor::Element,
@@ -161,15 +161,20 @@ fn every_kernel_that_computes_sums_looks_at_them() {
         }
         let c = conv(1, 1, 2.0, Relu6);
         let (weights, bias) = (pointwise::pack(&c), pack_bias(&c));
-        let biases = gate::pack_bias(&c, &c);
+        let biases = [pack_bias(&c), pack_bias(&c)].concat();
         for (value, expected) in [(1.0, false), (3e38, true)] {
             let x = vec![value; 2 * len];
-            let pooled =
-                pointwise_pool::launch(&c, INPUT, INPUT, pointwise_pool::Tile { pixels: 4, lanes: 2 });
+            let pooled = pointwise_pool::launch(
+                &c,
+                INPUT,
+                INPUT,
+                pointwise_pool::Tile { pixels: 4, lanes: 2, depth: 1 },
+            );
             assert_eq!(raises(&gpu, &pooled, &[&x[..len], &weights, &bias], CHANNELS), expected);
             let reduced = reduce::launch(&c, INPUT, 2, false);
             assert_eq!(raises(&gpu, &reduced, &[&x, &bias, &x], len), expected);
-            let gated = gate::launch(&c, &c, Shape { h: 1, w: 1, ..INPUT }, 1, &machine);
+            let gated = Gate { squeeze: &c, widen: Some(&c), map: Shape { h: 1, w: 1, ..INPUT }, tiles: 1 }
+                .launch(&machine);
             assert_eq!(
                 raises(&gpu, &gated, &[&x[..CHANNELS], &weights, &weights, &biases], CHANNELS),
                 expected

@@ -8,10 +8,13 @@ use goldcrest::{
     Shape, Tensor,
     graph::{Activation, Conv, MaxPool, Padding, Select, Window},
     kernels::{
-        self, Launch, Machine, Shader, Subgroup, Tier, Units, argmax, block, boxes, copy, dense, depthwise,
-        gate, mask, max_pool, multiply_add, paint,
+        self, Launch, Machine, Shader, Subgroup, Tier, Tile, Units, argmax, block, boxes, copy, dense,
+        depthwise,
+        gate::Gate,
+        mask, max_pool, multiply_add, paint,
         pointwise::{self, Extras},
-        pointwise_matrix, pointwise_pool, pointwise_split, pointwise_subgroup, pool, rank, reduce, resize,
+        pointwise_matrix, pointwise_pool, pointwise_split, pointwise_staged, pointwise_subgroup, pool, rank,
+        reduce, resize,
         sample::{self, Colours, Filter, Grid, Planes, Sampling, Texels},
         scale, select, softmax,
         suppress::{self, Suppression},
@@ -23,8 +26,9 @@ use goldcrest::{
 };
 use naga::{AddressSpace, ArraySize, StorageAccess, TypeInner};
 
-/// WebGPU's default limit on a workgroup's memory, in bytes.
-const WORKGROUP_MEMORY: u32 = 16_352;
+/// What every card that there is a preset of gives a workgroup, in bytes. Tiles for WebGPU's default limit are some of
+/// those.
+const WORKGROUP_MEMORY: u32 = 32_768;
 
 /// Every filter on the grids it can be on, of all that texels may show, for all that networks take: the
 /// samplings, and how many channels they make.
@@ -109,7 +113,9 @@ fn variants() -> Vec<Launch> {
         for tile in pointwise::tiles(Element::F16) {
             let c = conv(1, 1, 1, 1, next());
             let extras = Extras { residual, gate };
-            launches.push(pointwise::launch(&c, x, x, extras, tile));
+            for depth in [1, 2, 4] {
+                launches.push(pointwise::launch(&c, x, x, extras, Tile { depth, ..tile }));
+            }
             for (least, most) in [(4, 4), (8, 8), (8, 32), (32, 32), (4, 64)] {
                 let subgroup = Subgroup { least, most };
                 launches.push(pointwise_subgroup::launch(&c, x, x, extras, tile, subgroup));
@@ -124,21 +130,35 @@ fn variants() -> Vec<Launch> {
             }
         }
         for tile in pointwise_pool::Tile::all() {
-            launches.push(pointwise_pool::launch(&conv(1, 1, 1, 1, next()), x, x, tile));
+            let depth = if gate { 4 } else { 1 };
+            let c = conv(1, 1, 1, 1, next());
+            launches.push(pointwise_pool::launch(&c, x, x, pointwise_pool::Tile { depth, ..tile }));
+        }
+        for tile in pointwise_split::tiles() {
+            let (c, extras) = (conv(1, 1, 1, 1, next()), Extras { residual, gate });
+            launches.extend(
+                [1, 2, 4].map(|depth| pointwise_split::launch(&c, x, x, extras, Tile { depth, ..tile })),
+            );
+        }
+        for tile in pointwise_staged::tiles() {
+            let (c, extras) = (conv(1, 1, 1, 1, next()), Extras { residual, gate });
+            if pointwise_staged::memory(tile, x, Element::F32) <= WORKGROUP_MEMORY {
+                launches.push(pointwise_staged::launch(&c, x, x, extras, tile));
+            }
         }
         for activation in Activation::ALL {
             let c = conv(1, 1, 1, 1, activation);
-            launches.push(pointwise_split::launch(&c, x, x, residual));
             launches.push(reduce::launch(&c, x, 3, residual));
-            launches.push(gate::launch(&conv(1, 1, 1, 1, Activation::Relu), &c, x, 4, &Machine::default()));
+            let squeeze = conv(1, 1, 1, 1, Activation::Relu);
+            let widen = gate.then_some(&c);
+            launches.push(Gate { squeeze: &squeeze, widen, map: x, tiles: 4 }.launch(&Machine::default()));
         }
         for (kernel, stride, dilation) in [(3, 1, 1), (3, 2, 1), (5, 1, 1), (5, 2, 1), (5, 1, 2)] {
             let c = conv(24, kernel, stride, dilation, next());
             let window = c.window(x.h, x.w).unwrap();
             let y = Shape::new(1, 24, window.height, window.width);
-            for columns in depthwise::COLUMNS {
-                launches.push(depthwise::launch(&c, x, y, window, residual, columns));
-            }
+            launches
+                .extend(depthwise::tiles().map(|tile| depthwise::launch(&c, x, y, window, residual, tile)));
             let filter = conv(1, kernel, stride, dilation, next());
             launches.extend(dense::tiles().map(|tile| dense::launch(&filter, x, y, window, residual, tile)));
             let product = conv(1, 1, 1, 1, next());
@@ -151,7 +171,7 @@ fn variants() -> Vec<Launch> {
                 };
                 for (height, chunk, run, splits) in [(2, 2, 1, 1), (4, 4, 2, 1), (4, 2, 4, 3)] {
                     let tile = block::Tile { height, width: 4, chunk, run, threads: 64, splits };
-                    if 16 * tile.memory(convs) <= WORKGROUP_MEMORY {
+                    if 16 * tile.memory(convs, x.quads(), y.quads()) <= WORKGROUP_MEMORY {
                         launches.push(block::launch(convs, shapes, residual, gate, tile));
                     }
                 }
@@ -182,7 +202,7 @@ fn every_shader_file_has_a_host_file_and_a_variant_here() {
     for entry in std::fs::read_dir("shaders").unwrap() {
         let path = entry.unwrap().path();
         let stem = path.file_stem().unwrap().to_str().unwrap();
-        if !["activation", "epilogue", "placement", "prologue", "taps"].contains(&stem) {
+        if !["activation", "epilogue", "near", "placement", "prologue", "taps"].contains(&stem) {
             assert!(
                 std::path::Path::new(&format!("src/kernels/{stem}.rs")).exists(),
                 "no host file for {stem}"

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::{FEATURES, Gpu};
 use crate::{
     Error, Result,
-    plan::{Family, Machine},
+    plan::{Card, Machine},
 };
 
 /// What an adapter says of itself.
@@ -21,9 +21,9 @@ pub struct AdapterInfo {
     pub kind: &'static str,
     /// True if it computes on the CPU.
     pub software: bool,
-    /// Whose it is, if that is known.
+    /// The card that stands for its maker's, if that is known.
     #[serde(skip)]
-    pub family: Option<Family>,
+    pub card: Option<Card>,
 }
 
 impl AdapterInfo {
@@ -45,7 +45,7 @@ impl AdapterInfo {
                 wgpu::DeviceType::Other => "other",
             },
             // Metal numbers no vendors.
-            family: Family::of_vendor(info.vendor).or(name.starts_with("apple").then_some(Family::Apple)),
+            card: Card::of_vendor(info.vendor).or(name.starts_with("apple").then_some(Card::M1)),
             name: info.name,
             software,
         }
@@ -53,12 +53,15 @@ impl AdapterInfo {
 
     /// What its kind tells of its speed: no API says how many units a GPU has.
     pub(super) fn machine(&self) -> Machine {
-        let machine = match self.kind {
-            _ if self.software => return Machine::software(),
-            "integrated" => Machine { threads: 1 << 12, ..Machine::default() },
-            _ => Machine::default(),
-        };
-        self.family.map_or(machine, |family| machine.compiled_for(family))
+        if self.software {
+            return Card::Lavapipe.machine();
+        }
+        let machine = self.card.map_or(Machine::default(), Card::machine);
+        match (self.kind, self.card) {
+            // Those presets are of integrated GPUs themselves.
+            ("integrated", Some(Card::Rdna3 | Card::Ada | Card::Xe) | None) => machine.smaller(8.0),
+            _ => machine,
+        }
     }
 
     /// Worse adapters have higher ranks.

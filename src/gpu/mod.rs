@@ -52,6 +52,8 @@ pub struct Gpu {
     info: AdapterInfo,
     pipelines: Arc<Pipelines>,
     tiers: Tiers,
+    /// Whether its driver keeps accesses within buffers and textures.
+    robust: bool,
     trouble: Trouble,
 }
 
@@ -143,14 +145,18 @@ impl Gpu {
     pub fn from_device(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Self {
         let has_cache = device.features().contains(wgpu::Features::PIPELINE_CACHE);
         let key = has_cache.then(|| wgpu::util::pipeline_cache_key(&adapter.get_info())).flatten();
-        Self {
+        let gpu = Self {
             tiers: Tiers::of(adapter, &device),
             device,
             queue,
             info: AdapterInfo::of(adapter),
             pipelines: Arc::new(Pipelines::new(key, cache::folder())),
+            robust: false,
             trouble: Trouble::default(),
-        }
+        };
+        #[cfg(not(any(target_vendor = "apple", target_arch = "wasm32")))]
+        let gpu = Self { robust: gpu.vulkan().is_some_and(|vulkan| vulkan.robust()), ..gpu };
+        gpu
     }
 
     /// Keeps what may spare a later start some work in this folder, or nowhere. Unless told, it

@@ -1,6 +1,6 @@
 //! The channel with the largest value of a scaled map: `shaders/argmax.wgsl`.
 
-use super::{LANES, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, resize, spread};
+use super::{Effort, LANES, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, resize, spread};
 use crate::{
     Shape, Tensor,
     graph::{NO_CLASS, Op, too_many_classes},
@@ -38,8 +38,9 @@ impl LayerKernel for Argmax {
         if matches!(layer.op, Op::Argmax(_)) { vec![Tile::ONE] } else { Vec::new() }
     }
 
-    fn cost(&self, layer: &Layer, machine: &Machine, _: Tile) -> f64 {
-        16.0 * machine.load * layer.x().quads() as f64
+    fn effort(&self, layer: &Layer, _: &Machine, _: Tile) -> Effort {
+        let loads = 16.0 * layer.x().quads() as f64;
+        Effort::of(loads / 4.0, loads)
     }
 
     fn launch(&self, layer: &Layer, _: &Machine, _: Tile) -> Launch {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ALARM, BARRIER, Launch, Machine, Shader, Tier, Work, depthwise, pointwise, spread};
+use super::{ALARM, Crowd, Effort, Launch, Machine, Shader, Tier, Work, depthwise, pointwise, spread};
 use crate::{
     Shape,
     graph::{Conv, Window},
@@ -49,6 +49,23 @@ pub struct Tile {
     pub splits: u32,
 }
 
+/// The most inputs, in fours, whose weights of the expansion are in workgroup memory at once.
+const SLICE: u32 = 8;
+
+/// The most `vec4`s of the projection's weights that are: 8 KiB in f32.
+const SLICE_W: u32 = 512;
+
+/// See [`Tile::slices`].
+struct Slices {
+    /// Inputs, in fours.
+    expand: u32,
+    /// Expanded channels, in fours.
+    project: u32,
+    /// `vec4`s of each.
+    expand_w: u32,
+    project_w: u32,
+}
+
 /// The shapes around a block.
 #[derive(Debug, Clone, Copy)]
 pub struct Shapes {
@@ -69,11 +86,25 @@ impl Tile {
         [self.height, self.width].map(|side| (side - 1) * depthwise.stride as u32 + reach + 1)
     }
 
-    /// `vec4`s of workgroup memory.
-    pub fn memory(self, convs: Convs) -> u32 {
+    /// `vec4`s of workgroup memory, with so many quads of inputs and of outputs.
+    pub fn memory(self, convs: Convs, inputs: usize, outputs: usize) -> u32 {
         let [h, w] = self.region(convs.depthwise);
-        let region = if convs.expand.is_some() { h * w * self.chunk } else { 1 };
-        region + self.height * self.width * self.chunk
+        let slices = self.slices(inputs, outputs);
+        let [expand, project] =
+            [convs.expand.map(|_| slices.expand_w), convs.project.map(|_| slices.project_w)]
+                .map(Option::unwrap_or_default);
+        let region = if convs.expand.is_some() { h * w * (self.chunk + inputs as u32) } else { 2 };
+        region + self.height * self.width * self.chunk + 1 + expand.max(project)
+    }
+
+    /// How weights come to workgroup memory.
+    fn slices(self, inputs: usize, outputs: usize) -> Slices {
+        let (inputs, outputs) = (inputs as u32, outputs as u32);
+        // Eight inputs at a time, or a few less if the last slice has fewer then.
+        let expand = inputs.div_ceil(inputs.div_ceil(SLICE));
+        let fits = |slice: &u32| 4 * slice * outputs <= SLICE_W;
+        let project = [8, 4, 2, 1].into_iter().filter(|slice| *slice <= self.chunk).find(fits).unwrap_or(1);
+        Slices { expand, project, expand_w: 4 * expand * self.chunk, project_w: 4 * project * outputs }
     }
 
     /// Tiles of a map.
@@ -129,44 +160,109 @@ pub fn tiles(map: Shape) -> Vec<Tile> {
 }
 
 impl Convs<'_> {
-    /// Whether a machine has the memory, the invocations and the registers for them, with so many quads of
-    /// outputs.
-    pub fn fit(self, outputs: usize, machine: &Machine, tile: Tile) -> bool {
-        let fits = machine.quads(tile.memory(self)) <= machine.workgroup_memory
+    /// Whether a machine has the memory, the invocations and the registers for them, with so many quads of inputs and
+    /// of outputs.
+    pub fn fit(self, inputs: usize, outputs: usize, machine: &Machine, tile: Tile) -> bool {
+        let fits = machine.quads(tile.memory(self, inputs, outputs)) <= machine.workgroup_memory
             && tile.threads <= machine.workgroup_threads;
-        let kept = tile.sums(outputs);
+        let kept = self.kept(outputs, tile);
         let sums = kept.pixels * kept.quads;
-        // Sums stay in registers through the depthwise phase.
+        // Sums stay in registers through the depthwise phase, and beside what the expansion adds up.
         let window = tile.run + depthwise::span(self.depthwise, tile.run) as u32;
+        let expanding = self.expand.map_or(0, |_| 4 * self.items(tile));
         // Ada's compiler puts sixteen sums into scratch memory beside windows whose taps are four pixels apart.
         let most = if self.depthwise.dilation > 2 { machine.sums / 2 } else { machine.sums };
-        let keeps = || sums > 0 && sums <= most && machine.holds(sums + window);
-        fits && (self.project.is_none() || keeps())
+        let keeps = sums <= most && machine.holds(sums + window) && expanding + sums <= machine.sums + 4;
+        fits && sums > 0 && keeps
     }
 
-    /// What an invocation spends; with `pool` it adds up tiles for squeeze-excite.
-    pub fn cost(self, shapes: Shapes, pool: bool, machine: &Machine, tile: Tile) -> f64 {
-        let rounds = |items: u32| f64::from(items.div_ceil(tile.threads));
+    /// Items of four pixels that a thread expands.
+    fn items(self, tile: Tile) -> u32 {
+        let [h, w] = tile.region(self.depthwise);
+        ((h * w).div_ceil(4) * tile.chunk).div_ceil(tile.threads)
+    }
+
+    /// How sums lie over the threads, if there are any.
+    fn kept(self, outputs: usize, tile: Tile) -> Sums {
+        match self.project {
+            Some(_) => tile.sums(outputs),
+            None => Sums { lanes_o: tile.threads, lanes_p: 1, quads: 1, pixels: 1 },
+        }
+    }
+
+    /// What an invocation does; with `pool` it adds up tiles for squeeze-excite.
+    pub fn effort(self, shapes: Shapes, pool: bool, tile: Tile) -> Effort {
+        let (inputs, outputs) = (shapes.x.quads(), shapes.y.quads());
+        let slices = tile.slices(inputs, outputs);
+        let each = |items: u32| f64::from(items.div_ceil(tile.threads));
         let [h, w] = tile.region(self.depthwise);
         let pixels = tile.height * tile.width;
-        let span = depthwise::span(self.depthwise, tile.run);
-        let mut chunk = rounds(pixels / tile.run * tile.chunk)
-            * machine.window(self.depthwise.kernel(), span, tile.run)
-            + 2.0 * BARRIER;
+        let mut begin = Effort::of(1.0, 1.0);
+        let mut chunk = Effort { barriers: 1.0, ..Effort::default() };
+
+        let kernel = self.depthwise.kernel() as f64;
+        let taken = kernel * depthwise::span(self.depthwise, tile.run) as f64;
+        let run = f64::from(tile.run);
+        let mut window =
+            Effort { macs: kernel * kernel * run, shared: run, ..Effort::of(1.0, kernel * kernel) };
+        match self.expand {
+            Some(_) => window.shared += taken,
+            None => window.loads += taken,
+        }
+        if self.project.is_none() {
+            window.loads += run;
+        }
+        chunk = chunk + window * each(pixels / tile.run * tile.chunk);
+
         if self.expand.is_some() {
-            let items = (h * w).div_ceil(4) * tile.chunk;
-            chunk += rounds(items) * shapes.x.quads() as f64 * machine.product(4, 1) + BARRIER;
+            begin = begin
+                + Effort {
+                    shared: each(h * w * inputs as u32),
+                    ..Effort::of(1.0, each(h * w * inputs as u32))
+                };
+            let items = f64::from(self.items(tile));
+            let slice = f64::from(slices.expand);
+            let brought = each(slices.expand_w);
+            let multiplied =
+                Effort { shared: items * slice * 8.0, macs: items * slice * 16.0, ..Effort::default() };
+            let brought = Effort { shared: brought, barriers: 2.0, ..Effort::of(1.0, brought) };
+            chunk = chunk + (multiplied + brought) * f64::from((inputs as u32).div_ceil(slices.expand));
+            chunk = chunk + Effort { shared: 4.0 * items, barriers: 1.0, ..Effort::of(0.0, items) };
         }
         if self.project.is_some() {
-            let sums = tile.sums(shapes.y.quads());
-            chunk += f64::from(tile.chunk) * machine.product(sums.pixels, sums.quads);
+            let Sums { quads, pixels, .. } = tile.sums(outputs);
+            let brought = each(slices.project_w);
+            let slice = f64::from(slices.project);
+            let multiplied = Effort {
+                shared: slice * f64::from(pixels + 4 * quads),
+                macs: slice * f64::from(4 * pixels * quads),
+                ..Effort::default()
+            };
+            let brought = Effort { shared: brought, barriers: 2.0, ..Effort::of(1.0, brought) };
+            chunk = chunk + (multiplied + brought) * f64::from(tile.chunk / slices.project);
+            begin = begin + Effort::of(1.0, f64::from(2 * pixels * quads));
         }
         if self.project.is_none() && pool {
             // An invocation adds up a whole tile.
-            chunk += rounds(tile.chunk) * machine.load * f64::from(pixels) + BARRIER;
+            let added = each(tile.chunk);
+            chunk =
+                chunk + Effort { shared: added * f64::from(pixels), barriers: 1.0, ..Effort::of(0.0, added) };
         }
         let chunks = shapes.middle.quads().div_ceil(tile.chunk as usize);
-        chunk * chunks.div_ceil(tile.splits as usize) as f64
+        begin + chunk * chunks.div_ceil(tile.splits as usize) as f64
+    }
+
+    /// What a run starts.
+    pub fn crowd(self, shapes: Shapes, machine: &Machine, tile: Tile) -> Crowd {
+        let outputs = shapes.y.quads();
+        let kept = self.kept(outputs, tile);
+        let beside = (4 * self.items(tile)).max(tile.run + depthwise::span(self.depthwise, tile.run) as u32);
+        Crowd {
+            invocations: workgroups(tile, shapes.middle) * tile.threads as usize,
+            values: kept.pixels * kept.quads + beside + 8,
+            workgroup: tile.threads,
+            memory: machine.quads(tile.memory(self, shapes.x.quads(), outputs)),
+        }
     }
 
     /// What they move and compute, writing so many bytes. Tiles expand the pixels where their windows overlap
@@ -223,10 +319,12 @@ pub fn launch(convs: Convs, shapes: Shapes, residual: bool, pool: bool, tile: Ti
     let code = |conv: Option<&Conv>| conv.map_or(0, |c| c.activation.code());
     let project = convs.project.is_some();
     let split = project && tile.splits > 1;
-    let sums = match convs.project {
-        Some(_) => tile.sums(y.quads()),
-        None => Sums { lanes_o: tile.threads, lanes_p: 1, quads: 1, pixels: 1 },
-    };
+    let sums = convs.kept(y.quads(), tile);
+    let slices = tile.slices(x.quads(), y.quads());
+    // What does not count is alike for all.
+    let [inputs, expand_slice] =
+        if convs.expand.is_some() { [x.quads() as u32, slices.expand] } else { [1, 1] };
+    let [outputs, project_slice] = if project { [y.quads() as u32, slices.project] } else { [1, 1] };
     let (chunks, share) = tile.chunks(middle);
     let phases = match (convs.expand.is_some(), project) {
         (true, true) => "expand, depthwise, project",
@@ -249,6 +347,10 @@ pub fn launch(convs: Convs, shapes: Shapes, residual: bool, pool: bool, tile: Ti
             ("TILE_W", tile.width),
             ("CHUNK", tile.chunk),
             ("RUN", tile.run),
+            ("INPUTS", inputs),
+            ("OUTPUTS", outputs),
+            ("EXPAND_SLICE", expand_slice),
+            ("PROJECT_SLICE", project_slice),
             ("LANES_O", sums.lanes_o),
             ("LANES_P", sums.lanes_p),
             ("QUADS", sums.quads),

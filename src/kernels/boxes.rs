@@ -1,6 +1,6 @@
 //! Boxes from anchors and what a network says of them: `shaders/boxes.wgsl`.
 
-use super::{LANES, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, spread};
+use super::{Effort, LANES, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, spread};
 use crate::{
     Shape, Tensor,
     graph::{Anchor, CENTRE_WEIGHT, MOST_GROWTH, Op, SIZE_WEIGHT},
@@ -30,8 +30,8 @@ impl LayerKernel for Boxes {
         if matches!(layer.op, Op::Boxes(_)) { vec![Tile::ONE] } else { Vec::new() }
     }
 
-    fn cost(&self, _: &Layer, machine: &Machine, _: Tile) -> f64 {
-        3.0 * machine.load
+    fn effort(&self, _: &Layer, _: &Machine, _: Tile) -> Effort {
+        Effort::of(2.0, 3.0)
     }
 
     fn launch(&self, layer: &Layer, _: &Machine, _: Tile) -> Launch {

@@ -1,8 +1,8 @@
 //! Dense convolution: `shaders/dense.wgsl`.
 
 use super::{
-    ALARM, CONV_READS, Grid, Launch, Layer, LayerKernel, Machine, Maps, Packing, REDUCTION, Shader, Tier,
-    Tile, spread,
+    ALARM, CONV_READS, Crowd, Effort, Grid, LANES, Launch, Layer, LayerKernel, Machine, Maps, Packing,
+    Shader, Tier, Tile, pointwise, spread,
 };
 use crate::{
     Shape, Tensor,
@@ -57,15 +57,24 @@ impl LayerKernel for Dense {
         tiles().filter(fits).collect()
     }
 
-    fn cost(&self, layer: &Layer, machine: &Machine, tile: Tile) -> f64 {
+    fn effort(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Effort {
         let side = layer.wanted(ConvKind::Dense).kernel();
-        let share = (layer.x().quads() as f64 / f64::from(tile.split)).ceil();
-        let meeting = if tile.split > 1 { REDUCTION + machine.load * f64::from(tile.sums()) } else { 0.0 };
-        (side * side) as f64 * share * machine.product(tile.pixels, tile.quads) + meeting
+        let share = layer.x().quads().div_ceil(tile.split as usize);
+        let taps = pointwise::loop_of(layer, machine, tile, share) * (side * side) as f64;
+        let others = f64::from((tile.split - 1) * tile.sums());
+        let met = if tile.split > 1 { 1.0 } else { 0.0 };
+        let met =
+            Effort { shared: others + met * f64::from(tile.sums()), barriers: met, ..Effort::default() };
+        taps + met + pointwise::ends(layer, tile)
     }
 
-    fn invocations(&self, layer: &Layer, _: &Machine, tile: Tile) -> usize {
-        grid(tile, layer.y).threads()
+    fn crowd(&self, layer: &Layer, _: &Machine, tile: Tile) -> Crowd {
+        Crowd {
+            invocations: grid(tile, layer.y).threads(),
+            values: pointwise::values(tile),
+            workgroup: LANES,
+            memory: 16 * (tile.split - 1) * LANES / tile.split * tile.sums(),
+        }
     }
 
     fn launch(&self, layer: &Layer, _: &Machine, tile: Tile) -> Launch {

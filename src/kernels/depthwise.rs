@@ -1,7 +1,8 @@
 //! Depthwise convolution: `shaders/depthwise.wgsl`.
 
 use super::{
-    ALARM, CONV_READS, LANES, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Tier, Tile, spread,
+    ALARM, CONV_READS, Crowd, Effort, LANES, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader,
+    Tier, Tile, spread,
 };
 use crate::{
     Shape, Tensor,
@@ -21,22 +22,42 @@ pub const SHADER: Shader = Shader {
 };
 
 /// Outputs of a row that a thread may make. Seven divides every map of a 224x224 picture.
-pub const COLUMNS: [u32; 5] = [8, 7, 4, 2, 1];
+const COLUMNS: [u32; 5] = [8, 7, 4, 2, 1];
 
-/// Threads that `columns` outputs each leaves.
-pub fn threads(y: Shape, columns: u32) -> usize {
-    y.n * y.h * y.w.div_ceil(columns as usize) * y.quads()
+/// Rows that it may make.
+const ROWS: [u32; 3] = [4, 2, 1];
+
+/// The most lines of the input that a tile of several rows may reach.
+const LINES: usize = 7;
+
+/// Tiles worth choosing from, largest first.
+pub fn tiles() -> impl Iterator<Item = Tile> {
+    ROWS.into_iter()
+        .flat_map(|rows| COLUMNS.into_iter().map(move |columns| Tile { rows, ..Tile::new(columns, 1) }))
 }
 
-/// Input pixels of a row that a thread keeps in registers.
-pub fn span(conv: &Conv, columns: u32) -> usize {
-    (columns as usize - 1) * conv.stride + (conv.kernel() - 1) * conv.dilation + 1
+/// Threads that a tile leaves.
+fn threads(y: Shape, tile: Tile) -> usize {
+    y.n * y.h.div_ceil(tile.rows as usize) * y.w.div_ceil(tile.pixels as usize) * y.quads()
+}
+
+/// Input pixels of a row, or of a column, that `outputs` neighbours reach.
+pub fn span(conv: &Conv, outputs: u32) -> usize {
+    (outputs as usize - 1) * conv.stride + (conv.kernel() - 1) * conv.dilation + 1
+}
+
+/// `vec4` values that a thread keeps: a row of the input, its sums, and weights, of all rows of the window if it has
+/// several rows of outputs.
+fn values(conv: &Conv, tile: Tile) -> u32 {
+    let kernel = conv.kernel() as u32;
+    let weights = if tile.rows > 1 { kernel * kernel } else { kernel };
+    span(conv, tile.pixels) as u32 + tile.sums() + weights
 }
 
 /// The weights as [`pack`] has them.
 pub(crate) const PACKING: Packing = Packing::new(|conv, _| pack(conv));
 
-/// The kernel, for the planner. A tile is so many outputs of a row.
+/// The kernel, for the planner. A tile is so many outputs of so many rows.
 pub struct Depthwise;
 
 impl LayerKernel for Depthwise {
@@ -46,23 +67,30 @@ impl LayerKernel for Depthwise {
 
     fn tiles(&self, layer: &Layer, machine: &Machine) -> Vec<Tile> {
         let Some(conv) = layer.conv(ConvKind::Depthwise) else { return Vec::new() };
-        // A row of the window and the sums are in registers together.
-        let fits = |&columns: &u32| columns == 1 || span(conv, columns) as u32 + columns <= 2 * machine.sums;
-        COLUMNS.into_iter().filter(fits).map(|columns| Tile::new(columns, 1)).collect()
+        let fits = |tile: &Tile| {
+            let least = tile.sums() == 1;
+            // Rows share a thread for the lines of the input that they share, of which compilers unroll so many.
+            let shares = conv.dilation == 1 && conv.stride < conv.kernel();
+            let shares = tile.rows == 1 || shares && span(conv, tile.rows) <= LINES;
+            least || shares && tile.rows as usize <= layer.y.h && machine.holds(values(conv, *tile))
+        };
+        tiles().filter(fits).collect()
     }
 
-    fn cost(&self, layer: &Layer, machine: &Machine, tile: Tile) -> f64 {
+    fn effort(&self, layer: &Layer, _: &Machine, tile: Tile) -> Effort {
         let conv = layer.wanted(ConvKind::Depthwise);
-        machine.window(conv.kernel(), span(conv, tile.pixels), tile.pixels)
+        let residual = if layer.residual() { 1.0 } else { 0.0 };
+        window(conv, tile) + Effort::of(1.0 + residual, 1.0 + (1.0 + residual) * f64::from(tile.sums()))
     }
 
-    fn invocations(&self, layer: &Layer, _: &Machine, tile: Tile) -> usize {
-        threads(layer.y, tile.pixels)
+    fn crowd(&self, layer: &Layer, _: &Machine, tile: Tile) -> Crowd {
+        let values = values(layer.wanted(ConvKind::Depthwise), tile);
+        Crowd { values, ..Crowd::of(threads(layer.y, tile)) }
     }
 
     fn launch(&self, layer: &Layer, _: &Machine, tile: Tile) -> Launch {
         let conv = layer.wanted(ConvKind::Depthwise);
-        launch(conv, layer.x(), layer.y, layer.window(conv), layer.residual(), tile.pixels)
+        launch(conv, layer.x(), layer.y, layer.window(conv), layer.residual(), tile)
     }
 
     fn reference(&self, layer: &Layer, maps: Maps) -> Tensor {
@@ -75,16 +103,39 @@ impl LayerKernel for Depthwise {
     }
 }
 
+/// What a thread does for the windows of a tile, whose loads are all on their way together.
+pub(super) fn window(conv: &Conv, tile: Tile) -> Effort {
+    let kernel = conv.kernel() as f64;
+    let lines = span(conv, tile.rows) as f64;
+    let loads = lines * span(conv, tile.pixels) as f64 + kernel * kernel;
+    Effort { macs: kernel * kernel * f64::from(tile.sums()), ..Effort::of(1.0, loads) }
+}
+
+/// How many of the pixels that a tile reaches along a side may lie before the map, and which is the first that may
+/// lie behind it.
+fn edges(conv: &Conv, outputs: u32, size: usize, made: usize, before: usize) -> [u32; 2] {
+    let last = (made.div_ceil(outputs as usize) - 1) * outputs as usize * conv.stride;
+    let span = span(conv, outputs);
+    [before.min(span), (size + before).saturating_sub(last).min(span)].map(|place| place as u32)
+}
+
 /// One run over `x`, making `y`.
-pub fn launch(conv: &Conv, x: Shape, y: Shape, window: Window, residual: bool, columns: u32) -> Launch {
-    let threads = threads(y, columns);
+pub fn launch(conv: &Conv, x: Shape, y: Shape, window: Window, residual: bool, tile: Tile) -> Launch {
+    let threads = threads(y, tile);
+    let [above, below] = edges(conv, tile.rows, x.h, y.h, window.top);
+    let [before, behind] = edges(conv, tile.pixels, x.w, y.w, window.left);
     Launch {
         shader: &SHADER,
         constants: vec![
             ("KERNEL", conv.kernel() as u32),
             ("STRIDE", conv.stride as u32),
             ("DILATION", conv.dilation as u32),
-            ("COLUMNS", columns),
+            ("ROWS", tile.rows),
+            ("COLUMNS", tile.pixels),
+            ("ABOVE", above),
+            ("BELOW", below),
+            ("BEFORE", before),
+            ("BEHIND", behind),
             ("LANES", LANES),
             ("RESIDUAL", residual.into()),
             ("ACTIVATION", conv.activation.code()),
@@ -102,7 +153,7 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, window: Window, residual: bool, c
         ],
         workgroups: spread(threads.div_ceil(LANES as usize)),
         arithmetic: Element::F32,
-        tile: format!("1x{columns} px x 4 ch a thread"),
+        tile: format!("{}x{} px x 4 ch a thread", tile.rows, tile.pixels),
     }
     .placeable()
 }

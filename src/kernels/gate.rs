@@ -1,6 +1,6 @@
-//! Squeeze-excite's gate in one kernel: `shaders/gate.wgsl`.
+//! Squeeze-excite's gate, or the first of its two layers: `shaders/gate.wgsl`.
 
-use super::{ALARM, BARRIER, LANES, Launch, Machine, Shader, Tier, Work};
+use super::{ALARM, Crowd, Effort, LANES, Launch, Machine, Shader, Tier, Work};
 use crate::{Shape, Tensor, graph::Conv, tensor::Element};
 
 /// The kernel.
@@ -15,83 +15,146 @@ pub const SHADER: Shader = Shader {
 };
 
 /// The most threads that an output of the squeezing layer has between them.
-const SPLITS: u32 = 8;
+const SPLITS: u32 = 16;
 
 /// The most invocations of a workgroup that are of use.
 const MOST: u32 = 256;
 
-/// Invocations of a workgroup, and how many of them an output of the squeezing layer has: there is one
-/// workgroup for each picture, so as many as have something to do, and as the machine allows.
-fn threads(channels: u32, squeezed: u32, machine: &Machine) -> (u32, u32) {
-    let allowed = machine.workgroup_threads.clamp(LANES, MOST);
-    let most = 1 << allowed.ilog2();
-    let threads = channels.max(SPLITS * squeezed).next_power_of_two().clamp(LANES, most);
-    (threads, (threads / squeezed).clamp(1, SPLITS.min(channels)))
+/// Turns of a loop whose loads are on their way together.
+const DEPTH: u32 = 4;
+
+/// Quads of the squeezing layer that a workgroup makes where there are several of a picture.
+const SHARE: u32 = 4;
+
+/// Squeeze-excite's layers, and the map that they begin with.
+#[derive(Debug, Clone, Copy)]
+pub struct Gate<'a> {
+    /// The layer that squeezes.
+    pub squeeze: &'a Conv,
+    /// The layer that widens again, if it is made too: by one workgroup a picture.
+    pub widen: Option<&'a Conv>,
+    /// The map whose mean it is.
+    pub map: Shape,
+    /// Sums of tiles that there are of each picture.
+    pub tiles: usize,
 }
 
-/// Invocations that could work on so many pictures.
-pub fn invocations(pictures: usize) -> usize {
-    pictures * MOST as usize
+/// How the threads of a workgroup share the work.
+#[derive(Debug, Clone, Copy)]
+struct Shares {
+    channels: u32,
+    squeezed: u32,
+    /// Quads of the squeezing layer that it makes.
+    own: u32,
+    threads: u32,
+    /// Threads that have the tiles of a channel between them, and those that have an output.
+    spread: u32,
+    splits: u32,
 }
 
-/// One run over the sums of `tiles` tiles of `map`.
-pub fn launch(squeeze: &Conv, widen: &Conv, map: Shape, tiles: usize, machine: &Machine) -> Launch {
-    let [channels, squeezed] = [map.quads(), squeeze.outputs().div_ceil(4)].map(|quads| quads as u32);
-    let (threads, splits) = threads(channels, squeezed, machine);
-    Launch {
-        shader: &SHADER,
-        constants: vec![
-            ("CHANNELS", channels),
-            ("SQUEEZED", squeezed),
-            ("SPLITS", splits),
-            ("THREADS", threads),
-            ("SQUEEZE_ACTIVATION", squeeze.activation.code()),
-            ("ACTIVATION", widen.activation.code()),
-        ],
-        params: vec![
-            ALARM,
-            ("tiles", tiles as u32),
-            ("pixels", (map.h * map.w) as u32),
-            ("channels", channels),
-            ("squeezed", squeezed),
-        ],
-        workgroups: [map.n as u32, 1, 1],
-        arithmetic: Element::F32,
-        tile: format!("{} > {} > {} ch of a picture a workgroup", map.c, squeeze.outputs(), map.c),
+impl Gate<'_> {
+    fn shares(&self, machine: &Machine) -> Shares {
+        let [channels, squeezed] = [self.map.quads(), self.squeeze.outputs().div_ceil(4)].map(|c| c as u32);
+        let own = if self.widen.is_some() { squeezed } else { SHARE.min(squeezed) };
+        let allowed = machine.workgroup_threads.clamp(LANES, MOST);
+        // As many as have something to do, and as the machine allows.
+        let threads = channels.max(SPLITS * own).next_power_of_two().clamp(LANES, 1 << allowed.ilog2());
+        let spread = (threads / channels).clamp(1, self.tiles.max(1) as u32);
+        let splits = (threads / own).clamp(1, SPLITS.min(channels));
+        Shares { channels, squeezed, own, threads, spread, splits }
     }
-}
 
-/// Bytes of workgroup memory that a map of so many channels takes in f32.
-pub fn memory(squeeze: &Conv, machine: &Machine) -> u32 {
-    let [channels, squeezed] = [squeeze.inputs(), squeeze.outputs()].map(|c| c.div_ceil(4) as u32);
-    16 * (channels + squeezed * (threads(channels, squeezed, machine).1 + 1))
-}
-
-/// What an invocation spends: the two products are shared by all of a workgroup.
-pub fn cost(squeeze: &Conv, machine: &Machine) -> f64 {
-    let products = 2 * squeeze.inputs().div_ceil(4) * squeeze.outputs().div_ceil(4);
-    products as f64 * machine.product(1, 1) / f64::from(MOST) + 3.0 * BARRIER
-}
-
-/// What it moves and computes, of sums of so many bytes.
-pub fn work(squeeze: &Conv, widen: &Conv, pictures: usize, sums: u64, machine: &Machine) -> Work {
-    let gates = Shape::new(pictures, widen.outputs(), 1, 1);
-    let weights = machine.weights(squeeze) + machine.weights(widen);
-    Work {
-        bytes: sums + machine.bytes(gates) + weights,
-        macs: (pictures * (squeeze.weight.data().len() + widen.weight.data().len())) as u64,
+    fn workgroups(&self, shares: Shares) -> [u32; 3] {
+        [shares.squeezed.div_ceil(shares.own), self.map.n as u32, 1]
     }
-}
 
-/// The biases as the kernel reads them.
-pub fn pack_bias(squeeze: &Conv, widen: &Conv) -> Vec<f32> {
-    [squeeze, widen].into_iter().flat_map(super::pack_bias).collect()
+    /// One run.
+    pub fn launch(&self, machine: &Machine) -> Launch {
+        let shares = self.shares(machine);
+        let Shares { channels, squeezed, own, threads, spread, splits } = shares;
+        Launch {
+            shader: &SHADER,
+            constants: vec![
+                ("CHANNELS", channels),
+                ("OWN", own),
+                ("SPREAD", spread),
+                ("SPLITS", splits),
+                ("THREADS", threads),
+                ("WIDEN", self.widen.is_some().into()),
+                ("SQUEEZE_ACTIVATION", self.squeeze.activation.code()),
+                ("ACTIVATION", self.widen.map_or(0, |widen| widen.activation.code())),
+            ],
+            params: vec![
+                ALARM,
+                ("tiles", self.tiles as u32),
+                ("pixels", (self.map.h * self.map.w) as u32),
+                ("channels", channels),
+                ("squeezed", squeezed),
+            ],
+            workgroups: self.workgroups(shares),
+            arithmetic: Element::F32,
+            tile: match self.widen {
+                Some(_) => {
+                    let [c, squeezed] = [self.map.c, self.squeeze.outputs()];
+                    format!("{c} > {squeezed} > {c} ch of a picture a workgroup")
+                }
+                None => format!("{} > {} ch, {} a workgroup", self.map.c, self.squeeze.outputs(), 4 * own),
+            },
+        }
+    }
+
+    /// Bytes of workgroup memory.
+    pub fn memory(&self, machine: &Machine) -> u32 {
+        let Shares { channels, own, spread, splits, .. } = self.shares(machine);
+        16 * (spread * channels + channels + DEPTH * splits + own * splits + own + DEPTH)
+    }
+
+    /// What an invocation does, and what a run starts.
+    pub fn effort(&self, machine: &Machine) -> (Effort, Crowd) {
+        let shares = self.shares(machine);
+        let Shares { channels, own, threads, spread, splits, .. } = shares;
+        // Every thread's turns at something that there are so many of.
+        let rounds = |items: u32| f64::from(items.div_ceil(threads));
+        let product = |inputs: u32| Effort {
+            shared: f64::from(inputs),
+            macs: f64::from(4 * inputs),
+            ..Effort::of(f64::from(inputs.div_ceil(DEPTH)), f64::from(4 * inputs))
+        };
+        let tiles = f64::from((self.tiles as u32).div_ceil(spread));
+        let sums = Effort::of((tiles / f64::from(DEPTH)).ceil(), tiles) * rounds(spread * channels);
+        let squeeze = product(channels.div_ceil(splits)) * rounds(own * splits);
+        let widen = self.widen.map_or(Effort::default(), |_| product(own) * rounds(channels));
+        let met = Effort { shared: f64::from(spread + splits), barriers: 4.0, ..Effort::of(2.0, 2.0) };
+        let [x, y, _] = self.workgroups(shares);
+        let crowd = Crowd {
+            invocations: (x * y * threads) as usize,
+            values: 24,
+            workgroup: threads,
+            memory: self.memory(machine),
+        };
+        (sums + squeeze + widen + met, crowd)
+    }
+
+    /// What it moves and computes, of sums of so many bytes.
+    pub fn work(&self, sums: u64, machine: &Machine) -> Work {
+        let convs = || [Some(self.squeeze), self.widen].into_iter().flatten();
+        let made = convs().last().unwrap_or(self.squeeze).outputs();
+        let weights: u64 = convs().map(|conv| machine.weights(conv)).sum();
+        let macs: usize = convs().map(|conv| conv.weight.data().len()).sum();
+        Work {
+            bytes: sums + machine.bytes(Shape::new(self.map.n, made, 1, 1)) + weights,
+            macs: (self.map.n * macs) as u64,
+        }
+    }
 }
 
 /// The same in plain loops over NCHW, from the map itself.
-pub fn reference(squeeze: &Conv, widen: &Conv, map: &Tensor) -> Tensor {
+pub fn reference(squeeze: &Conv, widen: Option<&Conv>, map: &Tensor) -> Tensor {
     let mean = super::pool::reference(map);
     let shape = |conv: &Conv| Shape::new(map.dims()[0], conv.outputs(), 1, 1);
     let squeezed = super::pointwise::reference(squeeze, &mean, shape(squeeze), None);
-    super::pointwise::reference(widen, &squeezed, shape(widen), None)
+    match widen {
+        Some(widen) => super::pointwise::reference(widen, &squeezed, shape(widen), None),
+        None => squeezed,
+    }
 }

@@ -67,11 +67,12 @@ pub(super) const ALARM: (&str, u32) = ("alarm", 1);
 
 /// What kernels share: what each has to call, and the text that then follows it; later ones follow what earlier ones
 /// call.
-pub(super) const SHARED: [(&str, &str); 5] = [
+pub(super) const SHARED: [(&str, &str); 6] = [
     ("load_input(", include_str!("../../shaders/prologue.wgsl")),
     ("finish(", include_str!("../../shaders/epilogue.wgsl")),
     ("activate(", include_str!("../../shaders/activation.wgsl")),
     ("place(", include_str!("../../shaders/placement.wgsl")),
+    ("near(", include_str!("../../shaders/near.wgsl")),
     ("taps(", include_str!("../../shaders/taps.wgsl")),
 ];
 

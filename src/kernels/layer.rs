@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     grid::LANES,
     launch::{Launch, Shader},
-    machine::Machine,
+    machine::{Crowd, Effort, Machine},
 };
 use crate::{
     Shape, Tensor,
@@ -63,12 +63,16 @@ impl<'a> Layer<'a> {
 /// What one invocation makes, or several together. A kernel has a meaning for each of these that it uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Tile {
-    /// Pixels.
+    /// Pixels, of a row.
     pub pixels: u32,
+    /// Rows of them.
+    pub rows: u32,
     /// Output channels, in fours.
     pub quads: u32,
     /// Invocations that split the inputs between them.
     pub split: u32,
+    /// Turns of its loop that it loads for at once.
+    pub depth: u32,
     /// What sums are made in: f16 only where maps and weights are.
     pub arithmetic: Element,
 }
@@ -79,20 +83,26 @@ impl Tile {
 
     /// So many pixels and fours of channels, each by one invocation with f32 sums.
     pub const fn new(pixels: u32, quads: u32) -> Self {
-        Self { pixels, quads, split: 1, arithmetic: Element::F32 }
+        Self { pixels, rows: 1, quads, split: 1, depth: 1, arithmetic: Element::F32 }
     }
 
     /// `vec4` sums that an invocation keeps.
     pub fn sums(self) -> u32 {
-        self.pixels * self.quads
+        self.pixels * self.rows * self.quads
     }
 }
 
 impl fmt::Display for Tile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.rows > 1 {
+            write!(f, "{}x", self.rows)?;
+        }
         write!(f, "{} px x {} ch", self.pixels, 4 * self.quads)?;
         if self.split > 1 {
             write!(f, " split over {} threads", self.split)?;
+        }
+        if self.depth > 1 {
+            write!(f, ", {} turns at once", self.depth)?;
         }
         if self.arithmetic == Element::F16 { write!(f, " in f16") } else { Ok(()) }
     }
@@ -139,15 +149,16 @@ pub trait LayerKernel: Sync {
     /// The tiles by which it can make `layer` on `machine`, largest first; none if it makes other layers.
     fn tiles(&self, layer: &Layer, machine: &Machine) -> Vec<Tile>;
 
-    /// What one invocation spends, in the units of [`Machine`].
-    fn cost(&self, layer: &Layer, machine: &Machine, tile: Tile) -> f64;
+    /// What one invocation does.
+    fn effort(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Effort;
 
     /// One run.
     fn launch(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Launch;
 
-    /// Invocations that it starts.
-    fn invocations(&self, layer: &Layer, machine: &Machine, tile: Tile) -> usize {
-        self.launch(layer, machine, tile).workgroups.iter().product::<u32>() as usize * LANES as usize
+    /// What it starts.
+    fn crowd(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Crowd {
+        let workgroups = self.launch(layer, machine, tile).workgroups;
+        Crowd::of(workgroups.iter().product::<u32>() as usize * LANES as usize)
     }
 
     /// The same in plain loops over NCHW.

@@ -1,17 +1,12 @@
-//! The cost model's parameters of a device, and what all kernels' costs are made of. Times are in units of one
-//! `vec4` multiply-add by every invocation of a full machine, so that they need no clock.
+//! The cost model: what kernels say that an invocation does, and what that takes on a device. Times are in cycles of
+//! one of its units: a SIMD, or whatever else runs a wave at a time.
 
-use std::ops::Add;
+use std::ops::{Add, Mul};
 
 use serde::Serialize;
 
+use super::{grid::LANES, rates::Rates};
 use crate::{Shape, graph::Conv, tensor::Element};
-
-/// What meeting in workgroup memory costs an invocation.
-pub(crate) const REDUCTION: f64 = 100.0;
-
-/// What a barrier costs an invocation.
-pub(crate) const BARRIER: f64 = 16.0;
 
 /// Lanes of a device's subgroups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,89 +26,84 @@ pub struct Units {
     pub lanes: u32,
 }
 
-/// The maker of a GPU, on whom its compiler and its subgroups depend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Family {
-    /// GCN and RDNA.
-    Amd,
-    /// Turing and later.
-    Nvidia,
-    /// Gen9 and later.
-    Intel,
-    /// M1 and later.
-    Apple,
-    /// Qualcomm's.
-    Adreno,
+/// What an invocation does from its start to its end, in `vec4`s.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Effort {
+    /// Times that it waits for a buffer: loads that need nothing of one another wait together.
+    pub waits: f64,
+    /// Loads from buffers and stores to them.
+    pub loads: f64,
+    /// Loads from workgroup memory and stores to it.
+    pub shared: f64,
+    /// Multiply-adds, and what else takes as long.
+    pub macs: f64,
+    /// Values that it hands to the others of its subgroup.
+    pub broadcasts: f64,
+    /// Barriers.
+    pub barriers: f64,
 }
 
-impl Family {
-    /// Every family.
-    pub const ALL: [Self; 5] = [Self::Amd, Self::Nvidia, Self::Intel, Self::Apple, Self::Adreno];
-
-    /// Its name, as `inspect --family` takes it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Amd => "amd",
-            Self::Nvidia => "nvidia",
-            Self::Intel => "intel",
-            Self::Apple => "apple",
-            Self::Adreno => "adreno",
+impl Add for Effort {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self {
+            waits: self.waits + other.waits,
+            loads: self.loads + other.loads,
+            shared: self.shared + other.shared,
+            macs: self.macs + other.macs,
+            broadcasts: self.broadcasts + other.broadcasts,
+            barriers: self.barriers + other.barriers,
         }
     }
+}
 
-    /// The family of that name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|family| family.name() == name)
-    }
-
-    /// By the vendor's number on the PCI bus.
-    pub fn of_vendor(vendor: u32) -> Option<Self> {
-        match vendor {
-            0x1002 => Some(Self::Amd),
-            0x10de => Some(Self::Nvidia),
-            0x8086 => Some(Self::Intel),
-            0x106b => Some(Self::Apple),
-            0x5143 => Some(Self::Adreno),
-            _ => None,
+impl Mul<f64> for Effort {
+    type Output = Self;
+    fn mul(self, times: f64) -> Self {
+        Self {
+            waits: self.waits * times,
+            loads: self.loads * times,
+            shared: self.shared * times,
+            macs: self.macs * times,
+            broadcasts: self.broadcasts * times,
+            barriers: self.barriers * times,
         }
     }
+}
 
-    /// The most `vec4` sums that an invocation keeps without spilling, and without subgroups of half the lanes.
-    /// Sixteen, with their operands, are 120 registers. Found with the compilers themselves
-    /// (`scripts/compilers`).
-    fn sums(self) -> u32 {
-        match self {
-            Self::Amd | Self::Nvidia | Self::Adreno => 16,
-            Self::Intel | Self::Apple => 8,
-        }
+impl Effort {
+    /// So many loads and stores, all but the last in so many steps of which each needs the one before.
+    pub(crate) const fn of(waits: f64, loads: f64) -> Self {
+        Self { waits, loads, shared: 0.0, macs: 0.0, broadcasts: 0.0, barriers: 0.0 }
     }
+}
 
-    /// Lanes that its subgroups have, no more than a workgroup's.
-    fn subgroup(self) -> Subgroup {
-        let [least, most] = match self {
-            Self::Amd => [32, 64],
-            Self::Nvidia | Self::Apple => [32, 32],
-            Self::Intel => [8, 32],
-            Self::Adreno => [64, 64],
-        };
-        Subgroup { least, most }
+/// What a dispatch starts, as far as its time depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Crowd {
+    /// Invocations.
+    pub invocations: usize,
+    /// `vec4` values that each keeps in registers at once.
+    pub values: u32,
+    /// Invocations of a workgroup.
+    pub workgroup: u32,
+    /// Bytes of workgroup memory that it has.
+    pub memory: u32,
+}
+
+impl Crowd {
+    /// Invocations that keep little, in workgroups without memory.
+    pub(crate) const fn of(invocations: usize) -> Self {
+        Self { invocations, values: 8, workgroup: LANES, memory: 0 }
     }
 }
 
 /// A device, as far as plans depend on it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Machine {
-    /// Threads below which units of it idle.
-    pub threads: usize,
-    /// What a thread's `vec4` load costs it.
-    pub load: f64,
-    /// What it costs a thread to hand a `vec4` to the others of its subgroup.
-    pub broadcast: f64,
-    /// What a dispatch costs that waits for the one before it.
-    pub launch: f64,
-    /// Bytes that move in a unit of time.
-    pub bandwidth: f64,
-    /// `vec4` sums that a thread can keep in registers.
+    /// What its parts take.
+    pub rates: Rates,
+    /// `vec4` sums that an invocation can keep in registers.
     pub sums: u32,
     /// The most bytes that a shader may bind as one storage buffer.
     pub max_binding: u64,
@@ -121,13 +111,13 @@ pub struct Machine {
     pub max_buffer: u64,
     /// Bytes of memory that a workgroup may have.
     pub workgroup_memory: u32,
-    /// Threads that a workgroup may have.
+    /// Invocations that a workgroup may have.
     pub workgroup_threads: u32,
     /// Its subgroups, if kernels may use them.
     pub subgroup: Option<Subgroup>,
     /// Units that multiply matrices of its element, if it has any that compute right.
     pub matrices: Option<Units>,
-    /// How many times as fast as threads they multiply and add.
+    /// How many times as fast as invocations they multiply and add.
     pub matrix_rate: f64,
     /// How many times as fast it multiplies and adds in f16 as in f32.
     pub half_rate: f64,
@@ -152,16 +142,10 @@ impl Add for Work {
 }
 
 impl Default for Machine {
-    /// A GPU of middling size with WebGPU's default limits: some 10 to 60 TFLOP/s in f32, 0.4 to
-    /// 4.8 TB/s, 3 to 5 us a launch.
+    /// A GPU of middling size with WebGPU's default limits and no tier beyond the baseline.
     fn default() -> Self {
         Self {
-            threads: 1 << 14,
-            load: 4.0,
-            // A warp moves a word a lane at a time, whether from memory or from a neighbour.
-            broadcast: 4.0,
-            launch: 800.0,
-            bandwidth: 8000.0,
+            rates: Rates::MIDDLING,
             sums: 16,
             max_binding: 128 << 20,
             max_buffer: 256 << 20,
@@ -178,42 +162,57 @@ impl Default for Machine {
 }
 
 impl Machine {
-    /// A GPU of a family, with WebGPU's default limits and the family's subgroups.
-    pub fn of(family: Family) -> Self {
-        Self { subgroup: Some(family.subgroup()), ..Self::default().compiled_for(family) }
+    /// It with so many times fewer units, and as much less to move bytes with.
+    pub(crate) fn smaller(self, times: f64) -> Self {
+        let Rates { units, bandwidth, .. } = self.rates;
+        Self { rates: Rates { units: units / times, bandwidth: bandwidth / times, ..self.rates }, ..self }
     }
 
-    /// It, with tiles no larger than the family's compiler keeps in registers.
-    pub fn compiled_for(self, family: Family) -> Self {
-        Self { sums: family.sums(), ..self }
+    /// The time of one dispatch that moves what `work` says.
+    ///
+    /// A wave by itself takes as long as everything that it does, one after another. Others of its unit fill the time
+    /// that it waits, as many as registers and workgroup memory leave room for; but then the unit's busiest part is
+    /// what they wait for, or the device's memory. Whole rounds of the machine would be too coarse.
+    pub(crate) fn time(&self, effort: Effort, crowd: Crowd, work: Work) -> f64 {
+        let rates = &self.rates;
+        let [macs, loads, shared] =
+            [effort.macs * rates.mac, effort.loads * rates.load, effort.shared * rates.shared];
+        let others = effort.broadcasts * rates.broadcast + effort.barriers * rates.barrier;
+        let alone = effort.waits * rates.latency + macs + loads + shared + others;
+        let busiest = macs.max(loads).max(shared);
+        // A workgroup's last wave may be a part of one.
+        let workgroups = crowd.invocations as f64 / f64::from(crowd.workgroup);
+        let waves = workgroups * (f64::from(crowd.workgroup) / rates.lanes).ceil() / rates.units;
+        let rounds = (waves / self.in_flight(crowd)).max(1.0);
+        let time = (alone * rounds).max(busiest * waves);
+        time.max(work.bytes as f64 / rates.bandwidth) + rates.launch
     }
 
-    /// A graphics driver that computes on a few CPU cores: loads run lane by lane and a launch
-    /// takes some 60 us. Measured on two cores through lavapipe.
-    pub fn software() -> Self {
-        Self {
-            threads: 128,
-            load: 32.0,
-            broadcast: 2.0,
-            matrix_rate: 0.25,
-            half_rate: 0.5,
-            launch: 5000.0,
-            bandwidth: 120.0,
-            ..Self::default()
-        }
+    /// Waves that a unit has room for.
+    fn in_flight(&self, crowd: Crowd) -> f64 {
+        let rates = &self.rates;
+        let by_registers = rates.registers / f64::from(crowd.values.max(1));
+        let waves = (f64::from(crowd.workgroup) / rates.lanes).ceil();
+        let by_memory = waves * rates.memory / f64::from(crowd.memory.max(1));
+        by_registers.min(by_memory).clamp(1.0, rates.waves)
     }
 
-    /// The time of one dispatch: `threads` threads that spend `thread` each, moving what `work` says.
-    /// Whole rounds of the machine would be too coarse, idle units too dear to ignore.
-    pub(crate) fn time(&self, thread: f64, threads: usize, work: Work) -> f64 {
-        let rounds = (threads as f64 / self.threads as f64).max(1.0);
-        (thread * rounds).max(work.bytes as f64 / self.bandwidth) + self.launch
+    /// Invocations below which units of it idle.
+    pub fn full(&self) -> usize {
+        (self.rates.units * self.rates.lanes) as usize
     }
 
     /// Whether an invocation has registers for so many `vec4` values at once: two and a half times the sums of a
     /// product, beside which it holds operands and addresses. On M1 a block with 21 of them spilled, with 18 none.
     pub(crate) fn holds(&self, values: u32) -> bool {
         values <= self.sums * 5 / 2
+    }
+
+    /// How many turns of a loop are best loaded for at once, of which each loads so many values: as many as there
+    /// are registers for beside `kept` values. Where a wave waits for nothing, one.
+    pub(crate) fn turns_at_once(&self, kept: u32, each: u32) -> u32 {
+        let fits = |turns: &u32| self.holds(kept + turns * each);
+        if self.rates.latency == 0.0 { 1 } else { [4, 2].into_iter().find(fits).unwrap_or(1) }
     }
 
     /// Bytes of a map.
@@ -229,18 +228,5 @@ impl Machine {
     /// Bytes of so many `vec4`s.
     pub(crate) fn quads(&self, count: u32) -> u32 {
         4 * self.element.bytes() as u32 * count
-    }
-
-    /// What a thread that keeps `pixels` x `quads` sums spends on four inputs.
-    pub(crate) fn product(&self, pixels: u32, quads: u32) -> f64 {
-        let (pixels, quads) = (f64::from(pixels), f64::from(quads));
-        4.0 * pixels * quads + self.load * (pixels + 4.0 * quads)
-    }
-
-    /// What a thread spends on a depthwise window, with `run` neighbouring outputs whose
-    /// windows span `span` pixels.
-    pub(crate) fn window(&self, kernel: usize, span: usize, run: u32) -> f64 {
-        let kernel = kernel as f64;
-        kernel * (self.load * (span as f64 + kernel) + kernel * f64::from(run))
     }
 }

@@ -1,6 +1,6 @@
 //! Max pool: `shaders/max_pool.wgsl`.
 
-use super::{LANES, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, spread};
+use super::{Effort, LANES, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, spread};
 use crate::{
     Shape, Tensor,
     graph::{MaxPool, Op, Window},
@@ -36,9 +36,9 @@ impl LayerKernel for MaxPooling {
         if matches!(layer.op, Op::MaxPool(_)) { vec![Tile::ONE] } else { Vec::new() }
     }
 
-    fn cost(&self, layer: &Layer, machine: &Machine, _: Tile) -> f64 {
+    fn effort(&self, layer: &Layer, _: &Machine, _: Tile) -> Effort {
         let side = wanted(layer).0.kernel;
-        machine.load * (side * side) as f64
+        Effort::of(side as f64, (side * side) as f64)
     }
 
     fn launch(&self, layer: &Layer, _: &Machine, _: Tile) -> Launch {

@@ -17,6 +17,7 @@ mod launch;
 mod layer;
 mod machine;
 mod pack;
+mod rates;
 
 pub mod argmax;
 pub mod block;
@@ -33,6 +34,7 @@ pub mod pointwise;
 pub mod pointwise_matrix;
 pub mod pointwise_pool;
 pub mod pointwise_split;
+pub mod pointwise_staged;
 pub mod pointwise_subgroup;
 pub mod pool;
 pub mod rank;
@@ -50,9 +52,9 @@ pub use choice::Kernel;
 pub use grid::LANES;
 pub use launch::{Access, LEAST_BINDING, Launch, Place, Shader, Tier};
 pub use layer::{Layer, LayerKernel, Maps, Packing, Tile};
-pub(crate) use machine::{BARRIER, REDUCTION};
-pub use machine::{Family, Machine, Subgroup, Units, Work};
+pub use machine::{Crowd, Effort, Machine, Subgroup, Units, Work};
 pub use pack::pack_bias;
+pub use rates::{Card, Rates};
 
 use grid::{Grid, spread};
 use launch::{ALARM, SHARED};
@@ -61,13 +63,14 @@ use pack::blocks;
 
 /// What makes single layers, in the order in which equals are preferred: what planner, tuner and trust check
 /// choose from.
-pub static LAYERS: [&dyn LayerKernel; 14] = [
+pub static LAYERS: [&dyn LayerKernel; 15] = [
     &dense::Dense,
     &depthwise::Depthwise,
     &pointwise::Pointwise,
     &pointwise_subgroup::PointwiseSubgroup,
     &pointwise_matrix::PointwiseMatrix,
     &pointwise_split::PointwiseSplit,
+    &pointwise_staged::PointwiseStaged,
     &pool::Pool,
     &max_pool::MaxPooling,
     &scale::Scaling,

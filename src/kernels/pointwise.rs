@@ -1,8 +1,8 @@
 //! Pointwise convolution as a matrix product tiled over registers: `shaders/pointwise.wgsl`.
 
 use super::{
-    ALARM, Grid, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Tier, Tile, blocks, scale,
-    spread,
+    ALARM, Crowd, Effort, Grid, LANES, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Tier,
+    Tile, blocks, scale, spread,
 };
 use crate::{
     Shape, Tensor,
@@ -50,15 +50,17 @@ impl LayerKernel for Pointwise {
         // A bias is f32, and must survive what sums are made in.
         let bias = conv.bias.as_ref().map_or(&[][..], |bias| bias.data());
         let holds = |tile: &Tile| tile.arithmetic.overflow(bias).is_none();
-        tiles(machine.element).filter(|tile| tile.sums() <= machine.sums).filter(holds).collect()
+        let deep = |tile: Tile| deepened(tile, layer.x().quads(), machine);
+        tiles(machine.element).filter(|tile| tile.sums() <= machine.sums).filter(holds).map(deep).collect()
     }
 
-    fn cost(&self, layer: &Layer, machine: &Machine, tile: Tile) -> f64 {
-        layer.x().quads() as f64 * (cost(machine, tile) + gate_cost(layer, machine, tile.pixels))
+    fn effort(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Effort {
+        loop_of(layer, machine, tile, layer.x().quads()) + ends(layer, tile)
     }
 
-    fn invocations(&self, layer: &Layer, _: &Machine, tile: Tile) -> usize {
-        grid(tile, layer.y.pixels(), layer.y.quads()).threads()
+    fn crowd(&self, layer: &Layer, _: &Machine, tile: Tile) -> Crowd {
+        let invocations = grid(tile, layer.y.pixels(), layer.y.quads()).threads();
+        Crowd { invocations, values: values(tile), workgroup: LANES, memory: 0 }
     }
 
     fn launch(&self, layer: &Layer, _: &Machine, tile: Tile) -> Launch {
@@ -74,18 +76,32 @@ impl LayerKernel for Pointwise {
     }
 }
 
-/// What an invocation spends on four inputs.
-pub(super) fn cost(machine: &Machine, tile: Tile) -> f64 {
-    let saved = match tile.arithmetic {
-        Element::F32 => 0.0,
-        Element::F16 => 4.0 * f64::from(tile.sums()) * (1.0 - 1.0 / machine.half_rate),
-    };
-    machine.product(tile.pixels, tile.quads) - saved
+/// A tile with as many of `inputs` at once as there are registers for.
+pub(super) fn deepened(tile: Tile, inputs: usize, machine: &Machine) -> Tile {
+    let depth = machine.turns_at_once(tile.sums(), tile.pixels + 4 * tile.quads);
+    Tile { depth: if (depth as usize) <= inputs { depth } else { 1 }, ..tile }
 }
 
-/// What it spends besides where so many pixels are scaled as they are loaded.
-pub(super) fn gate_cost(layer: &Layer, machine: &Machine, pixels: u32) -> f64 {
-    if layer.gated { machine.load * f64::from(pixels) } else { 0.0 }
+/// `vec4` values that an invocation keeps.
+pub(super) fn values(tile: Tile) -> u32 {
+    tile.sums() + tile.depth * (tile.pixels + 4 * tile.quads)
+}
+
+/// The loop over `inputs`.
+pub(super) fn loop_of(layer: &Layer, machine: &Machine, tile: Tile, inputs: usize) -> Effort {
+    let (turns, rest) = (inputs / tile.depth as usize, inputs % tile.depth as usize);
+    let rate = if tile.arithmetic == Element::F16 { machine.half_rate } else { 1.0 };
+    let (loaded, gates) = (tile.pixels + 4 * tile.quads, if layer.gated { tile.pixels } else { 0 });
+    Effort {
+        macs: (inputs as u32 * 4 * tile.sums()) as f64 / rate,
+        ..Effort::of((turns + rest) as f64, (inputs as u32 * (loaded + gates)) as f64)
+    }
+}
+
+/// What comes before the loop and after it: biases, the residual, the answer.
+pub(super) fn ends(layer: &Layer, tile: Tile) -> Effort {
+    let residual = if layer.residual() { 1.0 } else { 0.0 };
+    Effort::of(1.0 + residual, f64::from(tile.quads) + (1.0 + residual) * f64::from(tile.sums()))
 }
 
 /// The reference of every kernel for pointwise layers.
@@ -133,6 +149,7 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, extras: Extras, tile: Tile) -> La
         constants: vec![
             ("PIXELS", tile.pixels),
             ("QUADS", tile.quads),
+            ("DEPTH", tile.depth),
             ("LANES_O", grid.lanes_o),
             ("LANES_P", grid.lanes_p),
             ("RESIDUAL", extras.residual.into()),

@@ -2,7 +2,7 @@
 //! [`pointwise`]'s.
 
 use super::{
-    Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Tier, Tile, Units,
+    Crowd, Effort, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Tier, Tile, Units,
     pointwise::{self, Extras},
     spread,
 };
@@ -58,19 +58,34 @@ impl LayerKernel for PointwiseMatrix {
 
     /// On four inputs an invocation spends its share of what the workgroup brings to its memory, of the
     /// matrices read from there, and of the products.
-    fn cost(&self, layer: &Layer, machine: &Machine, tile: Tile) -> f64 {
+    fn effort(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Effort {
         let (side, lanes) = (f64::from(units(machine).side), f64::from(units(machine).lanes));
         let (rows, columns) = (f64::from(tile.pixels), f64::from(tile.quads));
         let brought = 2.0 * rows * side / (4.0 * lanes);
-        let read = (rows + columns) * side / lanes;
         let gate = if layer.gated { 1.0 } else { 0.0 };
-        let loads = machine.load * ((2.0 + gate) * brought + read);
-        layer.x().quads() as f64 * (loads + rows * columns * side * side / lanes / machine.matrix_rate)
+        let inputs = layer.x().quads() as f64;
+        let turns = inputs / f64::from(DEEP / 4);
+        let product = Effort {
+            shared: brought + rows * side / lanes,
+            macs: rows * columns * side * side / lanes / machine.matrix_rate,
+            ..Effort::of(0.0, (1.0 + gate) * brought + columns * side / lanes)
+        };
+        // Weights come straight from their buffer, after the pixels.
+        let turn = Effort { barriers: 2.0, ..Effort::of(2.0, 0.0) };
+        let ends = pointwise::ends(layer, Tile::new(1, 1)) * (rows * columns * side * side / 4.0 / lanes);
+        product * inputs + turn * turns + ends
     }
 
-    fn invocations(&self, layer: &Layer, machine: &Machine, tile: Tile) -> usize {
+    fn crowd(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Crowd {
         let units = units(machine);
-        workgroups(tile, units, layer.y.pixels(), layer.y.quads()) * 4 * units.lanes as usize
+        let workgroup = 4 * units.lanes;
+        let matrices = 2 * tile.pixels * units.side * DEEP + 4 * units.side * units.side;
+        Crowd {
+            invocations: workgroups(tile, units, layer.y.pixels(), layer.y.quads()) * workgroup as usize,
+            values: 2 * (tile.sums() + tile.pixels + tile.quads) * units.side * units.side / units.lanes / 4,
+            workgroup,
+            memory: 4 * matrices,
+        }
     }
 
     fn launch(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Launch {

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ALARM, LANES, Launch, Machine, REDUCTION, Shader, Tier, pointwise, pool, spread};
+use super::{ALARM, Crowd, Effort, LANES, Launch, Machine, Shader, Tier, pointwise, pool, spread};
 use crate::{Shape, Tensor, graph::Conv, tensor::Element};
 
 /// The kernel.
@@ -24,12 +24,23 @@ pub struct Tile {
     pub pixels: u32,
     /// Threads along the outputs, in fours of channels; the rest lie along the pixels.
     pub lanes: u32,
+    /// Turns of the loop over the inputs that it loads for at once.
+    pub depth: u32,
 }
 
 impl Tile {
     /// Tiles worth choosing from: those that share most loads first.
     pub fn all() -> impl Iterator<Item = Self> {
-        [8, 7, 4, 2, 1].into_iter().flat_map(|pixels| [8, 4, 2, 1].map(|lanes| Self { pixels, lanes }))
+        let sizes = [8, 7, 4, 2, 1].into_iter();
+        sizes.flat_map(|pixels| [8, 4, 2, 1].map(|lanes| Self { pixels, lanes, depth: 1 }))
+    }
+
+    /// Those that a machine has registers for, with as many turns at once as there is room for.
+    pub fn on(machine: &Machine, inputs: usize) -> impl Iterator<Item = Self> {
+        Self::all().filter(|tile| tile.pixels <= machine.sums).map(move |tile| {
+            let depth = machine.turns_at_once(tile.pixels, tile.pixels + 4);
+            Self { depth: if (depth as usize) <= inputs { depth } else { 1 }, ..tile }
+        })
     }
 
     /// Times that a thread takes pixels, of `pixels` of a picture.
@@ -38,10 +49,26 @@ impl Tile {
     }
 }
 
-/// What an invocation spends.
-pub fn cost(x: Shape, y: Shape, machine: &Machine, tile: Tile) -> f64 {
-    let turns = tile.turns(y.h * y.w) as f64;
-    turns * x.quads() as f64 * machine.product(tile.pixels, 1) + REDUCTION
+/// What an invocation does, and what a run starts.
+pub fn effort(x: Shape, y: Shape, tile: Tile) -> (Effort, Crowd) {
+    let (inputs, turns) = (x.quads(), tile.turns(y.h * y.w) as f64);
+    let waits = inputs / tile.depth as usize + inputs % tile.depth as usize;
+    let each = tile.pixels + 4;
+    let product = Effort {
+        macs: (4 * inputs as u32 * tile.pixels) as f64,
+        ..Effort::of(waits as f64, (inputs as u32 * each) as f64)
+    };
+    let met = Effort { shared: 1.0 + f64::from(LANES / tile.lanes), barriers: 1.0, ..Effort::of(1.0, 1.0) };
+    let crowd = Crowd {
+        values: tile.pixels + tile.depth * each,
+        memory: 16 * LANES,
+        ..Crowd::of(workgroups(y, tile) * LANES as usize)
+    };
+    ((product + Effort::of(1.0, 1.0)) * turns + met, crowd)
+}
+
+fn workgroups(y: Shape, tile: Tile) -> usize {
+    y.n * y.quads().div_ceil(tile.lanes as usize)
 }
 
 /// One run over `x`, making the means of `y`.
@@ -50,6 +77,7 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, tile: Tile) -> Launch {
         shader: &SHADER,
         constants: vec![
             ("PIXELS", tile.pixels),
+            ("DEPTH", tile.depth),
             ("LANES_O", tile.lanes),
             ("LANES_P", LANES / tile.lanes),
             ("ACTIVATION", conv.activation.code()),
@@ -61,7 +89,7 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, tile: Tile) -> Launch {
             ("inputs", x.quads() as u32),
             ("outputs", y.quads() as u32),
         ],
-        workgroups: spread(y.n * y.quads().div_ceil(tile.lanes as usize)),
+        workgroups: spread(workgroups(y, tile)),
         arithmetic: Element::F32,
         tile: format!("{} px x 4 ch a thread, {} ch a workgroup", tile.pixels, 4 * tile.lanes),
     }

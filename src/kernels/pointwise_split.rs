@@ -2,8 +2,9 @@
 //! `shaders/pointwise_split.wgsl`. Its weights and its answer are [`super::pointwise`]'s.
 
 use super::{
-    ALARM, CONV_READS, LANES, Launch, Layer, LayerKernel, Machine, Maps, Packing, REDUCTION, Shader, Tier,
-    Tile, pointwise, spread,
+    Crowd, Effort, LANES, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Tier, Tile,
+    pointwise::{self, Extras},
+    spread,
 };
 use crate::{
     Shape, Tensor,
@@ -15,27 +16,28 @@ use crate::{
 pub const SHADER: Shader = Shader {
     name: "pointwise_split",
     source: include_str!("../../shaders/pointwise_split.wgsl"),
-    reads: CONV_READS,
+    reads: pointwise::SHADER.reads,
     writes: &["y"],
     textures: &[],
     sums: &["bias"],
     tier: Tier::Baseline,
 };
 
-/// Threads along the outputs.
-const LANES_O: u32 = 4;
+/// Tiles worth choosing from, largest first: pixels of an invocation, and how many invocations split the inputs.
+pub fn tiles() -> impl Iterator<Item = Tile> {
+    [4, 2, 1].into_iter().flat_map(|pixels| {
+        [4, 8, 16, 32, 64].into_iter().map(move |split| Tile { split, ..Tile::new(pixels, 1) })
+    })
+}
 
-/// Threads that split the inputs.
-const LANES_I: u32 = LANES / LANES_O;
-
-/// Pixels that a thread takes.
-fn pixels(y: Shape) -> usize {
-    y.pixels().min(4)
+/// Invocations along the outputs.
+fn lanes_o(tile: Tile) -> u32 {
+    LANES / tile.split
 }
 
 /// Workgroups that `y` takes.
-fn workgroups(y: Shape) -> usize {
-    y.quads().div_ceil(LANES_O as usize) * y.pixels().div_ceil(pixels(y))
+fn workgroups(tile: Tile, y: Shape) -> usize {
+    y.quads().div_ceil(lanes_o(tile) as usize) * y.pixels().div_ceil(tile.pixels as usize)
 }
 
 /// The kernel, for the planner.
@@ -46,26 +48,34 @@ impl LayerKernel for PointwiseSplit {
         &SHADER
     }
 
-    fn tiles(&self, layer: &Layer, _: &Machine) -> Vec<Tile> {
-        match layer.conv(ConvKind::Pointwise) {
-            Some(_) if !layer.gated => {
-                vec![Tile { split: LANES_I, ..Tile::new(pixels(layer.y) as u32, 1) }]
-            }
-            _ => Vec::new(),
+    fn tiles(&self, layer: &Layer, machine: &Machine) -> Vec<Tile> {
+        if layer.conv(ConvKind::Pointwise).is_none() {
+            return Vec::new();
+        }
+        let inputs = layer.x().quads();
+        // None is without inputs, and none without pixels.
+        let used = |tile: &Tile| tile.split as usize <= inputs && tile.pixels as usize <= layer.y.pixels();
+        let deep = |tile: Tile| pointwise::deepened(tile, inputs / tile.split as usize, machine);
+        tiles().filter(used).map(deep).collect()
+    }
+
+    fn effort(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Effort {
+        let share = layer.x().quads().div_ceil(tile.split as usize);
+        let met = Effort { shared: f64::from(tile.pixels + tile.split), barriers: 1.0, ..Effort::default() };
+        pointwise::loop_of(layer, machine, tile, share) + met + pointwise::ends(layer, tile)
+    }
+
+    fn crowd(&self, layer: &Layer, _: &Machine, tile: Tile) -> Crowd {
+        Crowd {
+            invocations: workgroups(tile, layer.y) * LANES as usize,
+            values: pointwise::values(tile),
+            workgroup: LANES,
+            memory: 16 * LANES * tile.pixels,
         }
     }
 
-    fn cost(&self, layer: &Layer, machine: &Machine, tile: Tile) -> f64 {
-        let share = (layer.x().quads() as f64 / f64::from(tile.split)).ceil();
-        share * machine.product(tile.pixels, 1) + REDUCTION
-    }
-
-    fn invocations(&self, layer: &Layer, _: &Machine, _: Tile) -> usize {
-        workgroups(layer.y) * LANES as usize
-    }
-
-    fn launch(&self, layer: &Layer, _: &Machine, _: Tile) -> Launch {
-        launch(layer.wanted(ConvKind::Pointwise), layer.x(), layer.y, layer.residual())
+    fn launch(&self, layer: &Layer, _: &Machine, tile: Tile) -> Launch {
+        launch(layer.wanted(ConvKind::Pointwise), layer.x(), layer.y, Extras::of(layer), tile)
     }
 
     fn reference(&self, layer: &Layer, maps: Maps) -> Tensor {
@@ -78,26 +88,22 @@ impl LayerKernel for PointwiseSplit {
 }
 
 /// One run over `x`, making `y`.
-pub fn launch(conv: &Conv, x: Shape, y: Shape, residual: bool) -> Launch {
-    let pixels = pixels(y) as u32;
+pub fn launch(conv: &Conv, x: Shape, y: Shape, extras: Extras, tile: Tile) -> Launch {
     Launch {
         shader: &SHADER,
         constants: vec![
-            ("PIXELS", pixels),
-            ("LANES_O", LANES_O),
-            ("LANES_I", LANES_I),
-            ("RESIDUAL", residual.into()),
+            ("PIXELS", tile.pixels),
+            ("DEPTH", tile.depth),
+            ("LANES_O", lanes_o(tile)),
+            ("LANES_I", tile.split),
+            ("RESIDUAL", extras.residual.into()),
+            ("GATED", extras.gate.into()),
             ("ACTIVATION", conv.activation.code()),
         ],
-        params: vec![
-            ALARM,
-            ("pixels", y.pixels() as u32),
-            ("inputs", x.quads() as u32),
-            ("outputs", y.quads() as u32),
-        ],
-        workgroups: spread(workgroups(y)),
+        params: pointwise::params(x, y),
+        workgroups: spread(workgroups(tile, y)),
         arithmetic: Element::F32,
-        tile: format!("{pixels} px x 4 ch split over {LANES_I} threads"),
+        tile: tile.to_string(),
     }
     .placeable()
 }

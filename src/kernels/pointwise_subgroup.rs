@@ -2,7 +2,7 @@
 //! Its weights and reference are [`pointwise`]'s.
 
 use super::{
-    Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Subgroup, Tier, Tile,
+    Crowd, Effort, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Subgroup, Tier, Tile,
     pointwise::{self, Extras},
     spread,
 };
@@ -72,16 +72,24 @@ impl LayerKernel for PointwiseSubgroup {
         }
     }
 
-    fn cost(&self, layer: &Layer, machine: &Machine, tile: Tile) -> f64 {
+    fn effort(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Effort {
+        let inputs = layer.x().quads();
+        let mut product = pointwise::loop_of(layer, machine, tile, inputs);
         // Of four loads of weights each lane makes its share, and hands it to the others.
-        let own = machine.load / f64::from(blocks(tile, subgroup(machine)));
-        let shared = f64::from(tile.quads) * (4.0 * machine.broadcast + own - 4.0 * machine.load);
-        let product = pointwise::cost(machine, tile) + shared;
-        layer.x().quads() as f64 * (product + pointwise::gate_cost(layer, machine, tile.pixels))
+        let handed = 4.0 * (inputs as u32 * tile.quads) as f64;
+        product.loads -= handed - handed / 4.0 / f64::from(blocks(tile, subgroup(machine)));
+        product.broadcasts += handed;
+        product + pointwise::ends(layer, tile)
     }
 
-    fn invocations(&self, layer: &Layer, machine: &Machine, tile: Tile) -> usize {
-        threads(tile, layer.y.pixels(), layer.y.quads(), subgroup(machine))
+    fn crowd(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Crowd {
+        let (pixels, subgroup) = (layer.y.pixels(), subgroup(machine));
+        Crowd {
+            invocations: threads(tile, pixels, layer.y.quads(), subgroup),
+            values: pointwise::values(tile),
+            workgroup: lanes(tile, pixels, subgroup),
+            memory: 0,
+        }
     }
 
     fn launch(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Launch {

@@ -1,6 +1,6 @@
 //! Global average pool: `shaders/pool.wgsl`.
 
-use super::{LANES, Launch, Layer, LayerKernel, Machine, Maps, REDUCTION, Shader, Tier, Tile, spread};
+use super::{Effort, LANES, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, spread};
 use crate::{Shape, Tensor, graph::Op, tensor::Element};
 
 /// The kernel.
@@ -29,9 +29,13 @@ impl LayerKernel for Pool {
         if matches!(layer.op, Op::GlobalPool) { vec![Tile::ONE] } else { Vec::new() }
     }
 
-    fn cost(&self, layer: &Layer, machine: &Machine, _: Tile) -> f64 {
-        let share = (layer.x().h * layer.x().w).div_ceil((LANES / LANES_Q) as usize);
-        machine.load * share as f64 + REDUCTION
+    fn effort(&self, layer: &Layer, _: &Machine, _: Tile) -> Effort {
+        let share = (layer.x().h * layer.x().w).div_ceil((LANES / LANES_Q) as usize) as f64;
+        Effort {
+            shared: 1.0 + f64::from(LANES / LANES_Q),
+            barriers: 1.0,
+            ..Effort::of(1.0 + share, 1.0 + share)
+        }
     }
 
     fn launch(&self, layer: &Layer, _: &Machine, _: Tile) -> Launch {

@@ -1,6 +1,6 @@
 //! The parts of a split projection added up: `shaders/reduce.wgsl`.
 
-use super::{ALARM, LANES, Launch, Machine, Shader, Tier, spread};
+use super::{ALARM, Effort, LANES, Launch, Shader, Tier, spread};
 use crate::{Shape, Tensor, graph::Conv, tensor::Element};
 
 /// The kernel.
@@ -21,15 +21,11 @@ pub fn launch(conv: &Conv, y: Shape, splits: usize, residual: bool) -> Launch {
         shader: &SHADER,
         constants: vec![
             ("LANES", LANES),
+            ("SPLITS", splits as u32),
             ("RESIDUAL", residual.into()),
             ("ACTIVATION", conv.activation.code()),
         ],
-        params: vec![
-            ALARM,
-            ("splits", splits as u32),
-            ("outputs", y.quads() as u32),
-            ("threads", threads as u32),
-        ],
+        params: vec![ALARM, ("outputs", y.quads() as u32), ("threads", threads as u32)],
         workgroups: spread(threads.div_ceil(LANES as usize)),
         arithmetic: Element::F32,
         tile: format!("{splits} parts of 1 px x 4 ch a thread"),
@@ -37,9 +33,9 @@ pub fn launch(conv: &Conv, y: Shape, splits: usize, residual: bool) -> Launch {
     .placeable()
 }
 
-/// What an invocation spends.
-pub fn cost(splits: u32, machine: &Machine) -> f64 {
-    machine.load * f64::from(splits + 2)
+/// What an invocation does.
+pub fn effort(splits: u32) -> Effort {
+    Effort::of(1.0, f64::from(splits + 2))
 }
 
 /// The same in plain loops over NCHW; the parts are `[splits x pictures, c, h, w]`.

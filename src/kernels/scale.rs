@@ -1,6 +1,6 @@
 //! Squeeze-excite's gate applied: `shaders/scale.wgsl`.
 
-use super::{LANES, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, spread};
+use super::{Effort, LANES, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, spread};
 use crate::{Shape, Tensor, graph::Op, tensor::Element};
 
 /// The kernel.
@@ -26,8 +26,8 @@ impl LayerKernel for Scaling {
         if matches!(layer.op, Op::Scale) { vec![Tile::ONE] } else { Vec::new() }
     }
 
-    fn cost(&self, _: &Layer, machine: &Machine, _: Tile) -> f64 {
-        3.0 * machine.load
+    fn effort(&self, _: &Layer, _: &Machine, _: Tile) -> Effort {
+        Effort::of(2.0, 3.0)
     }
 
     fn launch(&self, layer: &Layer, _: &Machine, _: Tile) -> Launch {

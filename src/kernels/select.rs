@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::{Launch, Layer, LayerKernel, Machine, Maps, REDUCTION, Shader, Tier, Tile, spread};
+use super::{Effort, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, spread};
 use crate::{
     Shape, Tensor,
     graph::{Op, Select},
@@ -54,10 +54,10 @@ impl LayerKernel for Selecting {
         if matches!(layer.op, Op::Select(_)) { vec![Tile::ONE] } else { Vec::new() }
     }
 
-    fn cost(&self, layer: &Layer, machine: &Machine, _: Tile) -> f64 {
+    fn effort(&self, layer: &Layer, _: &Machine, _: Tile) -> Effort {
         // A workgroup for each class reads its scores at least three times.
         let share = layer.x().c as f64 / f64::from(LANES);
-        3.0 * (machine.load * share + REDUCTION)
+        Effort { shared: 3.0, barriers: 3.0, ..Effort::of(3.0 * share, 3.0 * share) }
     }
 
     fn launch(&self, layer: &Layer, _: &Machine, _: Tile) -> Launch {

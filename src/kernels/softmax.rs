@@ -1,6 +1,6 @@
 //! Softmax over runs of channels: `shaders/softmax.wgsl`.
 
-use super::{LANES, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, spread};
+use super::{Effort, LANES, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, spread};
 use crate::{Shape, Tensor, graph::Op, tensor::Element};
 
 /// The kernel.
@@ -26,8 +26,9 @@ impl LayerKernel for Softmax {
         if matches!(layer.op, Op::Softmax(_)) { vec![Tile::ONE] } else { Vec::new() }
     }
 
-    fn cost(&self, layer: &Layer, machine: &Machine, _: Tile) -> f64 {
-        3.0 * machine.load * layer.y.w as f64
+    fn effort(&self, layer: &Layer, _: &Machine, _: Tile) -> Effort {
+        let loads = 3.0 * layer.y.w as f64;
+        Effort::of(loads, loads)
     }
 
     fn launch(&self, layer: &Layer, _: &Machine, _: Tile) -> Launch {

@@ -25,6 +25,13 @@ pub struct Vulkan {
     pub robust_images: bool,
 }
 
+impl Vulkan {
+    /// Whether it keeps all accesses within buffers and textures; wgpu is then asked for no checks of its own.
+    pub fn robust(self) -> bool {
+        self.robust_buffers && self.robust_images
+    }
+}
+
 impl Default for Vulkan {
     /// Vulkan 1.3, and a driver that keeps accesses within bounds, as those of all desktop GPUs do.
     fn default() -> Self {
@@ -88,7 +95,7 @@ impl Translation {
         let options = spv::Options {
             lang_version: vulkan.version,
             bounds_check_policies: BoundsCheckPolicies {
-                index: BoundsCheckPolicy::Restrict,
+                index: kept_by_driver(vulkan.robust()),
                 buffer: kept_by_driver(vulkan.robust_buffers),
                 image_load: kept_by_driver(vulkan.robust_images),
                 binding_array: BoundsCheckPolicy::Unchecked,

@@ -120,8 +120,8 @@ impl<'a> Lone<'a> {
                 return Err((self.id, reason));
             }
             candidates.extend(tiles.into_iter().map(|tile| {
-                let cost = kernel.cost(layer, machine, tile);
-                let time = machine.time(cost, kernel.invocations(layer, machine, tile), work);
+                let effort = kernel.effort(layer, machine, tile);
+                let time = machine.time(effort, kernel.crowd(layer, machine, tile), work);
                 (Kernel { kernel, tile }, time)
             }));
         }
@@ -148,7 +148,7 @@ impl<'a> Lone<'a> {
             work: self.work(),
             time,
             why: kernel.purpose(&layer).unwrap_or_else(|| {
-                filled(kernel.invocations(&layer, machine, tile), machine, measured.is_some())
+                filled(kernel.crowd(&layer, machine, tile).invocations, machine, measured.is_some())
             }),
             launch,
             block: None,
@@ -175,7 +175,7 @@ impl<'a> Lone<'a> {
 }
 
 fn filled(invocations: usize, machine: &Machine, measured: bool) -> String {
-    let share = 100.0 * invocations as f64 / machine.threads as f64;
+    let share = 100.0 * invocations as f64 / machine.full() as f64;
     let measured = if measured { ", measured" } else { "" };
     if share < 100.0 {
         format!("{invocations} threads, {share:.0}% of what fills the device{measured}")

@@ -17,8 +17,6 @@ pub enum Map {
     /// The sums over tiles that squeeze-excite's gate begins with, of the block with this
     /// depthwise convolution.
     Pooled(NodeId),
-    /// The gate that comes of them.
-    Gate(NodeId),
     /// The parts of a split projection.
     Parts(NodeId),
     /// A dummy for an output that is not used, of the step that computes this node.

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     Shape,
     graph::{Graph, NodeId},
-    kernels::{LANES, Machine, Work, pointwise, pointwise_pool},
+    kernels::{Machine, Work, pointwise, pointwise_pool},
 };
 
 /// Both layers by themselves, and in one kernel with every tile, quickest first by the model.
@@ -25,8 +25,7 @@ pub fn candidates(
         [head.conv, head.pool].map(|id| choose::layer(graph, shapes, id, machine, options.kernels()));
     let separate = layers.into_iter().collect::<Result<_, _>>()?;
     let mut found = vec![Candidate::new(Schedule::Separate, separate)];
-    let pooled = pointwise_pool::Tile::all().filter(|tile| tile.pixels <= machine.sums);
-    let pooled = pooled
+    let pooled = pointwise_pool::Tile::on(machine, shapes[graph.node(head.conv).inputs[0].index()].quads())
         .map(|tile| Candidate::new(Schedule::Pooled(tile), vec![step(graph, shapes, head, machine, tile)]));
     match options.fuse() {
         Fuse::None => {}
@@ -49,7 +48,7 @@ fn step(
     let (x, y, means) = (shapes[input.index()], shapes[head.conv.index()], shapes[head.pool.index()]);
     let launch = pointwise_pool::launch(conv, x, y, tile);
     let groups = launch.workgroups.iter().product::<u32>() as usize;
-    let cost = pointwise_pool::cost(x, y, machine, tile);
+    let (effort, crowd) = pointwise_pool::effort(x, y, tile);
     let bytes = machine.bytes(x) + machine.bytes(means) + machine.weights(conv);
     let work = Work { bytes, macs: (y.pixels() * conv.weight.data().len()) as u64 };
     DraftStep {
@@ -64,7 +63,7 @@ fn step(
         shape: means,
         between: 0,
         work,
-        time: machine.time(cost, groups * LANES as usize, work),
+        time: machine.time(effort, crowd, work),
         why: format!("{groups} workgroups; the map before the mean is never stored"),
         block: None,
     }

@@ -4,7 +4,7 @@ use super::draft::{DraftStep, Map, Read};
 use crate::{
     Shape,
     graph::{ConvKind, Graph, Joint, NodeId, Op},
-    kernels::{LANES, Machine, Place, Work, resize},
+    kernels::{Crowd, Effort, LANES, Machine, Place, Work, resize},
     plan::{blocks::conv, choose::form},
     tensor::Form,
 };
@@ -75,7 +75,7 @@ fn copy(
     let work = Work { bytes: 2 * moved, macs: 0 };
     let launch = resize::launch(place.part, place.part);
     let invocations = launch.workgroups.iter().product::<u32>() as usize * LANES as usize;
-    let time = machine.time(2.0 * machine.load, invocations, work);
+    let time = machine.time(Effort::of(1.0, 2.0), Crowd::of(invocations), work);
     DraftStep {
         nodes: vec![id],
         launch: launch.placed(place),

@@ -14,9 +14,11 @@ use crate::{
     Shape,
     graph::{Conv, Graph, NodeId},
     kernels::{
-        Machine, Work,
+        Crowd, Machine, Work,
         block::{self, Convs, Shapes, Tile},
-        depthwise, gate, pointwise, pointwise_pool, reduce,
+        depthwise,
+        gate::Gate,
+        pointwise, pointwise_pool, reduce,
     },
 };
 
@@ -203,8 +205,8 @@ enum Part<'c, 'a> {
     Block(Cut<'a>),
     /// What adds up the parts that the block kernel leaves.
     Reduce(Tile),
-    /// Squeeze-excite's gate, from the sums of the block kernel's tiles.
-    Gate(Squeeze, Tile),
+    /// Squeeze-excite's gate from the sums of the block kernel's tiles, or the first of its layers.
+    Gate(Squeeze, Tile, Gate<'a>),
 }
 
 impl<'a> Context<'a> {
@@ -220,7 +222,7 @@ impl<'a> Context<'a> {
         let layers =
             block.nodes().into_iter().map(|id| choose::layer(graph, shapes, id, machine, options.kernels()));
         let gated = block.squeeze.as_ref().map(|squeeze| {
-            let gate = Map::Gate(squeeze.scale);
+            let gate = Map::Node(squeeze.widen);
             let mut step = choose::gated(graph, shapes, block.project, block.depthwise, gate, machine)?;
             // The scale is part of the projection's load.
             step.nodes.insert(0, squeeze.scale);
@@ -281,9 +283,8 @@ impl<'a> Context<'a> {
             y: if projects { self.y } else { self.middle },
             window: self.depthwise.window(read.h, read.w).expect("shapes were inferred"),
         };
-        let gate_fits = squeeze.is_none_or(|s| self.gate_memory(&s) <= self.machine.workgroup_memory);
-        let fits = convs.fit(self.y.quads(), self.machine, tile);
-        (fits && gate_fits).then_some(Cut { tile, expand, convs, x, shapes })
+        let fits = convs.fit(shapes.x.quads(), shapes.y.quads(), self.machine, tile);
+        fits.then_some(Cut { tile, expand, convs, x, shapes })
     }
 
     /// The parts of a schedule, if the block has the layers and the machine what it takes.
@@ -299,7 +300,10 @@ impl<'a> Context<'a> {
         }
         parts.push(Part::Block(cut));
         match (self.block.squeeze, &self.gated) {
-            (Some(squeeze), Some(gated)) => parts.extend([Part::Gate(squeeze, tile), Part::Layer(gated)]),
+            (Some(squeeze), Some(gated)) => {
+                parts.extend(self.gate(squeeze, tile)?);
+                parts.push(Part::Layer(gated));
+            }
             _ if !projects => parts.push(self.layer(self.block.project)),
             _ if tile.splits > 1 => parts.push(Part::Reduce(tile)),
             _ => {}
@@ -307,15 +311,37 @@ impl<'a> Context<'a> {
         Some(parts)
     }
 
-    /// The modelled time of a schedule, if it is possible.
-    fn time(&self, schedule: Schedule) -> Option<f64> {
-        let time = |part: &Part| match part {
+    /// Squeeze-excite's two layers from the sums of tiles: in a workgroup a picture, or where that takes longer, the
+    /// first over several and the second by a kernel of its own.
+    fn gate(&self, squeeze: Squeeze, tile: Tile) -> Option<Vec<Part<'_, 'a>>> {
+        let gate = |widen| Gate {
+            squeeze: self.conv(squeeze.squeeze),
+            widen,
+            map: self.middle,
+            tiles: tile.tiles(self.middle),
+        };
+        let whole = vec![Part::Gate(squeeze, tile, gate(Some(self.conv(squeeze.widen))))];
+        let spread = vec![Part::Gate(squeeze, tile, gate(None)), self.layer(squeeze.widen)];
+        let fits = |parts: &[Part]| match parts[0] {
+            Part::Gate(_, _, gate) => gate.memory(self.machine) <= self.machine.workgroup_memory,
+            _ => true,
+        };
+        let time = |parts: &Vec<Part>| parts.iter().map(|part| self.part_time(part)).sum::<f64>();
+        [whole, spread].into_iter().filter(|parts| fits(parts)).min_by(|a, b| time(a).total_cmp(&time(b)))
+    }
+
+    fn part_time(&self, part: &Part) -> f64 {
+        match part {
             Part::Layer(step) => step.time,
             Part::Block(cut) => self.block_cost(cut).1,
             Part::Reduce(tile) => self.reduce_cost(*tile).1,
-            Part::Gate(squeeze, tile) => self.gate_cost(squeeze, *tile).1,
-        };
-        Some(self.parts(schedule)?.iter().map(time).sum())
+            Part::Gate(_, tile, gate) => self.gate_cost(gate, *tile).1,
+        }
+    }
+
+    /// The modelled time of a schedule, if it is possible.
+    fn time(&self, schedule: Schedule) -> Option<f64> {
+        Some(self.parts(schedule)?.iter().map(|part| self.part_time(part)).sum())
     }
 
     /// A schedule that is possible, with its steps.
@@ -324,7 +350,7 @@ impl<'a> Context<'a> {
             Part::Layer(step) => step.clone(),
             Part::Block(cut) => self.block_step(&cut),
             Part::Reduce(tile) => self.reduce_step(tile),
-            Part::Gate(squeeze, tile) => self.gate_step(&squeeze, tile),
+            Part::Gate(squeeze, tile, gate) => self.gate_step(&squeeze, tile, &gate),
         };
         let parts = self.parts(schedule).expect("only possible schedules are taken");
         Candidate::new(schedule, parts.into_iter().map(step).collect())
@@ -352,9 +378,8 @@ impl<'a> Context<'a> {
         let (machine, tile, shapes) = (self.machine, cut.tile, cut.shapes);
         let written = self.written(cut).iter().map(|(_, bytes)| bytes).sum();
         let work = cut.convs.work(shapes, machine, tile, written);
-        let invocations = block::workgroups(tile, self.middle) * tile.threads as usize;
-        let cost = cut.convs.cost(shapes, self.block.squeeze.is_some(), machine, tile);
-        (work, machine.time(cost, invocations, work))
+        let effort = cut.convs.effort(shapes, self.block.squeeze.is_some(), tile);
+        (work, machine.time(effort, cut.convs.crowd(shapes, machine, tile), work))
     }
 
     fn block_step(&self, cut: &Cut) -> DraftStep {
@@ -372,7 +397,7 @@ impl<'a> Context<'a> {
         } else if let (Some(squeeze), false) = (squeeze, projects) {
             nodes.push(squeeze.pool);
         }
-        let memory = self.machine.quads(tile.memory(convs));
+        let memory = self.machine.quads(tile.memory(convs, shapes.x.quads(), shapes.y.quads()));
         let (work, time) = self.block_cost(cut);
         let products: Vec<NodeId> = expand.into_iter().chain(projects.then_some(project)).collect();
         DraftStep {
@@ -401,7 +426,7 @@ impl<'a> Context<'a> {
     fn reduce_cost(&self, tile: Tile) -> (Work, f64) {
         let work = Work { bytes: self.machine.bytes(self.y) + block::parts_bytes(self.y, tile), macs: 0 };
         let invocations = self.y.pixels() * self.y.quads();
-        (work, self.machine.time(reduce::cost(tile.splits, self.machine), invocations, work))
+        (work, self.machine.time(reduce::effort(tile.splits), Crowd::of(invocations), work))
     }
 
     fn reduce_step(&self, tile: Tile) -> DraftStep {
@@ -425,36 +450,35 @@ impl<'a> Context<'a> {
         }
     }
 
-    fn gate_cost(&self, nodes: &Squeeze, tile: Tile) -> (Work, f64) {
-        let (squeeze, widen) = (self.conv(nodes.squeeze), self.conv(nodes.widen));
-        let (pictures, sums) = (self.middle.n, block::pooled_bytes(self.middle, tile));
-        let work = gate::work(squeeze, widen, pictures, sums, self.machine);
-        (work, self.machine.time(gate::cost(squeeze, self.machine), gate::invocations(pictures), work))
+    fn gate_cost(&self, gate: &Gate, tile: Tile) -> (Work, f64) {
+        let work = gate.work(block::pooled_bytes(self.middle, tile), self.machine);
+        let (effort, crowd) = gate.effort(self.machine);
+        (work, self.machine.time(effort, crowd, work))
     }
 
-    fn gate_memory(&self, nodes: &Squeeze) -> u32 {
-        gate::memory(self.conv(nodes.squeeze), self.machine)
-    }
-
-    fn gate_step(&self, nodes: &Squeeze, tile: Tile) -> DraftStep {
-        let (squeeze, widen) = (self.conv(nodes.squeeze), self.conv(nodes.widen));
-        let gates = self.shapes[nodes.widen.index()];
-        let (work, time) = self.gate_cost(nodes, tile);
+    fn gate_step(&self, nodes: &Squeeze, tile: Tile, gate: &Gate) -> DraftStep {
+        let (work, time) = self.gate_cost(gate, tile);
+        let layers: Vec<NodeId> =
+            [Some(nodes.squeeze), gate.widen.map(|_| nodes.widen)].into_iter().flatten().collect();
+        let made = layers[layers.len() - 1];
         DraftStep {
-            nodes: vec![nodes.squeeze, nodes.widen],
-            launch: gate::launch(squeeze, widen, self.middle, tile.tiles(self.middle), self.machine),
+            launch: gate.launch(self.machine),
             reads: vec![
                 Read::Map(Map::Pooled(self.block.depthwise)),
                 Read::Weights(vec![nodes.squeeze], pointwise::PACKING),
-                Read::Weights(vec![nodes.widen], pointwise::PACKING),
-                Read::Biases(vec![nodes.squeeze, nodes.widen]),
+                gate.widen.map_or(Read::Nothing, |_| Read::Weights(vec![nodes.widen], pointwise::PACKING)),
+                Read::Biases(layers.clone()),
             ],
-            writes: vec![(Map::Gate(nodes.scale), self.machine.bytes(gates))],
-            shape: gates,
-            between: self.gate_memory(nodes),
+            writes: vec![(Map::Node(made), self.machine.bytes(self.shapes[made.index()]))],
+            shape: self.shapes[made.index()],
+            nodes: layers,
+            between: gate.memory(self.machine),
             work,
             time,
-            why: "squeeze-excite's two layers are too small for kernels of their own".into(),
+            why: match gate.widen {
+                Some(_) => "squeeze-excite's two layers are too small for kernels of their own".into(),
+                None => "squeeze-excite's first layer, with the mean before it".into(),
+            },
             block: None,
         }
     }

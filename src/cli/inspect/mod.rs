@@ -19,7 +19,7 @@ use goldcrest::{
     graph::{Cost, Graph, Op},
     kernels::translate::Vulkan,
     measure,
-    plan::{Choice, Family, Machine, Operand, Plan, Rated, Step},
+    plan::{Card, Choice, Machine, Operand, Plan, Rated, Step},
     session::{self, Device, Options},
     tensor::Element,
     text::visible,
@@ -51,12 +51,12 @@ pub struct Inspect {
     candidates: bool,
 
     /// Plan for WebGPU's default limits and no tier beyond the baseline, whatever adapters there are
-    #[arg(long, conflicts_with = "family")]
+    #[arg(long, conflicts_with = "machine")]
     baseline: bool,
 
-    /// Plan for any GPU of this family, whatever adapters there are
-    #[arg(long, value_parser = PossibleValuesParser::new(Family::ALL.map(Family::name)))]
-    family: Option<String>,
+    /// Plan for this card, which need not be here
+    #[arg(long, value_name = "CARD", value_parser = PossibleValuesParser::new(Card::ALL.map(Card::name)))]
+    machine: Option<String>,
 
     /// Pictures in a run
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
@@ -231,11 +231,11 @@ impl Inspect {
             let element = self.engine.precision().element().unwrap_or_default();
             Target::Machine(Machine { element, ..machine }, words)
         };
-        if self.engine.is_named() && (self.baseline || self.family.is_some()) {
-            bail!("--baseline and --family plan for no adapter, and one was asked for");
+        if self.engine.is_named() && (self.baseline || self.machine.is_some()) {
+            bail!("--baseline and --machine plan for no adapter, and one was asked for");
         }
-        if let Some(family) = self.family.as_deref().and_then(Family::named) {
-            return Ok(of(Machine::of(family), format!("any GPU of the family {}", family.name())));
+        if let Some(card) = self.machine.as_deref().and_then(Card::named) {
+            return Ok(of(card.machine(), card.to_string()));
         }
         if self.engine.is_cpu() {
             let device = self.engine.open()?;

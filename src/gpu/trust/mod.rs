@@ -13,8 +13,9 @@ use crate::{
     Error, Result, Shape, Tensor,
     graph::{Activation, Conv, Padding, Window},
     kernels::{
-        self, Launch, Machine, Units, argmax, block, copy, depthwise, gate, mask, multiply_add, pointwise,
-        pointwise_matrix, pointwise_pool, pool,
+        self, Launch, Machine, Units, argmax, block, copy, depthwise,
+        gate::{self, Gate},
+        mask, multiply_add, pointwise, pointwise_matrix, pointwise_pool, pool,
         rank::{self, Found},
         reduce,
         suppress::{self, Suppression},
@@ -127,10 +128,10 @@ fn cases(machine: &Machine) -> Result<Vec<Case>> {
         },
         pooled_case(&picture, x)?,
         block_case(&picture, x)?,
-        gate_case(&picture, x, machine),
         reduce_case(x),
         mask_case(),
     ];
+    cases.extend(gate_cases(&picture, x, machine));
     cases.extend(found_cases());
     Ok(cases)
 }
@@ -140,7 +141,7 @@ fn pooled_case(picture: &Tensor, x: Shape) -> Result<Case> {
     let conv = convolution(x.c, 30, 1, 1, 1, Activation::HardSwish);
     let y = output(&conv, x)?;
     Ok(Case {
-        launch: pointwise_pool::launch(&conv, x, y, pointwise_pool::Tile { pixels: 4, lanes: 8 }),
+        launch: pointwise_pool::launch(&conv, x, y, pointwise_pool::Tile { pixels: 4, lanes: 8, depth: 4 }),
         reads: vec![on_device(picture, x), pointwise::pack(&conv), kernels::pack_bias(&conv)],
         expected: pointwise_pool::reference(&conv, picture, y),
     })
@@ -175,23 +176,23 @@ fn block_case(picture: &Tensor, x: Shape) -> Result<Case> {
     })
 }
 
-/// Squeeze-excite's gate, of one tile that is the whole map.
-fn gate_case(picture: &Tensor, x: Shape, machine: &Machine) -> Case {
-    let squeeze = convolution(x.c, 8, 1, 1, 1, Activation::Relu);
-    let widen = convolution(8, x.c, 1, 1, 1, Activation::HardSigmoid);
+/// Squeeze-excite's gate, of one tile that is the whole map, and the first of its layers alone.
+fn gate_cases(picture: &Tensor, x: Shape, machine: &Machine) -> [Case; 2] {
+    let squeeze = convolution(x.c, 30, 1, 1, 1, Activation::Relu);
+    let widen = convolution(30, x.c, 1, 1, 1, Activation::HardSigmoid);
     let pixels = (x.h * x.w) as f32;
     let sums = pool::reference(picture);
     let sums = Tensor::from_fn(sums.dims(), |i| sums.data()[i] * pixels);
-    Case {
-        launch: gate::launch(&squeeze, &widen, x, 1, machine),
+    [Some(&widen), None].map(|widen| Case {
+        launch: Gate { squeeze: &squeeze, widen, map: x, tiles: 1 }.launch(machine),
         reads: vec![
             on_device(&sums, Shape { h: 1, w: 1, ..x }),
             pointwise::pack(&squeeze),
-            pointwise::pack(&widen),
-            gate::pack_bias(&squeeze, &widen),
+            pointwise::pack(widen.unwrap_or(&squeeze)),
+            [Some(&squeeze), widen].into_iter().flatten().flat_map(kernels::pack_bias).collect(),
         ],
-        expected: gate::reference(&squeeze, &widen, picture),
-    }
+        expected: gate::reference(&squeeze, widen, picture),
+    })
 }
 
 /// Three parts of a projection.

@@ -1,0 +1,458 @@
+"""Weighs a plan by what a card's compiler made of it, without the card.
+
+The time of a step, in cycles of a SIMD (AMD) or of a partition of an SM (NVIDIA), is the larger of
+
+    latency x max(1, waves / (units x waves in flight))    waves that wait for loads and for one another's rounds
+    busy x max(1, waves / units)                           the unit's busiest pipe, with enough waves to hide waiting
+
+`latency` is how long a lone wave takes through the compiler's listing, in order: an instruction waits for its
+operands, as the listing says it does, and a loop's turns are multiplied by its real trip count, which no compiler
+knows. `busy` is the cycles of whichever pipe the wave keeps longest: arithmetic, memory, workgroup memory. Waves in
+flight are what registers and workgroup memory leave room for, by the driver's own statistics. A branch that is not
+a loop's is not taken, launches cost nothing, every load takes as long, and lanes that load scattered addresses cost
+no more: it compares plans for one card, and predicts no milliseconds.
+"""
+import dataclasses, math, re, struct
+
+# AMD's: in ACO's own model of RDNA a load takes 320 cycles, one from workgroup memory 20 or more, a scalar load 30.
+# NVIDIA's: published microbenchmarks of Ada find some 260 cycles to L2, 30 to shared memory and to L1.
+GLOBAL, SHARED, SCALAR = 320, 30, 30
+
+
+@dataclasses.dataclass(frozen=True)
+class Units:
+    """Of a whole card."""
+    count: int  # SIMDs, or partitions of SMs
+    lanes: int  # of a wave
+    per_statistic: int  # units that the driver's number of waves is for
+
+
+UNITS = {
+    "navi31": Units(count=192, lanes=64, per_statistic=1),  # 96 CUs of two SIMDs
+    "ad102": Units(count=512, lanes=32, per_statistic=4),  # an RTX 4090's 128 SMs of four partitions
+}
+
+
+@dataclasses.dataclass
+class Instruction:
+    name: str
+    writes: tuple = ()
+    reads: tuple = ()
+    pipe: str = "alu"
+    cycles: float = 1  # that it keeps its pipe
+    latency: float = 1
+    fmas: float = 0
+    waits: tuple = ()  # counters, each with how many may remain (AMD), or scoreboards (NVIDIA)
+    counter: str = ""  # the counter or scoreboard that it adds to
+
+
+@dataclasses.dataclass
+class Part:
+    """Instructions, and parts that are loops, in the listing's order."""
+    items: list
+
+
+# ---- AMD: ACO's assembly -----------------------------------------------------------------------------------------
+
+# Of wave64, RDNA3 issues these to both halves of a SIMD at once.
+DUAL = re.compile(r"v_(fma|fmac|fmaak|fmamk|mul|add|sub|subrev|max|min)_f32|v_mov_b32|v_cndmask_b32|v_dual_")
+AMD_LINE = re.compile(r"^\t(\S+)\s*(.*?)\s*;")
+REGISTER = re.compile(r"\b([vs])(?:\[(\d+):(\d+)\]|(\d+))|\b(vcc|exec|scc)\b")
+
+
+def registers(text):
+    found = []
+    for kind, first, last, one, special in REGISTER.findall(text):
+        if special:
+            found.append(special)
+        else:
+            low, high = (int(first), int(last)) if first else (int(one), int(one))
+            found += [f"{kind}{at}" for at in range(low, high + 1)]
+    return found
+
+
+def amd_instruction(name, operands, lanes):
+    width = re.search(r"_b(\d+)|_(?:u|i)?(\d+)", name)
+    first, _, rest = operands.partition(",")
+    store = "store" in name or name.startswith("ds_write")
+    writes, reads = ((), registers(operands)) if store else (registers(first), registers(rest))
+    if name.startswith(("buffer_", "global_")):
+        bits = int(re.search(r"b(\d+)", name).group(1)) if re.search(r"b(\d+)", name) else 32
+        # Half of a CU's 128 bytes a cycle.
+        return Instruction(name, tuple(writes), tuple(reads), "memory", lanes * bits / 8 / 64, GLOBAL,
+                           counter="vs" if store else "vm")
+    if name.startswith("ds_"):
+        bits = int(width.group(1)) if width and width.group(1) else 32
+        return Instruction(name, tuple(writes), tuple(reads), "shared", lanes * bits / 8 / 64, SHARED, counter="lgkm")
+    if name.startswith(("s_load", "s_buffer_load")):
+        return Instruction(name, tuple(writes), tuple(reads), "scalar", 1, SCALAR, counter="lgkm")
+    if name in ("s_waitcnt", "s_waitcnt_vscnt", "s_waitcnt_lgkmcnt", "s_waitcnt_vmcnt"):
+        waits = [(counter, int(count)) for counter, count in re.findall(r"(vm|lgkm|vs|exp)cnt\((\d+)\)", operands)]
+        return Instruction(name, pipe="none", cycles=0, latency=0, waits=tuple(waits))
+    if name in ("s_delay_alu", "s_clause", "s_nop", "s_waitcnt_depctr", "s_set_inst_prefetch_distance"):
+        return Instruction(name, pipe="none", cycles=0, latency=0)
+    if name.startswith("v_"):
+        slow = re.match(r"v_(rcp|rsq|exp|log|sqrt|sin|cos)", name)
+        wide = re.match(r"v_mul_(lo|hi)_|v_mad_u64", name)
+        passes = lanes / 32 if not DUAL.match(name) else lanes / 64
+        cycles = passes * (4 if slow or wide else 1)
+        fmas = len(re.findall(r"v_(?:dual_)?(?:fma|fmac|fmaak|fmamk|pk_fma|fma_mix\w*|dot2\w*)_f(?:32|16)", name))
+        writes = writes if not name.startswith("v_cmp") else ["vcc"]
+        if "vcc" in registers(rest) or name.startswith("v_cndmask"):
+            reads = [*reads, "vcc"]
+        if "fmac" in name:
+            reads = [*reads, *writes]
+        return Instruction(name, tuple(writes), tuple(reads), "alu", max(cycles, 1), 10 if slow else 5, fmas)
+    return Instruction(name, tuple(writes), tuple(reads), "scalar", 1, 2)
+
+
+def amd_listing(text, lanes):
+    """Basic blocks: instructions, and the places of the blocks that may follow."""
+    blocks, labels = [([], [])], {}
+    for line in text.splitlines():
+        label = re.match(r"^(BB\d+):", line)
+        matched = AMD_LINE.match(line)
+        if label:
+            if blocks[-1][0] or len(blocks) > 1 or labels:
+                blocks.append(([], []))
+            labels[label.group(1)] = len(blocks) - 1
+        elif matched:
+            name, operands = matched.groups()
+            blocks[-1][0].append(amd_instruction(name, operands, lanes))
+            if name.startswith(("s_cbranch", "s_branch")):
+                blocks[-1][1].append(operands.split()[-1])
+                # What follows a branch is a block of its own.
+                blocks.append(([], []))
+    found = []
+    for at, (instructions, targets) in enumerate(blocks):
+        jumps = bool(instructions) and instructions[-1].name in ("s_branch", "s_endpgm", "s_setpc_b64")
+        after = [labels[target] for target in targets] + ([at + 1] if not jumps and at + 1 < len(blocks) else [])
+        found.append((instructions, after))
+    return found
+
+
+# ---- NVIDIA: NAK's assembly ----------------------------------------------------------------------------------------
+
+def nak_instruction(name, operands, notes):
+    delay = int(re.search(r"delay=(\d+)", notes).group(1))
+    waits = re.search(r"wt=(\d+)", notes)
+    waits = tuple(("sb", at) for at, bit in enumerate(reversed(waits.group(1))) if bit == "1") if waits else ()
+    written = re.search(r"wr:(\d)", notes)
+    read = re.search(r"rd:(\d)", notes)
+    pipe, cycles, latency, fmas = "alu", 1, 20, 0
+    bits = re.search(r"\.b(\d+)", name)
+    bits = int(bits.group(1)) if bits else 32
+    if name.startswith(("ld.", "ldg", "st.", "stg", "red", "atom")) and "shared" not in name:
+        pipe, cycles, latency = "memory", 32 * bits / 8 / 32, GLOBAL
+    elif name.startswith(("lds", "sts", "ld.shared", "st.shared")) or "shared" in name:
+        pipe, cycles, latency = "shared", 32 * bits / 8 / 32, SHARED
+    elif name.startswith(("ldc", "uldc")):
+        pipe, latency = "scalar", SCALAR
+    elif name.startswith("mufu"):
+        cycles = 2
+    elif name.startswith(("ffma", "hfma2")):
+        fmas = 1
+    counters = [(int(found.group(1)), late) for found, late in ((written, latency), (read, min(latency, 20))) if found]
+    return Instruction(name, pipe=pipe, cycles=cycles, latency=delay, fmas=fmas, waits=waits, counter=counters)
+
+
+def nak_listing(text, _lanes):
+    found = []
+    bodies = re.split(r"(?m)^block(?:\.u)? (\d+) ", text)
+    for number, body in zip(bodies[1::2], bodies[2::2]):
+        assert int(number) == len(found)
+        instructions = []
+        for line in body.splitlines()[1:]:
+            code, noted, notes = line.partition("//")
+            if not noted or "delay=" not in notes:
+                continue
+            code = re.sub(r"^\s*@\S+", "", code)
+            _, assigned, right = code.partition(" = ")
+            name, _, operands = (right if assigned else code).strip().partition(" ")
+            instructions.append(nak_instruction(name, operands, notes))
+        after = re.search(r"(?m)^} -> \[([\d, ]*)\]", body)
+        found.append((instructions, [int(s) for s in after.group(1).split(",") if s.strip()] if after else []))
+    return found
+
+
+# ---- both ---------------------------------------------------------------------------------------------------------
+
+LISTINGS = {"navi31": ("Assembly", amd_listing), "ad102": ("NAK_assembly", nak_listing)}
+
+
+def nest(blocks):
+    """The listing as parts: blocks in the order in which a wave comes to them, those of a loop together."""
+    order, state, backs = [], {}, []
+    stack = [(0, iter(blocks[0][1]))]
+    state[0] = "open"
+    while stack:
+        at, after = stack[-1]
+        following = next(after, None)
+        if following is None:
+            state[at] = "done"
+            order.append(at)
+            stack.pop()
+        elif following not in state:
+            state[following] = "open"
+            stack.append((following, iter(blocks[following][1])))
+        elif state[following] == "open":
+            backs.append((at, following))
+    order.reverse()
+    before = {at: [] for at in range(len(blocks))}
+    for at in order:
+        for following in blocks[at][1]:
+            before[following].append(at)
+    # Of each header, what reaches one of the branches back to it without passing it.
+    loops = {}
+    for latch, header in backs:
+        body, left = loops.setdefault(header, {header}), [latch]
+        while left:
+            at = left.pop()
+            if at not in body:
+                body.add(at)
+                left += before[at]
+
+    def part(members, own):
+        items, taken = [], set()
+        for at in members:
+            if at in taken:
+                continue
+            if at in loops and at != own:
+                inside = [other for other in members if other in loops[at]]
+                taken.update(inside)
+                items.append(part(inside, at))
+            else:
+                items += blocks[at][0]
+        return Part(items)
+    return part(order, None)
+
+
+def inner(part):
+    """The loops in a part."""
+    return [item for item in part.items if isinstance(item, Part)]
+
+
+class Wave:
+    """A lone wave, in order."""
+
+    def __init__(self):
+        self.now, self.ready, self.counters, self.busy = 0.0, {}, {}, {}
+        self.fmas = self.instructions = 0.0
+
+    def run(self, items, nvidia, times):
+        for item in items:
+            if isinstance(item, Part):
+                self.loop(item, nvidia, times)
+            else:
+                self.step(item, nvidia, times)
+
+    def step(self, item, nvidia, times):
+        if nvidia:
+            for _, scoreboard in item.waits:
+                self.now = max(self.now, self.counters.get(scoreboard, 0.0))
+            for scoreboard, late in item.counter:
+                self.counters[scoreboard] = max(self.counters.get(scoreboard, 0.0), self.now + late)
+            # A memory instruction keeps its pipe from the next one.
+            self.now = max(self.now, self.ready.get(item.pipe, 0.0)) if item.cycles > 1 else self.now
+            self.ready[item.pipe] = self.now + item.cycles
+            self.now += item.latency
+        else:
+            for counter, left in item.waits:
+                flying = self.counters.setdefault(counter, [])
+                done = flying[:len(flying) - left] if left else flying
+                self.now = max([self.now, *done])
+                self.counters[counter] = flying[len(done):]
+            for register in item.reads:
+                self.now = max(self.now, self.ready.get(register, 0.0))
+            start = self.now
+            if item.cycles > 1 and item.pipe in ("memory", "shared"):
+                start = max(self.now, self.ready.get(item.pipe, 0.0))
+                self.ready[item.pipe] = start + item.cycles
+            if item.counter:
+                self.counters.setdefault(item.counter, []).append(start + item.cycles + item.latency)
+            for register in item.writes if not item.counter else ():
+                self.ready[register] = self.now + item.latency
+            self.now += item.cycles if item.pipe == "alu" else min(item.cycles, 1)
+        if item.pipe != "none":
+            self.busy[item.pipe] = self.busy.get(item.pipe, 0.0) + times * item.cycles
+            self.busy["issue"] = self.busy.get("issue", 0.0) + times
+        self.fmas += times * item.fmas
+        self.instructions += times * (item.pipe != "none")
+
+    def loop(self, part, nvidia, times):
+        """Two turns by themselves; the others take as long as the second."""
+        turns = part.turns
+        before = self.now
+        self.run(part.items, nvidia, times * min(turns, 1))
+        first = self.now - before
+        if turns > 1:
+            before = self.now
+            self.run(part.items, nvidia, times * (turns - 1))
+            self.now += (turns - 2) * (self.now - before)
+        elif turns < 1:
+            self.now -= (1 - turns) * first
+
+
+def shape(part):
+    """The nesting of its loops, with instructions and multiply-adds of each."""
+    return [(sum(isinstance(i, Instruction) for i in loop.items), own_fmas(loop), shape(loop)) for loop in inner(part)]
+
+
+def own_fmas(loop):
+    return int(sum(item.fmas for item in loop.items if isinstance(item, Instruction)))
+
+
+def threads(spirv):
+    """Invocations of a workgroup, from SPIR-V's OpExecutionMode LocalSize."""
+    words = struct.unpack(f"<{len(spirv) // 4}I", spirv)
+    at = 5
+    while at < len(words):
+        count, opcode = words[at] >> 16, words[at] & 0xFFFF
+        if opcode == 16 and words[at + 2] == 17:
+            return math.prod(words[at + 3:at + 6])
+        at += count
+    raise ValueError("no LocalSize")
+
+
+class Unknown(Exception):
+    """A loop that no rule below tells the turns of."""
+
+
+def product(sizes, fmas, sums, inputs):
+    """Of the loop that multiplies `DEPTH` inputs a turn, and of the one for those that are left over."""
+    depth = sizes.get("DEPTH", 1)
+    if fmas == 16 * sums * depth:
+        return inputs // depth
+    if depth > 1 and fmas == 16 * sums:
+        return inputs % depth
+    raise Unknown(f"{fmas} multiply-adds, with {sums} sums and {depth} inputs a turn")
+
+
+def turns(shader, s, loop, above):
+    """How often a loop of a kernel runs, known by what it multiplies: compilers unroll some of a kernel's loops and
+    not others. `s` are constants and parameters, `above` how many loops it is in."""
+    fmas, within = own_fmas(loop), inner(loop)
+    if shader in ("pointwise", "pointwise_subgroup"):
+        return product(s, fmas, s["PIXELS"] * s["QUADS"], s["inputs"])
+    if shader == "pointwise_split":
+        share = math.ceil(s["inputs"] / s["LANES_I"])
+        return product(s, fmas, s["PIXELS"], share) if fmas else s["LANES_I"]
+    if shader == "pointwise_pool":
+        if within:
+            return math.ceil(s["pixels"] / (s["LANES_P"] * s["PIXELS"]))
+        return product(s, fmas, s["PIXELS"], s["inputs"]) if fmas else s["LANES_P"] - 1
+    if shader == "pointwise_staged":
+        if fmas == 16 * s["PIXELS"] * s["QUADS"] * s["DEEP"] or within:
+            return math.ceil(s["inputs"] / (s["SPLIT"] * s["DEEP"]))
+        if fmas:
+            return s["DEEP"] * 16 * s["PIXELS"] * s["QUADS"] / fmas
+        return s["SPLIT"].bit_length() - 1
+    if shader == "dense":
+        return s["KERNEL"] if above < 2 else math.ceil(s["inputs"] / s["SPLIT"])
+    if shader == "gate":
+        # Each of these is unrolled DEPTH times by hand: sums of tiles, and both products.
+        if not fmas:
+            return math.ceil(s["tiles"] / s.get("SPREAD", 1) / (4 if "OWN" in s else 1))
+        return math.ceil(s["CHANNELS"] / s["SPLITS"] / 4)
+    if shader == "reduce":
+        return s.get("splits", s.get("SPLITS"))
+    if shader == "pool":
+        return math.ceil(s["pixels"] / s["LANES_P"])
+    if shader == "block":
+        return of_block(s, loop, above)
+    raise Unknown(f"{fmas} multiply-adds")
+
+
+def all_fmas(loop):
+    """Multiply-adds of a loop and of those within, a turn of each."""
+    return own_fmas(loop) + sum(all_fmas(within) for within in inner(loop))
+
+
+def of_block(s, loop, above):
+    """The block kernel's."""
+    fmas, tile, lanes = all_fmas(loop), s["TILE_H"] * s["TILE_W"], s["LANES_O"] * s["LANES_P"]
+    region = math.prod((s[side] - 1) * s["STRIDE"] + (s["KERNEL"] - 1) * s["DILATION"] + 1
+                       for side in ("TILE_H", "TILE_W"))
+    items = math.ceil(math.ceil(region / 4) * s["CHUNK"] / lanes)
+    if above == 0:
+        return s["share"] if fmas else math.ceil(region * s["INPUTS"] / lanes)
+    if fmas == 4 * s["KERNEL"] ** 2 * s["RUN"]:
+        return math.ceil(tile / s["RUN"] * s["CHUNK"] / lanes)
+    if "INPUTS" not in s:  # before weights were staged
+        if inner(loop):
+            return items
+        if fmas == 64:
+            return s["inputs"]
+        # Of the chunk's product some compilers unroll a part.
+        return s["CHUNK"] * 16 * s["QUADS"] * s["SUMS"] / fmas if fmas else tile
+    slices = math.ceil(s["INPUTS"] / s["EXPAND_SLICE"])
+    expanded, projected = 64 * items, 16 * s["QUADS"] * s["SUMS"]
+    if s["EXPAND"] and fmas in (expanded * s["EXPAND_SLICE"], expanded) and (above == 1 or inner(loop)):
+        return slices if inner(loop) or fmas > expanded or s["EXPAND_SLICE"] == 1 else s["EXPAND_SLICE"]
+    if s["EXPAND"] and fmas == expanded:
+        return s["EXPAND_SLICE"]
+    if s["PROJECT"] and fmas and fmas % projected == 0:
+        whole = s["PROJECT_SLICE"] * projected
+        return s["CHUNK"] / s["PROJECT_SLICE"] if fmas == whole or inner(loop) else whole / fmas
+    if fmas:
+        raise Unknown(f"{fmas} multiply-adds, {above} loops above")
+    return tile if s["POOL"] else 1
+
+
+PRODUCTS = {"pointwise", "pointwise_staged", "pointwise_split", "pointwise_subgroup", "pointwise_pool", "block", "dense"}
+
+
+def label(shader, sizes, part, above=0):
+    """Gives every loop its turns."""
+    for loop in inner(part):
+        loop.turns = turns(shader, sizes, loop, above)
+        # A chunk of a block is many things; its depthwise part is no product.
+        window = 4 * sizes.get("KERNEL", 0) ** 2 * sizes.get("RUN", 0)
+        loop.product = shader in PRODUCTS and (shader != "block" or above > 0 and own_fmas(loop) != window)
+        label(shader, sizes, loop, above + 1)
+
+
+@dataclasses.dataclass
+class Weight:
+    """A step's."""
+    cycles: float
+    latency: float
+    busy: float
+    pipe: str  # that is busiest
+    waves: float
+    room: float  # waves in flight on all units
+    loads: float  # bytes that its loads from buffers bring to registers, and its stores take from there
+    # Over product loops, cycles by instructions that are multiply-adds and by all.
+    share: float
+    loop: float
+
+
+def product_loops(part, times=1.0):
+    """Instructions and multiply-adds of all innermost loops that multiply, turns counted."""
+    fmas = instructions = 0.0
+    for loop in inner(part):
+        if own_fmas(loop) and not inner(loop) and loop.product:
+            real = [item for item in loop.items if isinstance(item, Instruction) and item.pipe != "none"]
+            fmas += times * loop.turns * own_fmas(loop)
+            instructions += times * loop.turns * sum(max(item.fmas, 1) for item in real)
+        more = product_loops(loop, times * loop.turns)
+        fmas, instructions = fmas + more[0], instructions + more[1]
+    return fmas, instructions
+
+
+def step(card, shader, sizes, listing, waves_per_unit, lanes, groups, invocations):
+    """The weight of a step of so many workgroups of so many invocations."""
+    units = UNITS[card]
+    nvidia = LISTINGS[card][0].startswith("NAK")
+    part = nest(LISTINGS[card][1](listing, lanes))
+    label(shader, sizes, part)
+    wave = Wave()
+    wave.run(part.items, nvidia, 1.0)
+    pipe = max(wave.busy, key=wave.busy.get)
+    waves = groups * math.ceil(invocations / lanes)
+    room = units.count * waves_per_unit / units.per_statistic
+    cycles = max(wave.now * max(1.0, waves / room), wave.busy[pipe] * max(1.0, waves / units.count))
+    fmas, instructions = product_loops(part)
+    loads = waves * wave.busy.get("memory", 0.0) * (64 if not nvidia else 32)
+    return Weight(cycles, wave.now, wave.busy[pipe], pipe, waves, room, loads, fmas / instructions if instructions else 0.0,
+                  cycles if instructions else 0.0)

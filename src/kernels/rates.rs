@@ -1,0 +1,262 @@
+//! What the parts of GPUs take, by card: presets for cards that are not here, and what `Machine` begins with where a
+//! card is.
+
+use std::fmt;
+
+use super::machine::{Machine, Subgroup};
+
+/// What the parts of a device take, in cycles of one of its units.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rates {
+    /// Units: SIMDs, each with a scheduler of its own.
+    pub units: f64,
+    /// Lanes of a wave, which is what a unit runs at a time.
+    pub lanes: f64,
+    /// Waves that a unit has room for at most.
+    pub waves: f64,
+    /// `vec4` registers of a unit for each lane, shared by its waves.
+    pub registers: f64,
+    /// Bytes of workgroup memory, a unit's share.
+    pub memory: f64,
+    /// From a load to its value.
+    pub latency: f64,
+    /// A wave's load of a `vec4`, or its store.
+    pub load: f64,
+    /// The same in workgroup memory.
+    pub shared: f64,
+    /// A wave's `vec4` multiply-add.
+    pub mac: f64,
+    /// To hand a `vec4` to the others of a subgroup.
+    pub broadcast: f64,
+    /// A barrier.
+    pub barrier: f64,
+    /// A dispatch that waits for the one before it.
+    pub launch: f64,
+    /// Bytes that move in a cycle, all units together.
+    pub bandwidth: f64,
+    /// Cycles in a second.
+    pub clock: f64,
+}
+
+/// A card that stands for all of its maker's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Card {
+    /// AMD's Radeon RX 7900 XTX, for GCN and RDNA.
+    Rdna3,
+    /// NVIDIA's GeForce RTX 4090, for Turing and later.
+    Ada,
+    /// Qualcomm's Adreno 750.
+    Adreno7,
+    /// Apple's M1.
+    M1,
+    /// Intel's Arc A770, for Gen9 and later.
+    Xe,
+    /// Mesa's software driver on two cores, for all that compute on the CPU.
+    Lavapipe,
+}
+
+impl Card {
+    /// Every card.
+    pub const ALL: [Self; 6] = [Self::Rdna3, Self::Ada, Self::Adreno7, Self::M1, Self::Xe, Self::Lavapipe];
+
+    /// Its name, as `inspect --machine` takes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rdna3 => "rdna3",
+            Self::Ada => "ada",
+            Self::Adreno7 => "adreno7",
+            Self::M1 => "m1",
+            Self::Xe => "xe",
+            Self::Lavapipe => "lavapipe",
+        }
+    }
+
+    /// The card of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|card| card.name() == name)
+    }
+
+    /// The one that stands for a vendor's, by its number on the PCI bus.
+    pub fn of_vendor(vendor: u32) -> Option<Self> {
+        match vendor {
+            0x1002 => Some(Self::Rdna3),
+            0x10de => Some(Self::Ada),
+            0x8086 => Some(Self::Xe),
+            0x106b => Some(Self::M1),
+            0x5143 => Some(Self::Adreno7),
+            _ => None,
+        }
+    }
+
+    /// The most `vec4` sums that an invocation keeps without spilling, and without subgroups of half the lanes.
+    /// Sixteen, with their operands, are 120 registers. Found with the compilers themselves
+    /// (`scripts/compilers`).
+    pub const fn sums(self) -> u32 {
+        match self {
+            Self::Xe | Self::M1 => 8,
+            _ => 16,
+        }
+    }
+
+    /// Lanes that its subgroups have, no more than a workgroup's.
+    fn subgroup(self) -> Option<Subgroup> {
+        let [least, most] = match self {
+            Self::Rdna3 => [32, 64],
+            Self::Ada | Self::M1 => [32, 32],
+            Self::Xe => [8, 32],
+            Self::Adreno7 => [64, 64],
+            Self::Lavapipe => [8, 8],
+        };
+        Some(Subgroup { least, most })
+    }
+
+    /// What its parts take. Units, lanes, clocks and bandwidths are its makers' figures; registers, waves and
+    /// workgroup memory the drivers', by `scripts/compilers`; latencies those of published microbenchmarks, to L2;
+    /// a launch is what dependent dispatches were seen to take on cards of the kind.
+    pub const fn rates(self) -> Rates {
+        match self {
+            // A wave64's f32 multiply-add takes a cycle, and half a CU's 128 bytes a cycle its loads.
+            Self::Rdna3 => Rates {
+                units: 192.0,
+                lanes: 64.0,
+                waves: 16.0,
+                registers: 192.0,
+                memory: 32_768.0,
+                latency: 400.0,
+                load: 16.0,
+                shared: 16.0,
+                mac: 4.0,
+                broadcast: 16.0,
+                barrier: 20.0,
+                launch: 6000.0,
+                bandwidth: 1000.0,
+                clock: 2.4e9,
+            },
+            Self::Ada => Rates {
+                units: 512.0,
+                lanes: 32.0,
+                waves: 12.0,
+                registers: 128.0,
+                memory: 25_600.0,
+                ..Rates::MIDDLING
+            },
+            Self::Adreno7 => Rates {
+                units: 24.0,
+                lanes: 64.0,
+                waves: 16.0,
+                registers: 96.0,
+                memory: 16_384.0,
+                latency: 500.0,
+                load: 32.0,
+                shared: 32.0,
+                mac: 8.0,
+                broadcast: 64.0,
+                barrier: 40.0,
+                launch: 15_000.0,
+                bandwidth: 80.0,
+                clock: 0.9e9,
+            },
+            Self::M1 => Rates {
+                units: 32.0,
+                lanes: 32.0,
+                waves: 24.0,
+                registers: 104.0 * 4.0,
+                memory: 8192.0,
+                latency: 300.0,
+                load: 16.0,
+                shared: 16.0,
+                mac: 4.0,
+                broadcast: 8.0,
+                barrier: 20.0,
+                launch: 10_000.0,
+                bandwidth: 60.0,
+                clock: 1.28e9,
+            },
+            // A SIMD16 wave's multiply-add takes two cycles of an eight-lane engine.
+            Self::Xe => Rates {
+                units: 512.0,
+                lanes: 16.0,
+                waves: 8.0,
+                registers: 256.0,
+                memory: 8192.0,
+                latency: 500.0,
+                load: 16.0,
+                shared: 16.0,
+                mac: 8.0,
+                broadcast: 8.0,
+                barrier: 40.0,
+                launch: 12_000.0,
+                bandwidth: 500.0,
+                clock: 2.1e9,
+            },
+            // Loads run lane by lane: thirty times a multiply-add of eight lanes. Measured, with a launch of 60 us.
+            Self::Lavapipe => Rates {
+                units: 2.0,
+                lanes: 8.0,
+                waves: 1.0,
+                registers: 1.0,
+                memory: 1.0,
+                latency: 0.0,
+                load: 32.0,
+                shared: 25.0,
+                mac: 1.0,
+                broadcast: 2.0,
+                barrier: 16.0,
+                launch: 40_000.0,
+                bandwidth: 15.0,
+                clock: 0.66e9,
+            },
+        }
+    }
+
+    /// A machine with it, and with WebGPU's default limits but for the 32 KiB of workgroup memory that all of them
+    /// have.
+    pub fn machine(self) -> Machine {
+        let (matrix_rate, half_rate) = match self {
+            Self::Lavapipe => (0.25, 0.5),
+            _ => (8.0, 1.0),
+        };
+        Machine {
+            rates: self.rates(),
+            sums: self.sums(),
+            subgroup: self.subgroup(),
+            workgroup_memory: 32_768,
+            matrix_rate,
+            half_rate,
+            ..Machine::default()
+        }
+    }
+}
+
+impl fmt::Display for Card {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rdna3 => "an AMD Radeon RX 7900 XTX",
+            Self::Ada => "an NVIDIA GeForce RTX 4090",
+            Self::Adreno7 => "a Qualcomm Adreno 750",
+            Self::M1 => "an Apple M1",
+            Self::Xe => "an Intel Arc A770",
+            Self::Lavapipe => "Mesa's lavapipe on two cores",
+        })
+    }
+}
+
+impl Rates {
+    /// A GPU of middling size: the parts of NVIDIA's, of which there are half as many as in its largest.
+    pub const MIDDLING: Self = Self {
+        units: 256.0,
+        lanes: 32.0,
+        waves: 12.0,
+        registers: 128.0,
+        memory: 16_384.0,
+        latency: 400.0,
+        load: 16.0,
+        shared: 16.0,
+        mac: 4.0,
+        broadcast: 16.0,
+        barrier: 20.0,
+        launch: 5000.0,
+        bandwidth: 1000.0,
+        clock: 2.0e9,
+    };
+}
