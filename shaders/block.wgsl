@@ -37,6 +37,7 @@ const REGION_W: u32 = (TILE_W - 1u) * STRIDE + (KERNEL - 1u) * DILATION + 1u;
 const REGION: u32 = REGION_H * REGION_W;
 const TILE: u32 = TILE_H * TILE_W;
 const THREADS: u32 = LANES_O * LANES_P;
+const TAPS: u32 = select(1u, KERNEL * KERNEL, KERNEL < 4u);
 const SPAN: u32 = (RUN - 1u) * STRIDE + (KERNEL - 1u) * DILATION + 1u;
 // Neighbours of the region that a thread expands at once, so that they share each weight, and how many such
 // items a thread has.
@@ -45,6 +46,9 @@ const ITEMS: u32 = (REGION + PIXELS - 1u) / PIXELS * CHUNK;
 const OWN_ITEMS: u32 = (ITEMS + THREADS - 1u) / THREADS;
 // vec4s of x, and of the largest slice of weights, which has EXPAND_SLICE inputs or PROJECT_SLICE expanded quads.
 const STAGED_X: u32 = REGION * INPUTS;
+const OWN_X: u32 = (STAGED_X + THREADS - 1u) / THREADS;
+// Loads of x that a thread has on their way together.
+const TOGETHER: u32 = 8u;
 const EXPAND_W: u32 = EXPAND_SLICE * CHUNK * 4u;
 const PROJECT_W: u32 = PROJECT_SLICE * OUTPUTS * 4u;
 const OWN_EXPAND_W: u32 = (EXPAND_W + THREADS - 1u) / THREADS;
@@ -84,9 +88,19 @@ fn main(
     let first_x = tile % across * TILE_W;
 
     if (EXPAND == 1u) {
-        for (var item = lane; item < STAGED_X; item += THREADS) {
-            let pixel = clamped(picture, first_y, first_x, item / INPUTS);
-            staged_x[item] = x[pixel * INPUTS + item % INPUTS];
+        for (var first = 0u; first < OWN_X; first += TOGETHER) {
+            var own: array<Quad, TOGETHER>;
+            for (var n = 0u; n < min(TOGETHER, OWN_X - first); n++) {
+                let item = min(lane + (first + n) * THREADS, STAGED_X - 1u);
+                own[n] = x[clamped(picture, first_y, first_x, item / INPUTS) * INPUTS + item % INPUTS];
+            }
+            for (var n = 0u; n < min(TOGETHER, OWN_X - first); n++) {
+                let item = lane + (first + n) * THREADS;
+                // Where no condition says otherwise, loads stay together.
+                if (first + n + 1u < OWN_X || item < STAGED_X) {
+                    staged_x[item] = own[n];
+                }
+            }
         }
     }
     var sum: array<array<vec4<f32>, QUADS>, SUMS>;
@@ -119,7 +133,7 @@ fn main(
                 }
                 for (var n = 0u; n < OWN_PROJECT_W; n++) {
                     let item = lane + n * THREADS;
-                    if (PROJECT_W % THREADS == 0u || item < PROJECT_W) {
+                    if (n + 1u < OWN_PROJECT_W || item < PROJECT_W) {
                         let c = item / (4u * OUTPUTS);
                         staged_w[(c * 4u + item % 4u) * OUTPUTS + item / 4u % OUTPUTS] = own[n];
                     }
@@ -214,7 +228,7 @@ fn expand(lane: u32, first_y: u32, first_x: u32, first_quad: u32) {
         workgroupBarrier();
         for (var n = 0u; n < OWN_EXPAND_W; n++) {
             let item = lane + n * THREADS;
-            if (EXPAND_W % THREADS == 0u || item < EXPAND_W) {
+            if (n + 1u < OWN_EXPAND_W || item < EXPAND_W) {
                 let i = item / (4u * CHUNK);
                 staged_w[(i * 4u + item % 4u) * CHUNK + item / 4u % CHUNK] = own[n];
             }
@@ -256,6 +270,11 @@ fn depthwise(picture: u32, first_y: u32, first_x: u32, first_quad: u32, item: u3
     for (var r = 0u; r < RUN; r++) {
         sum[r] = bias[EXPAND * params.expanded + quad];
     }
+    // All weights of a small window come together.
+    var taps: array<vec4<f32>, TAPS>;
+    for (var t = 0u; t < TAPS; t++) {
+        taps[t] = vec4<f32>(weight[t * params.expanded + quad]);
+    }
     for (var ky = 0u; ky < KERNEL; ky++) {
         let ry = ty * STRIDE + ky * DILATION;
         var taken: array<vec4<f32>, SPAN>;
@@ -272,7 +291,10 @@ fn depthwise(picture: u32, first_y: u32, first_x: u32, first_quad: u32, item: u3
             }
         }
         for (var kx = 0u; kx < KERNEL; kx++) {
-            let w = vec4<f32>(weight[(ky * KERNEL + kx) * params.expanded + quad]);
+            var w = taps[min(ky * KERNEL + kx, TAPS - 1u)];
+            if (TAPS < KERNEL * KERNEL) {
+                w = vec4<f32>(weight[(ky * KERNEL + kx) * params.expanded + quad]);
+            }
             for (var r = 0u; r < RUN; r++) {
                 sum[r] += taken[r * STRIDE + kx * DILATION] * w;
             }

@@ -4,7 +4,8 @@
 // A thread makes a run of COLUMNS neighbouring outputs of one row for QUADS x 4 channels, in
 // registers. In a workgroup LANES_O threads lie along the outputs, so that they share each load
 // of x and read weights side by side, and LANES_P along the runs, so that they share weights.
-// SPLIT threads share the inputs of one tile between them and their sums meet in workgroup memory.
+// SPLIT threads share the inputs of one tile between them and their sums meet in workgroup memory. Only taps at the
+// ends of a run can lie beyond the map: before BEFORE, or from BEHIND on.
 
 struct Params {
     alarm: u32, // what the flag gets if this step overflows
@@ -29,6 +30,15 @@ struct Params {
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;     // (outputs)
 @group(0) @binding(4) var<storage, read> residual: array<Quad>; // as y, if RESIDUAL
 @group(0) @binding(5) var<storage, read_write> y: array<Quad>;  // (pictures, out_height, out_width, outputs)
+
+// Pixels that a run reaches in a row of the window: side by side they share loads, further apart each tap has its own.
+const SHARED: bool = DILATION == 1u;
+const TAPS: u32 = select(KERNEL * COLUMNS, (COLUMNS - 1u) * STRIDE + KERNEL, SHARED);
+
+// How far from the first a tap's pixel lies.
+fn reach(tap: u32) -> u32 {
+    return select(tap % COLUMNS * STRIDE + tap / COLUMNS * DILATION, tap, SHARED);
+}
 
 const TILES: u32 = LANES_O * LANES_P;
 const SUMS: u32 = COLUMNS * QUADS;
@@ -67,25 +77,31 @@ fn main(
             continue;
         }
         let line = (picture * params.height + iy) * params.width;
-        for (var kx = 0u; kx < KERNEL; kx++) {
-            var pixel: array<u32, COLUMNS>;
-            var inside: array<bool, COLUMNS>;
-            for (var c = 0u; c < COLUMNS; c++) {
-                let ix = (first + c) * STRIDE + kx * DILATION - params.left;
-                inside[c] = ix < params.width;
-                pixel[c] = (line + min(ix, params.width - 1u)) * params.inputs;
-            }
-            for (var i = part; i < params.inputs; i += SPLIT) {
-                var taken: array<vec4<f32>, COLUMNS>;
-                for (var c = 0u; c < COLUMNS; c++) {
-                    taken[c] = select(vec4(0.0), vec4<f32>(x[pixel[c] + i]), inside[c]);
+        var pixel: array<u32, TAPS>;
+        var inside: array<bool, TAPS>;
+        for (var t = 0u; t < TAPS; t++) {
+            let ix = first * STRIDE + reach(t) - params.left;
+            inside[t] = ix < params.width;
+            pixel[t] = (line + min(ix, params.width - 1u)) * params.inputs;
+        }
+        for (var i = part; i < params.inputs; i += SPLIT) {
+            var taken: array<vec4<f32>, TAPS>;
+            for (var t = 0u; t < TAPS; t++) {
+                let v = vec4<f32>(x[pixel[t] + i]);
+                taken[t] = v;
+                if (reach(t) < BEFORE || reach(t) >= BEHIND) {
+                    taken[t] = select(vec4(0.0), v, inside[t]);
                 }
+            }
+            var block = (ky * KERNEL * params.inputs + i) * params.outputs;
+            for (var kx = 0u; kx < KERNEL; kx++) {
                 for (var q = 0u; q < QUADS; q++) {
-                    let w = mat4x4<f32>(weight[((ky * KERNEL + kx) * params.inputs + i) * params.outputs + output[q]]);
+                    let w = mat4x4<f32>(weight[block + output[q]]);
                     for (var c = 0u; c < COLUMNS; c++) {
-                        sum[c][q] += w * taken[c];
+                        sum[c][q] += w * taken[select(kx * COLUMNS + c, c * STRIDE + kx, SHARED)];
                     }
                 }
+                block += params.inputs * params.outputs;
             }
         }
     }

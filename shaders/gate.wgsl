@@ -27,6 +27,11 @@ struct Params {
 // but parameters bounds its loops.
 const DEPTH: u32 = 4u;
 
+// How often all threads have to have a turn at so many items: a constant, so that compilers know the last for such.
+fn rounds(items: u32) -> u32 {
+    return (items + THREADS - 1u) / THREADS;
+}
+
 // Beyond what is of use there are zeros: a turn may reach over the end.
 var<workgroup> spread: array<vec4<f32>, SPREAD * CHANNELS>;                // (SPREAD, CHANNELS)
 var<workgroup> mean: array<vec4<f32>, CHANNELS + DEPTH * SPLITS>;
@@ -39,64 +44,89 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let first = group.x * OWN;
 
     // SPREAD threads have the tiles of a channel between them.
-    for (var item = lane; item < SPREAD * CHANNELS; item += THREADS) {
-        var sum = vec4(0.0);
-        for (var t = item / CHANNELS; t < min(params.tiles, arrayLength(&x)); t += DEPTH * SPREAD) {
-            for (var d = 0u; d < DEPTH; d++) {
-                let tile = t + d * SPREAD;
-                let v = x[(picture * params.tiles + min(tile, params.tiles - 1u)) * CHANNELS + item % CHANNELS];
-                sum += select(vec4(0.0), v, tile < params.tiles);
+    for (var round = 0u; round < rounds(SPREAD * CHANNELS); round++) {
+        let item = lane + round * THREADS;
+        if (item < SPREAD * CHANNELS) {
+            var sum = vec4(0.0);
+            for (var t = item / CHANNELS; t < min(params.tiles, arrayLength(&x)); t += DEPTH * SPREAD) {
+                var v: array<vec4<f32>, DEPTH>;
+                for (var d = 0u; d < DEPTH; d++) {
+                    let tile = picture * params.tiles + min(t + d * SPREAD, params.tiles - 1u);
+                    v[d] = x[tile * CHANNELS + item % CHANNELS];
+                }
+                for (var d = 0u; d < DEPTH; d++) {
+                    sum += select(vec4(0.0), v[d], t + d * SPREAD < params.tiles);
+                }
             }
+            spread[item] = sum;
         }
-        spread[item] = sum;
     }
     workgroupBarrier();
-    for (var c = lane; c < CHANNELS + DEPTH * SPLITS; c += THREADS) {
-        var sum = vec4(0.0);
-        for (var s = 0u; s < SPREAD; s++) {
-            sum += spread[s * CHANNELS + min(c, CHANNELS - 1u)];
+    for (var round = 0u; round < rounds(CHANNELS + DEPTH * SPLITS); round++) {
+        let c = lane + round * THREADS;
+        if (c < CHANNELS + DEPTH * SPLITS) {
+            var sum = vec4(0.0);
+            for (var s = 0u; s < SPREAD; s++) {
+                sum += spread[s * CHANNELS + min(c, CHANNELS - 1u)];
+            }
+            mean[c] = select(vec4(0.0), sum / f32(params.pixels), c < CHANNELS);
         }
-        mean[c] = select(vec4(0.0), sum / f32(params.pixels), c < CHANNELS);
     }
     workgroupBarrier();
 
     // Few outputs and many inputs: SPLITS threads have an output between them.
-    for (var item = lane; item < OWN * SPLITS; item += THREADS) {
-        let s = min(first + item % OWN, params.squeezed - 1u);
-        var sum = vec4(0.0);
-        for (var c = item / OWN; c < min(params.channels, CHANNELS); c += DEPTH * SPLITS) {
-            for (var d = 0u; d < DEPTH; d++) {
-                let channel = c + d * SPLITS;
-                sum += mat4x4<f32>(squeeze_weight[min(channel, CHANNELS - 1u) * params.squeezed + s]) * mean[channel];
+    for (var round = 0u; round < rounds(OWN * SPLITS); round++) {
+        let item = lane + round * THREADS;
+        if (item < OWN * SPLITS) {
+            let s = min(first + item % OWN, params.squeezed - 1u);
+            var sum = vec4(0.0);
+            for (var c = item / OWN; c < min(params.channels, CHANNELS); c += DEPTH * SPLITS) {
+                var w: array<mat4x4<f32>, DEPTH>;
+                for (var d = 0u; d < DEPTH; d++) {
+                    w[d] = mat4x4<f32>(squeeze_weight[min(c + d * SPLITS, CHANNELS - 1u) * params.squeezed + s]);
+                }
+                for (var d = 0u; d < DEPTH; d++) {
+                    sum += w[d] * mean[c + d * SPLITS];
+                }
             }
+            partial[item] = sum;
         }
-        partial[item] = sum;
     }
     workgroupBarrier();
-    for (var own = lane; own < OWN + DEPTH; own += THREADS) {
-        let s = first + own;
-        var sum = bias[min(s, params.squeezed - 1u)];
-        for (var i = 0u; i < SPLITS; i++) {
-            sum += partial[i * OWN + min(own, OWN - 1u)];
-        }
-        let inside = own < OWN && s < params.squeezed;
-        let v = select(vec4(0.0), activate(SQUEEZE_ACTIVATION, sum), inside);
-        if (WIDEN == 1u) {
-            squeezed[own] = v;
-        } else if (inside) {
-            y[picture * params.squeezed + s] = Quad(v);
+    for (var round = 0u; round < rounds(OWN + DEPTH); round++) {
+        let own = lane + round * THREADS;
+        if (own < OWN + DEPTH) {
+            let s = first + own;
+            var sum = bias[min(s, params.squeezed - 1u)];
+            for (var i = 0u; i < SPLITS; i++) {
+                sum += partial[i * OWN + min(own, OWN - 1u)];
+            }
+            let inside = own < OWN && s < params.squeezed;
+            let v = select(vec4(0.0), activate(SQUEEZE_ACTIVATION, sum), inside);
+            if (WIDEN == 1u) {
+                squeezed[own] = v;
+            } else if (inside) {
+                y[picture * params.squeezed + s] = Quad(v);
+            }
         }
     }
     if (WIDEN == 1u) {
         workgroupBarrier();
-        for (var c = lane; c < CHANNELS; c += THREADS) {
-            var sum = bias[OWN + c];
-            for (var s = 0u; s < min(params.squeezed, OWN); s += DEPTH) {
-                for (var d = 0u; d < DEPTH; d++) {
-                    sum += mat4x4<f32>(widen_weight[min(s + d, OWN - 1u) * CHANNELS + c]) * squeezed[s + d];
+        for (var round = 0u; round < rounds(CHANNELS); round++) {
+            let c = lane + round * THREADS;
+            if (c < CHANNELS) {
+                var sum = bias[OWN + c];
+                for (var s = 0u; s < min(params.squeezed, OWN); s += DEPTH) {
+                    var w: array<mat4x4<f32>, DEPTH>;
+                    for (var d = 0u; d < DEPTH; d++) {
+                        w[d] = mat4x4<f32>(widen_weight[min(s + d, OWN - 1u) * CHANNELS + c]);
+                    }
+                    for (var d = 0u; d < DEPTH; d++) {
+                        sum += w[d] * squeezed[s + d];
+                    }
                 }
+                y[picture * CHANNELS + c] = Quad(activate(ACTIVATION, sum));
             }
-            y[picture * CHANNELS + c] = Quad(activate(ACTIVATION, sum));
         }
     }
     raise();

@@ -59,6 +59,7 @@ fn main(
     }
 
     var i = 0u;
+    var blocks = 0u; // of the inputs before
     if (DEPTH > 1u) {
         for (; i + DEPTH <= params.inputs; i += DEPTH) {
             var taken: array<array<SumQuad, PIXELS>, DEPTH>;
@@ -68,8 +69,9 @@ fn main(
                     taken[d][p] = load_input(near(row[p] + i), near(gates[p] + i), d);
                 }
                 for (var q = 0u; q < QUADS; q++) {
-                    w[d][q] = SumBlock(weight[(i + d) * params.outputs + output[q]]);
+                    w[d][q] = SumBlock(weight[blocks + output[q]]);
                 }
+                blocks += params.outputs;
             }
             for (var d = 0u; d < DEPTH; d++) {
                 for (var q = 0u; q < QUADS; q++) {
@@ -86,11 +88,12 @@ fn main(
             taken[p] = load_input(row[p], gates[p], i);
         }
         for (var q = 0u; q < QUADS; q++) {
-            let w = SumBlock(weight[i * params.outputs + output[q]]);
+            let w = SumBlock(weight[blocks + output[q]]);
             for (var p = 0u; p < PIXELS; p++) {
                 sum[p][q] += w * taken[p];
             }
         }
+        blocks += params.outputs;
     }
 
     for (var p = 0u; p < PIXELS; p++) {

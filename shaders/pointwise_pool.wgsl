@@ -45,6 +45,7 @@ fn main(
             sum[p] = bias[column];
         }
         var i = 0u;
+        var block = column;
         if (DEPTH > 1u) {
             for (; i + DEPTH <= params.inputs; i += DEPTH) {
                 var taken: array<array<vec4<f32>, PIXELS>, DEPTH>;
@@ -53,7 +54,8 @@ fn main(
                     for (var p = 0u; p < PIXELS; p++) {
                         taken[d][p] = vec4<f32>(x[near(row[p] + i) + d]);
                     }
-                    w[d] = mat4x4<f32>(weight[(i + d) * params.outputs + column]);
+                    w[d] = mat4x4<f32>(weight[block]);
+                    block += params.outputs;
                 }
                 for (var d = 0u; d < DEPTH; d++) {
                     for (var p = 0u; p < PIXELS; p++) {
@@ -63,7 +65,8 @@ fn main(
             }
         }
         for (; i < params.inputs; i++) {
-            let w = mat4x4<f32>(weight[i * params.outputs + column]);
+            let w = mat4x4<f32>(weight[block]);
+            block += params.outputs;
             for (var p = 0u; p < PIXELS; p++) {
                 sum[p] += w * vec4<f32>(x[row[p] + i]);
             }

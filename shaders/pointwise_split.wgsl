@@ -50,6 +50,8 @@ fn main(
         gates[p] = pixel / params.picture * params.inputs;
     }
     var i = lane / LANES_O;
+    var block = i * params.outputs + output;
+    let next = LANES_I * params.outputs;
     if (DEPTH > 1u) {
         for (; i + (DEPTH - 1u) * LANES_I < params.inputs; i += DEPTH * LANES_I) {
             var taken: array<array<vec4<f32>, PIXELS>, DEPTH>;
@@ -58,7 +60,8 @@ fn main(
                 for (var p = 0u; p < PIXELS; p++) {
                     taken[d][p] = load_input(near(row[p] + i), near(gates[p] + i), d * LANES_I);
                 }
-                w[d] = mat4x4<f32>(weight[(i + d * LANES_I) * params.outputs + output]);
+                w[d] = mat4x4<f32>(weight[block]);
+                block += next;
             }
             for (var d = 0u; d < DEPTH; d++) {
                 for (var p = 0u; p < PIXELS; p++) {
@@ -68,10 +71,11 @@ fn main(
         }
     }
     for (; i < params.inputs; i += LANES_I) {
-        let w = mat4x4<f32>(weight[i * params.outputs + output]);
+        let w = mat4x4<f32>(weight[block]);
         for (var p = 0u; p < PIXELS; p++) {
             sum[p] += w * load_input(row[p], gates[p], i);
         }
+        block += next;
     }
     for (var p = 0u; p < PIXELS; p++) {
         partial[(lane / LANES_O * PIXELS + p) * LANES_O + lane % LANES_O] = sum[p];

@@ -80,13 +80,13 @@ fn main(
         // The turn before has multiplied what is overwritten.
         workgroupBarrier();
         for (var n = 0u; n < OWN_X; n++) {
-            if (BROUGHT_X % THREADS == 0u || own + n * THREADS < BROUGHT_X) {
+            if (n + 1u < OWN_X || own + n * THREADS < BROUGHT_X) {
                 staged_x[part * BROUGHT_X + own + n * THREADS] = next.x[n];
             }
         }
         for (var n = 0u; n < OWN_W; n++) {
             let item = own + n * THREADS;
-            if (BROUGHT_W % THREADS == 0u || item < BROUGHT_W) {
+            if (n + 1u < OWN_W || item < BROUGHT_W) {
                 let deep = item / (4u * TILE_O);
                 staged_w[part * BROUGHT_W + (deep * 4u + item % 4u) * TILE_O + item / 4u % TILE_O] = next.w[n];
             }

@@ -1,7 +1,7 @@
 // Global average pool: the mean of each channel over a picture's pixels.
 //
 // A workgroup has LANES_Q x 4 channels of one picture; LANES_P threads split its pixels
-// between them and their sums meet in workgroup memory.
+// between them, DEPTH at a time, and their sums meet in workgroup memory.
 
 struct Params {
     pictures: u32,
@@ -27,8 +27,15 @@ fn main(
     let quad = tile % across * LANES_Q + lane % LANES_Q;
 
     var sum = vec4(0.0);
-    for (var p = lane / LANES_Q; p < params.pixels; p += LANES_P) {
-        sum += vec4<f32>(x[(picture * params.pixels + p) * params.quads + min(quad, params.quads - 1u)]);
+    for (var p = lane / LANES_Q; p < params.pixels; p += DEPTH * LANES_P) {
+        var v: array<vec4<f32>, DEPTH>;
+        for (var d = 0u; d < DEPTH; d++) {
+            let pixel = picture * params.pixels + min(p + d * LANES_P, params.pixels - 1u);
+            v[d] = vec4<f32>(x[pixel * params.quads + min(quad, params.quads - 1u)]);
+        }
+        for (var d = 0u; d < DEPTH; d++) {
+            sum += select(vec4(0.0), v[d], p + d * LANES_P < params.pixels);
+        }
     }
     partial[lane] = sum;
     workgroupBarrier();

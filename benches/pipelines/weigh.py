@@ -237,7 +237,8 @@ class Wave:
 
     def __init__(self):
         self.now, self.ready, self.counters, self.busy = 0.0, {}, {}, {}
-        self.fmas = self.instructions = 0.0
+        # Cycles in the innermost loops of products, and the same times their share of multiply-adds.
+        self.products = self.shares = 0.0
 
     def run(self, items, nvidia, times):
         for item in items:
@@ -276,13 +277,11 @@ class Wave:
         if item.pipe != "none":
             self.busy[item.pipe] = self.busy.get(item.pipe, 0.0) + times * item.cycles
             self.busy["issue"] = self.busy.get("issue", 0.0) + times
-        self.fmas += times * item.fmas
-        self.instructions += times * (item.pipe != "none")
 
     def loop(self, part, nvidia, times):
         """Two turns by themselves; the others take as long as the second."""
         turns = part.turns
-        before = self.now
+        before = start = self.now
         self.run(part.items, nvidia, times * min(turns, 1))
         first = self.now - before
         if turns > 1:
@@ -291,6 +290,11 @@ class Wave:
             self.now += (turns - 2) * (self.now - before)
         elif turns < 1:
             self.now -= (1 - turns) * first
+        if part.product and not inner(part):
+            real = [item for item in part.items if item.pipe != "none"]
+            share = sum(item.fmas for item in real) / sum(max(item.fmas, 1) for item in real)
+            self.products += self.now - start
+            self.shares += (self.now - start) * share
 
 
 def shape(part):
@@ -348,7 +352,8 @@ def turns(shader, s, loop, above):
             return s["DEEP"] * 16 * s["PIXELS"] * s["QUADS"] / fmas
         return s["SPLIT"].bit_length() - 1
     if shader == "dense":
-        return s["KERNEL"] if above < 2 else math.ceil(s["inputs"] / s["SPLIT"])
+        # A loop over taps of its own had the first version.
+        return s["KERNEL"] if above < (1 if "BEFORE" in s else 2) else math.ceil(s["inputs"] / s["SPLIT"])
     if shader == "gate":
         # Each of these is unrolled DEPTH times by hand: sums of tiles, and both products.
         if not fmas:
@@ -357,7 +362,7 @@ def turns(shader, s, loop, above):
     if shader == "reduce":
         return s.get("splits", s.get("SPLITS"))
     if shader == "pool":
-        return math.ceil(s["pixels"] / s["LANES_P"])
+        return math.ceil(s["pixels"] / s["LANES_P"] / s.get("DEPTH", 1))
     if shader == "block":
         return of_block(s, loop, above)
     raise Unknown(f"{fmas} multiply-adds")
@@ -422,22 +427,8 @@ class Weight:
     waves: float
     room: float  # waves in flight on all units
     loads: float  # bytes that its loads from buffers bring to registers, and its stores take from there
-    # Over product loops, cycles by instructions that are multiply-adds and by all.
-    share: float
-    loop: float
-
-
-def product_loops(part, times=1.0):
-    """Instructions and multiply-adds of all innermost loops that multiply, turns counted."""
-    fmas = instructions = 0.0
-    for loop in inner(part):
-        if own_fmas(loop) and not inner(loop) and loop.product:
-            real = [item for item in loop.items if isinstance(item, Instruction) and item.pipe != "none"]
-            fmas += times * loop.turns * own_fmas(loop)
-            instructions += times * loop.turns * sum(max(item.fmas, 1) for item in real)
-        more = product_loops(loop, times * loop.turns)
-        fmas, instructions = fmas + more[0], instructions + more[1]
-    return fmas, instructions
+    products: float  # cycles of a wave in the innermost loops of products
+    share: float  # of whose instructions so many are multiply-adds
 
 
 def step(card, shader, sizes, listing, waves_per_unit, lanes, groups, invocations):
@@ -452,7 +443,6 @@ def step(card, shader, sizes, listing, waves_per_unit, lanes, groups, invocation
     waves = groups * math.ceil(invocations / lanes)
     room = units.count * waves_per_unit / units.per_statistic
     cycles = max(wave.now * max(1.0, waves / room), wave.busy[pipe] * max(1.0, waves / units.count))
-    fmas, instructions = product_loops(part)
     loads = waves * wave.busy.get("memory", 0.0) * (64 if not nvidia else 32)
-    return Weight(cycles, wave.now, wave.busy[pipe], pipe, waves, room, loads, fmas / instructions if instructions else 0.0,
-                  cycles if instructions else 0.0)
+    share = wave.shares / wave.products if wave.products else 0.0
+    return Weight(cycles, wave.now, wave.busy[pipe], pipe, waves, room, loads, wave.products, share)

@@ -154,10 +154,15 @@ fn words(tuned: &Tuned, what: &str) -> Result<String, std::fmt::Error> {
     let (kernels, schedules) = (&tuning.winners.kernels, &tuning.winners.schedules);
     let Tally { contests, entered, rounds } = tuning.layers;
     writeln!(text, "{entered} kernels of {contests} layers measured, {rounds} rounds")?;
+    let gated = &tuning.winners.gated;
     for (layer, kernel) in kernels {
         writeln!(text, "  {layer:<40} {kernel}")?;
     }
-    writeln!(text, "{} layers stay as the planner has them", contests - kernels.len())?;
+    for (layer, kernel) in gated {
+        writeln!(text, "  {layer:<40} {kernel}, with squeeze-excite's gate")?;
+    }
+    let stay = contests - kernels.len() - gated.len();
+    writeln!(text, "{stay} layers stay as the planner has them")?;
     let Tally { contests, entered, rounds } = tuning.blocks;
     writeln!(text, "{entered} schedules of {contests} blocks measured, {rounds} rounds")?;
     for (block, schedule) in schedules {

@@ -231,8 +231,19 @@ impl Executor {
     /// not of the planned shape, [`Error::Lost`] if the device
     /// was lost, [`Error::Device`] if it refused the work; the executor is then of no more use.
     pub fn run(&mut self, input: &Tensor) -> Result<Vec<Tensor>> {
+        pollster::block_on(self.run_async(input))
+    }
+
+    /// [`Executor::run`] for where nothing may block. Elsewhere it blocks all the same.
+    ///
+    /// # Errors
+    /// As [`Executor::run`].
+    pub async fn run_async(&mut self, input: &Tensor) -> Result<Vec<Tensor>> {
         let pending = self.submit(input)?;
-        self.collect(pending)
+        let done = self.gpu.finished(pending.submission.clone()).await;
+        self.failed |= done.is_err();
+        done?;
+        self.collect_async(pending).await
     }
 
     /// Hands an input to the device and does not wait: while it computes, the next can be

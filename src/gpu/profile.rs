@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use web_time::Instant;
+
 use super::{Executor, Gpu, transfer};
 use crate::{Error, Result, Tensor};
 
@@ -78,9 +80,20 @@ fn queries(gpu: &Gpu, label: &str, count: u32) -> wgpu::QuerySet {
 impl Gpu {
     /// Whether [`Executor::profile`] works on it.
     pub fn has_timestamps(&self) -> bool {
+        self.device().features().contains(wgpu::Features::TIMESTAMP_QUERY)
+    }
+
+    /// Whether timestamps can stand between the dispatches of one pass, and need no pass of their own each.
+    fn stamps_inside_passes(&self) -> bool {
         self.device().features().contains(FEATURES)
     }
 }
+
+/// The least nanoseconds of repeated steps that tell more than how a submission fared.
+const LONG: f64 = 1e6;
+
+/// The most times that a step is repeated.
+const MOST: u32 = 256;
 
 impl Executor {
     /// The clock of what is recorded, if the device has any.
@@ -95,12 +108,13 @@ impl Executor {
         Ok(self.clock.get().and_then(Option::as_ref))
     }
 
-    /// Runs once and gives the nanoseconds of each step, the barrier before it included.
+    /// Runs once and gives the nanoseconds of each step, the barrier before it included where the device's
+    /// timestamps can stand within a pass.
     ///
     /// # Errors
     /// [`Error::Device`] if the device has no timestamps, or as [`Executor::run`].
     pub fn profile(&mut self, input: &Tensor) -> Result<Vec<f64>> {
-        self.stamped(input, 1)
+        pollster::block_on(self.stamped(input, 1))
     }
 
     /// Runs once and gives the nanoseconds of all steps together, with nothing between them.
@@ -108,37 +122,102 @@ impl Executor {
     /// # Errors
     /// As [`Executor::profile`].
     pub fn clock(&mut self, input: &Tensor) -> Result<f64> {
-        Ok(self.stamped(input, self.dispatches.len())?.iter().sum())
+        pollster::block_on(self.clock_async(input))
+    }
+
+    /// [`Executor::clock`] for where nothing may block. Elsewhere it blocks all the same.
+    ///
+    /// # Errors
+    /// As [`Executor::profile`].
+    pub async fn clock_async(&mut self, input: &Tensor) -> Result<f64> {
+        Ok(self.stamped(input, self.dispatches.len()).await?.iter().sum())
+    }
+
+    /// The nanoseconds of each step, by timestamps, or without any by the wall's clock and many repetitions.
+    /// It blocks where anything may.
+    ///
+    /// # Errors
+    /// As [`Executor::run`].
+    pub async fn step_times(&mut self, input: &Tensor) -> Result<Vec<f64>> {
+        if self.gpu.has_timestamps() {
+            return self.stamped(input, 1).await;
+        }
+        self.run_async(input).await?;
+        let mut times = Vec::with_capacity(self.dispatches.len());
+        for step in 0..self.dispatches.len() {
+            let mut more = 4;
+            times.push(loop {
+                // Both with whatever a submission costs.
+                let (once, often) = (self.repeated(step, 1).await?, self.repeated(step, 1 + more).await?);
+                if often > LONG || more >= MOST {
+                    break (often - once).max(0.0) / f64::from(more);
+                }
+                more *= 4;
+            });
+        }
+        Ok(times)
+    }
+
+    /// The nanoseconds on the wall's clock of a step, so often one after another.
+    async fn repeated(&self, step: usize, times: u32) -> Result<f64> {
+        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            (0..times).for_each(|_| self.dispatches[step].record(&mut pass));
+        }
+        let begun = Instant::now();
+        let submission = self.gpu.queue.submit([encoder.finish()]);
+        self.gpu.finished(submission).await?;
+        Ok(1e9 * begun.elapsed().as_secs_f64())
     }
 
     /// The nanoseconds of every so many steps.
-    fn stamped(&mut self, input: &Tensor, every: usize) -> Result<Vec<f64>> {
+    async fn stamped(&mut self, input: &Tensor, every: usize) -> Result<Vec<f64>> {
         if !self.gpu.has_timestamps() {
             return Err(Error::Device(format!("{} has no timestamps", self.gpu.adapter())));
         }
         // The maps hold an input from here on.
-        self.run(input)?;
-        let device = self.gpu.device();
-        let count = self.dispatches.len().div_ceil(every.max(1)) as u32 + 1;
+        self.run_async(input).await?;
+        let groups: Vec<_> = self.dispatches.chunks(every.max(1)).collect();
+        let inside = self.gpu.stamps_inside_passes();
+        // One between two groups, or two to each.
+        let count = if inside { groups.len() as u32 + 1 } else { 2 * groups.len() as u32 };
         let size = 8 * u64::from(count);
         let (queries, stamps) = self.gpu.guarded_now("timestamps", || {
             let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
             let stamps = transfer::buffer(&self.gpu, "timestamps", size, usage);
             (queries(&self.gpu, "steps", count), stamps)
         })?;
-        let mut encoder = device.create_command_encoder(&Default::default());
-        {
+        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
+        if inside {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            for (i, dispatches) in self.dispatches.chunks(every.max(1)).enumerate() {
+            for (i, dispatches) in groups.iter().enumerate() {
                 pass.write_timestamp(&queries, i as u32);
                 dispatches.iter().for_each(|dispatch| dispatch.record(&mut pass));
             }
             pass.write_timestamp(&queries, count - 1);
+        } else {
+            for (i, dispatches) in groups.iter().enumerate() {
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                    label: None,
+                    timestamp_writes: Some(wgpu::ComputePassTimestampWrites {
+                        query_set: &queries,
+                        beginning_of_pass_write_index: Some(2 * i as u32),
+                        end_of_pass_write_index: Some(2 * i as u32 + 1),
+                    }),
+                });
+                dispatches.iter().for_each(|dispatch| dispatch.record(&mut pass));
+            }
         }
         encoder.resolve_query_set(&queries, 0..count, &stamps, 0);
         self.gpu.queue().submit([encoder.finish()]);
-        let stamps: Vec<u64> = transfer::read(&self.gpu, &stamps, size)?;
+        let stamps: Vec<u64> = transfer::read_async(&self.gpu, &stamps, size).await?;
         let period = f64::from(self.gpu.queue().get_timestamp_period());
-        Ok(stamps.windows(2).map(|pair| pair[1].saturating_sub(pair[0]) as f64 * period).collect())
+        let between = |pair: &[u64]| pair[1].saturating_sub(pair[0]) as f64 * period;
+        Ok(if inside {
+            stamps.windows(2).map(between).collect()
+        } else {
+            stamps.chunks_exact(2).map(between).collect()
+        })
     }
 }

@@ -58,6 +58,18 @@ impl Gpu {
         polled.map(|_| ()).map_err(|e| self.unusable(&e))
     }
 
+    /// Waits until the device has done a submission: blocking, but in a browser, which lets nobody.
+    pub(super) async fn finished(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
+        if !cfg!(target_arch = "wasm32") {
+            return self.wait(submission);
+        }
+        let (sender, receiver) = oneshot_channel();
+        self.queue.on_submitted_work_done(move || {
+            let _ = sender.send(());
+        });
+        receiver.receive().await.ok_or_else(|| Error::Lost("nothing came of it".into()))
+    }
+
     /// Waits until a buffer is mapped.
     pub(super) async fn arrived(&self, mapped: Mapped) -> Result<()> {
         let outcome = mapped.receive().await;
@@ -102,14 +114,23 @@ pub(super) fn read<T: bytemuck::AnyBitPattern>(
     source: &wgpu::Buffer,
     size: u64,
 ) -> Result<Vec<T>> {
+    pollster::block_on(read_async(gpu, source, size))
+}
+
+/// [`read`] for where nothing may block. Elsewhere it blocks all the same.
+pub(super) async fn read_async<T: bytemuck::AnyBitPattern>(
+    gpu: &Gpu,
+    source: &wgpu::Buffer,
+    size: u64,
+) -> Result<Vec<T>> {
     let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
     let staging = gpu.guarded_now("readback", || buffer(gpu, "readback", size, usage))?;
     let mut encoder = gpu.device.create_command_encoder(&Default::default());
     encoder.copy_buffer_to_buffer(source, 0, &staging, 0, size);
     let mapped = map(&encoder, &staging, wgpu::MapMode::Read);
     let submission = gpu.queue.submit([encoder.finish()]);
-    gpu.wait(submission)?;
-    pollster::block_on(gpu.arrived(mapped))?;
+    gpu.finished(submission).await?;
+    gpu.arrived(mapped).await?;
     let view = staging.get_mapped_range(..).map_err(|e| gpu.unusable(&e))?;
     Ok(bytemuck::cast_slice(&view).to_vec())
 }

@@ -2,7 +2,7 @@
 
 use super::{
     ALARM, CONV_READS, Crowd, Effort, Grid, LANES, Launch, Layer, LayerKernel, Machine, Maps, Packing,
-    Shader, Tier, Tile, pointwise, spread,
+    Shader, Tier, Tile, depthwise, pointwise, spread,
 };
 use crate::{
     Shape, Tensor,
@@ -31,6 +31,17 @@ pub fn tiles() -> impl Iterator<Item = Tile> {
     tiles(1).chain(tiles(8).filter(|tile| tile.sums() <= 16))
 }
 
+/// Pixels that a run of so many columns loads of a row of the window.
+fn taps(conv: &Conv, columns: u32) -> u32 {
+    let shared = (columns - 1) * conv.stride as u32 + conv.kernel() as u32;
+    if conv.dilation == 1 { shared } else { columns * conv.kernel() as u32 }
+}
+
+/// `vec4` values that an invocation keeps: its sums, the pixels, and the weights of a tap.
+fn values(conv: &Conv, tile: Tile) -> u32 {
+    tile.sums() + taps(conv, tile.pixels) + 4 * tile.quads
+}
+
 /// Runs of columns in `y`.
 fn runs(tile: Tile, y: Shape) -> usize {
     y.n * y.h * y.w.div_ceil(tile.pixels as usize)
@@ -49,18 +60,22 @@ impl LayerKernel for Dense {
     }
 
     fn tiles(&self, layer: &Layer, machine: &Machine) -> Vec<Tile> {
-        if layer.conv(ConvKind::Dense).is_none() {
-            return Vec::new();
-        }
         // None is without inputs.
-        let fits = |tile: &Tile| tile.sums() <= machine.sums && tile.split as usize <= layer.x().quads();
+        let Some(conv) = layer.conv(ConvKind::Dense) else { return Vec::new() };
+        let fits = |tile: &Tile| {
+            let holds = tile.sums() <= machine.sums && machine.holds(tile.sums() + taps(conv, tile.pixels));
+            (holds || tile.sums() == 1) && tile.split as usize <= layer.x().quads()
+        };
         tiles().filter(fits).collect()
     }
 
-    fn effort(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Effort {
+    fn effort(&self, layer: &Layer, _: &Machine, tile: Tile) -> Effort {
         let side = layer.wanted(ConvKind::Dense).kernel();
         let share = layer.x().quads().div_ceil(tile.split as usize);
-        let taps = pointwise::loop_of(layer, machine, tile, share) * (side * side) as f64;
+        let (conv, sums) = (layer.wanted(ConvKind::Dense), f64::from(tile.sums()));
+        let each = f64::from(taps(conv, tile.pixels) + 4 * side as u32 * tile.quads);
+        let line = Effort { macs: 4.0 * side as f64 * sums, ..Effort::of(1.0, each) };
+        let taps = line * (side * share) as f64;
         let others = f64::from((tile.split - 1) * tile.sums());
         let met = if tile.split > 1 { 1.0 } else { 0.0 };
         let met =
@@ -71,7 +86,7 @@ impl LayerKernel for Dense {
     fn crowd(&self, layer: &Layer, _: &Machine, tile: Tile) -> Crowd {
         Crowd {
             invocations: grid(tile, layer.y).threads(),
-            values: pointwise::values(tile),
+            values: values(layer.wanted(ConvKind::Dense), tile),
             workgroup: LANES,
             memory: 16 * (tile.split - 1) * LANES / tile.split * tile.sums(),
         }
@@ -99,6 +114,7 @@ impl LayerKernel for Dense {
 /// One run over `x`, making `y`.
 pub fn launch(conv: &Conv, x: Shape, y: Shape, window: Window, residual: bool, tile: Tile) -> Launch {
     let grid = grid(tile, y);
+    let [before, behind] = depthwise::edges(conv, tile.pixels, x.w, y.w, window.left);
     Launch {
         shader: &SHADER,
         constants: vec![
@@ -106,6 +122,8 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, window: Window, residual: bool, t
             ("STRIDE", conv.stride as u32),
             ("DILATION", conv.dilation as u32),
             ("COLUMNS", tile.pixels),
+            ("BEFORE", before),
+            ("BEHIND", behind),
             ("QUADS", tile.quads),
             ("LANES_O", grid.lanes_o),
             ("LANES_P", grid.lanes_p),

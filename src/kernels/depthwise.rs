@@ -113,7 +113,7 @@ pub(super) fn window(conv: &Conv, tile: Tile) -> Effort {
 
 /// How many of the pixels that a tile reaches along a side may lie before the map, and which is the first that may
 /// lie behind it.
-fn edges(conv: &Conv, outputs: u32, size: usize, made: usize, before: usize) -> [u32; 2] {
+pub(super) fn edges(conv: &Conv, outputs: u32, size: usize, made: usize, before: usize) -> [u32; 2] {
     let last = (made.div_ceil(outputs as usize) - 1) * outputs as usize * conv.stride;
     let span = span(conv, outputs);
     [before.min(span), (size + before).saturating_sub(last).min(span)].map(|place| place as u32)

@@ -17,6 +17,9 @@ pub const SHADER: Shader = Shader {
 /// Threads along the channels; the rest of the workgroup splits the pixels.
 const LANES_Q: u32 = 8;
 
+/// Pixels that a thread has on their way at once.
+const DEPTH: u32 = 4;
+
 /// The kernel, for the planner.
 pub struct Pool;
 
@@ -31,11 +34,8 @@ impl LayerKernel for Pool {
 
     fn effort(&self, layer: &Layer, _: &Machine, _: Tile) -> Effort {
         let share = (layer.x().h * layer.x().w).div_ceil((LANES / LANES_Q) as usize) as f64;
-        Effort {
-            shared: 1.0 + f64::from(LANES / LANES_Q),
-            barriers: 1.0,
-            ..Effort::of(1.0 + share, 1.0 + share)
-        }
+        let met = Effort { shared: 1.0 + f64::from(LANES / LANES_Q), barriers: 1.0, ..Effort::default() };
+        met + Effort::of((share / f64::from(DEPTH)).ceil(), 1.0 + share)
     }
 
     fn launch(&self, layer: &Layer, _: &Machine, _: Tile) -> Launch {
@@ -56,7 +56,7 @@ pub fn launch(x: Shape) -> Launch {
     let lanes_p = LANES / LANES_Q;
     Launch {
         shader: &SHADER,
-        constants: vec![("LANES_Q", LANES_Q), ("LANES_P", lanes_p)],
+        constants: vec![("LANES_Q", LANES_Q), ("LANES_P", lanes_p), ("DEPTH", DEPTH)],
         params: vec![("pictures", x.n as u32), ("pixels", (x.h * x.w) as u32), ("quads", x.quads() as u32)],
         workgroups: spread(x.n * x.quads().div_ceil(LANES_Q as usize)),
         arithmetic: Element::F32,

@@ -7,7 +7,7 @@
 //! are. What is quicker than the model's choice beyond noise wins, and all of it is kept only if
 //! the whole network is no slower.
 
-use std::{collections::BTreeMap, fmt::Display, time::Duration};
+use std::{collections::BTreeMap, fmt::Display, ops::Add, time::Duration};
 
 use web_time::Instant;
 
@@ -15,14 +15,15 @@ use crate::{
     Error, Result, Shape, Tensor,
     gpu::{Executor, Gpu, distance},
     graph::Graph,
-    plan::{Contest, Fuse, Kernel, Kernels, Machine, Options, Plan, Schedules, Step, Tuned},
+    plan::{Contest, Fuse, Kernel, Machine, Options, Plan, Schedules, Step, Tuned},
     session::F16_BOUND,
     tensor::Element,
 };
 
-/// Candidates of each kind, of a block and of a layer.
+/// Candidates of each kind, of a block and of a layer; of less time than [`QUICK`] the best by the model alone.
 const EACH: usize = 3;
 const EACH_KERNEL: usize = 2;
+const QUICK: Duration = Duration::from_secs(20);
 
 /// Runs of a plan in a round.
 const RUNS: usize = 3;
@@ -30,9 +31,10 @@ const RUNS: usize = 3;
 /// The share by which a candidate must beat the model's choice: less is noise.
 const MARGIN: f64 = 0.03;
 
-/// The share of the budget after which layers are settled, and after which blocks are; the rest
-/// compares the whole network.
+/// The shares of the budget after which layers are settled, those with a gate, and blocks; the rest compares the
+/// whole network.
 const LAYERS: f64 = 0.35;
+const GATED: f64 = 0.45;
 const BLOCKS: f64 = 0.75;
 
 /// What came of tuning.
@@ -61,6 +63,8 @@ pub struct Measured {
     pub layer: String,
     /// The kernel and its tile, or the schedule.
     pub candidate: String,
+    /// Microseconds that the model gives it, a launch included.
+    pub modelled_us: f64,
     /// Microseconds on the device, the median.
     pub us: f64,
 }
@@ -76,14 +80,33 @@ pub struct Tally {
     pub rounds: usize,
 }
 
+/// [`tune_async`], blocking.
+///
+/// # Errors
+/// As [`tune_async`].
+pub fn tune(
+    gpu: &Gpu,
+    graph: &Graph,
+    scores: &Graph,
+    inputs: &[Tensor],
+    element: Element,
+    budget: Duration,
+    progress: impl FnMut(f64),
+) -> Result<Tuning> {
+    pollster::block_on(tune_async(gpu, graph, scores, inputs, element, budget, progress))
+}
+
 /// Measures `graph` for about `budget`, and a round longer if that is too short for one. `progress`
 /// hears the share of the budget that is spent. `scores` is the same network with an answer that
 /// tells how exact it is: label maps and lists of boxes do not. How exact f16 is depends on what a network sees:
 /// the worst of the `inputs` counts, all of one shape, and times are of the first.
 ///
+/// Steps are timed by the device's timestamps; without any, by the wall's clock, each repeated. It blocks where
+/// anything may: only in a browser is there something to wait for.
+///
 /// # Errors
 /// As [`Plan::new`] and [`Executor::run`]; [`Error::Input`] if there is no input.
-pub fn tune(
+pub async fn tune_async(
     gpu: &Gpu,
     graph: &Graph,
     scores: &Graph,
@@ -102,40 +125,58 @@ pub fn tune(
     let first = inputs.first().ok_or_else(|| Error::Input("there is none to measure with".into()))?;
     let input = first.shape()?;
     let bench = Bench { gpu, graph, scores, input, machine, inputs };
+    let [each, each_kernel] = if budget < QUICK { [1, 1] } else { [EACH, EACH_KERNEL] };
 
     let mut tuning = Tuning::default();
     let winners = &mut tuning.winners;
-    if gpu.has_timestamps() {
-        let layers = Plan::layer_contests(graph, input, machine, EACH_KERNEL)?;
-        let measured = &mut tuning.measured;
-        (winners.kernels, tuning.layers) = bench.judge(
+    let measured = &mut tuning.measured;
+    let layers = Plan::layer_contests(graph, input, machine, each_kernel)?;
+    (winners.kernels, tuning.layers) = bench
+        .judge(
             &layers,
             measured,
             |kernels| (Fuse::None, Tuned { kernels, ..Tuned::default() }),
             |_, step| Some(step.name().to_string()),
             || within(LAYERS),
-        )?;
-        let kernels = winners.kernels.clone();
-        let blocks = Plan::contests(graph, input, machine, &kernels, EACH)?;
-        (winners.schedules, tuning.blocks) = bench.judge(
+        )
+        .await?;
+    let gated = Plan::gated_contests(graph, input, machine, each_kernel)?;
+    if !gated.is_empty() {
+        let tally;
+        (winners.gated, tally) = bench
+            .judge(
+                &gated,
+                measured,
+                // A schedule that has the gate in a kernel of its own.
+                |gated| (Fuse::Pair, Tuned { gated, ..Tuned::default() }),
+                |_, step| {
+                    step.launch.constants.contains(&("GATED", 1)).then(|| step.layers.last().cloned())?
+                },
+                || within(GATED),
+            )
+            .await?;
+        tuning.layers = tuning.layers + tally;
+    }
+    let known = Tuned { schedules: Schedules::new(), ..winners.clone() };
+    let blocks = Plan::contests(graph, input, machine, &known, each)?;
+    (winners.schedules, tuning.blocks) = bench
+        .judge(
             &blocks,
             measured,
-            |schedules| (Fuse::Auto, Tuned { schedules, kernels: kernels.clone() }),
+            |schedules| (Fuse::Auto, Tuned { schedules, ..known.clone() }),
             |plan, step| Some(plan.choices[step.block?].block.clone()),
             || within(BLOCKS),
-        )?;
-    } else {
-        (winners.schedules, tuning.blocks) = bench.by_network(|| within(BLOCKS))?;
-    }
-    let exact = bench.exact()?;
-    tuning.error = bench.drop_inexact(winners, &exact)?;
+        )
+        .await?;
+    let exact = bench.exact().await?;
+    tuning.error = bench.drop_inexact(winners, &exact).await?;
     let plans = [Tuned::default(), winners.clone()].map(|tuned| bench.plan(Fuse::Auto, tuned));
-    let [before, after] = bench.alternate(plans, || within(1.0))?;
+    let [before, after] = bench.alternate(plans, || within(1.0)).await?;
     (tuning.before_ms, tuning.after_ms) = (before, after);
     if after > before {
         tuning.winners = Tuned::default();
         tuning.after_ms = before;
-        tuning.error = bench.error(&tuning.winners, &exact)?;
+        tuning.error = bench.error(&tuning.winners, &exact).await?;
     }
     Ok(tuning)
 }
@@ -148,12 +189,15 @@ pub fn tune(
 pub fn candidates(graph: &Graph, input: Shape, machine: Machine) -> Result<Vec<Plan>> {
     let plan = |fuse, tuned| Plan::new(graph, input, machine, &Options { fuse, tuned, ..Options::default() });
     let layers = Plan::layer_contests(graph, input, machine, EACH_KERNEL)?;
-    let blocks = Plan::contests(graph, input, machine, &Kernels::new(), EACH)?;
+    let gated = Plan::gated_contests(graph, input, machine, EACH_KERNEL)?;
+    let blocks = Plan::contests(graph, input, machine, &Tuned::default(), EACH)?;
     let layers = (0..turns(&layers))
         .map(|at| plan(Fuse::None, Tuned { kernels: turn(&layers, at), ..Tuned::default() }));
+    let gated =
+        (0..turns(&gated)).map(|at| plan(Fuse::Pair, Tuned { gated: turn(&gated, at), ..Tuned::default() }));
     let blocks = (0..turns(&blocks))
         .map(|at| plan(Fuse::Auto, Tuned { schedules: turn(&blocks, at), ..Tuned::default() }));
-    layers.chain(blocks).collect()
+    layers.chain(gated).chain(blocks).collect()
 }
 
 /// Turns after which every candidate has had one.
@@ -164,6 +208,17 @@ fn turns<T>(contests: &[Contest<T>]) -> usize {
 /// The candidate of each contest whose turn it is.
 fn turn<T: Copy>(contests: &[Contest<T>], at: usize) -> BTreeMap<String, T> {
     contests.iter().map(|c| (c.layer.clone(), c.entered[at % c.entered.len()])).collect()
+}
+
+impl Add for Tally {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self {
+            contests: self.contests + other.contests,
+            entered: self.entered + other.entered,
+            rounds: self.rounds.min(other.rounds),
+        }
+    }
 }
 
 /// What is measured.
@@ -182,17 +237,17 @@ impl Bench<'_> {
         Plan::new(self.graph, self.input, self.machine, &options)
     }
 
-    fn executor(&self, plan: &Plan) -> Result<Executor> {
-        let mut executor = pollster::block_on(Executor::new(self.gpu, plan, |_, _| {}))?;
+    async fn executor(&self, plan: &Plan) -> Result<Executor> {
+        let mut executor = Executor::new(self.gpu, plan, |_, _| {}).await?;
         // The first run pays for what drivers put off.
-        executor.run(&self.inputs[0])?;
+        executor.run_async(&self.inputs[0]).await?;
         Ok(executor)
     }
 
-    /// The winner of each contest by timestamps: who is faster than the first who entered.
+    /// The winner of each contest: who is faster than the first who entered.
     /// `enter` makes a plan of one candidate of each, `of` names a step's contest, and it goes on
     /// as long as there is `more` time, once round at least.
-    fn judge<T: Copy + Display>(
+    async fn judge<T: Copy + Display>(
         &self,
         contests: &[Contest<T>],
         measured: &mut Vec<Measured>,
@@ -215,16 +270,19 @@ impl Bench<'_> {
                 let plan = self.plan(fuse, tuned)?;
                 let place: Vec<Option<usize>> =
                     plan.steps.iter().map(|step| places.get(of(&plan, step)?.as_str()).copied()).collect();
-                let mut executor = self.executor(&plan)?;
+                let mut executor = self.executor(&plan).await?;
                 for _ in 0..RUNS {
                     let mut spent = vec![0.0; contests.len()];
-                    for (place, time) in place.iter().zip(executor.profile(&self.inputs[0])?) {
+                    for (place, time) in place.iter().zip(executor.step_times(&self.inputs[0]).await?) {
                         if let Some(contest) = *place {
                             spent[contest] += time;
                         }
                     }
                     for ((of_contest, contest), time) in times.iter_mut().zip(contests).zip(spent) {
-                        of_contest[at % contest.entered.len()].push(time);
+                        // A plan that has no step of it says nothing of it.
+                        if time > 0.0 {
+                            of_contest[at % contest.entered.len()].push(time);
+                        }
                     }
                 }
             }
@@ -233,9 +291,12 @@ impl Bench<'_> {
         let mut winners = BTreeMap::new();
         for (contest, of_contest) in contests.iter().zip(times) {
             let medians: Vec<f64> = of_contest.into_iter().map(median).collect();
-            measured.extend(contest.entered.iter().zip(&medians).map(|(candidate, ns)| Measured {
+            let candidates = contest.entered.iter().zip(&contest.modelled).zip(&medians);
+            let seen = candidates.filter(|(_, ns)| ns.is_finite());
+            measured.extend(seen.map(|((candidate, cycles), ns)| Measured {
                 layer: contest.layer.clone(),
                 candidate: candidate.to_string(),
+                modelled_us: 1e6 * cycles / self.machine.rates.clock,
                 us: ns / 1e3,
             }));
             let best = (0..medians.len()).min_by(|&a, &b| medians[a].total_cmp(&medians[b]));
@@ -249,24 +310,25 @@ impl Bench<'_> {
 
     /// Drops kernels with f16 sums if with them the scores are further from those in f32 than f16
     /// may be: they are as accurate as weights and maps let them be. How far they are then.
-    fn drop_inexact(&self, winners: &mut Tuned, exact: &[Vec<Tensor>]) -> Result<f64> {
+    async fn drop_inexact(&self, winners: &mut Tuned, exact: &[Vec<Tensor>]) -> Result<f64> {
         let half = |kernel: &Kernel| kernel.arithmetic() == Element::F16;
-        let error = self.error(winners, exact)?;
-        if error <= F16_BOUND || !winners.kernels.values().any(half) {
+        let error = self.error(winners, exact).await?;
+        if error <= F16_BOUND || !winners.kernels.values().chain(winners.gated.values()).any(half) {
             return Ok(error);
         }
         log::warn!("f16 sums would be quicker in some layers, and are too inexact for this network");
         winners.kernels.retain(|_, kernel| !half(kernel));
-        self.error(winners, exact)
+        winners.gated.retain(|_, kernel| !half(kernel));
+        self.error(winners, exact).await
     }
 
     /// How far the scores are from the `exact` ones, over their norm: the worst of the inputs and of the answer's
     /// parts. What is no number, or overflows, is as far as can be.
-    fn error(&self, tuned: &Tuned, exact: &[Vec<Tensor>]) -> Result<f64> {
+    async fn error(&self, tuned: &Tuned, exact: &[Vec<Tensor>]) -> Result<f64> {
         if self.machine.element == Element::F32 {
             return Ok(0.0);
         }
-        let scores = match self.scores(self.machine, tuned.clone()) {
+        let scores = match self.scores(self.machine, tuned.clone()).await {
             Err(Error::Overflow { .. }) => return Ok(f64::MAX),
             scores => scores?,
         };
@@ -275,50 +337,38 @@ impl Bench<'_> {
     }
 
     /// The scores of each input in f32; none where they would only be compared with themselves.
-    fn exact(&self) -> Result<Vec<Vec<Tensor>>> {
+    async fn exact(&self) -> Result<Vec<Vec<Tensor>>> {
         match self.machine.element {
             Element::F32 => Ok(Vec::new()),
-            Element::F16 => self.scores(self.gpu.machine(Element::F32), Tuned::default()),
+            Element::F16 => self.scores(self.gpu.machine(Element::F32), Tuned::default()).await,
         }
     }
 
-    fn scores(&self, machine: Machine, tuned: Tuned) -> Result<Vec<Vec<Tensor>>> {
+    async fn scores(&self, machine: Machine, tuned: Tuned) -> Result<Vec<Vec<Tensor>>> {
         let options = Options { tuned, ..Options::default() };
-        let mut executor = self.executor(&Plan::new(self.scores, self.input, machine, &options)?)?;
-        self.inputs.iter().map(|input| executor.run(input)).collect()
-    }
-
-    /// Without timestamps: the schedules of whichever way to fuse the whole network is quickest.
-    fn by_network(&self, more: impl FnMut() -> bool) -> Result<(Schedules, Tally)> {
-        let ways = [Fuse::Auto, Fuse::None, Fuse::Pair, Fuse::Block];
-        let plans = ways.map(|fuse| self.plan(fuse, Tuned::default()));
-        let choices: Vec<Schedules> = plans
-            .iter()
-            .flatten()
-            .map(|plan| plan.choices.iter().map(|c| (c.block.clone(), c.schedule)).collect())
-            .collect();
-        let times = self.alternate(plans, more)?;
-        let best = (0..ways.len()).min_by(|&a, &b| times[a].total_cmp(&times[b])).unwrap_or(0);
-        let won = times[best] < (1.0 - MARGIN) * times[0];
-        let tally = Tally { contests: choices[0].len(), entered: ways.len() * choices[0].len(), rounds: 1 };
-        Ok((if won { choices[best].clone() } else { Schedules::new() }, tally))
+        let mut executor = self.executor(&Plan::new(self.scores, self.input, machine, &options)?).await?;
+        let mut scores = Vec::with_capacity(self.inputs.len());
+        for input in self.inputs {
+            scores.push(executor.run_async(input).await?);
+        }
+        Ok(scores)
     }
 
     /// The median milliseconds of a run of each plan, runs alternating, five at least.
-    fn alternate<const N: usize>(
+    async fn alternate<const N: usize>(
         &self,
         plans: [Result<Plan>; N],
         mut more: impl FnMut() -> bool,
     ) -> Result<[f64; N]> {
         let mut executors = Vec::with_capacity(N);
         for plan in plans {
-            executors.push(self.executor(&plan?)?);
+            executors.push(self.executor(&plan?).await?);
         }
         let mut times: [Vec<f64>; N] = std::array::from_fn(|_| Vec::new());
         while times.iter().any(|of_plan| of_plan.len() < 5) || more() {
             for (executor, of_plan) in executors.iter_mut().zip(&mut times) {
                 let start = Instant::now();
-                executor.run(&self.inputs[0])?;
+                executor.run_async(&self.inputs[0]).await?;
                 of_plan.push(1e3 * start.elapsed().as_secs_f64());
             }
         }

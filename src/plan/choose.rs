@@ -51,12 +51,12 @@ pub fn gated(
     x: NodeId,
     gate: Map,
     machine: &Machine,
+    wanted: &Kernels,
 ) -> Result<DraftStep, (NodeId, String)> {
-    // What was measured was the layer without a gate.
-    Lone { graph, shapes, id, input: x, gate: Some(gate), machine }.step(None)
+    Lone { graph, shapes, id, input: x, gate: Some(gate), machine }.step(wanted.get(graph.node(id).name()))
 }
 
-/// The kernels of a layer that are worth measuring, the model's favourite first: `each` of every
+/// The kernels of a layer that are worth measuring with their modelled times, the model's favourite first: `each` of every
 /// shader and arithmetic. Empty if it has no input.
 pub fn contest(
     graph: &Graph,
@@ -64,11 +64,22 @@ pub fn contest(
     id: NodeId,
     machine: &Machine,
     each: usize,
-) -> Result<Vec<Kernel>, (NodeId, String)> {
+) -> Result<Vec<(Kernel, f64)>, (NodeId, String)> {
     let Some(&input) = graph.node(id).inputs.first() else { return Ok(Vec::new()) };
-    let lone = Lone { graph, shapes, id, input, gate: None, machine };
-    let kernels = lone.candidates(&lone.layer())?.into_iter().map(|(kernel, _)| kernel);
-    Ok(super::foremost(kernels, each, |kernel| (kernel.name(), kernel.arithmetic())))
+    Lone { graph, shapes, id, input, gate: None, machine }.contest(each)
+}
+
+/// [`contest`] of the pointwise convolution `id` over the map of `x`, scaled by `gate`.
+pub fn gated_contest(
+    graph: &Graph,
+    shapes: &[Shape],
+    id: NodeId,
+    x: NodeId,
+    gate: Map,
+    machine: &Machine,
+    each: usize,
+) -> Result<Vec<(Kernel, f64)>, (NodeId, String)> {
+    Lone { graph, shapes, id, input: x, gate: Some(gate), machine }.contest(each)
 }
 
 /// A node to be given a kernel.
@@ -128,6 +139,12 @@ impl<'a> Lone<'a> {
         // The first of equals stays first: tiles come largest first.
         candidates.sort_by(|a, b| a.1.total_cmp(&b.1));
         Ok(candidates)
+    }
+
+    /// Of every shader and arithmetic the `each` first of the candidates.
+    fn contest(&self, each: usize) -> Result<Vec<(Kernel, f64)>, (NodeId, String)> {
+        let found = self.candidates(&self.layer())?.into_iter();
+        Ok(super::foremost(found, each, |(kernel, _)| (kernel.name(), kernel.arithmetic())))
     }
 
     fn step(&self, wanted: Option<&Kernel>) -> Result<DraftStep, (NodeId, String)> {

@@ -176,6 +176,9 @@ impl Options {
 pub struct Tuned {
     /// Of layers that have a kernel of their own.
     pub kernels: Kernels,
+    /// Of projections that squeeze-excite's gate scales the inputs of.
+    #[serde(default)]
+    pub gated: Kernels,
     /// Of blocks and heads.
     pub schedules: Schedules,
 }
@@ -218,12 +221,14 @@ pub struct Rated {
 }
 
 /// Alternatives that are worth measuring, the model's favourite first.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Contest<T> {
     /// The layer, or the first one of the unit.
     pub layer: String,
-    /// Who takes part.
+    /// Who takes part, the model's favourite first.
     pub entered: Vec<T>,
+    /// The time that the model gives each.
+    pub modelled: Vec<f64>,
 }
 
 /// Weights or biases as a kernel reads them.
@@ -392,16 +397,46 @@ impl Plan {
         let graph = &passes::prepared(graph, false);
         let shapes = graph.shapes(input)?;
         let contests = graph.nodes().map(|(id, node)| {
-            let entered = choose::contest(graph, &shapes, id, &machine, each)
+            let found = choose::contest(graph, &shapes, id, &machine, each)
                 .map_err(|(_, reason)| Error::layer(node.name(), reason))?;
-            Ok(Contest { layer: node.name().to_string(), entered })
+            let (entered, modelled) = found.into_iter().unzip();
+            Ok(Contest { layer: node.name().to_string(), entered, modelled })
+        });
+        let contests: Vec<_> = contests.collect::<Result<_>>()?;
+        Ok(contests.into_iter().filter(|contest| contest.entered.len() > 1).collect())
+    }
+
+    /// For each projection whose inputs squeeze-excite's gate scales as they are loaded the kernels worth measuring.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn gated_contests(
+        graph: &Graph,
+        input: Shape,
+        machine: Machine,
+        each: usize,
+    ) -> Result<Vec<Contest<Kernel>>> {
+        let graph = &passes::prepared(graph, false);
+        let shapes = graph.shapes(input)?;
+        let blocks = blocks::units(graph).into_iter().filter_map(|unit| match unit {
+            Unit::Block(block) => block.squeeze.map(|squeeze| (block, squeeze)),
+            _ => None,
+        });
+        let contests = blocks.map(|(block, squeeze)| {
+            let name = graph.node(block.project).name();
+            let gate = Map::Node(squeeze.widen);
+            let found =
+                choose::gated_contest(graph, &shapes, block.project, block.depthwise, gate, &machine, each)
+                    .map_err(|(_, reason)| Error::layer(name, reason))?;
+            let (entered, modelled) = found.into_iter().unzip();
+            Ok(Contest { layer: name.to_string(), entered, modelled })
         });
         let contests: Vec<_> = contests.collect::<Result<_>>()?;
         Ok(contests.into_iter().filter(|contest| contest.entered.len() > 1).collect())
     }
 
     /// For each block and head the schedules worth measuring: `each` of every kind, layers by
-    /// themselves with the kernels of `kernels`.
+    /// themselves with the kernels of `tuned`.
     ///
     /// # Errors
     /// As [`Plan::new`].
@@ -409,20 +444,21 @@ impl Plan {
         graph: &Graph,
         input: Shape,
         machine: Machine,
-        kernels: &Kernels,
+        tuned: &Tuned,
         each: usize,
     ) -> Result<Vec<Contest<Schedule>>> {
         let graph = &passes::prepared(graph, false);
         let shapes = graph.shapes(input)?;
-        let tuned = Tuned { kernels: kernels.clone(), ..Tuned::default() };
-        let options = Options { tuned, ..Options::default() };
+        let options = Options { tuned: tuned.clone(), ..Options::default() };
         let mut contests = Vec::new();
         for unit in blocks::units(graph) {
             let found = candidates(graph, &shapes, &unit, &machine, &options, each)
                 .map_err(|(id, reason)| Error::layer(graph.node(id).name(), reason))?;
-            let entered = foremost(found.iter().map(|c| c.schedule), each, |schedule| schedule.kind());
-            if entered.len() > 1 {
-                contests.push(Contest { layer: graph.node(unit.first()).name().to_string(), entered });
+            let found = foremost(found.iter(), each, |found| found.schedule.kind());
+            if found.len() > 1 {
+                let layer = graph.node(unit.first()).name().to_string();
+                let (entered, modelled) = found.iter().map(|c| (c.schedule, c.time)).unzip();
+                contests.push(Contest { layer, entered, modelled });
             }
         }
         Ok(contests)

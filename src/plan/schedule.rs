@@ -223,7 +223,15 @@ impl<'a> Context<'a> {
             block.nodes().into_iter().map(|id| choose::layer(graph, shapes, id, machine, options.kernels()));
         let gated = block.squeeze.as_ref().map(|squeeze| {
             let gate = Map::Node(squeeze.widen);
-            let mut step = choose::gated(graph, shapes, block.project, block.depthwise, gate, machine)?;
+            let mut step = choose::gated(
+                graph,
+                shapes,
+                block.project,
+                block.depthwise,
+                gate,
+                machine,
+                &options.tuned.gated,
+            )?;
             // The scale is part of the projection's load.
             step.nodes.insert(0, squeeze.scale);
             Ok(step)

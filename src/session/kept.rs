@@ -108,8 +108,8 @@ pub fn recall(gpu: &Gpu, graph: &Graph, input: Shape, element: Element) -> Optio
             None
         }
         Some(File { key: of, kept }) if of == key => {
-            let Tuned { kernels, schedules } = &kept.winners;
-            let (kernels, schedules) = (kernels.len(), schedules.len());
+            let Tuned { kernels, gated, schedules } = &kept.winners;
+            let (kernels, schedules) = (kernels.len() + gated.len(), schedules.len());
             log::debug!("{}: {kernels} kernels and {schedules} schedules as measured", path.display());
             Some(kept)
         }
