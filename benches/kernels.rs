@@ -15,7 +15,7 @@ use goldcrest::{
     Shape, Tensor,
     gpu::{Executor, Gpu},
     graph::{Activation, Conv, Graph, Op, Padding},
-    plan::{Fuse, Tuned, Options, Plan, Tuned},
+    plan::{Fuse, Kernels, Options, Plan, Tuned},
 };
 
 fn convolution(outputs: usize, inputs: usize, kernel: usize, stride: usize, activation: Activation) -> Op {
@@ -67,7 +67,7 @@ fn layer(criterion: &mut Criterion, gpu: &Gpu, name: &str, op: Op, input: Shape)
         let machine = gpu.machine(element);
         let contests = Plan::layer_contests(&graph, input, machine, 1).expect("a layer");
         for kernel in contests.into_iter().flat_map(|contest| contest.entered) {
-            let kernels = Tuned::from([("layer".to_string(), kernel)]);
+            let kernels = Kernels::from([("layer".to_string(), kernel)]);
             let options = Options { tuned: Tuned { kernels, ..Tuned::default() }, ..Options::default() };
             let plan = Plan::new(&graph, input, machine, &options).expect("plans");
             time(&mut group, format!("{kernel}, {element}"), gpu, &plan);

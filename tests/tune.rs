@@ -104,12 +104,13 @@ fn winners_are_found_again_for_the_same_network_alone() {
         let folder = tempfile::tempdir().unwrap();
         let gpu = gpu.cache_in(Some(folder.path().into()));
         let machine = gpu.machine(Element::F32);
-        let blocks = Plan::contests(&graph, INPUT, machine, &Kernels::new(), 3).unwrap();
+        let blocks = Plan::contests(&graph, INPUT, machine, &Tuned::default(), 3).unwrap();
         let layers = Plan::layer_contests(&graph, INPUT, machine, 3).unwrap();
         let (last, kernel) = (*blocks[0].entered.last().unwrap(), *layers[0].entered.last().unwrap());
         let winners = Tuned {
             schedules: Schedules::from([(blocks[0].layer.clone(), last)]),
             kernels: Kernels::from([(layers[0].layer.clone(), kernel)]),
+            gated: Kernels::new(),
         };
         let recall = |input, element| session::recall(&gpu, &graph, input, element);
 
