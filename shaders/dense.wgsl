@@ -4,8 +4,9 @@
 // A thread makes a run of COLUMNS neighbouring outputs of one row for QUADS x 4 channels, in
 // registers. In a workgroup LANES_O threads lie along the outputs, so that they share each load
 // of x and read weights side by side, and LANES_P along the runs, so that they share weights.
-// SPLIT threads share the inputs of one tile between them and their sums meet in workgroup memory. Only taps at the
-// ends of a run can lie beyond the map: before BEFORE, or from BEHIND on.
+// TOGETHER taps of a row of the window are taken at a time, all of them or one: all share their pixels, and their
+// loads are on their way together. Of their pixels only those before BEFORE or from BEHIND on can lie beyond the map.
+// SPLIT threads share the inputs of one tile between them and their sums meet in workgroup memory.
 
 struct Params {
     alarm: u32, // what the flag gets if this step overflows
@@ -31,14 +32,9 @@ struct Params {
 @group(0) @binding(4) var<storage, read> residual: array<Quad>; // as y, if RESIDUAL
 @group(0) @binding(5) var<storage, read_write> y: array<Quad>;  // (pictures, out_height, out_width, outputs)
 
-// Pixels that a run reaches in a row of the window: side by side they share loads, further apart each tap has its own.
-const SHARED: bool = DILATION == 1u;
-const TAPS: u32 = select(KERNEL * COLUMNS, (COLUMNS - 1u) * STRIDE + KERNEL, SHARED);
-
-// How far from the first a tap's pixel lies.
-fn reach(tap: u32) -> u32 {
-    return select(tap % COLUMNS * STRIDE + tap / COLUMNS * DILATION, tap, SHARED);
-}
+// Pixels that a run reaches with so many neighbouring taps, and columns from one to the next.
+const BETWEEN: u32 = select(1u, STRIDE, TOGETHER == 1u);
+const TAPS: u32 = (COLUMNS - 1u) * (STRIDE / BETWEEN) + TOGETHER;
 
 const TILES: u32 = LANES_O * LANES_P;
 const SUMS: u32 = COLUMNS * QUADS;
@@ -77,31 +73,32 @@ fn main(
             continue;
         }
         let line = (picture * params.height + iy) * params.width;
-        var pixel: array<u32, TAPS>;
-        var inside: array<bool, TAPS>;
-        for (var t = 0u; t < TAPS; t++) {
-            let ix = first * STRIDE + reach(t) - params.left;
-            inside[t] = ix < params.width;
-            pixel[t] = (line + min(ix, params.width - 1u)) * params.inputs;
-        }
-        for (var i = part; i < params.inputs; i += SPLIT) {
-            var taken: array<vec4<f32>, TAPS>;
+        for (var kx = 0u; kx < KERNEL; kx += TOGETHER) {
+            var pixel: array<u32, TAPS>;
+            var inside: array<bool, TAPS>;
             for (var t = 0u; t < TAPS; t++) {
-                let v = vec4<f32>(x[pixel[t] + i]);
-                taken[t] = v;
-                if (reach(t) < BEFORE || reach(t) >= BEHIND) {
-                    taken[t] = select(vec4(0.0), v, inside[t]);
-                }
+                let ix = first * STRIDE + kx * DILATION + t * BETWEEN - params.left;
+                inside[t] = ix < params.width;
+                pixel[t] = (line + min(ix, params.width - 1u)) * params.inputs;
             }
-            var block = (ky * KERNEL * params.inputs + i) * params.outputs;
-            for (var kx = 0u; kx < KERNEL; kx++) {
-                for (var q = 0u; q < QUADS; q++) {
-                    let w = mat4x4<f32>(weight[block + output[q]]);
-                    for (var c = 0u; c < COLUMNS; c++) {
-                        sum[c][q] += w * taken[select(kx * COLUMNS + c, c * STRIDE + kx, SHARED)];
+            for (var i = part; i < params.inputs; i += SPLIT) {
+                var taken: array<vec4<f32>, TAPS>;
+                for (var t = 0u; t < TAPS; t++) {
+                    taken[t] = vec4<f32>(x[pixel[t] + i]);
+                    // Of whole rows of windows only the ends can lie beyond the map.
+                    if (TOGETHER < KERNEL || t < BEFORE || t >= BEHIND) {
+                        taken[t] = select(vec4(0.0), taken[t], inside[t]);
                     }
                 }
-                block += params.inputs * params.outputs;
+                for (var k = 0u; k < TOGETHER; k++) {
+                    let block = ((ky * KERNEL + kx + k) * params.inputs + i) * params.outputs;
+                    for (var q = 0u; q < QUADS; q++) {
+                        let w = mat4x4<f32>(weight[block + output[q]]);
+                        for (var c = 0u; c < COLUMNS; c++) {
+                            sum[c][q] += w * taken[c * (STRIDE / BETWEEN) + k];
+                        }
+                    }
+                }
             }
         }
     }

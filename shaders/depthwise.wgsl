@@ -63,11 +63,11 @@ fn main(
         var taken: array<vec4<f32>, SPAN>;
         for (var s = 0u; s < SPAN; s++) {
             let ix = first * STRIDE + s - params.left;
-            if (beside || s < BEFORE || s >= BEHIND) {
-                let v = x[(line + min(ix, params.width - 1u)) * params.outputs + quad];
-                taken[s] = select(vec4(0.0), vec4<f32>(v), ix < params.width && iy < params.height);
-            } else {
-                taken[s] = vec4<f32>(x[(line + ix) * params.outputs + quad]);
+            let edge = beside || s < BEFORE || s >= BEHIND;
+            let v = x[(line + select(ix, min(ix, params.width - 1u), edge)) * params.outputs + quad];
+            taken[s] = vec4<f32>(v);
+            if (edge) {
+                taken[s] = select(vec4(0.0), taken[s], ix < params.width && iy < params.height);
             }
         }
         for (var r = 0u; r < ROWS; r++) {

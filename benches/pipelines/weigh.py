@@ -353,7 +353,8 @@ def turns(shader, s, loop, above):
         return s["SPLIT"].bit_length() - 1
     if shader == "dense":
         # A loop over taps of its own had the first version.
-        return s["KERNEL"] if above < (1 if "BEFORE" in s else 2) else math.ceil(s["inputs"] / s["SPLIT"])
+        over_taps = s["KERNEL"] == 1 or s.get("TOGETHER", 1) < s["KERNEL"]
+        return s["KERNEL"] if above < 1 + over_taps else math.ceil(s["inputs"] / s["SPLIT"])
     if shader == "gate":
         # Each of these is unrolled DEPTH times by hand: sums of tiles, and both products.
         if not fmas:

@@ -31,15 +31,14 @@ pub fn tiles() -> impl Iterator<Item = Tile> {
     tiles(1).chain(tiles(8).filter(|tile| tile.sums() <= 16))
 }
 
-/// Pixels that a run of so many columns loads of a row of the window.
-fn taps(conv: &Conv, columns: u32) -> u32 {
-    let shared = (columns - 1) * conv.stride as u32 + conv.kernel() as u32;
-    if conv.dilation == 1 { shared } else { columns * conv.kernel() as u32 }
+/// Pixels that a run loads of a row of the window for as many taps as its tile takes at once.
+fn taps(conv: &Conv, tile: Tile) -> u32 {
+    if tile.depth == 1 { tile.pixels } else { (tile.pixels - 1) * conv.stride as u32 + tile.depth }
 }
 
 /// `vec4` values that an invocation keeps: its sums, the pixels, and the weights of a tap.
 fn values(conv: &Conv, tile: Tile) -> u32 {
-    tile.sums() + taps(conv, tile.pixels) + 4 * tile.quads
+    tile.sums() + taps(conv, tile) + 4 * tile.quads
 }
 
 /// Runs of columns in `y`.
@@ -60,22 +59,24 @@ impl LayerKernel for Dense {
     }
 
     fn tiles(&self, layer: &Layer, machine: &Machine) -> Vec<Tile> {
-        // None is without inputs.
         let Some(conv) = layer.conv(ConvKind::Dense) else { return Vec::new() };
+        // Taps that lie apart share no pixels, and what computes on the CPU would not unroll their loop.
+        let together = conv.dilation == 1 && !machine.on_cpu();
+        let deep = |tile: Tile| Tile { depth: if together { conv.kernel() as u32 } else { 1 }, ..tile };
+        // None is without inputs.
         let fits = |tile: &Tile| {
-            let holds = tile.sums() <= machine.sums && machine.holds(tile.sums() + taps(conv, tile.pixels));
+            let holds = tile.sums() <= machine.sums && machine.holds(tile.sums() + taps(conv, *tile));
             (holds || tile.sums() == 1) && tile.split as usize <= layer.x().quads()
         };
-        tiles().filter(fits).collect()
+        tiles().map(deep).filter(fits).collect()
     }
 
     fn effort(&self, layer: &Layer, _: &Machine, tile: Tile) -> Effort {
-        let side = layer.wanted(ConvKind::Dense).kernel();
-        let share = layer.x().quads().div_ceil(tile.split as usize);
-        let (conv, sums) = (layer.wanted(ConvKind::Dense), f64::from(tile.sums()));
-        let each = f64::from(taps(conv, tile.pixels) + 4 * side as u32 * tile.quads);
-        let line = Effort { macs: 4.0 * side as f64 * sums, ..Effort::of(1.0, each) };
-        let taps = line * (side * share) as f64;
+        let conv = layer.wanted(ConvKind::Dense);
+        let (side, share) = (conv.kernel(), layer.x().quads().div_ceil(tile.split as usize));
+        let each = f64::from(taps(conv, tile) + 4 * tile.depth * tile.quads);
+        let turn = Effort { macs: f64::from(4 * tile.depth * tile.sums()), ..Effort::of(1.0, each) };
+        let taps = turn * (side * side / tile.depth as usize * share) as f64;
         let others = f64::from((tile.split - 1) * tile.sums());
         let met = if tile.split > 1 { 1.0 } else { 0.0 };
         let met =
@@ -122,6 +123,7 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, window: Window, residual: bool, t
             ("STRIDE", conv.stride as u32),
             ("DILATION", conv.dilation as u32),
             ("COLUMNS", tile.pixels),
+            ("TOGETHER", tile.depth),
             ("BEFORE", before),
             ("BEHIND", behind),
             ("QUADS", tile.quads),

@@ -70,7 +70,7 @@ impl LayerKernel for Depthwise {
         let fits = |tile: &Tile| {
             let least = tile.sums() == 1;
             // Rows share a thread for the lines of the input that they share, of which compilers unroll so many.
-            let shares = conv.dilation == 1 && conv.stride < conv.kernel();
+            let shares = conv.dilation == 1 && conv.stride < conv.kernel() && !machine.on_cpu();
             let shares = tile.rows == 1 || shares && span(conv, tile.rows) <= LINES;
             least || shares && tile.rows as usize <= layer.y.h && machine.holds(values(conv, *tile))
         };
