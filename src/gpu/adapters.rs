@@ -54,7 +54,8 @@ impl AdapterInfo {
     /// What its kind tells of its speed: no API says how many units a GPU has.
     pub(super) fn machine(&self) -> Machine {
         if self.software {
-            return Card::Lavapipe.machine();
+            let swiftshader = self.name.to_lowercase().contains("swiftshader");
+            return if swiftshader { Card::SwiftShader } else { Card::Lavapipe }.machine();
         }
         let machine = self.card.map_or(Machine::default(), Card::machine);
         match (self.kind, self.card) {

@@ -33,8 +33,14 @@ pub fn tiles(element: Element) -> impl Iterator<Item = Tile> {
     })
 }
 
+/// Tiles across the outputs, and down the pixels.
+fn tiled(tile: Tile, pixels: usize, outputs: usize) -> [usize; 2] {
+    [outputs.div_ceil(tile.quads as usize), pixels.div_ceil(tile.pixels as usize)]
+}
+
 fn grid(tile: Tile, pixels: usize, outputs: usize) -> Grid {
-    Grid::new(outputs.div_ceil(tile.quads as usize), pixels.div_ceil(tile.pixels as usize), 1)
+    let [across, down] = tiled(tile, pixels, outputs);
+    Grid::new(across, down, 1)
 }
 
 /// The kernel, for the planner.
@@ -58,8 +64,12 @@ impl LayerKernel for Pointwise {
         loop_of(layer, machine, tile, layer.x().quads()) + ends(layer, tile)
     }
 
-    fn crowd(&self, layer: &Layer, _: &Machine, tile: Tile) -> Crowd {
-        let invocations = grid(tile, layer.y.pixels(), layer.y.quads()).threads();
+    fn crowd(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Crowd {
+        let [across, down] = tiled(tile, layer.y.pixels(), layer.y.quads());
+        // Those with nothing to do leave at once, and where waves have few lanes few keep others waiting.
+        let useful = across * down;
+        let started = grid(tile, layer.y.pixels(), layer.y.quads()).threads();
+        let invocations = if machine.on_cpu() { useful } else { started };
         Crowd { invocations, values: values(tile), workgroup: LANES, memory: 0 }
     }
 

@@ -51,13 +51,16 @@ pub enum Card {
     M1,
     /// Intel's Arc A770, for Gen9 and later.
     Xe,
-    /// Mesa's software driver on two cores, for all that compute on the CPU.
+    /// Mesa's software driver on two cores, for all that compute on the CPU but the next.
     Lavapipe,
+    /// Chrome's software driver on two cores.
+    SwiftShader,
 }
 
 impl Card {
     /// Every card.
-    pub const ALL: [Self; 6] = [Self::Rdna3, Self::Ada, Self::Adreno7, Self::M1, Self::Xe, Self::Lavapipe];
+    pub const ALL: [Self; 7] =
+        [Self::Rdna3, Self::Ada, Self::Adreno7, Self::M1, Self::Xe, Self::Lavapipe, Self::SwiftShader];
 
     /// Its name, as `inspect --machine` takes it.
     pub const fn name(self) -> &'static str {
@@ -68,6 +71,7 @@ impl Card {
             Self::M1 => "m1",
             Self::Xe => "xe",
             Self::Lavapipe => "lavapipe",
+            Self::SwiftShader => "swiftshader",
         }
     }
 
@@ -106,6 +110,7 @@ impl Card {
             Self::Xe => [8, 32],
             Self::Adreno7 => [64, 64],
             Self::Lavapipe => [8, 8],
+            Self::SwiftShader => [4, 4],
         };
         Some(Subgroup { least, most })
     }
@@ -206,6 +211,15 @@ impl Card {
                 bandwidth: 15.0,
                 clock: 0.66e9,
             },
+            // Of four lanes; handing values over and meeting are dearer. Measured too.
+            Self::SwiftShader => Rates {
+                shared: 40.0,
+                broadcast: 4.0,
+                barrier: 100.0,
+                launch: 20_000.0,
+                clock: 0.1e9,
+                ..Self::Lavapipe.rates()
+            },
         }
     }
 
@@ -213,7 +227,7 @@ impl Card {
     /// have.
     pub fn machine(self) -> Machine {
         let (matrix_rate, half_rate) = match self {
-            Self::Lavapipe => (0.25, 0.5),
+            Self::Lavapipe | Self::SwiftShader => (0.25, 0.5),
             _ => (8.0, 1.0),
         };
         Machine {
@@ -237,6 +251,7 @@ impl fmt::Display for Card {
             Self::M1 => "an Apple M1",
             Self::Xe => "an Intel Arc A770",
             Self::Lavapipe => "Mesa's lavapipe on two cores",
+            Self::SwiftShader => "SwiftShader on two cores",
         })
     }
 }

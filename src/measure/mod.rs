@@ -13,4 +13,4 @@ mod tune;
 pub use roofline::{Bound, Peaks, Split};
 pub use spread::Spread;
 pub use timing::{Case, Effort, StepTime, Timing, compare, time};
-pub use tune::{Measured, Tally, Tuning, candidates, tune, tune_async};
+pub use tune::{Measured, Tally, Tuning, candidates, layer_times, tune, tune_async};

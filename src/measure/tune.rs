@@ -26,7 +26,7 @@ const EACH_KERNEL: usize = 2;
 const QUICK: Duration = Duration::from_secs(20);
 
 /// Runs of a plan in a round.
-const RUNS: usize = 3;
+const RUNS: usize = 5;
 
 /// The share by which a candidate must beat the model's choice: less is noise.
 const MARGIN: f64 = 0.03;
@@ -65,7 +65,7 @@ pub struct Measured {
     pub candidate: String,
     /// Microseconds that the model gives it, a launch included.
     pub modelled_us: f64,
-    /// Microseconds on the device, the median.
+    /// Microseconds on the device, the least.
     pub us: f64,
 }
 
@@ -181,6 +181,34 @@ pub async fn tune_async(
     Ok(tuning)
 }
 
+/// The kernels of each layer that the model likes best, `each` of every kind, measured in so many rounds of plans that
+/// give every layer a kernel of its own. It blocks where anything may.
+///
+/// # Errors
+/// As [`tune_async`].
+pub async fn layer_times(
+    gpu: &Gpu,
+    graph: &Graph,
+    picture: &Tensor,
+    element: Element,
+    each: usize,
+    rounds: usize,
+) -> Result<Vec<Measured>> {
+    let (machine, input) = (gpu.machine(element), picture.shape()?);
+    let inputs = std::slice::from_ref(picture);
+    let bench = Bench { gpu, graph, scores: graph, input, machine, inputs };
+    let mut measured = Vec::new();
+    let (mut done, layers) = (0, Plan::layer_contests(graph, input, machine, each)?);
+    let alone = |kernels| (Fuse::None, Tuned { kernels, ..Tuned::default() });
+    let name = |_: &Plan, step: &Step| Some(step.name().to_string());
+    let more = || {
+        done += 1;
+        done < rounds * turns(&layers)
+    };
+    bench.judge(&layers, &mut measured, alone, name, more).await?;
+    Ok(measured)
+}
+
 /// What tuning measures besides the model's own plans: of every layer and block each candidate, in as many
 /// plans as that takes.
 ///
@@ -245,7 +273,7 @@ impl Bench<'_> {
     }
 
     /// The winner of each contest: who is faster than the first who entered.
-    /// `enter` makes a plan of one candidate of each, `of` names a step's contest, and it goes on
+    /// All times go to `measured`. `enter` makes a plan of one candidate of each, `of` names a step's contest, and it goes on
     /// as long as there is `more` time, once round at least.
     async fn judge<T: Copy + Display>(
         &self,
@@ -290,17 +318,20 @@ impl Bench<'_> {
         }
         let mut winners = BTreeMap::new();
         for (contest, of_contest) in contests.iter().zip(times) {
-            let medians: Vec<f64> = of_contest.into_iter().map(median).collect();
-            let candidates = contest.entered.iter().zip(&contest.modelled).zip(&medians);
+            // Whatever else runs on the machine only adds to a time.
+            let least = |times: Vec<f64>| times.into_iter().fold(f64::INFINITY, f64::min);
+            let times: Vec<f64> = of_contest.into_iter().map(least).collect();
+            let candidates = contest.entered.iter().zip(&contest.modelled).zip(&times);
             let seen = candidates.filter(|(_, ns)| ns.is_finite());
             measured.extend(seen.map(|((candidate, cycles), ns)| Measured {
                 layer: contest.layer.clone(),
                 candidate: candidate.to_string(),
+
                 modelled_us: 1e6 * cycles / self.machine.rates.clock,
                 us: ns / 1e3,
             }));
-            let best = (0..medians.len()).min_by(|&a, &b| medians[a].total_cmp(&medians[b]));
-            if let Some(best) = best.filter(|&best| medians[best] < (1.0 - MARGIN) * medians[0]) {
+            let best = (0..times.len()).min_by(|&a, &b| times[a].total_cmp(&times[b]));
+            if let Some(best) = best.filter(|&best| times[best] < (1.0 - MARGIN) * times[0]) {
                 winners.insert(contest.layer.clone(), contest.entered[best]);
             }
         }
