@@ -242,3 +242,42 @@ fn f16_sums_are_no_choice_for_a_bias_beyond_them() {
     };
     assert!(entered(1.0) && !entered(1e5));
 }
+
+#[test]
+fn a_session_is_replaced_by_a_quicker_one_between_two_inferences() {
+    for gpu in common::gpus() {
+        let folder = tempfile::tempdir().unwrap();
+        let gpu = gpu.cache_in(Some(folder.path().into()));
+        let network = Arc::new(Network::open("assets/seeded").unwrap());
+        let options = session::Options { size: Some([32, 32]), ..session::Options::default() };
+        let shared = (gpu.clone(), network.clone());
+        let build = move || session::Session::new(&shared.0, &shared.1, options);
+        let mut improving = measure::Improving::new(&gpu, network.clone(), build.clone()).unwrap();
+        let input = noise([1, 3, 32, 32], 9);
+        let before = improving.now().run(&input).unwrap();
+        // In flight it stays, however long that is.
+        let pending = improving.now().submit(&input).unwrap();
+        assert!(!improving.now().is_idle());
+        let start = std::time::Instant::now();
+        while recalled(&gpu, &network).is_none() && start.elapsed() < Duration::from_secs(120) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let kept = recalled(&gpu, &network).expect("what was measured is kept");
+        assert!(kept.ms > 0.0);
+        let after = improving.now().collect(pending).unwrap().remove(0);
+        assert!(common::distance(&after, &before) <= 1e-6);
+        while improving.is_looking() && start.elapsed() < Duration::from_secs(120) {
+            let after = improving.now().run(&input).unwrap();
+            assert!(common::distance(&after, &before) <= 1e-5, "{}", gpu.adapter());
+        }
+        assert!(!improving.is_looking(), "{}", gpu.adapter());
+        // Whoever comes next finds it done.
+        assert!(!measure::Improving::new(&gpu, network, build).unwrap().is_looking());
+    }
+}
+
+/// What tuning kept of the seeded network at this size.
+fn recalled(gpu: &Gpu, network: &Network) -> Option<Kept> {
+    let graph = network.answering(network.answer()).unwrap();
+    session::recall(gpu, &graph, Shape::new(1, 3, 32, 32), Element::F32)
+}

@@ -1,10 +1,13 @@
 //! What the machine offers, and which of it to take.
 
+use std::num::NonZero;
+
 use serde::Serialize;
 
 use super::{FEATURES, Gpu};
 use crate::{
     Error, Result,
+    kernels::Rates,
     plan::{Card, Machine},
 };
 
@@ -55,7 +58,10 @@ impl AdapterInfo {
     pub(super) fn machine(&self) -> Machine {
         if self.software {
             let swiftshader = self.name.to_lowercase().contains("swiftshader");
-            return if swiftshader { Card::SwiftShader } else { Card::Lavapipe }.machine();
+            let machine = if swiftshader { Card::SwiftShader } else { Card::Lavapipe }.machine();
+            // They compute on all cores.
+            let cores = std::thread::available_parallelism().map_or(2, NonZero::get) as f64;
+            return Machine { rates: Rates { units: cores, ..machine.rates }, ..machine };
         }
         let machine = self.card.map_or(Machine::default(), Card::machine);
         match (self.kind, self.card) {

@@ -210,6 +210,11 @@ impl Executor {
         self.gpu.has_timestamps()
     }
 
+    /// Whether no inference of it is in flight.
+    pub fn is_idle(&self) -> bool {
+        Arc::strong_count(&self.identity) == 1
+    }
+
     /// How long it took to make.
     pub fn startup(&self) -> Startup {
         self.startup

@@ -3,6 +3,7 @@
 
 mod adapters;
 pub(crate) mod cache;
+mod calibrate;
 mod driver_cache;
 mod executor;
 mod found;
@@ -24,6 +25,7 @@ use std::{
 };
 
 pub use adapters::{AdapterInfo, adapters, pick};
+pub use calibrate::{Care, Probed};
 pub use executor::Executor;
 pub use found::Boxes;
 pub use pace::Pace;
@@ -52,6 +54,8 @@ pub struct Gpu {
     info: AdapterInfo,
     pipelines: Arc<Pipelines>,
     tiers: Tiers,
+    /// What was measured of it, once somebody asked.
+    probed: Arc<OnceLock<Option<calibrate::Probed>>>,
     /// Whether its driver keeps accesses within buffers and textures.
     robust: bool,
     trouble: Trouble,
@@ -151,6 +155,7 @@ impl Gpu {
             queue,
             info: AdapterInfo::of(adapter),
             pipelines: Arc::new(Pipelines::new(key, cache::folder())),
+            probed: Arc::default(),
             robust: false,
             trouble: Trouble::default(),
         };
@@ -165,6 +170,7 @@ impl Gpu {
     #[must_use]
     pub fn cache_in(mut self, folder: Option<PathBuf>) -> Self {
         self.pipelines = Arc::new(self.pipelines.moved_to(folder));
+        self.probed = Arc::default();
         self
     }
 
@@ -213,6 +219,7 @@ impl Gpu {
     /// What the planner has to know of it, for maps and weights of `element`.
     pub fn machine(&self, element: Element) -> Machine {
         let limits = self.device.limits();
+        let assumed = self.info.machine();
         Machine {
             max_binding: limits.max_storage_buffer_binding_size,
             max_buffer: limits.max_buffer_size,
@@ -223,7 +230,7 @@ impl Gpu {
             subgroup: self.subgroup(),
             matrices: self.matrix_units(element),
             element,
-            ..self.info.machine()
+            ..self.probed().map_or(assumed, |probed| probed.correct(assumed))
         }
     }
 }

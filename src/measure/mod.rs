@@ -1,5 +1,6 @@
 //! What can only be known by measuring, on the user's own device.
 
+mod improve;
 mod peaks;
 #[cfg(feature = "study")]
 pub mod report;
@@ -10,6 +11,7 @@ pub mod study;
 mod timing;
 mod tune;
 
+pub use improve::Improving;
 pub use roofline::{Bound, Peaks, Split};
 pub use spread::Spread;
 pub use timing::{Case, Effort, StepTime, Timing, compare, time};

@@ -121,6 +121,7 @@ pub async fn tune_async(
         progress(spent);
         spent < share
     };
+    gpu.calibrate().await?;
     let machine = gpu.machine(element);
     let first = inputs.first().ok_or_else(|| Error::Input("there is none to measure with".into()))?;
     let input = first.shape()?;

@@ -43,6 +43,14 @@ impl Device {
         Ok(Self::Cpu(Cpu::new(None)?))
     }
 
+    /// Measures, once, what plans for it assume; see [`Gpu::calibrate`].
+    pub(super) async fn calibrate(&self) -> Result<()> {
+        match self {
+            Self::Gpu(gpu) => gpu.calibrate().await,
+            Self::Cpu(_) => Ok(()),
+        }
+    }
+
     /// Refuses what maps and weights cannot be on it.
     ///
     /// # Errors

@@ -157,6 +157,8 @@ impl Session {
         options: Options,
         progress: impl FnMut(usize, usize),
     ) -> Result<Self> {
+        let device = device.into();
+        device.calibrate().await?;
         Order::of_network(device, network, options)?.draft()?.build(Pace::AtOnce, progress).await
     }
 
@@ -174,6 +176,14 @@ impl Session {
         let graph = Cow::Borrowed(graph);
         let order = Order { device: device.into(), graph, input, options, reading: None };
         pollster::block_on(order.draft()?.build(Pace::AtOnce, |_, _| {}))
+    }
+
+    /// Whether no inference of it is in flight.
+    pub fn is_idle(&self) -> bool {
+        match &self.engine {
+            Engine::Gpu { executor, .. } => executor.is_idle(),
+            Engine::Cpu(_) => true,
+        }
     }
 
     /// How long it took to get ready.

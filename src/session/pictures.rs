@@ -50,6 +50,8 @@ impl Session {
         options: Options,
         progress: impl FnMut(usize, usize),
     ) -> Result<Self> {
+        let device = device.into();
+        device.calibrate().await?;
         Order::of_pictures(device, network, picture, options)?.draft()?.build(Pace::AtOnce, progress).await
     }
 
