@@ -5,8 +5,9 @@
 //   expand     every pixel that the tile's windows reach, into workgroup memory (if EXPAND)
 //   depthwise  over those, or over x itself, into workgroup memory
 //   project    the chunk's share of every output, added up in registers (if PROJECT)
-// What the expansion reads of x is brought to workgroup memory once a tile, and weights of both products
-// a slice at a time: each value once, and all threads' loads together.
+// What the expansion reads of x is brought to workgroup memory once a tile, and weights a slice at a time: each value
+// once, and all threads' loads together. Where there is no room (unless STAGED), x and the projection's weights are
+// loaded where they are multiplied.
 // Without PROJECT the depthwise outputs are the answer, and POOL adds each tile's sum of them
 // for squeeze-excite. A map with few tiles is split over the expanded channels too: a
 // workgroup then has `share` chunks of them, and with PROJECT its sums are a part of the
@@ -65,9 +66,9 @@ const OWN_PROJECT_W: u32 = (PROJECT_W + THREADS - 1u) / THREADS;
 
 var<workgroup> region: array<Quad, 1u + EXPAND * (REGION * CHUNK - 1u)>; // (REGION_H, REGION_W, CHUNK)
 var<workgroup> middle: array<Quad, TILE * CHUNK>;                        // (TILE_H, TILE_W, CHUNK)
-var<workgroup> staged_x: array<Quad, 1u + EXPAND * (STAGED_X - 1u)>;     // (REGION_H, REGION_W, INPUTS)
+var<workgroup> staged_x: array<Quad, 1u + EXPAND * STAGED * (STAGED_X - 1u)>; // (REGION_H, REGION_W, INPUTS)
 // (EXPAND_SLICE, 4, CHUNK), then (PROJECT_SLICE, 4, OUTPUTS)
-var<workgroup> staged_w: array<Quad, 1u + max(EXPAND * EXPAND_W, PROJECT * PROJECT_W)>;
+var<workgroup> staged_w: array<Quad, 1u + max(EXPAND * EXPAND_W, PROJECT * STAGED * PROJECT_W)>;
 
 @compute @workgroup_size(LANES_O * LANES_P)
 fn main(
@@ -87,7 +88,7 @@ fn main(
     let first_y = tile / across * TILE_H;
     let first_x = tile % across * TILE_W;
 
-    if (EXPAND == 1u) {
+    if (EXPAND == 1u && STAGED == 1u) {
         for (var first = 0u; first < OWN_X; first += TOGETHER) {
             var own: array<Quad, TOGETHER>;
             for (var n = 0u; n < min(TOGETHER, OWN_X - first); n++) {
@@ -110,7 +111,7 @@ fn main(
         let first_quad = chunk * CHUNK;
 
         if (EXPAND == 1u) {
-            expand(lane, first_y, first_x, first_quad);
+            expand(picture, lane, first_y, first_x, first_quad);
             workgroupBarrier();
         }
 
@@ -120,22 +121,24 @@ fn main(
 
         if (PROJECT == 1u) {
             for (var first = 0u; first < CHUNK; first += PROJECT_SLICE) {
-                var own: array<Quad, OWN_PROJECT_W>;
-                for (var n = 0u; n < OWN_PROJECT_W; n++) {
-                    let item = min(lane + n * THREADS, PROJECT_W - 1u);
-                    let row = min(first_quad + first + item / (4u * OUTPUTS), params.expanded - 1u);
-                    let of_project = EXPAND * INPUTS * params.expanded * 4u;
-                    own[n] = product_weight[of_project + row * OUTPUTS * 4u + item % (4u * OUTPUTS)];
-                }
-                if (first > 0u) {
-                    // The slice before has been multiplied.
-                    workgroupBarrier();
-                }
-                for (var n = 0u; n < OWN_PROJECT_W; n++) {
-                    let item = lane + n * THREADS;
-                    if (n + 1u < OWN_PROJECT_W || item < PROJECT_W) {
-                        let c = item / (4u * OUTPUTS);
-                        staged_w[(c * 4u + item % 4u) * OUTPUTS + item / 4u % OUTPUTS] = own[n];
+                let of_project = EXPAND * INPUTS * params.expanded * 4u;
+                if (STAGED == 1u) {
+                    var own: array<Quad, OWN_PROJECT_W>;
+                    for (var n = 0u; n < OWN_PROJECT_W; n++) {
+                        let item = min(lane + n * THREADS, PROJECT_W - 1u);
+                        let row = min(first_quad + first + item / (4u * OUTPUTS), params.expanded - 1u);
+                        own[n] = product_weight[of_project + row * OUTPUTS * 4u + item % (4u * OUTPUTS)];
+                    }
+                    if (first > 0u) {
+                        // The slice before has been multiplied.
+                        workgroupBarrier();
+                    }
+                    for (var n = 0u; n < OWN_PROJECT_W; n++) {
+                        let item = lane + n * THREADS;
+                        if (n + 1u < OWN_PROJECT_W || item < PROJECT_W) {
+                            let c = item / (4u * OUTPUTS);
+                            staged_w[(c * 4u + item % 4u) * OUTPUTS + item / 4u % OUTPUTS] = own[n];
+                        }
                     }
                 }
                 workgroupBarrier();
@@ -145,7 +148,12 @@ fn main(
                         taken[p] = vec4<f32>(middle[(lane / LANES_O + p * LANES_P) * CHUNK + first + c]);
                     }
                     for (var q = 0u; q < QUADS; q++) {
-                        let w = staged(c, min(lane % LANES_O + q * LANES_O, OUTPUTS - 1u), OUTPUTS);
+                        let output = min(lane % LANES_O + q * LANES_O, OUTPUTS - 1u);
+                        var w = staged(c * STAGED, output * STAGED, OUTPUTS * STAGED);
+                        if (STAGED == 0u) {
+                            let row = min(first_quad + first + c, params.expanded - 1u);
+                            w = loaded(of_project + (row * OUTPUTS + output) * 4u);
+                        }
                         for (var p = 0u; p < SUMS; p++) {
                             sum[p][q] += w * taken[p];
                         }
@@ -205,13 +213,31 @@ fn staged(input: u32, output: u32, outputs: u32) -> mat4x4<f32> {
     );
 }
 
+// Those in the buffer.
+fn loaded(at: u32) -> mat4x4<f32> {
+    return mat4x4<f32>(
+        vec4<f32>(product_weight[at]),
+        vec4<f32>(product_weight[at + 1u]),
+        vec4<f32>(product_weight[at + 2u]),
+        vec4<f32>(product_weight[at + 3u]),
+    );
+}
+
 // The whole region at a chunk's channels. Beyond the picture there is zero, which is not what the expansion of zero
 // would be.
-fn expand(lane: u32, first_y: u32, first_x: u32, first_quad: u32) {
+fn expand(picture: u32, lane: u32, first_y: u32, first_x: u32, first_quad: u32) {
     var sum: array<array<vec4<f32>, PIXELS>, OWN_ITEMS>;
+    // Where each of its pixels begins, in workgroup memory or in x.
+    var row: array<array<u32, PIXELS>, OWN_ITEMS>;
     for (var n = 0u; n < OWN_ITEMS; n++) {
         for (var p = 0u; p < PIXELS; p++) {
-            sum[n][p] = bias[min(first_quad + (lane + n * THREADS) % CHUNK, params.expanded - 1u)];
+            let item = lane + n * THREADS;
+            sum[n][p] = bias[min(first_quad + item % CHUNK, params.expanded - 1u)];
+            let at = min(item / CHUNK * PIXELS + p, REGION - 1u);
+            row[n][p] = at * INPUTS;
+            if (STAGED == 0u) {
+                row[n][p] = clamped(picture, first_y, first_x, at) * INPUTS;
+            }
         }
     }
     for (var first = 0u; first < INPUTS; first += EXPAND_SLICE) {
@@ -239,8 +265,12 @@ fn expand(lane: u32, first_y: u32, first_x: u32, first_quad: u32) {
                 let item = lane + n * THREADS;
                 let w = staged(i, item % CHUNK, CHUNK);
                 for (var p = 0u; p < PIXELS; p++) {
-                    let at = min(item / CHUNK * PIXELS + p, REGION - 1u);
-                    sum[n][p] += w * vec4<f32>(staged_x[at * INPUTS + min(first + i, INPUTS - 1u)]);
+                    let at = row[n][p] + min(first + i, INPUTS - 1u);
+                    if (STAGED == 1u) {
+                        sum[n][p] += w * vec4<f32>(staged_x[at]);
+                    } else {
+                        sum[n][p] += w * vec4<f32>(x[at]);
+                    }
                 }
             }
         }

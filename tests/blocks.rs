@@ -49,12 +49,13 @@ fn blocks() -> impl Strategy<Value = Case> {
         prop::sample::select(&[1u32, 2, 4][..]),
         prop::sample::select(&[64u32, 128, 256][..]),
         1..5u32,
+        any::<bool>(),
     );
     let rest = ([activation(), activation(), activation()], any::<bool>(), any::<u64>());
     (size, form, tile, rest).prop_filter_map("does not fit", |(size, form, tile, rest)| {
         let (n, inputs, expanded, outputs, h, w) = size;
         let (widens, kernel, stride, dilation, padding) = form;
-        let ([height, width], chunk, run, threads, splits) = tile;
+        let ([height, width], chunk, run, threads, splits, staged) = tile;
         let (activations, residual, seed) = rest;
         let expanded = if widens { expanded } else { inputs };
         let pointwise = |outputs: usize, inputs: usize, i: usize| Conv {
@@ -76,7 +77,7 @@ fn blocks() -> impl Strategy<Value = Case> {
         };
         let window = depthwise.window(h, w)?;
         let middle = Shape::new(n, expanded, window.height, window.width);
-        let tile = block::Tile { height, width, chunk, run, threads, splits }.trimmed(middle);
+        let tile = block::Tile { height, width, chunk, run, threads, splits, staged }.trimmed(middle);
         let case = Case {
             expand: widens.then(|| pointwise(expanded, inputs, 0)),
             depthwise,

@@ -429,22 +429,22 @@ fn a_batch_beyond_the_limits_is_run_in_shares() {
 #[test]
 fn a_plan_never_reads_what_it_writes_and_stays_small() {
     // Dispatches and bytes of slots, a kernel a layer and a kernel a block. V2's features.2
-    // alone reads and writes 5,619,712 bytes in separate kernels.
+    // alone reads and writes 5,619,712 bytes in separate kernels. Large squeeze-excite layers are two kernels.
     let expected = [
         ("timm-mobilenetv1_100", [(29, 4_816_896), (16, 4_816_960)]),
         ("torchvision-mobilenet_v2", [(54, 7_727_104), (20, 2_458_624)]),
-        ("torchvision-mobilenet_v3_large", [(81, 5_219_264), (35, 1_734_912)]),
-        ("torchvision-mobilenet_v3_small", [(73, 1_982_528), (33, 1_645_568)]),
+        ("torchvision-mobilenet_v3_large", [(81, 5_219_264), (40, 1_735_872)]),
+        ("torchvision-mobilenet_v3_small", [(73, 1_982_528), (35, 1_646_144)]),
         ("timm-mobilenetv4_conv_small", [(48, 2_558_976), (23, 2_483_776)]),
         ("timm-mobilenetv4_conv_medium", [(79, 5_734_400), (47, 5_570_624)]),
         ("timm-mobilenetv4_conv_large", [(104, 11_943_936), (57, 11_501_632)]),
-        ("torchvision-lraspp_mobilenet_v3_large", [(86, 28_798_560), (41, 10_029_600)]),
-        ("torchvision-deeplabv3_mobilenet_v3_large", [(89, 28_122_560), (44, 11_299_840)]),
-        ("torchvision-ssdlite320_mobilenet_v3_large", [(117, 10_766_368), (53, 3_649_632)]),
+        ("torchvision-lraspp_mobilenet_v3_large", [(86, 28_798_560), (45, 10_030_560)]),
+        ("torchvision-deeplabv3_mobilenet_v3_large", [(89, 28_122_560), (48, 11_296_960)]),
+        ("torchvision-ssdlite320_mobilenet_v3_large", [(117, 10_766_368), (57, 3_649_632)]),
     ];
-    for (name, plans) in expected {
+    let found = expected.map(|(name, _)| {
         let network = Fixture::network(name).open_network();
-        for (fuse, expected) in [Fuse::None, Fuse::Block].into_iter().zip(plans) {
+        let plans = [Fuse::None, Fuse::Block].map(|fuse| {
             let options = plan::Options { fuse, ..plan::Options::default() };
             let input = network.input_shape(1);
             let graph = prune(&network.answering(network.answer()).unwrap());
@@ -460,7 +460,7 @@ fn a_plan_never_reads_what_it_writes_and_stays_small() {
             let steps: u64 = plan.steps.iter().map(|step| step.work.macs).sum();
             match fuse {
                 Fuse::None => assert_eq!(steps, layers.macs, "{name}"),
-                _ => assert!(steps >= layers.macs && steps < 3 * layers.macs, "{name}: {steps}"),
+                _ => assert!(steps >= layers.macs && steps < 4 * layers.macs, "{name}: {steps}"),
             }
             // Fused or not, the picture, the weights and the answer move.
             let least = plan.weight_bytes() * 9 / 10;
@@ -469,7 +469,9 @@ fn a_plan_never_reads_what_it_writes_and_stays_small() {
                 assert!(rated.steps > 0 && rated.workgroups > 0 && rated.work.bytes > 0, "{name}: {rated:?}");
                 assert!(rated.workgroup_memory <= Machine::default().workgroup_memory, "{name}: {rated:?}");
             }
-            assert_eq!((plan.steps.len(), plan.slot_bytes()), expected, "{name} {fuse:?}");
-        }
-    }
+            (plan.steps.len(), plan.slot_bytes())
+        });
+        (name, plans)
+    });
+    assert_eq!(found, expected);
 }

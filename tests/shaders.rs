@@ -170,7 +170,8 @@ fn variants() -> Vec<Launch> {
                     project: project.then_some(&product),
                 };
                 for (height, chunk, run, splits) in [(2, 2, 1, 1), (4, 4, 2, 1), (4, 2, 4, 3)] {
-                    let tile = block::Tile { height, width: 4, chunk, run, threads: 64, splits };
+                    let tile =
+                        block::Tile { height, width: 4, chunk, run, threads: 64, splits, staged: !residual };
                     if 16 * tile.memory(convs, x.quads(), y.quads()) <= WORKGROUP_MEMORY {
                         launches.push(block::launch(convs, shapes, residual, gate, tile));
                     }

@@ -47,6 +47,8 @@ pub struct Tile {
     pub threads: u32,
     /// Workgroups that share a tile, each with a part of the expanded channels.
     pub splits: u32,
+    /// Whether what the expansion reads and the projection's weights are brought to workgroup memory first.
+    pub staged: bool,
 }
 
 /// The most inputs, in fours, whose weights of the expansion are in workgroup memory at once.
@@ -93,7 +95,8 @@ impl Tile {
         let [expand, project] =
             [convs.expand.map(|_| slices.expand_w), convs.project.map(|_| slices.project_w)]
                 .map(Option::unwrap_or_default);
-        let region = if convs.expand.is_some() { h * w * (self.chunk + inputs as u32) } else { 2 };
+        let staged = if self.staged && convs.expand.is_some() { h * w * inputs as u32 } else { 1 };
+        let region = staged + if convs.expand.is_some() { h * w * self.chunk } else { 1 };
         region + self.height * self.width * self.chunk + 1 + expand.max(project)
     }
 
@@ -103,8 +106,10 @@ impl Tile {
         // Eight inputs at a time, or a few less if the last slice has fewer then.
         let expand = inputs.div_ceil(inputs.div_ceil(SLICE));
         let fits = |slice: &u32| 4 * slice * outputs <= SLICE_W;
-        let project = [8, 4, 2, 1].into_iter().filter(|slice| *slice <= self.chunk).find(fits).unwrap_or(1);
-        Slices { expand, project, expand_w: 4 * expand * self.chunk, project_w: 4 * project * outputs }
+        let whole = [8, 4, 2, 1].into_iter().filter(|slice| *slice <= self.chunk);
+        let project = if self.staged { whole.into_iter().find(fits).unwrap_or(1) } else { self.chunk };
+        let project_w = if self.staged { 4 * project * outputs } else { 0 };
+        Slices { expand, project, expand_w: 4 * expand * self.chunk, project_w }
     }
 
     /// Tiles of a map.
@@ -148,9 +153,9 @@ pub fn tiles(map: Shape) -> Vec<Tile> {
         for (chunk, run) in [(4, 2), (4, 4), (8, 2), (8, 4)] {
             for threads in [64, 128, 256] {
                 for splits in [1, 2, 4, 8, 16] {
-                    let tile = Tile { height, width, chunk, run, threads, splits }.trimmed(map);
+                    let tile = Tile { height, width, chunk, run, threads, splits, staged: true }.trimmed(map);
                     if !tiles.contains(&tile) {
-                        tiles.push(tile);
+                        tiles.extend([tile, Tile { staged: false, ..tile }]);
                     }
                 }
             }
@@ -215,16 +220,20 @@ impl Convs<'_> {
         chunk = chunk + window * each(pixels / tile.run * tile.chunk);
 
         if self.expand.is_some() {
-            begin = begin
-                + Effort {
-                    shared: each(h * w * inputs as u32),
-                    ..Effort::of(1.0, each(h * w * inputs as u32))
-                };
+            if tile.staged {
+                let own = each(h * w * inputs as u32);
+                begin = begin + Effort { shared: own, ..Effort::of(1.0, own) };
+            }
             let items = f64::from(self.items(tile));
             let slice = f64::from(slices.expand);
             let brought = each(slices.expand_w);
-            let multiplied =
-                Effort { shared: items * slice * 8.0, macs: items * slice * 16.0, ..Effort::default() };
+            let pixels = items * slice * 4.0;
+            let multiplied = Effort { shared: pixels, macs: 4.0 * pixels, ..Effort::default() }
+                + if tile.staged {
+                    Effort { shared: pixels, ..Effort::default() }
+                } else {
+                    Effort::of(1.0, pixels)
+                };
             let brought = Effort { shared: brought, barriers: 2.0, ..Effort::of(1.0, brought) };
             chunk = chunk + (multiplied + brought) * f64::from((inputs as u32).div_ceil(slices.expand));
             chunk = chunk + Effort { shared: 4.0 * items, barriers: 1.0, ..Effort::of(0.0, items) };
@@ -233,13 +242,18 @@ impl Convs<'_> {
             let Sums { quads, pixels, .. } = tile.sums(outputs);
             let brought = each(slices.project_w);
             let slice = f64::from(slices.project);
+            let weights = slice * f64::from(4 * quads);
             let multiplied = Effort {
-                shared: slice * f64::from(pixels + 4 * quads),
+                shared: slice * f64::from(pixels),
                 macs: slice * f64::from(4 * pixels * quads),
                 ..Effort::default()
             };
-            let brought = Effort { shared: brought, barriers: 2.0, ..Effort::of(1.0, brought) };
-            chunk = chunk + (multiplied + brought) * f64::from(tile.chunk / slices.project);
+            let weights = if tile.staged {
+                Effort { shared: brought + weights, barriers: 2.0, ..Effort::of(1.0, brought) }
+            } else {
+                Effort { barriers: 1.0, ..Effort::of(slice / 2.0, weights) }
+            };
+            chunk = chunk + (multiplied + weights) * f64::from(tile.chunk / slices.project);
             begin = begin + Effort::of(1.0, f64::from(2 * pixels * quads));
         }
         if self.project.is_none() && pool {
@@ -336,6 +350,7 @@ pub fn launch(convs: Convs, shapes: Shapes, residual: bool, pool: bool, tile: Ti
         shader: &SHADER,
         constants: vec![
             ("EXPAND", convs.expand.is_some().into()),
+            ("STAGED", tile.staged.into()),
             ("PROJECT", project.into()),
             ("POOL", pool.into()),
             ("SPLIT", split.into()),

@@ -20,7 +20,7 @@ use crate::{
     tensor::Element,
 };
 
-/// Candidates of each kind, of a block and of a layer; of less time than [`QUICK`] the best by the model alone.
+/// Candidates of each kind, of a block and of a layer; in less time than [`QUICK`] a block's best by the model alone.
 const EACH: usize = 3;
 const EACH_KERNEL: usize = 2;
 const QUICK: Duration = Duration::from_secs(20);
@@ -126,12 +126,12 @@ pub async fn tune_async(
     let first = inputs.first().ok_or_else(|| Error::Input("there is none to measure with".into()))?;
     let input = first.shape()?;
     let bench = Bench { gpu, graph, scores, input, machine, inputs };
-    let [each, each_kernel] = if budget < QUICK { [1, 1] } else { [EACH, EACH_KERNEL] };
+    let each = if budget < QUICK { 1 } else { EACH };
 
     let mut tuning = Tuning::default();
     let winners = &mut tuning.winners;
     let measured = &mut tuning.measured;
-    let layers = Plan::layer_contests(graph, input, machine, each_kernel)?;
+    let layers = Plan::layer_contests(graph, input, machine, EACH_KERNEL)?;
     (winners.kernels, tuning.layers) = bench
         .judge(
             &layers,
@@ -141,7 +141,7 @@ pub async fn tune_async(
             || within(LAYERS),
         )
         .await?;
-    let gated = Plan::gated_contests(graph, input, machine, each_kernel)?;
+    let gated = Plan::gated_contests(graph, input, machine, EACH_KERNEL)?;
     if !gated.is_empty() {
         let tally;
         (winners.gated, tally) = bench

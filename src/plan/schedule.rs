@@ -64,7 +64,10 @@ impl fmt::Display for Schedule {
             Self::Pooled(t) => write!(f, " {} px, {} ch", t.pixels, 4 * t.lanes),
             Self::Front(t) | Self::Middle(t) | Self::Back(t) | Self::Whole(t) => {
                 write!(f, " {}x{} px, {} ch, {} threads", t.height, t.width, 4 * t.chunk, t.threads)?;
-                if t.splits > 1 { write!(f, ", {} splits", t.splits) } else { Ok(()) }
+                if t.splits > 1 {
+                    write!(f, ", {} splits", t.splits)?;
+                }
+                if t.staged { Ok(()) } else { f.write_str(", unstaged") }
             }
         }
     }
@@ -274,6 +277,10 @@ impl<'a> Context<'a> {
             Schedule::Whole(tile) if squeeze.is_none() => (tile, expand, true),
             _ => return None,
         };
+        // Without a product there is nothing to stage.
+        if expand.is_none() && !projects && !tile.staged {
+            return None;
+        }
         let convs = Convs {
             expand: expand.map(|id| self.conv(id)),
             depthwise: self.depthwise,

@@ -62,7 +62,7 @@ fn every_pipeline_of_a_plan_in_all_languages() {
 }
 
 #[test]
-fn plans_for_a_family_have_its_subgroups_and_no_tile_that_spills_there() {
+fn plans_for_a_card_have_its_subgroups_and_no_tile_that_spills_there() {
     let folder = tempfile::tempdir().unwrap();
     let product = |constants: &str, names: [&str; 2]| -> u32 {
         let value = |name: &str| {
@@ -71,17 +71,19 @@ fn plans_for_a_family_have_its_subgroups_and_no_tile_that_spills_there() {
         };
         names.map(value).iter().product()
     };
-    for (family, most) in [("amd", 16), ("nvidia", 16), ("intel", 8), ("apple", 8), ("adreno", 16)] {
-        let networks = ["--networks", "mobilenet_v2", "--candidates", "--family", family];
+    for (card, most) in [("rdna3", 16), ("ada", 16), ("xe", 8), ("m1", 8), ("adreno7", 16)] {
+        let networks = ["--networks", "mobilenet_v2", "--candidates", "--machine", card];
         let pipelines = write(folder.path(), &networks);
-        assert!(pipelines.values().any(|row| row[3] == "Subgroups"), "{family}");
+        assert!(pipelines.values().any(|row| row[3] == "Subgroups"), "{card}");
         let sums = pipelines.values().filter_map(|row| match &row[1][..] {
-            "pointwise" | "pointwise_subgroup" => Some(product(&row[8], ["PIXELS", "QUADS"])),
+            "pointwise" | "pointwise_subgroup" | "pointwise_staged" => {
+                Some(product(&row[8], ["PIXELS", "QUADS"]))
+            }
             "dense" => Some(product(&row[8], ["COLUMNS", "QUADS"])),
             "block" => Some(product(&row[8], ["SUMS", "QUADS"])),
             _ => None,
         });
-        assert_eq!(sums.max(), Some(most), "{family}");
+        assert_eq!(sums.max(), Some(most), "{card}");
     }
 }
 
@@ -95,7 +97,7 @@ fn networks_by_name_are_inspected_one_at_a_time() {
     for (args, words) in [
         (&["--networks", "mobilenet_v1,mobilenet_v2"][..], "--shaders"),
         (&["--networks", "all"], "--shaders"),
-        (&["--networks", "mobilenet_v2", "--family", "amd", "--adapter", "llvmpipe"], "--family"),
+        (&["--networks", "mobilenet_v2", "--machine", "rdna3", "--adapter", "llvmpipe"], "--machine"),
     ] {
         let mut command = goldcrest(["inspect"]);
         command.args(args);
@@ -104,7 +106,7 @@ fn networks_by_name_are_inspected_one_at_a_time() {
     for args in [
         &["--networks", "mobilenet_v2", "--arch", "torchvision/mobilenet_v2"][..],
         &["--networks", "mobilenet_v2", "--candidates"],
-        &["--networks", "mobilenet_v2", "--family", "amd", "--baseline"],
+        &["--networks", "mobilenet_v2", "--machine", "rdna3", "--baseline"],
     ] {
         let mut command = goldcrest(["inspect"]);
         command.args(args);

@@ -161,7 +161,7 @@ fn block_case(picture: &Tensor, x: Shape) -> Result<Case> {
     let filtered = depthwise::reference(depthwise, &expanded, middle, window, None);
     let convs = block::Convs { expand: Some(expand), depthwise, project: Some(project) };
     let shapes = block::Shapes { x, middle, y: x, window };
-    let tile = block::Tile { height: 4, width: 4, chunk: 4, run: 2, threads: 64, splits: 1 };
+    let tile = block::Tile { height: 4, width: 4, chunk: 4, run: 2, threads: 64, splits: 1, staged: true };
     let input = on_device(picture, x);
     Ok(Case {
         launch: block::launch(convs, shapes, true, false, tile),
