@@ -57,6 +57,9 @@ const SLICE: u32 = 8;
 /// The most `vec4`s of the projection's weights that are: 8 KiB in f32.
 const SLICE_W: u32 = 512;
 
+/// Bytes of workgroup memory from which on nothing is left unstaged.
+const ROOMY: u32 = 32_768;
+
 /// See [`Tile::slices`].
 struct Slices {
     /// Inputs, in fours.
@@ -169,7 +172,9 @@ impl Convs<'_> {
     /// of outputs.
     pub fn fit(self, inputs: usize, outputs: usize, machine: &Machine, tile: Tile) -> bool {
         let fits = machine.quads(tile.memory(self, inputs, outputs)) <= machine.workgroup_memory
-            && tile.threads <= machine.workgroup_threads;
+            && tile.threads <= machine.workgroup_threads
+            // Where there is room for most tiles, what has none is better cut otherwise.
+            && (tile.staged || machine.workgroup_memory < ROOMY);
         let kept = self.kept(outputs, tile);
         let sums = kept.pixels * kept.quads;
         // Sums stay in registers through the depthwise phase, and beside what the expansion adds up.
