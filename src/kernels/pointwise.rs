@@ -33,6 +33,9 @@ pub fn tiles(element: Element) -> impl Iterator<Item = Tile> {
     })
 }
 
+/// The most inputs that are added up in f16. With more, V4's networks were more than 1e-2 off.
+const MOST_IN_F16: usize = 256;
+
 /// Tiles across the outputs, and down the pixels.
 fn tiled(tile: Tile, pixels: usize, outputs: usize) -> [usize; 2] {
     [outputs.div_ceil(tile.quads as usize), pixels.div_ceil(tile.pixels as usize)]
@@ -55,7 +58,8 @@ impl LayerKernel for Pointwise {
         let Some(conv) = layer.conv(ConvKind::Pointwise) else { return Vec::new() };
         // A bias is f32, and must survive what sums are made in.
         let bias = conv.bias.as_ref().map_or(&[][..], |bias| bias.data());
-        let holds = |tile: &Tile| tile.arithmetic.overflow(bias).is_none();
+        let exact = |tile: &Tile| tile.arithmetic == Element::F32 || conv.inputs() <= MOST_IN_F16;
+        let holds = |tile: &Tile| tile.arithmetic.overflow(bias).is_none() && exact(tile);
         let deep = |tile: Tile| deepened(tile, layer.x().quads(), machine);
         tiles(machine.element).filter(|tile| tile.sums() <= machine.sums).filter(holds).map(deep).collect()
     }
