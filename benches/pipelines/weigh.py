@@ -50,6 +50,8 @@ class Instruction:
 class Part:
     """Instructions, and parts that are loops, in the listing's order."""
     items: list
+    turns: float = 1.0  # of a loop; see `turns`
+    product: bool = False  # whether it is one that multiplies inputs by weights
 
 
 # ---- AMD: ACO's assembly -----------------------------------------------------------------------------------------
@@ -297,12 +299,8 @@ class Wave:
             self.shares += (self.now - start) * share
 
 
-def shape(part):
-    """The nesting of its loops, with instructions and multiply-adds of each."""
-    return [(sum(isinstance(i, Instruction) for i in loop.items), own_fmas(loop), shape(loop)) for loop in inner(part)]
-
-
 def own_fmas(loop):
+    """Multiply-adds of a turn of a loop, without the loops within."""
     return int(sum(item.fmas for item in loop.items if isinstance(item, Instruction)))
 
 
@@ -352,18 +350,15 @@ def turns(shader, s, loop, above):
             return s["DEEP"] * 16 * s["PIXELS"] * s["QUADS"] / fmas
         return s["SPLIT"].bit_length() - 1
     if shader == "dense":
-        # A loop over taps of its own had the first version.
-        over_taps = s["KERNEL"] == 1 or s.get("TOGETHER", 1) < s["KERNEL"]
+        over_taps = s["KERNEL"] == 1 or s["TOGETHER"] < s["KERNEL"]
         return s["KERNEL"] if above < 1 + over_taps else math.ceil(s["inputs"] / s["SPLIT"])
     if shader == "gate":
-        # Each of these is unrolled DEPTH times by hand: sums of tiles, and both products.
-        if not fmas:
-            return math.ceil(s["tiles"] / s.get("SPREAD", 1) / (4 if "OWN" in s else 1))
-        return math.ceil(s["CHANNELS"] / s["SPLITS"] / 4)
+        # Four turns of these are one: of the sums of tiles, and of both products.
+        return math.ceil(s["CHANNELS"] / s["SPLITS"] / 4 if fmas else s["tiles"] / s["SPREAD"] / 4)
     if shader == "reduce":
-        return s.get("splits", s.get("SPLITS"))
+        return s["SPLITS"]
     if shader == "pool":
-        return math.ceil(s["pixels"] / s["LANES_P"] / s.get("DEPTH", 1))
+        return math.ceil(s["pixels"] / s["LANES_P"] / s["DEPTH"])
     if shader == "block":
         return of_block(s, loop, above)
     raise Unknown(f"{fmas} multiply-adds")
@@ -375,7 +370,8 @@ def all_fmas(loop):
 
 
 def of_block(s, loop, above):
-    """The block kernel's."""
+    """The block kernel's: over chunks, then over slices of weights and what they are multiplied with, and over the
+    depthwise part's items."""
     fmas, tile, lanes = all_fmas(loop), s["TILE_H"] * s["TILE_W"], s["LANES_O"] * s["LANES_P"]
     region = math.prod((s[side] - 1) * s["STRIDE"] + (s["KERNEL"] - 1) * s["DILATION"] + 1
                        for side in ("TILE_H", "TILE_W"))
@@ -384,13 +380,6 @@ def of_block(s, loop, above):
         return s["share"] if fmas else math.ceil(region * s["INPUTS"] / lanes)
     if fmas == 4 * s["KERNEL"] ** 2 * s["RUN"]:
         return math.ceil(tile / s["RUN"] * s["CHUNK"] / lanes)
-    if "INPUTS" not in s:  # before weights were staged
-        if inner(loop):
-            return items
-        if fmas == 64:
-            return s["inputs"]
-        # Of the chunk's product some compilers unroll a part.
-        return s["CHUNK"] * 16 * s["QUADS"] * s["SUMS"] / fmas if fmas else tile
     slices = math.ceil(s["INPUTS"] / s["EXPAND_SLICE"])
     expanded, projected = 64 * items, 16 * s["QUADS"] * s["SUMS"]
     if s["EXPAND"] and fmas in (expanded * s["EXPAND_SLICE"], expanded) and (above == 1 or inner(loop)):
