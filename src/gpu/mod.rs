@@ -16,7 +16,7 @@ mod source;
 mod tiers;
 mod transfer;
 mod trust;
-#[cfg(all(feature = "translate", not(any(target_arch = "wasm32", target_vendor = "apple"))))]
+#[cfg(not(any(target_arch = "wasm32", target_vendor = "apple")))]
 mod vulkan;
 
 use std::{
@@ -160,7 +160,7 @@ impl Gpu {
             trouble: Trouble::default(),
         };
         #[cfg(not(any(target_vendor = "apple", target_arch = "wasm32")))]
-        let gpu = Self { robust: gpu.vulkan().is_some_and(|vulkan| vulkan.robust()), ..gpu };
+        let gpu = Self { robust: gpu.is_robust(), ..gpu };
         gpu
     }
 

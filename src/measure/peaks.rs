@@ -16,7 +16,7 @@ impl Peaks {
     /// Measures `device`, with maps of `element` on a GPU. Takes a second or two.
     ///
     /// # Errors
-    /// As [`Executor::new`] and [`Executor::run`].
+    /// As [`Gpu::probe`].
     pub fn measure(device: &Device, element: Element) -> Result<Self> {
         match device {
             Device::Gpu(gpu) => of_gpu(gpu, element),

@@ -107,7 +107,7 @@ impl<'a> Order<'a> {
         let engine = match device {
             Device::Gpu(gpu) => {
                 let plan = plan_within_limits(&gpu, &graph, input, options)?;
-                Drafted::Gpu(gpu, Box::new(plan))
+                Drafted::Gpu(Box::new(gpu), Box::new(plan))
             }
             Device::Cpu(cpu) => {
                 Drafted::Cpu(Box::new(cpu::Executor::new(&cpu, &graph, input, options.taps)?))
@@ -128,7 +128,7 @@ pub(super) struct Draft {
 }
 
 enum Drafted {
-    Gpu(Gpu, Box<Plan>),
+    Gpu(Box<Gpu>, Box<Plan>),
     Cpu(Box<cpu::Executor>),
 }
 
