@@ -90,16 +90,16 @@ fn main(
 
     if (EXPAND == 1u && STAGED == 1u) {
         for (var first = 0u; first < OWN_X; first += TOGETHER) {
-            var own: array<Quad, TOGETHER>;
+            var own: array<vec4<f32>, TOGETHER>;
             for (var n = 0u; n < min(TOGETHER, OWN_X - first); n++) {
                 let item = min(lane + (first + n) * THREADS, STAGED_X - 1u);
-                own[n] = x[clamped(picture, first_y, first_x, item / INPUTS) * INPUTS + item % INPUTS];
+                own[n] = vec4<f32>(x[clamped(picture, first_y, first_x, item / INPUTS) * INPUTS + item % INPUTS]);
             }
             for (var n = 0u; n < min(TOGETHER, OWN_X - first); n++) {
                 let item = lane + (first + n) * THREADS;
                 // Where no condition says otherwise, loads stay together.
                 if (first + n + 1u < OWN_X || item < STAGED_X) {
-                    staged_x[item] = own[n];
+                    staged_x[item] = Quad(own[n]);
                 }
             }
         }
@@ -123,11 +123,11 @@ fn main(
             for (var first = 0u; first < CHUNK; first += PROJECT_SLICE) {
                 let of_project = EXPAND * INPUTS * params.expanded * 4u;
                 if (STAGED == 1u) {
-                    var own: array<Quad, OWN_PROJECT_W>;
+                    var own: array<vec4<f32>, OWN_PROJECT_W>;
                     for (var n = 0u; n < OWN_PROJECT_W; n++) {
                         let item = min(lane + n * THREADS, PROJECT_W - 1u);
                         let row = min(first_quad + first + item / (4u * OUTPUTS), params.expanded - 1u);
-                        own[n] = product_weight[of_project + row * OUTPUTS * 4u + item % (4u * OUTPUTS)];
+                        own[n] = vec4<f32>(product_weight[of_project + row * OUTPUTS * 4u + item % (4u * OUTPUTS)]);
                     }
                     if (first > 0u) {
                         // The slice before has been multiplied.
@@ -137,7 +137,7 @@ fn main(
                         let item = lane + n * THREADS;
                         if (n + 1u < OWN_PROJECT_W || item < PROJECT_W) {
                             let c = item / (4u * OUTPUTS);
-                            staged_w[(c * 4u + item % 4u) * OUTPUTS + item / 4u % OUTPUTS] = own[n];
+                            staged_w[(c * 4u + item % 4u) * OUTPUTS + item / 4u % OUTPUTS] = Quad(own[n]);
                         }
                     }
                 }
@@ -241,14 +241,14 @@ fn expand(picture: u32, lane: u32, first_y: u32, first_x: u32, first_quad: u32) 
         }
     }
     for (var first = 0u; first < INPUTS; first += EXPAND_SLICE) {
-        var own: array<Quad, OWN_EXPAND_W>;
+        var own: array<vec4<f32>, OWN_EXPAND_W>;
         for (var n = 0u; n < OWN_EXPAND_W; n++) {
             let item = min(lane + n * THREADS, EXPAND_W - 1u);
             let i = min(first + item / (4u * CHUNK), INPUTS - 1u);
             let quad = min(first_quad + item / 4u % CHUNK, params.expanded - 1u);
-            let v = product_weight[(i * params.expanded + quad) * 4u + item % 4u];
+            let v = vec4<f32>(product_weight[(i * params.expanded + quad) * 4u + item % 4u]);
             // The last slice may reach beyond the last input.
-            own[n] = select(Quad(), v, first + item / (4u * CHUNK) < INPUTS);
+            own[n] = select(vec4(0.0), v, first + item / (4u * CHUNK) < INPUTS);
         }
         // The slice before, or the chunk before, has been multiplied.
         workgroupBarrier();
@@ -256,7 +256,7 @@ fn expand(picture: u32, lane: u32, first_y: u32, first_x: u32, first_quad: u32) 
             let item = lane + n * THREADS;
             if (n + 1u < OWN_EXPAND_W || item < EXPAND_W) {
                 let i = item / (4u * CHUNK);
-                staged_w[(i * 4u + item % 4u) * CHUNK + item / 4u % CHUNK] = own[n];
+                staged_w[(i * 4u + item % 4u) * CHUNK + item / 4u % CHUNK] = Quad(own[n]);
             }
         }
         workgroupBarrier();

@@ -49,8 +49,8 @@ struct Rows {
 
 // What a thread brings a turn.
 struct Brought {
-    x: array<Quad, OWN_X>,
-    w: array<Quad, OWN_W>,
+    x: array<vec4<f32>, OWN_X>,
+    w: array<vec4<f32>, OWN_W>,
 }
 
 @compute @workgroup_size(LANES_O * LANES_P * SPLIT)
@@ -81,14 +81,14 @@ fn main(
         workgroupBarrier();
         for (var n = 0u; n < OWN_X; n++) {
             if (n + 1u < OWN_X || own + n * THREADS < BROUGHT_X) {
-                staged_x[part * BROUGHT_X + own + n * THREADS] = next.x[n];
+                staged_x[part * BROUGHT_X + own + n * THREADS] = Quad(next.x[n]);
             }
         }
         for (var n = 0u; n < OWN_W; n++) {
             let item = own + n * THREADS;
             if (n + 1u < OWN_W || item < BROUGHT_W) {
                 let deep = item / (4u * TILE_O);
-                staged_w[part * BROUGHT_W + (deep * 4u + item % 4u) * TILE_O + item / 4u % TILE_O] = next.w[n];
+                staged_w[part * BROUGHT_W + (deep * 4u + item % 4u) * TILE_O + item / 4u % TILE_O] = Quad(next.w[n]);
             }
         }
         workgroupBarrier();
@@ -154,14 +154,14 @@ fn bring(own: u32, first: u32, first_output: u32, rows: Rows) -> Brought {
     var brought: Brought;
     for (var n = 0u; n < OWN_X; n++) {
         let i = first + (own + n * THREADS) % DEEP;
-        let v = Quad(load_input(rows.x[n], rows.gates[n], min(i, params.inputs - 1u)));
-        brought.x[n] = select(Quad(), v, i < params.inputs);
+        let v = vec4<f32>(load_input(rows.x[n], rows.gates[n], min(i, params.inputs - 1u)));
+        brought.x[n] = select(vec4(0.0), v, i < params.inputs);
     }
     for (var n = 0u; n < OWN_W; n++) {
         let item = own + n * THREADS;
         let i = min(first + item / (4u * TILE_O), params.inputs - 1u);
         let o = min(first_output + item / 4u % TILE_O, params.outputs - 1u);
-        brought.w[n] = weight[(i * params.outputs + o) * 4u + item % 4u];
+        brought.w[n] = vec4<f32>(weight[(i * params.outputs + o) * 4u + item % 4u]);
     }
     return brought;
 }

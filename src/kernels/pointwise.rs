@@ -60,7 +60,14 @@ impl LayerKernel for Pointwise {
         let bias = conv.bias.as_ref().map_or(&[][..], |bias| bias.data());
         let exact = |tile: &Tile| tile.arithmetic == Element::F32 || conv.inputs() <= MOST_IN_F16;
         let holds = |tile: &Tile| tile.arithmetic.overflow(bias).is_none() && exact(tile);
-        let deep = |tile: Tile| deepened(tile, layer.x().quads(), machine);
+        let deep = |tile: Tile| {
+            let tile = deepened(tile, layer.x().quads(), machine);
+            // All of a workgroup read the same weights then, and AMD's compiler has scalar registers for four blocks.
+            match grid(tile, layer.y.pixels(), layer.y.quads()).lanes_o {
+                1 => Tile { depth: tile.depth.min((4 / tile.quads).max(1)), ..tile },
+                _ => tile,
+            }
+        };
         tiles(machine.element).filter(|tile| tile.sums() <= machine.sums).filter(holds).map(deep).collect()
     }
 
