@@ -21,11 +21,10 @@ struct Params {
 @group(0) @binding(4) var<storage, read> bias: array<vec4<f32>>;      // (squeezed), then (CHANNELS) if WIDEN
 @group(0) @binding(5) var<storage, read_write> y: array<Quad>;        // (pictures, CHANNELS) if WIDEN, or (pictures, squeezed)
 
-// Turns of a loop whose loads are on their way together. Loops whose bounds compilers know they unroll, a hundred turns
+// The loads of DEPTH turns of a loop are on their way together. Loops whose bounds compilers know they unroll, a hundred turns
 // too, and then hold all of a product's weights in registers at once: hundreds spilled. So parameters bound them; and
 // constants too, as Mesa's lavapipe compiles a small kernel anew at every dispatch, and keeps all of them, if nothing
 // but parameters bounds its loops.
-const DEPTH: u32 = 4u;
 
 // How often all threads have to have a turn at so many items: a constant, so that compilers know the last for such.
 fn rounds(items: u32) -> u32 {

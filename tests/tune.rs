@@ -66,8 +66,10 @@ fn tuning_measures_and_changes_nothing_but_the_time() {
                 .unwrap();
         // One inverted residual of three layers.
         assert_eq!((tuning.blocks.contests, tuning.layers.contests), (1, 3));
+        // In so little time one schedule of each kind: separate, front, back and whole.
+        assert!(tuning.blocks.entered == 4 && tuning.layers.entered > 4, "{tuning:?}");
         for tally in [tuning.blocks, tuning.layers] {
-            assert!(tally.entered >= 4 && tally.rounds > 0 && heard > 0, "{tuning:?}");
+            assert!(tally.rounds > 0 && heard > 0, "{tuning:?}");
         }
         assert!(tuning.after_ms <= tuning.before_ms && tuning.after_ms > 0.0, "{tuning:?}");
         let tuned = run(&gpu, &Options { tuned: tuning.winners, ..Options::default() });

@@ -353,8 +353,8 @@ def turns(shader, s, loop, above):
         over_taps = s["KERNEL"] == 1 or s["TOGETHER"] < s["KERNEL"]
         return s["KERNEL"] if above < 1 + over_taps else math.ceil(s["inputs"] / s["SPLIT"])
     if shader == "gate":
-        # Four turns of these are one: of the sums of tiles, and of both products.
-        return math.ceil(s["CHANNELS"] / s["SPLITS"] / 4 if fmas else s["tiles"] / s["SPREAD"] / 4)
+        # DEPTH turns of these are one: of the sums of tiles, and of both products.
+        return math.ceil((s["CHANNELS"] / s["SPLITS"] if fmas else s["tiles"] / s["SPREAD"]) / s["DEPTH"])
     if shader == "reduce":
         return s["SPLITS"]
     if shader == "pool":

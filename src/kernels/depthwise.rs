@@ -104,7 +104,7 @@ impl LayerKernel for Depthwise {
 }
 
 /// What a thread does for the windows of a tile, whose loads are all on their way together.
-pub(super) fn window(conv: &Conv, tile: Tile) -> Effort {
+fn window(conv: &Conv, tile: Tile) -> Effort {
     let kernel = conv.kernel() as f64;
     let lines = span(conv, tile.rows) as f64;
     let loads = lines * span(conv, tile.pixels) as f64 + kernel * kernel;

@@ -80,6 +80,7 @@ impl Gate<'_> {
                 ("SPREAD", spread),
                 ("SPLITS", splits),
                 ("THREADS", threads),
+                ("DEPTH", DEPTH),
                 ("WIDEN", self.widen.is_some().into()),
                 ("SQUEEZE_ACTIVATION", self.squeeze.activation.code()),
                 ("ACTIVATION", self.widen.map_or(0, |widen| widen.activation.code())),

@@ -72,7 +72,7 @@ impl Mul<f64> for Effort {
 }
 
 impl Effort {
-    /// So many loads and stores, all but the last in so many steps of which each needs the one before.
+    /// So many loads and stores, for which it waits so many times.
     pub(crate) const fn of(waits: f64, loads: f64) -> Self {
         Self { waits, loads, shared: 0.0, macs: 0.0, broadcasts: 0.0, barriers: 0.0 }
     }

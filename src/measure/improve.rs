@@ -14,6 +14,7 @@ use crate::{
     gpu::Gpu,
     plan::Tuned,
     session::{Kept, keep, recall, weights},
+    tensor::Element,
     zoo::Network,
 };
 
@@ -47,7 +48,8 @@ pub struct Improving {
 impl Improving {
     /// A session as `build` makes it on `gpu`, and a thread that measures for some eight seconds, keeps what it finds
     /// in the cache folder, and builds another. Nothing is measured where that was done before, where there is no
-    /// cache folder to keep it in, or of a session that runs on the CPU.
+    /// cache folder to keep it in, of a session that runs on the CPU, or in f16: how exact that is has to be judged on
+    /// pictures, as [`tune`] does.
     ///
     /// # Errors
     /// As `build`. What goes wrong in the background is logged, and the session stays.
@@ -61,7 +63,10 @@ impl Improving {
             return Ok(Self { session, better: None });
         };
         let (element, graph) = (session.element(), network.answering(network.answer())?.into_owned());
-        if gpu.cache_folder().is_none() || recall(gpu, &graph, input, element).is_some() {
+        if element == Element::F16
+            || gpu.cache_folder().is_none()
+            || recall(gpu, &graph, input, element).is_some()
+        {
             return Ok(Self { session, better: None });
         }
         let (sender, better) = channel();
