@@ -53,7 +53,7 @@ fn main(
     var block = i * params.outputs + output;
     let next = LANES_I * params.outputs;
     if (DEPTH > 1u) {
-        for (; i + (DEPTH - 1u) * LANES_I < params.inputs; i += DEPTH * LANES_I) {
+        for (var turn = params.inputs / (DEPTH * LANES_I); turn > 0u; turn--) {
             var taken: array<array<vec4<f32>, PIXELS>, DEPTH>;
             var w: array<mat4x4<f32>, DEPTH>;
             for (var d = 0u; d < DEPTH; d++) {
@@ -68,6 +68,7 @@ fn main(
                     sum[p] += w[d] * taken[d][p];
                 }
             }
+            i += DEPTH * LANES_I;
         }
     }
     for (; i < params.inputs; i += LANES_I) {

@@ -320,13 +320,15 @@ class Unknown(Exception):
     """A loop that no rule below tells the turns of."""
 
 
-def product(sizes, fmas, sums, inputs):
-    """Of the loop that multiplies `DEPTH` inputs a turn, and of the one for those that are left over."""
+def product(sizes, fmas, sums, inputs, fewest=None):
+    """Of the loop that multiplies `DEPTH` inputs a turn, as many as all invocations have, and of the one for those
+    that are left over."""
     depth = sizes.get("DEPTH", 1)
+    together = (inputs if fewest is None or depth == 1 else fewest) // depth
     if fmas == 16 * sums * depth:
-        return inputs // depth
+        return together
     if depth > 1 and fmas == 16 * sums:
-        return inputs % depth
+        return inputs - together * depth
     raise Unknown(f"{fmas} multiply-adds, with {sums} sums and {depth} inputs a turn")
 
 
@@ -337,8 +339,8 @@ def turns(shader, s, loop, above):
     if shader in ("pointwise", "pointwise_subgroup"):
         return product(s, fmas, s["PIXELS"] * s["QUADS"], s["inputs"])
     if shader == "pointwise_split":
-        share = math.ceil(s["inputs"] / s["LANES_I"])
-        return product(s, fmas, s["PIXELS"], share) if fmas else s["LANES_I"]
+        fewest, share = s["inputs"] // s["LANES_I"], math.ceil(s["inputs"] / s["LANES_I"])
+        return product(s, fmas, s["PIXELS"], share, fewest) if fmas else s["LANES_I"]
     if shader == "pointwise_pool":
         if within:
             return math.ceil(s["pixels"] / (s["LANES_P"] * s["PIXELS"]))

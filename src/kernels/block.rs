@@ -106,8 +106,10 @@ impl Tile {
     /// How weights come to workgroup memory.
     fn slices(self, inputs: usize, outputs: usize) -> Slices {
         let (inputs, outputs) = (inputs as u32, outputs as u32);
-        // Eight inputs at a time, or a few less if the last slice has fewer then.
-        let expand = inputs.div_ceil(inputs.div_ceil(SLICE));
+        // So many inputs at a time, or a few less if the last slice has fewer then. What is not staged is what has
+        // little memory, and with half as many a larger tile fits.
+        let most = if self.staged { SLICE } else { SLICE / 2 };
+        let expand = inputs.div_ceil(inputs.div_ceil(most));
         let fits = |slice: &u32| 4 * slice * outputs <= SLICE_W;
         let whole = [8, 4, 2, 1].into_iter().filter(|slice| *slice <= self.chunk);
         let project = if self.staged { whole.into_iter().find(fits).unwrap_or(1) } else { self.chunk };

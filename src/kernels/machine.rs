@@ -8,6 +8,9 @@ use serde::Serialize;
 use super::{grid::LANES, rates::Rates};
 use crate::{Shape, graph::Conv, tensor::Element};
 
+/// The most turns of a loop that are loaded for at once: with more, addresses no longer fit into loads.
+const MOST_AT_ONCE: u32 = 4;
+
 /// Lanes of a device's subgroups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Subgroup {
@@ -208,11 +211,17 @@ impl Machine {
         values <= self.sums * 5 / 2
     }
 
-    /// How many turns of a loop are best loaded for at once, of which each loads so many values: as many as there
-    /// are registers for beside `kept` values. On a driver that computes on the CPU, one.
-    pub(crate) fn turns_at_once(&self, kept: u32, each: u32) -> u32 {
-        let fits = |turns: &u32| self.holds(kept + turns * each);
-        if self.on_cpu() { 1 } else { [4, 2].into_iter().find(fits).unwrap_or(1) }
+    /// How many turns of a loop are best loaded for at once, of which each loads so many values beside `kept` ones: of
+    /// what there are registers for, what leaves the fewest waits. All invocations have the `fewest` turns and some
+    /// `most`; those beyond whole groups wait one by one. On a driver that computes on the CPU, one.
+    pub(crate) fn turns_at_once(&self, kept: u32, each: u32, [fewest, most]: [usize; 2]) -> u32 {
+        let waits = |depth: u32| {
+            let groups = fewest / depth as usize;
+            groups + most - groups * depth as usize
+        };
+        let fits = |depth: &u32| self.holds(kept + depth * each);
+        let depths = if self.on_cpu() { 1..=1 } else { 1..=MOST_AT_ONCE };
+        depths.filter(fits).min_by_key(|&depth| waits(depth)).unwrap_or(1)
     }
 
     /// Whether it computes on the CPU, where no load is waited for, and whose compiler unrolls less: Mesa's some eight

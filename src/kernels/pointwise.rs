@@ -36,6 +36,10 @@ pub fn tiles(element: Element) -> impl Iterator<Item = Tile> {
 /// The most inputs that are added up in f16. With more, V4's networks were more than 1e-2 off.
 const MOST_IN_F16: usize = 256;
 
+/// The most blocks of weights at once where all of a workgroup read the same: AMD's compiler has scalar registers for
+/// no more.
+pub(super) const UNIFORM_BLOCKS: u32 = 4;
+
 /// Tiles across the outputs, and down the pixels.
 fn tiled(tile: Tile, pixels: usize, outputs: usize) -> [usize; 2] {
     [outputs.div_ceil(tile.quads as usize), pixels.div_ceil(tile.pixels as usize)]
@@ -61,10 +65,9 @@ impl LayerKernel for Pointwise {
         let exact = |tile: &Tile| tile.arithmetic == Element::F32 || conv.inputs() <= MOST_IN_F16;
         let holds = |tile: &Tile| tile.arithmetic.overflow(bias).is_none() && exact(tile);
         let deep = |tile: Tile| {
-            let tile = deepened(tile, layer.x().quads(), machine);
-            // All of a workgroup read the same weights then, and AMD's compiler has scalar registers for four blocks.
+            let tile = deepened(tile, [layer.x().quads(); 2], machine);
             match grid(tile, layer.y.pixels(), layer.y.quads()).lanes_o {
-                1 => Tile { depth: tile.depth.min((4 / tile.quads).max(1)), ..tile },
+                1 => Tile { depth: tile.depth.min((UNIFORM_BLOCKS / tile.quads).max(1)), ..tile },
                 _ => tile,
             }
         };
@@ -72,7 +75,7 @@ impl LayerKernel for Pointwise {
     }
 
     fn effort(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Effort {
-        loop_of(layer, machine, tile, layer.x().quads()) + ends(layer, tile)
+        loop_of(layer, machine, tile, [layer.x().quads(); 2]) + ends(layer, tile)
     }
 
     fn crowd(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Crowd {
@@ -97,10 +100,10 @@ impl LayerKernel for Pointwise {
     }
 }
 
-/// A tile with as many of `inputs` at once as there are registers for.
-pub(super) fn deepened(tile: Tile, inputs: usize, machine: &Machine) -> Tile {
-    let depth = machine.turns_at_once(tile.sums(), tile.pixels + 4 * tile.quads);
-    Tile { depth: if (depth as usize) <= inputs { depth } else { 1 }, ..tile }
+/// A tile with as many of its turns at once as is best; see [`Machine::turns_at_once`].
+pub(super) fn deepened(tile: Tile, turns: [usize; 2], machine: &Machine) -> Tile {
+    let depth = machine.turns_at_once(tile.sums(), tile.pixels + 4 * tile.quads, turns);
+    Tile { depth, ..tile }
 }
 
 /// `vec4` values that an invocation keeps.
@@ -108,9 +111,10 @@ pub(super) fn values(tile: Tile) -> u32 {
     tile.sums() + tile.depth * (tile.pixels + 4 * tile.quads)
 }
 
-/// The loop over `inputs`.
-pub(super) fn loop_of(layer: &Layer, machine: &Machine, tile: Tile, inputs: usize) -> Effort {
-    let (turns, rest) = (inputs / tile.depth as usize, inputs % tile.depth as usize);
+/// The loop over so many of the inputs, of which all invocations have the `fewest` at least.
+pub(super) fn loop_of(layer: &Layer, machine: &Machine, tile: Tile, [fewest, inputs]: [usize; 2]) -> Effort {
+    let turns = fewest / tile.depth as usize;
+    let rest = inputs - turns * tile.depth as usize;
     let rate = if tile.arithmetic == Element::F16 { machine.half_rate } else { 1.0 };
     let (loaded, gates) = (tile.pixels + 4 * tile.quads, if layer.gated { tile.pixels } else { 0 });
     Effort {

@@ -3,7 +3,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ALARM, Crowd, Effort, LANES, Launch, Machine, Shader, Tier, pointwise, pool, spread};
+use super::{
+    ALARM, Crowd, Effort, LANES, Launch, Machine, Shader, Tier,
+    pointwise::{self, UNIFORM_BLOCKS},
+    pool, spread,
+};
 use crate::{Shape, Tensor, graph::Conv, tensor::Element};
 
 /// The kernel.
@@ -38,8 +42,8 @@ impl Tile {
     /// Those that a machine has registers for, with as many turns at once as there is room for.
     pub fn on(machine: &Machine, inputs: usize) -> impl Iterator<Item = Self> {
         Self::all().filter(|tile| tile.pixels <= machine.sums).map(move |tile| {
-            let depth = machine.turns_at_once(tile.pixels, tile.pixels + 4);
-            Self { depth: if (depth as usize) <= inputs { depth } else { 1 }, ..tile }
+            let depth = machine.turns_at_once(tile.pixels, tile.pixels + 4, [inputs; 2]);
+            Self { depth: if tile.lanes == 1 { depth.min(UNIFORM_BLOCKS) } else { depth }, ..tile }
         })
     }
 

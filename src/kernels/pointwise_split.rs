@@ -35,6 +35,11 @@ fn lanes_o(tile: Tile) -> u32 {
     LANES / tile.split
 }
 
+/// The fewest turns of an invocation, and the most.
+fn turns(tile: Tile, inputs: usize) -> [usize; 2] {
+    [inputs / tile.split as usize, inputs.div_ceil(tile.split as usize)]
+}
+
 /// Workgroups that `y` takes.
 fn workgroups(tile: Tile, y: Shape) -> usize {
     y.quads().div_ceil(lanes_o(tile) as usize) * y.pixels().div_ceil(tile.pixels as usize)
@@ -55,14 +60,13 @@ impl LayerKernel for PointwiseSplit {
         let inputs = layer.x().quads();
         // None is without inputs, and none without pixels.
         let used = |tile: &Tile| tile.split as usize <= inputs && tile.pixels as usize <= layer.y.pixels();
-        let deep = |tile: Tile| pointwise::deepened(tile, inputs / tile.split as usize, machine);
+        let deep = |tile| pointwise::deepened(tile, turns(tile, inputs), machine);
         tiles().filter(used).map(deep).collect()
     }
 
     fn effort(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Effort {
-        let share = layer.x().quads().div_ceil(tile.split as usize);
         let met = Effort { shared: f64::from(tile.pixels + tile.split), barriers: 1.0, ..Effort::default() };
-        pointwise::loop_of(layer, machine, tile, share) + met + pointwise::ends(layer, tile)
+        pointwise::loop_of(layer, machine, tile, turns(tile, layer.x().quads())) + met + pointwise::ends(layer, tile)
     }
 
     fn crowd(&self, layer: &Layer, _: &Machine, tile: Tile) -> Crowd {

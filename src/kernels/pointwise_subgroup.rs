@@ -74,7 +74,7 @@ impl LayerKernel for PointwiseSubgroup {
 
     fn effort(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Effort {
         let inputs = layer.x().quads();
-        let mut product = pointwise::loop_of(layer, machine, tile, inputs);
+        let mut product = pointwise::loop_of(layer, machine, tile, [inputs; 2]);
         // Of four loads of weights each lane makes its share, and hands it to the others.
         let handed = 4.0 * (inputs as u32 * tile.quads) as f64;
         product.loads -= handed - handed / 4.0 / f64::from(blocks(tile, subgroup(machine)));
