@@ -14,7 +14,8 @@ use goldcrest::{
     gpu::Gpu,
     graph::{Activation, Anchors, Conv, Graph, MaxPool, NO_CLASS, Op, Padding, Select},
     kernels::{
-        self, Launch, Tile, argmax, boxes, copy, dense, depthwise, max_pool, multiply_add,
+        self, Launch, Tile, argmax, boxes, broadcast, copy, dense, depthwise, exchange, max_pool,
+        multiply_add,
         pointwise::{self, Extras},
         pointwise_matrix, pointwise_pool, pointwise_split, pointwise_staged, pointwise_subgroup, pool,
         resize, scale, select, softmax,
@@ -481,7 +482,18 @@ fn probes_are_their_references() {
         plain(gpu, element, &copy::launch(x), &[&input], &copy::reference(&input))?;
         let rounds = (seed % 20) as u32;
         let launch = multiply_add::launch(x, rounds, Element::F32);
-        plain(gpu, element, &launch, &[&input], &multiply_add::reference(&input, rounds))
+        plain(gpu, element, &launch, &[&input], &multiply_add::reference(&input, rounds))?;
+        let x = Shape { c: 4, ..x };
+        let input = rounded(&noise(<[usize; 4]>::from(x), seed), element);
+        let expected = exchange::reference(&input, rounds);
+        plain(gpu, element, &exchange::launch(x, rounds), &[&input], &expected)?;
+        if gpu.subgroup().is_some() {
+            let channels: Vec<f32> = input.data().iter().copied().step_by(x.h * x.w).take(4).collect();
+            let alike = Tensor::from_fn(input.dims(), |at| channels[at / (x.h * x.w) % 4]);
+            let expected = broadcast::reference(&alike, rounds);
+            plain(gpu, element, &broadcast::launch(x, rounds), &[&alike], &expected)?;
+        }
+        Ok(())
     });
 }
 

@@ -8,8 +8,8 @@ use goldcrest::{
     Shape, Tensor,
     graph::{Activation, Conv, MaxPool, Padding, Select, Window},
     kernels::{
-        self, Launch, Machine, Shader, Subgroup, Tier, Tile, Units, argmax, block, boxes, copy, dense,
-        depthwise,
+        self, Launch, Machine, Shader, Subgroup, Tier, Tile, Units, argmax, block, boxes, broadcast, copy,
+        dense, depthwise, exchange,
         gate::Gate,
         mask, max_pool, multiply_add, paint,
         pointwise::{self, Extras},
@@ -89,6 +89,7 @@ fn variants() -> Vec<Launch> {
     };
     let mut launches = vec![copy::launch(x), pool::launch(x), scale::launch(x)];
     launches.extend(Element::ALL.map(|element| multiply_add::launch(x, 3, element)));
+    launches.extend([exchange::launch(x, 3), broadcast::launch(x, 3)]);
     let window = Window { top: 1, left: 1, height: 5, width: 6 };
     let pool = MaxPool { kernel: 3, stride: 2 };
     launches.push(max_pool::launch(pool, x, Shape { h: 5, w: 6, ..x }, window));

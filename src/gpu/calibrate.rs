@@ -1,5 +1,5 @@
 //! What a device was measured to do: no API tells how many units it has, how fast they are, or what a launch takes.
-//! Measured at first use, in less than half a second, and kept in the cache folder; the planner's presets say the rest.
+//! Measured at first use, in less than half a second, and kept in the cache folder; presets say the rest.
 
 use serde::{Deserialize, Serialize};
 use web_time::Instant;
@@ -7,7 +7,7 @@ use web_time::Instant;
 use super::{AdapterInfo, Executor, Gpu, cache};
 use crate::{
     Result, Shape, Tensor,
-    kernels::{Launch, Machine, Rates, copy, multiply_add},
+    kernels::{Launch, Machine, Rates, broadcast, copy, exchange, multiply_add},
     plan,
     tensor::Element,
 };
@@ -21,6 +21,19 @@ pub struct Probed {
     pub bytes: f64,
     /// Seconds that a launch takes that has nothing to do and waits for the one before it.
     pub launch: f64,
+}
+
+/// What plans assume of a device and no API tells.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) struct Calibration {
+    /// In f32.
+    probed: Probed,
+    /// Loads of a `vec4` from workgroup memory a second.
+    shared: f64,
+    /// `vec4`s that subgroups hand over a second, where there are subgroups.
+    broadcasts: Option<f64>,
+    /// Multiply-adds in f16 a second, where there is f16.
+    half: Option<f64>,
 }
 
 /// How much to measure.
@@ -39,6 +52,9 @@ impl Care {
     const QUICK: Self = Self { long: 0.003, runs: 3, sides: &[512, 2048] };
 }
 
+/// A map of as many quads as fill any GPU; a device that is slow is given fewer rounds.
+const FILLING: Shape = Shape::new(1, 4, 512, 512);
+
 /// Launches in a chain.
 const CHAIN: usize = 64;
 
@@ -49,17 +65,17 @@ struct Kept {
     backend: String,
     driver: String,
     version: String,
-    probed: Probed,
+    calibration: Calibration,
 }
 
 impl Kept {
-    fn new(info: &AdapterInfo, probed: Probed) -> Self {
+    fn new(info: &AdapterInfo, calibration: Calibration) -> Self {
         Self {
             adapter: info.name.clone(),
             backend: info.backend.clone(),
             driver: info.driver.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
-            probed,
+            calibration,
         }
     }
 
@@ -70,20 +86,27 @@ impl Kept {
     }
 }
 
-impl Probed {
+impl Calibration {
     /// `machine` with what was measured in place of what its preset assumes. What is far from that is believed only
     /// so far: something else may have kept the device busy.
     pub(super) fn correct(self, machine: Machine) -> Machine {
-        let Rates { units, lanes, mac, clock, bandwidth, launch, .. } = machine.rates;
+        let Probed { macs, bytes, launch: launches } = self.probed;
+        let Rates { units, lanes, mac, clock, bandwidth, launch, shared, broadcast, .. } = machine.rates;
         let near = |measured: f64, assumed: f64| measured.clamp(assumed / 32.0, assumed * 4.0);
+        // Cycles, by what a unit does beside it: multiplies four values in `mac` of them.
+        let cycles = |a_second: f64, assumed: f64| near(mac * macs / (4.0 * a_second), assumed);
         let rates = Rates {
             // A unit multiplies four values of each lane in `mac` cycles.
-            units: near(self.macs * mac / (4.0 * lanes * clock), units).max(1.0),
-            bandwidth: near(self.bytes / clock, bandwidth),
-            launch: near(self.launch * clock, launch),
+            units: near(macs * mac / (4.0 * lanes * clock), units).max(1.0),
+            bandwidth: near(bytes / clock, bandwidth),
+            launch: near(launches * clock, launch),
+            shared: cycles(self.shared, shared),
+            broadcast: self.broadcasts.map_or(broadcast, |handed| cycles(handed, broadcast)),
             ..machine.rates
         };
-        Machine { rates, ..machine }
+        // No faster than f32: whether f16 sums are exact enough is for the tuner to find.
+        let half_rate = self.half.map_or(machine.half_rate, |half| near(half / macs, 1.0).min(1.0));
+        Machine { rates, half_rate, ..machine }
     }
 }
 
@@ -95,34 +118,34 @@ impl Gpu {
     /// # Errors
     /// As [`Executor::new`] and [`Executor::run`].
     pub async fn calibrate(&self) -> Result<()> {
-        if self.info.software || self.probed.get().is_some() {
+        if self.info.software || self.calibration.get().is_some() {
             return Ok(());
         }
         let (Some(_), None) = (self.cache_folder(), self.recall()) else { return Ok(()) };
         let begun = Instant::now();
-        let probed = self.probe(Element::F32, Care::QUICK).await?;
-        log::debug!("{}: {probed:?}, measured in {:.2} s", self.info, begun.elapsed().as_secs_f64());
+        let found = self.measured().await?;
+        log::debug!("{}: {found:?}, measured in {:.2} s", self.info, begun.elapsed().as_secs_f64());
         // Of two that measure at once the first stays.
-        let _ = self.probed.set(Some(probed));
-        self.remember(probed);
+        let _ = self.calibration.set(Some(found));
+        self.remember(found);
         Ok(())
     }
 
     /// What was measured of it, if it was.
-    pub(super) fn probed(&self) -> Option<Probed> {
-        *self.probed.get_or_init(|| self.recall())
+    pub(super) fn calibration(&self) -> Option<Calibration> {
+        *self.calibration.get_or_init(|| self.recall())
     }
 
     /// What was kept of an earlier start.
-    fn recall(&self) -> Option<Probed> {
+    fn recall(&self) -> Option<Calibration> {
         let name = Kept::file(&self.info);
         let bytes = cache::read(self.cache_folder()?, &name)?;
         let found: Kept = serde_json::from_slice(cache::unseal(&name, &bytes)?).ok()?;
-        (found == Kept::new(&self.info, found.probed)).then_some(found.probed)
+        (found == Kept::new(&self.info, found.calibration)).then_some(found.calibration)
     }
 
-    fn remember(&self, probed: Probed) {
-        let (name, kept) = (Kept::file(&self.info), Kept::new(&self.info, probed));
+    fn remember(&self, found: Calibration) {
+        let (name, kept) = (Kept::file(&self.info), Kept::new(&self.info, found));
         if let (Some(folder), Ok(data)) = (self.cache_folder(), serde_json::to_vec_pretty(&kept)) {
             cache::write_whole(folder, &name, &cache::seal(&name, &data));
         }
@@ -133,17 +156,7 @@ impl Gpu {
     /// # Errors
     /// As [`Executor::new`] and [`Executor::run`].
     pub async fn probe(&self, element: Element, care: Care) -> Result<Probed> {
-        // As many quads as fill any GPU; a device that is slow at it is given less to do.
-        let x = Shape::new(1, 4, 512, 512);
-        let mut rounds = 4;
-        let macs = loop {
-            let launch = multiply_add::launch(x, rounds, element);
-            let seconds = self.chain(&launch, 1, x, element, care).await?;
-            if seconds > care.long || rounds >= 1 << 20 {
-                break multiply_add::macs(x, rounds) as f64 / seconds;
-            }
-            rounds *= if seconds < care.long / 16.0 { 8 } else { 2 };
-        };
+        let macs = self.macs(element, care).await?;
         // Maps as networks have them and, where there is room, some that no cache holds.
         let mut bytes = 0.0f64;
         for &side in care.sides {
@@ -163,6 +176,45 @@ impl Gpu {
         let x = Shape::new(1, 4, 8, 8);
         let launch = self.chain(&copy::launch(x), CHAIN, x, element, care).await? / CHAIN as f64;
         Ok(Probed { macs, bytes, launch })
+    }
+
+    /// Everything that a plan's [`Machine`] is corrected with.
+    async fn measured(&self) -> Result<Calibration> {
+        let care = Care::QUICK;
+        let probed = self.probe(Element::F32, care).await?;
+        let half = if self.supports(Element::F16).is_ok() {
+            Some(self.macs(Element::F16, care).await?)
+        } else {
+            None
+        };
+        let handed = |at_once: usize| (at_once * FILLING.pixels()) as f64;
+        let shared = self.rounds(|rounds| exchange::launch(FILLING, rounds), Element::F32, care).await?;
+        let broadcasts = match self.subgroup() {
+            None => None,
+            Some(_) => {
+                let launch = |rounds| broadcast::launch(FILLING, rounds);
+                Some(handed(broadcast::AT_ONCE) * self.rounds(launch, Element::F32, care).await?)
+            }
+        };
+        Ok(Calibration { probed, shared: handed(exchange::AT_ONCE) * shared, broadcasts, half })
+    }
+
+    /// Multiply-adds a second, with maps and sums of `element`.
+    async fn macs(&self, element: Element, care: Care) -> Result<f64> {
+        let launch = |rounds| multiply_add::launch(FILLING, rounds, element);
+        Ok(multiply_add::macs(FILLING, 1) as f64 * self.rounds(launch, element, care).await?)
+    }
+
+    /// Rounds a second of a launch over [`FILLING`] that has nothing else to do, as many as take long enough.
+    async fn rounds(&self, launch: impl Fn(u32) -> Launch, element: Element, care: Care) -> Result<f64> {
+        let mut rounds = 4;
+        loop {
+            let seconds = self.chain(&launch(rounds), 1, FILLING, element, care).await?;
+            if seconds > care.long || rounds >= 1 << 20 {
+                return Ok(f64::from(rounds) / seconds);
+            }
+            rounds *= if seconds < care.long / 16.0 { 8 } else { 2 };
+        }
     }
 
     /// The fewest seconds that so many launches took, by the device's own clock if it has one.
@@ -204,16 +256,31 @@ mod tests {
     #[test]
     fn what_was_measured_replaces_what_is_assumed_within_reason() {
         let ada = Card::Ada.machine();
-        let Rates { units, lanes, mac, clock, bandwidth, launch, .. } = ada.rates;
-        // A card of half as many units, a third of the bandwidth, and launches that take twice as long.
+        let Rates { units, lanes, mac, clock, bandwidth, launch, shared, broadcast, .. } = ada.rates;
+        // A card of half as many units, a third of the bandwidth, launches and workgroup memory that take twice as
+        // long, broadcasts that take half as long, and f16 that is quick, or slow.
         let macs = 0.5 * units * 4.0 * lanes * clock / mac;
         let probed = Probed { macs, bytes: bandwidth * clock / 3.0, launch: 2.0 * launch / clock };
-        let found = probed.correct(ada).rates;
+        let each = 0.5 * units * lanes * clock;
+        let calibration = Calibration {
+            probed,
+            shared: each / (2.0 * shared),
+            broadcasts: Some(each / (0.5 * broadcast)),
+            half: Some(2.0 * macs),
+        };
+        let corrected = calibration.correct(ada);
+        let found = corrected.rates;
         let near = |a: f64, b: f64| (a / b - 1.0).abs() < 1e-9;
         assert!(near(found.units, 0.5 * units) && near(found.bandwidth, bandwidth / 3.0), "{found:?}");
         assert!(near(found.launch, 2.0 * launch) && found.latency == ada.rates.latency, "{found:?}");
+        assert!(near(found.shared, 2.0 * shared) && near(found.broadcast, 0.5 * broadcast), "{found:?}");
+        assert_eq!(corrected.half_rate, 1.0);
+        assert_eq!(Calibration { half: Some(0.5 * macs), ..calibration }.correct(ada).half_rate, 0.5);
+        let unknown = Calibration { half: None, broadcasts: None, ..calibration }.correct(ada);
+        assert_eq!((unknown.half_rate, unknown.rates.broadcast), (ada.half_rate, broadcast));
         // One that was busy with something else.
-        let busy = Probed { macs: 1.0, bytes: 1.0, launch: 10.0 }.correct(ada).rates;
+        let busy = Probed { macs: 1.0, bytes: 1.0, launch: 10.0 };
+        let busy = Calibration { probed: busy, ..calibration }.correct(ada).rates;
         assert!(near(busy.units, units / 32.0) && near(busy.launch, 4.0 * launch), "{busy:?}");
     }
 
@@ -222,10 +289,15 @@ mod tests {
         let Ok(gpu) = Gpu::new() else { return };
         let folder = tempfile::tempdir().unwrap();
         let gpu = gpu.cache_in(Some(folder.path().into()));
-        let probed = Probed { macs: 2e12, bytes: 3e11, launch: 4e-6 };
+        // As a software driver is not calibrated by itself.
+        let found = pollster::block_on(gpu.measured()).unwrap();
+        let Calibration { probed: Probed { macs, bytes, launch }, shared, broadcasts, half } = found;
+        let all = [macs, bytes, launch, shared, broadcasts.unwrap_or(1.0), half.unwrap_or(1.0)];
+        assert!(all.iter().all(|measured| *measured > 0.0 && measured.is_finite()), "{found:?}");
+        assert_eq!(broadcasts.is_some(), gpu.subgroup().is_some());
         assert_eq!(gpu.recall(), None);
-        gpu.remember(probed);
-        assert_eq!((gpu.recall(), gpu.probed()), (Some(probed), Some(probed)));
+        gpu.remember(found);
+        assert_eq!((gpu.recall(), gpu.calibration()), (Some(found), Some(found)));
         let other = Gpu { info: AdapterInfo { driver: "another".into(), ..gpu.info.clone() }, ..gpu.clone() };
         assert_eq!(other.recall(), None);
         let file = folder.path().join(Kept::file(&gpu.info));

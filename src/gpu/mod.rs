@@ -55,7 +55,7 @@ pub struct Gpu {
     pipelines: Arc<Pipelines>,
     tiers: Tiers,
     /// What was measured of it, once somebody asked.
-    probed: Arc<OnceLock<Option<calibrate::Probed>>>,
+    calibration: Arc<OnceLock<Option<calibrate::Calibration>>>,
     /// Whether its driver keeps accesses within buffers and textures.
     robust: bool,
     trouble: Trouble,
@@ -155,7 +155,7 @@ impl Gpu {
             queue,
             info: AdapterInfo::of(adapter),
             pipelines: Arc::new(Pipelines::new(key, cache::folder())),
-            probed: Arc::default(),
+            calibration: Arc::default(),
             robust: false,
             trouble: Trouble::default(),
         };
@@ -170,7 +170,7 @@ impl Gpu {
     #[must_use]
     pub fn cache_in(mut self, folder: Option<PathBuf>) -> Self {
         self.pipelines = Arc::new(self.pipelines.moved_to(folder));
-        self.probed = Arc::default();
+        self.calibration = Arc::default();
         self
     }
 
@@ -230,7 +230,7 @@ impl Gpu {
             subgroup: self.subgroup(),
             matrices: self.matrix_units(element),
             element,
-            ..self.probed().map_or(assumed, |probed| probed.correct(assumed))
+            ..self.calibration().map_or(assumed, |found| found.correct(assumed))
         }
     }
 }

@@ -22,9 +22,11 @@ mod rates;
 pub mod argmax;
 pub mod block;
 pub mod boxes;
+pub mod broadcast;
 pub mod copy;
 pub mod dense;
 pub mod depthwise;
+pub mod exchange;
 pub mod gate;
 pub mod mask;
 pub mod max_pool;
@@ -82,9 +84,11 @@ pub static LAYERS: [&dyn LayerKernel; 15] = [
 ];
 
 /// What makes several layers at once, begins with pictures, shows answers, or probes a device.
-static OTHERS: [&Shader; 11] = [
+static OTHERS: [&Shader; 13] = [
     &block::SHADER,
+    &broadcast::SHADER,
     &copy::SHADER,
+    &exchange::SHADER,
     &gate::SHADER,
     &mask::SHADER,
     &multiply_add::SHADER,

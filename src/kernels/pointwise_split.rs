@@ -66,7 +66,9 @@ impl LayerKernel for PointwiseSplit {
 
     fn effort(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Effort {
         let met = Effort { shared: f64::from(tile.pixels + tile.split), barriers: 1.0, ..Effort::default() };
-        pointwise::loop_of(layer, machine, tile, turns(tile, layer.x().quads())) + met + pointwise::ends(layer, tile)
+        pointwise::loop_of(layer, machine, tile, turns(tile, layer.x().quads()))
+            + met
+            + pointwise::ends(layer, tile)
     }
 
     fn crowd(&self, layer: &Layer, _: &Machine, tile: Tile) -> Crowd {

@@ -13,7 +13,7 @@ use crate::{
     Error, Result, Shape, Tensor,
     graph::{Activation, Conv, Padding, Window},
     kernels::{
-        self, Launch, Machine, Units, argmax, block, copy, depthwise,
+        self, Launch, Machine, Units, argmax, block, broadcast, copy, depthwise, exchange,
         gate::{self, Gate},
         mask, multiply_add, pointwise, pointwise_matrix, pointwise_pool, pool,
         rank::{self, Found},
@@ -126,6 +126,7 @@ fn cases(machine: &Machine) -> Result<Vec<Case>> {
             reads: vec![on_device(&picture, x)],
             expected: multiply_add::reference(&picture, 3),
         },
+        exchange_case(),
         pooled_case(&picture, x)?,
         block_case(&picture, x)?,
         reduce_case(x),
@@ -133,7 +134,30 @@ fn cases(machine: &Machine) -> Result<Vec<Case>> {
     ];
     cases.extend(gate_cases(&picture, x, machine));
     cases.extend(found_cases());
+    cases.extend(machine.subgroup.map(|_| broadcast_case()));
     Ok(cases)
+}
+
+/// What the last workgroup's few threads find in its memory.
+fn exchange_case() -> Case {
+    let x = Shape::new(2, 4, 9, 13);
+    let values = Tensor::wave(x, 0.37);
+    Case {
+        launch: exchange::launch(x, 3),
+        reads: vec![on_device(&values, x)],
+        expected: exchange::reference(&values, 3),
+    }
+}
+
+/// Pixels that are alike.
+fn broadcast_case() -> Case {
+    let x = Shape::new(2, 4, 9, 13);
+    let values = Tensor::from_fn(<[usize; 4]>::from(x), |at| [0.3, -0.7, 1.1, 0.0][at / (x.h * x.w) % 4]);
+    Case {
+        launch: broadcast::launch(x, 3),
+        reads: vec![on_device(&values, x)],
+        expected: broadcast::reference(&values, 3),
+    }
 }
 
 /// A head.
