@@ -47,7 +47,8 @@ fn main(
     for (var p = 0u; p < PIXELS; p++) {
         let pixel = min(first_pixel + p, params.pixels - 1u);
         row[p] = pixel * params.inputs;
-        gates[p] = pixel / params.picture * params.inputs;
+        // Pixels of one picture have one gate, and it is loaded once.
+        gates[p] = select(min(first_pixel, params.pixels - 1u), pixel, MANY_GATES == 1u) / params.picture * params.inputs;
     }
     var output: array<u32, QUADS>;
     var sum: array<array<SumQuad, QUADS>, PIXELS>;

@@ -116,7 +116,12 @@ pub(super) fn loop_of(layer: &Layer, machine: &Machine, tile: Tile, [fewest, inp
     let turns = fewest / tile.depth as usize;
     let rest = inputs - turns * tile.depth as usize;
     let rate = if tile.arithmetic == Element::F16 { machine.half_rate } else { 1.0 };
-    let (loaded, gates) = (tile.pixels + 4 * tile.quads, if layer.gated { tile.pixels } else { 0 });
+    let gates = match (layer.gated, many_gates(layer.y, Extras::of(layer), tile)) {
+        (false, _) => 0,
+        (true, false) => 1,
+        (true, true) => tile.pixels,
+    };
+    let loaded = tile.pixels + 4 * tile.quads;
     Effort {
         macs: (inputs as u32 * 4 * tile.sums()) as f64 / rate,
         ..Effort::of((turns + rest) as f64, (inputs as u32 * (loaded + gates)) as f64)
@@ -155,6 +160,11 @@ impl Extras {
     }
 }
 
+/// Whether an invocation's pixels may be of several pictures, each of which has a gate of its own.
+pub(super) fn many_gates(y: Shape, extras: Extras, tile: Tile) -> bool {
+    extras.gate && y.n > 1 && !(y.h * y.w).is_multiple_of(tile.pixels as usize)
+}
+
 /// The parameters of every kernel that is a product of pixels by channels.
 pub(super) fn params(x: Shape, y: Shape) -> Vec<(&'static str, u32)> {
     vec![
@@ -179,6 +189,7 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, extras: Extras, tile: Tile) -> La
             ("LANES_P", grid.lanes_p),
             ("RESIDUAL", extras.residual.into()),
             ("GATED", extras.gate.into()),
+            ("MANY_GATES", many_gates(y, extras, tile).into()),
             ("ACTIVATION", conv.activation.code()),
         ],
         params: params(x, y),

@@ -104,6 +104,7 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, extras: Extras, tile: Tile) -> La
             ("LANES_I", tile.split),
             ("RESIDUAL", extras.residual.into()),
             ("GATED", extras.gate.into()),
+            ("MANY_GATES", pointwise::many_gates(y, extras, tile).into()),
             ("ACTIVATION", conv.activation.code()),
         ],
         params: pointwise::params(x, y),
