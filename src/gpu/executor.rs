@@ -245,10 +245,7 @@ impl Executor {
     /// As [`Executor::run`].
     pub async fn run_async(&mut self, input: &Tensor) -> Result<Vec<Tensor>> {
         let pending = self.submit(input)?;
-        let done = self.gpu.finished(pending.submission.clone()).await;
-        self.failed |= done.is_err();
-        done?;
-        self.collect_async(pending).await
+        self.answer(pending).await
     }
 
     /// Hands an input to the device and does not wait: while it computes, the next can be
@@ -339,11 +336,16 @@ impl Executor {
     /// [`Error::Overflow`] as of [`Executor::run`]; [`Error::Lost`] if the device was lost: the executor is then
     /// of no more use.
     pub fn collect(&mut self, pending: Pending) -> Result<Vec<Tensor>> {
+        pollster::block_on(self.answer(pending))
+    }
+
+    /// [`Executor::collect`], which gives way in a browser alone. Elsewhere it blocks.
+    pub(crate) async fn answer(&mut self, pending: Pending) -> Result<Vec<Tensor>> {
         self.owns(&pending)?;
-        let done = self.gpu.wait(pending.submission.clone());
+        let done = self.gpu.finished(pending.submission.clone()).await;
         self.failed |= done.is_err();
         done?;
-        pollster::block_on(self.collect_async(pending))
+        self.collect_async(pending).await
     }
 
     /// [`Executor::collect`] for where nothing may block: something else has to poll the device,

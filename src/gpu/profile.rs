@@ -114,7 +114,15 @@ impl Executor {
     /// # Errors
     /// [`Error::Device`] if the device has no timestamps, or as [`Executor::run`].
     pub fn profile(&mut self, input: &Tensor) -> Result<Vec<f64>> {
-        pollster::block_on(self.stamped(input, 1))
+        pollster::block_on(self.profile_async(input))
+    }
+
+    /// [`Executor::profile`] for where nothing may block. Elsewhere it blocks all the same.
+    ///
+    /// # Errors
+    /// As [`Executor::profile`].
+    pub async fn profile_async(&mut self, input: &Tensor) -> Result<Vec<f64>> {
+        self.stamped(input, 1).await
     }
 
     /// Runs once and gives the nanoseconds of all steps together, with nothing between them.

@@ -14,5 +14,5 @@ mod tune;
 pub use improve::Improving;
 pub use roofline::{Bound, Peaks, Split};
 pub use spread::Spread;
-pub use timing::{Case, Effort, StepTime, Timing, compare, time};
+pub use timing::{Case, Effort, StepTime, Timing, compare, compare_async, time, time_async};
 pub use tune::{Measured, Tally, Tuning, candidates, layer_times, tune, tune_async};

@@ -18,8 +18,16 @@ impl Peaks {
     /// # Errors
     /// As [`Gpu::probe`].
     pub fn measure(device: &Device, element: Element) -> Result<Self> {
+        pollster::block_on(Self::measure_async(device, element))
+    }
+
+    /// [`Peaks::measure`] for where nothing may block. Elsewhere it blocks all the same.
+    ///
+    /// # Errors
+    /// As [`Gpu::probe`].
+    pub async fn measure_async(device: &Device, element: Element) -> Result<Self> {
         match device {
-            Device::Gpu(gpu) => of_gpu(gpu, element),
+            Device::Gpu(gpu) => of_gpu(gpu, element).await,
             Device::Cpu(cpu) => Ok(of_cpu(cpu)),
         }
     }
@@ -29,7 +37,7 @@ fn of_cpu(cpu: &Cpu) -> Peaks {
     Peaks { macs: cpu.multiply_adds(), bytes: cpu.bandwidth(), launch: cpu.launch() }
 }
 
-fn of_gpu(gpu: &Gpu, element: Element) -> Result<Peaks> {
-    let Probed { macs, bytes, launch } = pollster::block_on(gpu.probe(element, CARE))?;
+async fn of_gpu(gpu: &Gpu, element: Element) -> Result<Peaks> {
+    let Probed { macs, bytes, launch } = gpu.probe(element, CARE).await?;
     Ok(Peaks { macs, bytes, launch })
 }

@@ -117,23 +117,38 @@ pub struct Case<'a> {
 /// # Errors
 /// As [`Session::new`] and [`Session::run`].
 pub fn time(device: &Device, case: Case, effort: Effort) -> Result<Timing> {
-    let mut running = Running::new(device, case, effort)?;
-    running.measure(effort, effort.time)?;
+    pollster::block_on(time_async(device, case, effort))
+}
+
+/// [`time`] for where nothing may block. Elsewhere it blocks all the same.
+///
+/// # Errors
+/// As [`time`].
+pub async fn time_async(device: &Device, case: Case<'_>, effort: Effort) -> Result<Timing> {
+    let mut running = Running::new(device, case, effort).await?;
+    running.measure(effort, effort.time).await?;
     running.timing()
 }
 
 /// Measures several graphs that are to be compared: they take turns, so that whatever else the
 /// machine does, it does to all of them.
 pub fn compare(device: &Device, cases: &[Case], effort: Effort) -> Vec<Result<Timing>> {
-    let mut running: Vec<Result<Running>> =
-        cases.iter().map(|case| Running::new(device, *case, effort)).collect();
+    pollster::block_on(compare_async(device, cases, effort))
+}
+
+/// [`compare`] for where nothing may block. Elsewhere it blocks all the same.
+pub async fn compare_async(device: &Device, cases: &[Case<'_>], effort: Effort) -> Vec<Result<Timing>> {
+    let mut running = Vec::new();
+    for case in cases {
+        running.push(Running::new(device, *case, effort).await);
+    }
     let start = Instant::now();
     let mut rounds = 0;
     while rounds < effort.runs || start.elapsed() < effort.time * cases.len() as u32 {
         for running in &mut running {
             // One that fails leaves the others their turns.
             if let Ok(measured) = running
-                && let Err(e) = measured.measure(Effort { runs: 1, ..effort }, Duration::ZERO)
+                && let Err(e) = measured.measure(Effort { runs: 1, ..effort }, Duration::ZERO).await
             {
                 *running = Err(e);
             }
@@ -162,17 +177,17 @@ struct Running<'a> {
 
 impl<'a> Running<'a> {
     /// Builds the session and warms it up.
-    fn new(device: &'a Device, case: Case<'a>, effort: Effort) -> Result<Self> {
+    async fn new(device: &'a Device, case: Case<'a>, effort: Effort) -> Result<Self> {
         let begun = Instant::now();
-        let mut session = Session::of_graph(device, case.graph, case.input, case.options)?;
+        let mut session = Session::build_graph(device, case.graph, case.input, case.options).await?;
         let built = begun.elapsed();
         // Not before: what no session takes may be too large to make.
         let picture = picture(case.input)?;
         let begun = Instant::now();
-        session.run_all(&picture)?;
+        session.answers(&picture).await?;
         let first_ms = 1e3 * (built + begun.elapsed()).as_secs_f64();
         for _ in 0..effort.warmup {
-            session.run_all(&picture)?;
+            session.answers(&picture).await?;
         }
         Ok(Self {
             case,
@@ -197,15 +212,16 @@ impl<'a> Running<'a> {
     }
 
     /// Each measurement as often as `effort` says, and longer up to `time`.
-    fn measure(&mut self, effort: Effort, time: Duration) -> Result<()> {
+    async fn measure(&mut self, effort: Effort, time: Duration) -> Result<()> {
         let Self { session, picture, .. } = self;
-        let walls = repeat(effort.runs, time, || {
+        let walls = repeat(effort.runs, time, async || {
             let start = Instant::now();
-            session.run_all(picture)?;
+            session.answers(picture).await?;
             Ok(1e3 * start.elapsed().as_secs_f64())
-        })?;
+        });
+        let walls = walls.await?;
         if matches!(self.device, Device::Gpu(_)) {
-            self.streams.push(stream(session, picture, walls.len().max(2))?);
+            self.streams.push(stream(session, picture, walls.len().max(2)).await?);
         }
         self.walls.extend(walls);
         if !self.has_clock() {
@@ -213,16 +229,17 @@ impl<'a> Running<'a> {
         }
         let Self { device, session, picture, steps, clocks, .. } = self;
         // In turns, so that both meet the same moods of the machine.
-        self.sums.extend(repeat(effort.runs, time, || {
+        let sums = repeat(effort.runs, time, async || {
             if matches!(device, Device::Gpu(_)) {
-                clocks.push(session.clock(picture)? / 1e6);
+                clocks.push(session.clock_async(picture).await? / 1e6);
             }
-            let times = session.profile(picture)?;
+            let times = session.profile_async(picture).await?;
             for (of_step, ns) in steps.iter_mut().zip(&times) {
                 of_step.push(ns / 1e6);
             }
             Ok(times.iter().sum::<f64>() / 1e6)
-        })?);
+        });
+        self.sums.extend(sums.await?);
         Ok(())
     }
 
@@ -275,23 +292,23 @@ fn picture(shape: Shape) -> Result<Tensor> {
 }
 
 /// Milliseconds an inference takes with the next one in flight.
-fn stream(session: &mut Session, picture: &Tensor, runs: usize) -> Result<f64> {
+async fn stream(session: &mut Session, picture: &Tensor, runs: usize) -> Result<f64> {
     let start = Instant::now();
     let mut flying = session.submit(picture)?;
     for _ in 1..runs {
         let next = session.submit(picture)?;
-        session.collect(std::mem::replace(&mut flying, next))?;
+        session.answer(std::mem::replace(&mut flying, next)).await?;
     }
-    session.collect(flying)?;
+    session.answer(flying).await?;
     Ok(1e3 * start.elapsed().as_secs_f64() / runs as f64)
 }
 
 /// What `run` gives, so often at least and as long as there is time.
-fn repeat(runs: usize, time: Duration, mut run: impl FnMut() -> Result<f64>) -> Result<Vec<f64>> {
+async fn repeat(runs: usize, time: Duration, mut run: impl AsyncFnMut() -> Result<f64>) -> Result<Vec<f64>> {
     let start = Instant::now();
     let mut values = Vec::new();
     while values.len() < runs || start.elapsed() < time {
-        values.push(run()?);
+        values.push(run().await?);
     }
     Ok(values)
 }

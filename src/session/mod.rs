@@ -173,9 +173,22 @@ impl Session {
         input: Shape,
         options: Options,
     ) -> Result<Self> {
+        pollster::block_on(Self::build_graph(device, graph, input, options))
+    }
+
+    /// [`Session::of_graph`] for where nothing may block.
+    ///
+    /// # Errors
+    /// As [`Session::new`].
+    pub async fn build_graph(
+        device: impl Into<Device>,
+        graph: &Graph,
+        input: Shape,
+        options: Options,
+    ) -> Result<Self> {
         let graph = Cow::Borrowed(graph);
         let order = Order { device: device.into(), graph, input, options, reading: None };
-        pollster::block_on(order.draft()?.build(Pace::AtOnce, |_, _| {}))
+        order.draft()?.build(Pace::AtOnce, |_, _| {}).await
     }
 
     /// Whether no inference of it is in flight.
@@ -249,20 +262,26 @@ impl Session {
     /// # Errors
     /// As [`Session::run`].
     pub fn run_all(&mut self, input: &Tensor) -> Result<Vec<Tensor>> {
+        pollster::block_on(self.answers(input))
+    }
+
+    /// [`Session::run_all`], which gives way in a browser alone. Elsewhere it blocks.
+    pub(crate) async fn answers(&mut self, input: &Tensor) -> Result<Vec<Tensor>> {
         let answers = match &mut self.engine {
             Engine::Gpu { plan, executor } => {
                 let mut answers = Vec::new();
                 let mut flying = VecDeque::new();
                 for share in shares(input, self.input, plan.input.shape.n)? {
                     // Two keep the device busy.
-                    if flying.len() == 2 {
-                        answers
-                            .extend(flying.pop_front().map(|oldest| executor.collect(oldest)).transpose()?);
+                    if flying.len() == 2
+                        && let Some(oldest) = flying.pop_front()
+                    {
+                        answers.push(executor.answer(oldest).await?);
                     }
                     flying.push_back(executor.submit(&share)?);
                 }
                 for pending in flying {
-                    answers.push(executor.collect(pending)?);
+                    answers.push(executor.answer(pending).await?);
                 }
                 answers
             }
@@ -303,13 +322,21 @@ impl Session {
     /// # Errors
     /// As [`Session::run`].
     pub fn collect(&mut self, pending: Pending) -> Result<Vec<Tensor>> {
-        let answers = match (pending.0, &mut self.engine) {
+        pollster::block_on(self.answer(pending))
+    }
+
+    /// [`Session::collect`], which gives way in a browser alone. Elsewhere it blocks.
+    pub(crate) async fn answer(&mut self, pending: Pending) -> Result<Vec<Tensor>> {
+        let mut answers = Vec::new();
+        match (pending.0, &mut self.engine) {
             (Flight::Gpu(shares), Engine::Gpu { executor, .. }) => {
-                shares.into_iter().map(|share| executor.collect(share)).collect::<Result<_>>()?
+                for share in shares {
+                    answers.push(executor.answer(share).await?);
+                }
             }
-            (Flight::Done(answer), Engine::Cpu(_)) => vec![answer],
+            (Flight::Done(answer), Engine::Cpu(_)) => answers.push(answer),
             _ => return Err(stranger()),
-        };
+        }
         self.join(answers)
     }
 
@@ -337,11 +364,19 @@ impl Session {
     /// # Errors
     /// [`Error::Device`] if the device has no timestamps, or as [`Session::run`].
     pub fn profile(&mut self, input: &Tensor) -> Result<Vec<f64>> {
+        pollster::block_on(self.profile_async(input))
+    }
+
+    /// [`Session::profile`] for where nothing may block. Elsewhere it blocks all the same.
+    ///
+    /// # Errors
+    /// As [`Session::profile`].
+    pub async fn profile_async(&mut self, input: &Tensor) -> Result<Vec<f64>> {
         match &mut self.engine {
             Engine::Gpu { plan, executor } => {
                 let mut times = vec![0.0; plan.steps.len()];
                 for share in shares(input, self.input, plan.input.shape.n)? {
-                    for (time, of_share) in times.iter_mut().zip(executor.profile(&share)?) {
+                    for (time, of_share) in times.iter_mut().zip(executor.profile_async(&share).await?) {
                         *time += of_share;
                     }
                 }
@@ -357,10 +392,21 @@ impl Session {
     /// # Errors
     /// [`Error::Device`] on the CPU, or if the device has no timestamps, or as [`Session::run`].
     pub fn clock(&mut self, input: &Tensor) -> Result<f64> {
+        pollster::block_on(self.clock_async(input))
+    }
+
+    /// [`Session::clock`] for where nothing may block. Elsewhere it blocks all the same.
+    ///
+    /// # Errors
+    /// As [`Session::clock`].
+    pub async fn clock_async(&mut self, input: &Tensor) -> Result<f64> {
         match &mut self.engine {
             Engine::Gpu { plan, executor } => {
-                let shares = shares(input, self.input, plan.input.shape.n)?;
-                shares.iter().map(|share| executor.clock(share)).sum()
+                let mut time = 0.0;
+                for share in shares(input, self.input, plan.input.shape.n)? {
+                    time += executor.clock_async(&share).await?;
+                }
+                Ok(time)
             }
             Engine::Cpu(_) => Err(Error::Device("the CPU has no clock of its own".into())),
         }
