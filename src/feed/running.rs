@@ -14,9 +14,8 @@ use super::{
 use crate::{
     Device, Error, Options, Result, Session, Tensor,
     measure::Search,
-    plan::Fuse,
     session::Precision,
-    tasks::{self, Picture},
+    tasks::{self, Labels, Picture},
     zoo::{Network, Preprocessing, Task},
 };
 
@@ -120,9 +119,7 @@ impl<'a> Runner<'a> {
         let Pipeline { network, labels, compiling, .. } = self.common.pipeline;
         // Before it is built: its memory may be needed.
         self.sessions.truncate(SESSIONS - 1);
-        let build = Session::build_for_pictures(&self.device, network, ready.size, self.options(), compiling);
-        let mut session = pollster::block_on(build)?;
-        session.set_labels(labels.clone())?;
+        let session = build(&self.device, network, ready.size, self.options(), labels.clone(), compiling)?;
         self.common.clocks.started(session.startup(), session.element());
         let own = Own { key: ready.key, session, took: Duration::ZERO, improved: false };
         self.sessions.insert(0, own);
@@ -157,26 +154,21 @@ impl<'a> Runner<'a> {
     /// Looks for better kernels for the first session, which takes pictures of `[rows, columns]`, if it is worth it.
     fn improve_first(&mut self, size: [usize; 2]) {
         let Pipeline { network, labels, improve, .. } = self.common.pipeline;
-        let options = self.options();
+        // Only f32 is improved, and answers shall not change.
+        let options = Options { precision: Precision::F32, ..self.options() };
         let (Some(improve), Device::Gpu(gpu), Some(own)) = (improve, &self.device, self.sessions.first_mut())
         else {
             return;
         };
-        let chooses = options.fuse == Fuse::Auto && !options.taps && !options.baseline;
-        if own.improved || self.search.is_some() || !chooses || own.took < improve.after {
+        let is_due = own.took >= improve.after && !own.improved && self.search.is_none();
+        if !is_due || !options.takes_tuned() {
             return;
         }
         own.improved = true;
         // The weights are shared.
         let (network, labels) = (Arc::new(Network::clone(network)), labels.clone());
-        let (of_gpu, of_network) = (gpu.clone(), network.clone());
-        let build = move || {
-            // Only f32 is improved, and answers shall not change.
-            let options = Options { precision: Precision::F32, ..options };
-            let mut session = Session::for_pictures(&of_gpu, &of_network, size, options)?;
-            session.set_labels(labels)?;
-            Ok(session)
-        };
+        let (device, shared) = (self.device.clone(), network.clone());
+        let build = move || build(&device, &shared, size, options, labels, |_, _| {});
         let search = Search::start(gpu, network, &own.session, improve.budget, build);
         self.search = search.map(|search| (own.key, search));
     }
@@ -195,6 +187,21 @@ impl<'a> Runner<'a> {
         })?;
         Ok(answer)
     }
+}
+
+/// A session for pictures of `[rows, columns]` that calls classes by these names.
+fn build(
+    device: &Device,
+    network: &Network,
+    size: [usize; 2],
+    options: Options,
+    labels: Labels,
+    compiling: impl FnMut(usize, usize),
+) -> Result<Session> {
+    let mut session =
+        pollster::block_on(Session::build_for_pictures(device, network, size, options, compiling))?;
+    session.set_labels(labels)?;
+    Ok(session)
 }
 
 /// Inputs of one shape as a batch of `n`, the rest of it zeros.
