@@ -78,18 +78,17 @@ impl<'a> Batches<'a> {
                 }
             }
         }
-        if self.in_flight.front().is_some_and(|flight| flight.pictures[0].1.key != key) {
+        let other = self.in_flight.front().is_some_and(|flight| flight.pictures[0].1.key != key);
+        if other || self.runner.has_better() {
             self.collect_all();
         }
-        let (batch, clocks) = (self.runner.batch, self.runner.common.clocks);
-        let pending = self.runner.session(&pictures[0].1).and_then(|session| {
-            clocks.infer.time(|| {
-                let inputs: Vec<&Tensor> = pictures.iter().map(|(_, ready)| &ready.input).collect();
-                session.submit(&*together(&inputs, batch)?)
-            })
+        let batch = self.runner.batch;
+        let pending = self.runner.infer(&pictures[0].1, |session| {
+            let inputs: Vec<&Tensor> = pictures.iter().map(|(_, ready)| &ready.input).collect();
+            session.submit(&*together(&inputs, batch)?)
         });
         match pending {
-            Ok(pending) => self.in_flight.push_back(Flight { pictures, pending }),
+            Ok((_, pending)) => self.in_flight.push_back(Flight { pictures, pending }),
             Err(error) => {
                 self.collect_all();
                 self.one_by_one(pictures, error);
@@ -108,11 +107,7 @@ impl<'a> Batches<'a> {
     fn collect(&mut self) {
         let Some(Flight { pictures, pending }) = self.in_flight.pop_front() else { return };
         let (batch, common) = (self.runner.batch, self.runner.common);
-        let collected = self.runner.session(&pictures[0].1).and_then(|session| {
-            let answers = common.clocks.infer.time(|| session.collect(pending))?;
-            Ok((&*session, answers))
-        });
-        match collected {
+        match self.runner.infer(&pictures[0].1, |session| session.collect(pending)) {
             Ok((session, answers)) => {
                 for (at, (subject, ready)) in pictures.into_iter().enumerate() {
                     let parts = of_picture(&answers, at, batch);

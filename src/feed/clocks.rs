@@ -20,6 +20,7 @@ pub struct Clocks {
     pub prepare: Clock,
     pub infer: Clock,
     pub pictures: AtomicU64,
+    pub improved: AtomicU64,
     started: OnceLock<(Startup, Element)>,
 }
 
@@ -39,6 +40,7 @@ impl Clocks {
             infer: self.infer.spent(),
             startup,
             precision,
+            improved: self.improved.load(Relaxed),
         }
     }
 }
@@ -49,10 +51,16 @@ pub struct Clock(AtomicU64);
 
 impl Clock {
     pub fn time<T>(&self, what: impl FnOnce() -> T) -> T {
+        self.timed(what).0
+    }
+
+    /// The same, and how long it took.
+    pub fn timed<T>(&self, what: impl FnOnce() -> T) -> (T, Duration) {
         let start = Instant::now();
         let result = what();
-        self.0.fetch_add(start.elapsed().as_nanos() as u64, Relaxed);
-        result
+        let took = start.elapsed();
+        self.0.fetch_add(took.as_nanos() as u64, Relaxed);
+        (result, took)
     }
 
     fn spent(&self) -> Duration {

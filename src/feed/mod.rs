@@ -10,7 +10,7 @@
 //!
 //! use goldcrest::{
 //!     Device, Error, Options,
-//!     feed::{Inputs, Pipeline, Reading},
+//!     feed::{Improve, Inputs, Pipeline, Reading},
 //!     tasks::{Labels, PictureLimits},
 //!     zoo::Network,
 //! };
@@ -25,6 +25,7 @@
 //!     threads: 8,
 //!     limits: PictureLimits::default(),
 //!     pictures: false,
+//!     improve: Some(Improve::default()),
 //!     compiling: &|_, _| {},
 //! };
 //! let photos = Inputs::new(["photos".into()], Reading::default());
@@ -55,5 +56,5 @@ mod split;
 mod y4m;
 
 pub use inputs::{Content, EXTENSIONS, Input, Inputs, Name, Reading};
-pub use pipeline::{Answer, Pipeline, Spent, Subject};
+pub use pipeline::{Answer, Improve, Pipeline, Spent, Subject};
 pub use y4m::Header;

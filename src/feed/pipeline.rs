@@ -21,6 +21,7 @@ use super::{
 use crate::{
     Device, Error, Options, Result, Shape, Startup,
     cpu::Cpu,
+    measure::BUDGET,
     session,
     tasks::{Class, Detection, Labels, Picture, PictureLimits, Segmentation},
     tensor::Element,
@@ -46,8 +47,28 @@ pub struct Pipeline<'a> {
     pub limits: PictureLimits,
     /// Whether answers come with their pictures, to be drawn on.
     pub pictures: bool,
+    /// Whether a GPU's sessions get quicker while they run.
+    pub improve: Option<Improve>,
     /// Hears how many of a session's pipelines are compiled, and of how many.
     pub compiling: &'a (dyn Fn(usize, usize) + Sync),
+}
+
+/// When better kernels are looked for beside the pictures: as by [`Improving`](crate::measure::Improving), once for each
+/// size of input, one after another, and no longer than there are pictures. A session for which they are found is
+/// replaced between two batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Improve {
+    /// How long a session has computed before it is worth it.
+    pub after: Duration,
+    /// How long is measured.
+    pub budget: Duration,
+}
+
+impl Default for Improve {
+    /// After two seconds, for eight.
+    fn default() -> Self {
+        Self { after: Duration::from_secs(2), budget: BUDGET }
+    }
 }
 
 /// A network's answer to a picture.
@@ -94,6 +115,8 @@ pub struct Spent {
     pub startup: Startup,
     /// What maps and weights were stored as.
     pub precision: Element,
+    /// Sessions that were replaced by quicker ones.
+    pub improved: u64,
 }
 
 impl Pipeline<'_> {

@@ -1,6 +1,10 @@
 //! From a picture to its answer: the input, the session that runs it, and what the network's numbers say.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use super::{
     clocks::Clocks,
@@ -9,8 +13,10 @@ use super::{
 };
 use crate::{
     Device, Error, Options, Result, Session, Tensor,
-    tasks::{self, Picture},
-    zoo::{Preprocessing, Task},
+    measure::Search,
+    session::Precision,
+    tasks::{self, Labels, Picture},
+    zoo::{Network, Preprocessing, Task},
 };
 
 /// Sessions that a thread keeps at once, where pictures need different ones.
@@ -68,31 +74,103 @@ pub struct Runner<'a> {
     pub common: &'a Common<'a>,
     device: Device,
     pub batch: usize,
-    /// By their keys, the latest used first.
-    sessions: Vec<([usize; 2], Session)>,
+    /// The latest used first.
+    sessions: Vec<Own>,
+    /// What looks for better kernels, and the key of the session that they are for.
+    search: Option<([usize; 2], Search)>,
+}
+
+/// A session of a thread.
+struct Own {
+    key: [usize; 2],
+    session: Session,
+    /// How long it was waited for.
+    took: Duration,
+    /// Whether it was seen to that it gets quicker.
+    improved: bool,
 }
 
 impl<'a> Runner<'a> {
     pub fn new(common: &'a Common<'a>, device: Device, batch: usize) -> Self {
-        Self { common, device, batch, sessions: Vec::new() }
+        Self { common, device, batch, sessions: Vec::new(), search: None }
     }
 
-    /// The session for such an input.
-    pub fn session(&mut self, ready: &Ready) -> Result<&mut Session> {
-        if let Some(at) = self.sessions.iter().position(|(key, _)| *key == ready.key) {
+    /// Does some work with the session for such an input; gives the session too.
+    pub fn infer<T>(
+        &mut self,
+        ready: &Ready,
+        work: impl FnOnce(&mut Session) -> Result<T>,
+    ) -> Result<(&Session, T)> {
+        self.replace();
+        self.make_first(ready)?;
+        let own = &mut self.sessions[0];
+        let (done, took) = self.common.clocks.infer.timed(|| work(&mut own.session));
+        own.took += took;
+        self.improve_first(ready.size);
+        Ok((&self.sessions[0].session, done?))
+    }
+
+    /// Moves the session for such an input to the front, and builds it if there is none.
+    fn make_first(&mut self, ready: &Ready) -> Result<()> {
+        if let Some(at) = self.sessions.iter().position(|own| own.key == ready.key) {
             self.sessions[..=at].rotate_right(1);
-        } else {
-            let Pipeline { network, options, labels, compiling, .. } = self.common.pipeline;
-            let options = Options { batch: self.batch, ..*options };
-            // Before it is built: its memory may be needed.
-            self.sessions.truncate(SESSIONS - 1);
-            let build = Session::build_for_pictures(&self.device, network, ready.size, options, compiling);
-            let mut session = pollster::block_on(build)?;
-            session.set_labels(labels.clone())?;
-            self.common.clocks.started(session.startup(), session.element());
-            self.sessions.insert(0, (ready.key, session));
+            return Ok(());
         }
-        Ok(&mut self.sessions[0].1)
+        let Pipeline { network, labels, compiling, .. } = self.common.pipeline;
+        // Before it is built: its memory may be needed.
+        self.sessions.truncate(SESSIONS - 1);
+        let session = build(&self.device, network, ready.size, self.options(), labels.clone(), compiling)?;
+        self.common.clocks.started(session.startup(), session.element());
+        let own = Own { key: ready.key, session, took: Duration::ZERO, improved: false };
+        self.sessions.insert(0, own);
+        Ok(())
+    }
+
+    fn options(&self) -> Options {
+        Options { batch: self.batch, ..self.common.pipeline.options }
+    }
+
+    /// Whether the search for better kernels is over, so that a session can be replaced once it is idle.
+    pub fn has_better(&self) -> bool {
+        self.search.as_ref().is_some_and(|(_, search)| search.is_over())
+    }
+
+    /// Replaces the session for which better kernels were found, unless it has work in flight.
+    fn replace(&mut self) {
+        let Some((key, search)) = self.search.take_if(|(_, search)| search.is_over()) else { return };
+        match self.sessions.iter_mut().find(|own| own.key == key) {
+            Some(own) if !own.session.is_idle() => self.search = Some((key, search)),
+            Some(own) => {
+                if let Some(better) = search.better() {
+                    own.session = better;
+                    self.common.clocks.improved.fetch_add(1, Relaxed);
+                }
+            }
+            // It had to make room for others; the next of its kind is built with what was found.
+            None => {}
+        }
+    }
+
+    /// Looks for better kernels for the first session, which takes pictures of `[rows, columns]`, if it is worth it.
+    fn improve_first(&mut self, size: [usize; 2]) {
+        let Pipeline { network, labels, improve, .. } = self.common.pipeline;
+        // Only f32 is improved, and answers shall not change.
+        let options = Options { precision: Precision::F32, ..self.options() };
+        let (Some(improve), Device::Gpu(gpu), Some(own)) = (improve, &self.device, self.sessions.first_mut())
+        else {
+            return;
+        };
+        let is_due = own.took >= improve.after && !own.improved && self.search.is_none();
+        if !is_due || !options.takes_tuned() {
+            return;
+        }
+        own.improved = true;
+        // The weights are shared.
+        let (network, labels) = (Arc::new(Network::clone(network)), labels.clone());
+        let (device, shared) = (self.device.clone(), network.clone());
+        let build = move || build(&device, &shared, size, options, labels, |_, _| {});
+        let search = Search::start(gpu, network, &own.session, improve.budget, build);
+        self.search = search.map(|search| (own.key, search));
     }
 
     /// Runs one picture.
@@ -102,13 +180,28 @@ impl<'a> Runner<'a> {
 
     /// Runs one input, in a batch with nothing else.
     pub fn run(&mut self, ready: &Ready) -> Result<Answer> {
-        let (top, clocks, batch) = (self.common.pipeline.top, self.common.clocks, self.batch);
-        let session = self.session(ready)?;
-        clocks.infer.time(|| {
+        let (top, batch) = (self.common.pipeline.top, self.batch);
+        let (_, answer) = self.infer(ready, |session| {
             let answers = session.run_all(&*together(&[&ready.input], batch)?)?;
             answer(session, &of_picture(&answers, 0, batch)?, ready.size, top)
-        })
+        })?;
+        Ok(answer)
     }
+}
+
+/// A session for pictures of `[rows, columns]` that calls classes by these names.
+fn build(
+    device: &Device,
+    network: &Network,
+    size: [usize; 2],
+    options: Options,
+    labels: Labels,
+    compiling: impl FnMut(usize, usize),
+) -> Result<Session> {
+    let mut session =
+        pollster::block_on(Session::build_for_pictures(device, network, size, options, compiling))?;
+    session.set_labels(labels)?;
+    Ok(session)
 }
 
 /// Inputs of one shape as a batch of `n`, the rest of it zeros.

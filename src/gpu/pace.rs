@@ -16,7 +16,7 @@ pub enum Pace {
 
 impl Pace {
     /// Lets whoever polls do something else in between, if that is the pace.
-    pub(super) async fn breathe(self) {
+    pub(crate) async fn breathe(self) {
         let mut done = self == Self::AtOnce;
         poll_fn(|context: &mut Context<'_>| {
             if std::mem::replace(&mut done, true) {

@@ -12,6 +12,8 @@ mod timing;
 mod tune;
 
 pub use improve::Improving;
+#[cfg(feature = "feed")]
+pub(crate) use improve::{BUDGET, Search};
 pub use roofline::{Bound, Peaks, Split};
 pub use spread::Spread;
 pub use timing::{Case, Effort, StepTime, Timing, compare, compare_async, time, time_async};

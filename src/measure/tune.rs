@@ -13,7 +13,7 @@ use web_time::Instant;
 
 use crate::{
     Error, Result, Shape, Tensor,
-    gpu::{Executor, Gpu, distance},
+    gpu::{Executor, Gpu, Pace, distance},
     graph::Graph,
     plan::{Contest, Fuse, Kernel, Machine, Options, Plan, Schedules, Step, Tuned},
     session::F16_BOUND,
@@ -102,7 +102,8 @@ pub fn tune(
 /// the worst of the `inputs` counts, all of one shape, and times are of the first.
 ///
 /// Steps are timed by the device's timestamps; without any, by the wall's clock, each repeated. It blocks where
-/// anything may: only in a browser is there something to wait for.
+/// anything may, and gives way between two measurements: dropping the future there stops it. Only in a browser is
+/// there anything to wait for.
 ///
 /// # Errors
 /// As [`Plan::new`] and [`Executor::run`]; [`Error::Input`] if there is no input.
@@ -268,6 +269,7 @@ impl Bench<'_> {
 
     async fn executor(&self, plan: &Plan) -> Result<Executor> {
         let mut executor = Executor::new(self.gpu, plan, |_, _| {}).await?;
+        give_way().await;
         // The first run pays for what drivers put off.
         executor.run_async(&self.inputs[0]).await?;
         Ok(executor)
@@ -301,6 +303,7 @@ impl Bench<'_> {
                     plan.steps.iter().map(|step| places.get(of(&plan, step)?.as_str()).copied()).collect();
                 let mut executor = self.executor(&plan).await?;
                 for _ in 0..RUNS {
+                    give_way().await;
                     let mut spent = vec![0.0; contests.len()];
                     for (place, time) in place.iter().zip(executor.step_times(&self.inputs[0]).await?) {
                         if let Some(contest) = *place {
@@ -381,6 +384,7 @@ impl Bench<'_> {
         let mut executor = self.executor(&Plan::new(self.scores, self.input, machine, &options)?).await?;
         let mut scores = Vec::with_capacity(self.inputs.len());
         for input in self.inputs {
+            give_way().await;
             scores.push(executor.run_async(input).await?);
         }
         Ok(scores)
@@ -399,6 +403,7 @@ impl Bench<'_> {
         let mut times: [Vec<f64>; N] = std::array::from_fn(|_| Vec::new());
         while times.iter().any(|of_plan| of_plan.len() < 5) || more() {
             for (executor, of_plan) in executors.iter_mut().zip(&mut times) {
+                give_way().await;
                 let start = Instant::now();
                 executor.run_async(&self.inputs[0]).await?;
                 of_plan.push(1e3 * start.elapsed().as_secs_f64());
@@ -406,6 +411,11 @@ impl Bench<'_> {
         }
         Ok(times.map(median))
     }
+}
+
+/// Where a search may be stopped.
+async fn give_way() {
+    Pace::Piecewise.breathe().await;
 }
 
 /// Infinite of nothing.

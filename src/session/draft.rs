@@ -9,7 +9,7 @@ use crate::{
     Error, Result, Shape, cpu,
     gpu::{self, Gpu, Pace},
     graph::Graph,
-    plan::{Fuse, Machine, Plan},
+    plan::{Machine, Plan},
     tensor::Element,
     zoo::Network,
 };
@@ -21,11 +21,9 @@ use crate::{
 /// As [`Plan::new`].
 pub fn plan(gpu: &Gpu, graph: &Graph, input: Shape, options: Options) -> Result<Plan> {
     let mut wanted = options.plan();
-    // What was measured may be beyond the baseline.
-    let chooses = wanted.fuse == Fuse::Auto && !wanted.taps && !options.baseline;
     let recalled = |element| recall(gpu, graph, input, element);
     let (element, kept) = match options.precision.element() {
-        Some(element) => (element, chooses.then(|| recalled(element)).flatten()),
+        Some(element) => (element, options.takes_tuned().then(|| recalled(element)).flatten()),
         // The file may be from another device of this adapter, one that had f16.
         None => match (recalled(Element::F32), recalled(Element::F16).filter(|_| gpu.has_f16())) {
             (Some(whole), Some(half)) if half.ms < whole.ms && half.error <= F16_BOUND => {
@@ -35,7 +33,7 @@ pub fn plan(gpu: &Gpu, graph: &Graph, input: Shape, options: Options) -> Result<
         },
     };
     gpu.supports(element)?;
-    if chooses {
+    if options.takes_tuned() {
         wanted.tuned = kept.map(|kept| kept.winners).unwrap_or_default();
     }
     let mut machine = gpu.machine(element);

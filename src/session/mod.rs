@@ -94,6 +94,11 @@ impl Options {
         plan::Options { fuse: self.fuse, taps: self.taps, ..plan::Options::default() }
     }
 
+    /// Whether what was measured decides which kernels run: that may be beyond the baseline.
+    pub(crate) fn takes_tuned(&self) -> bool {
+        self.fuse == Fuse::Auto && !self.taps && !self.baseline
+    }
+
     /// The shape of the input that a session of `network` will take.
     pub fn input_shape(&self, network: &Network) -> Shape {
         let shape = network.input_shape(self.batch);

@@ -9,7 +9,7 @@ use std::{ffi::OsString, ops::ControlFlow, path::PathBuf, thread};
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use goldcrest::{
-    feed::{Answer, EXTENSIONS, Inputs, Name, Pipeline, Reading, Spent, Subject},
+    feed::{Answer, EXTENSIONS, Improve, Inputs, Name, Pipeline, Reading, Spent, Subject},
     files::FileSet,
     session::{Device, Matrix, Options},
     tasks::{Labels, Picture, PictureLimits},
@@ -55,6 +55,10 @@ pub struct Pictures {
     #[arg(long, value_name = "MIB", default_value_t = PictureLimits::default().memory >> 20,
         value_parser = clap::value_parser!(u64).range(1..1 << 40))]
     max_memory: u64,
+
+    /// Do not look for quicker kernels while many pictures are answered, as `goldcrest tune` does
+    #[arg(long)]
+    no_improve: bool,
 
     #[command(flatten)]
     format: Format,
@@ -188,6 +192,7 @@ impl Pictures {
             threads,
             limits,
             pictures: !savings.is_empty(),
+            improve: self.improve(device),
             compiling: &compiling,
         };
         let evaluated = evaluation.is_some();
@@ -273,6 +278,12 @@ impl Pictures {
             (_, 1) => Err(super::Reported.into()),
             _ => bail!("{failed} of {all} pictures could not be answered"),
         }
+    }
+
+    /// A software adapter would measure on the cores that decode.
+    fn improve(&self, device: &Device) -> Option<Improve> {
+        let pays = matches!(device, Device::Gpu(gpu) if !gpu.adapter().software);
+        (pays && !self.no_improve).then(Improve::default)
     }
 
     fn limits(&self) -> PictureLimits {
