@@ -343,9 +343,9 @@ def turns(shader, s, loop, above):
         if within:
             return math.ceil(s["pixels"] / (s["LANES_P"] * s["PIXELS"]))
         return product(s, fmas, s["PIXELS"], s["inputs"]) if fmas else s["LANES_P"] - 1
-    if shader == "pointwise_staged":
+    if shader == "staged":
         if fmas == 16 * s["PIXELS"] * s["QUADS"] * s["DEEP"] or within:
-            return math.ceil(s["inputs"] / (s["SPLIT"] * s["DEEP"]))
+            return math.ceil(s["KERNEL"] ** 2 * s["inputs"] / (s["SPLIT"] * s["DEEP"]))
         if fmas:
             return s["DEEP"] * 16 * s["PIXELS"] * s["QUADS"] / fmas
         return s["SPLIT"].bit_length() - 1
@@ -394,7 +394,7 @@ def of_block(s, loop, above):
     return tile if s["POOL"] else 1
 
 
-PRODUCTS = {"pointwise", "pointwise_staged", "pointwise_split", "pointwise_subgroup", "pointwise_pool", "block", "dense"}
+PRODUCTS = {"pointwise", "staged", "pointwise_split", "pointwise_subgroup", "pointwise_pool", "block", "dense"}
 
 
 def label(shader, sizes, part, above=0):

@@ -34,7 +34,6 @@ pub mod pointwise;
 pub mod pointwise_matrix;
 pub mod pointwise_pool;
 pub mod pointwise_split;
-pub mod pointwise_staged;
 pub mod pointwise_subgroup;
 pub mod pool;
 pub mod rank;
@@ -44,6 +43,7 @@ pub mod sample;
 pub mod scale;
 pub mod select;
 pub mod softmax;
+pub mod staged;
 pub mod suppress;
 #[cfg(feature = "translate")]
 pub mod translate;
@@ -70,7 +70,7 @@ pub static LAYERS: [&dyn LayerKernel; 15] = [
     &pointwise_subgroup::PointwiseSubgroup,
     &pointwise_matrix::PointwiseMatrix,
     &pointwise_split::PointwiseSplit,
-    &pointwise_staged::PointwiseStaged,
+    &staged::Staged,
     &pool::Pool,
     &max_pool::MaxPooling,
     &scale::Scaling,
