@@ -94,6 +94,12 @@ fn main(
     let turns = (TAPS * params.inputs + SPLIT * DEEP - 1u) / (SPLIT * DEEP);
     var next = bring(own, part * DEEP, first_output, rows);
     var sum: array<array<vec4<f32>, QUADS>, PIXELS>;
+    for (var p = 0u; p < PIXELS; p++) {
+        for (var q = 0u; q < QUADS; q++) {
+            let o = min(first_output + own % LANES_O + q * LANES_O, params.outputs - 1u);
+            sum[p][q] = select(vec4(0.0), bias[o], part == 0u);
+        }
+    }
     for (var turn = 1u; turn <= turns; turn++) {
         // The turn before has multiplied what is overwritten.
         workgroupBarrier();
@@ -160,7 +166,7 @@ fn main(
         for (var q = 0u; q < QUADS; q++) {
             let o = first_output + own % LANES_O + q * LANES_O;
             if (pixel < params.pixels && o < params.outputs) {
-                finish(pixel, o, sum[p][q] + bias[o]);
+                finish(pixel, o, sum[p][q]);
             }
         }
     }

@@ -350,8 +350,9 @@ def turns(shader, s, loop, above):
             return s["DEEP"] * 16 * s["PIXELS"] * s["QUADS"] / fmas
         return s["SPLIT"].bit_length() - 1
     if shader == "dense":
-        over_taps = s["KERNEL"] == 1 or s["TOGETHER"] < s["KERNEL"]
-        return s["KERNEL"] if above < 1 + over_taps else math.ceil(s["inputs"] / s["SPLIT"])
+        if within:
+            return s["KERNEL"]
+        return math.ceil(s["inputs"] / s["SPLIT"]) if fmas else s["SPLIT"] - 1
     if shader == "gate":
         # DEPTH turns of these are one: of the sums of tiles, and of both products.
         return math.ceil((s["CHANNELS"] / s["SPLITS"] if fmas else s["tiles"] / s["SPREAD"]) / s["DEPTH"])
