@@ -14,7 +14,7 @@ use goldcrest::{
     gpu::Gpu,
     graph::{Activation, Anchors, Conv, Graph, MaxPool, NO_CLASS, Op, Padding, Select},
     kernels::{
-        self, Launch, Tile, argmax, boxes, copy, dense, depthwise, max_pool, multiply_add,
+        self, Launch, Subgroup, Tile, Units, argmax, boxes, copy, dense, depthwise, max_pool, multiply_add,
         pointwise::{self, Extras},
         pointwise_matrix, pointwise_pool, pointwise_split, pointwise_subgroup, pool, resize, scale, select,
         softmax, staged,
@@ -108,9 +108,16 @@ fn pointwise_on_matrix_units_is_pointwise() {
         let case = &case.stored_as(element);
         let tile = pick(pointwise_matrix::TILES.into_iter(), case.tile);
         let (conv, x, y) = (&case.conv, case.x, case.y());
-        compare_product(gpu, element, case, &pointwise_matrix::pack(conv, units.side), |extras| {
-            pointwise_matrix::launch(conv, x, y, extras, units, tile)
-        })
+        let packed = pointwise_matrix::pack(conv, units.side);
+        // As many subgroups as shares, half as many, one, and more.
+        let Subgroup { least, most } = units.subgroup;
+        for (least, most) in [(least, most), (most / 2, most), (most / 4, most), (least, 8 * most)] {
+            let units = Units { subgroup: Subgroup { least, most }, ..units };
+            compare_product(gpu, element, case, &packed, |extras| {
+                pointwise_matrix::launch(conv, x, y, extras, units, tile)
+            })?;
+        }
+        Ok(())
     });
 }
 

@@ -121,10 +121,10 @@ fn variants() -> Vec<Launch> {
             }
         }
         for tile in pointwise_matrix::TILES {
-            // Lavapipe's, Apple's and NVIDIA's.
-            for (side, lanes) in [(8, 8), (8, 32), (16, 32)] {
+            // Lavapipe's, NVIDIA's, AMD's, Intel's, and what wgpu says of Apple's.
+            for (side, least, most) in [(8, 8, 8), (16, 32, 32), (16, 32, 64), (16, 8, 32), (8, 4, 64)] {
                 let c = conv(1, 1, 1, 1, next());
-                let units = Units { side, lanes };
+                let units = Units { side, subgroup: Subgroup { least, most } };
                 launches.push(pointwise_matrix::launch(&c, x, x, Extras { residual, gate }, units, tile));
             }
         }
