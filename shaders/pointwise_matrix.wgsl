@@ -107,7 +107,7 @@ fn main(
                     if (pixel < params.pixels && o < params.outputs) {
                         let at = item * 4u;
                         let v = vec4(made[at], made[at + 1u], made[at + 2u], made[at + 3u]);
-                        finish(pixel, o, v + bias[o]);
+                        finish(pixel, o, carried(pixel, o, v + bias[o]));
                     }
                 }
                 workgroupBarrier();

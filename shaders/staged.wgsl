@@ -162,6 +162,13 @@ fn main(
         return;
     }
     for (var p = 0u; p < PIXELS; p++) {
+        let pixel = min(first_pixel + own / LANES_O + p * LANES_P, params.pixels - 1u);
+        for (var q = 0u; q < QUADS; q++) {
+            let o = min(first_output + own % LANES_O + q * LANES_O, params.outputs - 1u);
+            sum[p][q] = carried(pixel, o, sum[p][q]);
+        }
+    }
+    for (var p = 0u; p < PIXELS; p++) {
         let pixel = first_pixel + own / LANES_O + p * LANES_P;
         for (var q = 0u; q < QUADS; q++) {
             let o = first_output + own % LANES_O + q * LANES_O;

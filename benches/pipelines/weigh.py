@@ -360,6 +360,8 @@ def turns(shader, s, loop, above):
         return s["SPLITS"]
     if shader == "pool":
         return math.ceil(s["pixels"] / s["LANES_P"] / s["DEPTH"])
+    if shader == "argmax":
+        return math.ceil(s["channels"] / 4)
     if shader == "block":
         return of_block(s, loop, above)
     raise Unknown(f"{fmas} multiply-adds")
