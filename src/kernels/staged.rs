@@ -141,7 +141,7 @@ impl LayerKernel for Staged {
         let met = f64::from(tile.split.ilog2());
         let met =
             Effort { shared: 2.0 * met * f64::from(tile.sums()), barriers: 2.0 * met, ..Effort::default() };
-        turn * turns + Effort::of(1.0, 0.0) + met + pointwise::ends(layer, tile)
+        turn * turns + Effort::of(1.0, loads) + met + pointwise::ends(layer, tile)
     }
 
     fn crowd(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Crowd {
