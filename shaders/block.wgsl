@@ -352,6 +352,6 @@ fn store(split: u32, pixel: u32, o: u32, sum: vec4<f32>) {
         let pixels = params.pictures * params.out_height * params.out_width;
         sums[(split * pixels + pixel) * params.outputs + o] = sum;
     } else {
-        finish(pixel, o, sum + bias[(EXPAND + 1u) * params.expanded + o]);
+        finish(pixel, o, carried(pixel, o, sum + bias[(EXPAND + 1u) * params.expanded + o]));
     }
 }

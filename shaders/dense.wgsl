@@ -123,6 +123,12 @@ fn main(
         return;
     }
     for (var c = 0u; c < COLUMNS; c++) {
+        let pixel = row * params.out_width + min(first + c, params.out_width - 1u);
+        for (var q = 0u; q < QUADS; q++) {
+            sum[c][q] = carried(pixel, output[q], sum[c][q]);
+        }
+    }
+    for (var c = 0u; c < COLUMNS; c++) {
         for (var q = 0u; q < QUADS; q++) {
             let o = first_output + q * LANES_O;
             if (first + c < params.out_width && o < params.outputs) {

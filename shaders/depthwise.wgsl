@@ -84,6 +84,13 @@ fn main(
         }
     }
     for (var r = 0u; r < ROWS; r++) {
+        let row = picture * params.out_height + min(first_row + r, params.out_height - 1u);
+        for (var c = 0u; c < COLUMNS; c++) {
+            let pixel = row * params.out_width + min(first + c, params.out_width - 1u);
+            sum[r][c] = carried(pixel, quad, sum[r][c]);
+        }
+    }
+    for (var r = 0u; r < ROWS; r++) {
         for (var c = 0u; c < COLUMNS; c++) {
             if (first_row + r < params.out_height && first + c < params.out_width) {
                 let pixel = (picture * params.out_height + first_row + r) * params.out_width + first + c;

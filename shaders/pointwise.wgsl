@@ -97,11 +97,18 @@ fn main(
         blocks += params.outputs;
     }
 
+    var made: array<array<vec4<f32>, QUADS>, PIXELS>;
+    for (var p = 0u; p < PIXELS; p++) {
+        for (var q = 0u; q < QUADS; q++) {
+            let pixel = min(first_pixel + p, params.pixels - 1u);
+            made[p][q] = carried(pixel, output[q], vec4<f32>(sum[p][q]));
+        }
+    }
     for (var p = 0u; p < PIXELS; p++) {
         for (var q = 0u; q < QUADS; q++) {
             let o = first_output + q * LANES_O;
             if (first_pixel + p < params.pixels && o < params.outputs) {
-                finish(first_pixel + p, o, vec4<f32>(sum[p][q]));
+                finish(first_pixel + p, o, made[p][q]);
             }
         }
     }

@@ -88,7 +88,7 @@ fn main(
         let p = first_pixel + done / LANES_O;
         let o = first_output + done % LANES_O;
         if (p < params.pixels && o < params.outputs) {
-            var v = bias[o];
+            var v = carried(p, o, bias[o]);
             for (var i = 0u; i < LANES_I; i++) {
                 v += partial[i * PIXELS * LANES_O + done];
             }

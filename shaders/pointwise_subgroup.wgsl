@@ -96,6 +96,12 @@ fn main(
 
     for (var p = 0u; p < PIXELS; p++) {
         for (var q = 0u; q < QUADS; q++) {
+            let o = min(first_output + q, params.outputs - 1u);
+            sum[p][q] = carried(min(first_pixel + p, params.pixels - 1u), o, sum[p][q]);
+        }
+    }
+    for (var p = 0u; p < PIXELS; p++) {
+        for (var q = 0u; q < QUADS; q++) {
             let o = first_output + q;
             if (first_pixel + p < params.pixels && o < params.outputs) {
                 finish(first_pixel + p, o, sum[p][q]);

@@ -33,6 +33,8 @@ fn main(
     for (var s = 0u; s < SPLITS; s++) {
         v += x[s * params.threads + thread];
     }
-    finish(thread / params.outputs, thread % params.outputs, v);
+    let pixel = thread / params.outputs;
+    let o = thread % params.outputs;
+    finish(pixel, o, carried(pixel, o, v));
     raise();
 }

@@ -14,11 +14,11 @@ use goldcrest::{
     gpu::Gpu,
     graph::{Activation, Anchors, Conv, Graph, MaxPool, NO_CLASS, Op, Padding, Select},
     kernels::{
-        self, Launch, Tile, argmax, boxes, broadcast, copy, dense, depthwise, exchange, max_pool,
-        multiply_add,
+        self, Launch, Subgroup, Tile, Units, argmax, boxes, broadcast, copy, dense, depthwise, exchange,
+        max_pool, multiply_add,
         pointwise::{self, Extras},
-        pointwise_matrix, pointwise_pool, pointwise_split, pointwise_staged, pointwise_subgroup, pool,
-        resize, scale, select, softmax,
+        pointwise_matrix, pointwise_pool, pointwise_split, pointwise_subgroup, pool, resize, scale, select,
+        softmax, staged,
     },
     tensor::{Element, Form, layout},
 };
@@ -109,9 +109,16 @@ fn pointwise_on_matrix_units_is_pointwise() {
         let case = &case.stored_as(element);
         let tile = pick(pointwise_matrix::TILES.into_iter(), case.tile);
         let (conv, x, y) = (&case.conv, case.x, case.y());
-        compare_product(gpu, element, case, &pointwise_matrix::pack(conv, units.side), |extras| {
-            pointwise_matrix::launch(conv, x, y, extras, units, tile)
-        })
+        let packed = pointwise_matrix::pack(conv, units.side);
+        // As many subgroups as shares, half as many, one, and more.
+        let Subgroup { least, most } = units.subgroup;
+        for (least, most) in [(least, most), (most / 2, most), (most / 4, most), (least, 8 * most)] {
+            let units = Units { subgroup: Subgroup { least, most }, ..units };
+            compare_product(gpu, element, case, &packed, |extras| {
+                pointwise_matrix::launch(conv, x, y, extras, units, tile)
+            })?;
+        }
+        Ok(())
     });
 }
 
@@ -170,30 +177,29 @@ fn deep(tile: Tile, seed: u64) -> Tile {
     Tile { depth: 1 + (seed % 4) as u32, ..tile }
 }
 
-/// A tile of the staged kernel that the device has the memory for.
-fn staged(gpu: &Gpu, element: Element, y: Shape, which: usize) -> Tile {
+/// One of the staged kernel's tiles that the device has the memory for.
+fn staged_tile(gpu: &Gpu, element: Element, y: Shape, which: usize) -> Tile {
     let memory = gpu.machine(element).workgroup_memory;
-    pick(
-        pointwise_staged::tiles().filter(|tile| pointwise_staged::memory(*tile, y, element) <= memory),
-        which,
-    )
+    pick(staged::tiles().filter(|tile| staged::memory(*tile, y, element) <= memory), which)
 }
 
 #[test]
-fn pointwise_staged_is_pointwise() {
-    on_every_adapter(convolution(false, false), |gpu, element, case| {
-        let case = &case.stored_as(element);
-        let (conv, x, y) = (&case.conv, case.x, case.y());
-        let tile = staged(gpu, element, y, case.tile);
-        compare(
-            gpu,
-            element,
-            case,
-            &pointwise::pack(conv),
-            |residual| pointwise_staged::launch(conv, x, y, Extras { residual, gate: false }, tile),
-            |x, residual| pointwise::reference(conv, x, y, residual),
-        )
-    });
+fn staged_is_its_reference() {
+    for windowed in [false, true] {
+        on_every_adapter(convolution(windowed, false), |gpu, element, case| {
+            let case = &case.stored_as(element);
+            let (conv, x, y, window) = (&case.conv, case.x, case.y(), case.window());
+            let tile = staged_tile(gpu, element, y, case.tile);
+            compare(
+                gpu,
+                element,
+                case,
+                &dense::pack(conv),
+                |residual| staged::launch(conv, x, y, window, Extras { residual, gate: false }, tile),
+                |x, residual| dense::reference(conv, x, y, window, residual),
+            )
+        });
+    }
 }
 
 #[test]
@@ -562,7 +568,7 @@ fn a_gated_pointwise_is_a_scale_and_a_pointwise() {
         let launches = [
             pointwise::launch(conv, x, y, extras, tile),
             pointwise_split::launch(conv, x, y, extras, split),
-            pointwise_staged::launch(conv, x, y, extras, staged(gpu, element, y, case.tile)),
+            staged::launch(conv, x, y, case.window(), extras, staged_tile(gpu, element, y, case.tile)),
         ];
         let mut kernels = launches.map(|launch| (launch, pointwise::pack(conv))).to_vec();
         if let Some(subgroup) = gpu.subgroup() {

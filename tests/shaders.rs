@@ -13,10 +13,9 @@ use goldcrest::{
         gate::Gate,
         mask, max_pool, multiply_add, paint,
         pointwise::{self, Extras},
-        pointwise_matrix, pointwise_pool, pointwise_split, pointwise_staged, pointwise_subgroup, pool, rank,
-        reduce, resize,
+        pointwise_matrix, pointwise_pool, pointwise_split, pointwise_subgroup, pool, rank, reduce, resize,
         sample::{self, Colours, Filter, Grid, Planes, Sampling, Texels},
-        scale, select, softmax,
+        scale, select, softmax, staged,
         suppress::{self, Suppression},
         translate::{Translation, Vulkan},
     },
@@ -123,10 +122,10 @@ fn variants() -> Vec<Launch> {
             }
         }
         for tile in pointwise_matrix::TILES {
-            // Lavapipe's, Apple's and NVIDIA's.
-            for (side, lanes) in [(8, 8), (8, 32), (16, 32)] {
+            // Lavapipe's, NVIDIA's, AMD's, Intel's, and what wgpu says of Apple's.
+            for (side, least, most) in [(8, 8, 8), (16, 32, 32), (16, 32, 64), (16, 8, 32), (8, 4, 64)] {
                 let c = conv(1, 1, 1, 1, next());
-                let units = Units { side, lanes };
+                let units = Units { side, subgroup: Subgroup { least, most } };
                 launches.push(pointwise_matrix::launch(&c, x, x, Extras { residual, gate }, units, tile));
             }
         }
@@ -141,18 +140,21 @@ fn variants() -> Vec<Launch> {
                 [1, 2, 4].map(|depth| pointwise_split::launch(&c, x, x, extras, Tile { depth, ..tile })),
             );
         }
-        for tile in pointwise_staged::tiles() {
-            let (c, extras) = (conv(1, 1, 1, 1, next()), Extras { residual, gate });
-            if pointwise_staged::memory(tile, x, Element::F32) <= WORKGROUP_MEMORY {
-                launches.push(pointwise_staged::launch(&c, x, x, extras, tile));
-            }
-        }
         for activation in Activation::ALL {
             let c = conv(1, 1, 1, 1, activation);
             launches.push(reduce::launch(&c, x, 3, residual));
             let squeeze = conv(1, 1, 1, 1, Activation::Relu);
             let widen = gate.then_some(&c);
             launches.push(Gate { squeeze: &squeeze, widen, map: x, tiles: 4 }.launch(&Machine::default()));
+        }
+        for (kernel, stride, dilation) in [(1, 1, 1), (1, 2, 1), (3, 2, 1), (5, 1, 2)] {
+            let c = conv(1, kernel, stride, dilation, next());
+            let window = c.window(x.h, x.w).unwrap();
+            let y = Shape::new(1, 24, window.height, window.width);
+            let extras = Extras { residual, gate };
+            let tiles =
+                staged::tiles().filter(|tile| staged::memory(*tile, y, Element::F32) <= WORKGROUP_MEMORY);
+            launches.extend(tiles.map(|tile| staged::launch(&c, x, y, window, extras, tile)));
         }
         for (kernel, stride, dilation) in [(3, 1, 1), (3, 2, 1), (5, 1, 1), (5, 2, 1), (5, 1, 2)] {
             let c = conv(24, kernel, stride, dilation, next());

@@ -345,15 +345,16 @@ def turns(shader, s, loop, above):
         if within:
             return math.ceil(s["pixels"] / (s["LANES_P"] * s["PIXELS"]))
         return product(s, fmas, s["PIXELS"], s["inputs"]) if fmas else s["LANES_P"] - 1
-    if shader == "pointwise_staged":
+    if shader == "staged":
         if fmas == 16 * s["PIXELS"] * s["QUADS"] * s["DEEP"] or within:
-            return math.ceil(s["inputs"] / (s["SPLIT"] * s["DEEP"]))
+            return math.ceil(s["KERNEL"] ** 2 * s["inputs"] / (s["SPLIT"] * s["DEEP"]))
         if fmas:
             return s["DEEP"] * 16 * s["PIXELS"] * s["QUADS"] / fmas
         return s["SPLIT"].bit_length() - 1
     if shader == "dense":
-        over_taps = s["KERNEL"] == 1 or s["TOGETHER"] < s["KERNEL"]
-        return s["KERNEL"] if above < 1 + over_taps else math.ceil(s["inputs"] / s["SPLIT"])
+        if within:
+            return s["KERNEL"]
+        return math.ceil(s["inputs"] / s["SPLIT"]) if fmas else s["SPLIT"] - 1
     if shader == "gate":
         # DEPTH turns of these are one: of the sums of tiles, and of both products.
         return math.ceil((s["CHANNELS"] / s["SPLITS"] if fmas else s["tiles"] / s["SPREAD"]) / s["DEPTH"])
@@ -361,6 +362,8 @@ def turns(shader, s, loop, above):
         return s["SPLITS"]
     if shader == "pool":
         return math.ceil(s["pixels"] / s["LANES_P"] / s["DEPTH"])
+    if shader == "argmax":
+        return math.ceil(s["channels"] / 4)
     if shader == "block":
         return of_block(s, loop, above)
     raise Unknown(f"{fmas} multiply-adds")
@@ -396,7 +399,7 @@ def of_block(s, loop, above):
     return tile if s["POOL"] else 1
 
 
-PRODUCTS = {"pointwise", "pointwise_staged", "pointwise_split", "pointwise_subgroup", "pointwise_pool", "block", "dense"}
+PRODUCTS = {"pointwise", "staged", "pointwise_split", "pointwise_subgroup", "pointwise_pool", "block", "dense"}
 
 
 def label(shader, sizes, part, above=0):

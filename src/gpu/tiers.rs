@@ -36,10 +36,8 @@ impl Tiers {
         let (least, most) = (info.subgroup_min_size, info.subgroup_max_size);
         let has = features.contains(wgpu::Features::SUBGROUP) && least >= LEAST_LANES;
         let subgroup = has.then_some(Subgroup { least, most: most.min(kernels::LANES) });
-        // The kernel lays four subgroups of one known size over a tile.
         let threads = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x);
-        let fits = has && features.contains(FEATURES) && least == most && 4 * most <= threads;
-        let lanes = fits.then_some(most);
+        let units = |side| Units { side, subgroup: Subgroup { least, most } };
         let offer = |ab_type| {
             let fits = |p: &wgpu::CooperativeMatrixProperties| {
                 let side = p.m_size;
@@ -47,10 +45,9 @@ impl Tiers {
                 square && p.ab_type == ab_type && p.cr_type == wgpu::CooperativeScalarType::F32
             };
             let sides = adapter.cooperative_matrix_properties().into_iter().filter(fits).map(|p| p.m_size);
-            Offer {
-                units: lanes.and_then(|lanes| Some(Units { side: sides.max()?, lanes })),
-                ..Offer::default()
-            }
+            let units = sides.max().map(units);
+            let fits = |units: &Units| has && features.contains(FEATURES) && units.threads() <= threads;
+            Offer { units: units.filter(fits), ..Offer::default() }
         };
         Self {
             subgroup,

@@ -130,6 +130,7 @@ impl Launch {
         }
         let side = self.constants.iter().find(|(name, _)| *name == "SIDE");
         if let (Tier::Matrices, Some((_, side))) = (self.shader.tier, side) {
+            text += &format!("alias Scalar = {element};\n");
             for (name, element, role) in [
                 ("LeftMatrix", element, 'A'),
                 ("RightMatrix", element, 'B'),

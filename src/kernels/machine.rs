@@ -25,8 +25,15 @@ pub struct Subgroup {
 pub struct Units {
     /// Rows and columns of a matrix.
     pub side: u32,
-    /// Lanes of a subgroup, all subgroups alike.
-    pub lanes: u32,
+    /// The subgroups that multiply them. Drivers need not say how large one of a kernel will be.
+    pub subgroup: Subgroup,
+}
+
+impl Units {
+    /// Threads of a workgroup: four subgroups of the fewest lanes, and whole ones of the most.
+    pub(crate) fn threads(self) -> u32 {
+        (4 * self.subgroup.least).max(self.subgroup.most)
+    }
 }
 
 /// What an invocation does from its start to its end, in `vec4`s.

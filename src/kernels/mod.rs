@@ -36,7 +36,6 @@ pub mod pointwise;
 pub mod pointwise_matrix;
 pub mod pointwise_pool;
 pub mod pointwise_split;
-pub mod pointwise_staged;
 pub mod pointwise_subgroup;
 pub mod pool;
 pub mod rank;
@@ -46,6 +45,7 @@ pub mod sample;
 pub mod scale;
 pub mod select;
 pub mod softmax;
+pub mod staged;
 pub mod suppress;
 #[cfg(feature = "translate")]
 pub mod translate;
@@ -72,7 +72,7 @@ pub static LAYERS: [&dyn LayerKernel; 15] = [
     &pointwise_subgroup::PointwiseSubgroup,
     &pointwise_matrix::PointwiseMatrix,
     &pointwise_split::PointwiseSplit,
-    &pointwise_staged::PointwiseStaged,
+    &staged::Staged,
     &pool::Pool,
     &max_pool::MaxPooling,
     &scale::Scaling,

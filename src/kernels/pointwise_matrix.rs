@@ -26,8 +26,7 @@ pub const SHADER: Shader = Shader {
 /// Inputs that a workgroup brings to its memory at once: whole matrices of either side.
 const DEEP: u32 = 32;
 
-/// Tiles worth choosing from, largest first: matrices along the pixels, and matrices along the outputs, that a
-/// subgroup makes.
+/// Tiles worth choosing from, largest first: matrices along the pixels, and matrices along the outputs, of a share.
 pub const TILES: [Tile; 4] = [Tile::new(2, 2), Tile::new(2, 1), Tile::new(1, 2), Tile::new(1, 1)];
 
 /// Workgroups for `pixels` x `outputs` quads.
@@ -56,10 +55,10 @@ impl LayerKernel for PointwiseMatrix {
         }
     }
 
-    /// On four inputs an invocation spends its share of what the workgroup brings to its memory, of the
+    /// On four inputs an invocation, of a subgroup of the fewest lanes, spends its part of what the workgroup brings to its memory, of the
     /// matrices read from there, and of the products.
     fn effort(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Effort {
-        let (side, lanes) = (f64::from(units(machine).side), f64::from(units(machine).lanes));
+        let (side, lanes) = (f64::from(units(machine).side), f64::from(units(machine).threads()) / 4.0);
         let (rows, columns) = (f64::from(tile.pixels), f64::from(tile.quads));
         let brought = 2.0 * rows * side / (4.0 * lanes);
         let gate = if layer.gated { 1.0 } else { 0.0 };
@@ -78,11 +77,11 @@ impl LayerKernel for PointwiseMatrix {
 
     fn crowd(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Crowd {
         let units = units(machine);
-        let workgroup = 4 * units.lanes;
+        let workgroup = units.threads();
         let matrices = 2 * tile.pixels * units.side * DEEP + 4 * units.side * units.side;
         Crowd {
             invocations: workgroups(tile, units, layer.y.pixels(), layer.y.quads()) * workgroup as usize,
-            values: 2 * (tile.sums() + tile.pixels + tile.quads) * units.side * units.side / units.lanes / 4,
+            values: 2 * (tile.sums() + tile.pixels + tile.quads) * units.side * units.side / workgroup,
             workgroup,
             memory: 4 * matrices,
         }
@@ -113,7 +112,7 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, extras: Extras, units: Units, til
         shader: &SHADER,
         constants: vec![
             ("SIDE", units.side),
-            ("LANES", units.lanes),
+            ("THREADS", units.threads()),
             ("ROWS", rows),
             ("COLUMNS", columns),
             ("DEEP", DEEP),
@@ -124,7 +123,7 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, extras: Extras, units: Units, til
         params: pointwise::params(x, y),
         workgroups: spread(workgroups(tile, units, y.pixels(), y.quads())),
         arithmetic: Element::F32,
-        tile: format!("{} px x {} ch a subgroup", rows * units.side, columns * units.side),
+        tile: format!("{} px x {} ch a share", rows * units.side, columns * units.side),
     }
     .placeable()
 }

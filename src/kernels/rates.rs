@@ -3,7 +3,8 @@
 
 use std::fmt;
 
-use super::machine::{Machine, Subgroup};
+use super::machine::{Machine, Subgroup, Units};
+use crate::tensor::Element;
 
 /// What the parts of a device take, in cycles of one of its units.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -113,6 +114,14 @@ impl Card {
             Self::SwiftShader => [4, 4],
         };
         Some(Subgroup { least, most })
+    }
+
+    /// Units that multiply square matrices of `element`, with f32 sums. Intel's matrices are not square.
+    pub fn matrices(self, element: Element) -> Option<Units> {
+        match (self, element) {
+            (Self::Rdna3 | Self::Ada, Element::F16) => Some(Units { side: 16, subgroup: self.subgroup()? }),
+            _ => None,
+        }
     }
 
     /// What its parts take. Units, lanes, clocks and bandwidths are its makers' figures; registers, waves and

@@ -76,9 +76,7 @@ fn plans_for_a_card_have_its_subgroups_and_no_tile_that_spills_there() {
         let pipelines = write(folder.path(), &networks);
         assert!(pipelines.values().any(|row| row[3] == "Subgroups"), "{card}");
         let sums = pipelines.values().filter_map(|row| match &row[1][..] {
-            "pointwise" | "pointwise_subgroup" | "pointwise_staged" => {
-                Some(product(&row[8], ["PIXELS", "QUADS"]))
-            }
+            "pointwise" | "pointwise_subgroup" | "staged" => Some(product(&row[8], ["PIXELS", "QUADS"])),
             "dense" => Some(product(&row[8], ["COLUMNS", "QUADS"])),
             "block" => Some(product(&row[8], ["SUMS", "QUADS"])),
             _ => None,

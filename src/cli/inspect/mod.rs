@@ -227,15 +227,14 @@ impl Inspect {
 
     /// What to plan for. A network can be looked at where nothing can run it.
     fn target(&self) -> Result<Target> {
-        let of = |machine: Machine, words: String| {
-            let element = self.engine.precision().element().unwrap_or_default();
-            Target::Machine(Machine { element, ..machine }, words)
-        };
+        let element = self.engine.precision().element().unwrap_or_default();
+        let of = |machine: Machine, words: String| Target::Machine(Machine { element, ..machine }, words);
         if self.engine.is_named() && (self.baseline || self.machine.is_some()) {
             bail!("--baseline and --machine plan for no adapter, and one was asked for");
         }
         if let Some(card) = self.machine.as_deref().and_then(Card::named) {
-            return Ok(of(card.machine(), card.to_string()));
+            let machine = Machine { matrices: card.matrices(element), ..card.machine() };
+            return Ok(of(machine, card.to_string()));
         }
         if self.engine.is_cpu() {
             let device = self.engine.open()?;

@@ -1,21 +1,21 @@
-//! Pointwise convolution staged through workgroup memory: `shaders/pointwise_staged.wgsl`. Its weights and its
-//! reference are [`super::pointwise`]'s.
+//! Pointwise and dense convolution staged through workgroup memory: `shaders/staged.wgsl`. Its weights and its
+//! references are those of [`super::pointwise`] and [`super::dense`].
 
 use super::{
-    Crowd, Effort, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Tier, Tile,
+    Crowd, Effort, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Tier, Tile, dense,
     pointwise::{self, Extras},
     spread,
 };
 use crate::{
     Shape, Tensor,
-    graph::{Conv, ConvKind},
+    graph::{Conv, ConvKind, Window},
     tensor::Element,
 };
 
 /// The kernel.
 pub const SHADER: Shader = Shader {
-    name: "pointwise_staged",
-    source: include_str!("../../shaders/pointwise_staged.wgsl"),
+    name: "staged",
+    source: include_str!("../../shaders/staged.wgsl"),
     reads: pointwise::SHADER.reads,
     writes: &["y"],
     textures: &[],
@@ -26,10 +26,10 @@ pub const SHADER: Shader = Shader {
 /// Threads of a workgroup.
 pub const THREADS: u32 = 256;
 
-/// Inputs, in fours, that a part brings at once.
+/// Terms, inputs of a tap in fours, that a part brings at once.
 const DEEP: u32 = 4;
 
-/// Tiles worth choosing from, largest first: the fewer outputs there are, the more threads share the inputs of one.
+/// Tiles worth choosing from, largest first: the fewer outputs there are, the more threads share the terms of one.
 pub fn tiles() -> impl Iterator<Item = Tile> {
     let sizes = [(8, 2), (4, 4), (4, 2), (4, 1), (2, 2), (2, 1), (1, 1)];
     [1, 2, 4, 8, 16].into_iter().flat_map(move |split| {
@@ -86,28 +86,43 @@ fn part(layer: &Layer, tile: Tile) -> Part {
     Part::new(tile, layer.y.pixels(), layer.y.quads())
 }
 
-/// The kernel, for the planner.
-pub struct PointwiseStaged;
+/// The convolution, if the kernel can make it.
+fn conv<'a>(layer: &Layer<'a>) -> Option<&'a Conv> {
+    layer.conv(ConvKind::Pointwise).or_else(|| layer.conv(ConvKind::Dense))
+}
 
-impl LayerKernel for PointwiseStaged {
+/// The convolution of a layer that the kernel has tiles for.
+fn wanted<'a>(layer: &Layer<'a>) -> &'a Conv {
+    conv(layer).expect("a kernel is only launched for layers that it has tiles for")
+}
+
+/// What a pixel's sum is over: the inputs of every tap, in fours.
+fn terms(conv: &Conv) -> usize {
+    conv.kernel() * conv.kernel() * conv.inputs().div_ceil(4)
+}
+
+/// The kernel, for the planner.
+pub struct Staged;
+
+impl LayerKernel for Staged {
     fn shader(&self) -> &'static Shader {
         &SHADER
     }
 
     fn tiles(&self, layer: &Layer, machine: &Machine) -> Vec<Tile> {
-        if layer.conv(ConvKind::Pointwise).is_none() || machine.workgroup_threads < THREADS {
+        let Some(conv) = conv(layer).filter(|_| machine.workgroup_threads >= THREADS) else {
             return Vec::new();
-        }
+        };
         let fits = |tile: &Tile| {
             tile.sums() <= machine.sums
-                && tile.split as usize <= layer.x().quads()
+                && tile.split as usize <= terms(conv)
                 && part(layer, *tile).memory(machine.element) <= machine.workgroup_memory
         };
         tiles().filter(fits).collect()
     }
 
     fn effort(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Effort {
-        let turns = layer.x().quads().div_ceil((DEEP * tile.split) as usize) as f64;
+        let turns = terms(wanted(layer)).div_ceil((DEEP * tile.split) as usize) as f64;
         let part = part(layer, tile);
         let gates = if layer.gated { DEEP * part.lanes_p * tile.pixels } else { 0 };
         let brought = part.brought() / part.threads() + 1;
@@ -126,7 +141,7 @@ impl LayerKernel for PointwiseStaged {
         let met = f64::from(tile.split.ilog2());
         let met =
             Effort { shared: 2.0 * met * f64::from(tile.sums()), barriers: 2.0 * met, ..Effort::default() };
-        turn * turns + Effort::of(1.0, 0.0) + met + pointwise::ends(layer, tile)
+        turn * turns + Effort::of(1.0, loads) + met + pointwise::ends(layer, tile)
     }
 
     fn crowd(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Crowd {
@@ -140,11 +155,15 @@ impl LayerKernel for PointwiseStaged {
     }
 
     fn launch(&self, layer: &Layer, _: &Machine, tile: Tile) -> Launch {
-        launch(layer.wanted(ConvKind::Pointwise), layer.x(), layer.y, Extras::of(layer), tile)
+        let conv = wanted(layer);
+        launch(conv, layer.x(), layer.y, layer.window(conv), Extras::of(layer), tile)
     }
 
     fn reference(&self, layer: &Layer, maps: Maps) -> Tensor {
-        pointwise::gated_reference(layer, maps)
+        match layer.conv(ConvKind::Dense) {
+            Some(conv) => dense::reference(conv, maps.x, layer.y, layer.window(conv), maps.residual),
+            None => pointwise::gated_reference(layer, maps),
+        }
     }
 
     fn packing(&self, _: &Machine) -> Option<Packing> {
@@ -153,11 +172,22 @@ impl LayerKernel for PointwiseStaged {
 }
 
 /// One run over `x`, making `y`.
-pub fn launch(conv: &Conv, x: Shape, y: Shape, extras: Extras, tile: Tile) -> Launch {
+pub fn launch(conv: &Conv, x: Shape, y: Shape, window: Window, extras: Extras, tile: Tile) -> Launch {
     let part = Part::new(tile, y.pixels(), y.quads());
+    let mut params = pointwise::params(x, y);
+    params.extend([
+        ("height", x.h as u32),
+        ("width", x.w as u32),
+        ("out_width", y.w as u32),
+        ("top", window.top as u32),
+        ("left", window.left as u32),
+    ]);
     Launch {
         shader: &SHADER,
         constants: vec![
+            ("KERNEL", conv.kernel() as u32),
+            ("STRIDE", conv.stride as u32),
+            ("DILATION", conv.dilation as u32),
             ("PIXELS", tile.pixels),
             ("QUADS", tile.quads),
             ("LANES_O", part.lanes_o),
@@ -168,7 +198,7 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, extras: Extras, tile: Tile) -> La
             ("GATED", extras.gate.into()),
             ("ACTIVATION", conv.activation.code()),
         ],
-        params: pointwise::params(x, y),
+        params,
         workgroups: spread(part.workgroups(y.pixels(), y.quads())),
         arithmetic: Element::F32,
         tile: format!("{tile}, {THREADS} threads"),
