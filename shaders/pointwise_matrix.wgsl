@@ -31,7 +31,7 @@ const SHARE_P: u32 = ROWS * SIDE; // pixels of a share
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<Quad>;         // (pixels, inputs)
-@group(0) @binding(2) var<storage, read> weight: array<Scalar>;  // (inputs / SIDE, outputs / SIDE, SIDE, SIDE), both rounded up
+@group(0) @binding(2) var<storage, read> weight: array<Scalar>;  // (inputs / SIDE, outputs / SIDE, SIDE, SIDE), both rounded up; an output a column
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>; // (outputs)
 @group(0) @binding(4) var<storage, read> residual: array<Quad>;  // (pixels, outputs), if RESIDUAL
 @group(0) @binding(5) var<storage, read> gate: array<Quad>;      // (pictures, inputs), 0 to 1, if GATED
@@ -84,7 +84,7 @@ fn main(
                 for (var c = 0u; c < COLUMNS; c++) {
                     // Beyond the last the last again: its sums are not stored.
                     let matrix = (step * (DEEP / SIDE) + k) * matrices + min(first_matrix + c, matrices - 1u);
-                    let right = coopLoadT<RightMatrix>(&weight[matrix * MATRIX], SIDE);
+                    let right = coopLoad<RightMatrix>(&weight[matrix * MATRIX], SIDE);
                     for (var r = 0u; r < ROWS; r++) {
                         sum[r][c] = coopMultiplyAdd(left[r], right, sum[r][c]);
                     }

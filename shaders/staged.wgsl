@@ -3,10 +3,12 @@
 //   y[p, o] = activate(sum over t, i of x[p + t, i] * gate[i] * weight[t, i, o] + bias[o] + residual[p, o])
 //
 // A product of pixels by channels, whose inner dimension is the inputs of one tap of the window after the other: its
-// terms, four inputs each. A pointwise layer has one tap. A workgroup makes TILE_P pixels by TILE_O x 4 channels, and SPLIT groups of its threads, its parts, share the
-// terms. A part walks its own DEEP at a time: its threads bring pixels and weights to workgroup memory, each value
-// once and side by side, and while they multiply, what the next turn needs is on its way into registers. A thread
-// keeps PIXELS x QUADS vec4 sums, as in `pointwise`; LANES_O threads lie along the outputs, LANES_P along the pixels.
+// terms, four inputs each. A pointwise layer has one tap.
+//
+// A workgroup makes TILE_P pixels by TILE_O x 4 channels, and SPLIT groups of its threads, its parts, share the terms. A
+// part walks its own DEEP at a time: its threads bring pixels and weights to workgroup memory, each value once and side
+// by side, and while they multiply, what the next turn needs is on its way into registers. A thread keeps
+// PIXELS x QUADS vec4 sums, as in `pointwise`; LANES_O threads lie along the outputs, LANES_P along the pixels.
 
 struct Params {
     alarm: u32, // what the flag gets if this step overflows

@@ -65,7 +65,9 @@ impl LayerKernel for Dense {
         let deep = |tile: Tile| Tile { depth: if together { conv.kernel() as u32 } else { 1 }, ..tile };
         // None is without inputs.
         let fits = |tile: &Tile| {
-            let holds = tile.sums() <= machine.sums && machine.holds(tile.sums() + taps(conv, *tile));
+            // Something of each tap's weights as well: with seven taps Adreno's compiler spilled.
+            let kept = tile.sums() + taps(conv, *tile) + tile.depth;
+            let holds = tile.sums() <= machine.sums && machine.holds(kept);
             (holds || tile.sums() == 1) && tile.split as usize <= layer.x().quads()
         };
         tiles().map(deep).filter(fits).collect()

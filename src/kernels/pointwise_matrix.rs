@@ -55,8 +55,8 @@ impl LayerKernel for PointwiseMatrix {
         }
     }
 
-    /// On four inputs an invocation, of a subgroup of the fewest lanes, spends its part of what the workgroup brings to its memory, of the
-    /// matrices read from there, and of the products.
+    /// On four inputs an invocation, of a subgroup of the fewest lanes, spends its part of what the workgroup brings to
+    /// its memory, of the matrices read from there, and of the products.
     fn effort(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Effort {
         let (side, lanes) = (f64::from(units(machine).side), f64::from(units(machine).threads()) / 4.0);
         let (rows, columns) = (f64::from(tile.pixels), f64::from(tile.quads));
@@ -128,8 +128,8 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, extras: Extras, units: Units, til
     .placeable()
 }
 
-/// The weights as the kernel reads them: matrices of `side` inputs x `side` outputs, padded with
-/// zeros to whole ones and to as many inputs as a workgroup takes at once.
+/// The weights as the kernel reads them: matrices of `side` inputs x `side` outputs, padded with zeros to whole ones and
+/// to as many inputs as a workgroup takes at once. Columns lie together: AMD's lanes have one each and load it whole.
 pub fn pack(conv: &Conv, side: u32) -> Vec<f32> {
     let side = side as usize;
     let (inputs, outputs) = (conv.inputs(), conv.outputs());
@@ -138,7 +138,7 @@ pub fn pack(conv: &Conv, side: u32) -> Vec<f32> {
     for (o, of_output) in conv.weight.data().chunks_exact(inputs.max(1)).enumerate() {
         for (i, &value) in of_output.iter().enumerate() {
             let matrix = i / side * across + o / side;
-            packed[(matrix * side + i % side) * side + o % side] = value;
+            packed[(matrix * side + o % side) * side + i % side] = value;
         }
     }
     packed
