@@ -36,7 +36,6 @@ const BROUGHT_X: u32 = TILE_P * DEEP;
 const BROUGHT_W: u32 = TILE_O * DEEP * 4u;
 const OWN_X: u32 = (BROUGHT_X + THREADS - 1u) / THREADS;
 const OWN_W: u32 = (BROUGHT_W + THREADS - 1u) / THREADS;
-const TAPS: u32 = KERNEL * KERNEL;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<Quad>;         // (pictures, height, width, inputs)
@@ -50,19 +49,10 @@ var<workgroup> staged_x: array<Quad, SPLIT * BROUGHT_X>;               // (SPLIT
 var<workgroup> staged_w: array<Quad, SPLIT * BROUGHT_W>;               // (SPLIT, DEEP, 4, TILE_O)
 var<workgroup> partial: array<vec4<f32>, SPLIT / 2u * SUMS * THREADS + 1u>; // (SPLIT / 2, SUMS, THREADS)
 
-// Where the windows of those pixels begin that a thread brings. Left of or above the map wraps round to huge numbers.
-struct Rows {
-    x: array<u32, OWN_X>,
-    gates: array<u32, OWN_X>,
-    y: array<u32, OWN_X>,
-    column: array<u32, OWN_X>,
-}
-
-// What a thread brings a turn.
+// What a thread brings a turn, of the windows of its pixels and of the weights.
 struct Brought {
-    x: array<vec4<f32>, OWN_X>,
-    inside: array<bool, OWN_X>, // zeros beyond the last term and beyond the map
-    w: array<vec4<f32>, OWN_W>,
+    x: array<Taken, OWN_X>,
+    w: array<Quad, OWN_W>,
 }
 
 @compute @workgroup_size(LANES_O * LANES_P * SPLIT)
@@ -79,22 +69,12 @@ fn main(
     let own = lane % THREADS;
 
     // What lies beyond the edge is computed from the last row or column and not stored.
-    var rows: Rows;
+    var windows: array<Window, OWN_X>;
     for (var n = 0u; n < OWN_X; n++) {
-        let pixel = min(first_pixel + (own + n * THREADS) / DEEP, params.pixels - 1u);
-        let picture = pixel / params.picture;
-        rows.gates[n] = picture * params.inputs;
-        rows.x[n] = pixel * params.inputs;
-        if (TAPS * STRIDE > 1u) {
-            let y = pixel % params.picture / params.out_width * STRIDE - params.top;
-            let column = pixel % params.picture % params.out_width * STRIDE - params.left;
-            rows.x[n] = ((picture * params.height + y) * params.width + column) * params.inputs;
-            rows.y[n] = y;
-            rows.column[n] = column;
-        }
+        windows[n] = window_of(min(first_pixel + (own + n * THREADS) / DEEP, params.pixels - 1u));
     }
     let turns = (TAPS * params.inputs + SPLIT * DEEP - 1u) / (SPLIT * DEEP);
-    var next = bring(own, part * DEEP, first_output, rows);
+    var next = bring(own, part * DEEP, first_output, windows);
     var sum: array<array<vec4<f32>, QUADS>, PIXELS>;
     for (var p = 0u; p < PIXELS; p++) {
         for (var q = 0u; q < QUADS; q++) {
@@ -107,20 +87,19 @@ fn main(
         workgroupBarrier();
         for (var n = 0u; n < OWN_X; n++) {
             if (n + 1u < OWN_X || own + n * THREADS < BROUGHT_X) {
-                let v = select(vec4(0.0), next.x[n], next.inside[n]);
-                staged_x[part * BROUGHT_X + own + n * THREADS] = Quad(v);
+                staged_x[part * BROUGHT_X + own + n * THREADS] = Quad(value_of(next.x[n]));
             }
         }
         for (var n = 0u; n < OWN_W; n++) {
             let item = own + n * THREADS;
             if (n + 1u < OWN_W || item < BROUGHT_W) {
                 let deep = item / (4u * TILE_O);
-                staged_w[part * BROUGHT_W + (deep * 4u + item % 4u) * TILE_O + item / 4u % TILE_O] = Quad(next.w[n]);
+                staged_w[part * BROUGHT_W + (deep * 4u + item % 4u) * TILE_O + item / 4u % TILE_O] = next.w[n];
             }
         }
         workgroupBarrier();
         // Behind the last turn too, from where nobody reads: whatever branches would wait for the loads.
-        next = bring(own, (turn * SPLIT + part) * DEEP, first_output, rows);
+        next = bring(own, (turn * SPLIT + part) * DEEP, first_output, windows);
         for (var deep = 0u; deep < DEEP; deep++) {
             var taken: array<vec4<f32>, PIXELS>;
             for (var p = 0u; p < PIXELS; p++) {
@@ -184,36 +163,22 @@ fn main(
 
 // A thread's share of a turn whose terms begin with `first`. THREADS is a multiple of DEEP: of all its pixels a thread
 // brings the same term.
-fn bring(own: u32, first: u32, first_output: u32, rows: Rows) -> Brought {
+fn bring(own: u32, first: u32, first_output: u32, windows: array<Window, OWN_X>) -> Brought {
     let terms = TAPS * params.inputs;
-    let term = first + own % DEEP;
-    // One tap: no division.
-    var i = min(term, params.inputs - 1u);
-    var down = 0u;
-    var right = 0u;
+    let nth = first + own % DEEP;
+    var term = term_of(0u, nth);
     if (TAPS > 1u) {
-        i = term % params.inputs;
-        down = term / params.inputs / KERNEL * DILATION;
-        right = term / params.inputs % KERNEL * DILATION;
+        term = term_of(nth / params.inputs, nth % params.inputs);
     }
-    let tap = (down * params.width + right) * params.inputs;
     var brought: Brought;
     for (var n = 0u; n < OWN_X; n++) {
-        var inside = term < terms;
-        var row = rows.x[n];
-        if (TAPS > 1u) {
-            inside &= rows.y[n] + down < params.height;
-            inside &= rows.column[n] + right < params.width;
-            row = select(0u, row + tap, inside);
-        }
-        brought.x[n] = vec4<f32>(load_input(row, rows.gates[n], i));
-        brought.inside[n] = inside;
+        brought.x[n] = take(windows[n], term);
     }
     for (var n = 0u; n < OWN_W; n++) {
         let item = own + n * THREADS;
         let w = min(first + item / (4u * TILE_O), terms - 1u);
         let o = min(first_output + item / 4u % TILE_O, params.outputs - 1u);
-        brought.w[n] = vec4<f32>(weight[(w * params.outputs + o) * 4u + item % 4u]);
+        brought.w[n] = weight[(w * params.outputs + o) * 4u + item % 4u];
     }
     return brought;
 }

@@ -15,10 +15,9 @@ use goldcrest::{
     graph::{Activation, Anchors, Conv, Graph, MaxPool, NO_CLASS, Op, Padding, Select},
     kernels::{
         self, Launch, Subgroup, Tile, Units, argmax, boxes, broadcast, copy, dense, depthwise, exchange,
-        max_pool, multiply_add,
+        matrix, max_pool, multiply_add,
         pointwise::{self, Extras},
-        pointwise_matrix, pointwise_pool, pointwise_split, pointwise_subgroup, pool, resize, scale, select,
-        softmax, staged,
+        pointwise_pool, pointwise_split, pointwise_subgroup, pool, resize, scale, select, softmax, staged,
     },
     tensor::{Element, Form, layout},
 };
@@ -103,23 +102,33 @@ fn pointwise_with_shared_weights_is_pointwise() {
 }
 
 #[test]
-fn pointwise_on_matrix_units_is_pointwise() {
-    on_every_adapter(convolution(false, false), |gpu, element, case| {
-        let Some(units) = gpu.matrix_units(element) else { return Ok(()) };
-        let case = &case.stored_as(element);
-        let tile = pick(pointwise_matrix::TILES.into_iter(), case.tile);
-        let (conv, x, y) = (&case.conv, case.x, case.y());
-        let packed = pointwise_matrix::pack(conv, units.side);
-        // As many subgroups as shares, half as many, one, and more.
-        let Subgroup { least, most } = units.subgroup;
-        for (least, most) in [(least, most), (most / 2, most), (most / 4, most), (least, 8 * most)] {
-            let units = Units { subgroup: Subgroup { least, most }, ..units };
-            compare_product(gpu, element, case, &packed, |extras| {
-                pointwise_matrix::launch(conv, x, y, extras, units, tile)
-            })?;
-        }
-        Ok(())
-    });
+fn matrix_units_make_its_reference() {
+    for windowed in [false, true] {
+        on_every_adapter(convolution(windowed, false), |gpu, element, case| {
+            let Some(units) = gpu.matrix_units(element) else { return Ok(()) };
+            let case = &case.stored_as(element);
+            let tile = pick(matrix::TILES.into_iter(), case.tile);
+            let (conv, x, y, window) = (&case.conv, case.x, case.y(), case.window());
+            let packed = matrix::pack(conv, units.side);
+            // As many subgroups as shares, half as many, one, and more.
+            let Subgroup { least, most } = units.subgroup;
+            for (least, most) in [(least, most), (most / 2, most), (most / 4, most), (least, 8 * most)] {
+                let units = Units { subgroup: Subgroup { least, most }, ..units };
+                compare(
+                    gpu,
+                    element,
+                    case,
+                    &packed,
+                    |residual| {
+                        let extras = Extras { residual, gate: false };
+                        matrix::launch(conv, x, y, window, extras, units, tile)
+                    },
+                    |x, residual| dense::reference(conv, x, y, window, residual),
+                )?;
+            }
+            Ok(())
+        });
+    }
 }
 
 #[test]
@@ -577,9 +586,9 @@ fn a_gated_pointwise_is_a_scale_and_a_pointwise() {
             kernels.push((launch, pointwise::pack(conv)));
         }
         if let Some(units) = gpu.matrix_units(element) {
-            let tile = pick(pointwise_matrix::TILES.into_iter(), case.tile);
-            let launch = pointwise_matrix::launch(conv, x, y, extras, units, tile);
-            kernels.push((launch, pointwise_matrix::pack(conv, units.side)));
+            let tile = pick(matrix::TILES.into_iter(), case.tile);
+            let launch = matrix::launch(conv, x, y, case.window(), extras, units, tile);
+            kernels.push((launch, matrix::pack(conv, units.side)));
         }
         let (x, gate) = (on_device(&input), gate_on_device(&gate));
         for (launch, packed) in kernels {

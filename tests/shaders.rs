@@ -11,9 +11,9 @@ use goldcrest::{
         self, Launch, Machine, Shader, Subgroup, Tier, Tile, Units, argmax, block, boxes, broadcast, copy,
         dense, depthwise, exchange,
         gate::Gate,
-        mask, max_pool, multiply_add, paint,
+        mask, matrix, max_pool, multiply_add, paint,
         pointwise::{self, Extras},
-        pointwise_matrix, pointwise_pool, pointwise_split, pointwise_subgroup, pool, rank, reduce, resize,
+        pointwise_pool, pointwise_split, pointwise_subgroup, pool, rank, reduce, resize,
         sample::{self, Colours, Filter, Grid, Planes, Sampling, Texels},
         scale, select, softmax, staged,
         suppress::{self, Suppression},
@@ -121,14 +121,6 @@ fn variants() -> Vec<Launch> {
                 launches.push(pointwise_subgroup::launch(&c, x, x, extras, tile, subgroup));
             }
         }
-        for tile in pointwise_matrix::TILES {
-            // Lavapipe's, NVIDIA's, AMD's, Intel's, and what wgpu says of Apple's.
-            for (side, least, most) in [(8, 8, 8), (16, 32, 32), (16, 32, 64), (16, 8, 32), (8, 4, 64)] {
-                let c = conv(1, 1, 1, 1, next());
-                let units = Units { side, subgroup: Subgroup { least, most } };
-                launches.push(pointwise_matrix::launch(&c, x, x, Extras { residual, gate }, units, tile));
-            }
-        }
         for tile in pointwise_pool::Tile::all() {
             let depth = if gate { 4 } else { 1 };
             let c = conv(1, 1, 1, 1, next());
@@ -155,6 +147,13 @@ fn variants() -> Vec<Launch> {
             let tiles =
                 staged::tiles().filter(|tile| staged::memory(*tile, y, Element::F32) <= WORKGROUP_MEMORY);
             launches.extend(tiles.map(|tile| staged::launch(&c, x, y, window, extras, tile)));
+            for tile in matrix::TILES {
+                // Lavapipe's, NVIDIA's, AMD's, Intel's, and what wgpu says of Apple's.
+                for (side, least, most) in [(8, 8, 8), (16, 32, 32), (16, 32, 64), (16, 8, 32), (8, 4, 64)] {
+                    let units = Units { side, subgroup: Subgroup { least, most } };
+                    launches.push(matrix::launch(&c, x, y, window, extras, units, tile));
+                }
+            }
         }
         for (kernel, stride, dilation) in [(3, 1, 1), (3, 2, 1), (5, 1, 1), (5, 2, 1), (5, 1, 2)] {
             let c = conv(24, kernel, stride, dilation, next());

@@ -67,7 +67,8 @@ pub(super) const ALARM: (&str, u32) = ("alarm", 1);
 
 /// What kernels share: what each has to call, and the text that then follows it; later ones follow what earlier ones
 /// call.
-pub(super) const SHARED: [(&str, &str); 6] = [
+pub(super) const SHARED: [(&str, &str); 7] = [
+    ("window_of(", include_str!("../../shaders/window.wgsl")),
     ("load_input(", include_str!("../../shaders/prologue.wgsl")),
     ("finish(", include_str!("../../shaders/epilogue.wgsl")),
     ("activate(", include_str!("../../shaders/activation.wgsl")),

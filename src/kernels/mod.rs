@@ -29,11 +29,11 @@ pub mod depthwise;
 pub mod exchange;
 pub mod gate;
 pub mod mask;
+pub mod matrix;
 pub mod max_pool;
 pub mod multiply_add;
 pub mod paint;
 pub mod pointwise;
-pub mod pointwise_matrix;
 pub mod pointwise_pool;
 pub mod pointwise_split;
 pub mod pointwise_subgroup;
@@ -49,6 +49,7 @@ pub mod staged;
 pub mod suppress;
 #[cfg(feature = "translate")]
 pub mod translate;
+mod window;
 
 pub use choice::Kernel;
 pub use grid::LANES;
@@ -70,7 +71,7 @@ pub static LAYERS: [&dyn LayerKernel; 15] = [
     &depthwise::Depthwise,
     &pointwise::Pointwise,
     &pointwise_subgroup::PointwiseSubgroup,
-    &pointwise_matrix::PointwiseMatrix,
+    &matrix::Matrix,
     &pointwise_split::PointwiseSplit,
     &staged::Staged,
     &pool::Pool,

@@ -2,13 +2,13 @@
 //! references are those of [`super::pointwise`] and [`super::dense`].
 
 use super::{
-    Crowd, Effort, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Tier, Tile, dense,
+    Crowd, Effort, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Tier, Tile,
     pointwise::{self, Extras},
-    spread,
+    spread, window,
 };
 use crate::{
     Shape, Tensor,
-    graph::{Conv, ConvKind, Window},
+    graph::{Conv, Window},
     tensor::Element,
 };
 
@@ -86,19 +86,9 @@ fn part(layer: &Layer, tile: Tile) -> Part {
     Part::new(tile, layer.y.pixels(), layer.y.quads())
 }
 
-/// The convolution, if the kernel can make it.
-fn conv<'a>(layer: &Layer<'a>) -> Option<&'a Conv> {
-    layer.conv(ConvKind::Pointwise).or_else(|| layer.conv(ConvKind::Dense))
-}
-
-/// The convolution of a layer that the kernel has tiles for.
-fn wanted<'a>(layer: &Layer<'a>) -> &'a Conv {
-    conv(layer).expect("a kernel is only launched for layers that it has tiles for")
-}
-
 /// What a pixel's sum is over: the inputs of every tap, in fours.
 fn terms(conv: &Conv) -> usize {
-    conv.kernel() * conv.kernel() * conv.inputs().div_ceil(4)
+    window::taps(conv) * conv.inputs().div_ceil(4)
 }
 
 /// The kernel, for the planner.
@@ -110,7 +100,7 @@ impl LayerKernel for Staged {
     }
 
     fn tiles(&self, layer: &Layer, machine: &Machine) -> Vec<Tile> {
-        let Some(conv) = conv(layer).filter(|_| machine.workgroup_threads >= THREADS) else {
+        let Some(conv) = window::conv(layer).filter(|_| machine.workgroup_threads >= THREADS) else {
             return Vec::new();
         };
         let fits = |tile: &Tile| {
@@ -122,7 +112,7 @@ impl LayerKernel for Staged {
     }
 
     fn effort(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Effort {
-        let turns = terms(wanted(layer)).div_ceil((DEEP * tile.split) as usize) as f64;
+        let turns = terms(window::wanted(layer)).div_ceil((DEEP * tile.split) as usize) as f64;
         let part = part(layer, tile);
         let gates = if layer.gated { DEEP * part.lanes_p * tile.pixels } else { 0 };
         let brought = part.brought() / part.threads() + 1;
@@ -155,15 +145,12 @@ impl LayerKernel for Staged {
     }
 
     fn launch(&self, layer: &Layer, _: &Machine, tile: Tile) -> Launch {
-        let conv = wanted(layer);
+        let conv = window::wanted(layer);
         launch(conv, layer.x(), layer.y, layer.window(conv), Extras::of(layer), tile)
     }
 
     fn reference(&self, layer: &Layer, maps: Maps) -> Tensor {
-        match layer.conv(ConvKind::Dense) {
-            Some(conv) => dense::reference(conv, maps.x, layer.y, layer.window(conv), maps.residual),
-            None => pointwise::gated_reference(layer, maps),
-        }
+        window::reference(layer, maps)
     }
 
     fn packing(&self, _: &Machine) -> Option<Packing> {
@@ -172,33 +159,20 @@ impl LayerKernel for Staged {
 }
 
 /// One run over `x`, making `y`.
-pub fn launch(conv: &Conv, x: Shape, y: Shape, window: Window, extras: Extras, tile: Tile) -> Launch {
+pub fn launch(conv: &Conv, x: Shape, y: Shape, reach: Window, extras: Extras, tile: Tile) -> Launch {
     let part = Part::new(tile, y.pixels(), y.quads());
-    let mut params = pointwise::params(x, y);
-    params.extend([
-        ("height", x.h as u32),
-        ("width", x.w as u32),
-        ("out_width", y.w as u32),
-        ("top", window.top as u32),
-        ("left", window.left as u32),
-    ]);
+    let tiled = [
+        ("PIXELS", tile.pixels),
+        ("QUADS", tile.quads),
+        ("LANES_O", part.lanes_o),
+        ("LANES_P", part.lanes_p),
+        ("SPLIT", tile.split),
+        ("DEEP", DEEP),
+    ];
     Launch {
         shader: &SHADER,
-        constants: vec![
-            ("KERNEL", conv.kernel() as u32),
-            ("STRIDE", conv.stride as u32),
-            ("DILATION", conv.dilation as u32),
-            ("PIXELS", tile.pixels),
-            ("QUADS", tile.quads),
-            ("LANES_O", part.lanes_o),
-            ("LANES_P", part.lanes_p),
-            ("SPLIT", tile.split),
-            ("DEEP", DEEP),
-            ("RESIDUAL", extras.residual.into()),
-            ("GATED", extras.gate.into()),
-            ("ACTIVATION", conv.activation.code()),
-        ],
-        params,
+        constants: [window::constants(conv, extras), tiled].concat(),
+        params: window::params(x, y, reach),
         workgroups: spread(part.workgroups(y.pixels(), y.quads())),
         arithmetic: Element::F32,
         tile: format!("{tile}, {THREADS} threads"),

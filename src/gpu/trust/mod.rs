@@ -15,7 +15,7 @@ use crate::{
     kernels::{
         self, Launch, Machine, Units, argmax, block, broadcast, copy, depthwise, exchange,
         gate::{self, Gate},
-        mask, multiply_add, pointwise, pointwise_matrix, pointwise_pool, pool,
+        mask, matrix, multiply_add, pointwise, pointwise_pool, pool,
         rank::{self, Found},
         reduce,
         suppress::{self, Suppression},
@@ -83,7 +83,7 @@ pub fn check(gpu: &Gpu) -> Result<Trust> {
 /// Whether the device's matrix units compute right.
 pub(super) fn matrices(gpu: &Gpu, units: Units, element: Element) -> Result<bool> {
     let machine = Machine { matrices: Some(units), element, ..Machine::default() };
-    Ok(layers::product(&pointwise_matrix::PointwiseMatrix, &machine)?.check(gpu, element)?.right())
+    Ok(layers::product(&matrix::Matrix, &machine)?.check(gpu, element)?.right())
 }
 
 struct Case {

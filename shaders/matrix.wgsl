@@ -1,13 +1,16 @@
-// Pointwise convolution on matrix units.
+// Pointwise and dense convolution on matrix units.
 //
-//   y[p, o] = activate(sum over i of x[p, i] * gate[i] * weight[i, o] + bias[o] + residual[p, o])
+//   y[p, o] = activate(sum over t, i of x[p + t, i] * gate[i] * weight[t, i, o] + bias[o] + residual[p, o])
+//
+// A product of pixels by channels, whose inner dimension is the inputs of one tap of the window after the other, DEEP at
+// a time. A pointwise layer has one tap.
 //
 // A workgroup has four shares, two along the pixels and two along the outputs, each of ROWS x COLUMNS matrices of
 // SIDE x SIDE sums. As many subgroups as the driver divides it into take a share each, in as many rounds as that takes:
-// four of the fewest lanes one, two of twice as many two. They walk the inputs DEEP at a time: all threads bring the
-// pixels to workgroup memory, zeros beyond the map's edges, and weights come from their buffer as matrices. In the end
-// the sums pass through workgroup memory, a matrix of each subgroup at a time, for what single values need: bias,
-// residual, activation.
+// four of the fewest lanes one, two of twice as many two. In a step all threads bring the pixels to workgroup memory,
+// and while they are multiplied, the next step's are on their way into registers; weights come from their buffer as
+// matrices. In the end the sums pass through workgroup memory, a matrix of each subgroup at a time, for what single
+// values need: bias, residual, activation.
 //
 // What matrices are loaded from and stored to is arrays of scalars: Metal has it no other way.
 
@@ -17,6 +20,11 @@ struct Params {
     picture: u32, // pixels of one picture
     inputs: u32,  // channels, in fours
     outputs: u32, // channels, in fours
+    height: u32,
+    width: u32,
+    out_width: u32,
+    top: u32,     // rows of zeros above
+    left: u32,    // columns of zeros to the left
     part_pixels: u32,   // of a picture, if PLACED
     part_first: u32,    // fours of channels before the part
     whole_pixel: u32,   // from a pixel of the whole to the next
@@ -28,10 +36,11 @@ const SIDE_QUADS: u32 = SIDE / 4u;
 const MATRIX: u32 = SIDE * SIDE;
 const SHARES: u32 = 4u;
 const SHARE_P: u32 = ROWS * SIDE; // pixels of a share
+const OWN: u32 = (2u * SHARE_P * DEEP_QUADS + THREADS - 1u) / THREADS; // vec4s that a thread brings a step
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<Quad>;         // (pixels, inputs)
-@group(0) @binding(2) var<storage, read> weight: array<Scalar>;  // (inputs / SIDE, outputs / SIDE, SIDE, SIDE), both rounded up; an output a column
+@group(0) @binding(1) var<storage, read> x: array<Quad>;         // (pictures, height, width, inputs)
+@group(0) @binding(2) var<storage, read> weight: array<Scalar>;  // (taps, inputs / SIDE, outputs / SIDE, SIDE, SIDE), rounded up; an output a column
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>; // (outputs)
 @group(0) @binding(4) var<storage, read> residual: array<Quad>;  // (pixels, outputs), if RESIDUAL
 @group(0) @binding(5) var<storage, read> gate: array<Quad>;      // (pictures, inputs), 0 to 1, if GATED
@@ -52,7 +61,7 @@ fn main(
     let across = (matrices + 2u * COLUMNS - 1u) / (2u * COLUMNS);
     let index = group.y * groups.x + group.x;
     let first_pixel = index / across * 2u * SHARE_P;
-    let steps = (params.inputs + DEEP_QUADS - 1u) / DEEP_QUADS;
+    let steps = TAPS * steps_of_tap();
 
     for (var first = 0u; first < SHARES; first += subgroups) {
         // The shares of this round, and their pixels in the tile. A subgroup too many makes the last share for nobody.
@@ -61,21 +70,29 @@ fn main(
         let share = min(first + subgroup, SHARES - 1u);
         let first_matrix = (index % across * 2u + share % 2u) * COLUMNS;
 
+        // What lies beyond the last pixel is computed from it and not stored.
+        let first_item = pixels.x * DEEP_QUADS + lane;
+        var windows: array<Window, OWN>;
+        for (var n = 0u; n < OWN; n++) {
+            let pixel = first_pixel + (first_item + n * THREADS) / DEEP_QUADS;
+            windows[n] = window_of(min(pixel, params.pixels - 1u));
+        }
+        var next = bring(0u, lane, windows);
         var sum: array<array<SumMatrix, COLUMNS>, ROWS>;
         for (var step = 0u; step < steps; step++) {
-            for (var item = pixels.x * DEEP_QUADS + lane; item < pixels.y * DEEP_QUADS; item += THREADS) {
-                let pixel = first_pixel + item / DEEP_QUADS;
-                let i = step * DEEP_QUADS + item % DEEP_QUADS;
-                var v = Quad();
-                if (pixel < params.pixels && i < params.inputs) {
+            for (var n = 0u; n < OWN; n++) {
+                let item = first_item + n * THREADS;
+                if (item < pixels.y * DEEP_QUADS) {
                     // Rounded again where maps are f16: that is what the units take.
-                    v = Quad(load_input(pixel * params.inputs, pixel / params.picture * params.inputs, i));
-                }
-                for (var channel = 0u; channel < 4u; channel++) {
-                    tile[item * 4u + channel] = v[channel];
+                    let v = Quad(value_of(next[n]));
+                    for (var channel = 0u; channel < 4u; channel++) {
+                        tile[item * 4u + channel] = v[channel];
+                    }
                 }
             }
             workgroupBarrier();
+            // Behind the last step too, from where nobody reads: whatever branches would wait for the loads.
+            next = bring(step + 1u, lane, windows);
             for (var k = 0u; k < DEEP / SIDE; k++) {
                 var left: array<LeftMatrix, ROWS>;
                 for (var r = 0u; r < ROWS; r++) {
@@ -115,4 +132,21 @@ fn main(
         }
     }
     raise();
+}
+
+fn steps_of_tap() -> u32 {
+    return (params.inputs + DEEP_QUADS - 1u) / DEEP_QUADS;
+}
+
+// A thread's share of a step. THREADS is a multiple of DEEP_QUADS: of all its pixels a thread brings the same term.
+fn bring(step: u32, lane: u32, windows: array<Window, OWN>) -> array<Taken, OWN> {
+    var term = term_of(0u, step * DEEP_QUADS + lane % DEEP_QUADS);
+    if (TAPS > 1u) {
+        term = term_of(step / steps_of_tap(), step % steps_of_tap() * DEEP_QUADS + lane % DEEP_QUADS);
+    }
+    var brought: array<Taken, OWN>;
+    for (var n = 0u; n < OWN; n++) {
+        brought[n] = take(windows[n], term);
+    }
+    return brought;
 }

@@ -1,21 +1,21 @@
-//! Pointwise convolution on matrix units: `shaders/pointwise_matrix.wgsl`. Its reference is
-//! [`pointwise`]'s.
+//! Pointwise and dense convolution on matrix units: `shaders/matrix.wgsl`. Its references are those of [`pointwise`] and
+//! [`super::dense`].
 
 use super::{
     Crowd, Effort, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Tier, Tile, Units,
     pointwise::{self, Extras},
-    spread,
+    spread, window,
 };
 use crate::{
     Shape, Tensor,
-    graph::{Conv, ConvKind},
+    graph::{Conv, Window},
     tensor::Element,
 };
 
 /// The kernel.
 pub const SHADER: Shader = Shader {
-    name: "pointwise_matrix",
-    source: include_str!("../../shaders/pointwise_matrix.wgsl"),
+    name: "matrix",
+    source: include_str!("../../shaders/matrix.wgsl"),
     reads: pointwise::SHADER.reads,
     writes: &["y"],
     textures: &[],
@@ -36,20 +36,20 @@ fn workgroups(tile: Tile, units: Units, pixels: usize, outputs: usize) -> usize 
 }
 
 /// The kernel, for the planner.
-pub struct PointwiseMatrix;
+pub struct Matrix;
 
 /// The machine's matrix units.
 fn units(machine: &Machine) -> Units {
     machine.matrices.expect("only where there are units has the kernel tiles")
 }
 
-impl LayerKernel for PointwiseMatrix {
+impl LayerKernel for Matrix {
     fn shader(&self) -> &'static Shader {
         &SHADER
     }
 
     fn tiles(&self, layer: &Layer, machine: &Machine) -> Vec<Tile> {
-        match (layer.conv(ConvKind::Pointwise), machine.matrices) {
+        match (window::conv(layer), machine.matrices) {
             (Some(_), Some(_)) => TILES.to_vec(),
             _ => Vec::new(),
         }
@@ -62,17 +62,17 @@ impl LayerKernel for PointwiseMatrix {
         let (rows, columns) = (f64::from(tile.pixels), f64::from(tile.quads));
         let brought = 2.0 * rows * side / (4.0 * lanes);
         let gate = if layer.gated { 1.0 } else { 0.0 };
-        let inputs = layer.x().quads() as f64;
-        let turns = inputs / f64::from(DEEP / 4);
+        let turns = (window::taps(window::wanted(layer)) * layer.x().c.div_ceil(DEEP as usize)) as f64;
+        let inputs = turns * f64::from(DEEP / 4);
         let product = Effort {
             shared: brought + rows * side / lanes,
             macs: rows * columns * side * side / lanes / machine.matrix_rate,
             ..Effort::of(0.0, (1.0 + gate) * brought + columns * side / lanes)
         };
-        // Weights come straight from their buffer, after the pixels.
-        let turn = Effort { barriers: 2.0, ..Effort::of(2.0, 0.0) };
+        // Weights come straight from their buffer; the next turn's pixels are on their way meanwhile.
+        let turn = Effort { barriers: 2.0, ..Effort::of(1.0, 0.0) };
         let ends = pointwise::ends(layer, Tile::new(1, 1)) * (rows * columns * side * side / 4.0 / lanes);
-        product * inputs + turn * turns + ends
+        product * inputs + turn * turns + Effort::of(1.0, 0.0) + ends
     }
 
     fn crowd(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Crowd {
@@ -88,12 +88,12 @@ impl LayerKernel for PointwiseMatrix {
     }
 
     fn launch(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Launch {
-        let conv = layer.wanted(ConvKind::Pointwise);
-        launch(conv, layer.x(), layer.y, Extras::of(layer), units(machine), tile)
+        let conv = window::wanted(layer);
+        launch(conv, layer.x(), layer.y, layer.window(conv), Extras::of(layer), units(machine), tile)
     }
 
     fn reference(&self, layer: &Layer, maps: Maps) -> Tensor {
-        pointwise::gated_reference(layer, maps)
+        window::reference(layer, maps)
     }
 
     fn packing(&self, machine: &Machine) -> Option<Packing> {
@@ -106,21 +106,27 @@ impl LayerKernel for PointwiseMatrix {
 }
 
 /// One run over `x`, making `y`.
-pub fn launch(conv: &Conv, x: Shape, y: Shape, extras: Extras, units: Units, tile: Tile) -> Launch {
+pub fn launch(
+    conv: &Conv,
+    x: Shape,
+    y: Shape,
+    reach: Window,
+    extras: Extras,
+    units: Units,
+    tile: Tile,
+) -> Launch {
     let (rows, columns) = (tile.pixels, tile.quads);
+    let tiled = [
+        ("SIDE", units.side),
+        ("THREADS", units.threads()),
+        ("ROWS", rows),
+        ("COLUMNS", columns),
+        ("DEEP", DEEP),
+    ];
     Launch {
         shader: &SHADER,
-        constants: vec![
-            ("SIDE", units.side),
-            ("THREADS", units.threads()),
-            ("ROWS", rows),
-            ("COLUMNS", columns),
-            ("DEEP", DEEP),
-            ("RESIDUAL", extras.residual.into()),
-            ("GATED", extras.gate.into()),
-            ("ACTIVATION", conv.activation.code()),
-        ],
-        params: pointwise::params(x, y),
+        constants: window::constants(conv, extras).into_iter().chain(tiled).collect(),
+        params: window::params(x, y, reach),
         workgroups: spread(workgroups(tile, units, y.pixels(), y.quads())),
         arithmetic: Element::F32,
         tile: format!("{} px x {} ch a share", rows * units.side, columns * units.side),
@@ -128,18 +134,19 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, extras: Extras, units: Units, til
     .placeable()
 }
 
-/// The weights as the kernel reads them: matrices of `side` inputs x `side` outputs, padded with zeros to whole ones and
-/// to as many inputs as a workgroup takes at once. Columns lie together: AMD's lanes have one each and load it whole.
+/// The weights as the kernel reads them: tap by tap matrices of `side` inputs x `side` outputs, padded with zeros to whole
+/// ones and to as many inputs as a workgroup takes at once. Columns lie together: AMD's lanes have one each and load it
+/// whole.
 pub fn pack(conv: &Conv, side: u32) -> Vec<f32> {
     let side = side as usize;
-    let (inputs, outputs) = (conv.inputs(), conv.outputs());
+    let (inputs, outputs, taps) = (conv.inputs(), conv.outputs(), window::taps(conv));
     let across = outputs.next_multiple_of(4).div_ceil(side);
-    let mut packed = vec![0.0; inputs.next_multiple_of(DEEP as usize) * across * side];
-    for (o, of_output) in conv.weight.data().chunks_exact(inputs.max(1)).enumerate() {
-        for (i, &value) in of_output.iter().enumerate() {
-            let matrix = i / side * across + o / side;
-            packed[(matrix * side + o % side) * side + i % side] = value;
-        }
+    let of_tap = inputs.next_multiple_of(DEEP as usize) * across * side;
+    let mut packed = vec![0.0; taps * of_tap];
+    for (at, &value) in conv.weight.data().iter().enumerate() {
+        let (o, i, tap) = (at / taps / inputs, at / taps % inputs, at % taps);
+        let matrix = i / side * across + o / side;
+        packed[tap * of_tap + (matrix * side + o % side) * side + i % side] = value;
     }
     packed
 }

@@ -1,0 +1,59 @@
+//! What the products of pixels by channels share whose inner dimension is the inputs of one tap of a window after the
+//! other: `shaders/window.wgsl`. They make pointwise layers, whose window has one tap, and dense ones.
+
+use super::{
+    Layer, Maps, dense,
+    pointwise::{self, Extras},
+};
+use crate::{
+    Shape, Tensor,
+    graph::{Conv, ConvKind, Window},
+};
+
+/// The convolution of a layer, if it is one that they make.
+pub fn conv<'a>(layer: &Layer<'a>) -> Option<&'a Conv> {
+    layer.conv(ConvKind::Pointwise).or_else(|| layer.conv(ConvKind::Dense))
+}
+
+/// The convolution of a layer that they have tiles for.
+pub fn wanted<'a>(layer: &Layer<'a>) -> &'a Conv {
+    conv(layer).expect("a kernel is only launched for layers that it has tiles for")
+}
+
+/// Taps of a convolution's window.
+pub fn taps(conv: &Conv) -> usize {
+    conv.kernel() * conv.kernel()
+}
+
+/// The constants of a launch, those of its tile left out.
+pub fn constants(conv: &Conv, extras: Extras) -> [(&'static str, u32); 6] {
+    [
+        ("KERNEL", conv.kernel() as u32),
+        ("STRIDE", conv.stride as u32),
+        ("DILATION", conv.dilation as u32),
+        ("RESIDUAL", extras.residual.into()),
+        ("GATED", extras.gate.into()),
+        ("ACTIVATION", conv.activation.code()),
+    ]
+}
+
+/// The parameters of a launch.
+pub fn params(x: Shape, y: Shape, window: Window) -> Vec<(&'static str, u32)> {
+    let mut params = pointwise::params(x, y);
+    params.extend([
+        ("height", x.h as u32),
+        ("width", x.w as u32),
+        ("out_width", y.w as u32),
+        ("top", window.top as u32),
+        ("left", window.left as u32),
+    ]);
+    params
+}
+
+/// The same in plain loops over NCHW.
+pub fn reference(layer: &Layer, maps: Maps) -> Tensor {
+    match layer.conv(ConvKind::Dense) {
+        Some(conv) => dense::reference(conv, maps.x, layer.y, layer.window(conv), maps.residual),
+        None => pointwise::gated_reference(layer, maps),
+    }
+}
