@@ -205,7 +205,7 @@ fn every_shader_file_has_a_host_file_and_a_variant_here() {
     for entry in std::fs::read_dir("shaders").unwrap() {
         let path = entry.unwrap().path();
         let stem = path.file_stem().unwrap().to_str().unwrap();
-        if !["activation", "epilogue", "near", "placement", "prologue", "taps"].contains(&stem) {
+        if !["activation", "epilogue", "near", "placement", "prologue", "taps", "window"].contains(&stem) {
             assert!(
                 std::path::Path::new(&format!("src/kernels/{stem}.rs")).exists(),
                 "no host file for {stem}"
