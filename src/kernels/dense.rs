@@ -41,9 +41,24 @@ fn values(conv: &Conv, tile: Tile) -> u32 {
     tile.sums() + taps(conv, tile) + 4 * tile.quads
 }
 
+/// `vec4` values that an invocation keeps beside its sums: the pixels, half of one more for each that may lie beyond the
+/// map, and something of each tap's weights. Without the last Adreno's compiler spilled with seven taps, and without the
+/// halves Ada's too, with eight columns of which only the first lay within the map for certain.
+fn beside(conv: &Conv, tile: Tile, layer: &Layer) -> u32 {
+    let taps = taps(conv, tile);
+    let [before, behind] = edges(conv, tile, layer.x(), layer.y, layer.window(conv));
+    let asked = taps - behind.min(taps).saturating_sub(before);
+    taps + tile.depth + asked.div_ceil(2)
+}
+
 /// Runs of columns in `y`.
 fn runs(tile: Tile, y: Shape) -> usize {
     y.n * y.h * y.w.div_ceil(tile.pixels as usize)
+}
+
+/// Pixels of a row of a window before the first and from the second on may lie beyond the map.
+fn edges(conv: &Conv, tile: Tile, x: Shape, y: Shape, window: Window) -> [u32; 2] {
+    depthwise::edges(conv, tile.pixels, x.w, y.w, window.left)
 }
 
 fn grid(tile: Tile, y: Shape) -> Grid {
@@ -65,8 +80,7 @@ impl LayerKernel for Dense {
         let deep = |tile: Tile| Tile { depth: if together { conv.kernel() as u32 } else { 1 }, ..tile };
         // None is without inputs.
         let fits = |tile: &Tile| {
-            // Something of each tap's weights as well: with seven taps Adreno's compiler spilled.
-            let kept = tile.sums() + taps(conv, *tile) + tile.depth;
+            let kept = tile.sums() + beside(conv, *tile, layer);
             let holds = tile.sums() <= machine.sums && machine.holds(kept);
             (holds || tile.sums() == 1) && tile.split as usize <= layer.x().quads()
         };
@@ -117,7 +131,7 @@ impl LayerKernel for Dense {
 /// One run over `x`, making `y`.
 pub fn launch(conv: &Conv, x: Shape, y: Shape, window: Window, residual: bool, tile: Tile) -> Launch {
     let grid = grid(tile, y);
-    let [before, behind] = depthwise::edges(conv, tile.pixels, x.w, y.w, window.left);
+    let [before, behind] = edges(conv, tile, x, y, window);
     Launch {
         shader: &SHADER,
         constants: vec![
