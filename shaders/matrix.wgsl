@@ -7,12 +7,12 @@
 //
 // A workgroup has four shares, two along the pixels and two along the outputs, each of ROWS x COLUMNS matrices of
 // SIDE x SIDE sums. As many subgroups as the driver divides it into take a share each, in as many rounds as that takes:
-// four of the fewest lanes one, two of twice as many two. In a step all threads bring the pixels to workgroup memory,
+// four subgroups take one round, two take two. In a step all threads bring the pixels to workgroup memory,
 // and while they are multiplied, the next step's are on their way into registers; weights come from their buffer as
 // matrices. In the end the sums pass through workgroup memory, a matrix of each subgroup at a time, for what single
 // values need: bias, residual, activation.
 //
-// What matrices are loaded from and stored to is arrays of scalars: Metal has it no other way.
+// Matrices are loaded from and stored to arrays of scalars: Metal takes nothing else.
 
 struct Params {
     alarm: u32, // what the flag gets if this step overflows

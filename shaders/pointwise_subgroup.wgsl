@@ -47,8 +47,7 @@ fn main(
     for (var p = 0u; p < PIXELS; p++) {
         let pixel = min(first_pixel + p, params.pixels - 1u);
         row[p] = pixel * params.inputs;
-        // Pixels of one picture have one gate, and it is loaded once.
-        gates[p] = select(min(first_pixel, params.pixels - 1u), pixel, MANY_GATES == 1u) / params.picture * params.inputs;
+        gates[p] = gates_of(first_pixel, pixel);
     }
     var column: array<u32, QUADS / BLOCKS>;
     var sum: array<array<vec4<f32>, QUADS>, PIXELS>;

@@ -9,3 +9,9 @@ fn load_input(row: u32, gates: u32, i: u32) -> SumQuad {
     }
     return v;
 }
+
+// Where the gate of a pixel's picture begins, if the invocation's pixels begin with `first`. Where all of them are of one
+// picture they have one gate, and it is loaded once.
+fn gates_of(first: u32, pixel: u32) -> u32 {
+    return select(min(first, params.pixels - 1u), pixel, MANY_GATES == 1u) / params.picture * params.inputs;
+}

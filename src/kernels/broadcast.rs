@@ -1,7 +1,7 @@
 //! What a value costs that is handed over within a subgroup: `shaders/broadcast.wgsl`. No network needs it; devices
 //! are measured with it.
 
-use super::{LANES, Launch, Shader, Tier, spread};
+use super::{Launch, Shader, Tier, multiply_add::in_rounds};
 use crate::{Shape, Tensor, tensor::Element};
 
 /// The kernel.
@@ -23,15 +23,7 @@ pub const AT_ONCE: usize = STARTS.len();
 
 /// One run over `x`.
 pub fn launch(x: Shape, rounds: u32) -> Launch {
-    let threads = x.pixels() * x.quads();
-    Launch {
-        shader: &SHADER,
-        constants: vec![("LANES", LANES)],
-        params: vec![("rounds", rounds), ("threads", threads as u32)],
-        workgroups: spread(threads.div_ceil(LANES as usize)),
-        arithmetic: Element::F32,
-        tile: format!("{AT_ONCE} values a round"),
-    }
+    in_rounds(&SHADER, x, rounds, Element::F32, format!("{AT_ONCE} values a round"))
 }
 
 /// The same in plain loops, over a map whose pixels are alike, so that it is all one how lanes lie in subgroups.

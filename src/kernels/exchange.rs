@@ -1,6 +1,6 @@
 //! What loads from workgroup memory cost: `shaders/exchange.wgsl`. No network needs it; devices are measured with it.
 
-use super::{LANES, Launch, Shader, Tier, spread};
+use super::{LANES, Launch, Shader, Tier, multiply_add::in_rounds};
 use crate::{Shape, Tensor, tensor::Element};
 
 /// The kernel.
@@ -19,15 +19,7 @@ pub const AT_ONCE: usize = 8;
 
 /// One run over `x`.
 pub fn launch(x: Shape, rounds: u32) -> Launch {
-    let threads = x.pixels() * x.quads();
-    Launch {
-        shader: &SHADER,
-        constants: vec![("LANES", LANES)],
-        params: vec![("rounds", rounds), ("threads", threads as u32)],
-        workgroups: spread(threads.div_ceil(LANES as usize)),
-        arithmetic: Element::F32,
-        tile: format!("{AT_ONCE} loads a round"),
-    }
+    in_rounds(&SHADER, x, rounds, Element::F32, format!("{AT_ONCE} loads a round"))
 }
 
 /// The same in plain loops, over a map of four channels.

@@ -20,14 +20,25 @@ const STARTS: [f64; 8] = [0.0, 1.0, 2.0, 3.0, -1.0, -2.0, -3.0, -4.0];
 
 /// One run over `x`, in `arithmetic`.
 pub fn launch(x: Shape, rounds: u32, arithmetic: Element) -> Launch {
+    in_rounds(&SHADER, x, rounds, arithmetic, format!("{} sums of 4 ch a thread", STARTS.len()))
+}
+
+/// One run over `x` of a probe whose threads, a quad each, do one thing so many times.
+pub(super) fn in_rounds(
+    shader: &'static Shader,
+    x: Shape,
+    rounds: u32,
+    arithmetic: Element,
+    tile: String,
+) -> Launch {
     let threads = x.pixels() * x.quads();
     Launch {
-        shader: &SHADER,
+        shader,
         constants: vec![("LANES", LANES)],
         params: vec![("rounds", rounds), ("threads", threads as u32)],
         workgroups: spread(threads.div_ceil(LANES as usize)),
         arithmetic,
-        tile: format!("{} sums of 4 ch a thread", STARTS.len()),
+        tile,
     }
 }
 
