@@ -180,14 +180,15 @@ impl Convs<'_> {
         let kept = self.kept(outputs, tile);
         let sums = kept.pixels * kept.quads;
         // Sums stay in registers through the depthwise phase, which takes all weights of a small window at once, and
-        // beside what the expansion adds up.
+        // beside what the expansion adds up and the weights that it has under way.
         let kernel = self.depthwise.kernel() as u32;
         let taps = if kernel < 4 { kernel * kernel } else { 0 };
         let window = tile.run + depthwise::span(self.depthwise, tile.run) as u32 + taps;
-        let expanding = self.expand.map_or(0, |_| 4 * self.items(tile));
+        let weights = tile.slices(inputs, outputs).expand_w.div_ceil(tile.threads);
+        let expanding = self.expand.map_or(0, |_| 4 * self.items(tile) + weights);
         // Ada's compiler puts sixteen sums into scratch memory beside windows whose taps are four pixels apart.
         let most = if self.depthwise.dilation > 2 { machine.sums / 2 } else { machine.sums };
-        let keeps = sums <= most && machine.holds(sums + window) && expanding + sums <= machine.sums + 4;
+        let keeps = sums <= most && machine.holds(sums + window) && expanding + sums <= machine.sums;
         fits && sums > 0 && keeps
     }
 

@@ -99,7 +99,7 @@ impl Card {
     pub const fn sums(self) -> u32 {
         match self {
             Self::Xe | Self::M1 => 8,
-            // With sixteen its compiler spilled all of them in blocks with f16 weights.
+            // With sixteen its compiler spilled them all in blocks that keep a depthwise window beside them.
             Self::Adreno7 => 12,
             _ => 16,
         }
