@@ -2,13 +2,15 @@
 
 mod anchors;
 mod cost;
+mod int8;
 mod op;
 pub mod passes;
 
-use std::fmt::Write;
+use std::{fmt::Write, sync::Arc};
 
 pub use anchors::{Anchor, Anchors, CENTRE_WEIGHT, MOST_GROWTH, SIZE_WEIGHT};
 pub use cost::Cost;
+pub use int8::{Affine, CURVE, Curve, Rescale};
 pub(crate) use op::too_many_classes;
 pub use op::{
     Activation, BatchNorm, Conv, ConvKind, Extent, Filter, Joint, MaxPool, NO_CLASS, Op, Padding, Select,
@@ -39,9 +41,18 @@ pub struct Node {
     pub op: Op,
     /// Whose values it reads; of some it wants the size alone, see [`Node::reads`].
     pub inputs: Vec<NodeId>,
+    /// What its value's integers stand for, if it lies in 8 bits.
+    pub map: Option<Affine>,
+    /// What a step of each output's weights is, if they are that many whole steps from -127 to 127: of a convolution.
+    pub steps: Option<Arc<[f32]>>,
 }
 
 impl Node {
+    /// A node of its own, in floating point.
+    fn new(name: String, op: Op, inputs: &[NodeId]) -> Self {
+        Self { layers: vec![name], op, inputs: inputs.to_vec(), map: None, steps: None }
+    }
+
     /// The module that errors and timings name.
     pub fn name(&self) -> &str {
         &self.layers[0]
@@ -81,7 +92,7 @@ pub struct Graph {
 impl Graph {
     /// Adds a node named after its module.
     pub fn push(&mut self, name: impl Into<String>, op: Op, inputs: &[NodeId]) -> NodeId {
-        self.push_node(Node { layers: vec![name.into()], op, inputs: inputs.to_vec() })
+        self.push_node(Node::new(name.into(), op, inputs))
     }
 
     fn push_node(&mut self, node: Node) -> NodeId {
@@ -152,6 +163,11 @@ impl Graph {
     /// A node.
     pub fn node(&self, id: NodeId) -> &Node {
         &self.nodes[id.0]
+    }
+
+    /// A node, to be changed.
+    pub(crate) fn node_mut(&mut self, id: NodeId) -> &mut Node {
+        &mut self.nodes[id.0]
     }
 
     /// How often each node's value is read, by nodes and as a part of the answer.

@@ -110,6 +110,7 @@ fn absorb(
             let Op::Conv(conv) = &target.op else { return None };
             target.op = Op::Conv(merge(node, id, conv, &mut target.inputs)?);
             target.layers.extend(node.layers.iter().cloned());
+            target.map = node.map;
             Some(place[id.index()])
         });
         place.push(merged.unwrap_or_else(|| {
