@@ -165,8 +165,8 @@ impl Graph {
         &self.nodes[id.0]
     }
 
-    /// A node, to be changed.
-    pub(crate) fn node_mut(&mut self, id: NodeId) -> &mut Node {
+    /// A node, to be changed: its inputs must stay earlier ones.
+    pub fn node_mut(&mut self, id: NodeId) -> &mut Node {
         &mut self.nodes[id.0]
     }
 
