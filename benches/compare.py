@@ -1,7 +1,7 @@
 """Goldcrest beside its peers on one machine, in alternating rounds.
 
     python -m venv venv
-    venv/bin/pip install torch torchvision timm safetensors ncnn pnnx onnxruntime onnx onnxscript
+    venv/bin/pip install torch torchvision timm safetensors ncnn pnnx onnxruntime openvino onnx onnxscript
     cargo build --release
     cargo build --release --manifest-path benches/burn/Cargo.toml
     venv/bin/python benches/compare.py --rounds 5 --out benches/runs/DATE-MACHINE.json
@@ -10,7 +10,7 @@ On a machine with CUDA, one command for everything that is asked of a GPU:
 
     venv/bin/python benches/compare.py --batches 1 8 64 256 --tune 60 --out benches/runs/DATE-GPU.json
 
-Without a graphics adapter, the CPU engine beside ONNX Runtime with as many threads:
+Without a graphics adapter, the CPU engine beside ONNX Runtime and OpenVINO with as many threads:
 
     venv/bin/python benches/compare.py --cpu-only --threads 1 2 --out benches/runs/DATE-CPU.json
 
@@ -19,8 +19,8 @@ in its own format, though burn makes its own, and lets them take turns: a round 
 program once, some inferences each, so that what slows the machine slows all of them. Quoted are
 the median over rounds of each program's median, and the ratio of those. Pictures of 224x224, from
 a tensor in memory to logits in memory. Goldcrest, burn's wgpu backend and ncnn use the same
-Vulkan adapter, ncnn one picture at a time; Goldcrest's CPU engine and ONNX Runtime use the CPU
-with equal numbers of threads; PyTorch, eager and compiled with CUDA graphs, channels last and in half precision, takes part where CUDA is there, its input
+Vulkan adapter, ncnn one picture at a time; Goldcrest's CPU engine, ONNX Runtime and OpenVINO use
+the CPU with equal numbers of threads; PyTorch, eager and compiled with CUDA graphs, channels last and in half precision, takes part where CUDA is there, its input
 and output in the CPU's memory for wall time and on the device for GPU time.
 """
 
@@ -40,6 +40,7 @@ from pathlib import Path
 import ncnn
 import numpy as np
 import onnxruntime
+import openvino
 import timm
 import torch
 import torchvision
@@ -205,6 +206,25 @@ class OnnxRuntime:
         return {"wall": timed(self.run, runs)}
 
 
+class OpenVino(OnnxRuntime):
+    """OpenVINO on the CPU, in f32 where processors have shorter floats too."""
+
+    def load(self, path: Path, threads: int):
+        core = openvino.Core()
+        model = core.read_model(path)
+        model.reshape(self.input.shape)
+        options = {
+            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": "f32",
+            "NUM_STREAMS": 1,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        self.request = core.compile_model(model, "CPU", options).create_infer_request()
+
+    def run(self):
+        return self.request.infer([self.input])
+
+
 class Torch:
     """PyTorch on CUDA, channels last."""
 
@@ -274,6 +294,7 @@ def on_cpu(name: str, folder: Path, batch: int, threads: int) -> dict:
     return {
         f"goldcrest-cpu-{threads}": lambda: Goldcrest(name, folder, batch, "cpu", "--threads", threads),
         f"onnxruntime-cpu-{threads}": lambda: OnnxRuntime(name, folder, batch, threads),
+        f"openvino-cpu-{threads}": lambda: OpenVino(name, folder, batch, threads),
     }
 
 
@@ -371,6 +392,7 @@ def main() -> None:
             "versions": {
                 "ncnn": ncnn.__version__,
                 "onnxruntime": onnxruntime.__version__,
+                "openvino": openvino.__version__,
                 "torch": torch.__version__,
             },
             "rounds": args.rounds,

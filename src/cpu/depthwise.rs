@@ -6,14 +6,17 @@ use aligned_vec::AVec;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::pixelwise::{self, Finite, activate};
+use super::pixelwise::{self, Finite, activate, first_run};
 use crate::{
     Shape,
     graph::{Activation, Conv, Window},
 };
 
-/// Neighbouring outputs that a loop makes together: each weight is loaded once for all of them.
-const RUN: usize = 4;
+/// Bytes of the map that a task's sweeps should find in their core's cache.
+const CACHE: usize = 256 << 10;
+
+/// Outputs that a task should make at least: handing over fewer would take longer.
+const LEAST_OUTPUTS: usize = 8192;
 
 /// A depthwise convolution with its weights as the loops read them.
 pub struct Depthwise {
@@ -50,7 +53,8 @@ impl Depthwise {
         self.weights.len() + self.bias.len()
     }
 
-    /// From pictures of shape `x` to pictures of shape `y`, rows in parallel; whether all sums are finite.
+    /// From pictures of shape `x` to pictures of shape `y`; whether all sums are finite. `threads` is how many there
+    /// are, which share out the rows.
     pub fn run(
         &self,
         x: Shape,
@@ -58,16 +62,29 @@ impl Depthwise {
         y: Shape,
         output: &mut [f32],
         residual: Option<&[f32]>,
+        threads: usize,
     ) -> bool {
-        let picture = x.h * x.w * x.c;
-        let rows = output.par_chunks_exact_mut(y.w * y.c).enumerate();
-        // A task of fewer values than this would cost more to hand over than to do.
-        let row = |(at, row): (usize, &mut [f32])| {
-            let input = &input[at / y.h * picture..][..picture];
-            let residual = residual.map(|residual| &residual[at * row.len()..][..row.len()]);
-            Arch::new().dispatch(Row { conv: self, x, input, y: at % y.h, output: row, residual })
+        let (picture, row) = (x.h * x.w * x.c, y.w * y.c);
+        let fit = CACHE / (4 * x.w * x.c * self.stride);
+        let rows =
+            fit.clamp(1, y.h.div_ceil(threads.div_ceil(y.n))).max(LEAST_OUTPUTS.div_ceil(row)).min(y.h);
+        // No band is of two pictures.
+        let bands = output.chunks_exact_mut(y.h * row).enumerate().flat_map(|(n, picture)| {
+            picture.chunks_mut(rows * row).enumerate().map(move |(band, output)| (n, band * rows, output))
+        });
+        let band = |(n, first, output): (usize, usize, &mut [f32])| {
+            let residual = residual.map(|residual| &residual[(n * y.h + first) * row..][..output.len()]);
+            let input = &input[n * picture..][..picture];
+            Arch::new().dispatch(Band { conv: self, x, input, first, width: y.w, output, residual })
         };
-        rows.with_min_len((8192 / (y.w * y.c)).max(1)).map(row).reduce(|| true, |a, b| a && b)
+        let bands: Vec<_> = bands.collect();
+        let finite = if bands.len() == 1 || threads == 1 {
+            bands.into_iter().all(band)
+        } else {
+            bands.into_par_iter().with_max_len(1).map(band).reduce(|| true, |a, b| a && b)
+        };
+        pixelwise::activate_late(self.activation, output);
+        finite
     }
 
     /// The taps, in one direction, that meet the map of `size` for the output at `at`.
@@ -80,139 +97,247 @@ impl Depthwise {
     }
 }
 
-/// One row of outputs.
-struct Row<'a> {
+/// Some rows of outputs.
+struct Band<'a> {
     conv: &'a Depthwise,
     x: Shape,
     /// The picture.
     input: &'a [f32],
-    /// Which row.
-    y: usize,
+    /// Which rows.
+    first: usize,
+    width: usize,
     output: &'a mut [f32],
     residual: Option<&'a [f32]>,
 }
 
-impl WithSimd for Row<'_> {
+impl WithSimd for Band<'_> {
     /// Whether all sums are finite.
     type Output = bool;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> bool {
+    fn with_simd<S: Simd>(mut self, simd: S) -> bool {
         let mut finite = Finite::new(simd);
-        let Self { conv, x, y, .. } = self;
+        let Self { conv, x, first, width, .. } = self;
+        let rows = self.output.len() / (width * x.c);
         assert!(self.input.len() == x.h * x.w * x.c && conv.bias.len() == x.c);
+        assert!(conv.weights.len() == conv.kernel * conv.kernel * x.c);
+        assert!(self.output.len() == rows * width * x.c);
         assert!(self.residual.is_none_or(|residual| residual.len() == self.output.len()));
-        let rows = conv.taps(y, conv.padding[0], x.h);
-        let width = self.output.len() / x.c;
-        let whole = |column: usize| {
-            let taps = conv.taps(column, conv.padding[1], x.w);
-            taps.start == 0 && taps.end == conv.kernel
-        };
-        let mut column = 0;
-        while column < width {
-            let run = if column + RUN <= width && whole(column) && whole(column + RUN - 1) { RUN } else { 1 };
-            let columns = conv.taps(column, conv.padding[1], x.w);
-            let pixels = Pixels {
-                simd,
-                conv,
-                x,
-                input: self.input,
-                row: y,
-                rows: rows.clone(),
-                column,
-                columns,
-                output: &mut self.output[column * x.c..][..run * x.c],
-                residual: self.residual.map(|residual| &residual[column * x.c..][..run * x.c]),
-                finite: &mut finite,
-            };
-            match run {
-                RUN => pixels.run::<RUN, 1>(),
-                _ => pixels.run::<1, RUN>(),
+        // Columns of which every tap meets the map, of windows that sweeps are made for.
+        let whole = |column| conv.taps(column, conv.padding[1], x.w).len() == conv.kernel;
+        let swept = matches!(conv.kernel, 3 | 5) && x.c >= S::F32_LANES;
+        let columns = if swept { first_run(width, whole) } else { 0..0 };
+        let mut channel = 0;
+        while !columns.is_empty() && channel < x.c {
+            // The last channels may be some of those before once more.
+            let from = channel.min(x.c - S::F32_LANES);
+            let mut row = 0;
+            while row < rows {
+                row += match conv.activation {
+                    Activation::Relu => {
+                        self.rows::<S, { Activation::Relu.code() }>(simd, from, row, &columns, &mut finite)
+                    }
+                    Activation::Relu6 => {
+                        self.rows::<S, { Activation::Relu6.code() }>(simd, from, row, &columns, &mut finite)
+                    }
+                    Activation::HardSwish => self.rows::<S, { Activation::HardSwish.code() }>(
+                        simd,
+                        from,
+                        row,
+                        &columns,
+                        &mut finite,
+                    ),
+                    // Those of gates come later.
+                    _ => self.rows::<S, { Activation::Identity.code() }>(
+                        simd,
+                        from,
+                        row,
+                        &columns,
+                        &mut finite,
+                    ),
+                };
             }
-            column += run;
+            channel += S::F32_LANES;
+        }
+        // What is left: columns at the map's edges, and other windows.
+        for row in 0..rows {
+            let rows = conv.taps(first + row, conv.padding[0], x.h);
+            for column in (0..width).filter(|column| !columns.contains(column)) {
+                let at = (row * width + column) * x.c;
+                let mut pixel = Pixel {
+                    simd,
+                    conv,
+                    x,
+                    input: self.input,
+                    at: [first + row, column],
+                    taps: [rows.clone(), conv.taps(column, conv.padding[1], x.w)],
+                    output: &mut self.output[at..at + x.c],
+                    residual: self.residual.map(|residual| &residual[at..at + x.c]),
+                    finite: &mut finite,
+                };
+                pixel.run();
+            }
         }
         finite.all(simd)
     }
 }
 
-/// Outputs beside one another that meet the map with the same taps.
-struct Pixels<'a, S: Simd> {
+impl Band<'_> {
+    /// Sweeps a row or two from `row` on, and says how many; the activation has this code.
+    #[inline(always)]
+    fn rows<S: Simd, const CODE: u32>(
+        &mut self,
+        simd: S,
+        channel: usize,
+        row: usize,
+        columns: &Range<usize>,
+        finite: &mut Finite<S>,
+    ) -> usize {
+        let two = row + 1 < self.output.len() / (self.width * self.x.c);
+        match (self.conv.kernel, self.conv.stride * self.conv.dilation) {
+            (3, 1) if two => self.sweep::<S, 3, 9, 2, 4, CODE>(simd, channel, row, columns, finite),
+            (3, _) => self.sweep::<S, 3, 9, 1, 3, CODE>(simd, channel, row, columns, finite),
+            _ => self.sweep::<S, 5, 25, 1, 5, CODE>(simd, channel, row, columns, finite),
+        }
+    }
+
+    /// A vector of channels of `ROWS` rows, of the columns whose taps all meet the map: weights stay in registers, and
+    /// each value of the `LINES` rows that they meet is loaded once for both, if they are neighbours.
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    fn sweep<
+        S: Simd,
+        const K: usize,
+        const TAPS: usize,
+        const ROWS: usize,
+        const LINES: usize,
+        const CODE: u32,
+    >(
+        &mut self,
+        simd: S,
+        channel: usize,
+        row: usize,
+        columns: &Range<usize>,
+        finite: &mut Finite<S>,
+    ) -> usize {
+        let Self { conv, x, first, width, .. } = *self;
+        let (next, step) = (conv.dilation * x.c, conv.stride * x.c);
+        // SAFETY: taps of these columns lie within the map, lines beyond it are passed over, and a whole vector of
+        // channels lies within its pixel; `with_simd` has checked that map, weights, biases, outputs and residuals are
+        // as long as their shapes say.
+        unsafe {
+            let vector = |values: *const f32, at: usize| values.add(at).cast::<S::f32s>().read_unaligned();
+            let bias = vector(conv.bias.as_ptr(), channel);
+            let weights: [S::f32s; TAPS] =
+                std::array::from_fn(|tap| vector(conv.weights.as_ptr(), tap * x.c + channel));
+            let line = |l: usize| {
+                ((first + row) * conv.stride + l * conv.dilation)
+                    .checked_sub(conv.padding[0])
+                    .filter(|&at| at < x.h)
+            };
+            let there: [bool; LINES] = std::array::from_fn(|l| line(l).is_some());
+            let column = columns.start * conv.stride - conv.padding[1];
+            let mut lines: [*const f32; LINES] = std::array::from_fn(|l| {
+                self.input.as_ptr().add((line(l).unwrap_or(0) * x.w + column) * x.c + channel)
+            });
+            let mut at = (row * width + columns.start) * x.c + channel;
+            for _ in columns.clone() {
+                // Of one row two chains of sums, so that neither is waited for as long.
+                let mut sums = [[bias, simd.splat_f32s(0.0)]; ROWS];
+                for l in 0..LINES {
+                    if there[l] {
+                        for kx in 0..K {
+                            let value = vector(lines[l], kx * next);
+                            for (r, sums) in sums.iter_mut().enumerate() {
+                                if l >= r && l - r < K {
+                                    let sum = &mut sums[if ROWS == 1 { l % 2 } else { 0 }];
+                                    *sum = simd.mul_add_f32s(value, weights[(l - r) * K + kx], *sum);
+                                }
+                            }
+                        }
+                    }
+                    lines[l] = lines[l].wrapping_add(step);
+                }
+                for (r, sums) in sums.into_iter().enumerate() {
+                    let mut sum = if ROWS == 1 { simd.add_f32s(sums[0], sums[1]) } else { sums[0] };
+                    let at = at + r * width * x.c;
+                    if let Some(residual) = self.residual {
+                        sum = simd.add_f32s(sum, vector(residual.as_ptr(), at));
+                    }
+                    finite.see(simd, sum);
+                    let sum = activate(simd, sum, Activation::ALL[CODE as usize]);
+                    self.output.as_mut_ptr().add(at).cast::<S::f32s>().write_unaligned(sum);
+                }
+                at += x.c;
+            }
+        }
+        ROWS
+    }
+}
+
+/// One output, of whatever window.
+struct Pixel<'a, S: Simd> {
     simd: S,
     conv: &'a Depthwise,
     x: Shape,
     input: &'a [f32],
-    /// The outputs' row and the first one's column.
-    row: usize,
-    column: usize,
-    /// Taps that meet the map.
-    rows: Range<usize>,
-    columns: Range<usize>,
+    /// Its row and column.
+    at: [usize; 2],
+    /// Taps that meet the map, of rows and of columns.
+    taps: [Range<usize>; 2],
     output: &'a mut [f32],
     residual: Option<&'a [f32]>,
     finite: &'a mut Finite<S>,
 }
 
-impl<S: Simd> Pixels<'_, S> {
-    /// `N` pixels, `V` vectors of channels at a time: sums that do not wait for one another.
+impl<S: Simd> Pixel<'_, S> {
+    /// Four vectors of channels at a time: sums that do not wait for one another.
     #[inline(always)]
-    fn run<const N: usize, const V: usize>(mut self) {
-        let c = self.x.c;
-        let mut channel = 0;
-        while channel + V * S::F32_LANES <= c {
-            self.tile::<N, V, true>(channel);
-            channel += V * S::F32_LANES;
+    fn run(&mut self) {
+        let (c, mut channel) = (self.x.c, 0);
+        while channel + 4 * S::F32_LANES <= c {
+            self.tile::<4, true>(channel);
+            channel += 4 * S::F32_LANES;
         }
         while channel + S::F32_LANES <= c {
-            self.tile::<N, 1, true>(channel);
+            self.tile::<1, true>(channel);
             channel += S::F32_LANES;
         }
         if channel < c {
-            self.tile::<N, 1, false>(channel);
+            self.tile::<1, false>(channel);
         }
     }
 
     /// The channels from `channel` on: whole vectors, or what is left of one.
     #[inline(always)]
-    fn tile<const N: usize, const V: usize, const WHOLE: bool>(&mut self, channel: usize) {
-        let Self { simd, conv, x, input, .. } = *self;
-        let (c, next) = (x.c, conv.stride * x.c);
-        let vector = |v: usize| v * S::F32_LANES;
-        let left = c - channel;
-        let mut sums = [[simd.splat_f32s(0.0); V]; N];
-        for sums in &mut sums {
-            for (v, sum) in sums.iter_mut().enumerate() {
-                *sum = load::<S, WHOLE>(simd, &conv.bias, channel + vector(v), left);
-            }
-        }
-        for ky in self.rows.clone() {
+    fn tile<const V: usize, const WHOLE: bool>(&mut self, channel: usize) {
+        let Self { simd, conv, x, input, at: [row, column], .. } = *self;
+        let [rows, columns] = self.taps.clone();
+        let (c, left) = (x.c, x.c - channel);
+        let vector = |v: usize| channel + v * S::F32_LANES;
+        let mut sums: [S::f32s; V] =
+            std::array::from_fn(|v| load::<S, WHOLE>(simd, &conv.bias, vector(v), left));
+        for ky in rows {
             // Taps that meet the map are within it: neither difference is ever negative.
-            let row = self.row * conv.stride + ky * conv.dilation - conv.padding[0];
-            let column = self.column * conv.stride + self.columns.start * conv.dilation - conv.padding[1];
-            let mut at = (row * x.w + column) * c + channel;
-            let mut tap = (ky * conv.kernel + self.columns.start) * c + channel;
-            for _ in self.columns.clone() {
-                for v in 0..V {
+            let row = row * conv.stride + ky * conv.dilation - conv.padding[0];
+            for kx in columns.clone() {
+                let column = column * conv.stride + kx * conv.dilation - conv.padding[1];
+                let (at, tap) = ((row * x.w + column) * c, (ky * conv.kernel + kx) * c);
+                for (v, sum) in sums.iter_mut().enumerate() {
                     let weight = load::<S, WHOLE>(simd, &conv.weights, tap + vector(v), left);
-                    for (i, sums) in sums.iter_mut().enumerate() {
-                        let value = load::<S, WHOLE>(simd, input, at + i * next + vector(v), left);
-                        sums[v] = simd.mul_add_f32s(value, weight, sums[v]);
-                    }
+                    let value = load::<S, WHOLE>(simd, input, at + vector(v), left);
+                    *sum = simd.mul_add_f32s(value, weight, *sum);
                 }
-                at += conv.dilation * c;
-                tap += c;
             }
         }
-        for (i, sums) in sums.into_iter().enumerate() {
-            for (v, mut sum) in sums.into_iter().enumerate() {
-                let first = i * c + channel + vector(v);
-                if let Some(residual) = self.residual {
-                    sum = simd.add_f32s(sum, load::<S, WHOLE>(simd, residual, first, left));
-                }
-                self.finite.see(simd, sum);
-                let sum = activate(simd, sum, conv.activation);
-                let out = &mut self.output[first..(i + 1) * c];
-                if WHOLE { S::as_mut_simd_f32s(out).0[0] = sum } else { simd.partial_store_f32s(out, sum) }
+        for (v, mut sum) in sums.into_iter().enumerate() {
+            if let Some(residual) = self.residual {
+                sum = simd.add_f32s(sum, load::<S, WHOLE>(simd, residual, vector(v), left));
             }
+            self.finite.see(simd, sum);
+            let sum = activate(simd, sum, conv.activation);
+            let out = &mut self.output[vector(v)..];
+            if WHOLE { S::as_mut_simd_f32s(out).0[0] = sum } else { simd.partial_store_f32s(out, sum) }
         }
     }
 }
@@ -225,7 +350,7 @@ fn load<S: Simd, const WHOLE: bool>(simd: S, values: &[f32], at: usize, rest: us
         return simd.partial_load_f32s(&values[at..at + rest]);
     }
     debug_assert!(at + S::F32_LANES <= values.len());
-    // SAFETY: a tap that meets the map lies within it, `Row` has checked that the map, weights and
+    // SAFETY: a tap that meets the map lies within it, `Band` has checked that the map, weights and
     // biases are as long as their shapes say, and a whole vector of channels lies within its pixel.
     // A check of every load takes longer than the sums.
     unsafe { values.as_ptr().add(at).cast::<S::f32s>().read_unaligned() }

@@ -3,7 +3,7 @@
 use aligned_vec::{AVec, avec};
 use web_time::Instant;
 
-use super::{Cpu, boxes, connected::Connected, depthwise::Depthwise, pixelwise, product::Product, resize};
+use super::{Cpu, boxes, depthwise::Depthwise, pixelwise, product::Product, resize};
 use crate::{
     Error, Result, Shape, Tensor,
     graph::{Anchor, ConvKind, Cost, Graph, Joint, MaxPool, Op, Select, Window, passes, too_many_classes},
@@ -51,7 +51,6 @@ struct Tap {
 }
 
 enum Operation {
-    Connected(Connected),
     Product(Product),
     Depthwise(Depthwise),
     Mean,
@@ -70,7 +69,6 @@ impl Operation {
     /// Values of its weights and biases.
     fn weights(&self) -> usize {
         match self {
-            Self::Connected(connected) => connected.weights(),
             Self::Product(product) => product.weights(),
             Self::Depthwise(depthwise) => depthwise.weights(),
             Self::Boxes(anchors, _) => anchors.as_flattened().len(),
@@ -88,11 +86,14 @@ impl Operation {
                     Some(ConvKind::Depthwise) => {
                         Ok((Self::Depthwise(Depthwise::new(conv, window)), "depthwise"))
                     }
-                    Some(ConvKind::Pointwise) if x.h * x.w == 1 => {
-                        Ok((Self::Connected(Connected::new(conv)), "connected"))
+                    Some(kind) => {
+                        let name = match kind {
+                            ConvKind::Dense => "dense",
+                            _ if x.h * x.w == 1 => "connected",
+                            _ => "pointwise",
+                        };
+                        Ok((Self::Product(Product::new(conv, window)), name))
                     }
-                    Some(ConvKind::Pointwise) => Ok((Self::Product(Product::new(conv, window)), "pointwise")),
-                    Some(ConvKind::Dense) => Ok((Self::Product(Product::new(conv, window)), "dense")),
                     None => Err(op.alone()),
                 }
             }
@@ -299,9 +300,8 @@ impl Step {
         let residual = (self.reads.len() > 1).then(|| read(1).1);
         let mut finite = true;
         match &self.operation {
-            Operation::Connected(connected) => finite = connected.run(input, output, residual),
             Operation::Product(product) => finite = product.run(x, input, y, output, residual, threads),
-            Operation::Depthwise(depthwise) => finite = depthwise.run(x, input, y, output, residual),
+            Operation::Depthwise(depthwise) => finite = depthwise.run(x, input, y, output, residual, threads),
             Operation::Mean => pixelwise::mean(x, input, output),
             Operation::Largest(pool, window) => pixelwise::largest(*pool, *window, x, input, y, output),
             Operation::Scale => pixelwise::scale(x, input, read(1).1, output),
@@ -341,6 +341,15 @@ fn to_nhwc(shape: Shape, values: &[f32], output: &mut [f32]) {
     let plane = shape.h * shape.w;
     let pictures = values.chunks_exact(shape.c * plane).zip(output.chunks_exact_mut(shape.c * plane));
     for (values, output) in pictures {
+        // Of pictures whose channels' number the compiler knows.
+        if let (3, (pixels, [])) = (shape.c, output.as_chunks_mut::<3>()) {
+            let (red, rest) = values.split_at(plane);
+            let (green, blue) = rest.split_at(plane);
+            for (((pixel, r), g), b) in pixels.iter_mut().zip(red).zip(green).zip(blue) {
+                *pixel = [*r, *g, *b];
+            }
+            continue;
+        }
         for (at, pixel) in output.chunks_exact_mut(shape.c).enumerate() {
             pixel.iter_mut().zip(values[at..].iter().step_by(plane)).for_each(|(to, from)| *to = *from);
         }

@@ -2,13 +2,13 @@
 //! channels for the rest. Maps are NHWC in f32, channels as many as there are.
 
 mod boxes;
-mod connected;
 mod depthwise;
 mod executor;
 mod pixelwise;
 mod probe;
 mod product;
 mod resize;
+mod tile;
 
 use std::{fmt, sync::Arc};
 

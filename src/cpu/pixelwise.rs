@@ -1,8 +1,10 @@
 //! What is done to a pixel's channels one after another: bias, residual and activation, means,
 //! gates, maxima, and joints.
 
+use std::ops::Range;
+
 use aligned_vec::{AVec, avec};
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Arch, Simd};
 use rayon::prelude::*;
 
 use crate::{
@@ -26,7 +28,7 @@ fn hard_sigmoid<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     simd.mul_f32s(x, simd.splat_f32s(1.0 / 6.0))
 }
 
-/// The function, of a vector. No closure stands between vectors and the loop around them, here and in what calls
+/// The function, of a vector, but for gates'. No closure stands between vectors and the loop around them, here and in what calls
 /// this: one that is not inlined lacks the processor's features, and makes a call of every instruction.
 #[inline(always)]
 pub fn activate<S: Simd>(simd: S, x: S::f32s, activation: Activation) -> S::f32s {
@@ -35,15 +37,15 @@ pub fn activate<S: Simd>(simd: S, x: S::f32s, activation: Activation) -> S::f32s
         Activation::Relu => simd.max_f32s(x, simd.splat_f32s(0.0)),
         Activation::Relu6 => relu6(simd, x),
         Activation::HardSwish => simd.mul_f32s(x, hard_sigmoid(simd, x)),
-        Activation::HardSigmoid => hard_sigmoid(simd, x),
-        // Of a gate's few values alone; no library has it as a vector.
-        Activation::Sigmoid => {
-            let mut lanes = [0.0; 64];
-            let lanes = &mut lanes[..S::F32_LANES];
-            simd.partial_store_f32s(lanes, x);
-            lanes.iter_mut().for_each(|x| *x = activation.apply(*x));
-            simd.partial_load_f32s(lanes)
-        }
+        // Of gates' few values: see `activate_late`.
+        Activation::HardSigmoid | Activation::Sigmoid => x,
+    }
+}
+
+/// What [`activate`] leaves out, once a convolution has stored its sums.
+pub fn activate_late(activation: Activation, values: &mut [f32]) {
+    if matches!(activation, Activation::HardSigmoid | Activation::Sigmoid) {
+        values.iter_mut().for_each(|value| *value = activation.apply(*value));
     }
 }
 
@@ -57,17 +59,11 @@ impl<S: Simd> Finite<S> {
         Self(simd.splat_f32s(0.0))
     }
 
-    /// Looks at a vector: zero times what is not finite is no number, and stays so.
+    /// Looks at a vector: what is not finite, less itself, is no number, and stays so. Sums, as processors have other
+    /// units for them than for products.
     #[inline(always)]
     pub fn see(&mut self, simd: S, x: S::f32s) {
-        self.0 = simd.mul_add_f32s(x, simd.splat_f32s(0.0), self.0);
-    }
-
-    /// Looks at a sum, and activates it.
-    #[inline(always)]
-    pub fn finish(&mut self, simd: S, sum: S::f32s, activation: Activation) -> S::f32s {
-        self.see(simd, sum);
-        activate(simd, sum, activation)
+        self.0 = simd.add_f32s(self.0, simd.sub_f32s(x, x));
     }
 
     #[inline(always)]
@@ -76,58 +72,10 @@ impl<S: Simd> Finite<S> {
     }
 }
 
-/// `activation(sums + bias + residual)` of pixels, in place; whether all sums are finite.
-pub struct Finish<'a> {
-    pub sums: &'a mut [f32],
-    pub bias: &'a [f32],
-    pub residual: Option<&'a [f32]>,
-    pub activation: Activation,
-}
-
-impl Finish<'_> {
-    pub fn run(self) -> bool {
-        Arch::new().dispatch(self)
-    }
-}
-
-impl WithSimd for Finish<'_> {
-    type Output = bool;
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> bool {
-        let (mut finite, activation) = (Finite::new(simd), self.activation);
-        let channels = self.bias.len();
-        let (bias, last_bias) = S::as_simd_f32s(self.bias);
-        let last_bias = simd.partial_load_f32s(last_bias);
-        for (at, pixel) in self.sums.chunks_exact_mut(channels).enumerate() {
-            let (sums, last) = S::as_mut_simd_f32s(pixel);
-            match self.residual {
-                None => {
-                    for (sum, bias) in sums.iter_mut().zip(bias) {
-                        *sum = finite.finish(simd, simd.add_f32s(*sum, *bias), activation);
-                    }
-                    if !last.is_empty() {
-                        let sum = simd.add_f32s(simd.partial_load_f32s(last), last_bias);
-                        simd.partial_store_f32s(last, finite.finish(simd, sum, activation));
-                    }
-                }
-                Some(residual) => {
-                    let (residual, last_residual) = S::as_simd_f32s(&residual[at * channels..][..channels]);
-                    for ((sum, bias), residual) in sums.iter_mut().zip(bias).zip(residual) {
-                        let whole = simd.add_f32s(simd.add_f32s(*sum, *bias), *residual);
-                        *sum = finite.finish(simd, whole, activation);
-                    }
-                    if !last.is_empty() {
-                        let residual = simd.partial_load_f32s(last_residual);
-                        let sum = simd.add_f32s(simd.partial_load_f32s(last), last_bias);
-                        let whole = simd.add_f32s(sum, residual);
-                        simd.partial_store_f32s(last, finite.finish(simd, whole, activation));
-                    }
-                }
-            }
-        }
-        finite.all(simd)
-    }
+/// The first run of what is so, of so many: outputs whose windows lie within a map.
+pub fn first_run(len: usize, so: impl Fn(usize) -> bool) -> Range<usize> {
+    let first = (0..len).find(|&at| so(at)).unwrap_or(len);
+    first..(first..len).find(|&at| !so(at)).unwrap_or(len)
 }
 
 /// The mean of each channel over a picture's pixels.

@@ -1,63 +1,54 @@
-//! Pointwise and dense convolutions as matrix products: pixels by inputs times inputs by
-//! outputs. A pointwise one reads the map as it lies, a dense one first copies each pixel's window.
+//! Convolutions that are matrix products: pixels by inputs times inputs by outputs. Maps are read as they lie, a dense
+//! convolution's windows too; only those that reach beyond the map are copied, with the zeros around it.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, ops::Range};
 
 use aligned_vec::{AVec, avec};
-use gemm::Parallelism;
 use rayon::prelude::*;
 
-use super::pixelwise::{self, Finish};
+use super::{
+    pixelwise::{self, first_run},
+    tile::{Job, Packed, Rows, Sums},
+};
 use crate::{
     Shape,
     graph::{Activation, Conv, Window},
 };
 
-/// Bytes of operands and sums that a task should find in its core's cache.
+/// Bytes of inputs and outputs that a task should find in its core's cache.
 const CACHE: usize = 256 << 10;
 
-/// Pixels below which a task would spend its time on packing weights: all threads then share one product.
+/// Pixels below which threads share out the outputs instead: each weight is then read by one of them alone.
 const LEAST_PIXELS: usize = 64;
 
+/// Multiply-adds that a task should have at least: handing over fewer would take longer.
+const LEAST_WORK: usize = 64 << 10;
+
 thread_local! {
-    /// The windows that a dense convolution has copied.
-    static WINDOWS: RefCell<AVec<f32>> = RefCell::new(avec![]);
+    /// Where rows lie, and windows that were copied.
+    static ROWS: RefCell<(Vec<*const f32>, AVec<f32>)> = RefCell::new((vec![], avec![]));
 }
 
-/// A convolution with its weights as the product reads them.
+/// A convolution with its weights as the tiles read them.
 pub struct Product {
-    /// What a dense convolution copies; none if the map's pixels are the rows.
-    windows: Option<Windows>,
-    /// `[kernel][kernel][inputs][outputs]`
-    weights: AVec<f32>,
-    bias: AVec<f32>,
+    windows: Windows,
+    packed: Packed,
     activation: Activation,
 }
 
 impl Product {
     pub fn new(conv: &Conv, window: Window) -> Self {
-        let (inputs, outputs, taps) = (conv.inputs(), conv.outputs(), conv.kernel() * conv.kernel());
-        let weight = conv.weight.data();
-        let mut weights = avec![0.0; weight.len()];
-        for (at, value) in weights.iter_mut().enumerate() {
-            let (output, input, tap) = (at % outputs, at / outputs % inputs, at / outputs / inputs);
-            *value = weight[(output * inputs + input) * taps + tap];
-        }
-        Self {
-            windows: (taps > 1 || conv.stride > 1).then(|| Windows::new(conv, window)),
-            weights,
-            bias: pixelwise::bias(conv),
-            activation: conv.activation,
-        }
+        Self { windows: Windows::new(conv, window), packed: Packed::new(conv), activation: conv.activation }
     }
 
     /// Values of weights and biases.
     pub fn weights(&self) -> usize {
-        self.weights.len() + self.bias.len()
+        self.packed.values()
     }
 
     /// From pictures of shape `x` to pictures of shape `y`; whether all sums are finite. `threads` is how many
     /// there are.
+    #[allow(unsafe_code)]
     pub fn run(
         &self,
         x: Shape,
@@ -67,46 +58,42 @@ impl Product {
         residual: Option<&[f32]>,
         threads: usize,
     ) -> bool {
-        let (inputs, outputs) = (self.weights.len() / y.c, y.c);
+        let (inputs, outputs, panels) = (self.packed.inputs, y.c, self.packed.panels());
         let fit = (CACHE / (4 * (inputs + outputs))).max(LEAST_PIXELS);
-        // As many tasks for each thread.
-        let tasks = y.pixels().div_ceil(fit).next_multiple_of(threads);
-        let share = y.pixels().div_ceil(tasks);
-        let (share, parallelism) = if threads > 1 && share < LEAST_PIXELS {
-            (y.pixels(), Parallelism::Rayon(threads))
-        } else {
-            (share, Parallelism::None)
-        };
-        let task = |(at, sums): (usize, &mut [f32])| {
-            let (first, pixels) = (at * share, sums.len() / outputs);
-            match &self.windows {
-                None => {
-                    let rows = &input[first * inputs..][..pixels * inputs];
-                    multiply(rows, &self.weights, sums, [pixels, inputs, outputs], parallelism);
-                }
-                Some(windows) => {
-                    // Taken, not borrowed: while it waits for others' part of a product this
-                    // thread may begin another session's.
-                    let mut room = WINDOWS.replace(avec![]);
-                    room.resize(room.len().max(pixels * inputs), 0.0);
-                    let rows = &mut room[..pixels * inputs];
-                    windows.copy(x, input, y, first, rows);
-                    multiply(rows, &self.weights, sums, [pixels, inputs, outputs], parallelism);
-                    WINDOWS.replace(room);
-                }
-            }
-            let residual = residual.map(|residual| &residual[first * outputs..][..sums.len()]);
-            Finish { sums, bias: &self.bias, residual, activation: self.activation }.run()
-        };
-        if share == y.pixels() {
-            task((0, output))
-        } else {
-            output.par_chunks_mut(share * outputs).enumerate().map(task).reduce(|| true, |a, b| a && b)
+        let worth = (y.pixels() * inputs * outputs).div_ceil(LEAST_WORK).min(threads);
+        let mut tasks = [y.pixels().div_ceil(fit).next_multiple_of(worth), 1];
+        if worth > 1 && y.pixels() < LEAST_PIXELS * worth {
+            tasks = [1, panels.min(worth)];
         }
+        let share = y.pixels().div_ceil(tasks[0]);
+        let sums = Sums::new(output, outputs, residual, self.activation);
+        let task = |at: usize| {
+            let first = at / tasks[1] * share;
+            let rows = first..(first + share).min(y.pixels());
+            let part = |i: usize| i * panels / tasks[1];
+            let panels = part(at % tasks[1])..part(at % tasks[1] + 1);
+            // Taken, not borrowed: while it waits for others' part of a product this thread may begin another
+            // session's.
+            let (mut starts, mut copies) = ROWS.replace((vec![], avec![]));
+            self.windows.find(x, input, y, rows, &mut starts, &mut copies);
+            // SAFETY: the starts are those of segments of `input` and of `copies`, which are written before.
+            let rows = unsafe { Rows::new(&starts, self.windows.segments(), self.windows.len(x.c)) };
+            let finite = Job { packed: &self.packed, rows, sums: &sums, first, panels }.run();
+            ROWS.set((starts, copies));
+            finite
+        };
+        let tasks = y.pixels().div_ceil(share) * tasks[1];
+        let finite = match tasks {
+            1 => task(0),
+            _ => (0..tasks).into_par_iter().with_max_len(1).map(task).reduce(|| true, |a, b| a && b),
+        };
+        pixelwise::activate_late(self.activation, output);
+        finite
     }
 }
 
-/// Where a dense convolution's windows lie.
+/// Where a convolution's windows lie, of a map or of what is copied from it: in segments of taps side by side, each
+/// with all channels.
 struct Windows {
     kernel: usize,
     stride: usize,
@@ -120,35 +107,95 @@ impl Windows {
         Self { kernel: conv.kernel(), stride: conv.stride, dilation: conv.dilation, padding }
     }
 
-    /// The windows of outputs from the `first` on, a row each: zeros where they leave the map.
-    fn copy(&self, x: Shape, input: &[f32], y: Shape, first: usize, rows: &mut [f32]) {
-        let span = self.kernel * x.c;
-        for (at, window) in rows.chunks_exact_mut(self.kernel * span).enumerate() {
-            let at = first + at;
-            let (column, row, picture) = (at % y.w, at / y.w % y.h, at / (y.w * y.h));
-            for (ky, taps) in window.chunks_exact_mut(span).enumerate() {
-                let Some(row) = self.meets(row, ky, self.padding[0], x.h) else {
-                    taps.fill(0.0);
-                    continue;
-                };
-                let line = &input[(picture * x.h + row) * x.w * x.c..][..x.w * x.c];
-                let left = self.meets(column, 0, self.padding[1], x.w);
-                let right = self.meets(column, self.kernel - 1, self.padding[1], x.w);
-                if let (Some(left), Some(_), 1) = (left, right, self.dilation) {
-                    // Of a picture with three channels: a length that the compiler knows is one copy.
-                    let line = &line[left * x.c..][..span];
-                    match (taps.first_chunk_mut::<9>(), line.first_chunk::<9>()) {
-                        (Some(taps), Some(line)) if span == 9 => *taps = *line,
-                        _ => taps.copy_from_slice(line),
-                    }
-                    continue;
+    /// Taps that lie side by side.
+    fn beside(&self) -> usize {
+        if self.dilation == 1 { self.kernel } else { 1 }
+    }
+
+    fn segments(&self) -> usize {
+        self.kernel * self.kernel / self.beside()
+    }
+
+    /// Values of a segment.
+    fn len(&self, channels: usize) -> usize {
+        self.beside() * channels
+    }
+
+    /// Where the segments of some outputs begin; windows that reach beyond the map are copied.
+    fn find(
+        &self,
+        x: Shape,
+        input: &[f32],
+        y: Shape,
+        outputs: Range<usize>,
+        starts: &mut Vec<*const f32>,
+        copies: &mut AVec<f32>,
+    ) {
+        if (self.kernel, self.stride) == (1, 1) {
+            starts.clear();
+            let pixels = &input[outputs.start * x.c..outputs.end * x.c];
+            starts.extend(pixels.chunks_exact(x.c).map(<[f32]>::as_ptr));
+            return;
+        }
+        let (len, window) = (self.len(x.c), self.segments() * self.len(x.c));
+        let inner = |at: usize, axis: usize, size: usize| {
+            let taps = [0, self.kernel - 1];
+            taps.into_iter().all(|k| self.meets(at, k, self.padding[axis], size).is_some())
+        };
+        let inner_columns = first_run(y.w, |column| inner(column, 1, x.w));
+        let inner_rows = first_run(y.h, |row| inner(row, 0, x.h));
+        let segments = self.segments();
+        starts.clear();
+        starts.resize(outputs.len() * segments, std::ptr::null());
+        // One pixel never reaches beyond. Where copies lie must not change any more.
+        let most = if self.kernel > 1 { outputs.len() * window } else { 0 };
+        copies.resize(copies.len().max(most), 0.0);
+        let mut copies = copies.chunks_exact_mut(window);
+        let mut at = outputs.start;
+        while at < outputs.end {
+            let (line, first) = (at / y.w, at % y.w);
+            let (row, picture) = (line % y.h, &input[line / y.h * x.h * x.w * x.c..][..x.h * x.w * x.c]);
+            let end = (first + outputs.end - at).min(y.w);
+            let starts = &mut starts[(at - outputs.start) * segments..][..(end - first) * segments];
+            let inner = if inner_rows.contains(&row) {
+                inner_columns.start.clamp(first, end)..inner_columns.end.clamp(first, end)
+            } else {
+                end..end
+            };
+            for segment in 0..if inner.is_empty() { 0 } else { segments } {
+                let (ky, kx) = (segment * self.beside() / self.kernel, segment * self.beside() % self.kernel);
+                let line = (row * self.stride + ky * self.dilation - self.padding[0]) * x.w;
+                let left = inner.start * self.stride + kx * self.dilation - self.padding[1];
+                let mut line = &picture[(line + left) * x.c..];
+                let places =
+                    starts[(inner.start - first) * segments + segment..].iter_mut().step_by(segments);
+                for start in places.take(inner.len()) {
+                    *start = line[..len].as_ptr();
+                    line = line.get(self.stride * x.c..).unwrap_or(&[]);
                 }
-                for (kx, tap) in taps.chunks_exact_mut(x.c).enumerate() {
-                    match self.meets(column, kx, self.padding[1], x.w) {
-                        Some(column) => tap.copy_from_slice(&line[column * x.c..][..x.c]),
-                        None => tap.fill(0.0),
-                    }
+            }
+            for column in (first..inner.start).chain(inner.end..end) {
+                if let Some(copy) = copies.next() {
+                    self.copy(x, picture, [row, column], copy);
+                    let places = &mut starts[(column - first) * segments..][..segments];
+                    places
+                        .iter_mut()
+                        .zip(copy.chunks_exact(len))
+                        .for_each(|(start, copy)| *start = copy.as_ptr());
                 }
+            }
+            at += end - first;
+        }
+    }
+
+    /// The window of an output: zeros where it leaves the map.
+    fn copy(&self, x: Shape, picture: &[f32], [row, column]: [usize; 2], window: &mut [f32]) {
+        for (tap, values) in window.chunks_exact_mut(x.c).enumerate() {
+            let (ky, kx) = (tap / self.kernel, tap % self.kernel);
+            let row = self.meets(row, ky, self.padding[0], x.h);
+            match row.zip(self.meets(column, kx, self.padding[1], x.w)) {
+                Some((row, column)) => values.copy_from_slice(&picture[(row * x.w + column) * x.c..][..x.c]),
+                None => values.fill(0.0),
             }
         }
     }
@@ -156,43 +203,5 @@ impl Windows {
     /// Where tap `k` of the output at `at` meets a map of `size`, in one direction.
     fn meets(&self, at: usize, k: usize, before: usize, size: usize) -> Option<usize> {
         (at * self.stride + k * self.dilation).checked_sub(before).filter(|&at| at < size)
-    }
-}
-
-/// `sums = rows * weights`, all of them row-major: `[m, k]` times `[k, n]`.
-#[allow(unsafe_code)]
-fn multiply(
-    rows: &[f32],
-    weights: &[f32],
-    sums: &mut [f32],
-    [m, k, n]: [usize; 3],
-    parallelism: Parallelism,
-) {
-    assert!(rows.len() == m * k && weights.len() == k * n && sums.len() == m * n);
-    let (k_stride, n_stride) = (k as isize, n as isize);
-    // SAFETY: the pointers reach as far as the lengths asserted above, which are what the
-    // extents and strides walk over, and `sums` is borrowed for nobody else.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            sums.as_mut_ptr(),
-            1,
-            n_stride,
-            false,
-            rows.as_ptr(),
-            1,
-            k_stride,
-            weights.as_ptr(),
-            1,
-            n_stride,
-            0.0,
-            1.0,
-            false,
-            false,
-            false,
-            parallelism,
-        );
     }
 }
