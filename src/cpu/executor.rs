@@ -1,6 +1,7 @@
 //! A graph on the CPU: one operation after another over slots that lifetimes were assigned to.
 
 use aligned_vec::{AVec, avec};
+use pulp::Arch;
 use web_time::Instant;
 
 use super::{
@@ -280,7 +281,8 @@ impl Kept {
             None => to_nhwc(shape, pictures, &mut slot[..shape.len()], |value| value),
             Some(map) => {
                 let bytes = &mut bytemuck::cast_slice_mut(slot)[..shape.len()];
-                to_nhwc(shape, pictures, bytes, |value| int8::quantised(map, value));
+                // With the processor's instructions rounding is one of them, and no call.
+                Arch::new().dispatch(|| to_nhwc(shape, pictures, bytes, |value| int8::quantised(map, value)));
             }
         }
     }
@@ -377,6 +379,7 @@ fn rooms(sizes: &[u64], pictures: usize) -> Result<Vec<AVec<f32>>> {
     sizes.iter().map(room).collect()
 }
 
+#[inline(always)]
 fn to_nhwc<T>(shape: Shape, values: &[f32], output: &mut [T], to: impl Fn(f32) -> T) {
     let plane = shape.h * shape.w;
     let pictures = values.chunks_exact(shape.c * plane).zip(output.chunks_exact_mut(shape.c * plane));

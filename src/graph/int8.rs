@@ -33,6 +33,7 @@ impl Affine {
     }
 
     /// The integer nearest to a value, of two the even step from zero.
+    #[inline]
     pub fn quantise(self, value: f32) -> i8 {
         let steps = (value * (1.0 / self.scale)).round_ties_even();
         (steps.clamp(-512.0, 512.0) as i32 + i32::from(self.zero)).clamp(-128, 127) as i8

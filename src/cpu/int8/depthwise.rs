@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::{
     finish::{Finish, channel},
     numbers::{Numbers, zero},
-    vectors::{Isa, Job, Vectors},
+    vectors::{Isa, Job, MOST, Vectors},
 };
 use crate::{
     Shape,
@@ -144,32 +144,49 @@ impl Job for Row<'_> {
 impl Row<'_> {
     /// The columns of a block's channels.
     #[inline(always)]
+    #[allow(unsafe_code)]
     fn interleave<V: Vectors>(&mut self, v: V, block: usize) {
         let Self { conv, x, input, y, .. } = *self;
+        assert!(input.len() == x.h * x.w * x.c);
         let (first, there) = (block * V::BLOCK, V::BLOCK.min(x.c - block * V::BLOCK));
-        let zeros = v.splat_byte(conv.zero);
+        let zeros = [conv.zero; MOST];
         let each = 4 * V::BLOCK;
+        let columns = self.columns.len() / each / conv.fours;
+        let left = conv.padding[1].min(columns);
+        let right = (left + x.w).min(columns);
         for four in 0..conv.fours {
-            // Of each tap's row the first byte, if it is on the map. What is no tap counts nothing, and may be anything.
-            let mut rows = [None; 4];
+            // Of each tap's row where it begins and how far a column is: off the map zeros, wherever one is. What is
+            // no tap counts nothing, and may be anything.
+            let mut rows = [(zeros.as_ptr(), 0); 4];
             for (i, row) in rows.iter_mut().enumerate() {
                 let at = y * conv.stride + (4 * four + i).min(conv.kernel - 1) * conv.dilation;
-                *row =
-                    at.checked_sub(conv.padding[0]).filter(|&at| at < x.h).map(|at| at * x.w * x.c + first);
-            }
-            let columns = self.columns.chunks_exact_mut(each).skip(four).step_by(conv.fours);
-            for (at, room) in columns.enumerate() {
-                let column = at.checked_sub(conv.padding[1]).filter(|&at| at < x.w);
-                let mut places = [zeros; 4];
-                if let Some(column) = column {
-                    for (place, row) in places.iter_mut().zip(&rows) {
-                        if let Some(row) = row {
-                            *place = v.load_bytes(&input[row + column * x.c..][..there]);
-                        }
-                    }
+                if let Some(at) = at.checked_sub(conv.padding[0]).filter(|&at| at < x.h) {
+                    *row = (input[at * x.w * x.c + first..].as_ptr(), x.c);
                 }
-                let vectors = v.interleave(places);
-                for (i, vector) in vectors.into_iter().enumerate() {
+            }
+            let off = v.interleave([v.splat_byte(conv.zero); 4]);
+            for column in (0..left).chain(right..columns) {
+                let room = &mut self.columns[(column * conv.fours + four) * each..][..each];
+                for (i, vector) in off.into_iter().enumerate() {
+                    v.store_bytes(vector, &mut room[i * V::BLOCK..][..V::BLOCK]);
+                }
+            }
+            for column in left..right {
+                let mut places = [v.splat(0); 4];
+                for (place, (row, step)) in places.iter_mut().zip(rows) {
+                    // SAFETY: the row is on the map and the column is, and so are the block's channels that are
+                    // there; or there are as many zeros.
+                    *place = unsafe {
+                        let from = row.add((column - left) * step);
+                        if there == V::BLOCK {
+                            v.read(from)
+                        } else {
+                            v.load_bytes(std::slice::from_raw_parts(from, there))
+                        }
+                    };
+                }
+                let room = &mut self.columns[(column * conv.fours + four) * each..][..each];
+                for (i, vector) in v.interleave(places).into_iter().enumerate() {
                     v.store_bytes(vector, &mut room[i * V::BLOCK..][..V::BLOCK]);
                 }
             }
@@ -179,26 +196,41 @@ impl Row<'_> {
     /// The outputs from `column` on.
     #[inline(always)]
     fn tile<V: Vectors, const P: usize>(&mut self, v: V, block: usize, column: usize) {
-        let Depthwise { kernel, stride, dilation, fours, weights, finish, .. } = self.conv;
-        let each = 4 * V::BLOCK;
-        let taps = kernel * fours * each;
-        let weights = &weights[block * taps..][..taps];
-        let mut sums = [finish.begin(v, block); P];
-        for (tap, weights) in weights.chunks_exact(each).enumerate() {
-            let (kx, four) = (tap / fours, tap % fours);
-            for i in 0..4 {
-                let weight = v.weights(&weights[i * V::BLOCK..]);
-                for (p, sums) in sums.iter_mut().enumerate() {
-                    let at = ((column + p) * stride + kx * dilation) * fours + four;
-                    let maps = v.maps(v.load_bytes(&self.columns[at * each + i * V::BLOCK..][..V::BLOCK]));
-                    sums[i] = v.dot(sums[i], maps, weight);
-                }
-            }
-        }
+        let finish = &self.conv.finish;
+        let sums = self.sums::<V, P>(v, block, column);
         let channels = self.x.c;
         let at = column * channels + block * V::BLOCK;
         let residual = self.residual.map(|residual| &residual[at..]);
         let output = &mut self.output[at * finish.numbers.size()..];
         finish.store(v, block, sums, residual, output, channels);
+    }
+
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    fn sums<V: Vectors, const P: usize>(&self, v: V, block: usize, column: usize) -> [[V::Vector; 4]; P] {
+        let Depthwise { kernel, stride, dilation, fours, weights, finish, .. } = self.conv;
+        let each = 4 * V::BLOCK;
+        let taps = kernel * fours;
+        let weights = &weights[block * taps * each..][..taps * each];
+        let columns = &self.columns[column * stride * fours * each..];
+        let reach = (P - 1) * stride + (kernel - 1) * dilation + 1;
+        assert!(columns.len() >= reach * fours * each);
+        let mut sums = [finish.begin(v, block); P];
+        for kx in 0..*kernel {
+            for four in 0..*fours {
+                for i in 0..4 {
+                    let tap = ((kx * fours + four) * 4 + i) * V::BLOCK;
+                    // SAFETY: there are four blocks of weights for each tap and four, as sliced above.
+                    let weights = v.weights(unsafe { v.read(weights.as_ptr().cast::<u8>().add(tap)) });
+                    for (p, sums) in sums.iter_mut().enumerate() {
+                        let at = (p * stride + kx * dilation) * fours + four;
+                        // SAFETY: the last output's last tap is within reach, as asserted above.
+                        let maps = v.maps(unsafe { v.read(columns.as_ptr().add(at * each + i * V::BLOCK)) });
+                        sums[i] = v.dot(sums[i], maps, weights);
+                    }
+                }
+            }
+        }
+        sums
     }
 }

@@ -26,9 +26,8 @@ pub fn ordered<T: Copy + Default>(isa: Isa, values: &[T]) -> AVec<T> {
 /// is all that counts of it. Shifting what they are applied to makes up for that.
 pub struct Scales {
     left: Option<AVec<i32>>,
-    multiplier: AVec<i32>,
-    round: AVec<i32>,
-    right: AVec<i32>,
+    /// `[blocks][3][block]`: multipliers, what rounds, shifts to the right.
+    factors: AVec<i32>,
 }
 
 impl Scales {
@@ -44,46 +43,47 @@ impl Scales {
         let each =
             |value: &dyn Fn(&Rescale) -> i32| ordered(isa, &rescales.iter().map(value).collect::<Vec<i32>>());
         let shift = |rescale: &Rescale| rescale.shift + left(rescale);
+        let kinds =
+            [each(&|r| r.multiplier), each(&|r| 1 << (shift(r) - 33)), each(&|r| shift(r) as i32 - 32)];
+        let block = isa.block();
+        let factor = |at: usize| kinds[at / block % 3][at / block / 3 * block + at % block];
         Some(Self {
             left: rescales.iter().any(|r| left(r) > 0).then(|| each(&|r| left(r) as i32)),
-            multiplier: each(&|r| r.multiplier),
-            round: each(&|r| 1 << (shift(r) - 33)),
-            right: each(&|r| shift(r) as i32 - 32),
+            factors: AVec::from_iter(0, (0..3 * kinds[0].len()).map(factor)),
         })
     }
 
     pub fn bytes(&self) -> usize {
-        4 * (self.left.as_ref().map_or(0, |left| left.len()) + 3 * self.multiplier.len())
+        4 * (self.left.as_ref().map_or(0, |left| left.len()) + self.factors.len())
     }
 
-    /// Those of the vector at `at`.
+    /// Applied to a block's sums for as many pixels.
     #[inline(always)]
-    pub fn load<V: Vectors>(&self, v: V, at: usize) -> Scale<V> {
-        Scale {
-            left: self.left.as_ref().map(|left| v.load(&left[at..])),
-            multiplier: v.load(&self.multiplier[at..]),
-            round: v.load(&self.round[at..]),
-            right: v.load(&self.right[at..]),
+    pub fn apply<V: Vectors, const P: usize>(
+        &self,
+        v: V,
+        block: usize,
+        mut sums: [[V::Vector; 4]; P],
+    ) -> [[V::Vector; 4]; P] {
+        if let Some(left) = &self.left {
+            let left = &left[block * V::BLOCK..][..V::BLOCK];
+            for i in 0..4 {
+                let left = v.load(&left[i * V::LANES..]);
+                for sums in &mut sums {
+                    sums[i] = v.shift_left(sums[i], left);
+                }
+            }
         }
-    }
-}
-
-/// A vector of factors.
-#[derive(Clone, Copy)]
-pub struct Scale<V: Vectors> {
-    left: Option<V::Vector>,
-    multiplier: V::Vector,
-    round: V::Vector,
-    right: V::Vector,
-}
-
-impl<V: Vectors> Scale<V> {
-    #[inline(always)]
-    pub fn apply(self, v: V, mut values: V::Vector) -> V::Vector {
-        if let Some(left) = self.left {
-            values = v.shift_left(values, left);
+        let factors = &self.factors[3 * block * V::BLOCK..][..3 * V::BLOCK];
+        for i in 0..4 {
+            let multiplier = v.load(&factors[i * V::LANES..]);
+            let round = v.load(&factors[V::BLOCK + i * V::LANES..]);
+            let right = v.load(&factors[2 * V::BLOCK + i * V::LANES..]);
+            for sums in &mut sums {
+                sums[i] = v.scale(sums[i], multiplier, round, right);
+            }
         }
-        v.scale(values, self.multiplier, self.round, self.right)
+        sums
     }
 }
 
@@ -163,37 +163,33 @@ impl Finish {
         if let (Some(bytes), Some(scales), Some(way)) = (residual, &vectors.residual, &self.numbers.residual)
         {
             let zero = v.splat(-i32::from(way.zero));
-            for (p, sums) in sums.iter_mut().enumerate() {
-                let mut added = v.interleave([
-                    v.load_bytes(&bytes[p * stride..][..there]),
-                    v.splat(0),
-                    v.splat(0),
-                    v.splat(0),
-                ]);
-                for (i, (sum, added)) in sums.iter_mut().zip(&mut added).enumerate() {
-                    let scale = scales.load(v, block * V::BLOCK + i * V::LANES);
-                    *sum = v.add(*sum, scale.apply(v, v.add(*added, zero)));
+            let mut added = [[zero; 4]; P];
+            for (p, added) in added.iter_mut().enumerate() {
+                *added = widened(v, &bytes[p * stride..][..there], zero);
+            }
+            let added = scales.apply(v, block, added);
+            for (sums, added) in sums.iter_mut().zip(added) {
+                for (sum, added) in sums.iter_mut().zip(added) {
+                    *sum = v.add(*sum, added);
                 }
             }
         }
-        for i in 0..4 {
-            let scale = vectors.sums.load(v, block * V::BLOCK + i * V::LANES);
-            for sums in &mut sums {
-                sums[i] = scale.apply(v, sums[i]);
+        let sums = vectors.sums.apply(v, block, sums);
+        match &self.numbers.ending {
+            Ending::Cut { zero, limits, .. } => {
+                for (p, sums) in sums.into_iter().enumerate() {
+                    v.store_bytes(v.pack(sums, *zero, *limits), &mut output[p * stride..][..there]);
+                }
             }
-        }
-        for (p, sums) in sums.into_iter().enumerate() {
-            let output = &mut output[p * stride..][..there];
-            match &self.numbers.ending {
-                Ending::Cut { zero, limits, .. } => v.store_bytes(v.pack(sums, *zero, *limits), output),
-                Ending::Bent { curve, .. } => {
-                    let steps = spilled(v, sums);
-                    for (at, output) in output.iter_mut().enumerate() {
-                        *output = super::numbers::byte(curve.at(steps[place::<V>(at)]));
+            Ending::Bent { zero, table, .. } => {
+                for (p, mut sums) in sums.into_iter().enumerate() {
+                    for sum in &mut sums {
+                        *sum = v.clamp(v.add(*sum, v.splat(*zero)), [0, CURVE as i32 - 1]);
                     }
+                    look_up::<V>(table, &spilled(v, sums), &mut output[p * stride..][..there]);
                 }
-                Ending::Float(_) => {}
             }
+            Ending::Float(_) => {}
         }
     }
 
@@ -233,8 +229,36 @@ fn spilled<V: Vectors>(v: V, sums: [V::Vector; 4]) -> [i32; MOST] {
     values
 }
 
+/// The bytes of as many places of a table.
+#[inline(always)]
+fn look_up<V: Vectors>(table: &[u8; CURVE], places: &[i32; MOST], output: &mut [u8]) {
+    // The table's length is a power of two: no place is beyond it, and none has to be checked.
+    let entry = |place: i32| table[place as usize % CURVE];
+    let (fours, rest) = output.as_chunks_mut::<4>();
+    let first_rest = place::<V>(4 * fours.len());
+    for (at, output) in fours.iter_mut().enumerate() {
+        if let Some(places) = places[place::<V>(4 * at)..].first_chunk::<4>() {
+            *output = [entry(places[0]), entry(places[1]), entry(places[2]), entry(places[3])];
+        }
+    }
+    for (output, place) in rest.iter_mut().zip(&places[first_rest..]) {
+        *output = entry(*place);
+    }
+}
+
 /// Where a block has the sum of its channel `at`.
 #[inline(always)]
 fn place<V: Vectors>(at: usize) -> usize {
-    at / 4 % 4 * V::LANES + at / 16 * 4 + at % 4
+    at / 4 % 4 * V::LANES + at / 16 % (V::LANES / 4) * 4 + at % 4
+}
+
+/// A block's bytes as integers, with `offset` added.
+#[inline(always)]
+pub fn widened<V: Vectors>(v: V, bytes: &[u8], offset: V::Vector) -> [V::Vector; 4] {
+    let none = v.splat(0);
+    let mut values = v.interleave([v.load_bytes(bytes), none, none, none]);
+    for value in &mut values {
+        *value = v.add(*value, offset);
+    }
+    values
 }

@@ -4,7 +4,7 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use super::{
-    finish::Scales,
+    finish::{Scales, widened},
     numbers::{byte, zero},
     vectors::{Isa, Job, Vectors},
 };
@@ -103,7 +103,6 @@ impl Job for Pixels<'_> {
             }
             return;
         };
-        let scale = scales.load(v, 0);
         let offsets = [v.splat(-i32::from(zeros[0])), v.splat(-i32::from(zeros[1]))];
         for first in (0..channels).step_by(V::BLOCK) {
             let there = V::BLOCK.min(channels - first);
@@ -112,23 +111,13 @@ impl Job for Pixels<'_> {
             for (input, output) in pixels {
                 let mut values = widened(v, &input[first..][..there], offsets[0]);
                 for (value, gate) in values.iter_mut().zip(gates) {
-                    *value = scale.apply(v, v.multiply(*value, gate));
+                    *value = v.multiply(*value, gate);
                 }
+                let [values] = scales.apply(v, 0, [values]);
                 v.store_bytes(v.pack(values, zero(*to), [0, 255]), &mut output[first..][..there]);
             }
         }
     }
-}
-
-/// A block's bytes as integers, with `offset` added.
-#[inline(always)]
-pub fn widened<V: Vectors>(v: V, bytes: &[u8], offset: V::Vector) -> [V::Vector; 4] {
-    let none = v.splat(0);
-    let mut values = v.interleave([v.load_bytes(bytes), none, none, none]);
-    for value in &mut values {
-        *value = v.add(*value, offset);
-    }
-    values
 }
 
 /// The largest value of each window: pixels beyond the map do not count.
@@ -198,6 +187,7 @@ pub fn quantise(map: Affine, input: &[f32], output: &mut [u8]) {
 }
 
 /// The byte nearest to a value.
+#[inline(always)]
 pub fn quantised(map: Affine, value: f32) -> u8 {
     byte(map.quantise(value))
 }

@@ -45,6 +45,12 @@ impl Vectors for Neon {
     }
 
     #[inline(always)]
+    unsafe fn read(self, from: *const u8) -> int32x4_t {
+        // SAFETY: as above, and the caller's.
+        unsafe { vreinterpretq_s32_u8(vld1q_u8(from)) }
+    }
+
+    #[inline(always)]
     fn load_bytes(self, bytes: &[u8]) -> int32x4_t {
         let mut part = [0; 16];
         let whole = bytes.first_chunk::<16>().unwrap_or_else(|| {
@@ -76,6 +82,12 @@ impl Vectors for Neon {
     fn multiply(self, a: int32x4_t, b: int32x4_t) -> int32x4_t {
         // SAFETY: as above.
         unsafe { vmulq_s32(a, b) }
+    }
+
+    #[inline(always)]
+    fn clamp(self, a: int32x4_t, [least, most]: [i32; 2]) -> int32x4_t {
+        // SAFETY: as above.
+        unsafe { vminq_s32(vmaxq_s32(a, vdupq_n_s32(least)), vdupq_n_s32(most)) }
     }
 
     #[inline(always)]
@@ -141,12 +153,11 @@ impl Vectors for Neon {
     }
 
     #[inline(always)]
-    fn weights(self, weights: &[i8]) -> [int16x8_t; 2] {
-        let weights = &weights[..16];
+    fn weights(self, bytes: int32x4_t) -> [int16x8_t; 2] {
         // SAFETY: as above.
         unsafe {
-            let weights = vld1q_s8(weights.as_ptr());
-            [vmovl_s8(vget_low_s8(weights)), vmovl_high_s8(weights)]
+            let bytes = vreinterpretq_s8_s32(bytes);
+            [vmovl_s8(vget_low_s8(bytes)), vmovl_high_s8(bytes)]
         }
     }
 

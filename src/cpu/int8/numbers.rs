@@ -2,7 +2,7 @@
 //! what the graph counts them as, so that processors multiply them by signed weights; their zeros are moved likewise.
 
 use super::Maps;
-use crate::graph::{Affine, Conv, Curve, Rescale};
+use crate::graph::{Affine, CURVE, Conv, Curve, Rescale};
 
 /// The byte that stands for 0.
 pub fn zero(map: Affine) -> u8 {
@@ -10,6 +10,7 @@ pub fn zero(map: Affine) -> u8 {
 }
 
 /// How an integer lies in memory.
+#[inline]
 pub fn byte(q: i8) -> u8 {
     q.cast_unsigned() ^ 0x80
 }
@@ -42,8 +43,8 @@ pub struct Residual {
 pub enum Ending {
     /// Bytes, cut off beyond the limits.
     Cut { rescales: Vec<Rescale>, zero: u8, limits: [u8; 2] },
-    /// Bytes by a curve.
-    Bent { rescales: Vec<Rescale>, curve: Curve },
+    /// Bytes by a curve's table, in which `zero` is the place of 0.
+    Bent { rescales: Vec<Rescale>, zero: i32, table: Box<[u8; CURVE]> },
     /// Floating point, with a factor for each output.
     Float(Vec<f32>),
 }
@@ -70,7 +71,9 @@ impl Numbers {
         let ending = match maps.output {
             Some(map) if conv.activation.bends() => {
                 let curve = Curve::new(conv.activation, map);
-                Ending::Bent { rescales: rescales(&|step| step / f64::from(curve.step)), curve }
+                let rescales = rescales(&|step| step / f64::from(curve.step));
+                let table = std::array::from_fn(|at| byte(curve.entries[at]));
+                Ending::Bent { rescales, zero: curve.zero, table: Box::new(table) }
             }
             Some(map) => Ending::Cut {
                 rescales: rescales(&|step| step / f64::from(map.scale)),
@@ -105,7 +108,10 @@ impl Numbers {
                 let moved = rescales[o].apply(sum).saturating_add(i32::from(*zero));
                 moved.max(i32::from(*least)).min(i32::from(*most)) as u8
             }
-            Ending::Bent { rescales, curve } => byte(curve.at(rescales[o].apply(sum))),
+            Ending::Bent { rescales, zero, table } => {
+                let place = rescales[o].apply(sum).saturating_add(*zero);
+                table[place.clamp(0, CURVE as i32 - 1) as usize]
+            }
             Ending::Float(_) => 0,
         }
     }

@@ -165,30 +165,44 @@ impl Tiles<'_> {
     #[inline(always)]
     fn tile<V: Vectors, const P: usize>(&mut self, v: V, block: usize, pixel: usize) {
         let Product { fours, weights, finish, .. } = self.product;
-        let (fours, each) = (*fours, 4 * V::BLOCK);
-        let weights = &weights[block * fours * each..][..fours * each];
-        let mut rows = [&self.rows[..0]; P];
-        for (p, row) in rows.iter_mut().enumerate() {
-            *row = &self.rows[(pixel + p) * fours..][..fours];
-        }
-        let mut sums = [finish.begin(v, block); P];
-        for (four, weights) in weights.chunks_exact(each).enumerate() {
-            let mut vectors = [v.weights(weights); 4];
-            for (i, vector) in vectors.iter_mut().enumerate() {
-                *vector = v.weights(&weights[i * V::BLOCK..]);
-            }
-            for p in 0..P {
-                let maps = v.spread(rows[p][four]);
-                for i in 0..4 {
-                    sums[p][i] = v.dot(sums[p][i], maps, vectors[i]);
-                }
-            }
-        }
+        let each = fours * 4 * V::BLOCK;
+        let rows = &self.rows[pixel * fours..][..P * fours];
+        let sums = sums::<V, P>(v, finish.begin(v, block), rows, &weights[block * each..][..each]);
         let at = pixel * self.outputs + (block - self.blocks[0]) * V::BLOCK;
         let residual = self.residual.map(|residual| &residual[at..]);
         let output = &mut self.output[at * finish.numbers.size()..];
         finish.store(v, block, sums, residual, output, self.outputs);
     }
+}
+
+/// A block's sums of `P` rows, which begin with `bias`.
+#[inline(always)]
+#[allow(unsafe_code)]
+fn sums<V: Vectors, const P: usize>(
+    v: V,
+    bias: [V::Vector; 4],
+    rows: &[[u8; 4]],
+    weights: &[i8],
+) -> [[V::Vector; 4]; P] {
+    let fours = rows.len() / P;
+    assert!(rows.len() == P * fours && weights.len() == fours * 4 * V::BLOCK);
+    let mut sums = [bias; P];
+    for four in 0..fours {
+        let mut vectors = [v.weights(v.splat(0)); 4];
+        for (i, vector) in vectors.iter_mut().enumerate() {
+            // SAFETY: there are four blocks of weights for each four, as asserted above.
+            *vector =
+                v.weights(unsafe { v.read(weights.as_ptr().cast::<u8>().add((4 * four + i) * V::BLOCK)) });
+        }
+        for (p, sums) in sums.iter_mut().enumerate() {
+            // SAFETY: there are as many fours in each of the rows, as asserted above.
+            let maps = v.spread(unsafe { *rows.as_ptr().add(p * fours + four) });
+            for (sum, weights) in sums.iter_mut().zip(vectors) {
+                *sum = v.dot(*sum, maps, weights);
+            }
+        }
+    }
+    sums
 }
 
 /// Where a dense convolution's windows lie.
@@ -209,31 +223,37 @@ impl Windows {
     /// The windows of outputs from the `first` on, a row of so many bytes each. What makes rows whole may be anything.
     fn copy(&self, x: Shape, input: &[u8], y: Shape, first: usize, row: usize, rows: &mut [u8]) {
         let span = self.kernel * x.c;
-        for (at, window) in rows.chunks_exact_mut(row).enumerate() {
-            let at = first + at;
-            let (column, row, picture) = (at % y.w, at / y.w % y.h, at / (y.w * y.h));
-            for (ky, taps) in window.chunks_exact_mut(span).take(self.kernel).enumerate() {
-                let Some(row) = self.meets(row, ky, self.padding[0], x.h) else {
-                    taps.fill(self.zero);
+        // A window's rows lie together on the map, if all of its columns are on it.
+        let together = |column: usize| {
+            let left = self.meets(column, 0, self.padding[1], x.w);
+            self.meets(column, self.kernel - 1, self.padding[1], x.w).and(left)
+        };
+        let (mut column, mut line, mut picture) = (first % y.w, first / y.w % y.h, first / (y.w * y.h));
+        for begin in (0..rows.len()).step_by(row) {
+            let left = if self.dilation == 1 { together(column) } else { None };
+            for ky in 0..self.kernel {
+                let taps = &mut rows[begin + ky * span..];
+                let Some(line) = self.meets(line, ky, self.padding[0], x.h) else {
+                    taps[..span].fill(self.zero);
                     continue;
                 };
-                let line = &input[(picture * x.h + row) * x.w * x.c..][..x.w * x.c];
-                let left = self.meets(column, 0, self.padding[1], x.w);
-                let right = self.meets(column, self.kernel - 1, self.padding[1], x.w);
-                if let (Some(left), Some(_), 1) = (left, right, self.dilation) {
-                    // Of a picture with three channels: a length that the compiler knows is one copy.
-                    let line = &line[left * x.c..][..span];
-                    match (taps.first_chunk_mut::<9>(), line.first_chunk::<9>()) {
-                        (Some(taps), Some(line)) if span == 9 => *taps = *line,
-                        _ => taps.copy_from_slice(line),
-                    }
+                let line = &input[(picture * x.h + line) * x.w * x.c..];
+                if let Some(left) = left {
+                    copy(&line[left * x.c..], taps, span);
                     continue;
                 }
-                for (kx, tap) in taps.chunks_exact_mut(x.c).enumerate() {
+                for (kx, tap) in taps[..span].chunks_exact_mut(x.c).enumerate() {
                     match self.meets(column, kx, self.padding[1], x.w) {
                         Some(column) => tap.copy_from_slice(&line[column * x.c..][..x.c]),
                         None => tap.fill(self.zero),
                     }
+                }
+            }
+            column += 1;
+            if column == y.w {
+                (column, line) = (0, line + 1);
+                if line == y.h {
+                    (line, picture) = (0, picture + 1);
                 }
             }
         }
@@ -242,5 +262,15 @@ impl Windows {
     /// Where tap `k` of the output at `at` meets a map of `size`, in one direction.
     fn meets(&self, at: usize, k: usize, before: usize, size: usize) -> Option<usize> {
         (at * self.stride + k * self.dilation).checked_sub(before).filter(|&at| at < size)
+    }
+}
+
+/// Copies the first `span` bytes, and may copy more: what follows them in `to` is written later, or is nothing's.
+#[inline(always)]
+fn copy(from: &[u8], to: &mut [u8], span: usize) {
+    // Of a picture with three channels: a length that the compiler knows is one move.
+    match (from.first_chunk::<16>(), to.first_chunk_mut::<16>()) {
+        (Some(from), Some(to)) if span <= 16 => *to = *from,
+        _ => to[..span].copy_from_slice(&from[..span]),
     }
 }

@@ -31,12 +31,19 @@ pub trait Vectors: Copy {
     /// The first integers.
     fn load(self, values: &[i32]) -> Self::Vector;
     fn store(self, vector: Self::Vector, values: &mut [i32]);
+    /// A block's bytes, unchecked: loops around sums that may panic keep their sums in memory.
+    ///
+    /// # Safety
+    /// There are [`Vectors::BLOCK`] bytes to read.
+    #[allow(unsafe_code)]
+    unsafe fn read(self, from: *const u8) -> Self::Vector;
     /// The first bytes, and zeros where there are too few.
     fn load_bytes(self, bytes: &[u8]) -> Self::Vector;
     /// As many bytes as there is room for.
     fn store_bytes(self, vector: Self::Vector, bytes: &mut [u8]);
     fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     fn multiply(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    fn clamp(self, a: Self::Vector, limits: [i32; 2]) -> Self::Vector;
     fn shift_left(self, a: Self::Vector, by: Self::Vector) -> Self::Vector;
     /// `((a multiplier >> 32) + round) >> right`, the product in 64 bits.
     fn scale(
@@ -53,7 +60,7 @@ pub trait Vectors: Copy {
     /// Four bytes, everywhere.
     fn spread(self, bytes: [u8; 4]) -> Self::Maps;
     fn maps(self, bytes: Self::Vector) -> Self::Maps;
-    fn weights(self, weights: &[i8]) -> Self::Weights;
+    fn weights(self, bytes: Self::Vector) -> Self::Weights;
     /// Adds four products of a map and a weight to each sum.
     fn dot(self, sums: Self::Vector, maps: Self::Maps, weights: Self::Weights) -> Self::Vector;
 }
@@ -167,6 +174,13 @@ impl Vectors for Plain {
     }
 
     #[inline(always)]
+    #[allow(unsafe_code)]
+    unsafe fn read(self, from: *const u8) -> [i32; 4] {
+        // SAFETY: the caller's.
+        unsafe { from.cast::<[i32; 4]>().read_unaligned() }
+    }
+
+    #[inline(always)]
     fn load_bytes(self, bytes: &[u8]) -> [i32; 4] {
         let mut whole = [0; 16];
         let there = bytes.len().min(16);
@@ -188,6 +202,11 @@ impl Vectors for Plain {
     #[inline(always)]
     fn multiply(self, a: [i32; 4], b: [i32; 4]) -> [i32; 4] {
         std::array::from_fn(|i| a[i].wrapping_mul(b[i]))
+    }
+
+    #[inline(always)]
+    fn clamp(self, a: [i32; 4], [least, most]: [i32; 2]) -> [i32; 4] {
+        a.map(|a| a.max(least).min(most))
     }
 
     #[inline(always)]
@@ -230,8 +249,8 @@ impl Vectors for Plain {
     }
 
     #[inline(always)]
-    fn weights(self, weights: &[i8]) -> [i32; 4] {
-        self.load_bytes(bytemuck::cast_slice(weights))
+    fn weights(self, bytes: [i32; 4]) -> [i32; 4] {
+        bytes
     }
 
     #[inline(always)]

@@ -61,6 +61,13 @@ pub trait Set: Copy {
     fn weights(self, bytes: __m256i) -> Self::Weights;
     fn dot(self, sums: __m256i, maps: Self::Maps, weights: Self::Weights) -> __m256i;
 
+    /// The upper halves of products of 64 bits, those of even and of odd places.
+    #[inline(always)]
+    fn upper(self, even: __m256i, odd: __m256i) -> __m256i {
+        // SAFETY: AVX2 is there.
+        unsafe { _mm256_blend_epi32::<0b1010_1010>(_mm256_srli_epi64::<32>(even), odd) }
+    }
+
     /// Fewer bytes than a register has.
     #[inline(always)]
     fn load_part(self, bytes: &[u8]) -> __m256i {
@@ -103,6 +110,12 @@ impl Set for Avx512Vnni {
     fn dot(self, sums: __m256i, maps: __m256i, weights: __m256i) -> __m256i {
         // SAFETY: the set is there.
         unsafe { _mm256_dpbusd_epi32(sums, maps, weights) }
+    }
+
+    #[inline(always)]
+    fn upper(self, even: __m256i, odd: __m256i) -> __m256i {
+        // SAFETY: the set is there.
+        unsafe { _mm256_mask_shuffle_epi32::<0b1111_0101>(odd, 0b0101_0101, even) }
     }
 
     #[inline(always)]
@@ -217,6 +230,12 @@ impl<S: Set> Vectors for Ymm<S> {
     }
 
     #[inline(always)]
+    unsafe fn read(self, from: *const u8) -> __m256i {
+        // SAFETY: as above, and the caller's.
+        unsafe { _mm256_loadu_si256(from.cast()) }
+    }
+
+    #[inline(always)]
     fn load_bytes(self, bytes: &[u8]) -> __m256i {
         match bytes.first_chunk::<32>() {
             // SAFETY: as above.
@@ -247,6 +266,12 @@ impl<S: Set> Vectors for Ymm<S> {
     }
 
     #[inline(always)]
+    fn clamp(self, a: __m256i, [least, most]: [i32; 2]) -> __m256i {
+        // SAFETY: as above.
+        unsafe { _mm256_min_epi32(_mm256_max_epi32(a, self.splat(least)), self.splat(most)) }
+    }
+
+    #[inline(always)]
     fn shift_left(self, a: __m256i, by: __m256i) -> __m256i {
         // SAFETY: as above.
         unsafe { _mm256_sllv_epi32(a, by) }
@@ -258,8 +283,7 @@ impl<S: Set> Vectors for Ymm<S> {
         unsafe {
             let even = _mm256_mul_epi32(a, multiplier);
             let odd = _mm256_mul_epi32(_mm256_srli_epi64::<32>(a), _mm256_srli_epi64::<32>(multiplier));
-            let high = _mm256_blend_epi32::<0b1010_1010>(_mm256_srli_epi64::<32>(even), odd);
-            _mm256_srav_epi32(_mm256_add_epi32(high, round), right)
+            _mm256_srav_epi32(_mm256_add_epi32(self.0.upper(even, odd), round), right)
         }
     }
 
@@ -301,10 +325,8 @@ impl<S: Set> Vectors for Ymm<S> {
     }
 
     #[inline(always)]
-    fn weights(self, weights: &[i8]) -> S::Weights {
-        let weights = &weights[..32];
-        // SAFETY: as above.
-        self.0.weights(unsafe { _mm256_loadu_si256(weights.as_ptr().cast()) })
+    fn weights(self, bytes: __m256i) -> S::Weights {
+        self.0.weights(bytes)
     }
 
     #[inline(always)]
