@@ -149,12 +149,11 @@ fn two_maps(channels: usize, [rows, columns]: [usize; 2], maps: [Affine; 2]) -> 
 
 #[test]
 fn what_has_no_weights_is_its_reference() {
-    let sizes = (1..4usize, 1..70usize, 1..14usize, 1..14usize, any::<u64>());
-    let rest = ([map(), map(), map(), map()], 1..6usize, 1..4usize, any::<bool>());
-    let check = |((n, c, h, w, seed), (maps, kernel, stride, alike)): (
-        (usize, usize, usize, usize, u64),
-        ([Affine; 4], usize, usize, bool),
-    )| {
+    let sizes = [1..4usize, 1..70usize, 1..14usize, 1..14usize];
+    let maps = [map(), map(), map(), map()];
+    let cases = (sizes, any::<u64>(), maps, [1..6usize, 1..4usize], any::<bool>());
+    type Parameters = ([usize; 4], u64, [Affine; 4], [usize; 2], bool);
+    let check = |([n, c, h, w], seed, maps, [kernel, stride], alike): Parameters| {
         let input = noise([n, c, h, w], seed);
         // Joined and kept in the first one's steps there is nothing to rescale of it.
         let to = if alike { maps[0] } else { maps[2] };
@@ -183,7 +182,7 @@ fn what_has_no_weights_is_its_reference() {
         }
         Ok(())
     };
-    TestRunner::new(config()).run(&(sizes, rest), check).unwrap();
+    TestRunner::new(config()).run(&cases, check).unwrap();
 }
 
 /// Some layers in integers, some in floating point, for every choice of both.

@@ -71,7 +71,7 @@ struct Tap {
 }
 
 pub enum Operation {
-    Int8(Kernel),
+    Int8(Box<Kernel>),
     Connected(Connected),
     Product(Product),
     Depthwise(Depthwise),

@@ -29,6 +29,15 @@ pub struct Lowering<'a> {
     copies: Vec<Option<usize>>,
 }
 
+/// A step to be.
+struct Draft {
+    operation: Operation,
+    kernel: &'static str,
+    /// Values, and their shapes.
+    reads: Vec<(usize, Shape)>,
+    work: Work,
+}
+
 impl<'a> Lowering<'a> {
     /// Of `graph`, for a batch of pictures of shape `input`.
     ///
@@ -65,28 +74,22 @@ impl<'a> Lowering<'a> {
         let (operation, kernel) = if integers {
             let maps: Vec<Affine> = node.reads().iter().filter_map(|id| self.graph.node(*id).map).collect();
             let (kernel, name) = Kernel::new(self.isa, node, &inputs, &maps)?;
-            (Operation::Int8(kernel), name)
+            (Operation::Int8(Box::new(kernel)), name)
         } else {
             Operation::new(&node.op, &inputs, picture)?
         };
-        let reads: Vec<(usize, Shape)> = node
-            .reads()
-            .iter()
-            .map(|read| {
-                let value = if integers { self.values[read.index()] } else { self.in_f32(*read) };
-                (value, shapes[read.index()])
-            })
-            .collect();
-        let work = Work { bytes: cost.bytes, macs: cost.macs };
-        match node.map {
-            Some(map) if !integers => {
-                let computed = self.step(id, operation, kernel, reads, work, None, false);
-                let quantise = Operation::Int8(Kernel::Quantise(map));
-                let reads = vec![(computed, shapes[id.index()])];
-                Ok(self.step(id, quantise, "quantise", reads, self.copied(id), Some(map), true))
-            }
-            map => Ok(self.step(id, operation, kernel, reads, work, map, true)),
-        }
+        let reads = node.reads().iter().map(|read| {
+            let value = if integers { self.values[read.index()] } else { self.in_f32(*read) };
+            (value, shapes[read.index()])
+        });
+        let reads = reads.collect();
+        let draft = Draft { operation, kernel, reads, work: Work { bytes: cost.bytes, macs: cost.macs } };
+        let Some(map) = node.map.filter(|_| !integers) else {
+            return Ok(self.step(id, draft, node.map, true));
+        };
+        let computed = self.step(id, draft, None, false);
+        let quantise = self.between_formats(id, computed, Kernel::Quantise(map), "quantise");
+        Ok(self.step(id, quantise, Some(map), true))
     }
 
     /// A node's value in floating point, copied if it has to be.
@@ -96,30 +99,27 @@ impl<'a> Lowering<'a> {
         if let Some(copy) = self.copies[id.index()] {
             return copy;
         }
-        let dequantise = Operation::Int8(Kernel::Dequantise(map));
-        let reads = vec![(value, self.shapes[0][id.index()])];
-        let copy = self.step(id, dequantise, "dequantise", reads, self.copied(id), None, false);
+        let dequantise = self.between_formats(id, value, Kernel::Dequantise(map), "dequantise");
+        let copy = self.step(id, dequantise, None, false);
         self.copies[id.index()] = Some(copy);
         copy
     }
 
-    /// What a way between 8 bits and floating point moves.
-    fn copied(&self, id: NodeId) -> Work {
-        Work { bytes: 5 * self.shapes[1][id.index()].len() as u64, macs: 0 }
+    /// The way of a node's value between 8 bits and floating point.
+    fn between_formats(&self, id: NodeId, value: usize, kernel: Kernel, name: &'static str) -> Draft {
+        let [shapes, all] = self.shapes;
+        Draft {
+            operation: Operation::Int8(Box::new(kernel)),
+            kernel: name,
+            reads: vec![(value, shapes[id.index()])],
+            work: Work { bytes: 5 * all[id.index()].len() as u64, macs: 0 },
+        }
     }
 
     /// Adds a step of a node's, and gives the value that it writes: the node's own, or one on the way.
-    fn step(
-        &mut self,
-        id: NodeId,
-        operation: Operation,
-        kernel: &'static str,
-        reads: Vec<(usize, Shape)>,
-        work: Work,
-        map: Option<Affine>,
-        own: bool,
-    ) -> usize {
+    fn step(&mut self, id: NodeId, draft: Draft, map: Option<Affine>, own: bool) -> usize {
         let [shapes, all] = self.shapes;
+        let Draft { operation, kernel, reads, work } = draft;
         let write = self.value(id, map, own);
         for (read, _) in &reads {
             self.lives[*read].last = self.lives[*read].last.max(self.steps.len() + 1);

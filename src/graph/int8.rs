@@ -70,7 +70,7 @@ impl Rescale {
 
     /// The nearest there is to a `factor`: what is below 0 or no number counts as 0, what is too large as 2^30 - 1.
     pub fn new(factor: f64) -> Self {
-        let factor = factor.max(0.0).min(Self::MOST);
+        let factor = if factor > 0.0 { factor.min(Self::MOST) } else { 0.0 };
         let mut exponent = 0i32;
         let mut mantissa = factor;
         if factor > 0.0 {

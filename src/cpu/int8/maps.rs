@@ -26,8 +26,8 @@ impl Table {
         Self(Box::new(std::array::from_fn(entry)))
     }
 
-    fn apply(&self, bytes: &[u8], output: &mut [u8]) {
-        output.iter_mut().zip(bytes).for_each(|(output, byte)| *output = self.0[usize::from(*byte)]);
+    fn apply(&self, bytes: &mut [u8]) {
+        bytes.iter_mut().for_each(|byte| *byte = self.0[usize::from(*byte)]);
     }
 }
 
@@ -138,19 +138,18 @@ pub fn largest(
             let first = at * pool.stride;
             first.saturating_sub(before)..(first + pool.kernel).saturating_sub(before).min(size)
         };
-        let mut most = vec![0; y.c];
         Arch::new().dispatch(|| {
             for (column, output) in output.chunks_exact_mut(y.c).enumerate() {
-                most.fill(0);
+                output.fill(0);
                 for row in within(at % y.h, window.top, x.h) {
                     for column in within(column, window.left, x.w) {
                         let pixel = &picture[(row * x.w + column) * x.c..][..x.c];
-                        most.iter_mut().zip(pixel).for_each(|(most, byte)| *most = (*most).max(*byte));
+                        output.iter_mut().zip(pixel).for_each(|(most, byte)| *most = (*most).max(*byte));
                     }
                 }
-                table.apply(&most, output);
             }
         });
+        table.apply(output);
     });
 }
 
@@ -171,7 +170,9 @@ pub fn join<'a>(
     for ((x, input), table) in inputs.zip(tables) {
         let part = part(x);
         for (output, input) in output.chunks_exact_mut(whole).zip(input.chunks_exact(part)) {
-            table.apply(input, &mut output[first..first + part]);
+            let output = &mut output[first..first + part];
+            output.copy_from_slice(input);
+            table.apply(output);
         }
         first += part;
     }
