@@ -1,13 +1,25 @@
 //! A graph on the CPU: one operation after another over slots that lifetimes were assigned to.
 
 use aligned_vec::{AVec, avec};
+use pulp::Arch;
 use web_time::Instant;
 
-use super::{Cpu, boxes, depthwise::Depthwise, pixelwise, product::Product, resize};
+use super::{
+    Cpu, boxes,
+    depthwise::Depthwise,
+    int8::{self, Kernel},
+    lowering::Lowering,
+    pixelwise,
+    product::Product,
+    resize,
+};
 use crate::{
     Error, Result, Shape, Tensor,
-    graph::{Anchor, ConvKind, Cost, Graph, Joint, MaxPool, Op, Select, Window, passes, too_many_classes},
-    plan::{Life, Summary, Work, assign},
+    graph::{
+        Affine, Anchor, ConvKind, Graph, Joint, MaxPool, Node, NodeId, Op, Select, Window, passes,
+        too_many_classes,
+    },
+    plan::{Summary, assign},
     tensor::Element,
 };
 
@@ -22,35 +34,43 @@ pub struct Executor {
     input: Shape,
     /// Pictures that go through the network together: one a thread, more would only fill the cache.
     share: usize,
-    source: usize,
-    /// Slots of the answers, and their shapes of a picture.
-    answers: Vec<(usize, Shape)>,
+    source: Kept,
+    answers: Vec<Kept>,
     /// Every layer's output, if they were asked for.
     taps: Vec<Tap>,
 }
 
 /// One operation.
-struct Step {
-    operation: Operation,
+pub struct Step {
+    pub operation: Operation,
+    /// Of a picture.
+    pub shape: Shape,
+    /// Slots and shapes that it reads.
+    pub reads: Vec<(usize, Shape)>,
+    /// The slot that it writes, never one of those that it reads.
+    pub write: usize,
+}
+
+/// A node's value where it is kept.
+#[derive(Clone, Copy)]
+struct Kept {
+    slot: usize,
     /// Of a picture.
     shape: Shape,
-    /// Slots and shapes that it reads.
-    reads: Vec<(usize, Shape)>,
-    /// The slot that it writes, never one of those that it reads.
-    write: usize,
+    /// What its integers stand for, if it lies in 8 bits.
+    map: Option<Affine>,
 }
 
 /// A layer's output, as its source library has it.
 struct Tap {
     module: String,
-    slot: usize,
-    /// Of a picture.
-    shape: Shape,
+    kept: Kept,
     /// Of the whole batch, as the library has them.
     dims: Vec<usize>,
 }
 
-enum Operation {
+pub enum Operation {
+    Int8(Box<Kernel>),
     Product(Product),
     Depthwise(Depthwise),
     Mean,
@@ -66,18 +86,19 @@ enum Operation {
 }
 
 impl Operation {
-    /// Values of its weights and biases.
-    fn weights(&self) -> usize {
+    /// Bytes of its weights and what belongs to them.
+    fn weight_bytes(&self) -> usize {
         match self {
-            Self::Product(product) => product.weights(),
-            Self::Depthwise(depthwise) => depthwise.weights(),
-            Self::Boxes(anchors, _) => anchors.as_flattened().len(),
+            Self::Int8(kernel) => kernel.bytes(),
+            Self::Product(product) => 4 * product.weights(),
+            Self::Depthwise(depthwise) => 4 * depthwise.weights(),
+            Self::Boxes(anchors, _) => 4 * anchors.as_flattened().len(),
             _ => 0,
         }
     }
 
-    /// What computes `op` of inputs of these shapes, for such a picture, and what it is called.
-    fn new(op: &Op, inputs: &[Shape], picture: Shape) -> Result<(Self, &'static str), String> {
+    /// What computes `op` in floating point of inputs of these shapes, for such a picture, and what it is called.
+    pub fn new(op: &Op, inputs: &[Shape], picture: Shape) -> Result<(Self, &'static str), String> {
         let x = inputs[0];
         match op {
             Op::Conv(conv) => {
@@ -132,56 +153,26 @@ impl Executor {
         let graph = &passes::prepared(graph, taps);
         let shapes = graph.shapes(Shape { n: 1, ..input })?;
         let all = graph.shapes(input)?;
-        let costs = graph.costs(&all);
         let share = if taps { input.n } else { input.n.min(cpu.info.threads) };
-        let answers = graph.answers();
-        let mut lives: Vec<Life> = graph
-            .nodes()
-            .map(|(id, _)| {
-                let kept = taps || graph.is_answer(id);
-                let last = if kept { usize::MAX } else { id.index() };
-                Life { bytes: 4 * shapes[id.index()].len() as u64, first: id.index(), last }
-            })
-            .collect();
-        for (id, node) in graph.nodes() {
-            for input in node.reads() {
-                lives[input.index()].last = lives[input.index()].last.max(id.index());
-            }
+        let lowering = Lowering::new(graph, cpu.isa, [&shapes, &all], input, taps)?;
+        let (slot_of, sizes) = assign(&lowering.lives);
+        let Lowering { mut steps, summaries, values, .. } = lowering;
+        for step in &mut steps {
+            step.reads.iter_mut().for_each(|(read, _)| *read = slot_of[*read]);
+            step.write = slot_of[step.write];
         }
-        let (slot_of, sizes) = assign(&lives);
-        let (mut source, mut tapped) = (None, Vec::new());
-        let (mut steps, mut summaries) = (Vec::new(), Vec::new());
-        for (id, node) in graph.nodes() {
-            let (slot, shape) = (slot_of[id.index()], shapes[id.index()]);
-            if node.inputs.is_empty() {
-                source = Some(slot);
-                continue;
-            }
-            let inputs: Vec<Shape> = node.inputs.iter().map(|id| shapes[id.index()]).collect();
-            let (operation, kernel) = Operation::new(&node.op, &inputs, input)
-                .map_err(|reason| Error::layer(node.name(), reason))?;
-            let (whole, Cost { bytes, macs, .. }) = (all[id.index()], costs[id.index()]);
-            summaries.push(Summary {
-                layers: node.layers.clone(),
-                kernel,
-                shape: whole,
-                work: Work { bytes, macs },
-            });
-            steps.push(Step {
-                operation,
-                shape,
-                reads: node.reads().iter().map(|id| (slot_of[id.index()], shapes[id.index()])).collect(),
-                write: slot,
-            });
-            if taps {
-                tapped.push(Tap {
-                    module: node.output_name().to_string(),
-                    slot,
-                    shape,
-                    dims: node.dims(whole),
-                });
-            }
-        }
+        let kept = |id: NodeId| Kept {
+            slot: slot_of[values[id.index()]],
+            shape: shapes[id.index()],
+            map: graph.node(id).map,
+        };
+        let tap = |(id, node): (NodeId, &Node)| Tap {
+            module: node.output_name().to_string(),
+            kept: kept(id),
+            dims: node.dims(all[id.index()]),
+        };
+        let source = graph.source().ok_or_else(|| Error::Input("the network has no input".into()))?;
+        let computed = graph.nodes().filter(|(_, node)| taps && !node.inputs.is_empty());
         Ok(Self {
             cpu: cpu.clone(),
             steps,
@@ -189,9 +180,9 @@ impl Executor {
             slots: rooms(&sizes, share)?,
             input,
             share,
-            source: source.ok_or_else(|| Error::Input("the network has no input".into()))?,
-            answers: answers.iter().map(|(_, id)| (slot_of[id.index()], shapes[id.index()])).collect(),
-            taps: tapped,
+            source: kept(source),
+            answers: graph.answers().iter().map(|(_, id)| kept(*id)).collect(),
+            taps: computed.map(tap).collect(),
         })
     }
 
@@ -207,7 +198,7 @@ impl Executor {
 
     /// Bytes of the weights, as they are packed.
     pub fn weight_bytes(&self) -> u64 {
-        4 * self.steps.iter().map(|step| step.operation.weights()).sum::<usize>() as u64
+        self.steps.iter().map(|step| step.operation.weight_bytes() as u64).sum()
     }
 
     /// Bytes of the maps and weights.
@@ -240,13 +231,13 @@ impl Executor {
             return Err(Error::Input(format!("has the shape {shape}, planned was {}", self.input)));
         }
         let Self { cpu, steps, slots, share, source, answers, summaries, .. } = self;
-        let room = |(_, answer): &(usize, Shape)| Vec::with_capacity(shape.n * answer.len());
+        let room = |answer: &Kept| Vec::with_capacity(shape.n * answer.shape.len());
         let mut values: Vec<Vec<f32>> = answers.iter().map(room).collect();
         let threads = cpu.info.threads;
         for pictures in input.data().chunks(*share * shape.len() / shape.n) {
             let n = pictures.len() * shape.n / shape.len();
             let picture = Shape { n, ..shape };
-            to_nhwc(picture, pictures, &mut slots[*source][..picture.len()]);
+            source.fill(picture, pictures, slots);
             // Once for all steps, so that threads stay awake between them.
             let overflowed = cpu.pool.install(|| {
                 steps.iter().enumerate().find_map(|(at, step)| {
@@ -260,13 +251,12 @@ impl Executor {
                 let layer = summaries[at].name().to_string();
                 return Err(Error::Overflow { layer, element: Element::F32 });
             }
-            for (values, &(slot, answer)) in values.iter_mut().zip(&*answers) {
-                let answer = Shape { n, ..answer };
-                values.extend(to_nchw(answer, &slots[slot][..answer.len()]));
+            for (values, answer) in values.iter_mut().zip(&*answers) {
+                values.extend(answer.values(n, slots));
             }
         }
-        let tensor =
-            |(values, &(_, answer))| Tensor::new(<[usize; 4]>::from(Shape { n: shape.n, ..answer }), values);
+        let dims = |answer: &Kept| <[usize; 4]>::from(Shape { n: shape.n, ..answer.shape });
+        let tensor = |(values, answer)| Tensor::new(dims(answer), values);
         values.into_iter().zip(&*answers).map(tensor).collect()
     }
 
@@ -276,11 +266,37 @@ impl Executor {
     /// None that would not be a mistake of this crate's.
     pub fn taps(&self) -> Result<Vec<(String, Tensor)>> {
         let tensor = |tap: &Tap| {
-            let shape = Shape { n: self.share, ..tap.shape };
-            let values = to_nchw(shape, &self.slots[tap.slot][..shape.len()]);
+            let values = tap.kept.values(self.share, &self.slots);
             Ok((tap.module.clone(), Tensor::new(tap.dims.clone(), values)?))
         };
         self.taps.iter().map(tensor).collect()
+    }
+}
+
+impl Kept {
+    /// Writes pictures, as their library has them.
+    fn fill(&self, shape: Shape, pictures: &[f32], slots: &mut [AVec<f32>]) {
+        let slot = &mut slots[self.slot];
+        match self.map {
+            None => to_nhwc(shape, pictures, &mut slot[..shape.len()], |value| value),
+            Some(map) => {
+                let bytes = &mut bytemuck::cast_slice_mut(slot)[..shape.len()];
+                // With the processor's instructions rounding is one of them, and no call.
+                Arch::new().dispatch(|| to_nhwc(shape, pictures, bytes, |value| int8::quantised(map, value)));
+            }
+        }
+    }
+
+    /// The values of `n` pictures, as their library has them.
+    fn values(&self, n: usize, slots: &[AVec<f32>]) -> Vec<f32> {
+        let (shape, slot) = (Shape { n, ..self.shape }, &slots[self.slot]);
+        match self.map {
+            None => to_nchw(shape, &slot[..shape.len()], |value| value),
+            Some(map) => {
+                let bytes = &bytemuck::cast_slice(slot)[..shape.len()];
+                to_nchw(shape, bytes, |byte| int8::value(map, byte))
+            }
+        }
     }
 }
 
@@ -289,6 +305,31 @@ impl Step {
     fn run(&self, slots: &mut [AVec<f32>], n: usize, threads: usize) -> bool {
         // Taken out, since other slots are read meanwhile: no step writes what it reads.
         let mut written = std::mem::replace(&mut slots[self.write], avec![]);
+        let finite = match &self.operation {
+            Operation::Int8(kernel) => {
+                let reads = self
+                    .reads
+                    .iter()
+                    .map(|(slot, shape)| (Shape { n, ..*shape }, bytemuck::cast_slice(&slots[*slot])));
+                let y = Shape { n, ..self.shape };
+                kernel.run(&reads.collect::<Vec<_>>(), y, bytemuck::cast_slice_mut(&mut written), threads);
+                true
+            }
+            operation => self.run_in_f32(operation, slots, n, &mut written, threads),
+        };
+        slots[self.write] = written;
+        finite
+    }
+
+    /// The same of an operation in floating point.
+    fn run_in_f32(
+        &self,
+        operation: &Operation,
+        slots: &[AVec<f32>],
+        n: usize,
+        written: &mut [f32],
+        threads: usize,
+    ) -> bool {
         let y = Shape { n, ..self.shape };
         let output = &mut written[..y.len()];
         let read = |at: usize| {
@@ -299,7 +340,8 @@ impl Step {
         let (x, input) = read(0);
         let residual = (self.reads.len() > 1).then(|| read(1).1);
         let mut finite = true;
-        match &self.operation {
+        match operation {
+            Operation::Int8(_) => {}
             Operation::Product(product) => finite = product.run(x, input, y, output, residual, threads),
             Operation::Depthwise(depthwise) => finite = depthwise.run(x, input, y, output, residual, threads),
             Operation::Mean => pixelwise::mean(x, input, output),
@@ -314,7 +356,6 @@ impl Step {
             Operation::Boxes(anchors, picture) => boxes::decode(anchors, *picture, input, output),
             Operation::Select(select) => boxes::select(*select, x, input, y, output),
         }
-        slots[self.write] = written;
         finite
     }
 }
@@ -337,7 +378,8 @@ fn rooms(sizes: &[u64], pictures: usize) -> Result<Vec<AVec<f32>>> {
     sizes.iter().map(room).collect()
 }
 
-fn to_nhwc(shape: Shape, values: &[f32], output: &mut [f32]) {
+#[inline(always)]
+fn to_nhwc<T>(shape: Shape, values: &[f32], output: &mut [T], to: impl Fn(f32) -> T) {
     let plane = shape.h * shape.w;
     let pictures = values.chunks_exact(shape.c * plane).zip(output.chunks_exact_mut(shape.c * plane));
     for (values, output) in pictures {
@@ -351,14 +393,18 @@ fn to_nhwc(shape: Shape, values: &[f32], output: &mut [f32]) {
             continue;
         }
         for (at, pixel) in output.chunks_exact_mut(shape.c).enumerate() {
-            pixel.iter_mut().zip(values[at..].iter().step_by(plane)).for_each(|(to, from)| *to = *from);
+            pixel.iter_mut().zip(values[at..].iter().step_by(plane)).for_each(|(y, x)| *y = to(*x));
         }
     }
 }
 
-fn to_nchw(shape: Shape, values: &[f32]) -> Vec<f32> {
+fn to_nchw<T: Copy>(shape: Shape, values: &[T], from: impl Fn(T) -> f32) -> Vec<f32> {
     let plane = shape.h * shape.w;
-    let pictures = values.chunks_exact(shape.c * plane);
-    let channels = pictures.flat_map(|picture| (0..shape.c).map(move |c| &picture[c..]));
-    channels.flat_map(|from| from.iter().step_by(shape.c).copied()).collect()
+    let mut output = Vec::with_capacity(values.len());
+    for picture in values.chunks_exact(shape.c * plane) {
+        for c in 0..shape.c {
+            output.extend(picture[c..].iter().step_by(shape.c).map(|value| from(*value)));
+        }
+    }
+    output
 }

@@ -1,9 +1,11 @@
 //! The same networks on the CPU's cores: matrix products of a library, vectorised loops over
-//! channels for the rest. Maps are NHWC in f32, channels as many as there are.
+//! channels for the rest. Maps are NHWC in f32 or 8 bits, channels as many as there are.
 
 mod boxes;
 mod depthwise;
 mod executor;
+mod int8;
+mod lowering;
 mod pixelwise;
 mod probe;
 mod product;
@@ -23,6 +25,8 @@ use crate::{Error, Result};
 pub struct Cpu {
     pool: Arc<rayon::ThreadPool>,
     info: CpuInfo,
+    /// What integers are computed with.
+    isa: int8::Isa,
 }
 
 /// What computes.
@@ -50,7 +54,7 @@ impl Cpu {
             .build()
             .map_err(|e| Error::Device(format!("{threads} threads: {e}")))?;
         let info = CpuInfo { name: processor(), vectors: vectors(), threads };
-        Ok(Self { pool: Arc::new(pool), info })
+        Ok(Self { pool: Arc::new(pool), info, isa: int8::Isa::best() })
     }
 
     /// What it runs on.

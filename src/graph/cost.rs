@@ -2,7 +2,7 @@
 
 use std::ops::{Add, AddAssign};
 
-use super::{Graph, Op};
+use super::{Graph, NodeId, Op};
 use crate::Shape;
 
 /// Counts for a node, or for many together.
@@ -12,7 +12,7 @@ pub struct Cost {
     pub macs: u64,
     /// Learnt values: weights, biases, batch norm's scale and offset.
     pub parameters: u64,
-    /// Bytes in f32 that must move once: inputs, learnt values, output.
+    /// Bytes that must move once: inputs, learnt values, output. In f32, where they do not lie in 8 bits.
     pub bytes: u64,
 }
 
@@ -54,11 +54,14 @@ impl Graph {
                     Op::BatchNorm(norm) => (0, 2 * norm.gamma.data().len()),
                     _ => (0, 0),
                 };
-                let values: usize = node.reads().iter().map(|id| shapes[id.index()].len()).sum();
+                let map =
+                    |id: NodeId| shapes[id.index()].len() * if self.node(id).map.is_some() { 1 } else { 4 };
+                let maps: usize = node.reads().iter().map(|id| map(*id)).sum::<usize>() + map(id);
+                let parameter = if self.in_integers(id) { 1 } else { 4 };
                 Cost {
                     macs: macs as u64,
                     parameters: parameters as u64,
-                    bytes: 4 * (values + parameters + y.len()) as u64,
+                    bytes: (maps + parameter * parameters) as u64,
                 }
             })
             .collect()

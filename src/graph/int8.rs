@@ -6,7 +6,7 @@
 //! surrounds a picture is `zero_x`. A residual is brought to these steps first. The sum goes to the output's steps by
 //! [`Rescale`], and an activation that bends is looked up in a [`Curve`].
 
-use super::Activation;
+use super::{Activation, Graph, NodeId, Op};
 
 /// What the integers of a map stand for: `scale (q - zero)`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -33,6 +33,7 @@ impl Affine {
     }
 
     /// The integer nearest to a value, of two the even step from zero.
+    #[inline]
     pub fn quantise(self, value: f32) -> i8 {
         let steps = (value * (1.0 / self.scale)).round_ties_even();
         (steps.clamp(-512.0, 512.0) as i32 + i32::from(self.zero)).clamp(-128, 127) as i8
@@ -64,9 +65,12 @@ pub struct Rescale {
 }
 
 impl Rescale {
-    /// The nearest there is to a `factor` from 0 to below 2^30.
+    /// The largest factor. Just below 2^30 a multiplier would round up to 2^31, which no shift makes up for.
+    const MOST: f64 = ((1 << 30) - 1) as f64;
+
+    /// The nearest there is to a `factor`: what is below 0 or no number counts as 0, what is too large as 2^30 - 1.
     pub fn new(factor: f64) -> Self {
-        debug_assert!((0.0..f64::from(1 << 30)).contains(&factor));
+        let factor = if factor > 0.0 { factor.min(Self::MOST) } else { 0.0 };
         let mut exponent = 0i32;
         let mut mantissa = factor;
         if factor > 0.0 {
@@ -82,7 +86,7 @@ impl Rescale {
             (multiplier, exponent) = (multiplier / 2.0, exponent + 1);
         }
         let shift = 31 - exponent;
-        if factor <= 0.0 || shift > 62 {
+        if factor == 0.0 || shift > 62 {
             return Self { multiplier: 0, shift: 62 };
         }
         Self { multiplier: multiplier as i32, shift: shift.max(1) as u32 }
@@ -142,6 +146,24 @@ impl Activation {
     }
 }
 
+impl Graph {
+    /// Whether a node is computed in integers. A convolution is if its weights have steps and all that it reads lies
+    /// in 8 bits; without a map of its own its sums become floating point, if no activation is to follow. What has
+    /// no weights is if what it reads and its own value lie in 8 bits, and it is a mean, a gate, a joint or a maximum.
+    /// All else is computed in floating point, of what the integers stand for.
+    pub fn in_integers(&self, id: NodeId) -> bool {
+        let node = self.node(id);
+        let mapped = node.map.is_some();
+        let reads = !node.reads().is_empty() && node.reads().iter().all(|id| self.node(*id).map.is_some());
+        reads
+            && match &node.op {
+                Op::Conv(conv) => node.steps.is_some() && (mapped || conv.activation == Activation::Identity),
+                Op::GlobalPool | Op::Scale | Op::Concat(_) | Op::MaxPool(_) => mapped,
+                _ => false,
+            }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,6 +180,10 @@ mod tests {
         let half = Rescale::new(0.5);
         assert_eq!([-3, -1, 1, 3].map(|x| half.apply(x)), [-1, 0, 1, 2]);
         assert_eq!(Rescale::new(1e9).apply(-7), i32::MIN);
+        let largest = Rescale::new(f64::from(1 << 30) - 0.125);
+        assert_eq!(largest, Rescale::new(f64::INFINITY));
+        assert_eq!(largest.apply(1), (1 << 30) - 1);
+        assert_eq!([-1.0, f64::NAN].map(|factor| Rescale::new(factor).apply(i32::MAX)), [0; 2]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 pub mod cases;
 pub mod fixture;
+pub mod int8;
 pub mod textures;
 
 use goldcrest::{Device, Tensor, cpu::Cpu, gpu::Gpu, wgpu};

@@ -1,0 +1,264 @@
+//! From sums to what a map holds, in the tile that has just made them: residual, rescaling, activation.
+
+use aligned_vec::AVec;
+
+use super::{
+    numbers::{Ending, Numbers},
+    vectors::{Isa, MOST, Vectors},
+};
+use crate::graph::{CURVE, Rescale};
+
+/// The channel that place `at` of many blocks' sums is of, and whether it is one of `channels`.
+pub fn channel(block: usize, at: usize) -> usize {
+    let lanes = block / 4;
+    let (vector, lane) = (at / lanes % 4, at % lanes);
+    at / block * block + lane / 4 * 16 + 4 * vector + lane % 4
+}
+
+/// Values of channels in the order in which blocks hold them; what is no channel has the default.
+pub fn ordered<T: Copy + Default>(isa: Isa, values: &[T]) -> AVec<T> {
+    let block = isa.block();
+    let value = |at: usize| values.get(channel(block, at)).copied().unwrap_or_default();
+    AVec::from_iter(0, (0..values.len().next_multiple_of(block)).map(value))
+}
+
+/// Factors as vectors take them, in the order of blocks: shifted by at least 33, so that the upper half of a product
+/// is all that counts of it. Shifting what they are applied to makes up for that.
+pub struct Scales {
+    left: Option<AVec<i32>>,
+    /// `[blocks][3][block]`: multipliers, what rounds, shifts to the right.
+    factors: AVec<i32>,
+}
+
+impl Scales {
+    /// None if what a factor is applied to, which may be so large, has no room to be shifted.
+    pub fn new(isa: Isa, rescales: &[Rescale], most: &[i64]) -> Option<Self> {
+        let left = |rescale: &Rescale| 33u32.saturating_sub(rescale.shift);
+        let fits = |(rescale, most): (&Rescale, &i64)| {
+            left(rescale) == 0 || *most < 1 << (31 - left(rescale).min(31))
+        };
+        if !rescales.iter().zip(most).all(fits) {
+            return None;
+        }
+        let each =
+            |value: &dyn Fn(&Rescale) -> i32| ordered(isa, &rescales.iter().map(value).collect::<Vec<i32>>());
+        let shift = |rescale: &Rescale| rescale.shift + left(rescale);
+        let kinds =
+            [each(&|r| r.multiplier), each(&|r| 1 << (shift(r) - 33)), each(&|r| shift(r) as i32 - 32)];
+        let block = isa.block();
+        let factor = |at: usize| kinds[at / block % 3][at / block / 3 * block + at % block];
+        Some(Self {
+            left: rescales.iter().any(|r| left(r) > 0).then(|| each(&|r| left(r) as i32)),
+            factors: AVec::from_iter(0, (0..3 * kinds[0].len()).map(factor)),
+        })
+    }
+
+    pub fn bytes(&self) -> usize {
+        4 * (self.left.as_ref().map_or(0, |left| left.len()) + self.factors.len())
+    }
+
+    /// Applied to a block's sums for as many pixels.
+    #[inline(always)]
+    pub fn apply<V: Vectors, const P: usize>(
+        &self,
+        v: V,
+        block: usize,
+        mut sums: [[V::Vector; 4]; P],
+    ) -> [[V::Vector; 4]; P] {
+        if let Some(left) = &self.left {
+            let left = &left[block * V::BLOCK..][..V::BLOCK];
+            for i in 0..4 {
+                let left = v.load(&left[i * V::LANES..]);
+                for sums in &mut sums {
+                    sums[i] = v.shift_left(sums[i], left);
+                }
+            }
+        }
+        let factors = &self.factors[3 * block * V::BLOCK..][..3 * V::BLOCK];
+        for i in 0..4 {
+            let multiplier = v.load(&factors[i * V::LANES..]);
+            let round = v.load(&factors[V::BLOCK + i * V::LANES..]);
+            let right = v.load(&factors[2 * V::BLOCK + i * V::LANES..]);
+            for sums in &mut sums {
+                sums[i] = v.scale(sums[i], multiplier, round, right);
+            }
+        }
+        sums
+    }
+}
+
+/// What follows a convolution's sums.
+pub struct Finish {
+    pub numbers: Numbers,
+    pub isa: Isa,
+    /// In the order of blocks.
+    bias: AVec<i32>,
+    /// None if sums are too large for vectors, or become floating point.
+    vectors: Option<Followed>,
+}
+
+/// The factors of residual and sums.
+struct Followed {
+    residual: Option<Scales>,
+    sums: Scales,
+}
+
+impl Finish {
+    pub fn new(isa: Isa, numbers: Numbers) -> Self {
+        let residual = numbers
+            .residual
+            .as_ref()
+            .map(|residual| Scales::new(isa, &residual.rescales, &vec![255; residual.rescales.len()]));
+        let vectors = match (&numbers.ending, residual) {
+            (Ending::Float(_), _) | (_, Some(None)) => None,
+            (Ending::Cut { rescales, .. } | Ending::Bent { rescales, .. }, residual) => {
+                let sums = Scales::new(isa, rescales, &numbers.most);
+                sums.map(|sums| Followed { residual: residual.flatten(), sums })
+            }
+        };
+        Self { isa, bias: ordered(isa, &numbers.bias), vectors, numbers }
+    }
+
+    /// Bytes of biases and factors.
+    pub fn bytes(&self) -> usize {
+        let factors = self
+            .vectors
+            .as_ref()
+            .map_or(0, |vectors| vectors.sums.bytes() + vectors.residual.as_ref().map_or(0, Scales::bytes));
+        let curve = if matches!(self.numbers.ending, Ending::Bent { .. }) { CURVE } else { 0 };
+        4 * self.bias.len() + factors + curve
+    }
+
+    /// What the sums of a block begin with.
+    #[inline(always)]
+    pub fn begin<V: Vectors>(&self, v: V, block: usize) -> [V::Vector; 4] {
+        let bias = &self.bias[block * V::BLOCK..][..V::BLOCK];
+        let mut sums = [v.splat(0); 4];
+        for (i, sum) in sums.iter_mut().enumerate() {
+            *sum = v.load(&bias[i * V::LANES..]);
+        }
+        sums
+    }
+
+    /// Stores the sums of a block for as many pixels, one behind the other in `output` and `residual`, whose first
+    /// channel is `first`.
+    #[inline(always)]
+    pub fn store<V: Vectors, const P: usize>(
+        &self,
+        v: V,
+        block: usize,
+        mut sums: [[V::Vector; 4]; P],
+        residual: Option<&[u8]>,
+        output: &mut [u8],
+        stride: usize,
+    ) {
+        let Some(vectors) = &self.vectors else {
+            for (p, sums) in sums.into_iter().enumerate() {
+                let residual = residual.map(|residual| &residual[p * stride..]);
+                self.one_by_one(v, block, sums, residual, &mut output[p * stride * self.numbers.size()..]);
+            }
+            return;
+        };
+        let there = V::BLOCK.min(self.numbers.bias.len() - block * V::BLOCK);
+        if let (Some(bytes), Some(scales), Some(way)) = (residual, &vectors.residual, &self.numbers.residual)
+        {
+            let zero = v.splat(-i32::from(way.zero));
+            let mut added = [[zero; 4]; P];
+            for (p, added) in added.iter_mut().enumerate() {
+                *added = widened(v, &bytes[p * stride..][..there], zero);
+            }
+            let added = scales.apply(v, block, added);
+            for (sums, added) in sums.iter_mut().zip(added) {
+                for (sum, added) in sums.iter_mut().zip(added) {
+                    *sum = v.add(*sum, added);
+                }
+            }
+        }
+        let sums = vectors.sums.apply(v, block, sums);
+        match &self.numbers.ending {
+            Ending::Cut { zero, limits, .. } => {
+                for (p, sums) in sums.into_iter().enumerate() {
+                    v.store_bytes(v.pack(sums, *zero, *limits), &mut output[p * stride..][..there]);
+                }
+            }
+            Ending::Bent { zero, table, .. } => {
+                for (p, mut sums) in sums.into_iter().enumerate() {
+                    for sum in &mut sums {
+                        *sum = v.clamp(v.add(*sum, v.splat(*zero)), [0, CURVE as i32 - 1]);
+                    }
+                    look_up::<V>(table, &spilled(v, sums), &mut output[p * stride..][..there]);
+                }
+            }
+            Ending::Float(_) => {}
+        }
+    }
+
+    /// The same without vectors, for the sums of one pixel.
+    #[inline(always)]
+    fn one_by_one<V: Vectors>(
+        &self,
+        v: V,
+        block: usize,
+        sums: [V::Vector; 4],
+        residual: Option<&[u8]>,
+        output: &mut [u8],
+    ) {
+        let sums = spilled(v, sums);
+        let first = block * V::BLOCK;
+        for at in 0..V::BLOCK.min(self.numbers.bias.len() - first) {
+            let o = first + at;
+            let added = residual.map_or(0, |residual| self.numbers.added(o, residual[at]));
+            let sum = sums[place::<V>(at)].wrapping_add(added);
+            match &self.numbers.ending {
+                Ending::Float(factors) => {
+                    output[4 * at..][..4].copy_from_slice(&(sum as f32 * factors[o]).to_ne_bytes());
+                }
+                _ => output[at] = self.numbers.byte(o, sum),
+            }
+        }
+    }
+}
+
+/// The sums of a block in memory, in the order of blocks.
+#[inline(always)]
+fn spilled<V: Vectors>(v: V, sums: [V::Vector; 4]) -> [i32; MOST] {
+    let mut values = [0; MOST];
+    for (values, sums) in values.chunks_exact_mut(V::LANES).zip(sums) {
+        v.store(sums, values);
+    }
+    values
+}
+
+/// The bytes of as many places of a table.
+#[inline(always)]
+fn look_up<V: Vectors>(table: &[u8; CURVE], places: &[i32; MOST], output: &mut [u8]) {
+    // The table's length is a power of two: no place is beyond it, and none has to be checked.
+    let entry = |place: i32| table[place as usize % CURVE];
+    let (fours, rest) = output.as_chunks_mut::<4>();
+    let first_rest = place::<V>(4 * fours.len());
+    for (at, output) in fours.iter_mut().enumerate() {
+        if let Some(places) = places[place::<V>(4 * at)..].first_chunk::<4>() {
+            *output = [entry(places[0]), entry(places[1]), entry(places[2]), entry(places[3])];
+        }
+    }
+    for (output, place) in rest.iter_mut().zip(&places[first_rest..]) {
+        *output = entry(*place);
+    }
+}
+
+/// Where a block has the sum of its channel `at`.
+#[inline(always)]
+fn place<V: Vectors>(at: usize) -> usize {
+    at / 4 % 4 * V::LANES + at / 16 % (V::LANES / 4) * 4 + at % 4
+}
+
+/// A block's bytes as integers, with `offset` added.
+#[inline(always)]
+pub fn widened<V: Vectors>(v: V, bytes: &[u8], offset: V::Vector) -> [V::Vector; 4] {
+    let none = v.splat(0);
+    let mut values = v.interleave([v.load_bytes(bytes), none, none, none]);
+    for value in &mut values {
+        *value = v.add(*value, offset);
+    }
+    values
+}

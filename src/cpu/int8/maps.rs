@@ -1,0 +1,208 @@
+//! Operations on maps of 8 bits without weights, and the ways between 8 bits and floating point.
+
+use pulp::Arch;
+use rayon::prelude::*;
+
+use super::{
+    finish::{Scales, widened},
+    numbers::{byte, zero},
+    vectors::{Isa, Job, Vectors},
+};
+use crate::{
+    Shape,
+    graph::{Affine, Joint, MaxPool, Rescale, Window},
+};
+
+/// Values that a task should make at least: handing over fewer would take longer.
+const LEAST: usize = 16 << 10;
+
+/// The byte that each byte of a map becomes in another.
+pub struct Table(Box<[u8; 256]>);
+
+impl Table {
+    pub fn new(from: Affine, to: Affine) -> Self {
+        let rescale = Rescale::new(f64::from(from.scale) / f64::from(to.scale));
+        let entry = |at: usize| moved(rescale, at as i32 - i32::from(zero(from)), to);
+        Self(Box::new(std::array::from_fn(entry)))
+    }
+
+    fn apply(&self, bytes: &mut [u8]) {
+        bytes.iter_mut().for_each(|byte| *byte = self.0[usize::from(*byte)]);
+    }
+}
+
+/// The byte of what is so far from zero, in steps that are as large as `rescale` says.
+fn moved(rescale: Rescale, steps: i32, to: Affine) -> u8 {
+    rescale.apply(steps).saturating_add(i32::from(zero(to))).clamp(0, 255) as u8
+}
+
+/// The mean of each channel over a picture's pixels.
+pub fn mean([from, to]: [Affine; 2], x: Shape, input: &[u8], output: &mut [u8]) {
+    let pixels = x.h * x.w;
+    let rescale = Rescale::new(f64::from(from.scale) / (pixels as f64 * f64::from(to.scale)));
+    let zeros = (pixels as i32).wrapping_mul(zero(from).into());
+    let mut sums = vec![0i32; x.c];
+    for (picture, means) in input.chunks_exact(pixels * x.c).zip(output.chunks_exact_mut(x.c)) {
+        Arch::new().dispatch(|| {
+            sums.fill(0);
+            for pixel in picture.chunks_exact(x.c) {
+                sums.iter_mut().zip(pixel).for_each(|(sum, byte)| *sum = sum.wrapping_add((*byte).into()));
+            }
+        });
+        for (mean, sum) in means.iter_mut().zip(&sums) {
+            *mean = moved(rescale, sum.wrapping_sub(zeros), to);
+        }
+    }
+}
+
+/// Each channel times its gate.
+pub struct Scale {
+    isa: Isa,
+    rescale: Rescale,
+    scales: Option<Scales>,
+    zeros: [u8; 2],
+    to: Affine,
+}
+
+impl Scale {
+    pub fn new(isa: Isa, [from, gate, to]: [Affine; 3]) -> Self {
+        let factor = f64::from(from.scale) * f64::from(gate.scale) / f64::from(to.scale);
+        let rescale = Rescale::new(factor);
+        let scales = Scales::new(isa, &vec![rescale; isa.block()], &vec![255 * 255; isa.block()]);
+        Self { isa, rescale, scales, zeros: [from, gate].map(zero), to }
+    }
+
+    pub fn run(&self, x: Shape, input: &[u8], gates: &[u8], output: &mut [u8]) {
+        let row = x.w * x.c;
+        let rows = output.par_chunks_exact_mut(row).zip(input.par_chunks_exact(row)).enumerate();
+        rows.with_min_len((LEAST / row).max(1)).for_each(|(at, (output, input))| {
+            let gates = &gates[at / x.h * x.c..][..x.c];
+            self.isa.run(Pixels { scale: self, input, gates, output });
+        });
+    }
+}
+
+/// Pixels of one picture, to be scaled.
+struct Pixels<'a> {
+    scale: &'a Scale,
+    input: &'a [u8],
+    gates: &'a [u8],
+    output: &'a mut [u8],
+}
+
+impl Job for Pixels<'_> {
+    #[inline(always)]
+    fn run<V: Vectors>(self, v: V) {
+        let Scale { rescale, scales, zeros, to, .. } = self.scale;
+        let channels = self.gates.len();
+        let Some(scales) = scales else {
+            for (at, (output, input)) in self.output.iter_mut().zip(self.input).enumerate() {
+                let [x, gate] = [*input, self.gates[at % channels]].map(i32::from);
+                let product = (x - i32::from(zeros[0])) * (gate - i32::from(zeros[1]));
+                *output = moved(*rescale, product, *to);
+            }
+            return;
+        };
+        let offsets = [v.splat(-i32::from(zeros[0])), v.splat(-i32::from(zeros[1]))];
+        for first in (0..channels).step_by(V::BLOCK) {
+            let there = V::BLOCK.min(channels - first);
+            let gates = widened(v, &self.gates[first..][..there], offsets[1]);
+            let pixels = self.input.chunks_exact(channels).zip(self.output.chunks_exact_mut(channels));
+            for (input, output) in pixels {
+                let mut values = widened(v, &input[first..][..there], offsets[0]);
+                for (value, gate) in values.iter_mut().zip(gates) {
+                    *value = v.multiply(*value, gate);
+                }
+                let [values] = scales.apply(v, 0, [values]);
+                v.store_bytes(v.pack(values, zero(*to), [0, 255]), &mut output[first..][..there]);
+            }
+        }
+    }
+}
+
+/// The largest value of each window: pixels beyond the map do not count.
+pub fn largest(
+    pool: MaxPool,
+    window: Window,
+    table: &Table,
+    x: Shape,
+    input: &[u8],
+    y: Shape,
+    output: &mut [u8],
+) {
+    let row = y.w * y.c;
+    let rows = output.par_chunks_exact_mut(row).enumerate();
+    rows.with_min_len((LEAST / row).max(1)).for_each(|(at, output)| {
+        let picture = &input[at / y.h * x.h * x.w * x.c..][..x.h * x.w * x.c];
+        let within = |at: usize, before: usize, size: usize| {
+            let first = at * pool.stride;
+            first.saturating_sub(before)..(first + pool.kernel).saturating_sub(before).min(size)
+        };
+        Arch::new().dispatch(|| {
+            for (column, output) in output.chunks_exact_mut(y.c).enumerate() {
+                output.fill(0);
+                for row in within(at % y.h, window.top, x.h) {
+                    for column in within(column, window.left, x.w) {
+                        let pixel = &picture[(row * x.w + column) * x.c..][..x.c];
+                        output.iter_mut().zip(pixel).for_each(|(most, byte)| *most = (*most).max(*byte));
+                    }
+                }
+            }
+        });
+        table.apply(output);
+    });
+}
+
+/// Maps joined into one, each by its own table.
+pub fn join<'a>(
+    joint: Joint,
+    tables: &[Table],
+    inputs: impl Iterator<Item = (Shape, &'a [u8])>,
+    y: Shape,
+    output: &mut [u8],
+) {
+    // Of each input what lies together in the output: channels of a pixel, or all of a picture.
+    let (whole, part): (usize, fn(Shape) -> usize) = match joint {
+        Joint::Channels => (y.c, |x| x.c),
+        Joint::Pixels => (y.h * y.w * y.c, |x| x.h * x.w * x.c),
+    };
+    let mut first = 0;
+    for ((x, input), table) in inputs.zip(tables) {
+        let part = part(x);
+        for (output, input) in output.chunks_exact_mut(whole).zip(input.chunks_exact(part)) {
+            let output = &mut output[first..first + part];
+            output.copy_from_slice(input);
+            table.apply(output);
+        }
+        first += part;
+    }
+}
+
+/// The bytes nearest to values.
+pub fn quantise(map: Affine, input: &[f32], output: &mut [u8]) {
+    output.par_chunks_mut(LEAST).zip(input.par_chunks(LEAST)).for_each(|(output, input)| {
+        Arch::new().dispatch(|| {
+            output.iter_mut().zip(input).for_each(|(to, from)| *to = quantised(map, *from));
+        });
+    });
+}
+
+/// The byte nearest to a value.
+#[inline(always)]
+pub fn quantised(map: Affine, value: f32) -> u8 {
+    byte(map.quantise(value))
+}
+
+/// What bytes stand for.
+pub fn dequantise(map: Affine, input: &[u8], output: &mut [f32]) {
+    output.par_chunks_mut(LEAST).zip(input.par_chunks(LEAST)).for_each(|(output, input)| {
+        Arch::new().dispatch(|| {
+            output.iter_mut().zip(input).for_each(|(to, from)| *to = value(map, *from));
+        });
+    });
+}
+
+/// What a byte stands for.
+pub fn value(map: Affine, byte: u8) -> f32 {
+    map.value((byte ^ 0x80).cast_signed())
+}

@@ -1,0 +1,218 @@
+//! Graphs in 8 bits, by the arithmetic of [`crate::graph::Affine`] and its like to the bit.
+
+mod depthwise;
+mod finish;
+mod maps;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod numbers;
+mod product;
+mod vectors;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub use maps::{quantised, value};
+pub use vectors::Isa;
+
+use crate::{
+    Shape,
+    graph::{Affine, ConvKind, Joint, MaxPool, Node, Op, Window},
+};
+use depthwise::Depthwise;
+use maps::{Scale, Table};
+use numbers::Numbers;
+use product::Product;
+
+/// What the integers around a convolution stand for.
+#[derive(Clone, Copy)]
+pub struct Maps {
+    input: Affine,
+    residual: Option<Affine>,
+    output: Option<Affine>,
+}
+
+/// An operation that reads and writes bytes, but for what goes between bytes and floating point.
+pub enum Kernel {
+    Product(Product),
+    Depthwise(Depthwise),
+    Mean([Affine; 2]),
+    Largest(MaxPool, Window, Table),
+    Scale(Scale),
+    Join(Joint, Vec<Table>),
+    Quantise(Affine),
+    Dequantise(Affine),
+}
+
+impl Kernel {
+    /// What computes `node`, which [`crate::graph::Graph::in_integers`], of inputs of these shapes and maps, and what
+    /// it is called.
+    pub fn new(
+        isa: Isa,
+        node: &Node,
+        inputs: &[Shape],
+        maps: &[Affine],
+    ) -> Result<(Self, &'static str), String> {
+        let (x, from) = (inputs[0], maps[0]);
+        match (&node.op, node.map) {
+            (Op::Conv(conv), output) => {
+                let window = conv.window(x.h, x.w).ok_or("its window does not fit the map")?;
+                let steps = node.steps.as_deref().unwrap_or_default();
+                let around = Maps { input: from, residual: maps.get(1).copied(), output };
+                let kind = conv.kind().ok_or_else(|| node.op.alone())?;
+                let numbers = Numbers::new(conv, steps, around)?;
+                Ok(match kind {
+                    ConvKind::Depthwise => {
+                        let kernel = Depthwise::new(isa, conv, window, from, numbers);
+                        (Self::Depthwise(kernel), "depthwise int8")
+                    }
+                    ConvKind::Pointwise | ConvKind::Dense => {
+                        let name = match kind {
+                            ConvKind::Dense => "dense int8",
+                            _ if x.h * x.w == 1 => "connected int8",
+                            _ => "pointwise int8",
+                        };
+                        (Self::Product(Product::new(isa, conv, window, from, numbers)), name)
+                    }
+                })
+            }
+            (Op::GlobalPool, Some(to)) => Ok((Self::Mean([from, to]), "pool int8")),
+            (Op::MaxPool(pool), Some(to)) => {
+                let window = pool.window(x.h, x.w).ok_or("its window does not fit the map")?;
+                Ok((Self::Largest(*pool, window, Table::new(from, to)), "max_pool int8"))
+            }
+            (Op::Scale, Some(to)) => Ok((Self::Scale(Scale::new(isa, [from, maps[1], to])), "scale int8")),
+            (Op::Concat(joint), Some(to)) => {
+                let tables = maps.iter().map(|from| Table::new(*from, to)).collect();
+                Ok((Self::Join(*joint, tables), "concat int8"))
+            }
+            (op, _) => Err(op.alone()),
+        }
+    }
+
+    /// Bytes of its weights and what belongs to them.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Product(product) => product.bytes(),
+            Self::Depthwise(depthwise) => depthwise.bytes(),
+            Self::Largest(..) => 256,
+            Self::Join(_, tables) => 256 * tables.len(),
+            _ => 0,
+        }
+    }
+
+    /// From maps to the map of shape `y`, all of them as the bytes that begin their slots. `threads` is how many
+    /// there are.
+    pub fn run(&self, reads: &[(Shape, &[u8])], y: Shape, output: &mut [u8], threads: usize) {
+        let read = |at: usize| {
+            let (shape, slot) = reads[at];
+            (shape, &slot[..shape.len() * if matches!(self, Self::Quantise(_)) { 4 } else { 1 }])
+        };
+        let output = &mut output[..y.len() * self.size()];
+        let (x, input) = read(0);
+        let residual = (reads.len() > 1).then(|| read(1).1);
+        match self {
+            Self::Product(product) => product.run(x, input, y, output, residual, threads),
+            Self::Depthwise(depthwise) => depthwise.run(x, input, y, output, residual),
+            Self::Mean(maps) => maps::mean(*maps, x, input, output),
+            Self::Largest(pool, window, table) => maps::largest(*pool, *window, table, x, input, y, output),
+            Self::Scale(scale) => scale.run(x, input, read(1).1, output),
+            Self::Join(joint, tables) => {
+                maps::join(*joint, tables, (0..reads.len()).map(read), y, output);
+            }
+            Self::Quantise(map) => maps::quantise(*map, bytemuck::cast_slice(input), output),
+            Self::Dequantise(map) => maps::dequantise(*map, input, bytemuck::cast_slice_mut(output)),
+        }
+    }
+
+    /// Bytes of a value that it makes.
+    fn size(&self) -> usize {
+        match self {
+            Self::Product(product) => product.size(),
+            Self::Depthwise(depthwise) => depthwise.size(),
+            Self::Dequantise(_) => 4,
+            _ => 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        Tensor,
+        cpu::{Cpu, Executor},
+        graph::{Activation, Conv, Graph, Padding},
+        random::Random,
+    };
+
+    /// A gate on what a convolution makes of the picture and another's map.
+    fn graph(random: &mut Random) -> (Graph, Shape) {
+        let mut below = |n: usize| (random.unit() * n as f32) as usize;
+        let (channels, by_channel, mapped) = (1 + below(100), below(2) == 0, below(4) > 0);
+        let (kernel, stride) = ([1, 3, 5][below(3)], 1 + below(2));
+        let shape = Shape::new(1 + below(2), channels, 1 + below(16), 1 + below(16));
+        let activation = if mapped { Activation::ALL[below(6)] } else { Activation::Identity };
+        let (outputs, groups) = if by_channel { (channels, channels) } else { (1 + below(100), 1) };
+        let mut conv = |activation: Activation| {
+            let weight = Tensor::from_fn([outputs, channels / groups, kernel, kernel], |_| {
+                (random.unit() * 255.0).floor() - 127.0
+            });
+            Op::Conv(Conv {
+                weight: Arc::new(weight),
+                bias: Some(Arc::new(Tensor::from_fn([outputs], |i| 3.0 * i as f32))),
+                stride,
+                dilation: 1,
+                padding: Padding::Symmetric,
+                groups,
+                activation,
+                linear: false,
+            })
+        };
+        let mut graph = Graph::default();
+        let picture = graph.push("picture", Op::Input(channels), &[]);
+        let side = graph.push("side", conv(Activation::Relu), &[picture]);
+        let made = graph.push("made", conv(activation), &[picture, side]);
+        let mean = graph.push("mean", Op::GlobalPool, &[made]);
+        let gated = graph.push("gated", Op::Scale, &[made, mean]);
+        // Neither all zeros nor all cut off.
+        let reach = 30.0 * (kernel * kernel * channels / groups) as f32;
+        for (id, scale, zero) in [
+            (picture, 1.0 / 127.0, 3),
+            (side, reach.sqrt(), -128),
+            (made, reach.sqrt(), -20),
+            (mean, 0.2 * reach.sqrt(), -10),
+            (gated, 0.2 * reach, 7),
+        ] {
+            graph.node_mut(id).map = Some(Affine { scale, zero });
+        }
+        for id in [side, made] {
+            graph.node_mut(id).steps = Some((0..outputs).map(|o| 1.0 + 0.1 * o as f32).collect());
+        }
+        if !mapped {
+            graph.node_mut(made).map = None;
+        }
+        graph.answer("made", made);
+        graph.answer("gated", gated);
+        (graph, shape)
+    }
+
+    #[test]
+    fn instruction_sets_have_the_same_bits() {
+        let mut random = Random::new(1);
+        let cpu = Cpu::new(Some(2)).unwrap();
+        for case in 0..200 {
+            let (graph, shape) = graph(&mut random);
+            let input = Tensor::wave(shape, 0.37 + case as f32);
+            let run = |isa: Isa| {
+                let cpu = Cpu { isa, ..cpu.clone() };
+                Executor::new(&cpu, &graph, shape, false).unwrap().run(&input).unwrap()
+            };
+            let expected = run(Isa::Plain);
+            for isa in Isa::all() {
+                assert!(run(isa) == expected, "case {case}, {isa} of {shape}");
+            }
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The vectors of AArch64: 128 bits, with products of 16 bits, as dot products of bytes are not yet in stable Rust.
+#![allow(unsafe_code)]
+
+use std::arch::aarch64::*;
+
+use super::vectors::Vectors;
+
+/// What every AArch64 processor has.
+#[derive(Clone, Copy)]
+pub struct Neon;
+
+// SAFETY of all that follows: NEON is a part of AArch64, and lengths are checked before memory is touched.
+impl Vectors for Neon {
+    const LANES: usize = 4;
+    const WIDE: bool = false;
+    type Vector = int32x4_t;
+    /// 16 bits of each byte: the first eight, and the last.
+    type Maps = [int16x8_t; 2];
+    type Weights = [int16x8_t; 2];
+
+    #[inline(always)]
+    fn splat(self, value: i32) -> int32x4_t {
+        // SAFETY: as above.
+        unsafe { vdupq_n_s32(value) }
+    }
+
+    #[inline(always)]
+    fn splat_byte(self, value: u8) -> int32x4_t {
+        // SAFETY: as above.
+        unsafe { vreinterpretq_s32_u8(vdupq_n_u8(value)) }
+    }
+
+    #[inline(always)]
+    fn load(self, values: &[i32]) -> int32x4_t {
+        let values = &values[..4];
+        // SAFETY: as above.
+        unsafe { vld1q_s32(values.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn store(self, vector: int32x4_t, values: &mut [i32]) {
+        let values = &mut values[..4];
+        // SAFETY: as above.
+        unsafe { vst1q_s32(values.as_mut_ptr(), vector) }
+    }
+
+    #[inline(always)]
+    unsafe fn read(self, from: *const u8) -> int32x4_t {
+        // SAFETY: as above, and the caller's.
+        unsafe { vreinterpretq_s32_u8(vld1q_u8(from)) }
+    }
+
+    #[inline(always)]
+    fn load_bytes(self, bytes: &[u8]) -> int32x4_t {
+        let mut part = [0; 16];
+        let whole = bytes.first_chunk::<16>().unwrap_or_else(|| {
+            part[..bytes.len()].copy_from_slice(bytes);
+            &part
+        });
+        // SAFETY: as above.
+        unsafe { vreinterpretq_s32_u8(vld1q_u8(whole.as_ptr())) }
+    }
+
+    #[inline(always)]
+    fn store_bytes(self, vector: int32x4_t, bytes: &mut [u8]) {
+        let mut whole = [0; 16];
+        // SAFETY: as above.
+        unsafe { vst1q_u8(whole.as_mut_ptr(), vreinterpretq_u8_s32(vector)) };
+        match bytes.first_chunk_mut() {
+            Some(bytes) => *bytes = whole,
+            None => bytes.copy_from_slice(&whole[..bytes.len()]),
+        }
+    }
+
+    #[inline(always)]
+    fn add(self, a: int32x4_t, b: int32x4_t) -> int32x4_t {
+        // SAFETY: as above.
+        unsafe { vaddq_s32(a, b) }
+    }
+
+    #[inline(always)]
+    fn multiply(self, a: int32x4_t, b: int32x4_t) -> int32x4_t {
+        // SAFETY: as above.
+        unsafe { vmulq_s32(a, b) }
+    }
+
+    #[inline(always)]
+    fn clamp(self, a: int32x4_t, [least, most]: [i32; 2]) -> int32x4_t {
+        // SAFETY: as above.
+        unsafe { vminq_s32(vmaxq_s32(a, vdupq_n_s32(least)), vdupq_n_s32(most)) }
+    }
+
+    #[inline(always)]
+    fn shift_left(self, a: int32x4_t, by: int32x4_t) -> int32x4_t {
+        // SAFETY: as above.
+        unsafe { vshlq_s32(a, by) }
+    }
+
+    #[inline(always)]
+    fn scale(self, a: int32x4_t, multiplier: int32x4_t, round: int32x4_t, right: int32x4_t) -> int32x4_t {
+        // SAFETY: as above.
+        unsafe {
+            let low = vreinterpretq_s32_s64(vmull_s32(vget_low_s32(a), vget_low_s32(multiplier)));
+            let high = vreinterpretq_s32_s64(vmull_high_s32(a, multiplier));
+            // A shift to the left by less than nothing is one to the right.
+            vshlq_s32(vaddq_s32(vuzp2q_s32(low, high), round), vnegq_s32(right))
+        }
+    }
+
+    #[inline(always)]
+    fn interleave(self, places: [int32x4_t; 4]) -> [int32x4_t; 4] {
+        // SAFETY: as above.
+        unsafe {
+            let [a, b, c, d] = places.map(|place| vreinterpretq_u8_s32(place));
+            let low = [vzip1q_u8(a, b), vzip1q_u8(c, d)].map(|x| vreinterpretq_u16_u8(x));
+            let high = [vzip2q_u8(a, b), vzip2q_u8(c, d)].map(|x| vreinterpretq_u16_u8(x));
+            let sums = [
+                vzip1q_u16(low[0], low[1]),
+                vzip2q_u16(low[0], low[1]),
+                vzip1q_u16(high[0], high[1]),
+                vzip2q_u16(high[0], high[1]),
+            ];
+            sums.map(|x| vreinterpretq_s32_u16(x))
+        }
+    }
+
+    #[inline(always)]
+    fn pack(self, [a, b, c, d]: [int32x4_t; 4], zero: u8, [least, most]: [u8; 2]) -> int32x4_t {
+        // SAFETY: as above. Saturating is no harm: what does not fit 16 bits is beyond the limits.
+        unsafe {
+            let zero = vdupq_n_s16(zero.into());
+            let low = vqaddq_s16(vcombine_s16(vqmovn_s32(a), vqmovn_s32(b)), zero);
+            let high = vqaddq_s16(vcombine_s16(vqmovn_s32(c), vqmovn_s32(d)), zero);
+            let bytes = vcombine_u8(vqmovun_s16(low), vqmovun_s16(high));
+            let bytes = vminq_u8(vmaxq_u8(bytes, vdupq_n_u8(least)), vdupq_n_u8(most));
+            vreinterpretq_s32_u8(bytes)
+        }
+    }
+
+    #[inline(always)]
+    fn spread(self, bytes: [u8; 4]) -> [int16x8_t; 2] {
+        let maps = self.maps(self.splat(i32::from_ne_bytes(bytes)));
+        [maps[0]; 2]
+    }
+
+    #[inline(always)]
+    fn maps(self, bytes: int32x4_t) -> [int16x8_t; 2] {
+        // SAFETY: as above.
+        unsafe {
+            let bytes = vreinterpretq_u8_s32(bytes);
+            [vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(bytes))), vreinterpretq_s16_u16(vmovl_high_u8(bytes))]
+        }
+    }
+
+    #[inline(always)]
+    fn weights(self, bytes: int32x4_t) -> [int16x8_t; 2] {
+        // SAFETY: as above.
+        unsafe {
+            let bytes = vreinterpretq_s8_s32(bytes);
+            [vmovl_s8(vget_low_s8(bytes)), vmovl_high_s8(bytes)]
+        }
+    }
+
+    #[inline(always)]
+    fn dot(self, sums: int32x4_t, maps: [int16x8_t; 2], weights: [int16x8_t; 2]) -> int32x4_t {
+        // SAFETY: as above.
+        unsafe {
+            let first = vmull_s16(vget_low_s16(maps[0]), vget_low_s16(weights[0]));
+            let second = vmull_high_s16(maps[0], weights[0]);
+            let third = vmull_s16(vget_low_s16(maps[1]), vget_low_s16(weights[1]));
+            let fourth = vmull_high_s16(maps[1], weights[1]);
+            vaddq_s32(sums, vpaddq_s32(vpaddq_s32(first, second), vpaddq_s32(third, fourth)))
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! Pointwise, dense and fully connected layers: sums of products of four inputs at a time, for a block of outputs of
+//! some pixels. A pointwise layer reads the map as it lies, a dense one first copies each pixel's window.
+
+use std::cell::RefCell;
+
+use aligned_vec::{AVec, avec};
+use rayon::prelude::*;
+
+use super::{
+    finish::{Finish, channel},
+    numbers::{Numbers, zero},
+    vectors::{Isa, Job, Vectors},
+};
+use crate::{
+    Shape,
+    graph::{Affine, Conv, Window},
+};
+
+/// Bytes of operands and results that a task should find in its core's cache.
+const CACHE: usize = 256 << 10;
+
+/// Weights that a task should read at least: handing over fewer would take longer.
+const LEAST_WEIGHTS: usize = 64 << 10;
+
+thread_local! {
+    /// The windows that a dense convolution has copied.
+    static WINDOWS: RefCell<AVec<u8>> = RefCell::new(avec![]);
+}
+
+/// A convolution with its weights as the loops read them.
+pub struct Product {
+    /// What a dense convolution copies; none if the map's pixels are the rows.
+    windows: Option<Windows>,
+    /// Fours of inputs.
+    fours: usize,
+    /// `[blocks][fours][block][4]`
+    weights: AVec<i8>,
+    finish: Finish,
+}
+
+impl Product {
+    pub fn new(isa: Isa, conv: &Conv, window: Window, input: Affine, numbers: Numbers) -> Self {
+        let (inputs, outputs, taps) = (conv.inputs(), conv.outputs(), conv.kernel() * conv.kernel());
+        let (fours, block) = ((inputs * taps).div_ceil(4), isa.block());
+        let weight = |at: usize| {
+            let (place, four, blocks) = (at / 4 % block, at / 4 / block % fours, at / 4 / block / fours);
+            let (output, row) = (channel(block, blocks * block + place), 4 * four + at % 4);
+            let (tap, input) = (row / inputs, row % inputs);
+            // A row is made whole with what counts nothing.
+            let there = output < outputs && tap < taps;
+            if there { numbers.weights[(output * inputs + input) * taps + tap] } else { 0 }
+        };
+        let weights = AVec::from_iter(0, (0..outputs.next_multiple_of(block) * fours * 4).map(weight));
+        let alone = taps == 1 && conv.stride == 1 && inputs.is_multiple_of(4);
+        let windows = (!alone).then(|| Windows::new(conv, window, zero(input)));
+        Self { windows, fours, weights, finish: Finish::new(isa, numbers) }
+    }
+
+    /// Bytes of weights, biases and factors.
+    pub fn bytes(&self) -> usize {
+        self.weights.len() + self.finish.bytes()
+    }
+
+    /// Bytes of a value that it makes.
+    pub fn size(&self) -> usize {
+        self.finish.numbers.size()
+    }
+
+    /// From pictures of shape `x` to pictures of shape `y`. `threads` is how many there are.
+    pub fn run(
+        &self,
+        x: Shape,
+        input: &[u8],
+        y: Shape,
+        output: &mut [u8],
+        residual: Option<&[u8]>,
+        threads: usize,
+    ) {
+        let (pixels, outputs, size) = (y.pixels(), y.c, self.finish.numbers.size());
+        let (row, block) = (4 * self.fours, self.finish.isa.block());
+        let blocks = outputs.div_ceil(block);
+        let task = |first: usize, pixels: usize, blocks: [usize; 2], output: &mut [u8]| {
+            let at = first * outputs + blocks[0] * block;
+            let residual = residual.map(|residual| &residual[at..][..output.len() / size]);
+            let job = |rows: &[u8], output: &mut [u8]| {
+                let rows = rows.as_chunks::<4>().0;
+                self.finish.isa.run(Tiles { product: self, rows, pixels, blocks, output, residual, outputs });
+            };
+            match &self.windows {
+                None => job(&input[first * row..][..pixels * row], output),
+                Some(windows) => {
+                    let mut room = WINDOWS.replace(avec![]);
+                    room.resize(room.len().max(pixels * row), 0);
+                    windows.copy(x, input, y, first, row, &mut room[..pixels * row]);
+                    job(&room[..pixels * row], output);
+                    WINDOWS.replace(room);
+                }
+            }
+        };
+        if pixels == 1 {
+            let share = blocks.div_ceil(threads).max(LEAST_WEIGHTS.div_ceil(block * row));
+            let parts = output.par_chunks_mut(share * block * size).enumerate();
+            return parts.for_each(|(at, output)| {
+                task(0, 1, [at * share, ((at + 1) * share).min(blocks)], output);
+            });
+        }
+        let fit = (CACHE / (row + outputs * size)).max(PIXELS);
+        // As many tasks for each thread.
+        let tasks = pixels.div_ceil(fit).next_multiple_of(threads);
+        let share = pixels.div_ceil(tasks).next_multiple_of(PIXELS);
+        if share >= pixels {
+            return task(0, pixels, [0, blocks], output);
+        }
+        output.par_chunks_mut(share * outputs * size).enumerate().for_each(|(at, output)| {
+            task(at * share, output.len() / (outputs * size), [0, blocks], output);
+        });
+    }
+}
+
+/// Pixels of a tile: 24 sums, four weights and a pixel's inputs are in registers.
+const PIXELS: usize = 6;
+
+/// The same where there are half as many registers.
+const FEW_PIXELS: usize = 2;
+
+/// Some pixels, and a range of blocks of outputs.
+struct Tiles<'a> {
+    product: &'a Product,
+    /// As many fours for each pixel.
+    rows: &'a [[u8; 4]],
+    pixels: usize,
+    blocks: [usize; 2],
+    /// From the first pixel's first channel of the first block on.
+    output: &'a mut [u8],
+    residual: Option<&'a [u8]>,
+    outputs: usize,
+}
+
+impl Job for Tiles<'_> {
+    #[inline(always)]
+    fn run<V: Vectors>(self, v: V) {
+        if V::WIDE { self.all::<V, PIXELS>(v) } else { self.all::<V, FEW_PIXELS>(v) }
+    }
+}
+
+impl Tiles<'_> {
+    #[inline(always)]
+    fn all<V: Vectors, const P: usize>(mut self, v: V) {
+        // A block's weights stay in the nearest cache while all pixels pass.
+        for block in self.blocks[0]..self.blocks[1] {
+            let mut pixel = 0;
+            while pixel < self.pixels {
+                if self.pixels < P {
+                    self.tile::<V, 1>(v, block, pixel);
+                    pixel += 1;
+                } else {
+                    // The last tile makes some pixels again, rather than a smaller one.
+                    self.tile::<V, P>(v, block, pixel.min(self.pixels - P));
+                    pixel += P;
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn tile<V: Vectors, const P: usize>(&mut self, v: V, block: usize, pixel: usize) {
+        let Product { fours, weights, finish, .. } = self.product;
+        let each = fours * 4 * V::BLOCK;
+        let rows = &self.rows[pixel * fours..][..P * fours];
+        let sums = sums::<V, P>(v, finish.begin(v, block), rows, &weights[block * each..][..each]);
+        let at = pixel * self.outputs + (block - self.blocks[0]) * V::BLOCK;
+        let residual = self.residual.map(|residual| &residual[at..]);
+        let output = &mut self.output[at * finish.numbers.size()..];
+        finish.store(v, block, sums, residual, output, self.outputs);
+    }
+}
+
+/// A block's sums of `P` rows, which begin with `bias`.
+#[inline(always)]
+#[allow(unsafe_code)]
+fn sums<V: Vectors, const P: usize>(
+    v: V,
+    bias: [V::Vector; 4],
+    rows: &[[u8; 4]],
+    weights: &[i8],
+) -> [[V::Vector; 4]; P] {
+    let fours = rows.len() / P;
+    assert!(rows.len() == P * fours && weights.len() == fours * 4 * V::BLOCK);
+    let mut sums = [bias; P];
+    for four in 0..fours {
+        let mut vectors = [v.weights(v.splat(0)); 4];
+        for (i, vector) in vectors.iter_mut().enumerate() {
+            // SAFETY: there are four blocks of weights for each four, as asserted above.
+            *vector =
+                v.weights(unsafe { v.read(weights.as_ptr().cast::<u8>().add((4 * four + i) * V::BLOCK)) });
+        }
+        for (p, sums) in sums.iter_mut().enumerate() {
+            // SAFETY: there are as many fours in each of the rows, as asserted above.
+            let maps = v.spread(unsafe { *rows.as_ptr().add(p * fours + four) });
+            for (sum, weights) in sums.iter_mut().zip(vectors) {
+                *sum = v.dot(*sum, maps, weights);
+            }
+        }
+    }
+    sums
+}
+
+/// Where a dense convolution's windows lie.
+struct Windows {
+    kernel: usize,
+    stride: usize,
+    dilation: usize,
+    padding: [usize; 2],
+    zero: u8,
+}
+
+impl Windows {
+    fn new(conv: &Conv, window: Window, zero: u8) -> Self {
+        let padding = [window.top, window.left];
+        Self { kernel: conv.kernel(), stride: conv.stride, dilation: conv.dilation, padding, zero }
+    }
+
+    /// The windows of outputs from the `first` on, a row of so many bytes each. What makes rows whole may be anything.
+    fn copy(&self, x: Shape, input: &[u8], y: Shape, first: usize, row: usize, rows: &mut [u8]) {
+        let span = self.kernel * x.c;
+        // A window's rows lie together on the map, if all of its columns are on it.
+        let together = |column: usize| {
+            let left = self.meets(column, 0, self.padding[1], x.w);
+            self.meets(column, self.kernel - 1, self.padding[1], x.w).and(left)
+        };
+        let (mut column, mut line, mut picture) = (first % y.w, first / y.w % y.h, first / (y.w * y.h));
+        for begin in (0..rows.len()).step_by(row) {
+            let left = if self.dilation == 1 { together(column) } else { None };
+            for ky in 0..self.kernel {
+                let taps = &mut rows[begin + ky * span..];
+                let Some(line) = self.meets(line, ky, self.padding[0], x.h) else {
+                    taps[..span].fill(self.zero);
+                    continue;
+                };
+                let line = &input[(picture * x.h + line) * x.w * x.c..];
+                if let Some(left) = left {
+                    copy(&line[left * x.c..], taps, span);
+                    continue;
+                }
+                for (kx, tap) in taps[..span].chunks_exact_mut(x.c).enumerate() {
+                    match self.meets(column, kx, self.padding[1], x.w) {
+                        Some(column) => tap.copy_from_slice(&line[column * x.c..][..x.c]),
+                        None => tap.fill(self.zero),
+                    }
+                }
+            }
+            column += 1;
+            if column == y.w {
+                (column, line) = (0, line + 1);
+                if line == y.h {
+                    (line, picture) = (0, picture + 1);
+                }
+            }
+        }
+    }
+
+    /// Where tap `k` of the output at `at` meets a map of `size`, in one direction.
+    fn meets(&self, at: usize, k: usize, before: usize, size: usize) -> Option<usize> {
+        (at * self.stride + k * self.dilation).checked_sub(before).filter(|&at| at < size)
+    }
+}
+
+/// Copies the first `span` bytes, and may copy more: what follows them in `to` is written later, or is nothing's.
+#[inline(always)]
+fn copy(from: &[u8], to: &mut [u8], span: usize) {
+    // Of a picture with three channels: a length that the compiler knows is one move.
+    match (from.first_chunk::<16>(), to.first_chunk_mut::<16>()) {
+        (Some(from), Some(to)) if span <= 16 => *to = *from,
+        _ => to[..span].copy_from_slice(&from[..span]),
+    }
+}

@@ -1,0 +1,265 @@
+//! Vectors of integers: what the kernels need of an instruction set, the plain loops that any processor has, and the
+//! choice of the best at run time.
+//!
+//! A *block* is as many channels as a register has bytes, and four vectors of sums. Sums lie as interleaving four
+//! registers of bytes leaves them, which is also how packing brings them back: within each 16 channels vector `v` has
+//! channels `4 v` to `4 v + 3`.
+
+use std::fmt;
+
+/// The most channels of a block.
+pub const MOST: usize = 32;
+
+/// An instruction set. A value exists only where the processor has it.
+pub trait Vectors: Copy {
+    /// Sums in a vector.
+    const LANES: usize;
+    /// Bytes in a vector, and channels in a block.
+    const BLOCK: usize = 4 * Self::LANES;
+    /// Whether registers have room for 24 vectors of sums and what is added to them.
+    const WIDE: bool;
+    /// Integers of 32 bits, or four times as many of 8.
+    type Vector: Copy;
+    /// Bytes of maps, four to a sum, as [`Vectors::dot`] wants them.
+    type Maps: Copy;
+    /// Weights, likewise.
+    type Weights: Copy;
+
+    fn splat(self, value: i32) -> Self::Vector;
+    /// One byte, everywhere.
+    fn splat_byte(self, value: u8) -> Self::Vector;
+    /// The first integers.
+    fn load(self, values: &[i32]) -> Self::Vector;
+    fn store(self, vector: Self::Vector, values: &mut [i32]);
+    /// A block's bytes, unchecked: loops around sums that may panic keep their sums in memory.
+    ///
+    /// # Safety
+    /// There are [`Vectors::BLOCK`] bytes to read.
+    #[allow(unsafe_code)]
+    unsafe fn read(self, from: *const u8) -> Self::Vector;
+    /// The first bytes, and zeros where there are too few.
+    fn load_bytes(self, bytes: &[u8]) -> Self::Vector;
+    /// As many bytes as there is room for.
+    fn store_bytes(self, vector: Self::Vector, bytes: &mut [u8]);
+    fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    fn multiply(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    fn clamp(self, a: Self::Vector, limits: [i32; 2]) -> Self::Vector;
+    fn shift_left(self, a: Self::Vector, by: Self::Vector) -> Self::Vector;
+    /// `((a multiplier >> 32) + round) >> right`, the product in 64 bits.
+    fn scale(
+        self,
+        a: Self::Vector,
+        multiplier: Self::Vector,
+        round: Self::Vector,
+        right: Self::Vector,
+    ) -> Self::Vector;
+    /// A block's bytes of four places as sums of four: byte `i` of a sum is of place `i`.
+    fn interleave(self, places: [Self::Vector; 4]) -> [Self::Vector; 4];
+    /// A block's sums as bytes, `zero` added and clamped to what is within `limits`.
+    fn pack(self, sums: [Self::Vector; 4], zero: u8, limits: [u8; 2]) -> Self::Vector;
+    /// Four bytes, everywhere.
+    fn spread(self, bytes: [u8; 4]) -> Self::Maps;
+    fn maps(self, bytes: Self::Vector) -> Self::Maps;
+    fn weights(self, bytes: Self::Vector) -> Self::Weights;
+    /// Adds four products of a map and a weight to each sum.
+    fn dot(self, sums: Self::Vector, maps: Self::Maps, weights: Self::Weights) -> Self::Vector;
+}
+
+/// What is done with whichever vectors there are.
+pub trait Job {
+    fn run<V: Vectors>(self, vectors: V);
+}
+
+/// The instruction sets that integers are computed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isa {
+    /// Dot products of bytes, and 32 registers.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni,
+    /// Dot products of bytes, and 16 registers.
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    /// Loops that the compiler may make vectors of.
+    Plain,
+}
+
+impl Isa {
+    /// All that this processor has, the best first.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let sets = [
+            #[cfg(target_arch = "x86_64")]
+            (Self::Avx512Vnni, super::x86::has_avx512_vnni()),
+            #[cfg(target_arch = "x86_64")]
+            (Self::AvxVnni, super::x86::has_avx_vnni()),
+            #[cfg(target_arch = "x86_64")]
+            (Self::Avx2, super::x86::has_avx2()),
+            #[cfg(target_arch = "aarch64")]
+            (Self::Neon, true),
+            (Self::Plain, true),
+        ];
+        sets.into_iter().filter_map(|(set, there)| there.then_some(set))
+    }
+
+    /// The best that this processor has.
+    pub fn best() -> Self {
+        Self::all().next().unwrap_or(Self::Plain)
+    }
+
+    /// Channels of a block.
+    pub fn block(self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni | Self::AvxVnni | Self::Avx2 => 32,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => 16,
+            Self::Plain => Plain::BLOCK,
+        }
+    }
+
+    /// Does it.
+    pub fn run(self, job: impl Job) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni => super::x86::run_avx512_vnni(job),
+            #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni => super::x86::run_avx_vnni(job),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => super::x86::run_avx2(job),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => job.run(super::neon::Neon),
+            Self::Plain => job.run(Plain),
+        }
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+/// Arrays, as long as the vectors that every processor has that has any.
+#[derive(Clone, Copy)]
+pub struct Plain;
+
+impl Vectors for Plain {
+    const LANES: usize = 4;
+    const WIDE: bool = false;
+    type Vector = [i32; 4];
+    type Maps = [i32; 4];
+    type Weights = [i32; 4];
+
+    #[inline(always)]
+    fn splat(self, value: i32) -> [i32; 4] {
+        [value; 4]
+    }
+
+    #[inline(always)]
+    fn splat_byte(self, value: u8) -> [i32; 4] {
+        [i32::from_ne_bytes([value; 4]); 4]
+    }
+
+    #[inline(always)]
+    fn load(self, values: &[i32]) -> [i32; 4] {
+        std::array::from_fn(|i| values[i])
+    }
+
+    #[inline(always)]
+    fn store(self, vector: [i32; 4], values: &mut [i32]) {
+        values[..4].copy_from_slice(&vector);
+    }
+
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    unsafe fn read(self, from: *const u8) -> [i32; 4] {
+        // SAFETY: the caller's.
+        unsafe { from.cast::<[i32; 4]>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    fn load_bytes(self, bytes: &[u8]) -> [i32; 4] {
+        let mut whole = [0; 16];
+        let there = bytes.len().min(16);
+        whole[..there].copy_from_slice(&bytes[..there]);
+        bytemuck::cast(whole)
+    }
+
+    #[inline(always)]
+    fn store_bytes(self, vector: [i32; 4], bytes: &mut [u8]) {
+        let room = bytes.len().min(16);
+        bytes[..room].copy_from_slice(&bytemuck::bytes_of(&vector)[..room]);
+    }
+
+    #[inline(always)]
+    fn add(self, a: [i32; 4], b: [i32; 4]) -> [i32; 4] {
+        std::array::from_fn(|i| a[i].wrapping_add(b[i]))
+    }
+
+    #[inline(always)]
+    fn multiply(self, a: [i32; 4], b: [i32; 4]) -> [i32; 4] {
+        std::array::from_fn(|i| a[i].wrapping_mul(b[i]))
+    }
+
+    #[inline(always)]
+    fn clamp(self, a: [i32; 4], [least, most]: [i32; 2]) -> [i32; 4] {
+        a.map(|a| a.max(least).min(most))
+    }
+
+    #[inline(always)]
+    fn shift_left(self, a: [i32; 4], by: [i32; 4]) -> [i32; 4] {
+        std::array::from_fn(|i| a[i].wrapping_shl(by[i] as u32))
+    }
+
+    #[inline(always)]
+    fn scale(self, a: [i32; 4], multiplier: [i32; 4], round: [i32; 4], right: [i32; 4]) -> [i32; 4] {
+        std::array::from_fn(|i| {
+            let product = i64::from(a[i]) * i64::from(multiplier[i]);
+            ((product >> 32) as i32).wrapping_add(round[i]).wrapping_shr(right[i] as u32)
+        })
+    }
+
+    #[inline(always)]
+    fn interleave(self, places: [[i32; 4]; 4]) -> [[i32; 4]; 4] {
+        let bytes: [[u8; 16]; 4] = places.map(bytemuck::cast);
+        std::array::from_fn(|v| {
+            std::array::from_fn(|i| i32::from_ne_bytes(std::array::from_fn(|place| bytes[place][4 * v + i])))
+        })
+    }
+
+    #[inline(always)]
+    fn pack(self, sums: [[i32; 4]; 4], zero: u8, [least, most]: [u8; 2]) -> [i32; 4] {
+        let bytes: [[u8; 4]; 4] = sums.map(|sums| {
+            sums.map(|sum| sum.saturating_add(zero.into()).max(least.into()).min(most.into()) as u8)
+        });
+        bytemuck::cast(bytes)
+    }
+
+    #[inline(always)]
+    fn spread(self, bytes: [u8; 4]) -> [i32; 4] {
+        [i32::from_ne_bytes(bytes); 4]
+    }
+
+    #[inline(always)]
+    fn maps(self, bytes: [i32; 4]) -> [i32; 4] {
+        bytes
+    }
+
+    #[inline(always)]
+    fn weights(self, bytes: [i32; 4]) -> [i32; 4] {
+        bytes
+    }
+
+    #[inline(always)]
+    fn dot(self, sums: [i32; 4], maps: [i32; 4], weights: [i32; 4]) -> [i32; 4] {
+        std::array::from_fn(|i| {
+            let products = maps[i].to_ne_bytes().into_iter().zip(weights[i].to_ne_bytes());
+            products.fold(sums[i], |sum, (map, weight)| {
+                sum.wrapping_add(i32::from(map) * i32::from(weight.cast_signed()))
+            })
+        })
+    }
+}

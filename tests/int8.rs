@@ -1,0 +1,324 @@
+//! Graphs in 8 bits on the CPU: to the bit what plain loops over integers compute, with any number of threads.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::{
+    cases::{Case, activation, config, convolution, noise, padding},
+    int8::{calibrated, in_integers, reference},
+};
+use goldcrest::{
+    Error, Shape, Tensor,
+    cpu::{Cpu, Executor},
+    graph::{Activation, Affine, Conv, Extent, Graph, Joint, MaxPool, NodeId, Op, Padding},
+    zoo::synthetic,
+};
+use proptest::{prelude::*, test_runner::TestRunner};
+
+fn cpus() -> [Cpu; 3] {
+    [1, 2, 3].map(|threads| Cpu::new(Some(threads)).unwrap())
+}
+
+/// The first value that is not the same to the bit.
+fn difference(found: &Tensor, expected: &Tensor) -> Option<String> {
+    // A vector has no rows and columns.
+    assert!(expected.dims().starts_with(found.dims()) && found.data().len() == expected.data().len());
+    let mut values = found.data().iter().zip(expected.data()).enumerate();
+    values
+        .find(|(_, (found, expected))| found.to_bits() != expected.to_bits())
+        .map(|(at, (found, exact))| format!("{found} at {at} of {:?}, not {exact}", expected.dims()))
+}
+
+/// Every node's value, and the answer when nothing but it is kept.
+fn is_its_reference(graph: &Graph, input: &Tensor) -> Result<(), TestCaseError> {
+    let shape = input.shape().unwrap();
+    for cpu in cpus() {
+        for taps in [true, false] {
+            let expected = reference(&cpu, graph, input, taps);
+            let mut executor = Executor::new(&cpu, graph, shape, taps).unwrap();
+            let answers = executor.run(input).unwrap();
+            for ((name, id), answer) in graph.answers().into_iter().zip(&answers) {
+                let differs = difference(answer, &expected[id.index()]);
+                prop_assert!(differs.is_none(), "{name} with {}: {}", cpu.info(), differs.unwrap());
+            }
+            for (name, value) in executor.taps().unwrap() {
+                let (id, _) = graph.nodes().find(|(_, node)| node.output_name() == name).unwrap();
+                let differs = difference(&value, &expected[id.index()]);
+                prop_assert!(differs.is_none(), "{name} with {}: {}", cpu.info(), differs.unwrap());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Ranges of every size, most of them such as the values of small networks have; zeros anywhere.
+fn map() -> impl Strategy<Value = Affine> {
+    let exponent = prop_oneof![8 => -9..-3i32, 1 => -40..40i32];
+    (exponent, 1.0..2.0f32, any::<i8>())
+        .prop_map(|(exponent, mantissa, zero)| Affine { scale: mantissa * 2f32.powi(exponent), zero })
+}
+
+/// A convolution whose residual, if it has one, is made by another of the same form. Without a map it has no activation:
+/// else it would be computed in floating point.
+fn graph_of(case: &Case, maps: [Affine; 3], mapped: bool) -> Graph {
+    let Case { conv, x, residual, seed, .. } = case;
+    let mut graph = Graph::default();
+    let picture = graph.push("input", Op::Input(x.c), &[]);
+    in_integers(&mut graph, picture, Some(maps[0]));
+    let mut inputs = vec![picture];
+    if *residual {
+        let other = Conv { weight: noise(conv.weight.dims(), seed ^ 5).into(), ..conv.clone() };
+        inputs.push(graph.push("side", Op::Conv(other), &[picture]));
+        in_integers(&mut graph, inputs[1], Some(maps[1]));
+    }
+    let activation = if mapped { conv.activation } else { Activation::Identity };
+    let last = graph.push("conv", Op::Conv(Conv { activation, ..conv.clone() }), &inputs);
+    in_integers(&mut graph, last, mapped.then_some(maps[2]));
+    graph
+}
+
+fn convolutions(windowed: bool, by_channel: bool) {
+    let cases = (convolution(windowed, by_channel), [map(), map(), map()], prop::bool::weighted(0.8));
+    let check = |(case, maps, mapped): (Case, [Affine; 3], bool)| {
+        let conv = &case.conv;
+        prop_assume!(case.y().pixels() * conv.weight.data().len() < 3_000_000);
+        is_its_reference(&graph_of(&case, maps, mapped), &noise(<[usize; 4]>::from(case.x), case.seed ^ 3))
+    };
+    TestRunner::new(config()).run(&cases, check).unwrap();
+}
+
+#[test]
+fn pointwise_is_its_reference() {
+    convolutions(false, false);
+}
+
+#[test]
+fn dense_is_its_reference() {
+    convolutions(true, false);
+}
+
+#[test]
+fn depthwise_is_its_reference() {
+    convolutions(true, true);
+}
+
+/// Channels and sizes that divide nothing, or everything.
+#[test]
+fn odd_shapes_are_their_reference() {
+    let channels = || prop::sample::select(&[1usize, 3, 7, 17, 24, 32, 40, 64, 65, 96][..]);
+    let size = || prop::sample::select(&[1usize, 2, 5, 7, 13][..]);
+    let window = (prop::sample::select(&[1usize, 3, 5, 7][..]), 1..3usize, 1..3usize, padding());
+    let form =
+        (prop::sample::select(&[1usize, 3][..]), [channels(), channels()], [size(), size()], any::<bool>());
+    let rest = (activation(), any::<bool>(), any::<u64>(), [map(), map(), map()], prop::bool::weighted(0.8));
+    let check = |(form, window, rest)| {
+        let (n, [inputs, outputs], [h, w], by_channel): (usize, [usize; 2], [usize; 2], bool) = form;
+        let (kernel, stride, dilation, padding): (usize, usize, usize, Padding) = window;
+        let (activation, residual, seed, maps, mapped): (Activation, bool, u64, [Affine; 3], bool) = rest;
+        let (outputs, groups) = if by_channel { (inputs, inputs) } else { (outputs, 1) };
+        let conv = Conv {
+            weight: noise([outputs, inputs / groups, kernel, kernel], seed ^ 1).into(),
+            bias: Some(Arc::new(noise([outputs], seed ^ 2))),
+            stride,
+            dilation,
+            padding,
+            groups,
+            activation,
+            linear: false,
+        };
+        let case = Case { conv, x: Shape::new(n, inputs, h, w), residual, tile: 0, seed };
+        prop_assume!(case.conv.window(h, w).is_some());
+        prop_assume!(case.y().pixels() * case.conv.weight.data().len() < 3_000_000);
+        is_its_reference(&graph_of(&case, maps, mapped), &noise([n, inputs, h, w], seed ^ 3))
+    };
+    let mut config = config();
+    config.cases *= 2;
+    TestRunner::new(config).run(&(form, window, rest), check).unwrap();
+}
+
+/// Of the picture and a smaller map of it, each in its own steps.
+fn two_maps(channels: usize, [rows, columns]: [usize; 2], maps: [Affine; 2]) -> (Graph, [NodeId; 2]) {
+    let mut graph = Graph::default();
+    let picture = graph.push("input", Op::Input(channels), &[]);
+    let other = graph.push("other", Op::Resize(Extent::Exact([rows, columns])), &[picture]);
+    graph.node_mut(picture).map = Some(maps[0]);
+    graph.node_mut(other).map = Some(maps[1]);
+    (graph, [picture, other])
+}
+
+#[test]
+fn what_has_no_weights_is_its_reference() {
+    let sizes = [1..4usize, 1..70usize, 1..14usize, 1..14usize];
+    let maps = [map(), map(), map(), map()];
+    let cases = (sizes, any::<u64>(), maps, [1..6usize, 1..4usize], any::<bool>());
+    type Parameters = ([usize; 4], u64, [Affine; 4], [usize; 2], bool);
+    let check = |([n, c, h, w], seed, maps, [kernel, stride], alike): Parameters| {
+        let input = noise([n, c, h, w], seed);
+        // Joined and kept in the first one's steps there is nothing to rescale of it.
+        let to = if alike { maps[0] } else { maps[2] };
+        let (mut gated, [picture, gate]) = two_maps(c, [1, 1], [maps[0], maps[1]]);
+        let scale = gated.push("scale", Op::Scale, &[picture, gate]);
+        let mean = gated.push("mean", Op::GlobalPool, &[scale]);
+        let again = gated.push("again", Op::Scale, &[picture, mean]);
+        for (id, map) in [(scale, to), (mean, maps[3]), (again, maps[0])] {
+            gated.node_mut(id).map = Some(map);
+        }
+        is_its_reference(&gated, &input)?;
+        let (mut joined, [picture, other]) = two_maps(c, [h, w], [maps[0], maps[1]]);
+        let channels = joined.push("channels", Op::Concat(Joint::Channels), &[picture, other, picture]);
+        joined.node_mut(channels).map = Some(to);
+        is_its_reference(&joined, &input)?;
+        let (mut joined, [picture, other]) = two_maps(c, [3, 2], [maps[0], maps[1]]);
+        let pixels = joined.push("pixels", Op::Concat(Joint::Pixels), &[other, picture]);
+        joined.node_mut(pixels).map = Some(to);
+        is_its_reference(&joined, &input)?;
+        let pool = MaxPool { kernel, stride };
+        if pool.window(h, w).is_some() {
+            let (mut largest, [picture, _]) = two_maps(c, [1, 1], [maps[0], maps[1]]);
+            let max = largest.push("max", Op::MaxPool(pool), &[picture]);
+            largest.node_mut(max).map = Some(to);
+            is_its_reference(&largest, &input)?;
+        }
+        Ok(())
+    };
+    TestRunner::new(config()).run(&cases, check).unwrap();
+}
+
+/// Some layers in integers, some in floating point, for every choice of both.
+#[test]
+fn integers_and_floating_point_take_turns() {
+    let input = noise([2, 6, 9, 8], 4);
+    let conv = |kernel: usize, outputs: usize, inputs: usize, activation: Activation| {
+        Op::Conv(Conv {
+            weight: noise([outputs, inputs, kernel, kernel], 7 + outputs as u64).into(),
+            bias: Some(noise([outputs], 5).into()),
+            stride: 1,
+            dilation: 1,
+            padding: Padding::Symmetric,
+            groups: 1,
+            activation,
+            linear: false,
+        })
+    };
+    for choice in 0..1 << 7 {
+        let is = |bit: usize| choice >> bit & 1 == 1;
+        let mut graph = Graph::default();
+        let picture = graph.push("picture", Op::Input(6), &[]);
+        let first = graph.push("first", conv(3, 12, 6, Activation::Relu6), &[picture]);
+        let second = graph.push("second", conv(1, 12, 12, Activation::Identity), &[first]);
+        let scaled = graph.push("scaled", Op::Resize(Extent::Exact([9, 8])), &[second]);
+        let joined = graph.push("joined", Op::Concat(Joint::Channels), &[first, scaled]);
+        let mean = graph.push("mean", Op::GlobalPool, &[joined]);
+        let gate = graph.push("gate", conv(1, 24, 24, Activation::HardSigmoid), &[mean]);
+        let gated = graph.push("gated", Op::Scale, &[joined, gate]);
+        let scores = graph.push("scores", Op::Softmax(8), &[gated]);
+        let most = graph.push("most", Op::Argmax(Extent::Exact([4, 4])), &[joined]);
+        // Of maps that are read by both, or not at all, too.
+        let nodes = [picture, first, second, scaled, joined, mean, gate, gated];
+        for (bit, id) in nodes.into_iter().enumerate() {
+            let map = Affine::over(-2.0 - bit as f32, 3.0);
+            let mapped = is(bit % 7);
+            let steps = is((bit + 3) % 7);
+            if steps {
+                in_integers(&mut graph, id, mapped.then_some(map));
+            } else {
+                graph.node_mut(id).map = mapped.then_some(map);
+            }
+        }
+        for (name, id) in [("scores", scores), ("most", most), ("joined", joined)] {
+            graph.answer(name, id);
+        }
+        is_its_reference(&graph, &input).unwrap();
+    }
+}
+
+/// Sums, biases and factors as large as they come, and steps of nothing.
+#[test]
+fn extremes_are_their_reference() {
+    let scales = [f32::MIN_POSITIVE, 1e-20, 1e-6, 0.02, 1.0, 1e6, 1e20];
+    let input = Tensor::from_fn([1, 8, 3, 3], |i| [-1.0, 1.0, 1e30, -1e30, 0.0][i % 5]);
+    for (at, x) in scales.into_iter().enumerate() {
+        for y in scales {
+            for activation in Activation::ALL {
+                let conv = Conv {
+                    weight: noise([20, 8, 1, 1], at as u64).into(),
+                    bias: Some(Arc::new(Tensor::from_fn([20], |i| (i as f32 - 10.0) * 10f32.powi(i as i32)))),
+                    stride: 1,
+                    dilation: 1,
+                    padding: Padding::Symmetric,
+                    groups: 1,
+                    activation,
+                    linear: false,
+                };
+                let case = Case { conv, x: Shape::new(1, 8, 3, 3), residual: true, tile: 0, seed: 1 };
+                let maps = [x, scales[(at + 3) % scales.len()], y].map(|scale| Affine { scale, zero: 5 });
+                is_its_reference(&graph_of(&case, maps, true), &input).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn networks_are_their_references() {
+    let cpu = Cpu::new(Some(2)).unwrap();
+    for name in
+        ["mobilenet_v1@0.25", "mobilenet_v2@0.35", "mobilenet_v3_small", "timm/mobilenetv4_conv_small_050"]
+    {
+        let network = synthetic::network(name).unwrap();
+        let input = noise([2, 3, 64, 64], 9);
+        let graph = calibrated(&cpu, &network.graph, &input);
+        is_its_reference(&graph, &input).unwrap();
+        // And near what they stand for.
+        let run = |graph: &Graph| {
+            let mut executor = Executor::new(&cpu, graph, input.shape().unwrap(), false).unwrap();
+            (executor.run(&input).unwrap().remove(0), executor.weight_bytes(), executor.peak_bytes())
+        };
+        let ((exact, weights, peak), (found, fewer, lower)) = (run(&network.graph), run(&graph));
+        let error = common::distance(&found, &exact);
+        assert!(error < 0.35, "{name} is off by {error}");
+        assert!(
+            fewer * 2 < weights && lower * 2 < peak,
+            "{name} has {fewer} of {weights}, {lower} of {peak} bytes"
+        );
+    }
+}
+
+#[test]
+fn kernels_are_named_and_their_work_counted() {
+    let cpu = Cpu::new(Some(1)).unwrap();
+    let mut graph = Graph::default();
+    let picture = graph.push("picture", Op::Input(4), &[]);
+    let conv = |groups: usize| Conv {
+        weight: noise([4, 4 / groups, 3, 3], 1).into(),
+        bias: None,
+        stride: 1,
+        dilation: 1,
+        padding: Padding::Symmetric,
+        groups,
+        activation: Activation::Relu,
+        linear: false,
+    };
+    let dense = graph.push("dense", Op::Conv(conv(1)), &[picture]);
+    let by_channel = graph.push("by_channel", Op::Conv(conv(4)), &[dense]);
+    graph.push("scaled", Op::Resize(Extent::Exact([2, 2])), &[by_channel]);
+    for id in [dense, by_channel] {
+        in_integers(&mut graph, id, Some(Affine::over(0.0, 4.0)));
+    }
+    graph.node_mut(picture).map = Some(Affine::over(-1.0, 1.0));
+    let shape = Shape::new(1, 4, 5, 5);
+    let executor = Executor::new(&cpu, &graph, shape, false).unwrap();
+    let steps: Vec<(&str, u64)> =
+        executor.steps().iter().map(|step| (step.kernel, step.work.bytes)).collect();
+    // Inputs, weights and outputs, and in floating point four bytes of each.
+    let expected = [
+        ("dense int8", 100 + 144 + 100),
+        ("depthwise int8", 100 + 36 + 100),
+        ("dequantise", 5 * 100),
+        ("resize", 100 + 4 * 16),
+    ];
+    assert_eq!(steps, expected);
+    graph.node_mut(dense).steps = Some([1.0; 3].into());
+    let refused = Executor::new(&cpu, &graph, shape, false);
+    assert!(matches!(refused, Err(Error::Layer { layer, .. }) if layer == "dense"));
+}
