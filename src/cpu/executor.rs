@@ -388,7 +388,7 @@ fn to_nhwc<T>(shape: Shape, values: &[f32], output: &mut [T], to: impl Fn(f32) -
             let (red, rest) = values.split_at(plane);
             let (green, blue) = rest.split_at(plane);
             for (((pixel, r), g), b) in pixels.iter_mut().zip(red).zip(green).zip(blue) {
-                *pixel = [*r, *g, *b];
+                *pixel = [to(*r), to(*g), to(*b)];
             }
             continue;
         }
