@@ -12,6 +12,7 @@ use crate::{
     cpu::Cpu,
     graph::{Activation, Affine, Conv, Graph, Node, NodeId, Op},
     tensor::Element,
+    zoo::Network,
 };
 
 /// A layer that can be in 8 bits: a convolution, or a fully connected layer.
@@ -37,13 +38,14 @@ pub(super) struct Draft {
     means: Vec<Option<Vec<f64>>>,
 }
 
-/// The nodes whose weights lie in the file: not those of fixed filters, which the zoo knows by itself.
-pub(super) fn layers(exact: &Graph, filters: &[String]) -> Vec<NodeId> {
-    let is_layer = |node: &Node| match &node.op {
-        Op::Conv(conv) => conv.kind().is_some() && !filters.iter().any(|filter| filter == node.name()),
-        _ => false,
-    };
-    exact.nodes().filter(|(_, node)| is_layer(node)).map(|(id, _)| id).collect()
+/// The nodes of a network's graph, after passes, whose weights lie in its file: not those of fixed filters and of what
+/// Goldcrest puts behind the library's modules.
+pub(super) fn layers(graph: &Graph, network: &Network) -> Vec<NodeId> {
+    let fixed = |node: &&Node| matches!(node.op, Op::Filter(_)) || node.name().starts_with("postprocess.");
+    let fixed: Vec<&str> =
+        network.graph.nodes().map(|(_, node)| node).filter(fixed).map(Node::name).collect();
+    let is_layer = |node: &Node| matches!(node.op, Op::Conv(_)) && !fixed.contains(&node.name());
+    graph.nodes().filter(|(_, node)| is_layer(node)).map(|(id, _)| id).collect()
 }
 
 pub(super) fn conv(graph: &Graph, id: NodeId) -> &Conv {
@@ -215,4 +217,70 @@ pub(super) fn maps(
         }
     }
     Ok(maps)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Padding;
+
+    fn conv(outputs: usize, activation: Activation, weight: impl FnMut(usize) -> f32) -> Op {
+        Op::Conv(Conv {
+            weight: Arc::new(Tensor::from_fn([outputs, 4, 1, 1], weight)),
+            bias: Some(Arc::new(Tensor::from_fn([outputs], |_| 0.1))),
+            stride: 1,
+            dilation: 1,
+            padding: Padding::Symmetric,
+            groups: 1,
+            activation,
+            linear: false,
+        })
+    }
+
+    #[test]
+    fn means_are_right_after_the_correction() {
+        let mut graph = Graph::default();
+        let x = graph.push("x", Op::Input(4), &[]);
+        // All but one of an output's weights are less than half a step: what they add up to is lost.
+        let lost = |i: usize| if i % 4 == 0 { 1.0 } else { 0.003 };
+        let first = graph.push("first", conv(4, Activation::Relu, lost), &[x]);
+        let second = graph.push("second", conv(3, Activation::Identity, lost), &[first]);
+        let cpu = Cpu::new(Some(1)).unwrap();
+        let input = Tensor::from_fn([1, 4, 5, 5], |i| 2.0 + (i as f32 * 0.7).sin());
+        let inputs = [&input];
+        let extents = extents(&cpu, &graph, &inputs, |_| {}).unwrap();
+        let maps = maps(&cpu, &graph, &extents, &inputs, |_| {}).unwrap();
+        let mut draft = Draft::new(graph.clone(), &[first, second], maps);
+        let eight = [true; 2];
+        let off = |draft: &Draft, id: NodeId| {
+            let found = means(&cpu, &draft.graph(&eight), id, &inputs).unwrap();
+            let wanted = means(&cpu, &graph, id, &inputs).unwrap();
+            found.iter().zip(&wanted).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
+        };
+        assert!(off(&draft, first) > 0.01 && off(&draft, second) > 0.02);
+        draft.correct(&cpu, &eight, &inputs, |_| {}).unwrap();
+        assert!(off(&draft, first) < 1e-5 && off(&draft, second) < 1e-5);
+        assert!(off(&draft.uncorrected(), second) > 0.02);
+    }
+
+    #[test]
+    fn what_layers_in_8_bits_read_is_in_8_bits_and_heads_are_not() {
+        let mut graph = Graph::default();
+        let x = graph.push("x", Op::Input(4), &[]);
+        let stem = graph.push("stem", conv(4, Activation::Relu, |_| 0.1), &[x]);
+        let gate = graph.push("gate", Op::GlobalPool, &[stem]);
+        let scaled = graph.push("scaled", Op::Scale, &[stem, gate]);
+        let head = graph.push("head", conv(3, Activation::Identity, |_| 0.1), &[scaled]);
+        let maps = vec![Some(Affine::over(-1.0, 1.0)); 5];
+        let draft = Draft::new(graph, &[stem, head], maps);
+        let mapped = |eight: [bool; 2]| {
+            let graph = draft.graph(&eight);
+            graph.nodes().map(|(_, node)| node.map.is_some()).collect::<Vec<_>>()
+        };
+        assert_eq!(mapped([true, true]), [true, true, true, true, false]);
+        assert_eq!(mapped([false, true]), [false, true, true, true, false]);
+        assert_eq!(mapped([true, false]), [true, true, false, false, false]);
+        assert_eq!(mapped([false, false]), [false; 5]);
+        assert!(draft.graph(&[true, false]).node(head).steps.is_none());
+    }
 }

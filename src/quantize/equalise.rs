@@ -103,3 +103,89 @@ fn scale(graph: &mut Graph, first: NodeId, second: NodeId, factors: &[f32]) {
         conv.weight = Arc::new(Tensor::from_fn(conv.weight.dims(), weight));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Shape,
+        cpu::{Cpu, Executor},
+        graph::{Conv, Padding},
+        quantize::draft,
+        random::Random,
+    };
+
+    const SHAPE: Shape = Shape::new(1, 4, 6, 6);
+
+    /// A layer whose output `o` is as large as `size(o)` says.
+    fn layer(shape: [usize; 4], activation: Activation, size: impl Fn(usize) -> f32) -> Op {
+        let [outputs, inputs, k, _] = shape;
+        let mut random = Random::new(outputs as u64);
+        let each = inputs * k * k;
+        let weight = |i: usize| (random.unit() - 0.3) * size(i / each);
+        let groups = if inputs == 1 { outputs } else { 1 };
+        Op::Conv(Conv {
+            weight: Arc::new(Tensor::from_fn(shape, weight)),
+            bias: Some(Arc::new(Tensor::from_fn([outputs], |o| 0.05 * size(o)))),
+            stride: 1,
+            dilation: 1,
+            padding: Padding::Symmetric,
+            groups,
+            activation,
+            linear: false,
+        })
+    }
+
+    /// An inverted residual with channels of very different size, and its layers.
+    fn block(activation: Activation) -> (Graph, Vec<NodeId>) {
+        let mut graph = Graph::default();
+        let x = graph.push("x", Op::Input(4), &[]);
+        let size = |o: usize| [1.0, 0.02, 0.3, 0.001, 2.0, 0.09, 0.5, 0.004][o];
+        let expand = graph.push("expand", layer([8, 4, 1, 1], activation, size), &[x]);
+        let depthwise = graph.push("depthwise", layer([8, 1, 3, 3], activation, |_| 0.4), &[expand]);
+        let project = graph.push("project", layer([4, 8, 1, 1], Activation::Identity, |_| 1.0), &[depthwise]);
+        (graph, vec![expand, depthwise, project])
+    }
+
+    fn answer(graph: &Graph, input: &Tensor) -> Tensor {
+        let mut executor = Executor::new(&Cpu::new(Some(1)).unwrap(), graph, SHAPE, false).unwrap();
+        executor.run(input).unwrap().remove(0)
+    }
+
+    #[test]
+    fn answers_stay_the_same_to_the_bit_and_channels_become_alike() {
+        let cpu = Cpu::new(Some(1)).unwrap();
+        let input = Tensor::wave(SHAPE, 0.37);
+        for activation in [Activation::Identity, Activation::Relu, Activation::Relu6] {
+            let (graph, layers) = block(activation);
+            let pairs = pairs(&graph, &layers);
+            assert_eq!(pairs.len(), 2, "{activation}");
+            let before = draft::extents(&cpu, &graph, &[&input], |_| {}).unwrap();
+            let alike = equalised(&graph, &pairs, &before);
+            assert_eq!(answer(&alike, &input).data(), answer(&graph, &input).data(), "{activation}");
+            let after = draft::extents(&cpu, &alike, &[&input], |_| {}).unwrap();
+            let spread = |extents: &[Extent]| {
+                let channels = extents[layers[0].index()].channels.iter().filter(|channel| **channel > 0.0);
+                let (least, most) = channels.fold((f32::MAX, 0.0f32), |(a, b), c| (a.min(*c), b.max(*c)));
+                most / least
+            };
+            // Not to the last, as a channel is scaled by 64 at most.
+            assert!(spread(&after) < spread(&before) / 30.0, "{activation}: {}", spread(&after));
+            if activation == Activation::Relu6 {
+                let most = after[layers[0].index()].channels.iter().fold(0.0f32, |most, c| most.max(*c));
+                assert!(most <= 6.0);
+            }
+        }
+    }
+
+    #[test]
+    fn maps_that_others_read_or_that_bend_are_left_alone() {
+        let (graph, layers) = block(Activation::HardSwish);
+        assert!(pairs(&graph, &layers).is_empty());
+        let (mut graph, layers) = block(Activation::Relu);
+        graph.answer("expanded", layers[0]);
+        graph.answer("output", layers[2]);
+        let [only] = pairs(&graph, &layers)[..] else { panic!("one pair") };
+        assert_eq!(only, Pair { first: layers[1], second: layers[2] });
+    }
+}

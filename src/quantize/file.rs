@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use half::{f16, slice::HalfFloatSliceExt};
 use safetensors::{Dtype, tensor::TensorView};
 
-use super::{Quantized, draft::conv, weights::quantise};
+use super::{
+    Quantized,
+    draft::{conv, layers},
+    weights::{quantise, rounded},
+};
 use crate::{
     Error, Result, Tensor,
     checkpoint::{Record, Source, scale_of},
@@ -28,7 +32,7 @@ impl Quantized {
     /// [`Error::Input`] if the network's library has no names under which it could be opened again: of synthetic networks,
     /// and of classifiers of somebody's own with batch norms.
     pub fn encode(&self, network: &Network) -> Result<Vec<u8>> {
-        let tensors = self.tensors();
+        let tensors = self.tensors(network);
         let mut record = recorded(network);
         let cannot =
             |reason: String| Error::Input(format!("{} cannot be written in 8 bits: {reason}", network.arch));
@@ -44,34 +48,53 @@ impl Quantized {
         bytes(&tensors, &record)
     }
 
-    fn tensors(&self) -> BTreeMap<String, Stored> {
+    fn tensors(&self, network: &Network) -> BTreeMap<String, Stored> {
         let mut tensors = BTreeMap::new();
         for &(id, element) in &self.stored {
-            let (node, conv) = (self.graph.node(id), conv(&self.graph, id));
-            let (name, each) = (node.name(), conv.weight.data().len() / conv.outputs());
-            let key = format!("{name}.weight");
-            let dims = if conv.linear { &conv.weight.dims()[..2] } else { conv.weight.dims() };
-            let weights = conv.weight.data();
-            let (dtype, bytes) = match (element, &node.steps) {
-                (None, Some(steps)) => {
-                    tensors.insert(scale_of(&key), floats(&Tensor::from_fn([steps.len()], |o| steps[o])));
-                    let integers = weights.iter().enumerate();
-                    let integer = |(at, weight): (usize, &f32)| quantise(*weight, steps[at / each]) as u8;
-                    (Dtype::I8, integers.map(integer).collect())
-                }
-                (Some(Element::F16), _) => {
-                    let mut halves = vec![f16::ZERO; weights.len()];
-                    halves.convert_from_f32_slice(weights);
-                    (Dtype::F16, halves.iter().flat_map(|half| half.to_le_bytes()).collect())
-                }
-                _ => (Dtype::F32, floats(&conv.weight).2),
-            };
-            tensors.insert(key, (dtype, dims.to_vec(), bytes));
-            if let Some(bias) = &conv.bias {
-                tensors.insert(format!("{name}.bias"), floats(bias));
+            store(&mut tensors, self.graph.node(id), conv(&self.graph, id), element);
+        }
+        // Layers that no answer needs are a part of the library's network all the same.
+        let whole = passes::prepared(&network.graph, true);
+        for id in layers(&whole, network) {
+            let mut node = whole.node(id).clone();
+            if !tensors.contains_key(&format!("{}.weight", node.name())) {
+                let rounded = rounded(conv(&whole, id), None, None);
+                node.steps = Some(rounded.steps);
+                store(
+                    &mut tensors,
+                    &node,
+                    &Conv { weight: rounded.weight, ..conv(&whole, id).clone() },
+                    None,
+                );
             }
         }
         tensors
+    }
+}
+
+/// Adds the tensors of a layer: integers if it has steps, or else of the type that is said.
+fn store(tensors: &mut BTreeMap<String, Stored>, node: &Node, conv: &Conv, element: Option<Element>) {
+    let (name, each) = (node.name(), conv.weight.data().len() / conv.outputs());
+    let key = format!("{name}.weight");
+    let dims = if conv.linear { &conv.weight.dims()[..2] } else { conv.weight.dims() };
+    let weights = conv.weight.data();
+    let (dtype, bytes) = match (element, &node.steps) {
+        (None, Some(steps)) => {
+            tensors.insert(scale_of(&key), floats(&Tensor::from_fn([steps.len()], |o| steps[o])));
+            let integers = weights.iter().enumerate();
+            let integer = |(at, weight): (usize, &f32)| quantise(*weight, steps[at / each]) as u8;
+            (Dtype::I8, integers.map(integer).collect())
+        }
+        (Some(Element::F16), _) => {
+            let mut halves = vec![f16::ZERO; weights.len()];
+            halves.convert_from_f32_slice(weights);
+            (Dtype::F16, halves.iter().flat_map(|half| half.to_le_bytes()).collect())
+        }
+        _ => (Dtype::F32, floats(&conv.weight).2),
+    };
+    tensors.insert(key, (dtype, dims.to_vec(), bytes));
+    if let Some(bias) = &conv.bias {
+        tensors.insert(format!("{name}.bias"), floats(bias));
     }
 }
 
@@ -91,7 +114,7 @@ fn bytes(tensors: &BTreeMap<String, Stored>, record: &Record) -> Result<Vec<u8>>
 
 /// What has to be known of a network beside its tensors: all that its library would not assume for its name.
 fn recorded(network: &Network) -> Record {
-    let assumed = |from: &Source| matches!(from, Source::Default(_) | Source::Keys);
+    let assumed = |from: &Source| matches!(from, Source::Default(_));
     let mut record = Record { labels: network.labels.clone(), ..Record::default() };
     for origin in &network.origins {
         match origin.name {

@@ -47,7 +47,7 @@ mod weights;
 use crate::{
     Error, Result, Tensor,
     cpu::Cpu,
-    graph::{Graph, NodeId, Op, passes},
+    graph::{Graph, NodeId, passes},
     tensor::Element,
     zoo::Network,
 };
@@ -91,7 +91,7 @@ pub struct Progress {
 
 /// Puts weights and maps of `network` in 8 bits. `inputs` are pictures as the network wants them, all of one shape
 /// `[1, C, H, W]`: the more like those that it will see, the better. The noise in its answers is at most `within`, or
-/// else layers stay in floating point. The same network and inputs give the same, whatever machine it is.
+/// else layers stay in floating point. The same network and inputs give the same on the same machine.
 ///
 /// # Errors
 /// [`Error::Input`] if there is no input, if none shows anything, if they do not fit the network, if that is in 8 bits
@@ -179,9 +179,7 @@ fn layers_of(network: &Network) -> Result<(Graph, Vec<NodeId>)> {
         )));
     }
     let exact = passes::prepared(&network.graph, false);
-    let filters = network.graph.nodes().filter(|(_, node)| matches!(node.op, Op::Filter(_)));
-    let filters: Vec<String> = filters.map(|(_, node)| node.name().to_owned()).collect();
-    let layers = draft::layers(&exact, &filters);
+    let layers = draft::layers(&exact, network);
     match layers.is_empty() {
         true => Err(Error::Input(format!("{} has no layers", network.arch))),
         false => Ok((exact, layers)),
