@@ -242,7 +242,7 @@ mod tests {
         let mut graph = Graph::default();
         let x = graph.push("x", Op::Input(4), &[]);
         // All but one of an output's weights are less than half a step: what they add up to is lost.
-        let lost = |i: usize| if i % 4 == 0 { 1.0 } else { 0.003 };
+        let lost = |i: usize| if i.is_multiple_of(4) { 1.0 } else { 0.003 };
         let first = graph.push("first", conv(4, Activation::Relu, lost), &[x]);
         let second = graph.push("second", conv(3, Activation::Identity, lost), &[first]);
         let cpu = Cpu::new(Some(1)).unwrap();
