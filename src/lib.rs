@@ -15,6 +15,7 @@ pub mod hub;
 pub mod kernels;
 pub mod measure;
 pub mod plan;
+pub mod quantize;
 mod random;
 pub mod session;
 pub mod tasks;

@@ -9,6 +9,7 @@ mod names;
 mod npy;
 mod origin;
 mod pickle;
+mod record;
 mod said;
 mod torch;
 
@@ -28,6 +29,7 @@ pub use names::{TensorUse, Use};
 pub use npy::Npy;
 pub use origin::{Origin, Source};
 pub(crate) use origin::{Origins, Sourced};
+pub(crate) use record::Record;
 pub use said::Said;
 
 use crate::{Error, Result, Tensor};
@@ -55,6 +57,8 @@ pub struct Checkpoint {
     pub(crate) preprocessor: Option<Config>,
     /// What training called the network, in a file of its own.
     pub(crate) arch: Option<String>,
+    /// What a file of 8 bits says beside its tensors. It stands alone: no configuration beside it is read then.
+    pub(crate) record: Option<Box<Record>>,
     /// What is suspicious about the files.
     pub(crate) warnings: Vec<String>,
     /// Every file that was read: weights, their index, configuration.
@@ -108,9 +112,13 @@ impl Checkpoint {
             checkpoint.add(path, Bytes::open(path)?)?;
             path.parent().unwrap_or(Path::new("."))
         };
-        let files = checkpoint.files.iter().map(|(path, _)| path.clone());
+        let files: Vec<PathBuf> = checkpoint.files.iter().map(|(path, _)| path.clone()).collect();
+        checkpoint.read.extend(files);
+        if checkpoint.record.is_some() {
+            return Ok(checkpoint);
+        }
         let beside = ["config.json", "preprocessor_config.json"].map(|name| folder.join(name));
-        checkpoint.read.extend(files.chain(beside.clone()));
+        checkpoint.read.extend(beside.clone());
         let [config, preprocessor] = beside;
         checkpoint.config = Config::open(config)?;
         checkpoint.preprocessor = Config::open(preprocessor)?;
@@ -129,7 +137,8 @@ impl Checkpoint {
     }
 
     /// A checkpoint that is already in memory: the bytes of one file, under a name for errors, and the
-    /// text of the `config.json` and `preprocessor_config.json` that belong to it.
+    /// text of the `config.json` and `preprocessor_config.json` that belong to it. A file of 8 bits stands alone:
+    /// neither is used then.
     ///
     /// # Errors
     /// [`Error::File`] if the bytes are no such file, or a text is no JSON object.
@@ -141,6 +150,9 @@ impl Checkpoint {
     ) -> Result<Self> {
         let mut checkpoint = Self::empty(name.as_ref());
         checkpoint.add(name.as_ref(), Bytes::Memory(bytes))?;
+        if checkpoint.record.is_some() {
+            return Ok(checkpoint);
+        }
         checkpoint.config = config.map(|text| Config::parse("config.json", text)).transpose()?;
         checkpoint.preprocessor =
             preprocessor.map(|text| Config::parse("preprocessor_config.json", text)).transpose()?;
@@ -155,6 +167,7 @@ impl Checkpoint {
             config: None,
             preprocessor: None,
             arch: None,
+            record: None,
             warnings: Vec::new(),
             read: Vec::new(),
         }
@@ -166,6 +179,15 @@ impl Checkpoint {
         let entries: Vec<(String, Entry)> = match Format::of(&bytes, path)? {
             Format::Safetensors => {
                 let (metadata, start) = header(&bytes, path)?;
+                let record = metadata.metadata().as_ref().map(Record::of).transpose();
+                match (record.map_err(|reason| Error::file(path, reason))?.flatten(), &self.record) {
+                    (Some(_), Some(_)) => {
+                        let reason = "is a whole network of 8 bits, and not the only one: name one";
+                        return Err(Error::file(path, reason));
+                    }
+                    (Some(record), None) => self.record = Some(Box::new(record)),
+                    (None, _) => {}
+                }
                 // Sorted, so that of several faults the same one is told each time.
                 let sorted = metadata.tensors().into_iter().collect::<BTreeMap<_, _>>();
                 let entry = |(key, info): (String, &safetensors::tensor::TensorInfo)| {
@@ -233,11 +255,12 @@ impl Checkpoint {
         self.tensors.get(key).map(|entry| &entry.shape[..])
     }
 
-    /// A tensor in f32, its shape checked where `shape` says a size.
+    /// A tensor in f32, its shape checked where `shape` says a size. One of I8 is what its integers stand for, given the
+    /// tensor of the same name and `_scale` behind it: a step for each of its first dimension.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] if it is missing, misshapen, empty, neither of F64, F32, F16 and BF16, or
-    /// has a value that is not finite; [`Error::File`] if its bytes cannot be had.
+    /// [`Error::Checkpoint`] if it is missing, misshapen, empty, neither of F64, F32, F16, BF16 and I8, has a value that
+    /// is not finite, or integers or steps that cannot be; [`Error::File`] if its bytes cannot be had.
     pub fn tensor(&self, key: &str, shape: &[Option<usize>]) -> Result<Tensor> {
         let Some(entry) = self.tensors.get(key) else {
             return Err(self.error(key, "is missing"));
@@ -265,18 +288,52 @@ impl Checkpoint {
                 read.into()
             }
         };
+        if let Some(steps) = self.steps(key)? {
+            let data =
+                scaled(bytemuck::cast_slice(&bytes), &steps).map_err(|reason| self.error(key, reason))?;
+            return Tensor::new(entry.shape.clone(), data);
+        }
         let Some(data) = floats(entry.dtype, &bytes) else {
             let hint = match entry.dtype {
-                Dtype::I8 | Dtype::U8 => ": weights of 8 bits are not read, save the network in f32",
+                Dtype::U8 => ": weights of 8 bits are read as I8, with their steps",
                 _ => "",
             };
             let found = entry.dtype;
-            return Err(self.error(key, format!("expected F32, F16, BF16 or F64, found {found:?}{hint}")));
+            return Err(self.error(key, format!("expected F32, F16, BF16, F64 or I8, found {found:?}{hint}")));
         };
         if let Some(reason) = not_finite(&data) {
             return Err(self.error(key, reason));
         }
         Tensor::new(entry.shape.clone(), data)
+    }
+
+    /// What a step of a tensor of I8 is, for each of its first dimension; none of another type.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if there are none, or they are no steps.
+    pub(crate) fn steps(&self, key: &str) -> Result<Option<Vec<f32>>> {
+        let Some(entry) = self.tensors.get(key).filter(|entry| entry.dtype == Dtype::I8) else {
+            return Ok(None);
+        };
+        let scale = scale_of(key);
+        if self.tensors.get(&scale).is_none_or(|scale| scale.dtype == Dtype::I8) {
+            let help = "save the network in f32, or quantise it with goldcrest quantize";
+            let scale = scale.escape_debug();
+            return Err(self.error(key, format!("is of I8, and no {scale} says what a step is: {help}")));
+        }
+        let steps = self.tensor(&scale, &[entry.shape.first().copied()])?.into_data();
+        match steps.iter().find(|step| **step < f32::MIN_POSITIVE) {
+            Some(step) => {
+                Err(self.error(&scale, format!("a step cannot be {step}: expected numbers above 0")))
+            }
+            None => Ok(Some(steps)),
+        }
+    }
+
+    /// Whether a tensor of this name has the steps of one of I8.
+    pub(crate) fn is_scale(&self, key: &str) -> bool {
+        let whole = key.strip_suffix(SCALE).and_then(|whole| self.tensors.get(whole));
+        whole.is_some_and(|entry| entry.dtype == Dtype::I8)
     }
 
     /// An [`Error::Checkpoint`] for a tensor.
@@ -289,6 +346,25 @@ impl Checkpoint {
             reason: reason.into(),
         }
     }
+}
+
+/// What the name of a tensor of I8 has behind it in that of its steps.
+const SCALE: &str = "_scale";
+
+/// The name of the steps of a tensor of I8.
+pub(crate) fn scale_of(key: &str) -> String {
+    format!("{key}{SCALE}")
+}
+
+/// What integers stand for, as many of them to each of `steps`.
+fn scaled(integers: &[i8], steps: &[f32]) -> Result<Vec<f32>, String> {
+    if let Some(at) = integers.iter().position(|q| *q == i8::MIN) {
+        return Err(format!("holds -128 at index {at}: weights are from -127 to 127"));
+    }
+    let each = integers.len() / steps.len().max(1);
+    let values: Vec<f32> =
+        integers.iter().enumerate().map(|(at, q)| f32::from(*q) * steps[at / each]).collect();
+    not_finite(&values).map_or(Ok(values), Err)
 }
 
 /// Values as f32, unless they are no floating-point numbers.

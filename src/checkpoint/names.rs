@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
 };
 
-use super::{Checkpoint, Said};
+use super::{Checkpoint, Said, scale_of};
 use crate::{Error, Result, Tensor};
 
 /// What became of a tensor of a file.
@@ -101,6 +101,8 @@ struct Named {
     key: String,
     /// That of a mask of the same shape, which it is to be multiplied with.
     mask: Option<String>,
+    /// That of its steps, if it is of I8.
+    scale: Option<String>,
 }
 
 impl<'a> Tensors<'a> {
@@ -237,7 +239,7 @@ impl<'a> Tensors<'a> {
     /// # Errors
     /// As [`Checkpoint::tensor`].
     pub fn tensor(&self, name: &str, shape: &[Option<usize>]) -> Result<Tensor> {
-        let Some(Named { key, mask }) = self.named.get(name) else {
+        let Some(Named { key, mask, .. }) = self.named.get(name) else {
             return Err(self.error(name, "is missing"));
         };
         let tensor = self.checkpoint.tensor(key, shape)?;
@@ -246,6 +248,18 @@ impl<'a> Tensors<'a> {
         let exactly: Vec<Option<usize>> = tensor.dims().iter().copied().map(Some).collect();
         let mask = self.checkpoint.tensor(mask, &exactly)?;
         Ok(Tensor::from_fn(tensor.dims(), |i| tensor.data()[i] * mask.data()[i]))
+    }
+
+    /// What a step of each of its outputs is, of a weight that is made of whole steps from -127 to 127.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::tensor`].
+    pub fn steps(&self, name: &str) -> Result<Option<Vec<f32>>> {
+        match self.named.get(name) {
+            Some(Named { key, mask: None, .. }) => self.checkpoint.steps(key),
+            // What a mask leaves is none.
+            _ => Ok(None),
+        }
     }
 
     /// An [`Error::Checkpoint`] for a tensor, by its name in the file.
@@ -280,14 +294,14 @@ impl<'a> Tensors<'a> {
             self.contains(&format!("{module}.running_mean"))
         };
         let mut uses = BTreeMap::new();
-        for (name, Named { key, mask }) in &self.named {
+        for (name, Named { key, mask, scale }) in &self.named {
             let became = match used.contains(name) {
                 true if norm(name) => Use::Folded,
                 true => Use::Used,
                 false => Use::Ignored("nothing needs it".into()),
             };
-            if let Some(mask) = mask {
-                uses.insert(mask.clone(), became.clone());
+            for with in [mask, scale].into_iter().flatten() {
+                uses.insert(with.clone(), became.clone());
             }
             uses.insert(key.clone(), became);
         }
@@ -316,20 +330,22 @@ pub(crate) fn superfluous(place: &str, others: usize, ignore: &str) -> String {
     format!("is no part of {place}{others}: --set ignore={} runs it without", ignore.escape_debug())
 }
 
-/// Every tensor by its name without wrappers, and what pruning took apart as one.
+/// Every tensor by its name without wrappers, and what pruning and quantising took apart as one.
 fn cleaned(checkpoint: &Checkpoint) -> Result<BTreeMap<String, Named>> {
     let mut named: BTreeMap<String, Named> = BTreeMap::new();
     for key in checkpoint.keys() {
         let mask = key.strip_suffix("_orig").map(|whole| format!("{whole}_mask"));
         let mask = mask.filter(|mask| checkpoint.contains(mask));
         let orig = key.strip_suffix("_mask").map(|whole| format!("{whole}_orig"));
-        if orig.is_some_and(|orig| checkpoint.contains(&orig)) {
+        if orig.is_some_and(|orig| checkpoint.contains(&orig)) || checkpoint.is_scale(key) {
             continue;
         }
+        let scale =
+            Some(scale_of(key)).filter(|scale| checkpoint.contains(scale) && checkpoint.is_scale(scale));
         let whole = if mask.is_some() { key.strip_suffix("_orig").unwrap_or(key) } else { key };
         let name: Vec<&str> = whole.split('.').filter(|part| !WRAPPERS.contains(part)).collect();
         let name = name.join(".");
-        if let Some(other) = named.insert(name, Named { key: key.into(), mask }) {
+        if let Some(other) = named.insert(name, Named { key: key.into(), mask, scale }) {
             let other = other.key.escape_debug();
             return Err(checkpoint.error(key, format!("has the name of {other} once wrappers are taken off")));
         }

@@ -1,8 +1,11 @@
 //! What a user says of a network, beside what its files show.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
-use super::{Config, Source, Sourced};
+use super::{Config, Record, Source, Sourced};
 use crate::{Error, Result};
 
 /// What a user says of a network: its name, and values that no key shows. See [`Said::NAMES`].
@@ -20,6 +23,9 @@ use crate::{Error, Result};
 pub struct Said {
     pub(crate) arch: Option<String>,
     values: BTreeMap<&'static str, String>,
+    /// What the file says of itself, where nothing else was said, and which file.
+    recorded: BTreeMap<String, String>,
+    file: PathBuf,
 }
 
 impl Said {
@@ -75,11 +81,19 @@ impl Said {
         Ok(self)
     }
 
-    /// What was said of `name`, or what `config.json` says under the same name.
+    /// The same, and beneath it what a file says of itself.
+    pub(crate) fn over(&self, record: &Record, file: &Path) -> Self {
+        Self { recorded: record.values.clone(), file: file.to_owned(), ..self.clone() }
+    }
+
+    /// What was said of `name`, or what the file of weights or `config.json` says under the same name.
     pub(crate) fn text(&self, config: Option<&Config>, name: &'static str) -> Option<Sourced<String>> {
         debug_assert!(Self::NAMES.iter().any(|(known, _)| *known == name), "{name}");
         if let Some(value) = self.values.get(name) {
             return Some(Sourced::new(value.clone(), Source::Set));
+        }
+        if let Some(value) = self.recorded.get(name) {
+            return Some(Sourced::new(value.clone(), Source::File("own record")));
         }
         let value = match config?.get(name)? {
             serde_json::Value::String(text) => text.clone(),
@@ -105,6 +119,10 @@ impl Said {
         let Some(Sourced { value, from }) = self.text(config, name) else { return Ok(None) };
         match (parse(value.trim()), config) {
             (Some(parsed), _) => Ok(Some(Sourced::new(parsed, from))),
+            (None, _) if matches!(from, Source::File(_)) => {
+                let takes = Self::takes(name);
+                Err(Error::file(&self.file, format!("says {name} = {value}: expected {takes}")))
+            }
             (None, Some(config)) if from != Source::Set => {
                 Err(config.error(name, format!("expected {}, found {value}", Self::takes(name))))
             }

@@ -452,6 +452,13 @@ pub fn png_name(name: OsString) -> Result<PathBuf, String> {
     if is { Ok(path) } else { Err("expected the name of a .png file".into()) }
 }
 
+/// The name of a file of safetensors, whatever bytes it has.
+pub fn safetensors_name(name: OsString) -> Result<PathBuf, String> {
+    let path = PathBuf::from(name);
+    let is = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors"));
+    if is { Ok(path) } else { Err("expected the name of a .safetensors file".into()) }
+}
+
 /// Rows and columns from `224x160`, or `224` for a square.
 pub fn size(text: &str) -> Result<[usize; 2], String> {
     let (h, w) = text.split_once('x').unwrap_or((text, text));

@@ -11,6 +11,7 @@ mod detect;
 mod embed;
 mod inspect;
 mod pictures;
+mod quantize;
 mod quiet;
 mod run;
 mod segment;
@@ -55,6 +56,8 @@ enum Command {
     Inspect(inspect::Inspect),
     /// Measure which layers should share a kernel on this adapter, and keep the winners
     Tune(tune::Tune),
+    /// Put a network in 8 bits, within an error budget
+    Quantize(quantize::Quantize),
     /// Measure how long networks take, GPU against CPU, and where the time goes
     Bench(bench::Bench),
     /// Measure what depthwise-separable convolutions save, GPU against CPU: one page of HTML
@@ -97,6 +100,7 @@ pub fn main() -> ExitCode {
         Command::Run(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Tune(command) => command.run(),
+        Command::Quantize(command) => command.run(),
         Command::Adapters(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Study(command) => command.run(),

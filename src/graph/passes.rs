@@ -108,7 +108,10 @@ fn absorb(
         let merged = producer.and_then(|id| {
             let target = &mut kept[place[id.index()]];
             let Op::Conv(conv) = &target.op else { return None };
-            target.op = Op::Conv(merge(node, id, conv, &mut target.inputs)?);
+            let merged = merge(node, id, conv, &mut target.inputs)?;
+            // Weights that were scaled are made of other steps.
+            target.steps.take_if(|_| !Arc::ptr_eq(&merged.weight, &conv.weight));
+            target.op = Op::Conv(merged);
             target.layers.extend(node.layers.iter().cloned());
             target.map = node.map;
             Some(place[id.index()])

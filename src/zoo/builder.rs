@@ -183,12 +183,13 @@ impl<'a> Builder<'a> {
         let channels = self.at.channels;
         let (outputs, inputs) = if form.depthwise { (Some(channels), 1) } else { (None, channels) };
         let k = Some(form.kernel);
-        let weight = self.tensors.tensor(&self.key(name, "weight"), &[outputs, Some(inputs), k, k])?;
+        let key = self.key(name, "weight");
+        let weight = self.tensors.tensor(&key, &[outputs, Some(inputs), k, k])?;
         let bias = self.bias_of(name).filter(|_| biased);
         let bias = bias.map(|key| self.tensors.tensor(&key, &[Some(weight.dims()[0])])).transpose()?;
         let conv = self.conv_of(weight, bias.map(Arc::new), form);
         self.push_conv(name, conv);
-        Ok(())
+        self.in_steps(&key)
     }
 
     /// A pointwise convolution or a fully connected layer, held as a matrix or as a convolution. `outputs` is how
@@ -202,7 +203,8 @@ impl<'a> Builder<'a> {
     ) -> Result<()> {
         let inputs = self.at.channels;
         let shape = [outputs, Some(inputs), Some(1), Some(1)];
-        let weight = self.tensors.tensor(&self.key(name, "weight"), &shape[..if matrix { 2 } else { 4 }])?;
+        let key = self.key(name, "weight");
+        let weight = self.tensors.tensor(&key, &shape[..if matrix { 2 } else { 4 }])?;
         let outputs = weight.dims()[0];
         let bias = match bias {
             true => Some(Arc::new(self.tensors.tensor(&self.key(name, "bias"), &[Some(outputs)])?)),
@@ -211,6 +213,12 @@ impl<'a> Builder<'a> {
         let weight = Tensor::new([outputs, inputs, 1, 1], weight.into_data())?;
         let conv = self.conv_of(weight, bias, POINTWISE);
         self.push_conv(name, Conv { linear: matrix, ..conv });
+        self.in_steps(&key)
+    }
+
+    /// Has the latest value's convolution know what steps its weight is made of, if it is of 8 bits.
+    fn in_steps(&mut self, key: &str) -> Result<()> {
+        self.graph.node_mut(self.at.id).steps = self.tensors.steps(key)?.map(Into::into);
         Ok(())
     }
 

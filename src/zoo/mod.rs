@@ -21,6 +21,7 @@ mod lraspp;
 mod network;
 mod picturing;
 mod preprocessing;
+mod quantised;
 mod registry;
 mod resnet;
 mod rules;

@@ -12,7 +12,7 @@ use super::{
     library::Library,
     picturing,
     preprocessing::Preprocessing,
-    registry,
+    quantised, registry,
     rules::Rules,
     table::Family,
     task::{Answer, Detector, Feature, Scores, Task},
@@ -117,6 +117,8 @@ impl Network {
     /// # Errors
     /// As [`Network::from_checkpoint`]; [`Error::Input`] if what was said is not understood.
     pub fn from_checkpoint_with(checkpoint: &Checkpoint, said: &Said) -> Result<Self> {
+        let record = checkpoint.record.as_deref();
+        let said = &record.map_or_else(|| said.clone(), |record| said.over(record, checkpoint.path()));
         let mut tensors = Tensors::new(checkpoint, &registry::anchors(), said)?;
         let library =
             registry::library(&tensors).ok_or_else(|| fit::unknown(&tensors, &fit::seen(&tensors)))?;
@@ -173,15 +175,18 @@ impl Network {
         let of_library = config.filter(|config| matches!(configured(config), Ok(Some(_))));
         let given = picturing::Given { said, config, of_library, preprocessor };
         let segments = matches!(built.task, Task::Segment { .. });
+        let mut assumed = Vec::new();
         let preprocessing = picturing::settle(
             library,
             (arch.as_ref().map(|arch| arch.value), preset),
             table,
             &given,
             (built.channels, segments),
-            &mut notes,
+            &mut assumed,
             &mut origins,
         )?;
+        // A record says what nothing says elsewhere.
+        notes.extend(assumed.into_iter().filter(|_| record.is_none()));
         if of_library.is_none() {
             // Somebody's own file, which may have been written for something else.
             let said = |origin: &&Origin| origin.from.to_string().starts_with("config.json");
@@ -197,23 +202,32 @@ impl Network {
             });
         }
         let input = preprocessing.size();
-        let mut labels = config.map(|config| (library.labels)(config)).transpose()?.flatten();
+        let mut labels = match record {
+            Some(record) => record.labels.clone(),
+            None => config.map(|config| (library.labels)(config)).transpose()?.flatten(),
+        };
         let binary = segments && built.classes == 1;
         if let Some(found) =
             labels.as_ref().map(Vec::len).filter(|n| *n != built.classes && !(binary && *n == 2))
         {
-            notes.push(format!("config.json names {found} classes of {}: names left out", built.classes));
+            let who = if record.is_some() { "the file" } else { "config.json" };
+            notes.push(format!("{who} names {found} classes of {}: names left out", built.classes));
             labels = None;
         }
         notes.extend(tensors.left_out());
         let mut warnings = naming.warnings;
         warnings.extend(checkpoint.warnings.iter().cloned());
         warnings.extend(misgivings(&rules, built.classes, built.task));
+        let mut graph = built.graph;
+        if let Some(record) = record {
+            quantised::attach(&mut graph, record).map_err(|reason| Error::file(checkpoint.path(), reason))?;
+        }
+        notes.extend(quantised::note(&graph));
         let mut network = Self {
             arch: arch
                 .map_or_else(|| format!("{}/{}", library.name, table.family), |arch| arch.value.to_string()),
             family: table.family,
-            graph: built.graph,
+            graph,
             classes: built.classes,
             scores,
             channels: built.channels,
@@ -337,6 +351,9 @@ impl Naming {
             None => None,
         };
         let of_file = checkpoint.stem().and_then(|stem| registry::in_file_name(library.name, stem));
+        let recorded = checkpoint.record.as_deref().and_then(|record| record.architecture.as_deref());
+        let recorded = recorded.map(registry::arch).transpose();
+        let recorded = recorded.map_err(|error| Error::file(checkpoint.path(), error))?;
         let trained = checkpoint.arch.as_deref().and_then(|name| {
             let parsed =
                 if name.contains('/') { registry::arch(name) } else { registry::arch_of(library.name, name) };
@@ -345,7 +362,7 @@ impl Naming {
         let named = [
             said.map(|arch| Sourced::new(arch, Source::Arch)),
             configured.map(|arch| Sourced::new(arch, Source::Config("config.json".into()))),
-            trained.map(|arch| Sourced::new(arch, Source::File("own record"))),
+            recorded.or(trained).map(|arch| Sourced::new(arch, Source::File("own record"))),
             of_file.map(|arch| Sourced::new(arch, Source::File("name"))),
         ];
         let named = named.into_iter().flatten().next();

@@ -162,6 +162,7 @@ impl Inspect {
                 "network": network.arch,
                 "parameters": total.parameters,
                 "macs": total.macs,
+                "layers_in_8_bits": in_8_bits(&network),
                 "input": input,
                 "classes": network.classes,
                 "preprocessing": network.preprocessing,
@@ -191,6 +192,9 @@ impl Inspect {
             total.parameters,
             total.macs as f64 / 1e6
         )?;
+        if let Some(layers) = in_8_bits(&network) {
+            writeln!(text, "the weights of {layers} layers are of 8 bits")?;
+        }
         text += &values(&network);
         let wide = layers.iter().map(|layer| layer.name.len()).max().unwrap_or(0);
         writeln!(
@@ -290,6 +294,11 @@ impl Inspect {
         }
         Ok(format!("{pipelines} pipelines for {} in {}\n", target.words(), common::file(folder)))
     }
+}
+
+/// How many layers have weights of 8 bits, if any has.
+fn in_8_bits(network: &Network) -> Option<usize> {
+    Some(network.graph.nodes().filter(|(_, node)| node.steps.is_some()).count()).filter(|count| *count > 0)
 }
 
 /// Where each value came from, and what became of the tensors.

@@ -1,0 +1,235 @@
+//! `goldcrest quantize`
+
+use std::{
+    ffi::OsString,
+    fmt::Write,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use clap::{
+    Args,
+    builder::{OsStringValueParser, TypedValueParser},
+};
+use goldcrest::{
+    Tensor,
+    cpu::Cpu,
+    feed::{Content, Inputs, Reading},
+    files::FileSet,
+    quantize::{self, LayerReport, Precision, Quantized, Report},
+    tasks::{self, Picture},
+    zoo::{Network, Preprocessing, Resize},
+};
+use serde_json::json;
+
+use super::{
+    common::{self, Weights, json, progress},
+    target::Target,
+};
+
+#[derive(Args)]
+pub struct Quantize {
+    #[command(flatten)]
+    weights: Weights,
+
+    /// Pictures like those that the network will see: a folder (all pictures in it, at any depth), a pattern such as
+    /// 'photos/*.jpg', or @FILE with a name a line. Some hundred are plenty; nobody has to say what is on them
+    #[arg(long, value_name = "DIR", required_unless_present = "weights_only")]
+    pictures: Option<OsString>,
+
+    /// The .safetensors file to write
+    #[arg(long, value_name = "FILE", value_parser = OsStringValueParser::new().try_map(common::safetensors_name))]
+    out: PathBuf,
+
+    /// How much noise answers may have: the squares of what they are off, as a share of the squares of the answers
+    /// themselves, over all pictures. 2% is a relative error of 14%, about what MobileNetV2 has with all layers in 8 bits.
+    /// Layers that make too much stay in floating point
+    #[arg(long, value_name = "PERCENT", default_value = "2%", value_parser = percent)]
+    within: f64,
+
+    /// The most pictures that are looked at, evenly chosen
+    #[arg(long, value_name = "COUNT", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    limit: u32,
+
+    /// Weights in 8 bits and no maps: a quarter of the size, computed in floating point; takes no pictures
+    #[arg(long, conflicts_with_all = ["pictures", "within", "limit"])]
+    weights_only: bool,
+
+    /// Show every layer, not only those that stay in floating point
+    #[arg(long)]
+    per_layer: bool,
+
+    /// The CPU's threads, if not one a core
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    threads: Option<u32>,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Quantize {
+    pub fn run(&self) -> Result<String> {
+        let network = self.weights.open()?;
+        let files = self.pictures.as_ref().map(found).transpose()?.unwrap_or_default();
+        let named = || self.out.display().to_string();
+        let read: FileSet = network.files.iter().chain(&files).collect();
+        let target = Target::sparing(&self.out, &read).with_context(named)?;
+        let quantized = match self.weights_only {
+            true => quantize::weights_only(&network)?,
+            false => self.with_pictures(&network, &files)?,
+        };
+        let bytes = quantized.encode(&network)?;
+        target.write(&bytes).with_context(named)?;
+        let report = &quantized.report;
+        for warning in &report.warnings {
+            log::warn!("{warning}");
+        }
+        let float: u64 =
+            report.layers.iter().filter(|l| l.precision != Precision::Int8).map(|l| l.bytes_before).sum();
+        if 2 * float > report.bytes_before {
+            log::warn!("more than half of the weights stay in floating point: --within allows more noise");
+        }
+        if self.json {
+            let mut told = json!(report);
+            told["file"] = json!(named());
+            told["bytes"] = json!(bytes.len());
+            return json(&told);
+        }
+        Ok(self.words(report, bytes.len())?)
+    }
+
+    fn with_pictures(&self, network: &Network, files: &[PathBuf]) -> Result<Quantized> {
+        if !tasks::takes_pictures(&network.preprocessing, network.channels) {
+            let channels = network.channels;
+            bail!(
+                "{}: its input has {channels} channels and is no picture: --weights-only takes none",
+                network.arch
+            );
+        }
+        let chosen = quantize::evenly(&files.iter().collect::<Vec<_>>(), self.limit as usize);
+        let bar = progress("decoding");
+        bar.set_length(chosen.len() as u64);
+        let how = preprocessing(network);
+        let (mut inputs, mut first) = (Vec::new(), None);
+        for path in &chosen {
+            match prepared(path, &how) {
+                Ok(input) => inputs.push(input),
+                Err(error) => {
+                    bar.suspend(|| log::warn!("left out: {error}"));
+                    first.get_or_insert(error);
+                }
+            }
+            bar.inc(1);
+        }
+        if let (true, Some(error)) = (inputs.is_empty(), first) {
+            return Err(anyhow!(error).context("no picture could be read"));
+        }
+        if chosen.len() < files.len() {
+            let (some, all) = (chosen.len(), files.len());
+            log::info!(target: common::NOTE, "{some} of {all} pictures are looked at, evenly chosen: --limit takes more");
+        }
+        let cpu = Cpu::new(self.threads.map(|threads| threads as usize))?;
+        let quantized = quantize::quantize(
+            &cpu,
+            network,
+            &inputs,
+            self.within,
+            |quantize::Progress { stage, done, of }| {
+                bar.set_message(stage);
+                bar.set_length(of as u64);
+                bar.set_position(done as u64);
+            },
+        )?;
+        drop(bar);
+        Ok(quantized)
+    }
+
+    fn words(&self, report: &Report, bytes: usize) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        let megabytes = |bytes: u64| bytes as f64 / 1e6;
+        writeln!(
+            text,
+            "{}: {}, {} of {} layers in 8 bits, {:.2} MB, in f32 {:.2} MB",
+            common::file(&self.out),
+            report.network,
+            report.int8(),
+            report.layers.len(),
+            megabytes(bytes as u64),
+            megabytes(report.bytes_before),
+        )?;
+        if let (Some(noise), Some(all), Some(within)) = (report.noise, report.noise_of_all, report.within) {
+            let relative = 100.0 * noise.sqrt();
+            writeln!(
+                text,
+                "noise in the answers to {} pictures: {:.3}% of their squares, a relative error of {relative:.1}%; {:.3}% are \
+                 allowed, all layers in 8 bits make {:.3}%",
+                report.pictures,
+                100.0 * noise,
+                100.0 * within,
+                100.0 * all,
+            )?;
+        }
+        if let Some([changed, of]) = report.changed {
+            writeln!(text, "best classes that are others: {changed} of {of}")?;
+        }
+        let shown = |layer: &&LayerReport| self.per_layer || layer.precision != Precision::Int8;
+        let shown: Vec<&LayerReport> = report.layers.iter().filter(shown).collect();
+        let wide = shown.iter().map(|layer| layer.name.len()).max().unwrap_or(0).max(5);
+        if !shown.is_empty() {
+            let (noise, alone) = ("noise", "alone");
+            writeln!(
+                text,
+                "\n{:<wide$}  {:<5} {:>10} {:>10} {noise:>9} {alone:>9}",
+                "layer", "is", "f32 bytes", "bytes"
+            )?;
+        }
+        let percent = |share: Option<f64>| share.map_or("-".into(), |share| format!("{:.4}%", 100.0 * share));
+        for layer in shown {
+            let LayerReport { name, precision, bytes_before, bytes_after, noise, alone, .. } = layer;
+            let (noise, alone) = (percent(*noise), percent(*alone));
+            writeln!(
+                text,
+                "{name:<wide$}  {precision:<5} {bytes_before:>10} {bytes_after:>10} {noise:>9} {alone:>9}"
+            )?;
+        }
+        Ok(text)
+    }
+}
+
+/// The files that a name stands for, in order.
+fn found(name: &OsString) -> Result<Vec<PathBuf>> {
+    let mut inputs = Inputs::new([name.clone()], Reading::default());
+    inputs.settle();
+    let files: Vec<PathBuf> = inputs.files().map(Path::to_owned).collect();
+    match (files.is_empty(), inputs.next().map(|input| input.content)) {
+        (true, Some(Content::Failed(error))) => Err(error.into()),
+        (true, _) => bail!("{}: stands for no picture", name.display()),
+        (false, _) => Ok(files),
+    }
+}
+
+/// How pictures are prepared, all of one size.
+fn preprocessing(network: &Network) -> Preprocessing {
+    match network.preprocessing {
+        how @ Preprocessing { crop: None, .. } => {
+            Preprocessing { resize: Resize::Exact(network.input), ..how }
+        }
+        how => how,
+    }
+}
+
+fn prepared(path: &Path, how: &Preprocessing) -> goldcrest::Result<Tensor> {
+    let of_file = |error| match error {
+        goldcrest::Error::Input(reason) => goldcrest::Error::file(path, reason),
+        other => other,
+    };
+    tasks::preprocess(&Picture::open(path)?, how).map_err(of_file)
+}
+
+/// A share from `0.5%`, or `0.5`.
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.trim().trim_end_matches('%').trim_end().parse::<f64>();
+    let share = number.ok().map(|percent| percent / 100.0).filter(|share| *share > 0.0 && *share <= 1.0);
+    share.ok_or_else(|| "expected a percentage above 0, such as 0.5%".into())
+}

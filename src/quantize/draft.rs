@@ -1,0 +1,286 @@
+//! A network with all that is known of it in 8 bits, of which any choice of layers can be taken.
+
+use std::sync::Arc;
+
+use super::{
+    measure::{self, Watched},
+    ranges::{Extent, Histogram, ends},
+    weights::{Rounded, rounded, stored},
+};
+use crate::{
+    Error, Result, Shape, Tensor,
+    cpu::Cpu,
+    graph::{Activation, Affine, Conv, Graph, Node, NodeId, Op},
+    tensor::Element,
+    zoo::Network,
+};
+
+/// A layer that can be in 8 bits: a convolution, or a fully connected layer.
+#[derive(Debug, Clone)]
+pub(super) struct Layer {
+    pub id: NodeId,
+    /// In 8 bits.
+    pub eight: Rounded,
+    /// With which the mean of what it makes in 8 bits is right.
+    pub bias: Option<Arc<Tensor>>,
+    /// In floating point, as the file has it.
+    pub float: (Arc<Tensor>, Element),
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Draft {
+    /// In floating point, after the passes.
+    pub exact: Graph,
+    pub layers: Vec<Layer>,
+    /// What each node's integers would stand for. None without pictures.
+    maps: Vec<Option<Affine>>,
+    /// The mean of each channel that a layer makes in floating point, once it was measured.
+    means: Vec<Option<Vec<f64>>>,
+}
+
+/// The nodes of a network's graph, after passes, whose weights lie in its file: not those of fixed filters and of what
+/// Goldcrest puts behind the library's modules.
+pub(super) fn layers(graph: &Graph, network: &Network) -> Vec<NodeId> {
+    let fixed = |node: &&Node| matches!(node.op, Op::Filter(_)) || node.name().starts_with("postprocess.");
+    let fixed: Vec<&str> =
+        network.graph.nodes().map(|(_, node)| node).filter(fixed).map(Node::name).collect();
+    let is_layer = |node: &Node| matches!(node.op, Op::Conv(_)) && !fixed.contains(&node.name());
+    graph.nodes().filter(|(_, node)| is_layer(node)).map(|(id, _)| id).collect()
+}
+
+pub(super) fn conv(graph: &Graph, id: NodeId) -> &Conv {
+    match &graph.node(id).op {
+        Op::Conv(conv) => conv,
+        other => unreachable!("{} is no layer", other.name(None)),
+    }
+}
+
+impl Draft {
+    /// Rounds the weights, given what the maps' integers stand for.
+    pub fn new(exact: Graph, layers: &[NodeId], maps: Vec<Option<Affine>>) -> Self {
+        let layer = |&id: &NodeId| {
+            let inputs = &exact.node(id).inputs;
+            let map = |at: usize| inputs.get(at).and_then(|id| maps[id.index()]);
+            let conv = conv(&exact, id);
+            let eight = rounded(conv, map(0), map(1));
+            Layer { id, eight, bias: conv.bias.clone(), float: stored(&conv.weight) }
+        };
+        let means = vec![None; layers.len()];
+        let layers = layers.iter().map(layer).collect();
+        Self { exact, layers, maps, means }
+    }
+
+    /// The network with those layers in 8 bits that `eight` says.
+    pub fn graph(&self, eight: &[bool]) -> Graph {
+        let mut graph = self.exact.clone();
+        let mapped = self.mapped(eight);
+        for (layer, &eight) in self.layers.iter().zip(eight) {
+            let node = graph.node_mut(layer.id);
+            let Op::Conv(conv) = &mut node.op else { continue };
+            if eight {
+                conv.weight = layer.eight.weight.clone();
+                conv.bias = layer.bias.clone();
+                node.steps = Some(layer.eight.steps.clone());
+            } else {
+                conv.weight = layer.float.0.clone();
+            }
+        }
+        let ids: Vec<NodeId> = graph.nodes().map(|(id, _)| id).collect();
+        for id in ids {
+            graph.node_mut(id).map = self.maps[id.index()].filter(|_| mapped[id.index()]);
+        }
+        graph
+    }
+
+    /// Which values lie in 8 bits: what a layer in 8 bits reads, what that is made of without arithmetic of its own, and
+    /// what a layer makes that ends with an activation, which is looked up or cut off in integers.
+    fn mapped(&self, eight: &[bool]) -> Vec<bool> {
+        let mut of_layer = vec![false; self.exact.nodes().len()];
+        self.layers.iter().zip(eight).for_each(|(layer, eight)| of_layer[layer.id.index()] = *eight);
+        let mut mapped = vec![false; self.exact.nodes().len()];
+        for (id, node) in self.exact.nodes().rev() {
+            let at = id.index();
+            let reads = match &node.op {
+                Op::Conv(conv) => {
+                    mapped[at] |= of_layer[at] && conv.activation != Activation::Identity;
+                    of_layer[at]
+                }
+                Op::GlobalPool | Op::Scale | Op::Concat(_) | Op::MaxPool(_) | Op::Resize(_) => mapped[at],
+                _ => false,
+            };
+            node.reads().iter().filter(|_| reads).for_each(|input| mapped[input.index()] = true);
+        }
+        mapped
+    }
+
+    /// Takes from each bias what the layer's mean is off in each channel, measured on `inputs`, one layer after another:
+    /// what comes before is right by then. As section 4.2 of arXiv 1906.04721 has it, with means that are measured.
+    pub fn correct(
+        &mut self,
+        cpu: &Cpu,
+        eight: &[bool],
+        inputs: &[&Tensor],
+        mut done: impl FnMut(usize),
+    ) -> Result<()> {
+        for at in 0..self.layers.len() {
+            done(at);
+            let id = self.layers[at].id;
+            let Some(bias) = conv(&self.exact, id).bias.clone().filter(|_| eight[at]) else { continue };
+            self.layers[at].bias = Some(bias.clone());
+            let found = means(cpu, &self.graph(eight), id, inputs)?;
+            let wanted = match self.means[at].take() {
+                Some(wanted) => wanted,
+                None => means(cpu, &self.exact, id, inputs)?,
+            };
+            let corrected = |c: usize| (f64::from(bias.data()[c]) - (found[c] - wanted[c])) as f32;
+            self.layers[at].bias = Some(Arc::new(Tensor::from_fn(bias.dims(), corrected)));
+            self.means[at] = Some(wanted);
+        }
+        Ok(())
+    }
+
+    /// The same without what [`Draft::correct`] did.
+    pub fn uncorrected(&self) -> Self {
+        let mut draft = self.clone();
+        draft.layers.iter_mut().for_each(|layer| layer.bias = conv(&self.exact, layer.id).bias.clone());
+        draft
+    }
+}
+
+/// The mean of each channel that a layer makes, before its activation.
+fn means(cpu: &Cpu, graph: &Graph, id: NodeId, inputs: &[&Tensor]) -> Result<Vec<f64>> {
+    let mut graph = graph.answering(vec![("layer".into(), id)]);
+    let node = graph.node_mut(id);
+    node.map = None;
+    if let Op::Conv(conv) = &mut node.op {
+        conv.activation = Activation::Identity;
+    }
+    let mut sums = vec![0.0; conv(&graph, id).outputs()];
+    let mut count = 0;
+    for answer in measure::answers(cpu, &graph, inputs)? {
+        let values = answer[0].data();
+        let plane = values.len() / sums.len();
+        for (sum, plane) in sums.iter_mut().zip(values.chunks_exact(plane)) {
+            *sum += plane.iter().map(|v| f64::from(*v)).sum::<f64>();
+        }
+        count += plane;
+    }
+    sums.iter_mut().for_each(|sum| *sum /= count.max(1) as f64);
+    Ok(sums)
+}
+
+/// The extents of all nodes' values.
+pub(super) fn extents(
+    cpu: &Cpu,
+    graph: &Graph,
+    inputs: &[&Tensor],
+    mut done: impl FnMut(usize),
+) -> Result<Vec<Extent>> {
+    let shapes = graph.shapes(inputs[0].shape()?)?;
+    let mut extents: Vec<Extent> = shapes.iter().map(|shape: &Shape| Extent::new(shape.c)).collect();
+    let mut watched = Watched::new(cpu, graph, inputs[0])?;
+    for (at, input) in inputs.iter().enumerate() {
+        done(at);
+        watched.values(input)?.iter().for_each(|(id, value)| extents[id.index()].add(value.data()));
+    }
+    let odd = extents.iter().position(|extent| !(extent.most - extent.least).is_finite());
+    match odd.and_then(|at| graph.nodes().nth(at)) {
+        Some((_, node)) => Err(Error::Overflow { layer: node.name().into(), element: Element::F32 }),
+        None => Ok(extents),
+    }
+}
+
+/// What the integers of all nodes' values are best to stand for.
+pub(super) fn maps(
+    cpu: &Cpu,
+    graph: &Graph,
+    extents: &[Extent],
+    inputs: &[&Tensor],
+    mut done: impl FnMut(usize),
+) -> Result<Vec<Option<Affine>>> {
+    let of_node = |((_, node), extent): ((NodeId, &Node), &Extent)| {
+        let activation = if let Op::Conv(conv) = &node.op { conv.activation } else { Activation::Identity };
+        let [least, most] = ends(extent, activation);
+        Histogram::new(least, most)
+    };
+    let mut histograms: Vec<Histogram> = graph.nodes().zip(extents).map(of_node).collect();
+    let mut watched = Watched::new(cpu, graph, inputs[0])?;
+    for (at, input) in inputs.iter().enumerate() {
+        done(at);
+        watched.values(input)?.iter().for_each(|(id, value)| histograms[id.index()].add(value.data()));
+    }
+    let mut maps: Vec<Option<Affine>> = histograms.iter().map(|histogram| Some(histogram.best())).collect();
+    for (id, node) in graph.nodes() {
+        // What is the largest of some values is one of them.
+        if let Op::MaxPool(_) = node.op {
+            maps[id.index()] = maps[node.inputs[0].index()];
+        }
+    }
+    Ok(maps)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Padding;
+
+    fn conv(outputs: usize, activation: Activation, weight: impl FnMut(usize) -> f32) -> Op {
+        Op::Conv(Conv {
+            weight: Arc::new(Tensor::from_fn([outputs, 4, 1, 1], weight)),
+            bias: Some(Arc::new(Tensor::from_fn([outputs], |_| 0.1))),
+            stride: 1,
+            dilation: 1,
+            padding: Padding::Symmetric,
+            groups: 1,
+            activation,
+            linear: false,
+        })
+    }
+
+    #[test]
+    fn means_are_right_after_the_correction() {
+        let mut graph = Graph::default();
+        let x = graph.push("x", Op::Input(4), &[]);
+        // All but one of an output's weights are less than half a step: what they add up to is lost.
+        let lost = |i: usize| if i.is_multiple_of(4) { 1.0 } else { 0.003 };
+        let first = graph.push("first", conv(4, Activation::Relu, lost), &[x]);
+        let second = graph.push("second", conv(3, Activation::Identity, lost), &[first]);
+        let cpu = Cpu::new(Some(1)).unwrap();
+        let input = Tensor::from_fn([1, 4, 5, 5], |i| 2.0 + (i as f32 * 0.7).sin());
+        let inputs = [&input];
+        let extents = extents(&cpu, &graph, &inputs, |_| {}).unwrap();
+        let maps = maps(&cpu, &graph, &extents, &inputs, |_| {}).unwrap();
+        let mut draft = Draft::new(graph.clone(), &[first, second], maps);
+        let eight = [true; 2];
+        let off = |draft: &Draft, id: NodeId| {
+            let found = means(&cpu, &draft.graph(&eight), id, &inputs).unwrap();
+            let wanted = means(&cpu, &graph, id, &inputs).unwrap();
+            found.iter().zip(&wanted).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
+        };
+        assert!(off(&draft, first) > 0.01 && off(&draft, second) > 0.02);
+        draft.correct(&cpu, &eight, &inputs, |_| {}).unwrap();
+        assert!(off(&draft, first) < 1e-5 && off(&draft, second) < 1e-5);
+        assert!(off(&draft.uncorrected(), second) > 0.02);
+    }
+
+    #[test]
+    fn what_layers_in_8_bits_read_is_in_8_bits_and_heads_are_not() {
+        let mut graph = Graph::default();
+        let x = graph.push("x", Op::Input(4), &[]);
+        let stem = graph.push("stem", conv(4, Activation::Relu, |_| 0.1), &[x]);
+        let gate = graph.push("gate", Op::GlobalPool, &[stem]);
+        let scaled = graph.push("scaled", Op::Scale, &[stem, gate]);
+        let head = graph.push("head", conv(3, Activation::Identity, |_| 0.1), &[scaled]);
+        let maps = vec![Some(Affine::over(-1.0, 1.0)); 5];
+        let draft = Draft::new(graph, &[stem, head], maps);
+        let mapped = |eight: [bool; 2]| {
+            let graph = draft.graph(&eight);
+            graph.nodes().map(|(_, node)| node.map.is_some()).collect::<Vec<_>>()
+        };
+        assert_eq!(mapped([true, true]), [true, true, true, true, false]);
+        assert_eq!(mapped([false, true]), [false, true, true, true, false]);
+        assert_eq!(mapped([true, false]), [true, true, false, false, false]);
+        assert_eq!(mapped([false, false]), [false; 5]);
+        assert!(draft.graph(&[true, false]).node(head).steps.is_none());
+    }
+}
