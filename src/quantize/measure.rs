@@ -2,23 +2,22 @@
 
 use std::collections::HashMap;
 
-use super::simulate::Runner;
 use crate::{
     Result, Tensor,
-    cpu::Cpu,
+    cpu::{Cpu, Executor},
     graph::{Graph, NodeId, Op, passes},
 };
 
 /// The answers of a graph to each of some pictures.
 pub(super) fn answers(cpu: &Cpu, graph: &Graph, inputs: &[&Tensor]) -> Result<Vec<Vec<Tensor>>> {
     let Some(first) = inputs.first() else { return Ok(Vec::new()) };
-    let mut runner = Runner::new(cpu, graph, first.shape()?, false)?;
-    inputs.iter().map(|input| runner.run(input)).collect()
+    let mut executor = Executor::new(cpu, graph, first.shape()?, false)?;
+    inputs.iter().map(|input| executor.run(input)).collect()
 }
 
 /// A graph whose nodes' values can be looked at.
 pub(super) struct Watched<'g> {
-    runner: Runner,
+    executor: Executor,
     named: HashMap<&'g str, NodeId>,
     source: Option<NodeId>,
 }
@@ -27,15 +26,15 @@ impl<'g> Watched<'g> {
     /// Of one picture like `input`.
     pub fn new(cpu: &Cpu, graph: &'g Graph, input: &Tensor) -> Result<Self> {
         // What no answer needs is left out.
-        let runner = Runner::new(cpu, &passes::prune(graph), input.shape()?, true)?;
+        let executor = Executor::new(cpu, &passes::prune(graph), input.shape()?, true)?;
         let named = graph.nodes().map(|(id, node)| (node.output_name(), id)).collect();
-        Ok(Self { runner, named, source: graph.source() })
+        Ok(Self { executor, named, source: graph.source() })
     }
 
     /// The values of all nodes that answers need, the picture's among them.
     pub fn values(&mut self, input: &Tensor) -> Result<Vec<(NodeId, Tensor)>> {
-        self.runner.run(input)?;
-        let taps = self.runner.taps()?.into_iter();
+        self.executor.run(input)?;
+        let taps = self.executor.taps()?.into_iter();
         let mut values: Vec<(NodeId, Tensor)> =
             taps.filter_map(|(name, value)| Some((*self.named.get(name.as_str())?, value))).collect();
         values.extend(self.source.map(|source| (source, input.clone())));

@@ -42,7 +42,6 @@ mod file;
 mod measure;
 mod ranges;
 mod report;
-mod simulate;
 mod weights;
 
 use crate::{
