@@ -363,7 +363,7 @@ fn what_a_tensor_holds_is_checked() {
     let mut integers = items.clone();
     let item = integers.iter_mut().find(|i| i.key == key).unwrap();
     item.dtype = Dtype::I32;
-    says(&refusal(&integers, None, None), &[key, "expected F32, F16, BF16 or F64, found I32"]);
+    says(&refusal(&integers, None, None), &[key, "expected F32, F16, BF16, F64 or I8, found I32"]);
 
     let mut extra = items.clone();
     extra.push(Item { key: "features.3.extra".into(), dtype: Dtype::F32, shape: vec![1], data: vec![0; 4] });
