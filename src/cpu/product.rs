@@ -59,7 +59,9 @@ impl Product {
         threads: usize,
     ) -> bool {
         let (inputs, outputs, panels) = (self.packed.inputs, y.c, self.packed.panels());
-        let fit = (CACHE / (4 * (inputs + outputs))).max(LEAST_PIXELS);
+        // Windows share what they read.
+        let each = x.len().div_ceil(y.pixels()) + outputs;
+        let fit = (CACHE / (4 * each)).max(LEAST_PIXELS);
         let worth = (y.pixels() * inputs * outputs).div_ceil(LEAST_WORK).min(threads);
         let mut tasks = [y.pixels().div_ceil(fit).next_multiple_of(worth), 1];
         if worth > 1 && y.pixels() < LEAST_PIXELS * worth {

@@ -9,6 +9,9 @@ use pulp::{Arch, Simd, WithSimd};
 use super::pixelwise::{self, Finite, activate};
 use crate::graph::{Activation, Conv};
 
+/// Bytes of weights that stay in a core's cache from one tile to the next.
+const CACHED: usize = 384 << 10;
+
 /// The most rows and vectors of a tile: its sums, as many weights and an input fit the registers.
 const fn most(lanes: usize) -> [usize; 2] {
     // AVX-512 and NEON have 32 registers, AVX2 has 16.
@@ -164,27 +167,31 @@ impl WithSimd for Job<'_> {
         assert!(first + count <= sums.rows && packed.outputs == sums.outputs);
         let [highest, _] = most(S::F32_LANES);
         let tiles = count.div_ceil(highest);
+        let panels = &packed.panels[panels];
+        // Row by row maps are read and written in order, for which weights have to stay in the cache.
+        let together = if 4 * packed.weights.len() <= CACHED { panels.len() } else { 1 };
         let mut finite = Finite::new(simd);
-        for panel in &packed.panels[panels] {
-            let vectors = if panel.whole { panel.vectors } else { 0 };
+        for panels in panels.chunks(together) {
             // As high as one another, as far as they can be.
-            for row in (0..tiles).map(|i| i * count / tiles..(i + 1) * count / tiles) {
-                let height = row.len();
-                let tile = Tile { simd, packed, rows, sums, panel, row: row.start, out: first + row.start };
-                macro_rules! run {
-                    ($($rows:literal)*) => {
-                        match (height, vectors) {
-                            $(
-                                ($rows, 3) => tile.run::<$rows, 3, true>(&mut finite),
-                                ($rows, 2) => tile.run::<$rows, 2, true>(&mut finite),
-                                ($rows, 1) => tile.run::<$rows, 1, true>(&mut finite),
-                                ($rows, _) => tile.run::<$rows, 1, false>(&mut finite),
-                            )*
-                            _ => unreachable!("no tile is higher"),
-                        }
-                    };
+            for at in (0..tiles).map(|i| i * count / tiles..(i + 1) * count / tiles) {
+                for panel in panels {
+                    let tile = Tile { simd, packed, rows, sums, panel, row: at.start, out: first + at.start };
+                    let vectors = if panel.whole { panel.vectors } else { 0 };
+                    macro_rules! run {
+                        ($($rows:literal)*) => {
+                            match (at.len(), vectors) {
+                                $(
+                                    ($rows, 3) => tile.run::<$rows, 3, true>(&mut finite),
+                                    ($rows, 2) => tile.run::<$rows, 2, true>(&mut finite),
+                                    ($rows, 1) => tile.run::<$rows, 1, true>(&mut finite),
+                                    ($rows, _) => tile.run::<$rows, 1, false>(&mut finite),
+                                )*
+                                _ => unreachable!("no tile is higher"),
+                            }
+                        };
+                    }
+                    run!(1 2 3 4 5 6 7 8);
                 }
-                run!(1 2 3 4 5 6 7 8);
             }
         }
         finite.all(simd)
