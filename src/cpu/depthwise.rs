@@ -242,15 +242,14 @@ impl Band<'_> {
             });
             let mut at = (row * width + columns.start) * x.c + channel;
             for _ in columns.clone() {
-                // Of one row two chains of sums, so that neither is waited for as long.
-                let mut sums = [[bias, simd.splat_f32s(0.0)]; ROWS];
+                // In the order of a single pixel's, so that an answer does not depend on how rows are shared out.
+                let mut sums = [bias; ROWS];
                 for l in 0..LINES {
                     if there[l] {
                         for kx in 0..K {
                             let value = vector(lines[l], kx * next);
-                            for (r, sums) in sums.iter_mut().enumerate() {
+                            for (r, sum) in sums.iter_mut().enumerate() {
                                 if l >= r && l - r < K {
-                                    let sum = &mut sums[if ROWS == 1 { l % 2 } else { 0 }];
                                     *sum = simd.mul_add_f32s(value, weights[(l - r) * K + kx], *sum);
                                 }
                             }
@@ -258,8 +257,7 @@ impl Band<'_> {
                     }
                     lines[l] = lines[l].wrapping_add(step);
                 }
-                for (r, sums) in sums.into_iter().enumerate() {
-                    let mut sum = if ROWS == 1 { simd.add_f32s(sums[0], sums[1]) } else { sums[0] };
+                for (r, mut sum) in sums.into_iter().enumerate() {
                     let at = at + r * width * x.c;
                     if let Some(residual) = self.residual {
                         sum = simd.add_f32s(sum, vector(residual.as_ptr(), at));
