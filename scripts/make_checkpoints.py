@@ -84,7 +84,6 @@ from timm.models._hub import save_config_for_hf  # what pushing to the hub uses
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 from torchvision.models import mobilenetv2, mobilenetv3, resnet
-from torchvision.models.quantization import mobilenetv2 as quantizable_v2
 from torchvision.models.quantization import mobilenetv3 as quantizable_v3
 from torchvision.models.quantization import resnet as quantizable_resnet
 
@@ -1189,26 +1188,6 @@ def reparametrized(cases: Cases) -> None:
         "every convolution pruned, squeeze-excite's among them",
         back=lambda loaded: state(model) | loaded,
         unlike=torchvision_v3("pruned"),
-    )
-
-    engine, torch.backends.quantized.engine = torch.backends.quantized.engine, "qnnpack"
-    int8 = quantizable_v2.QuantizableMobileNetV2(
-        num_classes=4, block=quantizable_v2.QuantizableInvertedResidual, **V2_WIDTH
-    )
-    quantizable_v2._replace_relu(int8)
-    trained(int8.eval(), "int8").fuse_model(is_qat=False)
-    int8.qconfig = torch.ao.quantization.get_default_qconfig("qnnpack")
-    torch.ao.quantization.prepare(int8, inplace=True)
-    int8(cases.inputs["rgb"])
-    torch.ao.quantization.convert(int8, inplace=True)
-    path = cases.file("int8/mobilenet_v2_qnnpack.pth")
-    save_legacy(int8.state_dict(), path)
-    torch.backends.quantized.engine = engine
-    cases.refused(
-        "int8",
-        "int8/mobilenet_v2_qnnpack.pth",
-        "int8|8-bit|quantized",
-        "torchvision's quantized V2: scales, zero points and packed parameters",
     )
 
     for name, words, change in [

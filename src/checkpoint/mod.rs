@@ -9,11 +9,13 @@ mod names;
 mod npy;
 mod origin;
 mod pickle;
+mod qtensor;
 mod record;
 mod said;
 mod torch;
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     fs, io,
@@ -32,9 +34,10 @@ pub(crate) use origin::{Origins, Sourced};
 pub(crate) use record::Record;
 pub use said::Said;
 
-use crate::{Error, Result, Tensor};
+use crate::{Error, Result, Tensor, graph::Affine};
 use bytes::Bytes;
 use format::Format;
+use qtensor::Content;
 
 /// A checkpoint: tensors by the names that its files give them, read when they are asked for.
 ///
@@ -80,6 +83,8 @@ enum Data {
     Bytes { first: u64, len: u64 },
     /// Wherever PyTorch's reader finds it.
     Torch(pytorch_reader::Tensor),
+    /// Steps of a quantised tensor of torch's.
+    Steps(Vec<f32>),
 }
 
 /// The endings of files of weights in a folder, in the order in which they are looked for.
@@ -204,9 +209,14 @@ impl Checkpoint {
                 let opened = opened.map_err(|reason| Error::file(path, reason))?;
                 self.arch = self.arch.take().or(opened.arch);
                 self.warnings.extend(opened.warning);
-                let entry = |(key, tensor): (String, pytorch_reader::Tensor)| {
-                    let (dtype, shape) = (torch::dtype(tensor.dtype()), tensor.shape().to_vec());
-                    (key, Entry { file, dtype, shape, data: Data::Torch(tensor) })
+                let entry = |(key, content): (String, Content)| {
+                    let (dtype, shape, data) = match content {
+                        Content::Stored(tensor) => {
+                            (torch::dtype(tensor.dtype()), tensor.shape().to_vec(), Data::Torch(tensor))
+                        }
+                        Content::Steps(steps) => (Dtype::F32, vec![steps.len()], Data::Steps(steps)),
+                    };
+                    (key, Entry { file, dtype, shape, data })
                 };
                 opened.tensors.into_iter().map(entry).collect()
             }
@@ -271,27 +281,12 @@ impl Checkpoint {
         if entry.shape.contains(&0) {
             return Err(self.error(key, format!("holds no value: its shape is {:?}", entry.shape)));
         }
-        let (path, file) = &self.files[entry.file];
-        let bytes = match &entry.data {
-            Data::Bytes { first, len } => {
-                let bytes = file.read(*first, *len).map_err(Error::io(path))?;
-                if bytes.len() as u64 != *len {
-                    return Err(
-                        self.error(key, "was cut off: the file has become shorter since it was opened")
-                    );
-                }
-                bytes
-            }
-            Data::Torch(tensor) => {
-                let read =
-                    tensor.read().map_err(|error| Error::file(path, format!("is damaged: {error}")))?;
-                read.into()
-            }
-        };
+        let bytes = self.bytes(key, entry)?;
         if let Some(steps) = self.steps(key)? {
-            let data =
-                scaled(bytemuck::cast_slice(&bytes), &steps).map_err(|reason| self.error(key, reason))?;
-            return Tensor::new(entry.shape.clone(), data);
+            // Torch's observers use all of 8 bits, our own files do not.
+            let least = if matches!(entry.data, Data::Torch(_)) { i8::MIN } else { -i8::MAX };
+            let data = scaled(bytemuck::cast_slice(&bytes), least, &steps);
+            return Tensor::new(entry.shape.clone(), data.map_err(|reason| self.error(key, reason))?);
         }
         let Some(data) = floats(entry.dtype, &bytes) else {
             let hint = match entry.dtype {
@@ -305,6 +300,59 @@ impl Checkpoint {
             return Err(self.error(key, reason));
         }
         Tensor::new(entry.shape.clone(), data)
+    }
+
+    /// A tensor's bytes.
+    fn bytes(&self, key: &str, entry: &Entry) -> Result<Cow<'_, [u8]>> {
+        let (path, file) = &self.files[entry.file];
+        match &entry.data {
+            Data::Bytes { first, len } => {
+                let bytes = file.read(*first, *len).map_err(Error::io(path))?;
+                if bytes.len() as u64 != *len {
+                    return Err(
+                        self.error(key, "was cut off: the file has become shorter since it was opened")
+                    );
+                }
+                Ok(bytes)
+            }
+            Data::Torch(tensor) => {
+                let read = tensor.read().map_err(|error| Error::file(path, format!("is damaged: {error}")));
+                read.map(Cow::Owned)
+            }
+            Data::Steps(steps) => Ok(Cow::Owned(bytemuck::cast_slice(steps).to_vec())),
+        }
+    }
+
+    /// What a module of a network that torch converted says of its output's integers, in the tensors of these names.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if one is missing or no single number, or cannot be what it is for.
+    pub(crate) fn affine(&self, scale: &str, zero: &str) -> Result<Affine> {
+        let number = |key: &str| {
+            let Some(entry) = self.tensors.get(key) else { return Err(self.error(key, "is missing")) };
+            if entry.shape.iter().any(|size| *size != 1) {
+                return Err(self.error(key, format!("expected a single number, found {:?}", entry.shape)));
+            }
+            let bytes = self.bytes(key, entry)?;
+            let integer = match entry.dtype {
+                Dtype::I64 => bytes.first_chunk().map(|b| i64::from_le_bytes(*b) as f32),
+                Dtype::I32 => bytes.first_chunk().map(|b| i32::from_le_bytes(*b) as f32),
+                _ => None,
+            };
+            let number = integer.or_else(|| floats(entry.dtype, &bytes)?.first().copied());
+            number.ok_or_else(|| self.error(key, format!("expected a number, found {:?}", entry.dtype)))
+        };
+        let (step, of) = (number(scale)?, number(zero)?);
+        if !(f32::MIN_POSITIVE..=f32::MAX).contains(&step) {
+            return Err(
+                self.error(scale, format!("a scale cannot be {step}: expected a finite number above 0"))
+            );
+        }
+        if of.fract() != 0.0 || !(0.0..=255.0).contains(&of) {
+            let expected = "expected 0 to 255, as outputs are of quint8";
+            return Err(self.error(zero, format!("a zero point cannot be {of}: {expected}")));
+        }
+        Ok(Affine { scale: step, zero: (of as i32 - 128) as i8 })
     }
 
     /// What a step of a tensor of I8 is, for each of its first dimension; none of another type.
@@ -356,9 +404,9 @@ pub(crate) fn scale_of(key: &str) -> String {
     format!("{key}{SCALE}")
 }
 
-/// What integers stand for, as many of them to each of `steps`.
-fn scaled(integers: &[i8], steps: &[f32]) -> Result<Vec<f32>, String> {
-    if let Some(at) = integers.iter().position(|q| *q == i8::MIN) {
+/// What integers from `least` on stand for, as many of them to each of `steps`.
+fn scaled(integers: &[i8], least: i8, steps: &[f32]) -> Result<Vec<f32>, String> {
+    if let Some(at) = integers.iter().position(|q| *q < least) {
         return Err(format!("holds -128 at index {at}: weights are from -127 to 127"));
     }
     let each = integers.len() / steps.len().max(1);

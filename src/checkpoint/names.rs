@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{Checkpoint, Said, scale_of};
-use crate::{Error, Result, Tensor};
+use crate::{Error, Result, Tensor, graph::Affine};
 
 /// What became of a tensor of a file.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -90,6 +90,10 @@ pub(crate) struct Tensors<'a> {
     within: &'static str,
     /// What was taken off or left out, a sentence each.
     pub notes: Vec<String>,
+    /// What the integers of modules' outputs stand for, in a network that torch converted.
+    pub maps: BTreeMap<String, Affine>,
+    /// The tensors that say so.
+    mapping: Vec<String>,
     left: BTreeMap<String, String>,
     used: RefCell<HashSet<String>>,
 }
@@ -179,14 +183,17 @@ impl<'a> Tensors<'a> {
             {
                 "is a weight in the parts of a parametrisation: torch.nn.utils.parametrize.remove_parametrizations, \
                  or remove_weight_norm or remove_spectral_norm, makes plain ones"
-            } else if is("zero_point") || is("._packed_params") || is("_packed_params.dtype") {
-                "is of a network of 8 bits (int8), which is not read: save it in f32, before it is converted"
+            } else if is("._packed_params") {
+                "is a layer of 8 bits as torch packs it, which is not read: save the state_dict of the converted network \
+                 with a later torch, or that of the network in f32"
             } else {
                 continue;
             };
             return Err(checkpoint.error(&inside[name].key, form));
         }
-        Ok(Self { checkpoint, named: inside, root, within, notes, left, used: RefCell::default() })
+        let (maps, mapping) = converted(checkpoint, &mut inside)?;
+        let used = RefCell::default();
+        Ok(Self { checkpoint, named: inside, root, within, notes, maps, mapping, left, used })
     }
 
     /// The files.
@@ -305,6 +312,7 @@ impl<'a> Tensors<'a> {
             }
             uses.insert(key.clone(), became);
         }
+        uses.extend(self.mapping.iter().map(|key| (key.clone(), Use::Used)));
         uses.extend(self.left.iter().map(|(key, why)| (key.clone(), Use::Ignored(why.clone()))));
         uses.into_iter().map(|(key, became)| TensorUse { key, became }).collect()
     }
@@ -330,6 +338,48 @@ pub(crate) fn superfluous(place: &str, others: usize, ignore: &str) -> String {
     format!("is no part of {place}{others}: --set ignore={} runs it without", ignore.escape_debug())
 }
 
+/// What torch calls the parts of a dense layer of 8 bits, and what they are called in f32.
+const PACKED: [[&str; 2]; 4] = [
+    ["._packed_params._packed_params.0", ".weight"],
+    ["._packed_params._packed_params.1", ".bias"],
+    ["._packed_params.weight", ".weight"],
+    ["._packed_params.bias", ".bias"],
+];
+
+/// The name that a tensor has in a network in f32.
+fn unpacked(name: String) -> String {
+    let known = PACKED.iter().find_map(|[packed, plain]| Some(name.strip_suffix(packed)?.to_owned() + plain));
+    known.unwrap_or(name)
+}
+
+/// Takes from a network that torch converted what it says of the integers of modules' outputs: that by module, and the
+/// tensors' names.
+fn converted(
+    checkpoint: &Checkpoint,
+    inside: &mut BTreeMap<String, Named>,
+) -> Result<(BTreeMap<String, Affine>, Vec<String>)> {
+    let ends = [".scale", ".zero_point"];
+    let is_converted = inside.keys().any(|name| name.ends_with(ends[1]));
+    let module = |name: &String| ends.iter().find_map(|end| name.strip_suffix(end)).map(str::to_owned);
+    let modules: BTreeSet<String> = inside.keys().filter(|_| is_converted).filter_map(module).collect();
+    let (mut maps, mut mapping) = (BTreeMap::new(), Vec::new());
+    for module in modules {
+        let [scale, zero] = ends.map(|end| inside.remove(&format!("{module}{end}")).map(|named| named.key));
+        // One that is missing is told by the name that it would have beside the other.
+        let beside = |other: &Option<String>, [from, to]: [&str; 2]| {
+            let other = other.as_deref().unwrap_or_default();
+            other.strip_suffix(from).unwrap_or(other).to_owned() + to
+        };
+        let (scale, zero) = (
+            scale.clone().unwrap_or_else(|| beside(&zero, [ends[1], ends[0]])),
+            zero.unwrap_or_else(|| beside(&scale, ends)),
+        );
+        maps.insert(module, checkpoint.affine(&scale, &zero)?);
+        mapping.extend([scale, zero]);
+    }
+    Ok((maps, mapping))
+}
+
 /// Every tensor by its name without wrappers, and what pruning and quantising took apart as one.
 fn cleaned(checkpoint: &Checkpoint) -> Result<BTreeMap<String, Named>> {
     let mut named: BTreeMap<String, Named> = BTreeMap::new();
@@ -344,7 +394,7 @@ fn cleaned(checkpoint: &Checkpoint) -> Result<BTreeMap<String, Named>> {
             Some(scale_of(key)).filter(|scale| checkpoint.contains(scale) && checkpoint.is_scale(scale));
         let whole = if mask.is_some() { key.strip_suffix("_orig").unwrap_or(key) } else { key };
         let name: Vec<&str> = whole.split('.').filter(|part| !WRAPPERS.contains(part)).collect();
-        let name = name.join(".");
+        let name = unpacked(name.join("."));
         if let Some(other) = named.insert(name, Named { key: key.into(), mask, scale }) {
             let other = other.key.escape_debug();
             return Err(checkpoint.error(key, format!("has the name of {other} once wrappers are taken off")));

@@ -4,8 +4,12 @@
 //! That reader spends about a hundred bytes on an opcode of one byte, so that a few megabytes could ask
 //! for gigabytes: counting first bounds that. And it knows dictionaries, but no classes that are filled like
 //! one, as TorchScript's objects and Lightning's parameters are: their makers are replaced by a dictionary's.
+//!
+//! Nor does it know quantised tensors. A call that makes one becomes a call that makes a tensor of its integers, and
+//! the result a dictionary `{"<quantised 3>": (tensor, arguments)}`: from the name and the arguments [`super::qtensor`]
+//! has what the integers stand for.
 
-use std::{collections::HashMap, ops::Range};
+use std::{borrow::Cow, collections::HashMap, ops::Range};
 
 /// More than any checkpoint of these networks has: a tensor takes about thirty, and one with an
 /// optimiser's state, an average and the names of twenty thousand classes stays below half a million.
@@ -15,25 +19,52 @@ pub(super) const MOST_OPCODES: usize = 2_000_000;
 const NAME: usize = 200;
 
 /// What a pickle's opcodes show.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Scan {
     /// Bytes up to and with the last opcode.
     pub len: usize,
-    /// Where an opcode of one byte is to be replaced, in order, and by what.
-    pub edits: Vec<(usize, &'static [u8])>,
+    /// Which bytes, opcodes with their operands, are to be replaced, in order, and by what.
+    pub edits: Vec<(Range<usize>, Cow<'static, [u8]>)>,
     /// The callables that it names, `module.name`, each once, in order.
     pub globals: Vec<String>,
+    /// How the integers of quantised tensors are to be read, by the number in their names.
+    pub schemes: Vec<Scheme>,
 }
+
+/// How a quantised tensor's integers are scaled.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Scheme {
+    PerTensor {
+        scale: f64,
+        zero: f64,
+    },
+    /// Tensors of scales and of zero points, with one of each along this axis.
+    PerChannel {
+        axis: f64,
+    },
+    Unknown,
+}
+
+/// What the name of a quantised tensor's entry has before its number, and behind it.
+pub(super) const QUANTISED: [&str; 2] = ["<quantised ", ">"];
+
+/// Torch's callables for quantised tensors, and those that make the same of plain integers.
+const PLAIN: [(&str, &str, &[u8]); 3] = [
+    ("torch", "QInt8Storage", b"ctorch\nCharStorage\n"),
+    ("torch", "QUInt8Storage", b"ctorch\nByteStorage\n"),
+    // It has the same arguments, but for how integers are scaled in place of whether there is a gradient.
+    ("torch._utils", "_rebuild_qtensor", b"ctorch._utils\n_rebuild_tensor_v2\n"),
+];
 
 impl Scan {
     /// The pickle that `bytes` begin with, in the words that the reader knows.
     pub fn reworded(&self, bytes: &[u8]) -> Vec<u8> {
-        let mut reworded = Vec::with_capacity(self.len + 3 * self.edits.len());
+        let mut reworded = Vec::with_capacity(self.len);
         let mut from = 0;
-        for &(at, replacement) in &self.edits {
-            reworded.extend_from_slice(&bytes[from..at]);
+        for (replaced, replacement) in &self.edits {
+            reworded.extend_from_slice(&bytes[from..replaced.start]);
             reworded.extend_from_slice(replacement);
-            from = at + 1;
+            from = replaced.end;
         }
         reworded.extend_from_slice(&bytes[from..self.len]);
         reworded
@@ -41,9 +72,10 @@ impl Scan {
 }
 
 /// A value on the stack, as far as it means anything here.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 enum Value {
     Text(String),
+    Number(f64),
     /// A tuple whose first is the text `module`: the id of a class with its source text, which `torch.save`
     /// noted beside it before there were archives.
     Source,
@@ -53,11 +85,57 @@ enum Value {
         at: usize,
         script: bool,
     },
-    /// A callable, and whether it is TorchScript's.
-    Global {
-        script: bool,
-    },
+    Global(Global),
+    /// A tuple that says how integers are scaled.
+    Scheme(Scheme),
+    /// A tuple whose fifth is one: a quantised tensor's arguments.
+    Quantised(Scheme),
     Other,
+}
+
+/// What a callable, or a constant that has a name, is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Global {
+    /// A class of TorchScript's.
+    Script,
+    RebuildQuantised,
+    PerTensor,
+    PerChannel,
+    /// Another way of scaling integers.
+    OtherScheme,
+    Other,
+}
+
+impl Global {
+    fn of(module: &str, name: &str) -> Self {
+        match (module, name) {
+            _ if module.starts_with("__torch__") => Self::Script,
+            ("torch._utils", "_rebuild_qtensor") => Self::RebuildQuantised,
+            ("torch", "per_tensor_affine") => Self::PerTensor,
+            ("torch", "per_channel_affine") => Self::PerChannel,
+            ("torch", name) if name.starts_with("per_") => Self::OtherScheme,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl Value {
+    fn tuple(values: &[Self]) -> Self {
+        match values {
+            [Self::Text(module), ..] if module == "module" => Self::Source,
+            [Self::Global(Global::PerTensor), Self::Number(scale), Self::Number(zero)] => {
+                Self::Scheme(Scheme::PerTensor { scale: *scale, zero: *zero })
+            }
+            [Self::Global(Global::PerChannel), _, _, Self::Number(axis)] => {
+                Self::Scheme(Scheme::PerChannel { axis: *axis })
+            }
+            [Self::Global(Global::PerTensor | Global::PerChannel | Global::OtherScheme), ..] => {
+                Self::Scheme(Scheme::Unknown)
+            }
+            [_, _, _, _, Self::Scheme(scheme), ..] => Self::Quantised(*scheme),
+            _ => Self::Other,
+        }
+    }
 }
 
 /// Walks the pickle that `bytes` begin with.
@@ -78,8 +156,11 @@ pub(super) fn scan(bytes: &[u8]) -> Result<Scan, String> {
         if opcode == b'.' {
             found.len = at;
             // One that is filled as both is neither: the reader says so.
-            found.edits.sort_unstable();
-            found.edits.dedup_by_key(|(at, _)| *at);
+            if !found.schemes.is_empty() {
+                found.edits.append(&mut machine.memoized);
+            }
+            found.edits.sort_by_key(|(replaced, _)| replaced.start);
+            found.edits.dedup_by_key(|(replaced, _)| replaced.start);
             return Ok(found);
         }
     }
@@ -92,6 +173,28 @@ struct Machine {
     stack: Vec<Value>,
     marks: Vec<usize>,
     memo: HashMap<u32, Value>,
+    /// Where values are kept under the next number, with the same under that number: for a pickle in other words,
+    /// which keeps more.
+    memoized: Vec<(Range<usize>, Cow<'static, [u8]>)>,
+}
+
+/// Where what quantised tensors become keeps values meanwhile: no pickle keeps so many.
+const SLOTS: [u32; 2] = [u32::MAX - 2, u32::MAX - 1];
+
+/// The opcode that keeps the topmost value, or the one that gives it back.
+fn memo(opcode: u8, index: u32) -> Vec<u8> {
+    [&[opcode][..], &index.to_le_bytes()].concat()
+}
+
+/// In place of the call of a callable with arguments: their result and the arguments in a dictionary.
+fn named_call(number: usize) -> Vec<u8> {
+    let [before, behind] = QUANTISED;
+    let name = format!("{before}{number}{behind}");
+    let [keep, kept] = [b'r', b'j'].map(|opcode| SLOTS.map(|slot| memo(opcode, slot)));
+    let length = (name.len() as u32).to_le_bytes();
+    let parts: [&[u8]; 10] =
+        [&keep[0], b"R", &keep[1], b"0}X", &length, name.as_bytes(), &kept[1], &kept[0], b"\x86", b"s"];
+    parts.concat()
 }
 
 impl Machine {
@@ -116,32 +219,45 @@ impl Machine {
                 self.fill(0, b"00}", found);
             }
             b't' => {
-                let source = self.pop_to_mark().first() == Some(&Value::Text("module".into()));
-                self.stack.push(if source { Value::Source } else { Value::Other });
+                let tuple = Value::tuple(&self.pop_to_mark());
+                self.stack.push(tuple);
             }
             b'd' | b'l' | 0x91 => {
                 self.pop_to_mark();
                 self.stack.push(Value::Other);
             }
             0x85..=0x87 => {
-                self.drop(usize::from(opcode - 0x84));
-                self.stack.push(Value::Other);
+                let first = self.stack.len().saturating_sub(usize::from(opcode - 0x84));
+                let tuple = Value::tuple(&self.stack.split_off(first));
+                self.stack.push(tuple);
             }
             b'Q' => {
                 if self.stack.pop() == Some(Value::Source) {
-                    found.edits.push((at, b"0N"));
+                    found.edits.push((at..at + 1, b"0N".into()));
                 }
                 self.stack.push(Value::Other);
             }
             b'R' | 0x81 | 0x92 => {
-                self.drop(if opcode == 0x92 { 2 } else { 1 });
-                let script = self.stack.pop() == Some(Value::Global { script: true });
-                self.stack.push(Value::Object { opcode, at, script });
+                if opcode == 0x92 {
+                    self.drop(1);
+                }
+                let (arguments, callable) = (self.stack.pop(), self.stack.pop());
+                self.stack.push(match (opcode, callable, arguments) {
+                    (b'R', Some(Value::Global(Global::RebuildQuantised)), Some(Value::Quantised(scheme))) => {
+                        found.edits.push((at..at + 1, named_call(found.schemes.len()).into()));
+                        found.schemes.push(scheme);
+                        Value::Other
+                    }
+                    (_, callable, _) => {
+                        let script = callable == Some(Value::Global(Global::Script));
+                        Value::Object { opcode, at, script }
+                    }
+                });
             }
             b'c' | b'i' => {
                 let names = String::from_utf8_lossy(content);
                 let (module, name) = names.trim_end().split_once('\n').unwrap_or((&names, ""));
-                self.global(module, name, found);
+                self.global(module, name, at..at + 1 + content.len(), found);
                 if opcode == b'i' {
                     self.pop_to_mark();
                 }
@@ -150,17 +266,24 @@ impl Machine {
                 let (name, module) = (self.stack.pop(), self.stack.pop());
                 match (module, name) {
                     (Some(Value::Text(module)), Some(Value::Text(name))) => {
-                        self.global(&module, &name, found)
+                        self.global(&module, &name, at..at + 1, found)
                     }
                     _ => self.stack.push(Value::Other),
                 }
             }
             b'q' | b'r' => self.keep(index()),
             b'p' => self.keep(number(content)),
-            0x94 => self.keep(self.memo.len() as u32),
+            0x94 => {
+                let index = self.memo.len() as u32;
+                self.memoized.push((at..at + 1, memo(b'r', index).into()));
+                self.keep(index);
+            }
             b'h' | b'j' => self.recall(index()),
             b'g' => self.recall(number(content)),
             b'X' | b'U' | 0x8c | 0x8d | b'V' => self.stack.push(text()),
+            b'K' | b'M' | b'J' | 0x8a | b'G' | b'I' | b'L' | b'F' => {
+                self.stack.push(Value::Number(value(opcode, content)));
+            }
             b'.' | 0x80 | 0x95 | 0x98 => {}
             // All others push a value that means nothing here.
             _ => self.stack.push(Value::Other),
@@ -192,7 +315,8 @@ impl Machine {
         if let Some(Value::Object { opcode, at, .. }) = self.stack.last() {
             let more = if maker == b"00]" { &b"000]"[..] } else { b"000}" };
             // An ordered dictionary is known, and made of nothing.
-            found.edits.push((*at, if *opcode == 0x92 { more } else { maker }));
+            let maker = if *opcode == 0x92 { more } else { maker };
+            found.edits.push((*at..at + 1, maker.into()));
         }
     }
 
@@ -200,13 +324,19 @@ impl Machine {
     fn build(&mut self, found: &mut Scan) {
         self.drop(1);
         if let Some(Value::Object { at, script: true, .. }) = self.stack.last() {
-            found.edits.push((*at, b"00}"));
+            found.edits.push((*at..at + 1, b"00}".into()));
         }
     }
 
-    fn global(&mut self, module: &str, name: &str, found: &mut Scan) {
+    /// A callable that stands at `place`.
+    fn global(&mut self, module: &str, name: &str, place: Range<usize>, found: &mut Scan) {
         let global = format!("{module}.{name}");
-        self.stack.push(Value::Global { script: module.starts_with("__torch__") });
+        self.stack.push(Value::Global(Global::of(module, name)));
+        if let Some((.., plain)) = PLAIN.iter().find(|known| (known.0, known.1) == (module, name)) {
+            // One whose names lie on the stack takes these off.
+            let names: &[u8] = if place.len() == 1 { b"00" } else { b"" };
+            found.edits.push((place, [names, plain].concat().into()));
+        }
         if found.globals.len() < 100 && !found.globals.contains(&global) {
             found.globals.push(global);
         }
@@ -216,6 +346,25 @@ impl Machine {
 /// A number written as a line of text.
 fn number(line: &[u8]) -> u32 {
     std::str::from_utf8(line).ok().and_then(|line| line.trim().parse().ok()).unwrap_or(u32::MAX)
+}
+
+/// What a number's opcode pushes, or no number.
+fn value(opcode: u8, content: &[u8]) -> f64 {
+    let integer = |signed: bool| {
+        let negative = signed && content.last().is_some_and(|byte| *byte >= 0x80);
+        let mut bytes = [if negative { 0xff } else { 0 }; 8];
+        bytes.get_mut(..content.len())?.copy_from_slice(content);
+        Some(i64::from_le_bytes(bytes) as f64)
+    };
+    match opcode {
+        b'K' | b'M' => integer(false),
+        b'J' | 0x8a => integer(true),
+        b'G' => content.first_chunk().map(|bytes| f64::from_be_bytes(*bytes)),
+        _ => {
+            std::str::from_utf8(content).ok().and_then(|line| line.trim().trim_end_matches('L').parse().ok())
+        }
+    }
+    .unwrap_or(f64::NAN)
 }
 
 /// Where the operand's content lies behind an opcode, given what follows it; the next opcode follows
@@ -322,6 +471,47 @@ mod tests {
         becomes(&pickle, &[&first[..], b"0N)\x81", again, b"0N)\x81."].concat());
         let storage = b"\x80\x02(X\x07\0\0\0storageq\0ctorch\nFloatStorage\ntQ.";
         becomes(storage, storage);
+    }
+
+    #[test]
+    fn quantised_tensors_become_their_integers_and_arguments() {
+        // f(storage, 0, size, stride, (scheme, 0.5, 0), False), the storage's class by name and from the stack.
+        let tuple = |scheme: &[u8]| [&b"(NK\x00))("[..], scheme, b"t\x89t"].concat();
+        let scheme = tuple(b"ctorch\nper_tensor_affine\nG\x3f\xe0\0\0\0\0\0\0K\x00");
+        let made = |call: &[u8]| {
+            [b"\x80\x04ctorch\nQInt8Storage\n0ctorch._utils\n_rebuild_qtensor\n", call].concat()
+        };
+        let found = scan(&made(&[&scheme[..], b"R."].concat())).unwrap();
+        assert_eq!(found.schemes, [Scheme::PerTensor { scale: 0.5, zero: 0.0 }]);
+        becomes(
+            &made(&[&scheme[..], b"R\x94."].concat()),
+            &[
+                &b"\x80\x04ctorch\nCharStorage\n0ctorch._utils\n_rebuild_tensor_v2\n"[..],
+                &scheme,
+                b"r\xfd\xff\xff\xffRr\xfe\xff\xff\xff0}X\x0d\0\0\0<quantised 0>j\xfe\xff\xff\xffj\xfd\xff\xff\xff\x86s",
+                b"r\0\0\0\0.",
+            ]
+            .concat(),
+        );
+        becomes(
+            b"\x8c\x05torch\x8c\x0dQUInt8Storage\x93.",
+            b"\x8c\x05torch\x8c\x0dQUInt8Storage00ctorch\nByteStorage\n.",
+        );
+        for (scheme, wanted) in [
+            (&b"ctorch\nper_channel_affine\nNNK\x01"[..], Scheme::PerChannel { axis: 1.0 }),
+            (b"ctorch\nper_channel_affine\nNNN", Scheme::Unknown),
+            (b"ctorch\nper_channel_affine_float_qparams\nNNK\x00", Scheme::Unknown),
+            (
+                b"ctorch\nper_tensor_affine\nF2.5\nJ\xff\xff\xff\xff",
+                Scheme::PerTensor { scale: 2.5, zero: -1.0 },
+            ),
+        ] {
+            let found = scan(&made(&[&tuple(scheme)[..], b"R."].concat())).unwrap();
+            assert_eq!(found.schemes, [wanted]);
+        }
+        // Arguments that are none: the call is left to fail.
+        assert_eq!(scan(&made(b"(NK\x00t.")).unwrap().schemes, []);
+        assert_eq!(scan(&made(b"R.")).unwrap().schemes, []);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! PyTorch's files, read without executing anything.
 //!
 //! `pytorch-reader` builds the values; what it would spend is bounded here, by the opcodes of a
-//! pickle and by the size of the file, and TorchScript's objects are handed to it as dictionaries.
+//! pickle and by the size of the file, and TorchScript's objects and quantised tensors are handed to it as dictionaries.
 
 use std::{
     collections::BTreeMap,
@@ -16,6 +16,7 @@ use zip::{CompressionMethod, ZipArchive, ZipWriter, write::SimpleFileOptions};
 use super::{
     format::Container,
     pickle::{Scan, scan},
+    qtensor::{self, Content},
 };
 
 /// The longest pickle in an archive: its opcodes are counted too, but have to be unpacked first.
@@ -27,7 +28,7 @@ const SMALL: usize = 16 << 20;
 /// A file of PyTorch's.
 pub(super) struct Opened {
     /// By the keys of the dictionaries that lead to them, joined by dots.
-    pub tensors: BTreeMap<String, Tensor>,
+    pub tensors: BTreeMap<String, Content>,
     /// What the one who saved it called the network, if that is in the file.
     pub arch: Option<String>,
     /// What is suspicious about it.
@@ -68,6 +69,7 @@ pub(super) fn open(bytes: Vec<u8>, file: bool, path: &Path, container: Container
     if tensors.is_empty() {
         return Err(without_tensors(&scan, path));
     }
+    let tensors = qtensor::plain(tensors, &scan.schemes)?;
     let hostile = scan.globals.iter().find(|global| is_hostile(global));
     let warning = hostile.map(|call| {
         format!(
@@ -153,6 +155,7 @@ fn sequenced(bytes: &[u8]) -> Result<(Scan, Option<Vec<u8>>), String> {
         reworded.extend(part.reworded(rest));
         whole.len += part.len;
         whole.globals.extend(part.globals);
+        whole.schemes.extend(part.schemes);
         same &= part.edits.is_empty();
     }
     if same {
@@ -217,10 +220,10 @@ fn reason(error: &PytorchError, scan: &Scan, path: &Path) -> String {
     }
 }
 
-/// What is said of int8 tensors.
+/// What is said of quantised tensors in other forms.
 fn quantised() -> String {
-    "holds weights of 8 bits (torch's quantised tensors), which are not read: save the network in f32, before \
-     torch.ao.quantization.convert"
+    "holds quantised tensors of torch's in a form that is not read: save a state_dict after torch.ao.quantization.convert, \
+     with weights of qint8, or the network in f32, before it"
         .into()
 }
 

@@ -43,7 +43,7 @@ pub struct Node {
     pub inputs: Vec<NodeId>,
     /// What its value's integers stand for, if it lies in 8 bits.
     pub map: Option<Affine>,
-    /// What a step of each output's weights is, if they are that many whole steps from -127 to 127: of a convolution.
+    /// What a step of each output's weights is, if they are that many whole steps from -128 to 127: of a convolution.
     pub steps: Option<Arc<[f32]>>,
 }
 

@@ -12,6 +12,7 @@ mod assemble;
 mod backbone;
 mod builder;
 mod classifier;
+mod converted;
 mod deeplab;
 mod deeplab_plus;
 mod fit;

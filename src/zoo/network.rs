@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    assemble,
+    assemble, converted,
     fit::{self, Fitted},
     known::{Arch, Preset},
     library::Library,
@@ -222,6 +222,7 @@ impl Network {
         if let Some(record) = record {
             quantised::attach(&mut graph, record).map_err(|reason| Error::file(checkpoint.path(), reason))?;
         }
+        converted::attach(&mut graph, &tensors)?;
         notes.extend(quantised::note(&graph));
         let mut network = Self {
             arch: arch

@@ -1,6 +1,7 @@
 //! torchvision's names: `features.3.conv.1.0`, `backbone.3.block.1.0`, `layer3.0.conv1`.
 
 use super::{
+    converted::QUANT,
     known::{Known, Preset},
     library::Library,
     preprocessing::{
@@ -100,7 +101,8 @@ fn rules(_: &str, table: &Table, tensors: &Tensors, _: Option<&Config>) -> Resul
     let mut rules = Rules::new(NAME, table, if plain { 1e-5 } else { 1e-3 });
     // A convolution that torch has joined with a ReLU lies in a list of its own. It joins no other
     // activation, so that V2's is told by the keys.
-    if tensors.contains("features.1.conv.0.0.0.weight") {
+    let converted = tensors.maps.contains_key(QUANT) && tensors.has("features.1.conv.");
+    if converted || tensors.contains("features.1.conv.0.0.0.weight") {
         rules.activation = Some(Sourced::new(Activation::Relu, Source::Keys));
     }
     Ok(rules)

@@ -58,7 +58,7 @@ impl Numbers {
         }
         let each = conv.weight.data().len() / outputs;
         let integer =
-            |(i, weight): (usize, &f32)| (weight / steps[i / each]).round().clamp(-127.0, 127.0) as i8;
+            |(i, weight): (usize, &f32)| (weight / steps[i / each]).round().clamp(-128.0, 127.0) as i8;
         let weights: Vec<i8> = conv.weight.data().iter().enumerate().map(integer).collect();
         // Of each output's sums.
         let sum_step = |o: usize| f64::from(x.scale) * f64::from(steps[o]);
