@@ -80,7 +80,7 @@ impl Gram {
     fn new(conv: &Conv) -> Option<Self> {
         let size = conv.weight.data().len() / conv.outputs();
         let (sums, products) = (vec![0.0; conv.groups * size], Vec::new());
-        (size <= MOST).then(|| Self { size, count: 0.0, sums, products })
+        (size <= MOST).then_some(Self { size, count: 0.0, sums, products })
     }
 
     /// Takes in what some outputs, evenly chosen, read of a map `[1, C, H, W]`.
