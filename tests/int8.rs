@@ -322,3 +322,18 @@ fn kernels_are_named_and_their_work_counted() {
     let refused = Executor::new(&cpu, &graph, shape, false);
     assert!(matches!(refused, Err(Error::Layer { layer, .. }) if layer == "dense"));
 }
+
+#[test]
+fn values_for_which_no_integer_stands_are_refused() {
+    let mut graph = Graph::default();
+    let picture = graph.push("picture", Op::Input(3), &[]);
+    graph.push("mean", Op::GlobalPool, &[picture]);
+    graph.node_mut(picture).map = Some(Affine::over(-2.0, 2.0));
+    let cpu = Cpu::new(Some(1)).unwrap();
+    for odd in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let input = Tensor::from_fn([1, 3, 5, 5], |i| if i == 31 { odd } else { 0.1 });
+        let mut executor = Executor::new(&cpu, &graph, input.shape().unwrap(), false).unwrap();
+        let error = executor.run(&input).unwrap_err();
+        assert!(matches!(error, Error::Input(_)) && error.to_string().contains("at 31"), "{error}");
+    }
+}
