@@ -36,6 +36,7 @@ impl Draft {
     /// Rounds the weights of all layers by what they read for `inputs`.
     pub fn round(&mut self, cpu: &Cpu, inputs: &[&Tensor], mut done: impl FnMut(usize)) -> Result<()> {
         let exact = judged(&self.exact);
+        let shapes = exact.shapes(inputs[0].shape()?)?;
         let mut watched = Watched::new(cpu, &exact, inputs[0])?;
         let mut grams: Vec<Option<Gram>> =
             self.layers.iter().map(|layer| Gram::new(conv(&exact, layer.id))).collect();
@@ -44,13 +45,12 @@ impl Draft {
             let mut values = vec![None; exact.nodes().len()];
             watched.values(input)?.into_iter().for_each(|(id, value)| values[id.index()] = Some(value));
             let add = |(gram, layer): (&mut Option<Gram>, &super::draft::Layer)| {
-                let node = exact.node(layer.id);
-                let Some((gram, value)) = gram.as_mut().zip(values[node.inputs[0].index()].as_ref()) else {
-                    return Ok(());
-                };
-                gram.add(conv(&exact, layer.id), value)
+                let from = exact.node(layer.id).inputs[0].index();
+                if let Some((gram, value)) = gram.as_mut().zip(values[from].as_ref()) {
+                    gram.add(conv(&exact, layer.id), shapes[from], value.data());
+                }
             };
-            cpu.share(|| grams.par_iter_mut().zip(&self.layers).map(add).collect::<Result<()>>())?;
+            cpu.share(|| grams.par_iter_mut().zip(&self.layers).for_each(add));
         }
         let round = |(layer, gram): (&mut super::draft::Layer, Option<Gram>)| {
             if let Some(gram) = gram.filter(|gram| gram.count > 1.0) {
@@ -83,10 +83,9 @@ impl Gram {
         (size <= MOST).then_some(Self { size, count: 0.0, sums, products })
     }
 
-    /// Takes in what some outputs, evenly chosen, read of a map `[1, C, H, W]`.
-    fn add(&mut self, conv: &Conv, map: &Tensor) -> Result<()> {
-        let x = map.shape()?;
-        let Some(window) = conv.window(x.h, x.w) else { return Ok(()) };
+    /// Takes in what some outputs, evenly chosen, read of a picture's map of shape `x`.
+    fn add(&mut self, conv: &Conv, x: Shape, map: &[f32]) {
+        let Some(window) = conv.window(x.h, x.w) else { return };
         let (size, outputs) = (self.size, window.height * window.width);
         let places = outputs.min(PLACES);
         self.products.resize(conv.groups * size * size, 0.0);
@@ -94,7 +93,7 @@ impl Gram {
         let mut read = vec![0.0; places * size];
         for group in 0..conv.groups {
             for (place, read) in read.chunks_exact_mut(size).enumerate() {
-                gather(conv, x, window, group, (2 * place + 1) * outputs / (2 * places), map.data(), read);
+                gather(conv, x, window, group, (2 * place + 1) * outputs / (2 * places), map, read);
             }
             let sums = &mut self.sums[group * size..][..size];
             let products = &mut self.products[group * size * size..][..size * size];
@@ -105,7 +104,6 @@ impl Gram {
                 }
             }
         }
-        Ok(())
     }
 
     /// The weights of `conv` as whole steps.
@@ -239,7 +237,7 @@ mod tests {
         for groups in [1, 8] {
             let (conv, map) = case(groups);
             let mut gram = Gram::new(&conv).unwrap();
-            gram.add(&conv, &map).unwrap();
+            gram.add(&conv, map.shape().unwrap(), map.data());
             let steps = [0.05; 8];
             let nearest: Vec<f32> =
                 conv.weight.data().iter().map(|w| f32::from(quantise(*w, 0.05)) * 0.05).collect();
@@ -258,7 +256,7 @@ mod tests {
         let (conv, map) = case(1);
         let still = Tensor::from_fn(map.dims(), |_| 0.0);
         let mut gram = Gram::new(&conv).unwrap();
-        gram.add(&conv, &still).unwrap();
+        gram.add(&conv, still.shape().unwrap(), still.data());
         let rounded = gram.rounded(&conv, &[0.05; 8]);
         let nearest = |w: &f32| f32::from(quantise(*w, 0.05)) * 0.05;
         assert!(rounded.data().iter().zip(conv.weight.data()).all(|(a, b)| *a == nearest(b)));
