@@ -101,7 +101,7 @@ fn the_demos_networks_stay_near_and_come_back_from_their_files() {
                 Tensor::new([values.len()], values).unwrap()
             };
             let off = distance(&all(&found), &all(&wanted));
-            assert!(off > 0.0 && off < 0.05, "{}: {off}", again.arch);
+            assert!(off > 0.0 && off < 0.08, "{}: {off}", again.arch);
         }
     }
 }

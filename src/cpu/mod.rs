@@ -57,11 +57,6 @@ impl Cpu {
         Ok(Self { pool: Arc::new(pool), info, isa: int8::Isa::best() })
     }
 
-    /// Does what shares itself out by rayon on its threads.
-    pub(crate) fn share<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        self.pool.install(work)
-    }
-
     /// What it runs on.
     pub fn info(&self) -> &CpuInfo {
         &self.info

@@ -8,9 +8,8 @@
 //! 1. `ranges`: what values each map has, and the integers that lose least of them.
 //! 2. `equalise`: channels of very different size made alike, where that helps.
 //! 3. `weights`: the steps of each output's weights that lose least.
-//! 4. `rounding`: which of the integers beside it each weight becomes, by what the layer reads.
-//! 5. `draft`: biases without what the mean of each channel is off.
-//! 6. Layers stay in floating point until the answers are as near as was asked for: first those that do most harm.
+//! 4. `draft`: biases without what the mean of each channel is off.
+//! 5. Layers stay in floating point until the answers are as near as was asked for: first those that do most harm.
 //!
 //! **How far off** answers are is their noise: the squares of what they are off over the squares of what they should be,
 //! over all pictures, of the worst of a network's answers: logits, maps of scores, offsets of boxes. 2 %, the default, is
@@ -43,7 +42,6 @@ mod file;
 mod measure;
 mod ranges;
 mod report;
-mod rounding;
 mod weights;
 
 use crate::{
@@ -255,27 +253,9 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// The network in 8 bits, its weights rounded by what layers read where that leaves less noise than the nearest
-    /// integers. Otherwise as [`Work::alike`].
-    fn draft(
-        &self,
-        exact: Graph,
-        layers: &[NodeId],
-        progress: &mut dyn FnMut(Progress),
-    ) -> Result<(Draft, usize, f64)> {
-        let (nearest, equalised, noise) = self.alike(exact, layers, progress)?;
-        let mut rounded = nearest.clone();
-        let inputs = evenly(&self.all, DECIDING);
-        let of = inputs.len();
-        rounded.round(self.cpu, &inputs, |done| progress(Progress { stage: "rounding", done, of }))?;
-        let eight = vec![true; layers.len()];
-        let after = self.corrected_noise(&mut rounded, &eight, "biases", progress)?;
-        Ok(if after < noise { (rounded, equalised, after) } else { (nearest, equalised, noise) })
-    }
-
     /// The network in 8 bits, its channels made alike wherever that leaves less noise: of a pair of layers in what the second
     /// makes, and of all together in the answers. With the pairs that are, and the noise with all layers in 8 bits.
-    fn alike(
+    fn draft(
         &self,
         exact: Graph,
         layers: &[NodeId],
