@@ -6,7 +6,7 @@ use aligned_vec::AVec;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::pixelwise::{self, Finite, activate, first_run};
+use super::pixelwise::{self, Finite, activate, first_run, with_code};
 use crate::{
     Shape,
     graph::{Activation, Conv, Window},
@@ -133,29 +133,9 @@ impl WithSimd for Band<'_> {
             let from = channel.min(x.c - S::F32_LANES);
             let mut row = 0;
             while row < rows {
-                row += match conv.activation {
-                    Activation::Relu => {
-                        self.rows::<S, { Activation::Relu.code() }>(simd, from, row, &columns, &mut finite)
-                    }
-                    Activation::Relu6 => {
-                        self.rows::<S, { Activation::Relu6.code() }>(simd, from, row, &columns, &mut finite)
-                    }
-                    Activation::HardSwish => self.rows::<S, { Activation::HardSwish.code() }>(
-                        simd,
-                        from,
-                        row,
-                        &columns,
-                        &mut finite,
-                    ),
-                    // Those of gates come later.
-                    _ => self.rows::<S, { Activation::Identity.code() }>(
-                        simd,
-                        from,
-                        row,
-                        &columns,
-                        &mut finite,
-                    ),
-                };
+                row += with_code!(conv.activation, CODE => {
+                    self.rows::<S, CODE>(simd, from, row, &columns, &mut finite)
+                });
             }
             channel += S::F32_LANES;
         }

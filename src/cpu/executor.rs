@@ -351,11 +351,13 @@ impl Step {
             Operation::Product(product) => finite = product.run(x, input, y, output, residual, threads),
             Operation::Depthwise(depthwise) => finite = depthwise.run(x, input, y, output, residual, threads),
             Operation::Mean => pixelwise::mean(x, input, output),
-            Operation::Largest(pool, window) => pixelwise::largest(*pool, *window, x, input, y, output),
+            Operation::Largest(pool, window) => {
+                pixelwise::largest(*pool, *window, x, input, y, output, f32::NEG_INFINITY)
+            }
             Operation::Scale => pixelwise::scale(x, input, read(1).1, output),
             Operation::Resize => resize::resize(x, input, y, output),
             Operation::Join(joint) => {
-                pixelwise::join(*joint, (0..self.reads.len()).map(read), y, output);
+                pixelwise::join(*joint, (0..self.reads.len()).map(read), y, output, |_, _| {});
             }
             Operation::Argmax => resize::argmax(x, input, y, output),
             Operation::Softmax(classes) => boxes::softmax(*classes, input, y, output),

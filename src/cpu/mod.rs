@@ -11,6 +11,7 @@ mod probe;
 mod product;
 mod resize;
 mod tile;
+mod windows;
 
 use std::{fmt, sync::Arc};
 

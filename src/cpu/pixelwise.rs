@@ -49,6 +49,32 @@ pub fn activate_late(activation: Activation, values: &mut [f32]) {
     }
 }
 
+/// Does something with the code of an activation as a constant, so that no vector chooses among functions. Gates' are
+/// nobody's: see [`activate_late`].
+macro_rules! with_code {
+    ($activation:expr, $code:ident => $does:expr) => {
+        match $activation {
+            Activation::Relu => {
+                const $code: u32 = Activation::Relu.code();
+                $does
+            }
+            Activation::Relu6 => {
+                const $code: u32 = Activation::Relu6.code();
+                $does
+            }
+            Activation::HardSwish => {
+                const $code: u32 = Activation::HardSwish.code();
+                $does
+            }
+            _ => {
+                const $code: u32 = Activation::Identity.code();
+                $does
+            }
+        }
+    };
+}
+pub(super) use with_code;
+
 /// Whether every value that was looked at is finite: activations hide what is not.
 #[derive(Clone, Copy)]
 pub struct Finite<S: Simd>(S::f32s);
@@ -108,8 +134,16 @@ pub fn scale(x: Shape, input: &[f32], gates: &[f32], output: &mut [f32]) {
     });
 }
 
-/// The largest value of each window: pixels beyond the map do not count.
-pub fn largest(pool: MaxPool, window: Window, x: Shape, input: &[f32], y: Shape, output: &mut [f32]) {
+/// The largest value of each window, and no less than `least`: pixels beyond the map do not count.
+pub fn largest<T: Copy + PartialOrd + Send + Sync>(
+    pool: MaxPool,
+    window: Window,
+    x: Shape,
+    input: &[T],
+    y: Shape,
+    output: &mut [T],
+    least: T,
+) {
     let row = y.w * y.c;
     let rows = output.par_chunks_exact_mut(row).enumerate();
     rows.with_min_len((4096 / row).max(1)).for_each(|(at, output)| {
@@ -120,7 +154,7 @@ pub fn largest(pool: MaxPool, window: Window, x: Shape, input: &[f32], y: Shape,
         };
         Arch::new().dispatch(|| {
             for (column, output) in output.chunks_exact_mut(y.c).enumerate() {
-                output.fill(f32::NEG_INFINITY);
+                output.fill(least);
                 for row in within(at % y.h, window.top, x.h) {
                     for column in within(column, window.left, x.w) {
                         let pixel = &picture[(row * x.w + column) * x.c..][..x.c];
@@ -134,12 +168,13 @@ pub fn largest(pool: MaxPool, window: Window, x: Shape, input: &[f32], y: Shape,
     });
 }
 
-/// Maps joined into one.
-pub fn join<'a>(
+/// Maps joined into one; `each` is done to what is copied of the map with this number.
+pub fn join<'a, T: Copy + 'a>(
     joint: Joint,
-    inputs: impl Iterator<Item = (Shape, &'a [f32])>,
+    inputs: impl Iterator<Item = (Shape, &'a [T])>,
     y: Shape,
-    output: &mut [f32],
+    output: &mut [T],
+    each: impl Fn(usize, &mut [T]),
 ) {
     // Of each input what lies together in the output: channels of a pixel, or all of a picture.
     let (whole, part): (usize, fn(Shape) -> usize) = match joint {
@@ -147,10 +182,12 @@ pub fn join<'a>(
         Joint::Pixels => (y.h * y.w * y.c, |x| x.h * x.w * x.c),
     };
     let mut first = 0;
-    for (x, input) in inputs {
+    for (at, (x, input)) in inputs.enumerate() {
         let part = part(x);
         for (output, input) in output.chunks_exact_mut(whole).zip(input.chunks_exact(part)) {
-            output[first..first + part].copy_from_slice(input);
+            let output = &mut output[first..first + part];
+            output.copy_from_slice(input);
+            each(at, output);
         }
         first += part;
     }

@@ -6,7 +6,7 @@ use std::{marker::PhantomData, ops::Range};
 use aligned_vec::{AVec, avec};
 use pulp::{Arch, Simd, WithSimd};
 
-use super::pixelwise::{self, Finite, activate};
+use super::pixelwise::{self, Finite, activate, with_code};
 use crate::graph::{Activation, Conv};
 
 /// Bytes of weights that stay in a core's cache from one tile to the next.
@@ -247,15 +247,7 @@ impl<S: Simd> Tile<'_, S> {
             }
             sums
         };
-        match self.sums.activation {
-            Activation::Relu => self.finish::<M, N, WHOLE, { Activation::Relu.code() }>(sums, finite),
-            Activation::Relu6 => self.finish::<M, N, WHOLE, { Activation::Relu6.code() }>(sums, finite),
-            Activation::HardSwish => {
-                self.finish::<M, N, WHOLE, { Activation::HardSwish.code() }>(sums, finite)
-            }
-            // Those of gates come later.
-            _ => self.finish::<M, N, WHOLE, { Activation::Identity.code() }>(sums, finite),
-        }
+        with_code!(self.sums.activation, CODE => self.finish::<M, N, WHOLE, CODE>(sums, finite))
     }
 
     /// Adds the residual, looks whether sums are finite, activates them by the function of this code and stores them.

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Shape,
-    graph::{Affine, Joint, MaxPool, Rescale, Window},
+    graph::{Affine, Rescale},
 };
 
 /// Values that a task should make at least: handing over fewer would take longer.
@@ -26,7 +26,7 @@ impl Table {
         Self(Box::new(std::array::from_fn(entry)))
     }
 
-    fn apply(&self, bytes: &mut [u8]) {
+    pub fn apply(&self, bytes: &mut [u8]) {
         bytes.iter_mut().for_each(|byte| *byte = self.0[usize::from(*byte)]);
     }
 }
@@ -117,64 +117,6 @@ impl Job for Pixels<'_> {
                 v.store_bytes(v.pack(values, zero(*to), [0, 255]), &mut output[first..][..there]);
             }
         }
-    }
-}
-
-/// The largest value of each window: pixels beyond the map do not count.
-pub fn largest(
-    pool: MaxPool,
-    window: Window,
-    table: &Table,
-    x: Shape,
-    input: &[u8],
-    y: Shape,
-    output: &mut [u8],
-) {
-    let row = y.w * y.c;
-    let rows = output.par_chunks_exact_mut(row).enumerate();
-    rows.with_min_len((LEAST / row).max(1)).for_each(|(at, output)| {
-        let picture = &input[at / y.h * x.h * x.w * x.c..][..x.h * x.w * x.c];
-        let within = |at: usize, before: usize, size: usize| {
-            let first = at * pool.stride;
-            first.saturating_sub(before)..(first + pool.kernel).saturating_sub(before).min(size)
-        };
-        Arch::new().dispatch(|| {
-            for (column, output) in output.chunks_exact_mut(y.c).enumerate() {
-                output.fill(0);
-                for row in within(at % y.h, window.top, x.h) {
-                    for column in within(column, window.left, x.w) {
-                        let pixel = &picture[(row * x.w + column) * x.c..][..x.c];
-                        output.iter_mut().zip(pixel).for_each(|(most, byte)| *most = (*most).max(*byte));
-                    }
-                }
-            }
-        });
-        table.apply(output);
-    });
-}
-
-/// Maps joined into one, each by its own table.
-pub fn join<'a>(
-    joint: Joint,
-    tables: &[Table],
-    inputs: impl Iterator<Item = (Shape, &'a [u8])>,
-    y: Shape,
-    output: &mut [u8],
-) {
-    // Of each input what lies together in the output: channels of a pixel, or all of a picture.
-    let (whole, part): (usize, fn(Shape) -> usize) = match joint {
-        Joint::Channels => (y.c, |x| x.c),
-        Joint::Pixels => (y.h * y.w * y.c, |x| x.h * x.w * x.c),
-    };
-    let mut first = 0;
-    for ((x, input), table) in inputs.zip(tables) {
-        let part = part(x);
-        for (output, input) in output.chunks_exact_mut(whole).zip(input.chunks_exact(part)) {
-            let output = &mut output[first..first + part];
-            output.copy_from_slice(input);
-            table.apply(output);
-        }
-        first += part;
     }
 }
 

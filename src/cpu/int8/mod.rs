@@ -14,6 +14,7 @@ mod x86;
 pub use maps::{quantised, value};
 pub use vectors::Isa;
 
+use super::pixelwise;
 use crate::{
     Shape,
     graph::{Affine, ConvKind, Joint, MaxPool, Node, Op, Window},
@@ -114,10 +115,14 @@ impl Kernel {
             Self::Product(product) => product.run(x, input, y, output, residual, threads),
             Self::Depthwise(depthwise) => depthwise.run(x, input, y, output, residual),
             Self::Mean(maps) => maps::mean(*maps, x, input, output),
-            Self::Largest(pool, window, table) => maps::largest(*pool, *window, table, x, input, y, output),
+            Self::Largest(pool, window, table) => {
+                pixelwise::largest(*pool, *window, x, input, y, output, 0);
+                table.apply(output);
+            }
             Self::Scale(scale) => scale.run(x, input, read(1).1, output),
             Self::Join(joint, tables) => {
-                maps::join(*joint, tables, (0..reads.len()).map(read), y, output);
+                let reads = (0..reads.len()).map(read);
+                pixelwise::join(*joint, reads, y, output, |at, part| tables[at].apply(part));
             }
             Self::Quantise(map) => maps::quantise(*map, bytemuck::cast_slice(input), output),
             Self::Dequantise(map) => maps::dequantise(*map, input, bytemuck::cast_slice_mut(output)),

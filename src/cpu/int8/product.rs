@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     Shape,
+    cpu::windows::Windows,
     graph::{Affine, Conv, Window},
 };
 
@@ -31,6 +32,8 @@ thread_local! {
 pub struct Product {
     /// What a dense convolution copies; none if the map's pixels are the rows.
     windows: Option<Windows>,
+    /// What stands for 0, beyond the map too.
+    zero: u8,
     /// Fours of inputs.
     fours: usize,
     /// `[blocks][fours][block][4]`
@@ -52,8 +55,8 @@ impl Product {
         };
         let weights = AVec::from_iter(0, (0..outputs.next_multiple_of(block) * fours * 4).map(weight));
         let alone = taps == 1 && conv.stride == 1 && inputs.is_multiple_of(4);
-        let windows = (!alone).then(|| Windows::new(conv, window, zero(input)));
-        Self { windows, fours, weights, finish: Finish::new(isa, numbers) }
+        let windows = (!alone).then(|| Windows::new(conv, window));
+        Self { windows, zero: zero(input), fours, weights, finish: Finish::new(isa, numbers) }
     }
 
     /// Bytes of weights, biases and factors.
@@ -91,7 +94,7 @@ impl Product {
                 Some(windows) => {
                     let mut room = WINDOWS.replace(avec![]);
                     room.resize(room.len().max(pixels * row), 0);
-                    windows.copy(x, input, y, first, row, &mut room[..pixels * row]);
+                    self.copy_windows(windows, x, input, y, first, &mut room[..pixels * row]);
                     job(&room[..pixels * row], output);
                     WINDOWS.replace(room);
                 }
@@ -114,6 +117,54 @@ impl Product {
         output.par_chunks_mut(share * outputs * size).enumerate().for_each(|(at, output)| {
             task(at * share, output.len() / (outputs * size), [0, blocks], output);
         });
+    }
+
+    /// The windows of outputs from the `first` on, a row of so many bytes each. What makes rows whole may be anything.
+    fn copy_windows(
+        &self,
+        windows: &Windows,
+        x: Shape,
+        input: &[u8],
+        y: Shape,
+        first: usize,
+        rows: &mut [u8],
+    ) {
+        let (row, zero) = (4 * self.fours, self.zero);
+        let span = windows.kernel * x.c;
+        // A window's rows lie together on the map, if all of its columns are on it.
+        let together = |column: usize| {
+            let left = windows.meets(column, 0, windows.padding[1], x.w);
+            windows.meets(column, windows.kernel - 1, windows.padding[1], x.w).and(left)
+        };
+        let (mut column, mut line, mut picture) = (first % y.w, first / y.w % y.h, first / (y.w * y.h));
+        for begin in (0..rows.len()).step_by(row) {
+            let left = if windows.dilation == 1 { together(column) } else { None };
+            for ky in 0..windows.kernel {
+                let taps = &mut rows[begin + ky * span..];
+                let Some(line) = windows.meets(line, ky, windows.padding[0], x.h) else {
+                    taps[..span].fill(zero);
+                    continue;
+                };
+                let line = &input[(picture * x.h + line) * x.w * x.c..];
+                if let Some(left) = left {
+                    copy(&line[left * x.c..], taps, span);
+                    continue;
+                }
+                for (kx, tap) in taps[..span].chunks_exact_mut(x.c).enumerate() {
+                    match windows.meets(column, kx, windows.padding[1], x.w) {
+                        Some(column) => tap.copy_from_slice(&line[column * x.c..][..x.c]),
+                        None => tap.fill(zero),
+                    }
+                }
+            }
+            column += 1;
+            if column == y.w {
+                (column, line) = (0, line + 1);
+                if line == y.h {
+                    (line, picture) = (0, picture + 1);
+                }
+            }
+        }
     }
 }
 
@@ -203,66 +254,6 @@ fn sums<V: Vectors, const P: usize>(
         }
     }
     sums
-}
-
-/// Where a dense convolution's windows lie.
-struct Windows {
-    kernel: usize,
-    stride: usize,
-    dilation: usize,
-    padding: [usize; 2],
-    zero: u8,
-}
-
-impl Windows {
-    fn new(conv: &Conv, window: Window, zero: u8) -> Self {
-        let padding = [window.top, window.left];
-        Self { kernel: conv.kernel(), stride: conv.stride, dilation: conv.dilation, padding, zero }
-    }
-
-    /// The windows of outputs from the `first` on, a row of so many bytes each. What makes rows whole may be anything.
-    fn copy(&self, x: Shape, input: &[u8], y: Shape, first: usize, row: usize, rows: &mut [u8]) {
-        let span = self.kernel * x.c;
-        // A window's rows lie together on the map, if all of its columns are on it.
-        let together = |column: usize| {
-            let left = self.meets(column, 0, self.padding[1], x.w);
-            self.meets(column, self.kernel - 1, self.padding[1], x.w).and(left)
-        };
-        let (mut column, mut line, mut picture) = (first % y.w, first / y.w % y.h, first / (y.w * y.h));
-        for begin in (0..rows.len()).step_by(row) {
-            let left = if self.dilation == 1 { together(column) } else { None };
-            for ky in 0..self.kernel {
-                let taps = &mut rows[begin + ky * span..];
-                let Some(line) = self.meets(line, ky, self.padding[0], x.h) else {
-                    taps[..span].fill(self.zero);
-                    continue;
-                };
-                let line = &input[(picture * x.h + line) * x.w * x.c..];
-                if let Some(left) = left {
-                    copy(&line[left * x.c..], taps, span);
-                    continue;
-                }
-                for (kx, tap) in taps[..span].chunks_exact_mut(x.c).enumerate() {
-                    match self.meets(column, kx, self.padding[1], x.w) {
-                        Some(column) => tap.copy_from_slice(&line[column * x.c..][..x.c]),
-                        None => tap.fill(self.zero),
-                    }
-                }
-            }
-            column += 1;
-            if column == y.w {
-                (column, line) = (0, line + 1);
-                if line == y.h {
-                    (line, picture) = (0, picture + 1);
-                }
-            }
-        }
-    }
-
-    /// Where tap `k` of the output at `at` meets a map of `size`, in one direction.
-    fn meets(&self, at: usize, k: usize, before: usize, size: usize) -> Option<usize> {
-        (at * self.stride + k * self.dilation).checked_sub(before).filter(|&at| at < size)
-    }
 }
 
 /// Copies the first `span` bytes, and may copy more: what follows them in `to` is written later, or is nothing's.
