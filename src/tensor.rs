@@ -90,10 +90,17 @@ impl fmt::Display for Element {
 }
 
 /// How a map lies on the device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Form {
     /// As [`layout`] has it.
     Map(Element),
+    /// As [`layout`] has it, a byte with a sign each: `scale (q - zero)` is what q stands for.
+    Bytes {
+        /// What a step is.
+        scale: f32,
+        /// What stands for 0.
+        zero: i8,
+    },
     /// A byte a pixel, the rows filled up to whole words of four: what labels pixels.
     Labels,
 }
@@ -103,6 +110,7 @@ impl Form {
     pub fn bytes(self, shape: Shape) -> Option<u64> {
         match self {
             Self::Map(element) => shape.checked_device_bytes(element),
+            Self::Bytes { .. } => shape.checked_device_bytes(Element::F32).map(|bytes| bytes / 4),
             Self::Labels => Shape { c: 4, w: shape.w.div_ceil(4), ..shape }
                 .checked_device_bytes(Element::F32)
                 .map(|bytes| bytes / 4),
@@ -113,6 +121,10 @@ impl Form {
     pub fn tensor(self, shape: Shape, bytes: &[u8]) -> Tensor {
         match self {
             Self::Map(element) => layout::from_device(shape, &element.decode(bytes)),
+            Self::Bytes { scale, zero } => {
+                let value = |q: &u8| scale * f32::from(i16::from(q.cast_signed()) - i16::from(zero));
+                layout::from_device(shape, &bytes.iter().map(value).collect::<Vec<f32>>())
+            }
             Self::Labels => {
                 let row = shape.w.next_multiple_of(4);
                 Tensor::from_fn([shape.n, 1, shape.h, shape.w], |at| {

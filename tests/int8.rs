@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use common::{
     cases::{Case, activation, config, convolution, noise, padding},
@@ -11,10 +11,15 @@ use common::{
 use goldcrest::{
     Error, Shape, Tensor,
     cpu::{Cpu, Executor},
+    gpu::{self, Gpu},
     graph::{Activation, Affine, Conv, Extent, Graph, Joint, MaxPool, NodeId, Op, Padding},
+    plan::{Options, Plan},
+    tensor::Element,
     zoo::synthetic,
 };
 use proptest::{prelude::*, test_runner::TestRunner};
+
+static GPUS: LazyLock<Vec<Gpu>> = LazyLock::new(common::gpus);
 
 fn cpus() -> [Cpu; 3] {
     [1, 2, 3].map(|threads| Cpu::new(Some(threads)).unwrap())
@@ -52,6 +57,30 @@ fn is_its_reference(graph: &Graph, input: &Tensor) -> Result<(), TestCaseError> 
     Ok(())
 }
 
+/// What is computed in integers alone has the same bits on every adapter.
+fn is_it_on_gpus(graph: &Graph, input: &Tensor) -> Result<(), TestCaseError> {
+    let cpu = Cpu::new(Some(1)).unwrap();
+    for gpu in GPUS.iter() {
+        for taps in [true, false] {
+            let expected = reference(&cpu, graph, input, taps);
+            let options = Options { taps, ..Options::default() };
+            let plan = Plan::new(graph, input.shape().unwrap(), gpu.machine(Element::F32), &options).unwrap();
+            let mut executor = pollster::block_on(gpu::Executor::new(gpu, &plan, |_, _| {})).unwrap();
+            let answers = executor.run(input).unwrap();
+            for ((name, id), answer) in graph.answers().into_iter().zip(&answers) {
+                let differs = difference(answer, &expected[id.index()]);
+                prop_assert!(differs.is_none(), "{name} on {}: {}", gpu.adapter(), differs.unwrap());
+            }
+            for (name, value) in executor.taps().unwrap() {
+                let (id, _) = graph.nodes().find(|(_, node)| node.output_name() == name).unwrap();
+                let differs = difference(&value, &expected[id.index()]);
+                prop_assert!(differs.is_none(), "{name} on {}: {}", gpu.adapter(), differs.unwrap());
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Ranges of every size, most of them such as the values of small networks have; zeros anywhere.
 fn map() -> impl Strategy<Value = Affine> {
     let exponent = prop_oneof![8 => -9..-3i32, 1 => -40..40i32];
@@ -83,7 +112,10 @@ fn convolutions(windowed: bool, by_channel: bool) {
     let check = |(case, maps, mapped): (Case, [Affine; 3], bool)| {
         let conv = &case.conv;
         prop_assume!(case.y().pixels() * conv.weight.data().len() < 3_000_000);
-        is_its_reference(&graph_of(&case, maps, mapped), &noise(<[usize; 4]>::from(case.x), case.seed ^ 3))
+        let (graph, input) =
+            (graph_of(&case, maps, mapped), noise(<[usize; 4]>::from(case.x), case.seed ^ 3));
+        is_its_reference(&graph, &input)?;
+        is_it_on_gpus(&graph, &input)
     };
     TestRunner::new(config()).run(&cases, check).unwrap();
 }
@@ -185,6 +217,40 @@ fn what_has_no_weights_is_its_reference() {
     TestRunner::new(config()).run(&cases, check).unwrap();
 }
 
+#[test]
+fn gpus_make_of_integers_what_has_no_weights() {
+    let sizes = [1..4usize, 1..40usize, 3..14usize, 3..14usize];
+    let maps = [map(), map(), map(), map()];
+    let cases = (sizes, any::<u64>(), maps, [1..6usize, 1..4usize], any::<bool>());
+    type Parameters = ([usize; 4], u64, [Affine; 4], [usize; 2], bool);
+    let check = |([n, c, h, w], seed, maps, [kernel, stride], alike): Parameters| {
+        let pool = MaxPool { kernel, stride };
+        prop_assume!(pool.window(h, w).is_some());
+        let mut graph = Graph::default();
+        let picture = graph.push("picture", Op::Input(4 * c), &[]);
+        let mean = graph.push("mean", Op::GlobalPool, &[picture]);
+        let scale = graph.push("scale", Op::Scale, &[picture, mean]);
+        let largest = graph.push("largest", Op::MaxPool(pool), &[picture]);
+        let channels = graph.push("channels", Op::Concat(Joint::Channels), &[scale, picture, scale]);
+        let pixels = graph.push("pixels", Op::Concat(Joint::Pixels), &[largest, picture, scale]);
+        let joined = if alike { maps[2] } else { maps[3] };
+        for (id, map) in [
+            (picture, maps[0]),
+            (mean, maps[1]),
+            (scale, maps[2]),
+            (largest, maps[3]),
+            (channels, joined),
+            (pixels, joined),
+        ] {
+            graph.node_mut(id).map = Some(map);
+        }
+        graph.answer("channels", channels);
+        graph.answer("pixels", pixels);
+        is_it_on_gpus(&graph, &noise([n, 4 * c, h, w], seed))
+    };
+    TestRunner::new(config()).run(&cases, check).unwrap();
+}
+
 /// Some layers in integers, some in floating point, for every choice of both.
 #[test]
 fn integers_and_floating_point_take_turns() {
@@ -253,7 +319,11 @@ fn extremes_are_their_reference() {
                 };
                 let case = Case { conv, x: Shape::new(1, 8, 3, 3), residual: true, tile: 0, seed: 1 };
                 let maps = [x, scales[(at + 3) % scales.len()], y].map(|scale| Affine { scale, zero: 5 });
-                is_its_reference(&graph_of(&case, maps, true), &input).unwrap();
+                let graph = graph_of(&case, maps, true);
+                is_its_reference(&graph, &input).unwrap();
+                if activation.bends() || activation == Activation::Relu6 {
+                    is_it_on_gpus(&graph, &input).unwrap();
+                }
             }
         }
     }
@@ -269,6 +339,7 @@ fn networks_are_their_references() {
         let input = noise([2, 3, 64, 64], 9);
         let graph = calibrated(&cpu, &network.graph, &input);
         is_its_reference(&graph, &input).unwrap();
+        is_it_on_gpus(&graph, &input).unwrap();
         // And near what they stand for.
         let run = |graph: &Graph| {
             let mut executor = Executor::new(&cpu, graph, input.shape().unwrap(), false).unwrap();

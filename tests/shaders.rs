@@ -6,14 +6,14 @@ use std::{collections::BTreeMap, process::Command, sync::Arc};
 
 use goldcrest::{
     Shape, Tensor,
-    graph::{Activation, Conv, MaxPool, Padding, Select, Window},
+    graph::{Activation, Affine, Conv, Int8, MaxPool, Op, Padding, Select, Window},
     kernels::{
-        self, Launch, Machine, Shader, Subgroup, Tier, Tile, Units, argmax, block, boxes, broadcast, copy,
-        dense, depthwise, exchange,
+        self, Card, LAYERS, Launch, Layer, Machine, Shader, Subgroup, Tier, Tile, Units, argmax, block,
+        boxes, broadcast, copy, dense, depthwise, dequantise, exchange,
         gate::Gate,
-        mask, matrix, max_pool, multiply_add, paint,
+        join_int8, mask, matrix, max_pool, multiply_add, paint,
         pointwise::{self, Extras},
-        pointwise_pool, pointwise_split, pointwise_subgroup, pool, rank, reduce, resize,
+        pointwise_pool, pointwise_split, pointwise_subgroup, pool, quantise, rank, reduce, resize,
         sample::{self, Colours, Filter, Grid, Planes, Sampling, Texels},
         scale, select, softmax, staged,
         suppress::{self, Suppression},
@@ -181,6 +181,51 @@ fn variants() -> Vec<Launch> {
             }
         }
     }
+    launches.extend(in_integers(x, conv));
+    launches
+}
+
+/// Every tile of every kernel for layers in integers, each with every end of sums.
+fn in_integers(x: Shape, conv: impl Fn(usize, usize, usize, usize, Activation) -> Conv) -> Vec<Launch> {
+    let map = Affine { scale: 0.02, zero: -3 };
+    let mut launches =
+        vec![quantise::launch(x, map), dequantise::launch(x, map), join_int8::launch(x, map, map)];
+    let machines = [Card::Ada, Card::M1, Card::Lavapipe].map(Card::machine);
+    let pool = MaxPool { kernel: 3, stride: 2 };
+    let mut ops = vec![(Op::GlobalPool, Shape { h: 1, w: 1, ..x }), (Op::Scale, x)];
+    ops.push((Op::MaxPool(pool), Shape { h: 5, w: 6, ..x }));
+    for (groups, kernel, stride, dilation) in
+        [(1, 1, 1, 1), (1, 3, 2, 1), (1, 5, 1, 2), (24, 3, 1, 1), (24, 5, 2, 1), (24, 3, 1, 2)]
+    {
+        for activation in [Activation::Identity, Activation::Relu6, Activation::HardSwish] {
+            let conv = conv(groups, kernel, stride, dilation, activation);
+            let window = conv.window(x.h, x.w).unwrap();
+            ops.push((Op::Conv(conv), Shape::new(1, 24, window.height, window.width)));
+        }
+    }
+    for (op, y) in &ops {
+        for residual in [false, true] {
+            // Steps that leave sums room to be shifted, or do not, and sums that become floating point.
+            for (step, output) in [(0.01, Some(map)), (1e7, Some(map)), (0.01, None)] {
+                let int8 = Int8 {
+                    inputs: vec![map; 2][..1 + usize::from(residual)].to_vec(),
+                    output,
+                    steps: Some([step; 24].into()),
+                };
+                let inputs = [x, *y][..1 + usize::from(residual)].to_vec();
+                let picture = [x.h, x.w];
+                let layer = Layer { op, inputs, y: *y, picture, gated: false, int8: Some(int8) };
+                let kept =
+                    matches!(op, Op::Conv(_)) || output.is_some() && residual == matches!(op, Op::Scale);
+                for machine in machines.iter().filter(|_| kept) {
+                    for kernel in LAYERS {
+                        let tiles = kernel.tiles(&layer, machine).into_iter();
+                        launches.extend(tiles.map(|tile| kernel.launch(&layer, machine, tile)));
+                    }
+                }
+            }
+        }
+    }
     launches
 }
 
@@ -205,7 +250,19 @@ fn every_shader_file_has_a_host_file_and_a_variant_here() {
     for entry in std::fs::read_dir("shaders").unwrap() {
         let path = entry.unwrap().path();
         let stem = path.file_stem().unwrap().to_str().unwrap();
-        if !["activation", "epilogue", "near", "placement", "prologue", "taps", "window"].contains(&stem) {
+        if ![
+            "activation",
+            "completion",
+            "epilogue",
+            "near",
+            "placement",
+            "prologue",
+            "requantise",
+            "taps",
+            "window",
+        ]
+        .contains(&stem)
+        {
             assert!(
                 std::path::Path::new(&format!("src/kernels/{stem}.rs")).exists(),
                 "no host file for {stem}"

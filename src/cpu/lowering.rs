@@ -70,13 +70,14 @@ impl<'a> Lowering<'a> {
         }
         let [shapes, _] = self.shapes;
         let inputs: Vec<Shape> = node.inputs.iter().map(|id| shapes[id.index()]).collect();
-        let integers = self.graph.in_integers(id);
-        let (operation, kernel) = if integers {
-            let maps: Vec<Affine> = node.reads().iter().filter_map(|id| self.graph.node(*id).map).collect();
-            let (kernel, name) = Kernel::new(self.isa, node, &inputs, &maps)?;
-            (Operation::Int8(Box::new(kernel)), name)
-        } else {
-            Operation::new(&node.op, &inputs, picture)?
+        let around = self.graph.int8(id);
+        let integers = around.is_some();
+        let (operation, kernel) = match around {
+            Some(around) => {
+                let (kernel, name) = Kernel::new(self.isa, node, &inputs, &around)?;
+                (Operation::Int8(Box::new(kernel)), name)
+            }
+            None => Operation::new(&node.op, &inputs, picture)?,
         };
         let reads = node.reads().iter().map(|read| {
             let value = if integers { self.values[read.index()] } else { self.in_f32(*read) };

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     Error, Result, Tensor,
     kernels::{LEAST_BINDING, Launch},
-    plan::{Operand, Plan, Tap, Value},
+    plan::{Operand, Packed, Plan, Tap, Value},
     tensor::{Element, layout},
 };
 
@@ -156,7 +156,10 @@ impl Executor {
         let mut room = Vec::new();
         let mut weights = Vec::with_capacity(plan.weights.len());
         for packed in &plan.weights {
-            let bytes = packed.element.encode(&packed.values, &mut room);
+            let bytes = match packed {
+                Packed::Values(values, element) => element.encode(values, &mut room),
+                Packed::Words(words) => bytemuck::cast_slice(words),
+            };
             weights.push(gpu.filled("weights", bytes, Usage::STORAGE | Usage::COPY_SRC).await?);
             pace.breathe().await;
         }

@@ -57,7 +57,7 @@ impl Graph {
                 let map =
                     |id: NodeId| shapes[id.index()].len() * if self.node(id).map.is_some() { 1 } else { 4 };
                 let maps: usize = node.reads().iter().map(|id| map(*id)).sum::<usize>() + map(id);
-                let parameter = if self.in_integers(id) { 1 } else { 4 };
+                let parameter = if self.int8(id).is_some() { 1 } else { 4 };
                 Cost {
                     macs: macs as u64,
                     parameters: parameters as u64,

@@ -6,6 +6,8 @@
 //! surrounds a picture is `zero_x`. A residual is brought to these steps first. The sum goes to the output's steps by
 //! [`Rescale`], and an activation that bends is looked up in a [`Curve`].
 
+use std::sync::Arc;
+
 use super::{Activation, Graph, NodeId, Op};
 
 /// What the integers of a map stand for: `scale (q - zero)`.
@@ -98,6 +100,14 @@ impl Rescale {
         let product = i64::from(x) * i64::from(self.multiplier) + (1 << (self.shift - 1));
         (product >> self.shift).clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32
     }
+
+    /// How engines without 64 bits apply it: `x` is shifted to the left by the first, the upper 32 bits of its product
+    /// with the multiplier to the right by the second, from 1 on, halves rounded up. None if `x`, which may be as large
+    /// as `most`, has no room to be shifted.
+    pub fn by_upper_half(self, most: i64) -> Option<[u32; 2]> {
+        let left = 33u32.saturating_sub(self.shift);
+        (left == 0 || most < 1 << (31 - left.min(31))).then_some([left, self.shift + left - 32])
+    }
 }
 
 /// Entries of a [`Curve`].
@@ -146,21 +156,35 @@ impl Activation {
     }
 }
 
+/// What the integers around a node stand for that is computed in integers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Int8 {
+    /// Of what it reads.
+    pub inputs: Vec<Affine>,
+    /// Of what it makes; none of a convolution whose sums become floating point.
+    pub output: Option<Affine>,
+    /// What a step of each output's weights is; none without weights.
+    pub steps: Option<Arc<[f32]>>,
+}
+
 impl Graph {
-    /// Whether a node is computed in integers. A convolution is if its weights have steps and all that it reads lies
-    /// in 8 bits; without a map of its own its sums become floating point, if no activation is to follow. What has
-    /// no weights is if what it reads and its own value lie in 8 bits, and it is a mean, a gate, a joint or a maximum.
-    /// All else is computed in floating point, of what the integers stand for.
-    pub fn in_integers(&self, id: NodeId) -> bool {
+    /// What the integers around a node stand for, if it is computed in them. A convolution is if its weights have steps
+    /// and all that it reads lies in 8 bits; without a map of its own its sums become floating point, if no activation
+    /// is to follow. What has no weights is if what it reads and its own value lie in 8 bits, and it is a mean, a gate,
+    /// a joint or a maximum. All else is computed in floating point, of what the integers stand for.
+    pub fn int8(&self, id: NodeId) -> Option<Int8> {
         let node = self.node(id);
-        let mapped = node.map.is_some();
-        let reads = !node.reads().is_empty() && node.reads().iter().all(|id| self.node(*id).map.is_some());
-        reads
-            && match &node.op {
-                Op::Conv(conv) => node.steps.is_some() && (mapped || conv.activation == Activation::Identity),
-                Op::GlobalPool | Op::Scale | Op::Concat(_) | Op::MaxPool(_) => mapped,
-                _ => false,
+        let output = node.map;
+        let inputs: Vec<Affine> =
+            node.reads().iter().map(|id| self.node(*id).map).collect::<Option<Vec<Affine>>>()?;
+        let steps = match &node.op {
+            Op::Conv(conv) if output.is_some() || conv.activation == Activation::Identity => {
+                Some(node.steps.clone()?)
             }
+            Op::GlobalPool | Op::Scale | Op::Concat(_) | Op::MaxPool(_) if output.is_some() => None,
+            _ => return None,
+        };
+        (!inputs.is_empty()).then_some(Int8 { inputs, output, steps })
     }
 }
 

@@ -3,6 +3,7 @@
 mod anchors;
 mod cost;
 mod int8;
+mod integers;
 mod op;
 pub mod passes;
 
@@ -10,7 +11,8 @@ use std::{fmt::Write, sync::Arc};
 
 pub use anchors::{Anchor, Anchors, CENTRE_WEIGHT, MOST_GROWTH, SIZE_WEIGHT};
 pub use cost::Cost;
-pub use int8::{Affine, CURVE, Curve, Rescale};
+pub use int8::{Affine, CURVE, Curve, Int8, Rescale};
+pub use integers::{Carry, Ending, Integers};
 pub(crate) use op::too_many_classes;
 pub use op::{
     Activation, BatchNorm, Conv, ConvKind, Extent, Filter, Joint, MaxPool, NO_CLASS, Op, Padding, Select,

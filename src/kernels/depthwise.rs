@@ -36,8 +36,20 @@ pub fn tiles() -> impl Iterator<Item = Tile> {
         .flat_map(|rows| COLUMNS.into_iter().map(move |columns| Tile { rows, ..Tile::new(columns, 1) }))
 }
 
+/// Those by which it can be made on `machine`.
+pub(super) fn fitting(conv: &Conv, y: Shape, machine: &Machine) -> Vec<Tile> {
+    let fits = |tile: &Tile| {
+        let least = tile.sums() == 1;
+        // Rows share a thread for the lines of the input that they share, of which compilers unroll so many.
+        let shares = conv.dilation == 1 && conv.stride < conv.kernel() && !machine.on_cpu();
+        let shares = tile.rows == 1 || shares && span(conv, tile.rows) <= LINES;
+        least || shares && tile.rows as usize <= y.h && machine.holds(values(conv, *tile))
+    };
+    tiles().filter(fits).collect()
+}
+
 /// Threads that a tile leaves.
-fn threads(y: Shape, tile: Tile) -> usize {
+pub(super) fn threads(y: Shape, tile: Tile) -> usize {
     y.n * y.h.div_ceil(tile.rows as usize) * y.w.div_ceil(tile.pixels as usize) * y.quads()
 }
 
@@ -48,7 +60,7 @@ pub fn span(conv: &Conv, outputs: u32) -> usize {
 
 /// `vec4` values that a thread keeps: a row of the input, its sums, and weights, of all rows of the window if it has
 /// several rows of outputs.
-fn values(conv: &Conv, tile: Tile) -> u32 {
+pub(super) fn values(conv: &Conv, tile: Tile) -> u32 {
     let kernel = conv.kernel() as u32;
     let weights = if tile.rows > 1 { kernel * kernel } else { kernel };
     span(conv, tile.pixels) as u32 + tile.sums() + weights
@@ -66,15 +78,7 @@ impl LayerKernel for Depthwise {
     }
 
     fn tiles(&self, layer: &Layer, machine: &Machine) -> Vec<Tile> {
-        let Some(conv) = layer.conv(ConvKind::Depthwise) else { return Vec::new() };
-        let fits = |tile: &Tile| {
-            let least = tile.sums() == 1;
-            // Rows share a thread for the lines of the input that they share, of which compilers unroll so many.
-            let shares = conv.dilation == 1 && conv.stride < conv.kernel() && !machine.on_cpu();
-            let shares = tile.rows == 1 || shares && span(conv, tile.rows) <= LINES;
-            least || shares && tile.rows as usize <= layer.y.h && machine.holds(values(conv, *tile))
-        };
-        tiles().filter(fits).collect()
+        layer.conv(ConvKind::Depthwise).map_or_else(Vec::new, |conv| fitting(conv, layer.y, machine))
     }
 
     fn effort(&self, layer: &Layer, _: &Machine, tile: Tile) -> Effort {
@@ -104,7 +108,7 @@ impl LayerKernel for Depthwise {
 }
 
 /// What a thread does for the windows of a tile, whose loads are all on their way together.
-fn window(conv: &Conv, tile: Tile) -> Effort {
+pub(super) fn window(conv: &Conv, tile: Tile) -> Effort {
     let kernel = conv.kernel() as f64;
     let lines = span(conv, tile.rows) as f64;
     let loads = lines * span(conv, tile.pixels) as f64 + kernel * kernel;

@@ -17,7 +17,7 @@ pub struct Shader {
     /// The textures that it reads or writes.
     pub textures: &'static [(&'static str, Access)],
     /// Which of all these are 32 bits wide whatever the maps and weights are: biases, sums on their
-    /// way from one kernel to the next, and answers that f16 is too coarse for.
+    /// way from one kernel to the next, answers that f16 is too coarse for, and words of integers.
     pub sums: &'static [&'static str],
     /// What a device must have for it.
     pub tier: Tier,
@@ -52,7 +52,7 @@ impl Shader {
     /// Where it binds the flag that tells of values that overflow, behind what it writes; none if it computes
     /// nothing that could.
     pub fn flag(&self) -> Option<u32> {
-        let checks = ["activate(", "finish("].iter().any(|call| self.source.contains(call));
+        let checks = ["activate(", "finish(", "complete("].iter().any(|call| self.source.contains(call));
         checks.then_some((1 + self.reads.len() + self.writes.len()) as u32)
     }
 
@@ -67,10 +67,12 @@ pub(super) const ALARM: (&str, u32) = ("alarm", 1);
 
 /// What kernels share: what each has to call, and the text that then follows it; later ones follow what earlier ones
 /// call.
-pub(super) const SHARED: [(&str, &str); 7] = [
+pub(super) const SHARED: [(&str, &str); 9] = [
     ("window_of(", include_str!("../../shaders/window.wgsl")),
     ("load_input(", include_str!("../../shaders/prologue.wgsl")),
     ("finish(", include_str!("../../shaders/epilogue.wgsl")),
+    ("complete(", include_str!("../../shaders/completion.wgsl")),
+    ("rescaled(", include_str!("../../shaders/requantise.wgsl")),
     ("activate(", include_str!("../../shaders/activation.wgsl")),
     ("place(", include_str!("../../shaders/placement.wgsl")),
     ("near(", include_str!("../../shaders/near.wgsl")),

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Shape, Tensor,
-    graph::{Conv, ConvKind, Op, Window},
+    graph::{Conv, ConvKind, Int8, Op, Window},
     tensor::Element,
 };
 
@@ -28,6 +28,8 @@ pub struct Layer<'a> {
     pub picture: [usize; 2],
     /// Whether squeeze-excite's gate scales its input as that is loaded.
     pub gated: bool,
+    /// What the integers around it stand for, if it is computed in them.
+    pub int8: Option<Int8>,
 }
 
 impl<'a> Layer<'a> {
@@ -41,10 +43,10 @@ impl<'a> Layer<'a> {
         matches!(self.op, Op::Conv(_)) && self.inputs.len() > 1
     }
 
-    /// The convolution, if it is one of this kind.
+    /// The convolution, if it is one of this kind in floating point.
     pub(super) fn conv(&self, kind: ConvKind) -> Option<&'a Conv> {
         match self.op {
-            Op::Conv(conv) if conv.kind() == Some(kind) => Some(conv),
+            Op::Conv(conv) if conv.kind() == Some(kind) && self.int8.is_none() => Some(conv),
             _ => None,
         }
     }
@@ -167,6 +169,11 @@ pub trait LayerKernel: Sync {
     /// How it reads weights, if there are any.
     fn packing(&self, _machine: &Machine) -> Option<Packing> {
         None
+    }
+
+    /// What it binds of a layer in integers that is no map, by its name; nothing of what it then does not read.
+    fn words(&self, _name: &str, _layer: &Layer, _machine: &Machine, _tile: Tile) -> Vec<u32> {
+        Vec::new()
     }
 
     /// A tile of its own in words.

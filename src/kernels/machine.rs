@@ -231,6 +231,11 @@ impl Machine {
         depths.filter(fits).min_by_key(|&depth| waits(depth)).unwrap_or(1)
     }
 
+    /// Whether its units multiply bytes as such.
+    pub(crate) fn multiplies_bytes(&self) -> bool {
+        self.rates.dot.is_finite()
+    }
+
     /// Whether it computes on the CPU, where no load is waited for, and whose compiler unrolls less: Mesa's some eight
     /// hundred instructions.
     pub(crate) fn on_cpu(&self) -> bool {

@@ -19,7 +19,7 @@ pub const SHADER: Shader = Shader {
 };
 
 /// The operation, which the kernel has been asked for, and where its windows lie.
-fn wanted(layer: &Layer) -> (MaxPool, Window) {
+pub(super) fn wanted(layer: &Layer) -> (MaxPool, Window) {
     let Op::MaxPool(op) = *layer.op else { unreachable!("it has no tiles for others") };
     (op, op.window(layer.x().h, layer.x().w).expect("shapes were inferred"))
 }
@@ -33,7 +33,7 @@ impl LayerKernel for MaxPooling {
     }
 
     fn tiles(&self, layer: &Layer, _: &Machine) -> Vec<Tile> {
-        if matches!(layer.op, Op::MaxPool(_)) { vec![Tile::ONE] } else { Vec::new() }
+        if matches!(layer.op, Op::MaxPool(_)) && layer.int8.is_none() { vec![Tile::ONE] } else { Vec::new() }
     }
 
     fn effort(&self, layer: &Layer, _: &Machine, _: Tile) -> Effort {

@@ -26,11 +26,16 @@ pub mod broadcast;
 pub mod copy;
 pub mod dense;
 pub mod depthwise;
+pub mod depthwise_int8;
+pub mod dequantise;
 pub mod exchange;
 pub mod gate;
+pub mod int8;
+pub mod join_int8;
 pub mod mask;
 pub mod matrix;
 pub mod max_pool;
+pub mod max_pool_int8;
 pub mod multiply_add;
 pub mod paint;
 pub mod pointwise;
@@ -38,11 +43,15 @@ pub mod pointwise_pool;
 pub mod pointwise_split;
 pub mod pointwise_subgroup;
 pub mod pool;
+pub mod pool_int8;
+pub mod product_int8;
+pub mod quantise;
 pub mod rank;
 pub mod reduce;
 pub mod resize;
 pub mod sample;
 pub mod scale;
+pub mod scale_int8;
 pub mod select;
 pub mod softmax;
 pub mod staged;
@@ -66,7 +75,7 @@ use pack::blocks;
 
 /// What makes single layers, in the order in which equals are preferred: what planner, tuner and trust check
 /// choose from.
-pub static LAYERS: [&dyn LayerKernel; 15] = [
+pub static LAYERS: [&dyn LayerKernel; 20] = [
     &dense::Dense,
     &depthwise::Depthwise,
     &pointwise::Pointwise,
@@ -82,19 +91,27 @@ pub static LAYERS: [&dyn LayerKernel; 15] = [
     &softmax::Softmax,
     &boxes::Boxes,
     &select::Selecting,
+    &product_int8::ProductInt8,
+    &depthwise_int8::DepthwiseInt8,
+    &pool_int8::PoolInt8,
+    &max_pool_int8::MaxPoolInt8,
+    &scale_int8::ScaleInt8,
 ];
 
 /// What makes several layers at once, begins with pictures, shows answers, or probes a device.
-static OTHERS: [&Shader; 13] = [
+static OTHERS: [&Shader; 16] = [
     &block::SHADER,
     &broadcast::SHADER,
     &copy::SHADER,
+    &dequantise::SHADER,
     &exchange::SHADER,
     &gate::SHADER,
+    &join_int8::SHADER,
     &mask::SHADER,
     &multiply_add::SHADER,
     &paint::SHADER,
     &pointwise_pool::SHADER,
+    &quantise::SHADER,
     &rank::SHADER,
     &reduce::SHADER,
     &sample::SHADER,

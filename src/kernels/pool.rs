@@ -15,10 +15,10 @@ pub const SHADER: Shader = Shader {
 };
 
 /// Threads along the channels; the rest of the workgroup splits the pixels.
-const LANES_Q: u32 = 8;
+pub(super) const LANES_Q: u32 = 8;
 
 /// Pixels that a thread has on their way at once.
-const DEPTH: u32 = 4;
+pub(super) const DEPTH: u32 = 4;
 
 /// The kernel, for the planner.
 pub struct Pool;
@@ -29,7 +29,7 @@ impl LayerKernel for Pool {
     }
 
     fn tiles(&self, layer: &Layer, _: &Machine) -> Vec<Tile> {
-        if matches!(layer.op, Op::GlobalPool) { vec![Tile::ONE] } else { Vec::new() }
+        if matches!(layer.op, Op::GlobalPool) && layer.int8.is_none() { vec![Tile::ONE] } else { Vec::new() }
     }
 
     fn effort(&self, layer: &Layer, _: &Machine, _: Tile) -> Effort {

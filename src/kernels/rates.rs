@@ -27,6 +27,8 @@ pub struct Rates {
     pub shared: f64,
     /// A wave's `vec4` multiply-add.
     pub mac: f64,
+    /// A wave's four products of four bytes each, added up in 32 bits; infinite where units have none.
+    pub dot: f64,
     /// To hand a `vec4` to the others of a subgroup.
     pub broadcast: f64,
     /// A barrier.
@@ -142,6 +144,7 @@ impl Card {
                 load: 16.0,
                 shared: 16.0,
                 mac: 4.0,
+                dot: 4.0,
                 broadcast: 16.0,
                 barrier: 20.0,
                 launch: 6000.0,
@@ -166,6 +169,7 @@ impl Card {
                 load: 32.0,
                 shared: 32.0,
                 mac: 8.0,
+                dot: 8.0,
                 broadcast: 64.0,
                 barrier: 40.0,
                 launch: 15_000.0,
@@ -182,6 +186,7 @@ impl Card {
                 load: 16.0,
                 shared: 16.0,
                 mac: 4.0,
+                dot: f64::INFINITY,
                 broadcast: 8.0,
                 barrier: 20.0,
                 launch: 10_000.0,
@@ -199,6 +204,7 @@ impl Card {
                 load: 16.0,
                 shared: 16.0,
                 mac: 8.0,
+                dot: 8.0,
                 broadcast: 8.0,
                 barrier: 40.0,
                 launch: 12_000.0,
@@ -216,6 +222,7 @@ impl Card {
                 load: 32.0,
                 shared: 25.0,
                 mac: 1.0,
+                dot: f64::INFINITY,
                 broadcast: 2.0,
                 barrier: 16.0,
                 launch: 40_000.0,
@@ -279,6 +286,7 @@ impl Rates {
         load: 16.0,
         shared: 16.0,
         mac: 4.0,
+        dot: 8.0,
         broadcast: 16.0,
         barrier: 20.0,
         launch: 5000.0,

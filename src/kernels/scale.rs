@@ -23,7 +23,7 @@ impl LayerKernel for Scaling {
     }
 
     fn tiles(&self, layer: &Layer, _: &Machine) -> Vec<Tile> {
-        if matches!(layer.op, Op::Scale) { vec![Tile::ONE] } else { Vec::new() }
+        if matches!(layer.op, Op::Scale) && layer.int8.is_none() { vec![Tile::ONE] } else { Vec::new() }
     }
 
     fn effort(&self, _: &Layer, _: &Machine, _: Tile) -> Effort {

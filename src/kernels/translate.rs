@@ -68,10 +68,12 @@ impl Translation {
         let (kernel, tier, text) = (launch.shader.name, launch.shader.tier, launch.wgsl(element));
         let refused = |reason| Error::Translation { kernel, language: "WGSL", reason };
         let module = naga::front::wgsl::parse_str(&text).map_err(|e| refused(e.emit_to_string(&text)))?;
+        // Two f16 packed into 32 bits are WebGPU's baseline.
+        let baseline = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
         let mut capabilities = match tier {
-            Tier::Baseline => Capabilities::empty(),
-            Tier::Subgroups => Capabilities::SUBGROUP,
-            Tier::Matrices => Capabilities::SUBGROUP | Capabilities::COOPERATIVE_MATRIX,
+            Tier::Baseline => baseline,
+            Tier::Subgroups => baseline | Capabilities::SUBGROUP,
+            Tier::Matrices => baseline | Capabilities::SUBGROUP | Capabilities::COOPERATIVE_MATRIX,
         };
         capabilities.set(Capabilities::SHADER_FLOAT16, element == Element::F16);
         let info = Validator::new(ValidationFlags::all(), capabilities)

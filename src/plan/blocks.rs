@@ -122,9 +122,16 @@ impl<'a> Edges<'a> {
         }
     }
 
-    /// A convolution of this kind that has no unit yet.
+    /// A convolution of this kind that has no unit yet and is made in floating point, as units are.
     fn is(&self, kind: ConvKind, id: NodeId) -> bool {
-        conv(self.graph.node(id)).is_some_and(|conv| conv.kind() == Some(kind)) && !self.taken[id.index()]
+        let node = self.graph.node(id);
+        let is_kind = conv(node).is_some_and(|conv| conv.kind() == Some(kind));
+        is_kind && self.is_float(id) && !self.taken[id.index()]
+    }
+
+    /// Whether a node is computed in floating point and its value stays so.
+    fn is_float(&self, id: NodeId) -> bool {
+        self.graph.node(id).map.is_none() && self.graph.int8(id).is_none()
     }
 
     /// The same without a residual: only the last convolution of a block may add one.
@@ -168,13 +175,15 @@ impl<'a> Edges<'a> {
     /// Squeeze-excite behind `x`, which it reads twice: for the mean, and to scale it.
     fn squeeze(&self, x: NodeId) -> Option<Squeeze> {
         let &[a, b] = &self.readers[x.index()][..] else { return None };
-        let is_pool = |id: NodeId| matches!(self.graph.node(id).op, Op::GlobalPool);
+        let is_pool = |id: NodeId| matches!(self.graph.node(id).op, Op::GlobalPool) && self.is_float(id);
         let (pool, scale) = if is_pool(a) { (a, b) } else { (b, a) };
         let squeeze = self.reader(pool).filter(|&id| self.is_plain(ConvKind::Pointwise, id))?;
         let widen = self.reader(squeeze).filter(|&id| self.is_plain(ConvKind::Pointwise, id))?;
         let node = self.graph.node(scale);
-        let scales =
-            matches!(node.op, Op::Scale) && node.inputs == [x, widen] && self.uses[widen.index()] == 1;
+        let scales = matches!(node.op, Op::Scale)
+            && self.is_float(scale)
+            && node.inputs == [x, widen]
+            && self.uses[widen.index()] == 1;
         let found = is_pool(pool) && scales && self.uses[x.index()] == 2;
         found.then_some(Squeeze { pool, squeeze, widen, scale })
     }
@@ -182,7 +191,8 @@ impl<'a> Edges<'a> {
     /// The head that begins with the convolution `id`, if one does.
     fn head(&self, id: NodeId) -> Option<Head> {
         let pool = self.reader(id).filter(|_| self.is_plain(ConvKind::Pointwise, id))?;
-        matches!(self.graph.node(pool).op, Op::GlobalPool).then_some(Head { conv: id, pool })
+        let means = matches!(self.graph.node(pool).op, Op::GlobalPool) && self.is_float(pool);
+        means.then_some(Head { conv: id, pool })
     }
 }
 

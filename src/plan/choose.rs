@@ -11,17 +11,24 @@ use super::{
 };
 use crate::{
     Shape,
-    graph::{Graph, NodeId, Op},
-    kernels::{Kernel, LAYERS, Layer, LayerKernel, Machine, Work, boxes},
+    graph::{Affine, Conv, Graph, Node, NodeId, Op},
+    kernels::{Kernel, LAYERS, Layer, LayerKernel, Machine, Tile, Work, boxes},
     tensor::{Element, Form},
 };
 
 /// Kernels of layers, by their names.
 pub type Kernels = BTreeMap<String, Kernel>;
 
-/// How what an operation makes lies on a device where maps are `element`. Scores and boxes are f32
-/// whatever maps are: they are compared with one another.
-pub fn form(op: &Op, element: Element) -> Form {
+/// How a node's value lies on a device where maps are `element`.
+pub fn form(node: &Node, element: Element) -> Form {
+    match node.map {
+        Some(Affine { scale, zero }) => Form::Bytes { scale, zero },
+        None => float_form(&node.op, element),
+    }
+}
+
+/// The same in floating point. Scores and boxes are f32 whatever maps are: they are compared with one another.
+pub fn float_form(op: &Op, element: Element) -> Form {
     match op {
         Op::Argmax(_) => Form::Labels,
         Op::Softmax(_) | Op::Boxes(_) | Op::Select(_) => Form::Map(Element::F32),
@@ -105,20 +112,29 @@ impl<'a> Lone<'a> {
             y: shape(self.id),
             picture: self.graph.source().map_or([0, 0], |id| [shape(id).h, shape(id).w]),
             gated: self.gate.is_some(),
+            int8: self.graph.int8(self.id),
         }
     }
 
     fn work(&self) -> Work {
         let node = self.graph.node(self.id);
         let bytes = |id: NodeId| {
-            let form = form(&self.graph.node(id).op, self.machine.element);
+            let form = form(self.graph.node(id), self.machine.element);
             form.bytes(self.shapes[id.index()]).unwrap_or_default()
         };
         let maps = bytes(self.input) + bytes(self.id);
         conv(node).map_or(Work { bytes: maps, macs: 0 }, |conv| Work {
-            bytes: maps + self.machine.weights(conv),
+            bytes: maps + self.weights(conv),
             macs: (self.shapes[self.id.index()].pixels() * conv.weight.data().len()) as u64,
         })
+    }
+
+    /// Bytes of its weights.
+    fn weights(&self, conv: &Conv) -> u64 {
+        match self.graph.int8(self.id) {
+            Some(_) => conv.weight.data().len() as u64,
+            None => self.machine.weights(conv),
+        }
     }
 
     /// Every kernel and tile that the machine admits, with its modelled time, quickest first.
@@ -155,11 +171,14 @@ impl<'a> Lone<'a> {
             return Err((self.id, self.graph.node(self.id).op.alone()));
         };
         let launch = kernel.launch(&layer, machine, tile);
-        let bytes = form(layer.op, machine.element).bytes(layer.y).unwrap_or_default();
+        let made = match layer.int8 {
+            Some(_) => form(self.graph.node(self.id), machine.element),
+            None => float_form(layer.op, machine.element),
+        };
         Ok(DraftStep {
             nodes: vec![self.id],
-            reads: launch.shader.reads.iter().map(|name| self.read(name, kernel, &layer)).collect(),
-            writes: vec![(Map::Node(self.id), bytes)],
+            reads: launch.shader.reads.iter().map(|name| self.read(name, kernel, tile, &layer)).collect(),
+            writes: vec![(Map::Node(self.id), made.bytes(layer.y).unwrap_or_default())],
             shape: layer.y,
             between: 0,
             work: self.work(),
@@ -173,11 +192,15 @@ impl<'a> Lone<'a> {
     }
 
     /// What a kernel binds under a name.
-    fn read(&self, name: &str, kernel: &dyn LayerKernel, layer: &Layer) -> Read {
+    fn read(&self, name: &str, kernel: &dyn LayerKernel, tile: Tile, layer: &Layer) -> Read {
         let second =
             || self.graph.node(self.id).inputs.get(1).map_or(Read::Nothing, |&id| Read::Map(Map::Node(id)));
         match name {
             "x" => Read::Map(Map::Node(self.input)),
+            "weight" | "numbers" | "curve" if layer.int8.is_some() => {
+                let words = kernel.words(name, layer, self.machine, tile);
+                if words.is_empty() { Read::Nothing } else { Read::Words(words) }
+            }
             "weight" => {
                 kernel.packing(self.machine).map_or(Read::Nothing, |p| Read::Weights(vec![self.id], p))
             }

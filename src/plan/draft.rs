@@ -19,6 +19,10 @@ pub enum Map {
     Pooled(NodeId),
     /// The parts of a split projection.
     Parts(NodeId),
+    /// A node's value in floating point before it is brought to 8 bits.
+    Unquantised(NodeId),
+    /// A node's value in 8 bits, in floating point again.
+    Dequantised(NodeId),
     /// A dummy for an output that is not used, of the step that computes this node.
     Unwanted(NodeId),
 }
@@ -34,6 +38,8 @@ pub enum Read {
     Biases(Vec<NodeId>),
     /// These numbers.
     Values(Vec<f32>),
+    /// These words, of a layer in integers.
+    Words(Vec<u32>),
     /// A binding that the kernel, as specialised, never reads.
     Nothing,
 }
@@ -131,7 +137,7 @@ pub fn settle(
                     Read::Nothing => reads[0],
                     packed => {
                         let element = draft.launch.shader.stored(name, element);
-                        weights.push(Packed { values: pack(graph, packed), element });
+                        weights.push(pack(graph, packed, element));
                         Operand::Weights(weights.len() - 1)
                     }
                 });
@@ -152,12 +158,14 @@ pub fn settle(
 }
 
 /// Weights and biases as the kernels read them.
-fn pack(graph: &Graph, read: &Read) -> Vec<f32> {
+fn pack(graph: &Graph, read: &Read, element: Element) -> Packed {
     let conv = |id: &NodeId| blocks::conv(graph.node(*id)).expect("only convolutions have weights");
-    match read {
+    let values = match read {
         Read::Weights(ids, packing) => ids.iter().flat_map(|id| packing.of(conv(id))).collect(),
         Read::Biases(ids) => ids.iter().flat_map(|id| kernels::pack_bias(conv(id))).collect(),
         Read::Values(values) => values.clone(),
+        Read::Words(words) => return Packed::Words(words.clone()),
         Read::Map(_) | Read::Nothing => Vec::new(),
-    }
+    };
+    Packed::Values(values, element)
 }

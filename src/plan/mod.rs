@@ -6,6 +6,7 @@ mod chain;
 mod choose;
 mod draft;
 mod head;
+mod int8;
 mod memory;
 mod place;
 mod schedule;
@@ -42,7 +43,7 @@ impl SlotId {
 }
 
 /// A feature map in its slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Value {
     /// Where it is.
     pub slot: SlotId,
@@ -60,7 +61,7 @@ impl Value {
 }
 
 /// A part of the answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Output {
     /// Its name.
     pub name: String,
@@ -71,7 +72,7 @@ pub struct Output {
 }
 
 /// A layer's output, as its source library has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Tap {
     /// The module whose output it is.
     pub module: String,
@@ -233,17 +234,21 @@ pub struct Contest<T> {
 
 /// Weights or biases as a kernel reads them.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Packed {
-    /// The values.
-    pub values: Vec<f32>,
-    /// What the device stores them as.
-    pub element: Element,
+pub enum Packed {
+    /// Numbers, and what the device stores them as.
+    Values(Vec<f32>, Element),
+    /// Words, of layers in integers.
+    Words(Vec<u32>),
 }
 
 impl Packed {
     /// Bytes on the device.
     pub fn bytes(&self) -> u64 {
-        (self.element.bytes() * self.values.len()) as u64
+        let bytes = match self {
+            Self::Values(values, element) => element.bytes() * values.len(),
+            Self::Words(words) => 4 * words.len(),
+        };
+        bytes as u64
     }
 }
 
@@ -279,9 +284,10 @@ impl Plan {
     pub fn new(graph: &Graph, input: Shape, machine: Machine, options: &Options) -> Result<Self> {
         let graph = &passes::prepared(graph, options.taps);
         let shapes = graph.shapes(input)?;
-        let form = |id: NodeId| choose::form(&graph.node(id).op, machine.element);
+        let form = |id: NodeId| choose::form(graph.node(id), machine.element);
+        let float_form = |id: NodeId| choose::float_form(&graph.node(id).op, machine.element);
         for (id, node) in graph.nodes() {
-            let bytes = form(id).bytes(shapes[id.index()]);
+            let bytes = float_form(id).bytes(shapes[id.index()]);
             check(node.output_name(), bytes.unwrap_or(u64::MAX), machine)?;
         }
         let Some(source) = graph.source() else {
@@ -320,27 +326,34 @@ impl Plan {
             let place = choices.len() - 1;
             drafts.extend(best.steps.iter().map(|step| DraftStep { block: Some(place), ..step.clone() }));
         }
-        for draft in &drafts {
+        for draft in drafts.iter().filter(|draft| graph.int8(draft.nodes[0]).is_none()) {
             for (read, name) in draft.reads.iter().zip(draft.launch.shader.reads) {
                 let stored = Form::Map(draft.launch.shader.stored(name, machine.element));
                 if let Read::Map(Map::Node(id)) = read
-                    && form(*id) != stored
+                    && float_form(*id) != stored
                 {
                     let reason = format!("cannot read what {} makes", graph.node(*id).name());
                     return Err(Error::layer(graph.node(draft.nodes[0]).name(), reason));
                 }
             }
         }
+        let drafts = int8::converted(graph, &shapes, &machine, drafts);
         for (draft, &(_, bytes)) in drafts.iter().flat_map(|d| d.writes.iter().map(move |w| (d, w))) {
             check(graph.node(draft.nodes[0]).name(), bytes, machine)?;
         }
 
-        let first = (Map::Node(source), machine.bytes(shapes[source.index()]));
+        // The picture comes in floating point.
+        let entry = match graph.node(source).map {
+            Some(_) => Map::Unquantised(source),
+            None => Map::Node(source),
+        };
+        let first = (entry, machine.bytes(shapes[source.index()]));
         let kept = |map| options.taps || matches!(map, Map::Node(id) if graph.is_answer(id));
         let settled = draft::settle(graph, machine.element, drafts, first, kept);
+        let slot =
+            |map: Map| settled.slot_of.iter().find(|(other, _)| *other == map).map(|&(_, slot)| SlotId(slot));
         let value = |id: NodeId| {
-            let at = settled.slot_of.iter().find(|(map, _)| *map == Map::Node(id));
-            at.map(|&(_, slot)| Value { slot: SlotId(slot), shape: shapes[id.index()], form: form(id) })
+            slot(Map::Node(id)).map(|slot| Value { slot, shape: shapes[id.index()], form: form(id) })
         };
         let output = |&(name, id): &(&str, NodeId)| {
             let value =
@@ -353,7 +366,11 @@ impl Plan {
         if needed > machine.max_buffer {
             return Err(Error::Limit { what: "the answer".into(), needed, limit: machine.max_buffer });
         }
-        let input = value(source).ok_or_else(|| Error::Input("the network has no input".into()))?;
+        let input = Value {
+            slot: slot(entry).ok_or_else(|| Error::Input("the network has no input".into()))?,
+            shape: shapes[source.index()],
+            form: Form::Map(machine.element),
+        };
         let tapped = graph.nodes().filter(|(id, _)| options.taps && *id != source);
         let taps = tapped
             .filter_map(|(id, node)| {
@@ -365,8 +382,10 @@ impl Plan {
             if let Operand::Weights(at) = weights {
                 let packed = &settled.weights[*at];
                 check(step.name(), packed.bytes(), machine)?;
-                if let Some(value) = packed.element.overflow(&packed.values) {
-                    let reason = format!("the weight {value:e} is beyond what {} holds", packed.element);
+                if let Packed::Values(values, element) = packed
+                    && let Some(value) = element.overflow(values)
+                {
+                    let reason = format!("the weight {value:e} is beyond what {element} holds");
                     return Err(Error::layer(step.name(), reason));
                 }
             }

@@ -4,9 +4,11 @@ use super::draft::{DraftStep, Map, Read};
 use crate::{
     Shape,
     graph::{ConvKind, Graph, Joint, NodeId, Op},
-    kernels::{Crowd, Effort, LANES, Machine, Place, Work, resize},
-    plan::{blocks::conv, choose::form},
-    tensor::Form,
+    kernels::{Crowd, Effort, LANES, Launch, Machine, Place, Work, join_int8, resize},
+    plan::{
+        blocks::conv,
+        choose::{float_form, form},
+    },
 };
 
 /// Has the steps that make parts of the map `id` leave them there, and gives copies of the parts
@@ -22,7 +24,11 @@ pub fn join(
 ) -> Result<Vec<DraftStep>, (NodeId, String)> {
     let Op::Concat(joint) = graph.node(id).op else { return Ok(Vec::new()) };
     let (whole, map) = (shapes[id.index()], Map::Node(id));
-    let bytes = machine.bytes(whole);
+    let made = match graph.int8(id) {
+        Some(_) => form(graph.node(id), machine.element),
+        None => float_form(&graph.node(id).op, machine.element),
+    };
+    let bytes = made.bytes(whole).unwrap_or_default();
     let (mut before, mut copies) = (0, Vec::new());
     for &input in &graph.node(id).inputs {
         let part = shapes[input.index()];
@@ -40,7 +46,12 @@ pub fn join(
         // A part that is joined itself has many makers.
         let joined = matches!(graph.node(input).op, Op::Concat(_));
         let maker = drafts.iter_mut().find(|draft| draft.writes[0].0 == Map::Node(input));
-        let movable = |maker: &&mut DraftStep| !depthwise && !joined && maker.launch.can_be_placed();
+        // What is in integers must be in the same ones.
+        let alike = match graph.int8(id) {
+            Some(_) => graph.int8(input).is_some() && graph.node(input).map == graph.node(id).map,
+            None => graph.node(input).map.is_none(),
+        };
+        let movable = |maker: &&mut DraftStep| alike && !depthwise && !joined && maker.launch.can_be_placed();
         match maker.filter(|maker| alone(input) && movable(maker)) {
             Some(maker) => {
                 maker.launch = maker.launch.clone().placed(place);
@@ -55,25 +66,28 @@ pub fn join(
                 if !resize::countable(part.h, part.h) || !resize::countable(part.w, part.w) {
                     return Err((id, format!("{}x{} pixels are too many to count", part.h, part.w)));
                 }
-                let part = (input, form(&graph.node(input).op, machine.element));
-                copies.push(copy(id, part, place, machine, (map, bytes), why));
+                let launch = match (graph.node(input).map, graph.node(id).map) {
+                    (Some(from), Some(to)) if graph.int8(id).is_some() => join_int8::launch(part, from, to),
+                    _ => resize::launch(part, part),
+                };
+                let moved = bytes * part.len() as u64 / whole.len() as u64;
+                copies.push(copy((id, input), (launch, place), moved, machine, (map, bytes), why));
             }
         }
     }
     Ok(copies)
 }
 
+/// A step that leaves the map of `input`, of so many bytes, at its place in that of `id`.
 fn copy(
-    id: NodeId,
-    (input, form): (NodeId, Form),
-    place: Place,
+    (id, input): (NodeId, NodeId),
+    (launch, place): (Launch, Place),
+    moved: u64,
     machine: &Machine,
     whole: (Map, u64),
     why: String,
 ) -> DraftStep {
-    let moved = form.bytes(place.part).unwrap_or_default();
     let work = Work { bytes: 2 * moved, macs: 0 };
-    let launch = resize::launch(place.part, place.part);
     let invocations = launch.workgroups.iter().product::<u32>() as usize * LANES as usize;
     let time = machine.time(Effort::of(1.0, 2.0), Crowd::of(invocations), work);
     DraftStep {

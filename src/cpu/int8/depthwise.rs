@@ -49,7 +49,11 @@ impl Depthwise {
             let (place, four, kx) = (at / 4 % block, at / 4 / block % fours, at / 4 / block / fours % kernel);
             let c = channel(block, at / 4 / block / fours / kernel * block + place);
             let ky = 4 * four + at % 4;
-            if c < channels && ky < kernel { numbers.weights[(c * kernel + ky) * kernel + kx] } else { 0 }
+            if c < channels && ky < kernel {
+                numbers.integers.weights[(c * kernel + ky) * kernel + kx]
+            } else {
+                0
+            }
         };
         let all = channels.next_multiple_of(block) * kernel * fours * 4;
         Self {

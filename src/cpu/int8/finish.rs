@@ -3,10 +3,10 @@
 use aligned_vec::AVec;
 
 use super::{
-    numbers::{Ending, Numbers},
+    numbers::{Numbers, byte},
     vectors::{Isa, MOST, Vectors},
 };
-use crate::graph::{CURVE, Rescale};
+use crate::graph::{CURVE, Ending, Rescale};
 
 /// The channel that place `at` of many blocks' sums is of, and whether it is one of `channels`.
 pub fn channel(block: usize, at: usize) -> usize {
@@ -33,22 +33,19 @@ pub struct Scales {
 impl Scales {
     /// None if what a factor is applied to, which may be so large, has no room to be shifted.
     pub fn new(isa: Isa, rescales: &[Rescale], most: &[i64]) -> Option<Self> {
-        let left = |rescale: &Rescale| 33u32.saturating_sub(rescale.shift);
-        let fits = |(rescale, most): (&Rescale, &i64)| {
-            left(rescale) == 0 || *most < 1 << (31 - left(rescale).min(31))
+        let by_half = rescales.iter().zip(most).map(|(rescale, most)| rescale.by_upper_half(*most));
+        let shifts: Vec<[u32; 2]> = by_half.collect::<Option<_>>()?;
+        let multipliers: Vec<i32> = rescales.iter().map(|rescale| rescale.multiplier).collect();
+        let each = |value: &dyn Fn(&[u32; 2]) -> u32| {
+            let values: Vec<i32> = shifts.iter().map(|shifts| value(shifts) as i32).collect();
+            ordered(isa, &values)
         };
-        if !rescales.iter().zip(most).all(fits) {
-            return None;
-        }
-        let each =
-            |value: &dyn Fn(&Rescale) -> i32| ordered(isa, &rescales.iter().map(value).collect::<Vec<i32>>());
-        let shift = |rescale: &Rescale| rescale.shift + left(rescale);
-        let kinds =
-            [each(&|r| r.multiplier), each(&|r| 1 << (shift(r) - 33)), each(&|r| shift(r) as i32 - 32)];
+        let rounds = each(&|[_, right]| 1 << (right - 1));
+        let kinds = [ordered(isa, &multipliers), rounds, each(&|[_, right]| *right)];
         let block = isa.block();
         let factor = |at: usize| kinds[at / block % 3][at / block / 3 * block + at % block];
         Some(Self {
-            left: rescales.iter().any(|r| left(r) > 0).then(|| each(&|r| left(r) as i32)),
+            left: shifts.iter().any(|[left, _]| *left > 0).then(|| each(&|[left, _]| *left)),
             factors: AVec::from_iter(0, (0..3 * kinds[0].len()).map(factor)),
         })
     }
@@ -105,14 +102,15 @@ struct Followed {
 
 impl Finish {
     pub fn new(isa: Isa, numbers: Numbers) -> Self {
-        let residual = numbers
-            .residual
+        let integers = &numbers.integers;
+        let residual = integers
+            .carry
             .as_ref()
-            .map(|residual| Scales::new(isa, &residual.rescales, &vec![255; residual.rescales.len()]));
-        let vectors = match (&numbers.ending, residual) {
+            .map(|carry| Scales::new(isa, &carry.rescales, &vec![255; carry.rescales.len()]));
+        let vectors = match (&integers.ending, residual) {
             (Ending::Float(_), _) | (_, Some(None)) => None,
             (Ending::Cut { rescales, .. } | Ending::Bent { rescales, .. }, residual) => {
-                let sums = Scales::new(isa, rescales, &numbers.most);
+                let sums = Scales::new(isa, rescales, &integers.most);
                 sums.map(|sums| Followed { residual: residual.flatten(), sums })
             }
         };
@@ -125,7 +123,7 @@ impl Finish {
             .vectors
             .as_ref()
             .map_or(0, |vectors| vectors.sums.bytes() + vectors.residual.as_ref().map_or(0, Scales::bytes));
-        let curve = if matches!(self.numbers.ending, Ending::Bent { .. }) { CURVE } else { 0 };
+        let curve = if self.numbers.table.is_some() { CURVE } else { 0 };
         4 * self.bias.len() + factors + curve
     }
 
@@ -160,9 +158,9 @@ impl Finish {
             return;
         };
         let there = V::BLOCK.min(self.numbers.bias.len() - block * V::BLOCK);
-        if let (Some(bytes), Some(scales), Some(way)) = (residual, &vectors.residual, &self.numbers.residual)
-        {
-            let zero = v.splat(-i32::from(way.zero));
+        let integers = &self.numbers.integers;
+        if let (Some(bytes), Some(scales), Some(carry)) = (residual, &vectors.residual, &integers.carry) {
+            let zero = v.splat(-i32::from(byte(carry.zero)));
             let mut added = [[zero; 4]; P];
             for (p, added) in added.iter_mut().enumerate() {
                 *added = widened(v, &bytes[p * stride..][..there], zero);
@@ -175,21 +173,22 @@ impl Finish {
             }
         }
         let sums = vectors.sums.apply(v, block, sums);
-        match &self.numbers.ending {
-            Ending::Cut { zero, limits, .. } => {
+        match (&integers.ending, &self.numbers.table) {
+            (Ending::Cut { zero, limits, .. }, _) => {
+                let (zero, limits) = (byte(*zero), limits.map(byte));
                 for (p, sums) in sums.into_iter().enumerate() {
-                    v.store_bytes(v.pack(sums, *zero, *limits), &mut output[p * stride..][..there]);
+                    v.store_bytes(v.pack(sums, zero, limits), &mut output[p * stride..][..there]);
                 }
             }
-            Ending::Bent { zero, table, .. } => {
+            (Ending::Bent { curve, .. }, Some(table)) => {
                 for (p, mut sums) in sums.into_iter().enumerate() {
                     for sum in &mut sums {
-                        *sum = v.clamp(v.add(*sum, v.splat(*zero)), [0, CURVE as i32 - 1]);
+                        *sum = v.clamp(v.add(*sum, v.splat(curve.zero)), [0, CURVE as i32 - 1]);
                     }
                     look_up::<V>(table, &spilled(v, sums), &mut output[p * stride..][..there]);
                 }
             }
-            Ending::Float(_) => {}
+            _ => {}
         }
     }
 
@@ -209,7 +208,7 @@ impl Finish {
             let o = first + at;
             let added = residual.map_or(0, |residual| self.numbers.added(o, residual[at]));
             let sum = sums[place::<V>(at)].wrapping_add(added);
-            match &self.numbers.ending {
+            match &self.numbers.integers.ending {
                 Ending::Float(factors) => {
                     output[4 * at..][..4].copy_from_slice(&(sum as f32 * factors[o]).to_ne_bytes());
                 }

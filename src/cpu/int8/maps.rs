@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::{
     finish::{Scales, widened},
-    numbers::{byte, zero},
+    numbers::{byte, integer, zero},
     vectors::{Isa, Job, Vectors},
 };
 use crate::{
@@ -146,5 +146,5 @@ pub fn dequantise(map: Affine, input: &[u8], output: &mut [f32]) {
 
 /// What a byte stands for.
 pub fn value(map: Affine, byte: u8) -> f32 {
-    map.value((byte ^ 0x80).cast_signed())
+    map.value(integer(byte))
 }

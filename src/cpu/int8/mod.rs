@@ -17,20 +17,12 @@ pub use vectors::Isa;
 use super::pixelwise;
 use crate::{
     Shape,
-    graph::{Affine, ConvKind, Joint, MaxPool, Node, Op, Window},
+    graph::{Affine, ConvKind, Int8, Joint, MaxPool, Node, Op, Window},
 };
 use depthwise::Depthwise;
 use maps::{Scale, Table};
 use numbers::Numbers;
 use product::Product;
-
-/// What the integers around a convolution stand for.
-#[derive(Clone, Copy)]
-pub struct Maps {
-    input: Affine,
-    residual: Option<Affine>,
-    output: Option<Affine>,
-}
 
 /// An operation that reads and writes bytes, but for what goes between bytes and floating point.
 pub enum Kernel {
@@ -45,22 +37,19 @@ pub enum Kernel {
 }
 
 impl Kernel {
-    /// What computes `node`, which [`crate::graph::Graph::in_integers`], of inputs of these shapes and maps, and what
-    /// it is called.
+    /// What computes `node` with this around it, of inputs of these shapes, and what it is called.
     pub fn new(
         isa: Isa,
         node: &Node,
         inputs: &[Shape],
-        maps: &[Affine],
+        around: &Int8,
     ) -> Result<(Self, &'static str), String> {
-        let (x, from) = (inputs[0], maps[0]);
-        match (&node.op, node.map) {
-            (Op::Conv(conv), output) => {
+        let (x, from, maps) = (inputs[0], around.inputs[0], &around.inputs);
+        match (&node.op, around.output) {
+            (Op::Conv(conv), _) => {
                 let window = conv.window(x.h, x.w).ok_or("its window does not fit the map")?;
-                let steps = node.steps.as_deref().unwrap_or_default();
-                let around = Maps { input: from, residual: maps.get(1).copied(), output };
                 let kind = conv.kind().ok_or_else(|| node.op.alone())?;
-                let numbers = Numbers::new(conv, steps, around)?;
+                let numbers = Numbers::new(conv, around)?;
                 Ok(match kind {
                     ConvKind::Depthwise => {
                         let kernel = Depthwise::new(isa, conv, window, from, numbers);

@@ -51,7 +51,7 @@ impl Product {
             let (tap, input) = (row / inputs, row % inputs);
             // A row is made whole with what counts nothing.
             let there = output < outputs && tap < taps;
-            if there { numbers.weights[(output * inputs + input) * taps + tap] } else { 0 }
+            if there { numbers.integers.weights[(output * inputs + input) * taps + tap] } else { 0 }
         };
         let weights = AVec::from_iter(0, (0..outputs.next_multiple_of(block) * fours * 4).map(weight));
         let alone = taps == 1 && conv.stride == 1 && inputs.is_multiple_of(4);

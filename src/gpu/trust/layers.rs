@@ -32,7 +32,7 @@ impl Sample {
     fn layer(&self) -> Layer<'_> {
         let inputs = self.inputs.clone();
         let gated = self.gate.is_some() && !matches!(self.op, Op::Scale);
-        Layer { op: &self.op, inputs, y: self.y, picture: PICTURE, gated }
+        Layer { op: &self.op, inputs, y: self.y, picture: PICTURE, gated, int8: None }
     }
 
     fn case(&self, kernel: &dyn LayerKernel, machine: &Machine, tile: Tile) -> Result<Case> {

@@ -1,0 +1,128 @@
+//! Depthwise convolution in integers: `shaders/depthwise_int8.wgsl`.
+
+use super::{
+    ALARM, Crowd, Effort, LANES, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, depthwise,
+    int8::{self, End, word},
+    product_int8, spread,
+};
+use crate::{
+    Tensor,
+    graph::{Conv, ConvKind, Int8},
+    tensor::Element,
+};
+
+/// The kernel.
+pub const SHADER: Shader = Shader {
+    name: "depthwise_int8",
+    source: include_str!("../../shaders/depthwise_int8.wgsl"),
+    reads: int8::READS,
+    writes: &["y"],
+    textures: &[],
+    sums: int8::WORDS,
+    tier: Tier::Baseline,
+};
+
+/// The largest window whose sums are exact in f32.
+const MOST_TAPS: usize = 1 << 10;
+
+fn wanted<'a, 'b>(layer: &'b Layer<'a>) -> (&'a Conv, &'b Int8) {
+    int8::conv(layer, ConvKind::Depthwise)
+        .expect("a kernel is only launched for layers that it has tiles for")
+}
+
+/// The kernel, for the planner. A tile is so many outputs of so many rows.
+pub struct DepthwiseInt8;
+
+impl LayerKernel for DepthwiseInt8 {
+    fn shader(&self) -> &'static Shader {
+        &SHADER
+    }
+
+    fn tiles(&self, layer: &Layer, machine: &Machine) -> Vec<Tile> {
+        let conv = int8::conv(layer, ConvKind::Depthwise);
+        conv.map_or_else(Vec::new, |(conv, _)| depthwise::fitting(conv, layer.y, machine))
+    }
+
+    fn effort(&self, layer: &Layer, _: &Machine, tile: Tile) -> Effort {
+        let (conv, _) = wanted(layer);
+        let Effort { waits, loads, macs, .. } = depthwise::window(conv, tile);
+        // A word is a quarter of a load, though its address is not; unpacking takes as long as two multiply-adds.
+        let window = Effort { macs: macs + 2.0 * loads, ..Effort::of(waits, 0.5 * loads) };
+        window + product_int8::ends(layer, tile)
+    }
+
+    fn crowd(&self, layer: &Layer, _: &Machine, tile: Tile) -> Crowd {
+        let (conv, _) = wanted(layer);
+        let values = depthwise::values(conv, tile) + tile.sums();
+        Crowd { values, ..Crowd::of(depthwise::threads(layer.y, tile)) }
+    }
+
+    fn launch(&self, layer: &Layer, _: &Machine, tile: Tile) -> Launch {
+        let (conv, around) = wanted(layer);
+        let (x, y, window) = (layer.x(), layer.y, layer.window(conv));
+        let end = End::of(conv, around);
+        let threads = depthwise::threads(y, tile);
+        let mut constants = vec![
+            ("KERNEL", conv.kernel() as u32),
+            ("STRIDE", conv.stride as u32),
+            ("DILATION", conv.dilation as u32),
+            ("ROWS", tile.rows),
+            ("COLUMNS", tile.pixels),
+            ("LANES", LANES),
+        ];
+        constants.extend(end.constants());
+        let mut params = vec![
+            ALARM,
+            ("height", x.h as u32),
+            ("width", x.w as u32),
+            ("out_height", y.h as u32),
+            ("out_width", y.w as u32),
+            ("top", window.top as u32),
+            ("left", window.left as u32),
+            ("outputs", y.quads() as u32),
+            ("threads", threads as u32),
+        ];
+        params.extend(end.params(around.inputs[0]));
+        Launch {
+            shader: &SHADER,
+            constants,
+            params,
+            workgroups: spread(threads.div_ceil(LANES as usize)),
+            arithmetic: Element::F32,
+            tile: format!("{}x{} px x 4 ch a thread", tile.rows, tile.pixels),
+        }
+        .placeable()
+    }
+
+    fn reference(&self, layer: &Layer, maps: Maps) -> Tensor {
+        int8::reference(layer, maps)
+    }
+
+    fn words(&self, name: &str, layer: &Layer, _: &Machine, _: Tile) -> Vec<u32> {
+        let (conv, around) = wanted(layer);
+        let end = End::of(conv, around);
+        if name == "weight" { weights(conv, &end) } else { end.words(name) }
+    }
+
+    fn refusal(&self, layer: &Layer) -> Option<String> {
+        let (conv, around) = int8::conv(layer, ConvKind::Depthwise)?;
+        let taps = conv.kernel() * conv.kernel();
+        let large = taps > MOST_TAPS;
+        let reason = || format!("a window of {taps} taps is too large to be added up in integers");
+        End::new(conv, around).err().or_else(|| large.then(reason))
+    }
+}
+
+/// `[taps][channels / 4]` words of four channels.
+fn weights(conv: &Conv, end: &End) -> Vec<u32> {
+    let (channels, taps) = (conv.outputs(), conv.kernel() * conv.kernel());
+    let blocks = channels.div_ceil(4);
+    let packed = |at: usize| {
+        let (block, tap) = (at % blocks, at / blocks);
+        word(std::array::from_fn(|i| {
+            let c = 4 * block + i;
+            if c < channels { end.integers.weights[c * taps + tap] } else { 0 }
+        }))
+    };
+    (0..taps * blocks).map(packed).collect()
+}

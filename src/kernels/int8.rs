@@ -1,0 +1,262 @@
+//! What the kernels for layers in integers share: maps of bytes, four channels a word, and the ends of convolutions,
+//! `shaders/completion.wgsl` and `shaders/requantise.wgsl`. Their arithmetic is that of [`graph::Integers`].
+//!
+//! [`graph::Integers`]: crate::graph::Integers
+
+use super::{Layer, Maps};
+use crate::{
+    Tensor,
+    graph::{Affine, Conv, ConvKind, Curve, Ending, Int8, Integers, MaxPool, Op, Rescale},
+};
+
+/// What a convolution in integers reads.
+pub(super) const READS: &[&str] = &["x", "weight", "numbers", "curve", "residual"];
+
+/// What it binds of words: all of it.
+pub(super) const WORDS: &[&str] = &["x", "weight", "numbers", "curve", "residual", "y"];
+
+/// What the integers around a layer stand for, if it is computed in them and is a convolution of this kind.
+pub(super) fn conv<'a, 'b>(layer: &'b Layer<'a>, kind: ConvKind) -> Option<(&'a Conv, &'b Int8)> {
+    match (layer.op, &layer.int8) {
+        (Op::Conv(conv), Some(around)) if conv.kind() == Some(kind) => Some((conv, around)),
+        _ => None,
+    }
+}
+
+/// What the integers around a layer without weights stand for, if it is computed in them and its operation `is` wanted.
+pub(super) fn maps<'b>(layer: &'b Layer, is: impl Fn(&Op) -> bool) -> Option<(&'b [Affine], Affine)> {
+    let around = layer.int8.as_ref().filter(|_| is(layer.op))?;
+    Some((&around.inputs, around.output?))
+}
+
+/// [`maps`] of a layer that a kernel has tiles for.
+pub(super) fn wanted<'b>(layer: &'b Layer) -> (&'b [Affine], Affine) {
+    maps(layer, |_| true).expect("a kernel is only launched for layers that it has tiles for")
+}
+
+/// A word of four bytes, the first channel's lowest.
+pub(super) fn word(bytes: [i8; 4]) -> u32 {
+    u32::from_le_bytes(bytes.map(i8::cast_unsigned))
+}
+
+/// A number with a sign, as a kernel's parameter.
+pub(super) fn signed(number: impl Into<i32>) -> u32 {
+    number.into().cast_unsigned()
+}
+
+/// The end of a convolution.
+pub(super) struct End {
+    pub integers: Integers,
+    /// Shifts to the left and to the right of sums and of residuals, where halves are enough for all of them.
+    by_half: Option<Vec<[[u32; 2]; 2]>>,
+}
+
+impl End {
+    pub fn new(conv: &Conv, around: &Int8) -> Result<Self, String> {
+        let integers = Integers::new(conv, around)?;
+        let sums = match &integers.ending {
+            Ending::Cut { rescales, .. } | Ending::Bent { rescales, .. } => Some(rescales),
+            Ending::Float(_) => None,
+        };
+        let shifts = |o: usize| {
+            let of_sum = sums.map_or(Some([0, 1]), |sums| sums[o].by_upper_half(integers.most[o]))?;
+            let of_residual = integers.carry.as_ref();
+            let of_residual =
+                of_residual.map_or(Some([0, 1]), |carry| carry.rescales[o].by_upper_half(255))?;
+            Some([of_sum, of_residual])
+        };
+        let by_half = (0..conv.outputs()).map(shifts).collect();
+        Ok(Self { integers, by_half })
+    }
+
+    /// Of a layer that a kernel has tiles for: it was found to have one then.
+    pub fn of(conv: &Conv, around: &Int8) -> Self {
+        Self::new(conv, around).expect("a kernel is only launched for layers that it has tiles for")
+    }
+
+    /// What its shader is specialised with.
+    pub fn constants(&self) -> [(&'static str, u32); 4] {
+        [
+            ("RESIDUAL", self.integers.carry.is_some().into()),
+            ("BY_HALF", self.by_half.is_some().into()),
+            ("BENT", matches!(self.integers.ending, Ending::Bent { .. }).into()),
+            ("FLOAT", matches!(self.integers.ending, Ending::Float(_)).into()),
+        ]
+    }
+
+    /// The parameters that its shader reads; `x` is what the input's integers stand for.
+    pub fn params(&self, x: Affine) -> [(&'static str, u32); 5] {
+        let [zero, least, most] = match &self.integers.ending {
+            Ending::Cut { zero, limits: [least, most], .. } => [zero, least, most].map(|q| i32::from(*q)),
+            Ending::Bent { curve, .. } => [curve.zero, 0, curve.entries.len() as i32 - 1],
+            Ending::Float(_) => [0; 3],
+        };
+        let carried = self.integers.carry.as_ref().map_or(0, |carry| carry.zero);
+        [
+            ("around", word([x.zero; 4])),
+            ("zero", signed(zero)),
+            ("least", signed(least)),
+            ("most", signed(most)),
+            ("carried_zero", signed(carried)),
+        ]
+    }
+
+    /// What a kernel binds under a name, weights left out.
+    pub fn words(&self, name: &str) -> Vec<u32> {
+        match (name, &self.integers.ending) {
+            ("numbers", _) => self.numbers(),
+            ("curve", Ending::Bent { curve, .. }) => {
+                let (words, _) = curve.entries.as_chunks();
+                words.iter().map(|bytes| word(*bytes)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// `[outputs / 4][4][4]`: biases, multipliers or factors, multipliers of residuals, shifts.
+    fn numbers(&self) -> Vec<u32> {
+        let Integers { bias, carry, ending, .. } = &self.integers;
+        let number = |at: usize| {
+            let (o, kind) = (at / 16 * 4 + at % 4, at / 4 % 4);
+            let Some(bias) = bias.get(o) else { return if kind == 3 { 0x0100_0100 } else { 0 } };
+            match (kind, ending) {
+                (0, _) => signed(*bias),
+                (1, Ending::Float(factors)) => factors[o].to_bits(),
+                (1, Ending::Cut { rescales, .. } | Ending::Bent { rescales, .. }) => {
+                    signed(rescales[o].multiplier)
+                }
+                (2, _) => carry.as_ref().map_or(0, |carry| signed(carry.rescales[o].multiplier)),
+                _ => self.shifts(o),
+            }
+        };
+        (0..bias.len().next_multiple_of(4) * 4).map(number).collect()
+    }
+
+    /// Those of an output, a byte each.
+    fn shifts(&self, o: usize) -> u32 {
+        let Integers { carry, ending, .. } = &self.integers;
+        let [[left, right], [carry_left, carry_right]] = match &self.by_half {
+            Some(shifts) => shifts[o],
+            None => {
+                let sums = match ending {
+                    Ending::Cut { rescales, .. } | Ending::Bent { rescales, .. } => rescales[o].shift,
+                    Ending::Float(_) => 1,
+                };
+                [[0, sums], [0, carry.as_ref().map_or(1, |carry| carry.rescales[o].shift)]]
+            }
+        };
+        left | right << 8 | carry_left << 16 | carry_right << 24
+    }
+}
+
+/// The parameters of a kernel that brings integers to other steps.
+pub(super) fn rescale(factor: f64, to: Affine) -> [(&'static str, u32); 3] {
+    let Rescale { multiplier, shift } = Rescale::new(factor);
+    [("multiplier", signed(multiplier)), ("shift", shift), ("zero", signed(to.zero))]
+}
+
+/// How far a map's integers are from zero, and what a step is: tensors hold what they stand for.
+fn steps(tensor: &Tensor, map: Affine) -> (Vec<i32>, f64) {
+    let away = |value: &f32| i32::from(map.quantise(*value)) - i32::from(map.zero);
+    (tensor.data().iter().map(away).collect(), f64::from(map.scale))
+}
+
+/// What stands for so many steps of another size.
+fn moved(rescale: Rescale, steps: i32, map: Affine) -> f32 {
+    let q = i64::from(rescale.apply(steps)) + i64::from(map.zero);
+    map.value(q.clamp(-128, 127) as i8)
+}
+
+/// What any layer in integers computes, in plain loops over NCHW; a joint's are of one of its parts, `x`, alone.
+///
+/// # Panics
+/// If the layer is none.
+pub fn reference(layer: &Layer, maps: Maps) -> Tensor {
+    let around = layer.int8.as_ref().expect("it is a layer in integers");
+    let (x, to) = (around.inputs[0], around.output);
+    let y = <[usize; 4]>::from(layer.y);
+    let (input, scale) = steps(maps.x, x);
+    let pixels = layer.x().h * layer.x().w;
+    match (layer.op, to) {
+        (Op::Conv(conv), _) => convolution(conv, layer, around, maps),
+        (Op::GlobalPool, Some(to)) => {
+            let rescale = Rescale::new(scale / (pixels as f64 * f64::from(to.scale)));
+            Tensor::from_fn(y, |at| moved(rescale, input[at * pixels..][..pixels].iter().sum(), to))
+        }
+        (Op::Scale, Some(to)) => {
+            let (gates, scale_g) = steps(maps.gate.expect("a gate"), around.inputs[1]);
+            let rescale = Rescale::new(scale * scale_g / f64::from(to.scale));
+            Tensor::from_fn(y, |at| moved(rescale, input[at] * gates[at / pixels], to))
+        }
+        (Op::MaxPool(pool), Some(to)) => {
+            let rescale = Rescale::new(scale / f64::from(to.scale));
+            Tensor::from_fn(y, |at| moved(rescale, largest(*pool, layer, &input, at), to))
+        }
+        (_, Some(to)) => {
+            let rescale = Rescale::new(scale / f64::from(to.scale));
+            Tensor::from_fn(maps.x.dims(), |at| moved(rescale, input[at], to))
+        }
+        (op, None) => unreachable!("{op:?} has no map of its own"),
+    }
+}
+
+fn largest(pool: MaxPool, layer: &Layer, input: &[i32], at: usize) -> i32 {
+    let (x, y) = (layer.x(), layer.y);
+    let window = pool.window(x.h, x.w).expect("shapes were inferred");
+    let (column, row, plane) = (at % y.w, at / y.w % y.h, at / (y.w * y.h));
+    let taps = (0..pool.kernel).flat_map(|ky| (0..pool.kernel).map(move |kx| [ky, kx]));
+    let values = taps.filter_map(|[ky, kx]| {
+        let row = (row * pool.stride + ky).checked_sub(window.top).filter(|at| *at < x.h)?;
+        let column = (column * pool.stride + kx).checked_sub(window.left).filter(|at| *at < x.w)?;
+        Some(input[(plane * x.h + row) * x.w + column])
+    });
+    values.max().expect("a window meets its map")
+}
+
+fn convolution(conv: &Conv, layer: &Layer, around: &Int8, maps: Maps) -> Tensor {
+    let (x, y) = (layer.x(), layer.y);
+    let (input, scale) = steps(maps.x, around.inputs[0]);
+    let residual = maps.residual.map(|residual| steps(residual, around.inputs[1]));
+    let weights = around.steps.as_deref().expect("a convolution's weights have steps");
+    let window = layer.window(conv);
+    let (inputs, kernel) = (conv.weight.dims()[1], conv.kernel());
+    let bends = around.output.filter(|_| conv.activation.bends());
+    let curve = bends.map(|map| Curve::new(conv.activation, map));
+    Tensor::from_fn(<[usize; 4]>::from(y), |at| {
+        let (column, row, o, n) = (at % y.w, at / y.w % y.h, at / (y.w * y.h) % y.c, at / (y.w * y.h * y.c));
+        let step = f64::from(weights[o]);
+        let bias = conv.bias.as_ref().map_or(0.0, |bias| f64::from(bias.data()[o]));
+        let most = f64::from(1 << 30);
+        let mut sum = (bias / (scale * step)).round_ties_even().clamp(-most, most) as i32;
+        for i in 0..inputs {
+            let c = if conv.groups == 1 { i } else { o };
+            for (ky, kx) in (0..kernel).flat_map(|ky| (0..kernel).map(move |kx| (ky, kx))) {
+                let row = (row * conv.stride + ky * conv.dilation).checked_sub(window.top);
+                let column = (column * conv.stride + kx * conv.dilation).checked_sub(window.left);
+                let (Some(row), Some(column)) = (row, column) else { continue };
+                if row < x.h && column < x.w {
+                    let weight = conv.weight.data()[((o * inputs + i) * kernel + ky) * kernel + kx];
+                    let weight = (weight / weights[o]).round().clamp(-128.0, 127.0) as i32;
+                    let pixel = input[((n * x.c + c) * x.h + row) * x.w + column];
+                    sum = sum.wrapping_add(weight * pixel);
+                }
+            }
+        }
+        if let Some((residual, scale_r)) = &residual {
+            let most = 1 << 29;
+            let added = Rescale::new(scale_r / (scale * step)).apply(residual[at]);
+            sum = sum.wrapping_add(added.clamp(-most, most));
+        }
+        match (around.output, &curve) {
+            (Some(to), Some(curve)) => {
+                to.value(curve.at(Rescale::new(scale * step / f64::from(curve.step)).apply(sum)))
+            }
+            (Some(to), None) => {
+                let [least, most] = to.limits(conv.activation).map(i64::from);
+                let moved = i64::from(Rescale::new(scale * step / f64::from(to.scale)).apply(sum));
+                to.value((moved + i64::from(to.zero)).clamp(least, most) as i8)
+            }
+            (None, _) => sum as f32 * (around.inputs[0].scale * weights[o]),
+        }
+    })
+}
