@@ -58,7 +58,7 @@ const OWN_PROJECT_W: u32 = (PROJECT_W + THREADS - 1u) / THREADS;
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<Quad>;              // (pictures, height, width, inputs)
 @group(0) @binding(2) var<storage, read> weight: array<Quad>;          // (KERNEL, KERNEL, expanded)
-@group(0) @binding(3) var<storage, read> product_weight: array<Quad>;  // (inputs, expanded, 4) if EXPAND, then (expanded, outputs, 4) if PROJECT; a quad an input
+@group(0) @binding(3) var<storage, read> product_weight: array<WeightQuad>;  // (inputs, expanded, 4) if EXPAND, then (expanded, outputs, 4) if PROJECT; a quad an input
 @group(0) @binding(4) var<storage, read> bias: array<vec4<f32>>;       // of each in turn: (expanded), (expanded), (outputs)
 @group(0) @binding(5) var<storage, read> residual: array<Quad>;        // as y, if RESIDUAL
 @group(0) @binding(6) var<storage, read_write> y: array<Quad>;         // (pictures, out_height, out_width, outputs or expanded)
@@ -127,7 +127,9 @@ fn main(
                     for (var n = 0u; n < OWN_PROJECT_W; n++) {
                         let item = min(lane + n * THREADS, PROJECT_W - 1u);
                         let row = min(first_quad + first + item / (4u * OUTPUTS), params.expanded - 1u);
-                        own[n] = vec4<f32>(product_weight[of_project + row * OUTPUTS * 4u + item % (4u * OUTPUTS)]);
+                        let column = item % (4u * OUTPUTS);
+                        let v = product_weight[of_project + row * OUTPUTS * 4u + column];
+                        own[n] = weights_quad(v, (EXPAND + 1u) * params.expanded + column / 4u);
                     }
                     if (first > 0u) {
                         // The slice before has been multiplied.
@@ -152,7 +154,7 @@ fn main(
                         var w = staged(c * STAGED, output * STAGED, OUTPUTS * STAGED);
                         if (STAGED == 0u) {
                             let row = min(first_quad + first + c, params.expanded - 1u);
-                            w = loaded(of_project + (row * OUTPUTS + output) * 4u);
+                            w = loaded(of_project + (row * OUTPUTS + output) * 4u, (EXPAND + 1u) * params.expanded + output);
                         }
                         for (var p = 0u; p < SUMS; p++) {
                             sum[p][q] += w * taken[p];
@@ -213,13 +215,13 @@ fn staged(input: u32, output: u32, outputs: u32) -> mat4x4<f32> {
     );
 }
 
-// Those in the buffer.
-fn loaded(at: u32) -> mat4x4<f32> {
+// Those in the buffer, of outputs with this bias.
+fn loaded(at: u32, output: u32) -> mat4x4<f32> {
     return mat4x4<f32>(
-        vec4<f32>(product_weight[at]),
-        vec4<f32>(product_weight[at + 1u]),
-        vec4<f32>(product_weight[at + 2u]),
-        vec4<f32>(product_weight[at + 3u]),
+        weights_quad(product_weight[at], output),
+        weights_quad(product_weight[at + 1u], output),
+        weights_quad(product_weight[at + 2u], output),
+        weights_quad(product_weight[at + 3u], output),
     );
 }
 
@@ -246,7 +248,7 @@ fn expand(picture: u32, lane: u32, first_y: u32, first_x: u32, first_quad: u32) 
             let item = min(lane + n * THREADS, EXPAND_W - 1u);
             let i = min(first + item / (4u * CHUNK), INPUTS - 1u);
             let quad = min(first_quad + item / 4u % CHUNK, params.expanded - 1u);
-            let v = vec4<f32>(product_weight[(i * params.expanded + quad) * 4u + item % 4u]);
+            let v = weights_quad(product_weight[(i * params.expanded + quad) * 4u + item % 4u], quad);
             // The last slice may reach beyond the last input.
             own[n] = select(vec4(0.0), v, first + item / (4u * CHUNK) < INPUTS);
         }

@@ -27,7 +27,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<Quad>;        // (pictures, height, width, inputs)
-@group(0) @binding(2) var<storage, read> weight: array<Block>; // (KERNEL, KERNEL, inputs, outputs); a column an input
+@group(0) @binding(2) var<storage, read> weight: array<WeightBlock>; // (KERNEL, KERNEL, inputs, outputs); a column an input
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;     // (outputs)
 @group(0) @binding(4) var<storage, read> residual: array<Quad>; // as y, if RESIDUAL
 @group(0) @binding(5) var<storage, read_write> y: array<Quad>;  // (pictures, out_height, out_width, outputs)
@@ -93,7 +93,7 @@ fn main(
                 for (var k = 0u; k < TOGETHER; k++) {
                     let block = ((ky * KERNEL + kx + k) * params.inputs + i) * params.outputs;
                     for (var q = 0u; q < QUADS; q++) {
-                        let w = mat4x4<f32>(weight[block + output[q]]);
+                        let w = weights_block(weight[block + output[q]], output[q]);
                         for (var c = 0u; c < COLUMNS; c++) {
                             sum[c][q] += w * taken[c * (STRIDE / BETWEEN) + k];
                         }

@@ -16,8 +16,8 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;         // (pictures, tiles, CHANNELS)
-@group(0) @binding(2) var<storage, read> squeeze_weight: array<Block>; // (CHANNELS, squeezed); a column an input
-@group(0) @binding(3) var<storage, read> widen_weight: array<Block>;  // (squeezed, CHANNELS); a column an input, if WIDEN
+@group(0) @binding(2) var<storage, read> squeeze_weight: array<WeightBlock>; // (CHANNELS, squeezed); a column an input
+@group(0) @binding(3) var<storage, read> widen_weight: array<WeightBlock>;  // (squeezed, CHANNELS); a column an input, if WIDEN
 @group(0) @binding(4) var<storage, read> bias: array<vec4<f32>>;      // (squeezed), then (CHANNELS) if WIDEN
 @group(0) @binding(5) var<storage, read_write> y: array<Quad>;        // (pictures, CHANNELS) if WIDEN, or (pictures, squeezed)
 
@@ -82,7 +82,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             for (var c = item / OWN; c < min(params.channels, CHANNELS); c += DEPTH * SPLITS) {
                 var w: array<mat4x4<f32>, DEPTH>;
                 for (var d = 0u; d < DEPTH; d++) {
-                    w[d] = mat4x4<f32>(squeeze_weight[min(c + d * SPLITS, CHANNELS - 1u) * params.squeezed + s]);
+                    w[d] = weights_block(squeeze_weight[min(c + d * SPLITS, CHANNELS - 1u) * params.squeezed + s], s);
                 }
                 for (var d = 0u; d < DEPTH; d++) {
                     sum += w[d] * mean[c + d * SPLITS];
@@ -118,7 +118,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 for (var s = 0u; s < min(params.squeezed, OWN); s += DEPTH) {
                     var w: array<mat4x4<f32>, DEPTH>;
                     for (var d = 0u; d < DEPTH; d++) {
-                        w[d] = mat4x4<f32>(widen_weight[min(s + d, OWN - 1u) * CHANNELS + c]);
+                        w[d] = weights_block(widen_weight[min(s + d, OWN - 1u) * CHANNELS + c], OWN + c);
                     }
                     for (var d = 0u; d < DEPTH; d++) {
                         sum += w[d] * squeezed[s + d];

@@ -21,7 +21,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<Quad>;        // (pixels, inputs)
-@group(0) @binding(2) var<storage, read> weight: array<Block>; // (inputs, outputs); a column an input
+@group(0) @binding(2) var<storage, read> weight: array<WeightBlock>; // (inputs, outputs); a column an input
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;     // (outputs)
 @group(0) @binding(4) var<storage, read> residual: array<Quad>; // (pixels, outputs), if RESIDUAL
 @group(0) @binding(5) var<storage, read> gate: array<Quad>;     // (pictures, inputs), 0 to 1, if GATED
@@ -69,7 +69,7 @@ fn main(
                     taken[d][p] = load_input(near(row[p] + i), near(gates[p] + i), d);
                 }
                 for (var q = 0u; q < QUADS; q++) {
-                    w[d][q] = SumBlock(weight[blocks + output[q]]);
+                    w[d][q] = weights_block(weight[blocks + output[q]], output[q]);
                 }
                 blocks += params.outputs;
             }
@@ -88,7 +88,7 @@ fn main(
             taken[p] = load_input(row[p], gates[p], i);
         }
         for (var q = 0u; q < QUADS; q++) {
-            let w = SumBlock(weight[blocks + output[q]]);
+            let w = weights_block(weight[blocks + output[q]], output[q]);
             for (var p = 0u; p < PIXELS; p++) {
                 sum[p][q] += w * taken[p];
             }

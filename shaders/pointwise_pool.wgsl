@@ -16,7 +16,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<Quad>;         // (pictures, pixels, inputs)
-@group(0) @binding(2) var<storage, read> weight: array<Block>;   // (inputs, outputs); a column an input
+@group(0) @binding(2) var<storage, read> weight: array<WeightBlock>;   // (inputs, outputs); a column an input
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>; // (outputs)
 @group(0) @binding(4) var<storage, read_write> y: array<Quad>;   // (pictures, outputs)
 
@@ -54,7 +54,7 @@ fn main(
                     for (var p = 0u; p < PIXELS; p++) {
                         taken[d][p] = vec4<f32>(x[near(row[p] + i) + d]);
                     }
-                    w[d] = mat4x4<f32>(weight[block]);
+                    w[d] = weights_block(weight[block], column);
                     block += params.outputs;
                 }
                 for (var d = 0u; d < DEPTH; d++) {
@@ -65,7 +65,7 @@ fn main(
             }
         }
         for (; i < params.inputs; i++) {
-            let w = mat4x4<f32>(weight[block]);
+            let w = weights_block(weight[block], column);
             block += params.outputs;
             for (var p = 0u; p < PIXELS; p++) {
                 sum[p] += w * vec4<f32>(x[row[p] + i]);

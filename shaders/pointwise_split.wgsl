@@ -20,7 +20,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<Quad>;        // (pixels, inputs)
-@group(0) @binding(2) var<storage, read> weight: array<Block>; // (inputs, outputs); a column an input
+@group(0) @binding(2) var<storage, read> weight: array<WeightBlock>; // (inputs, outputs); a column an input
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;     // (outputs)
 @group(0) @binding(4) var<storage, read> residual: array<Quad>; // (pixels, outputs), if RESIDUAL
 @group(0) @binding(5) var<storage, read> gate: array<Quad>;     // (pictures, inputs), 0 to 1, if GATED
@@ -60,7 +60,7 @@ fn main(
                 for (var p = 0u; p < PIXELS; p++) {
                     taken[d][p] = load_input(near(row[p] + i), near(gates[p] + i), d * LANES_I);
                 }
-                w[d] = mat4x4<f32>(weight[block]);
+                w[d] = weights_block(weight[block], output);
                 block += next;
             }
             for (var d = 0u; d < DEPTH; d++) {
@@ -72,7 +72,7 @@ fn main(
         }
     }
     for (; i < params.inputs; i += LANES_I) {
-        let w = mat4x4<f32>(weight[block]);
+        let w = weights_block(weight[block], output);
         for (var p = 0u; p < PIXELS; p++) {
             sum[p] += w * load_input(row[p], gates[p], i);
         }

@@ -13,7 +13,9 @@ use goldcrest::{
     cpu::{Cpu, Executor},
     gpu::{self, Gpu},
     graph::{Activation, Affine, Conv, Extent, Graph, Joint, MaxPool, NodeId, Op, Padding},
-    plan::{Options, Plan},
+    kernels::{Machine, Rates},
+    plan::{Fuse, Options, Plan},
+    quantize,
     tensor::Element,
     zoo::synthetic,
 };
@@ -64,7 +66,11 @@ fn is_it_on_gpus(graph: &Graph, input: &Tensor) -> Result<(), TestCaseError> {
         for taps in [true, false] {
             let expected = reference(&cpu, graph, input, taps);
             let options = Options { taps, ..Options::default() };
-            let plan = Plan::new(graph, input.shape().unwrap(), gpu.machine(Element::F32), &options).unwrap();
+            // Bytes multiplied as such are right wherever they are no quicker.
+            let machine = gpu.machine(Element::F32);
+            let rates = Rates { dot: if taps { 8.0 } else { machine.rates.dot }, ..machine.rates };
+            let machine = Machine { rates, ..machine };
+            let plan = Plan::new(graph, input.shape().unwrap(), machine, &options).unwrap();
             let mut executor = pollster::block_on(gpu::Executor::new(gpu, &plan, |_, _| {})).unwrap();
             let answers = executor.run(input).unwrap();
             for ((name, id), answer) in graph.answers().into_iter().zip(&answers) {
@@ -352,6 +358,36 @@ fn networks_are_their_references() {
             fewer * 2 < weights && lower * 2 < peak,
             "{name} has {fewer} of {weights}, {lower} of {peak} bytes"
         );
+    }
+}
+
+/// Weights alone in 8 bits stay so on adapters, in every way to schedule a network, and mean the same.
+#[test]
+fn weights_alone_stay_bytes_on_adapters() {
+    for name in ["mobilenet_v2@0.35", "mobilenet_v3_small", "timm/mobilenetv4_conv_small_050"] {
+        let network = quantize::weights_only(&synthetic::network(name).unwrap()).unwrap().graph;
+        let input = noise([2, 3, 64, 64], 9);
+        let shape = input.shape().unwrap();
+        let cpu = Cpu::new(Some(2)).unwrap();
+        let expected = Executor::new(&cpu, &network, shape, false).unwrap().run(&input).unwrap().remove(0);
+        let mut whole = network.clone();
+        for (id, _) in network.nodes() {
+            whole.node_mut(id).steps = None;
+        }
+        for gpu in GPUS.iter() {
+            for fuse in [Fuse::None, Fuse::Auto, Fuse::Block] {
+                let options = Options { fuse, ..Options::default() };
+                let plan =
+                    |graph: &Graph| Plan::new(graph, shape, gpu.machine(Element::F32), &options).unwrap();
+                let (plan, former) = (plan(&network), plan(&whole));
+                let mut executor = pollster::block_on(gpu::Executor::new(gpu, &plan, |_, _| {})).unwrap();
+                let answer = executor.run(&input).unwrap().remove(0);
+                let error = common::distance(&answer, &expected);
+                assert!(error < 1e-5, "{name} {fuse:?} on {}: {error}", gpu.adapter());
+                let (bytes, former) = (plan.weight_bytes(), former.weight_bytes());
+                assert!(10 * bytes < 4 * former, "{name} {fuse:?} takes {bytes} bytes instead of {former}");
+            }
+        }
     }
 }
 

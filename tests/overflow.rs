@@ -146,7 +146,8 @@ fn every_kernel_that_computes_sums_looks_at_them() {
         let kinds = [conv(1, 1, 2.0, Relu6), conv(3, CHANNELS, 2.0, Relu6), conv(3, 1, 2.0, Relu6)];
         for (kernel, conv) in LAYERS.iter().flat_map(|kernel| kinds.iter().map(move |conv| (kernel, conv))) {
             let op = Op::Conv(conv.clone());
-            let layer = Layer { op: &op, inputs: vec![INPUT], y: INPUT, picture: [6, 6], gated: false };
+            let layer =
+                Layer { op: &op, inputs: vec![INPUT], y: INPUT, picture: [6, 6], gated: false, int8: None };
             for tile in kernel.tiles(&layer, &machine) {
                 let launch = kernel.launch(&layer, &machine, tile);
                 let weights = kernel.packing(&machine).unwrap().of(conv);

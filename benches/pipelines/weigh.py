@@ -99,6 +99,7 @@ def amd_instruction(name, operands, lanes):
         passes = lanes / 32 if not DUAL.match(name) else lanes / 64
         cycles = passes * (4 if slow or wide else 1)
         fmas = len(re.findall(r"v_(?:dual_)?(?:fma|fmac|fmaak|fmamk|pk_fma|fma_mix\w*|dot2\w*)_f(?:32|16)", name))
+        fmas += name.startswith("v_dot4_")
         writes = writes if not name.startswith("v_cmp") else ["vcc"]
         if "vcc" in registers(rest) or name.startswith("v_cndmask"):
             reads = [*reads, "vcc"]
@@ -355,12 +356,16 @@ def turns(shader, s, loop, above):
         if within:
             return s["KERNEL"]
         return math.ceil(s["inputs"] / s["SPLIT"]) if fmas else s["SPLIT"] - 1
+    if shader == "product_int8":
+        if within:
+            return s["KERNEL"]
+        return math.ceil(s["turns"] / s["SPLIT"]) if fmas else s["SPLIT"] - 1
     if shader == "gate":
         # DEPTH turns of these are one: of the sums of tiles, and of both products.
         return math.ceil((s["CHANNELS"] / s["SPLITS"] if fmas else s["tiles"] / s["SPREAD"]) / s["DEPTH"])
     if shader == "reduce":
         return s["SPLITS"]
-    if shader == "pool":
+    if shader in ("pool", "pool_int8"):
         return math.ceil(s["pixels"] / s["LANES_P"] / s["DEPTH"])
     if shader == "argmax":
         return math.ceil(s["channels"] / 4)
@@ -399,7 +404,7 @@ def of_block(s, loop, above):
     return tile if s["POOL"] else 1
 
 
-PRODUCTS = {"pointwise", "staged", "pointwise_split", "pointwise_subgroup", "pointwise_pool", "block", "dense"}
+PRODUCTS = {"pointwise", "staged", "pointwise_split", "pointwise_subgroup", "pointwise_pool", "block", "dense", "product_int8"}
 
 
 def label(shader, sizes, part, above=0):

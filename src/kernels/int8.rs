@@ -35,7 +35,7 @@ pub(super) fn wanted<'b>(layer: &'b Layer) -> (&'b [Affine], Affine) {
 }
 
 /// A word of four bytes, the first channel's lowest.
-pub(super) fn word(bytes: [i8; 4]) -> u32 {
+pub fn word(bytes: [i8; 4]) -> u32 {
     u32::from_le_bytes(bytes.map(i8::cast_unsigned))
 }
 

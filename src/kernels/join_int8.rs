@@ -1,11 +1,15 @@
 //! A part of a joined map, brought to its steps: `shaders/join_int8.wgsl`.
 
 use super::{
-    LANES, Launch, Shader, Tier,
+    LANES, Launch, Layer, Maps, Shader, Tier,
     int8::{self, signed},
     spread,
 };
-use crate::{Shape, graph::Affine, tensor::Element};
+use crate::{
+    Shape, Tensor,
+    graph::{Affine, Int8, Joint, Op},
+    tensor::Element,
+};
 
 /// The kernel.
 pub const SHADER: Shader = Shader {
@@ -17,6 +21,34 @@ pub const SHADER: Shader = Shader {
     sums: &["x", "y"],
     tier: Tier::Baseline,
 };
+
+/// A joined map's parts, one behind another, in plain loops over NCHW.
+///
+/// # Panics
+/// If the layer is no joint in integers.
+pub fn reference(layer: &Layer, parts: &[Tensor]) -> Tensor {
+    let (Op::Concat(joint), Some(around)) = (layer.op, &layer.int8) else {
+        unreachable!("it is a joint in integers")
+    };
+    let moved = parts.iter().zip(&layer.inputs).zip(&around.inputs).map(|((x, shape), from)| {
+        let int8 = Some(Int8 { inputs: vec![*from], ..around.clone() });
+        let part = Layer { inputs: vec![*shape], y: *shape, int8, ..layer.clone() };
+        (int8::reference(&part, Maps { x, residual: None, gate: None }), *shape)
+    });
+    let moved: Vec<(Tensor, Shape)> = moved.collect();
+    let mut values = Vec::with_capacity(layer.y.len());
+    for n in 0..layer.y.n {
+        // All planes of a part, or of each channel those of all parts.
+        let planes = if *joint == Joint::Pixels { layer.y.c } else { 1 };
+        for plane in 0..planes {
+            for (part, shape) in &moved {
+                let len = shape.h * shape.w * shape.c / planes;
+                values.extend_from_slice(&part.data()[(n * planes + plane) * len..][..len]);
+            }
+        }
+    }
+    Tensor::from_fn(<[usize; 4]>::from(layer.y), |at| values[at])
+}
 
 /// One run over `x`, whose integers stand for what `from` says, into a map whose integers stand for what `to` says.
 pub fn launch(x: Shape, from: Affine, to: Affine) -> Launch {

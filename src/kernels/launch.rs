@@ -56,6 +56,12 @@ impl Shader {
         checks.then_some((1 + self.reads.len() + self.writes.len()) as u32)
     }
 
+    /// Whether what it binds as `name` may be bytes in words of four, with what a step of each output's weights is behind
+    /// all biases.
+    pub fn takes_bytes(&self, name: &str) -> bool {
+        ["Quad", "Block"].iter().any(|of| self.source.contains(&format!("> {name}: array<Weight{of}>")))
+    }
+
     /// Storage buffers that it binds.
     pub fn buffers(&self) -> usize {
         self.reads.len() + self.writes.len() + usize::from(self.flag().is_some())
@@ -65,9 +71,17 @@ impl Shader {
 /// The parameter that `activation.wgsl` reads: what the flag gets if this launch is the first to overflow.
 pub(super) const ALARM: (&str, u32) = ("alarm", 1);
 
+/// Among a launch's constants: weights are bytes. Its text has no such constant, but other types.
+const IN_BYTES: &str = "weights in bytes";
+
+/// The beginning of what kernels call for weights that may be bytes, and the text that follows it where they are.
+const WEIGHTS: &str = "weights_";
+pub(super) const BYTES: &str = include_str!("../../shaders/weights_int8.wgsl");
+
 /// What kernels share: what each has to call, and the text that then follows it; later ones follow what earlier ones
 /// call.
-pub(super) const SHARED: [(&str, &str); 9] = [
+pub(super) const SHARED: [(&str, &str); 10] = [
+    (WEIGHTS, include_str!("../../shaders/weights.wgsl")),
     ("window_of(", include_str!("../../shaders/window.wgsl")),
     ("load_input(", include_str!("../../shaders/prologue.wgsl")),
     ("finish(", include_str!("../../shaders/epilogue.wgsl")),
@@ -131,6 +145,8 @@ impl Launch {
             text +=
                 &format!("alias {prefix}Quad = vec4<{element}>;\nalias {prefix}Block = mat4x4<{element}>;\n");
         }
+        let (quad, block) = if self.has_bytes() { ("u32", "vec4<u32>") } else { ("Quad", "Block") };
+        text += &format!("alias WeightQuad = {quad};\nalias WeightBlock = {block};\n");
         let side = self.constants.iter().find(|(name, _)| *name == "SIDE");
         if let (Tier::Matrices, Some((_, side))) = (self.shader.tier, side) {
             text += &format!("alias Scalar = {element};\n");
@@ -145,6 +161,7 @@ impl Launch {
         let constants = self.constants.iter().copied();
         let checks =
             self.shader.flag().map(|flag| [("FLAG", flag), ("HALF", (element == Element::F16).into())]);
+        let constants = constants.filter(|(name, _)| *name != IN_BYTES);
         for (name, value) in constants.chain(checks.into_iter().flatten()) {
             text += &format!("const {name}: u32 = {value}u;\n");
         }
@@ -152,7 +169,7 @@ impl Launch {
         text += self.shader.source;
         for (call, shared) in SHARED {
             if text[first..].contains(call) {
-                text += shared;
+                text += if call == WEIGHTS && self.has_bytes() { BYTES } else { shared };
             }
         }
         text
@@ -163,6 +180,17 @@ impl Launch {
         let own = self.params.iter_mut().find(|(name, _)| *name == ALARM.0);
         own.into_iter().for_each(|(_, value)| *value = alarm);
         self
+    }
+
+    /// It, with weights that are bytes where its shader takes them.
+    pub fn in_bytes(mut self) -> Self {
+        self.constants.push((IN_BYTES, 1));
+        self
+    }
+
+    /// Whether weights are bytes where its shader takes them.
+    pub fn has_bytes(&self) -> bool {
+        self.constants.iter().any(|(name, _)| *name == IN_BYTES)
     }
 
     /// It, with what `placement.wgsl` wants, which its shader calls.

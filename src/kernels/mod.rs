@@ -69,7 +69,7 @@ pub use pack::pack_bias;
 pub use rates::{Card, Rates};
 
 use grid::{Grid, spread};
-use launch::{ALARM, SHARED};
+use launch::{ALARM, BYTES, SHARED};
 use layer::finish;
 use pack::blocks;
 
@@ -125,7 +125,7 @@ pub fn shaders() -> impl Iterator<Item = &'static Shader> {
 
 /// Every file in `shaders/`, whose text decides what kernels compute.
 pub fn texts() -> impl Iterator<Item = &'static str> {
-    shaders().map(|shader| shader.source).chain(SHARED.iter().map(|(_, text)| *text))
+    shaders().map(|shader| shader.source).chain(SHARED.iter().map(|(_, text)| *text)).chain([BYTES])
 }
 
 /// What a convolution kernel reads.

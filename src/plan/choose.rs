@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Shape,
-    graph::{Affine, Conv, Graph, Node, NodeId, Op},
+    graph::{Affine, Conv, ConvKind, Graph, Node, NodeId, Op},
     kernels::{Kernel, LAYERS, Layer, LayerKernel, Machine, Tile, Work, boxes},
     tensor::{Element, Form},
 };
@@ -131,17 +131,26 @@ impl<'a> Lone<'a> {
 
     /// Bytes of its weights.
     fn weights(&self, conv: &Conv) -> u64 {
-        match self.graph.int8(self.id) {
+        match self.graph.node(self.id).steps {
             Some(_) => conv.weight.data().len() as u64,
             None => self.machine.weights(conv),
         }
+    }
+
+    /// Whether a kernel leaves weights of 8 bits as they are. Those of a depthwise convolution are too few to matter.
+    fn keeps_bytes(&self, kernel: &dyn LayerKernel) -> bool {
+        let node = self.graph.node(self.id);
+        let few = conv(node).is_none_or(|conv| conv.kind() == Some(ConvKind::Depthwise));
+        few || node.steps.is_none()
+            || self.graph.int8(self.id).is_some()
+            || kernel.shader().takes_bytes("weight")
     }
 
     /// Every kernel and tile that the machine admits, with its modelled time, quickest first.
     fn candidates(&self, layer: &Layer) -> Result<Vec<(Kernel, f64)>, (NodeId, String)> {
         let (machine, work) = (self.machine, self.work());
         let mut candidates = Vec::new();
-        for kernel in LAYERS {
+        for kernel in LAYERS.into_iter().filter(|kernel| self.keeps_bytes(*kernel)) {
             let tiles = kernel.tiles(layer, machine);
             if let Some(reason) = kernel.refusal(layer).filter(|_| !tiles.is_empty()) {
                 return Err((self.id, reason));

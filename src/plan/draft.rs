@@ -1,9 +1,11 @@
 //! A plan in the making: steps over maps that have no slots yet.
 
+use std::sync::Arc;
+
 use super::{Operand, Packed, Step, memory};
 use crate::{
-    Shape,
-    graph::{Graph, NodeId},
+    Shape, Tensor,
+    graph::{Conv, Graph, NodeId},
     kernels::{self, Launch, Packing, Work},
     plan::blocks,
     tensor::Element,
@@ -129,6 +131,7 @@ pub fn settle(
         .into_iter()
         .zip(alarms)
         .map(|(draft, alarm)| {
+            let bytes = keeps_bytes(graph, &draft);
             let mut reads: Vec<Operand> = Vec::new();
             for (read, name) in draft.reads.iter().zip(draft.launch.shader.reads) {
                 reads.push(match read {
@@ -136,15 +139,19 @@ pub fn settle(
                     // A binding must have some buffer; what is read anyway costs no barrier.
                     Read::Nothing => reads[0],
                     packed => {
-                        let element = draft.launch.shader.stored(name, element);
-                        weights.push(pack(graph, packed, element));
+                        let shader = draft.launch.shader;
+                        let bytes = bytes && (shader.takes_bytes(name) || matches!(read, Read::Biases(_)));
+                        weights.push(match bytes {
+                            true => pack_bytes(graph, packed),
+                            false => pack(graph, packed, shader.stored(name, element)),
+                        });
                         Operand::Weights(weights.len() - 1)
                     }
                 });
             }
             Step {
                 layers: draft.nodes.iter().flat_map(|&id| graph.node(id).layers.iter().cloned()).collect(),
-                launch: draft.launch.alarmed(alarm),
+                launch: if bytes { draft.launch.in_bytes() } else { draft.launch }.alarmed(alarm),
                 reads,
                 writes: draft.writes.iter().map(|(map, _)| slot(*map)).collect(),
                 shape: draft.shape,
@@ -155,6 +162,66 @@ pub fn settle(
         })
         .collect();
     Settled { steps, slots, weights, slot_of: maps.into_iter().zip(slots_of).collect() }
+}
+
+/// Whether all weights of a step whose kernel takes bytes are of 8 bits. Steps in integers have words of their own.
+fn keeps_bytes(graph: &Graph, draft: &DraftStep) -> bool {
+    let mut any = false;
+    let stepped = |id: &NodeId| graph.node(*id).steps.is_some();
+    draft.reads.iter().zip(draft.launch.shader.reads).all(|(read, name)| match read {
+        Read::Weights(ids, _) if draft.launch.shader.takes_bytes(name) => {
+            any = true;
+            ids.iter().all(stepped)
+        }
+        _ => true,
+    }) && any
+}
+
+/// Weights as bytes, in words of four, or biases with what a step of each output's weights is behind all of them.
+fn pack_bytes(graph: &Graph, read: &Read) -> Packed {
+    let conv = |id: &NodeId| blocks::conv(graph.node(*id)).expect("only convolutions have weights");
+    let steps =
+        |id: &NodeId| graph.node(*id).steps.clone().unwrap_or_else(|| vec![1.0; conv(id).outputs()].into());
+    match read {
+        Read::Weights(ids, packing) => {
+            let words = ids.iter().flat_map(|id| {
+                let packed = packing.of(&whole_steps(conv(id), &steps(id)));
+                let (words, _) = packed.as_chunks();
+                words
+                    .iter()
+                    .map(|bytes: &[f32; 4]| kernels::int8::word(bytes.map(|q| q as i8)))
+                    .collect::<Vec<_>>()
+            });
+            Packed::Words(words.collect())
+        }
+        _ => {
+            let Packed::Values(mut values, _) = pack(graph, read, Element::F32) else {
+                unreachable!("biases are values")
+            };
+            let Read::Biases(ids) = read else { unreachable!("of weights and biases") };
+            let padded = |id: &NodeId| {
+                let mut steps = steps(id).to_vec();
+                steps.resize(steps.len().next_multiple_of(4), 0.0);
+                steps
+            };
+            let mut steps: Vec<f32> = ids.iter().flat_map(padded).collect();
+            // A binding has sixteen numbers at least, and steps begin in its middle.
+            let half = values.len().max(kernels::LEAST_BINDING as usize / 8);
+            values.resize(half, 0.0);
+            steps.resize(half, 0.0);
+            values.append(&mut steps);
+            Packed::Values(values, Element::F32)
+        }
+    }
+}
+
+/// The convolution with its weights' integers for weights.
+fn whole_steps(conv: &Conv, steps: &[f32]) -> Conv {
+    let each = conv.weight.data().len() / conv.outputs();
+    let weight = Tensor::from_fn(conv.weight.dims(), |at| {
+        (conv.weight.data()[at] / steps[at / each]).round().clamp(-128.0, 127.0)
+    });
+    Conv { weight: Arc::new(weight), ..conv.clone() }
 }
 
 /// Weights and biases as the kernels read them.

@@ -47,7 +47,7 @@ mod weights;
 use crate::{
     Error, Result, Tensor,
     cpu::Cpu,
-    graph::{Graph, NodeId, passes},
+    graph::{Activation, Affine, Graph, Node, NodeId, Op, passes},
     tensor::Element,
     zoo::Network,
 };
@@ -167,6 +167,34 @@ pub fn weights_only(network: &Network) -> Result<Quantized> {
     let eight = vec![true; layers.len()];
     let report = Report::of(network, &draft, &eight);
     Ok(Quantized { graph: draft.graph(&eight), report, stored: stored(&draft, &eight) })
+}
+
+/// A graph of `network` with all layers in 8 bits, of ranges that nothing was measured for: how it is planned, and how long
+/// it takes, as neither depends on values. What it answers means nothing.
+///
+/// # Errors
+/// As [`weights_only`].
+///
+/// ```
+/// let network = goldcrest::zoo::synthetic::network("mobilenet_v2@0.35")?;
+/// let graph = goldcrest::quantize::nominal(&network, &network.answering(network.answer())?)?;
+/// assert!(graph.nodes().any(|(id, _)| graph.int8(id).is_some()));
+/// # Ok::<(), goldcrest::Error>(())
+/// ```
+pub fn nominal(network: &Network, graph: &Graph) -> Result<Graph> {
+    layers_of(network)?;
+    let exact = passes::prepared(graph, false);
+    let layers = draft::layers(&exact, network);
+    let range = |node: &Node| match &node.op {
+        Op::Conv(conv) => match conv.activation {
+            Activation::Relu | Activation::Relu6 => Affine::over(0.0, 6.0),
+            Activation::HardSigmoid | Activation::Sigmoid => Affine::over(0.0, 1.0),
+            _ => Affine::over(-6.0, 6.0),
+        },
+        _ => Affine::over(-6.0, 6.0),
+    };
+    let ranges = exact.nodes().map(|(_, node)| Some(range(node))).collect();
+    Ok(Draft::new(exact, &layers, ranges).graph(&vec![true; layers.len()]))
 }
 
 /// The graph in floating point, and its layers.

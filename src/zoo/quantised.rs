@@ -42,7 +42,7 @@ pub(super) fn note(graph: &Graph) -> Option<String> {
     let mapped = graph.nodes().any(|(_, node)| node.map.is_some());
     let what = match (quantised, mapped) {
         (0, _) => return None,
-        (_, true) => "the CPU computes them in integers, graphics adapters in floating point",
+        (_, true) => "they are computed in integers",
         (_, false) => "they are computed in floating point, as maps are",
     };
     Some(format!("the weights of {quantised} of {all} layers are of 8 bits: {what}"))

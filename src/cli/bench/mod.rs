@@ -11,7 +11,9 @@ use clap::Args;
 use goldcrest::{
     cpu::Cpu,
     gpu::Gpu,
+    graph::Graph,
     measure::{Case, Effort, Peaks, time},
+    quantize,
     session::{Device, Options, Precision},
     tensor::Element,
     zoo::{Network, synthetic},
@@ -39,6 +41,10 @@ pub struct Bench {
     /// The checkpoints' network by its library's name, where neither keys nor config.json tell
     #[arg(long, value_name = "NAME")]
     arch: Option<String>,
+
+    /// Measure the networks with all layers in 8 bits too, of ranges that do not matter to their time
+    #[arg(long)]
+    int8: bool,
 
     /// Pictures in a run
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
@@ -115,7 +121,15 @@ impl Bencher {
 
 impl Bench {
     pub fn run(&self) -> Result<String> {
-        let networks = self.networks()?;
+        let mut networks = self.networks()?;
+        let whole = networks.len();
+        if self.int8 {
+            let in_bits = |network: &Network| network.graph.nodes().any(|(_, node)| node.steps.is_some());
+            let named =
+                |network: &Network| Network { arch: format!("{} in int8", network.arch), ..network.clone() };
+            let others: Vec<Network> = networks.iter().filter(|n| !in_bits(n)).map(named).collect();
+            networks.extend(others);
+        }
         let devices = self.devices()?;
         let precisions: Vec<Precision> = self.precisions.iter().map(|stored| stored.precision()).collect();
         let sizes: Vec<Option<[usize; 2]>> =
@@ -153,7 +167,8 @@ impl Bench {
         }
         let effort =
             Effort { warmup: 3, runs: self.runs as usize, time: Duration::from_secs_f64(self.seconds) };
-        let graphs: Vec<_> = networks.iter().map(|n| n.answering(n.answer())).collect::<Result<_, _>>()?;
+        let graph = |(at, network)| nominal_from(whole, at, network);
+        let graphs: Vec<_> = networks.iter().enumerate().map(graph).collect::<Result<_>>()?;
         let mut rows = Vec::new();
         for (at, network, options) in ways {
             let (bencher, graph, network) = (&benchers[at], network, &networks[network]);
@@ -230,4 +245,10 @@ impl Bench {
         }
         Ok(devices)
     }
+}
+
+/// The graph of the `at`-th network, in 8 bits from `whole` on.
+fn nominal_from(whole: usize, at: usize, network: &Network) -> Result<Graph> {
+    let graph = network.answering(network.answer())?;
+    Ok(if at < whole { graph.into_owned() } else { quantize::nominal(network, &graph)? })
 }

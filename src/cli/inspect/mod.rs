@@ -20,6 +20,7 @@ use goldcrest::{
     kernels::translate::Vulkan,
     measure,
     plan::{Card, Choice, Machine, Operand, Plan, Rated, Step},
+    quantize,
     session::{self, Device, Options},
     tensor::Element,
     text::visible,
@@ -40,6 +41,10 @@ pub struct Inspect {
     /// --shaders several, or `all`
     #[arg(long, value_name = "LIST", value_delimiter = ',', group = "Source", conflicts_with_all = ["arch", "set"])]
     networks: Vec<String>,
+
+    /// The networks with all layers in 8 bits, of ranges that were not measured
+    #[arg(long)]
+    int8: bool,
 
     /// Write every distinct pipeline of the plan into this folder, as WGSL, SPIR-V, HLSL and MSL, and tables of
     /// them and of the steps that use them
@@ -147,7 +152,7 @@ impl Inspect {
         };
         let options = self.options(&network);
         let input = options.input_shape(&network);
-        let graph = network.answering(options.answer)?;
+        let graph = self.graph(&network, options)?;
         let shapes = network.graph.shapes(input)?;
         let planned = match &target {
             Target::Cpu(cpu) => Planned::Cpu(Executor::new(cpu, &graph, input, false)?),
@@ -229,6 +234,12 @@ impl Inspect {
         }
     }
 
+    /// What is planned: in 8 bits if that was asked for.
+    fn graph(&self, network: &Network, options: Options) -> Result<Graph> {
+        let graph = network.answering(options.answer)?;
+        if self.int8 { Ok(quantize::nominal(network, &graph)?) } else { Ok(graph.into_owned()) }
+    }
+
     /// What to plan for. A network can be looked at where nothing can run it.
     fn target(&self) -> Result<Target> {
         let element = self.engine.precision().element().unwrap_or_default();
@@ -268,9 +279,10 @@ impl Inspect {
         let mut shaders = Shaders::new(folder, target.vulkan())?;
         let mut add = |network: &Network| -> Result<()> {
             let options = self.options(network);
-            let (input, graph) = (options.input_shape(network), network.answering(options.answer)?);
+            let (input, graph) = (options.input_shape(network), self.graph(network, options)?);
             let plan = target.plan(&graph, input, options)?;
-            shaders.plan(&network.arch, &self.engine.fuse_name(), &plan)?;
+            let bits = if self.int8 { " in int8" } else { "" };
+            shaders.plan(&format!("{}{bits}", network.arch), &self.engine.fuse_name(), &plan)?;
             if self.candidates {
                 let machine = target.machine(plan.element);
                 for plan in measure::candidates(&graph, input, machine)? {

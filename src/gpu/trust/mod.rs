@@ -1,5 +1,6 @@
 //! Does this adapter compute what it should? Drivers have bugs; a user should know at once.
 
+mod integers;
 mod layers;
 mod textures;
 
@@ -74,6 +75,7 @@ pub fn check(gpu: &Gpu) -> Result<Trust> {
         for case in layers::cases(&machine)?.iter().chain(&cases(&machine)?) {
             checks.push(case.check(gpu, element)?);
         }
+        checks.extend(integers::checks(gpu, element)?);
         checks.extend(textures::checks(gpu, element)?);
     }
     let trusted = checks.iter().all(Check::right);

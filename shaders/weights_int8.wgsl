@@ -1,0 +1,20 @@
+// Weights that are bytes, of four outputs: a column, or a block of four. What a step of each output's is lies in `bias`,
+// behind all biases and in their order. See `weights.wgsl`.
+
+fn weights_step(output: u32) -> vec4<f32> {
+    return bias[arrayLength(&bias) / 2u + output];
+}
+
+fn weights_quad(v: WeightQuad, output: u32) -> SumQuad {
+    return SumQuad(weights_step(output) * vec4<f32>(unpack4xI8(v)));
+}
+
+fn weights_block(v: WeightBlock, output: u32) -> SumBlock {
+    let step = weights_step(output);
+    return SumBlock(
+        SumQuad(step * vec4<f32>(unpack4xI8(v.x))),
+        SumQuad(step * vec4<f32>(unpack4xI8(v.y))),
+        SumQuad(step * vec4<f32>(unpack4xI8(v.z))),
+        SumQuad(step * vec4<f32>(unpack4xI8(v.w))),
+    );
+}

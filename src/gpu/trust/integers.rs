@@ -1,0 +1,127 @@
+//! The kernels for layers in integers, in a network of one layer of each kind: every layer is held to its reference over
+//! what the ones before it left.
+
+use std::sync::Arc;
+
+use super::{Check, convolution, distance};
+use crate::{
+    Error, Result, Shape, Tensor,
+    gpu::{Executor, Gpu},
+    graph::{Activation, Affine, Conv, Extent, Graph, Joint, MaxPool, Node, NodeId, Op},
+    kernels::{Layer, Maps, dequantise, int8, join_int8, product_int8, quantise, resize},
+    plan::{Options, Plan},
+    tensor::Element,
+};
+
+/// What a step of weights is.
+const STEP: f32 = 1.0 / 128.0;
+
+/// The picture.
+const PICTURE: Shape = Shape::new(2, 3, 13, 17);
+
+/// Checks each of them.
+pub fn checks(gpu: &Gpu, element: Element) -> Result<Vec<Check>> {
+    let graph = graph();
+    let plan =
+        Plan::new(&graph, PICTURE, gpu.machine(element), &Options { taps: true, ..Options::default() })?;
+    // Whole steps of a size that f16 has too, many of them between two integers.
+    let picture = Tensor::wave(PICTURE, 0.37);
+    let picture = Tensor::from_fn(picture.dims(), |at| (picture.data()[at] * 64.0).round() / 64.0);
+    let mut executor = pollster::block_on(Executor::new(gpu, &plan, |_, _| {}))?;
+    executor.run(&picture)?;
+    let taps = executor.taps()?;
+    let found = |id: NodeId| {
+        let module = graph.node(id).output_name();
+        let tap = taps.iter().find(|(name, _)| name == module);
+        tap.map(|(_, value)| value).ok_or_else(|| Error::Device(format!("{module} was not computed")))
+    };
+    // The picture's integers have no tap: they are what the first layer reads.
+    let quantised =
+        |map: Affine| Tensor::from_fn(picture.dims(), |at| map.value(map.quantise(picture.data()[at])));
+    let shapes = graph.shapes(PICTURE)?;
+    let mut checks = Vec::new();
+    for (id, node) in graph.nodes() {
+        let values: Vec<Tensor> = node
+            .inputs
+            .iter()
+            .map(|&id| match (&graph.node(id).op, graph.node(id).map) {
+                (Op::Input(_), Some(map)) => Ok(quantised(map)),
+                _ => found(id).map(|value| as_map(value, shapes[id.index()])),
+            })
+            .collect::<Result<_>>()?;
+        let Some(expected) = expected(&graph, id, node, &shapes, &values) else { continue };
+        let error = distance(&as_map(found(id)?, shapes[id.index()]), &expected);
+        let steps = plan.steps.iter().filter(|step| step.layers == node.layers);
+        checks.extend(steps.map(|step| Check { kernel: step.launch.shader.name, element, error }));
+    }
+    // What goes between integers and floating point has no layer of its own: its errors are those of who reads it.
+    let error_of = |kernel: &str| {
+        checks.iter().find(|check| check.kernel == kernel).map_or(f64::NAN, |check| check.error)
+    };
+    let readers = [
+        (quantise::SHADER.name, error_of(product_int8::SHADER.name)),
+        (dequantise::SHADER.name, error_of(resize::SHADER.name)),
+    ];
+    checks.extend(readers.map(|(kernel, error)| Check { kernel, element, error }));
+    Ok(checks)
+}
+
+/// A vector's value as a map.
+fn as_map(value: &Tensor, shape: Shape) -> Tensor {
+    Tensor::from_fn(<[usize; 4]>::from(shape), |at| value.data()[at])
+}
+
+/// What a node makes of these values.
+fn expected(graph: &Graph, id: NodeId, node: &Node, shapes: &[Shape], values: &[Tensor]) -> Option<Tensor> {
+    let y = shapes[id.index()];
+    let x = values.first()?;
+    let layer = Layer {
+        op: &node.op,
+        inputs: node.inputs.iter().map(|id| shapes[id.index()]).collect(),
+        y,
+        picture: [PICTURE.h, PICTURE.w],
+        gated: false,
+        int8: graph.int8(id),
+    };
+    let second = values.get(1);
+    Some(match &node.op {
+        Op::Resize(_) => resize::reference(x, y),
+        Op::Concat(_) => join_int8::reference(&layer, values),
+        _ => int8::reference(&layer, Maps { x, residual: second, gate: second }),
+    })
+}
+
+/// A layer of each kind, with every end of sums.
+fn graph() -> Graph {
+    let mut graph = Graph::default();
+    let picture = graph.push("picture", Op::Input(PICTURE.c), &[]);
+    let conv = |inputs: usize, outputs: usize, groups: usize, kernel: usize, stride: usize, activation| {
+        let conv = convolution(inputs, outputs, groups, kernel, stride, activation);
+        let weight = Tensor::from_fn(conv.weight.dims(), |at| (conv.weight.data()[at] / STEP).round() * STEP);
+        Op::Conv(Conv { weight: Arc::new(weight), ..conv })
+    };
+    let stem = graph.push("stem", conv(3, 20, 1, 3, 2, Activation::HardSwish), &[picture]);
+    let depthwise = graph.push("depthwise", conv(20, 20, 20, 5, 1, Activation::Relu6), &[stem]);
+    let mean = graph.push("mean", Op::GlobalPool, &[depthwise]);
+    let gate = graph.push("gate", conv(20, 20, 1, 1, 1, Activation::HardSigmoid), &[mean]);
+    let scaled = graph.push("scaled", Op::Scale, &[depthwise, gate]);
+    let project = graph.push("project", conv(20, 20, 1, 1, 1, Activation::Identity), &[scaled, stem]);
+    let largest = graph.push("largest", Op::MaxPool(MaxPool { kernel: 3, stride: 1 }), &[project]);
+    let joined = graph.push("joined", Op::Concat(Joint::Channels), &[largest, stem]);
+    let resized = graph.push("resized", Op::Resize(Extent::Exact([9, 8])), &[joined]);
+    let logits = graph.push("logits", conv(40, 7, 1, 1, 1, Activation::Identity), &[joined]);
+    for (at, id) in
+        [picture, stem, depthwise, mean, gate, scaled, project, largest, joined].into_iter().enumerate()
+    {
+        graph.node_mut(id).map = Some(Affine::over(-1.0 - 0.1 * at as f32, 1.5));
+    }
+    for id in [stem, depthwise, gate, project, logits] {
+        let node = graph.node_mut(id);
+        if let Op::Conv(conv) = &node.op {
+            node.steps = Some(vec![STEP; conv.outputs()].into());
+        }
+    }
+    graph.answer("resized", resized);
+    graph.answer("logits", logits);
+    graph
+}
