@@ -1,6 +1,7 @@
 // Global average pool in integers: the mean of each channel over a picture's pixels. A word is four channels of a pixel.
 //
-// Threads lie as in `pool.wgsl`.
+// A workgroup has LANES_Q words of a pixel of one picture; LANES_P threads split its pixels between them, DEPTH at a time,
+// and their sums meet in workgroup memory, two at a time.
 
 struct Params {
     pictures: u32,
@@ -41,12 +42,15 @@ fn main(
         }
     }
     partial[lane] = sum;
-    workgroupBarrier();
+    for (var half = LANES_P / 2u; half > 0u; half /= 2u) {
+        workgroupBarrier();
+        if (lane < half * LANES_Q) {
+            sum += partial[lane + half * LANES_Q];
+            partial[lane] = sum;
+        }
+    }
 
     if (lane < LANES_Q && quad < params.quads && picture < params.pictures) {
-        for (var p = 1u; p < LANES_P; p++) {
-            sum += partial[p * LANES_Q + lane];
-        }
         let steps = sum - bitcast<i32>(params.zeros);
         let mean = rescaled(steps, vec4(bitcast<i32>(params.multiplier)), vec4(params.shift));
         y[picture * params.quads + quad] = pack4xI8Clamp(mean + bitcast<i32>(params.zero));

@@ -155,6 +155,8 @@ def nak_instruction(name, operands, notes):
         cycles = 2
     elif name.startswith(("ffma", "hfma2")):
         fmas = 1
+    elif name.startswith("idp4"):
+        cycles, fmas = 2, 1
     counters = [(int(found.group(1)), late) for found, late in ((written, latency), (read, min(latency, 20))) if found]
     return Instruction(name, pipe=pipe, cycles=cycles, latency=delay, fmas=fmas, waits=waits, counter=counters)
 

@@ -15,10 +15,10 @@ pub const SHADER: Shader = Shader {
 };
 
 /// Threads along the channels; the rest of the workgroup splits the pixels.
-pub(super) const LANES_Q: u32 = 8;
+const LANES_Q: u32 = 8;
 
 /// Pixels that a thread has on their way at once.
-pub(super) const DEPTH: u32 = 4;
+const DEPTH: u32 = 4;
 
 /// The kernel, for the planner.
 pub struct Pool;

@@ -1,9 +1,9 @@
 //! Global average pool in integers: `shaders/pool_int8.wgsl`.
 
 use super::{
-    Effort, LANES, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile,
+    Crowd, Effort, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile,
     int8::{self, signed},
-    pool::{DEPTH, LANES_Q, Pool},
+    pool::Pool,
     spread,
 };
 use crate::{Tensor, graph::Op, tensor::Element};
@@ -19,6 +19,12 @@ pub const SHADER: Shader = Shader {
     tier: Tier::Baseline,
 };
 
+/// Pixels that a thread has on their way at once.
+const DEPTH: u32 = 8;
+
+/// Words of a pixel that a workgroup has, and threads that split the pixels of each.
+const TILES: [[u32; 2]; 5] = [[8, 8], [4, 16], [2, 32], [8, 32], [2, 128]];
+
 /// The kernel, for the planner.
 pub struct PoolInt8;
 
@@ -27,22 +33,30 @@ impl LayerKernel for PoolInt8 {
         &SHADER
     }
 
-    fn tiles(&self, layer: &Layer, _: &Machine) -> Vec<Tile> {
-        if int8::maps(layer, |op| matches!(op, Op::GlobalPool)).is_some() {
-            vec![Tile::ONE]
-        } else {
-            Vec::new()
-        }
+    fn tiles(&self, layer: &Layer, machine: &Machine) -> Vec<Tile> {
+        let is_pool = int8::maps(layer, |op| matches!(op, Op::GlobalPool)).is_some();
+        let fits = |tile: &Tile| is_pool && tile.quads * tile.split <= machine.workgroup_threads;
+        TILES.map(|[quads, split]| Tile { split, ..Tile::new(1, quads) }).into_iter().filter(fits).collect()
     }
 
-    fn effort(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Effort {
-        Pool.effort(layer, machine, tile)
+    fn effort(&self, layer: &Layer, _: &Machine, tile: Tile) -> Effort {
+        let share = (layer.x().h * layer.x().w).div_ceil(tile.split as usize) as f64;
+        let halves = f64::from(tile.split.ilog2());
+        let met = Effort { shared: 1.0 + 2.0 * halves, barriers: halves, ..Effort::default() };
+        met + Effort::of((share / f64::from(DEPTH)).ceil(), 1.0 + 0.5 * share)
     }
 
-    fn launch(&self, layer: &Layer, _: &Machine, _: Tile) -> Launch {
+    fn crowd(&self, layer: &Layer, _: &Machine, tile: Tile) -> Crowd {
+        let threads = tile.quads * tile.split;
+        let workgroups = layer.x().n * layer.x().quads().div_ceil(tile.quads as usize);
+        let (invocations, memory) = (workgroups * threads as usize, 16 * threads);
+        Crowd { invocations, values: 8, workgroup: threads, memory }
+    }
+
+    fn launch(&self, layer: &Layer, _: &Machine, tile: Tile) -> Launch {
         let (maps, to) = int8::wanted(layer);
         let from = maps[0];
-        let (x, lanes_p) = (layer.x(), LANES / LANES_Q);
+        let x = layer.x();
         let pixels = x.h * x.w;
         let zeros = (pixels as i32).wrapping_mul(from.zero.into());
         let mut params = vec![
@@ -55,11 +69,11 @@ impl LayerKernel for PoolInt8 {
         params.extend(int8::rescale(factor, to));
         Launch {
             shader: &SHADER,
-            constants: vec![("LANES_Q", LANES_Q), ("LANES_P", lanes_p), ("DEPTH", DEPTH)],
+            constants: vec![("LANES_Q", tile.quads), ("LANES_P", tile.split), ("DEPTH", DEPTH)],
             params,
-            workgroups: spread(x.n * x.quads().div_ceil(LANES_Q as usize)),
+            workgroups: spread(x.n * x.quads().div_ceil(tile.quads as usize)),
             arithmetic: Element::F32,
-            tile: format!("4 ch split over {lanes_p} threads"),
+            tile: format!("4 ch split over {} threads", tile.split),
         }
     }
 

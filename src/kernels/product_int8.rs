@@ -78,11 +78,12 @@ fn grid(y: Shape, tile: Tile) -> Grid {
 
 /// The tile with as many words of inputs at a time as leave the fewest turns, of those that there are registers for.
 fn deepened(conv: &Conv, x: Shape, machine: &Machine, tile: Tile) -> Tile {
-    let depths = if together(conv, machine) > 1 || machine.on_cpu() { 1..=1 } else { 1..=4 };
+    let depths = if together(conv, machine) > 1 || machine.on_cpu() { 1..=1 } else { 1..=8 };
     let deep = depths.map(|depth| Tile { depth, ..tile });
     let fits = |tile: &Tile| tile.depth == 1 || machine.holds(tile.sums() + beside(conv, machine, *tile));
     // What is beyond the inputs is multiplied too.
-    deep.filter(fits).min_by_key(|tile| (4 + tile.depth as usize) * turns(x, *tile)).unwrap_or(tile)
+    let cost = |tile: &Tile| (8 + tile.depth as usize) * turns(x, *tile).div_ceil(tile.split as usize);
+    deep.filter(fits).min_by_key(cost).unwrap_or(tile)
 }
 
 /// The kernel, for the planner.
@@ -205,11 +206,15 @@ fn by_bytes(end: &End, machine: &Machine) -> bool {
     machine.multiplies_bytes() || end.integers.products >= MOST_EXACT
 }
 
+/// What rescaling a sum takes, and finding a tile's places: in multiply-adds, by AMD's compiler's listings.
+const RESCALE: f64 = 40.0;
+const PLACES: f64 = 60.0;
+
 /// Biases and numbers, the residual, the answer, and what rescaling takes.
 pub(super) fn ends(layer: &Layer, tile: Tile) -> Effort {
     let sums = f64::from(tile.sums());
     let rescaled = if layer.residual() { 2.0 } else { 1.0 } * sums;
-    Effort { macs: 12.0 * rescaled, ..Effort::default() }
+    Effort { macs: RESCALE * rescaled + PLACES, ..Effort::default() }
         + pointwise::ends(layer, tile)
         + Effort::of(0.0, 3.0 * f64::from(tile.quads))
 }
