@@ -207,8 +207,8 @@ fn by_bytes(end: &End, machine: &Machine) -> bool {
 }
 
 /// What rescaling a sum takes, and finding a tile's places: in multiply-adds, by AMD's compiler's listings.
-const RESCALE: f64 = 40.0;
-const PLACES: f64 = 60.0;
+const RESCALE: f64 = 24.0;
+const PLACES: f64 = 40.0;
 
 /// Biases and numbers, the residual, the answer, and what rescaling takes.
 pub(super) fn ends(layer: &Layer, tile: Tile) -> Effort {
