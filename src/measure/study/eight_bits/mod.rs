@@ -51,11 +51,12 @@ pub fn costs_and_gains(lab: &mut Lab) -> Result<Section> {
             "All layers in 8 bits, with ranges from {} scenes and errors on {} others. The error is \
              relative: the length of what an answer is off, over the answer's length. Three networks of \
              {}'s shape have one activation everywhere outside of squeeze-excite, and {} draws of random \
-             weights, with batch norms measured on scenes. Random weights tell how errors compare, not how large those of trained networks \
-             are.\n\nThe trained network is the demo's classifier, a V3-Small for pictures of 128 x 128 ({} \
-             scenes for ranges, {} others), as trained and with swish in place of h-swish, without further \
-             training. Times are of one picture, f32 and 8 bits in turns. A device without kernels for \
-             integers computes in floating point with what they stand for.",
+             weights; their batch norms, and those of V1 to V3, are scaled so that values keep their size \
+             from layer to layer. Random weights tell how errors compare, not how large those of trained \
+             networks are.\n\nThe trained network is the demo's classifier, a V3-Small for pictures of 128 x \
+             128 ({} scenes for ranges, {} others), as trained and with swish in place of h-swish, without \
+             further training. Times are of one picture, f32 and 8 bits in turns. A device without kernels \
+             for integers computes in floating point with what they stand for.",
             sizes.random[0], sizes.random[1], sizes.shape.1, sizes.draws, sizes.trained[0], sizes.trained[1]
         ),
         figures: shown::figures(lab, &subjects, &measured),

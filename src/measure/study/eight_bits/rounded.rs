@@ -18,9 +18,6 @@ const COMPARED: u64 = 1_000_000_000;
 /// The first scene that ranges are measured on.
 const RANGES: u64 = 1_001_000_000;
 
-/// Scenes that batch norms are measured on.
-const NORMED: usize = 2;
-
 /// Scenes as a network takes them.
 pub struct Scenes {
     /// Ranges and means are measured on these.
@@ -91,32 +88,21 @@ impl Rounded {
     }
 }
 
-/// The network with the means and variances of its batch norms measured on the scenes for ranges, layer by layer. Random
-/// weights without that make values that shrink or grow from layer to layer, unlike those of any trained network.
-pub fn normed(cpu: &Cpu, network: &Network, scenes: &Scenes) -> Result<Network> {
+/// The network with its batch norms scaled, layer by layer, so that the mean square of what each makes of a scene is
+/// about 1. Else values of random weights shrink or grow from layer to layer, as no trained network's do. To small ones
+/// swish is half of them, to large ones a ReLU: what is to be compared would not be measured.
+pub fn scaled(cpu: &Cpu, network: &Network, scenes: &Scenes) -> Result<Network> {
     let mut network = network.clone();
     let ids: Vec<NodeId> = network.graph.nodes().map(|(id, _)| id).collect();
     for id in ids {
         let node = network.graph.node(id);
-        let Op::BatchNorm(norm) = &node.op else { continue };
+        let (Op::BatchNorm(norm), Some(scene)) = (&node.op, scenes.ranges.first()) else { continue };
         let before = network.graph.answering(vec![("before".into(), node.inputs[0])]);
-        let mut session = Session::of_graph(cpu, &before, network.input_shape(1), Options::default())?;
-        // Of each channel how many values, their sum and that of their squares.
-        let mut sums = vec![[0.0; 3]; norm.gamma.data().len()];
-        for scene in &scenes.ranges[..NORMED.min(scenes.ranges.len())] {
-            let map = session.run(scene)?;
-            let plane = map.data().len() / sums.len();
-            for (sums, plane) in sums.iter_mut().zip(map.data().chunks_exact(plane)) {
-                for value in plane.iter().map(|value| f64::from(*value)) {
-                    *sums = [sums[0] + 1.0, sums[1] + value, sums[2] + value * value];
-                }
-            }
-        }
-        let mean = |c: usize| sums[c][1] / sums[c][0];
-        let variance = |c: usize| (sums[c][2] / sums[c][0] - mean(c).powi(2)).max(0.0);
-        let vector = |of: &dyn Fn(usize) -> f64| Arc::new(Tensor::from_fn([sums.len()], |c| of(c) as f32));
-        let (mean, variance) = (vector(&mean), vector(&variance));
-        let norm = BatchNorm { mean, variance, ..norm.clone() };
+        let map = Session::of_graph(cpu, &before, network.input_shape(1), Options::default())?.run(scene)?;
+        let squares = map.data().iter().map(|value| f64::from(*value).powi(2));
+        let square = squares.sum::<f64>() / map.data().len().max(1) as f64;
+        let variance = Arc::new(Tensor::from_fn(norm.variance.dims(), |_| square as f32));
+        let norm = BatchNorm { variance, ..norm.clone() };
         network.graph.node_mut(id).op = Op::BatchNorm(norm);
     }
     Ok(network)

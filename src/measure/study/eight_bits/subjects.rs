@@ -1,6 +1,6 @@
 //! The networks that are put in 8 bits.
 
-use super::rounded::{Rounded, Scenes, normed};
+use super::rounded::{Rounded, Scenes, scaled};
 use crate::{
     Result,
     cpu::Cpu,
@@ -42,7 +42,7 @@ impl Sizes {
         let make = if quick { v3_small } else { v3_large };
         let shape = (v3.0, v3.1, make as fn(&V3Options) -> Graph);
         let networks = [("mobilenet_v1", "V1"), ("mobilenet_v2", "V2"), v3];
-        let (draws, random, trained) = if quick { (2, [2, 8], [8, 60]) } else { (5, [16, 32], [64, 500]) };
+        let (draws, random, trained) = if quick { (3, [3, 8], [8, 60]) } else { (5, [16, 32], [64, 500]) };
         Self { shape, networks, draws, random, trained }
     }
 }
@@ -123,7 +123,7 @@ fn subject(
         }
         lab.say(&format!("{name}, in 8 bits"));
         // The trained one's batch norms are as trained.
-        let network = if group == Group::Trained { Ok(network) } else { normed(cpu, &network, scenes) };
+        let network = if group == Group::Trained { Ok(network) } else { scaled(cpu, &network, scenes) };
         match network.and_then(|network| Rounded::new(cpu, &network, scenes)) {
             Ok(rounded) => {
                 draws.push(rounded.errors.clone());
