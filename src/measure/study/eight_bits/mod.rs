@@ -167,7 +167,8 @@ fn gained(label: &str, subjects: &[Subject], measured: &[Both]) -> Option<String
     let judged = match (quicker, slower, parts.len()) {
         (_, _, 0) => return None,
         (quicker, _, all) if quicker == all => "as the paper says",
-        (0, 1.., _) => "not what the paper says",
+        (0, slower, all) if slower == all => "not what the paper says",
+        (0, 1.., _) => "none is quicker, as far as the noise tells",
         (0, 0, _) => "the noise does not decide it",
         _ => "the paper is right of some",
     };
