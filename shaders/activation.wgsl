@@ -43,6 +43,7 @@ fn applied(kind: u32, v: vec4<f32>) -> vec4<f32> {
         case 3u: { return v * clamp(v + 3.0, vec4(0.0), vec4(6.0)) / 6.0; } // h-swish
         case 4u: { return clamp(v + 3.0, vec4(0.0), vec4(6.0)) / 6.0; }     // hard-sigmoid
         case 5u: { return 1.0 / (1.0 + exp(-v)); }                          // sigmoid
+        case 6u: { return v / (1.0 + exp(min(-v, vec4(80.0)))); }           // swish; exp(89) is no f32
         default: { return v; }
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use goldcrest::{
     Error, Options, Session, Shape, Tensor,
     cpu::Cpu,
-    graph::{Cost, Graph},
+    graph::{Activation, Cost, Graph, Op},
     plan::{self, Machine, Plan},
     zoo::{
         Task,
@@ -124,6 +124,21 @@ fn options_of_v3_change_what_they_say() {
     assert_eq!(of(quarter), (parameters, macs));
     assert_eq!(of(V3Options { hard_swish: false, ..published }), (parameters, macs));
     assert!(of(V3Options { stem: 32, ..published }).1 > macs);
+    for activation in [Activation::Relu6, Activation::Swish] {
+        let graph = synthetic::v3_small(&V3Options { activation: Some(activation), ..published });
+        let found = graph.nodes().filter_map(|(_, node)| match node.op {
+            Op::Activation(found) if !node.name().contains("squeeze_excite") => Some(found),
+            _ => None,
+        });
+        let found: Vec<Activation> = found.collect();
+        assert!(found.len() > 20 && found.iter().all(|found| *found == activation), "{found:?}");
+    }
+    let weights = |draw| {
+        let graph = synthetic::v3_small(&V3Options { draw, ..published });
+        let weight = |op: &Op| if let Op::Conv(conv) = op { Some(conv.weight.clone()) } else { None };
+        graph.nodes().find_map(|(_, node)| weight(&node.op)).unwrap()
+    };
+    assert!(weights(0) != weights(1) && weights(1) != weights(2) && weights(1) == weights(1));
     // The paper says that its tail saves 30 M multiply-adds.
     let saved = of(V3Options { tail: Tail::Plain, ..published }).1 - macs;
     assert!((25_000_000..40_000_000).contains(&saved), "{saved}");

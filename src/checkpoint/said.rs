@@ -39,7 +39,10 @@ impl Said {
         ("output_stride", "the picture over the last map; strides beyond become dilations"),
         ("padding", "symmetric, as PyTorch pads, or same, as TensorFlow does"),
         ("epsilon", "batch norm's"),
-        ("activation", "identity, relu, relu6, hard_swish, hard_sigmoid or sigmoid, in place of every other"),
+        (
+            "activation",
+            "identity, relu, relu6, hard_swish, hard_sigmoid, sigmoid or swish, in place of every other",
+        ),
         ("squeeze_activation", "squeeze-excite's first"),
         ("gate", "squeeze-excite's second"),
         ("antialias", "none, average or blur: what shrinks maps in timm's V4 networks"),

@@ -28,6 +28,30 @@ fn hard_sigmoid<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     simd.mul_f32s(x, simd.splat_f32s(1.0 / 6.0))
 }
 
+/// x / (1 + exp(-x)). The exponential is 2^n exp(r) with n whole and r at most half of ln 2, and exp(r) the polynomial of
+/// Cephes' `expf`: within two units in the last place.
+#[inline(always)]
+fn swish<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let splat = |value| simd.splat_f32s(value);
+    // Added to a number, it leaves no room for a fraction, and what is whole of it in the lowest bits.
+    let whole = splat(12_582_912.0);
+    // Beyond 87 exponentials of both signs leave f32.
+    let t = simd.max_f32s(simd.min_f32s(simd.neg_f32s(x), splat(87.0)), splat(-87.0));
+    let n = simd.mul_add_f32s(t, splat(std::f32::consts::LOG2_E), whole);
+    let bits = simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(n), simd.splat_u32s(23));
+    let power = simd.transmute_f32s_u32s(simd.add_u32s(bits, simd.splat_u32s(1.0f32.to_bits())));
+    let n = simd.sub_f32s(n, whole);
+    // ln 2 in two parts, the first of so few bits that its product with n is exact.
+    let r = simd.mul_add_f32s(n, splat(-0.693_359_4), t);
+    let r = simd.mul_add_f32s(n, splat(2.121_944_4e-4), r);
+    let mut sum = splat(1.987_569_1e-4);
+    for factor in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+        sum = simd.mul_add_f32s(sum, r, splat(factor));
+    }
+    let exp = simd.mul_add_f32s(sum, simd.mul_f32s(r, r), simd.add_f32s(r, splat(1.0)));
+    simd.div_f32s(x, simd.mul_add_f32s(exp, power, splat(1.0)))
+}
+
 /// The function, of a vector, but for gates'. No closure stands between vectors and the loop around them, here and in what calls
 /// this: one that is not inlined lacks the processor's features, and makes a call of every instruction.
 #[inline(always)]
@@ -37,6 +61,7 @@ pub fn activate<S: Simd>(simd: S, x: S::f32s, activation: Activation) -> S::f32s
         Activation::Relu => simd.max_f32s(x, simd.splat_f32s(0.0)),
         Activation::Relu6 => relu6(simd, x),
         Activation::HardSwish => simd.mul_f32s(x, hard_sigmoid(simd, x)),
+        Activation::Swish => swish(simd, x),
         // Of gates' few values: see `activate_late`.
         Activation::HardSigmoid | Activation::Sigmoid => x,
     }
@@ -64,6 +89,10 @@ macro_rules! with_code {
             }
             Activation::HardSwish => {
                 const $code: u32 = Activation::HardSwish.code();
+                $does
+            }
+            Activation::Swish => {
+                const $code: u32 = Activation::Swish.code();
                 $does
             }
             _ => {
@@ -190,5 +219,47 @@ pub fn join<'a, T: Copy + 'a>(
             each(at, output);
         }
         first += part;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every value of a table, by the function that vectors have.
+    struct Activated<'a>(&'a mut [f32], Activation);
+
+    impl pulp::WithSimd for Activated<'_> {
+        type Output = ();
+
+        fn with_simd<S: Simd>(self, simd: S) {
+            for value in self.0 {
+                let mut vector = [0.0; 64];
+                simd.partial_store_f32s(
+                    &mut vector[..S::F32_LANES],
+                    activate(simd, simd.splat_f32s(*value), self.1),
+                );
+                *value = vector[0];
+            }
+        }
+    }
+
+    #[test]
+    fn vectors_have_the_functions_values() {
+        let xs: Vec<f32> =
+            (-4000..=4000).map(|i| i as f32 * 0.03).chain([-1e30, -0.0, 1e-30, 1e30]).collect();
+        for activation in [Activation::Relu, Activation::Relu6, Activation::HardSwish, Activation::Swish] {
+            let mut found = xs.clone();
+            Arch::new().dispatch(Activated(&mut found, activation));
+            for (x, found) in xs.iter().zip(found) {
+                let exact = match activation {
+                    Activation::Swish => (f64::from(*x) / (1.0 + (-f64::from(*x)).exp())) as f32,
+                    _ => activation.apply(*x),
+                };
+                // Far below zero, where the exponential is that of 87, a swish is next to nothing.
+                let most = 4e-7 * exact.abs() + 1e-37 * x.abs();
+                assert!((found - exact).abs() <= most, "{activation} {x}: {found}, {exact}");
+            }
+        }
     }
 }

@@ -132,6 +132,12 @@ impl Curve {
             Activation::HardSwish => (-3.0, output.value(127).max(3.0)),
             Activation::HardSigmoid => (-3.0, 3.0),
             Activation::Sigmoid => (-8.0, 8.0),
+            // Flat where it rounds to 0; above, swish is no more than 0.2785 less than its argument.
+            Activation::Swish => {
+                let bends = |x: &f32| activation.apply(*x) < -output.scale / 2.0;
+                let halves = (4..200).map(|i| i as f32 * -0.5);
+                (halves.take_while(bends).last().unwrap_or(-1.5) - 0.5, output.value(127) + 0.2785)
+            }
             Activation::Identity | Activation::Relu | Activation::Relu6 => {
                 (output.value(-128), output.value(127))
             }
@@ -152,7 +158,7 @@ impl Curve {
 impl Activation {
     /// Whether it does more than cut off: then it is looked up in a [`Curve`].
     pub const fn bends(self) -> bool {
-        matches!(self, Self::HardSwish | Self::HardSigmoid | Self::Sigmoid)
+        matches!(self, Self::HardSwish | Self::HardSigmoid | Self::Sigmoid | Self::Swish)
     }
 }
 
@@ -226,7 +232,7 @@ mod tests {
 
     #[test]
     fn curves_are_within_a_step_of_their_function() {
-        for activation in [Activation::HardSwish, Activation::HardSigmoid, Activation::Sigmoid] {
+        for activation in Activation::ALL.into_iter().filter(|activation| activation.bends()) {
             let output = Affine::over(-0.375, 4.0);
             let curve = Curve::new(activation, output);
             for i in -1000..=1000 {

@@ -187,12 +187,21 @@ pub enum Activation {
     HardSigmoid,
     /// 1 / (1 + exp(-x))
     Sigmoid,
+    /// x / (1 + exp(-x))
+    Swish,
 }
 
 impl Activation {
     /// Every activation, in the order of their codes.
-    pub const ALL: [Self; 6] =
-        [Self::Identity, Self::Relu, Self::Relu6, Self::HardSwish, Self::HardSigmoid, Self::Sigmoid];
+    pub const ALL: [Self; 7] = [
+        Self::Identity,
+        Self::Relu,
+        Self::Relu6,
+        Self::HardSwish,
+        Self::HardSigmoid,
+        Self::Sigmoid,
+        Self::Swish,
+    ];
 
     /// The number that shaders know it by.
     pub const fn code(self) -> u32 {
@@ -213,6 +222,7 @@ impl Activation {
             Self::HardSwish => x * (x + 3.0).clamp(0.0, 6.0) / 6.0,
             Self::HardSigmoid => (x + 3.0).clamp(0.0, 6.0) / 6.0,
             Self::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+            Self::Swish => x / (1.0 + (-x).exp()),
         }
     }
 }
@@ -226,6 +236,7 @@ impl fmt::Display for Activation {
             Self::HardSwish => "hard_swish",
             Self::HardSigmoid => "hard_sigmoid",
             Self::Sigmoid => "sigmoid",
+            Self::Swish => "swish",
         })
     }
 }

@@ -20,6 +20,13 @@ impl Spread {
         Some(Self { median: *values.get(values.len() / 2)?, min: *values.first()?, max: *values.last()? })
     }
 
+    /// Whether the medians differ by more than repeating moves either: by half of what lies between its least and its
+    /// most.
+    pub fn differs(self, other: Self) -> bool {
+        let moved = |spread: Self| (spread.max - spread.min) / spread.median / 2.0;
+        (self.median / other.median - 1.0).abs() >= moved(self).max(moved(other))
+    }
+
     /// All three times `factor`.
     pub fn times(self, factor: f64) -> Self {
         Self { median: self.median * factor, min: self.min * factor, max: self.max * factor }
@@ -44,6 +51,9 @@ mod tests {
         let spread = Spread::of(vec![3.0, 1.0, 2.0]).unwrap();
         assert_eq!((spread.median, spread.min, spread.max), (2.0, 1.0, 3.0));
         assert_eq!(Spread::of(vec![]), None);
+        let around = |median: f64| Spread { median, min: 0.9 * median, max: 1.1 * median };
+        assert!(around(1.0).differs(around(1.2)) && around(1.2).differs(around(1.0)));
+        assert!(!around(1.0).differs(around(1.05)) && !around(1.0).differs(around(0.95)));
         // One that was disturbed is no noise, a third of them is.
         assert!(!noisy(&[1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 9.0]));
         assert!(noisy(&[1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0]));

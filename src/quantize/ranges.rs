@@ -107,6 +107,8 @@ pub(super) fn ends(extent: &Extent, activation: Activation) -> [f32; 2] {
         Activation::Relu | Activation::Relu6 => [0.0, most],
         // The least value of x relu6(x + 3) / 6, at x = -1.5.
         Activation::HardSwish => [-0.375, most],
+        // At x = -1.278.
+        Activation::Swish => [-0.278_464_55, most],
         Activation::HardSigmoid | Activation::Sigmoid => [0.0, most],
         Activation::Identity => [least, most],
     }

@@ -100,7 +100,7 @@ fn said(
     let map = match &node.op {
         Op::Input(_) => maps.remove(QUANT),
         Op::Conv(_) if node.steps.is_some() => Some(maps.remove(name).ok_or(name)?),
-        Op::Activation(Activation::HardSwish) => Some(maps.remove(name).ok_or(name)?),
+        Op::Activation(Activation::HardSwish | Activation::Swish) => Some(maps.remove(name).ok_or(name)?),
         Op::Activation(Activation::HardSigmoid | Activation::Sigmoid) => {
             maps.remove(name).or(input.map(|_| GATE))
         }

@@ -62,6 +62,7 @@ pub fn steepest(activation: Activation) -> f32 {
         Activation::HardSwish => 1.5,
         Activation::HardSigmoid => 1.0 / 6.0,
         Activation::Sigmoid => 0.25,
+        Activation::Swish => 1.1,
     }
 }
 

@@ -147,7 +147,8 @@ mod tests {
         let (channels, by_channel, mapped) = (1 + below(100), below(2) == 0, below(4) > 0);
         let (kernel, stride) = ([1, 3, 5][below(3)], 1 + below(2));
         let shape = Shape::new(1 + below(2), channels, 1 + below(16), 1 + below(16));
-        let activation = if mapped { Activation::ALL[below(6)] } else { Activation::Identity };
+        let activation =
+            if mapped { Activation::ALL[below(Activation::ALL.len())] } else { Activation::Identity };
         let (outputs, groups) = if by_channel { (channels, channels) } else { (1 + below(100), 1) };
         let mut conv = |activation: Activation| {
             let weight = Tensor::from_fn([outputs, channels / groups, kernel, kernel], |_| {

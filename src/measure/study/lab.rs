@@ -109,6 +109,11 @@ impl<'a> Lab<'a> {
         Ok(graph)
     }
 
+    /// Says what is being done.
+    pub fn say(&mut self, what: &str) {
+        (self.hear)(what);
+    }
+
     /// Measures a network of that name for inputs of 224x224, unless that was done before.
     pub fn network(&mut self, at: usize, name: &str, batch: usize, fuse: Fuse) -> Measured {
         let graph = self.graph(name).map_err(|e| e.to_string())?;

@@ -1,10 +1,12 @@
 //! The paper's claims as experiments: depthwise-separable convolutions cut the arithmetic about
 //! ninefold; CPUs come near that in time, parallel devices do not, because there are more layers
-//! and each uses less of the chip. Here that is measured, on whatever machine this runs.
+//! and each uses less of the chip. Here that is measured, on whatever machine this runs, and what
+//! 8 bits cost and gain, with which the paper ends.
 //!
 //! The paper is Zhang, "Research and Development of Lightweight Neural Network Mobilenet". Its
 //! sentences are given in our words.
 
+mod eight_bits;
 mod fusing;
 mod lab;
 mod networks;
@@ -34,7 +36,7 @@ const PAPER: &str = "after Zhang, Research and Development of Lightweight Neural
 type Experiment = fn(&mut Lab) -> Result<Section>;
 
 /// Each with how many of its verdicts lead the page.
-const EXPERIMENTS: [(Experiment, usize); 8] = [
+const EXPERIMENTS: [(Experiment, usize); 9] = [
     (separable::layers, 3),
     (separable::whole, 2),
     (networks::generations, 2),
@@ -42,6 +44,7 @@ const EXPERIMENTS: [(Experiment, usize); 8] = [
     (parts::of_v3, 0),
     (parts::residuals, 0),
     (fusing::recovered, 1),
+    (eight_bits::costs_and_gains, 2),
     (networks::rooflines, 2),
 ];
 
@@ -138,7 +141,7 @@ fn facts(lab: &Lab) -> Vec<(String, String)> {
     }
     let mode = if lab.quick() { "quick: few runs of few cases" } else { "full" };
     fact("Mode", mode.into());
-    fact("Precision", "f32, weights random: times do not depend on them".into());
+    fact("Precision", "f32, and 8 bits in E8; weights random, as times do not depend on them".into());
     fact("Goldcrest", env!("CARGO_PKG_VERSION").into());
     fact("System", format!("{} {}", std::env::consts::OS, std::env::consts::ARCH));
     fact("Date", jiff::Zoned::now().date().to_string());

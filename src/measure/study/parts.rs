@@ -10,10 +10,7 @@ use crate::{
         Activation::{Identity, Relu, Relu6},
         Graph,
     },
-    measure::{
-        Spread,
-        report::{Axis, Cell, Column, Figure, Kind, Section, Series, Style, Table},
-    },
+    measure::report::{Axis, Cell, Column, Figure, Kind, Section, Series, Style, Table},
     plan::Fuse,
     zoo::synthetic::{Builder, Squeeze, Tail, V3Options, v3_large},
 };
@@ -107,13 +104,11 @@ pub fn of_v3(lab: &mut Lab) -> Result<Section> {
 }
 
 /// How much longer one takes than the other, if that is more than either spreads.
-fn change(with: &Measured, without: &Measured) -> String {
+pub fn change(with: &Measured, without: &Measured) -> String {
     let (Ok(with), Ok(without)) = (with, without) else { return "was not measured".into() };
     let (with, without) = (with.ms(), without.ms());
-    // Half of what repeating alone moves it by.
-    let spread = |ms: Spread| (ms.max - ms.min) / ms.median / 2.0;
     let share = with.median / without.median - 1.0;
-    if share.abs() < spread(with).max(spread(without)) {
+    if !with.differs(without) {
         return "less than repeating does".into();
     }
     format!("{}{}", if share < 0.0 { "−" } else { "+" }, percent(share.abs()))

@@ -32,6 +32,8 @@ pub struct Builder {
     channels: Vec<usize>,
     /// The next layer's name, if it was given one.
     name: Option<String>,
+    /// What names begin with where they decide weights.
+    draw: String,
 }
 
 impl Builder {
@@ -39,7 +41,12 @@ impl Builder {
     pub fn new(channels: usize) -> Self {
         let mut graph = Graph::default();
         let at = graph.push("input", Op::Input(channels), &[]);
-        Self { graph, at, channels: vec![channels], name: None }
+        Self { graph, at, channels: vec![channels], name: None, draw: String::new() }
+    }
+
+    /// Other weights of the same layers: another draw for each number, and for 0 those of every network here.
+    pub fn drawn(self, draw: u32) -> Self {
+        Self { draw: if draw == 0 { String::new() } else { format!("{draw}.") }, ..self }
     }
 
     /// The latest value.
@@ -159,12 +166,11 @@ impl Builder {
         activation: Activation,
     ) -> &mut Self {
         let fan_in = self.channels() / groups * kernel * kernel;
-        let weight = noise(name, [outputs, self.channels() / groups, kernel, kernel], 0.0, {
-            spread(fan_in, gain(activation))
-        });
+        let dims = [outputs, self.channels() / groups, kernel, kernel];
+        let weight = self.noise(name, dims, 0.0, spread(fan_in, gain(activation)));
         self.push_conv(name, weight, None, stride, groups, false);
         let vector = |what: &str, centre, spread| {
-            Arc::new(noise(&format!("{name}.norm.{what}"), [outputs], centre, spread))
+            Arc::new(self.noise(&format!("{name}.norm.{what}"), [outputs], centre, spread))
         };
         let norm = BatchNorm {
             gamma: vector("gamma", 1.0, 0.1),
@@ -180,10 +186,14 @@ impl Builder {
     /// A fully connected layer with its bias and its activation.
     fn biased(&mut self, name: &str, outputs: usize, activation: Activation, linear: bool) -> &mut Self {
         let inputs = self.channels();
-        let weight = noise(name, [outputs, inputs, 1, 1], 0.0, spread(inputs, gain(activation)));
-        let bias = noise(&format!("{name}.bias"), [outputs], 0.0, 0.1);
+        let weight = self.noise(name, [outputs, inputs, 1, 1], 0.0, spread(inputs, gain(activation)));
+        let bias = self.noise(&format!("{name}.bias"), [outputs], 0.0, 0.1);
         self.push_conv(name, weight, Some(Arc::new(bias)), 1, 1, linear);
         self.activated(name, activation)
+    }
+
+    fn noise(&self, name: &str, dims: impl Into<Vec<usize>>, centre: f32, spread: f32) -> Tensor {
+        noise(&format!("{}{name}", self.draw), dims, centre, spread)
     }
 
     fn push_conv(
@@ -222,6 +232,7 @@ pub(super) fn gain(activation: Activation) -> f32 {
     match activation {
         Activation::Identity => 1.0,
         Activation::HardSwish => 3.0,
+        Activation::Swish => 2.8,
         _ => 2.0,
     }
 }

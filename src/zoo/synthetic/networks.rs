@@ -99,10 +99,14 @@ pub struct V3Options {
     pub squeeze_excite: Squeeze,
     /// Hard-swish where it was published with it; ReLU everywhere otherwise.
     pub hard_swish: bool,
+    /// One activation in place of all but squeeze-excite's, whatever `hard_swish` says.
+    pub activation: Option<Activation>,
     /// The stem's channels: 16, or the 32 that networks before it have.
     pub stem: usize,
     /// What comes between the blocks and the classifier.
     pub tail: Tail,
+    /// Which draw of weights: see [`Builder::drawn`].
+    pub draw: u32,
 }
 
 /// How wide squeeze-excite is in its middle.
@@ -131,8 +135,10 @@ impl Default for V3Options {
             width: 1.0,
             squeeze_excite: Squeeze::Quarter,
             hard_swish: true,
+            activation: None,
             stem: 16,
             tail: Tail::Efficient,
+            draw: 0,
         }
     }
 }
@@ -149,14 +155,15 @@ pub fn v3_small(options: &V3Options) -> Graph {
 
 /// Scales the published expanded channels, as torchvision does; timm expands the scaled inputs instead.
 fn v3_of(table: &Table, widest: usize, options: &V3Options) -> Graph {
-    let swish = |wanted: Activation| if options.hard_swish { wanted } else { Relu };
+    let published = |wanted: Activation| if options.hard_swish { wanted } else { Relu };
+    let swish = |wanted: Activation| options.activation.unwrap_or(published(wanted));
     let scaled = |channels| scaled(channels, options.width);
     let ratio = match options.squeeze_excite {
         Squeeze::None => None,
         Squeeze::Quarter => Some(0.25),
         Squeeze::Ratio(ratio) => Some(ratio),
     };
-    let mut b = Builder::new(3);
+    let mut b = Builder::new(3).drawn(options.draw);
     b.named("stem").conv(3, scaled(options.stem), 2, swish(HardSwish));
     let rows = table.rows();
     let mut published = table.stem_channels;

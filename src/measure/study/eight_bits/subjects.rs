@@ -1,0 +1,148 @@
+//! The networks that are put in 8 bits.
+
+use super::rounded::{Rounded, Scenes, scaled};
+use crate::{
+    Result,
+    cpu::Cpu,
+    demo,
+    graph::{
+        Activation::{self, HardSwish, Relu6, Swish},
+        Graph, NodeId, Op,
+    },
+    measure::{Spread, study::lab::Lab},
+    session::Device,
+    zoo::{
+        Network,
+        synthetic::{self, V3Options, v3_large, v3_small},
+    },
+};
+
+/// Networks of one shape, and the trained one as trained and with another activation.
+pub const SHAPE: [(Activation, &str); 3] =
+    [(Relu6, "all ReLU6"), (HardSwish, "all h-swish"), (Swish, "all swish")];
+pub const TRAINED: [(Activation, &str); 2] = [(HardSwish, "trained, h-swish"), (Swish, "trained, swish")];
+
+/// How much is measured.
+pub struct Sizes {
+    /// The shape, what figures call it, and how a network of it is made.
+    pub shape: (&'static str, &'static str, fn(&V3Options) -> Graph),
+    /// The generations, and what figures call them.
+    pub networks: [(&'static str, &'static str); 3],
+    /// Draws of random weights.
+    pub draws: u32,
+    /// Scenes for ranges and for errors, of networks with random weights and of the trained one.
+    pub random: [u64; 2],
+    pub trained: [u64; 2],
+}
+
+impl Sizes {
+    pub fn new(quick: bool) -> Self {
+        let [small, large] = [("mobilenet_v3_small", "V3-Small"), ("mobilenet_v3_large", "V3-Large")];
+        let v3 = if quick { small } else { large };
+        let make = if quick { v3_small } else { v3_large };
+        let shape = (v3.0, v3.1, make as fn(&V3Options) -> Graph);
+        let networks = [("mobilenet_v1", "V1"), ("mobilenet_v2", "V2"), v3];
+        let (draws, random, trained) = if quick { (3, [3, 8], [8, 60]) } else { (5, [16, 32], [64, 500]) };
+        Self { shape, networks, draws, random, trained }
+    }
+}
+
+/// Networks that are compared with one another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    Shape,
+    Generations,
+    Trained,
+}
+
+/// A network both ways, and what tables call it.
+pub struct Subject {
+    pub name: &'static str,
+    pub group: Group,
+    pub rounded: Rounded,
+    /// The relative errors of each draw of weights, the first that of `rounded`.
+    pub draws: Vec<Vec<f64>>,
+}
+
+impl Subject {
+    /// The relative error over all draws and scenes.
+    pub fn error(&self) -> Option<Spread> {
+        Spread::of(self.draws.concat())
+    }
+
+    /// The median error of each draw.
+    pub fn medians(&self) -> Vec<f64> {
+        self.draws.iter().filter_map(|errors| Some(Spread::of(errors.clone())?.median)).collect()
+    }
+}
+
+/// Every network in 8 bits; one that fails is left out and told.
+pub fn all(lab: &mut Lab, sizes: &Sizes) -> Result<Vec<Subject>> {
+    let cpu = lab.benches.iter().find_map(|bench| match &bench.device {
+        Device::Cpu(cpu) => Some(cpu.clone()),
+        Device::Gpu(_) => None,
+    });
+    let cpu = cpu.map_or_else(|| Cpu::new(None), Ok)?;
+    let mut subjects = Vec::new();
+    let base = synthetic::network(sizes.shape.0)?;
+    let scenes = Scenes::new(&base.preprocessing, base.input[0], sizes.random)?;
+    for (activation, name) in SHAPE {
+        let network = |draw| {
+            let options = V3Options { activation: Some(activation), draw, ..V3Options::default() };
+            Network { graph: (sizes.shape.2)(&options), ..base.clone() }
+        };
+        subjects.extend(subject(lab, &cpu, name, Group::Shape, (0..sizes.draws).map(network), &scenes));
+    }
+    for (network, name) in sizes.networks {
+        let network = synthetic::network(network)?;
+        subjects.extend(subject(lab, &cpu, name, Group::Generations, [network], &scenes));
+    }
+    let trained = demo::classifier()?;
+    let scenes = Scenes::new(&trained.preprocessing, trained.input[0], sizes.trained)?;
+    for (activation, name) in TRAINED {
+        let network = Network { graph: with(&trained.graph, activation), ..trained.clone() };
+        subjects.extend(subject(lab, &cpu, name, Group::Trained, [network], &scenes));
+    }
+    Ok(subjects)
+}
+
+/// A network in 8 bits, with each draw of its weights.
+fn subject(
+    lab: &mut Lab,
+    cpu: &Cpu,
+    name: &'static str,
+    group: Group,
+    networks: impl IntoIterator<Item = Network>,
+    scenes: &Scenes,
+) -> Option<Subject> {
+    let mut first = None;
+    let mut draws = Vec::new();
+    for network in networks {
+        if lab.is_stopped() {
+            break;
+        }
+        lab.say(&format!("{name}, in 8 bits"));
+        // The trained one's batch norms are as trained.
+        let network = if group == Group::Trained { Ok(network) } else { scaled(cpu, &network, scenes) };
+        match network.and_then(|network| Rounded::new(cpu, &network, scenes)) {
+            Ok(rounded) => {
+                draws.push(rounded.errors.clone());
+                first.get_or_insert(rounded);
+            }
+            Err(error) => lab.failures.push(format!("{name}, in 8 bits: {error}")),
+        }
+    }
+    first.map(|rounded| Subject { name, group, rounded, draws })
+}
+
+/// The graph with `activation` in place of h-swish.
+fn with(graph: &Graph, activation: Activation) -> Graph {
+    let mut graph = graph.clone();
+    let ids: Vec<NodeId> = graph.nodes().map(|(id, _)| id).collect();
+    for id in ids {
+        if let Op::Activation(found @ HardSwish) = &mut graph.node_mut(id).op {
+            *found = activation;
+        }
+    }
+    graph
+}
