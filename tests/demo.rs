@@ -7,8 +7,10 @@ use std::{fs, ops::Range};
 
 use goldcrest::{
     Device, Options, Result, Session, Tensor,
+    checkpoint::Checkpoint,
     cpu::Cpu,
     demo::{self, Drawing, Scene, Shape},
+    quantize::{self, WITHIN},
     tasks::{Bounds, Detection, preprocess},
     zoo::{Network, Task},
 };
@@ -52,48 +54,87 @@ fn cpu() -> Device {
     Device::Cpu(Cpu::new(None).unwrap())
 }
 
+/// The network in 8 bits, its ranges from scenes that nothing is measured on.
+fn in_8_bits(network: &Network) -> Network {
+    let [h, w] = network.input;
+    let input = |seed| {
+        let scene = Scene::new(seed).draw(w, h).unwrap();
+        preprocess(&scene.picture, &network.preprocessing).unwrap()
+    };
+    let inputs: Vec<Tensor> = (7_000..7_064).map(input).collect();
+    let cpu = Cpu::new(None).unwrap();
+    let quantized = quantize::quantize(&cpu, network, &inputs, WITHIN, |_| {}).unwrap();
+    let bytes = quantized.encode(network).unwrap();
+    let checkpoint = Checkpoint::from_bytes("eight.safetensors", bytes, None, None).unwrap();
+    Network::from_checkpoint(&checkpoint, None).unwrap()
+}
+
 #[test]
 fn the_classifier_is_right() {
     let quality = Quality::open("classify");
-    let mut session = session(&cpu(), demo::classifier());
-    let right = quality.scenes().filter(|scene| {
-        let best = &session.classify(&scene.picture, 1).unwrap()[0];
-        best.label.as_deref() == Some(scene.subject.name())
-    });
-    let share = right.count() as f64 / quality.seeds.clone().count() as f64;
-    quality.hold("top1", share, 0.97);
+    let share = |network: Network| {
+        let mut session = session(&cpu(), Ok(network));
+        let right = quality.scenes().filter(|scene| {
+            let best = &session.classify(&scene.picture, 1).unwrap()[0];
+            best.label.as_deref() == Some(scene.subject.name())
+        });
+        right.count() as f64 / quality.seeds.clone().count() as f64
+    };
+    let network = demo::classifier().unwrap();
+    let exact = share(network.clone());
+    quality.hold("top1", exact, 0.97);
+    hold_8_bits("top1", share(in_8_bits(&network)), exact, 0.005);
 }
 
 #[test]
 fn the_segmenter_is_right() {
     let quality = Quality::open("segment");
-    let mut session = session(&cpu(), demo::segmenter());
     const CLASSES: usize = 1 + Shape::ALL.len();
-    let mut confusion = [[0u64; CLASSES]; CLASSES];
-    for scene in quality.scenes() {
-        let found = session.segment(&scene.picture).unwrap();
-        for (&wanted, &found) in scene.classes.labels().iter().zip(found.labels()) {
-            confusion[usize::from(wanted)][usize::from(found)] += 1;
+    let mean_iou = |network: Network| {
+        let mut session = session(&cpu(), Ok(network));
+        let mut confusion = [[0u64; CLASSES]; CLASSES];
+        for scene in quality.scenes() {
+            let found = session.segment(&scene.picture).unwrap();
+            for (&wanted, &found) in scene.classes.labels().iter().zip(found.labels()) {
+                confusion[usize::from(wanted)][usize::from(found)] += 1;
+            }
         }
-    }
-    let iou = |class: usize| {
-        let wanted: u64 = confusion[class].iter().sum();
-        let found: u64 = confusion.iter().map(|row| row[class]).sum();
-        let both = confusion[class][class];
-        both as f64 / (wanted + found - both) as f64
+        let iou = |class: usize| {
+            let wanted: u64 = confusion[class].iter().sum();
+            let found: u64 = confusion.iter().map(|row| row[class]).sum();
+            let both = confusion[class][class];
+            both as f64 / (wanted + found - both) as f64
+        };
+        (0..CLASSES).map(iou).sum::<f64>() / CLASSES as f64
     };
-    quality.hold("mean_iou", (0..CLASSES).map(iou).sum::<f64>() / CLASSES as f64, 0.80);
+    let network = demo::segmenter().unwrap();
+    let exact = mean_iou(network.clone());
+    quality.hold("mean_iou", exact, 0.80);
+    hold_8_bits("mean_iou", mean_iou(in_8_bits(&network)), exact, 0.01);
 }
 
 #[test]
 fn the_detector_is_right() {
     let quality = Quality::open("detect");
-    let mut session = session(&cpu(), demo::detector());
     let scenes: Vec<Drawing> = quality.scenes().collect();
-    let found: Vec<Vec<Detection>> =
-        scenes.iter().map(|scene| session.detect(&scene.picture).unwrap()).collect();
-    let precision = Shape::ALL.map(|shape| average_precision(shape, &scenes, &found));
-    quality.hold("map50", precision.iter().sum::<f64>() / precision.len() as f64, 0.75);
+    let map50 = |network: Network| {
+        let mut session = session(&cpu(), Ok(network));
+        let found: Vec<Vec<Detection>> =
+            scenes.iter().map(|scene| session.detect(&scene.picture).unwrap()).collect();
+        let precision = Shape::ALL.map(|shape| average_precision(shape, &scenes, &found));
+        precision.iter().sum::<f64>() / precision.len() as f64
+    };
+    let network = demo::detector().unwrap();
+    let exact = map50(network.clone());
+    quality.hold("map50", exact, 0.75);
+    hold_8_bits("map50", map50(in_8_bits(&network)), exact, 0.01);
+}
+
+/// Holds a figure of a network in 8 bits to that of the same in floating point.
+#[track_caller]
+fn hold_8_bits(key: &str, found: f64, exact: f64, within: f64) {
+    println!("{key} in 8 bits: {found:.4}, in f32 {exact:.4}");
+    assert!(found >= exact - within, "{key} in 8 bits: {found}, in f32 {exact}");
 }
 
 /// The area under precision over recall, made to fall: a box is right if it overlaps by half one

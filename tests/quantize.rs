@@ -134,12 +134,12 @@ fn layers_stay_in_floating_point_until_the_bound_holds() {
     let (int8, float): (Vec<_>, Vec<_>) =
         report.layers.iter().partition(|layer| layer.precision == Precision::Int8);
     assert!(!int8.is_empty() && !float.is_empty());
-    let alone = |layers: &[&quantize::LayerReport]| -> Vec<f64> {
-        layers.iter().map(|layer| layer.alone.unwrap()).collect()
+    let worth = |layers: &[&quantize::LayerReport]| -> Vec<f64> {
+        layers.iter().map(|layer| layer.alone.unwrap() / layer.cost.unwrap()).collect()
     };
-    // Those that do most harm.
-    let least = alone(&float).into_iter().fold(f64::INFINITY, f64::min);
-    assert!(alone(&int8).into_iter().all(|harm| harm <= least));
+    // Those that do most harm for what they cost.
+    let least = worth(&float).into_iter().fold(f64::INFINITY, f64::min);
+    assert!(worth(&int8).into_iter().all(|harm| harm <= least));
     let again = opened(&some.encode(&network).unwrap()).unwrap();
     assert_same(&passes::prepared(&again.graph, false), &some.graph);
 

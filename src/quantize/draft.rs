@@ -139,7 +139,7 @@ impl Draft {
         Ok(())
     }
 
-    /// The same without what [`Draft::correct`] did.
+    /// The same without what [`Draft::correct`] did, but for the means in floating point that it measured.
     pub fn uncorrected(&self) -> Self {
         let mut draft = self.clone();
         draft.layers.iter_mut().for_each(|layer| layer.bias = conv(&self.exact, layer.id).bias.clone());

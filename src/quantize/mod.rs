@@ -5,16 +5,16 @@
 //! ([`Node::map`](crate::graph::Node::map)); [`Quantized::encode`] makes a file of it that [`Network::open`] reads as
 //! any other. The arithmetic is that of [`Affine`](crate::graph::Affine).
 //!
-//! 1. `ranges`: what values each map has, and the integers that lose least of them.
-//! 2. `equalise`: channels of very different size made alike, where that helps.
+//! 1. `equalise`: channels of very different size before depthwise layers made more alike.
+//! 2. `ranges`: what values each map has, and the integers that lose least of them.
 //! 3. `weights`: the steps of each output's weights that lose least.
 //! 4. `draft`: biases without what the mean of each channel is off.
-//! 5. Layers stay in floating point until the answers are as near as was asked for: first those that do most harm.
+//! 5. Layers stay in floating point until the answers are as near as was asked for: first those that do most harm for
+//!    what it costs to keep them.
 //!
 //! **How far off** answers are is their noise: the squares of what they are off over the squares of what they should be,
-//! over all pictures, of the worst of a network's answers: logits, maps of scores, offsets of boxes. 2 %, the default, is
-//! a signal of 17 dB, a relative error of 14 %: torchvision's V2 has about that with all layers in 8 bits, and with 0.5 %
-//! half of its layers would stay in floating point. It is not the share of pictures with another class, though
+//! over all pictures, of the worst of a network's answers: logits, maps of scores, offsets of boxes. 0.1 %, the default,
+//! is a signal of 30 dB, a relative error of 3.2 %. It is not the share of pictures with another class, though
 //! that is counted too: that share tells nothing where it is small and pictures are few, as of 100 pictures no bound
 //! below 1 % can be held or missed by a little; noise is steady with a dozen of pictures, means the same for what
 //! classifies, segments and detects, and grows with the square of the error as the loss of accuracy does.
@@ -55,17 +55,20 @@ use crate::{
 pub use report::{LayerReport, Precision, Report};
 
 use draft::{Draft, extents, maps};
-use equalise::{Pair, equalised, pairs};
+use equalise::{equalised, pairs};
 use measure::{Noise, Watched, answers, changed, judged, noise};
 
 /// Pictures that decide between possibilities; ranges, and the noise in the end, are measured on all.
 const DECIDING: usize = 16;
 
 /// Pictures on which the means of layers are measured: each of their pixels counts.
-const AVERAGED: usize = 8;
+const AVERAGED: usize = 24;
 
-/// The noise that is allowed where nothing else is said: 2 % of the answers' squares.
-pub const WITHIN: f64 = 0.02;
+/// Multiply-adds that take about as long as to convert a value.
+const CONVERSION: f64 = 16.0;
+
+/// The noise that is allowed where nothing else is said: 0.1 % of the answers' squares.
+pub const WITHIN: f64 = 0.001;
 
 /// A network in 8 bits.
 #[derive(Debug, Clone)]
@@ -116,28 +119,25 @@ pub fn quantize(
     let mut share = whole;
     if whole > within {
         let harm = work.alone(&draft, &mut progress)?;
-        // The most harmful first, and of equals the first.
+        let costs = work.costs(&draft)?;
+        // Those first that do most harm for what it costs to keep them, and of equals the first.
         let mut order: Vec<usize> = (0..layers.len()).collect();
-        order.sort_by(|a, b| harm[*b].total_cmp(&harm[*a]).then(a.cmp(b)));
+        let worth = |at: usize| harm[at] / costs[at];
+        order.sort_by(|a, b| worth(*b).total_cmp(&worth(*a)).then(a.cmp(b)));
         let without = |count: usize| {
             let mut eight = vec![true; layers.len()];
             order[..count].iter().for_each(|at| eight[*at] = false);
             eight
         };
+        // None is too few, and all are enough. Other means are off once other layers are in 8 bits.
         let (mut low, mut high) = (0, layers.len());
         while high - low > 1 {
             let middle = (low + high) / 2;
-            let share = work.noise(&draft, &without(middle))?;
+            let share = work.corrected_noise(&mut draft, &without(middle), "layers", &mut progress)?;
             *(if share <= within { &mut high } else { &mut low }) = middle;
         }
-        // Other means are off once other layers are in 8 bits, and all pictures have a say.
-        for count in high..=layers.len() {
-            eight = without(count);
-            share = work.corrected_noise(&mut draft, &eight, "biases again", &mut progress)?;
-            if share <= within {
-                break;
-            }
-        }
+        eight = without(high);
+        share = work.corrected_noise(&mut draft, &eight, "biases again", &mut progress)?;
         if eight.iter().all(|eight| !eight) {
             let worst: Vec<&str> =
                 order.iter().take(3).map(|at| draft.exact.node(layers[*at]).name()).collect();
@@ -150,7 +150,7 @@ pub fn quantize(
                 worst.join(", ")
             )));
         }
-        alone = Some(harm);
+        alone = Some((harm, costs));
     }
     work.finish(&draft, &eight, Found { within, whole, share, alone, equalised, warnings })
 }
@@ -266,7 +266,8 @@ struct Found {
     within: f64,
     whole: f64,
     share: f64,
-    alone: Option<Vec<f64>>,
+    /// Of each layer the noise alone, and what it costs in floating point.
+    alone: Option<(Vec<f64>, Vec<f64>)>,
     equalised: usize,
     warnings: Vec<String>,
 }
@@ -281,8 +282,8 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// The network in 8 bits, its channels made alike wherever that leaves less noise: of a pair of layers in what the second
-    /// makes, and of all together in the answers. With the pairs that are, and the noise with all layers in 8 bits.
+    /// The network in 8 bits, with the pairs of layers whose channels were made alike, and the noise with all layers in 8
+    /// bits.
     fn draft(
         &self,
         exact: Graph,
@@ -290,36 +291,20 @@ impl Work<'_> {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(Draft, usize, f64)> {
         let of = self.all.len();
-        let extents = extents(self.cpu, &judged(&exact), &self.all, |done| {
-            progress(Progress { stage: "ranges", done, of });
-        })?;
-        let mut drafted = |exact: Graph, extents: &[ranges::Extent], stage| -> Result<Draft> {
-            let maps = maps(self.cpu, &judged(&exact), extents, &self.all, |done| {
-                progress(Progress { stage, done, of });
-            })?;
-            Ok(Draft::new(exact, layers, maps))
+        let mut extents_of = |graph: &Graph, stage| {
+            extents(self.cpu, &judged(graph), &self.all, |done| progress(Progress { stage, done, of }))
         };
-        let mut plain = drafted(exact.clone(), &extents, "integers")?;
         let pairs = pairs(&exact, layers);
+        let extents = extents_of(&exact, "ranges")?;
+        let exact = equalised(&exact, &pairs, &extents);
+        let extents = if pairs.is_empty() { extents } else { extents_of(&exact, "equalising")? };
+        let maps = maps(self.cpu, &judged(&exact), &extents, &self.all, |done| {
+            progress(Progress { stage: "integers", done, of });
+        })?;
+        let mut draft = Draft::new(exact, layers, maps);
         let eight = vec![true; layers.len()];
-        if pairs.is_empty() {
-            let noise = self.corrected_noise(&mut plain, &eight, "biases", progress)?;
-            return Ok((plain, 0, noise));
-        }
-        let mut alike = |pairs: &[Pair], stage| -> Result<Draft> {
-            let graph = equalised(&exact, pairs, &extents);
-            let extents = draft::extents(self.cpu, &judged(&graph), &self.all, |_| {})?;
-            drafted(graph, &extents, stage)
-        };
-        let all = alike(&pairs, "equalising")?;
-        let [before, after] = [&plain, &all].map(|draft| self.noises(draft, &eight));
-        let (before, after) = (before?, after?);
-        let helps = |pair: &&Pair| after[pair.second.index()].share() < before[pair.second.index()].share();
-        let kept: Vec<Pair> = pairs.iter().filter(helps).copied().collect();
-        let mut best = if kept == pairs { all } else { alike(&kept, "equalising")? };
-        let without = self.corrected_noise(&mut plain, &eight, "biases", progress)?;
-        let with = self.corrected_noise(&mut best, &eight, "biases", progress)?;
-        Ok(if with < without { (best, kept.len(), with) } else { (plain, 0, without) })
+        let noise = self.corrected_noise(&mut draft, &eight, "biases", progress)?;
+        Ok((draft, pairs.len(), noise))
     }
 
     /// The noise in what every node makes, of all layers before it.
@@ -364,15 +349,32 @@ impl Work<'_> {
         Ok(self.answered(&draft.graph(eight), self.all.len())?.1)
     }
 
-    /// The noise of each layer if it is the only one in 8 bits.
+    /// The noise that each layer adds if it is the only one in 8 bits: those in 16 have some of their own.
     fn alone(&self, draft: &Draft, progress: &mut dyn FnMut(Progress)) -> Result<Vec<f64>> {
-        let (draft, of) = (draft.uncorrected(), draft.layers.len());
+        let (mut draft, of) = (draft.uncorrected(), draft.layers.len());
+        let averaged = evenly(&self.all, AVERAGED);
+        let none = self.noise(&draft, &vec![false; of])?;
         let only = |at: usize| {
             progress(Progress { stage: "each layer", done: at, of });
             let eight: Vec<bool> = (0..of).map(|other| other == at).collect();
-            self.noise(&draft, &eight)
+            draft.correct(self.cpu, &eight, &averaged, |_| {})?;
+            Ok((self.noise(&draft, &eight)? - none).max(0.0))
         };
         (0..of).map(only).collect()
+    }
+
+    /// About what each layer costs in floating point: its multiply-adds, and maps that become floating point and integers
+    /// again.
+    fn costs(&self, draft: &Draft) -> Result<Vec<f64>> {
+        let shapes = draft.exact.shapes(self.all[0].shape()?)?;
+        let size = |id: NodeId| shapes[id.index()].len() as f64;
+        let cost = |layer: &draft::Layer| {
+            let conv = draft::conv(&draft.exact, layer.id);
+            let each = conv.weight.data().len() / conv.outputs();
+            let (read, made) = (size(draft.exact.node(layer.id).inputs[0]), size(layer.id));
+            made * each as f64 + CONVERSION * (read + made)
+        };
+        Ok(draft.layers.iter().map(cost).collect())
     }
 
     fn finish(&self, draft: &Draft, eight: &[bool], found: Found) -> Result<Quantized> {
@@ -381,7 +383,8 @@ impl Work<'_> {
         let noises = self.noises(draft, eight)?;
         for (at, layer) in report.layers.iter_mut().enumerate() {
             layer.noise = Some(noises[draft.layers[at].id.index()].share());
-            layer.alone = found.alone.as_ref().map(|alone| alone[at]);
+            layer.alone = found.alone.as_ref().map(|(alone, _)| alone[at]);
+            layer.cost = found.alone.as_ref().map(|(_, costs)| costs[at]);
         }
         if self.network.classes > 0 {
             let (found, _) = self.answered(&graph, self.all.len())?;

@@ -41,9 +41,11 @@ pub struct LayerReport {
     /// The noise in what it makes, with all layers before it as they are now: squares of what values are off over squares
     /// of what they should be. None without pictures.
     pub noise: Option<f64>,
-    /// The noise in the answers if this layer alone were in 8 bits: those with most are the first to stay in
-    /// floating point. Measured only where some had to.
+    /// The noise that answers have if this layer alone is in 8 bits, beyond what they have without: those with most for
+    /// their cost are the first to stay in floating point. Measured only where some had to.
     pub alone: Option<f64>,
+    /// About what it costs in floating point: its multiply-adds, and as many for each value that is converted.
+    pub cost: Option<f64>,
 }
 
 /// What came of a network in 8 bits.
@@ -93,6 +95,7 @@ impl Report {
                 bytes_after: now + biases,
                 noise: None,
                 alone: None,
+                cost: None,
             }
         };
         let layers: Vec<LayerReport> = draft.layers.iter().zip(eight).map(layer).collect();
