@@ -4,8 +4,8 @@
 //! have steps of their own here, so that it costs nothing and is the map's channels, not the weights, that are made alike.
 //! Halfway, by the square root of what they differ: a channel that was made as large as the largest would be cut off
 //! wherever another picture has it larger. Before a pointwise layer, whose outputs read all channels with the same steps,
-//! it costs more than it saves: torchvision's V2 had a noise of 0.35 % with the depthwise layers alone, and 0.44 % with
-//! both.
+//! it costs more than it saves: on pictures that were not looked at torchvision's V2 was 0.088 off with the depthwise
+//! layers alone, and 0.108 with both.
 //!
 //! Factors are powers of two: then floating point rounds nowhere, and the network's answer stays the same to the bit.
 
