@@ -3,7 +3,7 @@
 //! [`quantize`] takes a network and prepared pictures, and gives its graph with weights that are whole steps
 //! ([`Node::steps`](crate::graph::Node::steps)) and with what the integers of maps stand for
 //! ([`Node::map`](crate::graph::Node::map)); [`Quantized::encode`] makes a file of it that [`Network::open`] reads as
-//! any other. The arithmetic is that of [`Affine`](crate::graph::Affine).
+//! any other. The arithmetic is that of [`Affine`].
 //!
 //! 1. `equalise`: channels of very different size before depthwise layers made more alike.
 //! 2. `ranges`: what values each map has, and the integers that lose least of them.
