@@ -74,7 +74,7 @@ fn answers_are_as_near_to_torchs_as_rounding_lets_them() {
         let network = Network::open(file(name)).unwrap();
         assert_eq!(network.arch, arch);
         let note = format!(
-            "the weights of {layers} of {layers} layers are of 8 bits: the CPU computes them in integers"
+            "the weights of {layers} of {layers} layers are of 8 bits: they are computed in integers"
         );
         assert!(network.notes.iter().any(|found| found.starts_with(&note)), "{name}: {:?}", network.notes);
         let of_mapping = |key: &str| key.ends_with(".scale") || key.ends_with(".zero_point");
