@@ -250,6 +250,17 @@ impl Tensor {
         Self::from_fn(<[usize; 4]>::from(shape), |i| (i as f32 * frequency).sin())
     }
 
+    /// Refuses values that no integers stand for: sums in floating point show them, integers would hide them.
+    pub(crate) fn quantisable(&self) -> Result<()> {
+        match self.data.iter().position(|value| !value.is_finite()) {
+            Some(at) => Err(Error::Input(format!(
+                "has the value {} at {at}, for which no integer stands",
+                self.data[at]
+            ))),
+            None => Ok(()),
+        }
+    }
+
     /// The extent of each dimension.
     pub fn dims(&self) -> &[usize] {
         &self.dims

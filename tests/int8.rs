@@ -440,7 +440,15 @@ fn values_for_which_no_integer_stands_are_refused() {
     for odd in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let input = Tensor::from_fn([1, 3, 5, 5], |i| if i == 31 { odd } else { 0.1 });
         let mut executor = Executor::new(&cpu, &graph, input.shape().unwrap(), false).unwrap();
-        let error = executor.run(&input).unwrap_err();
-        assert!(matches!(error, Error::Input(_)) && error.to_string().contains("at 31"), "{error}");
+        let refused = |error: Error| {
+            assert!(matches!(error, Error::Input(_)) && error.to_string().contains("at 31"), "{error}");
+        };
+        refused(executor.run(&input).unwrap_err());
+        for gpu in GPUS.iter() {
+            let machine = gpu.machine(Element::F32);
+            let plan = Plan::new(&graph, input.shape().unwrap(), machine, &Options::default()).unwrap();
+            let mut executor = pollster::block_on(gpu::Executor::new(gpu, &plan, |_, _| {})).unwrap();
+            refused(executor.run(&input).unwrap_err());
+        }
     }
 }

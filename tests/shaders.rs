@@ -183,7 +183,7 @@ fn variants() -> Vec<Launch> {
     }
     let taking = |launch: &&Launch| launch.shader.reads.iter().any(|name| launch.shader.takes_bytes(name));
     let in_bytes: Vec<Launch> =
-        launches.iter().filter(taking).step_by(3).map(|launch| launch.clone().in_bytes()).collect();
+        launches.iter().filter(taking).step_by(7).map(|launch| launch.clone().in_bytes()).collect();
     launches.extend(in_bytes);
     launches.extend(in_integers(x, conv));
     launches
@@ -195,6 +195,7 @@ fn in_integers(x: Shape, conv: impl Fn(usize, usize, usize, usize, Activation) -
     let mut launches =
         vec![quantise::launch(x, map), dequantise::launch(x, map), join_int8::launch(x, map, map)];
     let machines = [Card::Ada, Card::M1, Card::Lavapipe].map(Card::machine);
+    let mut turns = machines.iter().cycle();
     let pool = MaxPool { kernel: 3, stride: 2 };
     let mut ops = vec![(Op::GlobalPool, Shape { h: 1, w: 1, ..x }), (Op::Scale, x)];
     ops.push((Op::MaxPool(pool), Shape { h: 5, w: 6, ..x }));
@@ -221,11 +222,11 @@ fn in_integers(x: Shape, conv: impl Fn(usize, usize, usize, usize, Activation) -
                 let layer = Layer { op, inputs, y: *y, picture, gated: false, int8: Some(int8) };
                 let kept =
                     matches!(op, Op::Conv(_)) || output.is_some() && residual == matches!(op, Op::Scale);
-                for machine in machines.iter().filter(|_| kept) {
-                    for kernel in LAYERS {
-                        let tiles = kernel.tiles(&layer, machine).into_iter();
-                        launches.extend(tiles.map(|tile| kernel.launch(&layer, machine, tile)));
-                    }
+                // Machines take turns: all with all would be thousands.
+                let machine = turns.next().expect("a cycle does not end");
+                for kernel in LAYERS.into_iter().filter(|_| kept) {
+                    let tiles = kernel.tiles(&layer, machine).into_iter();
+                    launches.extend(tiles.map(|tile| kernel.launch(&layer, machine, tile)));
                 }
             }
         }

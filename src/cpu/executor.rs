@@ -231,12 +231,7 @@ impl Executor {
             return Err(Error::Input(format!("has the shape {shape}, planned was {}", self.input)));
         }
         let Self { cpu, steps, slots, share, source, answers, summaries, .. } = self;
-        // Sums in floating point show such a value; integers would hide it.
-        let odd = source.map.and_then(|_| input.data().iter().position(|value| !value.is_finite()));
-        if let Some(at) = odd {
-            let value = input.data()[at];
-            return Err(Error::Input(format!("has the value {value} at {at}, for which no integer stands")));
-        }
+        source.map.map(|_| input.quantisable()).transpose()?;
         let room = |answer: &Kept| Vec::with_capacity(shape.n * answer.shape.len());
         let mut values: Vec<Vec<f32>> = answers.iter().map(room).collect();
         let threads = cpu.info.threads;

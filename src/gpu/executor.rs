@@ -28,6 +28,8 @@ pub struct Executor {
     pub(super) slots: Vec<wgpu::Buffer>,
     pub(super) flag: Flag,
     pub(super) input: Value,
+    /// Whether the picture is brought to 8 bits.
+    quantises: bool,
     pub(super) outputs: Vec<Value>,
     taps: Vec<Tap>,
     /// What maps are stored as.
@@ -195,6 +197,7 @@ impl Executor {
             slots,
             flag,
             input: plan.input,
+            quantises: plan.quantises,
             outputs,
             taps: plan.taps.clone(),
             element,
@@ -263,6 +266,9 @@ impl Executor {
                 input.shape()?,
                 self.input.shape
             )));
+        }
+        if self.quantises {
+            input.quantisable()?;
         }
         if let Some(value) = self.element.overflow(input.data()) {
             return Err(Error::Input(format!("{value:e} is beyond what {} holds", self.element)));

@@ -98,10 +98,10 @@ impl LayerKernel for DepthwiseInt8 {
         int8::reference(layer, maps)
     }
 
-    fn words(&self, name: &str, layer: &Layer, _: &Machine, _: Tile) -> Vec<u32> {
+    fn words(&self, layer: &Layer, _: &Machine, _: Tile) -> Vec<(&'static str, Vec<u32>)> {
         let (conv, around) = wanted(layer);
         let end = End::of(conv, around);
-        if name == "weight" { weights(conv, &end) } else { end.words(name) }
+        end.words(weights(conv, &end))
     }
 
     fn refusal(&self, layer: &Layer) -> Option<String> {

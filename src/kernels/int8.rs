@@ -35,7 +35,7 @@ pub(super) fn wanted<'b>(layer: &'b Layer) -> (&'b [Affine], Affine) {
 }
 
 /// A word of four bytes, the first channel's lowest.
-pub fn word(bytes: [i8; 4]) -> u32 {
+pub(super) fn word(bytes: [i8; 4]) -> u32 {
     u32::from_le_bytes(bytes.map(i8::cast_unsigned))
 }
 
@@ -101,16 +101,14 @@ impl End {
         ]
     }
 
-    /// What a kernel binds under a name, weights left out.
-    pub fn words(&self, name: &str) -> Vec<u32> {
-        match (name, &self.integers.ending) {
-            ("numbers", _) => self.numbers(),
-            ("curve", Ending::Bent { curve, .. }) => {
-                let (words, _) = curve.entries.as_chunks();
-                words.iter().map(|bytes| word(*bytes)).collect()
-            }
-            _ => Vec::new(),
+    /// All that a kernel binds with these weights.
+    pub fn words(&self, weights: Vec<u32>) -> Vec<(&'static str, Vec<u32>)> {
+        let mut all = vec![("weight", weights), ("numbers", self.numbers())];
+        if let Ending::Bent { curve, .. } = &self.integers.ending {
+            let (words, _) = curve.entries.as_chunks();
+            all.push(("curve", words.iter().map(|bytes| word(*bytes)).collect()));
         }
+        all
     }
 
     /// `[outputs / 4][4][4]`: biases, multipliers or factors, multipliers of residuals, shifts.

@@ -171,8 +171,8 @@ pub trait LayerKernel: Sync {
         None
     }
 
-    /// What it binds of a layer in integers that is no map, by its name; nothing of what it then does not read.
-    fn words(&self, _name: &str, _layer: &Layer, _machine: &Machine, _tile: Tile) -> Vec<u32> {
+    /// What it binds of a layer in integers that is no map, by name; what it then does not read is left out.
+    fn words(&self, _layer: &Layer, _machine: &Machine, _tile: Tile) -> Vec<(&'static str, Vec<u32>)> {
         Vec::new()
     }
 

@@ -9,7 +9,7 @@
 //!
 //! On the device a feature map is NHWC with channels padded to a multiple of four and held
 //! as `vec4`: a "quad" is four channels of a pixel. What the padding holds is arbitrary but
-//! finite, and weights for it are zero.
+//! finite, and weights for it are zero. In 8 bits a quad is a word of four bytes; see [`int8`].
 
 mod choice;
 mod grid;
@@ -65,7 +65,7 @@ pub use grid::LANES;
 pub use launch::{Access, LEAST_BINDING, Launch, Place, Shader, Tier};
 pub use layer::{Layer, LayerKernel, Maps, Packing, Tile};
 pub use machine::{Crowd, Effort, Machine, Subgroup, Units, Work};
-pub use pack::pack_bias;
+pub use pack::{pack_bias, pack_bytes};
 pub use rates::{Card, Rates};
 
 use grid::{Grid, spread};

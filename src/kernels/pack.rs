@@ -1,5 +1,8 @@
 //! Weights and biases as kernels read them.
 
+use std::sync::Arc;
+
+use super::{Packing, int8::word};
 use crate::{Tensor, graph::Conv};
 
 /// A convolution's weights for kernels that take them as `mat4x4` blocks: `[k, k, inputs / 4,
@@ -19,6 +22,16 @@ pub(super) fn blocks(weight: &Tensor) -> Vec<f32> {
         }
     }
     packed
+}
+
+/// A convolution's weights that are whole steps of these sizes, as bytes in a packing's order, four a word.
+pub fn pack_bytes(conv: &Conv, steps: &[f32], packing: Packing) -> Vec<u32> {
+    let each = conv.weight.data().len() / conv.outputs();
+    let integer = |at: usize| (conv.weight.data()[at] / steps[at / each]).round().clamp(-128.0, 127.0);
+    let weight = Arc::new(Tensor::from_fn(conv.weight.dims(), integer));
+    let packed = packing.of(&Conv { weight, ..conv.clone() });
+    let (words, _) = packed.as_chunks();
+    words.iter().map(|bytes: &[f32; 4]| word(bytes.map(|q| q as i8))).collect()
 }
 
 /// A convolution's biases padded to whole quads; zeros if it has none.

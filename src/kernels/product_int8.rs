@@ -184,15 +184,11 @@ impl LayerKernel for ProductInt8 {
         int8::reference(layer, maps)
     }
 
-    fn words(&self, name: &str, layer: &Layer, machine: &Machine, tile: Tile) -> Vec<u32> {
+    fn words(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Vec<(&'static str, Vec<u32>)> {
         let (conv, around) = wanted(layer);
         let end = End::of(conv, around);
-        match name {
-            "weight" => {
-                weights(conv, &end, by_bytes(&end, machine), turns(layer.x(), tile) * tile.depth as usize)
-            }
-            name => end.words(name),
-        }
+        let quads = turns(layer.x(), tile) * tile.depth as usize;
+        end.words(weights(conv, &end, by_bytes(&end, machine), quads))
     }
 
     fn refusal(&self, layer: &Layer) -> Option<String> {

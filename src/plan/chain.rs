@@ -30,6 +30,7 @@ pub fn chain(launch: &Launch, count: usize, x: Shape, element: Element) -> Plan 
         weights: Vec::new(),
         element,
         input: end(0),
+        quantises: false,
         outputs: vec![output],
         taps: Vec::new(),
         choices: Vec::new(),

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     Shape,
     graph::{Affine, Conv, ConvKind, Graph, Node, NodeId, Op},
-    kernels::{Kernel, LAYERS, Layer, LayerKernel, Machine, Tile, Work, boxes},
+    kernels::{Kernel, LAYERS, Layer, LayerKernel, Machine, Work, boxes},
     tensor::{Element, Form},
 };
 
@@ -180,13 +180,19 @@ impl<'a> Lone<'a> {
             return Err((self.id, self.graph.node(self.id).op.alone()));
         };
         let launch = kernel.launch(&layer, machine, tile);
+        let mut words = kernel.words(&layer, machine, tile);
         let made = match layer.int8 {
             Some(_) => form(self.graph.node(self.id), machine.element),
             None => float_form(layer.op, machine.element),
         };
         Ok(DraftStep {
             nodes: vec![self.id],
-            reads: launch.shader.reads.iter().map(|name| self.read(name, kernel, tile, &layer)).collect(),
+            reads: launch
+                .shader
+                .reads
+                .iter()
+                .map(|name| self.read(name, kernel, &layer, &mut words))
+                .collect(),
             writes: vec![(Map::Node(self.id), made.bytes(layer.y).unwrap_or_default())],
             shape: layer.y,
             between: 0,
@@ -200,15 +206,21 @@ impl<'a> Lone<'a> {
         })
     }
 
-    /// What a kernel binds under a name.
-    fn read(&self, name: &str, kernel: &dyn LayerKernel, tile: Tile, layer: &Layer) -> Read {
+    /// What a kernel binds under a name; words are taken from those that it has.
+    fn read(
+        &self,
+        name: &str,
+        kernel: &dyn LayerKernel,
+        layer: &Layer,
+        words: &mut Vec<(&'static str, Vec<u32>)>,
+    ) -> Read {
         let second =
             || self.graph.node(self.id).inputs.get(1).map_or(Read::Nothing, |&id| Read::Map(Map::Node(id)));
         match name {
             "x" => Read::Map(Map::Node(self.input)),
             "weight" | "numbers" | "curve" if layer.int8.is_some() => {
-                let words = kernel.words(name, layer, self.machine, tile);
-                if words.is_empty() { Read::Nothing } else { Read::Words(words) }
+                let own = words.iter().position(|(of, _)| *of == name);
+                own.map_or(Read::Nothing, |at| Read::Words(words.swap_remove(at).1))
             }
             "weight" => {
                 kernel.packing(self.machine).map_or(Read::Nothing, |p| Read::Weights(vec![self.id], p))

@@ -1,11 +1,9 @@
 //! A plan in the making: steps over maps that have no slots yet.
 
-use std::sync::Arc;
-
 use super::{Operand, Packed, Step, memory};
 use crate::{
-    Shape, Tensor,
-    graph::{Conv, Graph, NodeId},
+    Shape,
+    graph::{Graph, NodeId},
     kernels::{self, Launch, Packing, Work},
     plan::blocks,
     tensor::Element,
@@ -177,51 +175,33 @@ fn keeps_bytes(graph: &Graph, draft: &DraftStep) -> bool {
     }) && any
 }
 
-/// Weights as bytes, in words of four, or biases with what a step of each output's weights is behind all of them.
+/// What [`pack`] makes of a step that [`keeps_bytes`]: weights as bytes, and behind all biases what a step of each output's
+/// weights is.
 fn pack_bytes(graph: &Graph, read: &Read) -> Packed {
     let conv = |id: &NodeId| blocks::conv(graph.node(*id)).expect("only convolutions have weights");
-    let steps =
-        |id: &NodeId| graph.node(*id).steps.clone().unwrap_or_else(|| vec![1.0; conv(id).outputs()].into());
+    let steps = |id: &NodeId| graph.node(*id).steps.clone();
     match read {
         Read::Weights(ids, packing) => {
-            let words = ids.iter().flat_map(|id| {
-                let packed = packing.of(&whole_steps(conv(id), &steps(id)));
-                let (words, _) = packed.as_chunks();
-                words
-                    .iter()
-                    .map(|bytes: &[f32; 4]| kernels::int8::word(bytes.map(|q| q as i8)))
-                    .collect::<Vec<_>>()
-            });
-            Packed::Words(words.collect())
+            let words = |id: &NodeId| Some(kernels::pack_bytes(conv(id), &steps(id)?, *packing));
+            Packed::Words(ids.iter().filter_map(words).flatten().collect())
         }
-        _ => {
-            let Packed::Values(mut values, _) = pack(graph, read, Element::F32) else {
-                unreachable!("biases are values")
-            };
-            let Read::Biases(ids) = read else { unreachable!("of weights and biases") };
+        Read::Biases(ids) => {
+            let mut biases: Vec<f32> = ids.iter().flat_map(|id| kernels::pack_bias(conv(id))).collect();
             let padded = |id: &NodeId| {
-                let mut steps = steps(id).to_vec();
-                steps.resize(steps.len().next_multiple_of(4), 0.0);
-                steps
+                let mut padded = vec![0.0; conv(id).outputs().next_multiple_of(4)];
+                steps(id).iter().for_each(|steps| padded[..steps.len()].copy_from_slice(steps));
+                padded
             };
             let mut steps: Vec<f32> = ids.iter().flat_map(padded).collect();
             // A binding has sixteen numbers at least, and steps begin in its middle.
-            let half = values.len().max(kernels::LEAST_BINDING as usize / 8);
-            values.resize(half, 0.0);
+            let half = biases.len().max(kernels::LEAST_BINDING as usize / 8);
+            biases.resize(half, 0.0);
             steps.resize(half, 0.0);
-            values.append(&mut steps);
-            Packed::Values(values, Element::F32)
+            biases.append(&mut steps);
+            Packed::Values(biases, Element::F32)
         }
+        other => pack(graph, other, Element::F32),
     }
-}
-
-/// The convolution with its weights' integers for weights.
-fn whole_steps(conv: &Conv, steps: &[f32]) -> Conv {
-    let each = conv.weight.data().len() / conv.outputs();
-    let weight = Tensor::from_fn(conv.weight.dims(), |at| {
-        (conv.weight.data()[at] / steps[at / each]).round().clamp(-128.0, 127.0)
-    });
-    Conv { weight: Arc::new(weight), ..conv.clone() }
 }
 
 /// Weights and biases as the kernels read them.

@@ -18,95 +18,97 @@ pub fn converted(
     machine: &Machine,
     drafts: Vec<DraftStep>,
 ) -> Vec<DraftStep> {
-    let map = |map: Map| match map {
-        Map::Node(id) => graph.node(id).map.map(|affine| (id, affine)),
-        _ => None,
-    };
-    let between = |id: NodeId, affine: Affine, quantises: bool| {
-        let (node, shape) = (graph.node(id), shapes[id.index()]);
-        let whole = form(node, machine.element).bytes(shape).unwrap_or_default();
-        let float = float_form(&node.op, machine.element).bytes(shape).unwrap_or_default();
-        let (launch, from, to, why) = match quantises {
-            true => {
-                (quantise::launch(shape, affine), Map::Unquantised(id), (Map::Node(id), whole), "to 8 bits")
-            }
-            false => {
-                let to = (Map::Dequantised(id), float);
-                (dequantise::launch(shape, affine), Map::Node(id), to, "to floating point")
-            }
-        };
-        step(id, launch, from, to, shape, Work { bytes: whole + float, macs: 0 }, machine, why)
-    };
-    // The last step that writes each map that is to be brought to 8 bits: parts of a joined one are many.
-    let is_float = |draft: &DraftStep| graph.int8(draft.nodes[0]).is_none();
+    let ways = Ways { graph, shapes, machine };
+    // The last step that writes each map: a joined one has as many as parts.
     let last = |id: NodeId| {
         let writes = |draft: &DraftStep| draft.writes.iter().any(|(to, _)| *to == Map::Node(id));
         drafts.iter().rposition(writes)
     };
-    let lasts: Vec<(NodeId, Option<usize>)> = graph.nodes().map(|(id, _)| (id, last(id))).collect();
+    let lasts: Vec<Option<usize>> = graph.nodes().map(|(id, _)| last(id)).collect();
     let mut all = Vec::with_capacity(drafts.len());
-    let mut copied = Vec::new();
     for (id, node) in graph.nodes() {
         if let (Op::Input(_), Some(affine)) = (&node.op, node.map) {
-            all.push(between(id, affine, true));
+            all.push(ways.to_8_bits(id, affine));
         }
     }
+    let mut copied = Vec::new();
     for (at, mut draft) in drafts.into_iter().enumerate() {
-        if !is_float(&draft) {
+        if graph.int8(draft.nodes[0]).is_some() {
             all.push(draft);
             continue;
         }
         for read in &mut draft.reads {
             let Read::Map(from) = read else { continue };
-            if let Some((id, affine)) = map(*from) {
+            if let Some((id, affine)) = ways.in_8_bits(*from) {
                 if !copied.contains(&id) {
                     copied.push(id);
-                    all.push(between(id, affine, false));
+                    all.push(ways.to_float(id, affine));
                 }
                 *from = Map::Dequantised(id);
             }
         }
         let mut made = None;
         for (to, bytes) in &mut draft.writes {
-            if let Some((id, affine)) = map(*to) {
-                *to = Map::Unquantised(id);
-                *bytes = float_form(&graph.node(id).op, machine.element)
-                    .bytes(shapes[id.index()])
-                    .unwrap_or_default();
+            if let Some((id, affine)) = ways.in_8_bits(*to) {
+                (*to, *bytes) = (Map::Unquantised(id), ways.bytes(id)[0]);
                 made = Some((id, affine));
             }
         }
         all.push(draft);
-        if let Some((id, affine)) = made.filter(|(id, _)| lasts.contains(&(*id, Some(at)))) {
-            all.push(between(id, affine, true));
+        if let Some((id, affine)) = made.filter(|(id, _)| lasts[id.index()] == Some(at)) {
+            all.push(ways.to_8_bits(id, affine));
         }
     }
     all
 }
 
-/// One step of a node's between two maps of a shape.
-#[expect(clippy::too_many_arguments, reason = "all that tells one way from the other")]
-fn step(
-    id: NodeId,
-    launch: Launch,
-    from: Map,
-    to: (Map, u64),
-    shape: Shape,
-    work: Work,
-    machine: &Machine,
-    why: &str,
-) -> DraftStep {
-    let invocations = launch.workgroups.iter().product::<u32>() as usize * LANES as usize;
-    DraftStep {
-        nodes: vec![id],
-        launch,
-        reads: vec![Read::Map(from)],
-        writes: vec![to],
-        shape,
-        between: 0,
-        work,
-        time: machine.time(Effort::of(1.0, 2.0), Crowd::of(invocations), work),
-        why: why.into(),
-        block: None,
+/// From one to the other.
+struct Ways<'a> {
+    graph: &'a Graph,
+    shapes: &'a [Shape],
+    machine: &'a Machine,
+}
+
+impl Ways<'_> {
+    /// The node whose value a map is, and what its integers stand for, if it lies in 8 bits.
+    fn in_8_bits(&self, map: Map) -> Option<(NodeId, Affine)> {
+        let Map::Node(id) = map else { return None };
+        Some((id, self.graph.node(id).map?))
+    }
+
+    /// Bytes of a node's value in floating point, and as it lies.
+    fn bytes(&self, id: NodeId) -> [u64; 2] {
+        let node = self.graph.node(id);
+        let forms = [float_form(&node.op, self.machine.element), form(node, self.machine.element)];
+        forms.map(|form| form.bytes(self.shapes[id.index()]).unwrap_or_default())
+    }
+
+    fn to_8_bits(&self, id: NodeId, affine: Affine) -> DraftStep {
+        let (shape, [_, bytes]) = (self.shapes[id.index()], self.bytes(id));
+        let launch = quantise::launch(shape, affine);
+        self.step(id, launch, Map::Unquantised(id), (Map::Node(id), bytes), "to 8 bits")
+    }
+
+    fn to_float(&self, id: NodeId, affine: Affine) -> DraftStep {
+        let (shape, [bytes, _]) = (self.shapes[id.index()], self.bytes(id));
+        let launch = dequantise::launch(shape, affine);
+        self.step(id, launch, Map::Node(id), (Map::Dequantised(id), bytes), "to floating point")
+    }
+
+    fn step(&self, id: NodeId, launch: Launch, from: Map, to: (Map, u64), why: &str) -> DraftStep {
+        let work = Work { bytes: self.bytes(id).into_iter().sum(), macs: 0 };
+        let invocations = launch.workgroups.iter().product::<u32>() as usize * LANES as usize;
+        DraftStep {
+            nodes: vec![id],
+            launch,
+            reads: vec![Read::Map(from)],
+            writes: vec![to],
+            shape: self.shapes[id.index()],
+            between: 0,
+            work,
+            time: self.machine.time(Effort::of(1.0, 2.0), Crowd::of(invocations), work),
+            why: why.into(),
+            block: None,
+        }
     }
 }

@@ -265,6 +265,8 @@ pub struct Plan {
     pub element: Element,
     /// Where the picture goes.
     pub input: Value,
+    /// Whether it is then brought to 8 bits.
+    pub quantises: bool,
     /// Where the parts of the answer come.
     pub outputs: Vec<Output>,
     /// Every layer's output, if they were asked for.
@@ -396,6 +398,7 @@ impl Plan {
             weights: settled.weights,
             element: machine.element,
             input,
+            quantises: entry != Map::Node(source),
             outputs,
             taps,
             choices,

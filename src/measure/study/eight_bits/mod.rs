@@ -55,8 +55,8 @@ pub fn costs_and_gains(lab: &mut Lab) -> Result<Section> {
              from layer to layer. Random weights tell how errors compare, not how large those of trained \
              networks are.\n\nThe trained network is the demo's classifier, a V3-Small for pictures of 128 x \
              128 ({} scenes for ranges, {} others), as trained and with swish in place of h-swish, without \
-             further training. Times are of one picture, f32 and 8 bits in turns. A device without kernels \
-             for integers computes in floating point with what they stand for.",
+             further training. Times are of one picture, f32 and 8 bits in turns; every device computes in \
+             integers.",
             sizes.random[0], sizes.random[1], sizes.shape.1, sizes.draws, sizes.trained[0], sizes.trained[1]
         ),
         figures: shown::figures(lab, &subjects, &measured),
