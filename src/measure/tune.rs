@@ -292,7 +292,7 @@ impl Bench<'_> {
         let places: BTreeMap<&str, usize> =
             contests.iter().enumerate().map(|(i, c)| (c.layer.as_str(), i)).collect();
         let mut rounds = 0;
-        'rounds: while rounds == 0 || more() {
+        'rounds: while !contests.is_empty() && (rounds == 0 || more()) {
             for at in 0..turns(contests) {
                 if !more() && rounds > 0 {
                     break 'rounds;
