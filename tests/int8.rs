@@ -59,29 +59,26 @@ fn is_its_reference(graph: &Graph, input: &Tensor) -> Result<(), TestCaseError> 
     Ok(())
 }
 
-/// What is computed in integers alone has the same bits on every adapter.
-fn is_it_on_gpus(graph: &Graph, input: &Tensor) -> Result<(), TestCaseError> {
+/// What is computed in integers alone has the same bits on every adapter: with taps bytes are multiplied as such, which is
+/// right wherever it is no quicker.
+fn is_it_on_gpus(graph: &Graph, input: &Tensor, taps: bool) -> Result<(), TestCaseError> {
     let cpu = Cpu::new(Some(1)).unwrap();
+    let expected = reference(&cpu, graph, input, taps);
     for gpu in GPUS.iter() {
-        for taps in [true, false] {
-            let expected = reference(&cpu, graph, input, taps);
-            let options = Options { taps, ..Options::default() };
-            // Bytes multiplied as such are right wherever they are no quicker.
-            let machine = gpu.machine(Element::F32);
-            let rates = Rates { dot: if taps { 8.0 } else { machine.rates.dot }, ..machine.rates };
-            let machine = Machine { rates, ..machine };
-            let plan = Plan::new(graph, input.shape().unwrap(), machine, &options).unwrap();
-            let mut executor = pollster::block_on(gpu::Executor::new(gpu, &plan, |_, _| {})).unwrap();
-            let answers = executor.run(input).unwrap();
-            for ((name, id), answer) in graph.answers().into_iter().zip(&answers) {
-                let differs = difference(answer, &expected[id.index()]);
-                prop_assert!(differs.is_none(), "{name} on {}: {}", gpu.adapter(), differs.unwrap());
-            }
-            for (name, value) in executor.taps().unwrap() {
-                let (id, _) = graph.nodes().find(|(_, node)| node.output_name() == name).unwrap();
-                let differs = difference(&value, &expected[id.index()]);
-                prop_assert!(differs.is_none(), "{name} on {}: {}", gpu.adapter(), differs.unwrap());
-            }
+        let options = Options { taps, ..Options::default() };
+        let machine = gpu.machine(Element::F32);
+        let rates = Rates { dot: if taps { 8.0 } else { machine.rates.dot }, ..machine.rates };
+        let plan = Plan::new(graph, input.shape().unwrap(), Machine { rates, ..machine }, &options).unwrap();
+        let mut executor = pollster::block_on(gpu::Executor::new(gpu, &plan, |_, _| {})).unwrap();
+        let answers = executor.run(input).unwrap();
+        for ((name, id), answer) in graph.answers().into_iter().zip(&answers) {
+            let differs = difference(answer, &expected[id.index()]);
+            prop_assert!(differs.is_none(), "{name} on {}: {}", gpu.adapter(), differs.unwrap());
+        }
+        for (name, value) in executor.taps().unwrap() {
+            let (id, _) = graph.nodes().find(|(_, node)| node.output_name() == name).unwrap();
+            let differs = difference(&value, &expected[id.index()]);
+            prop_assert!(differs.is_none(), "{name} on {}: {}", gpu.adapter(), differs.unwrap());
         }
     }
     Ok(())
@@ -121,7 +118,7 @@ fn convolutions(windowed: bool, by_channel: bool) {
         let (graph, input) =
             (graph_of(&case, maps, mapped), noise(<[usize; 4]>::from(case.x), case.seed ^ 3));
         is_its_reference(&graph, &input)?;
-        is_it_on_gpus(&graph, &input)
+        is_it_on_gpus(&graph, &input, case.seed % 2 == 0)
     };
     TestRunner::new(config()).run(&cases, check).unwrap();
 }
@@ -252,7 +249,7 @@ fn gpus_make_of_integers_what_has_no_weights() {
         }
         graph.answer("channels", channels);
         graph.answer("pixels", pixels);
-        is_it_on_gpus(&graph, &noise([n, 4 * c, h, w], seed))
+        is_it_on_gpus(&graph, &noise([n, 4 * c, h, w], seed), seed % 2 == 0)
     };
     TestRunner::new(config()).run(&cases, check).unwrap();
 }
@@ -328,7 +325,7 @@ fn extremes_are_their_reference() {
                 let graph = graph_of(&case, maps, true);
                 is_its_reference(&graph, &input).unwrap();
                 if activation.bends() || activation == Activation::Relu6 {
-                    is_it_on_gpus(&graph, &input).unwrap();
+                    is_it_on_gpus(&graph, &input, at % 2 == 0).unwrap();
                 }
             }
         }
@@ -345,7 +342,7 @@ fn networks_are_their_references() {
         let input = noise([2, 3, 64, 64], 9);
         let graph = calibrated(&cpu, &network.graph, &input);
         is_its_reference(&graph, &input).unwrap();
-        is_it_on_gpus(&graph, &input).unwrap();
+        is_it_on_gpus(&graph, &input, name.contains("v3") || name.contains("v4")).unwrap();
         // And near what they stand for.
         let run = |graph: &Graph| {
             let mut executor = Executor::new(&cpu, graph, input.shape().unwrap(), false).unwrap();
@@ -364,7 +361,8 @@ fn networks_are_their_references() {
 /// Weights alone in 8 bits stay so on adapters, in every way to schedule a network, and mean the same.
 #[test]
 fn weights_alone_stay_bytes_on_adapters() {
-    for name in ["mobilenet_v2@0.35", "mobilenet_v3_small", "timm/mobilenetv4_conv_small_050"] {
+    let fuses = [Fuse::None, Fuse::Auto, Fuse::Block];
+    for (name, fuses) in [("mobilenet_v2@0.35", &fuses[1..2]), ("mobilenet_v3_small", &fuses)] {
         let network = quantize::weights_only(&synthetic::network(name).unwrap()).unwrap().graph;
         let input = noise([2, 3, 64, 64], 9);
         let shape = input.shape().unwrap();
@@ -375,7 +373,7 @@ fn weights_alone_stay_bytes_on_adapters() {
             whole.node_mut(id).steps = None;
         }
         for gpu in GPUS.iter() {
-            for fuse in [Fuse::None, Fuse::Auto, Fuse::Block] {
+            for &fuse in fuses {
                 let options = Options { fuse, ..Options::default() };
                 let plan =
                     |graph: &Graph| Plan::new(graph, shape, gpu.machine(Element::F32), &options).unwrap();
