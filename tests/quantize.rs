@@ -405,13 +405,19 @@ fn the_program_writes_a_file_that_every_command_opens() {
     assert!(output.status.success(), "{output:?}");
     assert!(warnings.contains("warning: left out: ") && warnings.contains("broken.png"), "{warnings}");
     let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-    for key in ["network", "pictures", "within", "noise", "noise_of_all", "changed", "equalised", "layers"] {
+    for key in
+        ["network", "pictures", "within", "noise", "noise_of_all", "changed", "equalised", "layers", "ms"]
+    {
         assert!(!told[key].is_null(), "{key}: {told}");
     }
     assert_eq!((told["pictures"].as_u64(), told["within"].as_f64()), (Some(3), Some(0.01)));
     assert_eq!(told["bytes"].as_u64(), Some(fs::metadata(&out).unwrap().len()));
     for key in ["name", "precision", "bytes_before", "bytes_after", "noise"] {
         assert!(!told["layers"][0][key].is_null(), "{key}: {told}");
+    }
+    // In f32 and now.
+    for ms in [&told["ms"], &told["layers"][0]["ms"]] {
+        assert!([0, 1].iter().all(|at| ms[at].as_f64().is_some_and(|ms| ms > 0.0)), "{told}");
     }
 
     // It is written over, as any file is.

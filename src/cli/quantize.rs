@@ -1,9 +1,11 @@
 //! `goldcrest quantize`
 
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     fmt::Write,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -16,7 +18,9 @@ use goldcrest::{
     cpu::Cpu,
     feed::{Content, Inputs, Reading},
     files::FileSet,
+    measure::{Case, Effort, time},
     quantize::{self, LayerReport, Precision, Quantized, Report},
+    session::{Device, Options},
     tasks::{self, Picture},
     zoo::{Network, Preprocessing, Resize},
 };
@@ -75,13 +79,21 @@ impl Quantize {
         let named = || self.out.display().to_string();
         let read: FileSet = network.files.iter().chain(&files).collect();
         let target = Target::sparing(&self.out, &read).with_context(named)?;
+        let cpu = Cpu::new(self.threads.map(|threads| threads as usize))?;
         let quantized = match self.weights_only {
             true => quantize::weights_only(&network)?,
-            false => self.with_pictures(&network, &files)?,
+            false => self.with_pictures(&cpu, &network, &files)?,
         };
         let bytes = quantized.encode(&network)?;
         target.write(&bytes).with_context(named)?;
         let report = &quantized.report;
+        // The file is there by now, whatever becomes of its times.
+        let times = match self.weights_only {
+            true => None,
+            false => Times::measure(&cpu, &network, &quantized)
+                .inspect_err(|error| log::warn!("its time could not be measured: {error:#}"))
+                .ok(),
+        };
         for warning in &report.warnings {
             log::warn!("{warning}");
         }
@@ -94,12 +106,20 @@ impl Quantize {
             let mut told = json!(report);
             told["file"] = json!(named());
             told["bytes"] = json!(bytes.len());
+            if let Some(times) = &times {
+                told["ms"] = json!(times.whole);
+                for (layer, row) in
+                    report.layers.iter().zip(told["layers"].as_array_mut().into_iter().flatten())
+                {
+                    row["ms"] = json!(times.of(&layer.name));
+                }
+            }
             return json(&told);
         }
-        Ok(self.words(report, bytes.len())?)
+        Ok(self.words(report, bytes.len(), times.as_ref())?)
     }
 
-    fn with_pictures(&self, network: &Network, files: &[PathBuf]) -> Result<Quantized> {
+    fn with_pictures(&self, cpu: &Cpu, network: &Network, files: &[PathBuf]) -> Result<Quantized> {
         if !tasks::takes_pictures(&network.preprocessing, network.channels) {
             let channels = network.channels;
             bail!(
@@ -129,9 +149,8 @@ impl Quantize {
             let (some, all) = (chosen.len(), files.len());
             log::info!(target: common::NOTE, "{some} of {all} pictures are looked at, evenly chosen: --limit takes more");
         }
-        let cpu = Cpu::new(self.threads.map(|threads| threads as usize))?;
         let quantized = quantize::quantize(
-            &cpu,
+            cpu,
             network,
             &inputs,
             self.within,
@@ -145,7 +164,7 @@ impl Quantize {
         Ok(quantized)
     }
 
-    fn words(&self, report: &Report, bytes: usize) -> Result<String, std::fmt::Error> {
+    fn words(&self, report: &Report, bytes: usize, times: Option<&Times>) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
         let megabytes = |bytes: u64| bytes as f64 / 1e6;
         writeln!(
@@ -173,6 +192,9 @@ impl Quantize {
         if let Some([changed, of]) = report.changed {
             writeln!(text, "best classes that are others: {changed} of {of}")?;
         }
+        if let Some(Times { whole: [before, after], .. }) = times {
+            writeln!(text, "{after:.2} ms a picture on the CPU, in f32 {before:.2} ms")?;
+        }
         let shown = |layer: &&LayerReport| self.per_layer || layer.precision != Precision::Int8;
         let shown: Vec<&LayerReport> = report.layers.iter().filter(shown).collect();
         let wide = shown.iter().map(|layer| layer.name.len()).max().unwrap_or(0).max(5);
@@ -180,20 +202,54 @@ impl Quantize {
             let (noise, alone) = ("noise", "alone");
             writeln!(
                 text,
-                "\n{:<wide$}  {:<5} {:>10} {:>10} {noise:>9} {alone:>9}",
-                "layer", "is", "f32 bytes", "bytes"
+                "\n{:<wide$}  {:<5} {:>10} {:>10} {noise:>9} {alone:>9} {:>8} {:>8}",
+                "layer", "is", "f32 bytes", "bytes", "f32 ms", "ms"
             )?;
         }
         let percent = |share: Option<f64>| share.map_or("-".into(), |share| format!("{:.4}%", 100.0 * share));
         for layer in shown {
             let LayerReport { name, precision, bytes_before, bytes_after, noise, alone, .. } = layer;
             let (noise, alone) = (percent(*noise), percent(*alone));
+            let [before, after] = times
+                .map_or([None; 2], |times| times.of(name))
+                .map(|ms| ms.map_or("-".into(), |ms| format!("{ms:.3}")));
             writeln!(
                 text,
-                "{name:<wide$}  {precision:<5} {bytes_before:>10} {bytes_after:>10} {noise:>9} {alone:>9}"
+                "{name:<wide$}  {precision:<5} {bytes_before:>10} {bytes_after:>10} {noise:>9} {alone:>9} {before:>8} {after:>8}"
             )?;
         }
         Ok(text)
+    }
+}
+
+/// What a picture takes on the CPU, in milliseconds: in f32 and now.
+struct Times {
+    whole: [f64; 2],
+    /// Of every layer, with its value's ways between 8 bits and floating point.
+    layers: [BTreeMap<String, f64>; 2],
+}
+
+impl Times {
+    fn measure(cpu: &Cpu, network: &Network, quantized: &Quantized) -> Result<Self> {
+        let bar = progress("measuring times");
+        let device = Device::Cpu(cpu.clone());
+        let effort = Effort { warmup: 2, runs: 7, time: Duration::from_millis(500) };
+        let mut found = Self { whole: [0.0; 2], layers: Default::default() };
+        for (at, graph) in [&network.graph, &quantized.graph].into_iter().enumerate() {
+            let case = Case { graph, input: network.input_shape(1), options: Options::default() };
+            let timing = time(&device, case, effort)?;
+            found.whole[at] = timing.wall_ms.median;
+            for step in &timing.steps {
+                let ms = step.ms.as_ref().map_or(0.0, |ms| ms.median);
+                *found.layers[at].entry(step.summary.name().to_string()).or_default() += ms;
+            }
+        }
+        drop(bar);
+        Ok(found)
+    }
+
+    fn of(&self, layer: &str) -> [Option<f64>; 2] {
+        self.layers.each_ref().map(|layers| layers.get(layer).copied())
     }
 }
 
