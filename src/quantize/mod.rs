@@ -179,7 +179,8 @@ pub fn weights_only(network: &Network) -> Result<Quantized> {
 ///
 /// ```
 /// let network = goldcrest::zoo::synthetic::network("mobilenet_v2@0.35")?;
-/// let graph = goldcrest::quantize::nominal(&network, &network.answering(network.answer())?)?;
+/// let whole = network.answering(network.answer())?;
+/// let graph = goldcrest::quantize::nominal(&network, &whole)?;
 /// assert!(graph.nodes().any(|(id, _)| graph.int8(id).is_some()));
 /// # Ok::<(), goldcrest::Error>(())
 /// ```
