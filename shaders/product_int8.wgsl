@@ -89,7 +89,8 @@ fn main(
                 var w: array<array<array<vec4<u32>, QUADS>, TOGETHER>, DEPTH>;
                 for (var d = 0u; d < DEPTH; d++) {
                     for (var t = 0u; t < TAPS; t++) {
-                        taken[d][t] = x[near(pixel[t] + turn * DEPTH) + d];
+                        // As `near.wgsl` has it, of words, which are a quarter of a quad: all places are nearer.
+                        taken[d][t] = x[min(pixel[t] + turn * DEPTH, 0x1fffffffu) + d];
                     }
                     for (var k = 0u; k < TOGETHER; k++) {
                         let tap = ky * KERNEL + kx + k;
