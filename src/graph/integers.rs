@@ -60,16 +60,22 @@ pub enum Ending {
 }
 
 impl Integers {
+    /// Why a convolution with this around it has none: its weights have not a step for each output.
+    pub fn refusal(conv: &Conv, around: &Int8) -> Option<String> {
+        let (outputs, steps) = (conv.outputs(), around.steps.as_deref().unwrap_or_default().len());
+        (steps != outputs).then(|| format!("has {steps} steps for the weights of {outputs} outputs"))
+    }
+
     /// Of a convolution with this around it.
     ///
     /// # Errors
-    /// Why not, if its weights have not a step for each output.
+    /// As [`Integers::refusal`] says.
     pub fn new(conv: &Conv, around: &Int8) -> Result<Self, String> {
+        if let Some(reason) = Self::refusal(conv, around) {
+            return Err(reason);
+        }
         let (outputs, x) = (conv.outputs(), around.inputs[0]);
         let steps = around.steps.as_deref().unwrap_or_default();
-        if steps.len() != outputs {
-            return Err(format!("has {} steps for the weights of {outputs} outputs", steps.len()));
-        }
         let each = conv.weight.data().len() / outputs;
         let integer =
             |(i, weight): (usize, &f32)| (weight / steps[i / each]).round().clamp(-128.0, 127.0) as i8;

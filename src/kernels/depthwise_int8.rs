@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     Tensor,
-    graph::{Conv, ConvKind, Int8},
+    graph::{Conv, ConvKind, Int8, Integers},
     tensor::Element,
 };
 
@@ -109,7 +109,7 @@ impl LayerKernel for DepthwiseInt8 {
         let taps = conv.kernel() * conv.kernel();
         let large = taps > MOST_TAPS;
         let reason = || format!("a window of {taps} taps is too large to be added up in integers");
-        End::new(conv, around).err().or_else(|| large.then(reason))
+        Integers::refusal(conv, around).or_else(|| large.then(reason))
     }
 }
 

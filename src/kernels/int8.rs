@@ -52,8 +52,10 @@ pub(super) struct End {
 }
 
 impl End {
-    pub fn new(conv: &Conv, around: &Int8) -> Result<Self, String> {
-        let integers = Integers::new(conv, around)?;
+    /// Of a layer that a kernel has tiles for: it was not refused then.
+    pub fn of(conv: &Conv, around: &Int8) -> Self {
+        let integers =
+            Integers::new(conv, around).expect("a kernel is only launched for layers that it takes");
         let sums = match &integers.ending {
             Ending::Cut { rescales, .. } | Ending::Bent { rescales, .. } => Some(rescales),
             Ending::Float(_) => None,
@@ -66,12 +68,7 @@ impl End {
             Some([of_sum, of_residual])
         };
         let by_half = (0..conv.outputs()).map(shifts).collect();
-        Ok(Self { integers, by_half })
-    }
-
-    /// Of a layer that a kernel has tiles for: it was found to have one then.
-    pub fn of(conv: &Conv, around: &Int8) -> Self {
-        Self::new(conv, around).expect("a kernel is only launched for layers that it has tiles for")
+        Self { integers, by_half }
     }
 
     /// What its shader is specialised with.

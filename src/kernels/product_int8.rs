@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     Shape, Tensor,
-    graph::{Conv, ConvKind, Int8, Window},
+    graph::{Conv, ConvKind, Int8, Integers, Window},
     tensor::Element,
 };
 
@@ -193,7 +193,7 @@ impl LayerKernel for ProductInt8 {
 
     fn refusal(&self, layer: &Layer) -> Option<String> {
         let (conv, around) = conv(layer)?;
-        End::new(conv, around).err()
+        Integers::refusal(conv, around)
     }
 }
 
