@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use common::{
     cases::{Case, activation, config, convolution, noise, padding},
@@ -21,7 +21,12 @@ use goldcrest::{
 };
 use proptest::{prelude::*, test_runner::TestRunner};
 
-static GPUS: LazyLock<Vec<Gpu>> = LazyLock::new(common::gpus);
+/// Every adapter, opened once a test: one GL context for all of them would be waited for by each while another's
+/// kernels compile, and wgpu takes a wait of some seconds for a deadlock.
+fn gpus() -> &'static [Gpu] {
+    thread_local!(static OPENED: &'static [Gpu] = common::gpus().leak());
+    OPENED.with(|opened| *opened)
+}
 
 fn cpus() -> [Cpu; 3] {
     [1, 2, 3].map(|threads| Cpu::new(Some(threads)).unwrap())
@@ -64,7 +69,7 @@ fn is_its_reference(graph: &Graph, input: &Tensor) -> Result<(), TestCaseError> 
 fn is_it_on_gpus(graph: &Graph, input: &Tensor, taps: bool) -> Result<(), TestCaseError> {
     let cpu = Cpu::new(Some(1)).unwrap();
     let expected = reference(&cpu, graph, input, taps);
-    for gpu in GPUS.iter() {
+    for gpu in gpus() {
         let options = Options { taps, ..Options::default() };
         let machine = gpu.machine(Element::F32);
         let rates = Rates { dot: if taps { 8.0 } else { machine.rates.dot }, ..machine.rates };
@@ -372,7 +377,7 @@ fn weights_alone_stay_bytes_on_adapters() {
         for (id, _) in network.nodes() {
             whole.node_mut(id).steps = None;
         }
-        for gpu in GPUS.iter() {
+        for gpu in gpus() {
             for &fuse in fuses {
                 let options = Options { fuse, ..Options::default() };
                 let plan =
@@ -442,7 +447,7 @@ fn values_for_which_no_integer_stands_are_refused() {
             assert!(matches!(error, Error::Input(_)) && error.to_string().contains("at 31"), "{error}");
         };
         refused(executor.run(&input).unwrap_err());
-        for gpu in GPUS.iter() {
+        for gpu in gpus() {
             let machine = gpu.machine(Element::F32);
             let plan = Plan::new(&graph, input.shape().unwrap(), machine, &Options::default()).unwrap();
             let mut executor = pollster::block_on(gpu::Executor::new(gpu, &plan, |_, _| {})).unwrap();
