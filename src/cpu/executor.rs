@@ -1,7 +1,7 @@
 //! A graph on the CPU: one operation after another over slots that lifetimes were assigned to.
 
 use aligned_vec::{AVec, avec};
-use pulp::Arch;
+use rayon::prelude::*;
 use web_time::Instant;
 
 use super::{
@@ -22,6 +22,9 @@ use crate::{
     plan::{Summary, assign},
     tensor::Element,
 };
+
+/// Values of a picture that a task should convert at least: handing over fewer would take longer.
+const LEAST: usize = 16 << 10;
 
 /// A graph for one input shape, ready to run.
 pub struct Executor {
@@ -238,9 +241,9 @@ impl Executor {
         for pictures in input.data().chunks(*share * shape.len() / shape.n) {
             let n = pictures.len() * shape.n / shape.len();
             let picture = Shape { n, ..shape };
-            source.fill(picture, pictures, slots);
             // Once for all steps, so that threads stay awake between them.
             let overflowed = cpu.pool.install(|| {
+                source.fill(picture, pictures, slots);
                 steps.iter().enumerate().find_map(|(at, step)| {
                     let begun = Instant::now();
                     let finite = step.run(slots, n, threads);
@@ -282,8 +285,7 @@ impl Kept {
             None => to_nhwc(shape, pictures, &mut slot[..shape.len()], |value| value),
             Some(map) => {
                 let bytes = &mut bytemuck::cast_slice_mut(slot)[..shape.len()];
-                // With the processor's instructions rounding is one of them, and no call.
-                Arch::new().dispatch(|| to_nhwc(shape, pictures, bytes, |value| int8::quantised(map, value)));
+                to_nhwc(shape, pictures, bytes, |value| int8::quantised(map, value));
             }
         }
     }
@@ -381,22 +383,44 @@ fn rooms(sizes: &[u64], pictures: usize) -> Result<Vec<AVec<f32>>> {
     sizes.iter().map(room).collect()
 }
 
+/// Pictures as their library has them to pixels that lie together, each value converted.
+fn to_nhwc<T: Copy + Default + Send>(
+    shape: Shape,
+    values: &[f32],
+    output: &mut [T],
+    to: impl Fn(f32) -> T + Sync,
+) {
+    let (plane, row) = (shape.h * shape.w, shape.w * shape.c);
+    output.par_chunks_exact_mut(row).with_min_len((LEAST / row).max(1)).enumerate().for_each(
+        |(at, output)| {
+            let first = at / shape.h * shape.c * plane + at % shape.h * shape.w;
+            let row = |c: usize| &values[first + c * plane..][..shape.w];
+            vectorised!(match shape.c {
+                // Of a number of channels that the compiler knows.
+                3 => interleave([row(0), row(1), row(2)], output, &to),
+                channels => (0..channels).for_each(|c| {
+                    let pixels = output[c..].iter_mut().step_by(channels).zip(row(c));
+                    pixels.for_each(|(y, x)| *y = to(*x));
+                }),
+            });
+        },
+    );
+}
+
+/// Three rows of values to a row of pixels: converted first, some at a time, as values that lie together are in
+/// vectors.
 #[inline(always)]
-fn to_nhwc<T>(shape: Shape, values: &[f32], output: &mut [T], to: impl Fn(f32) -> T) {
-    let plane = shape.h * shape.w;
-    let pictures = values.chunks_exact(shape.c * plane).zip(output.chunks_exact_mut(shape.c * plane));
-    for (values, output) in pictures {
-        // Of pictures whose channels' number the compiler knows.
-        if let (3, (pixels, [])) = (shape.c, output.as_chunks_mut::<3>()) {
-            let (red, rest) = values.split_at(plane);
-            let (green, blue) = rest.split_at(plane);
-            for (((pixel, r), g), b) in pixels.iter_mut().zip(red).zip(green).zip(blue) {
-                *pixel = [to(*r), to(*g), to(*b)];
-            }
-            continue;
+fn interleave<T: Copy + Default>(rows: [&[f32]; 3], output: &mut [T], to: &impl Fn(f32) -> T) {
+    const PIXELS: usize = 64;
+    for (at, output) in output.chunks_mut(3 * PIXELS).enumerate() {
+        let mut converted = [[T::default(); PIXELS]; 3];
+        for (converted, row) in converted.iter_mut().zip(rows) {
+            converted.iter_mut().zip(&row[at * PIXELS..]).for_each(|(y, x)| *y = to(*x));
         }
-        for (at, pixel) in output.chunks_exact_mut(shape.c).enumerate() {
-            pixel.iter_mut().zip(values[at..].iter().step_by(plane)).for_each(|(y, x)| *y = to(*x));
+        let [red, green, blue] = converted;
+        let channels = red.into_iter().zip(green).zip(blue);
+        for (pixel, ((r, g), b)) in output.as_chunks_mut::<3>().0.iter_mut().zip(channels) {
+            *pixel = [r, g, b];
         }
     }
 }

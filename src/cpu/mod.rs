@@ -1,6 +1,25 @@
 //! The same networks on the CPU's cores: matrix products of a library, vectorised loops over
 //! channels for the rest. Maps are NHWC in f32 or 8 bits, channels as many as there are.
 
+/// Runs a block compiled for the widest vectors that the processor has. It is inlined all the way down for that: called
+/// as `FnOnce`, a closure that only borrows is a function of its own, which is compiled for none of them.
+macro_rules! vectorised {
+    ($work:expr) => {{
+        struct Work<F>(F);
+        impl<R, F: FnMut() -> R> pulp::WithSimd for Work<F> {
+            type Output = R;
+            #[inline(always)]
+            fn with_simd<S: pulp::Simd>(mut self, _: S) -> R {
+                (self.0)()
+            }
+        }
+        pulp::Arch::new().dispatch(Work(
+            #[inline(always)]
+            || $work,
+        ))
+    }};
+}
+
 mod boxes;
 mod depthwise;
 mod executor;

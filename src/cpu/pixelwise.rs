@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use aligned_vec::{AVec, avec};
-use pulp::{Arch, Simd};
+use pulp::Simd;
 use rayon::prelude::*;
 
 use crate::{
@@ -137,7 +137,7 @@ pub fn first_run(len: usize, so: impl Fn(usize) -> bool) -> Range<usize> {
 pub fn mean(x: Shape, input: &[f32], output: &mut [f32]) {
     let pixels = x.h * x.w;
     for (picture, means) in input.chunks_exact(pixels * x.c).zip(output.chunks_exact_mut(x.c)) {
-        Arch::new().dispatch(|| {
+        vectorised!({
             means.fill(0.0);
             for pixel in picture.chunks_exact(x.c) {
                 means.iter_mut().zip(pixel).for_each(|(sum, value)| *sum += value);
@@ -153,7 +153,7 @@ pub fn scale(x: Shape, input: &[f32], gates: &[f32], output: &mut [f32]) {
     let rows = output.par_chunks_exact_mut(row).zip(input.par_chunks_exact(row)).enumerate();
     rows.with_min_len((16_384 / row).max(1)).for_each(|(at, (output, input))| {
         let gates = &gates[at / x.h * x.c..][..x.c];
-        Arch::new().dispatch(|| {
+        vectorised!({
             for (output, input) in output.chunks_exact_mut(x.c).zip(input.chunks_exact(x.c)) {
                 for ((output, input), gate) in output.iter_mut().zip(input).zip(gates) {
                     *output = input * gate;
@@ -181,7 +181,7 @@ pub fn largest<T: Copy + PartialOrd + Send + Sync>(
             let first = at * pool.stride;
             first.saturating_sub(before)..(first + pool.kernel).saturating_sub(before).min(size)
         };
-        Arch::new().dispatch(|| {
+        vectorised!({
             for (column, output) in output.chunks_exact_mut(y.c).enumerate() {
                 output.fill(least);
                 for row in within(at % y.h, window.top, x.h) {
@@ -250,7 +250,7 @@ mod tests {
             (-4000..=4000).map(|i| i as f32 * 0.03).chain([-1e30, -0.0, 1e-30, 1e30]).collect();
         for activation in [Activation::Relu, Activation::Relu6, Activation::HardSwish, Activation::Swish] {
             let mut found = xs.clone();
-            Arch::new().dispatch(Activated(&mut found, activation));
+            pulp::Arch::new().dispatch(Activated(&mut found, activation));
             for (x, found) in xs.iter().zip(found) {
                 let exact = match activation {
                     Activation::Swish => (f64::from(*x) / (1.0 + (-f64::from(*x)).exp())) as f32,

@@ -2,7 +2,6 @@
 //! output row lies between two rows of the map, which are blended first; its pixels between two
 //! pixels of that.
 
-use pulp::Arch;
 use rayon::prelude::*;
 
 use crate::{Shape, graph::NO_CLASS, kernels::resize::taps};
@@ -55,7 +54,7 @@ fn rows(
             let picture = &input[at / y.h * x.h * row..][..x.h * row];
             let (upper, lower, share) = between(at % y.h, x.h, y.h);
             let [upper, lower] = [upper, lower].map(|at| &picture[at * row..][..row]);
-            Arch::new().dispatch(|| {
+            vectorised!({
                 for ((value, upper), lower) in blended.iter_mut().zip(upper).zip(lower) {
                     *value = upper + share * (lower - upper);
                 }

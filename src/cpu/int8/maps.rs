@@ -1,6 +1,5 @@
 //! Operations on maps of 8 bits without weights, and the ways between 8 bits and floating point.
 
-use pulp::Arch;
 use rayon::prelude::*;
 
 use super::{
@@ -43,7 +42,7 @@ pub fn mean([from, to]: [Affine; 2], x: Shape, input: &[u8], output: &mut [u8]) 
     let zeros = (pixels as i32).wrapping_mul(zero(from).into());
     let mut sums = vec![0i32; x.c];
     for (picture, means) in input.chunks_exact(pixels * x.c).zip(output.chunks_exact_mut(x.c)) {
-        Arch::new().dispatch(|| {
+        vectorised!({
             sums.fill(0);
             for pixel in picture.chunks_exact(x.c) {
                 sums.iter_mut().zip(pixel).for_each(|(sum, byte)| *sum = sum.wrapping_add((*byte).into()));
@@ -123,7 +122,7 @@ impl Job for Pixels<'_> {
 /// The bytes nearest to values.
 pub fn quantise(map: Affine, input: &[f32], output: &mut [u8]) {
     output.par_chunks_mut(LEAST).zip(input.par_chunks(LEAST)).for_each(|(output, input)| {
-        Arch::new().dispatch(|| {
+        vectorised!({
             output.iter_mut().zip(input).for_each(|(to, from)| *to = quantised(map, *from));
         });
     });
@@ -138,7 +137,7 @@ pub fn quantised(map: Affine, value: f32) -> u8 {
 /// What bytes stand for.
 pub fn dequantise(map: Affine, input: &[u8], output: &mut [f32]) {
     output.par_chunks_mut(LEAST).zip(input.par_chunks(LEAST)).for_each(|(output, input)| {
-        Arch::new().dispatch(|| {
+        vectorised!({
             output.iter_mut().zip(input).for_each(|(to, from)| *to = value(map, *from));
         });
     });
