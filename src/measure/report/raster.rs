@@ -19,7 +19,7 @@ use crate::tasks::{Picture, draw};
 const SHRINK: usize = FINE as usize / 2;
 
 /// What is drawn on.
-struct Raster<'a> {
+pub(super) struct Raster<'a> {
     width: usize,
     height: usize,
     /// Rows of red, green and blue.
