@@ -6,7 +6,10 @@ mod picture;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, ValueEnum};
+use clap::{
+    Args, ValueEnum,
+    builder::{OsStringValueParser, TypedValueParser},
+};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use goldcrest::{
     cpu::Cpu,
@@ -79,7 +82,7 @@ pub struct Choose {
     thorough: bool,
 
     /// Draw accuracy over time: a .svg, .png or .html file
-    #[arg(long, value_name = "FILE", value_parser = picture::name)]
+    #[arg(long, value_name = "FILE", value_parser = OsStringValueParser::new().try_map(picture::name))]
     plot: Option<PathBuf>,
 
     /// Print JSON
