@@ -134,7 +134,7 @@ mod tests {
         let cpu: Device = Device::Cpu(Cpu::new(Some(1)).unwrap());
         for precision in [Precision::F32, Precision::Int8] {
             let rate = Rate::measure(&cpu, precision).unwrap();
-            for name in ["mobilenet_v1", "mobilenet_v2@0.35", "mobilenet_v3_small", "torchvision/resnet34"] {
+            for name in ["mobilenet_v1@0.5", "mobilenet_v2@0.35", "mobilenet_v3_small"] {
                 let network = synthetic::network(name).unwrap();
                 let graph = graph(&network, precision).unwrap();
                 let input = network.input_shape(1);

@@ -320,7 +320,7 @@ pub(super) mod tests {
         assert_eq!(picked(both), Some((75.0, Rule::MostAccurate)));
         assert_eq!(picked(Limits { memory: Some(2_000_000), ..none }), Some((70.0, Rule::MostAccurate)));
         assert_eq!(picked(Limits { download: Some(70_000_000), ..none }), Some((70.0, Rule::MostAccurate)));
-        assert_eq!(picked(none), Some((75.0, Rule::Knee)));
+        assert_eq!(picked(none), Some((70.0, Rule::Knee)));
     }
 
     #[test]

@@ -150,7 +150,9 @@ impl Catalogue {
         let mut all = rows(TIMM, "timm.csv", |fields| timm(fields, torchvision))?;
         all.extend(networks);
         let known = synthetic::names();
-        let (networks, left_out) = all.into_iter().partition(|n: &Published| known.contains(&n.structure));
+        // A width stands behind an `@`.
+        let base = |n: &Published| n.structure.split('@').next().unwrap_or_default().to_owned();
+        let (networks, left_out) = all.into_iter().partition(|n: &Published| known.contains(&base(n)));
         let reason = |n: Published| {
             let (name, why) = (n.network.rsplit('/').next().unwrap_or_default(), "is not known here");
             (format!("{n} at {}", n.size), zoo::outside(name).unwrap_or(why).to_owned())
@@ -269,6 +271,14 @@ mod tests {
         let hybrids = TIMM.lines().filter(|line| line.starts_with("mobilenetv4_hybrid_")).count();
         let edge = TIMM.lines().filter(|line| line.starts_with("mobilenet_edgetpu_")).count();
         assert_eq!((left_out.len(), hybrids, edge), (hybrids + edge, 12, 2));
+    }
+
+    #[test]
+    fn every_source_is_there() {
+        let networks = Catalogue::new().unwrap().networks;
+        let count = |start: &str| networks.iter().filter(|n| n.source.starts_with(start)).count();
+        let counts = ["timm", "torchvision", "TensorFlow's slim", "TensorFlow's DeepLab"].map(count);
+        assert_eq!(counts, [TIMM.lines().count() - 1 - 14, 16, 6, 1]);
     }
 
     #[test]

@@ -32,7 +32,10 @@ fn a_row_has_what_the_contract_says() {
     assert_eq!((&best["metric"], &best["accuracy_known"]), (&"top1".into(), &true.into()));
     assert_eq!((&best["source"], &best["date"]), (&"timm".into(), &"August 2026".into()));
     let command = best["command"].as_str().unwrap();
-    assert_eq!(command, "goldcrest classify IMAGE --model timm/mobilenetv3_small_050.lamb_in1k --backend cpu");
+    assert_eq!(
+        command,
+        "goldcrest classify IMAGE --model timm/mobilenetv3_small_050.lamb_in1k --backend cpu"
+    );
     let ms = ["ms_min", "ms", "ms_max"].map(|key| best[key].as_f64().unwrap());
     assert!(0.0 < ms[0] && ms[0] <= ms[1] && ms[1] <= ms[2], "{best}");
     assert!(best["memory_bytes"].as_u64() > best["parameters"].as_u64(), "{best}");
@@ -95,18 +98,24 @@ fn in_8_bits_only_if_it_is_asked_for_and_marked() {
 
 #[test]
 fn boxes_and_pixels_have_their_own_measures() {
-    let mut command = goldcrest(["choose", "--backend", "cpu", "--json", "--task", "detect", "--min-accuracy", "20"]);
+    let mut command =
+        goldcrest(["choose", "--backend", "cpu", "--json", "--task", "detect", "--min-accuracy", "20"]);
     command.args(["--only", "ssdlite*"]);
     let told = json(command);
     let best = &told["recommended"];
     assert_eq!((&best["metric"], &best["accuracy"]), (&"coco_map".into(), &21.3.into()));
-    assert!(best["top1"].is_null() && best["command"].as_str().unwrap().contains("goldcrest detect IMAGE"), "{best}");
+    assert!(
+        best["top1"].is_null() && best["command"].as_str().unwrap().contains("goldcrest detect IMAGE"),
+        "{best}"
+    );
 }
 
 #[test]
 fn the_front_is_drawn() {
     let folder = tempfile::tempdir().unwrap();
-    for (name, start) in [("front.svg", &b"<svg"[..]), ("front.png", b"\x89PNG"), ("front.html", b"<!DOCTYPE html>")] {
+    for (name, start) in
+        [("front.svg", &b"<svg"[..]), ("front.png", b"\x89PNG"), ("front.html", b"<!DOCTYPE html>")]
+    {
         let path = folder.path().join(name);
         let mut command = choose(&["--within", "60s", "--plot"]);
         command.arg(&path);
@@ -142,7 +151,10 @@ fn mistakes_are_told_before_anything_is_measured() {
             assert!(line.contains(word), "{line:?} does not say {word:?}");
         }
     }
-    refused(goldcrest(["choose", "--only", "mobilenet_v9*"]), &["mobilenet_v9*", "timm/mobilenetv3_large_100"]);
+    refused(
+        goldcrest(["choose", "--only", "mobilenet_v9*"]),
+        &["mobilenet_v9*", "timm/mobilenetv3_large_100"],
+    );
     refused(goldcrest(["choose", "--only", "a["]), &["--only a["]);
     refused(goldcrest(["choose", "--backend", "cpu", "--adapter", "0"]), &["--adapter", "cpu"]);
     refused(goldcrest(["choose", "--adapter", "0", "--threads", "2"]), &["--threads"]);
