@@ -257,7 +257,9 @@ impl<'a, F: FnMut(Progress)> Chooser<'a, F> {
 
     /// Measures for `goal` those that take part, as long as there is time.
     fn run(&mut self, goal: Goal, part: &HashSet<usize>) -> Result<()> {
-        if !matches!(goal, Goal::All | Goal::MostAccurate(None)) {
+        // Of a few networks it is quicker to measure all than to find out which need not be.
+        const FEW: usize = 4;
+        if part.len() > FEW && !matches!(goal, Goal::All | Goal::MostAccurate(None)) {
             self.survey(part)?;
         }
         loop {

@@ -134,7 +134,7 @@ fn the_front_is_drawn() {
 fn mistakes_are_told_before_anything_is_measured() {
     for (flags, words) in [
         (&["--within", "4"][..], &["--within", "4ms"][..]),
-        (&["--within", "-4ms"], &["--within"]),
+        (&["--within=-4ms"], &["--within"]),
         (&["--within", "soon"], &["--within", "soon", "0.5s"]),
         (&["--fps", "0"], &["--fps", "60"]),
         (&["--fps", "inf"], &["--fps"]),
