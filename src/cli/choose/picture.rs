@@ -57,7 +57,7 @@ fn figure(choice: &Choice, limits: &Limits) -> Figure {
         let others = choice.front.rows().filter(|(row, dominated)| *dominated && of(row));
         let others: Vec<Point> = others.map(|(row, _)| place(row)).collect();
         if !others.is_empty() {
-            series.push(Series::new("dominated", Style::Marks, others));
+            series.push(Series::new(format!("dominated on {device}"), Style::Marks, others));
         }
     }
     if let Some(most) = limits.within_ms {
