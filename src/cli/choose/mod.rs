@@ -196,6 +196,7 @@ impl Choose {
         let networks: Vec<&Published> = of_task.iter().filter(goes_by).copied().collect();
         if networks.is_empty() {
             let mut known: Vec<&str> = of_task.iter().map(|network| network.network.as_str()).collect();
+            known.sort_unstable();
             known.dedup();
             bail!(
                 "--only {}: no published network is called so; known are {}",
