@@ -17,6 +17,7 @@ pub mod measure;
 pub mod plan;
 pub mod quantize;
 mod random;
+pub mod search;
 pub mod session;
 pub mod tasks;
 pub mod tensor;

@@ -4,6 +4,7 @@
 
 mod adapters;
 mod bench;
+mod choose;
 mod classify;
 mod common;
 mod demo;
@@ -60,6 +61,8 @@ enum Command {
     Quantize(quantize::Quantize),
     /// Measure how long networks take, GPU against CPU, and where the time goes
     Bench(bench::Bench),
+    /// Say which published network is the most accurate that is quick enough here
+    Choose(choose::Choose),
     /// Measure what depthwise-separable convolutions save, GPU against CPU: one page of HTML
     Study(study::Study),
     /// Show what this machine offers, and check that it computes right
@@ -103,6 +106,7 @@ pub fn main() -> ExitCode {
         Command::Quantize(command) => command.run(),
         Command::Adapters(command) => command.run(),
         Command::Bench(command) => command.run(),
+        Command::Choose(command) => command.run(),
         Command::Study(command) => command.run(),
     };
     match answer.and_then(|text| print(&text).context("standard output")) {

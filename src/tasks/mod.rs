@@ -3,7 +3,7 @@
 mod classify;
 mod detect;
 #[cfg(feature = "image")]
-mod draw;
+pub(crate) mod draw;
 mod labels;
 #[cfg(feature = "image")]
 mod overlay;

@@ -46,4 +46,6 @@ pub use preprocessing::*;
 pub use table::Family;
 pub use task::{Answer, Detector, Feature, Scores, Task};
 
+pub(crate) use registry::outside;
+
 pub use crate::checkpoint::Checkpoint;

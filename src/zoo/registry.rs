@@ -110,7 +110,7 @@ pub(super) fn in_file_name(library: &'static str, stem: &str) -> Option<Arch> {
 }
 
 /// Why a name that people know has no network here.
-pub(super) fn outside(name: &str) -> Option<&'static str> {
+pub(crate) fn outside(name: &str) -> Option<&'static str> {
     let kinds: [(&str, &str); 7] = [
         ("mobilenetv4_hybrid", "is MobileNetV4 Hybrid, which has attention: it is not run here"),
         ("mobilenet_edgetpu", "is MobileNet-EdgeTPU, of other blocks: it is not run here"),

@@ -3,6 +3,7 @@
 
 mod answers;
 mod bench;
+mod choose;
 #[path = "../common/mod.rs"]
 mod common;
 mod cpu;

@@ -8,6 +8,9 @@ mod frame;
 pub mod page;
 mod pen;
 mod plot;
+#[cfg(feature = "image")]
+mod raster;
+mod sheet;
 
 use serde::{Serialize, Serializer};
 

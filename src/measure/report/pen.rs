@@ -10,7 +10,7 @@ use plotters::{
 };
 
 /// plotters draws on whole units: so many of them are a pixel.
-const FINE: f64 = 8.0;
+pub(super) const FINE: f64 = 8.0;
 
 /// Sizes of letters: of ticks and labels, and of what is written beside values. A letter is about
 /// so wide, of one that is high.
@@ -128,7 +128,7 @@ pub(super) fn drawing(
 }
 
 /// A place in whole units.
-fn fine((x, y): At) -> (i32, i32) {
+pub(super) fn fine((x, y): At) -> (i32, i32) {
     ((x * FINE).round() as i32, (y * FINE).round() as i32)
 }
 
@@ -136,13 +136,23 @@ pub(super) fn width(text: &str, size: f64) -> f64 {
     text.chars().count() as f64 * size * LETTER
 }
 
+/// What is drawn on: SVG or pixels.
+pub(super) trait Canvas: DrawingBackend<ErrorType = io::Error> {}
+
+impl<C: DrawingBackend<ErrorType = io::Error>> Canvas for C {}
+
+/// A part of what is drawn on, of so many pixels, from this place on.
+pub(super) fn part<C: Canvas>(area: &DrawingArea<C, Shift>, at: At, size: At) -> DrawingArea<C, Shift> {
+    area.clone().shrink(fine(at), fine(size))
+}
+
 /// Draws in pixels.
-pub(super) struct Pen<'a, 'b> {
-    pub area: DrawingArea<SVGBackend<'a>, Shift>,
+pub(super) struct Pen<'b, C: Canvas> {
+    pub area: DrawingArea<C, Shift>,
     pub palette: &'b Palette,
 }
 
-impl Pen<'_, '_> {
+impl<C: Canvas> Pen<'_, C> {
     pub fn line(&self, points: &[At], colour: RGBColor, wide: f64) -> Drawn {
         let points: Vec<_> = points.iter().copied().map(fine).collect();
         self.area.draw(&PathElement::new(points, colour.stroke_width((wide * FINE) as u32)))

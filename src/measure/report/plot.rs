@@ -4,18 +4,27 @@
 //! colour and in the shape of their marks, theories in their dashes, so that colour is never
 //! needed to tell them apart.
 
-use plotters::style::{
-    RGBColor,
-    text_anchor::{HPos, VPos},
+use plotters::{
+    coord::Shift,
+    drawing::DrawingArea,
+    style::{
+        RGBColor,
+        text_anchor::{HPos, VPos},
+    },
 };
 
 use super::{
     Figure, Kind, Point, Scale, Series, Style, digits,
     frame::{Frame, LEADING, Names, WIDTH},
     number,
-    pen::{At, DASHES, Drawing, Drawn, Failure, Look, MARKS, Palette, Pen, SMALL, TEXT, drawing, width},
+    pen::{
+        At, Canvas, DASHES, Drawing, Drawn, Failure, Look, MARKS, Palette, Pen, SMALL, TEXT, drawing, width,
+    },
 };
 use crate::Error;
+
+/// The size of what stands for a series in the legend.
+pub(super) const SWATCH: At = (28.0, 14.0);
 
 /// More points than this are drawn smaller, and one shines through another.
 const MANY: usize = 120;
@@ -26,7 +35,7 @@ impl Figure {
         series.points.iter().filter(|point| self.x.scale.holds(point.x) && self.y.scale.holds(point.y))
     }
 
-    fn looks(&self, palette: &Palette) -> Vec<Look> {
+    pub(super) fn looks(&self, palette: &Palette) -> Vec<Look> {
         let (mut solid, mut theories) = (0.., 0..);
         let look = |series: &Series| {
             let dashed = series.style == Style::Dashed;
@@ -45,15 +54,23 @@ impl Figure {
 /// [`Error::Figure`], with its title.
 pub(super) fn figure(figure: &Figure, palette: &Palette) -> Result<Drawing, Error> {
     let frame = Frame::new(figure);
-    drawing((WIDTH, frame.height), |area| {
-        let mut plot = Plot { pen: Pen { area, palette }, figure, frame: &frame, taken: Vec::new() };
-        plot.axes()?;
-        match figure.kind {
-            Kind::Points => plot.points(),
-            Kind::Bars | Kind::StackedBars => plot.bars(),
-        }
-    })
-    .map_err(|cause| failed(figure, cause))
+    drawing((WIDTH, frame.height), |area| plot(area, figure, &frame, palette))
+        .map_err(|cause| failed(figure, cause))
+}
+
+/// Axes and values.
+pub(super) fn plot<C: Canvas>(
+    area: DrawingArea<C, Shift>,
+    figure: &Figure,
+    frame: &Frame,
+    palette: &Palette,
+) -> Drawn {
+    let mut plot = Plot { pen: Pen { area, palette }, figure, frame, taken: Vec::new() };
+    plot.axes()?;
+    match figure.kind {
+        Kind::Points => plot.points(),
+        Kind::Bars | Kind::StackedBars => plot.bars(),
+    }
 }
 
 /// What stands for each series in the legend.
@@ -61,40 +78,42 @@ pub(super) fn figure(figure: &Figure, palette: &Palette) -> Result<Drawing, Erro
 /// # Errors
 /// [`Error::Figure`], with its title.
 pub(super) fn legend(figure: &Figure, palette: &Palette) -> Result<Vec<Drawing>, Error> {
-    let swatch = |(look, series): (Look, &Series)| {
-        drawing((28.0, 14.0), |area| {
-            let pen = Pen { area, palette };
-            if look.dashed {
-                return pen.dashes(&[(1.0, 7.0), (27.0, 7.0)], look);
-            }
-            if figure.kind != Kind::Points {
-                return pen.rectangle((2.0, 2.0), (26.0, 12.0), look.colour);
-            }
-            if series.style == Style::Line {
-                pen.line(&[(1.0, 7.0), (27.0, 7.0)], look.colour, 2.0)?;
-            }
-            pen.mark((14.0, 7.0), look, 4.0, 1.0)
-        })
-    };
     let looks = figure.looks(palette);
+    let swatch = |(look, series): (Look, &Series)| {
+        drawing(SWATCH, |area| swatch(&Pen { area, palette }, look, series.style, figure.kind))
+    };
     let swatches: Result<_, _> = looks.into_iter().zip(&figure.series).map(swatch).collect();
     swatches.map_err(|cause| failed(figure, cause))
 }
 
-fn failed(figure: &Figure, cause: Failure) -> Error {
+/// What stands for a series.
+pub(super) fn swatch<C: Canvas>(pen: &Pen<C>, look: Look, style: Style, kind: Kind) -> Drawn {
+    if look.dashed {
+        return pen.dashes(&[(1.0, 7.0), (27.0, 7.0)], look);
+    }
+    if kind != Kind::Points {
+        return pen.rectangle((2.0, 2.0), (26.0, 12.0), look.colour);
+    }
+    if style == Style::Line {
+        pen.line(&[(1.0, 7.0), (27.0, 7.0)], look.colour, 2.0)?;
+    }
+    pen.mark((14.0, 7.0), look, 4.0, 1.0)
+}
+
+pub(super) fn failed(figure: &Figure, cause: Failure) -> Error {
     Error::Figure { figure: figure.title.clone(), reason: cause.to_string() }
 }
 
 /// A figure being drawn.
-struct Plot<'a, 'b> {
-    pen: Pen<'a, 'b>,
+struct Plot<'b, C: Canvas> {
+    pen: Pen<'b, C>,
     figure: &'b Figure,
     frame: &'b Frame,
     /// Where something is that labels should not cover: two corners.
     taken: Vec<(At, At)>,
 }
 
-impl Plot<'_, '_> {
+impl<C: Canvas> Plot<'_, C> {
     fn axes(&self) -> Drawn {
         let (pen, figure, frame) = (&self.pen, self.figure, self.frame);
         let Palette { ink, faint, grid, .. } = pen.palette;
@@ -251,7 +270,7 @@ impl Plot<'_, '_> {
 }
 
 /// A point's error bar.
-fn whisker(pen: &Pen, frame: &Frame, point: &Point, x: f64, colour: RGBColor) -> Drawn {
+fn whisker<C: Canvas>(pen: &Pen<C>, frame: &Frame, point: &Point, x: f64, colour: RGBColor) -> Drawn {
     let (Some(low), Some(high)) = (point.low, point.high) else { return Ok(()) };
     if !low.is_finite() || !high.is_finite() {
         return Ok(());

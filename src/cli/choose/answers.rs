@@ -1,0 +1,133 @@
+//! What `choose` answers: words or JSON.
+
+use std::fmt::Write;
+
+use anyhow::Result;
+use goldcrest::{
+    quantize::Precision,
+    search::{Choice, Limit, Limits, Measured, Metric, megabytes},
+};
+use serde_json::{Value, json as value};
+
+use super::super::common;
+
+pub fn json(choice: &Choice, limits: &Limits) -> Result<String> {
+    let recommended = choice.recommended(limits);
+    let nearest = match recommended {
+        Some(_) => Vec::new(),
+        None => choice.front.nearest(limits),
+    };
+    let nearest = nearest.into_iter().map(|(limit, row)| {
+        let mut told = told(row, limits);
+        told["breaks"] = value!(limit);
+        told
+    });
+    let rows = |all: bool| -> Vec<Value> {
+        let kept = choice.front.rows().filter(|(_, dominated)| all || !dominated);
+        kept.map(|(row, dominated)| {
+            let mut told = told(row, limits);
+            told["dominated"] = value!(dominated);
+            told
+        })
+        .collect()
+    };
+    common::json(&value!({
+        "limits": limits,
+        "recommended": recommended.map(|(row, _)| told(row, limits)),
+        "rule": recommended.map(|(_, rule)| rule),
+        "nearest": nearest.collect::<Vec<_>>(),
+        "front": rows(false),
+        "measured": rows(true),
+        "counts": choice.counts,
+        "failures": choice.failures,
+    }))
+}
+
+/// A row for programs.
+fn told(row: &Measured, limits: &Limits) -> Value {
+    let published = &row.published;
+    let mut told = value!({
+        "network": published.network,
+        "weights": published.weights,
+        "size": published.size,
+        "precision": row.precision,
+        "accuracy": published.accuracy,
+        "metric": published.metric,
+        "accuracy_of": "f32",
+        "accuracy_known": row.precision != Precision::Int8,
+        "ms": row.ms.median,
+        "ms_min": row.ms.min,
+        "ms_max": row.ms.max,
+        "gpu_ms": row.gpu_ms,
+        "noisy": row.noisy,
+        "backend": row.backend,
+        "device": row.device,
+        "macs": row.macs,
+        "parameters": published.parameters,
+        "memory_bytes": row.memory_bytes,
+        "download_bytes": published.download_bytes,
+        "fits": limits.admit(row),
+        "source": published.source,
+        "date": published.date,
+        "command": row.command(),
+    });
+    if published.metric == Metric::Top1 {
+        told["top1"] = value!(published.accuracy);
+    }
+    told
+}
+
+pub fn words(choice: &Choice, limits: &Limits) -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    write!(text, "{}", choice.front)?;
+    writeln!(text, "\n{}; * is on the front of its device", choice.counts)?;
+    match choice.recommended(limits) {
+        Some((row, rule)) => {
+            writeln!(text, "\n{rule} {limits}: {}", line(row))?;
+            if limits.within_ms.is_some_and(|most| row.ms.max > most) {
+                writeln!(text, "  in the median: the slowest run took {:.2} ms", row.ms.max)?;
+            }
+            if row.precision == Precision::Int8 {
+                writeln!(
+                    text,
+                    "  its accuracy is that of f32: what 8 bits lose, goldcrest quantize --pictures measures"
+                )?;
+            }
+            writeln!(text, "  {}", row.command())?;
+        }
+        None if limits.is_empty() => {
+            let reason = "the front has too few networks, or does not bend; name a limit";
+            writeln!(text, "\nnothing is recommended without limits: {reason}")?;
+        }
+        None => {
+            writeln!(text, "\nnothing {limits}")?;
+            for (limit, row) in choice.front.nearest(limits) {
+                let what = match limit {
+                    Limit::Within => "the quickest",
+                    Limit::Accuracy => "the most accurate",
+                    Limit::Memory => "the one in the least memory",
+                    Limit::Download => "the one in the smallest file",
+                };
+                writeln!(text, "{what} {}: {}", limits.without(limit), line(row))?;
+            }
+        }
+    }
+    Ok(text)
+}
+
+/// A row in a sentence.
+fn line(row: &Measured) -> String {
+    let published = &row.published;
+    format!(
+        "{published} at {}x{} in {} on the {}: {} % ({}), {:.2} ms, {} of memory, a file of {}",
+        published.size,
+        published.size,
+        row.precision,
+        row.backend,
+        published.accuracy,
+        published.metric,
+        row.ms.median,
+        megabytes(row.memory_bytes),
+        megabytes(published.download_bytes),
+    )
+}

@@ -1,0 +1,261 @@
+//! `goldcrest choose`
+
+mod answers;
+mod picture;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::{
+    Args, ValueEnum,
+    builder::{OsStringValueParser, TypedValueParser},
+};
+use globset::{Glob, GlobSet, GlobSetBuilder};
+use goldcrest::{
+    cpu::Cpu,
+    gpu::Gpu,
+    quantize::Precision,
+    search::{self, Catalogue, Depth, Limits, Published},
+    session::Device,
+};
+
+use super::{
+    common::{self, NOTE, progress},
+    quiet::quietly,
+    target::Target,
+};
+
+#[derive(Args)]
+#[command(
+    after_help = "Accuracies are those that were published, of f32; times are measured here, from a tensor to \
+    the answer, with seeded weights. Without limits the knee of the front is recommended. Where nothing keeps to the limits, \
+    what comes nearest is named and nothing recommended; that is an answer, and the exit status 0."
+)]
+pub struct Choose {
+    /// The longest that a picture may take in the median, such as 4ms or 0.5s
+    #[arg(long, value_name = "TIME", value_parser = search::milliseconds)]
+    within: Option<f64>,
+
+    /// The same as pictures a second
+    #[arg(long, value_name = "RATE", value_parser = rate, conflicts_with = "within")]
+    fps: Option<f64>,
+
+    /// The least published accuracy, in percent
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    min_accuracy: Option<f64>,
+
+    /// The most that maps and weights may take on the device, such as 64MB or 64MiB
+    #[arg(long, value_name = "SIZE", value_parser = search::bytes)]
+    memory: Option<u64>,
+
+    /// The largest file of weights, such as 10MB
+    #[arg(long, value_name = "SIZE", value_parser = search::bytes)]
+    download: Option<u64>,
+
+    /// What networks are for
+    #[arg(long, value_enum, default_value = "classify")]
+    task: Task,
+
+    /// Networks whose names match, such as 'mobilenet_v3*' or 'timm/*'; all of them otherwise
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    only: Vec<String>,
+
+    /// What maps and weights are stored as; f32, and f16 on adapters that have it, if nothing is said. What accuracy
+    /// 8 bits cost is not known without pictures: they have f32's, and take part only if they are named
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_enum)]
+    precision: Vec<Stored>,
+
+    /// What computes
+    #[arg(long, value_enum, default_value = "auto")]
+    backend: Backend,
+
+    /// The adapter's index, or part of its name (see `goldcrest adapters`)
+    #[arg(long, value_name = "INDEX|NAME")]
+    adapter: Option<String>,
+
+    /// The CPU's threads, if not one a core
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    threads: Option<u32>,
+
+    /// Measure everything, and longer, whatever a bound on its time says
+    #[arg(long)]
+    thorough: bool,
+
+    /// Draw accuracy over time: a .svg, .png or .html file
+    #[arg(long, value_name = "FILE", value_parser = OsStringValueParser::new().try_map(picture::name))]
+    plot: Option<PathBuf>,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What networks are for, by the command that runs them.
+#[derive(Clone, Copy, ValueEnum)]
+enum Task {
+    /// Classes of whole pictures
+    Classify,
+    /// A class for each pixel
+    Segment,
+    /// Boxes
+    Detect,
+}
+
+/// What computes.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Backend {
+    /// The best graphics adapter, or the CPU where there is none but software
+    Auto,
+    /// A graphics adapter through wgpu, software too
+    Gpu,
+    /// The CPU's cores
+    Cpu,
+    /// A graphics adapter and the CPU, side by side
+    Both,
+}
+
+/// What maps and weights are stored as.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Stored {
+    /// 32 bits
+    F32,
+    /// 16 bits, on adapters that have them in shaders
+    F16,
+    /// 8 bits
+    Int8,
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse::<f64>().ok().filter(|rate| rate.is_normal() && *rate > 0.0);
+    rate.ok_or_else(|| "expected pictures a second, such as 60".into())
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let percent = text.parse::<f64>().ok().filter(|percent| (0.0..=100.0).contains(percent));
+    percent.ok_or_else(|| "expected a percentage from 0 to 100, such as 75".into())
+}
+
+impl Choose {
+    pub fn run(&self) -> Result<String> {
+        let catalogue = Catalogue::new()?;
+        let networks = self.networks(&catalogue)?;
+        let limits = Limits {
+            within_ms: self.within.or(self.fps.map(|rate| 1e3 / rate)),
+            accuracy: self.min_accuracy,
+            memory: self.memory,
+            download: self.download,
+        };
+        // Told before a minute is spent.
+        let target = self.plot.as_deref().map(|path| Ok::<_, anyhow::Error>((path, Target::new(path)?)));
+        let target = target.transpose().context("--plot")?;
+        let devices = self.devices()?;
+        let depth = if self.thorough { Depth::Thorough } else { Depth::Quick };
+
+        let bar = progress("choosing");
+        let choice = search::choose(&devices, &networks, &self.precisions(), &limits, depth, |told| {
+            bar.set_length(told.of as u64);
+            bar.set_position(told.done as u64);
+            bar.set_message(told.what);
+        })?;
+        drop(bar);
+        for failure in &choice.failures {
+            log::warn!("{} is not measured: {}", failure.what, failure.reason);
+        }
+        if choice.front.rows().next().is_none() {
+            bail!("nothing could be measured");
+        }
+        if let Some((path, target)) = target {
+            let drawn = picture::draw(path, &choice, &limits)?;
+            target.write(&drawn).with_context(|| path.display().to_string())?;
+        }
+        match self.json {
+            true => answers::json(&choice, &limits),
+            false => Ok(answers::words(&choice, &limits)?),
+        }
+    }
+
+    /// The best training of each network that is for the task and goes by one of the names.
+    fn networks<'a>(&self, catalogue: &'a Catalogue) -> Result<Vec<&'a Published>> {
+        let mut names = GlobSetBuilder::new();
+        for name in &self.only {
+            names.add(Glob::new(name).with_context(|| format!("--only {name}"))?);
+        }
+        let names: GlobSet = names.build()?;
+        let task = self.task.to_possible_value().map(|task| task.get_name().to_owned()).unwrap_or_default();
+        let of_task: Vec<&Published> =
+            catalogue.best().into_iter().filter(|network| network.metric.task() == task).collect();
+        let goes_by = |network: &&&Published| {
+            let whole = network.to_string();
+            let bare = whole.split_once('/').map_or("", |(_, bare)| bare);
+            let kinds = [whole.as_str(), bare, network.network.as_str()];
+            let bare_network = network.network.split_once('/').map_or("", |(_, bare)| bare);
+            self.only.is_empty()
+                || names.is_match(bare_network)
+                || kinds.iter().any(|kind| names.is_match(kind))
+        };
+        let networks: Vec<&Published> = of_task.iter().filter(goes_by).copied().collect();
+        if networks.is_empty() {
+            let mut known: Vec<&str> = of_task.iter().map(|network| network.network.as_str()).collect();
+            known.sort_unstable();
+            known.dedup();
+            bail!(
+                "--only {}: no published network is called so; known are {}",
+                self.only.join(","),
+                known.join(", ")
+            );
+        }
+        Ok(networks)
+    }
+
+    fn precisions(&self) -> Vec<Precision> {
+        let asked: &[Stored] =
+            if self.precision.is_empty() { &[Stored::F32, Stored::F16] } else { &self.precision };
+        let mut precisions = Vec::new();
+        for stored in asked {
+            let precision = match stored {
+                Stored::F32 => Precision::F32,
+                Stored::F16 => Precision::F16,
+                Stored::Int8 => Precision::Int8,
+            };
+            if !precisions.contains(&precision) {
+                precisions.push(precision);
+            }
+        }
+        precisions
+    }
+
+    fn devices(&self) -> Result<Vec<Device>> {
+        if self.adapter.is_some() && self.backend == Backend::Cpu {
+            bail!("--adapter names a graphics adapter, and --backend is cpu");
+        }
+        let wants_gpu = matches!(self.backend, Backend::Gpu | Backend::Both) || self.adapter.is_some();
+        if self.threads.is_some() && wants_gpu && self.backend != Backend::Both {
+            bail!("--threads: they are the CPU's, and a graphics adapter was asked for");
+        }
+        let mut devices = Vec::new();
+        if wants_gpu {
+            common::trusted(self.adapter.as_deref())?;
+            let gpu = quietly(|| Gpu::open(self.adapter.as_deref()))?;
+            if gpu.adapter().software {
+                log::warn!("{} computes on the CPU: expect it to be slow", gpu.adapter());
+            }
+            devices.push(Device::Gpu(gpu));
+        }
+        let cpu =
+            || Ok::<_, anyhow::Error>(Device::Cpu(Cpu::new(self.threads.map(|threads| threads as usize))?));
+        match self.backend {
+            Backend::Both | Backend::Cpu => devices.push(cpu()?),
+            Backend::Auto if !wants_gpu && self.threads.is_some() => devices.push(cpu()?),
+            Backend::Auto if !wants_gpu => match quietly(Device::best)? {
+                Device::Gpu(gpu) => {
+                    common::trusted(None)?;
+                    devices.push(Device::Gpu(gpu));
+                }
+                cpu => devices.push(cpu),
+            },
+            _ => {}
+        }
+        log::info!(target: NOTE, "choosing on {}", devices.iter().map(Device::to_string).collect::<Vec<_>>().join(" and "));
+        Ok(devices)
+    }
+}

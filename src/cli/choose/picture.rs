@@ -1,0 +1,137 @@
+//! Accuracy over time, drawn.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Result;
+use goldcrest::{
+    measure::report::{Axis, Cell, Column, Figure, Kind, Point, Report, Section, Series, Style, Table, page},
+    search::{Choice, Limits, Measured},
+};
+
+/// The name of a file that a figure can be.
+pub fn name(name: OsString) -> Result<PathBuf, String> {
+    let path = PathBuf::from(name);
+    match kind(&path).as_deref() {
+        Some("svg" | "png" | "html") => Ok(path),
+        _ => Err("expected the name of a .svg, .png or .html file".into()),
+    }
+}
+
+fn kind(path: &Path) -> Option<String> {
+    Some(path.extension()?.to_str()?.to_ascii_lowercase())
+}
+
+/// The file's bytes.
+pub fn draw(path: &Path, choice: &Choice, limits: &Limits) -> Result<Vec<u8>> {
+    let figure = figure(choice, limits);
+    Ok(match kind(path).as_deref() {
+        Some("png") => figure.png()?,
+        Some("html") => page::render(&report(figure, choice, limits))?.into_bytes(),
+        _ => figure.svg()?.into_bytes(),
+    })
+}
+
+/// For each device and metric the front as a line, and what it dominates as marks.
+fn figure(choice: &Choice, limits: &Limits) -> Figure {
+    let mut groups: Vec<(&str, String)> = Vec::new();
+    for (row, _) in choice.front.rows() {
+        let group = (row.device.as_str(), row.published.metric.to_string());
+        if !groups.contains(&group) {
+            groups.push(group);
+        }
+    }
+    let mut series = Vec::new();
+    for (device, metric) in &groups {
+        let of = |row: &&Measured| row.device == *device && row.published.metric.to_string() == *metric;
+        let place = |row: &Measured| Point::from((row.ms.median, row.published.accuracy));
+        let front = choice.front.best().filter(of);
+        let front = front.map(|row| place(row).labelled(short(row)));
+        series.push(Series::new(
+            format!("front: {metric} on {device}"),
+            Style::Line,
+            front.collect::<Vec<_>>(),
+        ));
+        let others = choice.front.rows().filter(|(row, dominated)| *dominated && of(row));
+        let others: Vec<Point> = others.map(|(row, _)| place(row)).collect();
+        if !others.is_empty() {
+            series.push(Series::new(format!("dominated on {device}"), Style::Marks, others));
+        }
+    }
+    if let Some(most) = limits.within_ms {
+        let accuracies = || choice.front.rows().map(|(row, _)| row.published.accuracy);
+        let ends = [accuracies().fold(f64::MAX, f64::min), accuracies().fold(0.0, f64::max)];
+        series.push(Series::new(format!("{most} ms"), Style::Dashed, ends.map(|accuracy| (most, accuracy))));
+    }
+    Figure {
+        title: "Published networks on this machine".into(),
+        caption: format!(
+            "Published accuracy of f32 over the median of one picture's time. {}.",
+            choice.counts
+        ),
+        kind: Kind::Points,
+        x: Axis::log("ms, from a tensor to the answer"),
+        y: Axis::linear("%"),
+        series,
+    }
+}
+
+/// A network's name without its library, and the size.
+fn short(row: &Measured) -> String {
+    let network = row.published.network.as_str();
+    let bare = network.split_once('/').map_or(network, |(_, bare)| bare);
+    let bare = bare.replace("mobilenetv", "V").replace("mobilenet_v", "V");
+    format!("{bare} {}", row.published.size)
+}
+
+fn report(figure: Figure, choice: &Choice, limits: &Limits) -> Report {
+    let columns = [
+        ("network", ""),
+        ("size", ""),
+        ("store", ""),
+        ("accuracy", "%"),
+        ("", "ms"),
+        ("memory", "MB"),
+        ("on", ""),
+        ("source", ""),
+    ];
+    let rows = choice.front.rows().map(|(row, dominated)| {
+        let published = &row.published;
+        vec![
+            format!("{}{published}", if dominated { "" } else { "* " }).into(),
+            Cell::Number(published.size as f64, 0),
+            row.precision.to_string().into(),
+            Cell::Number(published.accuracy, 2),
+            row.ms.into(),
+            Cell::Number(row.memory_bytes as f64 / 1e6, 1),
+            row.device.as_str().into(),
+            format!("{}, {} ({})", published.source, published.date, published.metric).into(),
+        ]
+    });
+    let table = Table {
+        caption: "* is on the front of its device".into(),
+        columns: columns.map(|(title, unit)| Column::new(title, unit)).to_vec(),
+        rows: rows.collect(),
+    };
+    let verdict = match choice.recommended(limits) {
+        Some((row, rule)) => format!("{rule} {limits}: {} at {}", row.published, row.published.size),
+        None => format!("Nothing is recommended {limits}."),
+    };
+    let section = Section {
+        id: "C".into(),
+        title: "Accuracy over time".into(),
+        method: choice.counts.to_string(),
+        figures: vec![figure],
+        tables: vec![table],
+        verdict: vec![verdict],
+        failures: choice
+            .failures
+            .iter()
+            .map(|failure| format!("{}: {}", failure.what, failure.reason))
+            .collect(),
+        ..Section::default()
+    };
+    Report { title: "Which published network to take".into(), sections: vec![section], ..Report::default() }
+}

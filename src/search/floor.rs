@@ -1,0 +1,156 @@
+//! How long a network takes at least on a device, without running it.
+
+use std::time::Duration;
+
+use crate::{
+    Result, Shape,
+    graph::{Cost, Graph, passes},
+    measure::{Case, Effort, Peaks, time},
+    quantize::{self, Precision},
+    session::{self, Device, Options},
+    tensor::Element,
+    zoo::{Network, synthetic},
+};
+
+/// The network that a CPU is rated by: dense convolutions, which come nearest to what its cores can do.
+const DENSE: &str = "resnet18";
+
+/// Other networks may be so many times as quick for their multiply-adds: larger ones, and runs less disturbed.
+const MARGIN: f64 = 1.25;
+
+/// The share of a launch that each step takes at least, as launches that do something overlap a little.
+const LAUNCH: f64 = 0.8;
+
+/// Products of bytes are up to four times as quick as those of floats.
+const INT8: f64 = 4.0;
+
+/// The best that a device does in a precision.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rate {
+    /// Multiply-adds a second.
+    pub macs: f64,
+    /// Seconds a step.
+    launch: f64,
+}
+
+/// What a network has to do, whatever runs it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Demand {
+    /// Multiply-adds.
+    pub macs: u64,
+    /// Launches on a GPU.
+    steps: usize,
+    /// Bytes of its weights, which any engine holds at least.
+    pub weight_bytes: u64,
+}
+
+impl Rate {
+    /// Measures the device.
+    pub fn measure(device: &Device, precision: Precision) -> Result<Self> {
+        match device {
+            Device::Gpu(_) => {
+                let element = if precision == Precision::F16 { Element::F16 } else { Element::F32 };
+                let Peaks { macs, launch, .. } = Peaks::measure(device, element)?;
+                let quicker = if precision == Precision::Int8 { INT8 } else { 1.0 };
+                Ok(Self { macs: quicker * macs, launch: LAUNCH * launch })
+            }
+            Device::Cpu(_) => {
+                let network = synthetic::network(DENSE)?;
+                let graph = graph(&network, precision)?;
+                let input = network.input_shape(1);
+                let macs = Demand::count(&graph, input, precision)?.macs;
+                let case = Case { graph: &graph, input, options: options(precision) };
+                let effort = Effort { warmup: 2, runs: 7, time: Duration::ZERO };
+                let seconds = time(device, case, effort)?.wall_ms.min / 1e3;
+                Ok(Self { macs: MARGIN * macs as f64 / seconds, launch: 0.0 })
+            }
+        }
+    }
+
+    /// Milliseconds that nothing can beat.
+    pub fn floor_ms(&self, demand: Demand) -> f64 {
+        1e3 * (demand.macs as f64 / self.macs).max(demand.steps as f64 * self.launch)
+    }
+}
+
+impl Demand {
+    /// Of a graph on a device, by the plan that would run there.
+    pub fn of(device: &Device, graph: &Graph, input: Shape, precision: Precision) -> Result<Self> {
+        let counted = Self::count(graph, input, precision)?;
+        Ok(match device {
+            Device::Gpu(gpu) => {
+                Self { steps: session::plan(gpu, graph, input, options(precision))?.steps.len(), ..counted }
+            }
+            Device::Cpu(_) => counted,
+        })
+    }
+
+    fn count(graph: &Graph, input: Shape, precision: Precision) -> Result<Self> {
+        let graph = passes::prepared(graph, false);
+        let cost: Cost = graph.costs(&graph.shapes(input)?).into_iter().sum();
+        let size = match precision {
+            Precision::F32 => 4,
+            Precision::F16 => 2,
+            Precision::Int8 => 1,
+        };
+        Ok(Self { macs: cost.macs, steps: 0, weight_bytes: size * cost.parameters })
+    }
+}
+
+/// What programs want of a network, in a precision.
+pub fn graph(network: &Network, precision: Precision) -> Result<Graph> {
+    let graph = network.answering(network.answer())?;
+    match precision {
+        Precision::Int8 => quantize::nominal(network, &graph),
+        Precision::F16 | Precision::F32 => Ok(graph.into_owned()),
+    }
+}
+
+/// How a network is run: with what tuning found, if it did.
+pub fn options(precision: Precision) -> Options {
+    let stored = match precision {
+        Precision::F16 => session::Precision::F16,
+        Precision::F32 | Precision::Int8 => session::Precision::F32,
+    };
+    Options { precision: stored, ..Options::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::Cpu;
+
+    #[test]
+    fn floors_grow_with_work_and_with_steps() {
+        let rate = Rate { macs: 1e9, launch: 1e-5 };
+        let of = |macs, steps| rate.floor_ms(Demand { macs, steps, weight_bytes: 0 });
+        assert!((of(1_000_000, 0) - 1.0).abs() < 1e-9);
+        assert!((of(1_000_000, 500) - 5.0).abs() < 1e-9);
+    }
+
+    /// The bound's soundness where it matters: nothing beats its floor.
+    #[test]
+    fn no_network_on_the_cpu_is_quicker_than_its_floor() {
+        let cpu: Device = Device::Cpu(Cpu::new(Some(1)).unwrap());
+        for precision in [Precision::F32, Precision::Int8] {
+            let rate = Rate::measure(&cpu, precision).unwrap();
+            for name in ["mobilenet_v1@0.5", "mobilenet_v2@0.35", "mobilenet_v3_small"] {
+                let network = synthetic::network(name).unwrap();
+                let graph = graph(&network, precision).unwrap();
+                let input = network.input_shape(1);
+                let demand = Demand::of(&cpu, &graph, input, precision).unwrap();
+                let case = Case { graph: &graph, input, options: options(precision) };
+                let effort = Effort { warmup: 1, runs: 5, time: Duration::ZERO };
+                let took = time(&cpu, case, effort).unwrap();
+                let floor = rate.floor_ms(demand);
+                assert!(
+                    floor < took.wall_ms.median,
+                    "{name} {precision}: {floor} ms, took {:?}",
+                    took.wall_ms
+                );
+                assert!(demand.weight_bytes <= took.peak_bytes, "{name} {precision}: {demand:?}");
+                assert!(demand.macs > 0, "{name}");
+            }
+        }
+    }
+}

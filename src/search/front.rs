@@ -1,0 +1,359 @@
+//! Accuracy over time: what is on the front, what is dominated, and which one to take.
+
+use std::{cmp::Reverse, collections::HashMap, fmt};
+
+use serde::Serialize;
+
+use super::{Limit, Limits, Metric, Published, limits::megabytes};
+use crate::{measure::Spread, quantize::Precision};
+
+/// A published network, measured one way on one device.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Measured {
+    /// What it is, and how good.
+    pub published: Published,
+    /// What maps and weights are stored as. The published accuracy is of f32, whatever this is.
+    pub precision: Precision,
+    /// `gpu` or `cpu`.
+    pub backend: &'static str,
+    /// What it ran on.
+    pub device: String,
+    /// Milliseconds from a tensor in memory to an answer in memory, one picture at a time.
+    pub ms: Spread,
+    /// Milliseconds by the GPU's own clock; none on the CPU, and where there is no such clock.
+    pub gpu_ms: Option<Spread>,
+    /// True if many runs took far longer than the median: something else was running.
+    pub noisy: bool,
+    /// Multiply-adds of a picture.
+    pub macs: u64,
+    /// Bytes of maps and weights.
+    pub memory_bytes: u64,
+}
+
+impl Measured {
+    /// Whether both were measured where and as the same things are.
+    fn is_comparable(&self, other: &Self) -> bool {
+        (self.backend, &self.device) == (other.backend, &other.device)
+            && self.published.metric == other.published.metric
+    }
+
+    /// The shell commands that run it on a picture as it was measured. In 8 bits it has to be quantised first, on
+    /// pictures of the user's.
+    pub fn command(&self) -> String {
+        let (fetch, weights) = self.published.weights_flags();
+        let (task, backend) = (self.published.metric.task(), self.backend);
+        match self.precision {
+            Precision::F32 => format!("{} --backend {backend}", self.published.command()),
+            Precision::F16 => format!("{} --backend {backend} --precision f16", self.published.command()),
+            Precision::Int8 => format!(
+                "{fetch}goldcrest quantize {weights} --pictures FOLDER --out int8.safetensors && goldcrest {task} IMAGE \
+                 --weights int8.safetensors --backend {backend}"
+            ),
+        }
+    }
+
+    /// Whether it is at least as accurate and as quick as `other`, and better in one of the two.
+    pub fn dominates(&self, other: &Self) -> bool {
+        let (a, b) =
+            ([self.published.accuracy, -self.ms.median], [other.published.accuracy, -other.ms.median]);
+        a[0] >= b[0] && a[1] >= b[1] && a != b
+    }
+}
+
+impl fmt::Display for Measured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { published, precision, ms, .. } = self;
+        let time = format!("{:.2} ({:.2} to {:.2})", ms.median, ms.min, ms.max);
+        write!(
+            f,
+            "{published:<56} {:>4} {precision:<5} {:>6.2} {time:>26} {:>9.1} {:>9}  {}, {}",
+            published.size,
+            published.accuracy,
+            self.macs as f64 / 1e6,
+            megabytes(self.memory_bytes),
+            published.source,
+            published.date
+        )
+    }
+}
+
+/// Why a network is the one to take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rule {
+    /// The most accurate that keeps to the limits.
+    MostAccurate,
+    /// The quickest that is accurate enough, where nothing else was asked for.
+    Quickest,
+    /// The knee of the front, where nothing was asked for.
+    Knee,
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::MostAccurate => "the most accurate",
+            Self::Quickest => "the quickest",
+            Self::Knee => "the knee of the front",
+        })
+    }
+}
+
+/// Measured networks, device by device and the quickest first.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Front {
+    rows: Vec<Measured>,
+    /// Of each row, whether another of its device and metric dominates it.
+    dominated: Vec<bool>,
+}
+
+impl Front {
+    /// Puts them in order, and finds out which are dominated. Only networks of one device and one metric are
+    /// compared.
+    pub fn of(mut rows: Vec<Measured>) -> Self {
+        let key = |row: &Measured| (Reverse(row.backend), row.device.clone());
+        rows.sort_by(|a, b| {
+            let order = a.ms.median.total_cmp(&b.ms.median);
+            key(a).cmp(&key(b)).then(order).then(b.published.accuracy.total_cmp(&a.published.accuracy))
+        });
+        let dominated =
+            |row: &Measured| rows.iter().any(|other| other.is_comparable(row) && other.dominates(row));
+        let dominated = rows.iter().map(dominated).collect();
+        Self { rows, dominated }
+    }
+
+    /// All rows, each with whether it is dominated.
+    pub fn rows(&self) -> impl Iterator<Item = (&Measured, bool)> {
+        self.rows.iter().zip(self.dominated.iter().copied())
+    }
+
+    /// Those that nothing dominates.
+    pub fn best(&self) -> impl Iterator<Item = &Measured> {
+        self.rows().filter(|(_, dominated)| !dominated).map(|(row, _)| row)
+    }
+
+    /// The network to take: the most accurate within the limits; the quickest if accuracy alone was asked for; the
+    /// knee of the front if nothing was. Where networks of several metrics keep to the limits, it is one of those
+    /// whose metric most of them have.
+    pub fn pick(&self, limits: &Limits) -> Option<(&Measured, Rule)> {
+        let admitted = one_metric(self.rows.iter().filter(|row| limits.admit(row)).collect());
+        let accuracy = |row: &Measured| row.published.accuracy;
+        let quickest = |a: &&&Measured, b: &&&Measured| a.ms.median.total_cmp(&b.ms.median);
+        let picked = if limits.is_empty() {
+            (knee(&admitted)?, Rule::Knee)
+        } else if limits.without(Limit::Accuracy).is_empty() {
+            let first =
+                |a: &&&Measured, b: &&&Measured| quickest(a, b).then(accuracy(b).total_cmp(&accuracy(a)));
+            (*admitted.iter().min_by(first)?, Rule::Quickest)
+        } else {
+            let first =
+                |a: &&&Measured, b: &&&Measured| accuracy(b).total_cmp(&accuracy(a)).then(quickest(a, b));
+            (*admitted.iter().min_by(first)?, Rule::MostAccurate)
+        };
+        Some(picked)
+    }
+
+    /// For each limit by itself the network that comes nearest to it, of those that keep to all others.
+    pub fn nearest(&self, limits: &Limits) -> Vec<(Limit, &Measured)> {
+        let asked = Limit::ALL.into_iter().filter(|limit| limits.has(*limit));
+        let nearest = asked.filter_map(|limit| {
+            let rest = limits.without(limit);
+            let admitted = one_metric(self.rows.iter().filter(|row| rest.admit(row)).collect());
+            let far = |row: &Measured| match limit {
+                Limit::Within => row.ms.median,
+                Limit::Accuracy => -row.published.accuracy,
+                Limit::Memory => row.memory_bytes as f64,
+                Limit::Download => row.published.download_bytes as f64,
+            };
+            Some((limit, admitted.into_iter().min_by(|a, b| far(a).total_cmp(&far(b)))?))
+        });
+        nearest.collect()
+    }
+}
+
+impl fmt::Display for Front {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut device = None;
+        for (row, dominated) in self.rows() {
+            if device.replace(&row.device) != Some(&row.device) {
+                writeln!(f, "{}", row.device)?;
+                writeln!(
+                    f,
+                    "  {:<56} {:>4} {:<5} {:>6} {:>26} {:>9} {:>9}  accuracy's source",
+                    "network", "size", "store", "%", "ms (min to max)", "M MACs", "memory"
+                )?;
+            }
+            // The accuracy of integers is not known.
+            let mark = if row.precision == Precision::Int8 { ", of f32: not known in 8 bits" } else { "" };
+            let metric = match row.published.metric {
+                Metric::Top1 => String::new(),
+                metric => format!(", {metric}"),
+            };
+            let noisy = if row.noisy { ", noisy" } else { "" };
+            writeln!(f, "{} {row}{metric}{mark}{noisy}", if dominated { ' ' } else { '*' })?;
+        }
+        Ok(())
+    }
+}
+
+/// Those of the metric that most of them have.
+fn one_metric(rows: Vec<&Measured>) -> Vec<&Measured> {
+    let mut counts: HashMap<Metric, usize> = HashMap::new();
+    for row in &rows {
+        *counts.entry(row.published.metric).or_default() += 1;
+    }
+    let count = |row: &&Measured| counts[&row.published.metric];
+    // Of equals the first.
+    let Some(metric) = rows.iter().rev().max_by_key(|row| count(row)).map(|row| row.published.metric) else {
+        return rows;
+    };
+    rows.into_iter().filter(|row| row.published.metric == metric).collect()
+}
+
+/// Where the front bends most: furthest above the line between its ends, over the logarithm of time. A front of
+/// fewer than three has no knee, and one that does not bend has none.
+fn knee<'a>(rows: &[&'a Measured]) -> Option<&'a Measured> {
+    let mut front: Vec<&Measured> =
+        rows.iter().copied().filter(|row| !rows.iter().any(|other| other.dominates(row))).collect();
+    front.sort_by(|a, b| a.ms.median.total_cmp(&b.ms.median));
+    let [first, .., last] = front[..] else { return None };
+    let at = |row: &Measured| (row.ms.median.ln(), row.published.accuracy);
+    let ((x0, y0), (x1, y1)) = (at(first), at(last));
+    let above = |row: &Measured| {
+        let (x, y) = at(row);
+        (y - y0) / (y1 - y0) - (x - x0) / (x1 - x0)
+    };
+    let bent = front.into_iter().filter(|row| above(row) > 1e-9);
+    bent.max_by(|a, b| above(a).total_cmp(&above(b)))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A network of so many percent that takes so many milliseconds.
+    pub fn measured(accuracy: f64, ms: f64) -> Measured {
+        let published = Published {
+            network: format!("net/{accuracy}"),
+            weights: String::new(),
+            size: 224,
+            resize: None,
+            metric: Metric::Top1,
+            accuracy,
+            parameters: 1_000_000,
+            download_bytes: (1e6 * accuracy) as u64,
+            file: None,
+            source: "nobody".into(),
+            date: "today".into(),
+            structure: "mobilenet_v1".into(),
+        };
+        Measured {
+            published,
+            precision: Precision::F32,
+            backend: "cpu",
+            device: "a CPU".into(),
+            ms: Spread { median: ms, min: 0.9 * ms, max: 1.2 * ms },
+            gpu_ms: None,
+            noisy: false,
+            macs: 1_000_000,
+            memory_bytes: (1e6 * ms) as u64,
+        }
+    }
+
+    fn accuracies<'a>(rows: impl Iterator<Item = &'a Measured>) -> Vec<f64> {
+        rows.map(|row| row.published.accuracy).collect()
+    }
+
+    #[test]
+    fn the_front_has_what_nothing_dominates() {
+        let front = Front::of(vec![
+            measured(75.0, 4.0),
+            measured(70.0, 2.0),
+            measured(69.0, 3.0),
+            measured(60.0, 1.0),
+        ]);
+        assert_eq!(accuracies(front.best()), [60.0, 70.0, 75.0]);
+        assert_eq!(
+            front.rows().map(|(_, dominated)| dominated).collect::<Vec<_>>(),
+            [false, false, true, false]
+        );
+    }
+
+    #[test]
+    fn of_equals_neither_dominates_but_one_tie_does() {
+        let front = Front::of(vec![
+            measured(70.0, 2.0),
+            measured(70.0, 2.0),
+            measured(70.0, 3.0),
+            measured(69.0, 2.0),
+        ]);
+        assert_eq!(accuracies(front.best()), [70.0, 70.0]);
+    }
+
+    #[test]
+    fn devices_and_metrics_have_fronts_of_their_own() {
+        let mut slow = measured(70.0, 9.0);
+        (slow.backend, slow.device) = ("gpu", "a GPU".into());
+        let mut other = measured(10.0, 5.0);
+        other.published.metric = Metric::VocMiou;
+        let front = Front::of(vec![measured(71.0, 2.0), slow, other]);
+        assert_eq!(accuracies(front.best()), [70.0, 71.0, 10.0]);
+        // A single one of another metric is no better for having more.
+        let mut more = measured(99.0, 3.0);
+        more.published.metric = Metric::VocMiou;
+        let front = Front::of(vec![measured(71.0, 2.0), measured(72.0, 3.0), more]);
+        let limits = Limits { within_ms: Some(4.0), ..Limits::default() };
+        assert_eq!(front.pick(&limits).unwrap().0.published.accuracy, 72.0);
+    }
+
+    #[test]
+    fn what_is_picked_follows_from_what_is_asked_for() {
+        let rows = [(60.0, 1.0), (70.0, 2.0), (75.0, 4.0), (76.0, 9.0)];
+        let front = Front::of(rows.map(|(accuracy, ms)| measured(accuracy, ms)).to_vec());
+        let picked = |limits: Limits| front.pick(&limits).map(|(row, rule)| (row.published.accuracy, rule));
+        let none = Limits::default();
+        assert_eq!(picked(Limits { within_ms: Some(4.0), ..none }), Some((75.0, Rule::MostAccurate)));
+        assert_eq!(picked(Limits { within_ms: Some(3.99), ..none }), Some((70.0, Rule::MostAccurate)));
+        assert_eq!(picked(Limits { within_ms: Some(0.5), ..none }), None);
+        assert_eq!(picked(Limits { accuracy: Some(61.0), ..none }), Some((70.0, Rule::Quickest)));
+        let both = Limits { accuracy: Some(61.0), within_ms: Some(5.0), ..none };
+        assert_eq!(picked(both), Some((75.0, Rule::MostAccurate)));
+        assert_eq!(picked(Limits { memory: Some(2_000_000), ..none }), Some((70.0, Rule::MostAccurate)));
+        assert_eq!(picked(Limits { download: Some(70_000_000), ..none }), Some((70.0, Rule::MostAccurate)));
+        assert_eq!(picked(none), Some((70.0, Rule::Knee)));
+    }
+
+    #[test]
+    fn few_networks_or_a_straight_front_have_no_knee() {
+        for rows in [
+            vec![],
+            vec![(60.0, 1.0)],
+            vec![(60.0, 1.0), (70.0, 2.0)],
+            vec![(60.0, 1.0), (65.0, 2.0), (70.0, 4.0)],
+        ] {
+            let front = Front::of(rows.iter().map(|&(accuracy, ms)| measured(accuracy, ms)).collect());
+            assert_eq!(front.pick(&Limits::default()), None, "{rows:?}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_gives_way_in_one_limit() {
+        let front = Front::of(vec![measured(60.0, 1.0), measured(75.0, 4.0), measured(80.0, 9.0)]);
+        let limits = Limits { within_ms: Some(2.0), accuracy: Some(75.0), ..Limits::default() };
+        let nearest: Vec<_> =
+            front.nearest(&limits).into_iter().map(|(limit, row)| (limit, row.published.accuracy)).collect();
+        assert_eq!(nearest, [(Limit::Within, 75.0), (Limit::Accuracy, 60.0)]);
+    }
+
+    #[test]
+    fn a_front_prints_itself() {
+        let mut eight = measured(70.0, 0.5);
+        eight.precision = Precision::Int8;
+        let text = Front::of(vec![measured(70.0, 2.0), eight]).to_string();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 4, "{text}");
+        assert!(lines[0] == "a CPU" && lines[2].starts_with("* ") && lines[3].starts_with("  "), "{text}");
+        assert!(lines[2].contains("not known in 8 bits") && lines[3].contains("nobody, today"), "{text}");
+        assert!(lines[3].contains("2.00 (1.80 to 2.40)"), "{text}");
+    }
+}

@@ -1,0 +1,179 @@
+//! What a network has to keep to.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::Measured;
+
+/// What a network has to keep to; what is none is not asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Limits {
+    /// The most milliseconds of a run in the median.
+    pub within_ms: Option<f64>,
+    /// The least published accuracy, in percent.
+    pub accuracy: Option<f64>,
+    /// The most bytes of maps and weights on the device.
+    pub memory: Option<u64>,
+    /// The most bytes of the checkpoint's file.
+    pub download: Option<u64>,
+}
+
+/// One of [`Limits`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Limit {
+    /// Of time.
+    Within,
+    /// Of accuracy.
+    Accuracy,
+    /// Of memory.
+    Memory,
+    /// Of the checkpoint's file.
+    Download,
+}
+
+impl Limit {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Within, Self::Accuracy, Self::Memory, Self::Download];
+}
+
+impl Limits {
+    /// Whether nothing is asked for.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether this one is asked for.
+    pub fn has(&self, limit: Limit) -> bool {
+        match limit {
+            Limit::Within => self.within_ms.is_some(),
+            Limit::Accuracy => self.accuracy.is_some(),
+            Limit::Memory => self.memory.is_some(),
+            Limit::Download => self.download.is_some(),
+        }
+    }
+
+    /// The others.
+    pub fn without(self, limit: Limit) -> Self {
+        match limit {
+            Limit::Within => Self { within_ms: None, ..self },
+            Limit::Accuracy => Self { accuracy: None, ..self },
+            Limit::Memory => Self { memory: None, ..self },
+            Limit::Download => Self { download: None, ..self },
+        }
+    }
+
+    /// Whether what is published of a network keeps to them.
+    pub(super) fn admit_published(&self, accuracy: f64, download: u64) -> bool {
+        self.accuracy.is_none_or(|least| accuracy >= least)
+            && self.download.is_none_or(|most| download <= most)
+    }
+
+    /// Whether a network keeps to them, by the median of its time.
+    pub fn admit(&self, measured: &Measured) -> bool {
+        self.admit_published(measured.published.accuracy, measured.published.download_bytes)
+            && self.within_ms.is_none_or(|most| measured.ms.median <= most)
+            && self.memory.is_none_or(|most| measured.memory_bytes <= most)
+    }
+}
+
+impl fmt::Display for Limits {
+    /// `within 4 ms, with 75 % at least`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = [
+            self.within_ms.map(|ms| format!("within {ms} ms")),
+            self.accuracy.map(|percent| format!("with {percent} % at least")),
+            self.memory.map(|bytes| format!("in {} of memory", megabytes(bytes))),
+            self.download.map(|bytes| format!("in a file of {}", megabytes(bytes))),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        f.write_str(&if parts.is_empty() { "without limits".to_owned() } else { parts.join(", ") })
+    }
+}
+
+/// Bytes for people.
+pub fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
+}
+
+/// Milliseconds from `4ms`, `0.5s` or `250us`.
+///
+/// ```
+/// assert_eq!(goldcrest::search::milliseconds("0.5s"), Ok(500.0));
+/// ```
+///
+/// # Errors
+/// A sentence if it is no duration above zero with its unit.
+pub fn milliseconds(text: &str) -> Result<f64, String> {
+    const UNITS: [(&str, f64); 4] = [("s", 1e3), ("ms", 1.0), ("us", 1e-3), ("µs", 1e-3)];
+    quantity(text, &UNITS).ok_or_else(|| "expected a time with its unit, such as 4ms or 0.5s".into())
+}
+
+/// Bytes from `64MB`, `64MiB`, `1.5GB` or a number of them.
+///
+/// ```
+/// assert_eq!(goldcrest::search::bytes("64MB"), Ok(64_000_000));
+/// assert_eq!(goldcrest::search::bytes("64MiB"), Ok(64 << 20));
+/// ```
+///
+/// # Errors
+/// A sentence if it is no size above zero.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, f64); 9] = [
+        ("", 1.0),
+        ("B", 1.0),
+        ("kB", 1e3),
+        ("KB", 1e3),
+        ("MB", 1e6),
+        ("GB", 1e9),
+        ("KiB", 1024.0),
+        ("MiB", 1_048_576.0),
+        ("GiB", 1_073_741_824.0),
+    ];
+    let bytes = quantity(text, &UNITS).filter(|bytes| (1.0..1e18).contains(bytes));
+    bytes.map(|bytes| bytes as u64).ok_or_else(|| "expected a size such as 64MB, 64MiB or 1.5GB".into())
+}
+
+/// A number above zero times its unit.
+fn quantity(text: &str, units: &[(&str, f64)]) -> Option<f64> {
+    let text = text.trim();
+    // Not what a number may be beside digits: `inf`, `1e3`.
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let (_, factor) = units.iter().find(|(name, _)| *name == unit.trim_start())?;
+    let value = number.parse::<f64>().ok()? * factor;
+    (value > 0.0 && value.is_finite()).then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_sizes_are_read_with_their_units() {
+        for (text, ms) in [("4ms", 4.0), (" 4 ms", 4.0), ("0.5s", 500.0), ("250us", 0.25), ("1µs", 0.001)] {
+            assert_eq!(milliseconds(text), Ok(ms), "{text}");
+        }
+        for text in ["", "4", "ms", "-4ms", "0ms", "4 minutes", "4msms", "infs", "1e400s", "nan ms", "1.2.3s"]
+        {
+            assert!(milliseconds(text).unwrap_err().contains("4ms"), "{text}");
+        }
+        for (text, size) in [("64MB", 64_000_000), ("1 KiB", 1024), ("1.5GB", 1_500_000_000), ("77", 77)] {
+            assert_eq!(bytes(text), Ok(size), "{text}");
+        }
+        for text in ["", "MB", "-1MB", "0", "0.4", "1XB", "64 mb", "99999999999999999999GB", "nan"] {
+            assert!(bytes(text).unwrap_err().contains("64MB"), "{text}");
+        }
+    }
+
+    #[test]
+    fn limits_say_what_they_ask_for() {
+        let limits = Limits { within_ms: Some(4.0), accuracy: Some(75.0), ..Limits::default() };
+        assert_eq!(limits.to_string(), "within 4 ms, with 75 % at least");
+        assert_eq!(limits.without(Limit::Accuracy).to_string(), "within 4 ms");
+        assert!(limits.without(Limit::Accuracy).without(Limit::Within).is_empty());
+        let has: Vec<bool> = Limit::ALL.iter().map(|limit| limits.has(*limit)).collect();
+        assert_eq!(has, [true, true, false, false]);
+    }
+}

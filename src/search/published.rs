@@ -1,0 +1,359 @@
+//! The published networks, and how good they were found to be: the lists in `assets/accuracy`.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::{
+    Error, Result,
+    zoo::{self, synthetic},
+};
+
+const TIMM: &str = include_str!("../../assets/accuracy/timm.csv");
+const OTHERS: &str = include_str!("../../assets/accuracy/others.csv");
+
+/// What an accuracy is a percentage of. Those of two metrics are not to be compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// Pictures of ImageNet-1k's validation set whose best class is right.
+    Top1,
+    /// Mean intersection over union, on the pictures of COCO val2017 with VOC's classes.
+    CocoVocMiou,
+    /// Mean intersection over union on VOC 2012's validation set.
+    VocMiou,
+    /// COCO's mean average precision of boxes, on val2017.
+    CocoMap,
+}
+
+impl Metric {
+    /// The program's command for networks that are measured so: `classify`, `segment` or `detect`.
+    pub fn task(self) -> &'static str {
+        match self {
+            Self::Top1 => "classify",
+            Self::CocoVocMiou | Self::VocMiou => "segment",
+            Self::CocoMap => "detect",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "top1" => Some(Self::Top1),
+            "coco_voc_miou" => Some(Self::CocoVocMiou),
+            "voc_miou" => Some(Self::VocMiou),
+            "coco_map" => Some(Self::CocoMap),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Top1 => "ImageNet top-1",
+            Self::CocoVocMiou => "mIoU on COCO",
+            Self::VocMiou => "mIoU on VOC 2012",
+            Self::CocoMap => "mAP on COCO",
+        })
+    }
+}
+
+/// A network whose weights are published, at a size for which its accuracy is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Published {
+    /// By its library's or the hub's name: `timm/mobilenetv3_large_100`.
+    pub network: String,
+    /// Which of several trainings; empty if there is one.
+    pub weights: String,
+    /// Rows and columns of its pictures.
+    pub size: usize,
+    /// The shorter side that pictures are scaled to before the middle is cut out, where that and the size are not what the
+    /// checkpoint itself asks for.
+    pub resize: Option<usize>,
+    /// What was measured.
+    pub metric: Metric,
+    /// The percentage, of f32.
+    pub accuracy: f64,
+    /// Learnt values.
+    pub parameters: u64,
+    /// Bytes of the checkpoint: those of its file, or about so many, four for each parameter.
+    pub download_bytes: u64,
+    /// The file on download.pytorch.org, if it is there.
+    pub file: Option<String>,
+    /// Who says how good it is.
+    pub source: String,
+    /// When.
+    pub date: String,
+    /// The network with seeded weights that is timed in its place; see [`synthetic::network`].
+    pub structure: String,
+}
+
+impl Published {
+    /// The shell commands that fetch it, where the program does not, and run it on a picture.
+    ///
+    /// ```
+    /// let networks = goldcrest::search::Catalogue::new()?.networks;
+    /// let found = networks.iter().find(|n| n.to_string() == "timm/mobilenetv3_large_100.ra_in1k").expect("is published");
+    /// assert_eq!(found.command(), "goldcrest classify IMAGE --model timm/mobilenetv3_large_100.ra_in1k");
+    /// # Ok::<(), goldcrest::Error>(())
+    /// ```
+    pub fn command(&self) -> String {
+        let (fetch, weights) = self.weights_flags();
+        format!("{fetch}goldcrest {} IMAGE {weights}", self.metric.task())
+    }
+
+    /// What fetches the weights, if the program does not, and the flags that name them.
+    pub(super) fn weights_flags(&self) -> (String, String) {
+        let (fetch, mut weights) = match &self.file {
+            Some(file) => (
+                format!("curl -LO https://download.pytorch.org/models/{file} && "),
+                format!("--weights {file}"),
+            ),
+            None => (String::new(), format!("--model {self}")),
+        };
+        if let Some(resize) = self.resize {
+            weights += &format!(" --set size={} --set resize={resize}", self.size);
+        }
+        (fetch, weights)
+    }
+}
+
+impl fmt::Display for Published {
+    /// The name and the training: `timm/mobilenetv3_large_100.ra_in1k`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.weights.as_str() {
+            "" => f.pad(&self.network),
+            weights => f.pad(&format!("{}.{weights}", self.network)),
+        }
+    }
+}
+
+/// All published networks that the lists have.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Catalogue {
+    /// Those that run here.
+    pub networks: Vec<Published>,
+    /// Names and sizes of those that do not, each with the reason.
+    pub left_out: Vec<(String, String)>,
+}
+
+impl Catalogue {
+    /// Reads the lists that are part of the crate.
+    ///
+    /// # Errors
+    /// [`Error::File`] if one of them is damaged, which the tests rule out.
+    pub fn new() -> Result<Self> {
+        let networks = rows(OTHERS, "others.csv", other)?;
+        let torchvision = |network: &str, weights: &str| {
+            networks.iter().find(|n| n.network == network && n.weights == weights).cloned()
+        };
+        let mut all = rows(TIMM, "timm.csv", |fields| timm(fields, torchvision))?;
+        all.extend(networks);
+        let known = synthetic::names();
+        // A width stands behind an `@`.
+        let base = |n: &Published| n.structure.split('@').next().unwrap_or_default().to_owned();
+        let (networks, left_out) = all.into_iter().partition(|n: &Published| known.contains(&base(n)));
+        let reason = |n: Published| {
+            let (name, why) = (n.network.rsplit('/').next().unwrap_or_default(), "is not known here");
+            (format!("{n} at {}", n.size), zoo::outside(name).unwrap_or(why).to_owned())
+        };
+        let left_out: Vec<Published> = left_out;
+        Ok(Self { networks, left_out: left_out.into_iter().map(reason).collect() })
+    }
+
+    /// The best training of each structure at each size: the others take as long, and are no better.
+    pub fn best(&self) -> Vec<&Published> {
+        let mut best: Vec<&Published> = Vec::new();
+        for network in &self.networks {
+            let same = |other: &&mut &Published| {
+                (&other.structure, other.size, other.metric)
+                    == (&network.structure, network.size, network.metric)
+            };
+            match best.iter_mut().find(same) {
+                Some(other) if other.accuracy < network.accuracy => *other = network,
+                Some(_) => {}
+                None => best.push(network),
+            }
+        }
+        best
+    }
+}
+
+/// The rows below the head of a list.
+fn rows(text: &str, name: &str, row: impl Fn(&[&str]) -> Option<Published>) -> Result<Vec<Published>> {
+    let lines = text.lines().enumerate().skip(1);
+    let parsed = lines.map(|(i, line)| {
+        let fields: Vec<&str> = line.split(',').collect();
+        row(&fields).ok_or_else(|| {
+            Error::file(format!("assets/accuracy/{name}"), format!("line {} is not understood", i + 1))
+        })
+    });
+    parsed.collect()
+}
+
+/// A row of `others.csv`.
+fn other(fields: &[&str]) -> Option<Published> {
+    let &[network, weights, structure, metric, size, accuracy, parameters, bytes, file, source, date] =
+        fields
+    else {
+        return None;
+    };
+    let parameters: u64 = parameters.parse().ok()?;
+    Some(Published {
+        network: network.into(),
+        weights: weights.into(),
+        size: size.parse().ok()?,
+        resize: None,
+        metric: Metric::parse(metric)?,
+        accuracy: accuracy.parse().ok()?,
+        parameters,
+        download_bytes: if bytes.is_empty() { 4 * parameters } else { bytes.parse().ok()? },
+        file: (!file.is_empty()).then(|| file.into()),
+        source: source.into(),
+        date: date.into(),
+        structure: structure.into(),
+    })
+}
+
+/// A row of `timm.csv`. Its ResNets have torchvision's weights, which are run as those.
+fn timm(fields: &[&str], torchvision: impl Fn(&str, &str) -> Option<Published>) -> Option<Published> {
+    let &[model, size, top1, _top5, parameters, share, _interpolation] = fields else { return None };
+    let (name, tag) = model.split_once('.')?;
+    let size: usize = size.parse().ok()?;
+    let share: f64 = share.parse().ok()?;
+    let trained = tag.split('_').find_map(|part| part.strip_prefix('r')?.parse().ok()).unwrap_or(224);
+    let parameters = (1e6 * parameters.parse::<f64>().ok()?).round() as u64;
+    let published = match tag {
+        "tv_in1k" => torchvision(&format!("torchvision/{name}"), "IMAGENET1K_V1")?,
+        "tv2_in1k" => torchvision(&format!("torchvision/{name}"), "IMAGENET1K_V2")?,
+        _ => Published {
+            network: format!("timm/{name}"),
+            weights: tag.into(),
+            size,
+            resize: None,
+            metric: Metric::Top1,
+            accuracy: 0.0,
+            parameters,
+            download_bytes: 4 * parameters,
+            file: None,
+            source: String::new(),
+            date: String::new(),
+            structure: format!("timm/{name}"),
+        },
+    };
+    Some(Published {
+        size,
+        resize: (size != trained).then_some((size as f64 / share).floor() as usize),
+        accuracy: top1.parse().ok()?,
+        source: "timm".into(),
+        date: "August 2026".into(),
+        ..published
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_left_out_but_attention_and_edgetpu() {
+        let Catalogue { networks, left_out } = Catalogue::new().unwrap();
+        let lines = (TIMM.lines().count() - 1) + (OTHERS.lines().count() - 1);
+        assert_eq!(networks.len() + left_out.len(), lines);
+        for (name, why) in &left_out {
+            let expected =
+                [("timm/mobilenetv4_hybrid_", "attention"), ("timm/mobilenet_edgetpu_", "EdgeTPU")];
+            assert!(
+                expected.iter().any(|(start, word)| name.starts_with(start) && why.contains(word)),
+                "{name}: {why}"
+            );
+        }
+        let hybrids = TIMM.lines().filter(|line| line.starts_with("mobilenetv4_hybrid_")).count();
+        let edge = TIMM.lines().filter(|line| line.starts_with("mobilenet_edgetpu_")).count();
+        assert_eq!((left_out.len(), hybrids, edge), (hybrids + edge, 12, 2));
+    }
+
+    #[test]
+    fn every_source_is_there() {
+        let networks = Catalogue::new().unwrap().networks;
+        let count = |start: &str| networks.iter().filter(|n| n.source.starts_with(start)).count();
+        let counts = ["timm", "torchvision", "TensorFlow's slim", "TensorFlow's DeepLab"].map(count);
+        assert_eq!(counts, [TIMM.lines().count() - 1 - 14, 16, 6, 1]);
+    }
+
+    #[test]
+    fn parameters_are_the_structures() {
+        for network in Catalogue::new().unwrap().best() {
+            // Large ones are as their smaller kin are, and take long to build.
+            if network.parameters > 6_000_000 || network.structure.contains("segmentation") {
+                continue;
+            }
+            let graph = synthetic::network(&network.structure).unwrap().graph;
+            let shapes = graph.shapes(crate::Shape::new(1, 3, network.size, network.size)).unwrap();
+            let found = graph.costs(&shapes).iter().map(|cost| cost.parameters).sum::<u64>() as f64;
+            let off = found / network.parameters as f64 - 1.0;
+            assert!(off.abs() < 0.015, "{network}: {found} parameters, published are {}", network.parameters);
+        }
+    }
+
+    #[test]
+    fn the_best_training_is_kept_and_each_size_once() {
+        let catalogue = Catalogue::new().unwrap();
+        let best = catalogue.best();
+        let of = |structure: &str| -> Vec<String> {
+            let of = best.iter().filter(|n| n.structure == structure);
+            of.map(|n| format!("{n} {} {}", n.size, n.accuracy)).collect()
+        };
+        assert_eq!(
+            of("timm/mobilenetv3_large_100"),
+            [
+                "timm/mobilenetv3_large_100.miil_in21k_ft_in1k 224 77.92",
+                "timm/mobilenetv3_large_100.ra4_e3600_r224_in1k 256 77.182"
+            ]
+        );
+        // timm's figure and torchvision's own are of one file.
+        assert_eq!(
+            of("torchvision/resnet50"),
+            [
+                "torchvision/resnet50.IMAGENET1K_V2 224 80.858",
+                "torchvision/resnet50.IMAGENET1K_V2 176 79.434"
+            ]
+        );
+        for network in &catalogue.networks {
+            let better = best.iter().find(|n| {
+                n.structure == network.structure && n.size == network.size && n.metric == network.metric
+            });
+            assert!(better.expect("is there").accuracy >= network.accuracy, "{network}");
+        }
+    }
+
+    #[test]
+    fn commands_say_what_the_checkpoint_does_not() {
+        let catalogue = Catalogue::new().unwrap();
+        let command = |name: &str, size: usize| {
+            let found = catalogue.networks.iter().find(|n| n.to_string() == name && n.size == size);
+            found.expect("is published").command()
+        };
+        let v4 = "timm/mobilenetv4_conv_medium.e500_r256_in1k";
+        assert_eq!(command(v4, 256), format!("goldcrest classify IMAGE --model {v4}"));
+        assert_eq!(
+            command(v4, 320),
+            format!("goldcrest classify IMAGE --model {v4} --set size=320 --set resize=320")
+        );
+        let ssdlite = command("torchvision/ssdlite320_mobilenet_v3_large.COCO_V1", 320);
+        assert!(
+            ssdlite.ends_with(
+                "goldcrest detect IMAGE --weights ssdlite320_mobilenet_v3_large_coco-a79551df.pth"
+            )
+        );
+        assert!(
+            command("torchvision/resnet50.IMAGENET1K_V2", 176).ends_with("--set size=176 --set resize=201")
+        );
+    }
+
+    #[test]
+    fn a_damaged_list_is_an_error_that_names_the_line() {
+        let found = rows("head\nnonsense,1", "x.csv", other).unwrap_err().to_string();
+        assert!(found.contains("x.csv") && found.contains("line 2"), "{found}");
+    }
+}

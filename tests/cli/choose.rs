@@ -1,0 +1,161 @@
+//! `choose`: its keys, what it picks and why, and bad input. How long anything took is not asked.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::{answer, failure, goldcrest, json, refused};
+
+/// The quickest networks there are.
+const SMALL: [&str; 2] = ["--only", "mobilenetv3_small_050,mobilenet_v2_0.35_96"];
+
+/// On one thread of the CPU.
+fn choose(more: &[&str]) -> Command {
+    let mut command = goldcrest(["choose", "--backend", "cpu", "--threads", "1"]);
+    command.args(SMALL).args(more);
+    command
+}
+
+/// The networks of a list of rows.
+fn networks(rows: &Value) -> Vec<&str> {
+    rows.as_array().unwrap().iter().map(|row| row["network"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_row_has_what_the_contract_says() {
+    let told = json(choose(&["--within", "60s", "--thorough", "--json"]));
+    let best = &told["recommended"];
+    assert_eq!(best["network"], "timm/mobilenetv3_small_050");
+    assert_eq!((&best["weights"], &best["size"]), (&"lamb_in1k".into(), &224.into()));
+    assert_eq!((&best["precision"], &best["backend"]), (&"f32".into(), &"cpu".into()));
+    assert_eq!((&best["top1"], &best["accuracy"]), (&57.918.into(), &57.918.into()));
+    assert_eq!((&best["metric"], &best["accuracy_known"]), (&"top1".into(), &true.into()));
+    assert_eq!((&best["source"], &best["date"]), (&"timm".into(), &"August 2026".into()));
+    let command = best["command"].as_str().unwrap();
+    assert_eq!(
+        command,
+        "goldcrest classify IMAGE --model timm/mobilenetv3_small_050.lamb_in1k --backend cpu"
+    );
+    let ms = ["ms_min", "ms", "ms_max"].map(|key| best[key].as_f64().unwrap());
+    assert!(0.0 < ms[0] && ms[0] <= ms[1] && ms[1] <= ms[2], "{best}");
+    assert!(best["memory_bytes"].as_u64() > best["parameters"].as_u64(), "{best}");
+    assert_eq!((&best["fits"], &told["rule"]), (&true.into(), &"most_accurate".into()));
+    assert_eq!(networks(&told["measured"]).len(), 2);
+    assert_eq!((&told["counts"]["candidates"], &told["counts"]["measured"]), (&2.into(), &2.into()));
+    // Whatever is quicker, the most accurate is on the front.
+    assert!(networks(&told["front"]).contains(&"timm/mobilenetv3_small_050"));
+    for row in told["measured"].as_array().unwrap() {
+        let front = networks(&told["front"]).contains(&row["network"].as_str().unwrap());
+        assert_eq!(row["dominated"], !front, "{row}");
+    }
+}
+
+#[test]
+fn words_name_the_network_its_source_and_what_runs_it() {
+    let text = answer(choose(&["--min-accuracy", "50"]));
+    assert!(text.contains("the quickest with 50 % at least: timm/mobilenetv3_small_050.lamb_in1k"), "{text}");
+    assert!(text.contains("goldcrest classify IMAGE --model timm/mobilenetv3_small_050.lamb_in1k"), "{text}");
+    assert!(text.contains("timm, August 2026") && text.contains("1 of 2 measured, 1 excluded"), "{text}");
+}
+
+#[test]
+fn a_limit_that_is_out_of_reach_is_answered_with_what_is_nearest() {
+    for (flags, breaks, network) in [
+        (["--within", "1us"], "within", None),
+        (["--min-accuracy", "99"], "accuracy", Some("timm/mobilenetv3_small_050")),
+        (["--memory", "1kB"], "memory", None),
+        (["--download", "1MB"], "download", Some("timm/mobilenetv3_small_050")),
+    ] {
+        let told = json(choose(&[&flags[..], &["--json"]].concat()));
+        assert_eq!((&told["recommended"], &told["rule"]), (&Value::Null, &Value::Null), "{flags:?}");
+        let nearest = told["nearest"].as_array().unwrap();
+        assert_eq!((nearest.len(), &nearest[0]["breaks"]), (1, &breaks.into()), "{flags:?}: {told}");
+        assert_eq!(nearest[0]["fits"], false, "{flags:?}");
+        assert!(network.is_none_or(|network| nearest[0]["network"] == network), "{flags:?}: {told}");
+        let text = answer(choose(&flags));
+        assert!(text.contains("nothing ") && text.contains("without limits: "), "{text}");
+    }
+}
+
+#[test]
+fn in_8_bits_only_if_it_is_asked_for_and_marked() {
+    let flags = ["--only", "mobilenetv3_small_050", "--precision", "f32,int8", "--thorough"];
+    let mut command = goldcrest(["choose", "--backend", "cpu", "--threads", "1", "--json"]);
+    command.args(flags);
+    let told = json(command);
+    let rows = told["measured"].as_array().unwrap();
+    let mut ways: Vec<String> =
+        rows.iter().map(|row| format!("{} {}", row["precision"], row["accuracy_known"])).collect();
+    ways.sort();
+    assert_eq!(ways, ["\"f32\" true", "\"int8\" false"]);
+    let eight = rows.iter().find(|row| row["precision"] == "int8").unwrap();
+    assert!(eight["command"].as_str().unwrap().contains("goldcrest quantize --model timm/"), "{eight}");
+    // A CPU has no f16, which is no failure unless nothing else was asked for.
+    let mut command = goldcrest(["choose", "--backend", "cpu", "--precision", "f16"]);
+    command.args(SMALL);
+    refused(command, &["has no f16"]);
+}
+
+#[test]
+fn boxes_and_pixels_have_their_own_measures() {
+    let mut command =
+        goldcrest(["choose", "--backend", "cpu", "--json", "--task", "detect", "--min-accuracy", "20"]);
+    command.args(["--only", "ssdlite*"]);
+    let told = json(command);
+    let best = &told["recommended"];
+    assert_eq!((&best["metric"], &best["accuracy"]), (&"coco_map".into(), &21.3.into()));
+    assert!(
+        best["top1"].is_null() && best["command"].as_str().unwrap().contains("goldcrest detect IMAGE"),
+        "{best}"
+    );
+}
+
+#[test]
+fn the_front_is_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, start) in
+        [("front.svg", &b"<svg"[..]), ("front.png", b"\x89PNG"), ("front.html", b"<!DOCTYPE html>")]
+    {
+        let path = folder.path().join(name);
+        let mut command = choose(&["--within", "60s", "--plot"]);
+        command.arg(&path);
+        answer(command);
+        let bytes = std::fs::read(&path).unwrap();
+        assert!(bytes.starts_with(start), "{name}: {:?}", &bytes[..16]);
+        if name != "front.png" {
+            let text = String::from_utf8(bytes).unwrap();
+            assert!(text.contains("V3_small_050 224") && text.contains("60000 ms"), "{name}");
+        }
+    }
+    refused(choose(&["--plot", "/nonexistent/front.svg"]), &["--plot", "folder"]);
+}
+
+#[test]
+fn mistakes_are_told_before_anything_is_measured() {
+    for (flags, words) in [
+        (&["--within", "4"][..], &["--within", "4ms"][..]),
+        (&["--within=-4ms"], &["--within"]),
+        (&["--within", "soon"], &["--within", "soon", "0.5s"]),
+        (&["--fps", "0"], &["--fps", "60"]),
+        (&["--fps", "inf"], &["--fps"]),
+        (&["--fps", "60", "--within", "4ms"], &["--fps", "--within"]),
+        (&["--min-accuracy", "175"], &["--min-accuracy", "100"]),
+        (&["--memory", "64XB"], &["--memory", "64MiB"]),
+        (&["--download", "0"], &["--download"]),
+        (&["--precision", "f8"], &["--precision", "int8"]),
+        (&["--task", "embed"], &["--task", "segment"]),
+        (&["--plot", "front.jpg"], &["--plot", ".svg"]),
+    ] {
+        let line = failure(goldcrest([&["choose"], flags].concat()), 2);
+        for word in words {
+            assert!(line.contains(word), "{line:?} does not say {word:?}");
+        }
+    }
+    refused(
+        goldcrest(["choose", "--only", "mobilenet_v9*"]),
+        &["mobilenet_v9*", "timm/mobilenetv3_large_100"],
+    );
+    refused(goldcrest(["choose", "--only", "a["]), &["--only a["]);
+    refused(goldcrest(["choose", "--backend", "cpu", "--adapter", "0"]), &["--adapter", "cpu"]);
+    refused(goldcrest(["choose", "--adapter", "0", "--threads", "2"]), &["--threads"]);
+}
