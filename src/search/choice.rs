@@ -140,6 +140,7 @@ pub fn choose(
     let published: HashSet<usize> =
         chooser.all(|candidate| limits.admit_published(candidate.accuracy(), candidate.download()));
     chooser.run(goal, &published)?;
+    chooser.confirm(goal);
     if !limits.is_empty() && chooser.front().pick(limits).is_none() {
         chooser.approach(limits)?;
     }
@@ -270,6 +271,35 @@ impl<'a, F: FnMut(Progress)> Chooser<'a, F> {
             self.measure(i);
             if self.begun.elapsed() > self.depth.budget() {
                 return Ok(());
+            }
+        }
+    }
+
+    /// Measures again, some time later, what would matter if it were twice as quick, as it is where something else was
+    /// running for all of a measurement. The quicker time counts.
+    fn confirm(&mut self, goal: Goal) {
+        let entries: Vec<&Entry> = self.entries.iter().collect();
+        let matters = |i: &usize| {
+            let entry = &self.entries[*i];
+            let halved = entry.took().map(|ms| Entry { floor_ms: ms / 2.0, ..*entry });
+            halved.is_some_and(|halved| !is_ruled_out(&halved, &entries, goal))
+        };
+        let mut again: Vec<usize> = (0..self.entries.len()).filter(matters).collect();
+        // Each structure is built once.
+        again.sort_by_key(|i| self.candidates[*i].published.structure.as_str());
+        let count = again.len();
+        for (done, i) in again.into_iter().enumerate() {
+            if self.begun.elapsed() > self.depth.budget() {
+                return;
+            }
+            self.tell(done, count, format!("{} again", self.candidates[i].name()));
+            match self.timed(i) {
+                Ok(measured) if self.entries[i].took().is_some_and(|ms| measured.ms.median < ms) => {
+                    self.entries[i].state = State::Took(measured.ms.median);
+                    self.candidates[i].measured = Some(measured);
+                }
+                Ok(_) => {}
+                Err(error) => log::debug!("{}, measured again: {error}", self.candidates[i].name()),
             }
         }
     }
