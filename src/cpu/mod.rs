@@ -19,6 +19,7 @@ macro_rules! vectorised {
         ))
     }};
 }
+pub(crate) use vectorised;
 
 mod boxes;
 mod depthwise;

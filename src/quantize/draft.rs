@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
 use super::{
     measure::{self, Watched},
     ranges::{Extent, Histogram, ends},
@@ -66,7 +68,7 @@ impl Draft {
             Layer { id, eight, bias: conv.bias.clone(), float: stored(&conv.weight) }
         };
         let means = vec![None; layers.len()];
-        let layers = layers.iter().map(layer).collect();
+        let layers = layers.par_iter().map(layer).collect();
         Self { exact, layers, maps, means }
     }
 

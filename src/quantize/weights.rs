@@ -6,6 +6,7 @@ use half::f16;
 
 use crate::{
     Tensor,
+    cpu::vectorised,
     graph::{Affine, Conv},
     tensor::Element,
 };
@@ -48,11 +49,12 @@ pub(super) fn rounded(conv: &Conv, input: Option<Affine>, residual: Option<Affin
         let step = steps[at / each];
         f32::from(quantise(conv.weight.data()[at], step)) * step
     };
-    let weight = Arc::new(Tensor::from_fn(conv.weight.dims(), value));
+    let weight = vectorised!(Arc::new(Tensor::from_fn(conv.weight.dims(), value)));
     Rounded { weight, steps: steps.into() }
 }
 
 /// A weight's integer, given what a step is.
+#[inline(always)]
 pub(super) fn quantise(weight: f32, step: f32) -> i8 {
     (weight / step).round_ties_even().clamp(-MOST, MOST) as i8
 }
@@ -62,7 +64,7 @@ fn best_step(weights: &[f32]) -> f32 {
     let largest = weights.iter().fold(0.0f32, |largest, weight| largest.max(weight.abs()));
     let lost = |step: f32| -> f64 {
         let off = |weight: &f32| f64::from(f32::from(quantise(*weight, step)) * step - weight).powi(2);
-        weights.iter().map(off).sum()
+        vectorised!(weights.iter().map(off).sum())
     };
     let steps = ENDS.map(|end| (end * largest / MOST).max(f32::MIN_POSITIVE));
     let mut best = (steps[0], lost(steps[0]));
