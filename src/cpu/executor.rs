@@ -384,12 +384,7 @@ fn rooms(sizes: &[u64], pictures: usize) -> Result<Vec<AVec<f32>>> {
 }
 
 /// Pictures as their library has them to pixels that lie together, each value converted.
-fn to_nhwc<T: Copy + Default + Send>(
-    shape: Shape,
-    values: &[f32],
-    output: &mut [T],
-    to: impl Fn(f32) -> T + Sync,
-) {
+fn to_nhwc<T: Send>(shape: Shape, values: &[f32], output: &mut [T], to: impl Fn(f32) -> T + Sync) {
     let (plane, row) = (shape.h * shape.w, shape.w * shape.c);
     output.par_chunks_exact_mut(row).with_min_len((LEAST / row).max(1)).enumerate().for_each(
         |(at, output)| {
@@ -397,7 +392,12 @@ fn to_nhwc<T: Copy + Default + Send>(
             let row = |c: usize| &values[first + c * plane..][..shape.w];
             vectorised!(match shape.c {
                 // Of a number of channels that the compiler knows.
-                3 => interleave([row(0), row(1), row(2)], output, &to),
+                3 => {
+                    let channels = row(0).iter().zip(row(1)).zip(row(2));
+                    for (pixel, ((r, g), b)) in output.as_chunks_mut::<3>().0.iter_mut().zip(channels) {
+                        *pixel = [to(*r), to(*g), to(*b)];
+                    }
+                }
                 channels => (0..channels).for_each(|c| {
                     let pixels = output[c..].iter_mut().step_by(channels).zip(row(c));
                     pixels.for_each(|(y, x)| *y = to(*x));
@@ -405,24 +405,6 @@ fn to_nhwc<T: Copy + Default + Send>(
             });
         },
     );
-}
-
-/// Three rows of values to a row of pixels: converted first, some at a time, as values that lie together are in
-/// vectors.
-#[inline(always)]
-fn interleave<T: Copy + Default>(rows: [&[f32]; 3], output: &mut [T], to: &impl Fn(f32) -> T) {
-    const PIXELS: usize = 64;
-    for (at, output) in output.chunks_mut(3 * PIXELS).enumerate() {
-        let mut converted = [[T::default(); PIXELS]; 3];
-        for (converted, row) in converted.iter_mut().zip(rows) {
-            converted.iter_mut().zip(&row[at * PIXELS..]).for_each(|(y, x)| *y = to(*x));
-        }
-        let [red, green, blue] = converted;
-        let channels = red.into_iter().zip(green).zip(blue);
-        for (pixel, ((r, g), b)) in output.as_chunks_mut::<3>().0.iter_mut().zip(channels) {
-            *pixel = [r, g, b];
-        }
-    }
 }
 
 fn to_nchw<T: Copy>(shape: Shape, values: &[T], from: impl Fn(T) -> f32) -> Vec<f32> {
