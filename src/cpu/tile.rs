@@ -228,21 +228,25 @@ impl<S: Simd> Tile<'_, S> {
             for segment in 0..segments {
                 let rows: [*const f32; M] =
                     std::array::from_fn(|m| *starts.as_ptr().add((self.row + m) * segments + segment));
-                let mut turn = |i: usize| {
-                    let weight: [S::f32s; N] = std::array::from_fn(|n| weights.add(n).read_unaligned());
-                    for (sums, row) in sums.iter_mut().zip(rows) {
-                        let value = simd.splat_f32s(*row.add(i));
-                        for (sum, weight) in sums.iter_mut().zip(weight) {
-                            *sum = simd.mul_add_f32s(value, weight, *sum);
+                macro_rules! turns {
+                    ($len:expr) => {
+                        for i in 0..$len {
+                            let weight = weights.cast::<[S::f32s; N]>().read_unaligned();
+                            for (sums, row) in sums.iter_mut().zip(rows) {
+                                let value = simd.splat_f32s(*row.add(i));
+                                for (sum, weight) in sums.iter_mut().zip(weight) {
+                                    *sum = simd.mul_add_f32s(value, weight, *sum);
+                                }
+                            }
+                            weights = weights.add(N);
                         }
-                    }
-                    weights = weights.add(N);
-                };
+                    };
+                }
                 // Of a picture three pixels of three channels: a length that the compiler knows.
                 if M == 8 && N <= 2 && len == 9 {
-                    (0..9).for_each(&mut turn);
+                    turns!(9);
                 } else {
-                    (0..len).for_each(&mut turn);
+                    turns!(len);
                 }
             }
             sums
