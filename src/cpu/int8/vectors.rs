@@ -263,3 +263,101 @@ impl Vectors for Plain {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+
+    /// Operations on integers at the ends of their ranges and of all sizes.
+    struct Operations<'a>(&'a mut Random);
+
+    impl Job for Operations<'_> {
+        fn run<V: Vectors>(self, v: V) {
+            let mut bits = || self.0.bits() as u32;
+            let mut any = || match bits() % 3 {
+                0 => [i32::MIN, -32769, -256, -1, 0, 1, 255, 32768, i32::MAX][bits() as usize % 9],
+                _ => bits().cast_signed() >> (bits() % 31),
+            };
+            let mut many = || -> [i32; 8] { std::array::from_fn(|_| any()) };
+            let out = |vector: V::Vector| {
+                let mut values = [0; 8];
+                v.store(vector, &mut values[..V::LANES]);
+                values
+            };
+            for round in 0..2000 {
+                let values: [[i32; 8]; 4] = std::array::from_fn(|_| many());
+                let [limits, shifts, ..] = [many(), many()];
+                let vectors = values.map(|values| v.load(&values));
+                let ends = [limits[0].min(limits[1]), limits[0].max(limits[1])];
+                let bytes = [limits[2], limits[3]].map(|limit| limit as u8);
+                let bytes = [bytes[0].min(bytes[1]), bytes[0].max(bytes[1])];
+                let (one, zero) = (limits[4], limits[5] as u8);
+                let left = shifts.map(|shift| shift & 31);
+                let right = shifts.map(|shift| 1 + (shift & 31) % 31);
+                let rounds = right.map(|right| 1 << (right - 1));
+                let [a, b, c, _] = vectors;
+                let [load_left, load_right, load_rounds] = [left, right, rounds].map(|these| v.load(&these));
+                let (spread, maps, weights) = (v.spread(one.to_ne_bytes()), v.maps(b), v.weights(c));
+                let found = [
+                    v.splat(one),
+                    v.splat_byte(zero),
+                    v.add(a, b),
+                    v.multiply(a, b),
+                    v.clamp(a, ends),
+                    v.shift_left(a, load_left),
+                    v.scale(a, b, load_rounds, load_right),
+                    v.pack(vectors, zero, bytes),
+                    v.dot(a, spread, weights),
+                    v.dot(a, maps, weights),
+                ];
+                let found = found.into_iter().chain(v.interleave(vectors)).map(out);
+                // Longer vectors are several of four, side by side.
+                for (which, found) in found.enumerate() {
+                    for at in (0..V::LANES).step_by(4) {
+                        let p = Plain;
+                        let load = |these: &[i32; 8]| p.load(&these[at..]);
+                        let quads = values.each_ref().map(load);
+                        let [a, b, c, _] = quads;
+                        let expected = match which {
+                            0 => p.splat(one),
+                            1 => p.splat_byte(zero),
+                            2 => p.add(a, b),
+                            3 => p.multiply(a, b),
+                            4 => p.clamp(a, ends),
+                            5 => p.shift_left(a, load(&left)),
+                            6 => p.scale(a, b, load(&rounds), load(&right)),
+                            7 => p.pack(quads, zero, bytes),
+                            8 => p.dot(a, p.spread(one.to_ne_bytes()), c),
+                            9 => p.dot(a, b, c),
+                            _ => p.interleave(quads)[which - 10],
+                        };
+                        assert_eq!(found[at..at + 4], expected, "round {round}, operation {which} at {at}");
+                    }
+                }
+                let raw: [u8; 40] = std::array::from_fn(|i| (values[i % 4][i / 4 % 8] >> (i % 3)) as u8);
+                for len in 0..=4 * V::LANES {
+                    let mut padded = [0; 32];
+                    padded[..len].copy_from_slice(&raw[..len]);
+                    let loaded = out(v.load_bytes(&raw[..len]));
+                    assert_eq!(
+                        bytemuck::bytes_of(&loaded)[..4 * V::LANES],
+                        padded[..4 * V::LANES],
+                        "{len} bytes"
+                    );
+                    let mut stored = raw;
+                    v.store_bytes(vectors[0], &mut stored[..len]);
+                    assert_eq!(stored[..len], bytemuck::bytes_of(&values[0])[..len], "{len} bytes");
+                    assert_eq!(stored[len..], raw[len..], "beyond {len} bytes");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn instruction_sets_do_what_plain_loops_do() {
+        for isa in Isa::all() {
+            isa.run(Operations(&mut Random::new(2)));
+        }
+    }
+}
