@@ -22,7 +22,7 @@ use crate::{
 /// How much to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
-    /// What may be on the front or keep to the limits, for three quarters of a minute at most; what is begun is ended.
+    /// What may be on the front or keep to the limits. After 45 seconds no measurement is started.
     Quick,
     /// Everything, longer each.
     Thorough,
@@ -47,7 +47,7 @@ impl Depth {
 /// What is done just now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
-    /// How many networks were measured or need not be.
+    /// Candidates that were measured or ruled out.
     pub done: usize,
     /// Of how many.
     pub of: usize,
@@ -134,18 +134,16 @@ pub fn choose(
     if networks.is_empty() {
         return Err(Error::Input("there is no such network to choose from".into()));
     }
-    let mut chooser = Chooser::new(devices, networks, precisions, limits, depth, progress)?;
+    let mut chooser = Chooser::new(devices, networks, precisions, depth, progress)?;
     let within = limits.within_ms;
     let goal = if depth == Depth::Thorough { Goal::All } else { Goal::Front(within) };
-    let published: HashSet<usize> =
-        chooser.all(|candidate| limits.admit_published(candidate.accuracy(), candidate.download()));
-    chooser.run(goal, &published)?;
-    chooser.confirm(goal);
-    if !limits.is_empty() && chooser.front().pick(limits).is_none() {
+    chooser.run(goal, limits)?;
+    chooser.confirm(goal, limits);
+    if !limits.is_empty() && chooser.front(limits).pick(limits).is_none() {
         chooser.approach(limits)?;
     }
-    let counts = chooser.counts(goal, &published);
-    Ok(Choice { front: chooser.front(), counts, failures: chooser.failures })
+    let counts = chooser.counts(goal, limits);
+    Ok(Choice { front: chooser.front(limits), counts, failures: chooser.failures })
 }
 
 /// A network in a precision on a device.
@@ -166,6 +164,12 @@ impl Candidate<'_> {
         self.published.download_bytes
     }
 
+    /// Bytes of its maps and weights, or, until it is measured, of its weights alone.
+    fn least_bytes(&self) -> u64 {
+        let measured = self.measured.as_ref().map(|measured| measured.memory_bytes);
+        measured.or(self.demand.map(|demand| demand.weight_bytes)).unwrap_or(0)
+    }
+
     fn input(&self, network: &Network) -> Shape {
         Shape { h: self.published.size, w: self.published.size, ..network.input_shape(1) }
     }
@@ -184,7 +188,6 @@ struct Chooser<'a, F> {
     failures: Vec<Failure>,
     /// The network that was built last, by its structure.
     network: Option<(&'a str, Network)>,
-    memory: Option<u64>,
     depth: Depth,
     begun: Instant,
     progress: F,
@@ -195,13 +198,12 @@ impl<'a, F: FnMut(Progress)> Chooser<'a, F> {
         devices: &'a [Device],
         networks: &[&'a Published],
         precisions: &[Precision],
-        limits: &Limits,
         depth: Depth,
         progress: F,
     ) -> Result<Self> {
         let mut candidates = Vec::new();
         let mut entries = Vec::new();
-        let mut ways = 0;
+        let mut rates = 0;
         let mut lacking = None;
         for (at, device) in devices.iter().enumerate() {
             if let Device::Gpu(gpu) = device {
@@ -219,13 +221,14 @@ impl<'a, F: FnMut(Progress)> Chooser<'a, F> {
                     candidates.push(Candidate { device, published, precision, demand: None, measured: None });
                     entries.push(Entry {
                         accuracy: published.accuracy,
-                        group: 4 * at + published.metric as usize,
-                        way: ways,
+                        // What 8 bits cost is not known: they are compared with one another.
+                        group: (at, published.metric, precision == Precision::Int8),
+                        rate: rates,
                         floor_ms: 0.0,
                         state: State::Waiting,
                     });
                 }
-                ways += 1;
+                rates += 1;
             }
         }
         match lacking {
@@ -235,61 +238,66 @@ impl<'a, F: FnMut(Progress)> Chooser<'a, F> {
         Ok(Self {
             candidates,
             entries,
-            rates: vec![None; ways],
+            rates: vec![None; rates],
             failures: Vec::new(),
             network: None,
-            memory: limits.memory,
             depth,
             begun: Instant::now(),
             progress,
         })
     }
 
-    /// Those of which this holds.
-    fn all(&self, holds: impl Fn(&Candidate) -> bool) -> HashSet<usize> {
-        (0..self.candidates.len()).filter(|i| holds(&self.candidates[*i])).collect()
+    /// Those that keep to the limits but that of time, as far as is known of them.
+    fn part(&self, limits: &Limits) -> HashSet<usize> {
+        let admitted = |i: &usize| {
+            let candidate = &self.candidates[*i];
+            limits.admit_published(candidate.accuracy(), candidate.download())
+                && limits.memory.is_none_or(|most| candidate.least_bytes() <= most)
+        };
+        (0..self.candidates.len()).filter(admitted).collect()
     }
 
-    /// Whether its weights alone are more than there may be.
-    fn is_too_large(&self, i: usize) -> bool {
-        let bytes = self.candidates[i].demand.map(|demand| demand.weight_bytes);
-        self.memory.zip(bytes).is_some_and(|(most, bytes)| bytes > most)
+    fn is_late(&self) -> bool {
+        self.begun.elapsed() > self.depth.budget()
     }
 
-    /// Measures for `goal` those that take part, as long as there is time.
-    fn run(&mut self, goal: Goal, part: &HashSet<usize>) -> Result<()> {
+    /// Measures for `goal` what keeps to the limits, as long as there is time.
+    fn run(&mut self, goal: Goal, limits: &Limits) -> Result<()> {
         // Of a few networks it is quicker to measure all than to find out which need not be.
         const FEW: usize = 4;
+        let limits = &without_memory(goal, limits);
+        let part = self.part(limits);
         if part.len() > FEW && !matches!(goal, Goal::All | Goal::MostAccurate(None)) {
-            self.survey(part)?;
+            self.survey(&part)?;
         }
         loop {
-            let takes_part = |i: usize| part.contains(&i) && (goal == Goal::All || !self.is_too_large(i));
-            let Some(i) = next(&self.entries, goal, takes_part) else { return Ok(()) };
-            let open = self.open(goal, part).count();
+            let part = self.part(limits);
+            let Some(i) = next(&self.entries, goal, |i| part.contains(&i)) else { return Ok(()) };
+            let open = self.open(goal, &part).count();
             self.tell(part.len() - open, part.len(), self.candidates[i].name());
             self.measure(i);
-            if self.begun.elapsed() > self.depth.budget() {
+            if self.is_late() {
                 return Ok(());
             }
         }
     }
 
-    /// Measures again, some time later, what would matter if it were twice as quick, as it is where something else was
-    /// running for all of a measurement. The quicker time counts.
-    fn confirm(&mut self, goal: Goal) {
-        let entries: Vec<&Entry> = self.entries.iter().collect();
+    /// Measures again what would reach the front at half its time: another process can slow all runs of one measurement
+    /// alike. The faster median counts.
+    fn confirm(&mut self, goal: Goal, limits: &Limits) {
+        let part = self.part(&without_memory(goal, limits));
+        let running: Vec<&Entry> = part.iter().map(|i| &self.entries[*i]).collect();
         let matters = |i: &usize| {
             let entry = &self.entries[*i];
             let halved = entry.took().map(|ms| Entry { floor_ms: ms / 2.0, ..*entry });
-            halved.is_some_and(|halved| !is_ruled_out(&halved, &entries, goal))
+            halved.is_some_and(|halved| !is_ruled_out(&halved, &running, goal))
         };
-        let mut again: Vec<usize> = (0..self.entries.len()).filter(matters).collect();
+        let mut again: Vec<usize> = part.iter().copied().filter(matters).collect();
         // Each structure is built once.
-        again.sort_by_key(|i| self.candidates[*i].published.structure.as_str());
+        again.sort_by_key(|i| (self.candidates[*i].published.structure.as_str(), *i));
         let count = again.len();
         for (done, i) in again.into_iter().enumerate() {
-            if self.begun.elapsed() > self.depth.budget() {
+            if self.is_late() {
                 return;
             }
             self.tell(done, count, format!("{} again", self.candidates[i].name()));
@@ -304,22 +312,23 @@ impl<'a, F: FnMut(Progress)> Chooser<'a, F> {
         }
     }
 
-    /// Those that still have to be measured for `goal`.
+    /// Those that still have to be measured for `goal`, of those that take part.
     fn open<'s>(&'s self, goal: Goal, part: &'s HashSet<usize>) -> impl Iterator<Item = usize> + 's {
         let running: Vec<&Entry> = part.iter().map(|i| &self.entries[*i]).collect();
         part.iter().copied().filter(move |i| {
             let entry = &self.entries[*i];
-            let large = goal != Goal::All && self.is_too_large(*i);
-            entry.state == State::Waiting && !large && !is_ruled_out(entry, &running, goal)
+            entry.state == State::Waiting && !is_ruled_out(entry, &running, goal)
         })
     }
 
-    fn counts(&self, goal: Goal, part: &HashSet<usize>) -> Counts {
-        let waiting = |taking_part: bool| {
-            let of = |i: &usize| part.contains(i) == taking_part && self.entries[*i].state == State::Waiting;
+    fn counts(&self, goal: Goal, limits: &Limits) -> Counts {
+        let published = self.part(&limits.without(Limit::Memory));
+        let waiting = |admitted: bool| {
+            let of =
+                |i: &usize| published.contains(i) == admitted && self.entries[*i].state == State::Waiting;
             (0..self.entries.len()).filter(of).count()
         };
-        let unreached = self.open(goal, part).count();
+        let unreached = self.open(goal, &self.part(&without_memory(goal, limits))).count();
         Counts {
             candidates: self.entries.len(),
             measured: self.entries.iter().filter(|entry| entry.took().is_some()).count(),
@@ -331,32 +340,56 @@ impl<'a, F: FnMut(Progress)> Chooser<'a, F> {
     }
 
     /// Where nothing keeps to the limits: measures for each of them what comes nearest to it, of those that keep to
-    /// the others.
+    /// the others, or, if there is none, of all.
     fn approach(&mut self, limits: &Limits) -> Result<()> {
-        for limit in Limit::ALL.into_iter().filter(|limit| limits.has(*limit)) {
-            let rest = limits.without(limit);
-            let part = self.all(|candidate| rest.admit_published(candidate.accuracy(), candidate.download()));
-            let least = |by: &dyn Fn(&Candidate) -> u64| {
-                part.iter().copied().min_by_key(|i| (by(&self.candidates[*i]), *i))
-            };
-            let one = match limit {
-                Limit::Within => {
-                    self.run(Goal::Quickest, &part)?;
-                    continue;
-                }
-                Limit::Accuracy => {
-                    self.run(Goal::MostAccurate(rest.within_ms), &part)?;
-                    continue;
-                }
-                Limit::Memory => least(&|candidate| candidate.published.parameters),
-                Limit::Download => least(&|candidate| candidate.download()),
-            };
-            if let Some(i) = one.filter(|i| self.entries[*i].state == State::Waiting) {
-                self.tell(0, 1, self.candidates[i].name());
-                self.measure(i);
+        let asked = || Limit::ALL.into_iter().filter(|limit| limits.has(*limit));
+        for limit in asked() {
+            self.near(limit, &limits.without(limit))?;
+        }
+        if self.front(limits).nearest(limits).is_empty() {
+            for limit in asked() {
+                self.near(limit, &Limits::default())?;
             }
         }
         Ok(())
+    }
+
+    /// Measures what comes nearest to a limit of those that keep to `others`.
+    fn near(&mut self, limit: Limit, others: &Limits) -> Result<()> {
+        match limit {
+            Limit::Within => self.run(Goal::Quickest, others),
+            Limit::Accuracy => self.run(Goal::MostAccurate(others.within_ms), others),
+            Limit::Memory => {
+                self.survey(&self.part(others))?;
+                self.smallest(others, |candidate| candidate.least_bytes());
+                Ok(())
+            }
+            Limit::Download => {
+                self.smallest(others, |candidate| candidate.download());
+                Ok(())
+            }
+        }
+    }
+
+    /// Measures the smallest that keeps to the limits. A candidate's size may grow once it is measured.
+    fn smallest(&mut self, limits: &Limits, size: impl Fn(&Candidate) -> u64) {
+        loop {
+            let part = self.part(limits);
+            let of = |i: &usize| size(&self.candidates[*i]);
+            let fits = |i: &usize| self.candidates[*i].measured.as_ref().is_some_and(|row| limits.admit(row));
+            let least = part.iter().filter(|i| fits(i)).map(of).min();
+            let open = part.iter().copied().filter(|i| {
+                let Entry { state, floor_ms, .. } = self.entries[*i];
+                let in_time = limits.within_ms.is_none_or(|most| floor_ms <= most);
+                state == State::Waiting && in_time && least.is_none_or(|least| of(i) < least)
+            });
+            let Some(i) = open.min_by_key(|i| (of(i), *i)) else { return };
+            self.tell(0, 1, self.candidates[i].name());
+            self.measure(i);
+            if self.is_late() {
+                return;
+            }
+        }
     }
 
     /// Finds the floors of those that take part.
@@ -367,13 +400,16 @@ impl<'a, F: FnMut(Progress)> Chooser<'a, F> {
         missing.sort_by_key(|i| self.candidates[*i].published.structure.as_str());
         let count = missing.len();
         for (done, i) in missing.into_iter().enumerate() {
+            if self.is_late() {
+                break;
+            }
             self.tell(done, count, format!("work of {}", self.candidates[i].published));
             let Candidate { device, precision, published, .. } = self.candidates[i];
-            let way = self.entries[i].way;
-            if self.rates[way].is_none() {
-                let rate = Rate::measure(device, precision)?;
-                log::info!("{device}, {precision}: {:.1} G multiply-adds/s at best", rate.macs / 1e9);
-                self.rates[way] = Some(rate);
+            let rate = self.entries[i].rate;
+            if self.rates[rate].is_none() {
+                let found = Rate::measure(device, precision)?;
+                log::info!("{device}, {precision}: {:.1} G multiply-adds/s at best", found.macs / 1e9);
+                self.rates[rate] = Some(found);
             }
             let input = |network: &Network| self.candidates[i].input(network);
             let demand = built(&mut self.network, &published.structure).and_then(|network| {
@@ -391,7 +427,7 @@ impl<'a, F: FnMut(Progress)> Chooser<'a, F> {
 
     fn floors(&mut self) {
         for (candidate, entry) in self.candidates.iter().zip(&mut self.entries) {
-            if let (Some(demand), Some(rate)) = (candidate.demand, self.rates[entry.way]) {
+            if let (Some(demand), Some(rate)) = (candidate.demand, self.rates[entry.rate]) {
                 entry.floor_ms = rate.floor_ms(demand);
             }
         }
@@ -403,7 +439,8 @@ impl<'a, F: FnMut(Progress)> Chooser<'a, F> {
                 self.entries[i].state = State::Took(measured.ms.median);
                 // What was done can be done: a device that was busy while it was rated is rated again.
                 let done = 1e3 * measured.macs as f64 / measured.ms.min;
-                if let Some(rate) = self.rates[self.entries[i].way].as_mut().filter(|rate| rate.macs < done) {
+                if let Some(rate) = self.rates[self.entries[i].rate].as_mut().filter(|rate| rate.macs < done)
+                {
                     log::debug!("{:.1} G multiply-adds/s in {}", done / 1e9, measured.published);
                     rate.macs = done;
                     self.floors();
@@ -448,9 +485,14 @@ impl<'a, F: FnMut(Progress)> Chooser<'a, F> {
         (self.progress)(Progress { done, of, what });
     }
 
-    fn front(&self) -> Front {
-        Front::of(self.candidates.iter().filter_map(|candidate| candidate.measured.clone()).collect())
+    fn front(&self, limits: &Limits) -> Front {
+        Front::of(self.candidates.iter().filter_map(|candidate| candidate.measured.clone()).collect(), limits)
     }
+}
+
+/// The limits that decide what takes part: everything is measured whatever memory it takes.
+fn without_memory(goal: Goal, limits: &Limits) -> Limits {
+    if goal == Goal::All { limits.without(Limit::Memory) } else { *limits }
 }
 
 /// The network of this structure, built unless it is the last one that was.

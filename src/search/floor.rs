@@ -1,22 +1,14 @@
 //! How long a network takes at least on a device, without running it.
 
-use std::time::Duration;
-
 use crate::{
     Result, Shape,
     graph::{Cost, Graph, passes},
-    measure::{Case, Effort, Peaks, time},
+    measure::Peaks,
     quantize::{self, Precision},
     session::{self, Device, Options},
     tensor::Element,
-    zoo::{Network, synthetic},
+    zoo::Network,
 };
-
-/// The network that a CPU is rated by: dense convolutions, which come nearest to what its cores can do.
-const DENSE: &str = "resnet18";
-
-/// Other networks may be so many times as quick for their multiply-adds: larger ones, and runs less disturbed.
-const MARGIN: f64 = 1.25;
 
 /// The share of a launch that each step takes at least, as launches that do something overlap a little.
 const LAUNCH: f64 = 0.8;
@@ -47,27 +39,13 @@ pub struct Demand {
 impl Rate {
     /// Measures the device.
     pub fn measure(device: &Device, precision: Precision) -> Result<Self> {
-        match device {
-            Device::Gpu(_) => {
-                let element = if precision == Precision::F16 { Element::F16 } else { Element::F32 };
-                let Peaks { macs, launch, .. } = Peaks::measure(device, element)?;
-                let quicker = if precision == Precision::Int8 { INT8 } else { 1.0 };
-                Ok(Self { macs: quicker * macs, launch: LAUNCH * launch })
-            }
-            Device::Cpu(_) => {
-                let network = synthetic::network(DENSE)?;
-                let graph = graph(&network, precision)?;
-                let input = network.input_shape(1);
-                let macs = Demand::count(&graph, input, precision)?.macs;
-                let case = Case { graph: &graph, input, options: options(precision) };
-                let effort = Effort { warmup: 2, runs: 7, time: Duration::ZERO };
-                let seconds = time(device, case, effort)?.wall_ms.min / 1e3;
-                Ok(Self { macs: MARGIN * macs as f64 / seconds, launch: 0.0 })
-            }
-        }
+        let element = if precision == Precision::F16 { Element::F16 } else { Element::F32 };
+        let Peaks { macs, launch, .. } = Peaks::measure(device, element)?;
+        let quicker = if precision == Precision::Int8 { INT8 } else { 1.0 };
+        Ok(Self { macs: quicker * macs, launch: LAUNCH * launch })
     }
 
-    /// Milliseconds that nothing can beat.
+    /// Milliseconds that a network takes at least.
     pub fn floor_ms(&self, demand: Demand) -> f64 {
         1e3 * (demand.macs as f64 / self.macs).max(demand.steps as f64 * self.launch)
     }
@@ -117,8 +95,14 @@ pub fn options(precision: Precision) -> Options {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::cpu::Cpu;
+    use crate::{
+        cpu::Cpu,
+        measure::{Case, Effort, time},
+        zoo::synthetic,
+    };
 
     #[test]
     fn floors_grow_with_work_and_with_steps() {

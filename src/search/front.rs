@@ -31,23 +31,26 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// Whether both were measured where and as the same things are.
+    /// Whether both are of one device and one metric, and the accuracy of both is known or of both not.
     fn is_comparable(&self, other: &Self) -> bool {
-        (self.backend, &self.device) == (other.backend, &other.device)
-            && self.published.metric == other.published.metric
+        let kind = |row: &Self| (row.backend, row.published.metric, row.precision == Precision::Int8);
+        kind(self) == kind(other) && self.device == other.device
     }
 
-    /// The shell commands that run it on a picture as it was measured. In 8 bits it has to be quantised first, on
-    /// pictures of the user's.
-    pub fn command(&self) -> String {
+    /// The shell commands that run it on a picture as it was measured; `device` is the flags that choose its device, such
+    /// as `--backend cpu --threads 1`. In 8 bits it has to be quantised first, on pictures of the user's.
+    pub fn command(&self, device: &str) -> String {
         let (fetch, weights) = self.published.weights_flags();
-        let (task, backend) = (self.published.metric.task(), self.backend);
-        match self.precision {
-            Precision::F32 => format!("{} --backend {backend}", self.published.command()),
-            Precision::F16 => format!("{} --backend {backend} --precision f16", self.published.command()),
-            Precision::Int8 => format!(
+        let task = self.published.metric.task();
+        match (self.precision, self.backend) {
+            // The CPU computes in f32 whatever is said.
+            (Precision::F32, "cpu") => format!("{} {device}", self.published.command()),
+            (Precision::F32 | Precision::F16, _) => {
+                format!("{} {device} --precision {}", self.published.command(), self.precision)
+            }
+            (Precision::Int8, _) => format!(
                 "{fetch}goldcrest quantize {weights} --pictures FOLDER --out int8.safetensors && goldcrest {task} IMAGE \
-                 --weights int8.safetensors --backend {backend}"
+                 --weights int8.safetensors {device}"
             ),
         }
     }
@@ -103,33 +106,54 @@ impl fmt::Display for Rule {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Front {
     rows: Vec<Measured>,
-    /// Of each row, whether another of its device and metric dominates it.
-    dominated: Vec<bool>,
+    standings: Vec<Standing>,
+}
+
+/// Where a network stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// Nothing is as accurate and quicker, or as quick and more accurate.
+    Front,
+    /// Another of its device and metric is.
+    Dominated,
+    /// It does not keep to a limit other than that of time.
+    Excluded,
 }
 
 impl Front {
-    /// Puts them in order, and finds out which are dominated. Only networks of one device and one metric are
-    /// compared.
-    pub fn of(mut rows: Vec<Measured>) -> Self {
+    /// Puts them in order, and finds out which are dominated by others of their device and metric. What does not keep to
+    /// limits other than that of time dominates nothing, unless that is so of all.
+    pub fn of(mut rows: Vec<Measured>, limits: &Limits) -> Self {
         let key = |row: &Measured| (Reverse(row.backend), row.device.clone());
         rows.sort_by(|a, b| {
             let order = a.ms.median.total_cmp(&b.ms.median);
             key(a).cmp(&key(b)).then(order).then(b.published.accuracy.total_cmp(&a.published.accuracy))
         });
-        let dominated =
-            |row: &Measured| rows.iter().any(|other| other.is_comparable(row) && other.dominates(row));
-        let dominated = rows.iter().map(dominated).collect();
-        Self { rows, dominated }
+        let lasting = limits.without(Limit::Within);
+        let limits = if rows.iter().any(|row| lasting.admit(row)) { lasting } else { Limits::default() };
+        let standing = |row: &Measured| {
+            let dominates = |other: &&Measured| other.is_comparable(row) && other.dominates(row);
+            match limits.admit(row) {
+                false => Standing::Excluded,
+                true if rows.iter().filter(|other| limits.admit(other)).any(|other| dominates(&other)) => {
+                    Standing::Dominated
+                }
+                true => Standing::Front,
+            }
+        };
+        let standings = rows.iter().map(standing).collect();
+        Self { rows, standings }
     }
 
-    /// All rows, each with whether it is dominated.
-    pub fn rows(&self) -> impl Iterator<Item = (&Measured, bool)> {
-        self.rows.iter().zip(self.dominated.iter().copied())
+    /// All rows, each with where it stands.
+    pub fn rows(&self) -> impl Iterator<Item = (&Measured, Standing)> {
+        self.rows.iter().zip(self.standings.iter().copied())
     }
 
     /// Those that nothing dominates.
     pub fn best(&self) -> impl Iterator<Item = &Measured> {
-        self.rows().filter(|(_, dominated)| !dominated).map(|(row, _)| row)
+        self.rows().filter(|(_, standing)| *standing == Standing::Front).map(|(row, _)| row)
     }
 
     /// The network to take: the most accurate within the limits; the quickest if accuracy alone was asked for; the
@@ -153,11 +177,22 @@ impl Front {
         Some(picked)
     }
 
-    /// For each limit by itself the network that comes nearest to it, of those that keep to all others.
-    pub fn nearest(&self, limits: &Limits) -> Vec<(Limit, &Measured)> {
+    /// For each limit by itself the network that comes nearest to it, of those that keep to all others; of all, if
+    /// the limits are out of reach together. With each the limits that it was sought within.
+    pub fn nearest(&self, limits: &Limits) -> Vec<(Limit, Limits, &Measured)> {
+        let within = |others: &dyn Fn(Limit) -> Limits| self.nearest_of(limits, others);
+        let nearest = within(&|limit| limits.without(limit));
+        if nearest.is_empty() { within(&|_| Limits::default()) } else { nearest }
+    }
+
+    fn nearest_of(
+        &self,
+        limits: &Limits,
+        others: &dyn Fn(Limit) -> Limits,
+    ) -> Vec<(Limit, Limits, &Measured)> {
         let asked = Limit::ALL.into_iter().filter(|limit| limits.has(*limit));
         let nearest = asked.filter_map(|limit| {
-            let rest = limits.without(limit);
+            let rest = others(limit);
             let admitted = one_metric(self.rows.iter().filter(|row| rest.admit(row)).collect());
             let far = |row: &Measured| match limit {
                 Limit::Within => row.ms.median,
@@ -165,7 +200,7 @@ impl Front {
                 Limit::Memory => row.memory_bytes as f64,
                 Limit::Download => row.published.download_bytes as f64,
             };
-            Some((limit, admitted.into_iter().min_by(|a, b| far(a).total_cmp(&far(b)))?))
+            Some((limit, rest, admitted.into_iter().min_by(|a, b| far(a).total_cmp(&far(b)))?))
         });
         nearest.collect()
     }
@@ -174,13 +209,13 @@ impl Front {
 impl fmt::Display for Front {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut device = None;
-        for (row, dominated) in self.rows() {
+        for (row, standing) in self.rows() {
             if device.replace(&row.device) != Some(&row.device) {
                 writeln!(f, "{}", row.device)?;
                 writeln!(
                     f,
                     "  {:<56} {:>4} {:<5} {:>6} {:>26} {:>9} {:>9}  accuracy's source",
-                    "network", "size", "store", "%", "ms (min to max)", "M MACs", "memory"
+                    "network", "size", "kind", "%", "ms (min to max)", "M MACs", "memory"
                 )?;
             }
             // The accuracy of integers is not known.
@@ -190,7 +225,12 @@ impl fmt::Display for Front {
                 metric => format!(", {metric}"),
             };
             let noisy = if row.noisy { ", noisy" } else { "" };
-            writeln!(f, "{} {row}{metric}{mark}{noisy}", if dominated { ' ' } else { '*' })?;
+            let place = match standing {
+                Standing::Front => '*',
+                Standing::Dominated => ' ',
+                Standing::Excluded => '-',
+            };
+            writeln!(f, "{place} {row}{metric}{mark}{noisy}")?;
         }
         Ok(())
     }
@@ -266,27 +306,24 @@ pub(super) mod tests {
 
     #[test]
     fn the_front_has_what_nothing_dominates() {
-        let front = Front::of(vec![
-            measured(75.0, 4.0),
-            measured(70.0, 2.0),
-            measured(69.0, 3.0),
-            measured(60.0, 1.0),
-        ]);
+        let front = Front::of(
+            vec![measured(75.0, 4.0), measured(70.0, 2.0), measured(69.0, 3.0), measured(60.0, 1.0)],
+            &Limits::default(),
+        );
         assert_eq!(accuracies(front.best()), [60.0, 70.0, 75.0]);
+        use Standing::{Dominated, Front as Best};
         assert_eq!(
-            front.rows().map(|(_, dominated)| dominated).collect::<Vec<_>>(),
-            [false, false, true, false]
+            front.rows().map(|(_, standing)| standing).collect::<Vec<_>>(),
+            [Best, Best, Dominated, Best]
         );
     }
 
     #[test]
     fn of_equals_neither_dominates_but_one_tie_does() {
-        let front = Front::of(vec![
-            measured(70.0, 2.0),
-            measured(70.0, 2.0),
-            measured(70.0, 3.0),
-            measured(69.0, 2.0),
-        ]);
+        let front = Front::of(
+            vec![measured(70.0, 2.0), measured(70.0, 2.0), measured(70.0, 3.0), measured(69.0, 2.0)],
+            &Limits::default(),
+        );
         assert_eq!(accuracies(front.best()), [70.0, 70.0]);
     }
 
@@ -296,12 +333,12 @@ pub(super) mod tests {
         (slow.backend, slow.device) = ("gpu", "a GPU".into());
         let mut other = measured(10.0, 5.0);
         other.published.metric = Metric::VocMiou;
-        let front = Front::of(vec![measured(71.0, 2.0), slow, other]);
+        let front = Front::of(vec![measured(71.0, 2.0), slow, other], &Limits::default());
         assert_eq!(accuracies(front.best()), [70.0, 71.0, 10.0]);
         // A single one of another metric is no better for having more.
         let mut more = measured(99.0, 3.0);
         more.published.metric = Metric::VocMiou;
-        let front = Front::of(vec![measured(71.0, 2.0), measured(72.0, 3.0), more]);
+        let front = Front::of(vec![measured(71.0, 2.0), measured(72.0, 3.0), more], &Limits::default());
         let limits = Limits { within_ms: Some(4.0), ..Limits::default() };
         assert_eq!(front.pick(&limits).unwrap().0.published.accuracy, 72.0);
     }
@@ -309,7 +346,7 @@ pub(super) mod tests {
     #[test]
     fn what_is_picked_follows_from_what_is_asked_for() {
         let rows = [(60.0, 1.0), (70.0, 2.0), (75.0, 4.0), (76.0, 9.0)];
-        let front = Front::of(rows.map(|(accuracy, ms)| measured(accuracy, ms)).to_vec());
+        let front = Front::of(rows.map(|(accuracy, ms)| measured(accuracy, ms)).to_vec(), &Limits::default());
         let picked = |limits: Limits| front.pick(&limits).map(|(row, rule)| (row.published.accuracy, rule));
         let none = Limits::default();
         assert_eq!(picked(Limits { within_ms: Some(4.0), ..none }), Some((75.0, Rule::MostAccurate)));
@@ -331,25 +368,62 @@ pub(super) mod tests {
             vec![(60.0, 1.0), (70.0, 2.0)],
             vec![(60.0, 1.0), (65.0, 2.0), (70.0, 4.0)],
         ] {
-            let front = Front::of(rows.iter().map(|&(accuracy, ms)| measured(accuracy, ms)).collect());
+            let front = Front::of(
+                rows.iter().map(|&(accuracy, ms)| measured(accuracy, ms)).collect(),
+                &Limits::default(),
+            );
             assert_eq!(front.pick(&Limits::default()), None, "{rows:?}");
         }
     }
 
     #[test]
     fn the_nearest_gives_way_in_one_limit() {
-        let front = Front::of(vec![measured(60.0, 1.0), measured(75.0, 4.0), measured(80.0, 9.0)]);
+        let front = Front::of(
+            vec![measured(60.0, 1.0), measured(75.0, 4.0), measured(80.0, 9.0)],
+            &Limits::default(),
+        );
         let limits = Limits { within_ms: Some(2.0), accuracy: Some(75.0), ..Limits::default() };
-        let nearest: Vec<_> =
-            front.nearest(&limits).into_iter().map(|(limit, row)| (limit, row.published.accuracy)).collect();
+        let nearest: Vec<_> = front
+            .nearest(&limits)
+            .into_iter()
+            .map(|(limit, _, row)| (limit, row.published.accuracy))
+            .collect();
         assert_eq!(nearest, [(Limit::Within, 75.0), (Limit::Accuracy, 60.0)]);
+    }
+
+    #[test]
+    fn limits_that_are_out_of_reach_together_have_their_nearest_each() {
+        let front = Front::of(vec![measured(60.0, 1.0), measured(75.0, 4.0)], &Limits::default());
+        let limits = Limits { within_ms: Some(0.1), accuracy: Some(99.0), ..Limits::default() };
+        let nearest: Vec<_> = front
+            .nearest(&limits)
+            .into_iter()
+            .map(|(limit, _, row)| (limit, row.published.accuracy))
+            .collect();
+        assert_eq!(nearest, [(Limit::Within, 60.0), (Limit::Accuracy, 75.0)]);
+    }
+
+    #[test]
+    fn what_is_too_large_dominates_nothing_and_what_is_picked_is_on_the_front() {
+        // Memory is a million bytes a millisecond.
+        let mut large = measured(76.0, 3.0);
+        large.memory_bytes = 90_000_000;
+        let rows = vec![measured(60.0, 1.0), measured(70.0, 2.0), large, measured(75.0, 4.0)];
+        let limits = Limits { memory: Some(5_000_000), ..Limits::default() };
+        let front = Front::of(rows.clone(), &limits);
+        assert_eq!(accuracies(front.best()), [60.0, 70.0, 75.0]);
+        let (picked, _) = front.pick(&limits).unwrap();
+        assert!(picked.published.accuracy == 75.0 && front.best().any(|row| row == picked));
+        // Nothing keeps to this: the front is that of all.
+        let front = Front::of(rows, &Limits { memory: Some(1), ..limits });
+        assert_eq!(accuracies(front.best()), [60.0, 70.0, 76.0]);
     }
 
     #[test]
     fn a_front_prints_itself() {
         let mut eight = measured(70.0, 0.5);
         eight.precision = Precision::Int8;
-        let text = Front::of(vec![measured(70.0, 2.0), eight]).to_string();
+        let text = Front::of(vec![measured(70.0, 2.0), eight], &Limits::default()).to_string();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 4, "{text}");
         assert!(lines[0] == "a CPU" && lines[2].starts_with("* ") && lines[3].starts_with("  "), "{text}");

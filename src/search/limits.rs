@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Measured;
 
-/// What a network has to keep to; what is none is not asked for.
+/// What a network has to keep to; `None` is no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Limits {
     /// The most milliseconds of a run in the median.
@@ -82,7 +82,7 @@ impl fmt::Display for Limits {
     /// `within 4 ms, with 75 % at least`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = [
-            self.within_ms.map(|ms| format!("within {ms} ms")),
+            self.within_ms.map(|ms| format!("within {} ms", short(ms))),
             self.accuracy.map(|percent| format!("with {percent} % at least")),
             self.memory.map(|bytes| format!("in {} of memory", megabytes(bytes))),
             self.download.map(|bytes| format!("in a file of {}", megabytes(bytes))),
@@ -94,7 +94,19 @@ impl fmt::Display for Limits {
 
 /// Bytes for people.
 pub fn megabytes(bytes: u64) -> String {
-    format!("{:.1} MB", bytes as f64 / 1e6)
+    match bytes {
+        0..100_000 => format!("{} kB", short(bytes as f64 / 1e3)),
+        _ => format!("{:.1} MB", bytes as f64 / 1e6),
+    }
+}
+
+/// A number with at most three digits behind its point, or as many as a small one needs.
+pub fn short(number: f64) -> String {
+    if number < 1e-2 {
+        return number.to_string();
+    }
+    let text = format!("{number:.3}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// Milliseconds from `4ms`, `0.5s` or `250us`.
@@ -172,6 +184,11 @@ mod tests {
         let limits = Limits { within_ms: Some(4.0), accuracy: Some(75.0), ..Limits::default() };
         assert_eq!(limits.to_string(), "within 4 ms, with 75 % at least");
         assert_eq!(limits.without(Limit::Accuracy).to_string(), "within 4 ms");
+        assert_eq!(
+            Limits { within_ms: Some(1e3 / 60.0), ..limits }.without(Limit::Accuracy).to_string(),
+            "within 16.667 ms"
+        );
+        assert_eq!([1_000, 99_000, 24_000_000].map(megabytes), ["1 kB", "99 kB", "24.0 MB"]);
         assert!(limits.without(Limit::Accuracy).without(Limit::Within).is_empty());
         let has: Vec<bool> = Limit::ALL.iter().map(|limit| limits.has(*limit)).collect();
         assert_eq!(has, [true, true, false, false]);

@@ -161,10 +161,10 @@ impl Catalogue {
         Ok(Self { networks, left_out: left_out.into_iter().map(reason).collect() })
     }
 
-    /// The best training of each structure at each size: the others take as long, and are no better.
-    pub fn best(&self) -> Vec<&Published> {
+    /// Of what is `wanted` the best training of each structure at each size: the others take as long, and are no better.
+    pub fn best(&self, wanted: impl Fn(&Published) -> bool) -> Vec<&Published> {
         let mut best: Vec<&Published> = Vec::new();
-        for network in &self.networks {
+        for network in self.networks.iter().filter(|network| wanted(network)) {
             let same = |other: &&mut &Published| {
                 (&other.structure, other.size, other.metric)
                     == (&network.structure, network.size, network.metric)
@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn parameters_are_the_structures() {
-        for network in Catalogue::new().unwrap().best() {
+        for network in Catalogue::new().unwrap().best(|_| true) {
             // Large ones are as their smaller kin are, and take long to build.
             if network.parameters > 6_000_000 || network.structure.contains("segmentation") {
                 continue;
@@ -299,7 +299,7 @@ mod tests {
     #[test]
     fn the_best_training_is_kept_and_each_size_once() {
         let catalogue = Catalogue::new().unwrap();
-        let best = catalogue.best();
+        let best = catalogue.best(|_| true);
         let of = |structure: &str| -> Vec<String> {
             let of = best.iter().filter(|n| n.structure == structure);
             of.map(|n| format!("{n} {} {}", n.size, n.accuracy)).collect()

@@ -1,19 +1,21 @@
 //! What to measure next, and what not at all: branch and bound over accuracy and time.
 //!
-//! Each entry has a floor, a time that nothing can beat. An entry is ruled out if its floor is beyond the limit, or if
+//! Each entry has a floor, a lower bound on its time. An entry is ruled out if its floor is beyond the limit, or if
 //! something at least as accurate was measured to take no longer than the floor: whatever it would take, it would be
 //! dominated.
 
-/// A network that may be measured one way.
+use super::Metric;
+
+/// A network that may be measured on a device in a precision.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Entry {
     /// In percent.
     pub accuracy: f64,
-    /// Those of one number are compared: of one device and one metric.
-    pub group: usize,
-    /// Those of one number are computed alike: of one device and one precision.
-    pub way: usize,
-    /// The milliseconds that nothing can beat.
+    /// Which device, metric and kind of numbers it is of: entries of one group are compared.
+    pub group: (usize, Metric, bool),
+    /// Which rate its floor follows from: of its device and precision.
+    pub rate: usize,
+    /// The milliseconds that it takes at least.
     pub floor_ms: f64,
     /// What came of it.
     pub state: State,
@@ -79,7 +81,7 @@ pub fn next(entries: &[Entry], goal: Goal, takes_part: impl Fn(usize) -> bool) -
         takes_part(*i) && entry.state == State::Waiting && !is_ruled_out(entry, &running, goal)
     };
     let open: Vec<usize> = (0..entries.len()).filter(open).collect();
-    let estimate = |i: usize| entries[i].floor_ms * slowness(entries, entries[i].way);
+    let estimate = |i: usize| entries[i].floor_ms * slowness(entries, entries[i].rate);
     let worth = |i: usize| -> [f64; 3] {
         let entry = &entries[i];
         match goal {
@@ -107,12 +109,12 @@ pub fn next(entries: &[Entry], goal: Goal, takes_part: impl Fn(usize) -> bool) -
     open.iter().rev().copied().max_by(|a, b| order(&worth(*a), &worth(*b)))
 }
 
-/// How many times its floor a network of this way takes, by those that were measured.
-fn slowness(entries: &[Entry], way: usize) -> f64 {
+/// How many times its floor a network of this rate takes, in the median of those that were measured.
+fn slowness(entries: &[Entry], rate: usize) -> f64 {
     /// About what is seen on CPUs.
     const UNKNOWN: f64 = 2.0;
     let ratio = |entry: &Entry| Some(entry.took()? / entry.floor_ms).filter(|ratio| ratio.is_finite());
-    let mut ratios: Vec<f64> = entries.iter().filter(|entry| entry.way == way).filter_map(ratio).collect();
+    let mut ratios: Vec<f64> = entries.iter().filter(|entry| entry.rate == rate).filter_map(ratio).collect();
     ratios.sort_by(f64::total_cmp);
     ratios.get(ratios.len() / 2).copied().unwrap_or(UNKNOWN)
 }
@@ -128,7 +130,13 @@ mod tests {
         let network = (0u8..20, 0..2usize, 1u8..40, 0u8..30).prop_map(|(accuracy, group, floor, more)| {
             let floor_ms = f64::from(floor) / 4.0;
             let accuracy = f64::from(accuracy);
-            let entry = Entry { accuracy, group, way: group, floor_ms, state: State::Waiting };
+            let entry = Entry {
+                accuracy,
+                group: (group, Metric::Top1, false),
+                rate: group,
+                floor_ms,
+                state: State::Waiting,
+            };
             (entry, floor_ms * (1.0 + f64::from(more) / 10.0))
         });
         proptest::collection::vec(network, 1..30)
@@ -170,15 +178,15 @@ mod tests {
         #[test]
         fn the_quickest_and_the_most_accurate_are_found(networks in networks(), within in 1u8..30) {
             for group in 0..2 {
-                let of = |least: f64| networks.iter().filter(move |(e, ms)| e.group == group && *ms <= least);
+                let of = |least: f64| networks.iter().filter(move |(e, ms)| e.group.0 == group && *ms <= least);
                 let found = run(&networks, Goal::Quickest);
                 let quickest = of(f64::MAX).map(|(_, ms)| *ms).min_by(f64::total_cmp);
-                let took = found.iter().filter(|e| e.group == group).filter_map(Entry::took);
+                let took = found.iter().filter(|e| e.group.0 == group).filter_map(Entry::took);
                 prop_assert_eq!(took.min_by(f64::total_cmp), quickest);
 
                 let within = f64::from(within);
                 let found = run(&networks, Goal::MostAccurate(Some(within)));
-                let fits = |e: &&Entry| e.group == group && e.took().is_some_and(|ms| ms <= within);
+                let fits = |e: &&Entry| e.group.0 == group && e.took().is_some_and(|ms| ms <= within);
                 let most = found.iter().filter(fits).map(|e| e.accuracy).max_by(f64::total_cmp);
                 prop_assert_eq!(most, of(within).map(|(e, _)| e.accuracy).max_by(f64::total_cmp));
             }
@@ -187,8 +195,13 @@ mod tests {
 
     #[test]
     fn a_good_network_saves_measuring_worse_ones() {
-        let entry =
-            |accuracy, floor_ms| Entry { accuracy, group: 0, way: 0, floor_ms, state: State::Waiting };
+        let entry = |accuracy, floor_ms| Entry {
+            accuracy,
+            group: (0, Metric::Top1, false),
+            rate: 0,
+            floor_ms,
+            state: State::Waiting,
+        };
         let networks: Vec<(Entry, f64)> =
             [(75.0, 1.0, 1.5), (74.0, 2.0, 3.0), (73.0, 2.5, 4.0), (60.0, 0.5, 0.8)]
                 .map(|(accuracy, floor, ms)| (entry(accuracy, floor), ms))

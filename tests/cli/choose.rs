@@ -34,7 +34,7 @@ fn a_row_has_what_the_contract_says() {
     let command = best["command"].as_str().unwrap();
     assert_eq!(
         command,
-        "goldcrest classify IMAGE --model timm/mobilenetv3_small_050.lamb_in1k --backend cpu"
+        "goldcrest classify IMAGE --model timm/mobilenetv3_small_050.lamb_in1k --backend cpu --threads 1"
     );
     let ms = ["ms_min", "ms", "ms_max"].map(|key| best[key].as_f64().unwrap());
     assert!(0.0 < ms[0] && ms[0] <= ms[1] && ms[1] <= ms[2], "{best}");
@@ -60,7 +60,7 @@ fn words_name_the_network_its_source_and_what_runs_it() {
 
 #[test]
 fn a_limit_that_is_out_of_reach_is_answered_with_what_is_nearest() {
-    for (flags, breaks, network) in [
+    for (flags, limit, network) in [
         (["--within", "1us"], "within", None),
         (["--min-accuracy", "99"], "accuracy", Some("timm/mobilenetv3_small_050")),
         (["--memory", "1kB"], "memory", None),
@@ -69,11 +69,51 @@ fn a_limit_that_is_out_of_reach_is_answered_with_what_is_nearest() {
         let told = json(choose(&[&flags[..], &["--json"]].concat()));
         assert_eq!((&told["recommended"], &told["rule"]), (&Value::Null, &Value::Null), "{flags:?}");
         let nearest = told["nearest"].as_array().unwrap();
-        assert_eq!((nearest.len(), &nearest[0]["breaks"]), (1, &breaks.into()), "{flags:?}: {told}");
+        assert_eq!((nearest.len(), &nearest[0]["nearest_to"]), (1, &limit.into()), "{flags:?}: {told}");
         assert_eq!(nearest[0]["fits"], false, "{flags:?}");
         assert!(network.is_none_or(|network| nearest[0]["network"] == network), "{flags:?}: {told}");
         let text = answer(choose(&flags));
-        assert!(text.contains("nothing ") && text.contains("without limits: "), "{text}");
+        let what = ["the quickest: ", "the most accurate: ", "the least memory: ", "the smallest file: "];
+        assert!(text.contains("nothing ") && what.iter().any(|what| text.contains(what)), "{text}");
+    }
+}
+
+/// Networks enough that some are ruled out without being measured.
+#[test]
+fn what_is_not_measured_would_have_changed_nothing() {
+    let many = |more: &[&str]| {
+        let only = "mobilenetv3_small_*,mobilenet_v2_0.35_96,tf_mobilenetv3_small_*";
+        let mut command =
+            goldcrest(["choose", "--backend", "cpu", "--threads", "1", "--json", "--only", only]);
+        command.args(more);
+        json(command)
+    };
+    // Of those in so little memory the most accurate, whatever larger ones take.
+    let quick = many(&["--memory", "9MB"]);
+    let thorough = many(&["--memory", "9MB", "--thorough"]);
+    let best = |told: &Value| told["recommended"]["network"].as_str().unwrap().to_owned();
+    assert_eq!(best(&quick), best(&thorough));
+    for told in [&quick, &thorough] {
+        assert!(networks(&told["front"]).contains(&best(told).as_str()), "{told}");
+        assert!(told["front"].as_array().unwrap().iter().all(|row| row["fits"] == true), "{told}");
+    }
+    assert!(thorough["measured"].as_array().unwrap().iter().any(|row| row["fits"] == false), "{thorough}");
+
+    let least = |told: &Value| {
+        let rows = told["measured"].as_array().unwrap().iter();
+        rows.map(|row| row["memory_bytes"].as_u64().unwrap()).min().unwrap()
+    };
+    let all = many(&["--precision", "f32,int8", "--thorough"]);
+    let tiny = many(&["--precision", "f32,int8", "--memory", "1kB"]);
+    assert_eq!((&tiny["nearest"][0]["precision"], &tiny["recommended"]), (&"int8".into(), &Value::Null));
+    assert_eq!(tiny["nearest"][0]["memory_bytes"].as_u64(), Some(least(&all)));
+
+    for limits in [["--within", "1us", "--min-accuracy", "99"], ["--within", "1us", "--memory", "1kB"]] {
+        let told = many(&limits);
+        let to: Vec<&Value> =
+            told["nearest"].as_array().unwrap().iter().map(|row| &row["nearest_to"]).collect();
+        let second = if limits[2] == "--memory" { "memory" } else { "accuracy" };
+        assert_eq!((to, &told["recommended"]), (vec![&"within".into(), &second.into()], &Value::Null));
     }
 }
 
@@ -138,6 +178,7 @@ fn mistakes_are_told_before_anything_is_measured() {
         (&["--within", "soon"], &["--within", "soon", "0.5s"]),
         (&["--fps", "0"], &["--fps", "60"]),
         (&["--fps", "inf"], &["--fps"]),
+        (&["--fps", "1e-306"], &["--fps"]),
         (&["--fps", "60", "--within", "4ms"], &["--fps", "--within"]),
         (&["--min-accuracy", "175"], &["--min-accuracy", "100"]),
         (&["--memory", "64XB"], &["--memory", "64MiB"]),
@@ -155,6 +196,7 @@ fn mistakes_are_told_before_anything_is_measured() {
         goldcrest(["choose", "--only", "mobilenet_v9*"]),
         &["mobilenet_v9*", "timm/mobilenetv3_large_100"],
     );
+    refused(goldcrest(["choose", "--only", "mobilenetv4_hybrid*"]), &["mobilenetv4_hybrid", "attention"]);
     refused(goldcrest(["choose", "--only", "a["]), &["--only a["]);
     refused(goldcrest(["choose", "--backend", "cpu", "--adapter", "0"]), &["--adapter", "cpu"]);
     refused(goldcrest(["choose", "--adapter", "0", "--threads", "2"]), &["--threads"]);

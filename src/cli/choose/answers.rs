@@ -5,35 +5,38 @@ use std::fmt::Write;
 use anyhow::Result;
 use goldcrest::{
     quantize::Precision,
-    search::{Choice, Limit, Limits, Measured, Metric, megabytes},
+    search::{Choice, Limit, Limits, Measured, Metric, Standing, megabytes},
 };
 use serde_json::{Value, json as value};
 
 use super::super::common;
 
-pub fn json(choice: &Choice, limits: &Limits) -> Result<String> {
+/// The flags that choose the device that a row was measured on.
+pub type Flags<'a> = &'a dyn Fn(&Measured) -> String;
+
+pub fn json(choice: &Choice, limits: &Limits, flags: Flags) -> Result<String> {
     let recommended = choice.recommended(limits);
     let nearest = match recommended {
         Some(_) => Vec::new(),
         None => choice.front.nearest(limits),
     };
-    let nearest = nearest.into_iter().map(|(limit, row)| {
-        let mut told = told(row, limits);
-        told["breaks"] = value!(limit);
+    let nearest = nearest.into_iter().map(|(limit, _, row)| {
+        let mut told = told(row, limits, flags);
+        told["nearest_to"] = value!(limit);
         told
     });
     let rows = |all: bool| -> Vec<Value> {
-        let kept = choice.front.rows().filter(|(_, dominated)| all || !dominated);
-        kept.map(|(row, dominated)| {
-            let mut told = told(row, limits);
-            told["dominated"] = value!(dominated);
+        let kept = choice.front.rows().filter(|(_, standing)| all || *standing == Standing::Front);
+        kept.map(|(row, standing)| {
+            let mut told = told(row, limits, flags);
+            told["dominated"] = value!(standing == Standing::Dominated);
             told
         })
         .collect()
     };
     common::json(&value!({
         "limits": limits,
-        "recommended": recommended.map(|(row, _)| told(row, limits)),
+        "recommended": recommended.map(|(row, _)| told(row, limits, flags)),
         "rule": recommended.map(|(_, rule)| rule),
         "nearest": nearest.collect::<Vec<_>>(),
         "front": rows(false),
@@ -44,7 +47,7 @@ pub fn json(choice: &Choice, limits: &Limits) -> Result<String> {
 }
 
 /// A row for programs.
-fn told(row: &Measured, limits: &Limits) -> Value {
+fn told(row: &Measured, limits: &Limits, flags: Flags) -> Value {
     let published = &row.published;
     let mut told = value!({
         "network": published.network,
@@ -69,7 +72,7 @@ fn told(row: &Measured, limits: &Limits) -> Value {
         "fits": limits.admit(row),
         "source": published.source,
         "date": published.date,
-        "command": row.command(),
+        "command": row.command(&flags(row)),
     });
     if published.metric == Metric::Top1 {
         told["top1"] = value!(published.accuracy);
@@ -77,10 +80,12 @@ fn told(row: &Measured, limits: &Limits) -> Value {
     told
 }
 
-pub fn words(choice: &Choice, limits: &Limits) -> Result<String, std::fmt::Error> {
+pub fn words(choice: &Choice, limits: &Limits, flags: Flags) -> Result<String, std::fmt::Error> {
     let mut text = String::new();
     write!(text, "{}", choice.front)?;
-    writeln!(text, "\n{}; * is on the front of its device", choice.counts)?;
+    let excluded = choice.front.rows().any(|(_, standing)| standing == Standing::Excluded);
+    let excluded = if excluded { ", - is beyond a limit" } else { "" };
+    writeln!(text, "\n{}; * is on the front of its device{excluded}", choice.counts)?;
     match choice.recommended(limits) {
         Some((row, rule)) => {
             writeln!(text, "\n{rule} {limits}: {}", line(row))?;
@@ -93,7 +98,7 @@ pub fn words(choice: &Choice, limits: &Limits) -> Result<String, std::fmt::Error
                     "  its accuracy is that of f32: what 8 bits lose, goldcrest quantize --pictures measures"
                 )?;
             }
-            writeln!(text, "  {}", row.command())?;
+            writeln!(text, "  {}", row.command(&flags(row)))?;
         }
         None if limits.is_empty() => {
             let reason = "the front has too few networks, or does not bend; name a limit";
@@ -101,14 +106,15 @@ pub fn words(choice: &Choice, limits: &Limits) -> Result<String, std::fmt::Error
         }
         None => {
             writeln!(text, "\nnothing {limits}")?;
-            for (limit, row) in choice.front.nearest(limits) {
+            for (limit, others, row) in choice.front.nearest(limits) {
                 let what = match limit {
                     Limit::Within => "the quickest",
                     Limit::Accuracy => "the most accurate",
-                    Limit::Memory => "the one in the least memory",
-                    Limit::Download => "the one in the smallest file",
+                    Limit::Memory => "the least memory",
+                    Limit::Download => "the smallest file",
                 };
-                writeln!(text, "{what} {}: {}", limits.without(limit), line(row))?;
+                let others = if others.is_empty() { String::new() } else { format!(" {others}") };
+                writeln!(text, "{what}{others}: {}", line(row))?;
             }
         }
     }

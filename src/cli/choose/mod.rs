@@ -15,7 +15,7 @@ use goldcrest::{
     cpu::Cpu,
     gpu::Gpu,
     quantize::Precision,
-    search::{self, Catalogue, Depth, Limits, Published},
+    search::{self, Catalogue, Depth, Limits, Measured, Published},
     session::Device,
 };
 
@@ -126,7 +126,7 @@ enum Stored {
 }
 
 fn rate(text: &str) -> Result<f64, String> {
-    let rate = text.parse::<f64>().ok().filter(|rate| rate.is_normal() && *rate > 0.0);
+    let rate = text.parse::<f64>().ok().filter(|rate| (1e-3..=1e6).contains(rate));
     rate.ok_or_else(|| "expected pictures a second, such as 60".into())
 }
 
@@ -169,12 +169,21 @@ impl Choose {
             target.write(&drawn).with_context(|| path.display().to_string())?;
         }
         match self.json {
-            true => answers::json(&choice, &limits),
-            false => Ok(answers::words(&choice, &limits)?),
+            true => answers::json(&choice, &limits, &|row| self.flags(row)),
+            false => Ok(answers::words(&choice, &limits, &|row| self.flags(row))?),
         }
     }
 
-    /// The best training of each network that is for the task and goes by one of the names.
+    /// What chooses the device that a row was measured on.
+    fn flags(&self, row: &Measured) -> String {
+        let more = match row.backend {
+            "cpu" => self.threads.map(|threads| format!(" --threads {threads}")),
+            _ => self.adapter.as_ref().map(|adapter| format!(" --adapter '{adapter}'")),
+        };
+        format!("--backend {}{}", row.backend, more.unwrap_or_default())
+    }
+
+    /// Of the networks that are for the task and go by one of the names the best training of each.
     fn networks<'a>(&self, catalogue: &'a Catalogue) -> Result<Vec<&'a Published>> {
         let mut names = GlobSetBuilder::new();
         for name in &self.only {
@@ -182,29 +191,31 @@ impl Choose {
         }
         let names: GlobSet = names.build()?;
         let task = self.task.to_possible_value().map(|task| task.get_name().to_owned()).unwrap_or_default();
-        let of_task: Vec<&Published> =
-            catalogue.best().into_iter().filter(|network| network.metric.task() == task).collect();
-        let goes_by = |network: &&&Published| {
-            let whole = network.to_string();
-            let bare = whole.split_once('/').map_or("", |(_, bare)| bare);
-            let kinds = [whole.as_str(), bare, network.network.as_str()];
-            let bare_network = network.network.split_once('/').map_or("", |(_, bare)| bare);
-            self.only.is_empty()
-                || names.is_match(bare_network)
-                || kinds.iter().any(|kind| names.is_match(kind))
+        let is_of_task = |network: &Published| network.metric.task() == task;
+        // With and without the library, with and without the training.
+        let goes_by = |name: &str| {
+            let bare = name.split_once('/').map_or(name, |(_, bare)| bare);
+            names.is_match(name) || names.is_match(bare)
         };
-        let networks: Vec<&Published> = of_task.iter().filter(goes_by).copied().collect();
-        if networks.is_empty() {
-            let mut known: Vec<&str> = of_task.iter().map(|network| network.network.as_str()).collect();
-            known.sort_unstable();
-            known.dedup();
-            bail!(
-                "--only {}: no published network is called so; known are {}",
-                self.only.join(","),
-                known.join(", ")
-            );
+        let networks = catalogue.best(|network| {
+            let named = || goes_by(&network.to_string()) || goes_by(&network.network);
+            is_of_task(network) && (self.only.is_empty() || named())
+        });
+        if !networks.is_empty() {
+            return Ok(networks);
         }
-        Ok(networks)
+        let only = self.only.join(",");
+        let untrained = |name: &str| name.split_once('.').is_some_and(|(name, _)| goes_by(name));
+        if let Some((name, why)) =
+            catalogue.left_out.iter().find(|(name, _)| goes_by(name) || untrained(name))
+        {
+            bail!("--only {only}: {name} {why}");
+        }
+        let mut known: Vec<&str> =
+            catalogue.best(is_of_task).into_iter().map(|n| n.network.as_str()).collect();
+        known.sort_unstable();
+        known.dedup();
+        bail!("--only {only}: no published network is called so; known are {}", known.join(", "))
     }
 
     fn precisions(&self) -> Vec<Precision> {

@@ -8,7 +8,8 @@ use std::{
 use anyhow::Result;
 use goldcrest::{
     measure::report::{Axis, Cell, Column, Figure, Kind, Point, Report, Section, Series, Style, Table, page},
-    search::{Choice, Limits, Measured},
+    quantize::Precision,
+    search::{Choice, Limits, Measured, Standing, short as number},
 };
 
 /// The name of a file that a figure can be.
@@ -54,16 +55,20 @@ fn figure(choice: &Choice, limits: &Limits) -> Figure {
             Style::Line,
             front.collect::<Vec<_>>(),
         ));
-        let others = choice.front.rows().filter(|(row, dominated)| *dominated && of(row));
+        let others = choice.front.rows().filter(|(row, standing)| *standing != Standing::Front && of(row));
         let others: Vec<Point> = others.map(|(row, _)| place(row)).collect();
         if !others.is_empty() {
-            series.push(Series::new(format!("dominated on {device}"), Style::Marks, others));
+            series.push(Series::new(format!("not on the front: {metric} on {device}"), Style::Marks, others));
         }
     }
     if let Some(most) = limits.within_ms {
         let accuracies = || choice.front.rows().map(|(row, _)| row.published.accuracy);
         let ends = [accuracies().fold(f64::MAX, f64::min), accuracies().fold(0.0, f64::max)];
-        series.push(Series::new(format!("{most} ms"), Style::Dashed, ends.map(|accuracy| (most, accuracy))));
+        series.push(Series::new(
+            format!("{} ms", number(most)),
+            Style::Dashed,
+            ends.map(|accuracy| (most, accuracy)),
+        ));
     }
     Figure {
         title: "Published networks on this machine".into(),
@@ -83,24 +88,28 @@ fn short(row: &Measured) -> String {
     let network = row.published.network.as_str();
     let bare = network.split_once('/').map_or(network, |(_, bare)| bare);
     let bare = bare.replace("mobilenetv", "V").replace("mobilenet_v", "V");
-    format!("{bare} {}", row.published.size)
+    let precision = match row.precision {
+        Precision::F32 => String::new(),
+        precision => format!(" {precision}"),
+    };
+    format!("{bare} {}{precision}", row.published.size)
 }
 
 fn report(figure: Figure, choice: &Choice, limits: &Limits) -> Report {
     let columns = [
         ("network", ""),
         ("size", ""),
-        ("store", ""),
+        ("precision", ""),
         ("accuracy", "%"),
         ("", "ms"),
         ("memory", "MB"),
         ("on", ""),
         ("source", ""),
     ];
-    let rows = choice.front.rows().map(|(row, dominated)| {
+    let rows = choice.front.rows().map(|(row, standing)| {
         let published = &row.published;
         vec![
-            format!("{}{published}", if dominated { "" } else { "* " }).into(),
+            format!("{}{published}", if standing == Standing::Front { "* " } else { "" }).into(),
             Cell::Number(published.size as f64, 0),
             row.precision.to_string().into(),
             Cell::Number(published.accuracy, 2),
