@@ -8,6 +8,7 @@ use common::gpus;
 use goldcrest::{
     Options, Session, Startup,
     gpu::{Executor, Gpu},
+    graph::Op,
     plan::Plan,
     tensor::Element,
     wgpu,
@@ -42,6 +43,21 @@ fn what_one_session_compiled_the_next_finds() {
         assert_eq!(heard, expected);
         let second = start(&gpu.clone());
         assert!(second.pipelines == 0 && second.compile <= first.compile, "{first} then {second}");
+    }
+}
+
+#[test]
+fn what_a_session_takes_has_its_weights_in_it() {
+    let network = Network::open("assets/seeded").unwrap();
+    for gpu in gpus() {
+        let session = Session::new(&gpu, &network, Options::default()).unwrap();
+        let slots = session.plan().unwrap().slot_bytes();
+        let values = network.graph.nodes().map(|(_, node)| match &node.op {
+            Op::Conv(conv) => conv.weight.data().len() as u64,
+            _ => 0,
+        });
+        let weights = 4 * values.sum::<u64>();
+        assert!(session.peak_bytes() >= slots + weights, "{}: {} bytes", gpu.adapter(), session.peak_bytes());
     }
 }
 

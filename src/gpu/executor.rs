@@ -26,6 +26,7 @@ pub struct Executor {
     pub(super) gpu: Gpu,
     pub(super) dispatches: Vec<Dispatch>,
     pub(super) slots: Vec<wgpu::Buffer>,
+    weight_bytes: u64,
     pub(super) flag: Flag,
     pub(super) input: Value,
     /// Whether the picture is brought to 8 bits.
@@ -195,6 +196,7 @@ impl Executor {
             gpu: gpu.clone(),
             dispatches,
             slots,
+            weight_bytes: weights.iter().map(wgpu::Buffer::size).sum(),
             flag,
             input: plan.input,
             quantises: plan.quantises,
@@ -209,6 +211,11 @@ impl Executor {
             identity: Arc::new(()),
             failed: false,
         })
+    }
+
+    /// Bytes of all weights on the device.
+    pub fn weight_bytes(&self) -> u64 {
+        self.weight_bytes
     }
 
     /// Whether the device has a clock that tells a step's time.

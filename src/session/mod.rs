@@ -234,7 +234,8 @@ impl Session {
     /// Bytes of maps and weights.
     pub fn peak_bytes(&self) -> u64 {
         match &self.engine {
-            Engine::Gpu { plan, .. } => plan.peak_bytes(),
+            // The plan's own weights are gone since they are on the device.
+            Engine::Gpu { plan, executor } => plan.slot_bytes() + executor.weight_bytes(),
             Engine::Cpu(executor) => executor.peak_bytes(),
         }
     }
