@@ -383,7 +383,7 @@ fn rooms(sizes: &[u64], pictures: usize) -> Result<Vec<AVec<f32>>> {
     sizes.iter().map(room).collect()
 }
 
-/// Pictures as their library has them to pixels that lie together, each value converted.
+/// NCHW to NHWC, each value converted.
 fn to_nhwc<T: Send>(shape: Shape, values: &[f32], output: &mut [T], to: impl Fn(f32) -> T + Sync) {
     let (plane, row) = (shape.h * shape.w, shape.w * shape.c);
     output.par_chunks_exact_mut(row).with_min_len((LEAST / row).max(1)).enumerate().for_each(

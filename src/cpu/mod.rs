@@ -1,4 +1,5 @@
-//! The same networks on the CPU's cores: matrix products, and loops in vectors of channels for the rest. Maps are NHWC in f32 or 8 bits, channels as many as there are.
+//! The same networks on the CPU's cores: matrix products, and loops in vectors of channels for the rest. Maps are NHWC in
+//! f32 or 8 bits, channels as many as there are.
 
 /// Runs a block compiled for the widest vectors that the processor has. It is inlined all the way down for that: called
 /// as `FnOnce`, a closure that only borrows is a function of its own, which is compiled for none of them.

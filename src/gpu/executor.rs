@@ -26,6 +26,7 @@ pub struct Executor {
     pub(super) gpu: Gpu,
     pub(super) dispatches: Vec<Dispatch>,
     pub(super) slots: Vec<wgpu::Buffer>,
+    /// Of all weights, which bind groups hold.
     weight_bytes: u64,
     pub(super) flag: Flag,
     pub(super) input: Value,

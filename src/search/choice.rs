@@ -135,8 +135,7 @@ pub fn choose(
         return Err(Error::Input("there is no such network to choose from".into()));
     }
     let mut chooser = Chooser::new(devices, networks, precisions, depth, progress)?;
-    let within = limits.within_ms;
-    let goal = if depth == Depth::Thorough { Goal::All } else { Goal::Front(within) };
+    let goal = if depth == Depth::Thorough { Goal::All } else { Goal::Front(limits.within_ms) };
     chooser.run(goal, limits)?;
     chooser.confirm(goal, limits);
     if !limits.is_empty() && chooser.front(limits).pick(limits).is_none() {
@@ -183,7 +182,7 @@ struct Chooser<'a, F> {
     candidates: Vec<Candidate<'a>>,
     /// One for each candidate.
     entries: Vec<Entry>,
-    /// The best that each way of computing did.
+    /// The peak of each device and precision.
     rates: Vec<Option<Rate>>,
     failures: Vec<Failure>,
     /// The network that was built last, by its structure.
@@ -303,8 +302,7 @@ impl<'a, F: FnMut(Progress)> Chooser<'a, F> {
             self.tell(done, count, format!("{} again", self.candidates[i].name()));
             match self.timed(i) {
                 Ok(measured) if self.entries[i].took().is_some_and(|ms| measured.ms.median < ms) => {
-                    self.entries[i].state = State::Took(measured.ms.median);
-                    self.candidates[i].measured = Some(measured);
+                    self.keep(i, measured);
                 }
                 Ok(_) => {}
                 Err(error) => log::debug!("{}, measured again: {error}", self.candidates[i].name()),
@@ -436,7 +434,6 @@ impl<'a, F: FnMut(Progress)> Chooser<'a, F> {
     fn measure(&mut self, i: usize) {
         match self.timed(i) {
             Ok(measured) => {
-                self.entries[i].state = State::Took(measured.ms.median);
                 // What was done can be done: a device that was busy while it was rated is rated again.
                 let done = 1e3 * measured.macs as f64 / measured.ms.min;
                 if let Some(rate) = self.rates[self.entries[i].rate].as_mut().filter(|rate| rate.macs < done)
@@ -445,10 +442,15 @@ impl<'a, F: FnMut(Progress)> Chooser<'a, F> {
                     rate.macs = done;
                     self.floors();
                 }
-                self.candidates[i].measured = Some(measured);
+                self.keep(i, measured);
             }
             Err(error) => self.fail(i, &error),
         }
+    }
+
+    fn keep(&mut self, i: usize, measured: Measured) {
+        self.entries[i].state = State::Took(measured.ms.median);
+        self.candidates[i].measured = Some(measured);
     }
 
     fn timed(&mut self, i: usize) -> Result<Measured> {

@@ -32,7 +32,7 @@ pub struct Measured {
 
 impl Measured {
     /// Whether both are of one device and one metric, and the accuracy of both is known or of both not.
-    fn is_comparable(&self, other: &Self) -> bool {
+    pub fn is_comparable(&self, other: &Self) -> bool {
         let kind = |row: &Self| (row.backend, row.published.metric, row.precision == Precision::Int8);
         kind(self) == kind(other) && self.device == other.device
     }
@@ -69,7 +69,7 @@ impl fmt::Display for Measured {
         let time = format!("{:.2} ({:.2} to {:.2})", ms.median, ms.min, ms.max);
         write!(
             f,
-            "{published:<56} {:>4} {precision:<5} {:>6.2} {time:>26} {:>9.1} {:>9}  {}, {}",
+            "{published:<56} {:>4} {precision:<9} {:>6.2} {time:>26} {:>9.1} {:>9}  {}, {}",
             published.size,
             published.accuracy,
             self.macs as f64 / 1e6,
@@ -214,8 +214,8 @@ impl fmt::Display for Front {
                 writeln!(f, "{}", row.device)?;
                 writeln!(
                     f,
-                    "  {:<56} {:>4} {:<5} {:>6} {:>26} {:>9} {:>9}  accuracy's source",
-                    "network", "size", "kind", "%", "ms (min to max)", "M MACs", "memory"
+                    "  {:<56} {:>4} {:<9} {:>6} {:>26} {:>9} {:>9}  accuracy's source",
+                    "network", "size", "precision", "%", "ms (min to max)", "M MACs", "memory"
                 )?;
             }
             // The accuracy of integers is not known.
@@ -304,6 +304,12 @@ pub(super) mod tests {
         rows.map(|row| row.published.accuracy).collect()
     }
 
+    /// Each limit with the accuracy of what comes nearest to it.
+    fn nearest(front: &Front, limits: &Limits) -> Vec<(Limit, f64)> {
+        let nearest = front.nearest(limits).into_iter();
+        nearest.map(|(limit, _, row)| (limit, row.published.accuracy)).collect()
+    }
+
     #[test]
     fn the_front_has_what_nothing_dominates() {
         let front = Front::of(
@@ -383,24 +389,14 @@ pub(super) mod tests {
             &Limits::default(),
         );
         let limits = Limits { within_ms: Some(2.0), accuracy: Some(75.0), ..Limits::default() };
-        let nearest: Vec<_> = front
-            .nearest(&limits)
-            .into_iter()
-            .map(|(limit, _, row)| (limit, row.published.accuracy))
-            .collect();
-        assert_eq!(nearest, [(Limit::Within, 75.0), (Limit::Accuracy, 60.0)]);
+        assert_eq!(nearest(&front, &limits), [(Limit::Within, 75.0), (Limit::Accuracy, 60.0)]);
     }
 
     #[test]
     fn limits_that_are_out_of_reach_together_have_their_nearest_each() {
         let front = Front::of(vec![measured(60.0, 1.0), measured(75.0, 4.0)], &Limits::default());
         let limits = Limits { within_ms: Some(0.1), accuracy: Some(99.0), ..Limits::default() };
-        let nearest: Vec<_> = front
-            .nearest(&limits)
-            .into_iter()
-            .map(|(limit, _, row)| (limit, row.published.accuracy))
-            .collect();
-        assert_eq!(nearest, [(Limit::Within, 60.0), (Limit::Accuracy, 75.0)]);
+        assert_eq!(nearest(&front, &limits), [(Limit::Within, 60.0), (Limit::Accuracy, 75.0)]);
     }
 
     #[test]

@@ -35,30 +35,27 @@ pub fn draw(path: &Path, choice: &Choice, limits: &Limits) -> Result<Vec<u8>> {
     })
 }
 
-/// For each device and metric the front as a line, and what it dominates as marks.
+/// For each kind of networks that are compared the front as a line, and the others as marks.
 fn figure(choice: &Choice, limits: &Limits) -> Figure {
-    let mut groups: Vec<(&str, String)> = Vec::new();
+    let mut groups: Vec<&Measured> = Vec::new();
     for (row, _) in choice.front.rows() {
-        let group = (row.device.as_str(), row.published.metric.to_string());
-        if !groups.contains(&group) {
-            groups.push(group);
+        if !groups.iter().any(|group| group.is_comparable(row)) {
+            groups.push(row);
         }
     }
     let mut series = Vec::new();
-    for (device, metric) in &groups {
-        let of = |row: &&Measured| row.device == *device && row.published.metric.to_string() == *metric;
+    for group in groups {
+        let of = |row: &&Measured| group.is_comparable(row);
+        let bits = if group.precision == Precision::Int8 { " in 8 bits" } else { "" };
+        let of_what = format!("{}{bits} on {}", group.published.metric, group.device);
         let place = |row: &Measured| Point::from((row.ms.median, row.published.accuracy));
         let front = choice.front.best().filter(of);
         let front = front.map(|row| place(row).labelled(short(row)));
-        series.push(Series::new(
-            format!("front: {metric} on {device}"),
-            Style::Line,
-            front.collect::<Vec<_>>(),
-        ));
+        series.push(Series::new(format!("front: {of_what}"), Style::Line, front.collect::<Vec<_>>()));
         let others = choice.front.rows().filter(|(row, standing)| *standing != Standing::Front && of(row));
         let others: Vec<Point> = others.map(|(row, _)| place(row)).collect();
         if !others.is_empty() {
-            series.push(Series::new(format!("not on the front: {metric} on {device}"), Style::Marks, others));
+            series.push(Series::new(format!("not on the front: {of_what}"), Style::Marks, others));
         }
     }
     if let Some(most) = limits.within_ms {
