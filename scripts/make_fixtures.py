@@ -771,7 +771,7 @@ def lines(entries: list) -> str:
 def write_json(path: Path, fields: dict) -> None:
     parts = []
     for key, value in fields.items():
-        if key in ("tensors", "cases", "features") and value:
+        if key in ("tensors", "cases", "features", "plain") and value:
             text = lines(value)
         elif key == "taps" and value:
             text = f'{{"case":{value["case"]},"modules":{lines(value["modules"])}}}'

@@ -3,7 +3,7 @@
 
 `zoo::synthetic` builds every network that the zoo knows by name from the zoo's
 tables, and `tests/synthetic.rs` holds each against this file. Needs what
-`make_fixtures.py` needs, and takes a minute:
+`make_fixtures.py` needs, and the package `ofa`, and takes a minute:
 
     .venv/bin/python scripts/make_published.py
 
@@ -35,6 +35,7 @@ from make_fixtures import (
     from_torchvision,
     from_transformers,
 )
+from ofa.imagenet_classification.elastic_nn.networks import OFAMobileNetV3
 from torchvision.models import mobilenet_v3_small
 from torchvision.models.detection import _utils as detection
 from torchvision.models.detection import ssdlite
@@ -87,6 +88,14 @@ def small_ssdlite() -> Source:
     return Source(model.eval(), *IMAGENET, files={}, task=DETECTION)
 
 
+def largest_of_supernet() -> Source:
+    """The largest network of once-for-all's supernet of width 1, by itself."""
+    lists = dict(ks_list=[3, 5, 7], expand_ratio_list=[3, 4, 6], depth_list=[2, 3, 4])
+    supernet = OFAMobileNetV3(n_classes=1000, dropout_rate=0, **lists)
+    supernet.set_max_net()
+    return Source(supernet.get_active_subnet().eval(), *IMAGENET, files={})
+
+
 def sources() -> Iterator[tuple[str, int, int, Callable[[], Source]]]:
     """Name, side of the input, classes, and how to make it."""
     for name in TORCHVISION:
@@ -110,6 +119,7 @@ def sources() -> Iterator[tuple[str, int, int, Callable[[], Source]]]:
     for variant, options in [("segmentation", GOOGLE), ("expanded_segmentation", GOOGLE | EXPANDED)]:
         make = lambda: from_transformers(2, 513, "SemanticSegmentation", **options)
         yield f"transformers/mobilenet_v2/{variant}", 513, 21, make
+    yield "ofa/mobilenet_v3", 224, 1000, largest_of_supernet
 
 
 def main() -> None:

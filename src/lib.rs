@@ -19,6 +19,8 @@ pub mod quantize;
 mod random;
 pub mod search;
 pub mod session;
+#[cfg(feature = "study")]
+pub mod study;
 pub mod tasks;
 pub mod tensor;
 pub mod text;

@@ -23,14 +23,6 @@ impl Random {
     pub fn unit(&mut self) -> f32 {
         (self.bits() >> 40) as f32 / (1u32 << 24) as f32
     }
-}
-
-#[cfg(feature = "demo")]
-impl Random {
-    /// From `low` to `high`.
-    pub fn between(&mut self, low: f32, high: f32) -> f32 {
-        low + (high - low) * self.unit()
-    }
 
     /// A whole number below `end`.
     pub fn below(&mut self, end: usize) -> usize {
@@ -40,5 +32,13 @@ impl Random {
     /// One of several.
     pub fn of<T: Copy>(&mut self, items: &[T]) -> T {
         items[self.below(items.len())]
+    }
+}
+
+#[cfg(feature = "demo")]
+impl Random {
+    /// From `low` to `high`.
+    pub fn between(&mut self, low: f32, high: f32) -> f32 {
+        low + (high - low) * self.unit()
     }
 }

@@ -3,11 +3,9 @@
 
 use goldcrest::{
     cpu::Cpu,
-    measure::{
-        report::{Cell, Section, Table, page},
-        study::{Mode, study},
-    },
+    measure::report::{Cell, Section, Table, page},
     session::Device,
+    study::{Mode, study},
 };
 
 #[test]
@@ -21,7 +19,7 @@ fn every_experiment_says_what_it_measured() {
     .unwrap();
     assert!(heard.borrow().iter().any(|what| what.contains("mobilenet_v2")));
     let ids: Vec<&str> = report.sections.iter().map(|section| section.id.as_str()).collect();
-    assert_eq!(ids, ["E1", "E2", "E3", "E4", "E5", "E6", "E7", "E8", "R"]);
+    assert_eq!(ids, ["E1", "E2", "E3", "E4", "E5", "E6", "E7", "E8", "E9", "R"]);
     for section in &report.sections {
         assert!(!section.verdict.is_empty(), "{}", section.id);
         assert!(!section.theory.is_empty() && !section.method.is_empty(), "{}", section.id);

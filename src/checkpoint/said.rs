@@ -30,9 +30,13 @@ pub struct Said {
 
 impl Said {
     /// The values that can be said, with what each takes. The same names do in `config.json`.
-    pub const NAMES: [(&'static str, &'static str); 24] = [
+    pub const NAMES: [(&'static str, &'static str); 25] = [
         ("root", "where in the file the network's tensors are, such as state_dict_ema."),
         ("ignore", "beginnings of tensors that are no part of the network, with commas between"),
+        (
+            "subnet",
+            "which network of a supernet, in the words that goldcrest search prints: r160,w1,k3e4+k5e6,...",
+        ),
         ("stem_stride", "pixels between two outputs of the first convolution"),
         ("stem_pool", "true or false: a ResNet's max pooling behind its stem"),
         ("stage_strides", "the stride of each stage of blocks, such as 1,2,2,2,1,2,1"),
@@ -82,6 +86,13 @@ impl Said {
         };
         self.values.insert(known, value.into());
         Ok(self)
+    }
+
+    /// The same without some of the values.
+    pub(crate) fn except(&self, names: &[&str]) -> Self {
+        let mut said = self.clone();
+        said.values.retain(|name, _| !names.contains(name));
+        said
     }
 
     /// The same, and beneath it what a file says of itself.

@@ -9,12 +9,15 @@ mod classify;
 mod common;
 mod demo;
 mod detect;
+mod devices;
 mod embed;
 mod inspect;
 mod pictures;
+mod plot;
 mod quantize;
 mod quiet;
 mod run;
+mod search;
 mod segment;
 mod study;
 mod target;
@@ -63,6 +66,8 @@ enum Command {
     Bench(bench::Bench),
     /// Say which published network is the most accurate that is quick enough here
     Choose(choose::Choose),
+    /// Take a network out of a supernet: the most accurate that is quick enough here
+    Search(search::Search),
     /// Measure what depthwise-separable convolutions save, GPU against CPU: one page of HTML
     Study(study::Study),
     /// Show what this machine offers, and check that it computes right
@@ -107,6 +112,7 @@ pub fn main() -> ExitCode {
         Command::Adapters(command) => command.run(),
         Command::Bench(command) => command.run(),
         Command::Choose(command) => command.run(),
+        Command::Search(command) => command.run(),
         Command::Study(command) => command.run(),
     };
     match answer.and_then(|text| print(&text).context("standard output")) {

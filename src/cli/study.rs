@@ -14,11 +14,9 @@ use clap::Args;
 use goldcrest::{
     cpu::Cpu,
     gpu::Gpu,
-    measure::{
-        report::page,
-        study::{Mode, study_until},
-    },
+    measure::report::page,
     session::Device,
+    study::{Mode, study_until},
 };
 use signal_hook::{
     consts::{SIGINT, SIGTERM},

@@ -9,8 +9,8 @@ mod scene;
 mod shape;
 
 pub use drawing::{Drawing, Seen};
-pub use models::{classifier, detector, segmenter};
+pub use models::{classifier, detector, segmenter, supernet};
 #[cfg(feature = "image")]
 pub use photographs::pictures;
-pub use scene::{Colour, MOST_THINGS, Paint, Pattern, Scene, Thing};
+pub use scene::{Colour, HELD_OUT, MOST_THINGS, Paint, Pattern, SEARCHED, Scene, Thing};
 pub use shape::Shape;

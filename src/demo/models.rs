@@ -2,7 +2,8 @@
 
 use crate::{
     Result,
-    zoo::{Checkpoint, Network},
+    checkpoint::Said,
+    zoo::{Checkpoint, Network, Supernet},
 };
 
 macro_rules! network {
@@ -37,6 +38,17 @@ pub fn segmenter() -> Result<Network> {
 /// As [`classifier`].
 pub fn detector() -> Result<Network> {
     network!("detect")
+}
+
+/// The supernet that networks for scenes are taken from: their classes are those of [`classifier`].
+///
+/// # Errors
+/// As [`classifier`].
+pub fn supernet() -> Result<Supernet> {
+    let weights = include_bytes!("../../assets/supernet/model.safetensors").to_vec();
+    let config = include_str!("../../assets/supernet/config.json");
+    let checkpoint = Checkpoint::from_bytes("assets/supernet", weights, Some(config), None)?;
+    Supernet::from_checkpoint(&checkpoint, &Said::default())
 }
 
 /// An ordinary checkpoint of torchvision's names, out of memory instead of a folder.

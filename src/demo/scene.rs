@@ -77,6 +77,12 @@ pub struct Scene {
 /// The most things in a scene.
 pub const MOST_THINGS: usize = 5;
 
+/// The seeds from here on are of scenes that no network was trained on: for measuring alone.
+pub const HELD_OUT: u64 = 1_000_000_000;
+
+/// The seeds from here on are of scenes that no network was trained on: for comparing candidates in a search.
+pub const SEARCHED: u64 = 2_000_000_000;
+
 /// Colours closer than this, as a distance in the colour cube, are not put on one another.
 const CONTRAST: f32 = 0.33;
 

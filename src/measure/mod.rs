@@ -6,8 +6,6 @@ mod peaks;
 pub mod report;
 mod roofline;
 mod spread;
-#[cfg(feature = "study")]
-pub mod study;
 mod timing;
 mod tune;
 

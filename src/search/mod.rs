@@ -24,8 +24,13 @@ mod front;
 mod limits;
 mod published;
 mod race;
+mod subnets;
 
 pub use choice::{Choice, Counts, Depth, Failure, Progress, choose};
 pub use front::{Front, Measured, Rule, Standing};
 pub use limits::{Limit, Limits, bytes, megabytes, milliseconds, short};
 pub use published::{Catalogue, Metric, Published};
+pub use subnets::{
+    Checked, Failed, Finalist, Found, Labelled, Latency, Outcome, Samples, Settings, Trial, calibrate,
+    evolve, measured, seek,
+};

@@ -134,7 +134,11 @@ impl Builder<'_> {
             self.layer(expand, POINTWISE, activation)?;
             expanded = Some(self.at);
         }
-        let form = Form { kernel: stage.kernel, stride, dilation, depthwise: !stage.dense };
+        let kernel = match &block.windowed {
+            Some(windowed) if stage.searched => self.side(&windowed.conv).unwrap_or(stage.kernel),
+            _ => stage.kernel,
+        };
+        let form = Form { kernel, stride, dilation, depthwise: !stage.dense };
         if let Some(windowed) = &block.windowed {
             self.layer(windowed, form, activation)?;
         }

@@ -63,6 +63,11 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// The side of a convolution's window.
+    pub fn side(&self, module: &str) -> Option<usize> {
+        self.tensors.shape(&self.key(module, "weight"))?.last().copied()
+    }
+
     /// Whether the checkpoint has a module of this name.
     pub fn has(&self, module: &str) -> bool {
         self.tensors.has(&format!("{module}."))

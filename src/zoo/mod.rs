@@ -5,7 +5,8 @@
 //! `transformers`) gives modules their names, a `skeleton`, and says what no key shows, its `rules`. `backbone`
 //! makes the features of both with the layers of `builder`, which reads every size from the tensors' shapes;
 //! `classifier`, `lraspp`, `deeplab`, `deeplab_plus` and `ssdlite` are heads. `registry` names libraries and
-//! families, `fit` finds which network it is, `assemble` builds it, `network` is the whole. `synthetic` makes
+//! families, `fit` finds which network it is, `assemble` builds it, `network` is the whole. `supernet` cuts
+//! a network out of many that share weights. `synthetic` makes
 //! networks without any checkpoint, from the tables.
 
 mod assemble;
@@ -20,6 +21,7 @@ mod known;
 mod library;
 mod lraspp;
 mod network;
+mod ofa;
 mod picturing;
 mod preprocessing;
 mod quantised;
@@ -29,6 +31,7 @@ mod rules;
 mod segment;
 mod skeleton;
 mod ssdlite;
+mod supernet;
 pub mod synthetic;
 mod table;
 mod task;
@@ -43,6 +46,7 @@ mod v4;
 
 pub use network::Network;
 pub use preprocessing::*;
+pub use supernet::{Cell, Slice, Space, Stack, Subnet, Supernet};
 pub use table::Family;
 pub use task::{Answer, Detector, Feature, Scores, Task};
 

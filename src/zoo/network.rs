@@ -14,6 +14,7 @@ use super::{
     preprocessing::Preprocessing,
     quantised, registry,
     rules::Rules,
+    supernet,
     table::Family,
     task::{Answer, Detector, Feature, Scores, Task},
 };
@@ -117,6 +118,11 @@ impl Network {
     /// # Errors
     /// As [`Network::from_checkpoint`]; [`Error::Input`] if what was said is not understood.
     pub fn from_checkpoint_with(checkpoint: &Checkpoint, said: &Said) -> Result<Self> {
+        if let Some((subnet, note)) = supernet::subnet_in(checkpoint, said)? {
+            let network = Self::from_checkpoint_with(&subnet, &said.except(&["root", "ignore", "subnet"]))?;
+            let notes = std::iter::once(note).chain(network.notes).collect();
+            return Ok(Self { notes, files: checkpoint.read.clone(), ..network });
+        }
         let record = checkpoint.record.as_deref();
         let said = &record.map_or_else(|| said.clone(), |record| said.over(record, checkpoint.path()));
         let mut tensors = Tensors::new(checkpoint, &registry::anchors(), said)?;

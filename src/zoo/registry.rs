@@ -3,7 +3,7 @@
 use super::{
     known::{Arch, Known},
     library::Library,
-    resnet,
+    ofa, resnet,
     table::Table,
     timm, torchvision, transformers, v1, v2, v3, v4,
 };
@@ -13,7 +13,8 @@ use crate::{
 };
 
 /// Asked in this order whose names a checkpoint has.
-pub(super) static LIBRARIES: [&Library; 3] = [&torchvision::LIBRARY, &timm::LIBRARY, &transformers::LIBRARY];
+pub(super) static LIBRARIES: [&Library; 4] =
+    [&torchvision::LIBRARY, &timm::LIBRARY, &transformers::LIBRARY, &ofa::LIBRARY];
 
 /// Their networks, a family's together. Where keys fit two, the first is taken.
 static FAMILIES: [&[Known]; 5] = [v1::KNOWN, v2::KNOWN, v3::KNOWN, v4::KNOWN, resnet::KNOWN];

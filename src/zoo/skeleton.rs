@@ -268,7 +268,7 @@ impl Skeleton {
                 let no = not(expands);
                 return fail(i, format!("{no}pointwise convolution before {name}"));
             }
-            if block.squeeze.is_some() != stage.squeeze {
+            if block.squeeze.is_some() != stage.squeeze && !stage.searched {
                 let no = not(block.squeeze.is_some());
                 return fail(i, format!("{no}squeeze-excite after {name}"));
             }
@@ -287,6 +287,7 @@ impl Skeleton {
                 if let Some(&[_, 1, k, w]) = weight.as_ref().and_then(|key| tensors.shape(key))
                     && k == w
                     && k != kernel
+                    && !stage.searched
                 {
                     return fail(i, format!("a {k}x{k} window in {name}, not {kernel}x{kernel}"));
                 }

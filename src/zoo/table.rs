@@ -118,6 +118,8 @@ pub(super) struct Stage {
     pub squeeze: bool,
     /// Whether the input is added where the stride is 1 and the channels match.
     pub residual: bool,
+    /// Whether a search chose each block's window and squeeze-excite, which only its tensors show then.
+    pub searched: bool,
 }
 
 impl Stage {
@@ -141,6 +143,7 @@ impl Stage {
             project: true,
             squeeze: false,
             residual: true,
+            searched: false,
         }
     }
 
@@ -157,6 +160,11 @@ impl Stage {
     /// Without the widening convolution.
     pub const fn narrow(self) -> Self {
         Self { expand: false, ..self }
+    }
+
+    /// With windows and squeeze-excite that were searched for.
+    pub const fn searched(self) -> Self {
+        Self { searched: true, ..self }
     }
 
     /// Without the sum.

@@ -3,6 +3,7 @@
 
 use super::{
     known::{Known, Preset},
+    ofa,
     table::{Antialias, Family, Head, Hidden, Stage, Table, Top},
     timm, torchvision,
 };
@@ -17,6 +18,8 @@ impl Family {
     pub const V3_LARGE_MINIMALISTIC: Self = Self("minimalistic MobileNetV3-Large");
     /// V3-Small without squeeze-excite, hard-swish and 5x5 kernels.
     pub const V3_SMALL_MINIMALISTIC: Self = Self("minimalistic MobileNetV3-Small");
+    /// V3-Large with windows, expansions, depths and squeeze-excite that were searched for, as once-for-all's are.
+    pub const V3_SEARCHED: Self = Self("searched MobileNetV3");
     /// V3-Large under a lite reduced spatial pyramid: segmentation.
     pub const LR_ASPP: Self = Self("LR-ASPP with MobileNetV3-Large");
     /// V3-Small under the same.
@@ -142,6 +145,25 @@ pub(super) static LARGE_RW: Table = Table {
     ..v3(Family::V3_LARGE, &[], HardSwish, 960, 1280)
 };
 
+/// once-for-all's, the largest; of others every block has its own window, and every stage its own depth.
+static SEARCHED: Table = Table {
+    top: Top::Classifier(Some(Hidden { activation: HardSwish, bias: false, norm: false, channels: 1280 })),
+    ..v3(
+        Family::V3_SEARCHED,
+        &[
+            Stage::new(16, &[1.0], 1, 3, Relu).narrow(),
+            Stage::new(24, &[6.0; 4], 2, 7, Relu).searched(),
+            Stage::new(40, &[6.0; 4], 2, 7, Relu).squeeze().searched(),
+            Stage::new(80, &[6.0; 4], 2, 7, HardSwish).searched(),
+            Stage::new(112, &[6.0; 4], 1, 7, HardSwish).squeeze().searched(),
+            Stage::new(160, &[6.0; 4], 2, 7, HardSwish).squeeze().searched(),
+        ],
+        HardSwish,
+        960,
+        0,
+    )
+};
+
 /// timm's depth multiplier of 1.2, which rounds up: the head doubles.
 const DEEPER: &[&[f64]] =
     &[&[1.0; 2], &[4.0, 3.0, 3.0], &[3.0; 4], &[6.0, 2.5, 2.5, 2.3, 2.3], &[6.0; 3], &[6.0; 4]];
@@ -159,6 +181,7 @@ pub(super) static KNOWN: &[Known] = &[
     torchvision::known("deeplabv3_mobilenet_v3_large", &DEEPLAB, &[torchvision::VOC.hashed(&["fc3c493d"])]),
     torchvision::known("ssdlite320_mobilenet_v3_large", &SSDLITE, &[torchvision::COCO.hashed(&["a79551df"])]),
     torchvision::known("ssdlite_mobilenet_v3_small", &SSDLITE_SMALL, &[torchvision::COCO]),
+    ofa::known("mobilenet_v3", &SEARCHED, &[ofa::IMAGENET]),
     // Before the published one, which it would otherwise pass for with a bias missing.
     timm::known("mobilenetv3_rw", &LARGE_RW, 1.0, &[Preset::new("rmsp_in1k", timm::BICUBIC)]),
     timm::known("mobilenetv3_large_075", &LARGE, 0.75, &[Preset::new("untrained", timm::BILINEAR)]),

@@ -1,5 +1,6 @@
 //! Golden networks: weights from a recipe, statistics and answers from the source libraries.
-//! `scripts/make_fixtures.py` makes the files and describes them.
+//! `scripts/make_fixtures.py` makes the files and describes them;
+//! `scripts/make_supernet_fixtures.py` those of supernets.
 
 use std::path::{Path, PathBuf};
 
@@ -32,6 +33,9 @@ pub struct Recipe {
     /// The maps that the library takes from the network for others to be built on.
     #[serde(default)]
     pub features: Vec<Feature>,
+    /// Of a supernet: the tensors of the first case's subnet as a network by itself.
+    #[serde(default)]
+    pub plain: Vec<Entry>,
 }
 
 fn usual() -> [usize; 2] {
@@ -45,9 +49,9 @@ pub struct Feature {
 }
 
 #[derive(Deserialize)]
-struct Entry {
-    key: String,
-    shape: Vec<usize>,
+pub struct Entry {
+    pub key: String,
+    pub shape: Vec<usize>,
     #[serde(flatten)]
     fill: Fill,
 }
@@ -86,6 +90,11 @@ pub struct Case {
     picture: String,
     mean: [f64; 3],
     std: [f64; 3],
+    /// Of a supernet: which of its networks answers, as text.
+    pub subnet: Option<String>,
+    /// Whether its batch norms have statistics of its own.
+    #[serde(default)]
+    pub calibrated: bool,
 }
 
 #[derive(Deserialize)]
@@ -157,6 +166,11 @@ impl Fixture {
         for (name, content) in &self.recipe.files {
             std::fs::write(folder.join(name), content.to_string()).unwrap();
         }
+        self.write_weights(&folder.join("model.safetensors"));
+    }
+
+    /// Writes the weights alone.
+    pub fn write_weights(&self, file: &Path) {
         let tensors: Vec<(&str, Dtype, &[usize], Vec<u8>)> = self
             .recipe
             .tensors
@@ -169,7 +183,7 @@ impl Fixture {
         let views = tensors.iter().map(|(key, dtype, shape, bytes)| {
             (*key, TensorView::new(*dtype, shape.to_vec(), bytes).unwrap())
         });
-        safetensors::serialize_to_file(views, None, &folder.join("model.safetensors")).unwrap();
+        safetensors::serialize_to_file(views, None, file).unwrap();
     }
 
     fn bytes(&self, entry: &Entry) -> (Dtype, Vec<u8>) {
@@ -230,7 +244,11 @@ impl Fixture {
 
     /// A case's normalised input, `[1, 3, H, W]`.
     pub fn input(&self, case: usize) -> Tensor {
-        let picture = self.picture(case);
+        self.normalised(&self.picture(case), case)
+    }
+
+    /// A picture, normalised as a case's is.
+    pub fn normalised(&self, picture: &Picture, case: usize) -> Tensor {
         let case = &self.recipe.cases[case];
         let plane = picture.width() * picture.height();
         Tensor::from_fn([1, 3, picture.height(), picture.width()], |at| {

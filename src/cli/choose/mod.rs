@@ -12,16 +12,15 @@ use clap::{
 };
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use goldcrest::{
-    cpu::Cpu,
-    gpu::Gpu,
     quantize::Precision,
-    search::{self, Catalogue, Depth, Limits, Measured, Published},
+    search::{self, Catalogue, Depth, Limits, Published},
     session::Device,
 };
 
 use super::{
-    common::{self, NOTE, progress},
-    quiet::quietly,
+    common::{NOTE, progress},
+    devices::{self, Devices},
+    plot,
     target::Target,
 };
 
@@ -37,7 +36,7 @@ pub struct Choose {
     within: Option<f64>,
 
     /// The same as pictures a second
-    #[arg(long, value_name = "RATE", value_parser = rate, conflicts_with = "within")]
+    #[arg(long, value_name = "RATE", value_parser = devices::rate, conflicts_with = "within")]
     fps: Option<f64>,
 
     /// The least published accuracy, in percent
@@ -65,24 +64,15 @@ pub struct Choose {
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_enum)]
     precision: Vec<Stored>,
 
-    /// What computes
-    #[arg(long, value_enum, default_value = "auto")]
-    backend: Backend,
-
-    /// The adapter's index, or part of its name (see `goldcrest adapters`)
-    #[arg(long, value_name = "INDEX|NAME")]
-    adapter: Option<String>,
-
-    /// The CPU's threads, if not one a core
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
-    threads: Option<u32>,
+    #[command(flatten)]
+    devices: Devices,
 
     /// Measure everything, and longer, whatever a bound on its time says
     #[arg(long)]
     thorough: bool,
 
     /// Draw accuracy over time: a .svg, .png or .html file
-    #[arg(long, value_name = "FILE", value_parser = OsStringValueParser::new().try_map(picture::name))]
+    #[arg(long, value_name = "FILE", value_parser = OsStringValueParser::new().try_map(plot::name))]
     plot: Option<PathBuf>,
 
     /// Print JSON
@@ -101,19 +91,6 @@ enum Task {
     Detect,
 }
 
-/// What computes.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Backend {
-    /// The best graphics adapter, or the CPU where there is none but software
-    Auto,
-    /// A graphics adapter through wgpu, software too
-    Gpu,
-    /// The CPU's cores
-    Cpu,
-    /// A graphics adapter and the CPU, side by side
-    Both,
-}
-
 /// What maps and weights are stored as.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Stored {
@@ -123,11 +100,6 @@ enum Stored {
     F16,
     /// 8 bits
     Int8,
-}
-
-fn rate(text: &str) -> Result<f64, String> {
-    let rate = text.parse::<f64>().ok().filter(|rate| (1e-3..=1e6).contains(rate));
-    rate.ok_or_else(|| "expected pictures a second, such as 60".into())
 }
 
 fn percent(text: &str) -> Result<f64, String> {
@@ -148,7 +120,9 @@ impl Choose {
         // Told before a minute is spent.
         let target = self.plot.as_deref().map(|path| Ok::<_, anyhow::Error>((path, Target::new(path)?)));
         let target = target.transpose().context("--plot")?;
-        let devices = self.devices()?;
+        let devices = self.devices.open()?;
+        let names: Vec<String> = devices.iter().map(Device::to_string).collect();
+        log::info!(target: NOTE, "choosing on {}", names.join(" and "));
         let depth = if self.thorough { Depth::Thorough } else { Depth::Quick };
 
         let bar = progress("choosing");
@@ -169,18 +143,9 @@ impl Choose {
             target.write(&drawn).with_context(|| path.display().to_string())?;
         }
         match self.json {
-            true => answers::json(&choice, &limits, &|row| self.flags(row)),
-            false => Ok(answers::words(&choice, &limits, &|row| self.flags(row))?),
+            true => answers::json(&choice, &limits, &|row| self.devices.flags(row.backend)),
+            false => Ok(answers::words(&choice, &limits, &|row| self.devices.flags(row.backend))?),
         }
-    }
-
-    /// What chooses the device that a row was measured on.
-    fn flags(&self, row: &Measured) -> String {
-        let more = match row.backend {
-            "cpu" => self.threads.map(|threads| format!(" --threads {threads}")),
-            _ => self.adapter.as_ref().map(|adapter| format!(" --adapter '{adapter}'")),
-        };
-        format!("--backend {}{}", row.backend, more.unwrap_or_default())
     }
 
     /// Of the networks that are for the task and go by one of the names the best training of each.
@@ -233,40 +198,5 @@ impl Choose {
             }
         }
         precisions
-    }
-
-    fn devices(&self) -> Result<Vec<Device>> {
-        if self.adapter.is_some() && self.backend == Backend::Cpu {
-            bail!("--adapter names a graphics adapter, and --backend is cpu");
-        }
-        let wants_gpu = matches!(self.backend, Backend::Gpu | Backend::Both) || self.adapter.is_some();
-        if self.threads.is_some() && wants_gpu && self.backend != Backend::Both {
-            bail!("--threads: they are the CPU's, and a graphics adapter was asked for");
-        }
-        let mut devices = Vec::new();
-        if wants_gpu {
-            common::trusted(self.adapter.as_deref())?;
-            let gpu = quietly(|| Gpu::open(self.adapter.as_deref()))?;
-            if gpu.adapter().software {
-                log::warn!("{} computes on the CPU: expect it to be slow", gpu.adapter());
-            }
-            devices.push(Device::Gpu(gpu));
-        }
-        let cpu =
-            || Ok::<_, anyhow::Error>(Device::Cpu(Cpu::new(self.threads.map(|threads| threads as usize))?));
-        match self.backend {
-            Backend::Both | Backend::Cpu => devices.push(cpu()?),
-            Backend::Auto if !wants_gpu && self.threads.is_some() => devices.push(cpu()?),
-            Backend::Auto if !wants_gpu => match quietly(Device::best)? {
-                Device::Gpu(gpu) => {
-                    common::trusted(None)?;
-                    devices.push(Device::Gpu(gpu));
-                }
-                cpu => devices.push(cpu),
-            },
-            _ => {}
-        }
-        log::info!(target: NOTE, "choosing on {}", devices.iter().map(Device::to_string).collect::<Vec<_>>().join(" and "));
-        Ok(devices)
     }
 }

@@ -1,38 +1,19 @@
 //! Accuracy over time, drawn.
 
-use std::{
-    ffi::OsString,
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
 use anyhow::Result;
 use goldcrest::{
-    measure::report::{Axis, Cell, Column, Figure, Kind, Point, Report, Section, Series, Style, Table, page},
+    measure::report::{Axis, Cell, Column, Figure, Kind, Point, Report, Section, Series, Style, Table},
     quantize::Precision,
     search::{Choice, Limits, Measured, Standing, short as number},
 };
 
-/// The name of a file that a figure can be.
-pub fn name(name: OsString) -> Result<PathBuf, String> {
-    let path = PathBuf::from(name);
-    match kind(&path).as_deref() {
-        Some("svg" | "png" | "html") => Ok(path),
-        _ => Err("expected the name of a .svg, .png or .html file".into()),
-    }
-}
-
-fn kind(path: &Path) -> Option<String> {
-    Some(path.extension()?.to_str()?.to_ascii_lowercase())
-}
+use crate::cli::plot;
 
 /// The file's bytes.
 pub fn draw(path: &Path, choice: &Choice, limits: &Limits) -> Result<Vec<u8>> {
-    let figure = figure(choice, limits);
-    Ok(match kind(path).as_deref() {
-        Some("png") => figure.png()?,
-        Some("html") => page::render(&report(figure, choice, limits))?.into_bytes(),
-        _ => figure.svg()?.into_bytes(),
-    })
+    plot::draw(path, figure(choice, limits), |figure| report(figure, choice, limits))
 }
 
 /// For each kind of networks that are compared the front as a line, and the others as marks.

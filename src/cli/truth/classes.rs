@@ -61,7 +61,7 @@ impl Classes {
         }
         let names = Names { labels, classes };
         let truth = match path.is_dir() {
-            true => folders(path, names),
+            true => folders(path, labels, classes).map(|by_name| Truth::Folders(path.to_owned(), by_name)),
             false => listed(&files::read(path, MOST_BYTES)?, path, names),
         };
         let truth = truth.with_context(|| path.display().to_string())?;
@@ -160,7 +160,9 @@ fn listed(bytes: &[u8], path: &Path, names: Names) -> Result<Truth> {
     Ok(Truth::Listed(entries))
 }
 
-fn folders(path: &Path, classes: Names) -> Result<Truth> {
+/// The classes that the folders in `path` are called like.
+pub fn folders(path: &Path, labels: &Labels, classes: usize) -> Result<HashMap<PathBuf, usize>> {
+    let classes = Names { labels, classes };
     let entries = fs::read_dir(path)?.collect::<Result<Vec<_>, _>>()?;
     let is_class = |entry: &fs::DirEntry| {
         entry.path().is_dir() && !entry.file_name().as_encoded_bytes().starts_with(b".")
@@ -176,12 +178,12 @@ fn folders(path: &Path, classes: Names) -> Result<Truth> {
         by_name.extend(classes.find(&name.to_string_lossy())?.map(|class| (name.clone(), class)));
     }
     if by_name.len() == names.len() {
-        return Ok(Truth::Folders(path.to_owned(), by_name));
+        return Ok(by_name);
     }
     // The usual layout of training: the classes are the folders in their order.
     if by_name.is_empty() && names.len() == classes.classes {
         log::warn!("no folder in {} is called like a class: they are taken in their order", path.display());
-        return Ok(Truth::Folders(path.to_owned(), names.into_iter().zip(0..).collect()));
+        return Ok(names.into_iter().zip(0..).collect());
     }
     let odd = names.iter().find(|name| !by_name.contains_key(*name));
     let odd = odd.map(|name| name.display().to_string()).unwrap_or_default();

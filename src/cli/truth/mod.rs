@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use goldcrest::tasks::Labels;
 
 pub use boxes::Boxes;
-pub use classes::Classes;
+pub use classes::{Classes, folders};
 pub use masks::Masks;
 
 /// Tells how many pictures had no truth to be held against.

@@ -11,13 +11,17 @@ mod fusing;
 mod lab;
 mod networks;
 mod parts;
+mod searched;
 mod separable;
 mod utilisation;
 
 use std::{cell::Cell, sync::atomic::AtomicBool};
 
-use super::report::{Claim, Report, Section};
-use crate::{Result, session::Device};
+use crate::{
+    Result,
+    measure::report::{Claim, Report, Section},
+    session::Device,
+};
 use lab::Lab;
 
 /// How much to measure.
@@ -36,7 +40,7 @@ const PAPER: &str = "after Zhang, Research and Development of Lightweight Neural
 type Experiment = fn(&mut Lab) -> Result<Section>;
 
 /// Each with how many of its verdicts lead the page.
-const EXPERIMENTS: [(Experiment, usize); 9] = [
+const EXPERIMENTS: [(Experiment, usize); 10] = [
     (separable::layers, 3),
     (separable::whole, 2),
     (networks::generations, 2),
@@ -45,6 +49,7 @@ const EXPERIMENTS: [(Experiment, usize); 9] = [
     (parts::residuals, 0),
     (fusing::recovered, 1),
     (eight_bits::costs_and_gains, 2),
+    (searched::for_devices, 1),
     (networks::rooflines, 2),
 ];
 

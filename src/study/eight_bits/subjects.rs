@@ -9,8 +9,9 @@ use crate::{
         Activation::{self, HardSwish, Relu6, Swish},
         Graph, NodeId, Op,
     },
-    measure::{Spread, study::lab::Lab},
+    measure::Spread,
     session::Device,
+    study::lab::Lab,
     zoo::{
         Network,
         synthetic::{self, V3Options, v3_large, v3_small},

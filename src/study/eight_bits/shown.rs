@@ -1,8 +1,8 @@
 //! What is shown of networks in 8 bits.
 
 use super::{Both, Group, Subject};
-use crate::measure::{
-    report::{Axis, Cell, Column, Figure, Kind, Point, Series, Style, Table},
+use crate::{
+    measure::report::{Axis, Cell, Column, Figure, Kind, Point, Series, Style, Table},
     study::lab::{Lab, cell, factor, ratio},
 };
 

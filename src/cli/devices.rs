@@ -1,0 +1,88 @@
+//! The devices of commands that compare them.
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+use goldcrest::{cpu::Cpu, gpu::Gpu, session::Device};
+
+use super::{common, quiet::quietly};
+
+/// What to run on.
+#[derive(Args)]
+pub struct Devices {
+    /// What computes
+    #[arg(long, value_enum, default_value = "auto")]
+    backend: Backend,
+
+    /// The adapter's index, or part of its name (see `goldcrest adapters`)
+    #[arg(long, value_name = "INDEX|NAME")]
+    adapter: Option<String>,
+
+    /// The CPU's threads, if not one a core
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    threads: Option<u32>,
+}
+
+/// What computes.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Backend {
+    /// The best graphics adapter, or the CPU where there is none but software
+    Auto,
+    /// A graphics adapter through wgpu, software too
+    Gpu,
+    /// The CPU's cores
+    Cpu,
+    /// A graphics adapter and the CPU, side by side
+    Both,
+}
+
+/// Pictures a second.
+pub fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse::<f64>().ok().filter(|rate| (1e-3..=1e6).contains(rate));
+    rate.ok_or_else(|| "expected pictures a second, such as 60".into())
+}
+
+impl Devices {
+    /// The flags that choose the device of a backend for other commands.
+    pub fn flags(&self, backend: &str) -> String {
+        let more = match backend {
+            "cpu" => self.threads.map(|threads| format!(" --threads {threads}")),
+            _ => self.adapter.as_ref().map(|adapter| format!(" --adapter '{adapter}'")),
+        };
+        format!("--backend {backend}{}", more.unwrap_or_default())
+    }
+
+    /// Opens them. An adapter that computes wrong is refused.
+    pub fn open(&self) -> Result<Vec<Device>> {
+        if self.adapter.is_some() && self.backend == Backend::Cpu {
+            bail!("--adapter names a graphics adapter, and --backend is cpu");
+        }
+        let wants_gpu = matches!(self.backend, Backend::Gpu | Backend::Both) || self.adapter.is_some();
+        if self.threads.is_some() && wants_gpu && self.backend != Backend::Both {
+            bail!("--threads: they are the CPU's, and a graphics adapter was asked for");
+        }
+        let mut devices = Vec::new();
+        if wants_gpu {
+            common::trusted(self.adapter.as_deref())?;
+            let gpu = quietly(|| Gpu::open(self.adapter.as_deref()))?;
+            if gpu.adapter().software {
+                log::warn!("{} computes on the CPU: expect it to be slow", gpu.adapter());
+            }
+            devices.push(Device::Gpu(gpu));
+        }
+        let cpu =
+            || Ok::<_, anyhow::Error>(Device::Cpu(Cpu::new(self.threads.map(|threads| threads as usize))?));
+        match self.backend {
+            Backend::Both | Backend::Cpu => devices.push(cpu()?),
+            Backend::Auto if !wants_gpu && self.threads.is_some() => devices.push(cpu()?),
+            Backend::Auto if !wants_gpu => match quietly(Device::best)? {
+                Device::Gpu(gpu) => {
+                    common::trusted(None)?;
+                    devices.push(Device::Gpu(gpu));
+                }
+                cpu => devices.push(cpu),
+            },
+            _ => {}
+        }
+        Ok(devices)
+    }
+}

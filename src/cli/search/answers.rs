@@ -1,0 +1,231 @@
+//! What `search` answers: words, JSON, a figure.
+
+use std::{
+    fmt::{self, Write},
+    path::Path,
+};
+
+use anyhow::Result;
+use goldcrest::{
+    measure::report::{Axis, Column, Figure, Kind, Point, Report, Section, Series, Style, Table},
+    search::{Checked, Finalist, Found, short as number},
+    zoo::Supernet,
+};
+use serde_json::{Value, json as value};
+
+use super::{Search, Searched};
+use crate::cli::{common, plot};
+
+pub struct Answer<'a> {
+    pub search: &'a Search,
+    pub supernet: &'a Supernet,
+    pub within_ms: f64,
+    pub searches: &'a [Searched],
+    /// Of several devices: the winner of one, timed on another, in milliseconds.
+    pub crossed: Vec<(usize, usize, f64)>,
+}
+
+impl Answer<'_> {
+    pub fn json(&self) -> Result<String> {
+        let [only] = self.searches else {
+            let mut told = value!({});
+            for searched in self.searches {
+                told[searched.device.backend()] = self.one(searched);
+            }
+            let backend = |at: usize| self.searches[at].device.backend();
+            let crossed = self.crossed.iter().map(
+                |(of, on, ms)| value!({ "winner_of": backend(*of), "on": backend(*on), "measured_ms": ms }),
+            );
+            told["crossed"] = crossed.collect();
+            return common::json(&told);
+        };
+        common::json(&self.one(only))
+    }
+
+    /// What one search came to.
+    pub fn one(&self, searched: &Searched) -> Value {
+        let Searched { device, out, outcome, checked } = searched;
+        let mut told = match searched.winner() {
+            Some(winner) => finalist(winner),
+            None => value!({}),
+        };
+        let (weights, seed) = (self.supernet.path().display().to_string(), self.search.seed);
+        told["supernet"] = value!(weights);
+        told["backend"] = value!(device.backend());
+        told["device"] = value!(device.to_string());
+        told["within_ms"] = value!(self.within_ms);
+        told["seed"] = value!(seed);
+        told["out"] = value!(out.display().to_string());
+        told["judged"] = value!(outcome.found.len());
+        told["finalists"] = outcome.finalists.iter().map(finalist).collect();
+        let of_front = |found: &&Found| {
+            value!({
+                "subnet": found.subnet.to_string(),
+                "predicted_ms": found.predicted_ms,
+                "accuracy": found.accuracy,
+            })
+        };
+        told["front"] = front(&outcome.found).iter().map(of_front).collect();
+        if !checked.is_empty() {
+            told["prediction"] = value!({
+                "networks": checked.len(),
+                "median_error": median_error(checked),
+                "checked": checked,
+            });
+        }
+        told
+    }
+
+    pub fn words(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        for (at, searched) in self.searches.iter().enumerate() {
+            let Searched { device, out, outcome, checked } = searched;
+            if at > 0 {
+                writeln!(text)?;
+            }
+            writeln!(
+                text,
+                "{device}: {} candidates within {} ms",
+                outcome.found.len(),
+                number(self.within_ms)
+            )?;
+            if !checked.is_empty() {
+                let (count, error) = (checked.len(), 100.0 * median_error(checked));
+                writeln!(text, "predictions of {count} random networks are {error:.1} % off in the median")?;
+            }
+            if outcome.finalists.is_empty() {
+                writeln!(
+                    text,
+                    "none that was timed kept to it: the quickest took {:.3} ms",
+                    outcome.quickest_ms
+                )?;
+                continue;
+            }
+            writeln!(
+                text,
+                "\n{:>8} {:>10} {:>9} {:>8} {:>9}  network",
+                "right", "predicted", "ms", "MMACs", "weights"
+            )?;
+            for finalist in &outcome.finalists {
+                writeln!(
+                    text,
+                    "{:>6.1} % {:>10.3} {:>9.3} {:>8.1} {:>8.2}M  {}",
+                    100.0 * finalist.accuracy,
+                    finalist.predicted_ms,
+                    finalist.measured_ms.median,
+                    finalist.macs as f64 / 1e6,
+                    finalist.weights as f64 / 1e6,
+                    finalist.subnet,
+                )?;
+            }
+            let flags = self.search.devices.flags(device.backend());
+            let out = common::file(out);
+            writeln!(text, "\nthe first is in {out}: goldcrest classify IMAGE --weights {out} {flags}")?;
+        }
+        for (of, on, ms) in &self.crossed {
+            let (of, on) = (&self.searches[*of].device, &self.searches[*on].device);
+            writeln!(text, "the winner of the {} takes {ms:.3} ms on the {}", of.backend(), on.backend())?;
+        }
+        Ok(text)
+    }
+
+    /// The bytes of a figure's file.
+    pub fn draw(&self, path: &Path) -> Result<Vec<u8>> {
+        plot::draw(path, self.figure(), |figure| self.report(figure))
+    }
+
+    fn figure(&self) -> Figure {
+        let mut series = Vec::new();
+        let percent = |found: &Found| (found.predicted_ms, 100.0 * found.accuracy);
+        for Searched { device, outcome, .. } in self.searches {
+            let best = front(&outcome.found);
+            let line: Vec<(f64, f64)> = best.iter().map(|found| percent(found)).collect();
+            series.push(Series::new(format!("front on {device}, predicted"), Style::Line, line));
+            let others: Vec<(f64, f64)> =
+                outcome.found.iter().filter(|found| !best.contains(found)).map(percent).collect();
+            series.push(Series::new(format!("other candidates on {device}"), Style::Marks, others));
+            let timed = |f: &Finalist| Point::from((f.measured_ms.median, 100.0 * f.accuracy));
+            let timed: Vec<Point> = outcome.finalists.iter().map(timed).collect();
+            series.push(Series::new(
+                format!("timed on {device}, judged on other pictures"),
+                Style::Marks,
+                timed,
+            ));
+        }
+        Figure {
+            title: "Networks of a supernet on this machine".into(),
+            caption: format!("Within {} ms.", number(self.within_ms)),
+            kind: Kind::Points,
+            x: Axis::log("ms, from a tensor to the answer"),
+            y: Axis::linear("% right"),
+            series,
+        }
+    }
+
+    fn report(&self, figure: Figure) -> Report {
+        let columns =
+            [("device", ""), ("network", ""), ("right", "%"), ("predicted", "ms"), ("", "ms"), ("", "MMACs")];
+        let rows = self.searches.iter().flat_map(|searched| {
+            searched.outcome.finalists.iter().map(|finalist| {
+                vec![
+                    searched.device.to_string().into(),
+                    finalist.subnet.to_string().into(),
+                    goldcrest::measure::report::Cell::Number(100.0 * finalist.accuracy, 1),
+                    goldcrest::measure::report::Cell::Number(finalist.predicted_ms, 3),
+                    finalist.measured_ms.into(),
+                    goldcrest::measure::report::Cell::Number(finalist.macs as f64 / 1e6, 1),
+                ]
+            })
+        });
+        let table = Table {
+            caption: "Candidates that were timed and judged for real".into(),
+            columns: columns.map(|(title, unit)| Column::new(title, unit)).to_vec(),
+            rows: rows.collect(),
+        };
+        let section = Section {
+            id: "S".into(),
+            title: "Accuracy over time".into(),
+            figures: vec![figure],
+            tables: vec![table],
+            ..Section::default()
+        };
+        let title = "A network of one's own".into();
+        Report { title, sections: vec![section], ..Report::default() }
+    }
+}
+
+/// The candidates than which none is both quicker and better, the quickest first.
+fn front(found: &[Found]) -> Vec<&Found> {
+    let mut sorted: Vec<&Found> = found.iter().collect();
+    sorted.sort_by(|a, b| a.predicted_ms.total_cmp(&b.predicted_ms).then(b.accuracy.total_cmp(&a.accuracy)));
+    let mut best = f64::NEG_INFINITY;
+    sorted.retain(|found| {
+        let better = found.accuracy > best;
+        best = best.max(found.accuracy);
+        better
+    });
+    sorted
+}
+
+fn median_error(checked: &[Checked]) -> f64 {
+    let mut errors: Vec<f64> = checked.iter().map(Checked::error).collect();
+    errors.sort_by(f64::total_cmp);
+    errors.get(errors.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// A finalist for programs.
+fn finalist(finalist: &Finalist) -> Value {
+    value!({
+        "subnet": finalist.subnet.to_string(),
+        "size": finalist.subnet.size,
+        "predicted_ms": finalist.predicted_ms,
+        "measured_ms": finalist.measured_ms.median,
+        "measured_min_ms": finalist.measured_ms.min,
+        "measured_max_ms": finalist.measured_ms.max,
+        "gpu_ms": finalist.gpu_ms,
+        "accuracy": finalist.accuracy,
+        "searched_accuracy": finalist.searched,
+        "macs": finalist.macs,
+        "weights": finalist.weights,
+    })
+}

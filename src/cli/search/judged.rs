@@ -1,0 +1,99 @@
+//! What candidates had right, kept beside the winner's place: a search that is broken off goes on from there, and one with
+//! another limit begins with it.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use goldcrest::{files, search::Samples, zoo::Supernet};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+/// The most bytes of such a file: some million candidates.
+const MOST: u64 = 256 << 20;
+
+/// Shares by the text of a subnet.
+pub struct Judged {
+    path: PathBuf,
+    known: RefCell<HashMap<String, f64>>,
+}
+
+impl Judged {
+    /// Those in a folder. They must be of the same weights and pictures.
+    pub fn open(folder: &Path, supernet: &Supernet, samples: &Samples) -> Result<Self> {
+        let path = folder.join("judged.jsonl");
+        let of = fingerprint(supernet, samples);
+        let mut known = HashMap::new();
+        let whole = match fs::exists(&path)? {
+            true => String::from_utf8_lossy(&files::read(&path, MOST)?).into_owned(),
+            false => String::new(),
+        };
+        // A line that was broken off is judged again.
+        let mut lines = whole.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        let parsed = |line: &str| serde_json::from_str::<Value>(line).ok();
+        match lines.next().and_then(parsed) {
+            Some(first) if first["of"] == of => {
+                for line in lines.filter_map(parsed) {
+                    if let (Some(subnet), Some(share)) = (line["subnet"].as_str(), line["right"].as_f64()) {
+                        known.insert(subnet.to_owned(), share);
+                    }
+                }
+            }
+            Some(_) => bail!(
+                "{}: candidates of another supernet or other pictures: name another folder",
+                path.display()
+            ),
+            None if whole.is_empty() => {}
+            None => bail!("{}: is no file of this command's: name another folder", path.display()),
+        }
+        // Whole lines only, from the first on.
+        let mut text = format!("{}\n", json!({ "of": of }));
+        let mut sorted: Vec<_> = known.iter().collect();
+        sorted.sort_by_key(|(subnet, _)| *subnet);
+        for (subnet, right) in sorted {
+            text += &line(subnet, *right);
+        }
+        files::write_whole(&path, text.as_bytes()).with_context(|| path.display().to_string())?;
+        Ok(Self { path, known: known.into() })
+    }
+
+    pub fn find(&self, subnet: &str) -> Option<f64> {
+        self.known.borrow().get(subnet).copied()
+    }
+
+    /// Keeps what a candidate had right. A full disk costs the next search some time, and this one nothing.
+    pub fn keep(&self, subnet: &str, right: f64) {
+        if self.known.borrow_mut().insert(subnet.to_owned(), right).is_some() {
+            return;
+        }
+        let file = fs::OpenOptions::new().append(true).open(&self.path);
+        if let Err(error) = file.and_then(|mut file| file.write_all(line(subnet, right).as_bytes())) {
+            log::debug!("{}: {error}", self.path.display());
+        }
+    }
+}
+
+fn line(subnet: &str, right: f64) -> String {
+    format!("{}\n", json!({ "subnet": subnet, "right": right }))
+}
+
+/// What depends on every weight and every pixel.
+fn fingerprint(supernet: &Supernet, samples: &Samples) -> String {
+    let mut hash = Sha256::new();
+    hash.update(env!("CARGO_PKG_VERSION"));
+    for (name, tensor) in supernet.tensors() {
+        hash.update(name);
+        hash.update(bytemuck::cast_slice::<f32, u8>(tensor.data()));
+    }
+    samples.calibration.iter().for_each(|picture| hash.update(picture.pixels()));
+    for (picture, class) in &samples.search {
+        hash.update(picture.pixels());
+        hash.update(class.to_le_bytes());
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,270 @@
+//! `goldcrest search`
+
+mod answers;
+mod judged;
+mod samples;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::{
+    Args,
+    builder::{OsStringValueParser, TypedValueParser},
+};
+use goldcrest::{
+    cpu::Cpu,
+    demo, files,
+    search::{self, Checked, Finalist, Found, Latency, Outcome, Settings, Trial},
+    session::{Device, Precision},
+    zoo::{Network, Supernet},
+};
+
+use super::{
+    common::{NOTE, Stored, progress},
+    devices::{self, Devices},
+    plot,
+    target::Target,
+};
+use answers::Answer;
+use judged::Judged;
+
+#[derive(Args)]
+#[command(
+    after_help = "A supernet holds many networks that share weights. Each of its blocks is timed on this device once, and \
+    kept; what a network takes is predicted from its blocks. Evolution looks for the most accurate network within the limit; \
+    the best are calibrated, timed and judged for real, on pictures that they were not chosen by. The winner goes into --out as \
+    a checkpoint that every command opens. Interrupted, the same command goes on where it was."
+)]
+pub struct Search {
+    /// A supernet of once-for-all's, such as ofa_mbv3_d234_e346_k357_w1.0: a file or folder; without it the
+    /// built-in one, which tells shapes apart
+    #[arg(long, value_name = "PATH", requires = "pictures")]
+    weights: Option<PathBuf>,
+
+    /// The longest that a picture may take in the median, such as 2ms
+    #[arg(long, value_name = "TIME", value_parser = search::milliseconds, required_unless_present = "fps")]
+    within: Option<f64>,
+
+    /// The same as pictures a second
+    #[arg(long, value_name = "RATE", value_parser = devices::rate, conflicts_with = "within")]
+    fps: Option<f64>,
+
+    /// Pictures of your own to judge by: a folder with a folder for each class. A quarter of them calibrates, a half
+    /// compares candidates, a quarter judges the winner
+    #[arg(long, value_name = "DIR")]
+    pictures: Option<PathBuf>,
+
+    /// The most pictures that candidates are compared by
+    #[arg(long, value_name = "COUNT", default_value_t = 256, value_parser = clap::value_parser!(u32).range(16..=100_000))]
+    samples: u32,
+
+    /// The folder for the winner: model.safetensors, config.json, and search.json with all that was found; of several
+    /// backends a folder each within
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+
+    #[command(flatten)]
+    devices: Devices,
+
+    /// What maps and weights are stored as
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: Stored,
+
+    /// Candidates of a generation
+    #[arg(long, value_name = "COUNT", default_value_t = 32, value_parser = clap::value_parser!(u32).range(2..=10_000))]
+    population: u32,
+
+    /// Generations
+    #[arg(long, value_name = "COUNT", default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    generations: u32,
+
+    /// What random choices depend on: the same seed finds the same network, as long as blocks are not timed anew
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    seed: u64,
+
+    /// Time so many random networks too, and say how far predictions are off
+    #[arg(long, value_name = "COUNT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    check: u32,
+
+    /// Draw accuracy over time: a .svg, .png or .html file
+    #[arg(long, value_name = "FILE", value_parser = OsStringValueParser::new().try_map(plot::name))]
+    plot: Option<PathBuf>,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// A search on one device.
+struct Searched {
+    device: Device,
+    out: PathBuf,
+    outcome: Outcome,
+    checked: Vec<Checked>,
+}
+
+impl Searched {
+    fn winner(&self) -> Option<&Finalist> {
+        self.outcome.finalists.first()
+    }
+}
+
+impl Search {
+    pub fn run(&self) -> Result<String> {
+        let within_ms = self.within.or(self.fps.map(|rate| 1e3 / rate)).unwrap_or(f64::INFINITY);
+        let supernet = match &self.weights {
+            Some(path) => Supernet::open(path)?,
+            None => demo::supernet()?,
+        };
+        let target = self.plot.as_deref().map(|path| Ok::<_, anyhow::Error>((path, Target::new(path)?)));
+        let target = target.transpose().context("--plot")?;
+        let devices = self.devices.open()?;
+        let precision = self.precision.precision();
+        let several = devices.len() > 1;
+        let folder = |device: &Device| match several {
+            true => self.out.join(device.backend()),
+            false => self.out.clone(),
+        };
+        for device in &devices {
+            if precision == Precision::F16 {
+                device.supports(goldcrest::tensor::Element::F16)?;
+            }
+            ready(&folder(device), &supernet)?;
+        }
+        let network = supernet.slice(&supernet.largest())?.network()?;
+        let samples = match &self.pictures {
+            Some(folder) => samples::of_folder(folder, &network, self.samples as usize)?,
+            None => samples::scenes(self.samples as usize)?,
+        };
+        let judged = Judged::open(&self.out, &supernet, &samples)?;
+        let mut trial = Trial::new(&supernet, Cpu::new(None)?, samples)?;
+        let mut all = Vec::new();
+        for device in devices {
+            log::info!(target: NOTE, "searching for {device}, within {} ms", search::short(within_ms));
+            let latency = times(&supernet, &device, precision)?;
+            let checked = self.checked(&supernet, &device, precision, &latency)?;
+            let settings = Settings {
+                within_ms,
+                population: self.population as usize,
+                generations: self.generations as usize,
+                seed: self.seed,
+            };
+            let bar = progress("evolving");
+            bar.set_length((settings.population * settings.generations) as u64);
+            let mut best = 0.0_f64;
+            let outcome = search::seek(
+                &supernet,
+                &mut trial,
+                &device,
+                precision,
+                &latency,
+                settings,
+                |subnet| judged.find(subnet),
+                |Found { subnet, accuracy, .. }, count| {
+                    judged.keep(&subnet.to_string(), *accuracy);
+                    best = best.max(*accuracy);
+                    bar.set_position(count as u64);
+                    bar.set_message(format!("best {:.1} %", 100.0 * best));
+                },
+            )?;
+            drop(bar);
+            let out = folder(&device);
+            all.push(Searched { device, out, outcome, checked });
+        }
+        if all.iter().all(|searched| searched.winner().is_none()) {
+            let quickest =
+                all.iter().map(|searched| searched.outcome.quickest_ms).fold(f64::INFINITY, f64::min);
+            bail!(
+                "no candidate that was timed kept to {} ms: the quickest took {quickest:.3} ms",
+                search::short(within_ms)
+            );
+        }
+        let crossed = self.crossed(&supernet, &all, precision)?;
+        let answer = Answer { search: self, supernet: &supernet, within_ms, searches: &all, crossed };
+        for searched in &all {
+            write(searched, &answer)?;
+        }
+        if let Some((path, target)) = target {
+            let drawn = answer.draw(path)?;
+            target.write(&drawn).with_context(|| path.display().to_string())?;
+        }
+        if self.json { answer.json() } else { Ok(answer.words()?) }
+    }
+
+    /// Predictions held against the clock, if that was asked for.
+    fn checked(
+        &self,
+        supernet: &Supernet,
+        device: &Device,
+        precision: Precision,
+        latency: &Latency,
+    ) -> Result<Vec<Checked>> {
+        let count = self.check as usize;
+        let bar = progress("checking");
+        bar.set_length(count as u64);
+        let tell = |done| bar.set_position(done as u64);
+        Ok(latency.check(supernet, device, precision, count, self.seed, tell)?)
+    }
+
+    /// Of several devices: milliseconds of each one's winner on each other.
+    fn crossed(
+        &self,
+        supernet: &Supernet,
+        all: &[Searched],
+        precision: Precision,
+    ) -> Result<Vec<(usize, usize, f64)>> {
+        let mut crossed = Vec::new();
+        for (of, searched) in all.iter().enumerate() {
+            let Some(winner) = searched.winner() else { continue };
+            for (on, other) in all.iter().enumerate().filter(|(on, _)| *on != of) {
+                let timing = search::measured(supernet, &other.device, precision, &winner.subnet)?;
+                crossed.push((of, on, timing.wall_ms.median));
+            }
+        }
+        Ok(crossed)
+    }
+}
+
+/// Times the blocks of a supernet, those that are not in the cache.
+fn times(supernet: &Supernet, device: &Device, precision: Precision) -> Result<Latency> {
+    let bar = progress("timing blocks");
+    Ok(Latency::measure(supernet, device, precision, |done, of| {
+        bar.set_length(of as u64);
+        bar.set_position(done as u64);
+    })?)
+}
+
+/// Makes a folder, unless it is there, and sees that what will be written there is nothing that is read.
+fn ready(folder: &Path, supernet: &Supernet) -> Result<()> {
+    let named = || format!("--out {}", folder.display());
+    std::fs::create_dir_all(folder).with_context(named)?;
+    let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
+    let read = supernet.path();
+    if same(read, folder) || read.parent().is_some_and(|beside| read.is_file() && same(beside, folder)) {
+        bail!("--out {}: the supernet lies there: name another folder", folder.display());
+    }
+    for name in FILES {
+        Target::new(&folder.join(name)).with_context(|| folder.join(name).display().to_string())?;
+    }
+    Ok(())
+}
+
+/// What a search writes, in this order: a configuration without weights would seem complete.
+const FILES: [&str; 3] = ["model.safetensors", "config.json", "search.json"];
+
+fn write(searched: &Searched, answer: &Answer) -> Result<()> {
+    let Some(winner) = searched.winner() else { return Ok(()) };
+    let told = answer.one(searched);
+    let contents = [
+        winner.slice().encode()?,
+        winner.slice().config().into_bytes(),
+        super::common::json(&told)?.into_bytes(),
+    ];
+    for (name, bytes) in FILES.into_iter().zip(contents) {
+        let path = searched.out.join(name);
+        files::write_whole(&path, &bytes).with_context(|| path.display().to_string())?;
+    }
+    // What every command will do.
+    Network::open(&searched.out)?;
+    Ok(())
+}

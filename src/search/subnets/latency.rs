@@ -1,0 +1,267 @@
+//! How long subnets take on a device, from how long their blocks do: each block of the space is timed once, within a
+//! network, by the clock that times steps.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Error, Result,
+    gpu::cache,
+    kernels,
+    measure::{Case, Effort, Spread, Timing, time},
+    random::Random,
+    session::{Device, Options, Precision},
+    zoo::{Cell, Network, Space, Stack, Subnet, Supernet},
+};
+
+use super::evolve::Draw;
+
+/// The blocks of a space, timed on a device.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Latency {
+    /// Milliseconds of each part of a network, by its name; the median where it was timed several times.
+    parts: BTreeMap<String, f64>,
+    /// Milliseconds of a picture's way to the device, the answer's way back, and whatever else is between steps, for
+    /// each size and width.
+    overhead: BTreeMap<String, f64>,
+}
+
+/// A prediction, held against what was measured.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Checked {
+    /// The subnet, as text.
+    pub subnet: String,
+    /// Milliseconds that were expected.
+    pub predicted_ms: f64,
+    /// Milliseconds that it took.
+    pub measured_ms: Spread,
+}
+
+impl Checked {
+    /// How far the prediction is off, as a share of what was measured.
+    pub fn error(&self) -> f64 {
+        (self.predicted_ms / self.measured_ms.median - 1.0).abs()
+    }
+}
+
+/// A network to time for the parts that it holds.
+struct Probe {
+    subnet: Subnet,
+}
+
+impl Latency {
+    /// Times the blocks of `supernet` on a device, those that a cache file does not have. `progress` hears how many of how
+    /// many networks were timed: one network times some twenty blocks.
+    ///
+    /// # Errors
+    /// Those of [`time`]; [`Error::Device`] if nothing there times steps.
+    pub fn measure(
+        supernet: &Supernet,
+        device: &Device,
+        precision: Precision,
+        mut progress: impl FnMut(usize, usize),
+    ) -> Result<Self> {
+        let cached = File::new(supernet, device, precision);
+        let mut latency = cached.read().unwrap_or_default();
+        let space = supernet.space();
+        let pairs = space.sizes.iter().flat_map(|size| space.widths.iter().map(|width| (*size, *width)));
+        let missing: Vec<(usize, f64)> =
+            pairs.filter(|(size, width)| !latency.overhead.contains_key(&pair(*size, *width))).collect();
+        let each = probes(supernet, 0, 1.0).len();
+        let mut done = 0;
+        for (size, width) in &missing {
+            let mut taken: HashMap<String, Vec<f64>> = HashMap::new();
+            let mut overheads = Vec::new();
+            for Probe { subnet } in probes(supernet, *size, *width) {
+                progress(done, each * missing.len());
+                done += 1;
+                let timing = timed(supernet, device, precision, &subnet, QUICK)?;
+                let steps = by_block(&timing).ok_or_else(|| {
+                    Error::Device(format!("{device} has no clock that times the steps of a network"))
+                })?;
+                overheads.push(timing.wall_ms.median - steps.iter().sum::<f64>());
+                for (part, ms) in parts(&subnet).into_iter().zip(steps) {
+                    taken.entry(part).or_default().push(ms);
+                }
+            }
+            latency.parts.extend(taken.into_iter().map(|(part, all)| (part, median(all))));
+            // Written last: a pair is there once all of its parts are.
+            latency.overhead.insert(pair(*size, *width), median(overheads));
+            cached.keep(&latency);
+        }
+        progress(done, done);
+        Ok(latency)
+    }
+
+    /// Milliseconds that a subnet of the space is expected to take, from a picture in memory to the answer in memory.
+    pub fn predict(&self, subnet: &Subnet) -> f64 {
+        let of = |part: &String| self.parts.get(part).copied().unwrap_or(f64::INFINITY);
+        let overhead = self.overhead.get(&pair(subnet.size, subnet.width)).copied();
+        parts(subnet).iter().map(of).sum::<f64>() + overhead.unwrap_or(f64::INFINITY)
+    }
+
+    /// Times `count` random subnets and says what was expected of them.
+    ///
+    /// # Errors
+    /// Those of [`time`].
+    pub fn check(
+        &self,
+        supernet: &Supernet,
+        device: &Device,
+        precision: Precision,
+        count: usize,
+        seed: u64,
+        mut progress: impl FnMut(usize),
+    ) -> Result<Vec<Checked>> {
+        let mut draw = Draw { supernet, random: Random::new(seed) };
+        let mut checked = Vec::new();
+        for done in 0..count {
+            progress(done);
+            let subnet = draw.any();
+            let measured_ms = measured(supernet, device, precision, &subnet)?.wall_ms;
+            checked.push(Checked {
+                subnet: subnet.to_string(),
+                predicted_ms: self.predict(&subnet),
+                measured_ms,
+            });
+        }
+        Ok(checked)
+    }
+}
+
+const QUICK: Effort = Effort { warmup: 2, runs: 5, time: std::time::Duration::from_millis(20) };
+const CAREFUL: Effort = Effort { warmup: 3, runs: 15, time: std::time::Duration::from_millis(300) };
+
+/// How long a subnet takes. Twice, and the quicker counts: a neighbour on the machine slows a whole measurement.
+///
+/// # Errors
+/// Those of [`time`].
+pub fn measured(
+    supernet: &Supernet,
+    device: &Device,
+    precision: Precision,
+    subnet: &Subnet,
+) -> Result<Timing> {
+    let one = timed(supernet, device, precision, subnet, CAREFUL)?;
+    let other = timed(supernet, device, precision, subnet, CAREFUL)?;
+    Ok(if one.wall_ms.median <= other.wall_ms.median { one } else { other })
+}
+
+fn timed(
+    supernet: &Supernet,
+    device: &Device,
+    precision: Precision,
+    subnet: &Subnet,
+    effort: Effort,
+) -> Result<Timing> {
+    let network: Network = supernet.slice(subnet)?.network()?;
+    let options = Options { precision, ..Options::default() };
+    time(device, Case { graph: &network.graph, input: network.input_shape(1), options }, effort)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::INFINITY)
+}
+
+fn pair(size: usize, width: f64) -> String {
+    format!("r{size},w{width}")
+}
+
+/// The parts of a network: its ends, which all of a size and width have, and its blocks in order. Blocks are alike if they
+/// read and write the same maps; only a stage's first differs from its others.
+fn parts(subnet: &Subnet) -> Vec<String> {
+    let pair = pair(subnet.size, subnet.width);
+    let mut parts = vec![format!("{pair} ends")];
+    for (i, Stack { squeeze, cells }) in subnet.stages.iter().enumerate() {
+        let squeeze = if *squeeze { "+se" } else { "" };
+        parts.extend(cells.iter().enumerate().map(|(at, Cell { kernel, expansion })| {
+            let place = if at == 0 { "first" } else { "later" };
+            format!("{pair} stage {} {place} k{kernel}e{expansion}{squeeze}", i + 1)
+        }));
+    }
+    parts
+}
+
+/// Milliseconds of the network's ends, and of each of its blocks.
+fn by_block(timing: &Timing) -> Option<Vec<f64>> {
+    let mut parts = vec![0.0];
+    for step in &timing.steps {
+        // The block behind the stem belongs to the ends: there is nothing to choose of it.
+        let block = step.summary.name().strip_prefix("blocks.").and_then(|rest| rest.split('.').next());
+        let at = block.and_then(|block| block.parse::<usize>().ok()).unwrap_or(0);
+        if parts.len() <= at {
+            parts.resize(at + 1, 0.0);
+        }
+        parts[at] += step.ms?.median;
+    }
+    Some(parts)
+}
+
+/// Networks of a size and width that hold each part at least once: all are as deep as can be.
+fn probes(supernet: &Supernet, size: usize, width: f64) -> Vec<Probe> {
+    let space = supernet.space();
+    let cells: Vec<Cell> = space
+        .kernels
+        .iter()
+        .flat_map(|&kernel| space.expansions.iter().map(move |&expansion| Cell { kernel, expansion }))
+        .collect();
+    let depth = space.depths.last().copied().unwrap_or(1);
+    let squeezes = |stage: usize, wanted: bool| match (supernet.squeezes(stage), supernet.plain(stage)) {
+        (true, true) => wanted,
+        (squeezes, _) => squeezes,
+    };
+    let choice = (0..supernet.stages()).any(|stage| supernet.squeezes(stage) && supernet.plain(stage));
+    let wanted: &[bool] = if choice { &[false, true] } else { &[true] };
+    // Of cells, each is once a stage's first; with three others behind it all are among those three times over.
+    let others = depth.saturating_sub(1).max(1);
+    let probe = |squeeze: bool, first: usize| {
+        let cell = |at: usize| match at {
+            0 => cells[first],
+            at => cells[(first * others + at) % cells.len()],
+        };
+        let stack =
+            |stage: usize| Stack { squeeze: squeezes(stage, squeeze), cells: (0..depth).map(cell).collect() };
+        Probe { subnet: Subnet { size, width, stages: (0..supernet.stages()).map(stack).collect() } }
+    };
+    wanted
+        .iter()
+        .flat_map(|&squeeze| (0..cells.len()).map(move |first| (squeeze, first)))
+        .map(|(squeeze, first)| probe(squeeze, first))
+        .collect()
+}
+
+/// The cache file of a supernet's blocks on a device.
+struct File {
+    name: String,
+}
+
+impl File {
+    fn new(supernet: &Supernet, device: &Device, precision: Precision) -> Self {
+        let shapes: Vec<String> =
+            supernet.tensors().map(|(name, tensor)| format!("{name} {:?}", tensor.dims())).collect();
+        let driver = match device {
+            Device::Gpu(gpu) => format!("{} {}", gpu.adapter().driver, gpu.adapter().backend),
+            Device::Cpu(_) => String::new(),
+        };
+        let texts: String = kernels::texts().chain([env!("CARGO_PKG_VERSION")]).collect();
+        // Sizes and widths are in the parts' names.
+        let Space { kernels, expansions, depths, squeeze, .. } = supernet.space();
+        let space = format!("{kernels:?} {expansions:?} {depths:?} {squeeze:?}");
+        let key = format!("{device} {driver} {precision:?} {space} {shapes:?} {texts}");
+        Self { name: format!("blocks-{:016x}.json", cache::checksum("blocks", key.as_bytes())) }
+    }
+
+    fn read(&self) -> Option<Latency> {
+        let bytes = cache::read(&cache::folder()?, &self.name)?;
+        serde_json::from_slice(cache::unseal(&self.name, &bytes)?).ok()
+    }
+
+    fn keep(&self, latency: &Latency) {
+        let kept = cache::folder().zip(serde_json::to_vec(latency).ok());
+        if let Some((folder, bytes)) = kept {
+            cache::write_whole(&folder, &self.name, &cache::seal(&self.name, &bytes));
+        }
+    }
+}
