@@ -7,7 +7,7 @@ use common::cases::{Case, are_largest, config, convolution, noise};
 use goldcrest::{
     Error, Shape, Tensor,
     cpu::{Cpu, Executor},
-    graph::{Activation, Anchors, Extent, Graph, Joint, MaxPool, Op, Select},
+    graph::{Activation, Anchors, Conv, Extent, Graph, Joint, MaxPool, Op, Padding, Select},
     kernels::{argmax, boxes, dense, depthwise, max_pool, pool, resize, scale, select, softmax},
     zoo::synthetic::Builder,
 };
@@ -34,7 +34,7 @@ fn is_its_reference(windowed: bool, by_channel: bool) {
     let check = |case: Case| {
         let Case { conv, x, residual, seed, .. } = &case;
         let other = noise(conv.weight.dims(), seed ^ 5);
-        let other = goldcrest::graph::Conv { weight: other.into(), ..conv.clone() };
+        let other = Conv { weight: other.into(), ..conv.clone() };
         let mut graph = Graph::default();
         let picture = graph.push("input", Op::Input(x.c), &[]);
         let side = residual.then(|| graph.push("side", Op::Conv(other.clone()), &[picture]));
@@ -63,6 +63,45 @@ fn pointwise_is_its_reference() {
 #[test]
 fn dense_is_its_reference() {
     is_its_reference(true, false);
+}
+
+/// Dense 3x3 convolutions of many channels over many pixels, which have fewer products.
+#[test]
+fn winograd_is_its_reference() {
+    let sizes = (1..4usize, [2..5usize, 2..5usize], [13..31usize, 13..31usize], any::<bool>(), any::<u64>());
+    let check =
+        |(n, [inputs, outputs], [h, w], residual, seed): (usize, [usize; 2], [usize; 2], bool, u64)| {
+            let x = Shape::new(n, 16 * inputs, h, w);
+            let picked = Activation::ALL[seed as usize % Activation::ALL.len()];
+            let conv = |seed: u64, activation| Conv {
+                weight: noise(&[16 * outputs, x.c, 3, 3], seed).into(),
+                bias: Some(noise(&[16 * outputs], seed ^ 1).into()),
+                stride: 1,
+                dilation: 1,
+                padding: if seed & 2 == 0 { Padding::Symmetric } else { Padding::Same },
+                groups: 1,
+                activation,
+                linear: false,
+            };
+            let (other, conv) = (conv(seed ^ 5, Activation::Identity), conv(seed, picked));
+            let mut graph = Graph::default();
+            let picture = graph.push("input", Op::Input(x.c), &[]);
+            let side = residual.then(|| graph.push("side", Op::Conv(other.clone()), &[picture]));
+            let inputs: Vec<_> = [Some(picture), side].into_iter().flatten().collect();
+            graph.push("conv", Op::Conv(conv.clone()), &inputs);
+            let input = noise(dims(x), seed ^ 3);
+            let (window, y) = (conv.window(h, w).unwrap(), Shape { c: conv.outputs(), ..x });
+            let added = residual.then(|| dense::reference(&other, &input, y, window, None));
+            let expected = dense::reference(&conv, &input, y, window, added.as_ref());
+            for cpu in cpus() {
+                let mut executor = Executor::new(&cpu, &graph, x, false).unwrap();
+                prop_assert_eq!(executor.steps().last().unwrap().kernel, "winograd");
+                let error = common::distance(&executor.run(&input).unwrap()[0], &expected);
+                prop_assert!(error <= TOLERANCE, "error {error:e} with {}", cpu.info());
+            }
+            Ok(())
+        };
+    TestRunner::new(config()).run(&sizes, check).unwrap();
 }
 
 #[test]

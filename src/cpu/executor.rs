@@ -12,6 +12,7 @@ use super::{
     pixelwise,
     product::Product,
     resize,
+    winograd::Winograd,
 };
 use crate::{
     Error, Result, Shape, Tensor,
@@ -75,6 +76,7 @@ struct Tap {
 pub enum Operation {
     Int8(Box<Kernel>),
     Product(Product),
+    Winograd(Winograd),
     Depthwise(Depthwise),
     Mean,
     Largest(MaxPool, Window),
@@ -94,6 +96,7 @@ impl Operation {
         match self {
             Self::Int8(kernel) => kernel.bytes(),
             Self::Product(product) => 4 * product.weights(),
+            Self::Winograd(winograd) => 4 * winograd.weights(),
             Self::Depthwise(depthwise) => 4 * depthwise.weights(),
             Self::Boxes(anchors, _) => 4 * anchors.as_flattened().len(),
             _ => 0,
@@ -109,6 +112,9 @@ impl Operation {
                 match conv.kind() {
                     Some(ConvKind::Depthwise) => {
                         Ok((Self::Depthwise(Depthwise::new(conv, window)), "depthwise"))
+                    }
+                    Some(_) if Winograd::pays(conv, window) => {
+                        Ok((Self::Winograd(Winograd::new(conv, window)), "winograd"))
                     }
                     Some(kind) => {
                         let name = match kind {
@@ -346,6 +352,7 @@ impl Step {
         match operation {
             Operation::Int8(_) => {}
             Operation::Product(product) => finite = product.run(x, input, y, output, residual, threads),
+            Operation::Winograd(winograd) => finite = winograd.run(x, input, y, output, residual, threads),
             Operation::Depthwise(depthwise) => finite = depthwise.run(x, input, y, output, residual, threads),
             Operation::Mean => pixelwise::mean(x, input, output),
             Operation::Largest(pool, window) => {

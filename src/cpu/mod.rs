@@ -32,6 +32,7 @@ mod product;
 mod resize;
 mod tile;
 mod windows;
+mod winograd;
 
 use std::{fmt, sync::Arc};
 

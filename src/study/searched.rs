@@ -129,18 +129,8 @@ fn measure(lab: &mut Lab, section: &mut Section) -> Result<()> {
                 seed,
             };
             let latency = &latencies[at];
-            let outcome = seek(
-                &supernet,
-                &mut trial,
-                &device,
-                Precision::F32,
-                latency,
-                settings,
-                |_| None,
-                |_, count| {
-                    lab.say(&format!("candidates for the {label}, {count}"));
-                },
-            )?;
+            let hear = |_: &Found, count| lab.say(&format!("candidates for the {label}, {count}"));
+            let outcome = seek(&mut trial, &device, Precision::F32, latency, settings, hear)?;
             if let Some(best) = outcome.finalists.first() {
                 same_time.push(picked(lab, &supernet, at, best.subnet.clone(), best.accuracy)?);
             }

@@ -15,6 +15,7 @@ mod hub;
 mod make;
 mod pictures;
 mod refusals;
+mod search;
 mod segment;
 mod shaders;
 mod streams;

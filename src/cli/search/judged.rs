@@ -2,14 +2,13 @@
 //! another limit begins with it.
 
 use std::{
-    cell::RefCell,
     collections::HashMap,
     fs,
-    io::Write,
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use goldcrest::{files, search::Samples, zoo::Supernet};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -20,7 +19,11 @@ const MOST: u64 = 256 << 20;
 /// Shares by the text of a subnet.
 pub struct Judged {
     path: PathBuf,
-    known: RefCell<HashMap<String, f64>>,
+    /// What the shares depend on: weights and pictures.
+    of: String,
+    known: HashMap<String, f64>,
+    /// Whether this search has written the file.
+    begun: bool,
 }
 
 impl Judged {
@@ -51,30 +54,41 @@ impl Judged {
             None if whole.is_empty() => {}
             None => bail!("{}: is no file of this command's: name another folder", path.display()),
         }
-        // Whole lines only, from the first on.
-        let mut text = format!("{}\n", json!({ "of": of }));
-        let mut sorted: Vec<_> = known.iter().collect();
-        sorted.sort_by_key(|(subnet, _)| *subnet);
-        for (subnet, right) in sorted {
-            text += &line(subnet, *right);
-        }
-        files::write_whole(&path, text.as_bytes()).with_context(|| path.display().to_string())?;
-        Ok(Self { path, known: known.into() })
+        let judged = Self { path, of, known, begun: false };
+        Ok(judged)
     }
 
-    pub fn find(&self, subnet: &str) -> Option<f64> {
-        self.known.borrow().get(subnet).copied()
+    /// What earlier searches found.
+    pub fn all(&self) -> Vec<(String, f64)> {
+        self.known.iter().map(|(subnet, right)| (subnet.clone(), *right)).collect()
     }
 
     /// Keeps what a candidate had right. A full disk costs the next search some time, and this one nothing.
-    pub fn keep(&self, subnet: &str, right: f64) {
-        if self.known.borrow_mut().insert(subnet.to_owned(), right).is_some() {
+    pub fn keep(&mut self, subnet: &str, right: f64) {
+        if self.known.insert(subnet.to_owned(), right).is_some() {
             return;
         }
-        let file = fs::OpenOptions::new().append(true).open(&self.path);
-        if let Err(error) = file.and_then(|mut file| file.write_all(line(subnet, right).as_bytes())) {
+        let kept = match std::mem::replace(&mut self.begun, true) {
+            true => self.add(&line(subnet, right)),
+            false => self.begin(),
+        };
+        if let Err(error) = kept {
             log::debug!("{}: {error}", self.path.display());
         }
+    }
+
+    /// Writes all that is known: whole lines only, from the first on. A folder without a candidate is none.
+    fn begin(&self) -> io::Result<()> {
+        fs::create_dir_all(files::folder_of(&self.path))?;
+        let mut sorted: Vec<_> = self.known.iter().collect();
+        sorted.sort_by_key(|(subnet, _)| *subnet);
+        let lines = sorted.into_iter().map(|(subnet, right)| line(subnet, *right));
+        let text: String = std::iter::once(format!("{}\n", json!({ "of": self.of }))).chain(lines).collect();
+        files::write_whole(&self.path, text.as_bytes())
+    }
+
+    fn add(&self, line: &str) -> io::Result<()> {
+        fs::OpenOptions::new().append(true).open(&self.path)?.write_all(line.as_bytes())
     }
 }
 

@@ -63,6 +63,14 @@ pub struct Search {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 
+    /// Sizes of pictures to choose from, such as 128,160; all that the supernet was trained for otherwise
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    sizes: Vec<usize>,
+
+    /// Widths to choose from, such as 0.5,0.75; all that the supernet was trained for otherwise
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    widths: Vec<f64>,
+
     #[command(flatten)]
     devices: Devices,
 
@@ -112,10 +120,7 @@ impl Searched {
 impl Search {
     pub fn run(&self) -> Result<String> {
         let within_ms = self.within.or(self.fps.map(|rate| 1e3 / rate)).unwrap_or(f64::INFINITY);
-        let supernet = match &self.weights {
-            Some(path) => Supernet::open(path)?,
-            None => demo::supernet()?,
-        };
+        let supernet = self.supernet()?;
         let target = self.plot.as_deref().map(|path| Ok::<_, anyhow::Error>((path, Target::new(path)?)));
         let target = target.transpose().context("--plot")?;
         let devices = self.devices.open()?;
@@ -129,15 +134,18 @@ impl Search {
             if precision == Precision::F16 {
                 device.supports(goldcrest::tensor::Element::F16)?;
             }
-            ready(&folder(device), &supernet)?;
+            ready(&folder(device), &self.out, &supernet)?;
         }
         let network = supernet.slice(&supernet.largest())?.network()?;
         let samples = match &self.pictures {
             Some(folder) => samples::of_folder(folder, &network, self.samples as usize)?,
             None => samples::scenes(self.samples as usize)?,
         };
-        let judged = Judged::open(&self.out, &supernet, &samples)?;
+        let mut judged = Judged::open(&self.out, &supernet, &samples)?;
         let mut trial = Trial::new(&supernet, Cpu::new(None)?, samples)?;
+        for (subnet, right) in judged.all() {
+            trial.recall(subnet, right);
+        }
         let mut all = Vec::new();
         for device in devices {
             log::info!(target: NOTE, "searching for {device}, within {} ms", search::short(within_ms));
@@ -152,21 +160,13 @@ impl Search {
             let bar = progress("evolving");
             bar.set_length((settings.population * settings.generations) as u64);
             let mut best = 0.0_f64;
-            let outcome = search::seek(
-                &supernet,
-                &mut trial,
-                &device,
-                precision,
-                &latency,
-                settings,
-                |subnet| judged.find(subnet),
-                |Found { subnet, accuracy, .. }, count| {
-                    judged.keep(&subnet.to_string(), *accuracy);
-                    best = best.max(*accuracy);
-                    bar.set_position(count as u64);
-                    bar.set_message(format!("best {:.1} %", 100.0 * best));
-                },
-            )?;
+            let hear = |Found { subnet, accuracy, .. }: &Found, count| {
+                judged.keep(&subnet.to_string(), *accuracy);
+                best = best.max(*accuracy);
+                bar.set_position(count as u64);
+                bar.set_message(format!("best {:.1} %", 100.0 * best));
+            };
+            let outcome = search::seek(&mut trial, &device, precision, &latency, settings, hear)?;
             drop(bar);
             let out = folder(&device);
             all.push(Searched { device, out, outcome, checked });
@@ -189,6 +189,22 @@ impl Search {
             target.write(&drawn).with_context(|| path.display().to_string())?;
         }
         if self.json { answer.json() } else { Ok(answer.words()?) }
+    }
+
+    /// The supernet, with no more to choose from than was asked for.
+    fn supernet(&self) -> Result<Supernet> {
+        let supernet = match &self.weights {
+            Some(path) => Supernet::open(path)?,
+            None => demo::supernet()?,
+        };
+        let mut space = supernet.space().clone();
+        if !self.sizes.is_empty() {
+            space.sizes.clone_from(&self.sizes);
+        }
+        if !self.widths.is_empty() {
+            space.widths.clone_from(&self.widths);
+        }
+        Ok(supernet.within(space)?)
     }
 
     /// Predictions held against the clock, if that was asked for.
@@ -234,14 +250,24 @@ fn times(supernet: &Supernet, device: &Device, precision: Precision) -> Result<L
     })?)
 }
 
-/// Makes a folder, unless it is there, and sees that what will be written there is nothing that is read.
-fn ready(folder: &Path, supernet: &Supernet) -> Result<()> {
-    let named = || format!("--out {}", folder.display());
-    std::fs::create_dir_all(folder).with_context(named)?;
+/// Sees that a winner can be written in a folder, which need not be there, and would replace nothing that is read.
+fn ready(folder: &Path, out: &Path, supernet: &Supernet) -> Result<()> {
+    let named = || format!("--out {}", out.display());
+    if !folder.exists() {
+        let parent = files::folder_of(out);
+        if !parent.is_dir() {
+            bail!("{}: its folder was not found: make that first", named());
+        }
+        files::Unfinished::file_in(if out.is_dir() { out } else { parent }).with_context(named)?;
+        return Ok(());
+    }
+    if !folder.is_dir() {
+        bail!("{}: is no folder", named());
+    }
     let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
     let read = supernet.path();
-    if same(read, folder) || read.parent().is_some_and(|beside| read.is_file() && same(beside, folder)) {
-        bail!("--out {}: the supernet lies there: name another folder", folder.display());
+    if same(read, folder) || (read.is_file() && same(files::folder_of(read), folder)) {
+        bail!("{}: the supernet lies there: name another folder", named());
     }
     for name in FILES {
         Target::new(&folder.join(name)).with_context(|| folder.join(name).display().to_string())?;
@@ -260,6 +286,7 @@ fn write(searched: &Searched, answer: &Answer) -> Result<()> {
         winner.slice().config().into_bytes(),
         super::common::json(&told)?.into_bytes(),
     ];
+    std::fs::create_dir_all(&searched.out).with_context(|| searched.out.display().to_string())?;
     for (name, bytes) in FILES.into_iter().zip(contents) {
         let path = searched.out.join(name);
         files::write_whole(&path, &bytes).with_context(|| path.display().to_string())?;

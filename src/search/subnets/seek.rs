@@ -8,7 +8,7 @@ use crate::{
     graph::Cost,
     measure::Spread,
     session::{Device, Precision},
-    zoo::{Slice, Subnet, Supernet},
+    zoo::{Slice, Subnet},
 };
 
 /// Candidates that are timed and judged for real, of those that then keep to the limit.
@@ -63,37 +63,28 @@ pub struct Outcome {
     pub quickest_ms: f64,
 }
 
-/// Searches for the subnets of `supernet` that `trial` finds best among those that take no longer on `device` than
-/// `settings` say. `known` may give what a candidate had right in an earlier search that was broken off; `judged` hears of
-/// each, and how many were judged.
+/// Searches for the subnets that `trial` finds best among those that take no longer on `device` than `settings` say.
+/// `judged` hears of each candidate, and how many there were.
 ///
 /// # Errors
 /// [`Error::Input`] if even the smallest takes too long; those of [`Trial::search`] and [`measured`].
 pub fn seek(
-    supernet: &Supernet,
     trial: &mut Trial,
     device: &Device,
     precision: Precision,
     latency: &Latency,
     settings: Settings,
-    known: impl Fn(&str) -> Option<f64>,
     mut judged: impl FnMut(&Found, usize),
 ) -> Result<Outcome> {
+    let supernet = trial.supernet();
     let mut count = 0;
-    let found = evolve(
-        supernet,
-        settings,
-        |subnet| latency.predict(subnet),
-        |subnet, predicted_ms| {
-            let accuracy = match known(&subnet.to_string()) {
-                Some(accuracy) => accuracy,
-                None => trial.search(subnet)?,
-            };
-            count += 1;
-            judged(&Found { subnet: subnet.clone(), predicted_ms, accuracy }, count);
-            Ok(accuracy)
-        },
-    );
+    let predict = |subnet: &Subnet| latency.predict(subnet);
+    let found = evolve(supernet, settings, predict, |subnet, predicted_ms| {
+        let accuracy = trial.search(subnet)?;
+        count += 1;
+        judged(&Found { subnet: subnet.clone(), predicted_ms, accuracy }, count);
+        Ok(accuracy)
+    });
     let found = found.map_err(|failed| match failed {
         Failed::Judge(error) => error,
         slow @ Failed::Slow { .. } => {

@@ -62,6 +62,8 @@ pub struct Trial<'a> {
     samples: Samples,
     /// Those to calibrate and to search by, as networks of a size want them.
     prepared: HashMap<usize, Arc<Prepared>>,
+    /// What subnets had right, by their text.
+    known: HashMap<String, f64>,
 }
 
 #[derive(Debug)]
@@ -88,21 +90,36 @@ impl<'a> Trial<'a> {
                 "too few pictures: {calibration} to calibrate, {search} to search and {check} to judge by"
             )));
         }
-        Ok(Self { supernet, cpu, samples, prepared: HashMap::new() })
+        Ok(Self { supernet, cpu, samples, prepared: HashMap::new(), known: HashMap::new() })
     }
 
-    /// The share of the pictures to search by that a subnet has right.
+    /// What its subnets are cut from.
+    pub fn supernet(&self) -> &'a Supernet {
+        self.supernet
+    }
+
+    /// Takes the share that a subnet, as text, had right in an earlier trial on the same pictures.
+    pub fn recall(&mut self, subnet: String, right: f64) {
+        self.known.insert(subnet, right);
+    }
+
+    /// The share of the pictures to search by that a subnet has right, found once.
     ///
     /// # Errors
     /// Those of [`Supernet::slice`], [`calibrate`](super::calibrate()) and [`Executor::run`].
     pub fn search(&mut self, subnet: &Subnet) -> Result<f64> {
+        if let Some(known) = self.known.get(&subnet.to_string()) {
+            return Ok(*known);
+        }
         let mut slice = self.supernet.slice(subnet)?;
         let prepared = self.prepared(subnet.size, &slice.network()?)?;
         // One batch tells nearly as much as four, for a quarter of the time.
         let network = calibrate(&self.cpu, &mut slice, &prepared.calibration[..1])?;
         let classes: Vec<usize> = self.samples.search.iter().map(|(_, class)| *class).collect();
         let right = right(&self.cpu, &network, &prepared.search, &classes)?;
-        Ok(right as f64 / classes.len() as f64)
+        let right = right as f64 / classes.len() as f64;
+        self.known.insert(subnet.to_string(), right);
+        Ok(right)
     }
 
     /// A subnet that is calibrated on all of the pictures for that, its network, and the share that it has right of those

@@ -1,0 +1,299 @@
+//! Dense 3x3 convolutions with fewer products: Winograd's F(2x2, 3x3), as Lavin and Gray have it (arXiv 1509.09308). Four
+//! outputs take 16 multiply-adds of each input instead of 36, once inputs, weights and sums are transformed.
+
+use aligned_vec::{AVec, avec};
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::{
+    pixelwise::{self, Finite, activate, with_code},
+    tile::{Job, Packed, Rows, Sums},
+};
+use crate::{
+    Shape, Tensor,
+    graph::{Activation, Conv, ConvKind, Window},
+};
+
+/// Points of a transformed tile.
+const POINTS: usize = 16;
+
+/// Bytes of transformed inputs and sums that a band should find in its core's cache.
+const CACHE: usize = 512 << 10;
+
+/// Tiles that a band should have at least, as each reads all weights once.
+const LEAST_TILES: usize = 48;
+
+/// Channels come in whole vectors of any processor.
+const VECTOR: usize = 16;
+
+/// Of fewer channels the transforms take longer than they save.
+const LEAST_CHANNELS: usize = 32;
+
+/// A convolution with its weights transformed.
+pub struct Winograd {
+    /// A product for each point.
+    points: Vec<Packed>,
+    /// Rows above and columns to the left.
+    padding: [usize; 2],
+    bias: AVec<f32>,
+    activation: Activation,
+}
+
+impl Winograd {
+    /// Whether it is worth it for a convolution with such windows. The weights become 16/9 of what they were, and maps of
+    /// few tiles are bound by reading them.
+    pub fn pays(conv: &Conv, window: Window) -> bool {
+        let plain =
+            (conv.kernel(), conv.stride, conv.dilation) == (3, 1, 1) && conv.kind() == Some(ConvKind::Dense);
+        let channels = [conv.inputs(), conv.outputs()];
+        let vectors = channels.iter().all(|count| count % VECTOR == 0 && *count >= LEAST_CHANNELS);
+        plain && vectors && window.height.div_ceil(2) * window.width.div_ceil(2) >= LEAST_TILES
+    }
+
+    pub fn new(conv: &Conv, window: Window) -> Self {
+        let (inputs, outputs) = (conv.inputs(), conv.outputs());
+        let transformed: Vec<[f32; POINTS]> =
+            conv.weight.data().chunks_exact(9).map(|window| weights(window)).collect();
+        let point = |at: usize| {
+            let weight = Tensor::from_fn([outputs, inputs, 1, 1], |i| transformed[i][at]);
+            Packed::new(&Conv { weight: weight.into(), bias: None, ..conv.clone() })
+        };
+        Self {
+            points: (0..POINTS).map(point).collect(),
+            padding: [window.top, window.left],
+            bias: pixelwise::bias(conv),
+            activation: conv.activation,
+        }
+    }
+
+    /// Values of weights and biases.
+    pub fn weights(&self) -> usize {
+        self.points.iter().map(Packed::values).sum::<usize>() + self.bias.len()
+    }
+
+    /// From pictures of shape `x` to pictures of shape `y`; whether all sums are finite. `threads` is how many there
+    /// are, which share out the rows of tiles.
+    pub fn run(
+        &self,
+        x: Shape,
+        input: &[f32],
+        y: Shape,
+        output: &mut [f32],
+        residual: Option<&[f32]>,
+        threads: usize,
+    ) -> bool {
+        let (wide, high) = (y.w.div_ceil(2), y.h.div_ceil(2));
+        let fit = CACHE / (4 * POINTS * (x.c + y.c) * wide);
+        let rows = fit.max(LEAST_TILES.div_ceil(wide)).min(high.div_ceil(threads.div_ceil(y.n)));
+        let (picture, line) = (x.h * x.w * x.c, y.w * y.c);
+        let bands = output.chunks_exact_mut(y.h * line).enumerate().flat_map(|(n, picture)| {
+            picture
+                .chunks_mut(2 * rows * line)
+                .enumerate()
+                .map(move |(band, output)| (n, band * rows, output))
+        });
+        let band = |(n, first, output): (usize, usize, &mut [f32])| {
+            let residual = residual.map(|from| &from[(n * y.h + 2 * first) * line..][..output.len()]);
+            let input = &input[n * picture..][..picture];
+            Band { conv: self, x, input, y, first, wide, output, residual }.run()
+        };
+        let bands: Vec<_> = bands.collect();
+        let finite = match threads {
+            1 => bands.into_iter().map(band).fold(true, |a, b| a && b),
+            _ => bands.into_par_iter().with_max_len(1).map(band).reduce(|| true, |a, b| a && b),
+        };
+        pixelwise::activate_late(self.activation, output);
+        finite
+    }
+}
+
+/// A window of weights, transformed: G g Gᵀ.
+fn weights(window: &[f32]) -> [f32; POINTS] {
+    let along = |g: [f64; 3]| {
+        let (ends, middle) = ((g[0] + g[2]) / 2.0, g[1] / 2.0);
+        [g[0], ends + middle, ends - middle, g[2]]
+    };
+    let row = |y: usize| along([0, 1, 2].map(|x| f64::from(window[3 * y + x])));
+    let rows = [row(0), row(1), row(2)];
+    let columns = [0, 1, 2, 3].map(|x| along([rows[0][x], rows[1][x], rows[2][x]]));
+    std::array::from_fn(|at| columns[at % 4][at / 4] as f32)
+}
+
+/// Some rows of tiles of a picture.
+struct Band<'a> {
+    conv: &'a Winograd,
+    x: Shape,
+    /// The picture.
+    input: &'a [f32],
+    y: Shape,
+    /// The first row of tiles.
+    first: usize,
+    /// Tiles of a row.
+    wide: usize,
+    /// The rows of outputs of these tiles: of the last only one, if there are no more.
+    output: &'a mut [f32],
+    residual: Option<&'a [f32]>,
+}
+
+impl Band<'_> {
+    /// Whether all sums are finite.
+    #[allow(unsafe_code)]
+    fn run(self) -> bool {
+        let Self { conv, x, y, wide, .. } = self;
+        let tiles = self.output.len().div_ceil(y.w * y.c).div_ceil(2) * wide;
+        let mut points: AVec<f32> = avec![0.0; POINTS * tiles * x.c];
+        let mut sums: AVec<f32> = avec![0.0; POINTS * tiles * y.c];
+        let zeros: AVec<f32> = avec![0.0; x.c];
+        let Self { input, first, .. } = self;
+        Arch::new().dispatch(Inputs { conv, x, input, first, wide, zeros: &zeros, points: &mut points });
+        let mut finite = true;
+        let mut starts: Vec<*const f32> = Vec::with_capacity(tiles);
+        let products = points.chunks_exact(tiles * x.c).zip(sums.chunks_exact_mut(tiles * y.c));
+        for (packed, (points, sums)) in conv.points.iter().zip(products) {
+            starts.clear();
+            starts.extend(points.chunks_exact(x.c).map(<[f32]>::as_ptr));
+            // SAFETY: the starts are those of rows of `points`, each as long as a row has inputs.
+            let rows = unsafe { Rows::new(&starts, 1, x.c) };
+            let sums = Sums::new(sums, y.c, None, Activation::Identity);
+            finite &= Job { packed, rows, sums: &sums, first: 0, panels: 0..packed.panels() }.run();
+        }
+        let Self { output, residual, .. } = self;
+        Arch::new().dispatch(Outputs { conv, y, wide, sums: &sums, output, residual }) && finite
+    }
+}
+
+/// Tiles of inputs to points: Bᵀ d B.
+struct Inputs<'a> {
+    conv: &'a Winograd,
+    x: Shape,
+    input: &'a [f32],
+    first: usize,
+    wide: usize,
+    /// A pixel beyond the map.
+    zeros: &'a [f32],
+    /// `[points][tiles][channels]`
+    points: &'a mut [f32],
+}
+
+impl WithSimd for Inputs<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { conv, x, input, first, wide, zeros, points } = self;
+        let each = points.len() / POINTS;
+        let vectors = x.c / S::F32_LANES;
+        debug_assert_eq!(vectors * S::F32_LANES, x.c);
+        for tile in 0..each / x.c {
+            let (row, column) = (2 * (first + tile / wide), 2 * (tile % wide));
+            let pixel = |at: usize| {
+                let inside =
+                    |at: usize, before: usize, size: usize| at.checked_sub(before).filter(|at| *at < size);
+                let row = inside(row + at / 4, conv.padding[0], x.h);
+                match row.zip(inside(column + at % 4, conv.padding[1], x.w)) {
+                    Some((row, column)) => input[(row * x.w + column) * x.c..][..x.c].as_ptr(),
+                    None => zeros.as_ptr(),
+                }
+            };
+            let pixels: [*const f32; POINTS] = std::array::from_fn(pixel);
+            let to = points[tile * x.c..].as_mut_ptr();
+            for at in (0..vectors).map(|vector| vector * S::F32_LANES) {
+                // SAFETY: every pixel has `x.c` values, as have the places of a tile at each point, which are `each` apart;
+                // vectors are read at any address.
+                unsafe {
+                    let d: [S::f32s; POINTS] =
+                        std::array::from_fn(|i| pixels[i].add(at).cast::<S::f32s>().read_unaligned());
+                    let mut half = d;
+                    for i in 0..4 {
+                        let [a, b, c, e] = [d[i], d[4 + i], d[8 + i], d[12 + i]];
+                        half[i] = simd.sub_f32s(a, c);
+                        half[4 + i] = simd.add_f32s(b, c);
+                        half[8 + i] = simd.sub_f32s(c, b);
+                        half[12 + i] = simd.sub_f32s(b, e);
+                    }
+                    for i in 0..4 {
+                        let [a, b, c, e] = [half[4 * i], half[4 * i + 1], half[4 * i + 2], half[4 * i + 3]];
+                        let to = |point: usize| to.add((4 * i + point) * each + at).cast::<S::f32s>();
+                        to(0).write_unaligned(simd.sub_f32s(a, c));
+                        to(1).write_unaligned(simd.add_f32s(b, c));
+                        to(2).write_unaligned(simd.sub_f32s(c, b));
+                        to(3).write_unaligned(simd.sub_f32s(b, e));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Points to tiles of outputs, biased, added to and activated: Aᵀ m A.
+struct Outputs<'a> {
+    conv: &'a Winograd,
+    y: Shape,
+    wide: usize,
+    /// `[points][tiles][channels]`
+    sums: &'a [f32],
+    output: &'a mut [f32],
+    residual: Option<&'a [f32]>,
+}
+
+impl WithSimd for Outputs<'_> {
+    type Output = bool;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> bool {
+        with_code!(self.conv.activation, CODE => self.run::<S, CODE>(simd))
+    }
+}
+
+impl Outputs<'_> {
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    fn run<S: Simd, const CODE: u32>(self, simd: S) -> bool {
+        let Self { conv, y, wide, sums, output, residual } = self;
+        let each = sums.len() / POINTS;
+        let rows = output.len() / (y.w * y.c);
+        let mut finite = Finite::new(simd);
+        for tile in 0..each / y.c {
+            let (row, column) = (2 * (tile / wide), 2 * (tile % wide));
+            let from = sums[tile * y.c..].as_ptr();
+            let place = |i: usize| {
+                let (row, column) = (row + i / 2, column + i % 2);
+                (row < rows && column < y.w).then_some((row * y.w + column) * y.c)
+            };
+            let places: [Option<usize>; 4] = std::array::from_fn(place);
+            for at in (0..y.c).step_by(S::F32_LANES) {
+                // SAFETY: a tile has `y.c` values at each point, which are `each` apart, and biases are as many; a place is that
+                // of a pixel of the output and of the residual, of as many values; `y.c` is whole vectors.
+                unsafe {
+                    let m: [S::f32s; POINTS] =
+                        std::array::from_fn(|i| from.add(i * each + at).cast::<S::f32s>().read_unaligned());
+                    let mut half = [m[0]; 8];
+                    for i in 0..4 {
+                        let [a, b, c, e] = [m[i], m[4 + i], m[8 + i], m[12 + i]];
+                        half[i] = simd.add_f32s(simd.add_f32s(a, b), c);
+                        half[4 + i] = simd.sub_f32s(simd.sub_f32s(b, c), e);
+                    }
+                    let bias = conv.bias.as_ptr().add(at).cast::<S::f32s>().read_unaligned();
+                    for i in 0..2 {
+                        let [a, b, c, e] = [half[4 * i], half[4 * i + 1], half[4 * i + 2], half[4 * i + 3]];
+                        let both =
+                            [simd.add_f32s(simd.add_f32s(a, b), c), simd.sub_f32s(simd.sub_f32s(b, c), e)];
+                        for (place, sum) in places[2 * i..][..2].iter().zip(both) {
+                            let Some(place) = place else { continue };
+                            let mut sum = simd.add_f32s(sum, bias);
+                            if let Some(residual) = residual {
+                                let more = residual.as_ptr().add(place + at).cast::<S::f32s>();
+                                sum = simd.add_f32s(sum, more.read_unaligned());
+                            }
+                            finite.see(simd, sum);
+                            let sum = activate(simd, sum, Activation::ALL[CODE as usize]);
+                            output.as_mut_ptr().add(place + at).cast::<S::f32s>().write_unaligned(sum);
+                        }
+                    }
+                }
+            }
+        }
+        finite.all(simd)
+    }
+}
