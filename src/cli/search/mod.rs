@@ -217,8 +217,10 @@ impl Search {
     ) -> Result<Vec<Checked>> {
         let count = self.check as usize;
         let bar = progress("checking");
-        bar.set_length(count as u64);
-        let tell = |done| bar.set_position(done as u64);
+        let tell = |done, of| {
+            bar.set_length(of as u64);
+            bar.set_position(done as u64);
+        };
         Ok(latency.check(supernet, device, precision, count, self.seed, tell)?)
     }
 

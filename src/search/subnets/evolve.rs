@@ -1,7 +1,7 @@
 //! Evolution: of the best candidates so far some are changed at random and some are crossed, as once-for-all's search does
 //! it. It knows nothing of devices and pictures.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashSet;
 
 use super::Failed;
 use crate::{
@@ -36,8 +36,8 @@ pub struct Found {
 /// A choice is made anew with this probability.
 const MUTATED: f32 = 0.1;
 
-/// A parent is one of the best of this share.
-const PARENTS: usize = 4;
+/// Parents are the best so far: a generation has as many children for each.
+const CHILDREN: usize = 2;
 
 /// How often a random network is drawn before one is grown from the smallest.
 const TRIES: usize = 50;
@@ -61,10 +61,9 @@ pub fn evolve<E>(
         return Err(Failed::Slow { quickest_ms: quickest });
     }
     let mut found: Vec<Found> = Vec::new();
-    let mut known: HashMap<String, f64> = HashMap::new();
+    let mut known: HashSet<String> = HashSet::new();
     for generation in 0..settings.generations {
         let mut children: Vec<Subnet> = Vec::new();
-        let mut drawn: BTreeSet<String> = BTreeSet::new();
         // A space may have fewer networks than a population.
         for _ in 0..TRIES * settings.population {
             if children.len() == settings.population {
@@ -73,23 +72,21 @@ pub fn evolve<E>(
             let child = match generation {
                 0 => draw.within(&fits),
                 _ => {
-                    let parents = &found[..found.len().div_ceil(PARENTS).min(settings.population)];
-                    let child = draw.child(parents);
+                    let parents = settings.population.div_ceil(CHILDREN).min(found.len());
+                    let child = draw.child(&found[..parents]);
                     if !fits(&child) {
                         continue;
                     }
                     child
                 }
             };
-            let text = child.to_string();
-            if !known.contains_key(&text) && drawn.insert(text) {
+            if known.insert(child.to_string()) {
                 children.push(child);
             }
         }
         for subnet in children {
             let predicted_ms = predict(&subnet);
             let accuracy = judge(&subnet, predicted_ms).map_err(Failed::Judge)?;
-            known.insert(subnet.to_string(), accuracy);
             found.push(Found { subnet, predicted_ms, accuracy });
         }
         let order = |a: &Found, b: &Found| {

@@ -1,7 +1,7 @@
 //! How long subnets take on a device, from how long their blocks do: each block of the space is timed once, within a
 //! network, by the clock that times steps.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +20,8 @@ use super::evolve::Draw;
 /// The blocks of a space, timed on a device.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
-    /// Milliseconds of each part of a network, by its name; the median where it was timed several times.
+    /// Milliseconds of each part of a network, by its name: the least of all times that it ran, as whatever else a machine
+    /// does only adds to them.
     parts: BTreeMap<String, f64>,
     /// Milliseconds of a picture's way to the device, the answer's way back, and whatever else is between steps, for
     /// each size and width.
@@ -45,14 +46,9 @@ impl Checked {
     }
 }
 
-/// A network to time for the parts that it holds.
-struct Probe {
-    subnet: Subnet,
-}
-
 impl Latency {
     /// Times the blocks of `supernet` on a device, those that a cache file does not have. `progress` hears how many of how
-    /// many networks were timed: one network times some twenty blocks.
+    /// many measurements were made: one of a network times some twenty blocks.
     ///
     /// # Errors
     /// Those of [`time`]; [`Error::Device`] if nothing there times steps.
@@ -68,26 +64,35 @@ impl Latency {
         let pairs = space.sizes.iter().flat_map(|size| space.widths.iter().map(|width| (*size, *width)));
         let missing: Vec<(usize, f64)> =
             pairs.filter(|(size, width)| !latency.overhead.contains_key(&pair(*size, *width))).collect();
-        let each = probes(supernet, 0, 1.0).len();
         let mut done = 0;
         for (size, width) in &missing {
-            let mut taken: HashMap<String, Vec<f64>> = HashMap::new();
-            let mut overheads = Vec::new();
-            for Probe { subnet } in probes(supernet, *size, *width) {
-                progress(done, each * missing.len());
-                done += 1;
-                let timing = timed(supernet, device, precision, &subnet, QUICK)?;
-                let steps = by_block(&timing).ok_or_else(|| {
-                    Error::Device(format!("{device} has no clock that times the steps of a network"))
-                })?;
-                overheads.push(timing.wall_ms.median - steps.iter().sum::<f64>());
-                for (part, ms) in parts(&subnet).into_iter().zip(steps) {
-                    taken.entry(part).or_default().push(ms);
+            let probes = probes(supernet, *size, *width);
+            // Of each probe the least of all runs: the network's, and its parts'.
+            let mut walls = vec![f64::INFINITY; probes.len()];
+            let mut steps: Vec<Vec<f64>> = vec![Vec::new(); probes.len()];
+            for _ in 0..ROUNDS {
+                for (at, subnet) in probes.iter().enumerate() {
+                    progress(done, ROUNDS * probes.len() * missing.len());
+                    done += 1;
+                    let timing = timed(supernet, device, precision, subnet, QUICK)?;
+                    let found = by_block(&timing).ok_or_else(|| {
+                        Error::Device(format!("{device} has no clock that times the steps of a network"))
+                    })?;
+                    walls[at] = walls[at].min(timing.wall_ms.min);
+                    steps[at].resize(found.len(), f64::INFINITY);
+                    steps[at].iter_mut().zip(found).for_each(|(least, ms)| *least = least.min(ms));
                 }
             }
-            latency.parts.extend(taken.into_iter().map(|(part, all)| (part, median(all))));
+            let between = walls.iter().zip(&steps).map(|(wall, steps)| wall - steps.iter().sum::<f64>());
+            let overhead = median(between.collect());
+            for (part, ms) in
+                probes.iter().zip(steps).flat_map(|(probe, steps)| parts(probe).into_iter().zip(steps))
+            {
+                let least = latency.parts.entry(part).or_insert(f64::INFINITY);
+                *least = least.min(ms);
+            }
             // Written last: a pair is there once all of its parts are.
-            latency.overhead.insert(pair(*size, *width), median(overheads));
+            latency.overhead.insert(pair(*size, *width), overhead);
             cached.keep(&latency);
         }
         progress(done, done);
@@ -112,28 +117,35 @@ impl Latency {
         precision: Precision,
         count: usize,
         seed: u64,
-        mut progress: impl FnMut(usize),
+        mut progress: impl FnMut(usize, usize),
     ) -> Result<Vec<Checked>> {
         let mut draw = Draw { supernet, random: Random::new(seed) };
-        let mut checked = Vec::new();
-        for done in 0..count {
-            progress(done);
-            let subnet = draw.any();
-            let measured_ms = measured(supernet, device, precision, &subnet)?.wall_ms;
-            checked.push(Checked {
-                subnet: subnet.to_string(),
-                predicted_ms: self.predict(&subnet),
-                measured_ms,
-            });
+        let subnets: Vec<Subnet> = (0..count).map(|_| draw.any()).collect();
+        let mut best: Vec<Option<Spread>> = vec![None; count];
+        for round in 0..ROUNDS {
+            for (at, (subnet, best)) in subnets.iter().zip(&mut best).enumerate() {
+                progress(round * count + at, ROUNDS * count);
+                let found = timed(supernet, device, precision, subnet, CAREFUL)?.wall_ms;
+                if best.is_none_or(|best| found.median < best.median) {
+                    *best = Some(found);
+                }
+            }
         }
-        Ok(checked)
+        let checked = subnets.iter().zip(best).filter_map(|(subnet, measured_ms)| {
+            let (subnet, predicted_ms) = (subnet.to_string(), self.predict(subnet));
+            Some(Checked { subnet, predicted_ms, measured_ms: measured_ms? })
+        });
+        Ok(checked.collect())
     }
 }
 
-const QUICK: Effort = Effort { warmup: 2, runs: 5, time: std::time::Duration::from_millis(20) };
-const CAREFUL: Effort = Effort { warmup: 3, runs: 15, time: std::time::Duration::from_millis(300) };
+const QUICK: Effort = Effort { warmup: 2, runs: 5, time: Duration::from_millis(30) };
+const CAREFUL: Effort = Effort { warmup: 3, runs: 15, time: Duration::from_millis(150) };
 
-/// How long a subnet takes. Twice, and the quicker counts: a neighbour on the machine slows a whole measurement.
+/// How often each network is timed, with others between: a neighbour on the machine slows a whole measurement.
+const ROUNDS: usize = 3;
+
+/// How long a subnet takes: the quickest of some measurements, by their medians.
 ///
 /// # Errors
 /// Those of [`time`].
@@ -143,9 +155,14 @@ pub fn measured(
     precision: Precision,
     subnet: &Subnet,
 ) -> Result<Timing> {
-    let one = timed(supernet, device, precision, subnet, CAREFUL)?;
-    let other = timed(supernet, device, precision, subnet, CAREFUL)?;
-    Ok(if one.wall_ms.median <= other.wall_ms.median { one } else { other })
+    let mut best = timed(supernet, device, precision, subnet, CAREFUL)?;
+    for _ in 1..ROUNDS {
+        let other = timed(supernet, device, precision, subnet, CAREFUL)?;
+        if other.wall_ms.median < best.wall_ms.median {
+            best = other;
+        }
+    }
+    Ok(best)
 }
 
 fn timed(
@@ -194,13 +211,13 @@ fn by_block(timing: &Timing) -> Option<Vec<f64>> {
         if parts.len() <= at {
             parts.resize(at + 1, 0.0);
         }
-        parts[at] += step.ms?.median;
+        parts[at] += step.ms?.min;
     }
     Some(parts)
 }
 
 /// Networks of a size and width that hold each part at least once: all are as deep as can be.
-fn probes(supernet: &Supernet, size: usize, width: f64) -> Vec<Probe> {
+fn probes(supernet: &Supernet, size: usize, width: f64) -> Vec<Subnet> {
     let space = supernet.space();
     let cells: Vec<Cell> = space
         .kernels
@@ -214,22 +231,23 @@ fn probes(supernet: &Supernet, size: usize, width: f64) -> Vec<Probe> {
     };
     let choice = (0..supernet.stages()).any(|stage| supernet.squeezes(stage) && supernet.plain(stage));
     let wanted: &[bool] = if choice { &[false, true] } else { &[true] };
-    // Of cells, each is once a stage's first; with three others behind it all are among those three times over.
+    // Each cell is once a stage's first, and, with three behind that, three times among its others.
     let others = depth.saturating_sub(1).max(1);
-    let probe = |squeeze: bool, first: usize| {
-        let cell = |at: usize| match at {
-            0 => cells[first],
-            at => cells[(first * others + at) % cells.len()],
-        };
-        let stack =
-            |stage: usize| Stack { squeeze: squeezes(stage, squeeze), cells: (0..depth).map(cell).collect() };
-        Probe { subnet: Subnet { size, width, stages: (0..supernet.stages()).map(stack).collect() } }
-    };
-    wanted
-        .iter()
-        .flat_map(|&squeeze| (0..cells.len()).map(move |first| (squeeze, first)))
-        .map(|(squeeze, first)| probe(squeeze, first))
-        .collect()
+    let mut probes = Vec::new();
+    for &squeeze in wanted {
+        for first in 0..cells.len() {
+            let cell = |at: usize| match at {
+                0 => cells[first],
+                at => cells[(first * others + at) % cells.len()],
+            };
+            let stack = |stage: usize| Stack {
+                squeeze: squeezes(stage, squeeze),
+                cells: (0..depth).map(cell).collect(),
+            };
+            probes.push(Subnet { size, width, stages: (0..supernet.stages()).map(stack).collect() });
+        }
+    }
+    probes
 }
 
 /// The cache file of a supernet's blocks on a device.

@@ -112,7 +112,7 @@ impl<'a> Trial<'a> {
             return Ok(*known);
         }
         let mut slice = self.supernet.slice(subnet)?;
-        let prepared = self.prepared(subnet.size, &slice.network()?)?;
+        let prepared = self.prepared(&slice)?;
         // One batch tells nearly as much as four, for a quarter of the time.
         let network = calibrate(&self.cpu, &mut slice, &prepared.calibration[..1])?;
         let classes: Vec<usize> = self.samples.search.iter().map(|(_, class)| *class).collect();
@@ -129,7 +129,7 @@ impl<'a> Trial<'a> {
     /// As [`Trial::search`].
     pub fn finish(&mut self, subnet: &Subnet) -> Result<(Slice, Network, f64)> {
         let mut slice = self.supernet.slice(subnet)?;
-        let prepared = self.prepared(subnet.size, &slice.network()?)?;
+        let prepared = self.prepared(&slice)?;
         let network = calibrate(&self.cpu, &mut slice, &prepared.calibration)?;
         let mut count = 0;
         for some in self.samples.check.chunks(BATCH) {
@@ -140,10 +140,13 @@ impl<'a> Trial<'a> {
         Ok((slice, network, count as f64 / self.samples.check.len() as f64))
     }
 
-    fn prepared(&mut self, size: usize, network: &Network) -> Result<Arc<Prepared>> {
+    /// The pictures as networks of the slice's size want them.
+    fn prepared(&mut self, slice: &Slice) -> Result<Arc<Prepared>> {
+        let size = slice.subnet.size;
         if let Some(prepared) = self.prepared.get(&size) {
             return Ok(prepared.clone());
         }
+        let network = &slice.network()?;
         let batches = |pictures: Vec<&Picture>| -> Result<Vec<Tensor>> {
             pictures.chunks(BATCH).map(|some| batch(network, some)).collect()
         };

@@ -16,6 +16,7 @@ use std::{
 };
 
 pub use slice::Slice;
+use space::among;
 pub use space::{Cell, Space, Stack, Subnet};
 
 use super::{ofa, table::divisible};
@@ -106,11 +107,11 @@ impl Supernet {
             squeezes: [false; STAGES],
             deepest,
         };
-        supernet.channels[0] = supernet.tensor("blocks.0.conv.point_linear.conv.weight")?.dims()[0];
+        supernet.channels[0] = supernet.rows("blocks.0.conv.point_linear.conv.weight")?;
         for stage in 0..STAGES {
             let block = format!("blocks.{}.conv", 1 + stage * deepest);
-            let project = supernet.tensor(&format!("{block}.point_linear.conv.conv.weight"))?;
-            supernet.channels[1 + stage] = project.dims()[0];
+            supernet.channels[1 + stage] =
+                supernet.rows(&format!("{block}.point_linear.conv.conv.weight"))?;
             supernet.squeezes[stage] =
                 supernet.tensors.contains_key(&format!("{block}.depth_conv.se.fc.reduce.weight"));
         }
@@ -130,9 +131,7 @@ impl Supernet {
         let path = self.path.clone();
         let no = |reason: String| Error::Input(format!("{}: {reason}", path.display()));
         let space = space.checked(self.deepest).map_err(no)?;
-        if let Some(side) = space.kernels.iter().find(|side| !self.sides.contains(side)) {
-            return Err(no(format!("no kernel of {side}: there are {:?}", self.sides)));
-        }
+        self.space.holds(&space).map_err(no)?;
         let narrowed = Self { space, ..self };
         // Lists are sorted: what is between their ends is sliced as the ends are.
         narrowed.slice(&narrowed.smallest())?;
@@ -210,13 +209,6 @@ impl Supernet {
     /// # Errors
     /// What of it is not, and what there is instead.
     pub fn contains(&self, subnet: &Subnet) -> Result<(), String> {
-        fn among<T: PartialEq + std::fmt::Display>(what: &str, list: &[T], value: &T) -> Result<(), String> {
-            if list.contains(value) {
-                return Ok(());
-            }
-            let known: Vec<String> = list.iter().map(T::to_string).collect();
-            Err(format!("no {what} of {value}: there are {}", known.join(", ")))
-        }
         let space = &self.space;
         among("size", &space.sizes, &subnet.size)?;
         among("width", &space.widths, &subnet.width)?;
@@ -254,6 +246,12 @@ impl Supernet {
         self.tensors.get(key).ok_or_else(|| self.error(key, "is missing".into()))
     }
 
+    /// The first of a tensor's dimensions.
+    fn rows(&self, key: &str) -> Result<usize> {
+        let first = self.tensor(key)?.dims().first().copied();
+        first.ok_or_else(|| self.error(key, "is a single number".into()))
+    }
+
     fn error(&self, key: &str, reason: String) -> Error {
         Error::Checkpoint { path: self.path.clone(), key: key.into(), reason }
     }
@@ -272,7 +270,7 @@ impl Supernet {
                 space.map_err(|reason| config.error("supernet", reason))?
             }
             None => {
-                let space = named(stem).checked(self.deepest);
+                let space = named(stem, self.deepest).checked(self.deepest);
                 space.map_err(|reason| Error::file(&self.path, reason))?
             }
         };
@@ -316,7 +314,7 @@ pub(super) fn subnet_in(checkpoint: &Checkpoint, said: &Said) -> Result<Option<(
 }
 
 /// The space that a published file's name tells, `ofa_mbv3_d234_e346_k357_w1.0`: a digit for each value.
-fn named(stem: &str) -> Space {
+fn named(stem: &str, deepest: usize) -> Space {
     let digits = |letter: char| {
         let part = stem.split('_').find_map(|part| part.strip_prefix(letter))?;
         let values = part.chars().map(|digit| digit.to_digit(10).map(|n| n as usize));
@@ -324,7 +322,7 @@ fn named(stem: &str) -> Space {
     };
     let space = Space::default();
     Space {
-        depths: digits('d').unwrap_or(space.depths),
+        depths: digits('d').unwrap_or_else(|| (deepest.min(2)..=deepest).collect()),
         expansions: digits('e').unwrap_or(space.expansions),
         kernels: digits('k').unwrap_or(space.kernels),
         ..Space::default()

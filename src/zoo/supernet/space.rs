@@ -76,6 +76,30 @@ impl Space {
     }
 }
 
+impl Space {
+    /// Whether all of `less` is in this one.
+    pub(super) fn holds(&self, less: &Self) -> Result<(), String> {
+        fn all<T: PartialEq + fmt::Display>(what: &str, list: &[T], less: &[T]) -> Result<(), String> {
+            less.iter().try_for_each(|value| among(what, list, value))
+        }
+        all("kernel", &self.kernels, &less.kernels)?;
+        all("expansion", &self.expansions, &less.expansions)?;
+        all("depth", &self.depths, &less.depths)?;
+        all("width", &self.widths, &less.widths)?;
+        all("squeeze-excite", &self.squeeze, &less.squeeze)?;
+        all("size", &self.sizes, &less.sizes)
+    }
+}
+
+/// Whether a value is one of a list's.
+pub(super) fn among<T: PartialEq + fmt::Display>(what: &str, list: &[T], value: &T) -> Result<(), String> {
+    if list.contains(value) {
+        return Ok(());
+    }
+    let known: Vec<String> = list.iter().map(T::to_string).collect();
+    Err(format!("no {what} of {value}: there are {}", known.join(", ")))
+}
+
 /// A block's choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Cell {
