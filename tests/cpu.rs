@@ -74,8 +74,8 @@ fn winograd_is_its_reference() {
             let x = Shape::new(n, 16 * inputs, h, w);
             let picked = Activation::ALL[seed as usize % Activation::ALL.len()];
             let conv = |seed: u64, activation| Conv {
-                weight: noise(&[16 * outputs, x.c, 3, 3], seed).into(),
-                bias: Some(noise(&[16 * outputs], seed ^ 1).into()),
+                weight: noise([16 * outputs, x.c, 3, 3], seed).into(),
+                bias: Some(noise([16 * outputs], seed ^ 1).into()),
                 stride: 1,
                 dilation: 1,
                 padding: if seed & 2 == 0 { Padding::Symmetric } else { Padding::Same },

@@ -52,8 +52,7 @@ impl Winograd {
 
     pub fn new(conv: &Conv, window: Window) -> Self {
         let (inputs, outputs) = (conv.inputs(), conv.outputs());
-        let transformed: Vec<[f32; POINTS]> =
-            conv.weight.data().chunks_exact(9).map(|window| weights(window)).collect();
+        let transformed: Vec<[f32; POINTS]> = conv.weight.data().chunks_exact(9).map(weights).collect();
         let point = |at: usize| {
             let weight = Tensor::from_fn([outputs, inputs, 1, 1], |i| transformed[i][at]);
             Packed::new(&Conv { weight: weight.into(), bias: None, ..conv.clone() })
@@ -99,7 +98,7 @@ impl Winograd {
         };
         let bands: Vec<_> = bands.collect();
         let finite = match threads {
-            1 => bands.into_iter().map(band).fold(true, |a, b| a && b),
+            1 => bands.into_iter().all(band),
             _ => bands.into_par_iter().with_max_len(1).map(band).reduce(|| true, |a, b| a && b),
         };
         pixelwise::activate_late(self.activation, output);

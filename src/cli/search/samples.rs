@@ -65,7 +65,7 @@ pub fn of_folder(folder: &Path, network: &Network, most: usize) -> Result<Sample
         bar.inc(1);
         read.inspect_err(|error| bar.suspend(|| log::warn!("left out: {error}"))).ok()
     };
-    let read: Labelled = chosen.into_par_iter().filter_map(|file| read(file)).collect();
+    let read: Labelled = chosen.into_par_iter().filter_map(read).collect();
     drop(bar);
     if read.len() < LEAST {
         bail!("{}: {} pictures could be read, at least {LEAST} are needed", named(), read.len());
