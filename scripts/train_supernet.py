@@ -4,7 +4,7 @@
     python3 -m venv .venv
     .venv/bin/pip install torch torchvision==0.29.* safetensors ofa
     cargo build --release --example scenes
-    .venv/bin/python scripts/train_supernet.py            # an hour on two cores, minutes on a GPU
+    .venv/bin/python scripts/train_supernet.py            # three quarters of an hour on two idle cores
     .venv/bin/python scripts/train_supernet.py --measure  # nothing: measure what lies there
 
 The supernet is `OFAMobileNetV3` of the package `ofa` (https://github.com/mit-han-lab/once-for-all,
@@ -19,7 +19,7 @@ largest alone, and with it a head that finds each pixel's shape and is thrown aw
 takes long to learn anything.
 
 Scenes are drawn at 224 pixels and scaled to the size at hand, as every picture is that a network is shown. The
-seeds from HELD_OUT on are for measuring, and those from SEARCHED on for searching. A run is seeded; torch's
+seeds from a thousand million on are for measuring and for searching (`demo::HELD_OUT`, `demo::SEARCHED`). A run is seeded; torch's
 sums on several threads are not the same to the last bit. Interrupted, it goes on from `--state`.
 """
 
@@ -42,8 +42,8 @@ from train_demo import HELD_OUT, SHAPES, pictures, scenes
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "assets/supernet"
-# Both are `demo::SEARCHED` and what `goldcrest search` draws.
-DRAWN, SEARCHED = 224, 2_000_000_000
+# As `search::Samples::scenes` draws them.
+DRAWN = 224
 MULTIPLIER, BATCH, THREADS = 0.5, 64, 2
 SPACE = {
     "kernels": [3, 5, 7],

@@ -83,20 +83,24 @@ impl Winograd {
     ) -> bool {
         let (wide, high) = (y.w.div_ceil(2), y.h.div_ceil(2));
         let fit = CACHE / (4 * POINTS * (x.c + y.c) * wide);
-        let rows = fit.max(LEAST_TILES.div_ceil(wide)).min(high.div_ceil(threads.div_ceil(y.n)));
+        let rows = fit.max(LEAST_TILES.div_ceil(wide)).min(high);
+        // As many for each thread, and as high as one another, as far as they can be.
+        let count = high.div_ceil(rows).next_multiple_of(threads.div_ceil(y.n)).min(high);
         let (picture, line) = (x.h * x.w * x.c, y.w * y.c);
-        let bands = output.chunks_exact_mut(y.h * line).enumerate().flat_map(|(n, picture)| {
-            picture
-                .chunks_mut(2 * rows * line)
-                .enumerate()
-                .map(move |(band, output)| (n, band * rows, output))
-        });
+        let mut bands = Vec::new();
+        for (n, mut rest) in output.chunks_exact_mut(y.h * line).enumerate() {
+            for tiles in (0..count).map(|i| i * high / count..(i + 1) * high / count) {
+                let lines = (2 * tiles.end).min(y.h) - 2 * tiles.start;
+                let (band, others) = std::mem::take(&mut rest).split_at_mut(lines * line);
+                bands.push((n, tiles.start, band));
+                rest = others;
+            }
+        }
         let band = |(n, first, output): (usize, usize, &mut [f32])| {
             let residual = residual.map(|from| &from[(n * y.h + 2 * first) * line..][..output.len()]);
             let input = &input[n * picture..][..picture];
             Band { conv: self, x, input, y, first, wide, output, residual }.run()
         };
-        let bands: Vec<_> = bands.collect();
         let finite = match threads {
             1 => bands.into_iter().all(band),
             _ => bands.into_par_iter().with_max_len(1).map(band).reduce(|| true, |a, b| a && b),
