@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::{Cell, Subnet, Supernet};
 use crate::{
     Error, Result, Tensor,
-    zoo::{Checkpoint, Network, ofa, table::divisible},
+    zoo::{Checkpoint, Network, Resize, ofa, table::divisible},
 };
 
 /// What the tensors of a batch norm are called.
@@ -224,14 +224,16 @@ fn config(supernet: &Supernet, subnet: &Subnet) -> Value {
     fields.insert("architecture".into(), json!("ofa/mobilenet_v3"));
     fields.insert("subnet".into(), json!(subnet.to_string()));
     fields.insert("depths".into(), json!(depths));
-    match fields.get_mut("pretrained_cfg").and_then(Value::as_object_mut) {
-        Some(pictures) => drop(pictures.insert("input_size".into(), json!([3, subnet.size, subnet.size]))),
-        None => {
-            let how = ofa::for_size(subnet.size);
-            fields.insert("size".into(), json!(subnet.size));
-            if let crate::zoo::Resize::Short(short) = how.resize {
-                fields.insert("resize".into(), json!(short));
-            }
+    let input = json!([3, subnet.size, subnet.size]);
+    if let Some(pictures) = fields.get_mut("pretrained_cfg").and_then(Value::as_object_mut) {
+        pictures.insert("input_size".into(), input);
+    } else if fields.contains_key("input_size") {
+        // As older files have it.
+        fields.insert("input_size".into(), input);
+    } else {
+        fields.insert("size".into(), json!(subnet.size));
+        if let Resize::Short(short) = ofa::for_size(subnet.size).resize {
+            fields.insert("resize".into(), json!(short));
         }
     }
     Value::Object(fields)
