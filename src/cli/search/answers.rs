@@ -7,7 +7,10 @@ use std::{
 
 use anyhow::Result;
 use goldcrest::{
-    measure::report::{Axis, Column, Figure, Kind, Point, Report, Section, Series, Style, Table},
+    measure::{
+        Spread,
+        report::{Axis, Cell, Column, Figure, Kind, Point, Report, Section, Series, Style, Table},
+    },
     search::{Checked, Finalist, Found, short as number},
     zoo::Supernet,
 };
@@ -170,10 +173,10 @@ impl Answer<'_> {
                 vec![
                     searched.device.to_string().into(),
                     finalist.subnet.to_string().into(),
-                    goldcrest::measure::report::Cell::Number(100.0 * finalist.accuracy, 1),
-                    goldcrest::measure::report::Cell::Number(finalist.predicted_ms, 3),
+                    Cell::Number(100.0 * finalist.accuracy, 1),
+                    Cell::Number(finalist.predicted_ms, 3),
                     finalist.measured_ms.into(),
-                    goldcrest::measure::report::Cell::Number(finalist.macs as f64 / 1e6, 1),
+                    Cell::Number(finalist.macs as f64 / 1e6, 1),
                 ]
             })
         });
@@ -208,9 +211,8 @@ fn front(found: &[Found]) -> Vec<&Found> {
 }
 
 fn median_error(checked: &[Checked]) -> f64 {
-    let mut errors: Vec<f64> = checked.iter().map(Checked::error).collect();
-    errors.sort_by(f64::total_cmp);
-    errors.get(errors.len() / 2).copied().unwrap_or(f64::NAN)
+    let errors = Spread::of(checked.iter().map(Checked::error).collect());
+    errors.map_or(f64::NAN, |errors| errors.median)
 }
 
 /// A finalist for programs.

@@ -84,7 +84,7 @@ impl Latency {
                 }
             }
             let between = walls.iter().zip(&steps).map(|(wall, steps)| wall - steps.iter().sum::<f64>());
-            let overhead = median(between.collect());
+            let overhead = Spread::of(between.collect()).map_or(f64::INFINITY, |spread| spread.median);
             for (part, ms) in
                 probes.iter().zip(steps).flat_map(|(probe, steps)| parts(probe).into_iter().zip(steps))
             {
@@ -175,11 +175,6 @@ fn timed(
     let network: Network = supernet.slice(subnet)?.network()?;
     let options = Options { precision, ..Options::default() };
     time(device, Case { graph: &network.graph, input: network.input_shape(1), options }, effort)
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::INFINITY)
 }
 
 fn pair(size: usize, width: f64) -> String {

@@ -36,15 +36,15 @@ impl Samples {
     pub fn scenes(search: usize, check: usize) -> Result<Self> {
         use rayon::prelude::*;
 
-        use crate::demo::{Drawing, HELD_OUT, SEARCHED, Scene, Shape};
+        use crate::demo::{Drawing, HELD_OUT, SEARCHED, Scene};
         /// As the supernet's were drawn for training.
         const SIDE: usize = 224;
         let draw = |seed: u64| Scene::new(seed).draw(SIDE, SIDE);
         let picture = |seed: u64| draw(seed).map(|drawing| drawing.picture);
         let labelled = |seed: u64| {
             let Drawing { picture, subject, .. } = draw(seed)?;
-            let class = Shape::ALL.iter().position(|shape| *shape == subject).unwrap_or_default();
-            Ok((picture, class))
+            // Classes of pixels have the background before the shapes.
+            Ok((picture, subject.class() - 1))
         };
         let several = |first: u64, count: usize| (first..first + count as u64).into_par_iter();
         Ok(Self {
