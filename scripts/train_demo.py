@@ -61,28 +61,21 @@ NORM = functools.partial(nn.BatchNorm2d, eps=1e-3, momentum=0.05)
 # ---------------------------------------------------------------- scenes
 
 
-def record(size):
+def record(size, hard):
     """What `examples/scenes.rs` writes of a scene."""
-    return np.dtype(
-        [
-            ("picture", "u1", (size, size, 3)),
-            ("mask", "u1", (size, size)),
-            ("subject", "u1"),
-            ("classes", "u1", 5),
-            ("boxes", "<f4", (5, 4)),
-        ]
-    )
+    picture = [("picture", "u1", (size, size, 3)), ("mask", "u1", (size, size)), ("subject", "u1")]
+    return np.dtype(picture if hard else [*picture, ("classes", "u1", 5), ("boxes", "<f4", (5, 4))])
 
 
-def scenes(size, first, count, batch):
+def scenes(size, first, count, batch, hard=False):
     """Batches of `count` scenes from the seed `first` on, read ahead."""
     program = ROOT / "target/release/examples/scenes"
-    command = [program, "--size", size, "--first", first, "--count", count]
+    command = [program, "--size", size, "--first", first, "--count", count, *["--hard"] * hard]
     drawing = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE)
     ahead = queue.Queue(4)
 
     def read():
-        dtype = record(size)
+        dtype = record(size, hard)
         for start in range(0, count, batch):
             wanted = min(batch, count - start) * dtype.itemsize
             data = drawing.stdout.read(wanted)

@@ -6,6 +6,7 @@
     cargo build --release --example scenes
     .venv/bin/python scripts/train_supernet.py            # three quarters of an hour on two idle cores
     .venv/bin/python scripts/train_supernet.py --measure  # nothing: measure what lies there
+    .venv/bin/python scripts/train_supernet.py --hard --out DIR  # on hard scenes, for `compare_searched.py`
 
 The supernet is `OFAMobileNetV3` of the package `ofa` (https://github.com/mit-han-lab/once-for-all,
 arXiv 1908.09791): MobileNetV3's blocks with kernels of 3, 5 or 7, expansions of 3, 4 or 6 and stages of 2 to
@@ -24,6 +25,7 @@ sums on several threads are not the same to the last bit. Interrupted, it goes o
 """
 
 import argparse
+import dataclasses
 import json
 import pathlib
 import random
@@ -41,9 +43,6 @@ from torch.nn import functional as F
 from train_demo import HELD_OUT, SHAPES, pictures, scenes
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-FOLDER = ROOT / "assets/supernet"
-# As `search::Samples::scenes` draws them.
-DRAWN = 224
 MULTIPLIER, BATCH, THREADS = 0.5, 64, 2
 SPACE = {
     "kernels": [3, 5, 7],
@@ -51,10 +50,31 @@ SPACE = {
     "depths": [2, 3, 4],
     "widths": [0.5, 0.75, 1.0],
     "squeeze": [False, True],
-    "sizes": [96, 128, 160, 192, 224],
 }
-# Small pictures are quicker, and so more of them are seen.
-OFTEN = [(224 / size) ** 2 for size in SPACE["sizes"]]
+
+
+@dataclasses.dataclass
+class Task:
+    """What a network is trained to tell apart."""
+
+    labels: list
+    hard: bool
+    # Pixels of a side that scenes are drawn with (as `search::Samples::scenes` does), and that networks see.
+    drawn: int
+    sizes: list
+
+    def scenes(self, first, count, batch=BATCH):
+        return scenes(self.drawn, first, count, batch, self.hard)
+
+    def random_size(self, chance):
+        """Small pictures are quicker, and so more of them are seen."""
+        return chance.choices(self.sizes, [size**-2 for size in self.sizes])[0]
+
+
+SHAPES_ALONE = Task(SHAPES, False, 224, [96, 128, 160, 192, 224])
+# As `examples/scenes.rs` numbers them.
+COATS = ["even", "striped", "checked", "dotted"]
+COATS_AND_SHAPES = Task([f"{coat} {shape}" for coat in COATS for shape in SHAPES], True, 128, [128])
 
 
 class Squeeze(dynamic_op.DynamicSE):
@@ -67,12 +87,16 @@ class Squeeze(dynamic_op.DynamicSE):
 class Supernet(OFAMobileNetV3):
     """With widths, and squeeze-excite that can be left out."""
 
-    def __init__(self):
+    def __init__(self, classes):
         elastic = dict(ks_list=[3, 5, 7], expand_ratio_list=[3, 4, 6], depth_list=[2, 3, 4])
-        super().__init__(len(SHAPES), bn_param=(0.1, 1e-5), dropout_rate=0.1, width_mult=MULTIPLIER, **elastic)
+        super().__init__(classes, bn_param=(0.1, 1e-5), dropout_rate=0.1, width_mult=MULTIPLIER, **elastic)
         for block in self.blocks[1:]:
             if block.conv.use_se:
                 block.conv.depth_conv.se.__class__ = Squeeze
+
+    def channels(self):
+        """Of the maps that the head for masks reads: at an eighth and at a sixteenth of the picture's sides."""
+        return [self.stages()[i][0].active_out_channel for i in (1, 3)]
 
     def stages(self):
         return [[self.blocks[i].conv for i in stage] for stage in self.block_group_info]
@@ -89,7 +113,7 @@ class Supernet(OFAMobileNetV3):
                     block.depth_conv.se.used = subnet["squeeze"][i]
 
     def features(self, x):
-        """The last map of every stage, and behind them that of the final expansion."""
+        """The maps that the head for masks reads, and that of the final expansion."""
         maps = []
         x = self.blocks[0](self.first_conv(x))
         for stage, depth in zip(self.block_group_info, self.runtime_depth):
@@ -98,7 +122,7 @@ class Supernet(OFAMobileNetV3):
             maps.append(x)
         last = self.final_expand_layer
         x = F.conv2d(x, last.conv.weight[:, : x.shape[1]])
-        return maps, last.act(last.bn(x))
+        return [maps[1], maps[3]], last.act(last.bn(x))
 
     def classify(self, last):
         x = self.feature_mix_layer(last.mean((2, 3), keepdim=True))
@@ -120,19 +144,18 @@ def same(choice):
     }
 
 
-class Teacher(nn.Module):
-    """The largest network, and the head that finds each pixel's shape."""
+class Masks(nn.Module):
+    """The head that finds each pixel's shape."""
 
-    def __init__(self, net):
+    def __init__(self, low, high):
         super().__init__()
-        channels = [stage[0].out_channels for stage in net.stages()]
         classes = 1 + len(SHAPES)
-        self.low, self.high = nn.Conv2d(channels[1], classes, 1), nn.Conv2d(channels[3], 64, 1, bias=False)
+        self.low, self.high = nn.Conv2d(low, classes, 1), nn.Conv2d(high, 64, 1, bias=False)
         self.norm, self.out = nn.BatchNorm2d(64), nn.Conv2d(64, classes, 1)
 
-    def loss(self, maps, mask):
-        high = self.out(F.relu(self.norm(self.high(maps[3]))))
-        scores = self.low(maps[1]) + F.interpolate(high, size=maps[1].shape[-2:], mode="bilinear")
+    def loss(self, low, high, mask):
+        high = self.out(F.relu(self.norm(self.high(high))))
+        scores = self.low(low) + F.interpolate(high, size=low.shape[-2:], mode="bilinear")
         # The label of one pixel for each of the map's.
         step = mask.shape[-1] // scores.shape[-1]
         mask = mask[:, step // 2 :: step, step // 2 :: step][:, : scores.shape[-2], : scores.shape[-1]]
@@ -155,12 +178,13 @@ def scaled(x, size):
 class Run:
     """A training, and all that it takes to go on with it."""
 
-    def __init__(self, images, state):
-        torch.manual_seed(1)
-        self.random = random.Random(1)
-        self.net = Supernet().to(memory_format=torch.channels_last).train()
-        self.teacher = Teacher(self.net)
-        parameters = [*self.net.parameters(), *self.teacher.parameters()]
+    def __init__(self, task, net, images, state, seed=1, many=True):
+        self.task, self.net = task, net.to(memory_format=torch.channels_last).train()
+        # A supernet's networks are trained together, any other network alone.
+        self.many = many
+        self.random, self.first = random.Random(seed), (seed - 1) * 50_000_000
+        self.masks = Masks(*net.channels())
+        parameters = [*self.net.parameters(), *self.masks.parameters()]
         vectors = [p for p in parameters if p.ndim == 1]
         # Transforms of kernels begin as identities, to which a decay would be none.
         matrices = [p for name, p in self.net.named_parameters() if name.endswith("_matrix")]
@@ -176,7 +200,7 @@ class Run:
             self.load(torch.load(state, weights_only=False))
 
     def parts(self):
-        return {"net": self.net, "teacher": self.teacher, "optimiser": self.optimiser, "schedule": self.schedule}
+        return {"net": self.net, "masks": self.masks, "optimiser": self.optimiser, "schedule": self.schedule}
 
     def save(self):
         state = {name: part.state_dict() for name, part in self.parts().items()}
@@ -196,7 +220,7 @@ class Run:
 
     def all(self):
         begun, mean, right = time.time() - self.spent, None, 0.0
-        for scene in scenes(DRAWN, self.step * BATCH, (self.steps - self.step) * BATCH, BATCH):
+        for scene in self.task.scenes(self.first + self.step * BATCH, (self.steps - self.step) * BATCH):
             loss, share = self.one(scene)
             self.step += 1
             mean = loss if mean is None else mean + 0.02 * (loss - mean)
@@ -209,18 +233,18 @@ class Run:
                 self.save()
 
     def one(self, scene):
-        """One step. Gives the largest network's loss, and the share that it has right."""
-        size = self.random.choices(SPACE["sizes"], OFTEN)[0]
-        x = scaled(pictures(scene), size)
+        """One step. Gives the (largest) network's loss, and the share that it has right."""
+        x = scaled(pictures(scene), self.task.random_size(self.random))
         subject = torch.from_numpy(scene["subject"].astype(np.int64))
         mask = torch.from_numpy(scene["mask"].astype(np.int64))
         self.optimiser.zero_grad()
-        self.net.choose(same(max))
+        if self.many:
+            self.net.choose(same(max))
         maps, last = self.net.features(x)
         scores = self.net.classify(last)
-        hard = F.cross_entropy(scores, subject, label_smoothing=0.05)
-        (hard + self.teacher.loss(maps, mask)).backward()
-        if self.step * 3 >= self.steps:
+        loss = F.cross_entropy(scores, subject, label_smoothing=0.05)
+        (loss + self.masks.loss(*maps, mask)).backward()
+        if self.many and self.step * 3 >= self.steps:
             soft = scores.detach().softmax(1)
             for choice in [min, self.random.choice, self.random.choice]:
                 self.net.choose(same(choice))
@@ -228,13 +252,13 @@ class Run:
         nn.utils.clip_grad_norm_(self.net.parameters(), 5.0)
         self.optimiser.step()
         self.schedule.step()
-        return hard.item(), scores.argmax(1).eq(subject).float().mean().item()
+        return loss.item(), scores.argmax(1).eq(subject).float().mean().item()
 
 
 # ---------------------------------------------------------------- what is kept
 
 
-def calibrate(net, size, first=0, count=1024):
+def calibrate(task, net, size, first=0, count=1024):
     """Batch norms' statistics of the subnet that was chosen, from scenes of training."""
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
     for norm in norms:
@@ -243,73 +267,83 @@ def calibrate(net, size, first=0, count=1024):
     net.train()
     net.classifier.eval()
     with torch.no_grad():
-        for scene in scenes(DRAWN, first, count, BATCH):
+        for scene in task.scenes(first, count):
             net(scaled(pictures(scene), size))
     net.eval()
 
 
-def save(net):
+def right(task, net, size, count):
+    """The share of `count` held-out scenes that a network has right."""
+    found = 0
+    with torch.no_grad():
+        for scene in task.scenes(HELD_OUT, count, 50):
+            found += int((net(scaled(pictures(scene), size)).argmax(1).numpy() == scene["subject"]).sum())
+    return found / count
+
+
+def save(task, net, folder):
     """Rounds and writes: matrices and kernels in f16, vectors in f32, batch norms as the largest has them."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     net.choose(same(max))
-    calibrate(net, max(SPACE["sizes"]))
+    calibrate(task, net, max(task.sizes))
     state = {}
     for key, value in net.state_dict().items():
         if not key.endswith("num_batches_tracked"):
             state[key] = (value.half() if value.ndim > 1 else value).contiguous()
-    save_file(state, FOLDER / "model.safetensors")
+    save_file(state, folder / "model.safetensors")
     config = {
         "architecture": "ofa/mobilenet_v3",
-        "num_classes": len(SHAPES),
-        "label_names": SHAPES,
+        "num_classes": len(task.labels),
+        "label_names": task.labels,
         "pretrained_cfg": {
-            "input_size": [3, DRAWN, DRAWN],
+            "input_size": [3, task.drawn, task.drawn],
             "interpolation": "bilinear",
             "crop_pct": 1.0,
             "crop_mode": "squash",
             "mean": [0.5] * 3,
             "std": [0.5] * 3,
         },
-        "supernet": SPACE,
+        "supernet": SPACE | {"sizes": task.sizes},
     }
-    (FOLDER / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
-def measure():
+def measure(task, folder):
     """The share of held-out scenes that subnets have right, with batch norms of their own."""
-    net = Supernet()
-    state = net.state_dict() | {k: v.float() for k, v in load_file(FOLDER / "model.safetensors").items()}
+    net = Supernet(len(task.labels))
+    state = net.state_dict() | {k: v.float() for k, v in load_file(folder / "model.safetensors").items()}
     chance = random.Random(7)
     found = []
     for choice in [max, min, *[chance.choice] * 6]:
         subnet = same(choice)
-        for size in [96, 128, 160, 224] if choice in (max, min) else [chance.choice(SPACE["sizes"])]:
+        ends = [size for size in task.sizes if size != 192]
+        for size in ends if choice in (max, min) else [chance.choice(task.sizes)]:
             nn.Module.load_state_dict(net, state)
             net.choose(subnet)
-            calibrate(net, size)
-            right = 0
-            with torch.no_grad():
-                for scene in scenes(DRAWN, HELD_OUT, 1000, 50):
-                    scores = net(scaled(pictures(scene), size))
-                    right += int((scores.argmax(1).numpy() == scene["subject"]).sum())
-            found.append({**subnet, "size": size, "top1": right / 1000})
-            print(size, subnet["width"], subnet["depths"], right / 1000, flush=True)
-    quality = {"seeds": [HELD_OUT, HELD_OUT + 1000], "drawn": DRAWN, "subnets": found}
-    (FOLDER / "quality.json").write_text(json.dumps(quality) + "\n")
+            calibrate(task, net, size)
+            top1 = right(task, net, size, 1000)
+            found.append({**subnet, "size": size, "top1": top1})
+            print(size, subnet["width"], subnet["depths"], top1, flush=True)
+    quality = {"seeds": [HELD_OUT, HELD_OUT + 1000], "drawn": task.drawn, "subnets": found}
+    (folder / "quality.json").write_text(json.dumps(quality) + "\n")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--measure", action="store_true", help="train nothing")
+    parser.add_argument("--hard", action="store_true", help="on hard scenes of 40 classes")
     parser.add_argument("--images", type=int, default=75_000, help="scenes to train on")
     parser.add_argument("--state", type=pathlib.Path, default=ROOT / "target/supernet.pt", help="to go on from")
+    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "assets/supernet", help="where the network is kept")
     arguments = parser.parse_args()
     torch.set_num_threads(THREADS)
+    task = COATS_AND_SHAPES if arguments.hard else SHAPES_ALONE
     if not arguments.measure:
-        run = Run(arguments.images, arguments.state)
+        torch.manual_seed(1)
+        run = Run(task, Supernet(len(task.labels)), arguments.images, arguments.state)
         run.all()
-        save(run.net)
-    measure()
+        save(task, run.net, arguments.out)
+    measure(task, arguments.out)
 
 
 if __name__ == "__main__":

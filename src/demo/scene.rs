@@ -55,14 +55,14 @@ pub struct Thing {
     pub shading: f32,
 }
 
-/// A scene: a subject and up to four smaller things on a background. The same seed is the same scene.
+/// A scene: a subject and smaller things on a background. The same seed is the same scene.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scene {
     /// Behind everything.
     pub background: Paint,
     /// From the furthest to the nearest.
     pub things: Vec<Thing>,
-    /// Which of them is the subject: by far the largest.
+    /// The index of the subject: by far the largest.
     pub subject: usize,
     /// Where the light comes from: a unit vector.
     pub light: [f32; 2],
@@ -74,7 +74,7 @@ pub struct Scene {
     pub(super) grain: u64,
 }
 
-/// The most things in a scene.
+/// The most things in a scene of [`Scene::new`].
 pub const MOST_THINGS: usize = 5;
 
 /// The seeds from here on are of scenes that no network was trained on: for measuring alone.
@@ -83,19 +83,56 @@ pub const HELD_OUT: u64 = 1_000_000_000;
 /// The seeds from here on are of scenes that no network was trained on: for comparing candidates in a search.
 pub const SEARCHED: u64 = 2_000_000_000;
 
-/// Colours closer than this, as a distance in the colour cube, are not put on one another.
-const CONTRAST: f32 = 0.33;
+/// Ranges that a scene is drawn from.
+struct Recipe {
+    most_things: usize,
+    /// The subject's radius, as a share of the picture's sides.
+    subject: [f32; 2],
+    /// The other things' radius.
+    others: [f32; 2],
+    /// Colours closer than this, as a distance in the colour cube, are not put on one another.
+    contrast: f32,
+    /// The most noise.
+    noise: f32,
+}
+
+const PLAIN: Recipe = Recipe {
+    most_things: MOST_THINGS,
+    subject: [0.2, 0.36],
+    others: [0.08, 0.13],
+    contrast: 0.33,
+    noise: 0.12,
+};
+
+const HARD: Recipe = Recipe {
+    most_things: 12,
+    subject: [0.13, 0.22],
+    others: [0.05, 0.085],
+    contrast: 0.25,
+    noise: 0.25,
+};
 
 impl Scene {
     /// The scene of a seed.
     pub fn new(seed: u64) -> Self {
+        Self::from_recipe(seed, &PLAIN)
+    }
+
+    /// A scene whose subject is harder to name: smaller, among up to eleven other shapes, in fainter colours and more
+    /// noise. For comparing networks, where those of [`Scene::new`] are too easy to tell them apart.
+    pub fn hard(seed: u64) -> Self {
+        Self::from_recipe(seed, &HARD)
+    }
+
+    fn from_recipe(seed: u64, recipe: &Recipe) -> Self {
         let random = &mut Random::new(seed);
         let background = background(random);
         let light = direction(random);
-        let count = 1 + random.below(MOST_THINGS);
+        let count = 1 + random.below(recipe.most_things);
         let mut things: Vec<Thing> = Vec::new();
         for i in 0..count {
-            let radius = if i == 0 { random.between(0.2, 0.36) } else { random.between(0.08, 0.13) };
+            let [least, most] = if i == 0 { recipe.subject } else { recipe.others };
+            let radius = random.between(least, most);
             // They may overlap, but each shows most of itself.
             let free = |centre: [f32; 2]| {
                 things.iter().all(|other| {
@@ -107,7 +144,7 @@ impl Scene {
             let inside = |random: &mut Random| random.between(0.85 * radius, 1.0 - 0.85 * radius);
             let centre = (0..40).map(|_| [inside(random), inside(random)]).find(|centre| free(*centre));
             let Some(centre) = centre else { continue };
-            let paint = coat(random, background, &things);
+            let paint = coat(random, background, &things, recipe.contrast);
             things.push(Thing {
                 shape: random.of(&Shape::ALL),
                 centre,
@@ -127,7 +164,7 @@ impl Scene {
             subject,
             light,
             blur: if blurred { random.between(0.0, 0.009) } else { 0.0 },
-            noise: random.between(0.0, 0.12),
+            noise: random.between(0.0, recipe.noise),
             grain: random.bits(),
         }
     }
@@ -170,7 +207,7 @@ fn background(random: &mut Random) -> Paint {
 }
 
 /// A shape's paint: apart from what it may lie on.
-fn coat(random: &mut Random, background: Paint, things: &[Thing]) -> Paint {
+fn coat(random: &mut Random, background: Paint, things: &[Thing], contrast: f32) -> Paint {
     use Pattern::{Checks, Dots, Gradient, Plain, Stripes};
     let behind = |found: Colour| {
         let others = things.iter().map(|thing| &thing.paint).chain([&background]);
@@ -180,7 +217,7 @@ fn coat(random: &mut Random, background: Paint, things: &[Thing]) -> Paint {
     // The best of some, where none is far enough from all.
     let mut first = colour(random);
     for _ in 0..24 {
-        if behind(first) >= CONTRAST {
+        if behind(first) >= contrast {
             break;
         }
         let other = colour(random);
@@ -217,5 +254,18 @@ mod tests {
         }
         assert!(subjects.iter().all(|count| (320..480).contains(count)), "{subjects:?}");
         assert!(counts[1..].iter().all(|count| *count > 400) && counts[0] == 0, "{counts:?}");
+    }
+
+    #[test]
+    fn hard_scenes_have_a_small_subject_that_is_the_largest() {
+        let mut most = 0;
+        for scene in (0..1000).map(Scene::hard) {
+            let subject = scene.things[scene.subject];
+            assert!((0.13..0.22).contains(&subject.radius), "{subject:?}");
+            let largest = scene.things.iter().map(|thing| thing.radius).fold(0.0, f32::max);
+            assert_eq!(largest, subject.radius);
+            most = most.max(scene.things.len());
+        }
+        assert!((9..=12).contains(&most), "{most}");
     }
 }

@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+"""Train networks of fixed form on hard scenes: MobileNetV3-Small, and what `goldcrest search` found.
+
+    .venv/bin/pip install torch torchvision==0.29.* safetensors ofa
+    cargo build --release --example scenes
+    .venv/bin/python scripts/train_supernet.py --hard --out target/hard
+    target/release/examples/scenes --hard --size 128 --first 2000000000 --count 4000 --out target/scenes
+    goldcrest search --weights target/hard --pictures target/scenes --within 0.6ms --out target/found
+    .venv/bin/python scripts/compare_searched.py mobilenet_v3_small target/found --seeds 1,2,3
+
+Every network is trained from scratch by `train_supernet.py`'s own recipe: the same scenes, budget, optimiser and
+head for masks, without distillation. A seed changes the weights to begin with and the scenes. Prints one JSON line
+for each training: the share of held-out scenes that the network has right.
+"""
+
+import argparse
+import json
+import pathlib
+
+import torch
+from torch import nn
+from torchvision.models import mobilenet_v3_small
+
+from train_supernet import COATS_AND_SHAPES, ROOT, THREADS, Run, Supernet, calibrate, right
+
+
+class Small(nn.Module):
+    """torchvision's MobileNetV3-Small, in the parts that a training asks for."""
+
+    # The last blocks before the maps are halved again.
+    LOW, HIGH = 3, 8
+
+    def __init__(self, classes):
+        super().__init__()
+        whole = mobilenet_v3_small(num_classes=classes, dropout=0.1)
+        self.layers, self.pool, self.classifier = whole.features, whole.avgpool, whole.classifier
+
+    def channels(self):
+        return [self.layers[i].out_channels for i in (self.LOW, self.HIGH)]
+
+    def features(self, x):
+        maps = []
+        for i, layer in enumerate(self.layers):
+            x = layer(x)
+            if i in (self.LOW, self.HIGH):
+                maps.append(x)
+        return maps, x
+
+    def classify(self, last):
+        return self.classifier(self.pool(last).flatten(1))
+
+    def forward(self, x):
+        return self.classify(self.features(x)[1])
+
+
+def parsed(text):
+    """A subnet as `goldcrest search` writes it: r160,w1,k3e4+k5e6+se,..."""
+    size, width, *stages = text.split(",")
+    subnet = {"size": int(size[1:]), "width": float(width[1:])}
+    subnet |= {"kernels": [], "expansions": [], "depths": [], "squeeze": []}
+    for stage in stages:
+        cells = stage.split("+")
+        subnet["squeeze"].append(cells[-1] == "se")
+        cells = [cell[1:].split("e") for cell in cells if cell != "se"]
+        subnet["depths"].append(len(cells))
+        # Blocks that do not run have a choice too.
+        cells += [(3, 3)] * (4 - len(cells))
+        subnet["kernels"].append([int(kernel) for kernel, _ in cells])
+        subnet["expansions"].append([int(expansion) for _, expansion in cells])
+    return subnet
+
+
+def network(name, classes):
+    if name == "mobilenet_v3_small":
+        return Small(classes)
+    net = Supernet(classes)
+    net.choose(parsed(json.loads((pathlib.Path(name) / "search.json").read_text())["finalists"][0]["subnet"]))
+    return net
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("networks", nargs="+", help="mobilenet_v3_small, or the folder that `goldcrest search` wrote")
+    parser.add_argument("--seeds", default="1,2,3", help="one training for each")
+    parser.add_argument("--images", type=int, default=75_000, help="scenes to train on")
+    parser.add_argument("--held-out", type=int, default=4000, help="scenes to measure on")
+    arguments = parser.parse_args()
+    torch.set_num_threads(THREADS)
+    task = COATS_AND_SHAPES
+    for seed in map(int, arguments.seeds.split(",")):
+        for name in arguments.networks:
+            torch.manual_seed(seed)
+            state = ROOT / f"target/compare-{pathlib.Path(name).name}-{seed}.pt"
+            run = Run(task, network(name, len(task.labels)), arguments.images, state, seed, many=False)
+            run.all()
+            calibrate(task, run.net, task.drawn)
+            top1 = right(task, run.net, task.drawn, arguments.held_out)
+            print(json.dumps({"network": name, "seed": seed, "seconds": round(run.spent), "top1": top1}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
