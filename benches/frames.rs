@@ -1,8 +1,8 @@
-//! What inference costs the frames of a program that renders on the same device: frames alone, with an
-//! inference recorded in each one's own encoder, and with inferences submitted by another thread, in
-//! turns: `cargo bench --bench frames > frames.json`.
+//! What inference costs the frames of a program that renders on the same device. Three cases alternate:
+//! frames alone, an inference recorded in each frame's encoder, and inferences submitted by another
+//! thread: `cargo bench --bench frames > frames.json`.
 //!
-//! `GOLDCREST_ADAPTER` names an adapter.
+//! `GOLDCREST_ADAPTER` selects an adapter.
 
 #[path = "../examples/stage/mod.rs"]
 mod stage;
@@ -26,21 +26,21 @@ const SIDE: u32 = 384;
 const ROUNDS: usize = 9;
 const FRAMES: usize = 40;
 
-/// Pictures that a window would have to draw on.
-const UNDER_WAY: usize = 2;
+/// Frames in flight, as a window's swap chain would allow.
+const IN_FLIGHT: usize = 2;
 
-/// What is done beside rendering.
+/// Inferences next to rendering.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Beside {
     Nothing,
-    /// An inference in each frame's encoder, as far as the ring has room.
+    /// An inference in each frame's encoder, if the ring has room.
     Recorded,
-    /// Inferences of another thread, as far as the ring has room.
+    /// Inferences from another thread, whenever the ring has room.
     OtherThread,
 }
 
-/// Milliseconds.
+/// Statistics of times, in milliseconds.
 #[derive(Serialize)]
 struct Spread {
     mean: f64,
@@ -61,12 +61,12 @@ impl Spread {
 #[derive(Serialize)]
 struct Row {
     beside: Beside,
-    /// The renderer's own part of a frame on the CPU: recording it, and handing it over.
+    /// The CPU time of the renderer's thread for a frame: recording and submitting it.
     record_and_submit_ms: Spread,
     /// From one frame to the next.
     frame_ms: Spread,
     inferences_a_frame: f64,
-    /// What frames take longer than with nothing beside them, by means, for each inference.
+    /// The increase of the mean frame time over frames without inferences, per inference.
     delay_an_inference_ms: f64,
 }
 
@@ -76,12 +76,12 @@ struct Report {
     network: String,
     rounds: usize,
     frames_a_round: usize,
-    /// An inference by itself, from its submission to its end.
+    /// An inference alone, from its submission to its end.
     inference_alone_ms: Spread,
     rows: Vec<Row>,
 }
 
-/// What was measured of one way.
+/// The measurements of one case.
 #[derive(Default)]
 struct Times {
     own: Vec<Duration>,
@@ -107,7 +107,7 @@ impl Renderer {
         assert!(self.session.read_back(encoder, ring, at).expect("it is read back"), "there is room");
     }
 
-    /// Renders frames, and whatever is beside.
+    /// Renders frames, with the inferences of `beside`.
     fn frames(&self, beside: Beside, times: &mut Times) {
         let done = AtomicBool::new(false);
         let inferences = std::thread::scope(|scope| {
@@ -121,8 +121,8 @@ impl Renderer {
     }
 
     fn render(&self, beside: Beside, times: &mut Times) -> u64 {
-        let mut ring = self.session.ring(UNDER_WAY + 1).expect("it is on a GPU");
-        let (mut under_way, mut inferences) = (VecDeque::new(), 0);
+        let mut ring = self.session.ring(IN_FLIGHT + 1).expect("it is on a GPU");
+        let (mut in_flight, mut inferences) = (VecDeque::new(), 0);
         let mut last = Instant::now();
         for frame in 0..FRAMES {
             let begun = Instant::now();
@@ -132,16 +132,16 @@ impl Renderer {
                 self.infer(&mut encoder, &mut ring, frame as u64);
                 inferences += 1;
             }
-            under_way.push_back(self.gpu.queue().submit([encoder.finish()]));
+            in_flight.push_back(self.gpu.queue().submit([encoder.finish()]));
             times.own.push(begun.elapsed());
-            if under_way.len() > UNDER_WAY {
-                let submission_index = under_way.pop_front();
+            if in_flight.len() > IN_FLIGHT {
+                let submission_index = in_flight.pop_front();
                 let wait = wgpu::PollType::Wait { submission_index, timeout: None };
                 self.gpu.device().poll(wait).expect("the device is there");
             }
             ring.poll().expect("the device is there");
-            // The first ones have nobody to wait for.
-            if frame > UNDER_WAY {
+            // The first frames have no earlier frame to wait for.
+            if frame > IN_FLIGHT {
                 times.frames.push(last.elapsed());
             }
             last = Instant::now();
@@ -149,7 +149,7 @@ impl Renderer {
         inferences
     }
 
-    /// Inferences until the frames are done.
+    /// Submits inferences until the frames are done.
     fn others(&self, done: &AtomicBool) -> u64 {
         let mut ring = self.session.ring(1).expect("it is on a GPU");
         let mut inferences = 0;
@@ -166,7 +166,7 @@ impl Renderer {
         inferences
     }
 
-    /// One inference, and nothing else.
+    /// Times one inference alone.
     fn alone(&self, ring: &mut Ring, at: u64) -> Duration {
         let mut encoder = self.encoder();
         self.infer(&mut encoder, ring, at);
@@ -203,7 +203,7 @@ fn main() {
         }
         alone.extend((0..10).map(|i| renderer.alone(&mut ring, (10 * round + i) as u64)));
         if round == 0 {
-            // It only warmed up.
+            // The first round is a warm-up.
             times = ways.map(|_| Times::default());
             alone.clear();
         }

@@ -1,8 +1,8 @@
-//! GPU time of single layers and blocks of MobileNet V2 and V3, by every kernel and schedule
-//! that the planner would let compete: `cargo bench --bench kernels`.
+//! GPU time of single layers and blocks of MobileNet V2 and V3, with every candidate kernel and
+//! schedule of the planner: `cargo bench --bench kernels`.
 //!
-//! `GOLDCREST_ADAPTER` names an adapter. Times are timestamps' where there are any, and else
-//! wall times, which begin with a tensor in memory and end with one.
+//! `GOLDCREST_ADAPTER` selects an adapter. Times are from timestamps where the adapter has them, and
+//! otherwise wall-clock times from a tensor in memory to a tensor in memory.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +19,7 @@ use goldcrest::{
 };
 
 fn convolution(outputs: usize, inputs: usize, kernel: usize, stride: usize, activation: Activation) -> Op {
-    // What is one per channel is depthwise.
+    // Filters with a single input are depthwise: one group per output.
     let groups = if inputs == 1 { outputs } else { 1 };
     Op::Conv(Conv {
         weight: Arc::new(values(&[outputs, inputs, kernel, kernel])),
@@ -37,7 +37,7 @@ fn values(dims: &[usize]) -> Tensor {
     Tensor::from_fn(dims, |i| (i as f32 * 0.37).sin() * 0.1)
 }
 
-/// Times `plan` under `name`.
+/// Times `plan` as the benchmark `name`.
 fn time(group: &mut BenchmarkGroup<'_, WallTime>, name: String, gpu: &Gpu, plan: &Plan) {
     let mut executor = pollster::block_on(Executor::new(gpu, plan, |_, _| {})).expect("compiles");
     let input = values(&<[usize; 4]>::from(plan.input.shape));
@@ -57,7 +57,7 @@ fn time(group: &mut BenchmarkGroup<'_, WallTime>, name: String, gpu: &Gpu, plan:
     });
 }
 
-/// One layer, by the best tile of every shader.
+/// Times one layer, with the best tile of every kernel.
 fn layer(criterion: &mut Criterion, gpu: &Gpu, name: &str, op: Op, input: Shape) {
     let mut graph = Graph::default();
     let x = graph.push("input", Op::Input(input.c), &[]);
@@ -75,7 +75,7 @@ fn layer(criterion: &mut Criterion, gpu: &Gpu, name: &str, op: Op, input: Shape)
     }
 }
 
-/// One inverted residual, by the best tile of every schedule.
+/// Times one inverted residual, with the best tile of every schedule.
 fn block(criterion: &mut Criterion, gpu: &Gpu, expanded: usize, input: Shape) {
     let mut graph = Graph::default();
     let x = graph.push("input", Op::Input(input.c), &[]);

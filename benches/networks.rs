@@ -1,7 +1,7 @@
-//! Wall time of whole networks, from a tensor in memory to logits in memory, on an adapter by
+//! Wall-clock time of whole networks, from a tensor in memory to logits in memory: on an adapter with
 //! every way to fuse and every precision, and on the CPU: `cargo bench --bench networks`.
 //!
-//! `GOLDCREST_ADAPTER` names an adapter. Peers are in `compare.py`.
+//! `GOLDCREST_ADAPTER` selects an adapter. `compare.py` runs other engines.
 
 #[path = "../tests/common/mod.rs"]
 mod common;

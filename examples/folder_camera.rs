@@ -1,6 +1,6 @@
-//! A folder of pictures stands in for a camera: each is a frame that comes at its time, whether or not
-//! the device is done with the one before, and is answered some frames later or, if there is no time for
-//! it, not at all.
+//! A folder of pictures stands in for a camera. Each picture is a frame that arrives at its time, even if the
+//! device is not done with the preceding ones. Its result is read back some frames later; if the device has
+//! no time for the frame, it is skipped.
 //!
 //!     cargo run --release --example folder_camera -- FOLDER --fps 30
 
@@ -20,13 +20,13 @@ use goldcrest::{
     zoo::{Network, Task},
 };
 
-/// Says what is on frames as they come.
+/// Prints what is on frames as they arrive.
 #[derive(Parser)]
 struct Arguments {
     /// The folder of JPEG and PNG files, all of one size, in the order of their names
     folder: PathBuf,
 
-    /// Frames a second
+    /// Frames per second
     #[arg(long, default_value_t = 30.0)]
     fps: f64,
 
@@ -50,22 +50,22 @@ fn main() -> Result<()> {
     let mut camera = Camera::new(gpu, &network, [first.height(), first.width()])?;
 
     let each = Duration::try_from_secs_f64(1.0 / arguments.fps)
-        .with_context(|| format!("--fps {}: frames have to come", arguments.fps))?;
+        .with_context(|| format!("--fps {}: expected a positive number", arguments.fps))?;
     let begun = Instant::now();
     for (number, file) in (0u32..).zip(&files) {
-        // A camera would have it in memory by now.
+        // A camera's frame is in memory already: reading the file does not count.
         let picture = Picture::open(file)?;
         std::thread::sleep((each * number).saturating_sub(begun.elapsed()));
         camera.frame(number.into(), &picture).with_context(|| file.display().to_string())?;
-        camera.hear(&network, &files, number.into())?;
+        camera.print_newest(&network, &files, number.into())?;
     }
     camera.gpu.device().poll(wgpu::PollType::wait_indefinitely())?;
-    camera.hear(&network, &files, files.len() as u64)?;
-    println!("{} frames on {}, {} without an answer", files.len(), camera.gpu.adapter(), camera.missed());
+    camera.print_newest(&network, &files, files.len() as u64)?;
+    println!("{} frames on {}, {} without a result", files.len(), camera.gpu.adapter(), camera.missed());
     Ok(())
 }
 
-/// The pictures of a folder, by name.
+/// The pictures of a folder, sorted by name.
 fn pictures(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;
     let mut files: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
@@ -78,7 +78,7 @@ fn pictures(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// What turns frames in memory into answers.
+/// Runs a network on frames in memory.
 struct Camera {
     gpu: Gpu,
     texture: wgpu::Texture,
@@ -90,7 +90,7 @@ struct Camera {
 }
 
 impl Camera {
-    /// For frames of `[height, width]`.
+    /// Creates a camera for frames of `[height, width]`.
     fn new(gpu: Gpu, network: &Network, [height, width]: [usize; 2]) -> Result<Self> {
         let session = Session::for_pictures(&gpu, network, [height, width], Options::default())?;
         let texture = gpu.device().create_texture(&wgpu::TextureDescriptor {
@@ -108,7 +108,7 @@ impl Camera {
         Ok(Self { gpu, texture, session, source, ring, skipped: 0 })
     }
 
-    /// Uploads a frame and has it looked at, if there is room for one more answer.
+    /// Uploads a frame and submits an inference on it, if the ring has room for another result.
     fn frame(&mut self, number: u64, picture: &Picture) -> Result<()> {
         let size = self.texture.size();
         let [width, height] = [picture.width(), picture.height()];
@@ -142,8 +142,8 @@ impl Camera {
         Ok(())
     }
 
-    /// Prints the newest answer, if one has come since.
-    fn hear(&mut self, network: &Network, files: &[PathBuf], number: u64) -> Result<()> {
+    /// Prints the newest result, if one was read back.
+    fn print_newest(&mut self, network: &Network, files: &[PathBuf], number: u64) -> Result<()> {
         let Some(answer) = self.ring.poll()? else { return Ok(()) };
         let file = files[answer.frame as usize].file_name().unwrap_or_default().display();
         let late = number - answer.frame;
@@ -174,7 +174,7 @@ impl Camera {
         Ok(words.join(", "))
     }
 
-    /// Frames that were skipped, or whose answers a later one overtook.
+    /// Frames that were skipped, or whose results were dropped for a newer one.
     fn missed(&self) -> u64 {
         self.skipped + self.ring.dropped()
     }

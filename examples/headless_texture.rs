@@ -1,5 +1,5 @@
-//! A program with a device of its own renders a scene to a texture, has it segmented in the same
-//! encoder, and goes on rendering: the answers come some frames later. Without a window.
+//! Renders a scene to a texture on the program's own device, segments it in the same command encoder,
+//! and continues to render. Results are read back some frames later. No window.
 //!
 //!     cargo run --release --example headless_texture -- --out segmented.png
 
@@ -27,11 +27,11 @@ struct Arguments {
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     frames: u64,
 
-    /// The PNG file to write: the last frame under its classes' colours
+    /// The PNG file to write: the last segmented frame with its classes' colours
     #[arg(long, default_value = "segmented.png")]
     out: PathBuf,
 
-    /// Says every so many frames what is in use
+    /// Print the memory in use every CENSUS frames
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     census: Option<u64>,
 
@@ -44,7 +44,7 @@ const SIDE: u32 = 384;
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    // What any program that renders has already.
+    // A renderer has these already.
     let adapters = pollster::block_on(gpu::adapters());
     let adapter = gpu::pick(&adapters, arguments.adapter.as_deref())?;
     let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
@@ -56,7 +56,7 @@ fn main() -> Result<()> {
     let texture = stage::texture(&device, SIDE, wgpu::TextureFormat::Rgba8UnormSrgb, usage);
     let stage = Stage::new(&device, texture.format());
 
-    // What it adds to have its frames segmented.
+    // Segmentation adds these.
     let gpu = Gpu::from_device(adapter, device.clone(), queue.clone());
     let network = demo::segmenter()?;
     let session = Session::for_pictures(&gpu, &network, [SIDE as usize; 2], Options::default())?;
@@ -64,37 +64,37 @@ fn main() -> Result<()> {
     let mut ring = session.ring(3)?;
 
     let begun = Instant::now();
-    let (mut latest, mut came) = (None, 0);
-    let mut under_way = VecDeque::new();
+    let (mut latest, mut results) = (None, 0);
+    let mut in_flight = VecDeque::new();
     for frame in 0..arguments.frames {
         let mut encoder = device.create_command_encoder(&Default::default());
         stage.render(&queue, &mut encoder, &texture, frame as f32 / 30.0);
-        // A frame for which the device has no time is only rendered.
+        // If earlier inferences are still running, the frame is only rendered.
         if ring.has_room() {
             session.encode(&mut encoder, &source)?;
             session.read_back(&mut encoder, &mut ring, frame)?;
         }
-        under_way.push_back(queue.submit([encoder.finish()]));
-        // As a window does, which has few pictures to draw on.
-        if under_way.len() > 2 {
-            let submission_index = under_way.pop_front();
+        in_flight.push_back(queue.submit([encoder.finish()]));
+        // Limits the frames in flight, as a window's swap chain does.
+        if in_flight.len() > 2 {
+            let submission_index = in_flight.pop_front();
             device.poll(wgpu::PollType::Wait { submission_index, timeout: None })?;
         }
         if let Some(answer) = ring.poll()? {
-            (latest, came) = (Some((answer.frame, session.segmentation_of(&answer.parts)?)), came + 1);
+            (latest, results) = (Some((answer.frame, session.segmentation_of(&answer.parts)?)), results + 1);
         }
         if arguments.census.is_some_and(|every| frame.is_multiple_of(every)) {
             println!("frame {frame}: {}", census::census(&device));
         }
     }
-    // A program that ends may wait.
+    // At the end the program may wait.
     device.poll(wgpu::PollType::wait_indefinitely())?;
     if let Some(answer) = ring.poll()? {
-        (latest, came) = (Some((answer.frame, session.segmentation_of(&answer.parts)?)), came + 1);
+        (latest, results) = (Some((answer.frame, session.segmentation_of(&answer.parts)?)), results + 1);
     }
     let each = 1e3 * begun.elapsed().as_secs_f64() / arguments.frames as f64;
 
-    let (frame, segmentation) = latest.context("no answer came")?;
+    let (frame, segmentation) = latest.context("no result was read back")?;
     let mut encoder = device.create_command_encoder(&Default::default());
     stage.render(&queue, &mut encoder, &texture, frame as f32 / 30.0);
     queue.submit([encoder.finish()]);
@@ -102,7 +102,7 @@ fn main() -> Result<()> {
     let drawn = overlay(&read(&device, &queue, &texture)?, &segmentation, &labels)?;
     std::fs::write(&arguments.out, drawn.png()?).with_context(|| arguments.out.display().to_string())?;
     println!(
-        "{} on {}: {} frames of {each:.1} ms, {came} answers, {} dropped; frame {frame} is in {}",
+        "{} on {}: {} frames of {each:.1} ms, {results} results, {} dropped; frame {frame} is in {}",
         network.arch,
         gpu.adapter(),
         arguments.frames,
@@ -115,9 +115,9 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The texture as a picture, waiting for it.
+/// Reads the texture back as a picture, and waits for it.
 fn read(device: &wgpu::Device, queue: &wgpu::Queue, texture: &wgpu::Texture) -> Result<Picture> {
-    // Rows of 4 x 384 bytes are whole multiples of the 256 that a copy wants.
+    // Rows of 4 x 384 bytes are multiples of 256, as the copy requires.
     let bytes_per_row = 4 * SIDE;
     let buffer = device.create_buffer(&wgpu::BufferDescriptor {
         label: Some("picture"),

@@ -1,15 +1,14 @@
-//! The demo's scenes, for people and for training.
+//! Writes the demo's scenes, as pictures or as training records.
 //!
-//!     scenes --out DIR             # PNG files: the picture, and its classes as a palette
-//!     scenes --size 192 | train    # records on stdout until the reader goes away
+//!     scenes --out DIR             # PNG files: the picture, and its label map with a palette
+//!     scenes --size 192 | train    # records on stdout until the reader closes the pipe
 //!
-//! A record is what `scripts/train_demo.py` reads, in bytes: the picture (size x size x 3), the
+//! `scripts/train_demo.py` reads the records. A record has, in bytes: the picture (size x size x 3), the
 //! class of each pixel (size x size), the subject's class, the classes of five things (0: none), and
 //! their boxes (5 x 4 f32, little endian: left, top, right, bottom in pixels).
 //!
-//! With `--hard` the subject is small, among clutter and noise, and its class says its coat too: one of
-//! forty, such as "dotted heart". PNG files then lie in a folder for each class, as `goldcrest search --pictures`
-//! reads them, and records end with the subject's class.
+//! With `--hard` the subject is small, among clutter and noise. PNG files are then in one folder per class, as
+//! `goldcrest search --pictures` reads them, and records end with the subject's class.
 
 use std::{
     io::{self, ErrorKind, Write},
@@ -17,7 +16,7 @@ use std::{
 };
 
 use clap::Parser;
-use goldcrest::demo::{Drawing, MOST_THINGS, Pattern, Scene, Shape};
+use goldcrest::demo::{Drawing, MOST_THINGS, Scene};
 use rayon::prelude::*;
 
 /// The demo's scenes, as PNG files or as records for training.
@@ -27,11 +26,11 @@ struct Scenes {
     #[arg(long, default_value_t = 0)]
     first: u64,
 
-    /// How many; with --out 16 if it is not said, else no end
+    /// The number of scenes; the default is 16 with --out, and unlimited otherwise
     #[arg(long)]
     count: Option<u64>,
 
-    /// Pixels of a side
+    /// Width and height in pixels
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=4096))]
     size: u16,
 
@@ -39,33 +38,16 @@ struct Scenes {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
-    /// Small subjects among clutter and noise, of forty classes
+    /// Draw small subjects among clutter and noise
     #[arg(long)]
     hard: bool,
 }
 
-/// Coats, in the order of the hard scenes' classes.
-const COATS: [&str; 4] = ["even", "striped", "checked", "dotted"];
-
 impl Scenes {
-    fn draw(&self, seed: u64) -> goldcrest::Result<(Scene, Drawing)> {
+    fn draw(&self, seed: u64) -> goldcrest::Result<Drawing> {
         let scene = if self.hard { Scene::hard(seed) } else { Scene::new(seed) };
-        let size = usize::from(self.size);
-        let drawing = scene.draw(size, size)?;
-        Ok((scene, drawing))
+        scene.draw(self.size.into(), self.size.into())
     }
-}
-
-/// The place of a hard scene's coat and shape in [`COATS`] and [`Shape::ALL`].
-fn coat_and_shape(scene: &Scene) -> (usize, Shape) {
-    let subject = &scene.things[scene.subject];
-    let coat = match subject.paint.pattern {
-        Pattern::Stripes => 1,
-        Pattern::Checks => 2,
-        Pattern::Dots => 3,
-        Pattern::Plain | Pattern::Gradient | Pattern::Clouds => 0,
-    };
-    (coat, subject.shape)
 }
 
 fn main() -> anyhow::Result<()> {
@@ -80,7 +62,7 @@ fn main() -> anyhow::Result<()> {
     while next < end {
         let several = next..end.min(next.saturating_add(256));
         next = several.end;
-        let record = |(scene, drawing)| if arguments.hard { hard(&scene, drawing) } else { record(drawing) };
+        let record = |drawing| record(drawing, arguments.hard);
         let records = several.into_par_iter().map(|seed| arguments.draw(seed).map(record));
         for record in records.collect::<goldcrest::Result<Vec<_>>>()? {
             match out.write_all(&record) {
@@ -93,32 +75,21 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn write(folder: &Path, arguments: &Scenes, seed: u64) -> anyhow::Result<()> {
-    let (scene, drawing) = arguments.draw(seed)?;
-    if arguments.hard {
-        let (coat, shape) = coat_and_shape(&scene);
-        let folder = folder.join(format!("{} {}", COATS[coat], shape.name()));
-        std::fs::create_dir_all(&folder)?;
-        std::fs::write(folder.join(format!("{seed}.png")), drawing.picture.png()?)?;
-    } else {
-        std::fs::create_dir_all(folder)?;
-        std::fs::write(folder.join(format!("{seed}.png")), drawing.picture.png()?)?;
+    let drawing = arguments.draw(seed)?;
+    let folder = if arguments.hard { folder.join(drawing.subject.name()) } else { folder.into() };
+    std::fs::create_dir_all(&folder)?;
+    std::fs::write(folder.join(format!("{seed}.png")), drawing.picture.png()?)?;
+    if !arguments.hard {
         std::fs::write(folder.join(format!("{seed}-classes.png")), drawing.classes.png()?)?;
     }
     Ok(())
 }
 
-fn hard(scene: &Scene, drawing: Drawing) -> Vec<u8> {
-    let (coat, shape) = coat_and_shape(scene);
-    let mut record = drawing.picture.into_pixels();
-    record.extend(drawing.classes.labels());
-    record.push((coat * Shape::ALL.len() + shape as usize) as u8);
-    record
-}
-
-fn record(drawing: Drawing) -> Vec<u8> {
+fn record(drawing: Drawing, hard: bool) -> Vec<u8> {
     let mut classes = [0; MOST_THINGS];
     let mut boxes = [[0.0f32; 4]; MOST_THINGS];
-    for (i, seen) in drawing.seen.iter().enumerate() {
+    // Hard scenes have more things than a record has room for, and no detector is trained on them.
+    for (i, seen) in drawing.seen.iter().enumerate().take(MOST_THINGS) {
         let bounds = seen.bounds;
         classes[i] = seen.shape.class() as u8;
         boxes[i] = [bounds.left, bounds.top, bounds.right, bounds.bottom];
@@ -126,7 +97,9 @@ fn record(drawing: Drawing) -> Vec<u8> {
     let mut record = drawing.picture.into_pixels();
     record.extend(drawing.classes.labels());
     record.push(drawing.subject as u8);
-    record.extend(classes);
-    record.extend(boxes.as_flattened().iter().flat_map(|side| side.to_le_bytes()));
+    if !hard {
+        record.extend(classes);
+        record.extend(boxes.as_flattened().iter().flat_map(|side| side.to_le_bytes()));
+    }
     record
 }

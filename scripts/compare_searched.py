@@ -21,7 +21,8 @@ import torch
 from torch import nn
 from torchvision.models import mobilenet_v3_small
 
-from train_supernet import COATS_AND_SHAPES, ROOT, THREADS, Run, Supernet, calibrate, right
+from train_demo import SHAPES
+from train_supernet import HARD, ROOT, THREADS, Run, Supernet, calibrate, right
 
 
 class Small(nn.Module):
@@ -30,9 +31,9 @@ class Small(nn.Module):
     # The last blocks before the maps are halved again.
     LOW, HIGH = 3, 8
 
-    def __init__(self, classes):
+    def __init__(self):
         super().__init__()
-        whole = mobilenet_v3_small(num_classes=classes, dropout=0.1)
+        whole = mobilenet_v3_small(num_classes=len(SHAPES), dropout=0.1)
         self.layers, self.pool, self.classifier = whole.features, whole.avgpool, whole.classifier
 
     def channels(self):
@@ -70,10 +71,10 @@ def parsed(text):
     return subnet
 
 
-def network(name, classes):
+def network(name):
     if name == "mobilenet_v3_small":
-        return Small(classes)
-    net = Supernet(classes)
+        return Small()
+    net = Supernet()
     net.choose(parsed(json.loads((pathlib.Path(name) / "search.json").read_text())["finalists"][0]["subnet"]))
     return net
 
@@ -86,12 +87,12 @@ def main():
     parser.add_argument("--held-out", type=int, default=4000, help="scenes to measure on")
     arguments = parser.parse_args()
     torch.set_num_threads(THREADS)
-    task = COATS_AND_SHAPES
+    task = HARD
     for seed in map(int, arguments.seeds.split(",")):
         for name in arguments.networks:
             torch.manual_seed(seed)
             state = ROOT / f"target/compare-{pathlib.Path(name).name}-{seed}.pt"
-            run = Run(task, network(name, len(task.labels)), arguments.images, state, seed, many=False)
+            run = Run(task, network(name), arguments.images, state, seed, many=False)
             run.all()
             calibrate(task, run.net, task.drawn)
             top1 = right(task, run.net, task.drawn, arguments.held_out)

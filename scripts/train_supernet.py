@@ -55,11 +55,10 @@ SPACE = {
 
 @dataclasses.dataclass
 class Task:
-    """What a network is trained to tell apart."""
+    """The scenes to train on."""
 
-    labels: list
     hard: bool
-    # Pixels of a side that scenes are drawn with (as `search::Samples::scenes` does), and that networks see.
+    # The height and width of drawn scenes (EASY: that of `search::Samples::scenes`), and those of the network's input.
     drawn: int
     sizes: list
 
@@ -71,10 +70,8 @@ class Task:
         return chance.choices(self.sizes, [size**-2 for size in self.sizes])[0]
 
 
-SHAPES_ALONE = Task(SHAPES, False, 224, [96, 128, 160, 192, 224])
-# As `examples/scenes.rs` numbers them.
-COATS = ["even", "striped", "checked", "dotted"]
-COATS_AND_SHAPES = Task([f"{coat} {shape}" for coat in COATS for shape in SHAPES], True, 128, [128])
+EASY = Task(hard=False, drawn=224, sizes=[96, 128, 160, 192, 224])
+HARD = Task(hard=True, drawn=128, sizes=[128])
 
 
 class Squeeze(dynamic_op.DynamicSE):
@@ -87,9 +84,9 @@ class Squeeze(dynamic_op.DynamicSE):
 class Supernet(OFAMobileNetV3):
     """With widths, and squeeze-excite that can be left out."""
 
-    def __init__(self, classes):
+    def __init__(self):
         elastic = dict(ks_list=[3, 5, 7], expand_ratio_list=[3, 4, 6], depth_list=[2, 3, 4])
-        super().__init__(classes, bn_param=(0.1, 1e-5), dropout_rate=0.1, width_mult=MULTIPLIER, **elastic)
+        super().__init__(len(SHAPES), bn_param=(0.1, 1e-5), dropout_rate=0.1, width_mult=MULTIPLIER, **elastic)
         for block in self.blocks[1:]:
             if block.conv.use_se:
                 block.conv.depth_conv.se.__class__ = Squeeze
@@ -293,8 +290,8 @@ def save(task, net, folder):
     save_file(state, folder / "model.safetensors")
     config = {
         "architecture": "ofa/mobilenet_v3",
-        "num_classes": len(task.labels),
-        "label_names": task.labels,
+        "num_classes": len(SHAPES),
+        "label_names": SHAPES,
         "pretrained_cfg": {
             "input_size": [3, task.drawn, task.drawn],
             "interpolation": "bilinear",
@@ -310,7 +307,7 @@ def save(task, net, folder):
 
 def measure(task, folder):
     """The share of held-out scenes that subnets have right, with batch norms of their own."""
-    net = Supernet(len(task.labels))
+    net = Supernet()
     state = net.state_dict() | {k: v.float() for k, v in load_file(folder / "model.safetensors").items()}
     chance = random.Random(7)
     found = []
@@ -331,16 +328,16 @@ def measure(task, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--measure", action="store_true", help="train nothing")
-    parser.add_argument("--hard", action="store_true", help="on hard scenes of 40 classes")
+    parser.add_argument("--hard", action="store_true", help="train on hard scenes")
     parser.add_argument("--images", type=int, default=75_000, help="scenes to train on")
     parser.add_argument("--state", type=pathlib.Path, default=ROOT / "target/supernet.pt", help="to go on from")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "assets/supernet", help="where the network is kept")
     arguments = parser.parse_args()
     torch.set_num_threads(THREADS)
-    task = COATS_AND_SHAPES if arguments.hard else SHAPES_ALONE
+    task = HARD if arguments.hard else EASY
     if not arguments.measure:
         torch.manual_seed(1)
-        run = Run(task, Supernet(len(task.labels)), arguments.images, arguments.state)
+        run = Run(task, Supernet(), arguments.images, arguments.state)
         run.all()
         save(task, run.net, arguments.out)
     measure(task, arguments.out)

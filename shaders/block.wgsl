@@ -1,66 +1,70 @@
-// A MobileNet block in one kernel: expand, depthwise and project, or the depthwise and one of
-// the other two. What lies between them never leaves the workgroup.
+// A MobileNet block in one kernel: the depthwise convolution with the expansion, the projection, both or
+// neither. Intermediate maps never leave the workgroup.
 //
-// A workgroup makes TILE_H x TILE_W outputs and walks the expanded channels CHUNK quads at a time:
-//   expand     every pixel that the tile's windows reach, into workgroup memory (if EXPAND)
-//   depthwise  over those, or over x itself, into workgroup memory
-//   project    the chunk's share of every output, added up in registers (if PROJECT)
-// What the expansion reads of x is brought to workgroup memory once a tile, and weights a slice at a time: each value
-// once, and all threads' loads together. Where there is no room (unless STAGED), x and the projection's weights are
-// loaded where they are multiplied.
-// Without PROJECT the depthwise outputs are the answer, and POOL adds each tile's sum of them
-// for squeeze-excite. A map with few tiles is split over the expanded channels too: a
-// workgroup then has `share` chunks of them, and with PROJECT its sums are a part of the
-// answer that `reduce` adds up (if SPLIT). Sums that another kernel goes on with stay f32.
+// A workgroup makes TILE_H x TILE_W outputs and iterates over the expanded channels, CHUNK quads at a time:
+//   expand     every pixel that the tile's windows read, into workgroup memory (if EXPAND)
+//   depthwise  over those pixels, or over x, into workgroup memory
+//   project    the chunk's contribution to every output, added up in registers (if PROJECT)
+// The expansion's weights are loaded to workgroup memory slice by slice: each value once, with all
+// invocations' loads in flight together. If STAGED, so are the projection's weights and, once per tile, the
+// pixels of x that the expansion reads. Where memory is too small for that, they are loaded where they are
+// multiplied.
+//
+// Without PROJECT the depthwise outputs are stored, and with POOL also each tile's sum of them, for
+// squeeze-excite. A map with few tiles is split over the expanded channels too: a workgroup then has `share`
+// chunks of them. With PROJECT its sums are then partial, and `reduce` adds them up (SPLIT). Sums for other
+// kernels stay f32.
 
 struct Params {
-    alarm: u32, // what the flag gets if this step overflows
+    alarm: u32, // the overflow flag's value if this step overflows
     height: u32,
     width: u32,
     out_height: u32,
     out_width: u32,
-    top: u32,      // rows of zeros above
-    left: u32,     // columns of zeros to the left
+    top: u32,      // rows of zero padding above
+    left: u32,     // columns of zero padding on the left
     pictures: u32,
-    inputs: u32,   // channels of x, in fours
-    expanded: u32, // channels of the depthwise convolution, in fours
-    outputs: u32,  // channels of y, in fours
-    share: u32,    // chunks that a workgroup walks
-    splits: u32,   // workgroups that share a tile
-    part_pixels: u32,   // of a picture, if PLACED
-    part_first: u32,    // fours of channels before the part
-    whole_pixel: u32,   // from a pixel of the whole to the next
-    whole_picture: u32, // from a picture of the whole to the next
+    inputs: u32,   // channels of x / 4, rounded up
+    expanded: u32, // channels of the depthwise convolution / 4, rounded up
+    outputs: u32,  // channels of y / 4, rounded up
+    share: u32,    // chunks per workgroup
+    splits: u32,   // workgroups per tile
+    part_pixels: u32,   // pixels per picture, if PLACED
+    part_first: u32,    // quads before the part in each picture of the whole map
+    whole_pixel: u32,   // quads from one pixel of the whole map to the next
+    whole_picture: u32, // quads from one picture of the whole map to the next
 }
 
 const REGION_H: u32 = (TILE_H - 1u) * STRIDE + (KERNEL - 1u) * DILATION + 1u;
 const REGION_W: u32 = (TILE_W - 1u) * STRIDE + (KERNEL - 1u) * DILATION + 1u;
 const REGION: u32 = REGION_H * REGION_W;
 const TILE: u32 = TILE_H * TILE_W;
-const THREADS: u32 = LANES_O * LANES_P;
+const WORKGROUP_SIZE: u32 = WORKGROUP_O * WORKGROUP_P;
 const TAPS: u32 = select(1u, KERNEL * KERNEL, KERNEL < 4u);
 const SPAN: u32 = (RUN - 1u) * STRIDE + (KERNEL - 1u) * DILATION + 1u;
-// Neighbours of the region that a thread expands at once, so that they share each weight, and how many such
-// items a thread has.
+// Pixels of the region that an invocation expands together, so that they share each weight, at four channels:
+// an item. Then the number of items, and those of an invocation.
 const PIXELS: u32 = 4u;
 const ITEMS: u32 = (REGION + PIXELS - 1u) / PIXELS * CHUNK;
-const OWN_ITEMS: u32 = (ITEMS + THREADS - 1u) / THREADS;
-// vec4s of x, and of the largest slice of weights, which has EXPAND_SLICE inputs or PROJECT_SLICE expanded quads.
+const OWN_ITEMS: u32 = (ITEMS + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
+// vec4s of x, and those that an invocation loads.
 const STAGED_X: u32 = REGION * INPUTS;
-const OWN_X: u32 = (STAGED_X + THREADS - 1u) / THREADS;
-// Loads of x that a thread has on their way together.
+const OWN_X: u32 = (STAGED_X + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
+// Loads of x that an invocation has in flight together.
 const TOGETHER: u32 = 8u;
+// vec4s of a slice of weights, of EXPAND_SLICE quads of inputs or PROJECT_SLICE expanded quads, and those
+// that an invocation loads.
 const EXPAND_W: u32 = EXPAND_SLICE * CHUNK * 4u;
 const PROJECT_W: u32 = PROJECT_SLICE * OUTPUTS * 4u;
-const OWN_EXPAND_W: u32 = (EXPAND_W + THREADS - 1u) / THREADS;
-const OWN_PROJECT_W: u32 = (PROJECT_W + THREADS - 1u) / THREADS;
+const OWN_EXPAND_W: u32 = (EXPAND_W + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
+const OWN_PROJECT_W: u32 = (PROJECT_W + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<Quad>;              // (pictures, height, width, inputs)
 @group(0) @binding(2) var<storage, read> weight: array<Quad>;          // (KERNEL, KERNEL, expanded)
-@group(0) @binding(3) var<storage, read> product_weight: array<WeightQuad>;  // (inputs, expanded, 4) if EXPAND, then (expanded, outputs, 4) if PROJECT; a quad an input
-@group(0) @binding(4) var<storage, read> bias: array<vec4<f32>>;       // of each in turn: (expanded), (expanded), (outputs)
-@group(0) @binding(5) var<storage, read> residual: array<Quad>;        // as y, if RESIDUAL
+@group(0) @binding(3) var<storage, read> product_weight: array<WeightQuad>;  // (inputs, expanded, 4) if EXPAND, then (expanded, outputs, 4) if PROJECT; one quad per input
+@group(0) @binding(4) var<storage, read> bias: array<vec4<f32>>;       // (expanded) if EXPAND, then (expanded), then (outputs) if PROJECT
+@group(0) @binding(5) var<storage, read> residual: array<Quad>;        // shaped as y, if RESIDUAL
 @group(0) @binding(6) var<storage, read_write> y: array<Quad>;         // (pictures, out_height, out_width, outputs or expanded)
 @group(0) @binding(7) var<storage, read_write> sums: array<vec4<f32>>; // (pictures, tiles, expanded) if POOL, (splits, as y) if SPLIT
 
@@ -70,11 +74,11 @@ var<workgroup> staged_x: array<Quad, 1u + EXPAND * STAGED * (STAGED_X - 1u)>; //
 // (EXPAND_SLICE, 4, CHUNK), then (PROJECT_SLICE, 4, OUTPUTS)
 var<workgroup> staged_w: array<Quad, 1u + max(EXPAND * EXPAND_W, PROJECT * STAGED * PROJECT_W)>;
 
-@compute @workgroup_size(LANES_O * LANES_P)
+@compute @workgroup_size(WORKGROUP_O * WORKGROUP_P)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
     let across = (params.out_width + TILE_W - 1u) / TILE_W;
     let tiles = across * ((params.out_height + TILE_H - 1u) / TILE_H);
@@ -92,12 +96,12 @@ fn main(
         for (var first = 0u; first < OWN_X; first += TOGETHER) {
             var own: array<vec4<f32>, TOGETHER>;
             for (var n = 0u; n < min(TOGETHER, OWN_X - first); n++) {
-                let item = min(lane + (first + n) * THREADS, STAGED_X - 1u);
+                let item = min(invocation + (first + n) * WORKGROUP_SIZE, STAGED_X - 1u);
                 own[n] = vec4<f32>(x[clamped(picture, first_y, first_x, item / INPUTS) * INPUTS + item % INPUTS]);
             }
             for (var n = 0u; n < min(TOGETHER, OWN_X - first); n++) {
-                let item = lane + (first + n) * THREADS;
-                // Where no condition says otherwise, loads stay together.
+                let item = invocation + (first + n) * WORKGROUP_SIZE;
+                // Only the last item needs the check: without conditions the loads stay together.
                 if (first + n + 1u < OWN_X || item < STAGED_X) {
                     staged_x[item] = Quad(own[n]);
                 }
@@ -111,11 +115,11 @@ fn main(
         let first_quad = chunk * CHUNK;
 
         if (EXPAND == 1u) {
-            expand(picture, lane, first_y, first_x, first_quad);
+            expand(picture, invocation, first_y, first_x, first_quad);
             workgroupBarrier();
         }
 
-        for (var item = lane; item < TILE / RUN * CHUNK; item += THREADS) {
+        for (var item = invocation; item < TILE / RUN * CHUNK; item += WORKGROUP_SIZE) {
             depthwise(picture, first_y, first_x, first_quad, item);
         }
 
@@ -125,18 +129,18 @@ fn main(
                 if (STAGED == 1u) {
                     var own: array<vec4<f32>, OWN_PROJECT_W>;
                     for (var n = 0u; n < OWN_PROJECT_W; n++) {
-                        let item = min(lane + n * THREADS, PROJECT_W - 1u);
+                        let item = min(invocation + n * WORKGROUP_SIZE, PROJECT_W - 1u);
                         let row = min(first_quad + first + item / (4u * OUTPUTS), params.expanded - 1u);
                         let column = item % (4u * OUTPUTS);
                         let v = product_weight[of_project + row * OUTPUTS * 4u + column];
                         own[n] = weights_quad(v, (EXPAND + 1u) * params.expanded + column / 4u);
                     }
                     if (first > 0u) {
-                        // The slice before has been multiplied.
+                        // The previous slice has been read.
                         workgroupBarrier();
                     }
                     for (var n = 0u; n < OWN_PROJECT_W; n++) {
-                        let item = lane + n * THREADS;
+                        let item = invocation + n * WORKGROUP_SIZE;
                         if (n + 1u < OWN_PROJECT_W || item < PROJECT_W) {
                             let c = item / (4u * OUTPUTS);
                             staged_w[(c * 4u + item % 4u) * OUTPUTS + item / 4u % OUTPUTS] = Quad(own[n]);
@@ -145,19 +149,19 @@ fn main(
                 }
                 workgroupBarrier();
                 for (var c = 0u; c < PROJECT_SLICE; c++) {
-                    var taken: array<vec4<f32>, SUMS>;
+                    var input: array<vec4<f32>, SUMS>;
                     for (var p = 0u; p < SUMS; p++) {
-                        taken[p] = vec4<f32>(middle[(lane / LANES_O + p * LANES_P) * CHUNK + first + c]);
+                        input[p] = vec4<f32>(middle[(invocation / WORKGROUP_O + p * WORKGROUP_P) * CHUNK + first + c]);
                     }
                     for (var q = 0u; q < QUADS; q++) {
-                        let output = min(lane % LANES_O + q * LANES_O, OUTPUTS - 1u);
+                        let output = min(invocation % WORKGROUP_O + q * WORKGROUP_O, OUTPUTS - 1u);
                         var w = staged(c * STAGED, output * STAGED, OUTPUTS * STAGED);
                         if (STAGED == 0u) {
                             let row = min(first_quad + first + c, params.expanded - 1u);
                             w = loaded(of_project + (row * OUTPUTS + output) * 4u, (EXPAND + 1u) * params.expanded + output);
                         }
                         for (var p = 0u; p < SUMS; p++) {
-                            sum[p][q] += w * taken[p];
+                            sum[p][q] += w * input[p];
                         }
                     }
                 }
@@ -165,7 +169,7 @@ fn main(
         }
         if (POOL == 1u) {
             workgroupBarrier();
-            for (var c = lane; c < CHUNK; c += THREADS) {
+            for (var c = invocation; c < CHUNK; c += WORKGROUP_SIZE) {
                 var total = vec4(0.0);
                 for (var p = 0u; p < TILE; p++) {
                     total += vec4<f32>(middle[p * CHUNK + c]);
@@ -181,11 +185,11 @@ fn main(
 
     if (PROJECT == 1u) {
         for (var p = 0u; p < SUMS; p++) {
-            let at = lane / LANES_O + p * LANES_P;
+            let at = invocation / WORKGROUP_O + p * WORKGROUP_P;
             let oy = first_y + at / TILE_W;
             let ox = first_x + at % TILE_W;
             for (var q = 0u; q < QUADS; q++) {
-                let o = lane % LANES_O + q * LANES_O;
+                let o = invocation % WORKGROUP_O + q * WORKGROUP_O;
                 if (oy < params.out_height && ox < params.out_width && o < params.outputs) {
                     let pixel = (picture * params.out_height + oy) * params.out_width + ox;
                     store(split, pixel, o, sum[p][q]);
@@ -196,15 +200,15 @@ fn main(
     raise();
 }
 
-// The pixel of x that lies at a place of the region, or the nearest to it.
+// The pixel of x at an index of the region, clamped to the map.
 fn clamped(picture: u32, first_y: u32, first_x: u32, at: u32) -> u32 {
-    // Left of or above the picture wraps round to a huge number: one comparison serves both sides.
+    // Negative positions wrap around to huge values: one comparison covers both edges.
     let iy = min(first_y * STRIDE + at / REGION_W - params.top, params.height - 1u);
     let ix = min(first_x * STRIDE + at % REGION_W - params.left, params.width - 1u);
     return (picture * params.height + iy) * params.width + ix;
 }
 
-// The weights of an input, of four outputs, that are staged.
+// The staged weights of a quad of inputs and a quad of outputs.
 fn staged(input: u32, output: u32, outputs: u32) -> mat4x4<f32> {
     let at = input * 4u * outputs + output;
     return mat4x4<f32>(
@@ -215,7 +219,7 @@ fn staged(input: u32, output: u32, outputs: u32) -> mat4x4<f32> {
     );
 }
 
-// Those in the buffer, of outputs with this bias.
+// The same from the buffer. `output` is the index of the outputs' biases.
 fn loaded(at: u32, output: u32) -> mat4x4<f32> {
     return mat4x4<f32>(
         weights_quad(product_weight[at], output),
@@ -225,15 +229,15 @@ fn loaded(at: u32, output: u32) -> mat4x4<f32> {
     );
 }
 
-// The whole region at a chunk's channels. Beyond the picture there is zero, which is not what the expansion of zero
-// would be.
-fn expand(picture: u32, lane: u32, first_y: u32, first_x: u32, first_quad: u32) {
+// Expands the whole region at a chunk's channels. Outside the map the region is zero, the padding of the
+// depthwise convolution; the expansion of a zero pixel would be something else.
+fn expand(picture: u32, invocation: u32, first_y: u32, first_x: u32, first_quad: u32) {
     var sum: array<array<vec4<f32>, PIXELS>, OWN_ITEMS>;
-    // Where each of its pixels begins, in workgroup memory or in x.
+    // The offset of each pixel, in workgroup memory or in x.
     var row: array<array<u32, PIXELS>, OWN_ITEMS>;
     for (var n = 0u; n < OWN_ITEMS; n++) {
         for (var p = 0u; p < PIXELS; p++) {
-            let item = lane + n * THREADS;
+            let item = invocation + n * WORKGROUP_SIZE;
             sum[n][p] = bias[min(first_quad + item % CHUNK, params.expanded - 1u)];
             let at = min(item / CHUNK * PIXELS + p, REGION - 1u);
             row[n][p] = at * INPUTS;
@@ -245,17 +249,17 @@ fn expand(picture: u32, lane: u32, first_y: u32, first_x: u32, first_quad: u32) 
     for (var first = 0u; first < INPUTS; first += EXPAND_SLICE) {
         var own: array<vec4<f32>, OWN_EXPAND_W>;
         for (var n = 0u; n < OWN_EXPAND_W; n++) {
-            let item = min(lane + n * THREADS, EXPAND_W - 1u);
+            let item = min(invocation + n * WORKGROUP_SIZE, EXPAND_W - 1u);
             let i = min(first + item / (4u * CHUNK), INPUTS - 1u);
             let quad = min(first_quad + item / 4u % CHUNK, params.expanded - 1u);
             let v = weights_quad(product_weight[(i * params.expanded + quad) * 4u + item % 4u], quad);
-            // The last slice may reach beyond the last input.
+            // The last slice may extend past the last input.
             own[n] = select(vec4(0.0), v, first + item / (4u * CHUNK) < INPUTS);
         }
-        // The slice before, or the chunk before, has been multiplied.
+        // The previous slice, or the previous chunk, has been read.
         workgroupBarrier();
         for (var n = 0u; n < OWN_EXPAND_W; n++) {
-            let item = lane + n * THREADS;
+            let item = invocation + n * WORKGROUP_SIZE;
             if (n + 1u < OWN_EXPAND_W || item < EXPAND_W) {
                 let i = item / (4u * CHUNK);
                 staged_w[(i * 4u + item % 4u) * CHUNK + item / 4u % CHUNK] = Quad(own[n]);
@@ -264,7 +268,7 @@ fn expand(picture: u32, lane: u32, first_y: u32, first_x: u32, first_quad: u32) 
         workgroupBarrier();
         for (var i = 0u; i < EXPAND_SLICE; i++) {
             for (var n = 0u; n < OWN_ITEMS; n++) {
-                let item = lane + n * THREADS;
+                let item = invocation + n * WORKGROUP_SIZE;
                 let w = staged(i, item % CHUNK, CHUNK);
                 for (var p = 0u; p < PIXELS; p++) {
                     let at = row[n][p] + min(first + i, INPUTS - 1u);
@@ -278,7 +282,7 @@ fn expand(picture: u32, lane: u32, first_y: u32, first_x: u32, first_quad: u32) 
         }
     }
     for (var n = 0u; n < OWN_ITEMS; n++) {
-        let item = lane + n * THREADS;
+        let item = invocation + n * WORKGROUP_SIZE;
         for (var p = 0u; p < PIXELS; p++) {
             let at = item / CHUNK * PIXELS + p;
             if (at < REGION) {
@@ -292,7 +296,7 @@ fn expand(picture: u32, lane: u32, first_y: u32, first_x: u32, first_quad: u32) 
     }
 }
 
-// RUN neighbouring outputs of a row at four channels, their windows' pixels kept in registers.
+// Makes RUN adjacent outputs of a row at four channels, with their windows' pixels in registers.
 fn depthwise(picture: u32, first_y: u32, first_x: u32, first_quad: u32, item: u32) {
     let c = item % CHUNK;
     let quad = min(first_quad + c, params.expanded - 1u);
@@ -302,24 +306,24 @@ fn depthwise(picture: u32, first_y: u32, first_x: u32, first_quad: u32, item: u3
     for (var r = 0u; r < RUN; r++) {
         sum[r] = bias[EXPAND * params.expanded + quad];
     }
-    // All weights of a small window come together.
+    // All weights of a small window are loaded together.
     var taps: array<vec4<f32>, TAPS>;
     for (var t = 0u; t < TAPS; t++) {
         taps[t] = vec4<f32>(weight[t * params.expanded + quad]);
     }
     for (var ky = 0u; ky < KERNEL; ky++) {
         let ry = ty * STRIDE + ky * DILATION;
-        var taken: array<vec4<f32>, SPAN>;
+        var input: array<vec4<f32>, SPAN>;
         for (var s = 0u; s < SPAN; s++) {
             let rx = tx * STRIDE + s;
             if (EXPAND == 1u) {
-                taken[s] = vec4<f32>(region[(ry * REGION_W + rx) * CHUNK + c]);
+                input[s] = vec4<f32>(region[(ry * REGION_W + rx) * CHUNK + c]);
             } else {
                 let iy = first_y * STRIDE + ry - params.top;
                 let ix = first_x * STRIDE + rx - params.left;
                 let row = picture * params.height + min(iy, params.height - 1u);
                 let v = x[(row * params.width + min(ix, params.width - 1u)) * params.inputs + quad];
-                taken[s] = select(vec4(0.0), vec4<f32>(v), iy < params.height && ix < params.width);
+                input[s] = select(vec4(0.0), vec4<f32>(v), iy < params.height && ix < params.width);
             }
         }
         for (var kx = 0u; kx < KERNEL; kx++) {
@@ -328,7 +332,7 @@ fn depthwise(picture: u32, first_y: u32, first_x: u32, first_quad: u32, item: u3
                 w = vec4<f32>(weight[(ky * KERNEL + kx) * params.expanded + quad]);
             }
             for (var r = 0u; r < RUN; r++) {
-                sum[r] += taken[r * STRIDE + kx * DILATION] * w;
+                sum[r] += input[r * STRIDE + kx * DILATION] * w;
             }
         }
     }
@@ -336,7 +340,7 @@ fn depthwise(picture: u32, first_y: u32, first_x: u32, first_quad: u32, item: u3
         let oy = first_y + ty;
         let ox = first_x + tx + r;
         let inside = oy < params.out_height && ox < params.out_width && first_quad + c < params.expanded;
-        // What lies beyond the map or the last channel must add nothing to sums.
+        // Values outside the map or past the last channel must not contribute to sums.
         let v = select(vec4(0.0), activate(DEPTHWISE_ACTIVATION, sum[r]), inside);
         if (PROJECT == 1u || POOL == 1u) {
             middle[(ty * TILE_W + tx + r) * CHUNK + c] = Quad(v);
@@ -348,12 +352,12 @@ fn depthwise(picture: u32, first_y: u32, first_x: u32, first_quad: u32, item: u3
     }
 }
 
-// An output, or a workgroup's part of it.
+// Stores an output, or a workgroup's partial sum of it.
 fn store(split: u32, pixel: u32, o: u32, sum: vec4<f32>) {
     if (SPLIT == 1u) {
         let pixels = params.pictures * params.out_height * params.out_width;
         sums[(split * pixels + pixel) * params.outputs + o] = sum;
     } else {
-        finish(pixel, o, carried(pixel, o, sum + bias[(EXPAND + 1u) * params.expanded + o]));
+        finish(pixel, o, with_residual(pixel, o, sum + bias[(EXPAND + 1u) * params.expanded + o]));
     }
 }

@@ -1,12 +1,12 @@
-// What follows a convolution's sums in integers: bias and residual, then what becomes of them. The host puts this file
-// behind any kernel that calls `complete`, whose `params` have what is read of them here.
+// Epilogue of a convolution in int8: bias, residual, rescaling, activation, store. The host appends this file
+// to any kernel that calls `complete`. Such a kernel has all fields of `params` that are read here.
 
-// Of four outputs. BY_HALF says that shifts are those of `Rescale::by_upper_half`.
+// Constants of four outputs. If BY_HALF, the shifts are those of `Rescale::by_upper_half`.
 struct Numbers {
     bias: vec4<i32>,
-    multiplier: vec4<i32>, // of sums; FLOAT: factors, as bits
-    carry: vec4<i32>,      // the multiplier of the residual, if RESIDUAL
-    shifts: vec4<u32>,     // left of the sum, right of it, left of the residual, right of it, a byte each
+    multiplier: vec4<i32>,          // of the sum; if FLOAT, a factor, as f32 bits
+    residual_multiplier: vec4<i32>, // if RESIDUAL
+    shifts: vec4<u32>,              // a byte each: left and right shift of the sum, left and right shift of the residual
 }
 
 fn numbers_of(output: u32) -> Numbers {
@@ -23,12 +23,12 @@ fn scaled(x: vec4<i32>, multiplier: vec4<i32>, shifts: vec4<u32>) -> vec4<i32> {
     return rescaled(x, multiplier, right);
 }
 
-// The sum with bias and residual. Whoever has several sums does this with all before it completes one: see
+// Adds bias and residual. A kernel with several sums calls this for all of them before it completes one: see
 // `epilogue.wgsl`.
-fn carried(n: Numbers, pixel: u32, output: u32, sum: vec4<i32>) -> vec4<i32> {
+fn with_residual(n: Numbers, pixel: u32, output: u32, sum: vec4<i32>) -> vec4<i32> {
     if (RESIDUAL == 1u) {
-        let steps = unpack4xI8(residual[pixel * params.outputs + output]) - bitcast<i32>(params.carried_zero);
-        let added = scaled(steps, n.carry, n.shifts >> vec4(16u));
+        let steps = unpack4xI8(residual[pixel * params.outputs + output]) - bitcast<i32>(params.residual_zero);
+        let added = scaled(steps, n.residual_multiplier, n.shifts >> vec4(16u));
         return sum + n.bias + clamp(added, vec4(-0x20000000i), vec4(0x20000000i));
     }
     return sum + n.bias;
@@ -55,14 +55,14 @@ fn complete(n: Numbers, pixel: u32, output: u32, sum: vec4<i32>) {
     y[at] = select(pack4xI8(made), looked_up(bitcast<vec4<u32>>(made)), BENT == 1u);
 }
 
-// The bytes of a curve at four places.
-fn looked_up(places: vec4<u32>) -> u32 {
+// The curve's bytes at four indices.
+fn looked_up(indices: vec4<u32>) -> u32 {
     if (BENT == 0u) {
         return 0u;
     }
     var bytes: vec4<u32>;
     for (var i = 0u; i < 4u; i++) {
-        bytes[i] = (curve[places[i] / 4u] >> (places[i] % 4u * 8u)) & 0xffu;
+        bytes[i] = (curve[indices[i] / 4u] >> (indices[i] % 4u * 8u)) & 0xffu;
     }
     return bytes.x | (bytes.y << 8u) | (bytes.z << 16u) | (bytes.w << 24u);
 }

@@ -1,42 +1,42 @@
-// Dense convolution: every output channel reads every input channel over a KERNEL x KERNEL
-// window. The stem is one, its picture three channels and a zero: a pixel is one load.
+// Dense convolution: every output channel reads every input channel in a KERNEL x KERNEL window. The stem is
+// one; its picture has three channels and a zero, so a pixel is one load.
 //
-// A thread makes a run of COLUMNS neighbouring outputs of one row for QUADS x 4 channels, in
-// registers. In a workgroup LANES_O threads lie along the outputs, so that they share each load
-// of x and read weights side by side, and LANES_P along the runs, so that they share weights.
-// TOGETHER taps of a row of the window are taken at a time, all of them or one: all share their pixels, and their
-// loads are on their way together. Of their pixels only those before BEFORE or from BEHIND on can lie beyond the map.
-// SPLIT threads share the inputs of one tile between them and their sums meet in workgroup memory.
+// An invocation's register tile is a run, COLUMNS adjacent outputs of one row, by QUADS x 4 channels. In a
+// workgroup WORKGROUP_O invocations lie along the outputs, so that they share each load of x and read
+// adjacent weights, and WORKGROUP_P along the runs, so that they share weights. TOGETHER taps of a row of the
+// window are processed at a time, all of them or one: they share pixels, and their loads are in flight
+// together. Only their pixels before BEFORE or from BEHIND on can lie outside the map. SPLIT invocations
+// split the inputs of one tile (split-K); their accumulators are added up in workgroup memory.
 
 struct Params {
-    alarm: u32, // what the flag gets if this step overflows
+    alarm: u32, // the overflow flag's value if this step overflows
     height: u32,
     width: u32,
     out_height: u32,
     out_width: u32,
-    top: u32,     // rows of zeros above
-    left: u32,    // columns of zeros to the left
-    inputs: u32,  // channels, in fours
-    outputs: u32, // channels, in fours
+    top: u32,     // rows of zero padding above
+    left: u32,    // columns of zero padding on the left
+    inputs: u32,  // channels / 4, rounded up
+    outputs: u32, // channels / 4, rounded up
     runs: u32,    // pictures * out_height * ceil(out_width / COLUMNS)
-    part_pixels: u32,   // of a picture, if PLACED
-    part_first: u32,    // fours of channels before the part
-    whole_pixel: u32,   // from a pixel of the whole to the next
-    whole_picture: u32, // from a picture of the whole to the next
+    part_pixels: u32,   // pixels per picture, if PLACED
+    part_first: u32,    // quads before the part in each picture of the whole map
+    whole_pixel: u32,   // quads from one pixel of the whole map to the next
+    whole_picture: u32, // quads from one picture of the whole map to the next
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<Quad>;        // (pictures, height, width, inputs)
-@group(0) @binding(2) var<storage, read> weight: array<WeightBlock>; // (KERNEL, KERNEL, inputs, outputs); a column an input
+@group(0) @binding(2) var<storage, read> weight: array<WeightBlock>; // (KERNEL, KERNEL, inputs, outputs); one column per input
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;     // (outputs)
-@group(0) @binding(4) var<storage, read> residual: array<Quad>; // as y, if RESIDUAL
+@group(0) @binding(4) var<storage, read> residual: array<Quad>; // shaped as y, if RESIDUAL
 @group(0) @binding(5) var<storage, read_write> y: array<Quad>;  // (pictures, out_height, out_width, outputs)
 
-// Pixels that a run reaches with so many neighbouring taps, and columns from one to the next.
+// The distance in columns between the pixels that a run reads with TOGETHER taps, and their number.
 const BETWEEN: u32 = select(1u, STRIDE, TOGETHER == 1u);
 const TAPS: u32 = (COLUMNS - 1u) * (STRIDE / BETWEEN) + TOGETHER;
 
-const TILES: u32 = LANES_O * LANES_P;
+const TILES: u32 = WORKGROUP_O * WORKGROUP_P;
 const SUMS: u32 = COLUMNS * QUADS;
 var<workgroup> partial: array<vec4<f32>, (SPLIT - 1u) * TILES * SUMS + 1u>; // (SPLIT - 1, SUMS, TILES)
 
@@ -44,30 +44,30 @@ var<workgroup> partial: array<vec4<f32>, (SPLIT - 1u) * TILES * SUMS + 1u>; // (
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
-    let across = (params.outputs + LANES_O * QUADS - 1u) / (LANES_O * QUADS);
+    let across = (params.outputs + WORKGROUP_O * QUADS - 1u) / (WORKGROUP_O * QUADS);
     let tile = group.y * groups.x + group.x;
-    let first_output = tile % across * LANES_O * QUADS + lane % LANES_O;
-    let nth = tile / across * LANES_P + lane % TILES / LANES_O;
+    let first_output = tile % across * WORKGROUP_O * QUADS + invocation % WORKGROUP_O;
+    let nth = tile / across * WORKGROUP_P + invocation % TILES / WORKGROUP_O;
     let run = min(nth, params.runs - 1u);
-    let part = lane / TILES;
+    let part = invocation / TILES;
     let runs = (params.out_width + COLUMNS - 1u) / COLUMNS; // of a row
     let first = run % runs * COLUMNS;
     let row = run / runs;
     let picture = row / params.out_height;
 
-    // What lies beyond the last channel is computed from it and not stored.
+    // Outputs past the last channel repeat it and are not stored.
     var output: array<u32, QUADS>;
     var sum: array<array<vec4<f32>, QUADS>, COLUMNS>;
     for (var q = 0u; q < QUADS; q++) {
-        output[q] = min(first_output + q * LANES_O, params.outputs - 1u);
+        output[q] = min(first_output + q * WORKGROUP_O, params.outputs - 1u);
         for (var c = 0u; c < COLUMNS; c++) {
             sum[c][q] = select(vec4(0.0), bias[output[q]], part == 0u);
         }
     }
     for (var ky = 0u; ky < KERNEL; ky++) {
-        // Left of or above the picture wraps round to a huge number: one comparison serves both sides.
+        // Negative positions wrap around to huge values: one comparison covers both edges.
         let iy = row % params.out_height * STRIDE + ky * DILATION - params.top;
         if (iy >= params.height) {
             continue;
@@ -82,12 +82,12 @@ fn main(
                 pixel[t] = (line + min(ix, params.width - 1u)) * params.inputs;
             }
             for (var i = part; i < params.inputs; i += SPLIT) {
-                var taken: array<vec4<f32>, TAPS>;
+                var input: array<vec4<f32>, TAPS>;
                 for (var t = 0u; t < TAPS; t++) {
-                    taken[t] = vec4<f32>(x[pixel[t] + i]);
-                    // Of whole rows of windows only the ends can lie beyond the map.
+                    input[t] = vec4<f32>(x[pixel[t] + i]);
+                    // With whole rows of the window only the ends can lie outside the map.
                     if (TOGETHER < KERNEL || t < BEFORE || t >= BEHIND) {
-                        taken[t] = select(vec4(0.0), taken[t], inside[t]);
+                        input[t] = select(vec4(0.0), input[t], inside[t]);
                     }
                 }
                 for (var k = 0u; k < TOGETHER; k++) {
@@ -95,7 +95,7 @@ fn main(
                     for (var q = 0u; q < QUADS; q++) {
                         let w = weights_block(weight[block + output[q]], output[q]);
                         for (var c = 0u; c < COLUMNS; c++) {
-                            sum[c][q] += w * taken[c * (STRIDE / BETWEEN) + k];
+                            sum[c][q] += w * input[c * (STRIDE / BETWEEN) + k];
                         }
                     }
                 }
@@ -106,7 +106,7 @@ fn main(
         for (var c = 0u; c < COLUMNS; c++) {
             for (var q = 0u; q < QUADS; q++) {
                 if (part > 0u) {
-                    partial[((part - 1u) * SUMS + c * QUADS + q) * TILES + lane % TILES] = sum[c][q];
+                    partial[((part - 1u) * SUMS + c * QUADS + q) * TILES + invocation % TILES] = sum[c][q];
                 }
             }
         }
@@ -114,7 +114,7 @@ fn main(
         for (var c = 0u; c < COLUMNS; c++) {
             for (var q = 0u; q < QUADS; q++) {
                 for (var other = 0u; other < SPLIT - 1u; other++) {
-                    sum[c][q] += partial[(other * SUMS + c * QUADS + q) * TILES + lane % TILES];
+                    sum[c][q] += partial[(other * SUMS + c * QUADS + q) * TILES + invocation % TILES];
                 }
             }
         }
@@ -125,12 +125,12 @@ fn main(
     for (var c = 0u; c < COLUMNS; c++) {
         let pixel = row * params.out_width + min(first + c, params.out_width - 1u);
         for (var q = 0u; q < QUADS; q++) {
-            sum[c][q] = carried(pixel, output[q], sum[c][q]);
+            sum[c][q] = with_residual(pixel, output[q], sum[c][q]);
         }
     }
     for (var c = 0u; c < COLUMNS; c++) {
         for (var q = 0u; q < QUADS; q++) {
-            let o = first_output + q * LANES_O;
+            let o = first_output + q * WORKGROUP_O;
             if (first + c < params.out_width && o < params.outputs) {
                 finish(row * params.out_width + first + c, o, sum[c][q]);
             }

@@ -1,10 +1,10 @@
-// What follows a convolution's sum, its bias in it: the residual, then the activation and the place in the map that is
-// made. The host puts this file behind any kernel that calls `finish`, and `activation.wgsl` and `placement.wgsl`
-// behind it.
+// Epilogue of a convolution whose sum has its bias: residual, activation, store. The host appends this file
+// to any kernel that calls `finish`, then `activation.wgsl` and `placement.wgsl`.
 
-// The sum with the residual. Whoever has several sums does this with all before it finishes one, for pixels and outputs
-// beyond the last too, as the last: a condition round the loads would have each waited for by itself.
-fn carried(pixel: u32, output: u32, sum: vec4<f32>) -> vec4<f32> {
+// Adds the residual. A kernel with several sums calls this for all of them before it finishes one. Sums past
+// the last pixel or output load the last one's residual: with a condition around them, loads would be waited
+// for one by one.
+fn with_residual(pixel: u32, output: u32, sum: vec4<f32>) -> vec4<f32> {
     if (RESIDUAL == 1u) {
         return sum + vec4<f32>(residual[pixel * params.outputs + output]);
     }

@@ -1,50 +1,51 @@
-// Squeeze-excite's gate, from the sums that tiles of the depthwise kernel left: their mean, a fully connected layer that
-// squeezes, one that widens again.
+// Squeeze-excite's gate, from the sums of the depthwise kernel's tiles: their mean, a fully connected layer
+// that squeezes, one that widens.
 //
 //   gate = activate(widen(squeeze_activate(squeeze(mean of x))))
 //
-// A workgroup makes OWN of the squeezed outputs of a picture. If these are all of them it widens them too (WIDEN);
-// large layers have several workgroups a picture, and another kernel for the second.
+// A workgroup makes OWN quads of the squeezed outputs of one picture. If these are all of them, it also
+// computes the layer that widens (WIDEN). Large layers take several workgroups per picture, and another
+// kernel computes that layer.
 
 struct Params {
-    alarm: u32, // what the flag gets if this step overflows
+    alarm: u32, // the overflow flag's value if this step overflows
     tiles: u32,
-    pixels: u32,   // of one picture
+    pixels: u32,   // per picture
     channels: u32, // CHANNELS
-    squeezed: u32, // channels of the squeezing layer, in fours
+    squeezed: u32, // outputs of the squeezing layer / 4, rounded up
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;         // (pictures, tiles, CHANNELS)
-@group(0) @binding(2) var<storage, read> squeeze_weight: array<WeightBlock>; // (CHANNELS, squeezed); a column an input
-@group(0) @binding(3) var<storage, read> widen_weight: array<WeightBlock>;  // (squeezed, CHANNELS); a column an input, if WIDEN
+@group(0) @binding(2) var<storage, read> squeeze_weight: array<WeightBlock>; // (CHANNELS, squeezed); one column per input
+@group(0) @binding(3) var<storage, read> widen_weight: array<WeightBlock>;  // (squeezed, CHANNELS); one column per input, if WIDEN
 @group(0) @binding(4) var<storage, read> bias: array<vec4<f32>>;      // (squeezed), then (CHANNELS) if WIDEN
 @group(0) @binding(5) var<storage, read_write> y: array<Quad>;        // (pictures, CHANNELS) if WIDEN, or (pictures, squeezed)
 
-// The loads of DEPTH turns of a loop are on their way together. Loops whose bounds compilers know they unroll, a hundred turns
-// too, and then hold all of a product's weights in registers at once: hundreds spilled. So parameters bound them; and
-// constants too, as Mesa's lavapipe compiles a small kernel anew at every dispatch, and keeps all of them, if nothing
-// but parameters bounds its loops.
+// The loads of DEPTH iterations are in flight together. Compilers unroll loops with known bounds, even of a
+// hundred iterations, and then hold all of a product's weights in registers: hundreds spilled. So parameters
+// bound the loops. Constants bound them as well: if only parameters do, Mesa's lavapipe recompiles a small
+// kernel at every dispatch, and keeps every copy.
 
-// How often all threads have to have a turn at so many items: a constant, so that compilers know the last for such.
+// The rounds in which the workgroup covers `items`. A constant, so that compilers know the last round.
 fn rounds(items: u32) -> u32 {
-    return (items + THREADS - 1u) / THREADS;
+    return (items + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
 }
 
-// Beyond what is of use there are zeros: a turn may reach over the end.
+// `mean` and `squeezed` end with zeros: the last iteration may read past their values.
 var<workgroup> spread: array<vec4<f32>, SPREAD * CHANNELS>;                // (SPREAD, CHANNELS)
 var<workgroup> mean: array<vec4<f32>, CHANNELS + DEPTH * SPLITS>;
 var<workgroup> partial: array<vec4<f32>, OWN * SPLITS>;                    // (SPLITS, OWN)
 var<workgroup> squeezed: array<vec4<f32>, OWN + DEPTH>;
 
-@compute @workgroup_size(THREADS)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) invocation: u32) {
     let picture = group.y;
     let first = group.x * OWN;
 
-    // SPREAD threads have the tiles of a channel between them.
+    // SPREAD invocations split the tiles of a channel.
     for (var round = 0u; round < rounds(SPREAD * CHANNELS); round++) {
-        let item = lane + round * THREADS;
+        let item = invocation + round * WORKGROUP_SIZE;
         if (item < SPREAD * CHANNELS) {
             var sum = vec4(0.0);
             for (var t = item / CHANNELS; t < min(params.tiles, arrayLength(&x)); t += DEPTH * SPREAD) {
@@ -62,7 +63,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     workgroupBarrier();
     for (var round = 0u; round < rounds(CHANNELS + DEPTH * SPLITS); round++) {
-        let c = lane + round * THREADS;
+        let c = invocation + round * WORKGROUP_SIZE;
         if (c < CHANNELS + DEPTH * SPLITS) {
             var sum = vec4(0.0);
             for (var s = 0u; s < SPREAD; s++) {
@@ -73,9 +74,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     workgroupBarrier();
 
-    // Few outputs and many inputs: SPLITS threads have an output between them.
+    // Few outputs and many inputs: SPLITS invocations split the inputs of an output.
     for (var round = 0u; round < rounds(OWN * SPLITS); round++) {
-        let item = lane + round * THREADS;
+        let item = invocation + round * WORKGROUP_SIZE;
         if (item < OWN * SPLITS) {
             let s = min(first + item % OWN, params.squeezed - 1u);
             var sum = vec4(0.0);
@@ -93,7 +94,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     workgroupBarrier();
     for (var round = 0u; round < rounds(OWN + DEPTH); round++) {
-        let own = lane + round * THREADS;
+        let own = invocation + round * WORKGROUP_SIZE;
         if (own < OWN + DEPTH) {
             let s = first + own;
             var sum = bias[min(s, params.squeezed - 1u)];
@@ -112,7 +113,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if (WIDEN == 1u) {
         workgroupBarrier();
         for (var round = 0u; round < rounds(CHANNELS); round++) {
-            let c = lane + round * THREADS;
+            let c = invocation + round * WORKGROUP_SIZE;
             if (c < CHANNELS) {
                 var sum = bias[OWN + c];
                 for (var s = 0u; s < min(params.squeezed, OWN); s += DEPTH) {

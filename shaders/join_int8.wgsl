@@ -1,32 +1,33 @@
-// A part of a larger map in integers, in that map's steps. A thread has a word, four channels of a pixel.
+// A part of a joined int8 map, rescaled to that map's scale. An invocation makes one word, four channels of a
+// pixel.
 
 struct Params {
-    threads: u32, // pictures * pixels * outputs
-    outputs: u32, // channels, in fours
-    x_zero: u32,  // what stands for 0, in each
-    multiplier: u32,
+    invocations: u32, // pictures * pixels * outputs
+    outputs: u32, // channels / 4, rounded up
+    x_zero: u32,  // zero point of x
+    multiplier: u32, // from x to y: multiplier / 2^shift
     shift: u32,
-    zero: u32,
-    part_pixels: u32,   // of a picture, if PLACED
-    part_first: u32,    // fours of channels before the part
-    whole_pixel: u32,   // from a pixel of the whole to the next
-    whole_picture: u32, // from a picture of the whole to the next
+    zero: u32,    // zero point of y
+    part_pixels: u32,   // pixels per picture, if PLACED
+    part_first: u32,    // quads before the part in each picture of the whole map
+    whole_pixel: u32,   // quads from one pixel of the whole map to the next
+    whole_picture: u32, // quads from one picture of the whole map to the next
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<u32>;       // (pictures, pixels, outputs)
-@group(0) @binding(2) var<storage, read_write> y: array<u32>; // as `placement.wgsl` has it
+@group(0) @binding(2) var<storage, read_write> y: array<u32>; // laid out as in `placement.wgsl`
 
-@compute @workgroup_size(LANES)
+@compute @workgroup_size(WORKGROUP_SIZE)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
-    let thread = (group.y * groups.x + group.x) * LANES + lane;
-    if (thread < params.threads) {
-        let steps = unpack4xI8(x[thread]) - bitcast<i32>(params.x_zero);
+    let index = (group.y * groups.x + group.x) * WORKGROUP_SIZE + invocation;
+    if (index < params.invocations) {
+        let steps = unpack4xI8(x[index]) - bitcast<i32>(params.x_zero);
         let moved = rescaled(steps, vec4(bitcast<i32>(params.multiplier)), vec4(params.shift));
-        y[place(thread / params.outputs) + thread % params.outputs] = pack4xI8Clamp(moved + bitcast<i32>(params.zero));
+        y[place(index / params.outputs) + index % params.outputs] = pack4xI8Clamp(moved + bitcast<i32>(params.zero));
     }
 }

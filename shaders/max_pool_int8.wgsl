@@ -1,43 +1,43 @@
-// The largest integer of a KERNEL x KERNEL window, of those of its pixels that lie on the map, in the steps of y. A thread
-// has a word, four channels of a pixel.
+// Max pool in int8: the largest integer of a KERNEL x KERNEL window, of its pixels inside the map, rescaled
+// to the scale of y. An invocation makes one word, four channels of a pixel.
 
 struct Params {
     height: u32,
     width: u32,
     out_height: u32,
     out_width: u32,
-    top: u32,     // rows above the map
-    left: u32,    // columns to its left
-    outputs: u32, // channels, in fours
-    threads: u32, // pictures * out_height * out_width * outputs
-    x_zero: u32,  // what stands for 0, in each
-    multiplier: u32,
+    top: u32,     // rows of padding above
+    left: u32,    // columns of padding on the left
+    outputs: u32, // channels / 4, rounded up
+    invocations: u32, // pictures * out_height * out_width * outputs
+    x_zero: u32,  // zero point of x
+    multiplier: u32, // from x to y: multiplier / 2^shift
     shift: u32,
-    zero: u32,
+    zero: u32,    // zero point of y
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<u32>;       // (pictures, height, width, outputs)
 @group(0) @binding(2) var<storage, read_write> y: array<u32>; // (pictures, out_height, out_width, outputs)
 
-@compute @workgroup_size(LANES)
+@compute @workgroup_size(WORKGROUP_SIZE)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
-    let thread = (group.y * groups.x + group.x) * LANES + lane;
-    if (thread >= params.threads) {
+    let index = (group.y * groups.x + group.x) * WORKGROUP_SIZE + invocation;
+    if (index >= params.invocations) {
         return;
     }
-    let quad = thread % params.outputs;
-    let pixel = thread / params.outputs;
+    let quad = index % params.outputs;
+    let pixel = index / params.outputs;
     let column = pixel % params.out_width * STRIDE;
     let row = pixel / params.out_width % params.out_height * STRIDE;
     let picture = pixel / (params.out_width * params.out_height);
     var largest = vec4(-128i);
     for (var ky = 0u; ky < KERNEL; ky++) {
-        // Left of or above the picture wraps round to a huge number: one comparison serves both sides.
+        // Negative positions wrap around to huge values: one comparison covers both edges.
         let iy = row + ky - params.top;
         for (var kx = 0u; kx < KERNEL; kx++) {
             let ix = column + kx - params.left;
@@ -50,5 +50,5 @@ fn main(
     }
     let steps = largest - bitcast<i32>(params.x_zero);
     let moved = rescaled(steps, vec4(bitcast<i32>(params.multiplier)), vec4(params.shift));
-    y[thread] = pack4xI8Clamp(moved + bitcast<i32>(params.zero));
+    y[index] = pack4xI8Clamp(moved + bitcast<i32>(params.zero));
 }

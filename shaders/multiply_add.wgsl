@@ -1,25 +1,25 @@
-// Nothing but multiply-adds in registers: how fast a device computes. A thread has eight sums that
-// do not wait for one another, each begun with its input and moved by it in every round.
+// Benchmark of multiply-adds in registers. An invocation has eight independent accumulators, started from its
+// input. In every round each is multiplied by half the input, and the input is added.
 
 struct Params {
     rounds: u32,
-    threads: u32, // quads
+    invocations: u32, // quads
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<Quad>;       // (threads)
-@group(0) @binding(2) var<storage, read_write> y: array<Quad>; // (threads)
+@group(0) @binding(1) var<storage, read> x: array<Quad>;       // (invocations)
+@group(0) @binding(2) var<storage, read_write> y: array<Quad>; // (invocations)
 
-@compute @workgroup_size(LANES)
+@compute @workgroup_size(WORKGROUP_SIZE)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
-    let thread = (group.y * groups.x + group.x) * LANES + lane;
-    if (thread < params.threads) {
-        let step = SumQuad(x[thread]);
-        // Below one, so that sums stay finite however many rounds there are.
+    let index = (group.y * groups.x + group.x) * WORKGROUP_SIZE + invocation;
+    if (index < params.invocations) {
+        let step = SumQuad(x[index]);
+        // Below one for inputs below two, so that the accumulators stay finite for any number of rounds.
         let factor = step * 0.5;
         var a = step;
         var b = step + 1.0;
@@ -39,6 +39,6 @@ fn main(
             g = fma(g, factor, step);
             h = fma(h, factor, step);
         }
-        y[thread] = Quad(((a + b) + (c + d)) + ((e + f) + (g + h)));
+        y[index] = Quad(((a + b) + (c + d)) + ((e + f) + (g + h)));
     }
 }

@@ -1,6 +1,7 @@
-// A place in a buffer, all of which are nearer. Compilers that know that what is added to it does not wrap round leave
-// that to the load. The host puts this file behind any kernel that calls `near`.
+// An offset into a buffer, with a bound that no buffer reaches. The bound tells compilers that adding a constant to
+// the offset cannot wrap around, so that they fold the addition into the load. The host appends this file to
+// any kernel that calls `near`.
 
-fn near(place: u32) -> u32 {
-    return min(place, 0x7ffffffu);
+fn near(offset: u32) -> u32 {
+    return min(offset, 0x7ffffffu);
 }

@@ -1,6 +1,6 @@
-// Where a kernel leaves a pixel of the map that it makes: in that map, or, if PLACED, at its place
-// in a larger one of which it is a part, beside or behind others. The host puts this file behind
-// any kernel with a PLACED, whose parameters end with the four that are read here.
+// The offset at which a kernel stores a pixel of its output map: in that map, or, if PLACED, in a larger map
+// that is joined from several along channels or pixels. The host appends this file to any kernel that calls
+// `place`. Such a kernel has the constant PLACED, and its parameters end with the four that are read here.
 
 fn place(pixel: u32) -> u32 {
     if (PLACED == 0u) {

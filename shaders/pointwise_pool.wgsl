@@ -2,42 +2,42 @@
 //
 //   y[o] = mean over p of activate(sum over i of x[p, i] * weight[i, o] + bias[o])
 //
-// A workgroup has LANES_O x 4 outputs of one picture. Its LANES_P threads along the pixels take
-// PIXELS of them at a time, with the loads of DEPTH inputs on their way together, add up what comes of them, and meet
-// in workgroup memory.
+// A workgroup makes WORKGROUP_O x 4 outputs of one picture. Its WORKGROUP_P invocations along the pixels
+// process PIXELS at a time, with the loads of DEPTH inputs in flight together. They add up their activated
+// outputs, and then each other's in workgroup memory.
 
 struct Params {
-    alarm: u32, // what the flag gets if this step overflows
+    alarm: u32, // the overflow flag's value if this step overflows
     pictures: u32,
-    pixels: u32,  // of one picture
-    inputs: u32,  // channels, in fours
-    outputs: u32, // channels, in fours
+    pixels: u32,  // per picture
+    inputs: u32,  // channels / 4, rounded up
+    outputs: u32, // channels / 4, rounded up
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<Quad>;         // (pictures, pixels, inputs)
-@group(0) @binding(2) var<storage, read> weight: array<WeightBlock>;   // (inputs, outputs); a column an input
+@group(0) @binding(2) var<storage, read> weight: array<WeightBlock>;   // (inputs, outputs); one column per input
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>; // (outputs)
 @group(0) @binding(4) var<storage, read_write> y: array<Quad>;   // (pictures, outputs)
 
-var<workgroup> partial: array<vec4<f32>, LANES_P * LANES_O>; // (LANES_P, LANES_O)
+var<workgroup> partial: array<vec4<f32>, WORKGROUP_P * WORKGROUP_O>; // (WORKGROUP_P, WORKGROUP_O)
 
-@compute @workgroup_size(LANES_P * LANES_O)
+@compute @workgroup_size(WORKGROUP_P * WORKGROUP_O)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
-    let across = (params.outputs + LANES_O - 1u) / LANES_O;
+    let across = (params.outputs + WORKGROUP_O - 1u) / WORKGROUP_O;
     let tile = group.y * groups.x + group.x;
     let picture = tile / across;
     let first = picture * params.pixels;
-    let output = tile % across * LANES_O + lane % LANES_O;
+    let output = tile % across * WORKGROUP_O + invocation % WORKGROUP_O;
     let column = min(output, params.outputs - 1u);
 
     var total = vec4(0.0);
-    for (var pixel = lane / LANES_O * PIXELS; pixel < params.pixels; pixel += LANES_P * PIXELS) {
-        // What lies beyond the edge is computed from the last pixel and not added.
+    for (var pixel = invocation / WORKGROUP_O * PIXELS; pixel < params.pixels; pixel += WORKGROUP_P * PIXELS) {
+        // Pixels past the last repeat it and are not added.
         var row: array<u32, PIXELS>;
         var sum: array<vec4<f32>, PIXELS>;
         for (var p = 0u; p < PIXELS; p++) {
@@ -48,18 +48,18 @@ fn main(
         var block = column;
         if (DEPTH > 1u) {
             for (; i + DEPTH <= params.inputs; i += DEPTH) {
-                var taken: array<array<vec4<f32>, PIXELS>, DEPTH>;
+                var input: array<array<vec4<f32>, PIXELS>, DEPTH>;
                 var w: array<mat4x4<f32>, DEPTH>;
                 for (var d = 0u; d < DEPTH; d++) {
                     for (var p = 0u; p < PIXELS; p++) {
-                        taken[d][p] = vec4<f32>(x[near(row[p] + i) + d]);
+                        input[d][p] = vec4<f32>(x[near(row[p] + i) + d]);
                     }
                     w[d] = weights_block(weight[block], column);
                     block += params.outputs;
                 }
                 for (var d = 0u; d < DEPTH; d++) {
                     for (var p = 0u; p < PIXELS; p++) {
-                        sum[p] += w[d] * taken[d][p];
+                        sum[p] += w[d] * input[d][p];
                     }
                 }
             }
@@ -75,12 +75,12 @@ fn main(
             total += select(vec4(0.0), activate(ACTIVATION, sum[p]), pixel + p < params.pixels);
         }
     }
-    partial[lane] = total;
+    partial[invocation] = total;
     workgroupBarrier();
 
-    if (lane < LANES_O && output < params.outputs && picture < params.pictures) {
-        for (var p = 1u; p < LANES_P; p++) {
-            total += partial[p * LANES_O + lane];
+    if (invocation < WORKGROUP_O && output < params.outputs && picture < params.pictures) {
+        for (var p = 1u; p < WORKGROUP_P; p++) {
+            total += partial[p * WORKGROUP_O + invocation];
         }
         y[picture * params.outputs + output] = Quad(total / f32(params.pixels));
     }

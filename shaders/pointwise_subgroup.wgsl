@@ -1,47 +1,47 @@
-// Pointwise convolution whose weights a subgroup loads together.
+// Pointwise convolution whose weights are loaded cooperatively by a subgroup.
 //
 //   y[p, o] = activate(sum over i of x[p, i] * gate[i] * weight[i, o] + bias[o] + residual[p, o])
 //
-// A thread keeps PIXELS x QUADS vec4 sums in registers and walks the inputs four at a time. All
-// threads of a workgroup make the same output channels and lie along the pixels. Of BLOCKS blocks
-// of weights, one or two, a lane loads one column and gets the others from its neighbours: one load
-// where there would be four or eight. Subgroups have as many lanes at least; larger ones hold the
-// same columns again.
+// An invocation's register tile is PIXELS x QUADS vec4 accumulators; it iterates over the inputs four at a
+// time. All invocations of a workgroup make the same output channels and lie along the pixels. Of one or two
+// blocks of weights (BLOCKS) a lane loads one column and gets the others from other lanes: one load instead
+// of four or eight. A subgroup has at least that number of lanes; in larger ones several lanes load the same
+// column.
 
 struct Params {
-    alarm: u32, // what the flag gets if this step overflows
-    pixels: u32,  // of the whole batch
-    picture: u32, // pixels of one picture
-    inputs: u32,  // channels, in fours
-    outputs: u32, // channels, in fours
-    part_pixels: u32,   // of a picture, if PLACED
-    part_first: u32,    // fours of channels before the part
-    whole_pixel: u32,   // from a pixel of the whole to the next
-    whole_picture: u32, // from a picture of the whole to the next
+    alarm: u32, // the overflow flag's value if this step overflows
+    pixels: u32,  // in the whole batch
+    picture: u32, // pixels per picture
+    inputs: u32,  // channels / 4, rounded up
+    outputs: u32, // channels / 4, rounded up
+    part_pixels: u32,   // pixels per picture, if PLACED
+    part_first: u32,    // quads before the part in each picture of the whole map
+    whole_pixel: u32,   // quads from one pixel of the whole map to the next
+    whole_picture: u32, // quads from one picture of the whole map to the next
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<Quad>;         // (pixels, inputs)
-@group(0) @binding(2) var<storage, read> weight: array<Quad>;    // (inputs, outputs, 4); a column an input
+@group(0) @binding(2) var<storage, read> weight: array<Quad>;    // (inputs, outputs, 4); one column per input
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>; // (outputs)
 @group(0) @binding(4) var<storage, read> residual: array<Quad>;  // (pixels, outputs), if RESIDUAL
 @group(0) @binding(5) var<storage, read> gate: array<Quad>;      // (pictures, inputs), 0 to 1, if GATED
 @group(0) @binding(6) var<storage, read_write> y: array<Quad>;   // (pixels, outputs)
 
-@compute @workgroup_size(LANES)
+@compute @workgroup_size(WORKGROUP_SIZE)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-    @builtin(subgroup_invocation_id) neighbour: u32,
+    @builtin(local_invocation_index) invocation: u32,
+    @builtin(subgroup_invocation_id) lane: u32,
 ) {
     let across = (params.outputs + QUADS - 1u) / QUADS;
     let tile = group.y * groups.x + group.x;
     let first_output = tile % across * QUADS;
-    let first_pixel = (tile / across * LANES + lane) * PIXELS;
+    let first_pixel = (tile / across * WORKGROUP_SIZE + invocation) * PIXELS;
 
-    // What lies beyond the edge is computed from the last row or column and not stored: no lane
-    // may leave before the others have its column.
+    // Pixels and outputs past the edge repeat the last one and are not stored. No early return: all lanes
+    // must reach the broadcasts.
     var row: array<u32, PIXELS>;
     var gates: array<u32, PIXELS>;
     for (var p = 0u; p < PIXELS; p++) {
@@ -59,14 +59,14 @@ fn main(
     }
 
     for (var b = 0u; b < QUADS / BLOCKS; b++) {
-        let mine = first_output + b * BLOCKS + neighbour / 4u % BLOCKS;
-        column[b] = min(mine, params.outputs - 1u) * 4u + neighbour % 4u;
+        let mine = first_output + b * BLOCKS + lane / 4u % BLOCKS;
+        column[b] = min(mine, params.outputs - 1u) * 4u + lane % 4u;
     }
 
     for (var i = 0u; i < params.inputs; i++) {
-        var taken: array<vec4<f32>, PIXELS>;
+        var input: array<vec4<f32>, PIXELS>;
         for (var p = 0u; p < PIXELS; p++) {
-            taken[p] = load_input(row[p], gates[p], i);
+            input[p] = load_input(row[p], gates[p], i);
         }
         for (var b = 0u; b < QUADS / BLOCKS; b++) {
             let own = vec4<f32>(weight[i * params.outputs * 4u + column[b]]);
@@ -77,7 +77,7 @@ fn main(
                 subgroupBroadcast(own, 3u),
             );
             for (var p = 0u; p < PIXELS; p++) {
-                sum[p][b * BLOCKS] += w * taken[p];
+                sum[p][b * BLOCKS] += w * input[p];
             }
             if (BLOCKS == 2u) {
                 let second = mat4x4<f32>(
@@ -87,7 +87,7 @@ fn main(
                     subgroupBroadcast(own, 7u),
                 );
                 for (var p = 0u; p < PIXELS; p++) {
-                    sum[p][b * BLOCKS + BLOCKS - 1u] += second * taken[p];
+                    sum[p][b * BLOCKS + BLOCKS - 1u] += second * input[p];
                 }
             }
         }
@@ -96,7 +96,7 @@ fn main(
     for (var p = 0u; p < PIXELS; p++) {
         for (var q = 0u; q < QUADS; q++) {
             let o = min(first_output + q, params.outputs - 1u);
-            sum[p][q] = carried(min(first_pixel + p, params.pixels - 1u), o, sum[p][q]);
+            sum[p][q] = with_residual(min(first_pixel + p, params.pixels - 1u), o, sum[p][q]);
         }
     }
     for (var p = 0u; p < PIXELS; p++) {

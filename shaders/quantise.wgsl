@@ -1,24 +1,24 @@
-// The integers nearest to values, of two the even step from zero. A thread has four channels of a pixel.
+// Quantises a map to int8, rounding half to even. An invocation converts four channels of a pixel.
 
 struct Params {
-    threads: u32, // pictures * pixels * quads
-    steps: u32,   // in one, the bits of an f32
-    zero: u32,    // what stands for 0
+    invocations: u32, // pictures * pixels * quads
+    steps: u32,   // 1 / scale, as f32 bits
+    zero: u32,    // zero point
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<Quad>;      // (threads)
-@group(0) @binding(2) var<storage, read_write> y: array<u32>; // (threads)
+@group(0) @binding(1) var<storage, read> x: array<Quad>;      // (invocations)
+@group(0) @binding(2) var<storage, read_write> y: array<u32>; // (invocations)
 
-@compute @workgroup_size(LANES)
+@compute @workgroup_size(WORKGROUP_SIZE)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
-    let thread = (group.y * groups.x + group.x) * LANES + lane;
-    if (thread < params.threads) {
-        let steps = clamp(round(vec4<f32>(x[thread]) * bitcast<f32>(params.steps)), vec4(-512.0), vec4(512.0));
-        y[thread] = pack4xI8Clamp(vec4<i32>(steps) + bitcast<i32>(params.zero));
+    let index = (group.y * groups.x + group.x) * WORKGROUP_SIZE + invocation;
+    if (index < params.invocations) {
+        let steps = clamp(round(vec4<f32>(x[index]) * bitcast<f32>(params.steps)), vec4(-512.0), vec4(512.0));
+        y[index] = pack4xI8Clamp(vec4<i32>(steps) + bitcast<i32>(params.zero));
     }
 }

@@ -1,10 +1,10 @@
-// From sums of 32 bits to integers of 8, as `graph::Integers` has it: to the bit what the CPU makes. The host puts this
-// file behind any kernel that calls `rescaled`, and `completion.wgsl` before it where a convolution ends.
+// Rescales 32-bit integers, bit for bit as `graph::Integers` does on the CPU. The host appends this file to
+// any kernel that calls `rescaled`, also by way of `completion.wgsl`.
 
-// x times multiplier / 2^shift, halves rounded up. What is beyond 2^30 is 2^30: all that is made of it is cut off below.
+// Returns x * multiplier / 2^shift, halves rounded up, clamped to 2^30 either way: callers clamp it to less.
 fn rescaled(x: vec4<i32>, multiplier: vec4<i32>, shift: vec4<u32>) -> vec4<i32> {
     let product = multiplied(x, multiplier);
-    // Of shifts from 33 on the upper half is all that counts.
+    // Shifts of 33 and more need the upper half only.
     let far = (product.high + (vec4(1i) << ((shift - 33u) & vec4(31u)))) >> ((shift - 32u) & vec4(31u));
     let low = product.low + (vec4(1u) << ((shift - 1u) & vec4(31u)));
     let high = product.high + select(vec4(0i), vec4(1i), low < product.low);
@@ -21,7 +21,7 @@ struct Product {
     high: vec4<i32>,
 }
 
-// All 64 bits. A multiplier has no sign.
+// Returns the 64-bit product. A multiplier is not negative.
 fn multiplied(x: vec4<i32>, multiplier: vec4<i32>) -> Product {
     let a = bitcast<vec4<u32>>(x);
     let b = bitcast<vec4<u32>>(multiplier);

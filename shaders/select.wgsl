@@ -1,15 +1,15 @@
-// Of every class but the first the best scores above a threshold, `most` of them at most, in the
-// order of the anchors; of equals at the cut the first. What is left of y is zero. What is no number
-// counts as the best, so that whoever reads y sees it. A workgroup has one class of one picture.
+// The best scores above a threshold of every class except the first: `most` at most per class, in the order
+// of the anchors; of equal scores at the cut the first. Unused slots of y are zero. NaN counts as the best
+// score, so that the reader of y detects it. One workgroup per class and picture.
 //
-// Positive floats are ordered as their bits are. Where more scores pass than may stay, the bits of
-// the least that stays are found by bisection: the threads count together what lies above a cut.
+// Positive floats are ordered like their bits. If more scores pass than are kept, bisection finds the bits of
+// the lowest score that is kept: all invocations of the workgroup count the scores above a cut.
 
 struct Params {
-    anchors: u32,   // of a picture
+    anchors: u32,   // per picture
     padded: u32,    // the same, rounded up to a multiple of four
-    classes: u32,   // the first of them included
-    threshold: u32, // bits of a float that is not negative
+    classes: u32,   // including the first
+    threshold: u32, // bits of a non-negative float
     most: u32,
     slots: u32,     // most, rounded up to a multiple of two
     lists: u32,     // pictures * (classes - 1)
@@ -19,29 +19,29 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<f32>;             // (pictures, classes, padded)
 @group(0) @binding(2) var<storage, read_write> y: array<vec2<f32>>; // (pictures, classes - 1, slots): score, anchor
 
-const LANES = SIDE * SIDE;
+const WORKGROUP_SIZE = SIDE * SIDE;
 
-// The bits of infinity. What lies above is no number or, beyond the sign's bit, negative.
+// The bits of infinity. Higher bits are NaN's or, with the sign bit, those of negative floats.
 const INFINITY = 0x7f800000u;
 const SIGN = 0x80000000u;
 
-var<workgroup> counts: array<vec2<u32>, LANES>; // of each thread
-var<workgroup> sums: array<vec2<u32>, SIDE>;    // of SIDE threads
+var<workgroup> counts: array<vec2<u32>, WORKGROUP_SIZE>; // of each invocation
+var<workgroup> sums: array<vec2<u32>, SIDE>;    // of SIDE invocations
 var<workgroup> whole: vec2<u32>;
 
-// Two counts of every thread added up; `counts` and `sums` stay for `before`.
-fn total(lane: u32, count: vec2<u32>) -> vec2<u32> {
-    counts[lane] = count;
+// Adds up two counts over the workgroup. `before` reads `counts` and `sums` afterwards.
+fn total(invocation: u32, count: vec2<u32>) -> vec2<u32> {
+    counts[invocation] = count;
     workgroupBarrier();
-    if (lane < SIDE) {
+    if (invocation < SIDE) {
         var sum = vec2(0u);
-        for (var i = lane * SIDE; i < (lane + 1u) * SIDE; i++) {
+        for (var i = invocation * SIDE; i < (invocation + 1u) * SIDE; i++) {
             sum += counts[i];
         }
-        sums[lane] = sum;
+        sums[invocation] = sum;
     }
     workgroupBarrier();
-    if (lane == 0u) {
+    if (invocation == 0u) {
         var sum = vec2(0u);
         for (var i = 0u; i < SIDE; i++) {
             sum += sums[i];
@@ -51,13 +51,13 @@ fn total(lane: u32, count: vec2<u32>) -> vec2<u32> {
     return workgroupUniformLoad(&whole);
 }
 
-// What the threads before this one counted.
-fn before(lane: u32) -> vec2<u32> {
+// The counts of all preceding invocations.
+fn before(invocation: u32) -> vec2<u32> {
     var sum = vec2(0u);
-    for (var i = 0u; i < lane / SIDE; i++) {
+    for (var i = 0u; i < invocation / SIDE; i++) {
         sum += sums[i];
     }
-    for (var i = lane / SIDE * SIDE; i < lane; i++) {
+    for (var i = invocation / SIDE * SIDE; i < invocation; i++) {
         sum += counts[i];
     }
     return sum;
@@ -67,21 +67,21 @@ fn passes(bits: u32, cut: u32) -> bool {
     return bits > cut && (bits <= INFINITY || (bits & ~SIGN) > INFINITY);
 }
 
-// How many of a list's scores lie above the cut.
-fn above(lane: u32, first: u32, cut: u32) -> u32 {
+// Counts the scores of a list above the cut.
+fn above(invocation: u32, first: u32, cut: u32) -> u32 {
     var count = 0u;
-    for (var i = lane; i < params.anchors; i += LANES) {
+    for (var i = invocation; i < params.anchors; i += WORKGROUP_SIZE) {
         let bits = bitcast<u32>(x[first + i]);
         count += u32(passes(bits, cut));
     }
-    return total(lane, vec2(count, 0u)).x;
+    return total(invocation, vec2(count, 0u)).x;
 }
 
-@compute @workgroup_size(LANES)
+@compute @workgroup_size(WORKGROUP_SIZE)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
     let list = group.y * groups.x + group.x;
     if (list >= params.lists) {
@@ -90,35 +90,35 @@ fn main(
     let picture = list / (params.classes - 1u);
     let first = (picture * params.classes + list % (params.classes - 1u) + 1u) * params.padded;
 
-    // The least cut that no more than `most` lie above, and how many on it may stay besides.
+    // The lowest cut with no more than `most` scores above it, and how many scores equal to it are kept too.
     var cut = params.threshold;
     var spare = 0u;
-    if (above(lane, first, cut) > params.most) {
+    if (above(invocation, first, cut) > params.most) {
         cut++;
         var high = INFINITY;
         while (cut < high) {
             let middle = cut + (high - cut) / 2u;
-            if (above(lane, first, middle) > params.most) {
+            if (above(invocation, first, middle) > params.most) {
                 cut = middle + 1u;
             } else {
                 high = middle;
             }
         }
-        spare = params.most - min(above(lane, first, cut), params.most);
+        spare = params.most - min(above(invocation, first, cut), params.most);
     }
 
-    // Each thread has a run of anchors, so that threads are in the order of the anchors.
-    let run = (params.anchors + LANES - 1u) / LANES;
-    let start = min(lane * run, params.anchors);
+    // Each invocation has a run of anchors, so that invocations are in the order of the anchors.
+    let run = (params.anchors + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
+    let start = min(invocation * run, params.anchors);
     let end = min(start + run, params.anchors);
-    var count = vec2(0u); // above the cut, and on it
+    var count = vec2(0u); // above the cut, and equal to it
     for (var i = start; i < end; i++) {
         let bits = bitcast<u32>(x[first + i]);
         count += vec2(u32(passes(bits, cut)), u32(bits == cut));
     }
-    let found = total(lane, count);
+    let found = total(invocation, count);
 
-    var seen = before(lane);
+    var seen = before(invocation);
     for (var i = start; i < end; i++) {
         let score = x[first + i];
         let bits = bitcast<u32>(score);
@@ -128,7 +128,7 @@ fn main(
         }
         seen += vec2(u32(passes(bits, cut)), u32(bits == cut));
     }
-    for (var slot = min(found.x + min(found.y, spare), params.most) + lane; slot < params.slots; slot += LANES) {
+    for (var slot = min(found.x + min(found.y, spare), params.most) + invocation; slot < params.slots; slot += WORKGROUP_SIZE) {
         y[list * params.slots + slot] = vec2(0.0);
     }
 }

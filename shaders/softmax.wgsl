@@ -1,32 +1,32 @@
-// Softmax over runs of channels: exp(v - largest) over the sum of these. A pixel's channels are as
-// many runs as it has anchors, each with a value for every class. A thread has one anchor, and
-// writes each class where its neighbours write theirs.
+// Softmax over runs of channels: exp(v - largest) divided by the sum of these. A pixel's channels are one run
+// per anchor, with one value per class. An invocation has one anchor; adjacent invocations write adjacent
+// values.
 
 struct Params {
-    pixels: u32,  // of one picture
-    quads: u32,   // channels, in fours
+    pixels: u32,  // per picture
+    quads: u32,   // channels / 4, rounded up
     classes: u32,
-    each: u32,    // anchors of a pixel
-    padded: u32,  // anchors of a picture, rounded up to a multiple of four
-    threads: u32, // pictures * padded
+    each: u32,    // anchors per pixel
+    padded: u32,  // anchors per picture, rounded up to a multiple of four
+    invocations: u32, // pictures * padded
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<Quad>;      // (pictures, pixels, quads)
 @group(0) @binding(2) var<storage, read_write> y: array<f32>; // (pictures, classes, padded)
 
-@compute @workgroup_size(LANES)
+@compute @workgroup_size(WORKGROUP_SIZE)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
-    let thread = (group.y * groups.x + group.x) * LANES + lane;
-    if (thread >= params.threads) {
+    let index = (group.y * groups.x + group.x) * WORKGROUP_SIZE + invocation;
+    if (index >= params.invocations) {
         return;
     }
-    let anchor = thread % params.padded;
-    let picture = thread / params.padded;
+    let anchor = index % params.padded;
+    let picture = index / params.padded;
     let first = picture * params.classes * params.padded + anchor;
     if (anchor >= params.pixels * params.each) {
         for (var c = 0u; c < params.classes; c++) {

@@ -2,111 +2,112 @@
 //
 //   y[p, o] = activate(sum over t, i of x[p + t, i] * gate[i] * weight[t, i, o] + bias[o] + residual[p, o])
 //
-// A product of pixels by channels, whose inner dimension is the inputs of one tap of the window after the other: its
-// terms, four inputs each. A pointwise layer has one tap.
+// A product of pixels by channels. Its inner dimension is the inputs of each tap of the window in turn; a
+// term is four inputs. A pointwise layer has one tap.
 //
-// A workgroup makes TILE_P pixels by TILE_O x 4 channels, and SPLIT groups of its threads, its parts, share the terms. A
-// part walks its own DEEP at a time: its threads bring pixels and weights to workgroup memory, each value once and side
-// by side, and while they multiply, what the next turn needs is on its way into registers. A thread keeps
-// PIXELS x QUADS vec4 sums, as in `pointwise`; LANES_O threads lie along the outputs, LANES_P along the pixels.
+// A workgroup makes TILE_P pixels by TILE_O x 4 channels. Its invocations form SPLIT parts, which split the
+// terms (split-K). A part processes DEEP terms per iteration: its invocations load pixels and weights to
+// workgroup memory, each value once and coalesced; while they multiply, the values of the next iteration are
+// in flight to registers. An invocation's register tile is PIXELS x QUADS vec4 accumulators, as in
+// `pointwise`. WORKGROUP_O invocations of a part lie along the outputs, WORKGROUP_P along the pixels.
 
 struct Params {
-    alarm: u32, // what the flag gets if this step overflows
-    pixels: u32,  // of the whole batch
-    picture: u32, // pixels of one picture
-    inputs: u32,  // channels, in fours
-    outputs: u32, // channels, in fours
+    alarm: u32, // the overflow flag's value if this step overflows
+    pixels: u32,  // in the whole batch
+    picture: u32, // pixels per picture
+    inputs: u32,  // channels / 4, rounded up
+    outputs: u32, // channels / 4, rounded up
     height: u32,
     width: u32,
     out_width: u32,
-    top: u32,     // rows of zeros above
-    left: u32,    // columns of zeros to the left
-    part_pixels: u32,   // of a picture, if PLACED
-    part_first: u32,    // fours of channels before the part
-    whole_pixel: u32,   // from a pixel of the whole to the next
-    whole_picture: u32, // from a picture of the whole to the next
+    top: u32,     // rows of zero padding above
+    left: u32,    // columns of zero padding on the left
+    part_pixels: u32,   // pixels per picture, if PLACED
+    part_first: u32,    // quads before the part in each picture of the whole map
+    whole_pixel: u32,   // quads from one pixel of the whole map to the next
+    whole_picture: u32, // quads from one picture of the whole map to the next
 }
 
-const THREADS: u32 = LANES_O * LANES_P; // of a part
-const TILE_P: u32 = LANES_P * PIXELS;
-const TILE_O: u32 = LANES_O * QUADS;
+const PART_SIZE: u32 = WORKGROUP_O * WORKGROUP_P; // invocations of a part
+const TILE_P: u32 = WORKGROUP_P * PIXELS;
+const TILE_O: u32 = WORKGROUP_O * QUADS;
 const SUMS: u32 = PIXELS * QUADS;
-// vec4s that a part brings a turn, and a thread of it.
-const BROUGHT_X: u32 = TILE_P * DEEP;
-const BROUGHT_W: u32 = TILE_O * DEEP * 4u;
-const OWN_X: u32 = (BROUGHT_X + THREADS - 1u) / THREADS;
-const OWN_W: u32 = (BROUGHT_W + THREADS - 1u) / THREADS;
+// vec4s that a part loads per iteration, then those that an invocation loads.
+const STAGED_X: u32 = TILE_P * DEEP;
+const STAGED_W: u32 = TILE_O * DEEP * 4u;
+const OWN_X: u32 = (STAGED_X + PART_SIZE - 1u) / PART_SIZE;
+const OWN_W: u32 = (STAGED_W + PART_SIZE - 1u) / PART_SIZE;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<Quad>;         // (pictures, height, width, inputs)
-@group(0) @binding(2) var<storage, read> weight: array<Quad>;    // (terms, outputs, 4); a quad an input
+@group(0) @binding(2) var<storage, read> weight: array<Quad>;    // (terms, outputs, 4); one quad per input
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>; // (outputs)
 @group(0) @binding(4) var<storage, read> residual: array<Quad>;  // (pixels, outputs), if RESIDUAL
 @group(0) @binding(5) var<storage, read> gate: array<Quad>;      // (pictures, inputs), 0 to 1, if GATED
 @group(0) @binding(6) var<storage, read_write> y: array<Quad>;   // (pixels, outputs)
 
-var<workgroup> staged_x: array<Quad, SPLIT * BROUGHT_X>;               // (SPLIT, TILE_P, DEEP)
-var<workgroup> staged_w: array<Quad, SPLIT * BROUGHT_W>;               // (SPLIT, DEEP, 4, TILE_O)
-var<workgroup> partial: array<vec4<f32>, SPLIT / 2u * SUMS * THREADS + 1u>; // (SPLIT / 2, SUMS, THREADS)
+var<workgroup> staged_x: array<Quad, SPLIT * STAGED_X>;               // (SPLIT, TILE_P, DEEP)
+var<workgroup> staged_w: array<Quad, SPLIT * STAGED_W>;               // (SPLIT, DEEP, 4, TILE_O)
+var<workgroup> partial: array<vec4<f32>, SPLIT / 2u * SUMS * PART_SIZE + 1u>; // (SPLIT / 2, SUMS, PART_SIZE)
 
-// What a thread brings a turn, of the windows of its pixels and of the weights.
-struct Brought {
-    x: array<Taken, OWN_X>,
+// An invocation's loads of an iteration: from the windows of its pixels, and of weights.
+struct Fetched {
+    x: array<Loaded, OWN_X>,
     w: array<Quad, OWN_W>,
 }
 
-@compute @workgroup_size(LANES_O * LANES_P * SPLIT)
+@compute @workgroup_size(WORKGROUP_O * WORKGROUP_P * SPLIT)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
     let across = (params.outputs + TILE_O - 1u) / TILE_O;
     let tile = group.y * groups.x + group.x;
     let first_output = tile % across * TILE_O;
     let first_pixel = tile / across * TILE_P;
-    let part = lane / THREADS;
-    let own = lane % THREADS;
+    let part = invocation / PART_SIZE;
+    let own = invocation % PART_SIZE;
 
-    // What lies beyond the edge is computed from the last row or column and not stored.
+    // Pixels and outputs past the edge repeat the last one and are not stored.
     var windows: array<Window, OWN_X>;
     for (var n = 0u; n < OWN_X; n++) {
-        windows[n] = window_of(min(first_pixel + (own + n * THREADS) / DEEP, params.pixels - 1u));
+        windows[n] = window_of(min(first_pixel + (own + n * PART_SIZE) / DEEP, params.pixels - 1u));
     }
-    let turns = (TAPS * params.inputs + SPLIT * DEEP - 1u) / (SPLIT * DEEP);
-    var next = bring(own, part * DEEP, first_output, windows);
+    let iterations = (TAPS * params.inputs + SPLIT * DEEP - 1u) / (SPLIT * DEEP);
+    var next = fetch(own, part * DEEP, first_output, windows);
     var sum: array<array<vec4<f32>, QUADS>, PIXELS>;
     for (var p = 0u; p < PIXELS; p++) {
         for (var q = 0u; q < QUADS; q++) {
-            let o = min(first_output + own % LANES_O + q * LANES_O, params.outputs - 1u);
+            let o = min(first_output + own % WORKGROUP_O + q * WORKGROUP_O, params.outputs - 1u);
             sum[p][q] = select(vec4(0.0), bias[o], part == 0u);
         }
     }
-    for (var turn = 1u; turn <= turns; turn++) {
-        // The turn before has multiplied what is overwritten.
+    for (var iteration = 1u; iteration <= iterations; iteration++) {
+        // The previous iteration has read what is overwritten now.
         workgroupBarrier();
         for (var n = 0u; n < OWN_X; n++) {
-            if (n + 1u < OWN_X || own + n * THREADS < BROUGHT_X) {
-                staged_x[part * BROUGHT_X + own + n * THREADS] = Quad(value_of(next.x[n]));
+            if (n + 1u < OWN_X || own + n * PART_SIZE < STAGED_X) {
+                staged_x[part * STAGED_X + own + n * PART_SIZE] = Quad(value_of(next.x[n]));
             }
         }
         for (var n = 0u; n < OWN_W; n++) {
-            let item = own + n * THREADS;
-            if (n + 1u < OWN_W || item < BROUGHT_W) {
+            let item = own + n * PART_SIZE;
+            if (n + 1u < OWN_W || item < STAGED_W) {
                 let deep = item / (4u * TILE_O);
-                staged_w[part * BROUGHT_W + (deep * 4u + item % 4u) * TILE_O + item / 4u % TILE_O] = next.w[n];
+                staged_w[part * STAGED_W + (deep * 4u + item % 4u) * TILE_O + item / 4u % TILE_O] = next.w[n];
             }
         }
         workgroupBarrier();
-        // Behind the last turn too, from where nobody reads: whatever branches would wait for the loads.
-        next = bring(own, (turn * SPLIT + part) * DEEP, first_output, windows);
+        // After the last iteration too, where the values are unused: a branch would wait for the loads.
+        next = fetch(own, (iteration * SPLIT + part) * DEEP, first_output, windows);
         for (var deep = 0u; deep < DEEP; deep++) {
-            var taken: array<vec4<f32>, PIXELS>;
+            var input: array<vec4<f32>, PIXELS>;
             for (var p = 0u; p < PIXELS; p++) {
-                taken[p] = vec4<f32>(staged_x[part * BROUGHT_X + (own / LANES_O + p * LANES_P) * DEEP + deep]);
+                input[p] = vec4<f32>(staged_x[part * STAGED_X + (own / WORKGROUP_O + p * WORKGROUP_P) * DEEP + deep]);
             }
             for (var q = 0u; q < QUADS; q++) {
-                let at = part * BROUGHT_W + deep * 4u * TILE_O + own % LANES_O + q * LANES_O;
+                let at = part * STAGED_W + deep * 4u * TILE_O + own % WORKGROUP_O + q * WORKGROUP_O;
                 let w = mat4x4<f32>(
                     vec4<f32>(staged_w[at]),
                     vec4<f32>(staged_w[at + TILE_O]),
@@ -114,19 +115,19 @@ fn main(
                     vec4<f32>(staged_w[at + 3u * TILE_O]),
                 );
                 for (var p = 0u; p < PIXELS; p++) {
-                    sum[p][q] += w * taken[p];
+                    sum[p][q] += w * input[p];
                 }
             }
         }
     }
 
-    // Parts meet in pairs.
+    // Parts add up their accumulators in pairs.
     for (var half = SPLIT / 2u; half > 0u; half /= 2u) {
         workgroupBarrier();
         for (var p = 0u; p < PIXELS; p++) {
             for (var q = 0u; q < QUADS; q++) {
                 if (part >= half && part < 2u * half) {
-                    partial[((part - half) * SUMS + p * QUADS + q) * THREADS + own] = sum[p][q];
+                    partial[((part - half) * SUMS + p * QUADS + q) * PART_SIZE + own] = sum[p][q];
                 }
             }
         }
@@ -134,7 +135,7 @@ fn main(
         for (var p = 0u; p < PIXELS; p++) {
             for (var q = 0u; q < QUADS; q++) {
                 if (part < half) {
-                    sum[p][q] += partial[(part * SUMS + p * QUADS + q) * THREADS + own];
+                    sum[p][q] += partial[(part * SUMS + p * QUADS + q) * PART_SIZE + own];
                 }
             }
         }
@@ -143,16 +144,16 @@ fn main(
         return;
     }
     for (var p = 0u; p < PIXELS; p++) {
-        let pixel = min(first_pixel + own / LANES_O + p * LANES_P, params.pixels - 1u);
+        let pixel = min(first_pixel + own / WORKGROUP_O + p * WORKGROUP_P, params.pixels - 1u);
         for (var q = 0u; q < QUADS; q++) {
-            let o = min(first_output + own % LANES_O + q * LANES_O, params.outputs - 1u);
-            sum[p][q] = carried(pixel, o, sum[p][q]);
+            let o = min(first_output + own % WORKGROUP_O + q * WORKGROUP_O, params.outputs - 1u);
+            sum[p][q] = with_residual(pixel, o, sum[p][q]);
         }
     }
     for (var p = 0u; p < PIXELS; p++) {
-        let pixel = first_pixel + own / LANES_O + p * LANES_P;
+        let pixel = first_pixel + own / WORKGROUP_O + p * WORKGROUP_P;
         for (var q = 0u; q < QUADS; q++) {
-            let o = first_output + own % LANES_O + q * LANES_O;
+            let o = first_output + own % WORKGROUP_O + q * WORKGROUP_O;
             if (pixel < params.pixels && o < params.outputs) {
                 finish(pixel, o, sum[p][q]);
             }
@@ -161,24 +162,24 @@ fn main(
     raise();
 }
 
-// A thread's share of a turn whose terms begin with `first`. THREADS is a multiple of DEEP: of all its pixels a thread
-// brings the same term.
-fn bring(own: u32, first: u32, first_output: u32, windows: array<Window, OWN_X>) -> Brought {
+// An invocation's loads of an iteration whose terms start at `first`. PART_SIZE is a multiple of DEEP, so an
+// invocation loads the same term of all its pixels.
+fn fetch(own: u32, first: u32, first_output: u32, windows: array<Window, OWN_X>) -> Fetched {
     let terms = TAPS * params.inputs;
     let nth = first + own % DEEP;
     var term = term_of(0u, nth);
     if (TAPS > 1u) {
         term = term_of(nth / params.inputs, nth % params.inputs);
     }
-    var brought: Brought;
+    var fetched: Fetched;
     for (var n = 0u; n < OWN_X; n++) {
-        brought.x[n] = take(windows[n], term);
+        fetched.x[n] = load(windows[n], term);
     }
     for (var n = 0u; n < OWN_W; n++) {
-        let item = own + n * THREADS;
+        let item = own + n * PART_SIZE;
         let w = min(first + item / (4u * TILE_O), terms - 1u);
         let o = min(first_output + item / 4u % TILE_O, params.outputs - 1u);
-        brought.w[n] = weight[(w * params.outputs + o) * 4u + item % 4u];
+        fetched.w[n] = weight[(w * params.outputs + o) * 4u + item % 4u];
     }
-    return brought;
+    return fetched;
 }

@@ -1,15 +1,15 @@
-// Of the candidates of every class those that stay: the best, the best of those that do not overlap it
-// too far, and so on, by falling score and of equals the first. What is left of y is zero. A score or a
-// box that is not finite stays out. A workgroup has one class of one picture.
+// Non-maximum suppression: of each class's candidates keeps the best, then the best of those that do not
+// overlap it too far, and so on, in descending order of score; of equal scores the first. Unused slots of y
+// are zero. Candidates whose score or box is not finite are dropped. One workgroup per class and picture.
 
 struct Params {
-    slots: u32,   // places for candidates of a class, no more than 32 for each thread
-    classes: u32, // the background not among them
-    anchors: u32, // of a picture
+    slots: u32,   // for candidates, per class; no more than 32 per invocation
+    classes: u32, // without the background
+    anchors: u32, // per picture
     lists: u32,   // pictures * classes
-    least: u32,   // bits of the score, not negative, that one has to be above
-    overlap: u32, // bits of the intersection over union that two may have
-    most: u32,    // to stay of a class
+    least: u32,   // bits of the score threshold, which is not negative
+    overlap: u32, // bits of the largest intersection over union of two kept boxes
+    most: u32,    // candidates to keep per class
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -17,29 +17,29 @@ struct Params {
 @group(0) @binding(2) var<storage, read> bounds: array<vec4<f32>>;  // (pictures, anchors): left, top, right, bottom
 @group(0) @binding(3) var<storage, read_write> y: array<vec2<f32>>; // (pictures, classes, slots): score, anchor
 
-// The bits of infinity, all of which everything that is not finite has.
+// The bits of infinity. NaN has all of them set too.
 const INFINITY = 0x7f800000u;
 const NONE = 0xffffffffu;
 
-var<workgroup> highest: atomic<u32>; // bits of a score: positive floats are ordered as their bits are
-var<workgroup> first: atomic<u32>;   // the first slot that has it
+var<workgroup> highest: atomic<u32>; // bits of the highest score: positive floats are ordered like their bits
+var<workgroup> first: atomic<u32>;   // the first slot with that score
 var<workgroup> best: u32;
 
 fn area(a: vec4<f32>) -> f32 {
     return (a.z - a.x) * (a.w - a.y);
 }
 
-fn meet_too_far(a: vec4<f32>, b: vec4<f32>) -> bool {
+fn overlaps_too_far(a: vec4<f32>, b: vec4<f32>) -> bool {
     let side = max(min(a.zw, b.zw) - max(a.xy, b.xy), vec2(0.0));
     let both = side.x * side.y;
     return both > 0.0 && both / (area(a) + area(b) - both) > bitcast<f32>(params.overlap);
 }
 
-@compute @workgroup_size(LANES)
+@compute @workgroup_size(WORKGROUP_SIZE)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
     let list = group.y * groups.x + group.x;
     if (list >= params.lists) {
@@ -48,17 +48,17 @@ fn main(
     let start = list * params.slots;
     let picture = list / params.classes * params.anchors;
 
-    // A thread has every slot that is LANES from its last; a bit each says which of them may still stay.
+    // An invocation has every WORKGROUP_SIZE-th slot; bit i is set while its slot i may still be kept.
     var alive = 0u;
-    for (var i = 0u; lane + i * LANES < params.slots; i++) {
-        let candidate = x[start + lane + i * LANES];
+    for (var i = 0u; invocation + i * WORKGROUP_SIZE < params.slots; i++) {
+        let candidate = x[start + invocation + i * WORKGROUP_SIZE];
         let bits = bitcast<u32>(candidate.x);
         if (bits > params.least && bits < INFINITY) {
             let corners = bitcast<vec4<u32>>(bounds[picture + u32(candidate.y)]);
             alive |= u32(all((corners & vec4(INFINITY)) != vec4(INFINITY))) << i;
         }
     }
-    if (lane == 0u) {
+    if (invocation == 0u) {
         atomicStore(&highest, 0u);
         atomicStore(&first, NONE);
     }
@@ -68,11 +68,11 @@ fn main(
     while (kept < params.most) {
         var high = 0u;
         var slot = NONE;
-        for (var i = 0u; lane + i * LANES < params.slots; i++) {
-            let bits = bitcast<u32>(x[start + lane + i * LANES].x);
+        for (var i = 0u; invocation + i * WORKGROUP_SIZE < params.slots; i++) {
+            let bits = bitcast<u32>(x[start + invocation + i * WORKGROUP_SIZE].x);
             if (((alive >> i) & 1u) == 1u && bits > high) {
                 high = bits;
-                slot = lane + i * LANES;
+                slot = invocation + i * WORKGROUP_SIZE;
             }
         }
         atomicMax(&highest, high);
@@ -81,7 +81,7 @@ fn main(
             atomicMin(&first, slot);
         }
         workgroupBarrier();
-        if (lane == 0u) {
+        if (invocation == 0u) {
             best = atomicLoad(&first);
             atomicStore(&highest, 0u);
             atomicStore(&first, NONE);
@@ -91,20 +91,20 @@ fn main(
             break;
         }
         let winner = x[start + chosen];
-        if (lane == 0u) {
+        if (invocation == 0u) {
             y[start + kept] = winner;
         }
         kept++;
         let around = bounds[picture + u32(winner.y)];
-        for (var i = 0u; lane + i * LANES < params.slots; i++) {
-            let other = lane + i * LANES;
+        for (var i = 0u; invocation + i * WORKGROUP_SIZE < params.slots; i++) {
+            let other = invocation + i * WORKGROUP_SIZE;
             if (((alive >> i) & 1u) == 1u
-                && (other == chosen || meet_too_far(around, bounds[picture + u32(x[start + other].y)]))) {
+                && (other == chosen || overlaps_too_far(around, bounds[picture + u32(x[start + other].y)]))) {
                 alive &= ~(1u << i);
             }
         }
     }
-    for (var slot = kept + lane; slot < params.slots; slot += LANES) {
+    for (var slot = kept + invocation; slot < params.slots; slot += WORKGROUP_SIZE) {
         y[start + slot] = vec2(0.0);
     }
 }

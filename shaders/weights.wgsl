@@ -1,5 +1,6 @@
-// Weights as they come from their buffer, of four outputs: a column, or a block of four. The host puts this file behind any
-// kernel that calls one of these, or `weights_int8.wgsl` where they are bytes. `output` is the bias's place of the four.
+// Weights of four outputs as loaded from their buffer: one column, or a block of four. The host appends this
+// file to any kernel that calls one of these functions, or `weights_int8.wgsl` if weights are bytes. `output`
+// is the index of the four outputs in `bias`.
 
 fn weights_quad(v: WeightQuad, output: u32) -> SumQuad {
     return SumQuad(v);

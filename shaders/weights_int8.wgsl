@@ -1,5 +1,5 @@
-// Weights that are bytes, of four outputs: a column, or a block of four. What a step of each output's is lies in `bias`,
-// behind all biases and in their order. See `weights.wgsl`.
+// Weights of four outputs as bytes: one column, or a block of four. The scale of each output lies in `bias`,
+// after all biases and in their order. See `weights.wgsl`.
 
 fn weights_step(output: u32) -> vec4<f32> {
     return bias[arrayLength(&bias) / 2u + output];

@@ -1,12 +1,12 @@
-// What products read of x whose inner dimension is the inputs of one tap of a window after the other. A pointwise
-// layer's window has one tap. The host puts this file behind any kernel that calls `window_of`.
+// Loads of x for products whose inner dimension is the inputs of each tap of a window in turn. A pointwise
+// layer's window has one tap. The host appends this file to any kernel that calls `window_of`.
 
 const TAPS: u32 = KERNEL * KERNEL;
 
-// The window of a pixel that is made. Left of or above the map wraps round to huge numbers.
+// The window of an output pixel. Positions left of or above the map wrap around to huge values.
 struct Window {
-    row: u32,   // where its first tap begins in x
-    gates: u32, // and its picture in the gate
+    row: u32,   // offset of its first tap in x
+    gates: u32, // offset of its picture in the gate
     y: u32,
     column: u32,
 }
@@ -22,12 +22,12 @@ fn window_of(pixel: u32) -> Window {
     return Window(row, picture * params.inputs, y, column);
 }
 
-// Four inputs of a tap, the same of every window.
+// Four inputs of a tap, in any window.
 struct Term {
     i: u32,
     down: u32,
     right: u32,
-    inside: bool, // whether there is such a tap, and such an input
+    inside: bool, // true if the tap and the inputs exist
 }
 
 fn term_of(tap: u32, i: u32) -> Term {
@@ -35,34 +35,35 @@ fn term_of(tap: u32, i: u32) -> Term {
     return Term(min(i, last), tap / KERNEL * DILATION, tap % KERNEL * DILATION, tap < TAPS && i <= last);
 }
 
-// What a window has of a term, as it is stored: whoever converts it waits for it.
-struct Taken {
+// A window's values of a term, as stored: a conversion would wait for the loads.
+struct Loaded {
     x: Quad,
     gate: Quad,
     inside: bool,
 }
 
-fn take(window: Window, term: Term) -> Taken {
-    var taken: Taken;
+fn load(window: Window, term: Term) -> Loaded {
+    var loaded: Loaded;
     var row = window.row;
-    taken.inside = term.inside;
+    loaded.inside = term.inside;
     if (TAPS > 1u) {
-        taken.inside &= window.y + term.down < params.height;
-        taken.inside &= window.column + term.right < params.width;
-        row = select(0u, row + (term.down * params.width + term.right) * params.inputs, taken.inside);
+        loaded.inside &= window.y + term.down < params.height;
+        loaded.inside &= window.column + term.right < params.width;
+        row = select(0u, row + (term.down * params.width + term.right) * params.inputs, loaded.inside);
     }
-    taken.x = x[row + term.i];
+    loaded.x = x[row + term.i];
     if (GATED == 1u) {
-        taken.gate = gate[window.gates + term.i];
+        loaded.gate = gate[window.gates + term.i];
     }
-    return taken;
+    return loaded;
 }
 
-// Its value: scaled by squeeze-excite's gate, and zeros beyond the map and beyond the last term.
-fn value_of(taken: Taken) -> vec4<f32> {
-    var v = vec4<f32>(taken.x);
+// Converts the values and scales them by squeeze-excite's gate. Outside the map and past the last term they
+// are zero.
+fn value_of(loaded: Loaded) -> vec4<f32> {
+    var v = vec4<f32>(loaded.x);
     if (GATED == 1u) {
-        v *= vec4<f32>(taken.gate);
+        v *= vec4<f32>(loaded.gate);
     }
-    return select(vec4(0.0), v, taken.inside);
+    return select(vec4(0.0), v, loaded.inside);
 }

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{tensor::Element, text::Visible};
 
-/// What went wrong, and where.
+/// An error of the library, and where it occurred.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -15,14 +15,14 @@ pub enum Error {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said; not called source, so that a chain of causes says it once.
+        /// The system's error. It is not named `source`, so that a chain of causes shows it only once.
         cause: std::io::Error,
     },
-    /// A file was read, but what it holds is not what it should be.
+    /// A file was read, but its contents are not valid.
     File {
         /// The file or folder.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
     /// A tensor of a checkpoint is missing, misshapen, of the wrong type, or not finite.
@@ -31,89 +31,90 @@ pub enum Error {
         path: PathBuf,
         /// The tensor's name in it.
         key: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
     /// No network of the family was recognised, or the name given is unknown.
     UnknownNetwork(String),
-    /// A model cannot be had from the Hugging Face hub.
+    /// A model cannot be loaded from the Hugging Face Hub.
     Hub {
-        /// Its name there.
+        /// Its name on the Hub.
         model: String,
-        /// What is wrong.
+        /// The reason.
         reason: String,
     },
-    /// A layer cannot be built or run as asked.
+    /// A layer cannot be built or run as requested.
     Layer {
         /// The layer's name in its checkpoint.
         layer: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// A value inside the network is beyond what is computed or stored, and what comes of it means nothing.
+    /// A value inside the network is beyond the range that is computed or stored, so that results are
+    /// meaningless.
     Overflow {
         /// The first layer with such a value.
         layer: String,
-        /// What maps are stored as.
+        /// The element type of maps.
         element: Element,
     },
     /// An input does not fit the network.
     Input(String),
-    /// What a network put out cannot be read as an answer.
+    /// A network's output cannot be interpreted.
     Output(String),
-    /// The network, or its input, needs more than the device has.
+    /// The network, or its input, needs more memory than the device allows.
     Limit {
         /// The layer or buffer.
         what: String,
-        /// The bytes that it needs.
+        /// The bytes needed.
         needed: u64,
-        /// The bytes that there are.
+        /// The bytes available.
         limit: u64,
     },
     /// The device has no memory left.
     Memory(String),
-    /// A program's own device was opened with less than a kernel takes.
+    /// A program's own device was opened with a lower limit than a kernel needs.
     HostLimit {
         /// The kernel.
         kernel: &'static str,
         /// The limit, as wgpu names it.
         name: &'static str,
-        /// How much the kernel needs.
+        /// The kernel's requirement.
         needed: u32,
-        /// How much there is.
+        /// The device's limit.
         limit: u32,
     },
-    /// No adapter, or none that fits the request.
+    /// No adapter was found, or none that fits the request.
     Adapter(String),
-    /// f16 was asked of a device that does not compute with it.
+    /// f16 was requested on a device that does not compute with it.
     NoF16 {
-        /// What it runs on.
+        /// The adapter's name.
         adapter: String,
     },
-    /// A kernel's text cannot be parsed, or not be translated.
+    /// A kernel's source cannot be parsed or translated.
     Translation {
         /// The kernel.
         kernel: &'static str,
-        /// What it should have become.
+        /// The target language.
         language: &'static str,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
     /// A figure of a report could not be drawn.
     Figure {
         /// Its title.
         figure: String,
-        /// What went wrong.
+        /// The reason.
         reason: String,
     },
-    /// The device is gone: another one has to be opened, and the session built again on it.
+    /// The device was lost: open a new one and rebuild the session on it.
     Lost(String),
-    /// The device refused or lost the work.
+    /// The device rejected or lost the work.
     Device(String),
 }
 
 impl fmt::Display for Error {
-    /// One line that a terminal shows as it is, whatever the names in it hold.
+    /// Writes one line that is safe for terminals, whatever names contain.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = Visible(f);
         match self {
@@ -135,12 +136,12 @@ impl fmt::Display for Error {
             }
             Self::Memory(what) => write!(
                 out,
-                "the device has no memory left for {what}: smaller pictures and batches take less, and so does f16"
+                "the device is out of memory for {what}: use smaller pictures, smaller batches or f16"
             ),
             Self::HostLimit { kernel, name, needed, limit } => write!(
                 out,
-                "kernel {kernel} needs a {name} of {needed} and the device was opened with {limit}: \
-                 ask for Gpu::wanted_limits, as far as the adapter has them"
+                "kernel {kernel} needs a {name} of {needed} but the device was opened with {limit}: \
+                 request Gpu::wanted_limits when opening it"
             ),
             Self::Adapter(reason) => write!(out, "{reason}"),
             Self::NoF16 { adapter } => write!(out, "{adapter} has no f16: use f32"),
@@ -149,7 +150,7 @@ impl fmt::Display for Error {
             }
             Self::Figure { figure, reason } => write!(out, "figure {figure:?}: {reason}"),
             Self::Lost(how) => {
-                write!(out, "the device was lost ({how}): open another, and build the session again on it")
+                write!(out, "the device was lost ({how}): open a new one and rebuild the session on it")
             }
             Self::Device(reason) => write!(out, "device: {reason}"),
         }

@@ -1,4 +1,4 @@
-//! Files that people name: opened so that none can hang or exhaust a program, and written whole or not at all.
+//! Files that users name. Opening cannot block or exhaust memory, and writing is atomic.
 
 use std::{
     collections::HashMap,
@@ -12,26 +12,27 @@ use file_id::{FileId, get_file_id};
 
 use crate::{Error, Result};
 
-/// What temporary files and folders are called before sixteen digits: hidden, and beside what they become.
+/// The prefix of temporary names, followed by sixteen digits. They are hidden, and in the folder of the final
+/// file.
 const PREFIX: &str = ".goldcrest-";
 
-/// Opens a file to be read. A pipe will do if the shell made it (`<(...)`, or standard input): any other may
-/// have nobody at its end, and devices have none.
+/// Opens a file for reading. A pipe is accepted if the shell made it (`<(...)`, or standard input): other
+/// pipes may have no writer, and devices may have no end.
 ///
 /// # Errors
-/// [`Error::Io`] if it cannot be opened, [`Error::File`] if it is a directory, a pipe with a name, a device or
-/// a socket.
+/// [`Error::Io`] if it cannot be opened, [`Error::File`] if it is a directory, a named pipe, a device or a
+/// socket.
 pub fn open(path: impl AsRef<Path>) -> Result<File> {
     let path = path.as_ref();
-    // Before it is opened, which waits at a pipe.
+    // Checked before opening, which blocks on a pipe without a writer.
     let kind = fs::metadata(path).map_err(Error::io(path))?.file_type();
     if kind.is_file() || (is_pipe(kind) && is_inherited(path)) {
         return File::open(path).map_err(Error::io(path));
     }
-    Err(Error::file(path, format!("is {}, and a file is wanted", name(kind))))
+    Err(Error::file(path, format!("is {}, expected a file", name(kind))))
 }
 
-/// All of a file, as [`open`] takes it, of at most so many bytes.
+/// Reads all of a file that [`open`] accepts, of at most `most` bytes.
 ///
 /// # Errors
 /// As [`open`]; [`Error::File`] if it has more.
@@ -40,21 +41,18 @@ pub fn read(path: impl AsRef<Path>, most: u64) -> Result<Vec<u8>> {
     all(open(path)?, path, most)
 }
 
-/// What is left of an opened file, of at most so many bytes.
+/// Reads the rest of an opened file, of at most `most` bytes.
 pub(crate) fn all(file: File, path: &Path, most: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    // A file that says to be longer is not read first.
-    let longer = file.metadata().is_ok_and(|found| found.len() > most);
-    if longer || file.take(most + 1).read_to_end(&mut bytes).map_err(Error::io(path))? as u64 > most {
-        return Err(Error::file(
-            path,
-            format!("has more than {most} bytes, the most that is read of such a file"),
-        ));
+    // A file that is too long by its metadata is not read at all.
+    let too_long = file.metadata().is_ok_and(|found| found.len() > most);
+    if too_long || file.take(most + 1).read_to_end(&mut bytes).map_err(Error::io(path))? as u64 > most {
+        return Err(Error::file(path, format!("has more than {most} bytes, the limit for such a file")));
     }
     Ok(bytes)
 }
 
-/// Whether a path is one that a shell gives to what it has opened for this process.
+/// True if a path is one under which a shell passes opened files to this process.
 fn is_inherited(path: &Path) -> bool {
     ["/dev/fd", "/dev/stdin", "/proc/self/fd"].iter().any(|known| path.starts_with(known))
 }
@@ -69,7 +67,7 @@ fn is_pipe(_: FileType) -> bool {
     false
 }
 
-/// What is no file.
+/// Names a kind of file that is not regular.
 fn name(kind: FileType) -> &'static str {
     #[cfg(unix)]
     {
@@ -83,17 +81,17 @@ fn name(kind: FileType) -> &'static str {
     if kind.is_dir() { "a directory" } else { "a device" }
 }
 
-/// Files by what they are and not by their names: however those are spelt, through links, and as hard links.
+/// A set of files by identity, not by name: different spellings, links and hard links of a file are equal.
 #[derive(Debug, Default)]
 pub struct FileSet {
     files: HashMap<FileId, PathBuf>,
-    /// Without links on the way to them.
+    /// By path without links; the values are the paths as given.
     folders: HashMap<PathBuf, PathBuf>,
 }
 
 impl FileSet {
-    /// Takes a file in, or a folder: all that is in it or that links in it lead to, and what will be there. What is not
-    /// there, a pipe or a device is left out.
+    /// Adds a file, or a folder with all files in it, those that links in it lead to, and those created in it
+    /// later. Missing files, pipes and devices are ignored.
     pub fn insert(&mut self, path: impl AsRef<Path>) {
         let path = path.as_ref();
         let Ok(kind) = fs::metadata(path).map(|found| found.file_type()) else { return };
@@ -103,21 +101,22 @@ impl FileSet {
             self.files.entry(id).or_insert_with(|| path.to_owned());
         } else if kind.is_dir()
             && let Ok(folder) = fs::canonicalize(path)
-            // Links may lead round in a circle.
+            // Links may form cycles.
             && self.folders.insert(folder, path.to_owned()).is_none()
         {
             self.extend(fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path()));
         }
     }
 
-    /// The name under which a file, or the folder that it is or would be in, was taken in.
+    /// Returns the path under which a file, or the folder that contains or would contain it, was added.
     pub fn find(&self, path: impl AsRef<Path>) -> Option<&Path> {
         let path = path.as_ref();
-        // Only a regular file's identity is asked for: elsewhere than on Unix that opens it, which waits at a pipe.
+        // Only for regular files: except on Unix, reading the identity opens the file, which blocks on a
+        // pipe.
         let is_file = fs::metadata(path).is_ok_and(|found| found.is_file());
         let known = is_file.then(|| get_file_id(path).ok()).flatten().and_then(|id| self.files.get(&id));
-        let place = fs::canonicalize(folder_of(path)).ok().filter(|_| !self.folders.is_empty());
-        let folder = || place?.ancestors().find_map(|folder| self.folders.get(folder));
+        let parent = fs::canonicalize(folder_of(path)).ok().filter(|_| !self.folders.is_empty());
+        let folder = || parent?.ancestors().find_map(|folder| self.folders.get(folder));
         known.or_else(folder).map(PathBuf::as_path)
     }
 }
@@ -136,41 +135,41 @@ impl<P: AsRef<Path>> FromIterator<P> for FileSet {
     }
 }
 
-/// A path as files have it: on Unix any bytes, elsewhere text.
+/// Converts bytes in a file to a path: any bytes on Unix, text elsewhere.
 #[cfg(unix)]
 pub fn path_of(bytes: &[u8]) -> PathBuf {
     <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(bytes).into()
 }
 
-/// A path as files have it: on Unix any bytes, elsewhere text.
+/// Converts bytes in a file to a path: any bytes on Unix, text elsewhere.
 #[cfg(not(unix))]
 pub fn path_of(bytes: &[u8]) -> PathBuf {
     String::from_utf8_lossy(bytes).into_owned().into()
 }
 
-/// The folder that a file is in.
+/// The folder that contains a file.
 pub fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Writes a file, which is there whole or as it was before: beside its place, then moved there. It keeps the
-/// permissions of what it replaces.
+/// Writes a file atomically: to a temporary file in the same folder, which then replaces the file. The
+/// permissions of a replaced file are kept.
 ///
 /// # Errors
-/// What the system says.
+/// Those of the file system.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut unfinished = Unfinished::file_in(folder_of(path))?;
     unfinished.lock.write_all(bytes)?;
     if let Ok(former) = fs::metadata(path) {
         unfinished.lock.set_permissions(former.permissions())?;
     }
-    // On the disk before it replaces another: a power cut leaves one of them.
+    // Synced before it replaces another file: after a power cut, one of them is complete.
     unfinished.lock.sync_all()?;
     fs::rename(unfinished.path(), path)
 }
 
-/// A file or a folder that is not finished, in the folder where it is to be. It is locked as long as its writer
-/// lives, and dropped it is removed. What a killed writer leaves is removed by the next in that folder.
+/// An unfinished file or folder, in the folder of the final one. It is locked while its writer lives, and
+/// removed on drop. The next writer in that folder removes the leftovers of killed writers.
 #[derive(Debug)]
 pub struct Unfinished {
     path: PathBuf,
@@ -178,21 +177,21 @@ pub struct Unfinished {
 }
 
 impl Unfinished {
-    /// What such a folder's lock is called in it.
+    /// The name of the lock file in an unfinished folder.
     pub const LOCK: &str = ".lock";
 
-    /// An empty file in `folder`.
+    /// Creates an empty file in `folder`.
     ///
     /// # Errors
-    /// What the system says.
+    /// Those of the file system.
     pub fn file_in(folder: &Path) -> io::Result<Self> {
         Self::make(folder, |path| File::create_new(path))
     }
 
-    /// A folder in `folder`, empty but for its lock.
+    /// Creates a folder in `folder`, empty except for its lock.
     ///
     /// # Errors
-    /// What the system says.
+    /// Those of the file system.
     pub fn folder_in(folder: &Path) -> io::Result<Self> {
         Self::make(folder, |path| {
             fs::create_dir(path)?;
@@ -202,18 +201,18 @@ impl Unfinished {
 
     fn make(folder: &Path, make: impl Fn(&Path) -> io::Result<File>) -> io::Result<Self> {
         sweep(folder);
-        // Others' sweeps may come between, though not often.
+        // The sweep of another process may interfere, though rarely.
         let mut left = 100;
         loop {
             left -= 1;
             let path = folder.join(format!("{PREFIX}{:016x}", RandomState::new().hash_one(0)));
             let lock = match make(&path) {
                 Ok(lock) => lock,
-                // Another's sweep came between the folder and its lock.
+                // A sweep removed the folder before its lock was created.
                 Err(e) if e.kind() == io::ErrorKind::NotFound && folder.is_dir() && left > 0 => continue,
                 Err(e) => return Err(e),
             };
-            // Or before it was locked. Where a file system has no locks nothing is swept.
+            // Or before the lock was taken. On a file system without locks, nothing is swept.
             let swept = matches!(lock.try_lock(), Err(TryLockError::WouldBlock)) || !path.exists();
             if !swept {
                 return Ok(Self { path, lock });
@@ -223,7 +222,7 @@ impl Unfinished {
         }
     }
 
-    /// Where it is until it is finished.
+    /// The path until it is finished.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -231,12 +230,12 @@ impl Unfinished {
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        // Not there if it was finished.
+        // Already moved if it was finished.
         let _ = remove(&self.path);
     }
 }
 
-/// Removes what killed writers left in a folder: it has such a name, and nobody holds its lock.
+/// Removes the leftovers of killed writers from a folder: entries with a temporary name whose lock is free.
 fn sweep(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -250,7 +249,7 @@ fn sweep(folder: &Path) {
         let lock = if kind.is_dir() { path.join(Unfinished::LOCK) } else { path.clone() };
         match File::open(lock) {
             Ok(lock) if lock.try_lock().is_ok() => drop(remove(&path)),
-            // Killed before it had one: removed if it is empty.
+            // Killed before it created the lock: removed if it is empty.
             Err(e) if e.kind() == io::ErrorKind::NotFound => drop(fs::remove_dir(&path)),
             _ => {}
         }
@@ -273,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_by_the_killed_is_removed_and_nothing_else() {
+    fn leftovers_of_killed_writers_are_removed_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let living = [Unfinished::file_in(folder.path()), Unfinished::folder_in(folder.path())];
@@ -284,7 +283,7 @@ mod tests {
         fs::write(at(".goldcrest-0123456789abcdef").join(Unfinished::LOCK), "").unwrap();
         fs::write(at(".goldcrest-0123456789abcdef").join("half.wgsl"), "half").unwrap();
         fs::create_dir(at(".goldcrest-fedcba9876543210")).unwrap();
-        // Somebody's.
+        // Files of others.
         let theirs = [".goldcrest-notes", ".goldcrest-00000000deadbeef.txt", ".other-00000000deadbeef"];
         theirs.iter().for_each(|name| fs::write(at(name), "mine").unwrap());
 
@@ -321,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_longer_than_it_may_be_is_not_read() {
+    fn files_over_the_limit_are_not_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         fs::write(&path, "1234").unwrap();

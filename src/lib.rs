@@ -1,4 +1,4 @@
-//! MobileNets on every GPU: hand-written WGSL through wgpu, from checkpoints as people have them.
+//! MobileNets on any GPU: hand-written WGSL through wgpu, with checkpoints loaded in their original formats.
 
 pub mod checkpoint;
 pub mod cpu;
@@ -31,7 +31,7 @@ pub use session::{Device, Options, Session, Startup};
 pub use tensor::{Shape, Tensor};
 pub use wgpu;
 
-/// The README's program, compiled and run by the tests.
+/// The README's code examples, compiled and run as doctests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,16 +1,16 @@
-//! Numbers from a seed, the same on every machine.
+//! Random numbers from a seed, the same on every machine.
 
-/// What numbers are drawn from: splitmix64.
+/// A splitmix64 generator.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
 impl Random {
-    /// The numbers of a seed.
+    /// A generator with this seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// The next one: all 64 bits.
+    /// The next 64 random bits.
     pub fn bits(&mut self) -> u64 {
         // 2^64 over the golden ratio.
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
@@ -19,17 +19,17 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// From 0 to 1, which is left out.
+    /// A random number from 0 (inclusive) to 1 (exclusive).
     pub fn unit(&mut self) -> f32 {
         (self.bits() >> 40) as f32 / (1u32 << 24) as f32
     }
 
-    /// A whole number below `end`.
+    /// A random integer below `end`.
     pub fn below(&mut self, end: usize) -> usize {
         ((end as u128 * u128::from(self.bits())) >> 64) as usize
     }
 
-    /// One of several.
+    /// A random item.
     pub fn of<T: Copy>(&mut self, items: &[T]) -> T {
         items[self.below(items.len())]
     }
@@ -37,7 +37,7 @@ impl Random {
 
 #[cfg(feature = "demo")]
 impl Random {
-    /// From `low` to `high`.
+    /// A random number from `low` to `high`.
     pub fn between(&mut self, low: f32, high: f32) -> f32 {
         low + (high - low) * self.unit()
     }

@@ -1,4 +1,4 @@
-//! Shapes and host tensors. Everything else speaks in these.
+//! Shapes, host tensors and device layouts.
 
 use std::{borrow::Cow, fmt};
 
@@ -9,8 +9,8 @@ use half::{
 
 use crate::{Error, Result};
 
-/// What the device stores maps and weights as, or makes sums in. Biases are stored as f32
-/// whatever maps are, and sums are f32 unless a kernel says otherwise.
+/// The element type of maps and weights on the device, or of accumulators. Biases are always
+/// f32, and accumulators are f32 unless a kernel's arithmetic is f16.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
@@ -19,15 +19,15 @@ pub enum Element {
     /// 32 bits.
     #[default]
     F32,
-    /// 16 bits, of which 11 are the significand's: half the bytes for every load and store.
+    /// 16 bits with a significand of 11 bits: half the bytes for every load and store.
     F16,
 }
 
 impl Element {
-    /// All of them, widest first.
+    /// All element types, widest first.
     pub const ALL: [Self; 2] = [Self::F32, Self::F16];
 
-    /// Bytes of a value.
+    /// Bytes per value.
     pub const fn bytes(self) -> usize {
         match self {
             Self::F32 => 4,
@@ -35,7 +35,7 @@ impl Element {
         }
     }
 
-    /// Its name in WGSL, and in what users read.
+    /// Its name in WGSL and in messages.
     pub const fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
@@ -43,7 +43,7 @@ impl Element {
         }
     }
 
-    /// What overflowing means in it, and what helps.
+    /// The message for an overflow, with a remedy.
     pub(crate) fn overflows(self) -> &'static str {
         match self {
             Self::F32 => "a sum is not finite: values of the input or of the weights are too large",
@@ -59,7 +59,7 @@ impl Element {
         }
     }
 
-    /// `values` as the device stores them; `room` is where they are converted, if they are.
+    /// The device's bytes of `values`; `room` is scratch for converted values.
     pub(crate) fn encode<'a>(self, values: &'a [f32], room: &'a mut Vec<f16>) -> &'a [u8] {
         match self {
             Self::F32 => bytemuck::cast_slice(values),
@@ -71,7 +71,7 @@ impl Element {
         }
     }
 
-    /// What the device stored as `bytes`, which begin where an f32 may.
+    /// The values of the device's `bytes`, which must be aligned for f32.
     pub(crate) fn decode(self, bytes: &[u8]) -> Cow<'_, [f32]> {
         match self {
             Self::F32 => Cow::Borrowed(bytemuck::cast_slice(bytes)),
@@ -89,24 +89,24 @@ impl fmt::Display for Element {
     }
 }
 
-/// How a map lies on the device.
+/// The device format of a map.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Form {
-    /// As [`layout`] has it.
+    /// Floating point, in the order of [`layout`].
     Map(Element),
-    /// As [`layout`] has it, a byte with a sign each: `scale (q - zero)` is what q stands for.
+    /// int8, in the order of [`layout`]: q represents `scale (q - zero)`.
     Bytes {
-        /// What a step is.
+        /// The distance between two integers.
         scale: f32,
-        /// What stands for 0.
+        /// The zero point: the integer that represents 0.
         zero: i8,
     },
-    /// A byte a pixel, the rows filled up to whole words of four: what labels pixels.
+    /// Labels of one byte per pixel, with rows padded to a multiple of four bytes.
     Labels,
 }
 
 impl Form {
-    /// Bytes of a map of this shape, or none where they cannot be counted.
+    /// The size in bytes of a map of this shape; none if it overflows.
     pub fn bytes(self, shape: Shape) -> Option<u64> {
         match self {
             Self::Map(element) => shape.checked_device_bytes(element),
@@ -117,7 +117,7 @@ impl Form {
         }
     }
 
-    /// The NCHW tensor of a shape whose bytes, as the device has them, begin where an f32 may.
+    /// Converts the device's bytes of a map, which must be aligned for f32, to an NCHW tensor.
     pub fn tensor(self, shape: Shape, bytes: &[u8]) -> Tensor {
         match self {
             Self::Map(element) => layout::from_device(shape, &element.decode(bytes)),
@@ -186,7 +186,7 @@ impl Shape {
         self.n * self.h * self.w
     }
 
-    /// `vec4`s a pixel takes on the device: channels in fours, rounded up.
+    /// `vec4`s per pixel on the device: channels / 4, rounded up.
     pub const fn quads(&self) -> usize {
         self.c.div_ceil(4)
     }
@@ -196,7 +196,7 @@ impl Shape {
         (self.pixels() * self.quads() * 4 * element.bytes()) as u64
     }
 
-    /// [`Shape::device_bytes`], or none for a shape so large that they cannot be counted.
+    /// [`Shape::device_bytes`]; none if it overflows.
     pub fn checked_device_bytes(&self, element: Element) -> Option<u64> {
         [self.n, self.h, self.w, self.quads(), 4 * element.bytes()]
             .into_iter()
@@ -216,7 +216,7 @@ impl fmt::Display for Shape {
     }
 }
 
-/// A host tensor in f32, row-major; feature maps are NCHW, weights as checkpoints hold them.
+/// A host tensor in f32, row-major. Feature maps are NCHW; weights have the checkpoint's layout.
 #[derive(Clone, PartialEq)]
 pub struct Tensor {
     dims: Vec<usize>,
@@ -227,7 +227,7 @@ impl Tensor {
     /// A tensor over `data`.
     ///
     /// # Errors
-    /// [`Error::Input`] if `data` is not as long as `dims` say.
+    /// [`Error::Input`] if the length of `data` does not match `dims`.
     pub fn new(dims: impl Into<Vec<usize>>, data: Vec<f32>) -> Result<Self> {
         let dims = dims.into();
         let len = dims.iter().try_fold(1usize, |len, &d| len.checked_mul(d));
@@ -244,17 +244,17 @@ impl Tensor {
         Self { dims, data }
     }
 
-    /// A sine of so many radians a value, which repeats nowhere and has no rounding of its own to hide in:
-    /// what kernels and networks are tried and timed on.
+    /// A test pattern: a sine of `frequency` radians per value. It does not repeat, and its values use all
+    /// bits of an f32, so that errors show.
     pub fn wave(shape: Shape, frequency: f32) -> Self {
         Self::from_fn(<[usize; 4]>::from(shape), |i| (i as f32 * frequency).sin())
     }
 
-    /// Refuses values that no integers stand for: sums in floating point show them, integers would hide them.
+    /// Rejects NaN and infinities: floating-point results show them, int8 would hide them.
     pub(crate) fn quantisable(&self) -> Result<()> {
         match self.data.iter().position(|value| !value.is_finite()) {
             Some(at) => Err(Error::Input(format!(
-                "has the value {} at {at}, for which no integer stands",
+                "has the value {} at index {at}, which cannot be quantised",
                 self.data[at]
             ))),
             None => Ok(()),
@@ -271,17 +271,17 @@ impl Tensor {
         &self.data
     }
 
-    /// The values, row-major, to change.
+    /// The values, row-major, mutable.
     pub fn data_mut(&mut self) -> &mut [f32] {
         &mut self.data
     }
 
-    /// The values alone.
+    /// Returns the values, without the dimensions.
     pub fn into_data(self) -> Vec<f32> {
         self.data
     }
 
-    /// The tensor as a feature map.
+    /// The shape of the tensor as a feature map.
     ///
     /// # Errors
     /// As [`Shape::of`].
@@ -300,12 +300,12 @@ impl fmt::Debug for Tensor {
 pub mod layout {
     use super::{Shape, Tensor};
 
-    /// Values that a map of this shape takes on the device.
+    /// The number of values of a map on the device, padding included.
     pub const fn len(shape: Shape) -> usize {
         shape.pixels() * shape.quads() * 4
     }
 
-    /// Puts an NCHW tensor of `shape` into `values`; the padding becomes zero.
+    /// Writes an NCHW tensor of `shape` to `values` in device layout; the padding becomes zero.
     pub fn to_device(tensor: &Tensor, shape: Shape, values: &mut [f32]) {
         let (plane, padded) = (shape.h * shape.w, shape.quads() * 4);
         for (n, picture) in values.chunks_exact_mut(plane * padded).enumerate() {
@@ -317,7 +317,7 @@ pub mod layout {
         }
     }
 
-    /// The NCHW tensor of `shape` that lies in `values`.
+    /// Reads the NCHW tensor of `shape` from `values` in device layout.
     pub fn from_device(shape: Shape, values: &[f32]) -> Tensor {
         let (plane, padded) = (shape.h * shape.w, shape.quads() * 4);
         Tensor::from_fn([shape.n, shape.c, shape.h, shape.w], |at| {

@@ -276,7 +276,7 @@ fn values_said_of_pictures_count_and_are_told() {
     let network = opened(r#"{"epsilon": 0.001, "mean": [0.1, 0.2, 0.3], "stem_stride": 1}"#).unwrap();
     assert_eq!(origin(&network, "epsilon"), ("0.001", "config.json: epsilon".into()));
     assert_eq!(origin(&network, "mean"), ("0.1,0.2,0.3", "config.json: mean".into()));
-    let note = "config.json names no network, and says epsilon, stem_stride, mean";
+    let note = "config.json names no network, but sets epsilon, stem_stride, mean";
     assert!(network.notes.iter().any(|told| told == note), "{:?}", network.notes);
     let network = opened(r#"{"interpolation": "bicubic", "output_stride": 16}"#).unwrap();
     assert_eq!(origin(&network, "interpolation"), ("bicubic", "config.json: interpolation".into()));

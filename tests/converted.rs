@@ -73,9 +73,7 @@ fn answers_are_as_near_to_torchs_as_rounding_lets_them() {
     ] {
         let network = Network::open(file(name)).unwrap();
         assert_eq!(network.arch, arch);
-        let note = format!(
-            "the weights of {layers} of {layers} layers are of 8 bits: they are computed in integers"
-        );
+        let note = format!("{layers} of {layers} layers have int8 weights: they are computed in integers");
         assert!(network.notes.iter().any(|found| found.starts_with(&note)), "{name}: {:?}", network.notes);
         let of_mapping = |key: &str| key.ends_with(".scale") || key.ends_with(".zero_point");
         assert!(network.tensors.iter().any(|tensor| of_mapping(&tensor.key)));
@@ -132,7 +130,7 @@ fn the_first_layer_is_torchs_to_the_step() {
 #[test]
 fn dense_layers_alone_may_be_of_8_bits() {
     let network = Network::open(file("dynamic")).unwrap();
-    let note = "the weights of 1 of 21 layers are of 8 bits: they are computed in floating point";
+    let note = "1 of 21 layers have int8 weights: they are computed in floating point";
     assert!(network.notes.iter().any(|found| found.starts_with(note)), "{:?}", network.notes);
     assert!(network.graph.nodes().all(|(_, node)| node.map.is_none()));
     let [torch, float] = ["dynamic/int8", "dynamic/float"].map(expected);
@@ -156,9 +154,9 @@ fn the_program_shows_them_and_quantises_none_again() {
     let refused =
         goldcrest(&["quantize", "--weights", path, "--weights-only", "--out", out.to_str().unwrap()]);
     let message = String::from_utf8_lossy(&refused.stderr);
-    assert!(!refused.status.success() && message.contains("resnet18 is in 8 bits already"), "{message}");
+    assert!(!refused.status.success() && message.contains("resnet18 is already int8"), "{message}");
     let error = quantize::weights_only(&Network::open(path).unwrap()).unwrap_err().to_string();
-    assert!(error.contains("resnet18 is in 8 bits already"), "{error}");
+    assert!(error.contains("resnet18 is already int8"), "{error}");
 }
 
 /// The archive `resnet18.pth` with some of its entries changed.

@@ -135,7 +135,7 @@ fn parts_lie_where_they_belong() {
                         let copies = plan.steps.iter().filter(|s| s.why.starts_with("a copy"));
                         let copies: Vec<&str> = copies.map(|step| step.why.as_str()).collect();
                         let expected =
-                            ["a copy: alone is made where it is", "a copy: shared is wanted elsewhere too"];
+                            ["a copy: alone cannot be written in place", "a copy: shared has other readers"];
                         assert_eq!(copies, expected, "{fuse:?}");
                         assert_eq!(plan.outputs[0].value.shape, graph.shapes(INPUT).unwrap()[whole.index()]);
                         for step in &plan.steps {
@@ -213,7 +213,7 @@ fn what_cannot_be_joined_is_refused() {
     let x = g.push("input", Op::Input(INPUT.c), &[]);
     let labels = g.push("labels", Op::Argmax(Extent::Exact([7, 5])), &[x]);
     g.push("mean", Op::GlobalPool, &[labels]);
-    assert!(refusal(&g).contains("layer mean: cannot read what labels makes"), "{}", refusal(&g));
+    assert!(refusal(&g).contains("layer mean: cannot read the output of labels"), "{}", refusal(&g));
 
     // Beyond what a shader can count.
     for size in [[1, 1 << 30], [1 << 40, 1 << 40]] {

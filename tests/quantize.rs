@@ -163,13 +163,13 @@ fn weights_alone_take_no_pictures() {
     let off = distance(&answer(&again), &answer(&network));
     assert!(off > 0.0 && off < 0.03, "{off}");
     assert!(
-        again.notes.iter().any(|note| note.contains("54 of 54 layers are of 8 bits")),
+        again.notes.iter().any(|note| note.contains("54 of 54 layers have int8 weights")),
         "{:?}",
         again.notes
     );
 
     let error = quantize::weights_only(&again).unwrap_err().to_string();
-    assert!(error.contains("mobilenet_v3_small is in 8 bits already"), "{error}");
+    assert!(error.contains("mobilenet_v3_small is already int8"), "{error}");
 }
 
 /// Every library's names, and every head's.
@@ -288,15 +288,15 @@ fn hostile_files_are_refused_by_name() {
         })
     };
     let cases: Vec<(Change, &[&str])> = vec![
-        (scale(0.0), &["features.0.0.weight_scale", "a step cannot be 0", "above 0"]),
-        (scale(-1.0), &["features.0.0.weight_scale", "a step cannot be -1"]),
-        (scale(1e-42), &["features.0.0.weight_scale", "a step cannot be"]),
+        (scale(0.0), &["features.0.0.weight_scale", "a scale cannot be 0", "above 0"]),
+        (scale(-1.0), &["features.0.0.weight_scale", "a scale cannot be -1"]),
+        (scale(1e-42), &["features.0.0.weight_scale", "a scale cannot be"]),
         (scale(f32::NAN), &["features.0.0.weight_scale", "1 of 16 values are not finite"]),
         (scale(f32::INFINITY), &["features.0.0.weight_scale", "not finite"]),
         (scale(3e38), &[STEM, "not finite"]),
         (
             Box::new(|tensors, _| drop(tensors.remove("features.0.0.weight_scale"))),
-            &[STEM, "is of I8, and no features.0.0.weight_scale says what a step is"],
+            &[STEM, "is I8 but has no scales features.0.0.weight_scale"],
         ),
         (
             Box::new(|tensors, _| {
@@ -316,14 +316,14 @@ fn hostile_files_are_refused_by_name() {
                 let scale = tensors["features.0.0.weight_scale"].clone();
                 drop(tensors.insert("features.0.0.bias_scale".into(), scale));
             }),
-            &["features.0.0.bias_scale", "is no part of"],
+            &["features.0.0.bias_scale", "is not part of"],
         ),
-        (said(&["version"], json!(7)), &["eight.safetensors", "is of version 7"]),
+        (said(&["version"], json!(7)), &["eight.safetensors", "has version 7"]),
         (said(&["maps", "nothing.9"], json!({"scale": 1.0, "zero": 0})), &["eight.safetensors", "nothing.9"]),
         (said(&["maps", "input"], json!({"scale": 0.0, "zero": 0})), &["input", "the scale 0"]),
-        (said(&["maps", "input"], json!({"scale": 0.1, "zero": 200})), &["input", "the zero 200"]),
+        (said(&["maps", "input"], json!({"scale": 0.1, "zero": 200})), &["input", "the zero point 200"]),
         (said(&["maps", "input"], json!("wide")), &["eight.safetensors", "goldcrest.int8"]),
-        (said(&["values", "mean"], json!("grey")), &["eight.safetensors", "says mean = grey"]),
+        (said(&["values", "mean"], json!("grey")), &["eight.safetensors", "sets mean = grey"]),
         (said(&["values", "root"], json!("nowhere")), &["eight.safetensors", "root = nowhere"]),
         (said(&["architecture"], json!("torchvision/mobilenet_v9")), &["eight.safetensors", "mobilenet_v9"]),
         (said(&["architecture"], json!("timm/mobilenetv3_small_100")), &["eight.safetensors", "timm"]),
@@ -403,7 +403,7 @@ fn the_program_writes_a_file_that_every_command_opens() {
     let output = goldcrest(&[&arguments[..], &["--json", "--within", "1%"]].concat());
     let warnings = text(&output.stderr);
     assert!(output.status.success(), "{output:?}");
-    assert!(warnings.contains("warning: left out: ") && warnings.contains("broken.png"), "{warnings}");
+    assert!(warnings.contains("warning: skipped: ") && warnings.contains("broken.png"), "{warnings}");
     let told: Value = serde_json::from_slice(&output.stdout).unwrap();
     for key in
         ["network", "pictures", "within", "noise", "noise_of_all", "changed", "equalised", "layers", "ms"]
@@ -424,13 +424,13 @@ fn the_program_writes_a_file_that_every_command_opens() {
     let output = goldcrest(&[&arguments[..], &["--limit", "2", "--per-layer"]].concat());
     let words = text(&output.stdout);
     assert!(output.status.success() && text(&output.stderr).contains("2 of 4 pictures"), "{output:?}");
-    assert!(words.contains("54 of 54 layers in 8 bits") && words.contains("classifier.3"), "{words}");
+    assert!(words.contains("54 of 54 layers in int8") && words.contains("classifier.3"), "{words}");
 
     let inspected = goldcrest(&["inspect", "--backend", "cpu", "--json", "--weights", file]);
     let inspected: Value = serde_json::from_slice(&inspected.stdout).unwrap();
     assert_eq!(inspected["network"], "torchvision/mobilenet_v3_small");
     assert_eq!(inspected["layers_in_8_bits"], 54);
-    assert!(inspected["notes"].to_string().contains("54 of 54 layers are of 8 bits"), "{inspected}");
+    assert!(inspected["notes"].to_string().contains("54 of 54 layers have int8 weights"), "{inspected}");
     let scene = format!("{scenes}/1.png");
     let class = |weights: &str| {
         let output = goldcrest(&["classify", "--backend", "cpu", "--json", "--weights", weights, &scene]);
@@ -444,7 +444,7 @@ fn the_program_writes_a_file_that_every_command_opens() {
         folder.path(),
         &["quantize", "--weights", file, "--weights-only", "--out", &format!("{file}.2.safetensors")],
         1,
-        &["mobilenet_v3_small is in 8 bits already"],
+        &["mobilenet_v3_small is already int8"],
     );
 }
 

@@ -187,7 +187,7 @@ fn a_supernets_file_opens_as_its_largest_or_as_the_one_that_was_said() {
         assert_ne!(text, largest);
         let said = Said::default().set("subnet", text).unwrap();
         let network = Network::open_with(&written.file, &said).unwrap();
-        noted(&network, "the one that was said", text);
+        noted(&network, "the requested", text);
         written.check(&network, 0, &device);
     }
 }

@@ -297,7 +297,7 @@ fn what_cannot_be_read_is_refused() {
             refused(&plain, Framing { region: Some(region), ..Framing::default() }, "region");
         }
         let narrow = Framing { region: Some([0, 0, 10, 16]), ..Framing::default() };
-        refused(&plain, narrow, "planned were 20 x 16");
+        refused(&plain, narrow, "the session takes 20 x 16");
 
         let source = session.source(&plain, Framing::default()).unwrap();
         let mut encoder = gpu.device().create_command_encoder(&Default::default());

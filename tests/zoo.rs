@@ -368,7 +368,7 @@ fn what_a_tensor_holds_is_checked() {
     let mut extra = items.clone();
     extra.push(Item { key: "features.3.extra".into(), dtype: Dtype::F32, shape: vec![1], data: vec![0; 4] });
     extra.push(Item { key: "zebra\nstripe".into(), dtype: Dtype::F32, shape: vec![1], data: vec![0; 4] });
-    says(&refusal(&extra, None, None), &["features.3.extra", "no part of MobileNetV2", "1 more"]);
+    says(&refusal(&extra, None, None), &["features.3.extra", "not part of MobileNetV2", "1 more"]);
     extra.remove(extra.len() - 2);
     says(&refusal(&extra, None, None), &["zebra\\nstripe"]);
 }
@@ -420,7 +420,7 @@ fn files_and_folders() {
         assert_eq!(Network::open(path).unwrap().arch, "torchvision/mobilenet_v2");
     }
     fs::write(at("twice.safetensors"), &whole).unwrap();
-    fails(folder.path(), &["twice.safetensors", "any.safetensors too"]);
+    fails(folder.path(), &["twice.safetensors", "also in", "any.safetensors"]);
     let (a, b) = items.split_at(100);
     fs::write(at("any.safetensors"), bytes(a)).unwrap();
     fs::write(at("twice.safetensors"), bytes(b)).unwrap();
@@ -439,9 +439,9 @@ fn files_and_folders() {
     index("absent.safetensors");
     fails(folder.path(), &["absent.safetensors"]);
     index("../any.safetensors");
-    fails(folder.path(), &["index.json", "no file name"]);
+    fails(folder.path(), &["index.json", "not a file name"]);
     index("unrelated.safetensors");
-    fails(folder.path(), &["too"]);
+    fails(folder.path(), &["also in"]);
     fs::remove_file(at("model.safetensors.index.json")).unwrap();
 
     // In a folder, `model.safetensors` is the one.
@@ -467,7 +467,7 @@ fn names_are_checked() {
     );
     says(
         &refusal(&resnet(18), None, Some("torchvision/resnet50")),
-        &["torchvision/resnet50", "those of ResNet, as torchvision/resnet"],
+        &["torchvision/resnet50", "those of ResNet, such as torchvision/resnet"],
     );
     says(&refusal(&timm, None, Some("timm/lcnet_100")), &["lcnet_100", "tf_mobilenetv3_small_075"]);
     says(&refusal(&v2, None, Some("mobilenet_v2")), &["torchvision/mobilenet_v2"]);
@@ -514,7 +514,7 @@ fn other_networks_are_refused() {
         &refusal(&segmentation, None, None),
         &["classifier.0.bias", "under backbone.", "--set ignore=classifier."],
     );
-    says(&refusal(&[], None, None), &["saw 0 tensors"]);
+    says(&refusal(&[], None, None), &["found 0 tensors"]);
 
     // MnasNet and EfficientNet-Lite have V2's modules, but 5x5 windows.
     let mut mnasnet = fixture("networks/timm-mobilenetv2_050.json").items();
@@ -771,7 +771,7 @@ fn any_classes_and_any_channels() {
     }
     let network = open(&items, None, None).unwrap();
     assert_eq!((network.channels, network.classes), (1, 7));
-    assert!(network.notes.iter().any(|note| note.contains("1 channels")));
+    assert!(network.notes.iter().any(|note| note.contains("1 channel:")));
     assert!(network.graph.shapes(network.input_shape(2)).is_ok());
 }
 
@@ -826,7 +826,7 @@ fn what_segments_and_detects_is_known_by_its_keys() {
             assert_eq!(features, expected.collect::<Vec<_>>(), "{name}");
         }
         says(&refusal(&items, None, Some(&format!("{arch}.V9"))), &["V9", tag]);
-        says(&refusal(&items, None, Some("torchvision/mobilenet_v3_large")), &["said to be", &arch]);
+        says(&refusal(&items, None, Some("torchvision/mobilenet_v3_large")), &["opened as", &arch]);
     }
     // The auxiliary head is for training, and may have been left behind.
     let deeplab = fixture("networks/torchvision-deeplabv3_mobilenet_v3_large.json").items();
@@ -891,6 +891,6 @@ fn v4_is_known_by_its_keys() {
     let small = fixture("networks/timm-mobilenetv4_conv_small.json").items();
     for other in ["conv_small_050", "conv_medium", "conv_large"] {
         let arch = format!("timm/mobilenetv4_{other}");
-        says(&refusal(&small, None, Some(&arch)), &["said to be", &arch, "but its tensors are those of"]);
+        says(&refusal(&small, None, Some(&arch)), &["opened as", &arch, "but its tensors are those of"]);
     }
 }

@@ -342,12 +342,12 @@ def turns(shader, s, loop, above):
     if shader in ("pointwise", "pointwise_subgroup"):
         return product(s, fmas, s["PIXELS"] * s["QUADS"], s["inputs"])
     if shader == "pointwise_split":
-        fewest, share = s["inputs"] // s["LANES_I"], math.ceil(s["inputs"] / s["LANES_I"])
-        return product(s, fmas, s["PIXELS"], share, fewest) if fmas else s["LANES_I"]
+        fewest, share = s["inputs"] // s["WORKGROUP_I"], math.ceil(s["inputs"] / s["WORKGROUP_I"])
+        return product(s, fmas, s["PIXELS"], share, fewest) if fmas else s["WORKGROUP_I"]
     if shader == "pointwise_pool":
         if within:
-            return math.ceil(s["pixels"] / (s["LANES_P"] * s["PIXELS"]))
-        return product(s, fmas, s["PIXELS"], s["inputs"]) if fmas else s["LANES_P"] - 1
+            return math.ceil(s["pixels"] / (s["WORKGROUP_P"] * s["PIXELS"]))
+        return product(s, fmas, s["PIXELS"], s["inputs"]) if fmas else s["WORKGROUP_P"] - 1
     if shader == "staged":
         if fmas == 16 * s["PIXELS"] * s["QUADS"] * s["DEEP"] or within:
             return math.ceil(s["KERNEL"] ** 2 * s["inputs"] / (s["SPLIT"] * s["DEEP"]))
@@ -361,14 +361,14 @@ def turns(shader, s, loop, above):
     if shader == "product_int8":
         if within:
             return s["KERNEL"]
-        return math.ceil(s["turns"] / s["SPLIT"]) if fmas else s["SPLIT"] - 1
+        return math.ceil(s["iterations"] / s["SPLIT"]) if fmas else s["SPLIT"] - 1
     if shader == "gate":
         # DEPTH turns of these are one: of the sums of tiles, and of both products.
         return math.ceil((s["CHANNELS"] / s["SPLITS"] if fmas else s["tiles"] / s["SPREAD"]) / s["DEPTH"])
     if shader == "reduce":
         return s["SPLITS"]
     if shader in ("pool", "pool_int8"):
-        return math.ceil(s["pixels"] / s["LANES_P"] / s["DEPTH"])
+        return math.ceil(s["pixels"] / s["WORKGROUP_P"] / s["DEPTH"])
     if shader == "argmax":
         return math.ceil(s["channels"] / 4)
     if shader == "block":
@@ -384,7 +384,7 @@ def all_fmas(loop):
 def of_block(s, loop, above):
     """The block kernel's: over chunks, then over slices of weights and what they are multiplied with, and over the
     depthwise part's items."""
-    fmas, tile, lanes = all_fmas(loop), s["TILE_H"] * s["TILE_W"], s["LANES_O"] * s["LANES_P"]
+    fmas, tile, lanes = all_fmas(loop), s["TILE_H"] * s["TILE_W"], s["WORKGROUP_O"] * s["WORKGROUP_P"]
     region = math.prod((s[side] - 1) * s["STRIDE"] + (s["KERNEL"] - 1) * s["DILATION"] + 1
                        for side in ("TILE_H", "TILE_W"))
     items = math.ceil(math.ceil(region / 4) * s["CHUNK"] / lanes)

@@ -1,10 +1,10 @@
-//! A window with a moving scene, which three networks look at while it is rendered: its subject is named,
-//! its shapes are painted over and framed, and no frame waits for any of it.
+//! A window with a moving scene, which three networks process while it is rendered: one names its subject,
+//! one colours its shapes, one draws boxes around them. No frame waits for a network.
 //!
 //!     cargo run --release --example live_scene
 //!
-//! Space pauses; C, S and D switch the classifier, the segmenter and the detector; P changes between f32
-//! and f16 and has them built again between frames.
+//! Space pauses; C, S and D toggle the classifier, the segmenter and the detector; P toggles f32 and f16, and
+//! the networks are built again between frames.
 
 #[path = "../stage/census.rs"]
 mod census;
@@ -34,19 +34,19 @@ use winit::{
 };
 use words::Words;
 
-/// A window with a moving scene that networks look at, frame by frame.
+/// A window with a moving scene that networks process, frame by frame.
 #[derive(Parser)]
 struct Arguments {
-    /// Frames after which it ends; without it, when the window is closed
+    /// Frames after which the program ends; by default, it ends when the window is closed
     #[arg(long)]
     frames: Option<u64>,
 
-    /// Says every so many frames what is in use
+    /// Print the memory in use every CENSUS frames
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     census: Option<u64>,
 }
 
-/// Pixels of the scene's side.
+/// The scene's width and height, in pixels.
 const SIDE: u32 = 384;
 
 fn main() -> Result<()> {
@@ -111,7 +111,7 @@ impl App {
     }
 }
 
-/// What a renderer has, and what it has added for the networks.
+/// A renderer, with the networks that it runs.
 struct Live {
     window: Arc<Window>,
     surface: wgpu::Surface<'static>,
@@ -127,7 +127,7 @@ struct Live {
     time: f32,
     paused: bool,
     frames: u64,
-    /// When the latest frame began, and how long frames take of late.
+    /// The start of the latest frame, and the moving average of the frame time.
     latest: Instant,
     each: Duration,
 }
@@ -224,7 +224,7 @@ impl Live {
                 self.surface.configure(self.gpu.device(), &self.config);
                 return Ok(());
             }
-            // Hidden or late: the next frame, then.
+            // Hidden or timed out: skip this frame.
             _ => return Ok(()),
         };
         let queue = self.gpu.queue();
@@ -244,7 +244,7 @@ impl Live {
         queue.submit([encoder.finish()]);
         queue.present(target);
         for watcher in &mut self.watchers {
-            watcher.hear(self.frames)?;
+            watcher.poll(self.frames)?;
         }
         self.frames += 1;
         Ok(())
@@ -259,10 +259,10 @@ impl Live {
         [format!("frame        {ms:5.1} ms on {adapter}, [P]recision {precision}, {pause}"), a, b, c]
     }
 
-    /// What is in use.
+    /// The time and memory in use, as text.
     fn census(&self) -> String {
-        let under_way: usize = self.watchers.iter().map(Watcher::under_way).sum();
+        let in_flight: usize = self.watchers.iter().map(Watcher::in_flight).sum();
         let ms = 1e3 * self.each.as_secs_f64();
-        format!("{ms:.1} ms, {under_way} answers under way, {}", census::census(self.gpu.device()))
+        format!("{ms:.1} ms, {in_flight} results in flight, {}", census::census(self.gpu.device()))
     }
 }

@@ -1,11 +1,11 @@
-//! What is on the window: the frame under its mask, boxes, and words.
+//! The window's content: the frame with its mask on top, boxes, and text.
 
 use bytemuck::{Pod, Zeroable};
 use goldcrest::{gpu::Boxes, kernels::rank::Found, tasks::palette, wgpu};
 
 use super::words::Words;
 
-/// Draws it.
+/// Draws the window's content.
 pub struct Screen {
     whole: wgpu::RenderPipeline,
     boxes: wgpu::RenderPipeline,
@@ -13,11 +13,11 @@ pub struct Screen {
     uniforms: wgpu::Buffer,
 }
 
-/// What there is to show in a frame.
+/// What to draw over the frame.
 pub struct Shown<'a> {
-    /// Whether the mask is.
+    /// True to show the mask.
     pub masked: bool,
-    /// The boxes, if any are.
+    /// The boxes, if there are any.
     pub boxes: Option<&'a Boxes>,
 }
 
@@ -31,11 +31,11 @@ struct Uniforms {
     colours: [[f32; 4]; 16],
 }
 
-/// Vertices of a box.
+/// Vertices per box.
 pub const VERTICES: u32 = 10;
 
 impl Screen {
-    /// For targets of `format`.
+    /// Creates the pipelines for targets of `format`.
     pub fn new(
         device: &wgpu::Device,
         format: wgpu::TextureFormat,
@@ -164,7 +164,7 @@ impl Screen {
         pass.set_pipeline(&self.whole);
         pass.draw(0..3, 0..1);
         if let Some(boxes) = shown.boxes {
-            // Neither the boxes nor their number have left the device.
+            // An indirect draw: the boxes and their number stay on the device.
             pass.set_pipeline(&self.boxes);
             pass.set_vertex_buffer(0, boxes.instances().slice(..));
             pass.draw_indirect(boxes.draw(), 0);

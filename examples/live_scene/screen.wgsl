@@ -1,4 +1,4 @@
-// The frame with its mask over it, boxes round what was found, and words below.
+// The frame with its mask on top, boxes around the detections, and text below.
 
 struct Screen {
     scene: vec2<f32>,                // size of the scene on the target, in pixels
@@ -30,7 +30,7 @@ fn shown(@builtin(position) position: vec4<f32>) -> @location(0) vec4<f32> {
     return vec4(mix(colour, over.rgb, over.a * screen.masked), 1.0);
 }
 
-// Thickness of a box's sides, in pixels.
+// Line width of a box, in pixels.
 const LINE = 3.0;
 
 struct Corner {
@@ -38,7 +38,8 @@ struct Corner {
     @location(0) @interpolate(flat) kind: u32,
 }
 
-// A box as a strip of ten: its corners clockwise and the first again, the outer and the inner of each.
+// A box as a strip of ten vertices: four corners clockwise and the first again, each as an outer and an
+// inner vertex.
 @vertex
 fn box(@builtin(vertex_index) index: u32, @location(0) bounds: vec4<f32>, @location(1) score: f32, @location(2) kind: u32) -> Corner {
     let corner = (index / 2u) % 4u;
@@ -46,8 +47,8 @@ fn box(@builtin(vertex_index) index: u32, @location(0) bounds: vec4<f32>, @locat
     let low = corner >= 2u;
     let edge = vec2(select(bounds.x, bounds.z, right), select(bounds.y, bounds.w, low)) * screen.scene;
     let inward = vec2(select(LINE, -LINE, right), select(LINE, -LINE, low)) * f32(index % 2u);
-    let place = (edge + inward) / screen.target_size;
-    return Corner(vec4(2.0 * place.x - 1.0, 1.0 - 2.0 * place.y, 0.0, 1.0), kind);
+    let position = (edge + inward) / screen.target_size;
+    return Corner(vec4(2.0 * position.x - 1.0, 1.0 - 2.0 * position.y, 0.0, 1.0), kind);
 }
 
 @fragment

@@ -1,4 +1,4 @@
-//! A network that looks at every frame that it has time for.
+//! A network that processes every frame for which the device has time.
 
 use std::time::Duration;
 
@@ -14,28 +14,28 @@ use goldcrest::{
 
 use super::screen::VERTICES;
 
-/// How much of a frame building may take.
+/// The time per frame for building a session.
 const BUDGET: Duration = Duration::from_millis(3);
 
-/// Answers that may be on their way.
-const PLACES: usize = 3;
+/// The most results in flight.
+const IN_FLIGHT: usize = 3;
 
-/// A network, its session once that is built, and what it said last.
+/// A network, its session once that is built, and its latest result as text.
 pub struct Watcher {
     name: &'static str,
     network: Network,
     building: Option<Building>,
     looking: Option<Looking>,
-    /// Whether it is wanted.
+    /// True if the network runs.
     pub on: bool,
-    said: String,
+    status: String,
 }
 
 struct Looking {
     session: Session,
     source: Source,
     ring: Ring,
-    /// What is drawn of its answer without leaving the device.
+    /// The part of its result that is drawn without leaving the device.
     drawn: Drawn,
 }
 
@@ -46,7 +46,7 @@ enum Drawn {
 }
 
 impl Watcher {
-    /// That begins to be built.
+    /// Creates a watcher and starts to build its session.
     pub fn new(
         name: &'static str,
         network: Network,
@@ -55,20 +55,20 @@ impl Watcher {
         precision: Precision,
     ) -> Result<Self> {
         let mut watcher =
-            Self { name, network, building: None, looking: None, on: true, said: String::new() };
+            Self { name, network, building: None, looking: None, on: true, status: String::new() };
         watcher.build(gpu, side, precision)?;
         Ok(watcher)
     }
 
-    /// Builds another session; the one that there is looks on until then.
+    /// Starts to build another session; the current one runs until then.
     pub fn build(&mut self, gpu: &Gpu, side: u32, precision: Precision) -> Result<()> {
         let options = Options { precision, ..Options::default() };
         self.building = Some(Session::building(gpu, &self.network, [side as usize; 2], options)?);
         Ok(())
     }
 
-    /// Goes on building, if it does, and records that it looks at the frame, unless it still has
-    /// enough to do. Its mask is painted in the same frame.
+    /// Continues to build, if a session is being built. Then records an inference on the frame, if there is
+    /// room in the ring. A mask is painted in the same frame.
     pub fn look(
         &mut self,
         encoder: &mut wgpu::CommandEncoder,
@@ -78,7 +78,7 @@ impl Watcher {
     ) -> Result<()> {
         if let Some(building) = &mut self.building {
             let [done, of] = building.progress();
-            self.said = format!("is built: {done} of {of} pipelines");
+            self.status = format!("building: {done} of {of} pipelines");
             if let Some(session) = building.advance(BUDGET)? {
                 self.building = None;
                 self.looking = Some(Looking::new(session, &self.network, frame, mask)?);
@@ -90,8 +90,8 @@ impl Watcher {
         }
     }
 
-    /// Hears what has come back, if anything has.
-    pub fn hear(&mut self, number: u64) -> Result<()> {
+    /// Takes the newest result, if one was read back.
+    pub fn poll(&mut self, number: u64) -> Result<()> {
         let Some(looking) = &mut self.looking else { return Ok(()) };
         if let Some(answer) = looking.ring.poll()? {
             let took = match answer.took {
@@ -100,12 +100,12 @@ impl Watcher {
             };
             let late = number - answer.frame;
             let words = looking.words(&answer.parts)?;
-            self.said = format!("{took}, {late} frames late, {} dropped: {words}", looking.ring.dropped());
+            self.status = format!("{took}, {late} frames late, {} dropped: {words}", looking.ring.dropped());
         }
         Ok(())
     }
 
-    /// The boxes, if it finds any.
+    /// The boxes, if it is a detector and runs.
     pub fn boxes(&self) -> Option<&Boxes> {
         match &self.looking.as_ref()?.drawn {
             Drawn::Boxes(boxes) if self.on => Some(boxes),
@@ -113,15 +113,15 @@ impl Watcher {
         }
     }
 
-    /// Answers that have not come back yet.
-    pub fn under_way(&self) -> usize {
+    /// Results that are not read back yet.
+    pub fn in_flight(&self) -> usize {
         self.looking.as_ref().map_or(0, |looking| looking.ring.under_way())
     }
 
-    /// Itself in a line.
+    /// The name and the status, in one line.
     pub fn line(&self) -> String {
-        let said = if self.on || self.building.is_some() { &self.said } else { "is off" };
-        format!("{:12} {said}", self.name)
+        let status = if self.on || self.building.is_some() { &self.status } else { "off" };
+        format!("{:12} {status}", self.name)
     }
 }
 
@@ -133,7 +133,7 @@ impl Looking {
         mask: &wgpu::Texture,
     ) -> goldcrest::Result<Self> {
         let source = session.source(frame, Framing::default())?;
-        let ring = session.ring(PLACES)?;
+        let ring = session.ring(IN_FLIGHT)?;
         let drawn = match network.task {
             Task::Segment { .. } => Drawn::Mask(session.painting(mask, &colours())?),
             Task::Detect(_) => Drawn::Boxes(session.boxes(0.5, VERTICES)?),
@@ -156,7 +156,7 @@ impl Looking {
         Ok(())
     }
 
-    /// What an answer says, in short.
+    /// A summary of a result.
     fn words(&self, parts: &[goldcrest::Tensor]) -> goldcrest::Result<String> {
         let unnamed = || "?".to_owned();
         let words: Vec<String> = match &self.drawn {
@@ -189,7 +189,7 @@ impl Looking {
     }
 }
 
-/// Each class in its colour, half transparent; the background not at all.
+/// The classes' colours, half transparent; the background is fully transparent.
 fn colours() -> [[u8; 4]; 256] {
     let mut colours = palette().map(|[r, g, b]| [r, g, b, 140]);
     colours[0] = [0; 4];

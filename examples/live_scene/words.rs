@@ -1,4 +1,4 @@
-//! Lines of words on a texture.
+//! Lines of text in a texture.
 
 use goldcrest::wgpu;
 use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster, get_raster_width};
@@ -7,18 +7,18 @@ const LETTER: usize = get_raster_width(FontWeight::Regular, RasterHeight::Size16
 const LINE: usize = 20;
 const COLUMNS: usize = 128;
 
-/// A texture of white letters on black, a byte a texel.
+/// A texture of white letters on black, one byte per texel.
 pub struct Words {
     texture: wgpu::Texture,
 }
 
 impl Words {
-    /// How many lines there are.
+    /// The number of lines.
     pub const LINES: usize = 4;
-    /// Its height in pixels.
+    /// The texture's height in pixels.
     pub const HEIGHT: u32 = (LINE * Self::LINES) as u32;
 
-    /// Without any yet.
+    /// Creates the texture without text.
     pub fn new(device: &wgpu::Device) -> Self {
         let texture = device.create_texture(&wgpu::TextureDescriptor {
             label: Some("words"),
@@ -37,12 +37,12 @@ impl Words {
         Self { texture }
     }
 
-    /// What they are on.
+    /// The texture with the text.
     pub fn texture(&self) -> &wgpu::Texture {
         &self.texture
     }
 
-    /// Writes them; what is longer is cut off.
+    /// Writes the lines, cut off at the texture's width.
     pub fn write(&self, queue: &wgpu::Queue, lines: &[String; Self::LINES]) {
         let width = LETTER * COLUMNS;
         let mut texels = vec![0; width * Self::HEIGHT as usize];

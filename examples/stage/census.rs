@@ -1,8 +1,8 @@
-//! What a program has in use, for runs of many frames.
+//! The memory in use, for runs of many frames.
 
 use goldcrest::wgpu;
 
-/// What a device has allocated, and how much memory this process has.
+/// The device's allocations and this process's resident memory, as text.
 pub fn census(device: &wgpu::Device) -> String {
     let mut system = sysinfo::System::new();
     let resident = sysinfo::get_current_pid().ok().and_then(|own| {
@@ -11,7 +11,7 @@ pub fn census(device: &wgpu::Device) -> String {
     });
     let megabytes = |bytes: u64| bytes as f64 / 1e6;
     let allocated = device.generate_allocator_report().map_or_else(
-        || "what the device has allocated is not known".into(),
+        || "allocations on the device are unknown".into(),
         |report| {
             let bytes = megabytes(report.total_allocated_bytes);
             format!("{} allocations of {bytes:.2} MB on the device", report.allocations.len())

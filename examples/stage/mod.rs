@@ -1,4 +1,4 @@
-//! Stands in for a game: moving shapes, rendered to a texture by a pipeline of its own.
+//! Stands in for a game: renders moving shapes to a texture with its own pipeline.
 
 use bytemuck::{Pod, Zeroable};
 use goldcrest::{demo::Shape, wgpu};
@@ -23,13 +23,13 @@ struct Actor {
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 struct Uniforms {
-    /// Colours, and behind them the target's width and height.
+    /// The upper and the lower colour; their w are the target's width and height.
     gradient: [[f32; 4]; 2],
     actors: [Actor; 5],
 }
 
 impl Stage {
-    /// For targets of `format`.
+    /// Creates the pipeline for targets of `format`.
     pub fn new(device: &wgpu::Device, format: wgpu::TextureFormat) -> Self {
         let shader = device.create_shader_module(wgpu::include_wgsl!("stage.wgsl"));
         let pipeline = device.create_render_pipeline(&wgpu::RenderPipelineDescriptor {
@@ -67,7 +67,7 @@ impl Stage {
         Self { pipeline, bindings, uniforms }
     }
 
-    /// Renders the moment `time`, in seconds.
+    /// Renders the scene at `time`, in seconds.
     pub fn render(
         &self,
         queue: &wgpu::Queue,
@@ -95,7 +95,7 @@ impl Stage {
     }
 }
 
-/// A square texture that can be sampled, and used as it says.
+/// Creates a square texture that can be sampled, with `usage` in addition.
 pub fn texture(
     device: &wgpu::Device,
     side: u32,
@@ -114,7 +114,7 @@ pub fn texture(
     })
 }
 
-/// Who is on the stage: a large one in the middle, and four that go round it.
+/// The shapes at `time`: a large one in the middle, and four that orbit it.
 fn uniforms(size: [f32; 2], time: f32) -> Uniforms {
     let cast = [
         (Shape::Star, [0.95, 0.75, 0.1]),
@@ -125,10 +125,10 @@ fn uniforms(size: [f32; 2], time: f32) -> Uniforms {
     ];
     let mut i = 0.0;
     let actors = cast.map(|(shape, colour)| {
-        let way = 0.4 * time + i * std::f32::consts::FRAC_PI_2;
+        let orbit = 0.4 * time + i * std::f32::consts::FRAC_PI_2;
         let (centre, radius) = match i {
             0.0 => ([0.5 + 0.03 * time.sin(), 0.5], 0.24),
-            _ => ([0.5 + 0.36 * way.cos(), 0.5 + 0.36 * way.sin()], 0.1),
+            _ => ([0.5 + 0.36 * orbit.cos(), 0.5 + 0.36 * orbit.sin()], 0.1),
         };
         i += 1.0;
         Actor { centre, radius, angle: 0.3 * time * i, colour, shape: shape as u32 }

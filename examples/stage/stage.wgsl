@@ -1,17 +1,17 @@
-// Shapes on a gradient, in one triangle over the whole target.
+// Shapes on a gradient, drawn with one triangle that covers the target.
 
 struct Actor {
     centre: vec2<f32>, // 0 to 1, from the top left corner
     radius: f32,
     angle: f32,
     colour: vec3<f32>,
-    shape: u32, // its place among the demo's shapes
+    shape: u32, // its index among the demo's shapes
 }
 
 struct Stage {
     upper: vec4<f32>,
     lower: vec4<f32>,
-    actors: array<Actor, 5>, // from the furthest to the nearest
+    actors: array<Actor, 5>, // back to front
 }
 
 @group(0) @binding(0) var<uniform> stage: Stage;

@@ -1,4 +1,4 @@
-//! A file's bytes, read where and when they are wanted.
+//! Random access to a file's bytes.
 
 use std::{
     borrow::Cow,
@@ -10,19 +10,20 @@ use std::{
 
 use crate::{Error, Result, files};
 
-/// The most bytes of a file that has to be held whole, as PyTorch's have.
+/// The size limit of a file that is read whole, as PyTorch files are.
 const MOST: u64 = 4 << 30;
 
-/// Read and never mapped: a map ends the program by a signal once somebody cuts the file short.
+/// A file's bytes. They are read, not memory-mapped: access to a mapping of a truncated file ends the program
+/// with a signal.
 #[derive(Debug)]
 pub(super) enum Bytes {
-    /// In a file of this length.
+    /// An open file and its length.
     File(Mutex<File>, u64),
     Memory(Vec<u8>),
 }
 
 impl Bytes {
-    /// Those of a file; of a pipe all of them, now.
+    /// Opens a file. A pipe is read to its end.
     pub fn open(path: &Path) -> Result<Self> {
         let file = files::open(path)?;
         let found = file.metadata().map_err(Error::io(path))?;
@@ -39,14 +40,14 @@ impl Bytes {
         }
     }
 
-    /// `len` of them from the one at `from`, or as many as there are.
+    /// Reads `len` bytes from offset `from`, or fewer at the end of the file.
     pub fn read(&self, from: u64, len: u64) -> io::Result<Cow<'_, [u8]>> {
         match self {
             Self::File(file, _) => {
                 let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
                 file.seek(SeekFrom::Start(from))?;
                 let mut bytes = Vec::new();
-                // No more than there is: the length may be what a hostile header says.
+                // Never more than the file has: `len` may come from a hostile header.
                 let wanted = len.min(self.len().saturating_sub(from));
                 bytes.try_reserve_exact(usize::try_from(wanted).unwrap_or(usize::MAX))?;
                 (&mut *file).take(wanted).read_to_end(&mut bytes)?;
@@ -59,7 +60,7 @@ impl Bytes {
         }
     }
 
-    /// All of them.
+    /// Reads all bytes.
     pub fn whole(self, path: &Path) -> Result<Vec<u8>> {
         match self {
             Self::File(file, _) => {
@@ -71,7 +72,7 @@ impl Bytes {
         }
     }
 
-    /// What `read` makes of them as a stream.
+    /// Calls `read` with the bytes as a stream.
     pub fn streamed<T>(&self, read: impl FnOnce(&mut dyn Stream) -> T) -> T {
         match self {
             Self::File(file, _) => {
@@ -82,7 +83,7 @@ impl Bytes {
     }
 }
 
-/// What can be read anywhere.
+/// A seekable stream of bytes.
 pub(super) trait Stream: Read + Seek {}
 
 impl<T: Read + Seek> Stream for T {}

@@ -1,4 +1,4 @@
-//! The JSON files that lie beside a checkpoint.
+//! The JSON files next to a checkpoint.
 
 use std::{io, path::PathBuf};
 
@@ -7,10 +7,10 @@ use serde_json::{Map, Value};
 use super::Source;
 use crate::{Error, Result, files};
 
-/// The most bytes of such a file: the names of 21,841 classes and their numbers are two million.
+/// The size limit of such a file. The names and numbers of 21,841 classes take two million bytes.
 const MOST: u64 = 32 << 20;
 
-/// An object of a JSON file. A field that is null counts as absent.
+/// A JSON object of a file. A field that is null counts as absent.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
     path: PathBuf,
@@ -18,7 +18,7 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    /// The object in a file, or none if there is no such file.
+    /// Reads the object in a file; `None` if the file does not exist.
     pub fn open(path: impl Into<PathBuf>) -> Result<Option<Self>> {
         let path = path.into();
         match files::read(&path, MOST) {
@@ -31,7 +31,7 @@ impl Config {
         }
     }
 
-    /// The object in a text.
+    /// Parses the object in a text.
     pub fn parse(path: impl Into<PathBuf>, text: &str) -> Result<Self> {
         let path = path.into();
         match serde_json::from_str(text) {
@@ -46,13 +46,13 @@ impl Config {
         Error::file(&self.path, format!("{field}: {reason}"))
     }
 
-    /// Whoever says what a field of this file says.
+    /// A field of this file as a source.
     pub fn source(&self, field: &str) -> Source {
         let file = self.path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
         Source::Config(format!("{file}: {field}"))
     }
 
-    /// A field, unless it is absent.
+    /// The value of a field, unless it is absent.
     pub fn get(&self, field: &str) -> Option<&Value> {
         self.fields.get(field).filter(|value| !value.is_null())
     }
@@ -67,9 +67,9 @@ impl Config {
         convert(value).map(Some).ok_or_else(|| self.error(field, format!("expected {wanted}, found {value}")))
     }
 
-    /// A text.
+    /// A string.
     pub fn text(&self, field: &str) -> Result<Option<&str>> {
-        self.typed(field, "a text", Value::as_str)
+        self.typed(field, "a string", Value::as_str)
     }
 
     /// True or false.
@@ -82,22 +82,22 @@ impl Config {
         self.typed(field, "a number", Value::as_f64)
     }
 
-    /// A whole number above zero.
+    /// A positive integer.
     pub fn count(&self, field: &str) -> Result<Option<usize>> {
-        self.typed(field, "a whole number above 0", |v| {
+        self.typed(field, "an integer above 0", |v| {
             v.as_u64().and_then(|n| n.try_into().ok()).filter(|n| *n > 0)
         })
     }
 
-    /// Whole numbers above zero, `N` of them.
+    /// `N` positive integers.
     pub fn counts<const N: usize>(&self, field: &str) -> Result<Option<[usize; N]>> {
-        self.typed(field, &format!("{N} whole numbers above 0"), |v| {
+        self.typed(field, &format!("{N} integers above 0"), |v| {
             let items = v.as_array()?.iter().map(|v| v.as_u64().filter(|n| *n > 0).map(|n| n as usize));
             items.collect::<Option<Vec<_>>>()?.try_into().ok()
         })
     }
 
-    /// Numbers, or a single one.
+    /// A list of numbers, or a single number.
     pub fn numbers(&self, field: &str) -> Result<Option<Vec<f32>>> {
         self.typed(field, "numbers", |v| {
             let one = std::slice::from_ref(v);

@@ -1,4 +1,4 @@
-//! What a file is, by what it holds and not by its name.
+//! Detects a file's format from its content. The name only decides between formats that look alike.
 
 use std::path::Path;
 
@@ -7,51 +7,52 @@ use zip::ZipArchive;
 use super::bytes::{Bytes, Stream};
 use crate::{Error, Result};
 
-/// How many bytes of a file that is no archive show what it is.
+/// The bytes read to detect the format of a file that is not a zip archive.
 const START: u64 = 4096;
 
-/// A file of weights, or what it is instead.
+/// A file's format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Format {
     Safetensors,
-    /// A file of PyTorch's.
+    /// A PyTorch file.
     Torch(Container),
-    /// Something else: what, and what helps.
+    /// Another format: an error message with the format and advice.
     Other(String),
 }
 
-/// What PyTorch's pickles lie in.
+/// The container of a PyTorch file's pickles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Container {
-    /// An archive, since PyTorch 1.6.
+    /// A zip archive, since PyTorch 1.6.
     Zip,
-    /// Several pickles and the storages behind one another, before that.
+    /// A sequence of pickles, then the storages, before PyTorch 1.6.
     Legacy,
-    /// An archive, before PyTorch 0.1.10.
+    /// A tar archive, before PyTorch 0.1.10.
     Tar,
-    /// A pickle alone.
+    /// A single pickle.
     Pickle,
 }
 
-/// What converts the weights of Keras and TensorFlow.
-const CONVERT: &str = "uv run scripts/convert_tf.py FILE FOLDER makes a folder of it that can be read";
+/// Advice for Keras and TensorFlow weights.
+const CONVERT: &str = "convert it to a folder with uv run scripts/convert_tf.py FILE FOLDER";
 
-/// The same for what that does not read itself.
-const RESAVE: &str = "load it in Keras, save it as .keras, and convert that with scripts/convert_tf.py";
+/// Advice for formats that `scripts/convert_tf.py` does not read.
+const RESAVE: &str = "load it in Keras, save it as .keras, and convert that file with scripts/convert_tf.py";
 
-/// What has weights under other names, or none.
-const EXPORTED: &str = "exports lose the layers' names: give the weights that it was made from, in PyTorch's or safetensors' format";
+/// Advice for exported networks, whose weights have other names or none.
+const EXPORTED: &str =
+    "exports lose the layers' names: use the weights before the export, in PyTorch or safetensors format";
 
-/// The number that begins a file of PyTorch's before the archives, as pickles of protocol 2 and of
-/// protocol 0 have it.
+/// The magic number of a PyTorch file before PyTorch 1.6, as pickles of protocol 2 and of protocol 0 store
+/// it.
 const LEGACY: [&[u8]; 2] = [b"\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", b"119547037146038801333356"];
 
-/// A program of torch's, and what helps.
+/// A torch.export program, and advice for it.
 const EXPORT: &str = "an archive of torch.export";
 const STATE: &str = "save the module's state_dict() with torch.save";
 
-/// Signs at the beginning of a file, where they stand, what it is and what helps.
-const SIGNS: &[(usize, &[u8], &str, &str)] = &[
+/// File signatures: offset, bytes, format and advice.
+const SIGNATURES: &[(usize, &[u8], &str, &str)] = &[
     (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes them", CONVERT),
     (4, b"TFL3", "a TensorFlow Lite model", EXPORTED),
     (0, b"GGUF", "a GGUF file", "it is for language models"),
@@ -68,27 +69,27 @@ const SIGNS: &[(usize, &[u8], &str, &str)] = &[
     (0, b"\xff\xd8\xff", "a picture, not weights", "--weights is for the network"),
     (0, b"ptrt", "a TensorRT engine", EXPORTED),
     (0, b"ftrt", "a TensorRT engine", EXPORTED),
-    (0, b"7767517", "a network of ncnn's", EXPORTED),
+    (0, b"7767517", "an ncnn network", EXPORTED),
     (0, b"\x7fELF", "a program", "--weights is for the network"),
     (0, b"%PDF", "a PDF document", "--weights is for the network"),
 ];
 
 impl Format {
-    /// That of a file with these bytes. Its name decides between two formats that look alike.
+    /// Detects the format of a file. Its extension decides between formats that look alike.
     ///
     /// # Errors
-    /// [`Error::Io`] if they cannot be read.
+    /// [`Error::Io`] if the bytes cannot be read.
     pub fn of(bytes: &Bytes, path: &Path) -> Result<Self> {
         let start = bytes.read(0, START).map_err(Error::io(path))?;
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
         if start.starts_with(b"PK\x03\x04") || start.starts_with(b"PK\x05\x06") {
             return Ok(bytes.streamed(|stream| archive(stream, &extension)));
         }
-        Ok(Self::beginning(&start, bytes.len(), path, &extension))
+        Ok(Self::from_start(&start, bytes.len(), path, &extension))
     }
 
-    /// That of a file which is no archive and begins with `bytes`, of `len` in all.
-    fn beginning(bytes: &[u8], len: u64, path: &Path, extension: &str) -> Self {
+    /// Detects the format of a file that is not a zip archive, from its first bytes; `len` is its length.
+    fn from_start(bytes: &[u8], len: u64, path: &Path, extension: &str) -> Self {
         if bytes.is_empty() {
             return Self::Other("is empty".into());
         }
@@ -110,8 +111,9 @@ impl Format {
         if extension == "mlmodel" {
             return other("a Core ML model", EXPORTED);
         }
-        let sign = SIGNS.iter().find(|(at, sign, ..)| bytes.get(*at..).is_some_and(|b| b.starts_with(sign)));
-        if let Some((_, _, what, help)) = sign {
+        let known =
+            SIGNATURES.iter().find(|(at, magic, ..)| bytes.get(*at..).is_some_and(|b| b.starts_with(magic)));
+        if let Some((_, _, what, help)) = known {
             return other(what, help);
         }
         if matches!(bytes, [0x80, 0..=5, ..]) {
@@ -122,47 +124,47 @@ impl Format {
                 other("msgpack, as Flax writes it", EXPORTED)
             }
             ([b'(' | b'}' | b']', ..], _) => Self::Torch(Container::Pickle),
-            _ => Self::Other(unread(len, path)),
+            _ => Self::Other(unknown(len, path)),
         })
     }
 }
 
-/// Ends of names of files whose bytes have no sign, and what they are.
+/// File name suffixes of formats without a signature, and these formats.
 const NAMES: [(&str, &str); 9] = [
     (".caffemodel", "a Caffe model"),
     (".params", "MXNet weights"),
     (".pdiparams", "weights of a PaddlePaddle export"),
     (".t7", "a Torch 7 file"),
     (".weights", "Darknet weights"),
-    (".mnn", "a network of MNN's"),
+    (".mnn", "an MNN network"),
     (".pte", "an ExecuTorch program"),
     (".index", "a part of a TensorFlow checkpoint"),
     (".meta", "a part of a TensorFlow checkpoint"),
 ];
 
-/// What is said of bytes that begin like nothing else.
-fn unread(len: u64, path: &Path) -> String {
+/// The error message for a file without a known signature.
+fn unknown(len: u64, path: &Path) -> String {
     let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
     let part = name.contains(".data-0").then_some("a part of a TensorFlow checkpoint");
     let known = NAMES.iter().find(|(end, _)| name.ends_with(end)).map(|(_, what)| *what);
     if let Some(what) = part.or(known) {
-        return format!("is {what}, by its name: {EXPORTED}");
+        return format!("is {what} according to its name: {EXPORTED}");
     }
-    format!("is of an unknown format, neither safetensors nor PyTorch's ({len} bytes)")
+    format!("has an unknown format, neither safetensors nor PyTorch ({len} bytes)")
 }
 
 fn other(what: &str, help: &str) -> Format {
     Format::Other(format!("is {what}: {help}"))
 }
 
-/// A zip archive, by the names of its files.
+/// Detects the format of a zip archive from the names of its files.
 fn archive(stream: &mut dyn Stream, extension: &str) -> Format {
     let names: Vec<String> = match ZipArchive::new(stream) {
         Ok(archive) => archive.file_names().flatten().map(|name| name.to_string()).collect(),
         Err(_) if extension == "pt2" => return other(EXPORT, STATE),
         Err(error) => {
-            let truncated = "is a zip archive that cannot be read, cut short perhaps";
-            return Format::Other(format!("{truncated} ({error}): fetch or copy it again"));
+            let truncated = "is a zip archive that cannot be read, perhaps cut short";
+            return Format::Other(format!("{truncated} ({error}): download or copy it again"));
         }
     };
     let has = |end: &str| names.iter().any(|name| name == end || name.ends_with(&format!("/{end}")));
@@ -178,7 +180,7 @@ fn archive(stream: &mut dyn Stream, extension: &str) -> Format {
     if names.iter().any(|name| name.contains(".dist-info/")) {
         return other(
             "a Python package, a zip archive",
-            "unpack it, or install it, and give the file of weights in it",
+            "unpack or install it, and use the file of weights in it",
         );
     }
     if has("models/model.json") || has("archive_format") {
@@ -190,25 +192,25 @@ fn archive(stream: &mut dyn Stream, extension: &str) -> Format {
     let first: Vec<String> = names.iter().take(3).map(|name| name.escape_debug().to_string()).collect();
     let more = if names.len() > first.len() { ", ..." } else { "" };
     Format::Other(format!(
-        "is a zip archive of {} files ({}{more}), none of them PyTorch's data.pkl: unpack it and give the file of weights",
+        "is a zip archive of {} files ({}{more}) without PyTorch's data.pkl: unpack it and use the weights",
         names.len(),
         first.join(", ")
     ))
 }
 
-/// ONNX and TensorFlow, which have no sign: the first fields of their messages.
+/// Detects ONNX and TensorFlow files, which have no signature, from the first fields of their messages.
 fn protobuf(bytes: &[u8]) -> Option<Format> {
-    // A field of bytes: its content, as much of it as lies in the first kilobyte, and what follows.
+    // A length-delimited field: its content, truncated to the first kilobyte, and the bytes after it.
     let field = |bytes: &[u8], tag: u8| {
         let mut rest = bytes.strip_prefix(&[tag])?;
         let mut len = 0usize;
         for shift in [0, 7, 14, 21, 28] {
-            let (byte, behind) = rest.split_first()?;
-            rest = behind;
+            let (byte, after) = rest.split_first()?;
+            rest = after;
             len |= usize::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {
-                let (content, behind) = rest.split_at(rest.len().min(len));
-                return Some((content.to_vec(), behind.to_vec()));
+                let (content, after) = rest.split_at(rest.len().min(len));
+                return Some((content.to_vec(), after.to_vec()));
             }
         }
         None
@@ -216,7 +218,7 @@ fn protobuf(bytes: &[u8]) -> Option<Format> {
     let start = &bytes[..bytes.len().min(1024)];
     if let [0x08, 1..=30, rest @ ..] = start {
         return match rest {
-            // A version, then who made it: a text here, a message in TensorFlow's.
+            // A version, then in ONNX the producer, a string, and in TensorFlow a message.
             [0x12, ..] => match field(rest, 0x12)?.0.first()? {
                 0x0a => Some(other("a TensorFlow SavedModel", RESAVE)),
                 _ => Some(other("an ONNX graph", EXPORTED)),
@@ -225,7 +227,7 @@ fn protobuf(bytes: &[u8]) -> Option<Format> {
             _ => None,
         };
     }
-    // A graph begins with a node, the node with its name and its operation.
+    // A graph begins with a node, and a node with its name and operation.
     let (node, _) = field(start, 0x0a)?;
     let (name, rest) = field(&node, 0x0a)?;
     let (operation, _) = field(&rest, 0x12)?;
@@ -233,11 +235,11 @@ fn protobuf(bytes: &[u8]) -> Option<Format> {
     (printable(&name) && printable(&operation)).then(|| other("a TensorFlow graph", CONVERT))
 }
 
-/// What is written for people.
+/// Detects text formats.
 fn text(bytes: &[u8]) -> Option<Format> {
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text,
-        // Cut within a letter.
+        // Cut within a UTF-8 sequence.
         Err(error) if error.valid_up_to() + 4 > bytes.len() && error.error_len().is_none() => {
             std::str::from_utf8(&bytes[..error.valid_up_to()]).ok()?
         }
@@ -248,11 +250,11 @@ fn text(bytes: &[u8]) -> Option<Format> {
     }
     let lower = text.trim_start_matches('\u{feff}').trim_start().to_ascii_lowercase();
     Some(if lower.starts_with("<!doctype html") || lower.starts_with("<html") {
-        other("a web page", "a login or an error page, perhaps, saved in place of the file: fetch it again")
+        other("a web page", "perhaps a login or error page saved instead of the file: fetch it again")
     } else if lower.starts_with("<?xml") || lower.starts_with('<') {
         let openvino = lower.contains("<net ");
         if openvino {
-            other("a network of OpenVINO's", EXPORTED)
+            other("an OpenVINO network", EXPORTED)
         } else {
             other("an XML document", "fetch the file again")
         }
@@ -261,20 +263,21 @@ fn text(bytes: &[u8]) -> Option<Format> {
     {
         other("a TensorFlow.js model", CONVERT)
     } else if lower.starts_with('{') && lower.contains("weight_map") {
-        other("an index of weights", "give the folder")
+        other("an index of weights", "use its folder")
     } else if lower.starts_with('{') {
-        other("JSON", "give the file of weights, or the folder")
+        other("JSON", "use the file of weights, or the folder")
     } else {
         let first = text.trim_start().lines().next().unwrap_or_default();
         let first: String = first.chars().take(40).collect();
         Format::Other(format!(
-            "is a text, which begins {:?}: {} was expected",
-            first, "a safetensors or a PyTorch file"
+            "is a text that begins with {:?}: expected {}",
+            first, "a safetensors or PyTorch file"
         ))
     })
 }
 
-/// What a folder without weights is, by the names in it.
+/// Detects the format of a folder without weights from its file names; also returns the file name that shows
+/// it.
 pub(super) fn folder(names: &[String]) -> Option<(&str, &'static str)> {
     let ending = |ends: &[&str]| names.iter().find(|name| ends.iter().any(|end| name.ends_with(end)));
     let kinds: [(&[&str], &str); 12] = [
@@ -286,9 +289,9 @@ pub(super) fn folder(names: &[String]) -> Option<(&str, &'static str)> {
         (&[".pb", ".ckpt.index", ".ckpt.meta"], "a TensorFlow graph"),
         (&[".msgpack"], "a Flax checkpoint"),
         (&[".gguf"], "a GGUF file"),
-        (&[".param"], "a network of ncnn's"),
+        (&[".param"], "an ncnn network"),
         (&["data.pkl"], "an unpacked PyTorch archive"),
-        (&[".distcp"], "a distributed checkpoint of PyTorch's"),
+        (&[".distcp"], "a distributed PyTorch checkpoint"),
         (&[".caffemodel", ".pdiparams", ".mnn", ".pte"], "an export"),
     ];
     for (ends, what) in kinds {
@@ -301,7 +304,7 @@ pub(super) fn folder(names: &[String]) -> Option<(&str, &'static str)> {
         return Some(("model.json", "a TensorFlow.js model"));
     }
     if ending(&[".xml"]).is_some() && ending(&[".bin"]).is_some() {
-        return Some((ending(&[".xml"])?, "a network of OpenVINO's"));
+        return Some((ending(&[".xml"])?, "an OpenVINO network"));
     }
     None
 }

@@ -1,6 +1,6 @@
-//! Files to named tensors and constants: formats by what they hold, the wrappers that training puts
-//! around a network, names, the configuration beside the weights, and where each value came from.
-//! Knows no family.
+//! Reads checkpoint files into named tensors and settings: file formats, training wrappers, tensor names,
+//! the configuration next to the weights, and the source of each setting. Nothing here is specific to a
+//! family of networks.
 
 mod bytes;
 mod config;
@@ -39,7 +39,7 @@ use bytes::Bytes;
 use format::Format;
 use qtensor::Content;
 
-/// A checkpoint: tensors by the names that its files give them, read when they are asked for.
+/// A checkpoint: named tensors, read from their files on demand.
 ///
 /// ```no_run
 /// # fn main() -> goldcrest::Result<()> {
@@ -51,24 +51,25 @@ use qtensor::Content;
 #[derive(Debug)]
 pub struct Checkpoint {
     path: PathBuf,
-    /// Those with tensors. What PyTorch's reader has taken is empty here.
+    /// The files with tensors. For a PyTorch file the bytes are empty: its reader owns them.
     files: Vec<(PathBuf, Bytes)>,
     tensors: BTreeMap<String, Entry>,
-    /// `config.json` beside the weights.
+    /// `config.json` next to the weights.
     pub(crate) config: Option<Config>,
-    /// `preprocessor_config.json` beside the weights.
+    /// `preprocessor_config.json` next to the weights.
     pub(crate) preprocessor: Option<Config>,
-    /// What training called the network, in a file of its own.
+    /// The network's name as the training program stored it in the file.
     pub(crate) arch: Option<String>,
-    /// What a file of 8 bits says beside its tensors. It stands alone: no configuration beside it is read then.
+    /// The record of an int8 file. Such a file is self-contained: configuration files next to it are not
+    /// read.
     pub(crate) record: Option<Box<Record>>,
-    /// What is suspicious about the files.
+    /// Warnings about suspicious content of the files.
     pub(crate) warnings: Vec<String>,
-    /// Every file that was read: weights, their index, configuration.
+    /// The paths that were read or tried: weights, their index, configuration.
     pub(crate) read: Vec<PathBuf>,
 }
 
-/// Where a tensor lies.
+/// A tensor's type and shape, and the location of its values.
 #[derive(Debug)]
 struct Entry {
     file: usize,
@@ -79,27 +80,28 @@ struct Entry {
 
 #[derive(Debug)]
 enum Data {
-    /// So many bytes from the first in the file.
+    /// `len` bytes of the file from offset `first`.
     Bytes { first: u64, len: u64 },
-    /// Wherever PyTorch's reader finds it.
+    /// A tensor of PyTorch's reader.
     Torch(pytorch_reader::Tensor),
-    /// Steps of a quantised tensor of torch's.
+    /// The scales of a quantised torch tensor.
     Steps(Vec<f32>),
 }
 
-/// The endings of files of weights in a folder, in the order in which they are looked for.
+/// File name suffixes of weights in a folder, in search order.
 const ENDINGS: [&str; 8] = [".safetensors", ".bin", ".pth", ".pt", ".ckpt", ".th", ".pth.tar", ".pkl"];
 
 impl Checkpoint {
-    /// Opens a file of safetensors or of PyTorch, or a folder that holds one or several. In a folder an
-    /// index (`*.safetensors.index.json`, `*.bin.index.json`) says which belong together; without one it
-    /// is `model.safetensors` or `pytorch_model.bin`, or else all safetensors, or the only other.
+    /// Opens a safetensors or PyTorch file, or a folder with one or several. In a folder an index
+    /// (`*.safetensors.index.json`, `*.bin.index.json`) lists the files that belong together. Without one,
+    /// `model.safetensors` or `pytorch_model.bin` is opened, else all safetensors files, else the only
+    /// other file of weights.
     ///
-    /// Nothing in a file is executed, and what reading takes is bounded by its size.
+    /// Nothing in a file is executed, and the cost of reading is bounded by its size.
     ///
     /// # Errors
-    /// [`Error::Io`] if a file cannot be read, [`Error::File`] if one is not what it should be (it then
-    /// says what it is) or two files claim one tensor.
+    /// [`Error::Io`] if a file cannot be read, [`Error::File`] if one has another format (the message
+    /// names it), [`Error::Checkpoint`] if a tensor is in two files or is only in the index.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let mut checkpoint = Self::empty(path);
@@ -122,15 +124,15 @@ impl Checkpoint {
         if checkpoint.record.is_some() {
             return Ok(checkpoint);
         }
-        let beside = ["config.json", "preprocessor_config.json"].map(|name| folder.join(name));
-        checkpoint.read.extend(beside.clone());
-        let [config, preprocessor] = beside;
+        let configs = ["config.json", "preprocessor_config.json"].map(|name| folder.join(name));
+        checkpoint.read.extend(configs.clone());
+        let [config, preprocessor] = configs;
         checkpoint.config = Config::open(config)?;
         checkpoint.preprocessor = Config::open(preprocessor)?;
         Ok(checkpoint)
     }
 
-    /// The tensors of one file, without what lies beside it.
+    /// Opens one file, without the configuration next to it.
     ///
     /// # Errors
     /// As [`Checkpoint::open`].
@@ -141,12 +143,12 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// A checkpoint that is already in memory: the bytes of one file, under a name for errors, and the
-    /// text of the `config.json` and `preprocessor_config.json` that belong to it. A file of 8 bits stands alone:
-    /// neither is used then.
+    /// Opens a checkpoint in memory: the bytes of one file, a name for error messages, and the text of its
+    /// `config.json` and `preprocessor_config.json`. An int8 file is self-contained: both texts are ignored
+    /// for it.
     ///
     /// # Errors
-    /// [`Error::File`] if the bytes are no such file, or a text is no JSON object.
+    /// [`Error::File`] if the bytes are not a checkpoint file, or a text is not a JSON object.
     pub fn from_bytes(
         name: impl AsRef<Path>,
         bytes: Vec<u8>,
@@ -178,7 +180,7 @@ impl Checkpoint {
         }
     }
 
-    /// Adds the tensors of one file's bytes.
+    /// Adds the tensors of one file.
     fn add(&mut self, path: &Path, mut bytes: Bytes) -> Result<()> {
         let file = self.files.len();
         let entries: Vec<(String, Entry)> = match Format::of(&bytes, path)? {
@@ -187,13 +189,13 @@ impl Checkpoint {
                 let record = metadata.metadata().as_ref().map(Record::of).transpose();
                 match (record.map_err(|reason| Error::file(path, reason))?.flatten(), &self.record) {
                     (Some(_), Some(_)) => {
-                        let reason = "is a whole network of 8 bits, and not the only one: name one";
+                        let reason = "is a complete int8 network, and so is another file: open one of them";
                         return Err(Error::file(path, reason));
                     }
                     (Some(record), None) => self.record = Some(Box::new(record)),
                     (None, _) => {}
                 }
-                // Sorted, so that of several faults the same one is told each time.
+                // Sorted, so that the same one of several errors is reported each time.
                 let sorted = metadata.tensors().into_iter().collect::<BTreeMap<_, _>>();
                 let entry = |(key, info): (String, &safetensors::tensor::TensorInfo)| {
                     let (from, to) = info.data_offsets;
@@ -228,7 +230,7 @@ impl Checkpoint {
                 return Err(Error::Checkpoint {
                     path: path.into(),
                     key,
-                    reason: format!("is in {other} too: say which file is meant"),
+                    reason: format!("is also in {other}: open one of the files"),
                 });
             }
             self.tensors.insert(key, entry);
@@ -242,7 +244,7 @@ impl Checkpoint {
         &self.path
     }
 
-    /// The name of the file, or of the only one of the folder, without what follows the last dot.
+    /// The file name without its extension, if there is only one file.
     pub(crate) fn stem(&self) -> Option<&str> {
         match &self.files[..] {
             [(path, _)] => path.file_stem()?.to_str(),
@@ -255,42 +257,43 @@ impl Checkpoint {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// Whether there is a tensor of this name.
+    /// Returns whether a tensor of this name exists.
     pub fn contains(&self, key: &str) -> bool {
         self.tensors.contains_key(key)
     }
 
-    /// A tensor's shape, if there is one of this name.
+    /// The shape of a tensor, if it exists.
     pub fn shape(&self, key: &str) -> Option<&[usize]> {
         self.tensors.get(key).map(|entry| &entry.shape[..])
     }
 
-    /// A tensor in f32, its shape checked where `shape` says a size. One of I8 is what its integers stand for, given the
-    /// tensor of the same name and `_scale` behind it: a step for each of its first dimension.
+    /// Reads a tensor as f32 and checks its shape wherever `shape` gives a size. An I8 tensor is multiplied
+    /// by its scales, the tensor named `<key>_scale`: one scale per index of the first dimension.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] if it is missing, misshapen, empty, neither of F64, F32, F16, BF16 and I8, has a value that
-    /// is not finite, or integers or steps that cannot be; [`Error::File`] if its bytes cannot be had.
+    /// [`Error::Checkpoint`] if it is missing, empty, has another shape or a type other than F64, F32, F16,
+    /// BF16 and I8, a value that is not finite, or an invalid integer or scale; [`Error::Io`] or
+    /// [`Error::File`] if its bytes cannot be read.
     pub fn tensor(&self, key: &str, shape: &[Option<usize>]) -> Result<Tensor> {
         let Some(entry) = self.tensors.get(key) else {
             return Err(self.error(key, "is missing"));
         };
-        if let Some(misfit) = misfit(&entry.shape, shape) {
-            return Err(self.error(key, misfit));
+        if let Some(reason) = shape_error(&entry.shape, shape) {
+            return Err(self.error(key, reason));
         }
         if entry.shape.contains(&0) {
-            return Err(self.error(key, format!("holds no value: its shape is {:?}", entry.shape)));
+            return Err(self.error(key, format!("has no values: its shape is {:?}", entry.shape)));
         }
         let bytes = self.bytes(key, entry)?;
         if let Some(steps) = self.steps(key)? {
-            // Torch's observers use all of 8 bits, our own files do not.
+            // Torch quantises weights to -128..=127, our own files to -127..=127.
             let least = if matches!(entry.data, Data::Torch(_)) { i8::MIN } else { -i8::MAX };
             let data = scaled(bytemuck::cast_slice(&bytes), least, &steps);
             return Tensor::new(entry.shape.clone(), data.map_err(|reason| self.error(key, reason))?);
         }
         let Some(data) = floats(entry.dtype, &bytes) else {
             let hint = match entry.dtype {
-                Dtype::U8 => ": weights of 8 bits are read as I8, with their steps",
+                Dtype::U8 => ": int8 weights must be I8, with scales",
                 _ => "",
             };
             let found = entry.dtype;
@@ -323,10 +326,11 @@ impl Checkpoint {
         }
     }
 
-    /// What a module of a network that torch converted says of its output's integers, in the tensors of these names.
+    /// Reads the quantisation of a module's output, in a network that torch converted, from the tensors of
+    /// its scale and its zero point.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] if one is missing or no single number, or cannot be what it is for.
+    /// [`Error::Checkpoint`] if one is missing, not a single number, or out of range.
     pub(crate) fn affine(&self, scale: &str, zero: &str) -> Result<Affine> {
         let number = |key: &str| {
             let Some(entry) = self.tensors.get(key) else { return Err(self.error(key, "is missing")) };
@@ -342,23 +346,23 @@ impl Checkpoint {
             let number = integer.or_else(|| floats(entry.dtype, &bytes)?.first().copied());
             number.ok_or_else(|| self.error(key, format!("expected a number, found {:?}", entry.dtype)))
         };
-        let (step, of) = (number(scale)?, number(zero)?);
+        let (step, zero_point) = (number(scale)?, number(zero)?);
         if !(f32::MIN_POSITIVE..=f32::MAX).contains(&step) {
             return Err(
                 self.error(scale, format!("a scale cannot be {step}: expected a finite number above 0"))
             );
         }
-        if of.fract() != 0.0 || !(0.0..=255.0).contains(&of) {
-            let expected = "expected 0 to 255, as outputs are of quint8";
-            return Err(self.error(zero, format!("a zero point cannot be {of}: {expected}")));
+        if zero_point.fract() != 0.0 || !(0.0..=255.0).contains(&zero_point) {
+            let expected = "expected 0 to 255, as outputs are quint8";
+            return Err(self.error(zero, format!("a zero point cannot be {zero_point}: {expected}")));
         }
-        Ok(Affine { scale: step, zero: (of as i32 - 128) as i8 })
+        Ok(Affine { scale: step, zero: (zero_point as i32 - 128) as i8 })
     }
 
-    /// What a step of a tensor of I8 is, for each of its first dimension; none of another type.
+    /// The scales of an I8 tensor, one per index of its first dimension; `None` for another type.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] if there are none, or they are no steps.
+    /// [`Error::Checkpoint`] if they are missing or invalid.
     pub(crate) fn steps(&self, key: &str) -> Result<Option<Vec<f32>>> {
         let Some(entry) = self.tensors.get(key).filter(|entry| entry.dtype == Dtype::I8) else {
             return Ok(None);
@@ -367,18 +371,18 @@ impl Checkpoint {
         if self.tensors.get(&scale).is_none_or(|scale| scale.dtype == Dtype::I8) {
             let help = "save the network in f32, or quantise it with goldcrest quantize";
             let scale = scale.escape_debug();
-            return Err(self.error(key, format!("is of I8, and no {scale} says what a step is: {help}")));
+            return Err(self.error(key, format!("is I8 but has no scales {scale}: {help}")));
         }
         let steps = self.tensor(&scale, &[entry.shape.first().copied()])?.into_data();
         match steps.iter().find(|step| **step < f32::MIN_POSITIVE) {
             Some(step) => {
-                Err(self.error(&scale, format!("a step cannot be {step}: expected numbers above 0")))
+                Err(self.error(&scale, format!("a scale cannot be {step}: expected numbers above 0")))
             }
             None => Ok(Some(steps)),
         }
     }
 
-    /// Whether a tensor of this name has the steps of one of I8.
+    /// Returns whether a tensor of this name would hold the scales of an I8 tensor.
     pub(crate) fn is_scale(&self, key: &str) -> bool {
         let whole = key.strip_suffix(SCALE).and_then(|whole| self.tensors.get(whole));
         whole.is_some_and(|entry| entry.dtype == Dtype::I8)
@@ -396,15 +400,15 @@ impl Checkpoint {
     }
 }
 
-/// What the name of a tensor of I8 has behind it in that of its steps.
+/// The suffix that makes the name of an I8 tensor's scales.
 const SCALE: &str = "_scale";
 
-/// The name of the steps of a tensor of I8.
+/// The name of an I8 tensor's scales.
 pub(crate) fn scale_of(key: &str) -> String {
     format!("{key}{SCALE}")
 }
 
-/// What integers from `least` on stand for, as many of them to each of `steps`.
+/// Multiplies integers of at least `least` by `steps`, each for an equal part of them.
 fn scaled(integers: &[i8], least: i8, steps: &[f32]) -> Result<Vec<f32>, String> {
     if let Some(at) = integers.iter().position(|q| *q < least) {
         return Err(format!("holds -128 at index {at}: weights are from -127 to 127"));
@@ -415,7 +419,7 @@ fn scaled(integers: &[i8], least: i8, steps: &[f32]) -> Result<Vec<f32>, String>
     not_finite(&values).map_or(Ok(values), Err)
 }
 
-/// Values as f32, unless they are no floating-point numbers.
+/// Converts floating-point values to f32; `None` for another type.
 fn floats(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
     Some(match dtype {
         Dtype::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
@@ -426,7 +430,7 @@ fn floats(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
     })
 }
 
-/// What is wrong with values that are not all finite.
+/// An error message if a value is not finite.
 fn not_finite(values: &[f32]) -> Option<String> {
     let first = values.iter().position(|v| !v.is_finite())?;
     let count = values.iter().filter(|v| !v.is_finite()).count();
@@ -434,8 +438,8 @@ fn not_finite(values: &[f32]) -> Option<String> {
     Some(format!("{count} of {len} values are not finite: the first is {value} at index {first}"))
 }
 
-/// What is wrong with a shape where another is wanted.
-fn misfit(found: &[usize], wanted: &[Option<usize>]) -> Option<String> {
+/// An error message if a shape is not the expected one.
+fn shape_error(found: &[usize], wanted: &[Option<usize>]) -> Option<String> {
     let fits = found.len() == wanted.len()
         && found.iter().zip(wanted).all(|(found, wanted)| wanted.is_none_or(|w| w == *found));
     if fits {
@@ -445,10 +449,10 @@ fn misfit(found: &[usize], wanted: &[Option<usize>]) -> Option<String> {
     Some(format!("expected shape [{}], found {found:?}", wanted.join(", ")))
 }
 
-/// The longest header of safetensors, as their library has it.
+/// The longest safetensors header, the safetensors library's own limit.
 const MOST_HEADER: u64 = 100_000_000;
 
-/// The header of safetensors, and where the tensors begin.
+/// The safetensors header, and the offset of the tensors.
 fn header(bytes: &Bytes, path: &Path) -> Result<(Metadata, u64)> {
     let len = bytes.len();
     let read = |from, len| bytes.read(from, len).map_err(Error::io(path));
@@ -472,7 +476,7 @@ fn header(bytes: &Bytes, path: &Path) -> Result<(Metadata, u64)> {
 #[derive(Default)]
 struct Found {
     files: Vec<PathBuf>,
-    /// What says that they do, and the keys that it promises.
+    /// The index, if there is one, and the tensor names in it.
     index: Option<PathBuf>,
     keys: Vec<String>,
 }
@@ -489,7 +493,7 @@ fn weights_in(folder: &Path) -> Result<Found> {
     for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
         names.push(entry.map_err(Error::io(folder))?.file_name());
     }
-    // Hidden ones are other programs': macOS's ._model.safetensors, what is being fetched or edited.
+    // Hidden files belong to other programs: macOS's ._model.safetensors, downloads, editors' copies.
     names.retain(|name| !name.as_encoded_bytes().starts_with(b"."));
     names.sort();
     let ending = |end: &str| -> Vec<PathBuf> {
@@ -528,31 +532,28 @@ fn weights_in(folder: &Path) -> Result<Found> {
     if let Some(found) = one_of(&torch) {
         return found;
     }
-    // Before others that are called .bin, which exports are too.
-    let words: Vec<String> = names.iter().map(|name| name.display().to_string()).collect();
-    if let Some((name, what)) = format::folder(&words) {
+    // Before .bin, as exports use that suffix too.
+    let texts: Vec<String> = names.iter().map(|name| name.display().to_string()).collect();
+    if let Some((name, what)) = format::folder(&texts) {
         let path = folder.join(name);
-        // The file itself says more, and what helps, unless it only lists the others.
-        let told = match name.ends_with("Manifest.json") || !path.is_file() {
+        // The file's content gives a more helpful message, except that a manifest only lists the
+        // other files.
+        let content = match name.ends_with("Manifest.json") || !path.is_file() {
             true => None,
             false => Some(Format::of(&Bytes::open(&path)?, &path)?),
         };
-        return Err(match told {
+        return Err(match content {
             Some(Format::Other(reason)) => Error::file(path, reason),
-            _ => Error::file(
-                folder,
-                format!("holds {what} ({name}), and neither safetensors nor PyTorch's files"),
-            ),
+            _ => Error::file(folder, format!("holds {what} ({name}), and no safetensors or PyTorch file")),
         });
     }
     one_of(&bin).unwrap_or_else(|| {
-        let what =
-            if names.is_empty() { "is empty" } else { "has no .safetensors file, nor one of PyTorch's" };
+        let what = if names.is_empty() { "is empty" } else { "has no .safetensors file and no PyTorch file" };
         Err(Error::file(folder, what))
     })
 }
 
-/// The files and keys of an index.
+/// The files and tensor names in an index.
 fn indexed(folder: &Path, index: &Path) -> Result<Found> {
     let gone = || io::Error::from(io::ErrorKind::NotFound);
     let config = Config::open(index)?.ok_or_else(|| Error::io(index)(gone()))?;
@@ -561,11 +562,11 @@ fn indexed(folder: &Path, index: &Path) -> Result<Found> {
     let mut files = BTreeSet::new();
     for file in map.values() {
         match file.as_str() {
-            // A shard lies beside its index, never elsewhere.
+            // A shard must be in the folder of its index.
             Some(name) if Path::new(name).file_name() == Some(name.as_ref()) => {
                 files.insert(folder.join(name))
             }
-            _ => return Err(Error::file(index, format!("{file} is no file name"))),
+            _ => return Err(Error::file(index, format!("{file} is not a file name"))),
         };
     }
     let (files, keys) = (files.into_iter().collect(), map.keys().cloned().collect());

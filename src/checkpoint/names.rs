@@ -1,5 +1,5 @@
-//! A network's tensors under the names of its library: out of the wrappers that training puts around
-//! them, without what it leaves beside them, and with what pruning took apart put together.
+//! Maps a checkpoint's tensors to the names that the network's library uses: strips wrappers that training
+//! adds, leaves out training state, and joins the parts of pruned and quantised weights.
 
 use std::{
     cell::RefCell,
@@ -9,40 +9,40 @@ use std::{
 use super::{Checkpoint, Said, scale_of};
 use crate::{Error, Result, Tensor, graph::Affine};
 
-/// What became of a tensor of a file.
+/// A tensor of a file, and its use.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct TensorUse {
     /// Its name in the file.
     pub key: String,
-    /// What became of it.
+    /// Its use.
     #[serde(flatten)]
     pub became: Use,
 }
 
-/// What became of a tensor.
+/// The use of a tensor.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case", tag = "use", content = "why")]
 pub enum Use {
-    /// A layer computes with it.
+    /// A layer uses it.
     Used,
-    /// It was folded into the convolution before it: a batch norm's.
+    /// It belongs to a batch norm and was folded into the preceding convolution.
     Folded,
-    /// It plays no part, and why.
+    /// It is not used, for this reason.
     Ignored(String),
 }
 
-/// Modules that wrap another and change no value, wherever they stand.
+/// Modules that wrap another without changing its values, at any depth.
 const WRAPPERS: [&str; 4] = ["module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"];
 
-/// Ends of names within a network that training and profiling leave, and what they are.
-const LEFT: [(&str, &str); 4] = [
+/// Last parts of the names of counters that training and profiling leave in a network, and descriptions.
+const COUNTERS: [(&str, &str); 4] = [
     ("num_batches_tracked", "batches counted in training"),
     ("total_ops", "operations counted by a profiler"),
     ("total_params", "parameters counted by a profiler"),
     ("n_averaged", "copies counted in averaging"),
 ];
 
-/// Parts of names beside a network that are of its training.
+/// Prefixes of words in the names of training state outside the network.
 const TRAINING: [&str; 13] = [
     "optim",
     "scheduler",
@@ -59,65 +59,65 @@ const TRAINING: [&str; 13] = [
     "metric",
 ];
 
-/// Words in the names of copies that are averages over training.
+/// Words in the names of copies that are averaged over training.
 const AVERAGED: [&str; 5] = ["ema", "averaged", "average", "swa", "shadow"];
 
-/// How a network is found among tensors.
+/// The tensor names by which a network is found.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Anchor {
-    /// The name of its first tensor: what stands before it is no part of the names.
+    /// The name of its first tensor. Anything in front of it is the prefix of the network.
     pub first: &'static str,
-    /// Others of which one must be there too, under the same prefix, if any are named.
+    /// Other tensors under the same prefix. At least one must exist, unless the list is empty.
     pub also: &'static [&'static str],
-    /// What its library puts before these names, where a part of a network was saved by itself.
+    /// The library's prefix for these names, if they are those of a part that was saved separately.
     pub within: &'static str,
 }
 
 impl Anchor {
-    /// By its first tensor alone.
+    /// An anchor with the first tensor only.
     pub const fn new(first: &'static str) -> Self {
         Self { first, also: &[], within: "" }
     }
 }
 
-/// The tensors of a checkpoint's network.
+/// The tensors of the network in a checkpoint.
 pub(crate) struct Tensors<'a> {
     checkpoint: &'a Checkpoint,
     named: BTreeMap<String, Named>,
-    /// What stands before the names in the file.
+    /// The prefix of the names in the file.
     root: String,
-    /// What the library puts before names that stand without it.
+    /// The library's prefix, if the names in the file lack it.
     within: &'static str,
-    /// What was taken off or left out, a sentence each.
+    /// Notes on the chosen network and stripped prefixes, one sentence each.
     pub notes: Vec<String>,
-    /// What the integers of modules' outputs stand for, in a network that torch converted.
+    /// The quantisation of modules' outputs, in a network that torch converted.
     pub maps: BTreeMap<String, Affine>,
-    /// The tensors that say so.
+    /// The names in the file of the tensors that `maps` was read from.
     mapping: Vec<String>,
     left: BTreeMap<String, String>,
     used: RefCell<HashSet<String>>,
 }
 
-/// Where a tensor comes from.
+/// The tensors of a file that make up one tensor of the network.
 #[derive(Debug, Clone)]
 struct Named {
     /// Its name in the file.
     key: String,
-    /// That of a mask of the same shape, which it is to be multiplied with.
+    /// The name of a mask of the same shape, by which it is multiplied.
     mask: Option<String>,
-    /// That of its steps, if it is of I8.
+    /// The name of its scales, if it is I8.
     scale: Option<String>,
 }
 
 impl<'a> Tensors<'a> {
-    /// The network in `checkpoint`, which one of `anchors` shows.
+    /// Finds the network in `checkpoint` by one of `anchors`.
     ///
     /// # Errors
-    /// [`Error::File`] if there are several and nothing tells which is meant, [`Error::Checkpoint`] for a
-    /// tensor beside it that is nothing known, or one in a form that is not read.
-    pub fn new(checkpoint: &'a Checkpoint, anchors: &[Anchor], said: &Said) -> Result<Self> {
+    /// [`Error::File`] if there are several networks and the choice is ambiguous, [`Error::Checkpoint`] for
+    /// an unknown tensor outside the network, or one in an unsupported form.
+    pub fn new(checkpoint: &'a Checkpoint, anchors: &[Anchor], overrides: &Said) -> Result<Self> {
         let config = checkpoint.config.as_ref();
-        let ignored = said.text(config, "ignore").map(|known| known.value).unwrap_or_default();
+        let ignored = overrides.text(config, "ignore").map(|known| known.value).unwrap_or_default();
         let ignored = ignored.split(',').map(|part| part.trim().to_owned());
         let ignored: Vec<String> = ignored.filter(|part| !part.is_empty()).collect();
         let named = cleaned(checkpoint)?;
@@ -126,12 +126,12 @@ impl<'a> Tensors<'a> {
             found.entry(root).or_insert(within);
         }
         let roots: BTreeSet<&str> = found.keys().copied().collect();
-        let wanted = said.text(config, "root").map(|known| known.value);
+        let wanted = overrides.text(config, "root").map(|known| known.value);
         let mut notes = Vec::new();
         let root = choose(checkpoint, &roots, wanted.as_deref(), &mut notes)?;
         let within = found.get(root.as_str()).copied().unwrap_or_default();
 
-        let (mut inside, mut left, mut strangers) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        let (mut inside, mut left, mut unknown) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         let of_copy = |name: &str| roots.iter().any(|other| *other != root && name.starts_with(other));
         for (name, from) in &named {
             let shape = checkpoint.shape(&from.key).unwrap_or_default();
@@ -139,40 +139,40 @@ impl<'a> Tensors<'a> {
             let begins = |part: &String| {
                 [Some(name.as_str()), Some(&from.key), inner].iter().flatten().any(|n| n.starts_with(part))
             };
-            let leftover = LEFT.iter().find(|(end, _)| name.rsplit('.').next() == Some(end));
-            // A single number beside the network is no layer's.
+            let leftover = COUNTERS.iter().find(|(end, _)| name.rsplit('.').next() == Some(end));
+            // A single number outside the network does not belong to a layer.
             let training = || is_training(name) || inner.is_none() && shape.iter().product::<usize>() <= 1;
-            let beside = root.is_empty() || inner.is_none();
+            let outside = root.is_empty() || inner.is_none();
             let why = if ignored.iter().any(begins) {
-                "said to be ignored"
+                "ignored by a setting"
             } else if let Some((_, why)) = leftover {
                 why
-            } else if beside && of_copy(name) {
+            } else if outside && of_copy(name) {
                 "another copy of the network"
-            } else if beside && training() {
+            } else if outside && training() {
                 "left by training"
             } else if let Some(inner) = inner {
                 inside.insert(format!("{within}{inner}"), from.clone());
                 continue;
             } else {
-                strangers.push(&from.key);
+                unknown.push(&from.key);
                 continue;
             };
             left.insert(from.key.clone(), why.to_owned());
         }
-        if let Some(key) = strangers.first() {
+        if let Some(key) = unknown.first() {
             let first = key.split_inclusive('.').next().unwrap_or(key);
-            let place = format!("the network under {root}");
-            return Err(checkpoint.error(key, superfluous(&place, strangers.len() - 1, first)));
+            let network = format!("the network under {root}");
+            return Err(checkpoint.error(key, superfluous(&network, unknown.len() - 1, first)));
         }
         let wrapped =
             |name: &&str| inside.values().any(|from: &Named| from.key.split('.').any(|part| part == *name));
         let wrappers: Vec<&str> = WRAPPERS.into_iter().filter(wrapped).collect();
         if !root.is_empty() || !wrappers.is_empty() {
             let root = root.escape_debug().to_string();
-            let taken = std::iter::once(root).chain(wrappers.iter().map(|name| format!("{name}.")));
-            let taken: Vec<String> = taken.filter(|part| !part.is_empty()).collect();
-            notes.push(format!("{} was taken off the tensors' names", taken.join(" and ")));
+            let stripped = std::iter::once(root).chain(wrappers.iter().map(|name| format!("{name}.")));
+            let stripped: Vec<String> = stripped.filter(|part| !part.is_empty()).collect();
+            notes.push(format!("{} was stripped from the tensors' names", stripped.join(" and ")));
         }
         for name in inside.keys() {
             let is = |end: &str| name.ends_with(end);
@@ -181,11 +181,11 @@ impl<'a> Tensors<'a> {
                 || is("weight_v")
                 || is("weight_orig")
             {
-                "is a weight in the parts of a parametrisation: torch.nn.utils.parametrize.remove_parametrizations, \
-                 or remove_weight_norm or remove_spectral_norm, makes plain ones"
+                "is a part of a parametrised weight: make it a plain weight with \
+                 torch.nn.utils.parametrize.remove_parametrizations, remove_weight_norm or remove_spectral_norm"
             } else if is("._packed_params") {
-                "is a layer of 8 bits as torch packs it, which is not read: save the state_dict of the converted network \
-                 with a later torch, or that of the network in f32"
+                "is an int8 layer in torch's packed form, which is not supported: save the state_dict of the \
+                 converted network with a later torch, or that of the f32 network"
             } else {
                 continue;
             };
@@ -196,7 +196,7 @@ impl<'a> Tensors<'a> {
         Ok(Self { checkpoint, named: inside, root, within, notes, maps, mapping, left, used })
     }
 
-    /// The files.
+    /// The checkpoint.
     pub fn checkpoint(&self) -> &'a Checkpoint {
         self.checkpoint
     }
@@ -206,17 +206,17 @@ impl<'a> Tensors<'a> {
         self.named.keys().map(String::as_str)
     }
 
-    /// Whether there is a tensor of this name.
+    /// Returns whether a tensor of this name exists.
     pub fn contains(&self, name: &str) -> bool {
         self.named.contains_key(name)
     }
 
-    /// Whether a tensor's name begins like this.
+    /// Returns whether any tensor's name starts with `prefix`.
     pub fn has(&self, prefix: &str) -> bool {
         self.named.range(prefix.to_owned()..).next().is_some_and(|(name, _)| name.starts_with(prefix))
     }
 
-    /// The modules right under `prefix`, which ends in a dot or is empty, in the order of their numbers.
+    /// The modules directly under `prefix`, which ends in a dot or is empty, sorted by number.
     pub fn children(&self, prefix: &str) -> Vec<&str> {
         let under = self.named.range(prefix.to_owned()..).map(|(name, _)| name.as_str());
         let under = under.map_while(|name| name.strip_prefix(prefix));
@@ -226,22 +226,22 @@ impl<'a> Tensors<'a> {
         names
     }
 
-    /// How many modules `prefix0.`, `prefix1.`, ... there are, up to the first that is missing.
+    /// The number of modules `prefix0.`, `prefix1.`, ..., up to the first that is missing.
     pub fn count(&self, prefix: &str) -> usize {
         self.count_from(prefix, 0)
     }
 
-    /// The same for modules that are numbered from `first`.
+    /// As [`Tensors::count`], for modules numbered from `first`.
     pub fn count_from(&self, prefix: &str, first: usize) -> usize {
         (first..).take_while(|i| self.has(&format!("{prefix}{i}."))).count()
     }
 
-    /// A tensor's shape, if there is one of this name.
+    /// The shape of a tensor, if it exists.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.checkpoint.shape(&self.named.get(name)?.key)
     }
 
-    /// A tensor in f32, its shape checked where `shape` says a size.
+    /// Reads a tensor as f32 and checks its shape wherever `shape` gives a size.
     ///
     /// # Errors
     /// As [`Checkpoint::tensor`].
@@ -257,19 +257,19 @@ impl<'a> Tensors<'a> {
         Ok(Tensor::from_fn(tensor.dims(), |i| tensor.data()[i] * mask.data()[i]))
     }
 
-    /// What a step of each of its outputs is, of a weight that is made of whole steps from -127 to 127.
+    /// The scales of a weight's outputs if it is int8, with integers from -127 to 127.
     ///
     /// # Errors
     /// As [`Checkpoint::tensor`].
     pub fn steps(&self, name: &str) -> Result<Option<Vec<f32>>> {
         match self.named.get(name) {
             Some(Named { key, mask: None, .. }) => self.checkpoint.steps(key),
-            // What a mask leaves is none.
+            // A masked weight is not treated as int8.
             _ => Ok(None),
         }
     }
 
-    /// An [`Error::Checkpoint`] for a tensor, by its name in the file.
+    /// An [`Error::Checkpoint`] for a tensor, with its name in the file.
     pub fn error(&self, name: &str, reason: impl Into<String>) -> Error {
         match self.named.get(name) {
             Some(named) => self.checkpoint.error(&named.key, reason),
@@ -280,20 +280,20 @@ impl<'a> Tensors<'a> {
         }
     }
 
-    /// The tensors that nothing read so far.
+    /// The tensors that have not been read yet.
     pub fn unread(&self) -> Vec<&str> {
         let used = self.used.borrow();
         self.keys().filter(|name| !used.contains(*name)).collect()
     }
 
-    /// Leaves out a tensor that nothing read.
+    /// Leaves out a tensor that is not read, for the reason `why`.
     pub fn leave(&mut self, name: &str, why: &str) {
         if let Some(named) = self.named.remove(name) {
             self.left.insert(named.key, why.into());
         }
     }
 
-    /// What became of every tensor of the files.
+    /// The use of every tensor in the files.
     pub fn account(&self) -> Vec<TensorUse> {
         let used = self.used.borrow();
         let norm = |name: &str| {
@@ -305,7 +305,7 @@ impl<'a> Tensors<'a> {
             let became = match used.contains(name) {
                 true if norm(name) => Use::Folded,
                 true => Use::Used,
-                false => Use::Ignored("nothing needs it".into()),
+                false => Use::Ignored("no layer needs it".into()),
             };
             for with in [mask, scale].into_iter().flatten() {
                 uses.insert(with.clone(), became.clone());
@@ -317,13 +317,13 @@ impl<'a> Tensors<'a> {
         uses.into_iter().map(|(key, became)| TensorUse { key, became }).collect()
     }
 
-    /// A sentence on what was left out, but for counts of batches, which every checkpoint has.
+    /// A sentence on the tensors left out; `None` if they are only batch counts, which every checkpoint has.
     pub fn left_out(&self) -> Option<String> {
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         for why in self.left.values() {
             *counts.entry(why).or_default() += 1;
         }
-        if counts.keys().all(|why| *why == LEFT[0].1) {
+        if counts.keys().all(|why| *why == COUNTERS[0].1) {
             return None;
         }
         let total: usize = counts.values().sum();
@@ -332,13 +332,14 @@ impl<'a> Tensors<'a> {
     }
 }
 
-/// What is said of a tensor that is no part of `place`, as others are not either, and of what `--set` then helps.
-pub(crate) fn superfluous(place: &str, others: usize, ignore: &str) -> String {
-    let others = if others == 0 { String::new() } else { format!(" (nor are {others} more)") };
-    format!("is no part of {place}{others}: --set ignore={} runs it without", ignore.escape_debug())
+/// The error message for a tensor that is not part of `network`, like `others` more; `--set ignore` leaves
+/// them out.
+pub(crate) fn superfluous(network: &str, others: usize, ignore: &str) -> String {
+    let others = if others == 0 { String::new() } else { format!(" (with {others} more)") };
+    format!("is not part of {network}{others}: --set ignore={} leaves it out", ignore.escape_debug())
 }
 
-/// What torch calls the parts of a dense layer of 8 bits, and what they are called in f32.
+/// Torch's names for the parts of an int8 dense layer, and their names in f32.
 const PACKED: [[&str; 2]; 4] = [
     ["._packed_params._packed_params.0", ".weight"],
     ["._packed_params._packed_params.1", ".bias"],
@@ -346,14 +347,14 @@ const PACKED: [[&str; 2]; 4] = [
     ["._packed_params.bias", ".bias"],
 ];
 
-/// The name that a tensor has in a network in f32.
+/// The name of a tensor in the f32 network.
 fn unpacked(name: String) -> String {
     let known = PACKED.iter().find_map(|[packed, plain]| Some(name.strip_suffix(packed)?.to_owned() + plain));
     known.unwrap_or(name)
 }
 
-/// Takes from a network that torch converted what it says of the integers of modules' outputs: that by module, and the
-/// tensors' names.
+/// Removes the scales and zero points of modules' outputs from a network that torch converted. Returns them
+/// by module, and the names of their tensors.
 fn converted(
     checkpoint: &Checkpoint,
     inside: &mut BTreeMap<String, Named>,
@@ -365,14 +366,14 @@ fn converted(
     let (mut maps, mut mapping) = (BTreeMap::new(), Vec::new());
     for module in modules {
         let [scale, zero] = ends.map(|end| inside.remove(&format!("{module}{end}")).map(|named| named.key));
-        // One that is missing is told by the name that it would have beside the other.
-        let beside = |other: &Option<String>, [from, to]: [&str; 2]| {
+        // If one is missing, the error gives the name expected next to the other.
+        let sibling = |other: &Option<String>, [from, to]: [&str; 2]| {
             let other = other.as_deref().unwrap_or_default();
             other.strip_suffix(from).unwrap_or(other).to_owned() + to
         };
         let (scale, zero) = (
-            scale.clone().unwrap_or_else(|| beside(&zero, [ends[1], ends[0]])),
-            zero.unwrap_or_else(|| beside(&scale, ends)),
+            scale.clone().unwrap_or_else(|| sibling(&zero, [ends[1], ends[0]])),
+            zero.unwrap_or_else(|| sibling(&scale, ends)),
         );
         maps.insert(module, checkpoint.affine(&scale, &zero)?);
         mapping.extend([scale, zero]);
@@ -380,7 +381,7 @@ fn converted(
     Ok((maps, mapping))
 }
 
-/// Every tensor by its name without wrappers, and what pruning and quantising took apart as one.
+/// Every tensor by its name without wrappers, with the parts of pruned and quantised weights joined.
 fn cleaned(checkpoint: &Checkpoint) -> Result<BTreeMap<String, Named>> {
     let mut named: BTreeMap<String, Named> = BTreeMap::new();
     for key in checkpoint.keys() {
@@ -397,13 +398,13 @@ fn cleaned(checkpoint: &Checkpoint) -> Result<BTreeMap<String, Named>> {
         let name = unpacked(name.join("."));
         if let Some(other) = named.insert(name, Named { key: key.into(), mask, scale }) {
             let other = other.key.escape_debug();
-            return Err(checkpoint.error(key, format!("has the name of {other} once wrappers are taken off")));
+            return Err(checkpoint.error(key, format!("has the same name as {other} without wrappers")));
         }
     }
     Ok(named)
 }
 
-/// What stands before the first of `anchors` that `name` ends with, and what the library puts there.
+/// The prefix of `name` if it ends with one of `anchors`, and the library's prefix.
 fn root<'n>(
     name: &'n str,
     named: &BTreeMap<String, Named>,
@@ -418,7 +419,7 @@ fn root<'n>(
     })
 }
 
-/// Which of several networks is meant.
+/// Chooses the prefix of the network.
 fn choose(
     checkpoint: &Checkpoint,
     roots: &BTreeSet<&str>,
@@ -450,7 +451,7 @@ fn choose(
         (_, [average]) => {
             let others: Vec<&str> = all.iter().copied().filter(|root| root != average).collect();
             notes.push(format!(
-                "took the average over training (EMA) under {}, not {}: --set root=... takes another",
+                "uses the average over training (EMA) under {}, not {}: --set root=... selects another",
                 average.escape_debug(),
                 list(&others)
             ));
@@ -458,12 +459,12 @@ fn choose(
         }
         _ => Err(Error::file(
             checkpoint.path(),
-            format!("holds several networks, under {}: --set root=... says which is meant", list(&all)),
+            format!("holds several networks, under {}: select one with --set root=...", list(&all)),
         )),
     }
 }
 
-/// Whether a tensor beside the network is of its training, by its name.
+/// Returns whether a tensor outside the network is training state, by its name.
 fn is_training(name: &str) -> bool {
     name.split(['.', '_']).map(str::to_lowercase).any(|word| {
         TRAINING.iter().any(|known| word.starts_with(known))

@@ -1,5 +1,5 @@
-//! NumPy's files of one array, `.npy`. Written here, as the crates that read them take a hostile header's word
-//! for what to allocate and how deep to recurse.
+//! Reads and writes NumPy's `.npy` files of one array. The crates for this trust a hostile header: it decides
+//! how much they allocate and how deeply they recurse.
 
 use std::path::{Path, PathBuf};
 
@@ -10,27 +10,27 @@ use crate::{Error, Result, Tensor};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
-/// The longest header: one of a plain array has some 100 bytes.
+/// The longest header. That of a plain array has about 100 bytes.
 const MOST_HEADER: u32 = 1 << 16;
 
-/// An array in a file, read when it is asked for.
+/// An array in a file, read on demand.
 #[derive(Debug)]
 pub struct Npy {
     path: PathBuf,
     bytes: Bytes,
     header: Header,
-    /// Where the values begin.
+    /// The offset of the values.
     start: u64,
-    /// How many bytes they have.
+    /// The size of the values in bytes.
     len: u64,
 }
 
-/// What a header says.
+/// The header of a file.
 #[derive(Debug, PartialEq)]
 struct Header {
     dtype: Dtype,
     big_endian: bool,
-    /// The first dimension runs first.
+    /// True if the first dimension varies fastest.
     fortran: bool,
     dims: Vec<usize>,
 }
@@ -39,7 +39,7 @@ impl Npy {
     /// Opens an array of floating-point numbers, of either byte order and either order of dimensions.
     ///
     /// # Errors
-    /// [`Error::Io`] if the file cannot be read, [`Error::File`] if it is no such array.
+    /// [`Error::Io`] if the file cannot be read, [`Error::File`] if it is not such an array.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let bytes = Bytes::open(path)?;
@@ -49,43 +49,43 @@ impl Npy {
             (Some([1, _, ..]), [.., a, b, _, _]) => (10, u32::from(u16::from_le_bytes([*a, *b]))),
             (Some([2 | 3, _, ..]), [.., a, b, c, d]) => (12, u32::from_le_bytes([*a, *b, *c, *d])),
             (Some([version, ..]), _) if !(1..=3).contains(version) => {
-                return Err(refused(format!("is a NumPy array of version {version}: 1, 2 and 3 are read")));
+                return Err(refused(format!("is a NumPy array of version {version}, not of 1, 2 or 3")));
             }
             (Some(_), _) => return Err(refused("is a NumPy array that is cut short".into())),
-            (None, _) => return Err(refused("is no NumPy array: save one with numpy.save".into())),
+            (None, _) => return Err(refused("is not a NumPy array: save one with numpy.save".into())),
         };
         if length > MOST_HEADER {
-            return Err(refused(format!("says that its header has {length} bytes: no plain array's has")));
+            return Err(refused(format!("says that its header has {length} bytes: too many for an array")));
         }
         let text = bytes.read(from, length.into()).map_err(Error::io(path))?.into_owned();
         let header = Header::parse(&String::from_utf8_lossy(&text)).map_err(refused)?;
         let start = from + u64::from(length);
         let mut sizes = header.dims.iter().map(|&dim| dim as u64).chain([header.dtype.bitsize() as u64 / 8]);
         let len = sizes.try_fold(1u64, u64::checked_mul);
-        let there = bytes.len().saturating_sub(start);
+        let available = bytes.len().saturating_sub(start);
         match len {
-            Some(len) if len == there => Ok(Self { path: path.into(), bytes, header, start, len }),
+            Some(len) if len == available => Ok(Self { path: path.into(), bytes, header, start, len }),
             _ => Err(refused(format!(
-                "has {there} bytes of values and not those of shape {:?}: cut short, or more than one array",
+                "has {available} bytes of values, not those of shape {:?}: cut short, or more than one array",
                 header.dims
             ))),
         }
     }
 
-    /// Its shape.
+    /// The shape of the array.
     pub fn dims(&self) -> &[usize] {
         &self.header.dims
     }
 
-    /// Its values.
+    /// Reads the values.
     ///
     /// # Errors
-    /// [`Error::File`] if it holds none, one is not finite, or the file has become shorter meanwhile;
-    /// [`Error::Io`] if it cannot be read.
+    /// [`Error::File`] if there are none, one is not finite, or the file has become shorter since it was
+    /// opened; [`Error::Io`] if it cannot be read.
     pub fn tensor(&self) -> Result<Tensor> {
         let Header { dtype, big_endian, fortran, ref dims } = self.header;
         if dims.contains(&0) {
-            return Err(Error::file(&self.path, format!("holds no value: its shape is {dims:?}")));
+            return Err(Error::file(&self.path, format!("has no values: its shape is {dims:?}")));
         }
         let bytes = self.bytes.read(self.start, self.len).map_err(Error::io(&self.path))?;
         if bytes.len() as u64 != self.len {
@@ -99,16 +99,16 @@ impl Npy {
         if let Some(reason) = not_finite(&values) {
             return Err(Error::file(&self.path, reason));
         }
-        Tensor::new(dims.clone(), if fortran { last_first(&values, dims) } else { values })
+        Tensor::new(dims.clone(), if fortran { to_c_order(&values, dims) } else { values })
     }
 
-    /// The bytes of such a file, of f32 in C's order.
+    /// Encodes a tensor as such a file, f32 in C order.
     pub fn encode(tensor: &Tensor) -> Vec<u8> {
         let dims: String = tensor.dims().iter().map(|dim| format!("{dim}, ")).collect();
-        // A single one keeps its comma.
+        // A tuple of one dimension needs its comma.
         let dims = if tensor.dims().len() == 1 { dims.trim_end() } else { dims.trim_end_matches(", ") };
         let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({dims}), }}");
-        // Values begin at a multiple of 64, behind a line feed.
+        // Values begin at a multiple of 64 bytes, after a line feed.
         let length = (10 + header.len() + 1).next_multiple_of(64) - 10;
         let mut bytes = [MAGIC, &[1, 0], &(length as u16).to_le_bytes()].concat();
         bytes.extend(format!("{header:<0$}\n", length - 1).bytes());
@@ -118,7 +118,7 @@ impl Npy {
 }
 
 impl Header {
-    /// As much of Python as NumPy writes.
+    /// Parses the subset of Python that NumPy writes.
     fn parse(text: &str) -> Result<Self, String> {
         let odd = || {
             format!("has a header that no plain array has: {:?}", text.chars().take(120).collect::<String>())
@@ -141,56 +141,56 @@ impl Header {
     }
 }
 
-/// The three fields.
+/// Parses the three fields of the header.
 fn dictionary(text: &str) -> Option<(&str, bool, Vec<usize>)> {
     let mut rest = text.strip_prefix('{')?.strip_suffix('}')?.trim();
     let (mut descr, mut fortran, mut dims) = (None, None, None);
     while !rest.is_empty() {
-        let (key, behind) = quoted(rest)?;
-        let behind = behind.trim_start().strip_prefix(':')?.trim_start();
-        let behind = match key {
+        let (key, after) = quoted(rest)?;
+        let after = after.trim_start().strip_prefix(':')?.trim_start();
+        let after = match key {
             "descr" => {
-                let (value, behind) = quoted(behind)?;
+                let (value, after) = quoted(after)?;
                 descr = Some(value);
-                behind
+                after
             }
             "fortran_order" => {
-                let end = behind.find(|c: char| !c.is_alphabetic()).unwrap_or(behind.len());
-                let (value, behind) = behind.split_at(end);
+                let end = after.find(|c: char| !c.is_alphabetic()).unwrap_or(after.len());
+                let (value, after) = after.split_at(end);
                 fortran = Some(value == "True").filter(|_| value == "True" || value == "False");
-                behind
+                after
             }
             "shape" => {
-                let (inside, behind) = behind.strip_prefix('(')?.split_once(')')?;
-                // Python 2 has an L behind large ones.
+                let (inside, after) = after.strip_prefix('(')?.split_once(')')?;
+                // Python 2 writes an L after large numbers.
                 let dim = |dim: &str| dim.trim().trim_end_matches('L').parse().ok();
                 let inside = inside.trim().trim_end_matches(',');
                 dims = match inside {
                     "" => Some(Vec::new()),
                     _ => inside.split(',').map(dim).collect(),
                 };
-                behind
+                after
             }
             _ => return None,
         };
-        let behind = behind.trim_start();
-        rest = match behind.strip_prefix(',') {
-            Some(behind) => behind.trim_start(),
-            None if behind.is_empty() => behind,
+        let after = after.trim_start();
+        rest = match after.strip_prefix(',') {
+            Some(after) => after.trim_start(),
+            None if after.is_empty() => after,
             None => return None,
         };
     }
     Some((descr?, fortran?, dims?))
 }
 
-/// A string without escapes, and what follows it.
+/// Parses a string without escapes; also returns the rest of the text.
 fn quoted(text: &str) -> Option<(&str, &str)> {
     let quote = text.chars().next().filter(|c| ['\'', '"'].contains(c))?;
     text[1..].split_once(quote)
 }
 
-/// Values of which the first dimension runs first, so that the last does.
-fn last_first(values: &[f32], dims: &[usize]) -> Vec<f32> {
+/// Reorders values whose first dimension varies fastest, so that the last one does.
+fn to_c_order(values: &[f32], dims: &[usize]) -> Vec<f32> {
     let mut index = vec![0; dims.len()];
     let value = |_| {
         let at = index.iter().zip(dims).rev().fold(0, |at, (i, dim)| at * dim + i);
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_encoded_is_read() {
+    fn encoded_tensors_are_read_back() {
         for dims in [vec![], vec![5], vec![2, 3], vec![1, 2, 3, 4]] {
             let tensor = Tensor::from_fn(dims, |at| at as f32 - 1.5);
             let bytes = Npy::encode(&tensor);
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_hostile_or_broken_is_told() {
+    fn hostile_and_broken_files_are_refused() {
         let whole = Npy::encode(&Tensor::from_fn([2, 3], |_| 1.0));
         for len in 0..whole.len() {
             assert!(open(&whole[..len]).is_err(), "cut to {len} bytes");

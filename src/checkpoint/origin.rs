@@ -1,32 +1,32 @@
-//! Where the values that make a network came from.
+//! The source of each setting of a network.
 
 use std::fmt;
 
-/// A value that decides how a network computes or how it wants its pictures, and where it came from.
+/// A setting of a network or of its preprocessing, and the source of its value.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Origin {
-    /// What `--set` and `config.json` call it.
+    /// The name that `--set` and `config.json` use.
     pub name: &'static str,
-    /// As `--set` would say it.
+    /// The value, in the syntax of `--set`.
     pub value: String,
-    /// Who said so.
+    /// The source of the value.
     pub from: Source,
 }
 
-/// Who said a value.
+/// The source of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// The tensors' names and shapes.
     Keys,
-    /// A field of a file beside the weights.
+    /// A field of a file next to the weights.
     Config(String),
-    /// The file of weights: its name, or what training wrote into it.
+    /// The file of weights: its name, or a record in it.
     File(&'static str),
-    /// The name that was said, with `--arch`.
+    /// The network name given with `--arch`.
     Arch,
-    /// The value itself was said, with `--set`.
+    /// The value given with `--set`.
     Set,
-    /// Nobody: it is what the library does by default.
+    /// The default of the named library.
     Default(&'static str),
 }
 
@@ -49,7 +49,7 @@ impl serde::Serialize for Source {
     }
 }
 
-/// A value and who said it.
+/// A value and its source.
 #[derive(Debug, Clone)]
 pub(crate) struct Sourced<T> {
     pub value: T,
@@ -61,18 +61,18 @@ impl<T> Sourced<T> {
         Self { value, from }
     }
 
-    /// Another value, if it was said.
-    pub fn or(self, said: Option<Sourced<T>>) -> Self {
-        said.unwrap_or(self)
+    /// Returns the other value if there is one, else this one.
+    pub fn or(self, other: Option<Sourced<T>>) -> Self {
+        other.unwrap_or(self)
     }
 }
 
-/// The table of all values, in the order in which they were settled.
+/// All settings, in the order in which they were determined.
 #[derive(Debug, Default)]
 pub(crate) struct Origins(pub Vec<Origin>);
 
 impl Origins {
-    /// Notes where a value came from, and gives it.
+    /// Records the source of a value, and returns the value.
     pub fn settle<T>(&mut self, name: &'static str, known: Sourced<T>, text: impl FnOnce(&T) -> String) -> T {
         self.0.push(Origin { name, value: text(&known.value), from: known.from });
         known.value

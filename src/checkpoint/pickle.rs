@@ -1,107 +1,110 @@
-//! The opcodes of a pickle, walked without building its values: how many there are, which callables they name, and
-//! which of them the reader of values does not know. Nothing is executed here or elsewhere.
+//! Scans the opcodes of a pickle without building its values: counts them, collects the callables that they
+//! name, and finds the opcodes that the reader (`pytorch-reader`) does not support. Nothing is executed, here
+//! or elsewhere.
 //!
-//! That reader spends about a hundred bytes on an opcode of one byte, so that a few megabytes could ask
-//! for gigabytes: counting first bounds that. And it knows dictionaries, but no classes that are filled like
-//! one, as TorchScript's objects and Lightning's parameters are: their makers are replaced by a dictionary's.
+//! The reader spends about a hundred bytes per one-byte opcode, so a few megabytes could take gigabytes:
+//! counting the opcodes first bounds that. The reader supports dictionaries, but not objects that are filled
+//! like dictionaries, such as TorchScript's objects and Lightning's parameters: the opcode that makes such an
+//! object is replaced by one that makes a dictionary.
 //!
-//! Nor does it know quantised tensors. A call that makes one becomes a call that makes a tensor of its integers, and
-//! the result a dictionary `{"<quantised 3>": (tensor, arguments)}`: from the name and the arguments [`super::qtensor`]
-//! has what the integers stand for.
+//! The reader does not support quantised tensors either. A call that makes one is replaced by a call that
+//! makes a tensor of its integers, and the result by a dictionary `{"<quantised 3>": (tensor, arguments)}`.
+//! From the name and the arguments [`super::qtensor`] gets the scales.
 
 use std::{borrow::Cow, collections::HashMap, ops::Range};
 
-/// More than any checkpoint of these networks has: a tensor takes about thirty, and one with an
-/// optimiser's state, an average and the names of twenty thousand classes stays below half a million.
+/// The most opcodes of a pickle, more than any checkpoint of these networks has. A tensor takes about thirty.
+/// A checkpoint with optimiser state, averaged weights and the names of twenty thousand classes takes fewer
+/// than half a million.
 pub(super) const MOST_OPCODES: usize = 2_000_000;
 
-/// The longest text that means anything here: a module's or a class's name.
+/// The longest string that is kept: the name of a module or a class.
 const NAME: usize = 200;
 
-/// What a pickle's opcodes show.
+/// The result of a scan.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Scan {
-    /// Bytes up to and with the last opcode.
+    /// The length in bytes, up to and including the last opcode.
     pub len: usize,
-    /// Which bytes, opcodes with their operands, are to be replaced, in order, and by what.
+    /// Byte ranges of opcodes with their operands, in order, and their replacements.
     pub edits: Vec<(Range<usize>, Cow<'static, [u8]>)>,
-    /// The callables that it names, `module.name`, each once, in order.
+    /// The callables that the pickle names, as `module.name`, in order, without duplicates.
     pub globals: Vec<String>,
-    /// How the integers of quantised tensors are to be read, by the number in their names.
+    /// The schemes of quantised tensors, indexed by the number in their names.
     pub schemes: Vec<Scheme>,
 }
 
-/// How a quantised tensor's integers are scaled.
+/// The quantisation scheme of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Scheme {
     PerTensor {
         scale: f64,
         zero: f64,
     },
-    /// Tensors of scales and of zero points, with one of each along this axis.
+    /// The scales and the zero points are tensors along this axis.
     PerChannel {
         axis: f64,
     },
     Unknown,
 }
 
-/// What the name of a quantised tensor's entry has before its number, and behind it.
+/// The prefix and the suffix of the number in a quantised tensor's name.
 pub(super) const QUANTISED: [&str; 2] = ["<quantised ", ">"];
 
-/// Torch's callables for quantised tensors, and those that make the same of plain integers.
+/// Torch's callables for quantised tensors, and replacements that make tensors of plain integers.
 const PLAIN: [(&str, &str, &[u8]); 3] = [
     ("torch", "QInt8Storage", b"ctorch\nCharStorage\n"),
     ("torch", "QUInt8Storage", b"ctorch\nByteStorage\n"),
-    // It has the same arguments, but for how integers are scaled in place of whether there is a gradient.
+    // The same arguments, except that the scheme takes the position of `requires_grad`.
     ("torch._utils", "_rebuild_qtensor", b"ctorch._utils\n_rebuild_tensor_v2\n"),
 ];
 
 impl Scan {
-    /// The pickle that `bytes` begin with, in the words that the reader knows.
-    pub fn reworded(&self, bytes: &[u8]) -> Vec<u8> {
-        let mut reworded = Vec::with_capacity(self.len);
+    /// The pickle at the start of `bytes`, with the edits applied.
+    pub fn rewritten(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut rewritten = Vec::with_capacity(self.len);
         let mut from = 0;
         for (replaced, replacement) in &self.edits {
-            reworded.extend_from_slice(&bytes[from..replaced.start]);
-            reworded.extend_from_slice(replacement);
+            rewritten.extend_from_slice(&bytes[from..replaced.start]);
+            rewritten.extend_from_slice(replacement);
             from = replaced.end;
         }
-        reworded.extend_from_slice(&bytes[from..self.len]);
-        reworded
+        rewritten.extend_from_slice(&bytes[from..self.len]);
+        rewritten
     }
 }
 
-/// A value on the stack, as far as it means anything here.
+/// A value on the stack, reduced to what the scan needs.
 #[derive(Debug, Clone, PartialEq)]
 enum Value {
     Text(String),
     Number(f64),
-    /// A tuple whose first is the text `module`: the id of a class with its source text, which `torch.save`
-    /// noted beside it before there were archives.
+    /// A tuple that starts with the string `module`: the id of a class with its source code, which
+    /// `torch.save` stored with the class before PyTorch 1.6.
     Source,
-    /// Of a class: the opcode that made it, where that stands, and whether TorchScript has the class.
+    /// An object: the opcode that made it, that opcode's position, and whether the class is TorchScript's.
     Object {
         opcode: u8,
         at: usize,
         script: bool,
     },
     Global(Global),
-    /// A tuple that says how integers are scaled.
+    /// A tuple that describes a quantisation scheme.
     Scheme(Scheme),
-    /// A tuple whose fifth is one: a quantised tensor's arguments.
+    /// A tuple whose fifth element is a scheme: a quantised tensor's arguments.
     Quantised(Scheme),
     Other,
 }
 
-/// What a callable, or a constant that has a name, is.
+/// A named callable or constant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Global {
-    /// A class of TorchScript's.
+    /// A TorchScript class.
     Script,
     RebuildQuantised,
     PerTensor,
     PerChannel,
-    /// Another way of scaling integers.
+    /// An unsupported quantisation scheme.
     OtherScheme,
     Other,
 }
@@ -138,10 +141,10 @@ impl Value {
     }
 }
 
-/// Walks the pickle that `bytes` begin with.
+/// Scans the pickle at the start of `bytes`.
 ///
 /// # Errors
-/// Why it is none: it is cut short, has an opcode that there is not, or too many.
+/// A message if it is cut short, has an unknown opcode or too many opcodes.
 pub(super) fn scan(bytes: &[u8]) -> Result<Scan, String> {
     let mut found = Scan::default();
     let mut machine = Machine::default();
@@ -155,45 +158,46 @@ pub(super) fn scan(bytes: &[u8]) -> Result<Scan, String> {
         at += 1 + operand.end;
         if opcode == b'.' {
             found.len = at;
-            // One that is filled as both is neither: the reader says so.
+            // Quantised tensors add entries to the memo, so MEMOIZE needs explicit indices.
             if !found.schemes.is_empty() {
                 found.edits.append(&mut machine.memoized);
             }
             found.edits.sort_by_key(|(replaced, _)| replaced.start);
+            // An object filled as both a list and a dictionary keeps one edit: the reader rejects it.
             found.edits.dedup_by_key(|(replaced, _)| replaced.start);
             return Ok(found);
         }
     }
-    Err(format!("its pickle has more than {MOST_OPCODES} opcodes: that is no checkpoint"))
+    Err(format!("its pickle has more than {MOST_OPCODES} opcodes: this is not a checkpoint"))
 }
 
-/// Python's machine, with values of these kinds.
+/// Python's pickle machine, with the values above.
 #[derive(Default)]
 struct Machine {
     stack: Vec<Value>,
     marks: Vec<usize>,
     memo: HashMap<u32, Value>,
-    /// Where values are kept under the next number, with the same under that number: for a pickle in other words,
-    /// which keeps more.
+    /// MEMOIZE opcodes, and replacements with explicit indices. MEMOIZE takes the next free index, which
+    /// differs in a rewritten pickle with more memo entries.
     memoized: Vec<(Range<usize>, Cow<'static, [u8]>)>,
 }
 
-/// Where what quantised tensors become keeps values meanwhile: no pickle keeps so many.
+/// Memo indices for temporary values of quantised tensors: no pickle has this many entries.
 const SLOTS: [u32; 2] = [u32::MAX - 2, u32::MAX - 1];
 
-/// The opcode that keeps the topmost value, or the one that gives it back.
+/// An opcode that stores the top of the stack in the memo or pushes a memo entry, with its index.
 fn memo(opcode: u8, index: u32) -> Vec<u8> {
     [&[opcode][..], &index.to_le_bytes()].concat()
 }
 
-/// In place of the call of a callable with arguments: their result and the arguments in a dictionary.
+/// The replacement for a call: makes a dictionary of the call's result and arguments.
 fn named_call(number: usize) -> Vec<u8> {
-    let [before, behind] = QUANTISED;
-    let name = format!("{before}{number}{behind}");
-    let [keep, kept] = [b'r', b'j'].map(|opcode| SLOTS.map(|slot| memo(opcode, slot)));
+    let [prefix, suffix] = QUANTISED;
+    let name = format!("{prefix}{number}{suffix}");
+    let [put, get] = [b'r', b'j'].map(|opcode| SLOTS.map(|slot| memo(opcode, slot)));
     let length = (name.len() as u32).to_le_bytes();
     let parts: [&[u8]; 10] =
-        [&keep[0], b"R", &keep[1], b"0}X", &length, name.as_bytes(), &kept[1], &kept[0], b"\x86", b"s"];
+        [&put[0], b"R", &put[1], b"0}X", &length, name.as_bytes(), &get[1], &get[0], b"\x86", b"s"];
     parts.concat()
 }
 
@@ -206,7 +210,7 @@ impl Machine {
             b'0' => self.drop(1),
             b'1' => drop(self.pop_to_mark()),
             b'2' => self.stack.push(self.stack.last().cloned().unwrap_or(Value::Other)),
-            // What takes one or two values and leaves the one under them.
+            // Opcodes that pop one or two values and keep the one below.
             b'a' => self.fill(1, b"00]", found),
             b's' => self.fill(2, b"00}", found),
             b'b' => self.build(found),
@@ -285,7 +289,7 @@ impl Machine {
                 self.stack.push(Value::Number(value(opcode, content)));
             }
             b'.' | 0x80 | 0x95 | 0x98 => {}
-            // All others push a value that means nothing here.
+            // All others push a value that the scan does not need.
             _ => self.stack.push(Value::Other),
         }
     }
@@ -309,18 +313,18 @@ impl Machine {
         self.stack.push(self.memo.get(&index).cloned().unwrap_or(Value::Other));
     }
 
-    /// An object that is filled as a list or a dictionary is made as one.
+    /// Replaces an object that is filled like a list or a dictionary by a list or a dictionary.
     fn fill(&mut self, values: usize, maker: &'static [u8], found: &mut Scan) {
         self.drop(values);
         if let Some(Value::Object { opcode, at, .. }) = self.stack.last() {
             let more = if maker == b"00]" { &b"000]"[..] } else { b"000}" };
-            // An ordered dictionary is known, and made of nothing.
+            // NEWOBJ_EX pops three values: the class, its arguments and its keyword arguments.
             let maker = if *opcode == 0x92 { more } else { maker };
             found.edits.push((*at..at + 1, maker.into()));
         }
     }
 
-    /// An object of TorchScript's is a dictionary of what it is built of.
+    /// Replaces a TorchScript object by a dictionary of its state.
     fn build(&mut self, found: &mut Scan) {
         self.drop(1);
         if let Some(Value::Object { at, script: true, .. }) = self.stack.last() {
@@ -328,14 +332,14 @@ impl Machine {
         }
     }
 
-    /// A callable that stands at `place`.
-    fn global(&mut self, module: &str, name: &str, place: Range<usize>, found: &mut Scan) {
+    /// Pushes a callable, whose opcode and operand are at `range`.
+    fn global(&mut self, module: &str, name: &str, range: Range<usize>, found: &mut Scan) {
         let global = format!("{module}.{name}");
         self.stack.push(Value::Global(Global::of(module, name)));
         if let Some((.., plain)) = PLAIN.iter().find(|known| (known.0, known.1) == (module, name)) {
-            // One whose names lie on the stack takes these off.
-            let names: &[u8] = if place.len() == 1 { b"00" } else { b"" };
-            found.edits.push((place, [names, plain].concat().into()));
+            // STACK_GLOBAL, one byte long, pops its names from the stack.
+            let names: &[u8] = if range.len() == 1 { b"00" } else { b"" };
+            found.edits.push((range, [names, plain].concat().into()));
         }
         if found.globals.len() < 100 && !found.globals.contains(&global) {
             found.globals.push(global);
@@ -343,12 +347,12 @@ impl Machine {
     }
 }
 
-/// A number written as a line of text.
+/// Parses a number written as a line of text.
 fn number(line: &[u8]) -> u32 {
     std::str::from_utf8(line).ok().and_then(|line| line.trim().parse().ok()).unwrap_or(u32::MAX)
 }
 
-/// What a number's opcode pushes, or no number.
+/// The number that an opcode pushes; NaN if it is malformed.
 fn value(opcode: u8, content: &[u8]) -> f64 {
     let integer = |signed: bool| {
         let negative = signed && content.last().is_some_and(|byte| *byte >= 0x80);
@@ -367,8 +371,8 @@ fn value(opcode: u8, content: &[u8]) -> f64 {
     .unwrap_or(f64::NAN)
 }
 
-/// Where the operand's content lies behind an opcode, given what follows it; the next opcode follows
-/// its end. See Python's `pickletools`.
+/// The range of an opcode's operand, without its length prefix, in the bytes after the opcode. The next
+/// opcode starts at its end. See Python's `pickletools`.
 fn operand(opcode: u8, rest: &[u8]) -> Result<Range<usize>, String> {
     let length = |bytes: usize| -> Result<Range<usize>, String> {
         let prefix = rest.get(..bytes).ok_or("its pickle is cut short")?;
@@ -382,7 +386,7 @@ fn operand(opcode: u8, rest: &[u8]) -> Result<Range<usize>, String> {
         Ok(0..ends.nth(count - 1).ok_or("its pickle is cut short")?)
     };
     match opcode {
-        // Marks, tuples, lists, dictionaries, constants, and what works on the stack alone.
+        // No operand: marks, tuples, lists, dictionaries, constants and stack operations.
         b'('
         | b'.'
         | b'0'
@@ -416,7 +420,7 @@ fn operand(opcode: u8, rest: &[u8]) -> Result<Range<usize>, String> {
         0x8d | 0x8e | 0x96 => length(8),
         b'I' | b'L' | b'F' | b'V' | b'S' | b'g' | b'p' | b'P' => lines(1),
         b'c' | b'i' => lines(2),
-        other => Err(format!("its pickle has an opcode 0x{other:02x}, which there is not")),
+        other => Err(format!("its pickle has an unknown opcode 0x{other:02x}")),
     }
 }
 
@@ -425,7 +429,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_opcode_is_walked_to_its_end() {
+    fn every_opcode_is_scanned_to_its_end() {
         // pickletools' example of each kind of operand, protocol by protocol.
         let text = b"(lp0\nI3\naL4L\naF1.5\naVnaive\naS'x'\nag0\naccollections\nOrderedDict\n.";
         assert_eq!(scan(text).unwrap().len, text.len());
@@ -435,19 +439,19 @@ mod tests {
         binary
             .extend(b"\x8c\x05torch\x8c\x06Tensor\x93\x94h\0q\x01j\0\0\0\0r\0\0\0\0\x8d\x01\0\0\0\0\0\0\0w");
         binary.extend(b"\x8e\x01\0\0\0\0\0\0\0w\x96\x01\0\0\0\0\0\0\0w)\x81}bt.");
-        let found = scan(&[&binary[..], b"behind it"].concat()).unwrap();
+        let found = scan(&[&binary[..], b"after it"].concat()).unwrap();
         assert_eq!((found.len, &found.globals[..]), (binary.len(), &["torch.Tensor".to_owned()][..]));
     }
 
     #[track_caller]
-    fn becomes(pickle: &[u8], reworded: &[u8]) {
+    fn becomes(pickle: &[u8], rewritten: &[u8]) {
         let found = scan(pickle).unwrap();
-        assert_eq!(found.reworded(pickle).escape_ascii().to_string(), reworded.escape_ascii().to_string());
+        assert_eq!(found.rewritten(pickle).escape_ascii().to_string(), rewritten.escape_ascii().to_string());
     }
 
     #[test]
-    fn objects_that_are_filled_become_what_they_are_filled_as() {
-        // C() with items set at once, one by one, and appended; C(1) as protocol 0 makes it.
+    fn filled_objects_become_lists_and_dictionaries() {
+        // C() with items set together, one by one, and appended; C(1) as protocol 0 makes it.
         becomes(b"cm\nC\n)\x81(K\x01K\x02u.", b"cm\nC\n)00}(K\x01K\x02u.");
         becomes(b"cm\nC\n)\x81}b.", b"cm\nC\n)\x81}b.");
         becomes(b"cm\nC\n)\x81q\x00K\x01K\x02s.", b"cm\nC\n)00}q\x00K\x01K\x02s.");
@@ -455,7 +459,7 @@ mod tests {
         becomes(b"cm\nC\n(K\x01tR(K\x01K\x02u.", b"cm\nC\n(K\x01t00}(K\x01K\x02u.");
         becomes(b"cm\nC\n)}\x92(K\x01K\x02u.", b"cm\nC\n)}000}(K\x01K\x02u.");
         becomes(b"cm\nC\n)\x81(K\x01e(K\x01K\x02u.", b"cm\nC\n)00](K\x01e(K\x01K\x02u.");
-        // TorchScript's, by a class that was kept.
+        // A TorchScript object whose class comes from the memo.
         becomes(
             b"c__torch__.a\nC\nq\x000h\x00)\x81}(X\x01\0\0\0aNub.",
             b"c__torch__.a\nC\nq\x000h\x00)00}}(X\x01\0\0\0aNub.",
@@ -463,8 +467,9 @@ mod tests {
     }
 
     #[test]
-    fn classes_with_their_source_need_none() {
-        // ('module', C, 'file', 'text') looked up, and an object made of it; then by the text kept as 0.
+    fn classes_stored_with_their_source_become_none() {
+        // An object of the class with the id ('module', C, 'file', 'text'); then of D, with 'module' from
+        // memo entry 0.
         let first = b"\x80\x02(X\x06\0\0\0moduleq\0cm\nC\nX\x01\0\0\0fX\x01\0\0\0st";
         let again = b"(h\0cm\nD\nX\x01\0\0\0fX\x01\0\0\0stq\x01";
         let pickle = [&first[..], b"Q)\x81", again, b"Q)\x81."].concat();
@@ -475,7 +480,8 @@ mod tests {
 
     #[test]
     fn quantised_tensors_become_their_integers_and_arguments() {
-        // f(storage, 0, size, stride, (scheme, 0.5, 0), False), the storage's class by name and from the stack.
+        // f(storage, 0, size, stride, (scheme, 0.5, 0), False), with the storage's class by name and from the
+        // stack.
         let tuple = |scheme: &[u8]| [&b"(NK\x00))("[..], scheme, b"t\x89t"].concat();
         let scheme = tuple(b"ctorch\nper_tensor_affine\nG\x3f\xe0\0\0\0\0\0\0K\x00");
         let made = |call: &[u8]| {
@@ -509,13 +515,13 @@ mod tests {
             let found = scan(&made(&[&tuple(scheme)[..], b"R."].concat())).unwrap();
             assert_eq!(found.schemes, [wanted]);
         }
-        // Arguments that are none: the call is left to fail.
+        // Invalid arguments: the call is not replaced, so the reader rejects it.
         assert_eq!(scan(&made(b"(NK\x00t.")).unwrap().schemes, []);
         assert_eq!(scan(&made(b"R.")).unwrap().schemes, []);
     }
 
     #[test]
-    fn what_is_cut_or_endless_is_refused() {
+    fn truncated_and_endless_pickles_are_refused() {
         let cut: [&[u8]; 8] = [
             b"",
             b"\x80",

@@ -1,4 +1,4 @@
-//! Quantised tensors of torch's: integers, and what a step of each of their outputs is.
+//! Torch's quantised tensors: integers, and one scale per output.
 
 use std::collections::BTreeMap;
 
@@ -9,33 +9,34 @@ use super::{
     scale_of,
 };
 
-/// What a name stands for.
+/// The content of a named tensor.
 pub(super) enum Content {
     Stored(Tensor),
-    /// The steps of a quantised tensor's outputs, under the name that [`scale_of`] gives.
+    /// The scales of a quantised tensor's outputs, under the name from [`scale_of`].
     Steps(Vec<f32>),
 }
 
-/// What helps where weights are not symmetric.
-const SYMMETRIC: &str = "weights are read where their integers are qint8 and stand for 0 by 0: calibrate and convert the \
+/// Advice for weights that are not symmetric.
+const SYMMETRIC: &str = "only qint8 weights with zero point 0 are supported: calibrate and convert the \
                          network with torch.per_channel_symmetric or torch.per_tensor_symmetric";
 
-/// The tensors of a pickle, of the quantised ones the integers under their name and their steps beside them.
+/// Splits the quantised tensors of a pickle into integers, under the tensor's name, and scales. Other tensors
+/// stay.
 ///
 /// # Errors
-/// What is wrong with one.
-pub(super) fn plain(
+/// A message if a quantised tensor is invalid or not supported.
+pub(super) fn split(
     tensors: BTreeMap<String, Tensor>,
     schemes: &[Scheme],
 ) -> Result<BTreeMap<String, Content>, String> {
-    let mut plain = BTreeMap::new();
+    let mut contents = BTreeMap::new();
     let mut quantised: BTreeMap<(String, usize), BTreeMap<String, Tensor>> = BTreeMap::new();
     for (key, tensor) in tensors {
         match part(&key) {
             Some((name, number, part)) => {
                 drop(quantised.entry((name.into(), number)).or_default().insert(part.into(), tensor))
             }
-            None => drop(plain.insert(key, Content::Stored(tensor))),
+            None => drop(contents.insert(key, Content::Stored(tensor))),
         }
     }
     for ((name, number), mut parts) in quantised {
@@ -46,30 +47,30 @@ pub(super) fn plain(
         for (key, content) in
             [(scale_of(&name), Content::Steps(steps)), (name.clone(), Content::Stored(integers))]
         {
-            if plain.insert(key, content).is_some() {
-                return Err(wrong("is there twice".into()));
+            if contents.insert(key, content).is_some() {
+                return Err(wrong("exists twice".into()));
             }
         }
     }
-    Ok(plain)
+    Ok(contents)
 }
 
-/// A quantised tensor's name, its number, and which part of it a key names.
+/// Splits a key into a quantised tensor's name, its number and the name of one of its parts.
 fn part(key: &str) -> Option<(&str, usize, &str)> {
-    let [before, behind] = QUANTISED;
-    let (name, rest) = key.rsplit_once(before)?;
-    let (number, part) = rest.split_once(behind)?;
+    let [prefix, suffix] = QUANTISED;
+    let (name, rest) = key.rsplit_once(prefix)?;
+    let (number, part) = rest.split_once(suffix)?;
     Some((name.strip_suffix('.').unwrap_or(name), number.parse().ok()?, part.strip_prefix('.')?))
 }
 
-/// What a step is, for each of the first dimension of `integers`.
+/// The scales of `integers`, one per index of the first dimension.
 fn steps(integers: &Tensor, scheme: Scheme, parts: &BTreeMap<String, Tensor>) -> Result<Vec<f32>, String> {
     if integers.dtype() != DType::I8 {
-        return Err(format!("is of quint8, unsigned integers: {SYMMETRIC}"));
+        return Err(format!("is quint8, unsigned: {SYMMETRIC}"));
     }
-    // A shape may have a dimension of any size beside one of 0.
+    // With a dimension of 0, the others may have any size.
     let outputs = integers.shape().first().copied().unwrap_or(1).min(integers.num_elements());
-    // Of the call's arguments the fifth.
+    // The fifth argument of the call is the scheme.
     let vector = |at: usize, what: &str| {
         let tensor = parts.get(&format!("1.4.{at}")).ok_or_else(|| format!("has no {what}"))?;
         match numbers(tensor)? {
@@ -82,12 +83,12 @@ fn steps(integers: &Tensor, scheme: Scheme, parts: &BTreeMap<String, Tensor>) ->
         Scheme::PerChannel { axis: 0.0 } => (vector(1, "scales")?, vector(2, "zero points")?),
         Scheme::PerChannel { axis } => {
             return Err(format!(
-                "has scales along dimension {axis}: they are read along the first, the outputs'"
+                "has scales along dimension {axis}: only dimension 0, that of the outputs, is supported"
             ));
         }
         Scheme::Unknown => {
             return Err(
-                "is neither per_tensor_affine nor per_channel_affine, the quantised tensors that are read"
+                "is neither per_tensor_affine nor per_channel_affine: no other quantised tensors are supported"
                     .into(),
             );
         }
@@ -104,7 +105,7 @@ fn steps(integers: &Tensor, scheme: Scheme, parts: &BTreeMap<String, Tensor>) ->
     }
 }
 
-/// Scales and zero points, as torch stores them.
+/// Reads scales or zero points, of any type that torch uses for them.
 fn numbers(tensor: &Tensor) -> Result<Vec<f64>, String> {
     let bytes = tensor.read().map_err(|error| format!("is damaged: {error}"))?;
     Ok(match tensor.dtype() {

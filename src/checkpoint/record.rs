@@ -1,7 +1,7 @@
-//! What a file of 8 bits says beside its tensors: what its maps' integers stand for, and all that its network and its
-//! pictures need of other files, so that it stands alone.
+//! The record of an int8 file: the quantisation of its feature maps, and the settings of its network and of
+//! its preprocessing, so that the file is self-contained.
 //!
-//! It is one entry of the metadata that safetensors have room for, [`KEY`], whose value is JSON:
+//! The record is one entry, [`KEY`], of the safetensors metadata, whose value is JSON:
 //!
 //! ```json
 //! {
@@ -13,10 +13,10 @@
 //! }
 //! ```
 //!
-//! `architecture` is a name as `--arch` takes it, or null; `values` are those that `--set` takes; `labels` are the
-//! classes' names, or null. `maps` has for a module, by the name under which `run --taps` writes its output, the step
-//! of the output's integers and the integer that stands for 0. Without maps only the weights are of 8 bits. One entry,
-//! since several have no order, and the same network is to give the same bytes.
+//! `architecture` is a name for `--arch`, or null; `values` are settings for `--set`; `labels` are the names
+//! of the classes, or null. `maps` has the scale and the zero point of a module's output, under the name that
+//! `run --taps` writes it by. Without maps only the weights are int8. The record is a single entry because
+//! several entries have no fixed order, and the same network must give the same bytes.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -26,24 +26,24 @@ use serde_json::Value;
 use super::Said;
 use crate::graph::Affine;
 
-/// The entry's name.
+/// The name of the entry.
 pub const KEY: &str = "goldcrest.int8";
 
 const VERSION: u64 = 1;
 
-/// What a file of 8 bits says beside its tensors.
+/// The record of an int8 file.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Record {
-    /// As `--arch` takes it.
+    /// A name for `--arch`.
     pub architecture: Option<String>,
-    /// As `--set` takes them.
+    /// Settings for `--set`.
     pub values: BTreeMap<String, String>,
     pub labels: Option<Vec<String>>,
-    /// What the integers of modules' outputs stand for.
+    /// The quantisation of modules' outputs.
     pub maps: BTreeMap<String, Affine>,
 }
 
-/// The same as JSON has it.
+/// The JSON form of a [`Record`].
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Text {
@@ -56,7 +56,7 @@ struct Text {
     maps: BTreeMap<String, Integers>,
 }
 
-/// Wider than what they must fit, so that it can be said of which module they do not.
+/// The JSON form of an [`Affine`]. Its types are wider, so that an error can name the module.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Integers {
@@ -65,20 +65,20 @@ struct Integers {
 }
 
 impl Record {
-    /// The record in a file's metadata, if there is one.
+    /// Parses the record in a file's metadata, if there is one.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// A message if it is invalid.
     pub fn of(metadata: &HashMap<String, String>) -> Result<Option<Self>, String> {
         let Some(text) = metadata.get(KEY) else { return Ok(None) };
         let wrong = |reason: String| format!("its metadata {KEY} {reason}");
         let value: Value =
-            serde_json::from_str(text).map_err(|error| wrong(format!("is no JSON: {error}")))?;
+            serde_json::from_str(text).map_err(|error| wrong(format!("is not JSON: {error}")))?;
         match value.get("version").and_then(Value::as_u64) {
             Some(VERSION) => {}
             Some(other) => {
                 let help = "a later version of this program wrote it";
-                return Err(wrong(format!("is of version {other}, and {VERSION} is read: {help}")));
+                return Err(wrong(format!("has version {other}, but only {VERSION} is supported: {help}")));
             }
             None => return Err(wrong("has no version".into())),
         }
@@ -86,7 +86,7 @@ impl Record {
         if let Some(name) =
             text.values.keys().find(|name| !Said::NAMES.iter().any(|(known, _)| known == name))
         {
-            return Err(wrong(format!("sets {name:?}, which cannot be set")));
+            return Err(wrong(format!("sets {name:?}, which is not a setting")));
         }
         let mut maps = BTreeMap::new();
         for (module, Integers { scale, zero }) in text.maps {
@@ -94,8 +94,9 @@ impl Record {
             if !(f32::MIN_POSITIVE..=f32::MAX).contains(&step) {
                 return Err(wrong(format!("gives {module:?} the scale {scale}: expected a number above 0")));
             }
-            let zero = i8::try_from(zero)
-                .map_err(|_| wrong(format!("gives {module:?} the zero {zero}: expected -128 to 127")))?;
+            let zero = i8::try_from(zero).map_err(|_| {
+                wrong(format!("gives {module:?} the zero point {zero}: expected -128 to 127"))
+            })?;
             maps.insert(module, Affine { scale: step, zero });
         }
         Ok(Some(Self { architecture: text.architecture, values: text.values, labels: text.labels, maps }))
@@ -111,7 +112,7 @@ impl Record {
             labels: self.labels.clone(),
             maps: self.maps.iter().map(|(module, affine)| (module.clone(), integers(affine))).collect(),
         };
-        // Texts and finite numbers are always JSON.
+        // Never fails: strings and finite numbers are valid JSON.
         HashMap::from([(KEY.to_owned(), serde_json::to_string(&text).unwrap_or_default())])
     }
 }
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn written_records_are_read_back() {
         let maps =
             [("input", 0.018_658_448, -14), ("a.\"b\"", f32::MIN_POSITIVE, 127), ("c", f32::MAX, -128)];
         let record = Record {
@@ -140,12 +141,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn errors_name_the_cause() {
         for (text, word) in [
-            ("{", "is no JSON"),
+            ("{", "is not JSON"),
             ("[]", "has no version"),
             (r#"{"version": "1"}"#, "has no version"),
-            (r#"{"version": 2}"#, "of version 2"),
+            (r#"{"version": 2}"#, "has version 2"),
             (r#"{"version": 1, "weights": 3}"#, "unknown field `weights`"),
             (r#"{"version": 1, "values": {"nothing": "1"}}"#, r#"sets "nothing""#),
             (r#"{"version": 1, "values": {"mean": 1}}"#, "expected a string"),
@@ -154,7 +155,7 @@ mod tests {
             (r#"{"version": 1, "maps": {"a": {"scale": -1, "zero": 0}}}"#, "the scale -1"),
             (r#"{"version": 1, "maps": {"a": {"scale": 1e39, "zero": 0}}}"#, "expected a number above 0"),
             (r#"{"version": 1, "maps": {"a": {"scale": 1e-60, "zero": 0}}}"#, "expected a number above 0"),
-            (r#"{"version": 1, "maps": {"a": {"scale": 1, "zero": 128}}}"#, r#""a" the zero 128"#),
+            (r#"{"version": 1, "maps": {"a": {"scale": 1, "zero": 128}}}"#, r#""a" the zero point 128"#),
             (r#"{"version": 1, "maps": {"a": {"scale": 1, "zero": 0.5}}}"#, "invalid type"),
             (r#"{"version": 1, "maps": {"a": {"scale": 1}}}"#, "missing field `zero`"),
         ] {

@@ -1,4 +1,4 @@
-//! What a user says of a network, beside what its files show.
+//! The user's overrides for a network.
 
 use std::{
     collections::BTreeMap,
@@ -8,11 +8,12 @@ use std::{
 use super::{Config, Record, Source, Sourced};
 use crate::{Error, Result};
 
-/// What a user says of a network: its name, and values that no key shows. See [`Said::NAMES`].
+/// The user's overrides for a network: its name, and settings that its tensors do not determine. See
+/// [`Said::NAMES`].
 ///
 /// ```
 /// use goldcrest::checkpoint::Said;
-/// // A MobileNetV2 that was made for pictures of 32x32.
+/// // A MobileNetV2 for pictures of 32x32.
 /// let said = Said::default()
 ///     .arch("torchvision/mobilenet_v2")
 ///     .set("stem_stride", "1")?
@@ -23,48 +24,49 @@ use crate::{Error, Result};
 pub struct Said {
     pub(crate) arch: Option<String>,
     values: BTreeMap<&'static str, String>,
-    /// What the file says of itself, where nothing else was said, and which file.
+    /// The settings in the record of `file`, for those that the user does not override.
     recorded: BTreeMap<String, String>,
     file: PathBuf,
 }
 
 impl Said {
-    /// The values that can be said, with what each takes. The same names do in `config.json`.
+    /// The settings and the values that they take. `config.json` may hold the same names.
     pub const NAMES: [(&'static str, &'static str); 25] = [
-        ("root", "where in the file the network's tensors are, such as state_dict_ema."),
-        ("ignore", "beginnings of tensors that are no part of the network, with commas between"),
-        (
-            "subnet",
-            "which network of a supernet, in the words that goldcrest search prints: r160,w1,k3e4+k5e6,...",
-        ),
-        ("stem_stride", "pixels between two outputs of the first convolution"),
-        ("stem_pool", "true or false: a ResNet's max pooling behind its stem"),
+        ("root", "the prefix of the network's tensors in the file, such as state_dict_ema."),
+        ("ignore", "comma-separated name prefixes of tensors that are not part of the network"),
+        ("subnet", "the subnet of a supernet, as goldcrest search prints it: r160,w1,k3e4+k5e6,..."),
+        ("stem_stride", "the stride of the first convolution"),
+        ("stem_pool", "true or false: whether a ResNet has max pooling after its stem"),
         ("stage_strides", "the stride of each stage of blocks, such as 1,2,2,2,1,2,1"),
-        ("output_stride", "the picture over the last map; strides beyond become dilations"),
+        ("output_stride", "the input's size divided by the last map's; further strides become dilations"),
         ("padding", "symmetric, as PyTorch pads, or same, as TensorFlow does"),
-        ("epsilon", "batch norm's"),
+        ("epsilon", "batch norm's epsilon"),
         (
             "activation",
-            "identity, relu, relu6, hard_swish, hard_sigmoid, sigmoid or swish, in place of every other",
+            "identity, relu, relu6, hard_swish, hard_sigmoid, sigmoid or swish, in place of the stem's \
+             activation in every layer",
         ),
-        ("squeeze_activation", "squeeze-excite's first"),
-        ("gate", "squeeze-excite's second"),
-        ("antialias", "none, average or blur: what shrinks maps in timm's V4 networks"),
-        ("head_activation", "between the dense layers of a classifier that was replaced"),
+        ("squeeze_activation", "the activation after squeeze-excite's first layer"),
+        ("gate", "the activation after squeeze-excite's second layer"),
+        ("antialias", "none, average or blur: how timm's V4 networks downsample feature maps"),
+        ("head_activation", "the activation between the dense layers of a replaced classifier"),
         ("scores", "softmax, sigmoid or none: what the network's outputs mean"),
         ("size", "rows and columns of the input, such as 224 or 192x160"),
         (
             "resize",
             "the shorter side that pictures are scaled to, such as 256, or rows and columns, such as 224x224",
         ),
-        ("crop", "rows and columns that are cut from the middle, or none"),
+        ("crop", "rows and columns of the centre crop, or none"),
         ("interpolation", "nearest, bilinear, bicubic or lanczos"),
-        ("resize_antialias", "true or false: whether the filter widens where pictures shrink"),
-        ("align_corners", "true or false: corners lie on corners when pictures are scaled"),
-        ("half_pixel_centers", "true or false: false scales from the first pixel on, as TensorFlow 1 does"),
+        ("resize_antialias", "true or false: whether the filter widens when pictures are scaled down"),
+        ("align_corners", "true or false: whether scaling keeps the corner pixels in place"),
+        (
+            "half_pixel_centers",
+            "true or false: false keeps the top left pixel in place, as TensorFlow 1 does",
+        ),
         ("channels", "rgb, bgr or grey"),
-        ("mean", "subtracted from each channel, which is 0 to 1, such as 0.485,0.456,0.406"),
-        ("std", "what that is divided by"),
+        ("mean", "subtracted from each channel, in 0 to 1, such as 0.485,0.456,0.406"),
+        ("std", "the divisor of each channel, after the mean is subtracted"),
     ];
 
     /// The network's name: `library/name`, or `library/name.tag`.
@@ -74,33 +76,33 @@ impl Said {
         self
     }
 
-    /// One of [`Said::NAMES`].
+    /// Sets one of [`Said::NAMES`].
     ///
     /// # Errors
-    /// [`Error::Input`] if there is no such value. What it is set to is checked when a network is opened.
+    /// [`Error::Input`] if there is no such setting. Its value is checked when a network is opened.
     pub fn set(mut self, name: &str, value: impl Into<String>) -> Result<Self> {
         let Some((known, _)) = Self::NAMES.iter().find(|(known, _)| *known == name) else {
             let names: Vec<&str> = Self::NAMES.iter().map(|(name, _)| *name).collect();
             let name = name.escape_debug();
-            return Err(Error::Input(format!("{name} cannot be set; known are {}", names.join(", "))));
+            return Err(Error::Input(format!("{name} cannot be set; the settings are {}", names.join(", "))));
         };
         self.values.insert(known, value.into());
         Ok(self)
     }
 
-    /// The same without some of the values.
+    /// A copy without some of the settings.
     pub(crate) fn except(&self, names: &[&str]) -> Self {
-        let mut said = self.clone();
-        said.values.retain(|name, _| !names.contains(name));
-        said
+        let mut copy = self.clone();
+        copy.values.retain(|name, _| !names.contains(name));
+        copy
     }
 
-    /// The same, and beneath it what a file says of itself.
+    /// A copy that falls back to the settings in the record of `file`.
     pub(crate) fn over(&self, record: &Record, file: &Path) -> Self {
         Self { recorded: record.values.clone(), file: file.to_owned(), ..self.clone() }
     }
 
-    /// What was said of `name`, or what the file of weights or `config.json` says under the same name.
+    /// The user's value of `name`, or else the one in the file's record or in `config.json`.
     pub(crate) fn text(&self, config: Option<&Config>, name: &'static str) -> Option<Sourced<String>> {
         debug_assert!(Self::NAMES.iter().any(|(known, _)| *known == name), "{name}");
         if let Some(value) = self.values.get(name) {
@@ -120,10 +122,10 @@ impl Said {
         Some(Sourced::new(value, Source::Config(format!("config.json: {name}"))))
     }
 
-    /// The same, understood by `parse`.
+    /// As [`Said::text`], converted by `parse`.
     ///
     /// # Errors
-    /// [`Error::Input`] or [`Error::File`], of whoever said it, if it is not understood.
+    /// [`Error::Input`] or [`Error::File`], depending on its source, if `parse` fails.
     pub(crate) fn get<T>(
         &self,
         config: Option<&Config>,
@@ -135,7 +137,7 @@ impl Said {
             (Some(parsed), _) => Ok(Some(Sourced::new(parsed, from))),
             (None, _) if matches!(from, Source::File(_)) => {
                 let takes = Self::takes(name);
-                Err(Error::file(&self.file, format!("says {name} = {value}: expected {takes}")))
+                Err(Error::file(&self.file, format!("sets {name} = {value}: expected {takes}")))
             }
             (None, Some(config)) if from != Source::Set => {
                 Err(config.error(name, format!("expected {}, found {value}", Self::takes(name))))

@@ -1,7 +1,7 @@
-//! PyTorch's files, read without executing anything.
+//! Reads PyTorch files without executing anything.
 //!
-//! `pytorch-reader` builds the values; what it would spend is bounded here, by the opcodes of a
-//! pickle and by the size of the file, and TorchScript's objects and quantised tensors are handed to it as dictionaries.
+//! `pytorch-reader` builds the values. This module bounds its cost, by the number of a pickle's opcodes and
+//! by the size of the file, and rewrites TorchScript objects and quantised tensors into dictionaries.
 
 use std::{
     collections::BTreeMap,
@@ -19,48 +19,48 @@ use super::{
     qtensor::{self, Content},
 };
 
-/// The longest pickle in an archive: its opcodes are counted too, but have to be unpacked first.
+/// The size limit of an unpacked pickle in an archive, as it is unpacked before its opcodes are counted.
 const MOST_PICKLE: u64 = 32 << 20;
 
-/// A tensor may unpack to as many bytes as its file has, or to this many.
+/// A tensor may unpack to the size of its file, or to this many bytes if that is more.
 const SMALL: usize = 16 << 20;
 
-/// A file of PyTorch's.
+/// An open PyTorch file.
 pub(super) struct Opened {
-    /// By the keys of the dictionaries that lead to them, joined by dots.
+    /// Tensors by the keys of the dictionaries that contain them, joined by dots.
     pub tensors: BTreeMap<String, Content>,
-    /// What the one who saved it called the network, if that is in the file.
+    /// The network's name, if the file has it.
     pub arch: Option<String>,
-    /// What is suspicious about it.
+    /// A warning about suspicious content.
     pub warning: Option<String>,
 }
 
-/// What makes a file of tensors and names of one that holds more.
+/// Advice to save a file that holds more than tensors as a state dict.
 fn resave(path: &Path) -> String {
     format!(
         "if you trust it, python3 -c \"import torch; m = torch.load('{}', map_location='cpu', weights_only=False); \
-         torch.save(m.state_dict(), 'weights.pth')\" saves what can be read",
+         torch.save(m.state_dict(), 'weights.pth')\" saves a file that can be read",
         path.display()
     )
 }
 
-/// Reads the tensors of `bytes`, which are those of the file `path` if there is one: what the reader gets is what
-/// was looked through.
+/// Reads the tensors in `bytes`, which come from the file `path` if `file` is set. The reader gets the same
+/// bytes that were scanned.
 pub(super) fn open(bytes: Vec<u8>, file: bool, path: &Path, container: Container) -> Result<Opened, String> {
-    // Some has to be put in other words for the reader first.
-    let (scan, reworded) = match container {
+    // The reader does not support some pickles: they are rewritten first.
+    let (scan, rewritten) = match container {
         Container::Zip => archived(&bytes)?,
         Container::Legacy => sequenced(&bytes)?,
         Container::Pickle => {
             let scan = scan(&bytes)?;
-            let reworded = (!scan.edits.is_empty()).then(|| scan.reworded(&bytes));
-            (scan, reworded)
+            let rewritten = (!scan.edits.is_empty()).then(|| scan.rewritten(&bytes));
+            (scan, rewritten)
         }
         Container::Tar => (in_tar(&bytes)?, None),
     };
     let most = bytes.len().max(SMALL);
-    let told = |error: PytorchError| reason(&error, &scan, path);
-    let reader = PytorchReader::from_bytes(reworded.unwrap_or(bytes), None).map_err(told)?;
+    let failed = |error: PytorchError| reason(&error, &scan, path);
+    let reader = PytorchReader::from_bytes(rewritten.unwrap_or(bytes), None).map_err(failed)?;
     let tensors: BTreeMap<String, Tensor> = reader.into_tensors().into_iter().collect();
     if let Some((key, tensor)) = tensors.iter().find(|(_, tensor)| tensor.byte_len() > most) {
         let (key, bytes) = (key.escape_debug(), tensor.byte_len());
@@ -69,19 +69,19 @@ pub(super) fn open(bytes: Vec<u8>, file: bool, path: &Path, container: Container
     if tensors.is_empty() {
         return Err(without_tensors(&scan, path));
     }
-    let tensors = qtensor::plain(tensors, &scan.schemes)?;
+    let tensors = qtensor::split(tensors, &scan.schemes)?;
     let hostile = scan.globals.iter().find(|global| is_hostile(global));
     let warning = hostile.map(|call| {
         format!(
-            "{}: asks Python to call {call}, an attack perhaps: nothing of it was run here, but PyTorch may",
+            "{}: asks Python to call {call}, perhaps an attack: it was not run here, but PyTorch may run it",
             path.display()
         )
     });
-    Ok(Opened { tensors, arch: file.then(|| named(path)).flatten(), warning })
+    Ok(Opened { tensors, arch: file.then(|| network_name(path)).flatten(), warning })
 }
 
-/// What timm's and Lightning's training keep of the network's name.
-fn named(path: &Path) -> Option<String> {
+/// The network's name in checkpoints of timm's and Lightning's training.
+fn network_name(path: &Path) -> Option<String> {
     let Ok(PickleValue::Dict(mut root)) = PytorchReader::read_pickle_data(path, None) else { return None };
     if let Some(PickleValue::String(arch)) = root.remove("arch") {
         return Some(arch);
@@ -98,8 +98,7 @@ fn named(path: &Path) -> Option<String> {
     }
 }
 
-/// What an archive's pickle holds, and the archive with the pickle in words that the reader knows, if they are
-/// others.
+/// Scans an archive's pickle. Also returns the archive with the pickle rewritten, if the reader needs that.
 fn archived(bytes: &[u8]) -> Result<(Scan, Option<Vec<u8>>), String> {
     let failed = |error: &dyn std::fmt::Display| format!("is a zip archive that is damaged: {error}");
     let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(|e| failed(&e))?;
@@ -112,7 +111,7 @@ fn archived(bytes: &[u8]) -> Result<(Scan, Option<Vec<u8>>), String> {
         entry.take(most + 1).read_to_end(&mut content).map_err(|e| failed(&e))?;
         if content.len() as u64 > most {
             let name = name.escape_debug();
-            return Err(format!("its {name} unpacks to more than {most} bytes: that is no checkpoint"));
+            return Err(format!("its {name} unpacks to more than {most} bytes: this is not a checkpoint"));
         }
         Ok(content)
     };
@@ -141,18 +140,18 @@ fn archived(bytes: &[u8]) -> Result<(Scan, Option<Vec<u8>>), String> {
         writer.write_all(&content).map_err(|e| failed(&e))?;
     }
     writer.start_file(pickle, options).map_err(|e| failed(&e))?;
-    writer.write_all(&scan.reworded(&content)).map_err(|e| failed(&e))?;
+    writer.write_all(&scan.rewritten(&content)).map_err(|e| failed(&e))?;
     Ok((scan, Some(writer.finish().map_err(|e| failed(&e))?.into_inner())))
 }
 
-/// What the pickles of a file before archives hold: a number, a version, the system, the value and the storages'
-/// keys; and the file in words that the reader knows, if they are others.
+/// Scans the pickles of a file before PyTorch 1.6: magic number, version, system information, value and
+/// storage keys. Also returns the file with the pickles rewritten, if the reader needs that.
 fn sequenced(bytes: &[u8]) -> Result<(Scan, Option<Vec<u8>>), String> {
-    let (mut whole, mut reworded, mut same) = (Scan::default(), Vec::new(), true);
+    let (mut whole, mut rewritten, mut same) = (Scan::default(), Vec::new(), true);
     for _ in 0..5 {
         let rest = &bytes[whole.len..];
         let part = scan(rest)?;
-        reworded.extend(part.reworded(rest));
+        rewritten.extend(part.rewritten(rest));
         whole.len += part.len;
         whole.globals.extend(part.globals);
         whole.schemes.extend(part.schemes);
@@ -161,11 +160,11 @@ fn sequenced(bytes: &[u8]) -> Result<(Scan, Option<Vec<u8>>), String> {
     if same {
         return Ok((whole, None));
     }
-    reworded.extend_from_slice(&bytes[whole.len..]);
-    Ok((whole, Some(reworded)))
+    rewritten.extend_from_slice(&bytes[whole.len..]);
+    Ok((whole, Some(rewritten)))
 }
 
-/// The pickles at the beginning of a tar archive's files.
+/// Scans the pickles at the start of a tar archive's files.
 fn in_tar(bytes: &[u8]) -> Result<Scan, String> {
     const BLOCK: usize = 512;
     let mut whole = Scan::default();
@@ -182,7 +181,7 @@ fn in_tar(bytes: &[u8]) -> Result<Scan, String> {
     Ok(whole)
 }
 
-/// Callables that run programs or texts.
+/// Returns whether a callable runs programs or code.
 fn is_hostile(global: &str) -> bool {
     let (module, name) = global.rsplit_once('.').unwrap_or(("", global));
     match module.split('.').next().unwrap_or_default() {
@@ -192,12 +191,12 @@ fn is_hostile(global: &str) -> bool {
     }
 }
 
-/// Why a file cannot be read, for people.
+/// The error message for a file that cannot be read.
 fn reason(error: &PytorchError, scan: &Scan, path: &Path) -> String {
     if scan.globals.iter().any(|global| global == "torch.storage._load_from_bytes") {
         return format!(
             "was written by pickle.dump, not torch.save: if you trust it, python3 -c \"import pickle, torch; \
-             torch.save(pickle.load(open('{}', 'rb')), 'weights.pth')\" makes a file that is read",
+             torch.save(pickle.load(open('{}', 'rb')), 'weights.pth')\" makes a file that can be read",
             path.display()
         );
     }
@@ -220,23 +219,23 @@ fn reason(error: &PytorchError, scan: &Scan, path: &Path) -> String {
     }
 }
 
-/// What is said of quantised tensors in other forms.
+/// The error message for quantised tensors in an unsupported form.
 fn quantised() -> String {
-    "holds quantised tensors of torch's in a form that is not read: save a state_dict after torch.ao.quantization.convert, \
-     with weights of qint8, or the network in f32, before it"
+    "holds quantised tensors in an unsupported form: save a state_dict after torch.ao.quantization.convert, \
+     with qint8 weights, or the f32 network before it"
         .into()
 }
 
-/// Why there is no tensor in a file that is one of PyTorch's.
+/// The error message for a PyTorch file without tensors.
 fn without_tensors(scan: &Scan, path: &Path) -> String {
     if let Some(call) = scan.globals.iter().find(|global| is_hostile(global)) {
         return format!(
-            "holds no tensors, and asks Python to call {call}: take it for an attack (nothing of it was run)"
+            "holds no tensors, and asks Python to call {call}: probably an attack (it was not run)"
         );
     }
     if let Some(global) = scan.globals.iter().find(|global| global.starts_with("numpy")) {
         return format!(
-            "holds no tensor of PyTorch's but NumPy arrays ({global}), as PaddlePaddle's .pdparams do: save a \
+            "holds NumPy arrays ({global}) and no PyTorch tensors, as PaddlePaddle's .pdparams do: save a \
              state dict with torch.save or safetensors"
         );
     }
@@ -247,7 +246,7 @@ fn without_tensors(scan: &Scan, path: &Path) -> String {
     format!("holds no dictionary of tensors{holds}: {}", resave(path))
 }
 
-/// The element type as safetensors calls it.
+/// The safetensors name of an element type.
 pub(super) fn dtype(dtype: DType) -> Dtype {
     match dtype {
         DType::F64 => Dtype::F64,

@@ -30,17 +30,17 @@ struct Entry {
     info: AdapterInfo,
     limits: Limits,
     features: Vec<String>,
-    /// Rows and columns of the matrices that it multiplies at once, of each element.
+    /// Rows and columns of the cooperative matrices, per element type.
     matrix_units: BTreeMap<String, u32>,
-    /// What came of running every kernel on it.
+    /// The result of checking every kernel on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     trust: Option<Trust>,
-    /// Why it could not be tried.
+    /// Why it could not be checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
 
-/// The limits that decide what fits, in bytes unless said otherwise.
+/// The limits that decide what fits, in bytes unless named otherwise.
 #[derive(Serialize)]
 struct Limits {
     storage_binding: u64,
@@ -55,7 +55,7 @@ impl Adapters {
     pub fn run(&self) -> Result<String> {
         let adapters = quietly(|| pollster::block_on(gpu::adapters()));
         if adapters.is_empty() {
-            // The same words as every other command's.
+            // Fails with the same message as every other command.
             gpu::pick(&adapters, None)?;
         }
         let bar = progress("checking");
@@ -71,8 +71,8 @@ impl Adapters {
             .collect();
         drop(bar);
         if entries.iter().all(|entry| !entry.trust.as_ref().is_some_and(|t| t.trusted)) {
-            let each = entries.iter().map(|entry| format!("{} is {}", entry.info, verdict(entry)));
-            bail!("no adapter computes right: {}", each.collect::<Vec<_>>().join("; "));
+            let each = entries.iter().map(|entry| format!("{}: {}", entry.info, verdict(entry)));
+            bail!("no adapter computes correct results: {}", each.collect::<Vec<_>>().join("; "));
         }
         if self.json { json(&entries) } else { table(&entries) }
     }
@@ -111,8 +111,8 @@ fn entry(index: usize, adapter: &wgpu::Adapter) -> Entry {
 }
 
 fn table(entries: &[Entry]) -> Result<String> {
-    // Of the features only those that a kernel could use.
-    const TOLD: [&str; 6] = [
+    // Only the features that a kernel can use.
+    const SHOWN: [&str; 6] = [
         "shader_f16",
         "subgroup",
         "timestamp_query",
@@ -123,28 +123,29 @@ fn table(entries: &[Entry]) -> Result<String> {
     let mut text = String::new();
     for entry in entries {
         let limits = &entry.limits;
-        let told: Vec<&str> =
-            entry.features.iter().map(String::as_str).filter(|f| TOLD.contains(f)).collect();
+        let shown: Vec<&str> =
+            entry.features.iter().map(String::as_str).filter(|f| SHOWN.contains(f)).collect();
         writeln!(text, "{}: {}", entry.index, entry.info)?;
         writeln!(text, "   driver    {}", entry.info.driver)?;
         writeln!(
             text,
-            "   limits    {} MiB a binding, {} MiB a buffer, {} B of workgroup memory, {} threads a workgroup",
+            "   limits    {} MiB per binding, {} MiB per buffer, {} B of workgroup memory, \
+             {} invocations per workgroup",
             limits.storage_binding >> 20,
             limits.buffer >> 20,
             limits.workgroup_memory,
             limits.invocations_per_workgroup
         )?;
-        writeln!(text, "   features  {}", told.join(", "))?;
+        writeln!(text, "   features  {}", shown.join(", "))?;
         for (element, side) in &entry.matrix_units {
             writeln!(text, "   matrices  {side}x{side} of {element}")?;
         }
-        writeln!(text, "   computes  {}", verdict(entry))?;
+        writeln!(text, "   results   {}", verdict(entry))?;
     }
     Ok(text)
 }
 
-/// Whether it computes right, and if not, which kernel is furthest off.
+/// The result of the check, with the worst kernel if it failed.
 fn verdict(entry: &Entry) -> String {
     let Some(trust) = &entry.trust else {
         return format!("not usable: {}", entry.error.as_deref().unwrap_or_default());
@@ -158,7 +159,7 @@ fn verdict(entry: &Entry) -> String {
                 Some(format!("{worst:.1e} over {} kernels with {element}", errors.count()))
             };
             let each: Vec<String> = Element::ALL.into_iter().filter_map(of).collect();
-            format!("right: worst relative error {}", each.join(", "))
+            format!("correct: worst relative error {}", each.join(", "))
         }
     }
 }

@@ -14,7 +14,7 @@ use serde_json::{Map, json};
 
 use super::{
     common::{self, Engine, Weights},
-    pictures::{Description, Evaluation, Pictures, Question},
+    pictures::{Description, Evaluation, Job, Pictures},
     truth::Classes,
 };
 
@@ -26,20 +26,20 @@ pub struct Classify {
     #[command(flatten)]
     weights: Weights,
 
-    /// Classes to show of each picture, the likeliest first
+    /// Number of classes to show per picture, the most likely first
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     top: u32,
 
-    /// Class names: a text file, a line each, or JSON
+    /// Class names: a text file with one name per line, or JSON
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
 
-    /// The right answers: a CSV file of pictures and classes, by name or number, or the folder whose folders are
-    /// called like the classes of the pictures in them
+    /// Ground truth: a CSV file of pictures and classes, by name or index, or a folder with one subfolder per
+    /// class, named after it
     #[arg(long, value_name = "CSV|FOLDER")]
     truth: Option<PathBuf>,
 
-    /// Pictures in a run on a GPU; on the CPU each thread runs one
+    /// Batch size on a GPU; on the CPU each thread runs one picture
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     batch: u32,
 
@@ -51,17 +51,17 @@ impl Classify {
     pub fn run(&self) -> Result<()> {
         let network = self.weights.open()?;
         if !matches!(network.task, Task::Classify) {
-            bail!("{} {}: classify wants one that classifies", network.arch, network.task);
+            bail!("{} {}: classify needs a network that classifies pictures", network.arch, network.task);
         }
         let labels = common::labels(self.labels.as_deref(), &network)?;
         let truth =
             self.truth.as_deref().map(|path| Classes::open(path, &labels, network.classes)).transpose()?;
-        // Whether the right one is among the five likeliest is asked too.
+        // The top-5 accuracy needs five classes.
         let shown = self.top as usize;
         let top = if truth.is_some() { shown.max(5) } else { shown };
         let device = self.engine.open()?;
         let options = Options { batch: self.batch as usize, ..self.engine.options() };
-        let question = Question {
+        let job = Job {
             network: &network,
             device: &device,
             options,
@@ -73,10 +73,10 @@ impl Classify {
         let evaluation = truth.map(|truth| Box::new(truth) as Box<dyn Evaluation>);
         let describe = |_: &Subject, answer: &Answer| match answer {
             Answer::Classes(classes) => Ok(described(&classes[..shown.min(classes.len())], &network)),
-            _ => bail!("these are no classes"),
+            _ => bail!("the result is not a list of classes"),
         };
         let gathered = self.pictures.gather(&network, [], false);
-        self.pictures.ask(gathered, &question, describe, &[], evaluation)
+        self.pictures.process(gathered, &job, describe, &[], evaluation)
     }
 }
 

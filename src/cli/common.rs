@@ -1,4 +1,4 @@
-//! What several subcommands share: where the network comes from, what it runs on, progress.
+//! Shared by several subcommands: options for the network and the device, progress bars, formatting.
 
 use std::{
     ffi::OsString,
@@ -25,10 +25,10 @@ use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 
 use super::quiet::quietly;
 
-/// What is told without being asked for, though nothing is amiss.
+/// The log target of notes: information that is printed by default and is no warning.
 pub const NOTE: &str = "note";
 
-/// The checkpoint.
+/// Options for the checkpoint.
 #[derive(Args)]
 pub struct Weights {
     #[command(flatten)]
@@ -37,66 +37,66 @@ pub struct Weights {
     #[command(flatten)]
     hub: Hub,
 
-    /// The network by its library's name, such as torchvision/mobilenet_v3_large or
-    /// timm/tf_mobilenetv3_small_100; needed only where neither keys nor config.json tell
+    /// Network name in its library, such as torchvision/mobilenet_v3_large or
+    /// timm/tf_mobilenetv3_small_100; needed only if neither tensor names nor config.json identify it
     #[arg(long, value_name = "NAME")]
     arch: Option<String>,
 
-    /// A value that no key of a checkpoint shows, such as epsilon=1e-3, stem_stride=1 or output_stride=16, as often
-    /// as need be; `goldcrest inspect` lists those there are and who said them
+    /// Override of a value that the checkpoint's tensors do not show, such as epsilon=1e-3, stem_stride=1 or
+    /// output_stride=16; repeatable. `goldcrest inspect` lists all values and their origins
     #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
     set: Vec<(String, String)>,
 }
 
-/// A name and a value.
+/// Parses `NAME=VALUE`.
 fn setting(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("expected a name, =, and a value")?;
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
     let (name, value) = (name.trim().to_owned(), value.trim().to_owned());
-    // A name that there is not is bad usage, and told as such.
+    // Report an unknown name as bad usage.
     Said::default().set(&name, value.as_str()).map_err(|error| error.to_string())?;
     Ok((name, value))
 }
 
-/// Where the checkpoint is.
+/// The location of the checkpoint.
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 struct Source {
-    /// A file of safetensors or PyTorch (.pth, .pt, .bin, .ckpt), or a folder with one or its shards, and
-    /// config.json
+    /// Checkpoint file of safetensors or PyTorch (.safetensors, .pth, .pt, .bin, .ckpt), or a folder with one
+    /// or its shards, and config.json
     #[arg(long, value_name = "PATH")]
     weights: Option<PathBuf>,
 
-    /// A model of the Hugging Face hub, such as timm/mobilenetv3_large_100.ra_in1k: fetched once
+    /// Model on the Hugging Face hub, such as timm/mobilenetv3_large_100.ra_in1k; downloaded once and cached
     #[arg(long, value_name = "OWNER/NAME[@REVISION]")]
     model: Option<String>,
 }
 
-/// What a hub may take and send.
+/// Limits on downloads from the hub.
 #[derive(Args)]
 struct Hub {
-    /// How long the hub may send nothing before it is given up
+    /// Maximum time without data from the hub, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = seconds())]
     #[arg(requires = "model", conflicts_with = "weights")]
     hub_timeout: u64,
 
-    /// How long a download from the hub may take
+    /// Maximum time of a download from the hub, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = seconds())]
     #[arg(requires = "model", conflicts_with = "weights")]
     hub_max_time: u64,
 
-    /// The largest file that is fetched from the hub
+    /// Maximum size of a file from the hub, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 4 << 30)]
     #[arg(requires = "model", conflicts_with = "weights")]
     hub_max_size: u64,
 }
 
-/// Up to a day.
+/// Parses seconds, up to a day.
 fn seconds() -> clap::builder::RangedU64ValueParser {
     clap::value_parser!(u64).range(1..=86_400)
 }
 
 impl Hub {
-    /// The folder of a model, fetched under a progress bar if need be.
+    /// Returns the folder of a model, downloaded with a progress bar if necessary.
     fn fetch(&self, model: &str) -> Result<PathBuf> {
         let defaults = Limits::default();
         let silence = Duration::from_secs(self.hub_timeout);
@@ -117,7 +117,7 @@ impl Hub {
                 bar.set_position(done);
             }
             Progress::Waiting { file } => {
-                bar.suspend(|| log::info!(target: NOTE, "{file}: another process fetches it: waiting"));
+                bar.suspend(|| log::info!(target: NOTE, "{file}: waiting for another process to fetch it"));
             }
             _ => {}
         })?)
@@ -125,20 +125,20 @@ impl Hub {
 }
 
 impl Weights {
-    /// Reads the network, fetching it if need be, and says what had to be assumed.
+    /// Opens the network, downloading it if necessary, and logs its notes and warnings.
     pub fn open(&self) -> Result<Network> {
         let path = match (&self.source.weights, &self.source.model) {
             (None, Some(model)) => self.hub.fetch(model)?,
             (weights, _) => weights.clone().unwrap_or_default(),
         };
-        let mut said = Said::default();
+        let mut overrides = Said::default();
         if let Some(arch) = &self.arch {
-            said = said.arch(arch);
+            overrides = overrides.arch(arch);
         }
         for (name, value) in &self.set {
-            said = said.set(name, value)?;
+            overrides = overrides.set(name, value)?;
         }
-        let network = Network::open_with(path, &said)?;
+        let network = Network::open_with(path, &overrides)?;
         for note in &network.notes {
             log::info!(target: NOTE, "{note}");
         }
@@ -149,70 +149,70 @@ impl Weights {
     }
 }
 
-/// What to run on and how.
+/// Options for the device and the execution.
 #[derive(Args)]
 pub struct Engine {
-    /// The adapter's index, or part of its name (see `goldcrest adapters`)
+    /// Graphics adapter: its index or part of its name (see `goldcrest adapters`)
     #[arg(long, value_name = "INDEX|NAME")]
     adapter: Option<String>,
 
-    /// What computes
+    /// Device to run on
     #[arg(long, value_enum, default_value_t)]
     backend: Backend,
 
-    /// The CPU's threads, if not one a core
+    /// Number of CPU threads [default: one per core]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
 
-    /// What maps and weights are stored as
+    /// Storage type of feature maps and weights
     #[arg(long, value_enum, default_value_t)]
     precision: Stored,
 
-    /// Which layers may share a kernel
+    /// Fusion of layers into shared kernels
     #[arg(long, value_enum, default_value_t)]
     fuse: Fusion,
 }
 
-/// What computes.
+/// The kinds of devices to run on.
 #[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Backend {
-    /// The best graphics adapter, or the CPU where there is none but software
+    /// The best hardware graphics adapter, or the CPU if there is none
     #[default]
     Auto,
-    /// A graphics adapter through wgpu, software too
+    /// A graphics adapter through wgpu, including software adapters
     Gpu,
-    /// The CPU's cores
+    /// The CPU
     Cpu,
 }
 
-/// What maps and weights are stored as.
+/// The storage type of feature maps and weights.
 #[derive(Clone, Copy, Default, ValueEnum)]
 pub enum Stored {
-    /// f16 if `goldcrest tune` found it quicker and exact enough, or else f32
+    /// f16 if `goldcrest tune` found it faster and accurate enough, else f32
     #[default]
     Auto,
-    /// 32 bits
+    /// 32-bit floating point
     F32,
-    /// 16 bits, on adapters that have them in shaders
+    /// 16-bit floating point, on adapters whose shaders support it
     F16,
 }
 
-/// Which layers may share a kernel.
+/// Which layers share a kernel.
 #[derive(Clone, Copy, Default, ValueEnum)]
 pub enum Fusion {
-    /// What the planner finds quickest
+    /// The fastest choice, by measurement or by the cost model
     #[default]
     Auto,
-    /// None: a kernel a layer
+    /// One kernel per layer
     None,
-    /// Two convolutions of a block
+    /// Pairs of convolutions within a block
     Pair,
     /// Whole blocks
     Block,
 }
 
 impl Stored {
-    /// As sessions know it.
+    /// The session option.
     pub fn precision(self) -> Precision {
         match self {
             Self::Auto => Precision::Auto,
@@ -223,7 +223,7 @@ impl Stored {
 }
 
 impl Fusion {
-    /// As planners know it.
+    /// The planner option.
     pub fn fuse(self) -> Fuse {
         match self {
             Self::Auto => Fuse::Auto,
@@ -235,52 +235,52 @@ impl Fusion {
 }
 
 impl Engine {
-    /// Whether it was asked for by name or by kind, so that nothing else will do.
+    /// True if the user named a device or its kind, so that there is no fallback.
     pub fn is_named(&self) -> bool {
         self.adapter.is_some() || self.backend != Backend::Auto
     }
 
-    /// Whether it is the CPU: named, or meant by its threads.
+    /// True if the device is the CPU: by --backend, or implied by --threads.
     pub fn is_cpu(&self) -> bool {
-        let meant = self.backend == Backend::Auto && self.adapter.is_none() && self.threads.is_some();
-        meant || self.backend == Backend::Cpu
+        let implied = self.backend == Backend::Auto && self.adapter.is_none() && self.threads.is_some();
+        implied || self.backend == Backend::Cpu
     }
 
-    /// Which layers may share a kernel.
+    /// Which layers share a kernel.
     pub fn fuse(&self) -> Fuse {
         self.fuse.fuse()
     }
 
-    /// As it is written.
+    /// The name of the --fuse value.
     pub fn fuse_name(&self) -> String {
         self.fuse.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 
-    /// What maps and weights are stored as.
+    /// The storage type of feature maps and weights.
     pub fn precision(&self) -> Precision {
         self.precision.precision()
     }
 
-    /// What a session is built with.
+    /// The session's options.
     pub fn options(&self) -> Options {
         Options { fuse: self.fuse(), precision: self.precision(), ..Options::default() }
     }
 
-    /// Opens what is to compute. An adapter that is named is taken, whatever it is.
+    /// Opens the device. A named adapter is used even if it is a software adapter.
     pub fn open(&self) -> Result<Device> {
         if self.threads.is_some() && (self.backend == Backend::Gpu || self.adapter.is_some()) {
-            bail!("--threads: they are the CPU's, and a graphics adapter was asked for");
+            bail!("--threads applies to the CPU only, but a graphics adapter was requested");
         }
         let device = match self.backend {
             Backend::Cpu if self.adapter.is_some() => {
-                bail!("--adapter names a graphics adapter, and --backend is cpu")
+                bail!("--adapter names a graphics adapter, but --backend is cpu")
             }
             _ if self.is_cpu() => self.cpu()?,
             Backend::Auto if self.adapter.is_none() => quietly(Device::best)?,
             _ => Device::Gpu(self.gpu()?),
         };
         if matches!((&device, self.fuse()), (Device::Cpu(_), Fuse::Pair | Fuse::Block)) {
-            bail!("--fuse: on the CPU every layer is by itself");
+            bail!("--fuse: pair and block are not available on the CPU");
         }
         if self.precision() == Precision::F16 {
             device.supports(Element::F16)?;
@@ -288,46 +288,46 @@ impl Engine {
         Ok(device)
     }
 
-    /// The CPU, with as many threads as were asked for.
+    /// The CPU, with the requested number of threads.
     fn cpu(&self) -> Result<Device> {
         Ok(Device::Cpu(Cpu::new(self.threads.map(|threads| threads as usize))?))
     }
 
-    /// Opens a graphics adapter, and warns if it only plays one.
+    /// Opens a graphics adapter, and warns if it is a software adapter.
     pub fn gpu(&self) -> Result<Gpu> {
         if self.backend == Backend::Cpu {
-            bail!("--backend: this is about graphics adapters");
+            bail!("--backend cpu: this command needs a graphics adapter");
         }
         let gpu = quietly(|| Gpu::open(self.adapter.as_deref()))?;
         if gpu.adapter().software {
-            log::warn!("{} computes on the CPU: expect it to be slow", gpu.adapter());
+            log::warn!("{} runs on the CPU: expect it to be slow", gpu.adapter());
         }
         Ok(gpu)
     }
 }
 
-/// Refuses an adapter that computes wrong: how quick it is at that says nothing. It is tried on a device of its
-/// own, of which nothing is left where times are measured: lavapipe's clock all but stands still after that.
+/// Fails if an adapter computes wrong results, as its times would mean nothing. The check runs on a separate
+/// device and drops it: on a device that was checked, lavapipe's GPU clock hardly advances any more.
 pub fn trusted(wanted: Option<&str>) -> Result<()> {
     let gpu = quietly(|| Gpu::open(wanted))?;
     let trust = gpu::check(&gpu)?;
     log::info!("{} was checked in {:.1} s", gpu.adapter(), trust.seconds);
     match worst(&trust) {
-        Some(wrong) => bail!("{} computes wrong: {wrong} (see goldcrest adapters)", gpu.adapter()),
+        Some(wrong) => bail!("{} computes wrong results: {wrong} (see goldcrest adapters)", gpu.adapter()),
         None => Ok(()),
     }
 }
 
-/// The kernel that is furthest off, of those that are wrong.
+/// The wrong kernel with the largest error.
 pub fn worst(trust: &Trust) -> Option<String> {
-    // A NaN is further off than any number.
-    let far = |check: &&Check| if check.error.is_nan() { f64::INFINITY } else { check.error };
+    // NaN counts as the largest error.
+    let error_of = |check: &&Check| if check.error.is_nan() { f64::INFINITY } else { check.error };
     let wrong = trust.checks.iter().filter(|check| !check.right());
-    let Check { kernel, element, error } = wrong.max_by(|a, b| far(a).total_cmp(&far(b)))?;
+    let Check { kernel, element, error } = wrong.max_by(|a, b| error_of(a).total_cmp(&error_of(b)))?;
     Some(format!("relative error {error:.1e} in {kernel} with {element}"))
 }
 
-/// What computes, for programs.
+/// A device as JSON.
 pub fn device(device: &Device) -> serde_json::Value {
     match device {
         Device::Gpu(gpu) => serde_json::json!(gpu.adapter()),
@@ -345,7 +345,7 @@ pub fn device(device: &Device) -> serde_json::Value {
     }
 }
 
-/// Builds a session under a progress bar.
+/// Builds a session with a progress bar.
 pub fn session(device: &Device, network: &Network, options: Options) -> Result<Session> {
     let bar = progress("compiling");
     let session = pollster::block_on(Session::build(device, network, options, shown_on(&bar)))?;
@@ -354,7 +354,7 @@ pub fn session(device: &Device, network: &Network, options: Options) -> Result<S
     Ok(session)
 }
 
-/// The same for pictures like the one in `file`.
+/// Builds a session for pictures of the size of `picture`, with a progress bar. Errors name `file`.
 pub fn session_for_pictures(
     device: &Device,
     network: &Network,
@@ -365,7 +365,7 @@ pub fn session_for_pictures(
     let bar = progress("compiling");
     let build = Session::build_for_pictures(device, network, picture, options, shown_on(&bar));
     let session = pollster::block_on(build).map_err(|error| match error {
-        // Of this picture, not of the device.
+        // The cause is this picture, not the device.
         Error::Input(_) => anyhow!(error).context(file.display().to_string()),
         other => other.into(),
     })?;
@@ -374,7 +374,7 @@ pub fn session_for_pictures(
     Ok(session)
 }
 
-/// What shows on a bar how much is done, of how much.
+/// A callback that shows the progress on a bar.
 fn shown_on(bar: &ProgressBar) -> impl FnMut(usize, usize) {
     |done, of| {
         bar.set_length(of as u64);
@@ -382,24 +382,24 @@ fn shown_on(bar: &ProgressBar) -> impl FnMut(usize, usize) {
     }
 }
 
-/// A file's name for people, on one line.
+/// A file's name for display, on one line.
 pub fn file(path: &Path) -> String {
     visible(&path.display().to_string()).into_owned()
 }
 
-/// A class for people: its name and its number, or the number alone.
+/// A class for display: its label and its index, or the index alone.
 pub fn class(index: usize, label: Option<&str>) -> String {
     label.map_or_else(|| format!("class {index}"), |label| format!("{} ({index})", visible(label)))
 }
 
-/// A box for people, in whole pixels.
+/// A detection for display, with its box rounded to pixels.
 pub fn detection(Detection { index, label, score, bounds }: &Detection) -> String {
     let class = class(*index, label.as_deref());
     let [left, top, right, bottom] = [bounds.left, bounds.top, bounds.right, bounds.bottom];
     format!("{:5.1}%  {class} from {left:.0}, {top:.0} to {right:.0}, {bottom:.0}", 100.0 * score)
 }
 
-/// The names that the user gave, or those of the checkpoint or its task.
+/// The labels in `file`, or else those of the checkpoint or its task.
 pub fn labels(file: Option<&Path>, network: &Network) -> Result<Labels> {
     let labels = match file {
         Some(path) => Labels::open(path)?,
@@ -409,7 +409,7 @@ pub fn labels(file: Option<&Path>, network: &Network) -> Result<Labels> {
     Ok(labels)
 }
 
-/// What a start took, for programs.
+/// The startup times as JSON.
 pub fn startup(startup: Startup) -> serde_json::Value {
     let ms = |time: Duration| 1e3 * time.as_secs_f64();
     serde_json::json!({
@@ -421,7 +421,7 @@ pub fn startup(startup: Startup) -> serde_json::Value {
     })
 }
 
-/// A bar on stderr, where stderr is a terminal; it is gone once dropped, on failure too.
+/// A progress bar on stderr, if that is a terminal. Dropping it clears it, also after a failure.
 pub fn progress(what: &'static str) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg:>12} [{bar:30}] {pos}/{len}").expect("a valid template");
     ProgressBar::new(0)
@@ -430,36 +430,36 @@ pub fn progress(what: &'static str) -> ProgressBar {
         .with_finish(ProgressFinish::AndClear)
 }
 
-/// How a bar looks that does not know how much there is.
+/// The style of a progress bar of unknown length.
 pub fn counting() -> ProgressStyle {
     ProgressStyle::with_template("{msg:>12} {spinner} {pos}, {per_sec}").expect("a valid template")
 }
 
-/// A duration for people.
+/// A duration for display.
 pub fn milliseconds(time: Duration) -> String {
     format!("{:.1} ms", 1e3 * time.as_secs_f64())
 }
 
-/// An answer for programs: pretty JSON and a newline.
+/// Pretty-printed JSON with a newline at the end.
 pub fn json(answer: &impl serde::Serialize) -> Result<String> {
     Ok(visible_json(&serde_json::to_string_pretty(answer)?).into_owned() + "\n")
 }
 
-/// The name of a PNG file, whatever bytes it has.
+/// Parses the name of a PNG file, which need not be UTF-8.
 pub fn png_name(name: OsString) -> Result<PathBuf, String> {
     let path = PathBuf::from(name);
     let is = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
     if is { Ok(path) } else { Err("expected the name of a .png file".into()) }
 }
 
-/// The name of a file of safetensors, whatever bytes it has.
+/// Parses the name of a .safetensors file, which need not be UTF-8.
 pub fn safetensors_name(name: OsString) -> Result<PathBuf, String> {
     let path = PathBuf::from(name);
     let is = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors"));
     if is { Ok(path) } else { Err("expected the name of a .safetensors file".into()) }
 }
 
-/// Rows and columns from `224x160`, or `224` for a square.
+/// Parses rows and columns from `224x160`, or `224` for a square.
 pub fn size(text: &str) -> Result<[usize; 2], String> {
     let (h, w) = text.split_once('x').unwrap_or((text, text));
     match (h.parse(), w.parse()) {

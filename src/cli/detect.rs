@@ -13,7 +13,7 @@ use serde_json::{Map, json};
 
 use super::{
     common::{self, Engine, Weights},
-    pictures::{Description, Drawn, Evaluation, Pictures, Place, Question, Saving},
+    pictures::{Description, Drawn, Evaluation, Job, Pictures, Place, Saving},
     truth::Boxes,
 };
 
@@ -25,20 +25,20 @@ pub struct Detect {
     #[command(flatten)]
     weights: Weights,
 
-    /// Where to write each picture with its boxes, their names and scores: a .png file, a folder, a pattern such as
-    /// 'out/{stem}-boxes.png', or - for frames on standard output
-    #[arg(long, value_name = "PLACE", value_parser = Place::parser())]
+    /// Destination of the pictures with their boxes, labels and scores drawn: a .png file, a folder, a
+    /// pattern such as 'out/{stem}-boxes.png', or - for frames on standard output
+    #[arg(long, value_name = "PATH", value_parser = Place::parser())]
     out: Option<Place>,
 
-    /// The least score of a box, 0 to 1
-    #[arg(long, default_value_t = 0.5, value_parser = share)]
+    /// Minimum score of a box, from 0 to 1
+    #[arg(long, default_value_t = 0.5, value_parser = fraction)]
     score: f32,
 
-    /// Class names: a text file, a line each, or JSON
+    /// Class names: a text file with one name per line, or JSON
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
 
-    /// The right answers: a JSON file of COCO's format. The mean average precision counts boxes of any score
+    /// Ground truth: a JSON file in COCO format. The mean average precision counts boxes of any score
     #[arg(long, value_name = "FILE")]
     truth: Option<PathBuf>,
 
@@ -50,25 +50,25 @@ impl Detect {
     pub fn run(&self) -> Result<()> {
         let network = self.weights.open()?;
         if !matches!(network.task, Task::Detect(_)) {
-            bail!("{} {}: detect wants one that finds boxes", network.arch, network.task);
+            bail!("{} {}: detect needs a network that finds boxes", network.arch, network.task);
         }
         let labels = common::labels(self.labels.as_deref(), &network)?;
         let truth = self.truth.as_deref().map(|path| Boxes::open(path, &labels)).transpose()?;
         let device = self.engine.open()?;
         let options = self.engine.options();
-        let sure = |answer: &Answer| match answer {
+        let confident = |answer: &Answer| match answer {
             Answer::Boxes(found) => {
                 Ok(found.iter().filter(|found| found.score >= self.score).cloned().collect())
             }
-            _ => bail!("these are no boxes"),
+            _ => bail!("the result is not a list of boxes"),
         };
         let drawn = |picture: &Picture, answer: &Answer| {
-            let found: Vec<Detection> = sure(answer)?;
+            let found: Vec<Detection> = confident(answer)?;
             Ok(Drawn::Picture(draw(picture, &found)))
         };
         let out =
             self.out.as_ref().map(|place| Saving { option: "--out", key: "overlay", place, draws: &drawn });
-        let question = Question {
+        let job = Job {
             network: &network,
             device: &device,
             options,
@@ -77,12 +77,12 @@ impl Detect {
             doing: "detecting",
             columns: &["index", "label", "score", "left", "top", "right", "bottom"],
         };
-        let describe = |_: &Subject, answer: &Answer| Ok(self.described(&sure(answer)?));
+        let describe = |_: &Subject, answer: &Answer| Ok(self.described(&confident(answer)?));
         let evaluation = truth.map(|truth| Box::new(truth) as Box<dyn Evaluation>);
         let read = [self.labels.as_ref(), self.truth.as_ref()];
         let writes = self.out.as_ref().is_some_and(Place::is_files);
         let gathered = self.pictures.gather(&network, read, writes);
-        self.pictures.ask(gathered, &question, describe, out.as_slice(), evaluation)
+        self.pictures.process(gathered, &job, describe, out.as_slice(), evaluation)
     }
 
     fn described(&self, found: &[Detection]) -> Description {
@@ -102,7 +102,7 @@ impl Detect {
     }
 }
 
-fn share(text: &str) -> Result<f32, String> {
+fn fraction(text: &str) -> Result<f32, String> {
     match text.parse() {
         Ok(score) if (0.0..=1.0).contains(&score) => Ok(score),
         _ => Err("expected a number from 0 to 1".into()),

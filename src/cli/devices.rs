@@ -1,4 +1,4 @@
-//! The devices of commands that compare them.
+//! Device options of the commands that compare devices.
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
@@ -6,43 +6,43 @@ use goldcrest::{cpu::Cpu, gpu::Gpu, session::Device};
 
 use super::{common, quiet::quietly};
 
-/// What to run on.
+/// Options that choose the devices.
 #[derive(Args)]
 pub struct Devices {
-    /// What computes
+    /// Devices to run on
     #[arg(long, value_enum, default_value = "auto")]
     backend: Backend,
 
-    /// The adapter's index, or part of its name (see `goldcrest adapters`)
+    /// Graphics adapter: its index or part of its name (see `goldcrest adapters`)
     #[arg(long, value_name = "INDEX|NAME")]
     adapter: Option<String>,
 
-    /// The CPU's threads, if not one a core
+    /// Number of CPU threads [default: one per core]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
 }
 
-/// What computes.
+/// The kinds of devices to run on.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Backend {
-    /// The best graphics adapter, or the CPU where there is none but software
+    /// The best hardware graphics adapter, or the CPU if there is none
     Auto,
-    /// A graphics adapter through wgpu, software too
+    /// A graphics adapter through wgpu, including software adapters
     Gpu,
-    /// The CPU's cores
+    /// The CPU
     Cpu,
-    /// A graphics adapter and the CPU, side by side
+    /// A graphics adapter and the CPU, separately
     Both,
 }
 
-/// Pictures a second.
+/// Parses a rate in pictures per second.
 pub fn rate(text: &str) -> Result<f64, String> {
     let rate = text.parse::<f64>().ok().filter(|rate| (1e-3..=1e6).contains(rate));
-    rate.ok_or_else(|| "expected pictures a second, such as 60".into())
+    rate.ok_or_else(|| "expected pictures per second, such as 60".into())
 }
 
 impl Devices {
-    /// The flags that choose the device of a backend for other commands.
+    /// The flags with which other commands choose the device of `backend`.
     pub fn flags(&self, backend: &str) -> String {
         let more = match backend {
             "cpu" => self.threads.map(|threads| format!(" --threads {threads}")),
@@ -51,21 +51,21 @@ impl Devices {
         format!("--backend {backend}{}", more.unwrap_or_default())
     }
 
-    /// Opens them. An adapter that computes wrong is refused.
+    /// Opens the devices. Fails if an adapter computes wrong results.
     pub fn open(&self) -> Result<Vec<Device>> {
         if self.adapter.is_some() && self.backend == Backend::Cpu {
-            bail!("--adapter names a graphics adapter, and --backend is cpu");
+            bail!("--adapter names a graphics adapter, but --backend is cpu");
         }
         let wants_gpu = matches!(self.backend, Backend::Gpu | Backend::Both) || self.adapter.is_some();
         if self.threads.is_some() && wants_gpu && self.backend != Backend::Both {
-            bail!("--threads: they are the CPU's, and a graphics adapter was asked for");
+            bail!("--threads applies to the CPU only, but a graphics adapter was requested");
         }
         let mut devices = Vec::new();
         if wants_gpu {
             common::trusted(self.adapter.as_deref())?;
             let gpu = quietly(|| Gpu::open(self.adapter.as_deref()))?;
             if gpu.adapter().software {
-                log::warn!("{} computes on the CPU: expect it to be slow", gpu.adapter());
+                log::warn!("{} runs on the CPU: expect it to be slow", gpu.adapter());
             }
             devices.push(Device::Gpu(gpu));
         }

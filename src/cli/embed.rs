@@ -26,7 +26,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     common::{Engine, Weights},
-    pictures::{Description, Evaluation, Pictures, Question},
+    pictures::{Description, Evaluation, Job, Pictures},
     target::Target,
 };
 
@@ -38,20 +38,21 @@ pub struct Embed {
     #[command(flatten)]
     weights: Weights,
 
-    /// Divide each vector by its length
+    /// Scale each vector to unit length
     #[arg(long)]
     normalize: bool,
 
-    /// For each picture, the K others whose vectors point most nearly where its own does
+    /// Number of nearest pictures to list for each picture, by cosine similarity
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
     nearest: Option<u32>,
 
-    /// A file to write: .npy, [pictures, values]; or .safetensors with `embeddings`, and the pictures' names in its
-    /// metadata; or .jsonl, a line a picture. Pictures that could not be read have no row
-    #[arg(long, value_name = "FILE", value_parser = OsStringValueParser::new().try_map(place))]
+    /// Output file: .npy of shape [pictures, values]; .safetensors with a tensor `embeddings`, and the
+    /// pictures' names in its metadata; or .jsonl with one line per picture. Pictures that cannot be read
+    /// have no row
+    #[arg(long, value_name = "FILE", value_parser = OsStringValueParser::new().try_map(vectors_name))]
     out: Option<PathBuf>,
 
-    /// Pictures in a run on a GPU; on the CPU each thread runs one
+    /// Batch size on a GPU; on the CPU each thread runs one picture
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     batch: u32,
 
@@ -63,7 +64,7 @@ impl Embed {
     pub fn run(&self) -> Result<()> {
         let network = self.weights.open()?;
         if network.embedding.is_none() {
-            bail!("{} {}: embed wants one that classifies, or has no classifier", network.arch, network.task);
+            bail!("{} {}: embed needs a network that classifies pictures", network.arch, network.task);
         }
         let gathered = self.pictures.gather(&network, [], self.out.is_some());
         let target = |path: &PathBuf| {
@@ -73,7 +74,7 @@ impl Embed {
         let device = self.engine.open()?;
         let options =
             Options { batch: self.batch as usize, answer: zoo::Answer::Embedding, ..self.engine.options() };
-        let question = Question {
+        let job = Job {
             network: &network,
             device: &device,
             options,
@@ -84,24 +85,24 @@ impl Embed {
         };
         let describe = |_: &Subject, answer: &Answer| Ok(described(&scaled(answer, self.normalize)?));
         let nearest = self.nearest.unwrap_or(0) as usize;
-        let how = How { normalize: self.normalize, nearest, out: self.out.clone() };
-        let all = All { how, names: Vec::new(), vectors: Vec::new(), dims: 0, target };
-        let keeps = self.out.is_some() || self.nearest.is_some();
-        let keeper = keeps.then(|| Box::new(all) as Box<dyn Evaluation>);
-        self.pictures.ask(gathered, &question, describe, &[], keeper)
+        let flags = Flags { normalize: self.normalize, nearest, out: self.out.clone() };
+        let collector = Collector { flags, names: Vec::new(), vectors: Vec::new(), dims: 0, target };
+        let collects = self.out.is_some() || self.nearest.is_some();
+        let collector = collects.then(|| Box::new(collector) as Box<dyn Evaluation>);
+        self.pictures.process(gathered, &job, describe, &[], collector)
     }
 }
 
-/// What is wanted of all vectors.
-struct How {
+/// Options for the collected vectors.
+struct Flags {
     normalize: bool,
     nearest: usize,
     out: Option<PathBuf>,
 }
 
-/// Every picture's vector.
-struct All {
-    how: How,
+/// Collects the vectors of all pictures.
+struct Collector {
+    flags: Flags,
     names: Vec<Name>,
     vectors: Vec<f32>,
     dims: usize,
@@ -109,9 +110,9 @@ struct All {
 }
 
 fn scaled(answer: &Answer, normalize: bool) -> Result<Vec<f32>> {
-    let Answer::Vector(vector) = answer else { bail!("this is no vector") };
+    let Answer::Vector(vector) = answer else { bail!("the result is not a vector") };
     let length = length(vector);
-    // A vector of zeros has no direction, and stays.
+    // A zero vector has no direction and stays zero.
     let by = if normalize && length > 0.0 { length } else { 1.0 };
     Ok(vector.iter().map(|value| (f64::from(*value) / by) as f32).collect())
 }
@@ -129,13 +130,13 @@ fn described(vector: &[f32]) -> Description {
     Description { fields, text, rows: vec![vec![values.join(" ")]] }
 }
 
-impl Evaluation for All {
+impl Evaluation for Collector {
     fn key(&self) -> &'static str {
         "vectors"
     }
 
     fn add(&mut self, name: &Name, _: [usize; 2], answer: &Answer) -> Result<()> {
-        let vector = scaled(answer, self.how.normalize)?;
+        let vector = scaled(answer, self.flags.normalize)?;
         self.dims = vector.len();
         self.vectors.extend(vector);
         self.names.push(name.clone());
@@ -143,19 +144,19 @@ impl Evaluation for All {
     }
 
     fn finish(self: Box<Self>) -> Result<(Value, String)> {
-        let Self { how, names, vectors, dims, target } = *self;
+        let Self { flags, names, vectors, dims, target } = *self;
         let mut words = String::new();
-        if let (Some(path), true) = (&how.out, names.is_empty()) {
-            bail!("{}: is not written, as no picture was answered", path.display());
+        if let (Some(path), true) = (&flags.out, names.is_empty()) {
+            bail!("{}: is not written, as no picture could be processed", path.display());
         }
-        if let (Some(target), Some(path)) = (target, &how.out) {
+        if let (Some(target), Some(path)) = (target, &flags.out) {
             let bytes = encode(path, &names, &vectors, dims)?;
             target.write(&bytes).with_context(|| path.display().to_string())?;
             writeln!(words, "{}: {} x {dims}", visible(&path.display().to_string()), names.len())?;
         }
         let mut found = Vec::new();
-        if how.nearest > 0 {
-            for (at, near) in nearest(&vectors, dims.max(1), how.nearest).into_iter().enumerate() {
+        if flags.nearest > 0 {
+            for (at, near) in nearest(&vectors, dims.max(1), flags.nearest).into_iter().enumerate() {
                 writeln!(words, "{} is nearest to", visible(&names[at].to_string()))?;
                 for &(other, cosine) in &near {
                     writeln!(words, "  {cosine:7.4}  {}", visible(&names[other].to_string()))?;
@@ -171,7 +172,7 @@ impl Evaluation for All {
     }
 }
 
-/// Of each vector the `k` others of the largest cosine, the largest first.
+/// For each vector, the `k` others with the largest cosine similarity, the largest first.
 fn nearest(vectors: &[f32], dims: usize, k: usize) -> Vec<Vec<(usize, f32)>> {
     let rows: Vec<(&[f32], f64)> = vectors.chunks_exact(dims).map(|row| (row, length(row))).collect();
     let cosine = |(a, a_length): (&[f32], f64), (b, b_length): (&[f32], f64)| {
@@ -194,7 +195,7 @@ fn nearest(vectors: &[f32], dims: usize, k: usize) -> Vec<Vec<(usize, f32)>> {
 }
 
 fn encode(path: &Path, names: &[Name], vectors: &[f32], dims: usize) -> Result<Vec<u8>> {
-    match end(path).as_deref() {
+    match extension(path).as_deref() {
         Some("npy") => Ok(Npy::encode(&Tensor::new([names.len(), dims], vectors.to_vec())?)),
         Some("jsonl") => {
             let lines = names.iter().zip(vectors.chunks_exact(dims.max(1))).map(|(name, vector)| {
@@ -215,14 +216,15 @@ fn encode(path: &Path, names: &[Name], vectors: &[f32], dims: usize) -> Result<V
     }
 }
 
-/// The end of a file's name, in lower case.
-fn end(path: &Path) -> Option<String> {
+/// A file's extension in lower case.
+fn extension(path: &Path) -> Option<String> {
     Some(path.extension()?.to_str()?.to_lowercase())
 }
 
-fn place(name: OsString) -> Result<PathBuf, String> {
+/// Parses the name of a file for vectors.
+fn vectors_name(name: OsString) -> Result<PathBuf, String> {
     let path = PathBuf::from(name);
-    match end(&path).as_deref() {
+    match extension(&path).as_deref() {
         Some("npy" | "safetensors" | "jsonl") => Ok(path),
         _ => Err("expected the name of a .npy, .safetensors or .jsonl file".into()),
     }

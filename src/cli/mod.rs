@@ -1,6 +1,5 @@
-//! The command line: one file a subcommand. Each makes its whole answer first and prints it
-//! once, so that a failure prints nothing but its one line; those that look at pictures print an
-//! answer after the other.
+//! The command line, one file per subcommand. A subcommand prints its output in one piece at the end, so that
+//! a failure prints only its error line. Subcommands that process pictures print one result after another.
 
 mod adapters;
 mod bench;
@@ -33,8 +32,8 @@ use anyhow::Context;
 use clap::{Parser, Subcommand, error::ErrorKind as Usage};
 use goldcrest::text::{visible, visible_lines};
 
-/// MobileNets on any GPU: classify, segment and detect with checkpoints of torchvision, timm and
-/// transformers. Without a command: the demo.
+/// Run MobileNets on any GPU: classify, segment and detect with checkpoints of torchvision, timm and
+/// transformers. Without a command, runs the demo.
 #[derive(Parser)]
 #[command(version, about, max_term_width = 100)]
 struct Cli {
@@ -44,62 +43,62 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Look at a scene with the built-in networks
+    /// Run the built-in networks on a synthetic scene
     Demo(demo::Demo),
-    /// Say what is on pictures
+    /// Classify pictures
     Classify(classify::Classify),
-    /// Say what each pixel of pictures shows
+    /// Classify every pixel of pictures
     Segment(segment::Segment),
-    /// Say what is where in pictures
+    /// Detect objects in pictures: boxes, classes and scores
     Detect(detect::Detect),
-    /// Turn pictures into vectors, and find those that are alike
+    /// Compute feature vectors of pictures, and find the most similar pictures
     Embed(embed::Embed),
-    /// Run a network on a tensor: the way to check its answers
+    /// Run a network on a tensor, for example to compare its outputs with a reference
     Run(run::Run),
-    /// Show a network's layers, and the plan that runs them
+    /// Show a network's layers and its execution plan
     Inspect(inspect::Inspect),
-    /// Measure which layers should share a kernel on this adapter, and keep the winners
+    /// Measure which kernels and fusions are fastest on this adapter, and cache the winners
     Tune(tune::Tune),
-    /// Put a network in 8 bits, within an error budget
+    /// Quantise a network to int8, within a noise budget
     Quantize(quantize::Quantize),
-    /// Measure how long networks take, GPU against CPU, and where the time goes
+    /// Benchmark networks on the GPU and the CPU, and show where the time goes
     Bench(bench::Bench),
-    /// Say which published network is the most accurate that is quick enough here
+    /// Recommend the most accurate published network that is fast enough on this machine
     Choose(choose::Choose),
-    /// Take a network out of a supernet: the most accurate that is quick enough here
+    /// Search a supernet for the most accurate network that is fast enough on this machine
     Search(search::Search),
-    /// Measure what depthwise-separable convolutions save, GPU against CPU: one page of HTML
+    /// Measure what depthwise-separable convolutions save on the GPU and the CPU, as an HTML report
     Study(study::Study),
-    /// Show what this machine offers, and check that it computes right
+    /// List the graphics adapters, and check that they compute correct results
     Adapters(adapters::Adapters),
 }
 
-/// Parses the command line and does what it says: 0 done, 1 failed, 2 bad usage.
+/// Parses the command line and runs the command. Exit status: 0 success, 1 failure, 2 bad usage.
 pub fn main() -> ExitCode {
     env_logger::Builder::from_env(
         env_logger::Env::default().default_filter_or("warn,note=info,wgpu_hal=off"),
     )
     .format(|out, record| {
-        let what = match (record.target(), record.level()) {
+        let label = match (record.target(), record.level()) {
             (common::NOTE, _) => "note".into(),
             (_, log::Level::Warn) => "warning".into(),
             (_, level) => level.as_str().to_lowercase(),
         };
-        writeln!(out, "{what}: {}", visible(&record.args().to_string()))
+        writeln!(out, "{label}: {}", visible(&record.args().to_string()))
     })
     .target(quiet::log_target())
     .init();
-    files_may_end();
+    handle_file_size_limit();
     keep_freed_memory();
     let parsed = Cli::try_parse().and_then(|cli| match cli.command {
         Some(command) => Ok(command),
-        None => Cli::try_parse_from(["goldcrest", "demo"]).map(|cli| cli.command.expect("one was given")),
+        None => Cli::try_parse_from(["goldcrest", "demo"]).map(|cli| cli.command.expect("demo is a command")),
     });
     let command = match parsed {
         Ok(command) => command,
         Err(error) => return usage(&error),
     };
-    let answer = match command {
+    let output = match command {
         Command::Demo(command) => command.run(),
         Command::Classify(command) => command.run().map(|()| String::new()),
         Command::Segment(command) => command.run().map(|()| String::new()),
@@ -115,7 +114,7 @@ pub fn main() -> ExitCode {
         Command::Search(command) => command.run(),
         Command::Study(command) => command.run(),
     };
-    match answer.and_then(|text| print(&text).context("standard output")) {
+    match output.and_then(|text| print(&text).context("standard output")) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<Reported>() => ExitCode::FAILURE,
         Err(error) => {
@@ -125,24 +124,25 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Has a file that outgrows `ulimit -f` be an error of its write, as a full disk is, not the end of the program.
-fn files_may_end() {
+/// Handles SIGXFSZ, so that exceeding `ulimit -f` is a write error and does not kill the program.
+fn handle_file_size_limit() {
     #[cfg(unix)]
     {
-        let heard = std::sync::Arc::<std::sync::atomic::AtomicBool>::default();
-        if let Err(e) = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, heard) {
+        let received = std::sync::Arc::<std::sync::atomic::AtomicBool>::default();
+        if let Err(e) = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, received) {
             log::debug!("{e}");
         }
     }
 }
 
-/// Has pictures decoded in the memory of those before: glibc gives blocks of this size back to the system, whose new
-/// pages took a fifth of the time that a JPEG of 12 MP needs.
+/// Keeps freed memory in the process, so that each picture is decoded in the memory of the previous one. By
+/// default glibc returns blocks of this size to the system. Getting new pages took a fifth of the time of a
+/// 12 MP JPEG.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[allow(unsafe_code)]
 fn keep_freed_memory() {
     for (parameter, bytes) in [(libc::M_MMAP_THRESHOLD, 64 << 20), (libc::M_TRIM_THRESHOLD, 128 << 20)] {
-        // SAFETY: the allocator is told a number, while nothing else runs.
+        // SAFETY: this only sets a parameter of the allocator, and no other thread runs yet.
         if unsafe { libc::mallopt(parameter, bytes) } == 0 {
             log::debug!("the allocator has no parameter {parameter}");
         }
@@ -152,50 +152,49 @@ fn keep_freed_memory() {
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn keep_freed_memory() {}
 
-/// Help and version as clap prints them; a mistake in one line, without the usage that clap
-/// would add.
+/// Prints help and version as clap does, and a usage error as one line, without clap's usage text.
 fn usage(error: &clap::Error) -> ExitCode {
     match error.kind() {
         Usage::DisplayHelp | Usage::DisplayVersion | Usage::DisplayHelpOnMissingArgumentOrSubcommand => {
-            // A reader that has gone away is no error.
+            // A closed pipe is no error.
             let _ = error.print();
         }
         _ => {
             let text = error.render().to_string();
-            let told = text.split("\n\n").enumerate();
-            let told = told.filter(|(i, part)| *i == 0 || part.trim_start().starts_with("tip:"));
-            let told: Vec<&str> = told.flat_map(|(_, part)| part.split_whitespace()).collect();
-            complain(&format!("{} (see --help)", told.join(" ")));
+            let parts = text.split("\n\n").enumerate();
+            let parts = parts.filter(|(i, part)| *i == 0 || part.trim_start().starts_with("tip:"));
+            let words: Vec<&str> = parts.flat_map(|(_, part)| part.split_whitespace()).collect();
+            complain(&format!("{} (see --help)", words.join(" ")));
         }
     }
     ExitCode::from(error.exit_code().try_into().unwrap_or(2))
 }
 
-/// A failure that was reported already.
+/// A failure that has been reported already.
 #[derive(Debug)]
 struct Reported;
 
 impl std::fmt::Display for Reported {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the picture could not be answered")
+        f.write_str("the picture could not be processed")
     }
 }
 
 impl std::error::Error for Reported {}
 
-/// Puts one line on stderr, whatever a file's name or a tensor's holds.
+/// Writes one line to stderr. Line ends and control characters in file and tensor names are escaped.
 fn complain(line: &str) {
-    // Where stderr is closed there is nobody left to tell.
+    // If stderr is closed, the message is lost.
     let _ = writeln!(std::io::stderr(), "{}", visible(line.trim_end()));
 }
 
-/// Puts lines for people on stderr.
+/// Writes lines of text to stderr.
 fn say(words: &str) {
     let _ = std::io::stderr().write_all(visible_lines(words).as_bytes());
 }
 
-/// Prints an answer; a reader that has gone away is no error. What a terminal would obey is written out; line
-/// feeds within names have to be before.
+/// Prints a command's output. A closed pipe is no error. Control characters are escaped, except line feeds:
+/// the caller escapes those in names.
 fn print(text: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(visible_lines(text).as_bytes()).and_then(|()| out.flush()) {

@@ -1,4 +1,4 @@
-//! Figures as files.
+//! Figure files.
 
 use std::{
     ffi::OsString,
@@ -8,7 +8,7 @@ use std::{
 use anyhow::Result;
 use goldcrest::measure::report::{Figure, Report, page};
 
-/// The name of a file that a figure can be.
+/// Parses the name of a figure file.
 pub fn name(name: OsString) -> Result<PathBuf, String> {
     let path = PathBuf::from(name);
     match kind(&path).as_deref() {
@@ -21,7 +21,7 @@ fn kind(path: &Path) -> Option<String> {
     Some(path.extension()?.to_str()?.to_ascii_lowercase())
 }
 
-/// The bytes of a figure's file; a page has more than the figure.
+/// Renders a figure file. An HTML page shows the whole report.
 pub fn draw(path: &Path, figure: Figure, report: impl FnOnce(Figure) -> Report) -> Result<Vec<u8>> {
     Ok(match kind(path).as_deref() {
         Some("png") => figure.png()?,

@@ -36,26 +36,27 @@ pub struct Quantize {
     #[command(flatten)]
     weights: Weights,
 
-    /// Pictures like those that the network will see: a folder (all pictures in it, at any depth), a pattern such as
-    /// 'photos/*.jpg', or @FILE with a name a line. Some hundred are plenty; nobody has to say what is on them
+    /// Calibration pictures, similar to those that the network will process: a folder (searched recursively),
+    /// a pattern such as 'photos/*.jpg', or @FILE with one name per line. A few hundred are enough, without
+    /// labels
     #[arg(long, value_name = "DIR", required_unless_present = "weights_only")]
     pictures: Option<OsString>,
 
-    /// The .safetensors file to write
+    /// Output file (.safetensors)
     #[arg(long, value_name = "FILE", value_parser = OsStringValueParser::new().try_map(common::safetensors_name))]
     out: PathBuf,
 
-    /// How much noise answers may have: the squares of what they are off, as a share of the squares of the answers
-    /// themselves, over all pictures. 0.5% is a relative error of 7%, a little more than MobileNetV2 has with all layers in
-    /// 8 bits. Layers that make too much stay in floating point
+    /// Maximum quantisation noise of the outputs: the sum of squared errors divided by the sum of squared
+    /// outputs, over all pictures. 0.5% is a relative error of 7%, a little more than that of MobileNetV2
+    /// with all layers in int8. Layers that add too much noise stay in floating point
     #[arg(long, value_name = "PERCENT", default_value = "0.5%", value_parser = percent)]
     within: f64,
 
-    /// The most pictures that are looked at, evenly chosen
+    /// Maximum number of pictures to use, chosen evenly
     #[arg(long, value_name = "COUNT", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
 
-    /// Weights in 8 bits and no maps: a quarter of the size, computed in floating point; takes no pictures
+    /// Quantise only the weights: a quarter of the size, computed in floating point; needs no pictures
     #[arg(long, conflicts_with_all = ["pictures", "within", "limit"])]
     weights_only: bool,
 
@@ -63,7 +64,7 @@ pub struct Quantize {
     #[arg(long)]
     per_layer: bool,
 
-    /// The CPU's threads, if not one a core
+    /// Number of CPU threads [default: one per core]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
 
@@ -75,7 +76,7 @@ pub struct Quantize {
 impl Quantize {
     pub fn run(&self) -> Result<String> {
         let network = self.weights.open()?;
-        let files = self.pictures.as_ref().map(found).transpose()?.unwrap_or_default();
+        let files = self.pictures.as_ref().map(listed).transpose()?.unwrap_or_default();
         let named = || self.out.display().to_string();
         let read: FileSet = network.files.iter().chain(&files).collect();
         let target = Target::sparing(&self.out, &read).with_context(named)?;
@@ -87,11 +88,11 @@ impl Quantize {
         let bytes = quantized.encode(&network)?;
         target.write(&bytes).with_context(named)?;
         let report = &quantized.report;
-        // The file is there by now, whatever becomes of its times.
+        // The file is written already, so a failed measurement is only a warning.
         let times = match self.weights_only {
             true => None,
             false => Times::measure(&cpu, &network, &quantized)
-                .inspect_err(|error| log::warn!("its time could not be measured: {error:#}"))
+                .inspect_err(|error| log::warn!("times could not be measured: {error:#}"))
                 .ok(),
         };
         for warning in &report.warnings {
@@ -100,21 +101,23 @@ impl Quantize {
         let float: u64 =
             report.layers.iter().filter(|l| l.precision != Precision::Int8).map(|l| l.bytes_before).sum();
         if 2 * float > report.bytes_before {
-            log::warn!("more than half of the weights stay in floating point: --within allows more noise");
+            log::warn!(
+                "more than half of the weights stay in floating point: raise --within to quantise more"
+            );
         }
         if self.json {
-            let mut told = json!(report);
-            told["file"] = json!(named());
-            told["bytes"] = json!(bytes.len());
+            let mut object = json!(report);
+            object["file"] = json!(named());
+            object["bytes"] = json!(bytes.len());
             if let Some(times) = &times {
-                told["ms"] = json!(times.whole);
+                object["ms"] = json!(times.whole);
                 for (layer, row) in
-                    report.layers.iter().zip(told["layers"].as_array_mut().into_iter().flatten())
+                    report.layers.iter().zip(object["layers"].as_array_mut().into_iter().flatten())
                 {
                     row["ms"] = json!(times.of(&layer.name));
                 }
             }
-            return json(&told);
+            return json(&object);
         }
         Ok(self.words(report, bytes.len(), times.as_ref())?)
     }
@@ -123,7 +126,7 @@ impl Quantize {
         if !tasks::takes_pictures(&network.preprocessing, network.channels) {
             let channels = network.channels;
             bail!(
-                "{}: its input has {channels} channels and is no picture: --weights-only takes none",
+                "{}: its input has {channels} channels and is not a picture: --weights-only needs no pictures",
                 network.arch
             );
         }
@@ -136,7 +139,7 @@ impl Quantize {
             match prepared(path, &how) {
                 Ok(input) => inputs.push(input),
                 Err(error) => {
-                    bar.suspend(|| log::warn!("left out: {error}"));
+                    bar.suspend(|| log::warn!("skipped: {error}"));
                     first.get_or_insert(error);
                 }
             }
@@ -147,7 +150,7 @@ impl Quantize {
         }
         if chosen.len() < files.len() {
             let (some, all) = (chosen.len(), files.len());
-            log::info!(target: common::NOTE, "{some} of {all} pictures are looked at, evenly chosen: --limit takes more");
+            log::info!(target: common::NOTE, "using {some} of {all} pictures, chosen evenly: raise --limit for more");
         }
         let quantized = quantize::quantize(
             cpu,
@@ -169,7 +172,7 @@ impl Quantize {
         let megabytes = |bytes: u64| bytes as f64 / 1e6;
         writeln!(
             text,
-            "{}: {}, {} of {} layers in 8 bits, {:.2} MB, in f32 {:.2} MB",
+            "{}: {}, {} of {} layers in int8, {:.2} MB, in f32 {:.2} MB",
             common::file(&self.out),
             report.network,
             report.int8(),
@@ -181,8 +184,8 @@ impl Quantize {
             let relative = 100.0 * noise.sqrt();
             writeln!(
                 text,
-                "noise in the answers to {} pictures: {:.3}% of their squares, a relative error of {relative:.1}%; {:.3}% are \
-                 allowed, all layers in 8 bits make {:.3}%",
+                "noise of the outputs over {} pictures: {:.3}%, a relative error of {relative:.1}%; \
+                 the limit is {:.3}%, with all layers in int8 it is {:.3}%",
                 report.pictures,
                 100.0 * noise,
                 100.0 * within,
@@ -190,10 +193,10 @@ impl Quantize {
             )?;
         }
         if let Some([changed, of]) = report.changed {
-            writeln!(text, "best classes that are others: {changed} of {of}")?;
+            writeln!(text, "top classes that changed: {changed} of {of}")?;
         }
         if let Some(Times { whole: [before, after], .. }) = times {
-            writeln!(text, "{after:.2} ms a picture on the CPU, in f32 {before:.2} ms")?;
+            writeln!(text, "{after:.2} ms per picture on the CPU, in f32 {before:.2} ms")?;
         }
         let shown = |layer: &&LayerReport| self.per_layer || layer.precision != Precision::Int8;
         let shown: Vec<&LayerReport> = report.layers.iter().filter(shown).collect();
@@ -203,7 +206,7 @@ impl Quantize {
             writeln!(
                 text,
                 "\n{:<wide$}  {:<5} {:>10} {:>10} {noise:>9} {alone:>9} {:>8} {:>8}",
-                "layer", "is", "f32 bytes", "bytes", "f32 ms", "ms"
+                "layer", "type", "f32 bytes", "bytes", "f32 ms", "ms"
             )?;
         }
         let percent = |share: Option<f64>| share.map_or("-".into(), |share| format!("{:.4}%", 100.0 * share));
@@ -222,10 +225,10 @@ impl Quantize {
     }
 }
 
-/// What a picture takes on the CPU, in milliseconds: in f32 and now.
+/// The time per picture on the CPU, in milliseconds: in f32 and quantised.
 struct Times {
     whole: [f64; 2],
-    /// Of every layer, with its value's ways between 8 bits and floating point.
+    /// Per layer, including the conversions of its value between int8 and floating point.
     layers: [BTreeMap<String, f64>; 2],
 }
 
@@ -234,18 +237,18 @@ impl Times {
         let bar = progress("measuring times");
         let device = Device::Cpu(cpu.clone());
         let effort = Effort { warmup: 2, runs: 7, time: Duration::from_millis(500) };
-        let mut found = Self { whole: [0.0; 2], layers: Default::default() };
+        let mut times = Self { whole: [0.0; 2], layers: Default::default() };
         for (at, graph) in [&network.graph, &quantized.graph].into_iter().enumerate() {
             let case = Case { graph, input: network.input_shape(1), options: Options::default() };
             let timing = time(&device, case, effort)?;
-            found.whole[at] = timing.wall_ms.median;
+            times.whole[at] = timing.wall_ms.median;
             for step in &timing.steps {
                 let ms = step.ms.as_ref().map_or(0.0, |ms| ms.median);
-                *found.layers[at].entry(step.summary.name().to_string()).or_default() += ms;
+                *times.layers[at].entry(step.summary.name().to_string()).or_default() += ms;
             }
         }
         drop(bar);
-        Ok(found)
+        Ok(times)
     }
 
     fn of(&self, layer: &str) -> [Option<f64>; 2] {
@@ -253,19 +256,19 @@ impl Times {
     }
 }
 
-/// The files that a name stands for, in order.
-fn found(name: &OsString) -> Result<Vec<PathBuf>> {
+/// Lists the picture files that a folder, pattern or list stands for, in order.
+fn listed(name: &OsString) -> Result<Vec<PathBuf>> {
     let mut inputs = Inputs::new([name.clone()], Reading::default());
     inputs.settle();
     let files: Vec<PathBuf> = inputs.files().map(Path::to_owned).collect();
     match (files.is_empty(), inputs.next().map(|input| input.content)) {
         (true, Some(Content::Failed(error))) => Err(error.into()),
-        (true, _) => bail!("{}: stands for no picture", name.display()),
+        (true, _) => bail!("{}: matches no picture", name.display()),
         (false, _) => Ok(files),
     }
 }
 
-/// How pictures are prepared, all of one size.
+/// The preprocessing, which gives all pictures the same size.
 fn preprocessing(network: &Network) -> Preprocessing {
     match network.preprocessing {
         how @ Preprocessing { crop: None, .. } => {
@@ -283,7 +286,7 @@ fn prepared(path: &Path, how: &Preprocessing) -> goldcrest::Result<Tensor> {
     tasks::preprocess(&Picture::open(path)?, how).map_err(of_file)
 }
 
-/// A share from `0.5%`, or `0.5`.
+/// Parses a percentage, `0.5%` or `0.5`, as a fraction.
 fn percent(text: &str) -> Result<f64, String> {
     let number = text.trim().trim_end_matches('%').trim_end().parse::<f64>();
     let share = number.ok().map(|percent| percent / 100.0).filter(|share| *share > 0.0 && *share <= 1.0);

@@ -1,13 +1,13 @@
-//! What drivers print by themselves, on stderr and in our name: Mesa's libraries complain so of a missing
-//! XDG_RUNTIME_DIR. It is logged instead, and shown with `RUST_LOG=debug`.
+//! Captures what drivers print to this program's stderr, such as Mesa's warning about a missing
+//! XDG_RUNTIME_DIR, and logs it at debug level: `RUST_LOG=debug` shows it.
 
-/// Opens something of a driver's.
+/// Runs `open`, which calls a driver. Capturing stderr is supported on Unix only.
 #[cfg(not(unix))]
 pub fn quietly<T>(open: impl FnOnce() -> T) -> T {
     open()
 }
 
-/// Where our own log goes meanwhile.
+/// The destination of this program's own log.
 #[cfg(not(unix))]
 pub fn log_target() -> env_logger::Target {
     env_logger::Target::Stderr
@@ -27,14 +27,14 @@ mod unix {
 
     use rustix::stdio::dup2_stderr;
 
-    /// Opens something of a driver's.
+    /// Runs `open`, which calls a driver, and captures stderr meanwhile.
     pub fn quietly<T>(open: impl FnOnce() -> T) -> T {
-        // Where there is no stderr there is nothing to keep quiet.
+        // Without stderr there is nothing to capture.
         let _caught = Caught::begin().ok();
         open()
     }
 
-    /// Where our own log goes meanwhile: to stderr under another number.
+    /// The destination of this program's own log: a duplicate of stderr, which is not captured.
     pub fn log_target() -> env_logger::Target {
         match io::stderr().as_fd().try_clone_to_owned() {
             Ok(stderr) => env_logger::Target::Pipe(Box::new(File::from(stderr))),
@@ -42,10 +42,10 @@ mod unix {
         }
     }
 
-    /// What is written to stderr, until dropped.
+    /// Captures stderr until dropped, then logs what was written.
     struct Caught {
         stderr: OwnedFd,
-        /// Reads all along: a pipe holds little.
+        /// Reads continuously, as the pipe's buffer is small.
         reader: Option<JoinHandle<Vec<u8>>>,
     }
 
@@ -56,7 +56,7 @@ mod unix {
             dup2_stderr(written)?;
             let read = move || {
                 let mut bytes = Vec::new();
-                // As much as there was.
+                // After an error, keep the bytes read so far.
                 let _ = caught.read_to_end(&mut bytes);
                 bytes
             };
@@ -66,7 +66,7 @@ mod unix {
 
     impl Drop for Caught {
         fn drop(&mut self) {
-            // This closes the pipe, and the reader ends.
+            // Restoring stderr closes the pipe, which ends the reader.
             if dup2_stderr(&self.stderr).is_err() {
                 return;
             }

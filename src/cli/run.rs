@@ -30,21 +30,22 @@ pub struct Run {
     #[command(flatten)]
     weights: Weights,
 
-    /// A .safetensors file with `input`, [N, 3, H, W], already normalised, or a .npy file of that
+    /// Input file: .safetensors with a tensor `input` of shape [N, 3, H, W], already normalised, or .npy with
+    /// that tensor
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
 
-    /// The .safetensors file to write: `output`, [N, classes] or [N, classes, H, W], or of a
-    /// detector `boxes`, [K, 4], `scores` and `labels`, [K]; or the .npy file, where that is one tensor
+    /// Output file: .safetensors with `output`, [N, classes] or [N, classes, H, W], or for a detector
+    /// `boxes`, [K, 4], `scores` and `labels`, [K]; or .npy for a single tensor
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
 
-    /// Write the network's feature maps instead of its answer, the last of every stride, under
-    /// their modules' names
+    /// Write the network's feature maps instead of its output: the last map of every stride, named after its
+    /// module
     #[arg(long)]
     features: bool,
 
-    /// Write every layer's output too, under its module's name
+    /// Also write every layer's output, named after its module
     #[arg(long)]
     taps: bool,
 
@@ -64,14 +65,14 @@ impl Run {
         let shape = Shape::of(dims).with_context(|| self.input.display().to_string())?;
         if shape.c != network.channels {
             bail!(
-                "{}: tensor input: the network takes {} channels, it has {}",
+                "{}: tensor input: the network takes {} channels, the tensor has {}",
                 self.input.display(),
                 network.channels,
                 shape.c
             );
         }
         let misgiving = network.misgiving([shape.h, shape.w]);
-        if let Some(misgiving) = misgiving.filter(|told| !network.warnings.contains(told)) {
+        if let Some(misgiving) = misgiving.filter(|text| !network.warnings.contains(text)) {
             log::warn!("{misgiving}");
         }
         let answer = match network.task {
@@ -83,13 +84,13 @@ impl Run {
         let read = network.files.iter().chain([&self.input]).collect();
         let target = Target::sparing(&self.output, &read).with_context(named)?;
         let format = match target {
-            // A pipe or a device needs no such name.
+            // A pipe or a device needs no file extension.
             Target::Stream(_) => Format::Safetensors,
             Target::File(_) => Format::of(&self.output)?,
         };
         let several = self.taps || answer == Answer::Boxes || (self.features && network.features.len() > 1);
         if format == Format::Npy && several {
-            bail!("{}: .npy has room for one tensor, and there are several: write .safetensors", named());
+            bail!("{}: a .npy file holds one tensor, and there are several: write .safetensors", named());
         }
         let device = self.engine.open()?;
 
@@ -100,7 +101,7 @@ impl Run {
             taps: self.taps,
             ..self.engine.options()
         };
-        // Before its values are read: what is too large to run may be too large to hold.
+        // Before the values are read: an input that is too large to run may not fit in memory.
         let begun = Instant::now();
         let mut session = session(&device, &network, options)?;
         let input = input.tensor()?;
@@ -110,20 +111,20 @@ impl Run {
         let first = begun.elapsed();
         let hint = match session.element() {
             Element::F32 => "",
-            Element::F16 => "; f16 ends at 65504, f32 may do",
+            Element::F16 => "; the largest f16 value is 65504: try --precision f32",
         };
-        let odd = answers.iter().flat_map(|answer| answer.data()).copied().find(|v| !v.is_finite());
+        let non_finite = answers.iter().flat_map(|answer| answer.data()).copied().find(|v| !v.is_finite());
         let answer: Vec<Values> = match (&network.task, answer) {
-            (Task::Detect(detector), Answer::Boxes) => found(&answers[0], &answers[1], detector)
+            (Task::Detect(detector), Answer::Boxes) => detections(&answers[0], &answers[1], detector)
                 .with_context(|| format!("{}{hint}", self.input.display()))?,
             _ => session.outputs().iter().zip(answers).map(|((name, _), t)| Values::of(name, t)).collect(),
         };
-        if let Some(odd) = odd {
-            log::warn!("the output is not finite: it holds {odd}{hint}");
+        if let Some(value) = non_finite {
+            log::warn!("the output is not finite: it contains {value}{hint}");
         }
         let taps = session.taps()?;
         let layers = taps.len();
-        // A layer that is the answer too is written once.
+        // A layer that is also an output is written once.
         let taps = taps.into_iter().filter(|(name, _)| answer.iter().all(|part| part.name != *name));
         let taps: Vec<Values> = taps.map(|(name, tensor)| Values::of(&name, tensor)).collect();
         let bytes = match (format, &answer[..]) {
@@ -166,7 +167,7 @@ impl Run {
     }
 }
 
-/// What tensors lie in.
+/// A file format of tensors.
 #[derive(Clone, Copy, PartialEq)]
 enum Format {
     Npy,
@@ -174,7 +175,7 @@ enum Format {
 }
 
 impl Format {
-    /// By a file's name.
+    /// The format of a file, by its extension.
     fn of(path: &Path) -> Result<Self> {
         let extension = path.extension().map(|extension| extension.to_ascii_lowercase());
         match extension.as_deref().and_then(OsStr::to_str) {
@@ -185,7 +186,7 @@ impl Format {
     }
 }
 
-/// The input, its values not yet read.
+/// The opened input file; its values are not read yet.
 enum Source<'a> {
     Npy(Npy),
     Safetensors(&'a Path, Checkpoint),
@@ -193,11 +194,11 @@ enum Source<'a> {
 
 impl<'a> Source<'a> {
     fn open(path: &'a Path) -> Result<Self> {
-        // What is not there, or no file, is told before what its name should be.
+        // Report a missing file, or a folder, before a wrong extension.
         files::open(path)?;
         Ok(match Format::of(path)? {
             Format::Npy => Self::Npy(Npy::open(path)?),
-            // Not as weights: a config.json that happens to lie beside it plays no part.
+            // Not opened as a checkpoint: a config.json next to it is ignored.
             Format::Safetensors => Self::Safetensors(path, Checkpoint::open_file(path)?),
         })
     }
@@ -206,7 +207,7 @@ impl<'a> Source<'a> {
         match self {
             Self::Npy(array) => Ok(array.dims()),
             Self::Safetensors(path, file) => {
-                file.shape("input").with_context(|| format!("{}: tensor input: is missing", path.display()))
+                file.shape("input").with_context(|| format!("{}: tensor input is missing", path.display()))
             }
         }
     }
@@ -222,7 +223,7 @@ impl<'a> Source<'a> {
     }
 }
 
-/// A tensor of the file.
+/// A tensor to write.
 struct Values {
     name: String,
     dims: Vec<usize>,
@@ -253,9 +254,9 @@ impl Values {
     }
 }
 
-/// What a detector found, in pixels of the input: of a batch one picture after another, with the
-/// picture of each.
-fn found(candidates: &Tensor, boxes: &Tensor, detector: &Detector) -> Result<Vec<Values>> {
+/// The boxes of a detector, in pixels of the input, picture by picture. For a batch, `pictures` holds the
+/// index of each box's picture.
+fn detections(candidates: &Tensor, boxes: &Tensor, detector: &Detector) -> Result<Vec<Values>> {
     let pictures = tasks::boxes(candidates, boxes, detector)?;
     let all: Vec<&Candidate> = pictures.iter().flatten().collect();
     let corners = all.iter().flat_map(|c| [c.bounds.left, c.bounds.top, c.bounds.right, c.bounds.bottom]);
@@ -272,7 +273,7 @@ fn found(candidates: &Tensor, boxes: &Tensor, detector: &Detector) -> Result<Vec
     Ok(values)
 }
 
-/// Tensors as the bytes of a .safetensors file.
+/// Encodes tensors as a .safetensors file.
 fn encode<'a>(tensors: impl Iterator<Item = &'a Values>) -> Result<Vec<u8>> {
     let views = tensors.map(|tensor| Ok((&tensor.name, tensor.view()?))).collect::<Result<Vec<_>>>()?;
     Ok(safetensors::serialize(views, None)?)

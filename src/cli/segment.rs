@@ -15,7 +15,7 @@ use serde_json::{Map, json};
 
 use super::{
     common::{self, Engine, Weights},
-    pictures::{Description, Drawn, Evaluation, Pictures, Place, Question, Saving},
+    pictures::{Description, Drawn, Evaluation, Job, Pictures, Place, Saving},
     truth::Masks,
 };
 
@@ -27,25 +27,25 @@ pub struct Segment {
     #[command(flatten)]
     weights: Weights,
 
-    /// Where to write each picture under its classes' colours, with a legend: a .png file, a folder, a pattern such as
-    /// 'out/{stem}-classes.png', or - for frames on standard output
-    #[arg(long, value_name = "PLACE", value_parser = Place::parser())]
+    /// Destination of the pictures overlaid with their classes' colours and a legend: a .png file, a folder,
+    /// a pattern such as 'out/{stem}-classes.png', or - for frames on standard output
+    #[arg(long, value_name = "PATH", value_parser = Place::parser())]
     out: Option<Place>,
 
-    /// Where to write PNG files of each pixel's class as its palette index, likewise
-    #[arg(long, value_name = "PLACE", value_parser = Place::parser())]
+    /// Destination of the label maps, as palette PNG files: a .png file, a folder or a pattern
+    #[arg(long, value_name = "PATH", value_parser = Place::parser())]
     mask: Option<Place>,
 
-    /// Class names: a text file, a line each, or JSON
+    /// Class names: a text file with one name per line, or JSON
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
 
-    /// The right answers: a folder with a PNG mask for each picture, called like it, of palette indices or grey levels;
-    /// 255 counts for nothing
+    /// Ground truth: a folder with one PNG mask per picture, of the same name, whose palette indices or grey
+    /// levels are the classes; 255 is ignored
     #[arg(long, value_name = "FOLDER")]
     truth: Option<PathBuf>,
 
-    /// Rows and columns that the network sees, if not those of its own preprocessing
+    /// Rows and columns of the network's input [default: by its preprocessing]
     #[arg(long, value_name = "HxW", value_parser = common::size)]
     size: Option<[usize; 2]>,
 
@@ -57,11 +57,11 @@ impl Segment {
     pub fn run(&self) -> Result<()> {
         let network = self.weights.open()?;
         if !matches!(network.task, Task::Segment { .. }) {
-            bail!("{} {}: segment wants one that labels pixels", network.arch, network.task);
+            bail!("{} {}: segment needs a network that labels pixels", network.arch, network.task);
         }
         let labels = common::labels(self.labels.as_deref(), &network)?;
         if self.mask == Some(Place::Stdout) {
-            bail!("--mask -: only --out goes to standard output");
+            bail!("--mask -: only --out can go to standard output");
         }
         let truth = self
             .truth
@@ -72,21 +72,21 @@ impl Segment {
         let options = Options { size: self.size, ..self.engine.options() };
         let video = self.out == Some(Place::Stdout);
         let draw = |picture: &Picture, answer: &Answer| match answer {
-            // A video's frames have one size.
+            // The frames of a video have one size, so there is no legend.
             Answer::Pixels(pixels) if video => Ok(Drawn::Picture(tint(picture, pixels)?)),
             Answer::Pixels(pixels) => Ok(Drawn::Picture(overlay(picture, pixels, &labels)?)),
-            _ => bail!("these are no pixels"),
+            _ => bail!("the result is not a label map"),
         };
         let mask = |_: &Picture, answer: &Answer| match answer {
             Answer::Pixels(pixels) => Ok(Drawn::Png(pixels.png()?)),
-            _ => bail!("these are no pixels"),
+            _ => bail!("the result is not a label map"),
         };
         let out =
             self.out.as_ref().map(|place| Saving { option: "--out", key: "overlay", place, draws: &draw });
         let mask =
             self.mask.as_ref().map(|place| Saving { option: "--mask", key: "mask", place, draws: &mask });
         let savings: Vec<Saving> = out.into_iter().chain(mask).collect();
-        let question = Question {
+        let job = Job {
             network: &network,
             device: &device,
             options,
@@ -97,13 +97,13 @@ impl Segment {
         };
         let describe = |subject: &Subject, answer: &Answer| match answer {
             Answer::Pixels(pixels) => Ok(described(&pixels.shares(&labels), subject.input)),
-            _ => bail!("these are no pixels"),
+            _ => bail!("the result is not a label map"),
         };
         let evaluation = truth.map(|truth| Box::new(truth) as Box<dyn Evaluation>);
         let read = [self.labels.as_ref(), self.truth.as_ref()];
         let writes = savings.iter().any(|saving| saving.place.is_files());
         let gathered = self.pictures.gather(&network, read, writes);
-        self.pictures.ask(gathered, &question, describe, &savings, evaluation)
+        self.pictures.process(gathered, &job, describe, &savings, evaluation)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Files that are written whole or not at all, and none that is read.
+//! Output files: written atomically, and never over a file that the command reads.
 
 use std::{
     fs,
@@ -9,30 +9,30 @@ use std::{
 use anyhow::{Result, bail};
 use goldcrest::files::{self, FileSet, Unfinished, folder_of};
 
-/// A file that appears whole or not at all.
+/// An output file, written atomically, or a stream.
 pub enum Target {
-    /// Written beside this place and then moved there.
+    /// Written to a temporary file in the same folder, then renamed to this path.
     File(PathBuf),
     /// A pipe or a device, which must not be replaced.
     Stream(fs::File),
 }
 
 impl Target {
-    /// Fails now if the file could not be written later.
+    /// Fails early if the file could not be written later.
     pub fn new(path: &Path) -> Result<Self> {
         match fs::metadata(path) {
             Ok(found) if found.is_dir() => bail!("is a folder"),
             Ok(found) if !found.is_file() => Ok(Self::Stream(fs::File::options().write(true).open(path)?)),
             Ok(found) if found.permissions().readonly() => bail!("is read-only"),
             found => {
-                // What a link points to is written, not the link.
+                // Write the file that a link points to; keep the link.
                 let path = if found.is_ok() { fs::canonicalize(path)? } else { path.to_owned() };
                 if !folder_of(&path).is_dir() {
-                    bail!("its folder was not found: make that first");
+                    bail!("its folder was not found: create it first");
                 }
-                // Tried and dropped: a run that is interrupted must leave nothing behind.
+                // Try with a temporary file and remove it: an interrupted run must leave no file.
                 Unfinished::file_in(folder_of(&path)).map_err(|e| io::Error::from(e.kind()))?;
-                // However it is spelt, so that it is known for the same.
+                // Canonical, so that different spellings of one path compare equal.
                 Ok(Self::File(match path.file_name() {
                     Some(name) => fs::canonicalize(folder_of(&path))?.join(name),
                     None => path,
@@ -41,16 +41,17 @@ impl Target {
         }
     }
 
-    /// [`Target::new`] that also refuses what the command reads, under any name: pictures, lists, labels, truth, inputs,
-    /// and [`Network::files`](goldcrest::zoo::Network). Every command that reads and writes files calls this one.
+    /// [`Target::new`] that also refuses a file that the command reads, under any name: pictures, lists,
+    /// labels, ground truth, input tensors, and [`Network::files`](goldcrest::zoo::Network). Every command
+    /// that reads and writes files calls this one.
     pub fn sparing(path: &Path, read: &FileSet) -> Result<Self> {
         if let Some(read) = read.find(path) {
-            bail!("is read too ({}): name another file to write", read.display());
+            bail!("is also an input ({}): name another file to write", read.display());
         }
         Self::new(path)
     }
 
-    /// Whether both are one file, of which only the later would be left.
+    /// Returns whether both are the same file, of which only the second version would remain.
     pub fn is(&self, other: &Self) -> bool {
         matches!((self, other), (Self::File(a), Self::File(b)) if a == b)
     }

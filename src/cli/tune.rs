@@ -22,19 +22,20 @@ pub struct Tune {
     #[command(flatten)]
     weights: Weights,
 
-    /// Pictures in a run
+    /// Batch size
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     batch: u32,
 
-    /// Rows and columns of a picture, if not the network's own
+    /// Rows and columns of the input [default: the network's own]
     #[arg(long, value_name = "HxW", value_parser = common::size)]
     size: Option<[usize; 2]>,
 
-    /// Pictures on which f16 is judged, if not the bundled photographs and scenes: the worst of them counts
+    /// Pictures to measure the error of f16 on; the largest error counts [default: bundled photographs and
+    /// scenes]
     #[arg(long, value_name = "PATH", value_delimiter = ',')]
     pictures: Vec<PathBuf>,
 
-    /// Seconds to measure
+    /// Time for measuring, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     budget: u64,
 
@@ -59,12 +60,12 @@ impl Tune {
         let inputs = self.inputs(&network, input)?;
         let graph = network.answering(network.answer())?;
         if self.engine.fuse() != options.fuse {
-            bail!("--fuse: tuning is for the planner's own choice, auto");
+            bail!("--fuse: only auto can be tuned");
         }
         let gpu = self.engine.gpu()?;
         let elements = match options.precision.element() {
             Some(element) => vec![element],
-            // Which of the two is quicker is for `auto` to know.
+            // `auto` chooses the faster type, so tune for all.
             None => gpu.elements().collect(),
         };
         let bar = progress("tuning");
@@ -78,16 +79,19 @@ impl Tune {
                 bar.set_position(done + (100.0 * share).min(100.0) as u64);
             });
             let tuning = match tuning {
-                // In f32 nothing is left to stay with.
+                // An overflow in the only precision is an error.
                 Err(error @ Error::Overflow { element: Element::F16, .. }) if elements.len() > 1 => {
-                    log::warn!("{error}; --precision auto stays with f32 in {}", network.arch);
+                    log::warn!("{error}; --precision auto keeps f32 for {}", network.arch);
                     continue;
                 }
                 tuning => tuning?,
             };
             let error = tuning.error;
             if error > session::F16_BOUND {
-                log::warn!("f16 is {error:.1e} off in {}: only --precision f16 will choose it", network.arch);
+                log::warn!(
+                    "the error of f16 is {error:.1e} in {}: only --precision f16 uses it",
+                    network.arch
+                );
             }
             let found = Kept {
                 winners: tuning.winners.clone(),
@@ -100,7 +104,7 @@ impl Tune {
         }
         drop(bar);
         if !tunings.iter().all(|tuned| tuned.kept) {
-            log::warn!("the winners could not be kept: no cache folder that can be written");
+            log::warn!("the winners could not be stored: there is no writable cache folder");
         }
         if self.json {
             return json(&json!({
@@ -115,8 +119,8 @@ impl Tune {
         Ok(each.collect::<Result<String, _>>()?)
     }
 
-    /// What f16 is judged on: photographs and scenes, or the user's own pictures; a wave where the network's
-    /// input is no picture.
+    /// The inputs on which the error of f16 is measured: bundled photographs and scenes, the user's pictures,
+    /// or a synthetic wave if the network's input is not a picture.
     fn inputs(&self, network: &Network, input: Shape) -> Result<Vec<Tensor>> {
         let pictures = match &self.pictures[..] {
             [] if !tasks::takes_pictures(&network.preprocessing, input.c) => {
@@ -125,7 +129,7 @@ impl Tune {
             [] => demo::pictures()?,
             own => own.iter().map(Picture::open).collect::<Result<_, _>>()?,
         };
-        // Of the size that is tuned for, whatever the network's own is.
+        // Resized to the tuned input size, which may not be the network's own.
         let how =
             Preprocessing { resize: Resize::Exact([input.h, input.w]), crop: None, ..network.preprocessing };
         let batch = |first: usize| {
@@ -137,11 +141,11 @@ impl Tune {
     }
 }
 
-/// What came of tuning for one precision.
+/// The result of tuning for one precision.
 #[derive(Serialize)]
 struct Tuned {
     precision: Element,
-    /// Whether sessions will find it.
+    /// True if it was stored, so that sessions use it.
     kept: bool,
     #[serde(flatten)]
     tuning: Tuning,
@@ -159,16 +163,16 @@ fn words(tuned: &Tuned, what: &str) -> Result<String, std::fmt::Error> {
         writeln!(text, "  {layer:<40} {kernel}")?;
     }
     for (layer, kernel) in gated {
-        writeln!(text, "  {layer:<40} {kernel}, with squeeze-excite's gate")?;
+        writeln!(text, "  {layer:<40} {kernel}, with the squeeze-excite gate")?;
     }
-    let stay = contests - kernels.len() - gated.len();
-    writeln!(text, "{stay} layers stay as the planner has them")?;
+    let kept = contests - kernels.len() - gated.len();
+    writeln!(text, "{kept} layers keep the planner's choice")?;
     let Tally { contests, entered, rounds } = tuning.blocks;
     writeln!(text, "{entered} schedules of {contests} blocks measured, {rounds} rounds")?;
     for (block, schedule) in schedules {
         writeln!(text, "  {block:<40} {schedule}")?;
     }
-    writeln!(text, "{} blocks stay as the planner has them", contests - schedules.len())?;
+    writeln!(text, "{} blocks keep the planner's choice", contests - schedules.len())?;
     let ratio = tuning.after_ms / tuning.before_ms;
     writeln!(text, "{:.2} ms before, {:.2} ms after: {ratio:.2}", tuning.before_ms, tuning.after_ms)?;
     Ok(text)

@@ -1,4 +1,4 @@
-//! What a detector's maps become: scores, boxes, and of the scores the best.
+//! Detector post-processing: softmax, box decoding, and selection of the best scores.
 
 use rayon::prelude::*;
 
@@ -8,10 +8,11 @@ use crate::{
     kernels::select::better,
 };
 
-/// Softmax over runs of so many channels: from a row an anchor to a row a class.
+/// Applies softmax to each run of `classes` channels. The input has one row per anchor, the output one row
+/// per class.
 pub fn softmax(classes: usize, input: &[f32], y: Shape, output: &mut [f32]) {
     let anchors = y.c;
-    // Of each anchor the largest value, and what the exponentials are divided by.
+    // Per anchor: the largest value, and the sum of exponentials.
     let runs: Vec<(f32, f32)> = input
         .par_chunks_exact(classes)
         .with_min_len((4096 / classes).max(1))
@@ -29,14 +30,14 @@ pub fn softmax(classes: usize, input: &[f32], y: Shape, output: &mut [f32]) {
     });
 }
 
-/// Boxes from `anchors` and their offsets, for a picture of so many rows and columns.
+/// Decodes boxes from `anchors` and their offsets, clipped to a picture of `[height, width]`.
 pub fn decode(anchors: &[Anchor], [height, width]: [usize; 2], input: &[f32], output: &mut [f32]) {
     let edges = [width, height].map(|size| size as f32);
     let offsets = input.as_chunks::<4>().0;
     let boxes = output.as_chunks_mut::<4>().0.iter_mut();
     for ((bounds, offset), anchor) in boxes.zip(offsets).zip(anchors.iter().cycle()) {
         if !offset.iter().all(|v| v.is_finite()) {
-            // As it is: whoever reads it sees that it is no box.
+            // Passed on unchanged, so that the caller can detect the invalid box.
             *bounds = *offset;
             continue;
         }
@@ -51,7 +52,8 @@ pub fn decode(anchors: &[Anchor], [height, width]: [usize; 2], input: &[f32], ou
     }
 }
 
-/// The best scores of every class but the first: from a row a class to pairs of score and anchor.
+/// Selects the best scores of every class except the first. The input has one row per class; the output has
+/// pairs of score and anchor.
 pub fn select(select: Select, x: Shape, input: &[f32], y: Shape, output: &mut [f32]) {
     let (anchors, classes) = (x.c, x.w);
     let lists = output.par_chunks_exact_mut(y.w * y.c).enumerate();
@@ -59,7 +61,7 @@ pub fn select(select: Select, x: Shape, input: &[f32], y: Shape, output: &mut [f
         let (picture, class) = (list / (classes - 1), list % (classes - 1) + 1);
         let scores = &input[(picture * classes + class) * anchors..][..anchors];
         best.clear();
-        // What is no number counts as the best, so that whoever reads it sees it.
+        // NaN ranks first, so that the caller can detect it.
         best.extend((0..anchors).filter(|&i| scores[i] > select.threshold.max(0.0) || scores[i].is_nan()));
         if best.len() > select.most {
             let better = |a: &usize, b: &usize| better(scores[*a], scores[*b]).then(a.cmp(b));

@@ -1,4 +1,4 @@
-//! Depthwise convolution: every channel by itself, so a vector is a few channels of one pixel.
+//! Depthwise convolution, vectorised over the channels of one pixel.
 
 use std::ops::Range;
 
@@ -12,13 +12,13 @@ use crate::{
     graph::{Activation, Conv, Window},
 };
 
-/// Bytes of the map that a task's sweeps should find in their core's cache.
+/// Bytes of the input that a task's sweeps keep in their core's cache.
 const CACHE: usize = 256 << 10;
 
-/// Outputs that a task should make at least: handing over fewer would take longer.
+/// The least number of outputs per task: below it, scheduling takes longer than computing.
 const LEAST_OUTPUTS: usize = 8192;
 
-/// A depthwise convolution with its weights as the loops read them.
+/// A depthwise convolution with packed weights.
 pub struct Depthwise {
     kernel: usize,
     stride: usize,
@@ -48,13 +48,13 @@ impl Depthwise {
         }
     }
 
-    /// Values of weights and biases.
+    /// The number of weights and biases.
     pub fn weights(&self) -> usize {
         self.weights.len() + self.bias.len()
     }
 
-    /// From pictures of shape `x` to pictures of shape `y`; whether all sums are finite. `threads` is how many there
-    /// are, which share out the rows.
+    /// Runs on maps of shape `x`, giving maps of shape `y`, with the rows split over `threads` threads.
+    /// Returns whether all sums are finite.
     pub fn run(
         &self,
         x: Shape,
@@ -68,7 +68,7 @@ impl Depthwise {
         let fit = CACHE / (4 * x.w * x.c * self.stride);
         let rows =
             fit.clamp(1, y.h.div_ceil(threads.div_ceil(y.n))).max(LEAST_OUTPUTS.div_ceil(row)).min(y.h);
-        // No band is of two pictures.
+        // A band lies within one picture.
         let bands = output.chunks_exact_mut(y.h * row).enumerate().flat_map(|(n, picture)| {
             picture.chunks_mut(rows * row).enumerate().map(move |(band, output)| (n, band * rows, output))
         });
@@ -87,7 +87,7 @@ impl Depthwise {
         finite
     }
 
-    /// The taps, in one direction, that meet the map of `size` for the output at `at`.
+    /// The taps along one axis that are on a map of `size`, for output `at`.
     fn taps(&self, at: usize, before: usize, size: usize) -> Range<usize> {
         let first = (at * self.stride) as isize - before as isize;
         let step = self.dilation as isize;
@@ -97,13 +97,13 @@ impl Depthwise {
     }
 }
 
-/// Some rows of outputs.
+/// A band of output rows of one picture.
 struct Band<'a> {
     conv: &'a Depthwise,
     x: Shape,
-    /// The picture.
+    /// The picture's input map.
     input: &'a [f32],
-    /// Which rows.
+    /// The first row.
     first: usize,
     width: usize,
     output: &'a mut [f32],
@@ -111,7 +111,7 @@ struct Band<'a> {
 }
 
 impl WithSimd for Band<'_> {
-    /// Whether all sums are finite.
+    /// True if all sums are finite.
     type Output = bool;
 
     #[inline(always)]
@@ -123,13 +123,13 @@ impl WithSimd for Band<'_> {
         assert!(conv.weights.len() == conv.kernel * conv.kernel * x.c);
         assert!(self.output.len() == rows * width * x.c);
         assert!(self.residual.is_none_or(|residual| residual.len() == self.output.len()));
-        // Columns of which every tap meets the map, of windows that sweeps are made for.
+        // Columns whose taps are all on the map, for the kernel sizes that have a sweep.
         let whole = |column| conv.taps(column, conv.padding[1], x.w).len() == conv.kernel;
         let swept = matches!(conv.kernel, 3 | 5) && x.c >= S::F32_LANES;
         let columns = if swept { first_run(width, whole) } else { 0..0 };
         let mut channel = 0;
         while !columns.is_empty() && channel < x.c {
-            // The last channels may be some of those before once more.
+            // The last vector may overlap the previous one.
             let from = channel.min(x.c - S::F32_LANES);
             let mut row = 0;
             while row < rows {
@@ -139,7 +139,7 @@ impl WithSimd for Band<'_> {
             }
             channel += S::F32_LANES;
         }
-        // What is left: columns at the map's edges, and other windows.
+        // The rest: columns at the map's edges, and other kernel sizes.
         for row in 0..rows {
             let rows = conv.taps(first + row, conv.padding[0], x.h);
             for column in (0..width).filter(|column| !columns.contains(column)) {
@@ -163,7 +163,7 @@ impl WithSimd for Band<'_> {
 }
 
 impl Band<'_> {
-    /// Sweeps a row or two from `row` on, and says how many; the activation has this code.
+    /// Sweeps one or two rows from `row` on and returns how many. `CODE` is the activation's.
     #[inline(always)]
     fn rows<S: Simd, const CODE: u32>(
         &mut self,
@@ -181,8 +181,8 @@ impl Band<'_> {
         }
     }
 
-    /// A vector of channels of `ROWS` rows, of the columns whose taps all meet the map: weights stay in registers, and
-    /// each value of the `LINES` rows that they meet is loaded once for both, if they are neighbours.
+    /// Computes one vector of channels in `ROWS` rows, for columns whose taps are all on the map. Weights
+    /// stay in registers. Two adjacent rows share each load from the `LINES` input rows that they read.
     #[inline(always)]
     #[allow(unsafe_code)]
     fn sweep<
@@ -202,9 +202,9 @@ impl Band<'_> {
     ) -> usize {
         let Self { conv, x, first, width, .. } = *self;
         let (next, step) = (conv.dilation * x.c, conv.stride * x.c);
-        // SAFETY: taps of these columns lie within the map, lines beyond it are passed over, and a whole vector of
-        // channels lies within its pixel; `with_simd` has checked that map, weights, biases, outputs and residuals are
-        // as long as their shapes say.
+        // SAFETY: the taps of these columns are on the map, input rows off the map are skipped, and a whole
+        // vector of channels lies within its pixel. `with_simd` checks that map, weights, biases, outputs and
+        // residual have the lengths of their shapes.
         unsafe {
             let vector = |values: *const f32, at: usize| values.add(at).cast::<S::f32s>().read_unaligned();
             let bias = vector(conv.bias.as_ptr(), channel);
@@ -215,17 +215,18 @@ impl Band<'_> {
                     .checked_sub(conv.padding[0])
                     .filter(|&at| at < x.h)
             };
-            let there: [bool; LINES] = std::array::from_fn(|l| line(l).is_some());
+            let on_map: [bool; LINES] = std::array::from_fn(|l| line(l).is_some());
             let column = columns.start * conv.stride - conv.padding[1];
             let mut lines: [*const f32; LINES] = std::array::from_fn(|l| {
                 self.input.as_ptr().add((line(l).unwrap_or(0) * x.w + column) * x.c + channel)
             });
             let mut at = (row * width + columns.start) * x.c + channel;
             for _ in columns.clone() {
-                // In the order of a single pixel's, so that an answer does not depend on how rows are shared out.
+                // The same order of additions as in `Pixel`, so that results do not depend on how rows are
+                // split.
                 let mut sums = [bias; ROWS];
                 for l in 0..LINES {
-                    if there[l] {
+                    if on_map[l] {
                         for kx in 0..K {
                             let value = vector(lines[l], kx * next);
                             for (r, sum) in sums.iter_mut().enumerate() {
@@ -242,7 +243,7 @@ impl Band<'_> {
                     if let Some(residual) = self.residual {
                         sum = simd.add_f32s(sum, vector(residual.as_ptr(), at));
                     }
-                    finite.see(simd, sum);
+                    finite.check(simd, sum);
                     let sum = activate(simd, sum, Activation::ALL[CODE as usize]);
                     self.output.as_mut_ptr().add(at).cast::<S::f32s>().write_unaligned(sum);
                 }
@@ -253,7 +254,7 @@ impl Band<'_> {
     }
 }
 
-/// One output, of whatever window.
+/// One output pixel, for any kernel size.
 struct Pixel<'a, S: Simd> {
     simd: S,
     conv: &'a Depthwise,
@@ -261,7 +262,7 @@ struct Pixel<'a, S: Simd> {
     input: &'a [f32],
     /// Its row and column.
     at: [usize; 2],
-    /// Taps that meet the map, of rows and of columns.
+    /// The taps that are on the map, along rows and columns.
     taps: [Range<usize>; 2],
     output: &'a mut [f32],
     residual: Option<&'a [f32]>,
@@ -269,7 +270,7 @@ struct Pixel<'a, S: Simd> {
 }
 
 impl<S: Simd> Pixel<'_, S> {
-    /// Four vectors of channels at a time: sums that do not wait for one another.
+    /// Computes four vectors of channels at a time: independent sums hide latency.
     #[inline(always)]
     fn run(&mut self) {
         let (c, mut channel) = (self.x.c, 0);
@@ -286,7 +287,7 @@ impl<S: Simd> Pixel<'_, S> {
         }
     }
 
-    /// The channels from `channel` on: whole vectors, or what is left of one.
+    /// Computes the channels from `channel` on: `V` whole vectors, or one partial vector.
     #[inline(always)]
     fn tile<const V: usize, const WHOLE: bool>(&mut self, channel: usize) {
         let Self { simd, conv, x, input, at: [row, column], .. } = *self;
@@ -296,7 +297,7 @@ impl<S: Simd> Pixel<'_, S> {
         let mut sums: [S::f32s; V] =
             std::array::from_fn(|v| load::<S, WHOLE>(simd, &conv.bias, vector(v), left));
         for ky in rows {
-            // Taps that meet the map are within it: neither difference is ever negative.
+            // The taps are on the map, so that neither difference is negative.
             let row = row * conv.stride + ky * conv.dilation - conv.padding[0];
             for kx in columns.clone() {
                 let column = column * conv.stride + kx * conv.dilation - conv.padding[1];
@@ -312,7 +313,7 @@ impl<S: Simd> Pixel<'_, S> {
             if let Some(residual) = self.residual {
                 sum = simd.add_f32s(sum, load::<S, WHOLE>(simd, residual, vector(v), left));
             }
-            self.finite.see(simd, sum);
+            self.finite.check(simd, sum);
             let sum = activate(simd, sum, conv.activation);
             let out = &mut self.output[vector(v)..];
             if WHOLE { S::as_mut_simd_f32s(out).0[0] = sum } else { simd.partial_store_f32s(out, sum) }
@@ -320,7 +321,7 @@ impl<S: Simd> Pixel<'_, S> {
     }
 }
 
-/// The vector at `at`, or, unless it is a `WHOLE` one, the `rest` values that are left there.
+/// Loads the vector at `at`, or the `rest` remaining values if it is not `WHOLE`.
 #[inline(always)]
 #[allow(unsafe_code)]
 fn load<S: Simd, const WHOLE: bool>(simd: S, values: &[f32], at: usize, rest: usize) -> S::f32s {
@@ -328,8 +329,8 @@ fn load<S: Simd, const WHOLE: bool>(simd: S, values: &[f32], at: usize, rest: us
         return simd.partial_load_f32s(&values[at..at + rest]);
     }
     debug_assert!(at + S::F32_LANES <= values.len());
-    // SAFETY: a tap that meets the map lies within it, `Band` has checked that the map, weights and
-    // biases are as long as their shapes say, and a whole vector of channels lies within its pixel.
-    // A check of every load takes longer than the sums.
+    // SAFETY: the tap is on the map, `Band` checks that map, weights and biases have the lengths of their
+    // shapes, and a whole vector of channels lies within its pixel. A bounds check per load takes longer than
+    // the arithmetic.
     unsafe { values.as_ptr().add(at).cast::<S::f32s>().read_unaligned() }
 }

@@ -1,4 +1,4 @@
-//! A graph on the CPU: one operation after another over slots that lifetimes were assigned to.
+//! Runs a graph on the CPU: one operation after another, over slots that are assigned by lifetime.
 
 use aligned_vec::{AVec, avec};
 use rayon::prelude::*;
@@ -24,7 +24,7 @@ use crate::{
     tensor::Element,
 };
 
-/// Values of a picture that a task should convert at least: handing over fewer would take longer.
+/// The least number of values that a task converts: below it, scheduling takes longer than converting.
 const LEAST: usize = 16 << 10;
 
 /// A graph for one input shape, ready to run.
@@ -32,44 +32,44 @@ pub struct Executor {
     cpu: Cpu,
     steps: Vec<Step>,
     summaries: Vec<Summary>,
-    /// Maps of `share` pictures, in the order of the planner's slots.
+    /// Maps of `chunk` pictures each, in the order of the planner's slots.
     slots: Vec<AVec<f32>>,
     /// The whole batch's shape.
     input: Shape,
-    /// Pictures that go through the network together: one a thread, more would only fill the cache.
-    share: usize,
-    source: Kept,
-    answers: Vec<Kept>,
-    /// Every layer's output, if they were asked for.
+    /// The number of pictures that run together: at most one per thread, as more would only fill the cache.
+    chunk: usize,
+    source: SlotValue,
+    outputs: Vec<SlotValue>,
+    /// Every layer's output, if requested.
     taps: Vec<Tap>,
 }
 
-/// One operation.
+/// One operation and its slots.
 pub struct Step {
     pub operation: Operation,
-    /// Of a picture.
+    /// The shape for one picture.
     pub shape: Shape,
-    /// Slots and shapes that it reads.
+    /// The slots that it reads, with their shapes for one picture.
     pub reads: Vec<(usize, Shape)>,
     /// The slot that it writes, never one of those that it reads.
     pub write: usize,
 }
 
-/// A node's value where it is kept.
+/// A node's value in its slot.
 #[derive(Clone, Copy)]
-struct Kept {
+struct SlotValue {
     slot: usize,
-    /// Of a picture.
+    /// The shape for one picture.
     shape: Shape,
-    /// What its integers stand for, if it lies in 8 bits.
+    /// The quantisation, if the value is int8.
     map: Option<Affine>,
 }
 
-/// A layer's output, as its source library has it.
+/// A layer's output, with its name and dimensions in the source library.
 struct Tap {
     module: String,
-    kept: Kept,
-    /// Of the whole batch, as the library has them.
+    slot_value: SlotValue,
+    /// The dimensions of the whole batch in the library.
     dims: Vec<usize>,
 }
 
@@ -79,19 +79,19 @@ pub enum Operation {
     Winograd(Winograd),
     Depthwise(Depthwise),
     Mean,
-    Largest(MaxPool, Window),
+    MaxPool(MaxPool, Window),
     Scale,
     Resize,
-    Join(Joint),
+    Concat(Joint),
     Argmax,
     Softmax(usize),
-    /// With the picture's rows and columns.
+    /// The anchors, and the picture's height and width.
     Boxes(Vec<Anchor>, [usize; 2]),
     Select(Select),
 }
 
 impl Operation {
-    /// Bytes of its weights and what belongs to them.
+    /// Bytes of its weights, biases and tables.
     fn weight_bytes(&self) -> usize {
         match self {
             Self::Int8(kernel) => kernel.bytes(),
@@ -103,7 +103,8 @@ impl Operation {
         }
     }
 
-    /// What computes `op` in floating point of inputs of these shapes, for such a picture, and what it is called.
+    /// Returns the f32 operation for `op` and its name, for inputs of these shapes. `picture` is the shape of
+    /// the network's input.
     pub fn new(op: &Op, inputs: &[Shape], picture: Shape) -> Result<(Self, &'static str), String> {
         let x = inputs[0];
         match op {
@@ -130,11 +131,11 @@ impl Operation {
             Op::GlobalPool => Ok((Self::Mean, "pool")),
             Op::MaxPool(pool) => {
                 let window = pool.window(x.h, x.w).ok_or("its window does not fit the map")?;
-                Ok((Self::Largest(*pool, window), "max_pool"))
+                Ok((Self::MaxPool(*pool, window), "max_pool"))
             }
             Op::Scale => Ok((Self::Scale, "scale")),
             Op::Resize(_) => Ok((Self::Resize, "resize")),
-            Op::Concat(joint) => Ok((Self::Join(*joint), "concat")),
+            Op::Concat(joint) => Ok((Self::Concat(*joint), "concat")),
             Op::Argmax(_) => match too_many_classes(x.c) {
                 Some(reason) => Err(reason),
                 None => Ok((Self::Argmax, "argmax")),
@@ -152,17 +153,17 @@ impl Operation {
 }
 
 impl Executor {
-    /// Packs the weights of `graph` and makes room for its maps. With `taps` every layer's output
-    /// stays, and the whole batch goes through together.
+    /// Packs the weights of `graph` and allocates its maps. With `taps`, every layer's output is kept and the
+    /// whole batch runs together.
     ///
     /// # Errors
-    /// [`Error::Layer`] if an input of that shape does not fit the network or nothing computes a
-    /// layer, [`Error::Limit`] if there is no room for its maps.
+    /// [`Error::Layer`] if an input of that shape does not fit the network or a layer is not supported,
+    /// [`Error::Limit`] or [`Error::Memory`] if there is not enough memory for its maps.
     pub fn new(cpu: &Cpu, graph: &Graph, input: Shape, taps: bool) -> Result<Self> {
         let graph = &passes::prepared(graph, taps);
         let shapes = graph.shapes(Shape { n: 1, ..input })?;
         let all = graph.shapes(input)?;
-        let share = if taps { input.n } else { input.n.min(cpu.info.threads) };
+        let chunk = if taps { input.n } else { input.n.min(cpu.info.threads) };
         let lowering = Lowering::new(graph, cpu.isa, [&shapes, &all], input, taps)?;
         let (slot_of, sizes) = assign(&lowering.lives);
         let Lowering { mut steps, summaries, values, .. } = lowering;
@@ -170,14 +171,14 @@ impl Executor {
             step.reads.iter_mut().for_each(|(read, _)| *read = slot_of[*read]);
             step.write = slot_of[step.write];
         }
-        let kept = |id: NodeId| Kept {
+        let slot_value = |id: NodeId| SlotValue {
             slot: slot_of[values[id.index()]],
             shape: shapes[id.index()],
             map: graph.node(id).map,
         };
         let tap = |(id, node): (NodeId, &Node)| Tap {
             module: node.output_name().to_string(),
-            kept: kept(id),
+            slot_value: slot_value(id),
             dims: node.dims(all[id.index()]),
         };
         let source = graph.source().ok_or_else(|| Error::Input("the network has no input".into()))?;
@@ -186,26 +187,26 @@ impl Executor {
             cpu: cpu.clone(),
             steps,
             summaries,
-            slots: rooms(&sizes, share)?,
+            slots: allocate(&sizes, chunk)?,
             input,
-            share,
-            source: kept(source),
-            answers: graph.answers().iter().map(|(_, id)| kept(*id)).collect(),
+            chunk,
+            source: slot_value(source),
+            outputs: graph.answers().iter().map(|(_, id)| slot_value(*id)).collect(),
             taps: computed.map(tap).collect(),
         })
     }
 
-    /// What runs, in this order.
+    /// The steps in execution order.
     pub fn steps(&self) -> &[Summary] {
         &self.summaries
     }
 
-    /// Bytes of each slot that maps share.
+    /// Bytes of each slot.
     pub fn slots(&self) -> impl Iterator<Item = u64> {
         self.slots.iter().map(|slot| 4 * slot.len() as u64)
     }
 
-    /// Bytes of the weights, as they are packed.
+    /// Bytes of the packed weights.
     pub fn weight_bytes(&self) -> u64 {
         self.steps.iter().map(|step| step.operation.weight_bytes() as u64).sum()
     }
@@ -215,15 +216,16 @@ impl Executor {
         self.slots().sum::<u64>() + self.weight_bytes()
     }
 
-    /// Runs once: `[N, C, H, W]` of each of the graph's answers.
+    /// Runs once and returns `[N, C, H, W]` for each of the graph's outputs.
     ///
     /// # Errors
-    /// [`Error::Input`] if `input` has another shape, [`Error::Overflow`] if a sum inside the network is not finite.
+    /// [`Error::Input`] if `input` has another shape, [`Error::Overflow`] if a sum inside the network is not
+    /// finite.
     pub fn run(&mut self, input: &Tensor) -> Result<Vec<Tensor>> {
         self.timed(input, |_, _| {})
     }
 
-    /// Runs once and gives the nanoseconds of each step, over the whole batch.
+    /// Runs once and returns the nanoseconds of each step, over the whole batch.
     ///
     /// # Errors
     /// As [`Executor::run`].
@@ -233,21 +235,21 @@ impl Executor {
         Ok(times)
     }
 
-    /// Runs once; `clock` hears of each step when it is done, and of its seconds.
+    /// Runs once and calls `clock` after each step with its index and seconds.
     fn timed(&mut self, input: &Tensor, mut clock: impl FnMut(usize, f64) + Send) -> Result<Vec<Tensor>> {
         let shape = input.shape()?;
         if shape != self.input {
-            return Err(Error::Input(format!("has the shape {shape}, planned was {}", self.input)));
+            return Err(Error::Input(format!("has the shape {shape}, expected {}", self.input)));
         }
-        let Self { cpu, steps, slots, share, source, answers, summaries, .. } = self;
+        let Self { cpu, steps, slots, chunk, source, outputs, summaries, .. } = self;
         source.map.map(|_| input.quantisable()).transpose()?;
-        let room = |answer: &Kept| Vec::with_capacity(shape.n * answer.shape.len());
-        let mut values: Vec<Vec<f32>> = answers.iter().map(room).collect();
+        let room = |output: &SlotValue| Vec::with_capacity(shape.n * output.shape.len());
+        let mut values: Vec<Vec<f32>> = outputs.iter().map(room).collect();
         let threads = cpu.info.threads;
-        for pictures in input.data().chunks(*share * shape.len() / shape.n) {
+        for pictures in input.data().chunks(*chunk * shape.len() / shape.n) {
             let n = pictures.len() * shape.n / shape.len();
             let picture = Shape { n, ..shape };
-            // Once for all steps, so that threads stay awake between them.
+            // One `install` for all steps, so that threads stay awake between them.
             let overflowed = cpu.pool.install(|| {
                 source.fill(picture, pictures, slots);
                 steps.iter().enumerate().find_map(|(at, step)| {
@@ -261,30 +263,30 @@ impl Executor {
                 let layer = summaries[at].name().to_string();
                 return Err(Error::Overflow { layer, element: Element::F32 });
             }
-            for (values, answer) in values.iter_mut().zip(&*answers) {
-                values.extend(answer.values(n, slots));
+            for (values, output) in values.iter_mut().zip(&*outputs) {
+                values.extend(output.values(n, slots));
             }
         }
-        let dims = |answer: &Kept| <[usize; 4]>::from(Shape { n: shape.n, ..answer.shape });
-        let tensor = |(values, answer)| Tensor::new(dims(answer), values);
-        values.into_iter().zip(&*answers).map(tensor).collect()
+        let dims = |output: &SlotValue| <[usize; 4]>::from(Shape { n: shape.n, ..output.shape });
+        let tensor = |(values, output)| Tensor::new(dims(output), values);
+        values.into_iter().zip(&*outputs).map(tensor).collect()
     }
 
-    /// Every layer's output in the last run, under its module's name.
+    /// Returns every layer's output in the last run, under its module's name.
     ///
     /// # Errors
-    /// None that would not be a mistake of this crate's.
+    /// Only on a bug in this crate.
     pub fn taps(&self) -> Result<Vec<(String, Tensor)>> {
         let tensor = |tap: &Tap| {
-            let values = tap.kept.values(self.share, &self.slots);
+            let values = tap.slot_value.values(self.chunk, &self.slots);
             Ok((tap.module.clone(), Tensor::new(tap.dims.clone(), values)?))
         };
         self.taps.iter().map(tensor).collect()
     }
 }
 
-impl Kept {
-    /// Writes pictures, as their library has them.
+impl SlotValue {
+    /// Writes NCHW pictures to the slot.
     fn fill(&self, shape: Shape, pictures: &[f32], slots: &mut [AVec<f32>]) {
         let slot = &mut slots[self.slot];
         match self.map {
@@ -296,7 +298,7 @@ impl Kept {
         }
     }
 
-    /// The values of `n` pictures, as their library has them.
+    /// Reads the values of `n` pictures as NCHW.
     fn values(&self, n: usize, slots: &[AVec<f32>]) -> Vec<f32> {
         let (shape, slot) = (Shape { n, ..self.shape }, &slots[self.slot]);
         match self.map {
@@ -310,9 +312,9 @@ impl Kept {
 }
 
 impl Step {
-    /// Computes `n` pictures; false if a sum is not finite.
+    /// Computes `n` pictures. Returns false if a sum is not finite.
     fn run(&self, slots: &mut [AVec<f32>], n: usize, threads: usize) -> bool {
-        // Taken out, since other slots are read meanwhile: no step writes what it reads.
+        // Taken out while other slots are borrowed: no step writes a slot that it reads.
         let mut written = std::mem::replace(&mut slots[self.write], avec![]);
         let finite = match &self.operation {
             Operation::Int8(kernel) => {
@@ -330,7 +332,7 @@ impl Step {
         finite
     }
 
-    /// The same of an operation in floating point.
+    /// [`Step::run`] for an f32 operation.
     fn run_in_f32(
         &self,
         operation: &Operation,
@@ -355,13 +357,13 @@ impl Step {
             Operation::Winograd(winograd) => finite = winograd.run(x, input, y, output, residual, threads),
             Operation::Depthwise(depthwise) => finite = depthwise.run(x, input, y, output, residual, threads),
             Operation::Mean => pixelwise::mean(x, input, output),
-            Operation::Largest(pool, window) => {
-                pixelwise::largest(*pool, *window, x, input, y, output, f32::NEG_INFINITY)
+            Operation::MaxPool(pool, window) => {
+                pixelwise::max_pool(*pool, *window, x, input, y, output, f32::NEG_INFINITY)
             }
             Operation::Scale => pixelwise::scale(x, input, read(1).1, output),
             Operation::Resize => resize::resize(x, input, y, output),
-            Operation::Join(joint) => {
-                pixelwise::join(*joint, (0..self.reads.len()).map(read), y, output, |_, _| {});
+            Operation::Concat(joint) => {
+                pixelwise::concat(*joint, (0..self.reads.len()).map(read), y, output, |_, _| {});
             }
             Operation::Argmax => resize::argmax(x, input, y, output),
             Operation::Softmax(classes) => boxes::softmax(*classes, input, y, output),
@@ -372,8 +374,8 @@ impl Step {
     }
 }
 
-/// Slots of so many bytes for each of so many pictures.
-fn rooms(sizes: &[u64], pictures: usize) -> Result<Vec<AVec<f32>>> {
+/// Allocates slots for `pictures` pictures, of `sizes` bytes per picture.
+fn allocate(sizes: &[u64], pictures: usize) -> Result<Vec<AVec<f32>>> {
     let needed = sizes.iter().sum::<u64>().saturating_mul(pictures as u64);
     let limit = super::available_bytes();
     if needed > limit {
@@ -382,7 +384,7 @@ fn rooms(sizes: &[u64], pictures: usize) -> Result<Vec<AVec<f32>>> {
     let room = |bytes: &u64| {
         let values = (bytes / 4) as usize * pictures;
         let mut room = avec![];
-        // What is free may be more than this process may have.
+        // The process's limit may be lower than the available memory.
         room.try_reserve_exact(values).map_err(|_| Error::Memory("the network's maps".into()))?;
         room.resize(values, 0.0);
         Ok(room)
@@ -390,7 +392,7 @@ fn rooms(sizes: &[u64], pictures: usize) -> Result<Vec<AVec<f32>>> {
     sizes.iter().map(room).collect()
 }
 
-/// NCHW to NHWC, each value converted.
+/// Converts NCHW to NHWC, and each value with `to`.
 fn to_nhwc<T: Send>(shape: Shape, values: &[f32], output: &mut [T], to: impl Fn(f32) -> T + Sync) {
     let (plane, row) = (shape.h * shape.w, shape.w * shape.c);
     output.par_chunks_exact_mut(row).with_min_len((LEAST / row).max(1)).enumerate().for_each(
@@ -398,7 +400,7 @@ fn to_nhwc<T: Send>(shape: Shape, values: &[f32], output: &mut [T], to: impl Fn(
             let first = at / shape.h * shape.c * plane + at % shape.h * shape.w;
             let row = |c: usize| &values[first + c * plane..][..shape.w];
             vectorised!(match shape.c {
-                // Of a number of channels that the compiler knows.
+                // A constant number of channels, for faster code.
                 3 => {
                     let channels = row(0).iter().zip(row(1)).zip(row(2));
                     for (pixel, ((r, g), b)) in output.as_chunks_mut::<3>().0.iter_mut().zip(channels) {

@@ -1,5 +1,5 @@
-//! From a graph's nodes to steps on values. A node's value lies in 8 bits or in floating point; what computes in
-//! floating point reads copies of values of 8 bits, and its own is made one in a step more if it is to be.
+//! Lowers a graph's nodes to steps on values. A value is int8 or f32. A step in f32 reads dequantised copies
+//! of int8 values; if its node's value is int8, another step quantises the result.
 
 use super::{
     executor::{Operation, Step},
@@ -11,38 +11,38 @@ use crate::{
     plan::{Life, Summary, Work},
 };
 
-/// The steps of a graph, whose slots are the numbers of values.
+/// A graph's steps. Their slots are still indices of values.
 pub struct Lowering<'a> {
     graph: &'a Graph,
     isa: Isa,
-    /// Of a picture, and of the whole batch.
+    /// The nodes' shapes for one picture, and for the whole batch.
     shapes: [&'a [Shape]; 2],
-    /// Whether every value stays.
+    /// True if every value is kept until the end.
     taps: bool,
     pub steps: Vec<Step>,
     pub summaries: Vec<Summary>,
-    /// When each value is there.
+    /// The lifetime of each value.
     pub lives: Vec<Life>,
-    /// The value of each node.
+    /// The index of each node's value.
     pub values: Vec<usize>,
-    /// The copy of it in floating point, if it lies in 8 bits and was asked for.
+    /// The index of each node's dequantised copy, if it has one.
     copies: Vec<Option<usize>>,
 }
 
-/// A step to be.
+/// A step before its output value is allocated.
 struct Draft {
     operation: Operation,
     kernel: &'static str,
-    /// Values, and their shapes.
+    /// Indices of values, and their shapes.
     reads: Vec<(usize, Shape)>,
     work: Work,
 }
 
 impl<'a> Lowering<'a> {
-    /// Of `graph`, for a batch of pictures of shape `input`.
+    /// Lowers `graph` for a batch of shape `input`.
     ///
     /// # Errors
-    /// [`Error::Layer`] if nothing computes a layer.
+    /// [`Error::Layer`] if a layer is not supported.
     pub fn new(
         graph: &'a Graph,
         isa: Isa,
@@ -63,78 +63,79 @@ impl<'a> Lowering<'a> {
         Ok(lowering)
     }
 
-    /// Adds what computes a node, and gives its value.
+    /// Adds a node's steps and returns the index of its value.
     fn node(&mut self, id: NodeId, node: &Node, cost: Cost, picture: Shape) -> Result<usize, String> {
         if node.inputs.is_empty() {
             return Ok(self.value(id, node.map, true));
         }
         let [shapes, _] = self.shapes;
         let inputs: Vec<Shape> = node.inputs.iter().map(|id| shapes[id.index()]).collect();
-        let around = self.graph.int8(id);
-        let integers = around.is_some();
-        let (operation, kernel) = match around {
-            Some(around) => {
-                let (kernel, name) = Kernel::new(self.isa, node, &inputs, &around)?;
+        let quantisation = self.graph.int8(id);
+        let is_int8 = quantisation.is_some();
+        let (operation, kernel) = match quantisation {
+            Some(quantisation) => {
+                let (kernel, name) = Kernel::new(self.isa, node, &inputs, &quantisation)?;
                 (Operation::Int8(Box::new(kernel)), name)
             }
             None => Operation::new(&node.op, &inputs, picture)?,
         };
         let reads = node.reads().iter().map(|read| {
-            let value = if integers { self.values[read.index()] } else { self.in_f32(*read) };
+            let value = if is_int8 { self.values[read.index()] } else { self.in_f32(*read) };
             (value, shapes[read.index()])
         });
         let reads = reads.collect();
         let draft = Draft { operation, kernel, reads, work: Work { bytes: cost.bytes, macs: cost.macs } };
-        let Some(map) = node.map.filter(|_| !integers) else {
+        let Some(map) = node.map.filter(|_| !is_int8) else {
             return Ok(self.step(id, draft, node.map, true));
         };
         let computed = self.step(id, draft, None, false);
-        let quantise = self.between_formats(id, computed, Kernel::Quantise(map), "quantise");
+        let quantise = self.conversion(id, computed, Kernel::Quantise(map), "quantise");
         Ok(self.step(id, quantise, Some(map), true))
     }
 
-    /// A node's value in floating point, copied if it has to be.
+    /// Returns a node's value in f32, dequantised on first use.
     fn in_f32(&mut self, id: NodeId) -> usize {
         let value = self.values[id.index()];
         let Some(map) = self.graph.node(id).map else { return value };
         if let Some(copy) = self.copies[id.index()] {
             return copy;
         }
-        let dequantise = self.between_formats(id, value, Kernel::Dequantise(map), "dequantise");
+        let dequantise = self.conversion(id, value, Kernel::Dequantise(map), "dequantise");
         let copy = self.step(id, dequantise, None, false);
         self.copies[id.index()] = Some(copy);
         copy
     }
 
-    /// The way of a node's value between 8 bits and floating point.
-    fn between_formats(&self, id: NodeId, value: usize, kernel: Kernel, name: &'static str) -> Draft {
-        let [shapes, all] = self.shapes;
+    /// Drafts the step that quantises or dequantises a node's value.
+    fn conversion(&self, id: NodeId, value: usize, kernel: Kernel, name: &'static str) -> Draft {
+        let [shapes, batch_shapes] = self.shapes;
         Draft {
             operation: Operation::Int8(Box::new(kernel)),
             kernel: name,
             reads: vec![(value, shapes[id.index()])],
-            work: Work { bytes: 5 * all[id.index()].len() as u64, macs: 0 },
+            work: Work { bytes: 5 * batch_shapes[id.index()].len() as u64, macs: 0 },
         }
     }
 
-    /// Adds a step of a node's, and gives the value that it writes: the node's own, or one on the way.
-    fn step(&mut self, id: NodeId, draft: Draft, map: Option<Affine>, own: bool) -> usize {
-        let [shapes, all] = self.shapes;
+    /// Adds a step of a node and returns the value that it writes. `is_result` is false for an intermediate
+    /// value.
+    fn step(&mut self, id: NodeId, draft: Draft, map: Option<Affine>, is_result: bool) -> usize {
+        let [shapes, batch_shapes] = self.shapes;
         let Draft { operation, kernel, reads, work } = draft;
-        let write = self.value(id, map, own);
+        let write = self.value(id, map, is_result);
         for (read, _) in &reads {
             self.lives[*read].last = self.lives[*read].last.max(self.steps.len() + 1);
         }
         let layers = self.graph.node(id).layers.clone();
-        self.summaries.push(Summary { layers, kernel, shape: all[id.index()], work });
+        self.summaries.push(Summary { layers, kernel, shape: batch_shapes[id.index()], work });
         self.steps.push(Step { operation, shape: shapes[id.index()], reads, write });
         write
     }
 
-    /// Makes a value, which the step to be added writes.
-    fn value(&mut self, id: NodeId, map: Option<Affine>, own: bool) -> usize {
+    /// Allocates a value, which the next step writes.
+    fn value(&mut self, id: NodeId, map: Option<Affine>, is_result: bool) -> usize {
         let first = if self.graph.node(id).inputs.is_empty() { 0 } else { self.steps.len() + 1 };
-        let kept = own && (self.taps || self.graph.is_answer(id));
+        let kept = is_result && (self.taps || self.graph.is_answer(id));
         let values = self.shapes[0][id.index()].len() as u64;
         let bytes = if map.is_some() { values.next_multiple_of(4) } else { 4 * values };
         self.lives.push(Life { bytes, first, last: if kept { usize::MAX } else { first } });

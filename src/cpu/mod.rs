@@ -1,8 +1,9 @@
-//! The same networks on the CPU's cores: matrix products, and loops in vectors of channels for the rest. Maps are NHWC in
-//! f32 or 8 bits, channels as many as there are.
+//! The CPU engine: matrix products, and SIMD loops over channels for all other operations. Feature maps are
+//! NHWC in f32 or int8, without channel padding.
 
-/// Runs a block compiled for the widest vectors that the processor has. It is inlined all the way down for that: called
-/// as `FnOnce`, a closure that only borrows is a function of its own, which is compiled for none of them.
+/// Runs a block compiled for the processor's widest vectors. The closure must be inlined for that, hence
+/// `FnMut`: a borrowing closure that is called through `FnOnce` becomes a separate function, compiled for the
+/// baseline instruction set.
 macro_rules! vectorised {
     ($work:expr) => {{
         struct Work<F>(F);
@@ -42,31 +43,31 @@ pub use executor::Executor;
 
 use crate::{Error, Result};
 
-/// Cores to run on. Clones share the threads.
+/// A pool of CPU threads. Clones share the threads.
 #[derive(Clone)]
 pub struct Cpu {
     pool: Arc<rayon::ThreadPool>,
     info: CpuInfo,
-    /// What integers are computed with.
+    /// The instruction set of integer kernels.
     isa: int8::Isa,
 }
 
-/// What computes.
+/// The processor, and the threads that run networks.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CpuInfo {
     /// The processor's name.
     pub name: String,
-    /// The widest vectors that are used: `avx512`, `avx2`, `neon`, `scalar` or others.
+    /// The widest vector instructions in use: `avx512`, `avx2`, `neon`, `scalar` or others.
     pub vectors: &'static str,
-    /// Threads that share the work.
+    /// The number of threads.
     pub threads: usize,
 }
 
 impl Cpu {
-    /// `threads` threads, or as many as the machine has cores to give.
+    /// Starts `threads` threads, or one per available core.
     ///
     /// # Errors
-    /// [`Error::Device`] if the system gives no threads.
+    /// [`Error::Device`] if the system cannot start the threads.
     pub fn new(threads: Option<usize>) -> Result<Self> {
         let available = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = threads.unwrap_or_else(available).max(1);
@@ -74,12 +75,12 @@ impl Cpu {
             .num_threads(threads)
             .thread_name(|i| format!("goldcrest-{i}"))
             .build()
-            .map_err(|e| Error::Device(format!("{threads} threads: {e}")))?;
+            .map_err(|e| Error::Device(format!("cannot start {threads} threads: {e}")))?;
         let info = CpuInfo { name: processor(), vectors: vectors(), threads };
         Ok(Self { pool: Arc::new(pool), info, isa: int8::Isa::best() })
     }
 
-    /// What it runs on.
+    /// The processor and the number of threads.
     pub fn info(&self) -> &CpuInfo {
         &self.info
     }
@@ -99,17 +100,17 @@ fn processor() -> String {
     brand.filter(|name| !name.is_empty()).unwrap_or_else(|| format!("{} processor", std::env::consts::ARCH))
 }
 
-/// Memory that can be had without making others give up theirs.
+/// Bytes of memory available for new allocations, without swapping.
 pub(crate) fn available_bytes() -> u64 {
     let mut system = sysinfo::System::new();
     system.refresh_memory_specifics(sysinfo::MemoryRefreshKind::nothing().with_ram());
     match system.available_memory() {
-        0 => u64::MAX, // a system that does not tell
+        0 => u64::MAX, // unknown on this system
         bytes => bytes,
     }
 }
 
-/// The instructions that the loops will be dispatched to.
+/// The name of the vector instructions that loops are dispatched to.
 fn vectors() -> &'static str {
     struct Lanes;
     impl pulp::WithSimd for Lanes {

@@ -1,5 +1,4 @@
-//! What is done to a pixel's channels one after another: bias, residual and activation, means,
-//! gates, maxima, and joints.
+//! Operations channel by channel: activations, means, gates, max pooling and concatenation.
 
 use std::ops::Range;
 
@@ -12,7 +11,7 @@ use crate::{
     graph::{Activation, Conv, Joint, MaxPool, Window},
 };
 
-/// A convolution's bias, zeros if it has none.
+/// Returns a convolution's bias, zeros if it has none.
 pub fn bias(conv: &Conv) -> AVec<f32> {
     conv.bias.as_ref().map_or_else(|| avec![0.0; conv.outputs()], |bias| AVec::from_slice(0, bias.data()))
 }
@@ -28,20 +27,20 @@ fn hard_sigmoid<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     simd.mul_f32s(x, simd.splat_f32s(1.0 / 6.0))
 }
 
-/// x / (1 + exp(-x)). The exponential is 2^n exp(r) with n whole and r at most half of ln 2, and exp(r) the polynomial of
-/// Cephes' `expf`: within two units in the last place.
+/// x / (1 + exp(-x)). The exponential is 2^n exp(r) with an integer n and |r| of at most ln 2 / 2. exp(r) is
+/// the polynomial of Cephes' `expf`, within two units in the last place.
 #[inline(always)]
 fn swish<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let splat = |value| simd.splat_f32s(value);
-    // Added to a number, it leaves no room for a fraction, and what is whole of it in the lowest bits.
-    let whole = splat(12_582_912.0);
-    // Beyond 87 exponentials of both signs leave f32.
+    // 1.5 * 2^23: adding it rounds a number to an integer, which is then in the lowest bits.
+    let rounder = splat(12_582_912.0);
+    // Beyond 87 and -87, exponentials leave f32's range.
     let t = simd.max_f32s(simd.min_f32s(simd.neg_f32s(x), splat(87.0)), splat(-87.0));
-    let n = simd.mul_add_f32s(t, splat(std::f32::consts::LOG2_E), whole);
+    let n = simd.mul_add_f32s(t, splat(std::f32::consts::LOG2_E), rounder);
     let bits = simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(n), simd.splat_u32s(23));
     let power = simd.transmute_f32s_u32s(simd.add_u32s(bits, simd.splat_u32s(1.0f32.to_bits())));
-    let n = simd.sub_f32s(n, whole);
-    // ln 2 in two parts, the first of so few bits that its product with n is exact.
+    let n = simd.sub_f32s(n, rounder);
+    // ln 2 in two parts; the first has few enough bits for an exact product with n.
     let r = simd.mul_add_f32s(n, splat(-0.693_359_4), t);
     let r = simd.mul_add_f32s(n, splat(2.121_944_4e-4), r);
     let mut sum = splat(1.987_569_1e-4);
@@ -52,8 +51,9 @@ fn swish<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     simd.div_f32s(x, simd.mul_add_f32s(exp, power, splat(1.0)))
 }
 
-/// The function, of a vector, but for gates'. No closure stands between vectors and the loop around them, here and in what calls
-/// this: one that is not inlined lacks the processor's features, and makes a call of every instruction.
+/// Applies an activation to a vector, unless it is a gate's. Here and in callers, no closure separates
+/// vectors from the loop around them: a closure that is not inlined lacks the processor's features, and each
+/// of its instructions becomes a call.
 #[inline(always)]
 pub fn activate<S: Simd>(simd: S, x: S::f32s, activation: Activation) -> S::f32s {
     match activation {
@@ -62,49 +62,49 @@ pub fn activate<S: Simd>(simd: S, x: S::f32s, activation: Activation) -> S::f32s
         Activation::Relu6 => relu6(simd, x),
         Activation::HardSwish => simd.mul_f32s(x, hard_sigmoid(simd, x)),
         Activation::Swish => swish(simd, x),
-        // Of gates' few values: see `activate_late`.
+        // Gates have few values: see `activate_late`.
         Activation::HardSigmoid | Activation::Sigmoid => x,
     }
 }
 
-/// What [`activate`] leaves out, once a convolution has stored its sums.
+/// Applies the gates' activations, which [`activate`] skips, after a convolution has stored its sums.
 pub fn activate_late(activation: Activation, values: &mut [f32]) {
     if matches!(activation, Activation::HardSigmoid | Activation::Sigmoid) {
         values.iter_mut().for_each(|value| *value = activation.apply(*value));
     }
 }
 
-/// Does something with the code of an activation as a constant, so that no vector chooses among functions. Gates' are
-/// nobody's: see [`activate_late`].
+/// Evaluates `body` with the activation's code as a constant, so that vector loops do not branch on it. A
+/// gate's activation counts as the identity: see [`activate_late`].
 macro_rules! with_code {
-    ($activation:expr, $code:ident => $does:expr) => {
+    ($activation:expr, $code:ident => $body:expr) => {
         match $activation {
             Activation::Relu => {
                 const $code: u32 = Activation::Relu.code();
-                $does
+                $body
             }
             Activation::Relu6 => {
                 const $code: u32 = Activation::Relu6.code();
-                $does
+                $body
             }
             Activation::HardSwish => {
                 const $code: u32 = Activation::HardSwish.code();
-                $does
+                $body
             }
             Activation::Swish => {
                 const $code: u32 = Activation::Swish.code();
-                $does
+                $body
             }
             _ => {
                 const $code: u32 = Activation::Identity.code();
-                $does
+                $body
             }
         }
     };
 }
 pub(super) use with_code;
 
-/// Whether every value that was looked at is finite: activations hide what is not.
+/// Records whether all checked values are finite: activations would hide those that are not.
 #[derive(Clone, Copy)]
 pub struct Finite<S: Simd>(S::f32s);
 
@@ -114,10 +114,10 @@ impl<S: Simd> Finite<S> {
         Self(simd.splat_f32s(0.0))
     }
 
-    /// Looks at a vector: what is not finite, less itself, is no number, and stays so. Sums, as processors have other
-    /// units for them than for products.
+    /// Checks a vector. x - x is NaN unless x is finite, and NaN survives the sum. Processors have separate
+    /// units for additions, so that they do not compete with products.
     #[inline(always)]
-    pub fn see(&mut self, simd: S, x: S::f32s) {
+    pub fn check(&mut self, simd: S, x: S::f32s) {
         self.0 = simd.add_f32s(self.0, simd.sub_f32s(x, x));
     }
 
@@ -127,13 +127,13 @@ impl<S: Simd> Finite<S> {
     }
 }
 
-/// The first run of what is so, of so many: outputs whose windows lie within a map.
-pub fn first_run(len: usize, so: impl Fn(usize) -> bool) -> Range<usize> {
-    let first = (0..len).find(|&at| so(at)).unwrap_or(len);
-    first..(first..len).find(|&at| !so(at)).unwrap_or(len)
+/// The first run of indices below `len` for which `holds` is true: outputs whose windows are on the map.
+pub fn first_run(len: usize, holds: impl Fn(usize) -> bool) -> Range<usize> {
+    let first = (0..len).find(|&at| holds(at)).unwrap_or(len);
+    first..(first..len).find(|&at| !holds(at)).unwrap_or(len)
 }
 
-/// The mean of each channel over a picture's pixels.
+/// Averages each channel over a picture's pixels.
 pub fn mean(x: Shape, input: &[f32], output: &mut [f32]) {
     let pixels = x.h * x.w;
     for (picture, means) in input.chunks_exact(pixels * x.c).zip(output.chunks_exact_mut(x.c)) {
@@ -147,7 +147,7 @@ pub fn mean(x: Shape, input: &[f32], output: &mut [f32]) {
     }
 }
 
-/// Each channel times its gate.
+/// Multiplies each channel by its gate.
 pub fn scale(x: Shape, input: &[f32], gates: &[f32], output: &mut [f32]) {
     let row = x.w * x.c;
     let rows = output.par_chunks_exact_mut(row).zip(input.par_chunks_exact(row)).enumerate();
@@ -163,8 +163,8 @@ pub fn scale(x: Shape, input: &[f32], gates: &[f32], output: &mut [f32]) {
     });
 }
 
-/// The largest value of each window, and no less than `least`: pixels beyond the map do not count.
-pub fn largest<T: Copy + PartialOrd + Send + Sync>(
+/// Applies max pooling. Pixels off the map do not count, and no result is below `least`.
+pub fn max_pool<T: Copy + PartialOrd + Send + Sync>(
     pool: MaxPool,
     window: Window,
     x: Shape,
@@ -197,15 +197,16 @@ pub fn largest<T: Copy + PartialOrd + Send + Sync>(
     });
 }
 
-/// Maps joined into one; `each` is done to what is copied of the map with this number.
-pub fn join<'a, T: Copy + 'a>(
+/// Concatenates maps. `each` is applied to every copied part, with the index of its map.
+pub fn concat<'a, T: Copy + 'a>(
     joint: Joint,
     inputs: impl Iterator<Item = (Shape, &'a [T])>,
     y: Shape,
     output: &mut [T],
     each: impl Fn(usize, &mut [T]),
 ) {
-    // Of each input what lies together in the output: channels of a pixel, or all of a picture.
+    // Values that are contiguous in the output, and the part of them from one input: a pixel's channels, or a
+    // whole picture.
     let (whole, part): (usize, fn(Shape) -> usize) = match joint {
         Joint::Channels => (y.c, |x| x.c),
         Joint::Pixels => (y.h * y.w * y.c, |x| x.h * x.w * x.c),
@@ -226,7 +227,7 @@ pub fn join<'a, T: Copy + 'a>(
 mod tests {
     use super::*;
 
-    /// Every value of a table, by the function that vectors have.
+    /// Applies the vector activation to every value.
     struct Activated<'a>(&'a mut [f32], Activation);
 
     impl pulp::WithSimd for Activated<'_> {
@@ -245,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn vectors_have_the_functions_values() {
+    fn vector_activations_match_their_functions() {
         let xs: Vec<f32> =
             (-4000..=4000).map(|i| i as f32 * 0.03).chain([-1e30, -0.0, 1e-30, 1e30]).collect();
         for activation in [Activation::Relu, Activation::Relu6, Activation::HardSwish, Activation::Swish] {
@@ -256,7 +257,7 @@ mod tests {
                     Activation::Swish => (f64::from(*x) / (1.0 + (-f64::from(*x)).exp())) as f32,
                     _ => activation.apply(*x),
                 };
-                // Far below zero, where the exponential is that of 87, a swish is next to nothing.
+                // Far below zero the exponent is clamped to 87, and swish is close to 0.
                 let most = 4e-7 * exact.abs() + 1e-37 * x.abs();
                 assert!((found - exact).abs() <= most, "{activation} {x}: {found}, {exact}");
             }

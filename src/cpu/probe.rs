@@ -1,4 +1,4 @@
-//! What the cores could do at their best.
+//! Benchmarks of the CPU's peak rates.
 
 use std::hint::black_box;
 
@@ -9,33 +9,33 @@ use web_time::Instant;
 
 use super::Cpu;
 
-/// Sums that do not wait for one another: as many as fill two units of four cycles, and no more
-/// than half of the registers of any instruction set.
-const SUMS: usize = 8;
+/// Independent accumulators: enough to fill two units with a latency of four cycles, and at most half of the
+/// registers of any instruction set.
+const ACCUMULATORS: usize = 8;
 
-/// Multiply-adds in registers.
+/// Iterations of multiply-adds in registers.
 struct Rounds(usize);
 
 impl WithSimd for Rounds {
     type Output = usize;
 
-    /// How many multiply-adds these were.
+    /// The number of multiply-adds.
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> usize {
         let (factor, step) = (simd.splat_f32s(black_box(0.5)), simd.splat_f32s(black_box(0.25)));
-        let mut sums = [step; SUMS];
+        let mut accumulators = [step; ACCUMULATORS];
         for _ in 0..self.0 {
-            for sum in &mut sums {
-                *sum = simd.mul_add_f32s(*sum, factor, step);
+            for accumulator in &mut accumulators {
+                *accumulator = simd.mul_add_f32s(*accumulator, factor, step);
             }
         }
-        black_box(sums);
-        self.0 * SUMS * S::F32_LANES
+        black_box(accumulators);
+        self.0 * ACCUMULATORS * S::F32_LANES
     }
 }
 
 impl Cpu {
-    /// Multiply-adds a second on all threads, the best of some tenths of a second.
+    /// Measures multiply-adds per second on all threads: the best rate within 0.3 s.
     pub fn multiply_adds(&self) -> f64 {
         const ROUNDS: usize = 1 << 17;
         self.best(0.3, || {
@@ -44,14 +44,14 @@ impl Cpu {
         })
     }
 
-    /// Bytes a second, read and written, of maps of a few MiB such as networks have: what a cache
-    /// holds of them counts.
+    /// Measures bytes read and written per second, on maps of 4 MiB. Networks have maps of this size, so
+    /// cached data counts.
     pub fn bandwidth(&self) -> f64 {
         const VALUES: usize = 1 << 20;
         let (from, mut to) = (avec![1.0f32; VALUES], avec![0.0f32; VALUES]);
-        let share = VALUES.div_ceil(self.info.threads);
+        let chunk = VALUES.div_ceil(self.info.threads);
         self.best(0.3, || {
-            to.par_chunks_mut(share).zip(from.par_chunks(share)).for_each(|(to, from)| {
+            to.par_chunks_mut(chunk).zip(from.par_chunks(chunk)).for_each(|(to, from)| {
                 to.copy_from_slice(from);
                 black_box(to);
             });
@@ -59,7 +59,7 @@ impl Cpu {
         })
     }
 
-    /// Seconds to have every thread do nothing and wait for them.
+    /// Measures the seconds to run an empty job on every thread and wait for all.
     pub fn launch(&self) -> f64 {
         const LAUNCHES: usize = 64;
         let launches = self.best(0.1, || {
@@ -71,7 +71,7 @@ impl Cpu {
         1.0 / launches
     }
 
-    /// The most that `run` did a second in `seconds` of trying; it says how much it did.
+    /// Returns the best rate of `run` within `seconds`. `run` returns the amount of its work.
     fn best(&self, seconds: f64, mut run: impl FnMut() -> f64 + Send) -> f64 {
         self.pool.install(|| {
             let begun = Instant::now();

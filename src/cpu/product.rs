@@ -1,5 +1,5 @@
-//! Convolutions that are matrix products: pixels by inputs times inputs by outputs. Maps are read as they lie, a dense
-//! convolution's windows too; only those that reach beyond the map are copied, with the zeros around it.
+//! Convolutions as matrix products: pixels by inputs times inputs by outputs. Maps and windows are read in
+//! place; only windows that reach beyond the map are copied, with zero padding.
 
 use std::cell::RefCell;
 
@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::{
     pixelwise,
-    tile::{Job, Packed, Rows, Sums},
+    tile::{Job, OutputMatrix, Packed, Rows},
     windows::Windows,
 };
 use crate::{
@@ -16,21 +16,22 @@ use crate::{
     graph::{Activation, Conv, Window},
 };
 
-/// Bytes of inputs and outputs that a task should find in its core's cache.
+/// Bytes of inputs and outputs that a task keeps in its core's cache.
 const CACHE: usize = 256 << 10;
 
-/// Pixels below which threads share out the outputs instead: each weight is then read by one of them alone.
+/// The least number of pixels per thread. Below it, threads split the outputs instead, so that each weight is
+/// read by only one of them.
 const LEAST_PIXELS: usize = 64;
 
-/// Multiply-adds that a task should have at least: handing over fewer would take longer.
+/// The least number of multiply-adds per task: below it, scheduling takes longer than computing.
 const LEAST_WORK: usize = 64 << 10;
 
 thread_local! {
-    /// Where rows lie, and windows that were copied.
+    /// Segment starts, and copied windows.
     static ROWS: RefCell<(Vec<*const f32>, AVec<f32>)> = RefCell::new((vec![], avec![]));
 }
 
-/// A convolution with its weights as the tiles read them.
+/// A convolution with packed weights.
 pub struct Product {
     windows: Windows,
     packed: Packed,
@@ -42,13 +43,13 @@ impl Product {
         Self { windows: Windows::new(conv, window), packed: Packed::new(conv), activation: conv.activation }
     }
 
-    /// Values of weights and biases.
+    /// The number of weights and biases.
     pub fn weights(&self) -> usize {
         self.packed.values()
     }
 
-    /// From pictures of shape `x` to pictures of shape `y`; whether all sums are finite. `threads` is how many
-    /// there are.
+    /// Runs on maps of shape `x`, giving maps of shape `y`, on at most `threads` threads. Returns whether all
+    /// sums are finite.
     #[allow(unsafe_code)]
     pub fn run(
         &self,
@@ -60,32 +61,32 @@ impl Product {
         threads: usize,
     ) -> bool {
         let (inputs, outputs, panels) = (self.packed.inputs, y.c, self.packed.panels());
-        // Windows share what they read.
+        // Windows overlap, so the input counts once, not once per window.
         let each = x.len().div_ceil(y.pixels()) + outputs;
         let fit = (CACHE / (4 * each)).max(LEAST_PIXELS);
-        let worth = (y.pixels() * inputs * outputs).div_ceil(LEAST_WORK).min(threads);
-        let mut tasks = [y.pixels().div_ceil(fit).next_multiple_of(worth), 1];
-        if worth > 1 && y.pixels() < LEAST_PIXELS * worth {
-            tasks = [1, panels.min(worth)];
+        let useful_threads = (y.pixels() * inputs * outputs).div_ceil(LEAST_WORK).min(threads);
+        let mut tasks = [y.pixels().div_ceil(fit).next_multiple_of(useful_threads), 1];
+        if useful_threads > 1 && y.pixels() < LEAST_PIXELS * useful_threads {
+            tasks = [1, panels.min(useful_threads)];
         }
-        let share = y.pixels().div_ceil(tasks[0]);
-        let sums = Sums::new(output, outputs, residual, self.activation);
+        let pixels_per_task = y.pixels().div_ceil(tasks[0]);
+        let matrix = OutputMatrix::new(output, outputs, residual, self.activation);
         let task = |at: usize| {
-            let first = at / tasks[1] * share;
-            let rows = first..(first + share).min(y.pixels());
+            let first = at / tasks[1] * pixels_per_task;
+            let rows = first..(first + pixels_per_task).min(y.pixels());
             let part = |i: usize| i * panels / tasks[1];
             let panels = part(at % tasks[1])..part(at % tasks[1] + 1);
-            // Taken, not borrowed: while it waits for others' part of a product this thread may begin another
-            // session's.
+            // Taken, not borrowed: while this thread waits for other tasks of a product, it may start a task
+            // of another session.
             let (mut starts, mut copies) = ROWS.replace((vec![], avec![]));
             self.windows.find(x, input, y, rows, &mut starts, &mut copies);
-            // SAFETY: the starts are those of segments of `input` and of `copies`, which are written before.
+            // SAFETY: the starts point to segments of `input` and `copies`, which `find` has written.
             let rows = unsafe { Rows::new(&starts, self.windows.segments(), self.windows.len(x.c)) };
-            let finite = Job { packed: &self.packed, rows, sums: &sums, first, panels }.run();
+            let finite = Job { packed: &self.packed, rows, output: &matrix, first, panels }.run();
             ROWS.set((starts, copies));
             finite
         };
-        let tasks = y.pixels().div_ceil(share) * tasks[1];
+        let tasks = y.pixels().div_ceil(pixels_per_task) * tasks[1];
         let finite = match tasks {
             1 => task(0),
             _ => (0..tasks).into_par_iter().with_max_len(1).map(task).reduce(|| true, |a, b| a && b),

@@ -1,30 +1,29 @@
-//! Maps scaled to other rows and columns, and the channel with the largest value of such a map. An
-//! output row lies between two rows of the map, which are blended first; its pixels between two
-//! pixels of that.
+//! Bilinear resizing, and argmax over the channels of a resized map. An output row first blends two input
+//! rows; each of its pixels then blends two pixels of the blended row.
 
 use rayon::prelude::*;
 
 use crate::{Shape, graph::NO_CLASS, kernels::resize::taps};
 
-/// Output values that a task should make at least.
+/// The least number of output values per task.
 const LEAST_VALUES: usize = 16 << 10;
 
-/// Bilinear interpolation.
+/// Resizes a map by bilinear interpolation.
 pub fn resize(x: Shape, input: &[f32], y: Shape, output: &mut [f32]) {
-    rows(x, input, y, output, y.c, |pixel, [left, right], share| {
+    rows(x, input, y, output, y.c, |pixel, [left, right], weight| {
         for ((value, left), right) in pixel.iter_mut().zip(left).zip(right) {
-            *value = left + share * (right - left);
+            *value = left + weight * (right - left);
         }
     });
 }
 
-/// At each pixel of the map scaled the first channel with the largest value.
+/// Finds the first channel with the largest value at each pixel of the resized map.
 pub fn argmax(x: Shape, input: &[f32], y: Shape, output: &mut [f32]) {
-    rows(x, input, y, output, x.c, |pixel, [left, right], share| {
+    rows(x, input, y, output, x.c, |pixel, [left, right], weight| {
         let (mut most, mut channel) = (f32::MIN, 0);
         let mut finite = true;
         for (i, (left, right)) in left.iter().zip(right).enumerate() {
-            let value = left + share * (right - left);
+            let value = left + weight * (right - left);
             finite &= value.is_finite();
             if value > most {
                 (most, channel) = (value, i);
@@ -34,8 +33,8 @@ pub fn argmax(x: Shape, input: &[f32], y: Shape, output: &mut [f32]) {
     });
 }
 
-/// Hands `make` every output pixel, of as many `values`, with the channels of the two pixels that it
-/// lies between, of rows already blended, and the second one's share.
+/// Calls `make` for every output pixel with its left and right pixel of the blended row, and the right one's
+/// weight. `values` is the number of values computed per pixel.
 fn rows(
     x: Shape,
     input: &[f32],
@@ -52,22 +51,22 @@ fn rows(
         || vec![0.0; row],
         |blended, (at, output)| {
             let picture = &input[at / y.h * x.h * row..][..x.h * row];
-            let (upper, lower, share) = between(at % y.h, x.h, y.h);
+            let (upper, lower, weight) = between(at % y.h, x.h, y.h);
             let [upper, lower] = [upper, lower].map(|at| &picture[at * row..][..row]);
             vectorised!({
                 for ((value, upper), lower) in blended.iter_mut().zip(upper).zip(lower) {
-                    *value = upper + share * (lower - upper);
+                    *value = upper + weight * (lower - upper);
                 }
-                for (pixel, &(left, right, share)) in output.chunks_exact_mut(y.c).zip(&columns) {
-                    make(pixel, [left, right].map(|at| &blended[at * x.c..][..x.c]), share);
+                for (pixel, &(left, right, weight)) in output.chunks_exact_mut(y.c).zip(&columns) {
+                    make(pixel, [left, right].map(|at| &blended[at * x.c..][..x.c]), weight);
                 }
             });
         },
     );
 }
 
-/// The pixels that an output lies between, and the second one's share.
+/// The two input positions that output `at` lies between, and the second one's weight.
 fn between(at: usize, size: usize, outputs: usize) -> (usize, usize, f32) {
-    let (first, second, share) = taps(at, size, outputs);
-    (first, second, share as f32)
+    let (first, second, weight) = taps(at, size, outputs);
+    (first, second, weight as f32)
 }

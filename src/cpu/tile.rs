@@ -1,5 +1,5 @@
-//! A matrix product in tiles of rows by vectors of outputs, whose sums stay in registers and leave them biased, added
-//! to and activated.
+//! Matrix products in register tiles of rows by vectors of outputs. Accumulators start from the bias and stay
+//! in registers; the epilogue adds the residual, activates and stores them.
 
 use std::{marker::PhantomData, ops::Range};
 
@@ -9,48 +9,49 @@ use pulp::{Arch, Simd, WithSimd};
 use super::pixelwise::{self, Finite, activate, with_code};
 use crate::graph::{Activation, Conv};
 
-/// Bytes of weights that stay in a core's cache from one tile to the next.
+/// The most bytes of weights that stay in a core's cache between tiles.
 const CACHED: usize = 384 << 10;
 
-/// The most rows and vectors of a tile: its sums, as many weights and an input fit the registers.
-const fn most(lanes: usize) -> [usize; 2] {
+/// The most rows and vectors of a tile. Registers hold its accumulators, a vector of weights per column, and
+/// an input.
+const fn max_tile(lanes: usize) -> [usize; 2] {
     // AVX-512 and NEON have 32 registers, AVX2 has 16.
     if lanes == 16 || cfg!(target_arch = "aarch64") { [8, 3] } else { [6, 2] }
 }
 
-/// A convolution's weights as tiles read them: panels of a few vectors of outputs, behind one another, each
-/// `[inputs][outputs of the panel]`.
+/// A convolution's packed weights: consecutive panels of a few vectors of outputs, each `[inputs][outputs of
+/// the panel]`.
 pub struct Packed {
-    /// Values of a row: channels times taps.
+    /// Values per row: channels times taps.
     pub inputs: usize,
     outputs: usize,
     panels: Vec<Panel>,
     weights: AVec<f32>,
-    /// Of whole vectors.
+    /// Padded to whole vectors.
     bias: AVec<f32>,
 }
 
-/// Outputs that a tile makes of its rows.
+/// The outputs of one tile.
 struct Panel {
-    /// The first of them.
+    /// The first output.
     first: usize,
     vectors: usize,
-    /// Whether all of its vectors' outputs are there: what lacks some has one.
+    /// True if all vectors are full. A partial panel has one vector.
     whole: bool,
-    /// Where its weights begin.
+    /// The offset of its weights.
     at: usize,
 }
 
 impl Packed {
-    /// Rows are windows, tap by tap.
+    /// Packs weights for rows that hold windows tap by tap.
     pub fn new(conv: &Conv) -> Self {
         let (channels, taps) = (conv.inputs(), conv.kernel() * conv.kernel());
         let (inputs, outputs) = (channels * taps, conv.outputs());
         let weight = conv.weight.data();
         let lanes = Arch::new().dispatch(Lanes);
-        let (vectors, [_, widest]) = (outputs / lanes, most(lanes));
+        let (vectors, [_, widest]) = (outputs / lanes, max_tile(lanes));
         let count = vectors.div_ceil(widest);
-        // As wide as one another, as far as they can be.
+        // Panels differ in width by at most one vector.
         let part = |i: usize| i * vectors / count;
         let whole = (0..count).map(|i| (part(i), part(i + 1) - part(i), true));
         let rest = (outputs % lanes > 0).then_some((vectors, 1, false));
@@ -71,18 +72,18 @@ impl Packed {
         Self { inputs, outputs, panels, weights, bias }
     }
 
-    /// Values of weights and biases.
+    /// The number of weights and biases.
     pub fn values(&self) -> usize {
         self.weights.len() + self.bias.len()
     }
 
-    /// Into how many parts outputs can be shared out.
+    /// The number of panels, which separate tasks can compute.
     pub fn panels(&self) -> usize {
         self.panels.len()
     }
 }
 
-/// Lanes of the vectors that everything here is dispatched to.
+/// The number of f32 lanes of the dispatched vectors.
 struct Lanes;
 
 impl WithSimd for Lanes {
@@ -93,8 +94,8 @@ impl WithSimd for Lanes {
     }
 }
 
-/// Where a product goes: rows of outputs, of which jobs that run side by side write other rows or other outputs.
-pub struct Sums<'a> {
+/// The output matrix of a product. Concurrent jobs write disjoint rows or disjoint columns.
+pub struct OutputMatrix<'a> {
     first: *mut f32,
     rows: usize,
     outputs: usize,
@@ -103,11 +104,11 @@ pub struct Sums<'a> {
     output: PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: it is a slice, exclusively borrowed for as long, of which no two jobs write the same values.
+// SAFETY: it stands for an exclusively borrowed slice, and no two jobs write the same values.
 #[allow(unsafe_code)]
-unsafe impl Sync for Sums<'_> {}
+unsafe impl Sync for OutputMatrix<'_> {}
 
-impl<'a> Sums<'a> {
+impl<'a> OutputMatrix<'a> {
     pub fn new(
         output: &'a mut [f32],
         outputs: usize,
@@ -120,37 +121,37 @@ impl<'a> Sums<'a> {
     }
 }
 
-/// Rows of inputs, each in segments that lie anywhere.
+/// Rows of inputs, each in segments at arbitrary addresses.
 #[derive(Clone, Copy)]
 pub struct Rows<'a> {
     /// `[rows][segments]`
     starts: &'a [*const f32],
     segments: usize,
-    /// Values of a segment.
+    /// The number of values per segment.
     len: usize,
 }
 
 impl<'a> Rows<'a> {
     /// # Safety
-    /// From each start on there are `len` values, which nobody writes for as long as these rows are used.
+    /// Each start points to `len` values, which nothing writes while these rows are in use.
     #[allow(unsafe_code)]
     pub unsafe fn new(starts: &'a [*const f32], segments: usize, len: usize) -> Self {
         Self { starts, segments, len }
     }
 }
 
-/// Rows times some of the panels. Two that run side by side have other rows of sums or other panels.
+/// A product of some rows and some panels. Concurrent jobs have disjoint output rows or disjoint panels.
 pub struct Job<'a> {
     pub packed: &'a Packed,
     pub rows: Rows<'a>,
-    pub sums: &'a Sums<'a>,
-    /// The first row.
+    pub output: &'a OutputMatrix<'a>,
+    /// The first output row.
     pub first: usize,
     pub panels: Range<usize>,
 }
 
 impl Job<'_> {
-    /// Whether all sums are finite.
+    /// Computes the product. Returns whether all sums are finite.
     pub fn run(self) -> bool {
         Arch::new().dispatch(self)
     }
@@ -161,21 +162,23 @@ impl WithSimd for Job<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> bool {
-        let Self { packed, rows, sums, first, panels } = self;
+        let Self { packed, rows, output, first, panels } = self;
         let count = rows.starts.len() / rows.segments;
         assert!(rows.starts.len() == count * rows.segments && packed.inputs == rows.segments * rows.len);
-        assert!(first + count <= sums.rows && packed.outputs == sums.outputs);
-        let [highest, _] = most(S::F32_LANES);
+        assert!(first + count <= output.rows && packed.outputs == output.outputs);
+        let [highest, _] = max_tile(S::F32_LANES);
         let tiles = count.div_ceil(highest);
         let panels = &packed.panels[panels];
-        // Row by row maps are read and written in order, for which weights have to stay in the cache.
+        // If all weights fit the cache, a row tile runs through all panels, so that maps are read and written
+        // in order.
         let together = if 4 * packed.weights.len() <= CACHED { panels.len() } else { 1 };
         let mut finite = Finite::new(simd);
         for panels in panels.chunks(together) {
-            // As high as one another, as far as they can be.
+            // Tiles differ in height by at most one row.
             for at in (0..tiles).map(|i| i * count / tiles..(i + 1) * count / tiles) {
                 for panel in panels {
-                    let tile = Tile { simd, packed, rows, sums, panel, row: at.start, out: first + at.start };
+                    let tile =
+                        Tile { simd, packed, rows, output, panel, row: at.start, out: first + at.start };
                     let vectors = if panel.whole { panel.vectors } else { 0 };
                     macro_rules! run {
                         ($($rows:literal)*) => {
@@ -186,7 +189,7 @@ impl WithSimd for Job<'_> {
                                     ($rows, 1) => tile.run::<$rows, 1, true>(&mut finite),
                                     ($rows, _) => tile.run::<$rows, 1, false>(&mut finite),
                                 )*
-                                _ => unreachable!("no tile is higher"),
+                                _ => unreachable!("a tile has at most 8 rows"),
                             }
                         };
                     }
@@ -202,25 +205,26 @@ struct Tile<'a, S> {
     simd: S,
     packed: &'a Packed,
     rows: Rows<'a>,
-    sums: &'a Sums<'a>,
+    output: &'a OutputMatrix<'a>,
     panel: &'a Panel,
-    /// The first of the rows, and of the sums.
+    /// The first input row.
     row: usize,
+    /// The first output row.
     out: usize,
 }
 
 impl<S: Simd> Tile<'_, S> {
-    /// `M` rows by `N` vectors, or, unless they are `WHOLE`, by what there is of one.
+    /// Computes `M` rows by `N` full vectors if `WHOLE`, else by one partial vector.
     #[inline(always)]
     #[allow(unsafe_code)]
     fn run<const M: usize, const N: usize, const WHOLE: bool>(self, finite: &mut Finite<S>) {
         let Self { simd, packed, rows: Rows { starts, segments, len }, panel, .. } = self;
         debug_assert!((self.row + M) * segments <= starts.len());
         debug_assert!(panel.at + packed.inputs * N * S::F32_LANES <= packed.weights.len());
-        // SAFETY: the job's rows are as many as it has starts for and fit the sums, see `Job::with_simd`, and behind
-        // each start are `len` values, see `Rows`; the weights of a panel are `inputs` rows of its vectors, and biases
-        // are whole vectors, see `Packed::new`. Vectors are read at any address. Indices that are checked would take
-        // longer than the sums.
+        // SAFETY: `Job::with_simd` checks that each row has all its starts and is within the output. Each
+        // start points to `len` values, see `Rows`. A panel's weights are `inputs` rows of its vectors, and
+        // biases are whole vectors, see `Packed::new`. Loads are unaligned. Bounds checks would take longer
+        // than the arithmetic.
         let sums = unsafe {
             let bias = packed.bias.as_ptr().add(panel.first).cast::<S::f32s>();
             let mut weights = packed.weights.as_ptr().add(panel.at).cast::<S::f32s>();
@@ -228,7 +232,7 @@ impl<S: Simd> Tile<'_, S> {
             for segment in 0..segments {
                 let rows: [*const f32; M] =
                     std::array::from_fn(|m| *starts.as_ptr().add((self.row + m) * segments + segment));
-                macro_rules! turns {
+                macro_rules! multiply_adds {
                     ($len:expr) => {
                         for i in 0..$len {
                             let weight = weights.cast::<[S::f32s; N]>().read_unaligned();
@@ -242,34 +246,36 @@ impl<S: Simd> Tile<'_, S> {
                         }
                     };
                 }
-                // Of a picture three pixels of three channels: a length that the compiler knows.
+                // A constant length for the first layer's segments: three pixels of three channels.
                 if M == 8 && N <= 2 && len == 9 {
-                    turns!(9);
+                    multiply_adds!(9);
                 } else {
-                    turns!(len);
+                    multiply_adds!(len);
                 }
             }
             sums
         };
-        with_code!(self.sums.activation, CODE => self.finish::<M, N, WHOLE, CODE>(sums, finite))
+        with_code!(self.output.activation, CODE => self.epilogue::<M, N, WHOLE, CODE>(sums, finite))
     }
 
-    /// Adds the residual, looks whether sums are finite, activates them by the function of this code and stores them.
-    /// Loops without a branch are unrolled, and leave the sums in registers.
+    /// The epilogue: adds the residual, checks that sums are finite, applies the activation with this code
+    /// and stores. The loops have no branches, so that the compiler unrolls them and keeps the sums in
+    /// registers.
     #[inline(always)]
     #[allow(unsafe_code)]
-    fn finish<const M: usize, const N: usize, const WHOLE: bool, const CODE: u32>(
+    fn epilogue<const M: usize, const N: usize, const WHOLE: bool, const CODE: u32>(
         self,
         mut sums: [[S::f32s; N]; M],
         finite: &mut Finite<S>,
     ) {
         let simd = self.simd;
-        let Sums { first, outputs, residual, .. } = *self.sums;
+        let OutputMatrix { first, outputs, residual, .. } = *self.output;
         let at = |m: usize, n: usize| (self.out + m) * outputs + self.panel.first + n * S::F32_LANES;
         let left = outputs - self.panel.first;
-        debug_assert!(self.out + M <= self.sums.rows && (!WHOLE || N * S::F32_LANES <= left));
-        // SAFETY: the rows are some of the sums', see `Job::with_simd`, the outputs those of the panel, whole vectors
-        // of them or what is `left`. Nobody else reads or writes them meanwhile, and a residual is as long.
+        debug_assert!(self.out + M <= self.output.rows && (!WHOLE || N * S::F32_LANES <= left));
+        // SAFETY: `Job::with_simd` checks that the rows are within the output. The columns are the panel's:
+        // whole vectors, or the `left` ones. No other job reads or writes them, and a residual is as long as
+        // the output.
         unsafe {
             if let Some(residual) = residual {
                 for (m, sums) in sums.iter_mut().enumerate() {
@@ -285,7 +291,7 @@ impl<S: Simd> Tile<'_, S> {
             }
             for (m, sums) in sums.into_iter().enumerate() {
                 for (n, sum) in sums.into_iter().enumerate() {
-                    finite.see(simd, sum);
+                    finite.check(simd, sum);
                     let sum = activate(simd, sum, Activation::ALL[CODE as usize]);
                     let to = first.add(at(m, n));
                     match WHOLE {

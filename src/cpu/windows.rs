@@ -1,4 +1,4 @@
-//! Where a convolution's windows lie on a map.
+//! The positions of a convolution's windows on a map.
 
 use std::ops::Range;
 
@@ -10,8 +10,8 @@ use crate::{
     graph::{Conv, Window},
 };
 
-/// Where a convolution's windows lie, of a map or of what is copied from it: in segments of taps side by side, each
-/// with all channels.
+/// A convolution's window geometry. A window is read from the map, or from a copy, as segments of adjacent
+/// taps with all their channels.
 pub struct Windows {
     pub kernel: usize,
     stride: usize,
@@ -26,21 +26,21 @@ impl Windows {
         Self { kernel: conv.kernel(), stride: conv.stride, dilation: conv.dilation, padding }
     }
 
-    /// Taps that lie side by side.
-    fn beside(&self) -> usize {
+    /// The number of adjacent taps per segment.
+    fn segment_taps(&self) -> usize {
         if self.dilation == 1 { self.kernel } else { 1 }
     }
 
     pub fn segments(&self) -> usize {
-        self.kernel * self.kernel / self.beside()
+        self.kernel * self.kernel / self.segment_taps()
     }
 
-    /// Values of a segment.
+    /// The number of values per segment.
     pub fn len(&self, channels: usize) -> usize {
-        self.beside() * channels
+        self.segment_taps() * channels
     }
 
-    /// Where the segments of some outputs begin; windows that reach beyond the map are copied.
+    /// Finds where the segments of some outputs start. Windows that reach beyond the map are copied.
     pub fn find(
         &self,
         x: Shape,
@@ -59,14 +59,15 @@ impl Windows {
         let (len, window) = (self.len(x.c), self.segments() * self.len(x.c));
         let inner = |at: usize, axis: usize, size: usize| {
             let taps = [0, self.kernel - 1];
-            taps.into_iter().all(|k| self.meets(at, k, self.padding[axis], size).is_some())
+            taps.into_iter().all(|k| self.tap_position(at, k, self.padding[axis], size).is_some())
         };
         let inner_columns = first_run(y.w, |column| inner(column, 1, x.w));
         let inner_rows = first_run(y.h, |row| inner(row, 0, x.h));
         let segments = self.segments();
         starts.clear();
         starts.resize(outputs.len() * segments, std::ptr::null());
-        // One pixel never reaches beyond. Where copies lie must not change any more.
+        // A window of one pixel never reaches beyond the map. The copies must not move once `starts` points
+        // to them.
         let most = if self.kernel > 1 { outputs.len() * window } else { 0 };
         copies.resize(copies.len().max(most), 0.0);
         let mut copies = copies.chunks_exact_mut(window);
@@ -82,13 +83,16 @@ impl Windows {
                 end..end
             };
             for segment in 0..if inner.is_empty() { 0 } else { segments } {
-                let (ky, kx) = (segment * self.beside() / self.kernel, segment * self.beside() % self.kernel);
+                let (ky, kx) = (
+                    segment * self.segment_taps() / self.kernel,
+                    segment * self.segment_taps() % self.kernel,
+                );
                 let line = (row * self.stride + ky * self.dilation - self.padding[0]) * x.w;
                 let left = inner.start * self.stride + kx * self.dilation - self.padding[1];
                 let mut line = &picture[(line + left) * x.c..];
-                let places =
+                let targets =
                     starts[(inner.start - first) * segments + segment..].iter_mut().step_by(segments);
-                for start in places.take(inner.len()) {
+                for start in targets.take(inner.len()) {
                     *start = line[..len].as_ptr();
                     line = line.get(self.stride * x.c..).unwrap_or(&[]);
                 }
@@ -96,8 +100,8 @@ impl Windows {
             for column in (first..inner.start).chain(inner.end..end) {
                 if let Some(copy) = copies.next() {
                     self.copy(x, picture, [row, column], copy);
-                    let places = &mut starts[(column - first) * segments..][..segments];
-                    places
+                    let targets = &mut starts[(column - first) * segments..][..segments];
+                    targets
                         .iter_mut()
                         .zip(copy.chunks_exact(len))
                         .for_each(|(start, copy)| *start = copy.as_ptr());
@@ -107,20 +111,20 @@ impl Windows {
         }
     }
 
-    /// The window of an output: zeros where it leaves the map.
+    /// Copies an output's window, with zeros off the map.
     fn copy(&self, x: Shape, picture: &[f32], [row, column]: [usize; 2], window: &mut [f32]) {
         for (tap, values) in window.chunks_exact_mut(x.c).enumerate() {
             let (ky, kx) = (tap / self.kernel, tap % self.kernel);
-            let row = self.meets(row, ky, self.padding[0], x.h);
-            match row.zip(self.meets(column, kx, self.padding[1], x.w)) {
+            let row = self.tap_position(row, ky, self.padding[0], x.h);
+            match row.zip(self.tap_position(column, kx, self.padding[1], x.w)) {
                 Some((row, column)) => values.copy_from_slice(&picture[(row * x.w + column) * x.c..][..x.c]),
                 None => values.fill(0.0),
             }
         }
     }
 
-    /// Where tap `k` of the output at `at` meets a map of `size`, in one direction.
-    pub fn meets(&self, at: usize, k: usize, before: usize, size: usize) -> Option<usize> {
-        (at * self.stride + k * self.dilation).checked_sub(before).filter(|&at| at < size)
+    /// The position of tap `k` of output `at` along one axis, if it is on a map of `size`.
+    pub fn tap_position(&self, at: usize, k: usize, padding: usize, size: usize) -> Option<usize> {
+        (at * self.stride + k * self.dilation).checked_sub(padding).filter(|&at| at < size)
     }
 }

@@ -1,5 +1,5 @@
-//! Dense 3x3 convolutions with fewer products: Winograd's F(2x2, 3x3), as Lavin and Gray have it (arXiv 1509.09308). Four
-//! outputs take 16 multiply-adds of each input instead of 36, once inputs, weights and sums are transformed.
+//! Dense 3x3 convolutions by Winograd's F(2x2, 3x3) (Lavin and Gray, arXiv 1509.09308). With inputs, weights
+//! and sums transformed, four outputs take 16 multiply-adds per input channel instead of 36.
 
 use aligned_vec::{AVec, avec};
 use pulp::{Arch, Simd, WithSimd};
@@ -7,31 +7,31 @@ use rayon::prelude::*;
 
 use super::{
     pixelwise::{self, Finite, activate, with_code},
-    tile::{Job, Packed, Rows, Sums},
+    tile::{Job, OutputMatrix, Packed, Rows},
 };
 use crate::{
     Shape, Tensor,
     graph::{Activation, Conv, ConvKind, Window},
 };
 
-/// Points of a transformed tile.
+/// Points per transformed tile.
 const POINTS: usize = 16;
 
-/// Bytes of transformed inputs and sums that a band should find in its core's cache.
+/// Bytes of transformed inputs and sums that a band keeps in its core's cache.
 const CACHE: usize = 512 << 10;
 
-/// Tiles that a band should have at least, as each reads all weights once.
+/// The least number of tiles per band: each band reads all weights once.
 const LEAST_TILES: usize = 48;
 
-/// Channels come in whole vectors of any processor.
+/// Channel counts must be multiples of this, the widest vector of any processor.
 const VECTOR: usize = 16;
 
-/// Of fewer channels the transforms take longer than they save.
+/// With fewer channels, the transforms take longer than they save.
 const LEAST_CHANNELS: usize = 32;
 
-/// A convolution with its weights transformed.
+/// A convolution with transformed weights.
 pub struct Winograd {
-    /// A product for each point.
+    /// One product per point.
     points: Vec<Packed>,
     /// Rows above and columns to the left.
     padding: [usize; 2],
@@ -40,8 +40,8 @@ pub struct Winograd {
 }
 
 impl Winograd {
-    /// Whether it is worth it for a convolution with such windows. The weights become 16/9 of what they were, and maps of
-    /// few tiles are bound by reading them.
+    /// True if this is faster than a direct convolution. Its weights are 16/9 as large, and maps of few tiles
+    /// are bound by reading them.
     pub fn pays(conv: &Conv, window: Window) -> bool {
         let plain =
             (conv.kernel(), conv.stride, conv.dilation) == (3, 1, 1) && conv.kind() == Some(ConvKind::Dense);
@@ -65,13 +65,13 @@ impl Winograd {
         }
     }
 
-    /// Values of weights and biases.
+    /// The number of weights and biases.
     pub fn weights(&self) -> usize {
         self.points.iter().map(Packed::values).sum::<usize>() + self.bias.len()
     }
 
-    /// From pictures of shape `x` to pictures of shape `y`; whether all sums are finite. `threads` is how many there
-    /// are, which share out the rows of tiles.
+    /// Runs on maps of shape `x`, giving maps of shape `y`, with the rows of tiles split over `threads`
+    /// threads. Returns whether all sums are finite.
     pub fn run(
         &self,
         x: Shape,
@@ -84,7 +84,7 @@ impl Winograd {
         let (wide, high) = (y.w.div_ceil(2), y.h.div_ceil(2));
         let fit = CACHE / (4 * POINTS * (x.c + y.c) * wide);
         let rows = fit.max(LEAST_TILES.div_ceil(wide)).min(high);
-        // As many for each thread, and as high as one another, as far as they can be.
+        // The same number of bands per thread; bands differ in height by at most one row of tiles.
         let count = high.div_ceil(rows).next_multiple_of(threads.div_ceil(y.n)).min(high);
         let (picture, line) = (x.h * x.w * x.c, y.w * y.c);
         let mut bands = Vec::new();
@@ -110,7 +110,7 @@ impl Winograd {
     }
 }
 
-/// A window of weights, transformed: G g Gᵀ.
+/// Transforms a window of weights: G g Gᵀ.
 fn weights(window: &[f32]) -> [f32; POINTS] {
     let along = |g: [f64; 3]| {
         let (ends, middle) = ((g[0] + g[2]) / 2.0, g[1] / 2.0);
@@ -122,24 +122,24 @@ fn weights(window: &[f32]) -> [f32; POINTS] {
     std::array::from_fn(|at| columns[at % 4][at / 4] as f32)
 }
 
-/// Some rows of tiles of a picture.
+/// A band of tile rows of one picture.
 struct Band<'a> {
     conv: &'a Winograd,
     x: Shape,
-    /// The picture.
+    /// The picture's input map.
     input: &'a [f32],
     y: Shape,
     /// The first row of tiles.
     first: usize,
-    /// Tiles of a row.
+    /// Tiles per row.
     wide: usize,
-    /// The rows of outputs of these tiles: of the last only one, if there are no more.
+    /// The output rows of these tiles. The last tile row may have only one.
     output: &'a mut [f32],
     residual: Option<&'a [f32]>,
 }
 
 impl Band<'_> {
-    /// Whether all sums are finite.
+    /// Runs the band. Returns whether all sums are finite.
     #[allow(unsafe_code)]
     fn run(self) -> bool {
         let Self { conv, x, y, wide, .. } = self;
@@ -155,24 +155,24 @@ impl Band<'_> {
         for (packed, (points, sums)) in conv.points.iter().zip(products) {
             starts.clear();
             starts.extend(points.chunks_exact(x.c).map(<[f32]>::as_ptr));
-            // SAFETY: the starts are those of rows of `points`, each as long as a row has inputs.
+            // SAFETY: each start points to a row of `points` with `x.c` values.
             let rows = unsafe { Rows::new(&starts, 1, x.c) };
-            let sums = Sums::new(sums, y.c, None, Activation::Identity);
-            finite &= Job { packed, rows, sums: &sums, first: 0, panels: 0..packed.panels() }.run();
+            let output = OutputMatrix::new(sums, y.c, None, Activation::Identity);
+            finite &= Job { packed, rows, output: &output, first: 0, panels: 0..packed.panels() }.run();
         }
         let Self { output, residual, .. } = self;
         Arch::new().dispatch(Outputs { conv, y, wide, sums: &sums, output, residual }) && finite
     }
 }
 
-/// Tiles of inputs to points: Bᵀ d B.
+/// The input transform: Bᵀ d B.
 struct Inputs<'a> {
     conv: &'a Winograd,
     x: Shape,
     input: &'a [f32],
     first: usize,
     wide: usize,
-    /// A pixel beyond the map.
+    /// A pixel of zeros, for positions off the map.
     zeros: &'a [f32],
     /// `[points][tiles][channels]`
     points: &'a mut [f32],
@@ -202,8 +202,8 @@ impl WithSimd for Inputs<'_> {
             let pixels: [*const f32; POINTS] = std::array::from_fn(pixel);
             let to = points[tile * x.c..].as_mut_ptr();
             for at in (0..vectors).map(|vector| vector * S::F32_LANES) {
-                // SAFETY: every pixel has `x.c` values, as have the places of a tile at each point, which are `each` apart;
-                // vectors are read at any address.
+                // SAFETY: every pixel has `x.c` values, and so has a tile at each point; points are `each`
+                // values apart. Loads and stores are unaligned.
                 unsafe {
                     let d: [S::f32s; POINTS] =
                         std::array::from_fn(|i| pixels[i].add(at).cast::<S::f32s>().read_unaligned());
@@ -229,7 +229,7 @@ impl WithSimd for Inputs<'_> {
     }
 }
 
-/// Points to tiles of outputs, biased, added to and activated: Aᵀ m A.
+/// The output transform and epilogue: Aᵀ m A, bias, residual, activation.
 struct Outputs<'a> {
     conv: &'a Winograd,
     y: Shape,
@@ -260,14 +260,15 @@ impl Outputs<'_> {
         for tile in 0..each / y.c {
             let (row, column) = (2 * (tile / wide), 2 * (tile % wide));
             let from = sums[tile * y.c..].as_ptr();
-            let place = |i: usize| {
+            let offset = |i: usize| {
                 let (row, column) = (row + i / 2, column + i % 2);
                 (row < rows && column < y.w).then_some((row * y.w + column) * y.c)
             };
-            let places: [Option<usize>; 4] = std::array::from_fn(place);
+            let offsets: [Option<usize>; 4] = std::array::from_fn(offset);
             for at in (0..y.c).step_by(S::F32_LANES) {
-                // SAFETY: a tile has `y.c` values at each point, which are `each` apart, and biases are as many; a place is that
-                // of a pixel of the output and of the residual, of as many values; `y.c` is whole vectors.
+                // SAFETY: a tile has `y.c` values at each point, points are `each` values apart, and there
+                // are `y.c` biases. An offset is that of a pixel, with `y.c` values in the output and in the
+                // residual. `y.c` is a multiple of the vector length.
                 unsafe {
                     let m: [S::f32s; POINTS] =
                         std::array::from_fn(|i| from.add(i * each + at).cast::<S::f32s>().read_unaligned());
@@ -282,16 +283,16 @@ impl Outputs<'_> {
                         let [a, b, c, e] = [half[4 * i], half[4 * i + 1], half[4 * i + 2], half[4 * i + 3]];
                         let both =
                             [simd.add_f32s(simd.add_f32s(a, b), c), simd.sub_f32s(simd.sub_f32s(b, c), e)];
-                        for (place, sum) in places[2 * i..][..2].iter().zip(both) {
-                            let Some(place) = place else { continue };
+                        for (offset, sum) in offsets[2 * i..][..2].iter().zip(both) {
+                            let Some(offset) = offset else { continue };
                             let mut sum = simd.add_f32s(sum, bias);
                             if let Some(residual) = residual {
-                                let more = residual.as_ptr().add(place + at).cast::<S::f32s>();
+                                let more = residual.as_ptr().add(offset + at).cast::<S::f32s>();
                                 sum = simd.add_f32s(sum, more.read_unaligned());
                             }
-                            finite.see(simd, sum);
+                            finite.check(simd, sum);
                             let sum = activate(simd, sum, Activation::ALL[CODE as usize]);
-                            output.as_mut_ptr().add(place + at).cast::<S::f32s>().write_unaligned(sum);
+                            output.as_mut_ptr().add(offset + at).cast::<S::f32s>().write_unaligned(sum);
                         }
                     }
                 }

@@ -1,4 +1,4 @@
-//! A scene in pixels, and what each of them shows.
+//! Draws a scene, with the ground truth of each pixel.
 
 use super::{
     scene::{Colour, Paint, Pattern, Scene, Thing},
@@ -10,36 +10,38 @@ use crate::{
     tasks::{Bounds, PIXEL_LIMIT, Picture, Segmentation},
 };
 
-/// A scene drawn: a picture, and the right answers to it.
+/// A drawn scene: a picture and its ground truth.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Drawing {
     /// The picture.
     pub picture: Picture,
-    /// Of each pixel: 0 for the background, else one more than the shape's place in [`Shape::ALL`].
+    /// The class of each pixel: 0 for the background, else one more than the shape's index in [`Shape::ALL`].
     pub classes: Segmentation,
-    /// What can be seen, from the furthest to the nearest.
+    /// The visible things, from the furthest to the nearest.
     pub seen: Vec<Seen>,
     /// The shape of the subject.
     pub subject: Shape,
 }
 
-/// A thing as far as it can be seen.
+/// The visible part of a thing.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Seen {
-    /// What it is.
+    /// Its shape.
     pub shape: Shape,
-    /// The smallest box round its pixels.
+    /// The bounding box of its visible pixels.
     pub bounds: Bounds,
 }
 
-/// Where a pixel is looked at: a turned grid, so that no edge meets two at once.
+/// Sample positions within a pixel: a rotated grid, so that horizontal and vertical edges cross one sample at
+/// a time.
 const SAMPLES: [[f32; 2]; 4] = [[-0.125, -0.375], [0.375, -0.125], [0.125, 0.375], [-0.375, 0.125]];
 
 impl Scene {
-    /// The scene as a picture of `width` x `height` pixels: what is round becomes as wide as that.
+    /// Draws the scene as a picture of `width` x `height` pixels. It is stretched to this aspect ratio, so
+    /// that circles may become ellipses.
     ///
     /// # Errors
-    /// [`Error::Input`] if a side is zero, or for more pixels than [`PIXEL_LIMIT`].
+    /// [`Error::Input`] if the width or height is zero, or for more pixels than [`PIXEL_LIMIT`].
     pub fn draw(&self, width: usize, height: usize) -> Result<Drawing> {
         if !(1..=PIXEL_LIMIT).contains(&(width as u64).saturating_mul(height as u64)) {
             return Err(Error::Input(format!("a scene cannot be drawn in {width} x {height} pixels")));
@@ -50,25 +52,25 @@ impl Scene {
             let [u, v] = at(x as f32 + 0.5, y as f32 + 0.5);
             colours.push(self.background.at([2.0 * u - 1.0, 2.0 * v - 1.0], self.grain));
         }
-        // The nearest thing at each pixel, counted from 1.
+        // The nearest thing at each pixel, counted from 1; 0 is the background.
         let mut nearest = vec![0; width * height];
         for (i, thing) in self.things.iter().enumerate() {
             let reach = |middle: f32, side: usize| {
                 let (first, last) = (middle - thing.radius, middle + thing.radius);
-                let pixel = |share: f32| (share * side as f32).clamp(0.0, side as f32);
+                let pixel = |fraction: f32| (fraction * side as f32).clamp(0.0, side as f32);
                 pixel(first) as usize..pixel(last).ceil() as usize
             };
             let columns = reach(thing.centre[0], width);
             for (y, x) in reach(thing.centre[1], height).flat_map(|y| columns.clone().map(move |x| (y, x))) {
                 let (middle, pixel) = ([x as f32 + 0.5, y as f32 + 0.5], y * width + x);
                 let inside = |[right, down]: [f32; 2]| {
-                    thing.shape.contains(thing.own(at(middle[0] + right, middle[1] + down)))
+                    thing.shape.contains(thing.to_shape(at(middle[0] + right, middle[1] + down)))
                 };
                 let covered = SAMPLES.iter().filter(|sample| inside(**sample)).count();
                 if covered > 0 {
                     let over = thing.colour(at(middle[0], middle[1]), self);
-                    let share = covered as f32 / SAMPLES.len() as f32;
-                    colours[pixel] = mix(colours[pixel], over, share);
+                    let coverage = covered as f32 / SAMPLES.len() as f32;
+                    colours[pixel] = mix(colours[pixel], over, coverage);
                 }
                 if inside([0.0; 2]) {
                     nearest[pixel] = i + 1;
@@ -76,7 +78,7 @@ impl Scene {
             }
         }
         let radius = (self.blur * width.min(height) as f32).round() as usize;
-        let mut colours = smear(&smear(&colours, width, radius), height, radius);
+        let mut colours = blur(&blur(&colours, width, radius), height, radius);
         let mut grain = Random::new(self.grain);
         for value in colours.as_flattened_mut() {
             *value += grain.between(-self.noise, self.noise);
@@ -94,7 +96,7 @@ impl Scene {
         })
     }
 
-    /// The boxes of those things that are the nearest somewhere.
+    /// The bounding boxes of the visible things.
     fn seen(&self, nearest: &[usize], width: usize) -> Vec<Seen> {
         let none = Bounds {
             left: f32::INFINITY,
@@ -115,14 +117,14 @@ impl Scene {
 }
 
 impl Thing {
-    /// A point of the picture as the shape has it.
-    fn own(&self, [u, v]: [f32; 2]) -> [f32; 2] {
+    /// Converts a point of the picture to the shape's coordinates.
+    fn to_shape(&self, [u, v]: [f32; 2]) -> [f32; 2] {
         let [x, y] = self.off_centre([u, v]);
         let [cos, sin] = self.turn;
         [x * cos + y * sin, y * cos - x * sin]
     }
 
-    /// How far a point of the picture is from the middle, in radii.
+    /// The offset of a picture's point from the centre, in radii.
     fn off_centre(&self, [u, v]: [f32; 2]) -> [f32; 2] {
         [(u - self.centre[0]) / self.radius, (v - self.centre[1]) / self.radius]
     }
@@ -131,18 +133,18 @@ impl Thing {
     fn colour(&self, point: [f32; 2], scene: &Scene) -> Colour {
         let [x, y] = self.off_centre(point);
         let lit = 1.0 + self.shading * (x * scene.light[0] + y * scene.light[1]);
-        self.paint.at(self.own(point), scene.grain).map(|v| v * lit)
+        self.paint.at(self.to_shape(point), scene.grain).map(|v| v * lit)
     }
 }
 
 impl Paint {
-    /// Its colour at a point, where -1 to 1 is the whole picture, or the whole shape.
+    /// Its colour at a point; -1 to 1 spans the whole picture, or the whole shape.
     fn at(&self, [x, y]: [f32; 2], grain: u64) -> Colour {
         let [cos, sin] = self.axis;
         let [along, across] = [x * cos + y * sin, y * cos - x * sin];
         let cell = |v: f32| (self.repeats * v).floor();
         let within = |v: f32| self.repeats * v - cell(v);
-        let share = match self.pattern {
+        let weight = match self.pattern {
             Pattern::Plain => 0.0,
             Pattern::Gradient => (0.5 + 0.5 * along).clamp(0.0, 1.0),
             Pattern::Stripes => f32::from(within(along) < 0.5),
@@ -156,11 +158,11 @@ impl Paint {
                 0.65 * cloud([x, y], grain) + 0.35 * cloud([2.0 * x, 2.0 * y], !grain)
             }
         };
-        mix(self.colours[0], self.colours[1], share)
+        mix(self.colours[0], self.colours[1], weight)
     }
 }
 
-/// Smooth noise: random values at whole numbers, and what lies between them.
+/// Value noise: random values at integer positions, interpolated smoothly.
 fn cloud([x, y]: [f32; 2], seed: u64) -> f32 {
     let value = |x: f32, y: f32| {
         let cell = (u64::from(x as i32 as u32) << 32) | u64::from(y as i32 as u32);
@@ -172,13 +174,13 @@ fn cloud([x, y]: [f32; 2], seed: u64) -> f32 {
     row(top) + down * (row(top + 1.0) - row(top))
 }
 
-fn mix(under: Colour, over: Colour, share: f32) -> Colour {
-    std::array::from_fn(|i| under[i] + share * (over[i] - under[i]))
+fn mix(under: Colour, over: Colour, weight: f32) -> Colour {
+    std::array::from_fn(|i| under[i] + weight * (over[i] - under[i]))
 }
 
-/// The mean of each pixel and those of its row within `radius`, the outermost repeated at the ends;
-/// rows become columns, so that twice is both directions.
-fn smear(colours: &[Colour], width: usize, radius: usize) -> Vec<Colour> {
+/// A box blur along rows, with the edge pixels repeated. It transposes the picture, so that applied twice it
+/// blurs in both directions.
+fn blur(colours: &[Colour], width: usize, radius: usize) -> Vec<Colour> {
     let height = colours.len() / width;
     let window = (2 * radius + 1) as f32;
     let mut out = vec![[0.0; 3]; colours.len()];
@@ -197,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_of_the_pixels() {
+    fn ground_truth_matches_the_pixels() {
         for seed in 0..40 {
             let scene = Scene::new(seed);
             let drawing = scene.draw(96, 80).unwrap();
@@ -230,12 +232,12 @@ mod tests {
     }
 
     #[test]
-    fn smearing_keeps_what_is_even_and_spreads_what_is_not() {
+    fn blur_keeps_uniform_pictures_and_spreads_points() {
         let even = vec![[0.25; 3]; 12];
-        assert_eq!(smear(&even, 4, 2), even);
+        assert_eq!(blur(&even, 4, 2), even);
         let mut one = vec![[0.0; 3]; 35];
         one[17] = [1.0; 3];
-        let twice = smear(&smear(&one, 7, 1), 5, 1);
+        let twice = blur(&blur(&one, 7, 1), 5, 1);
         for (at, [v, ..]) in twice.into_iter().enumerate() {
             let near = (2..=4).contains(&(at % 7)) && (1..=3).contains(&(at / 7));
             assert!((v - if near { 1.0 / 9.0 } else { 0.0 }).abs() < 1e-6, "{at}: {v}");

@@ -1,5 +1,5 @@
-//! Pictures of shapes, drawn from a seed with the right answers beside them, and small networks
-//! that were trained on nothing else: what Goldcrest shows where nobody has a checkpoint at hand.
+//! Pictures of shapes, drawn from a seed with their ground truth, and small networks trained only on them, so
+//! that Goldcrest can be shown without another checkpoint.
 
 mod drawing;
 mod models;

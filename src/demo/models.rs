@@ -1,4 +1,4 @@
-//! The networks that were trained on scenes, as part of the program.
+//! Networks trained on scenes, bundled with the library.
 
 use crate::{
     Result,
@@ -16,15 +16,16 @@ macro_rules! network {
     };
 }
 
-/// A MobileNetV3-Small that names a scene's subject: the classes are those of [`Shape::ALL`](super::Shape::ALL).
+/// Loads a MobileNetV3-Small that classifies a scene's subject. Its classes are those of
+/// [`Shape::ALL`](super::Shape::ALL).
 ///
 /// # Errors
-/// Those of [`Network::from_checkpoint`], which the tests hold it not to have; so for the others.
+/// Those of [`Network::from_checkpoint`]. Tests check that this function and the others have none.
 pub fn classifier() -> Result<Network> {
     network!("classify")
 }
 
-/// An LR-ASPP on the same features that gives each pixel the [class](super::Shape::class) of what it shows.
+/// Loads an LR-ASPP on the same features that predicts the [class](super::Shape::class) of each pixel.
 ///
 /// # Errors
 /// As [`classifier`].
@@ -32,7 +33,8 @@ pub fn segmenter() -> Result<Network> {
     network!("segment")
 }
 
-/// An SSDLite on the same features that puts a box round each shape, with its [class](super::Shape::class).
+/// Loads an SSDLite on the same features that predicts a box and a [class](super::Shape::class) for each
+/// shape.
 ///
 /// # Errors
 /// As [`classifier`].
@@ -40,7 +42,7 @@ pub fn detector() -> Result<Network> {
     network!("detect")
 }
 
-/// The supernet that networks for scenes are taken from: their classes are those of [`classifier`].
+/// Loads the supernet of networks for scenes, with the classes of [`classifier`].
 ///
 /// # Errors
 /// As [`classifier`].
@@ -51,7 +53,7 @@ pub fn supernet() -> Result<Supernet> {
     Supernet::from_checkpoint(&checkpoint, &Said::default())
 }
 
-/// An ordinary checkpoint of torchvision's names, out of memory instead of a folder.
+/// Reads a checkpoint with torchvision's names from memory.
 fn read(folder: &str, weights: &[u8], config: &str) -> Result<Network> {
     Network::from_checkpoint(&Checkpoint::from_bytes(folder, weights.to_vec(), Some(config), None)?, None)
 }

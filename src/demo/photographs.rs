@@ -1,9 +1,9 @@
-//! Pictures on which something is to be judged: what networks answer depends on what they see.
+//! Pictures for evaluation: results depend on what networks see.
 
 use super::Scene;
 use crate::{Result, tasks::Picture};
 
-/// Photographs as people take them, bundled.
+/// Bundled photographs.
 const PHOTOGRAPHS: [(&str, &[u8]); 4] = [
     ("cat.jpg", include_bytes!("../../assets/cat.jpg")),
     ("astronaut.jpg", include_bytes!("../../assets/photographs/astronaut.jpg")),
@@ -11,10 +11,10 @@ const PHOTOGRAPHS: [(&str, &[u8]); 4] = [
     ("rocket.jpg", include_bytes!("../../assets/photographs/rocket.jpg")),
 ];
 
-/// Scenes that the demo's networks were never trained on.
+/// Seeds of scenes that the demo's networks were not trained on.
 const SCENES: [u64; 2] = [1_000_000_034, 1_000_000_011];
 
-/// Four photographs and two scenes.
+/// Returns four photographs and two scenes.
 ///
 /// ```
 /// assert_eq!(goldcrest::demo::pictures()?.len(), 6);
@@ -22,7 +22,7 @@ const SCENES: [u64; 2] = [1_000_000_034, 1_000_000_011];
 /// ```
 ///
 /// # Errors
-/// None that would not be a mistake of this crate's.
+/// Only on a bug in this crate.
 pub fn pictures() -> Result<Vec<Picture>> {
     let photographs = PHOTOGRAPHS.into_iter().map(|(name, bytes)| Picture::decode(bytes, name));
     let scenes = SCENES.into_iter().map(|seed| Ok(Scene::new(seed).draw(320, 240)?.picture));

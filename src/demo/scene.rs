@@ -1,4 +1,4 @@
-//! What is in a scene: drawn from a seed, before a pixel is painted.
+//! The contents of a scene, drawn from a seed.
 
 use std::f32::consts::TAU;
 
@@ -8,12 +8,12 @@ use crate::random::Random;
 /// Red, green and blue, 0 to 1.
 pub type Colour = [f32; 3];
 
-/// How an area is coloured: two colours, and which is where.
+/// An area's colouring: two colours and a pattern.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Paint {
     /// Its two colours.
     pub colours: [Colour; 2],
-    /// Which of them is where.
+    /// How they are laid out.
     pub pattern: Pattern,
     /// The pattern's axis: a unit vector.
     pub axis: [f32; 2],
@@ -21,78 +21,78 @@ pub struct Paint {
     pub repeats: f32,
 }
 
-/// Where an area has which of its two colours.
+/// How an area's two colours are laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pattern {
-    /// The first everywhere.
+    /// Only the first.
     Plain,
     /// From the first to the second, along the axis.
     Gradient,
-    /// Across the axis.
+    /// Stripes across the axis.
     Stripes,
-    /// Squares of a board.
+    /// A checkerboard.
     Checks,
-    /// Of the second, on the first.
+    /// Dots of the second on the first.
     Dots,
     /// Smooth noise between the two.
     Clouds,
 }
 
-/// A shape in a scene. Lengths are shares of the picture's sides.
+/// A shape in a scene. Lengths are fractions of the picture's width and height.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Thing {
-    /// What it is.
+    /// Its shape.
     pub shape: Shape,
-    /// Where its middle is: right of the left edge, and below the top.
+    /// Its centre, measured from the left and the top.
     pub centre: [f32; 2],
-    /// The radius of the circle round it.
+    /// The radius of its circumscribed circle.
     pub radius: f32,
-    /// How far it is turned: the direction of its own x axis.
+    /// Its rotation: the direction of its x axis.
     pub turn: [f32; 2],
-    /// How it is coloured.
+    /// Its colouring.
     pub paint: Paint,
     /// How much brighter it is towards the light, and darker away from it.
     pub shading: f32,
 }
 
-/// A scene: a subject and smaller things on a background. The same seed is the same scene.
+/// A scene: a subject and smaller things on a background. The same seed gives the same scene.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scene {
-    /// Behind everything.
+    /// The background's colouring.
     pub background: Paint,
     /// From the furthest to the nearest.
     pub things: Vec<Thing>,
     /// The index of the subject: by far the largest.
     pub subject: usize,
-    /// Where the light comes from: a unit vector.
+    /// The direction towards the light: a unit vector.
     pub light: [f32; 2],
-    /// How far a point is smeared, as a share of the picture's sides.
+    /// Blur radius, as a fraction of the picture's size.
     pub blur: f32,
-    /// The most that noise adds to a colour, or takes from it.
+    /// The largest amount that noise adds to a colour or subtracts from it.
     pub noise: f32,
-    /// What the noise is drawn from.
+    /// The seed of the noise.
     pub(super) grain: u64,
 }
 
 /// The most things in a scene of [`Scene::new`].
 pub const MOST_THINGS: usize = 5;
 
-/// The seeds from here on are of scenes that no network was trained on: for measuring alone.
+/// The first seed of scenes that no network was trained on, for evaluation only.
 pub const HELD_OUT: u64 = 1_000_000_000;
 
-/// The seeds from here on are of scenes that no network was trained on: for comparing candidates in a search.
+/// The first seed of scenes that no network was trained on, for comparing candidates in a search.
 pub const SEARCHED: u64 = 2_000_000_000;
 
-/// Ranges that a scene is drawn from.
+/// The ranges from which a scene is drawn.
 struct Recipe {
     most_things: usize,
-    /// The subject's radius, as a share of the picture's sides.
+    /// The subject's radius, as a fraction of the picture's size.
     subject: [f32; 2],
     /// The other things' radius.
     others: [f32; 2],
-    /// Colours closer than this, as a distance in the colour cube, are not put on one another.
+    /// The smallest distance in the colour cube between a shape's colour and those behind it.
     contrast: f32,
-    /// The most noise.
+    /// The largest noise.
     noise: f32,
 }
 
@@ -104,22 +104,17 @@ const PLAIN: Recipe = Recipe {
     noise: 0.12,
 };
 
-const HARD: Recipe = Recipe {
-    most_things: 12,
-    subject: [0.13, 0.22],
-    others: [0.05, 0.085],
-    contrast: 0.25,
-    noise: 0.25,
-};
+const HARD: Recipe =
+    Recipe { most_things: 12, subject: [0.13, 0.22], others: [0.05, 0.085], contrast: 0.25, noise: 0.25 };
 
 impl Scene {
-    /// The scene of a seed.
+    /// Draws the scene of a seed.
     pub fn new(seed: u64) -> Self {
         Self::from_recipe(seed, &PLAIN)
     }
 
-    /// A scene whose subject is harder to name: smaller, among up to eleven other shapes, in fainter colours and more
-    /// noise. For comparing networks, where those of [`Scene::new`] are too easy to tell them apart.
+    /// Draws a scene whose subject is harder to classify: smaller, among up to eleven other shapes, with less
+    /// contrast and more noise. For comparing networks that differ too little on [`Scene::new`].
     pub fn hard(seed: u64) -> Self {
         Self::from_recipe(seed, &HARD)
     }
@@ -133,18 +128,18 @@ impl Scene {
         for i in 0..count {
             let [least, most] = if i == 0 { recipe.subject } else { recipe.others };
             let radius = random.between(least, most);
-            // They may overlap, but each shows most of itself.
+            // Things may overlap, but most of each stays visible.
             let free = |centre: [f32; 2]| {
                 things.iter().all(|other| {
                     let [x, y] = [0, 1].map(|i| centre[i] - other.centre[i]);
                     (x * x + y * y).sqrt() > 0.75 * (radius + other.radius)
                 })
             };
-            // A picture may be too full: then there is one thing less.
+            // In a picture that is too full, the thing is left out.
             let inside = |random: &mut Random| random.between(0.85 * radius, 1.0 - 0.85 * radius);
             let centre = (0..40).map(|_| [inside(random), inside(random)]).find(|centre| free(*centre));
             let Some(centre) = centre else { continue };
-            let paint = coat(random, background, &things, recipe.contrast);
+            let paint = shape_paint(random, background, &things, recipe.contrast);
             things.push(Thing {
                 shape: random.of(&Shape::ALL),
                 centre,
@@ -154,7 +149,7 @@ impl Scene {
                 shading: random.between(0.0, 0.3),
             });
         }
-        // Near or far, whoever came first.
+        // Random depth of the subject.
         let subject = random.below(things.len());
         things.swap(0, subject);
         let blurred = random.below(2) == 0;
@@ -196,7 +191,7 @@ fn background(random: &mut Random) -> Paint {
     use Pattern::{Checks, Clouds, Dots, Gradient, Plain, Stripes};
     let first = colour(random);
     let other = colour(random);
-    // A quiet second colour, so that there is room for others.
+    // A second colour close to the first, so that shapes can contrast with both.
     let second = [0, 1, 2].map(|i| first[i] + 0.45 * (other[i] - first[i]));
     paint(
         random,
@@ -206,22 +201,22 @@ fn background(random: &mut Random) -> Paint {
     )
 }
 
-/// A shape's paint: apart from what it may lie on.
-fn coat(random: &mut Random, background: Paint, things: &[Thing], contrast: f32) -> Paint {
+/// A shape's paint, in contrast to what may be behind it.
+fn shape_paint(random: &mut Random, background: Paint, things: &[Thing], contrast: f32) -> Paint {
     use Pattern::{Checks, Dots, Gradient, Plain, Stripes};
-    let behind = |found: Colour| {
+    let least_distance = |found: Colour| {
         let others = things.iter().map(|thing| &thing.paint).chain([&background]);
         let apart = others.flat_map(|paint| paint.colours).map(|other| distance(found, other));
         apart.fold(f32::INFINITY, f32::min)
     };
-    // The best of some, where none is far enough from all.
+    // The colour with the most contrast so far, until it has enough.
     let mut first = colour(random);
     for _ in 0..24 {
-        if behind(first) >= contrast {
+        if least_distance(first) >= contrast {
             break;
         }
         let other = colour(random);
-        if behind(other) > behind(first) {
+        if least_distance(other) > least_distance(first) {
             first = other;
         }
     }
@@ -235,13 +230,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_is_a_scene() {
+    fn a_seed_gives_the_same_scene() {
         assert_eq!(Scene::new(7), Scene::new(7));
         assert_ne!(Scene::new(7), Scene::new(8));
     }
 
     #[test]
-    fn every_shape_is_a_subject_as_often_and_scenes_have_one_thing_to_five() {
+    fn subjects_are_uniform_and_scenes_have_one_to_five_things() {
         let (mut subjects, mut counts) = ([0; 10], [0; MOST_THINGS + 1]);
         for scene in (0..4000).map(Scene::new) {
             let subject = scene.things[scene.subject];

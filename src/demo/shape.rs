@@ -2,9 +2,9 @@
 
 use std::f32::consts::{PI, TAU};
 
-/// A shape, at rest about the origin and within a circle of radius 1 round it; y grows downwards.
+/// A shape in its own coordinates, within the unit circle around the origin; y points down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "shapes are called what they are")]
+#[allow(missing_docs, reason = "the names are self-explanatory")]
 pub enum Shape {
     Circle,
     Triangle,
@@ -18,13 +18,13 @@ pub enum Shape {
     Crescent,
 }
 
-/// The inner radius of a star, of its outer one.
+/// The inner radius of a star, as a fraction of its outer radius.
 const STAR: f32 = 0.45;
-/// The hole of a ring, of its radius.
+/// The inner radius of a ring, as a fraction of its outer radius.
 const RING: f32 = 0.55;
 /// Half the thickness of a cross's bars.
 const CROSS: f32 = 0.33;
-/// The circle that is cut from a crescent: how far to the right, and its radius.
+/// The circle cut out of a crescent: its centre's x, and its radius.
 const BITE: (f32, f32) = (0.5, 0.85);
 
 impl Shape {
@@ -58,16 +58,16 @@ impl Shape {
         }
     }
 
-    /// Its class for what segments and detects, to which 0 is the background.
+    /// Its class in segmentation and detection, where 0 is the background.
     pub fn class(self) -> usize {
         1 + self as usize
     }
 
-    /// Whether a point lies in it.
+    /// True if a point is in the shape.
     pub fn contains(self, [x, y]: [f32; 2]) -> bool {
         let squared = x * x + y * y;
         match self {
-            // Nothing reaches further; most points need no more.
+            // No shape reaches beyond the unit circle.
             _ if squared > 1.0 => false,
             Self::Circle => true,
             Self::Triangle => polygon(3, [x, y]),
@@ -86,7 +86,7 @@ impl Shape {
     }
 }
 
-/// The regular polygon with a corner at the top, on the unit circle.
+/// True in the regular polygon on the unit circle with a corner at the top.
 fn polygon(corners: usize, [x, y]: [f32; 2]) -> bool {
     let half = PI / corners as f32;
     // Within the apothem in the direction of every side.
@@ -96,9 +96,9 @@ fn polygon(corners: usize, [x, y]: [f32; 2]) -> bool {
     })
 }
 
-/// A star of five points, the first at the top.
+/// True in a star of five points, the first at the top.
 fn star([x, y]: [f32; 2]) -> bool {
-    // Folded into half a point: between its tip, straight up, and the notch beside it.
+    // Folded by symmetry into half a point: between its tip, straight up, and the next notch.
     let fifth = TAU / 5.0;
     let angle = x.atan2(-y).rem_euclid(fifth);
     let (sin, cos) = angle.min(fifth - angle).sin_cos();
@@ -110,7 +110,7 @@ fn star([x, y]: [f32; 2]) -> bool {
     px * (1.0 - notch_y) <= (1.0 - py) * notch_x
 }
 
-/// A curve of the sixth degree that looks like one; y grows upwards.
+/// True in a heart-shaped curve of the sixth degree; y points up.
 fn heart([x, y]: [f32; 2]) -> bool {
     let a = x * x + y * y - 1.0;
     a * a * a <= x * x * y * y * y
@@ -120,7 +120,7 @@ fn heart([x, y]: [f32; 2]) -> bool {
 mod tests {
     use super::*;
 
-    /// The share of the circle's square that each covers, on a fine grid.
+    /// A shape's area, measured on a fine grid.
     fn area(shape: Shape) -> f64 {
         let side = 800;
         let at = |i: usize| (2 * i + 1) as f32 / side as f32 - 1.0;
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn areas_are_those_of_geometry() {
+    fn areas_match_geometry() {
         let regular = |n: f64| n / 2.0 * (std::f64::consts::TAU / n).sin();
         for (shape, expected) in [
             (Shape::Circle, std::f64::consts::PI),
@@ -144,14 +144,14 @@ mod tests {
             let found = area(shape);
             assert!((found / expected - 1.0).abs() < 0.01, "{}: {found}, not {expected}", shape.name());
         }
-        // No formula here, but neither a speck nor the whole circle.
+        // Without a formula, only a plausible range is checked.
         for shape in [Shape::Heart, Shape::Crescent] {
             assert!((1.0..2.6).contains(&area(shape)), "{}: {}", shape.name(), area(shape));
         }
     }
 
     #[test]
-    fn upright_ones_point_up() {
+    fn upright_shapes_point_up() {
         for (shape, inside, outside) in [
             (Shape::Triangle, [0.0, -0.9], [0.0, 0.6]),
             (Shape::Pentagon, [0.0, -0.95], [0.0, 0.9]),

@@ -1,4 +1,4 @@
-//! Batches on a GPU, handed over while the one before is computed.
+//! Batches on a GPU, each submitted while the previous one is computed.
 
 use std::collections::VecDeque;
 
@@ -9,20 +9,20 @@ use super::{
 };
 use crate::{Error, Result, Tensor, session::Pending};
 
-/// Runs in flight: with two the GPU computes while the next is handed over.
+/// Batches in flight: with two, the GPU computes one while the next is submitted.
 const IN_FLIGHT: usize = 2;
 
-/// The answers to pictures, in order, of batches of which a few are in flight.
+/// The results of pictures, in order, with up to `IN_FLIGHT` batches in flight.
 pub struct Batches<'a> {
     runner: Runner<'a>,
     prepared: Ordered<Prepared>,
-    /// The first of the next batch.
+    /// The first picture of the next batch.
     next: Option<Prepared>,
     in_flight: VecDeque<Flight>,
     answered: VecDeque<(Subject, Result<Answer>)>,
 }
 
-/// A batch in flight: inputs of one session.
+/// A batch in flight, with inputs for one session.
 struct Flight {
     pictures: Vec<(Subject, Ready)>,
     pending: Pending,
@@ -36,7 +36,7 @@ impl Iterator for Batches<'_> {
             if let Some(answered) = self.answered.pop_front() {
                 return Some(answered);
             }
-            // An answer does not wait for a picture that is yet to come.
+            // Do not delay a result by waiting for the next picture.
             let more = self.next.is_some() || self.prepared.is_ready();
             if self.in_flight.is_empty() || (more && self.in_flight.len() < IN_FLIGHT) {
                 if self.submit() {
@@ -56,7 +56,7 @@ impl<'a> Batches<'a> {
         Self { runner, prepared, next: None, in_flight: VecDeque::new(), answered: VecDeque::new() }
     }
 
-    /// Hands the next batch over; false if there is none.
+    /// Submits the next batch; returns false if there is none.
     fn submit(&mut self) -> bool {
         let Some((subject, ready)) = self.next.take().or_else(|| self.prepared.next()) else { return false };
         let ready = match ready {
@@ -108,11 +108,11 @@ impl<'a> Batches<'a> {
         let Some(Flight { pictures, pending }) = self.in_flight.pop_front() else { return };
         let (batch, common) = (self.runner.batch, self.runner.common);
         match self.runner.infer(&pictures[0].1, |session| session.collect(pending)) {
-            Ok((session, answers)) => {
+            Ok((session, outputs)) => {
                 for (at, (subject, ready)) in pictures.into_iter().enumerate() {
-                    let parts = of_picture(&answers, at, batch);
-                    let answer =
-                        parts.and_then(|parts| answer(session, &parts, ready.size, common.pipeline.top));
+                    let selected = of_picture(&outputs, at, batch);
+                    let answer = selected
+                        .and_then(|selected| answer(session, &selected, ready.size, common.pipeline.top));
                     self.answered.push_back((subject, answer));
                 }
             }
@@ -120,7 +120,7 @@ impl<'a> Batches<'a> {
         }
     }
 
-    /// Runs the pictures of a batch that failed by themselves: it may be the fault of a single one.
+    /// Runs the pictures of a failed batch one by one, because a single picture may have caused the failure.
     fn one_by_one(&mut self, pictures: Vec<(Subject, Ready)>, error: Error) {
         let mut error = Some(error).filter(|error| pictures.len() == 1 || matches!(error, Error::Lost(_)));
         for (subject, ready) in pictures {

@@ -1,4 +1,4 @@
-//! How much was done, and how long that took.
+//! Counters and timers of a pipeline.
 
 use std::{
     sync::{
@@ -13,7 +13,7 @@ use web_time::Instant;
 use super::pipeline::Spent;
 use crate::{Startup, tensor::Element};
 
-/// What all threads count together.
+/// Counters and timers that all threads share.
 #[derive(Default)]
 pub struct Clocks {
     pub decode: Clock,
@@ -26,7 +26,7 @@ pub struct Clocks {
 
 impl Clocks {
     pub fn started(&self, startup: Startup, precision: Element) {
-        // The first one counts.
+        // Only the first session counts.
         let _ = self.started.set((startup, precision));
     }
 
@@ -45,7 +45,7 @@ impl Clocks {
     }
 }
 
-/// Time that adds up over threads.
+/// A timer that adds up the time of all threads.
 #[derive(Default)]
 pub struct Clock(AtomicU64);
 
@@ -54,7 +54,7 @@ impl Clock {
         self.timed(what).0
     }
 
-    /// The same, and how long it took.
+    /// [`Clock::time`], which also returns the time taken.
     pub fn timed<T>(&self, what: impl FnOnce() -> T) -> (T, Duration) {
         let start = Instant::now();
         let result = what();

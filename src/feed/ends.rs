@@ -1,25 +1,26 @@
-//! Where a picture ends, by what its format says of its parts.
+//! Finding the end of a picture in a stream, from the structure of its format.
 
 use std::{collections::BTreeSet, io::Read};
 
 use super::lookahead::Lookahead;
 use crate::tasks::{Format, jpeg_end};
 
-/// The most directories, strips and tiles of a TIFF: more would be a way to take memory and time.
+/// The most directories, strips and tiles of a TIFF: a hostile file with more could exhaust memory and time.
 const MOST_PARTS: usize = 1 << 20;
 
-/// What is known of a picture before it is decoded.
+/// Length and kind of a picture, known before it is decoded.
 pub struct End {
-    /// Its bytes.
+    /// Its length in bytes.
     pub length: usize,
-    /// Whether it has several frames or pages.
+    /// True if it has several frames or pages.
     pub animated: bool,
 }
 
-/// Where the picture ends that `stream` begins with.
+/// Finds the end of the picture at the start of `stream`.
 ///
 /// # Errors
-/// What is wrong, if the picture is cut short, damaged, or larger than `limit` bytes, or if the stream cannot be read.
+/// The reason, if the picture is cut short, damaged, or larger than `limit` bytes, or if the stream cannot be
+/// read.
 pub fn end<R: Read>(stream: &mut Lookahead<R>, format: Format, limit: usize) -> Result<End, String> {
     let mut window = Window { stream, limit, frames: 0 };
     let length = match format {
@@ -36,16 +37,16 @@ pub fn end<R: Read>(stream: &mut Lookahead<R>, format: Format, limit: usize) -> 
     Ok(End { length, animated: window.frames > 1 })
 }
 
-/// A stream from the start of a picture, which may have `limit` bytes.
+/// A stream from the start of a picture of at most `limit` bytes.
 struct Window<'a, R> {
     stream: &'a mut Lookahead<R>,
     limit: usize,
-    /// Frames or pages that were seen, where a format may have several.
+    /// Frames or pages found so far, in formats that may have several.
     frames: usize,
 }
 
 impl<R: Read> Window<'_, R> {
-    /// The picture's first bytes, `count` at least.
+    /// Returns the picture's first bytes, at least `count` of them.
     fn reach(&mut self, count: usize) -> Result<&[u8], String> {
         if count > self.limit {
             return Err(self.too_large());
@@ -64,33 +65,33 @@ impl<R: Read> Window<'_, R> {
         )
     }
 
-    /// The byte at `at`, looked at with many that follow.
+    /// Returns the byte at `at`.
     fn byte(&mut self, at: usize) -> Result<u8, String> {
         Ok(self.reach(at + 1)?[at])
     }
 
-    /// A number of four bytes, the lowest first.
+    /// Reads a little-endian integer of four bytes.
     fn u32(&mut self, at: usize) -> Result<usize, String> {
         let bytes = &self.reach(at + 4)?[at..];
         Ok(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize)
     }
 
-    /// Block by block to the trailer.
+    /// Walks the blocks to the trailer.
     fn gif(&mut self) -> Result<usize, String> {
-        // A colour table's bytes, by the flags that announce it.
+        // Bytes of a colour table, from the flags of the preceding descriptor.
         let table = |flags: u8| if flags & 0x80 == 0 { 0 } else { 6 << (flags & 7) };
         let mut at = 13 + table(self.byte(10)?);
         loop {
             let data = match self.byte(at)? {
                 0x3b => return Ok(at + 1),
-                // An extension's kind stands before its data.
+                // An extension's label precedes its data.
                 0x21 => at + 2,
-                // An image's place, colours and code size do.
+                // An image's descriptor, colour table and code size precede its data.
                 0x2c => {
                     self.frames += 1;
                     at + 11 + table(self.byte(at + 9)?)
                 }
-                _ => return Err("the picture is damaged: no block of a GIF begins where one should".into()),
+                _ => return Err("the picture is damaged: expected another GIF block or the trailer".into()),
             };
             at = data;
             loop {
@@ -103,19 +104,19 @@ impl<R: Read> Window<'_, R> {
         }
     }
 
-    /// Segment by segment to the end marker.
+    /// Walks the segments to the end marker.
     fn jpeg(&mut self) -> Result<usize, String> {
-        let (mut at, mut there) = (2, 2);
+        let (mut at, mut needed) = (2, 2);
         loop {
-            let bytes = self.reach(there)?;
-            there = bytes.len() + 1;
+            let bytes = self.reach(needed)?;
+            needed = bytes.len() + 1;
             if let Some(end) = jpeg_end(bytes, &mut at) {
                 return Ok(end);
             }
         }
     }
 
-    /// Chunk by chunk to the last.
+    /// Walks the chunks to the last one.
     fn png(&mut self) -> Result<usize, String> {
         let mut at = 8;
         loop {
@@ -127,12 +128,12 @@ impl<R: Read> Window<'_, R> {
             if last {
                 return Ok(at);
             }
-            // So that a damaged length asks for no more than there may be.
+            // Rejects a damaged length that exceeds the limit or the stream.
             self.reach(at)?;
         }
     }
 
-    /// As many samples as the header says: words, bits or bytes.
+    /// Skips as many samples as the header says, stored as text, bits or bytes.
     fn pnm(&mut self) -> Result<usize, String> {
         let kind = self.byte(1)?;
         if kind == b'7' {
@@ -152,16 +153,17 @@ impl<R: Read> Window<'_, R> {
             b'1' => (0..samples).try_for_each(|_| self.bit(&mut at))?,
             b'2' | b'3' => (0..samples).try_for_each(|_| self.number(&mut at).map(drop))?,
             _ => {
-                // One white space stands before the bytes.
+                // One whitespace byte precedes the samples.
                 let bytes = samples.checked_mul(if most > 255 { 2 } else { 1 });
                 return bytes.and_then(|bytes| bytes.checked_add(at + 1)).ok_or_else(|| self.too_large());
             }
         }
-        // The white space that shows that the last number is whole.
+        // Includes the whitespace that ends the last number.
         Ok(at + usize::from(kind != b'1'))
     }
 
-    /// The next number, behind white space and comments. A byte follows it, or it might be cut short.
+    /// Reads the next number, after whitespace and comments. A byte has to follow it: otherwise it may be cut
+    /// short.
     fn number(&mut self, at: &mut usize) -> Result<usize, String> {
         self.skip(at)?;
         let mut number = None;
@@ -177,7 +179,7 @@ impl<R: Read> Window<'_, R> {
         }
     }
 
-    /// The next bit, which white space may or may not part from others.
+    /// Reads the next bit of text. Whitespace between bits is optional.
     fn bit(&mut self, at: &mut usize) -> Result<(), String> {
         self.skip(at)?;
         match self.byte(*at)? {
@@ -187,7 +189,7 @@ impl<R: Read> Window<'_, R> {
         Ok(())
     }
 
-    /// White space, and comments up to their lines' ends.
+    /// Skips whitespace, and comments up to the end of their line.
     fn skip(&mut self, at: &mut usize) -> Result<(), String> {
         let mut comment = false;
         loop {
@@ -201,7 +203,7 @@ impl<R: Read> Window<'_, R> {
         }
     }
 
-    /// Lines of names and numbers up to `ENDHDR`, then as many bytes as they say.
+    /// Reads the header's lines up to `ENDHDR`, and skips as many bytes as they say.
     fn pam(&mut self) -> Result<usize, String> {
         let (mut at, mut bytes) = (3, Some(1));
         loop {
@@ -225,7 +227,8 @@ impl<R: Read> Window<'_, R> {
         bytes.and_then(|bytes| bytes.checked_add(at)).ok_or_else(|| "the picture is too large".into())
     }
 
-    /// As many pixels as the header says, each op one or a run of them, then eight bytes.
+    /// Walks the ops, of one pixel or a run each, for as many pixels as the header says, then the eight end
+    /// bytes.
     fn qoi(&mut self) -> Result<usize, String> {
         let header = self.reach(14)?;
         let side = |at: usize| u64::from(u32::from_be_bytes([0, 1, 2, 3].map(|i| header[at + i])));
@@ -245,7 +248,7 @@ impl<R: Read> Window<'_, R> {
         Ok(at + 8)
     }
 
-    /// Chunks in one that says how long they are.
+    /// Walks the chunks within the outer chunk, which has the total length.
     fn webp(&mut self) -> Result<usize, String> {
         let length = self.u32(4)?;
         let end = length + length % 2 + 8;
@@ -258,15 +261,15 @@ impl<R: Read> Window<'_, R> {
         Ok(end)
     }
 
-    /// Directory by directory, and all that they point to: their order in the file is any.
+    /// Walks the directories and all that they point to, which may be in any order in the file.
     fn tiff(&mut self) -> Result<usize, String> {
         let head = self.reach(8)?;
         let (little, big) = (head[0] == b'I', head[2] == 43 || head[3] == 43);
-        // Bytes of a place, of the number of entries, and of an entry.
-        let (place, count, entry) = if big { (8, 8, 20) } else { (4, 2, 12) };
+        // Bytes of an offset, of the number of entries, and of an entry.
+        let (offset, count, entry) = if big { (8, 8, 20) } else { (4, 2, 12) };
         let mut end = if big { 16 } else { 8 };
-        // Pages follow one another, and directories of their own hang on them.
-        let mut left = vec![(self.integer(end - place, place, little)?, true)];
+        // The pages' directories form a list, and their entries can point to further directories.
+        let mut left = vec![(self.integer(end - offset, offset, little)?, true)];
         let (mut seen, mut parts) = (BTreeSet::new(), 0usize);
         while let Some((directory, is_page)) = left.pop() {
             if directory == 0 || !seen.insert(directory) {
@@ -277,12 +280,12 @@ impl<R: Read> Window<'_, R> {
             parts += 1;
             let first = directory.saturating_add(count);
             let next = first.saturating_add(entries.saturating_mul(entry));
-            left.push((self.integer(next, place, little)?, is_page));
-            end = end.max(next + place);
+            left.push((self.integer(next, offset, little)?, is_page));
+            end = end.max(next + offset);
             let (mut starts, mut lengths) = (Vec::new(), Vec::new());
             for at in (first..next).step_by(entry) {
                 let (tag, kind) = (self.integer(at, 2, little)?, self.integer(at + 2, 2, little)?);
-                let values = self.integer(at + 4, place, little)?;
+                let values = self.integer(at + 4, offset, little)?;
                 let bytes = match kind {
                     3 | 8 => 2,
                     4 | 9 | 11 | 13 => 4,
@@ -290,9 +293,9 @@ impl<R: Read> Window<'_, R> {
                     _ => 1,
                 };
                 let size = values.saturating_mul(bytes);
-                let mut data = at + 4 + place;
-                if size > place {
-                    data = self.integer(data, place, little)?;
+                let mut data = at + 4 + offset;
+                if size > offset {
+                    data = self.integer(data, offset, little)?;
                     end = end.max(data.saturating_add(size));
                 }
                 let mut numbers = || {
@@ -307,10 +310,10 @@ impl<R: Read> Window<'_, R> {
                         .collect::<Result<Vec<_>, _>>()
                 };
                 match tag {
-                    // Strips and tiles: where they are, how long they are.
+                    // Offsets and lengths of strips and tiles.
                     273 | 324 => starts = numbers()?,
                     279 | 325 => lengths = numbers()?,
-                    // Smaller versions, and Exif's directories.
+                    // Directories of smaller versions and of Exif.
                     330 | 34665 | 34853 | 40965 => {
                         left.extend(numbers()?.into_iter().map(|directory| (directory, false)));
                     }
@@ -324,7 +327,7 @@ impl<R: Read> Window<'_, R> {
         Ok(end)
     }
 
-    /// A whole number of so many bytes.
+    /// Reads an integer of `bytes` bytes.
     fn integer(&mut self, at: usize, bytes: usize, little: bool) -> Result<usize, String> {
         let end = at.saturating_add(bytes);
         let bytes = &self.reach(end)?[at..end];

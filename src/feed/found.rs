@@ -1,4 +1,4 @@
-//! The files that a user's names stand for: their own, those in folders, those that patterns match and lists name.
+//! Resolving the names that a user gives to files: single files, folders, patterns and lists.
 
 use std::{
     collections::HashSet,
@@ -17,23 +17,23 @@ use crate::{
     files::{self, path_of},
 };
 
-/// What standard input is called.
+/// The name of standard input.
 pub const STDIN: &str = "-";
 
-/// The most bytes of a line in a list.
+/// The most bytes per line of a list.
 const LINE_LIMIT: u64 = 1 << 16;
 
-/// What a name stands for.
+/// A file that a name resolves to, or the error.
 pub enum Found {
-    /// What the user named: a file, which may turn out not to be there, a pipe or a device.
+    /// A path that the user gave: a file, which may not exist, a pipe or a device.
     Named(PathBuf),
-    /// A file that was found, in a folder that the user named if it was in one.
+    /// A file that was found, with the user's folder if it was found in one.
     File {
         path: PathBuf,
         folder: Option<Arc<Path>>,
     },
     Stdin,
-    /// Nothing could be found.
+    /// A name that did not resolve to a file.
     Failed(PathBuf, Error),
 }
 
@@ -45,7 +45,7 @@ impl Found {
 
 pub type Files = Box<dyn Iterator<Item = Found> + Send>;
 
-/// The files of a name as a user gives it.
+/// Resolves a name that the user gave.
 pub fn named(name: &OsStr, reading: &Arc<Reading>) -> Files {
     let path = Path::new(name);
     if name == STDIN {
@@ -67,13 +67,13 @@ pub fn named(name: &OsStr, reading: &Arc<Reading>) -> Files {
     }
 }
 
-/// The list that a name is of, if it is a regular file.
+/// Returns the path of the list in a name such as `@path`, if it is a regular file.
 pub fn list(name: &OsStr) -> Option<PathBuf> {
     let path = path_of(after_at(name).filter(|_| fs::metadata(name).is_err())?);
     path.is_file().then_some(path)
 }
 
-/// Whether it is a list that may be told line by line.
+/// Returns true if the name is a list that is not a regular file, such as a pipe.
 pub fn is_piped(name: &OsStr) -> bool {
     fs::metadata(name).is_err() && after_at(name).is_some() && list(name).is_none()
 }
@@ -86,7 +86,7 @@ fn one(found: Found) -> Files {
     Box::new(std::iter::once(found))
 }
 
-/// A file, or the pictures in a folder.
+/// Returns a file, or the pictures in a folder.
 fn at(path: &Path, reading: &Arc<Reading>) -> Files {
     match path.is_dir() {
         true => walk(path, reading),
@@ -94,7 +94,7 @@ fn at(path: &Path, reading: &Arc<Reading>) -> Files {
     }
 }
 
-/// The pictures in a folder and those in it, by name.
+/// Returns the pictures in a folder and its subfolders, sorted by name.
 fn walk(folder: &Path, reading: &Arc<Reading>) -> Files {
     let (reading, folder): (_, Arc<Path>) = (reading.clone(), folder.into());
     let hidden = |entry: &walkdir::DirEntry| {
@@ -126,14 +126,14 @@ fn walk(folder: &Path, reading: &Arc<Reading>) -> Files {
     }))
 }
 
-/// What a pattern matches, by name. As shells have it: `*` stays within a folder and `**` does not, and what is hidden
-/// has to be named.
+/// Returns the files that match a pattern, sorted by name. As in shells, `*` does not cross folders and `**`
+/// does, and only a pattern that starts with a dot matches a hidden name.
 fn matching(pattern: &str, reading: &Arc<Reading>) -> Files {
     let failed = |reason: String| one(Found::failed(Path::new(pattern), reason));
     let is_plain = |part: &&str| !part.contains(['*', '?', '[']);
     let parts: Vec<&str> = pattern.split('/').collect();
     let plain = parts.iter().take_while(|part| is_plain(part)).count();
-    // Where to look, and what for.
+    // The folder to search.
     let base = match &parts[..plain] {
         [""] => "/".into(),
         folders => folders.join("/"),
@@ -141,7 +141,7 @@ fn matching(pattern: &str, reading: &Arc<Reading>) -> Files {
     let parts: Vec<String> = parts[plain..].iter().map(|part| (*part).to_owned()).collect();
     let matcher = match GlobBuilder::new(&parts.join("/")).literal_separator(true).build() {
         Ok(glob) => glob.compile_matcher(),
-        Err(error) => return failed(format!("is no pattern: {}", error.kind())),
+        Err(error) => return failed(format!("is not a valid pattern: {}", error.kind())),
     };
     let deep = parts.iter().any(|part| part == "**");
     let folder = if base.is_empty() { Path::new(".") } else { Path::new(&base) };
@@ -163,7 +163,7 @@ fn matching(pattern: &str, reading: &Arc<Reading>) -> Files {
             let found = matcher.is_match(within).then(|| at(&base.join(within), &reading));
             let is_folder = entry.file_type().is_dir();
             let mut is_new = |found: &Found| match found {
-                // A file in a folder that matches may match by itself.
+                // `**` may match a file both directly and through its folder.
                 Found::File { path, .. } => !deep || seen.insert(path.clone()),
                 _ => !(deep && is_folder),
             };
@@ -173,8 +173,8 @@ fn matching(pattern: &str, reading: &Arc<Reading>) -> Files {
             let path = error.path().unwrap_or(&root);
             let is_wanted = path.strip_prefix(&root).is_ok_and(|within| matcher.is_match(within));
             let hides = error.io_error().is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
-            let told = (is_wanted || hides).then(|| Found::failed(path, reason(&error)));
-            told.into_iter().collect()
+            let failure = (is_wanted || hides).then(|| Found::failed(path, reason(&error)));
+            failure.into_iter().collect()
         }
     });
     let mut found = found.peekable();
@@ -184,16 +184,16 @@ fn matching(pattern: &str, reading: &Arc<Reading>) -> Files {
     Box::new(found)
 }
 
-/// What is wrong with an entry of a folder, without its name.
+/// Returns why an entry of a folder cannot be read, without its path.
 fn reason(error: &walkdir::Error) -> String {
     match (error.loop_ancestor(), error.io_error()) {
-        (Some(above), _) => format!("is a link to {}, which it is in", above.display()),
+        (Some(above), _) => format!("is a link to {}, which contains it", above.display()),
         (None, Some(error)) => error.to_string(),
         (None, None) => error.to_string(),
     }
 }
 
-/// The files that a file names, one a line.
+/// Returns the files in a list, which has one name per line.
 fn listed(list: PathBuf, reading: Arc<Reading>) -> Files {
     let opened: Result<Box<dyn BufRead + Send>> = if list == Path::new(STDIN) {
         Ok(Box::new(BufReader::new(io::stdin())))
@@ -216,7 +216,7 @@ fn listed(list: PathBuf, reading: Arc<Reading>) -> Files {
                 }
                 Ok(count) if count as u64 == LINE_LIMIT => {
                     lines = None;
-                    let reason = "a line is too long: expected the name of a picture in each";
+                    let reason = "a line is too long: expected one name of a picture per line";
                     return last(Found::failed(&list, reason));
                 }
                 Ok(_) => {}
@@ -227,12 +227,12 @@ fn listed(list: PathBuf, reading: Arc<Reading>) -> Files {
             }
             let line = if first { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&line) } else { &line[..] };
             first = false;
-            // A name may end with a space.
+            // Strip only the end of the line: a name may end with a space.
             let line = line.strip_suffix(b"\n").unwrap_or(line);
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             if !line.trim_ascii().is_empty() {
                 empty = false;
-                // A folder's files at once: what is written meanwhile is none.
+                // List the folder before reading any file, so that files written meanwhile are not inputs.
                 let found: Vec<_> = at(&path_of(line), &reading).collect();
                 return Some(Box::new(found.into_iter()) as Files);
             }

@@ -1,4 +1,4 @@
-//! From what a user names to pictures: files, folders, patterns, lists and streams, one after another and opened once.
+//! Inputs from files, folders, patterns, lists and streams, one after another and each opened once.
 
 use std::{
     collections::VecDeque,
@@ -18,32 +18,33 @@ use super::{
 };
 use crate::{Error, files, session::Matrix, tasks::PictureLimits};
 
-/// The ends of pictures' names in folders, where nobody says others. Those that cannot be read are among them, so
-/// that they are told and not passed over.
+/// The default file extensions of pictures in folders. They include formats that are not supported, so that
+/// such files are reported and not skipped.
 pub const EXTENSIONS: [&str; 22] = [
     "apng", "avif", "bmp", "dib", "gif", "heic", "heif", "jfif", "jpe", "jpeg", "jpg", "jxl", "pam", "pbm",
     "pgm", "png", "pnm", "ppm", "qoi", "tif", "tiff", "webp",
 ];
 
-/// What a picture is called.
+/// The name of a picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name {
     /// The file, or `-` for standard input.
     pub file: PathBuf,
-    /// Which of its pictures, from 0, where a file or a stream may hold several.
+    /// The index of the picture, from 0, in a file or stream that may hold several.
     pub frame: Option<usize>,
-    /// The folder that the user named, if it was found in one.
+    /// The folder that the user named, if the file was found in one.
     pub folder: Option<Arc<Path>>,
 }
 
 impl Name {
-    /// The way from the folder that the user named to the file's own; nothing if it was named itself.
+    /// Returns the path from the folder that the user named to the file's folder; empty if the user named the
+    /// file.
     pub fn within(&self) -> &Path {
         let parent = self.folder.as_deref().and_then(|folder| self.file.parent()?.strip_prefix(folder).ok());
         parent.unwrap_or(Path::new(""))
     }
 
-    /// Whether it came through standard input.
+    /// Returns true if the picture came through standard input.
     pub fn is_stdin(&self) -> bool {
         self.file == Path::new(STDIN)
     }
@@ -58,25 +59,25 @@ impl fmt::Display for Name {
     }
 }
 
-/// A picture that is yet to be decoded.
+/// A picture that is not decoded yet.
 pub struct Input {
-    /// What it is called.
+    /// Its name.
     pub name: Name,
-    /// Where it is.
+    /// Its bytes, or the error.
     pub content: Content,
 }
 
-/// Where a picture's bytes are.
+/// The bytes of a picture that is not decoded yet.
 pub enum Content {
-    /// An open file, and its first bytes, which are read already.
+    /// An open file, and its first bytes, which are already read.
     File(File, Vec<u8>),
     /// A whole file's bytes.
     Encoded(Vec<u8>),
     /// A frame of a video stream.
     Frame(Arc<Header>, Vec<u8>),
-    /// Red, green and blue, of so many columns and rows.
+    /// RGB pixels of this many columns and rows.
     Raw([usize; 2], Vec<u8>),
-    /// It cannot be had.
+    /// The picture could not be read.
     Failed(Error),
 }
 
@@ -90,16 +91,17 @@ impl Input {
     }
 }
 
-/// How what a user names is read.
+/// Options for reading inputs.
 #[derive(Debug, Clone)]
 pub struct Reading {
-    /// The ends of pictures' names in folders, without their dots and in lower case.
+    /// The file extensions of pictures in folders, in lower case and without the dot.
     pub extensions: Vec<String>,
-    /// Streams hold red, green and blue of so many columns and rows, and nothing else, unless they are y4m video.
+    /// Columns and rows of the pictures in streams of raw RGB pixels; `None` if streams hold encoded
+    /// pictures. y4m video is recognised in both cases.
     pub raw: Option<[usize; 2]>,
-    /// The colours of y4m streams, which do not say.
+    /// The colour matrix of y4m streams, which do not record it.
     pub matrix: Matrix,
-    /// The largest picture.
+    /// The limits of a picture's size.
     pub limits: PictureLimits,
 }
 
@@ -108,7 +110,7 @@ impl Default for Reading {
         Self {
             extensions: EXTENSIONS.map(str::to_owned).to_vec(),
             raw: None,
-            // What video tools take where nothing is said.
+            // The default of video tools.
             matrix: Matrix::Bt601,
             limits: PictureLimits::default(),
         }
@@ -117,35 +119,36 @@ impl Default for Reading {
 
 type Boxed = Box<dyn Iterator<Item = Input> + Send>;
 
-/// The pictures that a user names, in order. Each of the names is a file, a folder (all pictures in it, at any depth),
-/// a pattern such as `photos/*.jpg`, `-` for standard input, or `@` and a file with a name a line. What is no regular
-/// file is a stream: of pictures one behind another, of a y4m video, or of raw pixels.
+/// The pictures that a user names, in order. Each name is a file, a folder (all pictures in it, at any
+/// depth), a pattern such as `photos/*.jpg`, `-` for standard input, or `@` and the path of a list with one
+/// name per line. Anything but a regular file is a stream of concatenated pictures, of y4m video, or of raw
+/// pixels.
 pub struct Inputs {
     left: VecDeque<Left>,
-    /// What a name that was begun has yet.
+    /// The remaining files of the current name.
     files: Option<Files>,
-    /// What a file that was begun has yet.
+    /// The remaining pictures of the current file.
     inputs: Option<Boxed>,
     reading: Arc<Reading>,
-    /// Lists that were read to their ends.
+    /// Lists that were read completely.
     lists: Vec<PathBuf>,
 }
 
-/// What is yet to come.
+/// A name or file that is not read yet.
 enum Left {
     Name(OsString),
     Found(Found),
 }
 
 impl Inputs {
-    /// Of what is named on a command line.
+    /// Creates inputs from names as on a command line.
     pub fn new(names: impl IntoIterator<Item = OsString>, reading: Reading) -> Self {
         let left = names.into_iter().map(Left::Name).collect();
         Self { left, files: None, inputs: None, reading: Arc::new(reading), lists: Vec::new() }
     }
 
-    /// Finds all files at once, where they would be found as they are reached: what is written meanwhile is no input
-    /// then. Only a list that comes through a pipe is left for later.
+    /// Finds all files now instead of when they are reached, so that files written meanwhile are not inputs.
+    /// Only lists that come through a pipe are read later.
     pub fn settle(&mut self) {
         for left in std::mem::take(&mut self.left) {
             match left {
@@ -158,23 +161,23 @@ impl Inputs {
         }
     }
 
-    /// Whether all files were found.
+    /// Returns true if all files were found.
     pub fn is_settled(&self) -> bool {
         self.left.iter().all(|left| matches!(left, Left::Found(_)))
     }
 
-    /// The files that were found and are yet to be read, and the lists that named them.
+    /// Returns the files that were found and not read yet, and the lists that named them.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         let found = self.left.iter().filter_map(|left| match left {
             Left::Found(Found::Named(path) | Found::File { path, .. }) => Some(path.as_path()),
-            // A file, if a shell has it read one.
+            // The shell may have redirected standard input from a file.
             Left::Found(Found::Stdin) => Some(Path::new("/dev/stdin")),
             _ => None,
         });
         found.chain(self.lists.iter().map(PathBuf::as_path))
     }
 
-    /// How many there are, if each was named or found as a file.
+    /// Returns the number of inputs, if each was named or found as a file.
     pub fn known(&self) -> Option<usize> {
         let is_file = |left: &Left| match left {
             Left::Name(name) => name != STDIN && Path::new(name).is_file(),
@@ -205,22 +208,23 @@ impl Iterator for Inputs {
     }
 }
 
-/// The pictures of a file.
+/// Opens a file and returns its pictures.
 fn open(found: Found, reading: &Arc<Reading>) -> Boxed {
     let (opened, path, folder) = match found {
         Found::Stdin => return stream(Path::new(STDIN), io::stdin(), reading),
         Found::Failed(path, error) => return one(Input::failed(&path, error)),
         Found::Named(path) => (File::open(&path).map_err(Error::io(&path)), path, None),
-        // A pipe among others may have nobody at its end.
+        // Refuses pipes that were found in a folder: without a writer, opening them blocks.
         Found::File { path, folder } => (files::open(&path), path, folder),
     };
-    let begun = opened.and_then(|file| begun(&path, file, reading).map_err(Error::io(&path)));
-    let inputs = begun.unwrap_or_else(|error| one(Input::failed(&path, error)));
+    let pictures = opened.and_then(|file| pictures_of_file(&path, file, reading).map_err(Error::io(&path)));
+    let inputs = pictures.unwrap_or_else(|error| one(Input::failed(&path, error)));
     Box::new(inputs.map(move |input| Input { name: Name { folder: folder.clone(), ..input.name }, ..input }))
 }
 
-/// The pictures of an opened file: those of a stream if it is none, or video.
-fn begun(path: &Path, mut file: File, reading: &Arc<Reading>) -> io::Result<Boxed> {
+/// Returns the pictures of an open file. It is read as a stream unless it is a regular file, or if it is
+/// video.
+fn pictures_of_file(path: &Path, mut file: File, reading: &Arc<Reading>) -> io::Result<Boxed> {
     if !file.metadata()?.is_file() {
         return Ok(stream(path, file, reading));
     }
@@ -236,7 +240,7 @@ fn one(input: Input) -> Boxed {
     Box::new(std::iter::once(input))
 }
 
-/// The pictures of a stream.
+/// Returns the pictures of a stream.
 fn stream(path: &Path, reader: impl Read + Send + 'static, reading: &Arc<Reading>) -> Boxed {
     let (stream, reading) = (Lookahead::new(reader), reading.clone());
     let stream = Stream { stream, kind: None, reading, before: Before::Nothing };
@@ -252,10 +256,10 @@ fn stream(path: &Path, reader: impl Read + Send + 'static, reading: &Arc<Reading
 
 struct Stream<R> {
     stream: Lookahead<R>,
-    /// Unknown before the first bytes came.
+    /// Unknown until the first bytes arrive.
     kind: Option<Kind>,
     reading: Arc<Reading>,
-    /// What came before.
+    /// The pictures read so far.
     before: Before,
 }
 
@@ -263,7 +267,7 @@ struct Stream<R> {
 enum Before {
     Nothing,
     Pictures,
-    /// Of several frames, which have the numbers that further pictures would.
+    /// An animation, whose frames have the indices that further pictures would get.
     Animation,
 }
 
@@ -279,7 +283,7 @@ enum Kind {
 impl<R: Read> Stream<R> {
     fn begin(&mut self) -> Result<Kind, String> {
         let start = self.stream.peek(y4m::MAGIC.len()).map_err(|e| e.to_string())?;
-        // Video says so itself, whatever the other streams are.
+        // Video is recognised by its header, even if other streams are raw pixels.
         if !start.starts_with(y4m::MAGIC) {
             return Ok(self.reading.raw.map_or(Kind::Pictures, Kind::Raw));
         }
@@ -288,7 +292,7 @@ impl<R: Read> Stream<R> {
         Ok(Kind::Video(Arc::new(header)))
     }
 
-    /// Whether frames of this size may be held: their samples and the pixels made of them.
+    /// Checks that frames of this size are within the limits: their samples and the pixels made of them.
     fn admits(&self, width: usize, height: usize) -> Result<(), String> {
         self.reading.limits.admits(width as u64, height as u64, 9)
     }
@@ -319,7 +323,7 @@ impl<R: Read> Stream<R> {
                     return Ok(None);
                 };
                 if self.before == Before::Animation || (animated && self.before == Before::Pictures) {
-                    return Err("an animation and other pictures in a stream: name their files".into());
+                    return Err("the stream has an animation and other pictures: name their files".into());
                 }
                 self.before = if animated { Before::Animation } else { Before::Pictures };
                 Ok(Some(Content::Encoded(bytes)))
@@ -346,7 +350,7 @@ impl<R: Read> Iterator for Stream<R> {
             }
         });
         if frame.is_err() {
-            // Where the next one would begin is not known.
+            // The start of the next picture is unknown.
             self.kind = Some(Kind::Ended);
         }
         frame.transpose()

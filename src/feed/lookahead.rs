@@ -1,11 +1,11 @@
-//! A stream that can be looked at before it is read.
+//! A reader with lookahead.
 
 use std::io::{self, BufRead, Read};
 
-/// Bytes that are read at once.
+/// Bytes per read.
 const CHUNK: usize = 1 << 16;
 
-/// A stream of which any number of bytes can be looked at before they are taken.
+/// A reader that can peek at any number of bytes before they are consumed.
 pub struct Lookahead<R> {
     reader: R,
     bytes: Vec<u8>,
@@ -17,7 +17,7 @@ impl<R: Read> Lookahead<R> {
         Self { reader, bytes: Vec::new(), ended: false }
     }
 
-    /// What was looked at so far, at least `count` bytes of it unless the stream ends before.
+    /// Returns the buffered bytes: at least `count`, unless the stream ends earlier.
     pub fn peek(&mut self, count: usize) -> io::Result<&[u8]> {
         while self.bytes.len() < count && !self.ended {
             let from = self.bytes.len();
@@ -35,7 +35,7 @@ impl<R: Read> Lookahead<R> {
         Ok(&self.bytes)
     }
 
-    /// Takes the next `count` bytes, which were looked at.
+    /// Removes and returns the next `count` buffered bytes.
     pub fn split_off(&mut self, count: usize) -> Vec<u8> {
         let rest = self.bytes.split_off(count.min(self.bytes.len()));
         std::mem::replace(&mut self.bytes, rest)

@@ -1,8 +1,9 @@
-//! Many pictures: from files, folders and pipes to answers, in order, with decoding on all cores beside the inference.
+//! Many pictures from files, folders and pipes, with results in order and decoding on all cores during
+//! inference.
 //!
-//! [`Inputs`] are pictures that are yet to be decoded. [`Pipeline::run`] decodes them on as many threads as it may have,
-//! prepares them, runs the network, and gives the answers in the order of the inputs. What is in flight is bounded: a
-//! few pictures a thread.
+//! [`Inputs`] are pictures that are not decoded yet. [`Pipeline::run`] decodes them on its threads,
+//! preprocesses them, runs the network, and returns the results in the order of the inputs. At most a few
+//! pictures per thread are in flight.
 //!
 //! ```no_run
 //! # fn main() -> goldcrest::Result<()> {

@@ -1,4 +1,4 @@
-//! Inputs to pictures.
+//! Decoding inputs to pictures.
 
 use std::{
     io::{Cursor, Read},
@@ -15,18 +15,18 @@ use crate::{
     tasks::{Frames, Picture, PictureLimits},
 };
 
-/// A picture, or why there is none.
+/// A decoded picture, or the error.
 pub struct Opened {
     pub name: Name,
     pub picture: Result<Picture>,
-    /// The video stream that it is a frame of.
+    /// The header of the video stream, if the picture is a frame of one.
     pub video: Option<Arc<Header>>,
 }
 
-/// What an input holds.
+/// The pictures of an input.
 pub enum Opening {
     One(Opened),
-    /// The frames of an animation or the pages of a file, each decoded when it is asked for.
+    /// The frames of an animation or the pages of a file, each decoded on demand.
     Many(Box<dyn Iterator<Item = Opened> + Send>),
 }
 
@@ -57,7 +57,7 @@ pub fn open(input: Input, limits: PictureLimits) -> Opening {
     };
     let all = first.into_iter().chain(iter::once(second)).chain(frames);
     Opening::Many(Box::new(all.enumerate().map(move |(at, picture)| {
-        // A stream's last may be an animation: its frames go on counting.
+        // The last picture of a stream may be an animation, whose frames continue the stream's indices.
         let frame = name.frame.unwrap_or(0) + at;
         Opened { name: Name { frame: Some(frame), ..name.clone() }, picture, video: None }
     })))

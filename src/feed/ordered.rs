@@ -1,4 +1,4 @@
-//! Work on several threads whose results come in the order of the items.
+//! Parallel work with results in the order of the items.
 
 use std::{
     collections::BTreeMap,
@@ -6,11 +6,12 @@ use std::{
     thread::{Scope, panicking},
 };
 
-/// Calls `work` for each of `items` on `threads` threads and gives the results in order. Each thread has a state of
-/// its own, which `start` makes. No more than `ahead` items are taken whose results are not yet given, so that a fast
-/// source does not fill the memory. A source may wait for its next item without keeping back earlier results.
+/// Calls `work` for each of `items` on `threads` threads and returns the results in order. Each thread has a
+/// separate state, which `start` creates. At most `ahead` items are taken whose results are not returned yet,
+/// so that a fast source does not fill the memory. A source that waits for its next item does not delay
+/// earlier results.
 ///
-/// Dropping the results ends the threads after the item that each has at hand.
+/// Dropping the results ends each thread after its current item.
 pub fn ordered<'scope, 'env, I, S, R>(
     scope: &'scope Scope<'scope, 'env>,
     threads: usize,
@@ -29,7 +30,7 @@ where
         let (shared, common) = (shared.clone(), common.clone());
         scope.spawn(move || {
             let (source, start, work) = &*common;
-            let _ending = Ending(&shared);
+            let _guard = PanicGuard(&shared);
             let mut own = start();
             loop {
                 let taken = {
@@ -57,7 +58,7 @@ pub struct Ordered<R> {
 }
 
 impl<R> Ordered<R> {
-    /// Whether the next result, or the end, can be had without waiting.
+    /// Returns true if the next result, or the end, is available without waiting.
     pub fn is_ready(&self) -> bool {
         lock(&self.shared.state).is_ready()
     }
@@ -97,13 +98,13 @@ struct Shared<R> {
 struct State<R> {
     /// Results that wait for earlier ones, by index.
     ready: BTreeMap<usize, R>,
-    /// Results given so far.
+    /// The number of results returned so far.
     given: usize,
-    /// How many items there are, once the source is at its end.
+    /// The number of items, once the source has ended.
     end: Option<usize>,
-    /// Nobody wants more.
+    /// True once the results are dropped.
     dropped: bool,
-    /// A thread panicked, and its result will never come; the scope passes the panic on.
+    /// True if a thread panicked, so that its result never arrives; the scope passes the panic on.
     broken: bool,
 }
 
@@ -130,7 +131,7 @@ impl<R> Shared<R> {
         self.changed.wait_while(state, |state| !until(state)).unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until item `next` may be taken; false if none may any more.
+    /// Waits until item `next` may be taken; returns false if no more items may be taken.
     fn has_room(&self, next: usize, ahead: usize) -> bool {
         let state = self
             .wait(|state| state.dropped || state.broken || state.end.is_some() || next < state.given + ahead);
@@ -138,10 +139,10 @@ impl<R> Shared<R> {
     }
 }
 
-/// Tells the others if its thread ends in a panic.
-struct Ending<'a, R>(&'a Shared<R>);
+/// A guard that notifies the other threads if its thread panics.
+struct PanicGuard<'a, R>(&'a Shared<R>);
 
-impl<R> Drop for Ending<'_, R> {
+impl<R> Drop for PanicGuard<'_, R> {
     fn drop(&mut self) {
         if panicking() {
             self.0.change(|state| state.broken = true);
@@ -171,7 +172,7 @@ mod tests {
         let (taken, given) = (AtomicUsize::new(0), AtomicUsize::new(0));
         thread::scope(|scope| {
             let items = (0..500usize).inspect(|_| {
-                // The one that is being taken comes on top.
+                // Plus the item that is being taken.
                 assert!(taken.fetch_add(1, SeqCst) < given.load(SeqCst) + 7 + 1);
             });
             let work = |count: &mut usize, item: usize| {
@@ -188,12 +189,12 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_source_keeps_back_no_result() {
+    fn a_slow_source_delays_no_result() {
         let (send, items) = mpsc::channel();
         thread::scope(|scope| {
             let mut results = ordered(scope, 3, 8, items.into_iter(), || (), |(), item: u32| item + 1);
             for item in 0..20 {
-                // The next one comes only after this one's result.
+                // The next item arrives only after this one's result.
                 send.send(item).unwrap();
                 assert_eq!(results.next(), Some(item + 1));
             }

@@ -1,4 +1,4 @@
-//! Pictures to answers: which threads decode, prepare, run and finish them.
+//! The pipeline from pictures to results, and the threads that decode, preprocess, run and finish them.
 
 use std::{
     ops::ControlFlow,
@@ -28,104 +28,106 @@ use crate::{
     zoo::Network,
 };
 
-/// A network that answers pictures, and what is wanted of each.
+/// A network that runs on many pictures, and its options.
 pub struct Pipeline<'a> {
-    /// A GPU runs one batch after another. The CPU's threads each run a picture of their own, as long as there are
-    /// as many.
+    /// The device. A GPU runs one batch after another. On a CPU each thread runs one picture at a time, if
+    /// there are enough pictures.
     pub device: Device,
-    /// What answers.
+    /// The network.
     pub network: &'a Network,
-    /// As for [`Session::for_pictures`](crate::Session::for_pictures). The batch is a GPU's.
+    /// As for [`Session::for_pictures`](crate::Session::for_pictures). The batch applies to GPUs only.
     pub options: Options,
     /// The names of the classes.
     pub labels: Labels,
-    /// Classes of an answer.
+    /// Classes per result.
     pub top: usize,
-    /// Threads that decode, prepare and finish pictures; the CPU's own where that computes.
+    /// Threads that decode, preprocess and finish pictures. Ignored on a CPU, whose own number of threads is
+    /// used.
     pub threads: usize,
-    /// The largest picture.
+    /// The limits of a picture's size.
     pub limits: PictureLimits,
-    /// Whether answers come with their pictures, to be drawn on.
+    /// True to return each picture with its result, for drawing.
     pub pictures: bool,
-    /// Whether a GPU's sessions get quicker while they run.
+    /// Background search for faster kernels for a GPU's sessions; `None` for no search.
     pub improve: Option<Improve>,
-    /// Hears how many of a session's pipelines are compiled, and of how many.
+    /// Called while the pipelines of a session are compiled, with the number compiled and the total.
     pub compiling: &'a (dyn Fn(usize, usize) + Sync),
 }
 
-/// When better kernels are looked for beside the pictures: as by [`Improving`](crate::measure::Improving), once for each
-/// size of input, one after another, and no longer than there are pictures. A session for which they are found is
-/// replaced between two batches.
+/// Options of the background search for faster kernels; see [`Improving`](crate::measure::Improving). There
+/// is one search per size of input, one after another, until the pictures end. If faster kernels are found,
+/// the session is replaced between two batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Improve {
-    /// How long a session has computed before it is worth it.
+    /// Compute time of a session before its search starts.
     pub after: Duration,
-    /// How long is measured.
+    /// Time to measure for.
     pub budget: Duration,
 }
 
 impl Default for Improve {
-    /// After two seconds, for eight.
+    /// Starts after two seconds and measures for eight.
     fn default() -> Self {
         Self { after: Duration::from_secs(2), budget: BUDGET }
     }
 }
 
-/// A network's answer to a picture.
+/// The result for a picture.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
-    /// The likeliest classes.
+    /// The most likely classes.
     Classes(Vec<Class>),
     /// The class of each pixel.
     Pixels(Segmentation),
-    /// What is where, the surest first.
+    /// The detected objects with their boxes, highest score first.
     Boxes(Vec<Detection>),
-    /// The picture's vector.
+    /// The picture's embedding vector.
     Vector(Vec<f32>),
 }
 
-/// A picture that was answered, or was not.
+/// The picture that a result or an error belongs to.
 pub struct Subject {
-    /// What it is called.
+    /// Its name.
     pub name: Name,
-    /// Its rows and columns, if it could be read.
+    /// Its rows and columns, if it could be decoded.
     pub size: Option<[usize; 2]>,
-    /// The shape of the network's input that it became.
+    /// The shape of the network's input after preprocessing.
     pub input: Option<Shape>,
-    /// The picture, if [`Pipeline::pictures`] wants it.
+    /// The picture, if [`Pipeline::pictures`] is true.
     pub picture: Option<Picture>,
-    /// The video stream that it is a frame of.
+    /// The header of the video stream, if the picture is a frame of one.
     pub video: Option<Arc<Header>>,
 }
 
-/// What answering took.
+/// The number of pictures processed, and the time spent.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Spent {
-    /// Pictures, those among them that could not be answered.
+    /// Pictures, including those that failed.
     pub pictures: u64,
-    /// From the first input to the last answer.
+    /// Wall-clock time from the first input to the last result.
     pub wall: Duration,
     /// Reading and decoding, over all threads.
     pub decode: Duration,
     /// Scaling and normalising, over all threads.
     pub prepare: Duration,
-    /// Running the network: over all threads of the CPU, or as a GPU was waited for.
+    /// Running the network: over all threads of a CPU, or waiting for a GPU.
     pub infer: Duration,
-    /// What the first session took to build.
+    /// The time that building the first session took.
     pub startup: Startup,
-    /// What maps and weights were stored as.
+    /// The storage type of maps and weights.
     pub precision: Element,
-    /// Sessions that were replaced by quicker ones.
+    /// Sessions that were replaced by faster ones.
     pub improved: u64,
 }
 
 impl Pipeline<'_> {
-    /// Answers all of `inputs`. `finish` makes of each answer, or of why there is none, what is wanted, on any thread,
-    /// and `each` takes that in the order of the inputs, until it breaks off.
+    /// Runs the network on all `inputs`. `finish` converts each result or error, on any thread. `each`
+    /// receives the converted values in the order of the inputs, and can end the run by returning
+    /// [`ControlFlow::Break`].
     ///
     /// # Errors
-    /// [`Error::Lost`] if the device was lost, as nothing can be answered any more; as [`Cpu::new`], and what `each`
-    /// returns. All other errors are answers.
+    /// [`Error::Lost`] if the device was lost; as [`Cpu::new`]; the errors of `each`. All other errors are
+    /// passed to `finish`.
     pub fn run<T: Send, E: From<Error>>(
         &self,
         inputs: Inputs,
@@ -159,7 +161,8 @@ impl Pipeline<'_> {
             Device::Cpu(cpu) => {
                 let threads = cpu.info().threads;
                 let workers = threads.min(pictures);
-                // A pool for each worker, so that none waits for another; the first tells whether there can be any.
+                // One pool per worker, so that none waits for another. If a later pool fails, the first one
+                // is shared.
                 let first = if workers == 1 { cpu.clone() } else { Cpu::new(Some(threads / workers))? };
                 let pool = || Cpu::new(Some(threads / workers)).unwrap_or_else(|_| first.clone());
                 thread::scope(|scope| {
@@ -181,7 +184,7 @@ impl Pipeline<'_> {
         Ok(clocks.spent(start.elapsed()))
     }
 
-    /// What `work` makes of every picture, in order.
+    /// Decodes the inputs and calls `work` for each picture; returns its results in order.
     fn opened<'scope, 'env, S, R: Send + 'scope>(
         &self,
         scope: &'scope Scope<'scope, 'env>,
@@ -198,8 +201,8 @@ impl Pipeline<'_> {
                 Opening::Many(frames) => Stages::Opened(frames),
             }
         });
-        // The frames of an animation are decoded one after another, and then shared out like files. Few inputs have
-        // any: a thread's own state is made for the first.
+        // The frames of an animation are decoded one after another, then distributed over the threads like
+        // files. Few inputs are animations, so a thread creates its state at the first frame.
         let none = || None;
         ordered(scope, threads, ahead, first.flatten(), none, move |own: &mut Option<S>, stage| match stage {
             Stage::Done(result) => result,
@@ -208,7 +211,7 @@ impl Pipeline<'_> {
     }
 }
 
-/// An input's results, or its frames.
+/// The result of an input with one picture, or the frames of an animation.
 enum Stages<R> {
     Done(Option<R>),
     Opened(Box<dyn Iterator<Item = Opened> + Send>),

@@ -1,4 +1,4 @@
-//! From a picture to its answer: the input, the session that runs it, and what the network's numbers say.
+//! Running one picture: its input, the session that runs it, and the conversion of the outputs to a result.
 
 use std::{
     borrow::Cow,
@@ -19,22 +19,23 @@ use crate::{
     zoo::{Network, Preprocessing, Task},
 };
 
-/// Sessions that a thread keeps at once, where pictures need different ones.
+/// The most sessions that a thread keeps, for pictures of different sizes.
 const SESSIONS: usize = 4;
 
-/// What all threads share.
+/// Data shared by all threads.
 pub struct Common<'a> {
     pub pipeline: &'a Pipeline<'a>,
     pub preprocessing: Preprocessing,
     pub clocks: &'a Clocks,
 }
 
-/// A picture as the network wants it, or why there is none.
+/// A preprocessed picture, or the error.
 pub type Prepared = (Subject, Result<Ready>);
 
-/// An input, to be run.
+/// An input that is ready to run.
 pub struct Ready {
-    /// Which session runs it: by the input's rows and columns, or where pixels are labelled by the picture's.
+    /// The key of the session that runs it: rows and columns of the input or, for segmentation, of the
+    /// picture.
     pub key: [usize; 2],
     /// The picture's rows and columns.
     pub size: [usize; 2],
@@ -59,7 +60,7 @@ impl Common<'_> {
         let size = [picture.height(), picture.width()];
         let labels = matches!(self.pipeline.network.task, Task::Segment { .. });
         if labels {
-            // The pixels, and a label for each as it is computed and as it is kept.
+            // Bytes per pixel: RGB, its label as computed (f32), and its label as kept (u8).
             let admitted = self.pipeline.limits.admits(size[1] as u64, size[0] as u64, 3 + 4 + 1);
             admitted.map_err(Error::Input)?;
         }
@@ -69,24 +70,24 @@ impl Common<'_> {
     }
 }
 
-/// The sessions of a thread.
+/// A thread's sessions.
 pub struct Runner<'a> {
     pub common: &'a Common<'a>,
     device: Device,
     pub batch: usize,
-    /// The latest used first.
-    sessions: Vec<Own>,
-    /// What looks for better kernels, and the key of the session that they are for.
+    /// The most recently used first.
+    sessions: Vec<CachedSession>,
+    /// The search for faster kernels, with the key of the session to replace.
     search: Option<([usize; 2], Search)>,
 }
 
-/// A session of a thread.
-struct Own {
+/// One of a thread's sessions.
+struct CachedSession {
     key: [usize; 2],
     session: Session,
-    /// How long it was waited for.
+    /// Time spent running the session or waiting for it.
     took: Duration,
-    /// Whether it was seen to that it gets quicker.
+    /// True if a search for faster kernels was started for it.
     improved: bool,
 }
 
@@ -95,7 +96,7 @@ impl<'a> Runner<'a> {
         Self { common, device, batch, sessions: Vec::new(), search: None }
     }
 
-    /// Does some work with the session for such an input; gives the session too.
+    /// Calls `work` with the session for an input like `ready`; also returns the session.
     pub fn infer<T>(
         &mut self,
         ready: &Ready,
@@ -103,26 +104,26 @@ impl<'a> Runner<'a> {
     ) -> Result<(&Session, T)> {
         self.replace();
         self.make_first(ready)?;
-        let own = &mut self.sessions[0];
-        let (done, took) = self.common.clocks.infer.timed(|| work(&mut own.session));
-        own.took += took;
+        let cached = &mut self.sessions[0];
+        let (done, took) = self.common.clocks.infer.timed(|| work(&mut cached.session));
+        cached.took += took;
         self.improve_first(ready.size);
         Ok((&self.sessions[0].session, done?))
     }
 
-    /// Moves the session for such an input to the front, and builds it if there is none.
+    /// Moves the session for an input like `ready` to the front, and builds it if there is none.
     fn make_first(&mut self, ready: &Ready) -> Result<()> {
-        if let Some(at) = self.sessions.iter().position(|own| own.key == ready.key) {
+        if let Some(at) = self.sessions.iter().position(|cached| cached.key == ready.key) {
             self.sessions[..=at].rotate_right(1);
             return Ok(());
         }
         let Pipeline { network, labels, compiling, .. } = self.common.pipeline;
-        // Before it is built: its memory may be needed.
+        // Drop old sessions first: the new one may need their memory.
         self.sessions.truncate(SESSIONS - 1);
         let session = build(&self.device, network, ready.size, self.options(), labels.clone(), compiling)?;
         self.common.clocks.started(session.startup(), session.element());
-        let own = Own { key: ready.key, session, took: Duration::ZERO, improved: false };
-        self.sessions.insert(0, own);
+        let cached = CachedSession { key: ready.key, session, took: Duration::ZERO, improved: false };
+        self.sessions.insert(0, cached);
         Ok(())
     }
 
@@ -130,47 +131,50 @@ impl<'a> Runner<'a> {
         Options { batch: self.batch, ..self.common.pipeline.options }
     }
 
-    /// Whether the search for better kernels is over, so that a session can be replaced once it is idle.
+    /// Returns true if the search for faster kernels has ended, so that a session can be replaced once it is
+    /// idle.
     pub fn has_better(&self) -> bool {
         self.search.as_ref().is_some_and(|(_, search)| search.is_over())
     }
 
-    /// Replaces the session for which better kernels were found, unless it has work in flight.
+    /// Replaces the session for which faster kernels were found, unless it has work in flight.
     fn replace(&mut self) {
         let Some((key, search)) = self.search.take_if(|(_, search)| search.is_over()) else { return };
-        match self.sessions.iter_mut().find(|own| own.key == key) {
-            Some(own) if !own.session.is_idle() => self.search = Some((key, search)),
-            Some(own) => {
+        match self.sessions.iter_mut().find(|cached| cached.key == key) {
+            Some(cached) if !cached.session.is_idle() => self.search = Some((key, search)),
+            Some(cached) => {
                 if let Some(better) = search.better() {
-                    own.session = better;
+                    cached.session = better;
                     self.common.clocks.improved.fetch_add(1, Relaxed);
                 }
             }
-            // It had to make room for others; the next of its kind is built with what was found.
+            // The session was dropped to make room; if built again, it uses the kept results.
             None => {}
         }
     }
 
-    /// Looks for better kernels for the first session, which takes pictures of `[rows, columns]`, if it is worth it.
+    /// Starts a search for faster kernels for the first session, which takes pictures of `[rows, columns]`,
+    /// if due.
     fn improve_first(&mut self, size: [usize; 2]) {
         let Pipeline { network, labels, improve, .. } = self.common.pipeline;
-        // Only f32 is improved, and answers shall not change.
+        // The search covers f32 only, and the new session must not switch to f16: results must not change.
         let options = Options { precision: Precision::F32, ..self.options() };
-        let (Some(improve), Device::Gpu(gpu), Some(own)) = (improve, &self.device, self.sessions.first_mut())
+        let (Some(improve), Device::Gpu(gpu), Some(cached)) =
+            (improve, &self.device, self.sessions.first_mut())
         else {
             return;
         };
-        let is_due = own.took >= improve.after && !own.improved && self.search.is_none();
+        let is_due = cached.took >= improve.after && !cached.improved && self.search.is_none();
         if !is_due || !options.takes_tuned() {
             return;
         }
-        own.improved = true;
-        // The weights are shared.
+        cached.improved = true;
+        // The clone shares the weights.
         let (network, labels) = (Arc::new(Network::clone(network)), labels.clone());
         let (device, shared) = (self.device.clone(), network.clone());
         let build = move || build(&device, &shared, size, options, labels, |_, _| {});
-        let search = Search::start(gpu, network, &own.session, improve.budget, build);
-        self.search = search.map(|search| (own.key, search));
+        let search = Search::start(gpu, network, &cached.session, improve.budget, build);
+        self.search = search.map(|search| (cached.key, search));
     }
 
     /// Runs one picture.
@@ -178,18 +182,18 @@ impl<'a> Runner<'a> {
         (subject, ready.and_then(|ready| self.run(&ready)))
     }
 
-    /// Runs one input, in a batch with nothing else.
+    /// Runs one input, in a batch without others.
     pub fn run(&mut self, ready: &Ready) -> Result<Answer> {
         let (top, batch) = (self.common.pipeline.top, self.batch);
         let (_, answer) = self.infer(ready, |session| {
-            let answers = session.run_all(&*together(&[&ready.input], batch)?)?;
-            answer(session, &of_picture(&answers, 0, batch)?, ready.size, top)
+            let outputs = session.run_all(&*together(&[&ready.input], batch)?)?;
+            answer(session, &of_picture(&outputs, 0, batch)?, ready.size, top)
         })?;
         Ok(answer)
     }
 }
 
-/// A session for pictures of `[rows, columns]` that calls classes by these names.
+/// Builds a session for pictures of `[rows, columns]`, with `labels` as the names of the classes.
 fn build(
     device: &Device,
     network: &Network,
@@ -204,7 +208,7 @@ fn build(
     Ok(session)
 }
 
-/// Inputs of one shape as a batch of `n`, the rest of it zeros.
+/// Joins inputs of one shape to a batch of `n`, padded with zeros.
 pub fn together<'a>(inputs: &[&'a Tensor], n: usize) -> Result<Cow<'a, Tensor>> {
     if let ([input], 1) = (inputs, n) {
         return Ok(Cow::Borrowed(input));
@@ -216,10 +220,10 @@ pub fn together<'a>(inputs: &[&'a Tensor], n: usize) -> Result<Cow<'a, Tensor>> 
     Ok(Cow::Owned(Tensor::new([n, shape.c, shape.h, shape.w], values)?))
 }
 
-/// The part of a batch's answers that belongs to one picture.
-pub fn of_picture(answers: &[Tensor], at: usize, batch: usize) -> Result<Cow<'_, [Tensor]>> {
+/// Returns the outputs of one picture in a batch.
+pub fn of_picture(outputs: &[Tensor], at: usize, batch: usize) -> Result<Cow<'_, [Tensor]>> {
     if batch == 1 {
-        return Ok(answers.into());
+        return Ok(outputs.into());
     }
     let part = |tensor: &Tensor| {
         let length = tensor.data().len() / batch;
@@ -227,15 +231,15 @@ pub fn of_picture(answers: &[Tensor], at: usize, batch: usize) -> Result<Cow<'_,
         dims[0] /= batch;
         Tensor::new(dims, tensor.data()[at * length..(at + 1) * length].to_vec())
     };
-    answers.iter().map(part).collect::<Result<Vec<_>>>().map(Cow::Owned)
+    outputs.iter().map(part).collect::<Result<Vec<_>>>().map(Cow::Owned)
 }
 
-/// What the answers to one picture of `[rows, columns]` say.
-pub fn answer(session: &Session, answers: &[Tensor], size: [usize; 2], top: usize) -> Result<Answer> {
+/// Converts the outputs for one picture of `[rows, columns]` to a result.
+pub fn answer(session: &Session, outputs: &[Tensor], size: [usize; 2], top: usize) -> Result<Answer> {
     Ok(match session.task()? {
-        Task::Classify => Answer::Classes(session.classes_of(answers, top)?),
-        Task::Segment { .. } => Answer::Pixels(session.segmentation_of(answers)?),
-        Task::Detect(_) => Answer::Boxes(session.found(answers, size)?),
-        Task::Embed => Answer::Vector(session.embedding_of(answers)?),
+        Task::Classify => Answer::Classes(session.classes_of(outputs, top)?),
+        Task::Segment { .. } => Answer::Pixels(session.segmentation_of(outputs)?),
+        Task::Detect(_) => Answer::Boxes(session.detections_in(outputs, size)?),
+        Task::Embed => Answer::Vector(session.embedding_of(outputs)?),
     })
 }

@@ -1,4 +1,4 @@
-//! The pictures of a stream, one behind the other, as `ffmpeg -f image2pipe` writes them.
+//! Splitting a stream of concatenated pictures, as `ffmpeg -f image2pipe` writes them.
 
 use std::io::{BufRead, Read};
 
@@ -8,17 +8,17 @@ use super::{
 };
 use crate::tasks::{Format, MAGIC_BYTES};
 
-/// Bytes that tell every format that is read: a BMP's second header says its length there.
+/// Bytes that identify any supported format. BMP needs the most: its second header starts with its length.
 const START: usize = 18;
 
-/// The most bytes of zeros and white space between pictures.
+/// The most bytes of zeros and whitespace between pictures.
 const MOST_FILL: usize = 1 << 16;
 
-/// The bytes of the next picture, and whether it has several frames; none at the end of the stream. `limit` is the most
-/// bytes of a picture. Before all but the first there may be what fills a file up, or ends its line.
+/// Returns the bytes of the next picture, and true if it has several frames; `None` at the end of the stream.
+/// `limit` is the most bytes of a picture. Padding and line ends between pictures are skipped.
 ///
 /// # Errors
-/// What is wrong, if what comes next is no picture, or as [`ends::end`].
+/// The reason, if the next bytes are not a picture; as [`ends::end`].
 pub fn next<R: Read>(
     stream: &mut Lookahead<R>,
     limit: usize,
@@ -35,12 +35,12 @@ pub fn next<R: Read>(
         stream.consume(fill);
         most -= fill;
     }
-    // As many as tell a format, and no more: the next picture may be yet to come.
+    // Peek only at the bytes that identify a format: those of the next picture may arrive much later.
     let found = stream.peek(START).map_err(|e| e.to_string())?;
     if found.is_empty() {
         return Ok(None);
     }
-    // The start decides, so that what is no picture is not read to its end.
+    // Check the format first, so that a stream without pictures is not read to its end.
     let format = Format::of(&found[..found.len().min(MAGIC_BYTES)])?;
     let End { length, animated } = ends::end(stream, format, limit)?;
     Ok(Some((stream.split_off(length), animated)))
@@ -52,7 +52,7 @@ mod tests {
 
     use super::*;
 
-    /// Gives its bytes a few at a time, as pipes may.
+    /// A reader that returns its bytes a few at a time, as pipes may.
     struct Dribble<'a>(&'a [u8], usize);
 
     impl Read for Dribble<'_> {
@@ -80,7 +80,7 @@ mod tests {
             bytes.into_inner()
         };
         let mut jpeg = write(image::ImageFormat::Jpeg);
-        // A segment with the end marker of a thumbnail, and bytes that fill up before a marker.
+        // A segment with the end marker of a thumbnail, and fill bytes in front of a marker.
         jpeg.splice(2..2, *b"\xff\xe1\x00\x06\xff\xd9\xff\xd8\xff\xff");
         let png = write(image::ImageFormat::Png);
         let ppm = [b"P6 # 9 9\n19 7\n255\n", &image.as_raw()[..]].concat();
@@ -99,7 +99,7 @@ mod tests {
         vec![jpeg, png, ppm, deep, bits, pam, bmp, webp]
     }
 
-    /// Files of every format, as several programs write them, of one picture or one animation each.
+    /// Fixture files of these formats, from several programs, with one picture or one animation each.
     fn files(endings: &[&str]) -> Vec<(PathBuf, Vec<u8>)> {
         let paths = std::fs::read_dir("tests/fixtures/formats").unwrap().map(|file| file.unwrap().path());
         let is_wanted = |path: &PathBuf| {
@@ -122,7 +122,7 @@ mod tests {
         for step in [1, 3, 4096, usize::MAX] {
             let found = all(&pictures.concat(), step).unwrap();
             for (at, (found, picture)) in found.iter().zip(&pictures).enumerate() {
-                // What fills a file up is no part of its picture.
+                // Padding at the end of a file is not part of its picture.
                 let (same, fill) = picture.split_at(found.len().min(picture.len()));
                 let fills = fill.iter().all(|byte| [0, b'\n'].contains(byte));
                 assert!(found == same && fills, "{at}: {:?} at steps of {step}", &picture[..4]);
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn animations_are_told_from_pictures() {
+    fn animations_are_distinguished_from_pictures() {
         for (path, bytes) in files(&["gif", "apng", "png", "webp", "tif", "jpg"]) {
             let (_, animated) = next(&mut Lookahead::new(&bytes[..]), 1 << 20, true).unwrap().unwrap();
             let limits = crate::tasks::PictureLimits::default();
@@ -150,29 +150,29 @@ mod tests {
     }
 
     #[test]
-    fn every_cut_is_told() {
+    fn every_cut_is_reported() {
         let files = files(&["gif", "qoi", "pbm", "pgm", "ppm", "tif"]).into_iter().map(|(_, bytes)| bytes);
         for picture in pictures().into_iter().chain(files) {
-            // White space at the end is no part of the pixels.
+            // Whitespace at the end is not part of the pixels.
             let end = match picture[..2] {
                 [b'P', b'1'] => picture.trim_ascii_end().len(),
-                // Filled up to whole words.
+                // Padded to whole words.
                 [b'I', b'I'] | [b'M', b'M'] => picture.len() - 1,
                 _ => picture.len(),
             };
             for length in
                 (START..end).rev().enumerate().filter(|(i, _)| *i < 16 || i % 7 == 0).map(|(_, l)| l)
             {
-                let told =
+                let reported =
                     all(&picture[..length], usize::MAX).is_err_and(|error| error.contains("cut short"));
-                assert!(told, "{:?} {length} of {}", &picture[..4], picture.len());
+                assert!(reported, "{:?} {length} of {}", &picture[..4], picture.len());
             }
         }
     }
 
     #[test]
-    fn a_little_tiff_takes_little() {
-        // One directory of entries that all have the same many directories.
+    fn a_small_tiff_cannot_exhaust_memory() {
+        // One directory whose entries all point to the same long list of directories.
         let mut bytes = b"II*\0\x08\0\0\0\xff\xff".to_vec();
         for _ in 0..0xffff {
             bytes.extend(b"\x4a\x01\x04\0");
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_read_without_end() {
+    fn no_stream_is_read_forever() {
         for start in [
             &b"\xff\xd8\xff\xe0"[..],
             b"\x89PNG\r\n\x1a\n\xff\xff\xff\xff",

@@ -1,5 +1,5 @@
-//! YUV4MPEG2: what video tools hand through pipes. Kept here, as the crates that read it take a frame that is cut
-//! short for the end of the stream.
+//! YUV4MPEG2, the format of raw video in pipes between video tools. Implemented here because the crates that
+//! read it mistake a frame that is cut short for the end of the stream.
 
 use std::io::{self, BufRead, Read, Write};
 
@@ -16,19 +16,20 @@ const FRAME: &[u8] = b"FRAME";
 /// The most bytes of a header.
 const HEADER_LIMIT: u64 = 1024;
 
-/// How many pixels share a chroma sample.
+/// The chroma subsampling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Chroma {
     /// No chroma.
     Grey,
-    /// Two by two.
+    /// 4:2:0: 2 x 2 pixels share a sample.
     Quarter,
-    /// Two beside one another.
+    /// 4:2:2: two pixels of a row share a sample.
     Half,
+    /// 4:4:4: every pixel has a sample.
     Full,
 }
 
-/// What a stream's header says.
+/// A stream's header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
     /// Columns of a frame.
@@ -36,11 +37,11 @@ pub struct Header {
     /// Rows of a frame.
     pub height: usize,
     chroma: Chroma,
-    /// Bits of a sample; those beyond eight are dropped.
+    /// Bits per sample; only the eight highest are used.
     depth: u32,
     full_range: bool,
     matrix: Matrix,
-    /// The other fields, which a stream of answers repeats: frame rate, interlacing, aspect.
+    /// The other fields, which an output stream repeats: frame rate, interlacing, aspect ratio.
     fields: Vec<String>,
 }
 
@@ -48,24 +49,24 @@ impl Header {
     /// Reads a header, up to the end of its line.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The reason, if the header is not valid.
     pub fn read(reader: &mut impl BufRead, matrix: Matrix) -> Result<Self, String> {
         let mut line = Vec::new();
         (&mut *reader).take(HEADER_LIMIT).read_until(b'\n', &mut line).map_err(|e| e.to_string())?;
         let line = line.strip_suffix(b"\n").ok_or("the y4m header does not end")?;
         let fields = line.strip_prefix(MAGIC).ok_or("not a y4m stream")?;
-        let fields = std::str::from_utf8(fields).map_err(|_| "the y4m header is no text")?;
+        let fields = std::str::from_utf8(fields).map_err(|_| "the y4m header is not text")?;
         let (mut width, mut height) = (None, None);
         let (mut chroma, mut depth, mut full_range) = (Chroma::Quarter, 8, false);
         let mut others = Vec::new();
         for field in fields.split(' ').filter(|field| !field.is_empty()) {
-            let (name, value) = field.split_at_checked(1).ok_or("the y4m header is no text")?;
+            let (name, value) = field.split_at_checked(1).ok_or("the y4m header is not text")?;
             match name {
                 "W" => width = value.parse().ok(),
                 "H" => height = value.parse().ok(),
                 "C" => {
                     (chroma, depth) =
-                        colours(value).ok_or_else(|| format!("y4m colours {value:?} are not known"))?
+                        colours(value).ok_or_else(|| format!("y4m colours {value:?} are not supported"))?
                 }
                 "X" if value.eq_ignore_ascii_case("COLORRANGE=FULL") => full_range = true,
                 "X" => {}
@@ -78,10 +79,10 @@ impl Header {
         Ok(Self { width, height, chroma, depth, full_range, matrix, fields: others })
     }
 
-    /// The header of a stream of answers: eight bits, the same colours.
+    /// Writes the header of an output stream: 8-bit samples, the same subsampling.
     ///
     /// # Errors
-    /// As `out`.
+    /// The errors of `out`.
     pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
         let chroma = match self.chroma {
             Chroma::Grey => "mono",
@@ -97,7 +98,7 @@ impl Header {
         writeln!(out, " C{chroma} XCOLORRANGE={range}")
     }
 
-    /// Bytes of a frame's samples; none if there are too many to count.
+    /// Returns the bytes of a frame's samples; `None` if the number overflows.
     pub fn frame_bytes(&self) -> Option<usize> {
         let bytes = if self.depth > 8 { 2 } else { 1 };
         let [wide, tall] = self.chroma_size();
@@ -105,7 +106,7 @@ impl Header {
         luma.checked_add(wide.checked_mul(tall)?.checked_mul(2)?)?.checked_mul(bytes)
     }
 
-    /// Columns and rows of a chroma plane.
+    /// Returns the columns and rows of a chroma plane.
     fn chroma_size(&self) -> [usize; 2] {
         match self.chroma {
             Chroma::Grey => [0, 0],
@@ -115,10 +116,10 @@ impl Header {
         }
     }
 
-    /// The samples of the next frame; none at the end of the stream.
+    /// Reads the samples of the next frame; returns `None` at the end of the stream.
     ///
     /// # Errors
-    /// What is wrong with it, such as that it is cut short.
+    /// The reason, if the frame is cut short or not valid.
     pub fn read_frame(&self, reader: &mut impl BufRead) -> Result<Option<Vec<u8>>, String> {
         let mut line = Vec::new();
         (&mut *reader).take(HEADER_LIMIT).read_until(b'\n', &mut line).map_err(|e| e.to_string())?;
@@ -126,7 +127,7 @@ impl Header {
             return Ok(None);
         }
         if !line.starts_with(FRAME) || !line.ends_with(b"\n") {
-            return Err("no y4m frame begins where one should".into());
+            return Err("expected the header of a y4m frame".into());
         }
         let bytes = self.frame_bytes().ok_or("the frames are too large")?;
         let mut samples = Vec::new();
@@ -137,10 +138,10 @@ impl Header {
         }
     }
 
-    /// The picture of a frame's samples.
+    /// Converts a frame's samples to a picture.
     ///
     /// # Errors
-    /// What is wrong with them, such as that they are too few.
+    /// The reason, if the samples are too few or cannot be converted.
     pub fn picture(&self, mut samples: Vec<u8>) -> Result<Picture, String> {
         if self.depth > 8 {
             let high =
@@ -179,11 +180,11 @@ impl Header {
     /// Writes a picture of the stream's size as a frame.
     ///
     /// # Errors
-    /// As `out`, and if the picture has another size.
+    /// The errors of `out`; an error if the picture has another size.
     pub fn write_frame(&self, picture: &Picture, out: &mut impl Write) -> io::Result<()> {
         let (width, height) = (self.width as u32, self.height as u32);
         if [picture.width(), picture.height()] != [self.width, self.height] {
-            return Err(io::Error::other("a frame of another size than the stream's"));
+            return Err(io::Error::other("the frame has another size than the stream"));
         }
         let (range, matrix, mode) = (self.range(), self.standard(), YuvConversionMode::Balanced);
         let (pixels, row) = (picture.pixels(), 3 * width);
@@ -223,7 +224,7 @@ impl Header {
     }
 }
 
-/// What a header's colours say: sampling and depth.
+/// Parses a header's colours: subsampling and bits per sample.
 fn colours(name: &str) -> Option<(Chroma, u32)> {
     let depth = |bits: &str, mark: &str| match bits.strip_prefix(mark).map(str::parse::<u32>) {
         Some(Ok(depth @ 9..=16)) => Some(depth),
@@ -277,8 +278,8 @@ mod tests {
     }
 
     #[test]
-    fn pictures_survive_every_sampling() {
-        // Chroma changes slowly, so that sharing it loses next to nothing.
+    fn pictures_survive_every_subsampling() {
+        // Chroma changes slowly, so that subsampling loses very little.
         let pixels = (0..37 * 23).flat_map(|i| [(i % 37 * 6) as u8, (i / 37 * 9) as u8, 90]).collect();
         let picture = Picture::new(37, 23, pixels).unwrap();
         for (colours, bound) in [("420jpeg", 9), ("422", 9), ("444", 4)] {

@@ -1,4 +1,4 @@
-//! What the machine offers, and which of it to take.
+//! Enumeration and choice of adapters.
 
 use std::num::NonZero;
 
@@ -11,7 +11,7 @@ use crate::{
     plan::{Card, Machine},
 };
 
-/// What an adapter says of itself.
+/// A description of an adapter.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AdapterInfo {
     /// The adapter's name.
@@ -24,16 +24,16 @@ pub struct AdapterInfo {
     pub kind: &'static str,
     /// True if it computes on the CPU.
     pub software: bool,
-    /// The card that stands for its maker's, if that is known.
+    /// The preset for its vendor, if the vendor is known.
     #[serde(skip)]
     pub card: Option<Card>,
 }
 
 impl AdapterInfo {
-    /// Of this adapter.
+    /// Describes an adapter.
     pub fn of(adapter: &wgpu::Adapter) -> Self {
         let info = adapter.get_info();
-        // Some software adapters hide behind another kind, above all through GL.
+        // Some software adapters report another device type, mostly through GL.
         const SOFTWARE: [&str; 5] = ["llvmpipe", "softpipe", "swiftshader", "lavapipe", "basic render"];
         let name = info.name.to_lowercase();
         let software = info.device_type == wgpu::DeviceType::Cpu || SOFTWARE.iter().any(|s| name.contains(s));
@@ -47,25 +47,25 @@ impl AdapterInfo {
                 wgpu::DeviceType::Cpu => "cpu",
                 wgpu::DeviceType::Other => "other",
             },
-            // Metal numbers no vendors.
+            // Metal reports no vendor ids.
             card: Card::of_vendor(info.vendor).or(name.starts_with("apple").then_some(Card::M1)),
             name: info.name,
             software,
         }
     }
 
-    /// What its kind tells of its speed: no API says how many units a GPU has.
+    /// The preset for its kind: no API reports how many units a GPU has.
     pub(super) fn machine(&self) -> Machine {
         if self.software {
             let swiftshader = self.name.to_lowercase().contains("swiftshader");
             let machine = if swiftshader { Card::SwiftShader } else { Card::Lavapipe }.machine();
-            // They compute on all cores.
+            // Software drivers use all cores.
             let cores = std::thread::available_parallelism().map_or(2, NonZero::get) as f64;
             return Machine { rates: Rates { units: cores, ..machine.rates }, ..machine };
         }
         let machine = self.card.map_or(Machine::default(), Card::machine);
         match (self.kind, self.card) {
-            // Those presets are of integrated GPUs themselves.
+            // The other presets are integrated GPUs already.
             ("integrated", Some(Card::Rdna3 | Card::Ada | Card::Xe) | None) => machine.smaller(8.0),
             _ => machine,
         }
@@ -90,23 +90,23 @@ impl std::fmt::Display for AdapterInfo {
 }
 
 impl Gpu {
-    /// The features of an adapter that a program should ask its device for, so that every kernel
-    /// that pays can be taken. None of them is needed.
+    /// The features of an adapter that a program should enable on its device, so that the fastest
+    /// kernels can run. All are optional.
     ///
-    /// - `SHADER_F16`: maps and weights of 16 bits.
-    /// - `SUBGROUP`: products whose threads hand each other weights.
-    /// - `TIMESTAMP_QUERY` and its like: how long an answer took ([`Answer::took`](super::Answer::took)),
+    /// - `SHADER_F16`: f16 maps and weights.
+    /// - `SUBGROUP`: products that share weights within a subgroup.
+    /// - `TIMESTAMP_QUERY` and its variants: inference times ([`Answer::took`](super::Answer::took)),
     ///   [`Session::profile`](crate::Session::profile), tuning, benches.
-    /// - `PIPELINE_CACHE`: quicker later starts.
+    /// - `PIPELINE_CACHE`: faster later starts.
     ///
-    /// Matrix units are not among them: `EXPERIMENTAL_COOPERATIVE_MATRIX` wants
-    /// [`wgpu::ExperimentalFeatures`] too, which is for the program to decide.
+    /// Matrix units are not included: `EXPERIMENTAL_COOPERATIVE_MATRIX` also needs
+    /// [`wgpu::ExperimentalFeatures`], which the program has to decide on.
     pub fn wanted_features(adapter: &wgpu::Adapter) -> wgpu::Features {
         adapter.features() & FEATURES & !wgpu::Features::all_experimental_mask()
     }
 
-    /// The limits of an adapter that a program should ask its device for: WebGPU's default ones, which
-    /// every kernel keeps to, and buffers as large as there are, which large pictures and batches want.
+    /// The limits of an adapter that a program should request for its device: WebGPU's defaults, which
+    /// are enough for every kernel, and the largest buffers, for large pictures and batches.
     pub fn wanted_limits(adapter: &wgpu::Adapter) -> wgpu::Limits {
         let offered = adapter.limits();
         wgpu::Limits {
@@ -117,8 +117,8 @@ impl Gpu {
     }
 }
 
-/// Every adapter of Vulkan, Metal, DX12 and WebGPU, in the machine's order, or GL's where
-/// there are none: it drives the same chips, worse. `WGPU_BACKEND` chooses backends instead.
+/// Every adapter of Vulkan, Metal, DX12 and WebGPU, in the system's order, or GL's if there are none,
+/// since GL drives the same GPUs less well. `WGPU_BACKEND` overrides the choice of backends.
 pub async fn adapters() -> Vec<wgpu::Adapter> {
     if let Some(backends) = wgpu::Backends::from_env() {
         return enumerate(backends).await;
@@ -136,10 +136,10 @@ async fn enumerate(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
 }
 
 /// The adapter at the index `wanted`, or the best of those whose name contains it; the best
-/// of all without one.
+/// of all if none is given.
 ///
 /// # Errors
-/// [`Error::Adapter`] that lists what there is, if nothing fits.
+/// [`Error::Adapter`] with a list of the adapters, if none matches.
 pub fn pick<'a>(adapters: &'a [wgpu::Adapter], wanted: Option<&str>) -> Result<&'a wgpu::Adapter> {
     let infos: Vec<AdapterInfo> = adapters.iter().map(AdapterInfo::of).collect();
     if infos.is_empty() {

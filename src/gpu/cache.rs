@@ -1,5 +1,5 @@
-//! Files that spare a later start some work: in the user's cache folder, replaced whole, and
-//! never needed. What goes wrong with them is logged and has no other consequence.
+//! Cache files for faster later starts, in the user's cache folder. They are replaced atomically and
+//! never required: failures are only logged.
 
 use std::{
     ffi::OsString,
@@ -9,14 +9,14 @@ use std::{
 
 use crate::{Error, files};
 
-/// What a sealed file begins with; another layout gets another number.
+/// The magic bytes of a sealed file, which end with the version of the layout.
 const MAGIC: &[u8; 16] = b"goldcrest seal 1";
 
-/// The bytes before the data: what it begins with, a length, a checksum.
+/// The size of the header in bytes: magic bytes, length, checksum.
 pub(super) const SEAL: usize = 32;
 
-/// Where such files are kept: what `GOLDCREST_CACHE_DIR` names, nowhere if it is empty, and
-/// without it the platform's folder for caches.
+/// The folder of the cache files: `GOLDCREST_CACHE_DIR` (empty: none), or else the platform's cache
+/// folder.
 pub(crate) fn folder() -> Option<PathBuf> {
     folder_or(std::env::var_os("GOLDCREST_CACHE_DIR"))
 }
@@ -28,10 +28,10 @@ fn folder_or(named: Option<OsString>) -> Option<PathBuf> {
     }
 }
 
-/// The most bytes that such a file has.
+/// The maximum size of a cache file in bytes, without its header.
 pub(super) const LIMIT: u64 = 64 << 20;
 
-/// The file's bytes, if it is there.
+/// Reads a file, if it exists.
 pub(crate) fn read(folder: &Path, name: &str) -> Option<Vec<u8>> {
     match files::read(folder.join(name), LIMIT + SEAL as u64) {
         Ok(bytes) => Some(bytes),
@@ -43,27 +43,25 @@ pub(crate) fn read(folder: &Path, name: &str) -> Option<Vec<u8>> {
     }
 }
 
-/// Writes the file so that nobody ever reads half of it. False if it could not be written, as in a folder
-/// that is read-only.
+/// Writes a file atomically. Returns false if it cannot be written, for example in a read-only folder.
 pub(crate) fn write_whole(folder: &Path, name: &str, bytes: &[u8]) -> bool {
     let path = folder.join(name);
     match fs::create_dir_all(folder).and_then(|()| files::write_whole(&path, bytes)) {
         Ok(()) => true,
         Err(e) => {
-            log::debug!("{}: not kept: {e}", path.display());
+            log::debug!("{}: cannot be written: {e}", path.display());
             false
         }
     }
 }
 
-/// `data` with its length and checksum, so that a file cut short, edited or renamed is told
-/// from a whole one.
+/// Prefixes `data` with its length and checksum, to detect truncated, edited and renamed files.
 pub(crate) fn seal(name: &str, data: &[u8]) -> Vec<u8> {
     let length = data.len() as u64;
     [MAGIC, &length.to_le_bytes()[..], &checksum(name, data).to_le_bytes(), data].concat()
 }
 
-/// What was sealed under this name, if it is still what it was.
+/// The data that was sealed under this name, if it is intact.
 pub(crate) fn unseal<'a>(name: &str, sealed: &'a [u8]) -> Option<&'a [u8]> {
     let rest = sealed.strip_prefix(MAGIC)?;
     let (length, rest) = rest.split_first_chunk()?;
@@ -72,7 +70,7 @@ pub(crate) fn unseal<'a>(name: &str, sealed: &'a [u8]) -> Option<&'a [u8]> {
     (whole && u64::from_le_bytes(*sum) == checksum(name, data)).then_some(data)
 }
 
-/// FNV-1a of a name and data: against accidents, not against malice.
+/// FNV-1a of a name and data: detects accidents, not attacks.
 pub(crate) fn checksum(name: &str, data: &[u8]) -> u64 {
     let bytes = name.as_bytes().iter().chain([&0]).chain(data);
     bytes.fold(0xcbf2_9ce4_8422_2325, |sum, &byte| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
@@ -83,13 +81,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_variable_names_the_folder_and_switches_it_off() {
+    fn the_variable_sets_the_folder_or_disables_it() {
         assert_eq!(folder_or(Some("kept/here".into())), Some("kept/here".into()));
         assert_eq!(folder_or(Some("".into())), None);
     }
 
     #[test]
-    fn a_seal_holds_for_its_name_and_every_byte() {
+    fn a_seal_covers_the_name_and_every_byte() {
         let sealed = seal("name", b"some data");
         assert_eq!(unseal("name", &sealed), Some(&b"some data"[..]));
         assert_eq!(unseal("name", &seal("name", b"")), Some(&b""[..]));
@@ -104,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn writers_at_once_leave_a_whole_file_and_nothing_else() {
+    fn concurrent_writers_leave_one_whole_file() {
         let folder = tempfile::tempdir().unwrap();
         let written: Vec<Vec<u8>> = (0..4).map(|i| vec![i; 100_000 + usize::from(i)]).collect();
         std::thread::scope(|scope| {
@@ -125,12 +123,12 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_made_and_one_that_cannot_be_is_no_panic() {
+    fn folders_are_created_and_failures_do_not_panic() {
         let folder = tempfile::tempdir().unwrap();
         let deep = folder.path().join("a/b");
         assert!(write_whole(&deep, "file", b"1") && write_whole(&deep, "file", b"2"));
         assert_eq!(read(&deep, "file"), Some(b"2".to_vec()));
-        // Where a file is, no folder can be, whoever asks.
+        // A file in the path blocks the folder, even for root.
         let blocked = deep.join("file");
         assert!(!write_whole(&blocked, "file", b"3"));
         assert_eq!(read(&blocked, "file"), None);

@@ -1,5 +1,6 @@
-//! What a device was measured to do: no API tells how many units it has, how fast they are, or what a launch takes.
-//! Measured at first use, in less than half a second, and kept in the cache folder; presets say the rest.
+//! Calibration of the cost model: no API reports how many units a device has, how fast they are, or how
+//! long a launch takes. These are measured at first use, in less than half a second, and saved in the cache
+//! folder. The other parameters come from presets.
 
 use serde::{Deserialize, Serialize};
 use web_time::Instant;
@@ -12,55 +13,55 @@ use crate::{
     tensor::Element,
 };
 
-/// The best that a device did at one thing at a time.
+/// The measured peak rates of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Probed {
-    /// Multiply-adds a second.
+    /// Multiply-adds per second.
     pub macs: f64,
-    /// Bytes a second, read and written.
+    /// Bytes per second, read and written.
     pub bytes: f64,
-    /// Seconds that a launch takes that has nothing to do and waits for the one before it.
+    /// The time of a minimal launch that waits for the previous one, in seconds.
     pub launch: f64,
 }
 
-/// What plans assume of a device and no API tells.
+/// The measured parameters of the cost model.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct Calibration {
-    /// In f32.
+    /// Peak rates in f32.
     probed: Probed,
-    /// Loads of a `vec4` from workgroup memory a second.
+    /// `vec4` loads from workgroup memory per second.
     shared: f64,
-    /// `vec4`s that subgroups hand over a second, where there are subgroups.
+    /// Subgroup broadcasts of a `vec4` per second, where there are subgroups.
     broadcasts: Option<f64>,
-    /// Multiply-adds in f16 a second, where there is f16.
+    /// Multiply-adds in f16 per second, where there is f16.
     half: Option<f64>,
 }
 
-/// How much to measure.
+/// The effort of a measurement.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Care {
-    /// Seconds that a probe should take, so that its start does not count.
+    /// The minimum time of a probe in seconds, so that its startup is negligible.
     pub long: f64,
-    /// Runs of each, of which the best counts.
+    /// Runs of each probe, of which the fastest counts.
     pub runs: usize,
-    /// Maps that are copied have so many pixels along a side, and four channels.
+    /// The heights and widths of the copied maps, which have four channels.
     pub sides: &'static [usize],
 }
 
 impl Care {
-    /// For somebody who waits for it: a fifth of a second on a GPU, compiling included.
-    const QUICK: Self = Self { long: 0.003, runs: 3, sides: &[512, 2048] };
+    /// For interactive starts: a fifth of a second on a GPU, compilation included.
+    const FAST: Self = Self { long: 0.003, runs: 3, sides: &[512, 2048] };
 }
 
-/// A map of as many quads as fill any GPU; a device that is slow is given fewer rounds.
+/// A map with enough quads to fill any GPU; slow devices run fewer rounds over it.
 const FILLING: Shape = Shape::new(1, 4, 512, 512);
 
-/// Launches in a chain.
+/// Launches per chain.
 const CHAIN: usize = 64;
 
-/// A file of it is for one of these.
+/// The contents of a calibration file: the calibration, and the device and version that it is for.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Kept {
+struct CacheEntry {
     adapter: String,
     backend: String,
     driver: String,
@@ -68,7 +69,7 @@ struct Kept {
     calibration: Calibration,
 }
 
-impl Kept {
+impl CacheEntry {
     fn new(info: &AdapterInfo, calibration: Calibration) -> Self {
         Self {
             adapter: info.name.clone(),
@@ -79,7 +80,7 @@ impl Kept {
         }
     }
 
-    /// The file's name; other drivers and versions replace it.
+    /// The file's name, which is the same for all drivers and versions: a newer file replaces it.
     fn file(info: &AdapterInfo) -> String {
         let named = format!("{}\0{}", info.name, info.backend);
         format!("probed-{:016x}.json", cache::checksum("file", named.as_bytes()))
@@ -87,33 +88,33 @@ impl Kept {
 }
 
 impl Calibration {
-    /// `machine` with what was measured in place of what its preset assumes. What is far from that is believed only
-    /// so far: something else may have kept the device busy.
+    /// Replaces the preset's rates in `machine` by measured ones. They are clamped to a range around the
+    /// preset, since other work may have kept the device busy.
     pub(super) fn correct(self, machine: Machine) -> Machine {
         let Probed { macs, bytes, launch: launches } = self.probed;
         let Rates { units, lanes, mac, clock, bandwidth, launch, shared, broadcast, .. } = machine.rates;
         let near = |measured: f64, assumed: f64| measured.clamp(assumed / 32.0, assumed * 4.0);
-        // Cycles, by what a unit does beside it: multiplies four values in `mac` of them.
-        let cycles = |a_second: f64, assumed: f64| near(mac * macs / (4.0 * a_second), assumed);
+        // Cycles per operation, by comparison with multiply-adds: `mac` cycles for four of each lane.
+        let cycles = |per_second: f64, assumed: f64| near(mac * macs / (4.0 * per_second), assumed);
         let rates = Rates {
-            // A unit multiplies four values of each lane in `mac` cycles.
+            // A unit does four multiply-adds of each lane in `mac` cycles.
             units: near(macs * mac / (4.0 * lanes * clock), units).max(1.0),
             bandwidth: near(bytes / clock, bandwidth),
             launch: near(launches * clock, launch),
             shared: cycles(self.shared, shared),
-            broadcast: self.broadcasts.map_or(broadcast, |handed| cycles(handed, broadcast)),
+            broadcast: self.broadcasts.map_or(broadcast, |per_second| cycles(per_second, broadcast)),
             ..machine.rates
         };
-        // No faster than f32: whether f16 sums are exact enough is for the tuner to find.
+        // At most the rate of f32: the tuner decides whether f16 accumulators are exact enough.
         let half_rate = self.half.map_or(machine.half_rate, |half| near(half / macs, 1.0).min(1.0));
         Machine { rates, half_rate, ..machine }
     }
 }
 
 impl Gpu {
-    /// Measures what plans assume of the device, unless that is known or one has been planned already, and keeps it.
-    /// Software drivers are left to their presets, and so is a device without a cache folder: each start would
-    /// measure again.
+    /// Measures and saves the cost-model parameters of the device, unless they are known or a plan has
+    /// already used the presets. Software drivers keep their presets, and so do devices without a cache
+    /// folder, which would measure at every start.
     ///
     /// # Errors
     /// As [`Executor::new`] and [`Executor::run`].
@@ -121,43 +122,43 @@ impl Gpu {
         if self.info.software || self.calibration.get().is_some() {
             return Ok(());
         }
-        let (Some(_), None) = (self.cache_folder(), self.recall()) else { return Ok(()) };
+        let (Some(_), None) = (self.cache_folder(), self.load_calibration()) else { return Ok(()) };
         let begun = Instant::now();
         let found = self.measured().await?;
         log::debug!("{}: {found:?}, measured in {:.2} s", self.info, begun.elapsed().as_secs_f64());
-        // Of two that measure at once the first stays.
+        // If two threads measure, the first result remains.
         let _ = self.calibration.set(Some(found));
-        self.remember(found);
+        self.save_calibration(found);
         Ok(())
     }
 
-    /// What was measured of it, if it was.
+    /// The device's calibration, if there is one.
     pub(super) fn calibration(&self) -> Option<Calibration> {
-        *self.calibration.get_or_init(|| self.recall())
+        *self.calibration.get_or_init(|| self.load_calibration())
     }
 
-    /// What was kept of an earlier start.
-    fn recall(&self) -> Option<Calibration> {
-        let name = Kept::file(&self.info);
+    /// The calibration that an earlier start saved.
+    fn load_calibration(&self) -> Option<Calibration> {
+        let name = CacheEntry::file(&self.info);
         let bytes = cache::read(self.cache_folder()?, &name)?;
-        let found: Kept = serde_json::from_slice(cache::unseal(&name, &bytes)?).ok()?;
-        (found == Kept::new(&self.info, found.calibration)).then_some(found.calibration)
+        let found: CacheEntry = serde_json::from_slice(cache::unseal(&name, &bytes)?).ok()?;
+        (found == CacheEntry::new(&self.info, found.calibration)).then_some(found.calibration)
     }
 
-    fn remember(&self, found: Calibration) {
-        let (name, kept) = (Kept::file(&self.info), Kept::new(&self.info, found));
+    fn save_calibration(&self, found: Calibration) {
+        let (name, kept) = (CacheEntry::file(&self.info), CacheEntry::new(&self.info, found));
         if let (Some(folder), Ok(data)) = (self.cache_folder(), serde_json::to_vec_pretty(&kept)) {
             cache::write_whole(folder, &name, &cache::seal(&name, &data));
         }
     }
 
-    /// Measures the device, with maps of `element`. It blocks where anything may.
+    /// Measures the device's peak rates, with maps of `element`. It blocks, except in browsers.
     ///
     /// # Errors
     /// As [`Executor::new`] and [`Executor::run`].
     pub async fn probe(&self, element: Element, care: Care) -> Result<Probed> {
         let macs = self.macs(element, care).await?;
-        // Maps as networks have them and, where there is room, some that no cache holds.
+        // Maps of the sizes in networks and, if memory allows, some that exceed all caches.
         let mut bytes = 0.0f64;
         for &side in care.sides {
             let x = Shape::new(1, 4, side, side);
@@ -167,45 +168,45 @@ impl Gpu {
             }
             let seconds = self.chain(&copy::launch(x), 4, x, element, care).await?;
             bytes = bytes.max(4.0 * 2.0 * x.device_bytes(element) as f64 / seconds);
-            // A device this slow has no cache that larger maps would leave.
+            // A device this slow has no cache that larger maps would exceed.
             if seconds > care.long / 8.0 {
                 break;
             }
         }
-        // A workgroup each, which is as little as can be launched.
+        // One workgroup per launch, which is the minimum.
         let x = Shape::new(1, 4, 8, 8);
         let launch = self.chain(&copy::launch(x), CHAIN, x, element, care).await? / CHAIN as f64;
         Ok(Probed { macs, bytes, launch })
     }
 
-    /// Everything that a plan's [`Machine`] is corrected with.
+    /// Measures all parameters that correct a [`Machine`].
     async fn measured(&self) -> Result<Calibration> {
-        let care = Care::QUICK;
+        let care = Care::FAST;
         let probed = self.probe(Element::F32, care).await?;
         let half = if self.supports(Element::F16).is_ok() {
             Some(self.macs(Element::F16, care).await?)
         } else {
             None
         };
-        let handed = |at_once: usize| (at_once * FILLING.pixels()) as f64;
+        let per_round = |at_once: usize| (at_once * FILLING.pixels()) as f64;
         let shared = self.rounds(|rounds| exchange::launch(FILLING, rounds), Element::F32, care).await?;
         let broadcasts = match self.subgroup() {
             None => None,
             Some(_) => {
                 let launch = |rounds| broadcast::launch(FILLING, rounds);
-                Some(handed(broadcast::AT_ONCE) * self.rounds(launch, Element::F32, care).await?)
+                Some(per_round(broadcast::AT_ONCE) * self.rounds(launch, Element::F32, care).await?)
             }
         };
-        Ok(Calibration { probed, shared: handed(exchange::AT_ONCE) * shared, broadcasts, half })
+        Ok(Calibration { probed, shared: per_round(exchange::AT_ONCE) * shared, broadcasts, half })
     }
 
-    /// Multiply-adds a second, with maps and sums of `element`.
+    /// Multiply-adds per second, with maps and accumulators of `element`.
     async fn macs(&self, element: Element, care: Care) -> Result<f64> {
         let launch = |rounds| multiply_add::launch(FILLING, rounds, element);
         Ok(multiply_add::macs(FILLING, 1) as f64 * self.rounds(launch, element, care).await?)
     }
 
-    /// Rounds a second of a launch over [`FILLING`] that has nothing else to do, as many as take long enough.
+    /// Rounds per second of a launch over [`FILLING`], with enough rounds for a run of `care.long` seconds.
     async fn rounds(&self, launch: impl Fn(u32) -> Launch, element: Element, care: Care) -> Result<f64> {
         let mut rounds = 4;
         loop {
@@ -217,7 +218,7 @@ impl Gpu {
         }
     }
 
-    /// The fewest seconds that so many launches took, by the device's own clock if it has one.
+    /// The shortest time of `count` launches in seconds, by the device's own clock if it has one.
     async fn chain(
         &self,
         launch: &Launch,
@@ -239,7 +240,7 @@ impl Gpu {
                 executor.run_async(&input).await?;
                 start.elapsed().as_secs_f64()
             };
-            // A clock that stood still has measured nothing.
+            // Zero means that the clock's resolution was too coarse.
             if seconds > 0.0 {
                 best = best.min(seconds);
             }
@@ -254,11 +255,11 @@ mod tests {
     use crate::kernels::Card;
 
     #[test]
-    fn what_was_measured_replaces_what_is_assumed_within_reason() {
+    fn measurements_replace_presets_within_limits() {
         let ada = Card::Ada.machine();
         let Rates { units, lanes, mac, clock, bandwidth, launch, shared, broadcast, .. } = ada.rates;
-        // A card of half as many units, a third of the bandwidth, launches and workgroup memory that take twice as
-        // long, broadcasts that take half as long, and f16 that is quick, or slow.
+        // A card with half the units and a third of the bandwidth. Launches and workgroup memory take twice
+        // as long, broadcasts half as long, and f16 is fast or slow.
         let macs = 0.5 * units * 4.0 * lanes * clock / mac;
         let probed = Probed { macs, bytes: bandwidth * clock / 3.0, launch: 2.0 * launch / clock };
         let each = 0.5 * units * lanes * clock;
@@ -278,34 +279,34 @@ mod tests {
         assert_eq!(Calibration { half: Some(0.5 * macs), ..calibration }.correct(ada).half_rate, 0.5);
         let unknown = Calibration { half: None, broadcasts: None, ..calibration }.correct(ada);
         assert_eq!((unknown.half_rate, unknown.rates.broadcast), (ada.half_rate, broadcast));
-        // One that was busy with something else.
+        // A device that was busy with other work.
         let busy = Probed { macs: 1.0, bytes: 1.0, launch: 10.0 };
         let busy = Calibration { probed: busy, ..calibration }.correct(ada).rates;
         assert!(near(busy.units, units / 32.0) && near(busy.launch, 4.0 * launch), "{busy:?}");
     }
 
     #[test]
-    fn what_was_measured_is_found_again_by_the_same_device_alone() {
+    fn a_calibration_is_loaded_for_the_same_device_only() {
         let Ok(gpu) = Gpu::new() else { return };
         let folder = tempfile::tempdir().unwrap();
         let gpu = gpu.cache_in(Some(folder.path().into()));
-        // As a software driver is not calibrated by itself.
+        // Called directly, since software drivers are not calibrated automatically.
         let found = pollster::block_on(gpu.measured()).unwrap();
         let Calibration { probed: Probed { macs, bytes, launch }, shared, broadcasts, half } = found;
         let all = [macs, bytes, launch, shared, broadcasts.unwrap_or(1.0), half.unwrap_or(1.0)];
         assert!(all.iter().all(|measured| *measured > 0.0 && measured.is_finite()), "{found:?}");
         assert_eq!(broadcasts.is_some(), gpu.subgroup().is_some());
-        assert_eq!(gpu.recall(), None);
-        gpu.remember(found);
-        assert_eq!((gpu.recall(), gpu.calibration()), (Some(found), Some(found)));
+        assert_eq!(gpu.load_calibration(), None);
+        gpu.save_calibration(found);
+        assert_eq!((gpu.load_calibration(), gpu.calibration()), (Some(found), Some(found)));
         let other = Gpu { info: AdapterInfo { driver: "another".into(), ..gpu.info.clone() }, ..gpu.clone() };
-        assert_eq!(other.recall(), None);
-        let file = folder.path().join(Kept::file(&gpu.info));
+        assert_eq!(other.load_calibration(), None);
+        let file = folder.path().join(CacheEntry::file(&gpu.info));
         let mut bytes = std::fs::read(&file).unwrap();
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
         std::fs::write(&file, bytes).unwrap();
-        assert_eq!(gpu.recall(), None, "damaged");
-        assert_eq!(gpu.clone().cache_in(None).recall(), None);
+        assert_eq!(gpu.load_calibration(), None, "damaged");
+        assert_eq!(gpu.clone().cache_in(None).load_calibration(), None);
     }
 }

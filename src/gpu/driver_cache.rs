@@ -1,5 +1,5 @@
-//! The driver's own cache of what it compiled, kept from one start to the next. Vulkan's
-//! drivers have one; most also keep files of their own, those of phones mostly do not.
+//! The driver's pipeline cache, kept between starts. Vulkan drivers have one. Most desktop drivers
+//! also keep their own files; phone drivers mostly do not.
 
 use std::{
     path::PathBuf,
@@ -8,36 +8,36 @@ use std::{
 
 use super::{cache, one_line};
 
-/// A driver adds and never removes: beyond these many bytes it starts anew.
+/// The maximum size in bytes. Drivers only add entries, so a larger cache is discarded.
 const LIMIT: usize = cache::LIMIT as usize;
 
-/// A device's cache and its file.
+/// A device's pipeline cache and its file.
 pub(super) struct DriverCache {
     folder: PathBuf,
     name: String,
     cache: wgpu::PipelineCache,
     loaded: bool,
-    /// The seal of what the file holds, as far as we know; empty if that is of no use.
+    /// The header of the file as last read or written; empty if the file is unusable.
     seal: Mutex<Vec<u8>>,
 }
 
 impl DriverCache {
-    /// With what an earlier start kept under this name, if that is whole and the driver takes
-    /// it; else empty.
+    /// Opens the cache with the data that an earlier start saved under this name, if that is intact
+    /// and the driver accepts it; otherwise empty.
     pub(super) fn open(device: &wgpu::Device, folder: PathBuf, name: String) -> Option<Self> {
         let file = cache::read(&folder, &name).unwrap_or_default();
         let path = folder.join(&name);
         let kept = match cache::unseal(&name, &file) {
             None if !file.is_empty() => {
-                log::warn!("{}: damaged or not of this program; written anew", path.display());
+                log::warn!("{}: damaged or not a cache of Goldcrest; it will be replaced", path.display());
                 None
             }
             Some(kept) if kept.len() > LIMIT => None,
             kept => kept,
         };
-        // wgpu compares the driver's version: after an update the cache is of no more use.
+        // wgpu compares the driver's version: an update makes the cache unusable.
         let loaded = kept.and_then(|kept| {
-            let refused = |e| log::info!("{}: of another driver: {}", path.display(), one_line(&e));
+            let refused = |e| log::info!("{}: from another driver: {}", path.display(), one_line(&e));
             create(device, Some(kept)).map_err(refused).ok()
         });
         let made = |e| log::debug!("no pipeline cache: {}", one_line(&e));
@@ -49,21 +49,21 @@ impl DriverCache {
         Some(Self { folder, name, cache, loaded, seal: Mutex::new(seal) })
     }
 
-    /// What pipelines are created with.
+    /// The cache to create pipelines with.
     pub(super) fn cache(&self) -> &wgpu::PipelineCache {
         &self.cache
     }
 
-    /// Whether it began with what an earlier start had kept.
+    /// Returns whether it was loaded from an earlier start's file.
     pub(super) fn loaded(&self) -> bool {
         self.loaded
     }
 
-    /// Writes its file, if it would say anything new.
+    /// Writes its file, if the contents have changed.
     pub(super) fn keep(&self) {
         let Some(data) = self.cache.get_data() else { return };
         let sealed = cache::seal(&self.name, &data);
-        // Held while writing: of two sessions the later one's file stays.
+        // Held while writing, so that the file of the later of two sessions remains.
         let mut seal = self.seal.lock().unwrap_or_else(PoisonError::into_inner);
         if *seal != sealed[..cache::SEAL] && cache::write_whole(&self.folder, &self.name, &sealed) {
             *seal = sealed[..cache::SEAL].to_vec();
@@ -75,8 +75,8 @@ impl DriverCache {
 fn create(device: &wgpu::Device, kept: Option<&[u8]>) -> Result<wgpu::PipelineCache, wgpu::Error> {
     let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
     let descriptor = wgpu::PipelineCacheDescriptor { label: Some("goldcrest"), data: kept, fallback: false };
-    // SAFETY: the seal was whole, so these are the bytes that `get_data` gave for an adapter of
-    // the same key; wgpu's own header within names the driver, and wgpu refuses another's.
+    // SAFETY: the seal was intact, so these are the bytes that `get_data` returned for an adapter of
+    // the same key; wgpu's header in them names the driver, and wgpu rejects those of another.
     let cache = unsafe { device.create_pipeline_cache(&descriptor) };
     match pollster::block_on(scope.pop()) {
         None => Ok(cache),

@@ -1,5 +1,5 @@
-//! A plan on a device: buffers, pipelines and bind groups made once, then one encoder, one
-//! pass and one submit for a run. Only more runs in flight than ever before allocate anything.
+//! A plan on a device. Buffers, pipelines and bind groups are created once; a run takes one encoder, one
+//! pass and one submission. Runs allocate only if more are in flight than ever before.
 
 use std::sync::{Arc, OnceLock};
 
@@ -9,7 +9,7 @@ use web_time::Instant;
 use super::{
     Gpu, Pace, Startup,
     profile::Clock,
-    transfer::{Lane, Mapped, Pending, read, read_values},
+    transfer::{Mapped, Pending, StagingPair, read, read_values},
 };
 use crate::{
     Error, Result, Tensor,
@@ -18,7 +18,7 @@ use crate::{
     tensor::{Element, layout},
 };
 
-/// Where uniform parameters may begin.
+/// The alignment of uniform parameters in bytes.
 const PARAMS_ALIGNMENT: u64 = 256;
 
 /// A plan, ready to run.
@@ -26,41 +26,41 @@ pub struct Executor {
     pub(super) gpu: Gpu,
     pub(super) dispatches: Vec<Dispatch>,
     pub(super) slots: Vec<wgpu::Buffer>,
-    /// Of all weights, which bind groups hold.
+    /// The size in bytes of all weights, which the bind groups keep alive.
     weight_bytes: u64,
     pub(super) flag: Flag,
     pub(super) input: Value,
-    /// Whether the picture is brought to 8 bits.
+    /// True if the plan quantises the picture to int8.
     quantises: bool,
     pub(super) outputs: Vec<Value>,
     taps: Vec<Tap>,
-    /// What maps are stored as.
+    /// The element type of maps.
     pub(super) element: Element,
-    /// Tells how long what was recorded took, where the device can; made for the first who records.
+    /// The clock of recorded inferences, if the device has one; created for the first recording.
     pub(super) clock: OnceLock<Option<Clock>>,
-    /// Staging buffers that no inference uses. There are as many lanes as were ever in flight.
-    idle: Vec<Lane>,
-    /// The picture as the device has it, and where it becomes f16.
-    staging: Vec<f32>,
+    /// Idle staging buffers. In all, there are as many pairs as inferences were ever in flight.
+    idle: Vec<StagingPair>,
+    /// The picture in device layout, and scratch for its conversion to f16.
+    picture: Vec<f32>,
     halves: Vec<f16>,
     startup: Startup,
-    /// What tells it from others.
+    /// Identifies the executor.
     pub(super) identity: Arc<()>,
     /// True once a run has failed half-way: the buffers' state is unknown.
     failed: bool,
 }
 
-/// What tells of values that overflowed: a word in which each step may raise an alarm.
+/// The overflow flag: a word in which each step may raise an alarm.
 #[derive(Clone)]
 pub(super) struct Flag {
     pub buffer: wgpu::Buffer,
-    /// The step of each alarm, the last one's first.
+    /// The name of each alarm's step; the last step comes first.
     layers: Arc<[String]>,
     element: Element,
 }
 
 impl Flag {
-    /// Bytes of the word.
+    /// The size of the word in bytes.
     pub const BYTES: u64 = 4;
 
     async fn new(gpu: &Gpu, plan: &Plan) -> Result<Self> {
@@ -74,12 +74,12 @@ impl Flag {
         gpu.allocate("overflow", LEAST_BINDING, usage).await
     }
 
-    /// Records that no alarm is raised yet.
+    /// Records clearing the flag.
     pub fn lower(&self, encoder: &mut wgpu::CommandEncoder) {
         encoder.clear_buffer(&self.buffer, 0, None);
     }
 
-    /// Refuses what was computed while the word, copied to these bytes, says that something overflowed.
+    /// Returns an error if the flag, copied to `bytes`, holds an alarm.
     pub fn check(&self, bytes: &[u8]) -> Result<()> {
         let alarm: u32 = bytemuck::pod_read_unaligned(&bytes[..Self::BYTES as usize]);
         match self.layers.get((alarm as usize).wrapping_sub(1)) {
@@ -96,8 +96,8 @@ pub(super) struct Dispatch {
 }
 
 impl Dispatch {
-    /// One of `launch`, whose parameters are the `at`-th of `params`, over buffers, what it reads, then what it
-    /// writes, then the flag if it checks for overflow, and textures.
+    /// Creates a dispatch of `launch`, whose parameters are the `at`-th of `params`. `buffers` are its
+    /// inputs, its outputs, and the flag if it checks for overflow.
     ///
     /// # Errors
     /// As [`Gpu::guarded`].
@@ -128,7 +128,7 @@ impl Dispatch {
 }
 
 impl Executor {
-    /// [`Executor::build`] in one go.
+    /// [`Executor::build`] with [`Pace::AtOnce`].
     ///
     /// # Errors
     /// As [`Executor::build`].
@@ -136,13 +136,13 @@ impl Executor {
         Self::build(gpu, plan, Pace::AtOnce, progress).await
     }
 
-    /// Makes everything that `plan` needs, at this pace. `progress` hears of each pipeline
-    /// that has to be compiled: done, of how many.
+    /// Creates everything that `plan` needs, at this pace. `progress` gets the number of compiled
+    /// pipelines and their total.
     ///
     /// # Errors
-    /// [`Error::Device`] naming the kernel that the device refused, [`Error::Memory`] if memory ran out,
-    /// [`Error::HostLimit`] if a program's own device was opened with too little;
-    /// [`Error::NoF16`] if the plan is for f16 and the device has none.
+    /// [`Error::Device`] naming the kernel that the device rejected, [`Error::Memory`] if the device has no
+    /// memory left, [`Error::HostLimit`] if a program's own device was opened with too low limits,
+    /// [`Error::NoF16`] if the plan is for f16 and the device does not support it.
     pub async fn build(
         gpu: &Gpu,
         plan: &Plan,
@@ -171,8 +171,8 @@ impl Executor {
         let params = params_buffer(gpu, launches.iter().copied()).await?;
         let outputs: Vec<Value> = plan.outputs.iter().map(|output| output.value).collect();
         let flag = Flag::new(gpu, plan).await?;
-        let answer: u64 = outputs.iter().map(Value::bytes).sum();
-        let lane = Lane::new(gpu, plan.input.bytes(), answer + Flag::BYTES)?;
+        let output_bytes: u64 = outputs.iter().map(Value::bytes).sum();
+        let pair = StagingPair::new(gpu, plan.input.bytes(), output_bytes + Flag::BYTES)?;
         let filled = begun.elapsed();
 
         let (pipelines, compiled) = gpu.pipelines(&launches, element, pace, &mut progress).await?;
@@ -205,8 +205,8 @@ impl Executor {
             taps: plan.taps.clone(),
             element,
             clock: OnceLock::new(),
-            idle: vec![lane],
-            staging: vec![0.0; layout::len(plan.input.shape)],
+            idle: vec![pair],
+            picture: vec![0.0; layout::len(plan.input.shape)],
             halves: Vec::new(),
             startup: Startup { upload: filled, ..compiled },
             identity: Arc::new(()),
@@ -214,22 +214,22 @@ impl Executor {
         })
     }
 
-    /// Bytes of all weights on the device.
+    /// The size of all weights on the device in bytes.
     pub fn weight_bytes(&self) -> u64 {
         self.weight_bytes
     }
 
-    /// Whether the device has a clock that tells a step's time.
+    /// Returns whether the device has timestamps.
     pub fn has_timestamps(&self) -> bool {
         self.gpu.has_timestamps()
     }
 
-    /// Whether no inference of it is in flight.
+    /// Returns whether no inference is in flight.
     pub fn is_idle(&self) -> bool {
         Arc::strong_count(&self.identity) == 1
     }
 
-    /// How long it took to make.
+    /// The time that building it took.
     pub fn startup(&self) -> Startup {
         self.startup
     }
@@ -246,14 +246,14 @@ impl Executor {
     /// Runs once: NCHW in, the plan's outputs in NCHW out.
     ///
     /// # Errors
-    /// [`Error::Overflow`] if a value inside the network is beyond what is stored, [`Error::Input`] if `input` is
-    /// not of the planned shape, [`Error::Lost`] if the device
-    /// was lost, [`Error::Device`] if it refused the work; the executor is then of no more use.
+    /// [`Error::Overflow`] if a value inside the network overflows, [`Error::Input`] if `input` does not have
+    /// the planned shape; [`Error::Lost`] if the device was lost and [`Error::Device`] if it rejected the
+    /// work: the executor is then unusable.
     pub fn run(&mut self, input: &Tensor) -> Result<Vec<Tensor>> {
         pollster::block_on(self.run_async(input))
     }
 
-    /// [`Executor::run`] for where nothing may block. Elsewhere it blocks all the same.
+    /// [`Executor::run`] where blocking is not possible, as in browsers. Elsewhere it blocks.
     ///
     /// # Errors
     /// As [`Executor::run`].
@@ -262,15 +262,15 @@ impl Executor {
         self.answer(pending).await
     }
 
-    /// Hands an input to the device and does not wait: while it computes, the next can be
-    /// prepared. An inference that no other has made room for makes staging buffers of its own.
+    /// Submits an input without waiting, so that the next can be prepared meanwhile. Allocates staging
+    /// buffers if none are idle.
     ///
     /// # Errors
     /// As [`Executor::run`].
     pub fn submit(&mut self, input: &Tensor) -> Result<Pending> {
         if input.shape()? != self.input.shape {
             return Err(Error::Input(format!(
-                "has the shape {}, planned was {}",
+                "has the shape {}, expected {}",
                 input.shape()?,
                 self.input.shape
             )));
@@ -279,7 +279,7 @@ impl Executor {
             input.quantisable()?;
         }
         if let Some(value) = self.element.overflow(input.data()) {
-            return Err(Error::Input(format!("{value:e} is beyond what {} holds", self.element)));
+            return Err(Error::Input(format!("the value {value:e} overflows {}: use f32", self.element)));
         }
         self.ready()?;
         let outcome = self.send(input);
@@ -287,7 +287,7 @@ impl Executor {
         outcome
     }
 
-    /// Refuses a device that was lost, and buffers in which a run ended half-way.
+    /// Returns an error if the device was lost, or if a run failed half-way.
     pub(super) fn ready(&self) -> Result<()> {
         self.gpu.trouble.check()?;
         match self.failed {
@@ -297,47 +297,46 @@ impl Executor {
         }
     }
 
-    /// The buffer that a value is in.
+    /// The buffer of a value.
     pub fn slot(&self, value: Value) -> &wgpu::Buffer {
         &self.slots[value.slot.index()]
     }
 
     /// Uploads, records and submits.
     fn send(&mut self, input: &Tensor) -> Result<Pending> {
-        let lane = match self.idle.pop() {
-            Some(lane) => lane,
-            None => Lane::new(&self.gpu, self.input.bytes(), self.answer_bytes() + Flag::BYTES)?,
+        let pair = match self.idle.pop() {
+            Some(pair) => pair,
+            None => StagingPair::new(&self.gpu, self.input.bytes(), self.output_bytes() + Flag::BYTES)?,
         };
-        layout::to_device(input, self.input.shape, &mut self.staging);
-        let Lane { upload, readback } = &lane;
+        layout::to_device(input, self.input.shape, &mut self.picture);
+        let StagingPair { upload, readback } = &pair;
         upload
             .get_mapped_range_mut(..)
             .map_err(|e| self.gpu.unusable(&e))?
-            .copy_from_slice(self.element.encode(&self.staging, &mut self.halves));
+            .copy_from_slice(self.element.encode(&self.picture, &mut self.halves));
         upload.unmap();
 
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
         encoder.copy_buffer_to_buffer(upload, 0, &self.slots[self.input.slot.index()], 0, upload.size());
         self.encode(&mut encoder);
-        self.copy_answers(&mut encoder, readback);
-        let mapped = lane.map(&encoder);
+        self.copy_outputs(&mut encoder, readback);
+        let mapped = pair.map(&encoder);
         let submission = self.gpu.queue.submit([encoder.finish()]);
-        Ok(Pending { owner: self.identity.clone(), lane, mapped, submission })
+        Ok(Pending { owner: self.identity.clone(), pair, mapped, submission })
     }
 
-    /// Bytes of all parts of an answer.
-    pub(super) fn answer_bytes(&self) -> u64 {
+    /// The size of all outputs in bytes.
+    pub(super) fn output_bytes(&self) -> u64 {
         self.outputs.iter().map(Value::bytes).sum()
     }
 
-    /// Where the word is that tells whether the latest inference overflowed, from its first byte on: zero if not.
+    /// The buffer of the overflow flag: its first word is zero unless the latest inference overflowed.
     pub fn overflow(&self) -> &wgpu::Buffer {
         &self.flag.buffer
     }
 
-    /// Records that the parts of the latest answer are copied to a staging buffer, one behind another, and the
-    /// flag behind them.
-    pub(super) fn copy_answers(&self, encoder: &mut wgpu::CommandEncoder, staging: &wgpu::Buffer) {
+    /// Records copying the latest outputs to a staging buffer, one after another, and the flag after them.
+    pub(super) fn copy_outputs(&self, encoder: &mut wgpu::CommandEncoder, staging: &wgpu::Buffer) {
         let mut at = 0;
         for &output in &self.outputs {
             encoder.copy_buffer_to_buffer(self.slot(output), 0, staging, at, output.bytes());
@@ -346,17 +345,17 @@ impl Executor {
         encoder.copy_buffer_to_buffer(&self.flag.buffer, 0, staging, at, Flag::BYTES);
     }
 
-    /// Waits for the answer to what [`Executor::submit`] began. Answers may be collected in any
-    /// order.
+    /// Waits for the outputs of an inference that [`Executor::submit`] started. Inferences may be collected
+    /// in any order.
     ///
     /// # Errors
-    /// [`Error::Overflow`] as of [`Executor::run`]; [`Error::Lost`] if the device was lost: the executor is then
-    /// of no more use.
+    /// [`Error::Overflow`] as for [`Executor::run`]; [`Error::Lost`] if the device was lost: the executor is
+    /// then unusable.
     pub fn collect(&mut self, pending: Pending) -> Result<Vec<Tensor>> {
         pollster::block_on(self.answer(pending))
     }
 
-    /// [`Executor::collect`], which gives way in a browser alone. Elsewhere it blocks.
+    /// [`Executor::collect`] where blocking is not possible, as in browsers. Elsewhere it blocks.
     pub(crate) async fn answer(&mut self, pending: Pending) -> Result<Vec<Tensor>> {
         self.owns(&pending)?;
         let done = self.gpu.finished(pending.submission.clone()).await;
@@ -365,20 +364,20 @@ impl Executor {
         self.collect_async(pending).await
     }
 
-    /// [`Executor::collect`] for where nothing may block: something else has to poll the device,
-    /// as a browser does.
+    /// [`Executor::collect`] that never blocks: something else has to poll the device, as browsers
+    /// do.
     ///
     /// # Errors
     /// As [`Executor::collect`].
     pub async fn collect_async(&mut self, pending: Pending) -> Result<Vec<Tensor>> {
         self.owns(&pending)?;
-        let Pending { lane, mapped, .. } = pending;
-        let answer = self.receive(&lane, mapped).await;
-        match &answer {
-            Ok(_) | Err(Error::Overflow { .. }) => self.idle.push(lane),
+        let Pending { pair, mapped, .. } = pending;
+        let outputs = self.receive(&pair, mapped).await;
+        match &outputs {
+            Ok(_) | Err(Error::Overflow { .. }) => self.idle.push(pair),
             Err(_) => self.failed = true,
         }
-        answer
+        outputs
     }
 
     fn owns(&self, pending: &Pending) -> Result<()> {
@@ -386,19 +385,19 @@ impl Executor {
         if own { Ok(()) } else { Err(Error::Input("is in flight for another session".into())) }
     }
 
-    /// Waits for both buffers of the lane and reads the answers.
-    async fn receive(&self, lane: &Lane, mapped: [Mapped; 2]) -> Result<Vec<Tensor>> {
+    /// Waits until both buffers are mapped and reads the outputs.
+    async fn receive(&self, pair: &StagingPair, mapped: [Mapped; 2]) -> Result<Vec<Tensor>> {
         for receiver in mapped {
             self.gpu.arrived(receiver).await?;
         }
-        let view = lane.readback.get_mapped_range(..).map_err(|e| self.gpu.unusable(&e))?;
-        let answers = answers_in(&view, &self.outputs, &self.flag);
+        let view = pair.readback.get_mapped_range(..).map_err(|e| self.gpu.unusable(&e))?;
+        let outputs = read_outputs(&view, &self.outputs, &self.flag);
         drop(view);
-        lane.readback.unmap();
-        answers
+        pair.readback.unmap();
+        outputs
     }
 
-    /// Every layer's output in the last run, by module name: empty unless planned with taps.
+    /// Every layer's output in the last run, by module name; empty unless planned with taps.
     ///
     /// # Errors
     /// [`Error::Lost`] if the device was lost.
@@ -415,27 +414,26 @@ impl Executor {
     }
 }
 
-/// What [`Executor::copy_answers`] left in a staging buffer, from its bytes.
-pub(super) fn answers_in(bytes: &[u8], outputs: &[Value], flag: &Flag) -> Result<Vec<Tensor>> {
+/// Reads the outputs that [`Executor::copy_outputs`] copied, from a staging buffer's bytes.
+pub(super) fn read_outputs(bytes: &[u8], outputs: &[Value], flag: &Flag) -> Result<Vec<Tensor>> {
     let mut rest = bytes;
-    let answer = |output: &Value| {
+    let tensor = |output: &Value| {
         let (own, others) = rest.split_at(output.bytes() as usize);
         rest = others;
         output.form.tensor(output.shape, own)
     };
-    let answers = outputs.iter().map(answer).collect();
+    let tensors = outputs.iter().map(tensor).collect();
     flag.check(rest)?;
-    Ok(answers)
+    Ok(tensors)
 }
 
 impl Gpu {
-    /// Runs one kernel by itself over maps and weights of `element`, on `reads` in the device's
-    /// layout, and gives what it writes, as many values each as `lens` say: what trust checks and
-    /// tests are made of.
+    /// Runs a single kernel, for trust checks and tests. Maps and weights are `element`, and `reads` are in
+    /// device layout. Returns the kernel's outputs, each with as many values as `lens` says.
     ///
     /// # Errors
-    /// [`Error::Device`] if the device refused the kernel, [`Error::Lost`] if it was lost,
-    /// [`Error::NoF16`] if it has no such element, [`Error::Overflow`] if a value overflows.
+    /// [`Error::Device`] if the device rejected the kernel, [`Error::Lost`] if it was lost,
+    /// [`Error::NoF16`] if it does not support f16, [`Error::Overflow`] if a value overflows.
     pub fn dispatch(
         &self,
         launch: &Launch,

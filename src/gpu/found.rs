@@ -1,4 +1,4 @@
-//! Boxes that are drawn without leaving the device.
+//! Detected boxes that remain on the device, for drawing.
 
 use super::{Executor, source::Bound};
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
     plan::Value,
 };
 
-/// The best boxes of the latest inference on the device: instances, and how many there are.
+/// The best boxes of the latest inference, on the device: instances and their number.
 pub struct Boxes {
     bound: Bound,
     instances: wgpu::Buffer,
@@ -15,19 +15,19 @@ pub struct Boxes {
 }
 
 impl Boxes {
-    /// The boxes as [`Found`] has them, by falling score, what is left over zero. Usable as vertices, as
-    /// storage, and to copy from.
+    /// The boxes as records of [`Found`], by descending score; unused entries are zero. The buffer can be
+    /// bound as vertices and as storage, and copied from.
     pub fn instances(&self) -> &wgpu::Buffer {
         &self.instances
     }
 
-    /// The arguments of [`wgpu::RenderPass::draw_indirect`] for as many instances as there are boxes.
-    /// Usable as storage and to copy from too.
+    /// The arguments of [`wgpu::RenderPass::draw_indirect`], with one instance per box. The buffer can
+    /// also be bound as storage and copied from.
     pub fn draw(&self) -> &wgpu::Buffer {
         &self.draw
     }
 
-    /// How [`Boxes::instances`] are bound as vertices: bounds, score and class, from `first` on.
+    /// The vertex attributes of [`Boxes::instances`]: bounds, score and class, at locations from `first`.
     pub fn attributes(first: u32) -> [wgpu::VertexAttribute; 3] {
         use wgpu::VertexFormat::{Float32, Float32x4, Uint32};
         let mut at = (first, 0);
@@ -40,12 +40,12 @@ impl Boxes {
 }
 
 impl Executor {
-    /// Makes what leaves the best `most` boxes on the device: of `candidates` and `boxes` first with
-    /// `suppress`, then with `rank`.
+    /// Prepares the search for the best `most` boxes on the device: `suppress` over `candidates` and
+    /// `boxes`, then `rank`.
     ///
     /// # Errors
     /// [`Error::Memory`](crate::Error::Memory) and [`Error::Device`](crate::Error::Device) if the device
-    /// refuses it.
+    /// rejects it.
     pub async fn boxes(
         &self,
         [candidates, boxes]: [Value; 2],
@@ -54,7 +54,7 @@ impl Executor {
     ) -> Result<Boxes> {
         use wgpu::BufferUsages as Usage;
         let shared = Usage::STORAGE | Usage::COPY_SRC;
-        let kept = self.gpu.allocate("candidates that stay", candidates.bytes(), shared).await?;
+        let kept = self.gpu.allocate("the remaining candidates", candidates.bytes(), shared).await?;
         let size = (most.max(1) * size_of::<Found>()) as u64;
         let instances = self.gpu.allocate("instances", size, shared | Usage::VERTEX).await?;
         let size = size_of::<wgpu::util::DrawIndirectArgs>() as u64;
@@ -66,7 +66,7 @@ impl Executor {
         Ok(Boxes { bound, instances, draw })
     }
 
-    /// Records that the boxes of the latest inference are found.
+    /// Records the search for the boxes of the latest inference.
     ///
     /// # Errors
     /// As [`Executor::record`].

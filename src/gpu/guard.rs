@@ -1,18 +1,18 @@
-//! What a device has against something, told to whoever asked for it and to no handler of the program.
+//! Error scopes: device errors are returned to the caller and never reach the program's handlers.
 
 use super::{Gpu, one_line};
 use crate::{Error, Result};
 
 impl Gpu {
-    /// Makes something on the device.
+    /// Runs `make` on the device within error scopes. `what` names its result in errors.
     ///
     /// # Errors
-    /// [`Error::Memory`] if there is none left for it, [`Error::Lost`] if the device is gone,
-    /// [`Error::Device`] if the device refuses it otherwise.
+    /// [`Error::Memory`] if the device has no memory left, [`Error::Lost`] if it is lost,
+    /// [`Error::Device`] for other errors.
     pub(super) async fn guarded<T>(&self, what: &str, make: impl FnOnce() -> T) -> Result<T> {
         let [internal, memory, validation] = self.scopes();
         let made = make();
-        // All are off the device's stack before anything is waited for.
+        // Pop all scopes off the device's stack before the first await.
         let (validation, memory, internal) = (validation.pop(), memory.pop(), internal.pop());
         let refused = [validation.await, memory.await, internal.await];
         match refused.into_iter().flatten().next() {
@@ -23,8 +23,8 @@ impl Gpu {
         }
     }
 
-    /// [`Gpu::guarded`] for where nothing can be awaited. In a browser what the device has against it
-    /// shows when it is used.
+    /// [`Gpu::guarded`] where awaiting is not possible. In browsers, errors show only when the result
+    /// is used.
     ///
     /// # Errors
     /// As [`Gpu::guarded`].
@@ -41,13 +41,13 @@ impl Gpu {
         }
     }
 
-    /// Scopes for all that can go wrong, each within those before.
+    /// Pushes a scope for every kind of error, outermost first.
     fn scopes(&self) -> [wgpu::ErrorScopeGuard; 3] {
         use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
         [Internal, OutOfMemory, Validation].map(|filter| self.device.push_error_scope(filter))
     }
 
-    /// A buffer of `size` bytes.
+    /// Allocates a buffer of `size` bytes.
     ///
     /// # Errors
     /// As [`Gpu::guarded`].
@@ -60,10 +60,10 @@ impl Gpu {
         self.guarded(label, || super::transfer::buffer(self, label, size, usage)).await
     }
 
-    /// A buffer that holds `contents`, filled up to whole words.
+    /// Allocates a buffer with `contents`, padded to whole words.
     ///
     /// # Errors
-    /// As [`Gpu::guarded`]; [`Error::Lost`] if the device is gone.
+    /// As [`Gpu::guarded`].
     pub(super) async fn filled(
         &self,
         label: &str,
@@ -77,7 +77,7 @@ impl Gpu {
             mapped_at_creation: true,
         };
         let buffer = self.guarded(label, || self.device.create_buffer(&descriptor)).await?;
-        // A lost device gives buffers, and says nothing until one is used.
+        // A lost device still creates buffers, without an error until one is used.
         let mut view = buffer.get_mapped_range_mut(..).map_err(|_| self.lost())?;
         view.slice(..contents.len()).copy_from_slice(contents);
         drop(view);
@@ -85,7 +85,7 @@ impl Gpu {
         Ok(buffer)
     }
 
-    /// Whether the device is gone: it then gives buffers that are none.
+    /// Returns whether the device is lost: it then creates buffers that cannot be mapped.
     pub(super) fn is_lost(&self) -> bool {
         let scopes = self.scopes();
         let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
@@ -98,12 +98,12 @@ impl Gpu {
         buffer.get_mapped_range(..).is_err()
     }
 
-    /// What it means that something of the device cannot be used.
+    /// The error for a failed operation: the device's loss, if it is lost.
     pub(super) fn unusable(&self, error: &dyn std::error::Error) -> Error {
         if self.is_lost() { self.lost() } else { Error::Device(one_line(error)) }
     }
 
-    /// The error of a device that is gone.
+    /// The error for a lost device.
     pub(super) fn lost(&self) -> Error {
         Error::Lost(self.adapter().to_string())
     }

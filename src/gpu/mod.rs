@@ -1,5 +1,5 @@
-//! The one module that speaks wgpu: adapters, pipelines, execution, readback. It runs plans
-//! and knows no network.
+//! The wgpu backend: adapters, pipelines, execution, readback. It runs plans, independent of
+//! networks.
 
 mod adapters;
 pub(crate) mod cache;
@@ -40,7 +40,7 @@ use crate::{Error, Result, plan::Machine, tensor::Element};
 use pipelines::Pipelines;
 use tiers::Tiers;
 
-/// Every feature that is of use here.
+/// Every feature that the backend can use.
 const FEATURES: wgpu::Features = profile::FEATURES
     .union(tiers::FEATURES)
     .union(wgpu::Features::PIPELINE_CACHE)
@@ -54,14 +54,14 @@ pub struct Gpu {
     info: AdapterInfo,
     pipelines: Arc<Pipelines>,
     tiers: Tiers,
-    /// What was measured of it, once somebody asked.
+    /// The device's calibration, once loaded or measured.
     calibration: Arc<OnceLock<Option<calibrate::Calibration>>>,
-    /// Whether its driver keeps accesses within buffers and textures.
+    /// True if the driver bounds-checks accesses to buffers and textures.
     robust: bool,
     trouble: Trouble,
 }
 
-/// The first thing that a device of our own reported outside of any call that could return it.
+/// The first error that a device opened here reported outside of any call that could return it.
 #[derive(Clone, Default)]
 struct Trouble(Arc<OnceLock<Fault>>);
 
@@ -87,24 +87,24 @@ impl Trouble {
 }
 
 impl Gpu {
-    /// The machine's best adapter: a discrete GPU before an integrated one before software.
+    /// Opens the machine's best adapter: discrete GPUs before integrated ones before software.
     ///
     /// # Errors
-    /// [`Error::Adapter`] if there is none or it gives no device.
+    /// [`Error::Adapter`] if there is none or it cannot create a device.
     pub fn new() -> Result<Self> {
         Self::open(None)
     }
 
-    /// The adapter at an index of [`adapters`], or whose name contains `wanted`; without one
-    /// the best.
+    /// Opens the adapter at the index `wanted` of [`adapters`], or the best one whose name contains
+    /// `wanted`; the best of all if none is given.
     ///
     /// # Errors
-    /// [`Error::Adapter`] if there is none such or it gives no device.
+    /// [`Error::Adapter`] if no adapter matches or it cannot create a device.
     pub fn open(wanted: Option<&str>) -> Result<Self> {
         pollster::block_on(Self::open_async(wanted))
     }
 
-    /// [`Gpu::open`] for where nothing may block.
+    /// [`Gpu::open`] where blocking is not possible, as in browsers.
     ///
     /// # Errors
     /// As [`Gpu::open`].
@@ -114,10 +114,10 @@ impl Gpu {
         Self::from_adapter(adapter).await
     }
 
-    /// A device of our own on `adapter`.
+    /// Opens a device on `adapter`.
     ///
     /// # Errors
-    /// [`Error::Adapter`] if it gives none.
+    /// [`Error::Adapter`] if it cannot create one.
     pub async fn from_adapter(adapter: &wgpu::Adapter) -> Result<Self> {
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("goldcrest"),
@@ -128,10 +128,9 @@ impl Gpu {
             ..Default::default()
         };
         let name = adapter.get_info().name;
-        let (device, queue) = adapter
-            .request_device(&descriptor)
-            .await
-            .map_err(|e| Error::Adapter(format!("adapter {name} gives no device: {}", one_line(&e))))?;
+        let (device, queue) = adapter.request_device(&descriptor).await.map_err(|e| {
+            Error::Adapter(format!("adapter {name} cannot create a device: {}", one_line(&e)))
+        })?;
         let gpu = Self::from_device(adapter, device, queue);
         let trouble = gpu.trouble.clone();
         gpu.device.on_uncaptured_error(Arc::new(move |e: wgpu::Error| {
@@ -144,8 +143,8 @@ impl Gpu {
         Ok(gpu)
     }
 
-    /// A program's own device. No handler of it is touched. With
-    /// [`wgpu::Features::PIPELINE_CACHE`] later starts are quicker, where the driver plays along.
+    /// Uses a program's own device, without changing its error handlers. With
+    /// [`wgpu::Features::PIPELINE_CACHE`], later starts are faster where the driver supports it.
     pub fn from_device(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Self {
         let has_cache = device.features().contains(wgpu::Features::PIPELINE_CACHE);
         let key = has_cache.then(|| wgpu::util::pipeline_cache_key(&adapter.get_info())).flatten();
@@ -164,27 +163,27 @@ impl Gpu {
         gpu
     }
 
-    /// Keeps what may spare a later start some work in this folder, or nowhere. Unless told, it
-    /// is the one that `GOLDCREST_CACHE_DIR` names (empty: nowhere), or else the user's cache
-    /// folder. For before sessions are built: pipelines made so far are forgotten.
+    /// Sets the folder of the cache files, or disables them. The default is `GOLDCREST_CACHE_DIR`
+    /// (empty: disabled), or else the user's cache folder. Call this before building sessions: it
+    /// discards compiled pipelines.
     #[must_use]
     pub fn cache_in(mut self, folder: Option<PathBuf>) -> Self {
-        self.pipelines = Arc::new(self.pipelines.moved_to(folder));
+        self.pipelines = Arc::new(self.pipelines.with_folder(folder));
         self.calibration = Arc::default();
         self
     }
 
-    /// Where it keeps what may spare a later start some work.
+    /// The folder of the cache files, if they are enabled.
     pub fn cache_folder(&self) -> Option<&Path> {
         self.pipelines.folder()
     }
 
-    /// What it runs on.
+    /// The device's adapter.
     pub fn adapter(&self) -> &AdapterInfo {
         &self.info
     }
 
-    /// The device.
+    /// The wgpu device.
     pub fn device(&self) -> &wgpu::Device {
         &self.device
     }
@@ -194,16 +193,16 @@ impl Gpu {
         &self.queue
     }
 
-    /// Whether maps and weights can be f16 on it. A program's own device must have been asked
-    /// for `SHADER_F16`.
+    /// Returns whether maps and weights can be f16. A program's own device needs the feature
+    /// `SHADER_F16` for that.
     pub fn has_f16(&self) -> bool {
         self.device.features().contains(wgpu::Features::SHADER_F16)
     }
 
-    /// Refuses what maps and weights cannot be on it.
+    /// Checks that maps and weights can be `element`.
     ///
     /// # Errors
-    /// [`Error::NoF16`] if it is f16.
+    /// [`Error::NoF16`] for f16, if the device does not support it.
     pub fn supports(&self, element: Element) -> Result<()> {
         match element {
             Element::F16 if !self.has_f16() => Err(Error::NoF16 { adapter: self.info.to_string() }),
@@ -211,12 +210,12 @@ impl Gpu {
         }
     }
 
-    /// What maps and weights can be on it.
+    /// The element types that maps and weights can have.
     pub fn elements(&self) -> impl Iterator<Item = Element> {
         Element::ALL.into_iter().filter(|&element| self.supports(element).is_ok())
     }
 
-    /// What the planner has to know of it, for maps and weights of `element`.
+    /// The device's cost-model parameters and limits, for maps and weights of `element`.
     pub fn machine(&self, element: Element) -> Machine {
         let limits = self.device.limits();
         let assumed = self.info.machine();
@@ -235,16 +234,16 @@ impl Gpu {
     }
 }
 
-/// Matrices are an experiment of wgpu's. What it warns of, that they may be wrong, is why their
-/// units are tried before they are used.
+/// Cooperative matrices are experimental in wgpu and may compute wrong results, so matrix units are
+/// checked before they are used.
 #[allow(unsafe_code)]
 fn experimental() -> wgpu::ExperimentalFeatures {
-    // SAFETY: the one such feature that we ask for runs texts of ours alone, which keep its rules:
-    // every subgroup takes part whole, and matrices are read within their buffers.
+    // SAFETY: the only experimental feature that we enable runs our own shaders alone, which follow its
+    // rules: whole subgroups execute matrix operations, and matrix loads stay within their buffers.
     unsafe { wgpu::ExperimentalFeatures::enabled() }
 }
 
-/// wgpu's errors run over many lines; ours take one.
+/// Formats an error and its sources on one line, where wgpu uses several.
 fn one_line(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -1,21 +1,21 @@
-//! Whether something long is done in one go.
+//! Blocking or cooperative build.
 
 use std::{
     future::poll_fn,
     task::{Context, Poll},
 };
 
-/// How an executor is made.
+/// How an executor is built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pace {
-    /// In one go, pipelines compiled by as many threads as there are cores.
+    /// Blocking, with pipelines compiled on one thread per core.
     AtOnce,
-    /// Piece by piece on the thread that asks: the future is pending after each, and woken at once.
+    /// Cooperative, on the calling thread: the future yields after each piece of work.
     Piecewise,
 }
 
 impl Pace {
-    /// Lets whoever polls do something else in between, if that is the pace.
+    /// Yields once, if the build is cooperative.
     pub(crate) async fn breathe(self) {
         let mut done = self == Self::AtOnce;
         poll_fn(|context: &mut Context<'_>| {

@@ -1,4 +1,4 @@
-//! Shader texts to pipelines: each compiled once, and several at a time.
+//! Pipelines by shader text: each is compiled once, and several in parallel.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -13,22 +13,22 @@ use web_time::Instant;
 use super::{Gpu, Pace, driver_cache::DriverCache};
 use crate::{
     Error, Result,
-    kernels::{Access, LANES, Launch, Shader},
+    kernels::{Access, Launch, Shader, WORKGROUP_SIZE},
     tensor::Element,
 };
 
-/// How long a session took to get ready, and with how many new pipelines.
+/// The startup times of a session.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Startup {
-    /// Planning it, and packing the weights.
+    /// Planning and weight packing.
     pub plan: Duration,
-    /// Making its buffers and filling those of the weights.
+    /// Buffer allocation and weight upload.
     pub upload: Duration,
-    /// Compiling its pipelines.
+    /// Pipeline compilation.
     pub compile: Duration,
-    /// How many were compiled: those that the device had already are not counted.
+    /// The number of pipelines compiled, without those that the device had already.
     pub pipelines: usize,
-    /// Whether the driver compiled them with what it kept from an earlier start.
+    /// True if the driver used its cache from an earlier start.
     pub cached: bool,
 }
 
@@ -45,7 +45,7 @@ impl fmt::Display for Startup {
     }
 }
 
-/// A device's pipelines by their text, and the driver's cache that they are compiled with.
+/// A device's pipelines by shader text, and the driver's cache for compiling them.
 pub(super) struct Pipelines {
     known: Mutex<HashMap<String, wgpu::ComputePipeline>>,
     /// The name of the driver's cache, if it has one.
@@ -64,8 +64,8 @@ impl Pipelines {
         self.folder.as_deref()
     }
 
-    /// None yet, of the same device, with another folder.
-    pub(super) fn moved_to(&self, folder: Option<PathBuf>) -> Self {
+    /// An empty set for the same device, with another cache folder.
+    pub(super) fn with_folder(&self, folder: Option<PathBuf>) -> Self {
         Self::new(self.key.clone(), folder)
     }
 
@@ -79,12 +79,12 @@ impl Pipelines {
     }
 }
 
-/// A text to compile, and a launch that it is for.
+/// A shader text to compile, and a launch that uses it.
 type Job<'a> = (&'a String, &'a Launch);
 
 impl Gpu {
-    /// The pipelines of launches over maps of `element`, those that are new compiled side by side; what it took, but
-    /// for plan and upload. `progress` hears of the new ones.
+    /// Returns the pipelines of launches over maps of `element`, with new ones compiled in parallel, and the
+    /// startup times except planning and upload. `progress` gets the number of new ones done and their total.
     pub(super) async fn pipelines(
         &self,
         launches: &[&Launch],
@@ -128,12 +128,12 @@ impl Gpu {
         Ok((pipelines, startup))
     }
 
-    /// Opens the driver's cache, which reads a file, before it is needed.
+    /// Opens the driver's cache in advance, since that reads a file.
     pub(crate) fn open_cache(&self) {
         self.pipelines.driver(&self.device);
     }
 
-    /// Writes the driver's cache, where that is not to take time from a frame on another thread.
+    /// Writes the driver's cache, on another thread if the build must not take time from frames.
     fn keep_cache(&self, pace: Pace) {
         let gpu = self.clone();
         let keep = move || {
@@ -142,14 +142,14 @@ impl Gpu {
             }
         };
         match pace {
-            // Without a thread the next start compiles once more.
+            // If no thread starts, the next start compiles again.
             #[cfg(not(target_arch = "wasm32"))]
             Pace::Piecewise => drop(std::thread::Builder::new().name("goldcrest keeps".into()).spawn(keep)),
             _ => keep(),
         }
     }
 
-    /// The pipeline of one launch, for a kernel by itself.
+    /// The pipeline of a single launch.
     pub(super) async fn pipeline(&self, launch: &Launch, element: Element) -> Result<wgpu::ComputePipeline> {
         let text = launch.wgsl(element);
         let known = self.pipelines.known().get(&text).cloned();
@@ -161,8 +161,8 @@ impl Gpu {
         Ok(pipeline)
     }
 
-    /// Compiles on as many threads as there are cores. The calling thread only hears of what is
-    /// done, so that progress is told on it.
+    /// Compiles on one thread per core. The calling thread only collects the results, so that it
+    /// can report progress.
     #[cfg(not(target_arch = "wasm32"))]
     fn compile_all(
         &self,
@@ -181,7 +181,7 @@ impl Gpu {
             loop {
                 let at = next.fetch_add(1, Relaxed);
                 let Some(&job) = jobs.get(at) else { break };
-                // Waits for nothing: natively an error scope has its answer at once.
+                // Does not wait: native error scopes resolve immediately.
                 if sender.send((at, pollster::block_on(self.compile(job)))).is_err() {
                     break;
                 }
@@ -196,7 +196,7 @@ impl Gpu {
                 thread::Builder::new().spawn_scoped(scope, || work(sender)).is_ok()
             });
             if started.count() == 0 {
-                // A system that gives no thread: then here, without progress.
+                // No thread could be started: compile here, without progress.
                 work(sender.clone());
             }
             drop(sender);
@@ -207,7 +207,7 @@ impl Gpu {
                         progress(made.len(), jobs.len());
                     }
                     Err(error) => {
-                        // Nobody needs the rest. Of several errors the plan's first is told.
+                        // Skip the rest. Of several errors, report the first in plan order.
                         next.store(jobs.len(), Relaxed);
                         if failed.as_ref().is_none_or(|&(first, _)| at < first) {
                             failed = Some((at, error));
@@ -222,7 +222,7 @@ impl Gpu {
     async fn compile(&self, (text, launch): Job<'_>) -> Result<wgpu::ComputePipeline> {
         self.admits(launch.shader)?;
         let name = launch.shader.name;
-        // Opening it reads a file.
+        // Opening the cache may read a file.
         let cache = self.pipelines.driver(&self.device).map(DriverCache::cache);
         self.guarded(&format!("kernel {name}"), || {
             let descriptor = wgpu::ShaderModuleDescriptor {
@@ -242,7 +242,7 @@ impl Gpu {
                 module: &module,
                 entry_point: Some("main"),
                 compilation_options: wgpu::PipelineCompilationOptions {
-                    // Our kernels write all of it before they read any.
+                    // Kernels write all of their workgroup memory before they read it.
                     zero_initialize_workgroup_memory: false,
                     ..Default::default()
                 },
@@ -252,7 +252,7 @@ impl Gpu {
         .await
     }
 
-    /// Refuses a kernel that takes more than a program asked for when it opened the device.
+    /// Rejects a kernel that exceeds the limits with which the device was opened.
     fn admits(&self, shader: &Shader) -> Result<()> {
         let limits = self.device.limits();
         let buffers = shader.buffers() as u32;
@@ -260,8 +260,12 @@ impl Gpu {
         for (name, needed, limit) in [
             ("max_storage_buffers_per_shader_stage", buffers, limits.max_storage_buffers_per_shader_stage),
             ("max_storage_textures_per_shader_stage", stored, limits.max_storage_textures_per_shader_stage),
-            ("max_compute_invocations_per_workgroup", LANES, limits.max_compute_invocations_per_workgroup),
-            ("max_compute_workgroup_size_x", LANES, limits.max_compute_workgroup_size_x),
+            (
+                "max_compute_invocations_per_workgroup",
+                WORKGROUP_SIZE,
+                limits.max_compute_invocations_per_workgroup,
+            ),
+            ("max_compute_workgroup_size_x", WORKGROUP_SIZE, limits.max_compute_workgroup_size_x),
         ] {
             if needed > limit {
                 return Err(Error::HostLimit { kernel: shader.name, name, needed, limit });
@@ -284,7 +288,7 @@ impl Gpu {
         let view_dimension = wgpu::TextureViewDimension::D2;
         let textures = launch.shader.textures.iter().map(|(_, access)| match access {
             Access::Read => wgpu::BindingType::Texture {
-                // Loads need no filter, so that every format will do.
+                // Loads need no filtering, so every format works.
                 sample_type: wgpu::TextureSampleType::Float { filterable: false },
                 view_dimension,
                 multisampled: false,
@@ -305,7 +309,7 @@ impl Gpu {
         })
     }
 
-    /// The bind group of a launch: parameters, what it reads, what it writes, its textures.
+    /// The bind group of a launch: parameters, buffers, textures.
     pub(super) fn bind_group(
         &self,
         pipeline: &wgpu::ComputePipeline,
@@ -325,9 +329,9 @@ impl Gpu {
         })
     }
 
-    /// Compiles a kernel of ours without the counters that keep a hostile loop from running for ever, which keep
-    /// drivers from unrolling. Where the driver keeps accesses within buffers and textures, no others are checked
-    /// either: each of workgroup memory would cost an instruction beside the one that it is.
+    /// Compiles a kernel without wgpu's loop bounding, which keeps drivers from unrolling loops. Where the
+    /// driver bounds-checks buffers and textures, wgpu's bounds checks are off too: they would add an
+    /// instruction to every access to workgroup memory.
     #[allow(unsafe_code)]
     fn module(&self, descriptor: wgpu::ShaderModuleDescriptor<'_>) -> wgpu::ShaderModule {
         let checks = wgpu::ShaderRuntimeChecks {
@@ -335,9 +339,9 @@ impl Gpu {
             bounds_checks: !self.robust,
             ..wgpu::ShaderRuntimeChecks::checked()
         };
-        // SAFETY: every loop in `shaders/` ends: it counts up to a constant or a parameter, halves a range, or has
-        // fewer candidates in each turn. Places in workgroup memory and in arrays of an invocation's own follow from
-        // constants and from the invocation's number, which the arrays are as long as; none follows from data.
+        // SAFETY: every loop in `shaders/` ends: it counts up to a constant or a parameter, halves a range,
+        // or has fewer candidates in each iteration. Indices into workgroup memory and private arrays depend
+        // on constants and the invocation index alone, never on data, and stay within the arrays.
         unsafe { self.device.create_shader_module_trusted(descriptor, checks) }
     }
 }

@@ -1,4 +1,4 @@
-//! Where the time goes: timestamps between the dispatches of the real sequence.
+//! Profiling: timestamps between the dispatches of the real sequence.
 
 use std::time::Duration;
 
@@ -7,21 +7,21 @@ use web_time::Instant;
 use super::{Executor, Gpu, transfer};
 use crate::{Error, Result, Tensor};
 
-/// What timestamps between the dispatches of one pass take.
+/// The features for timestamps between the dispatches of one pass.
 pub(super) const FEATURES: wgpu::Features =
     wgpu::Features::TIMESTAMP_QUERY.union(wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES);
 
-/// Two timestamps round what is recorded into a program's own encoder.
+/// Two timestamps around an inference recorded into a program's own encoder.
 pub(super) struct Clock {
     queries: wgpu::QuerySet,
     stamps: wgpu::Buffer,
 }
 
 impl Clock {
-    /// Bytes that its two timestamps take.
+    /// The size of its two timestamps in bytes.
     pub const BYTES: u64 = 16;
 
-    /// None where the device has no timestamps.
+    /// Creates a clock; none if the device has no timestamps.
     ///
     /// # Errors
     /// As [`Gpu::guarded_now`].
@@ -33,7 +33,7 @@ impl Clock {
         let clock = gpu.guarded_now("timestamps", || {
             let stamps = transfer::buffer(gpu, "timestamps", Self::BYTES, usage);
             let clock = Self { queries: queries(gpu, "inference", 2), stamps };
-            // Drivers may wait for ever for timestamps that nothing has written.
+            // Drivers may wait indefinitely for timestamps that were never written.
             let mut encoder = gpu.device.create_command_encoder(&Default::default());
             drop(encoder.begin_compute_pass(&clock.pass(true, true)));
             gpu.queue.submit([encoder.finish()]);
@@ -42,7 +42,7 @@ impl Clock {
         clock.map(Some)
     }
 
-    /// A pass that has an inference's first step, its last, both or neither.
+    /// The descriptor of a pass with an inference's first step, its last, both or neither.
     pub fn pass(&self, first: bool, last: bool) -> wgpu::ComputePassDescriptor<'_> {
         let writes = wgpu::ComputePassTimestampWrites {
             query_set: &self.queries,
@@ -55,13 +55,13 @@ impl Clock {
         }
     }
 
-    /// Records that both go to a buffer, from the byte `at` on.
+    /// Records a copy of both timestamps to a buffer at the byte offset `at`.
     pub fn copy(&self, encoder: &mut wgpu::CommandEncoder, to: &wgpu::Buffer, at: u64) {
         encoder.resolve_query_set(&self.queries, 0..2, &self.stamps, 0);
         encoder.copy_buffer_to_buffer(&self.stamps, 0, to, at, Self::BYTES);
     }
 
-    /// What lies between two that were copied.
+    /// The time between two copied timestamps.
     pub fn between(gpu: &Gpu, stamps: &[u8]) -> Duration {
         let [begun, ended] = [0, 8].map(|at| bytemuck::pod_read_unaligned::<u64>(&stamps[at..at + 8]));
         let ticks = ended.saturating_sub(begun) as f64;
@@ -78,38 +78,39 @@ fn queries(gpu: &Gpu, label: &str, count: u32) -> wgpu::QuerySet {
 }
 
 impl Gpu {
-    /// Whether [`Executor::profile`] works on it.
+    /// Returns whether the device supports [`Executor::profile`].
     pub fn has_timestamps(&self) -> bool {
         self.device().features().contains(wgpu::Features::TIMESTAMP_QUERY)
     }
 
-    /// Whether timestamps can stand between the dispatches of one pass, and need no pass of their own each.
+    /// Returns whether timestamps are possible between the dispatches of one pass; if not, each interval
+    /// needs a separate pass.
     fn stamps_inside_passes(&self) -> bool {
         self.device().features().contains(FEATURES)
     }
 }
 
-/// The least nanoseconds of repeated steps that tell more than how a submission fared.
-const LONG: f64 = 1e6;
+/// The minimum nanoseconds of a repeated step, so that the time of the submission does not dominate.
+const MIN_NANOSECONDS: f64 = 1e6;
 
-/// The most times that a step is repeated.
-const MOST: u32 = 256;
+/// The maximum number of repetitions of a step.
+const MAX_REPETITIONS: u32 = 256;
 
 impl Executor {
-    /// The clock of what is recorded, if the device has any.
+    /// The clock of recorded inferences, if the device has one.
     ///
     /// # Errors
     /// As [`Gpu::guarded_now`].
     pub(super) fn recording_clock(&self) -> Result<Option<&Clock>> {
         if self.clock.get().is_none() {
-            // Of two that are made at once the first stays.
+            // If two threads create a clock, the first one remains.
             let _ = self.clock.set(Clock::new(&self.gpu)?);
         }
         Ok(self.clock.get().and_then(Option::as_ref))
     }
 
-    /// Runs once and gives the nanoseconds of each step, the barrier before it included where the device's
-    /// timestamps can stand within a pass.
+    /// Runs once and returns the nanoseconds of each step. They include the preceding barrier if the device
+    /// supports timestamps within a pass.
     ///
     /// # Errors
     /// [`Error::Device`] if the device has no timestamps, or as [`Executor::run`].
@@ -117,7 +118,7 @@ impl Executor {
         pollster::block_on(self.profile_async(input))
     }
 
-    /// [`Executor::profile`] for where nothing may block. Elsewhere it blocks all the same.
+    /// [`Executor::profile`] where blocking is not possible, as in browsers. Elsewhere it blocks.
     ///
     /// # Errors
     /// As [`Executor::profile`].
@@ -125,7 +126,7 @@ impl Executor {
         self.stamped(input, 1).await
     }
 
-    /// Runs once and gives the nanoseconds of all steps together, with nothing between them.
+    /// Runs once and returns the nanoseconds of all steps together, without timestamps between them.
     ///
     /// # Errors
     /// As [`Executor::profile`].
@@ -133,7 +134,7 @@ impl Executor {
         pollster::block_on(self.clock_async(input))
     }
 
-    /// [`Executor::clock`] for where nothing may block. Elsewhere it blocks all the same.
+    /// [`Executor::clock`] where blocking is not possible, as in browsers. Elsewhere it blocks.
     ///
     /// # Errors
     /// As [`Executor::profile`].
@@ -141,8 +142,8 @@ impl Executor {
         Ok(self.stamped(input, self.dispatches.len()).await?.iter().sum())
     }
 
-    /// The nanoseconds of each step, by timestamps, or without any by the wall's clock and many repetitions.
-    /// It blocks where anything may.
+    /// The nanoseconds of each step, by timestamps or else by wall-clock time over many repetitions. It
+    /// blocks, except in browsers.
     ///
     /// # Errors
     /// As [`Executor::run`].
@@ -155,9 +156,9 @@ impl Executor {
         for step in 0..self.dispatches.len() {
             let mut more = 4;
             times.push(loop {
-                // Both with whatever a submission costs.
+                // Both include the time of a submission, which the difference cancels.
                 let (once, often) = (self.repeated(step, 1).await?, self.repeated(step, 1 + more).await?);
-                if often > LONG || more >= MOST {
+                if often > MIN_NANOSECONDS || more >= MAX_REPETITIONS {
                     break (often - once).max(0.0) / f64::from(more);
                 }
                 more *= 4;
@@ -166,7 +167,7 @@ impl Executor {
         Ok(times)
     }
 
-    /// The nanoseconds on the wall's clock of a step, so often one after another.
+    /// The wall-clock nanoseconds of a step, run `times` times in sequence.
     async fn repeated(&self, step: usize, times: u32) -> Result<f64> {
         let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
         {
@@ -179,16 +180,16 @@ impl Executor {
         Ok(1e9 * begun.elapsed().as_secs_f64())
     }
 
-    /// The nanoseconds of every so many steps.
+    /// The nanoseconds of each group of `every` steps.
     async fn stamped(&mut self, input: &Tensor, every: usize) -> Result<Vec<f64>> {
         if !self.gpu.has_timestamps() {
             return Err(Error::Device(format!("{} has no timestamps", self.gpu.adapter())));
         }
-        // The maps hold an input from here on.
+        // Fills the maps with values of a real input.
         self.run_async(input).await?;
         let groups: Vec<_> = self.dispatches.chunks(every.max(1)).collect();
         let inside = self.gpu.stamps_inside_passes();
-        // One between two groups, or two to each.
+        // One timestamp between groups, or two per group.
         let count = if inside { groups.len() as u32 + 1 } else { 2 * groups.len() as u32 };
         let size = 8 * u64::from(count);
         let (queries, stamps) = self.gpu.guarded_now("timestamps", || {

@@ -1,4 +1,4 @@
-//! A program's own textures: pictures from them and label maps on them, recorded into its own encoder.
+//! A program's own textures: reads pictures from them and writes label maps to them, in its own encoder.
 
 use std::{ops::Range, sync::Arc};
 
@@ -15,27 +15,27 @@ use crate::{
 /// A texture that an executor reads its pictures from.
 pub struct Source(Bound);
 
-/// A texture that an executor puts its label map on.
+/// A texture that an executor writes its label map to.
 pub struct Painting {
     bound: Bound,
-    /// Where the bytes of a mask come from, which no kernel can store to a texture.
+    /// The buffer of a mask and the texture it is copied to: kernels cannot store single bytes to textures.
     copied: Option<(wgpu::Buffer, wgpu::Texture)>,
 }
 
-/// Dispatches over an executor's buffers and somebody's.
+/// Dispatches, bound to an executor's buffers and to other buffers or textures.
 pub(super) struct Bound {
     dispatches: Vec<Dispatch>,
     owner: Arc<()>,
 }
 
 impl Executor {
-    /// Makes what reads the input from this layer of a texture with `launch`, or from that of luma and
-    /// chroma; a texture without chroma is given as both: see [`kernels::sample`](crate::kernels::sample).
+    /// Prepares reading the input from this layer of a texture, or of a luma and a chroma texture, with
+    /// `launch`. A texture without chroma is given twice: see [`kernels::sample`](crate::kernels::sample).
     ///
     /// # Errors
     /// [`Error::Input`] if a texture cannot be read or has no such layer;
     /// [`Error::Memory`], [`Error::HostLimit`], [`Error::Lost`] and [`Error::Device`] if the device has no
-    /// room for it, allows too little, is gone, or refuses it otherwise.
+    /// memory left, has too low limits, is lost, or reports another error.
     pub async fn source(
         &self,
         [picture, chroma]: [&wgpu::Texture; 2],
@@ -49,18 +49,18 @@ impl Executor {
         let usage = TextureUsages::TEXTURE_BINDING;
         let luma = self.view(picture, usage, layer, plane(picture, Aspect::Plane0)).await?;
         let chroma = self.view(chroma, usage, layer, plane(chroma, Aspect::Plane1)).await?;
-        // Made here, not within a frame.
+        // Created here, so that no frame has to.
         self.recording_clock()?;
         let input = &self.slots[self.input.slot.index()];
         self.bind([(launch, &[input])], &[&luma, &chroma]).await.map(Source)
     }
 
-    /// Makes what paints the label map `labels` on `texture` with `launch`, in the colours of its
+    /// Prepares painting the label map `labels` on `texture` with `launch`, in the colours of its
     /// classes: see [`kernels::paint`](crate::kernels::paint).
     ///
     /// # Errors
-    /// [`Error::Input`] if the texture is not of `rgba8unorm` to be stored to; as
-    /// [`Executor::source`] of the device.
+    /// [`Error::Input`] if the texture is not a storage texture of `rgba8unorm`; the device's errors as
+    /// for [`Executor::source`].
     pub async fn painting(
         &self,
         labels: Value,
@@ -80,18 +80,18 @@ impl Executor {
         Ok(Painting { bound, copied: None })
     }
 
-    /// Makes what puts the label map `labels` on `texture` with `launch`, a byte a texel: see
+    /// Prepares writing the label map `labels` to `texture` with `launch`, one byte per texel: see
     /// [`kernels::mask`](crate::kernels::mask).
     ///
     /// # Errors
-    /// [`Error::Input`] if the texture is not of one byte a texel to be copied to; as
-    /// [`Executor::source`] of the device.
+    /// [`Error::Input`] if the texture does not have one byte per texel or cannot be copied to; the
+    /// device's errors as for [`Executor::source`].
     pub async fn mask(&self, labels: Value, texture: &wgpu::Texture, launch: &Launch) -> Result<Painting> {
         use wgpu::{BufferUsages, TextureFormat, TextureUsages};
         if !matches!(texture.format(), TextureFormat::R8Unorm | TextureFormat::R8Uint) {
             return Err(refused(format!("has the format {:?}, not R8Unorm or R8Uint", texture.format())));
         }
-        flat(texture, TextureUsages::COPY_DST)?;
+        check_texture(texture, TextureUsages::COPY_DST)?;
         let size = mask::row_bytes(texture.width() as usize) as u64 * u64::from(texture.height());
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC;
         let bytes = self.gpu.allocate("mask", size, usage).await?;
@@ -106,15 +106,15 @@ impl Executor {
         layer: u32,
         aspect: wgpu::TextureAspect,
     ) -> Result<wgpu::TextureView> {
-        flat(texture, usage)?;
+        check_texture(texture, usage)?;
         let layers = texture.depth_or_array_layers();
         if layer >= layers {
-            return Err(refused(format!("has no layer {layer}, only {layers} from 0")));
+            return Err(refused(format!("has no layer {layer}: it has {layers}, counted from 0")));
         }
         if layers > 1 && self.gpu.info.backend == "gl" {
-            // wgpu would bind the first of them, whichever was asked for.
+            // wgpu would bind the first layer, whichever is requested.
             return Err(refused(
-                "has layers, and GL has no view of one: copy it to a texture of its own".into(),
+                "has several layers, and GL cannot view a single one: copy it to a separate texture".into(),
             ));
         }
         let descriptor = wgpu::TextureViewDescriptor {
@@ -128,7 +128,7 @@ impl Executor {
         self.gpu.guarded("the texture", || texture.create_view(&descriptor)).await
     }
 
-    /// Launches over buffers, what they read and then what they write, and textures.
+    /// Binds launches to buffers, inputs before outputs, and to textures.
     pub(super) async fn bind<const N: usize>(
         &self,
         launches: [(&Launch, &[&wgpu::Buffer]); N],
@@ -144,12 +144,12 @@ impl Executor {
         Ok(Bound { dispatches, owner: self.identity.clone() })
     }
 
-    /// Records the steps of `range` of an inference of what `source` shows when its first runs: all of
-    /// them in order make an inference, in as many encoders as one likes.
+    /// Records the steps of `range` of an inference. The first step reads the picture from `source` when it
+    /// runs. All steps in order make one inference; they may be recorded in several encoders.
     ///
     /// # Errors
-    /// [`Error::Input`] if the source is another executor's, or there are no such steps; [`Error::Device`] if
-    /// an earlier run failed. That a program's own device was lost shows where answers come back.
+    /// [`Error::Input`] if the source belongs to another executor, or the plan does not have these steps;
+    /// [`Error::Device`] if an earlier run failed. The loss of a program's own device shows at readback.
     pub fn record(
         &self,
         encoder: &mut wgpu::CommandEncoder,
@@ -159,8 +159,8 @@ impl Executor {
         let steps = self
             .dispatches
             .get(range.clone())
-            .ok_or_else(|| Error::Input("there are no such steps".into()))?;
-        let first = self.own(&source.0)?;
+            .ok_or_else(|| Error::Input("the plan does not have these steps".into()))?;
+        let first = self.dispatches_of(&source.0)?;
         let first = if range.start == 0 { first } else { &[] };
         let [begins, ends] = [range.start == 0, range.end == self.dispatches.len()];
         if begins {
@@ -172,7 +172,7 @@ impl Executor {
         Ok(())
     }
 
-    /// Records that the label map of the latest inference is put on a texture.
+    /// Records writing the label map of the latest inference to a texture.
     ///
     /// # Errors
     /// As [`Executor::record`].
@@ -192,13 +192,13 @@ impl Executor {
     }
 
     pub(super) fn record_bound(&self, encoder: &mut wgpu::CommandEncoder, bound: &Bound) -> Result<()> {
-        let dispatches = self.own(bound)?;
+        let dispatches = self.dispatches_of(bound)?;
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         dispatches.iter().for_each(|dispatch| dispatch.record(&mut pass));
         Ok(())
     }
 
-    fn own<'a>(&self, bound: &'a Bound) -> Result<&'a [Dispatch]> {
+    fn dispatches_of<'a>(&self, bound: &'a Bound) -> Result<&'a [Dispatch]> {
         if !Arc::ptr_eq(&self.identity, &bound.owner) {
             return Err(Error::Input("it was prepared for another session".into()));
         }
@@ -207,13 +207,13 @@ impl Executor {
     }
 }
 
-/// Refuses a texture that a kernel or a copy cannot have.
-fn flat(texture: &wgpu::Texture, usage: wgpu::TextureUsages) -> Result<()> {
+/// Rejects a texture that kernels or copies cannot use.
+fn check_texture(texture: &wgpu::Texture, usage: wgpu::TextureUsages) -> Result<()> {
     if !texture.usage().contains(usage) {
         return Err(refused(format!("was made without TextureUsages::{}", name(usage))));
     }
     if texture.dimension() != wgpu::TextureDimension::D2 || texture.sample_count() != 1 {
-        return Err(refused("is not two-dimensional with one sample a texel".into()));
+        return Err(refused("is not two-dimensional with one sample per texel".into()));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What a device has beyond WebGPU's baseline, for the kernels that use it.
+//! Device features beyond WebGPU's baseline, for the kernels that use them.
 
 use std::sync::{Arc, OnceLock};
 
@@ -8,12 +8,12 @@ use crate::{
     tensor::Element,
 };
 
-/// Features that tiers beyond the baseline need. Browsers have none of them: they want another
-/// text for subgroups than wgpu's own compiler does, and have no matrices.
+/// Features that tiers beyond the baseline need. Browsers do not use them: their WGSL for subgroups
+/// differs from that of wgpu's own compiler, and they have no matrices.
 pub(super) const FEATURES: wgpu::Features =
     wgpu::Features::SUBGROUP.union(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
 
-/// What a device has.
+/// A device's subgroups and matrix units.
 #[derive(Clone)]
 pub(super) struct Tiers {
     subgroup: Option<Subgroup>,
@@ -21,22 +21,22 @@ pub(super) struct Tiers {
     f16: Offer,
 }
 
-/// Matrix units that a device says it has, and whether they compute right, once somebody asked.
+/// Matrix units that a device reports, and whether they compute correctly, once checked.
 #[derive(Clone, Default)]
 struct Offer {
     units: Option<Units>,
-    right: Arc<OnceLock<bool>>,
+    correct: Arc<OnceLock<bool>>,
 }
 
 impl Tiers {
-    /// Of a device of this adapter.
+    /// The tiers of a device of this adapter.
     pub fn of(adapter: &wgpu::Adapter, device: &wgpu::Device) -> Self {
         let features = if cfg!(target_arch = "wasm32") { wgpu::Features::empty() } else { device.features() };
         let (info, limits) = (adapter.get_info(), device.limits());
         let (least, most) = (info.subgroup_min_size, info.subgroup_max_size);
         let has = features.contains(wgpu::Features::SUBGROUP) && least >= LEAST_LANES;
-        let subgroup = has.then_some(Subgroup { least, most: most.min(kernels::LANES) });
-        let threads = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x);
+        let subgroup = has.then_some(Subgroup { least, most: most.min(kernels::WORKGROUP_SIZE) });
+        let largest = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x);
         let units = |side| Units { side, subgroup: Subgroup { least, most } };
         let offer = |ab_type| {
             let fits = |p: &wgpu::CooperativeMatrixProperties| {
@@ -46,7 +46,8 @@ impl Tiers {
             };
             let sides = adapter.cooperative_matrix_properties().into_iter().filter(fits).map(|p| p.m_size);
             let units = sides.max().map(units);
-            let fits = |units: &Units| has && features.contains(FEATURES) && units.threads() <= threads;
+            let fits =
+                |units: &Units| has && features.contains(FEATURES) && units.workgroup_size() <= largest;
             Offer { units: units.filter(fits), ..Offer::default() }
         };
         Self {
@@ -65,32 +66,31 @@ impl Tiers {
 }
 
 impl Gpu {
-    /// Its subgroups, if kernels may use them. A program's own device must have been asked for
-    /// `SUBGROUP`.
+    /// The device's subgroups, if kernels may use them. A program's own device needs the feature
+    /// `SUBGROUP` for that.
     pub fn subgroup(&self) -> Option<Subgroup> {
         self.tiers.subgroup
     }
 
-    /// The units that multiply matrices of `element`, if there are any that compute right: the
-    /// first who asks waits for one small product. The feature is experimental, and a wrong answer
-    /// would look like any other. A program's own device must have been asked for
-    /// `EXPERIMENTAL_COOPERATIVE_MATRIX` and `SUBGROUP`.
+    /// The units that multiply matrices of `element`, if there are any that compute correctly. The
+    /// first call checks that with one small product, since the feature is experimental. A program's
+    /// own device needs the features `EXPERIMENTAL_COOPERATIVE_MATRIX` and `SUBGROUP`.
     pub fn matrix_units(&self, element: Element) -> Option<Units> {
         let offer = self.tiers.offer(element);
         let units = offer.units.filter(|_| self.supports(element).is_ok())?;
-        let right = *offer.right.get_or_init(|| {
+        let correct = *offer.correct.get_or_init(|| {
             let trouble = match trust::matrices(self, units, element) {
                 Ok(true) => return true,
-                Ok(false) => "compute wrong".to_string(),
+                Ok(false) => "compute wrong results".to_string(),
                 Err(error) => format!("fail: {error}"),
             };
-            log::warn!("{}: its matrix units are not used in {element}: they {trouble}", self.adapter());
+            log::warn!("{}: the matrix units are not used in {element}: they {trouble}", self.adapter());
             false
         });
-        right.then_some(units)
+        correct.then_some(units)
     }
 
-    /// Whether kernels of a tier run on it, over maps of `element`.
+    /// Returns whether the device runs kernels of a tier, over maps of `element`.
     pub fn has(&self, tier: Tier, element: Element) -> bool {
         match tier {
             Tier::Baseline => self.supports(element).is_ok(),

@@ -1,4 +1,4 @@
-//! Bytes to the device and back.
+//! Transfers to the device and back.
 
 use std::sync::Arc;
 
@@ -9,19 +9,19 @@ use super::{Gpu, one_line};
 use crate::{Error, Result, tensor::Element};
 
 /// The staging buffers of one inference.
-pub(super) struct Lane {
-    /// Mapped while nobody uses the lane.
+pub(super) struct StagingPair {
+    /// Mapped while the pair is idle.
     pub upload: wgpu::Buffer,
-    /// Mapped only while an answer is read.
+    /// Mapped only while outputs are read.
     pub readback: wgpu::Buffer,
 }
 
-impl Lane {
-    /// For an input and an answer of so many bytes.
+impl StagingPair {
+    /// Allocates buffers for an input and a readback of these sizes in bytes.
     ///
     /// # Errors
-    /// [`Error::Memory`] if it ran out. In a browser that shows when the lane is used.
-    pub fn new(gpu: &Gpu, input: u64, answer: u64) -> Result<Self> {
+    /// [`Error::Memory`] if the device has no memory left. In browsers that shows only on use.
+    pub fn new(gpu: &Gpu, input: u64, output: u64) -> Result<Self> {
         use wgpu::BufferUsages as Usage;
         gpu.guarded_now("an inference's staging buffers", || Self {
             upload: gpu.device.create_buffer(&wgpu::BufferDescriptor {
@@ -30,35 +30,35 @@ impl Lane {
                 usage: Usage::MAP_WRITE | Usage::COPY_SRC,
                 mapped_at_creation: true,
             }),
-            readback: buffer(gpu, "readback", answer, Usage::MAP_READ | Usage::COPY_DST),
+            readback: buffer(gpu, "readback", output, Usage::MAP_READ | Usage::COPY_DST),
         })
     }
 
-    /// Has both buffers mapped as soon as the device has done what `encoder` holds.
+    /// Maps both buffers as soon as the device has finished the commands of `encoder`.
     pub fn map(&self, encoder: &wgpu::CommandEncoder) -> [Mapped; 2] {
         [map(encoder, &self.readback, wgpu::MapMode::Read), map(encoder, &self.upload, wgpu::MapMode::Write)]
     }
 }
 
-/// An inference that was submitted and whose answer nobody has collected. Dropped, its answer is
-/// lost, and its staging buffers are freed.
+/// A submitted inference whose outputs have not been collected. Dropping it loses the outputs and
+/// frees its staging buffers.
 pub struct Pending {
-    /// Of the executor that it belongs to.
+    /// The identity of its executor.
     pub(super) owner: Arc<()>,
-    pub(super) lane: Lane,
+    pub(super) pair: StagingPair,
     pub(super) mapped: [Mapped; 2],
     pub(super) submission: wgpu::SubmissionIndex,
 }
 
 impl Gpu {
-    /// Blocks until the device has done a submission.
+    /// Blocks until the device has finished a submission.
     pub(super) fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
         let polled =
             self.device.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: None });
         polled.map(|_| ()).map_err(|e| self.unusable(&e))
     }
 
-    /// Waits until the device has done a submission: blocking, but in a browser, which lets nobody.
+    /// Waits until the device has finished a submission. It blocks, except in browsers.
     pub(super) async fn finished(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
         if !cfg!(target_arch = "wasm32") {
             return self.wait(submission);
@@ -67,7 +67,7 @@ impl Gpu {
         self.queue.on_submitted_work_done(move || {
             let _ = sender.send(());
         });
-        receiver.receive().await.ok_or_else(|| Error::Lost("nothing came of it".into()))
+        receiver.receive().await.ok_or_else(|| Error::Lost("a submission never finished".into()))
     }
 
     /// Waits until a buffer is mapped.
@@ -76,14 +76,14 @@ impl Gpu {
         self.trouble.check()?;
         match outcome {
             Some(Ok(())) => Ok(()),
-            // A buffer of ours is not mapped elsewhere: there is nothing left to map.
+            // Our buffers are not mapped elsewhere, so the device is lost.
             Some(Err(e)) => Err(Error::Lost(one_line(&e))),
-            None => Err(Error::Lost("nothing came of it".into())),
+            None => Err(Error::Lost("a buffer was never mapped".into())),
         }
     }
 }
 
-/// Hears when a buffer is mapped; nothing comes if the device is lost first.
+/// Receives the outcome of mapping a buffer, or nothing if the device is lost first.
 pub(super) type Mapped = OneshotReceiver<Result<(), wgpu::BufferAsyncError>>;
 
 fn map(encoder: &wgpu::CommandEncoder, buffer: &wgpu::Buffer, mode: wgpu::MapMode) -> Mapped {
@@ -94,7 +94,7 @@ fn map(encoder: &wgpu::CommandEncoder, buffer: &wgpu::Buffer, mode: wgpu::MapMod
     receiver
 }
 
-/// Copies the first `len` values of a buffer back.
+/// Reads back the first `len` values of a buffer, waiting for the device.
 pub(super) fn read_values(
     gpu: &Gpu,
     source: &wgpu::Buffer,
@@ -108,7 +108,7 @@ pub(super) fn read_values(
     })
 }
 
-/// Copies the first `size` bytes of a buffer back, waiting for the device.
+/// Reads back the first `size` bytes of a buffer, waiting for the device.
 pub(super) fn read<T: bytemuck::AnyBitPattern>(
     gpu: &Gpu,
     source: &wgpu::Buffer,
@@ -117,7 +117,7 @@ pub(super) fn read<T: bytemuck::AnyBitPattern>(
     pollster::block_on(read_async(gpu, source, size))
 }
 
-/// [`read`] for where nothing may block. Elsewhere it blocks all the same.
+/// [`read`] where blocking is not possible, as in browsers. Elsewhere it blocks.
 pub(super) async fn read_async<T: bytemuck::AnyBitPattern>(
     gpu: &Gpu,
     source: &wgpu::Buffer,

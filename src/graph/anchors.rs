@@ -1,25 +1,25 @@
-//! The boxes that a single-shot detector starts from, and how its answers move them.
+//! The anchor boxes of a single-shot detector, and the scale of the offsets that move them.
 
 use super::Op;
 
-/// What the offsets of a box's centre are divided by; those of its size by [`SIZE_WEIGHT`].
+/// The divisor of a box's centre offsets; [`SIZE_WEIGHT`] is the divisor of its size offsets.
 /// torchvision's `BoxCoder(10, 10, 5, 5)`, from "SSD: Single Shot MultiBox Detector", arXiv 1512.02325.
 pub const CENTRE_WEIGHT: u32 = 10;
-/// See [`CENTRE_WEIGHT`].
+/// The divisor of a box's size offsets; see [`CENTRE_WEIGHT`].
 pub const SIZE_WEIGHT: u32 = 5;
 
-/// The most that a box's side may grow, as a logarithm: from 16 pixels to 1000. torchvision's
-/// `bbox_xform_clip`.
+/// The largest growth of a box's width or height, as a natural logarithm: from 16 pixels to 1000.
+/// torchvision's `bbox_xform_clip`.
 pub const MOST_GROWTH: f32 = 4.135_166_6;
 
-/// The boxes of SSD: at every pixel of a map of level k two squares, of the sides s(k) and
-/// sqrt(s(k) s(k + 1)), and for every ratio r two rectangles, s(k) sqrt(r) by s(k) / sqrt(r) and
-/// the same upright. Sides are shares of the picture, and end at 1.
+/// SSD's anchor boxes. Every pixel of level k has two squares, with sides s(k) and sqrt(s(k) s(k + 1)),
+/// and for every ratio r a rectangle of s(k) sqrt(r) by s(k) / sqrt(r), in both orientations. Sides are
+/// fractions of the picture's size, at most 1.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Anchors {
-    /// Of every level, and one more.
+    /// The scale s of every level, and one more.
     pub scales: Vec<f64>,
-    /// Width over height.
+    /// The aspect ratios, width over height.
     pub ratios: Vec<f64>,
 }
 
@@ -27,7 +27,7 @@ pub struct Anchors {
 pub type Anchor = [f32; 4];
 
 impl Anchors {
-    /// Boxes at a pixel.
+    /// The number of boxes per pixel.
     pub fn each(&self) -> usize {
         2 + 2 * self.ratios.len()
     }
@@ -57,7 +57,7 @@ impl Anchors {
 }
 
 impl Op {
-    /// The anchors that this decodes, if it does.
+    /// The anchors of [`Op::Boxes`]; none for other operations.
     pub fn anchors(&self) -> Option<&Anchors> {
         match self {
             Self::Boxes(anchors) => Some(anchors),

@@ -1,18 +1,18 @@
-//! What a graph costs by the count: the figures that papers quote.
+//! Operation counts of a graph: the figures that papers quote.
 
 use std::ops::{Add, AddAssign};
 
 use super::{Graph, NodeId, Op};
 use crate::Shape;
 
-/// Counts for a node, or for many together.
+/// The counts of one node or of several together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Cost {
     /// Multiply-adds of convolutions and fully connected layers, squeeze-excite included.
     pub macs: u64,
     /// Learnt values: weights, biases, batch norm's scale and offset.
     pub parameters: u64,
-    /// Bytes that must move once: inputs, learnt values, output. In f32, where they do not lie in 8 bits.
+    /// Compulsory memory traffic in bytes: inputs, learnt values and output, in f32 or int8.
     pub bytes: u64,
 }
 

@@ -1,26 +1,27 @@
-//! Arithmetic of 8 bits: what integers stand for, and the one way in which every engine computes with them. The CPU,
-//! its reference loops and all drivers have the same bits, as nothing here is left to floating point.
+//! Int8 arithmetic: quantisation, and one definition of the computation for every engine. The CPU, its
+//! reference loops and all GPU drivers give identical bits, since results do not depend on floating point.
 //!
-//! A map's value is `scale (q - zero)`, q from -128 to 127; a weight's is `scale[output] q`, q from -127 to 127. A
-//! convolution adds up `(q_x - zero_x) q_w` and its bias in 32 bits, in steps of `scale_x scale_w[output]`; what
-//! surrounds a picture is `zero_x`. A residual is brought to these steps first. The sum goes to the output's steps by
-//! [`Rescale`], and an activation that bends is looked up in a [`Curve`].
+//! A map's value is `scale (q - zero)`, q from -128 to 127; a weight's is `scale[output] q`, q from -127 to
+//! 127. A convolution accumulates `(q_x - zero_x) q_w` and its bias in 32 bits, with the scale
+//! `scale_x scale_w[output]`; padding is `zero_x`. A residual is rescaled to that scale first. [`Rescale`]
+//! converts the accumulator to the output's scale; an activation that is more than a clamp is looked up in a
+//! [`Curve`].
 
 use std::sync::Arc;
 
 use super::{Activation, Graph, NodeId, Op};
 
-/// What the integers of a map stand for: `scale (q - zero)`.
+/// The quantisation of a map: the integer q represents `scale (q - zero)`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Affine {
-    /// What one step is: positive and finite.
+    /// The distance between two integers: positive and finite.
     pub scale: f32,
-    /// The integer that stands for 0.
+    /// The zero point: the integer that represents 0.
     pub zero: i8,
 }
 
 impl Affine {
-    /// The integers of -128 to 127 over `least` to `most`, widened so that 0 is one of them.
+    /// Spreads -128 to 127 over the range from `least` to `most`, widened to include 0.
     ///
     /// ```
     /// use goldcrest::graph::Affine;
@@ -34,19 +35,19 @@ impl Affine {
         Self { scale: scale as f32, zero: zero as i8 }
     }
 
-    /// The integer nearest to a value, of two the even step from zero.
+    /// The integer nearest to a value; ties go to an even distance from the zero point.
     #[inline]
     pub fn quantise(self, value: f32) -> i8 {
         let steps = (value * (1.0 / self.scale)).round_ties_even();
         (steps.clamp(-512.0, 512.0) as i32 + i32::from(self.zero)).clamp(-128, 127) as i8
     }
 
-    /// What an integer stands for.
+    /// The value that an integer represents.
     pub fn value(self, q: i8) -> f32 {
         self.scale * f32::from(i16::from(q) - i16::from(self.zero))
     }
 
-    /// What is left of the integers by an activation that cuts off: the least and the largest.
+    /// The smallest and the largest integer after a clamping activation.
     pub fn limits(self, activation: Activation) -> [i8; 2] {
         match activation {
             Activation::Relu => [self.zero, 127],
@@ -56,21 +57,20 @@ impl Affine {
     }
 }
 
-/// A factor as a multiplier and a shift, so that integers are scaled in integers: `multiplier / 2^shift`, the
-/// multiplier from 2^30 to 2^31.
+/// A fixed-point factor for scaling integers: `multiplier / 2^shift`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rescale {
-    /// From 2^30 on, below 2^31; 0 for a factor that is too small to count.
+    /// From 2^30 to below 2^31; 0 for a factor that is too small.
     pub multiplier: i32,
     /// From 1 to 62.
     pub shift: u32,
 }
 
 impl Rescale {
-    /// The largest factor. Just below 2^30 a multiplier would round up to 2^31, which no shift makes up for.
+    /// The largest factor: one closer to 2^30 would round the multiplier up to 2^31 and need a shift of 0.
     const MOST: f64 = ((1 << 30) - 1) as f64;
 
-    /// The nearest there is to a `factor`: what is below 0 or no number counts as 0, what is too large as 2^30 - 1.
+    /// The nearest to `factor`: 0 for negative factors and NaN, at most 2^30 - 1.
     pub fn new(factor: f64) -> Self {
         let factor = if factor > 0.0 { factor.min(Self::MOST) } else { 0.0 };
         let mut exponent = 0i32;
@@ -94,45 +94,45 @@ impl Rescale {
         Self { multiplier: multiplier as i32, shift: shift.max(1) as u32 }
     }
 
-    /// `x` times the factor, halves rounded up; what does not fit 32 bits is the nearest that does.
+    /// `x` times the factor, halves rounded up, saturated to 32 bits.
     #[inline(always)]
     pub fn apply(self, x: i32) -> i32 {
         let product = i64::from(x) * i64::from(self.multiplier) + (1 << (self.shift - 1));
         (product >> self.shift).clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32
     }
 
-    /// How engines without 64 bits apply it: `x` is shifted to the left by the first, the upper 32 bits of its product
-    /// with the multiplier to the right by the second, from 1 on, halves rounded up. None if `x`, which may be as large
-    /// as `most`, has no room to be shifted.
+    /// The two shifts for engines without 64-bit integers: `x` is shifted left by the first, then the upper
+    /// 32 bits of its product with the multiplier are shifted right by the second, at least 1, halves rounded
+    /// up. None if the left shift may overflow, where the magnitude of `x` is at most `most`.
     pub fn by_upper_half(self, most: i64) -> Option<[u32; 2]> {
         let left = 33u32.saturating_sub(self.shift);
         (left == 0 || most < 1 << (31 - left.min(31))).then_some([left, self.shift + left - 32])
     }
 }
 
-/// Entries of a [`Curve`].
+/// The number of entries of a [`Curve`].
 pub const CURVE: usize = 4096;
 
-/// An activation that bends, as a table from sums to integers of the output.
+/// An activation as a lookup table, from accumulators to output integers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Curve {
-    /// What an entry is away from the next.
+    /// The distance between the arguments of two entries.
     pub step: f32,
-    /// The entry of 0.
+    /// The index of the entry of 0.
     pub zero: i32,
-    /// The output's integers.
+    /// The output integers.
     pub entries: Vec<i8>,
 }
 
 impl Curve {
-    /// Over the sums of which the output's integers can tell one from the next.
+    /// Tabulates the activation over the range in which the output integers differ.
     pub fn new(activation: Activation, output: Affine) -> Self {
-        // What lies beyond is flat, or as large as the largest integer.
+        // Beyond this range, the activation is constant or saturates the output.
         let (least, most) = match activation {
             Activation::HardSwish => (-3.0, output.value(127).max(3.0)),
             Activation::HardSigmoid => (-3.0, 3.0),
             Activation::Sigmoid => (-8.0, 8.0),
-            // Flat where it rounds to 0; above, swish is no more than 0.2785 less than its argument.
+            // From where swish rounds to 0; swish is at most 0.2785 less than its argument.
             Activation::Swish => {
                 let bends = |x: &f32| activation.apply(*x) < -output.scale / 2.0;
                 let halves = (4..200).map(|i| i as f32 * -0.5);
@@ -148,7 +148,7 @@ impl Curve {
         Self { step, zero, entries: (0..CURVE).map(entry).collect() }
     }
 
-    /// The output's integer for a sum in steps of the curve.
+    /// The output integer for an accumulator in steps of the curve.
     #[inline(always)]
     pub fn at(&self, steps: i32) -> i8 {
         self.entries[steps.saturating_add(self.zero).clamp(0, CURVE as i32 - 1) as usize]
@@ -156,28 +156,28 @@ impl Curve {
 }
 
 impl Activation {
-    /// Whether it does more than cut off: then it is looked up in a [`Curve`].
+    /// Returns whether it is more than a clamp, and needs a [`Curve`].
     pub const fn bends(self) -> bool {
         matches!(self, Self::HardSwish | Self::HardSigmoid | Self::Sigmoid | Self::Swish)
     }
 }
 
-/// What the integers around a node stand for that is computed in integers.
+/// The quantisation of a node that is computed in integers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Int8 {
-    /// Of what it reads.
+    /// The quantisation of its inputs.
     pub inputs: Vec<Affine>,
-    /// Of what it makes; none of a convolution whose sums become floating point.
+    /// The quantisation of its output; none for a convolution with floating-point output.
     pub output: Option<Affine>,
-    /// What a step of each output's weights is; none without weights.
+    /// The weight scale of each output; none without weights.
     pub steps: Option<Arc<[f32]>>,
 }
 
 impl Graph {
-    /// What the integers around a node stand for, if it is computed in them. A convolution is if its weights have steps
-    /// and all that it reads lies in 8 bits; without a map of its own its sums become floating point, if no activation
-    /// is to follow. What has no weights is if what it reads and its own value lie in 8 bits, and it is a mean, a gate,
-    /// a joint or a maximum. All else is computed in floating point, of what the integers stand for.
+    /// The quantisation of a node, if it is computed in integers. Two kinds of nodes are: convolutions whose
+    /// weights have scales, whose inputs are int8, and whose output is int8 or has no activation; and global
+    /// means, gates, concatenations and max pools whose inputs and output are int8. All other nodes are
+    /// computed in floating point, from dequantised inputs.
     pub fn int8(&self, id: NodeId) -> Option<Int8> {
         let node = self.node(id);
         let output = node.map;
@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn factors_come_back_to_the_last_of_31_bits() {
+    fn factors_are_exact_to_31_bits() {
         for factor in [1e-9, 3.7e-5, 0.25, 0.5, 0.999_999_999_9, 1.0, 1.5, 77.7, 1e6, 1e9] {
             let Rescale { multiplier, shift } = Rescale::new(factor);
             assert!(multiplier >= 1 << 30, "{factor}: {multiplier}");
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn maps_hold_zero_and_their_ends() {
+    fn affine_maps_represent_zero_and_both_ends() {
         for (least, most) in [(0.0, 6.0), (-1.0, 3.0), (-5.0, 0.0), (2.0, 3.0), (0.0, 0.0), (-1e-3, 1e3)] {
             let affine = Affine::over(least, most);
             assert_eq!(affine.value(affine.zero), 0.0);

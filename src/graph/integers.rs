@@ -1,95 +1,94 @@
-//! The integers that a convolution computes with, one output after another.
+//! The integer parameters of an int8 convolution, per output.
 
 use super::{Conv, Curve, Int8, Rescale};
 
-/// The most that a bias counts.
+/// The largest magnitude of a bias, in units of the accumulator.
 const MOST_BIAS: f64 = (1 << 30) as f64;
 
-/// The most that a residual counts.
+/// The largest magnitude of a rescaled residual, in units of the accumulator.
 const MOST_RESIDUAL: i32 = 1 << 29;
 
-/// A convolution in integers: to the sum of products, `q_x q_w`, each output's bias is added, and the residual; what
-/// becomes of that is its ending.
+/// A convolution in integers. The accumulator of an output is the sum of products `q_x q_w`, plus bias
+/// and residual; the ending converts it to the output.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Integers {
-    /// In the convolution's order.
+    /// The quantised weights, in the convolution's order.
     pub weights: Vec<i8>,
-    /// With what the zero of the input adds to every sum.
+    /// The biases, corrected for the zero point of the input.
     pub bias: Vec<i32>,
-    /// What a residual adds.
+    /// The rescaling of the residual, if there is one.
     pub carry: Option<Carry>,
-    /// What becomes of sums.
+    /// The conversion of accumulators to outputs.
     pub ending: Ending,
-    /// The most that a sum of each output may be, either way, that its bias without the zero's part and the residual
-    /// are in.
+    /// An upper bound for the magnitude of each output's sum of `(q_x - zero) q_w`, bias and residual.
     pub most: Vec<i64>,
-    /// The most that the products alone of an output add up to, either way.
+    /// An upper bound for the magnitude of an output's sum of `q_x q_w`, over all outputs.
     pub products: i64,
 }
 
-/// How a residual comes to the steps of the sums.
+/// The rescaling of a residual to the accumulators' scale.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Carry {
-    /// The integer that stands for 0.
+    /// The residual's zero point.
     pub zero: i8,
-    /// Of each output.
+    /// The factor of each output.
     pub rescales: Vec<Rescale>,
 }
 
-/// What becomes of sums.
+/// The conversion of accumulators to outputs.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ending {
-    /// Integers, cut off beyond the limits.
+    /// Integers, clamped to the limits.
     Cut {
-        /// Of each output.
+        /// The factor of each output.
         rescales: Vec<Rescale>,
-        /// The integer that stands for 0.
+        /// The output's zero point.
         zero: i8,
-        /// The least and the largest.
+        /// The smallest and the largest integer.
         limits: [i8; 2],
     },
-    /// Integers that a curve has for them.
+    /// Integers, looked up in a curve.
     Bent {
-        /// Of each output, to steps of the curve.
+        /// The factor of each output, to steps of the curve.
         rescales: Vec<Rescale>,
         /// The curve.
         curve: Curve,
     },
-    /// Floating point, with a factor for each output.
+    /// Floating point, with one factor per output.
     Float(Vec<f32>),
 }
 
 impl Integers {
-    /// Why a convolution with this around it has none: its weights have not a step for each output.
-    pub fn refusal(conv: &Conv, around: &Int8) -> Option<String> {
-        let (outputs, steps) = (conv.outputs(), around.steps.as_deref().unwrap_or_default().len());
-        (steps != outputs).then(|| format!("has {steps} steps for the weights of {outputs} outputs"))
+    /// The reason why a convolution cannot be quantised: it does not have one weight scale per output.
+    pub fn refusal(conv: &Conv, int8: &Int8) -> Option<String> {
+        let (outputs, scales) = (conv.outputs(), int8.steps.as_deref().unwrap_or_default().len());
+        (scales != outputs).then(|| format!("has {scales} weight scales for {outputs} outputs"))
     }
 
-    /// Of a convolution with this around it.
+    /// Quantises a convolution, given the quantisation of its inputs, weights and output.
     ///
     /// # Errors
-    /// As [`Integers::refusal`] says.
-    pub fn new(conv: &Conv, around: &Int8) -> Result<Self, String> {
-        if let Some(reason) = Self::refusal(conv, around) {
+    /// The reason that [`Integers::refusal`] gives.
+    pub fn new(conv: &Conv, int8: &Int8) -> Result<Self, String> {
+        if let Some(reason) = Self::refusal(conv, int8) {
             return Err(reason);
         }
-        let (outputs, x) = (conv.outputs(), around.inputs[0]);
-        let steps = around.steps.as_deref().unwrap_or_default();
+        let (outputs, x) = (conv.outputs(), int8.inputs[0]);
+        let scales = int8.steps.as_deref().unwrap_or_default();
         let each = conv.weight.data().len() / outputs;
         let integer =
-            |(i, weight): (usize, &f32)| (weight / steps[i / each]).round().clamp(-128.0, 127.0) as i8;
+            |(i, weight): (usize, &f32)| (weight / scales[i / each]).round().clamp(-128.0, 127.0) as i8;
         let weights: Vec<i8> = conv.weight.data().iter().enumerate().map(integer).collect();
-        // Of each output's sums.
-        let sum_step = |o: usize| f64::from(x.scale) * f64::from(steps[o]);
+        // The scale of an output's accumulator.
+        let sum_scale = |o: usize| f64::from(x.scale) * f64::from(scales[o]);
         let rescales = |factor: &dyn Fn(f64) -> f64| -> Vec<Rescale> {
-            (0..outputs).map(|o| Rescale::new(factor(sum_step(o)))).collect()
+            (0..outputs).map(|o| Rescale::new(factor(sum_scale(o)))).collect()
         };
-        let carry = around
+        let carry = int8
             .inputs
             .get(1)
             .map(|map| Carry { zero: map.zero, rescales: rescales(&|step| f64::from(map.scale) / step) });
-        let ending = match around.output {
+        let ending = match int8.output {
             Some(map) if conv.activation.bends() => {
                 let curve = Curve::new(conv.activation, map);
                 Ending::Bent { rescales: rescales(&|step| step / f64::from(curve.step)), curve }
@@ -99,12 +98,12 @@ impl Integers {
                 zero: map.zero,
                 limits: map.limits(conv.activation),
             },
-            None => Ending::Float(steps.iter().map(|step| x.scale * step).collect()),
+            None => Ending::Float(scales.iter().map(|scale| x.scale * scale).collect()),
         };
         let (mut bias, mut most, mut products) = (Vec::new(), Vec::new(), 0);
         for (o, weights) in weights.chunks_exact(each).enumerate() {
             let exact = conv.bias.as_ref().map_or(0.0, |bias| f64::from(bias.data()[o]));
-            let own = (exact / sum_step(o)).round_ties_even().clamp(-MOST_BIAS, MOST_BIAS) as i32;
+            let own = (exact / sum_scale(o)).round_ties_even().clamp(-MOST_BIAS, MOST_BIAS) as i32;
             let sum: i32 = weights.iter().map(|w| i32::from(*w)).sum();
             bias.push(own.wrapping_sub(i32::from(x.zero).wrapping_mul(sum)));
             let size: i64 = weights.iter().map(|w| i64::from(w.unsigned_abs())).sum();
@@ -115,20 +114,20 @@ impl Integers {
         Ok(Self { weights, bias, carry, ending, most, products })
     }
 
-    /// Without its weights' sums: the bias of output `o` for inputs that are counted from `zero` on.
+    /// The bias of output `o` for inputs that are stored as `q_x - zero`.
     pub fn bias_from(&self, o: usize, zero: i32) -> i32 {
         let each = self.weights.len() / self.bias.len();
         let sum: i32 = self.weights[o * each..][..each].iter().map(|w| i32::from(*w)).sum();
         self.bias[o].wrapping_add(zero.wrapping_mul(sum))
     }
 
-    /// What an integer of the residual adds to a sum of output `o`.
+    /// The value that a residual's integer adds to an accumulator of output `o`.
     pub fn added(&self, o: usize, residual: i8) -> i32 {
         let Some(Carry { zero, rescales }) = &self.carry else { return 0 };
         rescales[o].apply(i32::from(residual) - i32::from(*zero)).clamp(-MOST_RESIDUAL, MOST_RESIDUAL)
     }
 
-    /// The integer that a sum of output `o` becomes: 0 if it becomes floating point.
+    /// The output integer for an accumulator of output `o`; 0 if the output is floating point.
     pub fn finished(&self, o: usize, sum: i32) -> i8 {
         match &self.ending {
             Ending::Cut { rescales, zero, limits: [least, most] } => {

@@ -1,4 +1,4 @@
-//! Networks as graphs: operations, shapes and costs. Knows no kernel.
+//! Networks as graphs: operations, shapes and costs. Independent of kernels.
 
 mod anchors;
 mod cost;
@@ -21,12 +21,12 @@ pub use op::{
 
 use crate::{Error, Result, Shape, tensor::Element};
 
-/// A node of one graph, and the value it makes.
+/// A node of a graph, and its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(usize);
 
 impl NodeId {
-    /// The node's place in the graph's order.
+    /// The node's index in the graph's order.
     pub fn index(self) -> usize {
         self.0
     }
@@ -36,21 +36,22 @@ impl NodeId {
 #[derive(Debug, Clone)]
 pub struct Node {
     /// The source library's modules that this node computes, first to last: one, until
-    /// passes fold others in. Errors and timings speak of the first; the node's value is
+    /// passes fuse others into it. Errors and timings name the first; the node's value is
     /// the last one's output.
     pub layers: Vec<String>,
     /// What it computes.
     pub op: Op,
-    /// Whose values it reads; of some it wants the size alone, see [`Node::reads`].
+    /// Its input nodes. Of some, only the shape counts: see [`Node::reads`].
     pub inputs: Vec<NodeId>,
-    /// What its value's integers stand for, if it lies in 8 bits.
+    /// The quantisation of its value, if it is stored as int8.
     pub map: Option<Affine>,
-    /// What a step of each output's weights is, if they are that many whole steps from -128 to 127: of a convolution.
+    /// The weight scale of each output of a convolution, if its weights are integers from -128 to 127
+    /// times that scale.
     pub steps: Option<Arc<[f32]>>,
 }
 
 impl Node {
-    /// A node of its own, in floating point.
+    /// A node of one module, in floating point.
     fn new(name: String, op: Op, inputs: &[NodeId]) -> Self {
         Self { layers: vec![name], op, inputs: inputs.to_vec(), map: None, steps: None }
     }
@@ -65,15 +66,15 @@ impl Node {
         &self.layers[self.layers.len() - 1]
     }
 
-    /// The dimensions of its value, as the source library has them: `[N, C, H, W]`, or `[N, C]` of
-    /// a layer that is a matrix there.
+    /// The dimensions of its value in the source library: `[N, C, H, W]`, or `[N, C]` for a linear
+    /// layer.
     pub fn dims(&self, shape: Shape) -> Vec<usize> {
         let dims = <[usize; 4]>::from(shape);
         let linear = matches!(&self.op, Op::Conv(conv) if conv.linear);
         if linear { dims[..2].to_vec() } else { dims.to_vec() }
     }
 
-    /// The inputs whose values count, not their sizes alone.
+    /// The inputs whose values it reads, not only their shapes.
     pub fn reads(&self) -> &[NodeId] {
         match self.op {
             Op::Resize(_) | Op::Argmax(_) | Op::Boxes(_) => &self.inputs[..self.inputs.len().min(1)],
@@ -82,12 +83,12 @@ impl Node {
     }
 }
 
-/// Nodes in an order in which they can run, some of whose values are the answer.
+/// Nodes in topological order, some of whose values are the outputs.
 #[derive(Debug, Clone, Default)]
 pub struct Graph {
     nodes: Vec<Node>,
     answers: Vec<(String, NodeId)>,
-    /// Whether the answer's maps of one pixel are vectors in the source library.
+    /// True if the source library flattens outputs of one pixel to vectors.
     flat: bool,
 }
 
@@ -108,18 +109,18 @@ impl Graph {
         self.nodes.iter().enumerate().map(|(i, node)| (NodeId(i), node))
     }
 
-    /// The node that takes the picture.
+    /// The input node.
     pub fn source(&self) -> Option<NodeId> {
         self.nodes.iter().position(|node| matches!(node.op, Op::Input(_))).map(NodeId)
     }
 
-    /// Makes a node's value a part of the answer. Before the first call the answer is the last
-    /// node's value, under the name `output`.
+    /// Makes a node's value an output. Before the first call, the only output is the last node's value,
+    /// under the name `output`.
     pub fn answer(&mut self, name: impl Into<String>, id: NodeId) {
         self.answers.push((name.into(), id));
     }
 
-    /// The answer: names, and the nodes whose values they are.
+    /// The outputs: their names and their nodes.
     pub fn answers(&self) -> Vec<(&str, NodeId)> {
         match (&self.answers[..], self.nodes.len().checked_sub(1)) {
             ([], Some(last)) => vec![("output", NodeId(last))],
@@ -127,22 +128,22 @@ impl Graph {
         }
     }
 
-    /// Whether a node's value is a part of the answer.
+    /// Returns whether a node's value is an output.
     pub fn is_answer(&self, id: NodeId) -> bool {
         self.answers().iter().any(|(_, answer)| *answer == id)
     }
 
-    /// The same nodes with another answer.
+    /// The same nodes with other outputs.
     pub fn answering(&self, answers: Vec<(String, NodeId)>) -> Self {
         Self { nodes: self.nodes.clone(), answers, flat: false }
     }
 
-    /// Makes the answer a vector, as the source library does that flattens its last map of one pixel.
+    /// Flattens outputs of one pixel to vectors, as the source library does.
     pub fn flatten(&mut self) {
         self.flat = true;
     }
 
-    /// The dimensions of a part of the answer, as the source library has them.
+    /// The dimensions of an output in the source library.
     pub fn answer_dims(&self, id: NodeId, shape: Shape) -> Vec<usize> {
         let mut dims = self.node(id).dims(shape);
         if self.flat && shape.h * shape.w == 1 {
@@ -151,8 +152,8 @@ impl Graph {
         dims
     }
 
-    /// The same graph with what node `id` makes scaled to so many rows and columns, if it is an
-    /// operation that scales.
+    /// The same graph with the output of node `id` resized to these rows and columns, if its operation
+    /// resizes.
     pub(crate) fn scaled_to(mut self, id: NodeId, size: [usize; 2]) -> Self {
         let node = &mut self.nodes[id.0];
         if let Op::Resize(extent) | Op::Argmax(extent) = &mut node.op {
@@ -162,17 +163,17 @@ impl Graph {
         self
     }
 
-    /// A node.
+    /// The node with this id.
     pub fn node(&self, id: NodeId) -> &Node {
         &self.nodes[id.0]
     }
 
-    /// A node, to be changed: its inputs must stay earlier ones.
+    /// The node with this id, mutable. Its inputs must remain earlier nodes.
     pub fn node_mut(&mut self, id: NodeId) -> &mut Node {
         &mut self.nodes[id.0]
     }
 
-    /// How often each node's value is read, by nodes and as a part of the answer.
+    /// The number of reads of each node's value, by nodes and as an output.
     pub fn uses(&self) -> Vec<usize> {
         let mut uses = vec![0; self.nodes.len()];
         let answers = self.answers.iter().map(|(_, id)| id);
@@ -185,7 +186,7 @@ impl Graph {
     /// The shape of every node's value for an input of this shape.
     ///
     /// # Errors
-    /// [`Error::Layer`] naming the layer that its input does not fit.
+    /// [`Error::Layer`] naming the layer whose input does not fit.
     pub fn shapes(&self, input: Shape) -> Result<Vec<Shape>> {
         let mut shapes: Vec<Shape> = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {
@@ -200,7 +201,7 @@ impl Graph {
         Ok(shapes)
     }
 
-    /// The graph as text, a line a node.
+    /// The graph as text, one line per node.
     pub fn dump(&self, shapes: &[Shape]) -> String {
         let mut text = String::new();
         for (id, node) in self.nodes() {
@@ -220,7 +221,7 @@ impl Graph {
     }
 }
 
-/// The shape an operation makes of its inputs' shapes.
+/// Infers the output shape of an operation from its inputs' shapes.
 fn infer(op: &Op, inputs: &[Shape], picture: Shape) -> Result<Shape, String> {
     let wanted = |channels: usize| match inputs {
         [x, ..] if x.c == channels => Ok(*x),
@@ -267,14 +268,15 @@ fn infer(op: &Op, inputs: &[Shape], picture: Shape) -> Result<Shape, String> {
         (Op::Softmax(classes), [x]) if *classes > 0 && x.c % classes == 0 => {
             Ok(Shape::new(x.n, x.h * x.w * (x.c / classes), 1, *classes))
         }
-        (Op::Softmax(classes), [x]) => Err(format!("{} channels are no runs of {classes}", x.c)),
+        (Op::Softmax(classes), [x]) => Err(format!("{} channels are not a multiple of {classes}", x.c)),
         (Op::Boxes(anchors), [x, levels @ ..]) => {
             let pixels: usize = levels.iter().map(|level| level.h * level.w).sum();
             let (each, known) = (anchors.each(), anchors.scales.len().saturating_sub(1));
             if levels.len() != known || x.c != 4 * each || x.h * x.w != pixels {
                 let found = levels.len();
                 Err(format!(
-                    "{x} has no four offsets for {each} boxes a pixel of {known} levels ({found}, {pixels} pixels)"
+                    "{x} does not hold four offsets for {each} boxes per pixel of {known} levels \
+                     (found {found} levels of {pixels} pixels)"
                 ))
             } else {
                 Ok(Shape::new(x.n, 4, 1, pixels * each))
@@ -283,17 +285,17 @@ fn infer(op: &Op, inputs: &[Shape], picture: Shape) -> Result<Shape, String> {
         (Op::Select(select), [x]) if x.h == 1 && x.w > 1 && select.most > 0 => {
             Ok(Shape::new(x.n, 4, x.w - 1, select.most.div_ceil(2)))
         }
-        (Op::Select(_), [x]) => Err(format!("{x} holds no scores of two classes or more")),
-        _ => Err(format!("{} inputs are not what {} takes", inputs.len(), op.name(None))),
+        (Op::Select(_), [x]) => Err(format!("{x} does not hold scores of two or more classes")),
+        _ => Err(format!("{} inputs are the wrong number for {}", inputs.len(), op.name(None))),
     }
 }
 
-/// `x` scaled, given all of the operation's inputs.
+/// The shape of `x` after resizing, given all of the operation's inputs.
 fn resized(extent: Extent, inputs: &[Shape], x: Shape) -> Result<Shape, String> {
     match (extent, inputs) {
         (Extent::Like, [_, like]) => Ok(Shape { h: like.h, w: like.w, ..x }),
         (Extent::Exact([h, w]), [_]) if h > 0 && w > 0 => Ok(Shape { h, w, ..x }),
-        (extent, _) => Err(format!("{} inputs cannot be scaled to {extent:?}", inputs.len())),
+        (extent, _) => Err(format!("{} inputs cannot be resized to {extent:?}", inputs.len())),
     }
 }
 

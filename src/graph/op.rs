@@ -1,4 +1,4 @@
-//! What a node computes. The enum is closed: a network is made of these and nothing else.
+//! The operations of a graph. The enum is closed: networks consist of these alone.
 
 use std::{fmt, sync::Arc};
 
@@ -12,104 +12,103 @@ pub enum Op {
     Input(usize),
     /// A convolution; see [`Conv`].
     Conv(Conv),
-    /// Batch normalisation with fixed statistics; folded into the convolution before it.
+    /// Batch normalisation with fixed statistics; folded into the preceding convolution.
     BatchNorm(BatchNorm),
-    /// An activation by itself; fused into the convolution before it.
+    /// A separate activation; fused into the preceding convolution.
     Activation(Activation),
-    /// The sum of two maps of one shape; fused into the convolution that makes one of them.
+    /// The sum of two maps of one shape; fused into the convolution that computes one of them.
     Add,
-    /// The largest value of a window around each output.
+    /// The maximum of a window around each output.
     MaxPool(MaxPool),
-    /// A fixed filter that shrinks a map; lowered to a depthwise convolution before it is planned.
+    /// A fixed downsampling filter; lowered to a depthwise convolution before planning.
     Filter(Filter),
     /// The mean over rows and columns.
     GlobalPool,
     /// Squeeze-excite's last step: each channel of the first input times the second input's value for it.
     Scale,
-    /// Bilinear interpolation to other rows and columns: centres of pixels on centres of pixels,
-    /// as PyTorch does with `align_corners=False`.
+    /// Bilinear resizing with half-pixel centres, as PyTorch does with `align_corners=False`.
     Resize(Extent),
-    /// Maps joined into one.
+    /// The concatenation of maps.
     Concat(Joint),
-    /// At each pixel of the map scaled as by [`Op::Resize`] the channel with the largest value, the
-    /// first of equals: `[N, 1, H, W]`.
+    /// The channel with the largest value at each pixel of the map after [`Op::Resize`]; the first of
+    /// equal ones: `[N, 1, H, W]`.
     Argmax(Extent),
-    /// The exponentials of each run of so many channels over their sum, with the runs of all pixels
-    /// one after another: `[N, A K, H, W]` becomes `[N, H W A, 1, K]`.
+    /// The softmax of each group of this many channels, with the groups of all pixels concatenated:
+    /// `[N, A K, H, W]` becomes `[N, H W A, 1, K]`.
     Softmax(usize),
-    /// Boxes from the offsets, four channels each, that the first input has for every anchor:
-    /// `[N, 4, 1, boxes]`, left, top, right and bottom in pixels of the picture. Of the other
-    /// inputs, the levels, only the sizes count.
+    /// Boxes, decoded from the first input's four offset channels per anchor:
+    /// `[N, 4, 1, boxes]`, left, top, right and bottom in pixels of the picture. The other
+    /// inputs are the levels, of which only the sizes count.
     Boxes(Arc<Anchors>),
-    /// Of scores as [`Op::Softmax`] has them the best; see [`Select`].
+    /// The best of [`Op::Softmax`]'s scores per class; see [`Select`].
     Select(Select),
 }
 
-/// What [`Op::Argmax`] has where a channel's value is not finite. There may be so many channels.
+/// The label where a channel's value is not finite; also the largest number of channels of [`Op::Argmax`].
 pub const NO_CLASS: u8 = 255;
 
-/// Why labels cannot tell so many classes apart, if they cannot.
+/// The error for more classes than labels can distinguish.
 pub(crate) fn too_many_classes(classes: usize) -> Option<String> {
     let most = usize::from(NO_CLASS);
-    (classes > most).then(|| format!("{classes} classes: a label has room for {most}"))
+    (classes > most).then(|| format!("{classes} classes are too many: labels distinguish at most {most}"))
 }
 
-/// The rows and columns that a map is scaled to.
+/// The rows and columns that a map is resized to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
-    /// Those of the second input, of which nothing else counts.
+    /// Those of the second input, whose values do not count.
     Like,
-    /// So many.
+    /// These numbers of rows and columns.
     Exact([usize; 2]),
 }
 
-/// How maps are joined.
+/// The axis of a concatenation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Joint {
-    /// Channels behind channels.
+    /// Along the channels.
     Channels,
-    /// Pixels behind pixels, row by row: maps of any size become one of a single row.
+    /// Along the pixels, row by row: maps of any size become a single row.
     Pixels,
 }
 
-/// Of each class but the first at most `most` boxes, the best of those with a score above
-/// `threshold`, in the order of the boxes, the first of equals: `[N, 4, classes - 1, most / 2]`. Two
-/// share a pixel: score and number of the one, score and number of the other. Where there are
-/// fewer the score is zero.
+/// The boxes with the best scores of each class except the first: at most `most` per class, with scores
+/// above `threshold`, in box order; of equal scores, the first boxes: `[N, 4, classes - 1, most / 2]`.
+/// Each pixel holds two boxes: score and index of one, score and index of the other. Unused entries have
+/// score zero.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Select {
-    /// A score that is not enough.
+    /// The score that a box must exceed.
     pub threshold: f32,
-    /// Boxes of a class.
+    /// The maximum number of boxes per class.
     pub most: usize,
 }
 
-/// A convolution: `activation(conv(x) + bias + residual)`, the residual being its second
-/// input if it has one. A fully connected layer is a pointwise convolution of a 1x1 map.
+/// A convolution: `activation(conv(x) + bias + residual)`, where the residual is its optional
+/// second input. A fully connected layer is a pointwise convolution of a 1x1 map.
 #[derive(Debug, Clone)]
 pub struct Conv {
     /// `[outputs, inputs / groups, k, k]`.
     pub weight: Arc<Tensor>,
     /// `[outputs]`.
     pub bias: Option<Arc<Tensor>>,
-    /// Pixels between two outputs, both ways.
+    /// Pixels between two outputs, vertically and horizontally.
     pub stride: usize,
-    /// Pixels between two taps, both ways.
+    /// Pixels between two taps, vertically and horizontally.
     pub dilation: usize,
-    /// What surrounds the picture.
+    /// The zeros around the input.
     pub padding: Padding,
     /// 1, or the number of channels for a depthwise convolution.
     pub groups: usize,
     /// Applied last.
     pub activation: Activation,
-    /// True if the source library holds it as a matrix: its output has no rows and columns there.
+    /// True if it is a linear layer in the source library, with an output of `[N, C]`.
     pub linear: bool,
 }
 
 /// The zeros around a convolution's input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Padding {
-    /// `dilation * (k - 1) / 2` on every side, as PyTorch's networks have it.
+    /// `dilation * (k - 1) / 2` on every side, as in PyTorch's networks.
     Symmetric,
     /// TensorFlow's `SAME`: as many as give `ceil(input / stride)` outputs, the smaller half first.
     Same,
@@ -130,30 +129,30 @@ pub struct BatchNorm {
     pub epsilon: f64,
 }
 
-/// The largest value of a square window, of those of its pixels that lie on the map. Windows
-/// reach beyond it as a convolution's do that is padded symmetrically.
+/// The maximum of a square window, without the pixels outside the map. Windows extend beyond the
+/// map as those of a convolution with symmetric padding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MaxPool {
-    /// The side of the window.
+    /// The height and width of the window.
     pub kernel: usize,
-    /// Pixels between two outputs, both ways.
+    /// Pixels between two outputs, vertically and horizontally.
     pub stride: usize,
 }
 
-/// Each channel's sums of a window with fixed weights, the products of a row's and a column's taps. Windows
-/// reach beyond the map as a convolution's do that is padded symmetrically.
+/// A fixed separable filter per channel: each weight is the product of a row's and a column's tap. Windows
+/// extend beyond the map as those of a convolution with symmetric padding.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Filter {
-    /// Of the map.
+    /// The channels of the map.
     pub channels: usize,
     /// The weights of one direction.
     pub taps: &'static [f32],
-    /// Pixels between two outputs, both ways.
+    /// Pixels between two outputs, vertically and horizontally.
     pub stride: usize,
 }
 
 impl Filter {
-    /// The depthwise convolution that it is.
+    /// The equivalent depthwise convolution.
     pub fn conv(&self) -> Conv {
         let Self { channels, taps, stride } = *self;
         let side = taps.len();
@@ -171,7 +170,7 @@ impl Filter {
     }
 }
 
-/// A function of one value.
+/// An elementwise function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Activation {
     /// x
@@ -203,12 +202,12 @@ impl Activation {
         Self::Swish,
     ];
 
-    /// The number that shaders know it by.
+    /// Its number in shaders.
     pub const fn code(self) -> u32 {
         self as u32
     }
 
-    /// By its name, as [`fmt::Display`] writes it.
+    /// The activation with this name, as [`fmt::Display`] writes it.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|activation| activation.to_string() == name)
     }
@@ -241,18 +240,18 @@ impl fmt::Display for Activation {
     }
 }
 
-/// The three convolutions that differ in cost, and so in kernel.
+/// The kinds of convolutions, which differ in cost and in kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConvKind {
     /// Every output channel reads every input channel over a window.
     Dense,
-    /// Every channel by itself over a window.
+    /// Every channel separately over a window.
     Depthwise,
     /// One pixel at a time: a matrix product.
     Pointwise,
 }
 
-/// Where a window lies on an input of a given size.
+/// The position of windows on an input of a given size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     /// Rows of zeros above the picture.
@@ -276,12 +275,12 @@ impl Conv {
         self.weight.dims()[1] * self.groups
     }
 
-    /// The side of the square window.
+    /// The height and width of the square window.
     pub fn kernel(&self) -> usize {
         self.weight.dims()[2]
     }
 
-    /// Which of the three kinds this is; none if it is grouped in another way.
+    /// The kind of the convolution; none for other groupings.
     pub fn kind(&self) -> Option<ConvKind> {
         match (self.groups, self.kernel(), self.stride) {
             (1, 1, 1) => Some(ConvKind::Pointwise),
@@ -291,7 +290,7 @@ impl Conv {
         }
     }
 
-    /// The window's place on `height` x `width` pixels; none if not one output fits.
+    /// The windows on `height` x `width` pixels; none if no output fits.
     pub fn window(&self, height: usize, width: usize) -> Option<Window> {
         let reach = self.dilation * (self.kernel() - 1);
         let axis = |size: usize| match self.padding {
@@ -309,7 +308,7 @@ impl Conv {
 }
 
 impl MaxPool {
-    /// The window's place on `height` x `width` pixels; none if not one output fits.
+    /// The windows on `height` x `width` pixels; none if no output fits.
     pub fn window(&self, height: usize, width: usize) -> Option<Window> {
         let reach = self.kernel.checked_sub(1)?;
         let (top, height) = symmetric(height, reach, self.stride)?;
@@ -318,21 +317,21 @@ impl MaxPool {
     }
 }
 
-/// What lies before the first of `size` pixels, half of the window's reach, and the outputs.
+/// The padding before the first of `size` pixels, half of `reach`, and the number of outputs.
 fn symmetric(size: usize, reach: usize, stride: usize) -> Option<(usize, usize)> {
     let before = reach / 2;
     Some((before, (size + 2 * before).checked_sub(reach + 1)?.checked_div(stride)? + 1))
 }
 
 impl Op {
-    /// Why nothing computes it by itself.
+    /// The error for an operation that no kernel computes unfused.
     pub(crate) fn alone(&self) -> String {
         match self {
             Self::Conv(conv) => {
                 let (groups, inputs) = (conv.groups, conv.inputs());
-                format!("{groups} groups of {inputs} channels: only 1 or all are supported")
+                format!("{groups} groups of {inputs} channels: only 1 group or 1 per channel is supported")
             }
-            _ => format!("{} stands alone: no convolution before it could take it in", self.name(None)),
+            _ => format!("{} has no kernel, and no preceding convolution to fuse it into", self.name(None)),
         }
     }
 

@@ -1,55 +1,55 @@
-//! Rewrites that leave fewer nodes and the same answer. Each takes a graph and gives one;
-//! a node that takes another in also takes its layers' names.
+//! Graph rewrites that remove nodes and keep the outputs. A node that absorbs another also takes over
+//! its layer names.
 
 use std::sync::Arc;
 
 use super::{Activation, BatchNorm, Conv, Graph, Node, NodeId, Op};
 use crate::Tensor;
 
-/// The graph as it is run: without what no answer needs, unless the `whole` of the source library's
-/// network is to be looked at.
+/// The graph as it runs: without nodes that no output needs. With `whole`, all nodes of the source
+/// library's network stay.
 pub fn prepared(graph: &Graph, whole: bool) -> Graph {
-    // What Goldcrest goes on to where the library calls functions is no module of it.
+    // Post-processing, for which the source library has functions and no modules.
     let ours = |op: &Op| matches!(op, Op::Argmax(_) | Op::Softmax(_) | Op::Boxes(_) | Op::Select(_));
     optimise(&keep(graph, |id, op| graph.is_answer(id) || (whole && !ours(op))))
 }
 
-/// Every pass that joins, in the order in which they help one another.
+/// Runs all lowering and fusion passes, in an order in which each enables the next.
 pub fn optimise(graph: &Graph) -> Graph {
     let graph = fold_batch_norm(&lower(graph));
-    // An activation between a convolution and a sum must be in place before the sum is
-    // considered, one behind the sum only after it.
+    // An activation between a convolution and a sum must be fused before the sum, one after the sum
+    // only after it.
     let graph = fuse_activation(&graph);
     let graph = fuse_residual(&graph);
     fuse_activation(&graph)
 }
 
-/// Leaves out what no answer needs.
+/// Removes nodes that no output needs.
 pub fn prune(graph: &Graph) -> Graph {
     keep(graph, |id, _| graph.is_answer(id))
 }
 
-/// What is `wanted`, and what that needs.
+/// Keeps the `wanted` nodes and those that they depend on.
 fn keep(graph: &Graph, wanted: impl Fn(NodeId, &Op) -> bool) -> Graph {
     let mut needed = vec![false; graph.nodes.len()];
     for (id, node) in graph.nodes().rev() {
-        // A network takes its picture whatever becomes of it.
+        // The input stays, even if nothing reads it.
         needed[id.index()] |= wanted(id, &node.op) || matches!(node.op, Op::Input(_));
         if needed[id.index()] {
             node.inputs.iter().for_each(|input| needed[input.index()] = true);
         }
     }
-    let (mut kept, mut place) = (Vec::new(), Vec::new());
+    let (mut kept, mut new_index) = (Vec::new(), Vec::new());
     for ((_, node), needed) in graph.nodes().zip(needed) {
-        place.push(kept.len());
+        new_index.push(kept.len());
         if needed {
             kept.push(node.clone());
         }
     }
-    rebuilt(graph, kept, &place)
+    rebuilt(graph, kept, &new_index)
 }
 
-/// Fixed filters as the convolutions that they are.
+/// Lowers fixed filters to depthwise convolutions.
 pub fn lower(graph: &Graph) -> Graph {
     let mut lowered = graph.clone();
     for node in &mut lowered.nodes {
@@ -60,7 +60,7 @@ pub fn lower(graph: &Graph) -> Graph {
     lowered
 }
 
-/// Batch norm into the convolution before it: scaled weights and a bias.
+/// Folds batch norm into the preceding convolution's weights and bias.
 pub fn fold_batch_norm(graph: &Graph) -> Graph {
     absorb(graph, |node, _, conv, _| match &node.op {
         Op::BatchNorm(norm) if conv.activation == Activation::Identity => Some(fold(conv, norm)),
@@ -68,7 +68,7 @@ pub fn fold_batch_norm(graph: &Graph) -> Graph {
     })
 }
 
-/// An activation into the convolution before it.
+/// Fuses activations into the preceding convolution.
 pub fn fuse_activation(graph: &Graph) -> Graph {
     absorb(graph, |node, _, conv, _| match node.op {
         Op::Activation(activation) if conv.activation == Activation::Identity => {
@@ -78,8 +78,8 @@ pub fn fuse_activation(graph: &Graph) -> Graph {
     })
 }
 
-/// A sum into the convolution that makes its later operand; the other becomes that
-/// convolution's second input.
+/// Fuses a sum into the convolution that computes its later operand; the other operand becomes
+/// that convolution's second input.
 pub fn fuse_residual(graph: &Graph) -> Graph {
     absorb(graph, |node, producer, conv, inputs| match node.op {
         Op::Add if conv.activation == Activation::Identity && inputs.len() == 1 => {
@@ -91,43 +91,42 @@ pub fn fuse_residual(graph: &Graph) -> Graph {
     })
 }
 
-/// Rebuilds `graph`, offering each node to the convolution that makes its latest input and
-/// whose value nobody else reads. `merge` gets the node, its producer's id, the convolution,
-/// and the convolution's inputs (ids of `graph`), and answers with the convolution that
-/// stands for both.
+/// Rebuilds `graph`, trying to merge each node into the convolution that computes its latest
+/// input, if that has no other reader. `merge` gets the node, its producer's id, the convolution,
+/// and the convolution's inputs (ids of `graph`), and returns the merged convolution.
 fn absorb(
     graph: &Graph,
     mut merge: impl FnMut(&Node, NodeId, &Conv, &mut Vec<NodeId>) -> Option<Conv>,
 ) -> Graph {
     let uses = graph.uses();
-    // Nodes under construction still name their inputs by the ids of `graph`.
+    // The inputs of `kept` nodes are still ids of `graph`.
     let mut kept: Vec<Node> = Vec::new();
-    let mut place: Vec<usize> = Vec::new();
+    let mut new_index: Vec<usize> = Vec::new();
     for (_, node) in graph.nodes() {
         let producer = node.inputs.iter().max().copied().filter(|id| uses[id.index()] == 1);
         let merged = producer.and_then(|id| {
-            let target = &mut kept[place[id.index()]];
+            let target = &mut kept[new_index[id.index()]];
             let Op::Conv(conv) = &target.op else { return None };
             let merged = merge(node, id, conv, &mut target.inputs)?;
-            // Weights that were scaled are made of other steps.
+            // The scales do not apply to folded weights.
             target.steps.take_if(|_| !Arc::ptr_eq(&merged.weight, &conv.weight));
             target.op = Op::Conv(merged);
             target.layers.extend(node.layers.iter().cloned());
             target.map = node.map;
-            Some(place[id.index()])
+            Some(new_index[id.index()])
         });
-        place.push(merged.unwrap_or_else(|| {
+        new_index.push(merged.unwrap_or_else(|| {
             kept.push(node.clone());
             kept.len() - 1
         }));
     }
-    rebuilt(graph, kept, &place)
+    rebuilt(graph, kept, &new_index)
 }
 
-/// `nodes`, which still name their inputs by the ids of `graph`, as a graph; `place` says where each
-/// of its ids went.
-fn rebuilt(graph: &Graph, nodes: Vec<Node>, place: &[usize]) -> Graph {
-    let moved = |id: NodeId| NodeId(place[id.index()]);
+/// Builds a graph from `nodes`, whose inputs are still ids of `graph`; `new_index` maps these ids to
+/// indices in `nodes`.
+fn rebuilt(graph: &Graph, nodes: Vec<Node>, new_index: &[usize]) -> Graph {
+    let moved = |id: NodeId| NodeId(new_index[id.index()]);
     let mut rebuilt = Graph::default();
     for mut node in nodes {
         node.inputs.iter_mut().for_each(|input| *input = moved(*input));
@@ -138,8 +137,8 @@ fn rebuilt(graph: &Graph, nodes: Vec<Node>, place: &[usize]) -> Graph {
     rebuilt
 }
 
-/// `gamma (conv(x) + b - mean) / sqrt(variance + eps) + beta` as one convolution. Worked
-/// out in f64, so that the only error is the last rounding.
+/// `gamma (conv(x) + b - mean) / sqrt(variance + eps) + beta` as one convolution. Computed
+/// in f64, so that the only error is the final rounding.
 fn fold(conv: &Conv, norm: &BatchNorm) -> Conv {
     let outputs = conv.outputs();
     let scale: Vec<f64> = (0..outputs)

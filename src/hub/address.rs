@@ -1,4 +1,4 @@
-//! Where a request goes, and where a server may send it on to.
+//! Addresses of requests, and redirects.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use ureq::http::Uri;
 
 use super::names::shown;
 
-/// Whom a request goes to.
+/// The scheme, host and port of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     secure: bool,
@@ -15,7 +15,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Of an address without a user's name, as that would be sent along.
+    /// The origin of an address; `None` if it has user information, which would be sent with the request.
     pub fn of(uri: &Uri) -> Option<Self> {
         let secure = match uri.scheme_str()? {
             "https" => true,
@@ -37,7 +37,8 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Where a redirect leads: to another address, or a path on the same server, and never out of encryption.
+/// Resolves a redirect to another address or to a path on the same server. A redirect from https to http is
+/// an error.
 pub fn redirected(from: &Uri, origin: &Origin, location: &str) -> Result<(Uri, Origin), String> {
     let next: Option<Uri> = if location.starts_with("//") {
         from.scheme_str().and_then(|scheme| format!("{scheme}:{location}").parse().ok())
@@ -48,13 +49,13 @@ pub fn redirected(from: &Uri, origin: &Origin, location: &str) -> Result<(Uri, O
     } else {
         location.parse().ok()
     };
-    let Some((next, place)) = next.and_then(|uri| Origin::of(&uri).map(|place| (uri, place))) else {
-        return Err(format!("{origin} redirects to \"{}\", which is no address", shown(location)));
+    let Some((next, target)) = next.and_then(|uri| Origin::of(&uri).map(|target| (uri, target))) else {
+        return Err(format!("{origin} redirects to \"{}\", which is not an address", shown(location)));
     };
-    if origin.secure && !place.secure {
-        return Err(format!("{origin} redirects to {place}, which is not encrypted"));
+    if origin.secure && !target.secure {
+        return Err(format!("{origin} redirects to {target}, which is not encrypted"));
     }
-    Ok((next, place))
+    Ok((next, target))
 }
 
 #[cfg(test)]
@@ -94,7 +95,7 @@ mod tests {
     fn redirects_lead_to_addresses_and_paths() {
         let base: Uri = "https://hub.org/a/b?c=d".parse().unwrap();
         let hub = Origin::of(&base).unwrap();
-        let to = |location| redirected(&base, &hub, location).map(|(uri, place)| (uri.to_string(), place));
+        let to = |location| redirected(&base, &hub, location).map(|(uri, target)| (uri.to_string(), target));
         for (location, address) in [
             ("/x/y?z=1", "https://hub.org/x/y?z=1"),
             ("//cdn.org/x", "https://cdn.org/x"),
@@ -113,7 +114,7 @@ mod tests {
             "\u{1b}[2J",
         ] {
             let error = to(none).unwrap_err();
-            assert!(error.contains("no address") && !error.contains('\u{1b}'), "{error}");
+            assert!(error.contains("not an address") && !error.contains('\u{1b}'), "{error}");
         }
         assert!(to("http://hub.org/x").unwrap_err().contains("not encrypted"));
         let open: Uri = "http://hub.org/".parse().unwrap();

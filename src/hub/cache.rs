@@ -1,11 +1,11 @@
-//! A model's part of the hub's cache, laid out as its Python client has it:
+//! A model's part of the hub's cache, in the layout of the hub's Python client:
 //!
 //! ```text
 //! models--OWNER--NAME/blobs/ETAG                   a file
-//! models--OWNER--NAME/blobs/ETAG.incomplete        what has come of it
-//! models--OWNER--NAME/snapshots/COMMIT/FILE        a link to it, or the file where links cannot be made
+//! models--OWNER--NAME/blobs/ETAG.incomplete        its partial download
+//! models--OWNER--NAME/snapshots/COMMIT/FILE        a link to the file, or the file if links are not possible
 //! models--OWNER--NAME/refs/REVISION                the commit
-//! .locks/models--OWNER--NAME/ETAG.lock             held by whoever fetches it
+//! .locks/models--OWNER--NAME/ETAG.lock             held by the process that downloads the file
 //! ```
 
 use std::{
@@ -24,13 +24,13 @@ use super::{
 };
 use crate::files::write_whole;
 
-/// How often a lock that another process holds is tried again.
-const TURN: Duration = Duration::from_millis(50);
+/// The interval between attempts to get a lock that another process holds.
+const RETRY: Duration = Duration::from_millis(50);
 
 /// The files of one model.
 pub struct Cache {
     root: PathBuf,
-    /// The model's folder in the cache, and in that of the locks.
+    /// The name of the model's folder in the cache and in `.locks`.
     name: String,
 }
 
@@ -39,7 +39,7 @@ impl Cache {
         Self { root, name: format!("models--{}", model.replace('/', "--")) }
     }
 
-    /// Where all models are.
+    /// The folder of all models.
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -48,7 +48,7 @@ impl Cache {
         self.root.join(&self.name)
     }
 
-    /// The files of a commit.
+    /// The folder with the files of a commit.
     pub fn snapshot(&self, commit: &str) -> PathBuf {
         self.folder().join("snapshots").join(commit)
     }
@@ -61,7 +61,7 @@ impl Cache {
         self.folder().join("blobs").join(format!("{etag}.incomplete"))
     }
 
-    /// The snapshot of a revision, if its weights are there: they are the last to come.
+    /// The snapshot of a revision, if it has the weights: they are downloaded last.
     pub fn complete(&self, revision: &str) -> Option<PathBuf> {
         let commit = if is_commit(revision) {
             revision.to_owned()
@@ -76,42 +76,43 @@ impl Cache {
         self.folder().join("refs").join(revision)
     }
 
-    /// Waits until no other process fetches a file; tells once that it waits. The lock is held as long as what
-    /// comes back.
-    pub fn lock(&self, etag: &Etag, patience: Duration, mut tell: impl FnMut()) -> Result<File, String> {
+    /// Waits until no other process downloads a file. Calls `on_wait` once if it has to wait. The lock is
+    /// held until the returned file is dropped.
+    pub fn lock(&self, etag: &Etag, timeout: Duration, mut on_wait: impl FnMut()) -> Result<File, String> {
         let path = self.root.join(".locks").join(&self.name).join(format!("{etag}.lock"));
         let open = || {
             make_folder_of(&path)?;
             File::options().write(true).create(true).truncate(false).open(&path)
         };
-        let file = open().map_err(self.unkept())?;
+        let file = open().map_err(self.write_error())?;
         let start = Instant::now();
-        let mut told = false;
+        let mut reported = false;
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(file),
-                Err(TryLockError::WouldBlock) if start.elapsed() > patience => {
-                    return Err(format!("another process has held {} for {patience:?}", path.display()));
+                Err(TryLockError::WouldBlock) if start.elapsed() > timeout => {
+                    return Err(format!("another process has held {} for {timeout:?}", path.display()));
                 }
                 Err(TryLockError::WouldBlock) => {
-                    if !told {
-                        tell();
-                        told = true;
+                    if !reported {
+                        on_wait();
+                        reported = true;
                     }
-                    thread::sleep(TURN);
+                    thread::sleep(RETRY);
                 }
-                // A file system without locks: two processes may spoil one another's download, and notice it.
+                // A file system without locks: two processes may corrupt each other's download, which the
+                // checks detect.
                 Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
                     log::debug!("{}: {error}", path.display());
                     return Ok(file);
                 }
-                Err(TryLockError::Error(error)) => return Err(self.unkept()(error)),
+                Err(TryLockError::Error(error)) => return Err(self.write_error()(error)),
             }
         }
     }
 
-    /// Opens what has come of a file to write on behind its first bytes.
-    pub fn continued(&self, etag: &Etag, from: u64) -> Result<File, String> {
+    /// Opens a partial download, truncated to `from` bytes, to append to it.
+    pub fn open_partial(&self, etag: &Etag, from: u64) -> Result<File, String> {
         let path = self.partial(etag);
         let open = || {
             make_folder_of(&path)?;
@@ -120,26 +121,26 @@ impl Cache {
             io::Seek::seek(&mut file, io::SeekFrom::End(0))?;
             Ok(file)
         };
-        open().map_err(self.unkept())
+        open().map_err(self.write_error())
     }
 
-    /// Makes what has come a file of the cache, in place of one that was damaged.
+    /// Moves a finished download to its final name, replacing a damaged file.
     pub fn keep(&self, etag: &Etag) -> Result<(), String> {
         let blob = self.blob(etag);
-        fs::rename(self.partial(etag), &blob).and_then(|()| sync_folder_of(&blob)).map_err(self.unkept())
+        fs::rename(self.partial(etag), &blob).and_then(|()| sync_folder_of(&blob)).map_err(self.write_error())
     }
 
-    /// Puts a file into a snapshot.
+    /// Adds a file to a snapshot.
     pub fn link(&self, etag: &Etag, commit: &str, name: &str) -> Result<(), String> {
         let pointer = self.snapshot(commit).join(name);
         let target: PathBuf = ["..", "..", "blobs", &etag.to_string()].iter().collect();
         make_folder_of(&pointer)
             .and_then(|()| link(&target, &self.blob(etag), &pointer, symlink))
             .and_then(|()| sync_folder_of(&pointer))
-            .map_err(self.unkept())
+            .map_err(self.write_error())
     }
 
-    /// Notes which commit a revision is.
+    /// Records the commit of a revision.
     pub fn refer(&self, revision: &str, commit: &str) -> Result<(), String> {
         if revision == commit {
             return Ok(());
@@ -149,17 +150,17 @@ impl Cache {
             make_folder_of(&path)?;
             write_whole(&path, commit.as_bytes())
         };
-        write().map_err(self.unkept())
+        write().map_err(self.write_error())
     }
 
-    /// Says of an error that the cache cannot be written.
-    pub fn unkept(&self) -> impl Fn(io::Error) -> String {
+    /// Makes the error message for a cache that cannot be written.
+    pub fn write_error(&self) -> impl Fn(io::Error) -> String {
         let root = self.root.display().to_string();
         move |error| format!("cannot be kept in {root}: {error}")
     }
 }
 
-/// Puts a link to `target` at `pointer`, or, where there are no links, the file itself.
+/// Makes `pointer` a link to `target`, or moves `blob` there if links are not possible.
 fn link(
     target: &Path,
     blob: &Path,
@@ -169,7 +170,7 @@ fn link(
     if fs::read_link(pointer).is_ok_and(|found| found == target) {
         return Ok(());
     }
-    // Under another name first: nobody ever sees none where there was one.
+    // Created under another name and renamed, so that `pointer` exists at all times.
     let mut new = pointer.as_os_str().to_owned();
     new.push(format!(".{}.tmp", process::id()));
     let new = Path::new(&new);
@@ -183,10 +184,10 @@ fn make_folder_of(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), fs::create_dir_all)
 }
 
-/// Makes a new name outlast a power cut.
+/// Makes a new file name survive a power failure.
 fn sync_folder_of(path: &Path) -> io::Result<()> {
     match path.parent() {
-        // Windows opens no folders.
+        // Windows cannot open folders.
         Some(folder) if cfg!(unix) => File::open(folder)?.sync_all(),
         _ => Ok(()),
     }
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn where_links_cannot_be_made_the_file_itself_is_there() {
+    fn without_links_the_snapshot_has_the_file_itself() {
         let root = tempfile::tempdir().unwrap();
         let [blob, pointer] = ["blob", "pointer"].map(|name| root.path().join(name));
         fs::write(&blob, "new").unwrap();
@@ -228,20 +229,20 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_is_not_waited_for_without_end() {
+    fn waiting_for_a_lock_times_out() {
         let root = tempfile::tempdir().unwrap();
         let cache = Cache::new(root.path().to_owned(), "a/b");
         let held = cache.lock(&etag(), Duration::ZERO, || panic!("nobody to wait for")).unwrap();
-        let mut told = 0;
-        let error = cache.lock(&etag(), 3 * TURN, || told += 1).unwrap_err();
+        let mut waits = 0;
+        let error = cache.lock(&etag(), 3 * RETRY, || waits += 1).unwrap_err();
         assert!(error.contains("another process") && error.contains("0123456789.lock"), "{error}");
-        assert_eq!(told, 1);
+        assert_eq!(waits, 1);
         drop(held);
         cache.lock(&etag(), Duration::ZERO, || panic!("nobody to wait for")).unwrap();
     }
 
     #[test]
-    fn a_reference_that_is_no_commit_is_no_path() {
+    fn a_reference_must_be_a_commit() {
         let root = tempfile::tempdir().unwrap();
         let cache = Cache::new(root.path().join("cache"), "a/b");
         fs::create_dir_all(root.path().join("evil")).unwrap();

@@ -1,4 +1,4 @@
-//! Whether a file is what it should be.
+//! Checks downloaded and cached files.
 
 use std::{fmt::Write, fs, fs::File, io, path::Path};
 
@@ -9,22 +9,22 @@ use sha2::{Digest, Sha256};
 use super::{SMALL, WEIGHTS, client::Facts, names::shown};
 use crate::zoo::Checkpoint;
 
-/// Whether a file is the one that the hub announced, and can be read as what its name says.
+/// Checks a file against the size and hash that the hub announced, and its content against its name.
 pub fn file(name: &str, path: &Path, facts: &Facts) -> Result<(), String> {
     let size = fs::metadata(path).map_err(|error| error.to_string())?.len();
     if size != facts.size {
-        return Err(format!("it has {size} bytes, and the hub announced {}", facts.size));
+        return Err(format!("it has {size} bytes, but the hub announced {}", facts.size));
     }
     if let Some(wanted) = facts.etag.hash() {
         let found = hash(path, size, wanted.len()).map_err(|error| error.to_string())?;
         if !found.eq_ignore_ascii_case(wanted) {
-            return Err(format!("its hash is {found}, and the hub announced {wanted}"));
+            return Err(format!("its hash is {found}, but the hub announced {wanted}"));
         }
     }
     content(name, path)
 }
 
-/// Whether a file can be read as what its name says: weights, or a JSON object.
+/// Checks that a file contains what its name implies: weights, or a JSON object.
 pub fn content(name: &str, path: &Path) -> Result<(), String> {
     let read = if name == WEIGHTS {
         Checkpoint::open_file(path).map(drop).map_err(|error| error.to_string())
@@ -37,14 +37,14 @@ pub fn content(name: &str, path: &Path) -> Result<(), String> {
 fn object(path: &Path) -> Result<(), String> {
     let size = fs::metadata(path).map_err(|error| error.to_string())?.len();
     if size > SMALL {
-        return Err(format!("{size} bytes are no configuration"));
+        return Err(format!("{size} bytes are too many for a configuration"));
     }
     let text = fs::read_to_string(path).map_err(|error| error.to_string())?;
     let read: Result<Map<String, Value>, _> = serde_json::from_str(&text);
-    read.map(drop).map_err(|error| format!("it is no JSON object: {error}"))
+    read.map(drop).map_err(|error| format!("it is not a JSON object: {error}"))
 }
 
-/// A file's sha256, or, with 40 digits, the sha1 that git gives it.
+/// The SHA-256 of a file; with 40 digits, git's SHA-1 of it.
 fn hash(path: &Path, size: u64, digits: usize) -> io::Result<String> {
     let mut file = File::open(path)?;
     let bytes = if digits == 40 {

@@ -1,5 +1,5 @@
-//! Requests to the hub. The server is not trusted: redirects are followed here, one by one, the token goes to the
-//! hub itself alone, and every answer is bounded in time and size.
+//! Requests to the hub. The server is not trusted: redirects are checked one by one, the token is sent only
+//! to the hub itself, and every response is bounded in time and size.
 
 use std::{io::Read, time::Duration};
 
@@ -17,19 +17,19 @@ use super::{
     names::{Etag, is_commit, shown},
 };
 
-/// How often an answer may say that it is elsewhere. The hub's own do so once or twice.
+/// The most redirects of one request. The hub redirects once or twice.
 const REDIRECTS: usize = 10;
 
-/// What a server has to do with a file.
+/// The kind of a request for a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Want {
-    /// Say what it is: the hub knows, whoever stores it.
+enum Query {
+    /// Its etag and size. The hub itself knows them, even if another server stores the file.
     Facts,
-    /// Send it from this byte on.
+    /// Its content from this byte on.
     Bytes(u64),
 }
 
-/// The hub, for one model.
+/// A client of the hub.
 pub struct Client {
     agent: Agent,
     endpoint: String,
@@ -38,7 +38,7 @@ pub struct Client {
     limits: Limits,
 }
 
-/// What is in a model at a revision.
+/// The content of a model at a revision.
 #[derive(Deserialize)]
 pub struct Listing {
     /// The commit.
@@ -52,21 +52,21 @@ struct Sibling {
 }
 
 impl Listing {
-    /// The names of its files. They are compared, and never made paths of.
+    /// The names of its files. They are not trusted: compare them, but never use them as paths.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.siblings.iter().map(|file| file.rfilename.as_str())
     }
 }
 
-/// What the hub announces of a file.
+/// The etag and size that the hub announces for a file.
 pub struct Facts {
     pub etag: Etag,
     pub size: u64,
 }
 
-/// A file on its way.
+/// A running download.
 pub struct Download {
-    /// Which byte is the first.
+    /// The position of the first byte in the file.
     pub from: u64,
     origin: Origin,
     body: ureq::BodyReader<'static>,
@@ -74,7 +74,7 @@ pub struct Download {
 
 impl Client {
     pub fn new(limits: &Limits) -> Result<Self, String> {
-        // Instants and sockets take neither no time nor endless times.
+        // Instants and sockets accept neither a zero nor an infinite timeout.
         let sane = |time: Duration| time.clamp(Duration::from_millis(1), Duration::from_secs(365 * 86_400));
         let limits = Limits {
             connect: sane(limits.connect),
@@ -85,7 +85,7 @@ impl Client {
         let endpoint = environment::endpoint();
         let address = endpoint.parse().ok().filter(|uri: &Uri| uri.query().is_none());
         let origin = address.as_ref().and_then(Origin::of).ok_or_else(|| {
-            format!("HF_ENDPOINT, {}, is no address such as https://huggingface.co", shown(&endpoint))
+            format!("HF_ENDPOINT, {}, is not an address such as https://huggingface.co", shown(&endpoint))
         })?;
         let config = Agent::config_builder()
             .timeout_resolve(Some(limits.connect))
@@ -93,7 +93,7 @@ impl Client {
             .timeout_per_read(Some(limits.silence))
             .timeout_per_write(Some(limits.silence))
             .max_redirects(0)
-            // A connection that was kept may be closed by the time that it is used.
+            // The server may have closed an idle connection before its next use.
             .max_idle_connections(0)
             .http_status_as_error(false)
             .user_agent(concat!("goldcrest/", env!("CARGO_PKG_VERSION")))
@@ -102,61 +102,65 @@ impl Client {
         Ok(Self { agent: config.into(), endpoint, origin, token: environment::token()?, limits })
     }
 
-    /// How long one download may take.
-    pub fn patience(&self) -> Duration {
+    /// The time limit of one download.
+    pub fn timeout(&self) -> Duration {
         self.limits.total
     }
 
-    /// What is in a model.
+    /// Lists the content of a model.
     pub fn listing(&self, model: &str, revision: &str) -> Result<Listing, String> {
         let path = format!("/api/models/{model}/revision/{}", revision.replace('/', "%2F"));
-        let (origin, mut response) = self.follow(&path, Want::Bytes(0), "such model or revision")?;
+        let (origin, mut response) = self.follow(&path, Query::Bytes(0), "such model or revision")?;
         let mut text = Vec::new();
         let mut body = response.body_mut().as_reader().take(SMALL + 1);
-        body.read_to_end(&mut text).map_err(|error| self.said(error.into(), &origin, "stopped sending"))?;
+        body.read_to_end(&mut text)
+            .map_err(|error| self.failure(error.into(), &origin, "stopped sending"))?;
         if text.len() as u64 > SMALL {
-            return Err(format!("{origin} sends more than {SMALL} bytes about it"));
+            return Err(format!("{origin} sends a listing of more than {SMALL} bytes"));
         }
         let listing: Listing = serde_json::from_slice(&text)
-            .map_err(|error| format!("{origin} does not say what it holds: {}", shown(&error.to_string())))?;
+            .map_err(|error| format!("{origin} sends an invalid listing: {}", shown(&error.to_string())))?;
         if !is_commit(&listing.sha) {
-            return Err(format!("{origin} says that it is at {}, which is no commit", shown(&listing.sha)));
+            return Err(format!(
+                "{origin} gives {} as its commit, which is not a commit",
+                shown(&listing.sha)
+            ));
         }
         if is_commit(revision) && listing.sha != revision {
-            return Err(format!("{origin} offers the commit {} in its place", listing.sha));
+            return Err(format!("{origin} offers the commit {} instead of it", listing.sha));
         }
         Ok(listing)
     }
 
-    /// What a file is, as the hub itself says, whoever stores it.
+    /// Asks the hub itself for the etag and size of a file, even if another server stores it.
     pub fn facts(&self, path: &str, commit: &str, largest: u64) -> Result<Facts, String> {
-        let (origin, response) = self.follow(path, Want::Facts, "such file")?;
+        let (origin, response) = self.follow(path, Query::Facts, "such file")?;
         let headers = response.headers();
-        let said = |names: &[&str]| names.iter().find_map(|name| text(headers, name));
-        let wrong = |what: &str, said: Option<&str>| {
-            let said = said.map_or_else(|| "nothing".into(), shown);
-            format!("{origin} says {said} where {what} should be")
+        let first = |names: &[&str]| names.iter().find_map(|name| text(headers, name));
+        let wrong = |what: &str, found: Option<&str>| {
+            let found = found.map_or_else(|| "nothing".into(), shown);
+            format!("{origin} sends {found} instead of {what}")
         };
-        let at = said(&["x-repo-commit"]);
+        let at = first(&["x-repo-commit"]);
         if at != Some(commit) {
             return Err(wrong(&format!("the commit {commit}"), at));
         }
-        let etag = said(&["x-linked-etag", "etag"]);
+        let etag = first(&["x-linked-etag", "etag"]);
         let etag = etag.and_then(Etag::parse).ok_or_else(|| wrong("the file's etag", etag))?;
-        // A redirect's own length is not the file's.
+        // The content length of a redirect is not the file's size.
         let lengths = ["x-linked-size", "content-length"];
-        let size = said(&lengths[..if response.status().is_redirection() { 1 } else { 2 }]);
+        let size = first(&lengths[..if response.status().is_redirection() { 1 } else { 2 }]);
         let size = size.and_then(number).ok_or_else(|| wrong("the file's size", size))?;
         let largest = largest.min(self.limits.largest);
         if size > largest {
-            return Err(format!("{origin} announces {size} bytes, and the limit is {largest}"));
+            return Err(format!("{origin} announces {size} bytes, but the limit is {largest}"));
         }
         Ok(Facts { etag, size })
     }
 
-    /// Asks for a file of `size` bytes, for those from `from` on if the server can.
+    /// Starts the download of a file of `size` bytes, from byte `from` on if the server supports ranges.
     pub fn download(&self, path: &str, from: u64, size: u64) -> Result<Download, String> {
-        let (origin, response) = self.follow(path, Want::Bytes(from), "such file")?;
+        let (origin, response) = self.follow(path, Query::Bytes(from), "such file")?;
         let headers = response.headers();
         let partial = response.status() == StatusCode::PARTIAL_CONTENT;
         let range = format!("bytes {from}-{}/{size}", size.saturating_sub(1));
@@ -166,11 +170,11 @@ impl Client {
             return self.download(path, 0, size);
         }
         if unfit || partial && from == 0 {
-            return Err(format!("{origin} sends another part of the file than it was asked for"));
+            return Err(format!("{origin} sends another part of the file than requested"));
         }
         let from = if partial { from } else { 0 };
         if text(headers, "content-encoding").is_some_and(|coding| coding != "identity") {
-            return Err(format!("{origin} sends it compressed, and was asked not to"));
+            return Err(format!("{origin} sends it compressed, although it was asked not to"));
         }
         let length = text(headers, "content-length");
         if let Some(length) = length.filter(|length| number(length) != Some(size - from)) {
@@ -180,70 +184,76 @@ impl Client {
         Ok(Download { from, origin, body: response.into_body().into_reader() })
     }
 
-    /// Reads on; 0 at the end.
+    /// Reads the next bytes; returns 0 at the end.
     pub fn read(&self, download: &mut Download, buffer: &mut [u8]) -> Result<usize, String> {
         let read = download.body.read(buffer);
-        read.map_err(|error| self.said(error.into(), &download.origin, "stopped sending"))
+        read.map_err(|error| self.failure(error.into(), &download.origin, "stopped sending"))
     }
 
-    /// The answer to a request, through redirects. Facts come from the hub itself: where it sends on to another
-    /// server, that answer is the one that was wanted.
-    fn follow(&self, path: &str, want: Want, what: &str) -> Result<(Origin, Response<Body>), String> {
+    /// Sends a request and follows redirects. For [`Query::Facts`] a redirect to another server is itself the
+    /// response, since the facts come from the hub.
+    fn follow(&self, path: &str, query: Query, what: &str) -> Result<(Origin, Response<Body>), String> {
         let until = Instant::now() + self.limits.total;
         let address = format!("{}{path}", self.endpoint);
-        let mut uri: Uri = address.parse().map_err(|_| format!("{} is no address", shown(&address)))?;
+        let mut uri: Uri = address.parse().map_err(|_| format!("{} is not an address", shown(&address)))?;
         let mut origin = self.origin.clone();
         for _ in 0..=REDIRECTS {
-            let response = self.ask(&uri, &origin, want, until)?;
+            let response = self.send(&uri, &origin, query, until)?;
             let status = response.status();
             let moved = matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308);
             if !moved {
                 return match status.as_u16() {
                     200 | 206 => Ok((origin, response)),
-                    416 if want != Want::Facts => Ok((origin, response)),
+                    416 if query != Query::Facts => Ok((origin, response)),
                     code => Err(self.refusal(code, &origin, what)),
                 };
             }
             let location = text(response.headers(), "location").unwrap_or_default();
-            let (next, place) = redirected(&uri, &origin, location)?;
-            if want == Want::Facts && place != self.origin {
+            let (next, target) = redirected(&uri, &origin, location)?;
+            if query == Query::Facts && target != self.origin {
                 return Ok((origin, response));
             }
-            (uri, origin) = (next, place);
+            (uri, origin) = (next, target);
         }
         Err(format!("{} redirects more than {REDIRECTS} times", self.origin))
     }
 
-    /// One request and its answer.
-    fn ask(&self, uri: &Uri, origin: &Origin, want: Want, until: Instant) -> Result<Response<Body>, String> {
-        let request = match want {
-            Want::Facts => self.agent.head(uri),
-            Want::Bytes(_) => self.agent.get(uri),
+    /// Sends one request.
+    fn send(
+        &self,
+        uri: &Uri,
+        origin: &Origin,
+        query: Query,
+        until: Instant,
+    ) -> Result<Response<Body>, String> {
+        let request = match query {
+            Query::Facts => self.agent.head(uri),
+            Query::Bytes(_) => self.agent.get(uri),
         };
         let left = until.saturating_duration_since(Instant::now());
         let mut request = request.config().timeout_global(Some(left)).build();
-        if let Want::Bytes(from @ 1..) = want {
+        if let Query::Bytes(from @ 1..) = query {
             request = request.header(header::RANGE, format!("bytes={from}-"));
         }
         if let Some(token) = self.token.as_ref().filter(|_| *origin == self.origin) {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
-        request.call().map_err(|error| self.said(error, origin, "cannot be reached"))
+        request.call().map_err(|error| self.failure(error, origin, "cannot be reached"))
     }
 
-    /// Why a server does not give it.
+    /// The error message for a status that is not a success.
     fn refusal(&self, status: u16, origin: &Origin, what: &str) -> String {
         match status {
             401 | 403 if *origin == self.origin => {
-                format!("{origin} does not give it to everyone: log in there, or say HF_TOKEN")
+                format!("{origin} requires a login for it: log in there, or set HF_TOKEN")
             }
             404 => format!("{origin} has no {what}"),
             _ => format!("{origin} answers with status {status}"),
         }
     }
 
-    /// What went wrong, for people.
-    fn said(&self, error: ureq::Error, origin: &Origin, otherwise: &str) -> String {
+    /// The error message for a failed request.
+    fn failure(&self, error: ureq::Error, origin: &Origin, otherwise: &str) -> String {
         let Limits { connect, silence, total, .. } = &self.limits;
         match error {
             ureq::Error::Timeout(Timeout::Resolve | Timeout::Connect) => {
@@ -254,7 +264,7 @@ impl Client {
             }
             ureq::Error::Timeout(_) => format!("{origin} took longer than {total:?}: allow more time"),
             ureq::Error::Protocol(error) => {
-                format!("{origin} does not answer as HTTP: {}", shown(&error.to_string()))
+                format!("{origin} does not send valid HTTP: {}", shown(&error.to_string()))
             }
             other => format!("{origin} {otherwise}: {}", shown(&other.to_string())),
         }
@@ -266,7 +276,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// A plain number: digits, and nothing else.
+/// Parses a number of decimal digits only.
 fn number(text: &str) -> Option<u64> {
     text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()))
 }

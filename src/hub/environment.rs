@@ -1,4 +1,4 @@
-//! What the environment says of the hub, read as its Python client reads it.
+//! Environment variables for the hub, with the meaning that the hub's Python client gives them.
 
 use std::{
     env, fs,
@@ -22,12 +22,12 @@ pub fn endpoint() -> String {
     address.trim_end_matches('/').to_owned()
 }
 
-/// Whether the network is not to be used.
+/// Returns whether network access is disabled.
 pub fn offline() -> bool {
     is_set("HF_HUB_OFFLINE") || is_set("TRANSFORMERS_OFFLINE")
 }
 
-/// Who asks, if somebody logged in.
+/// The access token, if there is one.
 pub fn token() -> Result<Option<String>, String> {
     if is_set("HF_HUB_DISABLE_IMPLICIT_TOKEN") {
         return Ok(None);
@@ -37,7 +37,7 @@ pub fn token() -> Result<Option<String>, String> {
             return clean(&token, name);
         }
     }
-    // Without a home there is no file.
+    // Without a home folder there is no token file.
     let file = match path("HF_TOKEN_PATH")? {
         Some(file) => file,
         None => match home() {
@@ -48,16 +48,16 @@ pub fn token() -> Result<Option<String>, String> {
     match fs::read_to_string(&file) {
         Ok(token) => clean(&token, &file.display().to_string()),
         Err(error) => {
-            // Most models are for everyone.
+            // Most models are public, so a token is optional.
             if error.kind() != ErrorKind::NotFound {
-                log::warn!("{}: {error}: the hub is asked without a token", file.display());
+                log::warn!("{}: {error}: requests to the hub are sent without a token", file.display());
             }
             Ok(None)
         }
     }
 }
 
-/// A token as a header can hold it. It is never part of a message.
+/// Checks that a header can hold the token. Messages never contain the token.
 fn clean(token: &str, source: &str) -> Result<Option<String>, String> {
     let token = token.trim();
     if token.chars().all(|c| c.is_ascii_graphic()) {
@@ -67,7 +67,7 @@ fn clean(token: &str, source: &str) -> Result<Option<String>, String> {
     }
 }
 
-/// The folder of all that belongs to the hub.
+/// The hub's folder of caches and settings.
 fn home() -> Result<PathBuf, String> {
     if let Some(folder) = path("HF_HOME")? {
         return Ok(folder);
@@ -79,7 +79,7 @@ fn home() -> Result<PathBuf, String> {
     .join("huggingface"))
 }
 
-/// The user's own folder: HOME, or what the system knows of the user.
+/// The user's home folder: `HOME`, or the system's entry for the user.
 fn user() -> Result<PathBuf, String> {
     env::home_dir()
         .filter(|folder| !folder.as_os_str().is_empty())
@@ -94,7 +94,7 @@ fn text(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.trim().is_empty())
 }
 
-/// A path, with the user's folder for a `~`.
+/// A path from a variable; `~` is the user's home folder.
 fn path(name: &str) -> Result<Option<PathBuf>, String> {
     let Some(value) = env::var_os(name).filter(|value| !value.is_empty()) else { return Ok(None) };
     let path = Path::new(&value);

@@ -1,4 +1,4 @@
-//! Checkpoints of the Hugging Face hub: fetched once into its own cache folder, read there ever after.
+//! Checkpoints from the Hugging Face hub, downloaded once into the hub's own cache folder.
 
 mod address;
 mod cache;
@@ -13,36 +13,35 @@ use crate::{Error, Result};
 use cache::Cache;
 use client::{Client, Facts, Listing};
 
-/// The branch that is meant where none is named.
+/// The default branch.
 const MAIN: &str = "main";
 
-/// What is read of a model beside its weights.
+/// The files of a model that are read in addition to its weights.
 const CONFIGURATIONS: [&str; 2] = ["config.json", "preprocessor_config.json"];
 
-/// A model's weights, as the hub has them.
+/// The name of a model's weights on the hub.
 const WEIGHTS: &str = "model.safetensors";
 
-/// The most bytes of what is JSON.
+/// The size limit of a JSON file.
 const SMALL: u64 = 16 << 20;
 
-/// A model of the hub: `timm/mobilenetv3_large_100.ra_in1k`, or another than its main branch behind
-/// an `@`.
+/// A model on the hub, such as `timm/mobilenetv3_large_100.ra_in1k`, with an optional revision after an `@`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Model {
     id: String,
     revision: String,
 }
 
-/// How long a server may take, and how much it may send.
+/// Limits on the time that a server takes and on the bytes that it sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// How long until a server is found and connected: 10 s.
+    /// The time to resolve and the time to connect to a server, 10 s each by default.
     pub connect: Duration,
-    /// How long nothing may come from a connected server: 30 s.
+    /// The longest silence of a connected server, 30 s by default.
     pub silence: Duration,
-    /// How long one download may take, and how long another process that has it under way is waited for: an hour.
+    /// The time for one download, or to wait for a download by another process, an hour by default.
     pub total: Duration,
-    /// The most bytes of one file: 4 GiB.
+    /// The most bytes of one file, 4 GiB by default.
     pub largest: u64,
 }
 
@@ -57,20 +56,20 @@ impl Default for Limits {
     }
 }
 
-/// What a fetch is doing.
+/// The progress of a fetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Progress<'a> {
-    /// A file comes.
+    /// A file is being downloaded.
     Coming {
         /// Its name.
         file: &'a str,
-        /// How many bytes are there.
+        /// The bytes downloaded so far.
         done: u64,
-        /// Of how many.
+        /// The size of the file in bytes.
         total: u64,
     },
-    /// Another process fetches the file, and is waited for.
+    /// Waiting for another process that downloads the file.
     Waiting {
         /// Its name.
         file: &'a str,
@@ -78,37 +77,37 @@ pub enum Progress<'a> {
 }
 
 impl Model {
-    /// Takes `owner/name` or `owner/name@revision` apart.
+    /// Parses `owner/name` or `owner/name@revision`.
     ///
     /// # Errors
-    /// [`Error::Hub`] if that is no model's name.
+    /// [`Error::Hub`] if it is not the name of a model.
     pub fn parse(text: &str) -> Result<Self> {
         let (id, revision) = text.split_once('@').unwrap_or((text, MAIN));
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         let part = |part: &str| !part.is_empty() && part.chars().all(plain) && !part.starts_with('.');
-        // Two dashes part owner and name in the cache.
+        // Two dashes separate owner and name in the cache.
         let named = id.split_once('/').is_some_and(|(owner, name)| part(owner) && part(name));
         if named && !id.contains("--") && revision.split('/').all(part) {
             Ok(Self { id: id.into(), revision: revision.into() })
         } else {
-            let reason = "is no model's name, such as timm/mobilenetv3_large_100.ra_in1k";
+            let reason = "is not a model's name, such as timm/mobilenetv3_large_100.ra_in1k";
             Err(Error::Hub { model: text.into(), reason: reason.into() })
         }
     }
 
-    /// The folder with the model's weights and configuration, in the hub's cache. What is not there, or damaged
-    /// there, is downloaded, and checked before it takes its place: its size and hash against what the hub
-    /// announced, and whether it can be read. A download that broke off is continued. What is there needs no
-    /// network. `progress` hears of each file as it comes.
+    /// Returns the folder with the model's weights and configuration, in the hub's cache. Missing or damaged
+    /// files are downloaded first. A download is stored only after its size and hash match those that the hub
+    /// announced, and its content can be read. An interrupted download is resumed. Complete models in the
+    /// cache need no network. `progress` is called as each file is downloaded.
     ///
-    /// As the hub's Python client does, it minds `HF_HOME`, `HF_HUB_CACHE` and `XDG_CACHE_HOME` (where the cache
-    /// is), `HF_ENDPOINT` (where the hub is), `HF_TOKEN`, `HF_TOKEN_PATH` and a login's file (who asks) and
-    /// `HF_HUB_OFFLINE`.
+    /// Like the hub's Python client, this reads `HF_HOME`, `HF_HUB_CACHE` and `XDG_CACHE_HOME` (the cache's
+    /// folder), `HF_ENDPOINT` (the hub's address), `HF_TOKEN`, `HF_TOKEN_PATH` and the file of a login (the
+    /// access token) and `HF_HUB_OFFLINE`.
     ///
     /// # Errors
-    /// [`Error::Hub`] if the hub cannot be reached, does not keep to `limits`, has no such model, or it has no
-    /// safetensors weights; if what it sends is not what it announced, or is damaged; if the cache cannot be
-    /// written.
+    /// [`Error::Hub`] if the hub cannot be reached, exceeds `limits` or has no such model, if the model has
+    /// no safetensors weights, if a download is damaged or not what the hub announced, or if the cache cannot
+    /// be written.
     pub fn fetch(&self, limits: &Limits, mut progress: impl FnMut(Progress<'_>)) -> Result<PathBuf> {
         self.fetched(limits, &mut progress).map_err(|reason| Error::Hub { model: self.id.clone(), reason })
     }
@@ -126,19 +125,19 @@ impl Model {
             match damage {
                 None => return Ok(folder),
                 Some(damage) if offline => {
-                    return Err(format!("{damage}; HF_HUB_OFFLINE forbids to fetch it again"));
+                    return Err(format!("{damage}; HF_HUB_OFFLINE forbids downloading it again"));
                 }
                 Some(damage) => log::warn!("{damage}; it is fetched again"),
             }
             missing.clear();
         } else if offline {
-            return Err(missing + "HF_HUB_OFFLINE forbids to fetch it");
+            return Err(missing + "HF_HUB_OFFLINE forbids downloading it");
         }
         let hub = Client::new(limits)?;
         let listing = hub.listing(&self.id, &self.revision).map_err(|reason| missing + &reason)?;
         if !listing.names().any(|name| name == WEIGHTS) {
             let pickle = listing.names().any(|name| name.ends_with(".bin") || name.ends_with(".pth"));
-            let hint = if pickle { ": convert its pickle, as the README says" } else { "" };
+            let hint = if pickle { ": convert its pickle as described in the README" } else { "" };
             return Err(format!("has no {WEIGHTS}{hint}"));
         }
         let Listing { sha: commit, .. } = &listing;
@@ -151,7 +150,7 @@ impl Model {
     }
 }
 
-/// What is fetched of a model, the weights last: with them everything is there.
+/// The files that are downloaded. The weights come last: once they exist, the model is complete.
 fn files() -> impl Iterator<Item = &'static str> {
     CONFIGURATIONS.into_iter().chain([WEIGHTS])
 }
@@ -166,7 +165,7 @@ struct File<'a> {
 }
 
 impl File<'_> {
-    /// Sees to it that the file is in the snapshot, and as it should be. What was there stays until then.
+    /// Makes sure that the snapshot has a valid copy of the file. An old copy stays until it is replaced.
     fn fetch(&self, progress: &mut dyn FnMut(Progress<'_>)) -> Result<(), String> {
         let &Self { cache, hub, commit, name, .. } = self;
         if check::content(name, &cache.snapshot(commit).join(name)).is_ok() {
@@ -175,7 +174,7 @@ impl File<'_> {
         let largest = if name == WEIGHTS { u64::MAX } else { SMALL };
         let facts = hub.facts(&self.path(), commit, largest)?;
         let waiting = || progress(Progress::Waiting { file: name });
-        let _lock = cache.lock(&facts.etag, hub.patience(), waiting)?;
+        let _lock = cache.lock(&facts.etag, hub.timeout(), waiting)?;
         if check::file(name, &cache.blob(&facts.etag), &facts).is_err() {
             self.complete(&facts, progress)?;
             cache.keep(&facts.etag)?;
@@ -187,31 +186,32 @@ impl File<'_> {
         format!("/{}/resolve/{}/{}", self.model, self.commit, self.name)
     }
 
-    /// Downloads what is missing of the file, and checks it.
+    /// Downloads the missing part of the file, and checks the whole file.
     fn complete(&self, facts: &Facts, progress: &mut dyn FnMut(Progress<'_>)) -> Result<(), String> {
         let partial = self.cache.partial(&facts.etag);
-        let mut there = self.begun(facts);
+        let mut resumed = self.resumable(facts);
         loop {
-            if there < facts.size || there == 0 {
-                there = self.download(facts, there, progress)?;
+            if resumed < facts.size || resumed == 0 {
+                resumed = self.download(facts, resumed, progress)?;
             }
             let Err(damage) = check::file(self.name, &partial, facts) else { return Ok(()) };
-            fs::remove_file(&partial).map_err(self.cache.unkept())?;
-            if there == 0 {
-                return Err(format!("what came is damaged, and was thrown away: {damage}"));
+            fs::remove_file(&partial).map_err(self.cache.write_error())?;
+            if resumed == 0 {
+                return Err(format!("the download is damaged and was deleted: {damage}"));
             }
-            // It may have been what was there already.
-            there = 0;
+            // The damage may be in the part from the earlier download: start again.
+            resumed = 0;
         }
     }
 
-    /// How many bytes of an earlier download can be built on: none where no hash will tell whether they fit.
-    fn begun(&self, facts: &Facts) -> u64 {
-        let there = fs::metadata(self.cache.partial(&facts.etag)).map_or(0, |data| data.len());
-        if facts.etag.hash().is_some() && there <= facts.size { there } else { 0 }
+    /// The bytes of an earlier download to resume after; 0 if there is no hash to check the result with.
+    fn resumable(&self, facts: &Facts) -> u64 {
+        let present = fs::metadata(self.cache.partial(&facts.etag)).map_or(0, |data| data.len());
+        if facts.etag.hash().is_some() && present <= facts.size { present } else { 0 }
     }
 
-    /// Downloads the file from a byte on, or from its first if the server can no other; says which it was.
+    /// Downloads the file from byte `from` on, or from the start if the server does not support ranges.
+    /// Returns the first byte downloaded.
     fn download(
         &self,
         facts: &Facts,
@@ -220,7 +220,7 @@ impl File<'_> {
     ) -> Result<u64, String> {
         let &Self { cache, hub, name: file, .. } = self;
         let mut download = hub.download(&self.path(), from, facts.size)?;
-        let mut kept = cache.continued(&facts.etag, download.from)?;
+        let mut partial = cache.open_partial(&facts.etag, download.from)?;
         let mut buffer = vec![0; 1 << 16];
         let mut done = download.from;
         loop {
@@ -231,14 +231,17 @@ impl File<'_> {
             }
             done += read as u64;
             if done > facts.size {
-                fs::remove_file(cache.partial(&facts.etag)).map_err(cache.unkept())?;
-                return Err(format!("more than the {} announced bytes came: it was thrown away", facts.size));
+                fs::remove_file(cache.partial(&facts.etag)).map_err(cache.write_error())?;
+                return Err(format!(
+                    "the server sent more than the {} announced bytes: the download was deleted",
+                    facts.size
+                ));
             }
-            kept.write_all(&buffer[..read]).map_err(cache.unkept())?;
+            partial.write_all(&buffer[..read]).map_err(cache.write_error())?;
         }
-        kept.sync_all().map_err(cache.unkept())?;
+        partial.sync_all().map_err(cache.write_error())?;
         if done < facts.size {
-            return Err(format!("{done} of {} bytes came: try again", facts.size));
+            return Err(format!("only {done} of {} bytes were downloaded: try again", facts.size));
         }
         Ok(download.from)
     }
@@ -249,7 +252,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_taken_apart_and_others_refused() {
+    fn model_names_are_parsed_and_others_refused() {
         let model = Model::parse("google/mobilenet_v2_1.0_224").unwrap();
         assert_eq!((model.id.as_str(), model.revision.as_str()), ("google/mobilenet_v2_1.0_224", "main"));
         assert_eq!(Model::parse("a/b@refs/pr/1").unwrap().revision, "refs/pr/1");
@@ -268,7 +271,7 @@ mod tests {
             "https://x/y",
         ] {
             let error = Model::parse(wrong).unwrap_err().to_string();
-            assert!(error.contains("is no model's name"), "{error}");
+            assert!(error.contains("is not a model's name"), "{error}");
         }
     }
 }

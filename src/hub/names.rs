@@ -1,10 +1,10 @@
-//! What a server says and becomes part of a path or of a message.
+//! Checks on a server's text before it becomes part of a path or of a message.
 
 use std::fmt;
 
 use crate::text::visible;
 
-/// Foreign text for a message: short, on one line, without anything that a terminal obeys.
+/// Makes untrusted text safe for a message: short, on one line, without control characters.
 pub fn shown(text: &str) -> String {
     const LONGEST: usize = 160;
     match text.char_indices().nth(LONGEST) {
@@ -13,18 +13,18 @@ pub fn shown(text: &str) -> String {
     }
 }
 
-/// Whether this is a commit as git writes it, with either of its hashes.
+/// Returns whether this is a commit of git, a SHA-1 or SHA-256 in hexadecimal.
 pub fn is_commit(text: &str) -> bool {
     [40, 64].contains(&text.len()) && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// An etag that can be the name of a file: neither a path nor hidden, no device of Windows (`NUL`), and, as it
-/// has no dot, no other file's lock or part.
+/// An etag that is safe as a file name: not a path, a hidden file or a Windows device (`NUL`). It has no dot,
+/// so it cannot collide with another file's lock or partial download.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Etag(String);
 
 impl Etag {
-    /// Takes the quotes off a header's value.
+    /// Parses a header's value, which may be quoted.
     pub fn parse(header: &str) -> Option<Self> {
         let text = header.strip_prefix("W/").unwrap_or(header);
         let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
@@ -33,7 +33,7 @@ impl Etag {
         named.then(|| Self(text.into()))
     }
 
-    /// The hash that it is: 64 digits of sha256, or 40 of git's sha1.
+    /// The hash in the etag, if it is one: 64 digits of SHA-256, or 40 of git's SHA-1.
     pub fn hash(&self) -> Option<&str> {
         let hex = [40, 64].contains(&self.0.len()) && self.0.bytes().all(|b| b.is_ascii_hexdigit());
         hex.then_some(&*self.0)
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_text_cannot_steer_a_terminal() {
+    fn untrusted_text_has_no_control_characters() {
         assert_eq!(shown("a\u{1b}[31m\n\u{202e}b"), "a\\u{1b}[31m\\n\\u{202e}b");
         assert_eq!(shown(&"x".repeat(500)).chars().count(), 161);
     }

@@ -1,13 +1,15 @@
 //! The channel with the largest value of a scaled map: `shaders/argmax.wgsl`.
 
-use super::{Effort, LANES, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, resize, spread};
+use super::{
+    Effort, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, WORKGROUP_SIZE, resize, spread,
+};
 use crate::{
     Shape, Tensor,
     graph::{NO_CLASS, Op, too_many_classes},
     tensor::Element,
 };
 
-/// The kernel.
+/// The kernel's shader.
 pub const SHADER: Shader = Shader {
     name: "argmax",
     source: include_str!("../../shaders/argmax.wgsl"),
@@ -18,15 +20,15 @@ pub const SHADER: Shader = Shader {
     tier: Tier::Baseline,
 };
 
-/// Pixels of a word, a byte each.
+/// Pixels per word, one byte each.
 const PIXELS: usize = 4;
 
-/// Words that the answer of shape `y` takes: each row a whole number.
+/// Returns the number of words of a label map of shape `y`. Each row starts a new word.
 pub const fn words(y: Shape) -> usize {
     y.n * y.h * y.w.div_ceil(PIXELS)
 }
 
-/// The kernel, for the planner.
+/// The kernel as a [`LayerKernel`].
 pub struct Argmax;
 
 impl LayerKernel for Argmax {
@@ -66,12 +68,12 @@ impl LayerKernel for Argmax {
     }
 }
 
-/// One run over `x`, of [`NO_CLASS`] channels at most, making `y`.
+/// Returns the launch that computes `y` from `x`, which has [`NO_CLASS`] channels at most.
 pub fn launch(x: Shape, y: Shape) -> Launch {
-    let threads = words(y);
+    let invocations = words(y);
     Launch {
         shader: &SHADER,
-        constants: vec![("LANES", LANES), ("NO_CLASS", NO_CLASS.into())],
+        constants: vec![("WORKGROUP_SIZE", WORKGROUP_SIZE), ("NO_CLASS", NO_CLASS.into())],
         params: vec![
             ("height", x.h as u32),
             ("width", x.w as u32),
@@ -79,15 +81,15 @@ pub fn launch(x: Shape, y: Shape) -> Launch {
             ("out_width", y.w as u32),
             ("channels", x.c as u32),
             ("words", y.w.div_ceil(PIXELS) as u32),
-            ("threads", threads as u32),
+            ("invocations", invocations as u32),
         ],
-        workgroups: spread(threads.div_ceil(LANES as usize)),
+        workgroups: spread(invocations.div_ceil(WORKGROUP_SIZE as usize)),
         arithmetic: Element::F32,
-        tile: format!("{PIXELS} px a thread"),
+        tile: format!("{PIXELS} px per invocation"),
     }
 }
 
-/// The same in plain loops over NCHW: `[n, 1, h, w]`.
+/// Computes the reference in plain loops over NCHW: `[n, 1, h, w]`.
 pub fn reference(x: &Tensor, y: Shape) -> Tensor {
     let channels = x.dims()[1];
     Tensor::from_fn([y.n, 1, y.h, y.w], |at| {

@@ -1,4 +1,4 @@
-//! A block in one kernel, or all of it but one convolution: `shaders/block.wgsl`.
+//! A MobileNet block, or a part of it, in one kernel: `shaders/block.wgsl`.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use crate::{
     tensor::Element,
 };
 
-/// The kernel.
+/// The kernel's shader.
 pub const SHADER: Shader = Shader {
     name: "block",
     source: include_str!("../../shaders/block.wgsl"),
@@ -20,53 +20,53 @@ pub const SHADER: Shader = Shader {
     tier: Tier::Baseline,
 };
 
-/// The convolutions that the kernel computes: the depthwise one and one or both of its
-/// neighbours, or the depthwise one with the sums of its tiles.
+/// The convolutions that the kernel computes: the depthwise one, alone or with one or both of the pointwise
+/// ones.
 #[derive(Debug, Clone, Copy)]
 pub struct Convs<'a> {
-    /// The pointwise convolution before it.
+    /// The pointwise convolution before the depthwise one.
     pub expand: Option<&'a Conv>,
     /// The depthwise convolution.
     pub depthwise: &'a Conv,
-    /// The pointwise convolution behind it.
+    /// The pointwise convolution after the depthwise one.
     pub project: Option<&'a Conv>,
 }
 
-/// How the work is cut.
+/// How the work is tiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Tile {
-    /// Output rows of a workgroup.
+    /// Output rows per workgroup.
     pub height: u32,
-    /// Output columns of a workgroup, a multiple of `run`.
+    /// Output columns per workgroup, a multiple of `run`.
     pub width: u32,
-    /// Expanded channels at a time, in fours.
+    /// Quads of expanded channels at a time.
     pub chunk: u32,
-    /// Neighbouring outputs that a thread makes in the depthwise phase.
+    /// Adjacent outputs that an invocation makes in the depthwise phase.
     pub run: u32,
-    /// Threads of a workgroup.
+    /// Workgroup size.
     pub threads: u32,
-    /// Workgroups that share a tile, each with a part of the expanded channels.
+    /// Workgroups per tile, each with a part of the expanded channels.
     pub splits: u32,
-    /// Whether what the expansion reads and the projection's weights are brought to workgroup memory first.
+    /// True if the expansion's input and the projection's weights are loaded to workgroup memory first.
     pub staged: bool,
 }
 
-/// The most inputs, in fours, whose weights of the expansion are in workgroup memory at once.
+/// The most quads of inputs whose weights of the expansion are in workgroup memory together.
 const SLICE: u32 = 8;
 
-/// The most `vec4`s of the projection's weights that are: 8 KiB in f32.
+/// The most `vec4`s of the projection's weights in workgroup memory together: 8 KiB in f32.
 const SLICE_W: u32 = 512;
 
-/// Bytes of workgroup memory from which on nothing is left unstaged.
+/// Bytes of workgroup memory with which every tile is staged.
 const ROOMY: u32 = 32_768;
 
 /// See [`Tile::slices`].
 struct Slices {
-    /// Inputs, in fours.
+    /// Quads of inputs.
     expand: u32,
-    /// Expanded channels, in fours.
+    /// Quads of expanded channels.
     project: u32,
-    /// `vec4`s of each.
+    /// `vec4`s of a slice.
     expand_w: u32,
     project_w: u32,
 }
@@ -74,24 +74,24 @@ struct Slices {
 /// The shapes around a block.
 #[derive(Debug, Clone, Copy)]
 pub struct Shapes {
-    /// Of its input.
+    /// The shape of its input.
     pub x: Shape,
-    /// Of the depthwise convolution's output.
+    /// The shape of the depthwise convolution's output.
     pub middle: Shape,
-    /// Of its output.
+    /// The shape of its output.
     pub y: Shape,
     /// The depthwise convolution's window.
     pub window: Window,
 }
 
 impl Tile {
-    /// Rows and columns of the input that a tile's windows reach.
+    /// Returns the rows and columns of the input that a tile's windows read.
     pub fn region(self, depthwise: &Conv) -> [u32; 2] {
         let reach = (depthwise.dilation * (depthwise.kernel() - 1)) as u32;
         [self.height, self.width].map(|side| (side - 1) * depthwise.stride as u32 + reach + 1)
     }
 
-    /// `vec4`s of workgroup memory, with so many quads of inputs and of outputs.
+    /// Returns the `vec4`s of workgroup memory for these numbers of quads of inputs and outputs.
     pub fn memory(self, convs: Convs, inputs: usize, outputs: usize) -> u32 {
         let [h, w] = self.region(convs.depthwise);
         let slices = self.slices(inputs, outputs);
@@ -103,11 +103,11 @@ impl Tile {
         region + self.height * self.width * self.chunk + 1 + expand.max(project)
     }
 
-    /// How weights come to workgroup memory.
+    /// Returns the slices in which weights are loaded to workgroup memory.
     fn slices(self, inputs: usize, outputs: usize) -> Slices {
         let (inputs, outputs) = (inputs as u32, outputs as u32);
-        // So many inputs at a time, or a few less if the last slice has fewer then. What is not staged is what has
-        // little memory, and with half as many a larger tile fits.
+        // At most this many quads of inputs, fewer where that makes slices more equal. Unstaged tiles are for
+        // devices with little memory, where smaller slices leave room for larger tiles.
         let most = if self.staged { SLICE } else { SLICE / 2 };
         let expand = inputs.div_ceil(inputs.div_ceil(most));
         let fits = |slice: &u32| 4 * slice * outputs <= SLICE_W;
@@ -117,36 +117,40 @@ impl Tile {
         Slices { expand, project, expand_w: 4 * expand * self.chunk, project_w }
     }
 
-    /// Tiles of a map.
+    /// Returns the number of tiles of a map.
     pub fn tiles(self, map: Shape) -> usize {
         map.h.div_ceil(self.height as usize) * map.w.div_ceil(self.width as usize)
     }
 
-    /// Chunks of the expanded channels, and how many of them a workgroup walks.
+    /// Returns the number of chunks of the expanded channels, and the number per workgroup.
     fn chunks(self, middle: Shape) -> (usize, usize) {
         let chunks = middle.quads().div_ceil(self.chunk as usize);
         (chunks, chunks.div_ceil(self.splits as usize))
     }
 
-    /// The same tile with no more splits than have work, given the depthwise output.
+    /// Removes splits that have no work, for this depthwise output.
     pub fn trimmed(self, middle: Shape) -> Self {
         let (chunks, share) = self.chunks(middle);
         Self { splits: chunks.div_ceil(share) as u32, ..self }
     }
 
-    /// How threads lie over a tile's outputs: along the channels and along the pixels, and how
-    /// many quads and pixels each keeps sums of.
+    /// Returns the layout of invocations over a tile's outputs, and the accumulators of each.
     pub fn sums(self, outputs: usize) -> Sums {
         let pixels = self.height * self.width;
-        let wanted = (outputs as u32).next_power_of_two().min(self.threads);
-        let lanes_p = (self.threads / wanted).min(pixels);
-        let lanes_o = self.threads / lanes_p;
-        Sums { lanes_o, lanes_p, quads: (outputs as u32).div_ceil(lanes_o), pixels: pixels / lanes_p }
+        let along_outputs = (outputs as u32).next_power_of_two().min(self.threads);
+        let workgroup_p = (self.threads / along_outputs).min(pixels);
+        let workgroup_o = self.threads / workgroup_p;
+        Sums {
+            workgroup_o,
+            workgroup_p,
+            quads: (outputs as u32).div_ceil(workgroup_o),
+            pixels: pixels / workgroup_p,
+        }
     }
 }
 
-/// Tiles worth trying on a map of the depthwise outputs: the smallest there is or not much larger than the map,
-/// whole and split.
+/// Returns the candidates for a map of depthwise outputs, with and without splits: the smallest tile, and
+/// those that are not much larger than the map.
 pub fn tiles(map: Shape) -> Vec<Tile> {
     let covers = |side: usize, tile: u32| (tile as usize) < 2 * side.next_power_of_two();
     let mut tiles = Vec::new();
@@ -170,43 +174,45 @@ pub fn tiles(map: Shape) -> Vec<Tile> {
 }
 
 impl Convs<'_> {
-    /// Whether a machine has the memory, the invocations and the registers for them, with so many quads of inputs and
-    /// of outputs.
+    /// Returns whether a machine has the memory, the invocations and the registers for them, with these
+    /// numbers of quads of inputs and outputs.
     pub fn fit(self, inputs: usize, outputs: usize, machine: &Machine, tile: Tile) -> bool {
         let fits = machine.quads(tile.memory(self, inputs, outputs)) <= machine.workgroup_memory
             && tile.threads <= machine.workgroup_threads
-            // Where there is room for most tiles, what has none is better cut otherwise.
+            // Where memory is large, a tile that does not fit staged is worse than other tiles.
             && (tile.staged || machine.workgroup_memory < ROOMY);
         let kept = self.kept(outputs, tile);
         let sums = kept.pixels * kept.quads;
-        // Sums stay in registers through the depthwise phase, which takes all weights of a small window at once, and
-        // beside what the expansion adds up and the weights that it has under way.
+        // The projection's accumulators stay in registers during the depthwise phase, which loads all weights
+        // of a small window together, and during the expansion, with its accumulators and its weights in
+        // flight.
         let kernel = self.depthwise.kernel() as u32;
         let taps = if kernel < 4 { kernel * kernel } else { 0 };
         let window = tile.run + depthwise::span(self.depthwise, tile.run) as u32 + taps;
         let weights = tile.slices(inputs, outputs).expand_w.div_ceil(tile.threads);
         let expanding = self.expand.map_or(0, |_| 4 * self.items(tile) + weights);
-        // Ada's compiler puts sixteen sums into scratch memory beside windows whose taps are four pixels apart.
+        // Ada's compiler moves sixteen accumulators to scratch memory if a window's taps are four pixels
+        // apart.
         let most = if self.depthwise.dilation > 2 { machine.sums / 2 } else { machine.sums };
         let keeps = sums <= most && machine.holds(sums + window) && expanding + sums <= machine.sums;
         fits && sums > 0 && keeps
     }
 
-    /// Items of four pixels that a thread expands.
+    /// Returns the number of items of four pixels that an invocation expands.
     fn items(self, tile: Tile) -> u32 {
         let [h, w] = tile.region(self.depthwise);
         ((h * w).div_ceil(4) * tile.chunk).div_ceil(tile.threads)
     }
 
-    /// How sums lie over the threads, if there are any.
+    /// Returns the accumulators that an invocation keeps between chunks.
     fn kept(self, outputs: usize, tile: Tile) -> Sums {
         match self.project {
             Some(_) => tile.sums(outputs),
-            None => Sums { lanes_o: tile.threads, lanes_p: 1, quads: 1, pixels: 1 },
+            None => Sums { workgroup_o: tile.threads, workgroup_p: 1, quads: 1, pixels: 1 },
         }
     }
 
-    /// What an invocation does; with `pool` it adds up tiles for squeeze-excite.
+    /// Returns the work of an invocation; with `pool` it adds up tiles for squeeze-excite.
     pub fn effort(self, shapes: Shapes, pool: bool, tile: Tile) -> Effort {
         let (inputs, outputs) = (shapes.x.quads(), shapes.y.quads());
         let slices = tile.slices(inputs, outputs);
@@ -217,13 +223,13 @@ impl Convs<'_> {
         let mut chunk = Effort { barriers: 1.0, ..Effort::default() };
 
         let kernel = self.depthwise.kernel() as f64;
-        let taken = kernel * depthwise::span(self.depthwise, tile.run) as f64;
+        let reads = kernel * depthwise::span(self.depthwise, tile.run) as f64;
         let run = f64::from(tile.run);
         let mut window =
             Effort { macs: kernel * kernel * run, shared: run, ..Effort::of(1.0, kernel * kernel) };
         match self.expand {
-            Some(_) => window.shared += taken,
-            None => window.loads += taken,
+            Some(_) => window.shared += reads,
+            None => window.loads += reads,
         }
         if self.project.is_none() {
             window.loads += run;
@@ -237,7 +243,7 @@ impl Convs<'_> {
             }
             let items = f64::from(self.items(tile));
             let slice = f64::from(slices.expand);
-            let brought = each(slices.expand_w);
+            let loaded = each(slices.expand_w);
             let pixels = items * slice * 4.0;
             let multiplied = Effort { shared: pixels, macs: 4.0 * pixels, ..Effort::default() }
                 + if tile.staged {
@@ -245,13 +251,13 @@ impl Convs<'_> {
                 } else {
                     Effort::of(1.0, pixels)
                 };
-            let brought = Effort { shared: brought, barriers: 2.0, ..Effort::of(1.0, brought) };
-            chunk = chunk + (multiplied + brought) * f64::from((inputs as u32).div_ceil(slices.expand));
+            let loaded = Effort { shared: loaded, barriers: 2.0, ..Effort::of(1.0, loaded) };
+            chunk = chunk + (multiplied + loaded) * f64::from((inputs as u32).div_ceil(slices.expand));
             chunk = chunk + Effort { shared: 4.0 * items, barriers: 1.0, ..Effort::of(0.0, items) };
         }
         if self.project.is_some() {
             let Sums { quads, pixels, .. } = tile.sums(outputs);
-            let brought = each(slices.project_w);
+            let loaded = each(slices.project_w);
             let slice = f64::from(slices.project);
             let weights = slice * f64::from(4 * quads);
             let multiplied = Effort {
@@ -260,7 +266,7 @@ impl Convs<'_> {
                 ..Effort::default()
             };
             let weights = if tile.staged {
-                Effort { shared: brought + weights, barriers: 2.0, ..Effort::of(1.0, brought) }
+                Effort { shared: loaded + weights, barriers: 2.0, ..Effort::of(1.0, loaded) }
             } else {
                 Effort { barriers: 1.0, ..Effort::of(slice / 2.0, weights) }
             };
@@ -277,21 +283,21 @@ impl Convs<'_> {
         begin + chunk * chunks.div_ceil(tile.splits as usize) as f64
     }
 
-    /// What a run starts.
+    /// Returns the size and the resources of the dispatch.
     pub fn crowd(self, shapes: Shapes, machine: &Machine, tile: Tile) -> Crowd {
         let outputs = shapes.y.quads();
         let kept = self.kept(outputs, tile);
-        let beside = (4 * self.items(tile)).max(tile.run + depthwise::span(self.depthwise, tile.run) as u32);
+        let others = (4 * self.items(tile)).max(tile.run + depthwise::span(self.depthwise, tile.run) as u32);
         Crowd {
             invocations: workgroups(tile, shapes.middle) * tile.threads as usize,
-            values: kept.pixels * kept.quads + beside + 8,
+            values: kept.pixels * kept.quads + others + 8,
             workgroup: tile.threads,
             memory: machine.quads(tile.memory(self, shapes.x.quads(), outputs)),
         }
     }
 
-    /// What they move and compute, writing so many bytes. Tiles expand the pixels where their windows overlap
-    /// again.
+    /// Returns the bytes that they move, `written` of them stored, and their multiply-adds. Tiles repeat the
+    /// expansion of pixels where their windows overlap.
     pub fn work(self, shapes: Shapes, machine: &Machine, tile: Tile, written: u64) -> Work {
         let all = self.expand.into_iter().chain([self.depthwise]).chain(self.project);
         let weights: u64 = all.map(|conv| machine.weights(conv)).sum();
@@ -305,18 +311,18 @@ impl Convs<'_> {
     }
 }
 
-/// Workgroups of a tile over a map of the depthwise outputs.
+/// Returns the number of workgroups for a map of depthwise outputs.
 pub fn workgroups(tile: Tile, middle: Shape) -> usize {
     middle.n * tile.tiles(middle) * tile.splits as usize
 }
 
-/// Bytes of the sums that tiles leave for squeeze-excite's gate.
+/// Returns the bytes of the tiles' sums for squeeze-excite's gate.
 pub fn pooled_bytes(map: Shape, tile: Tile) -> u64 {
     (map.n * tile.tiles(map) * map.quads() * 16) as u64
 }
 
-/// Bytes of the parts of a split projection. They may be far larger than what they add up to:
-/// they are sums, and stay f32.
+/// Returns the bytes of a split projection's partial sums. They may be far larger than the output, because
+/// they stay f32.
 pub fn parts_bytes(y: Shape, tile: Tile) -> u64 {
     y.device_bytes(Element::F32) * u64::from(tile.splits)
 }
@@ -324,21 +330,21 @@ pub fn parts_bytes(y: Shape, tile: Tile) -> u64 {
 /// See [`Tile::sums`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sums {
-    /// Threads along the output channels.
-    pub lanes_o: u32,
-    /// Threads along the pixels.
-    pub lanes_p: u32,
-    /// Quads of a thread.
+    /// Invocations along the output channels.
+    pub workgroup_o: u32,
+    /// Invocations along the pixels.
+    pub workgroup_p: u32,
+    /// Quads per invocation.
     pub quads: u32,
-    /// Pixels of a thread.
+    /// Pixels per invocation.
     pub pixels: u32,
 }
 
-/// One run. With `splits` the answer of a projection comes in parts in `sums`, for
-/// [`super::reduce`], and `y` stays as it is; with `pool` the sums of the depthwise outputs go
-/// there, a row a tile.
+/// Returns the launch. With splits a projection's partial sums are stored in `sums`, for [`super::reduce`],
+/// and `y` is not written. With `pool` the sums of the depthwise outputs are stored there, one row per tile.
 ///
-/// The tile must be [trimmed](Tile::trimmed), its sides and its thread count powers of two.
+/// The tile must be [trimmed](Tile::trimmed); its height, its width and its workgroup size must be powers of
+/// two.
 pub fn launch(convs: Convs, shapes: Shapes, residual: bool, pool: bool, tile: Tile) -> Launch {
     let Shapes { x, middle, y, window } = shapes;
     let code = |conv: Option<&Conv>| conv.map_or(0, |c| c.activation.code());
@@ -346,7 +352,7 @@ pub fn launch(convs: Convs, shapes: Shapes, residual: bool, pool: bool, tile: Ti
     let split = project && tile.splits > 1;
     let sums = convs.kept(y.quads(), tile);
     let slices = tile.slices(x.quads(), y.quads());
-    // What does not count is alike for all.
+    // Unused constants have one value, so that launches share a pipeline.
     let [inputs, expand_slice] =
         if convs.expand.is_some() { [x.quads() as u32, slices.expand] } else { [1, 1] };
     let [outputs, project_slice] = if project { [y.quads() as u32, slices.project] } else { [1, 1] };
@@ -377,8 +383,8 @@ pub fn launch(convs: Convs, shapes: Shapes, residual: bool, pool: bool, tile: Ti
             ("OUTPUTS", outputs),
             ("EXPAND_SLICE", expand_slice),
             ("PROJECT_SLICE", project_slice),
-            ("LANES_O", sums.lanes_o),
-            ("LANES_P", sums.lanes_p),
+            ("WORKGROUP_O", sums.workgroup_o),
+            ("WORKGROUP_P", sums.workgroup_p),
             ("QUADS", sums.quads),
             ("SUMS", sums.pixels),
             ("EXPAND_ACTIVATION", code(convs.expand)),
@@ -408,19 +414,23 @@ pub fn launch(convs: Convs, shapes: Shapes, residual: bool, pool: bool, tile: Ti
             tile.width,
             tile.chunk * 4,
             middle.c,
-            if tile.splits > 1 { format!(", {share} of {chunks} chunks a workgroup") } else { String::new() }
+            if tile.splits > 1 {
+                format!(", {share} of {chunks} chunks per workgroup")
+            } else {
+                String::new()
+            }
         ),
     }
     .placeable()
 }
 
-/// The weights of both products as the kernel reads them: the expansion's, the projection's.
+/// Packs the weights of both products: the expansion's, the projection's.
 pub fn pack_products(convs: Convs) -> Vec<f32> {
     convs.expand.into_iter().chain(convs.project).flat_map(pointwise::pack).collect()
 }
 
-/// The biases as the kernel reads them: the expansion's, the depthwise, the projection's,
-/// without the last if its sums go to [`super::reduce`].
+/// Packs the biases: the expansion's, the depthwise convolution's, the projection's. The kernel does not read
+/// the last if its sums go to [`super::reduce`].
 pub fn pack_bias(convs: Convs) -> Vec<f32> {
     [convs.expand, Some(convs.depthwise), convs.project]
         .into_iter()

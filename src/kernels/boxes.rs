@@ -1,13 +1,13 @@
-//! Boxes from anchors and what a network says of them: `shaders/boxes.wgsl`.
+//! Boxes from anchors and a network's offsets to them: `shaders/boxes.wgsl`.
 
-use super::{Effort, LANES, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, spread};
+use super::{Effort, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, WORKGROUP_SIZE, spread};
 use crate::{
     Shape, Tensor,
     graph::{Anchor, CENTRE_WEIGHT, MOST_GROWTH, Op, SIZE_WEIGHT},
     tensor::Element,
 };
 
-/// The kernel.
+/// The kernel's shader.
 pub const SHADER: Shader = Shader {
     name: "boxes",
     source: include_str!("../../shaders/boxes.wgsl"),
@@ -18,7 +18,7 @@ pub const SHADER: Shader = Shader {
     tier: Tier::Baseline,
 };
 
-/// The kernel, for the planner.
+/// The kernel as a [`LayerKernel`].
 pub struct Boxes;
 
 impl LayerKernel for Boxes {
@@ -47,20 +47,20 @@ impl LayerKernel for Boxes {
     }
 }
 
-/// The boxes that the layer's offsets are to.
+/// Returns the anchors of the layer's offsets.
 pub fn anchors(layer: &Layer) -> Vec<Anchor> {
     let levels: Vec<[usize; 2]> = layer.inputs[1..].iter().map(|level| [level.h, level.w]).collect();
     layer.op.anchors().map_or_else(Vec::new, |anchors| anchors.over(&levels, layer.picture))
 }
 
-/// One run over `x`, four channels an anchor, making `y`: `[n, 4, 1, anchors]`, for pictures of
-/// so many rows and columns.
+/// Returns the launch that computes `y`, `[n, 4, 1, anchors]`, from `x`, four channels per anchor, for
+/// pictures of a height and width.
 pub fn launch(x: Shape, y: Shape, [height, width]: [usize; 2]) -> Launch {
-    let threads = x.pixels() * x.quads();
+    let invocations = x.pixels() * x.quads();
     Launch {
         shader: &SHADER,
         constants: vec![
-            ("LANES", LANES),
+            ("WORKGROUP_SIZE", WORKGROUP_SIZE),
             ("CENTRE_WEIGHT", CENTRE_WEIGHT),
             ("SIZE_WEIGHT", SIZE_WEIGHT),
             ("MOST_GROWTH_BITS", MOST_GROWTH.to_bits()),
@@ -69,15 +69,15 @@ pub fn launch(x: Shape, y: Shape, [height, width]: [usize; 2]) -> Launch {
             ("anchors", y.w as u32),
             ("height", height as u32),
             ("width", width as u32),
-            ("threads", threads as u32),
+            ("invocations", invocations as u32),
         ],
-        workgroups: spread(threads.div_ceil(LANES as usize)),
+        workgroups: spread(invocations.div_ceil(WORKGROUP_SIZE as usize)),
         arithmetic: Element::F32,
-        tile: "1 box a thread".into(),
+        tile: "1 box per invocation".into(),
     }
 }
 
-/// The same in plain loops over NCHW: `[n, 4, 1, anchors]`.
+/// Computes the reference in plain loops over NCHW: `[n, 4, 1, anchors]`.
 pub fn reference(x: &Tensor, anchors: &[Anchor], [height, width]: [usize; 2]) -> Tensor {
     let &[n, c, h, w] = x.dims() else { unreachable!("a feature map has four dimensions") };
     let (pixels, each) = (h * w, c / 4);

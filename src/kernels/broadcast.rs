@@ -1,10 +1,10 @@
-//! What a value costs that is handed over within a subgroup: `shaders/broadcast.wgsl`. No network needs it; devices
-//! are measured with it.
+//! A benchmark of subgroup broadcasts: `shaders/broadcast.wgsl`. No network needs it; devices are calibrated
+//! with it.
 
 use super::{Launch, Shader, Tier, multiply_add::in_rounds};
 use crate::{Shape, Tensor, tensor::Element};
 
-/// The kernel.
+/// The kernel's shader.
 pub const SHADER: Shader = Shader {
     name: "broadcast",
     source: include_str!("../../shaders/broadcast.wgsl"),
@@ -15,22 +15,23 @@ pub const SHADER: Shader = Shader {
     tier: Tier::Subgroups,
 };
 
-/// Where each of a thread's values begins, above its input.
+/// The initial offsets of an invocation's values from its input.
 const STARTS: [f64; 4] = [0.0, 1.0, 2.0, 3.0];
 
-/// `vec4`s that an invocation is handed in a round.
+/// Broadcasts of a `vec4` per invocation and round.
 pub const AT_ONCE: usize = STARTS.len();
 
-/// One run over `x`.
+/// Returns the launch over `x`.
 pub fn launch(x: Shape, rounds: u32) -> Launch {
-    in_rounds(&SHADER, x, rounds, Element::F32, format!("{AT_ONCE} values a round"))
+    in_rounds(&SHADER, x, rounds, Element::F32, format!("{AT_ONCE} values per round"))
 }
 
-/// The same in plain loops, over a map whose pixels are alike, so that it is all one how lanes lie in subgroups.
+/// Computes the reference in plain loops, for maps with equal pixels, where the layout of lanes in subgroups does not
+/// matter.
 pub fn reference(x: &Tensor, rounds: u32) -> Tensor {
     Tensor::from_fn(x.dims(), |at| {
         let x = f64::from(x.data()[at]);
-        let handed = |start: f64| (0..rounds).fold(x + start, |value, _| 0.5 * value + x);
-        STARTS.into_iter().map(handed).sum::<f64>() as f32
+        let value = |start: f64| (0..rounds).fold(x + start, |value, _| 0.5 * value + x);
+        STARTS.into_iter().map(value).sum::<f64>() as f32
     })
 }

@@ -1,4 +1,4 @@
-//! A kernel with its tile: what planner and tuner choose.
+//! A kernel with its tile, as chosen by planner and tuner.
 
 use std::fmt;
 
@@ -15,17 +15,17 @@ use crate::tensor::Element;
 pub struct Kernel {
     /// The kernel.
     pub kernel: &'static dyn LayerKernel,
-    /// What of the layer an invocation makes.
+    /// The outputs of an invocation.
     pub tile: Tile,
 }
 
 impl Kernel {
-    /// Its shader's name.
+    /// Returns its shader's name.
     pub fn name(self) -> &'static str {
         self.kernel.shader().name
     }
 
-    /// What sums are made in.
+    /// Returns the type of its accumulators.
     pub fn arithmetic(self) -> Element {
         self.tile.arithmetic
     }
@@ -51,7 +51,7 @@ impl fmt::Display for Kernel {
     }
 }
 
-/// As it is kept in files.
+/// Its form in files.
 #[derive(Serialize, Deserialize)]
 struct Named {
     kernel: String,

@@ -1,10 +1,10 @@
-//! What moving bytes costs, and a launch: `shaders/copy.wgsl`. No network needs it; peaks are
+//! A benchmark of memory bandwidth and of launches: `shaders/copy.wgsl`. No network needs it; peaks are
 //! measured with it.
 
-use super::{LANES, Launch, Shader, Tier, spread};
+use super::{Launch, Shader, Tier, WORKGROUP_SIZE, spread};
 use crate::{Shape, Tensor, tensor::Element};
 
-/// The kernel.
+/// The kernel's shader.
 pub const SHADER: Shader = Shader {
     name: "copy",
     source: include_str!("../../shaders/copy.wgsl"),
@@ -15,20 +15,20 @@ pub const SHADER: Shader = Shader {
     tier: Tier::Baseline,
 };
 
-/// One run over `x`.
+/// Returns the launch over `x`.
 pub fn launch(x: Shape) -> Launch {
-    let threads = x.pixels() * x.quads();
+    let invocations = x.pixels() * x.quads();
     Launch {
         shader: &SHADER,
-        constants: vec![("LANES", LANES)],
-        params: vec![("threads", threads as u32)],
-        workgroups: spread(threads.div_ceil(LANES as usize)),
+        constants: vec![("WORKGROUP_SIZE", WORKGROUP_SIZE)],
+        params: vec![("invocations", invocations as u32)],
+        workgroups: spread(invocations.div_ceil(WORKGROUP_SIZE as usize)),
         arithmetic: Element::F32,
-        tile: "1 px x 4 ch a thread".into(),
+        tile: "1 px x 4 ch per invocation".into(),
     }
 }
 
-/// The same.
+/// Computes the reference: a copy.
 pub fn reference(x: &Tensor) -> Tensor {
     x.clone()
 }

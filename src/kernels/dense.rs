@@ -1,8 +1,8 @@
 //! Dense convolution: `shaders/dense.wgsl`.
 
 use super::{
-    ALARM, CONV_READS, Crowd, Effort, Grid, LANES, Launch, Layer, LayerKernel, Machine, Maps, Packing,
-    Shader, Tier, Tile, depthwise, pointwise, spread,
+    ALARM, CONV_READS, Crowd, Effort, Grid, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Tier,
+    Tile, WORKGROUP_SIZE, depthwise, pointwise, spread,
 };
 use crate::{
     Shape, Tensor,
@@ -10,7 +10,7 @@ use crate::{
     tensor::Element,
 };
 
-/// The kernel.
+/// The kernel's shader.
 pub const SHADER: Shader = Shader {
     name: "dense",
     source: include_str!("../../shaders/dense.wgsl"),
@@ -21,42 +21,44 @@ pub const SHADER: Shader = Shader {
     tier: Tier::Baseline,
 };
 
-/// Tiles worth choosing from, largest first: neighbouring outputs of a row, fours of output channels, and
-/// invocations that split the inputs between them, whose sums meet in workgroup memory. Seven divides
-/// every map of a 224x224 picture.
+/// Returns the candidates, largest first: adjacent outputs of a row, quads of output channels, and
+/// invocations that split the inputs (split-K). Seven columns divide every map of a 224x224 picture.
 pub fn tiles() -> impl Iterator<Item = Tile> {
     let sizes = || [8, 7, 4, 2, 1].into_iter().flat_map(|columns| [4, 3, 2, 1].map(|quads| (columns, quads)));
     let tiles = |split| sizes().map(move |(columns, quads)| Tile { split, ..Tile::new(columns, quads) });
-    // A workgroup's memory holds no more than sixteen sums of each invocation.
+    // Workgroup memory holds at most sixteen accumulators per invocation.
     tiles(1).chain(tiles(8).filter(|tile| tile.sums() <= 16))
 }
 
-/// Pixels that a run loads of a row of the window for as many taps as its tile takes at once.
+/// Returns the pixels that a run loads per iteration, for the taps that its tile processes together.
 fn taps(conv: &Conv, tile: Tile) -> u32 {
     if tile.depth == 1 { tile.pixels } else { (tile.pixels - 1) * conv.stride as u32 + tile.depth }
 }
 
-/// `vec4` values that an invocation keeps: its sums, the pixels, and the weights of a tap.
+/// Returns the `vec4` values that an invocation keeps: its accumulators, the pixels, and the weights of a
+/// tap.
 fn values(conv: &Conv, tile: Tile) -> u32 {
     tile.sums() + taps(conv, tile) + 4 * tile.quads
 }
 
-/// `vec4` values that an invocation keeps beside its sums: the pixels, half of one more for each that may lie beyond the
-/// map, and something of each tap's weights. Without the last Adreno's compiler spilled with seven taps, and without the
-/// halves Ada's too, with eight columns of which only the first lay within the map for certain.
-fn beside(conv: &Conv, tile: Tile, layer: &Layer) -> u32 {
+/// Returns the `vec4` values that an invocation keeps besides its accumulators: the pixels, half of one more
+/// for each that may lie outside the map, and one per tap for its weights. Without the last Adreno's compiler
+/// spilled with seven taps, and without the halves Ada's too, with eight columns of which only the first was
+/// always inside the map.
+fn operands(conv: &Conv, tile: Tile, layer: &Layer) -> u32 {
     let taps = taps(conv, tile);
     let [before, behind] = edges(conv, tile, layer.x(), layer.y, layer.window(conv));
-    let asked = taps - behind.min(taps).saturating_sub(before);
-    taps + tile.depth + asked.div_ceil(2)
+    let checked = taps - behind.min(taps).saturating_sub(before);
+    taps + tile.depth + checked.div_ceil(2)
 }
 
-/// Runs of columns in `y`.
+/// Returns the number of runs of columns in `y`.
 fn runs(tile: Tile, y: Shape) -> usize {
     y.n * y.h * y.w.div_ceil(tile.pixels as usize)
 }
 
-/// Pixels of a row of a window before the first and from the second on may lie beyond the map.
+/// Returns two indices into the pixels of a window's row: pixels before the first and from the second on may
+/// lie outside the map.
 fn edges(conv: &Conv, tile: Tile, x: Shape, y: Shape, window: Window) -> [u32; 2] {
     depthwise::edges(conv, tile.pixels, x.w, y.w, window.left)
 }
@@ -65,7 +67,7 @@ fn grid(tile: Tile, y: Shape) -> Grid {
     Grid::new(y.quads().div_ceil(tile.quads as usize), runs(tile, y), tile.split)
 }
 
-/// The kernel, for the planner.
+/// The kernel as a [`LayerKernel`].
 pub struct Dense;
 
 impl LayerKernel for Dense {
@@ -75,12 +77,12 @@ impl LayerKernel for Dense {
 
     fn tiles(&self, layer: &Layer, machine: &Machine) -> Vec<Tile> {
         let Some(conv) = layer.conv(ConvKind::Dense) else { return Vec::new() };
-        // Taps that lie apart share no pixels, and what computes on the CPU would not unroll their loop.
+        // Dilated taps share no pixels, and the compiler of a driver on the CPU would not unroll their loop.
         let together = conv.dilation == 1 && !machine.on_cpu();
         let deep = |tile: Tile| Tile { depth: if together { conv.kernel() as u32 } else { 1 }, ..tile };
-        // None is without inputs.
+        // Every invocation must have inputs.
         let fits = |tile: &Tile| {
-            let kept = tile.sums() + beside(conv, *tile, layer);
+            let kept = tile.sums() + operands(conv, *tile, layer);
             let holds = tile.sums() <= machine.sums && machine.holds(kept);
             (holds || tile.sums() == 1) && tile.split as usize <= layer.x().quads()
         };
@@ -88,34 +90,37 @@ impl LayerKernel for Dense {
     }
 
     fn effort(&self, layer: &Layer, _: &Machine, tile: Tile) -> Effort {
-        let conv = layer.wanted(ConvKind::Dense);
+        let conv = layer.expect_conv(ConvKind::Dense);
         let (side, share) = (conv.kernel(), layer.x().quads().div_ceil(tile.split as usize));
         let each = f64::from(taps(conv, tile) + 4 * tile.depth * tile.quads);
-        let turn = Effort { macs: f64::from(4 * tile.depth * tile.sums()), ..Effort::of(1.0, each) };
-        let taps = turn * (side * side / tile.depth as usize * share) as f64;
+        let iteration = Effort { macs: f64::from(4 * tile.depth * tile.sums()), ..Effort::of(1.0, each) };
+        let taps = iteration * (side * side / tile.depth as usize * share) as f64;
         let others = f64::from((tile.split - 1) * tile.sums());
-        let met = if tile.split > 1 { 1.0 } else { 0.0 };
-        let met =
-            Effort { shared: others + met * f64::from(tile.sums()), barriers: met, ..Effort::default() };
-        taps + met + pointwise::ends(layer, tile)
+        let combine = if tile.split > 1 { 1.0 } else { 0.0 };
+        let combine = Effort {
+            shared: others + combine * f64::from(tile.sums()),
+            barriers: combine,
+            ..Effort::default()
+        };
+        taps + combine + pointwise::epilogue_effort(layer, tile)
     }
 
     fn crowd(&self, layer: &Layer, _: &Machine, tile: Tile) -> Crowd {
         Crowd {
-            invocations: grid(tile, layer.y).threads(),
-            values: values(layer.wanted(ConvKind::Dense), tile),
-            workgroup: LANES,
-            memory: 16 * (tile.split - 1) * LANES / tile.split * tile.sums(),
+            invocations: grid(tile, layer.y).invocations(),
+            values: values(layer.expect_conv(ConvKind::Dense), tile),
+            workgroup: WORKGROUP_SIZE,
+            memory: 16 * (tile.split - 1) * WORKGROUP_SIZE / tile.split * tile.sums(),
         }
     }
 
     fn launch(&self, layer: &Layer, _: &Machine, tile: Tile) -> Launch {
-        let conv = layer.wanted(ConvKind::Dense);
+        let conv = layer.expect_conv(ConvKind::Dense);
         launch(conv, layer.x(), layer.y, layer.window(conv), layer.residual(), tile)
     }
 
     fn reference(&self, layer: &Layer, maps: Maps) -> Tensor {
-        let conv = layer.wanted(ConvKind::Dense);
+        let conv = layer.expect_conv(ConvKind::Dense);
         reference(conv, maps.x, layer.y, layer.window(conv), maps.residual)
     }
 
@@ -128,7 +133,7 @@ impl LayerKernel for Dense {
     }
 }
 
-/// One run over `x`, making `y`.
+/// Returns the launch that computes `y` from `x`.
 pub fn launch(conv: &Conv, x: Shape, y: Shape, window: Window, residual: bool, tile: Tile) -> Launch {
     let grid = grid(tile, y);
     let [before, behind] = edges(conv, tile, x, y, window);
@@ -143,8 +148,8 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, window: Window, residual: bool, t
             ("BEFORE", before),
             ("BEHIND", behind),
             ("QUADS", tile.quads),
-            ("LANES_O", grid.lanes_o),
-            ("LANES_P", grid.lanes_p),
+            ("WORKGROUP_O", grid.workgroup_o),
+            ("WORKGROUP_P", grid.workgroup_p),
             ("SPLIT", tile.split),
             ("RESIDUAL", residual.into()),
             ("ACTIVATION", conv.activation.code()),
@@ -163,17 +168,17 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, window: Window, residual: bool, t
         ],
         workgroups: spread(grid.workgroups),
         arithmetic: Element::F32,
-        tile: if tile.split > 1 { format!("1x{tile}") } else { format!("1x{tile} a thread") },
+        tile: if tile.split > 1 { format!("1x{tile}") } else { format!("1x{tile} per invocation") },
     }
     .placeable()
 }
 
-/// The weights as the kernel reads them.
+/// Packs the weights for the kernel.
 pub fn pack(conv: &Conv) -> Vec<f32> {
     super::blocks(&conv.weight)
 }
 
-/// The same in plain loops over NCHW.
+/// Computes the reference in plain loops over NCHW.
 pub fn reference(conv: &Conv, x: &Tensor, y: Shape, window: Window, residual: Option<&Tensor>) -> Tensor {
     let &[_, inputs, height, width] = x.dims() else { unreachable!("a feature map has four dimensions") };
     let kernel = conv.kernel();

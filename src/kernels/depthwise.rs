@@ -1,8 +1,8 @@
 //! Depthwise convolution: `shaders/depthwise.wgsl`.
 
 use super::{
-    ALARM, CONV_READS, Crowd, Effort, LANES, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader,
-    Tier, Tile, spread,
+    ALARM, CONV_READS, Crowd, Effort, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Tier, Tile,
+    WORKGROUP_SIZE, spread,
 };
 use crate::{
     Shape, Tensor,
@@ -10,7 +10,7 @@ use crate::{
     tensor::Element,
 };
 
-/// The kernel.
+/// The kernel's shader.
 pub const SHADER: Shader = Shader {
     name: "depthwise",
     source: include_str!("../../shaders/depthwise.wgsl"),
@@ -21,26 +21,27 @@ pub const SHADER: Shader = Shader {
     tier: Tier::Baseline,
 };
 
-/// Outputs of a row that a thread may make. Seven divides every map of a 224x224 picture.
+/// Outputs of a row that an invocation may make. Seven divide every map of a 224x224 picture.
 const COLUMNS: [u32; 5] = [8, 7, 4, 2, 1];
 
-/// Rows that it may make.
+/// Rows that an invocation may make.
 const ROWS: [u32; 3] = [4, 2, 1];
 
-/// The most lines of the input that a tile of several rows may reach.
+/// The most lines of the input that a tile of several rows may read.
 const LINES: usize = 7;
 
-/// Tiles worth choosing from, largest first.
+/// Returns the candidates, largest first.
 pub fn tiles() -> impl Iterator<Item = Tile> {
     ROWS.into_iter()
         .flat_map(|rows| COLUMNS.into_iter().map(move |columns| Tile { rows, ..Tile::new(columns, 1) }))
 }
 
-/// Those by which it can be made on `machine`.
+/// Returns the candidates that `machine` admits.
 pub(super) fn fitting(conv: &Conv, y: Shape, machine: &Machine) -> Vec<Tile> {
     let fits = |tile: &Tile| {
         let least = tile.sums() == 1;
-        // Rows share a thread for the lines of the input that they share, of which compilers unroll so many.
+        // An invocation makes several rows only if they share lines of the input, and compilers unroll the
+        // lines.
         let shares = conv.dilation == 1 && conv.stride < conv.kernel() && !machine.on_cpu();
         let shares = tile.rows == 1 || shares && span(conv, tile.rows) <= LINES;
         least || shares && tile.rows as usize <= y.h && machine.holds(values(conv, *tile))
@@ -48,28 +49,28 @@ pub(super) fn fitting(conv: &Conv, y: Shape, machine: &Machine) -> Vec<Tile> {
     tiles().filter(fits).collect()
 }
 
-/// Threads that a tile leaves.
-pub(super) fn threads(y: Shape, tile: Tile) -> usize {
+/// Returns the number of invocations.
+pub(super) fn invocations(y: Shape, tile: Tile) -> usize {
     y.n * y.h.div_ceil(tile.rows as usize) * y.w.div_ceil(tile.pixels as usize) * y.quads()
 }
 
-/// Input pixels of a row, or of a column, that `outputs` neighbours reach.
+/// Returns the input pixels along an axis that `outputs` adjacent outputs read.
 pub fn span(conv: &Conv, outputs: u32) -> usize {
     (outputs as usize - 1) * conv.stride + (conv.kernel() - 1) * conv.dilation + 1
 }
 
-/// `vec4` values that a thread keeps: a row of the input, its sums, and weights, of all rows of the window if it has
-/// several rows of outputs.
+/// Returns the `vec4` values that an invocation keeps: a row of the input, its accumulators, and the weights
+/// of a row of the window, or of all rows if it makes several rows of outputs.
 pub(super) fn values(conv: &Conv, tile: Tile) -> u32 {
     let kernel = conv.kernel() as u32;
     let weights = if tile.rows > 1 { kernel * kernel } else { kernel };
     span(conv, tile.pixels) as u32 + tile.sums() + weights
 }
 
-/// The weights as [`pack`] has them.
+/// The layout of [`pack`].
 pub(crate) const PACKING: Packing = Packing::new(|conv, _| pack(conv));
 
-/// The kernel, for the planner. A tile is so many outputs of so many rows.
+/// The kernel as a [`LayerKernel`]. A tile is a number of columns by a number of rows.
 pub struct Depthwise;
 
 impl LayerKernel for Depthwise {
@@ -82,23 +83,23 @@ impl LayerKernel for Depthwise {
     }
 
     fn effort(&self, layer: &Layer, _: &Machine, tile: Tile) -> Effort {
-        let conv = layer.wanted(ConvKind::Depthwise);
+        let conv = layer.expect_conv(ConvKind::Depthwise);
         let residual = if layer.residual() { 1.0 } else { 0.0 };
         window(conv, tile) + Effort::of(1.0 + residual, 1.0 + (1.0 + residual) * f64::from(tile.sums()))
     }
 
     fn crowd(&self, layer: &Layer, _: &Machine, tile: Tile) -> Crowd {
-        let values = values(layer.wanted(ConvKind::Depthwise), tile);
-        Crowd { values, ..Crowd::of(threads(layer.y, tile)) }
+        let values = values(layer.expect_conv(ConvKind::Depthwise), tile);
+        Crowd { values, ..Crowd::of(invocations(layer.y, tile)) }
     }
 
     fn launch(&self, layer: &Layer, _: &Machine, tile: Tile) -> Launch {
-        let conv = layer.wanted(ConvKind::Depthwise);
+        let conv = layer.expect_conv(ConvKind::Depthwise);
         launch(conv, layer.x(), layer.y, layer.window(conv), layer.residual(), tile)
     }
 
     fn reference(&self, layer: &Layer, maps: Maps) -> Tensor {
-        let conv = layer.wanted(ConvKind::Depthwise);
+        let conv = layer.expect_conv(ConvKind::Depthwise);
         reference(conv, maps.x, layer.y, layer.window(conv), maps.residual)
     }
 
@@ -107,7 +108,7 @@ impl LayerKernel for Depthwise {
     }
 }
 
-/// What a thread does for the windows of a tile, whose loads are all on their way together.
+/// Returns an invocation's work for the windows of a tile, whose loads are all in flight together.
 pub(super) fn window(conv: &Conv, tile: Tile) -> Effort {
     let kernel = conv.kernel() as f64;
     let lines = span(conv, tile.rows) as f64;
@@ -115,17 +116,17 @@ pub(super) fn window(conv: &Conv, tile: Tile) -> Effort {
     Effort { macs: kernel * kernel * f64::from(tile.sums()), ..Effort::of(1.0, loads) }
 }
 
-/// How many of the pixels that a tile reaches along a side may lie before the map, and which is the first that may
-/// lie behind it.
+/// Returns, of the pixels that a tile reads along an axis, the number that may lie before the map, and the
+/// index of the first that may lie after it.
 pub(super) fn edges(conv: &Conv, outputs: u32, size: usize, made: usize, before: usize) -> [u32; 2] {
     let last = (made.div_ceil(outputs as usize) - 1) * outputs as usize * conv.stride;
     let span = span(conv, outputs);
-    [before.min(span), (size + before).saturating_sub(last).min(span)].map(|place| place as u32)
+    [before.min(span), (size + before).saturating_sub(last).min(span)].map(|index| index as u32)
 }
 
-/// One run over `x`, making `y`.
+/// Returns the launch that computes `y` from `x`.
 pub fn launch(conv: &Conv, x: Shape, y: Shape, window: Window, residual: bool, tile: Tile) -> Launch {
-    let threads = threads(y, tile);
+    let invocations = invocations(y, tile);
     let [above, below] = edges(conv, tile.rows, x.h, y.h, window.top);
     let [before, behind] = edges(conv, tile.pixels, x.w, y.w, window.left);
     Launch {
@@ -140,7 +141,7 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, window: Window, residual: bool, t
             ("BELOW", below),
             ("BEFORE", before),
             ("BEHIND", behind),
-            ("LANES", LANES),
+            ("WORKGROUP_SIZE", WORKGROUP_SIZE),
             ("RESIDUAL", residual.into()),
             ("ACTIVATION", conv.activation.code()),
         ],
@@ -153,16 +154,16 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, window: Window, residual: bool, t
             ("top", window.top as u32),
             ("left", window.left as u32),
             ("outputs", y.quads() as u32),
-            ("threads", threads as u32),
+            ("invocations", invocations as u32),
         ],
-        workgroups: spread(threads.div_ceil(LANES as usize)),
+        workgroups: spread(invocations.div_ceil(WORKGROUP_SIZE as usize)),
         arithmetic: Element::F32,
-        tile: format!("{}x{} px x 4 ch a thread", tile.rows, tile.pixels),
+        tile: format!("{}x{} px x 4 ch per invocation", tile.rows, tile.pixels),
     }
     .placeable()
 }
 
-/// The weights as the kernel reads them: `[k, k, channels]`, padded to whole quads.
+/// Packs the weights for the kernel: `[k, k, channels]`, padded to whole quads.
 pub fn pack(conv: &Conv) -> Vec<f32> {
     let (channels, taps) = (conv.outputs(), conv.kernel() * conv.kernel());
     let padded = channels.next_multiple_of(4);
@@ -173,7 +174,7 @@ pub fn pack(conv: &Conv) -> Vec<f32> {
     packed
 }
 
-/// The same in plain loops over NCHW.
+/// Computes the reference in plain loops over NCHW.
 pub fn reference(conv: &Conv, x: &Tensor, y: Shape, window: Window, residual: Option<&Tensor>) -> Tensor {
     let &[_, channels, height, width] = x.dims() else { unreachable!("a feature map has four dimensions") };
     let kernel = conv.kernel();

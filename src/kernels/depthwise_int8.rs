@@ -1,8 +1,9 @@
-//! Depthwise convolution in integers: `shaders/depthwise_int8.wgsl`.
+//! Depthwise convolution in int8: `shaders/depthwise_int8.wgsl`.
 
 use super::{
-    ALARM, Crowd, Effort, LANES, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, depthwise,
-    int8::{self, End, word},
+    ALARM, Crowd, Effort, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, WORKGROUP_SIZE,
+    depthwise,
+    int8::{self, Epilogue, word},
     product_int8, spread,
 };
 use crate::{
@@ -11,7 +12,7 @@ use crate::{
     tensor::Element,
 };
 
-/// The kernel.
+/// The kernel's shader.
 pub const SHADER: Shader = Shader {
     name: "depthwise_int8",
     source: include_str!("../../shaders/depthwise_int8.wgsl"),
@@ -25,12 +26,12 @@ pub const SHADER: Shader = Shader {
 /// The largest window whose sums are exact in f32.
 const MOST_TAPS: usize = 1 << 10;
 
-fn wanted<'a, 'b>(layer: &'b Layer<'a>) -> (&'a Conv, &'b Int8) {
+fn expect_conv<'a, 'b>(layer: &'b Layer<'a>) -> (&'a Conv, &'b Int8) {
     int8::conv(layer, ConvKind::Depthwise)
         .expect("a kernel is only launched for layers that it has tiles for")
 }
 
-/// The kernel, for the planner. A tile is so many outputs of so many rows.
+/// The kernel as a [`LayerKernel`]. A tile is a number of columns by a number of rows.
 pub struct DepthwiseInt8;
 
 impl LayerKernel for DepthwiseInt8 {
@@ -44,33 +45,34 @@ impl LayerKernel for DepthwiseInt8 {
     }
 
     fn effort(&self, layer: &Layer, _: &Machine, tile: Tile) -> Effort {
-        let (conv, _) = wanted(layer);
+        let (conv, _) = expect_conv(layer);
         let Effort { waits, loads, macs, .. } = depthwise::window(conv, tile);
-        // A word is a quarter of a load, though its address is not; unpacking takes as long as two multiply-adds.
+        // A word is a quarter of a `vec4`, but needs a whole address; unpacking takes as long as two
+        // multiply-adds.
         let window = Effort { macs: macs + 2.0 * loads, ..Effort::of(waits, 0.5 * loads) };
-        window + product_int8::ends(layer, tile)
+        window + product_int8::epilogue_effort(layer, tile)
     }
 
     fn crowd(&self, layer: &Layer, _: &Machine, tile: Tile) -> Crowd {
-        let (conv, _) = wanted(layer);
+        let (conv, _) = expect_conv(layer);
         let values = depthwise::values(conv, tile) + tile.sums();
-        Crowd { values, ..Crowd::of(depthwise::threads(layer.y, tile)) }
+        Crowd { values, ..Crowd::of(depthwise::invocations(layer.y, tile)) }
     }
 
     fn launch(&self, layer: &Layer, _: &Machine, tile: Tile) -> Launch {
-        let (conv, around) = wanted(layer);
+        let (conv, around) = expect_conv(layer);
         let (x, y, window) = (layer.x(), layer.y, layer.window(conv));
-        let end = End::of(conv, around);
-        let threads = depthwise::threads(y, tile);
+        let epilogue = Epilogue::of(conv, around);
+        let invocations = depthwise::invocations(y, tile);
         let mut constants = vec![
             ("KERNEL", conv.kernel() as u32),
             ("STRIDE", conv.stride as u32),
             ("DILATION", conv.dilation as u32),
             ("ROWS", tile.rows),
             ("COLUMNS", tile.pixels),
-            ("LANES", LANES),
+            ("WORKGROUP_SIZE", WORKGROUP_SIZE),
         ];
-        constants.extend(end.constants());
+        constants.extend(epilogue.constants());
         let mut params = vec![
             ALARM,
             ("height", x.h as u32),
@@ -80,16 +82,16 @@ impl LayerKernel for DepthwiseInt8 {
             ("top", window.top as u32),
             ("left", window.left as u32),
             ("outputs", y.quads() as u32),
-            ("threads", threads as u32),
+            ("invocations", invocations as u32),
         ];
-        params.extend(end.params(around.inputs[0]));
+        params.extend(epilogue.params(around.inputs[0]));
         Launch {
             shader: &SHADER,
             constants,
             params,
-            workgroups: spread(threads.div_ceil(LANES as usize)),
+            workgroups: spread(invocations.div_ceil(WORKGROUP_SIZE as usize)),
             arithmetic: Element::F32,
-            tile: format!("{}x{} px x 4 ch a thread", tile.rows, tile.pixels),
+            tile: format!("{}x{} px x 4 ch per invocation", tile.rows, tile.pixels),
         }
         .placeable()
     }
@@ -99,29 +101,29 @@ impl LayerKernel for DepthwiseInt8 {
     }
 
     fn words(&self, layer: &Layer, _: &Machine, _: Tile) -> Vec<(&'static str, Vec<u32>)> {
-        let (conv, around) = wanted(layer);
-        let end = End::of(conv, around);
-        end.words(weights(conv, &end))
+        let (conv, around) = expect_conv(layer);
+        let epilogue = Epilogue::of(conv, around);
+        epilogue.words(weights(conv, &epilogue))
     }
 
     fn refusal(&self, layer: &Layer) -> Option<String> {
         let (conv, around) = int8::conv(layer, ConvKind::Depthwise)?;
         let taps = conv.kernel() * conv.kernel();
         let large = taps > MOST_TAPS;
-        let reason = || format!("a window of {taps} taps is too large to be added up in integers");
+        let reason = || format!("a window of {taps} taps is too large for exact sums");
         Integers::refusal(conv, around).or_else(|| large.then(reason))
     }
 }
 
-/// `[taps][channels / 4]` words of four channels.
-fn weights(conv: &Conv, end: &End) -> Vec<u32> {
+/// Packs `[taps][channels / 4]` words of four channels.
+fn weights(conv: &Conv, epilogue: &Epilogue) -> Vec<u32> {
     let (channels, taps) = (conv.outputs(), conv.kernel() * conv.kernel());
     let blocks = channels.div_ceil(4);
     let packed = |at: usize| {
         let (block, tap) = (at % blocks, at / blocks);
         word(std::array::from_fn(|i| {
             let c = 4 * block + i;
-            if c < channels { end.integers.weights[c * taps + tap] } else { 0 }
+            if c < channels { epilogue.integers.weights[c * taps + tap] } else { 0 }
         }))
     };
     (0..taps * blocks).map(packed).collect()

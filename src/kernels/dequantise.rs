@@ -1,9 +1,9 @@
-//! From integers to floating point: `shaders/dequantise.wgsl`.
+//! Dequantisation of int8 maps: `shaders/dequantise.wgsl`.
 
-use super::{LANES, Launch, Shader, Tier, int8::signed, spread};
+use super::{Launch, Shader, Tier, WORKGROUP_SIZE, int8::signed, spread};
 use crate::{Shape, graph::Affine, tensor::Element};
 
-/// The kernel.
+/// The kernel's shader.
 pub const SHADER: Shader = Shader {
     name: "dequantise",
     source: include_str!("../../shaders/dequantise.wgsl"),
@@ -14,15 +14,19 @@ pub const SHADER: Shader = Shader {
     tier: Tier::Baseline,
 };
 
-/// One run over `x`: what [`Affine::value`] says of each integer.
+/// Returns the launch that computes [`Affine::value`] of each integer of `x`.
 pub fn launch(x: Shape, map: Affine) -> Launch {
-    let threads = x.pixels() * x.quads();
+    let invocations = x.pixels() * x.quads();
     Launch {
         shader: &SHADER,
-        constants: vec![("LANES", LANES)],
-        params: vec![("threads", threads as u32), ("step", map.scale.to_bits()), ("zero", signed(map.zero))],
-        workgroups: spread(threads.div_ceil(LANES as usize)),
+        constants: vec![("WORKGROUP_SIZE", WORKGROUP_SIZE)],
+        params: vec![
+            ("invocations", invocations as u32),
+            ("step", map.scale.to_bits()),
+            ("zero", signed(map.zero)),
+        ],
+        workgroups: spread(invocations.div_ceil(WORKGROUP_SIZE as usize)),
         arithmetic: Element::F32,
-        tile: "1 px x 4 ch a thread".into(),
+        tile: "1 px x 4 ch per invocation".into(),
     }
 }

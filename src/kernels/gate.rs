@@ -1,9 +1,9 @@
-//! Squeeze-excite's gate, or the first of its two layers: `shaders/gate.wgsl`.
+//! Squeeze-excite's gate, or only the first of its two layers: `shaders/gate.wgsl`.
 
-use super::{ALARM, Crowd, Effort, LANES, Launch, Machine, Shader, Tier, Work};
+use super::{ALARM, Crowd, Effort, Launch, Machine, Shader, Tier, WORKGROUP_SIZE, Work};
 use crate::{Shape, Tensor, graph::Conv, tensor::Element};
 
-/// The kernel.
+/// The kernel's shader.
 pub const SHADER: Shader = Shader {
     name: "gate",
     source: include_str!("../../shaders/gate.wgsl"),
@@ -14,40 +14,40 @@ pub const SHADER: Shader = Shader {
     tier: Tier::Baseline,
 };
 
-/// The most threads that an output of the squeezing layer has between them.
+/// The most invocations that split the inputs of an output of the squeezing layer.
 const SPLITS: u32 = 16;
 
-/// The most invocations of a workgroup that are of use.
+/// The largest useful workgroup size.
 const MOST: u32 = 256;
 
-/// Turns of a loop whose loads are on their way together.
+/// Iterations of a loop whose loads are in flight together.
 const DEPTH: u32 = 4;
 
-/// Quads of the squeezing layer that a workgroup makes where there are several of a picture.
+/// Quads of the squeezing layer per workgroup, if there are several workgroups per picture.
 const SHARE: u32 = 4;
 
-/// Squeeze-excite's layers, and the map that they begin with.
+/// Squeeze-excite's layers, and the map that they pool.
 #[derive(Debug, Clone, Copy)]
 pub struct Gate<'a> {
     /// The layer that squeezes.
     pub squeeze: &'a Conv,
-    /// The layer that widens again, if it is made too: by one workgroup a picture.
+    /// The layer that widens, if the kernel computes it too, with one workgroup per picture.
     pub widen: Option<&'a Conv>,
-    /// The map whose mean it is.
+    /// The shape of the map whose mean is the input.
     pub map: Shape,
-    /// Sums of tiles that there are of each picture.
+    /// Tiles with a sum, per picture.
     pub tiles: usize,
 }
 
-/// How the threads of a workgroup share the work.
+/// How the invocations of a workgroup split the work.
 #[derive(Debug, Clone, Copy)]
 struct Shares {
     channels: u32,
     squeezed: u32,
-    /// Quads of the squeezing layer that it makes.
+    /// Quads of the squeezing layer per workgroup.
     own: u32,
-    threads: u32,
-    /// Threads that have the tiles of a channel between them, and those that have an output.
+    workgroup_size: u32,
+    /// Invocations that split the tiles of a channel, and those that split the inputs of an output.
     spread: u32,
     splits: u32,
 }
@@ -56,22 +56,23 @@ impl Gate<'_> {
     fn shares(&self, machine: &Machine) -> Shares {
         let [channels, squeezed] = [self.map.quads(), self.squeeze.outputs().div_ceil(4)].map(|c| c as u32);
         let own = if self.widen.is_some() { squeezed } else { SHARE.min(squeezed) };
-        let allowed = machine.workgroup_threads.clamp(LANES, MOST);
-        // As many as have something to do, and as the machine allows.
-        let threads = channels.max(SPLITS * own).next_power_of_two().clamp(LANES, 1 << allowed.ilog2());
-        let spread = (threads / channels).clamp(1, self.tiles.max(1) as u32);
-        let splits = (threads / own).clamp(1, SPLITS.min(channels));
-        Shares { channels, squeezed, own, threads, spread, splits }
+        let allowed = machine.workgroup_threads.clamp(WORKGROUP_SIZE, MOST);
+        // As many invocations as have work, within the machine's limit.
+        let workgroup_size =
+            channels.max(SPLITS * own).next_power_of_two().clamp(WORKGROUP_SIZE, 1 << allowed.ilog2());
+        let spread = (workgroup_size / channels).clamp(1, self.tiles.max(1) as u32);
+        let splits = (workgroup_size / own).clamp(1, SPLITS.min(channels));
+        Shares { channels, squeezed, own, workgroup_size, spread, splits }
     }
 
     fn workgroups(&self, shares: Shares) -> [u32; 3] {
         [shares.squeezed.div_ceil(shares.own), self.map.n as u32, 1]
     }
 
-    /// One run.
+    /// Returns the launch.
     pub fn launch(&self, machine: &Machine) -> Launch {
         let shares = self.shares(machine);
-        let Shares { channels, squeezed, own, threads, spread, splits } = shares;
+        let Shares { channels, squeezed, own, workgroup_size, spread, splits } = shares;
         Launch {
             shader: &SHADER,
             constants: vec![
@@ -79,7 +80,7 @@ impl Gate<'_> {
                 ("OWN", own),
                 ("SPREAD", spread),
                 ("SPLITS", splits),
-                ("THREADS", threads),
+                ("WORKGROUP_SIZE", workgroup_size),
                 ("DEPTH", DEPTH),
                 ("WIDEN", self.widen.is_some().into()),
                 ("SQUEEZE_ACTIVATION", self.squeeze.activation.code()),
@@ -97,25 +98,25 @@ impl Gate<'_> {
             tile: match self.widen {
                 Some(_) => {
                     let [c, squeezed] = [self.map.c, self.squeeze.outputs()];
-                    format!("{c} > {squeezed} > {c} ch of a picture a workgroup")
+                    format!("{c} > {squeezed} > {c} ch, one workgroup per picture")
                 }
-                None => format!("{} > {} ch, {} a workgroup", self.map.c, self.squeeze.outputs(), 4 * own),
+                None => format!("{} > {} ch, {} per workgroup", self.map.c, self.squeeze.outputs(), 4 * own),
             },
         }
     }
 
-    /// Bytes of workgroup memory.
+    /// Returns the bytes of workgroup memory.
     pub fn memory(&self, machine: &Machine) -> u32 {
         let Shares { channels, own, spread, splits, .. } = self.shares(machine);
         16 * (spread * channels + channels + DEPTH * splits + own * splits + own + DEPTH)
     }
 
-    /// What an invocation does, and what a run starts.
+    /// Returns the work of an invocation, and the size and the resources of the dispatch.
     pub fn effort(&self, machine: &Machine) -> (Effort, Crowd) {
         let shares = self.shares(machine);
-        let Shares { channels, own, threads, spread, splits, .. } = shares;
-        // Every thread's turns at something that there are so many of.
-        let rounds = |items: u32| f64::from(items.div_ceil(threads));
+        let Shares { channels, own, workgroup_size, spread, splits, .. } = shares;
+        // The rounds in which a workgroup covers `items`.
+        let rounds = |items: u32| f64::from(items.div_ceil(workgroup_size));
         let product = |inputs: u32| Effort {
             shared: f64::from(inputs),
             macs: f64::from(4 * inputs),
@@ -125,18 +126,18 @@ impl Gate<'_> {
         let sums = Effort::of((tiles / f64::from(DEPTH)).ceil(), tiles) * rounds(spread * channels);
         let squeeze = product(channels.div_ceil(splits)) * rounds(own * splits);
         let widen = self.widen.map_or(Effort::default(), |_| product(own) * rounds(channels));
-        let met = Effort { shared: f64::from(spread + splits), barriers: 4.0, ..Effort::of(2.0, 2.0) };
+        let combine = Effort { shared: f64::from(spread + splits), barriers: 4.0, ..Effort::of(2.0, 2.0) };
         let [x, y, _] = self.workgroups(shares);
         let crowd = Crowd {
-            invocations: (x * y * threads) as usize,
+            invocations: (x * y * workgroup_size) as usize,
             values: 24,
-            workgroup: threads,
+            workgroup: workgroup_size,
             memory: self.memory(machine),
         };
-        (sums + squeeze + widen + met, crowd)
+        (sums + squeeze + widen + combine, crowd)
     }
 
-    /// What it moves and computes, of sums of so many bytes.
+    /// Returns the bytes that it moves, `sums` of them the tiles' sums, and its multiply-adds.
     pub fn work(&self, sums: u64, machine: &Machine) -> Work {
         let convs = || [Some(self.squeeze), self.widen].into_iter().flatten();
         let made = convs().last().unwrap_or(self.squeeze).outputs();
@@ -149,7 +150,7 @@ impl Gate<'_> {
     }
 }
 
-/// The same in plain loops over NCHW, from the map itself.
+/// Computes the reference in plain loops over NCHW, from the map.
 pub fn reference(squeeze: &Conv, widen: Option<&Conv>, map: &Tensor) -> Tensor {
     let mean = super::pool::reference(map);
     let shape = |conv: &Conv| Shape::new(map.dims()[0], conv.outputs(), 1, 1);

@@ -1,46 +1,47 @@
-//! How many workgroups there are, and how invocations lie in them.
+//! The number of workgroups, and the layout of invocations in them.
 
-/// Threads in a workgroup: two warps of NVIDIA's, one wave of AMD's, a quarter of what every
+/// The workgroup size of most kernels: two warps of NVIDIA's, one wave of AMD's, a quarter of what every
 /// adapter allows.
-pub const LANES: u32 = 64;
+pub const WORKGROUP_SIZE: u32 = 64;
 
-/// Most workgroups that every adapter takes in one dimension.
+/// The most workgroups in one dimension that every adapter allows.
 const WORKGROUPS_PER_DIMENSION: u32 = 65_535;
 
-/// `count` workgroups, or a few more, within the limit of each dimension; shaders count
-/// them row by row and do nothing beyond their last.
+/// Spreads `count` workgroups, or a few more, over dimensions within the limit of each. Shaders count
+/// workgroups row by row; those past the last needed one do nothing.
 pub(super) fn spread(count: usize) -> [u32; 3] {
     let count = count as u32;
     let rows = count.div_ceil(WORKGROUPS_PER_DIMENSION).max(1);
     [count.div_ceil(rows), rows, 1]
 }
 
-/// Threads with a tile each, `across` of them along the outputs and `down` along the pixels, laid
-/// into workgroups such that the fewest have nothing to do.
+/// A grid of tiles, laid out over workgroups such that the fewest invocations idle.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Grid {
-    /// Threads of a workgroup along the outputs, which share each load of x.
-    pub lanes_o: u32,
-    /// And along the pixels, which share weights.
-    pub lanes_p: u32,
+    /// Tiles of a workgroup along the outputs, which share each load of x.
+    pub workgroup_o: u32,
+    /// Tiles of a workgroup along the pixels, which share weights.
+    pub workgroup_p: u32,
+    /// The number of workgroups.
     pub workgroups: usize,
 }
 
 impl Grid {
-    /// `sharing` threads work on each tile together.
+    /// Lays out `across` tiles along the outputs by `down` along the pixels. `sharing` invocations make each
+    /// tile together.
     pub fn new(across: usize, down: usize, sharing: u32) -> Self {
-        let grids = [8, 4, 2, 1].map(|lanes_o| {
-            let lanes_p = LANES / sharing / lanes_o;
-            let workgroups = across.div_ceil(lanes_o as usize) * down.div_ceil(lanes_p as usize);
-            Self { lanes_o, lanes_p, workgroups }
+        let grids = [8, 4, 2, 1].map(|workgroup_o| {
+            let workgroup_p = WORKGROUP_SIZE / sharing / workgroup_o;
+            let workgroups = across.div_ceil(workgroup_o as usize) * down.div_ceil(workgroup_p as usize);
+            Self { workgroup_o, workgroup_p, workgroups }
         });
-        // The first of equals shares the most loads.
+        // Of equal grids the first shares the most loads.
         grids.into_iter().min_by_key(|grid| grid.workgroups).unwrap_or(grids[0])
     }
 
-    /// Threads started.
-    pub fn threads(self) -> usize {
-        self.workgroups * LANES as usize
+    /// Returns the number of invocations.
+    pub fn invocations(self) -> usize {
+        self.workgroups * WORKGROUP_SIZE as usize
     }
 }
 

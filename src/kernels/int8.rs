@@ -1,5 +1,6 @@
-//! What the kernels for layers in integers share: maps of bytes, four channels a word, and the ends of convolutions,
-//! `shaders/completion.wgsl` and `shaders/requantise.wgsl`. Their arithmetic is that of [`graph::Integers`].
+//! Shared by the kernels for int8 layers: maps of bytes, four channels per word, and the epilogue of
+//! convolutions, `shaders/completion.wgsl` and `shaders/requantise.wgsl`. Their arithmetic is that of
+//! [`graph::Integers`].
 //!
 //! [`graph::Integers`]: crate::graph::Integers
 
@@ -9,13 +10,13 @@ use crate::{
     graph::{Affine, Conv, ConvKind, Curve, Ending, Int8, Integers, MaxPool, Op, Rescale},
 };
 
-/// What a convolution in integers reads.
+/// The bindings that an int8 convolution reads.
 pub(super) const READS: &[&str] = &["x", "weight", "numbers", "curve", "residual"];
 
-/// What it binds of words: all of it.
+/// Its bindings with elements of 32 bits: all of them.
 pub(super) const WORDS: &[&str] = &["x", "weight", "numbers", "curve", "residual", "y"];
 
-/// What the integers around a layer stand for, if it is computed in them and is a convolution of this kind.
+/// Returns a layer's convolution and its quantisation, if it is an int8 convolution of this kind.
 pub(super) fn conv<'a, 'b>(layer: &'b Layer<'a>, kind: ConvKind) -> Option<(&'a Conv, &'b Int8)> {
     match (layer.op, &layer.int8) {
         (Op::Conv(conv), Some(around)) if conv.kind() == Some(kind) => Some((conv, around)),
@@ -23,36 +24,38 @@ pub(super) fn conv<'a, 'b>(layer: &'b Layer<'a>, kind: ConvKind) -> Option<(&'a 
     }
 }
 
-/// What the integers around a layer without weights stand for, if it is computed in them and its operation `is` wanted.
+/// Returns the quantisation of the inputs and the output of an int8 layer without weights, if `is` accepts
+/// its operation.
 pub(super) fn maps<'b>(layer: &'b Layer, is: impl Fn(&Op) -> bool) -> Option<(&'b [Affine], Affine)> {
     let around = layer.int8.as_ref().filter(|_| is(layer.op))?;
     Some((&around.inputs, around.output?))
 }
 
-/// [`maps`] of a layer that a kernel has tiles for.
-pub(super) fn wanted<'b>(layer: &'b Layer) -> (&'b [Affine], Affine) {
+/// Returns [`maps`] of a layer that a kernel has tiles for.
+pub(super) fn expect_maps<'b>(layer: &'b Layer) -> (&'b [Affine], Affine) {
     maps(layer, |_| true).expect("a kernel is only launched for layers that it has tiles for")
 }
 
-/// A word of four bytes, the first channel's lowest.
+/// Packs four bytes into a word, the first channel's lowest.
 pub(super) fn word(bytes: [i8; 4]) -> u32 {
     u32::from_le_bytes(bytes.map(i8::cast_unsigned))
 }
 
-/// A number with a sign, as a kernel's parameter.
+/// Returns a signed integer as a kernel's parameter.
 pub(super) fn signed(number: impl Into<i32>) -> u32 {
     number.into().cast_unsigned()
 }
 
-/// The end of a convolution.
-pub(super) struct End {
+/// The epilogue of a convolution.
+pub(super) struct Epilogue {
     pub integers: Integers,
-    /// Shifts to the left and to the right of sums and of residuals, where halves are enough for all of them.
+    /// The left and right shifts of sums and of residuals, if upper halves of products suffice for all
+    /// outputs.
     by_half: Option<Vec<[[u32; 2]; 2]>>,
 }
 
-impl End {
-    /// Of a layer that a kernel has tiles for: it was not refused then.
+impl Epilogue {
+    /// Returns the epilogue of a layer that a kernel has tiles for and does not refuse.
     pub fn of(conv: &Conv, around: &Int8) -> Self {
         let integers =
             Integers::new(conv, around).expect("a kernel is only launched for layers that it takes");
@@ -71,7 +74,7 @@ impl End {
         Self { integers, by_half }
     }
 
-    /// What its shader is specialised with.
+    /// Returns the constants of its shader.
     pub fn constants(&self) -> [(&'static str, u32); 4] {
         [
             ("RESIDUAL", self.integers.carry.is_some().into()),
@@ -81,7 +84,7 @@ impl End {
         ]
     }
 
-    /// The parameters that its shader reads; `x` is what the input's integers stand for.
+    /// Returns the parameters of its shader. `x` is the quantisation of the input.
     pub fn params(&self, x: Affine) -> [(&'static str, u32); 5] {
         let [zero, least, most] = match &self.integers.ending {
             Ending::Cut { zero, limits: [least, most], .. } => [zero, least, most].map(|q| i32::from(*q)),
@@ -94,11 +97,11 @@ impl End {
             ("zero", signed(zero)),
             ("least", signed(least)),
             ("most", signed(most)),
-            ("carried_zero", signed(carried)),
+            ("residual_zero", signed(carried)),
         ]
     }
 
-    /// All that a kernel binds with these weights.
+    /// Returns everything that a kernel binds besides maps, with these weights.
     pub fn words(&self, weights: Vec<u32>) -> Vec<(&'static str, Vec<u32>)> {
         let mut all = vec![("weight", weights), ("numbers", self.numbers())];
         if let Ending::Bent { curve, .. } = &self.integers.ending {
@@ -108,7 +111,7 @@ impl End {
         all
     }
 
-    /// `[outputs / 4][4][4]`: biases, multipliers or factors, multipliers of residuals, shifts.
+    /// Packs `[outputs / 4][4][4]`: biases, multipliers or factors, multipliers of residuals, shifts.
     fn numbers(&self) -> Vec<u32> {
         let Integers { bias, carry, ending, .. } = &self.integers;
         let number = |at: usize| {
@@ -127,7 +130,7 @@ impl End {
         (0..bias.len().next_multiple_of(4) * 4).map(number).collect()
     }
 
-    /// Those of an output, a byte each.
+    /// Packs an output's shifts, one byte each.
     fn shifts(&self, o: usize) -> u32 {
         let Integers { carry, ending, .. } = &self.integers;
         let [[left, right], [carry_left, carry_right]] = match &self.by_half {
@@ -144,30 +147,30 @@ impl End {
     }
 }
 
-/// The parameters of a kernel that brings integers to other steps.
+/// Returns the parameters of a kernel that rescales integers.
 pub(super) fn rescale(factor: f64, to: Affine) -> [(&'static str, u32); 3] {
     let Rescale { multiplier, shift } = Rescale::new(factor);
     [("multiplier", signed(multiplier)), ("shift", shift), ("zero", signed(to.zero))]
 }
 
-/// How far a map's integers are from zero, and what a step is: tensors hold what they stand for.
+/// Quantises a tensor: returns its integers minus the zero point, and the scale.
 fn steps(tensor: &Tensor, map: Affine) -> (Vec<i32>, f64) {
     let away = |value: &f32| i32::from(map.quantise(*value)) - i32::from(map.zero);
     (tensor.data().iter().map(away).collect(), f64::from(map.scale))
 }
 
-/// What stands for so many steps of another size.
-fn moved(rescale: Rescale, steps: i32, map: Affine) -> f32 {
+/// Rescales `steps` to the quantisation of `map`, and returns the dequantised result.
+fn requantised(rescale: Rescale, steps: i32, map: Affine) -> f32 {
     let q = i64::from(rescale.apply(steps)) + i64::from(map.zero);
     map.value(q.clamp(-128, 127) as i8)
 }
 
-/// What any layer in integers computes, in plain loops over NCHW; a joint's are of one of its parts, `x`, alone.
+/// Computes any int8 layer in plain loops over NCHW; of a joint only the part `x`.
 ///
 /// # Panics
-/// If the layer is none.
+/// If the layer is not an int8 layer.
 pub fn reference(layer: &Layer, maps: Maps) -> Tensor {
-    let around = layer.int8.as_ref().expect("it is a layer in integers");
+    let around = layer.int8.as_ref().expect("it is an int8 layer");
     let (x, to) = (around.inputs[0], around.output);
     let y = <[usize; 4]>::from(layer.y);
     let (input, scale) = steps(maps.x, x);
@@ -176,22 +179,22 @@ pub fn reference(layer: &Layer, maps: Maps) -> Tensor {
         (Op::Conv(conv), _) => convolution(conv, layer, around, maps),
         (Op::GlobalPool, Some(to)) => {
             let rescale = Rescale::new(scale / (pixels as f64 * f64::from(to.scale)));
-            Tensor::from_fn(y, |at| moved(rescale, input[at * pixels..][..pixels].iter().sum(), to))
+            Tensor::from_fn(y, |at| requantised(rescale, input[at * pixels..][..pixels].iter().sum(), to))
         }
         (Op::Scale, Some(to)) => {
             let (gates, scale_g) = steps(maps.gate.expect("a gate"), around.inputs[1]);
             let rescale = Rescale::new(scale * scale_g / f64::from(to.scale));
-            Tensor::from_fn(y, |at| moved(rescale, input[at] * gates[at / pixels], to))
+            Tensor::from_fn(y, |at| requantised(rescale, input[at] * gates[at / pixels], to))
         }
         (Op::MaxPool(pool), Some(to)) => {
             let rescale = Rescale::new(scale / f64::from(to.scale));
-            Tensor::from_fn(y, |at| moved(rescale, largest(*pool, layer, &input, at), to))
+            Tensor::from_fn(y, |at| requantised(rescale, largest(*pool, layer, &input, at), to))
         }
         (_, Some(to)) => {
             let rescale = Rescale::new(scale / f64::from(to.scale));
-            Tensor::from_fn(maps.x.dims(), |at| moved(rescale, input[at], to))
+            Tensor::from_fn(maps.x.dims(), |at| requantised(rescale, input[at], to))
         }
-        (op, None) => unreachable!("{op:?} has no map of its own"),
+        (op, None) => unreachable!("{op:?} has no quantised output"),
     }
 }
 
@@ -248,8 +251,8 @@ fn convolution(conv: &Conv, layer: &Layer, around: &Int8, maps: Maps) -> Tensor 
             }
             (Some(to), None) => {
                 let [least, most] = to.limits(conv.activation).map(i64::from);
-                let moved = i64::from(Rescale::new(scale * step / f64::from(to.scale)).apply(sum));
-                to.value((moved + i64::from(to.zero)).clamp(least, most) as i8)
+                let rescaled = i64::from(Rescale::new(scale * step / f64::from(to.scale)).apply(sum));
+                to.value((rescaled + i64::from(to.zero)).clamp(least, most) as i8)
             }
             (None, _) => sum as f32 * (around.inputs[0].scale * weights[o]),
         }

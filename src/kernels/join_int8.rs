@@ -1,7 +1,7 @@
-//! A part of a joined map, brought to its steps: `shaders/join_int8.wgsl`.
+//! A part of a joined int8 map, rescaled to that map's scale: `shaders/join_int8.wgsl`.
 
 use super::{
-    LANES, Launch, Layer, Maps, Shader, Tier,
+    Launch, Layer, Maps, Shader, Tier, WORKGROUP_SIZE,
     int8::{self, signed},
     spread,
 };
@@ -11,7 +11,7 @@ use crate::{
     tensor::Element,
 };
 
-/// The kernel.
+/// The kernel's shader.
 pub const SHADER: Shader = Shader {
     name: "join_int8",
     source: include_str!("../../shaders/join_int8.wgsl"),
@@ -22,13 +22,13 @@ pub const SHADER: Shader = Shader {
     tier: Tier::Baseline,
 };
 
-/// A joined map's parts, one behind another, in plain loops over NCHW.
+/// Computes the reference of a whole joint in plain loops over NCHW.
 ///
 /// # Panics
-/// If the layer is no joint in integers.
+/// If the layer is not an int8 joint.
 pub fn reference(layer: &Layer, parts: &[Tensor]) -> Tensor {
     let (Op::Concat(joint), Some(around)) = (layer.op, &layer.int8) else {
-        unreachable!("it is a joint in integers")
+        unreachable!("it is an int8 joint")
     };
     let moved = parts.iter().zip(&layer.inputs).zip(&around.inputs).map(|((x, shape), from)| {
         let int8 = Some(Int8 { inputs: vec![*from], ..around.clone() });
@@ -38,7 +38,7 @@ pub fn reference(layer: &Layer, parts: &[Tensor]) -> Tensor {
     let moved: Vec<(Tensor, Shape)> = moved.collect();
     let mut values = Vec::with_capacity(layer.y.len());
     for n in 0..layer.y.n {
-        // All planes of a part, or of each channel those of all parts.
+        // Either whole parts in turn, or for each channel the planes of all parts.
         let planes = if *joint == Joint::Pixels { layer.y.c } else { 1 };
         for plane in 0..planes {
             for (part, shape) in &moved {
@@ -50,19 +50,22 @@ pub fn reference(layer: &Layer, parts: &[Tensor]) -> Tensor {
     Tensor::from_fn(<[usize; 4]>::from(layer.y), |at| values[at])
 }
 
-/// One run over `x`, whose integers stand for what `from` says, into a map whose integers stand for what `to` says.
+/// Returns the launch that rescales `x`, quantised by `from`, to `to`.
 pub fn launch(x: Shape, from: Affine, to: Affine) -> Launch {
-    let threads = x.pixels() * x.quads();
-    let mut params =
-        vec![("threads", threads as u32), ("outputs", x.quads() as u32), ("x_zero", signed(from.zero))];
+    let invocations = x.pixels() * x.quads();
+    let mut params = vec![
+        ("invocations", invocations as u32),
+        ("outputs", x.quads() as u32),
+        ("x_zero", signed(from.zero)),
+    ];
     params.extend(int8::rescale(f64::from(from.scale) / f64::from(to.scale), to));
     Launch {
         shader: &SHADER,
-        constants: vec![("LANES", LANES)],
+        constants: vec![("WORKGROUP_SIZE", WORKGROUP_SIZE)],
         params,
-        workgroups: spread(threads.div_ceil(LANES as usize)),
+        workgroups: spread(invocations.div_ceil(WORKGROUP_SIZE as usize)),
         arithmetic: Element::F32,
-        tile: "1 px x 4 ch a thread".into(),
+        tile: "1 px x 4 ch per invocation".into(),
     }
     .placeable()
 }

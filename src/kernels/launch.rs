@@ -2,84 +2,87 @@
 
 use crate::{Shape, tensor::Element};
 
-/// A kernel's text and the names of what it binds, in group 0: `params` at 0, then `reads`
-/// in order, then `writes`, then the flag of what overflows, if it checks for that, then `textures`.
+/// A kernel's text and the names of its bindings in group 0: `params` at 0, then `reads` in order, then
+/// `writes`, then the overflow flag, if it checks for overflow, then `textures`.
 #[derive(Debug)]
 pub struct Shader {
     /// The file's stem.
     pub name: &'static str,
-    /// The file.
+    /// The file's text.
     pub source: &'static str,
-    /// What it reads besides its parameters.
+    /// The buffers that it reads, besides its parameters.
     pub reads: &'static [&'static str],
-    /// What it writes.
+    /// The buffers that it writes.
     pub writes: &'static [&'static str],
     /// The textures that it reads or writes.
     pub textures: &'static [(&'static str, Access)],
-    /// Which of all these are 32 bits wide whatever the maps and weights are: biases, sums on their
-    /// way from one kernel to the next, answers that f16 is too coarse for, and words of integers.
+    /// The buffers whose elements are always 32 bits wide, also if maps and weights are f16: biases, partial
+    /// sums between two kernels, results for which f16 is too coarse, and words of integers.
     pub sums: &'static [&'static str],
-    /// What a device must have for it.
+    /// The features that a device must have for it.
     pub tier: Tier,
 }
 
-/// What a kernel does with a texture.
+/// How a kernel accesses a texture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// It loads colours of any format.
+    /// Loads colours of any format.
     Read,
-    /// It stores colours of `rgba8unorm`.
+    /// Stores colours as `rgba8unorm`.
     Written,
 }
 
-/// What a device must have beyond WebGPU's baseline.
+/// The features of a device beyond WebGPU's baseline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tier {
     /// Nothing.
     Baseline,
-    /// Threads that hand values to their neighbours.
+    /// Subgroup operations.
     Subgroups,
-    /// Units that multiply small matrices, and subgroups.
+    /// Matrix units, and subgroups.
     Matrices,
 }
 
 impl Shader {
-    /// What the binding `name` holds where maps and weights are `element`.
+    /// Returns the element type of the binding `name` where maps and weights are `element`.
     pub fn stored(&self, name: &str, element: Element) -> Element {
         if self.sums.contains(&name) { Element::F32 } else { element }
     }
 
-    /// Where it binds the flag that tells of values that overflow, behind what it writes; none if it computes
-    /// nothing that could.
+    /// Returns the binding of the overflow flag, the first after `writes`; none if it computes nothing that
+    /// could overflow.
     pub fn flag(&self) -> Option<u32> {
         let checks = ["activate(", "finish(", "complete("].iter().any(|call| self.source.contains(call));
         checks.then_some((1 + self.reads.len() + self.writes.len()) as u32)
     }
 
-    /// Whether what it binds as `name` may be bytes in words of four, with what a step of each output's weights is behind
-    /// all biases.
+    /// Returns whether the weights that it binds as `name` may be bytes, four per word, with the scale of
+    /// each output's weights after all biases.
     pub fn takes_bytes(&self, name: &str) -> bool {
         ["Quad", "Block"].iter().any(|of| self.source.contains(&format!("> {name}: array<Weight{of}>")))
     }
 
-    /// Storage buffers that it binds.
+    /// Returns the number of storage buffers that it binds.
     pub fn buffers(&self) -> usize {
         self.reads.len() + self.writes.len() + usize::from(self.flag().is_some())
     }
 }
 
-/// The parameter that `activation.wgsl` reads: what the flag gets if this launch is the first to overflow.
+/// The parameter that `activation.wgsl` reads: the overflow flag's value if this launch is the first to
+/// overflow.
 pub(super) const ALARM: (&str, u32) = ("alarm", 1);
 
-/// Among a launch's constants: weights are bytes. Its text has no such constant, but other types.
+/// Marks, among a launch's constants, that weights are bytes. The text has no such constant, only other
+/// types.
 const IN_BYTES: &str = "weights in bytes";
 
-/// The beginning of what kernels call for weights that may be bytes, and the text that follows it where they are.
+/// The prefix of the functions that load weights, and the file with these functions for weights that are
+/// bytes.
 const WEIGHTS: &str = "weights_";
 pub(super) const BYTES: &str = include_str!("../../shaders/weights_int8.wgsl");
 
-/// What kernels share: what each has to call, and the text that then follows it; later ones follow what earlier ones
-/// call.
+/// The files that kernels share: a text with the call gets the file appended. Files may call the ones below
+/// them.
 pub(super) const SHARED: [(&str, &str); 10] = [
     (WEIGHTS, include_str!("../../shaders/weights.wgsl")),
     ("window_of(", include_str!("../../shaders/window.wgsl")),
@@ -93,46 +96,45 @@ pub(super) const SHARED: [(&str, &str); 10] = [
     ("taps(", include_str!("../../shaders/taps.wgsl")),
 ];
 
-/// The parameters that `placement.wgsl` reads, of a map that is no part of a larger one.
+/// The parameters that `placement.wgsl` reads, for a map that is not part of a larger one.
 const WHOLE: [(&str, u32); 4] =
     [("part_pixels", 1), ("part_first", 0), ("whole_pixel", 0), ("whole_picture", 0)];
 
-/// A map's place in a larger one.
+/// The position of a map in a larger one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    /// Its shape.
+    /// The map's shape.
     pub part: Shape,
-    /// The larger one's shape.
+    /// The larger map's shape.
     pub whole: Shape,
-    /// Quads before its first, in each picture of the larger one.
+    /// Quads before the map in each picture of the larger one.
     pub first: usize,
 }
 
-/// The fewest bytes that may be bound as a buffer: the largest element of one, a `mat4x4<f32>`.
-/// A kernel that does not need one of its inputs is given another in its place, of any type.
+/// The minimum size in bytes of a buffer that is bound: the largest element, a `mat4x4<f32>`. For an input
+/// that a kernel does not read, any other buffer is bound.
 pub const LEAST_BINDING: u64 = 64;
 
-/// One dispatch: a shader, specialised, and how much of it to run.
+/// One dispatch: a specialised shader and its size.
 #[derive(Debug, Clone)]
 pub struct Launch {
-    /// The kernel.
+    /// The shader.
     pub shader: &'static Shader,
     /// The constants it is compiled with.
     pub constants: Vec<(&'static str, u32)>,
     /// Its uniform parameters, in the order of its `Params`.
     pub params: Vec<(&'static str, u32)>,
-    /// What sums are made in.
+    /// The type of the accumulators.
     pub arithmetic: Element,
     /// Workgroups in x, y and z.
     pub workgroups: [u32; 3],
-    /// The shape of its tile in words, for `inspect`.
+    /// A description of its tile, for `inspect`.
     pub tile: String,
 }
 
 impl Launch {
-    /// The text to compile for maps and weights of `element`: types, constants, the shader, and what
-    /// it calls.
-    /// Launches with one text share a pipeline.
+    /// Returns the text to compile for maps and weights of `element`: types, constants, the shader, and the
+    /// shared files that it calls. Launches with equal texts share a pipeline.
     pub fn wgsl(&self, element: Element) -> String {
         let mut text = String::new();
         if element == Element::F16 {
@@ -175,37 +177,38 @@ impl Launch {
         text
     }
 
-    /// It, raising this alarm if it overflows: of several steps the flag keeps the highest.
+    /// Sets its alarm, the value that the flag gets if it overflows. Of several alarms the flag keeps the
+    /// highest.
     pub(crate) fn alarmed(mut self, alarm: u32) -> Self {
         let own = self.params.iter_mut().find(|(name, _)| *name == ALARM.0);
         own.into_iter().for_each(|(_, value)| *value = alarm);
         self
     }
 
-    /// It, with weights that are bytes where its shader takes them.
+    /// Makes its weights bytes, where its shader accepts them.
     pub fn in_bytes(mut self) -> Self {
         self.constants.push((IN_BYTES, 1));
         self
     }
 
-    /// Whether weights are bytes where its shader takes them.
+    /// Returns whether its weights are bytes, where its shader accepts them.
     pub fn has_bytes(&self) -> bool {
         self.constants.iter().any(|(name, _)| *name == IN_BYTES)
     }
 
-    /// It, with what `placement.wgsl` wants, which its shader calls.
+    /// Adds the constant and the parameters of `placement.wgsl`, which its shader calls.
     pub(super) fn placeable(mut self) -> Self {
         self.constants.push(("PLACED", 0));
         self.params.extend(WHOLE);
         self
     }
 
-    /// Whether it could leave what it makes in a larger map.
+    /// Returns whether it can store its output in a larger map.
     pub fn can_be_placed(&self) -> bool {
         self.constants.iter().any(|(name, _)| *name == "PLACED")
     }
 
-    /// It, leaving what it makes in a larger map.
+    /// Makes it store its output in a larger map.
     pub fn placed(mut self, place: Place) -> Self {
         let Place { part, whole, first } = place;
         let quads = whole.quads();
@@ -215,14 +218,14 @@ impl Launch {
                 *value = 1;
             }
         }
-        // They come last.
-        for ((_, value), wanted) in self.params.iter_mut().rev().zip(values.into_iter().rev()) {
-            *value = wanted;
+        // The parameters of `placement.wgsl` are the last ones.
+        for ((_, value), placed) in self.params.iter_mut().rev().zip(values.into_iter().rev()) {
+            *value = placed;
         }
         self
     }
 
-    /// The bytes of its uniform parameters.
+    /// Returns the bytes of its uniform parameters.
     pub fn params_bytes(&self) -> Vec<u8> {
         self.params.iter().flat_map(|(_, value)| value.to_le_bytes()).collect()
     }

@@ -1,11 +1,11 @@
-//! A layer, and what a kernel for one says of itself.
+//! A layer, and the interface of its kernels.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    grid::LANES,
+    grid::WORKGROUP_SIZE,
     launch::{Launch, Shader},
     machine::{Crowd, Effort, Machine},
 };
@@ -15,35 +15,35 @@ use crate::{
     tensor::Element,
 };
 
-/// An operation with the shapes around it: what is to be given a kernel.
+/// An operation with the shapes around it, for which a kernel is chosen.
 #[derive(Debug, Clone)]
 pub struct Layer<'a> {
-    /// What it computes.
+    /// The operation.
     pub op: &'a Op,
     /// The shapes of its inputs; a convolution's second is the residual.
     pub inputs: Vec<Shape>,
     /// Its output's shape.
     pub y: Shape,
-    /// Rows and columns of the network's picture.
+    /// Height and width of the network's picture.
     pub picture: [usize; 2],
-    /// Whether squeeze-excite's gate scales its input as that is loaded.
+    /// True if its input is scaled by squeeze-excite's gate while it is loaded.
     pub gated: bool,
-    /// What the integers around it stand for, if it is computed in them.
+    /// The quantisation of its maps and weights, if it is computed in int8.
     pub int8: Option<Int8>,
 }
 
 impl<'a> Layer<'a> {
-    /// The shape of its first input.
+    /// Returns the shape of its first input.
     pub fn x(&self) -> Shape {
         self.inputs[0]
     }
 
-    /// Whether it adds a residual.
+    /// Returns whether it adds a residual.
     pub fn residual(&self) -> bool {
         matches!(self.op, Op::Conv(_)) && self.inputs.len() > 1
     }
 
-    /// The convolution, if it is one of this kind in floating point.
+    /// Returns the convolution, if it is one of this kind in floating point.
     pub(super) fn conv(&self, kind: ConvKind) -> Option<&'a Conv> {
         match self.op {
             Op::Conv(conv) if conv.kind() == Some(kind) && self.int8.is_none() => Some(conv),
@@ -51,31 +51,32 @@ impl<'a> Layer<'a> {
         }
     }
 
-    /// The convolution, which a kernel of this kind has been asked for.
-    pub(super) fn wanted(&self, kind: ConvKind) -> &'a Conv {
+    /// Returns the convolution of a layer that a kernel for this kind has tiles for.
+    pub(super) fn expect_conv(&self, kind: ConvKind) -> &'a Conv {
         self.conv(kind).expect("a kernel is only launched for layers that it has tiles for")
     }
 
-    /// Where the convolution's windows lie.
+    /// Returns the convolution's window.
     pub(super) fn window(&self, conv: &Conv) -> Window {
         conv.window(self.x().h, self.x().w).expect("shapes were inferred")
     }
 }
 
-/// What one invocation makes, or several together. A kernel has a meaning for each of these that it uses.
+/// The outputs of one invocation, or of several together. A kernel gives a meaning to the fields that it
+/// uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Tile {
-    /// Pixels, of a row.
+    /// Pixels of a row.
     pub pixels: u32,
-    /// Rows of them.
+    /// Rows.
     pub rows: u32,
-    /// Output channels, in fours.
+    /// Quads of output channels.
     pub quads: u32,
-    /// Invocations that split the inputs between them.
+    /// Invocations that split the inputs (split-K).
     pub split: u32,
-    /// Turns of its loop that it loads for at once.
+    /// Iterations of its loop whose loads are in flight together.
     pub depth: u32,
-    /// What sums are made in: f16 only where maps and weights are.
+    /// The type of the accumulators: f16 only where maps and weights are f16.
     pub arithmetic: Element,
 }
 
@@ -83,12 +84,12 @@ impl Tile {
     /// One `vec4` of one pixel.
     pub const ONE: Self = Self::new(1, 1);
 
-    /// So many pixels and fours of channels, each by one invocation with f32 sums.
+    /// Returns a tile of one invocation with f32 accumulators.
     pub const fn new(pixels: u32, quads: u32) -> Self {
         Self { pixels, rows: 1, quads, split: 1, depth: 1, arithmetic: Element::F32 }
     }
 
-    /// `vec4` sums that an invocation keeps.
+    /// Returns the number of an invocation's `vec4` accumulators.
     pub fn sums(self) -> u32 {
         self.pixels * self.rows * self.quads
     }
@@ -101,99 +102,101 @@ impl fmt::Display for Tile {
         }
         write!(f, "{} px x {} ch", self.pixels, 4 * self.quads)?;
         if self.split > 1 {
-            write!(f, " split over {} threads", self.split)?;
+            write!(f, " split over {} invocations", self.split)?;
         }
         if self.depth > 1 {
-            write!(f, ", {} turns at once", self.depth)?;
+            write!(f, ", depth {}", self.depth)?;
         }
         if self.arithmetic == Element::F16 { write!(f, " in f16") } else { Ok(()) }
     }
 }
 
-/// How a kernel wants a convolution's weights laid out; some have them in pieces of a size of the device's.
+/// The layout of a convolution's weights for a kernel. It may depend on the side of the device's matrices.
 #[derive(Debug, Clone, Copy)]
 pub struct Packing {
-    /// The weights in their order, given the size.
+    /// Packs the weights, given the side.
     pub pack: fn(&Conv, u32) -> Vec<f32>,
-    /// The size.
+    /// The side of the device's matrices; 0 if the layout does not depend on it.
     pub side: u32,
 }
 
 impl Packing {
-    /// The same on every device.
+    /// Returns a layout that is the same on every device.
     pub const fn new(pack: fn(&Conv, u32) -> Vec<f32>) -> Self {
         Self { pack, side: 0 }
     }
 
-    /// The weights of `conv`.
+    /// Packs the weights of `conv`.
     pub fn of(self, conv: &Conv) -> Vec<f32> {
         (self.pack)(conv, self.side)
     }
 }
 
-/// The maps that a layer reads, for references: plain loops over NCHW.
+/// The maps that a layer reads, for references, which are plain loops over NCHW.
 #[derive(Debug, Clone, Copy)]
 pub struct Maps<'a> {
-    /// Its input.
+    /// The input.
     pub x: &'a Tensor,
-    /// What a convolution adds before its activation.
+    /// The map that a convolution adds before its activation.
     pub residual: Option<&'a Tensor>,
-    /// What the input is scaled by.
+    /// The gate that scales the input.
     pub gate: Option<&'a Tensor>,
 }
 
-/// A kernel for layers of some kind, in all that planner, tuner and trust check ask of one. What it binds it says
-/// by name in its shader: `x`, `weight`, `bias`, `residual`, `gate`, `anchor`.
+/// A kernel for layers of one kind: the interface for planner, tuner and trust check. The names of its
+/// shader's bindings tell what to bind: `x`, `weight`, `bias`, `residual`, `gate`, `anchor`.
 pub trait LayerKernel: Sync {
-    /// Its shader.
+    /// Returns its shader.
     fn shader(&self) -> &'static Shader;
 
-    /// The tiles by which it can make `layer` on `machine`, largest first; none if it makes other layers.
+    /// Returns the tiles with which it can compute `layer` on `machine`, largest first; none for layers of
+    /// another kind.
     fn tiles(&self, layer: &Layer, machine: &Machine) -> Vec<Tile>;
 
-    /// What one invocation does.
+    /// Returns the work of an invocation.
     fn effort(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Effort;
 
-    /// One run.
+    /// Returns the launch.
     fn launch(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Launch;
 
-    /// What it starts.
+    /// Returns the size and the resources of the dispatch.
     fn crowd(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Crowd {
         let workgroups = self.launch(layer, machine, tile).workgroups;
-        Crowd::of(workgroups.iter().product::<u32>() as usize * LANES as usize)
+        Crowd::of(workgroups.iter().product::<u32>() as usize * WORKGROUP_SIZE as usize)
     }
 
-    /// The same in plain loops over NCHW.
+    /// Computes the layer in plain loops over NCHW.
     fn reference(&self, layer: &Layer, maps: Maps) -> Tensor;
 
-    /// How it reads weights, if there are any.
+    /// Returns the layout of its weights, if it has any.
     fn packing(&self, _machine: &Machine) -> Option<Packing> {
         None
     }
 
-    /// What it binds of a layer in integers that is no map, by name; what it then does not read is left out.
+    /// Returns what it binds of an int8 layer besides maps, by name. Bindings that it does not read are left
+    /// out.
     fn words(&self, _layer: &Layer, _machine: &Machine, _tile: Tile) -> Vec<(&'static str, Vec<u32>)> {
         Vec::new()
     }
 
-    /// A tile of its own in words.
+    /// Describes a tile.
     fn describe(&self, tile: Tile) -> String {
         tile.to_string()
     }
 
-    /// What it does, where there is nothing to choose.
+    /// Describes what it does, if there are no tiles to choose from.
     fn purpose(&self, _layer: &Layer) -> Option<String> {
         None
     }
 
-    /// Why it cannot make a layer of its kind.
+    /// Returns the reason why it cannot compute a layer of its kind, if it cannot.
     fn refusal(&self, _layer: &Layer) -> Option<String> {
         None
     }
 }
 
-/// What every convolution's reference does with its sums: bias, residual, activation.
-/// `sum` is asked for `[picture, output channel, row, column]`.
+/// The epilogue of every convolution's reference: bias, residual, activation. `sum` is called with
+/// `[picture, output channel, row, column]`.
 pub(super) fn finish(
     conv: &Conv,
     shape: Shape,

@@ -1,53 +1,54 @@
-//! The cost model: what kernels say that an invocation does, and what that takes on a device. Times are in cycles of
-//! one of its units: a SIMD, or whatever else runs a wave at a time.
+//! The cost model: the work of an invocation, as kernels describe it, and its time on a device. Times are in
+//! cycles of a unit: a SIMD, or anything else that executes one wave at a time.
 
 use std::ops::{Add, Mul};
 
 use serde::Serialize;
 
-use super::{grid::LANES, rates::Rates};
+use super::{grid::WORKGROUP_SIZE, rates::Rates};
 use crate::{Shape, graph::Conv, tensor::Element};
 
-/// The most turns of a loop that are loaded for at once: with more, addresses no longer fit into loads.
+/// The most iterations of a loop whose loads are in flight together: with more, offsets no longer fit into
+/// loads.
 const MOST_AT_ONCE: u32 = 4;
 
-/// Lanes of a device's subgroups.
+/// The sizes of a device's subgroups, in lanes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Subgroup {
-    /// The fewest that one may have, at least [`super::pointwise_subgroup::LEAST_LANES`].
+    /// The smallest, at least [`super::pointwise_subgroup::LEAST_LANES`].
     pub least: u32,
-    /// The most, but no more than a workgroup has.
+    /// The largest, no larger than a workgroup.
     pub most: u32,
 }
 
-/// What multiplies small matrices on a device, with f32 sums.
+/// The matrix units of a device, with f32 accumulators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Units {
     /// Rows and columns of a matrix.
     pub side: u32,
-    /// The subgroups that multiply them. Drivers need not say how large one of a kernel will be.
+    /// The sizes of the subgroups that multiply them. Drivers need not report the size that a kernel gets.
     pub subgroup: Subgroup,
 }
 
 impl Units {
-    /// Threads of a workgroup: four subgroups of the fewest lanes, and whole ones of the most.
-    pub(crate) fn threads(self) -> u32 {
+    /// Returns the workgroup size: four of the smallest subgroups, and at least one of the largest.
+    pub(crate) fn workgroup_size(self) -> u32 {
         (4 * self.subgroup.least).max(self.subgroup.most)
     }
 }
 
-/// What an invocation does from its start to its end, in `vec4`s.
+/// The work of an invocation, in `vec4`s.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Effort {
-    /// Times that it waits for a buffer: loads that need nothing of one another wait together.
+    /// Waits for loads from buffers. Independent loads wait together.
     pub waits: f64,
     /// Loads from buffers and stores to them.
     pub loads: f64,
     /// Loads from workgroup memory and stores to it.
     pub shared: f64,
-    /// Multiply-adds, and what else takes as long.
+    /// Multiply-adds, and operations that take as long.
     pub macs: f64,
-    /// Values that it hands to the others of its subgroup.
+    /// Broadcasts of a value to its subgroup.
     pub broadcasts: f64,
     /// Barriers.
     pub barriers: f64,
@@ -82,38 +83,38 @@ impl Mul<f64> for Effort {
 }
 
 impl Effort {
-    /// So many loads and stores, for which it waits so many times.
+    /// Returns the work of `loads` loads and stores, with `waits` waits.
     pub(crate) const fn of(waits: f64, loads: f64) -> Self {
         Self { waits, loads, shared: 0.0, macs: 0.0, broadcasts: 0.0, barriers: 0.0 }
     }
 }
 
-/// What a dispatch starts, as far as its time depends on it.
+/// The size and the resources of a dispatch, on which its time depends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Crowd {
     /// Invocations.
     pub invocations: usize,
-    /// `vec4` values that each keeps in registers at once.
+    /// `vec4` values that each invocation keeps in registers.
     pub values: u32,
-    /// Invocations of a workgroup.
+    /// Workgroup size.
     pub workgroup: u32,
-    /// Bytes of workgroup memory that it has.
+    /// Bytes of workgroup memory.
     pub memory: u32,
 }
 
 impl Crowd {
-    /// Invocations that keep little, in workgroups without memory.
+    /// Returns a dispatch of invocations that keep few values, in workgroups without memory.
     pub(crate) const fn of(invocations: usize) -> Self {
-        Self { invocations, values: 8, workgroup: LANES, memory: 0 }
+        Self { invocations, values: 8, workgroup: WORKGROUP_SIZE, memory: 0 }
     }
 }
 
-/// A device, as far as plans depend on it.
+/// The cost-model parameters and limits of a device.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Machine {
-    /// What its parts take.
+    /// The costs of its operations.
     pub rates: Rates,
-    /// `vec4` sums that an invocation can keep in registers.
+    /// `vec4` accumulators that an invocation can keep in registers.
     pub sums: u32,
     /// The most bytes that a shader may bind as one storage buffer.
     pub max_binding: u64,
@@ -125,22 +126,22 @@ pub struct Machine {
     pub workgroup_threads: u32,
     /// Its subgroups, if kernels may use them.
     pub subgroup: Option<Subgroup>,
-    /// Units that multiply matrices of its element, if it has any that compute right.
+    /// Matrix units for its element, if it has any with correct results.
     pub matrices: Option<Units>,
-    /// How many times as fast as invocations they multiply and add.
+    /// The multiply-adds of matrix units in the time of one multiply-add of invocations.
     pub matrix_rate: f64,
-    /// How many times as fast it multiplies and adds in f16 as in f32.
+    /// The multiply-adds in f16 in the time of one in f32.
     pub half_rate: f64,
-    /// What maps and weights are stored as on it.
+    /// The type in which maps and weights are stored.
     pub element: Element,
 }
 
 /// A step's compulsory bytes and multiply-adds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Work {
-    /// Bytes that it must move: what it reads and what it writes, once each, as it is stored.
+    /// Bytes that it must move: its inputs and outputs, once each, as they are stored.
     pub bytes: u64,
-    /// Multiply-adds, with those that tiles which overlap do again.
+    /// Multiply-adds, including those that overlapping tiles repeat.
     pub macs: u64,
 }
 
@@ -152,7 +153,7 @@ impl Add for Work {
 }
 
 impl Default for Machine {
-    /// A GPU of middling size with WebGPU's default limits and no tier beyond the baseline.
+    /// A GPU of medium size with WebGPU's default limits and no tier beyond the baseline.
     fn default() -> Self {
         Self {
             rates: Rates::MIDDLING,
@@ -164,7 +165,7 @@ impl Default for Machine {
             subgroup: None,
             matrices: None,
             matrix_rate: 8.0,
-            // Twice on some, but that is for the tuner to find: f16 sums cost accuracy.
+            // 2 on some devices, which the tuner finds out: f16 accumulators cost accuracy.
             half_rate: 1.0,
             element: Element::F32,
         }
@@ -172,17 +173,17 @@ impl Default for Machine {
 }
 
 impl Machine {
-    /// It with so many times fewer units, and as much less to move bytes with.
+    /// Divides its units and its bandwidth by `times`.
     pub(crate) fn smaller(self, times: f64) -> Self {
         let Rates { units, bandwidth, .. } = self.rates;
         Self { rates: Rates { units: units / times, bandwidth: bandwidth / times, ..self.rates }, ..self }
     }
 
-    /// The time of one dispatch that moves what `work` says.
+    /// Returns the time of one dispatch that moves the bytes of `work`.
     ///
-    /// A wave by itself takes as long as everything that it does, one after another. Others of its unit fill the time
-    /// that it waits, as many as registers and workgroup memory leave room for; but then the unit's busiest part is
-    /// what they wait for, or the device's memory. Whole rounds of the machine would be too coarse.
+    /// A single wave takes the sum of all its costs. Other waves of the unit fill the time that it waits, as
+    /// many as registers and workgroup memory leave room for; the bottleneck is then the unit's busiest part,
+    /// or the device's memory. Rounding waves up to whole rounds of the machine would be too coarse.
     pub(crate) fn time(&self, effort: Effort, crowd: Crowd, work: Work) -> f64 {
         let rates = &self.rates;
         let [macs, loads, shared] =
@@ -190,7 +191,7 @@ impl Machine {
         let others = effort.broadcasts * rates.broadcast + effort.barriers * rates.barrier;
         let alone = effort.waits * rates.latency + macs + loads + shared + others;
         let busiest = macs.max(loads).max(shared);
-        // A workgroup's last wave may be a part of one.
+        // A workgroup's last wave may be partly empty.
         let workgroups = crowd.invocations as f64 / f64::from(crowd.workgroup);
         let waves = workgroups * (f64::from(crowd.workgroup) / rates.lanes).ceil() / rates.units;
         let rounds = (waves / self.in_flight(crowd)).max(1.0);
@@ -198,7 +199,7 @@ impl Machine {
         time.max(work.bytes as f64 / rates.bandwidth) + rates.launch
     }
 
-    /// Waves that a unit has room for.
+    /// Returns the number of waves that a unit has room for.
     fn in_flight(&self, crowd: Crowd) -> f64 {
         let rates = &self.rates;
         let by_registers = rates.registers / f64::from(crowd.values.max(1));
@@ -207,21 +208,23 @@ impl Machine {
         by_registers.min(by_memory).clamp(1.0, rates.waves)
     }
 
-    /// Invocations below which units of it idle.
+    /// Returns the number of invocations below which units idle.
     pub fn full(&self) -> usize {
         (self.rates.units * self.rates.lanes) as usize
     }
 
-    /// Whether an invocation has registers for so many `vec4` values at once: two and a half times the sums of a
-    /// product, beside which it holds operands and addresses. On M1 a block with 21 of them spilled, with 18 none.
+    /// Returns whether an invocation has registers for this many `vec4` values: two and a half times the
+    /// accumulators of a product, next to which it holds operands and addresses. On M1 a block with 21 values
+    /// spilled, one with 18 did not.
     pub(crate) fn holds(&self, values: u32) -> bool {
         values <= self.sums * 5 / 2
     }
 
-    /// How many turns of a loop are best loaded for at once, of which each loads so many values beside `kept` ones: of
-    /// what there are registers for, what leaves the fewest waits. All invocations have the `fewest` turns and some
-    /// `most`; those beyond whole groups wait one by one. On a driver that computes on the CPU, one.
-    pub(crate) fn turns_at_once(&self, kept: u32, each: u32, [fewest, most]: [usize; 2]) -> u32 {
+    /// Returns the best number of iterations whose loads are in flight together: of those that registers
+    /// allow, the one with the fewest waits. An iteration loads `each` values, next to `kept` ones. All
+    /// invocations have at least the `fewest` iterations and some have `most`; iterations that fill no group
+    /// wait one by one. On a driver that computes on the CPU, it is one.
+    pub(crate) fn unroll_depth(&self, kept: u32, each: u32, [fewest, most]: [usize; 2]) -> u32 {
         let waits = |depth: u32| {
             let groups = fewest / depth as usize;
             groups + most - groups * depth as usize
@@ -231,28 +234,28 @@ impl Machine {
         depths.filter(fits).min_by_key(|&depth| waits(depth)).unwrap_or(1)
     }
 
-    /// Whether its units multiply bytes as such.
+    /// Returns whether its units have packed dot products of bytes.
     pub(crate) fn multiplies_bytes(&self) -> bool {
         self.rates.dot.is_finite()
     }
 
-    /// Whether it computes on the CPU, where no load is waited for, and whose compiler unrolls less: Mesa's some eight
-    /// hundred instructions.
+    /// Returns whether it computes on the CPU, where loads have no latency and whose compiler unrolls less:
+    /// Mesa's up to about 800 instructions.
     pub(crate) fn on_cpu(&self) -> bool {
         self.rates.latency == 0.0
     }
 
-    /// Bytes of a map.
+    /// Returns the bytes of a map.
     pub(crate) fn bytes(&self, map: Shape) -> u64 {
         map.device_bytes(self.element)
     }
 
-    /// Bytes of a convolution's weights.
+    /// Returns the bytes of a convolution's weights.
     pub(crate) fn weights(&self, conv: &Conv) -> u64 {
         (self.element.bytes() * conv.weight.data().len()) as u64
     }
 
-    /// Bytes of so many `vec4`s.
+    /// Returns the bytes of `count` `vec4`s.
     pub(crate) fn quads(&self, count: u32) -> u32 {
         4 * self.element.bytes() as u32 * count
     }

@@ -1,9 +1,9 @@
 //! A label map as the bytes of a texture: `shaders/mask.wgsl`.
 
-use super::{LANES, Launch, Shader, Tier, spread};
+use super::{Launch, Shader, Tier, WORKGROUP_SIZE, spread};
 use crate::{Shape, tensor::Element};
 
-/// The kernel.
+/// The kernel's shader.
 pub const SHADER: Shader = Shader {
     name: "mask",
     source: include_str!("../../shaders/mask.wgsl"),
@@ -14,21 +14,20 @@ pub const SHADER: Shader = Shader {
     tier: Tier::Baseline,
 };
 
-/// What rows of a buffer have to be whole multiples of, in bytes, to be copied to a texture: WebGPU's
-/// `bytesPerRow`.
+/// The alignment, in bytes, of a buffer's rows that are copied to a texture: WebGPU's `bytesPerRow`.
 const ROW_ALIGNMENT: usize = 256;
 
-/// The bytes from one row of so many texels to the next.
+/// Returns the bytes from one row of `columns` texels to the next.
 pub fn row_bytes(columns: usize) -> usize {
     columns.next_multiple_of(ROW_ALIGNMENT)
 }
 
-/// One run over the label map `x`, of one picture, making `rows` x `columns` texels.
+/// Returns the launch that makes `rows` x `columns` texels of the label map `x` of one picture.
 pub fn launch(x: Shape, [rows, columns]: [usize; 2]) -> Launch {
     let words = row_bytes(columns) / 4;
     Launch {
         shader: &SHADER,
-        constants: vec![("LANES", LANES)],
+        constants: vec![("WORKGROUP_SIZE", WORKGROUP_SIZE)],
         params: vec![
             ("height", x.h as u32),
             ("width", x.w as u32),
@@ -37,13 +36,13 @@ pub fn launch(x: Shape, [rows, columns]: [usize; 2]) -> Launch {
             ("out_width", columns as u32),
             ("out_words", words as u32),
         ],
-        workgroups: spread((rows * words).div_ceil(LANES as usize)),
+        workgroups: spread((rows * words).div_ceil(WORKGROUP_SIZE as usize)),
         arithmetic: Element::F32,
-        tile: "4 pixels a thread".into(),
+        tile: "4 pixels per invocation".into(),
     }
 }
 
-/// A label map of so many columns as the device has it: a byte a pixel, rows of whole words.
+/// Packs a label map of `columns` for the device: one byte per pixel, each row padded to whole words.
 pub fn pack(classes: &[u8], columns: usize) -> Vec<f32> {
     let filled = |row: &[u8]| {
         let mut row = row.to_vec();
@@ -54,7 +53,7 @@ pub fn pack(classes: &[u8], columns: usize) -> Vec<f32> {
     bytemuck::pod_collect_to_vec(&bytes)
 }
 
-/// The same in plain loops over the classes of a map, row by row: what class each texel shows.
+/// Computes the reference in plain loops, from the classes of a map in row order: the class of each texel.
 pub fn reference(classes: &[u8], x: Shape, [rows, columns]: [usize; 2]) -> Vec<u8> {
     let under = |at: usize, size: usize, of: usize| (2 * at + 1) * size / (2 * of);
     let texels = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));

@@ -1,5 +1,5 @@
-//! Pointwise and dense convolution on matrix units: `shaders/matrix.wgsl`. Its references are those of [`pointwise`] and
-//! [`super::dense`].
+//! Pointwise and dense convolution on matrix units: `shaders/matrix.wgsl`. Its references are those of
+//! [`pointwise`] and [`super::dense`].
 
 use super::{
     Crowd, Effort, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Tier, Tile, Units,
@@ -12,7 +12,7 @@ use crate::{
     tensor::Element,
 };
 
-/// The kernel.
+/// The kernel's shader.
 pub const SHADER: Shader = Shader {
     name: "matrix",
     source: include_str!("../../shaders/matrix.wgsl"),
@@ -23,24 +23,24 @@ pub const SHADER: Shader = Shader {
     tier: Tier::Matrices,
 };
 
-/// Inputs that a workgroup brings to its memory at once: whole matrices of either side.
+/// Inputs that a workgroup loads to its memory per step: a multiple of every matrix side.
 const DEEP: u32 = 32;
 
-/// Tiles worth choosing from, largest first: matrices along the pixels, and matrices along the outputs, of a share.
+/// The candidates, largest first: a subtile's matrices along the pixels, and along the outputs.
 pub const TILES: [Tile; 4] = [Tile::new(2, 2), Tile::new(2, 1), Tile::new(1, 2), Tile::new(1, 1)];
 
-/// Workgroups for `pixels` x `outputs` quads.
+/// Returns the number of workgroups for `pixels` x `outputs` quads.
 fn workgroups(tile: Tile, units: Units, pixels: usize, outputs: usize) -> usize {
     let down = pixels.div_ceil((2 * tile.pixels * units.side) as usize);
     down * (4 * outputs).div_ceil((2 * tile.quads * units.side) as usize)
 }
 
-/// The kernel, for the planner.
+/// The kernel as a [`LayerKernel`].
 pub struct Matrix;
 
-/// The machine's matrix units.
+/// Returns the machine's matrix units.
 fn units(machine: &Machine) -> Units {
-    machine.matrices.expect("only where there are units has the kernel tiles")
+    machine.matrices.expect("the kernel has tiles only where there are matrix units")
 }
 
 impl LayerKernel for Matrix {
@@ -55,29 +55,31 @@ impl LayerKernel for Matrix {
         }
     }
 
-    /// On four inputs an invocation, of a subgroup of the fewest lanes, spends its part of what the workgroup brings to
+    /// Per four inputs, an invocation of the smallest subgroup has its portion of the workgroup's loads to
     /// its memory, of the matrices read from there, and of the products.
     fn effort(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Effort {
-        let (side, lanes) = (f64::from(units(machine).side), f64::from(units(machine).threads()) / 4.0);
+        let (side, lanes) =
+            (f64::from(units(machine).side), f64::from(units(machine).workgroup_size()) / 4.0);
         let (rows, columns) = (f64::from(tile.pixels), f64::from(tile.quads));
-        let brought = 2.0 * rows * side / (4.0 * lanes);
+        let loaded = 2.0 * rows * side / (4.0 * lanes);
         let gate = if layer.gated { 1.0 } else { 0.0 };
-        let turns = (window::taps(window::wanted(layer)) * layer.x().c.div_ceil(DEEP as usize)) as f64;
-        let inputs = turns * f64::from(DEEP / 4);
+        let steps = (window::taps(window::expect_conv(layer)) * layer.x().c.div_ceil(DEEP as usize)) as f64;
+        let inputs = steps * f64::from(DEEP / 4);
         let product = Effort {
-            shared: brought + rows * side / lanes,
+            shared: loaded + rows * side / lanes,
             macs: rows * columns * side * side / lanes / machine.matrix_rate,
-            ..Effort::of(0.0, (1.0 + gate) * brought + columns * side / lanes)
+            ..Effort::of(0.0, (1.0 + gate) * loaded + columns * side / lanes)
         };
-        // Weights come straight from their buffer; the next turn's pixels are on their way meanwhile.
-        let turn = Effort { barriers: 2.0, ..Effort::of(1.0, 0.0) };
-        let ends = pointwise::ends(layer, Tile::new(1, 1)) * (rows * columns * side * side / 4.0 / lanes);
-        product * inputs + turn * turns + Effort::of(1.0, 0.0) + ends
+        // Weights are loaded directly from their buffer, while the next step's pixels are in flight.
+        let step = Effort { barriers: 2.0, ..Effort::of(1.0, 0.0) };
+        let epilogue =
+            pointwise::epilogue_effort(layer, Tile::new(1, 1)) * (rows * columns * side * side / 4.0 / lanes);
+        product * inputs + step * steps + Effort::of(1.0, 0.0) + epilogue
     }
 
     fn crowd(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Crowd {
         let units = units(machine);
-        let workgroup = units.threads();
+        let workgroup = units.workgroup_size();
         let matrices = 2 * tile.pixels * units.side * DEEP + 4 * units.side * units.side;
         Crowd {
             invocations: workgroups(tile, units, layer.y.pixels(), layer.y.quads()) * workgroup as usize,
@@ -88,7 +90,7 @@ impl LayerKernel for Matrix {
     }
 
     fn launch(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Launch {
-        let conv = window::wanted(layer);
+        let conv = window::expect_conv(layer);
         launch(conv, layer.x(), layer.y, layer.window(conv), Extras::of(layer), units(machine), tile)
     }
 
@@ -105,7 +107,7 @@ impl LayerKernel for Matrix {
     }
 }
 
-/// One run over `x`, making `y`.
+/// Returns the launch that computes `y` from `x`.
 pub fn launch(
     conv: &Conv,
     x: Shape,
@@ -118,7 +120,7 @@ pub fn launch(
     let (rows, columns) = (tile.pixels, tile.quads);
     let tiled = [
         ("SIDE", units.side),
-        ("THREADS", units.threads()),
+        ("WORKGROUP_SIZE", units.workgroup_size()),
         ("ROWS", rows),
         ("COLUMNS", columns),
         ("DEEP", DEEP),
@@ -129,14 +131,14 @@ pub fn launch(
         params: window::params(x, y, reach),
         workgroups: spread(workgroups(tile, units, y.pixels(), y.quads())),
         arithmetic: Element::F32,
-        tile: format!("{} px x {} ch a share", rows * units.side, columns * units.side),
+        tile: format!("{} px x {} ch per subtile", rows * units.side, columns * units.side),
     }
     .placeable()
 }
 
-/// The weights as the kernel reads them: tap by tap matrices of `side` inputs x `side` outputs, padded with zeros to whole
-/// ones and to as many inputs as a workgroup takes at once. Columns lie together: AMD's lanes have one each and load it
-/// whole.
+/// Packs the weights for the kernel: for each tap, matrices of `side` inputs x `side` outputs, padded with
+/// zeros to whole matrices and to a multiple of the inputs that a workgroup loads per step. Columns are
+/// contiguous, because each of AMD's lanes has one column and loads it whole.
 pub fn pack(conv: &Conv, side: u32) -> Vec<f32> {
     let side = side as usize;
     let (inputs, outputs, taps) = (conv.inputs(), conv.outputs(), window::taps(conv));

@@ -1,13 +1,13 @@
 //! Max pool: `shaders/max_pool.wgsl`.
 
-use super::{Effort, LANES, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, spread};
+use super::{Effort, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, WORKGROUP_SIZE, spread};
 use crate::{
     Shape, Tensor,
     graph::{MaxPool, Op, Window},
     tensor::Element,
 };
 
-/// The kernel.
+/// The kernel's shader.
 pub const SHADER: Shader = Shader {
     name: "max_pool",
     source: include_str!("../../shaders/max_pool.wgsl"),
@@ -18,13 +18,13 @@ pub const SHADER: Shader = Shader {
     tier: Tier::Baseline,
 };
 
-/// The operation, which the kernel has been asked for, and where its windows lie.
-pub(super) fn wanted(layer: &Layer) -> (MaxPool, Window) {
-    let Op::MaxPool(op) = *layer.op else { unreachable!("it has no tiles for others") };
+/// Returns the operation and its window, of a layer that the kernel has tiles for.
+pub(super) fn expect_pool(layer: &Layer) -> (MaxPool, Window) {
+    let Op::MaxPool(op) = *layer.op else { unreachable!("the kernel has no tiles for other operations") };
     (op, op.window(layer.x().h, layer.x().w).expect("shapes were inferred"))
 }
 
-/// The kernel, for the planner.
+/// The kernel as a [`LayerKernel`].
 pub struct MaxPooling;
 
 impl LayerKernel for MaxPooling {
@@ -37,31 +37,35 @@ impl LayerKernel for MaxPooling {
     }
 
     fn effort(&self, layer: &Layer, _: &Machine, _: Tile) -> Effort {
-        let side = wanted(layer).0.kernel;
+        let side = expect_pool(layer).0.kernel;
         Effort::of(side as f64, (side * side) as f64)
     }
 
     fn launch(&self, layer: &Layer, _: &Machine, _: Tile) -> Launch {
-        let (op, window) = wanted(layer);
+        let (op, window) = expect_pool(layer);
         launch(op, layer.x(), layer.y, window)
     }
 
     fn reference(&self, layer: &Layer, maps: Maps) -> Tensor {
-        let (op, window) = wanted(layer);
+        let (op, window) = expect_pool(layer);
         reference(op, maps.x, layer.y, window)
     }
 
     fn purpose(&self, layer: &Layer) -> Option<String> {
-        Some(format!("the largest of {0}x{0}", wanted(layer).0.kernel))
+        Some(format!("the largest of {0}x{0}", expect_pool(layer).0.kernel))
     }
 }
 
-/// One run over `x`, making `y`.
+/// Returns the launch that computes `y` from `x`.
 pub fn launch(pool: MaxPool, x: Shape, y: Shape, window: Window) -> Launch {
-    let threads = y.pixels() * y.quads();
+    let invocations = y.pixels() * y.quads();
     Launch {
         shader: &SHADER,
-        constants: vec![("KERNEL", pool.kernel as u32), ("STRIDE", pool.stride as u32), ("LANES", LANES)],
+        constants: vec![
+            ("KERNEL", pool.kernel as u32),
+            ("STRIDE", pool.stride as u32),
+            ("WORKGROUP_SIZE", WORKGROUP_SIZE),
+        ],
         params: vec![
             ("height", x.h as u32),
             ("width", x.w as u32),
@@ -70,15 +74,15 @@ pub fn launch(pool: MaxPool, x: Shape, y: Shape, window: Window) -> Launch {
             ("top", window.top as u32),
             ("left", window.left as u32),
             ("quads", y.quads() as u32),
-            ("threads", threads as u32),
+            ("invocations", invocations as u32),
         ],
-        workgroups: spread(threads.div_ceil(LANES as usize)),
+        workgroups: spread(invocations.div_ceil(WORKGROUP_SIZE as usize)),
         arithmetic: Element::F32,
-        tile: "1 px x 4 ch a thread".into(),
+        tile: "1 px x 4 ch per invocation".into(),
     }
 }
 
-/// The same in plain loops over NCHW.
+/// Computes the reference in plain loops over NCHW.
 pub fn reference(pool: MaxPool, x: &Tensor, y: Shape, window: Window) -> Tensor {
     let &[_, _, height, width] = x.dims() else { unreachable!("a feature map has four dimensions") };
     Tensor::from_fn([y.n, y.c, y.h, y.w], |at| {

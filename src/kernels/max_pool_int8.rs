@@ -1,14 +1,14 @@
-//! Max pool in integers: `shaders/max_pool_int8.wgsl`.
+//! Max pool in int8: `shaders/max_pool_int8.wgsl`.
 
 use super::{
-    Effort, LANES, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile,
+    Effort, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, WORKGROUP_SIZE,
     int8::{self, signed},
     max_pool::{self, MaxPooling},
     spread,
 };
 use crate::{Tensor, graph::Op, tensor::Element};
 
-/// The kernel.
+/// The kernel's shader.
 pub const SHADER: Shader = Shader {
     name: "max_pool_int8",
     source: include_str!("../../shaders/max_pool_int8.wgsl"),
@@ -19,7 +19,7 @@ pub const SHADER: Shader = Shader {
     tier: Tier::Baseline,
 };
 
-/// The kernel, for the planner.
+/// The kernel as a [`LayerKernel`].
 pub struct MaxPoolInt8;
 
 impl LayerKernel for MaxPoolInt8 {
@@ -40,10 +40,10 @@ impl LayerKernel for MaxPoolInt8 {
     }
 
     fn launch(&self, layer: &Layer, _: &Machine, _: Tile) -> Launch {
-        let (maps, to) = int8::wanted(layer);
+        let (maps, to) = int8::expect_maps(layer);
         let from = maps[0];
-        let (x, y, (pool, window)) = (layer.x(), layer.y, max_pool::wanted(layer));
-        let threads = y.pixels() * y.quads();
+        let (x, y, (pool, window)) = (layer.x(), layer.y, max_pool::expect_pool(layer));
+        let invocations = y.pixels() * y.quads();
         let mut params = vec![
             ("height", x.h as u32),
             ("width", x.w as u32),
@@ -52,17 +52,21 @@ impl LayerKernel for MaxPoolInt8 {
             ("top", window.top as u32),
             ("left", window.left as u32),
             ("outputs", y.quads() as u32),
-            ("threads", threads as u32),
+            ("invocations", invocations as u32),
             ("x_zero", signed(from.zero)),
         ];
         params.extend(int8::rescale(f64::from(from.scale) / f64::from(to.scale), to));
         Launch {
             shader: &SHADER,
-            constants: vec![("KERNEL", pool.kernel as u32), ("STRIDE", pool.stride as u32), ("LANES", LANES)],
+            constants: vec![
+                ("KERNEL", pool.kernel as u32),
+                ("STRIDE", pool.stride as u32),
+                ("WORKGROUP_SIZE", WORKGROUP_SIZE),
+            ],
             params,
-            workgroups: spread(threads.div_ceil(LANES as usize)),
+            workgroups: spread(invocations.div_ceil(WORKGROUP_SIZE as usize)),
             arithmetic: Element::F32,
-            tile: "1 px x 4 ch a thread".into(),
+            tile: "1 px x 4 ch per invocation".into(),
         }
     }
 

@@ -1,15 +1,15 @@
-//! The kernels: one file here for each file in `shaders/`, saying all there is to say of it: what it computes,
-//! which layers and machines it admits, its tiles, constants, launch, packing and cost, with a plain-loop
-//! `reference` beside it.
+//! The kernels. Each shader in `shaders/` has a file here that describes it completely: what it computes,
+//! which layers and machines it admits, its tiles, constants, launch, packing and cost, and a `reference` in
+//! plain loops.
 //!
-//! A kernel is a WGSL text; a [`Launch`] is that text specialised and one dispatch of it.
-//! Constants decide what the compiler should know (window, tile, activation) and so which
-//! pipeline it is; sizes travel as parameters, so that layers that differ in size alone
-//! share a pipeline and a network compiles some ten of them.
+//! A kernel is a WGSL text; a [`Launch`] is that text specialised, and one dispatch of it. Constants hold
+//! what the compiler should know (window, tile, activation), so they decide which pipeline a launch needs.
+//! Sizes are uniform parameters, so that layers that differ only in size share a pipeline; a network compiles
+//! about ten.
 //!
-//! On the device a feature map is NHWC with channels padded to a multiple of four and held
-//! as `vec4`: a "quad" is four channels of a pixel. What the padding holds is arbitrary but
-//! finite, and weights for it are zero. In 8 bits a quad is a word of four bytes; see [`int8`].
+//! On the device a feature map is NHWC with channels padded to a multiple of four, stored as `vec4`: a "quad"
+//! is four channels of a pixel. The padding holds arbitrary finite values, and its weights are zero. In an
+//! int8 map a quad is a word of four bytes; see [`int8`].
 
 mod choice;
 mod grid;
@@ -61,7 +61,7 @@ pub mod translate;
 mod window;
 
 pub use choice::Kernel;
-pub use grid::LANES;
+pub use grid::WORKGROUP_SIZE;
 pub use launch::{Access, LEAST_BINDING, Launch, Place, Shader, Tier};
 pub use layer::{Layer, LayerKernel, Maps, Packing, Tile};
 pub use machine::{Crowd, Effort, Machine, Subgroup, Units, Work};
@@ -73,8 +73,8 @@ use launch::{ALARM, BYTES, SHARED};
 use layer::finish;
 use pack::blocks;
 
-/// What makes single layers, in the order in which equals are preferred: what planner, tuner and trust check
-/// choose from.
+/// The kernels for single layers, from which planner, tuner and trust check choose. Of equal candidates the
+/// first in this order is preferred.
 pub static LAYERS: [&dyn LayerKernel; 20] = [
     &dense::Dense,
     &depthwise::Depthwise,
@@ -98,7 +98,7 @@ pub static LAYERS: [&dyn LayerKernel; 20] = [
     &scale_int8::ScaleInt8,
 ];
 
-/// What makes several layers at once, begins with pictures, shows answers, or probes a device.
+/// The shaders that compute several layers in one kernel, read pictures, draw results, or probe a device.
 static OTHERS: [&Shader; 16] = [
     &block::SHADER,
     &broadcast::SHADER,
@@ -118,15 +118,15 @@ static OTHERS: [&Shader; 16] = [
     &suppress::SHADER,
 ];
 
-/// Every shader.
+/// Returns every shader.
 pub fn shaders() -> impl Iterator<Item = &'static Shader> {
     LAYERS.iter().map(|kernel| kernel.shader()).chain(OTHERS)
 }
 
-/// Every file in `shaders/`, whose text decides what kernels compute.
+/// Returns the text of every file in `shaders/`. Together they determine what kernels compute.
 pub fn texts() -> impl Iterator<Item = &'static str> {
     shaders().map(|shader| shader.source).chain(SHARED.iter().map(|(_, text)| *text)).chain([BYTES])
 }
 
-/// What a convolution kernel reads.
+/// The bindings that a convolution kernel reads.
 const CONV_READS: &[&str] = &["x", "weight", "bias", "residual"];

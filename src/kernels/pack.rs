@@ -1,12 +1,12 @@
-//! Weights and biases as kernels read them.
+//! Packing of weights and biases for kernels.
 
 use std::sync::Arc;
 
 use super::{Packing, int8::word};
 use crate::{Tensor, graph::Conv};
 
-/// A convolution's weights for kernels that take them as `mat4x4` blocks: `[k, k, inputs / 4,
-/// outputs / 4]` blocks of four columns, a column an input, padded with zeros.
+/// Packs a convolution's weights as `mat4x4` blocks: `[k, k, inputs / 4, outputs / 4]` blocks of four
+/// columns, one column per input, padded with zeros.
 pub(super) fn blocks(weight: &Tensor) -> Vec<f32> {
     let &[outputs, inputs, kh, kw] = weight.dims() else {
         unreachable!("a convolution's weight has four dimensions")
@@ -24,7 +24,8 @@ pub(super) fn blocks(weight: &Tensor) -> Vec<f32> {
     packed
 }
 
-/// A convolution's weights that are whole steps of these sizes, as bytes in a packing's order, four a word.
+/// Packs a convolution's weights as bytes, in a packing's order, four per word. They are integer multiples of
+/// `steps`, one step per output.
 pub fn pack_bytes(conv: &Conv, steps: &[f32], packing: Packing) -> Vec<u32> {
     let each = conv.weight.data().len() / conv.outputs();
     let integer = |at: usize| (conv.weight.data()[at] / steps[at / each]).round().clamp(-128.0, 127.0);
@@ -34,7 +35,7 @@ pub fn pack_bytes(conv: &Conv, steps: &[f32], packing: Packing) -> Vec<u32> {
     words.iter().map(|bytes: &[f32; 4]| word(bytes.map(|q| q as i8))).collect()
 }
 
-/// A convolution's biases padded to whole quads; zeros if it has none.
+/// Packs a convolution's biases, padded to whole quads; zeros if it has none.
 pub fn pack_bias(conv: &Conv) -> Vec<f32> {
     let mut packed = vec![0.0; conv.outputs().next_multiple_of(4)];
     if let Some(bias) = &conv.bias {

@@ -1,11 +1,11 @@
-//! A label map as a picture of colours: `shaders/paint.wgsl`.
+//! A label map drawn in colours: `shaders/paint.wgsl`.
 
-/// The class that each texel shows, in plain loops.
+/// Computes the reference in plain loops: the class of each texel.
 pub use super::mask::reference;
-use super::{Access, LANES, Launch, Shader, Tier, spread};
+use super::{Access, Launch, Shader, Tier, WORKGROUP_SIZE, spread};
 use crate::{Shape, tensor::Element};
 
-/// The kernel.
+/// The kernel's shader.
 pub const SHADER: Shader = Shader {
     name: "paint",
     source: include_str!("../../shaders/paint.wgsl"),
@@ -16,11 +16,11 @@ pub const SHADER: Shader = Shader {
     tier: Tier::Baseline,
 };
 
-/// One run over the label map `x`, of one picture, making `rows` x `columns` texels.
+/// Returns the launch that makes `rows` x `columns` texels of the label map `x` of one picture.
 pub fn launch(x: Shape, [rows, columns]: [usize; 2]) -> Launch {
     Launch {
         shader: &SHADER,
-        constants: vec![("LANES", LANES)],
+        constants: vec![("WORKGROUP_SIZE", WORKGROUP_SIZE)],
         params: vec![
             ("height", x.h as u32),
             ("width", x.w as u32),
@@ -28,8 +28,8 @@ pub fn launch(x: Shape, [rows, columns]: [usize; 2]) -> Launch {
             ("out_height", rows as u32),
             ("out_width", columns as u32),
         ],
-        workgroups: spread((rows * columns).div_ceil(LANES as usize)),
+        workgroups: spread((rows * columns).div_ceil(WORKGROUP_SIZE as usize)),
         arithmetic: Element::F32,
-        tile: "1 pixel a thread".into(),
+        tile: "1 pixel per invocation".into(),
     }
 }

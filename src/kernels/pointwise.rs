@@ -1,8 +1,8 @@
 //! Pointwise convolution as a matrix product tiled over registers: `shaders/pointwise.wgsl`.
 
 use super::{
-    ALARM, Crowd, Effort, Grid, LANES, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Tier,
-    Tile, blocks, scale, spread,
+    ALARM, Crowd, Effort, Grid, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Tier, Tile,
+    WORKGROUP_SIZE, blocks, scale, spread,
 };
 use crate::{
     Shape, Tensor,
@@ -10,7 +10,7 @@ use crate::{
     tensor::Element,
 };
 
-/// The kernel.
+/// The kernel's shader.
 pub const SHADER: Shader = Shader {
     name: "pointwise",
     source: include_str!("../../shaders/pointwise.wgsl"),
@@ -21,9 +21,9 @@ pub const SHADER: Shader = Shader {
     tier: Tier::Baseline,
 };
 
-/// Tiles worth choosing from, largest first: many pixels save loads of weights, many quads
-/// loads of x. Seven divides every map of a 224x224 picture. Where maps and weights are f16,
-/// each comes twice: with f32 sums, and with f16 sums.
+/// Returns the candidates, largest first: many pixels save loads of weights, many quads loads of x. Seven
+/// pixels divide every map of a 224x224 picture. Where maps and weights are f16, each tile comes twice: with
+/// f32 and with f16 accumulators.
 pub fn tiles(element: Element) -> impl Iterator<Item = Tile> {
     let arithmetics =
         [Element::F32, Element::F16].into_iter().take(if element == Element::F16 { 2 } else { 1 });
@@ -33,14 +33,14 @@ pub fn tiles(element: Element) -> impl Iterator<Item = Tile> {
     })
 }
 
-/// The most inputs that are added up in f16. With more, V4's networks were more than 1e-2 off.
+/// The most inputs that are added up in f16. With more, V4's networks had errors above 1e-2.
 const MOST_IN_F16: usize = 256;
 
-/// The most blocks of weights at once where all of a workgroup read the same: AMD's compiler has scalar registers for
-/// no more.
+/// The most blocks of weights in flight if all invocations of a workgroup read the same ones: AMD's compiler
+/// has no scalar registers for more.
 pub(super) const UNIFORM_BLOCKS: u32 = 4;
 
-/// Tiles across the outputs, and down the pixels.
+/// Returns the number of tiles across the outputs, and down the pixels.
 fn tiled(tile: Tile, pixels: usize, outputs: usize) -> [usize; 2] {
     [outputs.div_ceil(tile.quads as usize), pixels.div_ceil(tile.pixels as usize)]
 }
@@ -50,7 +50,7 @@ fn grid(tile: Tile, pixels: usize, outputs: usize) -> Grid {
     Grid::new(across, down, 1)
 }
 
-/// The kernel, for the planner.
+/// The kernel as a [`LayerKernel`].
 pub struct Pointwise;
 
 impl LayerKernel for Pointwise {
@@ -60,13 +60,13 @@ impl LayerKernel for Pointwise {
 
     fn tiles(&self, layer: &Layer, machine: &Machine) -> Vec<Tile> {
         let Some(conv) = layer.conv(ConvKind::Pointwise) else { return Vec::new() };
-        // A bias is f32, and must survive what sums are made in.
+        // A bias is f32, and must not overflow the accumulators' type.
         let bias = conv.bias.as_ref().map_or(&[][..], |bias| bias.data());
         let exact = |tile: &Tile| tile.arithmetic == Element::F32 || conv.inputs() <= MOST_IN_F16;
         let holds = |tile: &Tile| tile.arithmetic.overflow(bias).is_none() && exact(tile);
         let deep = |tile: Tile| {
             let tile = deepened(tile, [layer.x().quads(); 2], machine);
-            match grid(tile, layer.y.pixels(), layer.y.quads()).lanes_o {
+            match grid(tile, layer.y.pixels(), layer.y.quads()).workgroup_o {
                 1 => Tile { depth: tile.depth.min((UNIFORM_BLOCKS / tile.quads).max(1)), ..tile },
                 _ => tile,
             }
@@ -75,20 +75,20 @@ impl LayerKernel for Pointwise {
     }
 
     fn effort(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Effort {
-        loop_of(layer, machine, tile, [layer.x().quads(); 2]) + ends(layer, tile)
+        loop_of(layer, machine, tile, [layer.x().quads(); 2]) + epilogue_effort(layer, tile)
     }
 
     fn crowd(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Crowd {
         let [across, down] = tiled(tile, layer.y.pixels(), layer.y.quads());
-        // Those with nothing to do leave at once, and where waves have few lanes few keep others waiting.
+        // Idle invocations return early. With waves of few lanes, few of them share a wave with busy ones.
         let useful = across * down;
-        let started = grid(tile, layer.y.pixels(), layer.y.quads()).threads();
+        let started = grid(tile, layer.y.pixels(), layer.y.quads()).invocations();
         let invocations = if machine.on_cpu() { useful } else { started };
-        Crowd { invocations, values: values(tile), workgroup: LANES, memory: 0 }
+        Crowd { invocations, values: values(tile), workgroup: WORKGROUP_SIZE, memory: 0 }
     }
 
     fn launch(&self, layer: &Layer, _: &Machine, tile: Tile) -> Launch {
-        launch(layer.wanted(ConvKind::Pointwise), layer.x(), layer.y, Extras::of(layer), tile)
+        launch(layer.expect_conv(ConvKind::Pointwise), layer.x(), layer.y, Extras::of(layer), tile)
     }
 
     fn reference(&self, layer: &Layer, maps: Maps) -> Tensor {
@@ -100,21 +100,21 @@ impl LayerKernel for Pointwise {
     }
 }
 
-/// A tile with as many of its turns at once as is best; see [`Machine::turns_at_once`].
-pub(super) fn deepened(tile: Tile, turns: [usize; 2], machine: &Machine) -> Tile {
-    let depth = machine.turns_at_once(tile.sums(), tile.pixels + 4 * tile.quads, turns);
+/// Returns the tile with the best depth; see [`Machine::unroll_depth`].
+pub(super) fn deepened(tile: Tile, iterations: [usize; 2], machine: &Machine) -> Tile {
+    let depth = machine.unroll_depth(tile.sums(), tile.pixels + 4 * tile.quads, iterations);
     Tile { depth, ..tile }
 }
 
-/// `vec4` values that an invocation keeps.
+/// Returns the `vec4` values that an invocation keeps.
 pub(super) fn values(tile: Tile) -> u32 {
     tile.sums() + tile.depth * (tile.pixels + 4 * tile.quads)
 }
 
-/// The loop over so many of the inputs, of which all invocations have the `fewest` at least.
+/// Returns the work of the loop over `inputs`, of which all invocations have at least the `fewest`.
 pub(super) fn loop_of(layer: &Layer, machine: &Machine, tile: Tile, [fewest, inputs]: [usize; 2]) -> Effort {
-    let turns = fewest / tile.depth as usize;
-    let rest = inputs - turns * tile.depth as usize;
+    let iterations = fewest / tile.depth as usize;
+    let rest = inputs - iterations * tile.depth as usize;
     let rate = if tile.arithmetic == Element::F16 { machine.half_rate } else { 1.0 };
     let gates = match (layer.gated, many_gates(layer.y, Extras::of(layer), tile)) {
         (false, _) => 0,
@@ -124,48 +124,48 @@ pub(super) fn loop_of(layer: &Layer, machine: &Machine, tile: Tile, [fewest, inp
     let loaded = tile.pixels + 4 * tile.quads;
     Effort {
         macs: (inputs as u32 * 4 * tile.sums()) as f64 / rate,
-        ..Effort::of((turns + rest) as f64, (inputs as u32 * (loaded + gates)) as f64)
+        ..Effort::of((iterations + rest) as f64, (inputs as u32 * (loaded + gates)) as f64)
     }
 }
 
-/// What comes before the loop and after it: biases, the residual, the answer.
-pub(super) fn ends(layer: &Layer, tile: Tile) -> Effort {
+/// Returns the work outside the loop: loading the biases and the residual, and storing the outputs.
+pub(super) fn epilogue_effort(layer: &Layer, tile: Tile) -> Effort {
     let residual = if layer.residual() { 1.0 } else { 0.0 };
     Effort::of(1.0 + residual, f64::from(tile.quads) + (1.0 + residual) * f64::from(tile.sums()))
 }
 
-/// The reference of every kernel for pointwise layers.
+/// Computes the reference of every kernel for pointwise layers.
 pub(super) fn gated_reference(layer: &Layer, maps: Maps) -> Tensor {
     let scaled = maps.gate.map(|gate| scale::reference(maps.x, gate));
     let x = scaled.as_ref().unwrap_or(maps.x);
-    reference(layer.wanted(ConvKind::Pointwise), x, layer.y, maps.residual)
+    reference(layer.expect_conv(ConvKind::Pointwise), x, layer.y, maps.residual)
 }
 
-/// The weights as [`blocks`].
+/// The layout of [`blocks`].
 pub(crate) const PACKING: Packing = Packing::new(|conv, _| pack(conv));
 
-/// What a pointwise convolution reads besides `x`.
+/// Optional inputs of a pointwise convolution.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Extras {
-    /// A map to add before the activation.
+    /// True if a map is added before the activation.
     pub residual: bool,
-    /// Squeeze-excite's gate, to scale `x` by as it is loaded.
+    /// True if squeeze-excite's gate scales `x` while it is loaded.
     pub gate: bool,
 }
 
 impl Extras {
-    /// Those of a layer.
+    /// Returns those of a layer.
     pub(super) fn of(layer: &Layer) -> Self {
         Self { residual: layer.residual(), gate: layer.gated }
     }
 }
 
-/// Whether an invocation's pixels may be of several pictures, each of which has a gate of its own.
+/// Returns whether an invocation's pixels may be of several pictures, which have different gates.
 pub(super) fn many_gates(y: Shape, extras: Extras, tile: Tile) -> bool {
     extras.gate && y.n > 1 && !(y.h * y.w).is_multiple_of(tile.pixels as usize)
 }
 
-/// The parameters of every kernel that is a product of pixels by channels.
+/// Returns the parameters of a kernel that is a product of pixels by channels.
 pub(super) fn params(x: Shape, y: Shape) -> Vec<(&'static str, u32)> {
     vec![
         ALARM,
@@ -176,7 +176,7 @@ pub(super) fn params(x: Shape, y: Shape) -> Vec<(&'static str, u32)> {
     ]
 }
 
-/// One run over `x`, making `y`.
+/// Returns the launch that computes `y` from `x`.
 pub fn launch(conv: &Conv, x: Shape, y: Shape, extras: Extras, tile: Tile) -> Launch {
     let grid = grid(tile, y.pixels(), y.quads());
     Launch {
@@ -185,8 +185,8 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, extras: Extras, tile: Tile) -> La
             ("PIXELS", tile.pixels),
             ("QUADS", tile.quads),
             ("DEPTH", tile.depth),
-            ("LANES_O", grid.lanes_o),
-            ("LANES_P", grid.lanes_p),
+            ("WORKGROUP_O", grid.workgroup_o),
+            ("WORKGROUP_P", grid.workgroup_p),
             ("RESIDUAL", extras.residual.into()),
             ("GATED", extras.gate.into()),
             ("MANY_GATES", many_gates(y, extras, tile).into()),
@@ -195,17 +195,17 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, extras: Extras, tile: Tile) -> La
         params: params(x, y),
         workgroups: spread(grid.workgroups),
         arithmetic: tile.arithmetic,
-        tile: format!("{tile} a thread"),
+        tile: format!("{tile} per invocation"),
     }
     .placeable()
 }
 
-/// The weights as the kernel reads them.
+/// Packs the weights for the kernel.
 pub fn pack(conv: &Conv) -> Vec<f32> {
     blocks(&conv.weight)
 }
 
-/// The same in plain loops over NCHW.
+/// Computes the reference in plain loops over NCHW.
 pub fn reference(conv: &Conv, x: &Tensor, y: Shape, residual: Option<&Tensor>) -> Tensor {
     let inputs = conv.inputs();
     let pixels = y.h * y.w;

@@ -1,16 +1,16 @@
-//! Pointwise convolution and the global average pool behind it: `shaders/pointwise_pool.wgsl`.
-//! Its weights are [`pointwise`]'s.
+//! Pointwise convolution and the global average pool after it: `shaders/pointwise_pool.wgsl`. Its weights are
+//! [`pointwise`]'s.
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ALARM, Crowd, Effort, LANES, Launch, Machine, Shader, Tier,
+    ALARM, Crowd, Effort, Launch, Machine, Shader, Tier, WORKGROUP_SIZE,
     pointwise::{self, UNIFORM_BLOCKS},
     pool, spread,
 };
 use crate::{Shape, Tensor, graph::Conv, tensor::Element};
 
-/// The kernel.
+/// The kernel's shader.
 pub const SHADER: Shader = Shader {
     name: "pointwise_pool",
     source: include_str!("../../shaders/pointwise_pool.wgsl"),
@@ -21,69 +21,73 @@ pub const SHADER: Shader = Shader {
     tier: Tier::Baseline,
 };
 
-/// How a workgroup goes over a picture.
+/// How a workgroup iterates over a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Tile {
-    /// Pixels that a thread takes at a time.
+    /// Pixels that an invocation processes at a time.
     pub pixels: u32,
-    /// Threads along the outputs, in fours of channels; the rest lie along the pixels.
+    /// Invocations along the outputs, one quad each; the rest lie along the pixels.
     pub lanes: u32,
-    /// Turns of the loop over the inputs that it loads for at once.
+    /// Iterations of the loop over the inputs whose loads are in flight together.
     pub depth: u32,
 }
 
 impl Tile {
-    /// Tiles worth choosing from: those that share most loads first.
+    /// Returns the candidates: those that share most loads first.
     pub fn all() -> impl Iterator<Item = Self> {
         let sizes = [8, 7, 4, 2, 1].into_iter();
         sizes.flat_map(|pixels| [8, 4, 2, 1].map(|lanes| Self { pixels, lanes, depth: 1 }))
     }
 
-    /// Those that a machine has registers for, with as many turns at once as there is room for.
+    /// Returns the candidates that a machine has registers for, with the best depth.
     pub fn on(machine: &Machine, inputs: usize) -> impl Iterator<Item = Self> {
         Self::all().filter(|tile| tile.pixels <= machine.sums).map(move |tile| {
-            let depth = machine.turns_at_once(tile.pixels, tile.pixels + 4, [inputs; 2]);
+            let depth = machine.unroll_depth(tile.pixels, tile.pixels + 4, [inputs; 2]);
             Self { depth: if tile.lanes == 1 { depth.min(UNIFORM_BLOCKS) } else { depth }, ..tile }
         })
     }
 
-    /// Times that a thread takes pixels, of `pixels` of a picture.
-    fn turns(self, pixels: usize) -> usize {
-        pixels.div_ceil((LANES / self.lanes * self.pixels) as usize)
+    /// Returns the number of an invocation's iterations over the `pixels` of a picture.
+    fn iterations(self, pixels: usize) -> usize {
+        pixels.div_ceil((WORKGROUP_SIZE / self.lanes * self.pixels) as usize)
     }
 }
 
-/// What an invocation does, and what a run starts.
+/// Returns the work of an invocation, and the size and the resources of the dispatch.
 pub fn effort(x: Shape, y: Shape, tile: Tile) -> (Effort, Crowd) {
-    let (inputs, turns) = (x.quads(), tile.turns(y.h * y.w) as f64);
+    let (inputs, iterations) = (x.quads(), tile.iterations(y.h * y.w) as f64);
     let waits = inputs / tile.depth as usize + inputs % tile.depth as usize;
     let each = tile.pixels + 4;
     let product = Effort {
         macs: (4 * inputs as u32 * tile.pixels) as f64,
         ..Effort::of(waits as f64, (inputs as u32 * each) as f64)
     };
-    let met = Effort { shared: 1.0 + f64::from(LANES / tile.lanes), barriers: 1.0, ..Effort::of(1.0, 1.0) };
+    let combine = Effort {
+        shared: 1.0 + f64::from(WORKGROUP_SIZE / tile.lanes),
+        barriers: 1.0,
+        ..Effort::of(1.0, 1.0)
+    };
     let crowd = Crowd {
         values: tile.pixels + tile.depth * each,
-        memory: 16 * LANES,
-        ..Crowd::of(workgroups(y, tile) * LANES as usize)
+        memory: 16 * WORKGROUP_SIZE,
+        ..Crowd::of(workgroups(y, tile) * WORKGROUP_SIZE as usize)
     };
-    ((product + Effort::of(1.0, 1.0)) * turns + met, crowd)
+    ((product + Effort::of(1.0, 1.0)) * iterations + combine, crowd)
 }
 
 fn workgroups(y: Shape, tile: Tile) -> usize {
     y.n * y.quads().div_ceil(tile.lanes as usize)
 }
 
-/// One run over `x`, making the means of `y`.
+/// Returns the launch that computes the means of `y` from `x`.
 pub fn launch(conv: &Conv, x: Shape, y: Shape, tile: Tile) -> Launch {
     Launch {
         shader: &SHADER,
         constants: vec![
             ("PIXELS", tile.pixels),
             ("DEPTH", tile.depth),
-            ("LANES_O", tile.lanes),
-            ("LANES_P", LANES / tile.lanes),
+            ("WORKGROUP_O", tile.lanes),
+            ("WORKGROUP_P", WORKGROUP_SIZE / tile.lanes),
             ("ACTIVATION", conv.activation.code()),
         ],
         params: vec![
@@ -95,11 +99,11 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, tile: Tile) -> Launch {
         ],
         workgroups: spread(workgroups(y, tile)),
         arithmetic: Element::F32,
-        tile: format!("{} px x 4 ch a thread, {} ch a workgroup", tile.pixels, 4 * tile.lanes),
+        tile: format!("{} px x 4 ch per invocation, {} ch per workgroup", tile.pixels, 4 * tile.lanes),
     }
 }
 
-/// The same in plain loops over NCHW; `y` is the shape between the two.
+/// Computes the reference in plain loops over NCHW; `y` is the shape of the convolution's output.
 pub fn reference(conv: &Conv, x: &Tensor, y: Shape) -> Tensor {
     pool::reference(&pointwise::reference(conv, x, y, None))
 }

@@ -1,8 +1,8 @@
-//! Pointwise convolution of few pixels, the inputs split over a workgroup's threads:
-//! `shaders/pointwise_split.wgsl`. Its weights and its answer are [`super::pointwise`]'s.
+//! Pointwise convolution of few pixels, with the inputs split over a workgroup's invocations (split-K):
+//! `shaders/pointwise_split.wgsl`. Its weights and its reference are [`super::pointwise`]'s.
 
 use super::{
-    Crowd, Effort, LANES, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Tier, Tile,
+    Crowd, Effort, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Tier, Tile, WORKGROUP_SIZE,
     pointwise::{self, Extras},
     spread,
 };
@@ -12,7 +12,7 @@ use crate::{
     tensor::Element,
 };
 
-/// The kernel.
+/// The kernel's shader.
 pub const SHADER: Shader = Shader {
     name: "pointwise_split",
     source: include_str!("../../shaders/pointwise_split.wgsl"),
@@ -23,29 +23,29 @@ pub const SHADER: Shader = Shader {
     tier: Tier::Baseline,
 };
 
-/// Tiles worth choosing from, largest first: pixels of an invocation, and how many invocations split the inputs.
+/// Returns the candidates, largest first: pixels of an invocation, and invocations that split the inputs.
 pub fn tiles() -> impl Iterator<Item = Tile> {
     [4, 2, 1].into_iter().flat_map(|pixels| {
         [4, 8, 16, 32, 64].into_iter().map(move |split| Tile { split, ..Tile::new(pixels, 1) })
     })
 }
 
-/// Invocations along the outputs.
-fn lanes_o(tile: Tile) -> u32 {
-    LANES / tile.split
+/// Returns the number of invocations of a workgroup along the outputs.
+fn workgroup_o(tile: Tile) -> u32 {
+    WORKGROUP_SIZE / tile.split
 }
 
-/// The fewest turns of an invocation, and the most.
-fn turns(tile: Tile, inputs: usize) -> [usize; 2] {
+/// Returns the fewest iterations of an invocation, and the most.
+fn iterations(tile: Tile, inputs: usize) -> [usize; 2] {
     [inputs / tile.split as usize, inputs.div_ceil(tile.split as usize)]
 }
 
-/// Workgroups that `y` takes.
+/// Returns the number of workgroups for `y`.
 fn workgroups(tile: Tile, y: Shape) -> usize {
-    y.quads().div_ceil(lanes_o(tile) as usize) * y.pixels().div_ceil(tile.pixels as usize)
+    y.quads().div_ceil(workgroup_o(tile) as usize) * y.pixels().div_ceil(tile.pixels as usize)
 }
 
-/// The kernel, for the planner.
+/// The kernel as a [`LayerKernel`].
 pub struct PointwiseSplit;
 
 impl LayerKernel for PointwiseSplit {
@@ -58,30 +58,31 @@ impl LayerKernel for PointwiseSplit {
             return Vec::new();
         }
         let inputs = layer.x().quads();
-        // None is without inputs, and none without pixels.
+        // Every invocation must have inputs and pixels.
         let used = |tile: &Tile| tile.split as usize <= inputs && tile.pixels as usize <= layer.y.pixels();
-        let deep = |tile| pointwise::deepened(tile, turns(tile, inputs), machine);
+        let deep = |tile| pointwise::deepened(tile, iterations(tile, inputs), machine);
         tiles().filter(used).map(deep).collect()
     }
 
     fn effort(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Effort {
-        let met = Effort { shared: f64::from(tile.pixels + tile.split), barriers: 1.0, ..Effort::default() };
-        pointwise::loop_of(layer, machine, tile, turns(tile, layer.x().quads()))
-            + met
-            + pointwise::ends(layer, tile)
+        let combine =
+            Effort { shared: f64::from(tile.pixels + tile.split), barriers: 1.0, ..Effort::default() };
+        pointwise::loop_of(layer, machine, tile, iterations(tile, layer.x().quads()))
+            + combine
+            + pointwise::epilogue_effort(layer, tile)
     }
 
     fn crowd(&self, layer: &Layer, _: &Machine, tile: Tile) -> Crowd {
         Crowd {
-            invocations: workgroups(tile, layer.y) * LANES as usize,
+            invocations: workgroups(tile, layer.y) * WORKGROUP_SIZE as usize,
             values: pointwise::values(tile),
-            workgroup: LANES,
-            memory: 16 * LANES * tile.pixels,
+            workgroup: WORKGROUP_SIZE,
+            memory: 16 * WORKGROUP_SIZE * tile.pixels,
         }
     }
 
     fn launch(&self, layer: &Layer, _: &Machine, tile: Tile) -> Launch {
-        launch(layer.wanted(ConvKind::Pointwise), layer.x(), layer.y, Extras::of(layer), tile)
+        launch(layer.expect_conv(ConvKind::Pointwise), layer.x(), layer.y, Extras::of(layer), tile)
     }
 
     fn reference(&self, layer: &Layer, maps: Maps) -> Tensor {
@@ -93,15 +94,15 @@ impl LayerKernel for PointwiseSplit {
     }
 }
 
-/// One run over `x`, making `y`.
+/// Returns the launch that computes `y` from `x`.
 pub fn launch(conv: &Conv, x: Shape, y: Shape, extras: Extras, tile: Tile) -> Launch {
     Launch {
         shader: &SHADER,
         constants: vec![
             ("PIXELS", tile.pixels),
             ("DEPTH", tile.depth),
-            ("LANES_O", lanes_o(tile)),
-            ("LANES_I", tile.split),
+            ("WORKGROUP_O", workgroup_o(tile)),
+            ("WORKGROUP_I", tile.split),
             ("RESIDUAL", extras.residual.into()),
             ("GATED", extras.gate.into()),
             ("MANY_GATES", pointwise::many_gates(y, extras, tile).into()),

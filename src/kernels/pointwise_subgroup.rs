@@ -1,5 +1,5 @@
-//! Pointwise convolution whose weights a subgroup loads together: `shaders/pointwise_subgroup.wgsl`.
-//! Its weights and reference are [`pointwise`]'s.
+//! Pointwise convolution whose weights are loaded cooperatively by a subgroup:
+//! `shaders/pointwise_subgroup.wgsl`. Its weights and its reference are [`pointwise`]'s.
 
 use super::{
     Crowd, Effort, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Subgroup, Tier, Tile,
@@ -12,7 +12,7 @@ use crate::{
     tensor::Element,
 };
 
-/// The kernel.
+/// The kernel's shader.
 pub const SHADER: Shader = Shader {
     name: "pointwise_subgroup",
     source: include_str!("../../shaders/pointwise_subgroup.wgsl"),
@@ -23,41 +23,42 @@ pub const SHADER: Shader = Shader {
     tier: Tier::Subgroups,
 };
 
-/// The fewest lanes of a subgroup that it works with.
+/// The smallest subgroup that it works with, in lanes.
 pub const LEAST_LANES: u32 = 4;
 
-/// Blocks of weights that a subgroup loads together: two where there are lanes for their eight
-/// columns, if they come out even.
+/// Returns the blocks of weights that a subgroup loads together: two if there are lanes for their eight
+/// columns and the tile's number of blocks is even.
 fn blocks(tile: Tile, subgroup: Subgroup) -> u32 {
     if subgroup.least >= 8 && tile.quads.is_multiple_of(2) { 2 } else { 1 }
 }
 
-/// Tiles worth choosing from. Values pass between lanes as f32, so sums are f32: handing over
-/// f16 takes more of Vulkan than subgroups.
+/// Returns the candidates. Accumulators are f32, because broadcasts are: broadcasts of f16 need another
+/// feature of Vulkan.
 pub fn tiles() -> impl Iterator<Item = Tile> {
     pointwise::tiles(Element::F32)
 }
 
-/// Threads of a workgroup, all of them along the pixels: whole subgroups, such that the fewest
-/// have nothing to do.
-fn lanes(tile: Tile, pixels: usize, subgroup: Subgroup) -> u32 {
-    let started = |&lanes: &u32| pixels.div_ceil((lanes * tile.pixels) as usize) * lanes as usize;
-    let sizes = [super::LANES, 32, 16, 8, 4].into_iter().filter(|&lanes| lanes >= subgroup.most);
+/// Returns the workgroup size: whole subgroups along the pixels, such that the fewest invocations idle.
+fn workgroup_size(tile: Tile, pixels: usize, subgroup: Subgroup) -> u32 {
+    let started = |&size: &u32| pixels.div_ceil((size * tile.pixels) as usize) * size as usize;
+    let sizes = [super::WORKGROUP_SIZE, 32, 16, 8, 4].into_iter().filter(|&size| size >= subgroup.most);
     sizes.min_by_key(started).unwrap_or(subgroup.most)
 }
 
-/// Threads started for `pixels` x `outputs` quads.
-fn threads(tile: Tile, pixels: usize, outputs: usize, subgroup: Subgroup) -> usize {
-    let lanes = lanes(tile, pixels, subgroup);
-    pixels.div_ceil((lanes * tile.pixels) as usize) * lanes as usize * outputs.div_ceil(tile.quads as usize)
+/// Returns the number of invocations for `pixels` x `outputs` quads.
+fn invocations(tile: Tile, pixels: usize, outputs: usize, subgroup: Subgroup) -> usize {
+    let workgroup_size = workgroup_size(tile, pixels, subgroup);
+    pixels.div_ceil((workgroup_size * tile.pixels) as usize)
+        * workgroup_size as usize
+        * outputs.div_ceil(tile.quads as usize)
 }
 
-/// The kernel, for the planner.
+/// The kernel as a [`LayerKernel`].
 pub struct PointwiseSubgroup;
 
-/// The machine's subgroups.
+/// Returns the machine's subgroups.
 fn subgroup(machine: &Machine) -> Subgroup {
-    machine.subgroup.expect("only where there are subgroups has the kernel tiles")
+    machine.subgroup.expect("the kernel has tiles only where there are subgroups")
 }
 
 impl LayerKernel for PointwiseSubgroup {
@@ -75,25 +76,25 @@ impl LayerKernel for PointwiseSubgroup {
     fn effort(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Effort {
         let inputs = layer.x().quads();
         let mut product = pointwise::loop_of(layer, machine, tile, [inputs; 2]);
-        // Of four loads of weights each lane makes its share, and hands it to the others.
-        let handed = 4.0 * (inputs as u32 * tile.quads) as f64;
-        product.loads -= handed - handed / 4.0 / f64::from(blocks(tile, subgroup(machine)));
-        product.broadcasts += handed;
-        product + pointwise::ends(layer, tile)
+        // A lane loads one column of its subgroup's blocks and gets every column by a broadcast.
+        let columns = 4.0 * (inputs as u32 * tile.quads) as f64;
+        product.loads -= columns - columns / 4.0 / f64::from(blocks(tile, subgroup(machine)));
+        product.broadcasts += columns;
+        product + pointwise::epilogue_effort(layer, tile)
     }
 
     fn crowd(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Crowd {
         let (pixels, subgroup) = (layer.y.pixels(), subgroup(machine));
         Crowd {
-            invocations: threads(tile, pixels, layer.y.quads(), subgroup),
+            invocations: invocations(tile, pixels, layer.y.quads(), subgroup),
             values: pointwise::values(tile),
-            workgroup: lanes(tile, pixels, subgroup),
+            workgroup: workgroup_size(tile, pixels, subgroup),
             memory: 0,
         }
     }
 
     fn launch(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Launch {
-        let conv = layer.wanted(ConvKind::Pointwise);
+        let conv = layer.expect_conv(ConvKind::Pointwise);
         launch(conv, layer.x(), layer.y, Extras::of(layer), tile, subgroup(machine))
     }
 
@@ -106,17 +107,17 @@ impl LayerKernel for PointwiseSubgroup {
     }
 }
 
-/// One run over `x`, making `y`.
+/// Returns the launch that computes `y` from `x`.
 pub fn launch(conv: &Conv, x: Shape, y: Shape, extras: Extras, tile: Tile, subgroup: Subgroup) -> Launch {
-    let lanes = lanes(tile, y.pixels(), subgroup);
-    let count = threads(tile, y.pixels(), y.quads(), subgroup) / lanes as usize;
+    let workgroup_size = workgroup_size(tile, y.pixels(), subgroup);
+    let count = invocations(tile, y.pixels(), y.quads(), subgroup) / workgroup_size as usize;
     Launch {
         shader: &SHADER,
         constants: vec![
             ("PIXELS", tile.pixels),
             ("QUADS", tile.quads),
             ("BLOCKS", blocks(tile, subgroup)),
-            ("LANES", lanes),
+            ("WORKGROUP_SIZE", workgroup_size),
             ("RESIDUAL", extras.residual.into()),
             ("GATED", extras.gate.into()),
             ("MANY_GATES", pointwise::many_gates(y, extras, tile).into()),
@@ -125,7 +126,7 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, extras: Extras, tile: Tile, subgr
         params: pointwise::params(x, y),
         workgroups: spread(count),
         arithmetic: Element::F32,
-        tile: format!("{tile} a thread, {lanes} threads"),
+        tile: format!("{tile} per invocation, workgroups of {workgroup_size}"),
     }
     .placeable()
 }

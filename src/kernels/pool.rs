@@ -1,9 +1,9 @@
 //! Global average pool: `shaders/pool.wgsl`.
 
-use super::{Effort, LANES, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, spread};
+use super::{Effort, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, WORKGROUP_SIZE, spread};
 use crate::{Shape, Tensor, graph::Op, tensor::Element};
 
-/// The kernel.
+/// The kernel's shader.
 pub const SHADER: Shader = Shader {
     name: "pool",
     source: include_str!("../../shaders/pool.wgsl"),
@@ -14,13 +14,13 @@ pub const SHADER: Shader = Shader {
     tier: Tier::Baseline,
 };
 
-/// Threads along the channels; the rest of the workgroup splits the pixels.
-const LANES_Q: u32 = 8;
+/// Invocations along the channels; the rest of the workgroup splits the pixels.
+const WORKGROUP_Q: u32 = 8;
 
-/// Pixels that a thread has on their way at once.
+/// Pixels whose loads an invocation has in flight together.
 const DEPTH: u32 = 4;
 
-/// The kernel, for the planner.
+/// The kernel as a [`LayerKernel`].
 pub struct Pool;
 
 impl LayerKernel for Pool {
@@ -33,9 +33,13 @@ impl LayerKernel for Pool {
     }
 
     fn effort(&self, layer: &Layer, _: &Machine, _: Tile) -> Effort {
-        let share = (layer.x().h * layer.x().w).div_ceil((LANES / LANES_Q) as usize) as f64;
-        let met = Effort { shared: 1.0 + f64::from(LANES / LANES_Q), barriers: 1.0, ..Effort::default() };
-        met + Effort::of((share / f64::from(DEPTH)).ceil(), 1.0 + share)
+        let share = (layer.x().h * layer.x().w).div_ceil((WORKGROUP_SIZE / WORKGROUP_Q) as usize) as f64;
+        let combine = Effort {
+            shared: 1.0 + f64::from(WORKGROUP_SIZE / WORKGROUP_Q),
+            barriers: 1.0,
+            ..Effort::default()
+        };
+        combine + Effort::of((share / f64::from(DEPTH)).ceil(), 1.0 + share)
     }
 
     fn launch(&self, layer: &Layer, _: &Machine, _: Tile) -> Launch {
@@ -51,20 +55,20 @@ impl LayerKernel for Pool {
     }
 }
 
-/// One run over `x`.
+/// Returns the launch over `x`.
 pub fn launch(x: Shape) -> Launch {
-    let lanes_p = LANES / LANES_Q;
+    let workgroup_p = WORKGROUP_SIZE / WORKGROUP_Q;
     Launch {
         shader: &SHADER,
-        constants: vec![("LANES_Q", LANES_Q), ("LANES_P", lanes_p), ("DEPTH", DEPTH)],
+        constants: vec![("WORKGROUP_Q", WORKGROUP_Q), ("WORKGROUP_P", workgroup_p), ("DEPTH", DEPTH)],
         params: vec![("pictures", x.n as u32), ("pixels", (x.h * x.w) as u32), ("quads", x.quads() as u32)],
-        workgroups: spread(x.n * x.quads().div_ceil(LANES_Q as usize)),
+        workgroups: spread(x.n * x.quads().div_ceil(WORKGROUP_Q as usize)),
         arithmetic: Element::F32,
-        tile: format!("4 ch split over {lanes_p} threads"),
+        tile: format!("4 ch split over {workgroup_p} invocations"),
     }
 }
 
-/// The same in plain loops over NCHW.
+/// Computes the reference in plain loops over NCHW.
 pub fn reference(x: &Tensor) -> Tensor {
     let &[n, c, h, w] = x.dims() else { unreachable!("a feature map has four dimensions") };
     Tensor::from_fn([n, c, 1, 1], |at| {

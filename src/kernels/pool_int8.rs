@@ -1,4 +1,4 @@
-//! Global average pool in integers: `shaders/pool_int8.wgsl`.
+//! Global average pool in int8: `shaders/pool_int8.wgsl`.
 
 use super::{
     Crowd, Effort, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile,
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{Tensor, graph::Op, tensor::Element};
 
-/// The kernel.
+/// The kernel's shader.
 pub const SHADER: Shader = Shader {
     name: "pool_int8",
     source: include_str!("../../shaders/pool_int8.wgsl"),
@@ -19,13 +19,13 @@ pub const SHADER: Shader = Shader {
     tier: Tier::Baseline,
 };
 
-/// Pixels that a thread has on their way at once.
+/// Pixels whose loads an invocation has in flight together.
 const DEPTH: u32 = 8;
 
-/// Words of a pixel that a workgroup has, and threads that split the pixels of each.
+/// The words of a pixel that a workgroup has, and the invocations that split the pixels of each.
 const TILES: [[u32; 2]; 5] = [[8, 8], [4, 16], [2, 32], [8, 32], [2, 128]];
 
-/// The kernel, for the planner.
+/// The kernel as a [`LayerKernel`].
 pub struct PoolInt8;
 
 impl LayerKernel for PoolInt8 {
@@ -42,19 +42,19 @@ impl LayerKernel for PoolInt8 {
     fn effort(&self, layer: &Layer, _: &Machine, tile: Tile) -> Effort {
         let share = (layer.x().h * layer.x().w).div_ceil(tile.split as usize) as f64;
         let halves = f64::from(tile.split.ilog2());
-        let met = Effort { shared: 1.0 + 2.0 * halves, barriers: halves, ..Effort::default() };
-        met + Effort::of((share / f64::from(DEPTH)).ceil(), 1.0 + 0.5 * share)
+        let combine = Effort { shared: 1.0 + 2.0 * halves, barriers: halves, ..Effort::default() };
+        combine + Effort::of((share / f64::from(DEPTH)).ceil(), 1.0 + 0.5 * share)
     }
 
     fn crowd(&self, layer: &Layer, _: &Machine, tile: Tile) -> Crowd {
-        let threads = tile.quads * tile.split;
+        let workgroup_size = tile.quads * tile.split;
         let workgroups = layer.x().n * layer.x().quads().div_ceil(tile.quads as usize);
-        let (invocations, memory) = (workgroups * threads as usize, 16 * threads);
-        Crowd { invocations, values: 8, workgroup: threads, memory }
+        let (invocations, memory) = (workgroups * workgroup_size as usize, 16 * workgroup_size);
+        Crowd { invocations, values: 8, workgroup: workgroup_size, memory }
     }
 
     fn launch(&self, layer: &Layer, _: &Machine, tile: Tile) -> Launch {
-        let (maps, to) = int8::wanted(layer);
+        let (maps, to) = int8::expect_maps(layer);
         let from = maps[0];
         let x = layer.x();
         let pixels = x.h * x.w;
@@ -69,11 +69,11 @@ impl LayerKernel for PoolInt8 {
         params.extend(int8::rescale(factor, to));
         Launch {
             shader: &SHADER,
-            constants: vec![("LANES_Q", tile.quads), ("LANES_P", tile.split), ("DEPTH", DEPTH)],
+            constants: vec![("WORKGROUP_Q", tile.quads), ("WORKGROUP_P", tile.split), ("DEPTH", DEPTH)],
             params,
             workgroups: spread(x.n * x.quads().div_ceil(tile.quads as usize)),
             arithmetic: Element::F32,
-            tile: format!("4 ch split over {} threads", tile.split),
+            tile: format!("4 ch split over {} invocations", tile.split),
         }
     }
 

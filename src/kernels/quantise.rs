@@ -1,9 +1,9 @@
-//! From floating point to integers: `shaders/quantise.wgsl`.
+//! Quantisation of maps to int8: `shaders/quantise.wgsl`.
 
-use super::{LANES, Launch, Shader, Tier, int8::signed, spread};
+use super::{Launch, Shader, Tier, WORKGROUP_SIZE, int8::signed, spread};
 use crate::{Shape, graph::Affine, tensor::Element};
 
-/// The kernel.
+/// The kernel's shader.
 pub const SHADER: Shader = Shader {
     name: "quantise",
     source: include_str!("../../shaders/quantise.wgsl"),
@@ -14,19 +14,19 @@ pub const SHADER: Shader = Shader {
     tier: Tier::Baseline,
 };
 
-/// One run over `x`: what [`Affine::quantise`] makes of each value.
+/// Returns the launch that computes [`Affine::quantise`] of each value of `x`.
 pub fn launch(x: Shape, map: Affine) -> Launch {
-    let threads = x.pixels() * x.quads();
+    let invocations = x.pixels() * x.quads();
     Launch {
         shader: &SHADER,
-        constants: vec![("LANES", LANES)],
+        constants: vec![("WORKGROUP_SIZE", WORKGROUP_SIZE)],
         params: vec![
-            ("threads", threads as u32),
+            ("invocations", invocations as u32),
             ("steps", (1.0 / map.scale).to_bits()),
             ("zero", signed(map.zero)),
         ],
-        workgroups: spread(threads.div_ceil(LANES as usize)),
+        workgroups: spread(invocations.div_ceil(WORKGROUP_SIZE as usize)),
         arithmetic: Element::F32,
-        tile: "1 px x 4 ch a thread".into(),
+        tile: "1 px x 4 ch per invocation".into(),
     }
 }

@@ -1,11 +1,11 @@
-//! The best boxes of all classes, to draw: `shaders/rank.wgsl`.
+//! The best boxes of all classes, for drawing: `shaders/rank.wgsl`.
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{LANES, Launch, Shader, Tier, select, spread, suppress};
+use super::{Launch, Shader, Tier, WORKGROUP_SIZE, select, spread, suppress};
 use crate::{Shape, Tensor, tensor::Element};
 
-/// The kernel.
+/// The kernel's shader.
 pub const SHADER: Shader = Shader {
     name: "rank",
     source: include_str!("../../shaders/rank.wgsl"),
@@ -16,29 +16,29 @@ pub const SHADER: Shader = Shader {
     tier: Tier::Baseline,
 };
 
-/// A box as an instance has it, of 32 bytes.
+/// A box as an instance to draw, of 32 bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Found {
-    /// Left, top, right and bottom as shares of the picture, 0 to 1 from its top left corner.
+    /// Left, top, right and bottom as fractions of the picture's size, 0 to 1 from its top left corner.
     pub bounds: [f32; 4],
-    /// How sure the network is, in 0..=1; zero of a place that is left over.
+    /// The network's score, in 0..=1; zero in an unused entry.
     pub score: f32,
-    /// The class: its place in the network's output.
+    /// The class, as an index into the network's output.
     pub class: u32,
-    /// The anchor that it came from.
+    /// The index of its anchor.
     pub anchor: u32,
-    /// Nothing.
+    /// Padding.
     pub unused: u32,
 }
 
-/// One run over one picture's candidates `x` as [`suppress`] leaves them, `[1, 4, classes, slots / 2]`, of
-/// boxes in pixels of an input of `[rows, columns]`, for `most` instances of so many vertices.
+/// Returns the launch over one picture's candidates `x` from [`suppress`], `[1, 4, classes, slots / 2]`, with
+/// boxes in pixels of an input of this height and width, for at most `most` instances.
 pub fn launch(x: Shape, [height, width]: [usize; 2], most: usize, vertices: u32) -> Launch {
     let slots = 2 * x.w;
     Launch {
         shader: &SHADER,
-        constants: vec![("LANES", LANES)],
+        constants: vec![("WORKGROUP_SIZE", WORKGROUP_SIZE)],
         params: vec![
             ("slots", slots as u32),
             ("classes", x.h as u32),
@@ -47,19 +47,19 @@ pub fn launch(x: Shape, [height, width]: [usize; 2], most: usize, vertices: u32)
             ("width", width as u32),
             ("vertices", vertices),
         ],
-        workgroups: spread((slots * x.h).div_ceil(LANES as usize)),
+        workgroups: spread((slots * x.h).div_ceil(WORKGROUP_SIZE as usize)),
         arithmetic: Element::F32,
-        tile: "1 box a thread".into(),
+        tile: "1 box per invocation".into(),
     }
 }
 
-/// The same by sorting.
+/// Computes the reference by sorting.
 pub fn reference(x: &Tensor, boxes: &Tensor, [height, width]: [usize; 2], most: usize) -> Vec<Found> {
     let classes = x.dims()[2];
     let of_class = |class| select::list(x, [0, class]).into_iter().map(move |slot| (class, slot));
     let mut all: Vec<(usize, [f32; 2])> = (0..classes).flat_map(of_class).collect();
     all.retain(|(_, [score, _])| *score > 0.0);
-    // Stable: of equals the first class.
+    // The sort is stable: of equal scores the first class comes first.
     all.sort_by(|(_, a), (_, b)| b[0].total_cmp(&a[0]));
     all.truncate(most);
     let found = |(class, [score, anchor]): (usize, [f32; 2])| {
@@ -68,7 +68,7 @@ pub fn reference(x: &Tensor, boxes: &Tensor, [height, width]: [usize; 2], most: 
         Found {
             bounds: [left / width, top / height, right / width, bottom / height],
             score,
-            // The background comes first.
+            // The background is class 0.
             class: class as u32 + 1,
             anchor: anchor as u32,
             unused: 0,

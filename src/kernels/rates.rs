@@ -1,47 +1,47 @@
-//! What the parts of GPUs take, by card: presets for cards that are not here, and what `Machine` begins with where a
-//! card is.
+//! The costs of operations, by card: presets for planning without the card, and the initial values of a
+//! `Machine` on a card of the kind.
 
 use std::fmt;
 
 use super::machine::{Machine, Subgroup, Units};
 use crate::tensor::Element;
 
-/// What the parts of a device take, in cycles of one of its units.
+/// The costs of a device's operations, in cycles of one of its units.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rates {
-    /// Units: SIMDs, each with a scheduler of its own.
+    /// The number of units: SIMDs, each with its own scheduler.
     pub units: f64,
-    /// Lanes of a wave, which is what a unit runs at a time.
+    /// Lanes of a wave; a unit executes one wave at a time.
     pub lanes: f64,
-    /// Waves that a unit has room for at most.
+    /// The most waves that a unit has room for.
     pub waves: f64,
-    /// `vec4` registers of a unit for each lane, shared by its waves.
+    /// `vec4` registers per lane of a unit, shared by its waves.
     pub registers: f64,
-    /// Bytes of workgroup memory, a unit's share.
+    /// Bytes of workgroup memory per unit.
     pub memory: f64,
-    /// From a load to its value.
+    /// The time from a load to its value.
     pub latency: f64,
-    /// A wave's load of a `vec4`, or its store.
+    /// A wave's load or store of a `vec4`.
     pub load: f64,
     /// The same in workgroup memory.
     pub shared: f64,
     /// A wave's `vec4` multiply-add.
     pub mac: f64,
-    /// A wave's four products of four bytes each, added up in 32 bits; infinite where units have none.
+    /// A wave's four dot products of four bytes, accumulated in 32 bits; infinite on units without them.
     pub dot: f64,
-    /// To hand a `vec4` to the others of a subgroup.
+    /// A broadcast of a `vec4` within a subgroup.
     pub broadcast: f64,
     /// A barrier.
     pub barrier: f64,
-    /// A dispatch that waits for the one before it.
+    /// A dispatch that waits for the preceding one.
     pub launch: f64,
-    /// Bytes that move in a cycle, all units together.
+    /// Bytes that all units together move per cycle.
     pub bandwidth: f64,
-    /// Cycles in a second.
+    /// Cycles per second.
     pub clock: f64,
 }
 
-/// A card that stands for all of its maker's.
+/// A card that stands for all cards of its vendor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Card {
     /// AMD's Radeon RX 7900 XTX, for GCN and RDNA.
@@ -54,7 +54,7 @@ pub enum Card {
     M1,
     /// Intel's Arc A770, for Gen9 and later.
     Xe,
-    /// Mesa's software driver on two cores, for all that compute on the CPU but the next.
+    /// Mesa's software driver on two cores, for all devices that compute on the CPU except SwiftShader.
     Lavapipe,
     /// Chrome's software driver on two cores.
     SwiftShader,
@@ -65,7 +65,7 @@ impl Card {
     pub const ALL: [Self; 7] =
         [Self::Rdna3, Self::Ada, Self::Adreno7, Self::M1, Self::Xe, Self::Lavapipe, Self::SwiftShader];
 
-    /// Its name, as `inspect --machine` takes it.
+    /// Returns its name for `inspect --machine`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Rdna3 => "rdna3",
@@ -78,12 +78,12 @@ impl Card {
         }
     }
 
-    /// The card of that name.
+    /// Returns the card with a name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|card| card.name() == name)
     }
 
-    /// The one that stands for a vendor's, by its number on the PCI bus.
+    /// Returns the card that stands for a vendor, by the vendor's PCI id.
     pub fn of_vendor(vendor: u32) -> Option<Self> {
         match vendor {
             0x1002 => Some(Self::Rdna3),
@@ -95,19 +95,19 @@ impl Card {
         }
     }
 
-    /// The most `vec4` sums that an invocation keeps without spilling, and without subgroups of half the lanes.
-    /// Sixteen, with their operands, are 120 registers. Found with the compilers themselves
+    /// Returns the most `vec4` accumulators that an invocation keeps without spills, and without subgroups of
+    /// half the size. Sixteen, with their operands, take 120 registers. Found with the cards' compilers
     /// (`scripts/compilers`).
     pub const fn sums(self) -> u32 {
         match self {
             Self::Xe | Self::M1 => 8,
-            // With sixteen its compiler spilled them all in blocks that keep a depthwise window beside them.
+            // With sixteen its compiler spilled them all in blocks that also keep a depthwise window.
             Self::Adreno7 => 12,
             _ => 16,
         }
     }
 
-    /// Lanes that its subgroups have, no more than a workgroup's.
+    /// Returns the sizes of its subgroups, no larger than a workgroup.
     fn subgroup(self) -> Option<Subgroup> {
         let [least, most] = match self {
             Self::Rdna3 => [32, 64],
@@ -120,7 +120,8 @@ impl Card {
         Some(Subgroup { least, most })
     }
 
-    /// Units that multiply square matrices of `element`, with f32 sums. Intel's matrices are not square.
+    /// Returns its units for square matrices of `element`, with f32 accumulators. Intel's matrices are not
+    /// square.
     pub fn matrices(self, element: Element) -> Option<Units> {
         match (self, element) {
             (Self::Rdna3 | Self::Ada, Element::F16) => Some(Units { side: 16, subgroup: self.subgroup()? }),
@@ -128,12 +129,13 @@ impl Card {
         }
     }
 
-    /// What its parts take. Units, lanes, clocks and bandwidths are its makers' figures; registers, waves and
-    /// workgroup memory the drivers', by `scripts/compilers`; latencies those of published microbenchmarks, to L2;
-    /// a launch is what dependent dispatches were seen to take on cards of the kind.
+    /// Returns the costs of its operations. Units, lanes, clocks and bandwidths are the vendor's figures;
+    /// registers, waves and workgroup memory are the drivers', by `scripts/compilers`; latencies, to L2, are
+    /// from published microbenchmarks; a launch is the measured time of dependent dispatches on cards of the
+    /// kind.
     pub const fn rates(self) -> Rates {
         match self {
-            // A wave64's f32 multiply-add takes a cycle, and half a CU's 128 bytes a cycle its loads.
+            // A wave64's f32 multiply-add takes a cycle. Its loads have half of a CU's 128 bytes per cycle.
             Self::Rdna3 => Rates {
                 units: 192.0,
                 lanes: 64.0,
@@ -211,7 +213,8 @@ impl Card {
                 bandwidth: 500.0,
                 clock: 2.1e9,
             },
-            // Loads run lane by lane: thirty times a multiply-add of eight lanes. Measured, with a launch of 60 us.
+            // Loads run lane by lane and take as long as thirty multiply-adds of eight lanes. Measured, with
+            // a launch of 60 us.
             Self::Lavapipe => Rates {
                 units: 2.0,
                 lanes: 8.0,
@@ -229,7 +232,8 @@ impl Card {
                 bandwidth: 15.0,
                 clock: 0.66e9,
             },
-            // Of four lanes; handing values over and meeting are dearer. Measured too.
+            // With subgroups of four lanes; workgroup memory, broadcasts and barriers are slower. Also
+            // measured.
             Self::SwiftShader => Rates {
                 shared: 40.0,
                 broadcast: 4.0,
@@ -241,8 +245,8 @@ impl Card {
         }
     }
 
-    /// A machine with it, and with WebGPU's default limits but for the 32 KiB of workgroup memory that all of them
-    /// have.
+    /// Returns a machine with this card and WebGPU's default limits, except for 32 KiB of workgroup memory,
+    /// which all cards have.
     pub fn machine(self) -> Machine {
         let (matrix_rate, half_rate) = match self {
             Self::Lavapipe | Self::SwiftShader => (0.25, 0.5),
@@ -275,7 +279,7 @@ impl fmt::Display for Card {
 }
 
 impl Rates {
-    /// A GPU of middling size: the parts of NVIDIA's, of which there are half as many as in its largest.
+    /// A GPU of medium size: NVIDIA's units, half as many as in its largest GPU.
     pub const MIDDLING: Self = Self {
         units: 256.0,
         lanes: 32.0,

@@ -1,9 +1,9 @@
-//! The parts of a split projection added up: `shaders/reduce.wgsl`.
+//! The sum of a split projection's partial sums: `shaders/reduce.wgsl`.
 
-use super::{ALARM, Effort, LANES, Launch, Shader, Tier, spread};
+use super::{ALARM, Effort, Launch, Shader, Tier, WORKGROUP_SIZE, spread};
 use crate::{Shape, Tensor, graph::Conv, tensor::Element};
 
-/// The kernel.
+/// The kernel's shader.
 pub const SHADER: Shader = Shader {
     name: "reduce",
     source: include_str!("../../shaders/reduce.wgsl"),
@@ -14,31 +14,31 @@ pub const SHADER: Shader = Shader {
     tier: Tier::Baseline,
 };
 
-/// One run over `splits` parts of `y`, finishing what `conv` began.
+/// Returns the launch that adds up `splits` partial sums of `y` and applies the epilogue of `conv`.
 pub fn launch(conv: &Conv, y: Shape, splits: usize, residual: bool) -> Launch {
-    let threads = y.pixels() * y.quads();
+    let invocations = y.pixels() * y.quads();
     Launch {
         shader: &SHADER,
         constants: vec![
-            ("LANES", LANES),
+            ("WORKGROUP_SIZE", WORKGROUP_SIZE),
             ("SPLITS", splits as u32),
             ("RESIDUAL", residual.into()),
             ("ACTIVATION", conv.activation.code()),
         ],
-        params: vec![ALARM, ("outputs", y.quads() as u32), ("threads", threads as u32)],
-        workgroups: spread(threads.div_ceil(LANES as usize)),
+        params: vec![ALARM, ("outputs", y.quads() as u32), ("invocations", invocations as u32)],
+        workgroups: spread(invocations.div_ceil(WORKGROUP_SIZE as usize)),
         arithmetic: Element::F32,
-        tile: format!("{splits} parts of 1 px x 4 ch a thread"),
+        tile: format!("{splits} parts of 1 px x 4 ch per invocation"),
     }
     .placeable()
 }
 
-/// What an invocation does.
+/// Returns the work of an invocation.
 pub fn effort(splits: u32) -> Effort {
     Effort::of(1.0, f64::from(splits + 2))
 }
 
-/// The same in plain loops over NCHW; the parts are `[splits x pictures, c, h, w]`.
+/// Computes the reference in plain loops over NCHW; the parts are `[splits x pictures, c, h, w]`.
 pub fn reference(conv: &Conv, parts: &Tensor, y: Shape, residual: Option<&Tensor>) -> Tensor {
     let len = y.len();
     super::finish(conv, y, residual, |[n, c, row, column]| {

@@ -1,9 +1,9 @@
 //! Bilinear interpolation: `shaders/resize.wgsl`.
 
-use super::{Effort, LANES, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, spread};
+use super::{Effort, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, WORKGROUP_SIZE, spread};
 use crate::{Shape, Tensor, graph::Op, tensor::Element};
 
-/// The kernel.
+/// The kernel's shader.
 pub const SHADER: Shader = Shader {
     name: "resize",
     source: include_str!("../../shaders/resize.wgsl"),
@@ -14,7 +14,7 @@ pub const SHADER: Shader = Shader {
     tier: Tier::Baseline,
 };
 
-/// The kernel, for the planner.
+/// The kernel as a [`LayerKernel`].
 pub struct Resizing;
 
 impl LayerKernel for Resizing {
@@ -48,55 +48,55 @@ impl LayerKernel for Resizing {
     }
 }
 
-/// One run over `x`, making `y`.
+/// Returns the launch that computes `y` from `x`.
 pub fn launch(x: Shape, y: Shape) -> Launch {
-    let threads = y.pixels() * y.quads();
+    let invocations = y.pixels() * y.quads();
     Launch {
         shader: &SHADER,
-        constants: vec![("LANES", LANES)],
+        constants: vec![("WORKGROUP_SIZE", WORKGROUP_SIZE)],
         params: vec![
             ("height", x.h as u32),
             ("width", x.w as u32),
             ("out_height", y.h as u32),
             ("out_width", y.w as u32),
             ("outputs", y.quads() as u32),
-            ("threads", threads as u32),
+            ("invocations", invocations as u32),
         ],
-        workgroups: spread(threads.div_ceil(LANES as usize)),
+        workgroups: spread(invocations.div_ceil(WORKGROUP_SIZE as usize)),
         arithmetic: Element::F32,
-        tile: "1 px x 4 ch a thread".into(),
+        tile: "1 px x 4 ch per invocation".into(),
     }
     .placeable()
 }
 
-/// Why the kernels cannot scale `x` to `y`, if they cannot.
+/// Returns the reason why the kernels cannot scale `x` to `y`, if they cannot.
 pub(super) fn uncountable(x: Shape, y: Shape) -> Option<String> {
     let counts = countable(x.h, y.h) && countable(x.w, y.w);
-    (!counts).then(|| format!("{}x{} scaled to {}x{} are too many to count", x.h, x.w, y.h, y.w))
+    (!counts).then(|| format!("scaling {}x{} to {}x{} overflows 32-bit positions", x.h, x.w, y.h, y.w))
 }
 
-/// Whether the kernels can count to where each of `outputs` lies among `size` pixels.
+/// Returns whether the positions of `outputs` among `size` pixels fit into the kernels' 32-bit integers.
 pub fn countable(size: usize, outputs: usize) -> bool {
     let most = |n: usize| n.checked_mul(2 * size.max(1)).is_some_and(|n| u32::try_from(n).is_ok());
     most(outputs) && u32::try_from(2 * outputs).is_ok()
 }
 
-/// The two of `size` pixels that output `at` of `outputs` lies between, and the share of the second.
+/// Returns the two of `size` pixels that output `at` of `outputs` lies between, and the weight of the second.
 pub fn taps(at: usize, size: usize, outputs: usize) -> (usize, usize, f64) {
     let centre = ((2 * at + 1) * size).saturating_sub(outputs);
     let first = centre / (2 * outputs);
-    let share = (centre % (2 * outputs)) as f64 / (2 * outputs) as f64;
-    (first, (first + 1).min(size - 1), share)
+    let weight = (centre % (2 * outputs)) as f64 / (2 * outputs) as f64;
+    (first, (first + 1).min(size - 1), weight)
 }
 
-/// The same in plain loops over NCHW.
+/// Computes the reference in plain loops over NCHW.
 pub fn reference(x: &Tensor, y: Shape) -> Tensor {
     Tensor::from_fn([y.n, y.c, y.h, y.w], |at| {
         value(x, at / (y.w * y.h), [at / y.w % y.h, at % y.w], [y.h, y.w]) as f32
     })
 }
 
-/// The value of a channel's `map` at a pixel of as many `rows` and `columns`.
+/// Interpolates a channel's `map` at a pixel of a map of `rows` x `columns`.
 pub(super) fn value(x: &Tensor, map: usize, [row, column]: [usize; 2], [rows, columns]: [usize; 2]) -> f64 {
     let &[_, _, height, width] = x.dims() else { unreachable!("a feature map has four dimensions") };
     let (top, bottom, lower) = taps(row, height, rows);
@@ -110,9 +110,9 @@ pub(super) fn value(x: &Tensor, map: usize, [row, column]: [usize; 2], [rows, co
 mod tests {
     use super::*;
 
-    /// What PyTorch's `interpolate(mode="bilinear")` makes of these.
+    /// The results are those of PyTorch's `interpolate(mode="bilinear")`.
     #[test]
-    fn it_is_what_pytorch_does() {
+    fn interpolation_matches_pytorch() {
         let x = Tensor::from_fn([1, 1, 1, 3], |i| [0.0, 6.0, 18.0][i]);
         let resized = |w| reference(&x, Shape::new(1, 1, 1, w)).into_data();
         assert_eq!(resized(3), [0.0, 6.0, 18.0]);

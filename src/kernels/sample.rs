@@ -1,9 +1,9 @@
 //! A network's input from a texture, or from the planes of a video frame: `shaders/sample.wgsl`.
 
-use super::{Access, LANES, Launch, Shader, Tier, spread};
+use super::{Access, Launch, Shader, Tier, WORKGROUP_SIZE, spread};
 use crate::{Shape, Tensor, tensor::Element};
 
-/// The kernel.
+/// The kernel's shader.
 pub const SHADER: Shader = Shader {
     name: "sample",
     source: include_str!("../../shaders/sample.wgsl"),
@@ -14,10 +14,10 @@ pub const SHADER: Shader = Shader {
     tier: Tier::Baseline,
 };
 
-/// How values between pixels are made. All but the last widen as a picture shrinks.
+/// The interpolation filter. All except the last widen as a picture shrinks, against aliasing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Filter {
-    /// The pixel that the centre falls on.
+    /// The pixel that contains the centre.
     Nearest,
     /// A triangle.
     Bilinear,
@@ -25,22 +25,22 @@ pub enum Filter {
     Bicubic,
     /// A sinc of three lobes.
     Lanczos,
-    /// Two taps a side however far a picture shrinks.
+    /// Two taps per axis at any scale.
     Linear,
 }
 
-/// Which points of the picture a filter is centred on.
+/// The points of the picture that a filter is centred on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Grid {
-    /// Both pictures cover the same area.
+    /// Half-pixel centres: both pictures cover the same area.
     Area,
-    /// The centres of the corner pixels lie on one another.
+    /// Aligned corners: the centres of the corner pixels coincide.
     Corners,
-    /// Pixel `i` lies at `i` times the scale.
+    /// Asymmetric: pixel `i` lies at `i` times the scale.
     TopLeft,
 }
 
-/// What texels show.
+/// The contents of texels.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Texels {
     /// Red, green and blue.
@@ -51,30 +51,30 @@ pub enum Texels {
     Planes(Planes),
 }
 
-/// How luma and chroma become red, green and blue, as textures give them: in 0..=1.
+/// The conversion of luma and chroma, as loaded from textures in 0..=1, to red, green and blue.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Planes {
     /// The luma of black.
     pub black: f32,
-    /// What luma above black's is multiplied by.
+    /// The factor of luma minus black.
     pub gain: f32,
-    /// The chroma of grey, both ways.
+    /// The chroma of grey, in U and V.
     pub grey: f32,
-    /// What V above grey's adds to red, times this; like the others.
+    /// The factor with which V minus grey is added to red.
     pub red_of_v: f32,
-    /// U to green.
+    /// The factor of U for green.
     pub green_of_u: f32,
-    /// V to green.
+    /// The factor of V for green.
     pub green_of_v: f32,
-    /// U to blue.
+    /// The factor of U for blue.
     pub blue_of_u: f32,
-    /// Whether chroma has half as many columns as luma, and half as many rows.
+    /// Two flags: chroma has half as many columns as luma; it has half as many rows.
     pub halved: [bool; 2],
-    /// Whether V comes before U.
+    /// True if V comes before U.
     pub swapped: bool,
 }
 
-/// The channels of an input, in their order.
+/// The channels of an input, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Colours {
     /// Red, green, blue.
@@ -85,35 +85,35 @@ pub enum Colours {
     Grey,
 }
 
-/// What of a texture becomes what of an input.
+/// How a texture becomes an input.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sampling {
     /// The picture in the texture: left, top, width, height, in texels.
     pub region: [u32; 4],
-    /// Whether it is read from right to left, and from bottom to top.
+    /// Two flags: it is read from right to left; it is read from bottom to top.
     pub mirrored: [bool; 2],
-    /// Whether it is scaled from top to bottom before from left to right: in between, levels beyond black
-    /// and white are cut off, and whole ones kept.
+    /// True if the vertical pass precedes the horizontal one. The order matters, because levels are clamped
+    /// and rounded between the passes.
     pub rows_first: bool,
-    /// What texels show.
+    /// The contents of texels.
     pub texels: Texels,
-    /// Whether texels are linear, and get sRGB's curve as the pictures had that networks learnt from.
+    /// True if texels are linear and get sRGB's transfer curve, which training pictures have.
     pub encode: bool,
-    /// Rows and columns of the picture once scaled.
+    /// Rows and columns of the scaled picture.
     pub scaled: [usize; 2],
-    /// How many texels a row of that is apart from the next, and a column.
+    /// Texels from one row of the scaled picture to the next, and from one column to the next.
     pub scale: [f32; 2],
-    /// Row and column of it where the input begins; before and behind it all is black.
+    /// Row and column of the scaled picture where the input starts; outside the picture the input is black.
     pub crop: [isize; 2],
     /// The filter.
     pub filter: Filter,
-    /// What it is centred on; only filters that do not widen can be on another than [`Grid::Area`].
+    /// The filter's grid; only filters that do not widen allow another than [`Grid::Area`].
     pub grid: Grid,
     /// The channels of the input.
     pub colours: Colours,
     /// Subtracted from each channel.
     pub mean: [f32; 3],
-    /// What the difference is divided by.
+    /// The divisor of the difference.
     pub std: [f32; 3],
 }
 
@@ -128,7 +128,7 @@ impl Texels {
 }
 
 impl Planes {
-    /// No planes: for parameters that are not read.
+    /// Values for parameters that are not read.
     const NONE: Self = Self {
         black: 0.0,
         gain: 1.0,
@@ -142,7 +142,7 @@ impl Planes {
     };
 }
 
-/// One run, making the input `y`: a picture of three channels or of one.
+/// Returns the launch that makes the input `y`, a picture of three channels or of one.
 pub fn launch(sampling: &Sampling, y: Shape) -> Launch {
     let Sampling { region: [left, top, width, height], mirrored, rows_first, encode, scaled, crop, .. } =
         *sampling;
@@ -152,7 +152,7 @@ pub fn launch(sampling: &Sampling, y: Shape) -> Launch {
     Launch {
         shader: &SHADER,
         constants: vec![
-            ("LANES", LANES),
+            ("WORKGROUP_SIZE", WORKGROUP_SIZE),
             ("FILTER", sampling.filter as u32),
             ("GRID", sampling.grid as u32),
             ("TEXELS", sampling.texels.code()),
@@ -192,14 +192,14 @@ pub fn launch(sampling: &Sampling, y: Shape) -> Launch {
             ("chroma_half_y", planes.halved[1].into()),
             ("chroma_swapped", planes.swapped.into()),
         ],
-        workgroups: spread((y.h * y.w).div_ceil(LANES as usize)),
+        workgroups: spread((y.h * y.w).div_ceil(WORKGROUP_SIZE as usize)),
         arithmetic: Element::F32,
-        tile: "1 pixel a thread".into(),
+        tile: "1 pixel per invocation".into(),
     }
 }
 
-/// The same in plain loops: `[1, channels, h, w]` of what a texture's `texel` shows, which is asked for
-/// column and row; see [`colours`] for those of planes.
+/// Computes the reference in plain loops: `[1, channels, h, w]`. `texel` returns the colour at a column and row of
+/// the texture; see [`colours`] for planes.
 pub fn reference(sampling: &Sampling, y: Shape, texel: impl Fn(u32, u32) -> [f32; 3]) -> Tensor {
     let Sampling { region: [left, top, width, height], mirrored, scaled, scale, crop, filter, .. } =
         *sampling;
@@ -226,20 +226,20 @@ pub fn reference(sampling: &Sampling, y: Shape, texel: impl Fn(u32, u32) -> [f32
     };
     Tensor::from_fn([1, y.c, y.h, y.w], |at| {
         let (column, row, channel) = (at % y.w, at / y.w % y.h, at / (y.w * y.h));
-        let place = [row as isize + crop[0], column as isize + crop[1]];
-        let inside = (0..2).all(|i| (0..scaled[i] as isize).contains(&place[i]));
+        let position = [row as isize + crop[0], column as isize + crop[1]];
+        let inside = (0..2).all(|i| (0..scaled[i] as isize).contains(&position[i]));
         let level = if inside {
-            let of_side = |i: usize, size: u32| {
-                let centre = centre(place[i] as usize, size, scaled[i], scale[i], sampling);
-                shares(centre, size, scaled[i], filter)
+            let of_axis = |i: usize, size: u32| {
+                let centre = centre(position[i] as usize, size, scaled[i], scale[i], sampling);
+                weights(centre, size, scaled[i], filter)
             };
-            let (rows, columns) = (of_side(0, height), of_side(1, width));
-            let settled = |level: f64| match level.clamp(0.0, 1.0) {
+            let (rows, columns) = (of_axis(0, height), of_axis(1, width));
+            let pass_output = |level: f64| match level.clamp(0.0, 1.0) {
                 inside if filter == Filter::Linear => inside,
                 inside => whole(inside),
             };
             let sum = |of: &[(u32, f64)], value: &dyn Fn(u32) -> f64| {
-                settled(of.iter().map(|&(at, part)| part * value(at)).sum())
+                pass_output(of.iter().map(|&(at, weight)| weight * value(at)).sum())
             };
             match sampling.rows_first {
                 true => sum(&columns, &|u| sum(&rows, &|v| pixel(u, v, channel))),
@@ -252,8 +252,8 @@ pub fn reference(sampling: &Sampling, y: Shape, texel: impl Fn(u32, u32) -> [f32
     })
 }
 
-/// The colours that planes show at a column and row of luma, in plain loops; `size` is chroma's, in
-/// columns and rows.
+/// Returns the reference, in plain loops, of the colour of planes at a column and row of luma. `size` is the
+/// columns and rows of chroma.
 pub fn colours(
     planes: &Planes,
     size: [u32; 2],
@@ -261,14 +261,14 @@ pub fn colours(
     chroma: impl Fn(u32, u32) -> [f32; 2],
 ) -> impl Fn(u32, u32) -> [f32; 3] {
     move |x, y| {
-        let place = [
+        let position = [
             if planes.halved[0] { f64::from(x) / 2.0 } else { x.into() },
             if planes.halved[1] { (f64::from(y) / 2.0 - 0.25).max(0.0) } else { y.into() },
         ];
         let mut uv = [0.0; 2];
-        for (row, down) in [(0, 1.0 - place[1].fract()), (1, place[1].fract())] {
-            for (column, across) in [(0, 1.0 - place[0].fract()), (1, place[0].fract())] {
-                let at = |i: usize, step: u32| (place[i] as u32 + step).min(size[i] - 1);
+        for (row, down) in [(0, 1.0 - position[1].fract()), (1, position[1].fract())] {
+            for (column, across) in [(0, 1.0 - position[0].fract()), (1, position[0].fract())] {
+                let at = |i: usize, step: u32| (position[i] as u32 + step).min(size[i] - 1);
                 let near = chroma(at(0, column), at(1, row)).map(f64::from);
                 (0..2).for_each(|i| uv[i] += down * across * near[i]);
             }
@@ -278,25 +278,26 @@ pub fn colours(
         }
         let [u, v] = uv.map(|v| v - f64::from(planes.grey));
         let luma = (f64::from(luma(x, y)) - f64::from(planes.black)) * f64::from(planes.gain);
-        let of = |u_share: f32, v_share: f32| (luma + f64::from(u_share) * u + f64::from(v_share) * v) as f32;
+        let of = |of_u: f32, of_v: f32| (luma + f64::from(of_u) * u + f64::from(of_v) * v) as f32;
         [of(0.0, planes.red_of_v), of(planes.green_of_u, planes.green_of_v), of(planes.blue_of_u, 0.0)]
     }
 }
 
-/// The centre of output `at` of `outputs` on a side of `size`, whose pixels have theirs at halves.
+/// Returns the centre of output `at` of `outputs` on an axis of `size` pixels, whose own centres are at
+/// half-integers.
 fn centre(at: usize, size: u32, outputs: usize, scale: f32, sampling: &Sampling) -> f64 {
-    // The product in f32, as the CPU has it: a grid of points hits pixels exactly.
+    // The product is in f32, as on the CPU, because a grid of points hits pixels exactly.
     let point = f64::from(at as f32 * scale);
     match (sampling.grid, sampling.filter) {
         (Grid::Area, _) => (at as f64 + 0.5) * (f64::from(size) / outputs as f64),
-        // The pixel that the point is in, not the one whose centre is the nearest.
+        // The pixel that contains the point, not the one with the nearest centre.
         (Grid::TopLeft, Filter::Nearest) => point,
         _ => point + 0.5,
     }
 }
 
-/// The pixels of a side of `size` that an output of `outputs` is made of, with their shares.
-fn shares(centre: f64, size: u32, outputs: usize, filter: Filter) -> Vec<(u32, f64)> {
+/// Returns the pixels of an axis of `size` that an output of `outputs` is made of, with their weights.
+fn weights(centre: f64, size: u32, outputs: usize, filter: Filter) -> Vec<(u32, f64)> {
     let scale = f64::from(size) / outputs as f64;
     if filter == Filter::Nearest {
         return vec![((centre as u32).min(size - 1), 1.0)];
@@ -320,7 +321,7 @@ fn shares(centre: f64, size: u32, outputs: usize, filter: Filter) -> Vec<(u32, f
         _ => 1.0 - x,
     };
     let all = (0..size).map(|pixel| (pixel, weight((f64::from(pixel) + 0.5 - centre).abs() / stretch)));
-    let found: Vec<(u32, f64)> = all.filter(|(_, share)| *share != 0.0).collect();
-    let whole: f64 = found.iter().map(|(_, share)| share).sum();
-    found.into_iter().map(|(pixel, share)| (pixel, share / whole)).collect()
+    let found: Vec<(u32, f64)> = all.filter(|(_, weight)| *weight != 0.0).collect();
+    let total: f64 = found.iter().map(|(_, weight)| weight).sum();
+    found.into_iter().map(|(pixel, weight)| (pixel, weight / total)).collect()
 }

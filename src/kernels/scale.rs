@@ -1,9 +1,9 @@
-//! Squeeze-excite's gate applied: `shaders/scale.wgsl`.
+//! Scaling by squeeze-excite's gate: `shaders/scale.wgsl`.
 
-use super::{Effort, LANES, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, spread};
+use super::{Effort, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, WORKGROUP_SIZE, spread};
 use crate::{Shape, Tensor, graph::Op, tensor::Element};
 
-/// The kernel.
+/// The kernel's shader.
 pub const SHADER: Shader = Shader {
     name: "scale",
     source: include_str!("../../shaders/scale.wgsl"),
@@ -14,7 +14,7 @@ pub const SHADER: Shader = Shader {
     tier: Tier::Baseline,
 };
 
-/// The kernel, for the planner.
+/// The kernel as a [`LayerKernel`].
 pub struct Scaling;
 
 impl LayerKernel for Scaling {
@@ -39,28 +39,28 @@ impl LayerKernel for Scaling {
     }
 
     fn purpose(&self, _: &Layer) -> Option<String> {
-        Some("squeeze-excite's gate, applied by itself".into())
+        Some("squeeze-excite's gate, applied separately".into())
     }
 }
 
-/// One run over `x`.
+/// Returns the launch over `x`.
 pub fn launch(x: Shape) -> Launch {
-    let threads = x.pixels() * x.quads();
+    let invocations = x.pixels() * x.quads();
     Launch {
         shader: &SHADER,
-        constants: vec![("LANES", LANES)],
+        constants: vec![("WORKGROUP_SIZE", WORKGROUP_SIZE)],
         params: vec![
             ("pixels", (x.h * x.w) as u32),
             ("quads", x.quads() as u32),
-            ("threads", threads as u32),
+            ("invocations", invocations as u32),
         ],
-        workgroups: spread(threads.div_ceil(LANES as usize)),
+        workgroups: spread(invocations.div_ceil(WORKGROUP_SIZE as usize)),
         arithmetic: Element::F32,
-        tile: "1 px x 4 ch a thread".into(),
+        tile: "1 px x 4 ch per invocation".into(),
     }
 }
 
-/// The same in plain loops over NCHW; `gate` is `[n, c, 1, 1]`.
+/// Computes the reference in plain loops over NCHW; `gate` is `[n, c, 1, 1]`.
 pub fn reference(x: &Tensor, gate: &Tensor) -> Tensor {
     let pixels = x.dims()[2] * x.dims()[3];
     Tensor::from_fn(x.dims(), |at| x.data()[at] * gate.data()[at / pixels])

@@ -1,14 +1,14 @@
-//! Squeeze-excite's gate applied in integers: `shaders/scale_int8.wgsl`.
+//! Scaling by squeeze-excite's gate in int8: `shaders/scale_int8.wgsl`.
 
 use super::{
-    Effort, LANES, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile,
+    Effort, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, WORKGROUP_SIZE,
     int8::{self, signed},
     scale::Scaling,
     spread,
 };
 use crate::{Tensor, graph::Op, tensor::Element};
 
-/// The kernel.
+/// The kernel's shader.
 pub const SHADER: Shader = Shader {
     name: "scale_int8",
     source: include_str!("../../shaders/scale_int8.wgsl"),
@@ -19,7 +19,7 @@ pub const SHADER: Shader = Shader {
     tier: Tier::Baseline,
 };
 
-/// The kernel, for the planner.
+/// The kernel as a [`LayerKernel`].
 pub struct ScaleInt8;
 
 impl LayerKernel for ScaleInt8 {
@@ -36,13 +36,13 @@ impl LayerKernel for ScaleInt8 {
     }
 
     fn launch(&self, layer: &Layer, _: &Machine, _: Tile) -> Launch {
-        let (maps, to) = int8::wanted(layer);
+        let (maps, to) = int8::expect_maps(layer);
         let x = layer.x();
-        let threads = x.pixels() * x.quads();
+        let invocations = x.pixels() * x.quads();
         let mut params = vec![
             ("pixels", (x.h * x.w) as u32),
             ("quads", x.quads() as u32),
-            ("threads", threads as u32),
+            ("invocations", invocations as u32),
             ("x_zero", signed(maps[0].zero)),
             ("gate_zero", signed(maps[1].zero)),
         ];
@@ -50,11 +50,11 @@ impl LayerKernel for ScaleInt8 {
         params.extend(int8::rescale(factor, to));
         Launch {
             shader: &SHADER,
-            constants: vec![("LANES", LANES)],
+            constants: vec![("WORKGROUP_SIZE", WORKGROUP_SIZE)],
             params,
-            workgroups: spread(threads.div_ceil(LANES as usize)),
+            workgroups: spread(invocations.div_ceil(WORKGROUP_SIZE as usize)),
             arithmetic: Element::F32,
-            tile: "1 px x 4 ch a thread".into(),
+            tile: "1 px x 4 ch per invocation".into(),
         }
     }
 

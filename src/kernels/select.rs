@@ -9,7 +9,7 @@ use crate::{
     tensor::Element,
 };
 
-/// The kernel.
+/// The kernel's shader.
 pub const SHADER: Shader = Shader {
     name: "select",
     source: include_str!("../../shaders/select.wgsl"),
@@ -20,29 +20,29 @@ pub const SHADER: Shader = Shader {
     tier: Tier::Baseline,
 };
 
-/// A workgroup has its square of threads.
+/// The square root of the workgroup size.
 const SIDE: u32 = 8;
 
-/// Threads of a workgroup.
-pub const LANES: u32 = SIDE * SIDE;
+/// The workgroup size.
+pub const WORKGROUP_SIZE: u32 = SIDE * SIDE;
 
-/// Places for what is kept of a class: two share a pixel.
+/// Returns the slots per class: two share a pixel.
 const fn slots(select: Select) -> usize {
     select.most.next_multiple_of(2)
 }
 
-/// A threshold as far as it matters: a score of zero is none, and zero has one sign.
+/// Clamps a threshold to +0.0, so that bit order is numeric order: a score of zero never passes.
 pub(super) fn threshold(limit: f32) -> f32 {
     if limit > 0.0 { limit } else { 0.0 }
 }
 
-/// The operation, which the kernel has been asked for.
-fn wanted(layer: &Layer) -> Select {
-    let Op::Select(select) = *layer.op else { unreachable!("it has no tiles for others") };
+/// Returns the operation of a layer that the kernel has tiles for.
+fn expect_select(layer: &Layer) -> Select {
+    let Op::Select(select) = *layer.op else { unreachable!("the kernel has no tiles for other operations") };
     select
 }
 
-/// The kernel, for the planner.
+/// The kernel as a [`LayerKernel`].
 pub struct Selecting;
 
 impl LayerKernel for Selecting {
@@ -55,25 +55,25 @@ impl LayerKernel for Selecting {
     }
 
     fn effort(&self, layer: &Layer, _: &Machine, _: Tile) -> Effort {
-        // A workgroup for each class reads its scores at least three times.
-        let share = layer.x().c as f64 / f64::from(LANES);
+        // One workgroup per class reads its scores at least three times.
+        let share = layer.x().c as f64 / f64::from(WORKGROUP_SIZE);
         Effort { shared: 3.0, barriers: 3.0, ..Effort::of(3.0 * share, 3.0 * share) }
     }
 
     fn launch(&self, layer: &Layer, _: &Machine, _: Tile) -> Launch {
-        launch(layer.x(), wanted(layer))
+        launch(layer.x(), expect_select(layer))
     }
 
     fn reference(&self, layer: &Layer, maps: Maps) -> Tensor {
-        reference(maps.x, wanted(layer))
+        reference(maps.x, expect_select(layer))
     }
 
     fn purpose(&self, layer: &Layer) -> Option<String> {
-        Some(format!("the best {} of {} a class", wanted(layer).most, layer.x().c))
+        Some(format!("the best {} of {} per class", expect_select(layer).most, layer.x().c))
     }
 }
 
-/// One run over the scores `x`: `[n, anchors, 1, classes]`.
+/// Returns the launch over the scores `x`: `[n, anchors, 1, classes]`.
 pub fn launch(x: Shape, select: Select) -> Launch {
     let lists = x.n * (x.w - 1);
     Launch {
@@ -90,16 +90,16 @@ pub fn launch(x: Shape, select: Select) -> Launch {
         ],
         workgroups: spread(lists),
         arithmetic: Element::F32,
-        tile: format!("1 class split over {} threads", SIDE * SIDE),
+        tile: format!("1 class split over {} invocations", SIDE * SIDE),
     }
 }
 
-/// The order of scores, the best first, and before it what is no number.
+/// Compares scores: NaN comes first, then the best.
 pub fn better(a: f32, b: f32) -> Ordering {
     b.is_nan().cmp(&a.is_nan()).then(b.total_cmp(&a))
 }
 
-/// The same by sorting: `[n, 4, classes - 1, most / 2]`.
+/// Computes the reference by sorting: `[n, 4, classes - 1, most / 2]`.
 pub fn reference(scores: &Tensor, select: Select) -> Tensor {
     let &[n, anchors, _, classes] = scores.dims() else { unreachable!("a feature map has four dimensions") };
     let (lists, pairs) = (classes - 1, slots(select) / 2);
@@ -114,7 +114,7 @@ pub fn reference(scores: &Tensor, select: Select) -> Tensor {
     })
 }
 
-/// `[n, 4, lists, pairs]` from the score and the anchor of what is kept `of` each list of each picture.
+/// Packs `[n, 4, lists, pairs]` from the scores and anchors that are kept `of` each list of each picture.
 pub(super) fn candidates([n, lists, pairs]: [usize; 3], of: impl Fn([usize; 2]) -> Vec<[f32; 2]>) -> Tensor {
     let mut kept = vec![0.0; n * 4 * lists * pairs];
     for (picture, list) in (0..n).flat_map(|picture| (0..lists).map(move |list| (picture, list))) {
@@ -128,7 +128,7 @@ pub(super) fn candidates([n, lists, pairs]: [usize; 3], of: impl Fn([usize; 2]) 
     Tensor::from_fn([n, 4, lists, pairs], |at| kept[at])
 }
 
-/// All slots of one list of such candidates, those that are left over too.
+/// Returns all slots of one list of packed candidates, including unused ones.
 pub(super) fn list(x: &Tensor, [picture, list]: [usize; 2]) -> Vec<[f32; 2]> {
     let &[_, _, lists, pairs] = x.dims() else { unreachable!("candidates have four dimensions") };
     let at = |channel, pair| x.data()[((picture * 4 + channel) * lists + list) * pairs + pair];

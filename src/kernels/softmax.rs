@@ -1,9 +1,9 @@
 //! Softmax over runs of channels: `shaders/softmax.wgsl`.
 
-use super::{Effort, LANES, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, spread};
+use super::{Effort, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, WORKGROUP_SIZE, spread};
 use crate::{Shape, Tensor, graph::Op, tensor::Element};
 
-/// The kernel.
+/// The kernel's shader.
 pub const SHADER: Shader = Shader {
     name: "softmax",
     source: include_str!("../../shaders/softmax.wgsl"),
@@ -14,7 +14,7 @@ pub const SHADER: Shader = Shader {
     tier: Tier::Baseline,
 };
 
-/// The kernel, for the planner.
+/// The kernel as a [`LayerKernel`].
 pub struct Softmax;
 
 impl LayerKernel for Softmax {
@@ -44,28 +44,28 @@ impl LayerKernel for Softmax {
     }
 }
 
-/// One run over `x`, making `y`: `[n, anchors, 1, classes]`.
+/// Returns the launch that computes `y`, `[n, anchors, 1, classes]`, from `x`.
 pub fn launch(x: Shape, y: Shape) -> Launch {
     let padded = 4 * y.quads();
-    let threads = y.n * padded;
+    let invocations = y.n * padded;
     Launch {
         shader: &SHADER,
-        constants: vec![("LANES", LANES)],
+        constants: vec![("WORKGROUP_SIZE", WORKGROUP_SIZE)],
         params: vec![
             ("pixels", (x.h * x.w) as u32),
             ("quads", x.quads() as u32),
             ("classes", y.w as u32),
             ("each", (x.c / y.w) as u32),
             ("padded", padded as u32),
-            ("threads", threads as u32),
+            ("invocations", invocations as u32),
         ],
-        workgroups: spread(threads.div_ceil(LANES as usize)),
+        workgroups: spread(invocations.div_ceil(WORKGROUP_SIZE as usize)),
         arithmetic: Element::F32,
-        tile: "1 anchor a thread".into(),
+        tile: "1 anchor per invocation".into(),
     }
 }
 
-/// The same in plain loops over NCHW, of runs of `classes`: `[n, anchors, 1, classes]`.
+/// Computes the reference in plain loops over NCHW, for runs of `classes`: `[n, anchors, 1, classes]`.
 pub fn reference(x: &Tensor, classes: usize) -> Tensor {
     let &[n, c, h, w] = x.dims() else { unreachable!("a feature map has four dimensions") };
     let (pixels, each) = (h * w, c / classes);

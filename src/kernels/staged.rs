@@ -1,4 +1,4 @@
-//! Pointwise and dense convolution staged through workgroup memory: `shaders/staged.wgsl`. Its weights and its
+//! Pointwise and dense convolution staged through workgroup memory: `shaders/staged.wgsl`. Its weights and
 //! references are those of [`super::pointwise`] and [`super::dense`].
 
 use super::{
@@ -12,7 +12,7 @@ use crate::{
     tensor::Element,
 };
 
-/// The kernel.
+/// The kernel's shader.
 pub const SHADER: Shader = Shader {
     name: "staged",
     source: include_str!("../../shaders/staged.wgsl"),
@@ -23,13 +23,14 @@ pub const SHADER: Shader = Shader {
     tier: Tier::Baseline,
 };
 
-/// Threads of a workgroup.
-pub const THREADS: u32 = 256;
+/// The workgroup size.
+pub const WORKGROUP_SIZE: u32 = 256;
 
-/// Terms, inputs of a tap in fours, that a part brings at once.
+/// Terms that a part loads per iteration; a term is a quad of a tap's inputs.
 const DEEP: u32 = 4;
 
-/// Tiles worth choosing from, largest first: the fewer outputs there are, the more threads share the terms of one.
+/// Returns the candidates, largest first: the fewer outputs there are, the more invocations split the terms
+/// of one.
 pub fn tiles() -> impl Iterator<Item = Tile> {
     let sizes = [(8, 2), (4, 4), (4, 2), (4, 1), (2, 2), (2, 1), (1, 1)];
     [1, 2, 4, 8, 16].into_iter().flat_map(move |split| {
@@ -37,47 +38,47 @@ pub fn tiles() -> impl Iterator<Item = Tile> {
     })
 }
 
-/// How the threads of a part lie over its tile.
+/// The layout of a part's invocations over its tile.
 #[derive(Debug, Clone, Copy)]
 struct Part {
     tile: Tile,
-    lanes_o: u32,
-    lanes_p: u32,
+    workgroup_o: u32,
+    workgroup_p: u32,
 }
 
 impl Part {
-    /// The one that leaves the fewest workgroups, and of such the one that brings the least.
+    /// Returns the layout with the fewest workgroups and, of equal ones, the fewest loads.
     fn new(tile: Tile, pixels: usize, outputs: usize) -> Self {
-        let parts = [4, 8, 16].map(|lanes_o| {
-            let lanes_o = lanes_o.min(THREADS / tile.split);
-            Self { tile, lanes_o, lanes_p: THREADS / tile.split / lanes_o }
+        let parts = [4, 8, 16].map(|workgroup_o| {
+            let workgroup_o = workgroup_o.min(WORKGROUP_SIZE / tile.split);
+            Self { tile, workgroup_o, workgroup_p: WORKGROUP_SIZE / tile.split / workgroup_o }
         });
-        let rated = |part: &Self| (part.workgroups(pixels, outputs), part.brought());
+        let rated = |part: &Self| (part.workgroups(pixels, outputs), part.loaded());
         parts.into_iter().min_by_key(rated).unwrap_or(parts[0])
     }
 
     fn workgroups(self, pixels: usize, outputs: usize) -> usize {
-        pixels.div_ceil((self.lanes_p * self.tile.pixels) as usize)
-            * outputs.div_ceil((self.lanes_o * self.tile.quads) as usize)
+        pixels.div_ceil((self.workgroup_p * self.tile.pixels) as usize)
+            * outputs.div_ceil((self.workgroup_o * self.tile.quads) as usize)
     }
 
-    /// `vec4`s that it brings a turn.
-    fn brought(self) -> u32 {
-        DEEP * (self.lanes_p * self.tile.pixels + 4 * self.lanes_o * self.tile.quads)
+    /// Returns the `vec4`s that it loads per iteration.
+    fn loaded(self) -> u32 {
+        DEEP * (self.workgroup_p * self.tile.pixels + 4 * self.workgroup_o * self.tile.quads)
     }
 
-    fn threads(self) -> u32 {
-        self.lanes_o * self.lanes_p
+    fn size(self) -> u32 {
+        self.workgroup_o * self.workgroup_p
     }
 
-    /// Bytes of workgroup memory.
+    /// Returns the bytes of workgroup memory.
     fn memory(self, element: Element) -> u32 {
-        let partial = self.tile.split / 2 * self.tile.sums() * self.threads() + 1;
-        self.tile.split * self.brought() * 4 * element.bytes() as u32 + 16 * partial
+        let partial = self.tile.split / 2 * self.tile.sums() * self.size() + 1;
+        self.tile.split * self.loaded() * 4 * element.bytes() as u32 + 16 * partial
     }
 }
 
-/// Bytes of workgroup memory that a tile takes for `y`.
+/// Returns the bytes of workgroup memory that a tile takes for `y`.
 pub fn memory(tile: Tile, y: Shape, element: Element) -> u32 {
     Part::new(tile, y.pixels(), y.quads()).memory(element)
 }
@@ -86,12 +87,12 @@ fn part(layer: &Layer, tile: Tile) -> Part {
     Part::new(tile, layer.y.pixels(), layer.y.quads())
 }
 
-/// What a pixel's sum is over: the inputs of every tap, in fours.
+/// Returns the number of terms of a pixel's sum: the quads of inputs of every tap.
 fn terms(conv: &Conv) -> usize {
     window::taps(conv) * conv.inputs().div_ceil(4)
 }
 
-/// The kernel, for the planner.
+/// The kernel as a [`LayerKernel`].
 pub struct Staged;
 
 impl LayerKernel for Staged {
@@ -100,7 +101,7 @@ impl LayerKernel for Staged {
     }
 
     fn tiles(&self, layer: &Layer, machine: &Machine) -> Vec<Tile> {
-        let Some(conv) = window::conv(layer).filter(|_| machine.workgroup_threads >= THREADS) else {
+        let Some(conv) = window::conv(layer).filter(|_| machine.workgroup_threads >= WORKGROUP_SIZE) else {
             return Vec::new();
         };
         let fits = |tile: &Tile| {
@@ -112,40 +113,43 @@ impl LayerKernel for Staged {
     }
 
     fn effort(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Effort {
-        let turns = terms(window::wanted(layer)).div_ceil((DEEP * tile.split) as usize) as f64;
+        let iterations = terms(window::expect_conv(layer)).div_ceil((DEEP * tile.split) as usize) as f64;
         let part = part(layer, tile);
-        let gates = if layer.gated { DEEP * part.lanes_p * tile.pixels } else { 0 };
-        let brought = part.brought() / part.threads() + 1;
+        let gates = if layer.gated { DEEP * part.workgroup_p * tile.pixels } else { 0 };
+        let loaded = part.loaded() / part.size() + 1;
         let multiplied = Effort {
             shared: f64::from(DEEP * (tile.pixels + 4 * tile.quads)),
             macs: f64::from(DEEP * 4 * tile.sums()),
             ..Effort::default()
         };
-        // Of the next turn's loads it waits only for what they take longer than this one's products.
+        // The current iteration's products hide a part of the wait for the next one's loads.
         let rates = &machine.rates;
         let hidden = multiplied.shared * rates.shared + multiplied.macs * rates.mac;
         let waits = 1.0 - (hidden / rates.latency.max(1.0)).min(1.0);
-        let loads = f64::from(brought + gates / part.threads());
-        let turn =
-            multiplied + Effort { shared: f64::from(brought), barriers: 2.0, ..Effort::of(waits, loads) };
-        let met = f64::from(tile.split.ilog2());
-        let met =
-            Effort { shared: 2.0 * met * f64::from(tile.sums()), barriers: 2.0 * met, ..Effort::default() };
-        turn * turns + Effort::of(1.0, loads) + met + pointwise::ends(layer, tile)
+        let loads = f64::from(loaded + gates / part.size());
+        let iteration =
+            multiplied + Effort { shared: f64::from(loaded), barriers: 2.0, ..Effort::of(waits, loads) };
+        let combine = f64::from(tile.split.ilog2());
+        let combine = Effort {
+            shared: 2.0 * combine * f64::from(tile.sums()),
+            barriers: 2.0 * combine,
+            ..Effort::default()
+        };
+        iteration * iterations + Effort::of(1.0, loads) + combine + pointwise::epilogue_effort(layer, tile)
     }
 
     fn crowd(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Crowd {
         let part = part(layer, tile);
         Crowd {
-            invocations: part.workgroups(layer.y.pixels(), layer.y.quads()) * THREADS as usize,
-            values: tile.sums() + tile.pixels + 4 * tile.quads + part.brought() / part.threads() + 1,
-            workgroup: THREADS,
+            invocations: part.workgroups(layer.y.pixels(), layer.y.quads()) * WORKGROUP_SIZE as usize,
+            values: tile.sums() + tile.pixels + 4 * tile.quads + part.loaded() / part.size() + 1,
+            workgroup: WORKGROUP_SIZE,
             memory: part.memory(machine.element),
         }
     }
 
     fn launch(&self, layer: &Layer, _: &Machine, tile: Tile) -> Launch {
-        let conv = window::wanted(layer);
+        let conv = window::expect_conv(layer);
         launch(conv, layer.x(), layer.y, layer.window(conv), Extras::of(layer), tile)
     }
 
@@ -158,14 +162,14 @@ impl LayerKernel for Staged {
     }
 }
 
-/// One run over `x`, making `y`.
+/// Returns the launch that computes `y` from `x`.
 pub fn launch(conv: &Conv, x: Shape, y: Shape, reach: Window, extras: Extras, tile: Tile) -> Launch {
     let part = Part::new(tile, y.pixels(), y.quads());
     let tiled = [
         ("PIXELS", tile.pixels),
         ("QUADS", tile.quads),
-        ("LANES_O", part.lanes_o),
-        ("LANES_P", part.lanes_p),
+        ("WORKGROUP_O", part.workgroup_o),
+        ("WORKGROUP_P", part.workgroup_p),
         ("SPLIT", tile.split),
         ("DEEP", DEEP),
     ];
@@ -175,7 +179,7 @@ pub fn launch(conv: &Conv, x: Shape, y: Shape, reach: Window, extras: Extras, ti
         params: window::params(x, y, reach),
         workgroups: spread(part.workgroups(y.pixels(), y.quads())),
         arithmetic: Element::F32,
-        tile: format!("{tile}, {THREADS} threads"),
+        tile: format!("{tile}, workgroups of {WORKGROUP_SIZE}"),
     }
     .placeable()
 }

@@ -1,4 +1,4 @@
-//! Kernels in the languages of drivers, all of which naga writes for wgpu.
+//! Translation of kernels to the languages of drivers, by naga, as in wgpu.
 
 use naga::{
     ShaderStage,
@@ -14,19 +14,21 @@ use naga::{
 use super::{Launch, Tier};
 use crate::{Error, Result, tensor::Element};
 
-/// The properties of a Vulkan driver that SPIR-V is written for.
+/// The properties of a Vulkan driver that SPIR-V depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Vulkan {
-    /// SPIR-V's version that it takes.
+    /// The version of SPIR-V that it accepts.
     pub version: (u8, u8),
-    /// Whether it keeps loads and stores within buffers (`robustBufferAccess2`), so that kernels need not.
+    /// True if it keeps loads and stores within buffers (`robustBufferAccess2`), so that kernels need no
+    /// checks.
     pub robust_buffers: bool,
-    /// Whether it keeps loads within textures.
+    /// True if it keeps loads within textures.
     pub robust_images: bool,
 }
 
 impl Vulkan {
-    /// Whether it keeps all accesses within buffers and textures; wgpu is then asked for no checks of its own.
+    /// Returns whether it keeps all accesses within buffers and textures, so that wgpu is asked to add no
+    /// checks.
     pub fn robust(self) -> bool {
         self.robust_buffers && self.robust_images
     }
@@ -39,7 +41,7 @@ impl Default for Vulkan {
     }
 }
 
-/// A launch's text, parsed and found valid.
+/// A launch's text, parsed and validated.
 ///
 /// ```
 /// use goldcrest::{Shape, kernels::{copy, translate::{Translation, Vulkan}}, tensor::Element};
@@ -59,8 +61,8 @@ pub struct Translation {
 }
 
 impl Translation {
-    /// Of `launch` over maps of `element`, with no capability beyond WebGPU's baseline, its feature for f16,
-    /// and the kernel's tier.
+    /// Parses and validates the text of `launch` over maps of `element`. The text may use no capability
+    /// beyond WebGPU's baseline, its f16 feature and the kernel's tier.
     ///
     /// # Errors
     /// [`Error::Translation`] if naga refuses the text.
@@ -68,7 +70,7 @@ impl Translation {
         let (kernel, tier, text) = (launch.shader.name, launch.shader.tier, launch.wgsl(element));
         let refused = |reason| Error::Translation { kernel, language: "WGSL", reason };
         let module = naga::front::wgsl::parse_str(&text).map_err(|e| refused(e.emit_to_string(&text)))?;
-        // Two f16 packed into 32 bits are WebGPU's baseline.
+        // Packing two f16 into 32 bits is part of WebGPU's baseline.
         let baseline = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
         let mut capabilities = match tier {
             Tier::Baseline => baseline,
@@ -82,12 +84,12 @@ impl Translation {
         Ok(Self { kernel, tier, element, module, info })
     }
 
-    /// What naga parsed.
+    /// Returns the parsed module.
     pub fn module(&self) -> &naga::Module {
         &self.module
     }
 
-    /// The bytes of its SPIR-V.
+    /// Returns the bytes of its SPIR-V.
     ///
     /// # Errors
     /// [`Error::Translation`] if naga cannot write it.
@@ -112,7 +114,7 @@ impl Translation {
         Ok(words.into_iter().flat_map(u32::to_le_bytes).collect())
     }
 
-    /// Direct3D's first shader model that has what it needs; none has matrices.
+    /// Returns the lowest shader model of Direct3D that has the features that it needs; none has matrices.
     pub fn shader_model(&self) -> Option<ShaderModel> {
         match (self.tier, self.element) {
             (Tier::Matrices, _) => None,
@@ -122,7 +124,7 @@ impl Translation {
         }
     }
 
-    /// Its HLSL, where Direct3D has what it needs.
+    /// Returns its HLSL, if Direct3D has the features that it needs.
     ///
     /// # Errors
     /// [`Error::Translation`] if naga cannot write it.
@@ -130,7 +132,7 @@ impl Translation {
         let Some(shader_model) = self.shader_model() else { return Ok(None) };
         let options = hlsl::Options {
             shader_model,
-            // Where wgpu passes the number of workgroups.
+            // The binding in which wgpu passes the number of workgroups.
             special_constants_binding: Some(hlsl::BindTarget { space: 255, ..Default::default() }),
             zero_initialize_workgroup_memory: false,
             force_loop_bounding: false,
@@ -143,13 +145,13 @@ impl Translation {
         Ok(Some(text))
     }
 
-    /// Its Metal Shading Language.
+    /// Returns its Metal Shading Language.
     ///
     /// # Errors
     /// [`Error::Translation`] if naga cannot write it.
     pub fn msl(&self) -> Result<String> {
         let options = msl::Options {
-            // The first version with matrices, which the others need not.
+            // Version 2.3 is the first with matrices.
             lang_version: if self.tier == Tier::Baseline { (1, 2) } else { (2, 3) },
             fake_missing_bindings: true,
             zero_initialize_workgroup_memory: false,
@@ -161,7 +163,7 @@ impl Translation {
         Ok(text)
     }
 
-    /// Its GLSL ES 3.1, which has neither f16 nor subgroups.
+    /// Returns its GLSL ES 3.1, unless it needs f16 or subgroups, which that lacks.
     ///
     /// # Errors
     /// [`Error::Translation`] if naga cannot write it.

@@ -1,5 +1,5 @@
-//! What the products of pixels by channels share whose inner dimension is the inputs of one tap of a window after the
-//! other: `shaders/window.wgsl`. They make pointwise layers, whose window has one tap, and dense ones.
+//! Shared by the products of pixels by channels whose inner dimension is the inputs of each tap of a window
+//! in turn: `shaders/window.wgsl`. They compute pointwise layers, whose window has one tap, and dense ones.
 
 use super::{
     Layer, Maps, dense,
@@ -10,22 +10,22 @@ use crate::{
     graph::{Conv, ConvKind, Window},
 };
 
-/// The convolution of a layer, if it is one that they make.
+/// Returns the convolution of a layer, if they compute such layers.
 pub fn conv<'a>(layer: &Layer<'a>) -> Option<&'a Conv> {
     layer.conv(ConvKind::Pointwise).or_else(|| layer.conv(ConvKind::Dense))
 }
 
-/// The convolution of a layer that they have tiles for.
-pub fn wanted<'a>(layer: &Layer<'a>) -> &'a Conv {
+/// Returns the convolution of a layer that they have tiles for.
+pub fn expect_conv<'a>(layer: &Layer<'a>) -> &'a Conv {
     conv(layer).expect("a kernel is only launched for layers that it has tiles for")
 }
 
-/// Taps of a convolution's window.
+/// Returns the number of taps of a convolution's window.
 pub fn taps(conv: &Conv) -> usize {
     conv.kernel() * conv.kernel()
 }
 
-/// The constants of a launch, those of its tile left out.
+/// Returns the constants of a launch, except those of its tile.
 pub fn constants(conv: &Conv, extras: Extras) -> [(&'static str, u32); 6] {
     [
         ("KERNEL", conv.kernel() as u32),
@@ -37,7 +37,7 @@ pub fn constants(conv: &Conv, extras: Extras) -> [(&'static str, u32); 6] {
     ]
 }
 
-/// The parameters of a launch.
+/// Returns the parameters of a launch.
 pub fn params(x: Shape, y: Shape, window: Window) -> Vec<(&'static str, u32)> {
     let mut params = pointwise::params(x, y);
     params.extend([
@@ -50,7 +50,7 @@ pub fn params(x: Shape, y: Shape, window: Window) -> Vec<(&'static str, u32)> {
     params
 }
 
-/// The same in plain loops over NCHW.
+/// Computes the reference in plain loops over NCHW.
 pub fn reference(layer: &Layer, maps: Maps) -> Tensor {
     match layer.conv(ConvKind::Dense) {
         Some(conv) => dense::reference(conv, maps.x, layer.y, layer.window(conv), maps.residual),

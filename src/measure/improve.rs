@@ -1,4 +1,4 @@
-//! A session that gets quicker while it runs.
+//! Background search for faster kernels while a session runs.
 
 use std::{
     future::{Future, poll_fn},
@@ -22,11 +22,12 @@ use crate::{
     zoo::Network,
 };
 
-/// How long is measured: most of what tuning finds it finds in its first round.
+/// Time to measure for: tuning finds most of its gains in the first round.
 pub(crate) const BUDGET: Duration = Duration::from_secs(8);
 
-/// A session, and a search for better kernels that goes on beside it. As soon as they are known, and no inference is
-/// in flight, another session takes its place. Dropping it stops the search after the measurement at hand.
+/// A session with a background search for faster kernels. Once they are found and no inference is in flight,
+/// a session with them replaces the current one. Dropping the `Improving` stops the search after the current
+/// measurement.
 ///
 /// ```no_run
 /// # use std::sync::Arc;
@@ -50,13 +51,13 @@ pub struct Improving {
 }
 
 impl Improving {
-    /// A session as `build` makes it on `gpu`, and a thread that measures for some eight seconds, keeps what it finds
-    /// in the cache folder, and builds another. Nothing is measured where that was done before, where there is no
-    /// cache folder to keep it in, of a session that runs on the CPU, or in f16: how exact that is has to be judged on
-    /// pictures, as [`tune`](super::tune) does.
+    /// Builds a session on `gpu` with `build`, and starts a thread that measures for about eight seconds,
+    /// keeps the results in the cache folder, and builds a session with them. Nothing is measured if results
+    /// are kept already, if there is no cache folder, or if the session runs on the CPU or in f16: the
+    /// accuracy of f16 has to be checked on pictures, as [`tune`](super::tune) does.
     ///
     /// # Errors
-    /// As `build`. What goes wrong in the background is logged, and the session stays.
+    /// The errors of `build`. Errors in the background are logged, and the session stays.
     pub fn new(
         gpu: &Gpu,
         network: Arc<Network>,
@@ -67,7 +68,7 @@ impl Improving {
         Ok(Self { session, search })
     }
 
-    /// The session to use now: between two inferences it may be another.
+    /// Returns the current session, which may be replaced between two inferences.
     pub fn now(&mut self) -> &mut Session {
         if self.session.is_idle()
             && let Some(search) = self.search.take_if(|search| search.is_over())
@@ -78,21 +79,23 @@ impl Improving {
         &mut self.session
     }
 
-    /// Whether better kernels are still looked for.
+    /// Returns true until the search has ended and its session is in use.
     pub fn is_looking(&self) -> bool {
         self.search.is_some()
     }
 }
 
-/// A search for better kernels, on a thread. Dropping it stops it after the measurement at hand, and nothing is kept.
+/// A search for faster kernels, on a thread. Dropping it stops it after the current measurement, and keeps
+/// nothing.
 pub(crate) struct Search {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Option<Session>>>,
 }
 
 impl Search {
-    /// Measures for `budget` what is quicker than what `session` runs, keeps it, and has another session built if there
-    /// is anything. None where [`Improving::new`] measures nothing.
+    /// Starts a search for kernels that are faster than those of `session`. It measures for `budget`, keeps
+    /// the results and, if there are faster kernels, builds a session with them. Returns `None` where
+    /// [`Improving::new`] measures nothing.
     pub fn start(
         gpu: &Gpu,
         network: Arc<Network>,
@@ -110,10 +113,10 @@ impl Search {
         }
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, gpu) = (stop.clone(), gpu.clone());
-        let look = move || -> Result<Option<Session>> {
+        let work = move || -> Result<Option<Session>> {
             let wave = [Tensor::wave(input, 0.37)];
             let search = tune_async(&gpu, &graph, &network.graph, &wave, element, budget, |_| {});
-            let Some(found) = unless(&stopped, search).transpose()? else { return Ok(None) };
+            let Some(found) = run_until_stopped(&stopped, search).transpose()? else { return Ok(None) };
             let kept = Kept {
                 winners: found.winners.clone(),
                 ms: found.after_ms,
@@ -121,26 +124,27 @@ impl Search {
                 weights: weights(&graph),
             };
             let is_better = keep(&gpu, &graph, input, element, kept) && found.winners != Tuned::default();
-            log::info!("{:.2} ms an inference, {:.2} with better kernels", found.before_ms, found.after_ms);
+            log::info!("{:.2} ms per inference, {:.2} with faster kernels", found.before_ms, found.after_ms);
             (is_better && !stopped.load(Relaxed)).then(build).transpose()
         };
-        let look = move || {
-            look().unwrap_or_else(|error| {
-                log::warn!("no better kernels were looked for: {error}");
+        let logged_work = move || {
+            work().unwrap_or_else(|error| {
+                log::warn!("the search for faster kernels failed: {error}");
                 None
             })
         };
-        let thread = Builder::new().name("goldcrest improves".into()).spawn(look);
-        let thread = thread.inspect_err(|error| log::warn!("no thread to look for better kernels: {error}"));
+        let thread = Builder::new().name("goldcrest improves".into()).spawn(logged_work);
+        let thread = thread
+            .inspect_err(|error| log::warn!("cannot start a thread to search for faster kernels: {error}"));
         Some(Self { stop, thread: Some(thread.ok()?) })
     }
 
-    /// Whether [`Search::better`] need not wait.
+    /// Returns true if [`Search::better`] does not wait.
     pub fn is_over(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// The session with better kernels, if there are any.
+    /// Waits for the search and returns the session with faster kernels, if any were found.
     pub fn better(mut self) -> Option<Session> {
         self.thread.take()?.join().ok()?
     }
@@ -155,8 +159,8 @@ impl Drop for Search {
     }
 }
 
-/// What comes of `work`, unless it is stopped where it gives way.
-fn unless<T>(stopped: &AtomicBool, work: impl Future<Output = T>) -> Option<T> {
+/// Runs `work` and returns its result; `None` if it is stopped where it yields.
+fn run_until_stopped<T>(stopped: &AtomicBool, work: impl Future<Output = T>) -> Option<T> {
     let mut work = pin!(work);
     pollster::block_on(poll_fn(|context| match stopped.load(Relaxed) {
         true => Poll::Ready(None),

@@ -1,4 +1,4 @@
-//! What can only be known by measuring, on the user's own device.
+//! Measurements on the user's device: timing, tuning and roofline analysis.
 
 mod improve;
 mod peaks;

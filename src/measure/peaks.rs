@@ -1,4 +1,4 @@
-//! What a device could do at its best, measured by kernels that do one thing only.
+//! Peak rates of a device, measured by kernels that do one thing only.
 
 use super::Peaks;
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     tensor::Element,
 };
 
-/// Maps as networks have them, and some that no cache holds.
+/// Maps of sizes that networks have, and one that no cache holds.
 const CARE: Care = Care { long: 0.02, runs: 5, sides: &[512, 1024, 4096] };
 
 impl Peaks {
@@ -21,7 +21,7 @@ impl Peaks {
         pollster::block_on(Self::measure_async(device, element))
     }
 
-    /// [`Peaks::measure`] for where nothing may block. Elsewhere it blocks all the same.
+    /// [`Peaks::measure`] for browsers, where nothing may block. On native targets it blocks.
     ///
     /// # Errors
     /// As [`Gpu::probe`].

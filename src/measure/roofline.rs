@@ -1,7 +1,7 @@
-//! Where time goes: what a device could do at its best, against what a step took.
+//! Roofline analysis: the time of each step, compared with the peak rates of the device.
 //!
-//! A step's floor is the longer of its multiply-adds at the device's peak and its bytes at the
-//! device's bandwidth: nothing can be quicker. Utilisation is the floor over the time.
+//! A step's floor is the lower bound of its time: that of its multiply-adds at the device's peak or of its
+//! bytes at the device's bandwidth, whichever is longer. Utilisation is the floor over the measured time.
 
 use std::{fmt, iter::Sum, ops::Add};
 
@@ -9,29 +9,29 @@ use serde::Serialize;
 
 use crate::plan::Work;
 
-/// The best that was seen of a device.
+/// Measured peak rates of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Peaks {
-    /// Multiply-adds a second.
+    /// Multiply-adds per second.
     pub macs: f64,
-    /// Bytes a second, read and written.
+    /// Bytes per second, read and written.
     pub bytes: f64,
-    /// Seconds that a launch takes that has nothing to do and waits for the one before it; on the
-    /// CPU, that handing work to all threads takes.
+    /// Seconds of an empty launch that waits for the preceding one; on the CPU, seconds to hand work to all
+    /// threads and wait for them.
     pub launch: f64,
 }
 
-/// What most of a step's time goes to.
+/// The largest part of a step's time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Bound {
-    /// Its multiply-adds.
+    /// Multiply-adds.
     Arithmetic,
-    /// Its bytes.
+    /// Memory traffic.
     Bytes,
-    /// Being launched.
+    /// The launch.
     Launch,
-    /// Nothing of these: units that wait for loads, for one another, or have nothing to do.
+    /// None of these: units that wait for loads or for one another, or that have no work.
     Idle,
 }
 
@@ -46,21 +46,21 @@ impl fmt::Display for Bound {
     }
 }
 
-/// A step's time, or a network's, split into what it was needed for. The parts add up to it.
+/// The time of a step or of a network, split by cause. The parts add up to the whole.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Split {
-    /// Seconds that the multiply-adds take at the peak.
+    /// Seconds of the multiply-adds at the peak rate.
     pub arithmetic: f64,
-    /// Seconds beyond these that the bytes take at the bandwidth.
+    /// Additional seconds of the bytes at the peak bandwidth.
     pub bytes: f64,
-    /// Seconds beyond the floor that a launch takes.
+    /// Additional seconds of the launch.
     pub launch: f64,
     /// The rest.
     pub idle: f64,
 }
 
 impl Split {
-    /// Of a step that took `seconds`.
+    /// Splits the time of a step that took `seconds`.
     pub fn of(work: Work, seconds: f64, peaks: &Peaks) -> Self {
         let mut rest = seconds;
         let mut part = |wanted: f64| {
@@ -75,14 +75,14 @@ impl Split {
         Self { arithmetic: arithmetic_part, bytes, launch, idle: rest }
     }
 
-    /// All of it, in seconds.
+    /// Returns the whole time, in seconds.
     pub fn seconds(&self) -> f64 {
         self.arithmetic + self.bytes + self.launch + self.idle
     }
 
-    /// The largest part.
+    /// Returns the largest part.
     pub fn bound(&self) -> Bound {
-        // The floor is one of the two, whichever is longer.
+        // The floor counts as one part, named after the larger of its two.
         let floor = self.arithmetic + self.bytes;
         let floor_is = if self.bytes > 0.5 * floor { Bound::Bytes } else { Bound::Arithmetic };
         let parts = [(floor, floor_is), (self.launch, Bound::Launch), (self.idle, Bound::Idle)];
@@ -109,12 +109,12 @@ impl Sum for Split {
 }
 
 impl Peaks {
-    /// Seconds below which nothing can do this work.
+    /// Returns the lower bound of the time for this work, in seconds.
     pub fn floor(&self, work: Work) -> f64 {
         (work.macs as f64 / self.macs).max(work.bytes as f64 / self.bytes)
     }
 
-    /// The floor's share of the time. More than one means that bytes came from a cache.
+    /// Returns the floor over the measured time. More than 1 means that bytes came from a cache.
     pub fn utilisation(&self, work: Work, seconds: f64) -> f64 {
         self.floor(work) / seconds
     }
@@ -124,7 +124,7 @@ impl Peaks {
 mod tests {
     use super::*;
 
-    /// 10 multiply-adds and 4 bytes a second, half a second a launch.
+    /// 10 multiply-adds and 4 bytes per second, half a second per launch.
     const PEAKS: Peaks = Peaks { macs: 10.0, bytes: 4.0, launch: 0.5 };
 
     fn split(macs: u64, bytes: u64, seconds: f64) -> (Split, f64) {
@@ -140,13 +140,13 @@ mod tests {
         assert_eq!(parts, Split { arithmetic: 2.0, bytes: 0.0, launch: 0.5, idle: 1.5 });
         assert_eq!(parts.bound(), Bound::Arithmetic);
 
-        // Twelve bytes take three seconds, one of which five multiply-adds would not have filled.
+        // Twelve bytes take three seconds, five multiply-adds half a second: bytes are the floor.
         let (parts, utilisation) = split(5, 12, 4.0);
         assert_eq!(utilisation, 0.75);
         assert_eq!(parts, Split { arithmetic: 0.5, bytes: 2.5, launch: 0.5, idle: 0.5 });
         assert_eq!(parts.bound(), Bound::Bytes);
 
-        // Next to no work: a launch, and little else.
+        // Very little work: mostly the launch.
         let (parts, utilisation) = split(1, 0, 0.75);
         assert!((utilisation - 0.1 / 0.75).abs() < 1e-12);
         assert_eq!(parts.bound(), Bound::Launch);

@@ -1,44 +1,44 @@
-//! What repeating a measurement gives.
+//! Statistics of repeated measurements.
 
 use serde::Serialize;
 
-/// A number that was measured many times.
+/// Median and range of a measurement that was repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Spread {
-    /// As many were more as were less.
+    /// The median.
     pub median: f64,
-    /// The least.
+    /// The minimum.
     pub min: f64,
-    /// The most.
+    /// The maximum.
     pub max: f64,
 }
 
 impl Spread {
-    /// Of these; none of nothing.
+    /// Returns the spread of `values`; `None` if there are none.
     pub fn of(mut values: Vec<f64>) -> Option<Self> {
         values.sort_by(f64::total_cmp);
         Some(Self { median: *values.get(values.len() / 2)?, min: *values.first()?, max: *values.last()? })
     }
 
-    /// Whether the medians differ by more than repeating moves either: by half of what lies between its least and its
-    /// most.
+    /// Returns true if the medians differ by at least the measurement noise: half of the range divided by the
+    /// median, of whichever spread has more.
     pub fn differs(self, other: Self) -> bool {
-        let moved = |spread: Self| (spread.max - spread.min) / spread.median / 2.0;
-        (self.median / other.median - 1.0).abs() >= moved(self).max(moved(other))
+        let noise = |spread: Self| (spread.max - spread.min) / spread.median / 2.0;
+        (self.median / other.median - 1.0).abs() >= noise(self).max(noise(other))
     }
 
-    /// All three times `factor`.
+    /// Multiplies all three values by `factor`.
     pub fn times(self, factor: f64) -> Self {
         Self { median: self.median * factor, min: self.min * factor, max: self.max * factor }
     }
 }
 
-/// Whether a quarter of the values are more than half as much again as the median: something else
-/// was running, and the median says little.
+/// Returns true if a quarter of the values exceed 1.5 times the median: something else was running, and the
+/// median is unreliable.
 pub fn noisy(values: &[f64]) -> bool {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let at = |share: usize| sorted.get(sorted.len() * share / 4).copied();
+    let at = |quarters: usize| sorted.get(sorted.len() * quarters / 4).copied();
     at(3).zip(at(2)).is_some_and(|(upper, median)| upper > 1.5 * median)
 }
 
@@ -47,14 +47,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_spread_is_of_all_values_and_noise_of_many() {
+    fn a_spread_covers_all_values_and_noise_needs_many() {
         let spread = Spread::of(vec![3.0, 1.0, 2.0]).unwrap();
         assert_eq!((spread.median, spread.min, spread.max), (2.0, 1.0, 3.0));
         assert_eq!(Spread::of(vec![]), None);
         let around = |median: f64| Spread { median, min: 0.9 * median, max: 1.1 * median };
         assert!(around(1.0).differs(around(1.2)) && around(1.2).differs(around(1.0)));
         assert!(!around(1.0).differs(around(1.05)) && !around(1.0).differs(around(0.95)));
-        // One that was disturbed is no noise, a third of them is.
+        // A single disturbed value is not noise; a third of them is.
         assert!(!noisy(&[1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 9.0]));
         assert!(noisy(&[1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0]));
         assert!(!noisy(&[]));

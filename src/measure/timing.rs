@@ -1,4 +1,4 @@
-//! How long a network takes, and each of its steps.
+//! Timing of networks and of their steps.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -17,31 +17,31 @@ use crate::{
 /// How much to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Effort {
-    /// Runs that do not count, before any that does.
+    /// Warm-up runs, which are not measured.
     pub warmup: usize,
-    /// Runs of each measurement at least.
+    /// The least number of runs per measurement.
     pub runs: usize,
-    /// Time that each measurement may take, if its least runs took less.
+    /// The least time per measurement; runs are repeated until both are reached.
     pub time: Duration,
 }
 
-/// What was measured of one network on one device.
+/// The measurements of one network on one device.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Timing {
-    /// What maps and weights are stored as.
+    /// The storage type of maps and weights.
     pub precision: Element,
-    /// Milliseconds from nothing to the first answer: planning, compiling, the first run.
+    /// Milliseconds until the first outputs: planning, compiling, the first run.
     pub first_ms: f64,
-    /// Milliseconds from a tensor in memory to an answer in memory.
+    /// Wall-clock milliseconds from the input tensor to the output tensors, both in host memory.
     pub wall_ms: Spread,
-    /// Milliseconds by the GPU's own clock, from the first step's start to the last one's end; none on the CPU.
+    /// Milliseconds from the first step's start to the last one's end, by GPU timestamps; none on the CPU.
     pub gpu_ms: Option<Spread>,
-    /// Milliseconds of all steps together, by the clock that measures each of them; none where nothing does.
+    /// The sum of the milliseconds of all steps, each measured separately; none if steps cannot be measured.
     pub steps_ms: Option<Spread>,
-    /// Why there is no `gpu_ms`.
+    /// The reason why `gpu_ms` is missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu_missing: Option<String>,
-    /// Milliseconds of wall time an inference takes with two in flight; none on the CPU.
+    /// Wall-clock milliseconds per inference with two in flight; none on the CPU.
     pub stream_ms: Option<f64>,
     /// True if many runs took far longer than the median: something else was running.
     pub noisy: bool,
@@ -51,51 +51,50 @@ pub struct Timing {
     pub steps: Vec<StepTime>,
 }
 
-/// What was measured of a step.
+/// The measurements of a step.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StepTime {
-    /// What it is.
+    /// The step.
     #[serde(flatten)]
     pub summary: Summary,
-    /// What it has to do: its layers' multiply-adds without what overlapping tiles do again, and
-    /// its inputs, outputs and weights once.
+    /// The necessary work: its layers' multiply-adds, without those that overlapping tiles repeat, and the
+    /// bytes of its inputs, outputs and weights, counted once.
     pub needed: Work,
-    /// Milliseconds; none where nothing measures them.
+    /// Milliseconds; none if steps cannot be measured.
     pub ms: Option<Spread>,
 }
 
 impl Timing {
-    /// What the steps' times went to, together; none where they were not measured.
+    /// Splits the total time of the steps by cause; `None` if the steps were not measured.
     pub fn split(&self, peaks: &Peaks) -> Option<Split> {
         self.steps.iter().map(|step| step.split(peaks)).sum()
     }
 
-    /// The steps' floors over their times, together.
+    /// Returns the sum of the steps' floors over the sum of their times.
     pub fn utilisation(&self, peaks: &Peaks) -> Option<f64> {
         let seconds: f64 = self.steps.iter().map(StepTime::seconds).sum::<Option<f64>>()?;
         Some(self.steps.iter().map(|step| peaks.floor(step.needed)).sum::<f64>() / seconds)
     }
 
-    /// The milliseconds that the network takes without its input's way to the device and the answer's
-    /// way back: those of the GPU's clock, on the CPU those of the steps, and of the wall where
-    /// there is neither.
+    /// Returns the milliseconds of the network without upload and readback: `gpu_ms` or, on the CPU,
+    /// `steps_ms`; `wall_ms` if there is neither.
     pub fn ms(&self) -> Spread {
         self.gpu_ms.or(self.steps_ms).unwrap_or(self.wall_ms)
     }
 }
 
 impl StepTime {
-    /// Its median.
+    /// Returns the median time, in seconds.
     pub fn seconds(&self) -> Option<f64> {
         self.ms.map(|ms| ms.median / 1e3)
     }
 
-    /// What its time went to.
+    /// Splits its time by cause.
     pub fn split(&self, peaks: &Peaks) -> Option<Split> {
         Some(Split::of(self.needed, self.seconds()?, peaks))
     }
 
-    /// Its floor over its time.
+    /// Returns its floor over its time.
     pub fn utilisation(&self, peaks: &Peaks) -> Option<f64> {
         Some(peaks.utilisation(self.needed, self.seconds()?))
     }
@@ -106,9 +105,9 @@ impl StepTime {
 pub struct Case<'a> {
     /// The graph.
     pub graph: &'a Graph,
-    /// The shape; the options' batch and size do not count.
+    /// The shape of the input; the batch and size in `options` are ignored.
     pub input: Shape,
-    /// How to run it.
+    /// Options of the session.
     pub options: Options,
 }
 
@@ -120,7 +119,7 @@ pub fn time(device: &Device, case: Case, effort: Effort) -> Result<Timing> {
     pollster::block_on(time_async(device, case, effort))
 }
 
-/// [`time`] for where nothing may block. Elsewhere it blocks all the same.
+/// [`time`] for browsers, where nothing may block. On native targets it blocks.
 ///
 /// # Errors
 /// As [`time`].
@@ -130,13 +129,13 @@ pub async fn time_async(device: &Device, case: Case<'_>, effort: Effort) -> Resu
     running.timing()
 }
 
-/// Measures several graphs that are to be compared: they take turns, so that whatever else the
-/// machine does, it does to all of them.
+/// Measures several graphs for comparison. Their runs alternate, so that other load on the machine affects
+/// all of them.
 pub fn compare(device: &Device, cases: &[Case], effort: Effort) -> Vec<Result<Timing>> {
     pollster::block_on(compare_async(device, cases, effort))
 }
 
-/// [`compare`] for where nothing may block. Elsewhere it blocks all the same.
+/// [`compare`] for browsers, where nothing may block. On native targets it blocks.
 pub async fn compare_async(device: &Device, cases: &[Case<'_>], effort: Effort) -> Vec<Result<Timing>> {
     let mut running = Vec::new();
     for case in cases {
@@ -146,7 +145,7 @@ pub async fn compare_async(device: &Device, cases: &[Case<'_>], effort: Effort) 
     let mut rounds = 0;
     while rounds < effort.runs || start.elapsed() < effort.time * cases.len() as u32 {
         for running in &mut running {
-            // One that fails leaves the others their turns.
+            // If one fails, the others continue.
             if let Ok(measured) = running
                 && let Err(e) = measured.measure(Effort { runs: 1, ..effort }, Duration::ZERO).await
             {
@@ -165,12 +164,12 @@ struct Running<'a> {
     session: Session,
     picture: Tensor,
     first_ms: f64,
-    /// Milliseconds of every run, of the wall and of the device's clock.
+    /// Milliseconds of every run, by wall-clock time and by GPU timestamps.
     walls: Vec<f64>,
     clocks: Vec<f64>,
-    /// Milliseconds an inference took with another in flight.
+    /// Milliseconds per inference with another in flight.
     streams: Vec<f64>,
-    /// Of each run all steps together, and of each step every run.
+    /// Milliseconds of all steps together by run, and of each step by run.
     sums: Vec<f64>,
     steps: Vec<Vec<f64>>,
 }
@@ -181,13 +180,13 @@ impl<'a> Running<'a> {
         let begun = Instant::now();
         let mut session = Session::build_graph(device, case.graph, case.input, case.options).await?;
         let built = begun.elapsed();
-        // Not before: what no session takes may be too large to make.
+        // After the session is built: an input that no session accepts may be too large to allocate.
         let picture = picture(case.input)?;
         let begun = Instant::now();
-        session.answers(&picture).await?;
+        session.run_all_yielding(&picture).await?;
         let first_ms = 1e3 * (built + begun.elapsed()).as_secs_f64();
         for _ in 0..effort.warmup {
-            session.answers(&picture).await?;
+            session.run_all_yielding(&picture).await?;
         }
         Ok(Self {
             case,
@@ -203,7 +202,7 @@ impl<'a> Running<'a> {
         })
     }
 
-    /// Whether the device's clock, or the CPU's, can tell one step from the next.
+    /// Returns true if the steps can be measured one by one.
     fn has_clock(&self) -> bool {
         match self.device {
             Device::Gpu(gpu) => gpu.has_timestamps(),
@@ -211,12 +210,12 @@ impl<'a> Running<'a> {
         }
     }
 
-    /// Each measurement as often as `effort` says, and longer up to `time`.
+    /// Repeats each measurement at least `effort.runs` times, and for at least `time`.
     async fn measure(&mut self, effort: Effort, time: Duration) -> Result<()> {
         let Self { session, picture, .. } = self;
         let walls = repeat(effort.runs, time, async || {
             let start = Instant::now();
-            session.answers(picture).await?;
+            session.run_all_yielding(picture).await?;
             Ok(1e3 * start.elapsed().as_secs_f64())
         });
         let walls = walls.await?;
@@ -228,7 +227,7 @@ impl<'a> Running<'a> {
             return Ok(());
         }
         let Self { device, session, picture, steps, clocks, .. } = self;
-        // In turns, so that both meet the same moods of the machine.
+        // Alternate the two measurements, so that both see the same state of the machine.
         let sums = repeat(effort.runs, time, async || {
             if matches!(device, Device::Gpu(_)) {
                 clocks.push(session.clock_async(picture).await? / 1e6);
@@ -243,24 +242,24 @@ impl<'a> Running<'a> {
         Ok(())
     }
 
-    /// What came of it.
+    /// Returns the results.
     fn timing(self) -> Result<Timing> {
         let gpu_missing = match self.device {
             Device::Gpu(gpu) if !gpu.has_timestamps() => Some(format!("{} has no timestamps", gpu.adapter())),
             Device::Gpu(_) if self.clocks.iter().all(|ms| *ms <= 0.0) => {
-                Some("its clock stood still".to_string())
+                Some("its timestamps do not advance".to_string())
             }
             _ => None,
         };
         let clocked = gpu_missing.is_none();
-        // A batch beyond the device's limits runs every step for each of its shares.
+        // A batch that exceeds the device's limits runs every step once per sub-batch.
         let Case { graph, input, .. } = self.case;
-        let share = self.session.plan().map_or(input.n, |plan| plan.input.shape.n);
-        let shares = input.n.div_ceil(share) as u64;
-        let macs = macs(graph, Shape { n: share, ..input })?;
+        let sub_batch = self.session.plan().map_or(input.n, |plan| plan.input.shape.n);
+        let sub_batches = input.n.div_ceil(sub_batch) as u64;
+        let macs = macs(graph, Shape { n: sub_batch, ..input })?;
         let steps = self.session.steps().into_iter().zip(self.steps).map(|(summary, times)| {
             let macs: u64 = summary.layers.iter().filter_map(|layer| macs.get(layer.as_str())).sum();
-            let needed = Work { bytes: shares * summary.work.bytes, macs: shares * macs };
+            let needed = Work { bytes: sub_batches * summary.work.bytes, macs: sub_batches * macs };
             StepTime { summary, needed, ms: Spread::of(times).filter(|_| clocked) }
         });
         let first = Spread { median: self.first_ms, min: self.first_ms, max: self.first_ms };
@@ -279,10 +278,10 @@ impl<'a> Running<'a> {
     }
 }
 
-/// An input of this shape, of which nothing is zero.
+/// Creates an input of this shape with varied values.
 fn picture(shape: Shape) -> Result<Tensor> {
     let mut values = Vec::new();
-    // A batch that devices run in shares may still be larger than memory.
+    // A batch that devices split into sub-batches may still exceed the host's memory.
     let (needed, limit) = (4 * shape.len() as u64, cpu::available_bytes());
     if needed > limit || values.try_reserve_exact(shape.len()).is_err() {
         return Err(Error::Limit { what: "the input".into(), needed, limit });
@@ -291,19 +290,19 @@ fn picture(shape: Shape) -> Result<Tensor> {
     Tensor::new(<[usize; 4]>::from(shape), values)
 }
 
-/// Milliseconds an inference takes with the next one in flight.
+/// Measures the milliseconds per inference with the next one in flight.
 async fn stream(session: &mut Session, picture: &Tensor, runs: usize) -> Result<f64> {
     let start = Instant::now();
     let mut flying = session.submit(picture)?;
     for _ in 1..runs {
         let next = session.submit(picture)?;
-        session.answer(std::mem::replace(&mut flying, next)).await?;
+        session.collect_yielding(std::mem::replace(&mut flying, next)).await?;
     }
-    session.answer(flying).await?;
+    session.collect_yielding(flying).await?;
     Ok(1e3 * start.elapsed().as_secs_f64() / runs as f64)
 }
 
-/// What `run` gives, so often at least and as long as there is time.
+/// Calls `run` at least `runs` times and for at least `time`, and returns its values.
 async fn repeat(runs: usize, time: Duration, mut run: impl AsyncFnMut() -> Result<f64>) -> Result<Vec<f64>> {
     let start = Instant::now();
     let mut values = Vec::new();
@@ -313,7 +312,7 @@ async fn repeat(runs: usize, time: Duration, mut run: impl AsyncFnMut() -> Resul
     Ok(values)
 }
 
-/// Multiply-adds of each layer.
+/// Returns the multiply-adds of each layer.
 fn macs(graph: &Graph, input: Shape) -> Result<HashMap<&str, u64>> {
     let costs = graph.costs(&graph.shapes(input)?);
     Ok(graph.nodes().zip(costs).map(|((_, node), cost)| (node.name(), cost.macs)).collect())

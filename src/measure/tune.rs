@@ -1,11 +1,10 @@
-//! The kernels of a network's layers and the schedules of its blocks, measured against one
-//! another.
+//! Tuning: measures candidate kernels of a network's layers and candidate schedules of its blocks.
 //!
-//! Candidates are timed in the real sequence with its barriers: plan after plan gives each layer,
-//! or each block, another of its candidates, so one plan measures one candidate of all of them.
-//! First layers by themselves, then blocks, whose layers by themselves are by then the best there
-//! are. What is quicker than the model's choice beyond noise wins, and all of it is kept only if
-//! the whole network is no slower.
+//! Candidates are timed in the real sequence with its barriers. Each plan gives every layer, or every
+//! block, one of its candidates, so that one plan measures one candidate of each. Layers are measured
+//! first, with one kernel per layer; then blocks, whose separate layers already use the best kernels. A
+//! candidate wins if it beats the cost model's choice by more than the measurement noise. The winners
+//! are kept only if the whole network is not slower with them.
 
 use std::{collections::BTreeMap, fmt::Display, ops::Add, time::Duration};
 
@@ -20,63 +19,65 @@ use crate::{
     tensor::Element,
 };
 
-/// Candidates of each kind, of a block and of a layer; in less time than [`QUICK`] a block's best by the model alone.
-const EACH: usize = 3;
-const EACH_KERNEL: usize = 2;
-const QUICK: Duration = Duration::from_secs(20);
+/// Candidates of each kind per block and per layer. With a budget below [`SHORT_BUDGET`], only the one per
+/// kind that the cost model predicts to be fastest is measured per block.
+const BLOCK_CANDIDATES: usize = 3;
+const LAYER_CANDIDATES: usize = 2;
+const SHORT_BUDGET: Duration = Duration::from_secs(20);
 
-/// Runs of a plan in a round.
+/// Runs per plan and round.
 const RUNS: usize = 5;
 
-/// The share by which a candidate must beat the model's choice: less is noise.
+/// The fraction by which a candidate must beat the cost model's choice; less is measurement noise.
 const MARGIN: f64 = 0.03;
 
-/// The shares of the budget after which layers are settled, those with a gate, and blocks; the rest compares the
-/// whole network.
+/// The fractions of the budget after which the measurements of layers, of layers with a gate, and of blocks
+/// end. The rest compares whole networks.
 const LAYERS: f64 = 0.35;
 const GATED: f64 = 0.45;
 const BLOCKS: f64 = 0.75;
 
-/// What came of tuning.
+/// Results of tuning.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
 pub struct Tuning {
-    /// What beat the model's choice.
+    /// The candidates that beat the cost model's choice.
     pub winners: Tuned,
-    /// What was measured of layers by themselves.
+    /// The number of measurements of separate layers.
     pub layers: Tally,
-    /// What was measured of blocks and heads.
+    /// The number of measurements of blocks and heads.
     pub blocks: Tally,
-    /// Every candidate's time, of each layer and block in the model's order.
+    /// The time of every candidate, by layer and block, in the cost model's order.
     pub measured: Vec<Measured>,
-    /// Milliseconds of a run as the model plans it, the median of alternating runs.
+    /// Milliseconds per run of the cost model's plan, the median of alternating runs.
     pub before_ms: f64,
-    /// Milliseconds of a run as tuned.
+    /// Milliseconds per run of the tuned plan.
     pub after_ms: f64,
-    /// How far the scores as tuned are from those in f32, over their norm; 0 in f32.
+    /// Relative error of the scores of the tuned plan: the norm of their difference from the f32 scores, over
+    /// the norm of the f32 scores; 0 in f32.
     pub error: f64,
 }
 
-/// What a candidate was measured to take.
+/// The measured time of a candidate.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Measured {
     /// The layer, or the first one of the block.
     pub layer: String,
     /// The kernel and its tile, or the schedule.
     pub candidate: String,
-    /// Microseconds that the model gives it, a launch included.
+    /// Microseconds that the cost model predicts, with a launch.
     pub modelled_us: f64,
-    /// Microseconds on the device, the least.
+    /// Microseconds on the device, the minimum of all runs.
     pub us: f64,
 }
 
-/// How much was measured.
+/// The number of measurements.
 #[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
 pub struct Tally {
-    /// Layers or blocks that had a choice.
+    /// Layers or blocks with several candidates.
     pub contests: usize,
-    /// Candidates, over all of them.
+    /// Candidates of all of them.
     pub entered: usize,
-    /// Times that all of them were measured.
+    /// Rounds in which every candidate was measured.
     pub rounds: usize,
 }
 
@@ -96,17 +97,17 @@ pub fn tune(
     pollster::block_on(tune_async(gpu, graph, scores, inputs, element, budget, progress))
 }
 
-/// Measures `graph` for about `budget`, and a round longer if that is too short for one. `progress`
-/// hears the share of the budget that is spent. `scores` is the same network with an answer that
-/// tells how exact it is: label maps and lists of boxes do not. How exact f16 is depends on what a network sees:
-/// the worst of the `inputs` counts, all of one shape, and times are of the first.
+/// Tunes `graph` for about `budget`, or for one round if that takes longer. `progress` is called with the
+/// fraction of the budget that is spent. `scores` is the same network with outputs that show its accuracy,
+/// unlike label maps and lists of boxes. The accuracy of f16 depends on the input: the worst of `inputs`,
+/// which have one shape, counts. Times are those of the first input.
 ///
-/// Steps are timed by the device's timestamps; without any, by the wall's clock, each repeated. It blocks where
-/// anything may, and gives way between two measurements: dropping the future there stops it. Only in a browser is
-/// there anything to wait for.
+/// Steps are timed with GPU timestamps or, if there are none, with wall-clock time and repetitions. The
+/// future blocks on native targets, and yields between two measurements: dropping it there stops the tuning.
+/// It waits asynchronously in a browser only.
 ///
 /// # Errors
-/// As [`Plan::new`] and [`Executor::run`]; [`Error::Input`] if there is no input.
+/// As [`Plan::new`] and [`Executor::run`]; [`Error::Input`] if `inputs` is empty.
 pub async fn tune_async(
     gpu: &Gpu,
     graph: &Graph,
@@ -117,24 +118,24 @@ pub async fn tune_async(
     mut progress: impl FnMut(f64),
 ) -> Result<Tuning> {
     let start = Instant::now();
-    let mut within = |share: f64| {
+    let mut within = |fraction: f64| {
         let spent = start.elapsed().as_secs_f64() / budget.as_secs_f64().max(1e-3);
         progress(spent);
-        spent < share
+        spent < fraction
     };
     gpu.calibrate().await?;
     let machine = gpu.machine(element);
-    let first = inputs.first().ok_or_else(|| Error::Input("there is none to measure with".into()))?;
+    let first = inputs.first().ok_or_else(|| Error::Input("tuning needs at least one input".into()))?;
     let input = first.shape()?;
     let bench = Bench { gpu, graph, scores, input, machine, inputs };
-    let each = if budget < QUICK { 1 } else { EACH };
+    let each = if budget < SHORT_BUDGET { 1 } else { BLOCK_CANDIDATES };
 
     let mut tuning = Tuning::default();
     let winners = &mut tuning.winners;
     let measured = &mut tuning.measured;
-    let layers = Plan::layer_contests(graph, input, machine, EACH_KERNEL)?;
+    let layers = Plan::layer_contests(graph, input, machine, LAYER_CANDIDATES)?;
     (winners.kernels, tuning.layers) = bench
-        .judge(
+        .measure_contests(
             &layers,
             measured,
             |kernels| (Fuse::None, Tuned { kernels, ..Tuned::default() }),
@@ -142,14 +143,14 @@ pub async fn tune_async(
             || within(LAYERS),
         )
         .await?;
-    let gated = Plan::gated_contests(graph, input, machine, EACH_KERNEL)?;
+    let gated = Plan::gated_contests(graph, input, machine, LAYER_CANDIDATES)?;
     if !gated.is_empty() {
         let tally;
         (winners.gated, tally) = bench
-            .judge(
+            .measure_contests(
                 &gated,
                 measured,
-                // A schedule that has the gate in a kernel of its own.
+                // With this option the projection, which applies the gate, is a separate kernel.
                 |gated| (Fuse::Pair, Tuned { gated, ..Tuned::default() }),
                 |_, step| {
                     step.launch.constants.contains(&("GATED", 1)).then(|| step.layers.last().cloned())?
@@ -162,7 +163,7 @@ pub async fn tune_async(
     let known = Tuned { schedules: Schedules::new(), ..winners.clone() };
     let blocks = Plan::contests(graph, input, machine, &known, each)?;
     (winners.schedules, tuning.blocks) = bench
-        .judge(
+        .measure_contests(
             &blocks,
             measured,
             |schedules| (Fuse::Auto, Tuned { schedules, ..known.clone() }),
@@ -183,8 +184,8 @@ pub async fn tune_async(
     Ok(tuning)
 }
 
-/// The kernels of each layer that the model likes best, `each` of every kind, measured in so many rounds of plans that
-/// give every layer a kernel of its own. It blocks where anything may.
+/// Measures the kernels of each layer that the cost model predicts to be fastest, `each` of every kind, in
+/// `rounds` rounds of plans with one kernel per layer. It blocks on native targets.
 ///
 /// # Errors
 /// As [`tune_async`].
@@ -205,38 +206,38 @@ pub async fn layer_times(
     let name = |_: &Plan, step: &Step| Some(step.name().to_string());
     let more = || {
         done += 1;
-        done < rounds * turns(&layers)
+        done < rounds * plans_per_round(&layers)
     };
-    bench.judge(&layers, &mut measured, alone, name, more).await?;
+    bench.measure_contests(&layers, &mut measured, alone, name, more).await?;
     Ok(measured)
 }
 
-/// What tuning measures besides the model's own plans: of every layer and block each candidate, in as many
-/// plans as that takes.
+/// Returns the plans that tuning measures besides the cost model's: together they have every candidate of
+/// every layer and block.
 ///
 /// # Errors
 /// As [`Plan::new`].
 pub fn candidates(graph: &Graph, input: Shape, machine: Machine) -> Result<Vec<Plan>> {
     let plan = |fuse, tuned| Plan::new(graph, input, machine, &Options { fuse, tuned, ..Options::default() });
-    let layers = Plan::layer_contests(graph, input, machine, EACH_KERNEL)?;
-    let gated = Plan::gated_contests(graph, input, machine, EACH_KERNEL)?;
-    let blocks = Plan::contests(graph, input, machine, &Tuned::default(), EACH)?;
-    let layers = (0..turns(&layers))
-        .map(|at| plan(Fuse::None, Tuned { kernels: turn(&layers, at), ..Tuned::default() }));
-    let gated =
-        (0..turns(&gated)).map(|at| plan(Fuse::Pair, Tuned { gated: turn(&gated, at), ..Tuned::default() }));
-    let blocks = (0..turns(&blocks))
-        .map(|at| plan(Fuse::Auto, Tuned { schedules: turn(&blocks, at), ..Tuned::default() }));
+    let layers = Plan::layer_contests(graph, input, machine, LAYER_CANDIDATES)?;
+    let gated = Plan::gated_contests(graph, input, machine, LAYER_CANDIDATES)?;
+    let blocks = Plan::contests(graph, input, machine, &Tuned::default(), BLOCK_CANDIDATES)?;
+    let layers = (0..plans_per_round(&layers))
+        .map(|at| plan(Fuse::None, Tuned { kernels: candidates_of_plan(&layers, at), ..Tuned::default() }));
+    let gated = (0..plans_per_round(&gated))
+        .map(|at| plan(Fuse::Pair, Tuned { gated: candidates_of_plan(&gated, at), ..Tuned::default() }));
+    let blocks = (0..plans_per_round(&blocks))
+        .map(|at| plan(Fuse::Auto, Tuned { schedules: candidates_of_plan(&blocks, at), ..Tuned::default() }));
     layers.chain(gated).chain(blocks).collect()
 }
 
-/// Turns after which every candidate has had one.
-fn turns<T>(contests: &[Contest<T>]) -> usize {
+/// Returns the number of plans that together have every candidate.
+fn plans_per_round<T>(contests: &[Contest<T>]) -> usize {
     contests.iter().map(|contest| contest.entered.len()).max().unwrap_or(0)
 }
 
-/// The candidate of each contest whose turn it is.
-fn turn<T: Copy>(contests: &[Contest<T>], at: usize) -> BTreeMap<String, T> {
+/// Returns the candidate of each contest in plan `at` of a round.
+fn candidates_of_plan<T: Copy>(contests: &[Contest<T>], at: usize) -> BTreeMap<String, T> {
     contests.iter().map(|c| (c.layer.clone(), c.entered[at % c.entered.len()])).collect()
 }
 
@@ -251,7 +252,7 @@ impl Add for Tally {
     }
 }
 
-/// What is measured.
+/// The network and the device to measure.
 struct Bench<'a> {
     gpu: &'a Gpu,
     graph: &'a Graph,
@@ -270,15 +271,16 @@ impl Bench<'_> {
     async fn executor(&self, plan: &Plan) -> Result<Executor> {
         let mut executor = Executor::new(self.gpu, plan, |_, _| {}).await?;
         give_way().await;
-        // The first run pays for what drivers put off.
+        // Warm-up: drivers defer work to the first run.
         executor.run_async(&self.inputs[0]).await?;
         Ok(executor)
     }
 
-    /// The winner of each contest: who is faster than the first who entered.
-    /// All times go to `measured`. `enter` makes a plan of one candidate of each, `of` names a step's contest, and it goes on
-    /// as long as there is `more` time, once round at least.
-    async fn judge<T: Copy + Display>(
+    /// Measures all candidates, and returns the winner of each contest: the fastest candidate, if it beats
+    /// the first one, the cost model's choice, by `MARGIN`. Appends all times to `measured`. `enter` returns
+    /// the options of a plan with one candidate per contest, and `of` the layer that names a step's contest.
+    /// Rounds are repeated while `more` returns true, at least once.
+    async fn measure_contests<T: Copy + Display>(
         &self,
         contests: &[Contest<T>],
         measured: &mut Vec<Measured>,
@@ -286,32 +288,37 @@ impl Bench<'_> {
         of: impl Fn(&Plan, &Step) -> Option<String>,
         mut more: impl FnMut() -> bool,
     ) -> Result<(BTreeMap<String, T>, Tally)> {
-        // Of each contest, of each candidate, the nanoseconds of every run.
+        // Nanoseconds of every run, by contest and candidate.
         let mut times: Vec<Vec<Vec<f64>>> =
             contests.iter().map(|c| vec![Vec::new(); c.entered.len()]).collect();
-        let places: BTreeMap<&str, usize> =
+        let index_by_layer: BTreeMap<&str, usize> =
             contests.iter().enumerate().map(|(i, c)| (c.layer.as_str(), i)).collect();
         let mut rounds = 0;
         'rounds: while !contests.is_empty() && (rounds == 0 || more()) {
-            for at in 0..turns(contests) {
+            for at in 0..plans_per_round(contests) {
                 if !more() && rounds > 0 {
                     break 'rounds;
                 }
-                let (fuse, tuned) = enter(turn(contests, at));
+                let (fuse, tuned) = enter(candidates_of_plan(contests, at));
                 let plan = self.plan(fuse, tuned)?;
-                let place: Vec<Option<usize>> =
-                    plan.steps.iter().map(|step| places.get(of(&plan, step)?.as_str()).copied()).collect();
+                let contest_of_step: Vec<Option<usize>> = plan
+                    .steps
+                    .iter()
+                    .map(|step| index_by_layer.get(of(&plan, step)?.as_str()).copied())
+                    .collect();
                 let mut executor = self.executor(&plan).await?;
                 for _ in 0..RUNS {
                     give_way().await;
                     let mut spent = vec![0.0; contests.len()];
-                    for (place, time) in place.iter().zip(executor.step_times(&self.inputs[0]).await?) {
-                        if let Some(contest) = *place {
+                    for (index, time) in
+                        contest_of_step.iter().zip(executor.step_times(&self.inputs[0]).await?)
+                    {
+                        if let Some(contest) = *index {
                             spent[contest] += time;
                         }
                     }
                     for ((of_contest, contest), time) in times.iter_mut().zip(contests).zip(spent) {
-                        // A plan that has no step of it says nothing of it.
+                        // A plan without a step of this contest does not measure it.
                         if time > 0.0 {
                             of_contest[at % contest.entered.len()].push(time);
                         }
@@ -322,7 +329,7 @@ impl Bench<'_> {
         }
         let mut winners = BTreeMap::new();
         for (contest, of_contest) in contests.iter().zip(times) {
-            // Whatever else runs on the machine only adds to a time.
+            // Other load on the machine only adds to a time: take the minimum.
             let least = |times: Vec<f64>| times.into_iter().fold(f64::INFINITY, f64::min);
             let times: Vec<f64> = of_contest.into_iter().map(least).collect();
             let candidates = contest.entered.iter().zip(&contest.modelled).zip(&times);
@@ -343,22 +350,23 @@ impl Bench<'_> {
         Ok((winners, Tally { contests: contests.len(), entered, rounds }))
     }
 
-    /// Drops kernels with f16 sums if with them the scores are further from those in f32 than f16
-    /// may be: they are as accurate as weights and maps let them be. How far they are then.
+    /// Drops kernels with f16 accumulators if the scores' relative error with them exceeds [`F16_BOUND`].
+    /// Returns the error of the remaining winners; without such kernels, only the storage of weights and maps
+    /// limits accuracy.
     async fn drop_inexact(&self, winners: &mut Tuned, exact: &[Vec<Tensor>]) -> Result<f64> {
         let half = |kernel: &Kernel| kernel.arithmetic() == Element::F16;
         let error = self.error(winners, exact).await?;
         if error <= F16_BOUND || !winners.kernels.values().chain(winners.gated.values()).any(half) {
             return Ok(error);
         }
-        log::warn!("f16 sums would be quicker in some layers, and are too inexact for this network");
+        log::warn!("f16 accumulators are faster in some layers, but too inexact for this network");
         winners.kernels.retain(|_, kernel| !half(kernel));
         winners.gated.retain(|_, kernel| !half(kernel));
         self.error(winners, exact).await
     }
 
-    /// How far the scores are from the `exact` ones, over their norm: the worst of the inputs and of the answer's
-    /// parts. What is no number, or overflows, is as far as can be.
+    /// Returns the scores' relative error against the `exact` ones, the worst of all inputs and outputs. NaN
+    /// and overflow count as `f64::MAX`.
     async fn error(&self, tuned: &Tuned, exact: &[Vec<Tensor>]) -> Result<f64> {
         if self.machine.element == Element::F32 {
             return Ok(0.0);
@@ -371,7 +379,7 @@ impl Bench<'_> {
         Ok(errors.map(|error| if error.is_finite() { error } else { f64::MAX }).fold(0.0, f64::max))
     }
 
-    /// The scores of each input in f32; none where they would only be compared with themselves.
+    /// Returns the scores of each input in f32; empty if tuning is in f32, which needs no comparison.
     async fn exact(&self) -> Result<Vec<Vec<Tensor>>> {
         match self.machine.element {
             Element::F32 => Ok(Vec::new()),
@@ -390,7 +398,7 @@ impl Bench<'_> {
         Ok(scores)
     }
 
-    /// The median milliseconds of a run of each plan, runs alternating, five at least.
+    /// Measures the median milliseconds per run of each plan, with at least five alternating runs.
     async fn alternate<const N: usize>(
         &self,
         plans: [Result<Plan>; N],
@@ -413,12 +421,12 @@ impl Bench<'_> {
     }
 }
 
-/// Where a search may be stopped.
+/// Yields, so that a search can be stopped here.
 async fn give_way() {
     Pace::Piecewise.breathe().await;
 }
 
-/// Infinite of nothing.
+/// Returns the median; infinity if there are no times.
 fn median(mut times: Vec<f64>) -> f64 {
     times.sort_by(f64::total_cmp);
     times.get(times.len() / 2).copied().unwrap_or(f64::INFINITY)

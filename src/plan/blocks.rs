@@ -1,19 +1,19 @@
-//! The blocks of a network: what fused kernels can take together.
+//! Block detection: groups of layers that fused kernels can compute.
 
 use std::collections::BTreeMap;
 
 use crate::graph::{Activation, Conv, ConvKind, Graph, Node, NodeId, Op};
 
-/// A depthwise convolution and what belongs to it.
+/// A depthwise convolution with the layers around it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Block {
-    /// The pointwise convolution before it.
+    /// The preceding pointwise convolution.
     pub expand: Option<NodeId>,
     /// The depthwise convolution.
     pub depthwise: NodeId,
-    /// Squeeze-excite between it and the projection.
+    /// Squeeze-excite before the projection.
     pub squeeze: Option<Squeeze>,
-    /// The pointwise convolution behind it.
+    /// The following pointwise convolution.
     pub project: NodeId,
 }
 
@@ -22,24 +22,24 @@ pub struct Block {
 pub struct Squeeze {
     /// The mean.
     pub pool: NodeId,
-    /// The fully connected layer to fewer channels.
+    /// The fully connected layer that reduces channels.
     pub squeeze: NodeId,
-    /// The fully connected layer back.
+    /// The fully connected layer that restores them.
     pub widen: NodeId,
-    /// The product.
+    /// The product of map and gate.
     pub scale: NodeId,
 }
 
-/// The end of a network's features.
+/// The last layers of a network's feature extractor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
     /// A pointwise convolution.
     pub conv: NodeId,
-    /// The mean of what it makes, which nothing else reads.
+    /// The mean of its output, which nothing else reads.
     pub pool: NodeId,
 }
 
-/// What is scheduled as one: a block, a head, or a node by itself.
+/// A scheduling unit: a block, a head, or a single node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     /// A block.
@@ -51,7 +51,7 @@ pub enum Unit {
 }
 
 impl Unit {
-    /// Its first node, after which it is named.
+    /// Its first node, which names it.
     pub fn first(&self) -> NodeId {
         match self {
             Self::Block(block) => block.expand.unwrap_or(block.depthwise),
@@ -62,7 +62,7 @@ impl Unit {
 }
 
 impl Block {
-    /// Its nodes in their order.
+    /// Its nodes in the graph's order.
     pub fn nodes(&self) -> Vec<NodeId> {
         let squeeze = self.squeeze.map(|s| [s.pool, s.squeeze, s.widen, s.scale]);
         let front = self.expand.into_iter().chain([self.depthwise]);
@@ -70,12 +70,12 @@ impl Block {
     }
 }
 
-/// The network's units in an order in which each comes after what it reads. A node belongs to a block or a
-/// head only if nothing outside reads what it makes within.
+/// The network's units in topological order. A node belongs to a block or a head only if nothing outside
+/// the unit reads its intermediate maps.
 pub fn units(graph: &Graph) -> Vec<Unit> {
     let mut taken = Edges::new(graph);
     let ids: Vec<NodeId> = graph.nodes().map(|(id, _)| id).collect();
-    // By its last node: whatever a unit reads was made before that.
+    // Each unit by its last node, which all of its inputs precede.
     let mut ends: BTreeMap<NodeId, Unit> = BTreeMap::new();
     for &id in &ids {
         if let Some(block) = taken.block(id) {
@@ -94,12 +94,12 @@ pub fn units(graph: &Graph) -> Vec<Unit> {
     ids.iter().filter_map(unit).collect()
 }
 
-/// A graph's values with those who read them, and which nodes have a unit.
+/// A graph's values with their readers, and the nodes that already belong to a unit.
 struct Edges<'a> {
     graph: &'a Graph,
-    /// Reads of each value, as an answer too.
+    /// The number of reads of each value, as an output of the graph too.
     uses: Vec<usize>,
-    /// The nodes that read it.
+    /// The nodes that read each value.
     readers: Vec<Vec<NodeId>>,
     taken: Vec<bool>,
 }
@@ -122,24 +122,24 @@ impl<'a> Edges<'a> {
         }
     }
 
-    /// A convolution of this kind that has no unit yet and is made in floating point, as units are.
+    /// Returns whether a node is a floating-point convolution of this kind that belongs to no unit yet.
     fn is(&self, kind: ConvKind, id: NodeId) -> bool {
         let node = self.graph.node(id);
         let is_kind = conv(node).is_some_and(|conv| conv.kind() == Some(kind));
         is_kind && self.is_float(id) && !self.taken[id.index()]
     }
 
-    /// Whether a node is computed in floating point and its value stays so.
+    /// Returns whether a node is computed and stored in floating point.
     fn is_float(&self, id: NodeId) -> bool {
         self.graph.node(id).map.is_none() && self.graph.int8(id).is_none()
     }
 
-    /// The same without a residual: only the last convolution of a block may add one.
+    /// Like [`Edges::is`], but without a residual: only a block's last convolution may add one.
     fn is_plain(&self, kind: ConvKind, id: NodeId) -> bool {
         self.is(kind, id) && self.graph.node(id).inputs.len() == 1
     }
 
-    /// The one node that reads `x`, as its first input.
+    /// The only reader of `x`, if it reads it as its first input.
     fn reader(&self, x: NodeId) -> Option<NodeId> {
         match self.readers[x.index()][..] {
             [reader] if self.uses[x.index()] == 1 => {
@@ -149,7 +149,7 @@ impl<'a> Edges<'a> {
         }
     }
 
-    /// The block around the depthwise convolution `depthwise`, if it is one.
+    /// The block around the depthwise convolution `depthwise`, if there is one.
     fn block(&self, depthwise: NodeId) -> Option<Block> {
         if !self.is_plain(ConvKind::Depthwise, depthwise) {
             return None;
@@ -162,8 +162,8 @@ impl<'a> Edges<'a> {
         if !self.is(ConvKind::Pointwise, project) {
             return None;
         }
-        // V4's first depthwise convolution has no activation: what looks like its projection widens,
-        // and belongs to the depthwise convolution behind it.
+        // MobileNetV4's first depthwise convolution has no activation: the pointwise convolution after it
+        // is not its projection but the expansion of the next depthwise convolution.
         let begins = expand.is_none()
             && conv(self.graph.node(depthwise)).is_some_and(|conv| conv.activation == Activation::Identity);
         if begins && self.reader(project).is_some_and(|next| self.is_plain(ConvKind::Depthwise, next)) {
@@ -172,7 +172,7 @@ impl<'a> Edges<'a> {
         Some(Block { expand, depthwise, squeeze, project })
     }
 
-    /// Squeeze-excite behind `x`, which it reads twice: for the mean, and to scale it.
+    /// Squeeze-excite after `x`, if there is any. It reads `x` twice: for the mean and to scale it.
     fn squeeze(&self, x: NodeId) -> Option<Squeeze> {
         let &[a, b] = &self.readers[x.index()][..] else { return None };
         let is_pool = |id: NodeId| matches!(self.graph.node(id).op, Op::GlobalPool) && self.is_float(id);
@@ -188,7 +188,7 @@ impl<'a> Edges<'a> {
         found.then_some(Squeeze { pool, squeeze, widen, scale })
     }
 
-    /// The head that begins with the convolution `id`, if one does.
+    /// The head that begins with the convolution `id`, if there is one.
     fn head(&self, id: NodeId) -> Option<Head> {
         let pool = self.reader(id).filter(|_| self.is_plain(ConvKind::Pointwise, id))?;
         let means = matches!(self.graph.node(pool).op, Op::GlobalPool) && self.is_float(pool);

@@ -1,5 +1,5 @@
-//! A plan that computes nothing: one launch after another, each over what the one before left.
-//! Peaks are measured with it, and what a launch costs.
+//! A synthetic plan that repeats one launch, each reading the output of the previous one. It measures
+//! a device's peak rates and the time of a launch.
 
 use super::{Operand, Output, Plan, SlotId, Step, Value, Work};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
     tensor::{Element, Form},
 };
 
-/// `count` times `launch`, which reads a map of shape `x` and writes another.
+/// Plans `count` repetitions of `launch`, which reads a map of shape `x` and writes another.
 pub fn chain(launch: &Launch, count: usize, x: Shape, element: Element) -> Plan {
     let bytes = x.device_bytes(element);
     let step = |at: usize| Step {
@@ -21,7 +21,7 @@ pub fn chain(launch: &Launch, count: usize, x: Shape, element: Element) -> Plan 
         why: String::new(),
         block: None,
     };
-    // A pixel in and one out: what travels to the device is not to be measured.
+    // One pixel in and one out, so that transfers take no time.
     let end = |slot| Value { slot: SlotId(slot), shape: Shape::new(1, 4, 1, 1), form: Form::Map(element) };
     let output = Output { name: "output".into(), value: end(count % 2), dims: vec![1, 4, 1, 1] };
     Plan {

@@ -1,7 +1,7 @@
-//! Which kernel, with which tile, for one layer by itself.
+//! Kernel and tile selection for single layers.
 //!
-//! A large tile saves loads until there are too few invocations to fill the machine; where even
-//! the smallest leaves units idle, the inputs of a product are split over invocations as well.
+//! Large tiles save loads, but leave fewer invocations to fill the machine. Where even the smallest
+//! tile leaves units idle, split-K divides a product's inputs over invocations.
 
 use std::collections::BTreeMap;
 
@@ -16,10 +16,10 @@ use crate::{
     tensor::{Element, Form},
 };
 
-/// Kernels of layers, by their names.
+/// Kernels by layer name.
 pub type Kernels = BTreeMap<String, Kernel>;
 
-/// How a node's value lies on a device where maps are `element`.
+/// The device format of a node's value where maps are `element`.
 pub fn form(node: &Node, element: Element) -> Form {
     match node.map {
         Some(Affine { scale, zero }) => Form::Bytes { scale, zero },
@@ -27,7 +27,8 @@ pub fn form(node: &Node, element: Element) -> Form {
     }
 }
 
-/// The same in floating point. Scores and boxes are f32 whatever maps are: they are compared with one another.
+/// The format of an operation's floating-point output. Scores and boxes are always f32, since they are
+/// compared with one another.
 pub fn float_form(op: &Op, element: Element) -> Form {
     match op {
         Op::Argmax(_) => Form::Labels,
@@ -36,21 +37,21 @@ pub fn float_form(op: &Op, element: Element) -> Form {
     }
 }
 
-/// A node with a kernel of its own: the one of `wanted`, if the machine admits it, or else the
-/// one with the least time.
+/// The unfused step of a node: with the kernel of `tuned`, if the machine supports it, or else the one
+/// with the shortest predicted time.
 pub fn layer(
     graph: &Graph,
     shapes: &[Shape],
     id: NodeId,
     machine: &Machine,
-    wanted: &Kernels,
+    tuned: &Kernels,
 ) -> Result<DraftStep, (NodeId, String)> {
     let node = graph.node(id);
     let Some(&input) = node.inputs.first() else { return Err((id, "has no input".into())) };
-    Lone { graph, shapes, id, input, gate: None, machine }.step(wanted.get(node.name()))
+    LayerContext { graph, shapes, id, input, gate: None, machine }.step(tuned.get(node.name()))
 }
 
-/// The pointwise convolution `id` over the map of `x`, scaled by `gate` as it is loaded.
+/// The step of the pointwise convolution `id` over the map of `x`, which `gate` scales during loading.
 pub fn gated(
     graph: &Graph,
     shapes: &[Shape],
@@ -58,14 +59,15 @@ pub fn gated(
     x: NodeId,
     gate: Map,
     machine: &Machine,
-    wanted: &Kernels,
+    tuned: &Kernels,
 ) -> Result<DraftStep, (NodeId, String)> {
-    Lone { graph, shapes, id, input: x, gate: Some(gate), machine }.step(wanted.get(graph.node(id).name()))
+    LayerContext { graph, shapes, id, input: x, gate: Some(gate), machine }
+        .step(tuned.get(graph.node(id).name()))
 }
 
-/// The kernels of a layer that are worth measuring with their modelled times, the model's favourite first: `each` of every
-/// shader and arithmetic. Empty if it has no input.
-pub fn contest(
+/// The kernels of a layer worth measuring, with their predicted times, fastest first: up to `each` per
+/// shader and arithmetic. Empty if the node has no input.
+pub fn shortlist(
     graph: &Graph,
     shapes: &[Shape],
     id: NodeId,
@@ -73,11 +75,11 @@ pub fn contest(
     each: usize,
 ) -> Result<Vec<(Kernel, f64)>, (NodeId, String)> {
     let Some(&input) = graph.node(id).inputs.first() else { return Ok(Vec::new()) };
-    Lone { graph, shapes, id, input, gate: None, machine }.contest(each)
+    LayerContext { graph, shapes, id, input, gate: None, machine }.shortlist(each)
 }
 
-/// [`contest`] of the pointwise convolution `id` over the map of `x`, scaled by `gate`.
-pub fn gated_contest(
+/// [`shortlist`] of the pointwise convolution `id` over the map of `x`, scaled by `gate`.
+pub fn gated_shortlist(
     graph: &Graph,
     shapes: &[Shape],
     id: NodeId,
@@ -86,22 +88,22 @@ pub fn gated_contest(
     machine: &Machine,
     each: usize,
 ) -> Result<Vec<(Kernel, f64)>, (NodeId, String)> {
-    Lone { graph, shapes, id, input: x, gate: Some(gate), machine }.contest(each)
+    LayerContext { graph, shapes, id, input: x, gate: Some(gate), machine }.shortlist(each)
 }
 
-/// A node to be given a kernel.
+/// A node to select a kernel for.
 #[derive(Clone, Copy)]
-struct Lone<'a> {
+struct LayerContext<'a> {
     graph: &'a Graph,
     shapes: &'a [Shape],
     id: NodeId,
-    /// Where `x` comes from, and what it is scaled by.
+    /// The node that computes `x`, and the gate that scales it.
     input: NodeId,
     gate: Option<Map>,
     machine: &'a Machine,
 }
 
-impl<'a> Lone<'a> {
+impl<'a> LayerContext<'a> {
     fn layer(&self) -> Layer<'a> {
         let shape = |id: NodeId| self.shapes[id.index()];
         let node = self.graph.node(self.id);
@@ -129,7 +131,7 @@ impl<'a> Lone<'a> {
         })
     }
 
-    /// Bytes of its weights.
+    /// The size of its weights in bytes.
     fn weights(&self, conv: &Conv) -> u64 {
         match self.graph.node(self.id).steps {
             Some(_) => conv.weight.data().len() as u64,
@@ -137,8 +139,9 @@ impl<'a> Lone<'a> {
         }
     }
 
-    /// Whether a kernel leaves weights of 8 bits as they are. Those of a depthwise convolution are too few to matter.
-    fn keeps_bytes(&self, kernel: &dyn LayerKernel) -> bool {
+    /// Returns whether a kernel reads int8 weights as they are, or the weights are those of a depthwise
+    /// convolution, which are too few to matter.
+    fn keeps_int8(&self, kernel: &dyn LayerKernel) -> bool {
         let node = self.graph.node(self.id);
         let few = conv(node).is_none_or(|conv| conv.kind() == Some(ConvKind::Depthwise));
         few || node.steps.is_none()
@@ -146,11 +149,11 @@ impl<'a> Lone<'a> {
             || kernel.shader().takes_bytes("weight")
     }
 
-    /// Every kernel and tile that the machine admits, with its modelled time, quickest first.
+    /// Every kernel and tile that the machine supports, with its predicted time, fastest first.
     fn candidates(&self, layer: &Layer) -> Result<Vec<(Kernel, f64)>, (NodeId, String)> {
         let (machine, work) = (self.machine, self.work());
         let mut candidates = Vec::new();
-        for kernel in LAYERS.into_iter().filter(|kernel| self.keeps_bytes(*kernel)) {
+        for kernel in LAYERS.into_iter().filter(|kernel| self.keeps_int8(*kernel)) {
             let tiles = kernel.tiles(layer, machine);
             if let Some(reason) = kernel.refusal(layer).filter(|_| !tiles.is_empty()) {
                 return Err((self.id, reason));
@@ -161,21 +164,21 @@ impl<'a> Lone<'a> {
                 (Kernel { kernel, tile }, time)
             }));
         }
-        // The first of equals stays first: tiles come largest first.
+        // The sort is stable and tiles come largest first, so the largest wins a tie.
         candidates.sort_by(|a, b| a.1.total_cmp(&b.1));
         Ok(candidates)
     }
 
-    /// Of every shader and arithmetic the `each` first of the candidates.
-    fn contest(&self, each: usize) -> Result<Vec<(Kernel, f64)>, (NodeId, String)> {
+    /// The fastest `each` candidates per shader and arithmetic.
+    fn shortlist(&self, each: usize) -> Result<Vec<(Kernel, f64)>, (NodeId, String)> {
         let found = self.candidates(&self.layer())?.into_iter();
-        Ok(super::foremost(found, each, |(kernel, _)| (kernel.name(), kernel.arithmetic())))
+        Ok(super::first_of_kind(found, each, |(kernel, _)| (kernel.name(), kernel.arithmetic())))
     }
 
-    fn step(&self, wanted: Option<&Kernel>) -> Result<DraftStep, (NodeId, String)> {
+    fn step(&self, tuned: Option<&Kernel>) -> Result<DraftStep, (NodeId, String)> {
         let (layer, machine) = (self.layer(), self.machine);
         let candidates = self.candidates(&layer)?;
-        let measured = wanted.and_then(|wanted| candidates.iter().find(|(kernel, _)| kernel == wanted));
+        let measured = tuned.and_then(|tuned| candidates.iter().find(|(kernel, _)| kernel == tuned));
         let Some(&(Kernel { kernel, tile }, time)) = measured.or(candidates.first()) else {
             return Err((self.id, self.graph.node(self.id).op.alone()));
         };
@@ -206,7 +209,7 @@ impl<'a> Lone<'a> {
         })
     }
 
-    /// What a kernel binds under a name; words are taken from those that it has.
+    /// The input that a kernel binds as `name`. Words are moved out of `words`.
     fn read(
         &self,
         name: &str,
@@ -236,11 +239,11 @@ impl<'a> Lone<'a> {
 }
 
 fn filled(invocations: usize, machine: &Machine, measured: bool) -> String {
-    let share = 100.0 * invocations as f64 / machine.full() as f64;
+    let percent = 100.0 * invocations as f64 / machine.full() as f64;
     let measured = if measured { ", measured" } else { "" };
-    if share < 100.0 {
-        format!("{invocations} threads, {share:.0}% of what fills the device{measured}")
+    if percent < 100.0 {
+        format!("{invocations} invocations fill {percent:.0}% of the device{measured}")
     } else {
-        format!("{invocations} threads{measured}")
+        format!("{invocations} invocations{measured}")
     }
 }

@@ -1,4 +1,4 @@
-//! A plan in the making: steps over maps that have no slots yet.
+//! Draft plans: steps over maps that have no slots yet.
 
 use super::{Operand, Packed, Step, memory};
 use crate::{
@@ -9,77 +9,77 @@ use crate::{
     tensor::Element,
 };
 
-/// A map of a draft: a node's value, or something that only steps of one block share.
+/// A map of a draft: a node's value or an intermediate result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Map {
     /// The value of a node.
     Node(NodeId),
-    /// The sums over tiles that squeeze-excite's gate begins with, of the block with this
-    /// depthwise convolution.
+    /// Sums over tiles, the input of squeeze-excite's gate, from the block with this depthwise
+    /// convolution.
     Pooled(NodeId),
-    /// The parts of a split projection.
+    /// The partial results of this split projection.
     Parts(NodeId),
-    /// A node's value in floating point before it is brought to 8 bits.
+    /// A node's floating-point value before it is quantised to int8.
     Unquantised(NodeId),
-    /// A node's value in 8 bits, in floating point again.
+    /// A node's int8 value, converted to floating point.
     Dequantised(NodeId),
-    /// A dummy for an output that is not used, of the step that computes this node.
-    Unwanted(NodeId),
+    /// A dummy binding for an unused output of the step that computes this node.
+    Unused(NodeId),
 }
 
-/// Something that a step reads, named by what it is.
+/// An input of a draft step.
 #[derive(Debug, Clone)]
 pub enum Read {
     /// A map.
     Map(Map),
-    /// Weights of these convolutions, laid out so, one after another.
+    /// The weights of these convolutions in this layout, concatenated.
     Weights(Vec<NodeId>, Packing),
-    /// Biases of these convolutions, one after another.
+    /// The biases of these convolutions, concatenated.
     Biases(Vec<NodeId>),
-    /// These numbers.
+    /// Constant values.
     Values(Vec<f32>),
-    /// These words, of a layer in integers.
+    /// Constant words of an integer layer.
     Words(Vec<u32>),
-    /// A binding that the kernel, as specialised, never reads.
+    /// A dummy for a binding that the specialised kernel never reads.
     Nothing,
 }
 
 /// A step whose maps have no slots yet.
 #[derive(Debug, Clone)]
 pub struct DraftStep {
-    /// The nodes that it computes, of which the first names it.
+    /// The nodes that it computes; errors name the first.
     pub nodes: Vec<NodeId>,
-    /// The kernel.
+    /// The specialised kernel, its parameters and its workgroups.
     pub launch: Launch,
-    /// What it reads, in the shader's order.
+    /// Its inputs, in the shader's order.
     pub reads: Vec<Read>,
-    /// What it writes, in the shader's order, with the bytes of each.
+    /// Its outputs, in the shader's order, with the size of each in bytes.
     pub writes: Vec<(Map, u64)>,
-    /// The shape of the map that it makes, or of which it makes parts.
+    /// The shape of the map that it computes, or computes partial results of.
     pub shape: Shape,
-    /// Bytes of workgroup memory that hold what lies between its layers, if it has several.
+    /// Bytes of workgroup memory for intermediate maps, if it fuses layers.
     pub between: u32,
-    /// What it moves and computes.
+    /// The bytes that it moves and its multiply-adds.
     pub work: Work,
-    /// The modelled time; see [`super::Machine`].
+    /// The predicted time in cycles; see [`super::Machine`].
     pub time: f64,
-    /// Why this kernel with this tile.
+    /// The reason for this kernel and tile.
     pub why: String,
-    /// The block that it belongs to; see [`Step::block`].
+    /// Its block; see [`Step::block`].
     pub block: Option<usize>,
 }
 
-/// Slots, weights and steps of a draft.
+/// A draft with slots assigned and weights packed.
 pub struct Settled {
     pub steps: Vec<Step>,
     pub slots: Vec<u64>,
     pub weights: Vec<Packed>,
-    /// The slot of every map, in the order in which they are written; the input is first.
+    /// The slot of every map, in the order of writing, the input first.
     pub slot_of: Vec<(Map, usize)>,
 }
 
-/// Gives every map a slot, and packs the weights, stored as `element`. `input` is written before
-/// the first step; `kept` maps stay to the end.
+/// Assigns a slot to every map and packs the weights as `element`. `input` is written before the
+/// first step; `kept` maps live to the end.
 pub fn settle(
     graph: &Graph,
     element: Element,
@@ -91,7 +91,7 @@ pub fn settle(
     let mut lives = vec![memory::Life { bytes: input.1, first: 0, last: 0 }];
     for (step, draft) in drafts.iter().enumerate() {
         for &(map, bytes) in &draft.writes {
-            // Several steps write what several parts make up.
+            // Several steps write a concatenated map.
             match maps.iter().position(|m| *m == map) {
                 Some(at) => lives[at].last = step + 1,
                 None => {
@@ -123,24 +123,24 @@ pub fn settle(
     };
 
     let mut weights = Vec::new();
-    // The earliest step that overflows has the highest alarm.
+    // The flag keeps the highest alarm, which is that of the first step to overflow.
     let alarms = (1..=drafts.len() as u32).rev();
     let steps = drafts
         .into_iter()
         .zip(alarms)
         .map(|(draft, alarm)| {
-            let bytes = keeps_bytes(graph, &draft);
+            let int8 = has_int8_weights(graph, &draft);
             let mut reads: Vec<Operand> = Vec::new();
             for (read, name) in draft.reads.iter().zip(draft.launch.shader.reads) {
                 reads.push(match read {
                     Read::Map(map) => Operand::Slot(slot(*map)),
-                    // A binding must have some buffer; what is read anyway costs no barrier.
+                    // Every binding needs a buffer; one that is read anyway adds no barrier.
                     Read::Nothing => reads[0],
                     packed => {
                         let shader = draft.launch.shader;
-                        let bytes = bytes && (shader.takes_bytes(name) || matches!(read, Read::Biases(_)));
-                        weights.push(match bytes {
-                            true => pack_bytes(graph, packed),
+                        let int8 = int8 && (shader.takes_bytes(name) || matches!(read, Read::Biases(_)));
+                        weights.push(match int8 {
+                            true => pack_int8(graph, packed),
                             false => pack(graph, packed, shader.stored(name, element)),
                         });
                         Operand::Weights(weights.len() - 1)
@@ -149,7 +149,7 @@ pub fn settle(
             }
             Step {
                 layers: draft.nodes.iter().flat_map(|&id| graph.node(id).layers.iter().cloned()).collect(),
-                launch: if bytes { draft.launch.in_bytes() } else { draft.launch }.alarmed(alarm),
+                launch: if int8 { draft.launch.in_bytes() } else { draft.launch }.alarmed(alarm),
                 reads,
                 writes: draft.writes.iter().map(|(map, _)| slot(*map)).collect(),
                 shape: draft.shape,
@@ -162,49 +162,50 @@ pub fn settle(
     Settled { steps, slots, weights, slot_of: maps.into_iter().zip(slots_of).collect() }
 }
 
-/// Whether all weights of a step whose kernel takes bytes are of 8 bits. Steps in integers have words of their own.
-fn keeps_bytes(graph: &Graph, draft: &DraftStep) -> bool {
+/// Returns whether a step reads int8 weights: its kernel supports them and all its weights have scales.
+/// Integer layers use [`Read::Words`] instead.
+fn has_int8_weights(graph: &Graph, draft: &DraftStep) -> bool {
     let mut any = false;
-    let stepped = |id: &NodeId| graph.node(*id).steps.is_some();
+    let has_scales = |id: &NodeId| graph.node(*id).steps.is_some();
     draft.reads.iter().zip(draft.launch.shader.reads).all(|(read, name)| match read {
         Read::Weights(ids, _) if draft.launch.shader.takes_bytes(name) => {
             any = true;
-            ids.iter().all(stepped)
+            ids.iter().all(has_scales)
         }
         _ => true,
     }) && any
 }
 
-/// What [`pack`] makes of a step that [`keeps_bytes`]: weights as bytes, and behind all biases what a step of each output's
-/// weights is.
-fn pack_bytes(graph: &Graph, read: &Read) -> Packed {
+/// [`pack`] for a step that [`has_int8_weights`]: weights as bytes, and after all biases the weight
+/// scale of each output.
+fn pack_int8(graph: &Graph, read: &Read) -> Packed {
     let conv = |id: &NodeId| blocks::conv(graph.node(*id)).expect("only convolutions have weights");
-    let steps = |id: &NodeId| graph.node(*id).steps.clone();
+    let scales = |id: &NodeId| graph.node(*id).steps.clone();
     match read {
         Read::Weights(ids, packing) => {
-            let words = |id: &NodeId| Some(kernels::pack_bytes(conv(id), &steps(id)?, *packing));
+            let words = |id: &NodeId| Some(kernels::pack_bytes(conv(id), &scales(id)?, *packing));
             Packed::Words(ids.iter().filter_map(words).flatten().collect())
         }
         Read::Biases(ids) => {
             let mut biases: Vec<f32> = ids.iter().flat_map(|id| kernels::pack_bias(conv(id))).collect();
             let padded = |id: &NodeId| {
                 let mut padded = vec![0.0; conv(id).outputs().next_multiple_of(4)];
-                steps(id).iter().for_each(|steps| padded[..steps.len()].copy_from_slice(steps));
+                scales(id).iter().for_each(|scales| padded[..scales.len()].copy_from_slice(scales));
                 padded
             };
-            let mut steps: Vec<f32> = ids.iter().flat_map(padded).collect();
-            // A binding has sixteen numbers at least, and steps begin in its middle.
+            let mut scales: Vec<f32> = ids.iter().flat_map(padded).collect();
+            // Scales start in the middle of the binding, which has sixteen values or more.
             let half = biases.len().max(kernels::LEAST_BINDING as usize / 8);
             biases.resize(half, 0.0);
-            steps.resize(half, 0.0);
-            biases.append(&mut steps);
+            scales.resize(half, 0.0);
+            biases.append(&mut scales);
             Packed::Values(biases, Element::F32)
         }
         other => pack(graph, other, Element::F32),
     }
 }
 
-/// Weights and biases as the kernels read them.
+/// Packs weights and biases in the kernels' layouts.
 fn pack(graph: &Graph, read: &Read, element: Element) -> Packed {
     let conv = |id: &NodeId| blocks::conv(graph.node(*id)).expect("only convolutions have weights");
     let values = match read {

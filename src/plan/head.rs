@@ -1,4 +1,4 @@
-//! The end of a network's features: a pointwise convolution and the mean of what it makes.
+//! The schedules of a head: a pointwise convolution and the mean of its output.
 
 use super::{
     Options,
@@ -13,7 +13,7 @@ use crate::{
     kernels::{Machine, Work, pointwise, pointwise_pool},
 };
 
-/// Both layers by themselves, and in one kernel with every tile, quickest first by the model.
+/// Both layers unfused, and both in one kernel with every tile, by predicted time, fastest first.
 pub fn candidates(
     graph: &Graph,
     shapes: &[Shape],

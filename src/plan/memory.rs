@@ -1,9 +1,9 @@
-//! Feature maps to slots.
+//! Slot assignment for feature maps.
 
-/// When a value is alive, by the numbers of the steps, both ends included.
+/// The lifetime of a value in step numbers, both ends included.
 #[derive(Debug, Clone, Copy)]
 pub struct Life {
-    /// Its size.
+    /// Its size in bytes.
     pub bytes: u64,
     /// The step that writes it.
     pub first: usize,
@@ -17,12 +17,12 @@ impl Life {
     }
 }
 
-/// Gives every value a slot such that no two values in a slot live at once, and says how
-/// large each slot is. A value that a step reads lives when the step's own value does, so
-/// no step reads and writes one slot.
+/// Assigns a slot to every value so that lifetimes in a slot do not overlap. Returns the slot of each
+/// value and the size of each slot. A step's inputs are alive while its outputs are, so no step reads
+/// and writes the same slot.
 ///
-/// The largest value chooses first, and each takes the first slot that is free for its
-/// whole life: a slot is as large as its first value, and none ever grows.
+/// First fit by decreasing size: each value takes the first slot that is free for its whole lifetime,
+/// so a slot is as large as its first value.
 pub fn assign(lives: &[Life]) -> (Vec<usize>, Vec<u64>) {
     let mut order: Vec<usize> = (0..lives.len()).collect();
     order.sort_by_key(|&v| (std::cmp::Reverse(lives[v].bytes), lives[v].first));

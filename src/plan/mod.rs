@@ -1,5 +1,4 @@
-//! What runs: which kernels, in which order, over which buffers. Pure data that explains
-//! itself; nothing here knows wgpu.
+//! Execution plans: kernels, their order and their buffers, as plain data. Independent of wgpu.
 
 mod blocks;
 mod chain;
@@ -30,13 +29,13 @@ use crate::{
 use blocks::Unit;
 use draft::{DraftStep, Map, Read};
 
-/// A buffer for feature maps, used by one after another. No step reads and writes the same one.
+/// A reusable buffer for feature maps. No step reads and writes the same slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(transparent)]
 pub struct SlotId(usize);
 
 impl SlotId {
-    /// The slot's place in [`Plan::slots`].
+    /// The slot's index in [`Plan::slots`].
     pub fn index(self) -> usize {
         self.0
     }
@@ -45,49 +44,49 @@ impl SlotId {
 /// A feature map in its slot.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Value {
-    /// Where it is.
+    /// Its slot.
     pub slot: SlotId,
     /// Its shape.
     pub shape: Shape,
-    /// How it lies there.
+    /// Its format in the slot.
     pub form: Form,
 }
 
 impl Value {
-    /// Its bytes.
+    /// Its size in bytes.
     pub fn bytes(&self) -> u64 {
-        self.form.bytes(self.shape).expect("a plan's maps have been counted")
+        self.form.bytes(self.shape).expect("the planner checks the size of every map")
     }
 }
 
-/// A part of the answer.
+/// An output of the network.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Output {
     /// Its name.
     pub name: String,
-    /// Where it comes.
+    /// The map that holds it.
     pub value: Value,
-    /// Its dimensions: `[N, C, H, W]`, or `[N, C]` of a matrix product.
+    /// Its dimensions: `[N, C, H, W]`, or `[N, C]` where the source library returns a matrix.
     pub dims: Vec<usize>,
 }
 
-/// A layer's output, as its source library has it.
+/// The output of a layer of the source library.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tap {
-    /// The module whose output it is.
+    /// The module that computes it.
     pub module: String,
-    /// Where it is.
+    /// The map that holds it.
     pub value: Value,
-    /// Its dimensions: `[N, C, H, W]`, or `[N, C]` of a matrix product.
+    /// Its dimensions: `[N, C, H, W]`, or `[N, C]` where the source library returns a matrix.
     pub dims: Vec<usize>,
 }
 
-/// Something that a step reads.
+/// An input of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operand {
     /// A feature map.
     Slot(SlotId),
-    /// An entry of [`Plan::weights`].
+    /// An index into [`Plan::weights`].
     Weights(usize),
 }
 
@@ -96,19 +95,19 @@ pub enum Operand {
 pub struct Step {
     /// The source library's modules that it computes; timings and errors name the first.
     pub layers: Vec<String>,
-    /// The kernel and how much of it.
+    /// The specialised kernel, its parameters and its workgroups.
     pub launch: Launch,
-    /// What it reads, in the order of the shader's `reads`.
+    /// Its inputs, in the order of the shader's `reads`.
     pub reads: Vec<Operand>,
-    /// What it writes, in the order of the shader's `writes`.
+    /// Its outputs, in the order of the shader's `writes`.
     pub writes: Vec<SlotId>,
-    /// The shape of the map that it makes, or of which it makes parts.
+    /// The shape of the map that it computes, or computes partial results of.
     pub shape: Shape,
-    /// What it moves and computes.
+    /// The bytes that it moves and its multiply-adds.
     pub work: Work,
-    /// Why this kernel with this tile.
+    /// The reason for this kernel and tile.
     pub why: String,
-    /// The block that it belongs to, as a place in [`Plan::choices`].
+    /// The index of its block in [`Plan::choices`].
     pub block: Option<usize>,
 }
 
@@ -118,23 +117,23 @@ impl Step {
         &self.layers[0]
     }
 
-    /// It, without what only a GPU has to know.
+    /// The step without its GPU-specific fields.
     pub fn summary(&self) -> Summary {
         let Self { layers, launch, shape, work, .. } = self;
         Summary { layers: layers.clone(), kernel: launch.shader.name, shape: *shape, work: *work }
     }
 }
 
-/// What a step computes, whoever runs it.
+/// A step, independent of the backend.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Summary {
     /// The source library's modules; timings and errors name the first.
     pub layers: Vec<String>,
-    /// The kernel.
+    /// The kernel's name.
     pub kernel: &'static str,
-    /// The shape of the map that it makes, or of which it makes parts.
+    /// The shape of the map that it computes, or computes partial results of.
     pub shape: Shape,
-    /// What it moves and computes.
+    /// The bytes that it moves and its multiply-adds.
     pub work: Work,
 }
 
@@ -145,104 +144,104 @@ impl Summary {
     }
 }
 
-/// Schedules of blocks, by each block's first layer.
+/// Schedules of blocks, by the name of each block's first layer.
 pub type Schedules = BTreeMap<String, Schedule>;
 
-/// How to plan.
+/// Planner options.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Which layers may share a kernel.
+    /// The fusions that the planner may choose.
     pub fuse: Fuse,
-    /// Keep every layer's output in a slot of its own.
+    /// Keeps every layer's output in a separate slot.
     pub taps: bool,
-    /// What somebody measured to be best, where the planner is free to choose.
+    /// Tuned kernels and schedules, preferred to the cost model's choice.
     pub tuned: Tuned,
 }
 
 impl Options {
-    /// Every layer's output needs a step of its own.
+    /// The allowed fusions: none with taps, since every layer's output then needs a separate step.
     fn fuse(&self) -> Fuse {
         if self.taps { Fuse::None } else { self.fuse }
     }
 
-    /// Kernels that were measured.
+    /// Tuned kernels of single layers.
     fn kernels(&self) -> &Kernels {
         &self.tuned.kernels
     }
 }
 
-/// What measuring found. Units and layers without an entry are left to the model, and so are
-/// those whose entry the machine does not admit.
+/// The results of tuning. The cost model decides for units and layers without an entry, or with
+/// one that the machine does not support.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tuned {
-    /// Of layers that have a kernel of their own.
+    /// Kernels of unfused layers.
     pub kernels: Kernels,
-    /// Of projections that squeeze-excite's gate scales the inputs of.
+    /// Kernels of projections whose inputs squeeze-excite's gate scales.
     #[serde(default)]
     pub gated: Kernels,
-    /// Of blocks and heads.
+    /// Schedules of blocks and heads.
     pub schedules: Schedules,
 }
 
-/// What was chosen for a block, and why.
+/// The schedule chosen for a block, and the reason.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Choice {
     /// The block's first layer.
     pub block: String,
     /// The schedule.
     pub schedule: Schedule,
-    /// True if it was measured, false if the model gives it the least time.
+    /// True if tuning chose it, false if its predicted time is the shortest.
     pub measured: bool,
-    /// It, and of every other kind of schedule the best by the model, best first.
+    /// The chosen schedule and the fastest of every other kind, by predicted time, fastest first.
     pub candidates: Vec<Rated>,
 }
 
 impl Choice {
-    /// The best schedule of another kind by the model.
+    /// The schedule of another kind with the shortest predicted time.
     pub fn runner_up(&self) -> Option<&Rated> {
         self.candidates.iter().find(|rated| rated.schedule.kind() != self.schedule.kind())
     }
 }
 
-/// A schedule as the model sees it.
+/// A schedule with the cost model's figures.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Rated {
     /// The schedule.
     pub schedule: Schedule,
-    /// How many times as long as what was chosen.
+    /// Its predicted time over the chosen schedule's.
     pub ratio: f64,
-    /// Dispatches.
+    /// The number of dispatches.
     pub steps: usize,
     /// Workgroups of the largest dispatch.
     pub workgroups: usize,
-    /// Bytes of workgroup memory that hold what lies between layers, of the dispatch with most.
+    /// Bytes of workgroup memory for intermediate maps, in the dispatch that uses most.
     pub workgroup_memory: u32,
-    /// What they move and compute together.
+    /// The bytes that all dispatches move and their multiply-adds.
     pub work: Work,
 }
 
-/// Alternatives that are worth measuring, the model's favourite first.
+/// Candidates that are worth measuring.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Contest<T> {
     /// The layer, or the first one of the unit.
     pub layer: String,
-    /// Who takes part, the model's favourite first.
+    /// The candidates, by predicted time, fastest first.
     pub entered: Vec<T>,
-    /// The time that the model gives each.
+    /// The predicted time of each candidate, in cycles.
     pub modelled: Vec<f64>,
 }
 
-/// Weights or biases as a kernel reads them.
+/// Weights or biases in a kernel's layout.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Packed {
-    /// Numbers, and what the device stores them as.
+    /// Floating-point values, and their element type on the device.
     Values(Vec<f32>, Element),
-    /// Words, of layers in integers.
+    /// 32-bit words: int8 weights, or the constants of an integer layer.
     Words(Vec<u32>),
 }
 
 impl Packed {
-    /// Bytes on the device.
+    /// The size on the device in bytes.
     pub fn bytes(&self) -> u64 {
         let bytes = match self {
             Self::Values(values, element) => element.bytes() * values.len(),
@@ -252,36 +251,35 @@ impl Packed {
     }
 }
 
-/// A network at one input shape, ready to be given to a device.
+/// A network, planned for one input shape and one device.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The dispatches in order.
     pub steps: Vec<Step>,
-    /// Bytes of each slot.
+    /// The size of each slot in bytes.
     pub slots: Vec<u64>,
-    /// Weights and biases as the kernels read them.
+    /// Weights and biases in the kernels' layouts.
     pub weights: Vec<Packed>,
-    /// What maps and weights are stored as.
+    /// The element type of maps and weights.
     pub element: Element,
-    /// Where the picture goes.
+    /// The map that holds the picture.
     pub input: Value,
-    /// Whether it is then brought to 8 bits.
+    /// True if the plan quantises the picture to int8.
     pub quantises: bool,
-    /// Where the parts of the answer come.
+    /// The network's outputs.
     pub outputs: Vec<Output>,
-    /// Every layer's output, if they were asked for.
+    /// Every layer's output, if requested.
     pub taps: Vec<Tap>,
-    /// What was chosen for each block.
+    /// The schedule chosen for each block.
     pub choices: Vec<Choice>,
 }
 
 impl Plan {
-    /// Plans `graph` for inputs of one shape. With taps no layers share a kernel, so that each
-    /// has an output.
+    /// Plans `graph` for one input shape. With taps, no layers are fused, so that each has an output.
     ///
     /// # Errors
-    /// [`Error::Layer`] if an input of that shape does not fit the network or no kernel
-    /// computes a layer or its weights are beyond what the machine's element holds,
+    /// [`Error::Layer`] if the input shape does not fit the network, no kernel supports a layer, or a
+    /// weight overflows the machine's element type;
     /// [`Error::Limit`] if a map or a weight is larger than the machine allows.
     pub fn new(graph: &Graph, input: Shape, machine: Machine, options: &Options) -> Result<Self> {
         let graph = &passes::prepared(graph, options.taps);
@@ -325,8 +323,8 @@ impl Plan {
                 measured: measured.is_some(),
                 candidates: rated(&found, best),
             });
-            let place = choices.len() - 1;
-            drafts.extend(best.steps.iter().map(|step| DraftStep { block: Some(place), ..step.clone() }));
+            let index = choices.len() - 1;
+            drafts.extend(best.steps.iter().map(|step| DraftStep { block: Some(index), ..step.clone() }));
         }
         for draft in drafts.iter().filter(|draft| graph.int8(draft.nodes[0]).is_none()) {
             for (read, name) in draft.reads.iter().zip(draft.launch.shader.reads) {
@@ -334,7 +332,7 @@ impl Plan {
                 if let Read::Map(Map::Node(id)) = read
                     && float_form(*id) != stored
                 {
-                    let reason = format!("cannot read what {} makes", graph.node(*id).name());
+                    let reason = format!("cannot read the output of {}", graph.node(*id).name());
                     return Err(Error::layer(graph.node(draft.nodes[0]).name(), reason));
                 }
             }
@@ -344,7 +342,7 @@ impl Plan {
             check(graph.node(draft.nodes[0]).name(), bytes, machine)?;
         }
 
-        // The picture comes in floating point.
+        // The caller provides the picture in floating point.
         let entry = match graph.node(source).map {
             Some(_) => Map::Unquantised(source),
             None => Map::Node(source),
@@ -363,10 +361,10 @@ impl Plan {
             Ok(Output { name: name.into(), value, dims: graph.answer_dims(id, value.shape) })
         };
         let outputs: Vec<Output> = answers.iter().map(output).collect::<Result<_>>()?;
-        // They come back in one buffer.
+        // All outputs share one readback buffer.
         let needed = outputs.iter().map(|output| output.value.bytes()).sum();
         if needed > machine.max_buffer {
-            return Err(Error::Limit { what: "the answer".into(), needed, limit: machine.max_buffer });
+            return Err(Error::Limit { what: "the readback".into(), needed, limit: machine.max_buffer });
         }
         let input = Value {
             slot: slot(entry).ok_or_else(|| Error::Input("the network has no input".into()))?,
@@ -387,7 +385,7 @@ impl Plan {
                 if let Packed::Values(values, element) = packed
                     && let Some(value) = element.overflow(values)
                 {
-                    let reason = format!("the weight {value:e} is beyond what {element} holds");
+                    let reason = format!("the weight {value:e} overflows {element}: use f32");
                     return Err(Error::layer(step.name(), reason));
                 }
             }
@@ -405,7 +403,7 @@ impl Plan {
         })
     }
 
-    /// For each layer with a choice the kernels worth measuring: `each` of every shader and
+    /// The kernels worth measuring for each layer that has several: up to `each` per shader and
     /// arithmetic.
     ///
     /// # Errors
@@ -419,7 +417,7 @@ impl Plan {
         let graph = &passes::prepared(graph, false);
         let shapes = graph.shapes(input)?;
         let contests = graph.nodes().map(|(id, node)| {
-            let found = choose::contest(graph, &shapes, id, &machine, each)
+            let found = choose::shortlist(graph, &shapes, id, &machine, each)
                 .map_err(|(_, reason)| Error::layer(node.name(), reason))?;
             let (entered, modelled) = found.into_iter().unzip();
             Ok(Contest { layer: node.name().to_string(), entered, modelled })
@@ -428,7 +426,7 @@ impl Plan {
         Ok(contests.into_iter().filter(|contest| contest.entered.len() > 1).collect())
     }
 
-    /// For each projection whose inputs squeeze-excite's gate scales as they are loaded the kernels worth measuring.
+    /// The kernels worth measuring for each projection whose inputs squeeze-excite's gate scales.
     ///
     /// # Errors
     /// As [`Plan::new`].
@@ -448,7 +446,7 @@ impl Plan {
             let name = graph.node(block.project).name();
             let gate = Map::Node(squeeze.widen);
             let found =
-                choose::gated_contest(graph, &shapes, block.project, block.depthwise, gate, &machine, each)
+                choose::gated_shortlist(graph, &shapes, block.project, block.depthwise, gate, &machine, each)
                     .map_err(|(_, reason)| Error::layer(name, reason))?;
             let (entered, modelled) = found.into_iter().unzip();
             Ok(Contest { layer: name.to_string(), entered, modelled })
@@ -457,8 +455,8 @@ impl Plan {
         Ok(contests.into_iter().filter(|contest| contest.entered.len() > 1).collect())
     }
 
-    /// For each block and head the schedules worth measuring: `each` of every kind, layers by
-    /// themselves with the kernels of `tuned`.
+    /// The schedules worth measuring for each block and head: up to `each` per kind. Unfused layers use
+    /// the kernels of `tuned`.
     ///
     /// # Errors
     /// As [`Plan::new`].
@@ -476,7 +474,7 @@ impl Plan {
         for unit in blocks::units(graph) {
             let found = candidates(graph, &shapes, &unit, &machine, &options, each)
                 .map_err(|(id, reason)| Error::layer(graph.node(id).name(), reason))?;
-            let found = foremost(found.iter(), each, |found| found.schedule.kind());
+            let found = first_of_kind(found.iter(), each, |found| found.schedule.kind());
             if found.len() > 1 {
                 let layer = graph.node(unit.first()).name().to_string();
                 let (entered, modelled) = found.iter().map(|c| (c.schedule, c.time)).unzip();
@@ -486,24 +484,24 @@ impl Plan {
         Ok(contests)
     }
 
-    /// Bytes of every slot together.
+    /// The size of all slots in bytes.
     pub fn slot_bytes(&self) -> u64 {
         self.slots.iter().sum()
     }
 
-    /// Bytes of all weights.
+    /// The size of all weights in bytes.
     pub fn weight_bytes(&self) -> u64 {
         self.weights.iter().map(Packed::bytes).sum()
     }
 
-    /// Device memory that the network takes: slots and weights.
+    /// The device memory that the network needs in bytes: slots and weights.
     pub fn peak_bytes(&self) -> u64 {
         self.slot_bytes() + self.weight_bytes()
     }
 }
 
-/// Of candidates, best first, the first `each` of every kind.
-fn foremost<T, K: PartialEq>(
+/// Returns the first `each` candidates of every kind.
+fn first_of_kind<T, K: PartialEq>(
     candidates: impl Iterator<Item = T>,
     each: usize,
     kind: impl Fn(&T) -> K,
@@ -517,15 +515,16 @@ fn foremost<T, K: PartialEq>(
     taken
 }
 
-/// What was chosen, and the best of every other kind.
+/// Returns the chosen candidate and the fastest of every other kind, by predicted time.
 fn rated(found: &[schedule::Candidate], chosen: &schedule::Candidate) -> Vec<Rated> {
-    let mut kinds = foremost([chosen].into_iter().chain(found), 1, |candidate| candidate.schedule.kind());
+    let mut kinds =
+        first_of_kind([chosen].into_iter().chain(found), 1, |candidate| candidate.schedule.kind());
     kinds.sort_by(|a, b| a.time.total_cmp(&b.time));
     kinds.into_iter().map(|candidate| candidate.rated(chosen.time)).collect()
 }
 
-/// Schedules of a unit, quickest first by the model, `each` of every kind at least; none of a lone
-/// layer.
+/// The schedules of a unit by predicted time, fastest first, with `each` per kind or more. None for a
+/// single layer.
 fn candidates(
     graph: &Graph,
     shapes: &[Shape],

@@ -1,19 +1,19 @@
-//! Joined maps: steps leave what they make at its place in the whole, where they can.
+//! Concatenation: steps write their outputs directly into the joined map where possible.
 
 use super::draft::{DraftStep, Map, Read};
 use crate::{
     Shape,
     graph::{ConvKind, Graph, Joint, NodeId, Op},
-    kernels::{Crowd, Effort, LANES, Launch, Machine, Place, Work, join_int8, resize},
+    kernels::{Crowd, Effort, Launch, Machine, Place, WORKGROUP_SIZE, Work, join_int8, resize},
     plan::{
         blocks::conv,
         choose::{float_form, form},
     },
 };
 
-/// Has the steps that make parts of the map `id` leave them there, and gives copies of the parts
-/// for which that cannot be: those that are not `alone`, but wanted elsewhere too, and those of
-/// kernels that know no other place than their own.
+/// Makes the steps that compute parts of the map `id` write into that map. Returns copy steps for the
+/// other parts: those with other readers (not `alone`), and those whose kernels cannot write into a
+/// larger map.
 pub fn join(
     graph: &Graph,
     shapes: &[Shape],
@@ -35,18 +35,18 @@ pub fn join(
         let first = match joint {
             Joint::Channels if before % 4 == 0 => before / 4,
             Joint::Channels => {
-                return Err((id, format!("{before} channels before a part are no multiple of four")));
+                return Err((id, format!("{before} channels before a part are not a multiple of four")));
             }
             Joint::Pixels => before * whole.quads(),
         };
         before += if joint == Joint::Channels { part.c } else { part.h * part.w };
         let place = Place { part, whole, first };
-        // A depthwise convolution's own channels may come out of a block's kernel.
+        // The block kernel may compute it, and does not write depthwise outputs into larger maps.
         let depthwise = conv(graph.node(input)).and_then(|c| c.kind()) == Some(ConvKind::Depthwise);
-        // A part that is joined itself has many makers.
+        // A part that is a concatenation has several producers.
         let joined = matches!(graph.node(input).op, Op::Concat(_));
         let maker = drafts.iter_mut().find(|draft| draft.writes[0].0 == Map::Node(input));
-        // What is in integers must be in the same ones.
+        // int8 maps must have the same scale and zero point.
         let alike = match graph.int8(id) {
             Some(_) => graph.int8(input).is_some() && graph.node(input).map == graph.node(id).map,
             None => graph.node(input).map.is_none(),
@@ -60,8 +60,8 @@ pub fn join(
             None => {
                 let name = graph.node(input).name();
                 let why = match alone(input) {
-                    true => format!("a copy: {name} is made where it is"),
-                    false => format!("a copy: {name} is wanted elsewhere too"),
+                    true => format!("a copy: {name} cannot be written in place"),
+                    false => format!("a copy: {name} has other readers"),
                 };
                 if !resize::countable(part.h, part.h) || !resize::countable(part.w, part.w) {
                     return Err((id, format!("{}x{} pixels are too many to count", part.h, part.w)));
@@ -78,7 +78,7 @@ pub fn join(
     Ok(copies)
 }
 
-/// A step that leaves the map of `input`, of so many bytes, at its place in that of `id`.
+/// A step that copies the map of `input`, of `moved` bytes, to its position in that of `id`.
 fn copy(
     (id, input): (NodeId, NodeId),
     (launch, place): (Launch, Place),
@@ -88,7 +88,7 @@ fn copy(
     why: String,
 ) -> DraftStep {
     let work = Work { bytes: 2 * moved, macs: 0 };
-    let invocations = launch.workgroups.iter().product::<u32>() as usize * LANES as usize;
+    let invocations = launch.workgroups.iter().product::<u32>() as usize * WORKGROUP_SIZE as usize;
     let time = machine.time(Effort::of(1.0, 2.0), Crowd::of(invocations), work);
     DraftStep {
         nodes: vec![id],

@@ -1,4 +1,4 @@
-//! The schedules of a block: which of its layers share a kernel, cut into which tiles.
+//! The schedules of a block: which of its layers are fused, and with which tile.
 
 use std::{fmt, ops::Add};
 
@@ -22,17 +22,17 @@ use crate::{
     },
 };
 
-/// Which layers share a kernel.
+/// The fusion of a block's layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Schedule {
     /// One kernel per layer.
     Separate,
-    /// Expand and depthwise in one kernel; squeeze-excite's mean begins in it, its two layers
-    /// are one kernel, and the projection scales as it loads.
+    /// Expand and depthwise in one kernel, which also starts squeeze-excite's mean. Squeeze-excite's two
+    /// layers follow in one or two kernels, and the projection scales its inputs during loading.
     Front(Tile),
-    /// The expansion by itself, where halos cost more than a launch; the depthwise kernel still leaves tile sums
-    /// for squeeze-excite.
+    /// A separate expansion, where halos cost more than a launch; the depthwise kernel still writes tile
+    /// sums for squeeze-excite.
     Middle(Tile),
     /// Depthwise and project in one kernel.
     Back(Tile),
@@ -43,7 +43,7 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    /// Its name without its tile.
+    /// The name of the schedule without its tile.
     pub fn kind(self) -> &'static str {
         match self {
             Self::Separate => "separate",
@@ -63,7 +63,7 @@ impl fmt::Display for Schedule {
             Self::Separate => Ok(()),
             Self::Pooled(t) => write!(f, " {} px, {} ch", t.pixels, 4 * t.lanes),
             Self::Front(t) | Self::Middle(t) | Self::Back(t) | Self::Whole(t) => {
-                write!(f, " {}x{} px, {} ch, {} threads", t.height, t.width, 4 * t.chunk, t.threads)?;
+                write!(f, " {}x{} px, {} ch, {} invocations", t.height, t.width, 4 * t.chunk, t.threads)?;
                 if t.splits > 1 {
                     write!(f, ", {} splits", t.splits)?;
                 }
@@ -73,17 +73,17 @@ impl fmt::Display for Schedule {
     }
 }
 
-/// Which schedules may be chosen.
+/// The schedules that the planner may choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Fuse {
-    /// The one with the least time.
+    /// The one with the shortest predicted time.
     #[default]
     Auto,
     /// One kernel per layer.
     None,
-    /// Two convolutions in a kernel.
+    /// Two convolutions per kernel.
     Pair,
-    /// As much of a block in a kernel as there is a kernel for.
+    /// As much of a block as one kernel can compute.
     Block,
 }
 
@@ -92,36 +92,36 @@ impl Fuse {
         match (self, schedule) {
             (Self::Auto, _) => true,
             (Self::None, _) => schedule == Schedule::Separate,
-            // Without an expansion the whole is a pair.
+            // Without an expansion, the whole block is a pair.
             (Self::Pair, Schedule::Whole(_)) => block.expand.is_none(),
             (Self::Pair, _) => matches!(schedule, Schedule::Front(_) | Schedule::Back(_)),
             // Squeeze-excite needs the whole map before it can scale any of it.
             (Self::Block, Schedule::Front(_)) => block.squeeze.is_some(),
-            // Parts would need a second kernel to add them up.
+            // A split projection needs a second kernel to add up its partial results.
             (Self::Block, _) => matches!(schedule, Schedule::Whole(tile) if tile.splits == 1),
         }
     }
 }
 
-/// A schedule of a block or a head, its steps, and the time that the model gives it.
+/// A schedule of a block or a head, with its steps and its predicted time.
 #[derive(Debug, Clone)]
 pub struct Candidate {
     /// The schedule.
     pub schedule: Schedule,
-    /// What runs.
+    /// Its steps in order.
     pub steps: Vec<DraftStep>,
-    /// The modelled time of all steps.
+    /// The predicted time of all steps, in cycles.
     pub time: f64,
 }
 
 impl Candidate {
-    /// `steps`, which take turns.
+    /// Builds a candidate from its steps.
     pub fn new(schedule: Schedule, steps: Vec<DraftStep>) -> Self {
         let time = steps.iter().map(|step| step.time).sum();
         Self { schedule, steps, time }
     }
 
-    /// As the model sees it beside one that takes `time`.
+    /// Returns the cost model's figures, relative to a schedule that takes `time`.
     pub fn rated(&self, time: f64) -> Rated {
         let groups = |step: &DraftStep| step.launch.workgroups.iter().product::<u32>() as usize;
         Rated {
@@ -135,9 +135,9 @@ impl Candidate {
     }
 }
 
-/// Of the schedules of `block` that the machine admits and the options allow `each` of every kind
-/// and the one that was measured, quickest first by the model. One kernel per layer is always possible,
-/// and is the answer where nothing else is allowed.
+/// The schedules of `block` that the machine supports and the options allow: `each` per kind and the
+/// tuned one, by predicted time, fastest first. One kernel per layer is always possible, and is the
+/// only candidate where no other is allowed.
 pub fn candidates(
     graph: &Graph,
     shapes: &[Shape],
@@ -177,38 +177,38 @@ struct Context<'a> {
     block: &'a Block,
     machine: &'a Machine,
     depthwise: &'a Conv,
-    /// The depthwise output, the block's output.
+    /// The shapes of the depthwise output and of the block's output.
     middle: Shape,
     y: Shape,
-    /// The node that makes the block's input.
+    /// The node that computes the block's input.
     input: NodeId,
     residual: Option<NodeId>,
-    /// A kernel for each layer, and for the projection one that scales as it loads.
+    /// The unfused step of each layer, and a projection that scales its inputs during loading.
     layers: Vec<DraftStep>,
     gated: Option<DraftStep>,
 }
 
-/// What goes into the block kernel.
-struct Cut<'a> {
+/// The part of a block that the block kernel computes.
+struct Fused<'a> {
     tile: Tile,
-    /// The expansion, if it does.
+    /// The expansion, if it is fused.
     expand: Option<NodeId>,
     convs: Convs<'a>,
-    /// What the kernel reads.
+    /// The node that computes the kernel's input.
     x: NodeId,
-    /// The shapes around the kernel.
+    /// The shapes of the kernel's maps.
     shapes: Shapes,
 }
 
-/// What a schedule is made of, one after another.
+/// A step of a schedule.
 enum Part<'c, 'a> {
-    /// A layer by itself.
+    /// An unfused layer.
     Layer(&'c DraftStep),
     /// The block kernel.
-    Block(Cut<'a>),
-    /// What adds up the parts that the block kernel leaves.
+    Block(Fused<'a>),
+    /// The sum of the block kernel's partial results.
     Reduce(Tile),
-    /// Squeeze-excite's gate from the sums of the block kernel's tiles, or the first of its layers.
+    /// Squeeze-excite's gate, or its first layer alone, from the block kernel's tile sums.
     Gate(Squeeze, Tile, Gate<'a>),
 }
 
@@ -235,7 +235,7 @@ impl<'a> Context<'a> {
                 machine,
                 &options.tuned.gated,
             )?;
-            // The scale is part of the projection's load.
+            // The projection applies the scale during loading.
             step.nodes.insert(0, squeeze.scale);
             Ok(step)
         });
@@ -254,19 +254,19 @@ impl<'a> Context<'a> {
         })
     }
 
-    /// The kernel of a layer by itself.
+    /// The unfused step of a layer.
     fn layer(&self, id: NodeId) -> Part<'_, 'a> {
         let own = self.layers.iter().find(|step| step.nodes[0] == id);
-        Part::Layer(own.expect("every layer of the block has a kernel of its own"))
+        Part::Layer(own.expect("every layer of the block has an unfused step"))
     }
 
     fn conv(&self, id: NodeId) -> &'a Conv {
         conv(self.graph.node(id)).expect("found as a convolution")
     }
 
-    /// What a schedule puts into the block kernel, if the block has the layers and the machine the
-    /// memory for it.
-    fn cut(&self, schedule: Schedule) -> Option<Cut<'a>> {
+    /// The fused part of a schedule, if the block has its layers and the machine enough memory,
+    /// invocations and registers.
+    fn fused(&self, schedule: Schedule) -> Option<Fused<'a>> {
         let Block { expand, squeeze, project, .. } = *self.block;
         let (tile, expand, projects) = match schedule {
             Schedule::Separate | Schedule::Pooled(_) => return None,
@@ -287,7 +287,7 @@ impl<'a> Context<'a> {
             project: projects.then(|| self.conv(project)),
         };
         let x = match (expand, self.block.expand) {
-            // The expansion has a kernel of its own.
+            // The expansion is a separate kernel.
             (None, Some(own)) => own,
             _ => self.input,
         };
@@ -299,21 +299,21 @@ impl<'a> Context<'a> {
             window: self.depthwise.window(read.h, read.w).expect("shapes were inferred"),
         };
         let fits = convs.fit(shapes.x.quads(), shapes.y.quads(), self.machine, tile);
-        fits.then_some(Cut { tile, expand, convs, x, shapes })
+        fits.then_some(Fused { tile, expand, convs, x, shapes })
     }
 
-    /// The parts of a schedule, if the block has the layers and the machine what it takes.
+    /// The steps of a schedule, if the block has its layers and the machine the resources.
     fn parts(&self, schedule: Schedule) -> Option<Vec<Part<'_, 'a>>> {
         if schedule == Schedule::Separate {
             return Some(self.layers.iter().map(Part::Layer).collect());
         }
-        let cut = self.cut(schedule)?;
-        let (tile, projects) = (cut.tile, cut.convs.project.is_some());
+        let fused = self.fused(schedule)?;
+        let (tile, projects) = (fused.tile, fused.convs.project.is_some());
         let mut parts = Vec::new();
-        if cut.x != self.input {
-            parts.push(self.layer(cut.x));
+        if fused.x != self.input {
+            parts.push(self.layer(fused.x));
         }
-        parts.push(Part::Block(cut));
+        parts.push(Part::Block(fused));
         match (self.block.squeeze, &self.gated) {
             (Some(squeeze), Some(gated)) => {
                 parts.extend(self.gate(squeeze, tile)?);
@@ -326,8 +326,8 @@ impl<'a> Context<'a> {
         Some(parts)
     }
 
-    /// Squeeze-excite's two layers from the sums of tiles: in a workgroup a picture, or where that takes longer, the
-    /// first over several and the second by a kernel of its own.
+    /// Squeeze-excite's two layers, from tile sums: in one workgroup per picture, or, where that is slower,
+    /// the first over several workgroups and the second in a separate kernel.
     fn gate(&self, squeeze: Squeeze, tile: Tile) -> Option<Vec<Part<'_, 'a>>> {
         let gate = |widen| Gate {
             squeeze: self.conv(squeeze.squeeze),
@@ -348,22 +348,22 @@ impl<'a> Context<'a> {
     fn part_time(&self, part: &Part) -> f64 {
         match part {
             Part::Layer(step) => step.time,
-            Part::Block(cut) => self.block_cost(cut).1,
+            Part::Block(fused) => self.block_cost(fused).1,
             Part::Reduce(tile) => self.reduce_cost(*tile).1,
             Part::Gate(_, tile, gate) => self.gate_cost(gate, *tile).1,
         }
     }
 
-    /// The modelled time of a schedule, if it is possible.
+    /// The predicted time of a schedule, if it is possible.
     fn time(&self, schedule: Schedule) -> Option<f64> {
         Some(self.parts(schedule)?.iter().map(|part| self.part_time(part)).sum())
     }
 
-    /// A schedule that is possible, with its steps.
+    /// The candidate for a possible schedule.
     fn candidate(&self, schedule: Schedule) -> Candidate {
         let step = |part| match part {
             Part::Layer(step) => step.clone(),
-            Part::Block(cut) => self.block_step(&cut),
+            Part::Block(fused) => self.block_step(&fused),
             Part::Reduce(tile) => self.reduce_step(tile),
             Part::Gate(squeeze, tile, gate) => self.gate_step(&squeeze, tile, &gate),
         };
@@ -371,38 +371,38 @@ impl<'a> Context<'a> {
         Candidate::new(schedule, parts.into_iter().map(step).collect())
     }
 
-    /// What the block kernel writes: its answer, then sums.
-    fn written(&self, cut: &Cut) -> [(Map, u64); 2] {
+    /// The block kernel's outputs, map and sums, with their sizes in bytes.
+    fn written(&self, fused: &Fused) -> [(Map, u64); 2] {
         let Block { depthwise, squeeze, project, .. } = *self.block;
-        let unwanted = (Map::Unwanted(depthwise), 16);
-        let whole = self.machine.bytes(cut.shapes.y);
-        match cut.convs.project {
-            Some(_) if cut.tile.splits > 1 => {
-                [unwanted, (Map::Parts(project), block::parts_bytes(self.y, cut.tile))]
+        let unused = (Map::Unused(depthwise), 16);
+        let whole = self.machine.bytes(fused.shapes.y);
+        match fused.convs.project {
+            Some(_) if fused.tile.splits > 1 => {
+                [unused, (Map::Parts(project), block::parts_bytes(self.y, fused.tile))]
             }
-            Some(_) => [(Map::Node(project), whole), unwanted],
+            Some(_) => [(Map::Node(project), whole), unused],
             None if squeeze.is_some() => {
-                let pooled = block::pooled_bytes(self.middle, cut.tile);
+                let pooled = block::pooled_bytes(self.middle, fused.tile);
                 [(Map::Node(depthwise), whole), (Map::Pooled(depthwise), pooled)]
             }
-            None => [(Map::Node(depthwise), whole), unwanted],
+            None => [(Map::Node(depthwise), whole), unused],
         }
     }
 
-    fn block_cost(&self, cut: &Cut) -> (Work, f64) {
-        let (machine, tile, shapes) = (self.machine, cut.tile, cut.shapes);
-        let written = self.written(cut).iter().map(|(_, bytes)| bytes).sum();
-        let work = cut.convs.work(shapes, machine, tile, written);
-        let effort = cut.convs.effort(shapes, self.block.squeeze.is_some(), tile);
-        (work, machine.time(effort, cut.convs.crowd(shapes, machine, tile), work))
+    fn block_cost(&self, fused: &Fused) -> (Work, f64) {
+        let (machine, tile, shapes) = (self.machine, fused.tile, fused.shapes);
+        let written = self.written(fused).iter().map(|(_, bytes)| bytes).sum();
+        let work = fused.convs.work(shapes, machine, tile, written);
+        let effort = fused.convs.effort(shapes, self.block.squeeze.is_some(), tile);
+        (work, machine.time(effort, fused.convs.crowd(shapes, machine, tile), work))
     }
 
-    fn block_step(&self, cut: &Cut) -> DraftStep {
-        let &Cut { tile, expand, convs, x, shapes } = cut;
+    fn block_step(&self, fused: &Fused) -> DraftStep {
+        let &Fused { tile, expand, convs, x, shapes } = fused;
         let Block { depthwise, squeeze, project, .. } = *self.block;
         let projects = convs.project.is_some();
         let residual = self.residual.filter(|_| projects);
-        // The step that adds up the parts finishes the projection.
+        // With a split, the step that adds up the partial results applies the projection's epilogue.
         let split = projects && tile.splits > 1;
         let mut biases: Vec<NodeId> = expand.into_iter().chain([depthwise]).collect();
         let mut nodes = biases.clone();
@@ -413,7 +413,7 @@ impl<'a> Context<'a> {
             nodes.push(squeeze.pool);
         }
         let memory = self.machine.quads(tile.memory(convs, shapes.x.quads(), shapes.y.quads()));
-        let (work, time) = self.block_cost(cut);
+        let (work, time) = self.block_cost(fused);
         let products: Vec<NodeId> = expand.into_iter().chain(projects.then_some(project)).collect();
         DraftStep {
             why: format!(
@@ -427,7 +427,7 @@ impl<'a> Context<'a> {
                 Read::Biases(biases),
                 residual.filter(|_| !split).map_or(Read::Nothing, |id| Read::Map(Map::Node(id))),
             ],
-            writes: self.written(cut).into(),
+            writes: self.written(fused).into(),
             shape: shapes.y,
             launch: block::launch(convs, shapes, residual.is_some(), squeeze.is_some(), tile),
             between: memory,
@@ -460,7 +460,7 @@ impl<'a> Context<'a> {
             between: 0,
             work,
             time,
-            why: format!("adds up {splits} parts"),
+            why: format!("adds up {splits} partial results"),
             block: None,
         }
     }
@@ -491,8 +491,8 @@ impl<'a> Context<'a> {
             work,
             time,
             why: match gate.widen {
-                Some(_) => "squeeze-excite's two layers are too small for kernels of their own".into(),
-                None => "squeeze-excite's first layer, with the mean before it".into(),
+                Some(_) => "squeeze-excite's two layers are too small for separate kernels".into(),
+                None => "squeeze-excite's first layer with the preceding mean".into(),
             },
             block: None,
         }

@@ -1,4 +1,5 @@
-//! A network with all that is known of it in 8 bits, of which any choice of layers can be taken.
+//! A network with its f32 and its int8 parameters, from which a graph with any choice of int8 layers is
+//! built.
 
 use std::sync::Arc;
 
@@ -17,31 +18,31 @@ use crate::{
     zoo::Network,
 };
 
-/// A layer that can be in 8 bits: a convolution, or a fully connected layer.
+/// A layer that can be int8: a convolution, or a fully connected layer.
 #[derive(Debug, Clone)]
 pub(super) struct Layer {
     pub id: NodeId,
-    /// In 8 bits.
-    pub eight: Rounded,
-    /// With which the mean of what it makes in 8 bits is right.
+    /// Its int8 weights.
+    pub int8: Rounded,
+    /// The bias, corrected so that int8 outputs have the correct mean.
     pub bias: Option<Arc<Tensor>>,
-    /// In floating point, as the file has it.
+    /// Its weights in floating point, as the file stores them.
     pub float: (Arc<Tensor>, Element),
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct Draft {
-    /// In floating point, after the passes.
+    /// The f32 graph, after the passes.
     pub exact: Graph,
     pub layers: Vec<Layer>,
-    /// What each node's integers would stand for. None without pictures.
+    /// The quantisation of each node's value, if that is int8. None without pictures.
     maps: Vec<Option<Affine>>,
-    /// The mean of each channel that a layer makes in floating point, once it was measured.
+    /// The f32 mean of each channel of a layer's output, once measured.
     means: Vec<Option<Vec<f64>>>,
 }
 
-/// The nodes of a network's graph, after passes, whose weights lie in its file: not those of fixed filters and of what
-/// Goldcrest puts behind the library's modules.
+/// The nodes of a network's prepared graph whose weights are in its file. This excludes fixed filters and the
+/// nodes that Goldcrest appends to the library's modules.
 pub(super) fn layers(graph: &Graph, network: &Network) -> Vec<NodeId> {
     let fixed = |node: &&Node| matches!(node.op, Op::Filter(_)) || node.name().starts_with("postprocess.");
     let fixed: Vec<&str> =
@@ -58,31 +59,31 @@ pub(super) fn conv(graph: &Graph, id: NodeId) -> &Conv {
 }
 
 impl Draft {
-    /// Rounds the weights, given what the maps' integers stand for.
+    /// Rounds the weights, given the quantisation of maps.
     pub fn new(exact: Graph, layers: &[NodeId], maps: Vec<Option<Affine>>) -> Self {
         let layer = |&id: &NodeId| {
             let inputs = &exact.node(id).inputs;
             let map = |at: usize| inputs.get(at).and_then(|id| maps[id.index()]);
             let conv = conv(&exact, id);
-            let eight = rounded(conv, map(0), map(1));
-            Layer { id, eight, bias: conv.bias.clone(), float: stored(&conv.weight) }
+            let int8 = rounded(conv, map(0), map(1));
+            Layer { id, int8, bias: conv.bias.clone(), float: stored(&conv.weight) }
         };
         let means = vec![None; layers.len()];
         let layers = layers.par_iter().map(layer).collect();
         Self { exact, layers, maps, means }
     }
 
-    /// The network with those layers in 8 bits that `eight` says.
-    pub fn graph(&self, eight: &[bool]) -> Graph {
+    /// The graph in which the layers with `int8` set are int8.
+    pub fn graph(&self, int8: &[bool]) -> Graph {
         let mut graph = self.exact.clone();
-        let mapped = self.mapped(eight);
-        for (layer, &eight) in self.layers.iter().zip(eight) {
+        let mapped = self.mapped(int8);
+        for (layer, &int8) in self.layers.iter().zip(int8) {
             let node = graph.node_mut(layer.id);
             let Op::Conv(conv) = &mut node.op else { continue };
-            if eight {
-                conv.weight = layer.eight.weight.clone();
+            if int8 {
+                conv.weight = layer.int8.weight.clone();
                 conv.bias = layer.bias.clone();
-                node.steps = Some(layer.eight.steps.clone());
+                node.steps = Some(layer.int8.steps.clone());
             } else {
                 conv.weight = layer.float.0.clone();
             }
@@ -94,11 +95,11 @@ impl Draft {
         graph
     }
 
-    /// Which values lie in 8 bits: what a layer in 8 bits reads, what that is made of without arithmetic of its own, and
-    /// what a layer makes that ends with an activation, which is looked up or cut off in integers.
-    fn mapped(&self, eight: &[bool]) -> Vec<bool> {
+    /// Returns which values are int8: the inputs of int8 layers; the inputs of operations without weights
+    /// that produce them; and the outputs of int8 layers with an activation, which integers clamp or look up.
+    fn mapped(&self, int8: &[bool]) -> Vec<bool> {
         let mut of_layer = vec![false; self.exact.nodes().len()];
-        self.layers.iter().zip(eight).for_each(|(layer, eight)| of_layer[layer.id.index()] = *eight);
+        self.layers.iter().zip(int8).for_each(|(layer, int8)| of_layer[layer.id.index()] = *int8);
         let mut mapped = vec![false; self.exact.nodes().len()];
         for (id, node) in self.exact.nodes().rev() {
             let at = id.index();
@@ -115,21 +116,22 @@ impl Draft {
         mapped
     }
 
-    /// Takes from each bias what the layer's mean is off in each channel, measured on `inputs`, one layer after another:
-    /// what comes before is right by then. As section 4.2 of arXiv 1906.04721 has it, with means that are measured.
+    /// Subtracts each channel's mean error, measured on `inputs`, from the biases. Layers are corrected in
+    /// order, so that the preceding ones are already correct. See section 4.2 of arXiv 1906.04721; here the
+    /// means are measured.
     pub fn correct(
         &mut self,
         cpu: &Cpu,
-        eight: &[bool],
+        int8: &[bool],
         inputs: &[&Tensor],
         mut done: impl FnMut(usize),
     ) -> Result<()> {
         for at in 0..self.layers.len() {
             done(at);
             let id = self.layers[at].id;
-            let Some(bias) = conv(&self.exact, id).bias.clone().filter(|_| eight[at]) else { continue };
+            let Some(bias) = conv(&self.exact, id).bias.clone().filter(|_| int8[at]) else { continue };
             self.layers[at].bias = Some(bias.clone());
-            let found = means(cpu, &self.graph(eight), id, inputs)?;
+            let found = means(cpu, &self.graph(int8), id, inputs)?;
             let wanted = match self.means[at].take() {
                 Some(wanted) => wanted,
                 None => means(cpu, &self.exact, id, inputs)?,
@@ -141,7 +143,7 @@ impl Draft {
         Ok(())
     }
 
-    /// The same without what [`Draft::correct`] did, but for the means in floating point that it measured.
+    /// A copy without the corrections of [`Draft::correct`], but with the f32 means that it measured.
     pub fn uncorrected(&self) -> Self {
         let mut draft = self.clone();
         draft.layers.iter_mut().for_each(|layer| layer.bias = conv(&self.exact, layer.id).bias.clone());
@@ -149,7 +151,7 @@ impl Draft {
     }
 }
 
-/// The mean of each channel that a layer makes, before its activation.
+/// Measures the mean of each channel of a layer's output, before its activation.
 fn means(cpu: &Cpu, graph: &Graph, id: NodeId, inputs: &[&Tensor]) -> Result<Vec<f64>> {
     let mut graph = graph.answering(vec![("layer".into(), id)]);
     let node = graph.node_mut(id);
@@ -159,8 +161,8 @@ fn means(cpu: &Cpu, graph: &Graph, id: NodeId, inputs: &[&Tensor]) -> Result<Vec
     }
     let mut sums = vec![0.0; conv(&graph, id).outputs()];
     let mut count = 0;
-    for answer in measure::answers(cpu, &graph, inputs)? {
-        let values = answer[0].data();
+    for output in measure::outputs(cpu, &graph, inputs)? {
+        let values = output[0].data();
         let plane = values.len() / sums.len();
         for (sum, plane) in sums.iter_mut().zip(values.chunks_exact(plane)) {
             *sum += plane.iter().map(|v| f64::from(*v)).sum::<f64>();
@@ -171,7 +173,7 @@ fn means(cpu: &Cpu, graph: &Graph, id: NodeId, inputs: &[&Tensor]) -> Result<Vec
     Ok(sums)
 }
 
-/// The extents of all nodes' values.
+/// Measures the extents of all nodes' values.
 pub(super) fn extents(
     cpu: &Cpu,
     graph: &Graph,
@@ -192,7 +194,7 @@ pub(super) fn extents(
     }
 }
 
-/// What the integers of all nodes' values are best to stand for.
+/// Chooses the quantisation of all nodes' values.
 pub(super) fn maps(
     cpu: &Cpu,
     graph: &Graph,
@@ -213,7 +215,7 @@ pub(super) fn maps(
     }
     let mut maps: Vec<Option<Affine>> = histograms.iter().map(|histogram| Some(histogram.best())).collect();
     for (id, node) in graph.nodes() {
-        // What is the largest of some values is one of them.
+        // Max pooling selects values, so that its output has its input's quantisation.
         if let Op::MaxPool(_) = node.op {
             maps[id.index()] = maps[node.inputs[0].index()];
         }
@@ -240,10 +242,10 @@ mod tests {
     }
 
     #[test]
-    fn means_are_right_after_the_correction() {
+    fn means_are_correct_after_the_correction() {
         let mut graph = Graph::default();
         let x = graph.push("x", Op::Input(4), &[]);
-        // All but one of an output's weights are less than half a step: what they add up to is lost.
+        // All weights of an output except one are less than half a step: their sum is lost.
         let lost = |i: usize| if i.is_multiple_of(4) { 1.0 } else { 0.003 };
         let first = graph.push("first", conv(4, Activation::Relu, lost), &[x]);
         let second = graph.push("second", conv(3, Activation::Identity, lost), &[first]);
@@ -253,25 +255,25 @@ mod tests {
         let extents = extents(&cpu, &graph, &inputs, |_| {}).unwrap();
         let maps = maps(&cpu, &graph, &extents, &inputs, |_| {}).unwrap();
         let mut draft = Draft::new(graph.clone(), &[first, second], maps);
-        let eight = [true; 2];
+        let int8 = [true; 2];
         let off = |draft: &Draft, id: NodeId| {
-            let found = means(&cpu, &draft.graph(&eight), id, &inputs).unwrap();
+            let found = means(&cpu, &draft.graph(&int8), id, &inputs).unwrap();
             let wanted = means(&cpu, &graph, id, &inputs).unwrap();
             found.iter().zip(&wanted).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
         };
         assert!(off(&draft, first) > 0.01 && off(&draft, second) > 0.02);
-        draft.correct(&cpu, &eight, &inputs, |_| {}).unwrap();
-        // A bias is of whole steps of the sums, before it is put right and after.
+        draft.correct(&cpu, &int8, &inputs, |_| {}).unwrap();
+        // A bias is rounded to integer steps of the sums, before and after its correction.
         for (at, id) in [first, second].into_iter().enumerate() {
             let input = draft.maps[graph.node(id).inputs[0].index()].unwrap().scale;
-            let step = input * draft.layers[at].eight.steps.iter().fold(0.0f32, |most, step| most.max(*step));
+            let step = input * draft.layers[at].int8.steps.iter().fold(0.0f32, |most, step| most.max(*step));
             assert!(off(&draft, id) <= f64::from(step), "{}: {step}", off(&draft, id));
         }
         assert!(off(&draft.uncorrected(), second) > 0.02);
     }
 
     #[test]
-    fn what_layers_in_8_bits_read_is_in_8_bits_and_heads_are_not() {
+    fn inputs_of_int8_layers_are_int8_and_heads_are_not() {
         let mut graph = Graph::default();
         let x = graph.push("x", Op::Input(4), &[]);
         let stem = graph.push("stem", conv(4, Activation::Relu, |_| 0.1), &[x]);
@@ -280,8 +282,8 @@ mod tests {
         let head = graph.push("head", conv(3, Activation::Identity, |_| 0.1), &[scaled]);
         let maps = vec![Some(Affine::over(-1.0, 1.0)); 5];
         let draft = Draft::new(graph, &[stem, head], maps);
-        let mapped = |eight: [bool; 2]| {
-            let graph = draft.graph(&eight);
+        let mapped = |int8: [bool; 2]| {
+            let graph = draft.graph(&int8);
             graph.nodes().map(|(_, node)| node.map.is_some()).collect::<Vec<_>>()
         };
         assert_eq!(mapped([true, true]), [true, true, true, true, false]);

@@ -1,4 +1,4 @@
-//! The file of a network in 8 bits.
+//! Encodes quantised networks as files.
 
 use std::collections::BTreeMap;
 
@@ -18,29 +18,30 @@ use crate::{
     zoo::{Checkpoint, Network},
 };
 
-/// What is read back is called that in errors.
-const NAME: &str = "the network in 8 bits";
+/// The name of the encoded bytes in errors.
+const NAME: &str = "the quantised network";
 
 /// A tensor's type, shape and bytes.
 type Stored = (Dtype, Vec<usize>, Vec<u8>);
 
 impl Quantized {
-    /// The bytes of its file, as the module's documentation describes it. `network` is the one that it was made from. They
-    /// are opened, so that what does not give the same network again is never written.
+    /// Encodes the file that the module's documentation describes. `network` is the original network. The
+    /// bytes are opened again as a check, so that a file that gives another network is never written.
     ///
     /// # Errors
-    /// [`Error::Input`] if the network's library has no names under which it could be opened again: of synthetic networks,
-    /// and of classifiers of somebody's own with batch norms.
+    /// [`Error::Input`] if the network could not be opened again for lack of the library's names: synthetic
+    /// networks, and custom classifiers with batch norms.
     pub fn encode(&self, network: &Network) -> Result<Vec<u8>> {
         let tensors = self.tensors(network);
         let mut record = recorded(network);
         let cannot =
-            |reason: String| Error::Input(format!("{} cannot be written in 8 bits: {reason}", network.arch));
+            |reason: String| Error::Input(format!("{} cannot be written as int8: {reason}", network.arch));
         let open = |bytes: Vec<u8>| {
             let opened = Checkpoint::from_bytes(NAME, bytes, None, None);
             opened.and_then(|checkpoint| Network::from_checkpoint(&checkpoint, None))
         };
-        // Modules are called otherwise once batch norms are folded in: a value is the last module's that is left.
+        // Folding batch norms changes the name of a value to that of the last remaining module, so that names
+        // come from the opened graph.
         let opened = open(bytes(&tensors, &record)?).map_err(|error| cannot(error.to_string()))?;
         same(network, &opened).map_err(cannot)?;
         let graph = passes::prepared(&opened.graph, false);
@@ -53,7 +54,7 @@ impl Quantized {
         for &(id, element) in &self.stored {
             store(&mut tensors, self.graph.node(id), conv(&self.graph, id), element);
         }
-        // Layers that no answer needs are a part of the library's network all the same.
+        // Layers that no output needs still belong to the library's network.
         let whole = passes::prepared(&network.graph, true);
         for id in layers(&whole, network) {
             let mut node = whole.node(id).clone();
@@ -72,7 +73,7 @@ impl Quantized {
     }
 }
 
-/// Adds the tensors of a layer: integers if it has steps, or else of the type that is said.
+/// Adds a layer's tensors: integers if it has steps and no `element`, else floats of type `element`.
 fn store(tensors: &mut BTreeMap<String, Stored>, node: &Node, conv: &Conv, element: Option<Element>) {
     let (name, each) = (node.name(), conv.weight.data().len() / conv.outputs());
     let key = format!("{name}.weight");
@@ -112,13 +113,13 @@ fn bytes(tensors: &BTreeMap<String, Stored>, record: &Record) -> Result<Vec<u8>>
     safetensors::serialize(views, Some(record.metadata())).map_err(wrong)
 }
 
-/// What has to be known of a network beside its tensors: all that its library would not assume for its name.
+/// The metadata of a network: every setting except its library's defaults for its name.
 fn recorded(network: &Network) -> Record {
     let assumed = |from: &Source| matches!(from, Source::Default(_));
     let mut record = Record { labels: network.labels.clone(), ..Record::default() };
     for origin in &network.origins {
         match origin.name {
-            // A family has no such name.
+            // The name of a family has no slash and is left out.
             "architecture" => {
                 record.architecture = Some(origin.value.clone()).filter(|name| name.contains('/'))
             }
@@ -129,7 +130,7 @@ fn recorded(network: &Network) -> Record {
     record
 }
 
-/// What a network that was opened again has otherwise, beside its graph.
+/// Checks that a network that was opened again equals the original, except for its graph.
 fn same(network: &Network, opened: &Network) -> Result<(), String> {
     let [a, b] = [network, opened];
     let parts = [
@@ -138,14 +139,14 @@ fn same(network: &Network, opened: &Network) -> Result<(), String> {
         ("task", std::mem::discriminant(&a.task) == std::mem::discriminant(&b.task)),
     ];
     match parts.iter().find(|(_, same)| !same) {
-        Some((part, _)) => Err(format!("opened again its {part} would be another")),
+        Some((part, _)) => Err(format!("its {part} would differ when opened again")),
         None => Ok(()),
     }
 }
 
-/// What the maps' integers of `graph` stand for, by the names of the same values in `opened`.
+/// The quantisation of `graph`'s maps, by the names of the same values in `opened`.
 fn aligned(graph: &Graph, opened: &Graph) -> Result<BTreeMap<String, Affine>, String> {
-    let other = |node: &Node| format!("opened again it would differ in {}", node.name());
+    let other = |node: &Node| format!("{} would differ when opened again", node.name());
     let mut maps = BTreeMap::new();
     let mut pairs = graph.nodes().zip(opened.nodes());
     for ((_, node), (_, again)) in &mut pairs {
@@ -161,11 +162,11 @@ fn aligned(graph: &Graph, opened: &Graph) -> Result<BTreeMap<String, Affine>, St
     match (graph.nodes().nth(opened.nodes().len()), graph.nodes().len() == opened.nodes().len()) {
         (Some((_, node)), _) => Err(other(node)),
         (None, true) => Ok(maps),
-        (None, false) => Err("opened again it would have more layers".into()),
+        (None, false) => Err("it would have more layers when opened again".into()),
     }
 }
 
-/// Whether two nodes compute the same, with the same weights.
+/// True if two nodes compute the same, with the same weights.
 fn alike(node: &Node, again: &Node) -> bool {
     let computes = match (&node.op, &again.op) {
         (Op::Conv(a), Op::Conv(b)) => {

@@ -1,42 +1,44 @@
-//! A network in 8 bits: which integers stand for its weights and maps, found with nothing but some pictures.
+//! Post-training quantisation of weights and feature maps to int8, calibrated on a few pictures without
+//! labels.
 //!
-//! [`quantize`] takes a network and prepared pictures, and gives its graph with weights that are whole steps
-//! ([`Node::steps`](crate::graph::Node::steps)) and with what the integers of maps stand for
-//! ([`Node::map`](crate::graph::Node::map)); [`Quantized::encode`] makes a file of it that [`Network::open`] reads as
-//! any other. The arithmetic is that of [`Affine`].
+//! [`quantize`] takes a network and preprocessed pictures. It returns the network's graph with weights that
+//! are integer multiples of a step ([`Node::steps`](crate::graph::Node::steps)), and with the quantisation of
+//! each map ([`Node::map`](crate::graph::Node::map)). [`Quantized::encode`] encodes it as a file that
+//! [`Network::open`] reads like any other. [`Affine`] defines the arithmetic.
 //!
-//! 1. `equalise`: channels of very different size before depthwise layers made more alike.
-//! 2. `ranges`: what values each map has, and the integers that lose least of them.
-//! 3. `weights`: the steps of each output's weights that lose least.
-//! 4. `draft`: biases without what the mean of each channel is off.
-//! 5. Layers stay in floating point until the answers are as near as was asked for: first those that do most harm for
-//!    what it costs to keep them.
+//! 1. `equalise`: evens out channels of very different magnitude in front of depthwise layers.
+//! 2. `ranges`: measures each map's values and chooses the quantisation with the least error.
+//! 3. `weights`: chooses the step with the least error for each output's weights.
+//! 4. `draft`: subtracts the mean error of each channel from the biases.
+//! 5. Layers return to floating point until the outputs are accurate enough, starting with the largest error
+//!    per cost.
 //!
-//! **How far off** answers are is their noise: the squares of what they are off over the squares of what they should be,
-//! over all pictures, of the worst of a network's answers: logits, maps of scores, offsets of boxes. 0.5 %, the default,
-//! is a signal of 23 dB, a relative error of 7 %: torchvision's V2 has 0.4 % with all layers in 8 bits. Of 100 parts of
-//! photographs that it had not seen 94 kept their class so, and 98 with 0.05 %, for which 41 of its 53 layers stay in
-//! floating point and little time is saved. It is not the share of pictures with another class, though
-//! that is counted too: that share tells nothing where it is small and pictures are few, as of 100 pictures no bound
-//! below 1 % can be held or missed by a little; noise is steady with a dozen of pictures, means the same for what
-//! classifies, segments and detects, and grows with the square of the error as the loss of accuracy does.
+//! **Noise** measures the error of outputs: the sum of squared errors over the sum of squared f32 values,
+//! over all pictures. Of several outputs, such as logits, score maps and box offsets, the worst counts. The
+//! default limit, 0.5 %, is a signal-to-noise ratio of 23 dB, a relative error of 7 %. torchvision's V2 has
+//! 0.4 % with all layers in int8. Of 100 crops of photographs not used for calibration, 94 then keep their
+//! class. With a limit of 0.05 %, 98 do, but 41 of its 53 layers stay in floating point and little time is
+//! saved. The fraction of pictures with another class is counted too, but is no criterion: with 100 pictures
+//! it cannot resolve less than 1 %. Noise is stable with a dozen pictures, means the same for classification,
+//! segmentation and detection, and grows with the square of the error, as the loss of accuracy does.
 //!
 //! # The file
 //!
-//! Safetensors, under the names that the network's own library gives its modules:
+//! Safetensors, with the module names of the network's own library:
 //!
-//! | tensor | of | |
+//! | tensor | type | contents |
 //! |---|---|---|
 //! | `MODULE.weight` | I8, in the library's shape | integers from -127 to 127, batch norms folded in |
-//! | `MODULE.weight_scale` | F32, `[outputs]` | what a step of each output's weights is |
-//! | `MODULE.weight` | F16 or F32 | of a layer that stays in floating point; it has no steps |
-//! | `MODULE.bias` | F32, `[outputs]` | batch norms folded in: there are no tensors of theirs |
+//! | `MODULE.weight_scale` | F32, `[outputs]` | the step of each output's weights |
+//! | `MODULE.weight` | F16 or F32 | of a layer that stays in floating point, without `weight_scale` |
+//! | `MODULE.bias` | F32, `[outputs]` | batch norms folded in; they have no tensors |
 //!
-//! The metadata's entry `goldcrest.int8` is JSON with `version`, 1; `architecture`, the library's name for the network, or
-//! null; `values`, what else has to be known, as `--set` takes it; `labels`, the classes' names, or null; and `maps`, for
-//! each module whose output is in 8 bits a `scale` and a `zero`: the integer q stands for `scale (q - zero)`.
-//! `input` is the picture. So the file stands alone: no configuration beside it is read. Whoever knows nothing of 8 bits
-//! takes a weight for its integers times their steps, and computes as before.
+//! The metadata entry `goldcrest.int8` is JSON with `version`, 1; `architecture`, the library's name for the
+//! network, or null; `values`, other settings in the form of `--set`; `labels`, the names of classes, or
+//! null; and `maps`, a `scale` and a `zero` for each module whose output is int8: the integer q represents
+//! `scale (q - zero)`. The module `input` is the picture. The file is self-contained: no configuration next
+//! to it is read. A reader without int8 support multiplies integers by their steps and computes in floating
+//! point.
 
 mod draft;
 mod equalise;
@@ -58,50 +60,51 @@ pub use report::{LayerReport, Precision, Report};
 
 use draft::{Draft, extents, maps};
 use equalise::{equalised, pairs};
-use measure::{Noise, Watched, answers, changed, judged, noise};
+use measure::{Noise, Watched, changed, compared, noise, outputs};
 
-/// Pictures that decide between possibilities; ranges, and the noise in the end, are measured on all.
+/// Pictures on which layers are compared. Ranges and the final noise are measured on all.
 const DECIDING: usize = 16;
 
-/// Pictures on which the means of layers are measured: each of their pixels counts.
+/// Pictures on which the means of layers are measured. Few suffice, as each pixel counts.
 const AVERAGED: usize = 24;
 
-/// Multiply-adds that take about as long as to convert a value.
+/// The approximate cost of converting one value, in multiply-adds.
 const CONVERSION: f64 = 16.0;
 
-/// The noise that is allowed where nothing else is said: 0.5 % of the answers' squares.
+/// The default limit on noise: 0.5 %.
 pub const WITHIN: f64 = 0.005;
 
-/// A network in 8 bits.
+/// A quantised network.
 #[derive(Debug, Clone)]
 pub struct Quantized {
-    /// Of the network's own answer, after [`passes::prepared`].
+    /// The graph with the network's own outputs, after [`passes::prepared`].
     pub graph: Graph,
-    /// What came of it.
+    /// Precision, size and noise by layer.
     pub report: Report,
-    /// What each layer that stays in floating point is stored as, and none of one in 8 bits, by node.
+    /// The stored type of each layer that stays in floating point, None for an int8 layer, by node.
     stored: Vec<(NodeId, Option<Element>)>,
 }
 
-/// What is done just now, how much of it, and of how much.
+/// The progress of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// For people: "ranges".
+    /// The stage's name for display, such as "ranges".
     pub stage: &'static str,
-    /// How much of it.
+    /// The number of finished items.
     pub done: usize,
-    /// Of how much.
+    /// The number of items.
     pub of: usize,
 }
 
-/// Puts weights and maps of `network` in 8 bits. `inputs` are pictures as the network wants them, all of one shape
-/// `[1, C, H, W]`: the more like those that it will see, the better. The noise in its answers is at most `within`, or
-/// else layers stay in floating point. The same network and inputs give the same on the same machine.
+/// Quantises the weights and maps of `network` to int8. `inputs` are preprocessed pictures, all of one shape
+/// `[1, C, H, W]`. They should resemble those that the network will see. Layers stay in floating point as
+/// needed to keep the noise of the outputs within `within`. The same network and inputs give the same result
+/// on the same machine.
 ///
 /// # Errors
-/// [`Error::Input`] if there is no input, if none shows anything, if they do not fit the network, if that is in 8 bits
-/// already, or if no layer can be in 8 bits within that noise; [`Error::Overflow`] if a value inside the network is not
-/// finite.
+/// [`Error::Input`] if there is no input, if every input is uniform, if inputs do not fit the network, if the
+/// network is already int8, or if no layer can be int8 within that noise; [`Error::Overflow`] if a value
+/// inside the network is not finite.
 pub fn quantize(
     cpu: &Cpu,
     network: &Network,
@@ -111,68 +114,73 @@ pub fn quantize(
 ) -> Result<Quantized> {
     let (exact, layers) = layers_of(network)?;
     let all: Vec<&Tensor> = inputs.iter().collect();
-    let warnings = look_at(network, &all)?;
-    let wanted = answers(cpu, &judged(&exact), &all)?;
-    let work = Work { cpu, network, all, wanted };
+    let warnings = check_inputs(network, &all)?;
+    let wanted = outputs(cpu, &compared(&exact), &all)?;
+    let calibration = Calibration { cpu, network, all, wanted };
 
-    let (mut draft, equalised, whole) = work.draft(exact, &layers, &mut progress)?;
-    let mut eight = vec![true; layers.len()];
+    let (mut draft, equalised, noise_of_all) = calibration.draft(exact, &layers, &mut progress)?;
+    let mut int8 = vec![true; layers.len()];
     let mut alone = None;
-    let mut share = whole;
-    if whole > within {
-        let harm = work.alone(&draft, &mut progress)?;
-        let costs = work.costs(&draft)?;
-        // Those first that do most harm for what it costs to keep them, and of equals the first.
+    let mut final_noise = noise_of_all;
+    if noise_of_all > within {
+        let harm = calibration.single_layer_noise(&draft, &mut progress)?;
+        let costs = calibration.costs(&draft)?;
+        // The most harm per cost first; among equals, the first layer.
         let mut order: Vec<usize> = (0..layers.len()).collect();
         let worth = |at: usize| harm[at] / costs[at];
         order.sort_by(|a, b| worth(*b).total_cmp(&worth(*a)).then(a.cmp(b)));
         let without = |count: usize| {
-            let mut eight = vec![true; layers.len()];
-            order[..count].iter().for_each(|at| eight[*at] = false);
-            eight
+            let mut int8 = vec![true; layers.len()];
+            order[..count].iter().for_each(|at| int8[*at] = false);
+            int8
         };
-        // None is too few, and all are enough. Other means are off once other layers are in 8 bits.
+        // Bisection: keeping no layer is too few, keeping all is enough. Biases are corrected for each
+        // choice.
         let (mut low, mut high) = (0, layers.len());
         while high - low > 1 {
             let middle = (low + high) / 2;
-            let share = work.corrected_noise(&mut draft, &without(middle), "layers", &mut progress)?;
-            *(if share <= within { &mut high } else { &mut low }) = middle;
+            let noise = calibration.corrected_noise(&mut draft, &without(middle), "layers", &mut progress)?;
+            *(if noise <= within { &mut high } else { &mut low }) = middle;
         }
-        eight = without(high);
-        share = work.corrected_noise(&mut draft, &eight, "biases again", &mut progress)?;
-        if eight.iter().all(|eight| !eight) {
+        int8 = without(high);
+        final_noise = calibration.corrected_noise(&mut draft, &int8, "biases again", &mut progress)?;
+        if int8.iter().all(|int8| !int8) {
             let worst: Vec<&str> =
                 order.iter().take(3).map(|at| draft.exact.node(layers[*at]).name()).collect();
             return Err(Error::Input(format!(
-                "no layer of {} can be in 8 bits with a noise within {}: all of them make {}, most of it {}; allow more, \
-                 or have the weights alone in 8 bits",
+                "no layer of {} can be int8 with a noise within {}: all layers in int8 have {}, most of it \
+                 from {}; allow more noise, or quantise only the weights",
                 network.arch,
                 report::percent(within),
-                report::percent(whole),
+                report::percent(noise_of_all),
                 worst.join(", ")
             )));
         }
         alone = Some((harm, costs));
     }
-    work.finish(&draft, &eight, Found { within, whole, share, alone, equalised, warnings })
+    calibration.finish(
+        &draft,
+        &int8,
+        Found { within, noise_of_all, noise: final_noise, alone, equalised, warnings },
+    )
 }
 
-/// Puts the weights of `network` alone in 8 bits, which takes no pictures: a quarter of the size, and computed in floating
-/// point as before.
+/// Quantises only the weights of `network` to int8, which needs no pictures. The file has a quarter of the
+/// size, and computation stays in floating point.
 ///
 /// # Errors
-/// [`Error::Input`] if it is in 8 bits already, or has no layers.
+/// [`Error::Input`] if it is already int8, or has no layers.
 pub fn weights_only(network: &Network) -> Result<Quantized> {
     let (exact, layers) = layers_of(network)?;
     let nodes = exact.nodes().len();
     let draft = Draft::new(exact, &layers, vec![None; nodes]);
-    let eight = vec![true; layers.len()];
-    let report = Report::of(network, &draft, &eight);
-    Ok(Quantized { graph: draft.graph(&eight), report, stored: stored(&draft, &eight) })
+    let int8 = vec![true; layers.len()];
+    let report = Report::of(network, &draft, &int8);
+    Ok(Quantized { graph: draft.graph(&int8), report, stored: stored(&draft, &int8) })
 }
 
-/// A graph of `network` with all layers in 8 bits, of ranges that nothing was measured for: how it is planned, and how long
-/// it takes, as neither depends on values. What it answers means nothing.
+/// Returns `graph`, a graph of `network`, with all layers in int8 and nominal ranges. It is for planning and
+/// timing, which do not depend on values; its outputs are meaningless.
 ///
 /// # Errors
 /// As [`weights_only`].
@@ -200,13 +208,11 @@ pub fn nominal(network: &Network, graph: &Graph) -> Result<Graph> {
     Ok(Draft::new(exact, &layers, ranges).graph(&vec![true; layers.len()]))
 }
 
-/// The graph in floating point, and its layers.
+/// Returns the f32 graph and its layers.
 fn layers_of(network: &Network) -> Result<(Graph, Vec<NodeId>)> {
     if network.graph.nodes().any(|(_, node)| node.steps.is_some() || node.map.is_some()) {
         let arch = &network.arch;
-        return Err(Error::Input(format!(
-            "{arch} is in 8 bits already: quantise the weights that it was made from"
-        )));
+        return Err(Error::Input(format!("{arch} is already int8: quantise the original weights instead")));
     }
     let exact = passes::prepared(&network.graph, false);
     let layers = draft::layers(&exact, network);
@@ -216,8 +222,8 @@ fn layers_of(network: &Network) -> Result<(Graph, Vec<NodeId>)> {
     }
 }
 
-/// Refuses inputs that tell nothing, and gives what is to be said of others.
-fn look_at(network: &Network, inputs: &[&Tensor]) -> Result<Vec<String>> {
+/// Rejects unusable inputs, and returns warnings about others.
+fn check_inputs(network: &Network, inputs: &[&Tensor]) -> Result<Vec<String>> {
     let Some(first) = inputs.first() else {
         return Err(Error::Input("there is no picture to measure ranges on".into()));
     };
@@ -243,50 +249,50 @@ fn look_at(network: &Network, inputs: &[&Tensor]) -> Result<Vec<String>> {
     match (plain, inputs.len()) {
         (plain, all) if plain == all => {
             return Err(Error::Input(format!(
-                "every one of the {all} pictures is of one colour: ranges that are measured on them fit nothing else"
+                "every one of the {all} pictures is of one colour: ranges measured on them fit no other picture"
             )));
         }
         (1.., all) => warnings.push(format!("{plain} of {all} pictures are of one colour")),
-        (0, 1) => warnings.push("the ranges are those of a single picture: others may be cut off".into()),
+        (0, 1) => warnings.push("the ranges are those of a single picture: others may be clipped".into()),
         (0, _) => {}
     }
     Ok(warnings)
 }
 
-/// Some of all, evenly chosen.
+/// Chooses at most `most` items, evenly spaced.
 pub fn evenly<T: Copy>(all: &[T], most: usize) -> Vec<T> {
     let count = all.len().min(most);
     (0..count).map(|at| all[at * all.len() / count]).collect()
 }
 
-fn stored(draft: &Draft, eight: &[bool]) -> Vec<(NodeId, Option<Element>)> {
-    let layers = draft.layers.iter().zip(eight);
-    layers.map(|(layer, eight)| (layer.id, (!eight).then_some(layer.float.1))).collect()
+fn stored(draft: &Draft, int8: &[bool]) -> Vec<(NodeId, Option<Element>)> {
+    let layers = draft.layers.iter().zip(int8);
+    layers.map(|(layer, int8)| (layer.id, (!int8).then_some(layer.float.1))).collect()
 }
 
-/// What was found out on the way.
+/// Results for the report.
 struct Found {
     within: f64,
-    whole: f64,
-    share: f64,
-    /// Of each layer the noise alone, and what it costs in floating point.
+    /// With all layers in int8.
+    noise_of_all: f64,
+    noise: f64,
+    /// Per layer: the noise if only it is int8, and its cost in floating point.
     alone: Option<(Vec<f64>, Vec<f64>)>,
     equalised: usize,
     warnings: Vec<String>,
 }
 
-/// What measuring takes.
-struct Work<'a> {
+/// Inputs and reference outputs, shared by all measurements.
+struct Calibration<'a> {
     cpu: &'a Cpu,
     network: &'a Network,
     all: Vec<&'a Tensor>,
-    /// What the network answers to them.
+    /// The f32 network's outputs for each input.
     wanted: Vec<Vec<Tensor>>,
 }
 
-impl Work<'_> {
-    /// The network in 8 bits, with the pairs of layers whose channels were made alike, and the noise with all layers in 8
-    /// bits.
+impl Calibration<'_> {
+    /// Quantises all layers. Returns the draft, the number of equalised pairs of layers, and the noise.
     fn draft(
         &self,
         exact: Graph,
@@ -295,24 +301,24 @@ impl Work<'_> {
     ) -> Result<(Draft, usize, f64)> {
         let of = self.all.len();
         let mut extents_of = |graph: &Graph, stage| {
-            extents(self.cpu, &judged(graph), &self.all, |done| progress(Progress { stage, done, of }))
+            extents(self.cpu, &compared(graph), &self.all, |done| progress(Progress { stage, done, of }))
         };
         let pairs = pairs(&exact, layers);
         let extents = extents_of(&exact, "ranges")?;
         let exact = equalised(&exact, &pairs, &extents);
         let extents = if pairs.is_empty() { extents } else { extents_of(&exact, "equalising")? };
-        let maps = maps(self.cpu, &judged(&exact), &extents, &self.all, |done| {
+        let maps = maps(self.cpu, &compared(&exact), &extents, &self.all, |done| {
             progress(Progress { stage: "integers", done, of });
         })?;
         let mut draft = Draft::new(exact, layers, maps);
-        let eight = vec![true; layers.len()];
-        let noise = self.corrected_noise(&mut draft, &eight, "biases", progress)?;
+        let int8 = vec![true; layers.len()];
+        let noise = self.corrected_noise(&mut draft, &int8, "biases", progress)?;
         Ok((draft, pairs.len(), noise))
     }
 
-    /// The noise in what every node makes, of all layers before it.
-    fn noises(&self, draft: &Draft, eight: &[bool]) -> Result<Vec<Noise>> {
-        let (exact, graph) = (judged(&draft.exact), judged(&draft.graph(eight)));
+    /// The noise in every node's value, including that of all preceding layers.
+    fn noises(&self, draft: &Draft, int8: &[bool]) -> Result<Vec<Noise>> {
+        let (exact, graph) = (compared(&draft.exact), compared(&draft.graph(int8)));
         let mut exact = Watched::new(self.cpu, &exact, self.all[0])?;
         let mut rounded = Watched::new(self.cpu, &graph, self.all[0])?;
         let mut noises = vec![Noise::default(); graph.nodes().len()];
@@ -325,49 +331,49 @@ impl Work<'_> {
         Ok(noises)
     }
 
-    /// The answers to as many pictures, and the noise in them.
-    fn answered(&self, graph: &Graph, pictures: usize) -> Result<(Vec<Vec<Tensor>>, f64)> {
-        let found = answers(self.cpu, &judged(graph), &evenly(&self.all, pictures))?;
+    /// Returns the outputs for `pictures` pictures, and their noise.
+    fn evaluate(&self, graph: &Graph, pictures: usize) -> Result<(Vec<Vec<Tensor>>, f64)> {
+        let found = outputs(self.cpu, &compared(graph), &evenly(&self.all, pictures))?;
         let wanted: Vec<&[Tensor]> = self.wanted.iter().map(Vec::as_slice).collect();
         let noise = noise(&found, &evenly(&wanted, pictures));
         Ok((found, noise))
     }
 
-    /// The noise in the answers to the pictures that decide.
-    fn noise(&self, draft: &Draft, eight: &[bool]) -> Result<f64> {
-        Ok(self.answered(&draft.graph(eight), DECIDING)?.1)
+    /// The noise in the outputs for [`DECIDING`] pictures.
+    fn noise(&self, draft: &Draft, int8: &[bool]) -> Result<f64> {
+        Ok(self.evaluate(&draft.graph(int8), DECIDING)?.1)
     }
 
-    /// Puts the biases right, and gives the noise in the answers to all pictures.
+    /// Corrects the biases. Returns the noise in the outputs for all pictures.
     fn corrected_noise(
         &self,
         draft: &mut Draft,
-        eight: &[bool],
+        int8: &[bool],
         stage: &'static str,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<f64> {
         let of = draft.layers.len();
         let averaged = evenly(&self.all, AVERAGED);
-        draft.correct(self.cpu, eight, &averaged, |done| progress(Progress { stage, done, of }))?;
-        Ok(self.answered(&draft.graph(eight), self.all.len())?.1)
+        draft.correct(self.cpu, int8, &averaged, |done| progress(Progress { stage, done, of }))?;
+        Ok(self.evaluate(&draft.graph(int8), self.all.len())?.1)
     }
 
-    /// The noise that each layer adds if it is the only one in 8 bits: those in 16 have some of their own.
-    fn alone(&self, draft: &Draft, progress: &mut dyn FnMut(Progress)) -> Result<Vec<f64>> {
+    /// The noise that each layer adds if only it is int8. Layers in f16 have noise too, which is subtracted.
+    fn single_layer_noise(&self, draft: &Draft, progress: &mut dyn FnMut(Progress)) -> Result<Vec<f64>> {
         let (mut draft, of) = (draft.uncorrected(), draft.layers.len());
         let averaged = evenly(&self.all, AVERAGED);
         let none = self.noise(&draft, &vec![false; of])?;
         let only = |at: usize| {
             progress(Progress { stage: "each layer", done: at, of });
-            let eight: Vec<bool> = (0..of).map(|other| other == at).collect();
-            draft.correct(self.cpu, &eight, &averaged, |_| {})?;
-            Ok((self.noise(&draft, &eight)? - none).max(0.0))
+            let int8: Vec<bool> = (0..of).map(|other| other == at).collect();
+            draft.correct(self.cpu, &int8, &averaged, |_| {})?;
+            Ok((self.noise(&draft, &int8)? - none).max(0.0))
         };
         (0..of).map(only).collect()
     }
 
-    /// About what each layer costs in floating point: its multiply-adds, and maps that become floating point and integers
-    /// again.
+    /// The approximate cost of each layer in floating point: its multiply-adds, and the conversion of its
+    /// maps to f32 and back.
     fn costs(&self, draft: &Draft) -> Result<Vec<f64>> {
         let shapes = draft.exact.shapes(self.all[0].shape()?)?;
         let size = |id: NodeId| shapes[id.index()].len() as f64;
@@ -380,26 +386,26 @@ impl Work<'_> {
         Ok(draft.layers.iter().map(cost).collect())
     }
 
-    fn finish(&self, draft: &Draft, eight: &[bool], found: Found) -> Result<Quantized> {
-        let graph = draft.graph(eight);
-        let mut report = Report::of(self.network, draft, eight);
-        let noises = self.noises(draft, eight)?;
+    fn finish(&self, draft: &Draft, int8: &[bool], found: Found) -> Result<Quantized> {
+        let graph = draft.graph(int8);
+        let mut report = Report::of(self.network, draft, int8);
+        let noises = self.noises(draft, int8)?;
         for (at, layer) in report.layers.iter_mut().enumerate() {
-            layer.noise = Some(noises[draft.layers[at].id.index()].share());
+            layer.noise = Some(noises[draft.layers[at].id.index()].ratio());
             layer.alone = found.alone.as_ref().map(|(alone, _)| alone[at]);
             layer.cost = found.alone.as_ref().map(|(_, costs)| costs[at]);
         }
         if self.network.classes > 0 {
-            let (found, _) = self.answered(&graph, self.all.len())?;
+            let (found, _) = self.evaluate(&graph, self.all.len())?;
             let wanted: Vec<&[Tensor]> = self.wanted.iter().map(Vec::as_slice).collect();
             report.changed = Some(changed(&found, &wanted, self.network.classes));
         }
         report.pictures = self.all.len();
         report.within = Some(found.within);
-        report.noise = Some(found.share);
-        report.noise_of_all = Some(found.whole);
+        report.noise = Some(found.noise);
+        report.noise_of_all = Some(found.noise_of_all);
         report.equalised = found.equalised;
         report.warnings = found.warnings;
-        Ok(Quantized { graph, report, stored: stored(draft, eight) })
+        Ok(Quantized { graph, report, stored: stored(draft, int8) })
     }
 }

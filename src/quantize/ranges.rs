@@ -1,32 +1,32 @@
-//! What range of values a map has, and what integers are best put over it: those that lose least of the values that were
-//! seen, which may mean to cut off the few largest.
+//! Value ranges of maps, and the quantisation with the least squared error of the observed values, which may
+//! clip the few largest.
 
 use crate::graph::{Activation, Affine};
 
-/// Cells of a [`Histogram`].
+/// Cells per [`Histogram`].
 const CELLS: usize = 2048;
 
-/// Ends that are tried on each side: these many steps from 0 to the outermost value.
+/// Candidate ends on each side: this many equal steps from 0 to the outermost value.
 const ENDS: usize = 64;
 
-/// The values of one map, over many pictures.
+/// The range of one map's values, over many pictures.
 #[derive(Debug, Clone)]
 pub(super) struct Extent {
-    /// The least of all.
+    /// The smallest value.
     pub least: f32,
-    /// The largest of all.
+    /// The largest value.
     pub most: f32,
     /// The largest magnitude in each channel.
     pub channels: Vec<f32>,
 }
 
 impl Extent {
-    /// Of no value yet, in so many channels.
+    /// An empty extent of `channels` channels.
     pub fn new(channels: usize) -> Self {
         Self { least: 0.0, most: 0.0, channels: vec![0.0; channels] }
     }
 
-    /// Takes in a picture's values, channel by channel.
+    /// Adds a picture's values, channel by channel.
     pub fn add(&mut self, values: &[f32]) {
         let plane = values.len() / self.channels.len().max(1);
         for (largest, plane) in self.channels.iter_mut().zip(values.chunks(plane.max(1))) {
@@ -39,7 +39,7 @@ impl Extent {
     }
 }
 
-/// How often values were seen, between ends that are known.
+/// A histogram of values within a known range.
 #[derive(Debug, Clone)]
 pub(super) struct Histogram {
     least: f32,
@@ -48,12 +48,12 @@ pub(super) struct Histogram {
 }
 
 impl Histogram {
-    /// Of no value yet. The ends lie on either side of 0, or at it.
+    /// An empty histogram, with `least <= 0 <= most`.
     pub fn new(least: f32, most: f32) -> Self {
         Self { least, cell: (most - least) / CELLS as f32, counts: vec![0; CELLS] }
     }
 
-    /// Counts values; zeros are left out, which integers always have exactly.
+    /// Counts values except zeros, which integers represent exactly.
     pub fn add(&mut self, values: &[f32]) {
         let per_cell = 1.0 / self.cell.max(f32::MIN_POSITIVE);
         for &value in values.iter().filter(|value| **value != 0.0) {
@@ -62,21 +62,21 @@ impl Histogram {
         }
     }
 
-    /// What the values lose to the integers over `least` to `most`: the sum of squares.
+    /// The sum of squared errors if values are quantised over `least` to `most`.
     fn loss(&self, least: f32, most: f32) -> f64 {
         let affine = Affine::over(least, most);
         let cells = self.counts.iter().enumerate().filter(|(_, count)| **count > 0);
         let lost = cells.map(|(at, &count)| {
+            // A cell's midpoint stands for all its values.
             let value = self.least + (at as f32 + 0.5) * self.cell;
             let off = f64::from(affine.value(affine.quantise(value)) - value);
-            // Within a cell no value is at its middle.
             count as f64 * off * off
         });
         lost.sum()
     }
 
-    /// The integers that lose least, of those over ends between 0 and the outermost values. One end after the other is
-    /// moved for as long as that helps: there is hardly ever more than one minimum.
+    /// The quantisation with the least loss, over ends between 0 and the outermost values. The two ends are
+    /// optimised in turn until neither helps: there is rarely more than one minimum.
     pub fn best(&self) -> Affine {
         let most = self.least + self.cell * CELLS as f32;
         let ends = |outermost: f32| (1..=ENDS).rev().map(move |i| outermost * i as f32 / ENDS as f32);
@@ -100,14 +100,14 @@ impl Histogram {
     }
 }
 
-/// The ends of a map's histogram: those of its values, or of the activation that made them where that has ends.
+/// The range of a map's histogram: that of its values, with the lower bound of its activation if it has one.
 pub(super) fn ends(extent: &Extent, activation: Activation) -> [f32; 2] {
     let Extent { least, most, .. } = *extent;
     match activation {
         Activation::Relu | Activation::Relu6 => [0.0, most],
         // The least value of x relu6(x + 3) / 6, at x = -1.5.
         Activation::HardSwish => [-0.375, most],
-        // At x = -1.278.
+        // The least value of swish, at x = -1.278.
         Activation::Swish => [-0.278_464_55, most],
         Activation::HardSigmoid | Activation::Sigmoid => [0.0, most],
         Activation::Identity => [least, most],
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
     use crate::random::Random;
 
-    /// The least loss over every pair of ends that is tried.
+    /// The least loss over all pairs of candidate ends.
     fn brute_force(histogram: &Histogram) -> f64 {
         let (least, most) = (histogram.least, histogram.least + histogram.cell * CELLS as f32);
         let end = |outermost: f32, i: usize| outermost * i as f32 / ENDS as f32;
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn clipping_is_as_good_as_trying_all() {
+    fn clipping_is_as_good_as_exhaustive_search() {
         let mut random = Random::new(7);
         let mut normal = || (0..12).map(|_| random.unit() - 0.5).sum::<f32>();
         let even: Vec<f32> = (0..40_000).map(|_| normal()).collect();
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lone_outlier_is_cut_off_and_even_values_are_not() {
+    fn a_single_outlier_is_clipped_and_uniform_values_are_not() {
         let even: Vec<f32> = (0..=10_000).map(|i| i as f32 / 5_000.0 - 1.0).collect();
         let whole = of(&even).best();
         assert!((whole.value(127) - 1.0).abs() < 0.02 && (whole.value(-128) + 1.0).abs() < 0.02, "{whole:?}");
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn maps_without_values_have_integers_too() {
+    fn degenerate_maps_have_a_valid_quantisation() {
         for values in [&[0.0; 4][..], &[], &[3.0], &[-3.0]] {
             let affine = of(values).best();
             assert!(affine.scale > 0.0 && affine.scale.is_finite(), "{values:?}: {affine:?}");

@@ -1,19 +1,19 @@
-//! What came of a network in 8 bits, layer by layer.
+//! The results of a quantisation, layer by layer.
 
 use serde::Serialize;
 
 use super::draft::{Draft, conv};
 use crate::{tensor::Element, zoo::Network};
 
-/// What a layer's weights are stored as.
+/// The stored type of a layer's weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// Whole steps from -127 to 127.
+    /// Integers from -127 to 127, in steps.
     Int8,
-    /// Floating point of 16 bits.
+    /// 16-bit floating point.
     F16,
-    /// Floating point of 32 bits.
+    /// 32-bit floating point.
     F32,
 }
 
@@ -27,44 +27,45 @@ impl std::fmt::Display for Precision {
     }
 }
 
-/// A layer, and what became of it.
+/// The results of one layer.
 #[derive(Debug, Clone, Serialize)]
 pub struct LayerReport {
     /// The library's name for it.
     pub name: String,
-    /// What its weights are stored as.
+    /// The stored type of its weights.
     pub precision: Precision,
     /// Bytes of its weights and biases in f32.
     pub bytes_before: u64,
     /// Bytes of its weights, steps and biases now.
     pub bytes_after: u64,
-    /// The noise in what it makes, with all layers before it as they are now: squares of what values are off over squares
-    /// of what they should be. None without pictures.
+    /// The noise in its output, including that of all preceding layers: squared errors over squared f32
+    /// values. None without pictures.
     pub noise: Option<f64>,
-    /// The noise that answers have if this layer alone is in 8 bits, beyond what they have without: those with most for
-    /// their cost are the first to stay in floating point. Measured only where some had to.
+    /// The noise that this layer adds to the outputs if only it is int8. Layers with the most noise per cost
+    /// stay in floating point first. None unless some layer has to.
     pub alone: Option<f64>,
-    /// About what it costs in floating point: its multiply-adds, and as many for each value that is converted.
+    /// The approximate cost of the layer in floating point, in multiply-adds, including the conversion of its
+    /// maps. None unless some layer has to stay in floating point.
     pub cost: Option<f64>,
 }
 
-/// What came of a network in 8 bits.
+/// The results of a quantisation.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     /// The network's name.
     pub network: String,
-    /// Pictures that ranges and noise were measured on.
+    /// The number of pictures on which ranges and noise were measured.
     pub pictures: usize,
-    /// The noise that was allowed in answers. None without pictures; so for all noise.
+    /// The limit on the noise in the outputs. None without pictures, as all noise.
     pub within: Option<f64>,
-    /// The noise in the answers.
+    /// The noise in the outputs.
     pub noise: Option<f64>,
-    /// The noise with every layer in 8 bits.
+    /// The noise with all layers in int8.
     pub noise_of_all: Option<f64>,
-    /// How many answers have another best class, and of how many: pictures, pixels or boxes. None where there are no
+    /// How many results have another best class, and of how many: pictures, pixels or boxes. None without
     /// classes.
     pub changed: Option<[u64; 2]>,
-    /// Pairs of layers whose channels were made alike.
+    /// The number of layer pairs whose channels were equalised.
     pub equalised: usize,
     /// Every layer, in order.
     pub layers: Vec<LayerReport>,
@@ -72,18 +73,18 @@ pub struct Report {
     pub bytes_before: u64,
     /// Bytes of weights, steps and biases now.
     pub bytes_after: u64,
-    /// What speaks against trusting it, a sentence each.
+    /// Reasons not to trust the results, one sentence each.
     pub warnings: Vec<String>,
 }
 
 impl Report {
-    /// Of what is known without pictures.
-    pub(super) fn of(network: &Network, draft: &Draft, eight: &[bool]) -> Self {
-        let layer = |(layer, &eight): (&super::draft::Layer, &bool)| {
+    /// The part of the report that needs no pictures.
+    pub(super) fn of(network: &Network, draft: &Draft, int8: &[bool]) -> Self {
+        let layer = |(layer, &int8): (&super::draft::Layer, &bool)| {
             let conv = conv(&draft.exact, layer.id);
             let (weights, outputs) = (conv.weight.data().len() as u64, conv.outputs() as u64);
             let biases = if conv.bias.is_some() { 4 * outputs } else { 0 };
-            let (precision, now) = match (eight, layer.float.1) {
+            let (precision, now) = match (int8, layer.float.1) {
                 (true, _) => (Precision::Int8, weights + 4 * outputs),
                 (false, Element::F16) => (Precision::F16, 2 * weights),
                 (false, Element::F32) => (Precision::F32, 4 * weights),
@@ -98,7 +99,7 @@ impl Report {
                 cost: None,
             }
         };
-        let layers: Vec<LayerReport> = draft.layers.iter().zip(eight).map(layer).collect();
+        let layers: Vec<LayerReport> = draft.layers.iter().zip(int8).map(layer).collect();
         Self {
             network: network.arch.clone(),
             pictures: 0,
@@ -114,14 +115,14 @@ impl Report {
         }
     }
 
-    /// Layers in 8 bits.
+    /// The number of int8 layers.
     pub fn int8(&self) -> usize {
         self.layers.iter().filter(|layer| layer.precision == Precision::Int8).count()
     }
 }
 
-/// A share for people, with as many digits as tell something.
-pub(super) fn percent(share: f64) -> String {
-    let percent = 100.0 * share;
+/// Formats a fraction as a percentage, with its significant digits.
+pub(super) fn percent(fraction: f64) -> String {
+    let percent = 100.0 * fraction;
     if percent != 0.0 && percent < 0.01 { format!("{percent:.1e} %") } else { format!("{percent:.3} %") }
 }

@@ -1,4 +1,4 @@
-//! Weights as whole steps from -127 to 127, a step for each output.
+//! Weights as integers from -127 to 127, with one step per output.
 
 use std::sync::Arc;
 
@@ -11,38 +11,39 @@ use crate::{
     tensor::Element,
 };
 
-/// The largest of a weight's integers.
+/// The largest integer of a weight.
 const MOST: f32 = 127.0;
 
-/// Shares of the largest weight that are tried as the end of the integers: what lies beyond is cut off.
+/// Candidate ends of the integers' range, as fractions of the largest weight: larger weights are clipped.
 const ENDS: [f32; 7] = [1.0, 0.97, 0.94, 0.9, 0.86, 0.8, 0.72];
 
-/// How much of the squares of weights may be lost where they are stored as f16: rounding takes 2^-23 at most, and only
-/// weights too small for it more.
+/// The largest relative squared error with which weights are stored as f16. Rounding causes 2^-23 at most;
+/// only weights below f16's normal range cause more.
 const HALF_LOSS: f64 = 1e-6;
 
-/// Sums are of 32 bits, and what is added to them, bias and residual, is to leave room: so many steps at most.
+/// The most steps that bias and residual together may add to a 32-bit sum, so that it has room for the
+/// products.
 const ROOM: f32 = (1u32 << 28) as f32;
 
-/// A weight as the file has it.
+/// A convolution's quantised weights.
 #[derive(Debug, Clone)]
 pub(super) struct Rounded {
-    /// What the integers stand for.
+    /// The values that the integers represent.
     pub weight: Arc<Tensor>,
-    /// What a step of each output's is.
+    /// The step of each output's weights.
     pub steps: Arc<[f32]>,
 }
 
-/// The integers of a convolution's weights that lose least. `input` is what its input's integers stand for, and
-/// `residual` its second input's, if it is computed in integers: a channel with tiny weights gets steps with which its
-/// bias has room in a sum.
+/// Quantises a convolution's weights with the least error. `input` and `residual` are the quantisations of
+/// its first and second input, if it is computed in integers: a channel with tiny weights then gets a step
+/// large enough for its bias to fit in a sum.
 pub(super) fn rounded(conv: &Conv, input: Option<Affine>, residual: Option<Affine>) -> Rounded {
     let each = conv.weight.data().len() / conv.outputs();
     let reach = residual.map_or(0.0, |affine| affine.value(127).max(-affine.value(-128)));
     let step = |(at, weights): (usize, &[f32])| {
         let bias = conv.bias.as_ref().map_or(0.0, |bias| bias.data()[at].abs());
-        let floor = input.map_or(0.0, |input| (bias + reach) / (input.scale * ROOM));
-        best_step(weights).max(floor).max(f32::MIN_POSITIVE)
+        let lower_bound = input.map_or(0.0, |input| (bias + reach) / (input.scale * ROOM));
+        best_step(weights).max(lower_bound).max(f32::MIN_POSITIVE)
     };
     let steps: Vec<f32> = conv.weight.data().chunks_exact(each).enumerate().map(step).collect();
     let value = |at: usize| {
@@ -53,13 +54,13 @@ pub(super) fn rounded(conv: &Conv, input: Option<Affine>, residual: Option<Affin
     Rounded { weight, steps: steps.into() }
 }
 
-/// A weight's integer, given what a step is.
+/// Rounds a weight to an integer number of steps.
 #[inline(always)]
 pub(super) fn quantise(weight: f32, step: f32) -> i8 {
     (weight / step).round_ties_even().clamp(-MOST, MOST) as i8
 }
 
-/// The step with which the weights of an output lose least.
+/// The step with the least error for an output's weights.
 fn best_step(weights: &[f32]) -> f32 {
     let largest = weights.iter().fold(0.0f32, |largest, weight| largest.max(weight.abs()));
     let lost = |step: f32| -> f64 {
@@ -77,13 +78,13 @@ fn best_step(weights: &[f32]) -> f32 {
     best.0
 }
 
-/// A weight that stays in floating point, as the file has it: f16 where that is exact enough.
+/// A weight that stays in floating point, as the file stores it: f16 if that is exact enough.
 pub(super) fn stored(weight: &Arc<Tensor>) -> (Arc<Tensor>, Element) {
     let half = Tensor::from_fn(weight.dims(), |at| f16::from_f32(weight.data()[at]).to_f32());
     let square = |v: f32| f64::from(v).powi(2);
     let whole: f64 = weight.data().iter().map(|v| square(*v)).sum();
     let lost: f64 = weight.data().iter().zip(half.data()).map(|(a, b)| square(a - b)).sum();
-    // What overflows is infinitely far off.
+    // An overflow makes `lost` infinite.
     if lost <= HALF_LOSS * whole { (Arc::new(half), Element::F16) } else { (weight.clone(), Element::F32) }
 }
 
@@ -107,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_are_whole_steps_of_their_output() {
+    fn weights_are_integer_steps_of_their_output() {
         let weights: Vec<f32> =
             (0..64).map(|i| (i as f32 * 0.71).sin() * if i < 32 { 1.0 } else { 1e-3 }).collect();
         let conv = conv(&weights, &[0.5, -0.5]);
@@ -115,7 +116,7 @@ mod tests {
         for (at, (&found, &wanted)) in weight.data().iter().zip(&weights).enumerate() {
             let step = steps[at / 32];
             assert_eq!(f32::from(quantise(found, step)) * step, found, "{at}");
-            // Cut off at most by what the shortest end leaves.
+            // Clipped at most by the narrowest candidate.
             assert!((found - wanted).abs() <= 0.5001 * step + 0.28 * 127.0 * step, "{at}: {found}, {wanted}");
         }
     }
@@ -131,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_f16_has_no_room_for_stays_in_f32() {
+    fn weights_outside_the_range_of_f16_stay_in_f32() {
         let of = |values: &[f32]| stored(&Arc::new(Tensor::new([values.len()], values.to_vec()).unwrap())).1;
         assert_eq!(of(&[0.1, -3.3, 1e-3]), Element::F16);
         assert_eq!(of(&[1e-9, 2e-9]), Element::F32);

@@ -1,4 +1,4 @@
-//! Measures what is worth measuring.
+//! Measures published networks on devices, and skips those that cannot change the result.
 
 use std::{collections::HashSet, fmt, time::Duration};
 
@@ -22,9 +22,9 @@ use crate::{
 /// How much to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
-    /// What may be on the front or keep to the limits. After 45 seconds no measurement is started.
+    /// Only networks that may be on the front or within the limits. No measurement starts after 45 seconds.
     Quick,
-    /// Everything, longer each.
+    /// Every network, each for longer.
     Thorough,
 }
 
@@ -44,31 +44,31 @@ impl Depth {
     }
 }
 
-/// What is done just now.
+/// The progress of [`choose`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
-    /// Candidates that were measured or ruled out.
+    /// Finished candidates of the current phase.
     pub done: usize,
-    /// Of how many.
+    /// All candidates of the current phase.
     pub of: usize,
-    /// The network, or what the device is measured for.
+    /// The current network, and what is done with it.
     pub what: String,
 }
 
-/// What became of all networks: on each device and in each precision one.
+/// Candidates by outcome. There is one candidate per network, device and precision.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
-    /// All.
+    /// All candidates.
     pub candidates: usize,
-    /// Those that were measured.
+    /// Measured.
     pub measured: usize,
-    /// Those that were not because of what is published of them: accuracy, or the size of their file.
+    /// Not measured: the published accuracy or the size of the file is beyond a limit.
     pub excluded: usize,
-    /// Those that a bound on their time or their memory ruled out.
+    /// Not measured: ruled out by a lower bound on time or memory.
     pub ruled_out: usize,
-    /// Those that there was no time for.
+    /// Not measured: there was no time left.
     pub unreached: usize,
-    /// Those that could not be measured.
+    /// The measurement failed.
     pub failed: usize,
 }
 
@@ -76,8 +76,8 @@ impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} of {} measured", self.measured, self.candidates)?;
         for (count, what) in [
-            (self.excluded, "excluded by what is published of them"),
-            (self.ruled_out, "ruled out by a bound on their time or memory"),
+            (self.excluded, "excluded by their published accuracy or size"),
+            (self.ruled_out, "ruled out by a lower bound on time or memory"),
             (self.unreached, "not reached in time"),
             (self.failed, "failed"),
         ] {
@@ -89,40 +89,41 @@ impl fmt::Display for Counts {
     }
 }
 
-/// What could not be measured, and why.
+/// A failed measurement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Failure {
     /// The network, its size, precision and device.
     pub what: String,
-    /// Why.
+    /// The error message.
     pub reason: String,
 }
 
-/// What came of it.
+/// The result of [`choose`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Choice {
-    /// All that was measured.
+    /// All measured networks.
     pub front: Front,
-    /// What became of all networks.
+    /// The candidates by outcome.
     pub counts: Counts,
-    /// What could not be measured.
+    /// The failed measurements.
     pub failures: Vec<Failure>,
 }
 
 impl Choice {
-    /// The network to take, and why; see [`Front::pick`].
+    /// The recommended network and the rule that picked it; see [`Front::pick`].
     pub fn recommended(&self, limits: &Limits) -> Option<(&Measured, Rule)> {
         self.front.pick(limits)
     }
 }
 
-/// Measures `networks` in each of `precisions` on each of `devices`, as far as is needed for the front within `limits`.
-/// Where nothing keeps to the limits, those are measured that come nearest. A precision that a device lacks is left out
-/// there. Published accuracies are of f32, and are taken for those of all precisions.
+/// Measures `networks` in each of `precisions` on each of `devices`, as far as the front within `limits`
+/// requires. If no network is within the limits, it measures the networks nearest to them. It skips a
+/// precision that a device lacks. Published accuracies are those of f32, and stand for all precisions.
 ///
 /// # Errors
-/// [`Error::Input`] if there is no network; [`Error::NoF16`] if no device has any of the precisions; as
-/// [`Peaks::measure`](crate::measure::Peaks::measure). What cannot be measured by itself is one of [`Choice::failures`].
+/// [`Error::Input`] if `networks` is empty; [`Error::NoF16`] if no device has any of the precisions; those of
+/// [`Peaks::measure`](crate::measure::Peaks::measure). A network whose measurement fails is in
+/// [`Choice::failures`] instead.
 pub fn choose(
     devices: &[Device],
     networks: &[&Published],
@@ -132,20 +133,20 @@ pub fn choose(
     progress: impl FnMut(Progress),
 ) -> Result<Choice> {
     if networks.is_empty() {
-        return Err(Error::Input("there is no such network to choose from".into()));
+        return Err(Error::Input("there are no networks to choose from".into()));
     }
     let mut chooser = Chooser::new(devices, networks, precisions, depth, progress)?;
     let goal = if depth == Depth::Thorough { Goal::All } else { Goal::Front(limits.within_ms) };
     chooser.run(goal, limits)?;
     chooser.confirm(goal, limits);
     if !limits.is_empty() && chooser.front(limits).pick(limits).is_none() {
-        chooser.approach(limits)?;
+        chooser.measure_nearest(limits)?;
     }
     let counts = chooser.counts(goal, limits);
     Ok(Choice { front: chooser.front(limits), counts, failures: chooser.failures })
 }
 
-/// A network in a precision on a device.
+/// A network in one precision on one device.
 struct Candidate<'a> {
     device: &'a Device,
     published: &'a Published,
@@ -163,7 +164,7 @@ impl Candidate<'_> {
         self.published.download_bytes
     }
 
-    /// Bytes of its maps and weights, or, until it is measured, of its weights alone.
+    /// Bytes of its maps and weights; until it is measured, of its weights alone.
     fn least_bytes(&self) -> u64 {
         let measured = self.measured.as_ref().map(|measured| measured.memory_bytes);
         measured.or(self.demand.map(|demand| demand.weight_bytes)).unwrap_or(0)
@@ -180,12 +181,12 @@ impl Candidate<'_> {
 
 struct Chooser<'a, F> {
     candidates: Vec<Candidate<'a>>,
-    /// One for each candidate.
+    /// One per candidate.
     entries: Vec<Entry>,
-    /// The peak of each device and precision.
+    /// The peak rates of each device and precision, once measured.
     rates: Vec<Option<Rate>>,
     failures: Vec<Failure>,
-    /// The network that was built last, by its structure.
+    /// The network that was built last, with the name of its structure.
     network: Option<(&'a str, Network)>,
     depth: Depth,
     begun: Instant,
@@ -203,24 +204,24 @@ impl<'a, F: FnMut(Progress)> Chooser<'a, F> {
         let mut candidates = Vec::new();
         let mut entries = Vec::new();
         let mut rates = 0;
-        let mut lacking = None;
+        let mut unsupported = None;
         for (at, device) in devices.iter().enumerate() {
             if let Device::Gpu(gpu) = device {
-                // As sessions of networks do.
+                // As every session does: the plans depend on it.
                 pollster::block_on(gpu.calibrate())?;
             }
             for &precision in precisions {
                 let element = if precision == Precision::F16 { Element::F16 } else { Element::F32 };
                 if let Err(error) = device.supports(element) {
                     log::info!("{error}");
-                    lacking = Some(error);
+                    unsupported = Some(error);
                     continue;
                 }
                 for &published in networks {
                     candidates.push(Candidate { device, published, precision, demand: None, measured: None });
                     entries.push(Entry {
                         accuracy: published.accuracy,
-                        // What 8 bits cost is not known: they are compared with one another.
+                        // The accuracy of int8 is unknown: int8 networks are only compared with each other.
                         group: (at, published.metric, precision == Precision::Int8),
                         rate: rates,
                         floor_ms: 0.0,
@@ -230,7 +231,7 @@ impl<'a, F: FnMut(Progress)> Chooser<'a, F> {
                 rates += 1;
             }
         }
-        match lacking {
+        match unsupported {
             Some(error) if candidates.is_empty() => return Err(error),
             _ => {}
         }
@@ -246,34 +247,34 @@ impl<'a, F: FnMut(Progress)> Chooser<'a, F> {
         })
     }
 
-    /// Those that keep to the limits but that of time, as far as is known of them.
-    fn part(&self, limits: &Limits) -> HashSet<usize> {
-        let admitted = |i: &usize| {
+    /// The candidates within all limits except time, by what is known of them.
+    fn admitted(&self, limits: &Limits) -> HashSet<usize> {
+        let is_admitted = |i: &usize| {
             let candidate = &self.candidates[*i];
             limits.admit_published(candidate.accuracy(), candidate.download())
                 && limits.memory.is_none_or(|most| candidate.least_bytes() <= most)
         };
-        (0..self.candidates.len()).filter(admitted).collect()
+        (0..self.candidates.len()).filter(is_admitted).collect()
     }
 
     fn is_late(&self) -> bool {
         self.begun.elapsed() > self.depth.budget()
     }
 
-    /// Measures for `goal` what keeps to the limits, as long as there is time.
+    /// Measures the candidates within the limits as far as `goal` requires, until time runs out.
     fn run(&mut self, goal: Goal, limits: &Limits) -> Result<()> {
-        // Of a few networks it is quicker to measure all than to find out which need not be.
+        // For a few networks, measuring all is faster than computing their lower bounds.
         const FEW: usize = 4;
         let limits = &without_memory(goal, limits);
-        let part = self.part(limits);
-        if part.len() > FEW && !matches!(goal, Goal::All | Goal::MostAccurate(None)) {
-            self.survey(&part)?;
+        let admitted = self.admitted(limits);
+        if admitted.len() > FEW && !matches!(goal, Goal::All | Goal::MostAccurate(None)) {
+            self.survey(&admitted)?;
         }
         loop {
-            let part = self.part(limits);
-            let Some(i) = next(&self.entries, goal, |i| part.contains(&i)) else { return Ok(()) };
-            let open = self.open(goal, &part).count();
-            self.tell(part.len() - open, part.len(), self.candidates[i].name());
+            let admitted = self.admitted(limits);
+            let Some(i) = next(&self.entries, goal, |i| admitted.contains(&i)) else { return Ok(()) };
+            let open = self.open(goal, &admitted).count();
+            self.tell(admitted.len() - open, admitted.len(), self.candidates[i].name());
             self.measure(i);
             if self.is_late() {
                 return Ok(());
@@ -281,28 +282,28 @@ impl<'a, F: FnMut(Progress)> Chooser<'a, F> {
         }
     }
 
-    /// Measures again what would reach the front at half its time: another process can slow all runs of one measurement
-    /// alike. The faster median counts.
+    /// Measures again the candidates that would reach the front at half their time, because another process
+    /// can slow all runs of one measurement. The lower median counts.
     fn confirm(&mut self, goal: Goal, limits: &Limits) {
-        let part = self.part(&without_memory(goal, limits));
-        let running: Vec<&Entry> = part.iter().map(|i| &self.entries[*i]).collect();
+        let admitted = self.admitted(&without_memory(goal, limits));
+        let rivals: Vec<&Entry> = admitted.iter().map(|i| &self.entries[*i]).collect();
         let matters = |i: &usize| {
             let entry = &self.entries[*i];
             let halved = entry.took().map(|ms| Entry { floor_ms: ms / 2.0, ..*entry });
-            halved.is_some_and(|halved| !is_ruled_out(&halved, &running, goal))
+            halved.is_some_and(|halved| !is_ruled_out(&halved, &rivals, goal))
         };
-        let mut again: Vec<usize> = part.iter().copied().filter(matters).collect();
-        // Each structure is built once.
+        let mut again: Vec<usize> = admitted.iter().copied().filter(matters).collect();
+        // Sorted so that each structure is built once.
         again.sort_by_key(|i| (self.candidates[*i].published.structure.as_str(), *i));
         let count = again.len();
         for (done, i) in again.into_iter().enumerate() {
             if self.is_late() {
                 return;
             }
-            self.tell(done, count, format!("{} again", self.candidates[i].name()));
+            self.tell(done, count, format!("{}, again", self.candidates[i].name()));
             match self.timed(i) {
                 Ok(measured) if self.entries[i].took().is_some_and(|ms| measured.ms.median < ms) => {
-                    self.keep(i, measured);
+                    self.record(i, measured);
                 }
                 Ok(_) => {}
                 Err(error) => log::debug!("{}, measured again: {error}", self.candidates[i].name()),
@@ -310,23 +311,23 @@ impl<'a, F: FnMut(Progress)> Chooser<'a, F> {
         }
     }
 
-    /// Those that still have to be measured for `goal`, of those that take part.
-    fn open<'s>(&'s self, goal: Goal, part: &'s HashSet<usize>) -> impl Iterator<Item = usize> + 's {
-        let running: Vec<&Entry> = part.iter().map(|i| &self.entries[*i]).collect();
-        part.iter().copied().filter(move |i| {
+    /// The admitted candidates that still have to be measured for `goal`.
+    fn open<'s>(&'s self, goal: Goal, admitted: &'s HashSet<usize>) -> impl Iterator<Item = usize> + 's {
+        let rivals: Vec<&Entry> = admitted.iter().map(|i| &self.entries[*i]).collect();
+        admitted.iter().copied().filter(move |i| {
             let entry = &self.entries[*i];
-            entry.state == State::Waiting && !is_ruled_out(entry, &running, goal)
+            entry.state == State::Waiting && !is_ruled_out(entry, &rivals, goal)
         })
     }
 
     fn counts(&self, goal: Goal, limits: &Limits) -> Counts {
-        let published = self.part(&limits.without(Limit::Memory));
+        let published = self.admitted(&limits.without(Limit::Memory));
         let waiting = |admitted: bool| {
             let of =
                 |i: &usize| published.contains(i) == admitted && self.entries[*i].state == State::Waiting;
             (0..self.entries.len()).filter(of).count()
         };
-        let unreached = self.open(goal, &self.part(&without_memory(goal, limits))).count();
+        let unreached = self.open(goal, &self.admitted(&without_memory(goal, limits))).count();
         Counts {
             candidates: self.entries.len(),
             measured: self.entries.iter().filter(|entry| entry.took().is_some()).count(),
@@ -337,46 +338,47 @@ impl<'a, F: FnMut(Progress)> Chooser<'a, F> {
         }
     }
 
-    /// Where nothing keeps to the limits: measures for each of them what comes nearest to it, of those that keep to
-    /// the others, or, if there is none, of all.
-    fn approach(&mut self, limits: &Limits) -> Result<()> {
+    /// For when no candidate is within the limits: measures, for each limit, the candidate nearest to it
+    /// among those within the other limits or, if there is none, among all.
+    fn measure_nearest(&mut self, limits: &Limits) -> Result<()> {
         let asked = || Limit::ALL.into_iter().filter(|limit| limits.has(*limit));
         for limit in asked() {
-            self.near(limit, &limits.without(limit))?;
+            self.measure_nearest_to(limit, &limits.without(limit))?;
         }
         if self.front(limits).nearest(limits).is_empty() {
             for limit in asked() {
-                self.near(limit, &Limits::default())?;
+                self.measure_nearest_to(limit, &Limits::default())?;
             }
         }
         Ok(())
     }
 
-    /// Measures what comes nearest to a limit of those that keep to `others`.
-    fn near(&mut self, limit: Limit, others: &Limits) -> Result<()> {
+    /// Measures the candidate nearest to `limit` among those within `others`.
+    fn measure_nearest_to(&mut self, limit: Limit, others: &Limits) -> Result<()> {
         match limit {
-            Limit::Within => self.run(Goal::Quickest, others),
+            Limit::Within => self.run(Goal::Fastest, others),
             Limit::Accuracy => self.run(Goal::MostAccurate(others.within_ms), others),
             Limit::Memory => {
-                self.survey(&self.part(others))?;
-                self.smallest(others, |candidate| candidate.least_bytes());
+                self.survey(&self.admitted(others))?;
+                self.measure_smallest(others, |candidate| candidate.least_bytes());
                 Ok(())
             }
             Limit::Download => {
-                self.smallest(others, |candidate| candidate.download());
+                self.measure_smallest(others, |candidate| candidate.download());
                 Ok(())
             }
         }
     }
 
-    /// Measures the smallest that keeps to the limits. A candidate's size may grow once it is measured.
-    fn smallest(&mut self, limits: &Limits, size: impl Fn(&Candidate) -> u64) {
+    /// Measures the smallest candidate within the limits. A candidate's size may grow when it is measured,
+    /// because its maps then count too.
+    fn measure_smallest(&mut self, limits: &Limits, size: impl Fn(&Candidate) -> u64) {
         loop {
-            let part = self.part(limits);
+            let admitted = self.admitted(limits);
             let of = |i: &usize| size(&self.candidates[*i]);
             let fits = |i: &usize| self.candidates[*i].measured.as_ref().is_some_and(|row| limits.admit(row));
-            let least = part.iter().filter(|i| fits(i)).map(of).min();
-            let open = part.iter().copied().filter(|i| {
+            let least = admitted.iter().filter(|i| fits(i)).map(of).min();
+            let open = admitted.iter().copied().filter(|i| {
                 let Entry { state, floor_ms, .. } = self.entries[*i];
                 let in_time = limits.within_ms.is_none_or(|most| floor_ms <= most);
                 state == State::Waiting && in_time && least.is_none_or(|least| of(i) < least)
@@ -390,18 +392,18 @@ impl<'a, F: FnMut(Progress)> Chooser<'a, F> {
         }
     }
 
-    /// Finds the floors of those that take part.
-    fn survey(&mut self, part: &HashSet<usize>) -> Result<()> {
-        let missing = |i: &usize| part.contains(i) && self.candidates[*i].demand.is_none();
+    /// Computes the lower bounds of the admitted candidates.
+    fn survey(&mut self, admitted: &HashSet<usize>) -> Result<()> {
+        let missing = |i: &usize| admitted.contains(i) && self.candidates[*i].demand.is_none();
         let mut missing: Vec<usize> = (0..self.candidates.len()).filter(missing).collect();
-        // Each structure is built once.
+        // Sorted so that each structure is built once.
         missing.sort_by_key(|i| self.candidates[*i].published.structure.as_str());
         let count = missing.len();
         for (done, i) in missing.into_iter().enumerate() {
             if self.is_late() {
                 break;
             }
-            self.tell(done, count, format!("work of {}", self.candidates[i].published));
+            self.tell(done, count, format!("lower bound of {}", self.candidates[i].published));
             let Candidate { device, precision, published, .. } = self.candidates[i];
             let rate = self.entries[i].rate;
             if self.rates[rate].is_none() {
@@ -411,7 +413,8 @@ impl<'a, F: FnMut(Progress)> Chooser<'a, F> {
             }
             let input = |network: &Network| self.candidates[i].input(network);
             let demand = built(&mut self.network, &published.structure).and_then(|network| {
-                // In 8 bits too: it has as many multiply-adds, and no fewer steps.
+                // The f32 graph, for int8 too: the int8 graph has as many multiply-adds and at least as many
+                // steps.
                 Demand::of(device, &graph(network, Precision::F32)?, input(network), precision)
             });
             match demand {
@@ -419,11 +422,11 @@ impl<'a, F: FnMut(Progress)> Chooser<'a, F> {
                 Err(error) => self.fail(i, &error),
             }
         }
-        self.floors();
+        self.update_floors();
         Ok(())
     }
 
-    fn floors(&mut self) {
+    fn update_floors(&mut self) {
         for (candidate, entry) in self.candidates.iter().zip(&mut self.entries) {
             if let (Some(demand), Some(rate)) = (candidate.demand, self.rates[entry.rate]) {
                 entry.floor_ms = rate.floor_ms(demand);
@@ -434,21 +437,22 @@ impl<'a, F: FnMut(Progress)> Chooser<'a, F> {
     fn measure(&mut self, i: usize) {
         match self.timed(i) {
             Ok(measured) => {
-                // What was done can be done: a device that was busy while it was rated is rated again.
+                // The device was busy while its peak was measured if a network beats that peak: raise the
+                // peak.
                 let done = 1e3 * measured.macs as f64 / measured.ms.min;
                 if let Some(rate) = self.rates[self.entries[i].rate].as_mut().filter(|rate| rate.macs < done)
                 {
                     log::debug!("{:.1} G multiply-adds/s in {}", done / 1e9, measured.published);
                     rate.macs = done;
-                    self.floors();
+                    self.update_floors();
                 }
-                self.keep(i, measured);
+                self.record(i, measured);
             }
             Err(error) => self.fail(i, &error),
         }
     }
 
-    fn keep(&mut self, i: usize, measured: Measured) {
+    fn record(&mut self, i: usize, measured: Measured) {
         self.entries[i].state = State::Took(measured.ms.median);
         self.candidates[i].measured = Some(measured);
     }
@@ -492,12 +496,12 @@ impl<'a, F: FnMut(Progress)> Chooser<'a, F> {
     }
 }
 
-/// The limits that decide what takes part: everything is measured whatever memory it takes.
+/// The limits for admission: [`Goal::All`] ignores the limit on memory.
 fn without_memory(goal: Goal, limits: &Limits) -> Limits {
     if goal == Goal::All { limits.without(Limit::Memory) } else { *limits }
 }
 
-/// The network of this structure, built unless it is the last one that was.
+/// Returns the network of this structure; builds it unless it is the one built last.
 fn built<'n, 'a>(last: &'n mut Option<(&'a str, Network)>, structure: &'a str) -> Result<&'n Network> {
     match last {
         Some((name, _)) if *name == structure => {}

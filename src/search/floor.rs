@@ -1,4 +1,4 @@
-//! How long a network takes at least on a device, without running it.
+//! A lower bound on a network's time on a device, without running it.
 
 use crate::{
     Result, Shape,
@@ -10,49 +10,49 @@ use crate::{
     zoo::Network,
 };
 
-/// The share of a launch that each step takes at least, as launches that do something overlap a little.
+/// A step's least time, as a fraction of the measured launch time: launches of real steps overlap a little.
 const LAUNCH: f64 = 0.8;
 
-/// Products of bytes are up to four times as quick as those of floats.
+/// The most that int8 products are faster than f32 products.
 const INT8: f64 = 4.0;
 
-/// The best that a device does in a precision.
+/// The peak rates of a device in one precision.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rate {
-    /// Multiply-adds a second.
+    /// Multiply-adds per second.
     pub macs: f64,
-    /// Seconds a step.
+    /// The least seconds per step.
     launch: f64,
 }
 
-/// What a network has to do, whatever runs it.
+/// The least work of a network.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Demand {
     /// Multiply-adds.
     pub macs: u64,
-    /// Launches on a GPU.
+    /// Launches on a GPU; 0 on the CPU.
     steps: usize,
-    /// Bytes of its weights, which any engine holds at least.
+    /// Bytes of its weights, the least memory of any engine.
     pub weight_bytes: u64,
 }
 
 impl Rate {
-    /// Measures the device.
+    /// Measures the device's peaks.
     pub fn measure(device: &Device, precision: Precision) -> Result<Self> {
         let element = if precision == Precision::F16 { Element::F16 } else { Element::F32 };
         let Peaks { macs, launch, .. } = Peaks::measure(device, element)?;
-        let quicker = if precision == Precision::Int8 { INT8 } else { 1.0 };
-        Ok(Self { macs: quicker * macs, launch: LAUNCH * launch })
+        let speedup = if precision == Precision::Int8 { INT8 } else { 1.0 };
+        Ok(Self { macs: speedup * macs, launch: LAUNCH * launch })
     }
 
-    /// Milliseconds that a network takes at least.
+    /// A lower bound on the network's time, in milliseconds.
     pub fn floor_ms(&self, demand: Demand) -> f64 {
         1e3 * (demand.macs as f64 / self.macs).max(demand.steps as f64 * self.launch)
     }
 }
 
 impl Demand {
-    /// Of a graph on a device, by the plan that would run there.
+    /// Counts the work of a graph on a device; launches are those of the plan that would run there.
     pub fn of(device: &Device, graph: &Graph, input: Shape, precision: Precision) -> Result<Self> {
         let counted = Self::count(graph, input, precision)?;
         Ok(match device {
@@ -75,7 +75,7 @@ impl Demand {
     }
 }
 
-/// What programs want of a network, in a precision.
+/// The graph with the network's usual outputs (scores, labels or boxes), in a precision.
 pub fn graph(network: &Network, precision: Precision) -> Result<Graph> {
     let graph = network.answering(network.answer())?;
     match precision {
@@ -84,7 +84,7 @@ pub fn graph(network: &Network, precision: Precision) -> Result<Graph> {
     }
 }
 
-/// How a network is run: with what tuning found, if it did.
+/// The session options for a network. They allow kernels from the tuning cache.
 pub fn options(precision: Precision) -> Options {
     let stored = match precision {
         Precision::F16 => session::Precision::F16,
@@ -112,9 +112,9 @@ mod tests {
         assert!((of(1_000_000, 500) - 5.0).abs() < 1e-9);
     }
 
-    /// The bound's soundness where it matters: nothing beats its floor.
+    /// Checks that the bound holds: no measured time is below it.
     #[test]
-    fn no_network_on_the_cpu_is_quicker_than_its_floor() {
+    fn no_network_on_the_cpu_is_faster_than_its_floor() {
         let cpu: Device = Device::Cpu(Cpu::new(Some(1)).unwrap());
         for precision in [Precision::F32, Precision::Int8] {
             let rate = Rate::measure(&cpu, precision).unwrap();

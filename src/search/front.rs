@@ -1,4 +1,4 @@
-//! Accuracy over time: what is on the front, what is dominated, and which one to take.
+//! The Pareto front of accuracy over time: its networks, the dominated ones, and the one to recommend.
 
 use std::{cmp::Reverse, collections::HashMap, fmt};
 
@@ -7,43 +7,44 @@ use serde::Serialize;
 use super::{Limit, Limits, Metric, Published, limits::megabytes};
 use crate::{measure::Spread, quantize::Precision};
 
-/// A published network, measured one way on one device.
+/// A published network, measured in one precision on one device.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Measured {
-    /// What it is, and how good.
+    /// The network and its published accuracy.
     pub published: Published,
-    /// What maps and weights are stored as. The published accuracy is of f32, whatever this is.
+    /// The storage type of maps and weights. The published accuracy is always that of f32.
     pub precision: Precision,
     /// `gpu` or `cpu`.
     pub backend: &'static str,
-    /// What it ran on.
+    /// The device's name.
     pub device: String,
-    /// Milliseconds from a tensor in memory to an answer in memory, one picture at a time.
+    /// Milliseconds from a tensor in memory to the result in memory, for one picture.
     pub ms: Spread,
-    /// Milliseconds by the GPU's own clock; none on the CPU, and where there is no such clock.
+    /// Milliseconds by the GPU's clock; none on the CPU, or if there is no such clock.
     pub gpu_ms: Option<Spread>,
     /// True if many runs took far longer than the median: something else was running.
     pub noisy: bool,
-    /// Multiply-adds of a picture.
+    /// Multiply-adds per picture.
     pub macs: u64,
     /// Bytes of maps and weights.
     pub memory_bytes: u64,
 }
 
 impl Measured {
-    /// Whether both are of one device and one metric, and the accuracy of both is known or of both not.
+    /// True if both have the same device and metric, and both or neither are int8, whose accuracy is unknown.
     pub fn is_comparable(&self, other: &Self) -> bool {
         let kind = |row: &Self| (row.backend, row.published.metric, row.precision == Precision::Int8);
         kind(self) == kind(other) && self.device == other.device
     }
 
-    /// The shell commands that run it on a picture as it was measured; `device` is the flags that choose its device, such
-    /// as `--backend cpu --threads 1`. In 8 bits it has to be quantised first, on pictures of the user's.
+    /// The shell commands that run it on a picture as it was measured. `device` holds the flags that select
+    /// its device, such as `--backend cpu --threads 1`. An int8 network is first quantised, on the user's
+    /// pictures.
     pub fn command(&self, device: &str) -> String {
         let (fetch, weights) = self.published.weights_flags();
         let task = self.published.metric.task();
         match (self.precision, self.backend) {
-            // The CPU computes in f32 whatever is said.
+            // The CPU computes in f32 for any `--precision`.
             (Precision::F32, "cpu") => format!("{} {device}", self.published.command()),
             (Precision::F32 | Precision::F16, _) => {
                 format!("{} {device} --precision {}", self.published.command(), self.precision)
@@ -55,7 +56,7 @@ impl Measured {
         }
     }
 
-    /// Whether it is at least as accurate and as quick as `other`, and better in one of the two.
+    /// True if it is at least as accurate and as fast as `other`, and better in one of the two.
     pub fn dominates(&self, other: &Self) -> bool {
         let (a, b) =
             ([self.published.accuracy, -self.ms.median], [other.published.accuracy, -other.ms.median]);
@@ -80,15 +81,15 @@ impl fmt::Display for Measured {
     }
 }
 
-/// Why a network is the one to take.
+/// The rule by which a network is recommended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
-    /// The most accurate that keeps to the limits.
+    /// The most accurate network within the limits.
     MostAccurate,
-    /// The quickest that is accurate enough, where nothing else was asked for.
+    /// The fastest network that is accurate enough, if accuracy is the only limit.
     Quickest,
-    /// The knee of the front, where nothing was asked for.
+    /// The knee of the front, if there is no limit.
     Knee,
 }
 
@@ -96,42 +97,43 @@ impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::MostAccurate => "the most accurate",
-            Self::Quickest => "the quickest",
+            Self::Quickest => "the fastest",
             Self::Knee => "the knee of the front",
         })
     }
 }
 
-/// Measured networks, device by device and the quickest first.
+/// Measured networks, sorted by device and then by time.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Front {
     rows: Vec<Measured>,
     standings: Vec<Standing>,
 }
 
-/// Where a network stands.
+/// A network's relation to the front.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
-    /// Nothing is as accurate and quicker, or as quick and more accurate.
+    /// No network of its device and metric dominates it.
     Front,
-    /// Another of its device and metric is.
+    /// A network of its device and metric dominates it.
     Dominated,
-    /// It does not keep to a limit other than that of time.
+    /// It exceeds a limit other than time.
     Excluded,
 }
 
 impl Front {
-    /// Puts them in order, and finds out which are dominated by others of their device and metric. What does not keep to
-    /// limits other than that of time dominates nothing, unless that is so of all.
+    /// Sorts the rows and finds those that others of their device and metric dominate. A row beyond a limit
+    /// other than time dominates no other, unless all rows are beyond such a limit.
     pub fn of(mut rows: Vec<Measured>, limits: &Limits) -> Self {
         let key = |row: &Measured| (Reverse(row.backend), row.device.clone());
         rows.sort_by(|a, b| {
             let order = a.ms.median.total_cmp(&b.ms.median);
             key(a).cmp(&key(b)).then(order).then(b.published.accuracy.total_cmp(&a.published.accuracy))
         });
-        let lasting = limits.without(Limit::Within);
-        let limits = if rows.iter().any(|row| lasting.admit(row)) { lasting } else { Limits::default() };
+        let without_time = limits.without(Limit::Within);
+        let limits =
+            if rows.iter().any(|row| without_time.admit(row)) { without_time } else { Limits::default() };
         let standing = |row: &Measured| {
             let dominates = |other: &&Measured| other.is_comparable(row) && other.dominates(row);
             match limits.admit(row) {
@@ -146,39 +148,39 @@ impl Front {
         Self { rows, standings }
     }
 
-    /// All rows, each with where it stands.
+    /// All rows with their standings.
     pub fn rows(&self) -> impl Iterator<Item = (&Measured, Standing)> {
         self.rows.iter().zip(self.standings.iter().copied())
     }
 
-    /// Those that nothing dominates.
+    /// The rows on the front.
     pub fn best(&self) -> impl Iterator<Item = &Measured> {
         self.rows().filter(|(_, standing)| *standing == Standing::Front).map(|(row, _)| row)
     }
 
-    /// The network to take: the most accurate within the limits; the quickest if accuracy alone was asked for; the
-    /// knee of the front if nothing was. Where networks of several metrics keep to the limits, it is one of those
-    /// whose metric most of them have.
+    /// Picks the network to recommend: the most accurate within the limits; the fastest if accuracy is the
+    /// only limit; the knee of the front without limits. If the networks within the limits have several
+    /// metrics, only those of the most frequent metric count.
     pub fn pick(&self, limits: &Limits) -> Option<(&Measured, Rule)> {
         let admitted = one_metric(self.rows.iter().filter(|row| limits.admit(row)).collect());
         let accuracy = |row: &Measured| row.published.accuracy;
-        let quickest = |a: &&&Measured, b: &&&Measured| a.ms.median.total_cmp(&b.ms.median);
+        let by_time = |a: &&&Measured, b: &&&Measured| a.ms.median.total_cmp(&b.ms.median);
         let picked = if limits.is_empty() {
             (knee(&admitted)?, Rule::Knee)
         } else if limits.without(Limit::Accuracy).is_empty() {
             let first =
-                |a: &&&Measured, b: &&&Measured| quickest(a, b).then(accuracy(b).total_cmp(&accuracy(a)));
+                |a: &&&Measured, b: &&&Measured| by_time(a, b).then(accuracy(b).total_cmp(&accuracy(a)));
             (*admitted.iter().min_by(first)?, Rule::Quickest)
         } else {
             let first =
-                |a: &&&Measured, b: &&&Measured| accuracy(b).total_cmp(&accuracy(a)).then(quickest(a, b));
+                |a: &&&Measured, b: &&&Measured| accuracy(b).total_cmp(&accuracy(a)).then(by_time(a, b));
             (*admitted.iter().min_by(first)?, Rule::MostAccurate)
         };
         Some(picked)
     }
 
-    /// For each limit by itself the network that comes nearest to it, of those that keep to all others; of all, if
-    /// the limits are out of reach together. With each the limits that it was sought within.
+    /// For each limit, the network nearest to it among those within all other limits, together with those
+    /// other limits. If there is none for any limit, the nearest among all networks.
     pub fn nearest(&self, limits: &Limits) -> Vec<(Limit, Limits, &Measured)> {
         let within = |others: &dyn Fn(Limit) -> Limits| self.nearest_of(limits, others);
         let nearest = within(&|limit| limits.without(limit));
@@ -194,13 +196,13 @@ impl Front {
         let nearest = asked.filter_map(|limit| {
             let rest = others(limit);
             let admitted = one_metric(self.rows.iter().filter(|row| rest.admit(row)).collect());
-            let far = |row: &Measured| match limit {
+            let distance = |row: &Measured| match limit {
                 Limit::Within => row.ms.median,
                 Limit::Accuracy => -row.published.accuracy,
                 Limit::Memory => row.memory_bytes as f64,
                 Limit::Download => row.published.download_bytes as f64,
             };
-            Some((limit, rest, admitted.into_iter().min_by(|a, b| far(a).total_cmp(&far(b)))?))
+            Some((limit, rest, admitted.into_iter().min_by(|a, b| distance(a).total_cmp(&distance(b)))?))
         });
         nearest.collect()
     }
@@ -214,44 +216,44 @@ impl fmt::Display for Front {
                 writeln!(f, "{}", row.device)?;
                 writeln!(
                     f,
-                    "  {:<56} {:>4} {:<9} {:>6} {:>26} {:>9} {:>9}  accuracy's source",
+                    "  {:<56} {:>4} {:<9} {:>6} {:>26} {:>9} {:>9}  source of the accuracy",
                     "network", "size", "precision", "%", "ms (min to max)", "M MACs", "memory"
                 )?;
             }
-            // The accuracy of integers is not known.
-            let mark = if row.precision == Precision::Int8 { ", of f32: not known in 8 bits" } else { "" };
+            // The accuracy of int8 is not known.
+            let note = if row.precision == Precision::Int8 { ", of f32: not known in int8" } else { "" };
             let metric = match row.published.metric {
                 Metric::Top1 => String::new(),
                 metric => format!(", {metric}"),
             };
             let noisy = if row.noisy { ", noisy" } else { "" };
-            let place = match standing {
+            let mark = match standing {
                 Standing::Front => '*',
                 Standing::Dominated => ' ',
                 Standing::Excluded => '-',
             };
-            writeln!(f, "{place} {row}{metric}{mark}{noisy}")?;
+            writeln!(f, "{mark} {row}{metric}{note}{noisy}")?;
         }
         Ok(())
     }
 }
 
-/// Those of the metric that most of them have.
+/// The rows of the most frequent metric.
 fn one_metric(rows: Vec<&Measured>) -> Vec<&Measured> {
     let mut counts: HashMap<Metric, usize> = HashMap::new();
     for row in &rows {
         *counts.entry(row.published.metric).or_default() += 1;
     }
     let count = |row: &&Measured| counts[&row.published.metric];
-    // Of equals the first.
+    // Reversed, as `max_by_key` returns the last of equal rows: the first one is wanted.
     let Some(metric) = rows.iter().rev().max_by_key(|row| count(row)).map(|row| row.published.metric) else {
         return rows;
     };
     rows.into_iter().filter(|row| row.published.metric == metric).collect()
 }
 
-/// Where the front bends most: furthest above the line between its ends, over the logarithm of time. A front of
-/// fewer than three has no knee, and one that does not bend has none.
+/// The knee of the front: the network furthest above the line between the front's ends, over the logarithm of
+/// time. A front of fewer than three networks, or one that does not bend, has no knee.
 fn knee<'a>(rows: &[&'a Measured]) -> Option<&'a Measured> {
     let mut front: Vec<&Measured> =
         rows.iter().copied().filter(|row| !rows.iter().any(|other| other.dominates(row))).collect();
@@ -271,7 +273,7 @@ fn knee<'a>(rows: &[&'a Measured]) -> Option<&'a Measured> {
 pub(super) mod tests {
     use super::*;
 
-    /// A network of so many percent that takes so many milliseconds.
+    /// A network with this accuracy in percent and this time.
     pub fn measured(accuracy: f64, ms: f64) -> Measured {
         let published = Published {
             network: format!("net/{accuracy}"),
@@ -304,14 +306,14 @@ pub(super) mod tests {
         rows.map(|row| row.published.accuracy).collect()
     }
 
-    /// Each limit with the accuracy of what comes nearest to it.
+    /// Each limit with the accuracy of the network nearest to it.
     fn nearest(front: &Front, limits: &Limits) -> Vec<(Limit, f64)> {
         let nearest = front.nearest(limits).into_iter();
         nearest.map(|(limit, _, row)| (limit, row.published.accuracy)).collect()
     }
 
     #[test]
-    fn the_front_has_what_nothing_dominates() {
+    fn the_front_has_the_networks_that_none_dominates() {
         let front = Front::of(
             vec![measured(75.0, 4.0), measured(70.0, 2.0), measured(69.0, 3.0), measured(60.0, 1.0)],
             &Limits::default(),
@@ -325,7 +327,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn of_equals_neither_dominates_but_one_tie_does() {
+    fn equal_networks_do_not_dominate_each_other() {
         let front = Front::of(
             vec![measured(70.0, 2.0), measured(70.0, 2.0), measured(70.0, 3.0), measured(69.0, 2.0)],
             &Limits::default(),
@@ -334,14 +336,14 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn devices_and_metrics_have_fronts_of_their_own() {
+    fn each_device_and_metric_has_its_own_front() {
         let mut slow = measured(70.0, 9.0);
         (slow.backend, slow.device) = ("gpu", "a GPU".into());
         let mut other = measured(10.0, 5.0);
         other.published.metric = Metric::VocMiou;
         let front = Front::of(vec![measured(71.0, 2.0), slow, other], &Limits::default());
         assert_eq!(accuracies(front.best()), [70.0, 71.0, 10.0]);
-        // A single one of another metric is no better for having more.
+        // One network of another metric is not picked, although its number is higher.
         let mut more = measured(99.0, 3.0);
         more.published.metric = Metric::VocMiou;
         let front = Front::of(vec![measured(71.0, 2.0), measured(72.0, 3.0), more], &Limits::default());
@@ -350,7 +352,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_picked_follows_from_what_is_asked_for() {
+    fn the_limits_decide_the_rule() {
         let rows = [(60.0, 1.0), (70.0, 2.0), (75.0, 4.0), (76.0, 9.0)];
         let front = Front::of(rows.map(|(accuracy, ms)| measured(accuracy, ms)).to_vec(), &Limits::default());
         let picked = |limits: Limits| front.pick(&limits).map(|(row, rule)| (row.published.accuracy, rule));
@@ -383,7 +385,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_nearest_gives_way_in_one_limit() {
+    fn the_nearest_network_exceeds_one_limit() {
         let front = Front::of(
             vec![measured(60.0, 1.0), measured(75.0, 4.0), measured(80.0, 9.0)],
             &Limits::default(),
@@ -393,15 +395,15 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn limits_that_are_out_of_reach_together_have_their_nearest_each() {
+    fn each_limit_has_its_nearest_network_if_none_is_within_any_other() {
         let front = Front::of(vec![measured(60.0, 1.0), measured(75.0, 4.0)], &Limits::default());
         let limits = Limits { within_ms: Some(0.1), accuracy: Some(99.0), ..Limits::default() };
         assert_eq!(nearest(&front, &limits), [(Limit::Within, 60.0), (Limit::Accuracy, 75.0)]);
     }
 
     #[test]
-    fn what_is_too_large_dominates_nothing_and_what_is_picked_is_on_the_front() {
-        // Memory is a million bytes a millisecond.
+    fn a_network_beyond_a_limit_dominates_nothing() {
+        // `measured` sets a million bytes per millisecond.
         let mut large = measured(76.0, 3.0);
         large.memory_bytes = 90_000_000;
         let rows = vec![measured(60.0, 1.0), measured(70.0, 2.0), large, measured(75.0, 4.0)];
@@ -410,20 +412,20 @@ pub(super) mod tests {
         assert_eq!(accuracies(front.best()), [60.0, 70.0, 75.0]);
         let (picked, _) = front.pick(&limits).unwrap();
         assert!(picked.published.accuracy == 75.0 && front.best().any(|row| row == picked));
-        // Nothing keeps to this: the front is that of all.
+        // No network is within this limit: the front is that of all networks.
         let front = Front::of(rows, &Limits { memory: Some(1), ..limits });
         assert_eq!(accuracies(front.best()), [60.0, 70.0, 76.0]);
     }
 
     #[test]
     fn a_front_prints_itself() {
-        let mut eight = measured(70.0, 0.5);
-        eight.precision = Precision::Int8;
-        let text = Front::of(vec![measured(70.0, 2.0), eight], &Limits::default()).to_string();
+        let mut int8 = measured(70.0, 0.5);
+        int8.precision = Precision::Int8;
+        let text = Front::of(vec![measured(70.0, 2.0), int8], &Limits::default()).to_string();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 4, "{text}");
         assert!(lines[0] == "a CPU" && lines[2..].iter().all(|line| line.starts_with("* ")), "{text}");
-        assert!(lines[2].contains("not known in 8 bits") && lines[3].contains("nobody, today"), "{text}");
+        assert!(lines[2].contains("not known in int8") && lines[3].contains("nobody, today"), "{text}");
         assert!(lines[3].contains("2.00 (1.80 to 2.40)"), "{text}");
     }
 }

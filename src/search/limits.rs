@@ -1,4 +1,4 @@
-//! What a network has to keep to.
+//! Limits on a network's time, accuracy and size.
 
 use std::fmt;
 
@@ -6,12 +6,12 @@ use serde::Serialize;
 
 use super::Measured;
 
-/// What a network has to keep to; `None` is no limit.
+/// Limits on a network; `None` is no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Limits {
-    /// The most milliseconds of a run in the median.
+    /// The longest median time of a run, in milliseconds.
     pub within_ms: Option<f64>,
-    /// The least published accuracy, in percent.
+    /// The lowest published accuracy, in percent.
     pub accuracy: Option<f64>,
     /// The most bytes of maps and weights on the device.
     pub memory: Option<u64>,
@@ -19,32 +19,32 @@ pub struct Limits {
     pub download: Option<u64>,
 }
 
-/// One of [`Limits`].
+/// A kind of limit in [`Limits`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Limit {
-    /// Of time.
+    /// The time of a run.
     Within,
-    /// Of accuracy.
+    /// The accuracy.
     Accuracy,
-    /// Of memory.
+    /// The memory for maps and weights.
     Memory,
-    /// Of the checkpoint's file.
+    /// The size of the checkpoint's file.
     Download,
 }
 
 impl Limit {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 4] = [Self::Within, Self::Accuracy, Self::Memory, Self::Download];
 }
 
 impl Limits {
-    /// Whether nothing is asked for.
+    /// True if there is no limit.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Whether this one is asked for.
+    /// True if this limit is set.
     pub fn has(&self, limit: Limit) -> bool {
         match limit {
             Limit::Within => self.within_ms.is_some(),
@@ -54,7 +54,7 @@ impl Limits {
         }
     }
 
-    /// The others.
+    /// The same limits except this one.
     pub fn without(self, limit: Limit) -> Self {
         match limit {
             Limit::Within => Self { within_ms: None, ..self },
@@ -64,13 +64,13 @@ impl Limits {
         }
     }
 
-    /// Whether what is published of a network keeps to them.
+    /// True if a network's published accuracy and size are within the limits.
     pub(super) fn admit_published(&self, accuracy: f64, download: u64) -> bool {
         self.accuracy.is_none_or(|least| accuracy >= least)
             && self.download.is_none_or(|most| download <= most)
     }
 
-    /// Whether a network keeps to them, by the median of its time.
+    /// True if a network is within the limits, by its median time.
     pub fn admit(&self, measured: &Measured) -> bool {
         self.admit_published(measured.published.accuracy, measured.published.download_bytes)
             && self.within_ms.is_none_or(|most| measured.ms.median <= most)
@@ -79,20 +79,20 @@ impl Limits {
 }
 
 impl fmt::Display for Limits {
-    /// `within 4 ms, with 75 % at least`.
+    /// `within 4 ms, with at least 75 % accuracy`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = [
             self.within_ms.map(|ms| format!("within {} ms", short(ms))),
-            self.accuracy.map(|percent| format!("with {percent} % at least")),
-            self.memory.map(|bytes| format!("in {} of memory", megabytes(bytes))),
-            self.download.map(|bytes| format!("in a file of {}", megabytes(bytes))),
+            self.accuracy.map(|percent| format!("with at least {percent} % accuracy")),
+            self.memory.map(|bytes| format!("with at most {} of memory", megabytes(bytes))),
+            self.download.map(|bytes| format!("with a file of at most {}", megabytes(bytes))),
         ];
         let parts: Vec<String> = parts.into_iter().flatten().collect();
         f.write_str(&if parts.is_empty() { "without limits".to_owned() } else { parts.join(", ") })
     }
 }
 
-/// Bytes for people.
+/// Formats bytes in kB or MB.
 pub fn megabytes(bytes: u64) -> String {
     match bytes {
         0..100_000 => format!("{} kB", short(bytes as f64 / 1e3)),
@@ -100,7 +100,7 @@ pub fn megabytes(bytes: u64) -> String {
     }
 }
 
-/// A number with at most three digits behind its point, or as many as a small one needs.
+/// Formats a number with at most three decimal places; numbers below 0.01 keep all their digits.
 pub fn short(number: f64) -> String {
     if number < 1e-2 {
         return number.to_string();
@@ -109,20 +109,20 @@ pub fn short(number: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// Milliseconds from `4ms`, `0.5s` or `250us`.
+/// Parses milliseconds from `4ms`, `0.5s` or `250us`.
 ///
 /// ```
 /// assert_eq!(goldcrest::search::milliseconds("0.5s"), Ok(500.0));
 /// ```
 ///
 /// # Errors
-/// A sentence if it is no duration above zero with its unit.
+/// A message if the text is not a positive duration with a unit.
 pub fn milliseconds(text: &str) -> Result<f64, String> {
     const UNITS: [(&str, f64); 4] = [("s", 1e3), ("ms", 1.0), ("us", 1e-3), ("µs", 1e-3)];
     quantity(text, &UNITS).ok_or_else(|| "expected a time with its unit, such as 4ms or 0.5s".into())
 }
 
-/// Bytes from `64MB`, `64MiB`, `1.5GB` or a number of them.
+/// Parses bytes from `64MB`, `64MiB`, `1.5GB` or a number without a unit.
 ///
 /// ```
 /// assert_eq!(goldcrest::search::bytes("64MB"), Ok(64_000_000));
@@ -130,7 +130,7 @@ pub fn milliseconds(text: &str) -> Result<f64, String> {
 /// ```
 ///
 /// # Errors
-/// A sentence if it is no size above zero.
+/// A message if the text is not a positive size.
 pub fn bytes(text: &str) -> Result<u64, String> {
     const UNITS: [(&str, f64); 9] = [
         ("", 1.0),
@@ -147,10 +147,10 @@ pub fn bytes(text: &str) -> Result<u64, String> {
     bytes.map(|bytes| bytes as u64).ok_or_else(|| "expected a size such as 64MB, 64MiB or 1.5GB".into())
 }
 
-/// A number above zero times its unit.
+/// Parses a positive number and multiplies it by the factor of its unit.
 fn quantity(text: &str, units: &[(&str, f64)]) -> Option<f64> {
     let text = text.trim();
-    // Not what a number may be beside digits: `inf`, `1e3`.
+    // Digits and points only: `f64` would also parse `inf` and `1e3`.
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let (_, factor) = units.iter().find(|(name, _)| *name == unit.trim_start())?;
@@ -180,9 +180,9 @@ mod tests {
     }
 
     #[test]
-    fn limits_say_what_they_ask_for() {
+    fn limits_are_displayed_in_words() {
         let limits = Limits { within_ms: Some(4.0), accuracy: Some(75.0), ..Limits::default() };
-        assert_eq!(limits.to_string(), "within 4 ms, with 75 % at least");
+        assert_eq!(limits.to_string(), "within 4 ms, with at least 75 % accuracy");
         assert_eq!(limits.without(Limit::Accuracy).to_string(), "within 4 ms");
         assert_eq!(
             Limits { within_ms: Some(1e3 / 60.0), ..limits }.without(Limit::Accuracy).to_string(),

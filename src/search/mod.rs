@@ -1,10 +1,11 @@
-//! Which network is the most accurate that is quick enough on this device: of those that are published, or of those that a
-//! supernet holds.
+//! Finds the most accurate network that is fast enough on a device, among the published networks or among the
+//! subnets of a supernet.
 //!
 //! # A published network
-//! [`Catalogue`] has what is published. [`choose`] times networks with seeded weights, as times do not depend on values,
-//! and gives a [`Front`] of accuracy over time. It does not measure them all: each has a floor, a lower bound on its
-//! time, and one that would be dominated even then, or beyond the [`Limits`], is ruled out.
+//! [`Catalogue`] lists the published networks. [`choose`] times them with seeded weights, because times do
+//! not depend on the values, and returns a [`Front`]: the Pareto front of accuracy over time. It does not
+//! measure every network. Each has a lower bound on its time: a network is ruled out if it would be dominated
+//! even at that bound, or if the bound exceeds the [`Limits`].
 //!
 //! ```no_run
 //! use goldcrest::{Device, quantize::Precision, search::{Catalogue, Depth, Limits, choose}};
@@ -20,9 +21,10 @@
 //! # Ok::<(), goldcrest::Error>(())
 //! ```
 //!
-//! # A network of one's own
-//! A [`Supernet`](crate::zoo::Supernet) holds many networks. [`Latency`] times its blocks on a device and predicts networks;
-//! a [`Trial`] says how many pictures they have right; [`seek`] finds the best within a time.
+//! # A subnet of a supernet
+//! A [`Supernet`](crate::zoo::Supernet) contains many subnets. [`Latency`] times its blocks on a device and
+//! predicts the time of any subnet; a [`Trial`] evaluates the accuracy of subnets on pictures; [`seek`] finds
+//! the most accurate subnet within a time limit.
 //!
 //! ```no_run
 //! # #[cfg(feature = "demo")]
@@ -37,7 +39,7 @@
 //! let outcome = seek(&mut trial, &device, Precision::F32, &latency, settings, |_, _| {})?;
 //! if let Some(best) = outcome.finalists.first() {
 //!     println!("{}: {:.1} % in {:.2} ms", best.subnet, 100.0 * best.accuracy, best.measured_ms.median);
-//!     let network = best.slice().network()?; // or best.slice().encode()? and config(), as files
+//!     let network = best.slice().network()?; // or encode()? and config() of the slice, to write files
 //! #   drop(network);
 //! }
 //! # Ok(())

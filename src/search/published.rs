@@ -1,4 +1,4 @@
-//! The published networks, and how good they were found to be: the lists in `assets/accuracy`.
+//! The published networks and their accuracies: the lists in `assets/accuracy`.
 
 use std::fmt;
 
@@ -12,22 +12,22 @@ use crate::{
 const TIMM: &str = include_str!("../../assets/accuracy/timm.csv");
 const OTHERS: &str = include_str!("../../assets/accuracy/others.csv");
 
-/// What an accuracy is a percentage of. Those of two metrics are not to be compared.
+/// The metric of an accuracy in percent. Accuracies of different metrics are not comparable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
-    /// Pictures of ImageNet-1k's validation set whose best class is right.
+    /// Top-1 accuracy on ImageNet-1k's validation set.
     Top1,
-    /// Mean intersection over union, on the pictures of COCO val2017 with VOC's classes.
+    /// Mean intersection over union on the pictures of COCO val2017, with VOC's classes.
     CocoVocMiou,
     /// Mean intersection over union on VOC 2012's validation set.
     VocMiou,
-    /// COCO's mean average precision of boxes, on val2017.
+    /// Mean average precision of boxes on COCO val2017.
     CocoMap,
 }
 
 impl Metric {
-    /// The program's command for networks that are measured so: `classify`, `segment` or `detect`.
+    /// The program's command for networks of this metric: `classify`, `segment` or `detect`.
     pub fn task(self) -> &'static str {
         match self {
             Self::Top1 => "classify",
@@ -58,38 +58,39 @@ impl fmt::Display for Metric {
     }
 }
 
-/// A network whose weights are published, at a size for which its accuracy is.
+/// A network with published weights, at an input size with a published accuracy.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Published {
-    /// By its library's or the hub's name: `timm/mobilenetv3_large_100`.
+    /// The name in its library or on the hub: `timm/mobilenetv3_large_100`.
     pub network: String,
-    /// Which of several trainings; empty if there is one.
+    /// The training, where several are published; empty if there is only one.
     pub weights: String,
-    /// Rows and columns of its pictures.
+    /// Height and width of its input.
     pub size: usize,
-    /// The shorter side that pictures are scaled to before the middle is cut out, where that and the size are not what the
-    /// checkpoint itself asks for.
+    /// The shorter side that pictures are scaled to before the centre crop; none where the checkpoint's own
+    /// configuration has this and `size`.
     pub resize: Option<usize>,
-    /// What was measured.
+    /// The metric of `accuracy`.
     pub metric: Metric,
-    /// The percentage, of f32.
+    /// The published accuracy of f32, in percent.
     pub accuracy: f64,
-    /// Learnt values.
+    /// The number of parameters.
     pub parameters: u64,
-    /// Bytes of the checkpoint: those of its file, or about so many, four for each parameter.
+    /// The size of the checkpoint: of its file, or an estimate of four bytes per parameter.
     pub download_bytes: u64,
-    /// The file on download.pytorch.org, if it is there.
+    /// The file on download.pytorch.org, if it is published there.
     pub file: Option<String>,
-    /// Who says how good it is.
+    /// Who published the accuracy.
     pub source: String,
-    /// When.
+    /// The date of the source.
     pub date: String,
-    /// The network with seeded weights that is timed in its place; see [`synthetic::network`].
+    /// The name of the network with seeded weights that is timed instead; see [`synthetic::network`].
     pub structure: String,
 }
 
 impl Published {
-    /// The shell commands that fetch it, where the program does not, and run it on a picture.
+    /// The shell commands that run it on a picture, after a download where the program does not fetch the
+    /// weights.
     ///
     /// ```
     /// let networks = goldcrest::search::Catalogue::new()?.networks;
@@ -102,7 +103,7 @@ impl Published {
         format!("{fetch}goldcrest {} IMAGE {weights}", self.metric.task())
     }
 
-    /// What fetches the weights, if the program does not, and the flags that name them.
+    /// The command that fetches the weights, if the program does not, and the flags that name them.
     pub(super) fn weights_flags(&self) -> (String, String) {
         let (fetch, mut weights) = match &self.file {
             Some(file) => (
@@ -128,12 +129,12 @@ impl fmt::Display for Published {
     }
 }
 
-/// All published networks that the lists have.
+/// The published networks of all lists.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Catalogue {
-    /// Those that run here.
+    /// The networks that this crate can run.
     pub networks: Vec<Published>,
-    /// Names and sizes of those that do not, each with the reason.
+    /// Names and sizes of the others, each with the reason.
     pub left_out: Vec<(String, String)>,
 }
 
@@ -141,7 +142,7 @@ impl Catalogue {
     /// Reads the lists that are part of the crate.
     ///
     /// # Errors
-    /// [`Error::File`] if one of them is damaged, which the tests rule out.
+    /// [`Error::File`] if a list is damaged, which the tests rule out.
     pub fn new() -> Result<Self> {
         let networks = rows(OTHERS, "others.csv", other)?;
         let torchvision = |network: &str, weights: &str| {
@@ -150,18 +151,19 @@ impl Catalogue {
         let mut all = rows(TIMM, "timm.csv", |fields| timm(fields, torchvision))?;
         all.extend(networks);
         let known = synthetic::names();
-        // A width stands behind an `@`.
+        // A width multiplier follows an `@`.
         let base = |n: &Published| n.structure.split('@').next().unwrap_or_default().to_owned();
         let (networks, left_out) = all.into_iter().partition(|n: &Published| known.contains(&base(n)));
         let reason = |n: Published| {
-            let (name, why) = (n.network.rsplit('/').next().unwrap_or_default(), "is not known here");
+            let (name, why) = (n.network.rsplit('/').next().unwrap_or_default(), "is not supported");
             (format!("{n} at {}", n.size), zoo::outside(name).unwrap_or(why).to_owned())
         };
         let left_out: Vec<Published> = left_out;
         Ok(Self { networks, left_out: left_out.into_iter().map(reason).collect() })
     }
 
-    /// Of what is `wanted` the best training of each structure at each size: the others take as long, and are no better.
+    /// The most accurate training of each structure at each size, among the networks that `wanted` accepts:
+    /// the other trainings take as long.
     pub fn best(&self, wanted: impl Fn(&Published) -> bool) -> Vec<&Published> {
         let mut best: Vec<&Published> = Vec::new();
         for network in self.networks.iter().filter(|network| wanted(network)) {
@@ -179,19 +181,19 @@ impl Catalogue {
     }
 }
 
-/// The rows below the head of a list.
+/// Parses the rows below the header of a list.
 fn rows(text: &str, name: &str, row: impl Fn(&[&str]) -> Option<Published>) -> Result<Vec<Published>> {
     let lines = text.lines().enumerate().skip(1);
     let parsed = lines.map(|(i, line)| {
         let fields: Vec<&str> = line.split(',').collect();
         row(&fields).ok_or_else(|| {
-            Error::file(format!("assets/accuracy/{name}"), format!("line {} is not understood", i + 1))
+            Error::file(format!("assets/accuracy/{name}"), format!("line {} cannot be parsed", i + 1))
         })
     });
     parsed.collect()
 }
 
-/// A row of `others.csv`.
+/// Parses a row of `others.csv`.
 fn other(fields: &[&str]) -> Option<Published> {
     let &[network, weights, structure, metric, size, accuracy, parameters, bytes, file, source, date] =
         fields
@@ -215,13 +217,13 @@ fn other(fields: &[&str]) -> Option<Published> {
     })
 }
 
-/// A row of `timm.csv`. Its ResNets have torchvision's weights, which are run as those.
+/// Parses a row of `timm.csv`. Its ResNets with torchvision's weights become torchvision's networks.
 fn timm(fields: &[&str], torchvision: impl Fn(&str, &str) -> Option<Published>) -> Option<Published> {
-    let &[model, size, top1, _top5, parameters, share, _interpolation] = fields else { return None };
+    let &[model, size, top1, _top5, parameters, crop, _interpolation] = fields else { return None };
     let (name, tag) = model.split_once('.')?;
     let size: usize = size.parse().ok()?;
-    let share: f64 = share.parse().ok()?;
-    let trained = tag.split('_').find_map(|part| part.strip_prefix('r')?.parse().ok()).unwrap_or(224);
+    let crop: f64 = crop.parse().ok()?;
+    let trained_size = tag.split('_').find_map(|part| part.strip_prefix('r')?.parse().ok()).unwrap_or(224);
     let parameters = (1e6 * parameters.parse::<f64>().ok()?).round() as u64;
     let published = match tag {
         "tv_in1k" => torchvision(&format!("torchvision/{name}"), "IMAGENET1K_V1")?,
@@ -243,7 +245,7 @@ fn timm(fields: &[&str], torchvision: impl Fn(&str, &str) -> Option<Published>) 
     };
     Some(Published {
         size,
-        resize: (size != trained).then_some((size as f64 / share).floor() as usize),
+        resize: (size != trained_size).then_some((size as f64 / crop).floor() as usize),
         accuracy: top1.parse().ok()?,
         source: "timm".into(),
         date: "August 2026".into(),
@@ -256,7 +258,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_left_out_but_attention_and_edgetpu() {
+    fn only_attention_and_edgetpu_are_left_out() {
         let Catalogue { networks, left_out } = Catalogue::new().unwrap();
         let lines = (TIMM.lines().count() - 1) + (OTHERS.lines().count() - 1);
         assert_eq!(networks.len() + left_out.len(), lines);
@@ -282,9 +284,9 @@ mod tests {
     }
 
     #[test]
-    fn parameters_are_the_structures() {
+    fn structures_have_the_published_parameters() {
         for network in Catalogue::new().unwrap().best(|_| true) {
-            // Large ones are as their smaller kin are, and take long to build.
+            // Large networks take long to build and only repeat the structures of small ones.
             if network.parameters > 6_000_000 || network.structure.contains("segmentation") {
                 continue;
             }
@@ -311,7 +313,7 @@ mod tests {
                 "timm/mobilenetv3_large_100.ra4_e3600_r224_in1k 256 77.182"
             ]
         );
-        // timm's figure and torchvision's own are of one file.
+        // timm and torchvision evaluated the same file.
         assert_eq!(
             of("torchvision/resnet50"),
             [
@@ -328,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_say_what_the_checkpoint_does_not() {
+    fn commands_set_sizes_that_differ_from_the_checkpoint() {
         let catalogue = Catalogue::new().unwrap();
         let command = |name: &str, size: usize| {
             let found = catalogue.networks.iter().find(|n| n.to_string() == name && n.size == size);

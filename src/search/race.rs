@@ -1,47 +1,47 @@
-//! What to measure next, and what not at all: branch and bound over accuracy and time.
+//! Decides which network to measure next and which to skip: branch and bound over accuracy and time.
 //!
-//! Each entry has a floor, a lower bound on its time. An entry is ruled out if its floor is beyond the limit, or if
-//! something at least as accurate was measured to take no longer than the floor: whatever it would take, it would be
-//! dominated.
+//! Each entry has a lower bound on its time. An entry is ruled out if its bound exceeds the limit, or if an
+//! entry that is at least as accurate was measured to take no longer than the bound: it would be dominated at
+//! any time.
 
 use super::Metric;
 
-/// A network that may be measured on a device in a precision.
+/// A network in one precision on one device, measured or not.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Entry {
     /// In percent.
     pub accuracy: f64,
-    /// Which device, metric and kind of numbers it is of: entries of one group are compared.
+    /// The device's index, the metric, and true for int8: only entries of one group are compared.
     pub group: (usize, Metric, bool),
-    /// Which rate its floor follows from: of its device and precision.
+    /// The index of the peak rates that `floor_ms` follows from: one per device and precision.
     pub rate: usize,
-    /// The milliseconds that it takes at least.
+    /// A lower bound on its time, in milliseconds.
     pub floor_ms: f64,
-    /// What came of it.
+    /// The state of its measurement.
     pub state: State,
 }
 
-/// What came of an entry.
+/// The state of an entry's measurement.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum State {
-    /// Nothing yet.
+    /// Not measured.
     Waiting,
-    /// It takes so many milliseconds.
+    /// Measured: the median time, in milliseconds.
     Took(f64),
-    /// It could not be measured.
+    /// The measurement failed.
     Failed,
 }
 
-/// What measuring is to find out.
+/// What the measurements have to find.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Goal {
-    /// All that is on the front, as far as this many milliseconds.
+    /// The Pareto front, up to this many milliseconds.
     Front(Option<f64>),
-    /// The quickest.
-    Quickest,
-    /// The most accurate within this many milliseconds.
+    /// The fastest entry.
+    Fastest,
+    /// The most accurate entry within this many milliseconds.
     MostAccurate(Option<f64>),
-    /// Everything.
+    /// Every entry's time: none is ruled out.
     All,
 }
 
@@ -54,16 +54,16 @@ impl Entry {
     }
 }
 
-/// Whether `entry` need not be measured for `goal`. `running` are all that take part.
-pub fn is_ruled_out(entry: &Entry, running: &[&Entry], goal: Goal) -> bool {
+/// True if `entry` need not be measured for `goal`. `admitted` holds all entries that are considered.
+pub fn is_ruled_out(entry: &Entry, admitted: &[&Entry], goal: Goal) -> bool {
     let beyond = |limit: Option<f64>| limit.is_some_and(|limit| entry.floor_ms > limit);
-    let of_group = || running.iter().filter(|other| other.group == entry.group);
+    let of_group = || admitted.iter().filter(|other| other.group == entry.group);
     match goal {
         Goal::Front(within) => {
             let dominates = |ms: f64, other: &Entry| other.accuracy >= entry.accuracy && ms <= entry.floor_ms;
             beyond(within) || of_group().any(|other| other.took().is_some_and(|ms| dominates(ms, other)))
         }
-        Goal::Quickest => of_group().filter_map(|other| other.took()).any(|ms| ms <= entry.floor_ms),
+        Goal::Fastest => of_group().filter_map(|other| other.took()).any(|ms| ms <= entry.floor_ms),
         Goal::MostAccurate(within) => {
             let fits = |ms: f64| within.is_none_or(|within| ms <= within);
             let fit = of_group().filter(|other| other.took().is_some_and(fits));
@@ -73,16 +73,16 @@ pub fn is_ruled_out(entry: &Entry, running: &[&Entry], goal: Goal) -> bool {
     }
 }
 
-/// The one to measure next, of those that `takes_part` admits.
-pub fn next(entries: &[Entry], goal: Goal, takes_part: impl Fn(usize) -> bool) -> Option<usize> {
-    let running: Vec<&Entry> = (0..entries.len()).filter(|i| takes_part(*i)).map(|i| &entries[i]).collect();
+/// Returns the index of the entry to measure next, among those that `is_admitted` accepts.
+pub fn next(entries: &[Entry], goal: Goal, is_admitted: impl Fn(usize) -> bool) -> Option<usize> {
+    let admitted: Vec<&Entry> = (0..entries.len()).filter(|i| is_admitted(*i)).map(|i| &entries[i]).collect();
     let open = |i: &usize| {
         let entry = &entries[*i];
-        takes_part(*i) && entry.state == State::Waiting && !is_ruled_out(entry, &running, goal)
+        is_admitted(*i) && entry.state == State::Waiting && !is_ruled_out(entry, &admitted, goal)
     };
     let open: Vec<usize> = (0..entries.len()).filter(open).collect();
-    let estimate = |i: usize| entries[i].floor_ms * slowness(entries, entries[i].rate);
-    let worth = |i: usize| -> [f64; 3] {
+    let estimate = |i: usize| entries[i].floor_ms * slowdown(entries, entries[i].rate);
+    let priority = |i: usize| -> [f64; 3] {
         let entry = &entries[i];
         match goal {
             Goal::Front(within) => {
@@ -94,7 +94,7 @@ pub fn next(entries: &[Entry], goal: Goal, takes_part: impl Fn(usize) -> bool) -
                 };
                 [f64::from(u8::from(fits)), open.iter().filter(rules_out).count() as f64, entry.accuracy]
             }
-            Goal::Quickest | Goal::All => [-entry.floor_ms, 0.0, 0.0],
+            Goal::Fastest | Goal::All => [-entry.floor_ms, 0.0, 0.0],
             Goal::MostAccurate(_) => [entry.accuracy, -entry.floor_ms, 0.0],
         }
     };
@@ -105,18 +105,18 @@ pub fn next(entries: &[Entry], goal: Goal, takes_part: impl Fn(usize) -> bool) -
             .find(|order| order.is_ne())
             .unwrap_or(std::cmp::Ordering::Equal)
     };
-    // Of equals the first.
-    open.iter().rev().copied().max_by(|a, b| order(&worth(*a), &worth(*b)))
+    // Reversed, as `max_by` returns the last of equal entries: the first one is wanted.
+    open.iter().rev().copied().max_by(|a, b| order(&priority(*a), &priority(*b)))
 }
 
-/// How many times its floor a network of this rate takes, in the median of those that were measured.
-fn slowness(entries: &[Entry], rate: usize) -> f64 {
-    /// About what is seen on CPUs.
-    const UNKNOWN: f64 = 2.0;
+/// The median ratio of measured time to lower bound, over the measured entries of this rate.
+fn slowdown(entries: &[Entry], rate: usize) -> f64 {
+    /// Until an entry is measured: about the ratio on CPUs.
+    const DEFAULT: f64 = 2.0;
     let ratio = |entry: &Entry| Some(entry.took()? / entry.floor_ms).filter(|ratio| ratio.is_finite());
     let mut ratios: Vec<f64> = entries.iter().filter(|entry| entry.rate == rate).filter_map(ratio).collect();
     ratios.sort_by(f64::total_cmp);
-    ratios.get(ratios.len() / 2).copied().unwrap_or(UNKNOWN)
+    ratios.get(ratios.len() / 2).copied().unwrap_or(DEFAULT)
 }
 
 #[cfg(test)]
@@ -125,7 +125,7 @@ mod tests {
 
     use super::*;
 
-    /// Networks with what they take, which the race does not know.
+    /// Networks with their times, which the code under test does not see.
     fn networks() -> impl Strategy<Value = Vec<(Entry, f64)>> {
         let network = (0u8..20, 0..2usize, 1u8..40, 0u8..30).prop_map(|(accuracy, group, floor, more)| {
             let floor_ms = f64::from(floor) / 4.0;
@@ -142,7 +142,7 @@ mod tests {
         proptest::collection::vec(network, 1..30)
     }
 
-    /// Runs to the end; gives what was measured.
+    /// Measures until no entry is left to measure, and returns all entries.
     fn run(networks: &[(Entry, f64)], goal: Goal) -> Vec<Entry> {
         let mut entries: Vec<Entry> = networks.iter().map(|(entry, _)| *entry).collect();
         while let Some(i) = next(&entries, goal, |_| true) {
@@ -154,7 +154,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_of_the_front_is_ruled_out(networks in networks(), within in 1u8..30, limited: bool) {
+        fn no_entry_of_the_front_is_ruled_out(networks in networks(), within in 1u8..30, limited: bool) {
             let within = limited.then_some(f64::from(within));
             let entries = run(&networks, Goal::Front(within));
             for (i, (entry, ms)) in networks.iter().enumerate() {
@@ -169,20 +169,20 @@ mod tests {
                     networks.iter().zip(&entries).any(|(n, e)| pick(n) && e.took().is_some())
                 };
                 if within.is_none_or(|within| *ms <= within) && !networks.iter().any(dominates) {
-                    // It, or another that is exactly as good.
+                    // Of entries with the same accuracy and time, one measurement is enough.
                     prop_assert!(entries[i].took().is_some() || measured(&equal), "{i} was missed");
                 }
             }
         }
 
         #[test]
-        fn the_quickest_and_the_most_accurate_are_found(networks in networks(), within in 1u8..30) {
+        fn the_fastest_and_the_most_accurate_are_found(networks in networks(), within in 1u8..30) {
             for group in 0..2 {
                 let of = |least: f64| networks.iter().filter(move |(e, ms)| e.group.0 == group && *ms <= least);
-                let found = run(&networks, Goal::Quickest);
-                let quickest = of(f64::MAX).map(|(_, ms)| *ms).min_by(f64::total_cmp);
+                let found = run(&networks, Goal::Fastest);
+                let fastest = of(f64::MAX).map(|(_, ms)| *ms).min_by(f64::total_cmp);
                 let took = found.iter().filter(|e| e.group.0 == group).filter_map(Entry::took);
-                prop_assert_eq!(took.min_by(f64::total_cmp), quickest);
+                prop_assert_eq!(took.min_by(f64::total_cmp), fastest);
 
                 let within = f64::from(within);
                 let found = run(&networks, Goal::MostAccurate(Some(within)));
@@ -209,7 +209,7 @@ mod tests {
         let measured = |goal| run(&networks, goal).iter().map(|e| e.took().is_some()).collect::<Vec<_>>();
         assert_eq!(measured(Goal::Front(None)), [true, false, false, true]);
         assert_eq!(measured(Goal::Front(Some(0.9))), [false, false, false, true]);
-        assert_eq!(measured(Goal::Quickest), [false, false, false, true]);
+        assert_eq!(measured(Goal::Fastest), [false, false, false, true]);
         assert_eq!(measured(Goal::MostAccurate(None)), [true, false, false, false]);
         assert_eq!(measured(Goal::All), [true; 4]);
     }

@@ -1,4 +1,4 @@
-//! A session that is built while a program renders.
+//! Building a session piece by piece while a program renders.
 
 use std::{
     future::Future,
@@ -17,7 +17,7 @@ use web_time::Instant;
 
 use super::{
     Device, Options, Session,
-    draft::{Draft, Order},
+    draft::{Draft, SessionSpec},
 };
 use crate::{Error, Result, gpu::Pace, zoo::Network};
 
@@ -26,14 +26,14 @@ type Work = Pin<Box<dyn Future<Output = Result<Session>> + Send>>;
 #[cfg(target_arch = "wasm32")]
 type Work = Pin<Box<dyn Future<Output = Result<Session>>>>;
 
-/// A session that is built piece by piece: see [`Session::building`].
+/// A session under construction; see [`Session::building`].
 pub struct Building {
     work: Option<Work>,
-    /// Pipelines compiled, of how many.
+    /// The number of pipelines compiled, and the number to compile.
     progress: Arc<Mutex<[usize; 2]>>,
 }
 
-/// Hears whether the work can go on at once.
+/// A waker that records whether the future can be polled again immediately.
 #[derive(Default)]
 struct Woken(AtomicBool);
 
@@ -44,12 +44,12 @@ impl Wake for Woken {
 }
 
 impl Building {
-    /// Goes on building for `budget`, one piece at least: a layer's weights, a pipeline or a bind group.
-    /// Gives the session, once it is ready. It waits for nothing: neither for the plan, which in a browser
-    /// is a piece too, nor for a disk, nor in a browser for the device.
+    /// Continues building for `budget`, by at least one piece: a layer's weights, a pipeline or a bind group.
+    /// Returns the session once it is ready. It never waits for the planning thread, for a disk or, in a
+    /// browser, for the device. In a browser, planning is one of the pieces.
     ///
     /// # Errors
-    /// As [`Session::new`]; [`Error::Input`] if the session was given or failed before.
+    /// As [`Session::new`]; [`Error::Input`] if an earlier call returned the session or an error.
     pub fn advance(&mut self, budget: Duration) -> Result<Option<Session>> {
         let begun = Instant::now();
         let work = self.work.as_mut().ok_or_else(|| Error::Input("the session is built already".into()))?;
@@ -66,54 +66,54 @@ impl Building {
         }
     }
 
-    /// Pipelines compiled, and of how many that are new to the device: zero of zero while weights are on
-    /// their way there.
+    /// Returns the number of pipelines compiled and the number to compile, without those that the device
+    /// already has. Both are 0 while weights are uploaded.
     pub fn progress(&self) -> [usize; 2] {
         *self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Session {
-    /// [`Session::for_pictures`] over several frames of a program that renders: [`Building::advance`] is
-    /// called each frame until the session is there. It is planned on a thread of its own, where there are
-    /// threads; what speaks to the device is done in `advance`. Some drivers take longer than a frame for
-    /// one pipeline: a program that cannot have that builds on another thread of its own, as sessions
-    /// may be sent.
+    /// [`Session::for_pictures`], spread over the frames of a program that renders: call
+    /// [`Building::advance`] in each frame until it returns the session. Planning runs on a separate thread,
+    /// where threads exist; all work with the device is done in `advance`. Some drivers take longer than a
+    /// frame to compile one pipeline. Programs that cannot accept this build the session on another thread:
+    /// `Session` is `Send`.
     ///
     /// # Errors
-    /// As [`Session::for_pictures`], if the network does not take or answer such pictures; all else is told
-    /// by [`Building::advance`].
+    /// As [`Session::for_pictures`], if the network does not accept such pictures or has no such outputs.
+    /// [`Building::advance`] returns all other errors.
     pub fn building(
         device: impl Into<Device>,
         network: &Network,
         picture: [usize; 2],
         options: Options,
     ) -> Result<Building> {
-        let order = Order::of_pictures(device, network, picture, options)?.owned();
+        let spec = SessionSpec::of_pictures(device, network, picture, options)?.owned();
         let progress = Arc::new(Mutex::new([0; 2]));
-        let told = progress.clone();
-        let tell = move |done, of| *told.lock().unwrap_or_else(PoisonError::into_inner) = [done, of];
-        let work = async { draft(order).await?.build(Pace::Piecewise, tell).await };
+        let shared = progress.clone();
+        let report = move |done, of| *shared.lock().unwrap_or_else(PoisonError::into_inner) = [done, of];
+        let work = async { draft(spec).await?.build(Pace::Piecewise, report).await };
         Ok(Building { work: Some(Box::pin(work)), progress })
     }
 }
 
-/// Plans on a thread of its own.
+/// Plans on a separate thread.
 #[cfg(not(target_arch = "wasm32"))]
-async fn draft(order: Order<'static>) -> Result<Draft> {
+async fn draft(spec: SessionSpec<'static>) -> Result<Draft> {
     let (sender, receiver) = oneshot_channel();
     let plan = move || {
-        // Nobody hears it if the building was dropped.
-        let _ = sender.send(order.draft_warm());
+        // Sending fails if the `Building` was dropped.
+        let _ = sender.send(spec.draft_warm());
     };
     let thread = std::thread::Builder::new().name("goldcrest plans".into());
-    thread.spawn(plan).map_err(|e| Error::Device(format!("no thread to plan on: {e}")))?;
-    let gone = || Error::Device("the thread that planned is gone".into());
+    thread.spawn(plan).map_err(|e| Error::Device(format!("cannot start a thread to plan on: {e}")))?;
+    let gone = || Error::Device("the planning thread ended without a plan".into());
     receiver.receive().await.ok_or_else(gone)?
 }
 
-/// A browser has no threads for us.
+/// Plans on the calling thread: a browser has no threads to use.
 #[cfg(target_arch = "wasm32")]
-async fn draft(order: Order<'static>) -> Result<Draft> {
-    order.draft_warm()
+async fn draft(spec: SessionSpec<'static>) -> Result<Draft> {
+    spec.draft_warm()
 }

@@ -1,4 +1,4 @@
-//! What a network can run on.
+//! Devices: a graphics adapter or the CPU.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use crate::{
     tensor::Element,
 };
 
-/// A graphics adapter, or the CPU. Clones share it.
+/// A graphics adapter, or the CPU. Clones share the device.
 #[derive(Clone)]
 pub enum Device {
     /// An adapter through wgpu.
@@ -19,7 +19,7 @@ pub enum Device {
 }
 
 impl Device {
-    /// The machine's best graphics adapter, or its CPU if there is none that is not software.
+    /// Returns the machine's best hardware graphics adapter, or its CPU if it has none that works.
     ///
     /// # Errors
     /// As [`Cpu::new`].
@@ -27,7 +27,7 @@ impl Device {
         pollster::block_on(Self::best_async())
     }
 
-    /// [`Device::best`] for where nothing may block.
+    /// [`Device::best`] for callers that must not block.
     ///
     /// # Errors
     /// As [`Device::best`].
@@ -43,7 +43,7 @@ impl Device {
         Ok(Self::Cpu(Cpu::new(None)?))
     }
 
-    /// Measures, once, what plans for it assume; see [`Gpu::calibrate`].
+    /// Measures the planner's parameters of the device, once; see [`Gpu::calibrate`].
     pub(super) async fn calibrate(&self) -> Result<()> {
         match self {
             Self::Gpu(gpu) => gpu.calibrate().await,
@@ -51,10 +51,10 @@ impl Device {
         }
     }
 
-    /// Refuses what maps and weights cannot be on it.
+    /// Checks that the device can store maps and weights as `element`.
     ///
     /// # Errors
-    /// [`Error::NoF16`] if it is f16.
+    /// [`Error::NoF16`] if `element` is f16 and the device lacks it.
     pub fn supports(&self, element: Element) -> Result<()> {
         match (self, element) {
             (Self::Gpu(gpu), element) => gpu.supports(element),
@@ -63,7 +63,7 @@ impl Device {
         }
     }
 
-    /// `gpu` or `cpu`.
+    /// Returns `gpu` or `cpu`.
     pub fn backend(&self) -> &'static str {
         match self {
             Self::Gpu(_) => "gpu",

@@ -1,10 +1,10 @@
-//! From what is wanted to a plan: all of a session that needs no device yet.
+//! Planning a session: all that can be done before work on the device starts.
 
 use std::{borrow::Cow, time::Duration};
 
 use web_time::Instant;
 
-use super::{Device, Engine, F16_BOUND, Options, Session, Startup, pictures::Reading, recall};
+use super::{Device, Engine, F16_BOUND, Options, Session, Startup, pictures::PictureSetup, recall};
 use crate::{
     Error, Result, Shape, cpu,
     gpu::{self, Gpu, Pace},
@@ -14,8 +14,8 @@ use crate::{
     zoo::Network,
 };
 
-/// The plan that a session on `gpu` runs, with what [`tune`](crate::measure::tune) found if it was
-/// kept. The batch and the size are the `input`'s.
+/// Plans a session on `gpu` with the kept results of [`tune`](crate::measure::tune), if there are any.
+/// Batch and size are those of `input`; those in `options` are ignored.
 ///
 /// # Errors
 /// As [`Plan::new`].
@@ -24,7 +24,7 @@ pub fn plan(gpu: &Gpu, graph: &Graph, input: Shape, options: Options) -> Result<
     let recalled = |element| recall(gpu, graph, input, element);
     let (element, kept) = match options.precision.element() {
         Some(element) => (element, options.takes_tuned().then(|| recalled(element)).flatten()),
-        // The file may be from another device of this adapter, one that had f16.
+        // The file may come from another device on this adapter, one opened with f16.
         None => match (recalled(Element::F32), recalled(Element::F16).filter(|_| gpu.has_f16())) {
             (Some(whole), Some(half)) if half.ms < whole.ms && half.error <= F16_BOUND => {
                 (Element::F16, Some(half))
@@ -43,45 +43,46 @@ pub fn plan(gpu: &Gpu, graph: &Graph, input: Shape, options: Options) -> Result<
     Plan::new(graph, input, machine, &wanted)
 }
 
-/// A plan for the whole batch, or for the largest share of it that the device's limits admit.
+/// Plans the whole batch, or halves it until a sub-batch is within the device's limits.
 fn plan_within_limits(gpu: &Gpu, graph: &Graph, input: Shape, options: Options) -> Result<Plan> {
-    let mut share = input.n;
+    let mut sub_batch = input.n;
     loop {
-        match plan(gpu, graph, Shape { n: share, ..input }, options) {
-            // Taps are of one run.
-            Err(Error::Limit { what, .. }) if share > 1 && !options.taps => {
-                share = share.div_ceil(2);
-                log::debug!("{what} is too large for a batch of {}: trying shares of {share}", input.n);
+        match plan(gpu, graph, Shape { n: sub_batch, ..input }, options) {
+            // Taps hold the outputs of a single run, so a batch with taps cannot be split.
+            Err(Error::Limit { what, .. }) if sub_batch > 1 && !options.taps => {
+                sub_batch = sub_batch.div_ceil(2);
+                log::debug!("{what} is too large for a batch of {}: trying {sub_batch} at a time", input.n);
             }
             planned => return planned,
         }
     }
 }
 
-/// What a session is to be of.
-pub(super) struct Order<'a> {
+/// The specification of a session: everything needed to plan and build it.
+pub(super) struct SessionSpec<'a> {
     pub device: Device,
     pub graph: Cow<'a, Graph>,
-    /// The batch and the size of the options are this one's.
+    /// The input's shape; the batch and size in `options` are ignored.
     pub input: Shape,
     pub options: Options,
-    pub reading: Option<Reading>,
+    pub picture_setup: Option<PictureSetup>,
 }
 
-impl<'a> Order<'a> {
+impl<'a> SessionSpec<'a> {
     pub fn of_network(device: impl Into<Device>, network: &'a Network, options: Options) -> Result<Self> {
         let graph = network.answering(options.answer)?;
         let input = options.input_shape(network);
-        Ok(Self { device: device.into(), graph, input, options, reading: None })
+        Ok(Self { device: device.into(), graph, input, options, picture_setup: None })
     }
 
-    /// One that needs no network any more; the weights are shared.
-    pub fn owned(self) -> Order<'static> {
-        let Self { device, graph, input, options, reading } = self;
-        Order { device, graph: Cow::Owned(graph.into_owned()), input, options, reading }
+    /// Returns a specification that does not borrow the network; the weights are shared.
+    pub fn owned(self) -> SessionSpec<'static> {
+        let Self { device, graph, input, options, picture_setup } = self;
+        SessionSpec { device, graph: Cow::Owned(graph.into_owned()), input, options, picture_setup }
     }
 
-    /// [`Order::draft`], and what building it would have to wait for on a disk.
+    /// [`SessionSpec::draft`], which also reads the driver's cache, so that building does not wait for a
+    /// disk.
     pub fn draft_warm(self) -> Result<Draft> {
         let draft = self.draft()?;
         if let Drafted::Gpu(gpu, _) = &draft.engine {
@@ -90,11 +91,11 @@ impl<'a> Order<'a> {
         Ok(draft)
     }
 
-    /// Plans it, and packs the weights.
+    /// Plans the session and packs its weights.
     pub fn draft(self) -> Result<Draft> {
-        let Self { device, graph, input, options, reading } = self;
+        let Self { device, graph, input, options, picture_setup } = self;
         if input.is_empty() {
-            return Err(Error::Input(format!("the shape {input} holds no value")));
+            return Err(Error::Input(format!("the shape {input} is empty")));
         }
         device.supports(options.precision.element().unwrap_or_default())?;
         let begun = Instant::now();
@@ -111,17 +112,17 @@ impl<'a> Order<'a> {
                 Drafted::Cpu(Box::new(cpu::Executor::new(&cpu, &graph, input, options.taps)?))
             }
         };
-        Ok(Draft { engine, input, outputs, reading, took: begun.elapsed() })
+        Ok(Draft { engine, input, outputs, picture_setup, took: begun.elapsed() })
     }
 }
 
-/// A session of which nothing is on the device yet.
+/// A planned session, before anything is on the device.
 pub(super) struct Draft {
     engine: Drafted,
     input: Shape,
     outputs: Vec<(String, Vec<usize>)>,
-    reading: Option<Reading>,
-    /// How long it took to make.
+    picture_setup: Option<PictureSetup>,
+    /// The time that planning took.
     took: Duration,
 }
 
@@ -132,17 +133,17 @@ enum Drafted {
 
 impl Draft {
     pub async fn build(self, pace: Pace, progress: impl FnMut(usize, usize)) -> Result<Session> {
-        let Self { engine, input, outputs, reading, took } = self;
+        let Self { engine, input, outputs, picture_setup, took } = self;
         let (engine, startup) = match engine {
             Drafted::Gpu(gpu, mut plan) => {
                 let executor = gpu::Executor::build(&gpu, &plan, pace, progress).await?;
                 let startup = executor.startup();
-                // The device has them now.
+                // The device has its own copy now.
                 plan.weights = Vec::new();
                 (Engine::Gpu { plan, executor: Box::new(executor) }, startup)
             }
             Drafted::Cpu(executor) => (Engine::Cpu(executor), Startup::default()),
         };
-        Ok(Session { engine, input, outputs, reading, startup: Startup { plan: took, ..startup } })
+        Ok(Session { engine, input, outputs, picture_setup, startup: Startup { plan: took, ..startup } })
     }
 }

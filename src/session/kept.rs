@@ -1,4 +1,4 @@
-//! What tuning measured, kept for later sessions: a file for each network, shape and device.
+//! Tuning results kept for later sessions, one file per network, input shape and device.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,18 +11,19 @@ use crate::{
     tensor::Element,
 };
 
-/// What schedules depend on. A file is for one of these; anything else makes it stale.
+/// Everything that tuning results depend on. A file with another key is stale.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Key {
     adapter: String,
     backend: String,
     driver: String,
     input: [usize; 4],
-    /// What maps and weights are stored as.
+    /// The storage type of maps and weights.
     element: String,
-    /// Of the network's convolutions with their shapes.
+    /// Checksum of the network's convolutions and their shapes.
     network: u64,
-    /// Of every kernel's text, and of this version, whose planner cuts the tiles.
+    /// Checksum of all kernel sources and of the crate's version, because another version's planner may
+    /// choose other tiles.
     kernels: u64,
 }
 
@@ -32,26 +33,27 @@ struct File {
     kept: Kept,
 }
 
-/// What is kept of tuning.
+/// Kept results of tuning.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Kept {
-    /// What beat the model's choice.
+    /// The candidates that beat the cost model's choice.
     pub winners: Tuned,
-    /// Milliseconds of a run with it.
+    /// Milliseconds per run with the winners.
     pub ms: f64,
-    /// How far the network's scores are from those in f32, over their norm.
+    /// Relative error of the network's scores: the norm of their difference from the f32 scores, over the
+    /// norm of the f32 scores.
     pub error: f64,
-    /// Of the weights that this is so of; what is measured in f32 depends on none.
+    /// Checksum of the weights that `error` was measured with. Results in f32 do not depend on it.
     pub weights: u64,
 }
 
-/// The relative error that f16 may leave: beyond it nobody gets f16 who does not ask for it.
+/// The largest relative error of the scores at which f16 is chosen automatically.
 pub const F16_BOUND: f64 = 1e-2;
 
 impl Key {
     fn new(info: &AdapterInfo, graph: &Graph, input: Shape, element: Element) -> Option<Self> {
         let shapes = graph.shapes(input).ok()?;
-        // Whatever is wanted of the network, these are what tuning chooses for.
+        // Tuning chooses kernels for convolutions only, whatever the outputs are.
         let convolutions = graph.nodes().filter_map(|(id, node)| match &node.op {
             Op::Conv(conv) => {
                 let form = (conv.weight.dims(), conv.stride, conv.dilation, conv.groups, conv.activation);
@@ -72,8 +74,8 @@ impl Key {
         })
     }
 
-    /// The file that has its schedules. Kernels are not part of the name: a newer version
-    /// replaces what an older one left.
+    /// Returns the name of the file for this key. Kernels are not part of it, so that a newer version
+    /// replaces the file of an older one.
     fn file(&self) -> String {
         let named = Self { kernels: 0, ..self.clone() };
         let text = serde_json::to_string(&named).unwrap_or_default();
@@ -81,7 +83,7 @@ impl Key {
     }
 }
 
-/// A checksum of a network's weights.
+/// Returns a checksum of the weights of a network's convolutions.
 pub fn weights(graph: &Graph) -> u64 {
     let sums = graph.nodes().filter_map(|(_, node)| match &node.op {
         Op::Conv(conv) => Some(cache::checksum(node.name(), bytemuck::cast_slice(conv.weight.data()))),
@@ -90,8 +92,8 @@ pub fn weights(graph: &Graph) -> u64 {
     sums.fold(0, |all, sum| all.rotate_left(1) ^ sum)
 }
 
-/// What tuning found for this network on this device, if it was kept; in f16 for these very weights, as
-/// others may leave another error.
+/// Loads the kept tuning results for this network on this device, if there are any. f16 results are used only
+/// with the weights that they were measured with, because the error depends on the weights.
 /// A damaged or stale file is ignored with a warning.
 pub fn recall(gpu: &Gpu, graph: &Graph, input: Shape, element: Element) -> Option<Kept> {
     let folder = gpu.cache_folder()?;
@@ -101,16 +103,16 @@ pub fn recall(gpu: &Gpu, graph: &Graph, input: Shape, element: Element) -> Optio
     let path = folder.join(&file);
     let found = cache::unseal(&file, &bytes).and_then(|data| serde_json::from_slice::<File>(data).ok());
     match found {
-        Some(File { key: of, kept })
-            if of == key && element == Element::F16 && kept.weights != weights(graph) =>
+        Some(File { key: of_file, kept })
+            if of_file == key && element == Element::F16 && kept.weights != weights(graph) =>
         {
             log::info!("{}: measured with other weights: not used in f16, tune again", path.display());
             None
         }
-        Some(File { key: of, kept }) if of == key => {
+        Some(File { key: of_file, kept }) if of_file == key => {
             let Tuned { kernels, gated, schedules } = &kept.winners;
             let (kernels, schedules) = (kernels.len() + gated.len(), schedules.len());
-            log::debug!("{}: {kernels} kernels and {schedules} schedules as measured", path.display());
+            log::debug!("{}: using {kernels} tuned kernels and {schedules} tuned schedules", path.display());
             Some(kept)
         }
         Some(_) => {
@@ -127,7 +129,7 @@ pub fn recall(gpu: &Gpu, graph: &Graph, input: Shape, element: Element) -> Optio
     }
 }
 
-/// Keeps what tuning found for [`recall`]. False if there is no cache folder or it cannot be written.
+/// Keeps tuning results for [`recall`]. Returns false if there is no cache folder or it cannot be written.
 pub fn keep(gpu: &Gpu, graph: &Graph, input: Shape, element: Element, kept: Kept) -> bool {
     let Some((folder, key)) = gpu.cache_folder().zip(Key::new(gpu.adapter(), graph, input, element)) else {
         return false;

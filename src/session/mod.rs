@@ -1,4 +1,4 @@
-//! A network on a device: what a program that embeds Goldcrest holds.
+//! Sessions: networks that are ready to run on a device, the main API for programs that embed Goldcrest.
 
 mod building;
 mod device;
@@ -18,7 +18,7 @@ pub use kept::{F16_BOUND, Kept, keep, recall, weights};
 #[cfg(feature = "feed")]
 pub(crate) use pictures::preprocessing;
 
-use draft::Order;
+use draft::SessionSpec;
 
 use crate::{
     Error, Result, Shape, Tensor, cpu,
@@ -29,21 +29,21 @@ use crate::{
     zoo::{Answer, Network},
 };
 
-/// What maps and weights are to be stored as.
+/// The requested storage type of maps and weights.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Precision {
-    /// f16 where [`tune`](crate::measure::tune) found it quicker on the device for this network, and
-    /// no further from f32 than [`F16_BOUND`], else f32.
+    /// f16 if [`tune`](crate::measure::tune) found it faster for this network on this device, with a relative
+    /// error of at most [`F16_BOUND`]; else f32.
     #[default]
     Auto,
-    /// 32 bits.
+    /// 32-bit floats.
     F32,
-    /// 16 bits, an error on devices without them.
+    /// 16-bit floats; an error on devices without them.
     F16,
 }
 
 impl Precision {
-    /// What is to be stored, unless that is left open.
+    /// Returns the storage type; `None` for [`Precision::Auto`].
     pub fn element(self) -> Option<Element> {
         match self {
             Self::Auto => None,
@@ -53,28 +53,28 @@ impl Precision {
     }
 }
 
-/// What a session is built for.
+/// Options of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    /// Pictures in a run. A batch too large for the device's limits is run in shares.
+    /// Pictures per run. A batch that exceeds the device's limits is split into sub-batches.
     pub batch: usize,
-    /// Rows and columns of a picture, if not those that the network was made for.
+    /// Rows and columns of the network's input; by default those that the network was made for.
     pub size: Option<[usize; 2]>,
-    /// Which layers may share a kernel.
+    /// The layers that may share a kernel.
     pub fuse: Fuse,
-    /// What maps and weights are stored as.
+    /// The storage type of maps and weights.
     pub precision: Precision,
-    /// What is wanted of the network.
+    /// The requested outputs of the network.
     pub answer: Answer,
-    /// Keep every layer's output for [`Session::taps`]; takes more memory, and fuses nothing.
+    /// Keeps every layer's output for [`Session::taps`]. This takes more memory and disables fusion.
     pub taps: bool,
-    /// Run WebGPU's baseline of kernels alone, whatever more the adapter has: what every adapter
-    /// and every browser runs.
+    /// Uses only kernels of baseline WebGPU, which run on every adapter and in every browser, even if the
+    /// adapter has more features.
     pub baseline: bool,
 }
 
 impl Default for Options {
-    /// One picture of the network's own size, its scores alone.
+    /// One picture of the network's default size, with its scores as the only output.
     fn default() -> Self {
         Self {
             batch: 1,
@@ -89,17 +89,17 @@ impl Default for Options {
 }
 
 impl Options {
-    /// What the planner has to know of it.
+    /// Returns the planner's options.
     pub fn plan(&self) -> plan::Options {
         plan::Options { fuse: self.fuse, taps: self.taps, ..plan::Options::default() }
     }
 
-    /// Whether what was measured decides which kernels run: that may be beyond the baseline.
+    /// Returns whether tuning results may choose the kernels, which can be beyond the baseline.
     pub(crate) fn takes_tuned(&self) -> bool {
         self.fuse == Fuse::Auto && !self.taps && !self.baseline
     }
 
-    /// The shape of the input that a session of `network` will take.
+    /// Returns the input shape of a session of `network`.
     pub fn input_shape(&self, network: &Network) -> Shape {
         let shape = network.input_shape(self.batch);
         match self.size {
@@ -109,31 +109,31 @@ impl Options {
     }
 }
 
-/// An inference in flight: what [`Session::submit`] gives and [`Session::collect`] takes.
+/// An inference in flight, from [`Session::submit`] to [`Session::collect`].
 pub struct Pending(Flight);
 
 enum Flight {
-    /// A share of the batch each.
+    /// One inference per sub-batch.
     Gpu(Vec<gpu::Pending>),
-    /// The CPU has nobody to wait for.
+    /// The outputs of the CPU, which computes synchronously.
     Done(Vec<Tensor>),
 }
 
 /// A network, ready to run for one input shape on one device.
 pub struct Session {
     engine: Engine,
-    /// The whole batch's shape.
+    /// The shape of the whole batch.
     input: Shape,
-    /// Names and dimensions of the answer's parts, for the whole batch.
+    /// Names and dimensions of the outputs, for the whole batch.
     outputs: Vec<(String, Vec<usize>)>,
-    /// How it takes pictures, if it does.
-    reading: Option<pictures::Reading>,
+    /// Everything specific to pictures; `None` if the session was built for tensors.
+    picture_setup: Option<pictures::PictureSetup>,
     startup: Startup,
 }
 
 enum Engine {
     Gpu {
-        /// For the batch, or for a share of it.
+        /// The plan of the whole batch, or of one sub-batch.
         plan: Box<Plan>,
         executor: Box<gpu::Executor>,
     },
@@ -141,18 +141,18 @@ enum Engine {
 }
 
 impl Session {
-    /// Makes everything that runs of `network` need: on a GPU a plan and its pipelines.
+    /// Builds everything needed to run `network`: on a GPU, a plan and its pipelines.
     ///
     /// # Errors
     /// [`Error::Layer`] if an input of that shape does not fit the network, [`Error::Limit`] if
     /// it does not fit the device, [`Error::NoF16`] if the device lacks the precision,
-    /// [`Error::Input`] if the network has no such answer, [`Error::Device`] if the device refuses it.
+    /// [`Error::Input`] if the network has no such outputs, [`Error::Device`] if the device reports an error.
     pub fn new(device: impl Into<Device>, network: &Network, options: Options) -> Result<Self> {
         pollster::block_on(Self::build(device, network, options, |_, _| {}))
     }
 
-    /// [`Session::new`] for where nothing may block, or where somebody wants to see progress:
-    /// `progress` hears of each pipeline that has to be compiled, done and of how many.
+    /// [`Session::new`] for callers that must not block, or that show progress: `progress` is called for each
+    /// pipeline to compile, with the number compiled and the total.
     ///
     /// # Errors
     /// As [`Session::new`].
@@ -164,11 +164,11 @@ impl Session {
     ) -> Result<Self> {
         let device = device.into();
         device.calibrate().await?;
-        Order::of_network(device, network, options)?.draft()?.build(Pace::AtOnce, progress).await
+        SessionSpec::of_network(device, network, options)?.draft()?.build(Pace::AtOnce, progress).await
     }
 
-    /// A session of a graph by itself, for inputs of one shape: parts of networks, and those of
-    /// one's own making. The batch and the size are the `input`'s, the answer the graph's own.
+    /// Builds a session of a bare graph for inputs of one shape, such as a part of a network or a custom
+    /// graph. Batch and size are those of `input`; the outputs are the graph's.
     ///
     /// # Errors
     /// As [`Session::new`].
@@ -181,7 +181,7 @@ impl Session {
         pollster::block_on(Self::build_graph(device, graph, input, options))
     }
 
-    /// [`Session::of_graph`] for where nothing may block.
+    /// [`Session::of_graph`] for callers that must not block.
     ///
     /// # Errors
     /// As [`Session::new`].
@@ -192,11 +192,11 @@ impl Session {
         options: Options,
     ) -> Result<Self> {
         let graph = Cow::Borrowed(graph);
-        let order = Order { device: device.into(), graph, input, options, reading: None };
-        order.draft()?.build(Pace::AtOnce, |_, _| {}).await
+        let spec = SessionSpec { device: device.into(), graph, input, options, picture_setup: None };
+        spec.draft()?.build(Pace::AtOnce, |_, _| {}).await
     }
 
-    /// Whether no inference of it is in flight.
+    /// Returns true if no inference of this session is in flight.
     pub fn is_idle(&self) -> bool {
         match &self.engine {
             Engine::Gpu { executor, .. } => executor.is_idle(),
@@ -204,13 +204,13 @@ impl Session {
         }
     }
 
-    /// How long it took to get ready.
+    /// Returns the time that building the session took.
     pub fn startup(&self) -> Startup {
         self.startup
     }
 
-    /// What runs on a GPU, in which order, over which buffers; none on the CPU. The weights are
-    /// on the device.
+    /// Returns the GPU's plan: its steps in order, and their buffers; `None` on the CPU. The plan holds no
+    /// weights, because they are on the device.
     pub fn plan(&self) -> Option<&Plan> {
         match &self.engine {
             Engine::Gpu { plan, .. } => Some(plan),
@@ -218,7 +218,7 @@ impl Session {
         }
     }
 
-    /// What runs, in this order. A batch that is run in shares runs all of it for each.
+    /// Returns the steps in the order in which they run. A split batch runs all of them per sub-batch.
     pub fn steps(&self) -> Vec<Summary> {
         match &self.engine {
             Engine::Gpu { plan, .. } => plan.steps.iter().map(plan::Step::summary).collect(),
@@ -226,146 +226,146 @@ impl Session {
         }
     }
 
-    /// What maps and weights are stored as.
+    /// Returns the storage type of maps and weights.
     pub fn element(&self) -> Element {
         self.plan().map_or(Element::F32, |plan| plan.element)
     }
 
-    /// Bytes of maps and weights.
+    /// Returns the bytes of maps and weights.
     pub fn peak_bytes(&self) -> u64 {
         match &self.engine {
-            // The plan's own weights are gone since they are on the device.
+            // The plan's copy of the weights was dropped after the upload.
             Engine::Gpu { plan, executor } => plan.slot_bytes() + executor.weight_bytes(),
             Engine::Cpu(executor) => executor.peak_bytes(),
         }
     }
 
-    /// The shape of the input, `[pictures, channels, rows, columns]`.
+    /// Returns the shape of the input, `[pictures, channels, rows, columns]`.
     pub fn input_shape(&self) -> Shape {
         self.input
     }
 
-    /// The names of the answer's parts and their dimensions, in the order in which they come.
+    /// Returns the names and dimensions of the outputs, in order.
     pub fn outputs(&self) -> &[(String, Vec<usize>)] {
         &self.outputs
     }
 
-    /// Runs once on a normalised input and waits: of scores `[N, classes]` for a classifier and `[N,
-    /// classes, H, W]` for what segments, of labels `[N, 1, H, W]`.
+    /// Runs once on a normalised input and waits. Scores are `[N, classes]` for a classifier and `[N,
+    /// classes, H, W]` for a segmentation network; labels are `[N, 1, H, W]`.
     ///
     /// # Errors
-    /// [`Error::Input`] if `input` has another shape, or if the answer has several parts; [`Error::Overflow`] if a
-    /// value inside the network is beyond what is computed or stored: other inputs may do; [`Error::Lost`] if the
-    /// device was lost.
+    /// [`Error::Input`] if `input` has another shape, or if the session has several outputs;
+    /// [`Error::Overflow`] if a value inside the network exceeds the range of the type that computes or
+    /// stores it, which depends on the input; [`Error::Lost`] if the device was lost.
     pub fn run(&mut self, input: &Tensor) -> Result<Tensor> {
-        self.only()?;
+        self.check_single_output()?;
         Ok(self.run_all(input)?.remove(0))
     }
 
-    /// [`Session::run`] for an answer of several parts: they come in the order of
-    /// [`Session::outputs`].
+    /// [`Session::run`] for sessions with several outputs, returned in the order of [`Session::outputs`].
     ///
     /// # Errors
     /// As [`Session::run`].
     pub fn run_all(&mut self, input: &Tensor) -> Result<Vec<Tensor>> {
-        pollster::block_on(self.answers(input))
+        pollster::block_on(self.run_all_yielding(input))
     }
 
-    /// [`Session::run_all`], which gives way in a browser alone. Elsewhere it blocks.
-    pub(crate) async fn answers(&mut self, input: &Tensor) -> Result<Vec<Tensor>> {
-        let answers = match &mut self.engine {
+    /// [`Session::run_all`] as a future. It yields in a browser only; on native targets it blocks.
+    pub(crate) async fn run_all_yielding(&mut self, input: &Tensor) -> Result<Vec<Tensor>> {
+        let outputs = match &mut self.engine {
             Engine::Gpu { plan, executor } => {
-                let mut answers = Vec::new();
+                let mut outputs = Vec::new();
                 let mut flying = VecDeque::new();
-                for share in shares(input, self.input, plan.input.shape.n)? {
-                    // Two keep the device busy.
+                for sub_batch in split_batch(input, self.input, plan.input.shape.n)? {
+                    // Two in flight keep the device busy.
                     if flying.len() == 2
                         && let Some(oldest) = flying.pop_front()
                     {
-                        answers.push(executor.answer(oldest).await?);
+                        outputs.push(executor.answer(oldest).await?);
                     }
-                    flying.push_back(executor.submit(&share)?);
+                    flying.push_back(executor.submit(&sub_batch)?);
                 }
                 for pending in flying {
-                    answers.push(executor.answer(pending).await?);
+                    outputs.push(executor.answer(pending).await?);
                 }
-                answers
+                outputs
             }
             Engine::Cpu(executor) => vec![executor.run(input)?],
         };
-        self.join(answers)
+        self.join(outputs)
     }
 
-    /// [`Session::run`] for where nothing may block. The CPU computes before it returns.
+    /// [`Session::run`] for callers that must not block. The CPU computes synchronously.
     ///
     /// # Errors
     /// As [`Session::run`].
     pub async fn run_async(&mut self, input: &Tensor) -> Result<Tensor> {
-        self.only()?;
+        self.check_single_output()?;
         let pending = self.submit(input)?;
         Ok(self.collect_async(pending).await?.remove(0))
     }
 
-    /// Hands an input to the device and does not wait, so that several are in flight: the next is
-    /// prepared while the device computes. Each in flight, and each share of a batch that is run in
-    /// shares, has staging buffers of its own, which later ones use again. The CPU computes at once.
+    /// Submits an input without waiting, so that several inferences can be in flight: the caller prepares the
+    /// next input while the device computes. Each inference in flight, and each of its sub-batches, has its
+    /// own staging buffers, which later ones reuse. The CPU computes synchronously.
     ///
     /// # Errors
     /// As [`Session::run`].
     pub fn submit(&mut self, input: &Tensor) -> Result<Pending> {
         match &mut self.engine {
             Engine::Gpu { plan, executor } => {
-                let shares = shares(input, self.input, plan.input.shape.n)?;
-                let shares = shares.iter().map(|share| executor.submit(share));
-                Ok(Pending(Flight::Gpu(shares.collect::<Result<_>>()?)))
+                let sub_batches = split_batch(input, self.input, plan.input.shape.n)?;
+                let pending = sub_batches.iter().map(|sub_batch| executor.submit(sub_batch));
+                Ok(Pending(Flight::Gpu(pending.collect::<Result<_>>()?)))
             }
             Engine::Cpu(executor) => Ok(Pending(Flight::Done(executor.run(input)?))),
         }
     }
 
-    /// Waits for the answer to what [`Session::submit`] began, in any order, and gives its parts.
+    /// Waits for an inference that [`Session::submit`] began, and returns its outputs. Inferences may be
+    /// collected in any order.
     ///
     /// # Errors
     /// As [`Session::run`].
     pub fn collect(&mut self, pending: Pending) -> Result<Vec<Tensor>> {
-        pollster::block_on(self.answer(pending))
+        pollster::block_on(self.collect_yielding(pending))
     }
 
-    /// [`Session::collect`], which gives way in a browser alone. Elsewhere it blocks.
-    pub(crate) async fn answer(&mut self, pending: Pending) -> Result<Vec<Tensor>> {
-        let mut answers = Vec::new();
+    /// [`Session::collect`] as a future. It yields in a browser only; on native targets it blocks.
+    pub(crate) async fn collect_yielding(&mut self, pending: Pending) -> Result<Vec<Tensor>> {
+        let mut outputs = Vec::new();
         match (pending.0, &mut self.engine) {
-            (Flight::Gpu(shares), Engine::Gpu { executor, .. }) => {
-                for share in shares {
-                    answers.push(executor.answer(share).await?);
+            (Flight::Gpu(sub_batches), Engine::Gpu { executor, .. }) => {
+                for sub_batch in sub_batches {
+                    outputs.push(executor.answer(sub_batch).await?);
                 }
             }
-            (Flight::Done(answer), Engine::Cpu(_)) => answers.push(answer),
-            _ => return Err(stranger()),
+            (Flight::Done(done), Engine::Cpu(_)) => outputs.push(done),
+            _ => return Err(foreign_inference()),
         }
-        self.join(answers)
+        self.join(outputs)
     }
 
-    /// [`Session::collect`] for where nothing may block.
+    /// [`Session::collect`] for callers that must not block.
     ///
     /// # Errors
     /// As [`Session::run`].
     pub async fn collect_async(&mut self, pending: Pending) -> Result<Vec<Tensor>> {
-        let mut answers = Vec::new();
+        let mut outputs = Vec::new();
         match (pending.0, &mut self.engine) {
-            (Flight::Gpu(shares), Engine::Gpu { executor, .. }) => {
-                for share in shares {
-                    answers.push(executor.collect_async(share).await?);
+            (Flight::Gpu(sub_batches), Engine::Gpu { executor, .. }) => {
+                for sub_batch in sub_batches {
+                    outputs.push(executor.collect_async(sub_batch).await?);
                 }
             }
-            (Flight::Done(answer), Engine::Cpu(_)) => answers.push(answer),
-            _ => return Err(stranger()),
+            (Flight::Done(done), Engine::Cpu(_)) => outputs.push(done),
+            _ => return Err(foreign_inference()),
         }
-        self.join(answers)
+        self.join(outputs)
     }
 
-    /// Runs once and gives the nanoseconds of each of [`Session::steps`], measured in the real
-    /// sequence: on a GPU by its own clock.
+    /// Runs once and returns the nanoseconds of each of [`Session::steps`], measured in their real sequence;
+    /// on a GPU, with timestamps.
     ///
     /// # Errors
     /// [`Error::Device`] if the device has no timestamps, or as [`Session::run`].
@@ -373,7 +373,7 @@ impl Session {
         pollster::block_on(self.profile_async(input))
     }
 
-    /// [`Session::profile`] for where nothing may block. Elsewhere it blocks all the same.
+    /// [`Session::profile`] for browsers, where nothing may block. On native targets it blocks.
     ///
     /// # Errors
     /// As [`Session::profile`].
@@ -381,9 +381,9 @@ impl Session {
         match &mut self.engine {
             Engine::Gpu { plan, executor } => {
                 let mut times = vec![0.0; plan.steps.len()];
-                for share in shares(input, self.input, plan.input.shape.n)? {
-                    for (time, of_share) in times.iter_mut().zip(executor.profile_async(&share).await?) {
-                        *time += of_share;
+                for sub_batch in split_batch(input, self.input, plan.input.shape.n)? {
+                    for (time, ns) in times.iter_mut().zip(executor.profile_async(&sub_batch).await?) {
+                        *time += ns;
                     }
                 }
                 Ok(times)
@@ -392,8 +392,8 @@ impl Session {
         }
     }
 
-    /// Runs once and gives the nanoseconds from the first step's start to the last one's end, by the
-    /// GPU's own clock. It reads that clock twice only, so that nothing stands between the steps.
+    /// Runs once and returns the nanoseconds from the start of the first step to the end of the last, by GPU
+    /// timestamps. It takes only these two timestamps, so that nothing separates the steps.
     ///
     /// # Errors
     /// [`Error::Device`] on the CPU, or if the device has no timestamps, or as [`Session::run`].
@@ -401,7 +401,7 @@ impl Session {
         pollster::block_on(self.clock_async(input))
     }
 
-    /// [`Session::clock`] for where nothing may block. Elsewhere it blocks all the same.
+    /// [`Session::clock`] for browsers, where nothing may block. On native targets it blocks.
     ///
     /// # Errors
     /// As [`Session::clock`].
@@ -409,17 +409,17 @@ impl Session {
         match &mut self.engine {
             Engine::Gpu { plan, executor } => {
                 let mut time = 0.0;
-                for share in shares(input, self.input, plan.input.shape.n)? {
-                    time += executor.clock_async(&share).await?;
+                for sub_batch in split_batch(input, self.input, plan.input.shape.n)? {
+                    time += executor.clock_async(&sub_batch).await?;
                 }
                 Ok(time)
             }
-            Engine::Cpu(_) => Err(Error::Device("the CPU has no clock of its own".into())),
+            Engine::Cpu(_) => Err(Error::Device("the session is on the CPU, which has no timestamps".into())),
         }
     }
 
-    /// Every layer's output in the last run, `[N, C, H, W]` or `[N, C]`, under the name of the source
-    /// library's module whose output it is. Empty unless built with [`Options::taps`].
+    /// Returns every layer's output in the last run, `[N, C, H, W]` or `[N, C]`, with the name of its module
+    /// in the source library. Empty unless built with [`Options::taps`].
     ///
     /// # Errors
     /// [`Error::Lost`] if the device was lost.
@@ -432,26 +432,25 @@ impl Session {
 }
 
 impl Session {
-    /// Refuses to give one part of several for the answer.
-    fn only(&self) -> Result<()> {
+    /// Checks that the session has a single output.
+    fn check_single_output(&self) -> Result<()> {
         match &self.outputs[..] {
             [_] => Ok(()),
             outputs => {
                 let names: Vec<&str> = outputs.iter().map(|(name, _)| name.as_str()).collect();
-                Err(Error::Input(format!("the answer has {} parts: {}", names.len(), names.join(", "))))
+                Err(Error::Input(format!("the session has {} outputs: {}", names.len(), names.join(", "))))
             }
         }
     }
 
-    /// The answers to shares, each of all parts, as one, without those to pictures that only
-    /// filled up the last.
-    fn join(&self, shares: Vec<Vec<Tensor>>) -> Result<Vec<Tensor>> {
-        let mut parts: Vec<Vec<f32>> = vec![Vec::new(); self.outputs.len()];
-        for answer in shares {
-            for (whole, share) in parts.iter_mut().zip(answer) {
+    /// Joins the outputs of the sub-batches, without those of the pictures that pad the last one.
+    fn join(&self, sub_batches: Vec<Vec<Tensor>>) -> Result<Vec<Tensor>> {
+        let mut joined: Vec<Vec<f32>> = vec![Vec::new(); self.outputs.len()];
+        for outputs in sub_batches {
+            for (whole, output) in joined.iter_mut().zip(outputs) {
                 match whole.is_empty() {
-                    true => *whole = share.into_data(),
-                    false => whole.extend(share.into_data()),
+                    true => *whole = output.into_data(),
+                    false => whole.extend(output.into_data()),
                 }
             }
         }
@@ -459,29 +458,29 @@ impl Session {
             data.truncate(dims.iter().product());
             Tensor::new(dims.clone(), data)
         };
-        parts.into_iter().zip(&self.outputs).map(tensor).collect()
+        joined.into_iter().zip(&self.outputs).map(tensor).collect()
     }
 }
 
-/// What a session says of an inference that another one began.
-fn stranger() -> Error {
+/// The error for an inference that another session began.
+fn foreign_inference() -> Error {
     Error::Input("is in flight for another session".into())
 }
 
-/// The batch in shares of `n` pictures, the last filled up with black ones.
-fn shares(input: &Tensor, whole: Shape, n: usize) -> Result<Vec<Cow<'_, Tensor>>> {
+/// Splits the batch into sub-batches of `n` pictures, padding the last one with zeros.
+fn split_batch(input: &Tensor, whole: Shape, n: usize) -> Result<Vec<Cow<'_, Tensor>>> {
     let shape = input.shape()?;
     if shape != whole {
-        return Err(Error::Input(format!("has the shape {shape}, planned was {whole}")));
+        return Err(Error::Input(format!("has the shape {shape}, expected {whole}")));
     }
     if whole.n == n {
         return Ok(vec![Cow::Borrowed(input)]);
     }
-    let share = Shape { n, ..whole };
-    let filled = |pictures: &[f32]| {
+    let sub_batch = Shape { n, ..whole };
+    let padded = |pictures: &[f32]| {
         let mut data = pictures.to_vec();
-        data.resize(share.len(), 0.0);
-        Ok(Cow::Owned(Tensor::new(<[usize; 4]>::from(share), data)?))
+        data.resize(sub_batch.len(), 0.0);
+        Ok(Cow::Owned(Tensor::new(<[usize; 4]>::from(sub_batch), data)?))
     };
-    input.data().chunks(share.len()).map(filled).collect()
+    input.data().chunks(sub_batch.len()).map(padded).collect()
 }

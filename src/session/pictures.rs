@@ -1,6 +1,6 @@
-//! From a picture to what a network makes of it.
+//! Sessions on pictures: preprocessing, inference, and conversion of the outputs to results.
 
-use super::{Device, Options, Session, draft::Order};
+use super::{Device, Options, Session, draft::SessionSpec};
 use crate::{
     Error, Result, Tensor,
     gpu::Pace,
@@ -8,24 +8,24 @@ use crate::{
     zoo::{Answer, Network, Preprocessing, Resize, Scores, Task},
 };
 
-/// What a session has to know to take pictures and to name what is on them.
-pub(super) struct Reading {
+/// Everything that a session needs to convert pictures to inputs, and outputs to results.
+pub(super) struct PictureSetup {
     pub preprocessing: Preprocessing,
     pub task: Task,
     pub labels: Labels,
-    /// Classes that have names.
+    /// The number of classes that have names.
     pub classes: usize,
-    /// What the numbers of classes are.
+    /// The meaning of the class scores.
     pub scores: Scores,
-    /// Rows and columns of a picture.
+    /// Rows and columns of the pictures.
     pub size: [usize; 2],
 }
 
 impl Session {
-    /// A session that takes pictures of `[rows, columns]` and says what is on them, by
-    /// [`Session::classify`], [`Session::segment`], [`Session::detect`] or, if built with [`Answer::Embedding`],
-    /// [`Session::embed`]. It decides on the size and the answer among the options itself, but that a size which is
-    /// given is kept, as a smaller one segments in less time, and that an embedding may be wanted instead.
+    /// Builds a session for pictures of `[rows, columns]`, to be run by [`Session::classify`],
+    /// [`Session::segment`], [`Session::detect`] or, if built with [`Answer::Embedding`], [`Session::embed`].
+    /// It overrides the size and the outputs in the options, with two exceptions: it keeps a size that is
+    /// set, because a smaller one takes less time to segment, and it keeps [`Answer::Embedding`].
     ///
     /// # Errors
     /// As [`Session::new`]; [`Error::Input`] if pictures of that size cannot be scaled for the network.
@@ -38,8 +38,8 @@ impl Session {
         pollster::block_on(Self::build_for_pictures(device, network, picture, options, |_, _| {}))
     }
 
-    /// [`Session::for_pictures`] for where nothing may block, or where somebody wants to see
-    /// progress; see [`Session::build`].
+    /// [`Session::for_pictures`] for callers that must not block, or that show progress; see
+    /// [`Session::build`].
     ///
     /// # Errors
     /// As [`Session::for_pictures`].
@@ -52,53 +52,57 @@ impl Session {
     ) -> Result<Self> {
         let device = device.into();
         device.calibrate().await?;
-        Order::of_pictures(device, network, picture, options)?.draft()?.build(Pace::AtOnce, progress).await
+        SessionSpec::of_pictures(device, network, picture, options)?
+            .draft()?
+            .build(Pace::AtOnce, progress)
+            .await
     }
 
-    /// The `top` likeliest classes of a picture.
+    /// Returns the `top` most likely classes of a picture.
     ///
     /// # Errors
     /// [`Error::Input`] unless built [for pictures](Session::for_pictures) and for a network that
-    /// classifies, or if the picture becomes another size than planned; [`Error::Output`] if a
+    /// classifies, or if preprocessing gives an input of another size than planned; [`Error::Output`] if a
     /// logit is not finite; as [`Session::run`].
     pub fn classify(&mut self, picture: &Picture, top: usize) -> Result<Vec<Class>> {
-        let answers = self.look(picture, |task| matches!(task, Task::Classify))?;
-        self.classes_of(&answers, top)
+        let outputs = self.run_on_picture(picture, |task| matches!(task, Task::Classify))?;
+        self.classes_of(&outputs, top)
     }
 
-    /// The class of each pixel of a picture.
+    /// Returns the class of each pixel of a picture.
     ///
     /// # Errors
     /// [`Error::Input`] unless built [for pictures](Session::for_pictures) of this size and for a
     /// network that segments; [`Error::Output`] if a score is not finite; as
     /// [`Session::run`].
     pub fn segment(&mut self, picture: &Picture) -> Result<Segmentation> {
-        let size = self.reading()?.size;
+        let size = self.picture_setup()?.size;
         if size != [picture.height(), picture.width()] {
             return Err(Error::Input(format!(
-                "a picture of {} x {} pixels, planned were {} x {}",
+                "the picture has {} x {} pixels, the session was built for {} x {}",
                 picture.width(),
                 picture.height(),
                 size[1],
                 size[0]
             )));
         }
-        let answers = self.look(picture, |task| matches!(task, Task::Segment { .. }))?;
-        self.segmentation_of(&answers)
+        let outputs = self.run_on_picture(picture, |task| matches!(task, Task::Segment { .. }))?;
+        self.segmentation_of(&outputs)
     }
 
-    /// What is in a picture and where, the surest first, in pixels of the picture. Every network
-    /// has a few hundred guesses of next to no score: most want those of a half or more.
+    /// Returns the objects in a picture with their boxes in pixels of the picture, highest score first.
+    /// Networks return a few hundred more boxes with very low scores; most programs keep scores of 0.5 or
+    /// more.
     ///
     /// # Errors
     /// [`Error::Input`] unless built [for pictures](Session::for_pictures) and for a network that
     /// detects; [`Error::Output`] if a box is not finite; as [`Session::run`].
     pub fn detect(&mut self, picture: &Picture) -> Result<Vec<Detection>> {
-        let answers = self.look(picture, |task| matches!(task, Task::Detect(_)))?;
-        self.found(&answers, [picture.height(), picture.width()])
+        let outputs = self.run_on_picture(picture, |task| matches!(task, Task::Detect(_)))?;
+        self.detections_in(&outputs, [picture.height(), picture.width()])
     }
 
-    /// The vector of a picture; see [`Network::embedding`].
+    /// Returns the embedding vector of a picture; see [`Network::embedding`].
     ///
     /// # Errors
     /// [`Error::Input`] unless built [for pictures](Session::for_pictures) and with [`Answer::Embedding`], or for a
@@ -119,106 +123,108 @@ impl Session {
     /// # }
     /// ```
     pub fn embed(&mut self, picture: &Picture) -> Result<Vec<f32>> {
-        let answers = self.look(picture, |task| matches!(task, Task::Embed))?;
-        self.embedding_of(&answers)
+        let outputs = self.run_on_picture(picture, |task| matches!(task, Task::Embed))?;
+        self.embedding_of(&outputs)
     }
 
-    /// A picture as the network wants it, `[1, C, H, W]`, to be run later and with others.
+    /// Preprocesses a picture to an input `[1, C, H, W]`, to be run later or in a batch.
     ///
     /// # Errors
     /// [`Error::Input`] unless built [for pictures](Session::for_pictures); as [`tasks::preprocess`].
     pub fn prepare(&self, picture: &Picture) -> Result<Tensor> {
-        tasks::preprocess(picture, &self.reading()?.preprocessing)
+        tasks::preprocess(picture, &self.picture_setup()?.preprocessing)
     }
 
-    /// Other names for the classes.
+    /// Replaces the names of the classes.
     ///
     /// # Errors
     /// [`Error::Input`] unless built [for pictures](Session::for_pictures); as [`Labels::check`].
     pub fn set_labels(&mut self, labels: Labels) -> Result<()> {
-        let reading = self.reading.as_mut().ok_or_else(unread)?;
-        labels.check(reading.classes)?;
-        reading.labels = labels;
+        let picture_setup = self.picture_setup.as_mut().ok_or_else(not_for_pictures)?;
+        labels.check(picture_setup.classes)?;
+        picture_setup.labels = labels;
         Ok(())
     }
 
-    /// What it makes of pictures.
+    /// Returns the task that the session performs on pictures.
     ///
     /// # Errors
     /// [`Error::Input`] unless built [for pictures](Session::for_pictures).
     pub fn task(&self) -> Result<Task> {
-        Ok(self.reading()?.task)
+        Ok(self.picture_setup()?.task)
     }
 
-    /// The boxes of an answer, in pixels of a picture of `[rows, columns]`.
-    pub(crate) fn found(&self, answers: &[Tensor], picture: [usize; 2]) -> Result<Vec<Detection>> {
-        let reading = self.reading()?;
-        let ([candidates, boxes], Task::Detect(detector)) = (answers, reading.task) else {
-            return Err(self.unfit());
+    /// Converts a detector's outputs to detections, in pixels of a picture of `[rows, columns]`.
+    pub(crate) fn detections_in(&self, outputs: &[Tensor], picture: [usize; 2]) -> Result<Vec<Detection>> {
+        let picture_setup = self.picture_setup()?;
+        let ([candidates, boxes], Task::Detect(detector)) = (outputs, picture_setup.task) else {
+            return Err(self.wrong_task());
         };
         let (x, y) = (picture[1] as f32 / self.input.w as f32, picture[0] as f32 / self.input.h as f32);
         let found = tasks::boxes(candidates, boxes, &detector)?;
         let found = found.into_iter().flatten().map(|candidate| {
-            let detection = candidate.named(&reading.labels);
+            let detection = candidate.named(&picture_setup.labels);
             Detection { bounds: detection.bounds.scaled(x, y), ..detection }
         });
         Ok(found.collect())
     }
 
-    /// The names of the classes, if the session was built [for pictures](Session::for_pictures)
-    /// and any are known.
+    /// Returns the names of the classes, if the session was built [for pictures](Session::for_pictures).
     pub fn labels(&self) -> Option<&Labels> {
-        self.reading.as_ref().map(|reading| &reading.labels)
+        self.picture_setup.as_ref().map(|picture_setup| &picture_setup.labels)
     }
 
-    /// Runs on a picture, if the session is for such a task.
-    fn look(&mut self, picture: &Picture, fits: impl Fn(&Task) -> bool) -> Result<Vec<Tensor>> {
-        self.reading_for(fits)?;
+    /// Preprocesses and runs a picture, if the session's task fits.
+    fn run_on_picture(&mut self, picture: &Picture, fits: impl Fn(&Task) -> bool) -> Result<Vec<Tensor>> {
+        self.picture_setup_for(fits)?;
         let input = self.prepare(picture)?;
         self.run_all(&input)
     }
 
-    /// How it takes pictures, if its network is for such a task.
-    pub(super) fn reading_for(&self, fits: impl Fn(&Task) -> bool) -> Result<&Reading> {
-        let reading = self.reading()?;
-        if fits(&reading.task) { Ok(reading) } else { Err(self.unfit()) }
+    /// Returns the picture setup, if the session's task fits.
+    pub(super) fn picture_setup_for(&self, fits: impl Fn(&Task) -> bool) -> Result<&PictureSetup> {
+        let picture_setup = self.picture_setup()?;
+        if fits(&picture_setup.task) { Ok(picture_setup) } else { Err(self.wrong_task()) }
     }
 
-    pub(super) fn reading(&self) -> Result<&Reading> {
-        self.reading.as_ref().ok_or_else(unread)
+    pub(super) fn picture_setup(&self) -> Result<&PictureSetup> {
+        self.picture_setup.as_ref().ok_or_else(not_for_pictures)
     }
 
-    fn unfit(&self) -> Error {
-        match &self.reading {
-            Some(reading) => Error::Input(format!("the session is for a network that {}", reading.task)),
-            None => unread(),
+    fn wrong_task(&self) -> Error {
+        match &self.picture_setup {
+            Some(picture_setup) => {
+                Error::Input(format!("the session is for a network that {}", picture_setup.task))
+            }
+            None => not_for_pictures(),
         }
     }
 }
 
-/// How a session for pictures prepares them: as the network wants it, in the size that the options ask for.
+/// Returns the preprocessing of a session for pictures: the network's, with the size of the options.
 ///
 /// # Errors
-/// [`Error::Input`] if the network takes other channels than pictures have, or a size is asked of what classifies.
+/// [`Error::Input`] if the network does not take the channels of pictures, or if the options set a size for a
+/// network that crops its pictures.
 pub(crate) fn preprocessing(network: &Network, options: Options) -> Result<Preprocessing> {
     let how = network.preprocessing;
     let gives = how.colours.channels();
     if network.channels != gives {
         return Err(Error::Input(format!(
-            "{} takes {} channels, a picture gives {gives}: a session for tensors takes any number",
+            "{} takes {} channels, a picture gives {gives}: build a session for tensors instead",
             network.arch, network.channels
         )));
     }
-    // What is cut to its size is cut from as much of the picture as before.
+    // A crop fixes the size of the input.
     match (options.size, how.crop) {
         (None, _) => Ok(how),
         (Some(size), None) => Ok(Preprocessing { resize: Resize::Exact(size), ..how }),
-        (Some(_), Some(_)) => Err(Error::Input("a classifier's pictures have one size".into())),
+        (Some(_), Some(_)) => Err(Error::Input("a classifier's input has a fixed size".into())),
     }
 }
 
-impl<'a> Order<'a> {
-    /// Of a session that takes pictures of `[rows, columns]`.
+impl<'a> SessionSpec<'a> {
+    /// Specifies a session for pictures of `[rows, columns]`.
     pub(super) fn of_pictures(
         device: impl Into<Device>,
         network: &'a Network,
@@ -234,11 +240,11 @@ impl<'a> Order<'a> {
         };
         let options = Options { size: Some(size), answer, ..options };
         let (labels, classes, scores) = (Labels::of(network), network.label_count(), network.scores);
-        let reading = Reading { preprocessing, task, labels, classes, scores, size: picture };
-        Ok(Self { reading: Some(reading), ..Self::of_network(device, network, options)? })
+        let picture_setup = PictureSetup { preprocessing, task, labels, classes, scores, size: picture };
+        Ok(Self { picture_setup: Some(picture_setup), ..Self::of_network(device, network, options)? })
     }
 }
 
-fn unread() -> Error {
+fn not_for_pictures() -> Error {
     Error::Input("the session was built for tensors: Session::for_pictures builds one for pictures".into())
 }

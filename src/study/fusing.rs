@@ -1,4 +1,4 @@
-//! E7: what fusing layers into one kernel recovers.
+//! E7: fusing layers into one kernel.
 
 use std::time::Duration;
 
@@ -23,12 +23,12 @@ const NETWORKS: [(&str, &str); 4] = [
     ("mobilenet_v3_small", "V3-Small"),
 ];
 
-/// How long each network is tuned, and how often the outcome is clocked.
+/// The tuning time of each network, and the timed runs of the tuned plan.
 const TUNING: Duration = Duration::from_secs(30);
 const RUNS: usize = 20;
 
 const WAYS: [(Fuse, &str); 4] = [
-    (Fuse::None, "a kernel a layer"),
+    (Fuse::None, "one kernel per layer"),
     (Fuse::Pair, "pairs of layers"),
     (Fuse::Block, "whole blocks"),
     (Fuse::Auto, "the planner's choice"),
@@ -37,13 +37,13 @@ const WAYS: [(Fuse, &str); 4] = [
 pub fn recovered(lab: &mut Lab) -> Result<Section> {
     let mut section = Section {
         id: "E7".into(),
-        title: "What fusing recovers".into(),
-        theory: "A kernel that computes several layers launches once for all of them and keeps what lies \
-                 between them from memory. It pays with arithmetic that overlapping tiles do again, and \
-                 with tiles that may be too few to fill the device."
+        title: "What fusing layers gains".into(),
+        theory: "A kernel that computes several layers takes one launch for all of them and keeps the \
+                 intermediate maps out of memory. In return, overlapping tiles compute some values again, \
+                 and there may be too few tiles to fill the device."
             .into(),
-        method: "Each network as a kernel a layer, with pairs of a block's layers joined, with whole blocks \
-                 joined, as the planner's model chooses among all of these, and as the tuner finds best."
+        method: "Each network with one kernel per layer, with pairs of a block's layers fused, with whole \
+                 blocks fused, as the planner's cost model chooses among these, and as the tuner finds best."
             .into(),
         ..Section::default()
     };
@@ -93,7 +93,7 @@ pub fn recovered(lab: &mut Lab) -> Result<Section> {
             of_tuned(|tuned| Cell::Number(tuned.launches as f64, 0)),
             of_tuned(|tuned| Cell::Number(tuned.bytes as f64 / 1e6, 1)),
             of_tuned(|tuned| tuned.ms.into()),
-            Cell::missing("not split"),
+            Cell::missing("not measured"),
         ]);
         tuned_series.points.extend(tuned.iter().map(|tuned| Point::from((i as f64, tuned.ms))));
         let fewest = ways.iter().flatten().map(|timing| timing.steps.len()).min();
@@ -101,17 +101,18 @@ pub fn recovered(lab: &mut Lab) -> Result<Section> {
             (ratio(none_of, auto_of), none_of, auto_of, fewest)
         {
             let chosen = match auto.steps.len() == none.steps.len() {
-                true => "keeps a kernel a layer".to_string(),
+                true => "is one kernel per layer too".to_string(),
                 false => format!(
-                    "takes {} of the time of a kernel a layer, with {} launches of {}",
+                    "takes {} of the time, with {} launches instead of {}",
                     percent(1.0 / gain),
                     auto.steps.len(),
                     none.steps.len()
                 ),
             };
-            let whole = ratio(blocks, none_of).map_or_else(|| "a time that was not measured".into(), percent);
+            let whole = ratio(blocks, none_of).map_or_else(|| "an unknown part".into(), percent);
             section.verdict.push(format!(
-                "{shown}: the planner's choice {chosen}; whole blocks are {fewest} launches and take {whole}."
+                "{shown}, compared with one kernel per layer: the planner's choice {chosen}; whole blocks \
+                 take {whole} of the time, with {fewest} launches."
             ));
         }
     }
@@ -138,14 +139,14 @@ pub fn recovered(lab: &mut Lab) -> Result<Section> {
     Ok(section)
 }
 
-/// A network as the tuner has it.
+/// The tuned plan of a network.
 struct Tuned {
     launches: usize,
     bytes: u64,
     ms: Spread,
 }
 
-/// Tunes a network, in full mode, and measures what came of it.
+/// Tunes a network and times the tuned plan; in full mode only.
 fn tuned(lab: &mut Lab, at: usize, graph: &Graph, input: Shape) -> Result<Tuned, String> {
     if lab.quick() {
         return Err("quick mode does not tune".into());
@@ -166,6 +167,6 @@ fn tuned(lab: &mut Lab, at: usize, graph: &Graph, input: Shape) -> Result<Tuned,
     Ok(Tuned {
         launches: plan.steps.len(),
         bytes: plan.steps.iter().map(|step| step.work.bytes).sum(),
-        ms: ms.ok_or("nothing was clocked")?,
+        ms: ms.ok_or("nothing was timed")?,
     })
 }

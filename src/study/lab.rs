@@ -1,4 +1,4 @@
-//! Where experiments measure: the devices, what was measured on them so far, and what failed.
+//! What the experiments share: the devices, the measurements so far, and the failures.
 
 use std::{
     collections::HashMap,
@@ -20,37 +20,42 @@ use crate::{
     zoo::synthetic,
 };
 
-/// A device and what it is called in figures.
+/// A device, with its name in figures.
 pub struct Bench {
     pub device: Device,
     pub label: String,
     pub peaks: Result<Peaks, String>,
 }
 
-/// What was measured, or why it was not.
+/// A measurement, or why it failed.
 pub type Measured = Result<Arc<Timing>, String>;
 
 pub struct Lab<'a> {
     pub benches: Vec<Bench>,
     pub mode: Mode,
-    /// Measurements that failed, and why; each experiment takes its own.
+    /// Failed measurements with their reasons; each experiment moves its own to its section.
     pub failures: Vec<String>,
     effort: Effort,
     measured: HashMap<(usize, String), Measured>,
     graphs: HashMap<String, Arc<Graph>>,
-    hear: Box<dyn FnMut(&str) + 'a>,
+    on_progress: Box<dyn FnMut(&str) + 'a>,
     stop: &'a AtomicBool,
 }
 
 impl<'a> Lab<'a> {
-    pub fn new(devices: &[Device], mode: Mode, hear: impl FnMut(&str) + 'a, stop: &'a AtomicBool) -> Self {
+    pub fn new(
+        devices: &[Device],
+        mode: Mode,
+        on_progress: impl FnMut(&str) + 'a,
+        stop: &'a AtomicBool,
+    ) -> Self {
         let (warmup, runs, time) = match mode {
             Mode::Quick => (1, 5, Duration::from_millis(100)),
             Mode::Full => (5, 20, Duration::from_secs(1)),
         };
-        let mut hear: Box<dyn FnMut(&str) + 'a> = Box::new(hear);
+        let mut on_progress: Box<dyn FnMut(&str) + 'a> = Box::new(on_progress);
         let bench = |device: &Device| {
-            hear("peaks");
+            on_progress("peaks");
             let label = match device {
                 Device::Gpu(gpu) if gpu.adapter().software => "software GPU",
                 Device::Gpu(_) => "GPU",
@@ -67,12 +72,12 @@ impl<'a> Lab<'a> {
             effort: Effort { warmup, runs, time },
             measured: HashMap::new(),
             graphs: HashMap::new(),
-            hear,
+            on_progress,
             stop,
         }
     }
 
-    /// Whether no more is to be measured.
+    /// True once measuring has to stop.
     pub fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
@@ -81,12 +86,12 @@ impl<'a> Lab<'a> {
         self.mode == Mode::Quick
     }
 
-    /// Devices by their places.
+    /// The indices of the devices.
     pub fn devices(&self) -> std::ops::Range<usize> {
         0..self.benches.len()
     }
 
-    /// The graphics adapter's place, if there is one.
+    /// The index of the graphics adapter, if there is one.
     pub fn gpu(&self) -> Option<usize> {
         self.benches.iter().position(|bench| matches!(bench.device, Device::Gpu(_)))
     }
@@ -99,7 +104,7 @@ impl<'a> Lab<'a> {
         self.benches[at].peaks.as_ref().ok().copied()
     }
 
-    /// A network of [`synthetic::NAMES`], made once.
+    /// A network of [`synthetic::NAMES`], built once.
     pub fn graph(&mut self, name: &str) -> Result<Arc<Graph>> {
         if let Some(graph) = self.graphs.get(name) {
             return Ok(graph.clone());
@@ -109,12 +114,12 @@ impl<'a> Lab<'a> {
         Ok(graph)
     }
 
-    /// Says what is being done.
-    pub fn say(&mut self, what: &str) {
-        (self.hear)(what);
+    /// Reports what is being done.
+    pub fn announce(&mut self, what: &str) {
+        (self.on_progress)(what);
     }
 
-    /// Measures a network of that name for inputs of 224x224, unless that was done before.
+    /// Measures the network of this name for inputs of 224x224, or returns the earlier measurement.
     pub fn network(&mut self, at: usize, name: &str, batch: usize, fuse: Fuse) -> Measured {
         let graph = self.graph(name).map_err(|e| e.to_string())?;
         let case = Case::new(name, &graph, Shape::new(batch, 3, 224, 224), fuse);
@@ -125,28 +130,28 @@ impl<'a> Lab<'a> {
         }
     }
 
-    /// Measures graphs that are to be compared, in turns.
+    /// Measures graphs for comparison: their runs alternate.
     pub fn compare(&mut self, at: usize, cases: &[Case]) -> Vec<Measured> {
         if self.is_stopped() {
             return cases.iter().map(|_| Err("interrupted".into())).collect();
         }
         let names: Vec<&str> = cases.iter().map(|case| case.name.as_str()).collect();
         let label = self.label(at).to_string();
-        (self.hear)(&format!("{} on the {label}", names.join(", ")));
+        (self.on_progress)(&format!("{} on the {label}", names.join(", ")));
         let each: Vec<measure::Case> = cases.iter().map(|case| self.options(at, case)).collect();
         let timings = measure::compare(&self.benches[at].device, &each, self.effort);
         let mut measured = Vec::new();
         for (case, timing) in cases.iter().zip(timings) {
-            let what = format!("{}, {}{}, on the {label}", case.name, case.input, case.joined());
+            let what = format!("{}, {}{}, on the {label}", case.name, case.input, case.fuse_suffix());
             let timing = timing.map(Arc::new).map_err(|e| e.to_string());
             match &timing {
                 Ok(timing) if timing.noisy => {
-                    self.failures.push(format!("{what}: too noisy to rely on, something else was running"));
+                    self.failures.push(format!("{what}: too noisy to rely on: another program was running"));
                 }
                 Ok(timing) => {
                     let missing = timing.gpu_missing.as_ref();
                     self.failures
-                        .extend(missing.map(|reason| format!("{what}: by the wall's clock: {reason}")));
+                        .extend(missing.map(|reason| format!("{what}: timed by the wall clock: {reason}")));
                 }
                 Err(reason) => self.failures.push(format!("{what}: not measured: {reason}")),
             }
@@ -157,7 +162,7 @@ impl<'a> Lab<'a> {
         measured
     }
 
-    /// The case as the device runs it: the CPU has one way to run a graph.
+    /// The case as the device runs it: the CPU ignores `fuse` and `baseline`.
     fn options<'b>(&self, at: usize, case: &Case<'b>) -> measure::Case<'b> {
         let cpu = matches!(self.benches[at].device, Device::Cpu(_));
         let (fuse, baseline) = if cpu { (Fuse::None, true) } else { (case.fuse, case.baseline) };
@@ -165,20 +170,20 @@ impl<'a> Lab<'a> {
         measure::Case { graph: case.graph, input: case.input, options }
     }
 
-    /// What tells a measurement from all others.
+    /// The key of a measurement.
     fn key(&self, at: usize, case: &Case) -> (usize, String) {
         let options = self.options(at, case).options;
         (at, format!("{} {} {:?} {}", case.name, case.input, options.fuse, options.baseline))
     }
 }
 
-/// Something to measure.
+/// A graph to measure.
 pub struct Case<'a> {
     pub name: String,
     pub graph: &'a Graph,
     pub input: Shape,
     pub fuse: Fuse,
-    /// With the baseline's kernels alone: those that standard convolutions have too.
+    /// True for the baseline's kernels alone, which standard convolutions have too.
     pub baseline: bool,
 }
 
@@ -191,23 +196,23 @@ impl<'a> Case<'a> {
         Self { baseline: true, ..Self::new(name, graph, input, fuse) }
     }
 
-    /// Which layers share a kernel, where that is not the planner's choice.
-    fn joined(&self) -> &'static str {
+    /// How layers are fused, as a suffix; empty for the planner's choice.
+    fn fuse_suffix(&self) -> &'static str {
         match self.fuse {
             Fuse::Auto => "",
-            Fuse::None => ", a kernel a layer",
+            Fuse::None => ", one kernel per layer",
             Fuse::Pair => ", pairs of layers",
             Fuse::Block => ", whole blocks",
         }
     }
 }
 
-/// What a graph costs for inputs of one shape.
+/// The cost of a graph for inputs of one shape.
 pub fn cost(graph: &Graph, input: Shape) -> Result<Cost> {
     Ok(graph.costs(&graph.shapes(input)?).into_iter().sum())
 }
 
-/// A time in a table.
+/// A time as a table cell.
 pub fn cell(measured: &Measured) -> Cell {
     match measured {
         Ok(timing) => timing.ms().into(),
@@ -215,32 +220,32 @@ pub fn cell(measured: &Measured) -> Cell {
     }
 }
 
-/// How many times as long one took as another, by their medians.
+/// The ratio of two median times.
 pub fn ratio(long: &Measured, short: &Measured) -> Option<f64> {
     Some(long.as_ref().ok()?.ms().median / short.as_ref().ok()?.ms().median)
 }
 
-/// What was measured in a table, with so many digits behind the point.
+/// A measured number as a table cell, with this many decimal places.
 pub fn number(value: Option<f64>, digits: usize) -> Cell {
     value.map_or_else(|| Cell::missing("not measured"), |value| Cell::Number(value, digits))
 }
 
-/// A ratio in a table.
+/// A ratio as a table cell.
 pub fn factor(ratio: Option<f64>) -> Cell {
     number(ratio, 2)
 }
 
-/// A share in a table, in percent.
+/// A fraction as a table cell, in percent.
 pub fn share(share: Option<f64>) -> Cell {
     number(share.map(|share| 100.0 * share), 0)
 }
 
-/// "36 %", with a space that does not break.
+/// "36 %", with a no-break space.
 pub fn percent(share: f64) -> String {
     format!("{:.0}\u{a0}%", 100.0 * share)
 }
 
-/// "3.4 times"
+/// "3.40 times".
 pub fn times(ratio: f64) -> String {
     format!("{ratio:.2} times")
 }

@@ -1,10 +1,10 @@
-//! The paper's claims as experiments: depthwise-separable convolutions cut the arithmetic about
+//! Experiments on the claims of a paper: depthwise-separable convolutions cut the arithmetic about
 //! ninefold; CPUs come near that in time, parallel devices do not, because there are more layers
-//! and each uses less of the chip. Here that is measured, on whatever machine this runs, and what
-//! 8 bits cost and gain, with which the paper ends.
+//! and each uses less of the chip. The study measures this on the current machine, and also what
+//! int8, the paper's last topic, costs and gains.
 //!
 //! The paper is Zhang, "Research and Development of Lightweight Neural Network Mobilenet". Its
-//! sentences are given in our words.
+//! sentences are paraphrased.
 
 mod eight_bits;
 mod fusing;
@@ -27,19 +27,19 @@ use lab::Lab;
 /// How much to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Some minutes: few runs of few cases.
+    /// A few runs of a few cases; takes some minutes.
     Quick,
-    /// For a report: every case, many runs, and the tuner.
+    /// Every case, many runs, and the tuner; for a report.
     Full,
 }
 
-/// Where the claims are from.
+/// The source of the claims.
 const PAPER: &str = "after Zhang, Research and Development of Lightweight Neural Network Mobilenet";
 
-/// An experiment: it measures and says what came of it.
+/// An experiment: measures, and returns its section of the report.
 type Experiment = fn(&mut Lab) -> Result<Section>;
 
-/// Each with how many of its verdicts lead the page.
+/// The experiments, each with the number of its verdicts that lead the page.
 const EXPERIMENTS: [(Experiment, usize); 10] = [
     (separable::layers, 3),
     (separable::whole, 2),
@@ -53,16 +53,17 @@ const EXPERIMENTS: [(Experiment, usize); 10] = [
     (networks::rooflines, 2),
 ];
 
-/// Runs every experiment on these devices, a graphics adapter first if there is one. `progress`
-/// hears how many experiments are done, of how many, and what is being measured.
+/// Runs every experiment on `devices`, which start with a graphics adapter if there is one. Calls `progress`
+/// with the number of finished experiments, their total, and what is being measured.
 ///
 /// # Errors
-/// Those of [`crate::zoo::synthetic`] and of shapes; a measurement that fails is part of the report.
+/// Those of [`crate::zoo::synthetic`] and of shape inference; a failed measurement is part of the report.
 pub fn study(devices: &[Device], mode: Mode, progress: impl Fn(usize, usize, &str)) -> Result<Report> {
     study_until(devices, mode, progress, &AtomicBool::new(false))
 }
 
-/// [`study`], until `stop` is set: the report then has what was measured before, and says so.
+/// [`study`], until `stop` is set: the report then contains what was measured before, and says that it is
+/// incomplete.
 ///
 /// # Errors
 /// As [`study`].
@@ -73,8 +74,8 @@ pub fn study_until(
     stop: &AtomicBool,
 ) -> Result<Report> {
     let done = Cell::new(0);
-    let hear = |what: &str| progress(done.get(), EXPERIMENTS.len(), what);
-    let mut lab = Lab::new(devices, mode, hear, stop);
+    let on_progress = |what: &str| progress(done.get(), EXPERIMENTS.len(), what);
+    let mut lab = Lab::new(devices, mode, on_progress, stop);
     let mut report = Report {
         title: "What depthwise-separable convolutions save, and what they do not".into(),
         facts: facts(&lab),
@@ -90,11 +91,12 @@ pub fn study_until(
         if section.failures.iter().any(|failure| failure.contains("too noisy")) {
             section
                 .verdict
-                .push("Some of this was measured while something else was running: see what failed.".into());
+                .push("Other programs disturbed some of these measurements: see what failed.".into());
         }
         if lab.is_stopped() {
             let (done, all) = (done.get(), EXPERIMENTS.len());
-            let reason = format!("interrupted: {done} of {all} experiments are whole, and this one is not");
+            let reason =
+                format!("interrupted: {done} of {all} experiments are complete, and this one is not");
             section.failures.push(reason);
         }
         report.lead.extend(section.verdict.iter().take(leading).cloned());
@@ -105,13 +107,15 @@ pub fn study_until(
         let (begun, all) = (report.sections.len(), EXPERIMENTS.len());
         report.lead.insert(
             0,
-            format!("Interrupted: {begun} of {all} experiments were begun, the last is not whole."),
+            format!(
+                "Interrupted: {begun} of {all} experiments were started, and the last one is incomplete."
+            ),
         );
     }
     Ok(report)
 }
 
-/// A sentence of the paper, in our words.
+/// A sentence of the paper, paraphrased.
 fn claim(text: &str) -> Option<Claim> {
     Some(Claim::new(text, PAPER))
 }
@@ -124,7 +128,7 @@ fn facts(lab: &Lab) -> Vec<(String, String)> {
             Device::Gpu(gpu) => {
                 let info = gpu.adapter();
                 let software =
-                    if info.software { ": it computes on the CPU and only plays a GPU" } else { "" };
+                    if info.software { ": a software adapter, which computes on the CPU" } else { "" };
                 fact("Graphics adapter", format!("{info}{software}"));
                 fact("Driver", info.driver.clone());
             }
@@ -132,21 +136,21 @@ fn facts(lab: &Lab) -> Vec<(String, String)> {
         }
         let best = match &bench.peaks {
             Ok(peaks) => format!(
-                "{:.0} G multiply-adds/s, {:.0} GB/s, {:.1} µs a launch",
+                "{:.0} G multiply-adds/s, {:.0} GB/s, {:.1} µs per launch",
                 peaks.macs / 1e9,
                 peaks.bytes / 1e9,
                 1e6 * peaks.launch
             ),
             Err(reason) => format!("not measured: {reason}"),
         };
-        fact(&format!("{} at its best", lab.label(at)), best);
+        fact(&format!("{} peaks", lab.label(at)), best);
     }
     if lab.gpu().is_none() {
-        fact("Graphics adapter", "none: nothing was measured on one".into());
+        fact("Graphics adapter", "none: only the CPU was measured".into());
     }
-    let mode = if lab.quick() { "quick: few runs of few cases" } else { "full" };
+    let mode = if lab.quick() { "quick: a few runs of a few cases" } else { "full" };
     fact("Mode", mode.into());
-    fact("Precision", "f32, and 8 bits in E8; weights random, as times do not depend on them".into());
+    fact("Precision", "f32, and int8 in E8; weights are random, because times do not depend on them".into());
     fact("Goldcrest", env!("CARGO_PKG_VERSION").into());
     fact("System", format!("{} {}", std::env::consts::OS, std::env::consts::ARCH));
     fact("Date", jiff::Zoned::now().date().to_string());
@@ -155,17 +159,19 @@ fn facts(lab: &Lab) -> Vec<(String, String)> {
 
 fn notes() -> Vec<String> {
     [
-        "Times are medians, with the least and the most in brackets. A GPU's are by its own clock, from \
-         the first step's start to the last one's end, barriers included; the CPU's are the sums of its \
-         steps. Neither counts the way of a picture to the device or of the answer back.",
-        "MACs are multiply-adds of convolutions and fully connected layers, counted once: what \
-         overlapping tiles compute again is not counted as work.",
-        "A step's floor is the longer of its MACs at the device's peak and its bytes at its bandwidth, \
-         both measured here; utilisation is the floor over the time. More than 100 % means that bytes \
-         came from a cache nearer than the one the bandwidth was measured in.",
-        "Where standard convolutions are compared with others (E1, E2, E3 and E6) all run on the kernels \
-         of WebGPU's baseline. Elsewhere pointwise convolutions use subgroups and matrix units where the \
-         adapter has them; standard ones have no such kernels here.",
+        "Times are medians, with the minimum and maximum in brackets. GPU times are by the GPU's clock, \
+         from the start of the first step to the end of the last one, barriers included; CPU times are the \
+         sums of the steps. Neither includes the upload of the picture or the readback of the result, \
+         except in E9.",
+        "MACs are multiply-adds of convolutions and fully connected layers, counted once: \
+         recomputation in overlapping tiles is not counted.",
+        "The lower bound of a step's time is the longer of two times: its MACs at the device's peak rate, \
+         and its bytes at the device's bandwidth, both measured here. Utilisation is the lower bound over \
+         the time. More than 100 % means that bytes came from a faster cache than the one in which the \
+         bandwidth was measured.",
+        "Where standard convolutions are compared with others (E1, E2, E3 and E6), all use the kernels of \
+         WebGPU's baseline. Elsewhere, pointwise convolutions use subgroups and matrix units where the \
+         adapter has them; standard convolutions have no such kernels here.",
     ]
     .map(String::from)
     .to_vec()

@@ -1,4 +1,4 @@
-//! E3 and the overview: the generations of networks, and every layer of them under the roofline.
+//! E3 and the overview: the generations of networks, and the roofline of all their layers.
 
 use super::{
     claim,
@@ -14,7 +14,7 @@ use crate::{
     plan::Fuse,
 };
 
-/// The networks, oldest first, and what figures call them.
+/// The networks, oldest first, with their names in figures.
 pub const NETWORKS: [(&str, &str); 6] = [
     ("resnet18", "ResNet-18"),
     ("resnet50", "ResNet-50"),
@@ -24,7 +24,7 @@ pub const NETWORKS: [(&str, &str); 6] = [
     ("mobilenet_v3_small", "V3-Small"),
 ];
 
-/// Steps from one generation to another, by their places among the networks.
+/// The steps between generations, as indices into [`NETWORKS`].
 const STEPS: [(usize, usize); 5] = [(1, 2), (1, 3), (2, 3), (3, 4), (4, 5)];
 
 pub fn generations(lab: &mut Lab) -> Result<Section> {
@@ -71,7 +71,7 @@ pub fn generations(lab: &mut Lab) -> Result<Section> {
         row.extend(measured.iter().map(|of_device| factor(ratio(&of_device[from], &of_device[to]))));
         row
     });
-    let steps = Table { caption: "What each step gains".into(), columns, rows: steps.to_vec() };
+    let steps = Table { caption: "Ratios between generations".into(), columns, rows: steps.to_vec() };
 
     let series = measured.iter().enumerate().map(|(at, of_device)| {
         let rates = of_device.iter().zip(&costs).enumerate();
@@ -79,11 +79,11 @@ pub fn generations(lab: &mut Lab) -> Result<Section> {
         Series::new(lab.label(at), Style::Marks, points.collect::<Vec<_>>())
     });
     let rates = Figure {
-        title: "How fast each network's arithmetic is done".into(),
-        caption: "The count of MACs over the time, for one picture of 224 × 224.".into(),
+        title: "MACs per second of each network".into(),
+        caption: "MACs divided by the time, for one picture of 224 × 224.".into(),
         kind: Kind::Bars,
         x: Axis::categories("", names),
-        y: Axis::linear("G MACs a second"),
+        y: Axis::linear("G MACs per second"),
         series: series.collect(),
     };
 
@@ -95,7 +95,7 @@ pub fn generations(lab: &mut Lab) -> Result<Section> {
             continue;
         };
         verdict.push(format!(
-            "From ResNet-50 to V2 the MACs fall to one in {:.1}; the {} is {} as quick: {} of it.",
+            "ResNet-50 has {:.1} times the MACs of V2; on the {} V2 is {} as fast, {} of that factor.",
             macs(1, 3),
             lab.label(at),
             times(gain),
@@ -105,7 +105,8 @@ pub fn generations(lab: &mut Lab) -> Result<Section> {
     for (at, of_device) in measured.iter().enumerate() {
         if let Some(gain) = ratio(&of_device[2], &of_device[3]) {
             verdict.push(format!(
-                "From V1 to V2 the count falls by {}, not by two fifths; on the {} V2 takes {} of V1's time.",
+                "From V1 to V2 the MACs fall by {}, not by the paper's two fifths; on the {} V2 takes {} of \
+                 V1's time.",
                 percent(cut),
                 lab.label(at),
                 percent(1.0 / gain)
@@ -120,12 +121,12 @@ pub fn generations(lab: &mut Lab) -> Result<Section> {
              ResNets the networks need an order of magnitude less.",
         ),
         theory: format!(
-            "By the count V2 needs {} less than V1, and ResNet-50 needs {:.1} times V2's.",
+            "V2 needs {} fewer MACs than V1, and ResNet-50 needs {:.1} times as many as V2.",
             percent(cut),
             macs(1, 3)
         ),
-        method: "Whole networks as the planner has them with the kernels of WebGPU's baseline, one picture \
-                 of 224 x 224. If time followed the count, all bars of a device would be equally high."
+        method: "Whole networks as the planner schedules them with the kernels of WebGPU's baseline, on one \
+                 picture of 224 x 224. If time followed the MACs, all bars of a device would be equally high."
             .into(),
         figures: vec![rates],
         tables: vec![networks, steps],
@@ -137,20 +138,22 @@ pub fn generations(lab: &mut Lab) -> Result<Section> {
 pub fn rooflines(lab: &mut Lab) -> Result<Section> {
     let mut section = Section {
         id: "R".into(),
-        title: "Every layer under the roofline, and where the time goes".into(),
-        theory: "No step can compute faster than the device's peak, nor faster than its bytes arrive: the \
-                 dashed roof. A layer's place to the right is how many MACs it makes of a byte."
+        title: "The roofline of every layer, and where the time goes".into(),
+        theory: "No step computes faster than the device's peak or than its bytes arrive: the dashed roof. \
+                 The x axis is a layer's arithmetic intensity, its MACs per byte."
             .into(),
-        method: "Every step of every network as the planner has them, one picture. The time that is left \
-                 after the floor is a launch's, as far as that goes, and otherwise that of units which \
-                 wait or have nothing to do."
+        method: "Every step of every network as the planner schedules it, on one picture. Time beyond the \
+                 lower bound counts as launch, up to the time of an empty launch; the rest counts as units \
+                 that wait or are idle."
             .into(),
         ..Section::default()
     };
     for at in lab.devices() {
         let label = lab.label(at).to_string();
         let Some(peaks) = lab.peaks(at) else {
-            section.verdict.push(format!("The {label} has no roof: its peaks were not measured."));
+            section
+                .verdict
+                .push(format!("There is no roofline of the {label}: its peaks were not measured."));
             continue;
         };
         let mut series = Vec::new();
@@ -175,15 +178,16 @@ pub fn rooflines(lab: &mut Lab) -> Result<Section> {
         let ridge = peaks.macs / peaks.bytes;
         let roof = |intensity: f64| (peaks.bytes * intensity).min(peaks.macs) / 1e9;
         let corners = [low, ridge.clamp(low, high.max(low)), high].map(|x| (x, roof(x)));
-        series.push(Series::new("the roof", Style::Dashed, corners));
+        series.push(Series::new("roof", Style::Dashed, corners));
         section.figures.push(Figure {
             title: format!("Roofline of the {label}"),
             caption: format!(
-                "A mark a layer. Bytes bound what lies left of {ridge:.1} MACs a byte, arithmetic what lies right."
+                "One mark per layer. Bandwidth bounds layers left of {ridge:.1} MACs per byte, arithmetic \
+                 those right of it."
             ),
             kind: Kind::Points,
-            x: Axis::log("MACs a byte"),
-            y: Axis::log("G MACs a second"),
+            x: Axis::log("MACs per byte"),
+            y: Axis::log("G MACs per second"),
             series,
         });
         let part = |name: &str, of: fn(&Split) -> f64| {
@@ -193,8 +197,8 @@ pub fn rooflines(lab: &mut Lab) -> Result<Section> {
         };
         section.figures.push(Figure {
             title: format!("Where the time goes on the {label}"),
-            caption: "Shares of the steps' time: the arithmetic at its peak, what bytes take beyond that, \
-                      launches, and units that wait or idle."
+            caption: "Fractions of the steps' time: arithmetic at the peak rate, bytes beyond that, \
+                      launches, and units that wait or are idle."
                 .into(),
             kind: Kind::StackedBars,
             x: Axis::categories("", splits.iter().map(|(name, _)| *name)),
@@ -207,7 +211,7 @@ pub fn rooflines(lab: &mut Lab) -> Result<Section> {
             ],
         });
         section.tables.push(Table {
-            caption: format!("Utilisation on the {label}"),
+            caption: format!("Where the time goes on the {label}"),
             columns: ["arithmetic", "bytes", "launches", "idle units"].iter().fold(
                 vec![Column::new("network", "")],
                 |mut columns, part| {
@@ -226,10 +230,11 @@ pub fn rooflines(lab: &mut Lab) -> Result<Section> {
         });
         let useful = |split: &Split| (split.arithmetic + split.bytes) / split.seconds();
         let of =
-            |wanted: &str| splits.iter().find(|(name, _)| *name == wanted).map(|(_, split)| useful(split));
+            |network: &str| splits.iter().find(|(name, _)| *name == network).map(|(_, split)| useful(split));
         if let (Some(v2), Some(resnet)) = (of("V2"), of("ResNet-50")) {
             section.verdict.push(format!(
-                "The {label} spends {} of V2's time on what cannot be spared, and {} of ResNet-50's.",
+                "On the {label} the lower bound (arithmetic and bytes) is {} of V2's time, and {} of \
+                 ResNet-50's.",
                 percent(v2),
                 percent(resnet)
             ));

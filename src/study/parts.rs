@@ -1,4 +1,4 @@
-//! E5 and E6: V3's parts one at a time, and two kinds of residual blocks.
+//! E5 and E6: V3's components one at a time, and two kinds of residual blocks.
 
 use super::{
     claim,
@@ -20,8 +20,8 @@ pub fn of_v3(lab: &mut Lab) -> Result<Section> {
     let variants = [
         ("as published", published),
         ("no squeeze-excite", V3Options { squeeze_excite: Squeeze::None, ..published }),
-        ("squeeze-excite, half", V3Options { squeeze_excite: Squeeze::Ratio(0.5), ..published }),
-        ("ReLU for h-swish", V3Options { hard_swish: false, ..published }),
+        ("squeeze-excite ratio 1/2", V3Options { squeeze_excite: Squeeze::Ratio(0.5), ..published }),
+        ("ReLU instead of h-swish", V3Options { hard_swish: false, ..published }),
         ("stem of 32 filters", V3Options { stem: 32, ..published }),
         ("V2's tail", V3Options { tail: Tail::Plain, ..published }),
     ];
@@ -63,8 +63,8 @@ pub fn of_v3(lab: &mut Lab) -> Result<Section> {
         series.push(Series::new(lab.label(at), Style::Marks, shares.collect::<Vec<_>>()));
     }
     let figure = Figure {
-        title: "V3-Large with one part changed".into(),
-        caption: "Time as a share of the published network's; the dashed rules are the MACs.".into(),
+        title: "V3-Large with one component changed".into(),
+        caption: "Time relative to the published network; the dashed lines are the MACs.".into(),
         kind: Kind::Bars,
         x: Axis::categories("", names),
         y: Axis::linear("% of published"),
@@ -75,7 +75,7 @@ pub fn of_v3(lab: &mut Lab) -> Result<Section> {
         let [published, squeeze, _, swish, stem, tail] = &of_device[..] else { continue };
         let part = |name: &str, without: &Measured| format!("{name} {}", change(published, without));
         verdict.push(format!(
-            "What V3-Large's parts change in its time on the {}: {} (with {} of its MACs), {}, {}, {}.",
+            "Change of V3-Large's time by each component, on the {}: {} (it has {} of the MACs), {}, {}, {}.",
             lab.label(at),
             part("squeeze-excite", squeeze),
             percent(1.0 - costs[1].macs as f64 / costs[0].macs as f64),
@@ -86,42 +86,42 @@ pub fn of_v3(lab: &mut Lab) -> Result<Section> {
     }
     Ok(Section {
         id: "E5".into(),
-        title: "V3's parts, one at a time".into(),
+        title: "V3's components, one at a time".into(),
         claim: claim(
             "V3 adds squeeze-excite with a quarter of the channels in its middle and h-swish, halves the \
              stem's filters and moves the mean before the last widening convolution, and is quicker and \
              more accurate for it.",
         ),
-        theory: "Squeeze-excite and the tail of V2 change the count; h-swish does not. Every squeeze-excite \
-                 is a step that needs the whole map, and three or more launches."
+        theory: "Squeeze-excite and V2's tail change the MACs; h-swish does not. Every squeeze-excite \
+                 is a step that needs the whole map, and takes three or more launches."
             .into(),
-        method: "V3-Large with one part as networks before it had it, one picture of 224 x 224.".into(),
+        method: "V3-Large with one component of earlier networks, on one picture of 224 x 224.".into(),
         figures: vec![figure],
-        tables: vec![Table { caption: "V3-Large with one part changed".into(), columns, rows }],
+        tables: vec![Table { caption: "V3-Large with one component changed".into(), columns, rows }],
         verdict,
         ..Section::default()
     })
 }
 
-/// How much longer one takes than the other, if that is more than either spreads.
+/// The change in time from `without` to `with`, in percent, unless it is within the spread of the runs.
 pub fn change(with: &Measured, without: &Measured) -> String {
     let (Ok(with), Ok(without)) = (with, without) else { return "was not measured".into() };
     let (with, without) = (with.ms(), without.ms());
     let share = with.median / without.median - 1.0;
     if !with.differs(without) {
-        return "less than repeating does".into();
+        return "within the noise".into();
     }
     format!("{}{}", if share < 0.0 { "−" } else { "+" }, percent(share.abs()))
 }
 
-/// Side of the maps, and channels of the inverted residuals.
+/// Height and width of the maps, and channels of the inverted residuals.
 const SIDE: usize = 14;
 const CHANNELS: usize = 64;
 
-/// Channels of a bottleneck with as many MACs as an inverted residual with expansion 6, to 2 in 100.
+/// Channels of a bottleneck with as many MACs as an inverted residual of expansion 6, within 2 %.
 const WIDE: usize = 224;
 
-/// Blocks in a row.
+/// The number of consecutive blocks.
 const BLOCKS: usize = 4;
 
 pub fn residuals(lab: &mut Lab) -> Result<Section> {
@@ -167,10 +167,10 @@ pub fn residuals(lab: &mut Lab) -> Result<Section> {
         ]);
         verdict.push(match ratio(inverted, plain) {
             Some(ratio) => format!(
-                "With equal MACs, inverted residuals take {} a bottleneck's time on the {label}.",
+                "With equal MACs, inverted residuals take {} the time of bottlenecks on the {label}.",
                 times(ratio)
             ),
-            None => format!("On the {label} the two residuals could not be compared."),
+            None => format!("On the {label} the two kinds of blocks could not be compared."),
         });
     }
     Ok(Section {
@@ -182,31 +182,30 @@ pub fn residuals(lab: &mut Lab) -> Result<Section> {
         ),
         theory: format!(
             "{BLOCKS} inverted residuals of {CHANNELS} channels that widen sixfold need {:.1} M MACs on maps of \
-             {SIDE} x {SIDE}; {BLOCKS} bottlenecks of {WIDE} channels need {:.1} M, in which a full 3x3 convolution \
-             has the middle. Their arithmetic is the same, their maps are not: {} values in an inverted \
-             residual's middle, {} in a bottleneck's.",
+             {SIDE} x {SIDE}; {BLOCKS} bottlenecks of {WIDE} channels, with a full 3x3 convolution in the \
+             middle, need {:.1} M. The arithmetic is the same, the maps are not: {} values in the middle of \
+             an inverted residual, {} in the middle of a bottleneck.",
             macs / 1e6,
             of_bottleneck / 1e6,
             6 * CHANNELS * SIDE * SIDE,
             WIDE / 4 * SIDE * SIDE
         ),
-        method: "Both by themselves with the kernels of WebGPU's baseline, and inverted residuals of other \
-                 expansions: how many MACs a second."
+        method: "The MACs per second of both, alone and with the kernels of WebGPU's baseline, and of \
+                 inverted residuals with other expansions."
             .into(),
         figures: vec![Figure {
-            title: "How fast residual blocks are computed".into(),
-            caption:
-                "Inverted residuals by their expansion; dashed, bottlenecks with the MACs of expansion 6."
-                    .into(),
+            title: "MACs per second of residual blocks".into(),
+            caption: "Inverted residuals by expansion; dashed: bottlenecks with the MACs of expansion 6."
+                .into(),
             kind: Kind::Points,
             x: Axis::linear("expansion"),
-            y: Axis::log("G MACs a second"),
+            y: Axis::log("G MACs per second"),
             series,
         }],
         tables: vec![Table {
             caption: "Equal MACs".into(),
             columns: vec![
-                Column::new("on", ""),
+                Column::new("device", ""),
                 Column::new("inverted residuals", "ms"),
                 Column::new("bottlenecks", "ms"),
                 Column::new("MACs", "ratio"),

@@ -1,4 +1,4 @@
-//! E9: what a search picks for the GPU and for the CPU.
+//! E9: the networks that a search picks for the GPU and for the CPU.
 
 use super::{
     claim,
@@ -18,14 +18,15 @@ use crate::{
     zoo::{Space, Subnet, Supernet},
 };
 
-/// What is searched, and for how long.
+/// The space to search, and the length of the searches.
 struct Extent {
     sizes: Vec<usize>,
     widths: Vec<f64>,
+    /// The numbers of search pictures and of held-out pictures.
     pictures: [usize; 2],
     population: usize,
     generations: usize,
-    /// Searches that differ in their random choices alone: how far they differ is the spread.
+    /// One search per seed. Searches differ only in their random choices, and their results give the spread.
     seeds: Vec<u64>,
 }
 
@@ -57,17 +58,17 @@ struct Picked {
     bench: usize,
     subnet: Subnet,
     accuracy: f64,
-    /// Milliseconds on each device, in their order; none where it could not be timed.
+    /// Milliseconds on each device, in order; none where timing failed.
     ms: Vec<Option<Spread>>,
     shape: Build,
 }
 
-/// What a network is built of.
+/// The structure of a network, in numbers.
 struct Build {
     layers: usize,
-    /// Output channels of the convolutions over maps, in the mean.
+    /// The mean number of output channels of the convolutions with maps larger than 1x1.
     width: f64,
-    /// Sides of depthwise windows, in the mean.
+    /// The mean kernel size of the depthwise convolutions.
     kernel: f64,
     macs: u64,
 }
@@ -80,19 +81,20 @@ pub fn for_devices(lab: &mut Lab) -> Result<Section> {
             "An architecture search presets a series of models, evaluates them and keeps the best; so MobileNetV3 was \
              found.",
         ),
-        theory: "A device with many units is filled by few, wide layers, and pays for each launch; a CPU pays for \
-                 arithmetic. So a search should pick fewer and wider layers for the GPU."
+        theory: "A device with many units is filled by few, wide layers, and pays for each launch; a CPU \
+                 pays for arithmetic. So a search should pick fewer and wider layers for the GPU."
             .into(),
-        method: "Networks of the built-in supernet, whose kernels, expansions, depths, widths, squeeze-excite and \
-                 picture sizes are free, told shapes apart. On each device every block was timed, and evolution looked for the \
-                 most accurate network within the same time; then, of all that were judged, for the quickest that is as \
-                 accurate as the least accurate winner. Each winner was timed on the other device too, from a \
-                 picture in memory to the answer in memory."
+        method: "The candidates are subnets of the built-in supernet, which classifies shapes; kernels, \
+                 expansions, depths, widths, squeeze-excite and picture sizes vary. Every block was timed on \
+                 each device. Evolution then searched for the most accurate network within the same time on \
+                 each device. A second pick per device is its fastest candidate with an accuracy that the \
+                 searches reach on every device. All picked networks were timed on the other device too, \
+                 from a picture in memory to the result in memory."
             .into(),
         ..Section::default()
     };
     if let Err(error) = measure(lab, &mut section) {
-        lab.failures.push(format!("the search: {error}"));
+        lab.failures.push(format!("search: {error}"));
         section.verdict.push("The search failed: see what failed.".into());
     }
     Ok(section)
@@ -103,14 +105,14 @@ fn measure(lab: &mut Lab, section: &mut Section) -> Result<()> {
     let extent = Extent::of(lab, whole.space());
     let space = Space { sizes: extent.sizes.clone(), widths: extent.widths.clone(), ..whole.space().clone() };
     let supernet = whole.within(space)?;
-    lab.say("scenes to search by");
+    lab.announce("scenes for the search");
     let [search, check] = extent.pictures;
     let mut trial = Trial::new(&supernet, Cpu::new(None)?, Samples::scenes(search, check)?)?;
     let mut latencies = Vec::new();
     for at in lab.devices() {
         let (device, label) = (lab.benches[at].device.clone(), lab.label(at).to_owned());
         latencies.push(Latency::measure(&supernet, &device, Precision::F32, |done, of| {
-            lab.say(&format!("blocks on the {label}, {done} of {of}"));
+            lab.announce(&format!("blocks on the {label}, {done} of {of}"));
         })?);
     }
     let (limits, together) = limits(&supernet, &latencies);
@@ -129,43 +131,45 @@ fn measure(lab: &mut Lab, section: &mut Section) -> Result<()> {
                 seed,
             };
             let latency = &latencies[at];
-            let hear = |_: &Found, count| lab.say(&format!("candidates for the {label}, {count}"));
-            let outcome = seek(&mut trial, &device, Precision::F32, latency, settings, hear)?;
+            let judged = |_: &Found, count| lab.announce(&format!("candidates for the {label}, {count}"));
+            let outcome = seek(&mut trial, &device, Precision::F32, latency, settings, judged)?;
             if let Some(best) = outcome.finalists.first() {
                 same_time.push(picked(lab, &supernet, at, best.subnet.clone(), best.accuracy)?);
             }
             found[at].extend(outcome.found);
         }
     }
-    // The best that each found, by the pictures that it was searched by; the least of those is what all reach.
+    // The best accuracy of each device's searches on the search pictures; all devices reach the lowest of
+    // these.
     let best = |found: &Vec<Found>| found.iter().map(|found| found.accuracy).fold(0.0, f64::max);
     let reached = found.iter().map(best).fold(1.0, f64::min);
     let mut same_accuracy = Vec::new();
     for (at, found) in found.iter().enumerate() {
         let good = found.iter().filter(|found| found.accuracy >= reached);
-        let Some(quickest) = good.min_by(|a, b| a.predicted_ms.total_cmp(&b.predicted_ms)) else { continue };
-        lab.say("the quickest of the good");
-        let (_, _, accuracy) = trial.finish(&quickest.subnet)?;
-        same_accuracy.push(picked(lab, &supernet, at, quickest.subnet.clone(), accuracy)?);
+        let Some(fastest) = good.min_by(|a, b| a.predicted_ms.total_cmp(&b.predicted_ms)) else { continue };
+        lab.announce("the fastest of the accurate candidates");
+        let (_, _, accuracy) = trial.finish(&fastest.subnet)?;
+        same_accuracy.push(picked(lab, &supernet, at, fastest.subnet.clone(), accuracy)?);
     }
     let within = limits.iter().map(|ms| format!("{ms:.2} ms")).collect::<Vec<_>>();
     let caption = match together {
         true => format!("The most accurate within {}", within[0]),
         false => format!(
-            "The most accurate within {}: their times do not overlap, so each has the middle of its own",
+            "The most accurate within {}: the devices' times do not overlap, so each has its own limit",
             within.join(" and ")
         ),
     };
     section.tables.push(table(lab, caption, &same_time));
-    let caption = format!("The quickest that has {:.1} % of the searched pictures right", 100.0 * reached);
+    let caption =
+        format!("The fastest with an accuracy of at least {:.1} % on the search pictures", 100.0 * reached);
     section.tables.push(table(lab, caption, &same_accuracy));
     section.figures.push(figure(lab, &found));
     section.verdict = verdict(lab, &same_time, extent.seeds.len());
     Ok(())
 }
 
-/// The milliseconds that networks may take on each device: the same where both have quicker and slower ones, in the middle of
-/// what they share; else the middle of each one's own.
+/// The time limit on each device, in milliseconds: one limit in the middle of the common range of times, or,
+/// if there is hardly a common range, the middle of each device's own. True if the limit is common.
 fn limits(supernet: &Supernet, latencies: &[Latency]) -> (Vec<f64>, bool) {
     let ends = latencies
         .iter()
@@ -173,7 +177,7 @@ fn limits(supernet: &Supernet, latencies: &[Latency]) -> (Vec<f64>, bool) {
     let ends: Vec<[f64; 2]> = ends.collect();
     let low = ends.iter().map(|[low, _]| *low).fold(0.0, f64::max);
     let high = ends.iter().map(|[_, high]| *high).fold(f64::INFINITY, f64::min);
-    // Below this there is nearly nothing to choose from.
+    // With a narrower common range there is hardly a choice of networks.
     const ROOM: f64 = 1.5;
     match high > ROOM * low {
         true => (vec![(low * high).sqrt(); ends.len()], true),
@@ -203,7 +207,7 @@ fn picked(lab: &mut Lab, supernet: &Supernet, bench: usize, subnet: Subnet, accu
     let mut ms = Vec::new();
     for at in lab.devices() {
         let (device, label): (Device, String) = (lab.benches[at].device.clone(), lab.label(at).to_owned());
-        lab.say(&format!("a winner on the {label}"));
+        lab.announce(&format!("a winner on the {label}"));
         let timing = measured(supernet, &device, Precision::F32, &subnet);
         let timing =
             timing.inspect_err(|error| lab.failures.push(format!("{subnet} on the {label}: {error}")));
@@ -215,12 +219,12 @@ fn picked(lab: &mut Lab, supernet: &Supernet, bench: usize, subnet: Subnet, accu
 fn table(lab: &Lab, caption: String, picked: &[Picked]) -> Table {
     let mut columns = vec![
         Column::new("picked for", ""),
-        Column::new("right", "%"),
+        Column::new("accuracy", "%"),
         Column::new("layers", ""),
         Column::new("mean width", "channels"),
         Column::new("mean kernel", ""),
         Column::new("MACs", "M"),
-        Column::new("rate there", "GMACs/s"),
+        Column::new("rate on that device", "G MACs/s"),
     ];
     columns.extend(lab.devices().map(|at| Column::new(format!("on the {}", lab.label(at)), "ms")));
     columns.push(Column::new("network", ""));
@@ -250,46 +254,46 @@ fn figure(lab: &Lab, found: &[Vec<Found>]) -> Figure {
     });
     Figure {
         title: "Candidates of the searches".into(),
-        caption: "Shares of the searched pictures over predicted times, each on its own device.".into(),
+        caption: "Accuracy on the search pictures over predicted time, each on its own device.".into(),
         kind: Kind::Points,
-        x: Axis::log("ms, from a tensor to the answer"),
-        y: Axis::linear("% right"),
+        x: Axis::log("predicted ms"),
+        y: Axis::linear("accuracy, %"),
         series: series.collect(),
     }
 }
 
-/// Whether the GPU's winners have fewer and wider layers than the CPU's, beyond what seeds make of it.
+/// Compares the winners' layers: fewer and wider for the GPU? A difference counts if the seeds' ranges do not
+/// overlap.
 fn verdict(lab: &Lab, picked: &[Picked], seeds: usize) -> Vec<String> {
-    let of = |wants_gpu: bool| -> Vec<&Picked> {
-        let is = |picked: &&Picked| matches!(lab.benches[picked.bench].device, Device::Gpu(_)) == wants_gpu;
+    let of = |gpu: bool| -> Vec<&Picked> {
+        let is = |picked: &&Picked| matches!(lab.benches[picked.bench].device, Device::Gpu(_)) == gpu;
         picked.iter().filter(is).collect()
     };
     let (gpu, cpu) = (of(true), of(false));
     let (Some(on_gpu), Some(on_cpu)) = (gpu.first(), cpu.first()) else {
-        let only =
-            "Without a graphics adapter and a CPU that each have a winner there is nothing to compare.";
+        let only = "There is nothing to compare without a winner on a graphics adapter and one on a CPU.";
         return vec![only.into()];
     };
-    let compared = |what: &str, wanted: &str, of: fn(&Build) -> f64, fewer: bool| {
+    let compared = |what: &str, expected: &str, of: fn(&Build) -> f64, fewer: bool| {
         let values = |picked: &[&Picked]| Spread::of(picked.iter().map(|picked| of(&picked.shape)).collect());
         let (Some(gpu), Some(cpu)) = (values(&gpu), values(&cpu)) else { return String::new() };
         let apart = if fewer { gpu.max < cpu.min } else { gpu.min > cpu.max };
         let against = if fewer { gpu.min > cpu.max } else { gpu.max < cpu.min };
-        let judged = match (apart, against, seeds) {
-            (true, _, 1) => format!("{wanted}, as expected, in one search each"),
-            (true, ..) => format!("{wanted}, as expected, in all of {seeds} searches each"),
-            (_, true, _) => format!("not {wanted}, against the expectation"),
+        let conclusion = match (apart, against, seeds) {
+            (true, _, 1) => format!("{expected}, as expected, in one search each"),
+            (true, ..) => format!("{expected}, as expected, in all {seeds} searches each"),
+            (_, true, _) => format!("not {expected}, contrary to the expectation"),
             _ => "no clear difference".into(),
         };
         let shown = |spread: Spread| match spread.min == spread.max {
             true => format!("{:.0}", spread.median),
             false => format!("{:.0} ({:.0} to {:.0})", spread.median, spread.min, spread.max),
         };
-        format!("{what}: {} for the GPU, {} for the CPU: {judged}.", shown(gpu), shown(cpu))
+        format!("{what}: {} for the GPU, {} for the CPU: {conclusion}.", shown(gpu), shown(cpu))
     };
     let mut verdict = vec![
         compared("Layers within the same time", "fewer", |build| build.layers as f64, true),
-        compared("Channels of a layer, in the mean", "wider", |build| build.width, false),
+        compared("Mean channels per layer", "wider", |build| build.width, false),
     ];
     let swapped = |own: &Picked, other: &Picked| {
         let at = own.bench;
@@ -297,7 +301,8 @@ fn verdict(lab: &Lab, picked: &[Picked], seeds: usize) -> Vec<String> {
     };
     if let (Some(gpu), Some(cpu)) = (swapped(on_gpu, on_cpu), swapped(on_cpu, on_gpu)) {
         verdict.push(format!(
-            "On the GPU the CPU's winner takes {} as long as its own, on the CPU the GPU's winner {}.",
+            "On the GPU, the CPU's winner takes {} as long as the GPU's; on the CPU, the GPU's winner takes \
+             {} as long as the CPU's.",
             times(gpu),
             times(cpu)
         ));

@@ -1,4 +1,4 @@
-//! E1 and E2: standard against depthwise-separable convolutions, layer by layer and as a network.
+//! E1 and E2: standard against depthwise-separable convolutions, in single layers and in a whole network.
 
 use super::{
     claim,
@@ -15,7 +15,7 @@ use crate::{
     zoo::synthetic::Builder,
 };
 
-/// Channels in and out, stride, and side of the input, of V1's blocks that differ.
+/// V1's distinct blocks: input channels, output channels, stride, and input height and width.
 const V1: [(usize, usize, usize, usize); 9] = [
     (32, 64, 1, 112),
     (64, 128, 2, 112),
@@ -28,17 +28,17 @@ const V1: [(usize, usize, usize, usize); 9] = [
     (1024, 1024, 1, 7),
 ];
 
-/// One of V1's blocks both ways, on one device.
+/// One of V1's blocks with a standard and with a separable convolution, on one device.
 struct Pair {
     standard: Measured,
-    /// A kernel a layer.
+    /// One kernel per layer.
     unfused: Measured,
-    /// One kernel; none on the CPU, which has no such kernels.
+    /// One kernel for both layers; none on the CPU, which has no such kernels.
     fused: Option<Measured>,
 }
 
 impl Pair {
-    /// What separating gained.
+    /// The speed-up of the separable over the standard convolution.
     fn gain(&self) -> Option<f64> {
         ratio(&self.standard, &self.unfused)
     }
@@ -82,16 +82,16 @@ pub fn layers(lab: &mut Lab) -> Result<Section> {
             "A depthwise-separable convolution needs about a ninth of a standard 3x3 convolution's \
              arithmetic. CPUs turn nearly all of that into time; devices that compute in parallel do not.",
         ),
-        theory: "A standard convolution needs 9 C D MACs a pixel for C inputs and D outputs, a separable \
-                 one 9 C + C D: the ratio is 9 D / (9 + D), 7.9 for 64 outputs and 8.9 for 1024."
+        theory: "A standard convolution needs 9 C D MACs per pixel for C inputs and D outputs, a separable \
+                 one 9 C + C D. The ratio is 9 D / (9 + D): 7.9 for 64 outputs, 8.9 for 1024."
             .into(),
         method: "Each of MobileNetV1's blocks as one standard 3x3 convolution, as a depthwise and a \
-                 pointwise kernel, and on a GPU also as both in one kernel. Bars are how many times as \
-                 quick as the standard convolution; the dashed rule is the ratio of MACs."
+                 pointwise kernel, and on a GPU also as both in one kernel. Bars are speed-ups over the \
+                 standard convolution; the dashed lines are the ratios of MACs."
             .into(),
         ..Section::default()
     };
-    let mut series = vec![Series::new("by the count of MACs", Style::Dashed, indexed(&theory))];
+    let mut series = vec![Series::new("ratio of MACs", Style::Dashed, indexed(&theory))];
     let gains = |of: fn(&Pair) -> Option<f64>, pairs: &[Pair]| {
         indexed(&pairs.iter().map(|pair| of(pair).unwrap_or(f64::NAN)).collect::<Vec<_>>())
     };
@@ -103,11 +103,11 @@ pub fn layers(lab: &mut Lab) -> Result<Section> {
         series.push(Series::new(name, Style::Marks, gains(Pair::fused_gain, &pairs[at])));
     }
     section.figures.push(Figure {
-        title: "What separating a convolution gains".into(),
-        caption: "How many times as quick as the standard convolution, for each of V1's blocks.".into(),
+        title: "Speed-up of separable convolutions".into(),
+        caption: "Speed-up over the standard convolution, for each of V1's blocks.".into(),
         kind: Kind::Bars,
-        x: Axis::categories("input, and channels in and out", names.clone()),
-        y: Axis::linear("times as quick"),
+        x: Axis::categories("input size, input and output channels", names.clone()),
+        y: Axis::linear("speed-up"),
         series,
     });
     let mut realised = Vec::new();
@@ -127,7 +127,7 @@ pub fn layers(lab: &mut Lab) -> Result<Section> {
         }
         let rows = pairs.iter().zip(&theory).zip(&names).map(|((pair, &theory), name)| {
             let mut row = vec![
-                // On one line, however many columns there are.
+                // No-break spaces keep the name on one line.
                 name.replace(' ', "\u{a0}").into(),
                 cell(&pair.standard),
                 cell(&pair.unfused),
@@ -153,7 +153,7 @@ pub fn layers(lab: &mut Lab) -> Result<Section> {
     }
     for (label, unfused, fused) in &realised {
         let Some(unfused) = unfused else {
-            section.verdict.push(format!("On the {label} nothing could be measured."));
+            section.verdict.push(format!("On the {label} no layer could be measured."));
             continue;
         };
         let fused = fused.map_or_else(String::new, |fused| {
@@ -165,7 +165,7 @@ pub fn layers(lab: &mut Lab) -> Result<Section> {
             )
         });
         section.verdict.push(format!(
-            "Layer by layer, the {label} turns {} of the cut in arithmetic into time ({} to {}){fused}.",
+            "In single layers, the {label} reaches {} of the speed-up that the MACs promise ({} to {}){fused}.",
             percent(unfused.median),
             percent(unfused.min),
             percent(unfused.max)
@@ -173,16 +173,16 @@ pub fn layers(lab: &mut Lab) -> Result<Section> {
     }
     if let [of_gpu, of_cpu] = &pairs[..] {
         let gains = of_gpu.iter().zip(of_cpu).filter_map(|(gpu, cpu)| Some((gpu.gain()?, cpu.gain()?)));
-        let (nearer, layers) =
-            gains.fold((0, 0), |(nearer, all), (gpu, cpu)| (nearer + usize::from(cpu > gpu), all + 1));
-        let judged = match (4 * nearer, layers) {
-            (_, 0) => "that says nothing",
-            (least, all) if least >= 3 * all => "as the paper says",
-            (most, all) if most <= all => "not what the paper says of parallel devices",
-            _ => "this machine does not decide it",
+        let (more_on_cpu, layers) =
+            gains.fold((0, 0), |(more, all), (gpu, cpu)| (more + usize::from(cpu > gpu), all + 1));
+        let conclusion = match (4 * more_on_cpu, layers) {
+            (_, 0) => "no layer was measured on both",
+            (least, all) if least >= 3 * all => "this agrees with the paper",
+            (most, all) if most <= all => "this contradicts the paper",
+            _ => "inconclusive",
         };
         section.verdict.push(format!(
-            "In {nearer} of {layers} layers separating gains more on the {} than on the {}: {judged}.",
+            "In {more_on_cpu} of {layers} layers the speed-up is larger on the {} than on the {}: {conclusion}.",
             lab.label(1),
             lab.label(0)
         ));
@@ -207,8 +207,8 @@ pub fn whole(lab: &mut Lab) -> Result<Section> {
             separable.macs as f64 / 1e6,
             full.parameters as f64 / separable.parameters as f64
         ),
-        method: "Both networks, one picture of 224 x 224, as the planner has them with the kernels of \
-                 WebGPU's baseline."
+        method: "Both networks on one picture of 224 x 224, as the planner schedules them with the kernels \
+                 of WebGPU's baseline."
             .into(),
         ..Section::default()
     };
@@ -231,8 +231,8 @@ pub fn whole(lab: &mut Lab) -> Result<Section> {
         ]);
         section.verdict.push(match gain {
             Some(gain) => format!(
-                "The whole of V1 is {} as quick as with standard convolutions on the {label}, {} of the \
-                 {theory:.2} that the count promises.",
+                "V1 is {} as fast as V1 with standard convolutions on the {label}: {} of the \
+                 {theory:.2} times that the MACs promise.",
                 times(gain),
                 percent(gain / theory)
             ),
@@ -240,21 +240,21 @@ pub fn whole(lab: &mut Lab) -> Result<Section> {
         });
     }
     section.tables.push(Table {
-        caption: "V1, both ways".into(),
+        caption: "V1 with standard and with separable convolutions".into(),
         columns: vec![
-            Column::new("on", ""),
+            Column::new("device", ""),
             Column::new("standard", "ms"),
             Column::new("separable", "ms"),
             Column::new("MACs", "ratio"),
             Column::new("time", "ratio"),
-            Column::new("share of theory", "%"),
+            Column::new("of theory", "%"),
         ],
         rows,
     });
     Ok(section)
 }
 
-/// Values by their places.
+/// Pairs each value with its index.
 fn indexed(values: &[f64]) -> Vec<(f64, f64)> {
     values.iter().enumerate().map(|(i, value)| (i as f64, *value)).collect()
 }

@@ -1,4 +1,4 @@
-//! E4: layers and utilisation. How much of a device each layer uses, what many small layers cost,
+//! E4: layers and utilisation: how much of a device each layer uses, what many small layers cost,
 //! and how much work fills the device.
 
 use super::{
@@ -11,10 +11,10 @@ use crate::{
     plan::Fuse,
 };
 
-/// The network whose batches and widths are varied.
+/// The network whose batch size and width vary.
 const NETWORK: &str = "mobilenet_v2";
 
-/// A batch fills a device if no larger one is quicker by a picture than this share.
+/// A batch fills a device if its rate is at least this fraction of the best rate.
 const FULL: f64 = 0.9;
 
 pub fn filling(lab: &mut Lab) -> Result<Section> {
@@ -25,12 +25,13 @@ pub fn filling(lab: &mut Lab) -> Result<Section> {
             "One layer became two, and each uses less of the chip: on parallel devices the number of \
              layers costs more than their arithmetic.",
         ),
-        theory: "A layer that depends on the one before it cannot begin until that has ended. A network \
-                 of n such steps takes n launches at least, however little it computes; a device with \
+        theory:
+            "A layer that depends on the preceding one cannot start before that one has ended. A network \
+                 of n such steps takes at least n launches, however little it computes; a device with \
                  more units than a layer has work for leaves some idle."
-            .into(),
-        method: "V2's layers by their MACs and utilisation; networks of 32 x 32 pictures, whose \
-                 arithmetic is next to nothing, by their steps; V2 at several batches and widths."
+                .into(),
+        method: "V2's layers by MACs and utilisation; networks on 32 x 32 pictures, with almost no \
+                 arithmetic, by their number of steps; V2 at several batch sizes and widths."
             .into(),
         ..Section::default()
     };
@@ -41,7 +42,7 @@ pub fn filling(lab: &mut Lab) -> Result<Section> {
     Ok(section)
 }
 
-/// Utilisation of each layer of V2, a figure a device.
+/// The utilisation of each layer of V2, one figure per device.
 fn by_layer(lab: &mut Lab) -> Vec<Figure> {
     let mut figures = Vec::new();
     for at in lab.devices() {
@@ -57,7 +58,7 @@ fn by_layer(lab: &mut Lab) -> Vec<Figure> {
         };
         figures.push(Figure {
             title: format!("V2's layers on the {}", lab.label(at)),
-            caption: "A mark a layer: how much it computes, and how near to the device's best.".into(),
+            caption: "One mark per layer: its MACs, and its utilisation of the device.".into(),
             kind: Kind::Points,
             x: Axis::log("M MACs"),
             y: Axis::log("utilisation, %"),
@@ -71,7 +72,7 @@ fn by_layer(lab: &mut Lab) -> Vec<Figure> {
     figures
 }
 
-/// Small networks by their steps.
+/// Networks on small pictures, by their number of steps.
 fn by_steps(lab: &mut Lab, verdict: &mut Vec<String>) -> Result<Figure> {
     let networks: &[(&str, &str)] = &[
         ("resnet18", "ResNet-18"),
@@ -104,12 +105,12 @@ fn by_steps(lab: &mut Lab, verdict: &mut Vec<String>) -> Result<Figure> {
         series.push(Series::new(lab.label(at), Style::Marks, points));
         if let Some(peaks) = lab.peaks(at) {
             let launches = [1.0, last].map(|steps| (steps, 1e6 * peaks.launch * steps));
-            series.push(Series::new(format!("{}: launches alone", lab.label(at)), Style::Dashed, launches));
+            series.push(Series::new(format!("{}: empty launches", lab.label(at)), Style::Dashed, launches));
             if let Some((steps, us)) = smallest {
                 let launches = 1e6 * peaks.launch * steps;
                 verdict.push(format!(
-                    "Of a picture of 32 x 32, V3-Small's {steps:.0} steps take the {} {us:.0} µs; launches alone \
-                     would take {launches:.0} µs, {} of it.",
+                    "On a picture of 32 x 32, V3-Small's {steps:.0} steps take {us:.0} µs on the {}; empty \
+                     launches would take {launches:.0} µs, {} of that.",
                     lab.label(at),
                     percent(launches / us)
                 ));
@@ -117,9 +118,9 @@ fn by_steps(lab: &mut Lab, verdict: &mut Vec<String>) -> Result<Figure> {
         }
     }
     Ok(Figure {
-        title: "What steps cost when there is next to nothing to compute".into(),
-        caption: "Networks of one picture of 32 × 32, a kernel a layer. The dashed lines are the launches \
-                  alone, as measured with kernels that do nothing."
+        title: "The cost of steps with almost nothing to compute".into(),
+        caption: "Networks on one picture of 32 × 32, one kernel per layer. The dashed lines are empty \
+                  launches, as measured with kernels that do nothing."
             .into(),
         kind: Kind::Points,
         x: Axis::log("dependent steps"),
@@ -154,8 +155,8 @@ fn batches(lab: &mut Lab, section: &mut Section) -> Result<()> {
         let full = batches.iter().zip(&rates).find(|(_, rate)| rate.is_some_and(|rate| rate >= FULL * best));
         if let (Some((batch, _)), Some(Some(one))) = (full, rates.first()) {
             section.verdict.push(format!(
-                "V2 fills the {} with a batch of {batch}: no larger one up to {} is quicker by more than a \
-                 tenth. A single picture reaches {} of the best rate.",
+                "V2 fills the {} with a batch of {batch}: its rate is within a tenth of the best rate of \
+                 batches up to {}. A single picture reaches {} of the best rate.",
                 lab.label(at),
                 batches[batches.len() - 1],
                 percent(one / best)
@@ -163,14 +164,14 @@ fn batches(lab: &mut Lab, section: &mut Section) -> Result<()> {
         }
     }
     section.figures.push(Figure {
-        title: "V2 by batch".into(),
+        title: "V2 by batch size".into(),
         caption: "Where the line is flat, the device is full.".into(),
         kind: Kind::Points,
-        x: Axis::log("pictures in a batch"),
-        y: Axis::log("pictures a second"),
+        x: Axis::log("batch size"),
+        y: Axis::log("pictures per second"),
         series,
     });
-    section.tables.push(Table { caption: "V2 by batch".into(), columns, rows });
+    section.tables.push(Table { caption: "V2 by batch size".into(), columns, rows });
     Ok(())
 }
 
@@ -191,7 +192,7 @@ fn widths(lab: &mut Lab, section: &mut Section) -> Result<()> {
         }
         if let ([(small, few), ..], [.., (large, many)]) = (&points[..], &points[..]) {
             section.verdict.push(format!(
-                "From width {} to {} V2's MACs grow {:.1} times, its time on the {} {:.1} times.",
+                "From width {} to {} V2's MACs grow by a factor of {:.1}, its time on the {} by a factor of {:.1}.",
                 widths[0],
                 widths[widths.len() - 1],
                 large / small,
@@ -203,7 +204,10 @@ fn widths(lab: &mut Lab, section: &mut Section) -> Result<()> {
     }
     section.figures.push(Figure {
         title: "V2 by width".into(),
-        caption: format!("Widths {}: where the line is flat, arithmetic costs nothing.", widths.join(", ")),
+        caption: format!(
+            "Widths {}. Where the line is flat, more arithmetic takes no more time.",
+            widths.join(", ")
+        ),
         kind: Kind::Points,
         x: Axis::log("M MACs"),
         y: Axis::log("ms"),

@@ -1,4 +1,4 @@
-//! Scores to the likeliest classes.
+//! Finds the most likely classes from scores.
 
 use std::cmp::Ordering;
 
@@ -6,26 +6,26 @@ use crate::tasks::Labels;
 use crate::zoo::Scores;
 use crate::{Error, Result};
 
-/// A class and how likely it is.
+/// A class and its probability.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Class {
-    /// Its place in the network's output.
+    /// Its index in the network's output.
     pub index: usize,
-    /// Its name, where one is known.
+    /// Its name, if known.
     pub label: Option<String>,
-    /// How likely it is, in 0..=1: of classes that exclude one another the softmax, of others the
-    /// sigmoid. None where the network's numbers are values, as of a regression.
+    /// Its probability in 0..=1: the softmax for mutually exclusive classes, the sigmoid for others. `None`
+    /// if the outputs are values, as in a regression.
     pub probability: Option<f32>,
-    /// The network's own number for it.
+    /// The network's output for the class.
     pub value: f32,
 }
 
-/// The `k` classes of one picture with the largest numbers, the largest first, equal ones by index; all
-/// of them if there are fewer. `scores` says what the numbers are.
+/// Returns the `k` classes of one picture with the largest logits, by falling logit and then by index, or all
+/// classes if there are fewer. `scores` is the meaning of the logits.
 ///
 /// # Errors
-/// [`Error::Output`] if there are no logits or one is not finite; as [`Labels::check`] if there
-/// are labels for another number of classes.
+/// [`Error::Output`] if there are no logits or one is not finite; as [`Labels::check`] if the number of
+/// labels does not match.
 pub fn top(logits: &[f32], k: usize, labels: &Labels, scores: Scores) -> Result<Vec<Class>> {
     labels.check(logits.len())?;
     if let Some(index) = logits.iter().position(|v| !v.is_finite()) {
@@ -33,12 +33,12 @@ pub fn top(logits: &[f32], k: usize, labels: &Labels, scores: Scores) -> Result<
     }
     let largest = logits.iter().copied().reduce(f32::max);
     let largest = f64::from(largest.ok_or_else(|| Error::Output("there are no logits".into()))?);
-    // Never above exp(0), however large the logits are.
+    // At most exp(0), so that large logits do not overflow.
     let weight = |logit: f32| (f64::from(logit) - largest).exp();
     let total: f64 = logits.iter().map(|&v| weight(v)).sum();
 
     let mut order: Vec<usize> = (0..logits.len()).collect();
-    // A stable sort: equal logits stay in the order of their indices.
+    // Stable, so that equal logits stay in the order of their indices.
     order.sort_by(|&a, &b| logits[b].partial_cmp(&logits[a]).unwrap_or(Ordering::Equal));
     let probability = |logit: f32| match scores {
         Scores::Softmax => Some((weight(logit) / total) as f32),
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_what_they_are_said_to_be() {
+    fn scores_are_sigmoids_or_values() {
         let sigmoid = top(&[-1.5, 1.5, 800.0], 3, &Labels::default(), Scores::Sigmoid).unwrap();
         assert_eq!(indices(&sigmoid), [2, 1, 0]);
         for (class, expected) in sigmoid.iter().zip([1.0, 0.817_574_5, 0.182_425_53]) {
@@ -97,14 +97,14 @@ mod tests {
     }
 
     #[test]
-    fn ties_go_by_index() {
+    fn ties_are_sorted_by_index() {
         let classes = top(&[1.0, 3.0, 0.0, 3.0, -0.0, 1.0], 6, &Labels::default(), Scores::Softmax).unwrap();
         assert_eq!(indices(&classes), [1, 3, 0, 5, 2, 4]);
         assert!(top(&[1.0, 2.0], 0, &Labels::default(), Scores::Softmax).unwrap().is_empty());
     }
 
     #[test]
-    fn what_is_not_finite_is_never_ranked() {
+    fn logits_must_be_finite() {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let error = top(&[0.5, bad], 1, &Labels::default(), Scores::Softmax).unwrap_err().to_string();
             assert!(error.contains("class 1"), "{error}");
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_must_fit_and_are_serialised() {
+    fn labels_are_checked_and_serialised() {
         let mut logits = vec![0.0; 1001];
         logits[1] = 50.0;
         let labels = Labels::for_count(1001);

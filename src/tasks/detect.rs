@@ -1,54 +1,53 @@
-//! Boxes around things, and which of many to keep.
+//! Bounding boxes of objects, and non-maximum suppression.
 
 use crate::{Error, Result, Tensor, tasks::Labels, zoo::Detector};
 
-/// A box in pixels of a picture, from its top left corner; fractions count.
+/// A box in fractional pixels from the top left corner of a picture.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Bounds {
-    /// Where it begins from the left.
+    /// The left edge.
     pub left: f32,
-    /// Where it begins from the top.
+    /// The top edge.
     pub top: f32,
-    /// Where it ends from the left.
+    /// The right edge.
     pub right: f32,
-    /// Where it ends from the top.
+    /// The bottom edge.
     pub bottom: f32,
 }
 
-/// A thing found in a picture.
+/// An object found in a picture.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Detection {
-    /// Its class: its place in the network's output.
+    /// Its class: the index in the network's output.
     pub index: usize,
-    /// The class's name, where one is known.
+    /// The name of the class, if known.
     pub label: Option<String>,
-    /// How sure the network is, in 0..=1.
+    /// The confidence of the network, in 0..=1.
     pub score: f32,
-    /// Where it is.
+    /// Its bounding box.
     pub bounds: Bounds,
 }
 
-/// A box that may be a thing of one class.
+/// A box that may contain an object of one class, before suppression.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Candidate {
-    /// The class: its place in the network's output.
+    /// The class: the index in the network's output.
     pub class: usize,
-    /// The anchor that it came from: decides between equal scores.
+    /// The anchor of the box, which orders candidates with equal scores.
     pub anchor: usize,
-    /// How sure the network is, in 0..=1.
+    /// The confidence of the network, in 0..=1.
     pub score: f32,
-    /// Where it is.
+    /// Its bounding box.
     pub bounds: Bounds,
 }
 
 impl Bounds {
-    /// Its area in pixels; negative if it ends before it begins in one direction.
+    /// The area in pixels; negative if the width or the height is negative.
     pub fn area(&self) -> f32 {
         (self.right - self.left) * (self.bottom - self.top)
     }
 
-    /// The area that both cover, of the area that either does: 0 if they are apart or both
-    /// empty, 1 if they are equal.
+    /// The intersection over union: 0 if the boxes do not overlap or are both empty, 1 if they are equal.
     pub fn iou(&self, other: &Self) -> f32 {
         let width = (self.right.min(other.right) - self.left.max(other.left)).max(0.0);
         let height = (self.bottom.min(other.bottom) - self.top.max(other.top)).max(0.0);
@@ -57,12 +56,12 @@ impl Bounds {
         if iou.is_nan() { 0.0 } else { iou }
     }
 
-    /// The same box of a picture that is `x` times as wide and `y` times as high.
+    /// Scales the box with a picture, by `x` horizontally and `y` vertically.
     pub fn scaled(&self, x: f32, y: f32) -> Self {
         Self { left: self.left * x, top: self.top * y, right: self.right * x, bottom: self.bottom * y }
     }
 
-    /// What of it lies in a picture of `width` x `height` pixels; empty, at its edge, if nothing does.
+    /// Clips the box to a picture of `width` x `height` pixels; empty, at an edge, if it is outside.
     pub fn clipped(&self, width: usize, height: usize) -> Self {
         let (width, height) = (width as f32, height as f32);
         Self {
@@ -75,7 +74,7 @@ impl Bounds {
 }
 
 impl Candidate {
-    /// What it is once it was kept.
+    /// Converts a kept candidate to a detection.
     pub fn named(self, labels: &Labels) -> Detection {
         Detection {
             index: self.class,
@@ -86,18 +85,18 @@ impl Candidate {
     }
 }
 
-/// The boxes of each picture, the best first, in pixels of the network's input, from what
-/// [`Op::Select`](crate::graph::Op::Select) and [`Op::Boxes`](crate::graph::Op::Boxes) make.
+/// The boxes of each picture, the best first, in pixels of the network's input. `candidates` and `boxes` are
+/// the outputs of [`Op::Select`](crate::graph::Op::Select) and [`Op::Boxes`](crate::graph::Op::Boxes).
 ///
 /// # Errors
-/// [`Error::Output`] if a box or a score is not finite, or the two are not of the same boxes.
+/// [`Error::Output`] if a box or a score is not finite, or the shapes of the two outputs do not match.
 pub fn boxes(candidates: &Tensor, boxes: &Tensor, detector: &Detector) -> Result<Vec<Vec<Candidate>>> {
     let (best, all) = (candidates.shape()?, boxes.shape()?);
     if best.n != all.n || best.c != 4 || all.c != 4 {
-        return Err(Error::Output(format!("candidates of {best} are not of boxes of {all}")));
+        return Err(Error::Output(format!("candidates of shape {best} do not match boxes of shape {all}")));
     }
     if let Some(odd) = boxes.data().iter().find(|v| !v.is_finite()) {
-        return Err(Error::Output(format!("a box is at {odd}")));
+        return Err(Error::Output(format!("a box has the coordinate {odd}")));
     }
     let of_picture = |(best_data, corners): (&[f32], &[f32])| {
         let plane = best.h * best.w;
@@ -122,13 +121,13 @@ pub fn boxes(candidates: &Tensor, boxes: &Tensor, detector: &Detector) -> Result
     pictures.zip(boxes.data().chunks_exact(all.len() / all.n)).map(of_picture).collect()
 }
 
-/// The best of many candidates, at most `keep`, by falling score: in each class, from the best
-/// down, one is dropped if its [`Bounds::iou`] with one already kept is more than `overlap`.
+/// Non-maximum suppression: returns at most `keep` candidates by falling score. In each class, from the best
+/// down, a candidate is dropped if its [`Bounds::iou`] with a kept one is more than `overlap`.
 ///
-/// Equal scores go by class and then by anchor. The boxes kept are those of torchvision's
-/// `batched_nms`, which compares an f32 with a threshold in f64: an overlap of 0.55 is 11/20
-/// rounded up in f32, and is more. (On a CPU torchvision shifts few boxes by class first, which
-/// rounds their sides: an overlap within that of the threshold may fall on its other side there.)
+/// Candidates with equal scores are sorted by class and then by anchor. The result matches torchvision's
+/// `batched_nms`, which compares an f32 overlap with an f64 threshold: an overlap of 11/20, rounded up in
+/// f32, exceeds 0.55. (On a CPU torchvision offsets small numbers of boxes by class, which rounds their
+/// coordinates, so an overlap very close to the threshold may compare differently there.)
 pub fn suppress(mut candidates: Vec<Candidate>, overlap: f64, keep: usize) -> Vec<Candidate> {
     let falling = |a: &Candidate, b: &Candidate| b.score.total_cmp(&a.score);
     candidates.sort_by(|a, b| {
@@ -138,7 +137,7 @@ pub fn suppress(mut candidates: Vec<Candidate>, overlap: f64, keep: usize) -> Ve
     for class in candidates.chunk_by(|a, b| a.class == b.class) {
         let mut kept: Vec<Candidate> = Vec::new();
         for candidate in class {
-            // More of one class could not be among the best of all.
+            // No more of one class can be among the best `keep` of all classes.
             if kept.len() == keep {
                 break;
             }
@@ -148,7 +147,7 @@ pub fn suppress(mut candidates: Vec<Candidate>, overlap: f64, keep: usize) -> Ve
         }
         all.extend(kept);
     }
-    // A stable sort: equal scores stay in the order of their classes and anchors.
+    // Stable, so that equal scores stay in the order of their classes and anchors.
     all.sort_by(falling);
     all.truncate(keep);
     all
@@ -170,7 +169,7 @@ mod tests {
         candidates.iter().map(|c| c.anchor).collect()
     }
 
-    /// Candidates that crowd, many with equal scores.
+    /// Overlapping candidates, many with equal scores.
     fn crowd(seed: u64, count: usize, classes: u64) -> Vec<Candidate> {
         let mut state = seed;
         let mut draw = |below: u64| {
@@ -185,8 +184,8 @@ mod tests {
         (0..count).map(one).collect()
     }
 
-    /// The rule word by word: take the best, strike what it overlaps, again.
-    fn slowly(mut candidates: Vec<Candidate>, overlap: f64, keep: usize) -> Vec<Candidate> {
+    /// The definition of suppression: take the best, drop those that it overlaps, repeat.
+    fn naive(mut candidates: Vec<Candidate>, overlap: f64, keep: usize) -> Vec<Candidate> {
         let better = |a: &Candidate, b: &Candidate| {
             (a.score, b.class, b.anchor).partial_cmp(&(b.score, a.class, a.anchor)).unwrap()
         };
@@ -203,18 +202,18 @@ mod tests {
     }
 
     #[test]
-    fn the_same_as_the_rule_word_by_word() {
+    fn suppression_matches_its_definition() {
         for seed in 0..60 {
             for (overlap, keep) in [(0.0, 1000), (0.3, 20), (0.55, 1000), (0.5, 0), (1.0, 1000)] {
                 let candidates = crowd(seed, 120, 1 + seed % 5);
-                let expected = slowly(candidates.clone(), overlap, keep);
+                let expected = naive(candidates.clone(), overlap, keep);
                 assert_eq!(suppress(candidates, overlap, keep), expected, "{seed} {overlap} {keep}");
             }
         }
     }
 
     #[test]
-    fn an_overlap_must_be_more_than_the_limit() {
+    fn an_overlap_must_exceed_the_limit() {
         let two = |width| {
             vec![
                 candidate(1, 0, 0.9, bounds(0.0, 0.0, 20.0, 1.0)),
@@ -223,7 +222,7 @@ mod tests {
         };
         assert_eq!(anchors(&suppress(two(10.0), 0.5, 9)), [0, 1]);
         assert_eq!(anchors(&suppress(two(10.5), 0.5, 9)), [0]);
-        // As torchvision has it: 11/20 in f32 is above 0.55.
+        // As in torchvision: 11/20 in f32 is above 0.55.
         assert_eq!(anchors(&suppress(two(11.0), 0.55, 9)), [0]);
     }
 
@@ -244,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_number_does_no_harm() {
+    fn values_that_are_not_finite_are_harmless() {
         let odd = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, 0.5];
         let odd = odd.iter().flat_map(|&a| odd.map(|b| (a, b)));
         let odd = odd.enumerate().map(|(i, (a, b))| candidate(i % 2, i, a, bounds(b, a, a, b)));
@@ -252,14 +251,14 @@ mod tests {
     }
 
     #[test]
-    fn as_many_as_a_detector_makes_take_no_time() {
+    fn suppression_of_all_candidates_is_fast() {
         let start = web_time::Instant::now();
         assert_eq!(suppress(crowd(3, 27_000, 90), 0.55, 300).len(), 300);
         assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
     }
 
     #[test]
-    fn iou_at_its_edges() {
+    fn iou_of_edge_cases() {
         let unit = bounds(0.0, 0.0, 2.0, 2.0);
         for (other, iou) in [
             (unit, 1.0),

@@ -1,4 +1,4 @@
-//! Areas, frames and words on a picture. What would lie outside it is not drawn.
+//! Draws areas, frames and text on a picture, clipped to its edges.
 
 use std::ops::Range;
 
@@ -6,13 +6,13 @@ use noto_sans_mono_bitmap::{FontWeight, RasterHeight, RasterizedChar, get_raster
 
 use crate::tasks::Picture;
 
-/// Red, green, blue.
+/// An RGB colour.
 pub type Colour = [u8; 3];
 
 pub const BLACK: Colour = [0; 3];
 pub const WHITE: Colour = [255; 3];
 
-/// A rectangle of whole pixels.
+/// A rectangle in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Area {
     pub left: isize,
@@ -30,7 +30,7 @@ impl Area {
         self.top + self.height
     }
 
-    pub fn meets(self, other: Self) -> bool {
+    pub fn overlaps(self, other: Self) -> bool {
         let apart = self.right() <= other.left
             || other.right() <= self.left
             || self.bottom() <= other.top
@@ -47,7 +47,7 @@ impl Area {
         }
     }
 
-    /// Its edge, `line` pixels thick, on its inner side.
+    /// Draws a frame, `line` pixels thick, along the inside of the edge.
     pub fn frame(self, picture: &mut Picture, line: isize, colour: Colour) {
         let line = line.min(self.width).min(self.height);
         let (across, down) = (Self { height: line, ..self }, Self { width: line, ..self });
@@ -58,13 +58,13 @@ impl Area {
     }
 }
 
-/// Those of the pixels from `start` to `end` that a side of `limit` pixels has.
+/// Clips the range `start..end` to `0..limit`.
 fn within(start: isize, end: isize, limit: usize) -> Range<usize> {
     let start = usize::try_from(start).unwrap_or(0).min(limit);
     start..usize::try_from(end).unwrap_or(0).clamp(start, limit)
 }
 
-/// A colour over another: all of it at an opacity of 1.
+/// Blends one colour over another.
 pub fn mix(under: Colour, over: Colour, opacity: f32) -> Colour {
     std::array::from_fn(|i| {
         let (under, over) = (f32::from(under[i]), f32::from(over[i]));
@@ -72,27 +72,27 @@ pub fn mix(under: Colour, over: Colour, opacity: f32) -> Colour {
     })
 }
 
-/// Black or white, whichever is easier to read on a colour.
+/// The more readable of black and white on a colour.
 pub fn ink(paper: Colour) -> Colour {
     let [r, g, b] = paper.map(u32::from);
     if 299 * r + 587 * g + 114 * b > 120_000 { BLACK } else { WHITE }
 }
 
-/// What sizes on a picture are in proportion to: the side of a square of as many pixels.
+/// The reference for sizes on a picture: the side of a square with the same number of pixels.
 pub fn scale(picture: &Picture) -> f32 {
     (picture.width() as f32 * picture.height() as f32).sqrt()
 }
 
-/// Writes words in one size, all letters equally wide.
+/// Writes monospaced text of one size.
 #[derive(Debug, Clone, Copy)]
 pub struct Pen {
     raster: RasterHeight,
-    /// How much larger than the raster.
+    /// The scale factor from the raster to the picture.
     factor: f32,
 }
 
 impl Pen {
-    /// One whose lines are about `height` pixels high, and never less than 16.
+    /// A pen whose lines are about `height` pixels high, and at least 16.
     pub fn new(height: f32) -> Self {
         let raster = match height {
             ..18.0 => RasterHeight::Size16,
@@ -100,22 +100,22 @@ impl Pen {
             ..28.0 => RasterHeight::Size24,
             _ => RasterHeight::Size32,
         };
-        // Smaller ones are sharpest as they come.
+        // Small glyphs are sharpest unscaled.
         Self { raster, factor: (height / 32.0).max(1.0) }
     }
 
-    /// Pixels in a line, from the top of the tallest letter to the bottom of the deepest.
+    /// The line height in pixels.
     pub fn height(self) -> isize {
         (self.raster.val() as f32 * self.factor).round() as isize
     }
 
-    /// Pixels that so many letters are wide.
+    /// The width of this number of characters, in pixels.
     pub fn width(self, letters: usize) -> isize {
         let letter = get_raster_width(FontWeight::Regular, self.raster) as f32 * self.factor;
         letter.round() as isize * letters as isize
     }
 
-    /// Writes one line from its top left corner; what the letters lack becomes `?`.
+    /// Writes one line from its top left corner. Characters without a glyph become `?`.
     pub fn write(self, picture: &mut Picture, left: isize, top: isize, text: &str, colour: Colour) {
         for (i, letter) in text.chars().enumerate() {
             let glyph = |letter| get_raster(letter, FontWeight::Regular, self.raster);
@@ -134,7 +134,7 @@ impl Pen {
         }
     }
 
-    /// How much of a pixel a letter covers, in 0..=1.
+    /// The fraction of a pixel that a glyph covers, in 0..=1.
     fn opacity(self, glyph: RasterizedChar, x: isize, y: isize) -> f32 {
         let at = |x: f32, y: f32| {
             let inside = x >= 0.0 && y >= 0.0;
@@ -146,12 +146,12 @@ impl Pen {
         let upper = at(l, t) * (1.0 - fu) + at(l + 1.0, t) * fu;
         let lower = at(l, t + 1.0) * (1.0 - fu) + at(l + 1.0, t + 1.0) * fu;
         let level = upper * (1.0 - fv) + lower * fv;
-        // An edge stays one pixel wide however large the letter.
+        // Edges stay one pixel wide at any scale.
         ((level - 0.5) * self.factor + 0.5).clamp(0.0, 1.0)
     }
 }
 
-/// A name in at most so many letters, on one line.
+/// Shortens a name to at most `letters` characters.
 pub fn shortened(name: &str, letters: usize) -> String {
     let name = name.trim_matches(|c: char| c == '_' || c.is_whitespace());
     if name.chars().count() <= letters {
@@ -161,7 +161,7 @@ pub fn shortened(name: &str, letters: usize) -> String {
     name.chars().take(letters - dots).chain(std::iter::repeat_n('.', dots)).collect()
 }
 
-/// What to call a class: its name, or else its number.
+/// The name of a class, or "class" and its number.
 pub fn name_of(index: usize, label: Option<&str>) -> String {
     label.map_or_else(|| format!("class {index}"), str::to_owned)
 }
@@ -174,7 +174,7 @@ mod tests {
         Picture::new(width, height, vec![0; width * height * 3]).unwrap()
     }
 
-    /// The rows of a picture, `#` where it is not black.
+    /// The rows of a picture as text, with `#` for pixels that are not black.
     fn rows(picture: &Picture) -> Vec<String> {
         let mark = |pixel: &Colour| if *pixel == BLACK { '.' } else { '#' };
         let pixels: Vec<char> = picture.pixels().as_chunks().0.iter().map(mark).collect();
@@ -182,18 +182,18 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_lies_on_the_inner_side() {
+    fn frames_are_drawn_inside_the_edge() {
         let mut picture = paper(6, 5);
         Area { left: 1, top: 0, width: 5, height: 4 }.frame(&mut picture, 1, WHITE);
         assert_eq!(rows(&picture), [".#####", ".#...#", ".#...#", ".#####", "......"]);
-        // Thicker than the area: no more than the area.
+        // A frame thicker than the area fills it.
         let mut picture = paper(5, 3);
         Area { left: 1, top: 1, width: 2, height: 1 }.frame(&mut picture, 9, WHITE);
         assert_eq!(rows(&picture), [".....", ".##..", "....."]);
     }
 
     #[test]
-    fn what_lies_outside_is_cut_off() {
+    fn drawing_is_clipped_to_the_picture() {
         let far = isize::MAX / 4;
         let mut picture = paper(4, 3);
         Area { left: -2, top: 1, width: 4, height: far }.fill(&mut picture, WHITE);
@@ -207,11 +207,11 @@ mod tests {
     }
 
     #[test]
-    fn areas_that_touch_do_not_meet() {
+    fn touching_areas_do_not_overlap() {
         let at = |left, top| Area { left, top, width: 3, height: 2 };
-        assert!(at(0, 0).meets(at(2, 1)) && at(0, 0).meets(at(-2, -1)));
+        assert!(at(0, 0).overlaps(at(2, 1)) && at(0, 0).overlaps(at(-2, -1)));
         for (left, top) in [(3, 0), (-3, 0), (0, 2), (0, -2)] {
-            assert!(!at(0, 0).meets(at(left, top)), "{left} {top}");
+            assert!(!at(0, 0).overlaps(at(left, top)), "{left} {top}");
         }
     }
 
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_that_is_missing_is_asked_for() {
+    fn missing_glyphs_become_question_marks() {
         let written = |text| {
             let mut picture = paper(40, 16);
             Pen::new(16.0).write(&mut picture, 0, 0, text, WHITE);
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_cut_to_fit() {
+    fn names_are_shortened_to_fit() {
         for (name, letters, expected) in [
             ("__background__", 10, "background"),
             ("potted plant", 12, "potted plant"),

@@ -1,4 +1,4 @@
-//! Names for classes.
+//! Names of classes.
 
 use std::path::{Path, PathBuf};
 
@@ -9,34 +9,34 @@ use crate::{
     zoo::{Network, Task},
 };
 
-/// The most bytes of a file of labels.
+/// The size limit of a file of labels.
 const MOST: u64 = 32 << 20;
 
-/// ImageNet's 1000 classes in torchvision's words; `assets/CREDITS.md` names the source.
+/// The names of ImageNet's 1000 classes, as in torchvision; `assets/CREDITS.md` names the source.
 const IMAGENET: &str = include_str!("../../assets/imagenet_classes.txt");
 
 /// PASCAL VOC's 21 and COCO's 91 classes, from the same source.
 const VOC: &str = include_str!("../../assets/voc_classes.txt");
 const COCO: &str = include_str!("../../assets/coco_classes.txt");
 
-/// The names of a network's classes, or none, in which case their numbers must do.
+/// The names of a network's classes. Without names, classes are shown by number.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Labels {
     names: Vec<String>,
-    /// The file they were read from.
+    /// The file that they were read from.
     path: Option<PathBuf>,
 }
 
 impl From<Vec<String>> for Labels {
-    /// Names in the order of the classes.
+    /// Labels from names in the order of the classes.
     fn from(names: Vec<String>) -> Self {
         Self { names, path: None }
     }
 }
 
 impl Labels {
-    /// The built-in names for a classifier of that many classes: ImageNet's for 1000, ImageNet's
-    /// after a background for 1001, and none for any other.
+    /// The built-in names for a classifier with this number of classes: ImageNet's for 1000, a background and
+    /// ImageNet's for 1001, otherwise none.
     pub fn for_count(classes: usize) -> Self {
         let background = match classes {
             1000 => None,
@@ -47,8 +47,8 @@ impl Labels {
         Self { names, path: None }
     }
 
-    /// The names of a network's classes: those of its configuration, or the built-in ones of its
-    /// task if there are as many.
+    /// The names of a network's classes: those of its configuration, else the built-in ones of its task. None
+    /// if their number does not match.
     pub fn of(network: &Network) -> Self {
         let built_in = || match network.task {
             Task::Classify => Self::for_count(network.classes),
@@ -63,13 +63,13 @@ impl Labels {
         if names.len() == network.label_count() { names } else { Self::default() }
     }
 
-    /// PASCAL VOC's 21 names, `__background__` first: what torchvision's segmenters tell apart.
+    /// PASCAL VOC's 21 names, `__background__` first: the classes of torchvision's segmenters.
     pub fn voc() -> Self {
         Self::built_in(VOC)
     }
 
-    /// COCO's 91 names, `__background__` first: what torchvision's detectors tell apart. The ten
-    /// numbers that COCO left out are all called `N/A`.
+    /// COCO's 91 names, `__background__` first: the classes of torchvision's detectors. The ten numbers that
+    /// COCO does not use are called `N/A`.
     pub fn coco() -> Self {
         Self::built_in(COCO)
     }
@@ -78,12 +78,12 @@ impl Labels {
         Self { names: names.lines().map(str::to_owned).collect(), path: None }
     }
 
-    /// Reads names from a file: text with one a line, a JSON list, or a JSON object from index
-    /// to name, by itself or as the `id2label` of a `config.json`.
+    /// Reads names from a file: text with one name per line, a JSON list, a JSON object from index to name,
+    /// or a `config.json` with such an object as `id2label`.
     ///
     /// # Errors
-    /// [`Error::Io`] if the file cannot be read; [`Error::File`] if it is none of these, if a
-    /// name is missing, or if it holds no name at all.
+    /// [`Error::Io`] if the file cannot be read; [`Error::File`] if it has another format, a name is missing,
+    /// or it has no names.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let bytes = files::read(path, MOST)?;
@@ -91,25 +91,25 @@ impl Labels {
         Ok(Self { names, path: Some(path.to_owned()) })
     }
 
-    /// The number of names: zero if there are none.
+    /// The number of names.
     pub fn len(&self) -> usize {
         self.names.len()
     }
 
-    /// True if classes are known by number only.
+    /// True if there are no names.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
     }
 
-    /// The name of a class.
+    /// The name of a class, if it has one.
     pub fn get(&self, class: usize) -> Option<&str> {
         self.names.get(class).map(String::as_str)
     }
 
-    /// Checks that these are the names of `classes` classes, or none.
+    /// Checks that there are names for `classes` classes, or no names.
     ///
     /// # Errors
-    /// [`Error::File`] naming the file, or [`Error::Input`] where there is none, if the counts differ.
+    /// [`Error::File`] for names from a file, or else [`Error::Input`], if the counts differ.
     pub fn check(&self, classes: usize) -> Result<()> {
         if self.is_empty() || self.len() == classes {
             return Ok(());
@@ -132,7 +132,7 @@ fn parse(bytes: &[u8]) -> Result<Vec<String>, String> {
                 if let Some(Value::Object(inner)) = object.remove("id2label") {
                     object = inner;
                 }
-                // As many entries as indices from zero: a gap leaves one of them without a name.
+                // Indices must be consecutive from 0: a gap leaves a class without a name.
                 (0..object.len()).map(|i| name(i, object.get(&i.to_string()))).collect()
             }
             _ => Err("neither a list nor an object of labels".into()),
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn voc_and_coco_are_whole() {
+    fn voc_and_coco_are_complete() {
         let (voc, coco) = (Labels::voc(), Labels::coco());
         assert_eq!((voc.len(), coco.len()), (21, 91));
         for labels in [&voc, &coco] {

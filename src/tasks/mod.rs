@@ -1,4 +1,4 @@
-//! What surrounds a network: pictures in, answers out. Nothing here runs anything.
+//! Preprocessing of pictures and postprocessing of results. Nothing here runs a network.
 
 mod classify;
 mod detect;

@@ -1,28 +1,28 @@
-//! A segmentation drawn on its picture.
+//! Draws a segmentation on its picture.
 
 use crate::tasks::draw::{Area, Colour, Pen, WHITE, mix, name_of, scale, shortened};
 use crate::tasks::{Labels, PIXEL_LIMIT, Picture, Segmentation, Share, palette};
 use crate::{Error, Result};
 
-/// The most letters of a name.
+/// The most characters of a name.
 const LETTERS: usize = 32;
 
-/// How much of a class's colour is laid over what it covers.
+/// The opacity of a class's colour.
 const OPACITY: f32 = 0.5;
 
-/// The legend's paper, and its words.
+/// The colours of the legend's background and text.
 const PAPER: Colour = [24, 24, 27];
-const WORDS: Colour = [236, 236, 240];
+const TEXT: Colour = [236, 236, 240];
 
-/// The picture under the colours of its classes, and a legend below it.
+/// Draws the classes over the picture, and a legend below it.
 ///
-/// Each class but 0, the background, is tinted with its colour of [`palette`] and outlined. The
-/// legend names the classes that occur, the largest first, each with its share of the picture. It
-/// adds rows, and columns beside a picture that is too narrow for its words.
+/// Each class except 0, the background, is tinted with its colour in [`palette`] and outlined. The legend
+/// lists the classes that occur, the largest first, with their fractions of the picture. It is below the
+/// picture, which gets margins left and right if the legend is wider.
 ///
 /// # Errors
-/// [`Error::Input`] if the picture and the segmentation differ in size, or if a strip is so long
-/// that the columns beside it would take more than [`PIXEL_LIMIT`].
+/// [`Error::Input`] if the picture and the segmentation differ in size, or if a picture is so narrow and tall
+/// that the margins would take it above [`PIXEL_LIMIT`].
 pub fn overlay(picture: &Picture, segmentation: &Segmentation, labels: &Labels) -> Result<Picture> {
     check(picture, segmentation)?;
     let legend = Legend::new(picture, segmentation.shares(labels));
@@ -43,7 +43,7 @@ pub fn overlay(picture: &Picture, segmentation: &Segmentation, labels: &Labels) 
     Ok(drawn)
 }
 
-/// The picture under the colours of its classes, as in [`overlay`], and nothing else: a frame of a video.
+/// Draws the classes over the picture as [`overlay`] does, without a legend, as for frames of a video.
 ///
 /// # Errors
 /// [`Error::Input`] if the picture and the segmentation differ in size.
@@ -61,7 +61,7 @@ fn check(picture: &Picture, segmentation: &Segmentation) -> Result<()> {
     Err(Error::Input(format!("a segmentation of {sw} x {sh} pixels for a picture of {w} x {h}")))
 }
 
-/// The pixels under their classes' colours.
+/// The pixels with the colours of their classes over them.
 fn tinted(picture: &Picture, segmentation: &Segmentation) -> Vec<Colour> {
     let palette = palette();
     let edges = edges(segmentation, (scale(picture) / 500.0).round().max(1.0) as usize);
@@ -77,31 +77,31 @@ fn tinted(picture: &Picture, segmentation: &Segmentation) -> Vec<Colour> {
     pixels.map(tint).collect()
 }
 
-/// Which pixels are at most `line` away, in their row or column, from one of another class.
+/// Marks pixels at most `line` away, in their row or column, from a pixel of another class.
 fn edges(segmentation: &Segmentation, line: usize) -> Vec<bool> {
     let (width, height) = (segmentation.width(), segmentation.height());
     let labels = segmentation.labels();
     let mut edges = vec![false; labels.len()];
-    let mut meet = |start: usize, step: usize, length: usize| {
+    let mut mark = |start: usize, step: usize, length: usize| {
         for i in 1..length {
             if labels[start + (i - 1) * step] != labels[start + i * step] {
                 (i.saturating_sub(line)..length.min(i + line)).for_each(|i| edges[start + i * step] = true);
             }
         }
     };
-    (0..height).for_each(|y| meet(y * width, 1, width));
-    (0..width).for_each(|x| meet(x, width, height));
+    (0..height).for_each(|y| mark(y * width, 1, width));
+    (0..width).for_each(|x| mark(x, width, height));
     edges
 }
 
-/// Colours, names and shares, in columns.
+/// A legend of colours, names and fractions, in columns.
 struct Legend {
     pen: Pen,
-    /// A class's colour, its name, and its share in words.
+    /// The colour, name and percentage of each class.
     entries: Vec<(Colour, String, String)>,
     columns: usize,
     rows: usize,
-    /// Letters of the longest name.
+    /// The number of characters in the longest name.
     letters: usize,
 }
 
@@ -123,32 +123,32 @@ impl Legend {
         let room = picture.width() as isize - 2 * legend.margin() + legend.gap();
         let fit = usize::try_from(room / (legend.column() + legend.gap())).unwrap_or(0);
         legend.rows = legend.entries.len().div_ceil(fit.max(1));
-        // As few columns as those rows need, so that they are about equally long.
+        // No more columns than the rows need, so that they are about equally long.
         legend.columns = legend.entries.len().div_ceil(legend.rows.max(1));
         legend
     }
 
-    /// Pixels around all of it.
+    /// The margin around the legend, in pixels.
     fn margin(&self) -> isize {
         self.pen.height() / 2
     }
 
-    /// Pixels between two columns.
+    /// The space between two columns, in pixels.
     fn gap(&self) -> isize {
         self.pen.width(3)
     }
 
-    /// Pixels from one row to the next.
+    /// The distance between two rows, in pixels.
     fn line(&self) -> isize {
         self.pen.height() * 5 / 4
     }
 
-    /// A colour's side in pixels.
+    /// The size of a colour square, in pixels.
     fn swatch(&self) -> isize {
         self.pen.height() * 3 / 4
     }
 
-    /// Pixels that a column is wide: colour, name and share.
+    /// The width of a column with colour, name and percentage, in pixels.
     fn column(&self) -> isize {
         self.swatch() + self.pen.width(1 + self.letters + 1 + "100.0%".len())
     }
@@ -162,7 +162,7 @@ impl Legend {
         2 * self.margin() + (self.rows as isize - 1) * self.line() + self.pen.height()
     }
 
-    /// Draws it from the row `top` down.
+    /// Draws the legend, with its upper edge at the row `top`.
     fn draw(&self, picture: &mut Picture, top: isize) {
         for (i, (colour, name, percent)) in self.entries.iter().enumerate() {
             let (column, row) = ((i / self.rows) as isize, (i % self.rows) as isize);
@@ -172,9 +172,9 @@ impl Legend {
             let swatch = Area { left, top: top + (self.pen.height() - side) / 2, width: side, height: side };
             swatch.fill(picture, *colour);
             swatch.frame(picture, 1 + side / 24, mix(*colour, WHITE, 0.55));
-            self.pen.write(picture, left + side + self.pen.width(1), top, name, WORDS);
+            self.pen.write(picture, left + side + self.pen.width(1), top, name, TEXT);
             let right = left + self.column() - self.pen.width(percent.len());
-            self.pen.write(picture, right, top, percent, WORDS);
+            self.pen.write(picture, right, top, percent, TEXT);
         }
     }
 }
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn edges_are_as_wide_as_asked() {
+    fn edges_have_the_given_width() {
         let edges = edges(&classes(7, 7, |x, y| usize::from(x >= 5 && y >= 5)), 2);
         let rows: Vec<String> =
             edges.chunks(7).map(|row| row.iter().map(|&e| if e { '#' } else { '.' }).collect()).collect();
@@ -255,7 +255,7 @@ mod tests {
             assert_eq!(drawn.height(), height + legend.height() as usize, "{width} x {height}");
             assert_eq!(drawn.width(), width.max(legend.width() as usize), "{width} x {height}");
             assert!(legend.columns == 1 || legend.width() as usize <= width, "{width} x {height}");
-            // The margin is free of words and colours on every side.
+            // The margin stays empty on all sides.
             let margin = legend.margin() as usize;
             for i in 0..drawn.width() {
                 assert_eq!(pixel(&drawn, i, drawn.height() - 1), PAPER);
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_or_foreign_name_is_cut() {
+    fn long_names_are_shortened() {
         let labels = Labels::from(vec!["猫 und Hund ".repeat(40)]);
         let drawn = overlay(&grey(50, 50), &classes(50, 50, |_, _| 0), &labels).unwrap();
         assert!(drawn.width() < 400, "{}", drawn.width());

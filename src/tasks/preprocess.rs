@@ -1,4 +1,4 @@
-//! Pictures to a network's input: scale, crop from the middle, normalise.
+//! Preprocessing of pictures into a network's input: scale, centre crop, normalise.
 
 use std::{borrow::Cow, ops::Range};
 
@@ -6,15 +6,13 @@ use crate::tasks::{Picture, resample};
 use crate::zoo::{Centre, Colours, Filter, Grid, PerChannel, Preprocessing, Resize};
 use crate::{Error, Result, Tensor};
 
-/// The most pixels a picture may have once scaled. A strip one pixel wide, scaled by its shorter
-/// side, would take gigabytes.
+/// The most pixels of a scaled picture. A strip one pixel wide, scaled by its shorter side, would take
+/// gigabytes.
 const SCALED_LIMIT: usize = 1 << 26;
 
-/// One picture as a network wants it: `[1, C, H, W]`, with as many channels as
-/// [`Preprocessing::colours`] has.
+/// Preprocesses one picture into `[1, C, H, W]`, with the channels of [`Preprocessing::colours`].
 ///
-/// The result is what torchvision, timm, transformers and TensorFlow make of the picture, to within
-/// one level of the 255 before normalisation.
+/// The result matches torchvision, timm, transformers and TensorFlow to within 1/255 before normalisation.
 ///
 /// # Errors
 /// As [`preprocess_batch`].
@@ -22,13 +20,12 @@ pub fn preprocess(picture: &Picture, how: &Preprocessing) -> Result<Tensor> {
     preprocess_batch(std::slice::from_ref(picture), how)
 }
 
-/// Pictures as a network wants them: `[N, C, H, W]`.
+/// Preprocesses pictures into `[N, C, H, W]`.
 ///
 /// # Errors
-/// [`Error::Input`] if there is no picture, if the scaled picture or the crop would be empty or
-/// too large to hold, if the pictures end up with different sizes (as they may without a crop),
-/// if a filter that widens is to be on another grid than [`Grid::Area`], or if the statistics are
-/// not finite or divide by zero.
+/// [`Error::Input`] if there is no picture, if the scaled picture or the crop would be empty or too large, if
+/// the results differ in size (possible without a crop), if a widening filter is combined with another grid
+/// than [`Grid::Area`], or if the statistics are not finite or divide by zero.
 pub fn preprocess_batch(pictures: &[Picture], how: &Preprocessing) -> Result<Tensor> {
     let [mean, std] = statistics(how)?;
     let channels = how.colours.channels();
@@ -47,21 +44,21 @@ pub fn preprocess_batch(pictures: &[Picture], how: &Preprocessing) -> Result<Ten
         }
         let at = data.len();
         data.resize(at + channels * rows * columns, 0.0);
-        let seen = Seen::new(picture, &fit, how);
+        let visible = Visible::new(picture, &fit, how);
         for (channel, plane) in data[at..].chunks_exact_mut(rows * columns).enumerate() {
             let colour = if how.colours == Colours::Bgr { 2 - channel } else { channel };
             let (mean, std) = (mean[channel], std[channel]);
-            seen.normalised(plane, columns, colour, |level| (level / 255.0 - mean) / std);
+            visible.normalise(plane, columns, colour, |level| (level / 255.0 - mean) / std);
         }
     }
     let [rows, columns] = size.ok_or_else(|| Error::Input("there is no picture".into()))?;
     Tensor::new([pictures.len(), channels, rows, columns], data)
 }
 
-/// The mean and the deviation of each channel of the input; those behind the last are 0 and 1.
+/// The mean and standard deviation of each input channel; 0 and 1 for channels that the input does not have.
 ///
 /// # Errors
-/// [`Error::Input`] if they are for another number of channels, not finite, or divide by zero.
+/// [`Error::Input`] if their number is not that of the channels, or they are not finite or divide by zero.
 pub(crate) fn statistics(how: &Preprocessing) -> Result<[[f32; 3]; 2]> {
     let channels = how.colours.channels();
     let each = |name: &str, values: PerChannel, beyond: f32, fits: fn(f32) -> bool| {
@@ -83,55 +80,56 @@ pub(crate) fn statistics(how: &Preprocessing) -> Result<[[f32; 3]; 2]> {
     Ok([each("mean", how.mean, 0.0, f32::is_finite)?, each("std", how.std, 1.0, std)?])
 }
 
-/// Whether pictures can be prepared so for an input of so many channels. A network that is run on tensors need
-/// not say how.
+/// Returns whether these settings can preprocess pictures for an input of this number of channels. A network
+/// that only runs on tensors may lack valid settings.
 pub fn takes_pictures(how: &Preprocessing, channels: usize) -> bool {
     how.colours.channels() == channels && statistics(how).is_ok() && fit([1, 1], how).is_ok()
 }
 
-/// Rows and columns of the input that a picture of `[rows, columns]` becomes.
+/// The `[rows, columns]` of the input for a picture of `[rows, columns]`.
 ///
 /// # Errors
-/// [`Error::Input`] if it would be empty or too large to hold, or the filter cannot be on the grid.
+/// [`Error::Input`] if the input would be empty or too large, or the filter does not support the grid.
 pub fn input_size(picture: [usize; 2], how: &Preprocessing) -> Result<[usize; 2]> {
     Ok(fit(picture, how)?.size)
 }
 
-/// Where a picture comes to lie in a network's input.
+/// The placement of a picture in a network's input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Fit {
-    /// Its rows and columns once scaled.
+    /// The rows and columns of the scaled picture.
     pub scaled: [usize; 2],
-    /// The row and column of that where the input begins; negative where black is added before it.
+    /// The row and column of the scaled picture at which the input begins; negative if the input has a black
+    /// margin there.
     pub crop: [isize; 2],
-    /// The input's rows and columns.
+    /// The rows and columns of the input.
     pub size: [usize; 2],
-    /// Whether it is scaled from top to bottom first.
+    /// True if the vertical pass of scaling comes first.
     pub rows_first: bool,
 }
 
 impl Fit {
-    /// Rows and columns of the scaled picture that the input shows, and where in the input they are.
-    fn seen(&self) -> [[Range<usize>; 2]; 2] {
+    /// The rows and columns of the scaled picture inside the input, and their position in the input.
+    fn visible(&self) -> [[Range<usize>; 2]; 2] {
         let sides = [0, 1].map(|side| {
             let (crop, size, scaled) = (self.crop[side], self.size[side], self.scaled[side]);
-            let (first, place) = (crop.max(0) as usize, (-crop).max(0) as usize);
-            let length = size.saturating_sub(place).min(scaled.saturating_sub(first));
-            [first..first + length, place..place + length]
+            let (first, start) = (crop.max(0) as usize, (-crop).max(0) as usize);
+            let length = size.saturating_sub(start).min(scaled.saturating_sub(first));
+            [first..first + length, start..start + length]
         });
-        let [[rows, place_rows], [columns, place_columns]] = sides;
-        [[rows, columns], [place_rows, place_columns]]
+        let [[rows, to_rows], [columns, to_columns]] = sides;
+        [[rows, columns], [to_rows, to_columns]]
     }
 }
 
-/// Where a picture of `[rows, columns]` comes to lie.
+/// The placement of a picture of `[rows, columns]`.
 ///
 /// # Errors
 /// As [`input_size`].
 pub(crate) fn fit(picture: [usize; 2], how: &Preprocessing) -> Result<Fit> {
     if how.grid != Grid::Area && !matches!(how.filter, Filter::Nearest | Filter::Linear) {
         return Err(Error::Input(format!(
-            "cannot scale with {:?} on the grid {:?}, which is only for filters that do not widen: \
+            "cannot scale with {:?} on the grid {:?}: it supports only filters that do not widen, \
              Nearest and Linear",
             how.filter, how.grid
         )));
@@ -144,28 +142,28 @@ pub(crate) fn fit(picture: [usize; 2], how: &Preprocessing) -> Result<Fit> {
     Ok(Fit { scaled, crop, size, rows_first: height_first(picture, scaled) })
 }
 
-/// What the input shows of a picture: a part of it, scaled.
-struct Seen {
-    /// Where in the input, the rest of which is black.
-    place: [Range<usize>; 2],
+/// The part of a picture inside the input, scaled.
+struct Visible {
+    /// Its rows and columns in the input; the rest of the input is black.
+    position: [Range<usize>; 2],
     channels: usize,
     levels: Levels,
 }
 
-/// Channels pixel by pixel, in 0..=255.
+/// Interleaved channel values in 0..=255.
 enum Levels {
-    Whole(Vec<u8>),
-    Between(Vec<f32>),
+    Integer(Vec<u8>),
+    Float(Vec<f32>),
 }
 
-impl Seen {
+impl Visible {
     fn new(picture: &Picture, fit: &Fit, how: &Preprocessing) -> Self {
         let from = [picture.height(), picture.width()];
         let (pixels, channels) = match how.colours {
             Colours::Rgb | Colours::Bgr => (Cow::Borrowed(picture.pixels()), 3),
             Colours::Grey => (Cow::Owned(luminance(picture.pixels())), 1),
         };
-        let [part, place] = fit.seen();
+        let [part, position] = fit.visible();
         let kernel = match (how.grid, how.filter) {
             (Grid::Area, Filter::Bilinear) => Some(resample::Kernel::Bilinear),
             (Grid::Area, Filter::Bicubic) => Some(resample::Kernel::Bicubic),
@@ -175,20 +173,21 @@ impl Seen {
         let levels = match kernel {
             Some(kernel) => {
                 let order = fit.rows_first;
-                Levels::Whole(resample::scale(&pixels, channels, from, fit.scaled, part, order, kernel))
+                Levels::Integer(resample::scale(&pixels, channels, from, fit.scaled, part, order, kernel))
             }
             None => {
                 let (grid, filter) = (how.grid, how.filter);
-                Levels::Between(resample::by_points(&pixels, channels, from, fit.scaled, part, grid, filter))
+                Levels::Float(resample::by_points(&pixels, channels, from, fit.scaled, part, grid, filter))
             }
         };
-        Self { place, channels, levels }
+        Self { position, channels, levels }
     }
 
-    /// Fills a plane of the input, whose rows have `columns` values, with what `normal` makes of a channel's levels.
-    fn normalised(&self, plane: &mut [f32], columns: usize, channel: usize, normal: impl Fn(f32) -> f32) {
-        let [rows, within] = &self.place;
-        // A level has one value wherever it is.
+    /// Fills a plane of the input, whose rows have `columns` values, with a channel's levels normalised by
+    /// `normal`.
+    fn normalise(&self, plane: &mut [f32], columns: usize, channel: usize, normal: impl Fn(f32) -> f32) {
+        let [rows, within] = &self.position;
+        // A table: integer levels have only 256 values.
         let values: [f32; 256] = std::array::from_fn(|level| normal(level as f32));
         plane.fill(values[0]);
         let row = within.len() * self.channels;
@@ -196,11 +195,11 @@ impl Seen {
             let to = &mut plane[y * columns..][within.clone()];
             let from = at * row + channel..(at + 1) * row;
             match &self.levels {
-                Levels::Whole(levels) => {
+                Levels::Integer(levels) => {
                     let levels = levels[from].iter().step_by(self.channels);
                     to.iter_mut().zip(levels).for_each(|(to, &level)| *to = values[usize::from(level)]);
                 }
-                Levels::Between(levels) => {
+                Levels::Float(levels) => {
                     let levels = levels[from].iter().step_by(self.channels);
                     to.iter_mut().zip(levels).for_each(|(to, &level)| *to = normal(level));
                 }
@@ -209,7 +208,7 @@ impl Seen {
     }
 }
 
-/// A byte for each pixel of RGB, as Pillow's `convert("L")` makes it.
+/// Converts RGB to grey with one byte per pixel, as Pillow's `convert("L")` does.
 fn luminance(rgb: &[u8]) -> Vec<u8> {
     let level = |rgb: &[u8]| {
         let [r, g, b] = [0, 1, 2].map(|i| u32::from(rgb[i]));
@@ -218,14 +217,14 @@ fn luminance(rgb: &[u8]) -> Vec<u8> {
     rgb.chunks_exact(3).map(level).collect()
 }
 
-/// Whether Pillow scales the height before the width, which it does since version 13 where the
-/// height loses more than twice the pixels. The order shows, as there is rounding in between.
-/// Either way the picture in between is no larger than the one before or after.
+/// Returns whether Pillow scales the height before the width. Since version 13 it does if the height loses
+/// more than twice as many pixels. The order affects the result because the intermediate picture is rounded.
+/// In both orders that picture is at most as large as the original or the result.
 fn height_first([tall, wide]: [usize; 2], [rows, columns]: [usize; 2]) -> bool {
     rows < tall && tall - rows > 2 * wide.saturating_sub(columns)
 }
 
-/// Rows and columns after scaling `[rows, columns]`; saturates rather than wraps.
+/// The rows and columns of a scaled picture; saturates on overflow.
 fn scaled_size([rows, columns]: [usize; 2], resize: Resize) -> [usize; 2] {
     let longer = |short: usize, long: usize, new: usize| match new.checked_mul(long) {
         Some(product) => product / short,
@@ -250,7 +249,7 @@ fn check_size(what: &str, rows: usize, columns: usize) -> Result<()> {
     }
 }
 
-/// The first row or column of a crop from the middle; negative where black is added before it.
+/// The first row or column of a centre crop; negative if the crop has a black margin there.
 fn crop_start(length: usize, crop: usize, centre: Centre) -> isize {
     if crop > length {
         return -(((crop - length) / 2) as isize);
@@ -284,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_pixel_of_margin() {
+    fn odd_margins_round_as_specified() {
         for (margin, even, down) in [(0, 0, 0), (1, 0, 0), (2, 1, 1), (3, 2, 1), (5, 2, 2), (7, 4, 3)] {
             assert_eq!(crop_start(224 + margin, 224, Centre::HalfToEven), even, "{margin}");
             assert_eq!(crop_start(224 + margin, 224, Centre::Down), down, "{margin}");
@@ -307,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn channels_come_in_their_order_with_their_own_statistics() {
+    fn channels_have_the_given_order_and_statistics() {
         let picture = Picture::new(1, 1, vec![51, 102, 204]).unwrap();
         let of = |colours, mean: &[f32], std: &[f32]| {
             let [mean, std] = [mean, std].map(PerChannel::new);
@@ -352,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_its_pictures_in_order() {
+    fn a_batch_holds_its_pictures_in_order() {
         let [a, b] = [grey(40, 30), Picture::new(1, 1, vec![9, 99, 199]).unwrap()];
         let how = how(Resize::Short(12), Some([10, 8]));
         let apart = [&a, &b].map(|p| preprocess(p, &how).unwrap().into_data()).concat();
@@ -362,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_cannot_be() {
+    fn invalid_settings_are_refused() {
         let refusal = |picture: Picture, how: Preprocessing| {
             preprocess(&picture, &how).expect_err("should be refused").to_string()
         };

@@ -1,5 +1,6 @@
-//! Scaling as Pillow does it, to the bit: one direction after the other, with whole weights of 22 bits, and to whole
-//! levels after each. Libraries for this have fewer bits or their own order, which together is two levels at hard edges.
+//! Scaling that matches Pillow bit for bit: a horizontal and a vertical pass, with integer weights of 22
+//! fractional bits, and rounding to integers after each pass. Libraries for this use fewer bits or another
+//! order of passes, which differs by up to two levels at hard edges.
 
 use std::{f64::consts::PI, ops::Range};
 
@@ -7,25 +8,25 @@ use pulp::{Arch, Simd, WithSimd};
 
 use crate::zoo::{Filter, Grid};
 
-/// Bits behind the point of a weight: what is left of 32 beside a level's eight and two for sums.
+/// The fractional bits of a weight: 32 less the 8 bits of a level and 2 for sums.
 const BITS: u32 = 32 - 8 - 2;
 
-/// Samples that are weighed together: whole pixels of one and of three channels, and whole vectors.
+/// Samples weighted in one step: a multiple of both pixel sizes, 1 and 3 channels, and of the SIMD width.
 const LANES: usize = 24;
 
-/// A filter that widens as it shrinks.
+/// A filter that widens when the picture is scaled down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kernel {
-    /// A triangle.
+    /// A triangle filter.
     Bilinear,
-    /// Keys' cubic.
+    /// Keys' cubic filter.
     Bicubic,
-    /// A sinc under another, three times as wide.
+    /// A sinc windowed by a sinc three times as wide.
     Lanczos,
 }
 
 impl Kernel {
-    /// How far it reaches, in pixels of the scaled picture where that is smaller.
+    /// The filter radius, in pixels of the smaller of the original and the scaled picture.
     fn reach(self) -> f64 {
         match self {
             Self::Bilinear => 1.0,
@@ -40,7 +41,7 @@ impl Kernel {
         match self {
             _ if x >= self.reach() => 0.0,
             Self::Bilinear => 1.0 - x,
-            // Keys' cubic of a = -0.5.
+            // Keys' cubic with a = -0.5.
             Self::Bicubic if x < 1.0 => (1.5 * x - 2.5) * x * x + 1.0,
             Self::Bicubic => ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0,
             Self::Lanczos => sinc(x) * sinc(x / 3.0),
@@ -48,13 +49,13 @@ impl Kernel {
     }
 }
 
-/// What one pixel of a scaled row or column is made of.
+/// The weights of the input pixels for one output pixel of a row or column.
 struct Taps {
     first: usize,
     weights: Vec<i32>,
 }
 
-/// The taps of the pixels `wanted` of a row or column of `from` pixels that becomes `to`.
+/// The taps of the output pixels `wanted`, for a row or column scaled from `from` to `to` pixels.
 fn taps(from: usize, to: usize, wanted: Range<usize>, kernel: Kernel) -> Vec<Taps> {
     let scale = from as f64 / to as f64;
     let widened = scale.max(1.0);
@@ -66,23 +67,24 @@ fn taps(from: usize, to: usize, wanted: Range<usize>, kernel: Kernel) -> Vec<Tap
         let weight = |x: usize| kernel.at((x as f64 - centre + 0.5) * (1.0 / widened));
         let weights: Vec<f64> = (first..end).map(weight).collect();
         let sum: f64 = weights.iter().sum();
-        let whole = |weight: f64| {
-            let share = if sum == 0.0 { weight } else { weight / sum };
-            let half = if share < 0.0 { -0.5 } else { 0.5 };
-            (half + share * f64::from(1 << BITS)) as i32
+        let quantise = |weight: f64| {
+            let fraction = if sum == 0.0 { weight } else { weight / sum };
+            let half = if fraction < 0.0 { -0.5 } else { 0.5 };
+            (half + fraction * f64::from(1 << BITS)) as i32
         };
-        Taps { first, weights: weights.into_iter().map(whole).collect() }
+        Taps { first, weights: weights.into_iter().map(quantise).collect() }
     };
     wanted.map(of).collect()
 }
 
-/// The level that a weighed sum is.
+/// Converts a weighted sum to a level.
 #[inline(always)]
 fn level(sum: i32) -> u8 {
     (sum >> BITS).clamp(0, 255) as u8
 }
 
-/// Scales pixels of `[rows, columns]` to `[rows, columns]`, and of that makes the part of `rows` and `columns` alone.
+/// Scales pixels from `[rows, columns]` to `[rows, columns]`; computes only the part `rows` x `columns` of
+/// the result.
 pub fn scale(
     pixels: &[u8],
     channels: usize,
@@ -94,7 +96,7 @@ pub fn scale(
 ) -> Vec<u8> {
     let down = taps(from[0], to[0], rows, kernel);
     let across = taps(from[1], to[1], columns, kernel);
-    // What the second direction will read of the first's result.
+    // The range of the first pass's output that the second pass reads.
     let read = |taps: &[Taps]| {
         let end = taps.iter().map(|taps| taps.first + taps.weights.len()).max().unwrap_or(0);
         taps.iter().map(|taps| taps.first).min().unwrap_or(0)..end
@@ -102,20 +104,21 @@ pub fn scale(
     if rows_first {
         let part = read(&across);
         let lowered =
-            by_rows(pixels, from[1] * channels, part.start * channels..part.end * channels, &down, 0);
-        by_columns(&lowered, channels, part.len(), down.len(), &across, part.start)
+            vertical(pixels, from[1] * channels, part.start * channels..part.end * channels, &down, 0);
+        horizontal(&lowered, channels, part.len(), down.len(), &across, part.start)
     } else {
         let part = read(&down);
         let row = from[1] * channels;
         let narrowed =
-            by_columns(&pixels[part.start * row..part.end * row], channels, from[1], part.len(), &across, 0);
+            horizontal(&pixels[part.start * row..part.end * row], channels, from[1], part.len(), &across, 0);
         let row = across.len() * channels;
-        by_rows(&narrowed, row, 0..row, &down, part.start)
+        vertical(&narrowed, row, 0..row, &down, part.start)
     }
 }
 
-/// Weighs rows of `row` levels, of each the `part`; the first row is number `offset`.
-fn by_rows(levels: &[u8], row: usize, part: Range<usize>, taps: &[Taps], offset: usize) -> Vec<u8> {
+/// The vertical pass: sums weighted rows of `row` levels, only their `part`. The first row has the number
+/// `offset`.
+fn vertical(levels: &[u8], row: usize, part: Range<usize>, taps: &[Taps], offset: usize) -> Vec<u8> {
     let mut scaled = vec![0; taps.len() * part.len()];
     if !part.is_empty() {
         let mut sums = vec![0; part.len()];
@@ -134,10 +137,10 @@ fn by_rows(levels: &[u8], row: usize, part: Range<usize>, taps: &[Taps], offset:
     scaled
 }
 
-/// Rows to be made one.
+/// The rows for one output row.
 struct Rows<'a> {
     levels: &'a [u8],
-    /// Levels of a row, and the first that is wanted.
+    /// The levels in a row, and the first that is used.
     row: usize,
     start: usize,
     weights: &'a [i32],
@@ -164,8 +167,9 @@ impl WithSimd for Rows<'_> {
     }
 }
 
-/// Weighs the pixels of each of `rows` rows of `columns`; the first column is number `offset`.
-fn by_columns(
+/// The horizontal pass: sums weighted pixels in each of `rows` rows of `columns`. The first column has the
+/// number `offset`.
+fn horizontal(
     levels: &[u8],
     channels: usize,
     columns: usize,
@@ -173,7 +177,7 @@ fn by_columns(
     taps: &[Taps],
     offset: usize,
 ) -> Vec<u8> {
-    // A weight for each sample, in whole groups of lanes.
+    // One weight per sample, padded to whole groups of lanes.
     let most = taps.iter().map(|taps| taps.weights.len()).max().unwrap_or(0);
     let groups = (most * channels).div_ceil(LANES);
     let mut weights = vec![[0i32; LANES]; groups * taps.len()];
@@ -183,7 +187,7 @@ fn by_columns(
     }
     let (of_row, of_scaled) = (columns * channels, taps.len() * channels);
     let mut scaled = vec![0; rows * of_scaled];
-    // The groups of the last taps reach beyond the row, where weights are zero.
+    // The groups of the last taps extend past the row, where their weights are zero.
     let mut padded = vec![0; of_row + groups * LANES];
     let starts: Vec<usize> = taps.iter().map(|taps| (taps.first - offset) * channels).collect();
     if groups > 0 {
@@ -196,12 +200,12 @@ fn by_columns(
     scaled
 }
 
-/// A row to be narrowed.
+/// One row of the horizontal pass.
 struct Row<'a> {
     padded: &'a [u8],
-    /// Where each pixel's samples begin.
+    /// The offset of each pixel's first sample.
     starts: &'a [usize],
-    /// So many groups for each pixel.
+    /// The weights, `groups` of them per pixel.
     weights: &'a [[i32; LANES]],
     groups: usize,
     channels: usize,
@@ -228,10 +232,10 @@ impl WithSimd for Row<'_> {
     }
 }
 
-/// Adds up what each channel has in several lanes.
+/// Sums the lanes of each channel and stores the pixel.
 #[inline(always)]
 fn store(sums: &[i32; LANES], pixel: &mut [u8]) {
-    // Halved and halved again, as vectors: pixels of three channels stay apart.
+    // Folded in halves, as vectors: 24, 12, 6 and 3 are multiples of 3, so channels stay separate.
     let half: [i32; LANES / 2] = std::array::from_fn(|lane| sums[lane] + sums[lane + LANES / 2]);
     let quarter: [i32; LANES / 4] = std::array::from_fn(|lane| half[lane] + half[lane + LANES / 4]);
     let three: [i32; 3] = std::array::from_fn(|lane| quarter[lane] + quarter[lane + 3]);
@@ -242,9 +246,8 @@ fn store(sums: &[i32; LANES], pixel: &mut [u8]) {
     }
 }
 
-/// Pixels of `[rows, columns]` scaled by the nearest pixel or by two taps a direction: on grids of points with
-/// places in f32, as TensorFlow 1 and torch compute them, on that of areas in f64. Of the scaled picture the part of
-/// `rows` and `columns` alone.
+/// Scales pixels by nearest or linear interpolation; computes only the part `wanted` of the result. Positions
+/// are f32 on grids of points, as in TensorFlow 1 and torch, and f64 on [`Grid::Area`].
 pub fn by_points(
     pixels: &[u8],
     channels: usize,
@@ -254,26 +257,26 @@ pub fn by_points(
     grid: Grid,
     filter: Filter,
 ) -> Vec<f32> {
-    // For each row or column, the two pixels it lies between and how far it is from the first.
+    // For each row or column, the two pixels around it and its distance from the first.
     let taps = |side: usize| {
         let (last, scale) = (from[side] - 1, grid.scale(from[side], to[side]));
         let tap = |at: usize| {
-            let place = at as f32 * scale;
+            let position = at as f32 * scale;
             let middle = (at as f64 + 0.5) * (from[side] as f64 / to[side] as f64);
-            let between = |low: usize, share: f32| (low, (low + 1).min(last), share);
+            let between = |low: usize, fraction: f32| (low, (low + 1).min(last), fraction);
             match (filter, grid) {
                 (Filter::Linear, Grid::Area) => {
-                    let place = (middle - 0.5).max(0.0);
-                    let low = (place as usize).min(last);
-                    between(low, (place - low as f64) as f32)
+                    let position = (middle - 0.5).max(0.0);
+                    let low = (position as usize).min(last);
+                    between(low, (position - low as f64) as f32)
                 }
                 (Filter::Linear, _) => {
-                    let low = (place as usize).min(last);
-                    between(low, place - low as f32)
+                    let low = (position as usize).min(last);
+                    between(low, position - low as f32)
                 }
                 (_, Grid::Area) => ((middle as usize).min(last), 0, 0.0),
-                (_, Grid::Corners) => ((place.round() as usize).min(last), 0, 0.0),
-                (_, Grid::TopLeft) => ((place as usize).min(last), 0, 0.0),
+                (_, Grid::Corners) => ((position.round() as usize).min(last), 0, 0.0),
+                (_, Grid::TopLeft) => ((position as usize).min(last), 0, 0.0),
             }
         };
         wanted[side].clone().map(tap).collect::<Vec<_>>()

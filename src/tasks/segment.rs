@@ -13,63 +13,63 @@ pub struct Segmentation {
     labels: Vec<u8>,
 }
 
-/// What `[1, 1, H, W]` class numbers say; see [`Op::Argmax`](crate::graph::Op::Argmax).
+/// Converts a label map `[1, 1, H, W]` of class numbers; see [`Op::Argmax`](crate::graph::Op::Argmax).
 ///
 /// # Errors
-/// [`Error::Output`] if it is no label map of one picture, or a pixel has no class, since one of its scores
-/// is not finite.
+/// [`Error::Output`] if it is not a label map of one picture, or a pixel has no class because one of its
+/// scores is not finite.
 pub fn segmentation(labels: &Tensor) -> Result<Segmentation> {
     let shape @ Shape { n, c, h, w } = labels.shape()?;
     if n != 1 || c != 1 {
-        return Err(Error::Output(format!("{shape} is no label map of one picture")));
+        return Err(Error::Output(format!("{shape} is not a label map of one picture")));
     }
     if let Some(at) = labels.data().iter().position(|label| *label == f32::from(NO_CLASS)) {
         let (x, y) = (at % w, at / w);
         return Err(Error::Output(format!("the pixel at {x}, {y} has a score that is not finite")));
     }
     if let Some(odd) = labels.data().iter().find(|label| !(0.0..f32::from(NO_CLASS)).contains(*label)) {
-        return Err(Error::Output(format!("{odd} is no class")));
+        return Err(Error::Output(format!("{odd} is not a class")));
     }
     Segmentation::new(w, h, labels.data().iter().map(|label| *label as u8).collect())
 }
 
-/// A class and how much of a picture it covers.
+/// A class and the fraction of a picture that it covers.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Share {
-    /// Its place in the network's output.
+    /// Its index in the network's output.
     pub index: usize,
-    /// Its name, where one is known.
+    /// Its name, if known.
     pub label: Option<String>,
-    /// The pixels that it covers, one at least.
+    /// The number of pixels that it covers, at least one.
     pub pixels: usize,
-    /// Those of all pixels, in 0..=1.
+    /// The fraction of all pixels, in 0..=1.
     pub share: f32,
 }
 
 impl Segmentation {
-    /// `width` x `height` pixels over `labels`, the class of each, row by row from the top.
+    /// A segmentation of `width` x `height` pixels; `labels` has their classes, row by row from the top.
     ///
     /// # Errors
-    /// [`Error::Input`] if a side is zero or `labels` does not hold one class a pixel.
+    /// [`Error::Input`] if the width or height is zero or `labels` does not hold one class per pixel.
     pub fn new(width: usize, height: usize, labels: Vec<u8>) -> Result<Self> {
         if width == 0 || height == 0 {
             return Err(Error::Input(format!("a segmentation of {width} x {height} pixels is empty")));
         }
         if width.checked_mul(height) != Some(labels.len()) {
             return Err(Error::Input(format!(
-                "{} classes are not one for each of {width} x {height} pixels",
+                "{} classes do not match {width} x {height} pixels",
                 labels.len()
             )));
         }
         Ok(Self { width, height, labels })
     }
 
-    /// Pixels in a row.
+    /// The width in pixels.
     pub fn width(&self) -> usize {
         self.width
     }
 
-    /// Rows.
+    /// The height in pixels.
     pub fn height(&self) -> usize {
         self.height
     }
@@ -79,12 +79,12 @@ impl Segmentation {
         &self.labels
     }
 
-    /// The class of a pixel, or none outside the picture.
+    /// The class of a pixel; `None` outside the picture.
     pub fn at(&self, x: usize, y: usize) -> Option<u8> {
         (x < self.width && y < self.height).then(|| self.labels[y * self.width + x])
     }
 
-    /// The classes that occur, the largest first, equal ones by class.
+    /// The classes that occur, by falling fraction of the picture and then by class.
     pub fn shares(&self, labels: &Labels) -> Vec<Share> {
         let mut counts = [0; 256];
         self.labels.iter().for_each(|&class| counts[usize::from(class)] += 1);
@@ -96,16 +96,15 @@ impl Segmentation {
         };
         let counts = counts.into_iter().enumerate().filter(|&(_, pixels)| pixels > 0);
         let mut shares: Vec<Share> = counts.map(share).collect();
-        // A stable sort: equal shares stay in the order of their classes.
+        // Stable, so that classes of equal size stay in order.
         shares.sort_by_key(|share| Reverse(share.pixels));
         shares
     }
 
-    /// A PNG file's bytes: an indexed picture of eight bits whose pixels are the classes, in the
-    /// colours of [`palette`].
+    /// Encodes the classes as a PNG file: an indexed 8-bit picture in the colours of [`palette`].
     ///
     /// # Errors
-    /// [`Error::Output`] if a side is more than a PNG can say.
+    /// [`Error::Output`] if the width or height is more than a PNG can have.
     #[cfg(feature = "image")]
     pub fn png(&self) -> Result<Vec<u8>> {
         super::picture::file::png_of(self.width, self.height, &self.labels, Some(&palette()))
@@ -118,11 +117,11 @@ impl std::fmt::Debug for Segmentation {
     }
 }
 
-/// The colour of each class, red, green, blue: the map that the PASCAL VOC challenge's
-/// development kit defines, in which its masks are published.
+/// The RGB colour of each class, from the PASCAL VOC challenge's development kit, whose masks use these
+/// colours.
 ///
-/// From the lowest bit up, the bits of a class go to red, green and blue in turn, and fill each
-/// from the highest bit down: neighbouring classes differ most.
+/// The bits of a class, from the lowest, go to red, green and blue in turn and fill each channel from the
+/// highest bit down, so that adjacent classes differ most.
 pub fn palette() -> [[u8; 3]; 256] {
     std::array::from_fn(|class| {
         let mut colour = [0; 3];
@@ -138,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_are_of_all_pixels_and_fall() {
+    fn shares_are_fractions_of_all_pixels_in_falling_order() {
         let segmentation = Segmentation::new(4, 2, vec![15, 8, 8, 0, 200, 15, 0, 8]).unwrap();
         let shares = segmentation.shares(&Labels::voc());
         let found: Vec<_> = shares.iter().map(|s| (s.index, s.pixels, s.share)).collect();

@@ -1,18 +1,18 @@
-//! Detections drawn on their picture.
+//! Draws detections on their picture.
 
 use crate::tasks::draw::{Area, BLACK, Colour, Pen, WHITE, ink, mix, name_of, scale, shortened};
 use crate::tasks::{Detection, Picture};
 
-/// The most letters of a name.
+/// The most characters of a name.
 const LETTERS: usize = 32;
 
-/// The fewest letters of a name with a score behind it.
+/// The fewest characters of a shortened name that is followed by a score.
 const STUB: usize = 6;
 
-/// The picture with a box around each detection, and its name and score on a tag.
+/// Draws a box around each detection, and a tag with its name and score.
 ///
-/// Boxes of a class share a colour; the better ones are drawn over the others. Boxes without
-/// area in the picture are left out, and so are scores and tags where there is no room for words.
+/// Boxes of one class have the same colour. Boxes with higher scores are drawn over the others. Boxes without
+/// area in the picture are left out, and scores or tags that do not fit.
 pub fn draw(picture: &Picture, detections: &[Detection]) -> Picture {
     let mut drawn = picture.clone();
     let line = 1 + (scale(picture) / 350.0) as isize;
@@ -30,7 +30,7 @@ pub fn draw(picture: &Picture, detections: &[Detection]) -> Picture {
     drawn
 }
 
-/// The pixels that a detection's box touches, if it has any in the picture.
+/// The pixels that a detection's box covers; `None` if it has no area in the picture.
 fn area(found: &Detection, picture: &Picture) -> Option<Area> {
     let bounds = found.bounds.clipped(picture.width(), picture.height());
     let (left, top) = (bounds.left.floor() as isize, bounds.top.floor() as isize);
@@ -39,8 +39,9 @@ fn area(found: &Detection, picture: &Picture) -> Option<Area> {
     there.then_some(Area { left, top, width: right - left, height: bottom - top })
 }
 
-/// Where each tag goes, what it says and its class, the best first: above its box, in it or below
-/// it, where no better one's tag is, or in it if there is no such place.
+/// The position, text and class of each tag, the best first. A tag is above, in or below its box, at the
+/// first position that does not overlap the tag of a better detection, or at the top of the box if there is
+/// none.
 fn tags(picture: &Picture, pen: Pen, boxes: &[(&Detection, Area)]) -> Vec<(Area, String, usize)> {
     let (wide, high) = (picture.width() as isize, picture.height() as isize);
     let mut tags: Vec<(Area, String, usize)> = Vec::new();
@@ -49,23 +50,23 @@ fn tags(picture: &Picture, pen: Pen, boxes: &[(&Detection, Area)]) -> Vec<(Area,
         return tags;
     }
     for &(found, area) in boxes.iter().rev() {
-        let text = words(found, room);
+        let text = text_of(found, room);
         let (width, height) = (pen.width(text.chars().count()) + 2 * margin(pen), pen.height());
         let tops = [area.top - height, area.top, area.bottom() - height, area.bottom()];
         let lefts = [area.left, area.right() - width].map(|left| left.clamp(0, wide - width));
-        let mut places = lefts.iter().flat_map(|&left| tops.map(|top| Area { left, top, width, height }));
-        let free = |place: &Area| {
-            let inside = place.top >= 0 && place.bottom() <= high;
-            inside && !tags.iter().any(|(other, ..)| other.meets(*place))
+        let mut positions = lefts.iter().flat_map(|&left| tops.map(|top| Area { left, top, width, height }));
+        let free = |tag: &Area| {
+            let inside = tag.top >= 0 && tag.bottom() <= high;
+            inside && !tags.iter().any(|(other, ..)| other.overlaps(*tag))
         };
         let crowded = Area { left: lefts[0], top: area.top.min(high - height), width, height };
-        tags.push((places.find(free).unwrap_or(crowded), text, found.index));
+        tags.push((positions.find(free).unwrap_or(crowded), text, found.index));
     }
     tags
 }
 
-/// A detection's name and score in at most `room` letters; where these are few, its name alone.
-fn words(found: &Detection, room: usize) -> String {
+/// A detection's name and score in at most `room` characters, or only its name if `room` is small.
+fn text_of(found: &Detection, room: usize) -> String {
     let name = shortened(&name_of(found.index, found.label.as_deref()), LETTERS);
     let score = format!(" {:.0}%", 100.0 * found.score.clamp(0.0, 1.0));
     match room.checked_sub(score.len()) {
@@ -74,20 +75,19 @@ fn words(found: &Detection, room: usize) -> String {
     }
 }
 
-/// Pixels between a tag's edge and its words.
+/// The space between a tag's edge and its text, in pixels.
 fn margin(pen: Pen) -> isize {
     pen.width(1) / 2
 }
 
-/// A bright colour for a class: a golden section of the circle on from the class before, so that
-/// no two that are near each other look alike.
+/// A bright colour for a class. Hues advance by the golden ratio, so that adjacent classes do not look alike.
 fn colour(class: usize) -> Colour {
     let hue = (class as f64 * 0.618_033_988_75).fract() as f32 * 6.0;
     let pure: Colour = [5.0, 3.0, 1.0].map(|shift| {
         let k = (shift + hue) % 6.0;
         (255.0 * (1.0 - k.min(4.0 - k).clamp(0.0, 1.0))) as u8
     });
-    // Of three in a row one is paler and one darker.
+    // Of each three classes the second is lighter and the third darker.
     match class % 3 {
         0 => pure,
         1 => mix(pure, WHITE, 0.25),
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_outside_or_empty_is_left_out() {
+    fn boxes_outside_the_picture_or_empty_are_left_out() {
         let nothing = [
             [-9.0, -9.0, 0.0, 50.0],
             [100.0, 0.0, 150.0, 50.0],
@@ -147,8 +147,8 @@ mod tests {
 
     #[test]
     fn the_better_box_is_on_top() {
-        let place = [50.0, 50.0, 250.0, 250.0];
-        let (good, bad) = (found(17, 0.9, place), found(18, 0.3, place));
+        let bounds = [50.0, 50.0, 250.0, 250.0];
+        let (good, bad) = (found(17, 0.9, bounds), found(18, 0.3, bounds));
         for all in [[good.clone(), bad.clone()], [bad, good]] {
             let drawn = draw(&grey(300, 300), &all);
             assert_eq!(pixel(&drawn, 249, 150), colour(17));
@@ -170,25 +170,25 @@ mod tests {
         assert_eq!(tags.len(), 12);
         for (i, (tag, ..)) in tags.iter().enumerate() {
             assert!(tag.left >= 0 && tag.top >= 0 && tag.right() <= 640 && tag.bottom() <= 480, "{tag:?}");
-            assert!(tags[..i].iter().all(|(other, ..)| !other.meets(*tag)), "{tags:?}");
+            assert!(tags[..i].iter().all(|(other, ..)| !other.overlaps(*tag)), "{tags:?}");
         }
-        // Above its box where there is room, and else in it.
-        let place = |class| tags.iter().find(|(.., index)| *index == class).unwrap().0;
-        assert_eq!((place(6).left, place(6).bottom()), (180, 190));
-        assert_eq!((place(2).left, place(2).top), (180, 0));
+        // Above its box if there is room, else in it.
+        let position = |class| tags.iter().find(|(.., index)| *index == class).unwrap().0;
+        assert_eq!((position(6).left, position(6).bottom()), (180, 190));
+        assert_eq!((position(2).left, position(2).top), (180, 0));
     }
 
     #[test]
-    fn words_fit_their_room() {
+    fn text_fits_its_room() {
         let plant = found(64, 0.987, [0.0; 4]);
         for (room, expected) in
             [(40, "potted plant 99%"), (12, "potted.. 99%"), (10, "pott.. 99%"), (9, "potted .."), (3, "p..")]
         {
-            assert_eq!(words(&plant, room), expected, "{room}");
+            assert_eq!(text_of(&plant, room), expected, "{room}");
         }
-        assert_eq!(words(&found(17, 1.0, [0.0; 4]), 8), "cat 100%");
-        assert_eq!(words(&Detection { label: Some("_".into()), ..plant.clone() }, 3), "");
-        assert_eq!(words(&Detection { label: None, ..plant }, 40), "class 64 99%");
+        assert_eq!(text_of(&found(17, 1.0, [0.0; 4]), 8), "cat 100%");
+        assert_eq!(text_of(&Detection { label: Some("_".into()), ..plant.clone() }, 3), "");
+        assert_eq!(text_of(&Detection { label: None, ..plant }, 40), "class 64 99%");
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! The graph of a network: features by the family's table, and a head on them.
+//! The graph of a network: a backbone from the family's table, and a head.
 
 use super::{
     builder::Builder,
     classifier, deeplab, deeplab_plus, lraspp,
     rules::Rules,
-    skeleton::{Names, Skeleton},
+    skeleton::{Skeleton, TopModules},
     ssdlite,
     table::{Table, Top},
     task::{Feature, Task},
@@ -15,24 +15,24 @@ use crate::{
     graph::{Graph, NodeId},
 };
 
-/// A graph, and what the shapes told on the way.
+/// A graph, and the properties read from the tensors' shapes.
 #[derive(Debug)]
 pub(super) struct Built {
     pub graph: Graph,
-    /// The input's.
+    /// Input channels.
     pub channels: usize,
     pub classes: usize,
     pub task: Task,
     pub features: Vec<Feature>,
-    /// Of what classifies: the vector before its dense layers.
+    /// A classifier's [`classifier::Classifier::embedding`].
     pub embedding: Option<NodeId>,
 }
 
-/// Builds the graph of `table`, with `repeats` blocks in its stages.
+/// Builds the graph of `table`, with `repeats[i]` blocks in stage `i`.
 ///
 /// # Errors
-/// [`crate::Error::Checkpoint`] for the first tensor that is missing, misshapen, of the wrong type, not
-/// finite, or superfluous.
+/// [`crate::Error::Checkpoint`] for the first tensor that is missing, not finite or not used, or that has a
+/// wrong shape or type.
 pub(super) fn assemble(
     tensors: &mut Tensors,
     skeleton: &Skeleton,
@@ -73,11 +73,11 @@ fn build(
     let backbone = b.backbone(skeleton, table, repeats, kernel)?;
     let mut embedding = None;
     let (task, classes) = match (&skeleton.top, &table.top) {
-        (Names::LrAspp, _) => lraspp::build(&mut b, input, &backbone)?,
-        (Names::DeepLabV3, _) => deeplab::build(&mut b, input, &backbone)?,
-        (Names::DeepLabV3Plus, _) => deeplab_plus::build(&mut b, input, &backbone)?,
-        (Names::SsdLite, _) => ssdlite::build(&mut b, &backbone)?,
-        (Names::Classifier { pool, hidden, dense }, top) => {
+        (TopModules::LrAspp, _) => lraspp::build(&mut b, input, &backbone)?,
+        (TopModules::DeepLabV3, _) => deeplab::build(&mut b, input, &backbone)?,
+        (TopModules::DeepLabV3Plus, _) => deeplab_plus::build(&mut b, input, &backbone)?,
+        (TopModules::SsdLite, _) => ssdlite::build(&mut b, &backbone)?,
+        (TopModules::Classifier { pool, hidden, dense }, top) => {
             let table = if let Top::Classifier(hidden) = top { hidden.as_ref() } else { None };
             let built = classifier::build(&mut b, pool, hidden.as_ref(), dense, table)?;
             embedding = Some(built.embedding);

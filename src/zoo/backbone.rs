@@ -1,5 +1,5 @@
-//! The features of a network: from its stem to the last convolution before its head, by the family's table
-//! and the library's names.
+//! The backbone of a network, from its stem to the last convolution before its head. The family's table gives
+//! the structure, the library the names.
 
 use super::{
     builder::{Builder, Form, Map, POINTWISE},
@@ -13,12 +13,12 @@ use crate::{
     graph::{Activation, MaxPool, NodeId, Op},
 };
 
-/// The feature maps that heads are built on.
+/// The feature maps that heads read.
 pub(super) struct Backbone {
-    /// The last map of every stride.
+    /// The last feature map of each stride.
     pub features: Vec<Feature>,
-    /// What each block makes, with how many times smaller than the picture it is.
-    pub blocks: Vec<Stop>,
+    /// The outputs of each block, in order.
+    pub blocks: Vec<BlockOutputs>,
 }
 
 impl Backbone {
@@ -27,7 +27,7 @@ impl Backbone {
         self.blocks.last().expect("a table has blocks").output
     }
 
-    /// The output of the first block that is `reduced` times smaller than the picture.
+    /// The output of the first block whose map is `reduced` times smaller than the picture.
     pub fn first(&self, reduced: usize) -> Map {
         let found = self.blocks.iter().find(|block| block.reduced == reduced);
         found.map_or_else(|| self.last_block(), |block| block.output)
@@ -35,14 +35,15 @@ impl Backbone {
 }
 
 /// A block's outputs.
-pub(super) struct Stop {
+pub(super) struct BlockOutputs {
+    /// Size of the picture divided by the size of the output.
     pub reduced: usize,
-    /// What its first pointwise convolution makes.
+    /// The output of its expansion convolution.
     pub expanded: Option<Map>,
     pub output: Map,
 }
 
-/// Turns strides into dilations past the limit.
+/// Replaces strides with dilations beyond a limit.
 struct Strides {
     reduced: usize,
     dilation: usize,
@@ -56,7 +57,7 @@ impl Strides {
             Some(limit) if self.reduced >= limit.stride => {
                 let before = self.dilation;
                 self.dilation *= stride;
-                (1, if limit.at_once { self.dilation } else { before })
+                (1, if limit.dilates_first_block { self.dilation } else { before })
             }
             _ => {
                 self.reduced *= stride;
@@ -67,7 +68,7 @@ impl Strides {
 }
 
 impl Builder<'_> {
-    /// From the stem, whose window has the side `kernel`, to the last convolution before the head.
+    /// Builds all layers from the stem, a `kernel` x `kernel` convolution, to the last one before the head.
     pub fn backbone(
         &mut self,
         skeleton: &Skeleton,
@@ -93,13 +94,13 @@ impl Builder<'_> {
             features.retain(|earlier| earlier.stride != feature.stride);
             features.push(feature);
         };
-        let mut stops = Vec::new();
+        let mut outputs = Vec::new();
         let mut blocks = skeleton.blocks.iter();
         for ((stage, &repeats), &first) in table.stages.iter().zip(repeats).zip(&rules.stage_strides.value) {
             for (i, block) in blocks.by_ref().take(repeats).enumerate() {
                 let (stride, dilation) = strides.next(if i == 0 { first } else { 1 });
                 let expanded = self.block(block, stage, table, stride, dilation)?;
-                stops.push(Stop { reduced: strides.reduced, expanded, output: self.at });
+                outputs.push(BlockOutputs { reduced: strides.reduced, expanded, output: self.at });
                 keep(feature(&block.feature, strides.reduced, self.at));
             }
         }
@@ -110,10 +111,10 @@ impl Builder<'_> {
         if let Some(module) = &skeleton.head_feature {
             keep(feature(module, strides.reduced, self.at));
         }
-        Ok(Backbone { features, blocks: stops })
+        Ok(Backbone { features, blocks: outputs })
     }
 
-    /// A block, and what its first pointwise convolution makes.
+    /// Builds a block, and returns the output of its expansion convolution.
     fn block(
         &mut self,
         block: &Block,
@@ -125,7 +126,7 @@ impl Builder<'_> {
         let input = self.at;
         let activation = stage.activation;
         if let Some(start) = &block.start {
-            let stride = if block.windowed.is_some() { 1 } else { stride };
+            let stride = if block.spatial.is_some() { 1 } else { stride };
             let form = Form { kernel: stage.start, stride, dilation, depthwise: true };
             self.layer(start, form, Activation::Identity)?;
         }
@@ -134,31 +135,32 @@ impl Builder<'_> {
             self.layer(expand, POINTWISE, activation)?;
             expanded = Some(self.at);
         }
-        let kernel = match &block.windowed {
-            Some(windowed) if stage.searched => self.side(&windowed.conv).unwrap_or(stage.kernel),
+        let kernel = match &block.spatial {
+            Some(spatial) if stage.searched => self.kernel_size(&spatial.conv).unwrap_or(stage.kernel),
             _ => stage.kernel,
         };
         let form = Form { kernel, stride, dilation, depthwise: !stage.dense };
-        if let Some(windowed) = &block.windowed {
-            self.layer(windowed, form, activation)?;
+        if let Some(spatial) = &block.spatial {
+            self.layer(spatial, form, activation)?;
         }
         if let Some(squeeze) = &block.squeeze {
-            let inner = table.squeeze.unwrap_or_else(|| self.said(activation));
+            let inner = table.squeeze.unwrap_or_else(|| self.effective(activation));
             self.squeeze(squeeze, inner)?;
         }
         if let Some(project) = &block.project {
-            // Without a bottleneck a ResNet's last convolution has a window too.
+            // The last convolution of a ResNet's basic block has the full kernel.
             let full = block.shortcut.is_some() && block.expand.is_none();
             self.layer(project, if full { Form { stride: 1, ..form } } else { POINTWISE }, table.project)?;
         }
         let same = stride == 1 && self.at.channels == input.channels;
         match (&block.sum, &block.shortcut) {
             (Some(name), Some(shortcut)) => {
-                // A dilated block may keep one that it would not need.
+                // With dilation instead of stride, the block may keep a shortcut convolution although
+                // the shapes match.
                 let plain = same && !self.has(&shortcut.layer.conv);
                 let earlier = if plain { input.id } else { self.shortcut(&shortcut.layer, input, stride)? };
                 self.at.id = self.graph.push(name, Op::Add, &[earlier, self.at.id]);
-                self.activation(&shortcut.activation, self.said(activation));
+                self.activation(&shortcut.activation, self.effective(activation));
             }
             (Some(name), None) if stage.residual && same => {
                 self.at.id = self.graph.push(name, Op::Add, &[input.id, self.at.id]);
@@ -168,25 +170,27 @@ impl Builder<'_> {
         Ok(expanded)
     }
 
-    /// `input` in the shape of the latest value, which it leaves the latest.
+    /// Projects `input` to the shape of the current value, which stays current.
     fn shortcut(&mut self, layer: &Layer, input: Map, stride: usize) -> Result<NodeId> {
         let main = std::mem::replace(&mut self.at, input);
         self.layer(layer, Form { stride, ..POINTWISE }, Activation::Identity)?;
-        let beside = std::mem::replace(&mut self.at, main);
-        if beside.channels != main.channels {
-            let reason =
-                format!("has {} outputs, what they are added to has {}", beside.channels, main.channels);
+        let shortcut = std::mem::replace(&mut self.at, main);
+        if shortcut.channels != main.channels {
+            let reason = format!(
+                "has {} outputs, but the block's main branch has {}",
+                shortcut.channels, main.channels
+            );
             return Err(self.error(&format!("{}.weight", layer.conv), reason));
         }
-        Ok(beside.id)
+        Ok(shortcut.id)
     }
 
     fn squeeze(&mut self, squeeze: &Squeeze, activation: Activation) -> Result<()> {
         let map = self.at;
         self.push(&squeeze.pool, Op::GlobalPool);
         self.fully_connected(&squeeze.reduce, false, None, true)?;
-        let said = self.rules().squeeze.as_ref().map(|said| said.value);
-        self.activation(&squeeze.activation, said.unwrap_or(activation));
+        let replacement = self.rules().squeeze.as_ref().map(|rule| rule.value);
+        self.activation(&squeeze.activation, replacement.unwrap_or(activation));
         self.fully_connected(&squeeze.expand, false, Some(map.channels), true)?;
         self.activation(&squeeze.gate, self.rules().gate.value);
         self.at.id = self.graph.push(&squeeze.whole, Op::Scale, &[map.id, self.at.id]);

@@ -1,4 +1,4 @@
-//! Layers from a checkpoint's tensors and its modules' names, one behind another.
+//! Builds a graph layer by layer from a checkpoint's tensors and module names.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::{
     graph::{Activation, BatchNorm, Conv, Extent, Filter, Graph, Joint, NodeId, Op},
 };
 
-/// What a convolution's weight must look like, and how it moves.
+/// The geometry of a convolution: the expected kernel, and its stride and dilation.
 #[derive(Clone, Copy)]
 pub(super) struct Form {
     pub kernel: usize,
@@ -20,7 +20,7 @@ pub(super) struct Form {
 
 pub(super) const POINTWISE: Form = Form { kernel: 1, stride: 1, dilation: 1, depthwise: false };
 
-/// A map of the graph, by its node.
+/// A feature map of the graph: its node and its channels.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Map {
     pub id: NodeId,
@@ -30,18 +30,18 @@ pub(super) struct Map {
 pub(super) struct Builder<'a> {
     tensors: &'a Tensors<'a>,
     rules: &'a Rules,
-    /// The activation that the table has where another was said.
+    /// The table's activation that [`Rules::activation`] replaces.
     replaced: Activation,
-    /// Batch norm's epsilon; heads may have another.
+    /// The epsilon of the next batch norms; heads may use another than the backbone.
     epsilon: f64,
     pub graph: Graph,
-    /// The latest value.
+    /// The current value: the next layer's input.
     pub at: Map,
 }
 
 impl<'a> Builder<'a> {
-    /// Begins with a picture of so many channels. Where `rules` have another activation, it stands for
-    /// `replaced`.
+    /// Starts with an input of `channels` channels. [`Rules::activation`], if set, replaces the table's
+    /// activation `replaced`.
     pub fn new(tensors: &'a Tensors<'a>, rules: &'a Rules, replaced: Activation, channels: usize) -> Self {
         let mut graph = Graph::default();
         let at = Map { id: graph.push("input", Op::Input(channels), &[]), channels };
@@ -56,34 +56,34 @@ impl<'a> Builder<'a> {
         self.tensors
     }
 
-    /// Batch norm's epsilon from here on, unless one was said.
+    /// Sets the epsilon of the following batch norms, unless `--set` or the weights file gives one.
     pub fn epsilon(&mut self, epsilon: f64) {
         if matches!(self.rules.epsilon.from, Source::Default(_) | Source::Config(_)) {
             self.epsilon = epsilon;
         }
     }
 
-    /// The side of a convolution's window.
-    pub fn side(&self, module: &str) -> Option<usize> {
+    /// A convolution's kernel size.
+    pub fn kernel_size(&self, module: &str) -> Option<usize> {
         self.tensors.shape(&self.key(module, "weight"))?.last().copied()
     }
 
-    /// Whether the checkpoint has a module of this name.
+    /// True if the checkpoint has tensors of this module.
     pub fn has(&self, module: &str) -> bool {
         self.tensors.has(&format!("{module}."))
     }
 
-    /// An error that names one of its tensors.
+    /// An error about a tensor of the checkpoint.
     pub fn error(&self, key: &str, reason: String) -> Error {
         self.tensors.error(key, reason)
     }
 
-    /// Scales the latest value to the rows and columns of `map`.
-    pub fn like(&mut self, name: &str, map: Map) {
+    /// Resizes the current value to the rows and columns of `map`.
+    pub fn resize_like(&mut self, name: &str, map: Map) {
         self.at.id = self.graph.push(name, Op::Resize(Extent::Like), &[self.at.id, map.id]);
     }
 
-    /// Joins `parts`.
+    /// Concatenates `parts`.
     pub fn join(&mut self, name: &str, joint: Joint, parts: &[Map]) {
         let ids: Vec<NodeId> = parts.iter().map(|part| part.id).collect();
         let channels = match joint {
@@ -93,30 +93,30 @@ impl<'a> Builder<'a> {
         self.at = Map { id: self.graph.push(name, Op::Concat(joint), &ids), channels };
     }
 
-    /// An operation that leaves the channels as they are.
+    /// Adds an operation that keeps the number of channels.
     pub fn push(&mut self, name: &str, op: Op) {
         self.at.id = self.graph.push(name, op, &[self.at.id]);
     }
 
-    /// One of a batch norm's vectors.
+    /// One of a batch norm's parameter vectors.
     fn vector(&mut self, module: &str, name: &str) -> Result<Arc<Tensor>> {
         Ok(Arc::new(self.tensors.tensor(&format!("{module}.{name}"), &[Some(self.at.channels)])?))
     }
 
-    /// A convolution, its batch norm and its activation, and what shrinks the map behind them.
+    /// Adds a convolution, its batch norm and activation, and its anti-aliasing filter.
     pub fn layer(&mut self, layer: &Layer, form: Form, activation: Activation) -> Result<()> {
         let filter = layer.filter.as_ref().filter(|_| form.stride > 1);
         let filter = filter.filter(|_| self.rules.antialias.value != Antialias::None);
         let stride = if filter.is_some() { 1 } else { form.stride };
-        // One that was folded into the convolution has left it a bias.
+        // A batch norm that was folded into the convolution has left a bias there.
         let norm = layer.norm.as_ref();
         let folded = norm.is_some_and(|norm| !self.has(norm)) && self.bias_of(&layer.conv).is_some();
         self.conv(&layer.conv, Form { stride, ..form }, folded)?;
         let Some(norm) = norm else {
             return Ok(());
         };
-        // A batch norm that contains its activation is timm's; the activation's value is then
-        // the module's, and the normalised value that of the identity `drop` inside it.
+        // timm's batch norms contain their activation: the module's output is the activated value. The
+        // normalised value is the output of the identity `drop` inside.
         let (norm_node, activation_node) = match &layer.activation {
             Some(activation) => (norm.clone(), activation),
             None if activation == Activation::Identity => (norm.clone(), norm),
@@ -126,23 +126,23 @@ impl<'a> Builder<'a> {
             self.norm(norm, &norm_node)?;
         }
         if activation != Activation::Identity {
-            self.activation(activation_node, self.said(activation));
+            self.activation(activation_node, self.effective(activation));
         }
         if let Some(filter) = filter {
-            self.shrink(filter, form.stride);
+            self.downsample(filter, form.stride);
         }
         Ok(())
     }
 
-    /// The activation that was said to stand for `activation`, or itself.
-    pub fn said(&self, activation: Activation) -> Activation {
+    /// The activation to use where the table has `activation`; see [`Rules::activation`].
+    pub fn effective(&self, activation: Activation) -> Activation {
         match &self.rules.activation {
-            Some(said) if activation == self.replaced => said.value,
+            Some(rule) if activation == self.replaced => rule.value,
             _ => activation,
         }
     }
 
-    /// A batch norm, whose value is called `node`.
+    /// Adds the batch norm of module `norm`, as a node named `node`.
     pub fn norm(&mut self, norm: &str, node: &str) -> Result<()> {
         let op = BatchNorm {
             gamma: self.vector(norm, "weight")?,
@@ -159,8 +159,8 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    /// The filter that shrinks maps.
-    fn shrink(&mut self, name: &str, stride: usize) {
+    /// Adds the anti-aliasing filter, which downsamples by `stride`.
+    fn downsample(&mut self, name: &str, stride: usize) {
         let taps: &[f32] = match self.rules.antialias.value {
             Antialias::Average => &[0.5; 2],
             _ => &[0.25, 0.5, 0.25],
@@ -172,8 +172,8 @@ impl<'a> Builder<'a> {
         self.push(name, Op::Activation(activation));
     }
 
-    /// The name of a convolution's tensor. Where torch joined layers, they lie in a list, whose first is the
-    /// convolution.
+    /// The name of a convolution's tensor. torch's module fusion makes a list of a layer's modules; the
+    /// convolution is the first.
     fn key(&self, module: &str, end: &str) -> String {
         let [direct, listed] = [format!("{module}.{end}"), format!("{module}.0.{end}")];
         if !self.tensors.contains(&direct) && self.tensors.contains(&listed) { listed } else { direct }
@@ -183,7 +183,7 @@ impl<'a> Builder<'a> {
         Some(self.key(module, "bias")).filter(|key| self.tensors.contains(key))
     }
 
-    /// A convolution, which has a bias only where a batch norm was folded into it.
+    /// Adds a convolution. `biased` is true if a batch norm was folded into it.
     fn conv(&mut self, name: &str, form: Form, biased: bool) -> Result<()> {
         let channels = self.at.channels;
         let (outputs, inputs) = if form.depthwise { (Some(channels), 1) } else { (None, channels) };
@@ -194,11 +194,11 @@ impl<'a> Builder<'a> {
         let bias = bias.map(|key| self.tensors.tensor(&key, &[Some(weight.dims()[0])])).transpose()?;
         let conv = self.conv_of(weight, bias.map(Arc::new), form);
         self.push_conv(name, conv);
-        self.in_steps(&key)
+        self.attach_steps(&key)
     }
 
-    /// A pointwise convolution or a fully connected layer, held as a matrix or as a convolution. `outputs` is how
-    /// many it must have, if that is known.
+    /// Adds a fully connected layer. `matrix` is true if the weight has two dimensions, not four. `outputs`
+    /// is the required number of outputs, if known.
     pub fn fully_connected(
         &mut self,
         name: &str,
@@ -218,16 +218,16 @@ impl<'a> Builder<'a> {
         let weight = Tensor::new([outputs, inputs, 1, 1], weight.into_data())?;
         let conv = self.conv_of(weight, bias, POINTWISE);
         self.push_conv(name, Conv { linear: matrix, ..conv });
-        self.in_steps(&key)
+        self.attach_steps(&key)
     }
 
-    /// Has the latest value's convolution know what steps its weight is made of, if it is of 8 bits.
-    fn in_steps(&mut self, key: &str) -> Result<()> {
+    /// Attaches the quantisation steps of an int8 weight to the current convolution.
+    fn attach_steps(&mut self, key: &str) -> Result<()> {
         self.graph.node_mut(self.at.id).steps = self.tensors.steps(key)?.map(Into::into);
         Ok(())
     }
 
-    /// A convolution of the latest value.
+    /// A convolution of the current value.
     fn conv_of(&self, weight: Tensor, bias: Option<Arc<Tensor>>, form: Form) -> Conv {
         Conv {
             weight: Arc::new(weight),
@@ -246,7 +246,7 @@ impl<'a> Builder<'a> {
         self.push(name, Op::Conv(conv));
     }
 
-    /// A pointwise convolution with weights of our own, a row for each output.
+    /// Adds a pointwise convolution with fixed weights, one row per output.
     pub fn constant(&mut self, name: &str, rows: &[&[f32]]) -> Result<()> {
         let weight = Tensor::new([rows.len(), self.at.channels, 1, 1], rows.concat())?;
         let conv = self.conv_of(weight, None, POINTWISE);

@@ -1,8 +1,8 @@
-//! What classifies: the mean over a map and dense layers.
+//! The classifier head: global average pooling and dense layers.
 
 use super::{
     builder::{Builder, Form, POINTWISE},
-    skeleton::{Behind, Dense, Layer},
+    skeleton::{Dense, DenseActivation, Layer},
     table::Hidden,
     task::Task,
 };
@@ -11,19 +11,19 @@ use crate::{
     graph::{Activation, NodeId, Op},
 };
 
-/// PyTorch's batch norm, which people put into classifiers of their own.
+/// PyTorch's default epsilon, for batch norms in custom classifiers.
 const EPSILON: f64 = 1e-5;
 
-/// What classifies, on top of the features.
+/// The result of building a classifier head.
 pub(super) struct Classifier {
     pub task: Task,
-    /// None without dense layers: the embedding is the answer.
+    /// 0 without dense layers: the output is the embedding.
     pub classes: usize,
-    /// The vector that the dense layers classify.
+    /// The vector that the dense layers classify, or the output of a network without a classifier.
     pub embedding: NodeId,
 }
 
-/// From the features to logits.
+/// Builds the head from the features to the logits.
 pub(super) fn build(
     b: &mut Builder,
     pool: &str,
@@ -38,36 +38,36 @@ pub(super) fn build(
             None => {
                 b.fully_connected(&layer.conv, layer.linear, None, table.bias)?;
                 if let Some(name) = &layer.activation {
-                    let activation = b.said(table.activation);
+                    let activation = b.effective(table.activation);
                     b.activation(name, activation);
                 }
             }
         }
     }
     b.epsilon(EPSILON);
-    let (embedding, features, own) = (b.at.id, b.at.channels, is_own(dense));
-    for Dense { conv, norm, behind } in dense {
+    let (embedding, features, from_library) = (b.at.id, b.at.channels, is_library_classifier(dense));
+    for Dense { conv, norm, followed_by } in dense {
         let tensors = b.tensors();
         let matrix = tensors.shape(&format!("{conv}.weight")).is_none_or(|shape| shape.len() != 4);
-        // Only a layer of somebody's own may do without.
-        let bias = own || tensors.contains(&format!("{conv}.bias"));
+        // Only custom layers may omit the bias.
+        let bias = from_library || tensors.contains(&format!("{conv}.bias"));
         b.fully_connected(conv, matrix, None, bias)?;
         if let Some(norm) = norm {
             b.norm(norm, norm)?;
         }
-        match behind {
-            Behind::Nothing => {}
-            Behind::Own(name) => {
-                let activation = b.said(table.map_or(Activation::Relu, |hidden| hidden.activation));
+        match followed_by {
+            DenseActivation::None => {}
+            DenseActivation::Library(name) => {
+                let activation = b.effective(table.map_or(Activation::Relu, |hidden| hidden.activation));
                 b.activation(name, activation);
             }
-            Behind::Assumed(name) => b.activation(name, b.rules().head_activation.value),
+            DenseActivation::Assumed(name) => b.activation(name, b.rules().head_activation.value),
         }
     }
-    // V3's first dense layer by itself is what is left of it without the second.
+    // V3 whose second dense layer was removed: the first one's output is an embedding, not class scores.
     let embeds = match dense {
         [] => true,
-        [Dense { behind: Behind::Own(_), .. }] => b.at.channels >= features,
+        [Dense { followed_by: DenseActivation::Library(_), .. }] => b.at.channels >= features,
         _ => false,
     };
     if embeds {
@@ -77,12 +77,14 @@ pub(super) fn build(
     Ok(Classifier { task: Task::Classify, classes: b.at.channels, embedding })
 }
 
-/// Whether these are the library's own layers, all of which have biases.
-fn is_own(dense: &[Dense]) -> bool {
+/// True if these are the library's layers, all of which have biases.
+fn is_library_classifier(dense: &[Dense]) -> bool {
     match dense {
         [only] => {
             ["classifier", "classifier.0", "classifier.1", "classifier.3", "fc"].contains(&only.conv.as_str())
         }
-        _ => dense.iter().any(|layer| matches!(layer.behind, Behind::Own(_)) && layer.norm.is_none()),
+        _ => dense
+            .iter()
+            .any(|layer| matches!(layer.followed_by, DenseActivation::Library(_)) && layer.norm.is_none()),
     }
 }

@@ -1,11 +1,15 @@
-//! Networks that torch converted to 8 bits: what its modules say of their outputs' integers, put at the nodes that have
-//! the same values.
+//! Networks that torch converted to int8: attaches the scales and zero points of torch's modules to the nodes
+//! with the same values.
 //!
-//! They have the same weights and the same steps here, and are computed as our own are. Torch's kernels round more often:
-//! what a convolution makes before a sum or an activation that bends, and the answer, become 8 bits there and stay sums of
-//! 32 here; and torch has biases and what sums are scaled by in floating point, where here all are integers. So values
-//! differ by a step here and there, and answers by about as much as torch's differ from those in floating point
-//! (`tests/converted.rs`).
+//! Weights and their quantisation steps are the same as in torch. The arithmetic is that of all int8 networks
+//! here, and differs from torch's in two ways:
+//!
+//! - torch rounds more often: it stores a convolution's output in 8 bits before a residual sum or a
+//!   non-linear activation, and so the network's output. Here these values stay 32-bit accumulators.
+//! - torch keeps biases and rescaling factors in floating point. Here they are integers.
+//!
+//! Single values therefore differ by one step, and outputs differ from torch's about as much as torch's
+//! differ from those in floating point (`tests/converted.rs`).
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -15,31 +19,31 @@ use crate::{
     graph::{Activation, Affine, Graph, Node, NodeId, Op},
 };
 
-/// The module that makes integers of pictures, in torchvision's networks.
+/// The module that quantises pictures in torchvision's networks.
 pub(super) const QUANT: &str = "quant";
 
-/// The modules that add and multiply. One in a block that does neither says nothing.
+/// The modules that add and multiply. In a block that does neither, their scale is unused.
 const FUNCTIONALS: [&str; 4] = ["skip_add", "add_relu", "skip_add_relu", "skip_mul"];
 
-/// Torch's gates, of which no tensor tells: 256 steps from 0 to 1.
+/// The fixed scale of torch's gates, which no tensor stores: 256 steps from 0 to 1.
 const GATE: Affine = Affine { scale: 1.0 / 256.0, zero: -128 };
 
-/// What is said of a module that lacks it.
+/// The error for a module without a scale.
 const MISSING: &str =
-    "is missing: save all of the state_dict that the network has after torch.ao.quantization.convert";
+    "is missing: save the complete state_dict of the network after torch.ao.quantization.convert";
 
-/// Has the nodes know what their maps' integers stand for. Torch says so of each module, where several may be one layer
-/// here: then it is the last one's that counts, and of what answers nobody's.
+/// Attaches scales and zero points to the nodes. Where several of torch's modules are one layer here, the
+/// last module's scale counts. The graph's outputs get none: they stay in floating point.
 ///
 /// # Errors
-/// [`crate::Error::Checkpoint`] for a module that says nothing, or that the graph has not.
+/// [`crate::Error::Checkpoint`] for a module that has no scale, or that is not in the graph.
 pub(super) fn attach(graph: &mut Graph, tensors: &Tensors) -> Result<()> {
     if tensors.maps.is_empty() {
         return Ok(());
     }
     let missing = |module: &str| tensors.error(&format!("{module}.scale"), MISSING);
     if !tensors.maps.contains_key(QUANT) {
-        // One of which dense layers alone are in 8 bits has maps in floating point.
+        // With dynamic quantisation only the dense layers are int8, and maps are in floating point.
         let spatial =
             |node: &Node| node.steps.is_some() && matches!(&node.op, Op::Conv(conv) if !conv.linear);
         return if graph.nodes().any(|(_, node)| spatial(node)) { Err(missing(QUANT)) } else { Ok(()) };
@@ -52,9 +56,9 @@ pub(super) fn attach(graph: &mut Graph, tensors: &Tensors) -> Result<()> {
         let node = graph.node(id);
         let [first, last] = [node.inputs.iter().min(), node.inputs.iter().max()].map(|id| id.copied());
         let [residual, input] = [first, last].map(|id| id.and_then(|id| graph.node(id).map));
-        let map = said(node, &mut maps, input).map_err(|module| missing(&module))?;
-        // What a layer makes before its activation or its sum is never rounded here.
-        let within = last.filter(|last| {
+        let map = take_map(node, &mut maps, input).map_err(|module| missing(&module))?;
+        // The preceding node that becomes one layer with this one: its value is never rounded.
+        let fused = last.filter(|last| {
             uses[last.index()] == 1
                 && match graph.node(*last).op {
                     Op::Conv(_) => matches!(node.op, Op::Add | Op::Activation(_)),
@@ -62,36 +66,37 @@ pub(super) fn attach(graph: &mut Graph, tensors: &Tensors) -> Result<()> {
                     _ => false,
                 }
         });
-        if let (Op::Add, Some(within), Some(residual)) = (&node.op, within, residual) {
-            residuals.insert(within, residual);
+        if let (Op::Add, Some(fused), Some(residual)) = (&node.op, fused, residual) {
+            residuals.insert(fused, residual);
         }
         graph.node_mut(id).map = map;
-        if let Some(within) = within {
-            graph.node_mut(within).map = None;
+        if let Some(fused) = fused {
+            graph.node_mut(fused).map = None;
         }
     }
     for id in ids {
-        make_room(graph, id, residuals.get(&id).copied());
+        enlarge_steps(graph, id, residuals.get(&id).copied());
     }
-    let answers: Vec<NodeId> = graph.answers().iter().map(|(_, id)| *id).collect();
-    for id in answers {
+    let outputs: Vec<NodeId> = graph.answers().iter().map(|(_, id)| *id).collect();
+    for id in outputs {
         graph.node_mut(id).map = None;
     }
     let is_functional = |module: &str| FUNCTIONALS.contains(&module.rsplit('.').next().unwrap_or_default());
     match maps.keys().find(|module| !is_functional(module)) {
         Some(module) => {
-            let reason = "says what the integers of a module stand for, and the network has no such module";
+            let reason = "belongs to a module that the network does not have";
             Err(tensors.error(&format!("{module}.scale"), reason))
         }
         None => Ok(()),
     }
 }
 
-/// Takes from `maps` what torch says of a node's output. What only cuts off or pools keeps the integers of its `input`.
+/// Removes the scale of a node's output from `maps`. Clipping activations and pooling keep that of their
+/// `input`.
 ///
 /// # Errors
-/// The module that should say it.
-fn said(
+/// The name of the module whose scale is missing.
+fn take_map(
     node: &Node,
     maps: &mut BTreeMap<String, Affine>,
     input: Option<Affine>,
@@ -122,18 +127,20 @@ fn said(
     Ok(map)
 }
 
-/// Sums are of 32 bits, and what is added to them, bias and residual, is to leave room: so many steps at most.
-const ROOM: f32 = (1u32 << 28) as f32;
+/// The most steps that bias and residual together may add to a 32-bit accumulator, which leaves room for the
+/// products.
+const MAX_STEPS: f32 = (1u32 << 28) as f32;
 
-/// Has a convolution's outputs with tiny weights, which torch gives steps as tiny, take larger ones.
-fn make_room(graph: &mut Graph, id: NodeId, residual: Option<Affine>) {
+/// Enlarges the quantisation steps of outputs with tiny weights, so that bias and residual fit the
+/// accumulator.
+fn enlarge_steps(graph: &mut Graph, id: NodeId, residual: Option<Affine>) {
     let node = graph.node(id);
     let input = node.inputs.first().and_then(|input| graph.node(*input).map);
     let (Op::Conv(conv), Some(steps), Some(input)) = (&node.op, &node.steps, input) else { return };
-    let reach = residual.map_or(0.0, |affine| affine.value(127).max(-affine.value(-128)));
+    let residual_max = residual.map_or(0.0, |affine| affine.value(127).max(-affine.value(-128)));
     let enough = |(o, step): (usize, &f32)| {
         let bias = conv.bias.as_ref().map_or(0.0, |bias| bias.data()[o].abs());
-        step.max((bias + reach) / (input.scale * ROOM)).min(f32::MAX)
+        step.max((bias + residual_max) / (input.scale * MAX_STEPS)).min(f32::MAX)
     };
     let larger: Vec<f32> = steps.iter().enumerate().map(enough).collect();
     if larger[..] == steps[..] {

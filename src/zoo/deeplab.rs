@@ -1,5 +1,5 @@
-//! Atrous spatial pyramid pooling: "Rethinking Atrous Convolution for Semantic Image
-//! Segmentation", arXiv 1706.05587, as torchvision has it.
+//! The DeepLabV3 head, atrous spatial pyramid pooling: "Rethinking Atrous Convolution for Semantic Image
+//! Segmentation", arXiv 1706.05587, as in torchvision.
 
 use super::{
     backbone::Backbone,
@@ -13,15 +13,16 @@ use crate::{
     graph::{Activation, Joint, Op},
 };
 
-/// The dilations of the pyramid's windows.
+/// The dilations of the pyramid's 3x3 convolutions.
 const RATES: [usize; 3] = [12, 24, 36];
 
 const WINDOW: Form = Form { kernel: 3, ..POINTWISE };
 
-/// The first map that is so many times smaller than the picture is what the auxiliary head reads.
+/// The auxiliary head reads the first map that is smaller than the picture by this factor.
 const AUXILIARY: usize = 8;
 
-/// From the features to scores at the picture's size: the task, and the number of classes.
+/// Builds the head from the features to scores at the picture's size. Returns the task and the number of
+/// classes.
 pub(super) fn build(b: &mut Builder, input: Map, backbone: &Backbone) -> Result<(Task, usize)> {
     let high = b.at;
     b.epsilon(EPSILON);
@@ -36,7 +37,7 @@ pub(super) fn build(b: &mut Builder, input: Map, backbone: &Backbone) -> Result<
     b.at = high;
     b.push("classifier.0.convs.4.0", Op::GlobalPool);
     b.layer(&torchvision::layer_from("classifier.0.convs.4", 1), POINTWISE, Activation::Relu)?;
-    b.like("classifier.0.convs.4", high);
+    b.resize_like("classifier.0.convs.4", high);
     parts.push(b.at);
 
     b.join("classifier.0.cat", Joint::Channels, &parts);
@@ -46,12 +47,12 @@ pub(super) fn build(b: &mut Builder, input: Map, backbone: &Backbone) -> Result<
     let classes = b.at.channels;
     let task = segmented(b, input)?;
 
-    // It helps training alone: no answer needs it, but it is a part of the network.
+    // The auxiliary head is for training: the graph contains it, but no output depends on it.
     if b.has("aux_classifier") {
         b.at = backbone.first(AUXILIARY);
         b.layer(&torchvision::layer("aux_classifier"), WINDOW, Activation::Relu)?;
         b.fully_connected("aux_classifier.4", false, Some(classes), true)?;
-        b.like("aux", input);
+        b.resize_like("aux", input);
     }
     Ok((task, classes))
 }

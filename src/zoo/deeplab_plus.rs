@@ -1,5 +1,5 @@
-//! The head of "Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation", arXiv
-//! 1802.02611, without its decoder, as transformers' `MobileNetV2ForSemanticSegmentation` has it.
+//! The DeepLabV3+ head without the decoder: "Encoder-Decoder with Atrous Separable Convolution for Semantic
+//! Image Segmentation", arXiv 1802.02611, as in transformers' `MobileNetV2ForSemanticSegmentation`.
 
 use super::{
     backbone::Backbone,
@@ -13,8 +13,8 @@ use crate::{
     graph::{Activation, Joint, Op},
 };
 
-/// From the last block's map to scores at its size: the task, and the number of classes. The
-/// convolution behind the blocks is a part of the network that the head makes no use of.
+/// Builds the head from the last block's map to scores at its size. Returns the task and the number of
+/// classes. The head does not use the convolution after the blocks.
 pub(super) fn build(b: &mut Builder, input: Map, backbone: &Backbone) -> Result<(Task, usize)> {
     let features = backbone.last_block();
     let part = |name: &str| transformers::layer(&format!("segmentation_head.{name}"));
@@ -22,7 +22,7 @@ pub(super) fn build(b: &mut Builder, input: Map, backbone: &Backbone) -> Result<
     b.at = features;
     b.push("segmentation_head.avg_pool", Op::GlobalPool);
     b.layer(&part("conv_pool"), POINTWISE, Activation::Relu)?;
-    b.like("segmentation_head.interpolate", features);
+    b.resize_like("segmentation_head.interpolate", features);
     let pooled = b.at;
     b.at = features;
     b.layer(&part("conv_aspp"), POINTWISE, Activation::Relu)?;

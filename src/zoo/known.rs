@@ -1,4 +1,4 @@
-//! The networks that libraries know by name, and what their published weights want of pictures.
+//! The libraries' named networks, and the preprocessing of their published weights.
 
 use std::fmt;
 
@@ -7,28 +7,28 @@ use super::{
     table::{Head, Row, Table, scaled},
 };
 
-/// A network that a library knows by name. Some names stand for several structures, which keys tell apart.
+/// A library's named network. Some names have several structures, which the keys tell apart.
 #[derive(Debug)]
 pub(super) struct Known {
     pub library: &'static str,
     pub name: &'static str,
-    /// Tells structures of one name apart; empty for the first.
+    /// Distinguishes structures of the same name; empty for the first.
     pub variant: &'static str,
     pub table: &'static Table,
-    /// The width multiplier, where the name fixes it.
+    /// The width multiplier, if the name fixes it.
     pub width: Option<f64>,
-    /// Whether the width multiplier leaves out the stem and, unless [`Head::narrows`], the head.
+    /// True if the width multiplier does not apply to the stem, or to the head unless [`Head::narrows`].
     pub fixed_ends: bool,
-    /// The stages' expansion ratios, where a depth multiplier adds blocks to the table's.
+    /// The stages' expansion ratios, if a depth multiplier adds blocks to the table's.
     pub deeper: Option<&'static [&'static [f64]]>,
-    /// Convolutions of the head, if the table has one: a depth multiplier may add some.
+    /// Convolutions in the head, if the table has a head; a depth multiplier may add some.
     pub heads: usize,
-    /// What each published checkpoint wants of a picture; the default first.
+    /// The preprocessing of each published checkpoint, the default first.
     pub presets: &'static [Preset],
 }
 
 impl Known {
-    /// A name that stands for the table in any width.
+    /// A network of any width.
     pub const fn new(
         library: &'static str,
         name: &'static str,
@@ -48,22 +48,22 @@ impl Known {
         }
     }
 
-    /// Another structure of the name than its first.
+    /// An additional structure of the same name.
     pub const fn variant(self, variant: &'static str) -> Self {
         Self { variant, ..self }
     }
 
-    /// With [`Known::fixed_ends`].
+    /// Sets [`Known::fixed_ends`].
     pub const fn fixed_ends(self) -> Self {
         Self { fixed_ends: true, ..self }
     }
 
-    /// With a depth multiplier: the stages' expansion ratios, and the convolutions of the head.
+    /// Applies a depth multiplier: the stages' expansion ratios, and the convolutions in the head.
     pub const fn deeper(self, expansions: &'static [&'static [f64]], heads: usize) -> Self {
         Self { deeper: Some(expansions), heads, ..self }
     }
 
-    /// Output channels of the last block, where the name fixes the width.
+    /// Output channels of the last block, if the name fixes the width.
     pub fn last_channels(&self) -> Option<usize> {
         Some(scaled(self.table.stages.last()?.outputs, self.width?))
     }
@@ -74,7 +74,7 @@ impl Known {
         if self.fixed_ends { published } else { scaled(published, self.width.unwrap_or(1.0)) }
     }
 
-    /// Output channels of its table's head.
+    /// Output channels of the table's head.
     pub fn head_channels(&self, head: &Head) -> usize {
         let scaled = scaled(head.channels, self.width.unwrap_or(1.0));
         match (head.narrows, self.fixed_ends) {
@@ -84,7 +84,7 @@ impl Known {
         }
     }
 
-    /// The expansion ratios of its blocks, stage by stage.
+    /// The expansion ratios of the blocks, stage by stage.
     fn expansions(&self) -> Vec<&'static [f64]> {
         let table = || self.table.stages.iter().map(|stage| stage.expansions).collect();
         self.deeper.map_or_else(table, <[_]>::to_vec)
@@ -95,37 +95,38 @@ impl Known {
         self.expansions().into_iter().map(<[_]>::len).collect()
     }
 
-    /// Its blocks in order, before the width multiplier.
+    /// The blocks in order, before the width multiplier.
     pub fn rows(&self) -> Vec<Row> {
         self.table.rows_of(&self.expansions())
     }
 }
 
-/// What a published checkpoint wants of a picture.
+/// The preprocessing of a published checkpoint.
 #[derive(Debug)]
 pub(super) struct Preset {
+    /// The checkpoint's tag within its network.
     pub tag: &'static str,
-    /// What the names of its files end in, the beginning of their SHA-256.
+    /// The hashes at the end of its file names: the start of the files' SHA-256.
     pub hashes: &'static [&'static str],
-    pub how: Preprocessing,
+    pub preprocessing: Preprocessing,
 }
 
 impl Preset {
-    pub const fn new(tag: &'static str, how: Preprocessing) -> Self {
-        Self { tag, hashes: &[], how }
+    pub const fn new(tag: &'static str, preprocessing: Preprocessing) -> Self {
+        Self { tag, hashes: &[], preprocessing }
     }
 
-    /// Published as files with these hashes in their names.
+    /// Sets the hashes in the published files' names.
     pub const fn hashed(self, hashes: &'static [&'static str]) -> Self {
         Self { hashes, ..self }
     }
 }
 
-/// A network's name, taken apart: `timm/mobilenetv3_large_100.ra_in1k`.
+/// A parsed network name, such as `timm/mobilenetv3_large_100.ra_in1k`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Arch {
     pub known: &'static Known,
-    /// The preset that was asked for; none: the default.
+    /// The requested preset; none for the default.
     pub preset: Option<&'static Preset>,
 }
 
@@ -136,7 +137,7 @@ impl fmt::Display for Arch {
 }
 
 impl Arch {
-    /// Whether both are one name.
+    /// True if library and name are equal; variant and preset do not count.
     pub fn is(&self, other: &Self) -> bool {
         (self.known.library, self.known.name) == (other.known.library, other.known.name)
     }

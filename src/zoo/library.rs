@@ -1,5 +1,5 @@
-//! What a library is to the zoo: a scheme of names, what is alike in all of its networks, and what the
-//! files beside its weights say.
+//! A library's interface to the zoo: its naming scheme, its networks' common settings, and the files next to
+//! its weights.
 
 use super::{preprocessing::Preprocessing, rules::Rules, skeleton::Skeleton, table::Table, task::Scores};
 use crate::{
@@ -7,26 +7,24 @@ use crate::{
     checkpoint::{Anchor, Config, Tensors},
 };
 
-/// A library, and with it a scheme of names. Each is a constant in a file of its own.
+/// A library and its naming scheme. Each library is a static in a separate file.
 #[derive(Debug)]
 pub(super) struct Library {
     pub name: &'static str,
-    /// The tensors that its networks begin with. The longest name first: what stands before it is taken for
-    /// a wrapper.
+    /// The first tensors of its networks, the longest name first: anything in front of the name counts as the
+    /// prefix of a wrapper.
     pub anchors: &'static [Anchor],
-    /// Whether tensors are named as in one of its networks.
+    /// Returns whether the tensors are named as in the library's networks.
     pub recognises: fn(&Tensors) -> bool,
-    /// The modules that the keys show, or why they are no network of the family.
+    /// Returns the modules that the keys show, or why they are not a network of the library.
     pub skeleton: fn(&Tensors) -> Result<Skeleton, String>,
-    /// What is alike in all of a network that it knows by this name, or by none, given the `config.json`
-    /// that speaks of it.
+    /// Returns the rules of a network, given its name (empty if unknown) and its `config.json`.
     pub rules: fn(&str, &Table, &Tensors, Option<&Config>) -> Result<Rules>,
-    /// What the files beside the weights say of pictures, if they do: `config.json` and
-    /// `preprocessor_config.json`.
+    /// Returns the preprocessing given by `config.json` and `preprocessor_config.json`, if any.
     pub preprocessing: fn(Option<&Config>, Option<&Config>) -> Result<Option<Preprocessing>>,
-    /// The classes' names in `config.json`, if it has some.
+    /// Returns the class names in `config.json`, if any.
     pub labels: fn(&Config) -> Result<Option<Vec<String>>>,
-    /// What `config.json` says of the scores, if it does.
+    /// Returns the kind of scores given by `config.json`, if any.
     pub scores: fn(&Config) -> Result<Option<Scores>>,
 }
 

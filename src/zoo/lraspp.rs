@@ -1,5 +1,5 @@
-//! Lite reduced atrous spatial pyramid pooling: section 6.4 of "Searching for MobileNetV3", arXiv
-//! 1905.02244, as torchvision has it.
+//! The LR-ASPP head, lite reduced atrous spatial pyramid pooling: section 6.4 of "Searching for MobileNetV3",
+//! arXiv 1905.02244, as in torchvision.
 
 use super::{
     backbone::Backbone,
@@ -13,10 +13,11 @@ use crate::{
     graph::{Activation, Op},
 };
 
-/// The first map that is so many times smaller than the picture is the low one.
+/// The low-level map is the first that is smaller than the picture by this factor.
 const LOW: usize = 8;
 
-/// From the features to scores at the picture's size: the task, and the number of classes.
+/// Builds the head from the features to scores at the picture's size. Returns the task and the number of
+/// classes.
 pub(super) fn build(b: &mut Builder, input: Map, backbone: &Backbone) -> Result<(Task, usize)> {
     let (high, low) = (b.at, backbone.first(LOW));
     b.epsilon(EPSILON);
@@ -28,7 +29,7 @@ pub(super) fn build(b: &mut Builder, input: Map, backbone: &Backbone) -> Result<
     b.fully_connected("classifier.scale.1", false, Some(map.channels), false)?;
     b.activation("classifier.scale.2", Activation::Sigmoid);
     b.at.id = b.graph.push("classifier.mul", Op::Scale, &[map.id, b.at.id]);
-    b.like("classifier.interpolate", low);
+    b.resize_like("classifier.interpolate", low);
     b.fully_connected("classifier.high_classifier", false, None, true)?;
     let high = b.at;
 

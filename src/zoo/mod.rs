@@ -1,13 +1,18 @@
-//! From a checkpoint's named tensors to a [`Network`]. Nothing here reads files or runs anything.
+//! Builds a [`Network`] from a checkpoint's named tensors. Reads no files and runs no network.
 //!
-//! From the bottom up: `task` and `preprocessing` are plain data. A family (`v1` to `v4`, `resnet`) is a table of
-//! stages with its published sizes, and the names that libraries know its networks by. A library (`torchvision`, `timm`,
-//! `transformers`) gives modules their names, a `skeleton`, and says what no key shows, its `rules`. `backbone`
-//! makes the features of both with the layers of `builder`, which reads every size from the tensors' shapes;
-//! `classifier`, `lraspp`, `deeplab`, `deeplab_plus` and `ssdlite` are heads. `registry` names libraries and
-//! families, `fit` finds which network it is, `assemble` builds it, `network` is the whole. `supernet` cuts
-//! a network out of many that share weights. `synthetic` makes
-//! networks without any checkpoint, from the tables.
+//! From the bottom up:
+//!
+//! - `task` and `preprocessing` are plain data.
+//! - A family (`v1` to `v4`, `resnet`) has tables of stages with the published sizes, and the libraries'
+//!   names for its networks.
+//! - A library (`torchvision`, `timm`, `transformers`, `ofa`) gives a `skeleton`, the names of the modules,
+//!   and `rules`, the settings that tensor names and shapes do not show.
+//! - `builder` makes layers and reads their sizes from the tensors' shapes. `backbone` builds the feature
+//!   maps with it. `classifier`, `lraspp`, `deeplab`, `deeplab_plus` and `ssdlite` build the heads.
+//! - `registry` lists libraries and families, `fit` identifies the network, `assemble` builds its graph, and
+//!   `network` combines all of this.
+//! - `supernet` cuts a subnet's weights out of shared weights.
+//! - `synthetic` builds networks from the tables, without a checkpoint.
 
 mod assemble;
 mod backbone;

@@ -1,4 +1,4 @@
-//! A network: what a checkpoint, its configuration and what was said add up to.
+//! Builds a network from a checkpoint, its configuration and the user's overrides.
 
 use std::{
     borrow::Cow,
@@ -27,41 +27,42 @@ use crate::{
 /// A network, ready to be planned and run.
 #[derive(Debug, Clone)]
 pub struct Network {
-    /// The source library and its own name for the network: `torchvision/mobilenet_v2`.
+    /// The source library and its name for the network: `torchvision/mobilenet_v2`.
     pub arch: String,
-    /// What it is, apart from its width.
+    /// The network's family, independent of its width.
     pub family: Family,
-    /// From the normalised picture to what the task makes of the answer. Nodes are named after the source library's
-    /// modules, and a node's value is what a hook on its module sees.
+    /// The graph from the normalised picture to the task's post-processing. Nodes are named after the source
+    /// library's modules; a node's value is the output of its module.
     pub graph: Graph,
-    /// Classes that it tells apart, the background included where there is one; none without a classifier.
+    /// Number of classes, including a background class; 0 without a classifier.
     pub classes: usize,
-    /// What its numbers for the classes are.
+    /// The meaning of the class scores.
     pub scores: Scores,
-    /// Channels of the input: 3, unless the checkpoint was made for something else.
+    /// Channels of the input, usually 3.
     pub channels: usize,
-    /// How the checkpoint wants its pictures.
+    /// The preprocessing of pictures.
     pub preprocessing: Preprocessing,
-    /// Rows and columns of a picture after that.
+    /// Rows and columns of a preprocessed picture.
     pub input: [usize; 2],
-    /// The classes' names, where the configuration has them.
+    /// The class names, if the configuration has them.
     pub labels: Option<Vec<String>>,
-    /// What its answer is for.
+    /// The network's task.
     pub task: Task,
-    /// The last map of every stride, for networks that are built on this one.
+    /// The last feature map of each stride, for use as a backbone.
     pub features: Vec<Feature>,
-    /// The vector of a whole picture: what the library's pooling and its layers before the classifier make. None of
-    /// what segments or detects.
+    /// The vector of a whole picture: the output of the library's pooling and of the layers between it and
+    /// the classifier. None for segmenters and detectors.
     pub embedding: Option<NodeId>,
-    /// Where each value came from that the graph and the preprocessing are made by.
+    /// The source of each setting of the graph and of the preprocessing.
     pub origins: Vec<Origin>,
-    /// What became of each of the checkpoint's tensors.
+    /// How each of the checkpoint's tensors is used.
     pub tensors: Vec<TensorUse>,
-    /// What was assumed because nothing said it, and what was left out, a sentence each.
+    /// Assumptions and ignored data, one sentence each.
     pub notes: Vec<String>,
-    /// Assumptions that something speaks against, a sentence each.
+    /// Doubtful assumptions, one sentence each.
     pub warnings: Vec<String>,
-    /// The files that were looked for on disk: weights, their index, and configuration, which need not be there.
+    /// The files that were looked for on disk: weights, their index, and configuration. Not all of them need
+    /// to exist.
     pub files: Vec<PathBuf>,
 }
 
@@ -82,53 +83,54 @@ impl Network {
         Self::open_with(path, &Said::default())
     }
 
-    /// Opens a checkpoint as the network of this name: `library/name`, or `library/name.tag` for
-    /// one of several published checkpoints that want different pictures. The name counts more
-    /// than a `config.json` beside the weights.
+    /// Opens a checkpoint as the network of this name: `library/name`, or `library/name.tag` for one of
+    /// several published checkpoints whose preprocessing differs. The name takes precedence over a
+    /// `config.json` next to the weights.
     ///
     /// # Errors
     /// Those of [`Checkpoint::open`] and [`Network::from_checkpoint`].
     pub fn open_as(path: impl AsRef<Path>, arch: Option<&str>) -> Result<Self> {
-        Self::open_with(path, &said_arch(arch))
+        Self::open_with(path, &arch_override(arch))
     }
 
-    /// Opens a checkpoint with what is known of it beside its files: its name, and values that no key shows.
+    /// Opens a checkpoint with overrides: a name, and settings that no tensor shows.
     ///
     /// # Errors
     /// Those of [`Checkpoint::open`] and [`Network::from_checkpoint`].
-    pub fn open_with(path: impl AsRef<Path>, said: &Said) -> Result<Self> {
-        // A wrong name is told before anything is read.
-        said.arch.as_deref().map(registry::arch).transpose()?;
-        Self::from_checkpoint_with(&Checkpoint::open(path)?, said)
+    pub fn open_with(path: impl AsRef<Path>, overrides: &Said) -> Result<Self> {
+        // Reports a wrong name before any file is read.
+        overrides.arch.as_deref().map(registry::arch).transpose()?;
+        Self::from_checkpoint_with(&Checkpoint::open(path)?, overrides)
     }
 
-    /// The network that a checkpoint holds, by its name if it is known.
+    /// Builds the network in a checkpoint, optionally with its name.
     ///
     /// # Errors
-    /// [`Error::UnknownNetwork`] if the name is unknown, the keys are those of no network here, or those of
-    /// several whose answers differ; [`Error::File`] if the keys contradict the name or a configuration cannot be
-    /// honoured; [`Error::Checkpoint`] for the first tensor that is missing, superfluous or not as it
-    /// should be.
+    /// [`Error::UnknownNetwork`] if the name is unknown, or the keys fit no supported network, or several
+    /// whose outputs differ; [`Error::File`] if the keys contradict the name, or if a configuration is not
+    /// supported; [`Error::Checkpoint`] for the first tensor that is missing, not used or invalid.
     pub fn from_checkpoint(checkpoint: &Checkpoint, arch: Option<&str>) -> Result<Self> {
-        Self::from_checkpoint_with(checkpoint, &said_arch(arch))
+        Self::from_checkpoint_with(checkpoint, &arch_override(arch))
     }
 
-    /// [`Network::from_checkpoint`], with what else is known of it.
+    /// Like [`Network::from_checkpoint`], with overrides.
     ///
     /// # Errors
-    /// As [`Network::from_checkpoint`]; [`Error::Input`] if what was said is not understood.
-    pub fn from_checkpoint_with(checkpoint: &Checkpoint, said: &Said) -> Result<Self> {
-        if let Some((subnet, note)) = supernet::subnet_in(checkpoint, said)? {
-            let network = Self::from_checkpoint_with(&subnet, &said.except(&["root", "ignore", "subnet"]))?;
+    /// As [`Network::from_checkpoint`]; [`Error::Input`] if an override is not valid.
+    pub fn from_checkpoint_with(checkpoint: &Checkpoint, overrides: &Said) -> Result<Self> {
+        if let Some((subnet, note)) = supernet::subnet_in(checkpoint, overrides)? {
+            let network =
+                Self::from_checkpoint_with(&subnet, &overrides.except(&["root", "ignore", "subnet"]))?;
             let notes = std::iter::once(note).chain(network.notes).collect();
             return Ok(Self { notes, files: checkpoint.read.clone(), ..network });
         }
         let record = checkpoint.record.as_deref();
-        let said = &record.map_or_else(|| said.clone(), |record| said.over(record, checkpoint.path()));
-        let mut tensors = Tensors::new(checkpoint, &registry::anchors(), said)?;
-        let library =
-            registry::library(&tensors).ok_or_else(|| fit::unknown(&tensors, &fit::seen(&tensors)))?;
-        let mut naming = Naming::new(checkpoint, library, said)?;
+        let overrides =
+            &record.map_or_else(|| overrides.clone(), |record| overrides.over(record, checkpoint.path()));
+        let mut tensors = Tensors::new(checkpoint, &registry::anchors(), overrides)?;
+        let library = registry::library(&tensors)
+            .ok_or_else(|| fit::unknown(&tensors, &fit::describe_keys(&tensors)))?;
+        let mut naming = Naming::new(checkpoint, library, overrides)?;
         let skeleton = (library.skeleton)(&tensors).map_err(|reason| fit::unknown(&tensors, &reason))?;
         let Naming { named, preset, warnings } = &mut naming;
         let Fitted { table, repeats, arch } =
@@ -139,16 +141,15 @@ impl Network {
         });
         let preset = preset.clone().filter(|_| arch.as_ref().is_some_and(|arch| arch.from != Source::Keys));
 
-        // A configuration speaks of this network only if it names it.
-        let config = checkpoint.config.as_ref().filter(|config| match (&arch, configured(config)) {
+        // The configuration is used only if it names this network or none.
+        let config = checkpoint.config.as_ref().filter(|config| match (&arch, config_arch(config)) {
             (Some(arch), Ok(Some(named))) => arch.value.is(&named),
-            // It names nothing, and so contradicts nothing.
             (_, Ok(None)) => true,
             _ => false,
         });
         let mut notes = std::mem::take(&mut tensors.notes);
         if config.is_none() && checkpoint.config.is_some() {
-            notes.push("config.json beside the weights names another network: not used".into());
+            notes.push("config.json next to the weights names another network: ignored".into());
         }
         let mut origins = Origins::default();
         let name = arch.as_ref().map_or("", |arch| arch.value.known.name);
@@ -160,51 +161,51 @@ impl Network {
                 Family::to_string,
             )),
         }
-        let rules = (library.rules)(name, table, &tensors, config)?.said(said, config)?;
-        rules.tell(library.name, table, &mut origins);
+        let rules = (library.rules)(name, table, &tensors, config)?.overridden(overrides, config)?;
+        rules.record_origins(library.name, table, &mut origins);
         let built = assemble::assemble(&mut tensors, &skeleton, table, &repeats, &rules)?;
 
         let scores = match built.classes {
             1 => Sourced::new(Scores::Sigmoid, Source::Keys),
             _ => Sourced::new(Scores::Softmax, Source::Default(library.name)),
         };
-        let problem = config.map(|config| (library.scores)(config)).transpose()?.flatten();
-        let problem =
-            problem.map(|scores| Sourced::new(scores, Source::Config("config.json: problem_type".into())));
-        let scores = scores.or(problem).or(said.get(config, "scores", Scores::parse)?);
+        let problem_type = config.map(|config| (library.scores)(config)).transpose()?.flatten();
+        let problem_type = problem_type
+            .map(|scores| Sourced::new(scores, Source::Config("config.json: problem_type".into())));
+        let scores = scores.or(problem_type).or(overrides.get(config, "scores", Scores::parse)?);
         let mut scores_of = |known| origins.settle("scores", known, Scores::to_string);
         let scores = if built.classes > 0 { scores_of(scores) } else { Scores::None };
 
         let preprocessor =
             checkpoint.preprocessor.as_ref().filter(|_| checkpoint.config.is_none() || config.is_some());
-        // Of one that names no network only what can be said too is read.
-        let of_library = config.filter(|config| matches!(configured(config), Ok(Some(_))));
-        let given = picturing::Given { said, config, of_library, preprocessor };
+        // A configuration that names no network is read only for settings that `--set` has too.
+        let named_config = config.filter(|config| matches!(config_arch(config), Ok(Some(_))));
+        let sources = picturing::PreprocessingSources { overrides, config, named_config, preprocessor };
         let segments = matches!(built.task, Task::Segment { .. });
         let mut assumed = Vec::new();
         let preprocessing = picturing::settle(
             library,
             (arch.as_ref().map(|arch| arch.value), preset),
             table,
-            &given,
+            &sources,
             (built.channels, segments),
             &mut assumed,
             &mut origins,
         )?;
-        // A record says what nothing says elsewhere.
+        // A file's record is complete: it needs no assumptions.
         notes.extend(assumed.into_iter().filter(|_| record.is_none()));
-        if of_library.is_none() {
-            // Somebody's own file, which may have been written for something else.
-            let said = |origin: &&Origin| origin.from.to_string().starts_with("config.json");
-            let names: Vec<&str> = origins.0.iter().filter(said).map(|origin| origin.name).collect();
+        if named_config.is_none() {
+            // The file may have been written for another purpose.
+            let from_config = |origin: &&Origin| origin.from.to_string().starts_with("config.json");
+            let names: Vec<&str> = origins.0.iter().filter(from_config).map(|origin| origin.name).collect();
             if !names.is_empty() {
-                notes.push(format!("config.json names no network, and says {}", names.join(", ")));
+                notes.push(format!("config.json names no network, but sets {}", names.join(", ")));
             }
         }
         if built.channels != 3 {
             notes.push(match built.channels {
-                1 => "the input has 1 channels: pictures are taken in grey".into(),
-                n => format!("the input has {n} channels: pictures have 3, only tensors can be run"),
+                1 => "the input has 1 channel: pictures are converted to grey".into(),
+                n => format!("the input has {n} channels, but pictures have 3: only tensors can be run"),
             });
         }
         let input = preprocessing.size();
@@ -216,14 +217,14 @@ impl Network {
         if let Some(found) =
             labels.as_ref().map(Vec::len).filter(|n| *n != built.classes && !(binary && *n == 2))
         {
-            let who = if record.is_some() { "the file" } else { "config.json" };
-            notes.push(format!("{who} names {found} classes of {}: names left out", built.classes));
+            let source = if record.is_some() { "the file" } else { "config.json" };
+            notes.push(format!("{source} names {found} classes of {}: the names are ignored", built.classes));
             labels = None;
         }
         notes.extend(tensors.left_out());
         let mut warnings = naming.warnings;
         warnings.extend(checkpoint.warnings.iter().cloned());
-        warnings.extend(misgivings(&rules, built.classes, built.task));
+        warnings.extend(stride_warning(&rules, built.classes, built.task));
         let mut graph = built.graph;
         if let Some(record) = record {
             quantised::attach(&mut graph, record).map_err(|reason| Error::file(checkpoint.path(), reason))?;
@@ -250,8 +251,8 @@ impl Network {
             warnings,
             files: checkpoint.read.clone(),
         };
-        if let Some(misgiving) = network.misgiving(network.input) {
-            network.warnings.push(misgiving);
+        if let Some(warning) = network.misgiving(network.input) {
+            network.warnings.push(warning);
         }
         Ok(network)
     }
@@ -261,8 +262,8 @@ impl Network {
         Shape::new(pictures, self.channels, self.input[0], self.input[1])
     }
 
-    /// How many classes have a name: as many as the network has scores for, but two of a segmenter with
-    /// one, which is there or is not.
+    /// The number of class names: one per class, but two for a segmenter with a single class, for its absence
+    /// and presence.
     pub fn label_count(&self) -> usize {
         match self.task {
             Task::Segment { .. } => self.classes.max(2),
@@ -270,7 +271,7 @@ impl Network {
         }
     }
 
-    /// What speaks against inputs of so many rows and columns, if something does.
+    /// Warns about an input size, in rows and columns, that is too small for the network's assumed strides.
     pub fn misgiving(&self, [rows, columns]: [usize; 2]) -> Option<String> {
         let last = self.features.last()?.stride;
         let assumed = |name: &str| {
@@ -279,14 +280,15 @@ impl Network {
         };
         (rows.max(columns) <= last && assumed("stem_stride") && assumed("stage_strides")).then(|| {
             format!(
-                "an input of {rows}x{columns} leaves a last map of 1x1: a network that was made for small pictures has \
-                 smaller strides, which no key shows: see --set stem_stride=... and stage_strides=..."
+                "an input of {rows}x{columns} leaves a last map of 1x1: networks for small pictures have \
+                 smaller strides, which no tensor shows: give them with --set stem_stride=... and \
+                 stage_strides=..."
             )
         })
     }
 
-    /// What programs want of it: scores, labels or boxes. Scores also of what segments into more classes
-    /// than a label map has room for.
+    /// The default output for the task: scores, labels or boxes. Scores also for a segmenter with more
+    /// classes than a label map can store.
     pub fn answer(&self) -> Answer {
         match self.task {
             Task::Classify | Task::Embed => Answer::Scores,
@@ -296,13 +298,13 @@ impl Network {
         }
     }
 
-    /// The graph that gives `answer`.
+    /// The graph that computes `answer`.
     ///
     /// # Errors
-    /// [`Error::Input`] if the network is for something else.
+    /// [`Error::Input`] if the network has no such output.
     pub fn answering(&self, answer: Answer) -> Result<Cow<'_, Graph>> {
         let one = |name: &str, node: NodeId| (name.to_owned(), node);
-        let answers = match (answer, &self.task) {
+        let outputs = match (answer, &self.task) {
             (Answer::Scores, _) => return Ok(Cow::Borrowed(&self.graph)),
             (Answer::Labels(size), Task::Segment { labels }) => {
                 let graph = self.graph.answering(vec![one("labels", *labels)]);
@@ -327,7 +329,7 @@ impl Network {
             (Answer::Boxes, _) => return Err(self.cannot("find boxes")),
             (Answer::Features, _) => return Err(self.cannot("give its features")),
         };
-        Ok(Cow::Owned(self.graph.answering(answers)))
+        Ok(Cow::Owned(self.graph.answering(outputs)))
     }
 
     fn cannot(&self, what: &str) -> Error {
@@ -335,26 +337,28 @@ impl Network {
     }
 }
 
-fn said_arch(arch: Option<&str>) -> Said {
+fn arch_override(arch: Option<&str>) -> Said {
     arch.map_or_else(Said::default, |arch| Said::default().arch(arch))
 }
 
-/// What a network is called, and who calls it so.
+/// A network's name and preset, with their sources.
 struct Naming {
     named: Option<Sourced<Arch>>,
-    /// Which of its published trainings it is.
+    /// The published checkpoint, if the name identifies it.
     preset: Option<Sourced<&'static Preset>>,
     warnings: Vec<String>,
 }
 
 impl Naming {
-    /// What was said counts more than the configuration, that more than what training wrote into the file, and
-    /// that more than the file's name.
-    fn new(checkpoint: &Checkpoint, library: &'static Library, said: &Said) -> Result<Self> {
-        let said = said.arch.as_deref().map(registry::arch).transpose()?;
+    /// Determines the name. By precedence: the override, the configuration, the record in the weights file,
+    /// and the file's name.
+    fn new(checkpoint: &Checkpoint, library: &'static Library, overrides: &Said) -> Result<Self> {
+        let given = overrides.arch.as_deref().map(registry::arch).transpose()?;
         let configured = match &checkpoint.config {
-            // A name that was said may be the remedy for a configuration that is not understood.
-            Some(config) => configured(config).or_else(|e| if said.is_some() { Ok(None) } else { Err(e) })?,
+            // With a name override, an unknown name in the configuration is no error.
+            Some(config) => {
+                config_arch(config).or_else(|e| if given.is_some() { Ok(None) } else { Err(e) })?
+            }
             None => None,
         };
         let of_file = checkpoint.stem().and_then(|stem| registry::in_file_name(library.name, stem));
@@ -367,7 +371,7 @@ impl Naming {
             parsed.ok()
         });
         let named = [
-            said.map(|arch| Sourced::new(arch, Source::Arch)),
+            given.map(|arch| Sourced::new(arch, Source::Arch)),
             configured.map(|arch| Sourced::new(arch, Source::Config("config.json".into()))),
             recorded.or(trained).map(|arch| Sourced::new(arch, Source::File("own record"))),
             of_file.map(|arch| Sourced::new(arch, Source::File("name"))),
@@ -376,7 +380,7 @@ impl Naming {
         if let Some(arch) = named.as_ref().filter(|arch| arch.value.known.library != library.name) {
             return Err(Error::file(
                 checkpoint.path(),
-                format!("said to be {}, but its tensors are named as {} does", arch.value, library.name),
+                format!("opened as {}, but its tensors are named as in {}", arch.value, library.name),
             ));
         }
         let mut warnings = Vec::new();
@@ -385,14 +389,16 @@ impl Naming {
         if let (Some(named), Some(of_file)) = (&named, of_file) {
             match (&preset, of_file.preset) {
                 _ if !named.value.is(&of_file) => {
-                    warnings.push(format!("the file's name speaks of {of_file}, not of {}", named.value));
+                    warnings.push(format!("the file's name says {of_file}, not {}", named.value));
                 }
-                // A published file's name tells which of its trainings it is.
+                // The hash in a published file's name identifies the checkpoint.
                 (None, Some(published)) => preset = Some(Sourced::new(published, Source::File("name"))),
-                (Some(said), Some(published)) if said.value.tag != published.tag => warnings.push(format!(
-                    "the file's name is that of {of_file}.{}, whose pictures are prepared otherwise than {}'s",
-                    published.tag, said.value.tag
-                )),
+                (Some(chosen), Some(published)) if chosen.value.tag != published.tag => {
+                    warnings.push(format!(
+                        "the file's name is that of {of_file}.{}, whose preprocessing differs from {}'s",
+                        published.tag, chosen.value.tag
+                    ))
+                }
                 _ => {}
             }
         }
@@ -400,8 +406,8 @@ impl Naming {
     }
 }
 
-/// The network that a `config.json` names, if it names one: timm's by its name alone.
-fn configured(config: &Config) -> Result<Option<Arch>> {
+/// The network that a `config.json` names, if any. A name without a library is timm's.
+fn config_arch(config: &Config) -> Result<Option<Arch>> {
     if let Some(name) = config.text("architecture")? {
         let timm = registry::LIBRARIES[1].name;
         let arch = if name.contains('/') { registry::arch(name) } else { registry::arch_of(timm, name) };
@@ -411,13 +417,13 @@ fn configured(config: &Config) -> Result<Option<Arch>> {
     config.text("model_type")?.map(|name| registry::arch_of(transformers, name)).transpose()
 }
 
-/// What speaks against how a network is assumed to shrink its maps.
-fn misgivings(rules: &Rules, classes: usize, task: Task) -> Option<String> {
+/// Warns if strides for ImageNet are assumed for a network that seems to be made for CIFAR.
+fn stride_warning(rules: &Rules, classes: usize, task: Task) -> Option<String> {
     let small = task == Task::Classify && [10, 100].contains(&classes);
     (small && rules.strides_assumed()).then(|| {
         format!(
-            "{classes} classes, as CIFAR-{classes} has, and ImageNet's strides: if it was made for 32x32 pictures, \
-             --set stem_stride=1 and stage_strides=... say how"
+            "{classes} classes, as in CIFAR-{classes}, but ImageNet's strides: if the network was made for \
+             32x32 pictures, give its strides with --set stem_stride=1 and stage_strides=..."
         )
     })
 }

@@ -1,12 +1,12 @@
-//! The names of once-for-all's networks (`pip install ofa`): `first_conv.conv`, `blocks.4.conv.depth_conv.conv`.
-//! `supernet` reads those of its supernets, and makes these of them.
+//! once-for-all's names (`pip install ofa`): `first_conv.conv`, `blocks.4.conv.depth_conv.conv`.
+//! `supernet` reads once-for-all's supernets and cuts networks with these names out of them.
 
 use super::{
     known::{Known, Preset},
     library::Library,
     preprocessing::{Preprocessing, Resize},
     rules::Rules,
-    skeleton::{Block, Layer, Names, Skeleton, Squeeze, dense},
+    skeleton::{Block, Layer, Skeleton, Squeeze, TopModules, dense},
     table::Table,
     timm,
 };
@@ -17,7 +17,7 @@ use crate::{
 
 const NAME: &str = "ofa";
 
-/// The tensor that its networks and supernets begin with.
+/// The first tensor of once-for-all's networks and supernets.
 pub(super) const ANCHOR: Anchor = Anchor::new("first_conv.conv.weight");
 
 pub(super) static LIBRARY: Library = Library {
@@ -26,16 +26,16 @@ pub(super) static LIBRARY: Library = Library {
     recognises: |tensors| tensors.has("first_conv.") && tensors.has("blocks.0."),
     skeleton,
     rules: |_: &str, table: &Table, _: &Tensors, _: Option<&Config>| Ok(Rules::new(NAME, table, 1e-5)),
-    // Its own files say nothing of pictures: those beside weights are as timm's.
+    // The library's own files have no preprocessing. A `config.json` is read as timm's.
     preprocessing: timm::LIBRARY.preprocessing,
     labels: timm::LIBRARY.labels,
     scores: timm::LIBRARY.scores,
 };
 
-/// How its package prepares pictures of 224 pixels for evaluation.
+/// once-for-all's preprocessing for evaluation at 224 pixels.
 pub(super) const IMAGENET: Preset = Preset::new("imagenet", for_size(224));
 
-/// The same for pictures of another size.
+/// once-for-all's preprocessing for evaluation at `size` pixels.
 pub(super) const fn for_size(size: usize) -> Preprocessing {
     // ceil(size / 0.875)
     let short = (size * 8).div_ceil(7);
@@ -46,7 +46,7 @@ pub(super) const fn known(name: &'static str, table: &'static Table, presets: &'
     Known::new(NAME, name, table, presets)
 }
 
-/// The names of blocks' inner modules: older files have another.
+/// The name of a block's inner module, which differs in older files.
 pub(super) fn inner(tensors: &Tensors) -> &'static str {
     if tensors.has("blocks.0.mobile_inverted_conv.") { "mobile_inverted_conv" } else { "conv" }
 }
@@ -61,11 +61,11 @@ fn skeleton(tensors: &Tensors) -> Result<Skeleton, String> {
         stem_feature: "first_conv".into(),
         stages: Some(stages(tensors, &blocks)?),
         blocks,
-        collapses: false,
-        replaceable: false,
+        expand_optional: false,
+        hidden_in_classifier: false,
         head: vec![layer("final_expand_layer")],
         head_feature: Some("final_expand_layer".into()),
-        top: Names::Classifier {
+        top: TopModules::Classifier {
             pool: "global_avg_pool".into(),
             hidden: tensors
                 .has("feature_mix_layer.")
@@ -75,15 +75,15 @@ fn skeleton(tensors: &Tensors) -> Result<Skeleton, String> {
     })
 }
 
-/// Blocks in each stage: as `depths` in `config.json` says, or a stage wherever the number of channels changes, as in
-/// all published networks.
+/// Blocks in each stage. Without `depths` in `config.json`, a new stage begins wherever the number of
+/// channels changes, as in all published networks.
 fn stages(tensors: &Tensors, blocks: &[Block]) -> Result<Vec<usize>, String> {
     let config = tensors.checkpoint().config.as_ref();
     if let Some(depths) = config.and_then(|config| config.get("depths")) {
         let depths = depths.as_array().and_then(|depths| {
             depths.iter().map(|depth| depth.as_u64().map(|n| n as usize)).collect::<Option<Vec<_>>>()
         });
-        return depths.ok_or_else(|| "depths in config.json: expected a list of numbers of blocks".into());
+        return depths.ok_or_else(|| "depths in config.json: expected a list of block counts".into());
     }
     let mut stages = Vec::new();
     let mut channels = None;
@@ -112,7 +112,7 @@ fn block(tensors: &Tensors, name: String, inner: &str) -> Result<Block, String> 
     let part = |part: &str| format!("{name}.{inner}.{part}");
     let has = |module: &str| tensors.has(&format!("{}.", part(module)));
     if !has("depth_conv") || !has("point_linear") {
-        return Err(format!("{name} is no inverted residual"));
+        return Err(format!("{name} is not an inverted residual"));
     }
     let squeeze = has("depth_conv.se").then(|| Squeeze {
         pool: part("depth_conv.se.pool"),
@@ -124,7 +124,7 @@ fn block(tensors: &Tensors, name: String, inner: &str) -> Result<Block, String> 
     });
     Ok(Block {
         expand: has("inverted_bottleneck").then(|| layer(&part("inverted_bottleneck"))),
-        windowed: Some(layer(&part("depth_conv"))),
+        spatial: Some(layer(&part("depth_conv"))),
         squeeze,
         project: Some(Layer { activation: None, ..layer(&part("point_linear")) }),
         feature: name.clone(),

@@ -1,29 +1,29 @@
-//! How a network wants its pictures: plain data that the zoo fills in and `tasks` carries out.
+//! Preprocessing as plain data: the zoo fills it in, `tasks` applies it.
 
-/// How a picture becomes a network's input.
+/// The steps that turn a picture into a network's input.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Preprocessing {
     /// The size that the picture is scaled to.
     pub resize: Resize,
-    /// The filter it is scaled with.
+    /// The filter for scaling.
     pub filter: Filter,
-    /// Which points of the picture the filter is centred on; only filters that do not widen can be on
-    /// another grid than [`Grid::Area`].
+    /// The positions of the scaled pixels on the picture. Only [`Filter::Nearest`] and [`Filter::Linear`]
+    /// support other grids than [`Grid::Area`].
     pub grid: Grid,
-    /// Rows and columns cut from the middle afterwards.
+    /// Rows and columns of the centre crop after scaling.
     pub crop: Option<[usize; 2]>,
-    /// Which pixel the middle starts at where the margin is odd.
+    /// Rounding of the crop's offset if the margin is odd.
     pub centre: Centre,
     /// The channels of the input.
     pub colours: Colours,
-    /// Subtracted from each channel of the input, itself in 0..=1.
+    /// Subtracted from each channel, whose values are in 0..=1.
     pub mean: PerChannel,
-    /// What the difference is divided by.
+    /// Divides each channel after the subtraction.
     pub std: PerChannel,
 }
 
 impl Preprocessing {
-    /// Rows and columns of the input; where only the shorter side is fixed, those of a square picture.
+    /// Rows and columns of the input. If only the shorter side is fixed, those of a square picture.
     pub(super) fn size(&self) -> [usize; 2] {
         match (self.crop, self.resize) {
             (Some(size), _) | (None, Resize::Exact(size)) => size,
@@ -36,13 +36,13 @@ impl Preprocessing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Resize {
-    /// The shorter side gets this length; the longer one follows, rounded down.
+    /// The shorter side gets this length. The longer side is scaled by the same factor and rounded down.
     Short(usize),
-    /// Rows and columns exactly, whatever the aspect.
+    /// Exact rows and columns, which may change the aspect ratio.
     Exact([usize; 2]),
 }
 
-/// A resampling filter. Pillow's widen as a picture shrinks, and round to whole levels of 255.
+/// A resampling filter. Pillow's filters widen when they shrink a picture, and round to 8-bit levels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Filter {
@@ -54,20 +54,19 @@ pub enum Filter {
     Bicubic,
     /// Pillow's `LANCZOS` with three lobes.
     Lanczos,
-    /// torch's `interpolate(mode="bilinear")`: two taps a side however far a picture shrinks, and
-    /// nothing rounded. torchvision's detectors scale with it.
+    /// torch's `interpolate(mode="bilinear")`: two taps per direction for any scale, without rounding.
+    /// torchvision's detectors use it.
     Linear,
 }
 
-/// Where the pixels of a scaled picture lie on the original.
+/// The positions of a scaled picture's pixels on the original.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Grid {
     /// Both pictures cover the same area: Pillow, PyTorch, TensorFlow 2.
     #[default]
     Area,
-    /// The centres of the four corner pixels lie on one another: TensorFlow's and PyTorch's
-    /// `align_corners=True`.
+    /// The centres of the corner pixels coincide: TensorFlow's and PyTorch's `align_corners=True`.
     Corners,
     /// Pixel `i` lies at `i` times the scale: TensorFlow 1 and TensorFlow.js without
     /// `half_pixel_centers`.
@@ -75,34 +74,33 @@ pub enum Grid {
 }
 
 impl Grid {
-    /// How many pixels of the original a pixel of the scaled picture is apart from the next, for a
-    /// side of `from` pixels that becomes `to`. In f32 as TensorFlow has it: where the grid hits a
-    /// pixel, rounding decides which is the nearest.
+    /// The distance between two scaled pixels, in pixels of the original, if `from` pixels are scaled to
+    /// `to`. In f32 like TensorFlow: where the grid hits a pixel, rounding decides which one is the nearest.
     pub fn scale(self, from: usize, to: usize) -> f32 {
         match self {
             Self::Corners if to > 1 => from.saturating_sub(1) as f32 / (to - 1) as f32,
-            // All there is of it is the first pixel.
+            // The single pixel is the original's first.
             Self::Corners => 0.0,
             Self::Area | Self::TopLeft => from as f32 / to as f32,
         }
     }
 }
 
-/// The channels that a network takes, in their order.
+/// The input channels, in order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Colours {
     /// Red, green, blue.
     #[default]
     Rgb,
-    /// Blue, green, red, as OpenCV reads pictures.
+    /// Blue, green, red, as in OpenCV.
     Bgr,
-    /// One channel: luminance, as Pillow's mode `L` has it.
+    /// Luminance alone, as in Pillow's mode `L`.
     Grey,
 }
 
 impl Colours {
-    /// How many channels.
+    /// The number of channels.
     pub const fn channels(self) -> usize {
         match self {
             Self::Rgb | Self::Bgr => 3,
@@ -111,8 +109,8 @@ impl Colours {
     }
 }
 
-/// A number for each channel, or one for all. That there are too few or too many is an error only
-/// where a picture is prepared: a network that is run on tensors needs none.
+/// One number per channel, or one for all channels. A wrong count is an error only when a picture is
+/// prepared, because running on tensors needs no preprocessing.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PerChannel {
     count: usize,
@@ -120,10 +118,10 @@ pub struct PerChannel {
 }
 
 impl PerChannel {
-    /// No picture has more channels: of longer lists the first are kept, and the count.
+    /// The most values kept, since no picture has more channels.
     const MOST: usize = 4;
 
-    /// As many as there are in `values`.
+    /// Stores the count of `values` and the first four of them.
     pub const fn new(values: &[f32]) -> Self {
         let (mut first, mut i) = ([0.0; Self::MOST], 0);
         while i < Self::MOST && i < values.len() {
@@ -133,12 +131,12 @@ impl PerChannel {
         Self { count: values.len(), first }
     }
 
-    /// How many there are.
+    /// The number of values given.
     pub const fn count(&self) -> usize {
         self.count
     }
 
-    /// The numbers, the first four of more.
+    /// The values, at most four.
     pub fn values(&self) -> &[f32] {
         &self.first[..self.count.min(Self::MOST)]
     }
@@ -150,21 +148,21 @@ impl serde::Serialize for PerChannel {
     }
 }
 
-/// How half a pixel of margin is rounded when a crop is centred.
+/// Rounding of a centre crop's offset that ends in half a pixel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Centre {
-    /// To the even neighbour: torchvision's transforms, and so timm's.
+    /// To the nearest even integer: torchvision's transforms, which timm uses.
     HalfToEven,
     /// Down: transformers' image processors.
     Down,
 }
 
-/// ImageNet's statistics, as torchvision and timm use them.
+/// ImageNet's channel means, as in torchvision and timm.
 pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
-/// ImageNet's statistics, as torchvision and timm use them.
+/// ImageNet's channel standard deviations, as in torchvision and timm.
 pub const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
-/// The statistics that map 0..=1 to -1..=1, as TensorFlow's networks want it.
+/// The mean and standard deviation that map 0..=1 to -1..=1, as in TensorFlow's networks.
 pub const HALF: [f32; 3] = [0.5; 3];
 
 impl Default for Preprocessing {

@@ -1,14 +1,14 @@
-//! Networks in 8 bits: what a file says of maps, put at the nodes that it speaks of.
+//! Int8 networks: attaches the scales and zero points in a file's record to the graph's nodes.
 
 use crate::{
     checkpoint::Record,
     graph::{Graph, Op},
 };
 
-/// Has the nodes know what their maps' integers stand for.
+/// Attaches scales and zero points to the nodes of their modules.
 ///
 /// # Errors
-/// The module that the graph has not.
+/// A message about a module that the graph lacks, or whose output is never int8.
 pub(super) fn attach(graph: &mut Graph, record: &Record) -> Result<(), String> {
     let mut maps = record.maps.clone();
     let ids: Vec<_> = graph.nodes().map(|(id, _)| id).collect();
@@ -19,22 +19,19 @@ pub(super) fn attach(graph: &mut Graph, record: &Record) -> Result<(), String> {
             && matches!(node.op, Op::Argmax(_) | Op::Softmax(_) | Op::Boxes(_) | Op::Select(_))
         {
             let module = node.output_name();
-            return Err(format!("says what the integers of {module:?} stand for, which is never in 8 bits"));
+            return Err(format!("gives a scale for {module:?}, whose output is never int8"));
         }
     }
     match maps.keys().next() {
         None => Ok(()),
         Some(module) => {
-            let others =
-                if maps.len() > 1 { format!(" (nor {} more)", maps.len() - 1) } else { String::new() };
-            Err(format!(
-                "says what the integers of {module:?} stand for, and the network has no such module{others}"
-            ))
+            let others = if maps.len() > 1 { format!(" and {} more", maps.len() - 1) } else { String::new() };
+            Err(format!("gives scales for {module:?}{others}, but the network has no such module"))
         }
     }
 }
 
-/// A sentence on what of it is in 8 bits, if anything is.
+/// A sentence about the layers with int8 weights, if any.
 pub(super) fn note(graph: &Graph) -> Option<String> {
     let layers = graph.nodes().filter(|(_, node)| matches!(node.op, Op::Conv(_)));
     let (all, quantised) =
@@ -43,7 +40,7 @@ pub(super) fn note(graph: &Graph) -> Option<String> {
     let what = match (quantised, mapped) {
         (0, _) => return None,
         (_, true) => "they are computed in integers",
-        (_, false) => "they are computed in floating point, as maps are",
+        (_, false) => "they are computed in floating point, as are the maps",
     };
-    Some(format!("the weights of {quantised} of {all} layers are of 8 bits: {what}"))
+    Some(format!("{quantised} of {all} layers have int8 weights: {what}"))
 }

@@ -1,4 +1,4 @@
-//! Every library and every family: a line each.
+//! The list of libraries and the list of families.
 
 use super::{
     known::{Arch, Known},
@@ -12,29 +12,29 @@ use crate::{
     checkpoint::{Anchor, Tensors},
 };
 
-/// Asked in this order whose names a checkpoint has.
+/// All libraries. The first that recognises a checkpoint's names is used.
 pub(super) static LIBRARIES: [&Library; 4] =
     [&torchvision::LIBRARY, &timm::LIBRARY, &transformers::LIBRARY, &ofa::LIBRARY];
 
-/// Their networks, a family's together. Where keys fit two, the first is taken.
+/// The libraries' networks by family. If keys fit several, the first is used.
 static FAMILIES: [&[Known]; 5] = [v1::KNOWN, v2::KNOWN, v3::KNOWN, v4::KNOWN, resnet::KNOWN];
 
-/// The tensors that networks begin with, in all libraries.
+/// The first tensors of networks, in all libraries.
 pub(super) fn anchors() -> Vec<Anchor> {
     LIBRARIES.iter().flat_map(|library| library.anchors).copied().collect()
 }
 
-/// The library whose names the tensors have.
+/// The library that recognises the tensors' names.
 pub(super) fn library(tensors: &Tensors) -> Option<&'static Library> {
     LIBRARIES.into_iter().find(|library| (library.recognises)(tensors))
 }
 
-/// The networks that a library knows by name.
+/// The named networks of a library.
 pub(super) fn known(library: &'static str) -> impl Iterator<Item = &'static Known> + Clone {
     FAMILIES.into_iter().flatten().filter(move |known| known.library == library)
 }
 
-/// The structures that a library has, each once.
+/// The tables of a library's networks, without duplicates.
 pub(super) fn tables(library: &'static str) -> Vec<&'static Table> {
     let mut tables: Vec<&'static Table> = Vec::new();
     for known in known(library) {
@@ -45,10 +45,10 @@ pub(super) fn tables(library: &'static str) -> Vec<&'static Table> {
     tables
 }
 
-/// The network of a library's name, with or without a tag behind a dot.
+/// Parses a library's network name, with an optional tag after a dot.
 ///
 /// # Errors
-/// [`Error::UnknownNetwork`] naming those that there are.
+/// [`Error::UnknownNetwork`] with the known names or tags.
 pub(super) fn arch_of(library: &'static str, name: &str) -> Result<Arch> {
     let (name, tag) = name.split_once('.').map_or((name, None), |(name, tag)| (name, Some(tag)));
     let Some(found) = known(library).find(|known| known.name == name) else {
@@ -59,7 +59,7 @@ pub(super) fn arch_of(library: &'static str, name: &str) -> Result<Arch> {
         names.dedup();
         let name = name.escape_debug();
         return Err(Error::UnknownNetwork(format!(
-            "{library} has no {name} here; known are {}",
+            "{library} has no supported network {name}; known are {}",
             names.join(", ")
         )));
     };
@@ -79,7 +79,7 @@ pub(super) fn arch_of(library: &'static str, name: &str) -> Result<Arch> {
     Ok(Arch { known: found, preset })
 }
 
-/// Takes `library/name` or `library/name.tag` apart.
+/// Parses `library/name` or `library/name.tag`.
 ///
 /// # Errors
 /// As [`arch_of`].
@@ -88,14 +88,15 @@ pub(super) fn arch(text: &str) -> Result<Arch> {
     match LIBRARIES.into_iter().find(|known| known.name == library) {
         Some(library) => arch_of(library.name, name),
         None => Err(Error::UnknownNetwork(format!(
-            "{} is no name like torchvision/mobilenet_v2, timm/mobilenetv3_large_100 or transformers/mobilenet_v1",
+            "{} is not a known library/name, such as torchvision/mobilenet_v2, timm/mobilenetv3_large_100 or \
+             transformers/mobilenet_v1",
             text.escape_debug()
         ))),
     }
 }
 
-/// The network of `library`'s that a file's name speaks of, the longest of several: published files are
-/// named so, and end in a hash that tells which of several trainings they are.
+/// The network of `library` that a file's name contains, the longest if there are several. Published files
+/// are named like this, and end in a hash that identifies the preset.
 pub(super) fn in_file_name(library: &'static str, stem: &str) -> Option<Arch> {
     let bounded = |name: &str| {
         stem.match_indices(name).any(|(at, _)| {
@@ -110,16 +111,16 @@ pub(super) fn in_file_name(library: &'static str, stem: &str) -> Option<Arch> {
     Some(Arch { known: found, preset })
 }
 
-/// Why a name that people know has no network here.
+/// Explains why a well-known network is not supported.
 pub(crate) fn outside(name: &str) -> Option<&'static str> {
     let kinds: [(&str, &str); 7] = [
-        ("mobilenetv4_hybrid", "is MobileNetV4 Hybrid, which has attention: it is not run here"),
-        ("mobilenet_edgetpu", "is MobileNet-EdgeTPU, of other blocks: it is not run here"),
-        ("mobilenetv5", "is MobileNetV5, which has attention: it is not run here"),
-        ("efficientnet", "is EfficientNet, of other blocks: it is not run here"),
-        ("mobilevit", "is MobileViT, which has attention: it is not run here"),
-        ("ghostnet", "is GhostNet, of other blocks: it is not run here"),
-        ("fbnet", "is FBNet, of other blocks: it is not run here"),
+        ("mobilenetv4_hybrid", "is MobileNetV4 Hybrid, which has attention: not supported"),
+        ("mobilenet_edgetpu", "is MobileNet-EdgeTPU, which has other blocks: not supported"),
+        ("mobilenetv5", "is MobileNetV5, which has attention: not supported"),
+        ("efficientnet", "is EfficientNet, which has other blocks: not supported"),
+        ("mobilevit", "is MobileViT, which has attention: not supported"),
+        ("ghostnet", "is GhostNet, which has other blocks: not supported"),
+        ("fbnet", "is FBNet, which has other blocks: not supported"),
     ];
     kinds.into_iter().find(|(start, _)| name.trim_start_matches("tf_").starts_with(start)).map(|(_, why)| why)
 }

@@ -1,5 +1,5 @@
-//! ResNets as torchvision has them: table 1 of "Deep Residual Learning", arXiv 1512.03385, but
-//! that a bottleneck's stride is in its 3x3 convolution. MobileNets are compared with them.
+//! torchvision's ResNets, as a baseline for MobileNets: table 1 of "Deep Residual Learning", arXiv
+//! 1512.03385, except that a bottleneck's stride is in its 3x3 convolution.
 
 use super::{
     known::Known,
@@ -9,11 +9,12 @@ use super::{
 use crate::graph::Activation::{Identity, Relu};
 
 impl Family {
-    /// Full convolutions with residuals: what MobileNets are compared with.
+    /// Dense convolutions with residuals, a baseline for MobileNets.
     pub const RESNET: Self = Self("ResNet");
 }
 
-/// As torchvision names them. Hashes of its older files of the same weights stand behind.
+/// torchvision's names. Each preset's first hash is the current file's; a second one is an older file's with
+/// the same weights.
 pub(super) static KNOWN: &[Known] = &[
     torchvision::known("resnet18", &DEPTHS[0], &[V1.hashed(&["f37072fd", "5c106cde"])]),
     torchvision::known("resnet34", &DEPTHS[1], &[V1.hashed(&["b627a593", "333f7ec4"])]),
@@ -34,33 +35,33 @@ pub(super) static KNOWN: &[Known] = &[
     ),
 ];
 
-/// The depths that torchvision publishes.
+/// The tables of the published depths: 18, 34, 50, 101 and 152.
 static DEPTHS: [Table; 5] = [
     resnet(&[
         basic(64, &[1.0; 2], 1),
-        basic(128, &then::<2>(2.0, 1.0), 2),
-        basic(256, &then::<2>(2.0, 1.0), 2),
-        basic(512, &then::<2>(2.0, 1.0), 2),
+        basic(128, &ratios::<2>(2.0, 1.0), 2),
+        basic(256, &ratios::<2>(2.0, 1.0), 2),
+        basic(512, &ratios::<2>(2.0, 1.0), 2),
     ]),
     resnet(&[
         basic(64, &[1.0; 3], 1),
-        basic(128, &then::<4>(2.0, 1.0), 2),
-        basic(256, &then::<6>(2.0, 1.0), 2),
-        basic(512, &then::<3>(2.0, 1.0), 2),
+        basic(128, &ratios::<4>(2.0, 1.0), 2),
+        basic(256, &ratios::<6>(2.0, 1.0), 2),
+        basic(512, &ratios::<3>(2.0, 1.0), 2),
     ]),
-    resnet(&bottlenecks(&then::<4>(0.5, 0.25), &then::<6>(0.5, 0.25))),
-    resnet(&bottlenecks(&then::<4>(0.5, 0.25), &then::<23>(0.5, 0.25))),
-    resnet(&bottlenecks(&then::<8>(0.5, 0.25), &then::<36>(0.5, 0.25))),
+    resnet(&bottlenecks(&ratios::<4>(0.5, 0.25), &ratios::<6>(0.5, 0.25))),
+    resnet(&bottlenecks(&ratios::<4>(0.5, 0.25), &ratios::<23>(0.5, 0.25))),
+    resnet(&bottlenecks(&ratios::<8>(0.5, 0.25), &ratios::<36>(0.5, 0.25))),
 ];
 
-/// Expansion ratios of a stage: its first block has fewer inputs than the others.
-const fn then<const N: usize>(first: f64, others: f64) -> [f64; N] {
+/// Expansion ratios of a stage. The first block has fewer inputs than the others.
+const fn ratios<const N: usize>(first: f64, others: f64) -> [f64; N] {
     let mut list = [others; N];
     list[0] = first;
     list
 }
 
-/// Four stages; the published networks differ in the depth of the second and the third.
+/// Four stages. The published networks differ in the depths of the second and the third.
 const fn bottlenecks(second: &'static [f64], third: &'static [f64]) -> [Stage; 4] {
     [
         bottleneck(256, &[1.0, 0.25, 0.25], 1),
@@ -75,7 +76,7 @@ const fn resnet(stages: &'static [Stage]) -> Table {
         family: Family::RESNET,
         stem: Relu,
         stem_channels: 64,
-        // Made for small pictures, they have the smaller one and no pool.
+        // ResNets for small pictures have the 3x3 stem and no pool.
         stem_kernels: &[7, 3],
         stem_pool: true,
         stages,
@@ -89,12 +90,12 @@ const fn resnet(stages: &'static [Stage]) -> Table {
     }
 }
 
-/// Two 3x3 convolutions.
+/// A stage of blocks with two 3x3 convolutions.
 const fn basic(outputs: usize, expansions: &'static [f64], stride: usize) -> Stage {
     bottleneck(outputs, expansions, stride).narrow()
 }
 
-/// A 3x3 convolution between two pointwise ones.
+/// A stage of blocks with a 3x3 convolution between two pointwise convolutions.
 const fn bottleneck(outputs: usize, expansions: &'static [f64], stride: usize) -> Stage {
     Stage { dense: true, ..Stage::new(outputs, expansions, stride, 3, Relu) }
 }

@@ -1,4 +1,4 @@
-//! What no key of a checkpoint shows: constants of a whole network, each with who said it.
+//! Network-wide settings that no tensor shows, each with its source.
 
 use super::table::{Antialias, Table};
 use crate::{
@@ -7,40 +7,40 @@ use crate::{
     graph::{Activation, Padding},
 };
 
-/// What is alike in all of a network.
+/// The network-wide settings.
 #[derive(Debug, Clone)]
 pub(super) struct Rules {
     pub padding: Sourced<Padding>,
-    /// Batch norm's.
+    /// Batch norm's epsilon.
     pub epsilon: Sourced<f64>,
-    /// In place of the stem's, wherever the table has that one.
+    /// Replaces the stem's activation, wherever the table has it.
     pub activation: Option<Sourced<Activation>>,
-    /// Squeeze-excite's first, in place of the table's.
+    /// Replaces the table's activation inside squeeze-excite.
     pub squeeze: Option<Sourced<Activation>>,
-    /// Squeeze-excite's second.
+    /// The activation of squeeze-excite's gate.
     pub gate: Sourced<Activation>,
     pub dilated: Sourced<Option<Dilated>>,
     pub stem_stride: Sourced<usize>,
     pub stem_pool: Sourced<bool>,
-    /// Of each stage's first block.
+    /// The stride of each stage's first block.
     pub stage_strides: Sourced<Vec<usize>>,
     pub antialias: Sourced<Antialias>,
-    /// Between dense layers that somebody put in place of the library's classifier.
+    /// The activation between the dense layers of a custom classifier.
     pub head_activation: Sourced<Activation>,
 }
 
-/// Strides that become dilations.
+/// Dilations in place of strides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Dilated {
-    /// Once the picture is this many times smaller.
+    /// The output stride beyond which dilations replace strides.
     pub stride: usize,
-    /// Whether the block that would have halved the map is dilated itself, not only those behind
-    /// it: torchvision's networks under segmenters are like that, and others are not.
-    pub at_once: bool,
+    /// True if the block whose stride is replaced is dilated too, as in torchvision's segmenters. Otherwise
+    /// only the blocks after it are.
+    pub dilates_first_block: bool,
 }
 
 impl Rules {
-    /// What the library does by default, with PyTorch's padding.
+    /// The library's defaults, with PyTorch's padding.
     pub fn new(library: &'static str, table: &Table, epsilon: f64) -> Self {
         let from = || Source::Default(library);
         Self {
@@ -49,7 +49,10 @@ impl Rules {
             activation: None,
             squeeze: None,
             gate: Sourced::new(Activation::HardSigmoid, from()),
-            dilated: Sourced::new(table.dilated.map(|stride| Dilated { stride, at_once: true }), from()),
+            dilated: Sourced::new(
+                table.dilated.map(|stride| Dilated { stride, dilates_first_block: true }),
+                from(),
+            ),
             stem_stride: Sourced::new(2, from()),
             stem_pool: Sourced::new(table.stem_pool, from()),
             stage_strides: Sourced::new(table.stages.iter().map(|stage| stage.stride).collect(), from()),
@@ -58,74 +61,75 @@ impl Rules {
         }
     }
 
-    /// With the epsilon that a field of `config.json` has.
+    /// Sets the epsilon from a field of `config.json`, if it is there.
     ///
     /// # Errors
-    /// [`crate::Error::File`] if it is negative or no number.
+    /// [`crate::Error::File`] if it is not a number in `[0, 1)`.
     pub fn epsilon_of(&mut self, config: &Config, field: &str) -> Result<()> {
         if let Some(epsilon) = config.number(field)? {
             if !(0.0..1.0).contains(&epsilon) {
-                return Err(config.error(field, format!("expected a small number above 0, found {epsilon}")));
+                return Err(config.error(field, format!("expected a number in [0, 1), found {epsilon}")));
             }
             self.epsilon = Sourced::new(epsilon, config.source(field));
         }
         Ok(())
     }
 
-    /// With what was said, which counts most.
+    /// Applies the overrides.
     ///
     /// # Errors
     /// As [`Said::get`].
-    pub fn said(mut self, said: &Said, config: Option<&Config>) -> Result<Self> {
+    pub fn overridden(mut self, overrides: &Said, config: Option<&Config>) -> Result<Self> {
         let stride = |text: &str| text.parse().ok().filter(|stride| (1..=64).contains(stride));
         let activation = Activation::parse;
         let flag = |text: &str| text.parse::<bool>().ok();
         let stages = self.stage_strides.value.len();
-        self.padding = self.padding.or(said.get(config, "padding", |text| match text {
+        self.padding = self.padding.or(overrides.get(config, "padding", |text| match text {
             "symmetric" => Some(Padding::Symmetric),
             "same" => Some(Padding::Same),
             _ => None,
         })?);
         let small = |text: &str| text.parse().ok().filter(|epsilon| (0.0..1.0).contains(epsilon));
-        self.epsilon = self.epsilon.or(said.get(config, "epsilon", small)?);
-        self.activation = said.get(config, "activation", activation)?.or(self.activation);
-        self.squeeze = said.get(config, "squeeze_activation", activation)?.or(self.squeeze);
-        self.gate = self.gate.or(said.get(config, "gate", activation)?);
+        self.epsilon = self.epsilon.or(overrides.get(config, "epsilon", small)?);
+        self.activation = overrides.get(config, "activation", activation)?.or(self.activation);
+        self.squeeze = overrides.get(config, "squeeze_activation", activation)?.or(self.squeeze);
+        self.gate = self.gate.or(overrides.get(config, "gate", activation)?);
         let power =
             |text: &str| text.parse().ok().filter(|stride: &usize| stride.is_power_of_two() && *stride > 1);
-        // The library may have read the configuration's itself.
+        // The library may have read it from its own configuration.
         let read = matches!(self.dilated.from, Source::Config(_));
         let output =
-            said.get(config, "output_stride", power)?.filter(|known| !read || known.from == Source::Set);
+            overrides.get(config, "output_stride", power)?.filter(|known| !read || known.from == Source::Set);
         if let Some(Sourced { value: stride, from }) = output {
-            let at_once = self.dilated.value.is_some_and(|dilated| dilated.at_once);
-            self.dilated = Sourced::new(Some(Dilated { stride, at_once }), from);
+            let dilates_first_block = self.dilated.value.is_some_and(|dilated| dilated.dilates_first_block);
+            self.dilated = Sourced::new(Some(Dilated { stride, dilates_first_block }), from);
         }
-        self.stem_stride = self.stem_stride.or(said.get(config, "stem_stride", stride)?);
-        self.stem_pool = self.stem_pool.or(said.get(config, "stem_pool", flag)?);
+        self.stem_stride = self.stem_stride.or(overrides.get(config, "stem_stride", stride)?);
+        self.stem_pool = self.stem_pool.or(overrides.get(config, "stem_pool", flag)?);
         let strides = |text: &str| {
             let strides: Option<Vec<usize>> = text.split(',').map(|part| stride(part.trim())).collect();
             strides.filter(|strides| strides.len() == stages)
         };
-        self.stage_strides = self.stage_strides.or(said.get(config, "stage_strides", strides)?);
-        self.antialias = self.antialias.or(said.get(config, "antialias", |text| match text {
+        self.stage_strides = self.stage_strides.or(overrides.get(config, "stage_strides", strides)?);
+        self.antialias = self.antialias.or(overrides.get(config, "antialias", |text| match text {
             "none" => Some(Antialias::None),
             "average" => Some(Antialias::Average),
             "blur" => Some(Antialias::Blur),
             _ => None,
         })?);
-        self.head_activation = self.head_activation.or(said.get(config, "head_activation", activation)?);
+        self.head_activation =
+            self.head_activation.or(overrides.get(config, "head_activation", activation)?);
         Ok(self)
     }
 
-    /// Whether nobody said how the network shrinks its maps.
+    /// True if all strides are the library's defaults.
     pub fn strides_assumed(&self) -> bool {
         let assumed = |from: &Source| matches!(from, Source::Default(_));
         assumed(&self.stem_stride.from) && assumed(&self.stage_strides.from) && assumed(&self.dilated.from)
     }
 
-    /// Puts all of it into the table of where values came from.
-    pub fn tell(&self, library: &'static str, table: &Table, origins: &mut Origins) {
+    /// Adds all settings to the table of origins.
+    pub fn record_origins(&self, library: &'static str, table: &Table, origins: &mut Origins) {
         let list = |strides: &Vec<usize>| strides.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
         let or_default = |known: &Option<Sourced<Activation>>, table: Activation| {
             known.clone().unwrap_or(Sourced::new(table, Source::Default(library)))

@@ -1,4 +1,4 @@
-//! What segmenters have in common.
+//! Shared parts of the segmentation heads.
 
 use super::{
     builder::{Builder, Map},
@@ -9,20 +9,20 @@ use crate::{
     graph::{Extent, Op},
 };
 
-/// PyTorch's batch norm, outside of what was ported from TensorFlow.
+/// PyTorch's default epsilon of batch norms. Backbones ported from TensorFlow have another.
 pub(super) const EPSILON: f64 = 1e-5;
 
-/// Scales the latest value to the picture's size, as torchvision's modules do, and finds the class of each pixel.
+/// Resizes the scores to the picture's size, as torchvision's modules do, and adds the label map.
 pub(super) fn segmented(b: &mut Builder, input: Map) -> Result<Task> {
     let scores = b.at;
-    b.like("output", input);
+    b.resize_like("output", input);
     b.graph.answer("output", b.at.id);
     b.at = scores;
     labelled(b, input)
 }
 
-/// The class of each of the picture's pixels by the latest value. Of a single one it is there where its logit is
-/// above zero: the labels are 0 and 1.
+/// Adds the label map, the class of each of the picture's pixels, from the scores. With a single class the
+/// labels are 0 and 1: the class is present where its logit is above zero.
 pub(super) fn labelled(b: &mut Builder, input: Map) -> Result<Task> {
     if b.at.channels == 1 {
         b.constant("postprocess.background", &[&[0.0], &[1.0]])?;

@@ -1,10 +1,9 @@
-//! Which modules a checkpoint's keys show, by name and in order, and whether a family is
-//! made of them.
+//! The modules that a checkpoint's keys show, by name and in order, and the check whether a table fits them.
 
 use super::table::{Stage, Table, Top};
 use crate::checkpoint::Tensors;
 
-/// A convolution or fully connected layer, with what follows it.
+/// A convolution or fully connected layer, with its batch norm, activation and filter.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Layer {
     /// The module with the weight.
@@ -13,9 +12,10 @@ pub(super) struct Layer {
     pub linear: bool,
     /// The batch norm; none if the layer has a bias instead.
     pub norm: Option<String>,
-    /// The activation, where it is a module beside the batch norm and not inside it.
+    /// The activation, if it is a separate module, not inside the batch norm.
     pub activation: Option<String>,
-    /// What shrinks the map behind it, in networks that have that.
+    /// The anti-aliasing filter after the layer, which downsamples in place of the layer's stride. Used only
+    /// if [`super::rules::Rules::antialias`] is set.
     pub filter: Option<String>,
 }
 
@@ -27,32 +27,32 @@ pub(super) struct Squeeze {
     pub activation: String,
     pub expand: String,
     pub gate: String,
-    /// The whole, whose output is the scaled map.
+    /// The enclosing module, whose output is the scaled map.
     pub whole: String,
 }
 
 /// A block's modules.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Block {
-    /// The block itself, whose output is the sum; none if it never adds.
+    /// The module whose output is the residual sum; none if the block never adds.
     pub sum: Option<String>,
     /// V4's first depthwise convolution.
     pub start: Option<Layer>,
     pub expand: Option<Layer>,
-    /// The middle, with a window: depthwise, or over all channels.
-    pub windowed: Option<Layer>,
+    /// The middle convolution, depthwise or dense.
+    pub spatial: Option<Layer>,
     pub squeeze: Option<Squeeze>,
     pub project: Option<Layer>,
-    /// A ResNet's.
+    /// A ResNet's shortcut.
     pub shortcut: Option<Shortcut>,
-    /// The module that the library calls its output a feature map by.
+    /// The library's module name for the block's output as a feature map.
     pub feature: String,
 }
 
-/// What goes round a ResNet's block, and what follows the sum.
+/// A ResNet block's shortcut, and the activation after the sum.
 #[derive(Debug, Clone)]
 pub(super) struct Shortcut {
-    /// Where the block changes the shape.
+    /// The projection, used if the block changes the shape.
     pub layer: Layer,
     pub activation: String,
 }
@@ -61,33 +61,33 @@ pub(super) struct Shortcut {
 #[derive(Debug, Clone)]
 pub(super) struct Skeleton {
     pub stem: Layer,
-    /// The module that the library calls the stem's output a feature map by.
+    /// The library's module name for the stem's output as a feature map.
     pub stem_feature: String,
     pub blocks: Vec<Block>,
-    /// Blocks in each stage, where names tell.
+    /// Blocks in each stage, if the names show them.
     pub stages: Option<Vec<usize>>,
-    /// Whether blocks that would not widen leave out their first convolution.
-    pub collapses: bool,
-    /// Whether the layer before the classifier is a part of it, and goes where that is replaced.
-    pub replaceable: bool,
-    /// Behind the blocks, the last of the features.
+    /// True if blocks with an expansion ratio of 1 omit the expansion convolution.
+    pub expand_optional: bool,
+    /// True if the hidden layer is part of the classifier module, and so is lost if that is replaced.
+    pub hidden_in_classifier: bool,
+    /// The convolutions after the blocks, the last of the backbone.
     pub head: Vec<Layer>,
-    /// The module that the library calls the head's output a feature map by, if it does.
+    /// The library's module name for the head's output as a feature map, if it has one.
     pub head_feature: Option<String>,
-    pub top: Names,
+    pub top: TopModules,
 }
 
-/// The modules that make an answer of the features.
+/// The modules between the features and the output.
 #[derive(Debug, Clone)]
-pub(super) enum Names {
+pub(super) enum TopModules {
     Classifier {
         pool: String,
-        /// Between the pool and what classifies.
+        /// The layer between the pool and the dense layers.
         hidden: Option<Layer>,
-        /// What classifies: nothing where the network gives its features.
+        /// The dense layers; empty if the output is the features.
         dense: Vec<Dense>,
     },
-    /// These have names of their own.
+    // The heads themselves hold the names of their modules.
     LrAspp,
     DeepLabV3,
     DeepLabV3Plus,
@@ -98,76 +98,76 @@ pub(super) enum Names {
 #[derive(Debug, Clone)]
 pub(super) struct Dense {
     pub conv: String,
-    /// The batch norm behind it.
+    /// The batch norm after it.
     pub norm: Option<String>,
-    pub behind: Behind,
+    pub followed_by: DenseActivation,
 }
 
-/// What comes behind a dense layer.
+/// The activation after a dense layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Behind {
-    /// Nothing: it is the last, or the next follows at once.
-    Nothing,
-    /// The library's own activation, under this name.
-    Own(String),
-    /// A module without tensors, so that only an assumption or its user tells which function it is.
+pub(super) enum DenseActivation {
+    /// No activation.
+    None,
+    /// The library's activation, with its module name.
+    Library(String),
+    /// A module without tensors, with its node name. The function is a default or an override.
     Assumed(String),
 }
 
-/// The dense layers of the module called `module`, in the order of their numbers: itself, or those of a list of
-/// layers in which dropouts and activations may stand anywhere. The activation behind the layer called
-/// `own`, if that has one, is the library's.
+/// The dense layers of `module` in the order of their numbers: `module` itself, or the layers in a list that
+/// may also contain dropouts and activations. `library` names a dense layer and the library's activation
+/// after it.
 pub(super) fn dense(
     tensors: &Tensors,
     module: &str,
-    own: Option<(&str, &str)>,
+    library: Option<(&str, &str)>,
 ) -> Result<Vec<Dense>, String> {
     let mut leaves = Vec::new();
     collect(tensors, module, &mut Vec::new(), &mut leaves)?;
     let mut layers: Vec<Dense> = Vec::new();
-    let mut before: Option<&[usize]> = None;
-    for (place, name) in &leaves {
+    let mut previous: Option<&[usize]> = None;
+    for (position, name) in &leaves {
         let is_norm = tensors.contains(&format!("{name}.running_mean"))
             || tensors.shape(&format!("{name}.weight")).is_some_and(|shape| shape.len() == 1);
-        let gap = before.is_some_and(|before| between(before, place));
+        let gap = previous.is_some_and(|previous| has_gap(previous, position));
         if let Some(last) = layers.last_mut().filter(|_| gap) {
-            last.behind = Behind::Assumed(format!("{}.activation", last.conv));
+            last.followed_by = DenseActivation::Assumed(format!("{}.activation", last.conv));
         }
         match layers.last_mut() {
             _ if !is_norm => {
-                layers.push(Dense { conv: name.clone(), norm: None, behind: Behind::Nothing });
+                layers.push(Dense { conv: name.clone(), norm: None, followed_by: DenseActivation::None });
             }
-            Some(last) if last.norm.is_none() && last.behind == Behind::Nothing => {
+            Some(last) if last.norm.is_none() && last.followed_by == DenseActivation::None => {
                 last.norm = Some(name.clone())
             }
-            _ => return Err(format!("a normalisation {name} that follows no layer of the classifier's")),
+            _ => return Err(format!("the normalisation {name} follows no layer of the classifier")),
         }
-        before = Some(place);
+        previous = Some(position);
     }
-    if let Some((own, activation)) = own
-        && let Some(layer) = layers.iter_mut().find(|layer| layer.conv == own && layer.norm.is_none())
+    if let Some((conv, activation)) = library
+        && let Some(layer) = layers.iter_mut().find(|layer| layer.conv == conv && layer.norm.is_none())
     {
-        layer.behind = Behind::Own(activation.into());
+        layer.followed_by = DenseActivation::Library(activation.into());
     }
     Ok(layers)
 }
 
-/// Whether a module without tensors stands between two places in nested lists.
-fn between(a: &[usize], b: &[usize]) -> bool {
+/// True if a module without tensors lies between two positions in nested lists.
+fn has_gap(a: &[usize], b: &[usize]) -> bool {
     let same = a.iter().zip(b).take_while(|(a, b)| a == b).count();
     let step = b.get(same).zip(a.get(same)).map_or(0, |(b, a)| b - a);
     step > 1 || b.iter().skip(same + 1).any(|first| *first > 0)
 }
 
-/// The modules with tensors of their own at `module` and under it, with their places.
+/// Collects `module` and the modules under it that have tensors, with their positions in nested lists.
 fn collect(
     tensors: &Tensors,
     module: &str,
-    place: &mut Vec<usize>,
+    position: &mut Vec<usize>,
     leaves: &mut Vec<(Vec<usize>, String)>,
 ) -> Result<(), String> {
     if ["weight", "bias"].iter().any(|end| tensors.contains(&format!("{module}.{end}"))) {
-        leaves.push((place.clone(), module.into()));
+        leaves.push((position.clone(), module.into()));
         return Ok(());
     }
     let children = tensors.children(&format!("{module}."));
@@ -177,20 +177,20 @@ fn collect(
             (Err(_), 1) => 0,
             _ => {
                 return Err(format!(
-                    "the layers {} in {module} have names, but no order",
+                    "the layers {} in {module} have no numbers that show their order",
                     children.join(", ")
                 ));
             }
         };
-        place.push(number);
-        collect(tensors, &format!("{module}.{child}"), place, leaves)?;
-        place.pop();
+        position.push(number);
+        collect(tensors, &format!("{module}.{child}"), position, leaves)?;
+        position.pop();
     }
     Ok(())
 }
 
-impl Names {
-    /// The module without which there is no answer, if there has to be one.
+impl TopModules {
+    /// The head's output module, which must exist. None for a classifier, which may be absent.
     pub fn last(&self) -> Option<&str> {
         match self {
             Self::Classifier { .. } => None,
@@ -201,8 +201,8 @@ impl Names {
         }
     }
 
-    /// Whether these could be those of `top`.
-    pub fn are(&self, top: &Top) -> bool {
+    /// True if these are modules of the same kind of head as `top`.
+    pub fn matches(&self, top: &Top) -> bool {
         matches!(
             (self, top),
             (Self::Classifier { .. }, Top::Classifier(_))
@@ -215,34 +215,34 @@ impl Names {
 }
 
 impl Block {
-    /// Its last convolution.
+    /// The block's last convolution.
     fn last(&self) -> Option<&Layer> {
-        self.project.as_ref().or(self.windowed.as_ref())
+        self.project.as_ref().or(self.spatial.as_ref())
     }
 
-    /// The module that messages name.
+    /// The module that identifies the block in messages.
     fn name(&self) -> &str {
-        let layers = [&self.windowed, &self.start, &self.expand, &self.project];
+        let layers = [&self.spatial, &self.start, &self.expand, &self.project];
         layers.into_iter().flatten().next().map_or("a block", |layer| &layer.conv)
     }
 }
 
-/// Where a family and a checkpoint part.
+/// The first difference between a table and a checkpoint.
 #[derive(Debug)]
 pub(super) struct Mismatch {
-    /// How many blocks agree: the nearest family is the one with the most.
+    /// The number of blocks that agree. The closest family has the most.
     pub agreed: usize,
     pub reason: String,
 }
 
 impl Skeleton {
-    /// The channels that leave the last block.
+    /// Output channels of the last block.
     pub fn width(&self, tensors: &Tensors) -> Option<usize> {
         let key = format!("{}.weight", self.blocks.last()?.last()?.conv);
         tensors.shape(&key)?.first().copied()
     }
 
-    /// The blocks in each of `table`'s stages, if the table describes this network.
+    /// The number of blocks in each stage, if `table` fits this network.
     pub fn fit(&self, table: &Table, tensors: &Tensors) -> Result<Vec<usize>, Mismatch> {
         let published: Vec<usize> = table.stages.iter().map(Stage::repeats).collect();
         let repeats = self.stages.clone().unwrap_or_else(|| published.clone());
@@ -251,7 +251,7 @@ impl Skeleton {
             return fail(0, format!("{} stages of blocks, not {}", repeats.len(), published.len()));
         }
         if table.stem_pool && repeats != published {
-            // Any depth could be built: one that nobody publishes lacks a block.
+            // ResNets of any depth could be built, but an unpublished depth means that a block is missing.
             let agreed = repeats.iter().zip(&published).map(|(a, b)| a.min(b)).sum();
             return fail(agreed, format!("stages of {repeats:?} blocks, not {published:?}"));
         }
@@ -264,7 +264,7 @@ impl Skeleton {
             let name = block.name();
             let not = |found: bool| if found { "" } else { "no " };
             let expands = block.expand.is_some();
-            if expands != stage.expand && (expands || !self.collapses) {
+            if expands != stage.expand && (expands || !self.expand_optional) {
                 let no = not(expands);
                 return fail(i, format!("{no}pointwise convolution before {name}"));
             }
@@ -274,28 +274,30 @@ impl Skeleton {
             }
             if block.project.is_some() != stage.project {
                 let no = not(block.project.is_some());
-                return fail(i, format!("{no}convolution that narrows after {name}"));
+                return fail(i, format!("{no}projection convolution after {name}"));
             }
-            let windows = [(&block.start, stage.start, "first"), (&block.windowed, stage.kernel, "middle")];
-            for (layer, kernel, which) in windows {
+            let convolutions =
+                [(&block.start, stage.start, "first"), (&block.spatial, stage.kernel, "middle")];
+            for (layer, kernel, which) in convolutions {
                 if layer.is_some() != (kernel > 0) {
                     let no = not(layer.is_some());
-                    return fail(i, format!("{no}{which} window in the block of {name}"));
+                    return fail(i, format!("{no}{which} spatial convolution in the block of {name}"));
                 }
-                // A weight that is missing or malformed is the builder's to complain about.
+                // The builder reports a missing or malformed weight.
                 let weight = layer.as_ref().map(|layer| format!("{}.weight", layer.conv));
                 if let Some(&[_, 1, k, w]) = weight.as_ref().and_then(|key| tensors.shape(key))
                     && k == w
                     && k != kernel
                     && !stage.searched
                 {
-                    return fail(i, format!("a {k}x{k} window in {name}, not {kernel}x{kernel}"));
+                    return fail(i, format!("a {k}x{k} kernel in {name}, not {kernel}x{kernel}"));
                 }
             }
         }
         let agreed = self.blocks.len();
-        // Without a classifier the last convolution may have been left out too.
-        let headless = matches!(&self.top, Names::Classifier { dense, hidden: None, .. } if dense.is_empty());
+        // Without a classifier, the last convolution may be missing too.
+        let headless =
+            matches!(&self.top, TopModules::Classifier { dense, hidden: None, .. } if dense.is_empty());
         match (self.head.is_empty(), table.head.is_some()) {
             (true, true) if !headless => {
                 return fail(agreed, "no convolution between the blocks and the pool".into());
@@ -305,19 +307,18 @@ impl Skeleton {
             }
             _ => {}
         }
-        let (Names::Classifier { hidden, dense, .. }, Top::Classifier(wanted)) = (&self.top, &table.top)
+        let (TopModules::Classifier { hidden, dense, .. }, Top::Classifier(wanted)) = (&self.top, &table.top)
         else {
             return Ok(repeats);
         };
-        let own = dense.iter().any(|layer| matches!(layer.behind, Behind::Own(_)));
+        let from_library = dense.iter().any(|layer| matches!(layer.followed_by, DenseActivation::Library(_)));
         match (hidden, wanted) {
             (Some(layer), None) => fail(agreed, format!("a layer {} before the classifier", layer.conv)),
-            // torchvision has it in the classifier, which somebody may have replaced.
-            (None, Some(_)) if !own && !self.replaceable && !dense.is_empty() => {
+            // torchvision's hidden layer is part of the classifier, which may have been replaced.
+            (None, Some(_)) if !from_library && !self.hidden_in_classifier && !dense.is_empty() => {
                 fail(agreed, "no layer between the pool and the classifier".into())
             }
-            // timm's two V3-Large differ by this bias, and by what no key tells. Where one is
-            // wanted and missing, the builder says so.
+            // The keys of timm's two V3-Large differ only in this bias. The builder reports a missing bias.
             (Some(layer), Some(hidden))
                 if !hidden.bias
                     && layer.norm.is_none()

@@ -1,5 +1,5 @@
-//! SSDLite, a single-shot detector with separable heads: section 6.3 of "Searching for
-//! MobileNetV3", arXiv 1905.02244, as torchvision's `ssdlite320_mobilenet_v3_large` has it.
+//! SSDLite, a single-shot detector with depthwise-separable heads: section 6.3 of "Searching for
+//! MobileNetV3", arXiv 1905.02244, as in torchvision's `ssdlite320_mobilenet_v3_large`.
 
 use std::sync::Arc;
 
@@ -14,17 +14,17 @@ use crate::{
     graph::{Activation, Anchors, Joint, Op, Select},
 };
 
-/// Maps of their own behind the backbone's two.
+/// Feature maps of the head itself, after the backbone's two.
 const EXTRAS: usize = 4;
 
-/// The first block that is so many times smaller than the picture: the map that it widens is the
-/// first that is looked at.
+/// The first map that the head reads is the expanded one in the first block that is smaller than the picture
+/// by this factor.
 const WIDENED: usize = 32;
 
 const DEPTHWISE: Form = Form { kernel: 3, depthwise: true, ..POINTWISE };
 
-/// The boxes that it starts from: sides from a fifth of the picture to 0.95 of it, in even steps
-/// over the levels, and one more for the last level's second square.
+/// The anchor boxes. Their scales grow linearly over the levels from 0.2 to 0.95 of the picture's size; the
+/// additional scale 1 is for the last level's second square.
 fn anchors() -> Anchors {
     let levels = 2 + EXTRAS;
     let step = (0.95 - 0.2) / (levels - 1) as f64;
@@ -32,7 +32,7 @@ fn anchors() -> Anchors {
     Anchors { scales, ratios: vec![2.0, 3.0] }
 }
 
-/// From the features to boxes with scores: the task, and the number of classes.
+/// Builds the head from the features to boxes and scores. Returns the task and the number of classes.
 pub(super) fn build(b: &mut Builder, backbone: &Backbone) -> Result<(Task, usize)> {
     let deepest = b.at;
     let widened = backbone.blocks.iter().find(|block| block.reduced == WIDENED);
@@ -51,7 +51,8 @@ pub(super) fn build(b: &mut Builder, backbone: &Backbone) -> Result<(Task, usize
     let logits = head(b, &levels, "classification_head", None)?;
     let classes = logits.channels / each;
     if logits.channels % each != 0 || classes < 2 {
-        let reason = format!("has {} outputs, no classes of {each} boxes", logits.channels);
+        let reason =
+            format!("has {} outputs, expected {each} boxes times at least 2 classes", logits.channels);
         return Err(b.error("head.classification_head.module_list.0.1.weight", reason));
     }
     let offsets = head(b, &levels, "regression_head", Some(4 * each))?;
@@ -66,8 +67,8 @@ pub(super) fn build(b: &mut Builder, backbone: &Backbone) -> Result<(Task, usize
     Ok((Task::Detect(Detector { candidates, boxes, overlap: 0.55, keep: 300 }), classes))
 }
 
-/// One of the two heads on every level, its answers one behind another. All have as many
-/// `outputs` as the first, if that is not known.
+/// Builds one of the two heads on every level, and concatenates the levels' outputs. If `outputs` is not
+/// given, all levels need as many outputs as the first.
 fn head(b: &mut Builder, levels: &[Map], name: &str, mut outputs: Option<usize>) -> Result<Map> {
     let mut parts = Vec::new();
     for (i, level) in levels.iter().enumerate() {

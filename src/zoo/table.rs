@@ -1,11 +1,11 @@
-//! What a family is: its structure, and the sizes that it was published with.
+//! Families of networks: their structure and published sizes.
 
 use std::fmt;
 
 use crate::graph::Activation;
 
-/// A network of the family, apart from its width, by its name in the literature. Each is a constant
-/// of this type, in the file of its table.
+/// A family of networks that differ in width, named as in the literature. Each family is an associated
+/// constant, in the file of its table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(transparent)]
 pub struct Family(pub(super) &'static str);
@@ -16,50 +16,50 @@ impl fmt::Display for Family {
     }
 }
 
-/// A family's structure, with its published channels. For a checkpoint only the structure counts: channels are
-/// read from the tensors' shapes. [`super::synthetic`] builds networks from the table alone.
+/// A family's structure and published channels. A checkpoint uses only the structure: channels are read from
+/// the tensors' shapes. [`super::synthetic`] builds networks from the table alone.
 #[derive(Debug)]
 pub(super) struct Table {
     pub family: Family,
-    /// After the stem.
+    /// The stem's activation.
     pub stem: Activation,
     pub stem_channels: usize,
-    /// The sides that the stem's window may have, as published first.
+    /// The supported kernel sizes of the stem, the published one first.
     pub stem_kernels: &'static [usize],
-    /// Whether the largest of each 3x3 window is taken behind the stem, with a stride of 2.
+    /// True for a 3x3 max pooling of stride 2 after the stem.
     pub stem_pool: bool,
     pub stages: &'static [Stage],
-    /// After each block's last convolution.
+    /// The activation after each block's last convolution.
     pub project: Activation,
-    /// Between squeeze-excite's two convolutions; none: the block's own.
+    /// The activation between squeeze-excite's two convolutions; none for the block's activation.
     pub squeeze: Option<Activation>,
     /// Squeeze-excite reduces to a quarter of the channels, rounded to a multiple of this.
     pub squeeze_divisor: usize,
     /// The pointwise convolution between the blocks and the pool, if there is one.
     pub head: Option<Head>,
-    /// What shrinks maps in place of convolutions with a stride, which then have none.
+    /// The anti-aliasing filter, which downsamples in place of strided convolutions.
     pub antialias: Antialias,
-    /// The picture over the last map, if strides beyond that become dilations: at once, in the block
-    /// that has the stride.
+    /// The maximum output stride, if dilations replace the strides beyond it. The block with the replaced
+    /// stride is dilated too.
     pub dilated: Option<usize>,
-    /// What makes an answer of the features.
+    /// The classifier, or the segmentation or detection head.
     pub top: Top,
 }
 
-/// What shrinks maps where timm's networks have it behind a convolution.
+/// The filter that downsamples after a convolution, in some of timm's networks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Antialias {
     None,
-    /// The mean of each 2x2.
+    /// The mean of each 2x2 window.
     Average,
     /// The binomial 3x3 filter, with zeros around the map.
     Blur,
 }
 
-/// What makes an answer of the features.
+/// The part of a network after the backbone.
 #[derive(Debug)]
 pub(super) enum Top {
-    /// Their mean and a classifier, perhaps with another fully connected layer between.
+    /// Global average pooling and a classifier, optionally with a hidden layer between.
     Classifier(Option<Hidden>),
     /// See `lraspp`.
     LrAspp,
@@ -76,7 +76,7 @@ pub(super) enum Top {
 pub(super) struct Head {
     pub activation: Activation,
     pub channels: usize,
-    /// Whether a width multiplier below 1 scales it too. One above 1 always does.
+    /// True if a width multiplier below 1 applies too. One above 1 always does.
     pub narrows: bool,
 }
 
@@ -84,46 +84,47 @@ pub(super) struct Head {
 #[derive(Debug)]
 pub(super) struct Hidden {
     pub activation: Activation,
-    /// Whether it has a bias; otherwise it may have a batch norm.
+    /// True if it has a bias; otherwise it may have a batch norm.
     pub bias: bool,
-    /// Whether it was published with a batch norm.
+    /// True if it was published with a batch norm.
     pub norm: bool,
-    /// No width multiplier scales them.
+    /// Independent of the width multiplier.
     pub channels: usize,
 }
 
-/// Blocks that are alike, but that the first may have a stride.
+/// A stage of equal blocks, except that only the first may have a stride.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stage {
     /// Output channels of each block.
     pub outputs: usize,
-    /// The expansion ratio of each block: expanded channels over input channels. Where blocks do not expand it is
-    /// not used.
+    /// The expansion ratio of each block: expanded channels divided by input channels. Ignored if blocks do
+    /// not expand.
     pub expansions: &'static [f64],
-    /// Of the first block's convolution with a window, the last if it has two.
+    /// The stride of the first block's spatial convolution, the last if there are two.
     pub stride: usize,
-    /// The side of the window of the depthwise convolution that begins the block; 0: there is none.
+    /// The kernel size of the depthwise convolution at the start of the block; 0 if there is none.
     pub start: usize,
-    /// The side of the window of the block's middle convolution; 0: there is none.
+    /// The kernel size of the block's middle convolution; 0 if there is none.
     pub kernel: usize,
-    /// Whether that one is over all channels, not depthwise.
+    /// True if the middle convolution is dense, not depthwise.
     pub dense: bool,
-    /// After every convolution but the first of a window and the last.
+    /// The activation after every convolution except the depthwise one at the start and the last.
     pub activation: Activation,
-    /// Whether blocks have a pointwise convolution that widens.
+    /// True if blocks have an expansion convolution.
     pub expand: bool,
-    /// Whether blocks end with a convolution that narrows.
+    /// True if blocks end with a projection convolution.
     pub project: bool,
-    /// Whether blocks have squeeze-excite.
+    /// True if blocks have squeeze-excite.
     pub squeeze: bool,
-    /// Whether the input is added where the stride is 1 and the channels match.
+    /// True if the input is added where the stride is 1 and the channels match.
     pub residual: bool,
-    /// Whether a search chose each block's window and squeeze-excite, which only its tensors show then.
+    /// True if an architecture search chose each block's kernel size and squeeze-excite, so that only its
+    /// tensors show them.
     pub searched: bool,
 }
 
 impl Stage {
-    /// Inverted residuals.
+    /// A stage of inverted residuals.
     pub const fn new(
         outputs: usize,
         expansions: &'static [f64],
@@ -147,27 +148,27 @@ impl Stage {
         }
     }
 
-    /// The published number of blocks; a checkpoint whose keys number the stages may have others.
+    /// The published number of blocks. A checkpoint whose keys number the stages may have another number.
     pub const fn repeats(&self) -> usize {
         self.expansions.len()
     }
 
-    /// With squeeze-excite.
+    /// Adds squeeze-excite.
     pub const fn squeeze(self) -> Self {
         Self { squeeze: true, ..self }
     }
 
-    /// Without the widening convolution.
+    /// Removes the expansion convolution.
     pub const fn narrow(self) -> Self {
         Self { expand: false, ..self }
     }
 
-    /// With windows and squeeze-excite that were searched for.
+    /// Sets [`Stage::searched`].
     pub const fn searched(self) -> Self {
         Self { searched: true, ..self }
     }
 
-    /// Without the sum.
+    /// Removes the residual.
     pub const fn no_residual(self) -> Self {
         Self { residual: false, ..self }
     }
@@ -182,7 +183,7 @@ pub(super) struct Row {
 }
 
 impl Table {
-    /// Its blocks in order, with these expansion ratios in its stages.
+    /// The blocks in order, with these expansion ratios in the stages.
     pub fn rows_of(&self, expansions: &[&'static [f64]]) -> Vec<Row> {
         let mut rows = Vec::new();
         for (stage, &expansions) in self.stages.iter().zip(expansions) {
@@ -195,19 +196,20 @@ impl Table {
         rows
     }
 
-    /// Its blocks in order, as published.
+    /// The blocks in order, as published.
     pub fn rows(&self) -> Vec<Row> {
         let expansions: Vec<_> = self.stages.iter().map(|stage| stage.expansions).collect();
         self.rows_of(&expansions)
     }
 }
 
-/// `channels` times a width multiplier, rounded as all the libraries do.
+/// `channels` times a width multiplier, rounded as in all the libraries.
 pub(super) fn scaled(channels: usize, by: f64) -> usize {
     divisible(channels as f64 * by, 8)
 }
 
-/// The papers' `make_divisible`: the multiple of `divisor` nearest to `channels`, but no more than a tenth below.
+/// The papers' `make_divisible`: the nearest multiple of `divisor`, or the next one if that is more than a
+/// tenth below `channels`.
 pub(super) fn divisible(channels: f64, divisor: usize) -> usize {
     let divisor = divisor as f64;
     let rounded = ((channels + divisor / 2.0) / divisor).floor().max(1.0) * divisor;

@@ -1,19 +1,19 @@
-//! What a network's answer is for, and what is wanted of it.
+//! A network's task and its outputs.
 
 use std::fmt;
 
 use crate::graph::NodeId;
 
-/// What a network's answer is for.
+/// A network's task.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Task {
     /// Classes for the whole picture.
     Classify,
-    /// A vector for the whole picture: the network has no classifier.
+    /// A vector for the whole picture, from a network without a classifier.
     Embed,
     /// A class for each pixel.
     Segment {
-        /// The node that has the class of each pixel.
+        /// The node of the label map.
         labels: NodeId,
     },
     /// Boxes, each with a class.
@@ -31,21 +31,21 @@ impl fmt::Display for Task {
     }
 }
 
-/// What the numbers are that a network puts out for its classes.
+/// The meaning of a network's class scores.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scores {
-    /// Logits of classes that exclude one another: their softmax is how likely each is.
+    /// Logits of mutually exclusive classes: the softmax gives the probabilities.
     #[default]
     Softmax,
-    /// Logits of classes of which none or several may hold: the sigmoid of each is how likely it is.
+    /// Logits of independent classes: the sigmoid of each gives its probability.
     Sigmoid,
-    /// Values, as of a regression.
+    /// Plain values, such as those of a regression.
     None,
 }
 
 impl Scores {
-    /// By its name.
+    /// Parses a name, as [`fmt::Display`] writes it.
     pub(crate) fn parse(name: &str) -> Option<Self> {
         [Self::Softmax, Self::Sigmoid, Self::None].into_iter().find(|scores| scores.to_string() == name)
     }
@@ -61,44 +61,44 @@ impl fmt::Display for Scores {
     }
 }
 
-/// What boxes are chosen by.
+/// The nodes and thresholds for choosing boxes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Detector {
-    /// The node that has the best of every class; see [`Op::Select`](crate::graph::Op::Select).
+    /// The node with the best boxes of each class; see [`Op::Select`](crate::graph::Op::Select).
     pub candidates: NodeId,
-    /// The node that has the boxes; see [`Op::Boxes`](crate::graph::Op::Boxes).
+    /// The node with the boxes; see [`Op::Boxes`](crate::graph::Op::Boxes).
     pub boxes: NodeId,
-    /// A box that overlaps a better one of its class by more than this, as a share of both
-    /// together, is dropped.
+    /// The IoU threshold of non-maximum suppression: a box is dropped if it overlaps a better one of its
+    /// class by more.
     pub overlap: f64,
-    /// The most boxes of a picture.
+    /// The maximum number of boxes per picture.
     pub keep: usize,
 }
 
 /// One of a network's feature maps.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Feature {
-    /// The source library's module whose output it is.
+    /// The source library's module with this output.
     pub module: String,
-    /// Pixels of the picture between two of its own.
+    /// Pixels of the picture between two pixels of the map.
     pub stride: usize,
     /// Its node.
     #[serde(skip)]
     pub node: NodeId,
 }
 
-/// What is wanted of a network.
+/// The requested outputs of a network.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Answer {
-    /// What it puts out itself: a classifier's logits, without a classifier the features, what segments a
-    /// score a class and pixel, a detector the logits and offsets of all its boxes.
+    /// The network's raw outputs: a classifier's logits, the features if there is no classifier, a
+    /// segmenter's scores per class and pixel, or the logits and offsets of all of a detector's boxes.
     #[default]
     Scores,
-    /// Of what segments the best class of each pixel, at so many rows and columns, or the input's.
+    /// A segmenter's best class of each pixel, at the given rows and columns, or at those of the input.
     Labels(Option<[usize; 2]>),
-    /// Of a detector the boxes and the best of every class.
+    /// A detector's boxes and the best of each class.
     Boxes,
-    /// The last feature map of every stride, named after the source library's modules.
+    /// The last feature map of each stride, named after the source library's modules.
     Features,
     /// The vector of a whole picture; see [`Network::embedding`](super::Network::embedding).
     Embedding,

@@ -7,7 +7,7 @@ use super::{
         Centre, Colours, Filter, Grid, HALF, IMAGENET_MEAN, IMAGENET_STD, PerChannel, Preprocessing, Resize,
     },
     rules::{Dilated, Rules},
-    skeleton::{Block, Layer, Names, Skeleton, Squeeze, dense},
+    skeleton::{Block, Layer, Skeleton, Squeeze, TopModules, dense},
     table::{Antialias, Table},
     task::Scores,
 };
@@ -32,20 +32,20 @@ pub(super) static LIBRARY: Library = Library {
 
 const IMAGENET: [&[f32]; 2] = [&IMAGENET_MEAN, &IMAGENET_STD];
 const HALVES: [&[f32]; 2] = [&HALF, &HALF];
-/// 0..=1 left as it is.
+/// Leaves 0..=1 unchanged.
 const UNIT: [&[f32]; 2] = [&[0.0], &[1.0]];
 
-/// Size 224 and a crop share of 0.875.
+/// Size 224 and a crop fraction of 0.875.
 pub(super) const BICUBIC: Preprocessing = preset(224, 256, Filter::Bicubic, IMAGENET);
 pub(super) const BILINEAR: Preprocessing = preset(224, 256, Filter::Bilinear, IMAGENET);
 pub(super) const TF: Preprocessing = preset(224, 256, Filter::Bilinear, HALVES);
 pub(super) const MIIL: Preprocessing = preset(224, 256, Filter::Bilinear, UNIT);
 pub(super) const RA4: Preprocessing = preset(224, 256, Filter::Bicubic, HALVES);
-/// With shares 0.9 and 0.95, and the latter at size 256.
+/// Crop fractions of 0.9 and 0.95, and 0.95 at size 256.
 pub(super) const RA4_90: Preprocessing = preset(224, 248, Filter::Bicubic, HALVES);
 pub(super) const RA4_95: Preprocessing = preset(224, 235, Filter::Bicubic, HALVES);
 pub(super) const RA4_256: Preprocessing = preset(256, 269, Filter::Bilinear, HALVES);
-/// V4's: shares of 0.95 and, at sizes that are not tuned further, 1.
+/// V4's crop fraction is 0.95, and 1 in `V4_384_WHOLE`.
 pub(super) const V4_224: Preprocessing = preset(224, 235, Filter::Bicubic, IMAGENET);
 pub(super) const V4_256: Preprocessing = preset(256, 269, Filter::Bicubic, IMAGENET);
 pub(super) const V4_256_HALVES: Preprocessing = preset(256, 269, Filter::Bicubic, HALVES);
@@ -53,7 +53,7 @@ pub(super) const V4_384: Preprocessing = preset(384, 404, Filter::Bicubic, IMAGE
 pub(super) const V4_448: Preprocessing = preset(448, 471, Filter::Bicubic, IMAGENET);
 pub(super) const V4_384_WHOLE: Preprocessing = preset(384, 384, Filter::Bicubic, IMAGENET);
 
-/// `short` is the size over the crop share, rounded down.
+/// `short` is the size divided by the crop fraction, rounded down.
 const fn preset(size: usize, short: usize, filter: Filter, statistics: [&'static [f32]; 2]) -> Preprocessing {
     Preprocessing {
         resize: Resize::Short(short),
@@ -67,7 +67,7 @@ const fn preset(size: usize, short: usize, filter: Filter, statistics: [&'static
     }
 }
 
-/// A network of timm 1.0.31's, with its width multiplier.
+/// A network of timm 1.0.31, with its width multiplier.
 pub(super) const fn known(
     name: &'static str,
     table: &'static Table,
@@ -81,8 +81,8 @@ fn recognises(tensors: &Tensors) -> bool {
     tensors.has("blocks.") && (tensors.has("conv_stem.") || tensors.has("bn1."))
 }
 
-/// Symmetric padding and PyTorch's epsilon, but TensorFlow's of both in networks ported from
-/// there; `mobilenetv3_rw` has the epsilon alone.
+/// Symmetric padding and PyTorch's epsilon. Networks ported from TensorFlow have its padding and epsilon, and
+/// `mobilenetv3_rw` has its epsilon alone.
 fn rules(name: &str, table: &Table, _: &Tensors, config: Option<&Config>) -> Result<Rules> {
     let tf = name.starts_with("tf_");
     let epsilon = if tf || name == "mobilenetv3_rw" { 1e-3 } else { 1e-5 };
@@ -92,7 +92,7 @@ fn rules(name: &str, table: &Table, _: &Tensors, config: Option<&Config>) -> Res
     }
     let Some(config) = config else { return Ok(rules) };
     if let Some(args) = config.section("model_args")? {
-        made_with(&mut rules, &args)?;
+        apply_model_args(&mut rules, &args)?;
     }
     match config.text("global_pool")? {
         None | Some("avg" | "") => Ok(rules),
@@ -100,8 +100,8 @@ fn rules(name: &str, table: &Table, _: &Tensors, config: Option<&Config>) -> Res
     }
 }
 
-/// What the network was made with, where that is not what its name alone gives.
-fn made_with(rules: &mut Rules, args: &Config) -> Result<()> {
+/// Applies `model_args`, the arguments that created the network where they differ from the name's defaults.
+fn apply_model_args(rules: &mut Rules, args: &Config) -> Result<()> {
     const HARMLESS: [&str; 11] = [
         "num_classes",
         "in_chans",
@@ -117,39 +117,40 @@ fn made_with(rules: &mut Rules, args: &Config) -> Result<()> {
     ];
     for (field, value) in args.fields().filter(|(field, value)| !value.is_null() && !HARMLESS.contains(field))
     {
-        let unfit = || Err(args.error("model_args", format!("{field} = {value} is not supported")));
+        let unsupported = || Err(args.error("model_args", format!("{field} = {value} is not supported")));
         let from = args.source(&format!("model_args.{field}"));
         match (field, value.as_str(), value.as_f64()) {
             ("global_pool", Some("avg" | ""), _) => {}
             ("output_stride", _, Some(stride)) if [2.0, 4.0, 8.0, 16.0, 32.0].contains(&stride) => {
-                rules.dilated = Sourced::new(Some(Dilated { stride: stride as usize, at_once: false }), from);
+                let dilated = Dilated { stride: stride as usize, dilates_first_block: false };
+                rules.dilated = Sourced::new(Some(dilated), from);
             }
             ("act_layer", Some(name), _) => match activation(name) {
                 Some(activation) => rules.activation = Some(Sourced::new(activation, from)),
-                None => return unfit(),
+                None => return unsupported(),
             },
             ("pad_type", Some(kind), _) => match kind {
                 "" | "symmetric" => rules.padding = Sourced::new(Padding::Symmetric, from),
                 "same" => rules.padding = Sourced::new(Padding::Same, from),
-                _ => return unfit(),
+                _ => return unsupported(),
             },
             ("aa_layer", Some(kind), _) => match kind {
                 "avg" | "avgpool" => rules.antialias = Sourced::new(Antialias::Average, from),
                 "blurpc" => rules.antialias = Sourced::new(Antialias::Blur, from),
-                _ => return unfit(),
+                _ => return unsupported(),
             },
             ("bn_eps", _, Some(epsilon)) if (0.0..1.0).contains(&epsilon) => {
                 rules.epsilon = Sourced::new(epsilon, from);
             }
             ("bn_tf", ..) if value == true => rules.epsilon = Sourced::new(1e-3, from),
             ("bn_tf", ..) if value == false => {}
-            _ => return unfit(),
+            _ => return unsupported(),
         }
     }
     Ok(())
 }
 
-/// An activation as timm calls it.
+/// Parses timm's name of an activation.
 fn activation(name: &str) -> Option<Activation> {
     match name {
         "hard_swish" | "hardswish" => Some(Activation::HardSwish),
@@ -159,16 +160,16 @@ fn activation(name: &str) -> Option<Activation> {
 }
 
 fn preprocessing(config: Option<&Config>, _: Option<&Config>) -> Result<Option<Preprocessing>> {
-    config.map(of_pictures).transpose()
+    config.map(read_preprocessing).transpose()
 }
 
-/// timm's training tells no other kind.
+/// Reads transformers' `problem_type`, since timm has no such field.
 fn scores(config: &Config) -> Result<Option<Scores>> {
-    problem(config)
+    problem_type(config)
 }
 
-/// What transformers' `problem_type` says of scores.
-pub(super) fn problem(config: &Config) -> Result<Option<Scores>> {
+/// Parses transformers' `problem_type`.
+pub(super) fn problem_type(config: &Config) -> Result<Option<Scores>> {
     match config.text("problem_type")? {
         None => Ok(None),
         Some("single_label_classification") => Ok(Some(Scores::Softmax)),
@@ -178,9 +179,9 @@ pub(super) fn problem(config: &Config) -> Result<Option<Scores>> {
     }
 }
 
-/// What a hub's `config.json` says of pictures, with timm's defaults for what it leaves out.
-pub(super) fn of_pictures(config: &Config) -> Result<Preprocessing> {
-    // Older files hold these fields themselves.
+/// Reads the preprocessing from the hub's `config.json`, with timm's defaults for missing fields.
+pub(super) fn read_preprocessing(config: &Config) -> Result<Preprocessing> {
+    // Older files have these fields at the top level.
     let config = &config.section("pretrained_cfg")?.unwrap_or_else(|| config.clone());
     let size = config.counts::<3>("input_size")?.map_or([224, 224], |[_, rows, columns]| [rows, columns]);
     let colours = match config.text("input_img_mode")? {
@@ -195,21 +196,21 @@ pub(super) fn of_pictures(config: &Config) -> Result<Preprocessing> {
         "lanczos" => Filter::Lanczos,
         other => return Err(config.error("interpolation", format!("{other:?} is not supported"))),
     };
-    let share = config.number("crop_pct")?.filter(|share| *share != 0.0).unwrap_or(0.875);
-    if !(0.01..=1.0).contains(&share) {
-        return Err(config.error("crop_pct", format!("expected a share of 1, found {share}")));
+    let fraction = config.number("crop_pct")?.filter(|fraction| *fraction != 0.0).unwrap_or(0.875);
+    if !(0.01..=1.0).contains(&fraction) {
+        return Err(config.error("crop_pct", format!("expected a fraction from 0.01 to 1, found {fraction}")));
     }
-    let [rows, columns] = size.map(|n| (n as f64 / share).floor() as usize);
+    let [rows, columns] = size.map(|n| (n as f64 / fraction).floor() as usize);
     let resize = match config.text("crop_mode")?.unwrap_or("center") {
         "center" if rows == columns => Resize::Short(rows),
-        "center" => return Err(config.error("input_size", "a size that is not square is not supported")),
+        "center" => return Err(config.error("input_size", "only square sizes are supported")),
         "squash" => Resize::Exact([rows, columns]),
         other => return Err(config.error("crop_mode", format!("{other:?} is not supported"))),
     };
     Ok(Preprocessing {
         resize,
         filter,
-        // What is scaled to the size itself has nothing to cut.
+        // No crop if the picture is resized to exactly this size.
         crop: (resize != Resize::Exact(size)).then_some(size),
         centre: Centre::HalfToEven,
         grid: Grid::Area,
@@ -219,14 +220,14 @@ pub(super) fn of_pictures(config: &Config) -> Result<Preprocessing> {
     })
 }
 
-/// The classes' names in a hub's `config.json`: the descriptions where there are some.
+/// Reads the class names from the hub's `config.json`, or their descriptions if there are any.
 fn labels(config: &Config) -> Result<Option<Vec<String>>> {
     let inner = config.section("pretrained_cfg")?;
     let field = |name: &str| config.get(name).or_else(|| inner.as_ref().and_then(|inner| inner.get(name)));
     let Some(names) = field("label_names") else { return Ok(None) };
     let names: Option<Vec<String>> =
         names.as_array().and_then(|names| names.iter().map(|v| v.as_str().map(String::from)).collect());
-    let names = names.ok_or_else(|| config.error("label_names", "expected a list of texts"))?;
+    let names = names.ok_or_else(|| config.error("label_names", "expected a list of strings"))?;
     let descriptions = field("label_descriptions").and_then(|v| v.as_object());
     let describe = |name: String| match descriptions.and_then(|d| d.get(&name)?.as_str()) {
         Some(text) => text.into(),
@@ -237,7 +238,7 @@ fn labels(config: &Config) -> Result<Option<Vec<String>>> {
 
 fn skeleton(tensors: &Tensors) -> Result<Skeleton, String> {
     if let Some(key) = tensors.keys().find(|key| key.contains(".attn.")) {
-        return Err(format!("has attention ({key}), as MobileNetV4 Hybrid has: that is not run here"));
+        return Err(format!("has attention ({key}), as in MobileNetV4 Hybrid, which is not supported"));
     }
     let (mut blocks, mut stages, mut head) = (Vec::new(), Vec::new(), Vec::new());
     let mut head_feature = None;
@@ -256,8 +257,8 @@ fn skeleton(tensors: &Tensors) -> Result<Skeleton, String> {
                     head_feature = Some(stage());
                 }
                 true => {
-                    let windowed = Some(Layer { filter: Some(format!("{name}.aa")), ..whole() });
-                    blocks.push(Block { windowed, sum: Some(name), feature: stage(), ..Block::default() });
+                    let spatial = Some(Layer { filter: Some(format!("{name}.aa")), ..whole() });
+                    blocks.push(Block { spatial, sum: Some(name), feature: stage(), ..Block::default() });
                 }
                 false => blocks.push(Block { feature: stage(), ..block(tensors, name)? }),
             }
@@ -266,16 +267,16 @@ fn skeleton(tensors: &Tensors) -> Result<Skeleton, String> {
             stages.push(repeats);
         }
     }
-    // V4's stages hold blocks of many kinds: its table says how many of each.
+    // V4's stages contain several kinds of blocks, which its table lists.
     let part = |part: &str| tensors.keys().any(|key| key.contains(part));
     let v4 = tensors.has("norm_head.") || part(".pw_exp.") || part(".pw_proj.");
     if !v4 && blocks.iter().filter(|block| is_fused(block)).count() > 1 {
         return Err(
-            "has fused inverted bottlenecks in several stages, as MobileNet-EdgeTPU has: it is not run here"
-                .into(),
+            "has fused inverted bottlenecks in several stages, as in MobileNet-EdgeTPU: not supported".into(),
         );
     }
-    // V1 and V2 have their last convolution before the pool, V3 and V4 behind it, and one among the blocks.
+    // V1 and V2 have their last convolution before the pool. V3 and V4 have it after the pool, and one more
+    // among the blocks.
     let conv_head = tensors.has("conv_head.") || tensors.has("bn2.");
     let early = conv_head && head.is_empty();
     if early {
@@ -290,11 +291,11 @@ fn skeleton(tensors: &Tensors) -> Result<Skeleton, String> {
         stem_feature: "bn1".into(),
         blocks,
         stages: (!v4).then_some(stages),
-        collapses: false,
-        replaceable: false,
+        expand_optional: false,
+        hidden_in_classifier: false,
         head,
         head_feature,
-        top: Names::Classifier {
+        top: TopModules::Classifier {
             pool: "global_pool".into(),
             hidden: (conv_head && !early).then_some(late),
             dense: dense(tensors, "classifier", None)?,
@@ -302,12 +303,12 @@ fn skeleton(tensors: &Tensors) -> Result<Skeleton, String> {
     })
 }
 
-/// A full convolution that widens, and a pointwise one that narrows.
+/// True for a dense expansion convolution with a pointwise projection.
 fn is_fused(block: &Block) -> bool {
-    block.windowed.as_ref().is_some_and(|layer| layer.conv.ends_with(".conv_exp"))
+    block.spatial.as_ref().is_some_and(|layer| layer.conv.ends_with(".conv_exp"))
 }
 
-/// A convolution and a batch norm that contains the activation.
+/// A convolution, and a batch norm that contains the activation.
 fn layer(conv: &str, norm: &str) -> Layer {
     Layer { conv: conv.into(), norm: Some(norm.into()), ..Layer::default() }
 }
@@ -318,11 +319,11 @@ fn block(tensors: &Tensors, name: String) -> Result<Block, String> {
     let filtered = |layer: Layer, module: String| Layer { filter: Some(format!("{module}.aa")), ..layer };
     if has("pw_exp") || has("pw_proj") {
         let part = |child: &str| layer(&format!("{name}.{child}.conv"), &format!("{name}.{child}.bn"));
-        let windowed = |child: &str| has(child).then(|| filtered(part(child), format!("{name}.{child}")));
+        let spatial = |child: &str| has(child).then(|| filtered(part(child), format!("{name}.{child}")));
         return Ok(Block {
-            start: windowed("dw_start"),
+            start: spatial("dw_start"),
             expand: Some(part("pw_exp")),
-            windowed: windowed("dw_mid"),
+            spatial: spatial("dw_mid"),
             project: Some(part("pw_proj")),
             sum: Some(name),
             ..Block::default()
@@ -330,7 +331,7 @@ fn block(tensors: &Tensors, name: String) -> Result<Block, String> {
     }
     if has("conv_exp") {
         return Ok(Block {
-            windowed: Some(filtered(part("conv_exp", "bn1"), name.clone())),
+            spatial: Some(filtered(part("conv_exp", "bn1"), name.clone())),
             project: Some(part("conv_pwl", "bn2")),
             sum: Some(name),
             ..Block::default()
@@ -338,7 +339,7 @@ fn block(tensors: &Tensors, name: String) -> Result<Block, String> {
     }
     let inverted = has("conv_pwl") || has("bn3");
     if !inverted && !has("conv_dw") && !has("conv_pw") {
-        return Err(format!("{name} is no depthwise-separable block and no inverted residual"));
+        return Err(format!("{name} is not a depthwise-separable block or an inverted residual"));
     }
     let squeeze = has("se").then(|| Squeeze {
         pool: format!("{name}.se.pool"),
@@ -356,7 +357,7 @@ fn block(tensors: &Tensors, name: String) -> Result<Block, String> {
     Ok(Block {
         sum: Some(name),
         expand,
-        windowed: Some(depthwise),
+        spatial: Some(depthwise),
         squeeze,
         project: Some(project),
         ..Block::default()

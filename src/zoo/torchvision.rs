@@ -8,7 +8,7 @@ use super::{
         Centre, Colours, Filter, Grid, HALF, IMAGENET_MEAN, IMAGENET_STD, PerChannel, Preprocessing, Resize,
     },
     rules::Rules,
-    skeleton::{Block, Layer, Names, Skeleton, Squeeze, dense},
+    skeleton::{Block, Layer, Skeleton, Squeeze, TopModules, dense},
     table::Table,
     timm, torchvision_resnet as resnet,
 };
@@ -37,7 +37,7 @@ pub(super) static LIBRARY: Library = Library {
         },
         Anchor::new("layer1.0.conv1.weight"),
         Anchor::new("layer1.0.conv1.0.weight"),
-        // The features saved by themselves.
+        // The module `features` saved alone.
         Anchor {
             also: &["1.conv.0.0.weight", "1.block.0.0.weight"],
             within: "features.",
@@ -47,23 +47,23 @@ pub(super) static LIBRARY: Library = Library {
     recognises,
     skeleton,
     rules,
-    // It has no files of its own: those beside its weights are as timm's.
+    // torchvision has no configuration files. A `config.json` next to the weights is read as timm's.
     preprocessing: timm::LIBRARY.preprocessing,
     labels: timm::LIBRARY.labels,
     scores: timm::LIBRARY.scores,
 };
 
-/// A network of torchvision's.
+/// A network of torchvision.
 pub(super) const fn known(name: &'static str, table: &'static Table, presets: &'static [Preset]) -> Known {
     Known::new(NAME, name, table, presets)
 }
 
-/// The transforms of the weights' presets.
+/// The preprocessing of torchvision's weights.
 pub(super) const V1: Preset = Preset::new("IMAGENET1K_V1", preset(256));
 pub(super) const V2: Preset = Preset::new("IMAGENET1K_V2", preset(232));
 pub(super) const VOC: Preset =
     Preset::new("COCO_WITH_VOC_LABELS_V1", Preprocessing { crop: None, ..preset(520) });
-/// Scaled by the network itself, as torch interpolates.
+/// torchvision's detectors resize the picture themselves, with torch's interpolation.
 pub(super) const COCO: Preset = Preset::new(
     "COCO_V1",
     Preprocessing {
@@ -95,12 +95,12 @@ fn recognises(tensors: &Tensors) -> bool {
     firsts.iter().any(|prefix| tensors.has(prefix)) || resnet::recognises(tensors)
 }
 
-/// Symmetric padding; batch norm's epsilon is TensorFlow's in V3, PyTorch's own in others.
+/// Symmetric padding. Batch norm's epsilon is TensorFlow's in V3 and PyTorch's in other networks.
 fn rules(_: &str, table: &Table, tensors: &Tensors, _: Option<&Config>) -> Result<Rules> {
     let plain = table.squeeze.is_none();
     let mut rules = Rules::new(NAME, table, if plain { 1e-5 } else { 1e-3 });
-    // A convolution that torch has joined with a ReLU lies in a list of its own. It joins no other
-    // activation, so that V2's is told by the keys.
+    // torch fuses a convolution only with ReLU, and puts the fused modules in a nested list. So the keys show
+    // V2's activation.
     let converted = tensors.maps.contains_key(QUANT) && tensors.has("features.1.conv.");
     if converted || tensors.contains("features.1.conv.0.0.0.weight") {
         rules.activation = Some(Sourced::new(Activation::Relu, Source::Keys));
@@ -116,16 +116,16 @@ fn skeleton(tensors: &Tensors) -> Result<Skeleton, String> {
     if tensors.has("backbone.features.") {
         return detector(tensors);
     }
-    let own = Some(("classifier.0", "classifier.1"));
+    let library = Some(("classifier.0", "classifier.1"));
     let v3 = tensors.has("features.1.block.") && tensors.has("classifier.0.");
     let classifier = || {
-        let dense = dense(tensors, "classifier", own.filter(|_| v3))?;
-        Ok::<_, String>(Names::Classifier { pool: "avgpool".into(), hidden: None, dense })
+        let dense = dense(tensors, "classifier", library.filter(|_| v3))?;
+        Ok::<_, String>(TopModules::Classifier { pool: "avgpool".into(), hidden: None, dense })
     };
     let top = match tensors.has("backbone.") {
         false => classifier()?,
-        true if tensors.has("classifier.0.convs.") => Names::DeepLabV3,
-        true => Names::LrAspp,
+        true if tensors.has("classifier.0.convs.") => TopModules::DeepLabV3,
+        true => TopModules::LrAspp,
     };
     let list = if tensors.has("backbone.") { "backbone" } else { "features" };
     let modules = tensors.count(&format!("{list}."));
@@ -136,15 +136,15 @@ fn skeleton(tensors: &Tensors) -> Result<Skeleton, String> {
         stem_feature: format!("{list}.0"),
         blocks: blocks.collect::<Result<_, _>>()?,
         stages: None,
-        collapses: tensors.has(&format!("{list}.1.block.")),
-        replaceable: true,
+        expand_optional: tensors.has(&format!("{list}.1.block.")),
+        hidden_in_classifier: true,
         head: vec![layer(&last)],
         head_feature: Some(last),
         top,
     })
 }
 
-/// SSDLite's: its backbone is cut in two behind a block's first convolution.
+/// SSDLite's modules. Its backbone is split into two lists after a block's expansion convolution.
 fn detector(tensors: &Tensors) -> Result<Skeleton, String> {
     let [front, back] = [0, 1].map(|i| format!("backbone.features.{i}"));
     let cut = tensors.count(&format!("{front}.")).saturating_sub(1);
@@ -163,20 +163,20 @@ fn detector(tensors: &Tensors) -> Result<Skeleton, String> {
         stem_feature: format!("{front}.0"),
         blocks,
         stages: None,
-        collapses: true,
-        replaceable: false,
+        expand_optional: true,
+        hidden_in_classifier: false,
         head: vec![layer(&format!("{back}.{tail}"))],
         head_feature: Some(format!("{back}.{tail}")),
-        top: Names::SsdLite,
+        top: TopModules::SsdLite,
     })
 }
 
-/// A convolution, its batch norm and its activation in a row.
+/// A convolution, its batch norm and its activation, numbered from 0.
 pub(super) fn layer(prefix: &str) -> Layer {
     layer_from(prefix, 0)
 }
 
-/// The same where other modules come before.
+/// A convolution, its batch norm and its activation, numbered from `first`.
 pub(super) fn layer_from(prefix: &str, first: usize) -> Layer {
     let at = |i: usize| format!("{prefix}.{}", first + i);
     Layer { conv: at(0), norm: Some(at(1)), activation: Some(at(2)), ..Layer::default() }
@@ -187,11 +187,11 @@ fn block(tensors: &Tensors, name: String) -> Result<Block, String> {
     children(tensors, name, if v2 { "conv." } else { "block." }, 0)
 }
 
-/// The block whose modules are numbered behind `name` and `list`, from the `first` on.
+/// The block whose modules are called `{name}.{list}{i}`, with `i` from `first` on.
 fn children(tensors: &Tensors, name: String, list: &str, first: usize) -> Result<Block, String> {
     let mut squeeze = None;
     let mut layers = Vec::new();
-    // Up to the last that is there: one between that lacks its only tensor is still a module.
+    // Up to the last module with tensors: one in between may lack its only tensor.
     let last = (first..4).rev().find(|j| tensors.has(&format!("{name}.{list}{j}.")));
     for j in first..last.map_or(first, |last| last + 1) {
         let child = format!("{name}.{list}{j}");
@@ -209,8 +209,8 @@ fn children(tensors: &Tensors, name: String, list: &str, first: usize) -> Result
         }
     }
     let project = match list {
-        // V2's projection lies in the block itself, behind the layers that are lists, and so does its batch
-        // norm, unless that was folded into it.
+        // V2's projection and its batch norm, unless that was folded, are direct children of the block, after
+        // the layers that are lists.
         "conv." => {
             let lists =
                 layers.iter().rposition(|child| [0, 1].iter().any(|i| tensors.has(&format!("{child}.{i}."))));
@@ -225,16 +225,16 @@ fn children(tensors: &Tensors, name: String, list: &str, first: usize) -> Result
     let (expand, depthwise) = match &layers[..] {
         [depthwise] => (None, layer(depthwise)),
         [expand, depthwise] => (Some(layer(expand)), layer(depthwise)),
-        _ => return Err(format!("{name} is no inverted residual")),
+        _ => return Err(format!("{name} is not an inverted residual")),
     };
     if project.is_none() {
-        return Err(format!("{name} is no inverted residual"));
+        return Err(format!("{name} is not an inverted residual"));
     }
     Ok(Block {
         feature: name.clone(),
         sum: Some(name),
         expand,
-        windowed: Some(depthwise),
+        spatial: Some(depthwise),
         squeeze,
         project,
         ..Block::default()

@@ -5,7 +5,7 @@ use super::{
     library::Library,
     preprocessing::{Centre, Colours, Filter, Grid, HALF, PerChannel, Preprocessing, Resize},
     rules::{Dilated, Rules},
-    skeleton::{Block, Layer, Names, Skeleton, dense},
+    skeleton::{Block, Layer, Skeleton, TopModules, dense},
     table::Table,
     task::Scores,
     timm,
@@ -20,7 +20,7 @@ const NAME: &str = "transformers";
 
 pub(super) static LIBRARY: Library = Library {
     name: NAME,
-    // A base model, without what answers, has no prefix.
+    // A base model, without a head, has no prefix.
     anchors: &[
         Anchor::new("mobilenet_v1.conv_stem.convolution.weight"),
         Anchor::new("mobilenet_v2.conv_stem.first_conv.convolution.weight"),
@@ -35,12 +35,12 @@ pub(super) static LIBRARY: Library = Library {
     scores,
 };
 
-/// A network of transformers'.
+/// A network of transformers.
 pub(super) const fn known(name: &'static str, table: &'static Table, presets: &'static [Preset]) -> Known {
     Known::new(NAME, name, table, presets)
 }
 
-/// The image processors' defaults.
+/// The defaults of transformers' image processors.
 pub(super) const PRESET: Preprocessing = Preprocessing {
     resize: Resize::Short(256),
     filter: Filter::Bilinear,
@@ -52,7 +52,7 @@ pub(super) const PRESET: Preprocessing = Preprocessing {
     std: PerChannel::new(&HALF),
 };
 
-/// Google's segmenter's; of a label map nothing is cut.
+/// The preprocessing of Google's segmenter. A label map is not cropped.
 pub(super) const SEGMENTING: Preprocessing =
     Preprocessing { resize: Resize::Short(513), crop: None, ..PRESET };
 
@@ -62,11 +62,11 @@ fn recognises(tensors: &Tensors) -> bool {
         .any(|(root, _)| tensors.has(&format!("{root}conv_stem.")) && tensors.has(&format!("{root}layer.0.")))
 }
 
-/// What stands before the modules of a network, and whether it is V1: base models have no prefix.
+/// Prefixes of a network's modules, and true for V1. Base models have no prefix.
 const ROOTS: [(&str, Option<bool>); 3] =
     [("mobilenet_v1.", Some(true)), ("mobilenet_v2.", Some(false)), ("", None)];
 
-/// TensorFlow's padding and epsilon, unless `config.json` says otherwise.
+/// TensorFlow's padding and epsilon, unless `config.json` overrides them.
 fn rules(_: &str, table: &Table, _: &Tensors, config: Option<&Config>) -> Result<Rules> {
     let mut rules = Rules::new(NAME, table, 1e-3);
     rules.padding.value = Padding::Same;
@@ -88,23 +88,22 @@ fn rules(_: &str, table: &Table, _: &Tensors, config: Option<&Config>) -> Result
         rules.activation = Some(Sourced::new(activation, config.source("hidden_act")));
     }
     if let Some(stride) = config.count("output_stride")? {
-        let dilated = Some(Dilated { stride, at_once: false });
+        let dilated = Some(Dilated { stride, dilates_first_block: false });
         rules.dilated = Sourced::new(dilated, config.source("output_stride"));
     }
     Ok(rules)
 }
 
 fn scores(config: &Config) -> Result<Option<Scores>> {
-    timm::problem(config)
+    timm::problem_type(config)
 }
 
 fn preprocessing(_: Option<&Config>, preprocessor: Option<&Config>) -> Result<Option<Preprocessing>> {
-    preprocessor.map(of_pictures).transpose()
+    preprocessor.map(read_preprocessing).transpose()
 }
 
-/// What `preprocessor_config.json` says, with the image processors' defaults for what it
-/// leaves out.
-fn of_pictures(config: &Config) -> Result<Preprocessing> {
+/// Reads `preprocessor_config.json`, with the image processors' defaults for missing fields.
+fn read_preprocessing(config: &Config) -> Result<Preprocessing> {
     let flag = |field: &str, default| Ok::<_, crate::Error>(config.flag(field)?.unwrap_or(default));
     for unwanted in ["do_pad", "do_flip_channel_order"] {
         if flag(unwanted, false)? {
@@ -120,7 +119,7 @@ fn of_pictures(config: &Config) -> Result<Preprocessing> {
     if (scale * 255.0 - 1.0).abs() > 1e-6 {
         return Err(config.error("rescale_factor", format!("{scale} is not supported, only 1/255")));
     }
-    // Pillow's numbers.
+    // Pillow's constants.
     let filter = match config.get("resample").map(|v| v.as_u64()) {
         None | Some(Some(2)) => Filter::Bilinear,
         Some(Some(0)) => Filter::Nearest,
@@ -136,7 +135,7 @@ fn of_pictures(config: &Config) -> Result<Preprocessing> {
     });
     let resize = size(config, "size")?.unwrap_or(Resize::Short(256));
     if crop.is_none() && matches!(resize, Resize::Short(_)) {
-        return Err(config.error("do_center_crop", "false leaves the input's size open"));
+        return Err(config.error("do_center_crop", "false leaves the input size undefined"));
     }
     let normal = flag("do_normalize", true)?;
     let colour = |field, otherwise| match normal {
@@ -148,8 +147,8 @@ fn of_pictures(config: &Config) -> Result<Preprocessing> {
     Ok(Preprocessing { resize, filter, grid, crop, centre: Centre::Down, colours, mean, std })
 }
 
-/// A size as the processors write it: rows and columns, a shorter side, or, in older files, a
-/// number, which is a shorter side or that of a square.
+/// Parses a size: rows and columns, or the shorter side. Older files have a single number for the shorter
+/// side or for both sides of a square.
 fn size(config: &Config, field: &str) -> Result<Option<Resize>> {
     if config.get(field).is_some_and(|v| v.is_number()) {
         return Ok(config.count(field)?.map(Resize::Short));
@@ -167,14 +166,13 @@ fn size(config: &Config, field: &str) -> Result<Option<Resize>> {
     }
 }
 
-/// The classes' names in `config.json`, unless they are the placeholders that transformers
-/// fills in.
+/// Reads the class names from `config.json`, unless they are transformers' placeholders.
 fn labels(config: &Config) -> Result<Option<Vec<String>>> {
     let Some(names) = config.section("id2label")? else { return Ok(None) };
     let count = names.fields().count();
     let names: Option<Vec<String>> =
         (0..count).map(|i| names.get(&i.to_string())?.as_str().map(String::from)).collect();
-    let names = names.ok_or_else(|| config.error("id2label", "expected a text for each of 0, 1, 2 ..."))?;
+    let names = names.ok_or_else(|| config.error("id2label", "expected a string for each of 0, 1, 2 ..."))?;
     let placeholders = names.iter().enumerate().all(|(i, name)| *name == format!("LABEL_{i}"));
     Ok((!placeholders).then_some(names))
 }
@@ -189,17 +187,17 @@ fn skeleton(tensors: &Tensors) -> std::result::Result<Skeleton, String> {
     let stem = format!("{root}conv_stem");
     let blocks = if v1 {
         if !layers.is_multiple_of(2) {
-            return Err(format!("{layers} layers are not pairs of depthwise and pointwise ones"));
+            return Err(format!("{layers} layers do not form pairs of depthwise and pointwise layers"));
         }
         let pair = |i| Block {
-            windowed: Some(layer(&at(i))),
+            spatial: Some(layer(&at(i))),
             project: Some(layer(&at(i + 1))),
             feature: at(i + 1),
             ..Block::default()
         };
         (0..layers).step_by(2).map(pair).collect()
     } else {
-        // The stem holds the first block as well, which never adds.
+        // The stem module also contains the first block, which never adds.
         let first = Block { sum: None, ..block(tensors, stem.clone()) };
         std::iter::once(first).chain((0..layers).map(|i| block(tensors, at(i)))).collect()
     };
@@ -210,14 +208,14 @@ fn skeleton(tensors: &Tensors) -> std::result::Result<Skeleton, String> {
         stem_feature: stem,
         blocks,
         stages: None,
-        collapses: false,
-        replaceable: false,
+        expand_optional: false,
+        hidden_in_classifier: false,
         head: head.iter().map(|name| layer(name)).collect(),
         head_feature: head,
         top: if tensors.has("segmentation_head.") {
-            Names::DeepLabV3Plus
+            TopModules::DeepLabV3Plus
         } else {
-            Names::Classifier {
+            TopModules::Classifier {
                 pool: format!("{root}pooler"),
                 hidden: None,
                 dense: dense(tensors, "classifier", None)?,
@@ -239,7 +237,7 @@ fn block(tensors: &Tensors, name: String) -> Block {
     let part = |part: &str| layer(&format!("{name}.{part}"));
     Block {
         expand: tensors.has(&format!("{name}.expand_1x1.")).then(|| part("expand_1x1")),
-        windowed: Some(part("conv_3x3")),
+        spatial: Some(part("conv_3x3")),
         project: Some(part("reduce_1x1")),
         feature: name.clone(),
         sum: Some(name),

@@ -8,13 +8,13 @@ use super::{
 use crate::graph::Activation::Relu6;
 
 impl Family {
-    /// Depthwise-separable blocks, without residuals.
+    /// Depthwise-separable blocks without residuals.
     pub const V1: Self = Self("MobileNetV1");
-    /// The same with a full convolution in place of each depthwise-separable pair.
+    /// MobileNetV1 with a dense convolution in place of each depthwise-separable pair.
     pub const V1_FULL: Self = Self("MobileNetV1 with full convolutions");
 }
 
-/// A block for each of `ones`: none expands.
+/// A stage with one block per element of `ones`. No block expands.
 const fn separable(outputs: usize, ones: &'static [f64], stride: usize) -> Stage {
     Stage::new(outputs, ones, stride, 3, Relu6).narrow().no_residual()
 }
@@ -51,7 +51,7 @@ pub(super) static V1: Table = v1(None);
 /// With the pointwise convolution before the pool that timm's `mobilenetv1_100h` has.
 pub(super) static V1_HEAD: Table = v1(Some(Head { activation: Relu6, channels: 1024, narrows: false }));
 
-/// As libraries name them.
+/// The libraries' names.
 pub(super) static KNOWN: &[Known] = &[
     timm::known("mobilenetv1_100", &V1, 1.0, &[Preset::new("ra4_e3600_r224_in1k", timm::RA4)]),
     timm::known("mobilenetv1_100h", &V1_HEAD, 1.0, &[Preset::new("ra4_e3600_r224_in1k", timm::RA4)]),

@@ -10,16 +10,16 @@ use crate::graph::Activation::{Identity, Relu6};
 impl Family {
     /// Inverted residuals with ReLU6.
     pub const V2: Self = Self("MobileNetV2");
-    /// The same under a pyramid of a mean and a pointwise convolution: segmentation.
+    /// Segmentation with a MobileNetV2 backbone and a pyramid of a pooled and a pointwise branch.
     pub const DEEPLAB_V3_PLUS: Self = Self("DeepLabV3+ with MobileNetV2");
 }
 
 pub(super) static V2: Table = v2(Family::V2, STAGES, Top::Classifier(None));
 
-/// With a pointwise convolution in the first block too, which transformers' networks may have.
+/// With an expansion convolution in the first block too, an option of transformers.
 pub(super) static V2_WIDENED: Table = v2(Family::V2, WIDENED, Top::Classifier(None));
 
-/// Under what segments, as transformers has it.
+/// With transformers' segmentation head.
 pub(super) static DEEPLAB: Table = v2(Family::DEEPLAB_V3_PLUS, STAGES, Top::DeepLabV3Plus);
 pub(super) static DEEPLAB_WIDENED: Table = v2(Family::DEEPLAB_V3_PLUS, WIDENED, Top::DeepLabV3Plus);
 
@@ -54,11 +54,11 @@ const fn v2(family: Family, stages: &'static [Stage], top: Top) -> Table {
     }
 }
 
-/// timm's depth multipliers of 1.2 and 1.4, which leave the first and the last stage alone.
+/// timm's depth multipliers of 1.2 and 1.4, which do not change the first and the last stage.
 const DEEPER_110: &[&[f64]] = &[&[1.0], &[6.0; 3], &[6.0; 4], &[6.0; 5], &[6.0; 4], &[6.0; 4], &[6.0]];
 const DEEPER_120: &[&[f64]] = &[&[1.0], &[6.0; 3], &[6.0; 5], &[6.0; 6], &[6.0; 5], &[6.0; 5], &[6.0]];
 
-/// As libraries name them.
+/// The libraries' names.
 pub(super) static KNOWN: &[Known] = &[
     torchvision::known(
         "mobilenet_v2",

@@ -1,5 +1,5 @@
-//! MobileNetV3: tables 1 and 2 of "Searching for MobileNetV3", arXiv 1905.02244, and the
-//! minimalistic networks that its authors published beside them.
+//! MobileNetV3: tables 1 and 2 of "Searching for MobileNetV3", arXiv 1905.02244, and its authors'
+//! minimalistic variants.
 
 use super::{
     known::{Known, Preset},
@@ -18,21 +18,22 @@ impl Family {
     pub const V3_LARGE_MINIMALISTIC: Self = Self("minimalistic MobileNetV3-Large");
     /// V3-Small without squeeze-excite, hard-swish and 5x5 kernels.
     pub const V3_SMALL_MINIMALISTIC: Self = Self("minimalistic MobileNetV3-Small");
-    /// V3-Large with windows, expansions, depths and squeeze-excite that were searched for, as once-for-all's are.
+    /// V3-Large with kernel sizes, expansions, depths and squeeze-excite from an architecture search, as in
+    /// once-for-all.
     pub const V3_SEARCHED: Self = Self("searched MobileNetV3");
-    /// V3-Large under a lite reduced spatial pyramid: segmentation.
+    /// Segmentation with a V3-Large backbone and a lite reduced spatial pyramid.
     pub const LR_ASPP: Self = Self("LR-ASPP with MobileNetV3-Large");
-    /// V3-Small under the same.
+    /// Segmentation with a V3-Small backbone and a lite reduced spatial pyramid.
     pub const LR_ASPP_SMALL: Self = Self("LR-ASPP with MobileNetV3-Small");
-    /// V3-Large under a spatial pyramid of dilated convolutions: segmentation.
+    /// Segmentation with a V3-Large backbone and a spatial pyramid of dilated convolutions.
     pub const DEEPLAB_V3: Self = Self("DeepLabV3 with MobileNetV3-Large");
-    /// V3-Large under separable single-shot heads: detection.
+    /// Detection with a V3-Large backbone and separable single-shot heads.
     pub const SSDLITE: Self = Self("SSDLite with MobileNetV3-Large");
-    /// V3-Small under the same.
+    /// Detection with a V3-Small backbone and separable single-shot heads.
     pub const SSDLITE_SMALL: Self = Self("SSDLite with MobileNetV3-Small");
 }
 
-/// `head` and `hidden` are the channels of the convolution before the pool and of the layer behind it.
+/// `head` and `hidden` are the channels of the convolution before the pool and of the layer after it.
 const fn v3(
     family: Family,
     stages: &'static [Stage],
@@ -78,14 +79,14 @@ const STAGES_OF_SMALL: [Stage; 5] = [
 
 pub(super) static SMALL: Table = v3(Family::V3_SMALL, &STAGES_OF_SMALL, HardSwish, 576, 1024);
 
-/// Under what segments and detects: torchvision publishes Large, and builds Small as well.
-pub(super) static LRASPP: Table = under(Family::LR_ASPP, Top::LrAspp, &STAGES_OF_LARGE, 960);
-pub(super) static LRASPP_SMALL: Table = under(Family::LR_ASPP_SMALL, Top::LrAspp, &STAGES_OF_SMALL, 576);
-pub(super) static DEEPLAB: Table = under(Family::DEEPLAB_V3, Top::DeepLabV3, &STAGES_OF_LARGE, 960);
-pub(super) static SSDLITE: Table = under(Family::SSDLITE, Top::SsdLite, &REDUCED_LARGE, 480);
-pub(super) static SSDLITE_SMALL: Table = under(Family::SSDLITE_SMALL, Top::SsdLite, &REDUCED_SMALL, 288);
+/// With segmentation and detection heads. torchvision publishes weights for Large, and can build Small too.
+pub(super) static LRASPP: Table = with_top(Family::LR_ASPP, Top::LrAspp, &STAGES_OF_LARGE, 960);
+pub(super) static LRASPP_SMALL: Table = with_top(Family::LR_ASPP_SMALL, Top::LrAspp, &STAGES_OF_SMALL, 576);
+pub(super) static DEEPLAB: Table = with_top(Family::DEEPLAB_V3, Top::DeepLabV3, &STAGES_OF_LARGE, 960);
+pub(super) static SSDLITE: Table = with_top(Family::SSDLITE, Top::SsdLite, &REDUCED_LARGE, 480);
+pub(super) static SSDLITE_SMALL: Table = with_top(Family::SSDLITE_SMALL, Top::SsdLite, &REDUCED_SMALL, 288);
 
-/// torchvision's reduced tail: SSDLite has half of the channels in the last stage and the head.
+/// torchvision's `reduced_tail`: SSDLite halves the channels of the last stage and of the head.
 static REDUCED_LARGE: [Stage; 6] = reduced(STAGES_OF_LARGE);
 static REDUCED_SMALL: [Stage; 5] = reduced(STAGES_OF_SMALL);
 
@@ -94,7 +95,7 @@ const fn reduced<const N: usize>(mut stages: [Stage; N]) -> [Stage; N] {
     stages
 }
 
-const fn under(family: Family, top: Top, stages: &'static [Stage], head: usize) -> Table {
+const fn with_top(family: Family, top: Top, stages: &'static [Stage], head: usize) -> Table {
     let dilated = if matches!(top, Top::SsdLite) { None } else { Some(16) };
     Table { top, dilated, ..v3(family, stages, HardSwish, head, 0) }
 }
@@ -128,8 +129,8 @@ pub(super) static SMALL_MINIMALISTIC: Table = v3(
     1024,
 );
 
-/// timm's `mobilenetv3_rw`, older than the published weights: no sum in the first block,
-/// squeeze-excite with the block's activation, and a hidden layer without bias.
+/// timm's `mobilenetv3_rw`, which predates the published weights: no residual in the first block, the block's
+/// activation in squeeze-excite, and a hidden layer without bias.
 pub(super) static LARGE_RW: Table = Table {
     stages: &[
         Stage::new(16, &[1.0], 1, 3, Relu).narrow().no_residual(),
@@ -145,7 +146,7 @@ pub(super) static LARGE_RW: Table = Table {
     ..v3(Family::V3_LARGE, &[], HardSwish, 960, 1280)
 };
 
-/// once-for-all's, the largest; of others every block has its own window, and every stage its own depth.
+/// once-for-all's largest network. In others, kernel sizes differ per block, and depths per stage.
 static SEARCHED: Table = Table {
     top: Top::Classifier(Some(Hidden { activation: HardSwish, bias: false, norm: false, channels: 1280 })),
     ..v3(
@@ -164,11 +165,11 @@ static SEARCHED: Table = Table {
     )
 };
 
-/// timm's depth multiplier of 1.2, which rounds up: the head doubles.
+/// timm's depth multiplier of 1.2, which rounds up, so that the head has two convolutions.
 const DEEPER: &[&[f64]] =
     &[&[1.0; 2], &[4.0, 3.0, 3.0], &[3.0; 4], &[6.0, 2.5, 2.5, 2.3, 2.3], &[6.0; 3], &[6.0; 4]];
 
-/// As libraries name them.
+/// The libraries' names.
 pub(super) static KNOWN: &[Known] = &[
     torchvision::known(
         "mobilenet_v3_large",
@@ -182,7 +183,7 @@ pub(super) static KNOWN: &[Known] = &[
     torchvision::known("ssdlite320_mobilenet_v3_large", &SSDLITE, &[torchvision::COCO.hashed(&["a79551df"])]),
     torchvision::known("ssdlite_mobilenet_v3_small", &SSDLITE_SMALL, &[torchvision::COCO]),
     ofa::known("mobilenet_v3", &SEARCHED, &[ofa::IMAGENET]),
-    // Before the published one, which it would otherwise pass for with a bias missing.
+    // Before `mobilenetv3_large_*`: the keys would also fit that table, with a missing bias.
     timm::known("mobilenetv3_rw", &LARGE_RW, 1.0, &[Preset::new("rmsp_in1k", timm::BICUBIC)]),
     timm::known("mobilenetv3_large_075", &LARGE, 0.75, &[Preset::new("untrained", timm::BILINEAR)]),
     timm::known(

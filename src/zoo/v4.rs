@@ -1,5 +1,5 @@
-//! MobileNetV4's convolutional networks: tables 11 to 13 of "MobileNetV4: Universal Models for the
-//! Mobile Ecosystem", arXiv 2404.10518, as timm has them.
+//! MobileNetV4's convolutional networks: tables 11 to 13 of "MobileNetV4: Universal Models for the Mobile
+//! Ecosystem", arXiv 2404.10518, as in timm.
 
 use super::{
     known::{Known, Preset},
@@ -9,11 +9,11 @@ use super::{
 use crate::graph::Activation::{Identity, Relu};
 
 impl Family {
-    /// Universal inverted bottlenecks behind full convolutions.
+    /// Universal inverted bottlenecks after dense convolutions.
     pub const V4_CONV_SMALL: Self = Self("MobileNetV4-Conv-Small");
-    /// Universal inverted bottlenecks behind a fused one.
+    /// Universal inverted bottlenecks after a fused one.
     pub const V4_CONV_MEDIUM: Self = Self("MobileNetV4-Conv-Medium");
-    /// Universal inverted bottlenecks behind a fused one, wider.
+    /// Universal inverted bottlenecks after a fused one, wider than Medium.
     pub const V4_CONV_LARGE: Self = Self("MobileNetV4-Conv-Large");
 }
 
@@ -35,7 +35,7 @@ const fn v4(family: Family, stem_channels: usize, stages: &'static [Stage]) -> T
     }
 }
 
-/// A convolution over all channels.
+/// A stage of one dense convolution.
 const fn conv(outputs: usize, kernel: usize, stride: usize) -> Stage {
     Stage {
         dense: true,
@@ -46,13 +46,13 @@ const fn conv(outputs: usize, kernel: usize, stride: usize) -> Stage {
     }
 }
 
-/// A fused inverted bottleneck: the convolution over all channels widens, a pointwise one narrows.
+/// A stage of fused inverted bottlenecks: a dense expansion convolution and a pointwise projection.
 const fn fused(outputs: usize, expansions: &'static [f64], kernel: usize, stride: usize) -> Stage {
     Stage { dense: true, ..Stage::new(outputs, expansions, stride, kernel, Relu).narrow() }
 }
 
-/// Universal inverted bottlenecks: a depthwise convolution at the start, one in the middle, both
-/// or neither.
+/// A stage of universal inverted bottlenecks: with a depthwise convolution at the start, in the middle, in
+/// both places or in neither.
 const fn universal(
     outputs: usize,
     expansions: &'static [f64],
@@ -84,7 +84,7 @@ pub(super) static CONV_SMALL: Table = v4(
 pub(super) static CONV_MEDIUM: Table = v4(Family::V4_CONV_MEDIUM, 32, MEDIUM);
 pub(super) static CONV_LARGE: Table = v4(Family::V4_CONV_LARGE, 24, LARGE);
 
-/// timm's, whose maps a filter shrinks.
+/// timm's variants with anti-aliasing filters.
 pub(super) static CONV_AA_MEDIUM: Table =
     Table { antialias: Antialias::Average, ..v4(Family::V4_CONV_MEDIUM, 32, MEDIUM) };
 pub(super) static CONV_AA_LARGE: Table =
@@ -132,7 +132,7 @@ const LARGE: &[Stage] = &[
     universal(512, &[4.0; 3], 5, 0, 1),
 ];
 
-/// As libraries name them.
+/// The libraries' names.
 pub(super) static KNOWN: &[Known] = &[
     timm::known("mobilenetv4_conv_small_035", &CONV_SMALL, 0.35, &[Preset::new("untrained", timm::RA4)])
         .fixed_ends(),

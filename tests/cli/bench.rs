@@ -268,7 +268,7 @@ fn adapters_are_not_the_cpu() {
 fn without_an_adapter_the_cpu_alone_is_measured() {
     let output = super::without_driver(tiny(&["--json"])).output().unwrap();
     assert!(output.status.success(), "{output:?}");
-    assert!(super::text(&output.stderr).contains("the CPU alone is measured"));
+    assert!(super::text(&output.stderr).contains("only the CPU is measured"));
     let told: Value = serde_json::from_slice(&output.stdout).unwrap();
     let rows = told["results"].as_array().unwrap();
     assert!(rows.len() == 1 && rows[0]["backend"] == "cpu", "{told}");

@@ -166,17 +166,14 @@ fn what_the_cpu_does_not_do_is_refused() {
             refused(command, words);
         }
     }
-    refused(
-        goldcrest(["tune", "--weights", SEEDED, "--backend", "cpu"]),
-        &["--backend", "graphics adapters"],
-    );
+    refused(goldcrest(["tune", "--weights", SEEDED, "--backend", "cpu"]), &["--backend", "graphics adapter"]);
     let inspect = |more: &[&str]| {
         let mut command = goldcrest(["inspect", "--weights", SEEDED, "--backend", "cpu"]);
         command.args(more);
         command
     };
     let shaders = folder.path().join("shaders");
-    refused(inspect(&["--shaders", shaders.to_str().unwrap()]), &["--shaders", "the CPU runs none"]);
+    refused(inspect(&["--shaders", shaders.to_str().unwrap()]), &["--shaders", "the CPU runs no shaders"]);
     assert!(!shaders.exists());
     refused(inspect(&["--precision", "f16"]), &["f16", "(cpu, ", "f32"]);
     refused(inspect(&["--fuse", "block"]), &["--fuse", "CPU"]);

@@ -20,7 +20,7 @@ fn without_arguments_right_answers_and_a_drawing() {
     let told: Vec<&str> = text.lines().filter(|line| line.contains(subject)).collect();
     assert!(told.len() >= 4, "told, classified, detected and segmented: {text}");
     for word in
-        ["classified in", "detected in", "segmented in", "drawn in goldcrest-demo.png", "next: goldcrest"]
+        ["classified in", "detected in", "segmented in", "written to goldcrest-demo.png", "next: goldcrest"]
     {
         assert!(text.contains(word), "{text} does not say {word:?}");
     }
@@ -71,7 +71,7 @@ fn where_nothing_can_be_written_it_only_prints() {
     fs::create_dir(folder.path().join("goldcrest-demo.png")).unwrap();
     let text = answer(bare(folder.path()));
     assert!(
-        text.contains("not drawn: goldcrest-demo.png: is a folder") && text.contains("segmented"),
+        text.contains("not written: goldcrest-demo.png: is a folder") && text.contains("segmented"),
         "{text}"
     );
 

@@ -103,7 +103,7 @@ fn a_study_that_is_interrupted_on_a_full_disk_loses_nothing() {
         let mut heard = String::new();
         // It has begun, and hears signals.
         stderr.read_line(&mut heard).unwrap();
-        assert!(heard.contains("the CPU alone is studied"), "{heard}");
+        assert!(heard.contains("only the CPU is measured"), "{heard}");
         assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
         stderr.read_to_string(&mut heard).unwrap();
         let output = child.wait_with_output().unwrap();

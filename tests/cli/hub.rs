@@ -177,7 +177,7 @@ fn without_a_network_or_the_model_it_says_so() {
     let address = hub.address();
     refused(classify("timm/none", &address, home.path()), &["timm/none", &address, "no such model"]);
     refused(classify("private/one", &address, home.path()), &["private/one", &address, "HF_TOKEN"]);
-    refused(classify("nonsense", &address, home.path()), &["nonsense", "no model's name"]);
+    refused(classify("nonsense", &address, home.path()), &["nonsense", "not a model's name"]);
     assert!(failure(goldcrest(["inspect", "--model", MODEL, "--weights", SEEDED]), 2).contains("--model"));
     let without = ["inspect", "--weights", SEEDED, "--hub-timeout", "9"];
     assert!(failure(goldcrest(without), 2).contains("--hub-timeout"));

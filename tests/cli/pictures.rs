@@ -173,7 +173,7 @@ fn one_that_cannot_be_read_costs_no_other_its_answer() {
         let (file, error) = (picture["file"].as_str().unwrap(), picture["error"].as_str().unwrap());
         assert!(error.starts_with(file) && *complaint == format!("error: {error}"), "{error} {complaint}");
     }
-    assert_eq!(complaints[3..], ["error: 3 of 5 pictures could not be answered"]);
+    assert_eq!(complaints[3..], ["error: 3 of 5 pictures could not be processed"]);
 }
 
 #[test]
@@ -269,9 +269,9 @@ fn pictures_are_saved_by_name_and_never_over_another() {
     let before = fs::read(folder.path().join("a/x.png")).unwrap();
     for (arguments, word) in [
         (&["a/x.png", "--out", "a"][..], "own folder"),
-        (&["a/x.png", "--mask", "{folder}a/{stem}.png"], "is read too"),
+        (&["a/x.png", "--mask", "{folder}a/{stem}.png"], "is also an input"),
         (&["a/x.png", "a/deep/y.PNG", "--out", "one.png"], "was written for another picture"),
-        (&["a/x.png", "--out", "o/", "--mask", "o/"], "--out and --mask are one place"),
+        (&["a/x.png", "--out", "o/", "--mask", "o/"], "--out and --mask are the same destination"),
         (&["a/x.png", "--out", "{what}.png"], "{stem}, {name}"),
         (&["a/x.png", "--out", "-"], "cannot both go to standard output"),
     ] {
@@ -308,17 +308,17 @@ fn what_is_found_is_spared() {
         (output.status.code().unwrap(), complaints(&output).join("\n"))
     };
     for (arguments, word) in [
-        (&["segment", ".", "--mask", "{folder}/x{stem}.png"][..], "is read too"),
-        (&["segment", ".", "--mask", "b.png"], "is read too"),
-        (&["segment", "?.png", "--out", "b.png"], "is read too"),
-        (&["segment", "a.png", "b.png", "--mask", "sub/../b.png"], "is read too"),
-        (&["segment", "@list.png", "--mask", "list.png"], "is read too"),
-        (&["segment", "@list", "--mask", "a.png"], "is read too"),
-        (&["segment", "a.png", ".", "--mask", "sub/"], "is read too"),
-        (&["embed", "@list.npy", "--out", "list.npy"], "is read too"),
-        (&["embed", ".", "--ext", "png,npy", "--out", "list.npy"], "is read too"),
+        (&["segment", ".", "--mask", "{folder}/x{stem}.png"][..], "is also an input"),
+        (&["segment", ".", "--mask", "b.png"], "is also an input"),
+        (&["segment", "?.png", "--out", "b.png"], "is also an input"),
+        (&["segment", "a.png", "b.png", "--mask", "sub/../b.png"], "is also an input"),
+        (&["segment", "@list.png", "--mask", "list.png"], "is also an input"),
+        (&["segment", "@list", "--mask", "a.png"], "is also an input"),
+        (&["segment", "a.png", ".", "--mask", "sub/"], "is also an input"),
+        (&["embed", "@list.npy", "--out", "list.npy"], "is also an input"),
+        (&["embed", ".", "--ext", "png,npy", "--out", "list.npy"], "is also an input"),
         // What comes through a pipe may name it yet.
-        (&["segment", "@-", "--mask", "x{stem}.png"], "is there already"),
+        (&["segment", "@-", "--mask", "x{stem}.png"], "exists already"),
     ] {
         let (status, told) = run(arguments[0], &arguments[1..], b"a.png\nb.png\n");
         assert!(status == 1 && told.contains(word), "{arguments:?}: {told}");
@@ -351,7 +351,7 @@ fn what_is_found_is_spared() {
         let weights = fs::canonicalize("assets/demo/segment").unwrap();
         let mut command = on_cpu("segment", &weights, &["-", "--out", "a.png"]);
         command.current_dir(folder.path()).stdin(fs::File::open(at("a.png")).unwrap());
-        refused(command, &["is read too"]);
+        refused(command, &["is also an input"]);
         assert!(before[0].1 == kept("a.png"));
         std::os::unix::fs::symlink("nowhere", at("fresh/note")).unwrap();
         let (status, told) = run("segment", &["fresh/a*", "--mask", "o/"], b"");

@@ -83,7 +83,10 @@ fn pictures_of_ones_own_are_judged_by_their_folders() {
     // Others were judged on other pictures.
     refused(search(&out, &["--within", "10s"]), &["judged.jsonl", "other pictures"]);
     fs::create_dir(pictures.join("nonsense")).unwrap();
-    refused(search(&folder.path().join("other"), &own), &["--pictures", "nonsense", "like no class"]);
+    refused(
+        search(&folder.path().join("other"), &own),
+        &["--pictures", "nonsense", "not the name of a class"],
+    );
     assert!(!folder.path().join("other").exists());
 }
 
@@ -95,13 +98,13 @@ fn what_cannot_be_is_told_and_leaves_nothing() {
     refused(search(&out, &["--within", "1us"]), &["even the smallest", "0.001"]);
     refused(within(&["--weights", "assets/demo/classify", "--pictures", "assets"]), &["no supernet"]);
     refused(within(&["--sizes", "97"]), &["size"]);
-    refused(search(&folder.path().join("none/found"), &["--within", "10s"]), &["--out", "make that first"]);
+    refused(search(&folder.path().join("none/found"), &["--within", "10s"]), &["--out", "create it first"]);
     refused(
         search(
             Path::new("assets/supernet"),
             &["--within", "10s", "--weights", "assets/supernet", "--pictures", "assets"],
         ),
-        &["the supernet lies there"],
+        &["is the folder of the supernet"],
     );
     assert!(failure(search(&out, &[]), 2).contains("--within"));
     assert!(failure(within(&["--weights", "assets/supernet"]), 2).contains("--pictures"));

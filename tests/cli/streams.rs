@@ -336,5 +336,5 @@ fn vectors_as_files_and_their_neighbours() {
     assert_eq!(fs::read_to_string(path("v.jsonl")).unwrap().lines().count(), 4);
     assert_eq!(embed(&["--out", "v.txt"]).output().unwrap().status.code(), Some(2));
     let mut segmenter = on_cpu("embed", Path::new(SEGMENT), &[CAT]);
-    assert!(complaints(&segmenter.output().unwrap())[0].contains("embed wants"));
+    assert!(complaints(&segmenter.output().unwrap())[0].contains("embed needs"));
 }

@@ -81,7 +81,7 @@ fn arrays_that_are_none() {
         let at = bytes.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();
         [&bytes[..at], to.as_bytes(), &bytes[at + from.len()..]].concat()
     };
-    refused(b"Dear diary".to_vec(), &["no NumPy array"]);
+    refused(b"Dear diary".to_vec(), &["not a NumPy array"]);
     refused(of(&SHAPE)[..200].to_vec(), &["[1, 3, 9, 13]", "cut short"]);
     refused(with("<f4", "<i4"), &["<i4", "float32"]);
     refused(with("<f4", "|O8"), &["|O8", "float32"]);
@@ -149,14 +149,14 @@ fn what_is_read_is_not_written() {
     };
     for file in files {
         let name = file.file_name().unwrap().to_str().unwrap();
-        refused(into(file), &[name, "is read too"]);
+        refused(into(file), &[name, "is also an input"]);
         fs::hard_link(file, &beside).unwrap();
-        refused(into(&beside), &["beside.safetensors", name, "is read too"]);
+        refused(into(&beside), &["beside.safetensors", name, "is also an input"]);
         fs::remove_file(&beside).unwrap();
         #[cfg(unix)]
         {
             std::os::unix::fs::symlink(file, &beside).unwrap();
-            refused(into(&beside), &["beside.safetensors", name, "is read too"]);
+            refused(into(&beside), &["beside.safetensors", name, "is also an input"]);
             fs::remove_file(&beside).unwrap();
         }
     }

@@ -63,7 +63,7 @@ fn classes_of_a_list_and_of_folders() {
         &[&["--truth", list.to_str().unwrap()], &PICTURES[..]].concat(),
     ));
     assert!(
-        words.contains("top-1 33.33 % (1 of 3), top-5 66.67 % (2)") && words.contains("taken for"),
+        words.contains("top-1 33.33 % (1 of 3), top-5 66.67 % (2)") && words.contains("predicted as"),
         "{words}"
     );
 
@@ -111,7 +111,7 @@ fn a_picture_has_the_class_of_its_own_name() {
         (format!("c/../a/1.jpg;{x}\nb/1.jpg;{y}\n"), &["a", "b", "c"], Ok((2, 0.5, 1))),
         (format!("\u{feff}picture\tclass\na/1.jpg\t{x}\n"), &["b/1.jpg", "a/1.jpg"], Ok((1, 1.0, 1))),
         (format!("1.jpg,{x}\n"), &["a/1.jpg", "a/1.jpg"], Ok((2, 1.0, 0))),
-        (format!("1.jpg,{x}\n"), &["a/1.jpg", "b/1.jpg"], Err("once, which was a/1.jpg")),
+        (format!("1.jpg,{x}\n"), &["a/1.jpg", "b/1.jpg"], Err("once, already matched with a/1.jpg")),
         (format!("old/1.jpg,{x}\n"), &["a/1.jpg"], Ok((1, 1.0, 0))),
         (
             format!("old/1.jpg,{x}\nolder/1.jpg,{y}\n"),
@@ -119,11 +119,7 @@ fn a_picture_has_the_class_of_its_own_name() {
             Err("has none of the pictures: it names old"),
         ),
         (format!("a/1.jpg,{}\n", 1000 - x), &["a/1.jpg", "--labels", "labels.txt"], Ok((1, 1.0, 0))),
-        (
-            "a/1.jpg,CAT\n".into(),
-            &["a/1.jpg", "--labels", "same.txt"],
-            Err("0 and 1 are called: give the number"),
-        ),
+        ("a/1.jpg,CAT\n".into(), &["a/1.jpg", "--labels", "same.txt"], Err("0 and 1: give the index")),
     ] {
         fs::write(at("list.csv"), &list).unwrap();
         let mut command =
@@ -200,7 +196,7 @@ fn masks_that_say_nothing_or_are_somebody_elses() {
         ["--out", "masks/x{stem}.png"],
     ] {
         let (_, said) = told(&[&["p/a/one.png"], &more[..]].concat());
-        assert!(said.contains("is read too (masks"), "{said}");
+        assert!(said.contains("is also an input (masks"), "{said}");
     }
     // Through a link too.
     #[cfg(unix)]
@@ -209,7 +205,7 @@ fn masks_that_say_nothing_or_are_somebody_elses() {
         fs::rename(at("masks/one.png"), at("real/one.png")).unwrap();
         std::os::unix::fs::symlink(at("real/one.png"), at("masks/one.png")).unwrap();
         let (_, said) = told(&["p/a/one.png", "--mask", "real/"]);
-        assert!(said.contains("is read too"), "{said}");
+        assert!(said.contains("is also an input"), "{said}");
     }
     assert!(before == fs::read(at("masks/one.png")).unwrap() && super::names(&at("masks")).len() == 1);
     fs::remove_file(at("masks/one.png")).unwrap();
@@ -339,11 +335,11 @@ fn boxes_by_coco() {
     assert_eq!(truth(without_ids.collect()), all);
     let whole = fs::read_to_string(&path).unwrap();
     for (from, to, word) in [
-        ("\"id\":8", "\"id\":7", "two pictures of the number 7"),
-        ("val/other.png", "val/scene.png", "another entry before"),
+        ("\"id\":8", "\"id\":7", "two pictures with the id 7"),
+        ("val/other.png", "val/scene.png", "a different entry already"),
         ("\"name\"", "\"name\":\"star\",\"other\"", "two categories called"),
-        ("\"bbox\":[", "\"bbox\":[0,0,-1,1],\"other\":[", "has a box of"),
-        (&format!("\"width\":{}", told["width"]), "\"width\":17", "has it as 17"),
+        ("\"bbox\":[", "\"bbox\":[0,0,-1,1],\"other\":[", "has an invalid box"),
+        (&format!("\"width\":{}", told["width"]), "\"width\":17", "lists the picture as 17"),
     ] {
         fs::write(&path, whole.replace(from, to)).unwrap();
         let output = detect(&["--truth", path.to_str().unwrap()]).output().unwrap();
@@ -359,7 +355,7 @@ fn boxes_by_coco() {
     let copy = folder.path().join("elsewhere/scene.png");
     fs::copy(scene, &copy).unwrap();
     let output = detect(&[copy.to_str().unwrap(), "--truth", path.to_str().unwrap()]).output().unwrap();
-    assert!(complaints(&output).join("\n").contains("once, which was"), "{output:?}");
+    assert!(complaints(&output).join("\n").contains("once, already matched with"), "{output:?}");
     fs::write(&path, "{\"images\": [").unwrap();
     let output = detect(&["--truth", path.to_str().unwrap()]).output().unwrap();
     assert!(output.status.code() == Some(1) && complaints(&output)[0].contains("truth.json"), "{output:?}");

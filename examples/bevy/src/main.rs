@@ -1,9 +1,8 @@
-//! A Bevy program whose camera's picture is classified on Bevy's own device, frame by frame. Without a
-//! window.
+//! A Bevy program that classifies its camera's picture on Bevy's own device, frame by frame. No window.
 //!
 //!     cargo run --manifest-path examples/bevy/Cargo.toml
 //!
-//! Bevy 0.20 asks for Rust 1.97; `--ignore-rust-version` has been seen to do with 1.95.
+//! Bevy 0.20 requires Rust 1.97; with `--ignore-rust-version`, 1.95 worked too.
 
 use std::time::Duration;
 
@@ -30,8 +29,8 @@ use goldcrest::{
 
 const SIDE: u32 = 384;
 
-/// Answers after which it ends.
-const ANSWERS: usize = 30;
+/// Results after which the program ends.
+const RESULTS: usize = 30;
 
 fn main() -> AppExit {
     let window = WindowPlugin { primary_window: None, exit_condition: ExitCondition::DontExit, ..default() };
@@ -43,7 +42,7 @@ fn main() -> AppExit {
         .run()
 }
 
-/// A scene of shapes that turns, and the camera that looks at it.
+/// Spawns a scene of shapes, which `turn` rotates, and the camera that renders it.
 fn set_up(mut commands: Commands, mut images: ResMut<Assets<Image>>) -> Result {
     let drawn = demo::Scene::new(7).draw(SIDE as usize, SIDE as usize)?;
     let texels = drawn.picture.pixels().as_chunks().0.iter().flat_map(|&[r, g, b]| [r, g, b, 255]);
@@ -64,12 +63,12 @@ fn turn(time: Res<Time>, mut sprites: Query<&mut Transform, With<Sprite>>) {
     }
 }
 
-/// The image that the network looks at.
+/// The image to classify.
 #[derive(Resource, Clone, ExtractResource)]
 #[extract_app(RenderApp)]
 struct Watched(Handle<Image>);
 
-/// Has the watched image classified after each frame.
+/// Classifies the watched image after each frame.
 struct WatchPlugin;
 
 impl Plugin for WatchPlugin {
@@ -79,14 +78,14 @@ impl Plugin for WatchPlugin {
     }
 }
 
-/// What is on Bevy's device for it.
+/// The network on Bevy's device.
 struct Watcher {
     gpu: Gpu,
     session: Session,
     source: Source,
     ring: Ring,
     frame: u64,
-    heard: usize,
+    results: usize,
 }
 
 fn watch(
@@ -101,14 +100,14 @@ fn watch(
     let watcher = match &mut *watcher {
         Some(watcher) => watcher,
         none => {
-            // Once, when there is something to look at. A larger network is better built over several
-            // frames, with `Session::building`.
+            // Built once, when the image exists. A larger network is better built over several frames, with
+            // `Session::building`.
             let gpu = Gpu::from_device(&adapter, device.wgpu_device().clone(), (**queue).clone());
             let network = demo::classifier()?;
             let session = Session::for_pictures(&gpu, &network, [SIDE as usize; 2], Options::default())?;
             let source = session.source(&image.texture, Framing::default())?;
             let ring = session.ring(3)?;
-            none.insert(Watcher { gpu, session, source, ring, frame: 0, heard: 0 })
+            none.insert(Watcher { gpu, session, source, ring, frame: 0, results: 0 })
         }
     };
     if watcher.ring.has_room() {
@@ -122,8 +121,8 @@ fn watch(
         let class = watcher.session.classes_of(&answer.parts, 1)?.remove(0);
         let label = class.label.unwrap_or_default();
         println!("frame {}: {label} {:.0}%, {:?}", answer.frame, 100.0 * class.probability.unwrap_or_default(), answer.took);
-        watcher.heard += 1;
-        if watcher.heard == ANSWERS {
+        watcher.results += 1;
+        if watcher.results == RESULTS {
             std::process::exit(0);
         }
     }

@@ -1,4 +1,4 @@
-//! What `bench` answers: words, JSON, or comma-separated values.
+//! The output of `bench`: text, JSON or comma-separated values.
 
 use std::fmt::Write;
 
@@ -16,8 +16,11 @@ use super::{
 impl Bench {
     pub(super) fn in_json(&self, benchers: &[Bencher], rows: &[Row]) -> Result<String> {
         let devices = benchers.iter().map(|bencher| {
-            let peaks: serde_json::Map<String, Value> =
-                bencher.peaks.iter().map(|(element, peaks)| (element.to_string(), told(peaks))).collect();
+            let peaks: serde_json::Map<String, Value> = bencher
+                .peaks
+                .iter()
+                .map(|(element, peaks)| (element.to_string(), peaks_json(peaks)))
+                .collect();
             let mut device = common::device(&bencher.device);
             device["peaks"] = Value::Object(peaks);
             device
@@ -36,7 +39,7 @@ impl Bench {
         for row in rows {
             match &row.timing {
                 _ if !self.layers => writer.serialize((row.record(), NetworkRecord::new(row)))?,
-                // A table of steps has no line for a network without any.
+                // The table of steps has no row for a network that was not measured.
                 Err(reason) => log::warn!("{} is not measured: {reason}", row.name()),
                 Ok(timing) => {
                     for step in &timing.steps {
@@ -56,12 +59,12 @@ impl Bench {
                 match peaks {
                     Ok(Peaks { macs, bytes, launch }) => writeln!(
                         text,
-                        "  {element} at best: {:.1} G multiply-adds/s, {:.1} GB/s, {:.1} us a launch",
+                        "  {element} peak: {:.1} G multiply-adds/s, {:.1} GB/s, {:.1} us per launch",
                         macs / 1e9,
                         bytes / 1e9,
                         1e6 * launch
                     )?,
-                    Err(reason) => writeln!(text, "  {element} at best: not measured: {reason}")?,
+                    Err(reason) => writeln!(text, "  {element} peak: not measured: {reason}")?,
                 }
             }
         }
@@ -71,15 +74,15 @@ impl Bench {
             "network",
             "batch",
             "size",
-            "store",
-            "on",
+            "type",
+            "device",
             "fuse",
             "steps",
             "GPU ms (min to max)",
             "wall ms (min to max)",
             "first ms",
             "images/s",
-            "at best"
+            "of peak"
         )?;
         for row in rows {
             row.words(&mut text)?;
@@ -93,8 +96,8 @@ impl Bench {
     }
 }
 
-/// Peaks for programs; null where they could not be measured.
-fn told(peaks: &Result<Peaks, String>) -> Value {
+/// Peaks as JSON, or why they could not be measured.
+fn peaks_json(peaks: &Result<Peaks, String>) -> Value {
     match peaks {
         Ok(peaks) => json!({
             "macs_per_s": peaks.macs,

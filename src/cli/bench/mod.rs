@@ -26,63 +26,65 @@ use super::{
 };
 
 #[derive(Args)]
-#[command(after_help = "Lists take commas. Every network is measured at every batch, size and precision \
-    on every device. Networks without a checkpoint have random weights: their time is the same.")]
+#[command(
+    after_help = "Lists are comma-separated. Every network is measured with every batch size, input size \
+    and precision on every device. Networks without a checkpoint have random weights, which do not affect times."
+)]
 pub struct Bench {
-    /// Networks by name, such as mobilenet_v2, mobilenet_v2@0.35 for another width, or
+    /// Network names, such as mobilenet_v2, mobilenet_v2@0.35 for another width, or
     /// torchvision/ssdlite320_mobilenet_v3_large
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     networks: Vec<String>,
 
-    /// Checkpoints: files or folders
+    /// Checkpoint files or folders
     #[arg(long, value_name = "PATH", value_delimiter = ',')]
     weights: Vec<PathBuf>,
 
-    /// The checkpoints' network by its library's name, where neither keys nor config.json tell
+    /// Network name of the checkpoints in its library, if neither tensor names nor config.json identify it
     #[arg(long, value_name = "NAME")]
     arch: Option<String>,
 
-    /// Measure the networks with all layers in 8 bits too, of ranges that do not matter to their time
+    /// Also measure the networks with all layers in int8 (with nominal ranges, which do not affect times)
     #[arg(long)]
     int8: bool,
 
-    /// Pictures in a run
+    /// Batch sizes
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
     batches: Vec<u32>,
 
-    /// Rows and columns of a picture, if not each network's own
+    /// Rows and columns of the input [default: each network's own]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = common::size)]
     sizes: Vec<[usize; 2]>,
 
-    /// What maps and weights are stored as on GPUs; the CPU computes in f32
+    /// Storage types of feature maps and weights on GPUs; the CPU computes in f32
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_enum, default_value = "f32")]
     precisions: Vec<common::Stored>,
 
-    /// Which layers may share a kernel on GPUs
+    /// Fusion of layers into shared kernels on GPUs
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_enum, default_value = "auto")]
     fuse: Vec<Fusion>,
 
-    /// What computes: gpu, cpu, or both
+    /// Devices to measure: gpu, cpu, or auto for both
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_enum, default_value = "auto")]
     backend: Vec<common::Backend>,
 
-    /// Adapters by index or part of their names, if not the best one (see `goldcrest adapters`)
+    /// Graphics adapters: indices or parts of their names (see `goldcrest adapters`) [default: the best one]
     #[arg(long, value_name = "LIST", value_delimiter = ',', visible_alias = "adapter")]
     adapters: Vec<String>,
 
-    /// The CPU's threads, if not one a core
+    /// Numbers of CPU threads [default: one per core]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Vec<u32>,
 
-    /// Runs of each measurement at least
+    /// Minimum number of runs per measurement
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
 
-    /// Seconds that each measurement may take if its runs took less
+    /// Time per measurement, in seconds, unless the minimum number of runs takes longer
     #[arg(long, default_value_t = 0.5, value_parser = seconds)]
     seconds: f64,
 
-    /// A row a step: its work, its time, and what bounds it
+    /// Show one row per step: its work, its time and what bounds it
     #[arg(long)]
     layers: bool,
 
@@ -100,16 +102,16 @@ fn seconds(text: &str) -> Result<f64, String> {
     parsed.ok_or_else(|| "expected seconds, 3600 at most".into())
 }
 
-/// A device with what it can do at its best, in each precision.
+/// A device and its peak performance in each precision.
 struct Bencher {
     device: Device,
     peaks: Vec<(Element, Result<Peaks, String>)>,
 }
 
 impl Bencher {
-    /// Measures a device in every precision that its networks may turn out to have.
+    /// Measures the device's peaks in every precision that a network may use.
     fn new(device: Device, precisions: &[Precision]) -> Self {
-        // The CPU has one precision, whatever GPUs are to store.
+        // The CPU has one precision, regardless of --precisions.
         let on_cpu = matches!(device, Device::Cpu(_));
         let asked = |element| on_cpu || precisions.iter().any(|p| p.element().is_none_or(|e| e == element));
         let elements = Element::ALL.into_iter().filter(|e| asked(*e) && device.supports(*e).is_ok());
@@ -122,12 +124,12 @@ impl Bencher {
 impl Bench {
     pub fn run(&self) -> Result<String> {
         let mut networks = self.networks()?;
-        let whole = networks.len();
+        let first_int8 = networks.len();
         if self.int8 {
-            let in_bits = |network: &Network| network.graph.nodes().any(|(_, node)| node.steps.is_some());
+            let is_int8 = |network: &Network| network.graph.nodes().any(|(_, node)| node.steps.is_some());
             let named =
                 |network: &Network| Network { arch: format!("{} in int8", network.arch), ..network.clone() };
-            let others: Vec<Network> = networks.iter().filter(|n| !in_bits(n)).map(named).collect();
+            let others: Vec<Network> = networks.iter().filter(|n| !is_int8(n)).map(named).collect();
             networks.extend(others);
         }
         let devices = self.devices()?;
@@ -135,9 +137,9 @@ impl Bench {
         let sizes: Vec<Option<[usize; 2]>> =
             if self.sizes.is_empty() { vec![None] } else { self.sizes.iter().copied().map(Some).collect() };
 
-        let mut ways = Vec::new();
+        let mut configurations = Vec::new();
         for (at, device) in devices.iter().enumerate() {
-            // The CPU has one precision and one way to fuse.
+            // The CPU has one precision and no fusion.
             let (precisions, fuses) = match device {
                 Device::Gpu(_) => (&precisions[..], &self.fuse[..]),
                 Device::Cpu(_) => (&[Precision::F32][..], &[Fusion::None][..]),
@@ -150,7 +152,7 @@ impl Bench {
                                 let fuse = fuse.fuse();
                                 let batch = batch as usize;
                                 let options = Options { batch, size, fuse, precision, ..Options::default() };
-                                ways.push((at, network, options));
+                                configurations.push((at, network, options));
                             }
                         }
                     }
@@ -159,7 +161,7 @@ impl Bench {
         }
 
         let bar = progress("measuring");
-        bar.set_length((ways.len() + devices.len()) as u64);
+        bar.set_length((configurations.len() + devices.len()) as u64);
         let mut benchers = Vec::new();
         for device in devices {
             benchers.push(Bencher::new(device, &precisions));
@@ -167,10 +169,10 @@ impl Bench {
         }
         let effort =
             Effort { warmup: 3, runs: self.runs as usize, time: Duration::from_secs_f64(self.seconds) };
-        let graph = |(at, network)| nominal_from(whole, at, network);
+        let graph = |(at, network)| graph_of(first_int8, at, network);
         let graphs: Vec<_> = networks.iter().enumerate().map(graph).collect::<Result<_>>()?;
         let mut rows = Vec::new();
-        for (at, network, options) in ways {
+        for (at, network, options) in configurations {
             let (bencher, graph, network) = (&benchers[at], network, &networks[network]);
             let input = options.input_shape(network);
             let case = Case { graph: &graphs[graph], input, options };
@@ -211,13 +213,12 @@ impl Bench {
         Ok(networks)
     }
 
-    /// The adapters, then the CPU with each number of threads. A GPU that was not asked for may be
-    /// missing.
+    /// The adapters, then the CPU with each number of threads. Without a GPU, fails only if it was requested.
     fn devices(&self) -> Result<Vec<Device>> {
         use common::Backend::{Auto, Cpu as OnCpu, Gpu as OnGpu};
         let wants = |backend| self.backend.contains(&backend) || self.backend.contains(&Auto);
         if !self.adapters.is_empty() && !wants(OnGpu) {
-            bail!("--adapters names graphics adapters, and --backend is cpu");
+            bail!("--adapters names graphics adapters, but --backend is cpu");
         }
         let mut devices = Vec::new();
         for wanted in &self.adapters {
@@ -231,7 +232,7 @@ impl Bench {
                     devices.push(Device::Gpu(gpu));
                 }
                 Err(e) if self.backend.contains(&OnGpu) => return Err(e.into()),
-                Err(e) => log::warn!("{e}: the CPU alone is measured"),
+                Err(e) => log::warn!("{e}: only the CPU is measured"),
             }
         }
         if wants(OnCpu) {
@@ -247,8 +248,8 @@ impl Bench {
     }
 }
 
-/// The graph of the `at`-th network, in 8 bits from `whole` on.
-fn nominal_from(whole: usize, at: usize, network: &Network) -> Result<Graph> {
+/// The graph of the network at index `at`, quantised from index `first_int8` on.
+fn graph_of(first_int8: usize, at: usize, network: &Network) -> Result<Graph> {
     let graph = network.answering(network.answer())?;
-    Ok(if at < whole { graph.into_owned() } else { quantize::nominal(network, &graph)? })
+    Ok(if at < first_int8 { graph.into_owned() } else { quantize::nominal(network, &graph)? })
 }

@@ -1,11 +1,11 @@
-//! Lines of comma-separated values.
+//! Rows of comma-separated values.
 
 use goldcrest::{measure::StepTime, tensor::Element};
 use serde::Serialize;
 
 use super::row::Row;
 
-/// What every line of comma-separated values begins with.
+/// The first columns of every row.
 #[derive(Serialize)]
 pub struct Record {
     pub network: String,
@@ -18,7 +18,7 @@ pub struct Record {
     pub fuse: &'static str,
 }
 
-/// A network's line.
+/// The columns of a network.
 #[derive(Serialize)]
 pub struct NetworkRecord {
     steps: Option<usize>,
@@ -52,7 +52,7 @@ impl NetworkRecord {
     }
 }
 
-/// A step's line.
+/// The columns of a step.
 #[derive(Serialize)]
 pub struct LayerRecord {
     name: String,

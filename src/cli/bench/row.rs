@@ -1,4 +1,4 @@
-//! A network measured one way, as a line of an answer and as a table of its steps.
+//! A network in one configuration: a row of the output, and a table of its steps.
 
 use std::fmt::Write;
 
@@ -16,7 +16,7 @@ use super::{
     record::{LayerRecord, Record},
 };
 
-/// One network, measured or not, one way.
+/// A network in one configuration, with its timing or the reason why there is none.
 pub struct Row<'a> {
     pub network: &'a Network,
     pub bencher: &'a Bencher,
@@ -25,7 +25,7 @@ pub struct Row<'a> {
 }
 
 impl Row<'_> {
-    /// The best that its device can do in its precision.
+    /// The device's peaks in the row's precision.
     pub fn peaks(&self) -> Option<&Peaks> {
         let element = self.timing.as_ref().ok()?.precision;
         self.bencher.peaks.iter().find(|(of, _)| *of == element)?.1.as_ref().ok()
@@ -44,7 +44,7 @@ impl Row<'_> {
         }
     }
 
-    /// `gpu`, or `cpu` and its threads.
+    /// `gpu`, or `cpu` with its number of threads.
     pub fn on(&self) -> String {
         match &self.bencher.device {
             Device::Gpu(_) => "gpu".into(),
@@ -155,7 +155,7 @@ impl Row<'_> {
         writeln!(
             text,
             "{:<wide$}  {:<18} {:>16} {:>9} {:>9} {:>10} {:>7}  bound by",
-            "step", "kernel", "shape", "M MACs", "MB", "ms", "at best"
+            "step", "kernel", "shape", "M MACs", "MB", "ms", "of peak"
         )?;
         for step in &timing.steps {
             let (peaks, summary) = (self.peaks(), &step.summary);
@@ -180,7 +180,8 @@ impl Row<'_> {
             let share = |part: f64| percent(part / split.seconds());
             writeln!(
                 text,
-                "{:.3} ms in all steps; the whole run {:.3} ms. Arithmetic {}, bytes beyond it {}, launches {}, idle {}",
+                "{:.3} ms in all steps, {:.3} ms for the whole run. \
+                 Arithmetic {}, memory traffic {}, launches {}, idle {}",
                 1e3 * sum,
                 timing.ms().median,
                 share(split.arithmetic),

@@ -1,4 +1,4 @@
-//! What `choose` answers: words or JSON.
+//! The output of `choose`: text or JSON.
 
 use std::fmt::Write;
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json as value};
 
 use super::super::common;
 
-/// The flags that choose the device that a row was measured on.
+/// The flags that choose the device of a row.
 pub type Flags<'a> = &'a dyn Fn(&Measured) -> String;
 
 pub fn json(choice: &Choice, limits: &Limits, flags: Flags) -> Result<String> {
@@ -21,22 +21,22 @@ pub fn json(choice: &Choice, limits: &Limits, flags: Flags) -> Result<String> {
         None => choice.front.nearest(limits),
     };
     let nearest = nearest.into_iter().map(|(limit, _, row)| {
-        let mut told = told(row, limits, flags);
-        told["nearest_to"] = value!(limit);
-        told
+        let mut object = row_json(row, limits, flags);
+        object["nearest_to"] = value!(limit);
+        object
     });
     let rows = |all: bool| -> Vec<Value> {
         let kept = choice.front.rows().filter(|(_, standing)| all || *standing == Standing::Front);
         kept.map(|(row, standing)| {
-            let mut told = told(row, limits, flags);
-            told["dominated"] = value!(standing == Standing::Dominated);
-            told
+            let mut object = row_json(row, limits, flags);
+            object["dominated"] = value!(standing == Standing::Dominated);
+            object
         })
         .collect()
     };
     common::json(&value!({
         "limits": limits,
-        "recommended": recommended.map(|(row, _)| told(row, limits, flags)),
+        "recommended": recommended.map(|(row, _)| row_json(row, limits, flags)),
         "rule": recommended.map(|(_, rule)| rule),
         "nearest": nearest.collect::<Vec<_>>(),
         "front": rows(false),
@@ -46,10 +46,10 @@ pub fn json(choice: &Choice, limits: &Limits, flags: Flags) -> Result<String> {
     }))
 }
 
-/// A row for programs.
-fn told(row: &Measured, limits: &Limits, flags: Flags) -> Value {
+/// A row as JSON.
+fn row_json(row: &Measured, limits: &Limits, flags: Flags) -> Value {
     let published = &row.published;
-    let mut told = value!({
+    let mut object = value!({
         "network": published.network,
         "weights": published.weights,
         "size": published.size,
@@ -75,40 +75,40 @@ fn told(row: &Measured, limits: &Limits, flags: Flags) -> Value {
         "command": row.command(&flags(row)),
     });
     if published.metric == Metric::Top1 {
-        told["top1"] = value!(published.accuracy);
+        object["top1"] = value!(published.accuracy);
     }
-    told
+    object
 }
 
 pub fn words(choice: &Choice, limits: &Limits, flags: Flags) -> Result<String, std::fmt::Error> {
     let mut text = String::new();
     write!(text, "{}", choice.front)?;
     let excluded = choice.front.rows().any(|(_, standing)| standing == Standing::Excluded);
-    let excluded = if excluded { ", - is beyond a limit" } else { "" };
-    writeln!(text, "\n{}; * is on the front of its device{excluded}", choice.counts)?;
+    let excluded = if excluded { "; -: exceeds a limit" } else { "" };
+    writeln!(text, "\n{}; *: on the Pareto front of its device{excluded}", choice.counts)?;
     match choice.recommended(limits) {
         Some((row, rule)) => {
             writeln!(text, "\n{rule} {limits}: {}", line(row))?;
             if limits.within_ms.is_some_and(|most| row.ms.max > most) {
-                writeln!(text, "  in the median: the slowest run took {:.2} ms", row.ms.max)?;
+                writeln!(text, "  the time is the median: the slowest run took {:.2} ms", row.ms.max)?;
             }
             if row.precision == Precision::Int8 {
                 writeln!(
                     text,
-                    "  its accuracy is that of f32: what 8 bits lose, goldcrest quantize --pictures measures"
+                    "  the accuracy is that of f32: goldcrest quantize --pictures measures the loss in int8"
                 )?;
             }
             writeln!(text, "  {}", row.command(&flags(row)))?;
         }
         None if limits.is_empty() => {
-            let reason = "the front has too few networks, or does not bend; name a limit";
-            writeln!(text, "\nnothing is recommended without limits: {reason}")?;
+            let reason = "the front has too few networks, or no knee; set a limit";
+            writeln!(text, "\nno network is recommended without limits: {reason}")?;
         }
         None => {
-            writeln!(text, "\nnothing {limits}")?;
+            writeln!(text, "\nno network {limits}")?;
             for (limit, others, row) in choice.front.nearest(limits) {
                 let what = match limit {
-                    Limit::Within => "the quickest",
+                    Limit::Within => "the fastest",
                     Limit::Accuracy => "the most accurate",
                     Limit::Memory => "the least memory",
                     Limit::Download => "the smallest file",
@@ -121,7 +121,7 @@ pub fn words(choice: &Choice, limits: &Limits, flags: Flags) -> Result<String, s
     Ok(text)
 }
 
-/// A row in a sentence.
+/// A row as a sentence.
 fn line(row: &Measured) -> String {
     let published = &row.published;
     format!(

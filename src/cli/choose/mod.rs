@@ -26,52 +26,52 @@ use super::{
 
 #[derive(Args)]
 #[command(
-    after_help = "Accuracies are those that were published, of f32; times are measured here, from a tensor to \
-    the answer, with seeded weights. Without limits the knee of the front is recommended. Where nothing keeps to the limits, \
-    what comes nearest is named and nothing recommended; that is an answer, and the exit status 0."
+    after_help = "Accuracies are the published ones, for f32. Times are measured on this machine, from input \
+    tensor to output, with random weights. Without limits, the knee of the Pareto front is recommended. If no \
+    network meets the limits, the nearest networks are listed and none is recommended; the exit status is still 0."
 )]
 pub struct Choose {
-    /// The longest that a picture may take in the median, such as 4ms or 0.5s
+    /// Maximum median time per picture, such as 4ms or 0.5s
     #[arg(long, value_name = "TIME", value_parser = search::milliseconds)]
     within: Option<f64>,
 
-    /// The same as pictures a second
+    /// Minimum number of pictures per second, instead of --within
     #[arg(long, value_name = "RATE", value_parser = devices::rate, conflicts_with = "within")]
     fps: Option<f64>,
 
-    /// The least published accuracy, in percent
+    /// Minimum published accuracy, in percent
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     min_accuracy: Option<f64>,
 
-    /// The most that maps and weights may take on the device, such as 64MB or 64MiB
+    /// Maximum memory of feature maps and weights on the device, such as 64MB or 64MiB
     #[arg(long, value_name = "SIZE", value_parser = search::bytes)]
     memory: Option<u64>,
 
-    /// The largest file of weights, such as 10MB
+    /// Maximum size of the weights file, such as 10MB
     #[arg(long, value_name = "SIZE", value_parser = search::bytes)]
     download: Option<u64>,
 
-    /// What networks are for
+    /// Task of the networks
     #[arg(long, value_enum, default_value = "classify")]
     task: Task,
 
-    /// Networks whose names match, such as 'mobilenet_v3*' or 'timm/*'; all of them otherwise
+    /// Patterns of network names to consider, such as 'mobilenet_v3*' or 'timm/*' [default: all]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     only: Vec<String>,
 
-    /// What maps and weights are stored as; f32, and f16 on adapters that have it, if nothing is said. What accuracy
-    /// 8 bits cost is not known without pictures: they have f32's, and take part only if they are named
+    /// Storage types of feature maps and weights [default: f32, and f16 on adapters that support it]. The
+    /// accuracy of int8 is not known without pictures: int8 is listed with that of f32, and only on request
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_enum)]
     precision: Vec<Stored>,
 
     #[command(flatten)]
     devices: Devices,
 
-    /// Measure everything, and longer, whatever a bound on its time says
+    /// Measure every network, and longer, even if a lower bound on its time rules it out
     #[arg(long)]
     thorough: bool,
 
-    /// Draw accuracy over time: a .svg, .png or .html file
+    /// Plot of accuracy against time to write (.svg, .png or .html)
     #[arg(long, value_name = "FILE", value_parser = OsStringValueParser::new().try_map(plot::name))]
     plot: Option<PathBuf>,
 
@@ -80,25 +80,25 @@ pub struct Choose {
     json: bool,
 }
 
-/// What networks are for, by the command that runs them.
+/// The task of networks, named after the command that runs them.
 #[derive(Clone, Copy, ValueEnum)]
 enum Task {
-    /// Classes of whole pictures
+    /// Classification of pictures
     Classify,
-    /// A class for each pixel
+    /// Classification of every pixel
     Segment,
-    /// Boxes
+    /// Detection of boxes
     Detect,
 }
 
-/// What maps and weights are stored as.
+/// The storage type of feature maps and weights.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Stored {
-    /// 32 bits
+    /// 32-bit floating point
     F32,
-    /// 16 bits, on adapters that have them in shaders
+    /// 16-bit floating point, on adapters whose shaders support it
     F16,
-    /// 8 bits
+    /// 8-bit integers
     Int8,
 }
 
@@ -117,7 +117,7 @@ impl Choose {
             memory: self.memory,
             download: self.download,
         };
-        // Told before a minute is spent.
+        // Fail before the measurements, which take a minute.
         let target = self.plot.as_deref().map(|path| Ok::<_, anyhow::Error>((path, Target::new(path)?)));
         let target = target.transpose().context("--plot")?;
         let devices = self.devices.open()?;
@@ -126,10 +126,10 @@ impl Choose {
         let depth = if self.thorough { Depth::Thorough } else { Depth::Quick };
 
         let bar = progress("choosing");
-        let choice = search::choose(&devices, &networks, &self.precisions(), &limits, depth, |told| {
-            bar.set_length(told.of as u64);
-            bar.set_position(told.done as u64);
-            bar.set_message(told.what);
+        let choice = search::choose(&devices, &networks, &self.precisions(), &limits, depth, |state| {
+            bar.set_length(state.of as u64);
+            bar.set_position(state.done as u64);
+            bar.set_message(state.what);
         })?;
         drop(bar);
         for failure in &choice.failures {
@@ -148,7 +148,7 @@ impl Choose {
         }
     }
 
-    /// Of the networks that are for the task and go by one of the names the best training of each.
+    /// For each network of the task whose name matches --only, the best published training.
     fn networks<'a>(&self, catalogue: &'a Catalogue) -> Result<Vec<&'a Published>> {
         let mut names = GlobSetBuilder::new();
         for name in &self.only {
@@ -157,22 +157,22 @@ impl Choose {
         let names: GlobSet = names.build()?;
         let task = self.task.to_possible_value().map(|task| task.get_name().to_owned()).unwrap_or_default();
         let is_of_task = |network: &Published| network.metric.task() == task;
-        // With and without the library, with and without the training.
-        let goes_by = |name: &str| {
+        // Names match with and without the library, and with and without the training.
+        let matches_only = |name: &str| {
             let bare = name.split_once('/').map_or(name, |(_, bare)| bare);
             names.is_match(name) || names.is_match(bare)
         };
         let networks = catalogue.best(|network| {
-            let named = || goes_by(&network.to_string()) || goes_by(&network.network);
+            let named = || matches_only(&network.to_string()) || matches_only(&network.network);
             is_of_task(network) && (self.only.is_empty() || named())
         });
         if !networks.is_empty() {
             return Ok(networks);
         }
         let only = self.only.join(",");
-        let untrained = |name: &str| name.split_once('.').is_some_and(|(name, _)| goes_by(name));
+        let matches_untrained = |name: &str| name.split_once('.').is_some_and(|(name, _)| matches_only(name));
         if let Some((name, why)) =
-            catalogue.left_out.iter().find(|(name, _)| goes_by(name) || untrained(name))
+            catalogue.left_out.iter().find(|(name, _)| matches_only(name) || matches_untrained(name))
         {
             bail!("--only {only}: {name} {why}");
         }
@@ -180,7 +180,7 @@ impl Choose {
             catalogue.best(is_of_task).into_iter().map(|n| n.network.as_str()).collect();
         known.sort_unstable();
         known.dedup();
-        bail!("--only {only}: no published network is called so; known are {}", known.join(", "))
+        bail!("--only {only}: no published network matches; known are {}", known.join(", "))
     }
 
     fn precisions(&self) -> Vec<Precision> {

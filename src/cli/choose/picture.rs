@@ -1,4 +1,4 @@
-//! Accuracy over time, drawn.
+//! The plot of accuracy against time.
 
 use std::path::Path;
 
@@ -11,12 +11,12 @@ use goldcrest::{
 
 use crate::cli::plot;
 
-/// The file's bytes.
+/// Renders the plot's file.
 pub fn draw(path: &Path, choice: &Choice, limits: &Limits) -> Result<Vec<u8>> {
     plot::draw(path, figure(choice, limits), |figure| report(figure, choice, limits))
 }
 
-/// For each kind of networks that are compared the front as a line, and the others as marks.
+/// For each group of comparable networks, the front as a line and the others as marks.
 fn figure(choice: &Choice, limits: &Limits) -> Figure {
     let mut groups: Vec<&Measured> = Vec::new();
     for (row, _) in choice.front.rows() {
@@ -27,14 +27,14 @@ fn figure(choice: &Choice, limits: &Limits) -> Figure {
     let mut series = Vec::new();
     for group in groups {
         let of = |row: &&Measured| group.is_comparable(row);
-        let bits = if group.precision == Precision::Int8 { " in 8 bits" } else { "" };
+        let bits = if group.precision == Precision::Int8 { " in int8" } else { "" };
         let of_what = format!("{}{bits} on {}", group.published.metric, group.device);
-        let place = |row: &Measured| Point::from((row.ms.median, row.published.accuracy));
+        let point = |row: &Measured| Point::from((row.ms.median, row.published.accuracy));
         let front = choice.front.best().filter(of);
-        let front = front.map(|row| place(row).labelled(short(row)));
+        let front = front.map(|row| point(row).labelled(short(row)));
         series.push(Series::new(format!("front: {of_what}"), Style::Line, front.collect::<Vec<_>>()));
         let others = choice.front.rows().filter(|(row, standing)| *standing != Standing::Front && of(row));
-        let others: Vec<Point> = others.map(|(row, _)| place(row)).collect();
+        let others: Vec<Point> = others.map(|(row, _)| point(row)).collect();
         if !others.is_empty() {
             series.push(Series::new(format!("not on the front: {of_what}"), Style::Marks, others));
         }
@@ -50,18 +50,15 @@ fn figure(choice: &Choice, limits: &Limits) -> Figure {
     }
     Figure {
         title: "Published networks on this machine".into(),
-        caption: format!(
-            "Published accuracy of f32 over the median of one picture's time. {}.",
-            choice.counts
-        ),
+        caption: format!("Published accuracy of f32 against the median time per picture. {}.", choice.counts),
         kind: Kind::Points,
-        x: Axis::log("ms, from a tensor to the answer"),
+        x: Axis::log("ms, from input tensor to output"),
         y: Axis::linear("%"),
         series,
     }
 }
 
-/// A network's name without its library, and the size.
+/// A network's name without its library, and its input size.
 fn short(row: &Measured) -> String {
     let network = row.published.network.as_str();
     let bare = network.split_once('/').map_or(network, |(_, bare)| bare);
@@ -81,7 +78,7 @@ fn report(figure: Figure, choice: &Choice, limits: &Limits) -> Report {
         ("accuracy", "%"),
         ("", "ms"),
         ("memory", "MB"),
-        ("on", ""),
+        ("device", ""),
         ("source", ""),
     ];
     let rows = choice.front.rows().map(|(row, standing)| {
@@ -98,17 +95,17 @@ fn report(figure: Figure, choice: &Choice, limits: &Limits) -> Report {
         ]
     });
     let table = Table {
-        caption: "* is on the front of its device".into(),
+        caption: "*: on the Pareto front of its device".into(),
         columns: columns.map(|(title, unit)| Column::new(title, unit)).to_vec(),
         rows: rows.collect(),
     };
     let verdict = match choice.recommended(limits) {
         Some((row, rule)) => format!("{rule} {limits}: {} at {}", row.published, row.published.size),
-        None => format!("Nothing is recommended {limits}."),
+        None => format!("No network is recommended {limits}."),
     };
     let section = Section {
         id: "C".into(),
-        title: "Accuracy over time".into(),
+        title: "Accuracy against time".into(),
         method: choice.counts.to_string(),
         figures: vec![figure],
         tables: vec![table],
@@ -120,5 +117,5 @@ fn report(figure: Figure, choice: &Choice, limits: &Limits) -> Report {
             .collect(),
         ..Section::default()
     };
-    Report { title: "Which published network to take".into(), sections: vec![section], ..Report::default() }
+    Report { title: "Choice of a published network".into(), sections: vec![section], ..Report::default() }
 }

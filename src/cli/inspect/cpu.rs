@@ -1,4 +1,4 @@
-//! What the CPU runs: an operation a node, in order, with nothing to choose.
+//! The steps of the CPU: one per operation, in order, without alternatives.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::memory;
 
-/// For programs, under the names that a GPU's plan has.
+/// The steps as JSON, with the keys of a GPU's plan.
 pub fn json(executor: &Executor) -> Value {
     let steps = executor.steps().iter().map(|step| {
         json!({
@@ -31,7 +31,7 @@ pub fn json(executor: &Executor) -> Value {
     })
 }
 
-/// For people.
+/// The steps as text.
 pub fn words(executor: &Executor, planned_for: &str, text: &mut String) -> Result<(), std::fmt::Error> {
     let steps = executor.steps();
     let wide = steps.iter().map(|step| step.name().len()).max().unwrap_or(0);

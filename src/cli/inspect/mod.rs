@@ -37,17 +37,17 @@ pub struct Inspect {
     #[command(flatten)]
     weights: Weights,
 
-    /// Networks without a checkpoint, by name, such as mobilenet_v2 or torchvision/mobilenet_v3_large; with
-    /// --shaders several, or `all`
+    /// Name of a network to inspect without a checkpoint, such as mobilenet_v2 or
+    /// torchvision/mobilenet_v3_large; with --shaders a list of names, or `all`
     #[arg(long, value_name = "LIST", value_delimiter = ',', group = "Source", conflicts_with_all = ["arch", "set"])]
     networks: Vec<String>,
 
-    /// The networks with all layers in 8 bits, of ranges that were not measured
+    /// Quantise all layers to int8, with nominal ranges
     #[arg(long)]
     int8: bool,
 
-    /// Write every distinct pipeline of the plan into this folder, as WGSL, SPIR-V, HLSL and MSL, and tables of
-    /// them and of the steps that use them
+    /// Folder to write every distinct pipeline of the plan to, as WGSL, SPIR-V, HLSL and MSL, with tables of
+    /// the pipelines and of the steps that use them
     #[arg(long, value_name = "DIR")]
     shaders: Option<PathBuf>,
 
@@ -55,19 +55,19 @@ pub struct Inspect {
     #[arg(long, requires = "shaders")]
     candidates: bool,
 
-    /// Plan for WebGPU's default limits and no tier beyond the baseline, whatever adapters there are
+    /// Plan for WebGPU's default limits and the baseline shader tier, not for an adapter
     #[arg(long, conflicts_with = "machine")]
     baseline: bool,
 
-    /// Plan for this card, which need not be here
+    /// Card to plan for, which need not be installed
     #[arg(long, value_name = "CARD", value_parser = PossibleValuesParser::new(Card::ALL.map(Card::name)))]
     machine: Option<String>,
 
-    /// Pictures in a run
+    /// Batch size
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     batch: u32,
 
-    /// Rows and columns of a picture, if not the network's own
+    /// Rows and columns of the input [default: the network's own]
     #[arg(long, value_name = "HxW", value_parser = common::size)]
     size: Option<[usize; 2]>,
 
@@ -79,11 +79,11 @@ pub struct Inspect {
     json: bool,
 }
 
-/// What is planned for.
+/// The device to plan for.
 enum Target {
     Cpu(Cpu),
     Adapter(Box<Gpu>),
-    /// A machine that need not be here, and what it is called.
+    /// A machine that need not be installed, and its name.
     Machine(Machine, String),
 }
 
@@ -96,7 +96,7 @@ impl Target {
         })
     }
 
-    /// What SPIR-V is written for: the adapter's driver, or that of a desktop GPU.
+    /// The Vulkan features to use in SPIR-V: those of the adapter's driver, or of a desktop GPU's driver.
     fn vulkan(&self) -> Vulkan {
         match self {
             #[cfg(not(target_vendor = "apple"))]
@@ -122,7 +122,7 @@ impl Target {
     }
 }
 
-/// What runs.
+/// The plan, or the steps of the CPU.
 enum Planned {
     Gpu(Plan),
     Cpu(Executor),
@@ -141,14 +141,14 @@ impl Inspect {
     pub fn run(&self) -> Result<String> {
         let target = self.target()?;
         match (&self.shaders, &target) {
-            (Some(_), Target::Cpu(_)) => bail!("--shaders: the CPU runs none"),
+            (Some(_), Target::Cpu(_)) => bail!("--shaders: the CPU runs no shaders"),
             (Some(folder), _) => return self.write_shaders(folder, &target),
             (None, _) => {}
         }
         let network = match &self.networks[..] {
             [] => self.weights.open()?,
             [name] if name != "all" => synthetic::network(name)?,
-            _ => bail!("--networks: one at a time, unless --shaders writes their pipelines"),
+            _ => bail!("--networks: several networks are allowed only with --shaders"),
         };
         let options = self.options(&network);
         let input = options.input_shape(&network);
@@ -158,12 +158,12 @@ impl Inspect {
             Target::Cpu(cpu) => Planned::Cpu(Executor::new(cpu, &graph, input, false)?),
             _ => Planned::Gpu(target.plan(&graph, input, options)?),
         };
-        // After the plan: what it refuses could be too large to count.
+        // After planning, which rejects shapes whose costs would overflow.
         let layers = layers(&network, &shapes);
         let total: Cost = network.graph.costs(&shapes).into_iter().sum();
         let planned_for = target.words();
         if self.json {
-            let mut told = json!({
+            let mut object = json!({
                 "network": network.arch,
                 "parameters": total.parameters,
                 "macs": total.macs,
@@ -183,10 +183,10 @@ impl Inspect {
                 Planned::Gpu(plan) => plan_json(plan),
                 Planned::Cpu(executor) => cpu::json(executor),
             };
-            if let (Value::Object(told), Value::Object(mut steps)) = (&mut told, steps) {
-                told.append(&mut steps);
+            if let (Value::Object(fields), Value::Object(mut steps)) = (&mut object, steps) {
+                fields.append(&mut steps);
             }
-            return json(&told);
+            return json(&object);
         }
 
         let mut text = String::new();
@@ -198,7 +198,7 @@ impl Inspect {
             total.macs as f64 / 1e6
         )?;
         if let Some(layers) = in_8_bits(&network) {
-            writeln!(text, "the weights of {layers} layers are of 8 bits")?;
+            writeln!(text, "{layers} layers have int8 weights")?;
         }
         text += &values(&network);
         let wide = layers.iter().map(|layer| layer.name.len()).max().unwrap_or(0);
@@ -234,18 +234,18 @@ impl Inspect {
         }
     }
 
-    /// What is planned: in 8 bits if that was asked for.
+    /// The graph to plan, quantised with --int8.
     fn graph(&self, network: &Network, options: Options) -> Result<Graph> {
         let graph = network.answering(options.answer)?;
         if self.int8 { Ok(quantize::nominal(network, &graph)?) } else { Ok(graph.into_owned()) }
     }
 
-    /// What to plan for. A network can be looked at where nothing can run it.
+    /// The device to plan for. Without an adapter, it has WebGPU's default limits, unless one was requested.
     fn target(&self) -> Result<Target> {
         let element = self.engine.precision().element().unwrap_or_default();
         let of = |machine: Machine, words: String| Target::Machine(Machine { element, ..machine }, words);
         if self.engine.is_named() && (self.baseline || self.machine.is_some()) {
-            bail!("--baseline and --machine plan for no adapter, and one was asked for");
+            bail!("--baseline and --machine do not plan for a device, but --adapter or --backend names one");
         }
         if let Some(card) = self.machine.as_deref().and_then(Card::named) {
             let machine = Machine { matrices: card.matrices(element), ..card.machine() };
@@ -308,17 +308,17 @@ impl Inspect {
     }
 }
 
-/// How many layers have weights of 8 bits, if any has.
+/// The number of layers with int8 weights, if there are any.
 fn in_8_bits(network: &Network) -> Option<usize> {
     Some(network.graph.nodes().filter(|(_, node)| node.steps.is_some()).count()).filter(|count| *count > 0)
 }
 
-/// Where each value came from, and what became of the tensors.
+/// Tables of the origin of each setting, and of the uses of the tensors.
 fn values(network: &Network) -> String {
     let mut text = String::new();
     let widest = |of: &dyn Fn(&Origin) -> usize| network.origins.iter().map(of).max().unwrap_or(0);
     let (name, value) = (widest(&|origin| origin.name.len()), widest(&|origin| origin.value.len()));
-    let _ = writeln!(text, "\n{:<name$}  {:<value$}  from", "value", "is");
+    let _ = writeln!(text, "\n{:<name$}  {:<value$}  origin", "setting", "value");
     for origin in &network.origins {
         let (is, from) = (visible(&origin.value), origin.from.to_string());
         let _ = writeln!(text, "{:<name$}  {is:<value$}  {}", origin.name, visible(&from));
@@ -327,7 +327,7 @@ fn values(network: &Network) -> String {
     for TensorUse { key, became } in &network.tensors {
         let became = match became {
             Use::Used => "used".into(),
-            Use::Folded => "folded into the convolution before them".into(),
+            Use::Folded => "folded into the preceding convolution".into(),
             Use::Ignored(why) => format!("ignored: {why}"),
         };
         counts.entry(became).or_default().push(key);
@@ -341,7 +341,7 @@ fn values(network: &Network) -> String {
     text
 }
 
-/// The source library's layers, one an operation, before any are joined.
+/// The source library's layers, one per operation, before fusion.
 fn layers<'a>(network: &'a Network, shapes: &[Shape]) -> Vec<Layer<'a>> {
     let costs = network.graph.costs(shapes);
     network
@@ -358,7 +358,7 @@ fn layers<'a>(network: &'a Network, shapes: &[Shape]) -> Vec<Layer<'a>> {
         .collect()
 }
 
-/// A plan for programs.
+/// A plan as JSON.
 fn plan_json(plan: &Plan) -> Value {
     json!({
         "precision": plan.element,
@@ -371,7 +371,7 @@ fn plan_json(plan: &Plan) -> Value {
     })
 }
 
-/// A plan for people.
+/// A plan as text.
 fn plan_words(plan: &Plan, planned_for: &str, text: &mut String) -> Result<(), std::fmt::Error> {
     let wide = plan.steps.iter().map(|step| step.name().len()).max().unwrap_or(0);
     writeln!(text, "\nplan for {planned_for} in {}: {} steps", plan.element, plan.steps.len())?;
@@ -405,7 +405,7 @@ fn plan_words(plan: &Plan, planned_for: &str, text: &mut String) -> Result<(), s
     writeln!(text, "\n{}", memory(slots, plan.slot_bytes(), weights, plan.peak_bytes()))
 }
 
-/// What maps and weights take.
+/// The memory of feature maps and weights, as text.
 fn memory(slots: impl Iterator<Item = u64>, all: u64, weights: u64, peak: u64) -> String {
     let slots: Vec<String> = slots.map(mebibytes).collect();
     let (all, weights, peak) = (mebibytes(all), mebibytes(weights), mebibytes(peak));
@@ -445,11 +445,11 @@ fn mebibytes(bytes: u64) -> String {
     format!("{:.2} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
-/// A block's schedule and the next best of another kind.
+/// A block's schedule, why it was chosen, and the next best of another kind.
 fn why(choice: &Choice) -> String {
-    let reason = if choice.measured { "measured quickest" } else { "quickest by the model" };
+    let reason = if choice.measured { "fastest measured" } else { "fastest by the cost model" };
     let next = choice.runner_up().map_or_else(String::new, |Rated { schedule, ratio, .. }| {
-        format!("; next {schedule}, {ratio:.2} times the modelled time")
+        format!("; next {schedule}, {ratio:.2} times the predicted time")
     });
     format!("{}: {reason}{next}", choice.schedule)
 }

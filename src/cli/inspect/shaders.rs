@@ -1,4 +1,4 @@
-//! `goldcrest inspect --shaders`: every distinct pipeline of plans, in the languages of drivers.
+//! `goldcrest inspect --shaders`: every distinct pipeline of the plans as WGSL, SPIR-V, MSL and HLSL.
 
 use std::{
     collections::BTreeMap,
@@ -22,18 +22,19 @@ use goldcrest::{
 const MANIFEST: &str = "manifest.tsv";
 const STEPS: &str = "steps.tsv";
 
-/// Pipelines in a folder, each text once.
+/// Writes pipelines into a folder, each distinct WGSL text once.
 ///
-/// `manifest.tsv` has a row for each: file, shader, element, tier, storage buffers that it reads and that it
-/// writes, a letter for each texture, tile, constants. `steps.tsv` has one for each step of a plan:
-/// network, element, fusion, number, layer, file, workgroups, multiply-adds, bytes, tile, parameters.
+/// `manifest.tsv` has one row per pipeline: file, shader, element, tier, number of storage buffers read,
+/// number written, one letter per texture (`r` read, `w` written), tile, constants. `steps.tsv` has one row
+/// per step of a plan: network, element, fusion, number, layer, file, workgroups, multiply-adds, bytes, tile,
+/// parameters.
 ///
-/// All of it is written beside and moved there in the end: a run that fails changes nothing.
+/// All files are written to a temporary folder and moved at the end, so that a failed run changes nothing.
 pub struct Shaders {
     folder: PathBuf,
     written: Unfinished,
     vulkan: Vulkan,
-    /// The file of every text so far.
+    /// The file of each WGSL text so far.
     files: BTreeMap<String, String>,
     manifest: String,
     steps: String,
@@ -45,7 +46,7 @@ impl Shaders {
         fs::create_dir_all(folder).with_context(named)?;
         Ok(Self {
             folder: folder.to_owned(),
-            // On the same file system.
+            // Within `folder`, so that files can be renamed on one file system.
             written: Unfinished::folder_in(folder).with_context(named)?,
             vulkan,
             files: BTreeMap::new(),
@@ -54,7 +55,7 @@ impl Shaders {
         })
     }
 
-    /// The steps of a plan for `network`.
+    /// Adds the steps of a plan for `network`, and their pipelines.
     pub fn plan(&mut self, network: &str, fuse: &str, plan: &Plan) -> Result<()> {
         for (i, step) in plan.steps.iter().enumerate() {
             let file = self.pipeline(plan, step)?;
@@ -74,27 +75,27 @@ impl Shaders {
         Ok(())
     }
 
-    /// The pipelines of a plan that is only a candidate.
+    /// Adds the pipelines of a candidate's plan, without its steps.
     pub fn candidate(&mut self, plan: &Plan) -> Result<()> {
         plan.steps.iter().try_for_each(|step| self.pipeline(plan, step).map(drop))
     }
 
-    /// Puts everything in its place, and says how many pipelines there are.
+    /// Moves all files into the folder, and returns the number of pipelines.
     pub fn finish(self) -> Result<usize> {
         self.write(STEPS, self.steps.as_bytes())?;
         self.write(MANIFEST, self.manifest.as_bytes())?;
-        remove_former(&self.folder);
+        remove_previous(&self.folder);
         for entry in fs::read_dir(self.written.path())? {
             let entry = entry?;
-            let place = self.folder.join(entry.file_name());
+            let path = self.folder.join(entry.file_name());
             if entry.file_name() != Unfinished::LOCK {
-                fs::rename(entry.path(), &place).with_context(|| place.display().to_string())?;
+                fs::rename(entry.path(), &path).with_context(|| path.display().to_string())?;
             }
         }
         Ok(self.files.len())
     }
 
-    /// The file of a step's pipeline, written if it is the first with its text.
+    /// Returns the file of a step's pipeline, and writes it if its text is new.
     fn pipeline(&mut self, plan: &Plan, step: &Step) -> Result<String> {
         let (launch, element) = (&step.launch, plan.element);
         let text = launch.wgsl(element);
@@ -130,16 +131,16 @@ impl Shaders {
         let write = || {
             let mut file = fs::File::create(self.written.path().join(name))?;
             file.write_all(bytes)?;
-            // Before it is moved.
+            // Sync before the file is moved.
             file.sync_all()
         };
-        // Under the name that it is to have.
+        // Errors name the final path.
         write().with_context(|| self.folder.join(name).display().to_string())
     }
 }
 
-/// Removes the pipelines of a former run, which its manifest lists, and no file that only looks like one.
-fn remove_former(folder: &Path) {
+/// Removes the pipelines of the previous run, but only those that its manifest lists.
+fn remove_previous(folder: &Path) {
     let manifest = fs::read_to_string(folder.join(MANIFEST)).unwrap_or_default();
     for row in manifest.lines().map(|line| line.split('\t').collect::<Vec<_>>()) {
         let [file, shader, element, _, _, _, _, _, _] = row[..] else { continue };
@@ -153,7 +154,7 @@ fn remove_former(folder: &Path) {
     }
 }
 
-/// Names and values as `name=value`, in one column.
+/// Formats names and values as `name=value`, in one column.
 fn pairs(of: &[(&str, u32)]) -> String {
     of.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",")
 }

@@ -1,5 +1,4 @@
-//! What the commands share that look at pictures: which pictures, how their answers are printed and saved, and how many
-//! of them were right.
+//! Shared by the commands that process pictures: input options, printing and saving of results, evaluation.
 
 mod print;
 mod save;
@@ -27,36 +26,36 @@ use self::{
 };
 use super::common::{self, milliseconds, progress};
 
-/// The pictures, and how their answers are printed.
+/// Options for the pictures and the output format.
 #[derive(Args)]
 pub struct Pictures {
-    /// Pictures: files, folders (all pictures in them, at any depth), patterns such as 'photos/*.jpg', @FILE with a name
-    /// a line, or - for standard input: pictures one behind another, y4m video, or --raw
+    /// Pictures: files, folders (searched recursively), patterns such as 'photos/*.jpg', @FILE with one name
+    /// per line, or - for standard input (concatenated pictures, y4m video, or --raw frames)
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<OsString>,
 
-    /// The ends of pictures' names in folders [default: those of all formats]
+    /// File extensions of pictures in folders [default: those of all supported formats]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = extension)]
     ext: Vec<String>,
 
-    /// Standard input and other pipes are raw frames of so many columns and rows: red, green and blue bytes
+    /// Frame size of raw RGB video, 3 bytes per pixel, on standard input and other pipes
     #[arg(long, value_name = "WIDTHxHEIGHT", value_parser = raw)]
     raw: Option<[usize; 2]>,
 
-    /// The colours of y4m video, which it does not say
+    /// Colour matrix of y4m video, whose headers do not name it
     #[arg(long, value_enum, default_value_t)]
     matrix: Colours,
 
-    /// The most pixels of a picture
+    /// Maximum number of pixels of a picture
     #[arg(long, value_name = "PIXELS", default_value_t = PictureLimits::default().pixels)]
     max_pixels: u64,
 
-    /// The most memory that reading a picture may take, in MiB
+    /// Maximum memory for reading a picture, in MiB
     #[arg(long, value_name = "MIB", default_value_t = PictureLimits::default().memory >> 20,
         value_parser = clap::value_parser!(u64).range(1..1 << 40))]
     max_memory: u64,
 
-    /// Do not look for quicker kernels while many pictures are answered, as `goldcrest tune` does
+    /// Do not search for faster kernels, as `goldcrest tune` does, while many pictures are processed
     #[arg(long)]
     no_improve: bool,
 
@@ -64,10 +63,10 @@ pub struct Pictures {
     format: Format,
 }
 
-/// How video's colours become red, green and blue.
+/// The matrix that converts YCbCr video to RGB.
 #[derive(Clone, Copy, Default, ValueEnum)]
 enum Colours {
-    /// ITU-R BT.601, as video tools take it where nothing is said
+    /// ITU-R BT.601, the default of video tools
     #[default]
     Bt601,
     /// ITU-R BT.709, high definition
@@ -76,33 +75,33 @@ enum Colours {
     Bt2020,
 }
 
-/// What a command asks of all pictures.
-pub struct Question<'a> {
+/// What a command runs on all pictures.
+pub struct Job<'a> {
     pub network: &'a Network,
     pub device: &'a Device,
     pub options: Options,
     pub labels: Labels,
-    /// Classes of an answer.
+    /// The number of classes per picture.
     pub top: usize,
-    /// What is done, for the bar: "classifying".
+    /// The message of the progress bar, such as "classifying".
     pub doing: &'static str,
-    /// The columns of the answers' rows, without those of every picture.
+    /// The table columns of this command, without those that all commands have.
     pub columns: &'static [&'static str],
 }
 
-/// What a command says of one answer.
+/// A picture's result in every output format.
 pub struct Description {
-    /// For programs.
+    /// The JSON fields.
     pub fields: Map<String, Value>,
-    /// For people, with the ends of lines.
+    /// The text, with line ends.
     pub text: String,
-    /// For tables.
+    /// The table rows.
     pub rows: Vec<Vec<String>>,
 }
 
-/// Something that is saved of each answer.
+/// A drawing that is saved for each result.
 pub struct Saving<'a> {
-    /// What the user calls it.
+    /// The command-line option.
     pub option: &'static str,
     /// The key in JSON.
     pub key: &'static str,
@@ -110,37 +109,37 @@ pub struct Saving<'a> {
     pub draws: &'a (dyn Fn(&Picture, &Answer) -> Result<Drawn> + Sync),
 }
 
-/// What is to be saved.
+/// A drawing to save.
 pub enum Drawn {
     Picture(Picture),
     /// A PNG file's bytes.
     Png(Vec<u8>),
 }
 
-/// What makes something of all answers: how many were right, which are alike.
+/// Evaluates all results together: accuracy against ground truth, or similarity.
 pub trait Evaluation {
-    /// What it is called in JSON.
+    /// Its key in the JSON output.
     fn key(&self) -> &'static str {
         "truth"
     }
 
-    /// Takes each answer in turn.
+    /// Adds the result of one picture.
     fn add(&mut self, name: &Name, size: [usize; 2], answer: &Answer) -> Result<()>;
 
-    /// What came of it, for programs and for people.
+    /// Returns the evaluation as JSON and as text.
     fn finish(self: Box<Self>) -> Result<(Value, String)>;
 }
 
-/// The pictures, and all that the command reads.
+/// The pictures, and all files that the command reads.
 pub struct Gathered {
     inputs: Inputs,
-    /// What must not be written.
+    /// Files that must not be overwritten.
     pub read: FileSet,
 }
 
 impl Pictures {
-    /// Finds the pictures: all at once if the command `writes` files, so that it spares them and what it writes is none.
-    /// It reads the network's files and `others` besides.
+    /// Finds the pictures. If the command `writes` files, all pictures are listed first, so that no input is
+    /// overwritten and no output is read as a picture. `read` then also has the network's files and `others`.
     pub fn gather<'a>(
         &self,
         network: &Network,
@@ -158,20 +157,20 @@ impl Pictures {
         Gathered { inputs, read }
     }
 
-    /// Asks of all pictures, and prints and saves the answers as they come. Fails at the end if a picture failed.
-    pub fn ask(
+    /// Processes all pictures, printing and saving results in order. Fails at the end if a picture failed.
+    pub fn process(
         &self,
         Gathered { inputs, read }: Gathered,
-        question: &Question,
+        job: &Job,
         describe: impl Fn(&Subject, &Answer) -> Result<Description> + Sync,
         savings: &[Saving],
         mut evaluation: Option<Box<dyn Evaluation>>,
     ) -> Result<()> {
-        let &Question { network, device, options, ref labels, top, doing, columns } = question;
+        let &Job { network, device, options, ref labels, top, doing, columns } = job;
         let limits = self.limits();
         let saver = Saver::new(savings, read, inputs.is_settled())?;
         if saver.streams() && !self.format.is_text() {
-            bail!("--out -: frames and answers cannot both go to standard output");
+            bail!("--out -: frames and results cannot both go to standard output");
         }
         let bar = progress(doing);
         match inputs.known() {
@@ -247,21 +246,21 @@ impl Pictures {
             closed |= printed.is_break();
             anyhow::Ok(printed)
         };
-        // Whatever ends it early, what was answered makes a whole document.
+        // Complete the JSON document even if the run ended early.
         let (spent, mut ended) = match pipeline.run(inputs, finish, each) {
             Ok(spent) => (Some(spent), Ok(())),
             Err(error) => (None, Err(error)),
         };
         drop(bar);
         if closed {
-            // Nobody reads on, which is no failure.
+            // The reader closed the pipe, which is no failure.
             return if failed == 0 { ended } else { Err(super::Reported.into()) };
         }
         let (mut verdict, mut words) = (None, String::new());
         if let (Some(evaluation), Ok(())) = (evaluation, &ended) {
             let key = evaluation.key();
             match evaluation.finish() {
-                Ok((found, said)) => (verdict, words) = (Some((key, found)), said),
+                Ok((found, text)) => (verdict, words) = (Some((key, found)), text),
                 Err(error) => ended = Err(error),
             }
         }
@@ -274,13 +273,13 @@ impl Pictures {
         match (failed, all) {
             _ if ended.is_err() || closed => ended,
             (0, _) => Ok(()),
-            // It was reported already.
+            // The error is reported already.
             (_, 1) => Err(super::Reported.into()),
-            _ => bail!("{failed} of {all} pictures could not be answered"),
+            _ => bail!("{failed} of {all} pictures could not be processed"),
         }
     }
 
-    /// A software adapter would measure on the cores that decode.
+    /// The search for faster kernels. A software adapter has none: it would use the cores that decode.
     fn improve(&self, device: &Device) -> Option<Improve> {
         let pays = matches!(device, Device::Gpu(gpu) if !gpu.adapter().software);
         (pays && !self.no_improve).then(Improve::default)
@@ -304,7 +303,7 @@ impl Pictures {
     }
 }
 
-/// What a document ends with.
+/// The fields after the pictures in the JSON document.
 fn tail(spent: Option<&Spent>, [answered, failed]: [u64; 2], verdict: Option<(&str, Value)>) -> Value {
     let ms = |time: std::time::Duration| 1e3 * time.as_secs_f64();
     let timings = |spent: &Spent| {
@@ -329,29 +328,29 @@ fn tail(spent: Option<&Spent>, [answered, failed]: [u64; 2], verdict: Option<(&s
     tail
 }
 
-/// The last line, for people.
+/// The last line of the text output.
 fn summary(network: &Network, device: &Device, answered: u64, spent: &Spent) -> String {
     let (arch, took, rate) = (&network.arch, milliseconds(spent.wall), rate(answered, spent));
     match answered {
-        0 | 1 => format!("{arch} on {device}, {took} in all"),
-        count => format!("{arch} on {device}, {count} pictures in {took}, {rate:.1} a second"),
+        0 | 1 => format!("{arch} on {device}, {took} in total"),
+        count => format!("{arch} on {device}, {count} pictures in {took}, {rate:.1} per second"),
     }
 }
 
-/// Pictures a second.
+/// Pictures per second.
 fn rate(answered: u64, spent: &Spent) -> f64 {
     answered as f64 / spent.wall.as_secs_f64().max(1e-9)
 }
 
-/// The end of a name, with or without its dot.
+/// Parses a file extension, with or without its dot.
 fn extension(text: &str) -> Result<String, String> {
     match text.trim_start_matches('.').to_lowercase() {
-        end if end.is_empty() => Err("expected the end of a name, such as jpg".into()),
-        end => Ok(end),
+        extension if extension.is_empty() => Err("expected a file extension, such as jpg".into()),
+        extension => Ok(extension),
     }
 }
 
-/// Columns and rows, as video tools have them.
+/// Parses columns and rows, in the order of video tools.
 fn raw(text: &str) -> Result<[usize; 2], String> {
     let sides = text.split_once('x').map(|(width, height)| (width.parse(), height.parse()));
     match sides {
@@ -360,7 +359,7 @@ fn raw(text: &str) -> Result<[usize; 2], String> {
     }
 }
 
-/// Goes on with a sink's answer; one that nobody reads any more ends it.
+/// Continues after a successful write. A closed pipe ends the output without an error.
 fn unless_closed(done: std::io::Result<()>) -> Result<ControlFlow<()>> {
     match done {
         Ok(()) => Ok(ControlFlow::Continue(())),

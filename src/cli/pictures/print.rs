@@ -1,4 +1,4 @@
-//! Answers on standard output, one after another: for people, as JSON or as a table.
+//! Prints results on standard output, one after another: as text, JSON or a table.
 
 use std::{
     io::{self, BufWriter, StdoutLock, Write},
@@ -19,18 +19,18 @@ use super::{
     unless_closed,
 };
 
-/// How answers are printed, for people if nothing is said.
+/// Options for the output format, which is text by default.
 #[derive(Args)]
 pub struct Format {
     /// Print one JSON document
     #[arg(long, group = "format")]
     json: bool,
 
-    /// Print a line of JSON a picture
+    /// Print one line of JSON per picture
     #[arg(long, group = "format")]
     jsonl: bool,
 
-    /// Print a table of comma-separated values
+    /// Print comma-separated values
     #[arg(long, group = "format")]
     csv: bool,
 }
@@ -58,13 +58,13 @@ impl Format {
     }
 }
 
-/// One picture's part of the output.
+/// The output for one picture.
 pub struct Line {
     pub name: Name,
     pub size: Option<[usize; 2]>,
-    /// Why there is no answer, or a part of it is missing.
+    /// Why the result, or a part of it, is missing.
     pub error: Option<String>,
-    /// What is held against the truth.
+    /// The result, if it is evaluated.
     pub answer: Option<Answer>,
     fields: Map<String, Value>,
     text: String,
@@ -90,7 +90,7 @@ impl Line {
 
     pub fn fail(&mut self, error: &anyhow::Error) {
         let reason = format!("{error:#}");
-        // Most errors name the file already, though not which of its pictures.
+        // Most errors name the file already, but not the frame.
         let file = format!("{}: ", self.name.file.display());
         let reason = format!("{}: {}", self.name, reason.strip_prefix(&file).unwrap_or(&reason));
         self.fields.insert("error".into(), reason.clone().into());
@@ -108,16 +108,16 @@ impl Line {
     }
 }
 
-/// Prints all of it.
+/// Prints the output.
 pub struct Printer<'a> {
     out: BufWriter<StdoutLock<'static>>,
     kind: Kind,
     columns: &'a [&'a str],
-    /// Frames are printed instead of answers.
+    /// True if frames are printed instead of results.
     streams: bool,
-    /// Whether something was printed of the list.
+    /// True once a result has been printed.
     begun: bool,
-    /// How the frames so far are coded, if there were any.
+    /// The coding of the frames so far, if there were any.
     coding: Option<Coding>,
 }
 
@@ -126,7 +126,7 @@ impl<'a> Printer<'a> {
         Self { out: BufWriter::new(io::stdout().lock()), kind, columns, streams, begun: false, coding: None }
     }
 
-    /// What stands before the answers.
+    /// Prints what precedes the results.
     pub fn begin(&mut self, head: &Value) -> Result<ControlFlow<()>> {
         let written = match self.kind {
             Kind::Json => {
@@ -143,15 +143,15 @@ impl<'a> Printer<'a> {
         unless_closed(written)
     }
 
-    /// Drops a frame that cannot follow those before.
+    /// Drops a frame that cannot follow the preceding ones.
     pub fn admit(&self, line: &mut Line) {
         let Some(coding) = &self.coding else { return };
         if line.frame.take_if(|frame| !frame.follows(coding)).is_some() {
-            line.fail(&anyhow!("--out -: is not of the kind or size of the frames before it"));
+            line.fail(&anyhow!("--out -: its coding or size differs from that of the preceding frames"));
         }
     }
 
-    /// An answer, at once.
+    /// Prints a result and flushes.
     pub fn print(&mut self, line: Line) -> Result<ControlFlow<()>> {
         unless_closed(self.write(line).and_then(|()| self.out.flush()))
     }
@@ -189,7 +189,7 @@ impl<'a> Printer<'a> {
         }
     }
 
-    /// What stands behind the answers.
+    /// Prints what follows the results.
     pub fn end(&mut self, tail: &Value, words: &str) -> Result<ControlFlow<()>> {
         let written = match self.kind {
             _ if self.streams => {
@@ -204,7 +204,7 @@ impl<'a> Printer<'a> {
             }
             Kind::Text if self.begun => self.out.write_all(visible_lines(words).as_bytes()),
             Kind::Text => Ok(()),
-            // Their readers expect nothing but pictures.
+            // These formats have no place for a summary, so an evaluation goes to stderr.
             Kind::Lines | Kind::Table => {
                 if ["truth", "vectors"].iter().any(|key| tail.get(key).is_some()) {
                     super::super::say(words);
@@ -223,9 +223,9 @@ impl<'a> Printer<'a> {
     }
 }
 
-/// Pretty JSON whose lines but the first begin with `indent`.
+/// Pretty-printed JSON; every line except the first begins with `indent`.
 fn indented(value: &Value, indent: &str) -> String {
     let text = serde_json::to_string_pretty(value).unwrap_or_else(|_| json!({}).to_string());
-    // Ends of lines within strings are escaped.
+    // Line feeds within strings are escaped.
     visible_json(&text).replace('\n', &format!("\n{indent}"))
 }

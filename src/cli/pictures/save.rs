@@ -1,4 +1,4 @@
-//! Where drawn answers go: to a file, into a folder, by a pattern, or as frames to standard output.
+//! Saves drawings: to a file, into a folder, by a pattern, or as frames on standard output.
 
 use std::{
     collections::HashSet,
@@ -21,24 +21,24 @@ use serde_json::{Map, Value};
 use super::{Drawn, Saving};
 use crate::cli::target::Target;
 
-/// Where a command's pictures go.
+/// The destination of a command's drawings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// Standard output, as frames.
     Stdout,
     /// One file, for one picture.
     File(PathBuf),
-    /// A folder, in which files are called as the pictures are.
+    /// A folder; its files are named after the pictures.
     Folder(PathBuf),
-    /// A name for each picture.
+    /// A pattern that gives a file name for each picture.
     Pattern(String),
 }
 
-/// What a pattern may hold.
-const PARTS: [&str; 4] = ["{stem}", "{name}", "{folder}", "{frame}"];
+/// The placeholders of a pattern.
+const PLACEHOLDERS: [&str; 4] = ["{stem}", "{name}", "{folder}", "{frame}"];
 
 impl Place {
-    /// As the user says it: `-`, a folder, a pattern, or a .png file.
+    /// Parses `-`, a folder, a pattern or a .png file.
     pub fn parse(name: OsString) -> Result<Self, String> {
         let path = PathBuf::from(name);
         let png = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("png"));
@@ -54,23 +54,23 @@ impl Place {
         }
         if !png {
             let expected =
-                "expected the name of a .png file, a folder (which ends in / if it is not there), or -";
+                "expected the name of a .png file, a folder (with a trailing / if it does not exist), or -";
             return Err(expected.into());
         }
         if !path.as_os_str().as_encoded_bytes().contains(&b'{') {
             return Ok(Self::File(path));
         }
         if text.is_empty() {
-            return Err("a pattern has to be text (UTF-8)".into());
+            return Err("a pattern must be UTF-8".into());
         }
-        let rest = PARTS.iter().fold(text.to_owned(), |rest, part| rest.replace(part, ""));
+        let rest = PLACEHOLDERS.iter().fold(text.to_owned(), |rest, part| rest.replace(part, ""));
         match rest.contains(['{', '}']) {
-            true => Err(format!("a pattern may hold {}", PARTS.join(", "))),
+            true => Err(format!("a pattern may only contain the placeholders {}", PLACEHOLDERS.join(", "))),
             false => Ok(Self::Pattern(text.into())),
         }
     }
 
-    /// Whether it is files, and not standard output.
+    /// Returns whether it is files, and not standard output.
     pub fn is_files(&self) -> bool {
         *self != Self::Stdout
     }
@@ -84,13 +84,13 @@ impl Place {
     fn file(&self, name: &Name) -> Result<PathBuf> {
         let (stem, within) = (stem(name), name.within());
         Ok(match self {
-            Self::Stdout => bail!("is no file"),
+            Self::Stdout => bail!("is not a file"),
             Self::File(path) => path.clone(),
             Self::Folder(folder) => folder.join(within).join(png_name(name)),
             Self::Pattern(pattern) => {
                 let frame = format!("{:06}", name.frame.unwrap_or(0));
                 let own = name.file.file_name().unwrap_or(stem);
-                // Put together as the system has names, which need not be text.
+                // An OsString, as file names need not be UTF-8.
                 let mut path = OsString::new();
                 let mut rest = pattern.as_str();
                 while let Some(at) = rest.find('{') {
@@ -99,7 +99,7 @@ impl Place {
                     match &rest[at..end] {
                         "{stem}" => path.push(stem),
                         "{name}" => path.push(own),
-                        // Of a picture that was named itself: no slash either, which would begin at the root.
+                        // A picture named directly has no folder: skip the slash too, as it means the root.
                         "{folder}" if within.as_os_str().is_empty() && path.is_empty() => {
                             rest = rest[end..].trim_start_matches('/');
                             continue;
@@ -116,13 +116,13 @@ impl Place {
     }
 }
 
-/// A picture's name without its end.
+/// A picture's file name without its extension.
 fn stem(name: &Name) -> &OsStr {
     let stem = name.file.file_stem().filter(|_| !name.is_stdin());
     stem.unwrap_or(OsStr::new("frame"))
 }
 
-/// What a PNG file is called that belongs to a picture: as it is, and with the frame's number.
+/// The name of a picture's PNG file: named after the picture, with the frame's number if there is one.
 pub fn png_name(name: &Name) -> OsString {
     let mut file = stem(name).to_owned();
     if let Some(frame) = name.frame {
@@ -132,7 +132,7 @@ pub fn png_name(name: &Name) -> OsString {
     file
 }
 
-/// How frames are coded on standard output.
+/// The coding of frames on standard output.
 #[derive(Clone, PartialEq)]
 pub enum Coding {
     /// As PPM pictures.
@@ -160,7 +160,7 @@ impl Frame {
         Ok(Self { coding, bytes })
     }
 
-    /// Writes it behind frames of a coding, or as the first.
+    /// Writes it after frames of `coding`, or as the first frame, which sets `coding`.
     pub fn write(&self, coding: &mut Option<Coding>, out: &mut impl Write) -> io::Result<()> {
         if coding.is_none() {
             if let Coding::Video(header) = &self.coding {
@@ -171,7 +171,7 @@ impl Frame {
         out.write_all(&self.bytes)
     }
 
-    /// Whether it can stand behind frames of a coding: who reads video expects one size and one header.
+    /// Returns whether it can follow frames of a coding: video has one header and one size.
     pub fn follows(&self, coding: &Coding) -> bool {
         *coding == self.coding
     }
@@ -181,28 +181,28 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether a picture would be saved beside the one it is of, where it could replace another.
+/// Returns whether a drawing would be saved in its picture's folder, where it could replace another picture.
 fn in_own_folder(path: &Path, name: &Name) -> bool {
     let folder = |path: &Path| fs::canonicalize(folder_of(path));
     !name.is_stdin() && matches!((folder(path), folder(&name.file)), (Ok(a), Ok(b)) if a == b)
 }
 
-/// Saves what is drawn of each answer.
+/// Draws and saves each result.
 pub struct Saver<'a> {
     savings: &'a [Saving<'a>],
-    /// What is read, and must not be written.
+    /// Input files, which must not be overwritten.
     read: FileSet,
-    /// Whether that is all: not if a list is yet to name pictures.
-    is_all: bool,
-    /// What was written, so that no two pictures write one file.
+    /// False if a list may name more pictures.
+    is_complete: bool,
+    /// The files written so far, so that no two pictures write the same file.
     written: Mutex<HashSet<PathBuf>>,
-    /// Where pictures lie, if a list is yet to name some.
+    /// The folders of the pictures so far, if a list may name more.
     folders: Mutex<HashSet<PathBuf>>,
 }
 
 impl<'a> Saver<'a> {
-    /// Fails if nothing can be written there.
-    pub fn new(savings: &'a [Saving<'a>], read: FileSet, is_all: bool) -> Result<Self> {
+    /// Checks the destinations, and fails if one of them cannot be written.
+    pub fn new(savings: &'a [Saving<'a>], read: FileSet, is_complete: bool) -> Result<Self> {
         let mut files: Vec<(&str, Target)> = Vec::new();
         for (at, saving) in savings.iter().enumerate() {
             let option = saving.option;
@@ -220,21 +220,21 @@ impl<'a> Saver<'a> {
                 Place::Stdout | Place::Pattern(_) => {}
             }
             if let Some(other) = savings[..at].iter().find(|other| other.place == saving.place) {
-                bail!("{} and {option} are one place", other.option);
+                bail!("{} and {option} are the same destination", other.option);
             }
         }
-        Ok(Self { savings, read, is_all, written: Mutex::default(), folders: Mutex::default() })
+        Ok(Self { savings, read, is_complete, written: Mutex::default(), folders: Mutex::default() })
     }
 
-    /// Whether frames go to standard output.
+    /// Returns whether frames go to standard output.
     pub fn streams(&self) -> bool {
         self.savings.iter().any(|saving| *saving.place == Place::Stdout)
     }
 
-    /// Draws and writes. The names of the files by their keys, and the frame for standard output.
+    /// Draws and saves a result. Returns the file names by key, and the frame for standard output.
     pub fn save(&self, subject: &Subject, answer: &Answer) -> Result<(Map<String, Value>, Option<Frame>)> {
         let (mut saved, mut frame) = (Map::new(), None);
-        if let (false, Ok(file)) = (self.is_all, fs::canonicalize(&subject.name.file)) {
+        if let (false, Ok(file)) = (self.is_complete, fs::canonicalize(&subject.name.file)) {
             if lock(&self.written).contains(&file) {
                 bail!("was written before it was read: name another folder to write to");
             }
@@ -242,11 +242,11 @@ impl<'a> Saver<'a> {
         }
         for Saving { option, key, place, draws } in self.savings {
             let picture =
-                subject.picture.as_ref().ok_or_else(|| anyhow!("the picture is not there any more"))?;
+                subject.picture.as_ref().ok_or_else(|| anyhow!("the decoded picture was not kept"))?;
             let drawn = draws(picture, answer)?;
             if **place == Place::Stdout {
                 let Drawn::Picture(picture) = drawn else {
-                    bail!("{option}: only pictures go to standard output")
+                    bail!("{option}: only pictures can go to standard output")
                 };
                 let coding = subject.video.clone().map_or(Coding::Pictures, Coding::Video);
                 frame = Some(Frame::new(&picture, coding)?);
@@ -258,7 +258,10 @@ impl<'a> Saver<'a> {
             };
             let path = place.file(&subject.name)?;
             if matches!(place, Place::Folder(_)) && in_own_folder(&path, &subject.name) {
-                bail!("{}: is the pictures' own folder: name another, or a pattern", path.display());
+                bail!(
+                    "{}: is in the picture's own folder: name another folder, or a pattern",
+                    path.display()
+                );
             }
             self.write(&path, &png).with_context(|| path.display().to_string())?;
             saved.insert((*key).into(), path.display().to_string().into());
@@ -274,11 +277,11 @@ impl<'a> Saver<'a> {
             if written.contains(file) {
                 bail!(
                     "was written for another picture: name a folder, or a pattern with {}",
-                    PARTS.join(", ")
+                    PLACEHOLDERS.join(", ")
                 );
             }
             if file.exists() && lock(&self.folders).contains(folder_of(file)) {
-                bail!("is there already, and the list may yet name it as a picture: name another folder");
+                bail!("exists already, and the list may still name it as a picture: name another folder");
             }
             written.insert(file.clone());
         }

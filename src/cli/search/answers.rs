@@ -1,4 +1,4 @@
-//! What `search` answers: words, JSON, a figure.
+//! The output of `search`: text, JSON and a plot.
 
 use std::{
     fmt::{self, Write},
@@ -24,43 +24,43 @@ pub struct Answer<'a> {
     pub supernet: &'a Supernet,
     pub within_ms: f64,
     pub searches: &'a [Searched],
-    /// Of several devices: the winner of one, timed on another, in milliseconds.
+    /// Index of a winner's device, index of another device, milliseconds of the winner on the latter.
     pub crossed: Vec<(usize, usize, f64)>,
 }
 
 impl Answer<'_> {
     pub fn json(&self) -> Result<String> {
         let [only] = self.searches else {
-            let mut told = value!({});
+            let mut object = value!({});
             for searched in self.searches {
-                told[searched.device.backend()] = self.one(searched);
+                object[searched.device.backend()] = self.one(searched);
             }
             let backend = |at: usize| self.searches[at].device.backend();
             let crossed = self.crossed.iter().map(
                 |(of, on, ms)| value!({ "winner_of": backend(*of), "on": backend(*on), "measured_ms": ms }),
             );
-            told["crossed"] = crossed.collect();
-            return common::json(&told);
+            object["crossed"] = crossed.collect();
+            return common::json(&object);
         };
         common::json(&self.one(only))
     }
 
-    /// What one search came to.
+    /// The result of one search as JSON.
     pub fn one(&self, searched: &Searched) -> Value {
         let Searched { device, out, outcome, checked } = searched;
-        let mut told = match searched.winner() {
+        let mut object = match searched.winner() {
             Some(winner) => finalist(winner),
             None => value!({}),
         };
         let (weights, seed) = (self.supernet.path().display().to_string(), self.search.seed);
-        told["supernet"] = value!(weights);
-        told["backend"] = value!(device.backend());
-        told["device"] = value!(device.to_string());
-        told["within_ms"] = value!(self.within_ms);
-        told["seed"] = value!(seed);
-        told["out"] = value!(out.display().to_string());
-        told["judged"] = value!(outcome.found.len());
-        told["finalists"] = outcome.finalists.iter().map(finalist).collect();
+        object["supernet"] = value!(weights);
+        object["backend"] = value!(device.backend());
+        object["device"] = value!(device.to_string());
+        object["within_ms"] = value!(self.within_ms);
+        object["seed"] = value!(seed);
+        object["out"] = value!(out.display().to_string());
+        object["judged"] = value!(outcome.found.len());
+        object["finalists"] = outcome.finalists.iter().map(finalist).collect();
         let of_front = |found: &&Found| {
             value!({
                 "subnet": found.subnet.to_string(),
@@ -68,15 +68,15 @@ impl Answer<'_> {
                 "accuracy": found.accuracy,
             })
         };
-        told["front"] = front(&outcome.found).iter().map(of_front).collect();
+        object["front"] = front(&outcome.found).iter().map(of_front).collect();
         if !checked.is_empty() {
-            told["prediction"] = value!({
+            object["prediction"] = value!({
                 "networks": checked.len(),
                 "median_error": median_error(checked),
                 "checked": checked,
             });
         }
-        told
+        object
     }
 
     pub fn words(&self) -> Result<String, fmt::Error> {
@@ -94,12 +94,12 @@ impl Answer<'_> {
             )?;
             if !checked.is_empty() {
                 let (count, error) = (checked.len(), 100.0 * median_error(checked));
-                writeln!(text, "predictions of {count} random networks are {error:.1} % off in the median")?;
+                writeln!(text, "predicted times of {count} random networks: median error {error:.1} %")?;
             }
             if outcome.finalists.is_empty() {
                 writeln!(
                     text,
-                    "none that was timed kept to it: the quickest took {:.3} ms",
+                    "no timed candidate stayed within the limit: the fastest took {:.3} ms",
                     outcome.quickest_ms
                 )?;
                 continue;
@@ -107,7 +107,7 @@ impl Answer<'_> {
             writeln!(
                 text,
                 "\n{:>8} {:>10} {:>9} {:>8} {:>9}  network",
-                "right", "predicted", "ms", "MMACs", "weights"
+                "accuracy", "predicted", "ms", "MMACs", "weights"
             )?;
             for finalist in &outcome.finalists {
                 writeln!(
@@ -123,7 +123,7 @@ impl Answer<'_> {
             }
             let flags = self.search.devices.flags(device.backend());
             let out = common::file(out);
-            writeln!(text, "\nthe first is in {out}: goldcrest classify IMAGE --weights {out} {flags}")?;
+            writeln!(text, "\nthe winner is in {out}: goldcrest classify IMAGE --weights {out} {flags}")?;
         }
         for (of, on, ms) in &self.crossed {
             let (of, on) = (&self.searches[*of].device, &self.searches[*on].device);
@@ -132,7 +132,7 @@ impl Answer<'_> {
         Ok(text)
     }
 
-    /// The bytes of a figure's file.
+    /// Renders a figure file.
     pub fn draw(&self, path: &Path) -> Result<Vec<u8>> {
         plot::draw(path, self.figure(), |figure| self.report(figure))
     }
@@ -150,7 +150,7 @@ impl Answer<'_> {
             let timed = |f: &Finalist| Point::from((f.measured_ms.median, 100.0 * f.accuracy));
             let timed: Vec<Point> = outcome.finalists.iter().map(timed).collect();
             series.push(Series::new(
-                format!("timed on {device}, judged on other pictures"),
+                format!("measured on {device}, with held-out pictures"),
                 Style::Marks,
                 timed,
             ));
@@ -159,15 +159,21 @@ impl Answer<'_> {
             title: "Networks of a supernet on this machine".into(),
             caption: format!("Within {} ms.", number(self.within_ms)),
             kind: Kind::Points,
-            x: Axis::log("ms, from a tensor to the answer"),
-            y: Axis::linear("% right"),
+            x: Axis::log("ms, from input tensor to output"),
+            y: Axis::linear("accuracy, %"),
             series,
         }
     }
 
     fn report(&self, figure: Figure) -> Report {
-        let columns =
-            [("device", ""), ("network", ""), ("right", "%"), ("predicted", "ms"), ("", "ms"), ("", "MMACs")];
+        let columns = [
+            ("device", ""),
+            ("network", ""),
+            ("accuracy", "%"),
+            ("predicted", "ms"),
+            ("", "ms"),
+            ("", "MMACs"),
+        ];
         let rows = self.searches.iter().flat_map(|searched| {
             searched.outcome.finalists.iter().map(|finalist| {
                 vec![
@@ -181,23 +187,23 @@ impl Answer<'_> {
             })
         });
         let table = Table {
-            caption: "Candidates that were timed and judged for real".into(),
+            caption: "The best candidates, as measured".into(),
             columns: columns.map(|(title, unit)| Column::new(title, unit)).to_vec(),
             rows: rows.collect(),
         };
         let section = Section {
             id: "S".into(),
-            title: "Accuracy over time".into(),
+            title: "Accuracy against time".into(),
             figures: vec![figure],
             tables: vec![table],
             ..Section::default()
         };
-        let title = "A network of one's own".into();
+        let title = "Search of a supernet".into();
         Report { title, sections: vec![section], ..Report::default() }
     }
 }
 
-/// The candidates than which none is both quicker and better, the quickest first.
+/// The Pareto front: candidates that no other beats in both time and accuracy, the fastest first.
 fn front(found: &[Found]) -> Vec<&Found> {
     let mut sorted: Vec<&Found> = found.iter().collect();
     sorted.sort_by(|a, b| a.predicted_ms.total_cmp(&b.predicted_ms).then(b.accuracy.total_cmp(&a.accuracy)));
@@ -215,7 +221,7 @@ fn median_error(checked: &[Checked]) -> f64 {
     errors.map_or(f64::NAN, |errors| errors.median)
 }
 
-/// A finalist for programs.
+/// A finalist as JSON.
 fn finalist(finalist: &Finalist) -> Value {
     value!({
         "subnet": finalist.subnet.to_string(),

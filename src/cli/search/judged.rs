@@ -1,5 +1,5 @@
-//! What candidates had right, kept beside the winner's place: a search that is broken off goes on from there, and one with
-//! another limit begins with it.
+//! The accuracies of candidates, stored in the output folder. An interrupted search continues from them, and
+//! a search with another limit starts with them.
 
 use std::{
     collections::HashMap,
@@ -13,57 +13,57 @@ use goldcrest::{files, search::Samples, zoo::Supernet};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-/// The most bytes of such a file: some million candidates.
-const MOST: u64 = 256 << 20;
+/// Maximum size of the file in bytes: some million candidates.
+const MAX_BYTES: u64 = 256 << 20;
 
-/// Shares by the text of a subnet.
+/// Accuracies by the text form of a subnet.
 pub struct Judged {
     path: PathBuf,
-    /// What the shares depend on: weights and pictures.
+    /// The fingerprint of what accuracies depend on: weights and pictures.
     of: String,
     known: HashMap<String, f64>,
-    /// Whether this search has written the file.
+    /// True once this search has written the file.
     begun: bool,
 }
 
 impl Judged {
-    /// Those in a folder. They must be of the same weights and pictures.
+    /// Reads the accuracies in a folder. They must be for the same weights and pictures.
     pub fn open(folder: &Path, supernet: &Supernet, samples: &Samples) -> Result<Self> {
         let path = folder.join("judged.jsonl");
         let of = fingerprint(supernet, samples);
         let mut known = HashMap::new();
         let whole = match fs::exists(&path)? {
-            true => String::from_utf8_lossy(&files::read(&path, MOST)?).into_owned(),
+            true => String::from_utf8_lossy(&files::read(&path, MAX_BYTES)?).into_owned(),
             false => String::new(),
         };
-        // A line that was broken off is judged again.
+        // Skip a truncated line: its candidate is evaluated again.
         let mut lines = whole.split_inclusive('\n').filter(|line| line.ends_with('\n'));
         let parsed = |line: &str| serde_json::from_str::<Value>(line).ok();
         match lines.next().and_then(parsed) {
             Some(first) if first["of"] == of => {
                 for line in lines.filter_map(parsed) {
-                    if let (Some(subnet), Some(share)) = (line["subnet"].as_str(), line["right"].as_f64()) {
-                        known.insert(subnet.to_owned(), share);
+                    if let (Some(subnet), Some(right)) = (line["subnet"].as_str(), line["right"].as_f64()) {
+                        known.insert(subnet.to_owned(), right);
                     }
                 }
             }
             Some(_) => bail!(
-                "{}: candidates of another supernet or other pictures: name another folder",
+                "{}: has candidates of another supernet or other pictures: name another folder",
                 path.display()
             ),
             None if whole.is_empty() => {}
-            None => bail!("{}: is no file of this command's: name another folder", path.display()),
+            None => bail!("{}: was not written by this command: name another folder", path.display()),
         }
         let judged = Self { path, of, known, begun: false };
         Ok(judged)
     }
 
-    /// What earlier searches found.
+    /// The accuracies that are known so far.
     pub fn all(&self) -> Vec<(String, f64)> {
         self.known.iter().map(|(subnet, right)| (subnet.clone(), *right)).collect()
     }
 
-    /// Keeps what a candidate had right. A full disk costs the next search some time, and this one nothing.
+    /// Stores the accuracy of a candidate. A failed write costs only the next search some time.
     pub fn keep(&mut self, subnet: &str, right: f64) {
         if self.known.insert(subnet.to_owned(), right).is_some() {
             return;
@@ -77,7 +77,8 @@ impl Judged {
         }
     }
 
-    /// Writes all that is known: whole lines only, from the first on. A folder without a candidate is none.
+    /// Writes a new file with all known accuracies, without truncated lines. Creates the folder only now,
+    /// when there is a candidate.
     fn begin(&self) -> io::Result<()> {
         fs::create_dir_all(files::folder_of(&self.path))?;
         let mut sorted: Vec<_> = self.known.iter().collect();
@@ -96,7 +97,7 @@ fn line(subnet: &str, right: f64) -> String {
     format!("{}\n", json!({ "subnet": subnet, "right": right }))
 }
 
-/// What depends on every weight and every pixel.
+/// A hash of every weight and every pixel.
 fn fingerprint(supernet: &Supernet, samples: &Samples) -> String {
     let mut hash = Sha256::new();
     hash.update(env!("CARGO_PKG_VERSION"));

@@ -30,71 +30,72 @@ use judged::Judged;
 
 #[derive(Args)]
 #[command(
-    after_help = "A supernet holds many networks that share weights. Each of its blocks is timed on this device once, and \
-    kept; what a network takes is predicted from its blocks. Evolution looks for the most accurate network within the limit; \
-    the best are calibrated, timed and judged for real, on pictures that they were not chosen by. The winner goes into --out as \
-    a checkpoint that every command opens. Interrupted, the same command goes on where it was."
+    after_help = "A supernet holds many networks that share weights. Each of its blocks is timed once on this \
+    device, and the times are cached; the time of a network is predicted from its blocks. An evolutionary search \
+    finds the most accurate networks within the limit. The best ones are calibrated, timed, and evaluated on \
+    pictures that the search did not use. The winner is written to --out as a checkpoint that every command opens. \
+    If the search is interrupted, the same command continues it."
 )]
 pub struct Search {
-    /// A supernet of once-for-all's, such as ofa_mbv3_d234_e346_k357_w1.0: a file or folder; without it the
-    /// built-in one, which tells shapes apart
+    /// Once-for-all supernet, such as ofa_mbv3_d234_e346_k357_w1.0: a file or folder [default: the built-in
+    /// one, which classifies shapes]
     #[arg(long, value_name = "PATH", requires = "pictures")]
     weights: Option<PathBuf>,
 
-    /// The longest that a picture may take in the median, such as 2ms
+    /// Maximum median time per picture, such as 2ms
     #[arg(long, value_name = "TIME", value_parser = search::milliseconds, required_unless_present = "fps")]
     within: Option<f64>,
 
-    /// The same as pictures a second
+    /// Minimum number of pictures per second, instead of --within
     #[arg(long, value_name = "RATE", value_parser = devices::rate, conflicts_with = "within")]
     fps: Option<f64>,
 
-    /// Pictures of your own to judge by: a folder with a folder for each class. A quarter of them calibrates, a half
-    /// compares candidates, a quarter judges the winner
+    /// Labelled pictures to evaluate networks on: a folder with one subfolder per class. A quarter of them is
+    /// for calibration, half for comparing candidates, and a quarter for evaluating the best candidates
     #[arg(long, value_name = "DIR")]
     pictures: Option<PathBuf>,
 
-    /// The most pictures that candidates are compared by
+    /// Maximum number of pictures for comparing candidates
     #[arg(long, value_name = "COUNT", default_value_t = 256, value_parser = clap::value_parser!(u32).range(16..=100_000))]
     samples: u32,
 
-    /// The folder for the winner: model.safetensors, config.json, and search.json with all that was found; of several
-    /// backends a folder each within
+    /// Folder for the winner: model.safetensors, config.json, and search.json with all results; with one
+    /// subfolder per backend if there are several
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 
-    /// Sizes of pictures to choose from, such as 128,160; all that the supernet was trained for otherwise
+    /// Picture sizes to choose from, such as 128,160 [default: all that the supernet was trained for]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     sizes: Vec<usize>,
 
-    /// Widths to choose from, such as 0.5,0.75; all that the supernet was trained for otherwise
+    /// Width multipliers to choose from, such as 0.5,0.75 [default: all that the supernet was trained for]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     widths: Vec<f64>,
 
     #[command(flatten)]
     devices: Devices,
 
-    /// What maps and weights are stored as
+    /// Storage type of feature maps and weights
     #[arg(long, value_enum, default_value = "f32")]
     precision: Stored,
 
-    /// Candidates of a generation
+    /// Number of candidates per generation
     #[arg(long, value_name = "COUNT", default_value_t = 32, value_parser = clap::value_parser!(u32).range(2..=10_000))]
     population: u32,
 
-    /// Generations
+    /// Number of generations
     #[arg(long, value_name = "COUNT", default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     generations: u32,
 
-    /// What random choices depend on: the same seed finds the same network, as long as blocks are not timed anew
+    /// Seed of the random choices: the same seed finds the same network unless blocks are timed again
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
 
-    /// Time so many random networks too, and say how far predictions are off
+    /// Number of random networks to time, to report the error of the predicted times
     #[arg(long, value_name = "COUNT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1000))]
     check: u32,
 
-    /// Draw accuracy over time: a .svg, .png or .html file
+    /// Plot of accuracy against time to write (.svg, .png or .html)
     #[arg(long, value_name = "FILE", value_parser = OsStringValueParser::new().try_map(plot::name))]
     plot: Option<PathBuf>,
 
@@ -134,7 +135,7 @@ impl Search {
             if precision == Precision::F16 {
                 device.supports(goldcrest::tensor::Element::F16)?;
             }
-            ready(&folder(device), &self.out, &supernet)?;
+            check_writable(&folder(device), &self.out, &supernet)?;
         }
         let network = supernet.slice(&supernet.largest())?.network()?;
         let samples = match &self.pictures {
@@ -160,22 +161,22 @@ impl Search {
             let bar = progress("evolving");
             bar.set_length((settings.population * settings.generations) as u64);
             let mut best = 0.0_f64;
-            let hear = |Found { subnet, accuracy, .. }: &Found, count| {
+            let on_candidate = |Found { subnet, accuracy, .. }: &Found, count| {
                 judged.keep(&subnet.to_string(), *accuracy);
                 best = best.max(*accuracy);
                 bar.set_position(count as u64);
                 bar.set_message(format!("best {:.1} %", 100.0 * best));
             };
-            let outcome = search::seek(&mut trial, &device, precision, &latency, settings, hear)?;
+            let outcome = search::seek(&mut trial, &device, precision, &latency, settings, on_candidate)?;
             drop(bar);
             let out = folder(&device);
             all.push(Searched { device, out, outcome, checked });
         }
         if all.iter().all(|searched| searched.winner().is_none()) {
-            let quickest =
+            let fastest =
                 all.iter().map(|searched| searched.outcome.quickest_ms).fold(f64::INFINITY, f64::min);
             bail!(
-                "no candidate that was timed kept to {} ms: the quickest took {quickest:.3} ms",
+                "no timed candidate stayed within {} ms: the fastest took {fastest:.3} ms",
                 search::short(within_ms)
             );
         }
@@ -191,7 +192,7 @@ impl Search {
         if self.json { answer.json() } else { Ok(answer.words()?) }
     }
 
-    /// The supernet, with no more to choose from than was asked for.
+    /// The supernet, restricted to the requested sizes and widths.
     fn supernet(&self) -> Result<Supernet> {
         let supernet = match &self.weights {
             Some(path) => Supernet::open(path)?,
@@ -207,7 +208,7 @@ impl Search {
         Ok(supernet.within(space)?)
     }
 
-    /// Predictions held against the clock, if that was asked for.
+    /// Compares predicted times with measured times of --check random networks.
     fn checked(
         &self,
         supernet: &Supernet,
@@ -224,7 +225,8 @@ impl Search {
         Ok(latency.check(supernet, device, precision, count, self.seed, tell)?)
     }
 
-    /// Of several devices: milliseconds of each one's winner on each other.
+    /// Times each device's winner on every other device: index of the winner's device, index of the other
+    /// device, milliseconds.
     fn crossed(
         &self,
         supernet: &Supernet,
@@ -243,7 +245,7 @@ impl Search {
     }
 }
 
-/// Times the blocks of a supernet, those that are not in the cache.
+/// Times the blocks of a supernet that are not in the cache.
 fn times(supernet: &Supernet, device: &Device, precision: Precision) -> Result<Latency> {
     let bar = progress("timing blocks");
     Ok(Latency::measure(supernet, device, precision, |done, of| {
@@ -252,24 +254,24 @@ fn times(supernet: &Supernet, device: &Device, precision: Precision) -> Result<L
     })?)
 }
 
-/// Sees that a winner can be written in a folder, which need not be there, and would replace nothing that is read.
-fn ready(folder: &Path, out: &Path, supernet: &Supernet) -> Result<()> {
+/// Checks that a winner can be written to a folder, which need not exist, without overwriting an input.
+fn check_writable(folder: &Path, out: &Path, supernet: &Supernet) -> Result<()> {
     let named = || format!("--out {}", out.display());
     if !folder.exists() {
         let parent = files::folder_of(out);
         if !parent.is_dir() {
-            bail!("{}: its folder was not found: make that first", named());
+            bail!("{}: its folder was not found: create it first", named());
         }
         files::Unfinished::file_in(if out.is_dir() { out } else { parent }).with_context(named)?;
         return Ok(());
     }
     if !folder.is_dir() {
-        bail!("{}: is no folder", named());
+        bail!("{}: is not a folder", named());
     }
     let same = |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
     let read = supernet.path();
     if same(read, folder) || (read.is_file() && same(files::folder_of(read), folder)) {
-        bail!("{}: the supernet lies there: name another folder", named());
+        bail!("{}: is the folder of the supernet: name another folder", named());
     }
     for name in FILES {
         Target::new(&folder.join(name)).with_context(|| folder.join(name).display().to_string())?;
@@ -277,23 +279,23 @@ fn ready(folder: &Path, out: &Path, supernet: &Supernet) -> Result<()> {
     Ok(())
 }
 
-/// What a search writes, in this order: a configuration without weights would seem complete.
+/// The files of a winner, in the order of writing: a config.json without weights would look complete.
 const FILES: [&str; 3] = ["model.safetensors", "config.json", "search.json"];
 
 fn write(searched: &Searched, answer: &Answer) -> Result<()> {
     let Some(winner) = searched.winner() else { return Ok(()) };
-    let told = answer.one(searched);
+    let object = answer.one(searched);
     let contents = [
         winner.slice().encode()?,
         winner.slice().config().into_bytes(),
-        super::common::json(&told)?.into_bytes(),
+        super::common::json(&object)?.into_bytes(),
     ];
     std::fs::create_dir_all(&searched.out).with_context(|| searched.out.display().to_string())?;
     for (name, bytes) in FILES.into_iter().zip(contents) {
         let path = searched.out.join(name);
         files::write_whole(&path, &bytes).with_context(|| path.display().to_string())?;
     }
-    // What every command will do.
+    // Check that the checkpoint opens.
     Network::open(&searched.out)?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The pictures that candidates are judged on.
+//! The pictures that candidates are evaluated on.
 
 use std::path::{Path, PathBuf};
 
@@ -17,11 +17,11 @@ use crate::cli::{
     truth,
 };
 
-/// Scenes that the winner is judged on.
+/// Number of scenes that the finalists are evaluated on.
 const CHECKED: usize = 1000;
 
-/// The least pictures of a user's own: fewer tell nothing apart.
-const LEAST: usize = 32;
+/// Minimum number of user pictures: with fewer, accuracies are too coarse to compare.
+const MIN_PICTURES: usize = 32;
 
 /// The built-in scenes.
 pub fn scenes(count: usize) -> Result<Samples> {
@@ -31,7 +31,8 @@ pub fn scenes(count: usize) -> Result<Samples> {
     Ok(samples)
 }
 
-/// Pictures in folders that are called like classes: of four in a row one calibrates, two compare and one judges.
+/// Pictures in folders named after classes. Of every four, one is for calibration, two are for comparing
+/// candidates and one is for evaluating finalists.
 pub fn of_folder(folder: &Path, network: &Network, most: usize) -> Result<Samples> {
     let named = || format!("--pictures {}", folder.display());
     let labels = common::labels(None, network)?;
@@ -47,28 +48,28 @@ pub fn of_folder(folder: &Path, network: &Network, most: usize) -> Result<Sample
             }
         }
     }
-    if files.len() < LEAST {
-        bail!("{}: has {} pictures, of which at least {LEAST} are needed", named(), files.len());
+    if files.len() < MIN_PICTURES {
+        bail!("{}: has {} pictures, but at least {MIN_PICTURES} are needed", named(), files.len());
     }
-    // Classes take turns, whatever their number.
+    // Sorted by path, so that each class is split over the sets, and the same way every time.
     files.sort();
     let files: Vec<&(PathBuf, usize)> = files.iter().collect();
     let chosen = evenly(&files, 2 * most);
     if chosen.len() < files.len() {
         let (some, all) = (chosen.len(), files.len());
-        log::info!(target: NOTE, "{some} of {all} pictures are looked at, evenly chosen: --samples takes more");
+        log::info!(target: NOTE, "using {some} of {all} pictures, chosen evenly: raise --samples for more");
     }
     let bar = progress("decoding");
     bar.set_length(chosen.len() as u64);
     let read = |(path, class): &(PathBuf, usize)| {
         let read = Picture::open(path).map(|picture| (picture, *class));
         bar.inc(1);
-        read.inspect_err(|error| bar.suspend(|| log::warn!("left out: {error}"))).ok()
+        read.inspect_err(|error| bar.suspend(|| log::warn!("skipped: {error}"))).ok()
     };
     let read: Labelled = chosen.into_par_iter().filter_map(read).collect();
     drop(bar);
-    if read.len() < LEAST {
-        bail!("{}: {} pictures could be read, at least {LEAST} are needed", named(), read.len());
+    if read.len() < MIN_PICTURES {
+        bail!("{}: {} pictures could be read, but at least {MIN_PICTURES} are needed", named(), read.len());
     }
     let mut samples = Samples::default();
     for (at, (picture, class)) in read.into_iter().enumerate() {

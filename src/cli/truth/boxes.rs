@@ -1,4 +1,4 @@
-//! How well boxes were found: COCO's mean average precision.
+//! Evaluation of boxes: COCO's mean average precision.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -14,20 +14,20 @@ use goldcrest::{
 use hotcoco::{COCO, COCOeval, Dataset, params::IouType, types::Annotation};
 use serde_json::{Value, json};
 
-use super::{entries::Entries, labelled, percent, without};
+use super::{entries::Entries, labelled, percent, warn_without_truth};
 use crate::cli::pictures::Evaluation;
 
-/// The most bytes of a file of boxes: COCO's own have half a gigabyte.
+/// Maximum size of a file of boxes, in bytes: COCO's own have half a gigabyte.
 const MOST_BYTES: u64 = 4 << 30;
 
-/// The right boxes, and what was found.
+/// The ground-truth boxes and the detections.
 pub struct Boxes {
     path: PathBuf,
-    right: COCO,
+    truth: COCO,
     pictures: Entries<u64>,
-    /// Rows and columns of the pictures, by their numbers; zero where they are not said.
+    /// Rows and columns of the pictures, by id; zero if the file does not have them.
     sizes: HashMap<u64, [usize; 2]>,
-    /// COCO's categories by the network's classes.
+    /// The ids of COCO's categories, by the network's class.
     categories: HashMap<usize, u64>,
     seen: BTreeSet<u64>,
     found: Vec<Annotation>,
@@ -35,64 +35,64 @@ pub struct Boxes {
 }
 
 impl Boxes {
-    /// Reads a JSON file of COCO's format.
+    /// Reads a JSON file in COCO format.
     pub fn open(path: &Path, labels: &Labels) -> Result<Self> {
         let bytes = files::read(path, MOST_BYTES)?;
         Self::of(path, &bytes, labels).with_context(|| path.display().to_string())
     }
 
     fn of(path: &Path, bytes: &[u8], labels: &Labels) -> Result<Self> {
-        let mut right: Dataset = serde_json::from_slice(bytes)?;
+        let mut truth: Dataset = serde_json::from_slice(bytes)?;
         let (mut pictures, mut sizes) = (Entries::new(), HashMap::new());
-        for image in &right.images {
+        for image in &truth.images {
             pictures.insert(Path::new(&image.file_name), folder_of(path), image.id)?;
             if sizes.insert(image.id, [image.height as usize, image.width as usize]).is_some() {
-                bail!("has two pictures of the number {}", image.id);
+                bail!("has two pictures with the id {}", image.id);
             }
         }
         let (mut names, mut numbers) = (HashMap::new(), HashSet::new());
-        for category in &right.categories {
+        for category in &truth.categories {
             if let Some(other) = names.insert(plain(&category.name), category.id) {
                 bail!("has two categories called {:?}, {other} and {}", category.name, category.id);
             }
             if !numbers.insert(category.id) {
-                bail!("has two categories of the number {}", category.id);
+                bail!("has two categories with the id {}", category.id);
             }
         }
-        let categories = categories(path, &right, labels)?;
-        let all = right.annotations.len();
-        right.annotations.retain(|of| sizes.contains_key(&of.image_id) && numbers.contains(&of.category_id));
-        if right.annotations.len() < all {
-            let dropped = all - right.annotations.len();
+        let categories = categories(path, &truth, labels)?;
+        let all = truth.annotations.len();
+        truth.annotations.retain(|of| sizes.contains_key(&of.image_id) && numbers.contains(&of.category_id));
+        if truth.annotations.len() < all {
+            let dropped = all - truth.annotations.len();
             log::warn!(
-                "{}: {dropped} boxes are of pictures or categories that it does not list",
+                "{}: {dropped} boxes refer to pictures or categories that the file does not list",
                 path.display()
             );
         }
-        for (number, annotation) in (1..).zip(&mut right.annotations) {
-            let fine = |[x, y, width, height]: [f64; 4]| {
+        for (number, annotation) in (1..).zip(&mut truth.annotations) {
+            let is_valid = |[x, y, width, height]: [f64; 4]| {
                 [x, y, width, height].iter().all(|side| side.is_finite()) && width >= 0.0 && height >= 0.0
             };
-            if annotation.bbox.is_some_and(|bounds| !fine(bounds)) {
+            if annotation.bbox.is_some_and(|bounds| !is_valid(bounds)) {
                 bail!(
-                    "picture {} has a box of {:?}",
+                    "picture {} has an invalid box: {:?}",
                     annotation.image_id,
                     annotation.bbox.unwrap_or_default()
                 );
             }
-            // Some programs write none, or the same twice: nothing here refers to them.
+            // Renumbered: some programs write no ids or duplicate ids, and nothing here refers to them.
             annotation.id = number;
         }
         let (seen, found) = (BTreeSet::new(), Vec::new());
-        let right = COCO::from_dataset(right);
-        Ok(Self { path: path.to_owned(), right, pictures, sizes, categories, seen, found, missing: 0 })
+        let truth = COCO::from_dataset(truth);
+        Ok(Self { path: path.to_owned(), truth, pictures, sizes, categories, seen, found, missing: 0 })
     }
 }
 
-/// A file's categories by the network's classes.
-fn categories(path: &Path, right: &Dataset, labels: &Labels) -> Result<HashMap<usize, u64>> {
+/// The ids of a file's categories, by the network's class.
+fn categories(path: &Path, truth: &Dataset, labels: &Labels) -> Result<HashMap<usize, u64>> {
     let mut categories = HashMap::new();
-    for category in &right.categories {
+    for category in &truth.categories {
         let name = &category.name;
         let class = match labelled(labels, name, |label| label == name)? {
             None => labelled(labels, name, |label| plain(label) == plain(name))?,
@@ -100,7 +100,7 @@ fn categories(path: &Path, right: &Dataset, labels: &Labels) -> Result<HashMap<u
         };
         match class {
             Some(class) => _ = categories.insert(class, category.id),
-            // Without names, COCO's numbers are the classes'.
+            // Without labels, COCO's category ids are the class indices.
             None if labels.is_empty() => _ = categories.insert(category.id as usize, category.id),
             None => log::warn!("{}: the network has no class {name:?}", path.display()),
         }
@@ -111,26 +111,26 @@ fn categories(path: &Path, right: &Dataset, labels: &Labels) -> Result<HashMap<u
     Ok(categories)
 }
 
-/// A category's name, however it is written.
+/// A category's name, trimmed and in lower case.
 fn plain(name: &str) -> String {
     name.trim().to_lowercase()
 }
 
 impl Evaluation for Boxes {
     fn add(&mut self, name: &Name, size: [usize; 2], answer: &Answer) -> Result<()> {
-        let Answer::Boxes(found) = answer else { bail!("these are no boxes") };
-        // Of an animation the first is meant.
+        let Answer::Boxes(found) = answer else { bail!("the result is not a list of boxes") };
+        // The ground truth of an animation is that of its first frame.
         let first = name.frame.is_none_or(|frame| frame == 0);
         let Some(image_id) = self.pictures.find(name)?.filter(|_| first) else {
             self.missing += 1;
             return Ok(());
         };
-        let said = self.sizes.get(&image_id).copied().filter(|said| !said.contains(&0));
-        if let Some([height, width]) = said.filter(|said| *said != size) {
+        let listed = self.sizes.get(&image_id).copied().filter(|listed| !listed.contains(&0));
+        if let Some([height, width]) = listed.filter(|listed| *listed != size) {
             let (path, [rows, columns]) = (self.path.display(), size);
-            bail!("{path}: has it as {width} x {height}, it is {columns} x {rows}");
+            bail!("{path}: lists the picture as {width} x {height}, but it is {columns} x {rows}");
         }
-        // What is found a second time in one picture would count as wrong.
+        // Detections of the same picture again would count as false positives.
         if !self.seen.insert(image_id) {
             return Ok(());
         }
@@ -151,22 +151,22 @@ impl Evaluation for Boxes {
     }
 
     fn finish(self: Box<Self>) -> Result<(Value, String)> {
-        let Self { path, right, pictures, seen, found, missing, .. } = *self;
-        without(missing, &path.display().to_string());
+        let Self { path, truth, pictures, seen, found, missing, .. } = *self;
+        warn_without_truth(missing, &path.display().to_string());
         pictures.warn(&path.display().to_string());
         if seen.is_empty() {
             bail!("{}: has none of the pictures: {}", path.display(), pictures.example());
         }
         let named = || path.display().to_string();
         let count = seen.len();
-        let found = right.load_res_anns(found).with_context(named)?;
-        let mut sum = COCOeval::new(right, found, IouType::Bbox);
-        // Those that were not looked at have no boxes to miss.
-        sum.params.img_ids = seen.into_iter().collect();
-        sum.evaluate().with_context(named)?;
-        sum.accumulate();
-        sum.summarize_lines();
-        let results = sum.get_results(None, false);
+        let found = truth.load_res_anns(found).with_context(named)?;
+        let mut evaluation = COCOeval::new(truth, found, IouType::Bbox);
+        // Evaluate only the pictures that were processed.
+        evaluation.params.img_ids = seen.into_iter().collect();
+        evaluation.evaluate().with_context(named)?;
+        evaluation.accumulate();
+        evaluation.summarize_lines();
+        let results = evaluation.get_results(None, false);
         let share = |name: &str| results.get(name).copied().filter(|value| *value >= 0.0);
         let text = |name: &str| share(name).map_or_else(|| "none".into(), percent);
         let words = format!(

@@ -1,4 +1,4 @@
-//! How often the right class was the likeliest, or one of five.
+//! Evaluation of classes: top-1 and top-5 accuracy.
 
 use std::{
     cmp::Reverse,
@@ -17,31 +17,32 @@ use goldcrest::{
 use serde_json::{Value, json};
 
 use super::{
-    entries::{Entries, places},
-    labelled, percent, without,
+    entries::{Entries, paths_of},
+    labelled, percent, warn_without_truth,
 };
 use crate::cli::{common, pictures::Evaluation};
 
-/// The most bytes of a list: some ten million pictures.
+/// Maximum size of a list in bytes: some ten million pictures.
 const MOST_BYTES: u64 = 1 << 30;
 
-/// Classes that are listed, the worst first.
+/// Number of classes to list, the worst first.
 const WORST: usize = 5;
 
-/// The right class of each picture, and what was answered.
+/// The correct class of each picture, and the counts so far.
 pub struct Classes {
     path: PathBuf,
     truth: Truth,
     labels: Labels,
-    /// Of each class: its pictures, those right at once, those right among five, and what others were taken for.
+    /// Per class: its pictures, those with a correct top-1 class, those with a correct top-5 class, and the
+    /// wrong top-1 classes.
     counts: BTreeMap<usize, Count>,
     missing: usize,
 }
 
 enum Truth {
-    /// By the names of pictures as they are listed.
+    /// The class of each listed picture.
     Listed(Entries<usize>),
-    /// By the folder in which they are, below this one.
+    /// The class of each subfolder of this folder.
     Folders(PathBuf, HashMap<PathBuf, usize>),
 }
 
@@ -54,10 +55,10 @@ struct Count {
 }
 
 impl Classes {
-    /// Reads the right answers.
+    /// Reads the ground truth.
     pub fn open(path: &Path, labels: &Labels, classes: usize) -> Result<Self> {
         if classes < 2 {
-            bail!("--truth: the network knows one class alone, which is always the likeliest");
+            bail!("--truth: the network has only one class, which is always the most likely");
         }
         let names = Names { labels, classes };
         let truth = match path.is_dir() {
@@ -73,7 +74,7 @@ impl Classes {
         match &mut self.truth {
             Truth::Listed(entries) => entries.find(name),
             Truth::Folders(root, classes) => {
-                let (mut roots, files) = (places(root), places(&name.file));
+                let (mut roots, files) = (paths_of(root), paths_of(&name.file));
                 roots.extend(fs::canonicalize(root));
                 let within =
                     files.iter().find_map(|file| roots.iter().find_map(|root| file.strip_prefix(root).ok()));
@@ -88,7 +89,7 @@ impl Classes {
     }
 }
 
-/// How classes are called.
+/// The names of classes.
 #[derive(Clone, Copy)]
 struct Names<'a> {
     labels: &'a Labels,
@@ -96,10 +97,11 @@ struct Names<'a> {
 }
 
 impl Names<'_> {
-    /// A class by its label or its number, by its label in other letters, or by one of the names that a label lists.
+    /// Finds a class by its label or its index, by its label with different case or underscores, or by one of
+    /// the comma-separated names in a label.
     ///
     /// # Errors
-    /// If several are called so.
+    /// If several classes match.
     fn find(self, text: &str) -> Result<Option<usize>> {
         let text = text.trim();
         let plain = |name: &str| name.trim().to_lowercase().replace('_', " ");
@@ -115,14 +117,14 @@ impl Names<'_> {
     }
 
     fn called(self, text: &str, is: impl Fn(&str) -> bool) -> Result<Option<usize>> {
-        labelled(self.labels, text, is).map_err(|error| anyhow!("{error}: give the number"))
+        labelled(self.labels, text, is).map_err(|error| anyhow!("{error}: give the index"))
     }
 }
 
 fn listed(bytes: &[u8], path: &Path, names: Names) -> Result<Truth> {
-    // As spreadsheets mark UTF-8.
+    // Spreadsheets mark UTF-8 with a byte order mark.
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    // Whatever stands between the columns of the first line.
+    // The delimiter of the first line.
     let first = bytes.trim_ascii_start().split(|byte| *byte == b'\n').next().unwrap_or_default();
     let delimiter = [b',', b';', b'\t'].into_iter().find(|byte| first.contains(byte)).unwrap_or(b',');
     let mut reader = csv::ReaderBuilder::new()
@@ -135,18 +137,18 @@ fn listed(bytes: &[u8], path: &Path, names: Names) -> Result<Truth> {
     let beside = folder_of(path);
     for (at, record) in reader.byte_records().enumerate() {
         let record = record?;
-        // A record begins with the empty lines before it.
+        // A record's position is in front of the empty lines that precede it.
         let line = || {
             let begin = record.position().map_or(0, |position| position.byte() as usize).min(bytes.len());
             let empty = bytes[begin..].len() - bytes[begin..].trim_ascii_start().len();
             format!("line {}", 1 + bytes[..begin + empty].iter().filter(|byte| **byte == b'\n').count())
         };
         let (Some(file), Some(label)) = (record.get(0), record.get(1)) else {
-            bail!("{}: expected a picture and its class, with a comma, semicolon or tab between", line());
+            bail!("{}: expected a picture and its class, separated by a comma, semicolon or tab", line());
         };
         let (file, label) = (path_of(file), String::from_utf8_lossy(label));
         let Some(class) = names.find(&label).with_context(line)? else {
-            // The first line may name the columns; files have ends.
+            // The first line may be a header: no file extension, and no index.
             if at == 0 && file.extension().is_none() && label.parse::<f64>().is_err() {
                 continue;
             }
@@ -160,7 +162,7 @@ fn listed(bytes: &[u8], path: &Path, names: Names) -> Result<Truth> {
     Ok(Truth::Listed(entries))
 }
 
-/// The classes that the folders in `path` are called like.
+/// The classes of the subfolders of `path`, by their names.
 pub fn folders(path: &Path, labels: &Labels, classes: usize) -> Result<HashMap<PathBuf, usize>> {
     let classes = Names { labels, classes };
     let entries = fs::read_dir(path)?.collect::<Result<Vec<_>, _>>()?;
@@ -171,7 +173,7 @@ pub fn folders(path: &Path, labels: &Labels, classes: usize) -> Result<HashMap<P
         entries.iter().filter(|e| is_class(e)).map(|e| e.file_name().into()).collect();
     names.sort();
     if names.is_empty() {
-        bail!("has no folders called like classes");
+        bail!("has no subfolders named after classes");
     }
     let mut by_name = HashMap::new();
     for name in &names {
@@ -180,19 +182,22 @@ pub fn folders(path: &Path, labels: &Labels, classes: usize) -> Result<HashMap<P
     if by_name.len() == names.len() {
         return Ok(by_name);
     }
-    // The usual layout of training: the classes are the folders in their order.
+    // The usual training layout: class indices follow the sorted order of the folders.
     if by_name.is_empty() && names.len() == classes.classes {
-        log::warn!("no folder in {} is called like a class: they are taken in their order", path.display());
+        log::warn!(
+            "no folder in {} is named after a class: class indices follow the sorted order of the folders",
+            path.display()
+        );
         return Ok(names.into_iter().zip(0..).collect());
     }
-    let odd = names.iter().find(|name| !by_name.contains_key(*name));
-    let odd = odd.map(|name| name.display().to_string()).unwrap_or_default();
-    bail!("its folder {odd} is called like no class: name it by the class's number or name (see --labels)");
+    let unknown = names.iter().find(|name| !by_name.contains_key(*name));
+    let unknown = unknown.map(|name| name.display().to_string()).unwrap_or_default();
+    bail!("its folder {unknown} is not the name of a class: use the class's index or name (see --labels)");
 }
 
 impl Evaluation for Classes {
     fn add(&mut self, name: &Name, _: [usize; 2], answer: &Answer) -> Result<()> {
-        let Answer::Classes(found) = answer else { bail!("these are no classes") };
+        let Answer::Classes(found) = answer else { bail!("the result is not a list of classes") };
         let Some(right) = self.right(name)? else {
             self.missing += 1;
             return Ok(());
@@ -209,7 +214,7 @@ impl Evaluation for Classes {
     }
 
     fn finish(self: Box<Self>) -> Result<(Value, String)> {
-        without(self.missing, &self.path.display().to_string());
+        warn_without_truth(self.missing, &self.path.display().to_string());
         if let Truth::Listed(entries) = &self.truth {
             entries.warn(&self.path.display().to_string());
         }
@@ -247,7 +252,7 @@ impl Evaluation for Classes {
                 let Count { first, pictures, .. } = count;
                 writeln!(
                     text,
-                    "  {}: {first} of {pictures} right, taken for {}",
+                    "  {}: {first} of {pictures} correct, predicted as {}",
                     self.named(*class),
                     names.join(", ")
                 )?;

@@ -1,4 +1,4 @@
-//! Which picture a truth means, by the names that it has for them.
+//! Matches pictures with the entries of a ground-truth file, by name.
 
 use std::{
     collections::HashMap,
@@ -13,23 +13,23 @@ use goldcrest::{
     files::{FileSet, folder_of},
 };
 
-/// What a truth says of pictures.
+/// The entries of a ground-truth file.
 pub struct Entries<T> {
-    /// By the files' own names.
+    /// The entries, by file name.
     named: HashMap<OsString, Vec<Entry<T>>>,
-    /// Folders as they were named, and without links on the way to them; none if they are not there.
+    /// The canonical path of each folder that an entry names; none if it does not exist.
     folders: HashMap<PathBuf, Option<PathBuf>>,
-    /// The first picture that has none.
+    /// The first picture without an entry.
     missed: Option<PathBuf>,
-    /// Pictures that lie elsewhere than the truth has them.
+    /// The number of pictures in other folders than their entries name.
     elsewhere: usize,
 }
 
 struct Entry<T> {
-    /// The whole path if the file is there, or what may be the end of one.
+    /// The absolute path if the file exists, otherwise the path as given.
     path: PathBuf,
     truth: T,
-    /// The picture that it was taken for.
+    /// The picture that the entry was matched with.
     taken: Option<PathBuf>,
 }
 
@@ -42,12 +42,12 @@ impl<T: Copy + PartialEq> Entries<T> {
         self.named.is_empty()
     }
 
-    /// Notes what a truth that lies in `beside` says of the picture of this name.
+    /// Adds the ground truth of the picture `name`. `beside` is the folder of the ground-truth file.
     ///
     /// # Errors
-    /// If it said something else of that picture before, or it could be two.
+    /// If the picture has a different entry already, or if two files match the name.
     pub fn insert(&mut self, name: &Path, beside: &Path, truth: T) -> Result<()> {
-        // As people name them: from here, or from where the truth is.
+        // Names are relative to the current folder or to that of the ground-truth file.
         let mut there = |file: &Path| {
             let folder = folder_of(file);
             if !self.folders.contains_key(folder) {
@@ -58,7 +58,10 @@ impl<T: Copy + PartialEq> Entries<T> {
         };
         let path = match (there(name), there(&beside.join(name))) {
             (Some(here), Some(there)) if here != there => {
-                bail!("{} is here and beside it: write its whole path", name.display())
+                bail!(
+                    "{} exists in the current folder and next to the ground truth: write its whole path",
+                    name.display()
+                )
             }
             (here, there) => here
                 .or(there)
@@ -67,24 +70,26 @@ impl<T: Copy + PartialEq> Entries<T> {
         let file = path.file_name().unwrap_or_default().to_owned();
         let entries = self.named.entry(file).or_default();
         match entries.iter().find(|entry| entry.path == path) {
-            Some(before) if before.truth != truth => bail!("{} has another entry before", name.display()),
+            Some(before) if before.truth != truth => {
+                bail!("{} has a different entry already", name.display())
+            }
             Some(_) => {}
             None => entries.push(Entry { path, truth, taken: None }),
         }
         Ok(())
     }
 
-    /// What is said of a picture: by the entry that its path ends with, of several the longest; or by the only one of
-    /// that name, where nothing is known of the entry's own file.
+    /// Returns the ground truth of a picture: that of the longest entry that the picture's path ends with, or
+    /// else of the only entry with its file name, if that entry names no existing file.
     ///
     /// # Errors
-    /// If another picture had that entry.
+    /// If the entry was matched with another picture already.
     pub fn find(&mut self, name: &Name) -> Result<Option<T>> {
         let file = name.file.file_name().unwrap_or_default();
-        let places = places(&name.file);
+        let paths = paths_of(&name.file);
         let entries = self.named.get_mut(file).map(Vec::as_mut_slice).unwrap_or_default();
         let only = matches!(entries, [one] if one.path.is_relative());
-        let fits = |entry: &&mut Entry<T>| places.iter().any(|place| place.ends_with(&entry.path));
+        let fits = |entry: &&mut Entry<T>| paths.iter().any(|path| path.ends_with(&entry.path));
         let length = |entry: &&mut Entry<T>| entry.path.components().count();
         let is_near = entries.iter_mut().any(|entry| fits(&entry));
         let entry = match is_near {
@@ -97,39 +102,43 @@ impl<T: Copy + PartialEq> Entries<T> {
         };
         let taken = entry.taken.get_or_insert_with(|| name.file.clone());
         if *taken != name.file && FileSet::from_iter([&*taken]).find(&name.file).is_none() {
-            bail!("the truth has {} once, which was {}", entry.path.display(), taken.display());
+            bail!(
+                "the ground truth has {} once, already matched with {}",
+                entry.path.display(),
+                taken.display()
+            );
         }
         self.elsewhere += usize::from(!is_near);
         Ok(Some(entry.truth))
     }
 
-    /// Tells of pictures that the truth has elsewhere.
+    /// Warns about pictures that were matched by file name alone.
     pub fn warn(&self, of: &str) {
         if self.elsewhere > 0 {
             log::warn!(
-                "{of} has {} of the pictures in other folders: their files' names are the same",
+                "{of} names other folders for {} of the pictures: they were matched by file name",
                 self.elsewhere
             );
         }
     }
 
-    /// An entry and a picture that has none, which show how names differ.
+    /// An entry and a picture without one, as an example of how the names differ.
     pub fn example(&self) -> String {
         let entry = self.named.values().flatten().next().map(|entry| entry.path.display().to_string());
         let missed = self.missed.as_ref().map(|path| path.display().to_string());
-        format!("it names {}, and a picture is {}", entry.unwrap_or_default(), missed.unwrap_or_default())
+        format!("it names {}, but a picture is {}", entry.unwrap_or_default(), missed.unwrap_or_default())
     }
 }
 
-/// A file's whole path as it is spelt, and as it is without the links on the way to it.
-pub fn places(file: &Path) -> Vec<PathBuf> {
-    // What leads up again says nothing of where the file is.
+/// The absolute paths of a file: as given, and with the links in its folder resolved.
+pub fn paths_of(file: &Path) -> Vec<PathBuf> {
+    // A path with `..` does not tell where the file is.
     let spelt =
         absolute(file).ok().filter(|path| !path.components().any(|part| part == Component::ParentDir));
-    spelt.into_iter().chain(placed(file)).collect()
+    spelt.into_iter().chain(resolved(file)).collect()
 }
 
-/// A file's whole path without links on the way to it; of the file itself only the name is looked at.
-fn placed(file: &Path) -> Option<PathBuf> {
+/// The absolute path of a file with the links in its folder resolved. A link at its end is kept.
+fn resolved(file: &Path) -> Option<PathBuf> {
     Some(fs::canonicalize(folder_of(file)).ok()?.join(file.file_name()?))
 }

@@ -1,4 +1,4 @@
-//! How well pixels were labelled: the intersection of each class over its union.
+//! Evaluation of label maps: intersection over union per class.
 
 use std::{
     collections::HashMap,
@@ -17,24 +17,24 @@ use hotcoco::semantic::SemanticEval;
 use png::{BitDepth, ColorType, Transformations};
 use serde_json::{Value, json};
 
-use super::{percent, without};
+use super::{percent, warn_without_truth};
 use crate::cli::{
     common,
     pictures::{Evaluation, png_name},
 };
 
-/// Masks in a folder, and what was answered.
+/// The masks of a folder, and the scores so far.
 pub struct Masks {
     folder: PathBuf,
     labels: Labels,
     sum: SemanticEval,
-    /// The pictures that masks were taken for.
+    /// The picture that each mask was matched with.
     taken: HashMap<PathBuf, Name>,
     missing: usize,
 }
 
 impl Masks {
-    /// Of a folder with a mask for each picture.
+    /// Opens a folder with one mask per picture.
     pub fn open(folder: &Path, labels: &Labels, classes: usize) -> Result<Self> {
         if !folder.is_dir() {
             bail!("{}: expected a folder of PNG masks", folder.display());
@@ -43,16 +43,16 @@ impl Masks {
         Ok(Self { folder: folder.to_owned(), labels: labels.clone(), sum, taken: HashMap::new(), missing: 0 })
     }
 
-    /// The mask of a picture: called like it, and where it is in the folder that the user named.
+    /// The mask of a picture: with the picture's name and subfolder.
     fn mask(&self, name: &Name) -> Option<PathBuf> {
-        let place = self.folder.join(name.within()).join(png_name(name));
-        place.is_file().then_some(place)
+        let path = self.folder.join(name.within()).join(png_name(name));
+        path.is_file().then_some(path)
     }
 }
 
 impl Evaluation for Masks {
     fn add(&mut self, name: &Name, [height, width]: [usize; 2], answer: &Answer) -> Result<()> {
-        let Answer::Pixels(found) = answer else { bail!("these are no pixels") };
+        let Answer::Pixels(found) = answer else { bail!("the result is not a label map") };
         let Some(path) = self.mask(name) else {
             self.missing += 1;
             return Ok(());
@@ -67,17 +67,17 @@ impl Evaluation for Masks {
     }
 
     fn finish(self: Box<Self>) -> Result<(Value, String)> {
-        without(self.missing, &self.folder.display().to_string());
+        warn_without_truth(self.missing, &self.folder.display().to_string());
         if self.sum.n_images() == 0 {
             bail!("{}: has no mask for any of the pictures", self.folder.display());
         }
         let scores = self.sum.scores();
-        // Below zero there is none: all that masks have is of no class.
+        // A negative score means that no pixel of the masks has a class.
         let share = |score: f64| Some(score).filter(|score| *score >= 0.0);
         let words = |score: f64| share(score).map_or_else(|| "none".into(), percent);
         let pictures = self.sum.n_images();
         let mut text = format!(
-            "mean IoU {}, pixels {} right, over {pictures} pictures\n",
+            "mean IoU {}, pixel accuracy {}, over {pictures} pictures\n",
             words(scores.miou),
             words(scores.aacc)
         );
@@ -98,25 +98,25 @@ impl Evaluation for Masks {
     }
 }
 
-/// The class of each pixel of a mask of `[rows, columns]`: palette indices or grey levels as they are.
+/// Reads a mask of `[rows, columns]`: the class of each pixel is its palette index or grey level.
 fn read(path: &Path, [height, width]: [usize; 2]) -> Result<Vec<u8>> {
     let mut decoder = png::Decoder::new(BufReader::new(files::open(path)?));
     decoder.set_transformations(Transformations::IDENTITY);
     let mut reader = decoder.read_info()?;
     let (colour, depth) = reader.output_color_type();
     if !matches!(colour, ColorType::Indexed | ColorType::Grayscale) || depth == BitDepth::Sixteen {
-        bail!("a mask is a PNG of palette indices or grey levels, of eight bits at most");
+        bail!("expected a PNG mask of palette indices or grey levels with at most 8 bits");
     }
     let (columns, rows) = reader.info().size();
     if [rows as usize, columns as usize] != [height, width] {
-        bail!("a mask of {columns} x {rows}, the picture has {width} x {height}");
+        bail!("the mask has {columns} x {rows} pixels, the picture has {width} x {height}");
     }
     let size = reader.output_buffer_size().context("the mask is too large")?;
     let mut bytes = vec![0; size];
     let info = reader.next_frame(&mut bytes)?;
     let bits = depth as usize;
     let rows = bytes.chunks_exact(info.line_size).take(height);
-    // Several pixels a byte, the first in the high bits.
+    // Several pixels per byte, the first in the high bits.
     let pixels = rows.flat_map(|row| {
         (0..width).map(|x| {
             let at = x * bits;

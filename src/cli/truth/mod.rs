@@ -1,4 +1,4 @@
-//! Answers held against the truth.
+//! Evaluation of results against ground truth.
 
 mod boxes;
 mod classes;
@@ -12,26 +12,26 @@ pub use boxes::Boxes;
 pub use classes::{Classes, folders};
 pub use masks::Masks;
 
-/// Tells how many pictures had no truth to be held against.
-fn without(count: usize, of: &str) {
+/// Warns about pictures without ground truth.
+fn warn_without_truth(count: usize, of: &str) {
     if count > 0 {
-        log::warn!("{count} pictures are not in {of}, and count for nothing");
+        log::warn!("{count} pictures are not in {of} and are not evaluated");
     }
 }
 
-/// A share of a hundred, for people.
+/// A fraction as a percentage, for display.
 fn percent(share: f64) -> String {
     format!("{:.2} %", 100.0 * share)
 }
 
-/// The class that `text` means: the only one whose label `is` it.
+/// Returns the class that `text` names: the only one whose label satisfies `is`.
 ///
 /// # Errors
-/// If there are several.
+/// If there are several such classes.
 fn labelled(labels: &Labels, text: &str, is: impl Fn(&str) -> bool) -> Result<Option<usize>> {
     let mut found = (0..labels.len()).filter(|index| labels.get(*index).is_some_and(&is));
     match (found.next(), found.next()) {
-        (Some(one), Some(other)) => bail!("{text:?} is what classes {one} and {other} are called"),
+        (Some(one), Some(other)) => bail!("{text:?} is the name of classes {one} and {other}"),
         (found, _) => Ok(found),
     }
 }

@@ -1,5 +1,6 @@
-//! Depthwise convolution: a block is as many channels of one pixel. Of each row of outputs the map's rows are first
-//! interleaved, four taps of a column to a sum, which then serve every output whose window the column is in.
+//! Int8 depthwise convolution, a block of channels of one pixel at a time. For each output row, the input
+//! rows are interleaved first: each 32-bit lane gets four taps of a column. All outputs whose windows contain
+//! a column then share it.
 
 use std::cell::RefCell;
 
@@ -7,38 +8,38 @@ use aligned_vec::{AVec, avec};
 use rayon::prelude::*;
 
 use super::{
-    finish::{Finish, channel},
+    finish::{Epilogue, channel},
     numbers::{Numbers, zero},
-    vectors::{Isa, Job, MOST, Vectors},
+    vectors::{Isa, Job, MAX_BLOCK, Vectors},
 };
 use crate::{
     Shape,
     graph::{Affine, Conv, Window},
 };
 
-/// Outputs beside one another that share each weight.
+/// Adjacent outputs that share each load of a weight.
 const RUN: usize = 4;
 
-/// Bytes of an output that a task should make at least: handing over fewer would take longer.
+/// The least number of output bytes per task: below it, scheduling takes longer than computing.
 const LEAST: usize = 16 << 10;
 
 thread_local! {
-    /// The columns of a row of outputs.
+    /// The interleaved columns of an output row.
     static COLUMNS: RefCell<AVec<u8>> = RefCell::new(avec![]);
 }
 
-/// A depthwise convolution with its weights as the loops read them.
+/// A depthwise convolution with packed weights.
 pub struct Depthwise {
     kernel: usize,
     stride: usize,
     dilation: usize,
     padding: [usize; 2],
-    /// Fours of taps in a column.
+    /// Groups of four taps per column.
     fours: usize,
     zero: u8,
     /// `[blocks][kernel][fours][block][4]`
     weights: AVec<i8>,
-    finish: Finish,
+    epilogue: Epilogue,
 }
 
 impl Depthwise {
@@ -46,8 +47,8 @@ impl Depthwise {
         let (kernel, channels, block) = (conv.kernel(), conv.outputs(), isa.block());
         let fours = kernel.div_ceil(4);
         let weight = |at: usize| {
-            let (place, four, kx) = (at / 4 % block, at / 4 / block % fours, at / 4 / block / fours % kernel);
-            let c = channel(block, at / 4 / block / fours / kernel * block + place);
+            let (index, four, kx) = (at / 4 % block, at / 4 / block % fours, at / 4 / block / fours % kernel);
+            let c = channel(block, at / 4 / block / fours / kernel * block + index);
             let ky = 4 * four + at % 4;
             if c < channels && ky < kernel {
                 numbers.integers.weights[(c * kernel + ky) * kernel + kx]
@@ -64,33 +65,33 @@ impl Depthwise {
             fours,
             zero: zero(input),
             weights: AVec::from_iter(0, (0..all).map(weight)),
-            finish: Finish::new(isa, numbers),
+            epilogue: Epilogue::new(isa, numbers),
         }
     }
 
     /// Bytes of weights, biases and factors.
     pub fn bytes(&self) -> usize {
-        self.weights.len() + self.finish.bytes()
+        self.weights.len() + self.epilogue.bytes()
     }
 
-    /// Bytes of a value that it makes.
+    /// Bytes per output value.
     pub fn size(&self) -> usize {
-        self.finish.numbers.size()
+        self.epilogue.numbers.size()
     }
 
-    /// From pictures of shape `x` to pictures of shape `y`, rows in parallel.
+    /// Runs on maps of shape `x`, giving maps of shape `y`, with rows in parallel.
     pub fn run(&self, x: Shape, input: &[u8], y: Shape, output: &mut [u8], residual: Option<&[u8]>) {
         let picture = x.h * x.w * x.c;
-        let row = y.w * y.c * self.finish.numbers.size();
+        let row = y.w * y.c * self.epilogue.numbers.size();
         let rows = output.par_chunks_exact_mut(row).enumerate();
         rows.with_min_len((LEAST / row).max(1)).for_each(|(at, output)| {
             let input = &input[at / y.h * picture..][..picture];
             let residual = residual.map(|residual| &residual[at * y.w * y.c..][..y.w * y.c]);
             let mut columns = COLUMNS.replace(avec![]);
-            let room = self.columns(y.w) * self.fours * 4 * self.finish.isa.block();
+            let room = self.columns(y.w) * self.fours * 4 * self.epilogue.isa.block();
             columns.resize(columns.len().max(room), 0);
             let columns_of = &mut columns[..room];
-            self.finish.isa.run(Row {
+            self.epilogue.isa.run(Row {
                 conv: self,
                 x,
                 input,
@@ -104,19 +105,19 @@ impl Depthwise {
         });
     }
 
-    /// Columns that the windows of so many outputs reach.
+    /// The number of columns that the windows of `width` outputs span.
     fn columns(&self, width: usize) -> usize {
         (width - 1) * self.stride + (self.kernel - 1) * self.dilation + 1
     }
 }
 
-/// One row of outputs.
+/// One output row.
 struct Row<'a> {
     conv: &'a Depthwise,
     x: Shape,
-    /// The picture.
+    /// The picture's input map.
     input: &'a [u8],
-    /// Which row.
+    /// The row's index.
     y: usize,
     width: usize,
     output: &'a mut [u8],
@@ -136,7 +137,7 @@ impl Job for Row<'_> {
                     self.tile::<V, 1>(v, block, column);
                     column += 1;
                 } else {
-                    // The last tile makes some outputs again, rather than fewer.
+                    // The last tile overlaps the previous one instead of being smaller.
                     self.tile::<V, RUN>(v, block, column.min(self.width - RUN));
                     column += RUN;
                 }
@@ -146,21 +147,21 @@ impl Job for Row<'_> {
 }
 
 impl Row<'_> {
-    /// The columns of a block's channels.
+    /// Interleaves the columns of a block's channels.
     #[inline(always)]
     #[allow(unsafe_code)]
     fn interleave<V: Vectors>(&mut self, v: V, block: usize) {
         let Self { conv, x, input, y, .. } = *self;
         assert!(input.len() == x.h * x.w * x.c);
-        let (first, there) = (block * V::BLOCK, V::BLOCK.min(x.c - block * V::BLOCK));
-        let zeros = [conv.zero; MOST];
+        let (first, count) = (block * V::BLOCK, V::BLOCK.min(x.c - block * V::BLOCK));
+        let zeros = [conv.zero; MAX_BLOCK];
         let each = 4 * V::BLOCK;
         let columns = self.columns.len() / each / conv.fours;
         let left = conv.padding[1].min(columns);
         let right = (left + x.w).min(columns);
         for four in 0..conv.fours {
-            // Of each tap's row where it begins and how far a column is: off the map zeros, wherever one is. What is
-            // no tap counts nothing, and may be anything.
+            // Per tap, the start of its row and the distance between columns. Off the map: zeros, with a
+            // distance of 0. Padding taps have zero weights, so that any row will do.
             let mut rows = [(zeros.as_ptr(), 0); 4];
             for (i, row) in rows.iter_mut().enumerate() {
                 let at = y * conv.stride + (4 * four + i).min(conv.kernel - 1) * conv.dilation;
@@ -176,59 +177,59 @@ impl Row<'_> {
                 }
             }
             for column in left..right {
-                let mut places = [v.splat(0); 4];
-                for (place, (row, step)) in places.iter_mut().zip(rows) {
-                    // SAFETY: the row is on the map and the column is, and so are the block's channels that are
-                    // there; or there are as many zeros.
-                    *place = unsafe {
+                let mut sources = [v.splat(0); 4];
+                for (source, (row, step)) in sources.iter_mut().zip(rows) {
+                    // SAFETY: the row, the column and the block's `count` channels are on the map, or `from`
+                    // points to that many zeros.
+                    *source = unsafe {
                         let from = row.add((column - left) * step);
-                        if there == V::BLOCK {
+                        if count == V::BLOCK {
                             v.read(from)
                         } else {
-                            v.load_bytes(std::slice::from_raw_parts(from, there))
+                            v.load_bytes(std::slice::from_raw_parts(from, count))
                         }
                     };
                 }
                 let room = &mut self.columns[(column * conv.fours + four) * each..][..each];
-                for (i, vector) in v.interleave(places).into_iter().enumerate() {
+                for (i, vector) in v.interleave(sources).into_iter().enumerate() {
                     v.store_bytes(vector, &mut room[i * V::BLOCK..][..V::BLOCK]);
                 }
             }
         }
     }
 
-    /// The outputs from `column` on.
+    /// Computes `P` outputs from `column` on.
     #[inline(always)]
     fn tile<V: Vectors, const P: usize>(&mut self, v: V, block: usize, column: usize) {
-        let finish = &self.conv.finish;
+        let epilogue = &self.conv.epilogue;
         let sums = self.sums::<V, P>(v, block, column);
         let channels = self.x.c;
         let at = column * channels + block * V::BLOCK;
         let residual = self.residual.map(|residual| &residual[at..]);
-        let output = &mut self.output[at * finish.numbers.size()..];
-        finish.store(v, block, sums, residual, output, channels);
+        let output = &mut self.output[at * epilogue.numbers.size()..];
+        epilogue.store(v, block, sums, residual, output, channels);
     }
 
     #[inline(always)]
     #[allow(unsafe_code)]
     fn sums<V: Vectors, const P: usize>(&self, v: V, block: usize, column: usize) -> [[V::Vector; 4]; P] {
-        let Depthwise { kernel, stride, dilation, fours, weights, finish, .. } = self.conv;
+        let Depthwise { kernel, stride, dilation, fours, weights, epilogue, .. } = self.conv;
         let each = 4 * V::BLOCK;
         let taps = kernel * fours;
         let weights = &weights[block * taps * each..][..taps * each];
         let columns = &self.columns[column * stride * fours * each..];
         let reach = (P - 1) * stride + (kernel - 1) * dilation + 1;
         assert!(columns.len() >= reach * fours * each);
-        let mut sums = [finish.begin(v, block); P];
+        let mut sums = [epilogue.begin(v, block); P];
         for kx in 0..*kernel {
             for four in 0..*fours {
                 for i in 0..4 {
                     let tap = ((kx * fours + four) * 4 + i) * V::BLOCK;
-                    // SAFETY: there are four blocks of weights for each tap and four, as sliced above.
+                    // SAFETY: as sliced above, there are four blocks of weights per tap and group.
                     let weights = v.weights(unsafe { v.read(weights.as_ptr().cast::<u8>().add(tap)) });
                     for (p, sums) in sums.iter_mut().enumerate() {
                         let at = (p * stride + kx * dilation) * fours + four;
-                        // SAFETY: the last output's last tap is within reach, as asserted above.
+                        // SAFETY: as asserted above, `columns` reaches the last tap of the last output.
                         let maps = v.maps(unsafe { v.read(columns.as_ptr().add(at * each + i * V::BLOCK)) });
                         sums[i] = v.dot(sums[i], maps, weights);
                     }

@@ -1,37 +1,38 @@
-//! From sums to what a map holds, in the tile that has just made them: residual, rescaling, activation.
+//! The int8 epilogue of a tile: residual, rescaling, activation, store.
 
 use aligned_vec::AVec;
 
 use super::{
     numbers::{Numbers, byte},
-    vectors::{Isa, MOST, Vectors},
+    vectors::{Isa, MAX_BLOCK, Vectors},
 };
 use crate::graph::{CURVE, Ending, Rescale};
 
-/// The channel that place `at` of many blocks' sums is of, and whether it is one of `channels`.
+/// The channel of the sum at index `at`, with sums in block order.
 pub fn channel(block: usize, at: usize) -> usize {
     let lanes = block / 4;
     let (vector, lane) = (at / lanes % 4, at % lanes);
     at / block * block + lane / 4 * 16 + 4 * vector + lane % 4
 }
 
-/// Values of channels in the order in which blocks hold them; what is no channel has the default.
+/// Reorders values of channels to block order. Padding channels get the default.
 pub fn ordered<T: Copy + Default>(isa: Isa, values: &[T]) -> AVec<T> {
     let block = isa.block();
     let value = |at: usize| values.get(channel(block, at)).copied().unwrap_or_default();
     AVec::from_iter(0, (0..values.len().next_multiple_of(block)).map(value))
 }
 
-/// Factors as vectors take them, in the order of blocks: shifted by at least 33, so that the upper half of a product
-/// is all that counts of it. Shifting what they are applied to makes up for that.
+/// Rescaling factors in block order. A product is shifted right by at least 33, so that only its upper half
+/// is needed. If a factor's own shift is smaller, the value is first shifted left.
 pub struct Scales {
+    /// Left shifts, if any is needed.
     left: Option<AVec<i32>>,
-    /// `[blocks][3][block]`: multipliers, what rounds, shifts to the right.
+    /// `[blocks][3][block]`: multipliers, rounding terms, right shifts of upper halves.
     factors: AVec<i32>,
 }
 
 impl Scales {
-    /// None if what a factor is applied to, which may be so large, has no room to be shifted.
+    /// Returns None if a value as large as `most` would overflow when shifted left.
     pub fn new(isa: Isa, rescales: &[Rescale], most: &[i64]) -> Option<Self> {
         let by_half = rescales.iter().zip(most).map(|(rescale, most)| rescale.by_upper_half(*most));
         let shifts: Vec<[u32; 2]> = by_half.collect::<Option<_>>()?;
@@ -54,7 +55,7 @@ impl Scales {
         4 * (self.left.as_ref().map_or(0, |left| left.len()) + self.factors.len())
     }
 
-    /// Applied to a block's sums for as many pixels.
+    /// Applies the factors to a block's sums of `P` pixels.
     #[inline(always)]
     pub fn apply<V: Vectors, const P: usize>(
         &self,
@@ -84,50 +85,50 @@ impl Scales {
     }
 }
 
-/// What follows a convolution's sums.
-pub struct Finish {
+/// The epilogue of a convolution.
+pub struct Epilogue {
     pub numbers: Numbers,
     pub isa: Isa,
-    /// In the order of blocks.
+    /// The biases in block order.
     bias: AVec<i32>,
-    /// None if sums are too large for vectors, or become floating point.
-    vectors: Option<Followed>,
+    /// None if sums are too large for the vector path, or if outputs are f32.
+    scales: Option<EpilogueScales>,
 }
 
-/// The factors of residual and sums.
-struct Followed {
+/// The factors for the residual and for the sums.
+struct EpilogueScales {
     residual: Option<Scales>,
     sums: Scales,
 }
 
-impl Finish {
+impl Epilogue {
     pub fn new(isa: Isa, numbers: Numbers) -> Self {
         let integers = &numbers.integers;
         let residual = integers
             .carry
             .as_ref()
             .map(|carry| Scales::new(isa, &carry.rescales, &vec![255; carry.rescales.len()]));
-        let vectors = match (&integers.ending, residual) {
+        let scales = match (&integers.ending, residual) {
             (Ending::Float(_), _) | (_, Some(None)) => None,
             (Ending::Cut { rescales, .. } | Ending::Bent { rescales, .. }, residual) => {
                 let sums = Scales::new(isa, rescales, &integers.most);
-                sums.map(|sums| Followed { residual: residual.flatten(), sums })
+                sums.map(|sums| EpilogueScales { residual: residual.flatten(), sums })
             }
         };
-        Self { isa, bias: ordered(isa, &numbers.bias), vectors, numbers }
+        Self { isa, bias: ordered(isa, &numbers.bias), scales, numbers }
     }
 
-    /// Bytes of biases and factors.
+    /// Bytes of biases, factors and the activation's table.
     pub fn bytes(&self) -> usize {
         let factors = self
-            .vectors
+            .scales
             .as_ref()
-            .map_or(0, |vectors| vectors.sums.bytes() + vectors.residual.as_ref().map_or(0, Scales::bytes));
+            .map_or(0, |scales| scales.sums.bytes() + scales.residual.as_ref().map_or(0, Scales::bytes));
         let curve = if self.numbers.table.is_some() { CURVE } else { 0 };
         4 * self.bias.len() + factors + curve
     }
 
-    /// What the sums of a block begin with.
+    /// The initial sums of a block: its biases.
     #[inline(always)]
     pub fn begin<V: Vectors>(&self, v: V, block: usize) -> [V::Vector; 4] {
         let bias = &self.bias[block * V::BLOCK..][..V::BLOCK];
@@ -138,8 +139,8 @@ impl Finish {
         sums
     }
 
-    /// Stores the sums of a block for as many pixels, one behind the other in `output` and `residual`, whose first
-    /// channel is `first`.
+    /// Finishes and stores a block's sums of `P` pixels. Pixels are `stride` values apart in `output` and
+    /// `residual`.
     #[inline(always)]
     pub fn store<V: Vectors, const P: usize>(
         &self,
@@ -150,20 +151,20 @@ impl Finish {
         output: &mut [u8],
         stride: usize,
     ) {
-        let Some(vectors) = &self.vectors else {
+        let Some(factors) = &self.scales else {
             for (p, sums) in sums.into_iter().enumerate() {
                 let residual = residual.map(|residual| &residual[p * stride..]);
-                self.one_by_one(v, block, sums, residual, &mut output[p * stride * self.numbers.size()..]);
+                self.store_scalar(v, block, sums, residual, &mut output[p * stride * self.numbers.size()..]);
             }
             return;
         };
-        let there = V::BLOCK.min(self.numbers.bias.len() - block * V::BLOCK);
+        let count = V::BLOCK.min(self.numbers.bias.len() - block * V::BLOCK);
         let integers = &self.numbers.integers;
-        if let (Some(bytes), Some(scales), Some(carry)) = (residual, &vectors.residual, &integers.carry) {
+        if let (Some(bytes), Some(scales), Some(carry)) = (residual, &factors.residual, &integers.carry) {
             let zero = v.splat(-i32::from(byte(carry.zero)));
             let mut added = [[zero; 4]; P];
             for (p, added) in added.iter_mut().enumerate() {
-                *added = widened(v, &bytes[p * stride..][..there], zero);
+                *added = widened(v, &bytes[p * stride..][..count], zero);
             }
             let added = scales.apply(v, block, added);
             for (sums, added) in sums.iter_mut().zip(added) {
@@ -172,12 +173,12 @@ impl Finish {
                 }
             }
         }
-        let sums = vectors.sums.apply(v, block, sums);
+        let sums = factors.sums.apply(v, block, sums);
         match (&integers.ending, &self.numbers.table) {
             (Ending::Cut { zero, limits, .. }, _) => {
                 let (zero, limits) = (byte(*zero), limits.map(byte));
                 for (p, sums) in sums.into_iter().enumerate() {
-                    v.store_bytes(v.pack(sums, zero, limits), &mut output[p * stride..][..there]);
+                    v.store_bytes(v.pack(sums, zero, limits), &mut output[p * stride..][..count]);
                 }
             }
             (Ending::Bent { curve, .. }, Some(table)) => {
@@ -185,16 +186,16 @@ impl Finish {
                     for sum in &mut sums {
                         *sum = v.clamp(v.add(*sum, v.splat(curve.zero)), [0, CURVE as i32 - 1]);
                     }
-                    look_up::<V>(table, &spilled(v, sums), &mut output[p * stride..][..there]);
+                    look_up::<V>(table, &spilled(v, sums), &mut output[p * stride..][..count]);
                 }
             }
             _ => {}
         }
     }
 
-    /// The same without vectors, for the sums of one pixel.
+    /// [`Epilogue::store`] without vectors, for one pixel.
     #[inline(always)]
-    fn one_by_one<V: Vectors>(
+    fn store_scalar<V: Vectors>(
         &self,
         v: V,
         block: usize,
@@ -207,7 +208,7 @@ impl Finish {
         for at in 0..V::BLOCK.min(self.numbers.bias.len() - first) {
             let o = first + at;
             let added = residual.map_or(0, |residual| self.numbers.added(o, residual[at]));
-            let sum = sums[place::<V>(at)].wrapping_add(added);
+            let sum = sums[sum_index::<V>(at)].wrapping_add(added);
             match &self.numbers.integers.ending {
                 Ending::Float(factors) => {
                     output[4 * at..][..4].copy_from_slice(&(sum as f32 * factors[o]).to_ne_bytes());
@@ -218,40 +219,40 @@ impl Finish {
     }
 }
 
-/// The sums of a block in memory, in the order of blocks.
+/// Stores a block's sums to memory, in block order.
 #[inline(always)]
-fn spilled<V: Vectors>(v: V, sums: [V::Vector; 4]) -> [i32; MOST] {
-    let mut values = [0; MOST];
+fn spilled<V: Vectors>(v: V, sums: [V::Vector; 4]) -> [i32; MAX_BLOCK] {
+    let mut values = [0; MAX_BLOCK];
     for (values, sums) in values.chunks_exact_mut(V::LANES).zip(sums) {
         v.store(sums, values);
     }
     values
 }
 
-/// The bytes of as many places of a table.
+/// Looks up the bytes at these indices of a table.
 #[inline(always)]
-fn look_up<V: Vectors>(table: &[u8; CURVE], places: &[i32; MOST], output: &mut [u8]) {
-    // The table's length is a power of two: no place is beyond it, and none has to be checked.
-    let entry = |place: i32| table[place as usize % CURVE];
+fn look_up<V: Vectors>(table: &[u8; CURVE], indices: &[i32; MAX_BLOCK], output: &mut [u8]) {
+    // The table's length is a power of two: `%` keeps indices in range without a check.
+    let entry = |index: i32| table[index as usize % CURVE];
     let (fours, rest) = output.as_chunks_mut::<4>();
-    let first_rest = place::<V>(4 * fours.len());
+    let first_rest = sum_index::<V>(4 * fours.len());
     for (at, output) in fours.iter_mut().enumerate() {
-        if let Some(places) = places[place::<V>(4 * at)..].first_chunk::<4>() {
-            *output = [entry(places[0]), entry(places[1]), entry(places[2]), entry(places[3])];
+        if let Some(indices) = indices[sum_index::<V>(4 * at)..].first_chunk::<4>() {
+            *output = [entry(indices[0]), entry(indices[1]), entry(indices[2]), entry(indices[3])];
         }
     }
-    for (output, place) in rest.iter_mut().zip(&places[first_rest..]) {
-        *output = entry(*place);
+    for (output, index) in rest.iter_mut().zip(&indices[first_rest..]) {
+        *output = entry(*index);
     }
 }
 
-/// Where a block has the sum of its channel `at`.
+/// The index of channel `at`'s sum within a block.
 #[inline(always)]
-fn place<V: Vectors>(at: usize) -> usize {
+fn sum_index<V: Vectors>(at: usize) -> usize {
     at / 4 % 4 * V::LANES + at / 16 % (V::LANES / 4) * 4 + at % 4
 }
 
-/// A block's bytes as integers, with `offset` added.
+/// Widens a block's bytes to 32-bit integers and adds `offset`.
 #[inline(always)]
 pub fn widened<V: Vectors>(v: V, bytes: &[u8], offset: V::Vector) -> [V::Vector; 4] {
     let none = v.splat(0);

@@ -1,4 +1,4 @@
-//! Operations on maps of 8 bits without weights, and the ways between 8 bits and floating point.
+//! Int8 operations without weights, and conversions between int8 and f32.
 
 use rayon::prelude::*;
 
@@ -12,16 +12,16 @@ use crate::{
     graph::{Affine, Rescale},
 };
 
-/// Values that a task should make at least: handing over fewer would take longer.
+/// The least number of values per task: below it, scheduling takes longer than computing.
 const LEAST: usize = 16 << 10;
 
-/// The byte that each byte of a map becomes in another.
+/// A lookup table from one map's bytes to another's.
 pub struct Table(Box<[u8; 256]>);
 
 impl Table {
     pub fn new(from: Affine, to: Affine) -> Self {
         let rescale = Rescale::new(f64::from(from.scale) / f64::from(to.scale));
-        let entry = |at: usize| moved(rescale, at as i32 - i32::from(zero(from)), to);
+        let entry = |at: usize| rescaled(rescale, at as i32 - i32::from(zero(from)), to);
         Self(Box::new(std::array::from_fn(entry)))
     }
 
@@ -30,12 +30,12 @@ impl Table {
     }
 }
 
-/// The byte of what is so far from zero, in steps that are as large as `rescale` says.
-fn moved(rescale: Rescale, steps: i32, to: Affine) -> u8 {
+/// Rescales a distance of `steps` from the zero point to a byte of the map `to`.
+fn rescaled(rescale: Rescale, steps: i32, to: Affine) -> u8 {
     rescale.apply(steps).saturating_add(i32::from(zero(to))).clamp(0, 255) as u8
 }
 
-/// The mean of each channel over a picture's pixels.
+/// Averages each channel over a picture's pixels.
 pub fn mean([from, to]: [Affine; 2], x: Shape, input: &[u8], output: &mut [u8]) {
     let pixels = x.h * x.w;
     let rescale = Rescale::new(f64::from(from.scale) / (pixels as f64 * f64::from(to.scale)));
@@ -49,12 +49,12 @@ pub fn mean([from, to]: [Affine; 2], x: Shape, input: &[u8], output: &mut [u8]) 
             }
         });
         for (mean, sum) in means.iter_mut().zip(&sums) {
-            *mean = moved(rescale, sum.wrapping_sub(zeros), to);
+            *mean = rescaled(rescale, sum.wrapping_sub(zeros), to);
         }
     }
 }
 
-/// Each channel times its gate.
+/// The product of each channel and its gate.
 pub struct Scale {
     isa: Isa,
     rescale: Rescale,
@@ -81,7 +81,7 @@ impl Scale {
     }
 }
 
-/// Pixels of one picture, to be scaled.
+/// Pixels of one picture to scale.
 struct Pixels<'a> {
     scale: &'a Scale,
     input: &'a [u8],
@@ -98,28 +98,28 @@ impl Job for Pixels<'_> {
             for (at, (output, input)) in self.output.iter_mut().zip(self.input).enumerate() {
                 let [x, gate] = [*input, self.gates[at % channels]].map(i32::from);
                 let product = (x - i32::from(zeros[0])) * (gate - i32::from(zeros[1]));
-                *output = moved(*rescale, product, *to);
+                *output = rescaled(*rescale, product, *to);
             }
             return;
         };
         let offsets = [v.splat(-i32::from(zeros[0])), v.splat(-i32::from(zeros[1]))];
         for first in (0..channels).step_by(V::BLOCK) {
-            let there = V::BLOCK.min(channels - first);
-            let gates = widened(v, &self.gates[first..][..there], offsets[1]);
+            let count = V::BLOCK.min(channels - first);
+            let gates = widened(v, &self.gates[first..][..count], offsets[1]);
             let pixels = self.input.chunks_exact(channels).zip(self.output.chunks_exact_mut(channels));
             for (input, output) in pixels {
-                let mut values = widened(v, &input[first..][..there], offsets[0]);
+                let mut values = widened(v, &input[first..][..count], offsets[0]);
                 for (value, gate) in values.iter_mut().zip(gates) {
                     *value = v.multiply(*value, gate);
                 }
                 let [values] = scales.apply(v, 0, [values]);
-                v.store_bytes(v.pack(values, zero(*to), [0, 255]), &mut output[first..][..there]);
+                v.store_bytes(v.pack(values, zero(*to), [0, 255]), &mut output[first..][..count]);
             }
         }
     }
 }
 
-/// The bytes nearest to values.
+/// Quantises values to the nearest bytes.
 pub fn quantise(map: Affine, input: &[f32], output: &mut [u8]) {
     output.par_chunks_mut(LEAST).zip(input.par_chunks(LEAST)).for_each(|(output, input)| {
         vectorised!({
@@ -128,13 +128,13 @@ pub fn quantise(map: Affine, input: &[f32], output: &mut [u8]) {
     });
 }
 
-/// The byte nearest to a value.
+/// Quantises a value to the nearest byte.
 #[inline(always)]
 pub fn quantised(map: Affine, value: f32) -> u8 {
     byte(map.quantise(value))
 }
 
-/// What bytes stand for.
+/// Converts bytes to the values that they represent.
 pub fn dequantise(map: Affine, input: &[u8], output: &mut [f32]) {
     output.par_chunks_mut(LEAST).zip(input.par_chunks(LEAST)).for_each(|(output, input)| {
         vectorised!({
@@ -143,7 +143,7 @@ pub fn dequantise(map: Affine, input: &[u8], output: &mut [f32]) {
     });
 }
 
-/// What a byte stands for.
+/// The value that a byte represents.
 pub fn value(map: Affine, byte: u8) -> f32 {
     map.value(integer(byte))
 }

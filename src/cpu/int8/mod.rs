@@ -1,4 +1,4 @@
-//! Graphs in 8 bits, by the arithmetic of [`crate::graph::Affine`] and its like to the bit.
+//! Int8 operations, bit-exact with the arithmetic of [`crate::graph::Affine`] and related types.
 
 mod depthwise;
 mod finish;
@@ -24,32 +24,32 @@ use maps::{Scale, Table};
 use numbers::Numbers;
 use product::Product;
 
-/// An operation that reads and writes bytes, but for what goes between bytes and floating point.
+/// An operation on int8 maps, or a conversion between int8 and f32.
 pub enum Kernel {
     Product(Product),
     Depthwise(Depthwise),
     Mean([Affine; 2]),
-    Largest(MaxPool, Window, Table),
+    MaxPool(MaxPool, Window, Table),
     Scale(Scale),
-    Join(Joint, Vec<Table>),
+    Concat(Joint, Vec<Table>),
     Quantise(Affine),
     Dequantise(Affine),
 }
 
 impl Kernel {
-    /// What computes `node` with this around it, of inputs of these shapes, and what it is called.
+    /// Returns the kernel for `node` and its name, for this quantisation and inputs of these shapes.
     pub fn new(
         isa: Isa,
         node: &Node,
         inputs: &[Shape],
-        around: &Int8,
+        quantisation: &Int8,
     ) -> Result<(Self, &'static str), String> {
-        let (x, from, maps) = (inputs[0], around.inputs[0], &around.inputs);
-        match (&node.op, around.output) {
+        let (x, from, maps) = (inputs[0], quantisation.inputs[0], &quantisation.inputs);
+        match (&node.op, quantisation.output) {
             (Op::Conv(conv), _) => {
                 let window = conv.window(x.h, x.w).ok_or("its window does not fit the map")?;
                 let kind = conv.kind().ok_or_else(|| node.op.alone())?;
-                let numbers = Numbers::new(conv, around)?;
+                let numbers = Numbers::new(conv, quantisation)?;
                 Ok(match kind {
                     ConvKind::Depthwise => {
                         let kernel = Depthwise::new(isa, conv, window, from, numbers);
@@ -68,30 +68,29 @@ impl Kernel {
             (Op::GlobalPool, Some(to)) => Ok((Self::Mean([from, to]), "pool int8")),
             (Op::MaxPool(pool), Some(to)) => {
                 let window = pool.window(x.h, x.w).ok_or("its window does not fit the map")?;
-                Ok((Self::Largest(*pool, window, Table::new(from, to)), "max_pool int8"))
+                Ok((Self::MaxPool(*pool, window, Table::new(from, to)), "max_pool int8"))
             }
             (Op::Scale, Some(to)) => Ok((Self::Scale(Scale::new(isa, [from, maps[1], to])), "scale int8")),
             (Op::Concat(joint), Some(to)) => {
                 let tables = maps.iter().map(|from| Table::new(*from, to)).collect();
-                Ok((Self::Join(*joint, tables), "concat int8"))
+                Ok((Self::Concat(*joint, tables), "concat int8"))
             }
             (op, _) => Err(op.alone()),
         }
     }
 
-    /// Bytes of its weights and what belongs to them.
+    /// Bytes of its weights, biases and tables.
     pub fn bytes(&self) -> usize {
         match self {
             Self::Product(product) => product.bytes(),
             Self::Depthwise(depthwise) => depthwise.bytes(),
-            Self::Largest(..) => 256,
-            Self::Join(_, tables) => 256 * tables.len(),
+            Self::MaxPool(..) => 256,
+            Self::Concat(_, tables) => 256 * tables.len(),
             _ => 0,
         }
     }
 
-    /// From maps to the map of shape `y`, all of them as the bytes that begin their slots. `threads` is how many
-    /// there are.
+    /// Computes the map of shape `y` on `threads` threads. Every map is at the start of its slot's bytes.
     pub fn run(&self, reads: &[(Shape, &[u8])], y: Shape, output: &mut [u8], threads: usize) {
         let read = |at: usize| {
             let (shape, slot) = reads[at];
@@ -104,21 +103,21 @@ impl Kernel {
             Self::Product(product) => product.run(x, input, y, output, residual, threads),
             Self::Depthwise(depthwise) => depthwise.run(x, input, y, output, residual),
             Self::Mean(maps) => maps::mean(*maps, x, input, output),
-            Self::Largest(pool, window, table) => {
-                pixelwise::largest(*pool, *window, x, input, y, output, 0);
+            Self::MaxPool(pool, window, table) => {
+                pixelwise::max_pool(*pool, *window, x, input, y, output, 0);
                 table.apply(output);
             }
             Self::Scale(scale) => scale.run(x, input, read(1).1, output),
-            Self::Join(joint, tables) => {
+            Self::Concat(joint, tables) => {
                 let reads = (0..reads.len()).map(read);
-                pixelwise::join(*joint, reads, y, output, |at, part| tables[at].apply(part));
+                pixelwise::concat(*joint, reads, y, output, |at, part| tables[at].apply(part));
             }
             Self::Quantise(map) => maps::quantise(*map, bytemuck::cast_slice(input), output),
             Self::Dequantise(map) => maps::dequantise(*map, input, bytemuck::cast_slice_mut(output)),
         }
     }
 
-    /// Bytes of a value that it makes.
+    /// Bytes per output value.
     fn size(&self) -> usize {
         match self {
             Self::Product(product) => product.size(),
@@ -141,7 +140,7 @@ mod tests {
         random::Random,
     };
 
-    /// A gate on what a convolution makes of the picture and another's map.
+    /// A random graph: a convolution with a residual, scaled by its mean.
     fn graph(random: &mut Random) -> (Graph, Shape) {
         let mut below = |n: usize| (random.unit() * n as f32) as usize;
         let (channels, by_channel, mapped) = (1 + below(100), below(2) == 0, below(4) > 0);
@@ -171,7 +170,7 @@ mod tests {
         let made = graph.push("made", conv(activation), &[picture, side]);
         let mean = graph.push("mean", Op::GlobalPool, &[made]);
         let gated = graph.push("gated", Op::Scale, &[made, mean]);
-        // Neither all zeros nor all cut off.
+        // Scales for values that are not all zero and not all clamped.
         let reach = 30.0 * (kernel * kernel * channels / groups) as f32;
         for (id, scale, zero) in [
             (picture, 1.0 / 127.0, 3),
@@ -194,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn instruction_sets_have_the_same_bits() {
+    fn instruction_sets_give_the_same_bits() {
         let mut random = Random::new(1);
         let cpu = Cpu::new(Some(2)).unwrap();
         for case in 0..200 {

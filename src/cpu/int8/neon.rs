@@ -1,20 +1,20 @@
-//! The vectors of AArch64: 128 bits, with products of 16 bits, as dot products of bytes are not yet in stable Rust.
+//! 128-bit vectors of AArch64, with 16-bit products: stable Rust has no dot products of bytes for it yet.
 #![allow(unsafe_code)]
 
 use std::arch::aarch64::*;
 
 use super::vectors::Vectors;
 
-/// What every AArch64 processor has.
+/// NEON, which every AArch64 processor has.
 #[derive(Clone, Copy)]
 pub struct Neon;
 
-// SAFETY of all that follows: NEON is a part of AArch64, and lengths are checked before memory is touched.
+// SAFETY of the whole impl: NEON is part of AArch64, and lengths are checked before memory is accessed.
 impl Vectors for Neon {
     const LANES: usize = 4;
-    const WIDE: bool = false;
+    const LARGE_TILES: bool = false;
     type Vector = int32x4_t;
-    /// 16 bits of each byte: the first eight, and the last.
+    /// Bytes widened to 16 bits: the first eight, and the last eight.
     type Maps = [int16x8_t; 2];
     type Weights = [int16x8_t; 2];
 
@@ -46,7 +46,7 @@ impl Vectors for Neon {
 
     #[inline(always)]
     unsafe fn read(self, from: *const u8) -> int32x4_t {
-        // SAFETY: as above, and the caller's.
+        // SAFETY: as above, and by the caller's contract.
         unsafe { vreinterpretq_s32_u8(vld1q_u8(from)) }
     }
 
@@ -102,16 +102,16 @@ impl Vectors for Neon {
         unsafe {
             let low = vreinterpretq_s32_s64(vmull_s32(vget_low_s32(a), vget_low_s32(multiplier)));
             let high = vreinterpretq_s32_s64(vmull_high_s32(a, multiplier));
-            // A shift to the left by less than nothing is one to the right.
+            // A negative shift to the left is a shift to the right.
             vshlq_s32(vaddq_s32(vuzp2q_s32(low, high), round), vnegq_s32(right))
         }
     }
 
     #[inline(always)]
-    fn interleave(self, places: [int32x4_t; 4]) -> [int32x4_t; 4] {
+    fn interleave(self, sources: [int32x4_t; 4]) -> [int32x4_t; 4] {
         // SAFETY: as above.
         unsafe {
-            let [a, b, c, d] = places.map(|place| vreinterpretq_u8_s32(place));
+            let [a, b, c, d] = sources.map(|source| vreinterpretq_u8_s32(source));
             let low = [vzip1q_u8(a, b), vzip1q_u8(c, d)].map(|x| vreinterpretq_u16_u8(x));
             let high = [vzip2q_u8(a, b), vzip2q_u8(c, d)].map(|x| vreinterpretq_u16_u8(x));
             let sums = [
@@ -126,7 +126,7 @@ impl Vectors for Neon {
 
     #[inline(always)]
     fn pack(self, [a, b, c, d]: [int32x4_t; 4], zero: u8, [least, most]: [u8; 2]) -> int32x4_t {
-        // SAFETY: as above. Saturating is no harm: what does not fit 16 bits is beyond the limits.
+        // SAFETY: as above. Saturation is harmless: values beyond 16 bits are beyond the limits.
         unsafe {
             let zero = vdupq_n_s16(zero.into());
             let low = vqaddq_s16(vcombine_s16(vqmovn_s32(a), vqmovn_s32(b)), zero);

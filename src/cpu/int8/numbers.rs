@@ -1,38 +1,38 @@
-//! A convolution's integers as processors take them: maps lie in unsigned bytes, 128 above what the graph counts them
-//! as, to be multiplied by signed weights; biases and tables are moved likewise.
+//! A convolution's integers for unsigned dot products. Maps are stored as unsigned bytes, 128 above the
+//! graph's integers, and multiplied by signed weights. Biases and tables are shifted to match.
 
 use crate::graph::{Affine, CURVE, Conv, Ending, Int8, Integers};
 
-/// The byte that stands for 0.
+/// The byte that represents 0.
 pub fn zero(map: Affine) -> u8 {
     byte(map.zero)
 }
 
-/// How an integer lies in memory.
+/// The stored byte of an integer.
 #[inline]
 pub fn byte(q: i8) -> u8 {
     q.cast_unsigned() ^ 0x80
 }
 
-/// The integer that lies so in memory.
+/// The integer of a stored byte.
 #[inline]
 pub fn integer(byte: u8) -> i8 {
     (byte ^ 0x80).cast_signed()
 }
 
-/// A convolution in integers, over bytes.
+/// A convolution's integer parameters, for maps of unsigned bytes.
 pub struct Numbers {
     pub integers: Integers,
-    /// With what zeros add to every sum of bytes.
+    /// The bias of each output, with the input's zero point and the bytes' offset of 128 compensated.
     pub bias: Vec<i32>,
-    /// The curve's bytes, if its activation has one.
+    /// The activation's table of bytes, if it has one.
     pub table: Option<Box<[u8; CURVE]>>,
 }
 
 impl Numbers {
-    /// Of a convolution with this around it.
-    pub fn new(conv: &Conv, around: &Int8) -> Result<Self, String> {
-        let integers = Integers::new(conv, around)?;
+    /// Derives the parameters of a convolution with this quantisation.
+    pub fn new(conv: &Conv, quantisation: &Int8) -> Result<Self, String> {
+        let integers = Integers::new(conv, quantisation)?;
         let bias = (0..conv.outputs()).map(|o| integers.bias_from(o, -128)).collect();
         let table = match &integers.ending {
             Ending::Bent { curve, .. } => Some(Box::new(std::array::from_fn(|at| byte(curve.entries[at])))),
@@ -41,17 +41,17 @@ impl Numbers {
         Ok(Self { integers, bias, table })
     }
 
-    /// What a byte of the residual adds to a sum of output `o`.
+    /// Returns the addend of a residual's byte to a sum of output `o`.
     pub fn added(&self, o: usize, residual: u8) -> i32 {
         self.integers.added(o, integer(residual))
     }
 
-    /// The byte that a sum of output `o` becomes.
+    /// Requantises a sum of output `o` to a byte.
     pub fn byte(&self, o: usize, sum: i32) -> u8 {
         byte(self.integers.finished(o, sum))
     }
 
-    /// Bytes of a value that it makes.
+    /// Bytes per output value.
     pub fn size(&self) -> usize {
         if matches!(self.integers.ending, Ending::Float(_)) { 4 } else { 1 }
     }

@@ -1,5 +1,6 @@
-//! Pointwise, dense and fully connected layers: sums of products of four inputs at a time, for a block of outputs of
-//! some pixels. A pointwise layer reads the map as it lies, a dense one first copies each pixel's window.
+//! Int8 matrix products for pointwise, dense and fully connected layers: dot products of four inputs at a
+//! time, for a block of outputs of several pixels. A pointwise layer reads the map in place; a dense one
+//! first copies each pixel's window.
 
 use std::cell::RefCell;
 
@@ -7,7 +8,7 @@ use aligned_vec::{AVec, avec};
 use rayon::prelude::*;
 
 use super::{
-    finish::{Finish, channel},
+    finish::{Epilogue, channel},
     numbers::{Numbers, zero},
     vectors::{Isa, Job, Vectors},
 };
@@ -17,28 +18,28 @@ use crate::{
     graph::{Affine, Conv, Window},
 };
 
-/// Bytes of operands and results that a task should find in its core's cache.
+/// Bytes of operands and results that a task keeps in its core's cache.
 const CACHE: usize = 256 << 10;
 
-/// Weights that a task should read at least: handing over fewer would take longer.
+/// The least number of weights per task: below it, scheduling takes longer than computing.
 const LEAST_WEIGHTS: usize = 64 << 10;
 
 thread_local! {
-    /// The windows that a dense convolution has copied.
+    /// The copied windows of a dense convolution.
     static WINDOWS: RefCell<AVec<u8>> = RefCell::new(avec![]);
 }
 
-/// A convolution with its weights as the loops read them.
+/// A convolution with packed weights.
 pub struct Product {
-    /// What a dense convolution copies; none if the map's pixels are the rows.
+    /// The windows to copy. None if the map's pixels are the rows.
     windows: Option<Windows>,
-    /// What stands for 0, beyond the map too.
+    /// The byte that represents 0, also off the map.
     zero: u8,
-    /// Fours of inputs.
+    /// Groups of four inputs.
     fours: usize,
     /// `[blocks][fours][block][4]`
     weights: AVec<i8>,
-    finish: Finish,
+    epilogue: Epilogue,
 }
 
 impl Product {
@@ -46,30 +47,30 @@ impl Product {
         let (inputs, outputs, taps) = (conv.inputs(), conv.outputs(), conv.kernel() * conv.kernel());
         let (fours, block) = ((inputs * taps).div_ceil(4), isa.block());
         let weight = |at: usize| {
-            let (place, four, blocks) = (at / 4 % block, at / 4 / block % fours, at / 4 / block / fours);
-            let (output, row) = (channel(block, blocks * block + place), 4 * four + at % 4);
+            let (index, four, blocks) = (at / 4 % block, at / 4 / block % fours, at / 4 / block / fours);
+            let (output, row) = (channel(block, blocks * block + index), 4 * four + at % 4);
             let (tap, input) = (row / inputs, row % inputs);
-            // A row is made whole with what counts nothing.
-            let there = output < outputs && tap < taps;
-            if there { numbers.integers.weights[(output * inputs + input) * taps + tap] } else { 0 }
+            // Zero weights pad a row to whole groups.
+            let exists = output < outputs && tap < taps;
+            if exists { numbers.integers.weights[(output * inputs + input) * taps + tap] } else { 0 }
         };
         let weights = AVec::from_iter(0, (0..outputs.next_multiple_of(block) * fours * 4).map(weight));
-        let alone = taps == 1 && conv.stride == 1 && inputs.is_multiple_of(4);
-        let windows = (!alone).then(|| Windows::new(conv, window));
-        Self { windows, zero: zero(input), fours, weights, finish: Finish::new(isa, numbers) }
+        let in_place = taps == 1 && conv.stride == 1 && inputs.is_multiple_of(4);
+        let windows = (!in_place).then(|| Windows::new(conv, window));
+        Self { windows, zero: zero(input), fours, weights, epilogue: Epilogue::new(isa, numbers) }
     }
 
     /// Bytes of weights, biases and factors.
     pub fn bytes(&self) -> usize {
-        self.weights.len() + self.finish.bytes()
+        self.weights.len() + self.epilogue.bytes()
     }
 
-    /// Bytes of a value that it makes.
+    /// Bytes per output value.
     pub fn size(&self) -> usize {
-        self.finish.numbers.size()
+        self.epilogue.numbers.size()
     }
 
-    /// From pictures of shape `x` to pictures of shape `y`. `threads` is how many there are.
+    /// Runs on maps of shape `x`, giving maps of shape `y`, on `threads` threads.
     pub fn run(
         &self,
         x: Shape,
@@ -79,15 +80,23 @@ impl Product {
         residual: Option<&[u8]>,
         threads: usize,
     ) {
-        let (pixels, outputs, size) = (y.pixels(), y.c, self.finish.numbers.size());
-        let (row, block) = (4 * self.fours, self.finish.isa.block());
+        let (pixels, outputs, size) = (y.pixels(), y.c, self.epilogue.numbers.size());
+        let (row, block) = (4 * self.fours, self.epilogue.isa.block());
         let blocks = outputs.div_ceil(block);
         let task = |first: usize, pixels: usize, blocks: [usize; 2], output: &mut [u8]| {
             let at = first * outputs + blocks[0] * block;
             let residual = residual.map(|residual| &residual[at..][..output.len() / size]);
             let job = |rows: &[u8], output: &mut [u8]| {
                 let rows = rows.as_chunks::<4>().0;
-                self.finish.isa.run(Tiles { product: self, rows, pixels, blocks, output, residual, outputs });
+                self.epilogue.isa.run(Tiles {
+                    product: self,
+                    rows,
+                    pixels,
+                    blocks,
+                    output,
+                    residual,
+                    outputs,
+                });
             };
             match &self.windows {
                 None => job(&input[first * row..][..pixels * row], output),
@@ -101,25 +110,26 @@ impl Product {
             }
         };
         if pixels == 1 {
-            let share = blocks.div_ceil(threads).max(LEAST_WEIGHTS.div_ceil(block * row));
-            let parts = output.par_chunks_mut(share * block * size).enumerate();
+            let blocks_per_task = blocks.div_ceil(threads).max(LEAST_WEIGHTS.div_ceil(block * row));
+            let parts = output.par_chunks_mut(blocks_per_task * block * size).enumerate();
             return parts.for_each(|(at, output)| {
-                task(0, 1, [at * share, ((at + 1) * share).min(blocks)], output);
+                task(0, 1, [at * blocks_per_task, ((at + 1) * blocks_per_task).min(blocks)], output);
             });
         }
         let fit = (CACHE / (row + outputs * size)).max(PIXELS);
-        // As many tasks for each thread.
+        // The same number of tasks per thread.
         let tasks = pixels.div_ceil(fit).next_multiple_of(threads);
-        let share = pixels.div_ceil(tasks).next_multiple_of(PIXELS);
-        if share >= pixels {
+        let pixels_per_task = pixels.div_ceil(tasks).next_multiple_of(PIXELS);
+        if pixels_per_task >= pixels {
             return task(0, pixels, [0, blocks], output);
         }
-        output.par_chunks_mut(share * outputs * size).enumerate().for_each(|(at, output)| {
-            task(at * share, output.len() / (outputs * size), [0, blocks], output);
+        output.par_chunks_mut(pixels_per_task * outputs * size).enumerate().for_each(|(at, output)| {
+            task(at * pixels_per_task, output.len() / (outputs * size), [0, blocks], output);
         });
     }
 
-    /// The windows of outputs from the `first` on, a row of so many bytes each. What makes rows whole may be anything.
+    /// Copies the windows of outputs from `first` on, one per row. The bytes that pad a row may have any
+    /// value.
     fn copy_windows(
         &self,
         windows: &Windows,
@@ -131,17 +141,17 @@ impl Product {
     ) {
         let (row, zero) = (4 * self.fours, self.zero);
         let span = windows.kernel * x.c;
-        // A window's rows lie together on the map, if all of its columns are on it.
-        let together = |column: usize| {
-            let left = windows.meets(column, 0, windows.padding[1], x.w);
-            windows.meets(column, windows.kernel - 1, windows.padding[1], x.w).and(left)
+        // A row of a window is contiguous in the map if all its columns are on the map.
+        let contiguous = |column: usize| {
+            let left = windows.tap_position(column, 0, windows.padding[1], x.w);
+            windows.tap_position(column, windows.kernel - 1, windows.padding[1], x.w).and(left)
         };
         let (mut column, mut line, mut picture) = (first % y.w, first / y.w % y.h, first / (y.w * y.h));
         for begin in (0..rows.len()).step_by(row) {
-            let left = if windows.dilation == 1 { together(column) } else { None };
+            let left = if windows.dilation == 1 { contiguous(column) } else { None };
             for ky in 0..windows.kernel {
                 let taps = &mut rows[begin + ky * span..];
-                let Some(line) = windows.meets(line, ky, windows.padding[0], x.h) else {
+                let Some(line) = windows.tap_position(line, ky, windows.padding[0], x.h) else {
                     taps[..span].fill(zero);
                     continue;
                 };
@@ -151,7 +161,7 @@ impl Product {
                     continue;
                 }
                 for (kx, tap) in taps[..span].chunks_exact_mut(x.c).enumerate() {
-                    match windows.meets(column, kx, windows.padding[1], x.w) {
+                    match windows.tap_position(column, kx, windows.padding[1], x.w) {
                         Some(column) => tap.copy_from_slice(&line[column * x.c..][..x.c]),
                         None => tap.fill(zero),
                     }
@@ -168,20 +178,20 @@ impl Product {
     }
 }
 
-/// Pixels of a tile: 24 sums, four weights and a pixel's inputs are in registers.
+/// Pixels per tile: registers hold 24 vectors of sums, four of weights and one of inputs.
 const PIXELS: usize = 6;
 
-/// The same where there are half as many registers.
+/// Pixels per tile without [`Vectors::LARGE_TILES`].
 const FEW_PIXELS: usize = 2;
 
-/// Some pixels, and a range of blocks of outputs.
+/// Some pixels, and a range of output blocks.
 struct Tiles<'a> {
     product: &'a Product,
-    /// As many fours for each pixel.
+    /// `fours` groups of four inputs per pixel.
     rows: &'a [[u8; 4]],
     pixels: usize,
     blocks: [usize; 2],
-    /// From the first pixel's first channel of the first block on.
+    /// Starts at the first channel of the first block of the first pixel.
     output: &'a mut [u8],
     residual: Option<&'a [u8]>,
     outputs: usize,
@@ -190,14 +200,14 @@ struct Tiles<'a> {
 impl Job for Tiles<'_> {
     #[inline(always)]
     fn run<V: Vectors>(self, v: V) {
-        if V::WIDE { self.all::<V, PIXELS>(v) } else { self.all::<V, FEW_PIXELS>(v) }
+        if V::LARGE_TILES { self.all::<V, PIXELS>(v) } else { self.all::<V, FEW_PIXELS>(v) }
     }
 }
 
 impl Tiles<'_> {
     #[inline(always)]
     fn all<V: Vectors, const P: usize>(mut self, v: V) {
-        // A block's weights stay in the nearest cache while all pixels pass.
+        // A block's weights stay in the L1 cache for all pixels.
         for block in self.blocks[0]..self.blocks[1] {
             let mut pixel = 0;
             while pixel < self.pixels {
@@ -205,7 +215,7 @@ impl Tiles<'_> {
                     self.tile::<V, 1>(v, block, pixel);
                     pixel += 1;
                 } else {
-                    // The last tile makes some pixels again, rather than a smaller one.
+                    // The last tile overlaps the previous one instead of being smaller.
                     self.tile::<V, P>(v, block, pixel.min(self.pixels - P));
                     pixel += P;
                 }
@@ -215,18 +225,18 @@ impl Tiles<'_> {
 
     #[inline(always)]
     fn tile<V: Vectors, const P: usize>(&mut self, v: V, block: usize, pixel: usize) {
-        let Product { fours, weights, finish, .. } = self.product;
+        let Product { fours, weights, epilogue, .. } = self.product;
         let each = fours * 4 * V::BLOCK;
         let rows = &self.rows[pixel * fours..][..P * fours];
-        let sums = sums::<V, P>(v, finish.begin(v, block), rows, &weights[block * each..][..each]);
+        let sums = sums::<V, P>(v, epilogue.begin(v, block), rows, &weights[block * each..][..each]);
         let at = pixel * self.outputs + (block - self.blocks[0]) * V::BLOCK;
         let residual = self.residual.map(|residual| &residual[at..]);
-        let output = &mut self.output[at * finish.numbers.size()..];
-        finish.store(v, block, sums, residual, output, self.outputs);
+        let output = &mut self.output[at * epilogue.numbers.size()..];
+        epilogue.store(v, block, sums, residual, output, self.outputs);
     }
 }
 
-/// A block's sums of `P` rows, which begin with `bias`.
+/// Computes a block's sums of `P` rows, starting from `bias`.
 #[inline(always)]
 #[allow(unsafe_code)]
 fn sums<V: Vectors, const P: usize>(
@@ -241,12 +251,12 @@ fn sums<V: Vectors, const P: usize>(
     for four in 0..fours {
         let mut vectors = [v.weights(v.splat(0)); 4];
         for (i, vector) in vectors.iter_mut().enumerate() {
-            // SAFETY: there are four blocks of weights for each four, as asserted above.
+            // SAFETY: as asserted above, there are four blocks of weights per group.
             *vector =
                 v.weights(unsafe { v.read(weights.as_ptr().cast::<u8>().add((4 * four + i) * V::BLOCK)) });
         }
         for (p, sums) in sums.iter_mut().enumerate() {
-            // SAFETY: there are as many fours in each of the rows, as asserted above.
+            // SAFETY: as asserted above, each of the rows has `fours` groups.
             let maps = v.spread(unsafe { *rows.as_ptr().add(p * fours + four) });
             for (sum, weights) in sums.iter_mut().zip(vectors) {
                 *sum = v.dot(*sum, maps, weights);
@@ -256,10 +266,11 @@ fn sums<V: Vectors, const P: usize>(
     sums
 }
 
-/// Copies the first `span` bytes, and may copy more: what follows them in `to` is written later, or is nothing's.
+/// Copies `span` bytes, and may copy up to 16: the bytes after them in `to` are written later, or are
+/// padding.
 #[inline(always)]
 fn copy(from: &[u8], to: &mut [u8], span: usize) {
-    // Of a picture with three channels: a length that the compiler knows is one move.
+    // Windows of three-channel pictures: a constant length is one move.
     match (from.first_chunk::<16>(), to.first_chunk_mut::<16>()) {
         (Some(from), Some(to)) if span <= 16 => *to = *from,
         _ => to[..span].copy_from_slice(&from[..span]),

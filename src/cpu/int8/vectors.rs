@@ -1,51 +1,51 @@
-//! Vectors of integers: what the kernels need of an instruction set, the plain loops that any processor has, and the
-//! choice of the best at run time.
+//! Integer vectors: the interface to an instruction set, a portable implementation, and the choice at run
+//! time.
 //!
-//! A *block* is as many channels as a register has bytes, and four vectors of sums. Sums lie as interleaving four
-//! registers of bytes leaves them, which is also how packing brings them back: within each 16 channels vector `v` has
-//! channels `4 v` to `4 v + 3`.
+//! A *block* has one channel per byte of a register, and four vectors of sums. Sums are in the order that
+//! interleaving four registers of bytes gives and that packing restores: within each 16 channels, vector `v`
+//! has channels `4 v` to `4 v + 3`.
 
 use std::fmt;
 
-/// The most channels of a block.
-pub const MOST: usize = 32;
+/// The largest number of channels per block.
+pub const MAX_BLOCK: usize = 32;
 
-/// An instruction set. A value exists only where the processor has it.
+/// An instruction set. A value exists only if the processor has it.
 pub trait Vectors: Copy {
-    /// Sums in a vector.
+    /// Sums per vector.
     const LANES: usize;
-    /// Bytes in a vector, and channels in a block.
+    /// Bytes per vector, and channels per block.
     const BLOCK: usize = 4 * Self::LANES;
-    /// Whether registers have room for 24 vectors of sums and what is added to them.
-    const WIDE: bool;
-    /// Integers of 32 bits, or four times as many of 8.
+    /// True if registers hold 24 vectors of sums and the operands of a product.
+    const LARGE_TILES: bool;
+    /// 32-bit integers, or four times as many bytes.
     type Vector: Copy;
-    /// Bytes of maps, four to a sum, as [`Vectors::dot`] wants them.
+    /// Map bytes, four per sum, as an operand of [`Vectors::dot`].
     type Maps: Copy;
-    /// Weights, likewise.
+    /// Weights, four per sum, as an operand of [`Vectors::dot`].
     type Weights: Copy;
 
     fn splat(self, value: i32) -> Self::Vector;
-    /// One byte, everywhere.
+    /// Broadcasts one byte.
     fn splat_byte(self, value: u8) -> Self::Vector;
-    /// The first integers.
+    /// Loads the first integers.
     fn load(self, values: &[i32]) -> Self::Vector;
     fn store(self, vector: Self::Vector, values: &mut [i32]);
-    /// A block's bytes, unchecked: loops around sums that may panic keep their sums in memory.
+    /// Loads a block's bytes without a check: a loop that may panic keeps its sums in memory.
     ///
     /// # Safety
-    /// There are [`Vectors::BLOCK`] bytes to read.
+    /// `from` points to [`Vectors::BLOCK`] readable bytes.
     #[allow(unsafe_code)]
     unsafe fn read(self, from: *const u8) -> Self::Vector;
-    /// The first bytes, and zeros where there are too few.
+    /// Loads the first bytes, padded with zeros.
     fn load_bytes(self, bytes: &[u8]) -> Self::Vector;
-    /// As many bytes as there is room for.
+    /// Stores as many bytes as `bytes` has room for.
     fn store_bytes(self, vector: Self::Vector, bytes: &mut [u8]);
     fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     fn multiply(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     fn clamp(self, a: Self::Vector, limits: [i32; 2]) -> Self::Vector;
     fn shift_left(self, a: Self::Vector, by: Self::Vector) -> Self::Vector;
-    /// `((a multiplier >> 32) + round) >> right`, the product in 64 bits.
+    /// `((a * multiplier >> 32) + round) >> right`, with a 64-bit product.
     fn scale(
         self,
         a: Self::Vector,
@@ -53,24 +53,24 @@ pub trait Vectors: Copy {
         round: Self::Vector,
         right: Self::Vector,
     ) -> Self::Vector;
-    /// A block's bytes of four places as sums of four: byte `i` of a sum is of place `i`.
-    fn interleave(self, places: [Self::Vector; 4]) -> [Self::Vector; 4];
-    /// A block's sums as bytes, `zero` added and clamped to what is within `limits`.
+    /// Interleaves four registers of bytes: byte `i` of each 32-bit lane is from `sources[i]`.
+    fn interleave(self, sources: [Self::Vector; 4]) -> [Self::Vector; 4];
+    /// Packs a block's sums to bytes: adds `zero` and clamps to `limits`.
     fn pack(self, sums: [Self::Vector; 4], zero: u8, limits: [u8; 2]) -> Self::Vector;
-    /// Four bytes, everywhere.
+    /// Broadcasts four bytes.
     fn spread(self, bytes: [u8; 4]) -> Self::Maps;
     fn maps(self, bytes: Self::Vector) -> Self::Maps;
     fn weights(self, bytes: Self::Vector) -> Self::Weights;
-    /// Adds four products of a map and a weight to each sum.
+    /// Adds four products of map and weight bytes to each sum.
     fn dot(self, sums: Self::Vector, maps: Self::Maps, weights: Self::Weights) -> Self::Vector;
 }
 
-/// What is done with whichever vectors there are.
+/// Code that is generic over instruction sets.
 pub trait Job {
     fn run<V: Vectors>(self, vectors: V);
 }
 
-/// The instruction sets that integers are computed with.
+/// An instruction set for integers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Isa {
     /// Dot products of bytes, and 32 registers.
@@ -83,12 +83,12 @@ pub enum Isa {
     Avx2,
     #[cfg(target_arch = "aarch64")]
     Neon,
-    /// Loops that the compiler may make vectors of.
+    /// Portable loops that the compiler may vectorise.
     Plain,
 }
 
 impl Isa {
-    /// All that this processor has, the best first.
+    /// The sets that this processor has, the fastest first.
     pub fn all() -> impl Iterator<Item = Self> {
         let sets = [
             #[cfg(target_arch = "x86_64")]
@@ -101,15 +101,15 @@ impl Isa {
             (Self::Neon, true),
             (Self::Plain, true),
         ];
-        sets.into_iter().filter_map(|(set, there)| there.then_some(set))
+        sets.into_iter().filter_map(|(set, supported)| supported.then_some(set))
     }
 
-    /// The best that this processor has.
+    /// The fastest set that this processor has.
     pub fn best() -> Self {
         Self::all().next().unwrap_or(Self::Plain)
     }
 
-    /// Channels of a block.
+    /// Channels per block.
     pub fn block(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
@@ -120,7 +120,7 @@ impl Isa {
         }
     }
 
-    /// Does it.
+    /// Runs a job with this set.
     pub fn run(self, job: impl Job) {
         match self {
             #[cfg(target_arch = "x86_64")]
@@ -142,13 +142,13 @@ impl fmt::Display for Isa {
     }
 }
 
-/// Arrays, as long as the vectors that every processor has that has any.
+/// Portable vectors: arrays of 128 bits, the vector length that all common processors have.
 #[derive(Clone, Copy)]
 pub struct Plain;
 
 impl Vectors for Plain {
     const LANES: usize = 4;
-    const WIDE: bool = false;
+    const LARGE_TILES: bool = false;
     type Vector = [i32; 4];
     type Maps = [i32; 4];
     type Weights = [i32; 4];
@@ -176,15 +176,15 @@ impl Vectors for Plain {
     #[inline(always)]
     #[allow(unsafe_code)]
     unsafe fn read(self, from: *const u8) -> [i32; 4] {
-        // SAFETY: the caller's.
+        // SAFETY: by the caller's contract.
         unsafe { from.cast::<[i32; 4]>().read_unaligned() }
     }
 
     #[inline(always)]
     fn load_bytes(self, bytes: &[u8]) -> [i32; 4] {
         let mut whole = [0; 16];
-        let there = bytes.len().min(16);
-        whole[..there].copy_from_slice(&bytes[..there]);
+        let count = bytes.len().min(16);
+        whole[..count].copy_from_slice(&bytes[..count]);
         bytemuck::cast(whole)
     }
 
@@ -223,10 +223,10 @@ impl Vectors for Plain {
     }
 
     #[inline(always)]
-    fn interleave(self, places: [[i32; 4]; 4]) -> [[i32; 4]; 4] {
-        let bytes: [[u8; 16]; 4] = places.map(bytemuck::cast);
+    fn interleave(self, sources: [[i32; 4]; 4]) -> [[i32; 4]; 4] {
+        let bytes: [[u8; 16]; 4] = sources.map(bytemuck::cast);
         std::array::from_fn(|v| {
-            std::array::from_fn(|i| i32::from_ne_bytes(std::array::from_fn(|place| bytes[place][4 * v + i])))
+            std::array::from_fn(|i| i32::from_ne_bytes(std::array::from_fn(|from| bytes[from][4 * v + i])))
         })
     }
 
@@ -269,7 +269,7 @@ mod tests {
     use super::*;
     use crate::random::Random;
 
-    /// Operations on integers at the ends of their ranges and of all sizes.
+    /// A comparison of all operations with [`Plain`], on extreme and random integers.
     struct Operations<'a>(&'a mut Random);
 
     impl Job for Operations<'_> {
@@ -312,7 +312,7 @@ mod tests {
                     v.dot(a, maps, weights),
                 ];
                 let found = found.into_iter().chain(v.interleave(vectors)).map(out);
-                // Longer vectors are several of four, side by side.
+                // A longer vector equals several plain vectors side by side.
                 for (which, found) in found.enumerate() {
                     for at in (0..V::LANES).step_by(4) {
                         let p = Plain;
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn instruction_sets_do_what_plain_loops_do() {
+    fn instruction_sets_match_plain_loops() {
         for isa in Isa::all() {
             isa.run(Operations(&mut Random::new(2)));
         }

@@ -1,5 +1,5 @@
-//! The vectors of x86-64: 256 bits, with and without dot products of bytes. Registers twice as wide would be as fast
-//! on processors that take two cycles for them, and would leave narrow layers half empty.
+//! 256-bit vectors of x86-64, with and without dot products of bytes. 512-bit vectors would not be faster on
+//! processors that need two cycles for them, and would be half empty in narrow layers.
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
@@ -52,47 +52,48 @@ pub fn run_avx2(job: impl Job) {
     unsafe { run(job) }
 }
 
-/// What differs between sets that all have AVX2. A value exists only where the processor has the set.
+/// The differences between instruction sets that include AVX2. A value exists only if the processor has the
+/// set.
 pub trait Set: Copy {
-    const WIDE: bool;
+    const LARGE_TILES: bool;
     type Maps: Copy;
     type Weights: Copy;
     fn maps(self, bytes: __m256i) -> Self::Maps;
     fn weights(self, bytes: __m256i) -> Self::Weights;
     fn dot(self, sums: __m256i, maps: Self::Maps, weights: Self::Weights) -> __m256i;
 
-    /// The upper halves of products of 64 bits, those of even and of odd places.
+    /// The upper halves of 64-bit products, given those of even and of odd lanes.
     #[inline(always)]
     fn upper(self, even: __m256i, odd: __m256i) -> __m256i {
-        // SAFETY: AVX2 is there.
+        // SAFETY: the processor has AVX2.
         unsafe { _mm256_blend_epi32::<0b1010_1010>(_mm256_srli_epi64::<32>(even), odd) }
     }
 
-    /// Fewer bytes than a register has.
+    /// Loads fewer bytes than a register has; the rest are 0.
     #[inline(always)]
     fn load_part(self, bytes: &[u8]) -> __m256i {
         let mut whole = [0; 32];
         whole[..bytes.len()].copy_from_slice(bytes);
-        // SAFETY: AVX2 is there, and 32 bytes are.
+        // SAFETY: the processor has AVX2, and `whole` has 32 bytes.
         unsafe { _mm256_loadu_si256(whole.as_ptr().cast()) }
     }
 
-    /// Fewer bytes than a register has.
+    /// Stores the first bytes, fewer than a register has.
     #[inline(always)]
     fn store_part(self, vector: __m256i, bytes: &mut [u8]) {
         let mut whole = [0; 32];
-        // SAFETY: AVX2 is there, and room for 32 bytes is.
+        // SAFETY: the processor has AVX2, and `whole` has room for 32 bytes.
         unsafe { _mm256_storeu_si256(whole.as_mut_ptr().cast(), vector) };
         bytes.copy_from_slice(&whole[..bytes.len()]);
     }
 }
 
-/// Four products of bytes a sum in one instruction, and loads of a part of a register.
+/// AVX-512 VNNI: four byte products per sum in one instruction, and masked loads and stores.
 #[derive(Clone, Copy)]
 pub struct Avx512Vnni(());
 
 impl Set for Avx512Vnni {
-    const WIDE: bool = true;
+    const LARGE_TILES: bool = true;
     type Maps = __m256i;
     type Weights = __m256i;
 
@@ -108,37 +109,37 @@ impl Set for Avx512Vnni {
 
     #[inline(always)]
     fn dot(self, sums: __m256i, maps: __m256i, weights: __m256i) -> __m256i {
-        // SAFETY: the set is there.
+        // SAFETY: the processor has the set.
         unsafe { _mm256_dpbusd_epi32(sums, maps, weights) }
     }
 
     #[inline(always)]
     fn upper(self, even: __m256i, odd: __m256i) -> __m256i {
-        // SAFETY: the set is there.
+        // SAFETY: the processor has the set.
         unsafe { _mm256_mask_shuffle_epi32::<0b1111_0101>(odd, 0b0101_0101, even) }
     }
 
     #[inline(always)]
     fn load_part(self, bytes: &[u8]) -> __m256i {
         let mask = (1u32 << bytes.len().min(31)) - 1;
-        // SAFETY: the set is there; what the mask leaves out is not read.
+        // SAFETY: the processor has the set; masked-out bytes are not read.
         unsafe { _mm256_maskz_loadu_epi8(mask, bytes.as_ptr().cast()) }
     }
 
     #[inline(always)]
     fn store_part(self, vector: __m256i, bytes: &mut [u8]) {
         let mask = (1u32 << bytes.len().min(31)) - 1;
-        // SAFETY: the set is there; what the mask leaves out is not written.
+        // SAFETY: the processor has the set; masked-out bytes are not written.
         unsafe { _mm256_mask_storeu_epi8(bytes.as_mut_ptr().cast(), mask, vector) }
     }
 }
 
-/// Four products of bytes a sum in one instruction.
+/// AVX-VNNI: four byte products per sum in one instruction.
 #[derive(Clone, Copy)]
 pub struct AvxVnni(());
 
 impl Set for AvxVnni {
-    const WIDE: bool = false;
+    const LARGE_TILES: bool = false;
     type Maps = __m256i;
     type Weights = __m256i;
 
@@ -154,35 +155,35 @@ impl Set for AvxVnni {
 
     #[inline(always)]
     fn dot(self, sums: __m256i, maps: __m256i, weights: __m256i) -> __m256i {
-        // SAFETY: the set is there.
+        // SAFETY: the processor has the set.
         unsafe { _mm256_dpbusd_avx_epi32(sums, maps, weights) }
     }
 }
 
-/// Products of 16 bits: those of bytes would saturate. Even and odd bytes are apart.
+/// AVX2: 16-bit products, as byte products would saturate. Even and odd bytes are in separate vectors.
 #[derive(Clone, Copy)]
 pub struct Avx2(());
 
 impl Set for Avx2 {
-    const WIDE: bool = false;
+    const LARGE_TILES: bool = false;
     type Maps = [__m256i; 2];
     type Weights = [__m256i; 2];
 
     #[inline(always)]
     fn maps(self, bytes: __m256i) -> [__m256i; 2] {
-        // SAFETY: the set is there.
+        // SAFETY: the processor has the set.
         unsafe { [_mm256_and_si256(bytes, _mm256_set1_epi16(0xff)), _mm256_srli_epi16::<8>(bytes)] }
     }
 
     #[inline(always)]
     fn weights(self, bytes: __m256i) -> [__m256i; 2] {
-        // SAFETY: the set is there.
+        // SAFETY: the processor has the set.
         unsafe { [_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(bytes)), _mm256_srai_epi16::<8>(bytes)] }
     }
 
     #[inline(always)]
     fn dot(self, sums: __m256i, maps: [__m256i; 2], weights: [__m256i; 2]) -> __m256i {
-        // SAFETY: the set is there.
+        // SAFETY: the processor has the set.
         unsafe {
             let even = _mm256_madd_epi16(maps[0], weights[0]);
             let odd = _mm256_madd_epi16(maps[1], weights[1]);
@@ -191,14 +192,15 @@ impl Set for Avx2 {
     }
 }
 
-/// Vectors of 256 bits.
+/// 256-bit vectors.
 #[derive(Clone, Copy)]
 pub struct Ymm<S: Set>(S);
 
-// SAFETY of all that follows: a `Set` is there only where AVX2 is, and lengths are checked before memory is touched.
+// SAFETY of the whole impl: a `Set` exists only if the processor has AVX2, and lengths are checked before
+// memory is accessed.
 impl<S: Set> Vectors for Ymm<S> {
     const LANES: usize = 8;
-    const WIDE: bool = S::WIDE;
+    const LARGE_TILES: bool = S::LARGE_TILES;
     type Vector = __m256i;
     type Maps = S::Maps;
     type Weights = S::Weights;
@@ -231,7 +233,7 @@ impl<S: Set> Vectors for Ymm<S> {
 
     #[inline(always)]
     unsafe fn read(self, from: *const u8) -> __m256i {
-        // SAFETY: as above, and the caller's.
+        // SAFETY: as above, and by the caller's contract.
         unsafe { _mm256_loadu_si256(from.cast()) }
     }
 
@@ -304,7 +306,7 @@ impl<S: Set> Vectors for Ymm<S> {
 
     #[inline(always)]
     fn pack(self, [a, b, c, d]: [__m256i; 4], zero: u8, [least, most]: [u8; 2]) -> __m256i {
-        // SAFETY: as above. Saturating is no harm: what does not fit 16 bits is beyond the limits.
+        // SAFETY: as above. Saturation is harmless: values beyond 16 bits are beyond the limits.
         unsafe {
             let zero = _mm256_set1_epi16(zero.into());
             let low = _mm256_adds_epi16(_mm256_packs_epi32(a, b), zero);

@@ -1,5 +1,5 @@
-//! The kernels for layers in integers, in a network of one layer of each kind: every layer is held to its reference over
-//! what the ones before it left.
+//! Checks of the integer kernels, in a network with one layer of each kind: every layer is compared with its
+//! reference over the preceding layers' outputs.
 
 use std::sync::Arc;
 
@@ -13,18 +13,18 @@ use crate::{
     tensor::Element,
 };
 
-/// What a step of weights is.
+/// The weight scale.
 const STEP: f32 = 1.0 / 128.0;
 
-/// The picture.
+/// The shape of the picture.
 const PICTURE: Shape = Shape::new(2, 3, 13, 17);
 
-/// Checks each of them.
+/// Checks every integer kernel.
 pub fn checks(gpu: &Gpu, element: Element) -> Result<Vec<Check>> {
     let graph = graph();
     let plan =
         Plan::new(&graph, PICTURE, gpu.machine(element), &Options { taps: true, ..Options::default() })?;
-    // Whole steps of a size that f16 has too, many of them between two integers.
+    // Multiples of 1/64, which f16 represents exactly; many lie between two quantised values.
     let picture = Tensor::wave(PICTURE, 0.37);
     let picture = Tensor::from_fn(picture.dims(), |at| (picture.data()[at] * 64.0).round() / 64.0);
     let mut executor = pollster::block_on(Executor::new(gpu, &plan, |_, _| {}))?;
@@ -35,7 +35,7 @@ pub fn checks(gpu: &Gpu, element: Element) -> Result<Vec<Check>> {
         let tap = taps.iter().find(|(name, _)| name == module);
         tap.map(|(_, value)| value).ok_or_else(|| Error::Device(format!("{module} was not computed")))
     };
-    // The picture's integers have no tap: they are what the first layer reads.
+    // The quantised picture, which the first layer reads, has no tap.
     let quantised =
         |map: Affine| Tensor::from_fn(picture.dims(), |at| map.value(map.quantise(picture.data()[at])));
     let shapes = graph.shapes(PICTURE)?;
@@ -54,7 +54,7 @@ pub fn checks(gpu: &Gpu, element: Element) -> Result<Vec<Check>> {
         let steps = plan.steps.iter().filter(|step| step.layers == node.layers);
         checks.extend(steps.map(|step| Check { kernel: step.launch.shader.name, element, error }));
     }
-    // What goes between integers and floating point has no layer of its own: its errors are those of who reads it.
+    // Conversions are not layers: their errors are those of the kernels that read them.
     let error_of = |kernel: &str| {
         checks.iter().find(|check| check.kernel == kernel).map_or(f64::NAN, |check| check.error)
     };
@@ -66,12 +66,12 @@ pub fn checks(gpu: &Gpu, element: Element) -> Result<Vec<Check>> {
     Ok(checks)
 }
 
-/// A vector's value as a map.
+/// A vector, reshaped to a map.
 fn as_map(value: &Tensor, shape: Shape) -> Tensor {
     Tensor::from_fn(<[usize; 4]>::from(shape), |at| value.data()[at])
 }
 
-/// What a node makes of these values.
+/// The reference output of a node for these inputs.
 fn expected(graph: &Graph, id: NodeId, node: &Node, shapes: &[Shape], values: &[Tensor]) -> Option<Tensor> {
     let y = shapes[id.index()];
     let x = values.first()?;
@@ -91,7 +91,7 @@ fn expected(graph: &Graph, id: NodeId, node: &Node, shapes: &[Shape], values: &[
     })
 }
 
-/// A layer of each kind, with every end of sums.
+/// A network with one layer of each kind and all kinds of endings.
 fn graph() -> Graph {
     let mut graph = Graph::default();
     let picture = graph.push("picture", Op::Input(PICTURE.c), &[]);

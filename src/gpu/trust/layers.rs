@@ -1,4 +1,4 @@
-//! Cases of the kernels for single layers: whatever the planner may choose from.
+//! Cases for all single-layer kernels that the planner may choose.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::{
     tensor::Element,
 };
 
-/// A layer with what it reads.
+/// A layer with its inputs.
 struct Sample {
     op: Op,
     inputs: Vec<Shape>,
@@ -20,11 +20,11 @@ struct Sample {
     gate: Option<Tensor>,
 }
 
-/// The picture that boxes are in.
+/// The height and width of the picture that boxes refer to.
 const PICTURE: [usize; 2] = [90, 130];
 
 impl Sample {
-    /// Of `x` alone.
+    /// A layer with the single input `x`.
     fn plain(op: Op, y: Shape, x: Tensor) -> Result<Self> {
         Ok(Self { op, inputs: vec![x.shape()?], y, x, residual: None, gate: None })
     }
@@ -40,7 +40,7 @@ impl Sample {
         let maps = Maps { x: &self.x, residual: self.residual.as_ref(), gate: self.gate.as_ref() };
         let launch = kernel.launch(&layer, machine, tile);
         let map = |map: Option<&Tensor>| {
-            // What a kernel, as specialised, does not read.
+            // Inputs that the specialised kernel does not read get any map.
             let map = map.unwrap_or(&self.x);
             Ok(on_device(map, map.shape()?))
         };
@@ -57,8 +57,8 @@ impl Sample {
     }
 }
 
-/// A case of every kernel for layers that the machine has the tier for: of the tiles in its list the middle one, and
-/// one of each other kind.
+/// Cases for every layer kernel that the machine supports: with the middle one of its tiles, with one of
+/// another split, and with one in f16.
 pub fn cases(machine: &Machine) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     for sample in samples()? {
@@ -75,14 +75,14 @@ pub fn cases(machine: &Machine) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
-/// A product with all that may come with it, by the largest of the kernel's tiles.
+/// A product with gate and residual, with the largest of the kernel's tiles.
 pub fn product(kernel: &dyn LayerKernel, machine: &Machine) -> Result<Case> {
     let sample = gated()?;
     let tile = kernel.tiles(&sample.layer(), machine).first().copied();
     sample.case(kernel, machine, tile.ok_or_else(|| Error::Device("the kernel has no tile".into()))?)
 }
 
-/// Odd shapes, every kind of operation, and products with all that may come with them.
+/// Layers of odd shapes for every kind of operation, and a product with gate and residual.
 fn samples() -> Result<Vec<Sample>> {
     let x = Shape::new(2, 21, 9, 13);
     let picture = Tensor::wave(x, 0.37);
@@ -103,7 +103,7 @@ fn samples() -> Result<Vec<Sample>> {
         Sample::plain(Op::MaxPool(pool), pooled, picture.clone())?,
         Sample::plain(Op::GlobalPool, gates, picture.clone())?,
         Sample::plain(Op::Resize(Extent::Exact([20, 10])), resized, picture.clone())?,
-        // Three anchors a pixel.
+        // Three anchors per pixel.
         Sample::plain(Op::Softmax(7), Shape::new(x.n, 3 * x.h * x.w, 1, 7), picture.clone())?,
         Sample {
             op: Op::Scale,
@@ -135,7 +135,7 @@ fn gated() -> Result<Sample> {
     })
 }
 
-/// Whole numbers, many of them equal, and sizes at which nothing is rounded: no answer is arguable.
+/// Integers with many ties, and sizes at which resizing does not round, so that the result is unambiguous.
 fn argmax() -> Result<Sample> {
     let x = Shape::new(2, 21, 8, 4);
     let values = Tensor::wave(x, 0.37);
@@ -143,7 +143,7 @@ fn argmax() -> Result<Sample> {
     Sample::plain(Op::Argmax(Extent::Exact([16, 2])), Shape { c: 1, h: 16, w: 2, ..x }, values)
 }
 
-/// Six anchors a pixel of two levels, some of whose boxes reach beyond the picture.
+/// Six anchors per pixel on two levels; some boxes extend beyond the picture.
 fn decoded() -> Sample {
     let anchors = Anchors { scales: vec![0.2, 0.6, 0.95], ratios: vec![2.0, 3.0] };
     let levels = [Shape::new(2, 8, 3, 4), Shape::new(2, 8, 2, 2)];
@@ -159,7 +159,7 @@ fn decoded() -> Sample {
     }
 }
 
-/// Of four classes twenty scores each, with equals at the cut.
+/// The twenty best scores of each of four classes, with ties at the cutoff.
 fn selected() -> Result<Sample> {
     let (x, most) = (Shape::new(2, 300, 1, 5), 20);
     let scores = Tensor::wave(x, 0.37);

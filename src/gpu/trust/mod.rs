@@ -1,4 +1,4 @@
-//! Does this adapter compute what it should? Drivers have bugs; a user should know at once.
+//! Checks of an adapter: since drivers have bugs, every kernel is compared with its reference.
 
 mod integers;
 mod layers;
@@ -24,49 +24,49 @@ use crate::{
     tensor::{Element, Form, layout},
 };
 
-/// What came of a check.
+/// The result of checking an adapter.
 #[derive(Debug, Clone, Serialize)]
 pub struct Trust {
-    /// What came of each kernel.
+    /// The results of the kernels.
     pub checks: Vec<Check>,
-    /// True if all are within what rounding explains.
+    /// True if rounding explains all errors.
     pub trusted: bool,
-    /// How long it took, compilation included.
+    /// The duration in seconds, compilation included.
     pub seconds: f64,
 }
 
-/// A kernel that was run.
+/// The result of one kernel.
 #[derive(Debug, Clone, Serialize)]
 pub struct Check {
     /// The kernel.
     pub kernel: &'static str,
-    /// What its maps and weights were.
+    /// The element type of its maps and weights.
     pub element: Element,
-    /// ||out - reference|| / ||reference||.
+    /// The relative error, ||out - reference|| / ||reference||.
     pub error: f64,
 }
 
 impl Check {
-    /// Whether rounding explains the error. A NaN is never explained.
+    /// Returns whether rounding explains the error; false for NaN.
     pub fn right(&self) -> bool {
         self.error <= tolerance(self.element)
     }
 }
 
-/// The largest error that rounding explains, over the reference's norm.
+/// The largest relative error that rounding explains.
 fn tolerance(element: Element) -> f64 {
     match element {
         Element::F32 => 1e-5,
-        // Inputs, weights, and in the block kernel two maps on the way have 11 bits.
+        // Inputs, weights and the block kernel's two intermediate maps have 11 bits.
         Element::F16 => 2e-3,
     }
 }
 
-/// Runs every kernel that the device has the tier for on an odd shape, with f32 and where there
-/// is f16 with that, and compares it with its reference.
+/// Runs every kernel that the device supports on an odd shape, in f32 and, if available, in f16, and
+/// compares it with its reference.
 ///
 /// # Errors
-/// [`Error::Device`] if the device refuses a kernel or is lost.
+/// [`Error::Device`] if the device rejects a kernel or is lost.
 pub fn check(gpu: &Gpu) -> Result<Trust> {
     let start = Instant::now();
     let mut checks = Vec::new();
@@ -82,7 +82,7 @@ pub fn check(gpu: &Gpu) -> Result<Trust> {
     Ok(Trust { checks, trusted, seconds: start.elapsed().as_secs_f64() })
 }
 
-/// Whether the device's matrix units compute right.
+/// Returns whether the device's matrix units compute correctly.
 pub(super) fn matrices(gpu: &Gpu, units: Units, element: Element) -> Result<bool> {
     let machine = Machine { matrices: Some(units), element, ..Machine::default() };
     Ok(layers::product(&matrix::Matrix, &machine)?.check(gpu, element)?.right())
@@ -98,7 +98,7 @@ impl Case {
     fn check(&self, gpu: &Gpu, element: Element) -> Result<Check> {
         let reads: Vec<&[f32]> = self.reads.iter().map(Vec::as_slice).collect();
         let shape = self.expected.shape()?;
-        // The answer, and for the block kernel the sums of tiles that it does not write here.
+        // The output, and for the block kernel the tile sums, which it does not write here.
         let lens = &[layout::len(shape), 4][..self.launch.shader.writes.len()];
         let out = gpu.dispatch(&self.launch, element, &reads, lens)?;
         let kernel = self.launch.shader.name;
@@ -113,7 +113,7 @@ impl Case {
     }
 }
 
-/// A case of every kernel that makes several layers at once, shows answers, or probes.
+/// A case for every kernel that fuses layers, presents results, or probes the device.
 fn cases(machine: &Machine) -> Result<Vec<Case>> {
     let x = Shape::new(2, 21, 9, 13);
     let picture = Tensor::wave(x, 0.37);
@@ -135,12 +135,12 @@ fn cases(machine: &Machine) -> Result<Vec<Case>> {
         mask_case(),
     ];
     cases.extend(gate_cases(&picture, x, machine));
-    cases.extend(found_cases());
+    cases.extend(box_cases());
     cases.extend(machine.subgroup.map(|_| broadcast_case()));
     Ok(cases)
 }
 
-/// What the last workgroup's few threads find in its memory.
+/// Workgroup memory, with a partly filled last workgroup.
 fn exchange_case() -> Case {
     let x = Shape::new(2, 4, 9, 13);
     let values = Tensor::wave(x, 0.37);
@@ -151,7 +151,7 @@ fn exchange_case() -> Case {
     }
 }
 
-/// Pixels that are alike.
+/// Subgroup broadcasts over equal pixels, so that the order of lanes does not matter.
 fn broadcast_case() -> Case {
     let x = Shape::new(2, 4, 9, 13);
     let values = Tensor::from_fn(<[usize; 4]>::from(x), |at| [0.3, -0.7, 1.1, 0.0][at / (x.h * x.w) % 4]);
@@ -162,7 +162,7 @@ fn broadcast_case() -> Case {
     }
 }
 
-/// A head.
+/// A fused head.
 fn pooled_case(picture: &Tensor, x: Shape) -> Result<Case> {
     let conv = convolution(x.c, 30, 1, 1, 1, Activation::HardSwish);
     let y = output(&conv, x)?;
@@ -173,7 +173,7 @@ fn pooled_case(picture: &Tensor, x: Shape) -> Result<Case> {
     })
 }
 
-/// A whole inverted residual.
+/// A fused inverted residual.
 fn block_case(picture: &Tensor, x: Shape) -> Result<Case> {
     let convs = [
         convolution(x.c, 36, 1, 1, 1, Activation::HardSwish),
@@ -182,7 +182,7 @@ fn block_case(picture: &Tensor, x: Shape) -> Result<Case> {
     ];
     let [expand, depthwise, project] = &convs;
     let middle = Shape { c: 36, ..x };
-    let window = place(depthwise, x)?;
+    let window = window_of(depthwise, x)?;
     let expanded = pointwise::reference(expand, picture, middle, None);
     let filtered = depthwise::reference(depthwise, &expanded, middle, window, None);
     let convs = block::Convs { expand: Some(expand), depthwise, project: Some(project) };
@@ -202,7 +202,7 @@ fn block_case(picture: &Tensor, x: Shape) -> Result<Case> {
     })
 }
 
-/// Squeeze-excite's gate, of one tile that is the whole map, and the first of its layers alone.
+/// Squeeze-excite's gate over a map of one tile, and its first layer alone.
 fn gate_cases(picture: &Tensor, x: Shape, machine: &Machine) -> [Case; 2] {
     let squeeze = convolution(x.c, 30, 1, 1, 1, Activation::Relu);
     let widen = convolution(30, x.c, 1, 1, 1, Activation::HardSigmoid);
@@ -221,7 +221,7 @@ fn gate_cases(picture: &Tensor, x: Shape, machine: &Machine) -> [Case; 2] {
     })
 }
 
-/// Three parts of a projection.
+/// The sum of three partial results of a projection.
 fn reduce_case(y: Shape) -> Case {
     let conv = convolution(4, y.c, 1, 1, 1, Activation::Relu6);
     let parts = Shape { n: 3 * y.n, ..y };
@@ -234,7 +234,7 @@ fn reduce_case(y: Shape) -> Case {
     }
 }
 
-/// A map shrunk and stretched, whose rows are as long as those of label maps.
+/// A map shrunk in height and stretched in width, with rows of the same length as label maps have.
 fn mask_case() -> Case {
     let x = Shape::new(1, 1, 9, 13);
     let y = Shape { h: 7, w: 256, ..x };
@@ -248,8 +248,8 @@ fn mask_case() -> Case {
     }
 }
 
-/// Boxes that crowd, many with equal scores: which of them stay, and which are the best.
-fn found_cases() -> [Case; 2] {
+/// Overlapping boxes, many with equal scores: suppression and ranking.
+fn box_cases() -> [Case; 2] {
     let (classes, pairs, anchors) = (5, 40, 97);
     let x = Shape::new(1, 4, classes, pairs);
     let candidates = Tensor::from_fn(<[usize; 4]>::from(x), |at| {
@@ -284,7 +284,7 @@ fn found_cases() -> [Case; 2] {
     ]
 }
 
-/// Instances as numbers that can be compared: eight each.
+/// Instances as comparable numbers, eight each.
 fn numbers(found: &[Found]) -> Tensor {
     let each = |f: &Found| [f.bounds.as_slice(), &[f.score, f.class as f32, f.anchor as f32, 0.0]].concat();
     let numbers: Vec<f32> = found.iter().flat_map(each).collect();
@@ -311,12 +311,12 @@ fn convolution(
     }
 }
 
-fn place(conv: &Conv, x: Shape) -> Result<Window> {
+fn window_of(conv: &Conv, x: Shape) -> Result<Window> {
     conv.window(x.h, x.w).ok_or_else(|| Error::Device("the window does not fit".into()))
 }
 
 fn output(conv: &Conv, x: Shape) -> Result<Shape> {
-    let window = place(conv, x)?;
+    let window = window_of(conv, x)?;
     Ok(Shape::new(x.n, conv.outputs(), window.height, window.width))
 }
 
@@ -326,7 +326,7 @@ fn on_device(tensor: &Tensor, shape: Shape) -> Vec<f32> {
     values
 }
 
-/// ||a - b|| / ||b||.
+/// The relative distance, ||a - b|| / ||b||.
 pub fn distance(a: &Tensor, b: &Tensor) -> f64 {
     let (mut apart, mut norm) = (0.0, 0.0);
     for (&a, &b) in a.data().iter().zip(b.data()) {

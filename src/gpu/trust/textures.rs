@@ -1,4 +1,4 @@
-//! The kernels that read and write textures.
+//! Checks of the kernels that read and write textures.
 
 use super::{Check, distance};
 use crate::{
@@ -14,13 +14,13 @@ use crate::{
     tensor::{Element, layout},
 };
 
-/// Texels of a row: a copy wants rows of 256 bytes.
+/// Texels per row: copies need rows of 256 bytes.
 const WIDTH: u32 = 64;
 const HEIGHT: u32 = 9;
 
-/// All, with maps of `element`.
+/// Checks all of them, with maps of `element`.
 pub(super) fn checks(gpu: &Gpu, element: Element) -> Result<[Check; 3]> {
-    // Two taps: no other filter's levels are left unrounded.
+    // The linear filter: all others round to 8-bit levels, which would enlarge small errors.
     let sampling = Sampling {
         region: [3, 1, 41, 8],
         mirrored: [true, false],

@@ -1,16 +1,16 @@
-//! Where values lie along an axis, and the ticks that say so.
+//! Ranges and ticks of axes.
 
 use super::{Scale, number};
 
-/// What is beyond this, or below its inverse on a logarithmic axis, was never measured, and ranges
-/// of such values would overflow.
+/// Values beyond this, or below its inverse on a logarithmic axis, are left out: they cannot be
+/// measurements, and their ranges would overflow.
 const HUGE: f64 = 1e99;
 
-/// Ticks of a linear axis, about; and the most powers of ten of a logarithmic one.
+/// The approximate number of ticks of a linear axis, and the most powers of ten of a logarithmic one.
 const TICKS: f64 = 5.0;
 const POWERS: i32 = 7;
 
-/// An axis with its ends.
+/// The range and the ticks of an axis.
 pub(super) struct Ruler {
     lo: f64,
     hi: f64,
@@ -18,14 +18,14 @@ pub(super) struct Ruler {
     pub ticks: Vec<Tick>,
 }
 
-/// A value that an axis names.
+/// A labelled value on an axis.
 pub(super) struct Tick {
     pub at: f64,
     pub text: String,
 }
 
 impl Scale {
-    /// If the value has a place on the axis.
+    /// Returns true if the axis can show the value.
     pub(super) fn holds(&self, value: f64) -> bool {
         match self {
             Self::Linear => value.abs() < HUGE,
@@ -36,7 +36,7 @@ impl Scale {
 }
 
 impl Ruler {
-    /// An axis that has room for the values; what it does not hold is ignored.
+    /// Creates an axis that covers the values, except those that it cannot show.
     pub fn new(scale: &Scale, values: impl Iterator<Item = f64>) -> Self {
         let (lo, hi) = values
             .filter(|&value| scale.holds(value))
@@ -55,7 +55,7 @@ impl Ruler {
     }
 
     fn linear(mut lo: f64, mut hi: f64) -> Self {
-        // Zero belongs to what is near it: lengths are compared by eye.
+        // Include zero if it is near: readers compare lengths by eye.
         if lo > 0.0 && lo < 0.6 * hi {
             lo = 0.0;
         } else if hi < 0.0 && hi > 0.6 * lo {
@@ -79,7 +79,8 @@ impl Ruler {
         if rung(last) < hi || last == first {
             last += 1;
         }
-        // All of 1, 2 and 5 over two decades, powers of ten over some, and every so many over more.
+        // Ticks at 1, 2 and 5 for up to two decades, at powers of ten for a few more, at every n-th power
+        // beyond.
         let powers = (last - first) / 3;
         let every = if powers <= 2 { 1 } else { 3 * (1 + powers / POWERS) };
         let ticks = (first..=last).filter(|k| k.rem_euclid(every) == 0).map(rung);
@@ -87,8 +88,8 @@ impl Ruler {
         Self { lo: rung(first), hi: rung(last), log: true, ticks }
     }
 
-    /// How far along the axis, from 0 to 1. What lies outside is at the nearer end.
-    pub fn place(&self, value: f64) -> f64 {
+    /// Returns the position along the axis, from 0 to 1; values outside are clamped.
+    pub fn position(&self, value: f64) -> f64 {
         let along = if self.log {
             (value.max(self.lo) / self.lo).log10() / (self.hi / self.lo).log10()
         } else {
@@ -98,12 +99,12 @@ impl Ruler {
     }
 }
 
-/// The k-th of ..., 0.5, 1, 2, 5, 10, ...
+/// Returns number `k` of the sequence ..., 0.5, 1, 2, 5, 10, ..., where number 0 is 1.
 fn rung(k: i32) -> f64 {
     [1.0, 2.0, 5.0][k.rem_euclid(3) as usize] * 10f64.powi(k.div_euclid(3))
 }
 
-/// The last of those that is no more than `value`, which is positive.
+/// Returns the index of the largest of these numbers that is at most `value`, which is positive.
 fn rung_below(value: f64) -> i32 {
     let mut k = 3 * value.log10().floor() as i32 - 1;
     while rung(k + 1) <= value {
@@ -112,7 +113,7 @@ fn rung_below(value: f64) -> i32 {
     k
 }
 
-/// A tick's number as short as it can be: 0.5, 20, 10⁶.
+/// Formats a tick's number as short as possible: 0.5, 20, 10⁶.
 fn short(value: f64) -> String {
     if value == 0.0 {
         return "0".into();
@@ -125,17 +126,17 @@ fn short(value: f64) -> String {
         "1" => String::new(),
         digits => format!("{digits}·"),
     };
-    let power: String = power.to_string().chars().map(raised).collect();
+    let power: String = power.to_string().chars().map(superscript).collect();
     format!("{mantissa}10{power}")
 }
 
-/// A number without zeros at its end.
+/// Formats a number without trailing zeros.
 fn trimmed(value: f64, digits: usize) -> String {
     let text = number(value, digits);
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').into() } else { text }
 }
 
-fn raised(digit: char) -> char {
+fn superscript(digit: char) -> char {
     match digit {
         '1' => '¹',
         '2' => '²',
@@ -172,7 +173,7 @@ mod tests {
             for b in hostile {
                 for scale in [Scale::Linear, Scale::Log] {
                     let ruler = Ruler::new(&scale, [a, b].into_iter());
-                    assert!((0.0..=1.0).contains(&ruler.place(3.0)), "{scale:?} {a} {b}");
+                    assert!((0.0..=1.0).contains(&ruler.position(3.0)), "{scale:?} {a} {b}");
                     ticks(scale, &[a, b]);
                 }
             }
@@ -182,7 +183,7 @@ mod tests {
     #[test]
     fn one_value_is_in_the_middle_of_a_range() {
         let ruler = Ruler::new(&Scale::Linear, [3.0].into_iter());
-        assert!(ruler.place(3.0) > 0.2 && ruler.place(3.0) < 0.8);
+        assert!(ruler.position(3.0) > 0.2 && ruler.position(3.0) < 0.8);
         assert_eq!(ticks(Scale::Log, &[10.0]), ["10", "20"]);
     }
 }

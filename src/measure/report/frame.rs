@@ -1,4 +1,4 @@
-//! Where a figure's axes are, and how categories are named below one.
+//! The layout of a figure: its axes, and the names of categories below them.
 
 use std::collections::BTreeMap;
 
@@ -8,17 +8,17 @@ use super::{
     pen::{At, LETTER, TEXT, width},
 };
 
-/// A figure's size; names of categories may make it higher.
+/// A figure's size; names of categories may increase the height.
 pub(super) const WIDTH: f64 = 660.0;
 const HEIGHT: f64 = 380.0;
 
-/// Between lines of text.
+/// The distance between lines of text.
 pub(super) const LEADING: f64 = 15.0;
 
-/// The longest name of a category that stands upright.
+/// The most letters of a category's name that is written vertically.
 const LONGEST: usize = 30;
 
-/// Where the axes are.
+/// The layout of the axes.
 pub(super) struct Frame {
     pub height: f64,
     pub left: f64,
@@ -30,14 +30,14 @@ pub(super) struct Frame {
     pub names: Names,
 }
 
-/// How categories are named below the axis.
+/// The names of categories below the axis.
 pub(super) enum Names {
-    /// None are.
+    /// No names: the axis is numeric.
     Numbers,
-    /// On lines below one another.
+    /// Horizontal names, each broken into lines.
     Lines(Vec<Vec<String>>),
-    /// Upright, each so many-th.
-    Upright(Vec<String>, usize),
+    /// Vertical names, of which every n-th is drawn.
+    Vertical(Vec<String>, usize),
 }
 
 impl Frame {
@@ -52,7 +52,7 @@ impl Frame {
             values.extend([Some(point.y), point.low, point.high].into_iter().flatten());
         }
         if figure.kind == Kind::StackedBars {
-            // Lengths are added, which logarithms are not.
+            // Stacked lengths add up on a linear scale only.
             scale = Scale::Linear;
             let bars = figure.series.iter().filter(|series| series.style != Style::Dashed);
             let mut sums = BTreeMap::new();
@@ -73,16 +73,16 @@ impl Frame {
         Self { height: bottom + 8.0 + below + label, left, right, top, bottom, x, y, names }
     }
 
-    pub fn place(&self, x: f64, y: f64) -> At {
+    pub fn position(&self, x: f64, y: f64) -> At {
         (
-            self.left + self.x.place(x) * (self.right - self.left),
-            self.bottom - self.y.place(y) * (self.bottom - self.top),
+            self.left + self.x.position(x) * (self.right - self.left),
+            self.bottom - self.y.position(y) * (self.bottom - self.top),
         )
     }
 }
 
 impl Names {
-    /// The names of a row of categories, and how high they are.
+    /// Returns the names of categories in a row of width `room`, and their height.
     fn new(names: &[String], room: f64) -> (Self, f64) {
         let slot = room / names.len().max(1) as f64;
         let letters = (slot / (TEXT * LETTER)) as usize;
@@ -96,11 +96,11 @@ impl Names {
         let names: Vec<String> = names.iter().map(|name| shortened(name)).collect();
         let high = names.iter().map(|name| width(name, TEXT)).fold(0.0, f64::max);
         let every = (LEADING / slot).ceil() as usize;
-        (Self::Upright(names, every.max(1)), high)
+        (Self::Vertical(names, every.max(1)), high)
     }
 }
 
-/// A name on lines of so many letters, broken between words, and within those that are too long.
+/// Breaks a name into lines of at most `letters` letters: between words, and within words that are too long.
 fn lines(name: &str, letters: usize) -> Vec<String> {
     let pieces = name.split_inclusive(' ').flat_map(|word| {
         let long = word.chars().count() > letters;
@@ -118,7 +118,7 @@ fn lines(name: &str, letters: usize) -> Vec<String> {
     lines.iter().map(|line| line.trim_end().into()).collect()
 }
 
-/// A name without its middle, if it is too long: names that begin alike often differ at the end.
+/// Cuts the middle out of a name that is too long: names that begin alike often differ at the end.
 fn shortened(name: &str) -> String {
     let letters: Vec<char> = name.chars().collect();
     if letters.len() <= LONGEST {

@@ -1,7 +1,7 @@
-//! What a study found, as plain data: [`page`] is for people, its JSON for programs.
+//! The report of a study, as plain data: rendered by [`page`] for people, serialised to JSON for programs.
 //!
-//! Whoever measures fills this in and knows nothing of pixels; whoever draws computes nothing that
-//! was not measured. What could not be measured is said in its place, never left out.
+//! Measuring code fills it in and knows nothing of pixels; drawing code computes no results. A value that
+//! could not be measured is shown as missing, never left out.
 
 mod axis;
 mod frame;
@@ -16,88 +16,88 @@ use serde::{Serialize, Serializer};
 
 use super::Spread;
 
-/// A study.
+/// The report of a study.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Report {
-    /// What it is of.
+    /// The title.
     pub title: String,
-    /// The verdicts that matter, a sentence each.
+    /// The main verdicts, one sentence each.
     pub lead: Vec<String>,
-    /// What it ran on and when, each with its name: adapter, driver, threads, versions.
+    /// Names and values that describe the setup: date, adapter, driver, threads, versions.
     pub facts: Vec<(String, String)>,
     /// The experiments.
     pub sections: Vec<Section>,
-    /// What a reader should know of all of them.
+    /// Notes on all experiments.
     pub notes: Vec<String>,
 }
 
-/// An experiment. In its texts an empty line begins a paragraph.
+/// An experiment. In its texts, an empty line begins a paragraph.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Section {
-    /// What others call it: `E1`.
+    /// The identifier, such as `E1`.
     pub id: String,
     /// The question.
     pub title: String,
-    /// The sentence that is tested.
+    /// The claim to test.
     pub claim: Option<Claim>,
-    /// What arithmetic alone would have.
+    /// The prediction from arithmetic alone.
     pub theory: String,
-    /// What was measured, and how.
+    /// The method of measurement.
     pub method: String,
-    /// What was found, drawn.
+    /// The results as figures.
     pub figures: Vec<Figure>,
-    /// What was found, in numbers.
+    /// The results as tables.
     pub tables: Vec<Table>,
-    /// What follows from it, a sentence each.
+    /// The conclusions, one sentence each.
     pub verdict: Vec<String>,
-    /// Measurements that failed, and why.
+    /// Failed measurements and the reasons.
     pub failures: Vec<String>,
 }
 
-/// A sentence and who said it.
+/// A claim and its source.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Claim {
-    /// The sentence.
+    /// The claim.
     pub text: String,
-    /// Where it stands.
+    /// Its source.
     pub source: String,
 }
 
-/// Rows of cells below columns.
+/// A table.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Table {
-    /// What it shows.
+    /// The caption.
     pub caption: String,
-    /// Its head. The first column names the rows.
+    /// The headers. The first column names the rows.
     pub columns: Vec<Column>,
-    /// A cell for each column.
+    /// Rows with one cell per column.
     pub rows: Vec<Vec<Cell>>,
 }
 
-/// The head of a column.
+/// The header of a column.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Column {
-    /// What is in it.
+    /// The title.
     pub title: String,
-    /// What numbers are counted in; empty if in nothing.
+    /// The unit of the numbers; empty if there is none.
     pub unit: String,
 }
 
-/// What a table says in one place. In JSON a number is a number, a text a string, a spread has
-/// its three numbers, and what is missing has its reason: `{"missing": "no f16"}`.
+/// A cell of a table. In JSON, a number is a number, a text a string, a spread an object with its three
+/// numbers, and a missing value an object with its reason: `{"missing": "no f16"}`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Cell {
-    /// A name.
+    /// A text.
     Text(String),
-    /// A number, shown with so many digits behind the point.
+    /// A number, and the decimal places to show.
     #[serde(serialize_with = "value")]
     Number(f64, usize),
-    /// A number measured many times.
+    /// A number that was measured repeatedly.
     Spread(Spread),
-    /// No number, and why.
+    /// A missing value.
     Missing {
-        /// Why.
+        /// The reason.
         missing: String,
     },
 }
@@ -105,17 +105,17 @@ pub enum Cell {
 /// A plot.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Figure {
-    /// What it is of.
+    /// The title.
     pub title: String,
-    /// What to see in it.
+    /// The caption.
     pub caption: String,
     /// How values are drawn.
     pub kind: Kind,
-    /// To the right.
+    /// The horizontal axis.
     pub x: Axis,
-    /// Upwards.
+    /// The vertical axis.
     pub y: Axis,
-    /// What is drawn, in the order of the legend.
+    /// The series, in the order of the legend.
     pub series: Vec<Series>,
 }
 
@@ -123,43 +123,43 @@ pub struct Figure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// Marks and lines, as each series' style says.
+    /// Marks and lines, depending on each series' style.
     Points,
-    /// Bars side by side in each category. A dashed series is a rule across them.
+    /// Bars side by side in each category. A dashed series is a horizontal line across them.
     Bars,
-    /// Bars on top of one another in each category. A dashed series is a rule across them.
+    /// Stacked bars in each category. A dashed series is a horizontal line across them.
     StackedBars,
 }
 
 /// A figure's axis.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Axis {
-    /// What it counts, with its unit.
+    /// The quantity and its unit.
     pub label: String,
-    /// Where values lie on it.
+    /// The scale.
     pub scale: Scale,
 }
 
-/// Where values lie on an axis.
+/// The scale of an axis.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scale {
-    /// Equal steps add the same.
+    /// A linear scale.
     Linear,
-    /// Equal steps multiply by the same: what is not positive has no place.
+    /// A logarithmic scale, which shows positive values only.
     Log,
-    /// In the middle of the name that they are the index of; for x alone.
+    /// Named categories, for the x axis only. A value is the index of its category.
     Categories(Vec<String>),
 }
 
-/// What belongs together in a figure.
+/// A series of values in a figure.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Series {
     /// Its name in the legend.
     pub name: String,
-    /// How it is drawn; bars are bars, unless dashed.
+    /// How it is drawn. In bar charts, all but dashed series are bars.
     pub style: Style,
-    /// Its values. What is not finite is left out of the figure, and null in JSON.
+    /// Its values. Values that are not finite are left out of the figure, and are null in JSON.
     pub points: Vec<Point>,
 }
 
@@ -171,41 +171,41 @@ pub enum Style {
     Marks,
     /// Marks joined by a line, in the order given.
     Line,
-    /// A dashed line without marks: theory.
+    /// A dashed line without marks, for theoretical values.
     Dashed,
 }
 
 /// A value in a figure.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Point {
-    /// How far to the right, or the index of a category.
+    /// The value on the x axis, or the index of a category.
     pub x: f64,
-    /// How far up.
+    /// The value on the y axis.
     pub y: f64,
-    /// Where its error bar begins.
+    /// The lower end of its error bar.
     pub low: Option<f64>,
-    /// Where its error bar ends.
+    /// The upper end of its error bar.
     pub high: Option<f64>,
-    /// What is written beside it.
+    /// A text next to it.
     pub label: Option<String>,
 }
 
 impl Claim {
-    /// What `source` says.
+    /// Creates a claim of `source`.
     pub fn new(text: impl Into<String>, source: impl Into<String>) -> Self {
         Self { text: text.into(), source: source.into() }
     }
 }
 
 impl Column {
-    /// A column of numbers in `unit`, or of anything if that is empty.
+    /// Creates a column of numbers in `unit`, or of any cells if `unit` is empty.
     pub fn new(title: impl Into<String>, unit: impl Into<String>) -> Self {
         Self { title: title.into(), unit: unit.into() }
     }
 }
 
 impl Cell {
-    /// No number, and why.
+    /// Creates a missing value with its reason.
     pub fn missing(reason: impl Into<String>) -> Self {
         Self::Missing { missing: reason.into() }
     }
@@ -224,17 +224,17 @@ impl From<Spread> for Cell {
 }
 
 impl Axis {
-    /// Equal steps add the same.
+    /// Creates a linear axis.
     pub fn linear(label: impl Into<String>) -> Self {
         Self { label: label.into(), scale: Scale::Linear }
     }
 
-    /// Equal steps multiply by the same.
+    /// Creates a logarithmic axis.
     pub fn log(label: impl Into<String>) -> Self {
         Self { label: label.into(), scale: Scale::Log }
     }
 
-    /// A place for each name.
+    /// Creates an axis with one category per name.
     pub fn categories<T: Into<String>>(label: impl Into<String>, names: impl IntoIterator<Item = T>) -> Self {
         let names = names.into_iter().map(Into::into).collect();
         Self { label: label.into(), scale: Scale::Categories(names) }
@@ -242,7 +242,7 @@ impl Axis {
 }
 
 impl Series {
-    /// A series.
+    /// Creates a series.
     pub fn new(
         name: impl Into<String>,
         style: Style,
@@ -253,7 +253,7 @@ impl Series {
 }
 
 impl Point {
-    /// This point with something written beside it.
+    /// Returns this point with a text next to it.
     pub fn labelled(self, label: impl Into<String>) -> Self {
         Self { label: Some(label.into()), ..self }
     }
@@ -271,12 +271,12 @@ impl From<(f64, Spread)> for Point {
     }
 }
 
-/// A [`Cell::Number`] without its digits.
+/// Serialises a [`Cell::Number`] without its decimal places.
 fn value<S: Serializer>(value: &f64, _digits: &usize, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_f64(*value)
 }
 
-/// A number with so many digits behind the point, and thin spaces between thousands.
+/// Formats a number with `digits` decimal places, and thin spaces between thousands.
 fn number(value: f64, digits: usize) -> String {
     let text = format!("{:.digits$}", value.abs());
     let (whole, fraction) = text.split_at(text.find('.').unwrap_or(text.len()));
@@ -291,7 +291,7 @@ fn number(value: f64, digits: usize) -> String {
     shown + fraction
 }
 
-/// The digits behind the point that show three of `value`, or a whole number.
+/// Returns the decimal places that show three significant digits of `value`, from 0 to 6.
 fn digits(value: f64) -> usize {
     if value == 0.0 || !value.is_finite() {
         0

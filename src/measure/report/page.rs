@@ -1,4 +1,4 @@
-//! A report as one page of HTML that needs nothing else: no script, no font, no network.
+//! Rendering a report as one self-contained HTML page, without scripts, fonts or network access.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -11,7 +11,7 @@ use crate::Error;
 
 const STYLE: &str = include_str!("page.css");
 
-/// The page.
+/// Renders a report as an HTML page.
 ///
 /// # Errors
 /// [`Error::Figure`] if a figure could not be drawn.
@@ -52,7 +52,7 @@ pub fn render(report: &Report) -> Result<String, Error> {
     Ok(page.into_string())
 }
 
-/// The palettes as variables, each with its light and its dark value.
+/// Returns the colours of the palettes as CSS variables, each with a light and a dark value.
 fn colours() -> String {
     let both = |name: &str, of: fn(&Palette) -> plotters::style::RGBColor| {
         let [light, dark] = [&LIGHT, &DARK].map(|palette| {
@@ -101,7 +101,7 @@ fn contents(report: &Report) -> Markup {
     }
 }
 
-/// What links name a section by.
+/// Returns the anchor of a section for links.
 fn anchor(section: &Section) -> String {
     section.id.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect()
 }
@@ -110,7 +110,7 @@ fn heading(section: &Section) -> Markup {
     html! { span.id { (section.id) } " " (section.title) }
 }
 
-/// A section, whose figures are counted on from those before.
+/// Renders a section; `count` is the number of figures so far.
 fn section(section: &Section, count: &mut usize) -> Result<Markup, Error> {
     let mut figures = vec![];
     for figure in &section.figures {
@@ -155,7 +155,7 @@ fn list(title: &str, class: &str, items: &[String]) -> Markup {
     }
 }
 
-/// Legend and drawing, in both palettes, of which the style shows one.
+/// Renders legend and drawing in both palettes; the stylesheet shows one of them.
 fn figure(figure: &Figure, number: usize) -> Result<Markup, Error> {
     let measured = |series| figure.shown(series).next().is_some();
     let any = figure.series.iter().any(measured);
@@ -186,7 +186,7 @@ fn figure(figure: &Figure, number: usize) -> Result<Markup, Error> {
     })
 }
 
-/// A drawing as a picture of that name, or as decoration.
+/// Renders a drawing as an image with this name, or without one as decoration.
 fn svg(drawing: &Drawing, palette: &Palette, name: Option<&str>) -> Markup {
     let (width, height) = drawing.size;
     html! {
@@ -233,12 +233,12 @@ fn table(table: &Table) -> Markup {
     }
 }
 
-/// What a column's numbers have in common.
+/// The number format of a column.
 #[derive(Default)]
 struct Numbers {
-    /// If there are some.
+    /// True if the column has numbers.
     any: bool,
-    /// Digits behind the point that suit all spreads, if they are near enough to one another.
+    /// Decimal places for all spreads, if their magnitudes are close enough.
     digits: Option<usize>,
 }
 

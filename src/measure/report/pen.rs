@@ -1,4 +1,4 @@
-//! plotters behind lengths in pixels, palettes, marks and dashes.
+//! A wrapper of plotters with lengths in pixels, palettes, marks and dashes.
 
 use std::io;
 
@@ -9,19 +9,19 @@ use plotters::{
     style::text_anchor::{HPos, Pos, VPos},
 };
 
-/// plotters draws on whole units: so many of them are a pixel.
+/// Units per pixel: plotters draws at integer coordinates.
 pub(super) const FINE: f64 = 8.0;
 
-/// Sizes of letters: of ticks and labels, and of what is written beside values. A letter is about
-/// so wide, of one that is high.
+/// Font sizes of ticks and labels, and of the texts next to values; the approximate width of a letter, as a
+/// fraction of its size.
 pub(super) const TEXT: f64 = 13.0;
 pub(super) const SMALL: f64 = 11.5;
 pub(super) const LETTER: f64 = 0.6;
 
-/// What a page and its figures are coloured with. Series have three times the paper's contrast at
-/// least, and stay apart in the three kinds of colour blindness.
+/// The colours of a page and its figures. Series have a contrast of at least 3:1 to the paper, and are
+/// distinguishable with any of the three kinds of colour blindness.
 pub(super) struct Palette {
-    /// The class of what is drawn with it.
+    /// The CSS class of drawings in this palette.
     pub name: &'static str,
     pub paper: RGBColor,
     pub ink: RGBColor,
@@ -64,7 +64,7 @@ pub(super) const DARK: Palette = Palette {
     ],
 };
 
-/// The outlines of marks within a circle of radius 1; the first is that circle.
+/// The outlines of marks about as large as a circle of radius 1; the first, which is empty, is that circle.
 pub(super) const MARKS: [&[At]; 7] = [
     &[],
     &[(-0.85, -0.85), (0.85, -0.85), (0.85, 0.85), (-0.85, 0.85)],
@@ -88,28 +88,28 @@ pub(super) const MARKS: [&[At]; 7] = [
     &[(-1.2, -0.7), (1.2, -0.7), (0.0, 0.25), (1.2, 1.2), (-1.2, 1.2)],
 ];
 
-/// Dashes of theories, and the gaps between them.
+/// The lengths of the dashes of dashed series, and of the gaps between them.
 pub(super) const DASHES: [(f64, f64); 4] = [(8.0, 5.0), (2.0, 4.0), (16.0, 5.0), (5.0, 9.0)];
 
-/// A place in pixels, from the upper left.
+/// A position or size in pixels, from the upper left.
 pub(super) type At = (f64, f64);
 
 pub(super) type Failure = DrawingAreaErrorKind<io::Error>;
 
 pub(super) type Drawn = Result<(), Failure>;
 
-/// A drawing: its size, and SVG without the element around it.
+/// A drawing: its size, and its SVG without the outer element.
 pub(super) struct Drawing {
     pub size: At,
     pub svg: String,
 }
 
-/// How a series is told from the others.
+/// The look of a series, which distinguishes it from the others.
 #[derive(Clone, Copy)]
 pub(super) struct Look {
     pub dashed: bool,
     pub colour: RGBColor,
-    /// Of [`MARKS`], or of [`DASHES`].
+    /// The index in [`MARKS`] or, if dashed, in [`DASHES`].
     pub shape: usize,
 }
 
@@ -121,13 +121,13 @@ pub(super) fn drawing(
     let (width, height) = fine(size);
     let area = SVGBackend::with_string(&mut svg, (width as u32, height as u32)).into_drawing_area();
     draw(area)?;
-    // The page writes the element around it, with what it is called there.
+    // The page writes the outer element, with the drawing's name.
     let inner = svg.split_once('>').and_then(|(_, rest)| rest.rsplit_once("</svg>"));
     let svg = inner.map_or_else(String::new, |(inner, _)| inner.trim().into());
     Ok(Drawing { size: (width as f64, height as f64), svg })
 }
 
-/// A place in whole units.
+/// Converts pixels to integer units.
 pub(super) fn fine((x, y): At) -> (i32, i32) {
     ((x * FINE).round() as i32, (y * FINE).round() as i32)
 }
@@ -136,17 +136,17 @@ pub(super) fn width(text: &str, size: f64) -> f64 {
     text.chars().count() as f64 * size * LETTER
 }
 
-/// What is drawn on: SVG or pixels.
+/// A drawing target: SVG or pixels.
 pub(super) trait Canvas: DrawingBackend<ErrorType = io::Error> {}
 
 impl<C: DrawingBackend<ErrorType = io::Error>> Canvas for C {}
 
-/// A part of what is drawn on, of so many pixels, from this place on.
+/// Returns the part of an area at position `at`, of this size.
 pub(super) fn part<C: Canvas>(area: &DrawingArea<C, Shift>, at: At, size: At) -> DrawingArea<C, Shift> {
     area.clone().shrink(fine(at), fine(size))
 }
 
-/// Draws in pixels.
+/// A pen with lengths in pixels.
 pub(super) struct Pen<'b, C: Canvas> {
     pub area: DrawingArea<C, Shift>,
     pub palette: &'b Palette,
@@ -185,13 +185,13 @@ impl<C: Canvas> Pen<'_, C> {
         pos: (HPos, VPos),
         size: f64,
         colour: RGBColor,
-        upright: bool,
+        vertical: bool,
     ) -> Drawn {
-        // The backend divides by 1.24, its idea of the height of a line.
+        // The backend divides by 1.24, its ratio of line height to font size.
         let style = TextStyle::from(("system-ui, sans-serif", 1.24 * size * FINE).into_font())
             .color(&colour)
             .pos(Pos::new(pos.0, pos.1))
-            .transform(if upright { FontTransform::Rotate270 } else { FontTransform::None });
+            .transform(if vertical { FontTransform::Rotate270 } else { FontTransform::None });
         self.area.draw(&Text::new(text.to_string(), fine(at), style))
     }
 }

@@ -1,7 +1,7 @@
-//! A figure as SVG, in one palette.
+//! Drawing a figure in one palette.
 //!
 //! Lengths are in pixels of a figure that is [`WIDTH`] wide; the page scales it. Series differ in
-//! colour and in the shape of their marks, theories in their dashes, so that colour is never
+//! colour and in the shape of their marks, dashed series in their dashes, so that colour is never
 //! needed to tell them apart.
 
 use plotters::{
@@ -23,23 +23,23 @@ use super::{
 };
 use crate::Error;
 
-/// The size of what stands for a series in the legend.
+/// The size of a swatch in the legend.
 pub(super) const SWATCH: At = (28.0, 14.0);
 
-/// More points than this are drawn smaller, and one shines through another.
+/// With more points than this, marks are smaller and translucent.
 const MANY: usize = 120;
 
 impl Figure {
-    /// The points of a series that have a place in the figure.
+    /// Returns the points of a series that the axes can show.
     pub(super) fn shown<'a>(&'a self, series: &'a Series) -> impl Iterator<Item = &'a Point> {
         series.points.iter().filter(|point| self.x.scale.holds(point.x) && self.y.scale.holds(point.y))
     }
 
     pub(super) fn looks(&self, palette: &Palette) -> Vec<Look> {
-        let (mut solid, mut theories) = (0.., 0..);
+        let (mut solid, mut dashed_series) = (0.., 0..);
         let look = |series: &Series| {
             let dashed = series.style == Style::Dashed;
-            let nth: usize = if dashed { &mut theories } else { &mut solid }.next().unwrap_or(0);
+            let nth: usize = if dashed { &mut dashed_series } else { &mut solid }.next().unwrap_or(0);
             let shapes = if dashed { DASHES.len() } else { MARKS.len() };
             let colour = if dashed { palette.ink } else { palette.series[nth % palette.series.len()] };
             Look { dashed, colour, shape: nth % shapes }
@@ -48,7 +48,7 @@ impl Figure {
     }
 }
 
-/// The figure.
+/// Draws a figure.
 ///
 /// # Errors
 /// [`Error::Figure`], with its title.
@@ -58,7 +58,7 @@ pub(super) fn figure(figure: &Figure, palette: &Palette) -> Result<Drawing, Erro
         .map_err(|cause| failed(figure, cause))
 }
 
-/// Axes and values.
+/// Draws axes and values.
 pub(super) fn plot<C: Canvas>(
     area: DrawingArea<C, Shift>,
     figure: &Figure,
@@ -73,7 +73,7 @@ pub(super) fn plot<C: Canvas>(
     }
 }
 
-/// What stands for each series in the legend.
+/// Draws the swatch of each series in the legend.
 ///
 /// # Errors
 /// [`Error::Figure`], with its title.
@@ -86,7 +86,7 @@ pub(super) fn legend(figure: &Figure, palette: &Palette) -> Result<Vec<Drawing>,
     swatches.map_err(|cause| failed(figure, cause))
 }
 
-/// What stands for a series.
+/// Draws the swatch of a series.
 pub(super) fn swatch<C: Canvas>(pen: &Pen<C>, look: Look, style: Style, kind: Kind) -> Drawn {
     if look.dashed {
         return pen.dashes(&[(1.0, 7.0), (27.0, 7.0)], look);
@@ -109,7 +109,7 @@ struct Plot<'b, C: Canvas> {
     pen: Pen<'b, C>,
     figure: &'b Figure,
     frame: &'b Frame,
-    /// Where something is that labels should not cover: two corners.
+    /// Areas that labels must not cover, by two corners.
     taken: Vec<(At, At)>,
 }
 
@@ -120,13 +120,13 @@ impl<C: Canvas> Plot<'_, C> {
         let &Frame { left, right, top, bottom, .. } = frame;
         pen.text(&figure.y.label, (0.0, 0.0), (HPos::Left, VPos::Top), TEXT, *ink, false)?;
         for tick in &frame.y.ticks {
-            let (_, y) = frame.place(0.0, tick.at);
+            let (_, y) = frame.position(0.0, tick.at);
             pen.line(&[(left, y), (right, y)], *grid, 1.0)?;
             pen.text(&tick.text, (left - 8.0, y), (HPos::Right, VPos::Center), TEXT, *faint, false)?;
         }
         let below = bottom + 8.0;
         for (i, tick) in frame.x.ticks.iter().enumerate() {
-            let (x, _) = frame.place(tick.at, 0.0);
+            let (x, _) = frame.position(tick.at, 0.0);
             match &frame.names {
                 Names::Numbers => {
                     pen.line(&[(x, top), (x, bottom)], *grid, 1.0)?;
@@ -138,25 +138,25 @@ impl<C: Canvas> Plot<'_, C> {
                         pen.text(text, at, (HPos::Center, VPos::Top), TEXT, *faint, false)?;
                     }
                 }
-                Names::Upright(names, every) if i % every == 0 => {
+                Names::Vertical(names, every) if i % every == 0 => {
                     pen.text(&names[i], (x, below), (HPos::Right, VPos::Center), TEXT, *faint, true)?;
                 }
-                Names::Upright(..) => {}
+                Names::Vertical(..) => {}
             }
         }
-        let base = if matches!(figure.y.scale, Scale::Log) { bottom } else { frame.place(0.0, 0.0).1 };
+        let base = if matches!(figure.y.scale, Scale::Log) { bottom } else { frame.position(0.0, 0.0).1 };
         pen.line(&[(left, base), (right, base)], *faint, 1.0)?;
         let middle = ((left + right) / 2.0, frame.height - 3.0);
         pen.text(&figure.x.label, middle, (HPos::Center, VPos::Bottom), TEXT, *ink, false)
     }
 
-    /// Theories first, then lines, then marks, then labels where they cover nothing.
+    /// Draws dashed and solid lines, then marks, then labels where they cover nothing.
     fn points(&mut self) -> Drawn {
         let (pen, figure, frame) = (&self.pen, self.figure, self.frame);
         let looks = figure.looks(pen.palette);
         let all = || looks.iter().zip(&figure.series);
         for (&look, series) in all() {
-            let path: Vec<At> = figure.shown(series).map(|point| frame.place(point.x, point.y)).collect();
+            let path: Vec<At> = figure.shown(series).map(|point| frame.position(point.x, point.y)).collect();
             match series.style {
                 Style::Dashed => pen.dashes(&path, look)?,
                 Style::Line => pen.line(&path, look.colour, 2.0)?,
@@ -167,7 +167,7 @@ impl<C: Canvas> Plot<'_, C> {
         let (size, alpha) = if many { (3.2, 0.75) } else { (4.2, 1.0) };
         for (&look, series) in all().filter(|(look, _)| !look.dashed) {
             for point in figure.shown(series) {
-                let at @ (x, y) = frame.place(point.x, point.y);
+                let at @ (x, y) = frame.position(point.x, point.y);
                 whisker(pen, frame, point, x, look.colour)?;
                 pen.mark(at, look, size, alpha)?;
                 self.taken.push(((x - size, y - size), (x + size, y + size)));
@@ -176,14 +176,14 @@ impl<C: Canvas> Plot<'_, C> {
         for series in &figure.series {
             for point in figure.shown(series) {
                 if let Some(label) = &point.label {
-                    self.label(label, self.frame.place(point.x, point.y))?;
+                    self.label(label, self.frame.position(point.x, point.y))?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Beside, above or below the place; nowhere if everything there is taken.
+    /// Writes a label next to, above or below a position, if there is room.
     fn label(&mut self, text: &str, (x, y): At) -> Drawn {
         let (wide, high, gap) = (width(text, SMALL), SMALL, 7.0);
         let corners = [
@@ -202,7 +202,7 @@ impl<C: Canvas> Plot<'_, C> {
         self.pen.text(text, at, (HPos::Left, VPos::Center), SMALL, self.pen.palette.faint, false)
     }
 
-    /// Bars, then theories as rules across them, then values if there is room for them.
+    /// Draws bars, then dashed lines across them, then values if there is room for all of them.
     fn bars(&self) -> Drawn {
         let (pen, figure, frame) = (&self.pen, self.figure, self.frame);
         let stacked = figure.kind == Kind::StackedBars;
@@ -214,12 +214,12 @@ impl<C: Canvas> Plot<'_, C> {
         let (bars, rules): (Vec<_>, Vec<_>) =
             shown.filter(|(_, points)| !points.is_empty()).partition(|(look, _)| !look.dashed);
 
-        let beside = if stacked { 1 } else { bars.len().max(1) } as f64;
+        let per_slot = if stacked { 1 } else { bars.len().max(1) } as f64;
         let slot = (frame.right - frame.left) / frame.x.ticks.len().max(1) as f64;
-        let wide = (0.78 * slot / beside).min(72.0);
+        let wide = (0.78 * slot / per_slot).min(72.0);
         let most =
             bars.iter().flat_map(|(_, points)| points).fold(0.0, |most: f64, point| most.max(point.y.abs()));
-        // Of each category, how high its stack is.
+        // The height of each category's stack.
         let mut stacks = vec![0.0; frame.x.ticks.len()];
         let mut values = vec![];
         for (nth, (look, points)) in bars.iter().enumerate() {
@@ -230,8 +230,8 @@ impl<C: Canvas> Plot<'_, C> {
                     (from, to) = (*stack, *stack + point.y.max(0.0));
                     *stack = to;
                 }
-                let left = frame.place(point.x, 0.0).0 + (nth - beside / 2.0) * wide;
-                let (low, high) = (frame.place(0.0, from).1, frame.place(0.0, to).1);
+                let left = frame.position(point.x, 0.0).0 + (nth - per_slot / 2.0) * wide;
+                let (low, high) = (frame.position(0.0, from).1, frame.position(0.0, to).1);
                 let gap = if stacked && low - high > 2.0 { 1.0 } else { 0.0 };
                 let corners = ((left + 0.5, high.min(low) + gap), (left + wide - 0.5, high.max(low)));
                 pen.rectangle(corners.0, corners.1, look.colour)?;
@@ -241,7 +241,7 @@ impl<C: Canvas> Plot<'_, C> {
                 let text = point.label.clone().unwrap_or_else(|| number(point.y, digits(of)));
                 if !stacked {
                     let end = high.min(low);
-                    let top = point.high.map_or(end, |most| end.min(frame.place(0.0, most).1));
+                    let top = point.high.map_or(end, |most| end.min(frame.position(0.0, most).1));
                     values.push((text, (middle, top - 3.0 - SMALL / 2.0)));
                 } else if low - high > SMALL + 4.0 {
                     values.push((text, (middle, (low + high) / 2.0)));
@@ -251,8 +251,8 @@ impl<C: Canvas> Plot<'_, C> {
         for (look, points) in &rules {
             for level in points.chunk_by(|a, b| a.y == b.y && b.x - a.x == 1.0) {
                 let (first, last) = (level[0], level[level.len() - 1]);
-                let (x0, y) = frame.place(first.x - 0.5, first.y);
-                pen.dashes(&[(x0, y), (frame.place(last.x + 0.5, last.y).0, y)], *look)?;
+                let (x0, y) = frame.position(first.x - 0.5, first.y);
+                pen.dashes(&[(x0, y), (frame.position(last.x + 0.5, last.y).0, y)], *look)?;
             }
         }
         if values.iter().any(|(text, _)| width(text, SMALL) > wide + 6.0) {
@@ -269,13 +269,13 @@ impl<C: Canvas> Plot<'_, C> {
     }
 }
 
-/// A point's error bar.
+/// Draws a point's error bar.
 fn whisker<C: Canvas>(pen: &Pen<C>, frame: &Frame, point: &Point, x: f64, colour: RGBColor) -> Drawn {
     let (Some(low), Some(high)) = (point.low, point.high) else { return Ok(()) };
     if !low.is_finite() || !high.is_finite() {
         return Ok(());
     }
-    let [low, high] = [low, high].map(|value| frame.place(0.0, value).1);
+    let [low, high] = [low, high].map(|value| frame.position(0.0, value).1);
     if low - high < 1.0 {
         return Ok(());
     }

@@ -1,5 +1,5 @@
-//! Drawings as pixels: four times as fine as they become, so that edges are smooth, and with the letters of
-//! pictures.
+//! Drawings as pixels, drawn at four times the resolution for smooth edges and with the font of
+//! `tasks::draw`.
 
 use std::io;
 
@@ -15,36 +15,36 @@ use plotters_backend::{
 use super::pen::{At, Drawn, FINE, Failure, fine};
 use crate::tasks::{Picture, draw};
 
-/// Units along a side of each pixel in the file, which has two for each of the drawing's.
+/// Units per pixel of the file, which has twice the drawing's resolution.
 const SHRINK: usize = FINE as usize / 2;
 
-/// What is drawn on.
+/// A drawing target of pixels.
 pub(super) struct Raster<'a> {
     width: usize,
     height: usize,
-    /// Rows of red, green and blue.
+    /// RGB pixels, row by row.
     pixels: &'a mut Vec<[u8; 3]>,
     words: &'a mut Vec<Words>,
 }
 
-/// A line of letters, which are written last.
+/// A line of text. Texts are written after everything else is drawn.
 struct Words {
     text: String,
     at: BackendCoord,
     anchor: (HPos, VPos),
     height: f64,
     colour: [u8; 3],
-    upright: bool,
+    vertical: bool,
 }
 
-/// What `draw` draws, as a PNG file's bytes.
+/// Returns the drawing of `draw` as the bytes of a PNG file.
 pub(super) fn png(
     size: At,
     draw: impl FnOnce(DrawingArea<Raster<'_>, Shift>) -> Drawn,
 ) -> Result<Vec<u8>, Failure> {
     let shrink = SHRINK as i32;
     let (width, height) = fine(size);
-    // Whole pixels of the file.
+    // Round down to whole pixels of the file.
     let (width, height) = ((width / shrink * shrink) as usize, (height / shrink * shrink) as usize);
     let (mut pixels, mut words) = (vec![[255; 3]; width * height], Vec::new());
     let raster = Raster { width, height, pixels: &mut pixels, words: &mut words };
@@ -85,10 +85,10 @@ impl Words {
             VPos::Center => -high / 2,
             VPos::Bottom => -high,
         };
-        if !self.upright {
+        if !self.vertical {
             return pen.write(picture, x + along, y + across, &text, self.colour);
         }
-        // Written level on a strip, which is then turned.
+        // Written horizontally on a strip, which is then rotated.
         let (Ok(columns), Ok(rows)) = (usize::try_from(wide), usize::try_from(high)) else { return };
         let Ok(mut strip) = Picture::new(columns, rows, vec![255; 3 * columns * rows]) else { return };
         pen.write(&mut strip, 0, 0, &text, self.colour);
@@ -104,7 +104,7 @@ impl Words {
     }
 }
 
-/// A text in letters that there are.
+/// Replaces characters that the font lacks.
 fn plain(text: &str) -> String {
     let mut plain = String::new();
     let mut raised = false;
@@ -164,10 +164,10 @@ impl DrawingBackend for Raster<'_> {
             text: text.into(),
             at,
             anchor: (anchor.h_pos, anchor.v_pos),
-            // The pen's letters are as high as a line.
+            // Undoes the factor of 1.24 in `Pen::text`.
             height: style.size() / 1.24,
             colour: style.color().rgb.into(),
-            upright: !matches!(style.transform(), FontTransform::None),
+            vertical: !matches!(style.transform(), FontTransform::None),
         });
         Ok(())
     }
@@ -178,7 +178,7 @@ mod tests {
     use super::plain;
 
     #[test]
-    fn texts_are_written_in_letters_that_there_are() {
+    fn characters_that_the_font_lacks_are_replaced() {
         assert_eq!(plain("−0.5·10⁻⁶ 12\u{202f}000"), "-0.5·10^-6 12 000");
         assert_eq!(plain("10⁶ ms"), "10^6 ms");
     }

@@ -1,4 +1,4 @@
-//! A figure by itself: title, legend, drawing and caption on one sheet.
+//! A stand-alone figure: title, legend, drawing and caption on one sheet.
 
 use plotters::{
     coord::Shift,
@@ -14,10 +14,10 @@ use super::{
 };
 use crate::Error;
 
-/// Around all of it.
+/// The margin around the sheet.
 const MARGIN: f64 = 16.0;
 
-/// What is where on a sheet.
+/// The layout of a sheet.
 struct Sheet<'a> {
     figure: &'a Figure,
     frame: Frame,
@@ -26,7 +26,7 @@ struct Sheet<'a> {
 }
 
 impl Figure {
-    /// The figure as a file of SVG.
+    /// Renders the figure as an SVG file.
     ///
     /// # Errors
     /// [`Error::Figure`] with its title, if it cannot be drawn.
@@ -40,7 +40,7 @@ impl Figure {
         ))
     }
 
-    /// The figure as a PNG file's bytes.
+    /// Renders the figure as the bytes of a PNG file.
     ///
     /// # Errors
     /// [`Error::Figure`] with its title, if it cannot be drawn.
@@ -65,7 +65,7 @@ impl<'a> Sheet<'a> {
         Self { figure, frame: Frame::new(figure), caption, palette: &LIGHT }
     }
 
-    /// Where the drawing begins.
+    /// Returns the top of the drawing.
     fn top(&self) -> f64 {
         MARGIN + 24.0 + 20.0 * self.figure.series.len() as f64 + 10.0
     }

@@ -1,5 +1,5 @@
-//! The statistics of a subnet's batch norms. Subnets share the supernet's, which are those of its largest: with
-//! them others answer at random.
+//! Recalibration of a subnet's batch norms. A slice inherits the statistics of the supernet's largest subnet;
+//! with these, the predictions of any other subnet are random.
 
 use std::sync::Arc;
 
@@ -12,15 +12,15 @@ use crate::{
     zoo::{Network, Slice},
 };
 
-/// Gives the batch norms of `slice` the statistics of some batches, and gives its network. Each layer is normalised
-/// with its own batch's, as in training; several batches count alike.
+/// Sets the batch norms of `slice` to the statistics of `batches`, and returns its network. Each batch is
+/// normalised with its own statistics, as in training; the result is the average over the batches.
 ///
 /// # Errors
 /// Those of [`Slice::network`]; [`Error::Input`] if there is no batch, or it does not fit the network.
 pub fn calibrate(cpu: &Cpu, slice: &mut Slice, batches: &[Tensor]) -> Result<Network> {
     let mut network = slice.network()?;
     if batches.is_empty() {
-        return Err(Error::Input("batch norms need pictures to be calibrated on".into()));
+        return Err(Error::Input("calibrating batch norms takes at least one batch of pictures".into()));
     }
     let mut sums: Vec<(NodeId, Moments)> = Vec::new();
     for batch in batches {
@@ -48,13 +48,13 @@ pub fn calibrate(cpu: &Cpu, slice: &mut Slice, batches: &[Tensor]) -> Result<Net
     Ok(network)
 }
 
-/// Of each channel.
+/// Mean and variance of each channel.
 struct Moments {
     mean: Vec<f64>,
     variance: Vec<f64>,
 }
 
-/// What every batch norm reads, when those before it are normalised with the batch's own moments.
+/// Computes the moments of every batch norm's input. Preceding batch norms use the batch's own moments.
 fn moments(cpu: &Cpu, graph: &Graph, batch: &Tensor) -> Result<Vec<(NodeId, Moments)>> {
     let mut uses = graph.uses();
     let mut values: Vec<Option<Tensor>> = Vec::new();
@@ -65,18 +65,18 @@ fn moments(cpu: &Cpu, graph: &Graph, batch: &Tensor) -> Result<Vec<(NodeId, Mome
             let left = &mut uses[input.index()];
             *left -= 1;
             let value = &mut values[input.index()];
-            // The last that reads a value has it for itself.
+            // The last reader takes the value instead of a copy.
             read.extend(if *left == 0 { value.take() } else { value.clone() });
         }
         let mut read = read.into_iter();
         let value = match (&node.op, read.next(), read.next()) {
             (Op::Input(_), ..) => batch.clone(),
             (Op::Conv(_), Some(x), None) => {
-                let mut alone = Graph::default();
-                let input = alone.push("input", Op::Input(x.shape()?.c), &[]);
-                alone.push(node.name(), node.op.clone(), &[input]);
-                let answers = Executor::new(cpu, &alone, x.shape()?, false)?.run(&x)?;
-                answers.into_iter().next().ok_or_else(|| Error::layer(node.name(), "has no output"))?
+                let mut single = Graph::default();
+                let input = single.push("input", Op::Input(x.shape()?.c), &[]);
+                single.push(node.name(), node.op.clone(), &[input]);
+                let outputs = Executor::new(cpu, &single, x.shape()?, false)?.run(&x)?;
+                outputs.into_iter().next().ok_or_else(|| Error::layer(node.name(), "has no output"))?
             }
             (Op::BatchNorm(norm), Some(x), None) => {
                 let (moments, normalised) = normalised(norm, x)?;
@@ -101,7 +101,7 @@ fn plane(shape: Shape) -> usize {
     shape.h * shape.w
 }
 
-/// The moments of each channel, and the values that they normalise.
+/// Computes the moments of each channel and normalises the values with them.
 fn normalised(norm: &BatchNorm, x: Tensor) -> Result<(Moments, Tensor)> {
     let shape = x.shape()?;
     let plane = plane(shape);
@@ -113,14 +113,14 @@ fn normalised(norm: &BatchNorm, x: Tensor) -> Result<(Moments, Tensor)> {
         (mean, variance)
     };
     let (mean, variance): (Vec<f64>, Vec<f64>) = (0..shape.c).into_par_iter().map(of_channel).unzip();
-    let line = |channel: usize| {
+    let affine = |channel: usize| {
         let scale = f64::from(norm.gamma.data()[channel]) / (variance[channel] + norm.epsilon).sqrt();
         let shift = f64::from(norm.beta.data()[channel]) - mean[channel] * scale;
         (scale as f32, shift as f32)
     };
     let mut values = x.into_data();
     values.par_chunks_exact_mut(plane).enumerate().for_each(|(row, values)| {
-        let (scale, shift) = line(row % shape.c);
+        let (scale, shift) = affine(row % shape.c);
         values.iter_mut().for_each(|value| *value = value.mul_add(scale, shift));
     });
     Ok((Moments { mean, variance }, Tensor::new(<[usize; 4]>::from(shape), values)?))
@@ -140,7 +140,7 @@ fn means(x: &Tensor) -> Result<Tensor> {
     Tensor::new([shape.n, shape.c, 1, 1], x.data().par_chunks_exact(plane).map(mean).collect())
 }
 
-/// `with` of each value and of what `other` has for its place.
+/// Applies `with` to each value and to `other` at the value's index.
 fn combined(
     x: Tensor,
     other: impl Fn(usize) -> f32 + Sync,

@@ -1,5 +1,5 @@
-//! Evolution: of the best candidates so far some are changed at random and some are crossed, as once-for-all's search does
-//! it. It knows nothing of devices and pictures.
+//! Evolutionary search, as in once-for-all: each generation mutates and crosses the best candidates so far.
+//! It is independent of devices and pictures.
 
 use std::collections::HashSet;
 
@@ -9,45 +9,45 @@ use crate::{
     zoo::{Cell, Stack, Subnet, Supernet},
 };
 
-/// How long to search.
+/// The limit and the length of a search.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Settings {
-    /// The longest that a network may take.
+    /// The time limit of a network.
     pub within_ms: f64,
-    /// Candidates of a generation.
+    /// Candidates per generation.
     pub population: usize,
-    /// Generations, the first at random.
+    /// The number of generations; the first one is random.
     pub generations: usize,
-    /// What the random choices depend on.
+    /// The seed of the random choices.
     pub seed: u64,
 }
 
-/// A subnet that was judged.
+/// An evaluated subnet.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {
-    /// Which it is.
+    /// The subnet.
     pub subnet: Subnet,
-    /// Milliseconds that it is expected to take.
+    /// The predicted time in milliseconds.
     pub predicted_ms: f64,
-    /// The share of pictures that it has right.
+    /// The accuracy, as a fraction of the pictures.
     pub accuracy: f64,
 }
 
-/// A choice is made anew with this probability.
+/// The probability that a mutation redraws a choice.
 const MUTATED: f32 = 0.1;
 
-/// Parents are the best so far: a generation has as many children for each.
+/// Children per parent; the parents of a generation are the best candidates so far.
 const CHILDREN: usize = 2;
 
-/// How often a random network is drawn before one is grown from the smallest.
+/// Attempts per candidate: to draw a network that fits, to grow one, and to find one that is new.
 const TRIES: usize = 50;
 
-/// Searches `supernet` for the subnets that `judge` likes best among those for which `predict` gives no more milliseconds
-/// than there are. Gives all that were judged, the best first, of equals the quickest. The same seed finds the same ones
-/// if `predict` and `judge` answer the same.
+/// Searches `supernet` for the subnets with the highest score from `judge` among those whose time from
+/// `predict` is within the limit. Returns all evaluated subnets, the best first and, with equal scores, the
+/// fastest first. The result depends only on the seed if `predict` and `judge` are deterministic.
 ///
 /// # Errors
-/// Those of `predict` and `judge`; [`Failed::Slow`] if even the smallest takes too long.
+/// Those of `judge`; [`Failed::Slow`] if even the smallest subnet exceeds the limit.
 pub fn evolve<E>(
     supernet: &Supernet,
     settings: Settings,
@@ -56,15 +56,15 @@ pub fn evolve<E>(
 ) -> Result<Vec<Found>, Failed<E>> {
     let mut draw = Draw { supernet, random: Random::new(settings.seed) };
     let fits = |subnet: &Subnet| predict(subnet) <= settings.within_ms;
-    let quickest = predict(&supernet.smallest());
-    if quickest > settings.within_ms {
-        return Err(Failed::Slow { quickest_ms: quickest });
+    let smallest_ms = predict(&supernet.smallest());
+    if smallest_ms > settings.within_ms {
+        return Err(Failed::Slow { quickest_ms: smallest_ms });
     }
     let mut found: Vec<Found> = Vec::new();
     let mut known: HashSet<String> = HashSet::new();
     for generation in 0..settings.generations {
         let mut children: Vec<Subnet> = Vec::new();
-        // A space may have fewer networks than a population.
+        // Bounded, because a space may contain fewer networks than a population.
         for _ in 0..TRIES * settings.population {
             if children.len() == settings.population {
                 break;
@@ -97,21 +97,21 @@ pub fn evolve<E>(
     Ok(found)
 }
 
-/// Random subnets.
+/// Draws random subnets.
 pub(super) struct Draw<'a> {
     pub supernet: &'a Supernet,
     pub random: Random,
 }
 
 impl Draw<'_> {
-    /// Any.
+    /// Draws every choice of a subnet at random.
     pub fn any(&mut self) -> Subnet {
         let stages = (0..self.supernet.stages()).map(|stage| self.stack(stage)).collect();
         let space = self.supernet.space();
         Subnet { size: self.random.of(&space.sizes), width: self.random.of(&space.widths), stages }
     }
 
-    /// Any that `fits`: grown from the smallest where that is few.
+    /// Draws a subnet that `fits`; if such subnets are rare, grows one from the smallest.
     fn within(&mut self, fits: &impl Fn(&Subnet) -> bool) -> Subnet {
         for _ in 0..TRIES {
             let subnet = self.any();
@@ -129,7 +129,7 @@ impl Draw<'_> {
         subnet
     }
 
-    /// A change of one parent, or a cross of two.
+    /// Mutates one parent or crosses two.
     fn child(&mut self, parents: &[Found]) -> Subnet {
         let parent = self.random.below(parents.len());
         let other = self.random.below(parents.len());

@@ -1,5 +1,5 @@
-//! How long subnets take on a device, from how long their blocks do: each block of the space is timed once, within a
-//! network, by the clock that times steps.
+//! Predicts the time of subnets on a device from the times of their blocks. Each block of the space is timed
+//! once, as part of a network, by the clock that times steps.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -17,41 +17,42 @@ use crate::{
 
 use super::evolve::Draw;
 
-/// The blocks of a space, timed on a device.
+/// The times of a space's blocks on a device.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
-    /// Milliseconds of each part of a network, by its name: the least of all times that it ran, as whatever else a machine
-    /// does only adds to them.
+    /// Milliseconds of each part of a network, by name: the minimum over all runs, because other load on the
+    /// machine only adds time.
     parts: BTreeMap<String, f64>,
-    /// Milliseconds of a picture's way to the device, the answer's way back, and whatever else is between steps, for
-    /// each size and width.
+    /// Milliseconds outside the steps, for each size and width: upload of the picture, readback of the
+    /// result, and gaps between steps.
     overhead: BTreeMap<String, f64>,
 }
 
-/// A prediction, held against what was measured.
+/// A prediction and the measurement of the same subnet.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Checked {
     /// The subnet, as text.
     pub subnet: String,
-    /// Milliseconds that were expected.
+    /// The predicted milliseconds.
     pub predicted_ms: f64,
-    /// Milliseconds that it took.
+    /// The measured milliseconds.
     pub measured_ms: Spread,
 }
 
 impl Checked {
-    /// How far the prediction is off, as a share of what was measured.
+    /// The error of the prediction, relative to the measured median.
     pub fn error(&self) -> f64 {
         (self.predicted_ms / self.measured_ms.median - 1.0).abs()
     }
 }
 
 impl Latency {
-    /// Times the blocks of `supernet` on a device, those that a cache file does not have. `progress` hears how many of how
-    /// many measurements were made: one of a network times some twenty blocks.
+    /// Times the blocks of `supernet` on a device, except those in the cache file. Calls `progress` with the
+    /// number of finished measurements and their total; one measurement times a network of about twenty
+    /// blocks.
     ///
     /// # Errors
-    /// Those of [`time`]; [`Error::Device`] if nothing there times steps.
+    /// Those of [`time`]; [`Error::Device`] if the device has no clock that times steps.
     pub fn measure(
         supernet: &Supernet,
         device: &Device,
@@ -63,11 +64,11 @@ impl Latency {
         let space = supernet.space();
         let pairs = space.sizes.iter().flat_map(|size| space.widths.iter().map(|width| (*size, *width)));
         let missing: Vec<(usize, f64)> =
-            pairs.filter(|(size, width)| !latency.overhead.contains_key(&pair(*size, *width))).collect();
+            pairs.filter(|(size, width)| !latency.overhead.contains_key(&size_key(*size, *width))).collect();
         let mut done = 0;
         for (size, width) in &missing {
             let probes = probes(supernet, *size, *width);
-            // Of each probe the least of all runs: the network's, and its parts'.
+            // The minimum over all runs of each probe: of the whole network, and of each part.
             let mut walls = vec![f64::INFINITY; probes.len()];
             let mut steps: Vec<Vec<f64>> = vec![Vec::new(); probes.len()];
             for _ in 0..ROUNDS {
@@ -91,22 +92,23 @@ impl Latency {
                 let least = latency.parts.entry(part).or_insert(f64::INFINITY);
                 *least = least.min(ms);
             }
-            // Written last: a pair is there once all of its parts are.
-            latency.overhead.insert(pair(*size, *width), overhead);
+            // Inserted last: it marks this size and width as complete.
+            latency.overhead.insert(size_key(*size, *width), overhead);
             cached.keep(&latency);
         }
         progress(done, done);
         Ok(latency)
     }
 
-    /// Milliseconds that a subnet of the space is expected to take, from a picture in memory to the answer in memory.
+    /// Predicts the milliseconds of a subnet of the space, from a picture in memory to the result in memory.
+    /// Infinite if a part of it was not measured.
     pub fn predict(&self, subnet: &Subnet) -> f64 {
         let of = |part: &String| self.parts.get(part).copied().unwrap_or(f64::INFINITY);
-        let overhead = self.overhead.get(&pair(subnet.size, subnet.width)).copied();
+        let overhead = self.overhead.get(&size_key(subnet.size, subnet.width)).copied();
         parts(subnet).iter().map(of).sum::<f64>() + overhead.unwrap_or(f64::INFINITY)
     }
 
-    /// Times `count` random subnets and says what was expected of them.
+    /// Times `count` random subnets and compares them with their predictions.
     ///
     /// # Errors
     /// Those of [`time`].
@@ -142,10 +144,11 @@ impl Latency {
 const QUICK: Effort = Effort { warmup: 2, runs: 5, time: Duration::from_millis(30) };
 const CAREFUL: Effort = Effort { warmup: 3, runs: 15, time: Duration::from_millis(150) };
 
-/// How often each network is timed, with others between: a neighbour on the machine slows a whole measurement.
+/// Measurements of each network. Where several networks are timed, they alternate, because another process
+/// slows a whole measurement.
 const ROUNDS: usize = 3;
 
-/// How long a subnet takes: the quickest of some measurements, by their medians.
+/// Times a subnet several times and returns the measurement with the lowest median.
 ///
 /// # Errors
 /// Those of [`time`].
@@ -177,30 +180,31 @@ fn timed(
     time(device, Case { graph: &network.graph, input: network.input_shape(1), options }, effort)
 }
 
-fn pair(size: usize, width: f64) -> String {
+fn size_key(size: usize, width: f64) -> String {
     format!("r{size},w{width}")
 }
 
-/// The parts of a network: its ends, which all of a size and width have, and its blocks in order. Blocks are alike if they
-/// read and write the same maps; only a stage's first differs from its others.
+/// The names of a network's parts: its ends (stem, first block and head), equal for all networks of a size
+/// and width, and its blocks in order. Blocks that read and write maps of the same shapes have one name; in a
+/// stage, the maps of the first block differ from those of the later ones.
 fn parts(subnet: &Subnet) -> Vec<String> {
-    let pair = pair(subnet.size, subnet.width);
-    let mut parts = vec![format!("{pair} ends")];
+    let key = size_key(subnet.size, subnet.width);
+    let mut parts = vec![format!("{key} ends")];
     for (i, Stack { squeeze, cells }) in subnet.stages.iter().enumerate() {
         let squeeze = if *squeeze { "+se" } else { "" };
         parts.extend(cells.iter().enumerate().map(|(at, Cell { kernel, expansion })| {
-            let place = if at == 0 { "first" } else { "later" };
-            format!("{pair} stage {} {place} k{kernel}e{expansion}{squeeze}", i + 1)
+            let position = if at == 0 { "first" } else { "later" };
+            format!("{key} stage {} {position} k{kernel}e{expansion}{squeeze}", i + 1)
         }));
     }
     parts
 }
 
-/// Milliseconds of the network's ends, and of each of its blocks.
+/// Milliseconds of the network's ends and of each of its blocks, in the order of [`parts`].
 fn by_block(timing: &Timing) -> Option<Vec<f64>> {
     let mut parts = vec![0.0];
     for step in &timing.steps {
-        // The block behind the stem belongs to the ends: there is nothing to choose of it.
+        // Block 0, after the stem, belongs to the ends: it has no choices.
         let block = step.summary.name().strip_prefix("blocks.").and_then(|rest| rest.split('.').next());
         let at = block.and_then(|block| block.parse::<usize>().ok()).unwrap_or(0);
         if parts.len() <= at {
@@ -211,7 +215,7 @@ fn by_block(timing: &Timing) -> Option<Vec<f64>> {
     Some(parts)
 }
 
-/// Networks of a size and width that hold each part at least once: all are as deep as can be.
+/// Networks of one size and width that together contain every part; all have the maximum depth.
 fn probes(supernet: &Supernet, size: usize, width: f64) -> Vec<Subnet> {
     let space = supernet.space();
     let cells: Vec<Cell> = space
@@ -226,7 +230,7 @@ fn probes(supernet: &Supernet, size: usize, width: f64) -> Vec<Subnet> {
     };
     let choice = (0..supernet.stages()).any(|stage| supernet.squeezes(stage) && supernet.plain(stage));
     let wanted: &[bool] = if choice { &[false, true] } else { &[true] };
-    // Each cell is once a stage's first, and, with three behind that, three times among its others.
+    // Over all probes, each cell is the first of a stage once and a later one `others` times.
     let others = depth.saturating_sub(1).max(1);
     let mut probes = Vec::new();
     for &squeeze in wanted {
@@ -245,7 +249,7 @@ fn probes(supernet: &Supernet, size: usize, width: f64) -> Vec<Subnet> {
     probes
 }
 
-/// The cache file of a supernet's blocks on a device.
+/// The cache file with the times of a supernet's blocks on a device.
 struct File {
     name: String,
 }
@@ -259,7 +263,7 @@ impl File {
             Device::Cpu(_) => String::new(),
         };
         let texts: String = kernels::texts().chain([env!("CARGO_PKG_VERSION")]).collect();
-        // Sizes and widths are in the parts' names.
+        // Sizes and widths are keys within the file.
         let Space { kernels, expansions, depths, squeeze, .. } = supernet.space();
         let space = format!("{kernels:?} {expansions:?} {depths:?} {squeeze:?}");
         let key = format!("{device} {driver} {precision:?} {space} {shapes:?} {texts}");

@@ -1,4 +1,4 @@
-//! The search for a network of one's own: subnets of a supernet, timed on a device, judged on pictures.
+//! The search among the subnets of a supernet: timed on a device and evaluated on pictures.
 
 mod calibrate;
 mod evolve;
@@ -12,16 +12,16 @@ pub use latency::{Checked, Latency, measured};
 pub use seek::{Finalist, Outcome, seek};
 pub use trial::{Labelled, Samples, Trial};
 
-/// Why a search found nothing.
+/// Why a search failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failed<E> {
-    /// Even the smallest network takes too long.
+    /// Even the smallest network exceeds the time limit.
     #[error("even the smallest network takes {quickest_ms:.3} ms")]
     Slow {
-        /// What it is expected to take.
+        /// Its predicted time.
         quickest_ms: f64,
     },
-    /// A candidate could not be judged.
+    /// The evaluation of a candidate failed.
     #[error(transparent)]
     Judge(E),
 }

@@ -1,4 +1,5 @@
-//! The search as a whole: candidates by evolution, then the best of them calibrated, timed and judged for real.
+//! The whole search: evolution over predicted times, then the best candidates are timed, calibrated and
+//! evaluated.
 
 use serde::Serialize;
 
@@ -11,31 +12,31 @@ use crate::{
     zoo::{Slice, Subnet},
 };
 
-/// Candidates that are timed and judged for real, of those that then keep to the limit.
+/// Candidates that are calibrated and evaluated, among those that keep to the limit when timed.
 const FINALISTS: usize = 5;
 
-/// As many candidates are timed for that at most.
+/// The most candidates that are timed to find the finalists.
 const TIMED: usize = 4 * FINALISTS;
 
-/// A candidate that was calibrated, timed and judged.
+/// A candidate that was timed, calibrated and evaluated.
 #[derive(Debug, Clone, Serialize)]
 pub struct Finalist {
-    /// Which it is, as text.
+    /// The subnet, serialised as text.
     #[serde(serialize_with = "text")]
     pub subnet: Subnet,
-    /// Milliseconds that it was expected to take.
+    /// The predicted milliseconds.
     pub predicted_ms: f64,
-    /// Milliseconds that it takes, from a picture in memory to the answer in memory.
+    /// The measured milliseconds, from a picture in memory to the result in memory.
     pub measured_ms: Spread,
-    /// Milliseconds by the GPU's own clock.
+    /// The milliseconds by the GPU's clock.
     pub gpu_ms: Option<Spread>,
-    /// The share that it has right of the pictures to search by.
+    /// The accuracy on the search pictures, as a fraction.
     pub searched: f64,
-    /// The share that it has right of the pictures to judge by, which no candidate was chosen by.
+    /// The accuracy on the held-out pictures, as a fraction; no candidate was chosen by these.
     pub accuracy: f64,
-    /// Multiply-adds.
+    /// The number of multiply-adds.
     pub macs: u64,
-    /// Weights.
+    /// The number of weights.
     pub weights: u64,
     #[serde(skip)]
     slice: Slice,
@@ -52,22 +53,23 @@ fn text<S: serde::Serializer>(subnet: &Subnet, to: S) -> Result<S::Ok, S::Error>
     to.collect_str(subnet)
 }
 
-/// What a search came to.
+/// The result of a search.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// All candidates that were judged, the best first.
+    /// All evaluated candidates, the best first.
     pub found: Vec<Found>,
-    /// Those that were timed and kept to the limit, the best first.
+    /// The finalists, the best first.
     pub finalists: Vec<Finalist>,
-    /// The least milliseconds that any took that was timed.
+    /// The time of the fastest timed candidate, in milliseconds.
     pub quickest_ms: f64,
 }
 
-/// Searches for the subnets that `trial` finds best among those that take no longer on `device` than `settings` say.
-/// `judged` hears of each candidate, and how many there were.
+/// Searches for the subnets with the highest accuracy in `trial` among those within the time limit of
+/// `settings` on `device`. Calls `judged` with each evaluated candidate and the number of candidates so far.
 ///
 /// # Errors
-/// [`Error::Input`] if even the smallest takes too long; those of [`Trial::search`] and [`measured`].
+/// [`Error::Input`] if even the smallest subnet exceeds the limit; those of [`Trial::search`] and
+/// [`measured`].
 pub fn seek(
     trial: &mut Trial,
     device: &Device,
@@ -88,7 +90,7 @@ pub fn seek(
     let found = found.map_err(|failed| match failed {
         Failed::Judge(error) => error,
         slow @ Failed::Slow { .. } => {
-            Error::Input(format!("{slow} on {device}, of {} that it may take", settings.within_ms))
+            Error::Input(format!("{slow} on {device}; the limit is {} ms", settings.within_ms))
         }
     })?;
     let (mut finalists, mut quickest_ms) = (Vec::new(), f64::INFINITY);
@@ -117,8 +119,8 @@ pub fn seek(
         }
     }
     finalists.sort_by(|a, b| {
-        let quicker = a.measured_ms.median.total_cmp(&b.measured_ms.median);
-        b.accuracy.total_cmp(&a.accuracy).then(quicker)
+        let faster = a.measured_ms.median.total_cmp(&b.measured_ms.median);
+        b.accuracy.total_cmp(&a.accuracy).then(faster)
     });
     Ok(Outcome { found, finalists, quickest_ms })
 }

@@ -1,4 +1,4 @@
-//! How many pictures subnets get right.
+//! The accuracy of subnets on pictures.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -10,40 +10,40 @@ use crate::{
     zoo::{Network, Slice, Subnet, Supernet},
 };
 
-/// Pictures that networks are calibrated on together.
+/// Pictures per batch, to calibrate and to evaluate.
 const BATCH: usize = 32;
 
 /// Pictures with their classes.
 pub type Labelled = Vec<(Picture, usize)>;
 
-/// Pictures to calibrate, to search and to judge by: none may be in two of them.
+/// The pictures of a search: three sets that must be disjoint.
 #[derive(Debug, Clone, Default)]
 pub struct Samples {
-    /// What batch norms are calibrated on.
+    /// For calibrating batch norms.
     pub calibration: Vec<Picture>,
-    /// What candidates are compared by.
+    /// For comparing candidates.
     pub search: Labelled,
-    /// What the winner is judged by: a search makes the most of the pictures that it compares by.
+    /// Held out, for the winner's accuracy: that on `search` is biased, because the search maximises it.
     pub check: Labelled,
 }
 
 impl Samples {
-    /// The demo's scenes: none that the supernet was trained on is in `search` or `check`.
+    /// Draws the demo's scenes. The supernet was not trained on those of `search` and `check`.
     ///
     /// # Errors
-    /// None that would not be a mistake of this crate's.
+    /// Only if this crate has a bug.
     #[cfg(feature = "demo")]
     pub fn scenes(search: usize, check: usize) -> Result<Self> {
         use rayon::prelude::*;
 
         use crate::demo::{Drawing, HELD_OUT, SEARCHED, Scene};
-        /// As the supernet's were drawn for training.
+        /// The size of the scenes that the supernet was trained on.
         const SIDE: usize = 224;
         let draw = |seed: u64| Scene::new(seed).draw(SIDE, SIDE);
         let picture = |seed: u64| draw(seed).map(|drawing| drawing.picture);
         let labelled = |seed: u64| {
             let Drawing { picture, subject, .. } = draw(seed)?;
-            // Classes of pixels have the background before the shapes.
+            // Class 0 of pixels is the background; the classes of pictures start with the first shape.
             Ok((picture, subject.class() - 1))
         };
         let several = |first: u64, count: usize| (first..first + count as u64).into_par_iter();
@@ -55,14 +55,14 @@ impl Samples {
     }
 }
 
-/// Judges subnets on some pictures, on the CPU: what is right does not depend on the device.
+/// Evaluates subnets on pictures. It runs on the CPU, because accuracy does not depend on the device.
 pub struct Trial<'a> {
     supernet: &'a Supernet,
     cpu: Cpu,
     samples: Samples,
-    /// Those to calibrate and to search by, as networks of a size want them.
+    /// The calibration and search pictures as network inputs, by input size.
     prepared: HashMap<usize, Arc<Prepared>>,
-    /// What subnets had right, by their text.
+    /// The accuracies of subnets on the search pictures, by the subnets' text.
     known: HashMap<String, f64>,
 }
 
@@ -73,37 +73,40 @@ struct Prepared {
 }
 
 impl<'a> Trial<'a> {
-    /// A trial of subnets of `supernet`.
+    /// Creates a trial of subnets of `supernet`.
     ///
     /// # Errors
-    /// [`Error::Input`] if some pictures are missing, or a class is none of the supernet's.
+    /// [`Error::Input`] if a set of pictures is empty, or the supernet lacks the class of a picture.
     pub fn new(supernet: &'a Supernet, cpu: Cpu, samples: Samples) -> Result<Self> {
         let classes = supernet.slice(&supernet.smallest())?.network()?.classes;
         let labels = samples.search.iter().chain(&samples.check).map(|(_, class)| *class);
         if let Some(class) = labels.clone().find(|class| *class >= classes) {
-            return Err(Error::Input(format!("a picture is of class {class}: the supernet has {classes}")));
+            return Err(Error::Input(format!(
+                "a picture has class {class}, but the supernet has {classes} classes"
+            )));
         }
         let counts = [samples.calibration.len(), samples.search.len(), samples.check.len()];
         if counts.contains(&0) {
             let [calibration, search, check] = counts;
             return Err(Error::Input(format!(
-                "too few pictures: {calibration} to calibrate, {search} to search and {check} to judge by"
+                "too few pictures: {calibration} to calibrate, {search} to search by and {check} held out"
             )));
         }
         Ok(Self { supernet, cpu, samples, prepared: HashMap::new(), known: HashMap::new() })
     }
 
-    /// What its subnets are cut from.
+    /// The supernet of the subnets.
     pub fn supernet(&self) -> &'a Supernet {
         self.supernet
     }
 
-    /// Takes the share that a subnet, as text, had right in an earlier trial on the same pictures.
-    pub fn recall(&mut self, subnet: String, right: f64) {
-        self.known.insert(subnet, right);
+    /// Adds the accuracy of a subnet, given as text, from an earlier trial on the same search pictures.
+    pub fn recall(&mut self, subnet: String, accuracy: f64) {
+        self.known.insert(subnet, accuracy);
     }
 
-    /// The share of the pictures to search by that a subnet has right, found once.
+    /// Evaluates a subnet on the search pictures and returns its accuracy as a fraction; repeated calls
+    /// return the stored value.
     ///
     /// # Errors
     /// Those of [`Supernet::slice`], [`calibrate`](super::calibrate()) and [`Executor::run`].
@@ -113,17 +116,17 @@ impl<'a> Trial<'a> {
         }
         let mut slice = self.supernet.slice(subnet)?;
         let prepared = self.prepared(&slice)?;
-        // One batch tells nearly as much as four, for a quarter of the time.
+        // One batch is nearly as good as four, in a quarter of the time.
         let network = calibrate(&self.cpu, &mut slice, &prepared.calibration[..1])?;
         let classes: Vec<usize> = self.samples.search.iter().map(|(_, class)| *class).collect();
-        let right = right(&self.cpu, &network, &prepared.search, &classes)?;
-        let right = right as f64 / classes.len() as f64;
-        self.known.insert(subnet.to_string(), right);
-        Ok(right)
+        let correct = count_correct(&self.cpu, &network, &prepared.search, &classes)?;
+        let accuracy = correct as f64 / classes.len() as f64;
+        self.known.insert(subnet.to_string(), accuracy);
+        Ok(accuracy)
     }
 
-    /// A subnet that is calibrated on all of the pictures for that, its network, and the share that it has right of those
-    /// to judge by.
+    /// Calibrates a subnet on all calibration pictures. Returns its slice, its network, and its accuracy on
+    /// the held-out pictures.
     ///
     /// # Errors
     /// As [`Trial::search`].
@@ -135,12 +138,12 @@ impl<'a> Trial<'a> {
         for some in self.samples.check.chunks(BATCH) {
             let (pictures, classes): (Vec<&Picture>, Vec<usize>) =
                 some.iter().map(|(picture, class)| (picture, *class)).unzip();
-            count += right(&self.cpu, &network, &[batch(&network, &pictures)?], &classes)?;
+            count += count_correct(&self.cpu, &network, &[batch(&network, &pictures)?], &classes)?;
         }
         Ok((slice, network, count as f64 / self.samples.check.len() as f64))
     }
 
-    /// The pictures as networks of the slice's size want them.
+    /// The pictures as inputs of the slice's size.
     fn prepared(&mut self, slice: &Slice) -> Result<Arc<Prepared>> {
         let size = slice.subnet.size;
         if let Some(prepared) = self.prepared.get(&size) {
@@ -159,7 +162,7 @@ impl<'a> Trial<'a> {
     }
 }
 
-/// Pictures as a network wants them, in one batch.
+/// Preprocesses pictures into one batch.
 fn batch(network: &Network, pictures: &[&Picture]) -> Result<Tensor> {
     use rayon::prelude::*;
 
@@ -170,21 +173,21 @@ fn batch(network: &Network, pictures: &[&Picture]) -> Result<Tensor> {
     Tensor::new(<[usize; 4]>::from(shape), values)
 }
 
-/// How many of the pictures in `batches` are of the class that a network finds the likeliest.
-fn right(cpu: &Cpu, network: &Network, batches: &[Tensor], classes: &[usize]) -> Result<usize> {
+/// Counts the pictures in `batches` for which the network's most likely class is correct.
+fn count_correct(cpu: &Cpu, network: &Network, batches: &[Tensor], classes: &[usize]) -> Result<usize> {
     let mut executor: Option<(Shape, Executor)> = None;
-    let (mut right, mut classes) = (0, classes.iter());
+    let (mut correct, mut classes) = (0, classes.iter());
     for batch in batches {
         let shape = batch.shape()?;
         if executor.as_ref().is_none_or(|(of, _)| *of != shape) {
             executor = Some((shape, Executor::new(cpu, &network.graph, shape, false)?));
         }
         let Some((_, executor)) = &mut executor else { continue };
-        let answers = executor.run(batch)?;
-        for (scores, class) in answers[0].data().chunks_exact(network.classes).zip(&mut classes) {
+        let outputs = executor.run(batch)?;
+        for (scores, class) in outputs[0].data().chunks_exact(network.classes).zip(&mut classes) {
             let best = scores.iter().enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b));
-            right += usize::from(best.is_some_and(|(best, _)| best == *class));
+            correct += usize::from(best.is_some_and(|(best, _)| best == *class));
         }
     }
-    Ok(right)
+    Ok(correct)
 }

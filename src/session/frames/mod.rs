@@ -1,4 +1,4 @@
-//! Pictures from a program's own textures, frame by frame: recorded into its encoder, and not waited for.
+//! Inference on a program's textures, frame by frame: recorded into its command encoder, without waiting.
 
 mod back;
 mod parts;
@@ -9,7 +9,7 @@ pub use parts::Parts;
 pub use shown::OnDevice;
 pub use texels::{Matrix, Range, Yuv};
 
-use super::{Engine, Session, pictures::Reading};
+use super::{Engine, Session, pictures::PictureSetup};
 use crate::{
     Error, Result,
     gpu::{Executor, Source},
@@ -18,49 +18,49 @@ use crate::{
     tasks, zoo,
 };
 
-/// What of a texture is the picture.
+/// The part of a texture that is the picture, and how to read it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Framing {
-    /// Left, top, width and height in texels, if not all of it.
+    /// Left, top, width and height in texels; `None` for the whole texture.
     pub region: Option<[u32; 4]>,
-    /// The layer of an array; on GL there are none to be read.
+    /// The layer of an array texture. GL cannot read array textures.
     pub layer: u32,
-    /// Whether it is read from right to left, and from bottom to top.
+    /// True to read the picture from right to left, and from bottom to top.
     pub mirrored: [bool; 2],
-    /// What its values mean.
+    /// The encoding of the texture's values.
     pub values: Values,
 }
 
-/// What a texture's values mean. Networks have learnt from pictures with sRGB's curve.
+/// The encoding of a texture's values. Networks are trained on sRGB-encoded pictures.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Values {
-    /// Light where the format is `*Srgb` or has floats, sRGB's curve where it is another.
+    /// Linear light for `*Srgb` and float formats, sRGB-encoded for all others.
     #[default]
     OfFormat,
-    /// They have sRGB's curve, as in a picture's file.
+    /// sRGB-encoded, as in an image file.
     Encoded,
-    /// They are light: shaders see them as such.
+    /// Linear light, as shaders read it.
     Linear,
 }
 
 impl Session {
-    /// Makes what reads pictures from a texture, of any size that the session's preprocessing scales to
-    /// what it was built for. Once for a texture: every frame it is then only [recorded](Self::encode).
+    /// Creates a source that reads pictures from a texture, of any size that preprocessing scales to the
+    /// session's input size. Create it once per texture; each frame only [records](Self::encode) it.
     ///
-    /// A texture of one channel is taken for luminance, one of two for luminance and alpha, and one of more
-    /// for colours, whose alpha is dropped too. A format is no proof of meaning: that a texture of such a
-    /// format shows a picture, and no normals or distances, is for the program to know.
+    /// One channel is read as luminance, two as luminance and alpha, three or four as colours. Alpha is
+    /// ignored. The format does not show whether a texture holds a picture, or normals or distances: the
+    /// caller has to know.
     ///
     /// # Errors
     /// [`Error::Input`] unless the session was built [for pictures](Self::for_pictures) on a GPU, and if the
-    /// texture cannot be read, its format is no picture's, or it has no such region or layer;
-    /// [`Error::Memory`], [`Error::HostLimit`], [`Error::Lost`] and [`Error::Device`] if the device has no
-    /// room for it, allows too little, is gone, or refuses it otherwise.
+    /// texture cannot be read, its format cannot hold a picture, or it has no such region or layer;
+    /// [`Error::Memory`] if device memory ran out, [`Error::HostLimit`] if the device was opened with too low
+    /// limits, [`Error::Lost`] if it was lost, [`Error::Device`] if it reports another error.
     pub fn source(&self, texture: &wgpu::Texture, framing: Framing) -> Result<Source> {
         pollster::block_on(self.source_async(texture, framing))
     }
 
-    /// [`Session::source`] for where nothing may block.
+    /// [`Session::source`] for callers that must not block.
     ///
     /// # Errors
     /// As [`Session::source`].
@@ -73,14 +73,14 @@ impl Session {
         executor.source([texture, texture], framing.layer, &launch).await
     }
 
-    /// [`Session::source`] of the two planes that cameras and video decoders give: `luma` of `R8Unorm` and
+    /// [`Session::source`] for the two planes of cameras and video decoders: `luma` of `R8Unorm` and
     /// `chroma` of `Rg8Unorm`, U before V (NV12, NV16, NV24), or of `R16Unorm` and `Rg16Unorm` with the
-    /// bits in the high ones (P010, P016). A texture that is `NV12` or `P010` itself is given as both.
+    /// samples in the high bits (P010, P016). Pass a texture of format `NV12` or `P010` as both.
     ///
-    /// Chroma is as large as luma, half as wide, or half as wide and high, rounded up. Its values lie where
-    /// MPEG-2 and H.264 have them, with luma's even columns and between its rows, and those between are
-    /// mixed of the nearest two a side. The colours are rounded to 255ths, as those of a decoded picture, and
-    /// have sRGB's curve unless [`Framing::values`] says that they are light. Region and layer are luma's.
+    /// Chroma is as large as luma, half as wide, or half as wide and high, rounded up. Its samples are sited
+    /// as in MPEG-2 and H.264: on luma's even columns, and midway between two of its rows. Values in between
+    /// are interpolated bilinearly. The colours are rounded to 1/255, like those of a decoded picture, and
+    /// are sRGB-encoded unless [`Framing::values`] is [`Values::Linear`]. Region and layer refer to luma.
     ///
     /// # Errors
     /// As [`Session::source`]; [`Error::Input`] if formats or sizes are not those of luma and chroma.
@@ -94,7 +94,7 @@ impl Session {
         pollster::block_on(self.source_yuv_async(luma, chroma, framing, yuv))
     }
 
-    /// [`Session::source_yuv`] for where nothing may block.
+    /// [`Session::source_yuv`] for callers that must not block.
     ///
     /// # Errors
     /// As [`Session::source_yuv`].
@@ -118,10 +118,10 @@ impl Session {
         light: bool,
         framing: Framing,
     ) -> Result<Sampling> {
-        let Reading { preprocessing, .. } = self.reading()?;
+        let PictureSetup { preprocessing, .. } = self.picture_setup()?;
         if self.input.n != 1 {
             return Err(Error::Input(format!(
-                "a texture is one picture, the session's batch {}",
+                "a texture is one picture, but the session's batch is {}",
                 self.input.n
             )));
         }
@@ -141,7 +141,7 @@ impl Session {
         if fit.size != [self.input.h, self.input.w] {
             let [rows, columns] = fit.size;
             return Err(Error::Input(format!(
-                "{width} x {height} texels become {columns} x {rows}, planned were {} x {}",
+                "{width} x {height} texels become {columns} x {rows}, but the session takes {} x {}",
                 self.input.w, self.input.h
             )));
         }
@@ -181,21 +181,21 @@ impl Session {
         })
     }
 
-    /// Records an inference of what `source` shows by then, and returns at once. What it answers is on
-    /// the device for what is recorded next: see [`Session::on_device`] and [`Session::read_back`].
-    /// A session may be recorded many times in one encoder.
+    /// Records an inference on the picture that `source` holds when the commands run, without waiting.
+    /// Commands recorded after it can use its outputs on the device: see [`Session::on_device`] and
+    /// [`Session::read_back`]. A session may be recorded many times in one encoder.
     ///
     /// # Errors
-    /// [`Error::Input`] if the source is another session's; [`Error::Device`] if an earlier run failed. That a
-    /// program's own device was lost shows where answers come back.
+    /// [`Error::Input`] if the source is another session's; [`Error::Device`] if an earlier run failed. If
+    /// the program owns the device, only the readback reports its loss.
     pub fn encode(&self, encoder: &mut wgpu::CommandEncoder, source: &Source) -> Result<()> {
         let (plan, executor) = self.on_gpu()?;
         executor.record(encoder, source, 0..plan.steps.len())
     }
 
-    /// Where the word is that tells, of the inference that was last recorded, whether a value overflowed inside the
-    /// network, from the buffer's first byte on: zero if not. For programs whose answers stay on the device; a
-    /// [ring](Self::ring) returns [`Error::Overflow`]. Usable as storage and to copy from.
+    /// Returns the buffer whose first 32-bit word is non-zero if a value overflowed inside the network in the
+    /// inference recorded last. It is for programs whose outputs stay on the device; a [ring](Self::ring)
+    /// returns [`Error::Overflow`] instead. The buffer can be bound as storage and copied from.
     ///
     /// # Errors
     /// [`Error::Input`] on the CPU.
@@ -207,9 +207,9 @@ impl Session {
         match &self.engine {
             Engine::Gpu { plan, executor } if plan.input.shape.n == self.input.n => Ok((plan, executor)),
             Engine::Gpu { .. } => {
-                Err(Error::Input("a batch that is run in shares cannot be recorded".into()))
+                Err(Error::Input("a batch that exceeds the device's limits cannot be recorded".into()))
             }
-            Engine::Cpu(_) => Err(Error::Input("the session is on the CPU, a texture on a GPU".into())),
+            Engine::Cpu(_) => Err(Error::Input("the session is on the CPU, textures are on a GPU".into())),
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::{Error, Result, Tensor, gpu::Source};
 pub struct Parts(Vec<Range<usize>>);
 
 impl Parts {
-    /// Steps of so many nanoseconds, as many together as the budget allows, one at least.
+    /// Groups steps that take `times` nanoseconds into parts within the budget, each of at least one step.
     fn of(times: &[f64], budget: f64) -> Self {
         let (mut parts, mut first, mut spent) = (Vec::new(), 0, 0.0);
         for (at, ns) in times.iter().enumerate() {
@@ -26,19 +26,19 @@ impl Parts {
         Self(parts)
     }
 
-    /// How many there are, one at least.
+    /// Returns the number of parts, at least 1.
     pub fn count(&self) -> usize {
         self.0.len()
     }
 }
 
-/// Runs of which the least time counts.
+/// Measured runs; the shortest time counts.
 const RUNS: usize = 3;
 
 impl Session {
-    /// Cuts an inference into parts of no more than `budget` each, as far as single steps are no longer,
-    /// for a program that has little time in each frame. The steps are measured first, by the device's
-    /// clock where it has one: not for the hot path.
+    /// Splits an inference into parts of at most `budget` each, for a program that has little time in each
+    /// frame. A single step that takes longer than `budget` is a separate part. The steps are measured first,
+    /// with timestamps if the device has them: do not call this on the hot path.
     ///
     /// # Errors
     /// As [`Session::run`]; [`Error::Input`] on the CPU.
@@ -54,15 +54,15 @@ impl Session {
             } else {
                 let begun = Instant::now();
                 self.run_all(&input)?;
-                self.shares(begun.elapsed())
+                self.estimated_times(begun.elapsed())
             };
             least.iter_mut().zip(times).for_each(|(least, ns)| *least = least.min(ns));
         }
         Ok(Parts::of(&least, budget.as_nanos() as f64))
     }
 
-    /// [`Session::parts`] for where nothing may block: of a whole run's time each step is given its share
-    /// of the arithmetic and of the bytes.
+    /// [`Session::parts`] for callers that must not block. It distributes the time of a whole run over the
+    /// steps, in proportion to their multiply-adds plus bytes.
     ///
     /// # Errors
     /// As [`Session::parts`].
@@ -70,26 +70,26 @@ impl Session {
         self.on_gpu()?;
         let input = Tensor::wave(self.input, 0.37);
         let mut least = Duration::MAX;
-        // The first run warms up.
+        // The first run is a warm-up.
         for run in 0..=RUNS {
             let begun = Instant::now();
             let pending = self.submit(&input)?;
             self.collect_async(pending).await?;
             least = if run == 0 { least } else { least.min(begun.elapsed()) };
         }
-        Ok(Parts::of(&self.shares(least), budget.as_nanos() as f64))
+        Ok(Parts::of(&self.estimated_times(least), budget.as_nanos() as f64))
     }
 
-    /// Nanoseconds of each step where no clock tells them.
-    fn shares(&self, whole: Duration) -> Vec<f64> {
+    /// Estimates the nanoseconds of each step from the time of a whole run.
+    fn estimated_times(&self, whole: Duration) -> Vec<f64> {
         let works: Vec<u64> = self.steps().iter().map(|step| step.work.macs + step.work.bytes).collect();
         let all: u64 = works.iter().sum();
         let whole = whole.as_nanos() as f64;
         works.into_iter().map(|work| whole * work as f64 / all.max(1) as f64).collect()
     }
 
-    /// Records part `at` of an inference. The parts have to be submitted in their order, and nothing else
-    /// of this session between them; the answer is there after the last.
+    /// Records part `at` of an inference. Submit the parts in order, with no other work of this session
+    /// between them. The outputs are complete after the last part.
     ///
     /// # Errors
     /// As [`Session::encode`]; [`Error::Input`] if there is no such part.

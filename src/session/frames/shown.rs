@@ -1,4 +1,4 @@
-//! Answers that stay on the device: buffers, and what is drawn from them.
+//! Outputs that stay on the device: their buffers, and drawing from them.
 
 use super::Session;
 use crate::{
@@ -13,25 +13,25 @@ use crate::{
     zoo::Task,
 };
 
-/// A part of the answer on the device, until the session runs again.
+/// An output on the device, valid until the session runs again.
 #[derive(Debug, Clone, Copy)]
 pub struct OnDevice<'a> {
     /// Its name.
     pub name: &'a str,
     /// Its dimensions.
     pub dims: &'a [usize],
-    /// The buffer, from whose beginning it lies: usable as storage, and to copy from.
+    /// The buffer that holds it from offset 0; it can be bound as storage and copied from.
     pub buffer: &'a wgpu::Buffer,
-    /// Its shape, and how it lies there.
+    /// Its shape and layout.
     pub value: Value,
 }
 
 impl Session {
-    /// Where the parts of the latest answer are on the device.
+    /// Returns the outputs of the latest inference on the device.
     ///
-    /// A label map is a byte a pixel, its rows filled up to whole words; everything else is NHWC with
-    /// channels padded to a multiple of four, in the session's [element](Self::element), scores and boxes
-    /// of what detects always in f32.
+    /// A label map has one byte per pixel, its rows padded to whole 32-bit words. Everything else is NHWC
+    /// with channels padded to a multiple of four, in the session's [element](Self::element); a detector's
+    /// scores and boxes are always f32.
     ///
     /// # Errors
     /// [`Error::Input`] on the CPU.
@@ -46,17 +46,17 @@ impl Session {
         Ok(parts.collect())
     }
 
-    /// Makes what paints the label map on a texture of `rgba8unorm`, of any size, each class in its
-    /// colour and opacity. Once for a texture: every frame it is then only [recorded](Self::encode_painting).
+    /// Creates a painting that draws the label map on an `rgba8unorm` texture of any size, each class in its
+    /// colour and opacity. Create it once per texture; each frame only [records](Self::encode_painting) it.
     ///
     /// # Errors
-    /// [`Error::Input`] unless the session gives labels on a GPU, or if the texture cannot be stored to; as
-    /// [`Session::source`] of the device.
+    /// [`Error::Input`] unless the session outputs labels on a GPU, or if the texture is not a storage
+    /// texture; device errors as [`Session::source`].
     pub fn painting(&self, texture: &wgpu::Texture, colours: &[[u8; 4]; 256]) -> Result<Painting> {
         pollster::block_on(self.painting_async(texture, colours))
     }
 
-    /// [`Session::painting`] for where nothing may block.
+    /// [`Session::painting`] for callers that must not block.
     ///
     /// # Errors
     /// As [`Session::painting`].
@@ -70,18 +70,18 @@ impl Session {
         self.on_gpu()?.1.painting(labels, texture, colours, &launch).await
     }
 
-    /// Makes what puts the label map on a texture of `r8uint` or `r8unorm`, of any size: a texel is the
-    /// class of the pixel under its centre, in `r8unorm` as so many 255ths. Once for a texture: every frame
-    /// it is then only [recorded](Self::encode_painting).
+    /// Creates a painting that copies the label map to an `r8uint` or `r8unorm` texture of any size. Each
+    /// texel is the class of the pixel under its centre; in `r8unorm` the class is divided by 255. Create it
+    /// once per texture; each frame only [records](Self::encode_painting) it.
     ///
     /// # Errors
-    /// [`Error::Input`] unless the session gives labels on a GPU, or if the texture cannot be copied to; as
-    /// [`Session::source`] of the device.
+    /// [`Error::Input`] unless the session outputs labels on a GPU, or if the texture cannot be copied to;
+    /// device errors as [`Session::source`].
     pub fn mask(&self, texture: &wgpu::Texture) -> Result<Painting> {
         pollster::block_on(self.mask_async(texture))
     }
 
-    /// [`Session::mask`] for where nothing may block.
+    /// [`Session::mask`] for callers that must not block.
     ///
     /// # Errors
     /// As [`Session::mask`].
@@ -94,10 +94,10 @@ impl Session {
     fn label_map(&self) -> Result<Value> {
         let mut values = self.on_gpu()?.0.outputs.iter().map(|output| output.value);
         let labels = values.find(|value| value.form == Form::Labels);
-        labels.ok_or_else(|| Error::Input("the session gives no labels".into()))
+        labels.ok_or_else(|| Error::Input("the session does not output labels".into()))
     }
 
-    /// Records that the label map of what was last recorded is painted.
+    /// Records the painting of the label map of the inference recorded last.
     ///
     /// # Errors
     /// As [`Session::encode`].
@@ -105,32 +105,33 @@ impl Session {
         self.on_gpu()?.1.record_painting(encoder, painting)
     }
 
-    /// Makes what leaves the boxes that are surer than `least` on the device, each an instance of so many
-    /// vertices: suppressed and in the order of [`Session::detections_of`], in shares of what the source
-    /// shows. Overlaps within rounding of the limit may fall on its other side; a box or a score that is
-    /// not finite is left out. Once: every frame it is then only [recorded](Self::encode_boxes).
+    /// Creates non-maximum suppression on the device. It leaves the boxes with scores above `least` there for
+    /// instanced drawing, each as an instance of `vertices` vertices, in the order of
+    /// [`Session::detections_of`], with coordinates as fractions of the source's picture. If an overlap
+    /// equals the limit within rounding, the device may decide differently from the CPU. Boxes and scores
+    /// that are not finite are left out. Create it once; each frame only [records](Self::encode_boxes) it.
     ///
     /// # Errors
     /// [`Error::Input`] unless the session was built for pictures and detects on a GPU, and if a class has
-    /// more candidates than [`suppress::MOST`]; as [`Session::source`] of the device.
+    /// more candidates than [`suppress::MOST`]; device errors as [`Session::source`].
     pub fn boxes(&self, least: f32, vertices: u32) -> Result<Boxes> {
         pollster::block_on(self.boxes_async(least, vertices))
     }
 
-    /// [`Session::boxes`] for where nothing may block.
+    /// [`Session::boxes`] for callers that must not block.
     ///
     /// # Errors
     /// As [`Session::boxes`].
     pub async fn boxes_async(&self, least: f32, vertices: u32) -> Result<Boxes> {
         let (plan, executor) = self.on_gpu()?;
-        let reading = self.reading_for(|task| matches!(task, Task::Detect(_)))?;
-        let (Task::Detect(detector), [candidates, boxes]) = (reading.task, &plan.outputs[..]) else {
-            return Err(Error::Input("the session gives no boxes".into()));
+        let picture_setup = self.picture_setup_for(|task| matches!(task, Task::Detect(_)))?;
+        let (Task::Detect(detector), [candidates, boxes]) = (picture_setup.task, &plan.outputs[..]) else {
+            return Err(Error::Input("the session does not output boxes".into()));
         };
         let [candidates, boxes] = [candidates.value, boxes.value];
         let slots = 2 * candidates.shape.w;
         if slots > suppress::MOST {
-            return Err(Error::Input(format!("{slots} candidates of a class, at most {}", suppress::MOST)));
+            return Err(Error::Input(format!("{slots} candidates per class, at most {}", suppress::MOST)));
         }
         let most = detector.keep.min(slots * candidates.shape.h);
         let suppression = Suppression { least, overlap: detector.overlap, most };
@@ -139,7 +140,7 @@ impl Session {
         executor.boxes([candidates, boxes], [&suppress, &rank], most).await
     }
 
-    /// Records that the boxes of what was last recorded are found.
+    /// Records the suppression of the boxes of the inference recorded last.
     ///
     /// # Errors
     /// As [`Session::encode`].

@@ -1,4 +1,4 @@
-//! What the texels of a program's textures show.
+//! Formats of a program's textures, and conversion from YUV.
 
 use wgpu::{TextureFormat as Format, TextureSampleType};
 
@@ -7,19 +7,19 @@ use crate::{
     kernels::sample::{Planes, Texels},
 };
 
-/// How the two planes of a video frame, luma and chroma, become red, green and blue. Nothing on the planes
-/// says it: it comes with the stream.
+/// The conversion of a video frame's luma and chroma planes to red, green and blue. The planes do not record
+/// it; it comes with the stream.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Yuv {
-    /// Which red, green and blue they were made of.
+    /// The conversion matrix.
     pub matrix: Matrix,
-    /// Which numbers they use.
+    /// The range of the values.
     pub range: Range,
-    /// Whether V comes before U, as in NV21.
+    /// True if V comes before U, as in NV21.
     pub swapped: bool,
 }
 
-/// The shares that red, green and blue have of luma.
+/// The weights of red, green and blue in luma.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Matrix {
     /// ITU-R BT.601: standard definition, JPEG, and most webcams.
@@ -27,34 +27,34 @@ pub enum Matrix {
     /// ITU-R BT.709: high definition.
     #[default]
     Bt709,
-    /// ITU-R BT.2020 with non-constant luminance. That its pictures may have another curve than sRGB's,
-    /// PQ or HLG, is not undone.
+    /// ITU-R BT.2020 with non-constant luminance. Its transfer curve may be PQ or HLG instead of sRGB's,
+    /// which is not converted.
     Bt2020,
 }
 
-/// The numbers that luma and chroma use.
+/// The range of luma and chroma values.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Range {
-    /// Of eight bits 16 to 235 for luma and 16 to 240 for chroma: video.
+    /// 8-bit values of 16 to 235 for luma and 16 to 240 for chroma: video.
     #[default]
     Limited,
-    /// All of them: JPEG, and many cameras.
+    /// All values: JPEG, and many cameras.
     Full,
 }
 
 impl Yuv {
-    /// With the planes that these textures are.
+    /// Returns the conversion of these two textures.
     ///
     /// # Errors
-    /// [`Error::Input`] if their formats or sizes are not those of luma and chroma.
+    /// [`Error::Input`] if their formats or sizes are not those of luma and chroma planes.
     pub(super) fn planes(self, luma: &wgpu::Texture, chroma: &wgpu::Texture) -> Result<Planes> {
         let deep = match (luma.format(), chroma.format()) {
             (Format::R8Unorm, Format::Rg8Unorm) | (Format::NV12, Format::NV12) => false,
             (Format::R16Unorm, Format::Rg16Unorm) | (Format::P010, Format::P010) => true,
             (luma, chroma) => {
                 return Err(Error::Input(format!(
-                    "luma of {luma:?} and chroma of {chroma:?}: R8Unorm and Rg8Unorm are read, R16Unorm and \
-                     Rg16Unorm, and one texture of NV12 or P010 as both"
+                    "luma of {luma:?} and chroma of {chroma:?} cannot be read: use R8Unorm and Rg8Unorm, \
+                     R16Unorm and Rg16Unorm, or one texture of NV12 or P010 as both"
                 )));
             }
         };
@@ -64,25 +64,24 @@ impl Yuv {
         let part = size(chroma).map(|side| if one { side.div_ceil(2) } else { side });
         let halved = halved(whole, part).ok_or_else(|| {
             Error::Input(format!(
-                "chroma of {} x {} texels with luma of {} x {}: it is as large, half as wide, or half as wide \
-                 and high, rounded up",
+                "chroma of {} x {} texels with luma of {} x {}: it has to be as large, half as wide, or half \
+                 as wide and high, rounded up",
                 part[0], part[1], whole[0], whole[1]
             ))
         })?;
-        Ok(self.over(deep, halved))
+        Ok(self.conversion(deep, halved))
     }
 
-    /// With planes of eight bits, or of `deep`er ones that lie in the high bits of sixteen.
-    fn over(self, deep: bool, halved: [bool; 2]) -> Planes {
+    /// Returns the conversion of 8-bit planes or, if `deep`, of deeper samples in the high bits of 16.
+    fn conversion(self, deep: bool, halved: [bool; 2]) -> Planes {
         let [red, blue] = match self.matrix {
             Matrix::Bt601 => [0.299, 0.114],
             Matrix::Bt709 => [0.2126, 0.0722],
             Matrix::Bt2020 => [0.2627, 0.0593],
         };
         let green = 1.0 - red - blue;
-        // Black, the span of luma, grey and the span of chroma, in eight bits and what more of them there
-        // are. Of a full range the largest of P010's ten bits is white: P016's is a thousandth more, which
-        // is cut off.
+        // Black and the spans of luma and chroma, in 8-bit units. In full range, P010's largest 10-bit value
+        // is white. P016's largest value is a thousandth more, which is clipped.
         let (largest, step, all) =
             if deep { (65_535.0, 256.0, 1023.0 * 64.0 / 256.0) } else { (255.0, 1.0, 255.0) };
         let [black, luma, chroma] = match self.range {
@@ -90,7 +89,7 @@ impl Yuv {
             Range::Full => [0.0, all, all],
         };
         let gain = |span: f64| largest / (step * span);
-        let colour = |share: f64| (2.0 * share * gain(chroma)) as f32;
+        let colour = |weight: f64| (2.0 * weight * gain(chroma)) as f32;
         Planes {
             black: (step * black / largest) as f32,
             gain: gain(luma) as f32,
@@ -105,7 +104,8 @@ impl Yuv {
     }
 }
 
-/// Whether chroma has half as many columns and rows as luma: 4:4:4, 4:2:2 and 4:2:0.
+/// Returns whether chroma has half of luma's columns, and half of its rows (4:4:4, 4:2:2 or 4:2:0); `None`
+/// for any other size.
 fn halved(luma: [u32; 2], chroma: [u32; 2]) -> Option<[bool; 2]> {
     let of_side = |i: usize| match chroma[i] {
         side if side == luma[i] => Some(false),
@@ -113,30 +113,31 @@ fn halved(luma: [u32; 2], chroma: [u32; 2]) -> Option<[bool; 2]> {
         _ => None,
     };
     match [of_side(0)?, of_side(1)?] {
-        // Of one column half is one.
+        // 4:4:0 is not supported. With a single luma column, it is the same as 4:2:0.
         [false, true] if luma[0] > 1 => None,
         halved => Some(halved),
     }
 }
 
-/// What the texels of one texture show, as far as its format says it: colours, or with one or two numbers a
-/// texel luminance.
+/// Returns how texels of this format are read: as luminance with one or two channels, else as colours.
 ///
 /// # Errors
-/// [`Error::Input`] if it is no picture's format.
+/// [`Error::Input`] if the format cannot hold a picture.
 pub(super) fn shown(format: Format) -> Result<Texels> {
     let refused =
         |reason: &str| Err(Error::Input(format!("the texture has the format {format:?}, {reason}")));
     if format.is_multi_planar_format() {
-        return refused("whose planes are no colours: Session::source_yuv takes it, as luma and as chroma");
+        return refused(
+            "whose planes are not colours: pass it to Session::source_yuv, as luma and as chroma",
+        );
     }
     if !matches!(format.sample_type(None, None), Some(TextureSampleType::Float { .. })) || is_signed(format) {
-        return refused("not colours or luminance in 0 to 1");
+        return refused("which does not hold colours or luminance from 0 to 1");
     }
     Ok(if format.components() < 3 { Texels::Luminance } else { Texels::Colours })
 }
 
-/// Normals and the like: no picture is less than black.
+/// Returns true for signed formats: they hold normals and the like, since pictures have no negative values.
 fn is_signed(format: Format) -> bool {
     matches!(
         format,
@@ -153,7 +154,7 @@ fn is_signed(format: Format) -> bool {
     )
 }
 
-/// Whether values in this format are light unless the program says otherwise.
+/// Returns whether values in this format are linear light by default.
 pub(super) fn is_light(format: Format) -> bool {
     let float = matches!(
         format,
@@ -176,14 +177,14 @@ pub(super) fn is_light(format: Format) -> bool {
 mod tests {
     use super::*;
 
-    /// `[luma, U, V]` of so many bits to red, green and blue.
+    /// Converts the codes `[luma, U, V]` to red, green and blue.
     fn colour(yuv: Yuv, deep: bool, codes: [f64; 3]) -> [f64; 3] {
-        let planes = yuv.over(deep, [false; 2]);
+        let planes = yuv.conversion(deep, [false; 2]);
         let largest = if deep { 65_535.0 } else { 255.0 };
         let [y, u, v] = codes.map(|code| code / largest);
         let luma = (y - f64::from(planes.black)) * f64::from(planes.gain);
         let [u, v] = [u, v].map(|v| v - f64::from(planes.grey));
-        let of = |share: f32, v: f64| f64::from(share) * v;
+        let of = |weight: f32, v: f64| f64::from(weight) * v;
         [
             luma + of(planes.red_of_v, v),
             luma + of(planes.green_of_u, u) + of(planes.green_of_v, v),
@@ -192,12 +193,12 @@ mod tests {
     }
 
     #[test]
-    fn white_black_and_the_primaries_come_out_whole() {
+    fn white_black_and_the_primaries_are_exact() {
         for matrix in [Matrix::Bt601, Matrix::Bt709, Matrix::Bt2020] {
             for (range, deep, [black, white, grey, span]) in [
                 (Range::Limited, false, [16.0, 235.0, 128.0, 112.0]),
                 (Range::Full, false, [0.0, 255.0, 128.0, 127.5]),
-                // Ten bits in the high ones of sixteen.
+                // Ten bits in the high bits of 16.
                 (Range::Limited, true, [64.0 * 64.0, 940.0 * 64.0, 512.0 * 64.0, 448.0 * 64.0]),
                 (Range::Full, true, [0.0, 1023.0 * 64.0, 512.0 * 64.0, 511.5 * 64.0]),
             ] {
@@ -214,8 +215,9 @@ mod tests {
                 };
                 close([black, grey, grey], [0.0; 3]);
                 close([white, grey, grey], [1.0; 3]);
-                // Of pure red U is -red / (2 (1 - blue)) of the span and V a half of it; blue the other way.
-                let luma = |share: f64| black + share * (white - black);
+                // For pure red, U is -red / (2 (1 - blue)) of the whole span and V is half of it. For pure
+                // blue, U and V are swapped.
+                let luma = |weight: f64| black + weight * (white - black);
                 close([luma(red), grey - span * red / (1.0 - blue), grey + span], [1.0, 0.0, 0.0]);
                 close([luma(blue), grey + span, grey - span * blue / (1.0 - red)], [0.0, 0.0, 1.0]);
             }
@@ -236,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn formats_that_are_no_pictures_are_refused() {
+    fn formats_that_hold_no_picture_are_refused() {
         use Format as F;
         for format in [F::Rgba8Unorm, F::Bgra8UnormSrgb, F::Rgb10a2Unorm, F::Rg11b10Ufloat, F::Bc7RgbaUnorm] {
             assert_eq!(shown(format).unwrap(), Texels::Colours);

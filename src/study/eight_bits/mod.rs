@@ -1,4 +1,4 @@
-//! E8: what 8 bits cost in error and gain in time, with three activations and from V1 to V3.
+//! E8: the error, speed and size of int8 networks, with three activations and from V1 to V3.
 
 mod rounded;
 mod shown;
@@ -17,46 +17,46 @@ use crate::{
 };
 use subjects::{Group, SHAPE, Sizes, Subject, TRAINED};
 
-/// A network's times in f32 and in 8 bits.
-type Both = [Measured; 2];
+/// A network's times in f32 and in int8.
+type Times = [Measured; 2];
 
 pub fn costs_and_gains(lab: &mut Lab) -> Result<Section> {
     let sizes = Sizes::new(lab.quick());
     let subjects = subjects::all(lab, &sizes)?;
-    let measured: Vec<Vec<Both>> = lab.devices().map(|at| timed(lab, at, &subjects)).collect();
+    let measured: Vec<Vec<Times>> = lab.devices().map(|at| timed(lab, at, &subjects)).collect();
     let mut verdict = Vec::new();
-    verdict.extend(activations_lose(&subjects));
-    verdict.extend(trained_loses(&subjects));
+    verdict.extend(swish_error(&subjects));
+    verdict.extend(trained_error(&subjects));
     for (at, times) in measured.iter().enumerate() {
-        verdict.extend(gained(lab.label(at), &subjects, times));
-        verdict.extend(activations_take(lab.label(at), &subjects, times));
+        verdict.extend(speed_up(lab.label(at), &subjects, times));
+        verdict.extend(activation_times(lab.label(at), &subjects, times));
     }
-    verdict.extend(smaller(&subjects));
+    verdict.extend(sizes_of_weights(&subjects));
     if verdict.is_empty() {
-        verdict.push("No network was measured in 8 bits.".into());
+        verdict.push("No network was measured in int8.".into());
     }
     Ok(Section {
         id: "E8".into(),
-        title: "Eight bits: what they cost and what they gain".into(),
+        title: "Int8: what it costs and what it gains".into(),
         claim: claim(
             "h-swish takes the place of swish, whose sigmoid is costly and loses precision in fixed point. \
              MobileNetV3 is fit for 8 bits, which make networks smaller and quicker at little loss.",
         ),
-        theory: "A weight of 8 bits takes a quarter of the bytes, and an instruction multiplies four times \
-                 as many. In 8 bits an activation that is not a mere clamp is looked up in a table of 4096 \
-                 entries, so that a sigmoid costs as much as any other. A map has 255 steps over its range; \
-                 what is lost to them adds up from layer to layer."
+        theory: "An int8 weight takes a quarter of the bytes, and an instruction multiplies four times \
+                 as many. In int8 an activation other than a clamp is looked up in a table of 4096 \
+                 entries, so a sigmoid costs as much as any other. A map has 255 steps over its range; \
+                 the rounding errors add up from layer to layer."
             .into(),
         method: format!(
-            "All layers in 8 bits, with ranges from {} scenes and errors on {} others. The error is \
-             relative: the length of what an answer is off, over the answer's length. Three networks of \
-             {}'s shape have one activation everywhere outside of squeeze-excite, and {} draws of random \
-             weights; their batch norms, and those of V1 to V3, are scaled so that values keep their size \
-             from layer to layer. Random weights tell how errors compare, not how large those of trained \
-             networks are.\n\nThe trained network is the demo's classifier, a V3-Small for pictures of 128 x \
-             128 ({} scenes for ranges, {} others), as trained and with swish in place of h-swish, without \
-             further training. Times are of one picture, f32 and 8 bits in turns; every device computes in \
-             integers.",
+            "All layers are in int8, with ranges from {} scenes and errors on {} others. The error is \
+             relative: the norm of the difference between the int8 and the f32 output, over the norm of the \
+             f32 output. Three networks of {}'s shape have one activation everywhere outside \
+             squeeze-excite, and {} draws of random weights; their batch norms, and those of V1 to V3, are \
+             scaled so that values keep their magnitude from layer to layer. Random weights show how errors \
+             compare, not how large those of trained networks are.\n\nThe trained network is the demo's \
+             classifier, a V3-Small for pictures of 128 x 128 ({} scenes for ranges, {} others), as trained \
+             and with swish in place of h-swish, without further training. Times are of one picture, with \
+             f32 and int8 runs alternating; every device computes int8 networks in integers.",
             sizes.random[0], sizes.random[1], sizes.shape.1, sizes.draws, sizes.trained[0], sizes.trained[1]
         ),
         figures: shown::figures(lab, &subjects, &measured),
@@ -66,19 +66,19 @@ pub fn costs_and_gains(lab: &mut Lab) -> Result<Section> {
     })
 }
 
-/// What each takes both ways; those of one group take turns.
-fn timed(lab: &mut Lab, at: usize, subjects: &[Subject]) -> Vec<Both> {
+/// Times each network in f32 and in int8; the runs of one group alternate.
+fn timed(lab: &mut Lab, at: usize, subjects: &[Subject]) -> Vec<Times> {
     let mut measured = Vec::new();
     for group in subjects.chunk_by(|a, b| a.group == b.group) {
         let mut cases = Vec::new();
         for Subject { name, rounded, .. } in group {
-            for (graph, way) in [(&rounded.float, "f32"), (&rounded.eight, "8 bits")] {
+            for (graph, way) in [(&rounded.float, "f32"), (&rounded.int8, "int8")] {
                 cases.push(Case::new(format!("{name} in {way}"), graph, rounded.input, Fuse::Auto));
             }
         }
         let mut times = lab.compare(at, &cases).into_iter();
-        while let (Some(float), Some(eight)) = (times.next(), times.next()) {
-            measured.push([float, eight]);
+        while let (Some(float), Some(int8)) = (times.next(), times.next()) {
+            measured.push([float, int8]);
         }
     }
     measured
@@ -88,116 +88,119 @@ fn find<'a>(subjects: &'a [Subject], name: &str) -> Option<(usize, &'a Subject)>
     subjects.iter().enumerate().find(|(_, subject)| subject.name == name)
 }
 
-const UNDECIDED: &str = "that does not decide it";
+const UNDECIDED: &str = "inconclusive";
 
-/// What so many of so many say of a sentence of the paper.
-fn judged(for_it: usize, all: usize) -> &'static str {
+/// The conclusion if `for_it` of `all` cases agree with a sentence of the paper.
+fn conclusion(for_it: usize, all: usize) -> &'static str {
     match (4 * for_it, all) {
-        (_, 0) => "that says nothing",
-        (least, all) if least >= 3 * all => "as the paper says",
-        (most, all) if most <= all => "not what the paper says",
+        (_, 0) => "nothing was measured",
+        (least, all) if least >= 3 * all => "this agrees with the paper",
+        (most, all) if most <= all => "this contradicts the paper",
         _ => UNDECIDED,
     }
 }
 
-/// Whether swish loses more than h-swish.
-fn activations_lose(subjects: &[Subject]) -> Option<String> {
+/// Compares the errors of swish and h-swish.
+fn swish_error(subjects: &[Subject]) -> Option<String> {
     let of = |name| Some(find(subjects, name)?.1);
     let (hard, soft) = (of(SHAPE[1].1)?, of(SHAPE[2].1)?);
     let ratios: Vec<f64> =
         soft.medians().iter().zip(hard.medians()).map(|(soft, hard)| soft / hard).collect();
     let ratio = Spread::of(ratios)?;
-    let (more, all) = more(soft, hard);
-    // Draws differ by themselves: where they contradict one another, scenes decide nothing.
+    let (more, all) = count_larger(soft, hard);
+    // If the draws of weights contradict each other, the number of scenes decides nothing.
     let agreed = ratio.min > 1.0 || ratio.max < 1.0;
     let mut text = format!(
-        "In 8 bits swish's errors are {} h-swish's with random weights ({:.2} to {:.2} by the draw, more on \
+        "In int8 swish's errors are {} h-swish's with random weights ({:.2} to {:.2} by the draw, larger on \
          {more} of {all} scenes): {}",
         times(ratio.median),
         ratio.min,
         ratio.max,
-        if agreed { judged(more, all) } else { UNDECIDED }
+        if agreed { conclusion(more, all) } else { UNDECIDED }
     );
     if let (Some(hard), Some(soft)) = (of(TRAINED[0].1), of(TRAINED[1].1)) {
         let ratio = soft.error()?.median / hard.error()?.median;
-        let (more, all) = self::more(soft, hard);
-        let judged = judged(more, all);
-        text += &format!("; {} with trained ones, more on {more} of {all} scenes: {judged}", times(ratio));
+        let (more, all) = count_larger(soft, hard);
+        let conclusion = conclusion(more, all);
+        text += &format!(
+            "; {} with trained weights, larger on {more} of {all} scenes: {conclusion}",
+            times(ratio)
+        );
     }
     Some(text + ".")
 }
 
-/// On how many scenes one network's error is more than another's, and of how many, over all draws.
-fn more(one: &Subject, other: &Subject) -> (usize, usize) {
+/// Counts the scenes on which `one` has the larger error, and all scenes, over all draws.
+fn count_larger(one: &Subject, other: &Subject) -> (usize, usize) {
     let draws = one.draws.iter().zip(&other.draws);
     let pairs = draws.flat_map(|(one, other)| one.iter().zip(other));
     pairs.fold((0, 0), |(more, all), (one, other)| (more + usize::from(one > other), all + 1))
 }
 
-/// Whether the trained network loses little: no more than `goldcrest quantize` allows by itself.
-fn trained_loses(subjects: &[Subject]) -> Option<String> {
+/// Compares the trained network's errors with the default limit of `goldcrest quantize`.
+fn trained_error(subjects: &[Subject]) -> Option<String> {
     let (_, trained) = find(subjects, TRAINED[0].1)?;
-    let (errors, little) = (&trained.rounded.errors, WITHIN.sqrt());
-    let within = errors.iter().filter(|error| **error <= little).count();
+    let (errors, limit) = (&trained.rounded.errors, WITHIN.sqrt());
+    let within = errors.iter().filter(|error| **error <= limit).count();
     Some(format!(
-        "The trained V3-Small's answers are {:.1}\u{a0}% off in 8 bits, at most {} (what `quantize` allows) on \
-         {within} of {} scenes, and its best class is another on {}: {}.",
+        "The trained V3-Small's outputs have an error of {:.1}\u{a0}% in int8, at most {} (the default limit \
+         of `quantize`) on {within} of {} scenes, and another most likely class on {}: {}.",
         100.0 * trained.error()?.median,
-        percent(little),
+        percent(limit),
         errors.len(),
         trained.rounded.changed,
-        judged(within, errors.len())
+        conclusion(within, errors.len())
     ))
 }
 
-/// What 8 bits gain in time.
-fn gained(label: &str, subjects: &[Subject], measured: &[Both]) -> Option<String> {
-    let (mut parts, mut quicker, mut slower) = (Vec::new(), 0, 0);
-    for (subject, [float, eight]) in
+/// The speed-up of int8 over f32, from V1 to V3.
+fn speed_up(label: &str, subjects: &[Subject], measured: &[Times]) -> Option<String> {
+    let (mut parts, mut faster, mut slower) = (Vec::new(), 0, 0);
+    for (subject, [float, int8]) in
         subjects.iter().zip(measured).filter(|(subject, _)| subject.group == Group::Generations)
     {
-        let Some(gain) = ratio(float, eight) else { continue };
-        let (Ok(float), Ok(eight)) = (float, eight) else { continue };
-        let decided = float.ms().differs(eight.ms());
-        quicker += usize::from(decided && gain > 1.0);
+        let Some(gain) = ratio(float, int8) else { continue };
+        let (Ok(float), Ok(int8)) = (float, int8) else { continue };
+        let decided = float.ms().differs(int8.ms());
+        faster += usize::from(decided && gain > 1.0);
         slower += usize::from(decided && gain < 1.0);
-        let doubt = if decided { "" } else { " (repeating alone may do that)" };
+        let doubt = if decided { "" } else { " (within the noise)" };
         parts.push(format!("{} {gain:.2}{doubt}", subject.name));
     }
-    let judged = match (quicker, slower, parts.len()) {
+    let conclusion = match (faster, slower, parts.len()) {
         (_, _, 0) => return None,
-        (quicker, _, all) if quicker == all => "as the paper says",
-        (0, slower, all) if slower == all => "not what the paper says",
-        (0, 1.., _) => "none is quicker, as far as the noise tells",
-        (0, 0, _) => "the noise does not decide it",
-        _ => "the paper is right of some",
+        (faster, _, all) if faster == all => "this agrees with the paper",
+        (0, slower, all) if slower == all => "this contradicts the paper",
+        (0, 1.., _) => "none is faster beyond the noise",
+        (0, 0, _) => "inconclusive",
+        _ => "this agrees with the paper for some networks",
     };
-    Some(format!("How many times as quick 8 bits are on the {label}: {}: {judged}.", parts.join(", ")))
+    Some(format!("Speed-up of int8 over f32 on the {label}: {}: {conclusion}.", parts.join(", ")))
 }
 
-/// What the activations take beside one another.
-fn activations_take(label: &str, subjects: &[Subject], measured: &[Both]) -> Option<String> {
+/// Compares the times of the activations.
+fn activation_times(label: &str, subjects: &[Subject], measured: &[Times]) -> Option<String> {
     let of = |name| measured.get(find(subjects, name)?.0);
     let [plain, hard, soft] = [of(SHAPE[0].1)?, of(SHAPE[1].1)?, of(SHAPE[2].1)?];
-    let [float, eight] = [0, 1].map(|way| {
-        let judged = match (&soft[way], &hard[way]) {
+    let [float, int8] = [0, 1].map(|way| {
+        let conclusion = match (&soft[way], &hard[way]) {
             (Ok(soft), Ok(hard)) if !soft.ms().differs(hard.ms()) => UNDECIDED,
-            (Ok(soft), Ok(hard)) if soft.ms().median > hard.ms().median => "as the paper says",
-            (Ok(_), Ok(_)) => "not what the paper says",
-            _ => "that says nothing",
+            (Ok(soft), Ok(hard)) if soft.ms().median > hard.ms().median => "this agrees with the paper",
+            (Ok(_), Ok(_)) => "this contradicts the paper",
+            _ => "nothing was measured",
         };
-        format!("{}: {judged}", change(&soft[way], &hard[way]))
+        format!("{}: {conclusion}", change(&soft[way], &hard[way]))
     });
     Some(format!(
-        "What swish changes in h-swish's time on the {label}: in f32 {float}; in 8 bits {eight}. What h-swish \
-         changes in ReLU6's: in f32 {}, in 8 bits {}.",
+        "Change in time from h-swish to swish on the {label}: in f32 {float}; in int8 {int8}. From ReLU6 to \
+         h-swish: in f32 {}, in int8 {}.",
         change(&hard[0], &plain[0]),
         change(&hard[1], &plain[1])
     ))
 }
 
-/// What 8 bits gain in size.
-fn smaller(subjects: &[Subject]) -> Option<String> {
+/// The size of int8 weights and biases relative to f32, from V1 to V3.
+fn sizes_of_weights(subjects: &[Subject]) -> Option<String> {
     let part = |subject: &Subject| {
         let [before, after] = subject.rounded.bytes;
         (subject.group == Group::Generations)
@@ -205,5 +208,5 @@ fn smaller(subjects: &[Subject]) -> Option<String> {
     };
     let parts: Vec<String> = subjects.iter().filter_map(part).collect();
     (!parts.is_empty())
-        .then(|| format!("In 8 bits weights and biases take of those in f32: {}.", parts.join(", ")))
+        .then(|| format!("Size of int8 weights and biases relative to f32: {}.", parts.join(", ")))
 }

@@ -1,4 +1,4 @@
-//! A network in f32 and in 8 bits, and how far apart its answers are.
+//! A network in f32 and in int8, and the errors of its int8 outputs.
 
 use std::{ops::Range, sync::Arc};
 
@@ -12,24 +12,24 @@ use crate::{
     zoo::{Network, Preprocessing},
 };
 
-/// The first scene that answers are compared on: the demo's networks were trained on none from here on.
+/// The first scene for comparing outputs. The demo's networks were not trained on scenes from here on.
 const COMPARED: u64 = 1_000_000_000;
 
-/// The first scene that ranges are measured on.
+/// The first scene for measuring ranges.
 const RANGES: u64 = 1_001_000_000;
 
-/// Scenes as a network takes them.
+/// Scenes as inputs of a network.
 pub struct Scenes {
-    /// Ranges and means are measured on these.
+    /// For measuring ranges and means.
     ranges: Vec<Tensor>,
-    /// Answers are compared on these.
+    /// For comparing outputs.
     compared: Vec<Tensor>,
-    /// The classes of those that are compared, as the demo's classifier has them.
+    /// The classes of the compared scenes, as indices of the demo's classifier.
     classes: Vec<usize>,
 }
 
 impl Scenes {
-    /// So many scenes for ranges, and so many to compare answers on.
+    /// Draws this many scenes for measuring ranges, and this many for comparing outputs.
     pub fn new(how: &Preprocessing, side: usize, [ranges, compared]: [u64; 2]) -> Result<Self> {
         let drawn = |seeds: Range<u64>| -> Result<Vec<(Tensor, usize)>> {
             let one = |seed| {
@@ -45,60 +45,60 @@ impl Scenes {
     }
 }
 
-/// A network in f32 and with all its layers in 8 bits.
+/// A network in f32 and with all its layers in int8.
 pub struct Rounded {
     pub float: Graph,
-    pub eight: Graph,
+    pub int8: Graph,
     pub input: Shape,
-    /// Of weights and biases, in f32 and in 8 bits.
+    /// Of weights and biases, in f32 and in int8.
     pub bytes: [u64; 2],
-    /// The relative error of the answer in 8 bits, for each scene.
+    /// The relative error of the int8 output, for each scene.
     pub errors: Vec<f64>,
-    /// Scenes whose best class is the right one, in f32 and in 8 bits.
-    pub right: [usize; 2],
-    /// Scenes whose best class in 8 bits is another than in f32.
+    /// Scenes whose most likely class is correct, in f32 and in int8.
+    pub correct: [usize; 2],
+    /// Scenes whose most likely class differs between int8 and f32.
     pub changed: usize,
 }
 
 impl Rounded {
-    /// Quantises the network, whatever noise that makes, and runs it both ways.
+    /// Quantises the network without a limit on the noise, and runs both versions.
     pub fn new(cpu: &Cpu, network: &Network, scenes: &Scenes) -> Result<Self> {
         let quantized = quantize::quantize(cpu, network, &scenes.ranges, f64::INFINITY, |_| {})?;
         let report = &quantized.report;
         let input = network.input_shape(1);
         let session = |graph| Session::of_graph(cpu, graph, input, Options::default());
-        let (mut float, mut eight) = (session(&network.graph)?, session(&quantized.graph)?);
-        let (mut errors, mut right, mut changed) = (Vec::new(), [0; 2], 0);
+        let (mut float, mut int8) = (session(&network.graph)?, session(&quantized.graph)?);
+        let (mut errors, mut correct, mut changed) = (Vec::new(), [0; 2], 0);
         for (scene, class) in scenes.compared.iter().zip(&scenes.classes) {
-            let answers = [float.run(scene)?, eight.run(scene)?];
-            let best = answers.each_ref().map(best);
-            right = [0, 1].map(|way| right[way] + usize::from(best[way] == *class));
+            let outputs = [float.run(scene)?, int8.run(scene)?];
+            let best = outputs.each_ref().map(best);
+            correct = [0, 1].map(|way| correct[way] + usize::from(best[way] == *class));
             changed += usize::from(best[0] != best[1]);
-            errors.push(relative_error(&answers[1], &answers[0]));
+            errors.push(relative_error(&outputs[1], &outputs[0]));
         }
         Ok(Self {
             input,
             bytes: [report.bytes_before, report.bytes_after],
             float: network.graph.clone(),
-            eight: quantized.graph,
+            int8: quantized.graph,
             errors,
-            right,
+            correct,
             changed,
         })
     }
 }
 
-/// The network with its batch norms scaled, layer by layer, so that the mean square of what each makes of a scene is
-/// about 1. Else values of random weights shrink or grow from layer to layer, as no trained network's do. To small ones
-/// swish is half of them, to large ones a ReLU: what is to be compared would not be measured.
+/// Scales the network's batch norms, layer by layer, so that the mean square of each one's output on a scene
+/// is about 1. Otherwise random weights make values shrink or grow from layer to layer, unlike trained ones.
+/// For small values swish is half the value, for large ones a ReLU: the activations would not be compared.
 pub fn scaled(cpu: &Cpu, network: &Network, scenes: &Scenes) -> Result<Network> {
     let mut network = network.clone();
     let ids: Vec<NodeId> = network.graph.nodes().map(|(id, _)| id).collect();
     for id in ids {
         let node = network.graph.node(id);
         let (Op::BatchNorm(norm), Some(scene)) = (&node.op, scenes.ranges.first()) else { continue };
-        let before = network.graph.answering(vec![("before".into(), node.inputs[0])]);
-        let map = Session::of_graph(cpu, &before, network.input_shape(1), Options::default())?.run(scene)?;
+        let prefix = network.graph.answering(vec![("before".into(), node.inputs[0])]);
+        let map = Session::of_graph(cpu, &prefix, network.input_shape(1), Options::default())?.run(scene)?;
         let squares = map.data().iter().map(|value| f64::from(*value).powi(2));
         let square = squares.sum::<f64>() / map.data().len().max(1) as f64;
         let variance = Arc::new(Tensor::from_fn(norm.variance.dims(), |_| square as f32));
@@ -114,11 +114,11 @@ fn best(scores: &Tensor) -> usize {
     (1..scores.len()).fold(0, |best, class| if scores[class] > scores[best] { class } else { best })
 }
 
-/// The length of what `found` is off, over the length of what it should be.
-fn relative_error(found: &Tensor, wanted: &Tensor) -> f64 {
+/// The norm of the error of `found`, over the norm of `expected`.
+fn relative_error(found: &Tensor, expected: &Tensor) -> f64 {
     let square = |value: f64| value * value;
-    let pairs = found.data().iter().zip(wanted.data());
-    let off: f64 = pairs.map(|(found, wanted)| square(f64::from(*found) - f64::from(*wanted))).sum();
-    let whole: f64 = wanted.data().iter().map(|value| square(f64::from(*value))).sum();
-    if off == 0.0 { 0.0 } else { (off / whole).sqrt() }
+    let pairs = found.data().iter().zip(expected.data());
+    let error: f64 = pairs.map(|(found, expected)| square(f64::from(*found) - f64::from(*expected))).sum();
+    let norm: f64 = expected.data().iter().map(|value| square(f64::from(*value))).sum();
+    if error == 0.0 { 0.0 } else { (error / norm).sqrt() }
 }

@@ -1,4 +1,4 @@
-//! The networks that are put in 8 bits.
+//! The networks that E8 quantises.
 
 use super::rounded::{Rounded, Scenes, scaled};
 use crate::{
@@ -18,20 +18,20 @@ use crate::{
     },
 };
 
-/// Networks of one shape, and the trained one as trained and with another activation.
+/// Activations of the networks of one shape and of the trained network, with the networks' names.
 pub const SHAPE: [(Activation, &str); 3] =
     [(Relu6, "all ReLU6"), (HardSwish, "all h-swish"), (Swish, "all swish")];
 pub const TRAINED: [(Activation, &str); 2] = [(HardSwish, "trained, h-swish"), (Swish, "trained, swish")];
 
-/// How much is measured.
+/// How much to measure.
 pub struct Sizes {
-    /// The shape, what figures call it, and how a network of it is made.
+    /// The shape of the networks with one activation: its name, its name in figures, and its builder.
     pub shape: (&'static str, &'static str, fn(&V3Options) -> Graph),
-    /// The generations, and what figures call them.
+    /// The generations, with their names in figures.
     pub networks: [(&'static str, &'static str); 3],
     /// Draws of random weights.
     pub draws: u32,
-    /// Scenes for ranges and for errors, of networks with random weights and of the trained one.
+    /// Scenes for ranges and for errors: for networks with random weights, and for the trained one.
     pub random: [u64; 2],
     pub trained: [u64; 2],
 }
@@ -48,7 +48,7 @@ impl Sizes {
     }
 }
 
-/// Networks that are compared with one another.
+/// A group of networks that are compared with each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Group {
     Shape,
@@ -56,12 +56,12 @@ pub enum Group {
     Trained,
 }
 
-/// A network both ways, and what tables call it.
+/// A network in f32 and in int8, with its name in tables.
 pub struct Subject {
     pub name: &'static str,
     pub group: Group,
     pub rounded: Rounded,
-    /// The relative errors of each draw of weights, the first that of `rounded`.
+    /// The relative errors of each draw of weights; the first draw is `rounded`.
     pub draws: Vec<Vec<f64>>,
 }
 
@@ -77,7 +77,7 @@ impl Subject {
     }
 }
 
-/// Every network in 8 bits; one that fails is left out and told.
+/// Quantises every network; one that fails is left out and recorded as a failure.
 pub fn all(lab: &mut Lab, sizes: &Sizes) -> Result<Vec<Subject>> {
     let cpu = lab.benches.iter().find_map(|bench| match &bench.device {
         Device::Cpu(cpu) => Some(cpu.clone()),
@@ -107,7 +107,7 @@ pub fn all(lab: &mut Lab, sizes: &Sizes) -> Result<Vec<Subject>> {
     Ok(subjects)
 }
 
-/// A network in 8 bits, with each draw of its weights.
+/// Quantises a network with each draw of its weights.
 fn subject(
     lab: &mut Lab,
     cpu: &Cpu,
@@ -122,21 +122,21 @@ fn subject(
         if lab.is_stopped() {
             break;
         }
-        lab.say(&format!("{name}, in 8 bits"));
-        // The trained one's batch norms are as trained.
+        lab.announce(&format!("{name} in int8"));
+        // The trained network keeps its batch norms.
         let network = if group == Group::Trained { Ok(network) } else { scaled(cpu, &network, scenes) };
         match network.and_then(|network| Rounded::new(cpu, &network, scenes)) {
             Ok(rounded) => {
                 draws.push(rounded.errors.clone());
                 first.get_or_insert(rounded);
             }
-            Err(error) => lab.failures.push(format!("{name}, in 8 bits: {error}")),
+            Err(error) => lab.failures.push(format!("{name} in int8: {error}")),
         }
     }
     first.map(|rounded| Subject { name, group, rounded, draws })
 }
 
-/// The graph with `activation` in place of h-swish.
+/// Returns the graph with `activation` in place of h-swish.
 fn with(graph: &Graph, activation: Activation) -> Graph {
     let mut graph = graph.clone();
     let ids: Vec<NodeId> = graph.nodes().map(|(id, _)| id).collect();

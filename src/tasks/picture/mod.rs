@@ -1,4 +1,4 @@
-//! A picture in memory, and how one is read from a file and made into one.
+//! Pictures in memory, and their reading from and writing to files.
 
 use std::fmt;
 
@@ -7,10 +7,10 @@ use crate::{Error, Result};
 #[cfg(feature = "image")]
 pub(crate) mod file;
 
-/// The most pixels that a file may hold: where Pillow suspects a decompression bomb.
+/// The most pixels of a file: Pillow's limit for decompression bombs.
 pub const PIXEL_LIMIT: u64 = 178_956_970;
 
-/// An RGB picture, eight bits a channel, rows from the top, no padding between them.
+/// An RGB picture with 8 bits per channel, rows from the top, without padding between rows.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Picture {
     width: usize,
@@ -19,10 +19,10 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// A picture of `width` x `height` pixels over `pixels`: red, green, blue, row by row.
+    /// A picture of `width` x `height` pixels from RGB bytes, row by row from the top.
     ///
     /// # Errors
-    /// [`Error::Input`] if a side is zero or `pixels` does not hold three bytes a pixel.
+    /// [`Error::Input`] if the width or height is zero or `pixels` does not hold three bytes per pixel.
     pub fn new(width: usize, height: usize, pixels: Vec<u8>) -> Result<Self> {
         if width == 0 || height == 0 {
             return Err(Error::Input(format!("a picture of {width} x {height} pixels is empty")));
@@ -36,27 +36,27 @@ impl Picture {
         Ok(Self { width, height, pixels })
     }
 
-    /// Pixels in a row.
+    /// The width in pixels.
     pub fn width(&self) -> usize {
         self.width
     }
 
-    /// Rows.
+    /// The height in pixels.
     pub fn height(&self) -> usize {
         self.height
     }
 
-    /// Red, green, blue, row by row from the top.
+    /// The RGB bytes, row by row from the top.
     pub fn pixels(&self) -> &[u8] {
         &self.pixels
     }
 
-    /// Red, green, blue, row by row from the top, to draw on.
+    /// The RGB bytes, row by row from the top, for drawing.
     pub fn pixels_mut(&mut self) -> &mut [u8] {
         &mut self.pixels
     }
 
-    /// The bytes alone.
+    /// Converts the picture into its RGB bytes.
     pub fn into_pixels(self) -> Vec<u8> {
         self.pixels
     }
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn new_refuses_what_does_not_fit() {
+    fn new_checks_the_number_of_bytes() {
         assert!(Picture::new(2, 1, vec![0; 6]).is_ok());
         for (width, height, len) in [(2, 1, 5), (0, 1, 0), (1, 0, 0), (usize::MAX, 2, 6)] {
             assert!(Picture::new(width, height, vec![0; len]).is_err(), "{width} x {height}, {len} bytes");

@@ -1,11 +1,11 @@
-//! Supernets: once-for-all's (arXiv 1908.09791), whose subnets share weights. Those of a block with an expansion of 4
-//! are the first channels of one of 6; a window of 5 is the middle of one of 7, by a small transform; a
-//! stage of 2 blocks is the first two of 4. `ofa_mbv3_d234_e346_k357_w1.0` and `_w1.2` are such files, and
-//! `assets/supernet` is.
+//! Supernets of once-for-all (arXiv 1908.09791), whose subnets share weights. A block with expansion 4 uses
+//! the first channels of the block with expansion 6. A 5x5 kernel is the centre of the 7x7 kernel, multiplied
+//! by a small matrix. A stage of 2 blocks uses the first 2 of 4 blocks. Examples are
+//! `ofa_mbv3_d234_e346_k357_w1.0`, `_w1.2` and `assets/supernet`.
 //!
-//! Two dimensions are added here, which need no further weights: a width, the first channels of each stage, and whether
-//! stages that have squeeze-excite use it. A `config.json` beside the weights says under `supernet` which values
-//! a supernet was trained for; see [`Space`].
+//! Two dimensions are added here, without further weights: a width, which keeps the first channels of each
+//! stage, and the use of squeeze-excite in stages that have it. The field `supernet` of a `config.json` next
+//! to the weights gives the values that the supernet was trained for; see [`Space`].
 
 mod slice;
 mod space;
@@ -16,7 +16,7 @@ use std::{
 };
 
 pub use slice::Slice;
-use space::among;
+use space::check_member;
 pub use space::{Cell, Space, Stack, Subnet};
 
 use super::{ofa, table::divisible};
@@ -25,14 +25,14 @@ use crate::{
     checkpoint::{Checkpoint, Config, Said, Tensors, superfluous},
 };
 
-/// Stages of blocks that there is something to choose for.
+/// The number of stages with choices.
 const STAGES: usize = 5;
 
-/// What its tensors' names begin with.
+/// The prefixes of a supernet's tensor names.
 const PARTS: [&str; 5] =
     ["first_conv.", "blocks.", "final_expand_layer.", "feature_mix_layer.", "classifier."];
 
-/// A supernet: weights, and what there is to choose from.
+/// A supernet: shared weights, and the space of subnets.
 ///
 /// ```
 /// # fn main() -> goldcrest::Result<()> {
@@ -49,14 +49,14 @@ pub struct Supernet {
     config: Option<Config>,
     tensors: BTreeMap<String, Tensor>,
     space: Space,
-    /// Sides of windows that the weights were trained for, the largest first.
-    sides: Vec<usize>,
-    /// The most output channels of the block behind the stem, and of each stage.
+    /// Kernel sizes that the weights were trained for, the largest first.
+    trained_kernels: Vec<usize>,
+    /// Maximum output channels of the first block and of each stage.
     channels: [usize; 1 + STAGES],
-    /// Whether blocks of a stage can have squeeze-excite.
+    /// The stages whose blocks can have squeeze-excite.
     squeezes: [bool; STAGES],
-    /// Blocks of each stage at most.
-    deepest: usize,
+    /// Maximum number of blocks in a stage.
+    max_depth: usize,
 }
 
 impl Supernet {
@@ -68,24 +68,24 @@ impl Supernet {
         Self::from_checkpoint(&Checkpoint::open(path)?, &Said::default())
     }
 
-    /// The supernet in a checkpoint. Of what is said, its root in the file and what to ignore there count.
+    /// Reads the supernet in a checkpoint. Only the overrides `root` and `ignore` apply.
     ///
     /// # Errors
-    /// [`Error::UnknownNetwork`] if it holds something else, [`Error::Checkpoint`] for a tensor that is missing, or not
-    /// as it should be, [`Error::File`] if its configuration has a space that its weights cannot fill.
-    pub fn from_checkpoint(checkpoint: &Checkpoint, said: &Said) -> Result<Self> {
-        let tensors = Tensors::new(checkpoint, &[ofa::ANCHOR], said)?;
-        if !is_one(&tensors) {
+    /// [`Error::UnknownNetwork`] if it is not a supernet, [`Error::Checkpoint`] for a tensor that is missing
+    /// or invalid, [`Error::File`] if the configuration's space does not fit the weights.
+    pub fn from_checkpoint(checkpoint: &Checkpoint, overrides: &Said) -> Result<Self> {
+        let tensors = Tensors::new(checkpoint, &[ofa::ANCHOR], overrides)?;
+        if !is_supernet(&tensors) {
             return Err(Error::UnknownNetwork(format!(
-                "{}: no supernet of once-for-all's, which have tensors such as {}",
+                "{}: no supernet: those of once-for-all have the tensor {}",
                 checkpoint.path().display(),
-                first("conv")
+                marker_tensor("conv")
             )));
         }
         let blocks = tensors.count("blocks.");
-        let deepest = blocks.saturating_sub(1) / STAGES;
-        if deepest == 0 || blocks != 1 + STAGES * deepest {
-            let reason = format!("has {blocks} blocks, not one and {STAGES} stages of as many each");
+        let max_depth = blocks.saturating_sub(1) / STAGES;
+        if max_depth == 0 || blocks != 1 + STAGES * max_depth {
+            let reason = format!("has {blocks} blocks, expected 1 and {STAGES} stages of equal depth");
             return Err(Error::file(checkpoint.path(), reason));
         }
         let inner = ofa::inner(&tensors);
@@ -102,59 +102,59 @@ impl Supernet {
             config: checkpoint.config.clone(),
             tensors: read,
             space: Space::default(),
-            sides: Vec::new(),
+            trained_kernels: Vec::new(),
             channels: [0; 1 + STAGES],
             squeezes: [false; STAGES],
-            deepest,
+            max_depth,
         };
         supernet.channels[0] = supernet.rows("blocks.0.conv.point_linear.conv.weight")?;
         for stage in 0..STAGES {
-            let block = format!("blocks.{}.conv", 1 + stage * deepest);
+            let block = format!("blocks.{}.conv", 1 + stage * max_depth);
             supernet.channels[1 + stage] =
                 supernet.rows(&format!("{block}.point_linear.conv.conv.weight"))?;
             supernet.squeezes[stage] =
                 supernet.tensors.contains_key(&format!("{block}.depth_conv.se.fc.reduce.weight"));
         }
         supernet.space = supernet.space_of(checkpoint.stem().unwrap_or_default())?;
-        supernet.sides = supernet.space.kernels.iter().rev().copied().collect();
-        // What is missing or misshapen anywhere is told now.
+        supernet.trained_kernels = supernet.space.kernels.iter().rev().copied().collect();
+        // Reports missing tensors and wrong shapes now.
         supernet.slice(&supernet.smallest())?;
         supernet.slice(&supernet.largest())?;
         Ok(supernet)
     }
 
-    /// The same with less to choose from.
+    /// Restricts the space.
     ///
     /// # Errors
-    /// [`Error::Input`] if `space` has what this one lacks.
+    /// [`Error::Input`] if `space` has a value that this space lacks.
     pub fn within(self, space: Space) -> Result<Self> {
         let path = self.path.clone();
         let no = |reason: String| Error::Input(format!("{}: {reason}", path.display()));
-        let space = space.checked(self.deepest).map_err(no)?;
-        self.space.holds(&space).map_err(no)?;
+        let space = space.checked(self.max_depth).map_err(no)?;
+        self.space.check_contains(&space).map_err(no)?;
         let narrowed = Self { space, ..self };
-        // Lists are sorted: what is between their ends is sliced as the ends are.
+        // Lists are sorted: if the smallest and the largest subnet can be sliced, so can all others.
         narrowed.slice(&narrowed.smallest())?;
         narrowed.slice(&narrowed.largest())?;
         Ok(narrowed)
     }
 
-    /// What there is to choose from.
+    /// The space of subnets.
     pub fn space(&self) -> &Space {
         &self.space
     }
 
-    /// Whether blocks of a stage can have squeeze-excite.
+    /// Returns whether blocks of a stage can have squeeze-excite.
     pub fn squeezes(&self, stage: usize) -> bool {
         self.squeezes[stage] && self.space.squeeze.contains(&true)
     }
 
-    /// Whether blocks of a stage can do without squeeze-excite.
+    /// Returns whether blocks of a stage can omit squeeze-excite.
     pub fn plain(&self, stage: usize) -> bool {
         !self.squeezes[stage] || self.space.squeeze.contains(&false)
     }
 
-    /// How many stages there is something to choose for.
+    /// The number of stages with choices.
     pub fn stages(&self) -> usize {
         STAGES
     }
@@ -164,7 +164,7 @@ impl Supernet {
         &self.path
     }
 
-    /// Its weights, by their names.
+    /// The weights by name.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.tensors.iter().map(|(name, tensor)| (&name[..], tensor))
     }
@@ -174,18 +174,19 @@ impl Supernet {
         divisible(self.channels[1 + stage] as f64 * width, 8).min(self.channels[1 + stage])
     }
 
-    /// The subnet that takes the last of every list: the largest, as lists are sorted.
+    /// The largest subnet: the last value of each list.
     pub fn largest(&self) -> Subnet {
-        self.alike(|count| count - 1)
+        self.uniform(|count| count - 1)
     }
 
-    /// The subnet that takes the first of every list: the smallest.
+    /// The smallest subnet: the first value of each list.
     pub fn smallest(&self) -> Subnet {
-        self.alike(|_| 0)
+        self.uniform(|_| 0)
     }
 
-    /// The subnet that takes from every list the same value everywhere; `at` gives its place in a list of a length.
-    fn alike(&self, at: impl Fn(usize) -> usize) -> Subnet {
+    /// The subnet with the same choices in all stages and blocks. `at` maps the length of a list to the
+    /// chosen index.
+    fn uniform(&self, at: impl Fn(usize) -> usize) -> Subnet {
         fn of<T: Copy>(list: &[T], at: impl Fn(usize) -> usize) -> T {
             list[at(list.len())]
         }
@@ -204,34 +205,34 @@ impl Supernet {
         }
     }
 
-    /// Whether a subnet is in the space.
+    /// Checks that a subnet is in the space.
     ///
     /// # Errors
-    /// What of it is not, and what there is instead.
+    /// A message with the first value that is not in the space, and the possible ones.
     pub fn contains(&self, subnet: &Subnet) -> Result<(), String> {
         let space = &self.space;
-        among("size", &space.sizes, &subnet.size)?;
-        among("width", &space.widths, &subnet.width)?;
+        check_member("size", &space.sizes, &subnet.size)?;
+        check_member("width", &space.widths, &subnet.width)?;
         if subnet.stages.len() != STAGES {
             return Err(format!("{} stages, not {STAGES}", subnet.stages.len()));
         }
         for (i, stage) in subnet.stages.iter().enumerate() {
-            among("depth", &space.depths, &stage.cells.len())?;
+            check_member("depth", &space.depths, &stage.cells.len())?;
             if stage.squeeze && !self.squeezes(i) {
                 return Err(format!("stage {} has no squeeze-excite", i + 1));
             }
             if !stage.squeeze && !self.plain(i) {
-                return Err(format!("stage {} has squeeze-excite: it ends in +se", i + 1));
+                return Err(format!("stage {} has squeeze-excite: end it in +se", i + 1));
             }
             for cell in &stage.cells {
-                among("kernel", &space.kernels, &cell.kernel)?;
-                among("expansion", &space.expansions, &cell.expansion)?;
+                check_member("kernel", &space.kernels, &cell.kernel)?;
+                check_member("expansion", &space.expansions, &cell.expansion)?;
             }
         }
         Ok(())
     }
 
-    /// The weights and the configuration of a subnet.
+    /// Cuts out the weights and the configuration of a subnet.
     ///
     /// # Errors
     /// [`Error::Input`] if the subnet is not in the space, [`Error::Checkpoint`] for a tensor that is missing or too
@@ -246,10 +247,10 @@ impl Supernet {
         self.tensors.get(key).ok_or_else(|| self.error(key, "is missing".into()))
     }
 
-    /// The first of a tensor's dimensions.
+    /// A tensor's first dimension.
     fn rows(&self, key: &str) -> Result<usize> {
         let first = self.tensor(key)?.dims().first().copied();
-        first.ok_or_else(|| self.error(key, "is a single number".into()))
+        first.ok_or_else(|| self.error(key, "is a scalar".into()))
     }
 
     fn error(&self, key: &str, reason: String) -> Error {
@@ -260,61 +261,64 @@ impl Supernet {
         self.config.as_ref()
     }
 
-    /// What the configuration, the file's name and the weights say that there is to choose from.
+    /// The space from the configuration or else from the file's name, checked against the weights.
     fn space_of(&self, stem: &str) -> Result<Space> {
-        let said = self.config().and_then(|config| Some((config, config.get("supernet")?)));
-        let space = match said {
+        let field = self.config().and_then(|config| Some((config, config.get("supernet")?)));
+        let space = match field {
             Some((config, value)) => {
                 let space = serde_json::from_value::<Space>(value.clone()).map_err(|e| e.to_string());
-                let space = space.and_then(|space| space.checked(self.deepest));
+                let space = space.and_then(|space| space.checked(self.max_depth));
                 space.map_err(|reason| config.error("supernet", reason))?
             }
             None => {
-                let space = named(stem, self.deepest).checked(self.deepest);
+                let space = space_from_name(stem, self.max_depth).checked(self.max_depth);
                 space.map_err(|reason| Error::file(&self.path, reason))?
             }
         };
-        let key = first("conv");
+        let key = marker_tensor("conv");
         let side = self.tensor(&key)?.dims().last().copied();
         if side != space.kernels.last().copied() {
-            let [side, most] = [side, space.kernels.last().copied()].map(Option::unwrap_or_default);
-            return Err(self.error(&key, format!("has windows of {side}x{side}, not of {most}x{most}")));
+            let [side, largest] = [side, space.kernels.last().copied()].map(Option::unwrap_or_default);
+            return Err(self.error(&key, format!("has {side}x{side} kernels, not {largest}x{largest}")));
         }
         Ok(space)
     }
 }
 
-/// The tensor that tells a supernet from its subnets.
-fn first(inner: &str) -> String {
+/// The tensor that distinguishes a supernet from a subnet.
+fn marker_tensor(inner: &str) -> String {
     format!("blocks.1.{inner}.depth_conv.conv.conv.weight")
 }
 
-/// Whether tensors are a supernet's.
-fn is_one(tensors: &Tensors) -> bool {
-    tensors.contains(&first(ofa::inner(tensors)))
+/// True if the tensors are a supernet's.
+fn is_supernet(tensors: &Tensors) -> bool {
+    tensors.contains(&marker_tensor(ofa::inner(tensors)))
 }
 
-/// Of a checkpoint that holds a supernet the subnet that was said, or else the largest, with a sentence that says so.
+/// The requested subnet of a checkpoint with a supernet, by default the largest, with a note about the
+/// choice. None if the checkpoint has no supernet.
 ///
 /// # Errors
 /// Those of [`Supernet::from_checkpoint`] and [`Supernet::slice`].
-pub(super) fn subnet_in(checkpoint: &Checkpoint, said: &Said) -> Result<Option<(Checkpoint, String)>> {
-    let begins = checkpoint.keys().any(|key| key.ends_with(ofa::ANCHOR.first));
-    if !begins || !Tensors::new(checkpoint, &[ofa::ANCHOR], said).is_ok_and(|tensors| is_one(&tensors)) {
+pub(super) fn subnet_in(checkpoint: &Checkpoint, overrides: &Said) -> Result<Option<(Checkpoint, String)>> {
+    let has_anchor = checkpoint.keys().any(|key| key.ends_with(ofa::ANCHOR.first));
+    if !has_anchor
+        || !Tensors::new(checkpoint, &[ofa::ANCHOR], overrides).is_ok_and(|tensors| is_supernet(&tensors))
+    {
         return Ok(None);
     }
-    let supernet = Supernet::from_checkpoint(checkpoint, said)?;
-    let chosen = said.get(checkpoint.config.as_ref(), "subnet", |text| text.parse::<Subnet>().ok())?;
+    let supernet = Supernet::from_checkpoint(checkpoint, overrides)?;
+    let chosen = overrides.get(checkpoint.config.as_ref(), "subnet", |text| text.parse::<Subnet>().ok())?;
     let (subnet, which) = match chosen {
-        Some(chosen) => (chosen.value, "the one that was said"),
+        Some(chosen) => (chosen.value, "the requested"),
         None => (supernet.largest(), "the largest"),
     };
-    let note = format!("a supernet: of its networks this is {which}, --set subnet={subnet}");
+    let note = format!("a supernet: opened as {which} subnet, --set subnet={subnet}");
     Ok(Some((supernet.slice(&subnet)?.checkpoint(checkpoint.path())?, note)))
 }
 
-/// The space that a published file's name tells, `ofa_mbv3_d234_e346_k357_w1.0`: a digit for each value.
-fn named(stem: &str, deepest: usize) -> Space {
+/// The space in a published file's name, such as `ofa_mbv3_d234_e346_k357_w1.0`, with one digit per value.
+fn space_from_name(stem: &str, max_depth: usize) -> Space {
     let digits = |letter: char| {
         let part = stem.split('_').find_map(|part| part.strip_prefix(letter))?;
         let values = part.chars().map(|digit| digit.to_digit(10).map(|n| n as usize));
@@ -322,7 +326,7 @@ fn named(stem: &str, deepest: usize) -> Space {
     };
     let space = Space::default();
     Space {
-        depths: digits('d').unwrap_or_else(|| (deepest.min(2)..=deepest).collect()),
+        depths: digits('d').unwrap_or_else(|| (max_depth.min(2)..=max_depth).collect()),
         expansions: digits('e').unwrap_or(space.expansions),
         kernels: digits('k').unwrap_or(space.kernels),
         ..Space::default()

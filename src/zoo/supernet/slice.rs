@@ -1,4 +1,4 @@
-//! The weights of a subnet, cut from a supernet's.
+//! Cuts a subnet's weights out of a supernet's.
 
 use std::collections::BTreeMap;
 
@@ -11,15 +11,15 @@ use crate::{
     zoo::{Checkpoint, Network, Resize, ofa, table::divisible},
 };
 
-/// What the tensors of a batch norm are called.
+/// The names of a batch norm's tensors.
 const NORM: [&str; 4] = ["weight", "bias", "running_mean", "running_var"];
 
-/// A subnet by itself: tensors under the names of once-for-all's plain networks, and the configuration that belongs to
-/// them. Its batch norms have the supernet's statistics, which are those of the largest: of others they have to be
-/// found anew, as [`crate::search::calibrate`] does.
+/// A separate subnet: tensors with the names of once-for-all's plain networks, and their configuration. Its
+/// batch norms have the supernet's statistics, which fit only the largest subnet.
+/// [`crate::search::calibrate`] recomputes them for others.
 #[derive(Debug, Clone)]
 pub struct Slice {
-    /// Which subnet it is.
+    /// The subnet's choices.
     pub subnet: Subnet,
     tensors: BTreeMap<String, Tensor>,
     config: Value,
@@ -31,21 +31,21 @@ impl Slice {
         format!("{:#}\n", self.config)
     }
 
-    /// The bytes of its file, in safetensors.
+    /// Encodes the tensors as a safetensors file.
     ///
     /// # Errors
-    /// [`Error::File`] if they are too many to be counted.
+    /// [`Error::File`] if the file would be too large.
     pub fn encode(&self) -> Result<Vec<u8>> {
-        let wrong = |error: safetensors::SafeTensorError| Error::file("the subnet", error);
+        let too_large = |error: safetensors::SafeTensorError| Error::file("the subnet", error);
         let mut views = Vec::new();
         for (key, tensor) in &self.tensors {
             let bytes = bytemuck::cast_slice(tensor.data());
-            views.push((key, TensorView::new(Dtype::F32, tensor.dims().to_vec(), bytes).map_err(wrong)?));
+            views.push((key, TensorView::new(Dtype::F32, tensor.dims().to_vec(), bytes).map_err(too_large)?));
         }
-        safetensors::serialize(views, None).map_err(wrong)
+        safetensors::serialize(views, None).map_err(too_large)
     }
 
-    /// As a checkpoint in memory, under a name for errors.
+    /// Makes a checkpoint in memory; `name` is for errors.
     ///
     /// # Errors
     /// As [`Slice::encode`].
@@ -53,7 +53,7 @@ impl Slice {
         Checkpoint::from_bytes(name, self.encode()?, Some(&self.config()), None)
     }
 
-    /// As a network.
+    /// Builds the network.
     ///
     /// # Errors
     /// Those of [`Network::from_checkpoint`].
@@ -62,7 +62,7 @@ impl Slice {
         Network::from_checkpoint(&self.checkpoint(name.as_ref())?, None)
     }
 
-    /// Gives a batch norm, by its module's name, other statistics.
+    /// Replaces the statistics of the batch norm with this module name.
     pub fn set_statistics(&mut self, norm: &str, mean: Tensor, variance: Tensor) {
         for (name, tensor) in [("running_mean", mean), ("running_var", variance)] {
             self.tensors.insert(format!("{norm}.{name}"), tensor);
@@ -70,18 +70,18 @@ impl Slice {
     }
 }
 
-/// Cuts `subnet` from `supernet`, which contains it.
+/// Cuts `subnet` out of `supernet`, which contains it.
 pub(super) fn slice(supernet: &Supernet, subnet: &Subnet) -> Result<Slice> {
     let mut cut = Cut { supernet, tensors: BTreeMap::new() };
     let stem = supernet.channels[0];
-    for (module, tensor) in supernet.tensors.iter().filter(|(name, _)| is_whole(name)) {
+    for (module, tensor) in supernet.tensors.iter().filter(|(name, _)| is_shared(name)) {
         cut.tensors.insert(module.clone(), tensor.clone());
     }
     let (mut inputs, mut placed) = (stem, 1);
     for (stage, stack) in subnet.stages.iter().enumerate() {
         let outputs = supernet.outputs(stage, subnet.width);
         for (i, cell) in stack.cells.iter().enumerate() {
-            let from = format!("blocks.{}.conv", 1 + stage * supernet.deepest + i);
+            let from = format!("blocks.{}.conv", 1 + stage * supernet.max_depth + i);
             let squeeze = stack.squeeze && supernet.squeezes(stage);
             cut.block(&from, &format!("blocks.{placed}.conv"), *cell, squeeze, [inputs, outputs])?;
             (inputs, placed) = (outputs, placed + 1);
@@ -93,8 +93,8 @@ pub(super) fn slice(supernet: &Supernet, subnet: &Subnet) -> Result<Slice> {
     Ok(Slice { subnet: subnet.clone(), tensors: cut.tensors, config: config(supernet, subnet) })
 }
 
-/// Whether every subnet has all of a tensor.
-fn is_whole(name: &str) -> bool {
+/// True for a tensor that every subnet has in full.
+fn is_shared(name: &str) -> bool {
     ["first_conv.", "blocks.0.", "feature_mix_layer.", "classifier."]
         .iter()
         .any(|part| name.starts_with(part))
@@ -106,7 +106,7 @@ struct Cut<'a> {
 }
 
 impl Cut<'_> {
-    /// A block with so many input and output channels.
+    /// Cuts a block with these input and output channels.
     fn block(
         &mut self,
         from: &str,
@@ -119,7 +119,7 @@ impl Cut<'_> {
         let [module, under] = [from, to].map(|block| format!("{block}.inverted_bottleneck"));
         self.conv(&module, &under, &[Some(expanded), Some(inputs)])?;
         let [module, under] = [from, to].map(|block| format!("{block}.depth_conv"));
-        self.window(&module, &under, expanded, cell.kernel)?;
+        self.depthwise(&module, &under, expanded, cell.kernel)?;
         self.norm(&format!("{module}.bn.bn"), &format!("{under}.bn"), Some(expanded))?;
         if squeeze {
             let squeezed = divisible((expanded / 4) as f64, 8);
@@ -139,7 +139,7 @@ impl Cut<'_> {
         self.conv(&module, &under, &[Some(outputs), Some(expanded)])
     }
 
-    /// A pointwise convolution and its batch norm.
+    /// Cuts a pointwise convolution and its batch norm.
     fn conv(&mut self, from: &str, to: &str, channels: &[Option<usize>]) -> Result<()> {
         self.copy(&format!("{from}.conv.conv.weight"), &format!("{to}.conv.weight"), channels)?;
         self.norm(&format!("{from}.bn.bn"), &format!("{to}.bn"), channels[0])
@@ -150,7 +150,7 @@ impl Cut<'_> {
             .try_for_each(|name| self.copy(&format!("{from}.{name}"), &format!("{to}.{name}"), &[channels]))
     }
 
-    /// The first of a tensor's dimensions, as many as `dims` says of each; of others all.
+    /// Copies the first `dims[i]` elements of each dimension `i`; all of them where `dims` has no number.
     fn copy(&mut self, from: &str, to: &str, dims: &[Option<usize>]) -> Result<()> {
         let tensor = prefix(self.supernet.tensor(from)?, dims);
         let tensor = tensor.map_err(|reason| self.supernet.error(from, reason))?;
@@ -158,12 +158,13 @@ impl Cut<'_> {
         Ok(())
     }
 
-    /// Depthwise windows of a side: the middle of the next larger ones, by their transform, beginning with the largest.
-    fn window(&mut self, from: &str, to: &str, channels: usize, side: usize) -> Result<()> {
+    /// Cuts depthwise kernels of size `side`. From the largest size on, the centre of each kernel, multiplied
+    /// by the supernet's matrix, is the kernel of the next smaller size.
+    fn depthwise(&mut self, from: &str, to: &str, channels: usize, side: usize) -> Result<()> {
         let key = format!("{from}.conv.conv.weight");
         let whole = prefix(self.supernet.tensor(&key)?, &[Some(channels)]);
-        let mut windows = whole.map_err(|reason| self.supernet.error(&key, reason))?.into_data();
-        let mut sides = self.supernet.sides.iter().copied();
+        let mut kernels = whole.map_err(|reason| self.supernet.error(&key, reason))?.into_data();
+        let mut sides = self.supernet.trained_kernels.iter().copied();
         let mut larger = sides.next().unwrap_or(side);
         for smaller in sides.take_while(|smaller| *smaller >= side) {
             let key = format!("{from}.conv.{larger}to{smaller}_matrix");
@@ -173,35 +174,36 @@ impl Cut<'_> {
                 let found = matrix.dims();
                 return Err(self.supernet.error(&key, format!("expected {area}x{area}, found {found:?}")));
             }
-            windows = transformed(&windows, larger, smaller, matrix.data());
+            kernels = transformed(&kernels, larger, smaller, matrix.data());
             larger = smaller;
         }
-        let windows = Tensor::new([channels, 1, side, side], windows);
-        self.tensors.insert(format!("{to}.conv.weight"), windows?);
+        let kernels = Tensor::new([channels, 1, side, side], kernels);
+        self.tensors.insert(format!("{to}.conv.weight"), kernels?);
         Ok(())
     }
 }
 
-/// The middle of each window of the side `larger`, multiplied by a matrix of `smaller`² x `smaller`².
-fn transformed(windows: &[f32], larger: usize, smaller: usize, matrix: &[f32]) -> Vec<f32> {
+/// The `smaller` x `smaller` centre of each `larger` x `larger` kernel, multiplied by a `smaller`² x
+/// `smaller`² matrix.
+fn transformed(kernels: &[f32], larger: usize, smaller: usize, matrix: &[f32]) -> Vec<f32> {
     let (edge, area) = ((larger - smaller) / 2, smaller * smaller);
-    let middle = |window: &[f32], at: usize| window[(edge + at / smaller) * larger + edge + at % smaller];
-    let each = windows.chunks_exact(larger * larger).flat_map(|window| {
-        let middle: Vec<f64> = (0..area).map(|at| f64::from(middle(window, at))).collect();
+    let central = |kernel: &[f32], at: usize| kernel[(edge + at / smaller) * larger + edge + at % smaller];
+    let each = kernels.chunks_exact(larger * larger).flat_map(|kernel| {
+        let centre: Vec<f64> = (0..area).map(|at| f64::from(central(kernel, at))).collect();
         let row =
-            move |row: &[f32]| row.iter().zip(&middle).map(|(m, w)| f64::from(*m) * w).sum::<f64>() as f32;
+            move |row: &[f32]| row.iter().zip(&centre).map(|(m, w)| f64::from(*m) * w).sum::<f64>() as f32;
         matrix.chunks_exact(area).map(row)
     });
     each.collect()
 }
 
-/// The first of each of a tensor's dimensions.
+/// The first `dims[i]` elements of each dimension `i` of a tensor; all of them where `dims` has no number.
 fn prefix(tensor: &Tensor, dims: &[Option<usize>]) -> Result<Tensor, String> {
     let whole = tensor.dims();
     let wanted: Vec<usize> =
         whole.iter().enumerate().map(|(i, &n)| dims.get(i).copied().flatten().unwrap_or(n)).collect();
     if whole.len() < dims.len() || wanted.iter().zip(whole).any(|(wanted, there)| wanted > there) {
-        return Err(format!("has the shape {whole:?}, of which a subnet needs the first {wanted:?}"));
+        return Err(format!("has the shape {whole:?}, but the subnet needs at least {wanted:?}"));
     }
     let inner: usize = whole.iter().skip(2).product();
     let (row, kept) = (whole.get(1).map_or(1, |n| n * inner), wanted.get(1).map_or(1, |n| n * inner));
@@ -210,7 +212,7 @@ fn prefix(tensor: &Tensor, dims: &[Option<usize>]) -> Result<Tensor, String> {
     Tensor::new(wanted, data).map_err(|error| error.to_string())
 }
 
-/// What a network's own `config.json` says: that of the supernet, for this subnet.
+/// The subnet's `config.json`: the supernet's, adapted to this subnet.
 fn config(supernet: &Supernet, subnet: &Subnet) -> Value {
     let mut fields: Map<String, Value> = supernet
         .config()
@@ -228,7 +230,7 @@ fn config(supernet: &Supernet, subnet: &Subnet) -> Value {
     if let Some(pictures) = fields.get_mut("pretrained_cfg").and_then(Value::as_object_mut) {
         pictures.insert("input_size".into(), input);
     } else if fields.contains_key("input_size") {
-        // As older files have it.
+        // Older files have this field at the top level.
         fields.insert("input_size".into(), input);
     } else {
         fields.insert("size".into(), json!(subnet.size));

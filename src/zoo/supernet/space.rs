@@ -1,29 +1,29 @@
-//! What a supernet has to choose from, and a choice.
+//! A supernet's space of subnets, and a subnet's choices.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// What there is to choose from. Every list is sorted.
+/// The values that subnets can choose from. Each list is sorted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Space {
-    /// Sides of depthwise windows, of each block.
+    /// Depthwise kernel sizes, per block.
     pub kernels: Vec<usize>,
-    /// Expanded channels over input channels, of each block.
+    /// Expansion ratios (expanded channels divided by input channels), per block.
     pub expansions: Vec<usize>,
-    /// Blocks, of each stage.
+    /// Numbers of blocks, per stage.
     pub depths: Vec<usize>,
-    /// Output channels over the most that there are, of all stages alike.
+    /// Output channels as a fraction of the maximum, the same for all stages.
     pub widths: Vec<f64>,
-    /// Whether stages that can have squeeze-excite have it, of each stage.
+    /// Use of squeeze-excite in stages that can have it, per stage.
     pub squeeze: Vec<bool>,
     /// Rows and columns of the picture.
     pub sizes: Vec<usize>,
 }
 
 impl Default for Space {
-    /// That of the supernets that once-for-all's authors published.
+    /// The space of once-for-all's published supernets.
     fn default() -> Self {
         Self {
             kernels: vec![3, 5, 7],
@@ -37,15 +37,15 @@ impl Default for Space {
 }
 
 impl Space {
-    /// Puts the lists in order, and says what is wrong with them.
-    pub(super) fn checked(mut self, deepest: usize) -> Result<Self, String> {
+    /// Checks and sorts the lists.
+    pub(super) fn checked(mut self, max_depth: usize) -> Result<Self, String> {
         fn ordered<T: PartialOrd>(name: &str, list: &mut [T]) -> Result<(), String> {
             if list.is_empty() {
                 return Err(format!("{name} is empty"));
             }
             list.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
             match list.windows(2).any(|pair| pair[0] == pair[1]) {
-                true => Err(format!("{name} has a value twice")),
+                true => Err(format!("{name} has a duplicate value")),
                 false => Ok(()),
             }
         }
@@ -58,13 +58,13 @@ impl Space {
         };
         within("kernels", &self.kernels, 1..=15)?;
         within("expansions", &self.expansions, 1..=16)?;
-        within("depths", &self.depths, 1..=deepest)?;
+        within("depths", &self.depths, 1..=max_depth)?;
         within("sizes", &self.sizes, 32..=1024)?;
         if let Some(even) = self.kernels.iter().find(|kernel| **kernel % 2 == 0) {
-            return Err(format!("kernels has {even}, which has no middle"));
+            return Err(format!("kernels has {even}, expected odd numbers"));
         }
         if let Some(width) = self.widths.iter().find(|width| !(**width > 0.0 && **width <= 1.0)) {
-            return Err(format!("widths has {width}, expected a share of 1"));
+            return Err(format!("widths has {width}, expected a number above 0 and at most 1"));
         }
         ordered("kernels", &mut self.kernels)?;
         ordered("expansions", &mut self.expansions)?;
@@ -77,10 +77,10 @@ impl Space {
 }
 
 impl Space {
-    /// Whether all of `less` is in this one.
-    pub(super) fn holds(&self, less: &Self) -> Result<(), String> {
+    /// Checks that all values of `less` are in this space.
+    pub(super) fn check_contains(&self, less: &Self) -> Result<(), String> {
         fn all<T: PartialEq + fmt::Display>(what: &str, list: &[T], less: &[T]) -> Result<(), String> {
-            less.iter().try_for_each(|value| among(what, list, value))
+            less.iter().try_for_each(|value| check_member(what, list, value))
         }
         all("kernel", &self.kernels, &less.kernels)?;
         all("expansion", &self.expansions, &less.expansions)?;
@@ -91,8 +91,12 @@ impl Space {
     }
 }
 
-/// Whether a value is one of a list's.
-pub(super) fn among<T: PartialEq + fmt::Display>(what: &str, list: &[T], value: &T) -> Result<(), String> {
+/// Checks that a value is in a list.
+pub(super) fn check_member<T: PartialEq + fmt::Display>(
+    what: &str,
+    list: &[T],
+    value: &T,
+) -> Result<(), String> {
     if list.contains(value) {
         return Ok(());
     }
@@ -100,26 +104,26 @@ pub(super) fn among<T: PartialEq + fmt::Display>(what: &str, list: &[T], value: 
     Err(format!("no {what} of {value}: there are {}", known.join(", ")))
 }
 
-/// A block's choice.
+/// A block's choices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Cell {
-    /// The side of the depthwise window.
+    /// The depthwise kernel size.
     pub kernel: usize,
-    /// Expanded channels over input channels.
+    /// The expansion ratio: expanded channels divided by input channels.
     pub expansion: usize,
 }
 
-/// A stage's choice.
+/// A stage's choices.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Stack {
-    /// Whether its blocks have squeeze-excite, where they can.
+    /// True if the blocks have squeeze-excite.
     pub squeeze: bool,
-    /// Its blocks, in order.
+    /// The blocks, in order.
     pub cells: Vec<Cell>,
 }
 
-/// A network of a supernet. As text: the size, the width and the stages, with commas between, and of each stage its
-/// blocks and whether they have squeeze-excite.
+/// A subnet's choices. As text: the size, the width and the stages, separated by commas. A stage is its
+/// blocks, followed by `se` if they have squeeze-excite, joined by `+`.
 ///
 /// ```
 /// use goldcrest::zoo::Subnet;
@@ -133,9 +137,9 @@ pub struct Stack {
 pub struct Subnet {
     /// Rows and columns of the picture.
     pub size: usize,
-    /// Output channels over the most that there are.
+    /// Output channels as a fraction of the maximum.
     pub width: f64,
-    /// Its stages, in order.
+    /// The stages, in order.
     pub stages: Vec<Stack>,
 }
 

@@ -1,4 +1,4 @@
-//! Graphs layer by layer, with weights that depend on nothing but the layers' names.
+//! Builds graphs layer by layer, with random weights seeded by the layers' names.
 
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ use crate::{
     random::Random,
 };
 
-/// A graph in the making: each layer reads the latest value and makes the next.
+/// Builds a graph layer by layer: each layer reads the current value and replaces it.
 ///
-/// A convolution is three nodes, as in the libraries: the convolution, its batch norm, its
-/// activation. Weights are random and scaled by how many each sum has, so that values neither
-/// vanish nor explode; batch norms do next to nothing.
+/// A convolution is three nodes, as in the libraries: the convolution, its batch norm and its activation.
+/// Weights are random and scaled by the fan-in, so that values do not vanish or explode. Batch norms are
+/// close to the identity.
 ///
 /// ```
 /// use goldcrest::{graph::Activation::Relu6, zoo::synthetic::Builder};
@@ -28,51 +28,51 @@ use crate::{
 pub struct Builder {
     graph: Graph,
     at: NodeId,
-    /// Of every value so far.
+    /// Channels of each node's value.
     channels: Vec<usize>,
-    /// The next layer's name, if it was given one.
+    /// The next layer's name, if it was given.
     name: Option<String>,
-    /// What names begin with where they decide weights.
-    draw: String,
+    /// A prefix of layer names in the weights' seeds.
+    seed_prefix: String,
 }
 
 impl Builder {
-    /// Begins with an input of so many channels.
+    /// Starts with an input of `channels` channels.
     pub fn new(channels: usize) -> Self {
         let mut graph = Graph::default();
         let at = graph.push("input", Op::Input(channels), &[]);
-        Self { graph, at, channels: vec![channels], name: None, draw: String::new() }
+        Self { graph, at, channels: vec![channels], name: None, seed_prefix: String::new() }
     }
 
-    /// Other weights of the same layers: another draw for each number, and for 0 those of every network here.
+    /// Draws other weights for the same layers. 0 gives the default weights.
     pub fn drawn(self, draw: u32) -> Self {
-        Self { draw: if draw == 0 { String::new() } else { format!("{draw}.") }, ..self }
+        Self { seed_prefix: if draw == 0 { String::new() } else { format!("{draw}.") }, ..self }
     }
 
-    /// The latest value.
+    /// The current value.
     pub fn at(&self) -> NodeId {
         self.at
     }
 
-    /// Its channels.
+    /// The current value's channels.
     pub fn channels(&self) -> usize {
         self.channels[self.at.index()]
     }
 
-    /// Goes back to an earlier value of this builder: the next layer reads it.
+    /// Makes an earlier value of this builder the current one.
     pub fn back_to(&mut self, earlier: NodeId) -> &mut Self {
         self.at = earlier;
         self
     }
 
-    /// Names the next layer, and so decides its weights. A layer without a name is called after
-    /// what it does and how many nodes came before it.
+    /// Names the next layer, which also seeds its weights. The default name is the kind of layer and the
+    /// number of nodes so far.
     pub fn named(&mut self, name: impl Into<String>) -> &mut Self {
         self.name = Some(name.into());
         self
     }
 
-    /// A convolution of a `kernel` x `kernel` window over all channels.
+    /// Adds a dense `kernel` x `kernel` convolution.
     pub fn conv(
         &mut self,
         kernel: usize,
@@ -84,26 +84,27 @@ impl Builder {
         self.normed(&name, kernel, outputs, stride, 1, activation)
     }
 
-    /// A convolution of a `kernel` x `kernel` window over each channel by itself.
+    /// Adds a depthwise `kernel` x `kernel` convolution.
     pub fn depthwise(&mut self, kernel: usize, stride: usize, activation: Activation) -> &mut Self {
         let (name, channels) = (self.name("depthwise"), self.channels());
         self.normed(&name, kernel, channels, stride, channels, activation)
     }
 
-    /// A convolution of one pixel at a time.
+    /// Adds a 1x1 convolution.
     pub fn pointwise(&mut self, outputs: usize, activation: Activation) -> &mut Self {
         let name = self.name("pointwise");
         self.normed(&name, 1, outputs, 1, 1, activation)
     }
 
-    /// A fully connected layer with a bias and without batch norm, on a map of one pixel.
+    /// Adds a fully connected layer on a map of one pixel, with a bias and without batch norm.
     pub fn fully_connected(&mut self, outputs: usize, activation: Activation) -> &mut Self {
         let name = self.name("fully_connected");
         self.biased(&name, outputs, activation, true)
     }
 
-    /// Scales each channel by a gate between 0 and 1: the mean, `squeezed` channels with this
-    /// activation, and back with a hard sigmoid.
+    /// Adds squeeze-excite, which scales each channel by a gate between 0 and 1. The gate is the mean, a
+    /// layer to `squeezed` channels with this activation, and a layer back to all channels with a hard
+    /// sigmoid.
     pub fn squeeze_excite(&mut self, squeezed: usize, activation: Activation) -> &mut Self {
         let (name, map, channels) = (self.name("squeeze_excite"), self.at, self.channels());
         self.push(format!("{name}.pool"), Op::GlobalPool, channels);
@@ -118,25 +119,25 @@ impl Builder {
         self.push_reading(name, Op::Add, &[from, self.at], channels)
     }
 
-    /// An activation by itself, as behind a sum.
+    /// Adds a separate activation, such as that after a residual sum.
     pub fn activation(&mut self, activation: Activation) -> &mut Self {
         let (name, channels) = (self.name("activation"), self.channels());
         self.push(name, Op::Activation(activation), channels)
     }
 
-    /// The largest value of each `kernel` x `kernel` window.
+    /// Adds max pooling with a `kernel` x `kernel` window.
     pub fn max_pool(&mut self, kernel: usize, stride: usize) -> &mut Self {
         let (name, channels) = (self.name("max_pool"), self.channels());
         self.push(name, Op::MaxPool(MaxPool { kernel, stride }), channels)
     }
 
-    /// The mean over rows and columns.
+    /// Adds global average pooling.
     pub fn global_pool(&mut self) -> &mut Self {
         let (name, channels) = (self.name("global_pool"), self.channels());
         self.push(name, Op::GlobalPool, channels)
     }
 
-    /// The graph, whose answer is the last value that was made.
+    /// Returns the graph, whose output is the last node's value.
     pub fn finish(self) -> Graph {
         self.graph
     }
@@ -155,7 +156,7 @@ impl Builder {
         self
     }
 
-    /// A convolution with its batch norm and its activation.
+    /// Adds a convolution with its batch norm and its activation.
     fn normed(
         &mut self,
         name: &str,
@@ -167,10 +168,10 @@ impl Builder {
     ) -> &mut Self {
         let fan_in = self.channels() / groups * kernel * kernel;
         let dims = [outputs, self.channels() / groups, kernel, kernel];
-        let weight = self.noise(name, dims, 0.0, spread(fan_in, gain(activation)));
+        let weight = self.random_tensor(name, dims, 0.0, spread(fan_in, gain(activation)));
         self.push_conv(name, weight, None, stride, groups, false);
         let vector = |what: &str, centre, spread| {
-            Arc::new(self.noise(&format!("{name}.norm.{what}"), [outputs], centre, spread))
+            Arc::new(self.random_tensor(&format!("{name}.norm.{what}"), [outputs], centre, spread))
         };
         let norm = BatchNorm {
             gamma: vector("gamma", 1.0, 0.1),
@@ -183,17 +184,17 @@ impl Builder {
         self.activated(name, activation)
     }
 
-    /// A fully connected layer with its bias and its activation.
+    /// Adds a fully connected layer with its bias and its activation.
     fn biased(&mut self, name: &str, outputs: usize, activation: Activation, linear: bool) -> &mut Self {
         let inputs = self.channels();
-        let weight = self.noise(name, [outputs, inputs, 1, 1], 0.0, spread(inputs, gain(activation)));
-        let bias = self.noise(&format!("{name}.bias"), [outputs], 0.0, 0.1);
+        let weight = self.random_tensor(name, [outputs, inputs, 1, 1], 0.0, spread(inputs, gain(activation)));
+        let bias = self.random_tensor(&format!("{name}.bias"), [outputs], 0.0, 0.1);
         self.push_conv(name, weight, Some(Arc::new(bias)), 1, 1, linear);
         self.activated(name, activation)
     }
 
-    fn noise(&self, name: &str, dims: impl Into<Vec<usize>>, centre: f32, spread: f32) -> Tensor {
-        noise(&format!("{}{name}", self.draw), dims, centre, spread)
+    fn random_tensor(&self, name: &str, dims: impl Into<Vec<usize>>, centre: f32, spread: f32) -> Tensor {
+        random_tensor(&format!("{}{name}", self.seed_prefix), dims, centre, spread)
     }
 
     fn push_conv(
@@ -227,7 +228,7 @@ impl Builder {
     }
 }
 
-/// What the variance of weights is multiplied by, to make up for what the activation behind them cuts off.
+/// The factor on the variance of weights that compensates for the loss in the following activation.
 pub(super) fn gain(activation: Activation) -> f32 {
     match activation {
         Activation::Identity => 1.0,
@@ -237,16 +238,14 @@ pub(super) fn gain(activation: Activation) -> f32 {
     }
 }
 
-/// Half the range of weights of `fan_in` inputs, so that the mean square of the sums is `gain` times that of the
-/// inputs.
+/// Half the range of weights, such that sums over `fan_in` inputs have `gain` times the inputs' mean square.
 pub(super) fn spread(fan_in: usize, gain: f32) -> f32 {
-    // A uniform distribution's deviation is its half width over the root of three.
+    // A uniform distribution's standard deviation is half its width divided by sqrt(3).
     (3.0 * gain / fan_in.max(1) as f32).sqrt()
 }
 
-/// Values within `spread` of `centre` that depend on nothing but the name: its FNV-1a hash,
-/// counted up and mixed by splitmix64.
-pub(super) fn noise(name: &str, dims: impl Into<Vec<usize>>, centre: f32, spread: f32) -> Tensor {
+/// Values within `spread` of `centre`, seeded by the FNV-1a hash of `name`.
+pub(super) fn random_tensor(name: &str, dims: impl Into<Vec<usize>>, centre: f32, spread: f32) -> Tensor {
     let seed = name
         .bytes()
         .fold(0xCBF2_9CE4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3));

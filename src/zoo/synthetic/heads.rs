@@ -1,4 +1,4 @@
-//! Tensors of the segmentation and detection heads, under the libraries' names that the zoo's heads read.
+//! The tensors of the segmentation and detection heads, with the names that the zoo's heads read.
 
 use super::{builder::gain, weights::Weights};
 use crate::{
@@ -17,19 +17,19 @@ pub(super) struct Maps {
     low: Option<usize>,
     /// Expanded channels of the first block of stride 32.
     widened: Option<usize>,
-    /// Outputs of the latest block.
+    /// Outputs of the last block so far.
     pub last: usize,
-    /// Outputs of the head's convolution, or of the latest block.
+    /// Outputs of the convolution after the blocks, or of the last block.
     pub features: usize,
 }
 
 impl Maps {
-    /// After a stem of so many channels.
+    /// The state after a stem with `stem` channels.
     pub fn new(stem: usize) -> Self {
         Self { low: None, widened: None, last: stem, features: stem }
     }
 
-    /// After one more block. `stride` is between the picture and its outputs, dilations left aside.
+    /// Adds a block. `stride` is the picture's size divided by the output's, if dilations were strides.
     pub fn add(&mut self, stride: usize, expanded: usize, outputs: usize) {
         match stride {
             8 => self.low = self.low.or(Some(outputs)),
@@ -40,7 +40,7 @@ impl Maps {
     }
 }
 
-/// Adds the tensors of `top` with so many classes.
+/// Adds the tensors of the head `top` with `classes` classes.
 pub(super) fn add(weights: &mut Weights, top: &Top, maps: &Maps, classes: usize) {
     let (low, high) = (maps.low.unwrap_or(maps.last), maps.features);
     match top {
@@ -52,7 +52,7 @@ pub(super) fn add(weights: &mut Weights, top: &Top, maps: &Maps, classes: usize)
     }
 }
 
-/// A convolution with its batch norm. The activation behind it is ReLU or ReLU6 in all of these heads.
+/// Adds a convolution with its batch norm. The activation is ReLU or ReLU6 in all of these heads.
 fn activated(weights: &mut Weights, layer: &Layer, channels: [usize; 2], kernel: usize) {
     weights.layer(layer, channels, kernel, gain(Activation::Relu));
 }
@@ -93,7 +93,7 @@ fn deeplab_plus(weights: &mut Weights, last: usize, classes: usize) {
 }
 
 fn ssdlite(weights: &mut Weights, levels: [usize; 2], classes: usize) {
-    /// Anchor boxes of a pixel.
+    /// Anchor boxes per pixel.
     const ANCHORS: usize = 6;
     let mut levels = levels.to_vec();
     for (i, outputs) in [512, 256, 256, 128].into_iter().enumerate() {

@@ -1,5 +1,5 @@
-//! Networks without a checkpoint: the published structures with seeded weights, for benchmarks
-//! and experiments. They have learnt nothing.
+//! Untrained networks without a checkpoint: the published structures with seeded random weights, for
+//! benchmarks and experiments.
 
 mod builder;
 mod heads;
@@ -18,7 +18,7 @@ use super::{Family, Network, Preprocessing, Scores, Task};
 use crate::{Result, graph::Graph};
 use names::unknown;
 
-/// The papers' networks. All but `mobilenet_v1_full` and the ResNets come in other widths too.
+/// The papers' networks. All except `mobilenet_v1_full` and the ResNets support other widths too.
 pub const NAMES: [&str; 7] = [
     "mobilenet_v1",
     "mobilenet_v1_full",
@@ -29,12 +29,12 @@ pub const NAMES: [&str; 7] = [
     "resnet50",
 ];
 
-/// The note of every synthetic network.
-const RANDOM: &str = "its weights are random: what it answers means nothing";
+/// The note on every synthetic network.
+const RANDOM: &str = "its weights are random: its outputs are meaningless";
 
-/// The network of this name: one of [`NAMES`], with another width than 1 behind an `@`, `mobilenet_v2@0.35`; or a
-/// library's network as published, `timm/mobilenetv3_large_100`, with the input size, preprocessing and classes of its
-/// default weights. [`names`] lists all.
+/// Builds the network with this name. It is one of [`NAMES`], optionally with a width after `@`, such as
+/// `mobilenet_v2@0.35`; or a library's network, such as `timm/mobilenetv3_large_100`, with the input size,
+/// preprocessing and classes of its default weights. [`names`] lists all names.
 ///
 /// ```
 /// # fn main() -> goldcrest::Result<()> {
@@ -45,7 +45,8 @@ const RANDOM: &str = "its weights are random: what it answers means nothing";
 /// ```
 ///
 /// # Errors
-/// [`Error::UnknownNetwork`](crate::Error::UnknownNetwork) if there is none, or it does not come in that width.
+/// [`Error::UnknownNetwork`](crate::Error::UnknownNetwork) if the name is unknown, or the width is not
+/// supported.
 pub fn network(name: &str) -> Result<Network> {
     if let Some(known) = published::all().find(|known| published::name(known) == name) {
         return published::network(known);
@@ -65,9 +66,9 @@ pub fn network(name: &str) -> Result<Network> {
         ("resnet18", None) => (Family::RESNET, resnet18()),
         ("resnet50", None) => (Family::RESNET, resnet50()),
         (base, Some(_)) if names().iter().any(|known| known == base) => {
-            return Err(unknown(name, &format!("{base} has one width")));
+            return Err(unknown(name, &format!("{base} has only one width")));
         }
-        _ => return Err(unknown(name, "no network is called that")),
+        _ => return Err(unknown(name, "no such network")),
     };
     Ok(named(name, family, graph))
 }

@@ -1,12 +1,13 @@
-//! A skeleton with plain names, made from a table: what a library's `skeleton` makes from a checkpoint's keys.
+//! Builds a skeleton with simple names from a table, as a library's `skeleton` does from a checkpoint's keys.
 
 use crate::zoo::{
     known::Known,
-    skeleton::{Behind, Block, Dense, Layer, Names, Shortcut, Skeleton, Squeeze},
+    skeleton::{Block, Dense, DenseActivation, Layer, Shortcut, Skeleton, Squeeze, TopModules},
     table::{Antialias, Row, Table, Top},
 };
 
-/// Modules are called `stem`, `block1.expand`, `block1.depthwise`, `head`, `hidden`, `classifier`.
+/// Builds the skeleton, with names like `stem`, `block1.expand`, `block1.depthwise`, `head`, `hidden`,
+/// `classifier`.
 pub(super) fn skeleton(known: &Known, rows: &[Row]) -> Skeleton {
     let table = known.table;
     let blocks = rows.iter().enumerate().map(|(i, row)| block(format!("block{}", i + 1), row, table));
@@ -18,45 +19,45 @@ pub(super) fn skeleton(known: &Known, rows: &[Row]) -> Skeleton {
         stem_feature: "stem".into(),
         blocks: blocks.collect(),
         stages: None,
-        collapses: false,
-        replaceable: false,
+        expand_optional: false,
+        hidden_in_classifier: false,
         head_feature: head.last().map(|layer| layer.conv.clone()),
         head,
         top: top(&table.top),
     }
 }
 
-fn top(top: &Top) -> Names {
+fn top(top: &Top) -> TopModules {
     match top {
-        Top::Classifier(hidden) => Names::Classifier {
+        Top::Classifier(hidden) => TopModules::Classifier {
             pool: "pool".into(),
             hidden: hidden.as_ref().map(|hidden| match hidden.norm {
                 true => layer("hidden"),
                 false => Layer { norm: None, ..layer("hidden") },
             }),
-            dense: vec![Dense { conv: "classifier".into(), norm: None, behind: Behind::Nothing }],
+            dense: vec![Dense { conv: "classifier".into(), norm: None, followed_by: DenseActivation::None }],
         },
-        Top::LrAspp => Names::LrAspp,
-        Top::DeepLabV3 => Names::DeepLabV3,
-        Top::DeepLabV3Plus => Names::DeepLabV3Plus,
-        Top::SsdLite => Names::SsdLite,
+        Top::LrAspp => TopModules::LrAspp,
+        Top::DeepLabV3 => TopModules::DeepLabV3,
+        Top::DeepLabV3Plus => TopModules::DeepLabV3Plus,
+        Top::SsdLite => TopModules::SsdLite,
     }
 }
 
 fn block(name: String, row: &Row, table: &Table) -> Block {
     let stage = row.stage;
     let part = |part: &str| layer(&format!("{name}.{part}"));
-    let windowed = |kernel: usize, name: &str| {
+    let spatial = |kernel: usize, name: &str| {
         let layer = part(name);
         let filter = (table.antialias != Antialias::None).then(|| format!("{}.filter", layer.conv));
         (kernel > 0).then_some(Layer { filter, ..layer })
     };
     Block {
-        // In a ResNet an activation follows the sum, and is the block's output.
+        // In a ResNet, the activation after the sum has the block's name, as it is the block's output.
         sum: Some(if table.stem_pool { format!("{name}.sum") } else { name.clone() }),
-        start: windowed(stage.start, "start"),
+        start: spatial(stage.start, "start"),
         expand: stage.expand.then(|| part("expand")),
-        windowed: windowed(stage.kernel, if stage.dense { "conv" } else { "depthwise" }),
+        spatial: spatial(stage.kernel, if stage.dense { "conv" } else { "depthwise" }),
         squeeze: stage.squeeze.then(|| squeeze(format!("{name}.squeeze_excite"))),
         project: stage.project.then(|| part("project")),
         shortcut: table.stem_pool.then(|| Shortcut { layer: part("shortcut"), activation: name.clone() }),

@@ -5,26 +5,26 @@ use std::cmp::Reverse;
 use super::{NAMES, published};
 use crate::Error;
 
-/// How many suggestions an error makes.
+/// The number of suggestions in an error.
 const SIMILAR: usize = 3;
 
-/// Every name that [`network`](super::network) knows: [`NAMES`], then `library/name` for each network that a library
-/// knows by name. Where such a name stands for several structures, the others are `library/name/variant`.
+/// All names for [`network`](super::network): [`NAMES`], then `library/name` for each named network of a
+/// library. If a name has several structures, the others are `library/name/variant`.
 pub fn names() -> Vec<String> {
     let short = NAMES.iter().map(|name| (*name).to_owned());
     short.chain(published::all().map(published::name)).collect()
 }
 
-/// The error for an unknown name, with the short names and the nearest of the libraries'.
+/// The error for an unknown name, with [`NAMES`] and the most similar library networks.
 pub(super) fn unknown(name: &str, reason: &str) -> Error {
     let mut similar = names();
     similar.retain(|known| !NAMES.contains(&known.as_str()));
     similar.sort_by_cached_key(|known| {
         let bare = known.split_once('/').map_or("", |(_, bare)| bare);
-        (Reverse(shared(known, name).max(shared(bare, name))), distance(known, name))
+        (Reverse(common_prefix(known, name).max(common_prefix(bare, name))), distance(known, name))
     });
     Error::UnknownNetwork(format!(
-        "synthetic/{}: {reason}; known are {}, and {} of libraries, the nearest {}",
+        "synthetic/{}: {reason}; known are {}, and {} library networks, such as {}",
         name.escape_debug(),
         NAMES.join(", "),
         similar.len(),
@@ -32,12 +32,12 @@ pub(super) fn unknown(name: &str, reason: &str) -> Error {
     ))
 }
 
-/// How many characters two names begin with alike: of an unfinished name that tells more than the distance.
-fn shared(a: &str, b: &str) -> usize {
+/// The length of the common prefix, a better measure than the edit distance for an unfinished name.
+fn common_prefix(a: &str, b: &str) -> usize {
     a.chars().zip(b.chars()).take_while(|(a, b)| a == b).count()
 }
 
-/// Levenshtein's edit distance.
+/// The Levenshtein distance.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();

@@ -1,4 +1,4 @@
-//! The papers' networks in any width and with what can be varied in them, from the zoo's tables.
+//! The papers' networks from the zoo's tables, in any width and with options.
 
 use super::Builder;
 use crate::{
@@ -12,10 +12,10 @@ use crate::{
     },
 };
 
-/// ImageNet's.
+/// ImageNet's number of classes.
 pub const CLASSES: usize = 1000;
 
-/// MobileNetV1, its channels scaled by `width`.
+/// MobileNetV1 with its channels scaled by `width`.
 pub fn v1(width: f64) -> Graph {
     v1_of(width, |b, name, outputs, stride| {
         b.named(format!("{name}.depthwise")).depthwise(3, stride, Relu6);
@@ -23,8 +23,8 @@ pub fn v1(width: f64) -> Graph {
     })
 }
 
-/// MobileNetV1 with one full 3x3 convolution in place of each depthwise and pointwise pair: what
-/// its paper compares it with.
+/// MobileNetV1 with one dense 3x3 convolution in place of each depthwise and pointwise pair, the baseline in
+/// its paper.
 pub fn v1_full() -> Graph {
     v1_of(1.0, |b, name, outputs, stride| {
         b.named(format!("{name}.conv")).conv(3, outputs, stride, Relu6);
@@ -43,12 +43,12 @@ fn v1_of(width: f64, block: impl Fn(&mut Builder, &str, usize, usize)) -> Graph 
 /// An inverted residual.
 struct Inverted {
     kernel: usize,
-    /// The widened channels; none where the block begins with its depthwise convolution.
+    /// The expanded channels; none if the block starts with its depthwise convolution.
     expanded: Option<usize>,
     outputs: usize,
     stride: usize,
     activation: Activation,
-    /// Channels that squeeze-excite has in its middle, given those it scales.
+    /// Squeeze-excite's inner channels divided by the channels that it scales; none without squeeze-excite.
     squeeze: Option<f64>,
 }
 
@@ -70,8 +70,7 @@ impl Inverted {
     }
 }
 
-/// MobileNetV2, its channels scaled by `width`; the last convolution is never narrower than
-/// published.
+/// MobileNetV2 with its channels scaled by `width`. The last convolution is never narrower than published.
 pub fn v2(width: f64) -> Graph {
     let mut b = Builder::new(3);
     b.named("stem").conv(3, scaled(v2::V2.stem_channels, width), 2, Relu6);
@@ -90,42 +89,42 @@ pub fn v2(width: f64) -> Graph {
     classified(b, &[])
 }
 
-/// What can be varied in MobileNetV3; by default it is as published.
+/// Options of MobileNetV3. The defaults are the published network.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct V3Options {
-    /// What channels are scaled by.
+    /// The width multiplier.
     pub width: f64,
-    /// How wide squeeze-excite is in its middle.
+    /// The inner width of squeeze-excite.
     pub squeeze_excite: Squeeze,
-    /// Hard-swish where it was published with it; ReLU everywhere otherwise.
+    /// True for hard-swish where the published network has it, false for ReLU everywhere.
     pub hard_swish: bool,
-    /// One activation in place of all but squeeze-excite's, whatever `hard_swish` says.
+    /// Replaces all activations except squeeze-excite's; overrides `hard_swish`.
     pub activation: Option<Activation>,
-    /// The stem's channels: 16, or the 32 that networks before it have.
+    /// The stem's channels: 16 as published, or 32 as in earlier networks.
     pub stem: usize,
-    /// What comes between the blocks and the classifier.
+    /// The layers between the blocks and the classifier.
     pub tail: Tail,
-    /// Which draw of weights: see [`Builder::drawn`].
+    /// The draw of random weights; see [`Builder::drawn`].
     pub draw: u32,
 }
 
-/// How wide squeeze-excite is in its middle.
+/// The inner width of squeeze-excite.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Squeeze {
-    /// There is none.
+    /// No squeeze-excite.
     None,
-    /// A quarter of the channels that it scales.
+    /// A quarter of the scaled channels.
     Quarter,
-    /// Another share of them.
+    /// Another fraction of the scaled channels.
     Ratio(f64),
 }
 
-/// What comes between the blocks and the classifier.
+/// The layers between the blocks and the classifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tail {
-    /// V3's: the widening convolution of one more block, the mean, and the widest layer on that.
+    /// V3's: the expansion convolution of one more block, global average pooling, then the widest layer.
     Efficient,
-    /// V2's: one more block, whole, and the widest layer on its map, before the mean.
+    /// V2's: one more full block, the widest layer, then global average pooling.
     Plain,
 }
 
@@ -153,7 +152,7 @@ pub fn v3_small(options: &V3Options) -> Graph {
     v3_of(&v3::SMALL, 1024, options)
 }
 
-/// Scales the published expanded channels, as torchvision does; timm expands the scaled inputs instead.
+/// The published expanded channels are scaled, as in torchvision. timm expands the scaled inputs instead.
 fn v3_of(table: &Table, widest: usize, options: &V3Options) -> Graph {
     let published = |wanted: Activation| if options.hard_swish { wanted } else { Relu };
     let swish = |wanted: Activation| options.activation.unwrap_or(published(wanted));
@@ -207,13 +206,13 @@ pub fn resnet18() -> Graph {
     resnet([2, 2, 2, 2], 1)
 }
 
-/// ResNet-50, its strides in the 3x3 convolutions as torchvision has them.
+/// ResNet-50 with its strides in the 3x3 convolutions, as in torchvision.
 pub fn resnet50() -> Graph {
     resnet([3, 4, 6, 3], 4)
 }
 
-/// `blocks` in each of four stages: two 3x3 convolutions each, or a bottleneck whose last
-/// convolution widens by `expansion`.
+/// Four stages with these numbers of blocks. With `expansion` 1, a block is two 3x3 convolutions; otherwise
+/// it is a bottleneck whose last convolution multiplies the channels by `expansion`.
 fn resnet(blocks: [usize; 4], expansion: usize) -> Graph {
     let mut b = Builder::new(3);
     b.named("stem").conv(7, 64, 2, Relu);
@@ -247,7 +246,7 @@ fn residual(b: &mut Builder, name: &str, channels: usize, stride: usize, expansi
     b.named(name).activation(Relu);
 }
 
-/// Ends with the mean, layers between it and the classifier, and the classifier.
+/// Adds global average pooling, the hidden layers and the classifier, and returns the graph.
 fn classified(mut b: Builder, hidden: &[(usize, Activation)]) -> Graph {
     b.named("pool").global_pool();
     for &(outputs, activation) in hidden {

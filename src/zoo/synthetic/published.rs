@@ -1,5 +1,5 @@
-//! The libraries' networks from the zoo's tables. A checkpoint is made in memory, with plain names and seeded values,
-//! and the zoo builds the graph from it as from any other: nothing of the structure is written twice.
+//! The libraries' networks from the zoo's tables. The zoo builds each graph from a checkpoint in memory with
+//! simple names and seeded values, as from any other checkpoint, so that no structure is defined twice.
 
 use super::{modules, tensors};
 use crate::{
@@ -10,13 +10,14 @@ use crate::{
     },
 };
 
-/// `library/name` as `--arch` takes it, and `/variant` for another structure of the name than its first.
+/// `library/name` as for `--arch`, followed by `/variant` if the name has several structures and this is not
+/// the first.
 pub(super) fn name(known: &Known) -> String {
     let variant = if known.variant.is_empty() { "" } else { "/" };
     format!("{}/{}{variant}{}", known.library, known.name, known.variant)
 }
 
-/// All of them, library by library.
+/// All networks, library by library.
 pub(super) fn all() -> impl Iterator<Item = &'static Known> {
     registry::LIBRARIES.into_iter().flat_map(|library| registry::known(library.name))
 }
@@ -24,7 +25,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Known> {
 /// The network with seeded weights.
 ///
 /// # Errors
-/// [`Error`] of any kind if its table contradicts itself, which the tests rule out.
+/// Any [`Error`] if the table is inconsistent, which the tests rule out.
 pub(super) fn network(known: &'static Known) -> Result<Network> {
     let arch = format!("synthetic/{}", name(known));
     let table = known.table;
@@ -41,12 +42,12 @@ pub(super) fn network(known: &'static Known) -> Result<Network> {
     let library = library.ok_or_else(|| Error::UnknownNetwork(arch.clone()))?;
     let mut rules = (library.rules)(known.name, table, &tensors, None)?;
     if let Top::DeepLabV3Plus = table.top {
-        // As the `config.json` of Google's checkpoint has it.
+        // As in the `config.json` of Google's checkpoint.
         let from = Source::Default(library.name);
-        rules.dilated = Sourced::new(Some(Dilated { stride: 8, at_once: false }), from);
+        rules.dilated = Sourced::new(Some(Dilated { stride: 8, dilates_first_block: false }), from);
     }
     let built = assemble(&mut tensors, &skeleton, table, &known.repeats(), &rules)?;
-    let preprocessing = known.presets[0].how;
+    let preprocessing = known.presets[0].preprocessing;
     Ok(Network {
         arch,
         family: table.family,
@@ -68,7 +69,8 @@ pub(super) fn network(known: &'static Known) -> Result<Network> {
     })
 }
 
-/// Classes of the published weights: ImageNet's, in transformers with a background, Pascal VOC's and COCO's.
+/// The number of classes of the published weights: ImageNet (in transformers with a background class), Pascal
+/// VOC or COCO.
 fn classes(known: &Known) -> usize {
     match known.table.top {
         Top::Classifier(_) if known.library == transformers::LIBRARY.name => 1001,

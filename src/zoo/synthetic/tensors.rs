@@ -1,16 +1,16 @@
-//! The tensors of a skeleton's modules, with shapes from the table's sizes.
+//! The tensors of a skeleton's modules, with shapes from the table.
 
 use super::{builder::gain, heads, weights::Weights};
 use crate::{
     graph::Activation,
     zoo::{
         known::Known,
-        skeleton::{Block, Names, Skeleton},
+        skeleton::{Block, Skeleton, TopModules},
         table::{Row, Top, divisible, scaled},
     },
 };
 
-/// The tensors of `known`, with its blocks and its modules.
+/// The tensors of `known`, whose blocks are `rows` and whose modules are `skeleton`.
 pub(super) fn of(known: &Known, rows: &[Row], skeleton: &Skeleton, classes: usize) -> Weights {
     let table = known.table;
     let width = known.width.unwrap_or(1.0);
@@ -34,7 +34,7 @@ pub(super) fn of(known: &Known, rows: &[Row], skeleton: &Skeleton, classes: usiz
         }
     }
     match (&skeleton.top, &table.top) {
-        (Names::Classifier { hidden, dense, .. }, Top::Classifier(sizes)) => {
+        (TopModules::Classifier { hidden, dense, .. }, Top::Classifier(sizes)) => {
             let mut inputs = maps.features;
             if let (Some(layer), Some(sizes)) = (hidden, sizes) {
                 let (channels, gain) = ([sizes.channels, inputs], gain(sizes.activation));
@@ -51,7 +51,7 @@ pub(super) fn of(known: &Known, rows: &[Row], skeleton: &Skeleton, classes: usiz
     weights
 }
 
-/// A block of a network with so many `blocks`.
+/// Adds the tensors of a block. `blocks` is the number of blocks in the network.
 fn block(
     weights: &mut Weights,
     known: &Known,
@@ -71,10 +71,10 @@ fn block(
         weights.layer(expand, [expanded, at], 1, activated);
         at = expanded;
     }
-    if let Some(windowed) = &block.windowed {
+    if let Some(spatial) = &block.spatial {
         let dense = if block.project.is_some() { expanded } else { outputs };
         let form = if stage.dense { [dense, at] } else { [at, 1] };
-        weights.layer(windowed, form, stage.kernel, activated);
+        weights.layer(spatial, form, stage.kernel, activated);
         at = form[0];
     }
     if let Some(squeeze) = &block.squeeze {
@@ -86,15 +86,15 @@ fn block(
     if let Some(project) = &block.project {
         let mut gain = gain(table.project);
         if block.squeeze.is_some() {
-            // Squeeze-excite's gates halve what they scale.
+            // Squeeze-excite's gates halve the values, and so quarter the variance.
             gain *= 4.0;
         }
         let adds = stage.residual && (block.shortcut.is_some() || row.stride == 1 && inputs == outputs);
         if adds {
-            // Otherwise each residual sum doubles the variance, to 2^50 in ResNet-152.
+            // Otherwise each residual sum would double the variance, up to 2^50 in ResNet-152.
             gain /= blocks as f32;
         }
-        // Without a bottleneck a ResNet's last convolution has a window too.
+        // The last convolution of a ResNet's basic block has the full kernel.
         let full = block.shortcut.is_some() && block.expand.is_none();
         weights.layer(project, [outputs, at], if full { stage.kernel } else { 1 }, gain);
     }

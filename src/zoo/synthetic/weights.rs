@@ -1,10 +1,10 @@
-//! Tensors of modules: their shapes, and seeds of their values.
+//! The tensors of modules: their shapes and the seeds of their values.
 
 use std::borrow::Cow;
 
 use safetensors::{Dtype, tensor::View};
 
-use super::builder::{noise, spread};
+use super::builder::{random_tensor, spread};
 use crate::zoo::skeleton::Layer;
 
 /// Names, shapes and seeds of tensors.
@@ -12,7 +12,8 @@ use crate::zoo::skeleton::Layer;
 pub(super) struct Weights(Vec<(String, Weight)>);
 
 impl Weights {
-    /// A convolution and its batch norm, which is close to the identity. `inputs` are those of a group.
+    /// Adds a convolution and its batch norm, which is close to the identity. `inputs` counts the inputs of
+    /// one group.
     pub fn layer(&mut self, layer: &Layer, [outputs, inputs]: [usize; 2], kernel: usize, gain: f32) {
         let spread = spread(inputs * kernel * kernel, gain);
         self.push(format!("{}.weight", layer.conv), &[outputs, inputs, kernel, kernel], 0.0, spread);
@@ -22,7 +23,8 @@ impl Weights {
         }
     }
 
-    /// A fully connected layer, whose weight is a matrix, or a pointwise convolution without batch norm.
+    /// Adds a fully connected layer or a pointwise convolution, with weights of shape `dims`, without batch
+    /// norm.
     pub fn dense(&mut self, module: &str, dims: &[usize], bias: bool, gain: f32) {
         self.push(format!("{module}.weight"), dims, 0.0, spread(dims[1], gain));
         if bias {
@@ -35,13 +37,13 @@ impl Weights {
         self.0.push((name, weight));
     }
 
-    /// A safetensors file's bytes.
+    /// Encodes the tensors as a safetensors file.
     pub fn into_bytes(self) -> Result<Vec<u8>, safetensors::SafeTensorError> {
         safetensors::serialize(self.0, None)
     }
 }
 
-/// A tensor whose values are made when it is serialised.
+/// A tensor whose values are generated when it is serialised.
 struct Weight {
     seed: String,
     dims: Vec<usize>,
@@ -59,7 +61,7 @@ impl View for Weight {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        let values = noise(&self.seed, &self.dims[..], self.centre, self.spread);
+        let values = random_tensor(&self.seed, &self.dims[..], self.centre, self.spread);
         Cow::Owned(values.data().iter().flat_map(|value| value.to_le_bytes()).collect())
     }
 

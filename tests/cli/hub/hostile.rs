@@ -62,7 +62,7 @@ fn no_header_becomes_a_path() {
             let listing = json!({ "sha": commit, "siblings": [{ "rfilename": WEIGHTS }] });
             if asked.lists() { Answer::new(200, listing.to_string()) } else { answer }
         });
-        refused(fetch(&hub, &home), &[MODEL, &hub.address(), "no commit"]);
+        refused(fetch(&hub, &home), &[MODEL, &hub.address(), "not a commit"]);
     }
     // Another commit than the one that was asked for is no better.
     let hub = Files::seeded().served(|asked, answer| {
@@ -143,7 +143,7 @@ fn redirects_end() {
                 if asked.gets(CONFIG) { Answer::to(nowhere) } else { answer }
             },
         );
-        refused(fetch(&hub, home.path()), &["config.json", &hub.address(), "no address"]);
+        refused(fetch(&hub, home.path()), &["config.json", &hub.address(), "not an address"]);
     }
     assert!(!is_complete(home.path()));
 }
@@ -213,7 +213,7 @@ fn lengths_are_kept_to() {
     }
     let hub = Files::seeded()
         .served(|asked, answer| if asked.is_of(WEIGHTS) { answer.without("Content-Length") } else { answer });
-    refused(fetch(&hub, home.path()), &[WEIGHTS, &hub.address(), "says nothing", "size"]);
+    refused(fetch(&hub, home.path()), &[WEIGHTS, &hub.address(), "sends nothing", "size"]);
     // A size that is believed is a size that is allowed.
     let hub = honest();
     let mut command = fetch(&hub, home.path());
@@ -238,11 +238,11 @@ fn what_comes_damaged_is_not_kept() {
     let served: [(&str, &[u8], &str); 7] = [
         (WEIGHTS, &weights[..weights.len() - 9], "truncated"),
         (WEIGHTS, page.as_bytes(), "damaged"),
-        (CONFIG, page.as_bytes(), "no JSON object"),
-        (CONFIG, b"[1, 2]", "no JSON object"),
-        (CONFIG, b"", "no JSON object"),
+        (CONFIG, page.as_bytes(), "not a JSON object"),
+        (CONFIG, b"[1, 2]", "not a JSON object"),
+        (CONFIG, b"", "not a JSON object"),
         ("preprocessor_config.json", b"{\"size\": \"\xff\"}", "UTF-8"),
-        ("preprocessor_config.json", &[b'['; 100_000], "no JSON object"),
+        ("preprocessor_config.json", &[b'['; 100_000], "not a JSON object"),
     ];
     // Damaged before the hub made its hash, or on its way: then it has the size, and another hash.
     let hubs = served.map(|(file, bytes, words)| {
@@ -260,7 +260,7 @@ fn what_comes_damaged_is_not_kept() {
     });
     for (file, hub, words) in hubs.into_iter().chain(flipped) {
         let home = tempfile::tempdir().unwrap();
-        refused(fetch(&hub, home.path()), &[MODEL, file, "thrown away", &words]);
+        refused(fetch(&hub, home.path()), &[MODEL, file, "was deleted", &words]);
         assert!(!is_complete(home.path()));
         let blobs = names(&folder(home.path()).join("blobs"));
         let before =

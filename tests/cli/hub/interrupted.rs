@@ -39,7 +39,7 @@ fn what_broke_off_is_continued() {
     let ways: [(Change, &str); 3] = [
         (|answer| answer.then(Then::Stall), "sent nothing for 3s"),
         (|answer| answer, "stopped sending"),
-        (|answer| answer.chunked(), "bytes came"),
+        (|answer| answer.chunked(), "bytes were downloaded"),
     ];
     for (way, words) in ways {
         let home = tempfile::tempdir().unwrap();

@@ -2,7 +2,7 @@
 
 use super::Picture;
 
-/// A part of a canvas.
+/// A rectangle of a canvas.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Area {
     pub left: usize,
@@ -11,7 +11,7 @@ pub(super) struct Area {
     pub height: usize,
 }
 
-/// Pixels of `N` bytes, all zero at first.
+/// A canvas of pixels of `N` bytes, initially zero.
 pub(super) struct Canvas<const N: usize> {
     width: usize,
     height: usize,
@@ -23,7 +23,7 @@ impl<const N: usize> Canvas<N> {
         Self { width, height, pixels: vec![[0; N]; width * height] }
     }
 
-    /// Whether `area` lies on it.
+    /// Returns whether the canvas contains `area`.
     pub fn holds(&self, area: Area) -> bool {
         let within =
             |start: usize, length: usize, all| start.checked_add(length).is_some_and(|end| end <= all);
@@ -39,19 +39,19 @@ impl<const N: usize> Canvas<N> {
         self.rows(area).for_each(|row| row.fill(colour));
     }
 
-    /// A copy of `area`, row by row.
+    /// Copies `area`, row by row.
     pub fn cut(&mut self, area: Area) -> Vec<[u8; N]> {
         self.rows(area).flat_map(|row| row.to_vec()).collect()
     }
 
-    /// Draws `frame` pixel by pixel: `draw` has what is there and what comes.
+    /// Draws `frame` on `area`: calls `draw` with each pixel of the canvas and of the frame.
     pub fn draw<T>(&mut self, area: Area, frame: &[T], mut draw: impl FnMut(&mut [u8; N], &T)) {
         for (row, new) in self.rows(area).zip(frame.chunks_exact(area.width.max(1))) {
             row.iter_mut().zip(new).for_each(|(under, over)| draw(under, over));
         }
     }
 
-    /// What is shown: colour without alpha.
+    /// The canvas as a picture, without alpha.
     pub fn picture(&self) -> Picture {
         let pixels = self.pixels.iter().flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
         Picture { width: self.width, height: self.height, pixels }

@@ -1,4 +1,4 @@
-//! Pictures and label maps as PNG files.
+//! Encodes pictures and label maps as PNG files.
 
 use png::{BitDepth, ColorType, Encoder, EncodingError, Filter};
 
@@ -6,16 +6,16 @@ use super::Picture;
 use crate::{Error, Result};
 
 impl Picture {
-    /// The picture as a PNG file's bytes.
+    /// Encodes the picture as a PNG file.
     ///
     /// # Errors
-    /// [`Error::Output`] if a side is more than a PNG can say.
+    /// [`Error::Output`] if the width or height is more than a PNG can have.
     pub fn png(&self) -> Result<Vec<u8>> {
         png_of(self.width, self.height, &self.pixels, None)
     }
 }
 
-/// A PNG of pixels that are indices into `palette`, a byte each, or without one are RGB.
+/// Encodes pixels as a PNG file: one-byte indices into `palette`, or RGB without one.
 ///
 /// # Errors
 /// As [`Picture::png`].
@@ -34,7 +34,7 @@ pub(in crate::tasks) fn png_of(
         if let Some(palette) = palette {
             encoder.set_color(ColorType::Indexed);
             encoder.set_palette(palette.as_flattened());
-            // Classes are no levels: what lies between two neighbours means nothing.
+            // Differences between class numbers have no meaning, so filters do not help.
             encoder.set_filter(Filter::NoFilter);
         }
         let mut writer = encoder.write_header()?;

@@ -1,17 +1,17 @@
-//! The orientation in a picture's EXIF data, as Pillow's `exif_transpose` finds it.
+//! Finds the orientation in a picture's EXIF data, as Pillow's `exif_transpose` does.
 //!
-//! A parser of our own: one entry of one directory is wanted, the `image` crate takes it for
-//! SHORTs alone, and whatever is damaged has to be ignored without losing the entry before it.
+//! This has its own parser because the `image` crate accepts only SHORT values, and because damaged data must
+//! be ignored without losing an intact orientation entry in front of it.
 
-/// The tag of the orientation.
+/// The orientation tag.
 const ORIENTATION: usize = 0x0112;
-/// Bytes of a directory's entry: tag, type, count, and the value or where it lies.
+/// The bytes of a directory entry: tag, type, count, and the value or its offset.
 const ENTRY: usize = 12;
-/// What precedes a TIFF header in a JPEG segment, and in PNGs that copied one.
+/// The prefix of the TIFF header in a JPEG segment, and in PNGs that copied such a segment.
 const PREFIX: &[u8] = b"Exif\0\0";
 
-/// The orientation, 1 to 8, in EXIF data, whatever integer it is stored as; none if it is missing,
-/// damaged or another number.
+/// The orientation, 1 to 8, in EXIF data, stored as any integer type; `None` if it is missing, damaged or out
+/// of range.
 pub(super) fn orientation(exif: &[u8]) -> Option<u8> {
     let mut tiff = exif;
     while let Some(rest) = tiff.strip_prefix(PREFIX) {
@@ -39,14 +39,14 @@ pub(super) fn orientation(exif: &[u8]) -> Option<u8> {
         if number(&entry[..2]) != ORIENTATION {
             continue;
         }
-        // Signed or not: no negative number has the bytes of 1 to 8.
+        // Signedness does not matter: no negative number has the bytes of 1 to 8.
         let bytes = match number(&entry[2..4]) {
             1 | 6 => 1,
             3 | 8 => 2,
             4 | 9 | 13 => 4,
             _ => continue,
         };
-        // Of several numbers the first counts; more than four bytes lie elsewhere.
+        // Only the first value counts; values of more than four bytes are at an offset.
         let value = match number(&entry[4..8]).checked_mul(bytes)? {
             0 => continue,
             1..=4 => &entry[8..8 + bytes],
@@ -57,12 +57,12 @@ pub(super) fn orientation(exif: &[u8]) -> Option<u8> {
     None
 }
 
-/// The EXIF data of a PNG. It may lie behind the picture, where the decoder has not been yet when
-/// the orientation is asked for.
+/// The EXIF data of a PNG. This scans the file because the data may come after the pixels, and the
+/// orientation is needed before these are decoded.
 pub(super) fn of_png(file: &[u8]) -> Option<&[u8]> {
     const SIGNATURE: usize = 8;
     let mut rest = file.get(SIGNATURE..)?;
-    // Of a chunk: the length of its data, its name, the data, a checksum.
+    // A chunk has the length of its data, its name, the data and a checksum.
     while let Some((length, named)) = rest.split_first_chunk::<4>() {
         let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
         let (name, data) = named.split_first_chunk::<4>()?;
@@ -80,7 +80,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// A directory of one entry behind the header, and behind it what does not fit the entry.
+    /// A header and a directory of one entry, followed by the value if it does not fit the entry.
     pub fn exif(little: bool, kind: u16, count: u32, value: &[u8]) -> Vec<u8> {
         let short = |v: u16| if little { v.to_le_bytes() } else { v.to_be_bytes() };
         let long = |v: u32| if little { v.to_le_bytes() } else { v.to_be_bytes() };
@@ -102,7 +102,7 @@ pub(super) mod tests {
         bytes
     }
 
-    /// `value` in the bytes of each integer type: BYTE, SHORT, LONG, SBYTE, SSHORT, SLONG, IFD.
+    /// The bytes of `value` in each integer type: BYTE, SHORT, LONG, SBYTE, SSHORT, SLONG, IFD.
     pub fn integers(little: bool, value: i32) -> Vec<(u16, Vec<u8>)> {
         let bytes = if little { value.to_le_bytes() } else { value.to_be_bytes() };
         [(1, 1), (3, 2), (4, 4), (6, 1), (8, 2), (9, 4), (13, 4)]
@@ -118,23 +118,23 @@ pub(super) mod tests {
                     let expected = (1..=8).contains(&value).then_some(value as u8);
                     let found = orientation(&exif(little, kind, 1, &bytes));
                     assert_eq!(found, expected, "{value} as type {kind}, little: {little}");
-                    // Copies behind it, in the entry or elsewhere.
+                    // With more copies of the value, in the entry or at an offset.
                     let found = orientation(&exif(little, kind, 3, &bytes.repeat(3)));
-                    assert_eq!(found, expected, "{value} thrice as type {kind}, little: {little}");
+                    assert_eq!(found, expected, "{value} three times as type {kind}, little: {little}");
                 }
             }
-            // 6 in its lowest byte alone.
+            // Only the lowest byte is 6.
             let large = if little { [6, 0, 1, 0] } else { [0, 1, 0, 6] };
             assert_eq!(orientation(&exif(little, 4, 1, &large)), None);
         }
     }
 
     #[test]
-    fn the_header_may_be_prefixed_or_odd_and_the_rest_cut_off() {
+    fn prefixed_odd_and_truncated_headers() {
         let whole = exif(true, 4, 1, &[6, 0, 0, 0]);
         assert_eq!(orientation(&[PREFIX, &whole].concat()), Some(6));
         assert_eq!(orientation(&[b"II\0*", &whole[4..]].concat()), Some(6));
-        // Without the offset of a next directory, but not without a part of the entry.
+        // The offset of a next directory may be missing, but not a part of the entry.
         assert_eq!(orientation(&whole[..whole.len() - 4]), Some(6));
         for len in 0..whole.len() - 4 {
             assert_eq!(orientation(&whole[..len]), None, "{len}");
@@ -145,9 +145,9 @@ pub(super) mod tests {
     }
 
     proptest! {
-        /// Behind a right header, so that more than the header is read.
+        /// After a correct header, so that more than the header is read.
         #[test]
-        fn random_bytes_are_no_panic(little: bool, bytes: Vec<u8>, directory in 0u32..40, count: u32, kind in 0u16..14) {
+        fn random_bytes_do_not_panic(little: bool, bytes: Vec<u8>, directory in 0u32..40, count: u32, kind in 0u16..14) {
             let order = if little { *b"II*\0" } else { *b"MM\0*" };
             let long = |v: u32| if little { v.to_le_bytes() } else { v.to_be_bytes() };
             let random = [&order[..], &long(directory), &bytes].concat();
@@ -159,9 +159,9 @@ pub(super) mod tests {
             let _ = of_png(&[b"\x89PNG\r\n\x1a\n", &bytes[..]].concat());
         }
 
-        /// A right entry with one byte changed.
+        /// A correct entry with one byte changed.
         #[test]
-        fn a_flipped_byte_is_no_panic(little: bool, at in 0usize..26, with: u8) {
+        fn a_changed_byte_does_not_panic(little: bool, at in 0usize..26, with: u8) {
             let mut bytes = exif(little, 4, 2, &[0, 0, 0, 6, 6, 0, 0, 0]);
             bytes[at] = with;
             let _ = orientation(&bytes);

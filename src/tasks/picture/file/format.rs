@@ -1,6 +1,6 @@
-//! What a file is, by its bytes and never by its name.
+//! Detects a file's format from its bytes, never from its name.
 
-/// A format that is read.
+/// A supported format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     Bmp,
@@ -13,7 +13,7 @@ pub(crate) enum Format {
     WebP,
 }
 
-/// Enough of a file to know its format.
+/// The bytes at the start of a file that are enough to detect its format.
 pub(crate) const MAGIC_BYTES: usize = 512;
 
 const FFMPEG: &str = "make a PNG of it: ffmpeg -i FILE picture.png";
@@ -21,7 +21,7 @@ const FRAMES: &str = "make pictures of its frames: ffmpeg -i FILE frame%05d.png"
 const RAW: &str = "make a picture of it with darktable-cli or dcraw";
 const DRAWN: &str = "draw it as a PNG: rsvg-convert FILE -o picture.png";
 
-/// Formats that are known by their bytes and not read: where those lie, what the file is, what helps.
+/// Signatures of unsupported formats: offset, bytes, format and advice.
 const REFUSED: &[(usize, &[u8], &str, &str)] = &[
     (0, b"\xff\x0a", "a JPEG XL picture", FFMPEG),
     (0, b"\0\0\0\x0cJXL ", "a JPEG XL picture", FFMPEG),
@@ -63,7 +63,7 @@ const REFUSED: &[(usize, &[u8], &str, &str)] = &[
     (4, b"wide", "a video", FRAMES),
 ];
 
-/// What is in a file of boxes, by its brand; any other is a video.
+/// Formats of ISO media files by brand, and advice; other brands are videos.
 const BRANDS: &[(&[&[u8; 4]], &str, &str)] = &[
     (&[b"avif", b"avis"], "an AVIF picture", FFMPEG),
     (
@@ -75,10 +75,10 @@ const BRANDS: &[(&[&[u8; 4]], &str, &str)] = &[
 ];
 
 impl Format {
-    /// The format of a file that begins with `start`.
+    /// Detects the format of a file that begins with `start`.
     ///
     /// # Errors
-    /// What the file is instead, and what helps.
+    /// A message with the format and advice if it is not supported.
     pub fn of(start: &[u8]) -> Result<Self, String> {
         let at = |from: usize, magic: &[u8]| start.get(from..).is_some_and(|rest| rest.starts_with(magic));
         if start.is_empty() {
@@ -88,7 +88,7 @@ impl Format {
             .iter()
             .find(|(from, magic, ..)| at(*from, magic) && !(*magic == b"RIFF" && at(8, b"WEBP")))
         {
-            return Err(format!("{what}, which is not read: {help}"));
+            return Err(format!("{what}, which is not supported: {help}"));
         }
         if at(4, b"ftyp") {
             let brand = start.get(8..12).unwrap_or_default();
@@ -96,7 +96,7 @@ impl Format {
                 .iter()
                 .find(|(brands, ..)| brands.iter().any(|known| known[..] == *brand))
                 .map_or(("a video", FRAMES), |(_, what, help)| (what, help));
-            return Err(format!("{what}, which is not read: {help}"));
+            return Err(format!("{what}, which is not supported: {help}"));
         }
         match start {
             [0xff, 0xd8, 0xff, ..] => Ok(Self::Jpeg),
@@ -105,16 +105,17 @@ impl Format {
             _ if at(0, b"GIF87a") || at(0, b"GIF89a") => Ok(Self::Gif),
             _ if at(0, b"RIFF") => Ok(Self::WebP),
             _ if [b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"].iter().any(|magic| at(0, *magic)) => Ok(Self::Tiff),
-            // Two letters are little: what must be zero behind the file's length is too.
+            // Two letters are a weak signature, so the reserved zeros after the file's length are checked
+            // too.
             _ if at(0, b"BM") && at(6, &[0; 4]) => Ok(Self::Bmp),
             _ if at(0, b"qoif") => Ok(Self::Qoi),
-            _ if is_svg(start) => Err(format!("an SVG drawing, which is not read: {DRAWN}")),
-            _ => Err("not a picture: JPEG, PNG, WebP, GIF, BMP, TIFF, PNM and QOI are read".into()),
+            _ if is_svg(start) => Err(format!("an SVG drawing, which is not supported: {DRAWN}")),
+            _ => Err("not a picture: JPEG, PNG, WebP, GIF, BMP, TIFF, PNM and QOI are supported".into()),
         }
     }
 }
 
-/// Whether text begins with, or soon has, SVG's element.
+/// Returns whether the start of a file is markup with an `<svg` element.
 fn is_svg(start: &[u8]) -> bool {
     let text = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start).trim_ascii_start();
     text.starts_with(b"<") && text.windows(4).any(|word| word == b"<svg")

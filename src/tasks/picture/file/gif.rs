@@ -1,4 +1,4 @@
-//! GIF, with its frames composed as Pillow composes them.
+//! Reads GIF and composes its frames as Pillow does.
 
 use gif::{ColorOutput, DecodeOptions, Decoder, DisposalMethod, MemoryLimit};
 
@@ -11,17 +11,16 @@ use super::{
 
 pub(super) struct Gif<'a> {
     decoder: Decoder<Bytes<'a>>,
-    /// From the first frame on.
+    /// `None` before the first frame.
     canvas: Option<Canvas<3>>,
-    /// Where the last frame leaves something else before the next is drawn, and what.
-    restored: Option<(Area, Vec<[u8; 3]>)>,
-    /// What becomes of a frame; one that says nothing is like the one before.
+    /// The area to restore before the next frame is drawn, and its pixels.
+    to_restore: Option<(Area, Vec<[u8; 3]>)>,
+    /// How a frame is disposed of. A frame without a method keeps that of the previous one.
     disposal: DisposalMethod,
     indices: Vec<u8>,
 }
 
-/// Bytes a pixel at the peak: the canvas, what it is restored from, a frame's indices, and the picture
-/// that is given out.
+/// The peak bytes per pixel: the canvas, the pixels to restore, a frame's indices, and the returned picture.
 const PEAK: u64 = 3 + 3 + 1 + 3;
 
 pub(super) fn decoder(bytes: Bytes<'_>, budget: Budget) -> Result<Gif<'_>, String> {
@@ -33,7 +32,7 @@ pub(super) fn decoder(bytes: Bytes<'_>, budget: Budget) -> Result<Gif<'_>, Strin
     }
     let decoder = options.read_info(bytes).map_err(|e| e.to_string())?;
     budget.admits(decoder.width().into(), decoder.height().into(), PEAK)?;
-    Ok(Gif { decoder, canvas: None, restored: None, disposal: DisposalMethod::Any, indices: Vec::new() })
+    Ok(Gif { decoder, canvas: None, to_restore: None, disposal: DisposalMethod::Any, indices: Vec::new() })
 }
 
 impl Decode for Gif<'_> {
@@ -57,22 +56,22 @@ impl Decode for Gif<'_> {
         let first = self.canvas.is_none();
         let canvas = self.canvas.get_or_insert_with(|| Canvas::new(screen_width, screen_height));
         if !canvas.holds(area) {
-            return Err("a frame lies outside of the picture".into());
+            return Err("a frame is outside the picture".into());
         }
         if first {
-            // Around the first frame, and through it, its transparent colour is seen, as alpha is dropped.
+            // As alpha is dropped, the transparent colour shows around the first frame and through it.
             let screen = Area { left: 0, top: 0, width: screen_width, height: screen_height };
             canvas.fill(screen, colour(transparent.unwrap_or(0)));
         }
-        if let Some((area, before)) = self.restored.take() {
+        if let Some((area, before)) = self.to_restore.take() {
             canvas.draw(area, &before, |under, before| *under = *before);
         }
-        self.restored = match self.disposal {
+        self.to_restore = match self.disposal {
             DisposalMethod::Any | DisposalMethod::Keep => None,
             DisposalMethod::Background => {
                 let background = self.decoder.bg_color().and_then(|index| u8::try_from(index).ok());
-                let left_behind = colour(transparent.or(background).unwrap_or(0));
-                Some((area, vec![left_behind; width * height]))
+                let fill = colour(transparent.or(background).unwrap_or(0));
+                Some((area, vec![fill; width * height]))
             }
             DisposalMethod::Previous => Some((area, canvas.cut(area))),
         };

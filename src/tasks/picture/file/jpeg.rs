@@ -1,4 +1,4 @@
-//! JPEG, with libjpeg-turbo's arithmetic.
+//! Reads JPEG with the arithmetic of libjpeg-turbo.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -8,15 +8,15 @@ use memchr::memchr;
 use super::{
     Picture, exif,
     limits::Budget,
-    pixels::{Colour, Pixel, Pixels, turning, upright},
+    pixels::{Colour, Pixel, Pixels, upright, upright_peak},
     read::{Bytes, Decode},
 };
 
-/// Scans of one file: far more than any encoder writes, and few enough that a small file of empty ones is
-/// refused in time. Chromium and libjpeg-turbo's own fuzzing have about as many.
+/// The most scans of a file: far more than any encoder writes, and few enough that a small file of empty
+/// scans is refused quickly. Chromium and libjpeg-turbo's fuzzing use similar limits.
 const MOST_SCANS: usize = 500;
 
-/// A file that holds one picture.
+/// A JPEG file, with one picture.
 pub(super) struct Jpeg<'a> {
     bytes: Bytes<'a>,
     budget: Budget,
@@ -32,8 +32,8 @@ impl Decode for Jpeg<'_> {
         if std::mem::replace(&mut self.done, true) {
             return Ok(None);
         }
-        // The library indexes out of bounds, which panics, on some damaged headers; `layout` refuses
-        // those that were found.
+        // On some damaged headers the library panics by indexing out of bounds; `layout` refuses the
+        // known ones.
         catch_unwind(AssertUnwindSafe(|| decode(self.bytes.get_ref(), self.budget)))
             .unwrap_or_else(|_| Err("the JPEG is damaged".into()))
             .map(Some)
@@ -41,7 +41,7 @@ impl Decode for Jpeg<'_> {
 }
 
 fn decode(bytes: &[u8], budget: Budget) -> Result<Picture, String> {
-    // Decoders do not ask for an end marker, and a file cut within its last bytes may lack a few rows' worth of bits.
+    // Decoders do not check for an end marker, and a file cut near its end may lack the bits of a few rows.
     if !end(bytes, &mut 2).is_some_and(|end| bytes[..end].ends_with(b"\xff\xd9")) {
         return Err("the JPEG is cut short: it has no end marker".into());
     }
@@ -51,40 +51,40 @@ fn decode(bytes: &[u8], budget: Budget) -> Result<Picture, String> {
     let (pixel, format) = layout(&decoder)?;
     let orientation = decoder.exif_data().and_then(exif::orientation);
     let (w, h) = (width as u64, height as u64);
-    let peak = (pixel.peak() * w * h).saturating_add(planes(&decoder)).max(turning(orientation) * w * h);
+    let peak = (pixel.peak() * w * h).saturating_add(planes(&decoder)).max(upright_peak(orientation) * w * h);
     budget.admits_bytes(w, h, peak)?;
 
     decoder.set_output_format(format);
     let mut pixels = Pixels::new(width, height, pixel);
     decoder.decode_image_into(pixels.samples()).map_err(|e| e.to_string())?;
     if pixel.colour == Colour::Cmyk {
-        // As Adobe's programs write them; Pillow takes every file for one of theirs.
+        // Inverted, as Adobe's programs write it; Pillow assumes that of every file.
         pixels.samples().iter_mut().for_each(|ink| *ink = 255 - *ink);
     }
     Ok(upright(pixels.into_picture(), orientation))
 }
 
-/// What to decode into.
+/// The pixel layout to decode into.
 ///
 /// # Errors
-/// If the file is of a kind that is not read, or its header makes no sense.
+/// A message if the kind of JPEG is not supported, or its header is invalid.
 fn layout(decoder: &Decoder) -> Result<(Pixel, PixelFormat), String> {
     let frame = decoder.header();
     if frame.precision != 8 || frame.is_lossless {
         return Err(format!(
-            "a JPEG of {} bits a sample{}; eight, lossy, are read",
+            "a JPEG of {} bits per sample{}: only lossy ones of 8 bits are supported",
             frame.precision,
             if frame.is_lossless { ", lossless" } else { "" }
         ));
     }
     if decoder.is_arithmetic() {
-        return Err("a JPEG with arithmetic coding, which is not read".into());
+        return Err("a JPEG with arithmetic coding, which is not supported".into());
     }
     let sampling: Vec<_> =
         frame.components.iter().map(|c| [c.horizontal_sampling, c.vertical_sampling]).collect();
-    let grey = Pixel { colour: Colour::Grey, alpha: false, deep: false };
+    let grey = Pixel { colour: Colour::Grey, alpha: false, is_16_bit: false };
     let cmyk = Pixel { colour: Colour::Cmyk, ..grey };
-    // Of what the library makes of other sampling some is wrong, and some a panic.
+    // With other sampling the library gives wrong results or panics.
     let whole = |of: [u8; 2], by: [u8; 2]| {
         (0..2).all(|k| (1..=4).contains(&of[k]) && by[k] > 0 && of[k].is_multiple_of(by[k]))
     };
@@ -92,12 +92,12 @@ fn layout(decoder: &Decoder) -> Result<(Pixel, PixelFormat), String> {
         [_] => Ok((grey, PixelFormat::Grayscale)),
         [y, cb, cr] if whole(y, cb) && whole(y, cr) => Ok((Pixel::RGB, PixelFormat::Rgb)),
         [y @ [1 | 2, 1 | 2], [1, 1], [1, 1], k] if y == k => Ok((cmyk, PixelFormat::Cmyk)),
-        _ => Err(format!("a JPEG of components sampled {sampling:?}, which is not read")),
+        _ => Err(format!("a JPEG of components sampled {sampling:?}, which is not supported")),
     }
 }
 
-/// Bytes of the components before they are joined: a sample each, and two more where several scans add to
-/// coefficients.
+/// The bytes of the component planes: one per sample, and two more for coefficients if there are several
+/// scans.
 fn planes(decoder: &Decoder) -> u64 {
     let frame = decoder.header();
     let sampling = || frame.components.iter().map(|c| (c.horizontal_sampling, c.vertical_sampling));
@@ -109,11 +109,12 @@ fn planes(decoder: &Decoder) -> u64 {
     samples * if scans { 3 } else { 1 }
 }
 
-/// Where a JPEG ends: behind its end marker, or without one before another begins; looked for from `at` on, which is 2
-/// at first. None if that is not among `bytes`; `at` is then where to look on once there are more.
+/// Finds the end of a JPEG: after its end marker, or else at the start of the next JPEG. The search starts at
+/// `at`, which is 2 initially. Returns `None` if `bytes` does not contain the end; `at` is then the position
+/// to continue from with more bytes.
 pub(crate) fn end(bytes: &[u8], at: &mut usize) -> Option<usize> {
     loop {
-        // Between segments lie a scan's coded bits, in which 0xff is followed by zero.
+        // Between segments are a scan's coded bits, in which 0xff is followed by 0.
         let Some(found) = bytes.get(*at..).and_then(|rest| memchr(0xff, rest)) else {
             *at = bytes.len().max(*at);
             return None;
@@ -124,7 +125,7 @@ pub(crate) fn end(bytes: &[u8], at: &mut usize) -> Option<usize> {
             [0xd8, ..] => return Some(*at),
             [0xff, ..] => *at += 1,
             [0x00 | 0x01 | 0xd0..=0xd7, ..] => *at += 2,
-            // Skipped by its length: a thumbnail within has an end marker of its own.
+            // Segments are skipped by length: a thumbnail in one has its own end marker.
             [_, high, low, ..] => *at += 2 + usize::from(u16::from_be_bytes([high, low])),
             _ => return None,
         }

@@ -1,17 +1,17 @@
-//! What a picture may cost, checked from its header before anything is decoded.
+//! Limits on a picture's cost, checked from its header before anything is decoded.
 
 use super::PIXEL_LIMIT;
 
-/// The most that reading a picture may take.
+/// Limits on reading a picture.
 ///
-/// A few bytes of a file can stand for gigabytes of pixels, so both are checked from the file's header.
-/// [`Picture::open_with`](super::Picture::open_with) takes other limits than these defaults.
+/// A few bytes of a file can expand to gigabytes of pixels, so both limits are checked from the file's
+/// header. [`Picture::open_with`](super::Picture::open_with) takes limits other than the defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PictureLimits {
-    /// Pixels of one picture, or of one frame. By default [`PIXEL_LIMIT`], where Pillow refuses.
+    /// The most pixels of one picture or frame. By default [`PIXEL_LIMIT`], Pillow's limit.
     pub pixels: u64,
-    /// Bytes in memory at once: the file, what its decoder holds, and the pixels with every copy of
-    /// them. By default 1 GiB.
+    /// The most bytes in memory: the file, the decoder's buffers, and all copies of the pixels. By default
+    /// 1 GiB.
     pub memory: u64,
 }
 
@@ -22,19 +22,19 @@ impl Default for PictureLimits {
 }
 
 impl PictureLimits {
-    /// Whether a picture of `width` x `height` pixels may be held, which takes `bytes` a pixel.
+    /// Checks that a picture of `width` x `height` pixels with `bytes` per pixel is within the limits.
     #[cfg(feature = "feed")]
     pub(crate) fn admits(self, width: u64, height: u64, bytes: u64) -> Result<(), String> {
         self.less(0).admits(width, height, bytes)
     }
 
-    /// What is left when `held` bytes are in memory already.
+    /// The budget after `held` bytes in memory.
     pub(super) fn less(self, held: usize) -> Budget {
         Budget { limits: self, held: held as u64 }
     }
 }
 
-/// What decoding may take of [`PictureLimits`].
+/// The part of [`PictureLimits`] that is left for decoding.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budget {
     limits: PictureLimits,
@@ -42,17 +42,17 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// Bytes that are left.
+    /// The bytes that are left.
     pub fn memory(self) -> u64 {
         self.limits.memory.saturating_sub(self.held)
     }
 
-    /// Whether a picture of `width` x `height` pixels may be decoded, which takes `bytes` a pixel at its peak.
+    /// Checks that a picture of `width` x `height` pixels can be decoded, with a peak of `bytes` per pixel.
     pub fn admits(self, width: u64, height: u64, bytes: u64) -> Result<(), String> {
         self.admits_bytes(width, height, width.saturating_mul(height).saturating_mul(bytes))
     }
 
-    /// As [`Budget::admits`], where the peak is `bytes` in all.
+    /// As [`Budget::admits`], with a peak of `bytes` in total.
     pub fn admits_bytes(self, width: u64, height: u64, bytes: u64) -> Result<(), String> {
         let PictureLimits { pixels, memory } = self.limits;
         if width == 0 || height == 0 {
@@ -64,12 +64,12 @@ impl Budget {
                  (--max-pixels, PictureLimits::pixels)"
             ));
         }
-        // No buffer is larger, whoever asks for it.
+        // No buffer can be larger than this.
         let memory = memory.min(isize::MAX as u64);
         let needed = self.held.saturating_add(bytes);
         if needed > memory {
             return Err(format!(
-                "{width} x {height} pixels take {} MiB to decode and the limit is {} MiB \
+                "{width} x {height} pixels take {} MiB to decode, but the limit is {} MiB \
                  (--max-memory, PictureLimits::memory)",
                 needed.div_ceil(1 << 20),
                 memory >> 20
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_bound_is_its_own() {
+    fn limits_are_independent() {
         let budget = PictureLimits { pixels: 100, memory: 1000 }.less(200);
         assert!(budget.admits(10, 10, 8).is_ok());
         assert!(budget.admits(10, 10, 9).unwrap_err().contains("PictureLimits::memory"));
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_at_the_limit_of_pixels_fits_the_limit_of_memory() {
+    fn a_picture_at_the_pixel_limit_fits_the_memory_limit() {
         let budget = PictureLimits::default().less(1 << 20);
         assert!(budget.admits(PIXEL_LIMIT, 1, 4).is_ok());
         assert!(budget.admits(PIXEL_LIMIT, 1, 8).is_err());

@@ -1,4 +1,4 @@
-//! Pictures as files have them: how each format is read, frame by frame and within limits, and how a PNG is written.
+//! Picture files: reads each format frame by frame and within limits, and writes PNG.
 
 mod canvas;
 mod encode;

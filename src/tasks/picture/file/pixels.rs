@@ -1,15 +1,15 @@
-//! From what decoders leave to upright RGB, in the decoder's own buffer wherever that is large enough.
+//! Converts decoded pixels to upright RGB, in the decoder's buffer if that is large enough.
 
 use super::Picture;
 
-/// A pixel as a decoder leaves it, in the machine's byte order.
+/// The format of a decoded pixel, in native byte order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Pixel {
     pub colour: Colour,
-    /// Whether alpha follows the colour.
+    /// True if alpha follows the colour.
     pub alpha: bool,
-    /// Whether samples are of sixteen bits.
-    pub deep: bool,
+    /// True if samples have 16 bits.
+    pub is_16_bit: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,26 +20,26 @@ pub(super) enum Colour {
 }
 
 impl Pixel {
-    pub const RGB: Self = Self { colour: Colour::Rgb, alpha: false, deep: false };
+    pub const RGB: Self = Self { colour: Colour::Rgb, alpha: false, is_16_bit: false };
 
-    /// Bytes of one.
+    /// The bytes of a pixel.
     pub fn bytes(self) -> usize {
         let samples = match self.colour {
             Colour::Grey => 1,
             Colour::Rgb => 3,
             Colour::Cmyk => 4,
         };
-        (samples + usize::from(self.alpha)) * if self.deep { 2 } else { 1 }
+        (samples + usize::from(self.alpha)) * if self.is_16_bit { 2 } else { 1 }
     }
 
-    /// Bytes that a pixel takes until it is RGB.
+    /// The peak bytes per pixel until it is RGB.
     pub fn peak(self) -> u64 {
         self.bytes().max(3) as u64
     }
 }
 
-/// A picture's pixels on their way to RGB. Those of fewer than three bytes are decoded into the end of
-/// the buffer, so that each can be widened before the next is overwritten.
+/// A picture's pixels before and during their conversion to RGB. Pixels of fewer than three bytes are decoded
+/// into the end of the buffer, so that writing RGB from the start never overwrites unread pixels.
 pub(super) struct Pixels {
     width: usize,
     height: usize,
@@ -48,30 +48,30 @@ pub(super) struct Pixels {
 }
 
 impl Pixels {
-    /// Zeros, of a size that was checked.
+    /// Zeroed pixels. The caller checks the size.
     pub fn new(width: usize, height: usize, pixel: Pixel) -> Self {
         Self { width, height, pixel, buffer: vec![0; width * height * pixel.bytes().max(3)] }
     }
 
-    /// Width and height.
+    /// The width and height.
     pub fn size(&self) -> (usize, usize) {
         (self.width, self.height)
     }
 
-    /// Where a decoder writes.
+    /// The part of the buffer that a decoder writes to.
     pub fn samples(&mut self) -> &mut [u8] {
         let start = self.buffer.len() - self.width * self.height * self.pixel.bytes();
         &mut self.buffer[start..]
     }
 
-    /// What it wrote as RGB: alpha is dropped and of sixteen bits the high eight are kept.
+    /// Converts the decoded pixels to RGB. Alpha is dropped, and of 16 bits the high 8 are kept.
     pub fn into_picture(mut self) -> Picture {
         let Self { width, height, pixel, .. } = self;
         let (count, bytes) = (width * height, pixel.bytes());
         let start = self.buffer.len() - count * bytes;
-        let depth = if pixel.deep { 2 } else { 1 };
-        // The high byte's place within a sample.
-        let high = if pixel.deep && cfg!(target_endian = "little") { 1 } else { 0 };
+        let depth = if pixel.is_16_bit { 2 } else { 1 };
+        // The position of the high byte in a sample.
+        let high = if pixel.is_16_bit && cfg!(target_endian = "little") { 1 } else { 0 };
         let buffer = &mut self.buffer[..];
         let sample = |buffer: &[u8], i: usize, k: usize| buffer[start + i * bytes + k * depth + high];
         match pixel.colour {
@@ -91,7 +91,7 @@ impl Pixels {
             Colour::Cmyk => {
                 for i in 0..count {
                     let [c, m, y, k] = [0, 1, 2, 3].map(|k| sample(buffer, i, k));
-                    let rgb = [c, m, y].map(|ink| uninked(ink, k));
+                    let rgb = [c, m, y].map(|ink| cmyk_channel(ink, k));
                     buffer[3 * i..3 * i + 3].copy_from_slice(&rgb);
                 }
             }
@@ -102,24 +102,24 @@ impl Pixels {
     }
 }
 
-/// The light that an ink and black leave, rounded as Pillow rounds it.
-fn uninked(ink: u8, black: u8) -> u8 {
+/// Converts one ink and black to an RGB channel, rounded as in Pillow.
+fn cmyk_channel(ink: u8, black: u8) -> u8 {
     let light = 255 - black;
     let product = u32::from(ink) * u32::from(light) + 128;
     light.saturating_sub((((product >> 8) + product) >> 8) as u8)
 }
 
-/// Bytes a pixel that [`upright`] has at its peak.
-pub(super) fn turning(orientation: Option<u8>) -> u64 {
+/// The peak bytes per pixel of [`upright`].
+pub(super) fn upright_peak(orientation: Option<u8>) -> u64 {
     if orientation.is_some_and(|orientation| orientation >= 5) { 6 } else { 3 }
 }
 
-/// `lying` as EXIF's orientation of it says, 1 to 8.
-pub(super) fn upright(mut lying: Picture, orientation: Option<u8>) -> Picture {
-    /// Pixels of a square that fits a cache, as rows become columns.
+/// Turns a picture upright by its EXIF orientation, 1 to 8.
+pub(super) fn upright(mut picture: Picture, orientation: Option<u8>) -> Picture {
+    /// The side of a square tile that fits the cache, for transposition.
     const TILE: usize = 32;
-    let (w, h) = (lying.width, lying.height);
-    let pixels = lying.pixels.as_chunks_mut::<3>().0;
+    let (w, h) = (picture.width, picture.height);
+    let pixels = picture.pixels.as_chunks_mut::<3>().0;
     match orientation {
         Some(2) => pixels.chunks_exact_mut(w).for_each(<[_]>::reverse),
         Some(3) => pixels.reverse(),
@@ -147,14 +147,14 @@ pub(super) fn upright(mut lying: Picture, orientation: Option<u8>) -> Picture {
         }
         _ => {}
     }
-    lying
+    picture
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// What a decoder left, as RGB.
+    /// Decoded samples, converted to RGB.
     fn rgb(pixel: Pixel, samples: &[u8]) -> Vec<u8> {
         let mut pixels = Pixels::new(samples.len() / pixel.bytes(), 1, pixel);
         pixels.samples().copy_from_slice(samples);
@@ -162,17 +162,17 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_pixel_becomes_rgb_in_place() {
-        let kind = |colour, alpha, deep| Pixel { colour, alpha, deep };
-        // Five samples of pixel i, the second byte of each being what is dropped.
+    fn all_pixel_formats_become_rgb_in_place() {
+        let kind = |colour, alpha, is_16_bit| Pixel { colour, alpha, is_16_bit };
+        // Values by pixel and sample. The low byte of 16 bits is dropped.
         for n in [1, 2, 3, 50] {
             let value = |i: usize, k: usize| (i * 5 + k * 40) as u8;
             for (colour, samples) in [(Colour::Grey, 1), (Colour::Rgb, 3)] {
-                for (alpha, deep) in [(false, false), (true, false), (false, true), (true, true)] {
+                for (alpha, is_16_bit) in [(false, false), (true, false), (false, true), (true, true)] {
                     let mut bytes = Vec::new();
                     for i in 0..n {
                         for k in 0..samples + usize::from(alpha) {
-                            match deep {
+                            match is_16_bit {
                                 true => bytes.extend((u16::from(value(i, k)) << 8 | 0x77).to_ne_bytes()),
                                 false => bytes.push(value(i, k)),
                             }
@@ -180,7 +180,11 @@ mod tests {
                     }
                     let expected: Vec<u8> =
                         (0..n).flat_map(|i| [0, 1, 2].map(|k| value(i, k.min(samples - 1)))).collect();
-                    assert_eq!(rgb(kind(colour, alpha, deep), &bytes), expected, "{colour:?} {alpha} {deep}");
+                    assert_eq!(
+                        rgb(kind(colour, alpha, is_16_bit), &bytes),
+                        expected,
+                        "{colour:?} {alpha} {is_16_bit}"
+                    );
                 }
             }
         }

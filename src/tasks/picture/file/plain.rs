@@ -1,4 +1,5 @@
-//! BMP, PNM and QOI, which the `image` crate reads: formats of one picture, but that PNMs may follow one another.
+//! Reads BMP, PNM and QOI with the `image` crate: one picture per file, except that a file may hold several
+//! PNMs.
 
 use image::{ColorType, ImageDecoder, ImageError, codecs};
 
@@ -14,7 +15,7 @@ pub(super) struct Plain<'a> {
     bytes: Bytes<'a>,
     format: Format,
     budget: Budget,
-    /// Whether the first picture was decoded.
+    /// True once the first picture has been decoded.
     begun: bool,
 }
 
@@ -27,16 +28,17 @@ impl Decode for Plain<'_> {
         if std::mem::replace(&mut self.begun, true) && !self.another() {
             return Ok(None);
         }
-        let said = |e: ImageError| e.to_string();
+        let message = |e: ImageError| e.to_string();
         let bytes = &mut self.bytes;
         match self.format {
-            Format::Bmp => decode(codecs::bmp::BmpDecoder::new(bytes).map_err(said)?, self.budget),
-            Format::Qoi => decode(codecs::qoi::QoiDecoder::new(bytes).map_err(said)?, self.budget),
+            Format::Bmp => decode(codecs::bmp::BmpDecoder::new(bytes).map_err(message)?, self.budget),
+            Format::Qoi => decode(codecs::qoi::QoiDecoder::new(bytes).map_err(message)?, self.budget),
             _ => {
                 let first = bytes.position() as usize;
-                let picture = decode(codecs::pnm::PnmDecoder::new(&mut *bytes).map_err(said)?, self.budget)?;
+                let picture =
+                    decode(codecs::pnm::PnmDecoder::new(&mut *bytes).map_err(message)?, self.budget)?;
                 let read = &bytes.get_ref()[first..];
-                // White space follows every number, so one that ends the file is the start of a number.
+                // White space follows every number, so a digit at the end of the file is a truncated number.
                 if matches!(read, [b'P', b'2' | b'3', .., b'0'..=b'9'])
                     && bytes.position() as usize == bytes.get_ref().len()
                 {
@@ -52,12 +54,12 @@ impl Decode for Plain<'_> {
 }
 
 impl Plain<'_> {
-    /// Whether a further picture begins behind the last, as PNM files may have them.
+    /// Returns whether another picture follows, as is possible in PNM files.
     fn another(&mut self) -> bool {
         let at = self.bytes.position() as usize;
-        let behind = self.bytes.get_ref().get(at..).unwrap_or_default();
-        let next = behind.trim_ascii_start();
-        let (skipped, is_pnm) = (behind.len() - next.len(), Format::of(next) == Ok(Format::Pnm));
+        let after = self.bytes.get_ref().get(at..).unwrap_or_default();
+        let next = after.trim_ascii_start();
+        let (skipped, is_pnm) = (after.len() - next.len(), Format::of(next) == Ok(Format::Pnm));
         self.bytes.set_position((at + skipped) as u64);
         self.format == Format::Pnm && is_pnm
     }
@@ -65,7 +67,7 @@ impl Plain<'_> {
 
 fn decode(decoder: impl ImageDecoder, budget: Budget) -> Result<Picture, String> {
     let (width, height) = decoder.dimensions();
-    let (colour, alpha, deep) = match decoder.color_type() {
+    let (colour, alpha, is_16_bit) = match decoder.color_type() {
         ColorType::L8 => (Colour::Grey, false, false),
         ColorType::La8 => (Colour::Grey, true, false),
         ColorType::Rgb8 => (Colour::Rgb, false, false),
@@ -74,9 +76,9 @@ fn decode(decoder: impl ImageDecoder, budget: Budget) -> Result<Picture, String>
         ColorType::La16 => (Colour::Grey, true, true),
         ColorType::Rgb16 => (Colour::Rgb, false, true),
         ColorType::Rgba16 => (Colour::Rgb, true, true),
-        other => return Err(format!("pixels of {other:?}, which are not read")),
+        other => return Err(format!("pixels of {other:?}, which are not supported")),
     };
-    let pixel = Pixel { colour, alpha, deep };
+    let pixel = Pixel { colour, alpha, is_16_bit };
     budget.admits(width.into(), height.into(), pixel.peak())?;
     let mut pixels = Pixels::new(width as usize, height as usize, pixel);
     decoder.read_image(pixels.samples()).map_err(|e| e.to_string())?;

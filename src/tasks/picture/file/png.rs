@@ -1,4 +1,4 @@
-//! PNG, and APNG's frames as Pillow composes them.
+//! Reads PNG and APNG, whose frames are composed as in Pillow.
 
 use png::{BlendOp, ColorType, DecodingError, DisposeOp, Info, Reader, Transformations};
 
@@ -7,7 +7,7 @@ use super::{
     canvas::{Area, Canvas},
     exif,
     limits::Budget,
-    pixels::{Colour, Pixel, Pixels, turning, upright},
+    pixels::{Colour, Pixel, Pixels, upright, upright_peak},
     read::{Bytes, Decode},
 };
 
@@ -15,18 +15,18 @@ pub(super) struct Png<'a> {
     reader: Reader<Bytes<'a>>,
     pixel: Pixel,
     orientation: Option<u8>,
-    /// Of an animation, from its first frame on.
+    /// The state of an animation.
     animation: Option<Animation>,
-    /// Pictures that are left.
+    /// The number of pictures left.
     left: u32,
 }
 
 struct Animation {
     canvas: Canvas<4>,
-    /// Where the last frame leaves something else before the next is drawn, and what.
-    restored: Option<(Area, Vec<[u8; 4]>)>,
-    /// Whether a picture that is none of the frames comes first.
-    apart: bool,
+    /// The area to restore before the next frame is drawn, and its pixels.
+    to_restore: Option<(Area, Vec<[u8; 4]>)>,
+    /// True while a default image that is not a frame is still to be read.
+    default_image: bool,
 }
 
 pub(super) fn decoder(bytes: Bytes<'_>, budget: Budget) -> Result<Png<'_>, String> {
@@ -35,11 +35,11 @@ pub(super) fn decoder(bytes: Bytes<'_>, budget: Budget) -> Result<Png<'_>, Strin
     decoder.set_transformations(Transformations::EXPAND | Transformations::STRIP_16);
     decoder.set_ignore_text_chunk(true);
     decoder.set_ignore_iccp_chunk(true);
-    // Before `read_info`, which makes room for a row.
-    let header = decoder.read_header_info().map_err(said)?;
+    // Before `read_info`, which allocates a row.
+    let header = decoder.read_header_info().map_err(message)?;
     let (width, height) = (u64::from(header.width), u64::from(header.height));
     budget.admits(width, height, 3)?;
-    let reader = decoder.read_info().map_err(said)?;
+    let reader = decoder.read_info().map_err(message)?;
 
     let (colour, _) = reader.output_color_type();
     let pixel = Pixel {
@@ -48,22 +48,22 @@ pub(super) fn decoder(bytes: Bytes<'_>, budget: Budget) -> Result<Png<'_>, Strin
             _ => Colour::Rgb,
         },
         alpha: matches!(colour, ColorType::GrayscaleAlpha | ColorType::Rgba),
-        deep: false,
+        is_16_bit: false,
     };
     let info = reader.info();
     let frames = info.animation_control().map_or(0, |control| control.num_frames);
-    // The picture before an animation may be none of its frames.
-    let apart = frames > 0 && info.frame_control().is_none();
-    let animated = frames > 1 || apart;
-    let still = pixel.peak().max(turning(orientation));
-    // The canvas, what it is restored from, a frame as it is stored and as RGBA, and the picture of it.
-    budget.admits(width, height, if animated { 12 + still + turning(orientation) } else { still })?;
+    // The default image of an animation may not be one of its frames.
+    let default_image = frames > 0 && info.frame_control().is_none();
+    let animated = frames > 1 || default_image;
+    let still = pixel.peak().max(upright_peak(orientation));
+    // The canvas, the pixels to restore, a frame as stored and as RGBA, and the returned picture.
+    budget.admits(width, height, if animated { 12 + still + upright_peak(orientation) } else { still })?;
     let animation = animated.then(|| Animation {
         canvas: Canvas::new(width as usize, height as usize),
-        restored: None,
-        apart,
+        to_restore: None,
+        default_image,
     });
-    Ok(Png { reader, pixel, orientation, animation, left: frames.max(1) + u32::from(apart) })
+    Ok(Png { reader, pixel, orientation, animation, left: frames.max(1) + u32::from(default_image) })
 }
 
 impl Decode for Png<'_> {
@@ -71,14 +71,14 @@ impl Decode for Png<'_> {
         let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
         self.left = left;
         let picture = match &mut self.animation {
-            Some(animation) if !animation.apart => animation.next(&mut self.reader, self.pixel)?,
+            Some(animation) if !animation.default_image => animation.next(&mut self.reader, self.pixel)?,
             animation => {
                 if let Some(animation) = animation {
-                    animation.apart = false;
+                    animation.default_image = false;
                 }
                 let Info { width, height, .. } = *self.reader.info();
                 let mut pixels = Pixels::new(width as usize, height as usize, self.pixel);
-                self.reader.next_frame(pixels.samples()).map_err(said)?;
+                self.reader.next_frame(pixels.samples()).map_err(message)?;
                 pixels.into_picture()
             }
         };
@@ -89,24 +89,24 @@ impl Decode for Png<'_> {
 impl Animation {
     fn next(&mut self, reader: &mut Reader<Bytes>, pixel: Pixel) -> Result<Picture, String> {
         let mut samples = vec![0; reader.output_buffer_size().ok_or("a frame is too large")?];
-        let output = reader.next_frame(&mut samples).map_err(said)?;
+        let output = reader.next_frame(&mut samples).map_err(message)?;
         let Some(control) = reader.info().frame_control().copied() else {
-            return Err("a frame does not say where it is".into());
+            return Err("a frame has no position".into());
         };
         let [left, top, width, height] =
             [control.x_offset, control.y_offset, control.width, control.height].map(|n| n as usize);
         let area = Area { left, top, width, height };
         if !self.canvas.holds(area) {
-            return Err("a frame lies outside of the picture".into());
+            return Err("a frame is outside the picture".into());
         }
-        // Rows of an interlaced frame lie as far apart as the whole picture's.
+        // An interlaced frame has the row stride of the whole picture.
         let across = if reader.info().interlaced { reader.info().width } else { output.width };
         let stride = reader.output_line_size(across).ok_or("a frame is too large")?;
 
-        if let Some((area, before)) = self.restored.take() {
+        if let Some((area, before)) = self.to_restore.take() {
             self.canvas.draw(area, &before, |under, before| *under = *before);
         }
-        self.restored = match control.dispose_op {
+        self.to_restore = match control.dispose_op {
             DisposeOp::None => None,
             DisposeOp::Background => Some((area, vec![[0; 4]; width * height])),
             DisposeOp::Previous => Some((area, self.canvas.cut(area))),
@@ -128,7 +128,7 @@ impl Animation {
             BlendOp::Over => {
                 let alpha = u32::from(over[3]);
                 for (under, over) in under.iter_mut().zip(over) {
-                    // As Pillow mixes and rounds it, alpha like a colour.
+                    // Blended and rounded as in Pillow, alpha like a colour.
                     let sum = u32::from(*under) * (255 - alpha) + u32::from(*over) * alpha + 128;
                     *under = (((sum >> 8) + sum) >> 8) as u8;
                 }
@@ -138,6 +138,6 @@ impl Animation {
     }
 }
 
-fn said(error: DecodingError) -> String {
+fn message(error: DecodingError) -> String {
     error.to_string()
 }

@@ -1,4 +1,5 @@
-//! Pictures from files: each opened once, bounded, and told apart by its bytes.
+//! Reads pictures from files. A file is opened once, read within limits, and its format detected from its
+//! bytes.
 
 use std::{
     borrow::Cow,
@@ -18,23 +19,23 @@ use super::{
 use crate::{Error, Result};
 
 impl Picture {
-    /// Reads a picture from a file: JPEG, PNG, WebP, GIF, BMP, TIFF, PNM or QOI, told apart by what it holds
-    /// and not by its name. Of an animation, or of several pages, the first; [`Frames`] has them all.
+    /// Reads a picture from a JPEG, PNG, WebP, GIF, BMP, TIFF, PNM or QOI file. The format is detected from
+    /// the file's content, not its name. Of an animation or several pages only the first is read; [`Frames`]
+    /// reads all.
     ///
-    /// The picture is turned upright as its EXIF or TIFF orientation says, of whatever integer type; a
-    /// missing or damaged one is ignored. Grey, palette and CMYK become RGB, alpha is dropped,
-    /// and of sixteen bits the high eight are kept. Colour profiles are ignored, as the
-    /// libraries that trained the networks ignore them. JPEGs have the pixels that libjpeg-turbo, and so
-    /// Pillow, gives them.
+    /// The picture is turned upright by its EXIF or TIFF orientation, of any integer type; a missing or
+    /// damaged orientation is ignored. Grey, palette and CMYK become RGB, alpha is dropped, and of 16 bits
+    /// the high 8 are kept. Colour profiles are ignored, as in the libraries that trained the networks. JPEGs
+    /// decode to the same pixels as in libjpeg-turbo, which Pillow uses.
     ///
     /// # Errors
-    /// [`Error::Io`] if the file cannot be read; [`Error::File`] if it is none of these formats, is damaged or
-    /// cut short, or takes more than [`PictureLimits::default`].
+    /// [`Error::Io`] if the file cannot be read; [`Error::File`] if it has another format, is damaged or cut
+    /// short, or exceeds [`PictureLimits::default`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::open_with(path, PictureLimits::default())
     }
 
-    /// As [`Picture::open`], with limits of one's own.
+    /// As [`Picture::open`], with other limits.
     ///
     /// # Errors
     /// As [`Picture::open`].
@@ -42,7 +43,7 @@ impl Picture {
         Frames::open(path, limits)?.first()
     }
 
-    /// Reads a picture from a file's bytes, as [`Picture::open`] does; `name` is for errors.
+    /// Reads a picture from a file's bytes, as [`Picture::open`] does. Errors show `name`.
     ///
     /// # Errors
     /// As [`Picture::open`], without [`Error::Io`].
@@ -50,7 +51,7 @@ impl Picture {
         Self::decode_with(bytes, name, PictureLimits::default())
     }
 
-    /// As [`Picture::decode`], with limits of one's own.
+    /// As [`Picture::decode`], with other limits.
     ///
     /// # Errors
     /// As [`Picture::decode`].
@@ -59,23 +60,23 @@ impl Picture {
     }
 }
 
-/// A file's bytes, its own or borrowed.
+/// A file's bytes, owned or borrowed.
 pub(super) type Bytes<'a> = Cursor<Cow<'a, [u8]>>;
 
-/// The pictures of one file, one after the other.
+/// A decoder of the pictures in one file.
 pub(super) trait Decode {
-    /// The next, or none behind the last.
+    /// Decodes the next picture; `None` after the last.
     ///
     /// # Errors
-    /// What is wrong with the file.
+    /// A message if the file is damaged or not supported.
     fn next(&mut self) -> Result<Option<Picture>, String>;
 }
 
-/// The pictures of one file in turn: an animation's frames (GIF, APNG, WebP), each whole, as it is shown; the
-/// pages of a TIFF; of any other file its one picture.
+/// An iterator over the pictures of one file: the complete frames of an animation (GIF, APNG, WebP), the
+/// pages of a TIFF, or the single picture of another file.
 ///
-/// Each is decoded when it is asked for, so that memory does not grow with how many there are. The first
-/// error is the last item.
+/// Pictures are decoded on demand, so memory does not grow with their number. The first error ends the
+/// iteration.
 pub struct Frames<'a> {
     name: PathBuf,
     decoder: Option<Box<dyn Decode + Send + 'a>>,
@@ -88,7 +89,7 @@ impl fmt::Debug for Frames<'_> {
 }
 
 impl Frames<'static> {
-    /// Opens a file, which may be a pipe, and reads its header.
+    /// Opens a file or a pipe, and reads its header.
     ///
     /// # Errors
     /// As [`Picture::open`].
@@ -97,7 +98,7 @@ impl Frames<'static> {
         Self::read(File::open(path).map_err(Error::io(path))?, path, limits)
     }
 
-    /// Reads a file to its end, which has to come within [`PictureLimits::memory`]; `name` is for errors.
+    /// Reads a file to its end, up to [`PictureLimits::memory`] bytes. Errors show `name`.
     ///
     /// # Errors
     /// As [`Picture::open`].
@@ -107,7 +108,7 @@ impl Frames<'static> {
         let mut read = |bytes: &mut Vec<u8>, most: u64| {
             file.by_ref().take(most).read_to_end(bytes).map_err(Error::io(name))
         };
-        // The start decides, so that a large file of another kind is not read whole.
+        // The format is detected first, so that a large file of another format is not read whole.
         read(&mut bytes, MAGIC_BYTES as u64)?;
         Format::of(&bytes).map_err(|reason| Error::file(name, reason))?;
         let left = limits.memory.saturating_sub(bytes.len() as u64);
@@ -126,7 +127,7 @@ impl Frames<'static> {
 }
 
 impl<'a> Frames<'a> {
-    /// The pictures in a file's bytes; `name` is for errors.
+    /// Opens the pictures in a file's bytes. Errors show `name`.
     ///
     /// # Errors
     /// As [`Picture::decode`].
@@ -170,7 +171,7 @@ fn decoder<'a>(bytes: Bytes<'a>, budget: Budget) -> Result<Box<dyn Decode + Send
     })
 }
 
-/// Decoders quote what they found; a report stays on one line all the same.
+/// Makes an error whose message has one line, as decoders may quote a file's content.
 fn one_line(name: &Path, reason: &str) -> Error {
     let words: Vec<_> = reason.split(|c: char| c.is_whitespace() || c.is_control()).collect();
     Error::file(name, words.join(" "))

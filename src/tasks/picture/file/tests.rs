@@ -1,4 +1,4 @@
-//! Files made here: cut, damaged, turned, too large.
+//! Tests with generated files: cut, damaged, turned, too large.
 
 use std::io::{Cursor, Read};
 
@@ -8,7 +8,7 @@ use super::exif::tests::{exif, integers};
 use super::*;
 use crate::Result;
 
-/// A file of 64 x 48 pixels with some structure.
+/// A file of 64 x 48 pixels with a pattern.
 fn file(format: ImageFormat) -> Vec<u8> {
     let image =
         image::RgbImage::from_fn(64, 48, |x, y| image::Rgb([(x * 4) as u8, (y * 5) as u8, (x * y) as u8]));
@@ -29,7 +29,7 @@ fn every_cut_is_an_error() {
         let whole = file(format);
         let picture = Picture::decode(&whole, "p").unwrap();
         assert_eq!((picture.width(), picture.height()), (64, 48));
-        // A PNG's last twelve bytes are its end chunk: every pixel is there without it.
+        // A PNG's last twelve bytes are its end chunk; the pixels are complete without it.
         let cuts = whole.len() - if format == ImageFormat::Png { 12 } else { 0 };
         for len in 0..cuts {
             refusal(&whole[..len]);
@@ -38,13 +38,13 @@ fn every_cut_is_an_error() {
 }
 
 #[test]
-fn a_png_of_a_picture_is_that_picture() {
+fn a_picture_is_unchanged_by_png() {
     let picture = Picture::decode(&file(ImageFormat::Jpeg), "p").unwrap();
     assert_eq!(Picture::decode(&picture.png().unwrap(), "p").unwrap(), picture);
 }
 
 #[test]
-fn bytes_after_the_end_do_no_harm() {
+fn trailing_bytes_are_ignored() {
     let mut bytes = file(ImageFormat::Jpeg);
     let whole = Picture::decode(&bytes, "p").unwrap();
     bytes.extend([0xff, 0xda, 0, 9, 1]);
@@ -61,7 +61,7 @@ fn a_bomb_is_refused_by_its_size() {
 
     let mut png = file(ImageFormat::Png);
     png[16..24].copy_from_slice(&[0, 1, 0, 0, 0, 0, 0x10, 0]);
-    // The checksum of that header, so that nothing but the size is wrong.
+    // The checksum of that header, so that only the size is wrong.
     let crc = !png[12..29].iter().fold(!0u32, |crc, &byte| {
         (0..8).fold(crc ^ u32::from(byte), |c, _| (c >> 1) ^ (0xedb8_8320 & (c & 1).wrapping_neg()))
     });
@@ -69,7 +69,7 @@ fn a_bomb_is_refused_by_its_size() {
     assert!(refusal(&png).contains("65536 x 4096"));
 }
 
-/// `exif` in a file without any: a JPEG's first segment, a PNG's chunk before or behind the picture.
+/// A file with `exif`: in a JPEG's first segment, or in a PNG's chunk before or after the picture.
 fn with_exif(format: ImageFormat, late: bool, exif: &[u8]) -> Vec<u8> {
     let file = file(format);
     let (at, part) = if format == ImageFormat::Jpeg {
@@ -86,9 +86,9 @@ fn with_exif(format: ImageFormat, late: bool, exif: &[u8]) -> Vec<u8> {
     [&file[..at], &part, &file[at..]].concat()
 }
 
-/// As EXIF defines it: where row 0 and column 0 of the file lie on the upright picture.
-fn upright(lying: &Picture, orientation: i32) -> Picture {
-    let (w, h) = (lying.width, lying.height);
+/// The definition in EXIF: the position of row 0 and column 0 of the file on the upright picture.
+fn upright(stored: &Picture, orientation: i32) -> Picture {
+    let (w, h) = (stored.width, stored.height);
     let (width, height) = if (5..=8).contains(&orientation) { (h, w) } else { (w, h) };
     let pixels = (0..width * height).flat_map(|i| {
         let (x, y) = (i % width, i / width);
@@ -102,7 +102,7 @@ fn upright(lying: &Picture, orientation: i32) -> Picture {
             8 => (w - 1 - y, x),
             _ => (x, y),
         };
-        lying.pixels[3 * (y * w + x)..][..3].to_vec()
+        stored.pixels[3 * (y * w + x)..][..3].to_vec()
     });
     Picture::new(width, height, pixels.collect()).unwrap()
 }
@@ -110,26 +110,26 @@ fn upright(lying: &Picture, orientation: i32) -> Picture {
 #[test]
 fn pictures_are_turned_upright_by_an_orientation_of_any_integer_type() {
     for (format, late) in [(ImageFormat::Jpeg, false), (ImageFormat::Png, false), (ImageFormat::Png, true)] {
-        let lying = Picture::decode(&file(format), "p").unwrap();
+        let stored = Picture::decode(&file(format), "p").unwrap();
         for little in [true, false] {
             for orientation in 0..10 {
                 for (kind, bytes) in integers(little, orientation) {
                     let turned = with_exif(format, late, &exif(little, kind, 1, &bytes));
                     let turned = Picture::decode(&turned, "p").unwrap();
-                    let same = turned == upright(&lying, orientation);
+                    let same = turned == upright(&stored, orientation);
                     assert!(same, "{format:?}: {orientation} as type {kind}, little: {little}");
                 }
             }
         }
         for damaged in [&b""[..], b"II", b"MM\0*\xff\xff\xff\xff", b"no TIFF header"] {
             let bytes = with_exif(format, late, damaged);
-            assert_eq!(Picture::decode(&bytes, "p").unwrap(), lying, "{format:?}: {damaged:?}");
+            assert_eq!(Picture::decode(&bytes, "p").unwrap(), stored, "{format:?}: {damaged:?}");
         }
     }
 }
 
 #[test]
-fn what_is_no_picture_says_so() {
+fn other_files_are_named_in_the_error() {
     assert!(refusal(b"Dear diary,\ntoday I became a .jpg").contains("not a picture"));
     assert!(refusal(b"").contains("empty"));
     for (bytes, words) in [
@@ -158,7 +158,7 @@ fn what_is_no_picture_says_so() {
     }
 }
 
-/// Reads as many bytes as are asked for, whatever came first.
+/// A reader without an end: some bytes, then zeros.
 struct Endless(&'static [u8]);
 
 impl Read for Endless {
@@ -172,10 +172,10 @@ impl Read for Endless {
 }
 
 #[test]
-fn what_has_no_end_is_refused() {
+fn endless_input_is_refused() {
     let limits = PictureLimits { memory: 1 << 20, ..PictureLimits::default() };
     let error = |start| Frames::read(Endless(start), "pipe", limits).unwrap_err().to_string();
-    // Known by its start, and not read on.
+    // Refused by its start, without reading on.
     assert!(error(b"").contains("not a picture"));
     let endless = error(b"\x89PNG\r\n\x1a\n");
     assert!(
@@ -185,7 +185,7 @@ fn what_has_no_end_is_refused() {
 }
 
 #[test]
-fn limits_are_the_callers() {
+fn the_caller_sets_the_limits() {
     // 64 x 48 pixels of three bytes, and the file.
     let png = file(ImageFormat::Png);
     let read = |pixels, memory| Picture::decode_with(&png, "p", PictureLimits { pixels, memory });
@@ -197,7 +197,7 @@ fn limits_are_the_callers() {
     assert!(error.contains("64 x 48") && error.contains("--max-memory"), "{error}");
 }
 
-/// The files that `tests/pictures.rs` holds against Pillow.
+/// The files that `tests/pictures.rs` compares with Pillow.
 fn fixtures() -> Vec<(String, Vec<u8>)> {
     let folder = std::fs::read_dir("tests/fixtures/formats").unwrap();
     let mut files: Vec<_> = folder
@@ -215,12 +215,13 @@ fn frames(bytes: &[u8]) -> Result<Vec<Picture>> {
     Frames::decode(bytes, "p", limits).and_then(Iterator::collect)
 }
 
-/// A file cut anywhere gives no picture that is not a picture of the whole file.
+/// A file cut anywhere gives only pictures of the whole file.
 #[test]
-fn a_cut_file_gives_no_other_picture() {
+fn cut_files_give_only_pictures_of_the_whole_file() {
     for (name, whole) in fixtures() {
         let expected = frames(&whole).unwrap();
-        // Without optimisation, all of the end, where a cut is least seen, and some of the rest.
+        // Without optimisation, all cuts near the end, which are the hardest to detect, and some of the
+        // others.
         let step = if cfg!(debug_assertions) { 7 } else { 1 };
         for len in
             (0..whole.len()).rev().enumerate().filter(|(i, _)| *i < 16 || i % step == 0).map(|(_, len)| len)
@@ -232,11 +233,11 @@ fn a_cut_file_gives_no_other_picture() {
     }
 }
 
-/// TIFFs that look like others and are not.
+/// Unsupported TIFFs that look like supported ones.
 #[test]
-fn what_is_not_read_of_tiff_is_refused() {
+fn unsupported_tiffs_are_refused() {
     for (name, from, to, word) in [
-        // The planes' tag as that of the bits' order: from the low ones.
+        // The tag of planes becomes that of the bit order: low bits first.
         ("rgb.tif", &b"\x1c\x01\x03\0\x01\0\0\0\x01"[..], &b"\x0a\x01\x03\0\x01\0\0\0\x02"[..], "low bits"),
         // White at 235.
         ("luma.tif", b"\xff\0\0\0\x01\0\0\0", b"\xeb\0\0\0\x01\0\0\0", "video's levels"),
@@ -250,9 +251,9 @@ fn what_is_not_read_of_tiff_is_refused() {
     }
 }
 
-/// Whatever is damaged, reading comes to an end without a panic and within the limits.
+/// Reading damaged files ends without a panic and within the limits.
 #[test]
-fn damage_is_no_panic() {
+fn damage_does_not_panic() {
     let mut random = 0x9e37_79b9_7f4a_7c15u64;
     let mut draw = |below: usize| {
         random ^= random << 13;
@@ -265,7 +266,7 @@ fn damage_is_no_panic() {
         for _ in 0..60 {
             let mut bytes = whole.clone();
             for _ in 0..1 + draw(4) {
-                // Most of what decoders trust lies at the start.
+                // Most data that decoders trust is at the start.
                 let most = if draw(2) == 0 { bytes.len() } else { bytes.len().min(128) };
                 let at = draw(most);
                 match draw(4) {
@@ -278,5 +279,5 @@ fn damage_is_no_panic() {
             read += u32::from(frames(&bytes).is_ok());
         }
     }
-    assert!(read > 100, "damage that leaves nothing tests nothing: {read}");
+    assert!(read > 100, "too few damaged files are readable to test anything: {read}");
 }

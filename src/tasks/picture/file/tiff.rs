@@ -1,4 +1,4 @@
-//! TIFF, page by page.
+//! Reads TIFF page by page.
 
 use tiff::{
     ColorType, TiffError,
@@ -9,11 +9,11 @@ use tiff::{
 use super::{
     Picture,
     limits::Budget,
-    pixels::{Colour, Pixel, Pixels, turning, upright},
+    pixels::{Colour, Pixel, Pixels, upright, upright_peak},
     read::{Bytes, Decode},
 };
 
-/// What says that a file is a camera's, whose first page is a preview at most.
+/// The tag of cameras' raw files, whose first page is at most a preview.
 const DNG_VERSION: Tag = Tag::Unknown(50706);
 const PHOTOMETRIC: Tag = Tag::PhotometricInterpretation;
 const PALETTE: u16 = 3;
@@ -30,33 +30,33 @@ pub(super) fn decoder(bytes: Bytes<'_>, budget: Budget) -> Result<Tiff<'_>, Stri
     let mut limits = Limits::default();
     let memory = usize::try_from(budget.memory()).unwrap_or(usize::MAX);
     (limits.decoding_buffer_size, limits.intermediate_buffer_size) = (memory, memory);
-    let mut decoder = Decoder::new(bytes).map_err(said)?.with_limits(limits);
-    if decoder.find_tag(DNG_VERSION).map_err(said)?.is_some() || is_preview(&mut decoder) {
+    let mut decoder = Decoder::new(bytes).map_err(message)?.with_limits(limits);
+    if decoder.find_tag(DNG_VERSION).map_err(message)?.is_some() || is_preview(&mut decoder) {
         return Err(
-            "a camera's raw file, which is not read: make a picture of it with darktable-cli or dcraw".into(),
+            "a camera's raw file, which is not supported: convert it with darktable-cli or dcraw".into()
         );
     }
     Ok(Tiff { decoder, budget, page: 0 })
 }
 
-fn said(error: TiffError) -> String {
+fn message(error: TiffError) -> String {
     error.to_string()
 }
 
-/// Whether the first page is a smaller version of one that lies elsewhere.
+/// Returns whether the first page is a reduced version of another page.
 fn is_preview(decoder: &mut Decoder<Bytes>) -> bool {
     let reduced = decoder.find_tag_unsigned::<u32>(Tag::NewSubfileType).ok().flatten().unwrap_or(0) & 1 == 1;
     reduced && decoder.find_tag(Tag::SubIfd).is_ok_and(|tag| tag.is_some())
 }
 
-/// Whether a page of luma and chroma has JPEG's: all 256 levels, and the colours of ITU-R BT.601.
+/// Returns whether a YCbCr page is encoded as in JPEG: full range, and the coefficients of ITU-R BT.601.
 fn is_full_range(decoder: &mut Decoder<Bytes>) -> Result<bool, String> {
     let mut is = |tag: Tag, expected: &[f64]| {
         let near = |(found, expected): (&Value, &f64)| match *found {
             Value::Rational(n, d) => (f64::from(n) / f64::from(d) - expected).abs() < 1e-3,
             _ => false,
         };
-        Ok::<_, String>(match decoder.find_tag(tag).map_err(said)? {
+        Ok::<_, String>(match decoder.find_tag(tag).map_err(message)? {
             None => true,
             Some(Value::List(found)) => found.len() == expected.len() && found.iter().zip(expected).all(near),
             Some(_) => false,
@@ -66,7 +66,7 @@ fn is_full_range(decoder: &mut Decoder<Bytes>) -> Result<bool, String> {
         && is(REFERENCE_BLACK_WHITE, &[0.0, 255.0, 128.0, 255.0, 128.0, 255.0])?)
 }
 
-/// A pixel of luma and chroma as red, green and blue, in libjpeg's arithmetic: 16 bits behind the point.
+/// Converts a YCbCr pixel to RGB with libjpeg's arithmetic, which has 16 fractional bits.
 fn rgb_of(pixel: &mut [u8; 3]) {
     let [luma, blue, red] = pixel.map(i32::from);
     let (blue, red, half) = (blue - 128, red - 128, 1 << 15);
@@ -84,7 +84,7 @@ impl Decode for Tiff<'_> {
             if !self.decoder.more_images() {
                 return Ok(None);
             }
-            self.decoder.next_image().map_err(said)?;
+            self.decoder.next_image().map_err(message)?;
         }
         self.page += 1;
         self.decode().map(Some)
@@ -94,25 +94,26 @@ impl Decode for Tiff<'_> {
 impl Tiff<'_> {
     fn decode(&mut self) -> Result<Picture, String> {
         let decoder = &mut self.decoder;
-        let (width, height) = decoder.dimensions().map_err(said)?;
+        let (width, height) = decoder.dimensions().map_err(message)?;
         self.budget.admits(width.into(), height.into(), 1)?;
-        let formats = decoder.find_tag_unsigned_vec::<u16>(Tag::SampleFormat).map_err(said)?;
+        let formats = decoder.find_tag_unsigned_vec::<u16>(Tag::SampleFormat).map_err(message)?;
         if formats.unwrap_or_default().iter().any(|format| *format != SampleFormat::Uint.to_u16()) {
-            return Err("a TIFF of samples that are no unsigned integers, which is not read".into());
+            return Err("a TIFF of samples that are not unsigned integers, which is not supported".into());
         }
-        if decoder.find_tag_unsigned::<u16>(Tag::FillOrder).map_err(said)?.is_some_and(|order| order != 1) {
-            return Err("a TIFF of bytes whose low bits come first, which is not read".into());
+        if decoder.find_tag_unsigned::<u16>(Tag::FillOrder).map_err(message)?.is_some_and(|order| order != 1)
+        {
+            return Err("a TIFF of bytes whose low bits come first, which is not supported".into());
         }
         let orientation = decoder.find_tag_unsigned::<u8>(Tag::Orientation).ok().flatten();
         let orientation = orientation.filter(|orientation| (1..=8).contains(orientation));
         let palette = self.palette()?;
 
         let decoder = &mut self.decoder;
-        let luma = decoder.colortype().map_err(said)? == ColorType::YCbCr(8);
+        let luma = decoder.colortype().map_err(message)? == ColorType::YCbCr(8);
         if luma && !is_full_range(decoder)? {
-            return Err("a TIFF of video's levels or colours, which is not read".into());
+            return Err("a TIFF of video's levels or colours, which is not supported".into());
         }
-        let (colour, alpha, bits) = match decoder.colortype().map_err(said)? {
+        let (colour, alpha, bits) = match decoder.colortype().map_err(message)? {
             ColorType::Gray(bits) => (Colour::Grey, false, bits),
             ColorType::Multiband { bit_depth, num_samples: 2 } => (Colour::Grey, true, bit_depth),
             ColorType::RGB(bits) => (Colour::Rgb, false, bits),
@@ -120,40 +121,41 @@ impl Tiff<'_> {
             ColorType::RGBA(bits) => (Colour::Rgb, true, bits),
             ColorType::CMYK(bits) => (Colour::Cmyk, false, bits),
             ColorType::CMYKA(bits) => (Colour::Cmyk, true, bits),
-            other => return Err(format!("a TIFF of {other:?}, which is not read")),
+            other => return Err(format!("a TIFF of {other:?}, which is not supported")),
         };
         let packed = matches!((colour, alpha, bits), (Colour::Grey, false, 1 | 2 | 4));
         if !packed && !matches!(bits, 8 | 16) {
-            return Err(format!("a TIFF of {bits} bits a sample, which is not read"));
+            return Err(format!("a TIFF of {bits} bits per sample, which is not supported"));
         }
         if palette.is_some() && ((colour, alpha) != (Colour::Grey, false) || bits > 8) {
             return Err(
-                "a TIFF whose palette is of more than one sample of eight bits, which is not read".into()
+                "a TIFF with a palette and more than one 8-bit sample per pixel, not supported".into()
             );
         }
-        let pixel = Pixel { colour, alpha, deep: bits == 16 };
-        let layout = decoder.image_buffer_layout().map_err(said)?;
+        let pixel = Pixel { colour, alpha, is_16_bit: bits == 16 };
+        let layout = decoder.image_buffer_layout().map_err(message)?;
         let (w, h) = (width as usize, height as usize);
         let count = w * h;
-        // Planes, packed bits and indices are read beside what becomes of them.
-        let beside = if layout.planes > 1 || packed || palette.is_some() { layout.complete_len } else { 0 };
-        let peak = (pixel.peak() * count as u64 + beside as u64).max(turning(orientation) * count as u64);
+        // Planes, packed bits and indices are read into a separate buffer.
+        let separate = if layout.planes > 1 || packed || palette.is_some() { layout.complete_len } else { 0 };
+        let peak =
+            (pixel.peak() * count as u64 + separate as u64).max(upright_peak(orientation) * count as u64);
         self.budget.admits_bytes(width.into(), height.into(), peak)?;
 
         let expected = if packed { w.div_ceil(8 / usize::from(bits)) * h } else { count * pixel.bytes() };
         if layout.complete_len != expected {
-            return Err("a TIFF of more samples than its colours have, which is not read".into());
+            return Err("a TIFF of more samples than its colours have, which is not supported".into());
         }
         let mut pixels = Pixels::new(w, h, if palette.is_some() { Pixel::RGB } else { pixel });
-        if beside == 0 {
-            decoder.read_image_bytes(pixels.samples()).map_err(said)?;
+        if separate == 0 {
+            decoder.read_image_bytes(pixels.samples()).map_err(message)?;
             if luma {
                 pixels.samples().as_chunks_mut::<3>().0.iter_mut().for_each(rgb_of);
             }
             return Ok(upright(pixels.into_picture(), orientation));
         }
         let mut read = vec![0; layout.complete_len];
-        decoder.read_image_bytes(&mut read).map_err(said)?;
+        decoder.read_image_bytes(&mut read).map_err(message)?;
         if layout.planes > 1 {
             interleave(&read, layout.planes, pixel.bytes() / layout.planes, pixels.samples());
             if luma {
@@ -179,13 +181,14 @@ impl Tiff<'_> {
         Ok(upright(pixels.into_picture(), orientation))
     }
 
-    /// The colours of a page of indices. The library reads none, so it is told that they are grey.
+    /// Reads the colours of a palette page. The library does not support palettes, so the tag in memory is
+    /// changed to grey.
     fn palette(&mut self) -> Result<Option<Vec<[u8; 3]>>, String> {
         let decoder = &mut self.decoder;
-        if decoder.find_tag_unsigned::<u16>(PHOTOMETRIC).map_err(said)? != Some(PALETTE) {
+        if decoder.find_tag_unsigned::<u16>(PHOTOMETRIC).map_err(message)? != Some(PALETTE) {
             return Ok(None);
         }
-        let map = decoder.get_tag_u16_vec(Tag::ColorMap).map_err(said)?;
+        let map = decoder.get_tag_u16_vec(Tag::ColorMap).map_err(message)?;
         let colours = map.len() / 3;
         let palette = (0..colours).map(|i| [0, 1, 2].map(|k| (map[k * colours + i] >> 8) as u8)).collect();
         let pointer = decoder.ifd_pointer().ok_or("a page without a directory")?;
@@ -193,19 +196,19 @@ impl Tiff<'_> {
         let file = decoder.inner().get_mut().to_mut();
         let at = photometric(file, pointer, little).ok_or("a palette without its tag")?;
         file[at] = 1;
-        decoder.seek_to_image(self.page - 1).map_err(said)?;
+        decoder.seek_to_image(self.page - 1).map_err(message)?;
         Ok(Some(palette))
     }
 }
 
-/// Where a file has the low byte of a directory's photometric interpretation.
+/// The position of the low byte of a directory's photometric interpretation.
 fn photometric(file: &[u8], IfdPointer(directory): IfdPointer, little: bool) -> Option<usize> {
     let number = |at: usize, bytes: usize| {
         let bytes = file.get(at..at.checked_add(bytes)?)?;
         let digit = |n: u64, byte: &u8| n << 8 | u64::from(*byte);
         Some(if little { bytes.iter().rev().fold(0, digit) } else { bytes.iter().fold(0, digit) })
     };
-    // BigTIFF has longer counts and entries.
+    // BigTIFF has larger counts and entries.
     let (count, entry) = if number(2, 2)? == 43 { (8, 20) } else { (2, 12) };
     let directory = usize::try_from(directory).ok()?;
     let entries = usize::try_from(number(directory, count)?).ok()?;
@@ -224,7 +227,7 @@ fn photometric(file: &[u8], IfdPointer(directory): IfdPointer, little: bool) -> 
     (low < file.len()).then_some(low)
 }
 
-/// Planes, one behind the other, of samples of `bytes` each, as pixels of all of them.
+/// Interleaves `count` consecutive planes of samples of `bytes` each into pixels.
 fn interleave(planes: &[u8], count: usize, bytes: usize, pixels: &mut [u8]) {
     for (k, plane) in planes.chunks_exact(planes.len() / count).enumerate() {
         for (pixel, sample) in pixels.chunks_exact_mut(count * bytes).zip(plane.chunks_exact(bytes)) {
@@ -233,7 +236,7 @@ fn interleave(planes: &[u8], count: usize, bytes: usize, pixels: &mut [u8]) {
     }
 }
 
-/// The `x`th of a row's values, of up to eight bits each, high bits first.
+/// The value at `x` in a row of values of up to 8 bits, high bits first.
 fn value(row: &[u8], x: usize, bits: u8) -> u8 {
     let bits = usize::from(bits);
     let shift = 8 - bits - x * bits % 8;

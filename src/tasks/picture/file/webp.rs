@@ -1,5 +1,5 @@
-//! WebP. A frame of an animation is a picture in a box: each is put into a file of its own for the library,
-//! whose own canvas mistakes frames without alpha.
+//! Reads WebP. Each frame of an animation is wrapped into a separate file for the library and composed here,
+//! because the library composes frames without alpha incorrectly.
 
 use std::io::Cursor;
 
@@ -10,11 +10,11 @@ use super::{
     canvas::{Area, Canvas},
     exif,
     limits::Budget,
-    pixels::{Colour, Pixel, Pixels, turning, upright},
+    pixels::{Colour, Pixel, Pixels, upright, upright_peak},
     read::{Bytes, Decode},
 };
 
-/// Bytes a pixel that the library holds beside those it is asked for: the planes of lossy pictures and
+/// The bytes per pixel that the library uses in addition to its output: the planes of lossy pictures and
 /// their alpha, which is read as RGBA, or the RGBA of lossless ones.
 const HELD: u64 = 6;
 
@@ -27,39 +27,39 @@ pub(super) struct WebP<'a> {
 
 struct Animation {
     canvas: Canvas<4>,
-    /// Where the last frame makes room before the next is drawn.
-    cleared: Option<Area>,
-    /// Where the file goes on.
+    /// The area to clear before the next frame is drawn.
+    to_clear: Option<Area>,
+    /// The position of the next chunk in the file.
     at: usize,
 }
 
 pub(super) fn decoder(bytes: Bytes<'_>, budget: Budget) -> Result<WebP<'_>, String> {
     let file = bytes.get_ref();
-    // EXIF lies behind the picture, and a cut file would be lying, not refused.
+    // EXIF comes after the picture: a file cut in front of it would decode without its orientation.
     let length = file.get(4..8).and_then(|length| length.first_chunk()).copied().unwrap_or_default();
     if (file.len() as u64) < 8 + u64::from(u32::from_le_bytes(length)) {
         return Err("the WebP is cut short".into());
     }
-    let mut decoder = WebPDecoder::new(Cursor::new(&file[..])).map_err(said)?;
+    let mut decoder = WebPDecoder::new(Cursor::new(&file[..])).map_err(message)?;
     decoder.set_memory_limit(usize::try_from(budget.memory()).unwrap_or(usize::MAX));
     let (width, height) = decoder.dimensions();
-    // Damaged metadata is no reason to refuse a picture.
+    // Pictures with damaged metadata are still read.
     let orientation = decoder.exif_metadata().ok().flatten().and_then(|data| exif::orientation(&data));
     let animated = decoder.is_animated();
-    let frame = (HELD + 4).max(turning(orientation));
-    // Besides a frame, or a picture: the canvas, and the picture of it.
-    let peak = if animated { 4 + frame + turning(orientation) } else { frame };
+    let frame = (HELD + 4).max(upright_peak(orientation));
+    // An animation also needs the canvas and the returned picture.
+    let peak = if animated { 4 + frame + upright_peak(orientation) } else { frame };
     budget.admits(width.into(), height.into(), peak)?;
     let animation = animated.then(|| Animation {
         canvas: Canvas::new(width as usize, height as usize),
-        cleared: None,
-        // Behind "RIFF", its length and "WEBP".
+        to_clear: None,
+        // After "RIFF", the length and "WEBP".
         at: 12,
     });
     Ok(WebP { bytes, orientation, animation, done: false })
 }
 
-fn said(error: DecodingError) -> String {
+fn message(error: DecodingError) -> String {
     error.to_string()
 }
 
@@ -77,18 +77,18 @@ impl Decode for WebP<'_> {
     }
 }
 
-/// A file's one picture.
+/// Decodes a file of one picture.
 fn decode(file: &[u8]) -> Result<Pixels, String> {
-    let mut decoder = WebPDecoder::new(Cursor::new(file)).map_err(said)?;
+    let mut decoder = WebPDecoder::new(Cursor::new(file)).map_err(message)?;
     let (width, height) = decoder.dimensions();
-    let pixel = Pixel { colour: Colour::Rgb, alpha: decoder.has_alpha(), deep: false };
+    let pixel = Pixel { colour: Colour::Rgb, alpha: decoder.has_alpha(), is_16_bit: false };
     let mut pixels = Pixels::new(width as usize, height as usize, pixel);
-    decoder.read_image(pixels.samples()).map_err(said)?;
+    decoder.read_image(pixels.samples()).map_err(message)?;
     Ok(pixels)
 }
 
 impl Animation {
-    /// The next frame drawn on those before it, as libwebp draws it.
+    /// Draws the next frame over the previous ones, as libwebp does.
     fn next(&mut self, file: &[u8]) -> Result<Option<Picture>, String> {
         let Some(frame) = self.frame(file)? else { return Ok(None) };
         let number =
@@ -97,20 +97,20 @@ impl Animation {
             Area { left: 2 * number(0), top: 2 * number(3), width: number(6) + 1, height: number(9) + 1 };
         let (blended, disposed) = (frame[15] & 2 == 0, frame[15] & 1 != 0);
         if !self.canvas.holds(area) {
-            return Err("a frame lies outside of the picture".into());
+            return Err("a frame is outside the picture".into());
         }
-        let alone = alone(&frame[6..12], &frame[16..]);
-        let mut pixels = decode(&alone)?;
+        let still = standalone(&frame[6..12], &frame[16..]);
+        let mut pixels = decode(&still)?;
         if pixels.size() != (area.width, area.height) {
-            return Err("a frame is not of the size that it should be".into());
+            return Err("a frame does not have its announced size".into());
         }
-        if let Some(area) = self.cleared.take() {
+        if let Some(area) = self.to_clear.take() {
             self.canvas.fill(area, [0; 4]);
         }
-        self.cleared = disposed.then_some(area);
+        self.to_clear = disposed.then_some(area);
         match pixels.samples().len() / (area.width * area.height) {
             4 => self.canvas.draw(area, pixels.samples().as_chunks::<4>().0, |under, over| {
-                *under = if blended { mixed(*under, *over) } else { *over };
+                *under = if blended { blend(*under, *over) } else { *over };
             }),
             _ => self.canvas.draw(area, pixels.samples().as_chunks::<3>().0, |under, [r, g, b]| {
                 *under = [*r, *g, *b, 255];
@@ -119,7 +119,7 @@ impl Animation {
         Ok(Some(self.canvas.picture()))
     }
 
-    /// What the next chunk of a frame holds.
+    /// The data of the next frame chunk.
     fn frame<'a>(&mut self, file: &'a [u8]) -> Result<Option<&'a [u8]>, String> {
         while let Some((name, rest)) = file.get(self.at..).and_then(|rest| rest.split_first_chunk::<4>()) {
             let (length, rest) = rest.split_first_chunk::<4>().ok_or("the file is cut short")?;
@@ -127,7 +127,7 @@ impl Animation {
             self.at = self.at.saturating_add(8).saturating_add(length).saturating_add(length % 2);
             if name == b"ANMF" {
                 let frame = rest.get(..length).ok_or("the file is cut short")?;
-                // Its place and flags, and a chunk's header.
+                // The position and flags of the frame, and a chunk header.
                 return if length < 24 { Err("a frame is cut short".into()) } else { Ok(Some(frame)) };
             }
         }
@@ -135,11 +135,11 @@ impl Animation {
     }
 }
 
-/// A frame's chunks as a file of their own; `size` is its sides as a frame has them.
-fn alone(size: &[u8], chunks: &[u8]) -> Vec<u8> {
+/// Wraps the chunks of a frame into a separate file; `size` has its width and height as encoded in the frame.
+fn standalone(size: &[u8], chunks: &[u8]) -> Vec<u8> {
     let mut file = b"RIFF\0\0\0\0WEBP".to_vec();
     if chunks.starts_with(b"ALPH") {
-        // Alpha takes the longer kind of header, with a flag for it.
+        // Alpha needs the extended header, with the alpha flag.
         file.extend(b"VP8X\x0a\0\0\0\x10\0\0\0");
         file.extend(size);
     }
@@ -149,20 +149,20 @@ fn alone(size: &[u8], chunks: &[u8]) -> Vec<u8> {
     file
 }
 
-/// One colour over another, in libwebp's integers.
-fn mixed(under: [u8; 4], over: [u8; 4]) -> [u8; 4] {
+/// Blends one colour over another, with libwebp's integer arithmetic.
+fn blend(under: [u8; 4], over: [u8; 4]) -> [u8; 4] {
     match (under[3], over[3]) {
         (0, _) | (_, 255) => over,
         (_, 0) => under,
-        (behind, alpha) => {
+        (below, alpha) => {
             let alpha = u32::from(alpha);
-            let behind = (u32::from(behind) * (256 - alpha)) >> 8;
-            let scale = (1 << 24) / (alpha + behind);
+            let below = (u32::from(below) * (256 - alpha)) >> 8;
+            let scale = (1 << 24) / (alpha + below);
             let channel = |k: usize| {
-                let sum = u32::from(over[k]) * alpha + u32::from(under[k]) * behind;
+                let sum = u32::from(over[k]) * alpha + u32::from(under[k]) * below;
                 ((u64::from(sum) * u64::from(scale)) >> 24) as u8
             };
-            [channel(0), channel(1), channel(2), (alpha + behind) as u8]
+            [channel(0), channel(1), channel(2), (alpha + below) as u8]
         }
     }
 }
