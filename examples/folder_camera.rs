@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use goldcrest::{
     Options, Session, demo,
-    gpu::{Answer, Gpu, Ring, Source},
+    gpu::{Gpu, Readback, Ring, Source},
     session::Framing,
     tasks::Picture,
     wgpu,
@@ -151,23 +151,27 @@ impl Camera {
         Ok(())
     }
 
-    fn words(&self, network: &Network, answer: &Answer) -> goldcrest::Result<String> {
+    fn words(&self, network: &Network, answer: &Readback) -> goldcrest::Result<String> {
         let of = |label: Option<String>, share: f32| {
             format!("{} {:.0}%", label.as_deref().unwrap_or("?"), 100.0 * share)
         };
         let words: Vec<String> = match network.task {
             Task::Classify => {
-                let classes = self.session.classes_of(&answer.parts, 3)?.into_iter();
+                let classes = self.session.classes_of(&answer.outputs, 3)?.into_iter();
                 classes.map(|class| of(class.label, class.probability.unwrap_or_default())).collect()
             }
             Task::Segment { .. } => {
                 let labels = self.session.labels().cloned().unwrap_or_default();
-                let shares = self.session.segmentation_of(&answer.parts)?.shares(&labels).into_iter();
+                let shares = self
+                    .session
+                    .segmentation_of(&answer.outputs, answer.picture)?
+                    .shares(&labels)
+                    .into_iter();
                 shares.map(|share| of(share.label, share.share)).collect()
             }
             Task::Embed => Vec::new(),
             Task::Detect(_) => {
-                let found = self.session.detections_of(&answer.parts)?.into_iter();
+                let found = self.session.detections_of(&answer.outputs, answer.picture)?.into_iter();
                 found.filter(|found| found.score > 0.5).map(|found| of(found.label, found.score)).collect()
             }
         };

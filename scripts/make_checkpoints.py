@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make the checkpoint fixtures: files as people have them, and what their networks answer.
+"""Make the checkpoint fixtures: checkpoints in the many formats that people use, and their networks' outputs.
 
     python3 -m venv .venv
     .venv/bin/pip install torch torchvision==0.29.* timm==1.0.31 \\
@@ -7,49 +7,47 @@
     .venv/bin/python scripts/make_checkpoints.py        # everything
     .venv/bin/python scripts/make_checkpoints.py --list # and print the cases
 
-Nothing is downloaded beyond the packages, and it takes half a minute. The folder is written anew
-each time, byte for byte the same: every random number comes from a generator that is seeded with
-a name.
+Nothing is downloaded beyond the packages, and it takes half a minute. Every run rewrites the folder
+with identical bytes: all random numbers come from generators that are seeded with a name.
 
 The networks have the published structure (blocks, strides, kernels, activations) and few
-channels. Weights and batch-norm statistics are rounded to f16, so that every file holds the same
-values whatever its type, unless the type is what the case is about. Statistics are measured, so
-that values neither vanish nor explode, and some variances are near 1e-4, so that another epsilon
-shows.
+channels. Weights and batch-norm statistics are rounded to f16, so that files of all types hold the
+same values, except in cases that test a type. Statistics are measured, so that values neither
+vanish nor explode, and some variances are near 1e-4, so that a wrong epsilon changes the output.
 
 
 tests/fixtures/checkpoints/cases.json
 -------------------------------------
-A list, one case a line. Of a checkpoint that runs:
+A list, one case per line. For a checkpoint that runs:
 
     name      unique
     path      file or folder to open, relative to tests/fixtures/checkpoints
-    with      files to copy beside it, into a temporary copy of the folder `path`: several cases
-              share their weights and differ in config.json
-    arch      what has to be said with --arch, if anything
-    set       what has to be said of constants that no key shows, {name: value}
-    input     a key of expected.safetensors, [N, channels, rows, columns], normalised already
+    with      files to copy into a temporary copy of the folder `path`: several cases share their
+              weights and differ in config.json
+    arch      the required value of --arch, if any
+    set       the required overrides of constants that the keys do not show, {name: value}
+    input     a key of expected.safetensors, [N, channels, rows, columns], already normalised
     outputs   {name of the output tensor: key of expected.safetensors}
-    features  true where the outputs are feature maps, named after the library's modules
-    scores    "softmax", "sigmoid" or "none": what makes scores of the output; softmax if absent
-    taken     words that a note has to contain, in any case: which of several state dicts it was
-    why       a sentence
+    features  true if the outputs are feature maps, named after the library's modules
+    scores    "softmax", "sigmoid" or "none": the function from outputs to scores; default softmax
+    taken     words that a note must contain, ignoring case: the state dict that was used
+    why       a description
 
-Of one that is refused `name`, `path`, `why` and
+For a checkpoint that is refused, `name`, `path`, `why` and
 
-    refused   words that the message, one line, has to contain; of "a|b" either, in any case
+    refused   words that the one-line message must contain, ignoring case; "a|b" means either
 
-`output` is a classifier's [N, classes], a segmenter's [N, classes, rows, columns] at the input's
-size, and without a head the pooled features, [N, channels].
+`output` is a classifier's [N, classes], a segmentation network's [N, classes, rows, columns] at
+the input's size, and without a head the pooled features, [N, channels].
 
 tests/fixtures/checkpoints/expected.safetensors
 -----------------------------------------------
-    input/KIND        F32  what the network is given
-    CASE/OUTPUT       F32  computed in f64 from the stored values; where the case with another
-                           name has the same answer, its key is used
+    input/KIND        F32  the network's input
+    CASE/OUTPUT       F32  computed in f64 from the stored values; cases with equal outputs share
+                           one key
 
-Each answer is computed a second time from the file that was written, read back by torch or
-safetensors into a network without weights.
+Each output is checked with a second network, whose weights torch or safetensors read from the
+written file.
 """
 
 import argparse
@@ -102,7 +100,7 @@ def generator(name: str) -> torch.Generator:
 
 
 def pictures(name: str, *shape: int) -> torch.Tensor:
-    """Noise over something smooth, so that neighbouring pixels resemble each other."""
+    """Noise plus a smooth random field, so that adjacent pixels are correlated."""
     g = generator(name)
     n, c, h, w = shape
     smooth = torch.randn(n, c, 5, 5, generator=g)
@@ -110,7 +108,7 @@ def pictures(name: str, *shape: int) -> torch.Tensor:
     return smooth + 0.5 * torch.randn(shape, generator=g)
 
 
-# Padding goes wrong on odd sides first.
+# Wrong padding shows on odd sizes first.
 INPUTS = {
     "rgb": (2, 3, 48, 48),
     "odd": (1, 3, 37, 45),
@@ -130,14 +128,14 @@ def uniform(g: torch.Generator, shape, low: float, high: float) -> torch.Tensor:
 
 
 def randomise(model: nn.Module, name: str) -> None:
-    """Weights of about the size that training leaves, and none that hides a mistake."""
+    """Weights in the range of trained ones, chosen so that mistakes change the output."""
     g = generator(name)
     for module in model.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             fan_in = module.weight[0].numel()
             weight = torch.randn(module.weight.shape, generator=g) * (2 / fan_in) ** 0.5
             if isinstance(module, nn.Conv2d) and module.bias is None:
-                # A norm follows: its variances then reach down to 1e-4, where epsilon matters.
+                # The following norm then has variances down to 1e-4, where epsilon matters.
                 channels = (-1,) + (1,) * (weight.dim() - 1)
                 weight *= 10 ** uniform(g, weight.shape[0], -1.7, 0).reshape(channels)
             module.weight.copy_(weight)
@@ -146,7 +144,7 @@ def randomise(model: nn.Module, name: str) -> None:
         elif isinstance(module, NORMS):
             module.weight.copy_(uniform(g, module.weight.shape, 0.5, 1.5))
             module.bias.copy_(uniform(g, module.bias.shape, -0.6, 1.2))
-            # Some values beyond the six where ReLU6 ends.
+            # Some values above six, the limit of ReLU6.
             module.bias[::7] += 3.5
 
 
@@ -181,7 +179,7 @@ def trained(model: nn.Module, name: str, channels: int = 3) -> nn.Module:
 
 
 def state(model: nn.Module, dtype: torch.dtype = torch.float16) -> State:
-    """The state dict in another type, each tensor with memory of its own."""
+    """The state dict in another type. No tensors share memory."""
     return OrderedDict(
         (key, tensor.to(dtype, copy=True) if tensor.is_floating_point() else tensor.clone())
         for key, tensor in model.state_dict().items()
@@ -235,7 +233,7 @@ def resnet18(name: str, classes: int = 3, channels: int = 3) -> nn.Module:
 
 
 def resnet50(dilate: tuple[bool, bool, bool] = (False, False, False)) -> nn.Module:
-    """The same weights whatever is dilated."""
+    """ResNet-50, with the same weights for every dilation."""
     blocks = dict(block=resnet.Bottleneck, layers=[3, 4, 6, 3])
     plain = trained(shrink(resnet.ResNet(**blocks), BOTTLENECK, 3), "resnet50")
     dilated = resnet.ResNet(**blocks, replace_stride_with_dilation=list(dilate))
@@ -267,7 +265,7 @@ def torchvision_v2(name: str, head: nn.Module | None = None, **options) -> nn.Mo
 
 
 def v3_settings(arch: str, **options) -> list:
-    """torchvision's blocks with few channels; they only expand where the published ones do."""
+    """torchvision's blocks with few channels. Only blocks that expand in the published network expand here."""
     narrow = {16: 4, 24: 4, 40: 4, 48: 6, 80: 5, 96: 8, 112: 6, 160: 8}
     settings, _ = mobilenetv3._mobilenet_v3_conf(arch, **options)
     for block in settings:
@@ -300,7 +298,7 @@ def lraspp(name: str, classes: int) -> nn.Module:
 def timm_small(
     name: str, variant: str, width: float = 0.05, last: int = 12, **options
 ) -> nn.Module:
-    """A timm network of a width that has no name, and fewer channels behind the blocks."""
+    """A timm network of an unnamed width, with fewer channels after the blocks."""
     module = timm.models.efficientnet if variant[10] in "12" else timm.models.mobilenetv3
     create = "_create_effnet" if variant[10] in "12" else "_create_mnv3"
     original = getattr(module, create)
@@ -319,7 +317,7 @@ def timm_small(
 def transformers_small(
     version: int, name: str, head: str | None = "ForImageClassification", **options
 ):
-    """A transformers network; `name` seeds it, so that other options can have the same weights."""
+    """A transformers network. `name` seeds it, so that networks with other options can have the same weights."""
     narrow = dict(depth_multiplier=0.03, min_depth=4, num_labels=3)
     if version == 2:
         narrow |= dict(depth_divisible_by=4, expand_ratio=2.0, finegrained_output=False)
@@ -330,14 +328,14 @@ def transformers_small(
 
 
 def save_config(model: nn.Module, folder: str) -> None:
-    """What save_pretrained writes beside the weights."""
+    """Writes the configuration, like save_pretrained."""
     model.config.architectures = [type(model).__name__]
     (FOLDER / folder).mkdir(parents=True, exist_ok=True)
     model.config.save_pretrained(FOLDER / folder)
 
 
 def with_other_options(model: nn.Module, **options) -> nn.Module:
-    """The same weights under another configuration."""
+    """The same weights with another configuration."""
     config = type(model.config)(**(model.config.to_dict() | options))
     other = type(model)(config).eval()
     other.load_state_dict(model.state_dict())
@@ -347,7 +345,7 @@ def with_other_options(model: nn.Module, **options) -> nn.Module:
 # --- cases --------------------------------------------------------------------
 
 
-def answers(model: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
+def outputs_of(model: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
     out = model(x)
     if isinstance(out, torch.Tensor):
         return [out]
@@ -364,7 +362,7 @@ def distance(values: torch.Tensor, exact: torch.Tensor) -> float:
 
 
 def read(path: Path) -> Any:
-    """What torch or safetensors make of a file, or of the weights in a folder."""
+    """Reads a file, or the weights in a folder, with torch or safetensors."""
     if path.is_dir():
         for index in path.glob("*.index.json"):
             shards = set(json.loads(index.read_text())["weight_map"].values())
@@ -379,7 +377,8 @@ def plain(loaded: Any) -> State:
     return loaded.state_dict() if isinstance(loaded, nn.Module) else loaded
 
 
-def behind(prefix: str) -> Callable[[Any], State]:
+def without_prefix(prefix: str) -> Callable[[Any], State]:
+    """A reader of the tensors with this prefix, which it removes."""
     return lambda loaded: {
         key.removeprefix(prefix): value
         for key, value in plain(loaded).items()
@@ -395,7 +394,7 @@ class Cases:
         self.worst = 0.0
 
     def file(self, path: str) -> Path:
-        """Where to write a file."""
+        """The full path of a file to write; creates its folder."""
         full = FOLDER / path
         full.parent.mkdir(parents=True, exist_ok=True)
         return full
@@ -417,26 +416,26 @@ class Cases:
         unlike: nn.Module | None = None,
         **fields,
     ) -> None:
-        """A case whose answer is that of `model`. `back` makes its state dict of what is read from
-        `weights` or `path`; `unlike` is a network that must not be taken for it."""
+        """Adds a case with the outputs of `model`. `back` turns the content of `weights` or `path` into the
+        model's state dict. `unlike` is a similar network whose outputs must differ."""
         x = self.inputs[input]
-        in_f32 = answers(copy.deepcopy(model).float(), x)
-        exact = answers(copy.deepcopy(model).double(), x.double())
+        in_f32 = outputs_of(copy.deepcopy(model).float(), x)
+        exact = outputs_of(copy.deepcopy(model).double(), x.double())
         for a, b in zip(in_f32, exact):
             assert torch.isfinite(b).all() and 1e-2 < b.std() < 1e3, (name, b.std())
             self.worst = max(self.worst, distance(a, b))
             assert distance(a, b) < 1e-5, (name, distance(a, b))
         if unlike is not None:
-            others = answers(copy.deepcopy(unlike).double(), x.double())
+            others = outputs_of(copy.deepcopy(unlike).double(), x.double())
             same = others[0].shape == exact[0].shape
-            assert not same or distance(others[0], exact[0]) > 1e-2, f"{name} shows no difference"
+            assert not same or distance(others[0], exact[0]) > 1e-2, f"{name} does not change the output"
         if back is not None:
             twin = copy.deepcopy(model).double()
             for tensor in twin.state_dict().values():
                 tensor.fill_(torch.nan if tensor.is_floating_point() else 0)
             twin.load_state_dict(back(read(FOLDER / (weights or path))))
-            for a, b in zip(answers(twin, x.double()), exact):
-                assert distance(a, b) < 1e-9, f"{name} reads back as something else"
+            for a, b in zip(outputs_of(twin, x.double()), exact):
+                assert distance(a, b) < 1e-9, f"{name}: the file gives other outputs"
         names = names or ["output"]
         outputs = {}
         for output, value in zip(names, exact, strict=True):
@@ -445,7 +444,7 @@ class Cases:
         self.list.append(case | {"input": f"input/{input}", "outputs": outputs, "why": why})
 
     def keep(self, key: str, value: torch.Tensor) -> str:
-        """Store an expected output, unless one of the same values is there already."""
+        """Stores an expected output, or returns the key of an equal one."""
         for other, stored in self.tensors.items():
             if stored.shape == value.shape and torch.equal(stored, value):
                 return other
@@ -457,7 +456,7 @@ class Cases:
 
     def write(self) -> None:
         names = [case["name"] for case in self.list]
-        assert len(set(names)) == len(names), "two cases of one name"
+        assert len(set(names)) == len(names), "two cases with the same name"
         for case in self.list:
             for path in [case["path"], *case.get("with", [])]:
                 assert (FOLDER / path).exists(), path
@@ -472,7 +471,7 @@ class Cases:
 
 
 def save_tar(tensors: State, path: Path) -> None:
-    """As PyTorch before 0.1.10 wrote it: torch.serialization still has its reader alone."""
+    """Writes the format of PyTorch before 0.1.10. torch.serialization only has the reader."""
 
     class Persistent:
         def __init__(self, key: int):
@@ -495,7 +494,7 @@ def save_tar(tensors: State, path: Path) -> None:
     table.write(dumps(len(tensors)))
     for i, (name, tensor) in enumerate(tensors.items()):
         storage_class, tensor_class = classes[tensor.dtype]
-        # Addresses, as they were.
+        # Like the memory addresses in such files.
         storage, key = 94_000_000_000_000 + 64 * i, 94_500_000_000_000 + 64 * i
         storages.write(dumps((storage, "cpu", storage_class)))
         storages.write(struct.pack("<q", tensor.numel()) + tensor.contiguous().numpy().tobytes())
@@ -545,7 +544,7 @@ def viewed(tensors: State) -> State:
 
 
 def save_script(script: torch.jit.ScriptModule, path: Path) -> None:
-    """torch.jit.save without the notes for debuggers, which name this machine's folders."""
+    """torch.jit.save without debug records, which contain this machine's paths."""
     torch.jit.save(script, path)
     old = torch._C.PyTorchFileReader(str(path))
     records = {name: old.get_record(name) for name in old.get_all_records()}
@@ -559,8 +558,8 @@ def save_script(script: torch.jit.ScriptModule, path: Path) -> None:
 
 
 def save_legacy(value: Any, path: Path) -> None:
-    """torch.save before 1.6. It names storages by their addresses, which are others each time, and
-    puts the source text of modules' classes beside them, with this machine's folders."""
+    """torch.save before 1.6, made deterministic: torch names storages by memory addresses, and stores the
+    source text of module classes with this machine's paths."""
     numbers: dict[int, str] = {}
 
     def address(cdata: int) -> str:
@@ -638,7 +637,7 @@ def containers(cases: Cases) -> None:
         "whole-data-parallel/resnet18.pt",
         model,
         "torch.save of a module in DataParallel, before PyTorch 1.6",
-        back=behind("module."),
+        back=without_prefix("module."),
     )
 
     jit = dict(back=lambda loaded: loaded.state_dict())
@@ -685,7 +684,7 @@ def containers(cases: Cases) -> None:
 
 
 def ema_of(model: nn.Module, name: str) -> nn.Module:
-    """Other weights of the same shapes, as averaging them over time gives."""
+    """Other weights of the same shapes, in place of averaged weights."""
     other = copy.deepcopy(model)
     g = generator(f"{name}/ema")
     for key, tensor in other.state_dict().items():
@@ -696,7 +695,7 @@ def ema_of(model: nn.Module, name: str) -> nn.Module:
 
 
 def foreign(path: str) -> type:
-    """A class of a library that a reader need not have."""
+    """A class of a library that a reader may not have installed."""
     module_name, _, name = path.rpartition(".")
     parts = module_name.split(".")
     for i in range(len(parts)):
@@ -707,7 +706,7 @@ def foreign(path: str) -> type:
 
 
 def optimizer_of(model: nn.Module) -> dict:
-    """SGD's state after a step of the classifier alone, to keep it small."""
+    """SGD's state after a step of only the classifier, to keep it small."""
     model = copy.deepcopy(model)
     classifier = [p for n, p in model.named_parameters() if n.startswith(("fc.", "classifier."))]
     optimizer = torch.optim.SGD(classifier, lr=0.1, momentum=0.9, weight_decay=1e-4)
@@ -726,16 +725,16 @@ def wrappers(cases: Cases) -> None:
     full = lambda part: state(model) | part
     args = argparse.Namespace(arch="resnet18", lr=0.1, data="/data/imagenet", resume=None, gpu=0)
 
-    def wrapper(name, file, saved, answer, why, key, prefix="", zipped=True, **fields):
+    def wrapper(name, file, saved, expected, why, key, prefix="", zipped=True, **fields):
         save = torch.save if zipped else save_legacy
         save(saved, cases.file(f"{name}/{file}"))
 
         def back(loaded):
             for part in key.split("/"):
                 loaded = loaded[part]
-            return full(behind(prefix)(loaded))
+            return full(without_prefix(prefix)(loaded))
 
-        cases.runs(name, f"{name}/{file}", answer, why, back=back, **fields)
+        cases.runs(name, f"{name}/{file}", expected, why, back=back, **fields)
 
     wrapper(
         "wrapper-state-dict",
@@ -880,7 +879,7 @@ def wrappers(cases: Cases) -> None:
     )
 
 
-# --- prefixes, and what training leaves -----------------------------------------
+# --- prefixes, and tensors from training ----------------------------------------
 
 
 def save_prefixed(cases: Cases, path: str, tensors: State, prefix: str) -> None:
@@ -900,7 +899,7 @@ def prefixes(cases: Cases) -> None:
     ]:
         path = f"{name}/model.safetensors"
         save_prefixed(cases, path, without_counters(state(model)), prefix)
-        back = lambda loaded: state(model) | behind(prefix)(loaded)
+        back = lambda loaded: state(model) | without_prefix(prefix)(loaded)
         cases.runs(name, path, model, why, back=back)
     inside = OrderedDict(
         (key.replace("features.", "features.module.", 1), value)
@@ -1006,7 +1005,7 @@ def heads(cases: Cases) -> None:
         scores="sigmoid",
     )
 
-    # Without one.
+    # Networks without a head.
     model = torchvision_v2("no-head-v2")
     model.classifier = nn.Identity()
     head("no-head-v2", model, "classifier = Identity: 1280 pooled features", input="odd")
@@ -1051,8 +1050,7 @@ def heads(cases: Cases) -> None:
 
 
 def folded_norms(model: nn.Module, x: torch.Tensor) -> tuple[nn.Module, set[str]]:
-    """Batch norms folded into the convolutions before them. The norms stay as modules that change
-    nothing; their names are returned."""
+    """Folds batch norms into the preceding convolutions. The norms stay as identities; returns their names."""
     model = copy.deepcopy(model)
     order, hooks = [], []
     for name, module in model.named_modules():
@@ -1131,7 +1129,7 @@ def fold(cases: Cases) -> None:
         ("folded-transformers-v2", transformers_small(2, "folded-v2"), True),
     ]:
         model, norms = folded_norms(model, cases.inputs["rgb"])
-        # Only the convolutions are stored; the norms that do nothing need their exact values.
+        # Only the convolutions are stored. The identity norms need exact values.
         tensors = state(model)
         own = {k: v for k, v in tensors.items() if k.rpartition(".")[0] not in norms}
         for key, value in model.state_dict().items():
@@ -1177,7 +1175,7 @@ def reparametrized(cases: Cases) -> None:
     convs = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
     prune.global_unstructured([(m, "weight") for m in convs], prune.L1Unstructured, amount=0.5)
     prune.random_structured(model.classifier[3], "weight", amount=0.5, dim=1)
-    # Random channels: the same each time.
+    # Replace the random choice of channels by a fixed one.
     mask = torch.tensor([1.0, 0.0]).repeat(8).expand(3, 16)
     model.classifier[3].weight_mask.copy_(mask)
     save_file(without_counters(state(model)), cases.file("pruned-v3/model.safetensors"))
@@ -1209,7 +1207,7 @@ def reparametrized(cases: Cases) -> None:
         cases.refused(name, f"{name}/model.safetensors", words, why)
 
 
-# --- inputs that are no pictures ------------------------------------------------
+# --- stems with other numbers of input channels ---------------------------------
 
 
 def stems(cases: Cases) -> None:
@@ -1222,7 +1220,7 @@ def stems(cases: Cases) -> None:
         cases.runs(name, f"{name}/model.safetensors", model, why, input=kind, back=back)
 
 
-# --- constants that no key shows --------------------------------------------------
+# --- constants that the keys do not show ------------------------------------------
 
 
 class Same(nn.Module):
@@ -1345,7 +1343,7 @@ def constants(cases: Cases) -> None:
         (16, (False, False, True)),
         (8, (False, True, True)),
     ]:
-        said = {} if stride == 32 else {"set": {"output_stride": str(stride)}}
+        overrides = {} if stride == 32 else {"set": {"output_stride": str(stride)}}
         cases.runs(
             f"dilated-resnet50-{stride}",
             path50,
@@ -1354,15 +1352,15 @@ def constants(cases: Cases) -> None:
             input="odd",
             unlike=None if stride == 32 else plain50,
             back=lambda loaded: state(plain50) | loaded,
-            **said,
+            **overrides,
         )
 
-    # timm's, of a width without a name: nothing but what is said.
+    # A timm network of an unnamed width: the name gives no constants, only the overrides do.
     narrow = partial(timm_small, "constants-timm-v2", "mobilenetv2_035", 0.07, num_classes=3)
     timm_v2 = narrow()
     path_timm = "constants-timm-v2/model.safetensors"
     save_file(without_counters(state(timm_v2)), cases.file(path_timm))
-    for name, options, said in [
+    for name, options, overrides in [
         ("timm-v2-stride-16", {"output_stride": 16}, {"output_stride": "16"}),
         ("timm-v2-stride-8", {"output_stride": 8}, {"output_stride": "8"}),
         (
@@ -1381,17 +1379,17 @@ def constants(cases: Cases) -> None:
             f"timm's {options}, without a config.json",
             input="odd",
             unlike=timm_v2,
-            set=said,
+            set=overrides,
             back=lambda loaded: state(timm_v2) | loaded,
         )
 
 
-# --- what config.json says --------------------------------------------------------
+# --- constants in config.json -----------------------------------------------------
 
 
 def shared_pool(model: nn.Module, name: str) -> State:
-    """A state dict whose tensors are views of five storages, most of them overlapping: a network of
-    published width in a small file. Statistics are measured, and have a storage of their own."""
+    """A state dict whose tensors are mostly overlapping views of five storages: a network of published width in
+    a small file. Statistics are measured, and have a separate storage."""
     g = generator(name)
     weights = (0.15 * torch.randn(4096, generator=g)).half()
     scales, offsets = uniform(g, 2048, 0.5, 1.5).half(), uniform(g, 2048, -0.6, 1.2).half()
@@ -1407,7 +1405,7 @@ def shared_pool(model: nn.Module, name: str) -> State:
             at = 97 * i % (len(pool) - tensor.numel())
             views[key] = pool[at : at + tensor.numel()]
             continue
-        # Rows that overlap: each begins a few values behind the one before.
+        # Overlapping rows: each starts a few values after the previous one.
         o, row = tensor.shape[0], tensor[0]
         steps = [1]
         for n in reversed(row.shape[1:]):
@@ -1435,7 +1433,7 @@ def shared_pool(model: nn.Module, name: str) -> State:
 
 
 def configurations(cases: Cases) -> None:
-    """timm.create_model(architecture, **model_args), so of published widths."""
+    """Networks from timm.create_model(architecture, **model_args), which have published widths."""
     hub = timm.create_model("mobilenetv2_035", num_classes=2).eval()
     tensors = shared_pool(hub, "timm-hub-v2")
     weights = "timm-hub/pytorch_model.bin"
@@ -1456,11 +1454,11 @@ def configurations(cases: Cases) -> None:
         save_config_for_hf(other, str(cases.file(f"{name}/config.json")), model_args=options)
         saved = json.loads((FOLDER / name / "config.json").read_text())["model_args"]
         assert options.items() <= saved.items()
-        # What timm makes of the file is the network meant.
+        # Check that timm builds the same network from the file.
         again = timm.create_model("mobilenetv2_035", **saved).eval()
         again.load_state_dict(hub.state_dict())
         x = cases.inputs["odd"]
-        assert torch.equal(answers(again, x)[0], answers(other, x)[0])
+        assert torch.equal(outputs_of(again, x)[0], outputs_of(other, x)[0])
         cases.runs(
             name,
             name,
@@ -1502,7 +1500,7 @@ def configurations(cases: Cases) -> None:
         "timm-wrapper",
         wrapped,
         "transformers' TimmWrapperForImageClassification: timm_model. before each key",
-        back=behind("timm_model."),
+        back=without_prefix("timm_model."),
     )
     options = dict(act_layer="relu6", bn_eps=0.001, pad_type="same")
     other = timm.create_model("mobilenetv3_small_050", num_classes=3, **options).eval()
@@ -1517,7 +1515,7 @@ def configurations(cases: Cases) -> None:
         input="odd",
         unlike=wrapped,
         weights="timm-wrapper/pytorch_model.bin",
-        back=behind("timm_model."),
+        back=without_prefix("timm_model."),
         **{"with": ["timm-wrapper/pytorch_model.bin"]},
     )
 
@@ -1595,7 +1593,7 @@ def configurations(cases: Cases) -> None:
     )
 
 
-# --- files that hold no network of the family, or none at all -------------------------
+# --- files of other networks, and files that are no checkpoints -----------------------
 
 
 def varint(value: int) -> bytes:
@@ -1607,7 +1605,7 @@ def varint(value: int) -> bytes:
 
 
 def protobuf(*fields: tuple[int, int | bytes | str]) -> bytes:
-    """A message of numbers and texts."""
+    """A protobuf message of integers and texts."""
     data = b""
     for number, value in fields:
         if isinstance(value, int):
@@ -1622,7 +1620,7 @@ def archive(entries: dict[str, bytes | str], method: int = zipfile.ZIP_STORED) -
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", method) as file:
         for name, data in entries.items():
-            # A date of its own would differ each time.
+            # A fixed date, to get identical bytes.
             entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
             entry.compress_type = method
             file.writestr(entry, data)
@@ -1634,7 +1632,7 @@ def floats(name: str, *shape: int) -> np.ndarray:
 
 
 def msgpack(value) -> bytes:
-    """As flax.serialization has it: arrays are extensions of type 1."""
+    """MessagePack as in flax.serialization: arrays are extensions of type 1."""
     if isinstance(value, dict):
         parts = [msgpack(key) + msgpack(item) for key, item in value.items()]
         return bytes([0x80 | len(parts)]) + b"".join(parts)
@@ -1816,7 +1814,7 @@ def foreign_files(cases: Cases) -> None:
     file("python", "model.py", code, "text|Python", "source text")
     file("jpeg", "cat.jpg", b"\xff\xd8\xff\xe0\x00\x10JFIF\x00" + bytes(300), "JPEG", "a picture")
 
-    # A command beside a state dict harms nobody where calls are not made.
+    # A call next to a state dict is harmless if the reader makes no calls.
     model = resnet18("containers")
     saved = {"state_dict": without_counters(state(model)), "hook": Command()}
     save_legacy(saved, cases.file("os-system-beside/checkpoint.pth"))
@@ -1830,7 +1828,7 @@ def foreign_files(cases: Cases) -> None:
 
 
 def strangers(cases: Cases) -> None:
-    """Networks that are none of the family: real keys, few channels, and zeros."""
+    """Networks of other families: real keys, few channels, zeros as values."""
 
     def timm_model(name: str) -> nn.Module:
         return timm.create_model(name)
@@ -1894,11 +1892,11 @@ def main() -> None:
     listed = parser.parse_args().list
 
     if os.environ.get("PYTHONHASHSEED") != "0":
-        # TorchScript writes some sets in their order.
+        # TorchScript writes some sets in hash order.
         environment = os.environ | {"PYTHONHASHSEED": "0"}
         os.execve(sys.executable, [sys.executable, *sys.argv], environment)
 
-    torch.set_num_threads(1)  # sums in one order, whatever the machine
+    torch.set_num_threads(1)  # deterministic sums
     torch.set_grad_enabled(False)
     transformers.logging.set_verbosity_error()
     warnings.simplefilter("ignore")  # TorchScript and eager quantization are deprecated
@@ -1916,7 +1914,7 @@ def main() -> None:
     size = sum(path.stat().st_size for path in files)
     print(
         f"{len(cases.list)} cases, {len(files)} files, {size:,} bytes; "
-        f"f32 is {cases.worst:.1e} off at worst"
+        f"largest f32 error {cases.worst:.1e}"
     )
     assert size < MOST_BYTES
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Make the golden fixtures: what torchvision, timm and transformers answer.
+"""Make the golden fixtures: the outputs of torchvision, timm and transformers.
 
-The Rust tests hold every network against its own source library. This script
-asks the libraries once and writes their answers under `tests/fixtures/`, so
-that the tests themselves need no Python. It also writes the little checkpoint
-`assets/seeded/` and the photograph `assets/cat.jpg`.
+The Rust tests compare every network with its source library. This script runs
+the libraries and writes their outputs to `tests/fixtures/`, so that the tests
+need no Python. It also writes the small checkpoint `assets/seeded/` and the
+photograph `assets/cat.jpg`.
 
     python3 -m venv .venv
     .venv/bin/pip install torch torchvision==0.29.* timm==1.0.31 \\
@@ -12,15 +12,15 @@ that the tests themselves need no Python. It also writes the little checkpoint
     .venv/bin/python scripts/make_fixtures.py              # everything
     .venv/bin/python scripts/make_fixtures.py mobilenet_v2 # names containing this
 
-Nothing is downloaded beyond the packages, and it takes a minute. Running it
-again replaces the networks and keeps the pictures: delete a picture to have it
-cut anew.
+Nothing is downloaded beyond the packages, and it takes a minute. Another run
+replaces the networks and keeps the pictures: delete a picture to create it
+again.
 
 
 Weights: a recipe instead of a file
 -----------------------------------
-Trained weights would be hundreds of megabytes, so each tensor is made from its
-key. For the element with flat index i of the tensor called `key`:
+Trained weights would be hundreds of megabytes, so each tensor is generated from
+its key. For the element with flat index i of the tensor `key`:
 
     z = fnv1a_64(key as UTF-8) + (i + 1) * 0x9E3779B97F4A7C15    (wrapping u64)
     z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9                       (splitmix64)
@@ -32,34 +32,34 @@ key. For the element with flat index i of the tensor called `key`:
 As a check, `features.0.0.weight` has u(0) = 0.7406744956970215 and
 u(1) = -0.5411293506622314.
 
-Batch-norm statistics cannot be invented: with wrong ones values vanish or
-explode within a few layers. They are measured on crops of the fixture
-pictures, rounded to f16, and stored. The answers are computed after rounding.
+Batch-norm statistics cannot be random: with wrong statistics, values vanish or
+explode within a few layers. They are measured on crops of the fixture pictures,
+rounded to f16, and stored. The outputs are computed after rounding.
 
 
 tests/fixtures/networks/NAME.json
 ---------------------------------
     arch        "torchvision/mobilenet_v2": library and name
-    files       the files that lie beside the weights on the hub, by file name
-    dtype       "F32", what the recipe makes
+    files       the files next to the weights on the hub, by file name
+    dtype       "F32", the type of the recipe
     tensors     in state_dict order, each with key, shape, and a fill:
-                  "uniform"  the recipe above, with offset and scale; where it has lifts,
-                             elements first, first + every, first + 2 * every and so on
-                             get f32(by) added in f32, one lift after the other
+                  "uniform"  the recipe above, with offset and scale; if it has lifts,
+                             f32(by) is added in f32 to the elements first, first + every,
+                             first + 2 * every and so on, one lift after the other
                   "stored"   `stat/KEY` in the safetensors file, F16
                   "int64"    zeros, as 64-bit integers
     parameters  sum over model.parameters(), so without statistics
     macs        multiply-adds of convolutions and linear layers, squeeze-excite
-                included, of the model in eval mode for one input; DeepLab's include
-                the auxiliary head, which runs then too, and those of transformers'
-                segmentation conv_1x1, whose output its head does not use
-    input       rows and columns of that input; absent where they are 224 and 224
+                included, of the model in eval mode for one input. For DeepLab they
+                include the auxiliary head, which runs in eval mode too, and for
+                transformers' segmentation conv_1x1, whose output the head ignores
+    input       height and width of that input; absent if they are 224 and 224
     cases       each a picture in tests/fixtures/pictures, with mean and std
-    taps        null, or the case they were taken on and the modules with their
+    taps        null, or the index of the tapped case and the modules with their
                 output shapes, by their names in named_modules(); a module that
-                runs again is also NAME_1 and so on; outputs that are no tensors are
-                left out, and in large networks those that say nothing new
-    features    of timm's networks with taps: the modules whose outputs are the
+                runs again is also NAME_1 and so on; without outputs that are no
+                tensors, and in large networks without redundant outputs
+    features    for timm's networks with taps: the modules whose outputs are the
                 feature maps of `features_only=True`, and their strides
 
 tests/fixtures/networks/NAME.safetensors
@@ -70,27 +70,28 @@ tests/fixtures/networks/NAME.safetensors
                       (j * 0x9E3779B97F4A7C15 wrapping at 2^64) mod n for j in 0..64
   and for the case with index CASE, of a classifier
     out/CASE     F32  logits [1, classes]
-  of a segmentation, whose logits are [1, 21, rows, columns]
-    out/CASE     F32  4096 of the logits, chosen as a tap's 64 are
+  of a segmentation network, whose logits are [1, 21, rows, columns]
+    out/CASE     F32  4096 of the logits, chosen like the 64 values of a tap
     labels/CASE  U8   [rows, columns], the class with the largest logit
-  the same of transformers' segmentation, whose logits are as small as its last map:
-  they are scaled to the input's size (bilinear, align_corners=False) for labels alone
+  of transformers' segmentation network, whose logits have the size of its last map:
+  the same, but for the labels, the logits are scaled to the input's size (bilinear,
+  align_corners=False)
   of a detector, for K detections
     cls_logits/CASE       F32  4096 of the [1, 3234, 91], before the softmax
     bbox_regression/CASE  F32  4096 of the [1, 3234, 4], before decoding
     boxes/CASE            F32  [K, 4]: left, top, right, bottom in the picture's pixels
-    scores/CASE           F32  [K], falling
+    scores/CASE           F32  [K], descending
     classes/CASE          U8   [K]
     anchors               F32  [3234, 4]: left, top, right, bottom in pixels of the
                                320x320 input; in the fixture with taps only
 
-The network's input is f32((pixel / 255 - mean) / std), the inside in f64; there
-is no resizing. A detector is given pixel / 255 in f64 instead: it normalises and
-then resizes to 320x320 by itself. From there everything is computed in f64, and
-written as f32.
+The network's input is f32((pixel / 255 - mean) / std), with the inner part in f64,
+without resizing. The input of a detector is pixel / 255 in f64: it normalises and
+resizes to 320x320 itself. All further computations are in f64; results are written
+as f32.
 
-`tests/fixtures/counts/NAME.json` is the same without fill, cases and taps: more
-widths whose shapes, parameters and MACs must come out right.
+`tests/fixtures/counts/NAME.json` is the same without fill, cases and taps. These
+files check shapes, parameters and MACs of further widths.
 """
 
 import argparse
@@ -121,16 +122,16 @@ ASSETS = ROOT / "assets"
 
 IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 TAP_VALUES = 64
-OUTPUT_VALUES = 4096  # of an output that is too large to keep whole
+OUTPUT_VALUES = 4096  # the number of stored values of a large output
 
-# 2^64 over the golden ratio, odd: its multiples visit everything, evenly.
+# 2^64 over the golden ratio, odd: its multiples visit all residues evenly.
 SCATTER = 0x9E3779B97F4A7C15
 
 
 # --- pictures ---------------------------------------------------------------
 
 # File name: (photograph in scikit-image, crop box, size), all (width, height).
-# One even size and two odd ones: padding goes wrong on odd sizes first.
+# One even size and two odd ones: wrong padding shows on odd sizes first.
 CUTS = {
     "cat_224.png": ("chelsea.png", (60, 0, 360, 300), (224, 224)),
     "coffee_193x257.png": ("coffee.png", (34, 0, 567, 400), (257, 193)),
@@ -140,7 +141,7 @@ COFFEE, SMALL = "coffee_193x257.png", "rocket_97x131.png"
 
 
 def photograph(name: str) -> Image.Image:
-    import skimage  # only needed to cut pictures, not to use them
+    import skimage  # only needed to create the pictures
 
     return Image.open(Path(skimage.__file__).parent / "data" / name).convert("RGB")
 
@@ -179,7 +180,7 @@ def fnv1a_64(text: str) -> int:
 
 
 def uniform(key: str, count: int) -> np.ndarray:
-    """`count` values in [-1, 1) that depend on nothing but the key."""
+    """`count` values in [-1, 1) that depend only on the key."""
     index = np.arange(1, count + 1, dtype=np.uint64)
     z = index * np.uint64(SCATTER) + np.uint64(fnv1a_64(key))
     z = (z ^ z >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
@@ -189,19 +190,19 @@ def uniform(key: str, count: int) -> np.ndarray:
 
 
 def shortest(value: float) -> float:
-    """The shortest decimal that stands for the same f32, to keep the JSON readable."""
+    """The shortest decimal with the same f32 value, to keep the JSON readable."""
     decimal = float(str(np.float32(value)))
     assert np.float32(decimal) == np.float32(value)
     return decimal
 
 
 def activated_norms(source: "Source") -> set[str]:
-    """The batch-norms with an activation right behind them, found by running the model."""
+    """The batch norms with an activation directly after them, found by running the model."""
     activations = (nn.ReLU, nn.ReLU6, nn.Hardswish)
     order, hooks = [], []
     for name, module in source.model.named_modules():
         if isinstance(module, (nn.Conv2d, nn.BatchNorm2d, *activations)):
-            # Noted before it runs: timm's batch-norms call their activation themselves.
+            # Recorded before it runs: timm's batch norms call their activation themselves.
             note = lambda module, _, name=name: order.append((name, module))
             hooks.append(module.register_forward_pre_hook(note))
     source.forward(torch.zeros(1, 3, 64, 64))
@@ -217,23 +218,23 @@ def activated_norms(source: "Source") -> set[str]:
 def offset_and_scale(
     module_name: str, module: nn.Module, parameter: str, activated: bool, linear_bias: float
 ) -> tuple[float, float]:
-    """Where a parameter's values lie, and how far they are spread."""
+    """The offset and the scale of a parameter's random values."""
     if isinstance(module, nn.BatchNorm2d):
         if activated:
-            # Around 2, with a spread of 2 to 3: about a fifth of the values fall below
-            # zero and a few percent above six. Centred on zero instead, half of them would
-            # be cut, and each layer would magnify the rounding errors of the last: a correct
-            # network would then be off by 1e-5 in f32, and by 3e-2 in f16.
+            # Mean 2, spread 2 to 3: about a fifth of the values are below zero and a few
+            # percent above six. With mean zero, the activation would clip half of them, and
+            # each layer would amplify the rounding errors of the previous one: a correct
+            # network would then have an error of 1e-5 in f32, and of 3e-2 in f16.
             return (2.0, 0.5) if parameter == "weight" else (2.0, 2.0)
         return (1.0, 0.25) if parameter == "weight" else (0.0, 0.25)
     if parameter == "bias":
-        # The last layer before a gate: 4 pushes some hard-sigmoids to 0 and some to 1.
+        # The last layer before a gate: 4 saturates some hard sigmoids at 0 and some at 1.
         if module_name.endswith((".fc2", ".conv_expand")):
             return 0.0, 4.0
         return 0.0, linear_bias if isinstance(module, nn.Linear) else 0.1
     fan_in = module.weight[0].numel()
     scale = math.sqrt(6 / fan_in)
-    # A detector's logits come to spread by 3, and its boxes to lie near their anchors.
+    # These factors give a detector's logits a spread of 3, and boxes near their anchors.
     if module_name.startswith("head.classification_head") and module.bias is not None:
         scale *= 0.75
     if module_name.startswith("head.regression_head") and module.bias is not None:
@@ -251,9 +252,9 @@ def fill_uniform(key: str, tensor: torch.Tensor, fill: dict) -> None:
 def seed_weights(
     source: "Source", linear_bias: float = 0.1, fills: dict[str, dict] | None = None
 ) -> list[dict]:
-    """Fill the model by the recipe, and say how each tensor was filled.
+    """Fill the model by the recipe. Returns the recipe of each tensor.
 
-    `fills` adds fields to some fills or replaces them, by patterns of keys."""
+    `fills` adds or replaces fields of the recipe, by patterns of keys."""
     modules = dict(source.model.named_modules())
     activated = activated_norms(source)
     tensors = []
@@ -301,13 +302,13 @@ def calibrate(source: "Source") -> None:
         source.forward(torch.cat(inputs))
     for norm in norms:
         norm.running_mean.copy_(norm.running_mean.half())
-        # f16 has few bits below 6e-5; nothing real comes near this floor.
+        # f16 loses precision below 6e-5; real variances are larger than this lower bound.
         norm.running_var.copy_(norm.running_var.clamp(1e-3, 6e4).half())
         norm.num_batches_tracked.zero_()
         norm.eval()
 
 
-# --- what the library answers ------------------------------------------------
+# --- outputs of the library --------------------------------------------------
 
 
 def count_macs(source: "Source", size: tuple[int, int]) -> int:
@@ -315,7 +316,7 @@ def count_macs(source: "Source", size: tuple[int, int]) -> int:
 
     def count(module, _, output):
         nonlocal total
-        # Each output value of a convolution or linear layer takes one filter's worth.
+        # Each output value of a convolution or linear layer takes one filter's multiply-adds.
         total += output.numel() * module.weight[0].numel()
 
     counted = [m for m in source.model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
@@ -327,8 +328,8 @@ def count_macs(source: "Source", size: tuple[int, int]) -> int:
 
 
 def tap_modules(source: "Source", x: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Every module's output that is a tensor, by name; of one that runs more than once also
-    `name_1` and so on, as torchvision's feature extraction has it."""
+    """The outputs of all modules that are tensors, by name. Repeated runs of a module are
+    `name_1` and so on, as in torchvision's feature extraction."""
     taps, runs = {}, Counter()
 
     def keep(name):
@@ -336,14 +337,14 @@ def tap_modules(source: "Source", x: torch.Tensor) -> dict[str, torch.Tensor]:
             if isinstance(output, torch.Tensor):
                 again = f"_{runs[name]}" if runs[name] else ""
                 runs[name] += 1
-                # Copied at once: an in-place activation would overwrite it.
+                # Copied immediately: an in-place activation would overwrite it.
                 taps[name + again] = output.clone()
 
         return hook
 
     modules = source.model.named_modules()
     hooks = [m.register_forward_hook(keep(name)) for name, m in modules if name]
-    source.answers(x)
+    source.outputs(x)
     for hook in hooks:
         hook.remove()
     return taps
@@ -352,21 +353,21 @@ def tap_modules(source: "Source", x: torch.Tensor) -> dict[str, torch.Tensor]:
 def feature_modules(
     source: "Source", x: torch.Tensor, outputs: dict[str, torch.Tensor]
 ) -> list[dict]:
-    """The modules whose outputs timm hands out as features, by name and by value."""
+    """The modules whose outputs are timm's features, identified by name and checked by value."""
     architecture = source.files["config.json"]["architecture"]
     backbone = timm.create_model(architecture, pretrained=False, features_only=True)
     backbone.eval().double()
-    # The classifier's head stays over.
+    # Without strict, because the backbone lacks the classifier's head.
     backbone.load_state_dict(source.model.state_dict(), strict=False)
     names, strides = backbone.feature_info.module_name(), backbone.feature_info.reduction()
     for name, features in zip(names, backbone(x), strict=True):
-        assert torch.equal(features, outputs[name]), f"{name} is not what timm hands out"
+        assert torch.equal(features, outputs[name]), f"{name} is not timm's feature map"
     return [{"module": name, "stride": stride} for name, stride in zip(names, strides)]
 
 
 def sample(values: torch.Tensor, most: int = TAP_VALUES) -> np.ndarray:
-    # Multiples of 2^64 over the golden ratio scatter over rows, columns and channels alike;
-    # even steps would fall on few pixels wherever the channels are a round number.
+    # Multiples of 2^64 over the golden ratio spread over rows, columns and channels. With equal
+    # steps and a round number of channels, all samples would come from a few pixels.
     flat = values.reshape(-1)
     index = range(flat.numel())
     if flat.numel() > most:
@@ -378,52 +379,53 @@ def sample(values: torch.Tensor, most: int = TAP_VALUES) -> np.ndarray:
 
 
 class Classification:
-    """How networks of a task are asked, and what is kept of their answers."""
+    """How networks of a task are run, and which outputs are stored."""
 
-    # Of the crops that statistics are measured on, (width, height).
+    # The sizes of the crops for the statistics, (width, height).
     crop_sizes = [(224, 224), (192, 160), (131, 97)]
 
     def input(self, image: Image.Image, mean: list[float], std: list[float]) -> torch.Tensor:
         return network_input(image, mean, std)
 
     def forward(self, model: nn.Module, batch: torch.Tensor):
-        """The network itself, on a normalised batch."""
+        """Runs the network on a normalised batch, without postprocessing."""
         output = model(batch)
         return output if isinstance(output, torch.Tensor) else output.logits
 
-    def answers(self, model: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        """All that the library makes of one case's input."""
+    def outputs(self, model: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """All outputs of the library for one case's input."""
         return {"out": self.forward(model, x)}
 
-    def kept(self, answers: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
-        """What is stored of the answers for each case."""
-        return {"out": answers["out"].float().numpy()}
+    def stored(self, outputs: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+        """The values that are stored for a case."""
+        return {"out": outputs["out"].float().numpy()}
 
     def check(self, model: nn.Module, in_f64: list[dict], in_f32: list[dict]) -> None:
-        """Print what matters, and refuse answers that a wrong network could also give."""
-        logits = [answers["out"] for answers in in_f64]
+        """Print key figures, and refuse outputs that a wrong network could produce too."""
+        logits = [outputs["out"] for outputs in in_f64]
         best = [values[0].topk(6) for values in logits]
         spread = [values.std().item() for values in logits]
-        # How near the best six are to changing places, and how far plain f32 is off.
+        # The smallest gap between the best six logits, and the error of f32.
         gap = min((-b.values.diff()).min().item() / s for b, s in zip(best, spread))
         error = max(distance(a["out"], b) for a, b in zip(in_f32, logits))
         print(
             f"    logits std {', '.join(f'{s:.2f}' for s in spread)}; "
-            f"smallest gap in the top 6: {gap:.1e} std; f32 is {error:.1e} off\n"
+            f"smallest gap in the top 6: {gap:.1e} std; f32 error {error:.1e}\n"
             f"    top 5 {' '.join(str(b.indices[:5].tolist()) for b in best)}"
         )
         assert all(0.5 < s < 20 for s in spread), "badly scaled logits"
         assert gap > 5e-4, "nearly a tie: choose another linear_bias"
         if len(best) > 1:
-            assert len({tuple(b.indices[:5].tolist()) for b in best}) > 1, "blind to the picture"
+            top = {tuple(b.indices[:5].tolist()) for b in best}
+            assert len(top) > 1, "the output does not depend on the picture"
 
 
 class Segmentation(Classification):
     def forward(self, model, batch):
         return model(batch)["out"]
 
-    def kept(self, answers):
-        out = answers["out"]
+    def stored(self, outputs):
+        out = outputs["out"]
         labels = out[0].argmax(0).numpy().astype(np.uint8)
         return {"out": sample(out, OUTPUT_VALUES), "labels": labels}
 
@@ -432,36 +434,36 @@ class Segmentation(Classification):
             out = exact["out"][0]
             labels = out.argmax(0)
             best = out.topk(2, dim=0).values
-            shares = labels.flatten().bincount().sort(descending=True).values / labels.numel()
-            # Neighbours that differ, of all: noise would make most of them differ.
+            fractions = labels.flatten().bincount().sort(descending=True).values / labels.numel()
+            # The fraction of adjacent pixels with different labels: large if labels are noise.
             borders = (labels[:, 1:] != labels[:, :-1]).double().mean()
             flips = (plain["out"][0].argmax(0) != labels).sum()
             print(
-                f"    {(shares > 0).sum()} labels, {shares[0]:.0%} the commonest, "
+                f"    {(fractions > 0).sum()} labels, {fractions[0]:.0%} the most common, "
                 f"{borders:.1%} borders; logits std {out.std():.2f}; "
-                f"f32 is {distance(plain['out'], exact['out']):.1e} off and labels {flips} "
-                f"pixels otherwise; narrowest {(best[0] - best[1]).min():.1e}"
+                f"f32 error {distance(plain['out'], exact['out']):.1e}, with {flips} other labels; "
+                f"smallest gap {(best[0] - best[1]).min():.1e}"
             )
-            assert (shares > 0.01).sum() >= 4 and shares[0] < 0.7, "too few labels"
-            assert borders < 0.2, "noise"
+            assert (fractions > 0.01).sum() >= 4 and fractions[0] < 0.7, "too few labels"
+            assert borders < 0.2, "the labels are noise"
             assert flips == 0, "a tie"
 
 
 class SmallSegmentation(Segmentation):
-    """transformers': what becomes of its logits is its image processor's business."""
+    """Segmentation in transformers, which scales the logits outside the network."""
 
     def forward(self, model, batch):
         return model(batch).logits
 
-    def answers(self, model, x):
+    def outputs(self, model, x):
         out = self.forward(model, x)
         size = x.shape[-2:]
         scaled = nn.functional.interpolate(out, size=size, mode="bilinear", align_corners=False)
         return {"out": out, "scaled": scaled}
 
-    def kept(self, answers):
-        labels = super().kept({"out": answers["scaled"]})["labels"]
-        return {"out": sample(answers["out"], OUTPUT_VALUES), "labels": labels}
+    def stored(self, outputs):
+        labels = super().stored({"out": outputs["scaled"]})["labels"]
+        return {"out": sample(outputs["out"], OUTPUT_VALUES), "labels": labels}
 
     def check(self, model, in_f64, in_f32):
         super().check(model, *[[{"out": a["scaled"]} for a in each] for each in (in_f64, in_f32)])
@@ -471,13 +473,13 @@ class Detection(Classification):
     crop_sizes = [(320, 320)]
 
     def input(self, image, mean, std):
-        # The model normalises and resizes by itself.
+        # The model normalises and resizes its input itself.
         return torch.from_numpy(levels(image)).permute(2, 0, 1).contiguous()
 
     def forward(self, model, batch):
         return model.head(list(model.backbone(batch).values()))
 
-    def answers(self, model, x):
+    def outputs(self, model, x):
         inside = {}
         keep_head = lambda _module, _inputs, output: inside.update(output)
         keep_anchors = lambda _module, _inputs, output: inside.update(anchors=output[0])
@@ -490,13 +492,13 @@ class Detection(Classification):
             hook.remove()
         return inside | found
 
-    def kept(self, answers):
+    def stored(self, outputs):
         return {
-            "cls_logits": sample(answers["cls_logits"], OUTPUT_VALUES),
-            "bbox_regression": sample(answers["bbox_regression"], OUTPUT_VALUES),
-            "boxes": answers["boxes"].float().numpy(),
-            "scores": answers["scores"].float().numpy(),
-            "classes": answers["labels"].numpy().astype(np.uint8),
+            "cls_logits": sample(outputs["cls_logits"], OUTPUT_VALUES),
+            "bbox_regression": sample(outputs["bbox_regression"], OUTPUT_VALUES),
+            "boxes": outputs["boxes"].float().numpy(),
+            "scores": outputs["scores"].float().numpy(),
+            "classes": outputs["labels"].numpy().astype(np.uint8),
         }
 
     def check(self, model, in_f64, in_f32):
@@ -507,38 +509,38 @@ class Detection(Classification):
             uncut, _ = self.under(model, exact, detections_per_img=10**6)
             _, all_tried = self.under(model, exact, topk_candidates=10**6)
             common = [dict(Counter(each.tolist()).most_common(3)) for each in (labels, all_tried)]
-            # Up to the first that was cut: it must not change places either.
+            # Including the first dropped detection: its order must be stable too.
             gap = min((-uncut[: len(scores) + 1].diff()).tolist(), default=1)
             margin = (probabilities / model.score_thresh - 1).abs().min()
             ends = ", ".join(f"{score:.3g}" for score in (*scores[:1], *scores[-1:]))
             print(
                 f"    {passed.sum()} candidates, {passed.max()} of one class; {len(uncut)} after "
                 f"suppression; {len(scores)} kept, scores {ends}\n"
-                f"        commonest {common[0]}, without a limit on candidates {common[1]}\n"
-                f"        smallest gap {gap:.1e}; nearest to the threshold {margin:.1e} of it, "
-                f"to the overlap {self.nearest_overlap(model, exact):.1e}; "
-                f"f32 is {distance(plain['cls_logits'], exact['cls_logits']):.1e} off"
+                f"        most common {common[0]}, without a limit on candidates {common[1]}\n"
+                f"        smallest gap {gap:.1e}; smallest distance to the score threshold {margin:.1e} "
+                f"of it, to the overlap threshold {self.nearest_overlap(model, exact):.1e}; "
+                f"f32 error {distance(plain['cls_logits'], exact['cls_logits']):.1e}"
             )
             assert torch.equal(plain["labels"], labels), "f32 finds other objects"
             assert torch.allclose(plain["boxes"].double(), exact["boxes"], atol=0.01)
             assert gap > 1e-6, "nearly a tie: choose other lifts"
 
-    def under(self, model, answers, **limits) -> tuple[torch.Tensor, torch.Tensor]:
-        """Scores and labels of what the model keeps under other limits than its own."""
+    def under(self, model, outputs, **limits) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scores and labels of the detections with other limits than the model's."""
         own = {name: getattr(model, name) for name in limits}
         vars(model).update(limits)
-        head = {key: answers[key] for key in ("cls_logits", "bbox_regression")}
-        found = model.postprocess_detections(head, [answers["anchors"]], [(320, 320)])[0]
+        head = {key: outputs[key] for key in ("cls_logits", "bbox_regression")}
+        found = model.postprocess_detections(head, [outputs["anchors"]], [(320, 320)])[0]
         vars(model).update(own)
         return found["scores"], found["labels"]
 
-    def nearest_overlap(self, model, answers) -> float:
-        """How near to its limit the overlap of a detection with a lesser candidate comes."""
-        boxes = model.box_coder.decode_single(answers["bbox_regression"][0], answers["anchors"])
+    def nearest_overlap(self, model, outputs) -> float:
+        """The smallest distance from the overlap threshold, over detections and lower-scored candidates."""
+        boxes = model.box_coder.decode_single(outputs["bbox_regression"][0], outputs["anchors"])
         boxes = torchvision.ops.clip_boxes_to_image(boxes, (320, 320))
-        probabilities = answers["cls_logits"][0].softmax(-1)
-        scores, labels = answers["scores"], answers["labels"]
-        # What lies below the last detection kept is cut in any case.
+        probabilities = outputs["cls_logits"][0].softmax(-1)
+        scores, labels = outputs["scores"], outputs["labels"]
+        # Candidates below the last detection are dropped in any case.
         least = scores[-1] if len(scores) == model.detections_per_img else model.score_thresh
         nearest = 1.0
         for score, label in zip(scores, labels):
@@ -564,7 +566,7 @@ def distance(values: torch.Tensor, exact: torch.Tensor) -> float:
 
 @dataclass
 class Source:
-    """A network as its library makes it, before any weights."""
+    """A network from its library, with the library's initial weights."""
 
     model: nn.Module
     mean: list[float]
@@ -575,8 +577,8 @@ class Source:
     def forward(self, batch: torch.Tensor):
         return self.task.forward(self.model, batch)
 
-    def answers(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        return self.task.answers(self.model, x)
+    def outputs(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return self.task.outputs(self.model, x)
 
 
 def from_torchvision(name: str, **options) -> Source:
@@ -611,11 +613,11 @@ def from_transformers(
     version: int, image_size: int = 224, head: str = "ImageClassification", **options
 ) -> Source:
     family = f"MobileNetV{version}"
-    # 1001 because the published checkpoints count a background class as number 0.
+    # 1001 because the published checkpoints have a background class with index 0.
     options = {"num_labels": 1001} | options
     config = getattr(transformers, f"{family}Config")(image_size=image_size, **options)
     model = getattr(transformers, f"{family}For{head}")(config).eval()
-    # Short side 32 above the crop: what the library's conversion of the checkpoints uses.
+    # Shorter side 32 above the crop, like the library's conversion of the checkpoints.
     processor = getattr(transformers, f"{family}ImageProcessor")(
         size={"shortest_edge": image_size + 32},
         crop_size={"height": image_size, "width": image_size},
@@ -636,13 +638,13 @@ class Network:
     suffix: str = ""
     pictures: tuple[str, ...] = tuple(CUTS)
     taps: bool = True
-    # Modules without a tap, by patterns of names: those that pass on what another has.
+    # Modules without a tap, by patterns of names: their outputs are redundant.
     untapped: tuple[str, ...] = ()
-    # Another value where two of the best six logits happen to tie.
+    # Set to another value if two of the best six logits are nearly equal.
     linear_bias: float = 0.1
-    # Fields of fills that the recipe's own do not suit, by patterns of keys.
+    # Changed fields of the recipe, by patterns of keys.
     fills: dict[str, dict] = field(default_factory=dict)
-    # Rows and columns of the input that multiply-adds are counted on.
+    # Height and width of the input for counting multiply-adds.
     size: tuple[int, int] = (224, 224)
 
     @property
@@ -660,8 +662,8 @@ def segmentation_network(name: str, options: dict | None = None, **fields) -> Ne
 
 
 def detector(suffix: str = "", *, background: float, crowd: float, **fields) -> Network:
-    """An SSDLite that finds less for a likelier background (class 0), and in most places the same
-    (class 17) for a likelier crowd."""
+    """An SSDLite with lifted biases: a higher `background` (class 0) gives fewer detections, a higher
+    `crowd` gives more detections of class 17."""
     name = "ssdlite320_mobilenet_v3_large"
     lifts = [
         {"first": 0, "every": 91, "by": background},
@@ -681,9 +683,9 @@ def transformers_network(version: int) -> Network:
 
 
 def transformers_segmentation(**fields) -> Network:
-    """As google/deeplabv3_mobilenet_v2_1.0_513 is, but for its width."""
+    """Like google/deeplabv3_mobilenet_v2_1.0_513, with a smaller width."""
     options = dict(num_labels=21, output_stride=8, finegrained_output=False, depth_multiplier=0.35)
-    # The same everywhere in a picture: any larger and most pixels would get one label.
+    # The pooled branch is constant over the picture: with larger values, most pixels would get one label.
     fills = {"segmentation_head.conv_pool.normalization.*": {"offset": 0.05, "scale": 0.05}}
     build = lambda: from_transformers(2, 513, "SemanticSegmentation", **options)
     fields |= dict(size=(513, 513), fills=fills)
@@ -731,12 +733,12 @@ GOLDEN = [
     timm_network("mobilenetv4_conv_aa_medium", size=(256, 256), **SMOOTHED),
     timm_network("mobilenetv4_conv_blur_medium", size=(224, 224), **SMOOTHED),
     segmentation_network("lraspp_mobilenet_v3_large"),
-    # With the auxiliary head that the published checkpoint has.
+    # With the auxiliary head, like the published checkpoint.
     segmentation_network(
         "deeplabv3_mobilenet_v3_large", {"aux_loss": True}, pictures=(COFFEE, SMALL)
     ),
     transformers_segmentation(pictures=(COFFEE, SMALL)),
-    # More of one class than its 300 candidates, and more of all than 300 detections.
+    # One class exceeds the limit of 300 candidates, and all together exceed 300 detections.
     detector(background=15.5, crowd=7.5, pictures=(COFFEE, SMALL)),
     detector("-quiet", background=23, crowd=5, taps=False),
     detector("-silent", background=32, crowd=0, **ONE_CASE),
@@ -764,7 +766,7 @@ def compact(value) -> str:
 
 
 def lines(entries: list) -> str:
-    """A list with one entry a line, so that a difference shows as one line."""
+    """A JSON list with one entry per line, for readable diffs."""
     return "[\n" + ",\n".join("  " + compact(entry) for entry in entries) + "\n]"
 
 
@@ -796,11 +798,11 @@ def write_golden(network: Network) -> None:
 
     mean, std = source.mean, source.std
     inputs = [task.input(picture(name), mean, std) for name in network.pictures]
-    in_f32 = [source.answers(x.float()) for x in inputs]
+    in_f32 = [source.outputs(x.float()) for x in inputs]
     model.double()
-    in_f64 = [source.answers(x.double()) for x in inputs]
-    for case, answers in enumerate(in_f64):
-        stored |= {f"{name}/{case}": values for name, values in task.kept(answers).items()}
+    in_f64 = [source.outputs(x.double()) for x in inputs]
+    for case, found in enumerate(in_f64):
+        stored |= {f"{name}/{case}": values for name, values in task.stored(found).items()}
     if task is DETECTION and network.taps:
         stored["anchors"] = in_f64[0]["anchors"].float().numpy()
 
@@ -844,7 +846,7 @@ def report(name: str, parameters: int, macs: int, stored: dict[str, np.ndarray])
         f"{name}: {parameters:,} parameters, {macs / 1e6:.3f} M MACs, {size:,} bytes\n"
         f"    variances {variances.min():.3g} to {variances.max():.3g}; {taps} taps"
     )
-    assert all(np.isfinite(value).all() for value in stored.values()), "not a number"
+    assert all(np.isfinite(value).all() for value in stored.values()), "not finite"
 
 
 def write_counts(network: Network) -> None:
@@ -869,10 +871,10 @@ def write_counts(network: Network) -> None:
 
 
 def write_seeded_checkpoint() -> None:
-    """A checkpoint laid out as on the hub, for a first command to open. It has learnt nothing."""
+    """An untrained checkpoint in the hub's layout, for first commands without a download."""
     source = from_transformers(1, image_size=128, depth_multiplier=0.25)
     seed_weights(source)
-    # Rounded first, so that the statistics are those of the weights in the file.
+    # Rounded first: the statistics must match the rounded weights in the file.
     source.model.half().float()
     calibrate(source)
     folder = ASSETS / "seeded"
@@ -884,10 +886,10 @@ def write_seeded_checkpoint() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("only", nargs="?", default="", help="part of the names to make")
+    parser.add_argument("only", nargs="?", default="", help="make only names that contain this")
     only = parser.parse_args().only
 
-    torch.set_num_threads(1)  # sums in one order, whatever the machine
+    torch.set_num_threads(1)  # deterministic sums
     torch.set_grad_enabled(False)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

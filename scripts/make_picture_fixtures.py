@@ -1,15 +1,15 @@
-"""Makes tests/fixtures/formats: small pictures in every format that is read, and what Pillow makes of them.
+"""Makes tests/fixtures/formats: small pictures in every supported format, and Pillow's decoding of each.
 
     pip install pillow numpy scikit-image tifffile; apt install libjpeg-turbo-progs
     python scripts/make_picture_fixtures.py
 
-Beside each file `NAME` lies `NAME.png`, what Pillow's `convert("RGB")` gives of it, turned upright as
-`ImageOps.exif_transpose` does; of several frames or pages all, one below the other. Three things are not
-Pillow's, and are written here instead:
+Next to each file `NAME` is `NAME.png`: the result of Pillow's `convert("RGB")`, rotated by
+`ImageOps.exif_transpose`; all frames or pages, one below the other. In three cases the expected picture is not
+Pillow's, but is computed here:
 
-- Of grey of sixteen bits the high eight are kept, where Pillow clips.
-- Of TIFFs of sixteen bits a sample the high eight are kept, where Pillow reads some and others not.
-- A PNM's samples are scaled to 255 and rounded.
+- 16-bit grey keeps the high eight bits; Pillow clips.
+- TIFFs with 16 bits per sample keep the high eight bits; Pillow does not read all of them.
+- PNM samples are scaled to 255 and rounded.
 """
 
 import struct
@@ -34,7 +34,7 @@ deep = (pixels.astype(np.uint16) << 8) | np.arange(W * H * 3, dtype=np.uint16).r
 
 
 def expect(name, frames=None):
-    """Writes what is expected of a file: `frames`, or what Pillow makes of it."""
+    """Writes the expected picture of a file: `frames`, or Pillow's decoding."""
     if frames is None:
         with Image.open(OUT / name) as file:
             frames = []
@@ -64,7 +64,7 @@ def chunk(name, body):
 
 
 def png(samples, kind, depth, interlaced=False, extra=b""):
-    """A PNG of samples (rows, columns, channels) of whatever depth, which Pillow does not write."""
+    """A PNG of samples (rows, columns, channels) of any bit depth; Pillow does not write all of them."""
 
     def lines(part):
         packed = part.reshape(part.shape[0], -1)
@@ -93,21 +93,21 @@ def jpegs():
     save("cmyk.jpg", photo.convert("CMYK"), quality=85)
     save("rgb.jpg", photo, quality=85, keep_rgb=True)
     save("turned.jpg", photo, quality=85, exif=orientation(6))
-    # As some cameras write 4:2:2 and 4:4:4, and components that are not sampled alike.
+    # Sampling factors that some cameras use for 4:2:2 and 4:4:4, and chroma components with different factors.
     ppm = b"P6 %d %d 255\n" % (W, H) + photo.tobytes()
     for name, sampling in (("422_tall", "2x2,1x2,1x2"), ("444_wide", "2x1,2x1,2x1"), ("uneven", "2x2,1x2,1x1")):
         made = subprocess.run(["cjpeg", "-sample", sampling], input=ppm, capture_output=True, check=True)
         write(f"{name}.jpg", made.stdout)
-    # Sampling means nothing of one component, and some programs write 2 x 2.
+    # With one component, sampling factors have no effect; some programs write 2x2.
     bytes_ = bytearray((OUT / "grey.jpg").read_bytes())
     frame = bytes_.index(b"\xff\xc0")
     bytes_[frame + 11] = 0x22
     write("grey_2x2.jpg", bytes(bytes_))
-    # Ink without a word of Adobe, which Pillow takes for theirs all the same.
+    # CMYK without Adobe's marker, which Pillow decodes like Adobe's.
     bytes_ = (OUT / "cmyk.jpg").read_bytes()
     at = bytes_.index(b"\xff\xee")
     write("cmyk_plain.jpg", bytes_[:at] + bytes_[at + 2 + int.from_bytes(bytes_[at + 2 : at + 4], "big") :])
-    # The same components as luma, chroma and black.
+    # The same components declared as luma, chroma and black.
     at = bytes_.index(b"Adobe") + 11
     write("ycck.jpg", bytes_[:at] + b"\x02" + bytes_[at + 1 :])
 
@@ -138,7 +138,7 @@ def pngs():
 
 
 def sprites():
-    """Frames of a picture that partly change, with holes."""
+    """Frames that change a part of the picture and have transparent holes."""
     frames = []
     for i in range(4):
         frame = np.zeros((H, W, 4), np.uint8)
@@ -157,7 +157,7 @@ def animations():
     for disposal in (1, 2, 3):
         options = {"save_all": True, "duration": 40, "disposal": disposal, "optimize": False}
         save(f"dispose{disposal}.gif", hard[1], append_images=hard[2:], **options)
-    # Solid first, then with holes; every frame with a palette of its own.
+    # The first frame is opaque, the others have holes; every frame has a local palette.
     save("solid.gif", hard[0].convert("RGB"), append_images=hard[1:], save_all=True, duration=40, disposal=1)
     save("still.gif", photo.quantize(32))
     save("still_hole.gif", photo.quantize(32), transparency=3)
@@ -165,7 +165,7 @@ def animations():
 
     for blend in (0, 1):
         for disposal in (0, 1, 2):
-            # Pillow forgets what to go back to behind a frame that was mixed.
+            # Pillow restores the wrong picture after a blended frame.
             if (blend, disposal) == (1, 2):
                 continue
             options = {"save_all": True, "duration": 40, "blend": blend, "disposal": disposal}
@@ -209,7 +209,7 @@ def tiffs():
         tifffile.imwrite(OUT / name, samples, metadata=None, **options)
         expect(name, frames)
 
-    # Pillow reads no tiles of its own making, and neither planes nor big files uncompressed.
+    # Pillow cannot write tiles, and cannot read uncompressed planes or BigTIFFs.
     make("big.tif", pixels, bigtiff=True, photometric="rgb", frames=[pixels])
     make("motorola.tif", pixels, byteorder=">", photometric="rgb")
     make("motorola_palette.tif", np.asarray(photo.quantize(64)), byteorder=">", photometric="palette",

@@ -1,15 +1,14 @@
-"""Makes tests/fixtures/preprocess: small pictures, and what the source libraries make of them.
+"""Makes tests/fixtures/preprocess: small pictures, and the source libraries' preprocessing of them.
 
     pip install torch torchvision timm transformers pillow scikit-image safetensors
     python scripts/make_preprocess_fixtures.py [--points N] [--out FOLDER]
 
-Every case is one picture and one preprocessing. `cases.json` says which, in the words of
-`zoo::Preprocessing`; `expected.safetensors` holds the library's own normalised output at a
-lattice of N rows and columns that includes the edges, and cases.json the mean of each whole
-channel, so that nothing between the lattice's points can move unseen. `--points 0` keeps every
-value (about 80 MB, to be compared once and not to be committed). `--check-tensorflow` compares
-TensorFlow 1's kernels, which are written in numpy here, with an installed TensorFlow's, and makes
-nothing.
+Every case is one picture and one preprocessing. `cases.json` describes it in the fields of
+`zoo::Preprocessing`. `expected.safetensors` holds the library's normalised output on a lattice of
+N rows and columns that includes the edges; cases.json also holds the mean of each channel, which
+covers the values between the lattice points. `--points 0` keeps every value (about 80 MB, for a
+local comparison only). `--check-tensorflow` only compares this script's numpy version of TensorFlow
+1's kernels with an installed TensorFlow.
 """
 
 import argparse
@@ -35,7 +34,7 @@ from transformers.models.mobilenet_v2 import image_processing_pil_mobilenet_v2 a
 
 IMAGENET = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 HALF = [0.5] * 3, [0.5] * 3
-# Odd ones, and another for each channel.
+# Statistics that differ between channels, in BGR order.
 BGR = [0.406, 0.456, 0.485], [0.225, 0.224, 0.229]
 GREY = [0.45], [0.23]
 
@@ -46,12 +45,12 @@ def photograph(name, size):
 
 
 def posterised(picture):
-    """Few levels and hard edges: small as a PNG, and hard on a filter that overshoots."""
+    """Reduces a picture to few levels with hard edges: a small PNG, and a strict test of filters that overshoot."""
     return Image.fromarray(np.asarray(picture) // 43 * 51)
 
 
 def deep_png(path, samples):
-    """A PNG of sixteen bits a channel, which Pillow reads but does not write in colour."""
+    """Writes a PNG with 16 bits per channel; Pillow reads them but does not write them in colour."""
     rows, columns, channels = samples.shape
     kind = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     lines = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
@@ -65,17 +64,17 @@ def deep_png(path, samples):
 
 
 def make_pictures(folder):
-    """Writes the pictures; returns the names of those for every preprocessing, and of the rest."""
+    """Writes the pictures. Returns the names of those for every preprocessing, and the names of the others."""
     cat, face = photograph("chelsea", (451, 300)), data.astronaut()
     posterised(photograph("chelsea", (331, 221))).save(folder / "landscape.png", optimize=True)
     cup = photograph("coffee", (420, 280)).transpose(Image.ROTATE_90)
     posterised(cup.resize((220, 330))).save(folder / "portrait.png", optimize=True)
     posterised(Image.fromarray(face[:257, 100:355])).save(folder / "odd.png", optimize=True)
     cat.resize((5, 3)).save(folder / "tiny.png")
-    # More than twice as tall as wide, and then some: Pillow takes the height first.
+    # Much taller than wide: Pillow scales the height first.
     cat.resize((260, 700)).quantize(32).save(folder / "tall.png", optimize=True)
     Image.new("RGB", (1, 1), (200, 100, 7)).save(folder / "one.png")
-    # Scaled to 256 it has margins of 32 and 9: an odd one, and the next.
+    # Scaled to 256 it is 271.9 rows high: the margin of a crop to 224 is 47 or 48 rows, depending on rounding.
     cat.resize((242, 257)).quantize(16).save(folder / "palette.png", optimize=True)
     every = sorted(p.name for p in folder.iterdir())
 
@@ -116,7 +115,7 @@ def load(path):
     """The picture as RGB, upright."""
     picture = ImageOps.exif_transpose(Image.open(path))
     if picture.mode == "I;16":
-        # Pillow's own conversion to RGB clips at 255 and so turns nearly everything white.
+        # Pillow's conversion to RGB clips at 255, which makes almost all pixels white.
         picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
     return picture.convert("RGB")
 
@@ -130,7 +129,7 @@ def how(resize, crop, statistics, filter="bilinear", centre="half_to_even", **ot
 
 
 def by_timm(name, **changes):
-    """timm's own transform for one of its networks, and the same in our words."""
+    """timm's transform for one of its networks, and the same as `zoo::Preprocessing`."""
     config = timm.data.resolve_data_config(changes, pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
     crop, statistics = config["input_size"][-1], (list(config["mean"]), list(config["std"]))
     size = int(crop / config["crop_pct"])
@@ -163,7 +162,7 @@ def by_torchvision_detection(picture):
 
 
 def normalised(planes, statistics):
-    """Planes in 0..1, less the mean and over the deviation of each."""
+    """Normalises planes in 0..1 with the mean and the standard deviation of each."""
     mean, std = (torch.tensor(of_each).view(-1, 1, 1) for of_each in statistics)
     return (planes - mean) / std
 
@@ -177,7 +176,7 @@ def grey_by_pillow(filter):
 
 
 def bgr_by_pillow(filter):
-    """As Pillow scales it and OpenCV orders it."""
+    """Pillow's scaling with OpenCV's channel order."""
 
     def transform(picture):
         picture = CenterCrop(96)(Resize(128, InterpolationMode(filter))(picture))
@@ -207,7 +206,7 @@ def tensorflow_1(pixels, size, filter, align_corners):
 
     (rows, last_row), (columns, last_column) = map(places, pixels.shape, size)
     if filter == "nearest":
-        # roundf: half away from zero, unlike numpy's.
+        # C's roundf rounds half away from zero, unlike numpy.
         whole = (lambda v: np.floor(v.astype(np.float64) + 0.5)) if align_corners else np.floor
         rows, columns = whole(rows).astype(int), whole(columns).astype(int)
         return pixels[np.minimum(rows, last_row)[:, None], np.minimum(columns, last_column)].astype(np.float32)
@@ -254,7 +253,7 @@ def check_tensorflow():
                 ours = tensorflow_1(pixels, size, filter, align_corners)
                 worst = max(worst, float(np.abs(ours - expected).max()))
                 count += 1
-    print(f"TensorFlow {tf.__version__}: {count} pictures, {worst:.2g} levels apart at worst")
+    print(f"TensorFlow {tf.__version__}: {count} pictures, largest difference {worst:.2g} levels")
     assert worst < 1e-3
 
 
@@ -262,7 +261,7 @@ def transforms():
     bilinear = InterpolationMode.BILINEAR
     yield "torchvision_256", (ImageClassification(crop_size=224, resize_size=256), how(256, 224, IMAGENET))
     yield "torchvision_232", (ImageClassification(crop_size=224, resize_size=232), how(232, 224, IMAGENET))
-    # A crop larger than the picture, by an odd margin.
+    # A crop that is larger than the picture by an odd number of pixels.
     yield "torchvision_padded", (ImageClassification(crop_size=96, resize_size=61), how(61, 96, IMAGENET))
     segmentation = SemanticSegmentation(resize_size=130, interpolation=bilinear)
     yield "torchvision_segmentation", (segmentation, how(130, None, IMAGENET))

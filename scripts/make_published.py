@@ -1,21 +1,21 @@
 #!/usr/bin/env python3
-"""Make `tests/fixtures/published.tsv`: what the libraries' own networks count.
+"""Make `tests/fixtures/published.tsv`: parameters and multiply-adds of the libraries' networks.
 
 `zoo::synthetic` builds every network that the zoo knows by name from the zoo's
-tables, and `tests/synthetic.rs` holds each against this file. Needs what
-`make_fixtures.py` needs, and the package `ofa`, and takes a minute:
+tables, and `tests/synthetic.rs` compares each with this file. Needs the packages
+of `make_fixtures.py` and the package `ofa`, and takes a minute:
 
     .venv/bin/python scripts/make_published.py
 
-A line is a network, tabs between:
+One line per network, with columns split by tabs:
 
-    name        as `zoo::synthetic::network` takes it: library/name, and /variant
-                where the name stands for several structures
+    name        the name for `zoo::synthetic::network`: library/name, and /variant
+                if several structures have the same name
     parameters  sum over model.parameters(), so without statistics
     macs        multiply-adds of convolutions and linear layers for one input, as
-                `make_fixtures.py` counts them
-    size        rows of that input, and its columns: what the library's preset says
-    classes     outputs for each picture, pixel or box, the background included
+                counted by `make_fixtures.py`
+    size        height and width of that input, from the library's preset
+    classes     outputs per picture, pixel or box, including the background
 """
 
 from typing import Callable, Iterator
@@ -46,7 +46,7 @@ from torch import nn
 
 OUTPUT = ROOT / "tests/fixtures/published.tsv"
 
-# Of torchvision's and timm's classifiers.
+# Classifiers of torchvision and timm.
 TORCHVISION = [
     "mobilenet_v2",
     "mobilenet_v3_large",
@@ -64,20 +64,20 @@ TIMM = [
     *[f"mobilenetv4_conv_{size}" for size in ("small_035", "small_050", "small", "medium")],
     *[f"mobilenetv4_conv_{size}" for size in ("blur_medium", "aa_medium", "large", "aa_large")],
 ]
-# As google/deeplabv3_mobilenet_v2_1.0_513 is.
+# The configuration of google/deeplabv3_mobilenet_v2_1.0_513.
 GOOGLE = dict(num_labels=21, output_stride=8, finegrained_output=False)
-# What transformers calls a first block that widens as all others do.
+# transformers' option for a first block that expands its channels like all other blocks.
 EXPANDED = dict(first_layer_is_expansion=False)
 
 
 def small_lraspp() -> Source:
-    """torchvision has no name for it, but all that it is made of."""
+    """LR-ASPP with V3-Small. torchvision has no name for it, but all its parts."""
     model = _lraspp_mobilenetv3(mobilenet_v3_small(dilated=True), num_classes=21)
     return Source(model.eval(), *IMAGENET, files={}, task=SEGMENTATION)
 
 
 def small_ssdlite() -> Source:
-    """The same of SSDLite."""
+    """SSDLite with V3-Small, also without a name in torchvision."""
     norm = lambda channels: nn.BatchNorm2d(channels, eps=0.001, momentum=0.03)
     backbone = mobilenet_v3_small(reduced_tail=True, norm_layer=norm)
     backbone = ssdlite._mobilenet_extractor(backbone, 6, norm)
@@ -89,7 +89,7 @@ def small_ssdlite() -> Source:
 
 
 def largest_of_supernet() -> Source:
-    """The largest network of once-for-all's supernet of width 1, by itself."""
+    """The largest subnet of once-for-all's supernet of width 1, as a separate network."""
     lists = dict(ks_list=[3, 5, 7], expand_ratio_list=[3, 4, 6], depth_list=[2, 3, 4])
     supernet = OFAMobileNetV3(n_classes=1000, dropout_rate=0, **lists)
     supernet.set_max_net()
@@ -97,13 +97,13 @@ def largest_of_supernet() -> Source:
 
 
 def sources() -> Iterator[tuple[str, int, int, Callable[[], Source]]]:
-    """Name, side of the input, classes, and how to make it."""
+    """Yields name, input size, number of classes, and constructor of each network."""
     for name in TORCHVISION:
         yield f"torchvision/{name}", 224, 1000, lambda: from_torchvision(name)
     small, large = "mobilenet_v3_small", "mobilenet_v3_large"
     yield f"torchvision/lraspp_{large}", 520, 21, lambda: from_segmentation(f"lraspp_{large}")
     yield f"torchvision/lraspp_{small}", 520, 21, small_lraspp
-    # With the auxiliary head that the published checkpoint has.
+    # With the auxiliary head, like the published checkpoint.
     deeplab = lambda: from_segmentation(f"deeplabv3_{large}", aux_loss=True)
     yield f"torchvision/deeplabv3_{large}", 520, 21, deeplab
     yield f"torchvision/ssdlite320_{large}", 320, 91, lambda: from_detection(f"ssdlite320_{large}")

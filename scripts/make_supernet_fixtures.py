@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Make the fixtures of supernets: what the package `ofa` answers for their subnets.
+"""Make the fixtures of supernets: the outputs of the package `ofa` for their subnets.
 
-`tests/supernet.rs` holds the networks that `zoo::Supernet` cuts from a supernet of once-for-all
-against the package of its authors. This script asks the package once and writes its answers under
-`tests/fixtures/supernets/`. Needs what `make_fixtures.py` needs, and the package:
+`tests/supernet.rs` compares the networks that `zoo::Supernet` extracts from a once-for-all supernet
+with the package of its authors. This script runs the package and writes its outputs to
+`tests/fixtures/supernets/`. Needs the packages of `make_fixtures.py`, and:
 
     .venv/bin/pip install ofa
     .venv/bin/python scripts/make_supernet_fixtures.py       # both
@@ -11,45 +11,45 @@ against the package of its authors. This script asks the package once and writes
 
 Nothing is downloaded, and it takes a minute.
 
-The names are those of the published files, from which the Rust side reads what there is to
-choose from. `ofa_mbv3_d234_e346_k357_w1.0` has 1000 classes and today's names of tensors.
-`ofa_mbv3_d234_e346_k357_w1.2` has 20 classes, to keep it small, and the names of older files,
-where `mobile_inverted_conv` stands in place of a block's `conv`.
+The names are those of the published files; Goldcrest reads the supernet's choices from the name.
+`ofa_mbv3_d234_e346_k357_w1.0` has 1000 classes and the current tensor names.
+`ofa_mbv3_d234_e346_k357_w1.2` has 20 classes, to keep it small, and the tensor names of older
+files, with `mobile_inverted_conv` in place of a block's `conv`.
 
 
 Weights
 -------
-They are made by the recipe that `make_fixtures.py` describes, from the keys as the JSON has them.
-Three kinds of tensors are filled in another way than in other networks:
+Weights follow the recipe in `make_fixtures.py`, with the keys in the JSON. Three kinds of tensors
+are filled differently:
 
-    the transforms between kernels   the identity plus noise: were they left as the package makes
-                                     them, a wrong transform would not show
-    depthwise kernels of 7x7         noise, and 1 added in the middle, where trained ones are
-                                     largest too: their 3x3 in the middle then answers alike, and
-                                     the largest subnet's statistics suit it
-    the gates' biases                spread so far that some gates are shut and some open
+    kernel transforms          the identity plus noise: with the package's initial values, a wrong
+                               transform would have no effect
+    7x7 depthwise kernels      noise, plus 1 in the centre, where trained kernels are largest too:
+                               the central 3x3 then has similar outputs, and the statistics of the
+                               largest subnet fit it
+    biases of the gates        a wide range, so that some gates are closed and some open
 
 Batch-norm statistics are those of the largest subnet, measured as in `make_fixtures.py`.
 
 
 tests/fixtures/supernets/NAME.json
 ----------------------------------
-As `tests/fixtures/networks/NAME.json`, with these differences:
+Like `tests/fixtures/networks/NAME.json`, with these differences:
 
-    tensors     those of the whole supernet
-    parameters  of the largest subnet as a network by itself
+    tensors     the tensors of the whole supernet
+    parameters  of the largest subnet as a separate network
     macs        the same
     cases       each has two more fields:
-                  "subnet"      as text, as `zoo::Subnet` reads it: "r160,w1,k3e4+k5e6,..." is the
-                                size of the picture, the width, and the blocks of each of the five
-                                stages, with +se behind those of a stage with squeeze-excite; the
-                                picture is used as it is, whatever the size says
-                  "calibrated"  whether the batch norms have the subnet's own statistics
-    plain       key and shape of each tensor of the first case's subnet as a network by itself, in
-                state_dict order; only of w1.0
+                  "subnet"      text for `zoo::Subnet`: "r160,w1,k3e4+k5e6,..." is the size of the
+                                picture, the width, and the blocks of each of the five stages, with
+                                the suffix +se for a stage with squeeze-excite; the picture is not
+                                scaled to that size
+                  "calibrated"  true if the batch norms have the statistics of the subnet
+    plain       key and shape of each tensor of the first case's subnet as a separate network, in
+                state_dict order; only for w1.0
 
-Own statistics are those of one batch in training mode: each batch norm gets the mean and the biased
-variance of what reaches it, with all batch norms before it already using theirs. The batch is
+The statistics of a subnet come from one batch in training mode: each batch norm gets the mean and
+the biased variance of its input, after all preceding batch norms got theirs. The batch is
 cat_224.png, its left-right mirror, its upside-down mirror and the picture mirrored both ways, in
 this order, normalised with the case's mean and std.
 
@@ -94,7 +94,7 @@ SUPERNETS = ROOT / "tests/fixtures/supernets"
 KERNELS, EXPANSIONS, DEPTHS = [3, 5, 7], [3, 4, 6], [2, 3, 4]
 SIZES = [128, 160, 192, 224]
 STAGES = 5
-SQUEEZED = (1, 3, 4)  # of the stages, counted from 0
+SQUEEZED = (1, 3, 4)  # indices of the stages with squeeze-excite
 
 
 # --- subnets ----------------------------------------------------------------
@@ -103,7 +103,7 @@ SQUEEZED = (1, 3, 4)  # of the stages, counted from 0
 @dataclass(frozen=True)
 class Subnet:
     size: int
-    # Kernel and expansion of each block, for each stage.
+    # Kernel and expansion of each block, by stage.
     stages: tuple[tuple[tuple[int, int], ...], ...]
 
     def __str__(self) -> str:
@@ -114,7 +114,7 @@ class Subnet:
         return text
 
     def activate(self, supernet: OFAMobileNetV3) -> None:
-        """Make it what the supernet computes."""
+        """Activate this subnet in the supernet."""
         unused = (max(KERNELS), max(EXPANSIONS))
         blocks = []
         for stage in self.stages:
@@ -149,10 +149,10 @@ class Case:
 class Supernet:
     width: float
     classes: int
-    # Whether tensors have the names of older files.
+    # Use the tensor names of older files.
     older: bool
     cases: list[Case]
-    # Whether the tensors of the first case's subnet are listed.
+    # List the tensors of the first case's subnet.
     plain: bool
 
     @property
@@ -170,7 +170,7 @@ class Supernet:
         ).eval()
 
     def key(self, name: str) -> str:
-        """What the file calls a tensor."""
+        """A tensor's name in the file."""
         if self.older and name.startswith("blocks."):
             return name.replace(".conv.", ".mobile_inverted_conv.", 1)
         return name
@@ -192,7 +192,7 @@ def supernets() -> list[Supernet]:
 
 
 def fill(modules: dict[str, nn.Module], name: str) -> dict:
-    """Offset, scale and lifts of a parameter."""
+    """The offset, scale and lifts of a parameter."""
     module_name, _, leaf = name.rpartition(".")
     module = modules[module_name]
     if leaf.endswith("_matrix"):
@@ -205,7 +205,7 @@ def fill(modules: dict[str, nn.Module], name: str) -> dict:
         return {"offset": 0.0, "scale": 0.15, "lifts": lifts}
     if name.endswith(".se.fc.expand.bias"):
         return {"offset": 0.0, "scale": 4.0}
-    # The batch norm, or the package's own module around it, has an activation beside it.
+    # The activation is in the module of the batch norm, or in the package's module around it.
     outer = modules[module_name.removesuffix(".bn").removesuffix(".bn")]
     activated = getattr(outer, "act", None) is not None
     offset, scale = offset_and_scale(module_name, module, leaf, activated, linear_bias=0.1)
@@ -213,7 +213,7 @@ def fill(modules: dict[str, nn.Module], name: str) -> dict:
 
 
 def seed_weights(supernet: Supernet, model: nn.Module) -> list[dict]:
-    """Fill the model by the recipe, and say how each tensor was filled."""
+    """Fill the model by the recipe. Returns the recipe of each tensor."""
     modules = dict(model.named_modules())
     tensors = []
     for name, tensor in model.state_dict().items():
@@ -231,35 +231,35 @@ def seed_weights(supernet: Supernet, model: nn.Module) -> list[dict]:
     return tensors
 
 
-# --- what the package answers -------------------------------------------------
+# --- outputs of the package ---------------------------------------------------
 
 
 @contextmanager
-def numbers_of(kind: torch.dtype) -> Iterator[None]:
-    """New networks have numbers of a kind: the package makes a subnet anew and copies into it."""
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Create new networks in this dtype: the package creates a new network for a subnet and copies into it."""
     before = torch.get_default_dtype()
-    torch.set_default_dtype(kind)
+    torch.set_default_dtype(dtype)
     yield
     torch.set_default_dtype(before)
 
 
-def by_itself(model: OFAMobileNetV3, subnet: Subnet) -> nn.Module:
-    """A subnet as a plain network."""
+def separate(model: OFAMobileNetV3, subnet: Subnet) -> nn.Module:
+    """A subnet as a separate network."""
     subnet.activate(model)
-    with numbers_of(next(model.parameters()).dtype):
+    with default_dtype(next(model.parameters()).dtype):
         return model.get_active_subnet().eval()
 
 
 def mirrored() -> torch.Tensor:
-    """The batch that own statistics are measured on."""
+    """The batch for the statistics of a subnet."""
     whole = picture("cat_224.png")
     both = ImageOps.flip(ImageOps.mirror(whole))
     images = [whole, ImageOps.mirror(whole), ImageOps.flip(whole), both]
     return torch.cat([network_input(image, *IMAGENET) for image in images])
 
 
-def measure_own(network: nn.Module) -> float:
-    """Give a plain network its own statistics. Returns the smallest variance."""
+def set_statistics(network: nn.Module) -> float:
+    """Measure and set the statistics of a separate network. Returns the smallest variance."""
     least = []
 
     def measure(norm, inputs):
@@ -276,40 +276,40 @@ def measure_own(network: nn.Module) -> float:
     return min(least)
 
 
-def answer(model: OFAMobileNetV3, case: Case) -> torch.Tensor:
-    """The logits of a case, in the model's own precision."""
+def logits_of(model: OFAMobileNetV3, case: Case) -> torch.Tensor:
+    """The logits of a case, in the model's precision."""
     x = network_input(picture(case.picture), *IMAGENET).to(next(model.parameters()).dtype)
-    network = by_itself(model, case.subnet)
+    network = separate(model, case.subnet)
     if case.calibrated:
-        least = measure_own(network)
-        print(f"    own statistics in {x.dtype}: variances from {least:.1e}")
+        least = set_statistics(network)
+        print(f"    statistics of the subnet in {x.dtype}: variances from {least:.1e}")
         return network(x)
     logits = model(x)
     if x.dtype == torch.float64:
-        apart = distance(network(x), logits)
-        assert apart < 1e-9, f"the subnet by itself is {apart:.1e} off"
+        error = distance(network(x), logits)
+        assert error < 1e-9, f"the separate subnet has an error of {error:.1e}"
     return logits
 
 
-def check(supernet: Supernet, model: OFAMobileNetV3, answers: list[tuple]) -> None:
-    """Print what matters, and refuse answers that a wrong network could also give."""
-    for i, (case, (plain, exact)) in enumerate(zip(supernet.cases, answers)):
+def check(supernet: Supernet, model: OFAMobileNetV3, outputs: list[tuple]) -> None:
+    """Print key figures, and refuse outputs that a wrong network could produce too."""
+    for i, (case, (plain, exact)) in enumerate(zip(supernet.cases, outputs)):
         best = exact[0].topk(5).indices.tolist()
         print(
             f"    {i} {case.picture.split('_')[0]:6} std {exact.std():6.2f}, "
-            f"f32 is {distance(plain, exact):.1e} off, top 5 {best}"
-            f"{', own statistics' if case.calibrated else ''}\n      {case.subnet}"
+            f"f32 error {distance(plain, exact):.1e}, top 5 {best}"
+            f"{', statistics of the subnet' if case.calibrated else ''}\n      {case.subnet}"
         )
         assert 0.2 < exact.std() < 50, "badly scaled logits"
-        assert distance(plain, exact) < 1e-5, "f32 is too far off"
+        assert distance(plain, exact) < 1e-5, "the f32 error is too large"
     for subnet in {case.subnet: None for case in supernet.cases}:
-        logits = [answer(model, Case(subnet, name)) for name in CUTS]
+        logits = [logits_of(model, Case(subnet, name)) for name in CUTS]
         best = {tuple(values[0].topk(5).indices.tolist()) for values in logits}
-        assert len(best) > 1, f"blind to the picture: {subnet}"
-    exact = [values for _, values in answers]
-    near = [distance(b, a) for i, a in enumerate(exact) for b in exact[:i]]
-    print(f"    two cases are {min(near):.2f} apart at least")
-    assert min(near) > 1e-2, "two cases have nearly the same answer"
+        assert len(best) > 1, f"the output does not depend on the picture: {subnet}"
+    exact = [values for _, values in outputs]
+    distances = [distance(b, a) for i, a in enumerate(exact) for b in exact[:i]]
+    print(f"    smallest distance between two cases: {min(distances):.2f}")
+    assert min(distances) > 1e-2, "two cases have nearly the same output"
 
 
 # --- writing ----------------------------------------------------------------
@@ -325,21 +325,21 @@ def write(supernet: Supernet) -> None:
         if name.endswith(("running_mean", "running_var")):
             stored[f"stat/{supernet.key(name)}"] = tensor.numpy().astype(np.float16)
 
-    # The package reads these names.
+    # Check that the package can load these names.
     state, again = model.state_dict(), supernet.build()
     again.load_state_dict({supernet.key(name): tensor for name, tensor in state.items()})
     assert all(torch.equal(tensor, state[name]) for name, tensor in again.state_dict().items())
 
-    largest = by_itself(model, LARGEST)
+    largest = separate(model, LARGEST)
     parameters = sum(p.numel() for p in largest.parameters())
     macs = count_macs(Source(largest, *IMAGENET, files={}), (224, 224))
 
-    in_f32 = [answer(model, case) for case in supernet.cases]
+    in_f32 = [logits_of(model, case) for case in supernet.cases]
     model.double()
-    in_f64 = [answer(model, case) for case in supernet.cases]
+    in_f64 = [logits_of(model, case) for case in supernet.cases]
     for i, logits in enumerate(in_f64):
         stored[f"out/{i}"] = logits.float().numpy()
-    assert all(np.isfinite(values).all() for values in stored.values()), "not a number"
+    assert all(np.isfinite(values).all() for values in stored.values()), "not finite"
 
     mean, std = IMAGENET
     fields = {
@@ -362,7 +362,7 @@ def write(supernet: Supernet) -> None:
         "taps": None,
     }
     if supernet.plain:
-        state = by_itself(model, supernet.cases[0].subnet).state_dict()
+        state = separate(model, supernet.cases[0].subnet).state_dict()
         fields["plain"] = [{"key": key, "shape": list(t.shape)} for key, t in state.items()]
 
     SUPERNETS.mkdir(parents=True, exist_ok=True)
@@ -380,10 +380,10 @@ def write(supernet: Supernet) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("only", nargs="?", default="", help="part of the names to make")
+    parser.add_argument("only", nargs="?", default="", help="make only names that contain this")
     only = parser.parse_args().only
 
-    torch.set_num_threads(1)  # sums in one order, whatever the machine
+    torch.set_num_threads(1)  # deterministic sums
     torch.set_grad_enabled(False)
     for supernet in supernets():
         if only in supernet.name:

@@ -4,26 +4,27 @@
     python3 -m venv .venv
     .venv/bin/pip install torch torchvision==0.29.* safetensors
     cargo build --release --example scenes
-    .venv/bin/python scripts/train_demo.py            # all three, an hour or more on two cores
-    .venv/bin/python scripts/train_demo.py detect     # one of them; the others from the segmenter that lies there
-    .venv/bin/python scripts/train_demo.py --measure  # none: measure what lies there
+    .venv/bin/python scripts/train_demo.py            # all three networks: an hour or more on two cores
+    .venv/bin/python scripts/train_demo.py detect     # one network, starting from the existing segmenter
+    .venv/bin/python scripts/train_demo.py --measure  # no training: measure the existing networks
 
-Scenes exist once, in Rust (`src/demo`), and come here through a pipe, so that
-networks are trained on the very pictures that they are shown and measured on.
-Each is drawn at the network's own size and seen once. The seeds from HELD_OUT
-on are for measuring alone. A run is seeded; torch's sums on several threads are
-not the same to the last bit, so that two runs differ by a little.
+The code that draws scenes exists once, in Rust (`src/demo`). This script reads
+the scenes through a pipe, so training, demo and measurement use the same kind of
+pictures. Each scene is drawn at the network's input size and used once. Seeds
+from HELD_OUT on are only for measurement. A run is seeded, but torch's
+multithreaded sums are not deterministic, so two runs differ slightly.
 
-The networks are torchvision's own modules with V3-Small at three quarters of
-its width: `mobilenet_v3_small`, `LRASPP` and `SSD` with `SSDLiteHead`. The
-segmenter comes first, as it learns most from a picture, and lends the other two
-its features to begin with: a classifier alone takes long to learn anything. (Those
-kept here began from what its first phase had left.)
+The networks are torchvision modules with V3-Small at a width of 0.75:
+`mobilenet_v3_small`, `LRASPP` and `SSD` with `SSDLiteHead`. The segmenter is
+trained first: it gets the most information per picture, and its features
+initialise the other two networks, because a classifier from scratch learns
+slowly. (The classifier and the detector in assets/demo started from the
+segmenter after its first phase.)
 
-Into assets/demo/NAME/ go `model.safetensors` (matrices and kernels in f16,
-vectors in f32), `config.json` (what pictures it wants and its classes; the
-fields are timm's) and `quality.json`: what torch gives on held-out scenes with
-those rounded weights, to which `tests/demo.rs` holds Goldcrest.
+The script writes to assets/demo/NAME/: `model.safetensors` (matrices and kernels
+in f16, vectors in f32), `config.json` (preprocessing and classes, in timm's
+fields) and `quality.json`: the results of torch with these rounded weights on
+held-out scenes, with which `tests/demo.rs` compares Goldcrest.
 """
 
 import argparse
@@ -62,13 +63,13 @@ NORM = functools.partial(nn.BatchNorm2d, eps=1e-3, momentum=0.05)
 
 
 def record(size, hard):
-    """What `examples/scenes.rs` writes of a scene."""
+    """The record that `examples/scenes.rs` writes per scene."""
     picture = [("picture", "u1", (size, size, 3)), ("mask", "u1", (size, size)), ("subject", "u1")]
     return np.dtype(picture if hard else [*picture, ("classes", "u1", 5), ("boxes", "<f4", (5, 4))])
 
 
 def scenes(size, first, count, batch, hard=False):
-    """Batches of `count` scenes from the seed `first` on, read ahead."""
+    """Yields `count` scenes from the seed `first` on, in batches, read ahead."""
     program = ROOT / "target/release/examples/scenes"
     command = [program, "--size", size, "--first", first, "--count", count, *["--hard"] * hard]
     drawing = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE)
@@ -89,13 +90,13 @@ def scenes(size, first, count, batch, hard=False):
 
 
 def pictures(scene):
-    """A batch as the networks want it: channels first, -1 to 1."""
+    """The network's input for a batch: channels first, pixels in [-1, 1]."""
     x = torch.from_numpy(scene["picture"].copy()).permute(0, 3, 1, 2).float()
     return (x / 127.5 - 1).contiguous(memory_format=torch.channels_last)
 
 
 def targets(scene):
-    """Boxes and classes of each picture, as torchvision's detectors take them."""
+    """Boxes and classes per picture, in the format of torchvision's detectors."""
     answers = []
     for classes, boxes in zip(scene["classes"], scene["boxes"]):
         there = classes > 0
@@ -112,12 +113,12 @@ def targets(scene):
 
 
 class Phase(typing.NamedTuple):
-    """A part of a training, with a schedule of its own."""
+    """A phase of training, with its own learning-rate schedule."""
 
     size: int
     images: int
     rate: float
-    # The weight of pixels of what is not the subject, and small.
+    # Loss weight of the pixels of objects other than the subject, which are small.
     small: float = 1.0
 
 
@@ -132,7 +133,7 @@ class Classifier:
         self.net = mobilenet_v3_small(num_classes=len(self.labels), width_mult=WIDTH, norm_layer=NORM, dropout=0.1)
 
     def begin(self, features):
-        """Starts from the segmenter's features: dilated there, otherwise the same."""
+        """Initialises with the segmenter's features. They are dilated there, but have the same shapes."""
         self.net.features.load_state_dict(features, strict=False)
 
     def loss(self, scene, phase):
@@ -156,7 +157,7 @@ class Segmenter:
     arch, size, batch = "lraspp_mobilenet_v3_small", 256, 32
     phases = [Phase(192, 96_000, 2.5e-3), Phase(256, 48_000, 1.5e-3, small=2.5)]
     labels = ["background", *SHAPES]
-    # Of pixels of the background, which most are.
+    # Loss weight of background pixels, which are the majority.
     background = 0.5
 
     def __init__(self):
@@ -167,7 +168,7 @@ class Segmenter:
 
     def loss(self, scene, phase):
         scores = self.net.classifier(self.net.backbone(pictures(scene)))
-        # Every other pixel, other ones each time: much cheaper, and nothing is missed.
+        # Use every second row and column, with a random offset per step: cheaper, and all pixels count over time.
         size = scene["mask"].shape[-1]
         scores = F.interpolate(scores, size=size // 2, mode="bilinear", align_corners=False)
         row, column = np.random.randint(2, size=2)
@@ -216,9 +217,9 @@ class Detector:
         self.wide = wide
 
     def begin(self, features):
-        """Starts from those of the segmenter's features that have the same shape."""
+        """Initialises with the segmenter's features of the same shape."""
         mine = self.net.backbone.features.state_dict()
-        # Cut in two behind the wide block's first convolution, and numbered anew.
+        # SSDLite splits the features after the first convolution of the wide block and renumbers them.
         for key, value in features.items():
             index, _, rest = key.partition(".")
             index = int(index)
@@ -244,7 +245,7 @@ class Detector:
     def measure(self, batches):
         found, wanted = [], []
         for scene in batches:
-            # The detector normalises by itself, from 0 to 1.
+            # The detector does its own normalisation, of pixels in [0, 1].
             x = (pictures(scene) + 1) / 2
             found += self.net(list(x))
             wanted += targets(scene)
@@ -253,8 +254,8 @@ class Detector:
 
 
 def average_precision(found, wanted, label):
-    """The area under precision over recall, made to fall; a box is right if it overlaps one that no
-    better box has by half."""
+    """The area under the monotonic precision-recall curve. A box is correct if its IoU with a true box that no
+    higher-scored box has taken is at least 0.5."""
     ranked, count = [], 0
     for picture, (f, w) in enumerate(zip(found, wanted)):
         ranked += [(float(s), picture, b) for s, b, c in zip(f["scores"], f["boxes"], f["labels"]) if c == label]
@@ -297,7 +298,7 @@ def train(kind, images):
 
 
 def work_through(task, phase, seed, images):
-    """Trains on the scenes from `seed` on, and gives the next seed."""
+    """Trains a phase on the scenes from `seed` on, and returns the next seed."""
     net, kind = task.net, type(task)
     vectors = [p for p in net.parameters() if p.ndim == 1]
     others = [p for p in net.parameters() if p.ndim > 1]
@@ -326,12 +327,12 @@ def folder(name):
 
 
 def save(name, task):
-    """Rounds, writes, and leaves in `task` what was written."""
+    """Rounds the weights and writes the checkpoint."""
     path = folder(name)
     path.mkdir(parents=True, exist_ok=True)
     state = {}
     for key, value in task.net.state_dict().items():
-        # How many batches there were is of no use to anyone who does not train on.
+        # The number of batches is only needed to continue training.
         if key.endswith("num_batches_tracked"):
             continue
         state[key] = (value.half() if value.ndim > 1 else value).contiguous()
@@ -359,10 +360,10 @@ def measure(name, kind):
     task.net.eval()
     with torch.no_grad():
         found = task.measure(scenes(kind.size, HELD_OUT, MEASURED, 50))
-    # What was looked at, so that a change of the drawing is noticed.
+    # Checksums of the scenes, to detect a change of the drawing code.
     first = next(scenes(kind.size, HELD_OUT, 50, 50))
     sums = {part: int(first[part].sum(dtype=np.int64)) for part in ("picture", "mask")}
-    # Of the very first, what the network puts out: 64 values, evenly spread, computed in f64.
+    # The network's output for the first scene: 64 evenly spaced values, computed in f64.
     task.net.double()
     with torch.no_grad():
         scores = task.scores(pictures(first[:1]).double()).flatten()
@@ -380,9 +381,9 @@ def measure(name, kind):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help="segment, classify, detect: all unless said")
-    parser.add_argument("--measure", action="store_true", help="train nothing")
-    parser.add_argument("--images", type=int, help="scenes of each phase, instead of its own number")
+    parser.add_argument("names", nargs="*", help="segment, classify, detect (default: all)")
+    parser.add_argument("--measure", action="store_true", help="do not train, only measure")
+    parser.add_argument("--images", type=int, help="scenes per phase, instead of the default numbers")
     arguments = parser.parse_args()
     unknown = [name for name in arguments.names if name not in KINDS]
     if unknown:

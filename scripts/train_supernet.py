@@ -1,27 +1,27 @@
 #!/usr/bin/env python3
-"""Train the supernet that `goldcrest search` takes networks from, on the scenes that Goldcrest draws.
+"""Train the supernet of `goldcrest search` on the scenes that Goldcrest draws.
 
     python3 -m venv .venv
     .venv/bin/pip install torch torchvision==0.29.* safetensors ofa
     cargo build --release --example scenes
-    .venv/bin/python scripts/train_supernet.py            # three quarters of an hour on two idle cores
-    .venv/bin/python scripts/train_supernet.py --measure  # nothing: measure what lies there
+    .venv/bin/python scripts/train_supernet.py            # 45 minutes on two idle cores
+    .venv/bin/python scripts/train_supernet.py --measure  # no training: measure the existing supernet
     .venv/bin/python scripts/train_supernet.py --hard --out DIR  # on hard scenes, for `compare_searched.py`
 
 The supernet is `OFAMobileNetV3` of the package `ofa` (https://github.com/mit-han-lab/once-for-all,
 arXiv 1908.09791): MobileNetV3's blocks with kernels of 3, 5 or 7, expansions of 3, 4 or 6 and stages of 2 to
-4 blocks that share their weights. Two dimensions are added here, which need no further weights: a width, the
-first channels of every stage, and whether the stages that have squeeze-excite use it. `config.json` says what
-there is to choose from.
+4 blocks that share their weights. This script adds two dimensions that need no further weights: a width, which
+uses the first channels of every stage, and squeeze-excite on or off in the stages that have it. `config.json`
+lists the choices.
 
-A step trains four networks on the same scenes (the sandwich rule, arXiv 1903.05134): the largest, from the
-true classes; the smallest and two at random, from what the largest says. The first third trains the
-largest alone, and with it a head that finds each pixel's shape and is thrown away: a classifier by itself
-takes long to learn anything.
+A step trains four networks on the same scenes (the sandwich rule, arXiv 1903.05134): the largest on the true
+classes; the smallest and two random networks on the outputs of the largest. The first third of the steps trains
+only the largest. A head that labels each pixel is trained with it and then discarded: a classifier alone learns
+slowly.
 
-Scenes are drawn at 224 pixels and scaled to the size at hand, as every picture is that a network is shown. The
-seeds from a thousand million on are for measuring and for searching (`demo::HELD_OUT`, `demo::SEARCHED`). A run is seeded; torch's
-sums on several threads are not the same to the last bit. Interrupted, it goes on from `--state`.
+Scenes are drawn at 224 pixels and scaled to the input size, like all pictures for the network. Seeds from 10^9 on
+are only for measurement and search (`demo::HELD_OUT`, `demo::SEARCHED`). A run is seeded, but torch's
+multithreaded sums are not deterministic. An interrupted run continues from `--state`.
 """
 
 import argparse
@@ -58,7 +58,7 @@ class Task:
     """The scenes to train on."""
 
     hard: bool
-    # The height and width of drawn scenes (EASY: that of `search::Samples::scenes`), and those of the network's input.
+    # The height and width of drawn scenes (EASY: the same as in `search::Samples::scenes`), and the input sizes.
     drawn: int
     sizes: list
 
@@ -66,7 +66,7 @@ class Task:
         return scenes(self.drawn, first, count, batch, self.hard)
 
     def random_size(self, chance):
-        """Small pictures are quicker, and so more of them are seen."""
+        """Draws an input size. Small sizes are faster, so they are drawn more often."""
         return chance.choices(self.sizes, [size**-2 for size in self.sizes])[0]
 
 
@@ -75,14 +75,14 @@ HARD = Task(hard=True, drawn=128, sizes=[128])
 
 
 class Squeeze(dynamic_op.DynamicSE):
-    """Squeeze-excite that can be left out."""
+    """Squeeze-excite that can be switched off."""
 
     def forward(self, x):
         return super().forward(x) if self.used else x
 
 
 class Supernet(OFAMobileNetV3):
-    """With widths, and squeeze-excite that can be left out."""
+    """OFA's supernet with widths and optional squeeze-excite."""
 
     def __init__(self):
         elastic = dict(ks_list=[3, 5, 7], expand_ratio_list=[3, 4, 6], depth_list=[2, 3, 4])
@@ -92,14 +92,14 @@ class Supernet(OFAMobileNetV3):
                 block.conv.depth_conv.se.__class__ = Squeeze
 
     def channels(self):
-        """Of the maps that the head for masks reads: at an eighth and at a sixteenth of the picture's sides."""
+        """The channels of the maps that the mask head reads, of strides 8 and 16."""
         return [self.stages()[i][0].active_out_channel for i in (1, 3)]
 
     def stages(self):
         return [[self.blocks[i].conv for i in stage] for stage in self.block_group_info]
 
     def choose(self, subnet):
-        """Makes `subnet` the one that runs."""
+        """Activates a subnet."""
         for i, stage in enumerate(self.stages()):
             self.runtime_depth[i] = subnet["depths"][i]
             for j, block in enumerate(stage):
@@ -110,7 +110,7 @@ class Supernet(OFAMobileNetV3):
                     block.depth_conv.se.used = subnet["squeeze"][i]
 
     def features(self, x):
-        """The maps that the head for masks reads, and that of the final expansion."""
+        """The maps that the mask head reads, and the map of the final expansion."""
         maps = []
         x = self.blocks[0](self.first_conv(x))
         for stage, depth in zip(self.block_group_info, self.runtime_depth):
@@ -130,7 +130,7 @@ class Supernet(OFAMobileNetV3):
 
 
 def same(choice):
-    """The subnet that has the same choice everywhere: the largest, the smallest, or by a function."""
+    """Builds a subnet by applying `choice` to each list of values: max, min, or a random choice."""
     each = lambda name: [[choice(SPACE[name]) for _ in range(4)] for _ in range(5)]
     return {
         "kernels": each("kernels"),
@@ -142,7 +142,7 @@ def same(choice):
 
 
 class Masks(nn.Module):
-    """The head that finds each pixel's shape."""
+    """The mask head, which labels each pixel with its shape."""
 
     def __init__(self, low, high):
         super().__init__()
@@ -153,7 +153,7 @@ class Masks(nn.Module):
     def loss(self, low, high, mask):
         high = self.out(F.relu(self.norm(self.high(high))))
         scores = self.low(low) + F.interpolate(high, size=low.shape[-2:], mode="bilinear")
-        # The label of one pixel for each of the map's.
+        # One label per pixel of the map, by subsampling the mask.
         step = mask.shape[-1] // scores.shape[-1]
         mask = mask[:, step // 2 :: step, step // 2 :: step][:, : scores.shape[-2], : scores.shape[-1]]
         weights = torch.ones(scores.shape[1])
@@ -162,7 +162,7 @@ class Masks(nn.Module):
 
 
 def scaled(x, size):
-    """As pictures are scaled that are shown to the network."""
+    """Scales pictures like the network's preprocessing."""
     if size == x.shape[-1]:
         return x
     x = F.interpolate(x.float(), size=(size, size), mode="bilinear", antialias=True)
@@ -173,17 +173,17 @@ def scaled(x, size):
 
 
 class Run:
-    """A training, and all that it takes to go on with it."""
+    """A training run with the state that is needed to resume it."""
 
     def __init__(self, task, net, images, state, seed=1, many=True):
         self.task, self.net = task, net.to(memory_format=torch.channels_last).train()
-        # A supernet's networks are trained together, any other network alone.
+        # True: train several subnets of a supernet per step. False: train one fixed network.
         self.many = many
         self.random, self.first = random.Random(seed), (seed - 1) * 50_000_000
         self.masks = Masks(*net.channels())
         parameters = [*self.net.parameters(), *self.masks.parameters()]
         vectors = [p for p in parameters if p.ndim == 1]
-        # Transforms of kernels begin as identities, to which a decay would be none.
+        # Kernel transforms start as identity matrices; weight decay would pull them to zero.
         matrices = [p for name, p in self.net.named_parameters() if name.endswith("_matrix")]
         plain = {id(p) for p in vectors + matrices}
         others = [p for p in parameters if id(p) not in plain]
@@ -230,7 +230,7 @@ class Run:
                 self.save()
 
     def one(self, scene):
-        """One step. Gives the (largest) network's loss, and the share that it has right."""
+        """Trains one step. Returns the loss and the accuracy of the (largest) network."""
         x = scaled(pictures(scene), self.task.random_size(self.random))
         subject = torch.from_numpy(scene["subject"].astype(np.int64))
         mask = torch.from_numpy(scene["mask"].astype(np.int64))
@@ -252,11 +252,11 @@ class Run:
         return loss.item(), scores.argmax(1).eq(subject).float().mean().item()
 
 
-# ---------------------------------------------------------------- what is kept
+# ---------------------------------------------------------------- output
 
 
 def calibrate(task, net, size, first=0, count=1024):
-    """Batch norms' statistics of the subnet that was chosen, from scenes of training."""
+    """Recomputes the batch-norm statistics of the active subnet on training scenes."""
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
     for norm in norms:
         norm.reset_running_stats()
@@ -270,7 +270,7 @@ def calibrate(task, net, size, first=0, count=1024):
 
 
 def right(task, net, size, count):
-    """The share of `count` held-out scenes that a network has right."""
+    """The accuracy of a network on `count` held-out scenes."""
     found = 0
     with torch.no_grad():
         for scene in task.scenes(HELD_OUT, count, 50):
@@ -279,7 +279,7 @@ def right(task, net, size, count):
 
 
 def save(task, net, folder):
-    """Rounds and writes: matrices and kernels in f16, vectors in f32, batch norms as the largest has them."""
+    """Writes the checkpoint: matrices and kernels in f16, vectors in f32, batch norms of the largest subnet."""
     folder.mkdir(parents=True, exist_ok=True)
     net.choose(same(max))
     calibrate(task, net, max(task.sizes))
@@ -306,7 +306,7 @@ def save(task, net, folder):
 
 
 def measure(task, folder):
-    """The share of held-out scenes that subnets have right, with batch norms of their own."""
+    """Measures the accuracy of subnets on held-out scenes, with recalibrated batch norms."""
     net = Supernet()
     state = net.state_dict() | {k: v.float() for k, v in load_file(folder / "model.safetensors").items()}
     chance = random.Random(7)
@@ -327,11 +327,11 @@ def measure(task, folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--measure", action="store_true", help="train nothing")
+    parser.add_argument("--measure", action="store_true", help="do not train, only measure")
     parser.add_argument("--hard", action="store_true", help="train on hard scenes")
     parser.add_argument("--images", type=int, default=75_000, help="scenes to train on")
-    parser.add_argument("--state", type=pathlib.Path, default=ROOT / "target/supernet.pt", help="to go on from")
-    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "assets/supernet", help="where the network is kept")
+    parser.add_argument("--state", type=pathlib.Path, default=ROOT / "target/supernet.pt", help="file with the training state")
+    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "assets/supernet", help="folder of the supernet")
     arguments = parser.parse_args()
     torch.set_num_threads(THREADS)
     task = HARD if arguments.hard else EASY

@@ -1,12 +1,12 @@
-//! The kernels that take several layers of a block together, against those layers.
+//! Kernels that fuse several layers of a block, compared with those layers.
 
 mod common;
 
 use std::sync::Arc;
 
 use common::cases::{
-    activation, allowed, dispatch, noise, on_device, on_every_adapter, padding, rounded, rounded_weights,
-    steepest, stored,
+    activation, dispatch, max_slope, noise, on_device, on_every_adapter, padding, relative_bound, rounded,
+    rounded_weights, storage_error,
 };
 use goldcrest::{
     Shape, Tensor,
@@ -20,14 +20,14 @@ use goldcrest::{
 };
 use proptest::prelude::*;
 
-/// Three layers, each an f32 sum in another order than the reference's f64. What is stored on the
-/// way is rounded besides: the tests follow the largest error of each value through the layers.
+/// The error of three layers of f32 sums in another order than the reference's f64. The tests propagate the
+/// rounding of stored intermediate values through the layers separately.
 const TOLERANCE: f64 = 4e-6;
 
-/// `vec4`s in the memory that every adapter gives a workgroup.
+/// The workgroup memory of every adapter, in `vec4`s.
 const MEMORY: u32 = 1022;
 
-/// A block, and how to cut it.
+/// A block, and its tile.
 #[derive(Debug, Clone)]
 struct Case {
     expand: Option<Conv>,
@@ -54,10 +54,10 @@ fn blocks() -> impl Strategy<Value = Case> {
     let rest = ([activation(), activation(), activation()], any::<bool>(), any::<u64>());
     (size, form, tile, rest).prop_filter_map("does not fit", |(size, form, tile, rest)| {
         let (n, inputs, expanded, outputs, h, w) = size;
-        let (widens, kernel, stride, dilation, padding) = form;
+        let (expands, kernel, stride, dilation, padding) = form;
         let ([height, width], chunk, run, threads, splits, staged) = tile;
         let (activations, residual, seed) = rest;
-        let expanded = if widens { expanded } else { inputs };
+        let expanded = if expands { expanded } else { inputs };
         let pointwise = |outputs: usize, inputs: usize, i: usize| Conv {
             weight: Arc::new(noise([outputs, inputs, 1, 1], seed ^ i as u64)),
             bias: Some(Arc::new(noise([outputs], seed ^ (10 + i as u64)))),
@@ -79,7 +79,7 @@ fn blocks() -> impl Strategy<Value = Case> {
         let middle = Shape::new(n, expanded, window.height, window.width);
         let tile = block::Tile { height, width, chunk, run, threads, splits, staged }.trimmed(middle);
         let case = Case {
-            expand: widens.then(|| pointwise(expanded, inputs, 0)),
+            expand: expands.then(|| pointwise(expanded, inputs, 0)),
             depthwise,
             project: pointwise(outputs, expanded, 2),
             x: Shape::new(n, inputs, h, w),
@@ -93,7 +93,7 @@ fn blocks() -> impl Strategy<Value = Case> {
     })
 }
 
-/// The depthwise output by the references, and how far from it each value may be.
+/// The references' depthwise output, and the largest error of each value.
 struct Front {
     middle: Shape,
     window: Window,
@@ -101,17 +101,17 @@ struct Front {
     bound: Tensor,
 }
 
-/// The largest error of each output of `conv`, made by `run`, if its inputs are off by `error`.
-fn carried(conv: &Conv, error: &Tensor, run: impl Fn(&Conv, &Tensor) -> Tensor) -> Tensor {
+/// Returns the largest error of each output of `conv`, computed by `run`, if its inputs are off by `error`.
+fn propagated(conv: &Conv, error: &Tensor, run: impl Fn(&Conv, &Tensor) -> Tensor) -> Tensor {
     let weight = Tensor::from_fn(conv.weight.dims(), |i| conv.weight.data()[i].abs());
     let sums =
         Conv { weight: Arc::new(weight), bias: None, activation: Activation::Identity, ..conv.clone() };
     let sums = run(&sums, error);
-    Tensor::from_fn(sums.dims(), |i| steepest(conv.activation) * sums.data()[i])
+    Tensor::from_fn(sums.dims(), |i| max_slope(conv.activation) * sums.data()[i])
 }
 
 impl Case {
-    /// The case with weights that `element` holds exactly, to be run with it.
+    /// The case with its weights rounded to `element`, for a run in it.
     fn stored_as(&self, element: Element) -> Self {
         let round = |conv: &Conv| rounded_weights(conv, element);
         Self {
@@ -145,20 +145,21 @@ impl Case {
             .map(|c| pointwise::reference(c, &input, Shape { c: c.outputs(), ..x }, None));
         let run = |conv: &Conv, read: &Tensor| depthwise::reference(conv, read, middle, window, None);
         let filtered = run(&self.depthwise, expanded.as_ref().unwrap_or(&input));
-        let error = expanded.map(|e| carried(&self.depthwise, &stored(&e, None, self.element), run));
-        let bound = stored(&filtered, error.as_ref(), self.element);
+        let error =
+            expanded.map(|e| propagated(&self.depthwise, &storage_error(&e, None, self.element), run));
+        let bound = storage_error(&filtered, error.as_ref(), self.element);
         Front { middle, window, filtered, bound }
     }
 
-    /// What the kernel reads.
+    /// The kernel's inputs.
     fn reads(&self, projects: bool, residual: &[f32]) -> [Vec<f32>; 5] {
         let products = block::pack_products(self.convs(projects));
-        // In place of what must not be read: the smallest buffer that may be bound, of NaN.
-        let nothing = || vec![f32::NAN; kernels::LEAST_BINDING as usize / 4];
+        // For inputs that must not be read: the smallest valid buffer, full of NaN.
+        let unread = || vec![f32::NAN; kernels::LEAST_BINDING as usize / 4];
         [
             on_device(&self.input()),
             depthwise::pack(&self.depthwise),
-            if products.is_empty() { nothing() } else { products },
+            if products.is_empty() { unread() } else { products },
             block::pack_bias(self.convs(projects)),
             residual.to_vec(),
         ]
@@ -170,15 +171,15 @@ fn slices(reads: &[Vec<f32>]) -> Vec<&[f32]> {
 }
 
 #[test]
-fn a_whole_block_is_its_layers() {
+fn whole_block_matches_its_layers() {
     on_every_adapter(blocks(), |gpu, element, case| {
         let case = &case.stored_as(element);
         let Front { middle, window, filtered, bound } = case.front();
         let y = Shape { c: case.project.outputs(), ..middle };
         let residual = case.residual.then(|| rounded(&noise(<[usize; 4]>::from(y), case.seed ^ 4), element));
         let expected = pointwise::reference(&case.project, &filtered, y, residual.as_ref());
-        let error = carried(&case.project, &bound, |conv, x| pointwise::reference(conv, x, y, None));
-        let bound = TOLERANCE + allowed(&stored(&expected, Some(&error), element), &expected);
+        let error = propagated(&case.project, &bound, |conv, x| pointwise::reference(conv, x, y, None));
+        let bound = TOLERANCE + relative_bound(&storage_error(&expected, Some(&error), element), &expected);
 
         let shapes = block::Shapes { x: case.x, middle, y, window };
         let launch = block::launch(case.convs(true), shapes, case.residual, false, case.tile);
@@ -200,7 +201,7 @@ fn a_whole_block_is_its_layers() {
 }
 
 #[test]
-fn the_front_of_a_block_is_its_layers_and_leaves_sums_for_the_gate() {
+fn front_of_a_block_matches_its_layers_and_writes_sums_for_the_gate() {
     on_every_adapter(blocks(), |gpu, element, case| {
         let case = &case.stored_as(element);
         let Front { middle, window, filtered, bound } = case.front();
@@ -212,8 +213,8 @@ fn the_front_of_a_block_is_its_layers_and_leaves_sums_for_the_gate() {
         let out = gpu.dispatch(&launch, element, &slices(&reads), &lens);
         let out = out.map_err(|e| TestCaseError::fail(e.to_string()))?;
         let error = common::distance(&layout::from_device(middle, &out[0]), &filtered);
-        let allowed_here = TOLERANCE + allowed(&bound, &filtered);
-        prop_assert!(error <= allowed_here, "{:?}: error {error:e}", launch.constants);
+        let front_bound = TOLERANCE + relative_bound(&bound, &filtered);
+        prop_assert!(error <= front_bound, "{:?}: error {error:e}", launch.constants);
 
         let (c, narrow) = (middle.c, 1 + case.project.outputs() / 3);
         let layer = |outputs: usize, inputs: usize, activation| Conv {
@@ -224,7 +225,7 @@ fn the_front_of_a_block_is_its_layers_and_leaves_sums_for_the_gate() {
         };
         let squeeze = layer(narrow, c, Activation::Relu);
         let widen = layer(c, narrow, Activation::HardSigmoid);
-        // Both layers in a workgroup, and the first over several.
+        // Both layers in one workgroup; then only the first, over several workgroups.
         for widen in [Some(&widen), None] {
             let launch = Gate { squeeze: &squeeze, widen, map: middle, tiles }.launch(&gpu.machine(element));
             let reads = [
@@ -233,17 +234,18 @@ fn the_front_of_a_block_is_its_layers_and_leaves_sums_for_the_gate() {
                 widen.map_or(vec![f32::NAN; 16], pointwise::pack),
                 [Some(&squeeze), widen].into_iter().flatten().flat_map(kernels::pack_bias).collect(),
             ];
-            let made = Shape { c: widen.unwrap_or(&squeeze).outputs(), h: 1, w: 1, ..middle };
-            let out = dispatch(gpu, &launch, element, &slices(&reads), layout::len(made))?;
+            let y = Shape { c: widen.unwrap_or(&squeeze).outputs(), h: 1, w: 1, ..middle };
+            let out = dispatch(gpu, &launch, element, &slices(&reads), layout::len(y))?;
             let expected = gate::reference(&squeeze, widen, &filtered);
-            let error = common::distance(&layout::from_device(made, &out), &expected);
+            let error = common::distance(&layout::from_device(y, &out), &expected);
             let through = |conv: &Conv, error: &Tensor| {
-                let y = Shape { c: conv.outputs(), ..made };
-                carried(conv, error, |conv, x| pointwise::reference(conv, x, y, None))
+                let y = Shape { c: conv.outputs(), ..y };
+                propagated(conv, error, |conv, x| pointwise::reference(conv, x, y, None))
             };
             let squeezed = through(&squeeze, &pool::reference(&bound));
-            let carried = widen.map_or(squeezed.clone(), |widen| through(widen, &squeezed));
-            let bound = TOLERANCE + allowed(&stored(&expected, Some(&carried), element), &expected);
+            let gate_error = widen.map_or(squeezed.clone(), |widen| through(widen, &squeezed));
+            let bound =
+                TOLERANCE + relative_bound(&storage_error(&expected, Some(&gate_error), element), &expected);
             prop_assert!(error <= bound, "gate: error {error:e}");
         }
         Ok(())

@@ -1,5 +1,5 @@
-//! Files as people have them (`tests/fixtures/checkpoints`): each gives its library's answer, or one line that
-//! says what it is. `scripts/make_checkpoints.py` makes the files and describes them.
+//! Checkpoints as users have them (`tests/fixtures/checkpoints`): each gives its library's outputs, or an
+//! error of one line that says what the file is. `scripts/make_checkpoints.py` makes and documents the files.
 
 use std::{
     fs,
@@ -8,9 +8,9 @@ use std::{
 
 use goldcrest::{
     Options, Session, Shape, Tensor,
-    checkpoint::{Checkpoint, Said, Use},
+    checkpoint::{Checkpoint, Overrides, Use},
     cpu::Cpu,
-    zoo::{Answer, Colours, Filter, Grid, Network, Resize, Scores, Task},
+    zoo::{Colours, Filter, Grid, Network, Outputs, Resize, Scores, Task},
 };
 use serde::Deserialize;
 
@@ -21,7 +21,7 @@ struct Case {
     arch: Option<String>,
     #[serde(default)]
     set: std::collections::BTreeMap<String, String>,
-    /// Files that are copied beside `path`.
+    /// Files that are copied next to `path`.
     #[serde(default)]
     with: Vec<PathBuf>,
     #[serde(default)]
@@ -29,11 +29,11 @@ struct Case {
     input: Option<String>,
     #[serde(default)]
     outputs: std::collections::BTreeMap<String, String>,
-    /// Words of a note.
+    /// Words that the notes must contain.
     #[serde(default)]
     taken: Vec<String>,
     scores: Option<String>,
-    /// Words of the error, of those with bars between any.
+    /// Words that the error must contain; bars separate alternatives.
     #[serde(default)]
     refused: Vec<String>,
 }
@@ -50,54 +50,55 @@ fn cases() -> Vec<Case> {
 }
 
 impl Case {
-    /// Opens it where its files lie, or a copy with those that are to lie beside.
+    /// Opens the checkpoint in place, or a copy with the files of `with` next to it.
     fn open(&self) -> goldcrest::Result<(Checkpoint, Network)> {
-        let open = |path: PathBuf, said: &Said| {
+        let open = |path: PathBuf, overrides: &Overrides| {
             let checkpoint = Checkpoint::open(path)?;
-            let network = Network::from_checkpoint_with(&checkpoint, said)?;
+            let network = Network::from_checkpoint_with(&checkpoint, overrides)?;
             Ok((checkpoint, network))
         };
-        let mut said = Said::default();
+        let mut overrides = Overrides::default();
         if let Some(arch) = &self.arch {
-            said = said.arch(arch);
+            overrides = overrides.arch(arch);
         }
         for (name, value) in &self.set {
-            said = said.set(name, value.as_str())?;
+            overrides = overrides.set(name, value.as_str())?;
         }
         let path = folder().join(&self.path);
         if self.with.is_empty() {
-            return open(path, &said);
+            return open(path, &overrides);
         }
         let copy = tempfile::tempdir().unwrap();
-        let inside = if path.is_dir() { path.clone() } else { path.parent().unwrap().to_owned() };
-        let files = fs::read_dir(&inside).unwrap().map(|entry| entry.unwrap().path());
+        let parent = if path.is_dir() { path.clone() } else { path.parent().unwrap().to_owned() };
+        let files = fs::read_dir(&parent).unwrap().map(|entry| entry.unwrap().path());
         for file in files.chain(self.with.iter().map(|with| folder().join(with))) {
             fs::copy(&file, copy.path().join(file.file_name().unwrap())).unwrap();
         }
-        let inner = path.strip_prefix(&inside).unwrap();
-        open(copy.path().join(inner), &said)
+        let inner = path.strip_prefix(&parent).unwrap();
+        open(copy.path().join(inner), &overrides)
     }
 
-    /// What is wrong with its answer, if anything is.
+    /// Returns what is wrong with the outcome, if anything.
     fn fault(&self, expected: &Checkpoint) -> Option<String> {
         let network = match (self.open(), &self.refused[..]) {
             (Ok((_, network)), []) => network,
-            (Ok((_, network)), _) => return Some(format!("loads, as {}", network.arch)),
-            (Err(error), []) => return Some(format!("refused: {error}")),
+            (Ok((_, network)), _) => return Some(format!("opens as {} without an error", network.arch)),
+            (Err(error), []) => return Some(format!("error: {error}")),
             (Err(error), words) => {
                 let message = error.to_string();
                 let lower = message.to_lowercase();
-                let said = |words: &String| words.split('|').any(|word| lower.contains(&word.to_lowercase()));
-                let missing = words.iter().find(|words| !said(words));
+                let contains_any =
+                    |words: &String| words.split('|').any(|word| lower.contains(&word.to_lowercase()));
+                let missing = words.iter().find(|words| !contains_any(words));
                 let lines = message.lines().count();
                 return missing
-                    .map(|words| format!("{message:?} does not say {words:?}"))
+                    .map(|words| format!("{message:?} does not contain {words:?}"))
                     .or((lines > 1).then(|| format!("{lines} lines: {message:?}")));
             }
         };
         let notes = network.notes.join(" ").to_lowercase();
         if let Some(word) = self.taken.iter().find(|word| !notes.contains(&word.to_lowercase())) {
-            return Some(format!("no note says {word:?}: {:?}", network.notes));
+            return Some(format!("no note contains {word:?}: {:?}", network.notes));
         }
         if let Some(scores) = self.scores.as_ref().filter(|scores| **scores != network.scores.to_string()) {
             return Some(format!("scores are {}, not {scores}", network.scores));
@@ -109,25 +110,25 @@ impl Case {
         };
         let input = read(self.input.as_ref().expect("an input"));
         let shape: Shape = input.shape().unwrap();
-        let answer = if self.features { Answer::Features } else { Answer::Scores };
+        let outputs = if self.features { Outputs::Features } else { Outputs::Scores };
         let options =
-            Options { batch: shape.n, size: Some([shape.h, shape.w]), answer, ..Options::default() };
+            Options { batch: shape.n, size: Some([shape.h, shape.w]), outputs, ..Options::default() };
         let cpu = Cpu::new(Some(1)).unwrap();
         let mut session = match Session::new(&cpu, &network, options) {
             Ok(session) => session,
             Err(error) => return Some(format!("no session: {error}")),
         };
-        let answers = session.run_all(&input).unwrap();
+        let values = session.run_all(&input).unwrap();
         let names: Vec<&str> = session.outputs().iter().map(|(name, _)| name.as_str()).collect();
         for (name, key) in &self.outputs {
             let Some(at) = names.iter().position(|found| found == name) else {
                 return Some(format!("no output {name}, but {names:?}"));
             };
-            let (found, wanted) = (&answers[at], read(key));
+            let (found, wanted) = (&values[at], read(key));
             if found.dims() != wanted.dims() {
                 return Some(format!("{name} is {:?}, not {:?}", found.dims(), wanted.dims()));
             }
-            let error = relative(found, &wanted);
+            let error = relative_error(found, &wanted);
             if error > 3e-5 {
                 return Some(format!("{name} is {error:e} off"));
             }
@@ -136,16 +137,16 @@ impl Case {
     }
 }
 
-/// The length of the difference over that of what is wanted.
-fn relative(found: &Tensor, wanted: &Tensor) -> f64 {
-    let sum = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+/// ||found - wanted|| / ||wanted||.
+fn relative_error(found: &Tensor, wanted: &Tensor) -> f64 {
+    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
     let pairs = found.data().iter().zip(wanted.data());
-    let off = sum(&mut pairs.map(|(a, b)| f64::from(*a) - f64::from(*b)));
-    off / sum(&mut wanted.data().iter().map(|v| f64::from(*v)))
+    let off = norm(&mut pairs.map(|(a, b)| f64::from(*a) - f64::from(*b)));
+    off / norm(&mut wanted.data().iter().map(|v| f64::from(*v)))
 }
 
 #[test]
-fn every_file_gives_its_librarys_answer_or_says_what_it_is() {
+fn every_checkpoint_gives_its_librarys_outputs_or_an_error() {
     let expected = Checkpoint::open_file(folder().join("expected.safetensors")).unwrap();
     let mut faults = Vec::new();
     for case in cases() {
@@ -161,8 +162,8 @@ fn every_tensor_is_accounted_for_and_every_value_has_an_origin() {
     for case in cases().iter().filter(|case| case.refused.is_empty()) {
         let (checkpoint, network) = case.open().unwrap_or_else(|error| panic!("{}: {error}", case.name));
         let keys: Vec<&str> = checkpoint.keys().collect();
-        let told: Vec<&str> = network.tensors.iter().map(|tensor| tensor.key.as_str()).collect();
-        assert_eq!(told, keys, "{}", case.name);
+        let listed: Vec<&str> = network.tensors.iter().map(|tensor| tensor.key.as_str()).collect();
+        assert_eq!(listed, keys, "{}", case.name);
         let used = network.tensors.iter().filter(|tensor| matches!(tensor.became, Use::Used)).count();
         assert!(used >= 20, "{}: {used} used", case.name);
         for name in
@@ -181,12 +182,12 @@ fn every_tensor_is_accounted_for_and_every_value_has_an_origin() {
     }
 }
 
-/// A copy of a fixture under another name.
-fn renamed(from: &str, name: &str, said: &Said) -> Network {
+/// Opens a copy of a fixture under another name.
+fn open_renamed(from: &str, name: &str, overrides: &Overrides) -> Network {
     let copy = tempfile::tempdir().unwrap();
     let path = copy.path().join(name);
     fs::copy(folder().join(from), &path).unwrap();
-    Network::open_with(path, said).unwrap_or_else(|error| panic!("{name}: {error}"))
+    Network::open_with(path, overrides).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 fn origin<'n>(network: &'n Network, name: &str) -> (&'n str, String) {
@@ -197,10 +198,10 @@ fn origin<'n>(network: &'n Network, name: &str) -> (&'n str, String) {
 }
 
 #[test]
-fn a_published_name_tells_how_pictures_are_prepared() {
+fn published_file_names_select_the_preprocessing() {
     let v2 = "constants-v2/model.safetensors";
     let resize = |from: &str, name: &str| {
-        let network = renamed(from, name, &Said::default());
+        let network = open_renamed(from, name, &Overrides::default());
         assert!(network.warnings.iter().all(|warning| !warning.contains("name")), "{:?}", network.warnings);
         let (value, from) = origin(&network, "resize");
         (value.to_owned(), from, network.notes.iter().any(|note| note.contains("TAG")))
@@ -214,38 +215,38 @@ fn a_published_name_tells_how_pictures_are_prepared() {
     let segmenter = "lraspp-one-class/model.safetensors";
     assert_eq!(resize(segmenter, "lraspp_mobilenet_v3_large-d234d4ea.pth"), by_name("520"));
 
-    // A name that says otherwise is heard, and the name that was said counts.
-    let warned = |name: &str, said: &Said, words: &[&str]| {
-        let network = renamed(v2, name, said);
+    // A file name that contradicts `--arch` or the tensors is a warning, and has no effect.
+    let warned = |name: &str, overrides: &Overrides, words: &[&str]| {
+        let network = open_renamed(v2, name, overrides);
         let warnings = network.warnings.join(" ");
         assert!(words.iter().all(|word| warnings.contains(word)), "{name}: {warnings}");
         network
     };
-    let said = Said::default().arch("torchvision/mobilenet_v2");
-    let network = renamed(v2, "mobilenet_v2-b0353104.pth", &said);
+    let overrides = Overrides::default().arch("torchvision/mobilenet_v2");
+    let network = open_renamed(v2, "mobilenet_v2-b0353104.pth", &overrides);
     assert_eq!(origin(&network, "resize"), ("256", "the file's name".into()));
-    let said = Said::default().arch("torchvision/mobilenet_v2.IMAGENET1K_V2");
-    let network = warned("mobilenet_v2-b0353104.pth", &said, &["IMAGENET1K_V1", "IMAGENET1K_V2"]);
+    let overrides = Overrides::default().arch("torchvision/mobilenet_v2.IMAGENET1K_V2");
+    let network = warned("mobilenet_v2-b0353104.pth", &overrides, &["IMAGENET1K_V1", "IMAGENET1K_V2"]);
     assert_eq!(origin(&network, "resize"), ("232", "--arch".into()));
-    let network = warned("resnet50-0676ba61.pth", &Said::default(), &["resnet50", "MobileNetV2"]);
+    let network = warned("resnet50-0676ba61.pth", &Overrides::default(), &["resnet50", "MobileNetV2"]);
     assert_eq!(network.arch, "torchvision/mobilenet_v2");
 }
 
 #[test]
-fn an_assumption_that_something_speaks_against_is_a_warning() {
+fn small_inputs_warn_about_the_assumed_stem_stride() {
     let small = [32, 32];
-    let network = renamed("constants-v2/model.safetensors", "model.safetensors", &Said::default());
-    let misgiving = network.misgiving(small).unwrap();
-    assert!(["32x32", "1x1", "stem_stride"].iter().all(|word| misgiving.contains(word)), "{misgiving}");
-    assert_eq!(network.misgiving([224, 224]), None);
-    let said = Said::default().set("stem_stride", "1").unwrap();
-    let strided = renamed("constants-v2/model.safetensors", "model.safetensors", &said);
-    assert_eq!(strided.misgiving(small), None);
+    let network = open_renamed("constants-v2/model.safetensors", "model.safetensors", &Overrides::default());
+    let size_warning = network.size_warning(small).unwrap();
+    assert!(["32x32", "1x1", "stem_stride"].iter().all(|word| size_warning.contains(word)), "{size_warning}");
+    assert_eq!(network.size_warning([224, 224]), None);
+    let overrides = Overrides::default().set("stem_stride", "1").unwrap();
+    let strided = open_renamed("constants-v2/model.safetensors", "model.safetensors", &overrides);
+    assert_eq!(strided.size_warning(small), None);
 }
 
 #[test]
-fn values_said_of_pictures_count_and_are_told() {
-    let mut said = Said::default();
+fn preprocessing_overrides_are_applied_and_listed() {
+    let mut overrides = Overrides::default();
     for (name, value) in [
         ("size", "160"),
         ("interpolation", "bilinear"),
@@ -256,9 +257,9 @@ fn values_said_of_pictures_count_and_are_told() {
         ("std", "0.25, 0.5, 1"),
         ("scores", "sigmoid"),
     ] {
-        said = said.set(name, value).unwrap();
+        overrides = overrides.set(name, value).unwrap();
     }
-    let network = renamed("constants-v2/model.safetensors", "model.safetensors", &said);
+    let network = open_renamed("constants-v2/model.safetensors", "model.safetensors", &overrides);
     let how = network.preprocessing;
     assert_eq!((network.input, how.resize, how.crop), ([160; 2], Resize::Short(165), Some([160; 2])));
     assert_eq!((how.filter, how.grid, how.colours), (Filter::Linear, Grid::Corners, Colours::Bgr));
@@ -267,7 +268,7 @@ fn values_said_of_pictures_count_and_are_told() {
     for name in ["resize", "crop", "interpolation", "align_corners", "channels", "mean", "std", "scores"] {
         assert_eq!(origin(&network, name).1, "--set", "{name}");
     }
-    // The same names do in config.json, and one that is wrong is told as that file's.
+    // config.json takes the same names, and errors in its values name that file.
     let bytes = fs::read(folder().join("constants-v2/model.safetensors")).unwrap();
     let opened = |config: &str| {
         let checkpoint = Checkpoint::from_bytes("weights", bytes.clone(), Some(config), None)?;
@@ -277,22 +278,25 @@ fn values_said_of_pictures_count_and_are_told() {
     assert_eq!(origin(&network, "epsilon"), ("0.001", "config.json: epsilon".into()));
     assert_eq!(origin(&network, "mean"), ("0.1,0.2,0.3", "config.json: mean".into()));
     let note = "config.json names no network, but sets epsilon, stem_stride, mean";
-    assert!(network.notes.iter().any(|told| told == note), "{:?}", network.notes);
+    assert!(network.notes.iter().any(|found| found == note), "{:?}", network.notes);
     let network = opened(r#"{"interpolation": "bicubic", "output_stride": 16}"#).unwrap();
     assert_eq!(origin(&network, "interpolation"), ("bicubic", "config.json: interpolation".into()));
     assert_eq!(origin(&network, "output_stride"), ("16", "config.json: output_stride".into()));
-    // One that names no network says nothing of what it does not speak of.
+    // A config.json that names no network leaves all other values at their defaults.
     assert_eq!(origin(&network, "resize"), ("232", "default of torchvision".into()));
     let error = opened(r#"{"padding": "reflect"}"#).unwrap_err().to_string();
     assert!(error.contains("config.json: padding: expected symmetric"), "{error}");
-    // Filters that widen are done one way alone.
-    let said = Said::default().set("interpolation", "bicubic").unwrap().set("align_corners", "true").unwrap();
-    let error =
-        Network::open_with(folder().join("constants-v2/model.safetensors"), &said).unwrap_err().to_string();
+    // Antialiasing filters do not support aligned corners.
+    let overrides =
+        Overrides::default().set("interpolation", "bicubic").unwrap().set("align_corners", "true").unwrap();
+    let error = Network::open_with(folder().join("constants-v2/model.safetensors"), &overrides)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("bicubic") && error.contains("antialiasing"), "{error}");
 }
 
-/// A fixture's tensors in f32, each as `change` has it, by its name and values; without those it leaves out.
+/// A fixture's tensors in f32, edited by `change`, which gets a name and its values, and returns the new
+/// name, or `None` to drop the tensor.
 fn changed(path: &str, change: impl Fn(&str, &mut Vec<f32>) -> Option<String>) -> Checkpoint {
     let whole = Checkpoint::open(folder().join(path)).unwrap();
     let mut tensors = Vec::new();
@@ -312,13 +316,13 @@ fn changed(path: &str, change: impl Fn(&str, &mut Vec<f32>) -> Option<String>) -
 }
 
 #[test]
-fn of_one_class_a_label_map_says_whether_it_is_there() {
+fn label_map_of_one_class_separates_foreground_from_background() {
     let expected = Checkpoint::open_file(folder().join("expected.safetensors")).unwrap();
     let [input, scores] = ["input/odd", "lraspp-one-class/output"].map(|key| {
         let shape: Vec<Option<usize>> = expected.shape(key).unwrap().iter().copied().map(Some).collect();
         expected.tensor(key, &shape).unwrap()
     });
-    // Shifted, so that it is there in one half of the picture.
+    // Shifted, so that half of the pixels are foreground.
     let mut sorted = scores.data().to_vec();
     sorted.sort_by(f32::total_cmp);
     let middle = sorted[sorted.len() / 2];
@@ -332,32 +336,35 @@ fn of_one_class_a_label_map_says_whether_it_is_there() {
     assert_eq!((network.classes, network.label_count(), network.scores), (1, 2, Scores::Sigmoid));
     let shape = input.shape().unwrap();
     let size = Some([shape.h, shape.w]);
-    let options = Options { batch: shape.n, size, answer: Answer::Labels(None), ..Options::default() };
+    let options = Options { batch: shape.n, size, outputs: Outputs::Labels(None), ..Options::default() };
     let mut session = Session::new(&Cpu::new(Some(1)).unwrap(), &network, options).unwrap();
     let labels = session.run(&input).unwrap();
-    let (mut there, mut near) = (0, 0);
+    let (mut foreground, mut near) = (0, 0);
     for (label, score) in labels.data().iter().zip(scores.data().iter().map(|score| score - middle)) {
-        // Rounding decides where the logit is next to zero.
+        // Rounding decides the label of a logit near zero.
         if score.abs() < 1e-4 {
             near += 1;
         } else {
             assert_eq!(*label, f32::from(u8::from(score > 0.0)), "{score}");
-            there += usize::from(score > 0.0);
+            foreground += usize::from(score > 0.0);
         }
     }
     let all = labels.data().len();
-    assert!(there > all / 4 && there < 3 * all / 4 && near < all / 100, "{there} and {near} of {all}");
+    assert!(
+        foreground > all / 4 && foreground < 3 * all / 4 && near < all / 100,
+        "{foreground} foreground and {near} near zero of {all}"
+    );
     let names = goldcrest::tasks::Labels::of(&network);
     assert_eq!((names.get(0), names.get(1)), (Some("background"), Some("foreground")));
 }
 
 #[test]
-fn features_saved_by_themselves_are_a_network() {
+fn backbone_without_a_head_opens_as_a_network() {
     for prefix in ["", "backbone.", "encoder.module."] {
-        let own = changed("constants-v2/model.safetensors", |key, _| {
+        let backbone = changed("constants-v2/model.safetensors", |key, _| {
             Some(format!("{prefix}{}", key.strip_prefix("features.")?))
         });
-        let network = Network::from_checkpoint(&own, None).unwrap();
+        let network = Network::from_checkpoint(&backbone, None).unwrap();
         assert_eq!(
             (network.task, network.arch.as_str()),
             (Task::Embed, "torchvision/mobilenet_v2"),
@@ -367,14 +374,14 @@ fn features_saved_by_themselves_are_a_network() {
 }
 
 #[test]
-fn weights_that_are_cut_short_meanwhile_are_an_error() {
+fn file_truncated_after_opening_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("weights");
     fs::copy("assets/seeded/model.safetensors", &path).unwrap();
     let checkpoint = Checkpoint::open_file(&path).unwrap();
     let read = || checkpoint.tensor("classifier.weight", &[None, None]);
     assert!(read().is_ok());
-    // A map would end the program here, by a signal.
+    // With a memory map, a signal would end the program here.
     fs::File::options().write(true).open(&path).unwrap().set_len(100_000).unwrap();
     let error = read().unwrap_err().to_string();
     assert!(error.contains("weights: tensor classifier.weight: was cut off"), "{error}");

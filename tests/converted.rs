@@ -1,5 +1,5 @@
-//! Networks that torch converted to 8 bits (`tests/fixtures/quantised`): how near our answers are to torch's own, and
-//! what is said of files that are wrong. `scripts/make_quantised.py` makes the files.
+//! Networks that torch converted to int8 (`tests/fixtures/quantised`): the distance of our outputs from
+//! torch's, and the errors for invalid files. `scripts/make_quantised.py` makes the files.
 
 mod common;
 
@@ -45,12 +45,12 @@ fn session(network: &Network, input: &Tensor, taps: bool) -> Session {
     .unwrap()
 }
 
-fn answer(network: &Network) -> Tensor {
+fn output(network: &Network) -> Tensor {
     let input = expected("input");
     session(network, &input, false).run_all(&input).unwrap().remove(0)
 }
 
-/// The same weights in floating point, as graphics adapters compute.
+/// The network with the same weights, computed in floating point.
 fn in_floating_point(mut network: Network) -> Network {
     let ids: Vec<_> = network.graph.nodes().map(|(id, _)| id).collect();
     for id in ids {
@@ -61,11 +61,11 @@ fn in_floating_point(mut network: Network) -> Network {
 }
 
 #[test]
-fn answers_are_as_near_to_torchs_as_rounding_lets_them() {
-    // Layers; how far our answer may be from torch's, which has its own last rounding; and how far the weights may take
-    // the answer in floating point from that of the network that was converted.
+fn outputs_match_torch_within_rounding() {
+    // Layers; the bound of our output's distance from torch's, which rounds differently; and, with the int8
+    // weights in floating point, the bound of the output's distance from the original network's.
     let mut faults = Vec::new();
-    for (name, arch, layers, near, weights) in [
+    for (name, arch, layers, torch_bound, weights_bound) in [
         ("mobilenet_v2", "torchvision/mobilenet_v2", 53, 0.13, 0.06),
         ("mobilenet_v2-qnnpack", "torchvision/mobilenet_v2", 53, 0.13, 0.15),
         ("mobilenet_v3_large", "torchvision/mobilenet_v3_large", 64, 0.15, 0.06),
@@ -83,16 +83,21 @@ fn answers_are_as_near_to_torchs_as_rounding_lets_them() {
             network.tensors
         );
 
-        let [torch, float] = ["int8", "float"].map(|what| expected(&format!("{name}/{what}")));
-        let ours = answer(&network);
-        let (off, own, off_float) =
+        let [torch, float] = ["int8", "float"].map(|kind| expected(&format!("{name}/{kind}")));
+        let ours = output(&network);
+        let (to_torch, torch_to_float, to_float) =
             (distance(&ours, &torch), distance(&torch, &float), distance(&ours, &float));
-        let unrounded = distance(&answer(&in_floating_point(network)), &float);
+        let weights_to_float = distance(&output(&in_floating_point(network)), &float);
         println!(
-            "{name}: {off:.4} from torch, {off_float:.4} from floating point, torch's own {own:.4}; weights {unrounded:.4}"
+            "{name}: {to_torch:.4} from torch, {to_float:.4} from floating point (torch: {torch_to_float:.4}), weights alone: {weights_to_float:.4}"
         );
-        // Rounding of two kinds is no more alike than that, once values differ by a step.
-        if off > near || off_float > 1.25 * own || off > 1.25 * own || unrounded > weights {
+        // Once values differ by a step, two ways of rounding are hardly closer to each other than to floating
+        // point.
+        if to_torch > torch_bound
+            || to_float > 1.25 * torch_to_float
+            || to_torch > 1.25 * torch_to_float
+            || weights_to_float > weights_bound
+        {
             faults.push(name);
         }
     }
@@ -100,7 +105,7 @@ fn answers_are_as_near_to_torchs_as_rounding_lets_them() {
 }
 
 #[test]
-fn the_first_layer_is_torchs_to_the_step() {
+fn first_layer_is_within_one_step_of_torchs() {
     for (name, module) in
         [("mobilenet_v2", "features.0.2"), ("mobilenet_v2-qnnpack", "features.0.2"), ("resnet18", "relu")]
     {
@@ -120,27 +125,27 @@ fn the_first_layer_is_torchs_to_the_step() {
         assert_eq!(found.dims(), wanted.dims());
         let steps: Vec<f32> =
             found.data().iter().zip(wanted.data()).map(|(a, b)| ((a - b) / map.scale).abs()).collect();
-        let others = steps.iter().filter(|steps| **steps > 0.01).count();
-        println!("{name}: {others} of {} are another integer", steps.len());
+        let different = steps.iter().filter(|steps| **steps > 0.01).count();
+        println!("{name}: {different} of {} integers differ", steps.len());
         assert!(steps.iter().all(|steps| *steps < 1.01), "{name}");
-        assert!(others * 200 < steps.len(), "{name}: {others} of {} are another integer", steps.len());
+        assert!(different * 200 < steps.len(), "{name}: {different} of {} integers differ", steps.len());
     }
 }
 
 #[test]
-fn dense_layers_alone_may_be_of_8_bits() {
+fn int8_dense_layers_run_in_floating_point() {
     let network = Network::open(file("dynamic")).unwrap();
     let note = "1 of 21 layers have int8 weights: they are computed in floating point";
     assert!(network.notes.iter().any(|found| found.starts_with(note)), "{:?}", network.notes);
     assert!(network.graph.nodes().all(|(_, node)| node.map.is_none()));
     let [torch, float] = ["dynamic/int8", "dynamic/float"].map(expected);
-    let ours = answer(&network);
-    // Torch rounds what the layer reads as well.
+    let ours = output(&network);
+    // Torch quantises the layer's input, too.
     assert!(distance(&ours, &float) < 0.01 && distance(&ours, &torch) < 0.02);
 }
 
 #[test]
-fn the_program_shows_them_and_quantises_none_again() {
+fn inspect_lists_int8_layers_and_quantize_rejects_them() {
     let goldcrest = |args: &[&str]| {
         Command::new(env!("CARGO_BIN_EXE_goldcrest")).args(args).output().expect("the program starts")
     };
@@ -159,7 +164,7 @@ fn the_program_shows_them_and_quantises_none_again() {
     assert!(error.contains("resnet18 is already int8"), "{error}");
 }
 
-/// The archive `resnet18.pth` with some of its entries changed.
+/// The archive `resnet18.pth`, with its entries edited by `change`.
 fn changed(change: &dyn Fn(&str, Vec<u8>) -> Vec<u8>) -> Vec<u8> {
     let mut archive = ZipArchive::new(Cursor::new(fs::read(file("resnet18")).unwrap())).unwrap();
     let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
@@ -181,7 +186,7 @@ fn opened(bytes: Vec<u8>) -> goldcrest::Result<Network> {
     Network::from_checkpoint(&checkpoint, None)
 }
 
-/// The bytes with `from` replaced, the first or wherever it stands.
+/// The bytes with the first or all occurrences of `from` replaced.
 fn replaced(bytes: &[u8], from: &[u8], to: &[u8], all: bool) -> Vec<u8> {
     let (mut out, mut rest, mut found) = (Vec::new(), bytes, 0);
     while let Some(at) = rest.windows(from.len()).position(|window| window == from) {
@@ -192,7 +197,7 @@ fn replaced(bytes: &[u8], from: &[u8], to: &[u8], all: bool) -> Vec<u8> {
             break;
         }
     }
-    assert!(found > 0, "nothing is {}", from.escape_ascii());
+    assert!(found > 0, "{} was not found", from.escape_ascii());
     [&out, rest].concat()
 }
 
@@ -200,10 +205,10 @@ fn replaced(bytes: &[u8], from: &[u8], to: &[u8], all: bool) -> Vec<u8> {
 fn refused(bytes: Vec<u8>, words: &[&str]) {
     let error = opened(bytes).expect_err("it is refused").to_string();
     let missing = words.iter().find(|word| !error.contains(*word));
-    assert!(error.contains("changed.pth") && missing.is_none(), "{error} does not say {missing:?}");
+    assert!(error.contains("changed.pth") && missing.is_none(), "{error} does not contain {missing:?}");
 }
 
-/// As torch gives a channel whose batch norm has all but switched it off.
+/// Torch gives such weights to a channel with a batch-norm scale near zero.
 #[test]
 fn channels_with_tiny_weights_keep_their_biases_and_residuals() {
     // The scales of conv1 and of layer1.0.conv2, whose sum has a residual.
@@ -214,13 +219,13 @@ fn channels_with_tiny_weights_keep_their_biases_and_residuals() {
         content
     });
     let network = opened(tiny).unwrap();
-    let float = answer(&in_floating_point(network.clone()));
-    let off = distance(&answer(&network), &float);
+    let float = output(&in_floating_point(network.clone()));
+    let off = distance(&output(&network), &float);
     assert!(off < 0.03, "{off}");
 }
 
 #[test]
-fn numbers_that_cannot_be_are_refused_by_name() {
+fn invalid_numbers_are_errors_that_name_the_tensor() {
     assert_eq!(opened(changed(&|_, content| content)).unwrap().arch, "torchvision/resnet18");
     let storage = |number: usize, value: &[u8]| {
         changed(&|name, mut content| {
@@ -246,7 +251,7 @@ fn numbers_that_cannot_be_are_refused_by_name() {
 }
 
 #[test]
-fn forms_that_are_not_read_are_refused_by_name() {
+fn unsupported_forms_are_errors_that_name_the_tensor() {
     let pickle = |from: &[u8], to: &[u8], all: bool| {
         changed(&|name, content| if name == "data.pkl" { replaced(&content, from, to, all) } else { content })
     };
@@ -256,7 +261,7 @@ fn forms_that_are_not_read_are_refused_by_name() {
     let words = ["conv1.weight", "per_tensor_affine", "per_channel_affine"];
     refused(pickle(scheme, b"per_channel_affine_float_qparams", false), &words);
     refused(pickle(scheme, b"per_tensor_affine", false), &words);
-    // The first vector of four is that of conv1's scales.
+    // The first vector of length four contains conv1's scales.
     let words = ["conv1.weight", "has 3 scales, and 4 outputs"];
     refused(pickle(b"K\x00K\x04\x85", b"K\x00K\x03\x85", false), &words);
     for (from, to, word) in [
@@ -275,13 +280,13 @@ fn forms_that_are_not_read_are_refused_by_name() {
         _ => content,
     });
     refused(both, &["layer1.0.conv2.scale", "is missing", "torch.ao.quantization.convert"]);
-    // Torch's first names for a dense layer's parts.
+    // The names that torch first used for a dense layer's parts.
     let packed = pickle(b"fc._packed_params._packed_params", b"fc._packed_params", true);
     assert!(opened(packed).is_err());
 }
 
 #[test]
-fn no_byte_makes_it_panic() {
+fn corrupt_bytes_never_panic() {
     let bytes = fs::read(file("mobilenet_v2-qnnpack")).unwrap();
     let (mut read, mut random) = (0, 1u64);
     for _ in 0..300 {

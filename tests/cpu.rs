@@ -1,36 +1,36 @@
-//! The CPU's loops against the kernels' plain references on random shapes. Whole networks are
-//! `golden`'s.
+//! The CPU's loops compared with the kernels' references on random shapes. `golden.rs` tests whole networks.
 
 mod common;
 
-use common::cases::{Case, are_largest, config, convolution, noise};
+use common::cases::{Case, check_argmax, config, convolution, noise};
 use goldcrest::{
     Error, Shape, Tensor,
     cpu::{Cpu, Executor},
-    graph::{Activation, Anchors, Conv, Extent, Graph, Joint, MaxPool, Op, Padding, Select},
+    graph::{Activation, Anchors, ConcatAxis, Conv, Extent, Graph, MaxPool, Op, Padding, Select},
     kernels::{argmax, boxes, dense, depthwise, max_pool, pool, resize, scale, select, softmax},
     zoo::synthetic::Builder,
 };
 use proptest::{prelude::*, test_runner::TestRunner};
 
-/// f32 sums in another order than the reference's f64.
+/// The error of f32 sums in another order than the reference's f64.
 const TOLERANCE: f64 = 2e-6;
 
 fn dims(shape: Shape) -> [usize; 4] {
     shape.into()
 }
 
-/// One thread, and more than divide anything evenly.
+/// One thread, and three, which rarely divide the work evenly.
 fn cpus() -> [Cpu; 2] {
     [1, 3].map(|threads| Cpu::new(Some(threads)).unwrap())
 }
 
-fn answer(cpu: &Cpu, graph: &Graph, input: &Tensor) -> Tensor {
+fn run(cpu: &Cpu, graph: &Graph, input: &Tensor) -> Tensor {
     Executor::new(cpu, graph, input.shape().unwrap(), false).unwrap().run(input).unwrap().remove(0)
 }
 
-/// A convolution whose residual, if it has one, is made by another of the same form.
-fn is_its_reference(windowed: bool, by_channel: bool) {
+/// Compares a convolution with its reference. Another convolution of the same form computes its residual, if
+/// it has one.
+fn check_convolution(windowed: bool, by_channel: bool) {
     let check = |case: Case| {
         let Case { conv, x, residual, seed, .. } = &case;
         let other = noise(conv.weight.dims(), seed ^ 5);
@@ -47,7 +47,7 @@ fn is_its_reference(windowed: bool, by_channel: bool) {
         let added = residual.then(|| reference(&other, &input, case.y(), case.window(), None));
         let expected = reference(conv, &input, case.y(), case.window(), added.as_ref());
         for cpu in cpus() {
-            let error = common::distance(&answer(&cpu, &graph, &input), &expected);
+            let error = common::distance(&run(&cpu, &graph, &input), &expected);
             prop_assert!(error <= TOLERANCE, "error {error:e} with {}", cpu.info());
         }
         Ok(())
@@ -56,18 +56,18 @@ fn is_its_reference(windowed: bool, by_channel: bool) {
 }
 
 #[test]
-fn pointwise_is_its_reference() {
-    is_its_reference(false, false);
+fn pointwise_matches_its_reference() {
+    check_convolution(false, false);
 }
 
 #[test]
-fn dense_is_its_reference() {
-    is_its_reference(true, false);
+fn dense_matches_its_reference() {
+    check_convolution(true, false);
 }
 
-/// Dense 3x3 convolutions of many channels over many pixels, which have fewer products.
+/// Dense 3x3 convolutions with many channels and pixels, for which Winograd's algorithm needs fewer products.
 #[test]
-fn winograd_is_its_reference() {
+fn winograd_matches_its_reference() {
     let sizes = (1..4usize, [2..5usize, 2..5usize], [13..31usize, 13..31usize], any::<bool>(), any::<u64>());
     let check =
         |(n, [inputs, outputs], [h, w], residual, seed): (usize, [usize; 2], [usize; 2], bool, u64)| {
@@ -105,12 +105,12 @@ fn winograd_is_its_reference() {
 }
 
 #[test]
-fn depthwise_is_its_reference() {
-    is_its_reference(true, true);
+fn depthwise_matches_its_reference() {
+    check_convolution(true, true);
 }
 
 #[test]
-fn means_and_gates_are_their_references() {
+fn means_and_gates_match_their_references() {
     let sizes = (1..6usize, 1..70usize, 1..20usize, 1..20usize, any::<u64>());
     let check = |(n, c, h, w, seed): (usize, usize, usize, usize, u64)| {
         let x = Shape::new(n, c, h, w);
@@ -122,10 +122,10 @@ fn means_and_gates_are_their_references() {
         graph.push("scale", Op::Scale, &[picture, mean]);
         let expected = pool::reference(&input);
         for cpu in cpus() {
-            let found = answer(&cpu, &means, &input);
-            // A mean of noise is far smaller than what it is a mean of.
+            let found = run(&cpu, &means, &input);
+            // The mean of noise is far smaller than its values, and so its relative error is larger.
             prop_assert!(common::distance(&found, &expected) <= 1e-4);
-            let scaled = answer(&cpu, &graph, &input);
+            let scaled = run(&cpu, &graph, &input);
             prop_assert!(common::distance(&scaled, &scale::reference(&input, &found)) <= TOLERANCE);
         }
         Ok(())
@@ -134,12 +134,12 @@ fn means_and_gates_are_their_references() {
 }
 
 #[test]
-fn max_pool_is_its_reference() {
+fn max_pool_matches_its_reference() {
     let sizes = (1..6usize, 1..40usize, 1..20usize, 1..20usize, 1..6usize, 1..4usize, any::<u64>());
     let check = |(n, c, h, w, kernel, stride, seed): (usize, usize, usize, usize, usize, usize, u64)| {
         let (x, pool) = (Shape::new(n, c, h, w), MaxPool { kernel, stride });
         let Some(window) = pool.window(h, w) else { return Ok(()) };
-        // Below zero, so that nothing beyond the map could win.
+        // Negative values, so that zeros beyond the map would win.
         let values = noise(dims(x), seed);
         let input = Tensor::from_fn(dims(x), |i| values.data()[i] - 1.5);
         let mut graph = Graph::default();
@@ -147,43 +147,43 @@ fn max_pool_is_its_reference() {
         graph.push("max", Op::MaxPool(pool), &[picture]);
         let y = Shape { h: window.height, w: window.width, ..x };
         for cpu in cpus() {
-            prop_assert_eq!(&answer(&cpu, &graph, &input), &max_pool::reference(pool, &input, y, window));
+            prop_assert_eq!(&run(&cpu, &graph, &input), &max_pool::reference(pool, &input, y, window));
         }
         Ok(())
     };
     TestRunner::new(config()).run(&sizes, check).unwrap();
 }
 
-/// Of one operation on the picture.
-fn alone(op: Op, channels: usize) -> Graph {
+/// A graph of one operation on the picture.
+fn graph_of(op: Op, channels: usize) -> Graph {
     let mut graph = Graph::default();
     let picture = graph.push("input", Op::Input(channels), &[]);
-    graph.push("alone", op, &[picture]);
+    graph.push("op", op, &[picture]);
     graph
 }
 
 #[test]
-fn resize_and_argmax_are_their_references() {
+fn resize_and_argmax_match_their_references() {
     let sizes = (1..6usize, 1..40usize, [1..20usize, 1..20usize], [1..30usize, 1..30usize], any::<u64>());
     let check = |(n, c, [h, w], to, seed): (usize, usize, [usize; 2], [usize; 2], u64)| {
         let x = Shape::new(n, c, h, w);
         let y = Shape { h: to[0], w: to[1], ..x };
         let noise = noise(dims(x), seed);
         let exact = Extent::Exact(to);
-        // Few values, and sizes at which nothing is rounded.
+        // Few distinct values, and sizes for which interpolation is exact.
         let even = Shape { h: h.next_power_of_two(), w: w.next_power_of_two(), ..x };
         let few =
             Tensor::from_fn(dims(even), |i| (i as u64 ^ seed).wrapping_mul(0x9e37_79b9) as u8 as f32 % 5.0);
         let doubled = Shape { c: 1, h: 2 * even.h, w: 2 * even.w, ..even };
         for cpu in cpus() {
-            let scaled = answer(&cpu, &alone(Op::Resize(exact), c), &noise);
+            let scaled = run(&cpu, &graph_of(Op::Resize(exact), c), &noise);
             prop_assert!(common::distance(&scaled, &resize::reference(&noise, y)) <= TOLERANCE);
-            let same = answer(&cpu, &alone(Op::Resize(Extent::Exact([h, w])), c), &noise);
+            let same = run(&cpu, &graph_of(Op::Resize(Extent::Exact([h, w])), c), &noise);
             prop_assert_eq!(&same, &noise);
-            let largest = answer(&cpu, &alone(Op::Argmax(exact), c), &noise);
-            are_largest(&largest, &noise, Shape { c: 1, ..y })?;
-            let first = alone(Op::Argmax(Extent::Exact([doubled.h, doubled.w])), c);
-            prop_assert_eq!(answer(&cpu, &first, &few), argmax::reference(&few, doubled));
+            let largest = run(&cpu, &graph_of(Op::Argmax(exact), c), &noise);
+            check_argmax(&largest, &noise, Shape { c: 1, ..y })?;
+            let first = graph_of(Op::Argmax(Extent::Exact([doubled.h, doubled.w])), c);
+            prop_assert_eq!(run(&cpu, &first, &few), argmax::reference(&few, doubled));
         }
         Ok(())
     };
@@ -191,7 +191,7 @@ fn resize_and_argmax_are_their_references() {
 }
 
 #[test]
-fn of_some_inputs_the_size_alone_counts() {
+fn only_the_size_of_second_inputs_matters() {
     let x = Shape::new(2, 5, 7, 9);
     let input = noise(dims(x), 1);
     for cpu in cpus() {
@@ -200,7 +200,7 @@ fn of_some_inputs_the_size_alone_counts() {
             let picture = graph.push("input", Op::Input(x.c), &[]);
             let mean = graph.push("mean", Op::GlobalPool, &[picture]);
             let small = graph.push("small", Op::Resize(Extent::Exact([3, 4])), &[picture]);
-            // Long overwritten when its size is asked for.
+            // `small` is overwritten before its size is needed.
             let again = graph.push("again", Op::Resize(Extent::Exact([2, 3])), &[small]);
             let like = graph.push("like", op.clone(), &[again, small]);
             graph.push("last", op.clone(), &[like, mean]);
@@ -209,12 +209,12 @@ fn of_some_inputs_the_size_alone_counts() {
                 Shape { h: 2, w: 3, ..x },
             );
             let (like, one) = (Shape { h: 3, w: 4, ..x }, Shape { h: 1, w: 1, ..x });
-            let found = answer(&cpu, &graph, &input);
+            let found = run(&cpu, &graph, &input);
             if let Op::Resize(_) = op {
                 let expected = resize::reference(&resize::reference(&again, like), one);
                 assert!(common::distance(&found, &expected) <= TOLERANCE);
             } else {
-                // Of a map of numbers there is one channel.
+                // A label map has one channel, so that its own labels are 0.
                 assert_eq!(found.dims(), [2, 1, 1, 1]);
                 assert_eq!(found.data(), [0.0; 2]);
             }
@@ -223,7 +223,7 @@ fn of_some_inputs_the_size_alone_counts() {
 }
 
 #[test]
-fn maps_are_joined_in_order() {
+fn maps_are_concatenated_in_order() {
     let sizes = (1..6usize, 1..9usize, [1..9usize, 1..9usize], [1..9usize, 1..9usize], any::<u64>());
     let check = |(n, c, [h, w], [rows, columns], seed): (usize, usize, [usize; 2], [usize; 2], u64)| {
         let x = Shape::new(n, c, h, w);
@@ -232,8 +232,8 @@ fn maps_are_joined_in_order() {
         let picture = graph.push("input", Op::Input(c), &[]);
         let other = graph.push("other", Op::Resize(Extent::Exact([rows, columns])), &[picture]);
         let mut channels = graph.clone();
-        channels.push("channels", Op::Concat(Joint::Channels), &[picture, picture]);
-        graph.push("pixels", Op::Concat(Joint::Pixels), &[picture, other, picture]);
+        channels.push("channels", Op::Concat(ConcatAxis::Channels), &[picture, picture]);
+        graph.push("pixels", Op::Concat(ConcatAxis::Pixels), &[picture, other, picture]);
         let scaled = resize::reference(&input, Shape { h: rows, w: columns, ..x });
         let plane = |tensor: &Tensor, map: usize| {
             let plane = tensor.dims()[2] * tensor.dims()[3];
@@ -241,15 +241,15 @@ fn maps_are_joined_in_order() {
         };
         let twice: Vec<f32> =
             input.data().chunks(c * h * w).flat_map(|picture| [picture, picture].concat()).collect();
-        let in_a_row: Vec<f32> = (0..n * c)
+        let concatenated: Vec<f32> = (0..n * c)
             .flat_map(|map| [plane(&input, map), plane(&scaled, map), plane(&input, map)].concat())
             .collect();
         for cpu in cpus() {
-            let found = answer(&cpu, &channels, &input);
+            let found = run(&cpu, &channels, &input);
             prop_assert_eq!(found, Tensor::new([n, 2 * c, h, w], twice.clone()).unwrap());
-            let found = answer(&cpu, &graph, &input);
+            let found = run(&cpu, &graph, &input);
             let pixels = 2 * h * w + rows * columns;
-            let expected = Tensor::new([n, c, 1, pixels], in_a_row.clone()).unwrap();
+            let expected = Tensor::new([n, c, 1, pixels], concatenated.clone()).unwrap();
             prop_assert!(common::distance(&found, &expected) <= TOLERANCE);
         }
         Ok(())
@@ -258,15 +258,15 @@ fn maps_are_joined_in_order() {
 }
 
 #[test]
-fn softmax_is_its_reference() {
+fn softmax_matches_its_reference() {
     let sizes = (1..6usize, 1..7usize, 1..30usize, 1..9usize, 1..9usize, any::<u64>());
     let check = |(n, each, classes, h, w, seed): (usize, usize, usize, usize, usize, u64)| {
         let noise = noise([n, each * classes, h, w], seed);
-        // Far too large for their exponentials.
+        // The exponentials of these values overflow.
         let input = Tensor::from_fn(noise.dims(), |i| noise.data()[i] * 5.0 + 500.0);
         let expected = softmax::reference(&input, classes);
         for cpu in cpus() {
-            let found = answer(&cpu, &alone(Op::Softmax(classes), each * classes), &input);
+            let found = run(&cpu, &graph_of(Op::Softmax(classes), each * classes), &input);
             prop_assert!(common::distance(&found, &expected) <= TOLERANCE);
         }
         Ok(())
@@ -275,7 +275,7 @@ fn softmax_is_its_reference() {
 }
 
 #[test]
-fn boxes_are_their_reference() {
+fn boxes_match_their_reference() {
     let sizes = (1..6usize, [2..9usize, 2..9usize], 0..3usize, any::<u64>());
     let check = |(n, [h, w], ratios, seed): (usize, [usize; 2], usize, u64)| {
         let ratios = [2.0, 3.0][..ratios].to_vec();
@@ -284,18 +284,18 @@ fn boxes_are_their_reference() {
         let mut graph = Graph::default();
         let picture = graph.push("input", Op::Input(channels), &[]);
         let level = graph.push("level", Op::Resize(Extent::Exact([2, 1])), &[picture]);
-        let joined = graph.push("joined", Op::Concat(Joint::Pixels), &[picture, level]);
+        let joined = graph.push("joined", Op::Concat(ConcatAxis::Pixels), &[picture, level]);
         graph.push("boxes", Op::Boxes(anchors.clone().into()), &[joined, picture, level]);
         let noise = noise([n, channels, h, w], seed);
         let input = Tensor::from_fn(noise.dims(), |i| noise.data()[i] * 25.0);
         let mut offsets = Graph::default();
         let picture = offsets.push("input", Op::Input(channels), &[]);
         let level = offsets.push("level", Op::Resize(Extent::Exact([2, 1])), &[picture]);
-        offsets.push("joined", Op::Concat(Joint::Pixels), &[picture, level]);
+        offsets.push("joined", Op::Concat(ConcatAxis::Pixels), &[picture, level]);
         let numbers = anchors.over(&[[h, w], [2, 1]], [h, w]);
         for cpu in cpus() {
-            let expected = boxes::reference(&answer(&cpu, &offsets, &input), &numbers, [h, w]);
-            let found = answer(&cpu, &graph, &input);
+            let expected = boxes::reference(&run(&cpu, &offsets, &input), &numbers, [h, w]);
+            let found = run(&cpu, &graph, &input);
             prop_assert!(common::distance(&found, &expected) <= TOLERANCE);
         }
         Ok(())
@@ -304,27 +304,27 @@ fn boxes_are_their_reference() {
 }
 
 #[test]
-fn a_pixel_with_a_score_that_is_not_finite_has_no_class() {
+fn pixel_with_a_non_finite_score_has_no_class() {
     let scores = Tensor::from_fn([1, 3, 1, 6], |at| match at {
         1 => f32::NAN,
         16 => f32::INFINITY,
         _ => at as f32,
     });
     for cpu in cpus() {
-        let labels = answer(&cpu, &alone(Op::Argmax(Extent::Exact([1, 6])), 3), &scores);
-        // A neighbour weighs nothing here, but nothing times what is not finite is no number.
+        let labels = run(&cpu, &graph_of(Op::Argmax(Extent::Exact([1, 6])), 3), &scores);
+        // A neighbour's weight is 0 here, but 0 times a non-finite value is NaN.
         assert_eq!(labels.data(), [255.0, 255.0, 2.0, 255.0, 255.0, 2.0]);
     }
 }
 
 #[test]
-fn select_is_its_reference() {
+fn select_matches_its_reference() {
     let sizes = (1..6usize, 1..400usize, 2..5usize, any::<u64>());
     let select = (0..20usize, 1..90usize)
         .prop_map(|(sixteenths, most)| Select { threshold: sixteenths as f32 / 16.0, most });
     let check = |((n, anchors, classes, seed), select): ((usize, usize, usize, u64), Select)| {
         let noise = noise([n, anchors, 1, classes], seed);
-        // Few values, some of which are no scores.
+        // Few distinct values, some of them not finite.
         let scores = Tensor::from_fn(noise.dims(), |i| match (noise.data()[i] * 16.0).round() {
             -16.0 => f32::NAN,
             -15.0 => f32::INFINITY,
@@ -332,11 +332,11 @@ fn select_is_its_reference() {
         });
         let expected = select::reference(&scores, select);
         for cpu in cpus() {
-            let kept = answer(&cpu, &alone(Op::Select(select), anchors), &scores);
-            // With what is no number as a number, so that two can be compared.
-            let seen =
+            let kept = run(&cpu, &graph_of(Op::Select(select), anchors), &scores);
+            // NaN as -1, so that results can be compared.
+            let comparable =
                 |kept: &Tensor| kept.data().iter().map(|v| if v.is_nan() { -1.0 } else { *v }).collect();
-            let (ours, exact): (Vec<f32>, Vec<f32>) = (seen(&kept), seen(&expected));
+            let (ours, exact): (Vec<f32>, Vec<f32>) = (comparable(&kept), comparable(&expected));
             prop_assert_eq!(ours, exact);
         }
         Ok(())
@@ -346,13 +346,13 @@ fn select_is_its_reference() {
 
 #[test]
 fn sessions_share_threads() {
-    // Products that all threads share, with windows to copy.
+    // Products that are split over all threads, with windows to copy.
     let cpu = Cpu::new(Some(3)).unwrap();
     let mut builder = Builder::new(64);
     builder.conv(3, 64, 1, Activation::Relu).conv(3, 64, 1, Activation::Relu);
     let graph = builder.finish();
     let input = noise([1, 64, 7, 7], 1);
-    let expected = answer(&cpu, &graph, &input);
+    let expected = run(&cpu, &graph, &input);
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -366,7 +366,7 @@ fn sessions_share_threads() {
 }
 
 #[test]
-fn what_cannot_be_run_is_refused() {
+fn invalid_inputs_sizes_and_layers_are_errors() {
     let cpu = Cpu::new(Some(1)).unwrap();
     let mut graph = Graph::default();
     let picture = graph.push("input", Op::Input(3), &[]);
@@ -374,9 +374,9 @@ fn what_cannot_be_run_is_refused() {
     let shape = Shape::new(1, 3, 4, 4);
     let mut executor = Executor::new(&cpu, &graph, shape, false).unwrap();
     assert!(matches!(executor.run(&noise([1, 3, 4, 5], 0)), Err(Error::Input(_))));
-    // A mebipixel square: more than any machine has room for.
-    let absurd = Shape::new(1, 3, 1 << 20, 1 << 20);
-    assert!(matches!(Executor::new(&cpu, &graph, absurd, false), Err(Error::Limit { .. })));
+    // 2^20 x 2^20 pixels: more memory than any machine has.
+    let huge = Shape::new(1, 3, 1 << 20, 1 << 20);
+    assert!(matches!(Executor::new(&cpu, &graph, huge, false), Err(Error::Limit { .. })));
     graph.push("sum", Op::Add, &[picture, picture]);
     assert!(
         matches!(Executor::new(&cpu, &graph, shape, false), Err(Error::Layer { layer, .. }) if layer == "sum")

@@ -1,5 +1,5 @@
-//! The demo's networks: as good as their training said, by Goldcrest's own measure, on scenes that
-//! they were not trained on, and the same on every device. `--nocapture` shows the figures.
+//! The demo's networks on scenes that they were not trained on: their accuracy in Goldcrest matches
+//! PyTorch's, and all devices agree. `--nocapture` shows the figures.
 
 mod common;
 
@@ -15,7 +15,7 @@ use goldcrest::{
     zoo::{Network, Task},
 };
 
-/// What `scripts/train_demo.py` wrote beside a network.
+/// The quality file that `scripts/train_demo.py` writes next to a network.
 struct Quality {
     json: serde_json::Value,
     seeds: Range<u64>,
@@ -35,16 +35,16 @@ impl Quality {
         self.seeds.clone().map(|seed| Scene::new(seed).draw(self.side, self.side).unwrap())
     }
 
-    /// Holds a figure to what is asked, and to PyTorch's within half a point.
+    /// Checks a figure against its lower bound, and against PyTorch's within 0.005.
     #[track_caller]
-    fn hold(&self, key: &str, found: f64, least: f64) {
+    fn check(&self, key: &str, found: f64, least: f64) {
         let torch = self.json[key].as_f64().unwrap();
         println!("{key}: {found:.4}, PyTorch {torch:.4}, at least {least}");
         assert!(found >= least && (found - torch).abs() <= 0.005, "{key}: {found}, PyTorch {torch}");
     }
 }
 
-/// A session of one of the networks, for scenes of their own size.
+/// A session of one of the networks, for scenes of its input size.
 fn session(device: &Device, network: Result<Network>) -> Session {
     let network = network.unwrap();
     Session::for_pictures(device, &network, network.input, Options::default()).unwrap()
@@ -54,8 +54,8 @@ fn cpu() -> Device {
     Device::Cpu(Cpu::new(None).unwrap())
 }
 
-/// The network in 8 bits, its ranges from scenes that nothing is measured on.
-fn in_8_bits(network: &Network) -> Network {
+/// The network in int8, with ranges from scenes that are not evaluated.
+fn int8(network: &Network) -> Network {
     let [h, w] = network.input;
     let input = |seed| {
         let scene = Scene::new(seed).draw(w, h).unwrap();
@@ -70,24 +70,24 @@ fn in_8_bits(network: &Network) -> Network {
 }
 
 #[test]
-fn the_classifier_is_right() {
+fn classifier_matches_pytorchs_accuracy() {
     let quality = Quality::open("classify");
-    let share = |network: Network| {
+    let accuracy = |network: Network| {
         let mut session = session(&cpu(), Ok(network));
-        let right = quality.scenes().filter(|scene| {
+        let correct = quality.scenes().filter(|scene| {
             let best = &session.classify(&scene.picture, 1).unwrap()[0];
             best.label.as_deref() == Some(scene.subject.name())
         });
-        right.count() as f64 / quality.seeds.clone().count() as f64
+        correct.count() as f64 / quality.seeds.clone().count() as f64
     };
     let network = demo::classifier().unwrap();
-    let exact = share(network.clone());
-    quality.hold("top1", exact, 0.97);
-    hold_8_bits("top1", share(in_8_bits(&network)), exact, 0.005);
+    let exact = accuracy(network.clone());
+    quality.check("top1", exact, 0.97);
+    check_int8("top1", accuracy(int8(&network)), exact, 0.005);
 }
 
 #[test]
-fn the_segmenter_is_right() {
+fn segmenter_matches_pytorchs_iou() {
     let quality = Quality::open("segment");
     const CLASSES: usize = 1 + Shape::ALL.len();
     let mean_iou = |network: Network| {
@@ -109,12 +109,12 @@ fn the_segmenter_is_right() {
     };
     let network = demo::segmenter().unwrap();
     let exact = mean_iou(network.clone());
-    quality.hold("mean_iou", exact, 0.80);
-    hold_8_bits("mean_iou", mean_iou(in_8_bits(&network)), exact, 0.01);
+    quality.check("mean_iou", exact, 0.80);
+    check_int8("mean_iou", mean_iou(int8(&network)), exact, 0.01);
 }
 
 #[test]
-fn the_detector_is_right() {
+fn detector_matches_pytorchs_precision() {
     let quality = Quality::open("detect");
     let scenes: Vec<Drawing> = quality.scenes().collect();
     let map50 = |network: Network| {
@@ -126,53 +126,53 @@ fn the_detector_is_right() {
     };
     let network = demo::detector().unwrap();
     let exact = map50(network.clone());
-    quality.hold("map50", exact, 0.75);
-    hold_8_bits("map50", map50(in_8_bits(&network)), exact, 0.01);
+    quality.check("map50", exact, 0.75);
+    check_int8("map50", map50(int8(&network)), exact, 0.01);
 }
 
-/// Holds a figure of a network in 8 bits to that of the same in floating point.
+/// Checks that an int8 network's figure is at most `within` below that in f32.
 #[track_caller]
-fn hold_8_bits(key: &str, found: f64, exact: f64, within: f64) {
-    println!("{key} in 8 bits: {found:.4}, in f32 {exact:.4}");
-    assert!(found >= exact - within, "{key} in 8 bits: {found}, in f32 {exact}");
+fn check_int8(key: &str, found: f64, exact: f64, within: f64) {
+    println!("{key} in int8: {found:.4}, in f32: {exact:.4}");
+    assert!(found >= exact - within, "{key} in int8: {found}, in f32: {exact}");
 }
 
-/// The area under precision over recall, made to fall: a box is right if it overlaps by half one
-/// that no better box has.
+/// The average precision: the area under the precision-recall curve, made monotone. A box is correct if its
+/// IoU with a scene's box is at least 0.5, and no box with a higher score has taken that one.
 fn average_precision(shape: Shape, scenes: &[Drawing], found: &[Vec<Detection>]) -> f64 {
     let wanted = |picture: usize| -> Vec<Bounds> {
         let seen = scenes[picture].seen.iter().filter(|seen| seen.shape == shape);
         seen.map(|seen| seen.bounds).collect()
     };
-    let mut left: Vec<Vec<Bounds>> = (0..scenes.len()).map(wanted).collect();
-    let all: usize = left.iter().map(Vec::len).sum();
+    let mut unmatched: Vec<Vec<Bounds>> = (0..scenes.len()).map(wanted).collect();
+    let all: usize = unmatched.iter().map(Vec::len).sum();
     let pictures = found.iter().enumerate();
     let mut ranked: Vec<(usize, &Detection)> =
         pictures.flat_map(|(picture, found)| found.iter().map(move |found| (picture, found))).collect();
     ranked.retain(|(_, detection)| detection.index == shape.class());
     ranked.sort_by(|(_, a), (_, b)| b.score.total_cmp(&a.score));
-    let mut right = 0;
+    let mut correct = 0;
     let mut curve = Vec::new();
     for (i, (picture, detection)) in ranked.into_iter().enumerate() {
-        let free = &mut left[picture];
+        let free = &mut unmatched[picture];
         let overlaps = free.iter().map(|bounds| bounds.iou(&detection.bounds)).enumerate();
         let best = overlaps.max_by(|(_, a), (_, b)| a.total_cmp(b)).filter(|(_, iou)| *iou >= 0.5);
         if let Some((at, _)) = best {
             free.swap_remove(at);
-            right += 1;
-            curve.push(f64::from(right) / (i + 1) as f64);
+            correct += 1;
+            curve.push(f64::from(correct) / (i + 1) as f64);
         }
     }
     let mut most = 0.0f64;
-    let falling = curve.into_iter().rev().map(|precision| {
+    let monotone = curve.into_iter().rev().map(|precision| {
         most = most.max(precision);
         most
     });
-    falling.sum::<f64>() / all as f64
+    monotone.sum::<f64>() / all as f64
 }
 
 #[test]
-fn scenes_are_those_that_were_trained_on() {
+fn generated_scenes_match_those_of_training() {
     for name in ["classify", "segment", "detect"] {
         let quality = Quality::open(name);
         let (mut picture, mut mask) = (0, 0);
@@ -181,15 +181,15 @@ fn scenes_are_those_that_were_trained_on() {
             mask += scene.classes.labels().iter().map(|&v| u64::from(v)).sum::<u64>();
         }
         for (part, sum) in [("picture", picture), ("mask", mask)] {
-            let drawn = quality.json["sums_of_50"][part].as_f64().unwrap();
-            // Sines may differ from machine to machine in their last bit.
-            assert!((sum as f64 / drawn - 1.0).abs() < 1e-5, "{name}: {part} {sum}, once {drawn}");
+            let expected = quality.json["sums_of_50"][part].as_f64().unwrap();
+            // The last bit of a sine may depend on the machine.
+            assert!((sum as f64 / expected - 1.0).abs() < 1e-5, "{name}: {part} {sum}, expected {expected}");
         }
     }
 }
 
 #[test]
-fn scores_are_those_of_torchvision() {
+fn scores_match_torchvision() {
     let networks =
         [("classify", demo::classifier()), ("segment", demo::segmenter()), ("detect", demo::detector())];
     for (name, network) in networks {
@@ -202,42 +202,42 @@ fn scores_are_those_of_torchvision() {
             let mut session = Session::new(&device, &network, Options::default()).unwrap();
             let mut scores = session.run_all(&input).unwrap().remove(0);
             if matches!(network.task, Task::Detect(_)) {
-                // Its first answer is the logits of its boxes.
+                // The first output is the logits of the boxes.
                 scores = common::by_box(&scores, network.classes);
             }
             let scores = scores.data();
-            let places = (0..64).map(|i| scores[i * scores.len() / 64]).collect::<Vec<_>>();
-            let error = common::distance(&Tensor::new([64], places).unwrap(), &expected);
+            let sampled = (0..64).map(|i| scores[i * scores.len() / 64]).collect::<Vec<_>>();
+            let error = common::distance(&Tensor::new([64], sampled).unwrap(), &expected);
             assert!(error <= 3e-5, "{name} on {device}: {error:e}");
         }
     }
 }
 
 #[test]
-fn every_device_says_the_same() {
-    let look = |device: &Device| {
+fn all_devices_agree() {
+    let evaluate = |device: &Device| {
         let sessions = [demo::classifier(), demo::segmenter(), demo::detector()];
         let [mut classify, mut segment, mut detect] = sessions.map(|network| session(device, network));
         let [small, large] = [&classify, &segment].map(|session| session.input_shape().h);
-        let answers = (500..506).map(|seed| {
+        let results = (500..506).map(|seed| {
             let draw = |side| Scene::new(seed).draw(side, side).unwrap().picture;
             let (small, large) = (draw(small), draw(large));
-            let sure = |found: &Detection| found.score >= 0.5;
+            let confident = |found: &Detection| found.score >= 0.5;
             (
                 classify.classify(&small, 1).unwrap()[0].index,
                 segment.segment(&large).unwrap(),
-                detect.detect(&large).unwrap().into_iter().filter(sure).collect::<Vec<_>>(),
+                detect.detect(&large).unwrap().into_iter().filter(confident).collect::<Vec<_>>(),
             )
         });
-        answers.collect::<Vec<_>>()
+        results.collect::<Vec<_>>()
     };
-    let expected = look(&cpu());
+    let expected = evaluate(&cpu());
     for gpu in common::gpus() {
-        for (ours, theirs) in look(&Device::from(&gpu)).iter().zip(&expected) {
+        for (ours, theirs) in evaluate(&Device::from(&gpu)).iter().zip(&expected) {
             assert_eq!(ours.0, theirs.0, "{}", gpu.adapter());
             let pixels = ours.1.labels().iter().zip(theirs.1.labels());
-            let other = pixels.filter(|(a, b)| a != b).count();
-            assert!(other * 1000 <= theirs.1.labels().len(), "{}: {other} pixels", gpu.adapter());
+            let different = pixels.filter(|(a, b)| a != b).count();
+            assert!(different * 1000 <= theirs.1.labels().len(), "{}: {different} pixels", gpu.adapter());
             assert_eq!(ours.2.len(), theirs.2.len(), "{}", gpu.adapter());
             for (a, b) in ours.2.iter().zip(&theirs.2) {
                 assert!(a.index == b.index && a.bounds.iou(&b.bounds) > 0.999, "{a:?}, {b:?}");
@@ -247,7 +247,7 @@ fn every_device_says_the_same() {
 }
 
 #[test]
-fn they_are_small() {
+fn weights_are_small() {
     let size = |name: &str| fs::metadata(format!("assets/demo/{name}/model.safetensors")).unwrap().len();
     let all: u64 = ["classify", "segment", "detect"].into_iter().map(size).sum();
     assert!(all <= 6_000_000, "{all} bytes");

@@ -1,4 +1,4 @@
-//! Recorded into a program's encoder: what stays on the device, and what comes back some frames later.
+//! Inference recorded into a program's encoder: results on the device, and readback some frames later.
 
 mod common;
 
@@ -9,7 +9,9 @@ use std::{
 
 use common::{
     fixture::Fixture,
-    textures::{answer, copied, how, mirror, picture, readable, texels, texture},
+    textures::{
+        identity_network, picture, preprocessing, read_buffer, read_texels, readable, run_texture, texture,
+    },
 };
 use goldcrest::{
     Error, Options, Session, Shape,
@@ -23,7 +25,7 @@ use goldcrest::{
 };
 
 #[test]
-fn sessions_share_an_encoder_and_answer_as_from_pictures() {
+fn sessions_share_an_encoder_and_match_results_from_pictures() {
     let scenes = [1_000_000_034, 1_000_000_011].map(|seed| Scene::new(seed).draw(240, 200).unwrap().picture);
     let size = [200, 240];
     for gpu in common::gpus() {
@@ -46,33 +48,38 @@ fn sessions_share_an_encoder_and_answer_as_from_pictures() {
         gpu.queue().submit([encoder.finish()]);
         gpu.device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
         let [classes, labels, boxes] = rings.each_mut().map(|ring| {
-            let answer = ring.poll().unwrap().expect("the device is done");
-            assert_eq!((answer.frame, ring.dropped()), (1, 1), "the newest wins");
+            let readback = ring.poll().unwrap().expect("the device is done");
+            assert_eq!((readback.frame, ring.dropped()), (1, 1), "the newest readback is kept");
             assert!(ring.poll().unwrap().is_none());
-            answer.parts
+            readback.outputs
         });
         let picture = &scenes[1];
         let [ours, theirs] =
             [classify.classes_of(&classes, 1).unwrap(), classify.classify(picture, 1).unwrap()];
         assert_eq!(ours[0].index, theirs[0].index);
-        let [ours, theirs] = [segment.segmentation_of(&labels).unwrap(), segment.segment(picture).unwrap()];
-        let other = ours.labels().iter().zip(theirs.labels()).filter(|(a, b)| a != b).count();
-        assert!(other * 1000 <= ours.labels().len(), "{other} pixels on {}", gpu.adapter());
-        let sure = |found: Vec<goldcrest::tasks::Detection>| {
+        let [ours, theirs] =
+            [segment.segmentation_of(&labels, size).unwrap(), segment.segment(picture).unwrap()];
+        let different = ours.labels().iter().zip(theirs.labels()).filter(|(a, b)| a != b).count();
+        assert!(different * 1000 <= ours.labels().len(), "{different} pixels on {}", gpu.adapter());
+        let confident = |found: Vec<goldcrest::tasks::Detection>| {
             found.into_iter().filter(|found| found.score > 0.5).collect::<Vec<_>>()
         };
-        let [ours, theirs] =
-            [sure(detect.detections_of(&boxes).unwrap()), sure(detect.detect(picture).unwrap())];
+        let [ours, theirs] = [
+            confident(detect.detections_of(&boxes, size).unwrap()),
+            confident(detect.detect(picture).unwrap()),
+        ];
         assert!(!ours.is_empty() && ours.len() == theirs.len(), "{ours:?}, {theirs:?}");
         for (a, b) in ours.iter().zip(&theirs) {
             assert!(a.index == b.index && a.bounds.iou(&b.bounds) > 0.98, "{a:?}, {b:?}");
         }
-        assert!(classify.segmentation_of(&labels).is_err() && segment.detections_of(&labels).is_err());
+        assert!(
+            classify.segmentation_of(&labels, size).is_err() && segment.detections_of(&labels, size).is_err()
+        );
     }
 }
 
 #[test]
-fn labels_are_on_textures_at_their_sizes() {
+fn labels_are_painted_at_the_size_of_each_texture() {
     let scene = Scene::new(1_000_000_034).draw(96, 80).unwrap().picture;
     let colours = palette().map(|[r, g, b]| [r, g, b, 128]);
     for gpu in common::gpus() {
@@ -98,16 +105,16 @@ fn labels_are_on_textures_at_their_sizes() {
         session.read_back(&mut encoder, &mut ring, 0).unwrap();
         gpu.queue().submit([encoder.finish()]);
         gpu.device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
-        let answers = ring.poll().unwrap().unwrap().parts;
-        let labels = session.segmentation_of(&answers).unwrap();
+        let outputs = ring.poll().unwrap().unwrap().outputs;
+        let labels = session.segmentation_of(&outputs, [80, 96]).unwrap();
         let expected = mask::reference(labels.labels(), Shape::new(1, 1, 80, 96), [height, width]);
-        let painted = texels(&gpu, &target, 4);
+        let painted = read_texels(&gpu, &target, 4);
         for (i, (texel, class)) in painted.chunks_exact(4).zip(expected).enumerate() {
             assert_eq!(texel, colours[usize::from(class)], "texel {i} on {}", gpu.adapter());
         }
         let expected = mask::reference(labels.labels(), Shape::new(1, 1, 80, 96), [high, wide]);
         for mask in &masks {
-            assert!(texels(&gpu, mask, 1) == expected, "{:?} on {}", mask.format(), gpu.adapter());
+            assert!(read_texels(&gpu, mask, 1) == expected, "{:?} on {}", mask.format(), gpu.adapter());
         }
         let error = session.mask(&target).err().unwrap();
         assert!(error.to_string().contains("R8Unorm or R8Uint"), "{error}");
@@ -123,54 +130,55 @@ fn labels_are_on_textures_at_their_sizes() {
 }
 
 #[test]
-fn a_ring_drops_what_it_has_no_place_for() {
-    let how = how(Resize::Exact([8, 8]), None, Filter::Bilinear);
+fn full_ring_drops_readbacks() {
+    let how = preprocessing(Resize::Exact([8, 8]), None, Filter::Bilinear);
     let picture = picture(8, 8);
     for gpu in common::gpus() {
-        let session = Session::for_pictures(&gpu, &mirror(how, [8, 8]), [8, 8], Options::default()).unwrap();
+        let session =
+            Session::for_pictures(&gpu, &identity_network(how, [8, 8]), [8, 8], Options::default()).unwrap();
         let source = session.source(&readable(&gpu, &picture), Framing::default()).unwrap();
         let mut ring = session.ring(2).unwrap();
         let record = |ring: &mut _, frame| {
             let mut encoder = gpu.device().create_command_encoder(&Default::default());
             session.encode(&mut encoder, &source).unwrap();
-            let taken = session.read_back(&mut encoder, ring, frame).unwrap();
-            (encoder, taken)
+            let accepted = session.read_back(&mut encoder, ring, frame).unwrap();
+            (encoder, accepted)
         };
         let frames: Vec<_> = (0..5).map(|frame| record(&mut ring, frame)).collect();
         assert_eq!(
-            frames.iter().map(|(_, taken)| *taken).collect::<Vec<_>>(),
+            frames.iter().map(|(_, accepted)| *accepted).collect::<Vec<_>>(),
             [true, true, false, false, false]
         );
         assert!(ring.poll().unwrap().is_none(), "nothing was submitted");
         gpu.queue().submit(frames.into_iter().map(|(encoder, _)| encoder.finish()));
         gpu.device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
-        assert_eq!(ring.poll().unwrap().map(|answer| answer.frame), Some(1));
+        assert_eq!(ring.poll().unwrap().map(|readback| readback.frame), Some(1));
         assert_eq!(ring.dropped(), 4);
 
-        // Encoders that are thrown away leave their places.
+        // Encoders that are dropped free their slots in the ring.
         for frame in 5..9 {
             assert!(record(&mut ring, frame).1);
         }
-        let (encoder, taken) = record(&mut ring, 9);
-        assert!(taken);
+        let (encoder, accepted) = record(&mut ring, 9);
+        assert!(accepted);
         gpu.queue().submit([encoder.finish()]);
         gpu.device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
-        assert_eq!(ring.poll().unwrap().map(|answer| answer.frame), Some(9));
+        assert_eq!(ring.poll().unwrap().map(|readback| readback.frame), Some(9));
         assert_eq!(ring.dropped(), 8);
     }
 }
 
 #[test]
-fn an_inference_in_parts_is_the_same() {
+fn inference_in_parts_matches_the_whole() {
     fn is_send<T: Send>(_: &T) {}
     let scene = Scene::new(5).draw(96, 96).unwrap().picture;
     let network = demo::segmenter().unwrap();
     for gpu in common::gpus() {
         let mut session = Session::for_pictures(&gpu, &network, [96, 96], Options::default()).unwrap();
-        // So that another thread may build it while frames go on.
+        // So that another thread can build it while frames are rendered.
         is_send(&session);
         let texture = readable(&gpu, &scene);
-        let expected = answer(&gpu, &session, &texture, Framing::default());
+        let expected = run_texture(&gpu, &session, &texture, Framing::default());
         let source = session.source(&texture, Framing::default()).unwrap();
         for (budget, most) in
             [(Duration::ZERO, usize::MAX), (Duration::from_micros(300), 1000), (Duration::MAX, 1)]
@@ -187,15 +195,15 @@ fn an_inference_in_parts_is_the_same() {
                 gpu.queue().submit([encoder.finish()]);
             }
             gpu.device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
-            let answers = ring.poll().unwrap().unwrap().parts;
-            assert_eq!(answers[0].data(), expected[0].data(), "{budget:?} on {}", gpu.adapter());
+            let outputs = ring.poll().unwrap().unwrap().outputs;
+            assert_eq!(outputs[0].data(), expected[0].data(), "{budget:?} on {}", gpu.adapter());
             let mut encoder = gpu.device().create_command_encoder(&Default::default());
             assert!(session.encode_part(&mut encoder, &source, &parts, parts.count()).is_err());
         }
-        // Where nothing may block, something else polls the device.
+        // The async variant does not block, and so another thread polls the device.
         let steps = session.steps().len();
         let done = AtomicBool::new(false);
-        let counts = std::thread::scope(|scope| {
+        let part_counts = std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !done.load(Relaxed) {
                     gpu.device().poll(wgpu::PollType::Poll).unwrap();
@@ -207,13 +215,13 @@ fn an_inference_in_parts_is_the_same() {
             done.store(true, Relaxed);
             counts.map(|parts| parts.unwrap().count())
         });
-        assert_eq!(counts, [steps, 1], "on {}", gpu.adapter());
+        assert_eq!(part_counts, [steps, 1], "on {}", gpu.adapter());
     }
 }
 
-/// How many boxes of each picture are surer than `least`, on the device as in what comes back. One
-/// session and its boxes serve all: nothing of an earlier picture may be left.
-fn boxes_of(gpu: &Gpu, network: &Network, pictures: &[Picture], least: f32) -> Vec<usize> {
+/// Compares the boxes on the device with the readback, and returns the number of boxes of each picture with a
+/// score above `least`. All pictures share one session, so that leftovers of an earlier picture would show.
+fn count_boxes(gpu: &Gpu, network: &Network, pictures: &[Picture], least: f32) -> Vec<usize> {
     let [width, height] = [pictures[0].width(), pictures[0].height()];
     let session = Session::for_pictures(gpu, network, [height, width], Options::default()).unwrap();
     let boxes = session.boxes(least, 4).unwrap();
@@ -227,50 +235,50 @@ fn boxes_of(gpu: &Gpu, network: &Network, pictures: &[Picture], least: f32) -> V
         gpu.queue().submit([encoder.finish()]);
         gpu.device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
 
-        let answer = ring.poll().unwrap().unwrap();
-        let mut expected = session.detections_of(&answer.parts).unwrap();
+        let readback = ring.poll().unwrap().unwrap();
+        let mut expected = session.detections_of(&readback.outputs, readback.picture).unwrap();
         expected.retain(|found| found.score > least);
-        let found: Vec<Found> = bytemuck::pod_collect_to_vec(&copied(gpu, boxes.instances()));
-        let draw: Vec<u32> = bytemuck::pod_collect_to_vec(&copied(gpu, boxes.draw()));
+        let found: Vec<Found> = bytemuck::pod_collect_to_vec(&read_buffer(gpu, boxes.instances()));
+        let draw: Vec<u32> = bytemuck::pod_collect_to_vec(&read_buffer(gpu, boxes.draw()));
         assert_eq!(draw, [4, expected.len() as u32, 0, 0], "{}", gpu.adapter());
         for (ours, theirs) in found.iter().zip(&expected) {
             assert_eq!((ours.class as usize, ours.score), (theirs.index, theirs.score));
             let [left, top, right, bottom] = ours.bounds;
             let bounds = Bounds { left, top, right, bottom }.scaled(width as f32, height as f32);
-            let apart = [
+            let errors = [
                 bounds.left - theirs.bounds.left,
                 bounds.top - theirs.bounds.top,
                 bounds.right - theirs.bounds.right,
                 bounds.bottom - theirs.bounds.bottom,
             ];
-            assert!(apart.iter().all(|side| side.abs() < 1e-3), "{ours:?}, {theirs:?}");
+            assert!(errors.iter().all(|error| error.abs() < 1e-3), "{ours:?}, {theirs:?}");
         }
-        assert!(found[expected.len()..].iter().all(|left| *left == Found::default()));
+        assert!(found[expected.len()..].iter().all(|unused| *unused == Found::default()));
         expected.len()
     };
     (0..).zip(pictures).map(count).collect()
 }
 
 #[test]
-fn boxes_on_the_device_are_those_that_come_back() {
+fn boxes_on_the_device_match_the_readback() {
     let seeds = [1_000_000_034, 1_000_000_011, 1_000_000_007];
     let scenes = seeds.map(|seed| Scene::new(seed).draw(240, 200).unwrap().picture);
     let network = demo::detector().unwrap();
-    // Ninety classes, each with as many candidates as there may be.
+    // Ninety classes, each with the largest number of candidates.
     let fixture = Fixture::network("torchvision-ssdlite320_mobilenet_v3_large");
     let many = fixture.open_network();
     let pictures: Vec<_> = (0..fixture.recipe.cases.len()).map(|case| fixture.picture(case)).collect();
     for gpu in common::gpus() {
-        let counts = boxes_of(&gpu, &network, &scenes, 0.3);
+        let counts = count_boxes(&gpu, &network, &scenes, 0.3);
         assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
-        let crowds = boxes_of(&gpu, &many, &pictures, 0.0);
-        println!("{counts:?} and {crowds:?} boxes on {}", gpu.adapter());
-        assert!(crowds.iter().any(|count| *count > 0), "{crowds:?}");
+        let many_counts = count_boxes(&gpu, &many, &pictures, 0.0);
+        println!("{counts:?} and {many_counts:?} boxes on {}", gpu.adapter());
+        assert!(many_counts.iter().any(|count| *count > 0), "{many_counts:?}");
     }
 }
 
 #[test]
-fn only_what_detects_has_boxes() {
+fn only_detectors_have_boxes() {
     for gpu in common::gpus() {
         let session = |network: goldcrest::Result<Network>| {
             Session::for_pictures(&gpu, &network.unwrap(), [96, 96], Options::default()).unwrap()
@@ -284,7 +292,7 @@ fn only_what_detects_has_boxes() {
 }
 
 #[test]
-fn a_grey_scene_in_a_texture_of_luminance_is_classified_as_the_grey_picture() {
+fn luminance_texture_is_classified_like_the_grey_picture() {
     let scene = Scene::new(1_000_000_034).draw(384, 384).unwrap().picture;
     let grey = |rgb: &[u8]| {
         let [r, g, b] = [0, 1, 2].map(|i| u32::from(rgb[i]));
@@ -298,8 +306,8 @@ fn a_grey_scene_in_a_texture_of_luminance_is_classified_as_the_grey_picture() {
         let expected = session.classify(&grey, 1).unwrap().remove(0);
         for format in [TextureFormat::R8Unorm, TextureFormat::Rg8Unorm] {
             let texture = texture(&gpu, &grey, format, TextureUsages::TEXTURE_BINDING);
-            let answers = answer(&gpu, &session, &texture, Framing::default());
-            let class = session.classes_of(&answers, 1).unwrap().remove(0);
+            let outputs = run_texture(&gpu, &session, &texture, Framing::default());
+            let class = session.classes_of(&outputs, 1).unwrap().remove(0);
             let percent = 100.0 * class.probability.unwrap();
             println!("{format:?} on {}: {:?} {percent:.2} %", gpu.adapter(), class.label);
             assert_eq!((class.index, class.label.as_deref()), (expected.index, Some("star")));
@@ -307,27 +315,27 @@ fn a_grey_scene_in_a_texture_of_luminance_is_classified_as_the_grey_picture() {
                 (percent - 100.0 * expected.probability.unwrap()).abs() < 0.01,
                 "{percent}, {expected:?}"
             );
-            // 86.64 with Pillow's luminance: another rounding of a few pixels moves the second digit.
+            // 86.64 with Pillow's luminance: a few pixels rounded differently change the second decimal.
             assert!((percent - 86.62).abs() < 0.05, "{percent}");
         }
     }
 }
 
 #[test]
-fn a_session_is_built_between_frames() {
+fn session_is_built_between_frames() {
     let scene = Scene::new(1_000_000_034).draw(96, 96).unwrap();
     let network = demo::classifier().unwrap();
     for gpu in common::gpus() {
         let building = || Session::building(&gpu, &network, [96, 96], Options::default()).unwrap();
         let mut pieces = building();
-        let (mut frames, mut told) = (0, Vec::new());
+        let (mut frames, mut reported) = (0, Vec::new());
         let session = loop {
-            // A program's own scope, opened and closed while the session is half built.
+            // A program's error scope, opened and closed while the session is half built.
             let scope = gpu.device().push_error_scope(wgpu::ErrorFilter::Validation);
             let session = pieces.advance(Duration::ZERO).unwrap();
             assert!(pollster::block_on(scope.pop()).is_none());
             frames += 1;
-            told.push(pieces.progress());
+            reported.push(pieces.progress());
             if let Some(session) = session {
                 break session;
             }
@@ -335,37 +343,37 @@ fn a_session_is_built_between_frames() {
         assert!(matches!(pieces.advance(Duration::ZERO), Err(Error::Input(_))));
         let pipelines = session.startup().pipelines;
         assert!(pipelines > 3 && frames > pipelines, "{frames} frames, {pipelines} pipelines");
-        assert!(told.is_sorted() && told.last() == Some(&[pipelines, pipelines]), "{told:?}");
-        let answers = answer(&gpu, &session, &readable(&gpu, &scene.picture), Framing::default());
-        let class = &session.classes_of(&answers, 1).unwrap()[0];
+        assert!(reported.is_sorted() && reported.last() == Some(&[pipelines, pipelines]), "{reported:?}");
+        let outputs = run_texture(&gpu, &session, &readable(&gpu, &scene.picture), Framing::default());
+        let class = &session.classes_of(&outputs, 1).unwrap()[0];
         assert_eq!(class.label.as_deref(), Some(scene.subject.name()));
 
-        // With time enough, in one go once it is planned; and on the CPU.
+        // With an unlimited budget, one step builds everything after planning; also on the CPU.
         let cpu = goldcrest::cpu::Cpu::new(Some(1)).unwrap();
         let on_cpu = Session::building(&cpu, &network, [96, 96], Options::default()).unwrap();
-        // A device that knows no pipeline any more.
+        // A device without compiled pipelines.
         let fresh = gpu.clone().cache_in(None);
-        let anew = Session::building(&fresh, &network, [96, 96], Options::default()).unwrap();
-        for mut whole in [anew, on_cpu] {
-            let mut told = Vec::new();
-            while whole.advance(Duration::MAX).unwrap().is_none() {
-                told.push(whole.progress());
+        let on_gpu = Session::building(&fresh, &network, [96, 96], Options::default()).unwrap();
+        for mut building in [on_gpu, on_cpu] {
+            let mut reported = Vec::new();
+            while building.advance(Duration::MAX).unwrap().is_none() {
+                reported.push(building.progress());
                 std::thread::sleep(Duration::from_millis(1));
             }
-            assert!(told.iter().all(|progress| *progress == [0, 0]), "{told:?}");
+            assert!(reported.iter().all(|progress| *progress == [0, 0]), "{reported:?}");
         }
     }
 }
 
 #[test]
-fn an_answer_says_how_long_the_device_took() {
+fn readback_contains_the_device_time() {
     let network = demo::classifier().unwrap();
     let scene = Scene::new(3).draw(224, 224).unwrap().picture;
     for gpu in common::gpus() {
         let session = Session::for_pictures(&gpu, &network, [224, 224], Options::default()).unwrap();
         let source = session.source(&readable(&gpu, &scene), Framing::default()).unwrap();
         let mut ring = session.ring(1).unwrap();
-        let ask = |ring: &mut Ring, encode: bool| {
+        let record = |ring: &mut Ring, encode: bool| {
             let mut encoder = gpu.device().create_command_encoder(&Default::default());
             if encode {
                 session.encode(&mut encoder, &source).unwrap();
@@ -376,24 +384,89 @@ fn an_answer_says_how_long_the_device_took() {
             gpu.device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
             (ring.poll().unwrap(), begun.elapsed())
         };
-        // Timestamps that nothing has written may be waited for in vain: there are some from the start.
-        assert!(ask(&mut ring, false).0.is_some());
+        // Drivers may wait indefinitely for timestamps that were never written, so there are some from the
+        // start.
+        assert!(record(&mut ring, false).0.is_some());
         let mut ring = session.ring(1).unwrap();
-        let (answer, waited) = ask(&mut ring, true);
-        let took = answer.unwrap().took;
-        assert_eq!(took.is_some(), gpu.device().features().contains(wgpu::Features::TIMESTAMP_QUERY));
-        assert!(took.is_none_or(|took| !took.is_zero() && took <= waited), "{took:?} of {waited:?}");
+        let (readback, waited) = record(&mut ring, true);
+        let device_time = readback.unwrap().device_time;
+        assert_eq!(device_time.is_some(), gpu.device().features().contains(wgpu::Features::TIMESTAMP_QUERY));
+        assert!(
+            device_time.is_none_or(|device_time| !device_time.is_zero() && device_time <= waited),
+            "{device_time:?} of {waited:?}"
+        );
     }
 }
 
 #[test]
-fn an_answer_of_an_odd_number_of_words_comes_back() {
-    // 35 rows of 9 words: what lies behind them does not begin where a mapping may.
+fn output_with_an_odd_number_of_words_is_read_back() {
+    // 35 rows of 9 words: the data after them is not aligned for a mapping.
     let scene = Scene::new(3).draw(35, 35).unwrap().picture;
     let network = demo::segmenter().unwrap();
     for gpu in common::gpus() {
         let session = Session::for_pictures(&gpu, &network, [35, 35], Options::default()).unwrap();
-        let answers = answer(&gpu, &session, &readable(&gpu, &scene), Framing::default());
-        assert_eq!(session.segmentation_of(&answers).unwrap().labels().len(), 35 * 35);
+        let outputs = run_texture(&gpu, &session, &readable(&gpu, &scene), Framing::default());
+        assert_eq!(session.segmentation_of(&outputs, [35; 2]).unwrap().labels().len(), 35 * 35);
+    }
+}
+
+#[test]
+fn results_are_in_pixels_of_the_source() {
+    // The session is built for one size; the texture has another.
+    let (size, [rows, columns]) = ([120, 160], [90, 120]);
+    let scene = Scene::new(1_000_000_034).draw(columns, rows).unwrap().picture;
+    for gpu in common::gpus() {
+        let session = |network: goldcrest::Result<Network>| {
+            Session::for_pictures(&gpu, &network.unwrap(), size, Options::default()).unwrap()
+        };
+        let (segment, detect) = (session(demo::segmenter()), session(demo::detector()));
+        let read = |session: &Session| {
+            let mut ring = session.ring(1).unwrap();
+            let source = session.source(&readable(&gpu, &scene), Framing::default()).unwrap();
+            let mut encoder = gpu.device().create_command_encoder(&Default::default());
+            assert!(session.read_back(&mut encoder, &mut ring, 0).is_err(), "nothing was recorded");
+            session.encode(&mut encoder, &source).unwrap();
+            assert!(session.read_back(&mut encoder, &mut ring, 0).unwrap());
+            gpu.queue().submit([encoder.finish()]);
+            gpu.device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
+            ring.poll().unwrap().unwrap()
+        };
+        let (labels, boxes) = (read(&segment), read(&detect));
+        assert_eq!((labels.picture, boxes.picture), ([rows, columns], [rows, columns]));
+        let whole = segment.segmentation_of(&labels.outputs, size).unwrap();
+        let labels = segment.segmentation_of(&labels.outputs, labels.picture).unwrap();
+        assert_eq!((labels.width(), labels.height()), (columns, rows));
+        assert_eq!(labels.at(columns / 2, rows / 2), whole.at(size[1] / 2, size[0] / 2));
+        let ours = detect.detections_of(&boxes.outputs, boxes.picture).unwrap();
+        let theirs = detect.detections_of(&boxes.outputs, size).unwrap();
+        for (a, b) in ours.iter().zip(&theirs).take(3) {
+            assert!((a.bounds.right / b.bounds.right - 0.75).abs() < 1e-4, "{a:?}, {b:?}");
+        }
+        assert!(segment.ring(0).err().unwrap().to_string().contains("at least one"));
+    }
+}
+
+#[test]
+fn a_texture_of_another_device_is_named() {
+    let picture = picture(48, 48);
+    let colours = palette().map(|[r, g, b]| [r, g, b, 128]);
+    let network = demo::segmenter().unwrap();
+    // Both devices belong to one instance of wgpu.
+    for adapter in pollster::block_on(goldcrest::gpu::adapters()) {
+        let open = || pollster::block_on(Gpu::from_adapter(&adapter)).unwrap().cache_in(None);
+        let [gpu, other] = [open(), open()];
+        let session = Session::for_pictures(&gpu, &network, [48, 48], Options::default()).unwrap();
+        let usage = TextureUsages::STORAGE_BINDING;
+        let errors = [
+            session.source(&readable(&other, &picture), Framing::default()).err(),
+            session.painting(&texture(&other, &picture, TextureFormat::Rgba8Unorm, usage), &colours).err(),
+            session.mask(&texture(&other, &picture, TextureFormat::R8Uint, TextureUsages::COPY_SRC)).err(),
+        ];
+        for error in errors {
+            let error = error.expect("the texture is not the session's");
+            assert!(matches!(&error, Error::Input(text) if text.contains("another device")), "{error}");
+        }
+        // The session is not affected.
+        session.source(&readable(&gpu, &picture), Framing::default()).unwrap();
     }
 }

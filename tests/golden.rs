@@ -1,4 +1,4 @@
-//! Networks against the libraries that their checkpoints come from.
+//! Networks compared with the libraries that their checkpoints come from.
 
 mod common;
 
@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use common::{
     by_box, distance,
-    fixture::{Fixture, sample, scattered},
+    fixture::{Fixture, subsample, tap_sample},
 };
 use goldcrest::{
     Device, Error, Options, Session, Shape, Tensor,
@@ -17,22 +17,22 @@ use goldcrest::{
     session::Precision,
     tasks::preprocess,
     tensor::Element,
-    zoo::{Answer, Family, Network, Task},
+    zoo::{Family, Network, Outputs, Task},
 };
 
 /// ||out - reference|| / ||reference|| in f32, the reference computed in f64.
 const TOLERANCE: f64 = 3e-5;
 
-/// The same with maps and weights stored as f16. Their rounding, at most 2^-11 of a value, is
-/// carried through some fifty layers.
+/// The same with maps and weights stored as f16. Their rounding, at most 2^-11 of a value, propagates through
+/// some fifty layers.
 const F16_TOLERANCE: f64 = 1e-2;
 
-/// A detector's boxes, and the pixels of transformers' segmenter, each have the whole error of their place in
-/// the map, where a classifier's mean takes most of it away. `tune` sees that it is more than
-/// [`session::F16_BOUND`], so that f16 is for those who ask for it.
-const F16_TOLERANCE_OF_PLACES: f64 = 2e-2;
+/// The same for a detector's boxes, and the pixels of transformers' segmenter: a classifier's mean over all
+/// pixels averages most of the error away. `tune` measures more than [`session::MAX_F16_ERROR`], and so f16
+/// has to be requested.
+const F16_TOLERANCE_PER_PIXEL: f64 = 2e-2;
 
-/// A tap has 64 values at most, of which few may be far from zero.
+/// Looser, because a tap has at most 64 values, and only few of them may be far from zero.
 const TAP_TOLERANCE: f64 = 1e-4;
 
 fn session(device: impl Into<Device>, network: &Network, input: &Tensor, fuse: Fuse, taps: bool) -> Session {
@@ -41,7 +41,7 @@ fn session(device: impl Into<Device>, network: &Network, input: &Tensor, fuse: F
     Session::new(device, network, options).unwrap()
 }
 
-/// The five best, except that neighbours nearer than the bound may change places.
+/// Compares the five best classes. Those whose scores differ by less than the bound may be in any order.
 fn same_top_five(logits: &[f32], reference: &[f32]) -> bool {
     let order = |values: &[f32]| {
         let mut order: Vec<usize> = (0..values.len()).collect();
@@ -56,7 +56,7 @@ fn same_top_five(logits: &[f32], reference: &[f32]) -> bool {
     })
 }
 
-/// A case's input. A detector scales its pictures itself.
+/// A case's input. Detectors resize every picture to their input size.
 fn input(fixture: &Fixture, network: &Network, case: usize) -> Tensor {
     match network.task {
         Task::Detect(_) => preprocess(&fixture.picture(case), &network.preprocessing).unwrap(),
@@ -64,51 +64,56 @@ fn input(fixture: &Fixture, network: &Network, case: usize) -> Tensor {
     }
 }
 
-/// What the library answers, and of our answer the same values.
-fn both(fixture: &Fixture, network: &Network, case: usize, answers: &[Tensor]) -> Vec<(Tensor, Tensor)> {
-    let stored = |name: &str| fixture.answer(name, case);
+/// Pairs of our output and the library's, sampled at the same positions.
+fn output_pairs(
+    fixture: &Fixture,
+    network: &Network,
+    case: usize,
+    outputs: &[Tensor],
+) -> Vec<(Tensor, Tensor)> {
+    let stored = |name: &str| fixture.expected(name, case);
     match network.task {
-        Task::Classify | Task::Embed => vec![(answers[0].clone(), stored("out"))],
-        Task::Segment { .. } => vec![(scattered(&answers[0], 4096), stored("out"))],
+        Task::Classify | Task::Embed => vec![(outputs[0].clone(), stored("out"))],
+        Task::Segment { .. } => vec![(subsample(&outputs[0], 4096), stored("out"))],
         Task::Detect(_) => [("cls_logits", network.classes), ("bbox_regression", 4)]
             .into_iter()
-            .zip(answers)
-            .map(|((name, each), answer)| (scattered(&by_box(answer, each), 4096), stored(name)))
+            .zip(outputs)
+            .map(|((name, each), output)| (subsample(&by_box(output, each), 4096), stored(name)))
             .collect(),
     }
 }
 
-/// The worst of the answer's distances.
-fn off(fixture: &Fixture, network: &Network, case: usize, answers: &[Tensor]) -> f64 {
-    let pairs = both(fixture, network, case, answers);
+/// The largest relative error of the outputs.
+fn largest_error(fixture: &Fixture, network: &Network, case: usize, outputs: &[Tensor]) -> f64 {
+    let pairs = output_pairs(fixture, network, case, outputs);
     pairs.iter().map(|(ours, theirs)| distance(ours, theirs)).fold(0.0, f64::max)
 }
 
 fn check(device: &Device, fixture: &Fixture, network: &Network) {
     for case in 0..fixture.recipe.cases.len() {
         let input = input(fixture, network, case);
-        let judge = |answers: &[Tensor], fuse: Fuse| {
-            let what = format!("{} case {case}, {fuse:?}, on {}", fixture.name, device);
-            let error = off(fixture, network, case, answers);
-            println!("{what}: {error:.1e}");
-            assert!(error <= TOLERANCE, "{what}: {error:e}");
+        let compare = |outputs: &[Tensor], fuse: Fuse| {
+            let context = format!("{} case {case}, {fuse:?}, on {}", fixture.name, device);
+            let error = largest_error(fixture, network, case, outputs);
+            println!("{context}: {error:.1e}");
+            assert!(error <= TOLERANCE, "{context}: {error:e}");
             if network.task == Task::Classify {
-                assert!(same_top_five(answers[0].data(), fixture.answer("out", case).data()), "{what}");
+                assert!(same_top_five(outputs[0].data(), fixture.expected("out", case).data()), "{context}");
             }
         };
         if let Some(taps) = fixture.recipe.taps.as_ref().filter(|taps| taps.case == case) {
-            // First, so that a failure names its layer.
+            // Taps first, so that a failure names its layer.
             let mut session = session(device, network, &input, Fuse::None, true);
-            let answers = session.run_all(&input).unwrap();
+            let outputs = session.run_all(&input).unwrap();
             let shapes = taps.modules.iter().map(|m| (m.name.as_str(), &m.shape[..])).collect();
             check_taps(fixture, &shapes, &session.taps().unwrap());
-            judge(&answers, Fuse::None);
+            compare(&outputs, Fuse::None);
         }
-        // Every schedule on the smallest picture, whose sides are odd; the planner's choice on all.
+        // Every schedule on the smallest picture, which has an odd size; the planner's choice on all.
         let all = [Fuse::Auto, Fuse::Pair, Fuse::Block];
-        let every = case + 1 == fixture.recipe.cases.len() && matches!(device, Device::Gpu(_));
-        for fuse in if every { &all[..] } else { &all[..1] } {
-            judge(&session(device, network, &input, *fuse, false).run_all(&input).unwrap(), *fuse);
+        let all_schedules = case + 1 == fixture.recipe.cases.len() && matches!(device, Device::Gpu(_));
+        for fuse in if all_schedules { &all[..] } else { &all[..1] } {
+            compare(&session(device, network, &input, *fuse, false).run_all(&input).unwrap(), *fuse);
         }
     }
 }
@@ -116,12 +121,12 @@ fn check(device: &Device, fixture: &Fixture, network: &Network) {
 fn check_taps(fixture: &Fixture, shapes: &HashMap<&str, &[usize]>, taps: &[(String, Tensor)]) {
     let mut checked = 0;
     for (name, output) in taps {
-        // Where a library calls a function, no module has the output.
+        // If the library calls a function, no module has the output.
         let Some(shape) = shapes.get(name.as_str()) else { continue };
-        // timm's V1 and V2 flatten inside their pool; a pooled map of ours keeps its row and column.
-        let same = if name == "global_pool" { &output.dims()[..shape.len()] } else { output.dims() };
-        assert_eq!(same, *shape, "{}: {name}", fixture.name);
-        let error = distance(&sample(output), &fixture.tap(name));
+        // timm's V1 and V2 flatten inside their pool; our pooled maps stay 1 x 1.
+        let dims = if name == "global_pool" { &output.dims()[..shape.len()] } else { output.dims() };
+        assert_eq!(dims, *shape, "{}: {name}", fixture.name);
+        let error = distance(&tap_sample(output), &fixture.tap(name));
         assert!(error <= TAP_TOLERANCE, "{}: layer {name} is off by {error:e}", fixture.name);
         checked += 1;
     }
@@ -129,7 +134,7 @@ fn check_taps(fixture: &Fixture, shapes: &HashMap<&str, &[usize]>, taps: &[(Stri
 }
 
 #[test]
-fn networks_are_their_libraries() {
+fn networks_match_their_libraries() {
     let fixtures = Fixture::networks();
     assert!(fixtures.len() >= 24);
     let devices = common::devices();
@@ -141,11 +146,11 @@ fn networks_are_their_libraries() {
     }
 }
 
-/// What the libraries call the vector before the classifier; of several the first is it.
+/// The libraries' names of the vector that the classifier reads, in order of preference.
 const EMBEDDINGS: [&str; 5] = ["flatten", "dropout", "global_pool", "avgpool", "classifier.0"];
 
 #[test]
-fn embeddings_are_their_libraries() {
+fn embeddings_match_their_libraries() {
     let devices = common::devices();
     let mut checked = 0;
     for fixture in Fixture::networks() {
@@ -159,11 +164,11 @@ fn embeddings_are_their_libraries() {
         let input = fixture.input(taps.case);
         let &[n, _, h, w] = input.dims() else { panic!("not a batch of pictures") };
         let options =
-            Options { batch: n, size: Some([h, w]), answer: Answer::Embedding, ..Options::default() };
-        // The network itself is held against them on all devices, its vector on each in turn.
+            Options { batch: n, size: Some([h, w]), outputs: Outputs::Embedding, ..Options::default() };
+        // Other tests run each network on all devices; here one device per network, in turn, suffices.
         let device = &devices[checked % devices.len()];
         let found = Session::new(device, &network, options).unwrap().run_all(&input).unwrap();
-        let error = distance(&sample(&found[0]), &fixture.tap(name));
+        let error = distance(&tap_sample(&found[0]), &fixture.tap(name));
         println!("{} {name} {:?} on {device}: {error:.1e}", fixture.name, found[0].dims());
         assert!(found.len() == 1 && error <= TOLERANCE, "{} {name} on {device}: {error:e}", fixture.name);
         checked += 1;
@@ -174,7 +179,7 @@ fn embeddings_are_their_libraries() {
 #[test]
 fn networks_in_f16_stay_near_their_libraries() {
     let gpus: Vec<Gpu> = common::gpus().into_iter().filter(Gpu::has_f16).collect();
-    // Where adapters are demanded one of them has f16; elsewhere there may be none.
+    // One of the adapters that CI requires has f16; elsewhere there may be none.
     assert!(!gpus.is_empty() || std::env::var("GOLDCREST_TEST_ADAPTERS").is_err(), "no adapter has f16");
     let mut with_sums = vec![false; gpus.len()];
     for fixture in Fixture::networks() {
@@ -186,23 +191,24 @@ fn networks_in_f16_stay_near_their_libraries() {
             let errors = [Fuse::None, Fuse::Auto, Fuse::Block].map(|fuse| {
                 let precision = Precision::F16;
                 let options = Options { batch: n, size: Some([h, w]), fuse, precision, ..Options::default() };
-                let answers = Session::new(gpu, &network, options).unwrap().run_all(&input).unwrap();
-                off(&fixture, &network, last, &answers)
+                let outputs = Session::new(gpu, &network, options).unwrap().run_all(&input).unwrap();
+                largest_error(&fixture, &network, last, &outputs)
             });
-            // And f16 sums wherever there is a kernel for them, which only tuning would choose.
+            // Also f16 sums in every kernel that has them, which otherwise only tuning would choose.
             let machine = Machine { half_rate: 1e6, ..baseline(gpu, Element::F16) };
-            let (answers, plan) = planned(gpu, &network, &input, machine);
-            // Where launches or matrix units decide, a plan may have none.
+            let (outputs, plan) = run_planned(gpu, &network, &input, machine);
+            // A plan may have none if launches or matrix units determine its time.
             *with_sums |= plan.steps.iter().any(|step| step.launch.arithmetic == Element::F16);
-            let sums = off(&fixture, &network, last, &answers);
+            let sums = largest_error(&fixture, &network, last, &outputs);
             println!(
                 "{} in f16 on {}: {errors:.4?} fused none, auto, block; {sums:.4} with f16 sums",
                 fixture.name,
                 gpu.adapter()
             );
             let worst = errors.into_iter().fold(0.0, f64::max);
-            let places = matches!(network.task, Task::Detect(_)) || network.family == Family::DEEPLAB_V3_PLUS;
-            let tolerance = if places { F16_TOLERANCE_OF_PLACES } else { F16_TOLERANCE };
+            let per_pixel =
+                matches!(network.task, Task::Detect(_)) || network.family == Family::DEEPLAB_V3_PLUS;
+            let tolerance = if per_pixel { F16_TOLERANCE_PER_PIXEL } else { F16_TOLERANCE };
             assert!(worst <= tolerance, "{} in f16: {errors:.4?}", fixture.name);
             assert!(sums <= tolerance, "{} with f16 sums: {sums:.4}", fixture.name);
         }
@@ -212,24 +218,24 @@ fn networks_in_f16_stay_near_their_libraries() {
     }
 }
 
-/// What `network` answers as planned for `machine`, and the plan.
-fn planned(gpu: &Gpu, network: &Network, input: &Tensor, machine: Machine) -> (Vec<Tensor>, Plan) {
+/// Runs `network` as planned for `machine`; returns the outputs and the plan.
+fn run_planned(gpu: &Gpu, network: &Network, input: &Tensor, machine: Machine) -> (Vec<Tensor>, Plan) {
     let options = plan::Options::default();
     let plan = Plan::new(&network.graph, input.shape().unwrap(), machine, &options).unwrap();
     let mut executor = pollster::block_on(Executor::new(gpu, &plan, |_, _| {})).unwrap();
-    let answers = executor.run(input).unwrap().into_iter().zip(&plan.outputs);
-    let answers =
-        answers.map(|(answer, output)| Tensor::new(output.dims.clone(), answer.into_data()).unwrap());
-    (answers.collect(), plan)
+    let outputs = executor.run(input).unwrap().into_iter().zip(&plan.outputs);
+    let outputs =
+        outputs.map(|(values, output)| Tensor::new(output.dims.clone(), values.into_data()).unwrap());
+    (outputs.collect(), plan)
 }
 
-/// The device as it would be if it had nothing beyond the baseline.
+/// The device's cost-model parameters, limited to the baseline.
 fn baseline(gpu: &Gpu, element: Element) -> Machine {
     Machine { subgroup: None, matrices: None, ..gpu.machine(element) }
 }
 
 #[test]
-fn every_tier_of_kernels_is_the_library() {
+fn every_kernel_tier_matches_the_library() {
     for name in ["torchvision-mobilenet_v2", "torchvision-mobilenet_v3_small"] {
         let fixture = Fixture::network(name);
         let network = fixture.open_network();
@@ -251,12 +257,12 @@ fn every_tier_of_kernels_is_the_library() {
                     tiers.push((Tier::Matrices, Machine { matrix_rate: 1e6, matrices, ..baseline }));
                 }
                 for (tier, machine) in tiers {
-                    let (answers, plan) = planned(&gpu, &network, &input, machine);
+                    let (outputs, plan) = run_planned(&gpu, &network, &input, machine);
                     assert!(
                         plan.steps.iter().any(|step| step.launch.shader.tier == tier),
                         "{tier:?} {element}"
                     );
-                    let error = off(&fixture, &network, last, &answers);
+                    let error = largest_error(&fixture, &network, last, &outputs);
                     println!("{name}, {tier:?} in {element} on {}: {error:.1e}", gpu.adapter());
                     let bound = if element == Element::F16 { F16_TOLERANCE } else { TOLERANCE };
                     assert!(error <= bound, "{name}, {tier:?} in {element} on {}: {error:e}", gpu.adapter());
@@ -269,27 +275,27 @@ fn every_tier_of_kernels_is_the_library() {
 #[test]
 fn f16_halves_maps_and_weights_and_keeps_biases() {
     let network = Fixture::network("torchvision-mobilenet_v2").open_network();
-    let [whole, half] = [Element::F32, Element::F16].map(|element| {
+    let [full, half] = [Element::F32, Element::F16].map(|element| {
         let machine = Machine { element, ..Machine::default() };
         let options = plan::Options { fuse: Fuse::None, ..plan::Options::default() };
         Plan::new(&network.graph, Shape::new(1, 3, 224, 224), machine, &options).unwrap()
     });
-    assert_eq!(half.slot_bytes() * 2, whole.slot_bytes());
+    assert_eq!(half.slot_bytes() * 2, full.slot_bytes());
     let biases = |plan: &Plan| -> u64 {
-        // The third thing that a convolution reads.
+        // A convolution's third input is its bias.
         let bias = |step: &plan::Step| match step.reads.get(2) {
             Some(Operand::Weights(at)) => plan.weights[*at].bytes(),
             _ => 0,
         };
         plan.steps.iter().map(bias).sum()
     };
-    assert!(biases(&whole) > 0);
-    assert_eq!(biases(&half), biases(&whole));
-    assert_eq!((half.weight_bytes() - biases(&half)) * 2, whole.weight_bytes() - biases(&whole));
+    assert!(biases(&full) > 0);
+    assert_eq!(biases(&half), biases(&full));
+    assert_eq!((half.weight_bytes() - biases(&half)) * 2, full.weight_bytes() - biases(&full));
 }
 
 #[test]
-fn counts_are_the_published_ones() {
+fn counts_match_the_published_ones() {
     let fixtures: Vec<Fixture> =
         [Fixture::all("networks"), Fixture::all("counts")].into_iter().flatten().collect();
     assert!(fixtures.len() >= 24);
@@ -304,16 +310,16 @@ fn counts_are_the_published_ones() {
 }
 
 #[test]
-fn a_batch_is_its_pictures() {
+fn batch_matches_its_pictures() {
     let fixture = Fixture::network("timm-mobilenetv3_small_050");
     let network = fixture.open_network();
     let one = fixture.input(2);
-    // The second picture is the first one mirrored in its channels.
+    // The second picture is the first one with its channels reversed.
     let plane = one.data().len() / 3;
     let other = Tensor::from_fn(one.dims(), |i| one.data()[(2 - i / plane) * plane + i % plane]);
-    let both: Vec<f32> = [one.data(), other.data(), one.data()].concat();
+    let values: Vec<f32> = [one.data(), other.data(), one.data()].concat();
     let &[_, c, h, w] = one.dims() else { panic!("not a picture") };
-    let batch = Tensor::new([3, c, h, w], both).unwrap();
+    let batch = Tensor::new([3, c, h, w], values).unwrap();
     for (gpu, fuse) in
         common::gpus().into_iter().flat_map(|gpu| [(gpu.clone(), Fuse::None), (gpu, Fuse::Block)])
     {
@@ -324,12 +330,12 @@ fn a_batch_is_its_pictures() {
             let row = Tensor::new([1, network.classes], row.to_vec()).unwrap();
             assert!(distance(&row, &singles[i % 2]) <= 1e-6, "picture {i} on {}", gpu.adapter());
         }
-        assert!(distance(&singles[0], &singles[1]) > 1e-2, "the two pictures give one answer");
+        assert!(distance(&singles[0], &singles[1]) > 1e-2, "both pictures give the same output");
     }
 }
 
 #[test]
-fn labels_and_boxes_of_a_batch_are_its_pictures() {
+fn labels_and_boxes_of_a_batch_match_its_pictures() {
     for (name, size) in [
         ("torchvision-lraspp_mobilenet_v3_large", [97, 131]),
         ("torchvision-ssdlite320_mobilenet_v3_large", [193, 161]),
@@ -340,14 +346,14 @@ fn labels_and_boxes_of_a_batch_are_its_pictures() {
         let singles = [0, 1, 2].map(picture);
         let batch = singles.iter().flat_map(|one| one.data().iter().copied()).collect::<Vec<_>>();
         let batch = Tensor::new([3, 3, h, w], batch).unwrap();
-        let options = Options { size: Some(size), answer: network.answer(), ..Options::default() };
+        let options = Options { size: Some(size), outputs: network.default_outputs(), ..Options::default() };
         for gpu in common::gpus() {
             let mut session = Session::new(&gpu, &network, options).unwrap();
-            let apart = singles.each_ref().map(|one| session.run_all(one).unwrap());
+            let separate = singles.each_ref().map(|one| session.run_all(one).unwrap());
             let options = Options { batch: 3, ..options };
             let together = Session::new(&gpu, &network, options).unwrap().run_all(&batch).unwrap();
             for (part, whole) in together.iter().enumerate() {
-                for (own, one) in whole.data().chunks_exact(whole.data().len() / 3).zip(&apart) {
+                for (own, one) in whole.data().chunks_exact(whole.data().len() / 3).zip(&separate) {
                     let own = Tensor::new(one[part].dims(), own.to_vec()).unwrap();
                     let error = distance(&own, &one[part]);
                     assert!(error <= 1e-5, "{name}, part {part} on {}: {error:e}", gpu.adapter());
@@ -358,7 +364,7 @@ fn labels_and_boxes_of_a_batch_are_its_pictures() {
 }
 
 #[test]
-fn several_in_flight_keep_their_answers() {
+fn inferences_in_flight_keep_their_outputs() {
     let fixture = Fixture::network("timm-mobilenetv3_small_050");
     let network = fixture.open_network();
     let first = fixture.input(2);
@@ -367,51 +373,55 @@ fn several_in_flight_keep_their_answers() {
     for gpu in common::gpus() {
         let mut session = session(&gpu, &network, &first, Fuse::Auto, false);
         let expected: Vec<Tensor> = inputs.iter().map(|input| session.run(input).unwrap()).collect();
-        assert!(distance(&expected[0], &expected[2]) > 1e-2, "all inputs give one answer");
-        // Twice, so that staging buffers are used again; collected in another order.
+        assert!(distance(&expected[0], &expected[2]) > 1e-2, "all inputs give the same output");
+        // Twice, so that staging buffers are reused; collected in another order.
         for _ in 0..2 {
-            let mut flying: Vec<_> = inputs.iter().map(|input| session.submit(input).unwrap()).collect();
+            let mut in_flight: Vec<_> = inputs.iter().map(|input| session.submit(input).unwrap()).collect();
             for (at, expected) in [(1, &expected[1]), (1, &expected[2]), (0, &expected[0])] {
-                assert_eq!(&session.collect(flying.remove(at)).unwrap()[0], expected, "{}", gpu.adapter());
+                assert_eq!(&session.collect(in_flight.remove(at)).unwrap()[0], expected, "{}", gpu.adapter());
             }
         }
-        // One of another session is refused, and neither of them is the worse for it.
+        // An inference of another session is refused, and both sessions still work.
         let mut other = self::session(&gpu, &network, &first, Fuse::Auto, false);
         let pending = other.submit(&inputs[0]).unwrap();
         assert!(matches!(session.collect(pending), Err(Error::Input(_))));
         assert_eq!(other.run(&inputs[2]).unwrap(), expected[2]);
-        // One that nobody collects takes nothing with it.
+        // An inference that is never collected does not affect the next.
         drop(session.submit(&inputs[2]).unwrap());
         assert_eq!(session.run(&inputs[1]).unwrap(), expected[1]);
     }
 }
 
 #[test]
-fn a_batch_beyond_the_limits_is_run_in_shares() {
+fn batch_beyond_the_limits_is_split() {
     let fixture = Fixture::network("timm-mobilenetv3_small_050");
     let network = fixture.open_network();
     for gpu in common::gpus() {
-        // As many pictures as make the first map larger than a binding may be.
+        // Enough pictures to exceed the binding limit with the first map.
         let side = 256;
         let map = Shape::new(1, 16, side / 2, side / 2).device_bytes(Element::F32);
         let batch = usize::try_from(gpu.machine(Element::F32).max_binding / map).unwrap() + 1;
         if batch > 256 {
-            continue; // a device that is too large for this test
+            continue; // the device's limit is too large for this test
         }
         let picture = |seed: usize, i: usize| ((i + 31 * seed) as f32 * 0.37).sin();
         let len = 3 * side * side;
         let input = Tensor::from_fn([batch, 3, side, side], |i| picture(i / len, i % len));
-        // An answer of several parts.
-        let of =
-            |batch| Options { batch, size: Some([side; 2]), answer: Answer::Features, ..Options::default() };
-        let together = Session::new(&gpu, &network, of(batch)).unwrap();
+        // Several outputs.
+        let options = |batch| Options {
+            batch,
+            size: Some([side; 2]),
+            outputs: Outputs::Features,
+            ..Options::default()
+        };
+        let together = Session::new(&gpu, &network, options(batch)).unwrap();
         assert!(together.plan().unwrap().input.shape.n < batch && together.input_shape().n == batch);
-        let answers = { together }.run_all(&input).unwrap();
+        let outputs = { together }.run_all(&input).unwrap();
         for seed in [0, batch - 1] {
             let one = Tensor::from_fn([1, 3, side, side], |i| picture(seed, i));
-            let alone = Session::new(&gpu, &network, of(1)).unwrap().run_all(&one).unwrap();
-            assert_eq!((answers.len(), alone.len()), (network.features.len(), network.features.len()));
-            for (whole, alone) in answers.iter().zip(&alone) {
+            let alone = Session::new(&gpu, &network, options(1)).unwrap().run_all(&one).unwrap();
+            assert_eq!((outputs.len(), alone.len()), (network.features.len(), network.features.len()));
+            for (whole, alone) in outputs.iter().zip(&alone) {
                 assert_eq!((whole.dims()[0], &whole.dims()[1..]), (batch, &alone.dims()[1..]));
                 let own = whole.data()[seed * alone.data().len()..][..alone.data().len()].to_vec();
                 let own = Tensor::new(alone.dims(), own).unwrap();
@@ -422,9 +432,9 @@ fn a_batch_beyond_the_limits_is_run_in_shares() {
 }
 
 #[test]
-fn a_plan_never_reads_what_it_writes_and_stays_small() {
-    // Dispatches and bytes of slots, a kernel a layer and a kernel a block. V2's features.2
-    // alone reads and writes 5,619,712 bytes in separate kernels. Large squeeze-excite layers are two kernels.
+fn steps_never_read_their_output_slots_and_plans_stay_small() {
+    // Dispatches and slot bytes, with one kernel per layer and one per block. V2's features.2 alone reads and
+    // writes 5,619,712 bytes in separate kernels. Large squeeze-excite layers take two kernels.
     let expected = [
         ("timm-mobilenetv1_100", [(29, 4_816_896), (16, 4_816_960)]),
         ("torchvision-mobilenet_v2", [(54, 7_727_104), (20, 2_458_624)]),
@@ -442,14 +452,14 @@ fn a_plan_never_reads_what_it_writes_and_stays_small() {
         let plans = [Fuse::None, Fuse::Block].map(|fuse| {
             let options = plan::Options { fuse, ..plan::Options::default() };
             let input = network.input_shape(1);
-            let graph = prune(&network.answering(network.answer()).unwrap());
+            let graph = prune(&network.graph_for(network.default_outputs()).unwrap());
             let plan = Plan::new(&graph, input, Machine::default(), &options).unwrap();
             for step in &plan.steps {
-                let own = step.writes.iter().any(|slot| step.reads.contains(&Operand::Slot(*slot)));
-                assert!(!own, "{name}: {}", step.name());
+                let aliased = step.writes.iter().any(|slot| step.reads.contains(&Operand::Slot(*slot)));
+                assert!(!aliased, "{name}: {}", step.name());
             }
             println!("{name} {fuse:?}: slots {:?}, peak {} bytes", plan.slots, plan.peak_bytes());
-            // What steps compute is what the layers do, and more only where tiles overlap.
+            // Steps do the layers' work, and more only where tiles overlap.
             let shapes = graph.shapes(input).unwrap();
             let layers: Cost = graph.costs(&shapes).into_iter().sum();
             let steps: u64 = plan.steps.iter().map(|step| step.work.macs).sum();
@@ -457,7 +467,7 @@ fn a_plan_never_reads_what_it_writes_and_stays_small() {
                 Fuse::None => assert_eq!(steps, layers.macs, "{name}"),
                 _ => assert!(steps >= layers.macs && steps < 3 * layers.macs, "{name}: {steps}"),
             }
-            // Fused or not, the picture, the weights and the answer move.
+            // Fused or not, the picture, the weights and the output are transferred.
             let least = plan.weight_bytes() * 9 / 10;
             assert!(plan.steps.iter().map(|step| step.work.bytes).sum::<u64>() > least, "{name}");
             for rated in plan.choices.iter().flat_map(|choice| &choice.candidates) {

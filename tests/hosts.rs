@@ -1,10 +1,10 @@
-//! Programs whose devices have little or much, are shared, or get lost.
+//! Host programs whose devices have few or many features, are shared, or get lost.
 
 mod common;
 
 use std::time::{Duration, Instant};
 
-use common::textures::{answer, readable, texture};
+use common::textures::{readable, run_texture, texture};
 use goldcrest::{
     Error, Options, Session, Tensor,
     demo::{self, Scene},
@@ -13,7 +13,7 @@ use goldcrest::{
     wgpu::{self, TextureFormat, TextureUsages},
 };
 
-/// A device such as a program makes for itself.
+/// A device as a host program creates it.
 fn host(adapter: &wgpu::Adapter, features: wgpu::Features, limits: wgpu::Limits) -> Gpu {
     let descriptor =
         wgpu::DeviceDescriptor { required_features: features, required_limits: limits, ..Default::default() };
@@ -22,7 +22,7 @@ fn host(adapter: &wgpu::Adapter, features: wgpu::Features, limits: wgpu::Limits)
 }
 
 #[test]
-fn a_lost_device_is_told_and_another_goes_on() {
+fn lost_device_is_an_error_and_a_new_one_works() {
     let scene = Scene::new(3).draw(64, 64).unwrap().picture;
     let network = demo::classifier().unwrap();
     for adapter in pollster::block_on(goldcrest::gpu::adapters()) {
@@ -31,7 +31,7 @@ fn a_lost_device_is_told_and_another_goes_on() {
         let mut session = Session::for_pictures(&gpu, &network, [64, 64], Options::default()).unwrap();
         let source = session.source(&readable(&gpu, &scene), Framing::default()).unwrap();
         let mut ring = session.ring(2).unwrap();
-        let expected = answer(&gpu, &session, &readable(&gpu, &scene), Framing::default());
+        let expected = run_texture(&gpu, &session, &readable(&gpu, &scene), Framing::default());
         let mut encoder = gpu.device().create_command_encoder(&Default::default());
         session.encode(&mut encoder, &source).unwrap();
         session.read_back(&mut encoder, &mut ring, 0).unwrap();
@@ -43,21 +43,21 @@ fn a_lost_device_is_told_and_another_goes_on() {
         }
         gpu.device().destroy();
         gpu.queue().submit([encoder.finish()]);
-        // What was under way never comes as an answer.
-        let told = (0..100).find_map(|_| match ring.poll() {
+        // The inference in flight is never read back.
+        let lost = (0..100).find_map(|_| match ring.poll() {
             Ok(None) => None,
-            Ok(Some(_)) => panic!("an answer of a lost device"),
+            Ok(Some(_)) => panic!("a readback from a lost device"),
             Err(error) => Some(error),
         });
-        let error = told.expect("the loss is told");
+        let error = lost.expect("the loss is an error");
         assert!(matches!(error, Error::Lost(_)), "{error}");
-        // Nor does anything run on it,
+        // Nothing runs on the lost device.
         let input = Tensor::from_fn(<[usize; 4]>::from(session.input_shape()), |_| 0.5);
         for _ in 0..2 {
             let error = session.run(&input).expect_err("it is lost");
             assert!(matches!(error, Error::Lost(_)), "{error}");
         }
-        // or is built, half-built or new.
+        // No session is built on it, whether it is half-built or new.
         let error = loop {
             match half_built.advance(Duration::ZERO) {
                 Ok(None) => {}
@@ -73,33 +73,33 @@ fn a_lost_device_is_told_and_another_goes_on() {
 
         let gpu = new();
         let session = Session::for_pictures(&gpu, &network, [64, 64], Options::default()).unwrap();
-        let again = answer(&gpu, &session, &readable(&gpu, &scene), Framing::default());
+        let again = run_texture(&gpu, &session, &readable(&gpu, &scene), Framing::default());
         assert_eq!(again[0].data(), expected[0].data());
     }
 }
 
 #[test]
-fn hosts_with_little_and_with_everything_get_right_answers() {
+fn minimal_and_full_devices_give_correct_results() {
     let scene = Scene::new(1_000_000_034).draw(96, 96).unwrap();
     let network = demo::classifier().unwrap();
     for adapter in pollster::block_on(goldcrest::gpu::adapters()) {
-        let little =
+        let minimal =
             (wgpu::Features::empty(), wgpu::Limits::default().or_worse_values_from(&adapter.limits()));
         let all = adapter.features() & !wgpu::Features::all_experimental_mask();
         for (features, limits) in
-            [little, (all, adapter.limits()), (Gpu::wanted_features(&adapter), Gpu::wanted_limits(&adapter))]
+            [minimal, (all, adapter.limits()), (Gpu::wanted_features(&adapter), Gpu::wanted_limits(&adapter))]
         {
             let gpu = host(&adapter, features, limits);
             let session = Session::for_pictures(&gpu, &network, [96, 96], Options::default()).unwrap();
-            let answers = answer(&gpu, &session, &readable(&gpu, &scene.picture), Framing::default());
-            let class = &session.classes_of(&answers, 1).unwrap()[0];
+            let outputs = run_texture(&gpu, &session, &readable(&gpu, &scene.picture), Framing::default());
+            let class = &session.classes_of(&outputs, 1).unwrap()[0];
             assert_eq!(class.label.as_deref(), Some(scene.subject.name()), "{}", gpu.adapter());
         }
     }
 }
 
 #[test]
-fn a_renderer_on_another_thread_goes_on() {
+fn rendering_on_another_thread_continues() {
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
     let scene = Scene::new(1_000_000_034).draw(96, 96).unwrap();
     let network = demo::classifier().unwrap();
@@ -130,9 +130,9 @@ fn a_renderer_on_another_thread_goes_on() {
                 }
             });
             let mut ring = session.ring(3).unwrap();
-            let (begun, mut frame, mut came) = (Instant::now(), 0, 0);
-            let enough = |came| came >= 5 && rendered.load(Relaxed) >= 10;
-            while !enough(came) && begun.elapsed() < Duration::from_secs(60) {
+            let (begun, mut frame, mut received) = (Instant::now(), 0, 0);
+            let enough = |received| received >= 5 && rendered.load(Relaxed) >= 10;
+            while !enough(received) && begun.elapsed() < Duration::from_secs(60) {
                 if ring.has_room() {
                     let mut encoder = gpu.device().create_command_encoder(&Default::default());
                     session.encode(&mut encoder, &source).unwrap();
@@ -141,20 +141,20 @@ fn a_renderer_on_another_thread_goes_on() {
                     frame += 1;
                 }
                 std::thread::sleep(Duration::from_millis(3));
-                if let Some(answer) = ring.poll().unwrap() {
-                    let class = &session.classes_of(&answer.parts, 1).unwrap()[0];
+                if let Some(readback) = ring.poll().unwrap() {
+                    let class = &session.classes_of(&readback.outputs, 1).unwrap()[0];
                     assert_eq!(class.label.as_deref(), Some(scene.subject.name()), "{}", gpu.adapter());
-                    came += 1;
+                    received += 1;
                 }
             }
             done.store(true, Relaxed);
-            assert!(enough(came), "{came} answers, {rendered:?} frames");
+            assert!(enough(received), "{received} readbacks, {rendered:?} frames");
         });
     }
 }
 
 #[test]
-fn a_device_that_was_opened_with_too_little_is_told_what_to_ask_for() {
+fn error_for_a_limited_device_names_the_limit_to_request() {
     let network = demo::classifier().unwrap();
     for adapter in pollster::block_on(goldcrest::gpu::adapters()) {
         let limits = wgpu::Limits { max_storage_buffers_per_shader_stage: 3, ..wgpu::Limits::default() };

@@ -1,4 +1,4 @@
-//! Streams of pictures, and sessions that get quicker beside them.
+//! Streams of pictures whose session is tuned and replaced during the stream.
 
 mod common;
 
@@ -12,22 +12,22 @@ use std::{
 use common::distance;
 use goldcrest::{
     Error, Options, Result, Tensor,
-    feed::{Answer, Improve, Inputs, Pipeline, Reading, Spent, Subject},
+    feed::{Improve, Inputs, Pipeline, Prediction, Reading, Spent, Subject},
     gpu::Gpu,
     plan::Tuned,
-    session::{self, Kept},
+    session::{self, TuningRecord},
     tasks::{Labels, PictureLimits},
     tensor::Element,
     zoo::{Network, Resize},
 };
 use tempfile::TempDir;
 
-/// More pictures than any stream here takes.
+/// More pictures than any stream here processes.
 const MANY: usize = 100_000;
 
-const AT_ONCE: Improve = Improve { after: Duration::ZERO, budget: Duration::from_millis(300) };
+const IMMEDIATELY: Improve = Improve { after: Duration::ZERO, budget: Duration::from_millis(300) };
 
-/// A few pictures, over and over, and a small network that answers them.
+/// A few pictures, repeated, and a small network that classifies them.
 struct Stream {
     gpu: Gpu,
     network: Network,
@@ -54,7 +54,7 @@ impl Stream {
         Self { gpu, network, pictures, folder }
     }
 
-    /// Answers `count` pictures, or as many as `each` wants that hears every picture's scores.
+    /// Classifies up to `count` pictures. `each` gets every picture's scores, and may end the stream.
     fn run(
         &self,
         batch: usize,
@@ -77,10 +77,10 @@ impl Stream {
         };
         let names = (0..count).map(|at| pictures[at % pictures.len()].clone().into());
         let mut at = 0;
-        let finish = |subject: Subject, answer| (subject.name.file, answer);
-        let each = |(file, answer): (PathBuf, Result<Answer>)| {
+        let finish = |subject: Subject, result| (subject.name.file, result);
+        let each = |(file, result): (PathBuf, Result<Prediction>)| {
             assert_eq!(file, pictures[at % pictures.len()], "picture {at}");
-            let Answer::Classes(mut classes) = answer? else { panic!("it classifies") };
+            let Prediction::Classes(mut classes) = result? else { panic!("the network classifies") };
             classes.sort_by_key(|class| class.index);
             let scores = Tensor::from_fn([classes.len()], |i| classes[i].value);
             at += 1;
@@ -89,25 +89,25 @@ impl Stream {
         pipeline.run(Inputs::new(names, Reading::default()), finish, each).unwrap()
     }
 
-    /// What was kept for this network, batch and device.
-    fn kept(&self, batch: usize) -> Option<Kept> {
-        let graph = self.network.answering(self.network.answer()).unwrap();
-        session::recall(&self.gpu, &graph, self.network.input_shape(batch), Element::F32)
+    /// The stored tuning record of this network, batch size and device.
+    fn record(&self, batch: usize) -> Option<TuningRecord> {
+        let graph = self.network.graph_for(self.network.default_outputs()).unwrap();
+        session::load_tuning(&self.gpu, &graph, self.network.input_shape(batch), Element::F32)
     }
 }
 
 #[test]
-fn a_stream_goes_on_with_better_kernels_and_the_same_answers() {
+fn stream_switches_to_faster_kernels_with_the_same_scores() {
     for gpu in common::gpus() {
         for batch in [1, 2] {
-            // Beside a stream every other search or so finds nothing that is quicker for certain.
+            // During a stream, about every second search finds nothing that is significantly faster.
             let replaced = (0..20).any(|_| is_replaced(&Stream::new(&gpu), batch));
             assert!(replaced, "{} in batches of {batch}", gpu.adapter());
         }
     }
 }
 
-/// Whether a session was replaced in mid-stream.
+/// Returns whether the session was replaced during the stream.
 fn is_replaced(stream: &Stream, batch: usize) -> bool {
     let mut before = Vec::new();
     let plain = stream.run(batch, None, stream.pictures.len(), |_, scores| {
@@ -116,50 +116,51 @@ fn is_replaced(stream: &Stream, batch: usize) -> bool {
     });
     assert_eq!(plain.improved, 0);
 
-    let mut kept = None;
-    let spent = stream.run(batch, Some(AT_ONCE), MANY, |at, scores| {
+    let mut found = None;
+    let spent = stream.run(batch, Some(IMMEDIATELY), MANY, |at, scores| {
         let off = distance(&scores, &before[at % before.len()]);
         assert!(off <= 1e-4, "picture {at} is {off:.1e} off on {}", stream.gpu.adapter());
-        if kept.is_none() && at % 50 == 0 {
-            kept = stream.kept(batch).map(|kept| (Instant::now(), kept.winners));
+        if found.is_none() && at % 50 == 0 {
+            found = stream.record(batch).map(|record| (Instant::now(), record.winners));
         }
-        match &kept {
+        match &found {
             None => ControlFlow::Continue(()),
-            // The better session is yet to be built.
+            // The faster session is not built yet.
             Some((at, winners)) if *winners != Tuned::default() && at.elapsed() < Duration::from_secs(2) => {
                 ControlFlow::Continue(())
             }
             Some(_) => ControlFlow::Break(()),
         }
     });
-    let (_, winners) = kept.expect("what was found is kept");
+    let (_, winners) = found.expect("the winners are stored");
     assert!(spent.improved <= u64::from(winners != Tuned::default()), "{winners:?}");
     spent.improved == 1
 }
 
 #[test]
-fn a_stream_that_is_soon_over_begins_no_search() {
+fn short_stream_starts_no_search() {
     for gpu in common::gpus() {
         let stream = Stream::new(&gpu);
         let mut count = 0;
-        let until_kept = |at, _| {
+        let until_stored = |at, _| {
             count = at + 1;
-            match at % 50 == 0 && stream.kept(1).is_some() {
+            match at % 50 == 0 && stream.record(1).is_some() {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),
             }
         };
-        stream.run(1, Some(AT_ONCE), MANY, until_kept);
-        // As many pictures, which do not take so long.
-        let (stream, later) = (Stream::new(&gpu), Improve { after: Duration::from_secs(3600), ..AT_ONCE });
+        stream.run(1, Some(IMMEDIATELY), MANY, until_stored);
+        // Twice as many pictures, which take less time than the delay of the search.
+        let (stream, later) =
+            (Stream::new(&gpu), Improve { after: Duration::from_secs(3600), ..IMMEDIATELY });
         let spent = stream.run(1, Some(later), 2 * count, |_, _| ControlFlow::Continue(()));
         assert_eq!((spent.pictures, spent.improved), (2 * count as u64, 0));
-        assert_eq!(stream.kept(1), None, "{}", gpu.adapter());
+        assert_eq!(stream.record(1), None, "{}", gpu.adapter());
     }
 }
 
 #[test]
-fn a_stream_that_ends_ends_its_search() {
+fn search_ends_with_its_stream() {
     for gpu in common::gpus() {
         let stream = Stream::new(&gpu);
         let improve = Improve { after: Duration::ZERO, budget: Duration::from_secs(600) };
@@ -173,7 +174,7 @@ fn a_stream_that_ends_ends_its_search() {
         });
         let took = ended.expect("it ran for long enough").elapsed();
         assert!(took < Duration::from_secs(5), "{took:?} on {}", gpu.adapter());
-        assert_eq!(stream.kept(1), None);
+        assert_eq!(stream.record(1), None);
         let files = fs::read_dir(stream.folder.path().join("cache")).into_iter().flatten();
         let names: Vec<_> = files.map(|file| file.unwrap().file_name()).collect();
         assert!(!names.iter().any(|name| name.to_string_lossy().starts_with("tuned")), "{names:?}");

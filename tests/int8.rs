@@ -1,4 +1,4 @@
-//! Graphs in 8 bits on the CPU: to the bit what plain loops over integers compute, with any number of threads.
+//! Int8 graphs: the CPU with any number of threads, and GPUs, match plain loops over integers bit for bit.
 
 mod common;
 
@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use common::{
     cases::{Case, activation, config, convolution, noise, padding},
-    int8::{calibrated, in_integers, reference},
+    int8::{calibrated, make_int8, reference},
 };
 use goldcrest::{
     Error, Shape, Tensor,
     cpu::{Cpu, Executor},
     gpu::{self, Gpu},
-    graph::{Activation, Affine, Conv, Extent, Graph, Joint, MaxPool, NodeId, Op, Padding},
+    graph::{Activation, Affine, ConcatAxis, Conv, Extent, Graph, MaxPool, NodeId, Op, Padding},
     kernels::{Machine, Rates},
     plan::{Fuse, Options, Plan},
     quantize,
@@ -21,8 +21,8 @@ use goldcrest::{
 };
 use proptest::{prelude::*, test_runner::TestRunner};
 
-/// Every adapter, opened once a test: one GL context for all of them would be waited for by each while another's
-/// kernels compile, and wgpu takes a wait of some seconds for a deadlock.
+/// Every adapter, opened once per test: with one GL context for all tests, each would wait while another
+/// compiles its kernels, and wgpu treats a wait of some seconds as a deadlock.
 fn gpus() -> &'static [Gpu] {
     thread_local!(static OPENED: &'static [Gpu] = common::gpus().leak());
     OPENED.with(|opened| *opened)
@@ -32,7 +32,7 @@ fn cpus() -> [Cpu; 3] {
     [1, 2, 3].map(|threads| Cpu::new(Some(threads)).unwrap())
 }
 
-/// The first value that is not the same to the bit.
+/// Describes the first value with different bits.
 fn difference(found: &Tensor, expected: &Tensor) -> Option<String> {
     // A vector has no rows and columns.
     assert!(expected.dims().starts_with(found.dims()) && found.data().len() == expected.data().len());
@@ -42,16 +42,16 @@ fn difference(found: &Tensor, expected: &Tensor) -> Option<String> {
         .map(|(at, (found, exact))| format!("{found} at {at} of {:?}, not {exact}", expected.dims()))
 }
 
-/// Every node's value, and the answer when nothing but it is kept.
-fn is_its_reference(graph: &Graph, input: &Tensor) -> Result<(), TestCaseError> {
+/// Compares every node's value with its reference, and the outputs without taps.
+fn check_cpu(graph: &Graph, input: &Tensor) -> Result<(), TestCaseError> {
     let shape = input.shape().unwrap();
     for cpu in cpus() {
         for taps in [true, false] {
             let expected = reference(&cpu, graph, input, taps);
             let mut executor = Executor::new(&cpu, graph, shape, taps).unwrap();
-            let answers = executor.run(input).unwrap();
-            for ((name, id), answer) in graph.answers().into_iter().zip(&answers) {
-                let differs = difference(answer, &expected[id.index()]);
+            let outputs = executor.run(input).unwrap();
+            for ((name, id), output) in graph.outputs().into_iter().zip(&outputs) {
+                let differs = difference(output, &expected[id.index()]);
                 prop_assert!(differs.is_none(), "{name} with {}: {}", cpu.info(), differs.unwrap());
             }
             for (name, value) in executor.taps().unwrap() {
@@ -64,9 +64,9 @@ fn is_its_reference(graph: &Graph, input: &Tensor) -> Result<(), TestCaseError> 
     Ok(())
 }
 
-/// What is computed in integers alone has the same bits on every adapter: with taps bytes are multiplied as such, which is
-/// right wherever it is no quicker.
-fn is_it_on_gpus(graph: &Graph, input: &Tensor, taps: bool) -> Result<(), TestCaseError> {
+/// Compares int8 graphs bit for bit on every adapter. With taps, kernels use int8 dot products, which have to
+/// be correct even where they are not faster.
+fn check_gpus(graph: &Graph, input: &Tensor, taps: bool) -> Result<(), TestCaseError> {
     let cpu = Cpu::new(Some(1)).unwrap();
     let expected = reference(&cpu, graph, input, taps);
     for gpu in gpus() {
@@ -75,9 +75,9 @@ fn is_it_on_gpus(graph: &Graph, input: &Tensor, taps: bool) -> Result<(), TestCa
         let rates = Rates { dot: if taps { 8.0 } else { machine.rates.dot }, ..machine.rates };
         let plan = Plan::new(graph, input.shape().unwrap(), Machine { rates, ..machine }, &options).unwrap();
         let mut executor = pollster::block_on(gpu::Executor::new(gpu, &plan, |_, _| {})).unwrap();
-        let answers = executor.run(input).unwrap();
-        for ((name, id), answer) in graph.answers().into_iter().zip(&answers) {
-            let differs = difference(answer, &expected[id.index()]);
+        let outputs = executor.run(input).unwrap();
+        for ((name, id), output) in graph.outputs().into_iter().zip(&outputs) {
+            let differs = difference(output, &expected[id.index()]);
             prop_assert!(differs.is_none(), "{name} on {}: {}", gpu.adapter(), differs.unwrap());
         }
         for (name, value) in executor.taps().unwrap() {
@@ -89,69 +89,79 @@ fn is_it_on_gpus(graph: &Graph, input: &Tensor, taps: bool) -> Result<(), TestCa
     Ok(())
 }
 
-/// Ranges of every size, most of them such as the values of small networks have; zeros anywhere.
-fn map() -> impl Strategy<Value = Affine> {
+/// Scales of every size, most of them typical of small networks, with any zero point.
+fn quantisation() -> impl Strategy<Value = Affine> {
     let exponent = prop_oneof![8 => -9..-3i32, 1 => -40..40i32];
     (exponent, 1.0..2.0f32, any::<i8>())
         .prop_map(|(exponent, mantissa, zero)| Affine { scale: mantissa * 2f32.powi(exponent), zero })
 }
 
-/// A convolution whose residual, if it has one, is made by another of the same form. Without a map it has no activation:
-/// else it would be computed in floating point.
+/// A convolution. Another of the same form computes its residual, if it has one. Without a quantised output
+/// it has no activation: else it would be computed in floating point.
 fn graph_of(case: &Case, maps: [Affine; 3], mapped: bool) -> Graph {
     let Case { conv, x, residual, seed, .. } = case;
     let mut graph = Graph::default();
     let picture = graph.push("input", Op::Input(x.c), &[]);
-    in_integers(&mut graph, picture, Some(maps[0]));
+    make_int8(&mut graph, picture, Some(maps[0]));
     let mut inputs = vec![picture];
     if *residual {
         let other = Conv { weight: noise(conv.weight.dims(), seed ^ 5).into(), ..conv.clone() };
         inputs.push(graph.push("side", Op::Conv(other), &[picture]));
-        in_integers(&mut graph, inputs[1], Some(maps[1]));
+        make_int8(&mut graph, inputs[1], Some(maps[1]));
     }
     let activation = if mapped { conv.activation } else { Activation::Identity };
     let last = graph.push("conv", Op::Conv(Conv { activation, ..conv.clone() }), &inputs);
-    in_integers(&mut graph, last, mapped.then_some(maps[2]));
+    make_int8(&mut graph, last, mapped.then_some(maps[2]));
     graph
 }
 
-fn convolutions(windowed: bool, by_channel: bool) {
-    let cases = (convolution(windowed, by_channel), [map(), map(), map()], prop::bool::weighted(0.8));
+fn check_convolutions(windowed: bool, by_channel: bool) {
+    let cases = (
+        convolution(windowed, by_channel),
+        [quantisation(), quantisation(), quantisation()],
+        prop::bool::weighted(0.8),
+    );
     let check = |(case, maps, mapped): (Case, [Affine; 3], bool)| {
         let conv = &case.conv;
         prop_assume!(case.y().pixels() * conv.weight.data().len() < 3_000_000);
         let (graph, input) =
             (graph_of(&case, maps, mapped), noise(<[usize; 4]>::from(case.x), case.seed ^ 3));
-        is_its_reference(&graph, &input)?;
-        is_it_on_gpus(&graph, &input, case.seed % 2 == 0)
+        check_cpu(&graph, &input)?;
+        check_gpus(&graph, &input, case.seed % 2 == 0)
     };
     TestRunner::new(config()).run(&cases, check).unwrap();
 }
 
 #[test]
-fn pointwise_is_its_reference() {
-    convolutions(false, false);
+fn pointwise_matches_its_reference() {
+    check_convolutions(false, false);
 }
 
 #[test]
-fn dense_is_its_reference() {
-    convolutions(true, false);
+fn dense_matches_its_reference() {
+    check_convolutions(true, false);
 }
 
 #[test]
-fn depthwise_is_its_reference() {
-    convolutions(true, true);
+fn depthwise_matches_its_reference() {
+    check_convolutions(true, true);
 }
 
-/// Channels and sizes that divide nothing, or everything.
+/// Channels and sizes that are multiples of the tile sizes, and others.
 #[test]
-fn odd_shapes_are_their_reference() {
+fn odd_shapes_match_their_reference() {
     let channels = || prop::sample::select(&[1usize, 3, 7, 17, 24, 32, 40, 64, 65, 96][..]);
     let size = || prop::sample::select(&[1usize, 2, 5, 7, 13][..]);
     let window = (prop::sample::select(&[1usize, 3, 5, 7][..]), 1..3usize, 1..3usize, padding());
     let form =
         (prop::sample::select(&[1usize, 3][..]), [channels(), channels()], [size(), size()], any::<bool>());
-    let rest = (activation(), any::<bool>(), any::<u64>(), [map(), map(), map()], prop::bool::weighted(0.8));
+    let rest = (
+        activation(),
+        any::<bool>(),
+        any::<u64>(),
+        [quantisation(), quantisation(), quantisation()],
+        prop::bool::weighted(0.8),
+    );
     let check = |(form, window, rest)| {
         let (n, [inputs, outputs], [h, w], by_channel): (usize, [usize; 2], [usize; 2], bool) = form;
         let (kernel, stride, dilation, padding): (usize, usize, usize, Padding) = window;
@@ -170,14 +180,14 @@ fn odd_shapes_are_their_reference() {
         let case = Case { conv, x: Shape::new(n, inputs, h, w), residual, tile: 0, seed };
         prop_assume!(case.conv.window(h, w).is_some());
         prop_assume!(case.y().pixels() * case.conv.weight.data().len() < 3_000_000);
-        is_its_reference(&graph_of(&case, maps, mapped), &noise([n, inputs, h, w], seed ^ 3))
+        check_cpu(&graph_of(&case, maps, mapped), &noise([n, inputs, h, w], seed ^ 3))
     };
     let mut config = config();
     config.cases *= 2;
     TestRunner::new(config).run(&(form, window, rest), check).unwrap();
 }
 
-/// Of the picture and a smaller map of it, each in its own steps.
+/// A graph of the picture and a resized map of it, each with its own quantisation.
 fn two_maps(channels: usize, [rows, columns]: [usize; 2], maps: [Affine; 2]) -> (Graph, [NodeId; 2]) {
     let mut graph = Graph::default();
     let picture = graph.push("input", Op::Input(channels), &[]);
@@ -188,14 +198,14 @@ fn two_maps(channels: usize, [rows, columns]: [usize; 2], maps: [Affine; 2]) -> 
 }
 
 #[test]
-fn what_has_no_weights_is_its_reference() {
+fn layers_without_weights_match_their_reference() {
     let sizes = [1..4usize, 1..70usize, 1..14usize, 1..14usize];
-    let maps = [map(), map(), map(), map()];
+    let maps = [quantisation(), quantisation(), quantisation(), quantisation()];
     let cases = (sizes, any::<u64>(), maps, [1..6usize, 1..4usize], any::<bool>());
     type Parameters = ([usize; 4], u64, [Affine; 4], [usize; 2], bool);
     let check = |([n, c, h, w], seed, maps, [kernel, stride], alike): Parameters| {
         let input = noise([n, c, h, w], seed);
-        // Joined and kept in the first one's steps there is nothing to rescale of it.
+        // With the first input's quantisation, the output needs no rescaling of that input.
         let to = if alike { maps[0] } else { maps[2] };
         let (mut gated, [picture, gate]) = two_maps(c, [1, 1], [maps[0], maps[1]]);
         let scale = gated.push("scale", Op::Scale, &[picture, gate]);
@@ -204,21 +214,21 @@ fn what_has_no_weights_is_its_reference() {
         for (id, map) in [(scale, to), (mean, maps[3]), (again, maps[0])] {
             gated.node_mut(id).map = Some(map);
         }
-        is_its_reference(&gated, &input)?;
+        check_cpu(&gated, &input)?;
         let (mut joined, [picture, other]) = two_maps(c, [h, w], [maps[0], maps[1]]);
-        let channels = joined.push("channels", Op::Concat(Joint::Channels), &[picture, other, picture]);
+        let channels = joined.push("channels", Op::Concat(ConcatAxis::Channels), &[picture, other, picture]);
         joined.node_mut(channels).map = Some(to);
-        is_its_reference(&joined, &input)?;
+        check_cpu(&joined, &input)?;
         let (mut joined, [picture, other]) = two_maps(c, [3, 2], [maps[0], maps[1]]);
-        let pixels = joined.push("pixels", Op::Concat(Joint::Pixels), &[other, picture]);
+        let pixels = joined.push("pixels", Op::Concat(ConcatAxis::Pixels), &[other, picture]);
         joined.node_mut(pixels).map = Some(to);
-        is_its_reference(&joined, &input)?;
+        check_cpu(&joined, &input)?;
         let pool = MaxPool { kernel, stride };
         if pool.window(h, w).is_some() {
             let (mut largest, [picture, _]) = two_maps(c, [1, 1], [maps[0], maps[1]]);
             let max = largest.push("max", Op::MaxPool(pool), &[picture]);
             largest.node_mut(max).map = Some(to);
-            is_its_reference(&largest, &input)?;
+            check_cpu(&largest, &input)?;
         }
         Ok(())
     };
@@ -226,9 +236,9 @@ fn what_has_no_weights_is_its_reference() {
 }
 
 #[test]
-fn gpus_make_of_integers_what_has_no_weights() {
+fn gpus_compute_layers_without_weights_in_integers() {
     let sizes = [1..4usize, 1..40usize, 3..14usize, 3..14usize];
-    let maps = [map(), map(), map(), map()];
+    let maps = [quantisation(), quantisation(), quantisation(), quantisation()];
     let cases = (sizes, any::<u64>(), maps, [1..6usize, 1..4usize], any::<bool>());
     type Parameters = ([usize; 4], u64, [Affine; 4], [usize; 2], bool);
     let check = |([n, c, h, w], seed, maps, [kernel, stride], alike): Parameters| {
@@ -239,8 +249,8 @@ fn gpus_make_of_integers_what_has_no_weights() {
         let mean = graph.push("mean", Op::GlobalPool, &[picture]);
         let scale = graph.push("scale", Op::Scale, &[picture, mean]);
         let largest = graph.push("largest", Op::MaxPool(pool), &[picture]);
-        let channels = graph.push("channels", Op::Concat(Joint::Channels), &[scale, picture, scale]);
-        let pixels = graph.push("pixels", Op::Concat(Joint::Pixels), &[largest, picture, scale]);
+        let channels = graph.push("channels", Op::Concat(ConcatAxis::Channels), &[scale, picture, scale]);
+        let pixels = graph.push("pixels", Op::Concat(ConcatAxis::Pixels), &[largest, picture, scale]);
         let joined = if alike { maps[2] } else { maps[3] };
         for (id, map) in [
             (picture, maps[0]),
@@ -252,16 +262,16 @@ fn gpus_make_of_integers_what_has_no_weights() {
         ] {
             graph.node_mut(id).map = Some(map);
         }
-        graph.answer("channels", channels);
-        graph.answer("pixels", pixels);
-        is_it_on_gpus(&graph, &noise([n, 4 * c, h, w], seed), seed % 2 == 0)
+        graph.add_output("channels", channels);
+        graph.add_output("pixels", pixels);
+        check_gpus(&graph, &noise([n, 4 * c, h, w], seed), seed % 2 == 0)
     };
     TestRunner::new(config()).run(&cases, check).unwrap();
 }
 
-/// Some layers in integers, some in floating point, for every choice of both.
+/// Every combination of int8 and floating-point layers.
 #[test]
-fn integers_and_floating_point_take_turns() {
+fn int8_and_floating_point_layers_mix() {
     let input = noise([2, 6, 9, 8], 4);
     let conv = |kernel: usize, outputs: usize, inputs: usize, activation: Activation| {
         Op::Conv(Conv {
@@ -282,34 +292,34 @@ fn integers_and_floating_point_take_turns() {
         let first = graph.push("first", conv(3, 12, 6, Activation::Relu6), &[picture]);
         let second = graph.push("second", conv(1, 12, 12, Activation::Identity), &[first]);
         let scaled = graph.push("scaled", Op::Resize(Extent::Exact([9, 8])), &[second]);
-        let joined = graph.push("joined", Op::Concat(Joint::Channels), &[first, scaled]);
+        let joined = graph.push("joined", Op::Concat(ConcatAxis::Channels), &[first, scaled]);
         let mean = graph.push("mean", Op::GlobalPool, &[joined]);
         let gate = graph.push("gate", conv(1, 24, 24, Activation::HardSigmoid), &[mean]);
         let gated = graph.push("gated", Op::Scale, &[joined, gate]);
         let scores = graph.push("scores", Op::Softmax(8), &[gated]);
         let most = graph.push("most", Op::Argmax(Extent::Exact([4, 4])), &[joined]);
-        // Of maps that are read by both, or not at all, too.
+        // Some maps are read by both kinds of layers.
         let nodes = [picture, first, second, scaled, joined, mean, gate, gated];
         for (bit, id) in nodes.into_iter().enumerate() {
             let map = Affine::over(-2.0 - bit as f32, 3.0);
             let mapped = is(bit % 7);
             let steps = is((bit + 3) % 7);
             if steps {
-                in_integers(&mut graph, id, mapped.then_some(map));
+                make_int8(&mut graph, id, mapped.then_some(map));
             } else {
                 graph.node_mut(id).map = mapped.then_some(map);
             }
         }
         for (name, id) in [("scores", scores), ("most", most), ("joined", joined)] {
-            graph.answer(name, id);
+            graph.add_output(name, id);
         }
-        is_its_reference(&graph, &input).unwrap();
+        check_cpu(&graph, &input).unwrap();
     }
 }
 
-/// Sums, biases and factors as large as they come, and steps of nothing.
+/// The largest sums, biases and factors, and the smallest scales.
 #[test]
-fn extremes_are_their_reference() {
+fn extreme_values_match_their_reference() {
     let scales = [f32::MIN_POSITIVE, 1e-20, 1e-6, 0.02, 1.0, 1e6, 1e20];
     let input = Tensor::from_fn([1, 8, 3, 3], |i| [-1.0, 1.0, 1e30, -1e30, 0.0][i % 5]);
     for (at, x) in scales.into_iter().enumerate() {
@@ -328,9 +338,9 @@ fn extremes_are_their_reference() {
                 let case = Case { conv, x: Shape::new(1, 8, 3, 3), residual: true, tile: 0, seed: 1 };
                 let maps = [x, scales[(at + 3) % scales.len()], y].map(|scale| Affine { scale, zero: 5 });
                 let graph = graph_of(&case, maps, true);
-                is_its_reference(&graph, &input).unwrap();
-                if activation.bends() || activation == Activation::Relu6 {
-                    is_it_on_gpus(&graph, &input, at % 2 == 0).unwrap();
+                check_cpu(&graph, &input).unwrap();
+                if activation.needs_lookup() || activation == Activation::Relu6 {
+                    check_gpus(&graph, &input, at % 2 == 0).unwrap();
                 }
             }
         }
@@ -338,7 +348,7 @@ fn extremes_are_their_reference() {
 }
 
 #[test]
-fn networks_are_their_references() {
+fn networks_match_their_references() {
     let cpu = Cpu::new(Some(2)).unwrap();
     for name in
         ["mobilenet_v1@0.25", "mobilenet_v2@0.35", "mobilenet_v3_small", "timm/mobilenetv4_conv_small_050"]
@@ -346,26 +356,26 @@ fn networks_are_their_references() {
         let network = synthetic::network(name).unwrap();
         let input = noise([2, 3, 64, 64], 9);
         let graph = calibrated(&cpu, &network.graph, &input);
-        is_its_reference(&graph, &input).unwrap();
-        is_it_on_gpus(&graph, &input, name.contains("v3") || name.contains("v4")).unwrap();
-        // And near what they stand for.
+        check_cpu(&graph, &input).unwrap();
+        check_gpus(&graph, &input, name.contains("v3") || name.contains("v4")).unwrap();
+        // The outputs stay near those in floating point.
         let run = |graph: &Graph| {
             let mut executor = Executor::new(&cpu, graph, input.shape().unwrap(), false).unwrap();
             (executor.run(&input).unwrap().remove(0), executor.weight_bytes(), executor.peak_bytes())
         };
-        let ((exact, weights, peak), (found, fewer, lower)) = (run(&network.graph), run(&graph));
+        let ((exact, weights, peak), (found, int8_weights, int8_peak)) = (run(&network.graph), run(&graph));
         let error = common::distance(&found, &exact);
         assert!(error < 0.35, "{name} is off by {error}");
         assert!(
-            fewer * 2 < weights && lower * 2 < peak,
-            "{name} has {fewer} of {weights}, {lower} of {peak} bytes"
+            int8_weights * 2 < weights && int8_peak * 2 < peak,
+            "{name} has {int8_weights} of {weights}, {int8_peak} of {peak} bytes"
         );
     }
 }
 
-/// Weights alone in 8 bits stay so on adapters, in every way to schedule a network, and mean the same.
+/// With weight-only quantisation, weights stay int8 on adapters with every schedule, and the outputs match.
 #[test]
-fn weights_alone_stay_bytes_on_adapters() {
+fn weight_only_quantisation_keeps_bytes_on_adapters() {
     let fuses = [Fuse::None, Fuse::Auto, Fuse::Block];
     for (name, fuses) in [("mobilenet_v2@0.35", &fuses[1..2]), ("mobilenet_v3_small", &fuses)] {
         let network = quantize::weights_only(&synthetic::network(name).unwrap()).unwrap().graph;
@@ -373,29 +383,32 @@ fn weights_alone_stay_bytes_on_adapters() {
         let shape = input.shape().unwrap();
         let cpu = Cpu::new(Some(2)).unwrap();
         let expected = Executor::new(&cpu, &network, shape, false).unwrap().run(&input).unwrap().remove(0);
-        let mut whole = network.clone();
+        let mut float = network.clone();
         for (id, _) in network.nodes() {
-            whole.node_mut(id).steps = None;
+            float.node_mut(id).steps = None;
         }
         for gpu in gpus() {
             for &fuse in fuses {
                 let options = Options { fuse, ..Options::default() };
                 let plan =
                     |graph: &Graph| Plan::new(graph, shape, gpu.machine(Element::F32), &options).unwrap();
-                let (plan, former) = (plan(&network), plan(&whole));
+                let (plan, float_plan) = (plan(&network), plan(&float));
                 let mut executor = pollster::block_on(gpu::Executor::new(gpu, &plan, |_, _| {})).unwrap();
-                let answer = executor.run(&input).unwrap().remove(0);
-                let error = common::distance(&answer, &expected);
+                let output = executor.run(&input).unwrap().remove(0);
+                let error = common::distance(&output, &expected);
                 assert!(error < 1e-5, "{name} {fuse:?} on {}: {error}", gpu.adapter());
-                let (bytes, former) = (plan.weight_bytes(), former.weight_bytes());
-                assert!(10 * bytes < 4 * former, "{name} {fuse:?} takes {bytes} bytes instead of {former}");
+                let (bytes, float_bytes) = (plan.weight_bytes(), float_plan.weight_bytes());
+                assert!(
+                    10 * bytes < 4 * float_bytes,
+                    "{name} {fuse:?} takes {bytes} bytes instead of {float_bytes}"
+                );
             }
         }
     }
 }
 
 #[test]
-fn kernels_are_named_and_their_work_counted() {
+fn steps_have_kernel_names_and_byte_counts() {
     let cpu = Cpu::new(Some(1)).unwrap();
     let mut graph = Graph::default();
     let picture = graph.push("picture", Op::Input(4), &[]);
@@ -413,14 +426,14 @@ fn kernels_are_named_and_their_work_counted() {
     let by_channel = graph.push("by_channel", Op::Conv(conv(4)), &[dense]);
     graph.push("scaled", Op::Resize(Extent::Exact([2, 2])), &[by_channel]);
     for id in [dense, by_channel] {
-        in_integers(&mut graph, id, Some(Affine::over(0.0, 4.0)));
+        make_int8(&mut graph, id, Some(Affine::over(0.0, 4.0)));
     }
     graph.node_mut(picture).map = Some(Affine::over(-1.0, 1.0));
     let shape = Shape::new(1, 4, 5, 5);
     let executor = Executor::new(&cpu, &graph, shape, false).unwrap();
     let steps: Vec<(&str, u64)> =
         executor.steps().iter().map(|step| (step.kernel, step.work.bytes)).collect();
-    // Inputs, weights and outputs, and in floating point four bytes of each.
+    // Bytes of inputs, weights and outputs: four per value in floating point.
     let expected = [
         ("dense int8", 100 + 144 + 100),
         ("depthwise int8", 100 + 36 + 100),
@@ -434,14 +447,14 @@ fn kernels_are_named_and_their_work_counted() {
 }
 
 #[test]
-fn values_for_which_no_integer_stands_are_refused() {
+fn non_finite_inputs_are_errors() {
     let mut graph = Graph::default();
     let picture = graph.push("picture", Op::Input(3), &[]);
     graph.push("mean", Op::GlobalPool, &[picture]);
     graph.node_mut(picture).map = Some(Affine::over(-2.0, 2.0));
     let cpu = Cpu::new(Some(1)).unwrap();
-    for odd in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-        let input = Tensor::from_fn([1, 3, 5, 5], |i| if i == 31 { odd } else { 0.1 });
+    for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let input = Tensor::from_fn([1, 3, 5, 5], |i| if i == 31 { value } else { 0.1 });
         let mut executor = Executor::new(&cpu, &graph, input.shape().unwrap(), false).unwrap();
         let refused = |error: Error| {
             assert!(matches!(error, Error::Input(_)) && error.to_string().contains("at 31"), "{error}");

@@ -1,5 +1,5 @@
-//! Joined maps: steps that leave their part in the whole, copies of those that cannot, and what
-//! lies around them, against the parts by themselves.
+//! Concatenation: steps that write their part in place, copies of the parts of steps that cannot, and the
+//! layers around them, compared with the parts computed separately.
 
 mod common;
 
@@ -9,7 +9,7 @@ use common::cases::noise;
 use goldcrest::{
     Shape, Tensor,
     gpu::{Executor, Gpu},
-    graph::{Activation, Conv, Extent, Graph, Joint, NodeId, Op, Padding},
+    graph::{Activation, ConcatAxis, Conv, Extent, Graph, NodeId, Op, Padding},
     kernels::{Tier, pointwise},
     plan::{self, Fuse, Kernel, Machine, Operand, Plan, Tuned},
     tensor::Element,
@@ -33,9 +33,9 @@ fn conv(name: &str, inputs: usize, outputs: usize, kernel: usize, depthwise: boo
     })
 }
 
-/// A part of every kind: pointwise, over all channels, a block, one with a residual, a resized
-/// one, a depthwise one, and one that is wanted elsewhere too.
-fn graph(joint: Joint) -> (Graph, Vec<NodeId>, NodeId) {
+/// A concatenation with every kind of part: pointwise, dense, a block, one with a residual, a resized one, a
+/// depthwise one, and one with other readers.
+fn graph(axis: ConcatAxis) -> (Graph, Vec<NodeId>, NodeId) {
     let mut g = Graph::default();
     let x = g.push("input", Op::Input(INPUT.c), &[]);
     let mut parts = vec![
@@ -51,10 +51,10 @@ fn graph(joint: Joint) -> (Graph, Vec<NodeId>, NodeId) {
     parts.push(g.push("alone", conv("alone", 12, 12, 5, true), &[x]));
     let shared = g.push("shared", conv("shared", 12, 12, 1, false), &[x]);
     parts.push(shared);
-    let whole = g.push("whole", Op::Concat(joint), &parts);
-    g.answer("whole", whole);
+    let whole = g.push("whole", Op::Concat(axis), &parts);
+    g.add_output("whole", whole);
     let scaled = g.push("scaled", Op::GlobalPool, &[shared]);
-    g.answer("scaled", scaled);
+    g.add_output("scaled", scaled);
     (g, parts, whole)
 }
 
@@ -67,20 +67,20 @@ fn run(gpu: &Gpu, plan: &Plan, input: &Tensor) -> Vec<Tensor> {
     pollster::block_on(Executor::new(gpu, plan, |_, _| {})).unwrap().run(input).unwrap()
 }
 
-/// The parts in one, in plain loops.
-fn joined(parts: &[Tensor], joint: Joint) -> Tensor {
+/// Concatenates the parts in plain loops.
+fn joined(parts: &[Tensor], axis: ConcatAxis) -> Tensor {
     let shapes: Vec<Shape> = parts.iter().map(|part| part.shape().unwrap()).collect();
     let n = shapes[0].n;
     let picture = |part: &Tensor, at: usize| {
         part.data()[at * part.data().len() / n..][..part.data().len() / n].to_vec()
     };
-    match joint {
-        Joint::Channels => {
+    match axis {
+        ConcatAxis::Channels => {
             let channels = shapes.iter().map(|s| s.c).sum();
             let data = (0..n).flat_map(|at| parts.iter().flat_map(move |part| picture(part, at)));
             Tensor::new([n, channels, shapes[0].h, shapes[0].w], data.collect()).unwrap()
         }
-        Joint::Pixels => {
+        ConcatAxis::Pixels => {
             let (c, pixels) = (shapes[0].c, shapes.iter().map(|s| s.h * s.w).sum());
             let rows = (0..n).flat_map(|at| (0..c).map(move |channel| (at, channel)));
             let data = rows.flat_map(|(at, channel)| {
@@ -94,44 +94,44 @@ fn joined(parts: &[Tensor], joint: Joint) -> Tensor {
     }
 }
 
-/// The kernels that a layer of the graph may have on this machine, a kind of shader each.
+/// Kernel choices for the layers of the graph: each layer gets all its candidates, one per kind of shader.
 fn kernels_of(graph: &Graph, machine: Machine) -> Vec<BTreeMap<String, Kernel>> {
-    let contests = Plan::layer_contests(graph, INPUT, machine, 1).unwrap();
-    let most = contests.iter().map(|contest| contest.entered.len()).max().unwrap();
-    let nth = |i: usize| contests.iter().map(move |c| (c.layer.clone(), c.entered[i % c.entered.len()]));
+    let sets = Plan::layer_candidates(graph, INPUT, machine, 1).unwrap();
+    let most = sets.iter().map(|set| set.candidates.len()).max().unwrap();
+    let nth = |i: usize| sets.iter().map(move |c| (c.layer.clone(), c.candidates[i % c.candidates.len()]));
     (0..most).map(|i| nth(i).collect()).collect()
 }
 
 #[test]
-fn parts_lie_where_they_belong() {
+fn concatenated_parts_match_separate_ones() {
     for gpu in common::gpus() {
         for element in gpu.elements() {
             let input = noise(<[usize; 4]>::from(INPUT), 5);
             let machine = Machine { half_rate: 1.0, ..gpu.machine(element) };
-            for joint in [Joint::Channels, Joint::Pixels] {
-                let (graph, parts, whole) = graph(joint);
-                // The parts by themselves, in f32.
-                let apart = parts.iter().map(|id| (graph.node(*id).name().to_owned(), *id)).collect();
-                let apart = graph.answering(apart);
+            for axis in [ConcatAxis::Channels, ConcatAxis::Pixels] {
+                let (graph, parts, whole) = graph(axis);
+                // The parts computed separately, in f32.
+                let separate = parts.iter().map(|id| (graph.node(*id).name().to_owned(), *id)).collect();
+                let separate = graph.with_outputs(separate);
                 let expected = run(
                     &gpu,
-                    &planned(&apart, gpu.machine(Element::F32), Fuse::None, BTreeMap::new()),
+                    &planned(&separate, gpu.machine(Element::F32), Fuse::None, BTreeMap::new()),
                     &input,
                 );
-                let expected = joined(&expected, joint);
+                let expected = joined(&expected, axis);
                 for fuse in [Fuse::None, Fuse::Auto, Fuse::Block] {
                     for kernels in kernels_of(&graph, machine) {
                         let plan = planned(&graph, machine, fuse, kernels);
-                        let answers = run(&gpu, &plan, &input);
-                        let error = common::distance(&answers[0], &expected);
+                        let outputs = run(&gpu, &plan, &input);
+                        let error = common::distance(&outputs[0], &expected);
                         let bound = if element == Element::F32 { 1e-6 } else { 3e-3 };
                         let steps: Vec<&str> = plan.steps.iter().map(|s| s.launch.shader.name).collect();
                         assert!(
                             error <= bound,
-                            "{joint:?} {fuse:?} {element} on {}: {error:e} {steps:?}",
+                            "{axis:?} {fuse:?} {element} on {}: {error:e} {steps:?}",
                             gpu.adapter()
                         );
-                        // Copied are the one that is wanted elsewhere, and the depthwise one.
+                        // Only the part with other readers and the depthwise one are copied.
                         let copies = plan.steps.iter().filter(|s| s.why.starts_with("a copy"));
                         let copies: Vec<&str> = copies.map(|step| step.why.as_str()).collect();
                         let expected =
@@ -139,8 +139,8 @@ fn parts_lie_where_they_belong() {
                         assert_eq!(copies, expected, "{fuse:?}");
                         assert_eq!(plan.outputs[0].value.shape, graph.shapes(INPUT).unwrap()[whole.index()]);
                         for step in &plan.steps {
-                            let own = step.writes.iter().any(|w| step.reads.contains(&Operand::Slot(*w)));
-                            assert!(!own, "{}", step.name());
+                            let aliased = step.writes.iter().any(|w| step.reads.contains(&Operand::Slot(*w)));
+                            assert!(!aliased, "{}", step.name());
                         }
                     }
                 }
@@ -150,47 +150,47 @@ fn parts_lie_where_they_belong() {
 }
 
 #[test]
-fn what_is_joined_may_be_joined_again() {
-    // Besides, the picture itself is a part, and a part comes twice.
+fn concatenations_can_be_nested() {
+    // The picture itself is a part, and one part occurs twice.
     let mut g = Graph::default();
     let x = g.push("input", Op::Input(INPUT.c), &[]);
     let a = g.push("a", conv("a", 12, 12, 1, false), &[x]);
     let b = g.push("b", conv("b", 12, 8, 1, false), &[x]);
-    let inner = g.push("inner", Op::Concat(Joint::Channels), &[a, b]);
+    let inner = g.push("inner", Op::Concat(ConcatAxis::Channels), &[a, b]);
     let twice = g.push("twice", conv("twice", 12, 12, 1, false), &[x]);
-    g.push("outer", Op::Concat(Joint::Channels), &[x, inner, twice, twice]);
+    g.push("outer", Op::Concat(ConcatAxis::Channels), &[x, inner, twice, twice]);
     let input = noise(<[usize; 4]>::from(INPUT), 5);
-    let apart = g.answering([a, b, twice].map(|id| (g.node(id).name().to_owned(), id)).to_vec());
+    let separate = g.with_outputs([a, b, twice].map(|id| (g.node(id).name().to_owned(), id)).to_vec());
     for gpu in common::gpus() {
         let machine = gpu.machine(Element::F32);
-        let mut parts = run(&gpu, &planned(&apart, machine, Fuse::None, BTreeMap::new()), &input);
+        let mut parts = run(&gpu, &planned(&separate, machine, Fuse::None, BTreeMap::new()), &input);
         let last = parts[2].clone();
         parts.insert(0, input.clone());
         parts.push(last);
-        let answers = run(&gpu, &planned(&g, machine, Fuse::Auto, BTreeMap::new()), &input);
-        assert_eq!(answers[0], joined(&parts, Joint::Channels), "{}", gpu.adapter());
+        let outputs = run(&gpu, &planned(&g, machine, Fuse::Auto, BTreeMap::new()), &input);
+        assert_eq!(outputs[0], joined(&parts, ConcatAxis::Channels), "{}", gpu.adapter());
     }
 }
 
 #[test]
-fn with_taps_every_part_is_its_own() {
-    let (graph, parts, whole) = graph(Joint::Channels);
+fn taps_contain_every_part_and_the_whole() {
+    let (graph, parts, whole) = graph(ConcatAxis::Channels);
     let input = noise(<[usize; 4]>::from(INPUT), 5);
     for gpu in common::gpus() {
         let options = plan::Options { taps: true, ..plan::Options::default() };
         let plan = Plan::new(&graph, INPUT, gpu.machine(Element::F32), &options).unwrap();
         let mut executor = pollster::block_on(Executor::new(&gpu, &plan, |_, _| {})).unwrap();
-        let answers = executor.run(&input).unwrap();
+        let outputs = executor.run(&input).unwrap();
         let taps: BTreeMap<String, Tensor> = executor.taps().unwrap().into_iter().collect();
         let parts: Vec<Tensor> = parts.iter().map(|id| taps[graph.node(*id).name()].clone()).collect();
-        assert_eq!(joined(&parts, Joint::Channels), answers[0]);
-        assert_eq!(taps[graph.node(whole).name()], answers[0]);
+        assert_eq!(joined(&parts, ConcatAxis::Channels), outputs[0]);
+        assert_eq!(taps[graph.node(whole).name()], outputs[0]);
     }
 }
 
 #[test]
-fn what_cannot_be_joined_is_refused() {
-    let refusal = |g: &Graph| {
+fn invalid_concatenations_and_label_maps_are_errors() {
+    let error_of = |g: &Graph| {
         let options = plan::Options::default();
         let machine = Machine { max_binding: u64::MAX, max_buffer: u64::MAX, ..Machine::default() };
         Plan::new(g, INPUT, machine, &options).expect_err("should be refused").to_string()
@@ -199,50 +199,51 @@ fn what_cannot_be_joined_is_refused() {
     let x = g.push("input", Op::Input(INPUT.c), &[]);
     let odd = g.push("odd", conv("odd", 12, 10, 1, false), &[x]);
     let even = g.push("even", conv("even", 12, 12, 1, false), &[x]);
-    g.push("both", Op::Concat(Joint::Channels), &[odd, even]);
-    assert!(refusal(&g).contains("layer both: 10 channels before a part"), "{}", refusal(&g));
+    g.push("both", Op::Concat(ConcatAxis::Channels), &[odd, even]);
+    assert!(error_of(&g).contains("layer both: 10 channels before a part"), "{}", error_of(&g));
 
     let mut g = Graph::default();
     let x = g.push("input", Op::Input(INPUT.c), &[]);
     let small = g.push("small", Op::GlobalPool, &[x]);
-    g.push("both", Op::Concat(Joint::Channels), &[x, small]);
-    assert!(refusal(&g).contains("layer both: cannot join"), "{}", refusal(&g));
+    g.push("both", Op::Concat(ConcatAxis::Channels), &[x, small]);
+    assert!(error_of(&g).contains("layer both: cannot join"), "{}", error_of(&g));
 
-    // Class numbers are bytes: no kernel takes them for a map.
+    // Labels are bytes, which no kernel reads as a feature map.
     let mut g = Graph::default();
     let x = g.push("input", Op::Input(INPUT.c), &[]);
     let labels = g.push("labels", Op::Argmax(Extent::Exact([7, 5])), &[x]);
     g.push("mean", Op::GlobalPool, &[labels]);
-    assert!(refusal(&g).contains("layer mean: cannot read the output of labels"), "{}", refusal(&g));
+    assert!(error_of(&g).contains("layer mean: cannot read the output of labels"), "{}", error_of(&g));
 
-    // Beyond what a shader can count.
+    // Too large for a shader's 32-bit indices.
     for size in [[1, 1 << 30], [1 << 40, 1 << 40]] {
         let mut g = Graph::default();
         let x = g.push("input", Op::Input(INPUT.c), &[]);
         g.push("labels", Op::Argmax(Extent::Exact(size)), &[x]);
-        assert!(refusal(&g).contains("layer labels: "), "{}", refusal(&g));
-        assert!(refusal(&g).contains("count"), "{}", refusal(&g));
+        assert!(error_of(&g).contains("layer labels: "), "{}", error_of(&g));
+        assert!(error_of(&g).contains("count"), "{}", error_of(&g));
     }
 }
 
 #[test]
-fn every_kernel_that_makes_a_convolution_can_place_it() {
-    // All but the depthwise kernel, whose channels no network joins.
-    let layer = |kernel: Kernel| kernel.name();
-    let (graph, ..) = graph(Joint::Channels);
+fn every_convolution_kernel_can_write_in_place() {
+    // All except the depthwise kernel, whose output no network concatenates.
+    let shader = |kernel: Kernel| kernel.name();
+    let (graph, ..) = graph(ConcatAxis::Channels);
     for gpu in common::gpus() {
         let machine = gpu.machine(Element::F32);
         for kernels in kernels_of(&graph, machine) {
             let plan = planned(&graph, machine, Fuse::None, kernels.clone());
             for step in &plan.steps {
-                if let Some(kernel) = kernels.get(step.name()).filter(|kernel| layer(**kernel) != "depthwise")
+                if let Some(kernel) =
+                    kernels.get(step.name()).filter(|kernel| shader(**kernel) != "depthwise")
                 {
                     assert!(step.launch.can_be_placed(), "{kernel}");
                 }
             }
         }
         let subgroups = gpu.has(Tier::Subgroups, Element::F32);
-        let tried = kernels_of(&graph, machine).into_iter().flatten().map(|(_, kernel)| layer(kernel));
+        let tried = kernels_of(&graph, machine).into_iter().flatten().map(|(_, kernel)| shader(kernel));
         let tried: Vec<&str> = tried.collect();
         assert!(tried.contains(&pointwise::SHADER.name) && tried.contains(&"pointwise_split"));
         assert_eq!(tried.contains(&"pointwise_subgroup"), subgroups);

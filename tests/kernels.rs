@@ -1,12 +1,12 @@
-//! Every kernel against its plain reference on random shapes, on every adapter.
+//! Every kernel compared with its reference on random shapes, on every adapter.
 
 mod common;
 
 use std::sync::Arc;
 
 use common::cases::{
-    Case, allowed, are_largest, convolution, dispatch, gate_on_device, noise, on_device, on_every_adapter,
-    rounded, stored, summed,
+    Case, accumulation_error, check_argmax, convolution, dispatch, gate_on_device, noise, on_device,
+    on_every_adapter, relative_bound, rounded, storage_error,
 };
 use goldcrest::{
     Shape, Tensor,
@@ -23,11 +23,11 @@ use goldcrest::{
 };
 use proptest::prelude::*;
 
-/// f32 sums in another order than the reference's f64. What is stored is rounded besides: see
-/// [`stored`].
+/// The error of f32 sums in another order than the reference's f64. [`storage_error`] adds the rounding of
+/// stored values.
 const TOLERANCE: f64 = 2e-6;
 
-/// One of all tiles.
+/// Picks one of the tiles.
 fn pick<T: Copy>(tiles: impl Iterator<Item = T>, which: usize) -> T {
     let tiles: Vec<T> = tiles.collect();
     tiles[which % tiles.len()]
@@ -52,17 +52,18 @@ fn compare(
     let mut reads = vec![&device_x[..], packed];
     let bias = kernels::pack_bias(&case.conv);
     reads.extend([&bias[..], &device_residual]);
-    // The gate, where there is one, is bound and not read.
+    // A gate, if the shader has one, is bound but not read.
     reads.resize(launch.shader.reads.len(), &device_x);
     let out = dispatch(gpu, &launch, element, &reads, layout::len(y))?;
     let error = common::distance(&layout::from_device(y, &out), &expected);
-    let sums = (launch.arithmetic != Element::F32).then(|| summed(&case.conv, &input, y, launch.arithmetic));
-    let bound = TOLERANCE + allowed(&stored(&expected, sums.as_ref(), element), &expected);
+    let sums = (launch.arithmetic != Element::F32)
+        .then(|| accumulation_error(&case.conv, &input, y, launch.arithmetic));
+    let bound = TOLERANCE + relative_bound(&storage_error(&expected, sums.as_ref(), element), &expected);
     prop_assert!(error <= bound, "{} {:?}: error {error:e}", launch.shader.name, launch.constants);
     Ok(())
 }
 
-/// [`compare`] for kernels that are a product of pixels by channels.
+/// [`compare`] for pointwise kernels.
 fn compare_product(
     gpu: &Gpu,
     element: Element,
@@ -77,10 +78,10 @@ fn compare_product(
 }
 
 #[test]
-fn pointwise_is_its_reference() {
+fn pointwise_matches_its_reference() {
     on_every_adapter(convolution(false, false), |gpu, element, case| {
         let case = &case.stored_as(element);
-        let tile = deep(pick(pointwise::tiles(element), case.tile), case.seed);
+        let tile = with_depth(pick(pointwise::tiles(element), case.tile), case.seed);
         let (conv, x, y) = (&case.conv, case.x, case.y());
         compare_product(gpu, element, case, &pointwise::pack(conv), |extras| {
             pointwise::launch(conv, x, y, extras, tile)
@@ -89,7 +90,7 @@ fn pointwise_is_its_reference() {
 }
 
 #[test]
-fn pointwise_with_shared_weights_is_pointwise() {
+fn pointwise_subgroup_matches_its_reference() {
     on_every_adapter(convolution(false, false), |gpu, element, case| {
         let Some(subgroup) = gpu.subgroup() else { return Ok(()) };
         let case = &case.stored_as(element);
@@ -102,7 +103,7 @@ fn pointwise_with_shared_weights_is_pointwise() {
 }
 
 #[test]
-fn matrix_units_make_its_reference() {
+fn matrix_matches_its_reference() {
     for windowed in [false, true] {
         on_every_adapter(convolution(windowed, false), |gpu, element, case| {
             let Some(units) = gpu.matrix_units(element) else { return Ok(()) };
@@ -110,7 +111,7 @@ fn matrix_units_make_its_reference() {
             let tile = pick(matrix::TILES.into_iter(), case.tile);
             let (conv, x, y, window) = (&case.conv, case.x, case.y(), case.window());
             let packed = matrix::pack(conv, units.side);
-            // As many subgroups as shares, half as many, one, and more.
+            // As many subgroups as subtiles, half as many, one, and more.
             let Subgroup { least, most } = units.subgroup;
             for (least, most) in [(least, most), (most / 2, most), (most / 4, most), (least, 8 * most)] {
                 let units = Units { subgroup: Subgroup { least, most }, ..units };
@@ -132,7 +133,7 @@ fn matrix_units_make_its_reference() {
 }
 
 #[test]
-fn pointwise_with_its_mean_is_both() {
+fn pointwise_pool_matches_its_reference() {
     on_every_adapter(convolution(false, false), |gpu, element, case| {
         let case = &case.stored_as(element);
         let depth = 1 << (case.seed % 3);
@@ -145,10 +146,11 @@ fn pointwise_with_its_mean_is_both() {
         let means = Shape { h: 1, w: 1, ..y };
         let out = dispatch(gpu, &launch, element, &reads, layout::len(means))?;
         let error = common::distance(&layout::from_device(means, &out), &expected);
-        // A mean may be far smaller than what it is of.
+        // A mean may be far smaller than the values.
         let largest = pool::reference(&magnitudes(&pointwise::reference(conv, &input, y, None)));
         let rounding = TOLERANCE * norm(&largest) / norm(&expected).max(f64::MIN_POSITIVE);
-        let bound = TOLERANCE + rounding + allowed(&stored(&expected, None, element), &expected);
+        let bound =
+            TOLERANCE + rounding + relative_bound(&storage_error(&expected, None, element), &expected);
         prop_assert!(error <= bound, "{:?}: error {error:e}", launch.constants);
         Ok(())
     });
@@ -163,7 +165,7 @@ fn norm(tensor: &Tensor) -> f64 {
 }
 
 #[test]
-fn pointwise_split_is_pointwise() {
+fn pointwise_split_matches_its_reference() {
     on_every_adapter(convolution(false, false), |gpu, element, case| {
         let case = &case.stored_as(element);
         let (conv, x, y) = (&case.conv, case.x, case.y());
@@ -173,7 +175,7 @@ fn pointwise_split_is_pointwise() {
             case,
             &pointwise::pack(conv),
             |residual| {
-                let tile = deep(pick(pointwise_split::tiles(), case.tile), case.seed);
+                let tile = with_depth(pick(pointwise_split::tiles(), case.tile), case.seed);
                 pointwise_split::launch(conv, x, y, Extras { residual, gate: false }, tile)
             },
             |x, residual| pointwise::reference(conv, x, y, residual),
@@ -181,19 +183,19 @@ fn pointwise_split_is_pointwise() {
     });
 }
 
-/// A tile with one to four turns of its loop at once.
-fn deep(tile: Tile, seed: u64) -> Tile {
+/// The tile with the loads of one to four loop iterations in flight together.
+fn with_depth(tile: Tile, seed: u64) -> Tile {
     Tile { depth: 1 + (seed % 4) as u32, ..tile }
 }
 
-/// One of the staged kernel's tiles that the device has the memory for.
+/// Picks one of the staged kernel's tiles that fit the device's workgroup memory.
 fn staged_tile(gpu: &Gpu, element: Element, y: Shape, which: usize) -> Tile {
     let memory = gpu.machine(element).workgroup_memory;
     pick(staged::tiles().filter(|tile| staged::memory(*tile, y, element) <= memory), which)
 }
 
 #[test]
-fn staged_is_its_reference() {
+fn staged_matches_its_reference() {
     for windowed in [false, true] {
         on_every_adapter(convolution(windowed, false), |gpu, element, case| {
             let case = &case.stored_as(element);
@@ -212,7 +214,7 @@ fn staged_is_its_reference() {
 }
 
 #[test]
-fn depthwise_is_its_reference() {
+fn depthwise_matches_its_reference() {
     on_every_adapter(convolution(true, true), |gpu, element, case| {
         let case = &case.stored_as(element);
         let tile = pick(depthwise::tiles(), case.tile);
@@ -229,7 +231,7 @@ fn depthwise_is_its_reference() {
 }
 
 #[test]
-fn dense_is_its_reference() {
+fn dense_matches_its_reference() {
     on_every_adapter(convolution(true, false), |gpu, element, case| {
         let case = &case.stored_as(element);
         let tile = pick(dense::tiles(), case.tile);
@@ -245,13 +247,13 @@ fn dense_is_its_reference() {
     });
 }
 
-fn map() -> impl Strategy<Value = (Shape, u64)> {
+fn shapes() -> impl Strategy<Value = (Shape, u64)> {
     (1..4usize, 1..70usize, 1..20usize, 1..20usize, any::<u64>())
         .prop_map(|(n, c, h, w, seed)| (Shape::new(n, c, h, w), seed))
 }
 
-/// One of the kernels without weights.
-fn plain(
+/// Compares a kernel without weights with its expected output.
+fn compare_plain(
     gpu: &Gpu,
     element: Element,
     launch: &Launch,
@@ -263,57 +265,57 @@ fn plain(
     let y = expected.shape().unwrap();
     let out = dispatch(gpu, launch, element, &reads, layout::len(y))?;
     let error = common::distance(&layout::from_device(y, &out), expected);
-    let bound = TOLERANCE + allowed(&stored(expected, None, element), expected);
+    let bound = TOLERANCE + relative_bound(&storage_error(expected, None, element), expected);
     prop_assert!(error <= bound, "{}: error {error:e}", launch.shader.name);
     Ok(())
 }
 
 #[test]
-fn pool_is_its_reference() {
-    on_every_adapter(map(), |gpu, element, &(x, seed)| {
+fn pool_matches_its_reference() {
+    on_every_adapter(shapes(), |gpu, element, &(x, seed)| {
         let input = rounded(&noise(<[usize; 4]>::from(x), seed), element);
-        plain(gpu, element, &pool::launch(x), &[&input], &pool::reference(&input))
+        compare_plain(gpu, element, &pool::launch(x), &[&input], &pool::reference(&input))
     });
 }
 
 #[test]
-fn max_pool_is_its_reference() {
-    on_every_adapter((map(), 1..6usize, 1..4usize), |gpu, element, &((x, seed), kernel, stride)| {
+fn max_pool_matches_its_reference() {
+    on_every_adapter((shapes(), 1..6usize, 1..4usize), |gpu, element, &((x, seed), kernel, stride)| {
         let pool = MaxPool { kernel, stride };
         let Some(window) = pool.window(x.h, x.w) else { return Ok(()) };
         let y = Shape { h: window.height, w: window.width, ..x };
-        // All below zero: a pixel beyond the edge must not count as one.
+        // All negative: zeros beyond the edge would win.
         let noise = noise(<[usize; 4]>::from(x), seed);
         let below = Tensor::from_fn(noise.dims(), |i| noise.data()[i] - 2.0);
         let input = rounded(&below, element);
         let expected = max_pool::reference(pool, &input, y, window);
-        plain(gpu, element, &max_pool::launch(pool, x, y, window), &[&input], &expected)
+        compare_plain(gpu, element, &max_pool::launch(pool, x, y, window), &[&input], &expected)
     });
 }
 
 #[test]
-fn scale_is_its_reference() {
-    on_every_adapter(map(), |gpu, element, &(x, seed)| {
+fn scale_matches_its_reference() {
+    on_every_adapter(shapes(), |gpu, element, &(x, seed)| {
         let input = rounded(&noise(<[usize; 4]>::from(x), seed), element);
         let gate = rounded(&noise([x.n, x.c, 1, 1], seed ^ 1), element);
-        plain(gpu, element, &scale::launch(x), &[&input, &gate], &scale::reference(&input, &gate))
+        compare_plain(gpu, element, &scale::launch(x), &[&input, &gate], &scale::reference(&input, &gate))
     });
 }
 
 #[test]
-fn resize_is_its_reference() {
-    on_every_adapter((map(), 1..40usize, 1..40usize), |gpu, element, &((x, seed), h, w)| {
+fn resize_matches_its_reference() {
+    on_every_adapter((shapes(), 1..40usize, 1..40usize), |gpu, element, &((x, seed), h, w)| {
         let input = rounded(&noise(<[usize; 4]>::from(x), seed), element);
         let y = Shape { h, w, ..x };
-        plain(gpu, element, &resize::launch(x, y), &[&input], &resize::reference(&input, y))?;
+        compare_plain(gpu, element, &resize::launch(x, y), &[&input], &resize::reference(&input, y))?;
         let same = dispatch(gpu, &resize::launch(x, x), element, &[&on_device(&input)], layout::len(x))?;
         prop_assert_eq!(layout::from_device(x, &same), input);
         Ok(())
     });
 }
 
-/// The channels that the kernel finds largest.
-fn largest(gpu: &Gpu, element: Element, input: &Tensor, y: Shape) -> Result<Tensor, TestCaseError> {
+/// Runs the argmax kernel, and returns the labels.
+fn run_argmax(gpu: &Gpu, element: Element, input: &Tensor, y: Shape) -> Result<Tensor, TestCaseError> {
     let launch = argmax::launch(input.shape().unwrap(), y);
     let words = dispatch(gpu, &launch, element, &[&on_device(input)], argmax::words(y))?;
     let words: Vec<u32> = words.into_iter().map(f32::to_bits).collect();
@@ -321,15 +323,15 @@ fn largest(gpu: &Gpu, element: Element, input: &Tensor, y: Shape) -> Result<Tens
 }
 
 #[test]
-fn argmax_is_its_reference() {
-    on_every_adapter((map(), 1..40usize, 1..40usize), |gpu, element, &((x, seed), h, w)| {
+fn argmax_matches_its_reference() {
+    on_every_adapter((shapes(), 1..40usize, 1..40usize), |gpu, element, &((x, seed), h, w)| {
         let noise = rounded(&noise(<[usize; 4]>::from(x), seed), element);
-        // Every second channel is like the one before, which must win.
+        // Every second channel equals the preceding one, which must win.
         let plane = x.h * x.w;
         let input = Tensor::from_fn(noise.dims(), |i| noise.data()[i - i / plane % x.c % 2 * plane]);
         let y = Shape { c: 1, h, w, ..x };
-        for found in [largest(gpu, element, &input, y)?, argmax::reference(&input, y)] {
-            are_largest(&found, &input, y)?;
+        for found in [run_argmax(gpu, element, &input, y)?, argmax::reference(&input, y)] {
+            check_argmax(&found, &input, y)?;
             prop_assert!(found.data().iter().all(|channel| channel % 2.0 == 0.0));
         }
         Ok(())
@@ -337,8 +339,8 @@ fn argmax_is_its_reference() {
 }
 
 #[test]
-fn argmax_takes_the_first_of_equals() {
-    // Few values, and sizes at which nothing is rounded.
+fn argmax_returns_the_first_of_ties() {
+    // Few distinct values, and sizes for which interpolation is exact.
     let size = || prop::sample::select(&[1usize, 2, 4, 8, 16][..]);
     let channels = prop_oneof![1..30usize, 250..=usize::from(NO_CLASS)];
     let sizes = (1..4usize, channels, [size(), size()], [size(), size()], any::<u64>());
@@ -346,24 +348,24 @@ fn argmax_takes_the_first_of_equals() {
         let noise = noise([n, c, h, w], seed);
         let input = Tensor::from_fn(noise.dims(), |i| (noise.data()[i] * 3.0).round() - 4.0);
         let y = Shape::new(n, 1, out_h, out_w);
-        prop_assert_eq!(largest(gpu, element, &input, y)?, argmax::reference(&input, y));
+        prop_assert_eq!(run_argmax(gpu, element, &input, y)?, argmax::reference(&input, y));
         Ok(())
     });
 }
 
 #[test]
-fn softmax_is_its_reference() {
-    let sizes = (map(), 1..7usize, 1..30usize);
+fn softmax_matches_its_reference() {
+    let sizes = (shapes(), 1..7usize, 1..30usize);
     on_every_adapter(sizes, |gpu, element, &((x, seed), each, classes)| {
         let x = Shape { c: each * classes, ..x };
         let y = Shape::new(x.n, x.h * x.w * each, 1, classes);
-        // Far too large for their exponentials.
+        // The exponentials of these values overflow.
         let noise = noise(<[usize; 4]>::from(x), seed);
         let spread = Tensor::from_fn(noise.dims(), |i| noise.data()[i] * 5.0 + 500.0);
         let input = rounded(&spread, element);
         let launch = softmax::launch(x, y);
         let out = dispatch(gpu, &launch, element, &[&on_device(&input)], layout::len(y))?;
-        // f32 whatever the maps are.
+        // The output is always f32.
         let error = common::distance(&layout::from_device(y, &out), &softmax::reference(&input, classes));
         prop_assert!(error <= TOLERANCE, "error {error:e}");
         let mut padding = out.chunks(4 * y.quads()).flat_map(|anchors| &anchors[y.c..]);
@@ -373,7 +375,7 @@ fn softmax_is_its_reference() {
 }
 
 #[test]
-fn boxes_are_their_reference() {
+fn boxes_match_their_reference() {
     let levels = prop::collection::vec((1..6usize, 1..6usize).prop_map(|(h, w)| [h, w]), 1..4);
     let sizes = (1..4usize, levels, 0..3usize, [1..400usize, 1..400usize], any::<u64>());
     on_every_adapter(sizes, |gpu, element, (n, levels, ratios, picture, seed)| {
@@ -383,7 +385,7 @@ fn boxes_are_their_reference() {
         let x = Shape::new(*n, 4 * anchors.each(), 1, pixels);
         let y = Shape::new(*n, 4, 1, pixels * anchors.each());
         let anchors = anchors.over(levels, *picture);
-        // Small boxes, some of which grow too far, and some beyond the picture.
+        // Small boxes, some of which grow to the limit of their size, and some of which leave the picture.
         let noise = noise(<[usize; 4]>::from(x), *seed);
         let input = rounded(&Tensor::from_fn(noise.dims(), |i| noise.data()[i] * 25.0), element);
         let reads = [&on_device(&input)[..], anchors.as_flattened()];
@@ -396,64 +398,61 @@ fn boxes_are_their_reference() {
 }
 
 #[test]
-fn select_is_its_reference() {
+fn select_matches_its_reference() {
     let sizes = (1..3usize, prop_oneof![1..40usize, 200..2000usize], 2..5usize, any::<u64>());
     let select = (0..20usize, 1..90usize)
         .prop_map(|(sixteenths, most)| Select { threshold: sixteenths as f32 / 16.0, most });
-    let alike = any::<bool>();
-    on_every_adapter(
-        (sizes, select, alike),
-        |gpu, element, &((n, anchors, classes, seed), select, alike)| {
-            let x = Shape::new(n, anchors, 1, classes);
-            let noise = noise(<[usize; 4]>::from(x), seed);
-            // All of them different, or few values, some of which are no scores.
-            let scores = Tensor::from_fn(noise.dims(), |i| match (alike, (noise.data()[i] * 16.0).round()) {
-                (false, _) => noise.data()[i].abs(),
-                (true, -16.0) => f32::NAN,
-                (true, -15.0) => f32::INFINITY,
-                (true, -14.0) => f32::NEG_INFINITY,
-                (true, sixteenths) => sixteenths / 16.0,
-            });
-            let expected = select::reference(&scores, select);
-            let y = expected.shape().unwrap();
-            let launch = select::launch(x, select);
-            let out = dispatch(gpu, &launch, element, &[&on_device(&scores)], layout::len(y))?;
-            prop_assert_eq!(seen(&layout::from_device(y, &out)), seen(&expected));
-            Ok(())
-        },
-    );
+    let ties = any::<bool>();
+    on_every_adapter((sizes, select, ties), |gpu, element, &((n, anchors, classes, seed), select, ties)| {
+        let x = Shape::new(n, anchors, 1, classes);
+        let noise = noise(<[usize; 4]>::from(x), seed);
+        // All values distinct, or few distinct values, some of them not finite.
+        let scores = Tensor::from_fn(noise.dims(), |i| match (ties, (noise.data()[i] * 16.0).round()) {
+            (false, _) => noise.data()[i].abs(),
+            (true, -16.0) => f32::NAN,
+            (true, -15.0) => f32::INFINITY,
+            (true, -14.0) => f32::NEG_INFINITY,
+            (true, sixteenths) => sixteenths / 16.0,
+        });
+        let expected = select::reference(&scores, select);
+        let y = expected.shape().unwrap();
+        let launch = select::launch(x, select);
+        let out = dispatch(gpu, &launch, element, &[&on_device(&scores)], layout::len(y))?;
+        prop_assert_eq!(comparable(&layout::from_device(y, &out)), comparable(&expected));
+        Ok(())
+    });
 }
 
 #[test]
-fn a_pixel_with_a_score_that_is_not_finite_has_no_class() {
+fn pixel_with_a_non_finite_score_has_no_class() {
     let x = Shape::new(1, 6, 2, 5);
-    // A pixel each, in the first channel, in one between, and in the last.
-    let odd = |at: usize| match (at / 10, at % 10) {
+    // Four pixels: in the first channel, in two middle ones, and in the last.
+    let non_finite = |at: usize| match (at / 10, at % 10) {
         (0, 1) | (3, 4) => Some(f32::NAN),
         (5, 7) => Some(f32::INFINITY),
         (2, 8) => Some(f32::NEG_INFINITY),
         _ => None,
     };
-    let input = Tensor::from_fn(<[usize; 4]>::from(x), |at| odd(at).unwrap_or((at * 7 % 13) as f32));
+    let input = Tensor::from_fn(<[usize; 4]>::from(x), |at| non_finite(at).unwrap_or((at * 7 % 13) as f32));
     let expected = argmax::reference(&input, Shape { c: 1, ..x });
-    let without = |pixel: usize| expected.data()[pixel] == f32::from(NO_CLASS);
-    // Neighbours weigh nothing here, but nothing times what is not finite is no number.
-    assert!([1, 4, 7, 8].into_iter().all(without) && ![5, 9].into_iter().any(without));
+    let unlabelled = |pixel: usize| expected.data()[pixel] == f32::from(NO_CLASS);
+    // Neighbours have the weight 0 here, but 0 times a non-finite value is NaN.
+    assert!([1, 4, 7, 8].into_iter().all(unlabelled) && ![5, 9].into_iter().any(unlabelled));
     for gpu in common::gpus() {
         for element in gpu.elements() {
-            assert_eq!(largest(&gpu, element, &input, Shape { c: 1, ..x }).unwrap(), expected);
+            assert_eq!(run_argmax(&gpu, element, &input, Shape { c: 1, ..x }).unwrap(), expected);
         }
     }
 }
 
-/// With what is no number as a number, so that two can be compared.
-fn seen(kept: &Tensor) -> Tensor {
+/// NaN as -1, so that results can be compared.
+fn comparable(kept: &Tensor) -> Tensor {
     Tensor::from_fn(kept.dims(), |i| if kept.data()[i].is_nan() { -1.0 } else { kept.data()[i] })
 }
 
 #[test]
-fn the_dilations_of_a_pyramid_reach_across_the_map() {
-    // Wide enough that DeepLabV3's outermost taps lie on the map.
+fn dense_with_large_dilations_matches_its_reference() {
+    // Wide enough for DeepLabV3's outermost taps to lie on the map.
     let x = Shape::new(1, 4, 41, 79);
     let input = noise(<[usize; 4]>::from(x), 3);
     for dilation in [12, 24, 36] {
@@ -485,36 +484,36 @@ fn the_dilations_of_a_pyramid_reach_across_the_map() {
         let picture = graph.push("input", Op::Input(x.c), &[]);
         graph.push("conv", Op::Conv(conv), &[picture]);
         let cpu = Cpu::new(Some(2)).unwrap();
-        let answer = cpu::Executor::new(&cpu, &graph, x, false).unwrap().run(&input).unwrap();
-        assert!(common::distance(&answer[0], &expected) <= TOLERANCE, "{dilation} on the CPU");
+        let outputs = cpu::Executor::new(&cpu, &graph, x, false).unwrap().run(&input).unwrap();
+        assert!(common::distance(&outputs[0], &expected) <= TOLERANCE, "{dilation} on the CPU");
     }
 }
 
 #[test]
-fn probes_are_their_references() {
-    on_every_adapter(map(), |gpu, element, &(x, seed)| {
+fn probes_match_their_references() {
+    on_every_adapter(shapes(), |gpu, element, &(x, seed)| {
         let input = rounded(&noise(<[usize; 4]>::from(x), seed), element);
-        plain(gpu, element, &copy::launch(x), &[&input], &copy::reference(&input))?;
+        compare_plain(gpu, element, &copy::launch(x), &[&input], &copy::reference(&input))?;
         let rounds = (seed % 20) as u32;
         let launch = multiply_add::launch(x, rounds, Element::F32);
-        plain(gpu, element, &launch, &[&input], &multiply_add::reference(&input, rounds))?;
+        compare_plain(gpu, element, &launch, &[&input], &multiply_add::reference(&input, rounds))?;
         let x = Shape { c: 4, ..x };
         let input = rounded(&noise(<[usize; 4]>::from(x), seed), element);
         let expected = exchange::reference(&input, rounds);
-        plain(gpu, element, &exchange::launch(x, rounds), &[&input], &expected)?;
+        compare_plain(gpu, element, &exchange::launch(x, rounds), &[&input], &expected)?;
         if gpu.subgroup().is_some() {
             let channels: Vec<f32> = input.data().iter().copied().step_by(x.h * x.w).take(4).collect();
-            let alike = Tensor::from_fn(input.dims(), |at| channels[at / (x.h * x.w) % 4]);
-            let expected = broadcast::reference(&alike, rounds);
-            plain(gpu, element, &broadcast::launch(x, rounds), &[&alike], &expected)?;
+            let uniform = Tensor::from_fn(input.dims(), |at| channels[at / (x.h * x.w) % 4]);
+            let expected = broadcast::reference(&uniform, rounds);
+            compare_plain(gpu, element, &broadcast::launch(x, rounds), &[&uniform], &expected)?;
         }
         Ok(())
     });
 }
 
 #[test]
-fn workgroups_beyond_one_dimension_reach_every_value() {
-    // More than 65,535 workgroups of 64 threads.
+fn workgroups_beyond_one_dimension_cover_every_value() {
+    // More than 65,535 workgroups of 64 invocations.
     let x = Shape::new(1, 4, 2100, 2050);
     let input = noise(<[usize; 4]>::from(x), 7);
     let gate = noise([1, 4, 1, 1], 8);
@@ -523,14 +522,14 @@ fn workgroups_beyond_one_dimension_reach_every_value() {
         for element in gpu.elements() {
             let (input, gate) = (rounded(&input, element), rounded(&gate, element));
             let expected = scale::reference(&input, &gate);
-            plain(&gpu, element, &scale::launch(x), &[&input, &gate], &expected).unwrap();
+            compare_plain(&gpu, element, &scale::launch(x), &[&input, &gate], &expected).unwrap();
         }
     }
 }
 
 #[test]
-fn workgroups_beyond_the_last_picture_write_nothing() {
-    // One more than fits a row of workgroups, which makes two rows, one too long.
+fn workgroups_past_the_last_picture_write_nothing() {
+    // More than fit a row of workgroups: two rows, with one workgroup too many.
     let x = Shape::new(65_537, 4, 1, 1);
     let input = noise(<[usize; 4]>::from(x), 7);
     let conv = Conv {
@@ -553,8 +552,8 @@ fn workgroups_beyond_the_last_picture_write_nothing() {
     let candidates = Tensor::from_fn(<[usize; 4]>::from(scores), |i| (1 + i % 8) as f32 / 8.0);
     for gpu in common::gpus() {
         let kept = select::reference(&candidates, best);
-        plain(&gpu, Element::F32, &select::launch(scores, best), &[&candidates], &kept).unwrap();
-        plain(&gpu, Element::F32, &pool::launch(x), &[&input], &pool::reference(&input)).unwrap();
+        compare_plain(&gpu, Element::F32, &select::launch(scores, best), &[&candidates], &kept).unwrap();
+        compare_plain(&gpu, Element::F32, &pool::launch(x), &[&input], &pool::reference(&input)).unwrap();
         let reads = [&on_device(&input)[..], &pointwise::pack(&conv), &kernels::pack_bias(&conv)];
         let out = dispatch(&gpu, &both, Element::F32, &reads, layout::len(x)).unwrap();
         let expected = pointwise_pool::reference(&conv, &input, x);
@@ -563,17 +562,17 @@ fn workgroups_beyond_the_last_picture_write_nothing() {
 }
 
 #[test]
-fn a_gated_pointwise_is_a_scale_and_a_pointwise() {
+fn gated_pointwise_matches_scale_and_pointwise() {
     on_every_adapter(convolution(false, false), |gpu, element, case| {
         let case = &case.stored_as(element);
-        let tile = deep(pick(pointwise::tiles(element), case.tile), case.seed);
+        let tile = with_depth(pick(pointwise::tiles(element), case.tile), case.seed);
         let (conv, x, y) = (&case.conv, case.x, case.y());
         let input = rounded(&noise(<[usize; 4]>::from(x), case.seed ^ 3), element);
         let gate = rounded(&noise([x.n, x.c, 1, 1], case.seed ^ 5), element);
         let scaled = scale::reference(&input, &gate);
         let expected = pointwise::reference(conv, &scaled, y, None);
         let extras = Extras { residual: false, gate: true };
-        let split = deep(pick(pointwise_split::tiles(), case.tile), case.seed);
+        let split = with_depth(pick(pointwise_split::tiles(), case.tile), case.seed);
         let launches = [
             pointwise::launch(conv, x, y, extras, tile),
             pointwise_split::launch(conv, x, y, extras, split),
@@ -592,8 +591,9 @@ fn a_gated_pointwise_is_a_scale_and_a_pointwise() {
         }
         let (x, gate) = (on_device(&input), gate_on_device(&gate));
         for (launch, packed) in kernels {
-            let sums = summed(conv, &scaled, y, launch.arithmetic);
-            let bound = TOLERANCE + allowed(&stored(&expected, Some(&sums), element), &expected);
+            let sums = accumulation_error(conv, &scaled, y, launch.arithmetic);
+            let bound =
+                TOLERANCE + relative_bound(&storage_error(&expected, Some(&sums), element), &expected);
             let reads = [&x[..], &packed, &kernels::pack_bias(conv), &x, &gate];
             let out = dispatch(gpu, &launch, element, &reads, layout::len(y))?;
             let error = common::distance(&layout::from_device(y, &out), &expected);

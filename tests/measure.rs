@@ -1,5 +1,4 @@
-//! Times by the device's own clock add up, and the work of a network is the same however its
-//! steps are cut.
+//! The device times of steps add up to the run's, and a network's needed work does not depend on its steps.
 
 mod common;
 
@@ -15,7 +14,7 @@ use goldcrest::{
     zoo::synthetic,
 };
 
-/// Runs enough for a median, and no more time than they take.
+/// Enough runs for a median, without a minimum time.
 const EFFORT: Effort = Effort { warmup: 2, runs: 11, time: Duration::ZERO };
 
 fn timing(device: &Device, graph: &Graph, input: Shape, fuse: Fuse) -> Timing {
@@ -29,15 +28,15 @@ fn network(name: &str) -> Graph {
 
 #[test]
 fn steps_add_up_to_the_whole_run() {
-    // Few steps and long ones: reading the clock between them takes time too.
+    // Few and long steps, because reading the clock between them takes time too.
     let graph = network("mobilenet_v1@0.5");
     let mut clocks = 0;
     for gpu in common::gpus().into_iter().filter(|gpu| gpu.has_timestamps()) {
         let device = Device::from(&gpu);
         // On a GPU a timestamp makes the next step wait, some 8 us on an H200.
         let input = Shape::new(if gpu.adapter().software { 1 } else { 64 }, 3, 224, 224);
-        // What else runs on the machine only ever adds: the least of either, over as many turns as
-        // they need to meet.
+        // Other load on the machine only adds time: the minimum of each, over as many iterations as they need
+        // to agree.
         let (mut steps, mut whole) = (f64::INFINITY, f64::INFINITY);
         let add_up = (0..20).any(|_| {
             let timing = timing(&device, &graph, input, Fuse::None);
@@ -59,7 +58,8 @@ fn steps_on_the_cpu_are_most_of_the_wall_time() {
     let graph = network("mobilenet_v2@0.35");
     for threads in [1, 2] {
         let cpu = Cpu::new(Some(threads)).unwrap();
-        // The least of either, as above: what is not a step's is turning a picture into the layout of maps.
+        // The minimum of each, as above. The rest of the wall-clock time is the conversion of the picture to
+        // the layout of maps.
         let (mut steps, mut wall) = (f64::INFINITY, f64::INFINITY);
         let are_most = (0..20).any(|_| {
             let timing = timing(&(&cpu).into(), &graph, Shape::new(1, 3, 128, 128), Fuse::Auto);
@@ -74,8 +74,8 @@ fn steps_on_the_cpu_are_most_of_the_wall_time() {
 }
 
 #[test]
-fn needed_multiply_adds_are_the_graphs() {
-    // Squeeze-excite, maps that tiles do not divide, and a batch.
+fn needed_multiply_adds_match_the_graph() {
+    // Squeeze-excite, maps that are not multiples of the tiles, and a batch.
     let (graph, input) = (network("mobilenet_v3_small@0.25"), Shape::new(2, 3, 75, 75));
     let costs: Cost = graph.costs(&graph.shapes(input).unwrap()).into_iter().sum();
     let effort = Effort { warmup: 0, runs: 1, ..EFFORT };
@@ -89,7 +89,7 @@ fn needed_multiply_adds_are_the_graphs() {
         let device = Device::from(&gpu);
         let [layers, blocks] = [Fuse::None, Fuse::Block].map(|fuse| needed(&device, fuse));
         assert!(blocks.len() < layers.len());
-        // Tiles of fused blocks overlap, and what they do again is not needed.
+        // Tiles of fused blocks overlap, and recomputed values are not needed work.
         let done: u64 = blocks.iter().map(|step| step.summary.work.macs).sum();
         assert!(done > costs.macs, "{}: {done}", gpu.adapter());
     }
@@ -97,7 +97,7 @@ fn needed_multiply_adds_are_the_graphs() {
 }
 
 #[test]
-fn the_library_has_no_clock_that_browsers_lack() {
+fn library_has_no_clock_that_browsers_lack() {
     let mut folders = vec![std::path::PathBuf::from("src")];
     let mut read = 0;
     while let Some(folder) = folders.pop() {
@@ -108,13 +108,13 @@ fn the_library_has_no_clock_that_browsers_lack() {
                 continue;
             }
             let text = std::fs::read_to_string(&path).unwrap();
-            // `web_time` is the standard library's clock where that one works.
+            // `web_time` is the standard library's clock, except in browsers, where that one does not work.
             let from_std = text.split("use std::").skip(1).any(|used| {
                 let used = used.split(';').next().unwrap_or_default();
                 used.contains("Instant") || used.contains("SystemTime")
             });
-            let spelt = text.contains("std::time::Instant") || text.contains("std::time::SystemTime");
-            assert!(!from_std && !spelt, "{}: use web_time", path.display());
+            let qualified = text.contains("std::time::Instant") || text.contains("std::time::SystemTime");
+            assert!(!from_std && !qualified, "{}: use web_time", path.display());
             read += 1;
         }
     }

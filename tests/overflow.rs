@@ -1,5 +1,5 @@
-//! Values that overflow inside a network are an error that names the layer, on every device, by every kernel, and
-//! however layers are fused; values that only come near are none.
+//! An overflow inside a network is an error that names the layer, on every device, in every kernel and with
+//! every fusion. The largest finite values are no error.
 
 mod common;
 
@@ -38,7 +38,7 @@ fn conv(kernel: usize, groups: usize, weight: f32, activation: Activation) -> Co
     }
 }
 
-/// A block whose first layer makes eight times `weight` of ones, and whose last has a clamp behind it.
+/// A block whose first layer maps ones to 8 x `weight`, and whose last layer has a clamp.
 fn block(weight: f32, activation: Activation) -> Graph {
     let mut graph = Graph::default();
     let push = |graph: &mut Graph, name: &str, conv, x: NodeId| graph.push(name, Op::Conv(conv), &[x]);
@@ -53,11 +53,11 @@ fn constant(value: f32) -> Tensor {
     Tensor::from_fn(<[usize; 4]>::from(INPUT), |_| value)
 }
 
-/// The layer that overflows, if one does.
+/// Returns the layer that overflows, if any.
 fn overflows(outcome: goldcrest::Result<Vec<Tensor>>, element: Element) -> Option<String> {
     match outcome {
-        Ok(answers) => {
-            assert!(answers.iter().all(|answer| answer.data().iter().all(|v| v.is_finite())));
+        Ok(outputs) => {
+            assert!(outputs.iter().all(|output| output.data().iter().all(|v| v.is_finite())));
             None
         }
         Err(Error::Overflow { layer, element: stored }) if stored == element => Some(layer),
@@ -66,11 +66,11 @@ fn overflows(outcome: goldcrest::Result<Vec<Tensor>>, element: Element) -> Optio
 }
 
 #[test]
-fn what_overflows_names_its_layer_however_layers_are_fused() {
+fn overflow_names_its_layer_with_every_fusion() {
     for gpu in common::gpus() {
         for element in gpu.elements() {
-            // The clamp makes six of infinity; ReLU leaves what f16 cannot hold, and a later clamp hides that.
-            let (graph, tame, wild) = match element {
+            // ReLU6 clamps infinity to 6. ReLU keeps values that overflow f16, and a later clamp hides them.
+            let (graph, small, large) = match element {
                 Element::F32 => (block(2.0, Relu6), 1.0, 3e38),
                 Element::F16 => (block(125.0, Relu), 1.0, 100.0),
             };
@@ -78,7 +78,7 @@ fn what_overflows_names_its_layer_however_layers_are_fused() {
                 let options = PlanOptions { fuse, ..PlanOptions::default() };
                 let plan = Plan::new(&graph, INPUT, gpu.machine(element), &options).unwrap();
                 let mut executor = pollster::block_on(Executor::new(&gpu, &plan, |_, _| {})).unwrap();
-                for (value, expected) in [(tame, None), (wild, Some("expand")), (tame, None)] {
+                for (value, expected) in [(small, None), (large, Some("expand")), (small, None)] {
                     let found = overflows(executor.run(&constant(value)), element);
                     assert_eq!(found.as_deref(), expected, "{fuse:?} in {element} on {}", gpu.adapter());
                 }
@@ -88,11 +88,11 @@ fn what_overflows_names_its_layer_however_layers_are_fused() {
 }
 
 #[test]
-fn values_that_are_held_are_no_overflow() {
+fn representable_values_are_no_overflow() {
     for gpu in common::gpus() {
         for element in gpu.elements() {
             for (graph, layer) in [
-                // 65504 is f16's largest; a sum beyond it that is clamped is right.
+                // 65504 is the largest f16; a larger sum is correct if it is clamped.
                 (block(8188.0, Relu), None),
                 (block(20_000.0, Relu6), None),
                 (block(8192.0, Relu), Some("expand")),
@@ -109,7 +109,7 @@ fn values_that_are_held_are_no_overflow() {
 }
 
 #[test]
-fn the_cpu_tells_as_well() {
+fn cpu_reports_overflow() {
     for device in common::devices().into_iter().filter(|device| matches!(device, Device::Cpu(_))) {
         for (graph, input) in [(block(2.0, Relu6), INPUT), (block(2.0, Relu6), Shape { h: 1, w: 1, ..INPUT })]
         {
@@ -128,8 +128,8 @@ fn the_cpu_tells_as_well() {
     }
 }
 
-/// Whether a launch over `reads` says that it overflows.
-fn raises(gpu: &Gpu, launch: &goldcrest::kernels::Launch, reads: &[&[f32]], len: usize) -> bool {
+/// Returns whether a launch over `reads` reports an overflow.
+fn reports_overflow(gpu: &Gpu, launch: &goldcrest::kernels::Launch, reads: &[&[f32]], len: usize) -> bool {
     let lens = vec![len; launch.shader.writes.len()];
     match gpu.dispatch(launch, Element::F32, reads, &lens) {
         Ok(_) => false,
@@ -139,7 +139,7 @@ fn raises(gpu: &Gpu, launch: &goldcrest::kernels::Launch, reads: &[&[f32]], len:
 }
 
 #[test]
-fn every_kernel_that_computes_sums_looks_at_them() {
+fn every_kernel_with_sums_reports_overflow() {
     let len = INPUT.h * INPUT.w * CHANNELS;
     for gpu in common::gpus() {
         let machine: Machine = gpu.machine(Element::F32);
@@ -155,7 +155,7 @@ fn every_kernel_that_computes_sums_looks_at_them() {
                     let (x, bias) = (vec![value; len], pack_bias(conv));
                     let mut reads = vec![&x[..], &weights, &bias];
                     reads.resize(launch.shader.reads.len(), &x);
-                    let found = raises(&gpu, &launch, &reads, len);
+                    let found = reports_overflow(&gpu, &launch, &reads, len);
                     assert_eq!(found, expected, "{} {tile} on {}", launch.shader.name, gpu.adapter());
                 }
             }
@@ -171,13 +171,13 @@ fn every_kernel_that_computes_sums_looks_at_them() {
                 INPUT,
                 pointwise_pool::Tile { pixels: 4, lanes: 2, depth: 1 },
             );
-            assert_eq!(raises(&gpu, &pooled, &[&x[..len], &weights, &bias], CHANNELS), expected);
+            assert_eq!(reports_overflow(&gpu, &pooled, &[&x[..len], &weights, &bias], CHANNELS), expected);
             let reduced = reduce::launch(&c, INPUT, 2, false);
-            assert_eq!(raises(&gpu, &reduced, &[&x, &bias, &x], len), expected);
+            assert_eq!(reports_overflow(&gpu, &reduced, &[&x, &bias, &x], len), expected);
             let gated = Gate { squeeze: &c, widen: Some(&c), map: Shape { h: 1, w: 1, ..INPUT }, tiles: 1 }
                 .launch(&machine);
             assert_eq!(
-                raises(&gpu, &gated, &[&x[..CHANNELS], &weights, &weights, &biases], CHANNELS),
+                reports_overflow(&gpu, &gated, &[&x[..CHANNELS], &weights, &weights, &biases], CHANNELS),
                 expected
             );
         }
@@ -185,19 +185,19 @@ fn every_kernel_that_computes_sums_looks_at_them() {
 }
 
 #[test]
-fn rings_return_it_and_a_buffer_holds_it() {
+fn rings_and_the_overflow_buffer_report_it() {
     let picture = picture(48, 48);
     for gpu in common::gpus().into_iter().filter(Gpu::has_f16) {
-        let known = synthetic::network("mobilenet_v2@0.35").unwrap();
-        // The sum of all scores times sixty thousand, which f16 does not hold.
-        let mut graph = known.graph.clone();
+        let finite = synthetic::network("mobilenet_v2@0.35").unwrap();
+        // The sum of all scores, times 60,000: f16 overflows.
+        let mut graph = finite.graph.clone();
         let (last, _) = graph.nodes().last().unwrap();
-        let weight = Tensor::from_fn([known.classes, known.classes, 1, 1], |_| 6e4);
+        let weight = Tensor::from_fn([finite.classes, finite.classes, 1, 1], |_| 6e4);
         let loud = Conv { weight: Arc::new(weight), linear: true, ..conv(1, 1, 0.0, Identity) };
         graph.push("loud", Op::Conv(loud), &[last]);
         let options = Options { precision: Precision::F16, ..Options::default() };
         let mut flags = Vec::new();
-        for network in [known.clone(), Network { graph, ..known }] {
+        for network in [finite.clone(), Network { graph, ..finite }] {
             let session = Session::for_pictures(&gpu, &network, [48, 48], options).unwrap();
             let texture = readable(&gpu, &picture);
             let source = session.source(&texture, Framing::default()).unwrap();
@@ -216,8 +216,8 @@ fn rings_return_it_and_a_buffer_holds_it() {
             staging.map_async(wgpu::MapMode::Read, .., |mapped| mapped.unwrap());
             gpu.device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
             let word = staging.get_mapped_range(..).unwrap()[0];
-            let answer = ring.poll().map(|answer| answer.expect("the device is done").parts);
-            flags.push((word != 0, overflows(answer, Element::F16)));
+            let outcome = ring.poll().map(|readback| readback.expect("the device is done").outputs);
+            flags.push((word != 0, overflows(outcome, Element::F16)));
         }
         assert_eq!(flags, [(false, None), (true, Some("loud".to_string()))], "{}", gpu.adapter());
     }

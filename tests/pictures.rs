@@ -1,10 +1,10 @@
-//! Pictures of every format, held against Pillow: `scripts/make_picture_fixtures.py` says what the files are.
+//! Pictures of every format, compared with Pillow's. `scripts/make_picture_fixtures.py` documents the files.
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use goldcrest::tasks::{Frames, Picture, PictureLimits};
 
-/// Files, and what is expected of each: its pictures one below the other.
+/// Files, and the expected result of each: its frames, stacked vertically.
 fn fixtures() -> BTreeMap<String, (PathBuf, Picture)> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir("tests/fixtures/formats").unwrap() {
@@ -19,9 +19,9 @@ fn fixtures() -> BTreeMap<String, (PathBuf, Picture)> {
     found
 }
 
-/// How far a sample may be from Pillow's: it and the `image` crate round samples of five and six bits, and
-/// those of a PNM that do not end at 255, to either side. Luma and chroma Pillow makes RGB with six bits behind the
-/// point, and a JPEG within a TIFF is not decoded in libjpeg's arithmetic.
+/// The largest difference from Pillow's samples. Pillow and the `image` crate round samples of five and six
+/// bits differently, and those of a PNM whose maximum is not 255. Pillow converts luma and chroma to RGB with
+/// six fractional bits, and a JPEG within a TIFF is not decoded with libjpeg's arithmetic.
 fn bound(name: &str) -> u8 {
     match name {
         "555.bmp" | "565.bmp" | "to100.ppm" | "luma.tif" => 1,
@@ -31,22 +31,22 @@ fn bound(name: &str) -> u8 {
 }
 
 #[test]
-fn every_picture_is_pillows() {
-    let mut wrong = Vec::new();
+fn every_picture_matches_pillow() {
+    let mut failures = Vec::new();
     for (name, (path, expected)) in fixtures() {
         let frames: Result<Vec<Picture>, _> =
             Frames::open(&path, PictureLimits::default()).and_then(Iterator::collect);
         let frames = match frames {
             Ok(frames) => frames,
             Err(error) => {
-                wrong.push(error.to_string());
+                failures.push(error.to_string());
                 continue;
             }
         };
         assert_eq!(Picture::open(&path).unwrap(), frames[0], "{name}");
         let height: usize = frames.iter().map(Picture::height).sum();
         if height != expected.height() || frames[0].width() != expected.width() {
-            wrong.push(format!("{name}: {frames:?} where {expected:?} is expected"));
+            failures.push(format!("{name}: {frames:?}, expected {expected:?}"));
             continue;
         }
         let found = frames.iter().flat_map(|frame| frame.pixels());
@@ -54,7 +54,7 @@ fn every_picture_is_pillows() {
         let most = off.iter().copied().max().unwrap();
         if most > bound(&name) {
             let first = off.iter().position(|off| *off > bound(&name)).unwrap() / 3;
-            wrong.push(format!(
+            failures.push(format!(
                 "{name}: up to {most} off, at {} of {} samples, first at {}, {}",
                 off.iter().filter(|off| **off > bound(&name)).count(),
                 off.len(),
@@ -63,13 +63,13 @@ fn every_picture_is_pillows() {
             ));
         }
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 /// `<(cat PICTURE)`: a pipe is opened once and read to its end.
 #[cfg(unix)]
 #[test]
-fn a_pipe_is_a_picture() {
+fn picture_is_read_from_a_pipe() {
     let folder = tempfile::tempdir().unwrap();
     let pipe = folder.path().join("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());

@@ -1,5 +1,5 @@
-//! Pictures through `tasks::preprocess`, against what Pillow, torchvision, timm, transformers and
-//! TensorFlow 1 make of them. `scripts/make_preprocess_fixtures.py` made the fixtures.
+//! `tasks::preprocess` compared with Pillow, torchvision, timm, transformers and TensorFlow 1.
+//! `scripts/make_preprocess_fixtures.py` makes the fixtures.
 
 #![cfg(feature = "image")]
 
@@ -11,9 +11,9 @@ use goldcrest::zoo::{Centre, Colours, Filter, Grid, PerChannel, Preprocessing, R
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-/// One level of a picture, with room for f32's rounding.
+/// One level of a picture, plus the rounding of f32.
 const LEVEL: f64 = 1.0 / 255.0 + 1e-6;
-/// Levels where nothing is rounded on the way: on the grids of points.
+/// The tolerance in levels on grids of points, where intermediate values are not rounded.
 const POINT_LEVELS: f64 = 1e-3;
 
 fn numbers<T: TryFrom<u64>>(value: &Value) -> Vec<T> {
@@ -71,7 +71,7 @@ fn preprocessing(value: &Value) -> Preprocessing {
 }
 
 #[test]
-fn every_picture_becomes_what_its_library_makes_of_it() {
+fn preprocessing_matches_the_libraries() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/preprocess");
     let cases = std::fs::read_to_string(folder.join("cases.json")).expect("the cases");
     let cases: Vec<Value> = serde_json::from_str(&cases).expect("the cases as JSON");
@@ -112,7 +112,7 @@ fn every_picture_becomes_what_its_library_makes_of_it() {
         let entry = worst.entry((transform, jpeg)).or_insert((0f64, 0f64));
         *entry = (entry.0.max(error), entry.1.max(drift));
         let limit = if how.grid == Grid::Area { LEVEL } else { POINT_LEVELS / 255.0 };
-        // A channel's mean cannot move as one value may: errors of rounding cancel.
+        // The bound of a channel's mean is tighter, because rounding errors cancel.
         if !(error <= limit && drift <= limit / 6.0) {
             failed.push(format!("{name}: {:.3} levels, mean {:.3}", error * 255.0, drift * 255.0));
         }

@@ -1,4 +1,4 @@
-//! Networks in 8 bits: how near their answers stay, what lies in their files, and what is said of bad ones.
+//! Int8 networks: the error of their outputs, the contents of their files, and the errors for invalid files.
 
 mod common;
 
@@ -13,7 +13,7 @@ use std::{
 use common::{distance, fixture::Fixture};
 use goldcrest::{
     Options, Session, Shape, Tensor,
-    checkpoint::{Checkpoint, Said},
+    checkpoint::{Checkpoint, Overrides},
     cpu::Cpu,
     demo::{self, Scene},
     graph::{Activation, Graph, Op, passes},
@@ -31,7 +31,7 @@ fn cpu() -> Cpu {
     Cpu::new(None).unwrap()
 }
 
-/// Scenes as a demo's network wants them.
+/// Scenes, preprocessed for a demo's network.
 fn scenes(network: &Network, seeds: std::ops::Range<u64>) -> Vec<Tensor> {
     let [h, w] = network.input;
     let draw = |seed| Scene::new(seed).draw(w, h).unwrap().picture;
@@ -42,13 +42,13 @@ fn quantized(network: &Network, inputs: &[Tensor], within: f64) -> Quantized {
     quantize::quantize(&cpu(), network, inputs, within, |_| {}).unwrap()
 }
 
-/// The network in a file's bytes.
+/// Opens the network in a file's bytes.
 fn opened(bytes: &[u8]) -> goldcrest::Result<Network> {
     let checkpoint = Checkpoint::from_bytes("eight.safetensors", bytes.to_vec(), None, None)?;
     Network::from_checkpoint(&checkpoint, None)
 }
 
-/// All that a graph in 8 bits has beside floating point.
+/// Asserts that two int8 graphs have the same quantisation, structure, weights and biases.
 #[track_caller]
 fn assert_same(a: &Graph, b: &Graph) {
     assert_eq!(a.nodes().len(), b.nodes().len());
@@ -62,9 +62,10 @@ fn assert_same(a: &Graph, b: &Graph) {
 }
 
 #[test]
-fn the_demos_networks_stay_near_and_come_back_from_their_files() {
-    // What is cut off, and of how many the best class may be another: of pictures, pixels and boxes.
-    for (network, share) in [(demo::classifier(), 0.0), (demo::segmenter(), 0.01), (demo::detector(), 0.002)]
+fn demo_networks_stay_near_and_reopen_from_their_files() {
+    // The largest fraction of changed best classes: of pictures, pixels and boxes.
+    for (network, max_changed) in
+        [(demo::classifier(), 0.0), (demo::segmenter(), 0.01), (demo::detector(), 0.002)]
     {
         let network = network.unwrap();
         let inputs = scenes(&network, 7_000..7_012);
@@ -73,41 +74,41 @@ fn the_demos_networks_stay_near_and_come_back_from_their_files() {
         let [changed, of] = report.changed.unwrap();
         println!("{}: noise {:?}, {changed} of {of} changed", network.arch, report.noise.unwrap());
         assert!(report.noise.unwrap() <= 0.002, "{}: {:?}", network.arch, report.noise);
-        assert!(changed as f64 <= share * of as f64, "{}: {changed} of {of}", network.arch);
+        assert!(changed as f64 <= max_changed * of as f64, "{}: {changed} of {of}", network.arch);
         assert_eq!(report.int8(), report.layers.len());
         assert!(report.layers.iter().all(|layer| layer.noise.unwrap() < 0.02), "{:?}", report.layers);
 
         let bytes = quantized.encode(&network).unwrap();
         assert!((bytes.len() as f64) < 0.35 * report.bytes_before as f64, "{} bytes", bytes.len());
-        let again = opened(&bytes).unwrap();
-        assert_eq!((again.arch, again.labels), (network.arch.clone(), network.labels.clone()));
-        assert_eq!((again.preprocessing, again.input), (network.preprocessing, network.input));
-        assert_same(&passes::prepared(&again.graph, false), &quantized.graph);
+        let reopened = opened(&bytes).unwrap();
+        assert_eq!((reopened.arch, reopened.labels), (network.arch.clone(), network.labels.clone()));
+        assert_eq!((reopened.preprocessing, reopened.input), (network.preprocessing, network.input));
+        assert_same(&passes::prepared(&reopened.graph, false), &quantized.graph);
 
-        // Pictures that nothing was measured on.
-        let again = opened(&bytes).unwrap();
+        // Pictures that calibration did not use.
+        let reopened = opened(&bytes).unwrap();
         let run = |network: &Network, input: &Tensor| {
             Session::new(&cpu(), network, Options::default()).unwrap().run_all(input).unwrap()
         };
         let scenes = scenes(&network, 8_000..8_008);
-        let answers = |network: &Network| -> Vec<Vec<Tensor>> {
+        let outputs = |network: &Network| -> Vec<Vec<Tensor>> {
             scenes.iter().map(|input| run(network, input)).collect()
         };
-        let (found, wanted) = (answers(&again), answers(&network));
-        // Of all scenes together, as in one alone scores may be small.
+        let (found, wanted) = (outputs(&reopened), outputs(&network));
+        // Over all scenes together, because the scores of a single one may be small.
         for part in 0..wanted[0].len() {
-            let all = |answers: &[Vec<Tensor>]| {
-                let values: Vec<f32> = answers.iter().flat_map(|parts| parts[part].data()).copied().collect();
+            let all = |outputs: &[Vec<Tensor>]| {
+                let values: Vec<f32> = outputs.iter().flat_map(|parts| parts[part].data()).copied().collect();
                 Tensor::new([values.len()], values).unwrap()
             };
             let off = distance(&all(&found), &all(&wanted));
-            assert!(off > 0.0 && off < 0.08, "{}: {off}", again.arch);
+            assert!(off > 0.0 && off < 0.08, "{}: {off}", reopened.arch);
         }
     }
 }
 
 #[test]
-fn the_same_pictures_give_the_same_bytes() {
+fn same_pictures_give_the_same_bytes() {
     let network = demo::classifier().unwrap();
     let inputs = scenes(&network, 0..4);
     let bytes = |threads| {
@@ -134,14 +135,14 @@ fn layers_stay_in_floating_point_until_the_bound_holds() {
     let (int8, float): (Vec<_>, Vec<_>) =
         report.layers.iter().partition(|layer| layer.precision == Precision::Int8);
     assert!(!int8.is_empty() && !float.is_empty());
-    let worth = |layers: &[&quantize::LayerReport]| -> Vec<f64> {
+    let noise_per_cost = |layers: &[&quantize::LayerReport]| -> Vec<f64> {
         layers.iter().map(|layer| layer.alone.unwrap() / layer.cost.unwrap()).collect()
     };
-    // Those that do most harm for what they cost.
-    let least = worth(&float).into_iter().fold(f64::INFINITY, f64::min);
-    assert!(worth(&int8).into_iter().all(|harm| harm <= least));
-    let again = opened(&some.encode(&network).unwrap()).unwrap();
-    assert_same(&passes::prepared(&again.graph, false), &some.graph);
+    // The layers with the most quantisation noise per cost stay in floating point.
+    let least = noise_per_cost(&float).into_iter().fold(f64::INFINITY, f64::min);
+    assert!(noise_per_cost(&int8).into_iter().all(|ratio| ratio <= least));
+    let reopened = opened(&some.encode(&network).unwrap()).unwrap();
+    assert_same(&passes::prepared(&reopened.graph, false), &some.graph);
 
     let error = quantize::quantize(&cpu(), &network, &inputs, 1e-12, |_| {}).unwrap_err().to_string();
     for word in ["no layer of torchvision/mobilenet_v3_small", "within 1.0e-10 %", "most of it "] {
@@ -150,66 +151,72 @@ fn layers_stay_in_floating_point_until_the_bound_holds() {
 }
 
 #[test]
-fn weights_alone_take_no_pictures() {
+fn weight_only_quantisation_needs_no_pictures() {
     let network = demo::classifier().unwrap();
     let quantized = quantize::weights_only(&network).unwrap();
     assert!(quantized.graph.nodes().all(|(_, node)| node.map.is_none()));
-    let again = opened(&quantized.encode(&network).unwrap()).unwrap();
-    assert_same(&passes::prepared(&again.graph, false), &quantized.graph);
+    let reopened = opened(&quantized.encode(&network).unwrap()).unwrap();
+    assert_same(&passes::prepared(&reopened.graph, false), &quantized.graph);
     let input = &scenes(&network, 3..4)[0];
-    let answer = |network: &Network| {
+    let output = |network: &Network| {
         Session::new(&cpu(), network, Options::default()).unwrap().run_all(input).unwrap().remove(0)
     };
-    let off = distance(&answer(&again), &answer(&network));
+    let off = distance(&output(&reopened), &output(&network));
     assert!(off > 0.0 && off < 0.03, "{off}");
     assert!(
-        again.notes.iter().any(|note| note.contains("54 of 54 layers have int8 weights")),
+        reopened.notes.iter().any(|note| note.contains("54 of 54 layers have int8 weights")),
         "{:?}",
-        again.notes
+        reopened.notes
     );
 
-    let error = quantize::weights_only(&again).unwrap_err().to_string();
+    let error = quantize::weights_only(&reopened).unwrap_err().to_string();
     assert!(error.contains("mobilenet_v3_small is already int8"), "{error}");
 }
 
-/// Every library's names, and every head's.
+/// Covers the tensor names of every library, and of every head.
 #[test]
-fn golden_networks_come_back_from_their_files() {
+fn golden_networks_reopen_from_their_files() {
     for fixture in Fixture::networks() {
         let network = fixture.open_network();
         let quantized = quantize::weights_only(&network).unwrap();
         let bytes = quantized.encode(&network).unwrap_or_else(|error| panic!("{}: {error}", fixture.name));
-        let again = opened(&bytes).unwrap_or_else(|error| panic!("{}: {error}", fixture.name));
-        assert_eq!(again.arch, network.arch);
-        assert_eq!(again.preprocessing, network.preprocessing, "{}", fixture.name);
-        assert_same(&passes::prepared(&again.graph, false), &quantized.graph);
+        let reopened = opened(&bytes).unwrap_or_else(|error| panic!("{}: {error}", fixture.name));
+        assert_eq!(reopened.arch, network.arch);
+        assert_eq!(reopened.preprocessing, network.preprocessing, "{}", fixture.name);
+        assert_same(&passes::prepared(&reopened.graph, false), &quantized.graph);
     }
 }
 
-/// Files as people have them, whose names are wrapped, whose batch norms are folded and whose values were said.
+/// Checkpoints as users have them: with prefixed names, folded batch norms, or overrides.
 #[test]
-fn whatever_opens_can_be_written_in_8_bits() {
+fn every_valid_checkpoint_can_be_quantised() {
     let folder = Path::new("tests/fixtures/checkpoints");
     let cases: Vec<Value> = serde_json::from_slice(&fs::read(folder.join("cases.json")).unwrap()).unwrap();
     let mut written = 0;
     for case in cases.iter().filter(|case| case.get("refused").is_none() && case.get("with").is_none()) {
-        let mut said = case["arch"].as_str().map_or_else(Said::default, |arch| Said::default().arch(arch));
+        let mut overrides =
+            case["arch"].as_str().map_or_else(Overrides::default, |arch| Overrides::default().arch(arch));
         for (name, value) in case["set"].as_object().into_iter().flatten() {
-            said = said.set(name, value.as_str().unwrap()).unwrap();
+            overrides = overrides.set(name, value.as_str().unwrap()).unwrap();
         }
-        let network = Network::open_with(folder.join(case["path"].as_str().unwrap()), &said).unwrap();
+        let network = Network::open_with(folder.join(case["path"].as_str().unwrap()), &overrides).unwrap();
         let quantized = quantize::weights_only(&network).unwrap();
         let bytes = quantized.encode(&network).unwrap_or_else(|error| panic!("{}: {error}", case["name"]));
-        let again = opened(&bytes).unwrap();
-        assert_same(&passes::prepared(&again.graph, false), &quantized.graph);
-        assert_eq!((again.scores, again.classes), (network.scores, network.classes), "{}", case["name"]);
+        let reopened = opened(&bytes).unwrap();
+        assert_same(&passes::prepared(&reopened.graph, false), &quantized.graph);
+        assert_eq!(
+            (reopened.scores, reopened.classes),
+            (network.scores, network.classes),
+            "{}",
+            case["name"]
+        );
         written += 1;
     }
     assert!(written >= 60, "only {written}");
 }
 
 #[test]
-fn every_sort_of_layer_has_its_maps() {
+fn every_kind_of_layer_is_quantised() {
     for (name, side, modules) in [
         (
             "torchvision-mobilenet_v3_large",
@@ -225,18 +232,18 @@ fn every_sort_of_layer_has_its_maps() {
         let network = Fixture::network(name).open_network();
         let inputs: Vec<Tensor> =
             [0.37, 0.011].map(|wave| Tensor::wave(Shape::new(1, 3, side, side), wave)).into();
-        // Weights that nobody trained leave more noise.
+        // Untrained weights have more quantisation noise.
         let quantized = quantize::quantize(&cpu(), &network, &inputs, 1.0, |_| {}).unwrap();
         println!("{name}: noise {:?}", quantized.report.noise.unwrap());
         assert!(quantized.report.noise.unwrap() < 0.3, "{name}: {:?}", quantized.report.noise);
-        let again = opened(&quantized.encode(&network).unwrap()).unwrap();
-        assert_same(&passes::prepared(&again.graph, false), &quantized.graph);
+        let reopened = opened(&quantized.encode(&network).unwrap()).unwrap();
+        assert_same(&passes::prepared(&reopened.graph, false), &quantized.graph);
         let mapped: Vec<&str> =
-            again.graph.nodes().filter(|(_, n)| n.map.is_some()).map(|(_, n)| n.output_name()).collect();
+            reopened.graph.nodes().filter(|(_, n)| n.map.is_some()).map(|(_, n)| n.output_name()).collect();
         for module in modules {
             assert!(mapped.contains(module), "{name}: {module} is not in {mapped:?}");
         }
-        // A layer in integers has integers to read, and makes some unless it answers.
+        // An int8 layer reads int8 maps, and writes one unless it is an output.
         for (_, node) in quantized.graph.nodes().filter(|(_, node)| node.steps.is_some()) {
             let Op::Conv(conv) = &node.op else { panic!("{} has steps", node.name()) };
             assert!(node.inputs.iter().all(|id| quantized.graph.node(*id).map.is_some()), "{}", node.name());
@@ -248,7 +255,7 @@ fn every_sort_of_layer_has_its_maps() {
 /// The tensors of a file, by name.
 type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 
-/// A file in 8 bits, changed: its tensors, and what its metadata says.
+/// An int8 file with edited tensors and metadata.
 fn changed(change: impl FnOnce(&mut Tensors, &mut Value)) -> Vec<u8> {
     static WRITTEN: LazyLock<Vec<u8>> = LazyLock::new(|| {
         let network = demo::classifier().unwrap();
@@ -273,7 +280,7 @@ fn changed(change: impl FnOnce(&mut Tensors, &mut Value)) -> Vec<u8> {
 const STEM: &str = "features.0.0.weight";
 
 #[test]
-fn hostile_files_are_refused_by_name() {
+fn invalid_files_are_errors_that_name_the_tensor() {
     type Change = Box<dyn FnOnce(&mut Tensors, &mut Value)>;
     let scale = |value: f32| -> Change {
         Box::new(move |tensors, _| {
@@ -281,10 +288,10 @@ fn hostile_files_are_refused_by_name() {
             bytes[4..8].copy_from_slice(&value.to_le_bytes());
         })
     };
-    let said = |path: &'static [&'static str], value: Value| -> Change {
+    let metadata = |path: &'static [&'static str], value: Value| -> Change {
         Box::new(move |_, record| {
-            let place = path.iter().fold(record, |place, key| &mut place[*key]);
-            *place = value;
+            let entry = path.iter().fold(record, |entry, key| &mut entry[*key]);
+            *entry = value;
         })
     };
     let cases: Vec<(Change, &[&str])> = vec![
@@ -318,34 +325,40 @@ fn hostile_files_are_refused_by_name() {
             }),
             &["features.0.0.bias_scale", "is not part of"],
         ),
-        (said(&["version"], json!(7)), &["eight.safetensors", "has version 7"]),
-        (said(&["maps", "nothing.9"], json!({"scale": 1.0, "zero": 0})), &["eight.safetensors", "nothing.9"]),
-        (said(&["maps", "input"], json!({"scale": 0.0, "zero": 0})), &["input", "the scale 0"]),
-        (said(&["maps", "input"], json!({"scale": 0.1, "zero": 200})), &["input", "the zero point 200"]),
-        (said(&["maps", "input"], json!("wide")), &["eight.safetensors", "goldcrest.int8"]),
-        (said(&["values", "mean"], json!("grey")), &["eight.safetensors", "sets mean = grey"]),
-        (said(&["values", "root"], json!("nowhere")), &["eight.safetensors", "root = nowhere"]),
-        (said(&["architecture"], json!("torchvision/mobilenet_v9")), &["eight.safetensors", "mobilenet_v9"]),
-        (said(&["architecture"], json!("timm/mobilenetv3_small_100")), &["eight.safetensors", "timm"]),
+        (metadata(&["version"], json!(7)), &["eight.safetensors", "has version 7"]),
+        (
+            metadata(&["maps", "nothing.9"], json!({"scale": 1.0, "zero": 0})),
+            &["eight.safetensors", "nothing.9"],
+        ),
+        (metadata(&["maps", "input"], json!({"scale": 0.0, "zero": 0})), &["input", "the scale 0"]),
+        (metadata(&["maps", "input"], json!({"scale": 0.1, "zero": 200})), &["input", "the zero point 200"]),
+        (metadata(&["maps", "input"], json!("wide")), &["eight.safetensors", "goldcrest.int8"]),
+        (metadata(&["values", "mean"], json!("grey")), &["eight.safetensors", "sets mean = grey"]),
+        (metadata(&["values", "root"], json!("nowhere")), &["eight.safetensors", "root = nowhere"]),
+        (
+            metadata(&["architecture"], json!("torchvision/mobilenet_v9")),
+            &["eight.safetensors", "mobilenet_v9"],
+        ),
+        (metadata(&["architecture"], json!("timm/mobilenetv3_small_100")), &["eight.safetensors", "timm"]),
     ];
     for (change, words) in cases {
         let opened = opened(&changed(change)).map(|network| network.arch);
         let error = opened.expect_err(&format!("{words:?}")).to_string();
         assert_eq!(error.lines().count(), 1, "{error}");
         for word in words {
-            assert!(error.contains(word), "{error:?} does not say {word:?}");
+            assert!(error.contains(word), "{error:?} does not contain {word:?}");
         }
     }
-    // Labels that are too few are left out, as everywhere.
-    let network = opened(&changed(said(&["labels"], json!(["one"])))).unwrap();
+    // Labels are dropped if there are too few, as in any file.
+    let network = opened(&changed(metadata(&["labels"], json!(["one"])))).unwrap();
     assert!(network.labels.is_none() && network.notes.iter().any(|note| note.contains("the file names 1")));
-    // Without the record it is weights in 8 bits alone.
+    // Without the record, only the weights are int8.
     let network = opened(&changed(|_, record| *record = Value::Null)).unwrap();
     assert!(network.graph.nodes().all(|(_, node)| node.map.is_none()));
     assert!(network.graph.nodes().any(|(_, node)| node.steps.is_some()));
 }
 
-/// The program, in an environment without surprises.
+/// Runs the program in a controlled environment.
 fn goldcrest(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_goldcrest"));
     command.args(arguments).env_remove("RUST_LOG").env("GOLDCREST_CACHE_DIR", "");
@@ -356,7 +369,8 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// Fails with this status and one line that has all of `words`, and leaves `folder` as it was.
+/// Checks that the program fails with this status and one line that contains all `words`, and leaves `folder`
+/// unchanged.
 #[track_caller]
 fn refused(folder: &Path, arguments: &[&str], status: i32, words: &[&str]) {
     let names = || {
@@ -370,12 +384,12 @@ fn refused(folder: &Path, arguments: &[&str], status: i32, words: &[&str]) {
     let errors: Vec<&str> = lines.lines().filter(|line| line.starts_with("error: ")).collect();
     assert!(errors.len() == 1 && output.stdout.is_empty(), "{arguments:?}: {output:?}");
     for word in words {
-        assert!(errors[0].contains(word), "{:?} does not say {word:?}", errors[0]);
+        assert!(errors[0].contains(word), "{:?} does not contain {word:?}", errors[0]);
     }
     assert_eq!(names(), before, "{arguments:?}");
 }
 
-/// A folder of scenes, and one to write to.
+/// A folder to write to, and a folder of scenes in it.
 fn pictures(count: u64) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let inside = folder.path().join("scenes");
@@ -394,7 +408,7 @@ fn save(path: &Path, pixels: &[u8]) {
 const CLASSIFY: &str = "assets/demo/classify";
 
 #[test]
-fn the_program_writes_a_file_that_every_command_opens() {
+fn quantize_writes_a_file_that_every_command_opens() {
     let (folder, scenes) = pictures(3);
     fs::write(scenes.join("broken.png"), "no picture").unwrap();
     let out = folder.path().join("eight.safetensors");
@@ -404,23 +418,23 @@ fn the_program_writes_a_file_that_every_command_opens() {
     let warnings = text(&output.stderr);
     assert!(output.status.success(), "{output:?}");
     assert!(warnings.contains("warning: skipped: ") && warnings.contains("broken.png"), "{warnings}");
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     for key in
         ["network", "pictures", "within", "noise", "noise_of_all", "changed", "equalised", "layers", "ms"]
     {
-        assert!(!told[key].is_null(), "{key}: {told}");
+        assert!(!report[key].is_null(), "{key}: {report}");
     }
-    assert_eq!((told["pictures"].as_u64(), told["within"].as_f64()), (Some(3), Some(0.01)));
-    assert_eq!(told["bytes"].as_u64(), Some(fs::metadata(&out).unwrap().len()));
+    assert_eq!((report["pictures"].as_u64(), report["within"].as_f64()), (Some(3), Some(0.01)));
+    assert_eq!(report["bytes"].as_u64(), Some(fs::metadata(&out).unwrap().len()));
     for key in ["name", "precision", "bytes_before", "bytes_after", "noise"] {
-        assert!(!told["layers"][0][key].is_null(), "{key}: {told}");
+        assert!(!report["layers"][0][key].is_null(), "{key}: {report}");
     }
-    // In f32 and now.
-    for ms in [&told["ms"], &told["layers"][0]["ms"]] {
-        assert!([0, 1].iter().all(|at| ms[at].as_f64().is_some_and(|ms| ms > 0.0)), "{told}");
+    // The times in f32 and in int8.
+    for ms in [&report["ms"], &report["layers"][0]["ms"]] {
+        assert!([0, 1].iter().all(|at| ms[at].as_f64().is_some_and(|ms| ms > 0.0)), "{report}");
     }
 
-    // It is written over, as any file is.
+    // An existing file is overwritten.
     let output = goldcrest(&[&arguments[..], &["--limit", "2", "--per-layer"]].concat());
     let words = text(&output.stdout);
     assert!(output.status.success() && text(&output.stderr).contains("2 of 4 pictures"), "{output:?}");
@@ -434,8 +448,8 @@ fn the_program_writes_a_file_that_every_command_opens() {
     let scene = format!("{scenes}/1.png");
     let class = |weights: &str| {
         let output = goldcrest(&["classify", "--backend", "cpu", "--json", "--weights", weights, &scene]);
-        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-        told["pictures"][0]["classes"][0].clone()
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        report["pictures"][0]["classes"][0].clone()
     };
     let (found, wanted) = (class(file), class(CLASSIFY));
     assert_eq!((&found["index"], &found["label"]), (&wanted["index"], &wanted["label"]));
@@ -449,35 +463,35 @@ fn the_program_writes_a_file_that_every_command_opens() {
 }
 
 #[test]
-fn what_cannot_be_quantised_is_said() {
+fn invalid_networks_pictures_and_paths_are_errors() {
     let (folder, scenes) = pictures(2);
     let inside = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let (scenes, out) = (scenes.to_str().unwrap(), inside("out.safetensors"));
-    let with = |weights: &str, pictures: &str, out: &str, status, words: &[&str]| {
+    let check_error = |weights: &str, pictures: &str, out: &str, status, words: &[&str]| {
         let arguments = ["quantize", "--weights", weights, "--pictures", pictures, "--out", out];
         refused(folder.path(), &arguments, status, words);
     };
     let empty = inside("empty");
     fs::create_dir(&empty).unwrap();
-    with(CLASSIFY, &empty, &out, 1, &["empty: the folder has no file that ends in"]);
-    with(CLASSIFY, &inside("absent"), &out, 1, &["absent: No such file"]);
-    with(CLASSIFY, scenes, &inside("nowhere/out.safetensors"), 1, &["its folder was not found"]);
-    with(CLASSIFY, scenes, &inside("out.bin"), 2, &["expected the name of a .safetensors file"]);
+    check_error(CLASSIFY, &empty, &out, 1, &["empty: the folder has no file that ends in"]);
+    check_error(CLASSIFY, &inside("absent"), &out, 1, &["absent: No such file"]);
+    check_error(CLASSIFY, scenes, &inside("nowhere/out.safetensors"), 1, &["its folder was not found"]);
+    check_error(CLASSIFY, scenes, &inside("out.bin"), 2, &["expected the name of a .safetensors file"]);
     fs::create_dir(inside("folder.safetensors")).unwrap();
-    with(CLASSIFY, scenes, &inside("folder.safetensors"), 1, &["is a folder"]);
-    with("nothing.safetensors", scenes, &out, 1, &["nothing.safetensors: No such file"]);
+    check_error(CLASSIFY, scenes, &inside("folder.safetensors"), 1, &["is a folder"]);
+    check_error("nothing.safetensors", scenes, &out, 1, &["nothing.safetensors: No such file"]);
 
     let plain = inside("plain");
     fs::create_dir(&plain).unwrap();
     save(&Path::new(&plain).join("black.png"), &[0; 96 * 96 * 3]);
     save(&Path::new(&plain).join("grey.png"), &[99; 96 * 96 * 3]);
-    with(CLASSIFY, &plain, &out, 1, &["every one of the 2 pictures is of one colour"]);
+    check_error(CLASSIFY, &plain, &out, 1, &["every one of the 2 pictures is of one colour"]);
     let broken = inside("broken");
     fs::create_dir(&broken).unwrap();
     fs::write(Path::new(&broken).join("a.png"), "no picture").unwrap();
-    with(CLASSIFY, &broken, &out, 1, &["no picture could be read: ", "a.png"]);
+    check_error(CLASSIFY, &broken, &out, 1, &["no picture could be read: ", "a.png"]);
 
-    let spoilt = |name: &str, change: &dyn Fn(&mut Tensors)| {
+    let damaged = |name: &str, change: &dyn Fn(&mut Tensors)| {
         let weights = inside(name);
         fs::create_dir(&weights).unwrap();
         fs::copy(Path::new(CLASSIFY).join("config.json"), Path::new(&weights).join("config.json")).unwrap();
@@ -494,12 +508,12 @@ fn what_cannot_be_quantised_is_said() {
         safetensors::serialize_to_file(views, None, &path).unwrap();
         weights
     };
-    let nan = spoilt("nan", &|tensors| {
+    let nan = damaged("nan", &|tensors| {
         let (dtype, _, bytes) = tensors.get_mut(STEM).unwrap();
         let length = if *dtype == Dtype::F16 { 2 } else { 4 };
         bytes[..length].fill(0xff);
     });
-    with(
+    check_error(
         &nan,
         scenes,
         &out,
@@ -515,10 +529,10 @@ fn what_cannot_be_quantised_is_said() {
             (*bytes, shape[1]) = (rows.collect(), channels);
         }
     };
-    let four = spoilt("four", &stem(4));
-    with(&four, scenes, &out, 1, &["its input has 4 channels and is no picture"]);
-    // Their own are what pictures are turned into.
-    let one = spoilt("one", &stem(1));
+    let four = damaged("four", &stem(4));
+    check_error(&four, scenes, &out, 1, &["its input has 4 channels and is no picture"]);
+    // Networks with one channel read grey pictures; without pictures, any number of channels is valid.
+    let one = damaged("one", &stem(1));
     let set = ["--set", "mean=0.5", "--set", "std=0.5"];
     for (weights, pictures) in [(&one, &["--pictures", scenes][..]), (&four, &["--weights-only"])] {
         let output =
@@ -527,12 +541,12 @@ fn what_cannot_be_quantised_is_said() {
         fs::remove_file(&out).unwrap();
     }
 
-    // What is read is not written over.
+    // The input file is not overwritten.
     let own = inside("own");
     fs::create_dir(&own).unwrap();
     let weights = format!("{own}/model.safetensors");
     fs::copy(Path::new(CLASSIFY).join("model.safetensors"), &weights).unwrap();
-    with(&weights, scenes, &weights, 1, &["model.safetensors: is read too"]);
+    check_error(&weights, scenes, &weights, 1, &["model.safetensors: is read too"]);
     for more in
         [&["--weights-only", "--pictures", scenes][..], &["--pictures", scenes, "--within", "0%"], &[]]
     {
@@ -540,7 +554,7 @@ fn what_cannot_be_quantised_is_said() {
         refused(folder.path(), &arguments, 2, &[]);
     }
 
-    // One picture will do, but that is said.
+    // One picture suffices, with a warning.
     fs::remove_file(Path::new(scenes).join("1.png")).unwrap();
     let output = goldcrest(&[
         "quantize",

@@ -1,5 +1,6 @@
-//! torchvision's own weights against torchvision, on photographs: `scripts/make_real.py` asked it. The weights are
-//! fetched by `scripts/test`; where they are not, nothing is compared, and that is said.
+//! torchvision's published weights on photographs, compared with torchvision's probabilities from
+//! `scripts/make_real.py`. `scripts/test` downloads the weights; without them the test prints that it did not
+//! run.
 
 mod common;
 
@@ -20,22 +21,22 @@ use goldcrest::{
 
 const NAME: &str = "mobilenet_v2-b0353104";
 
-/// Of a probability in f32.
+/// The tolerance of a probability in f32.
 const TOLERANCE: f32 = 1e-3;
 
 fn weights() -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/real").join(NAME).with_extension("pth");
     if !path.exists() {
-        // Past the capture of a test that passes.
-        let told = format!("NOT RUN: torchvision's own weights are not at {}\n", path.display());
-        std::io::stderr().write_all(told.as_bytes()).unwrap();
+        // Bypasses the capture of a passing test's output.
+        let message = format!("NOT RUN: torchvision's own weights are not at {}\n", path.display());
+        std::io::stderr().write_all(message.as_bytes()).unwrap();
         return None;
     }
     Some(path)
 }
 
 #[test]
-fn photographs_are_what_torchvision_says_they_are() {
+fn probabilities_match_torchvision() {
     let Some(weights) = weights() else { return };
     let network = Network::open(&weights).unwrap();
     assert_eq!((network.arch.as_str(), network.scores), ("torchvision/mobilenet_v2", Scores::Softmax));
@@ -67,7 +68,7 @@ fn photographs_are_what_torchvision_says_they_are() {
             let mut order: Vec<usize> = (0..1000).collect();
             order.sort_by(|&a, &b| wanted.data()[b].total_cmp(&wanted.data()[a]));
             let found: Vec<usize> = classes.iter().take(5).map(|class| class.index).collect();
-            // Eleven bits are a tenth of that; the order of near ones may then be another.
+            // The precision of f16's eleven bits is a tenth of that, and close classes may swap.
             match precision {
                 Precision::F16 => {
                     assert!(worst <= 10.0 * TOLERANCE && found[0] == order[0], "{name}: {worst}")

@@ -1,4 +1,4 @@
-//! The page of a study: that it is whole, says what was not measured, and takes anything.
+//! The page of a study: it is complete, marks what was not measured, and accepts any values.
 
 use goldcrest::measure::{
     Spread,
@@ -9,15 +9,15 @@ use goldcrest::measure::{
 use roxmltree::{Document, Node, ParsingOptions};
 use serde_json::json;
 
-/// The page, which is well-formed but for what HTML leaves open.
+/// Parses the page as XML, without the `meta` tags, which HTML does not close.
 fn parsed(page: &str, check: impl FnOnce(Node)) {
-    let mut lines = page.to_string();
-    while let Some(at) = lines.find("<meta ") {
-        let end = at + lines[at..].find('>').unwrap();
-        lines.replace_range(at..=end, "");
+    let mut xml = page.to_string();
+    while let Some(at) = xml.find("<meta ") {
+        let end = at + xml[at..].find('>').unwrap();
+        xml.replace_range(at..=end, "");
     }
     let options = ParsingOptions { allow_dtd: true, ..ParsingOptions::default() };
-    check(Document::parse_with_options(&lines, options).expect("well-formed").root_element());
+    check(Document::parse_with_options(&xml, options).expect("well-formed").root_element());
 }
 
 fn nodes<'a, 'd>(root: Node<'a, 'd>, tag: &'static str) -> impl Iterator<Item = Node<'a, 'd>> {
@@ -58,7 +58,7 @@ fn spread(median: f64) -> Spread {
 }
 
 #[test]
-fn a_page_is_whole() {
+fn page_is_complete() {
     let names = ["V1 <\"&\">", "V2"];
     let bars = Series::new("GPU <\"&\">", Style::Marks, [(0.0, spread(3.0)), (1.0, spread(5.0))]);
     let theory = Series::new("theory", Style::Dashed, [(0.0, 9.0), (1.0, 9.0)]);
@@ -87,8 +87,8 @@ fn a_page_is_whole() {
             assert!(anchors.contains(&link.trim_start_matches('#')), "{link} in {anchors:?}");
         }
         let all = text(root);
-        for said in ["Sixfold.", "It is.", "b=2", "It is not.", "The device was lost.", "none <\"&\">"] {
-            assert!(all.contains(said), "{said}");
+        for part in ["Sixfold.", "It is.", "b=2", "It is not.", "The device was lost.", "none <\"&\">"] {
+            assert!(all.contains(part), "{part}");
         }
         for node in root.descendants() {
             let loads = ["src", "data", "srcset", "action"].iter().any(|name| node.has_attribute(*name));
@@ -100,7 +100,7 @@ fn a_page_is_whole() {
 }
 
 #[test]
-fn a_table_has_its_numbers_to_the_right() {
+fn tables_align_numbers_right() {
     let table = Table {
         caption: "Times".into(),
         columns: vec![Column::new("network", ""), Column::new("run", "ms"), Column::new("weights", "")],
@@ -121,14 +121,14 @@ fn a_table_has_its_numbers_to_the_right() {
         assert_eq!(rows[1], ["V1", "0.500 (0.450 to 0.600)", "4\u{202f}231\u{202f}976"]);
         assert_eq!(rows[2], ["V2", "no <f16>", "not measured"]);
         assert_eq!(rows[3], ["ragged"]);
-        let right = nodes(table, "td").filter(|cell| cell.attribute("class") == Some("number")).count();
-        assert_eq!(right, 4);
+        let numbers = nodes(table, "td").filter(|cell| cell.attribute("class") == Some("number")).count();
+        assert_eq!(numbers, 4);
         assert!(nodes(table, "th").all(|head| head.has_attribute("scope")));
     });
 }
 
 #[test]
-fn json_has_numbers_as_numbers() {
+fn json_contains_numbers_as_numbers() {
     let table = Table {
         caption: String::new(),
         columns: vec![Column::new("ms", "")],
@@ -191,7 +191,10 @@ fn any_figure_can_be_drawn() {
                 assert!(!page.contains("NaN") && !page.contains("inf"), "{kind:?} {x:?} {y:?}");
                 parsed(&page, |root| {
                     let empty = nodes(root, "p").filter(|p| text(*p) == "not measured").count();
-                    assert!(empty >= 6, "{empty}: no points, none that is finite, and no series");
+                    assert!(
+                        empty >= 6,
+                        "{empty} empty figures: without points, without finite points, and without series"
+                    );
                 });
             }
         }

@@ -1,4 +1,4 @@
-//! The search for a network of one's own: evolution by itself, times of blocks, and the supernet that was trained for it.
+//! Network search: evolution, the latencies of blocks, and the built-in supernet.
 
 use goldcrest::{
     cpu::Cpu,
@@ -13,15 +13,15 @@ fn settings(within_ms: f64) -> Settings {
     Settings { within_ms, population: 24, generations: 20, seed: 7 }
 }
 
-/// A time that grows with all that there is to choose.
+/// A latency that grows with every choice.
 fn cost(subnet: &Subnet) -> f64 {
     let cells = subnet.stages.iter().flat_map(|stage| &stage.cells);
     let blocks: usize = cells.map(|cell| cell.kernel * cell.expansion).sum();
     blocks as f64 * subnet.width * (subnet.size as f64 / 224.0).powi(2)
 }
 
-/// What likes windows of 5 and large pictures.
-fn liked(subnet: &Subnet) -> f64 {
+/// An accuracy that grows with 5x5 kernels and the size of pictures.
+fn accuracy(subnet: &Subnet) -> f64 {
     let cells: Vec<_> = subnet.stages.iter().flat_map(|stage| &stage.cells).collect();
     let fives = cells.iter().filter(|cell| cell.kernel == 5).count() as f64;
     fives / cells.len() as f64 + subnet.size as f64 / 224.0
@@ -30,26 +30,26 @@ fn liked(subnet: &Subnet) -> f64 {
 fn found(supernet: &Supernet, settings: Settings) -> Vec<Found> {
     evolve(supernet, settings, cost, |subnet, ms| {
         assert!(ms <= settings.within_ms && supernet.contains(subnet).is_ok(), "{subnet}");
-        Ok::<_, goldcrest::Error>(liked(subnet))
+        Ok::<_, goldcrest::Error>(accuracy(subnet))
     })
     .unwrap()
 }
 
 #[test]
-fn evolution_finds_what_is_liked_within_the_limit() {
+fn evolution_finds_accurate_subnets_within_the_limit() {
     let supernet = demo::supernet().unwrap();
-    // Not the largest pictures with all that there is: those cost 1680.
+    // The largest subnet costs 1680.
     let limit = 120.0;
     let all = found(&supernet, settings(limit));
     assert!(all.windows(2).all(|pair| pair[0].accuracy >= pair[1].accuracy));
     let best = &all[0];
     let first: Vec<&Found> = all.iter().filter(|found| found.accuracy > 1.75).collect();
     assert!(best.accuracy > 1.85 && !first.is_empty(), "{best:?}");
-    // As many at random, all in one generation, do worse.
+    // The same number of random subnets, in one generation, is worse.
     let random = Settings { population: 24 * 20, generations: 1, ..settings(limit) };
     let random = &found(&supernet, random)[0];
     assert!(random.accuracy < best.accuracy, "{random:?} {best:?}");
-    // None twice, and the same again.
+    // No duplicates, and reproducible results.
     let mut texts: Vec<String> = all.iter().map(|found| found.subnet.to_string()).collect();
     assert_eq!(found(&supernet, settings(limit)), all);
     let count = texts.len();
@@ -60,14 +60,14 @@ fn evolution_finds_what_is_liked_within_the_limit() {
 }
 
 #[test]
-fn a_limit_below_the_smallest_is_said_so() {
+fn limit_below_the_fastest_subnet_is_an_error() {
     let supernet = demo::supernet().unwrap();
-    let quickest = cost(&supernet.smallest());
-    match evolve(&supernet, settings(quickest / 2.0), cost, |subnet, _| Ok::<_, ()>(liked(subnet))) {
-        Err(Failed::Slow { quickest_ms }) => assert_eq!(quickest_ms, quickest),
+    let fastest = cost(&supernet.smallest());
+    match evolve(&supernet, settings(fastest / 2.0), cost, |subnet, _| Ok::<_, ()>(accuracy(subnet))) {
+        Err(Failed::Slow { fastest_ms }) => assert_eq!(fastest_ms, fastest),
         other => panic!("{other:?}"),
     }
-    // A space of one network has that one.
+    // A space with one network gives that one.
     let one = Space {
         kernels: vec![3],
         expansions: vec![3],
@@ -84,16 +84,16 @@ fn a_limit_below_the_smallest_is_said_so() {
 }
 
 #[test]
-fn blocks_of_few_networks_give_the_times_of_all() {
+fn latencies_of_blocks_predict_those_of_subnets() {
     let whole = demo::supernet().unwrap();
     let space = Space { sizes: vec![96], widths: vec![0.5, 1.0], ..whole.space().clone() };
     let supernet = whole.within(space).unwrap();
     let device = Device::Cpu(Cpu::new(Some(1)).unwrap());
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     let latency =
-        Latency::measure(&supernet, &device, Precision::F32, |done, of| told.push((done, of))).unwrap();
-    // Unless a cache had them: nine cells, with squeeze-excite and without, at two widths.
-    assert!(told.len() == 1 || told[0] == (0, 108), "{told:?}");
+        Latency::measure(&supernet, &device, Precision::F32, |done, of| reported.push((done, of))).unwrap();
+    // Nine cells, with squeeze-excite and without, at two widths; one call if a cache had them.
+    assert!(reported.len() == 1 || reported[0] == (0, 108), "{reported:?}");
     let all = evolve(
         &supernet,
         settings(f64::INFINITY),
@@ -110,19 +110,19 @@ fn blocks_of_few_networks_give_the_times_of_all() {
     let mut errors: Vec<f64> = checked.iter().map(|checked| checked.error()).collect();
     errors.sort_by(f64::total_cmp);
     println!("predictions are off by {errors:.3?}");
-    // A machine that tests in parallel is no place for a narrower bound.
+    // The bound is wide, because tests run in parallel on the same machine.
     assert!(errors[2] < 0.6, "{errors:?}");
-    // What was not measured is not predicted.
+    // There is no prediction for sizes that were not measured.
     assert_eq!(latency.predict(&Subnet { size: 224, ..supernet.smallest() }), f64::INFINITY);
 }
 
 #[derive(Deserialize)]
 struct Quality {
-    subnets: Vec<Judged>,
+    subnets: Vec<Scored>,
 }
 
 #[derive(Deserialize)]
-struct Judged {
+struct Scored {
     kernels: Vec<Vec<usize>>,
     expansions: Vec<Vec<usize>>,
     depths: Vec<usize>,
@@ -132,8 +132,8 @@ struct Judged {
     top1: f64,
 }
 
-impl Judged {
-    /// As text, for a supernet whose stages 2, 4 and 5 can have squeeze-excite.
+impl Scored {
+    /// Parses its text, for a supernet whose stages 2, 4 and 5 can have squeeze-excite.
     fn subnet(&self) -> Subnet {
         let stage = |i: usize| {
             let cells =
@@ -146,21 +146,21 @@ impl Judged {
     }
 }
 
-/// What torch had right on the same scenes, with statistics of as many others.
+/// Torch's accuracy is on the same scenes, with statistics from the same number of other scenes.
 #[test]
-fn the_built_in_supernet_is_as_good_as_torch_found_it() {
+fn built_in_supernet_matches_torchs_accuracy() {
     let quality: Quality =
         serde_json::from_slice(&std::fs::read("assets/supernet/quality.json").unwrap()).unwrap();
     let supernet = demo::supernet().unwrap();
     let samples = Samples::scenes(16, 1000).unwrap();
     let mut trial = Trial::new(&supernet, Cpu::new(None).unwrap(), samples).unwrap();
     let chosen = [0, 4, quality.subnets.len() - 1].map(|at| &quality.subnets[at]);
-    for judged in chosen {
-        let subnet = judged.subnet();
-        let (_, _, right) = trial.finish(&subnet).unwrap();
-        println!("{subnet}: {right}, torch {}", judged.top1);
-        assert!((right - judged.top1).abs() <= 0.03, "{subnet}: {right}, torch {}", judged.top1);
+    for scored in chosen {
+        let subnet = scored.subnet();
+        let (_, _, top1) = trial.finish(&subnet).unwrap();
+        println!("{subnet}: {top1}, torch {}", scored.top1);
+        assert!((top1 - scored.top1).abs() <= 0.03, "{subnet}: {top1}, torch {}", scored.top1);
     }
-    let largest = quality.subnets.iter().map(|judged| judged.top1).fold(0.0, f64::max);
-    assert!(largest > 0.85, "the largest has {largest} right");
+    let largest = quality.subnets.iter().map(|scored| scored.top1).fold(0.0, f64::max);
+    assert!(largest > 0.85, "the largest accuracy is {largest}");
 }

@@ -1,6 +1,6 @@
-//! Every shader variant in use, over f32 and over f16: naga validates it, its reflection agrees with the host's
-//! side, and it translates to SPIR-V, MSL, HLSL and, in the baseline's f32, GLSL; Chrome's compiler accepts it
-//! where the program `tint` is installed.
+//! Every shader variant in use, with f32 and with f16 maps: naga validates it, its reflection matches the
+//! host code, and it translates to SPIR-V, MSL, HLSL and, for the baseline in f32, GLSL. Chrome's compiler
+//! accepts it, if the program `tint` is installed.
 
 use std::{collections::BTreeMap, process::Command, sync::Arc};
 
@@ -25,12 +25,12 @@ use goldcrest::{
 };
 use naga::{AddressSpace, ArraySize, StorageAccess, TypeInner};
 
-/// What every card that there is a preset of gives a workgroup, in bytes. Tiles for WebGPU's default limit are some of
-/// those.
+/// The workgroup memory of every card with a preset, in bytes. The tiles for WebGPU's default limit are a
+/// subset.
 const WORKGROUP_MEMORY: u32 = 32_768;
 
-/// Every filter on the grids it can be on, of all that texels may show, for all that networks take: the
-/// samplings, and how many channels they make.
+/// Every filter on each of its grids, for every kind of texels and every input of networks: the samplings,
+/// and their numbers of output channels.
 fn samplings() -> impl Iterator<Item = (Sampling, usize)> {
     let planes = Planes {
         black: 0.06,
@@ -47,11 +47,11 @@ fn samplings() -> impl Iterator<Item = (Sampling, usize)> {
     let points = [Filter::Nearest, Filter::Linear].into_iter();
     let points = points.flat_map(|filter| [Grid::Corners, Grid::TopLeft].map(|grid| (filter, grid)));
     let scalings = filters.map(|filter| (filter, Grid::Area)).into_iter().chain(points);
-    let shown = [Texels::Colours, Texels::Luminance, Texels::Planes(planes)];
-    let taken = [(Colours::Rgb, 3), (Colours::Bgr, 3), (Colours::Grey, 1)];
+    let kinds = [Texels::Colours, Texels::Luminance, Texels::Planes(planes)];
+    let inputs = [(Colours::Rgb, 3), (Colours::Bgr, 3), (Colours::Grey, 1)];
     scalings.flat_map(move |(filter, grid)| {
-        shown.into_iter().flat_map(move |texels| {
-            taken.map(|(colours, channels)| {
+        kinds.into_iter().flat_map(move |texels| {
+            inputs.map(|(colours, channels)| {
                 let sampling = Sampling {
                     region: [0, 0, 30, 20],
                     mirrored: [false; 2],
@@ -73,7 +73,7 @@ fn samplings() -> impl Iterator<Item = (Sampling, usize)> {
     })
 }
 
-/// Every tile of every kernel, every activation, every switch on and off.
+/// Every tile of every kernel, every activation, and every switch, on and off.
 fn variants() -> Vec<Launch> {
     let x = Shape::new(1, 24, 9, 11);
     let conv = |groups: usize, kernel, stride, dilation, activation| Conv {
@@ -106,7 +106,7 @@ fn variants() -> Vec<Launch> {
     launches.push(suppress::launch(candidates, anchors, suppression));
     launches.push(rank::launch(candidates, [90, 110], 20, 4));
     launches.extend(samplings().map(|(sampling, c)| sample::launch(&sampling, Shape { c, ..x })));
-    // Tiles and switches take turns with the activations: all pairs would be thousands.
+    // Activations alternate over tiles and switches: all pairs would be thousands.
     let mut activations = Activation::ALL.into_iter().cycle();
     let mut next = || activations.next().expect("a cycle does not end");
     for (residual, gate) in [(false, false), (true, false), (false, true), (true, true)] {
@@ -148,7 +148,7 @@ fn variants() -> Vec<Launch> {
                 staged::tiles().filter(|tile| staged::memory(*tile, y, Element::F32) <= WORKGROUP_MEMORY);
             launches.extend(tiles.map(|tile| staged::launch(&c, x, y, window, extras, tile)));
             for tile in matrix::TILES {
-                // Lavapipe's, NVIDIA's, AMD's, Intel's, and what wgpu says of Apple's.
+                // Lavapipe's, NVIDIA's, AMD's, Intel's, and Apple's as wgpu reports them.
                 for (side, least, most) in [(8, 8, 8), (16, 32, 32), (16, 32, 64), (16, 8, 32), (8, 4, 64)] {
                     let units = Units { side, subgroup: Subgroup { least, most } };
                     launches.push(matrix::launch(&c, x, y, window, extras, units, tile));
@@ -181,21 +181,22 @@ fn variants() -> Vec<Launch> {
             }
         }
     }
-    let taking = |launch: &&Launch| launch.shader.reads.iter().any(|name| launch.shader.takes_bytes(name));
-    let in_bytes: Vec<Launch> =
-        launches.iter().filter(taking).step_by(7).map(|launch| launch.clone().in_bytes()).collect();
-    launches.extend(in_bytes);
-    launches.extend(in_integers(x, conv));
+    let supports_bytes =
+        |launch: &&Launch| launch.shader.reads.iter().any(|name| launch.shader.takes_bytes(name));
+    let byte_variants: Vec<Launch> =
+        launches.iter().filter(supports_bytes).step_by(7).map(|launch| launch.clone().in_bytes()).collect();
+    launches.extend(byte_variants);
+    launches.extend(int8_variants(x, conv));
     launches
 }
 
-/// Every tile of every kernel for layers in integers, each with every end of sums.
-fn in_integers(x: Shape, conv: impl Fn(usize, usize, usize, usize, Activation) -> Conv) -> Vec<Launch> {
+/// Every tile of every kernel for int8 layers, each with every kind of epilogue.
+fn int8_variants(x: Shape, conv: impl Fn(usize, usize, usize, usize, Activation) -> Conv) -> Vec<Launch> {
     let map = Affine { scale: 0.02, zero: -3 };
     let mut launches =
         vec![quantise::launch(x, map), dequantise::launch(x, map), join_int8::launch(x, map, map)];
     let machines = [Card::Ada, Card::M1, Card::Lavapipe].map(Card::machine);
-    let mut turns = machines.iter().cycle();
+    let mut machine_cycle = machines.iter().cycle();
     let pool = MaxPool { kernel: 3, stride: 2 };
     let mut ops = vec![(Op::GlobalPool, Shape { h: 1, w: 1, ..x }), (Op::Scale, x)];
     ops.push((Op::MaxPool(pool), Shape { h: 5, w: 6, ..x }));
@@ -210,7 +211,7 @@ fn in_integers(x: Shape, conv: impl Fn(usize, usize, usize, usize, Activation) -
     }
     for (op, y) in &ops {
         for residual in [false, true] {
-            // Steps that leave sums room to be shifted, or do not, and sums that become floating point.
+            // Scales that leave room to shift the sums, or do not, and floating-point outputs.
             for (step, output) in [(0.01, Some(map)), (1e7, Some(map)), (0.01, None)] {
                 let int8 = Int8 {
                     inputs: vec![map; 2][..1 + usize::from(residual)].to_vec(),
@@ -220,11 +221,11 @@ fn in_integers(x: Shape, conv: impl Fn(usize, usize, usize, usize, Activation) -
                 let inputs = [x, *y][..1 + usize::from(residual)].to_vec();
                 let picture = [x.h, x.w];
                 let layer = Layer { op, inputs, y: *y, picture, gated: false, int8: Some(int8) };
-                let kept =
+                let valid =
                     matches!(op, Op::Conv(_)) || output.is_some() && residual == matches!(op, Op::Scale);
-                // Machines take turns: all with all would be thousands.
-                let machine = turns.next().expect("a cycle does not end");
-                for kernel in LAYERS.into_iter().filter(|_| kept) {
+                // Machines alternate: all combinations would be thousands.
+                let machine = machine_cycle.next().expect("a cycle does not end");
+                for kernel in LAYERS.into_iter().filter(|_| valid) {
                     let tiles = kernel.tiles(&layer, machine).into_iter();
                     launches.extend(tiles.map(|tile| kernel.launch(&layer, machine, tile)));
                 }
@@ -234,11 +235,11 @@ fn in_integers(x: Shape, conv: impl Fn(usize, usize, usize, usize, Activation) -
     launches
 }
 
-/// One variant for each text, and what its maps are.
+/// One variant per distinct source text, with the element type of its maps.
 fn texts() -> BTreeMap<String, (Launch, Element)> {
     let each = |launch: Launch| {
         let elements = [Element::F32, Element::F16].into_iter();
-        // f16 sums are for f16 maps.
+        // f16 sums need f16 maps.
         let elements = elements.filter(|element| launch.arithmetic <= *element);
         elements.map(|element| (launch.wgsl(element), (launch.clone(), element))).collect::<Vec<_>>()
     };
@@ -290,12 +291,12 @@ fn reflection_agrees_with_the_host() {
         params_agree(module, &launch);
         let [entry] = &module.entry_points[..] else { panic!("{}: one entry point", launch.shader.name) };
         assert_eq!(entry.name, "main");
-        let [threads, 1, 1] = entry.workgroup_size else {
-            panic!("{}: a row of threads", launch.shader.name)
+        let [size, 1, 1] = entry.workgroup_size else {
+            panic!("{}: not a one-dimensional workgroup", launch.shader.name)
         };
-        // What every adapter allows.
+        // The range that every adapter of the tier supports.
         let least = if launch.shader.tier == Tier::Baseline { 64 } else { 4 };
-        assert!(threads.is_power_of_two() && (least..=256).contains(&threads), "{}", launch.shader.name);
+        assert!(size.is_power_of_two() && (least..=256).contains(&size), "{}", launch.shader.name);
         assert!(workgroup_memory(module) <= WORKGROUP_MEMORY, "{}", launch.shader.name);
         assert!(launch.workgroups.iter().all(|&w| (1..=65_535).contains(&w)));
         // A constant that the text does not use would be a dead switch.
@@ -305,7 +306,7 @@ fn reflection_agrees_with_the_host() {
     }
 }
 
-/// Group 0: the parameters, what the host says it reads and writes, with the right access.
+/// Checks group 0: the parameters, and the host's inputs and outputs, with the correct access.
 fn bindings_agree(module: &naga::Module, shader: &Shader) {
     let mut found = BTreeMap::new();
     for (_, global) in module.global_variables.iter() {
@@ -324,7 +325,7 @@ fn bindings_agree(module: &naga::Module, shader: &Shader) {
     assert_eq!(found.into_values().collect::<Vec<_>>(), expected, "{}", shader.name);
 }
 
-/// Every array in a buffer is of what the host stores there.
+/// Checks that every array in a buffer has the host's element type.
 fn elements_agree(module: &naga::Module, launch: &Launch, element: Element) {
     let shader = launch.shader;
     for (_, global) in module.global_variables.iter() {
@@ -336,7 +337,7 @@ fn elements_agree(module: &naga::Module, launch: &Launch, element: Element) {
                 TypeInner::Struct { members, .. } => members.iter().map(|member| member.ty).collect(),
                 _ => vec![*base],
             };
-            // Four of those a word.
+            // Four of them per word.
             let in_bytes = launch.has_bytes() && shader.takes_bytes(name);
             let bytes = if in_bytes { 4 } else { shader.stored(name, element).bytes() };
             for part in parts {
@@ -352,7 +353,7 @@ fn elements_agree(module: &naga::Module, launch: &Launch, element: Element) {
     }
 }
 
-/// `Params` has the host's parameters, u32 each, in the host's order, and as many bytes.
+/// Checks that `Params` has the host's parameters, all u32, in the host's order, and the host's size.
 fn params_agree(module: &naga::Module, launch: &Launch) {
     let (_, params) = module
         .global_variables
@@ -375,7 +376,7 @@ fn workgroup_memory(module: &naga::Module) -> u32 {
             TypeInner::Array { size: ArraySize::Constant(count), stride, .. } => count.get() * stride,
             TypeInner::Vector { size, scalar } => u32::from(size as u8) * u32::from(scalar.width),
             TypeInner::Scalar(scalar) | TypeInner::Atomic(scalar) => u32::from(scalar.width),
-            ref other => panic!("workgroup memory whose size is not known here: {other:?}"),
+            ref other => panic!("unknown size of workgroup memory: {other:?}"),
         })
         .sum()
 }
@@ -401,7 +402,7 @@ fn every_variant_is_translated_for_every_driver() {
 }
 
 #[test]
-fn tint_accepts_every_variant_where_it_is_installed() {
+fn tint_accepts_every_variant_if_installed() {
     if Command::new("tint").arg("--help").output().is_err() {
         println!("tint is not installed: naga alone has checked the shaders");
         return;
@@ -410,9 +411,9 @@ fn tint_accepts_every_variant_where_it_is_installed() {
     for (i, (mut text, (launch, _))) in texts().into_iter().enumerate() {
         match launch.shader.tier {
             Tier::Baseline => {}
-            // Standard WGSL wants to be asked; naga refuses to be.
+            // Standard WGSL requires this directive; naga rejects it.
             Tier::Subgroups => text.insert_str(0, "enable subgroups;\n"),
-            // wgpu's own.
+            // A wgpu extension.
             Tier::Matrices => continue,
         }
         let path = folder.path().join(format!("{}-{i}.wgsl", launch.shader.name));
@@ -424,18 +425,19 @@ fn tint_accepts_every_variant_where_it_is_installed() {
 }
 
 #[test]
-fn plans_keep_to_machines_of_few_invocations_and_little_memory() {
+fn plans_respect_small_workgroup_limits() {
     for name in ["mobilenet_v3_large", "torchvision/ssdlite320_mobilenet_v3_large"] {
         let network = synthetic::network(name).unwrap();
-        for workgroup_threads in [64, 128] {
+        for max_workgroup_size in [64, 128] {
             for fuse in [Fuse::Auto, Fuse::Pair, Fuse::Block] {
-                let machine = Machine { workgroup_threads, workgroup_memory: 16 << 10, ..Machine::default() };
+                let machine =
+                    Machine { max_workgroup_size, workgroup_memory: 16 << 10, ..Machine::default() };
                 let options = Options { fuse, ..Options::default() };
                 let plan = Plan::new(&network.graph, network.input_shape(1), machine, &options).unwrap();
                 for step in &plan.steps {
                     let translation = translated(&step.launch, plan.element);
-                    let [threads, ..] = translation.module().entry_points[0].workgroup_size;
-                    assert!(threads <= workgroup_threads, "{name}, {}: {threads} threads", step.name());
+                    let [size, ..] = translation.module().entry_points[0].workgroup_size;
+                    assert!(size <= max_workgroup_size, "{name}, {}: workgroup size {size}", step.name());
                     assert!(workgroup_memory(translation.module()) <= 16 << 10, "{name}, {}", step.name());
                 }
             }

@@ -1,4 +1,4 @@
-//! The kernels that leave answers on the device to be drawn, against their references on random sizes.
+//! The kernels whose results stay on the device for drawing, compared with their references on random sizes.
 
 mod common;
 
@@ -14,8 +14,8 @@ use goldcrest::{
 };
 use proptest::prelude::*;
 
-/// Candidates of few scores and of boxes that crowd, and where something is odd.
-fn crowd(classes: usize, pairs: usize, anchors: usize, n: usize, seed: u64) -> [Tensor; 2] {
+/// Candidates with few distinct scores and overlapping boxes, some of them not finite.
+fn crowded(classes: usize, pairs: usize, anchors: usize, n: usize, seed: u64) -> [Tensor; 2] {
     let scores = noise([n, 4, classes, pairs], seed);
     let plane = classes * pairs;
     let candidates = Tensor::from_fn(scores.dims(), |i| {
@@ -27,29 +27,29 @@ fn crowd(classes: usize, pairs: usize, anchors: usize, n: usize, seed: u64) -> [
             (_, sixteenths) => sixteenths.max(0.0) / 16.0,
         }
     });
-    let sides = noise([n, 4, 1, anchors], seed ^ 1);
-    let boxes = Tensor::from_fn(sides.dims(), |i| {
-        let near = |i: usize| (sides.data()[i].abs() * 40.0).round();
+    let corners = noise([n, 4, 1, anchors], seed ^ 1);
+    let boxes = Tensor::from_fn(corners.dims(), |i| {
+        let coordinate = |i: usize| (corners.data()[i].abs() * 40.0).round();
         match i / anchors % 4 {
-            _ if sides.data()[i].abs() > 0.995 => f32::NAN,
-            0 | 1 => near(i),
-            _ => near(i - 2 * anchors) + near(i) / 2.0,
+            _ if corners.data()[i].abs() > 0.995 => f32::NAN,
+            0 | 1 => coordinate(i),
+            _ => coordinate(i - 2 * anchors) + coordinate(i) / 2.0,
         }
     });
     [candidates, boxes]
 }
 
 #[test]
-fn suppress_is_its_reference() {
+fn suppress_matches_its_reference() {
     let sizes = (1..3usize, 1..5usize, prop_oneof![1..20usize, 30..200usize], 1..300usize, any::<u64>());
     let suppression = (0..12usize, 0..12usize, 0..80usize).prop_map(|(least, overlap, most)| Suppression {
         least: least as f32 / 16.0,
-        // Between what so small whole numbers can make.
+        // Between the ratios of integers as small as these.
         overlap: (overlap as f64 + 0.4321) / 12.0,
         most,
     });
     on_every_adapter((sizes, suppression), |gpu, element, &((n, classes, pairs, anchors, seed), how)| {
-        let [candidates, boxes] = crowd(classes, pairs, anchors, n, seed);
+        let [candidates, boxes] = crowded(classes, pairs, anchors, n, seed);
         let x = candidates.shape().unwrap();
         let expected = suppress::reference(&candidates, &boxes, how);
         let launch = suppress::launch(x, anchors, how);
@@ -61,23 +61,23 @@ fn suppress_is_its_reference() {
 }
 
 #[test]
-fn rank_is_its_reference() {
+fn rank_matches_its_reference() {
     let sizes = (1..7usize, 1..80usize, 1..300usize, 1..90usize, any::<u64>());
     on_every_adapter(sizes, |gpu, element, &(classes, pairs, anchors, most, seed)| {
-        let [candidates, boxes] = crowd(classes, pairs, anchors, 1, seed);
+        let [candidates, boxes] = crowded(classes, pairs, anchors, 1, seed);
         let how = Suppression { least: 0.1, overlap: 0.4321, most: 70 };
-        let stay = suppress::reference(&candidates, &boxes, how);
-        // A power of two, by which nothing is rounded.
+        let kept = suppress::reference(&candidates, &boxes, how);
+        // Powers of two, so that scaling is exact.
         let size = [64, 128];
         let most = most.min(2 * pairs * classes);
-        let expected = rank::reference(&stay, &boxes, size, most);
-        let launch = rank::launch(stay.shape().unwrap(), size, most, 6);
-        let reads = [&on_device(&stay)[..], &on_device(&boxes)];
+        let expected = rank::reference(&kept, &boxes, size, most);
+        let launch = rank::launch(kept.shape().unwrap(), size, most, 6);
+        let reads = [&on_device(&kept)[..], &on_device(&boxes)];
         let out = gpu.dispatch(&launch, element, &reads, &[8 * most, 4]);
         let out = out.map_err(|e| TestCaseError::fail(e.to_string()))?;
         let found: &[Found] = bytemuck::cast_slice(&out[0]);
         prop_assert_eq!(&found[..expected.len()], &expected[..]);
-        prop_assert!(found[expected.len()..].iter().all(|left| *left == Found::default()));
+        prop_assert!(found[expected.len()..].iter().all(|unused| *unused == Found::default()));
         let draw: Vec<u32> = out[1].iter().map(|word| word.to_bits()).collect();
         prop_assert_eq!(draw, [6, expected.len() as u32, 0, 0]);
         Ok(())
@@ -85,7 +85,7 @@ fn rank_is_its_reference() {
 }
 
 #[test]
-fn mask_is_its_reference() {
+fn mask_matches_its_reference() {
     let sizes = (1..40usize, 1..40usize, 1..40usize, 1..600usize, any::<u64>());
     on_every_adapter(sizes, |gpu, element, &(h, w, rows, columns, seed)| {
         let x = Shape::new(1, 1, h, w);
@@ -97,8 +97,8 @@ fn mask_is_its_reference() {
         let launch = mask::launch(x, [rows, columns]);
         let out = dispatch(gpu, &launch, element, &[&words], rows * row / 4)?;
         let out: &[u8] = bytemuck::cast_slice(&out);
-        let seen: Vec<u8> = out.chunks(row).flat_map(|row| &row[..columns]).copied().collect();
-        prop_assert_eq!(seen, mask::reference(&classes, x, [rows, columns]));
+        let found: Vec<u8> = out.chunks(row).flat_map(|row| &row[..columns]).copied().collect();
+        prop_assert_eq!(found, mask::reference(&classes, x, [rows, columns]));
         Ok(())
     });
 }

@@ -1,4 +1,4 @@
-//! Starting: what is compiled, what is kept for the next start, and what may go wrong with it.
+//! Startup: compilation, the pipeline cache for the next start, and its failures.
 
 mod common;
 
@@ -15,8 +15,8 @@ use goldcrest::{
     zoo::Network,
 };
 
-/// As the program has them, on every adapter, with the files in `folder`.
-fn gpus_with(folder: &Path) -> Vec<Gpu> {
+/// A device on every adapter, with its cache files in `folder`.
+fn gpus_with_cache(folder: &Path) -> Vec<Gpu> {
     gpus().into_iter().map(|gpu| gpu.cache_in(Some(folder.to_owned()))).collect()
 }
 
@@ -25,29 +25,29 @@ fn start(gpu: &Gpu) -> Startup {
     Session::new(gpu, &network, Options::default()).unwrap().startup()
 }
 
-/// Whether the driver has a cache to keep.
-fn keeps(gpu: &Gpu) -> bool {
+/// Returns whether the driver has a pipeline cache.
+fn has_cache(gpu: &Gpu) -> bool {
     gpu.device().features().contains(wgpu::Features::PIPELINE_CACHE)
 }
 
 #[test]
-fn what_one_session_compiled_the_next_finds() {
+fn sessions_reuse_compiled_pipelines() {
     let network = Network::open("assets/seeded").unwrap();
     for gpu in gpus() {
-        let mut heard = Vec::new();
-        let progress = |done, of| heard.push((done, of));
+        let mut reported = Vec::new();
+        let progress = |done, of| reported.push((done, of));
         let first = pollster::block_on(Session::build(&gpu, &network, Options::default(), progress));
         let first = first.unwrap().startup();
         assert!(first.pipelines > 0 && !first.cached, "{first:?}");
         let expected: Vec<_> = (0..=first.pipelines).map(|done| (done, first.pipelines)).collect();
-        assert_eq!(heard, expected);
+        assert_eq!(reported, expected);
         let second = start(&gpu.clone());
         assert!(second.pipelines == 0 && second.compile <= first.compile, "{first} then {second}");
     }
 }
 
 #[test]
-fn what_a_session_takes_has_its_weights_in_it() {
+fn peak_bytes_include_the_weights() {
     let network = Network::open("assets/seeded").unwrap();
     for gpu in gpus() {
         let session = Session::new(&gpu, &network, Options::default()).unwrap();
@@ -62,7 +62,7 @@ fn what_a_session_takes_has_its_weights_in_it() {
 }
 
 #[test]
-fn sessions_are_built_side_by_side() {
+fn sessions_are_built_concurrently() {
     for gpu in gpus() {
         std::thread::scope(|scope| {
             for _ in 0..3 {
@@ -74,7 +74,7 @@ fn sessions_are_built_side_by_side() {
 }
 
 #[test]
-fn the_first_kernel_that_is_refused_is_named() {
+fn first_rejected_kernel_is_named() {
     let network = Network::open("assets/seeded").unwrap();
     let options = Options::default();
     for gpu in gpus() {
@@ -89,58 +89,58 @@ fn the_first_kernel_that_is_refused_is_named() {
             step.launch.constants.push(("TWICE", 1));
             step.launch.constants.push(("TWICE", 2));
         }
-        let refused = pollster::block_on(Executor::new(&gpu, &plan, |_, _| {})).err().unwrap().to_string();
+        let error = pollster::block_on(Executor::new(&gpu, &plan, |_, _| {})).err().unwrap().to_string();
         let kernel = plan.steps[2].launch.shader.name;
-        assert!(refused.contains(&format!("kernel {kernel}: ")) && refused.contains("TWICE"), "{refused}");
-        // The device is none the worse for it.
+        assert!(error.contains(&format!("kernel {kernel}: ")) && error.contains("TWICE"), "{error}");
+        // The device still works.
         start(&gpu);
     }
 }
 
 #[test]
-fn the_next_start_finds_the_drivers_cache() {
+fn next_start_uses_the_drivers_cache() {
     let folder = tempfile::tempdir().unwrap();
-    for gpu in gpus_with(folder.path()) {
+    for gpu in gpus_with_cache(folder.path()) {
         assert!(!start(&gpu).cached);
     }
     let files: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
-    let gpus = gpus_with(folder.path());
-    assert_eq!(files.len(), gpus.iter().filter(|gpu| keeps(gpu)).count(), "{files:?}");
+    let gpus = gpus_with_cache(folder.path());
+    assert_eq!(files.len(), gpus.iter().filter(|gpu| has_cache(gpu)).count(), "{files:?}");
     for file in files {
         assert!(fs::read(file).unwrap().starts_with(b"goldcrest seal"));
     }
     for gpu in gpus {
-        assert_eq!(start(&gpu).cached, keeps(&gpu));
+        assert_eq!(start(&gpu).cached, has_cache(&gpu));
     }
 }
 
 #[test]
-fn a_damaged_cache_is_ignored_and_replaced() {
+fn damaged_cache_is_ignored_and_replaced() {
     let nonsense = |_: Vec<u8>| b"nonsense".to_vec();
-    for spoil in [nonsense, |bytes: Vec<u8>| bytes[..bytes.len() - 1].to_vec()] {
+    for damage in [nonsense, |bytes: Vec<u8>| bytes[..bytes.len() - 1].to_vec()] {
         let folder = tempfile::tempdir().unwrap();
-        for gpu in gpus_with(folder.path()) {
+        for gpu in gpus_with_cache(folder.path()) {
             start(&gpu);
         }
         for entry in fs::read_dir(folder.path()).unwrap() {
             let path = entry.unwrap().path();
-            fs::write(&path, spoil(fs::read(&path).unwrap())).unwrap();
+            fs::write(&path, damage(fs::read(&path).unwrap())).unwrap();
         }
-        for gpu in gpus_with(folder.path()) {
+        for gpu in gpus_with_cache(folder.path()) {
             assert!(!start(&gpu).cached);
         }
-        for gpu in gpus_with(folder.path()) {
-            assert_eq!(start(&gpu).cached, keeps(&gpu));
+        for gpu in gpus_with_cache(folder.path()) {
+            assert_eq!(start(&gpu).cached, has_cache(&gpu));
         }
     }
 }
 
 #[test]
-fn without_a_folder_to_write_it_works_all_the_same() {
+fn sessions_work_without_a_writable_cache_folder() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();
-    for gpu in gpus_with(&file.join("below")) {
+    for gpu in gpus_with_cache(&file.join("below")) {
         assert!(!start(&gpu).cached);
     }
 }

@@ -1,5 +1,5 @@
-//! Subnets of once-for-all's supernets against the package of its authors.
-//! `scripts/make_supernet_fixtures.py` makes the answers, and describes them.
+//! Subnets of once-for-all's supernets, compared with the package of its authors.
+//! `scripts/make_supernet_fixtures.py` makes and documents the expected outputs.
 
 mod common;
 
@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use common::{distance, fixture::Fixture};
 use goldcrest::{
     Device, Error, Options, Session, Shape, Tensor,
-    checkpoint::Said,
+    checkpoint::Overrides,
     cpu::Cpu,
     graph::Cost,
     search::calibrate,
@@ -21,7 +21,7 @@ use tempfile::TempDir;
 /// ||out - reference|| / ||reference|| in f32, the reference computed in f64.
 const TOLERANCE: f64 = 3e-5;
 
-/// A supernet's checkpoint in a folder that goes with it: one file, by the name that it is published under.
+/// A supernet's checkpoint in a temporary folder: one file, with its published name.
 struct Written {
     fixture: Fixture,
     file: PathBuf,
@@ -29,12 +29,12 @@ struct Written {
 }
 
 impl Written {
-    /// That of a width, as the file's name ends.
+    /// Writes the supernet of a width, which is the end of the file's name.
     fn new(width: &str) -> Self {
         let mut fixtures = Fixture::all("supernets").into_iter();
         let fixture = fixtures.find(|fixture| fixture.name.ends_with(width)).unwrap();
         let folder = tempfile::tempdir().unwrap();
-        // The name has a dot of its own, and so no extension that could be replaced.
+        // The name has a dot, and `with_extension` would replace what follows it.
         let file = folder.path().join(format!("{}.safetensors", fixture.name));
         fixture.write_weights(&file);
         Self { fixture, file, _folder: folder }
@@ -52,26 +52,26 @@ impl Written {
         self.fixture.recipe.cases[case].subnet.as_deref().unwrap()
     }
 
-    /// The cases with the supernet's statistics, or those with the subnet's own.
+    /// The cases with the subnet's statistics, or those with the supernet's.
     fn cases(&self, calibrated: bool) -> impl Iterator<Item = usize> + '_ {
         let cases = &self.fixture.recipe.cases;
         (0..cases.len()).filter(move |&case| cases[case].calibrated == calibrated)
     }
 
-    /// How far a network's logits are from what the package answers to a case.
-    fn off(&self, network: &Network, case: usize, device: &Device) -> f64 {
+    /// Returns the relative error of a network's logits in a case.
+    fn error(&self, network: &Network, case: usize, device: &Device) -> f64 {
         let input = self.fixture.input(case);
         let &[n, _, h, w] = input.dims() else { panic!("not a batch of pictures") };
         let options = Options { batch: n, size: Some([h, w]), ..Options::default() };
         let logits = Session::new(device, network, options).unwrap().run(&input).unwrap();
-        distance(&logits, &self.fixture.answer("out", case))
+        distance(&logits, &self.fixture.expected("out", case))
     }
 
     fn check(&self, network: &Network, case: usize, device: &Device) {
-        let what = format!("{} case {case}, {}, on {device}", self.fixture.name, self.text(case));
-        let error = self.off(network, case, device);
-        println!("{what}: {error:.1e}");
-        assert!(error <= TOLERANCE, "{what}: {error:e}");
+        let context = format!("{} case {case}, {}, on {device}", self.fixture.name, self.text(case));
+        let error = self.error(network, case, device);
+        println!("{context}: {error:.1e}");
+        assert!(error <= TOLERANCE, "{context}: {error:e}");
     }
 }
 
@@ -86,7 +86,7 @@ fn counts(network: &Network) -> (u64, u64) {
 }
 
 #[test]
-fn subnets_are_the_packages() {
+fn subnets_match_the_package() {
     let device = Device::Cpu(cpu());
     for (width, expected) in [("w1.0", 8), ("w1.2", 2)] {
         let written = Written::new(width);
@@ -101,15 +101,15 @@ fn subnets_are_the_packages() {
         assert_eq!(written.cases(false).count(), expected);
         let all: Vec<Subnet> = written.cases(false).map(|case| written.subnet(case)).collect();
         assert!(all.contains(&supernet.largest()), "{}", supernet.largest());
-        // The narrower one has it.
+        // Only the narrower supernet has a case with the smallest subnet.
         assert!(width != "w1.0" || all.contains(&supernet.smallest()), "{}", supernet.smallest());
     }
 }
 
 #[test]
-fn a_subnet_is_the_packages_on_all_devices() {
+fn subnet_matches_the_package_on_all_devices() {
     let written = Written::new("w1.0");
-    // The smallest picture, whose sides are odd.
+    // The smallest picture, whose height and width are odd.
     let case = 2;
     let network = written.open().slice(&written.subnet(case)).unwrap().network().unwrap();
     for device in common::devices() {
@@ -118,15 +118,15 @@ fn a_subnet_is_the_packages_on_all_devices() {
 }
 
 #[test]
-fn a_slice_has_the_tensors_of_the_packages_plain_network() {
+fn slice_has_the_tensors_of_the_packages_plain_network() {
     let written = Written::new("w1.0");
     let bytes = written.open().slice(&written.subnet(0)).unwrap().encode().unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let found: BTreeMap<String, Vec<usize>> =
         tensors.iter().map(|(key, view)| (key.to_owned(), view.shape().to_vec())).collect();
-    // What training counts is no part of a network.
-    let counted = |key: &str| key.ends_with("num_batches_tracked");
-    let plain = written.fixture.recipe.plain.iter().filter(|entry| !counted(&entry.key));
+    // A network has no counters of training.
+    let is_counter = |key: &str| key.ends_with("num_batches_tracked");
+    let plain = written.fixture.recipe.plain.iter().filter(|entry| !is_counter(&entry.key));
     let expected: BTreeMap<String, Vec<usize>> =
         plain.map(|entry| (entry.key.clone(), entry.shape.clone())).collect();
     assert!(expected.len() > 200);
@@ -134,7 +134,7 @@ fn a_slice_has_the_tensors_of_the_packages_plain_network() {
 }
 
 #[test]
-fn own_statistics_are_those_of_training() {
+fn calibration_matches_the_statistics_of_training() {
     let written = Written::new("w1.0");
     let supernet = written.open();
     let device = Device::Cpu(cpu());
@@ -144,8 +144,8 @@ fn own_statistics_are_those_of_training() {
         let batch = mirrored(&written.fixture.normalised(&cat, case));
         assert_eq!(batch.dims(), [4, 3, 224, 224]);
         let mut slice = supernet.slice(&written.subnet(case)).unwrap();
-        // The supernet's own are another thing.
-        assert!(written.off(&slice.network().unwrap(), case, &device) > 1e-2);
+        // The supernet's statistics give another output.
+        assert!(written.error(&slice.network().unwrap(), case, &device) > 1e-2);
         let network = calibrate(&cpu(), &mut slice, &[batch]).unwrap();
         written.check(&network, case, &device);
         written.check(&slice.network().unwrap(), case, &device);
@@ -165,7 +165,7 @@ fn mirrored(one: &Tensor) -> Tensor {
 }
 
 #[test]
-fn a_supernets_file_opens_as_its_largest_or_as_the_one_that_was_said() {
+fn supernet_file_opens_as_its_largest_or_the_requested_subnet() {
     for width in ["w1.0", "w1.2"] {
         let written = Written::new(width);
         let device = Device::Cpu(cpu());
@@ -185,19 +185,19 @@ fn a_supernets_file_opens_as_its_largest_or_as_the_one_that_was_said() {
 
         let text = written.text(0);
         assert_ne!(text, largest);
-        let said = Said::default().set("subnet", text).unwrap();
-        let network = Network::open_with(&written.file, &said).unwrap();
+        let overrides = Overrides::default().set("subnet", text).unwrap();
+        let network = Network::open_with(&written.file, &overrides).unwrap();
         noted(&network, "the requested", text);
         written.check(&network, 0, &device);
     }
 }
 
 #[test]
-fn a_subnet_outside_the_space_is_an_error_that_says_what_there_is() {
+fn subnet_outside_the_space_is_an_error_that_lists_the_choices() {
     let written = Written::new("w1.2");
     let supernet = written.open();
     let smallest = supernet.smallest().to_string();
-    let beside = [
+    let outside = [
         ("r128,", "r127,", "no size of 127: there are 128, 160, 192, 224"),
         (",w1,", ",w0.5,", "no width of 0.5: there are 1"),
         ("k3e3", "k9e3", "no kernel of 9: there are 3, 5, 7"),
@@ -207,13 +207,13 @@ fn a_subnet_outside_the_space_is_an_error_that_says_what_there_is() {
         (",k3e3+k3e3+se,", ",k3e3+k3e3,", "stage 2 has squeeze-excite"),
         (",k3e3+k3e3,", ",", "4 stages, not 5"),
     ];
-    for (from, to, reason) in beside {
+    for (from, to, reason) in outside {
         let text = smallest.replacen(from, to, 1);
         assert_ne!(text, smallest, "{from}");
-        let said = Said::default().set("subnet", text.as_str()).unwrap();
+        let overrides = Overrides::default().set("subnet", text.as_str()).unwrap();
         let found = [
             supernet.slice(&text.parse().unwrap()).map(|_| ()),
-            Network::open_with(&written.file, &said).map(|_| ()),
+            Network::open_with(&written.file, &overrides).map(|_| ()),
         ];
         for error in found.map(|found| found.expect_err(&text)) {
             assert!(matches!(error, Error::Input(_)), "{error:?}");
@@ -221,8 +221,8 @@ fn a_subnet_outside_the_space_is_an_error_that_says_what_there_is() {
             assert!(shown.contains(reason) && shown.contains(&text), "{shown}");
         }
     }
-    // What is no subnet at all is told with what is expected.
-    let said = Said::default().set("subnet", "the quickest").unwrap();
-    let error = Network::open_with(&written.file, &said).expect_err("no subnet").to_string();
-    assert!(error.contains("the quickest") && error.contains("r160,w1,"), "{error}");
+    // The error for text that is no subnet shows the expected form.
+    let overrides = Overrides::default().set("subnet", "the fastest").unwrap();
+    let error = Network::open_with(&written.file, &overrides).expect_err("no subnet").to_string();
+    assert!(error.contains("the fastest") && error.contains("r160,w1,"), "{error}");
 }

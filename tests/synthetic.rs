@@ -1,5 +1,4 @@
-//! Networks with seeded weights: the published counts, and answers that are none the worse for
-//! weights that nobody trained.
+//! Networks with seeded weights: they have the published counts, and values that neither vanish nor explode.
 
 mod common;
 
@@ -23,8 +22,8 @@ fn counts(graph: &Graph) -> (u64, u64) {
     (total.parameters, total.macs)
 }
 
-/// Parameters and multiply-adds, from the checkpoints' own libraries; those of V1 with full
-/// convolutions to a thousand.
+/// Parameters and multiply-adds, from the checkpoints' libraries; the multiply-adds of V1 with full
+/// convolutions are rounded to a thousand.
 const PUBLISHED: [(&str, u64, u64); 13] = [
     ("mobilenet_v1", 4_231_976, 568_740_352),
     ("mobilenet_v1@0.25", 470_072, 41_030_272),
@@ -42,7 +41,7 @@ const PUBLISHED: [(&str, u64, u64); 13] = [
 ];
 
 #[test]
-fn counts_are_the_published_ones() {
+fn counts_match_the_published_ones() {
     for (name, parameters, macs) in PUBLISHED {
         let found = counts(&synthetic::network(name).unwrap().graph);
         let rounded = if name == "mobilenet_v1_full" { (found.1 + 500) / 1000 * 1000 } else { found.1 };
@@ -50,7 +49,7 @@ fn counts_are_the_published_ones() {
     }
 }
 
-/// A network as its library counts it: a line of what `scripts/make_published.py` writes.
+/// A network with its library's counts: a line of the file that `scripts/make_published.py` writes.
 struct Published {
     name: &'static str,
     parameters: u64,
@@ -83,12 +82,12 @@ fn every_known_name_is_published() {
     let known: BTreeSet<String> = names[synthetic::NAMES.len()..].iter().cloned().collect();
     assert_eq!(names[..synthetic::NAMES.len()], synthetic::NAMES);
     assert_eq!(known, published);
-    assert_eq!(names.len(), known.len() + synthetic::NAMES.len(), "a name is there twice");
+    assert_eq!(names.len(), known.len() + synthetic::NAMES.len(), "a name occurs twice");
 }
 
 #[test]
-fn libraries_networks_count_as_in_their_libraries_and_can_be_planned() {
-    let mut wrong = Vec::new();
+fn library_networks_have_their_libraries_counts_and_can_be_planned() {
+    let mut failures = Vec::new();
     for line in published() {
         let name = line.name;
         let network = synthetic::network(name).unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -98,32 +97,32 @@ fn libraries_networks_count_as_in_their_libraries_and_can_be_planned() {
         let found = (total.parameters, total.macs, network.input, network.classes);
         let wanted = (line.parameters, line.macs, [line.size; 2], line.classes);
         if found != wanted {
-            wrong.push(format!("{name}: {found:?}, not {wanted:?}"));
+            failures.push(format!("{name}: {found:?}, not {wanted:?}"));
         }
         assert_eq!(network.arch, format!("synthetic/{name}"));
         let detects = matches!(network.task, Task::Detect(_));
         let segments = matches!(network.task, Task::Segment { .. });
         assert_eq!((detects, segments), (line.classes == 91, line.classes == 21), "{name}");
-        let graph = network.answering(network.answer()).unwrap();
+        let graph = network.graph_for(network.default_outputs()).unwrap();
         let plan = Plan::new(&graph, shape, Machine::default(), &plan::Options::default());
         if let Err(e) = plan {
-            wrong.push(format!("{name}: {e}"));
+            failures.push(format!("{name}: {e}"));
         }
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 #[test]
-fn options_of_v3_change_what_they_say() {
+fn v3_options_change_the_network() {
     let published = V3Options::default();
-    let of = |options: V3Options| counts(&synthetic::v3_large(&options));
-    let (parameters, macs) = of(published);
-    let without = of(V3Options { squeeze_excite: Squeeze::None, ..published });
+    let counts_of = |options: V3Options| counts(&synthetic::v3_large(&options));
+    let (parameters, macs) = counts_of(published);
+    let without = counts_of(V3Options { squeeze_excite: Squeeze::None, ..published });
     assert!(without.0 < parameters && without.1 < macs);
     let quarter = V3Options { squeeze_excite: Squeeze::Ratio(0.25), ..published };
-    assert_eq!(of(quarter), (parameters, macs));
-    assert_eq!(of(V3Options { hard_swish: false, ..published }), (parameters, macs));
-    assert!(of(V3Options { stem: 32, ..published }).1 > macs);
+    assert_eq!(counts_of(quarter), (parameters, macs));
+    assert_eq!(counts_of(V3Options { hard_swish: false, ..published }), (parameters, macs));
+    assert!(counts_of(V3Options { stem: 32, ..published }).1 > macs);
     for activation in [Activation::Relu6, Activation::Swish] {
         let graph = synthetic::v3_small(&V3Options { activation: Some(activation), ..published });
         let found = graph.nodes().filter_map(|(_, node)| match node.op {
@@ -140,7 +139,7 @@ fn options_of_v3_change_what_they_say() {
     };
     assert!(weights(0) != weights(1) && weights(1) != weights(2) && weights(1) == weights(1));
     // The paper says that its tail saves 30 M multiply-adds.
-    let saved = of(V3Options { tail: Tail::Plain, ..published }).1 - macs;
+    let saved = counts_of(V3Options { tail: Tail::Plain, ..published }).1 - macs;
     assert!((25_000_000..40_000_000).contains(&saved), "{saved}");
 }
 
@@ -165,9 +164,9 @@ fn values_neither_vanish_nor_explode() {
     }
 }
 
-/// The same of networks that libraries name: a classifier with other blocks, a detector and a segmenter.
+/// The same for library networks: a classifier with other blocks, a detector and a segmenter.
 #[test]
-fn values_of_libraries_networks_neither_vanish_nor_explode() {
+fn values_of_library_networks_neither_vanish_nor_explode() {
     let picture = Tensor::wave(Shape::new(1, 3, 64, 64), 0.37);
     let names = [
         "timm/mobilenetv4_conv_small_050",
@@ -187,7 +186,7 @@ fn values_of_libraries_networks_neither_vanish_nor_explode() {
 }
 
 #[test]
-fn unknown_names_and_widths_are_refused_with_those_that_are_known() {
+fn unknown_names_and_widths_are_errors_that_list_known_ones() {
     for name in ["", "mobilenet", "mobilenet_v9", "mobilenet_v2@", "mobilenet_v2@0", "mobilenet_v2@-1"]
         .into_iter()
         .chain(["mobilenet_v2@5", "mobilenet_v2@nan", "mobilenet_v1_full@0.5", "mobilenet_v2@1@1"])

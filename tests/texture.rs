@@ -1,8 +1,10 @@
-//! Pictures from textures: a session sees them as it sees the same from memory.
+//! Pictures from textures give a session the same input as pictures from memory.
 
 mod common;
 
-use common::textures::{answer, answer_of, how, layered, mirror, picture, readable, texture, uploaded};
+use common::textures::{
+    identity_network, layered, picture, preprocessing, readable, run_source, run_texture, texture, upload,
+};
 use goldcrest::{
     Error, Options, Session, Shape, Tensor,
     gpu::{Gpu, Source},
@@ -13,7 +15,7 @@ use goldcrest::{
     zoo::{Colours, Filter, Grid, PerChannel, Preprocessing, Resize},
 };
 
-/// The largest difference, in levels of 255.
+/// The largest difference, in levels of 8 bits.
 fn levels(a: &Tensor, b: &Tensor, how: &Preprocessing) -> f32 {
     assert_eq!(a.dims(), b.dims());
     let plane = a.data().len() / a.dims()[1];
@@ -21,15 +23,21 @@ fn levels(a: &Tensor, b: &Tensor, how: &Preprocessing) -> f32 {
     apart.map(|(i, (a, b))| 255.0 * (a - b).abs() * how.std.values()[i / plane]).fold(0.0, f32::max)
 }
 
-/// The whole way: as the CPU prepares the same picture, within two levels.
+/// Compares a session's input from a texture with the CPU's from the same picture, within two levels.
 #[track_caller]
-fn sees(gpu: &Gpu, texture: &wgpu::Texture, framing: Framing, picture: &Picture, how: &Preprocessing) {
-    sees_of(gpu, picture, how, |session| session.source(texture, framing).unwrap());
+fn check_texture(
+    gpu: &Gpu,
+    texture: &wgpu::Texture,
+    framing: Framing,
+    picture: &Picture,
+    how: &Preprocessing,
+) {
+    check_source(gpu, picture, how, |session| session.source(texture, framing).unwrap());
 }
 
-/// The same of a source; how many levels it was off.
+/// [`check_texture`] for any source; returns the largest difference in levels.
 #[track_caller]
-fn sees_of(
+fn check_source(
     gpu: &Gpu,
     picture: &Picture,
     how: &Preprocessing,
@@ -38,26 +46,27 @@ fn sees_of(
     let expected = preprocess(picture, how).unwrap();
     let &[_, _, h, w] = expected.dims() else { unreachable!("a picture has four dimensions") };
     let size = [picture.height(), picture.width()];
-    let session = Session::for_pictures(gpu, &mirror(*how, [h, w]), size, Options::default()).unwrap();
-    let seen = answer_of(gpu, &session, &source(&session)).remove(0);
-    let off = levels(&seen, &expected, how);
+    let session =
+        Session::for_pictures(gpu, &identity_network(*how, [h, w]), size, Options::default()).unwrap();
+    let found = run_source(gpu, &session, &source(&session)).remove(0);
+    let off = levels(&found, &expected, how);
     assert!(off <= 2.0, "{how:?}, {size:?} on {}: {off} levels", gpu.adapter());
     off
 }
 
-/// With one mean and one deviation.
+/// Preprocessing to grey, with one mean and one deviation.
 fn grey(how: Preprocessing) -> Preprocessing {
     let one = |v| PerChannel::new(&[v]);
     Preprocessing { colours: Colours::Grey, mean: one(0.45), std: one(0.23), ..how }
 }
 
-/// What the picture's red alone shows.
+/// The picture's red channel as a grey picture.
 fn red(picture: &Picture) -> Picture {
     let pixels = picture.pixels().chunks_exact(3).flat_map(|rgb| [rgb[0]; 3]).collect();
     Picture::new(picture.width(), picture.height(), pixels).unwrap()
 }
 
-/// The part of a picture that a framing shows.
+/// The part of a picture that a framing selects.
 fn part(whole: &Picture, framing: Framing) -> Picture {
     let all = [0, 0, whole.width() as u32, whole.height() as u32];
     let [left, top, width, height] = framing.region.unwrap_or(all).map(|v| v as usize);
@@ -73,19 +82,19 @@ const FILTERS: [Filter; 5] =
     [Filter::Nearest, Filter::Bilinear, Filter::Bicubic, Filter::Lanczos, Filter::Linear];
 
 #[test]
-fn a_texture_is_seen_as_the_cpu_sees_the_picture() {
+fn input_from_a_texture_matches_the_cpu() {
     for gpu in common::gpus() {
         for filter in FILTERS {
             for (width, height) in [(53, 37), (150, 97), (7, 5), (40, 40)] {
                 let picture = picture(width, height);
                 let texture = readable(&gpu, &picture);
                 for how in [
-                    how(Resize::Exact([40, 40]), None, filter),
-                    how(Resize::Short(33), Some([30, 28]), filter),
-                    // Wider than the picture: black round it.
-                    how(Resize::Exact([20, 24]), Some([31, 24]), filter),
+                    preprocessing(Resize::Exact([40, 40]), None, filter),
+                    preprocessing(Resize::Short(33), Some([30, 28]), filter),
+                    // A crop larger than the resized picture: black around it.
+                    preprocessing(Resize::Exact([20, 24]), Some([31, 24]), filter),
                 ] {
-                    sees(&gpu, &texture, Framing::default(), &picture, &how);
+                    check_texture(&gpu, &texture, Framing::default(), &picture, &how);
                 }
             }
         }
@@ -93,9 +102,9 @@ fn a_texture_is_seen_as_the_cpu_sees_the_picture() {
 }
 
 #[test]
-fn every_format_shows_the_same() {
+fn every_format_gives_the_same_input() {
     let picture = picture(61, 43);
-    let how = how(Resize::Short(32), Some([32, 32]), Filter::Bilinear);
+    let how = preprocessing(Resize::Short(32), Some([32, 32]), Filter::Bilinear);
     for gpu in common::gpus() {
         for (format, values) in [
             (TextureFormat::Rgba8Unorm, Values::OfFormat),
@@ -107,48 +116,49 @@ fn every_format_shows_the_same() {
             (TextureFormat::Rgba32Float, Values::Linear),
         ] {
             let texture = texture(&gpu, &picture, format, TextureUsages::TEXTURE_BINDING);
-            sees(&gpu, &texture, Framing { values, ..Framing::default() }, &picture, &how);
+            check_texture(&gpu, &texture, Framing { values, ..Framing::default() }, &picture, &how);
         }
     }
 }
 
 #[test]
-fn a_region_mirrored_is_that_picture() {
+fn mirrored_region_matches_that_picture() {
     let whole = picture(70, 50);
-    let how = how(Resize::Exact([24, 20]), None, Filter::Bicubic);
+    let how = preprocessing(Resize::Exact([24, 20]), None, Filter::Bicubic);
     for gpu in common::gpus() {
         let texture = readable(&gpu, &whole);
         for mirrored in [[false, false], [true, false], [false, true], [true, true]] {
             let framing = Framing { region: Some([13, 9, 41, 37]), mirrored, ..Framing::default() };
-            sees(&gpu, &texture, framing, &part(&whole, framing), &how);
+            check_texture(&gpu, &texture, framing, &part(&whole, framing), &how);
         }
     }
 }
 
 #[test]
-fn networks_may_want_luminance_or_blue_first_and_other_grids() {
+fn grey_bgr_and_other_grids_match_the_cpu() {
     let (picture, framing) = (picture(53, 37), Framing::default());
     for gpu in common::gpus() {
         let texture = readable(&gpu, &picture);
         let mut worst = 0f32;
-        let mut sees = |how: Preprocessing| {
-            let off = sees_of(&gpu, &picture, &how, |session| session.source(&texture, framing).unwrap());
+        let mut check = |how: Preprocessing| {
+            let off =
+                check_source(&gpu, &picture, &how, |session| session.source(&texture, framing).unwrap());
             worst = worst.max(off);
         };
         for filter in FILTERS {
-            let cropped = how(Resize::Short(33), Some([30, 36]), filter);
-            sees(grey(cropped));
-            sees(Preprocessing { colours: Colours::Bgr, ..cropped });
+            let cropped = preprocessing(Resize::Short(33), Some([30, 36]), filter);
+            check(grey(cropped));
+            check(Preprocessing { colours: Colours::Bgr, ..cropped });
         }
         for grid in [Grid::Corners, Grid::TopLeft] {
             for filter in [Filter::Nearest, Filter::Linear] {
                 for scaled in [[17, 60], [90, 11], [37, 53], [1, 41], [41, 41]] {
-                    let how = Preprocessing { grid, ..how(Resize::Exact(scaled), None, filter) };
-                    sees(how);
-                    sees(Preprocessing { colours: Colours::Bgr, ..how });
-                    sees(grey(how));
+                    let how = Preprocessing { grid, ..preprocessing(Resize::Exact(scaled), None, filter) };
+                    check(how);
+                    check(Preprocessing { colours: Colours::Bgr, ..how });
+                    check(grey(how));
                 }
-                sees(Preprocessing { grid, ..how(Resize::Short(20), Some([31, 20]), filter) });
+                check(Preprocessing { grid, ..preprocessing(Resize::Short(20), Some([31, 20]), filter) });
             }
         }
         println!("{}: {worst} levels at worst", gpu.adapter());
@@ -160,43 +170,43 @@ fn one_channel_is_luminance_and_a_second_is_alpha() {
     use TextureFormat as F;
     let picture = picture(61, 43);
     let shown = red(&picture);
-    let how = how(Resize::Short(32), Some([32, 32]), Filter::Bilinear);
+    let how = preprocessing(Resize::Short(32), Some([32, 32]), Filter::Bilinear);
     for gpu in common::gpus_with(Features::TEXTURE_FORMAT_16BIT_NORM) {
-        let deep = gpu.device().features().contains(Features::TEXTURE_FORMAT_16BIT_NORM);
-        println!("{}: 16 bits {deep}", gpu.adapter());
+        let has_16_bits = gpu.device().features().contains(Features::TEXTURE_FORMAT_16BIT_NORM);
+        println!("{}: 16 bits {has_16_bits}", gpu.adapter());
         let bytes = [F::R8Unorm, F::Rg8Unorm];
         let floats = [F::R16Float, F::Rg16Float, F::R32Float, F::Rg32Float];
-        let sixteen = [F::R16Unorm, F::Rg16Unorm].into_iter().filter(|_| deep);
+        let sixteen = [F::R16Unorm, F::Rg16Unorm].into_iter().filter(|_| has_16_bits);
         for format in bytes.into_iter().chain(floats).chain(sixteen) {
             let texture = texture(&gpu, &picture, format, TextureUsages::TEXTURE_BINDING);
-            sees(&gpu, &texture, Framing::default(), &shown, &how);
-            sees(&gpu, &texture, Framing::default(), &shown, &grey(how));
+            check_texture(&gpu, &texture, Framing::default(), &shown, &how);
+            check_texture(&gpu, &texture, Framing::default(), &shown, &grey(how));
         }
     }
 }
 
-/// Whether a texture's layers can be read: wgpu has no view of one on GL.
+/// Returns whether single layers can be read: on GL, wgpu has no view of one.
 fn has_layers(gpu: &Gpu) -> bool {
     gpu.adapter().backend != "gl"
 }
 
 #[test]
-fn a_layer_can_be_named() {
+fn layer_can_be_selected() {
     let pictures = [
         picture(40, 30),
         red(&picture(40, 30)),
         part(&picture(80, 30), Framing { region: Some([20, 0, 40, 30]), ..Framing::default() }),
     ];
-    let how = how(Resize::Exact([24, 28]), None, Filter::Bilinear);
+    let how = preprocessing(Resize::Exact([24, 28]), None, Filter::Bilinear);
     for gpu in common::gpus() {
         let usage = TextureUsages::TEXTURE_BINDING;
         let texture = layered(&gpu, &pictures.each_ref(), TextureFormat::Rgba8Unorm, usage);
-        let network = mirror(how, [24, 28]);
+        let network = identity_network(how, [24, 28]);
         let session = Session::for_pictures(&gpu, &network, [30, 40], Options::default()).unwrap();
         for (layer, picture) in (0..).zip(&pictures) {
             let framing = Framing { layer, ..Framing::default() };
             if has_layers(&gpu) {
-                sees(&gpu, &texture, framing, picture, &how);
+                check_texture(&gpu, &texture, framing, picture, &how);
             } else {
                 let error = session.source(&texture, framing).err().unwrap();
                 assert!(matches!(&error, Error::Input(reason) if reason.contains("GL")), "{error}");
@@ -210,7 +220,7 @@ fn a_layer_can_be_named() {
 }
 
 #[test]
-fn the_kernel_is_its_reference() {
+fn sample_matches_its_reference() {
     let picture = picture(31, 45);
     let texel = |x: u32, y: u32| {
         let at = 3 * (y as usize * 31 + x as usize);
@@ -225,12 +235,12 @@ fn the_kernel_is_its_reference() {
     ];
     for gpu in common::gpus() {
         let texture = readable(&gpu, &picture);
-        for (filter, same) in filters {
+        for (filter, cpu_filter) in filters {
             for (scaled, values) in [([17, 60], Values::Encoded), ([90, 11], Values::Linear)] {
-                let how = how(Resize::Exact(scaled), None, same);
-                let network = mirror(how, scaled);
+                let how = preprocessing(Resize::Exact(scaled), None, cpu_filter);
+                let network = identity_network(how, scaled);
                 let session = Session::for_pictures(&gpu, &network, [45, 31], Options::default()).unwrap();
-                let seen = answer(&gpu, &session, &texture, Framing { values, ..Framing::default() });
+                let found = run_texture(&gpu, &session, &texture, Framing { values, ..Framing::default() });
                 let sampling = Sampling {
                     region: [0, 0, 31, 45],
                     mirrored: [false; 2],
@@ -247,39 +257,40 @@ fn the_kernel_is_its_reference() {
                     std: how.std.values().try_into().unwrap(),
                 };
                 let expected = sample::reference(&sampling, Shape::new(1, 3, scaled[0], scaled[1]), texel);
-                let off = levels(&seen[0], &expected, &how);
-                // Off by one where a level lay half-way and was rounded the other way, and nowhere else.
+                let off = levels(&found[0], &expected, &how);
+                // Off by one only if a level is half-way between two and is rounded differently.
                 assert!(off <= 1.01, "{filter:?}, {scaled:?} on {}: {off}", gpu.adapter());
-                let apart = seen[0].data().iter().zip(expected.data());
-                let other = apart.filter(|(a, b)| (*a - *b).abs() > 1e-3).count() as f64;
-                let share = other / expected.data().len() as f64;
+                let apart = found[0].data().iter().zip(expected.data());
+                let different = apart.filter(|(a, b)| (*a - *b).abs() > 1e-3).count() as f64;
+                let fraction = different / expected.data().len() as f64;
                 println!(
-                    "{filter:?}, {scaled:?} on {}: {:.1}% rounded otherwise",
+                    "{filter:?}, {scaled:?} on {}: {:.1}% rounded differently",
                     gpu.adapter(),
-                    100.0 * share
+                    100.0 * fraction
                 );
-                assert!(share <= 0.05, "{filter:?}, {scaled:?} on {}: {share}", gpu.adapter());
+                assert!(fraction <= 0.05, "{filter:?}, {scaled:?} on {}: {fraction}", gpu.adapter());
             }
         }
     }
 }
 
 #[test]
-fn what_cannot_be_read_is_refused() {
-    let how = how(Resize::Short(16), None, Filter::Bilinear);
+fn invalid_textures_and_framings_are_errors() {
+    let how = preprocessing(Resize::Short(16), None, Filter::Bilinear);
     let picture = picture(20, 16);
     for gpu in common::gpus() {
-        let new = || Session::for_pictures(&gpu, &mirror(how, [16, 20]), [16, 20], Options::default());
+        let new =
+            || Session::for_pictures(&gpu, &identity_network(how, [16, 20]), [16, 20], Options::default());
         let (session, other) = (new().unwrap(), new().unwrap());
         let refused = |texture: &wgpu::Texture, framing, word: &str| {
             let error = session.source(texture, framing).err().expect("it is refused");
             assert!(matches!(&error, Error::Input(reason) if reason.contains(word)), "{error}");
         };
         let plain = readable(&gpu, &picture);
-        let blind = texture(&gpu, &picture, TextureFormat::Rgba8Unorm, TextureUsages::COPY_SRC);
-        refused(&blind, Framing::default(), "TEXTURE_BINDING");
-        let whole = texture(&gpu, &picture, TextureFormat::Rgba8Uint, TextureUsages::TEXTURE_BINDING);
-        refused(&whole, Framing::default(), "Rgba8Uint");
+        let unbindable = texture(&gpu, &picture, TextureFormat::Rgba8Unorm, TextureUsages::COPY_SRC);
+        refused(&unbindable, Framing::default(), "TEXTURE_BINDING");
+        let integers = texture(&gpu, &picture, TextureFormat::Rgba8Uint, TextureUsages::TEXTURE_BINDING);
+        refused(&integers, Framing::default(), "Rgba8Uint");
         for format in [TextureFormat::Depth32Float, TextureFormat::Rgba8Snorm, TextureFormat::R32Uint] {
             let other = gpu.device().create_texture(&wgpu::TextureDescriptor {
                 label: None,
@@ -304,36 +315,38 @@ fn what_cannot_be_read_is_refused() {
         assert!(matches!(other.encode(&mut encoder, &source), Err(Error::Input(_))));
         let mut ring = other.ring(1).unwrap();
         assert!(matches!(session.read_back(&mut encoder, &mut ring, 0), Err(Error::Input(_))));
-        let tensors = Session::new(&gpu, &mirror(how, [16, 20]), Options::default()).unwrap();
+        let tensors = Session::new(&gpu, &identity_network(how, [16, 20]), Options::default()).unwrap();
         assert!(tensors.source(&plain, Framing::default()).is_err());
         let cpu = goldcrest::cpu::Cpu::new(Some(1)).unwrap();
-        let on_cpu = Session::for_pictures(&cpu, &mirror(how, [16, 20]), [16, 20], Options::default());
+        let on_cpu =
+            Session::for_pictures(&cpu, &identity_network(how, [16, 20]), [16, 20], Options::default());
         let error = on_cpu.unwrap().source(&plain, Framing::default()).err().unwrap();
         assert!(error.to_string().contains("CPU"), "{error}");
     }
 }
 
-/// Luma, and U and V in turn, of a video frame: numbers of eight bits, or of ten in the high ones of sixteen.
+/// A video frame: a plane of luma, and one of interleaved U and V, with codes of 8 bits, or of 10 bits in the
+/// high bits of 16.
 struct Frame {
     size: [usize; 2],
     chroma: [usize; 2],
     luma: Vec<u16>,
     uv: Vec<[u16; 2]>,
-    deep: bool,
+    ten_bit: bool,
 }
 
 impl Frame {
-    /// A picture's, by the definitions of the standards, in f64. Where chroma is halved it is that of the
-    /// nearest pixel: what comes back is compared with what is on the planes.
-    fn new(picture: &Picture, yuv: Yuv, halved: [bool; 2], deep: bool) -> Self {
+    /// Encodes a picture by the definitions of the standards, in f64. Halved chroma is that of the nearest
+    /// pixel: tests compare with the decoded planes, not with the picture.
+    fn new(picture: &Picture, yuv: Yuv, halved: [bool; 2], ten_bit: bool) -> Self {
         let size = [picture.width(), picture.height()];
         let chroma = [0, 1].map(|i| if halved[i] { size[i].div_ceil(2) } else { size[i] });
-        let [red, blue] = shares(yuv.matrix);
-        let [black, white, span] = numbers(yuv.range, deep);
-        let grey = if deep { 512.0 } else { 128.0 };
+        let [red, blue] = coefficients(yuv.matrix);
+        let [black, white, span] = codes(yuv.range, ten_bit);
+        let grey = if ten_bit { 512.0 } else { 128.0 };
         let store = |code: f64| {
-            let most = if deep { 1023.0 } else { 255.0 };
-            (code.round().clamp(0.0, most) as u16) << if deep { 6 } else { 0 }
+            let most = if ten_bit { 1023.0 } else { 255.0 };
+            (code.round().clamp(0.0, most) as u16) << if ten_bit { 6 } else { 0 }
         };
         let of = |x: usize, y: usize| {
             let rgb = [0, 1, 2].map(|i| f64::from(picture.pixels()[3 * (y * size[0] + x) + i]) / 255.0);
@@ -347,32 +360,33 @@ impl Frame {
             let [_, u, v] = of(i % chroma[0] * step[0], i / chroma[0] * step[1]);
             if yuv.swapped { [v, u] } else { [u, v] }
         });
-        Self { size, chroma, luma, uv: uv.collect(), deep }
+        Self { size, chroma, luma, uv: uv.collect(), ten_bit }
     }
 
-    /// The picture that the planes show, in f64: chroma lies with even columns and between rows.
+    /// Decodes the planes, in f64: chroma lies on even columns and between rows.
     fn picture(&self, yuv: Yuv) -> Picture {
-        let [red, blue] = shares(yuv.matrix);
-        let [black, white, span] = numbers(yuv.range, self.deep);
-        let grey = if self.deep { 512.0 } else { 128.0 };
-        let shift = if self.deep { 64.0 } else { 1.0 };
+        let [red, blue] = coefficients(yuv.matrix);
+        let [black, white, span] = codes(yuv.range, self.ten_bit);
+        let grey = if self.ten_bit { 512.0 } else { 128.0 };
+        let shift = if self.ten_bit { 64.0 } else { 1.0 };
         let code = |v: u16| f64::from(v) / shift;
         let pixels = (0..self.size[0] * self.size[1]).flat_map(|i| {
             let [x, y] = [i % self.size[0], i / self.size[0]];
             let [columns, rows] = [x, y].map(|v| v as f64);
-            let place = [
+            let position = [
                 if self.chroma[0] == self.size[0] { columns } else { columns / 2.0 },
                 if self.chroma[1] == self.size[1] { rows } else { (rows - 0.5) / 2.0 },
             ];
-            // A triangle over all of a side, its edges going on: another way than the kernel's.
-            let near = |side: usize| {
-                let last = self.chroma[side] as isize - 1;
-                let base = place[side].floor() as isize;
-                [base, base + 1].map(|at| (at.clamp(0, last) as usize, 1.0 - (place[side] - at as f64).abs()))
+            // Linear interpolation with clamped edges, computed differently than in the kernel.
+            let taps = |axis: usize| {
+                let last = self.chroma[axis] as isize - 1;
+                let base = position[axis].floor() as isize;
+                [base, base + 1]
+                    .map(|at| (at.clamp(0, last) as usize, 1.0 - (position[axis] - at as f64).abs()))
             };
             let mut uv = [0.0; 2];
-            for (row, down) in near(1) {
-                for (column, across) in near(0) {
+            for (row, down) in taps(1) {
+                for (column, across) in taps(0) {
                     let found = self.uv[row * self.chroma[0] + column];
                     (0..2).for_each(|i| uv[i] += down * across * (code(found[i]) - grey) / span);
                 }
@@ -381,7 +395,7 @@ impl Frame {
             let luma = (code(self.luma[i]) - black) / (white - black);
             let r = luma + 2.0 * (1.0 - red) * v;
             let b = luma + 2.0 * (1.0 - blue) * u;
-            // What is left of luma is green's.
+            // Green is the rest of luma.
             let g = (luma - red * r - blue * b) / (1.0 - red - blue);
             [r, g, b].map(|v| (255.0 * v.clamp(0.0, 1.0)).round() as u8)
         });
@@ -390,27 +404,27 @@ impl Frame {
 
     fn bytes(&self) -> [Vec<u8>; 2] {
         let store =
-            |v: &u16| if self.deep { v.to_le_bytes().to_vec() } else { vec![u8::try_from(*v).unwrap()] };
+            |v: &u16| if self.ten_bit { v.to_le_bytes().to_vec() } else { vec![u8::try_from(*v).unwrap()] };
         [self.luma.iter().flat_map(store).collect(), self.uv.as_flattened().iter().flat_map(store).collect()]
     }
 
-    /// As the last of so many layers.
+    /// Creates textures of the planes, as the last of `layers` layers.
     fn textures(&self, gpu: &Gpu, layers: usize) -> [wgpu::Texture; 2] {
         use TextureFormat as F;
-        let formats = if self.deep { [F::R16Unorm, F::Rg16Unorm] } else { [F::R8Unorm, F::Rg8Unorm] };
+        let formats = if self.ten_bit { [F::R16Unorm, F::Rg16Unorm] } else { [F::R8Unorm, F::Rg8Unorm] };
         let [luma, uv] = self.bytes();
         let plane = |size, format, bytes: &[u8]| {
             let empty = vec![0; bytes.len()];
             let mut all = vec![&empty[..]; layers];
             all[layers - 1] = bytes;
-            uploaded(gpu, size, format, TextureUsages::TEXTURE_BINDING, &all)
+            upload(gpu, size, format, TextureUsages::TEXTURE_BINDING, &all)
         };
         [plane(self.size, formats[0], &luma), plane(self.chroma, formats[1], &uv)]
     }
 }
 
-/// What red and blue have of luma.
-fn shares(matrix: Matrix) -> [f64; 2] {
+/// The luma coefficients of red and blue.
+fn coefficients(matrix: Matrix) -> [f64; 2] {
     match matrix {
         Matrix::Bt601 => [0.299, 0.114],
         Matrix::Bt709 => [0.2126, 0.0722],
@@ -418,9 +432,9 @@ fn shares(matrix: Matrix) -> [f64; 2] {
     }
 }
 
-/// Of eight bits or ten: black, white, and how many numbers chroma has.
-fn numbers(range: Range, deep: bool) -> [f64; 3] {
-    match (range, deep) {
+/// The codes of black and white, and the range of chroma, in 8 or 10 bits.
+fn codes(range: Range, ten_bit: bool) -> [f64; 3] {
+    match (range, ten_bit) {
         (Range::Limited, false) => [16.0, 235.0, 224.0],
         (Range::Limited, true) => [64.0, 940.0, 896.0],
         (Range::Full, false) => [0.0, 255.0, 255.0],
@@ -432,47 +446,47 @@ const SUBSAMPLED: [[bool; 2]; 3] = [[true, true], [true, false], [false, false]]
 const MATRICES: [Matrix; 3] = [Matrix::Bt601, Matrix::Bt709, Matrix::Bt2020];
 
 #[test]
-fn planes_of_a_picture_show_that_picture() {
-    // The test's own way there and back: but for rounding nothing is lost of whole chroma.
+fn encoded_planes_decode_to_the_picture() {
+    // Encoding and decoding in this file lose only rounding, without subsampling.
     let picture = picture(23, 17);
     for matrix in MATRICES {
         for range in [Range::Limited, Range::Full] {
-            for (deep, swapped, most) in [(false, false, 3), (false, true, 3), (true, false, 1)] {
+            for (ten_bit, swapped, most) in [(false, false, 3), (false, true, 3), (true, false, 1)] {
                 let yuv = Yuv { matrix, range, swapped };
-                let back = Frame::new(&picture, yuv, [false; 2], deep).picture(yuv);
+                let back = Frame::new(&picture, yuv, [false; 2], ten_bit).picture(yuv);
                 let apart = back.pixels().iter().zip(picture.pixels()).map(|(a, b)| a.abs_diff(*b)).max();
-                assert!(apart.unwrap() <= most, "{yuv:?}, deep: {deep}: {apart:?}");
+                assert!(apart.unwrap() <= most, "{yuv:?}, 10 bits: {ten_bit}: {apart:?}");
             }
         }
     }
 }
 
 #[test]
-fn luma_and_chroma_are_seen_as_the_cpu_sees_the_decoded_picture() {
-    let scaled = how(Resize::Exact([20, 24]), None, Filter::Bilinear);
+fn planes_match_the_decoded_picture_on_the_cpu() {
+    let scaled = preprocessing(Resize::Exact([20, 24]), None, Filter::Bilinear);
     for gpu in common::gpus_with(Features::TEXTURE_FORMAT_16BIT_NORM) {
         let sixteen = gpu.device().features().contains(Features::TEXTURE_FORMAT_16BIT_NORM);
         let mut worst = 0f32;
         for (width, height) in [(37, 29), (36, 28), (1, 5), (5, 1)] {
             let picture = picture(width, height);
-            // Every texel by itself.
-            let nearest = how(Resize::Exact([height, width]), None, Filter::Nearest);
+            // Every texel separately.
+            let nearest = preprocessing(Resize::Exact([height, width]), None, Filter::Nearest);
             for matrix in MATRICES {
                 for range in [Range::Limited, Range::Full] {
                     for halved in SUBSAMPLED {
-                        for (deep, swapped) in [(false, false), (false, true), (true, false)] {
-                            if deep && !sixteen {
+                        for (ten_bit, swapped) in [(false, false), (false, true), (true, false)] {
+                            if ten_bit && !sixteen {
                                 continue;
                             }
                             let yuv = Yuv { matrix, range, swapped };
-                            let frame = Frame::new(&picture, yuv, halved, deep);
+                            let frame = Frame::new(&picture, yuv, halved, ten_bit);
                             let shown = frame.picture(yuv);
                             let [luma, chroma] = frame.textures(&gpu, 1);
                             for how in [nearest, scaled] {
                                 let source = |session: &Session| {
                                     session.source_yuv(&luma, &chroma, Framing::default(), yuv).unwrap()
                                 };
-                                worst = worst.max(sees_of(&gpu, &shown, &how, source));
+                                worst = worst.max(check_source(&gpu, &shown, &how, source));
                             }
                         }
                     }
@@ -484,7 +498,7 @@ fn luma_and_chroma_are_seen_as_the_cpu_sees_the_decoded_picture() {
 }
 
 #[test]
-fn a_part_of_a_frame_mirrored_in_a_layer_is_that_picture() {
+fn mirrored_region_of_a_layer_of_planes_matches_that_picture() {
     let (yuv, whole) = (Yuv::default(), picture(61, 47));
     for gpu in common::gpus() {
         for halved in SUBSAMPLED {
@@ -498,16 +512,20 @@ fn a_part_of_a_frame_mirrored_in_a_layer_is_that_picture() {
                     let framing = Framing { region: Some(region), layer, mirrored, ..Framing::default() };
                     let part = part(&shown, framing);
                     for how in [
-                        how(Resize::Exact([height as usize, width as usize]), None, Filter::Nearest),
-                        grey(how(Resize::Exact([24, 20]), None, Filter::Linear)),
+                        preprocessing(
+                            Resize::Exact([height as usize, width as usize]),
+                            None,
+                            Filter::Nearest,
+                        ),
+                        grey(preprocessing(Resize::Exact([24, 20]), None, Filter::Linear)),
                         Preprocessing {
                             colours: Colours::Bgr,
-                            ..how(Resize::Exact([24, 20]), None, Filter::Bicubic)
+                            ..preprocessing(Resize::Exact([24, 20]), None, Filter::Bicubic)
                         },
                     ] {
                         let source =
                             |session: &Session| session.source_yuv(&luma, &chroma, framing, yuv).unwrap();
-                        sees_of(&gpu, &part, &how, source);
+                        check_source(&gpu, &part, &how, source);
                     }
                 }
             }
@@ -516,8 +534,8 @@ fn a_part_of_a_frame_mirrored_in_a_layer_is_that_picture() {
 }
 
 #[test]
-fn the_kernel_of_planes_is_its_reference() {
-    // BT.601's limited range, as it is tabled.
+fn sample_of_planes_matches_its_reference() {
+    // The tabulated coefficients of BT.601's limited range.
     let (high, low) = (255.0 / 224.0, 255.0 / 219.0);
     let planes = |halved, swapped| Planes {
         black: 16.0 / 255.0,
@@ -535,11 +553,11 @@ fn the_kernel_of_planes_is_its_reference() {
             let yuv = Yuv { matrix: Matrix::Bt601, range: Range::Limited, swapped };
             let frame = Frame::new(&picture(31, 45), yuv, halved, false);
             let [luma, chroma] = frame.textures(&gpu, 1);
-            let how = how(Resize::Exact([45, 31]), None, Filter::Nearest);
-            let network = mirror(how, [45, 31]);
+            let how = preprocessing(Resize::Exact([45, 31]), None, Filter::Nearest);
+            let network = identity_network(how, [45, 31]);
             let session = Session::for_pictures(&gpu, &network, [45, 31], Options::default()).unwrap();
             let source = session.source_yuv(&luma, &chroma, Framing::default(), yuv).unwrap();
-            let seen = answer_of(&gpu, &session, &source).remove(0);
+            let found = run_source(&gpu, &session, &source).remove(0);
             let planes = planes(halved, swapped);
             let sampling = Sampling {
                 region: [0, 0, 31, 45],
@@ -564,28 +582,28 @@ fn the_kernel_of_planes_is_its_reference() {
                 |x, y| frame.uv[y as usize * frame.chroma[0] + x as usize].map(level),
             );
             let expected = sample::reference(&sampling, Shape::new(1, 3, 45, 31), shown);
-            let off = levels(&seen, &expected, &how);
+            let off = levels(&found, &expected, &how);
             assert!(off <= 1.01, "{halved:?} on {}: {off}", gpu.adapter());
         }
     }
 }
 
 #[test]
-fn a_texture_of_two_planes_is_both() {
+fn texture_of_two_planes_serves_as_luma_and_chroma() {
     let (yuv, picture) = (Yuv::default(), picture(38, 30));
-    let how = how(Resize::Exact([20, 24]), None, Filter::Bilinear);
+    let how = preprocessing(Resize::Exact([20, 24]), None, Filter::Bilinear);
     let planar = [
         (Features::TEXTURE_FORMAT_NV12, TextureFormat::NV12, false),
         (Features::TEXTURE_FORMAT_P010 | Features::TEXTURE_FORMAT_16BIT_NORM, TextureFormat::P010, true),
     ];
     for gpu in common::gpus_with(planar[0].0 | planar[1].0) {
-        for (features, format, deep) in planar {
+        for (features, format, ten_bit) in planar {
             let has = gpu.device().features().contains(features);
             println!("{}: {format:?} {has}", gpu.adapter());
             if !has {
                 continue;
             }
-            let frame = Frame::new(&picture, yuv, [true; 2], deep);
+            let frame = Frame::new(&picture, yuv, [true; 2], ten_bit);
             let size = wgpu::Extent3d { width: 38, height: 30, depth_or_array_layers: 1 };
             let texture = gpu.device().create_texture(&wgpu::TextureDescriptor {
                 label: None,
@@ -610,8 +628,9 @@ fn a_texture_of_two_planes_is_both() {
             }
             let source =
                 |session: &Session| session.source_yuv(&texture, &texture, Framing::default(), yuv).unwrap();
-            sees_of(&gpu, &frame.picture(yuv), &how, source);
-            let session = Session::for_pictures(&gpu, &mirror(how, [20, 24]), [30, 38], Options::default());
+            check_source(&gpu, &frame.picture(yuv), &how, source);
+            let session =
+                Session::for_pictures(&gpu, &identity_network(how, [20, 24]), [30, 38], Options::default());
             let error = session.unwrap().source(&texture, Framing::default()).err().unwrap().to_string();
             assert!(error.contains("source_yuv") && error.contains(&format!("{format:?}")), "{error}");
         }
@@ -619,14 +638,14 @@ fn a_texture_of_two_planes_is_both() {
 }
 
 #[test]
-fn planes_that_do_not_belong_together_are_refused() {
-    let how = how(Resize::Short(16), None, Filter::Bilinear);
+fn mismatched_planes_are_errors() {
+    let how = preprocessing(Resize::Short(16), None, Filter::Bilinear);
     for gpu in common::gpus() {
-        let network = mirror(how, [16, 20]);
+        let network = identity_network(how, [16, 20]);
         let session = Session::for_pictures(&gpu, &network, [16, 20], Options::default()).unwrap();
         let plane = |size: [usize; 2], format: TextureFormat| {
             let bytes = vec![128; size[0] * size[1] * format.block_copy_size(None).unwrap() as usize];
-            uploaded(&gpu, size, format, TextureUsages::TEXTURE_BINDING, &[&bytes])
+            upload(&gpu, size, format, TextureUsages::TEXTURE_BINDING, &[&bytes])
         };
         let refused = |luma: &wgpu::Texture, chroma: &wgpu::Texture, framing, word: &str| {
             let error =
@@ -650,11 +669,11 @@ fn planes_that_do_not_belong_together_are_refused() {
 }
 
 #[test]
-fn a_network_and_its_pictures_have_the_same_channels() {
-    let how = how(Resize::Exact([8, 8]), None, Filter::Bilinear);
+fn channel_mismatch_is_an_error() {
+    let how = preprocessing(Resize::Exact([8, 8]), None, Filter::Bilinear);
     for device in common::devices() {
         for (preprocessing, takes) in [(how, 4), (how, 1), (grey(how), 3)] {
-            let network = goldcrest::zoo::Network { preprocessing, ..mirror(how, [8, 8]) };
+            let network = goldcrest::zoo::Network { preprocessing, ..identity_network(how, [8, 8]) };
             let network = goldcrest::zoo::Network { channels: takes, ..network };
             let gives = preprocessing.colours.channels();
             let error = Session::for_pictures(device.clone(), &network, [8, 8], Options::default());

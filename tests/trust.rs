@@ -1,4 +1,4 @@
-//! The check that `goldcrest adapters` makes of each adapter.
+//! The check of each adapter by `goldcrest adapters`.
 
 mod common;
 

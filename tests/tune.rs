@@ -1,4 +1,4 @@
-//! The tuner, and what it keeps.
+//! The tuner, and its stored results.
 
 mod common;
 
@@ -11,10 +11,10 @@ use goldcrest::{
     graph::{Activation, Conv, Graph, Op, Padding},
     measure,
     plan::{Fuse, Kernels, Machine, Options, Plan, Schedules, Tuned},
-    session::{self, Kept, Precision},
+    session::{self, Precision, TuningRecord},
     tensor::Element,
     wgpu,
-    zoo::{Answer, Network},
+    zoo::{Network, Outputs},
 };
 
 const INPUT: Shape = Shape::new(1, 8, 12, 12);
@@ -57,19 +57,19 @@ fn run(gpu: &Gpu, options: &Options) -> Tensor {
 }
 
 #[test]
-fn tuning_measures_and_changes_nothing_but_the_time() {
+fn tuning_changes_only_the_time() {
     for gpu in common::gpus() {
-        let mut heard = 0;
+        let mut calls = 0;
         let budget = Duration::from_millis(300);
         let tuning =
-            measure::tune(&gpu, &network(), &network(), &inputs(), Element::F32, budget, |_| heard += 1)
+            measure::tune(&gpu, &network(), &network(), &inputs(), Element::F32, budget, |_| calls += 1)
                 .unwrap();
         // One inverted residual of three layers.
-        assert_eq!((tuning.blocks.contests, tuning.layers.contests), (1, 3));
-        // In so little time one schedule of each kind: separate, front, back and whole.
-        assert!(tuning.blocks.entered == 4 && tuning.layers.entered > 4, "{tuning:?}");
+        assert_eq!((tuning.blocks.sets, tuning.layers.sets), (1, 3));
+        // This budget suffices for one schedule of each kind: separate, front, back and whole.
+        assert!(tuning.blocks.candidates == 4 && tuning.layers.candidates > 4, "{tuning:?}");
         for tally in [tuning.blocks, tuning.layers] {
-            assert!(tally.rounds > 0 && heard > 0, "{tuning:?}");
+            assert!(tally.rounds > 0 && calls > 0, "{tuning:?}");
         }
         assert!(tuning.after_ms <= tuning.before_ms && tuning.after_ms > 0.0, "{tuning:?}");
         let tuned = run(&gpu, &Options { tuned: tuning.winners, ..Options::default() });
@@ -79,7 +79,7 @@ fn tuning_measures_and_changes_nothing_but_the_time() {
 }
 
 #[test]
-fn the_worst_input_decides_how_exact_f16_is() {
+fn f16_error_is_that_of_the_worst_input() {
     let budget = Duration::from_millis(50);
     for gpu in common::gpus().into_iter().filter(Gpu::has_f16) {
         let tune = |inputs: &[Tensor]| {
@@ -90,9 +90,9 @@ fn the_worst_input_decides_how_exact_f16_is() {
         let [a, b] = inputs();
         let worst = error(std::slice::from_ref(&a)).max(error(std::slice::from_ref(&b)));
         let both = error(&[a.clone(), b]);
-        // Schedules that win may differ from time to time, and round in another order.
+        // The winning schedules may vary between runs, and round in another order.
         assert!(both > 0.0 && (both / worst - 1.0).abs() < 0.5, "{both} of {worst} on {}", gpu.adapter());
-        // One on which f16 overflows is as far as can be.
+        // An input on which f16 overflows has the largest error.
         let loud = Tensor::from_fn(a.dims(), |_| 6e4);
         assert_eq!(error(&[a, loud]), f64::MAX, "{}", gpu.adapter());
         assert!(tune(&[]).is_err());
@@ -100,30 +100,30 @@ fn the_worst_input_decides_how_exact_f16_is() {
 }
 
 #[test]
-fn winners_are_found_again_for_the_same_network_alone() {
+fn winners_are_loaded_only_for_the_same_network() {
     let graph = network();
     for gpu in common::gpus() {
         let folder = tempfile::tempdir().unwrap();
         let gpu = gpu.cache_in(Some(folder.path().into()));
         let machine = gpu.machine(Element::F32);
-        let blocks = Plan::contests(&graph, INPUT, machine, &Tuned::default(), 3).unwrap();
-        let layers = Plan::layer_contests(&graph, INPUT, machine, 3).unwrap();
-        let (last, kernel) = (*blocks[0].entered.last().unwrap(), *layers[0].entered.last().unwrap());
+        let blocks = Plan::block_candidates(&graph, INPUT, machine, &Tuned::default(), 3).unwrap();
+        let layers = Plan::layer_candidates(&graph, INPUT, machine, 3).unwrap();
+        let (last, kernel) = (*blocks[0].candidates.last().unwrap(), *layers[0].candidates.last().unwrap());
         let winners = Tuned {
             schedules: Schedules::from([(blocks[0].layer.clone(), last)]),
             kernels: Kernels::from([(layers[0].layer.clone(), kernel)]),
             gated: Kernels::new(),
         };
-        let recall = |input, element| session::recall(&gpu, &graph, input, element);
+        let load = |input, element| session::load_tuning(&gpu, &graph, input, element);
 
-        assert_eq!(recall(INPUT, Element::F32), None);
-        let kept = Kept { winners: winners.clone(), ms: 1.5, error: 0.0, weights: 0 };
-        assert!(session::keep(&gpu, &graph, INPUT, Element::F32, kept.clone()));
-        assert_eq!(recall(INPUT, Element::F32), Some(kept.clone()));
-        assert_eq!(recall(Shape { n: 2, ..INPUT }, Element::F32), None);
-        assert_eq!(recall(INPUT, Element::F16), None);
+        assert_eq!(load(INPUT, Element::F32), None);
+        let record = TuningRecord { winners: winners.clone(), ms: 1.5, error: 0.0, weights: 0 };
+        assert!(session::store_tuning(&gpu, &graph, INPUT, Element::F32, record.clone()));
+        assert_eq!(load(INPUT, Element::F32), Some(record.clone()));
+        assert_eq!(load(Shape { n: 2, ..INPUT }, Element::F32), None);
+        assert_eq!(load(INPUT, Element::F16), None);
 
-        // They decide the plan.
+        // The winners determine the plan.
         let options = Options { tuned: winners.clone(), ..Options::default() };
         let plan = Plan::new(&graph, INPUT, gpu.machine(Element::F32), &options).unwrap();
         assert!(plan.choices[0].measured && plan.choices[0].schedule == last);
@@ -134,97 +134,101 @@ fn winners_are_found_again_for_the_same_network_alone() {
         assert_eq!(plan.steps[0].launch.shader.name, kernel.name());
         assert!(plan.steps[0].why.contains("measured"), "{}", plan.steps[0].why);
 
-        // A damaged file is not believed.
+        // A damaged file is ignored.
         let file = fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
         let mut bytes = fs::read(&file).unwrap();
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
         fs::write(&file, bytes).unwrap();
-        assert_eq!(recall(INPUT, Element::F32), None);
+        assert_eq!(load(INPUT, Element::F32), None);
 
-        let nowhere = gpu.cache_in(None);
-        assert!(!session::keep(&nowhere, &graph, INPUT, Element::F32, kept));
+        let uncached = gpu.cache_in(None);
+        assert!(!session::store_tuning(&uncached, &graph, INPUT, Element::F32, record));
     }
 }
 
 #[test]
-fn precision_is_what_was_measured_to_be_quicker() {
+fn auto_precision_is_the_faster_one() {
     let network = Network::open("assets/seeded").unwrap();
     let options = session::Options { size: Some([32, 32]), ..session::Options::default() };
     let input = options.input_shape(&network);
     for gpu in common::gpus().into_iter().filter(Gpu::has_f16) {
         let folder = tempfile::tempdir().unwrap();
         let gpu = gpu.cache_in(Some(folder.path().into()));
-        let own = session::weights(&network.graph);
-        let keep_of = |element, ms, error, weights| {
-            let kept = Kept { winners: Tuned::default(), ms, error, weights };
-            assert!(session::keep(&gpu, &network.graph, input, element, kept));
+        let weights = session::weights_checksum(&network.graph);
+        let store_record = |element, ms, error, weights| {
+            let record = TuningRecord { winners: Tuned::default(), ms, error, weights };
+            assert!(session::store_tuning(&gpu, &network.graph, input, element, record));
         };
-        let keep_off = |element, ms, error| keep_of(element, ms, error, own);
-        let keep = |element, ms| keep_off(element, ms, 0.0);
+        let store_with_error = |element, ms, error| store_record(element, ms, error, weights);
+        let store = |element, ms| store_with_error(element, ms, 0.0);
         let planned = |precision| {
             let options = session::Options { precision, ..options };
             session::plan(&gpu, &network.graph, input, options).unwrap().element
         };
         assert_eq!(planned(Precision::Auto), Element::F32);
-        keep(Element::F16, 1.0);
+        store(Element::F16, 1.0);
         assert_eq!(planned(Precision::Auto), Element::F32, "f32 was not measured");
-        keep(Element::F32, 2.0);
+        store(Element::F32, 2.0);
         assert_eq!(planned(Precision::Auto), Element::F16);
         assert_eq!(planned(Precision::F32), Element::F32);
-        keep_off(Element::F16, 1.0, 2.0 * session::F16_BOUND);
-        assert_eq!(planned(Precision::Auto), Element::F32, "f16 is too far off");
+        store_with_error(Element::F16, 1.0, 2.0 * session::MAX_F16_ERROR);
+        assert_eq!(planned(Precision::Auto), Element::F32, "the error of f16 is too large");
         assert_eq!(planned(Precision::F16), Element::F16);
-        keep_of(Element::F16, 1.0, 0.0, !own);
+        store_record(Element::F16, 1.0, 0.0, !weights);
         assert_eq!(planned(Precision::Auto), Element::F32, "the error is another checkpoint's");
-        keep(Element::F16, 1.0);
-        keep(Element::F32, 0.5);
+        store(Element::F16, 1.0);
+        store(Element::F32, 0.5);
         assert_eq!(planned(Precision::Auto), Element::F32);
     }
 }
 
 #[test]
-fn a_device_without_f16_is_not_given_what_another_measured() {
+fn device_without_f16_ignores_records_of_f16() {
     let network = Network::open("assets/seeded").unwrap();
     let options = session::Options { size: Some([32, 32]), ..session::Options::default() };
     let input = options.input_shape(&network);
     for adapter in pollster::block_on(goldcrest::gpu::adapters()) {
         let folder = tempfile::tempdir().unwrap();
-        let own = |features| {
+        let open = |features| {
             let descriptor = wgpu::DeviceDescriptor { required_features: features, ..Default::default() };
             let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).unwrap();
             Gpu::from_device(&adapter, device, queue).cache_in(Some(folder.path().into()))
         };
-        let with = own(adapter.features() & wgpu::Features::SHADER_F16);
+        let with = open(adapter.features() & wgpu::Features::SHADER_F16);
         for (element, ms) in [(Element::F32, 2.0), (Element::F16, 1.0)] {
-            let kept =
-                Kept { winners: Tuned::default(), ms, error: 0.0, weights: session::weights(&network.graph) };
-            assert!(session::keep(&with, &network.graph, input, element, kept));
+            let record = TuningRecord {
+                winners: Tuned::default(),
+                ms,
+                error: 0.0,
+                weights: session::weights_checksum(&network.graph),
+            };
+            assert!(session::store_tuning(&with, &network.graph, input, element, record));
         }
-        let without = own(wgpu::Features::empty());
+        let without = open(wgpu::Features::empty());
         assert_eq!(session::plan(&without, &network.graph, input, options).unwrap().element, Element::F32);
     }
 }
 
 #[test]
-fn what_is_wanted_of_a_network_does_not_change_what_was_tuned() {
+fn requested_outputs_do_not_change_the_tuning_record() {
     let network = Network::open("assets/seeded").unwrap();
     let input = network.input_shape(1);
-    let features = network.answering(Answer::Features).unwrap();
+    let features = network.graph_for(Outputs::Features).unwrap();
     for gpu in common::gpus() {
         let folder = tempfile::tempdir().unwrap();
         let gpu = gpu.cache_in(Some(folder.path().into()));
-        let kept = Kept { winners: Tuned::default(), ms: 1.0, error: 0.0, weights: 0 };
-        assert!(session::keep(&gpu, &network.graph, input, Element::F32, kept.clone()));
-        assert_eq!(session::recall(&gpu, &features, input, Element::F32), Some(kept));
+        let record = TuningRecord { winners: Tuned::default(), ms: 1.0, error: 0.0, weights: 0 };
+        assert!(session::store_tuning(&gpu, &network.graph, input, Element::F32, record.clone()));
+        assert_eq!(session::load_tuning(&gpu, &features, input, Element::F32), Some(record));
         let larger = Shape { h: input.h + 32, ..input };
-        assert_eq!(session::recall(&gpu, &features, larger, Element::F32), None);
+        assert_eq!(session::load_tuning(&gpu, &features, larger, Element::F32), None);
     }
 }
 
 #[test]
-fn f16_sums_are_no_choice_for_a_bias_beyond_them() {
-    let entered = |bias: f32| {
+fn f16_sums_are_no_candidate_if_the_bias_overflows() {
+    let has_f16_sums = |bias: f32| {
         let conv = Conv {
             weight: Arc::new(noise([8, 8, 1, 1], 7)),
             bias: Some(Arc::new(Tensor::from_fn([8], |_| bias))),
@@ -239,14 +243,14 @@ fn f16_sums_are_no_choice_for_a_bias_beyond_them() {
         let x = graph.push("input", Op::Input(8), &[]);
         graph.push("layer", Op::Conv(conv), &[x]);
         let machine = Machine { element: Element::F16, ..Machine::default() };
-        let contests = Plan::layer_contests(&graph, INPUT, machine, 2).unwrap();
-        contests[0].entered.iter().any(|kernel| kernel.arithmetic() == Element::F16)
+        let sets = Plan::layer_candidates(&graph, INPUT, machine, 2).unwrap();
+        sets[0].candidates.iter().any(|kernel| kernel.arithmetic() == Element::F16)
     };
-    assert!(entered(1.0) && !entered(1e5));
+    assert!(has_f16_sums(1.0) && !has_f16_sums(1e5));
 }
 
 #[test]
-fn a_session_is_replaced_by_a_quicker_one_between_two_inferences() {
+fn session_is_replaced_by_a_faster_one_between_inferences() {
     for gpu in common::gpus() {
         let folder = tempfile::tempdir().unwrap();
         let gpu = gpu.cache_in(Some(folder.path().into()));
@@ -257,15 +261,15 @@ fn a_session_is_replaced_by_a_quicker_one_between_two_inferences() {
         let mut improving = measure::Improving::new(&gpu, network.clone(), build.clone()).unwrap();
         let input = noise([1, 3, 32, 32], 9);
         let before = improving.now().run(&input).unwrap();
-        // In flight it stays, however long that is.
+        // It is not replaced while an inference is in flight.
         let pending = improving.now().submit(&input).unwrap();
         assert!(!improving.now().is_idle());
         let start = std::time::Instant::now();
-        while recalled(&gpu, &network).is_none() && start.elapsed() < Duration::from_secs(120) {
+        while stored_record(&gpu, &network).is_none() && start.elapsed() < Duration::from_secs(120) {
             std::thread::sleep(Duration::from_millis(50));
         }
-        let kept = recalled(&gpu, &network).expect("what was measured is kept");
-        assert!(kept.ms > 0.0);
+        let record = stored_record(&gpu, &network).expect("the tuning record is stored");
+        assert!(record.ms > 0.0);
         let after = improving.now().collect(pending).unwrap().remove(0);
         assert!(common::distance(&after, &before) <= 1e-6);
         while improving.is_looking() && start.elapsed() < Duration::from_secs(120) {
@@ -273,13 +277,13 @@ fn a_session_is_replaced_by_a_quicker_one_between_two_inferences() {
             assert!(common::distance(&after, &before) <= 1e-5, "{}", gpu.adapter());
         }
         assert!(!improving.is_looking(), "{}", gpu.adapter());
-        // Whoever comes next finds it done.
+        // The next session needs no search.
         assert!(!measure::Improving::new(&gpu, network, build).unwrap().is_looking());
     }
 }
 
-/// What tuning kept of the seeded network at this size.
-fn recalled(gpu: &Gpu, network: &Network) -> Option<Kept> {
-    let graph = network.answering(network.answer()).unwrap();
-    session::recall(gpu, &graph, Shape::new(1, 3, 32, 32), Element::F32)
+/// The stored tuning record of the seeded network at this size.
+fn stored_record(gpu: &Gpu, network: &Network) -> Option<TuningRecord> {
+    let graph = network.graph_for(network.default_outputs()).unwrap();
+    session::load_tuning(gpu, &graph, Shape::new(1, 3, 32, 32), Element::F32)
 }

@@ -1,4 +1,4 @@
-//! The zoo against the key lists of real checkpoints (`tests/fixtures`), whole and damaged.
+//! The zoo, tested with the key lists of real checkpoints (`tests/fixtures`), complete and damaged.
 
 use std::{collections::HashMap, fs, path::Path};
 
@@ -13,13 +13,13 @@ use goldcrest::{
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::{Value, json};
 
-/// A network's key list, with what its library says of it.
+/// A network's key list, with its library's counts and shapes.
 struct Fixture {
     arch: String,
     json: Value,
 }
 
-/// A tensor to be written.
+/// A tensor to write.
 #[derive(Clone)]
 struct Item {
     key: String,
@@ -34,7 +34,7 @@ fn fixture(path: &str) -> Fixture {
     Fixture { arch: json["arch"].as_str().unwrap().into(), json }
 }
 
-/// Every key list there is: name and fixture.
+/// The names and fixtures of all key lists.
 fn fixtures() -> Vec<(String, Fixture)> {
     let mut all = Vec::new();
     for folder in ["networks", "counts"] {
@@ -70,7 +70,7 @@ impl Fixture {
         self.json["tensors"].as_array().unwrap().iter().map(item).collect()
     }
 
-    /// Rows and columns that its multiply-adds are counted for.
+    /// The input shape that its multiply-adds are counted for.
     fn input(&self) -> goldcrest::Shape {
         let side = |i: usize| self.json["input"][i].as_u64().unwrap_or(224) as usize;
         goldcrest::Shape::new(1, 3, side(0), side(1))
@@ -80,7 +80,7 @@ impl Fixture {
         self.json["files"].get(name).map(Value::to_string)
     }
 
-    /// With its configuration files.
+    /// Opens it with its configuration files.
     fn open(&self) -> Network {
         let (config, preprocessor) = (self.file("config.json"), self.file("preprocessor_config.json"));
         let bytes = bytes(&self.items());
@@ -100,22 +100,22 @@ fn open(items: &[Item], config: Option<&str>, arch: Option<&str>) -> Result<Netw
     Network::from_checkpoint(&Checkpoint::from_bytes("weights", bytes(items), config, None)?, arch)
 }
 
-/// The one line that opening these must fail with.
+/// Returns the error of opening these, which must be one line.
 #[track_caller]
-fn refusal(items: &[Item], config: Option<&str>, arch: Option<&str>) -> String {
-    let message = open(items, config, arch).expect_err("must be refused").to_string();
+fn error_of(items: &[Item], config: Option<&str>, arch: Option<&str>) -> String {
+    let message = open(items, config, arch).expect_err("must be an error").to_string();
     assert!(!message.contains('\n'), "{message}");
     message
 }
 
 #[track_caller]
-fn says(message: &str, parts: &[&str]) {
+fn assert_contains(message: &str, parts: &[&str]) {
     for part in parts {
-        assert!(message.contains(part), "{message:?} does not say {part:?}");
+        assert!(message.contains(part), "{message:?} does not contain {part:?}");
     }
 }
 
-/// Small networks of each scheme, quick to write.
+/// Small networks of each naming scheme, fast to write.
 fn small() -> [Vec<Item>; 4] {
     [
         fixture("counts/torchvision-mobilenet_v2-w0.35.json"),
@@ -140,13 +140,13 @@ fn resnet(depth: usize) -> Vec<Item> {
     fixture(&format!("networks/torchvision-resnet{depth}.json")).items().into_iter().map(narrow).collect()
 }
 
-/// What segments, what detects and a V4, with an eighth of their channels.
+/// Two segmenters, a detector and a V4, with an eighth of their channels.
 fn heads() -> [Vec<Item>; 4] {
     let narrow = |mut item: Item| {
-        // How many boxes there are, and of how many classes, is not a matter of width.
-        let answers = item.key.starts_with("head.") && item.shape.first().is_some_and(|n| n % 6 == 0);
-        let answers = answers && item.key.split('.').nth(4) == Some("1");
-        let widths = item.shape.iter_mut().skip(usize::from(answers));
+        // The numbers of boxes and classes do not depend on the width.
+        let predictor = item.key.starts_with("head.") && item.shape.first().is_some_and(|n| n % 6 == 0);
+        let predictor = predictor && item.key.split('.').nth(4) == Some("1");
+        let widths = item.shape.iter_mut().skip(usize::from(predictor));
         widths.filter(|extent| **extent % 8 == 0).for_each(|extent| *extent /= 8);
         if item.dtype == Dtype::F32 {
             item.data = 0.5f32.to_le_bytes().repeat(item.shape.iter().product());
@@ -174,7 +174,7 @@ fn activations(network: &Network, wanted: Activation) -> usize {
 }
 
 #[test]
-fn every_network_counts_as_its_library_counts() {
+fn counts_match_the_libraries() {
     for (name, fixture) in fixtures() {
         let network = fixture.open();
         let shapes = network.graph.shapes(fixture.input()).unwrap();
@@ -193,7 +193,7 @@ fn every_network_counts_as_its_library_counts() {
 }
 
 #[test]
-fn the_published_counts() {
+fn counts_match_the_published_ones() {
     let counts = |name: &str| {
         let network = fixture(name).open();
         let shapes = network.graph.shapes(network.input_shape(1)).unwrap();
@@ -250,7 +250,7 @@ fn nodes_are_named_after_modules_of_the_same_shape() {
             picture.as_str().unwrap().split(['_', 'x', '.']).flat_map(str::parse).collect();
         let network = fixture.open();
         let input = match network.task {
-            // It scales its pictures itself.
+            // Detectors resize every picture to their input size.
             Task::Detect(_) => network.input_shape(1),
             _ => goldcrest::Shape::new(1, 3, size[0], size[size.len() - 1]),
         };
@@ -262,12 +262,12 @@ fn nodes_are_named_after_modules_of_the_same_shape() {
             match modules.get(node.name()) {
                 Some(module) => {
                     let shape = [shape.n, shape.c, shape.h, shape.w];
-                    // A fully connected layer's module gives a matrix.
+                    // A dense layer's module returns a matrix.
                     assert_eq!(module[..], shape[..module.len()], "{name}: {}", node.name());
                     checked += 1;
                 }
-                // timm's squeeze-excite and torchvision's V2 pool by a function, ResNets add, heads
-                // multiply, scale and join by one, and what becomes of their scores is in none.
+                // Functions in the libraries, not modules: pooling in timm's squeeze-excite and torchvision's
+                // V2, sums in ResNets, and products, resizing, concatenation and postprocessing in heads.
                 None => assert!(
                     matches!(node.op, Op::Input(_))
                         || [".se.pool", ".add", ".mul", ".interpolate", ".cat"]
@@ -282,7 +282,7 @@ fn nodes_are_named_after_modules_of_the_same_shape() {
                 ),
             }
         }
-        // After folding and fusing, too, a value has its own name.
+        // Names are still unique after folding and fusing.
         let fused = goldcrest::graph::passes::optimise(&network.graph);
         let last: std::collections::HashSet<&str> = fused.nodes().map(|(_, n)| n.output_name()).collect();
         assert_eq!(last.len(), fused.nodes().len(), "{name}");
@@ -291,7 +291,7 @@ fn nodes_are_named_after_modules_of_the_same_shape() {
 }
 
 #[test]
-fn a_missing_tensor_is_named_whichever_it_is() {
+fn any_missing_tensor_is_named() {
     for items in small().into_iter().chain([resnet(18), resnet(50)]).chain(heads()) {
         for (i, item) in items.iter().enumerate() {
             if item.dtype == Dtype::I64 {
@@ -303,9 +303,12 @@ fn a_missing_tensor_is_named_whichever_it_is() {
                 Err(Error::Checkpoint { key, reason, .. }) => {
                     assert_eq!((key, reason.as_str()), (item.key.clone(), "is missing"));
                 }
-                // V4's has no bias that would tell of it.
+                // V4's has no bias that would reveal the missing weight.
                 Err(Error::UnknownNetwork(reason)) if item.key == "conv_head.weight" => {
-                    says(&reason, &["no layer between the pool and the classifier", "MobileNetV4"]);
+                    assert_contains(
+                        &reason,
+                        &["no layer between the pool and the classifier", "MobileNetV4"],
+                    );
                 }
                 other => panic!("without {}: {other:?}", item.key),
             }
@@ -314,7 +317,7 @@ fn a_missing_tensor_is_named_whichever_it_is() {
 }
 
 #[test]
-fn a_misshapen_tensor_is_named_whichever_it_is() {
+fn any_misshapen_tensor_is_named() {
     for items in small().into_iter().chain([resnet(18), resnet(50)]).chain(heads()) {
         for (i, item) in items.iter().enumerate() {
             if item.dtype == Dtype::I64 {
@@ -322,22 +325,25 @@ fn a_misshapen_tensor_is_named_whichever_it_is() {
             }
             let mut changed = items.clone();
             changed[i].shape.push(1);
-            let message = refusal(&changed, None, None);
-            says(&message, &[&item.key, "expected shape [", &format!("found {:?}", changed[i].shape)]);
+            let message = error_of(&changed, None, None);
+            assert_contains(
+                &message,
+                &[&item.key, "expected shape [", &format!("found {:?}", changed[i].shape)],
+            );
         }
     }
 }
 
 #[test]
-fn shapes_must_chain() {
+fn shapes_of_consecutive_layers_must_match() {
     let items = fixture("counts/torchvision-mobilenet_v2-w0.35.json").items();
     let mut changed = items.clone();
     let expand = changed.iter_mut().find(|i| i.key == "features.3.conv.0.0.weight").unwrap();
     let (outputs, inputs) = (expand.shape[0], expand.shape[1]);
     expand.shape = vec![outputs, inputs + 1, 1, 1];
     expand.data = vec![0; 4 * outputs * (inputs + 1)];
-    says(
-        &refusal(&changed, None, None),
+    assert_contains(
+        &error_of(&changed, None, None),
         &[
             "features.3.conv.0.0.weight",
             &format!("[*, {inputs}, 1, 1], found [{outputs}, {}, 1, 1]", inputs + 1),
@@ -346,7 +352,7 @@ fn shapes_must_chain() {
 }
 
 #[test]
-fn what_a_tensor_holds_is_checked() {
+fn values_and_types_of_tensors_are_checked() {
     let items = fixture("counts/torchvision-mobilenet_v2-w0.35.json").items();
     let with = |key: &str, value: f32| {
         let mut items = items.clone();
@@ -355,22 +361,28 @@ fn what_a_tensor_holds_is_checked() {
         items
     };
     let key = "features.3.conv.0.1.running_var";
-    says(&refusal(&with(key, f32::NAN), None, None), &["weights", key, "NaN at index 2"]);
-    says(&refusal(&with(key, f32::NEG_INFINITY), None, None), &[key, "-inf at index 2"]);
-    says(&refusal(&with(key, -1.0), None, None), &[key, "negative: -1"]);
+    assert_contains(&error_of(&with(key, f32::NAN), None, None), &["weights", key, "NaN at index 2"]);
+    assert_contains(&error_of(&with(key, f32::NEG_INFINITY), None, None), &[key, "-inf at index 2"]);
+    assert_contains(&error_of(&with(key, -1.0), None, None), &[key, "negative: -1"]);
     assert!(open(&with("features.3.conv.0.1.running_mean", -1.0), None, None).is_ok());
 
     let mut integers = items.clone();
     let item = integers.iter_mut().find(|i| i.key == key).unwrap();
     item.dtype = Dtype::I32;
-    says(&refusal(&integers, None, None), &[key, "expected F32, F16, BF16, F64 or I8, found I32"]);
+    assert_contains(
+        &error_of(&integers, None, None),
+        &[key, "expected F32, F16, BF16, F64 or I8, found I32"],
+    );
 
     let mut extra = items.clone();
     extra.push(Item { key: "features.3.extra".into(), dtype: Dtype::F32, shape: vec![1], data: vec![0; 4] });
     extra.push(Item { key: "zebra\nstripe".into(), dtype: Dtype::F32, shape: vec![1], data: vec![0; 4] });
-    says(&refusal(&extra, None, None), &["features.3.extra", "not part of MobileNetV2", "1 more"]);
+    assert_contains(
+        &error_of(&extra, None, None),
+        &["features.3.extra", "not part of MobileNetV2", "1 more"],
+    );
     extra.remove(extra.len() - 2);
-    says(&refusal(&extra, None, None), &["zebra\\nstripe"]);
+    assert_contains(&error_of(&extra, None, None), &["zebra\\nstripe"]);
 }
 
 #[test]
@@ -388,13 +400,13 @@ fn half_precision_becomes_f32() {
 }
 
 #[test]
-fn files_and_folders() {
+fn files_folders_and_shards_are_opened() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let fails = |path: &Path, parts: &[&str]| {
-        let message = Network::open(path).expect_err("must be refused").to_string();
+        let message = Network::open(path).expect_err("must be an error").to_string();
         assert!(!message.contains('\n'));
-        says(&message, parts);
+        assert_contains(&message, parts);
     };
     fails(folder.path(), &["is empty"]);
     fails(&at("gone.safetensors"), &["gone.safetensors"]);
@@ -414,7 +426,7 @@ fn files_and_folders() {
     fs::write(at("cut"), &whole[..100]).unwrap();
     fails(&at("cut"), &["truncated", "100 bytes"]);
 
-    // One file by itself, the only one of a folder, then two shards, with and without an index.
+    // A single file, the only one of a folder, then two shards, with and without an index.
     fs::write(at("any.safetensors"), &whole).unwrap();
     for path in [folder.path(), &at("any.safetensors")] {
         assert_eq!(Network::open(path).unwrap().arch, "torchvision/mobilenet_v2");
@@ -444,7 +456,7 @@ fn files_and_folders() {
     fails(folder.path(), &["also in"]);
     fs::remove_file(at("model.safetensors.index.json")).unwrap();
 
-    // In a folder, `model.safetensors` is the one.
+    // In a folder, `model.safetensors` has priority.
     fs::write(at("model.safetensors"), &whole).unwrap();
     assert_eq!(Network::open(folder.path()).unwrap().classes, 1000);
     fs::write(at("config.json"), "{ not json").unwrap();
@@ -455,38 +467,44 @@ fn files_and_folders() {
 }
 
 #[test]
-fn names_are_checked() {
+fn architecture_names_are_checked() {
     let [v2, v3, timm, _] = small();
-    says(
-        &refusal(&v2, None, Some("torchvision/mnasnet1_0")),
+    assert_contains(
+        &error_of(&v2, None, Some("torchvision/mnasnet1_0")),
         &["torchvision", "mnasnet1_0", "mobilenet_v3_small"],
     );
-    says(
-        &refusal(&v2, None, Some("torchvision/resnet50")),
+    assert_contains(
+        &error_of(&v2, None, Some("torchvision/resnet50")),
         &["torchvision/resnet50", "MobileNetV2", "torchvision/mobilenet_v2"],
     );
-    says(
-        &refusal(&resnet(18), None, Some("torchvision/resnet50")),
+    assert_contains(
+        &error_of(&resnet(18), None, Some("torchvision/resnet50")),
         &["torchvision/resnet50", "those of ResNet, such as torchvision/resnet"],
     );
-    says(&refusal(&timm, None, Some("timm/lcnet_100")), &["lcnet_100", "tf_mobilenetv3_small_075"]);
-    says(&refusal(&v2, None, Some("mobilenet_v2")), &["torchvision/mobilenet_v2"]);
-    says(&refusal(&v2, None, Some("keras/x")), &["keras/x"]);
-    says(&refusal(&v2, None, Some("torchvision/mobilenet_v2.V9")), &["V9", "IMAGENET1K_V1"]);
-    says(
-        &refusal(&v3, None, Some("torchvision/mobilenet_v3_large")),
+    assert_contains(
+        &error_of(&timm, None, Some("timm/lcnet_100")),
+        &["lcnet_100", "tf_mobilenetv3_small_075"],
+    );
+    assert_contains(&error_of(&v2, None, Some("mobilenet_v2")), &["torchvision/mobilenet_v2"]);
+    assert_contains(&error_of(&v2, None, Some("keras/x")), &["keras/x"]);
+    assert_contains(&error_of(&v2, None, Some("torchvision/mobilenet_v2.V9")), &["V9", "IMAGENET1K_V1"]);
+    assert_contains(
+        &error_of(&v3, None, Some("torchvision/mobilenet_v3_large")),
         &["torchvision/mobilenet_v3_large", "torchvision/mobilenet_v3_small"],
     );
-    says(&refusal(&v2, None, Some("timm/mobilenetv2_035")), &["timm/mobilenetv2_035", "torchvision"]);
-    says(
-        &refusal(&timm, None, Some("timm/tf_mobilenetv3_small_100")),
+    assert_contains(
+        &error_of(&v2, None, Some("timm/mobilenetv2_035")),
+        &["timm/mobilenetv2_035", "torchvision"],
+    );
+    assert_contains(
+        &error_of(&timm, None, Some("timm/tf_mobilenetv3_small_100")),
         &["timm/tf_mobilenetv3_small_100", "timm/mobilenetv3_small_050", "48 channels, not 96"],
     );
-    says(&refusal(&timm, Some(r#"{"architecture": "fbnetv3_b"}"#), None), &["fbnetv3_b"]);
+    assert_contains(&error_of(&timm, Some(r#"{"architecture": "fbnetv3_b"}"#), None), &["fbnetv3_b"]);
     assert!(
         open(&timm, Some(r#"{"architecture": "fbnetv3_b"}"#), Some("timm/mobilenetv3_small_050")).is_ok()
     );
-    says(&refusal(&v2, Some(r#"{"model_type": "resnet"}"#), None), &["transformers", "resnet"]);
+    assert_contains(&error_of(&v2, Some(r#"{"model_type": "resnet"}"#), None), &["transformers", "resnet"]);
 }
 
 #[test]
@@ -495,7 +513,8 @@ fn other_networks_are_refused() {
     let without = |items: &[Item], part: &str| -> Vec<Item> {
         items.iter().filter(|i| !i.key.starts_with(part)).cloned().collect()
     };
-    // Without its classifier a network gives its features, and so does a base model, which has no prefix.
+    // Without its classifier a network returns its features, and so does a base model, whose names have no
+    // prefix.
     let bare = without(&transformers, "classifier")
         .into_iter()
         .map(|i| Item { key: i.key.replace("mobilenet_v2.", ""), ..i })
@@ -510,30 +529,34 @@ fn other_networks_are_refused() {
         .iter()
         .map(|i| Item { key: i.key.replace("features", "backbone"), ..i.clone() })
         .collect::<Vec<_>>();
-    says(
-        &refusal(&segmentation, None, None),
+    assert_contains(
+        &error_of(&segmentation, None, None),
         &["classifier.0.bias", "under backbone.", "--set ignore=classifier."],
     );
-    says(&refusal(&[], None, None), &["found 0 tensors"]);
+    assert_contains(&error_of(&[], None, None), &["found 0 tensors"]);
 
-    // MnasNet and EfficientNet-Lite have V2's modules, but 5x5 windows.
+    // MnasNet and EfficientNet-Lite have V2's modules, but 5x5 kernels.
     let mut mnasnet = fixture("networks/timm-mobilenetv2_050.json").items();
     let depthwise = mnasnet.iter_mut().find(|i| i.key == "blocks.2.1.conv_dw.weight").unwrap();
     (depthwise.shape[2], depthwise.shape[3]) = (5, 5);
     depthwise.data = vec![0; 4 * depthwise.shape.iter().product::<usize>()];
-    says(&refusal(&mnasnet, None, None), &["5x5", "blocks.2.1.conv_dw", "MobileNetV2"]);
+    assert_contains(&error_of(&mnasnet, None, None), &["5x5", "blocks.2.1.conv_dw", "MobileNetV2"]);
 
-    // A ResNet of another depth, one whose sum does not fit, and ResNeXt, whose windows are grouped.
+    // A ResNet of another depth, ResNeXt, whose convolutions are grouped, and one whose residual does not
+    // fit.
     let shallow = without(&resnet(50), "layer3.5.");
-    says(&refusal(&shallow, None, None), &["no ResNet", "[3, 4, 5, 3] blocks, not [3, 4, 6, 3]"]);
+    assert_contains(&error_of(&shallow, None, None), &["no ResNet", "[3, 4, 5, 3] blocks, not [3, 4, 6, 3]"]);
     let change = |depth, key: &str, shape: &[usize]| {
         let mut items = resnet(depth);
         let item = items.iter_mut().find(|item| item.key == key).unwrap();
         item.shape = shape.into();
         item.data = 0.5f32.to_le_bytes().repeat(shape.iter().product());
-        refusal(&items, None, None)
+        error_of(&items, None, None)
     };
-    says(&change(50, "layer2.0.conv2.weight", &[8, 1, 3, 3]), &["layer2.0.conv2.weight", "[*, 8, 3, 3]"]);
+    assert_contains(
+        &change(50, "layer2.0.conv2.weight", &[8, 1, 3, 3]),
+        &["layer2.0.conv2.weight", "[*, 8, 3, 3]"],
+    );
     let mut wide = resnet(18);
     for item in wide.iter_mut().filter(|item| item.key.starts_with("layer2.0.downsample.")) {
         if let Some(outputs) = item.shape.first_mut() {
@@ -541,9 +564,9 @@ fn other_networks_are_refused() {
             item.data = 0.5f32.to_le_bytes().repeat(item.shape.iter().product());
         }
     }
-    says(&refusal(&wide, None, None), &["layer2.0.downsample.0.weight", "12 outputs", "has 8"]);
+    assert_contains(&error_of(&wide, None, None), &["layer2.0.downsample.0.weight", "12 outputs", "has 8"]);
 
-    // LCNet is V1's blocks with two more stages; V4 has blocks of another kind.
+    // LCNet has V1's blocks, and two more stages; V4 has other blocks.
     let v1 = fixture("networks/timm-mobilenetv1_100.json").items();
     let mut lcnet = v1.clone();
     lcnet.extend(
@@ -551,16 +574,16 @@ fn other_networks_are_refused() {
             .filter(|i| i.key.starts_with("blocks.4.1."))
             .map(|i| Item { key: i.key.replace("blocks.4.1.", "blocks.5.0."), ..i.clone() }),
     );
-    says(&refusal(&lcnet, None, None), &["unknown network", "unlike in"]);
+    assert_contains(&error_of(&lcnet, None, None), &["unknown network", "unlike in"]);
     let v4: Vec<Item> = timm
         .iter()
         .map(|i| Item { key: i.key.replace(".conv_", ".dw_mid.").replace(".bn", ".dw_mid.bn"), ..i.clone() })
         .collect();
-    says(&refusal(&v4, None, None), &["unknown network", "blocks.0.0"]);
+    assert_contains(&error_of(&v4, None, None), &["unknown network", "blocks.0.0"]);
 }
 
 #[test]
-fn tensorflow_networks_pad_and_normalise_their_own_way() {
+fn tensorflow_networks_have_other_padding_and_epsilons() {
     let rules = |network: &Network| {
         let epsilons: Vec<f64> = network
             .graph
@@ -586,15 +609,15 @@ fn tensorflow_networks_pad_and_normalise_their_own_way() {
     assert_eq!(opened("networks/transformers-mobilenet_v1"), (1e-3, true));
 
     let tf = fixture("counts/timm-tf_mobilenetv3_small_075.json").items();
-    // Keys tell no twins apart whose answers differ.
+    // Keys do not distinguish twins whose outputs differ.
     let names = ["timm/mobilenetv3_small_075 and timm/tf_mobilenetv3_small_075", "--arch"];
-    says(&refusal(&tf, None, None), &names);
+    assert_contains(&error_of(&tf, None, None), &names);
     let plain = open(&tf, None, Some("timm/mobilenetv3_small_075")).unwrap();
     assert_eq!((plain.arch.as_str(), rules(&plain)), ("timm/mobilenetv3_small_075", (1e-5, false)));
-    let said = open(&tf, None, Some("timm/tf_mobilenetv3_small_075")).unwrap();
-    assert_eq!(rules(&said), (1e-3, true));
-    assert!(said.notes.is_empty());
-    // Keys alone do tell a minimalistic network.
+    let named = open(&tf, None, Some("timm/tf_mobilenetv3_small_075")).unwrap();
+    assert_eq!(rules(&named), (1e-3, true));
+    assert!(named.notes.is_empty());
+    // Keys do identify a minimalistic network.
     let minimal = fixture("networks/timm-tf_mobilenetv3_small_minimal_100.json").items();
     let minimal = open(&minimal, None, None).unwrap();
     assert_eq!(
@@ -618,7 +641,7 @@ fn mobilenetv3_rw_differs_in_three_places() {
 }
 
 #[test]
-fn pictures_are_prepared_as_the_preset_says() {
+fn preprocessing_follows_the_preset() {
     let [v2, v3, _, _] = small();
     let tagged = open(&v2, None, Some("torchvision/mobilenet_v2.IMAGENET1K_V1")).unwrap();
     assert_eq!((tagged.preprocessing.resize, tagged.notes.len()), (Resize::Short(256), 0));
@@ -633,14 +656,14 @@ fn pictures_are_prepared_as_the_preset_says() {
         assert_eq!((network.preprocessing.resize, network.input), (Resize::Short(short), [224, 224]));
     }
 
-    // A tag, the configuration beside the weights, and the table agree with one another.
+    // A tag, the configuration next to the weights, and the table agree.
     for (name, fixture) in fixtures().iter().filter(|(_, f)| f.arch.starts_with("timm/")) {
-        let beside = fixture.open();
+        let configured = fixture.open();
         let tag = fixture.json["files"]["config.json"]["pretrained_cfg"]["tag"].as_str().unwrap();
         let arch = format!("{}.{tag}", fixture.arch);
-        let said = open(&fixture.items(), None, Some(&arch)).unwrap();
-        assert_eq!(beside.preprocessing, said.preprocessing, "{name}");
-        assert_eq!(beside.input, said.input, "{name}");
+        let tagged = open(&fixture.items(), None, Some(&arch)).unwrap();
+        assert_eq!(configured.preprocessing, tagged.preprocessing, "{name}");
+        assert_eq!(configured.input, tagged.input, "{name}");
     }
     let large = fixture("networks/timm-mobilenetv3_large_100.json");
     let items = large.items();
@@ -657,7 +680,7 @@ fn pictures_are_prepared_as_the_preset_says() {
 }
 
 #[test]
-fn timm_configurations_are_honoured_or_refused() {
+fn timm_configurations_are_applied_or_rejected() {
     let items = fixture("networks/timm-mobilenetv3_small_050.json").items();
     let with = |field: &str, value: Value| {
         json!({"architecture": "mobilenetv3_small_050", "pretrained_cfg": {field: value}}).to_string()
@@ -673,7 +696,7 @@ fn timm_configurations_are_honoured_or_refused() {
         ("mean", json!("grey")),
         ("input_size", json!([3, 224, 256])),
     ] {
-        says(&refusal(&items, Some(&with(field, value)), None), &["config.json", field]);
+        assert_contains(&error_of(&items, Some(&with(field, value)), None), &["config.json", field]);
     }
     let made = |args: Value| json!({"architecture": "mobilenetv3_small_050", "model_args": args}).to_string();
     for (field, value) in [
@@ -683,8 +706,8 @@ fn timm_configurations_are_honoured_or_refused() {
         ("se_layer", json!("eca")),
         ("bn_eps", json!("small")),
     ] {
-        says(
-            &refusal(&items, Some(&made(json!({field: value}))), None),
+        assert_contains(
+            &error_of(&items, Some(&made(json!({field: value}))), None),
             &["config.json", &format!("{field} = ")],
         );
     }
@@ -698,7 +721,7 @@ fn timm_configurations_are_honoured_or_refused() {
 }
 
 #[test]
-fn transformers_configurations_are_honoured_or_refused() {
+fn transformers_configurations_are_applied_or_rejected() {
     let items = fixture("counts/transformers-mobilenet_v2-w0.35.json").items();
     let config = |field: &str, value: Value| json!({"model_type": "mobilenet_v2", field: value}).to_string();
 
@@ -706,21 +729,24 @@ fn transformers_configurations_are_honoured_or_refused() {
     assert!(convs(&symmetric).all(|conv| conv.padding == Padding::Symmetric));
     let relu = open(&items, Some(&config("hidden_act", json!("relu"))), None).unwrap();
     assert_eq!((activations(&relu, Activation::Relu), activations(&relu, Activation::Relu6)), (35, 0));
-    says(&refusal(&items, Some(&config("hidden_act", json!("gelu"))), None), &["hidden_act", "gelu"]);
+    assert_contains(
+        &error_of(&items, Some(&config("hidden_act", json!("gelu"))), None),
+        &["hidden_act", "gelu"],
+    );
 
-    // Strides and dilations of the depthwise convolutions, as the library's loop gives them.
-    let moves = |stride: usize| {
+    // Strides and dilations of the depthwise convolutions, as in the library.
+    let strides_of = |stride: usize| {
         let network = open(&items, Some(&config("output_stride", json!(stride))), None).unwrap();
         let shapes = network.graph.shapes(network.input_shape(1)).unwrap();
         let last = network.graph.nodes().filter(|(_, n)| n.name().ends_with("conv_1x1.convolution"));
         let rows = last.map(|(id, _)| shapes[id.index()].h).next().unwrap();
-        let moves: Vec<(usize, usize)> =
+        let strides: Vec<(usize, usize)> =
             convs(&network).filter(|c| c.groups > 1).map(|c| (c.stride, c.dilation)).collect();
-        (rows, moves[13], moves[14])
+        (rows, strides[13], strides[14])
     };
-    assert_eq!(moves(32), (7, (2, 1), (1, 1)));
-    assert_eq!(moves(16), (14, (1, 1), (1, 2)));
-    assert_eq!(moves(8), (28, (1, 2), (1, 4)));
+    assert_eq!(strides_of(32), (7, (2, 1), (1, 1)));
+    assert_eq!(strides_of(16), (14, (1, 1), (1, 2)));
+    assert_eq!(strides_of(8), (28, (1, 2), (1, 4)));
 
     let names: serde_json::Map<String, Value> =
         (0..1001).map(|i| (i.to_string(), json!(format!("thing {i}")))).collect();
@@ -753,12 +779,12 @@ fn transformers_configurations_are_honoured_or_refused() {
         ("crop_size", json!("big")),
     ] {
         let message = processed(json!({field: value})).expect_err(field).to_string();
-        says(&message, &["preprocessor_config.json", field]);
+        assert_contains(&message, &["preprocessor_config.json", field]);
     }
 }
 
 #[test]
-fn any_classes_and_any_channels() {
+fn any_number_of_classes_and_channels_opens() {
     let mut items = fixture("counts/torchvision-mobilenet_v2-w0.35.json").items();
     for (key, shape) in [
         ("features.0.0.weight", vec![16, 1, 3, 3]),
@@ -776,7 +802,7 @@ fn any_classes_and_any_channels() {
 }
 
 #[test]
-fn what_segments_and_detects_is_known_by_its_keys() {
+fn segmenters_and_detectors_are_recognised_by_their_keys() {
     let voc = Preprocessing {
         resize: Resize::Short(520),
         filter: Filter::Bilinear,
@@ -803,8 +829,8 @@ fn what_segments_and_detects_is_known_by_its_keys() {
         let arch = format!("torchvision/{name}_mobilenet_v3_large");
         let items = fixture(&format!("networks/{}.json", arch.replace('/', "-"))).items();
         let tagged = format!("{arch}.{tag}");
-        for said in [None, Some(arch.as_str()), Some(tagged.as_str())] {
-            let network = open(&items, None, said).unwrap();
+        for requested in [None, Some(arch.as_str()), Some(tagged.as_str())] {
+            let network = open(&items, None, requested).unwrap();
             assert_eq!(network.arch, arch);
             assert_eq!((network.family, network.classes, network.channels), (family, classes, 3), "{name}");
             assert_eq!(network.preprocessing, *preprocessing, "{name}");
@@ -825,10 +851,13 @@ fn what_segments_and_detects_is_known_by_its_keys() {
             let expected = modules.iter().cloned().zip([2, 4, 8, 16, 32]);
             assert_eq!(features, expected.collect::<Vec<_>>(), "{name}");
         }
-        says(&refusal(&items, None, Some(&format!("{arch}.V9"))), &["V9", tag]);
-        says(&refusal(&items, None, Some("torchvision/mobilenet_v3_large")), &["opened as", &arch]);
+        assert_contains(&error_of(&items, None, Some(&format!("{arch}.V9"))), &["V9", tag]);
+        assert_contains(
+            &error_of(&items, None, Some("torchvision/mobilenet_v3_large")),
+            &["opened as", &arch],
+        );
     }
-    // The auxiliary head is for training, and may have been left behind.
+    // The auxiliary head is for training, and may be missing.
     let deeplab = fixture("networks/torchvision-deeplabv3_mobilenet_v3_large.json").items();
     let alone: Vec<Item> = deeplab.into_iter().filter(|i| !i.key.starts_with("aux_classifier.")).collect();
     let network = open(&alone, None, None).unwrap();
@@ -837,7 +866,7 @@ fn what_segments_and_detects_is_known_by_its_keys() {
 }
 
 #[test]
-fn v4_is_known_by_its_keys() {
+fn v4_networks_are_recognised_by_their_keys() {
     for (name, family, side, short, modules) in [
         (
             "conv_small_050",
@@ -869,20 +898,20 @@ fn v4_is_known_by_its_keys() {
         ),
     ] {
         let items = fixture(&format!("networks/timm-mobilenetv4_{name}.json")).items();
-        // timm's aa_ and blur_ networks have the same keys, and other answers.
+        // timm's aa_ and blur_ networks have the same keys, but other outputs.
         let twins = matches!(family, Family::V4_CONV_MEDIUM | Family::V4_CONV_LARGE);
-        let said = format!("timm/mobilenetv4_{name}");
+        let arch = format!("timm/mobilenetv4_{name}");
         if twins {
-            says(&refusal(&items, None, None), &[&said, "_aa_", "--arch"]);
+            assert_contains(&error_of(&items, None, None), &[&arch, "_aa_", "--arch"]);
         }
-        let network = open(&items, None, twins.then_some(said.as_str())).unwrap();
+        let network = open(&items, None, twins.then_some(arch.as_str())).unwrap();
         assert_eq!((network.arch, network.family), (format!("timm/mobilenetv4_{name}"), family));
         assert_eq!((network.task, network.classes, network.input), (Task::Classify, 1000, [side; 2]));
         let how = &network.preprocessing;
         assert_eq!((how.resize, how.crop), (Resize::Short(short), Some([side; 2])), "{name}");
         let mean = if name == "conv_small_050" { HALF } else { IMAGENET_MEAN };
         assert_eq!((how.filter, how.mean.values()), (Filter::Bicubic, &mean[..]), "{name}");
-        // What other tags would want of pictures is said.
+        // A note mentions the preprocessing of other tags.
         assert_eq!(network.notes.len(), usize::from(name != "conv_small_050"), "{:?}", network.notes);
         let found: Vec<(&str, usize)> =
             network.features.iter().map(|f| (f.module.as_str(), f.stride)).collect();
@@ -891,6 +920,9 @@ fn v4_is_known_by_its_keys() {
     let small = fixture("networks/timm-mobilenetv4_conv_small.json").items();
     for other in ["conv_small_050", "conv_medium", "conv_large"] {
         let arch = format!("timm/mobilenetv4_{other}");
-        says(&refusal(&small, None, Some(&arch)), &["opened as", &arch, "but its tensors are those of"]);
+        assert_contains(
+            &error_of(&small, None, Some(&arch)),
+            &["opened as", &arch, "but its tensors are those of"],
+        );
     }
 }

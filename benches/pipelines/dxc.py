@@ -2,8 +2,8 @@
 
     python3 benches/pipelines/dxc.py LIBDXCOMPILER MANIFEST
 
-Prints what the Vulkan program beside it prints: one line per kernel, `ms=` and the size of its DXIL,
-or `ERROR=`. `SKIPPED=` are kernels without HLSL: those for matrix units, which wgpu does not offer on Direct3D.
+Prints the format of the Vulkan program in this folder: one line per kernel, with `ms=` and the size of its DXIL,
+or `ERROR=`. `SKIPPED=` marks kernels without HLSL: wgpu has no matrix units on Direct3D.
 """
 import ctypes, pathlib, sys, time, uuid
 
@@ -16,7 +16,7 @@ UTF8 = 65001
 COMPILER = uuid.UUID("73e22d93-e6ce-47f3-b5bf-f0664f39c1b0").bytes_le  # CLSID_DxcCompiler
 ICOMPILER3 = uuid.UUID("228b4687-5a6a-4730-900c-9702b2203f54").bytes_le
 IRESULT = uuid.UUID("58346cda-dde7-4497-9461-6f87af5e0659").bytes_le
-# Where a method stands in its interface's table of functions, behind IUnknown's three.
+# Indices of methods in their interface's vtable, after the three of IUnknown.
 RELEASE, COMPILE = 2, 3
 GET_STATUS, GET_RESULT, GET_ERRORS = 3, 4, 5
 GET_POINTER, GET_SIZE = 3, 4
@@ -29,7 +29,7 @@ def call(this, method, *args, returns=ctypes.c_int32):
 
 
 def obtain(this, method):
-    """Calls a method that hands out an object."""
+    """Calls a method that returns an object."""
     result = ctypes.c_void_p()
     status = call(this, method, ctypes.pointer(result))
     if status < 0 or not result:
@@ -53,7 +53,7 @@ class Dxc:
             raise OSError(f"DxcCreateInstance failed with {status & 0xFFFFFFFF:#x}")
 
     def compile(self, text, f16):
-        """The DXIL of a compute shader, or ValueError with DXC's message."""
+        """Returns the DXIL of a compute shader, or raises ValueError with DXC's message."""
         # wgpu-hal 30's arguments; naga does not write HLSL 2021.
         args = ["-E", "main", "-T", "cs_6_2" if f16 else "cs_6_0", "-HV", "2018", "-no-warnings", "-Ges"]
         args += ["-enable-16bit-types"] if f16 else []

@@ -1,30 +1,30 @@
-"""Weighs a plan by what a card's compiler made of it, without the card.
+"""Predicts the cycles of a plan on a card from the listings of the card's compiler, without the card.
 
 The time of a step, in cycles of a SIMD (AMD) or of a partition of an SM (NVIDIA), is the larger of
 
-    latency x max(1, waves / (units x waves in flight))    waves that wait for loads and for one another's rounds
-    busy x max(1, waves / units)                           the unit's busiest pipe, with enough waves to hide waiting
+    latency x max(1, waves / (units x waves in flight))    latency bound: waves wait for loads and for a free slot
+    busy x max(1, waves / units)                           throughput bound: enough waves hide the latency
 
-`latency` is how long a lone wave takes through the compiler's listing, in order: an instruction waits for its
-operands, as the listing says it does, and a loop's turns are multiplied by its real trip count, which no compiler
-knows. `busy` is the cycles of whichever pipe the wave keeps longest: arithmetic, memory, workgroup memory. Waves in
-flight are what registers and workgroup memory leave room for, by the driver's own statistics. A branch that is not
-a loop's is not taken, launches cost nothing, every load takes as long, and lanes that load scattered addresses cost
-no more: it compares plans for one card, and predicts no milliseconds.
+`latency` is the time of a single wave through the compiler's listing, in order: an instruction waits for its
+operands as the listing says, and loops count with their real trip counts, which no compiler knows. `busy` is the
+cycles of the pipe that the wave uses most: arithmetic, memory or workgroup memory. Waves in flight are the occupancy
+that registers and workgroup memory allow, from the driver's statistics. Branches outside loops are not taken, launches
+are free, all loads have the same latency, and uncoalesced loads cost nothing extra: the model compares plans for one
+card, it does not predict milliseconds.
 """
 import dataclasses, math, re, struct
 
-# AMD's: in ACO's own model of RDNA a load takes 320 cycles, one from workgroup memory 20 or more, a scalar load 30.
-# NVIDIA's: published microbenchmarks of Ada find some 260 cycles to L2, 30 to shared memory and to L1.
+# Latencies in cycles. AMD: ACO's model of RDNA has 320 for a load, 20 or more for workgroup memory, 30 for a scalar
+# load. NVIDIA: published microbenchmarks of Ada find about 260 to L2, 30 to shared memory and to L1.
 GLOBAL, SHARED, SCALAR = 320, 30, 30
 
 
 @dataclasses.dataclass(frozen=True)
 class Units:
-    """Of a whole card."""
+    """The execution units of a card."""
     count: int  # SIMDs, or partitions of SMs
-    lanes: int  # of a wave
-    per_statistic: int  # units that the driver's number of waves is for
+    lanes: int  # per wave
+    per_statistic: int  # units to which the driver's number of waves refers
 
 
 UNITS = {
@@ -39,24 +39,24 @@ class Instruction:
     writes: tuple = ()
     reads: tuple = ()
     pipe: str = "alu"
-    cycles: float = 1  # that it keeps its pipe
+    cycles: float = 1  # how long it occupies its pipe
     latency: float = 1
     fmas: float = 0
-    waits: tuple = ()  # counters, each with how many may remain (AMD), or scoreboards (NVIDIA)
-    counter: str = ""  # the counter or scoreboard that it adds to
+    waits: tuple = ()  # pairs of a counter and the number that may stay pending (AMD), or scoreboards (NVIDIA)
+    counter: str = ""  # the counter or scoreboard that it increments
 
 
 @dataclasses.dataclass
 class Part:
-    """Instructions, and parts that are loops, in the listing's order."""
+    """Instructions and loops, which are parts too, in the listing's order."""
     items: list
-    turns: float = 1.0  # of a loop; see `turns`
-    product: bool = False  # whether it is one that multiplies inputs by weights
+    trips: float = 1.0  # the trip count of a loop
+    product: bool = False  # True if the loop multiplies inputs by weights
 
 
 # ---- AMD: ACO's assembly -----------------------------------------------------------------------------------------
 
-# Of wave64, RDNA3 issues these to both halves of a SIMD at once.
+# RDNA3 issues these instructions of a wave64 to both halves of a SIMD in one cycle.
 DUAL = re.compile(r"v_(fma|fmac|fmaak|fmamk|mul|add|sub|subrev|max|min)_f32|v_mov_b32|v_cndmask_b32|v_dual_")
 AMD_LINE = re.compile(r"^\t(\S+)\s*(.*?)\s*;")
 REGISTER = re.compile(r"\b([vs])(?:\[(\d+):(\d+)\]|(\d+))|\b(vcc|exec|scc)\b")
@@ -80,7 +80,7 @@ def amd_instruction(name, operands, lanes):
     writes, reads = ((), registers(operands)) if store else (registers(first), registers(rest))
     if name.startswith(("buffer_", "global_")):
         bits = int(re.search(r"b(\d+)", name).group(1)) if re.search(r"b(\d+)", name) else 32
-        # Half of a CU's 128 bytes a cycle.
+        # Half of a CU's 128 bytes per cycle.
         return Instruction(name, tuple(writes), tuple(reads), "memory", lanes * bits / 8 / 64, GLOBAL,
                            counter="vs" if store else "vm")
     if name.startswith("ds_"):
@@ -110,7 +110,7 @@ def amd_instruction(name, operands, lanes):
 
 
 def amd_listing(text, lanes):
-    """Basic blocks: instructions, and the places of the blocks that may follow."""
+    """Basic blocks: their instructions, and the indices of the blocks that may follow."""
     blocks, labels = [([], [])], {}
     for line in text.splitlines():
         label = re.match(r"^(BB\d+):", line)
@@ -124,7 +124,7 @@ def amd_listing(text, lanes):
             blocks[-1][0].append(amd_instruction(name, operands, lanes))
             if name.startswith(("s_cbranch", "s_branch")):
                 blocks[-1][1].append(operands.split()[-1])
-                # What follows a branch is a block of its own.
+                # A new block starts after a branch.
                 blocks.append(([], []))
     found = []
     for at, (instructions, targets) in enumerate(blocks):
@@ -186,7 +186,7 @@ LISTINGS = {"navi31": ("Assembly", amd_listing), "ad102": ("NAK_assembly", nak_l
 
 
 def nest(blocks):
-    """The listing as parts: blocks in the order in which a wave comes to them, those of a loop together."""
+    """Nests basic blocks into parts: in the order of execution, with the blocks of a loop together."""
     order, state, backs = [], {}, []
     stack = [(0, iter(blocks[0][1]))]
     state[0] = "open"
@@ -203,11 +203,11 @@ def nest(blocks):
         elif state[following] == "open":
             backs.append((at, following))
     order.reverse()
-    before = {at: [] for at in range(len(blocks))}
+    predecessors = {at: [] for at in range(len(blocks))}
     for at in order:
         for following in blocks[at][1]:
-            before[following].append(at)
-    # Of each header, what reaches one of the branches back to it without passing it.
+            predecessors[following].append(at)
+    # The natural loop of each header: the blocks that reach a back edge without passing the header.
     loops = {}
     for latch, header in backs:
         body, left = loops.setdefault(header, {header}), [latch]
@@ -215,14 +215,14 @@ def nest(blocks):
             at = left.pop()
             if at not in body:
                 body.add(at)
-                left += before[at]
+                left += predecessors[at]
 
-    def part(members, own):
+    def part(members, header):
         items, taken = [], set()
         for at in members:
             if at in taken:
                 continue
-            if at in loops and at != own:
+            if at in loops and at != header:
                 inside = [other for other in members if other in loops[at]]
                 taken.update(inside)
                 items.append(part(inside, at))
@@ -233,16 +233,16 @@ def nest(blocks):
 
 
 def inner(part):
-    """The loops in a part."""
+    """The loops directly in a part."""
     return [item for item in part.items if isinstance(item, Part)]
 
 
 class Wave:
-    """A lone wave, in order."""
+    """Simulates the in-order execution of a single wave."""
 
     def __init__(self):
         self.now, self.ready, self.counters, self.busy = 0.0, {}, {}, {}
-        # Cycles in the innermost loops of products, and the same times their share of multiply-adds.
+        # Cycles in the innermost product loops, and these cycles times the loops' fraction of multiply-adds.
         self.products = self.shares = 0.0
 
     def run(self, items, nvidia, times):
@@ -258,7 +258,7 @@ class Wave:
                 self.now = max(self.now, self.counters.get(scoreboard, 0.0))
             for scoreboard, late in item.counter:
                 self.counters[scoreboard] = max(self.counters.get(scoreboard, 0.0), self.now + late)
-            # A memory instruction keeps its pipe from the next one.
+            # A memory instruction occupies its pipe, so the next one waits.
             self.now = max(self.now, self.ready.get(item.pipe, 0.0)) if item.cycles > 1 else self.now
             self.ready[item.pipe] = self.now + item.cycles
             self.now += item.latency
@@ -284,17 +284,17 @@ class Wave:
             self.busy["issue"] = self.busy.get("issue", 0.0) + times
 
     def loop(self, part, nvidia, times):
-        """Two turns by themselves; the others take as long as the second."""
-        turns = part.turns
+        """Simulates two iterations; the others take as long as the second."""
+        trips = part.trips
         before = start = self.now
-        self.run(part.items, nvidia, times * min(turns, 1))
+        self.run(part.items, nvidia, times * min(trips, 1))
         first = self.now - before
-        if turns > 1:
+        if trips > 1:
             before = self.now
-            self.run(part.items, nvidia, times * (turns - 1))
-            self.now += (turns - 2) * (self.now - before)
-        elif turns < 1:
-            self.now -= (1 - turns) * first
+            self.run(part.items, nvidia, times * (trips - 1))
+            self.now += (trips - 2) * (self.now - before)
+        elif trips < 1:
+            self.now -= (1 - trips) * first
         if part.product and not inner(part):
             real = [item for item in part.items if item.pipe != "none"]
             share = sum(item.fmas for item in real) / sum(max(item.fmas, 1) for item in real)
@@ -303,12 +303,12 @@ class Wave:
 
 
 def own_fmas(loop):
-    """Multiply-adds of a turn of a loop, without the loops within."""
+    """Multiply-adds per iteration of a loop, without its inner loops."""
     return int(sum(item.fmas for item in loop.items if isinstance(item, Instruction)))
 
 
 def threads(spirv):
-    """Invocations of a workgroup, from SPIR-V's OpExecutionMode LocalSize."""
+    """Invocations per workgroup, from SPIR-V's OpExecutionMode LocalSize."""
     words = struct.unpack(f"<{len(spirv) // 4}I", spirv)
     at = 5
     while at < len(words):
@@ -320,24 +320,24 @@ def threads(spirv):
 
 
 class Unknown(Exception):
-    """A loop that no rule below tells the turns of."""
+    """A loop whose trip count no rule below gives."""
 
 
 def product(sizes, fmas, sums, inputs, fewest=None):
-    """Of the loop that multiplies `DEPTH` inputs a turn, as many as all invocations have, and of the one for those
-    that are left over."""
+    """The trip count of a product loop. One loop takes `DEPTH` inputs per iteration, up to the `fewest` that all
+    invocations have; a second loop takes the remaining inputs one by one."""
     depth = sizes.get("DEPTH", 1)
     together = (inputs if fewest is None or depth == 1 else fewest) // depth
     if fmas == 16 * sums * depth:
         return together
     if depth > 1 and fmas == 16 * sums:
         return inputs - together * depth
-    raise Unknown(f"{fmas} multiply-adds, with {sums} sums and {depth} inputs a turn")
+    raise Unknown(f"{fmas} multiply-adds, with {sums} accumulators and {depth} inputs per iteration")
 
 
-def turns(shader, s, loop, above):
-    """How often a loop of a kernel runs, known by what it multiplies: compilers unroll some of a kernel's loops and
-    not others. `s` are constants and parameters, `above` how many loops it is in."""
+def trip_count(shader, s, loop, above):
+    """The trip count of a loop. Compilers unroll some of a kernel's loops, so a loop is identified by its number of
+    multiply-adds. `s` holds constants and parameters, `above` is the number of enclosing loops."""
     fmas, within = own_fmas(loop), inner(loop)
     if shader in ("pointwise", "pointwise_subgroup"):
         return product(s, fmas, s["PIXELS"] * s["QUADS"], s["inputs"])
@@ -363,7 +363,7 @@ def turns(shader, s, loop, above):
             return s["KERNEL"]
         return math.ceil(s["iterations"] / s["SPLIT"]) if fmas else s["SPLIT"] - 1
     if shader == "gate":
-        # DEPTH turns of these are one: of the sums of tiles, and of both products.
+        # The sums over tiles and both products take DEPTH steps per iteration.
         return math.ceil((s["CHANNELS"] / s["SPLITS"] if fmas else s["tiles"] / s["SPREAD"]) / s["DEPTH"])
     if shader == "reduce":
         return s["SPLITS"]
@@ -377,13 +377,13 @@ def turns(shader, s, loop, above):
 
 
 def all_fmas(loop):
-    """Multiply-adds of a loop and of those within, a turn of each."""
+    """Multiply-adds of one iteration of a loop and of its inner loops."""
     return own_fmas(loop) + sum(all_fmas(within) for within in inner(loop))
 
 
 def of_block(s, loop, above):
-    """The block kernel's: over chunks, then over slices of weights and what they are multiplied with, and over the
-    depthwise part's items."""
+    """The trip count of a loop of the block kernel: over chunks, then over slices of weights and their inputs, and
+    over the items of the depthwise part."""
     fmas, tile, lanes = all_fmas(loop), s["TILE_H"] * s["TILE_W"], s["WORKGROUP_O"] * s["WORKGROUP_P"]
     region = math.prod((s[side] - 1) * s["STRIDE"] + (s["KERNEL"] - 1) * s["DILATION"] + 1
                        for side in ("TILE_H", "TILE_W"))
@@ -410,10 +410,10 @@ PRODUCTS = {"pointwise", "staged", "pointwise_split", "pointwise_subgroup", "poi
 
 
 def label(shader, sizes, part, above=0):
-    """Gives every loop its turns."""
+    """Sets the trip counts of all loops."""
     for loop in inner(part):
-        loop.turns = turns(shader, sizes, loop, above)
-        # A chunk of a block is many things; its depthwise part is no product.
+        loop.trips = trip_count(shader, sizes, loop, above)
+        # The chunk loop of a block does more than a product, and its depthwise loop is no product.
         window = 4 * sizes.get("KERNEL", 0) ** 2 * sizes.get("RUN", 0)
         loop.product = shader in PRODUCTS and (shader != "block" or above > 0 and own_fmas(loop) != window)
         label(shader, sizes, loop, above + 1)
@@ -421,20 +421,20 @@ def label(shader, sizes, part, above=0):
 
 @dataclasses.dataclass
 class Weight:
-    """A step's."""
+    """The predicted time of a step."""
     cycles: float
     latency: float
     busy: float
-    pipe: str  # that is busiest
+    pipe: str  # the busiest pipe
     waves: float
     room: float  # waves in flight on all units
-    loads: float  # bytes that its loads from buffers bring to registers, and its stores take from there
-    products: float  # cycles of a wave in the innermost loops of products
-    share: float  # of whose instructions so many are multiply-adds
+    loads: float  # bytes moved between buffers and registers, by loads and stores
+    products: float  # cycles of a wave in the innermost product loops
+    share: float  # fraction of multiply-adds among the instructions of these loops
 
 
 def step(card, shader, sizes, listing, waves_per_unit, lanes, groups, invocations):
-    """The weight of a step of so many workgroups of so many invocations."""
+    """Predicts a step of `groups` workgroups of `invocations` invocations each."""
     units = UNITS[card]
     nvidia = LISTINGS[card][0].startswith("NAK")
     part = nest(LISTINGS[card][1](listing, lanes))

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use goldcrest::{
     Options, Session,
-    gpu::{Boxes, Gpu, Painting, Ring, Source},
+    gpu::{Boxes, Gpu, Painting, Readback, Ring, Source},
     session::{Building, Framing, Precision},
     tasks::palette,
     wgpu,
@@ -94,12 +94,12 @@ impl Watcher {
     pub fn poll(&mut self, number: u64) -> Result<()> {
         let Some(looking) = &mut self.looking else { return Ok(()) };
         if let Some(answer) = looking.ring.poll()? {
-            let took = match answer.took {
+            let took = match answer.device_time {
                 Some(took) => format!("{:5.1} ms", 1e3 * took.as_secs_f64()),
                 None => "no clock".into(),
             };
             let late = number - answer.frame;
-            let words = looking.words(&answer.parts)?;
+            let words = looking.words(&answer)?;
             self.status = format!("{took}, {late} frames late, {} dropped: {words}", looking.ring.dropped());
         }
         Ok(())
@@ -115,7 +115,7 @@ impl Watcher {
 
     /// Results that are not read back yet.
     pub fn in_flight(&self) -> usize {
-        self.looking.as_ref().map_or(0, |looking| looking.ring.under_way())
+        self.looking.as_ref().map_or(0, |looking| looking.ring.in_flight())
     }
 
     /// The name and the status, in one line.
@@ -157,11 +157,11 @@ impl Looking {
     }
 
     /// A summary of a result.
-    fn words(&self, parts: &[goldcrest::Tensor]) -> goldcrest::Result<String> {
+    fn words(&self, result: &Readback) -> goldcrest::Result<String> {
         let unnamed = || "?".to_owned();
         let words: Vec<String> = match &self.drawn {
             Drawn::Nothing => {
-                let classes = self.session.classes_of(parts, 1)?.into_iter();
+                let classes = self.session.classes_of(&result.outputs, 1)?.into_iter();
                 classes
                     .map(|c| {
                         format!(
@@ -173,12 +173,14 @@ impl Looking {
                     .collect()
             }
             Drawn::Boxes(_) => {
-                let found = self.session.detections_of(parts)?.into_iter().filter(|found| found.score > 0.5);
+                let found = self.session.detections_of(&result.outputs, result.picture)?;
+                let found = found.into_iter().filter(|found| found.score > 0.5);
                 found.map(|found| found.label.unwrap_or_else(unnamed)).collect()
             }
             Drawn::Mask(_) => {
                 let names = self.session.labels().cloned().unwrap_or_default();
-                let shares = self.session.segmentation_of(parts)?.shares(&names).into_iter();
+                let labels = self.session.segmentation_of(&result.outputs, result.picture)?;
+                let shares = labels.shares(&names).into_iter();
                 shares
                     .filter(|share| share.index > 0 && share.share > 0.005)
                     .map(|s| format!("{} {:.0}%", s.label.unwrap_or_else(unnamed), 100.0 * s.share))

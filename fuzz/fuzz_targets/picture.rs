@@ -1,4 +1,4 @@
-//! Pictures of every format, frame by frame. What is read keeps to the limits.
+//! Decodes pictures of every format, frame by frame. No frame exceeds the limits.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! PyTorch's files: what opens has its tensors read. Checksums keep a fuzzer out of an archive's pickle, so that
-//! bytes that begin with `P` are also taken for one, and put into an archive with two storages.
+//! Opens PyTorch files and reads their tensors. The archive's checksums reject mutated pickles, so bytes with
+//! the prefix `P` are also read as a pickle in a new archive with two storages.
 
 #![no_main]
 
@@ -20,7 +20,7 @@ fn read(bytes: Vec<u8>) {
     let Ok(checkpoint) = Checkpoint::from_bytes("fuzzed", bytes, None, None) else { return };
     for key in checkpoint.keys() {
         let shape: Vec<Option<usize>> =
-            checkpoint.shape(key).expect("a key's").iter().copied().map(Some).collect();
+            checkpoint.shape(key).expect("a known key").iter().copied().map(Some).collect();
         let _ = checkpoint.tensor(key, &shape);
     }
 }
@@ -28,7 +28,7 @@ fn read(bytes: Vec<u8>) {
 fn archive(pickle: &[u8]) -> Vec<u8> {
     let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
     let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
-    // TorchScript's objects are read otherwise.
+    // TorchScript objects go into a TorchScript archive, which has a code entry.
     let script = pickle.windows(11).any(|at| at == b"__torch__.C");
     let code: &[(&str, &[u8])] = if script { &[("a/code/c.py", b"")] } else { &[] };
     let storages: [(&str, &[u8]); 2] = [("a/data/0", &[1; 64]), ("a/data/1", &[2; 32])];

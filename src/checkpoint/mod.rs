@@ -8,10 +8,10 @@ mod format;
 mod names;
 mod npy;
 mod origin;
+mod overrides;
 mod pickle;
 mod qtensor;
 mod record;
-mod said;
 mod torch;
 
 use std::{
@@ -26,13 +26,13 @@ use half::{bf16, f16};
 use safetensors::{Dtype, tensor::Metadata};
 
 pub(crate) use config::Config;
-pub(crate) use names::{Anchor, Tensors, superfluous};
+pub(crate) use names::{Anchor, Tensors, not_part_of};
 pub use names::{TensorUse, Use};
 pub use npy::Npy;
 pub use origin::{Origin, Source};
 pub(crate) use origin::{Origins, Sourced};
+pub use overrides::Overrides;
 pub(crate) use record::Record;
-pub use said::Said;
 
 use crate::{Error, Result, Tensor, graph::Affine};
 use bytes::Bytes;

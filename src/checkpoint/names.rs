@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
 };
 
-use super::{Checkpoint, Said, scale_of};
+use super::{Checkpoint, Overrides, scale_of};
 use crate::{Error, Result, Tensor, graph::Affine};
 
 /// A tensor of a file, and its use.
@@ -115,7 +115,7 @@ impl<'a> Tensors<'a> {
     /// # Errors
     /// [`Error::File`] if there are several networks and the choice is ambiguous, [`Error::Checkpoint`] for
     /// an unknown tensor outside the network, or one in an unsupported form.
-    pub fn new(checkpoint: &'a Checkpoint, anchors: &[Anchor], overrides: &Said) -> Result<Self> {
+    pub fn new(checkpoint: &'a Checkpoint, anchors: &[Anchor], overrides: &Overrides) -> Result<Self> {
         let config = checkpoint.config.as_ref();
         let ignored = overrides.text(config, "ignore").map(|known| known.value).unwrap_or_default();
         let ignored = ignored.split(',').map(|part| part.trim().to_owned());
@@ -163,7 +163,7 @@ impl<'a> Tensors<'a> {
         if let Some(key) = unknown.first() {
             let first = key.split_inclusive('.').next().unwrap_or(key);
             let network = format!("the network under {root}");
-            return Err(checkpoint.error(key, superfluous(&network, unknown.len() - 1, first)));
+            return Err(checkpoint.error(key, not_part_of(&network, unknown.len() - 1, first)));
         }
         let wrapped =
             |name: &&str| inside.values().any(|from: &Named| from.key.split('.').any(|part| part == *name));
@@ -334,7 +334,7 @@ impl<'a> Tensors<'a> {
 
 /// The error message for a tensor that is not part of `network`, like `others` more; `--set ignore` leaves
 /// them out.
-pub(crate) fn superfluous(network: &str, others: usize, ignore: &str) -> String {
+pub(crate) fn not_part_of(network: &str, others: usize, ignore: &str) -> String {
     let others = if others == 0 { String::new() } else { format!(" (with {others} more)") };
     format!("is not part of {network}{others}: --set ignore={} leaves it out", ignore.escape_debug())
 }

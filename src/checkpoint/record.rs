@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Said;
+use super::Overrides;
 use crate::graph::Affine;
 
 /// The name of the entry.
@@ -84,7 +84,7 @@ impl Record {
         }
         let text: Text = serde_json::from_value(value).map_err(|error| wrong(error.to_string()))?;
         if let Some(name) =
-            text.values.keys().find(|name| !Said::NAMES.iter().any(|(known, _)| known == name))
+            text.values.keys().find(|name| !Overrides::SETTINGS.iter().any(|(known, _)| known == name))
         {
             return Err(wrong(format!("sets {name:?}, which is not a setting")));
         }

@@ -5,7 +5,7 @@ use std::{fmt::Write, path::PathBuf};
 use anyhow::{Result, bail};
 use clap::Args;
 use goldcrest::{
-    feed::{Answer, Subject},
+    feed::{Prediction, Subject},
     session::Options,
     tasks::Class,
     zoo::{Network, Task},
@@ -71,8 +71,8 @@ impl Classify {
             columns: &["rank", "index", "label", "probability", "value"],
         };
         let evaluation = truth.map(|truth| Box::new(truth) as Box<dyn Evaluation>);
-        let describe = |_: &Subject, answer: &Answer| match answer {
-            Answer::Classes(classes) => Ok(described(&classes[..shown.min(classes.len())], &network)),
+        let describe = |_: &Subject, prediction: &Prediction| match prediction {
+            Prediction::Classes(classes) => Ok(described(&classes[..shown.min(classes.len())], &network)),
             _ => bail!("the result is not a list of classes"),
         };
         let gathered = self.pictures.gather(&network, [], false);

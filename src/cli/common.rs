@@ -10,7 +10,7 @@ use anyhow::{Result, anyhow, bail};
 use clap::{Args, ValueEnum};
 use goldcrest::{
     Error,
-    checkpoint::Said,
+    checkpoint::Overrides,
     cpu::Cpu,
     gpu::{self, Check, Gpu, Trust},
     hub::{Limits, Model, Progress},
@@ -53,7 +53,7 @@ fn setting(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
     let (name, value) = (name.trim().to_owned(), value.trim().to_owned());
     // Report an unknown name as bad usage.
-    Said::default().set(&name, value.as_str()).map_err(|error| error.to_string())?;
+    Overrides::default().set(&name, value.as_str()).map_err(|error| error.to_string())?;
     Ok((name, value))
 }
 
@@ -99,19 +99,19 @@ impl Hub {
     /// Returns the folder of a model, downloaded with a progress bar if necessary.
     fn fetch(&self, model: &str) -> Result<PathBuf> {
         let defaults = Limits::default();
-        let silence = Duration::from_secs(self.hub_timeout);
+        let read_timeout = Duration::from_secs(self.hub_timeout);
         let limits = Limits {
-            connect: silence.min(defaults.connect),
-            silence,
-            total: Duration::from_secs(self.hub_max_time),
-            largest: self.hub_max_size,
+            connect: read_timeout.min(defaults.connect),
+            read_timeout,
+            download_timeout: Duration::from_secs(self.hub_max_time),
+            max_bytes: self.hub_max_size,
         };
         let style = ProgressStyle::with_template("{msg} [{bar:30}] {bytes}/{total_bytes}");
         let bar = ProgressBar::new(0)
             .with_style(style.expect("a valid template").progress_chars("=> "))
             .with_finish(ProgressFinish::AndClear);
         Ok(Model::parse(model)?.fetch(&limits, |progress| match progress {
-            Progress::Coming { file, done, total } => {
+            Progress::Downloading { file, done, total } => {
                 bar.set_message(file.to_owned());
                 bar.set_length(total);
                 bar.set_position(done);
@@ -131,7 +131,7 @@ impl Weights {
             (None, Some(model)) => self.hub.fetch(model)?,
             (weights, _) => weights.clone().unwrap_or_default(),
         };
-        let mut overrides = Said::default();
+        let mut overrides = Overrides::default();
         if let Some(arch) = &self.arch {
             overrides = overrides.arch(arch);
         }
@@ -322,7 +322,7 @@ pub fn trusted(wanted: Option<&str>) -> Result<()> {
 pub fn worst(trust: &Trust) -> Option<String> {
     // NaN counts as the largest error.
     let error_of = |check: &&Check| if check.error.is_nan() { f64::INFINITY } else { check.error };
-    let wrong = trust.checks.iter().filter(|check| !check.right());
+    let wrong = trust.checks.iter().filter(|check| !check.passed());
     let Check { kernel, element, error } = wrong.max_by(|a, b| error_of(a).total_cmp(&error_of(b)))?;
     Some(format!("relative error {error:.1e} in {kernel} with {element}"))
 }
@@ -441,8 +441,8 @@ pub fn milliseconds(time: Duration) -> String {
 }
 
 /// Pretty-printed JSON with a newline at the end.
-pub fn json(answer: &impl serde::Serialize) -> Result<String> {
-    Ok(visible_json(&serde_json::to_string_pretty(answer)?).into_owned() + "\n")
+pub fn json(value: &impl serde::Serialize) -> Result<String> {
+    Ok(visible_json(&serde_json::to_string_pretty(value)?).into_owned() + "\n")
 }
 
 /// Parses the name of a PNG file, which need not be UTF-8.

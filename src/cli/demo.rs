@@ -65,7 +65,7 @@ pub struct Demo {
 }
 
 /// A network's result, and the time it took.
-struct Answer<T> {
+struct Timed<T> {
     network: Network,
     result: T,
     time: Duration,
@@ -144,16 +144,16 @@ impl Demo {
         network: Network,
         picture: &Picture,
         run: impl FnOnce(&mut Session) -> goldcrest::Result<T>,
-    ) -> Result<Answer<T>> {
+    ) -> Result<Timed<T>> {
         let options = self.engine.options();
         let mut session = session_for_pictures(device, &network, (Path::new("the scene"), picture), options)?;
         let begun = Instant::now();
         let result = run(&mut session)?;
-        Ok(Answer { network, result, time: begun.elapsed() })
+        Ok(Timed { network, result, time: begun.elapsed() })
     }
 }
 
-impl<T> Answer<T> {
+impl<T> Timed<T> {
     fn json(&self, key: &str, result: impl serde::Serialize) -> Value {
         json!({ "network": self.network.arch, key: result, "wall_ms": 1e3 * self.time.as_secs_f64() })
     }

@@ -5,7 +5,7 @@ use std::{fmt::Write, path::PathBuf};
 use anyhow::{Result, bail};
 use clap::Args;
 use goldcrest::{
-    feed::{Answer, Subject},
+    feed::{Prediction, Subject},
     tasks::{Detection, Picture, draw},
     zoo::Task,
 };
@@ -56,14 +56,14 @@ impl Detect {
         let truth = self.truth.as_deref().map(|path| Boxes::open(path, &labels)).transpose()?;
         let device = self.engine.open()?;
         let options = self.engine.options();
-        let confident = |answer: &Answer| match answer {
-            Answer::Boxes(found) => {
+        let confident = |prediction: &Prediction| match prediction {
+            Prediction::Boxes(found) => {
                 Ok(found.iter().filter(|found| found.score >= self.score).cloned().collect())
             }
             _ => bail!("the result is not a list of boxes"),
         };
-        let drawn = |picture: &Picture, answer: &Answer| {
-            let found: Vec<Detection> = confident(answer)?;
+        let drawn = |picture: &Picture, prediction: &Prediction| {
+            let found: Vec<Detection> = confident(prediction)?;
             Ok(Drawn::Picture(draw(picture, &found)))
         };
         let out =
@@ -77,7 +77,7 @@ impl Detect {
             doing: "detecting",
             columns: &["index", "label", "score", "left", "top", "right", "bottom"],
         };
-        let describe = |_: &Subject, answer: &Answer| Ok(self.described(&confident(answer)?));
+        let describe = |_: &Subject, prediction: &Prediction| Ok(self.described(&confident(prediction)?));
         let evaluation = truth.map(|truth| Box::new(truth) as Box<dyn Evaluation>);
         let read = [self.labels.as_ref(), self.truth.as_ref()];
         let writes = self.out.as_ref().is_some_and(Place::is_files);

@@ -15,7 +15,7 @@ use clap::{
 use goldcrest::{
     Tensor,
     checkpoint::Npy,
-    feed::{Answer, Name, Subject},
+    feed::{Name, Prediction, Subject},
     session::Options,
     tasks::Labels,
     text::visible,
@@ -73,7 +73,7 @@ impl Embed {
         let target = self.out.as_ref().map(target).transpose()?;
         let device = self.engine.open()?;
         let options =
-            Options { batch: self.batch as usize, answer: zoo::Answer::Embedding, ..self.engine.options() };
+            Options { batch: self.batch as usize, outputs: zoo::Outputs::Embedding, ..self.engine.options() };
         let job = Job {
             network: &network,
             device: &device,
@@ -83,7 +83,8 @@ impl Embed {
             doing: "embedding",
             columns: &["vector"],
         };
-        let describe = |_: &Subject, answer: &Answer| Ok(described(&scaled(answer, self.normalize)?));
+        let describe =
+            |_: &Subject, prediction: &Prediction| Ok(described(&scaled(prediction, self.normalize)?));
         let nearest = self.nearest.unwrap_or(0) as usize;
         let flags = Flags { normalize: self.normalize, nearest, out: self.out.clone() };
         let collector = Collector { flags, names: Vec::new(), vectors: Vec::new(), dims: 0, target };
@@ -109,8 +110,8 @@ struct Collector {
     target: Option<Target>,
 }
 
-fn scaled(answer: &Answer, normalize: bool) -> Result<Vec<f32>> {
-    let Answer::Vector(vector) = answer else { bail!("the result is not a vector") };
+fn scaled(prediction: &Prediction, normalize: bool) -> Result<Vec<f32>> {
+    let Prediction::Vector(vector) = prediction else { bail!("the result is not a vector") };
     let length = length(vector);
     // A zero vector has no direction and stays zero.
     let by = if normalize && length > 0.0 { length } else { 1.0 };
@@ -135,8 +136,8 @@ impl Evaluation for Collector {
         "vectors"
     }
 
-    fn add(&mut self, name: &Name, _: [usize; 2], answer: &Answer) -> Result<()> {
-        let vector = scaled(answer, self.flags.normalize)?;
+    fn add(&mut self, name: &Name, _: [usize; 2], prediction: &Prediction) -> Result<()> {
+        let vector = scaled(prediction, self.flags.normalize)?;
         self.dims = vector.len();
         self.vectors.extend(vector);
         self.names.push(name.clone());

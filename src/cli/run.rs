@@ -14,7 +14,7 @@ use goldcrest::{
     session::Options,
     tasks::{self, Candidate},
     tensor::Element,
-    zoo::{Answer, Detector, Task},
+    zoo::{Detector, Outputs, Task},
 };
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::json;
@@ -71,14 +71,14 @@ impl Run {
                 shape.c
             );
         }
-        let misgiving = network.misgiving([shape.h, shape.w]);
-        if let Some(misgiving) = misgiving.filter(|text| !network.warnings.contains(text)) {
-            log::warn!("{misgiving}");
+        let size_warning = network.size_warning([shape.h, shape.w]);
+        if let Some(size_warning) = size_warning.filter(|text| !network.warnings.contains(text)) {
+            log::warn!("{size_warning}");
         }
-        let answer = match network.task {
-            _ if self.features => Answer::Features,
-            Task::Detect(_) => Answer::Boxes,
-            _ => Answer::Scores,
+        let outputs = match network.task {
+            _ if self.features => Outputs::Features,
+            Task::Detect(_) => Outputs::Boxes,
+            _ => Outputs::Scores,
         };
         let named = || self.output.display().to_string();
         let read = network.files.iter().chain([&self.input]).collect();
@@ -88,7 +88,7 @@ impl Run {
             Target::Stream(_) => Format::Safetensors,
             Target::File(_) => Format::of(&self.output)?,
         };
-        let several = self.taps || answer == Answer::Boxes || (self.features && network.features.len() > 1);
+        let several = self.taps || outputs == Outputs::Boxes || (self.features && network.features.len() > 1);
         if format == Format::Npy && several {
             bail!("{}: a .npy file holds one tensor, and there are several: write .safetensors", named());
         }
@@ -97,7 +97,7 @@ impl Run {
         let options = Options {
             batch: shape.n,
             size: Some([shape.h, shape.w]),
-            answer,
+            outputs,
             taps: self.taps,
             ..self.engine.options()
         };
@@ -106,18 +106,18 @@ impl Run {
         let mut session = session(&device, &network, options)?;
         let input = input.tensor()?;
         let start = Instant::now();
-        let answers = session.run_all(&input)?;
+        let tensors = session.run_all(&input)?;
         let time = start.elapsed();
         let first = begun.elapsed();
         let hint = match session.element() {
             Element::F32 => "",
             Element::F16 => "; the largest f16 value is 65504: try --precision f32",
         };
-        let non_finite = answers.iter().flat_map(|answer| answer.data()).copied().find(|v| !v.is_finite());
-        let answer: Vec<Values> = match (&network.task, answer) {
-            (Task::Detect(detector), Answer::Boxes) => detections(&answers[0], &answers[1], detector)
+        let non_finite = tensors.iter().flat_map(|tensor| tensor.data()).copied().find(|v| !v.is_finite());
+        let outputs: Vec<Values> = match (&network.task, outputs) {
+            (Task::Detect(detector), Outputs::Boxes) => detections(&tensors[0], &tensors[1], detector)
                 .with_context(|| format!("{}{hint}", self.input.display()))?,
-            _ => session.outputs().iter().zip(answers).map(|((name, _), t)| Values::of(name, t)).collect(),
+            _ => session.outputs().iter().zip(tensors).map(|((name, _), t)| Values::of(name, t)).collect(),
         };
         if let Some(value) = non_finite {
             log::warn!("the output is not finite: it contains {value}{hint}");
@@ -125,36 +125,37 @@ impl Run {
         let taps = session.taps()?;
         let layers = taps.len();
         // A layer that is also an output is written once.
-        let taps = taps.into_iter().filter(|(name, _)| answer.iter().all(|part| part.name != *name));
+        let taps = taps.into_iter().filter(|(name, _)| outputs.iter().all(|part| part.name != *name));
         let taps: Vec<Values> = taps.map(|(name, tensor)| Values::of(&name, tensor)).collect();
-        let bytes = match (format, &answer[..]) {
+        let bytes = match (format, &outputs[..]) {
             (Format::Npy, [Values { dims, data: Data::Floats(values), .. }]) => {
                 Npy::encode(&Tensor::new(dims.clone(), values.clone())?)
             }
-            _ => encode(taps.iter().chain(&answer))?,
+            _ => encode(taps.iter().chain(&outputs))?,
         };
         target.write(&bytes).with_context(named)?;
-        let outputs: Vec<_> =
-            answer.iter().map(|part| json!({ "name": part.name, "shape": part.dims })).collect();
+        let listed: Vec<_> =
+            outputs.iter().map(|part| json!({ "name": part.name, "shape": part.dims })).collect();
 
         if self.json {
             return json(&json!({
                 "network": network.arch,
                 "adapter": common::device(&device),
                 "input": input.dims(),
-                "output": answer[0].dims,
-                "outputs": outputs,
+                "output": outputs[0].dims,
+                "outputs": listed,
                 "features": self.features.then_some(&network.features),
                 "precision": session.element(),
                 "scores": network.scores,
-                "tensors": taps.len() + answer.len(),
+                "tensors": taps.len() + outputs.len(),
                 "file": self.output.display().to_string(),
                 "wall_ms": 1e3 * time.as_secs_f64(),
                 "first_ms": 1e3 * first.as_secs_f64(),
                 "startup": startup(session.startup()),
             }));
         }
-        let parts: Vec<String> = answer.iter().map(|part| format!("{} {:?}", part.name, part.dims)).collect();
+        let parts: Vec<String> =
+            outputs.iter().map(|part| format!("{} {:?}", part.name, part.dims)).collect();
         Ok(format!(
             "{}: {}{} by {} on {}, {}\n",
             common::file(&self.output),

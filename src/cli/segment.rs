@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use goldcrest::{
     Shape,
-    feed::{Answer, Subject},
+    feed::{Prediction, Subject},
     session::Options,
     tasks::{Picture, Share, overlay, tint},
     zoo::Task,
@@ -71,14 +71,14 @@ impl Segment {
         let device = self.engine.open()?;
         let options = Options { size: self.size, ..self.engine.options() };
         let video = self.out == Some(Place::Stdout);
-        let draw = |picture: &Picture, answer: &Answer| match answer {
+        let draw = |picture: &Picture, prediction: &Prediction| match prediction {
             // The frames of a video have one size, so there is no legend.
-            Answer::Pixels(pixels) if video => Ok(Drawn::Picture(tint(picture, pixels)?)),
-            Answer::Pixels(pixels) => Ok(Drawn::Picture(overlay(picture, pixels, &labels)?)),
+            Prediction::Pixels(pixels) if video => Ok(Drawn::Picture(tint(picture, pixels)?)),
+            Prediction::Pixels(pixels) => Ok(Drawn::Picture(overlay(picture, pixels, &labels)?)),
             _ => bail!("the result is not a label map"),
         };
-        let mask = |_: &Picture, answer: &Answer| match answer {
-            Answer::Pixels(pixels) => Ok(Drawn::Png(pixels.png()?)),
+        let mask = |_: &Picture, prediction: &Prediction| match prediction {
+            Prediction::Pixels(pixels) => Ok(Drawn::Png(pixels.png()?)),
             _ => bail!("the result is not a label map"),
         };
         let out =
@@ -95,8 +95,8 @@ impl Segment {
             doing: "segmenting",
             columns: &["index", "label", "pixels", "share"],
         };
-        let describe = |subject: &Subject, answer: &Answer| match answer {
-            Answer::Pixels(pixels) => Ok(described(&pixels.shares(&labels), subject.input)),
+        let describe = |subject: &Subject, prediction: &Prediction| match prediction {
+            Prediction::Pixels(pixels) => Ok(described(&pixels.shares(&labels), subject.input)),
             _ => bail!("the result is not a label map"),
         };
         let evaluation = truth.map(|truth| Box::new(truth) as Box<dyn Evaluation>);

@@ -7,7 +7,7 @@ use clap::Args;
 use goldcrest::{
     Error, Shape, Tensor, demo,
     measure::{self, Tally, Tuning},
-    session::{self, Kept, Options},
+    session::{self, Options, TuningRecord},
     tasks::{self, Picture},
     tensor::Element,
     zoo::{Network, Preprocessing, Resize},
@@ -58,7 +58,7 @@ impl Tune {
         };
         let input = options.input_shape(&network);
         let inputs = self.inputs(&network, input)?;
-        let graph = network.answering(network.answer())?;
+        let graph = network.graph_for(network.default_outputs())?;
         if self.engine.fuse() != options.fuse {
             bail!("--fuse: only auto can be tuned");
         }
@@ -87,19 +87,19 @@ impl Tune {
                 tuning => tuning?,
             };
             let error = tuning.error;
-            if error > session::F16_BOUND {
+            if error > session::MAX_F16_ERROR {
                 log::warn!(
                     "the error of f16 is {error:.1e} in {}: only --precision f16 uses it",
                     network.arch
                 );
             }
-            let found = Kept {
+            let found = TuningRecord {
                 winners: tuning.winners.clone(),
                 ms: tuning.after_ms,
                 error,
-                weights: session::weights(&graph),
+                weights: session::weights_checksum(&graph),
             };
-            let kept = session::keep(&gpu, &graph, input, element, found);
+            let kept = session::store_tuning(&gpu, &graph, input, element, found);
             tunings.push(Tuned { precision: element, kept, tuning });
         }
         drop(bar);
@@ -156,8 +156,8 @@ fn words(tuned: &Tuned, what: &str) -> Result<String, std::fmt::Error> {
     let mut text = String::new();
     writeln!(text, "{what}, {precision}")?;
     let (kernels, schedules) = (&tuning.winners.kernels, &tuning.winners.schedules);
-    let Tally { contests, entered, rounds } = tuning.layers;
-    writeln!(text, "{entered} kernels of {contests} layers measured, {rounds} rounds")?;
+    let Tally { sets, candidates, rounds } = tuning.layers;
+    writeln!(text, "{candidates} kernels of {sets} layers measured, {rounds} rounds")?;
     let gated = &tuning.winners.gated;
     for (layer, kernel) in kernels {
         writeln!(text, "  {layer:<40} {kernel}")?;
@@ -165,14 +165,14 @@ fn words(tuned: &Tuned, what: &str) -> Result<String, std::fmt::Error> {
     for (layer, kernel) in gated {
         writeln!(text, "  {layer:<40} {kernel}, with the squeeze-excite gate")?;
     }
-    let kept = contests - kernels.len() - gated.len();
+    let kept = sets - kernels.len() - gated.len();
     writeln!(text, "{kept} layers keep the planner's choice")?;
-    let Tally { contests, entered, rounds } = tuning.blocks;
-    writeln!(text, "{entered} schedules of {contests} blocks measured, {rounds} rounds")?;
+    let Tally { sets, candidates, rounds } = tuning.blocks;
+    writeln!(text, "{candidates} schedules of {sets} blocks measured, {rounds} rounds")?;
     for (block, schedule) in schedules {
         writeln!(text, "  {block:<40} {schedule}")?;
     }
-    writeln!(text, "{} blocks keep the planner's choice", contests - schedules.len())?;
+    writeln!(text, "{} blocks keep the planner's choice", sets - schedules.len())?;
     let ratio = tuning.after_ms / tuning.before_ms;
     writeln!(text, "{:.2} ms before, {:.2} ms after: {ratio:.2}", tuning.before_ms, tuning.after_ms)?;
     Ok(text)

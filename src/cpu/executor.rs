@@ -17,7 +17,7 @@ use super::{
 use crate::{
     Error, Result, Shape, Tensor,
     graph::{
-        Affine, Anchor, ConvKind, Graph, Joint, MaxPool, Node, NodeId, Op, Select, Window, passes,
+        Affine, Anchor, ConcatAxis, ConvKind, Graph, MaxPool, Node, NodeId, Op, Select, Window, passes,
         too_many_classes,
     },
     plan::{Summary, assign},
@@ -82,7 +82,7 @@ pub enum Operation {
     MaxPool(MaxPool, Window),
     Scale,
     Resize,
-    Concat(Joint),
+    Concat(ConcatAxis),
     Argmax,
     Softmax(usize),
     /// The anchors, and the picture's height and width.
@@ -125,7 +125,7 @@ impl Operation {
                         };
                         Ok((Self::Product(Product::new(conv, window)), name))
                     }
-                    None => Err(op.alone()),
+                    None => Err(op.unfused_error()),
                 }
             }
             Op::GlobalPool => Ok((Self::Mean, "pool")),
@@ -147,7 +147,9 @@ impl Operation {
                 Ok((Self::Boxes(anchors.over(&maps, picture), picture), "boxes"))
             }
             Op::Select(select) => Ok((Self::Select(*select), "select")),
-            Op::Input(_) | Op::Filter(_) | Op::BatchNorm(_) | Op::Activation(_) | Op::Add => Err(op.alone()),
+            Op::Input(_) | Op::Filter(_) | Op::BatchNorm(_) | Op::Activation(_) | Op::Add => {
+                Err(op.unfused_error())
+            }
         }
     }
 }
@@ -191,7 +193,7 @@ impl Executor {
             input,
             chunk,
             source: slot_value(source),
-            outputs: graph.answers().iter().map(|(_, id)| slot_value(*id)).collect(),
+            outputs: graph.outputs().iter().map(|(_, id)| slot_value(*id)).collect(),
             taps: computed.map(tap).collect(),
         })
     }

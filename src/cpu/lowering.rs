@@ -8,7 +8,7 @@ use super::{
 use crate::{
     Error, Result, Shape,
     graph::{Affine, Cost, Graph, Node, NodeId},
-    plan::{Life, Summary, Work},
+    plan::{Lifetime, Summary, Work},
 };
 
 /// A graph's steps. Their slots are still indices of values.
@@ -22,7 +22,7 @@ pub struct Lowering<'a> {
     pub steps: Vec<Step>,
     pub summaries: Vec<Summary>,
     /// The lifetime of each value.
-    pub lives: Vec<Life>,
+    pub lives: Vec<Lifetime>,
     /// The index of each node's value.
     pub values: Vec<usize>,
     /// The index of each node's dequantised copy, if it has one.
@@ -135,10 +135,10 @@ impl<'a> Lowering<'a> {
     /// Allocates a value, which the next step writes.
     fn value(&mut self, id: NodeId, map: Option<Affine>, is_result: bool) -> usize {
         let first = if self.graph.node(id).inputs.is_empty() { 0 } else { self.steps.len() + 1 };
-        let kept = is_result && (self.taps || self.graph.is_answer(id));
+        let kept = is_result && (self.taps || self.graph.is_output(id));
         let values = self.shapes[0][id.index()].len() as u64;
         let bytes = if map.is_some() { values.next_multiple_of(4) } else { 4 * values };
-        self.lives.push(Life { bytes, first, last: if kept { usize::MAX } else { first } });
+        self.lives.push(Lifetime { bytes, first, last: if kept { usize::MAX } else { first } });
         self.lives.len() - 1
     }
 }

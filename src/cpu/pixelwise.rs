@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use crate::{
     Shape,
-    graph::{Activation, Conv, Joint, MaxPool, Window},
+    graph::{Activation, ConcatAxis, Conv, MaxPool, Window},
 };
 
 /// Returns a convolution's bias, zeros if it has none.
@@ -199,7 +199,7 @@ pub fn max_pool<T: Copy + PartialOrd + Send + Sync>(
 
 /// Concatenates maps. `each` is applied to every copied part, with the index of its map.
 pub fn concat<'a, T: Copy + 'a>(
-    joint: Joint,
+    joint: ConcatAxis,
     inputs: impl Iterator<Item = (Shape, &'a [T])>,
     y: Shape,
     output: &mut [T],
@@ -208,8 +208,8 @@ pub fn concat<'a, T: Copy + 'a>(
     // Values that are contiguous in the output, and the part of them from one input: a pixel's channels, or a
     // whole picture.
     let (whole, part): (usize, fn(Shape) -> usize) = match joint {
-        Joint::Channels => (y.c, |x| x.c),
-        Joint::Pixels => (y.h * y.w * y.c, |x| x.h * x.w * x.c),
+        ConcatAxis::Channels => (y.c, |x| x.c),
+        ConcatAxis::Pixels => (y.h * y.w * y.c, |x| x.h * x.w * x.c),
     };
     let mut first = 0;
     for (at, (x, input)) in inputs.enumerate() {

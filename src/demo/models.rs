@@ -2,7 +2,7 @@
 
 use crate::{
     Result,
-    checkpoint::Said,
+    checkpoint::Overrides,
     zoo::{Checkpoint, Network, Supernet},
 };
 
@@ -50,7 +50,7 @@ pub fn supernet() -> Result<Supernet> {
     let weights = include_bytes!("../../assets/supernet/model.safetensors").to_vec();
     let config = include_str!("../../assets/supernet/config.json");
     let checkpoint = Checkpoint::from_bytes("assets/supernet", weights, Some(config), None)?;
-    Supernet::from_checkpoint(&checkpoint, &Said::default())
+    Supernet::from_checkpoint(&checkpoint, &Overrides::default())
 }
 
 /// Reads a checkpoint with torchvision's names from memory.

@@ -105,7 +105,7 @@ const PLAIN: Recipe = Recipe {
 };
 
 const HARD: Recipe =
-    Recipe { most_things: 12, subject: [0.13, 0.22], others: [0.05, 0.085], contrast: 0.25, noise: 0.25 };
+    Recipe { most_things: 12, subject: [0.15, 0.25], others: [0.055, 0.09], contrast: 0.27, noise: 0.2 };
 
 impl Scene {
     /// Draws the scene of a seed.
@@ -256,7 +256,7 @@ mod tests {
         let mut most = 0;
         for scene in (0..1000).map(Scene::hard) {
             let subject = scene.things[scene.subject];
-            assert!((0.13..0.22).contains(&subject.radius), "{subject:?}");
+            assert!((0.15..0.25).contains(&subject.radius), "{subject:?}");
             let largest = scene.things.iter().map(|thing| thing.radius).fold(0.0, f32::max);
             assert_eq!(largest, subject.radius);
             most = most.max(scene.things.len());

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use super::{
     ordered::Ordered,
-    pipeline::{Answer, Subject},
-    running::{Prepared, Ready, Runner, answer, of_picture, together},
+    pipeline::{Prediction, Subject},
+    running::{Prepared, Ready, Runner, of_picture, prediction, together},
 };
 use crate::{Error, Result, Tensor, session::Pending};
 
@@ -19,7 +19,7 @@ pub struct Batches<'a> {
     /// The first picture of the next batch.
     next: Option<Prepared>,
     in_flight: VecDeque<Flight>,
-    answered: VecDeque<(Subject, Result<Answer>)>,
+    finished: VecDeque<(Subject, Result<Prediction>)>,
 }
 
 /// A batch in flight, with inputs for one session.
@@ -29,12 +29,12 @@ struct Flight {
 }
 
 impl Iterator for Batches<'_> {
-    type Item = (Subject, Result<Answer>);
+    type Item = (Subject, Result<Prediction>);
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            if let Some(answered) = self.answered.pop_front() {
-                return Some(answered);
+            if let Some(finished) = self.finished.pop_front() {
+                return Some(finished);
             }
             // Do not delay a result by waiting for the next picture.
             let more = self.next.is_some() || self.prepared.is_ready();
@@ -53,7 +53,7 @@ impl Iterator for Batches<'_> {
 
 impl<'a> Batches<'a> {
     pub fn new(runner: Runner<'a>, prepared: Ordered<Prepared>) -> Self {
-        Self { runner, prepared, next: None, in_flight: VecDeque::new(), answered: VecDeque::new() }
+        Self { runner, prepared, next: None, in_flight: VecDeque::new(), finished: VecDeque::new() }
     }
 
     /// Submits the next batch; returns false if there is none.
@@ -63,7 +63,7 @@ impl<'a> Batches<'a> {
             Ok(ready) => ready,
             Err(error) => {
                 self.collect_all();
-                self.answered.push_back((subject, Err(error)));
+                self.finished.push_back((subject, Err(error)));
                 return true;
             }
         };
@@ -111,9 +111,9 @@ impl<'a> Batches<'a> {
             Ok((session, outputs)) => {
                 for (at, (subject, ready)) in pictures.into_iter().enumerate() {
                     let selected = of_picture(&outputs, at, batch);
-                    let answer = selected
-                        .and_then(|selected| answer(session, &selected, ready.size, common.pipeline.top));
-                    self.answered.push_back((subject, answer));
+                    let prediction = selected
+                        .and_then(|selected| prediction(session, &selected, ready.size, common.pipeline.top));
+                    self.finished.push_back((subject, prediction));
                 }
             }
             Err(error) => self.one_by_one(pictures, error),
@@ -124,8 +124,8 @@ impl<'a> Batches<'a> {
     fn one_by_one(&mut self, pictures: Vec<(Subject, Ready)>, error: Error) {
         let mut error = Some(error).filter(|error| pictures.len() == 1 || matches!(error, Error::Lost(_)));
         for (subject, ready) in pictures {
-            let answer = error.take().map_or_else(|| self.runner.run(&ready), Err);
-            self.answered.push_back((subject, answer));
+            let prediction = error.take().map_or_else(|| self.runner.run(&ready), Err);
+            self.finished.push_back((subject, prediction));
         }
     }
 }

@@ -32,9 +32,9 @@
 //! let photos = Inputs::new(["photos".into()], Reading::default());
 //! let spent = pipeline.run(
 //!     photos,
-//!     |subject, answer| (subject.name, answer),
-//!     |(name, answer)| {
-//!         println!("{name}: {answer:?}");
+//!     |subject, result| (subject.name, result),
+//!     |(name, result)| {
+//!         println!("{name}: {result:?}");
 //!         Ok::<_, Error>(ControlFlow::Continue(()))
 //!     },
 //! )?;
@@ -45,17 +45,17 @@
 
 mod batches;
 mod clocks;
-mod ends;
 mod found;
 mod inputs;
 mod lookahead;
 mod open;
 mod ordered;
+mod picture_end;
 mod pipeline;
 mod running;
 mod split;
 mod y4m;
 
 pub use inputs::{Content, EXTENSIONS, Input, Inputs, Name, Reading};
-pub use pipeline::{Answer, Improve, Pipeline, Spent, Subject};
+pub use pipeline::{Improve, Pipeline, Prediction, Spent, Subject};
 pub use y4m::Header;

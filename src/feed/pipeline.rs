@@ -74,7 +74,7 @@ impl Default for Improve {
 
 /// The result for a picture.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Answer {
+pub enum Prediction {
     /// The most likely classes.
     Classes(Vec<Class>),
     /// The class of each pixel.
@@ -131,7 +131,7 @@ impl Pipeline<'_> {
     pub fn run<T: Send, E: From<Error>>(
         &self,
         inputs: Inputs,
-        finish: impl Fn(Subject, Result<Answer>) -> T + Sync,
+        finish: impl Fn(Subject, Result<Prediction>) -> T + Sync,
         mut each: impl FnMut(T) -> Result<ControlFlow<()>, E>,
     ) -> Result<Spent, E> {
         let start = Instant::now();
@@ -141,11 +141,11 @@ impl Pipeline<'_> {
             preprocessing: session::preprocessing(self.network, self.options)?,
             clocks: &clocks,
         };
-        let done = |(subject, answer): (Subject, Result<Answer>)| match answer {
+        let done = |(subject, prediction): (Subject, Result<Prediction>)| match prediction {
             Err(lost @ Error::Lost(_)) => Err(lost),
-            answer => {
+            prediction => {
                 clocks.pictures.fetch_add(1, Relaxed);
-                Ok(finish(subject, answer))
+                Ok(finish(subject, prediction))
             }
         };
         let mut take = |results: &mut dyn Iterator<Item = Result<T>>| {
@@ -167,7 +167,7 @@ impl Pipeline<'_> {
                 let pool = || Cpu::new(Some(threads / workers)).unwrap_or_else(|_| first.clone());
                 thread::scope(|scope| {
                     let start = || Runner::new(&common, Device::Cpu(pool()), 1);
-                    let work = |runner: &mut Runner, opened| done(runner.answer(common.prepare(opened)));
+                    let work = |runner: &mut Runner, opened| done(runner.predict(common.prepare(opened)));
                     take(&mut self.opened(scope, workers, inputs, &clocks, start, work))
                 })?;
             }
@@ -176,9 +176,9 @@ impl Pipeline<'_> {
                 let work = |(): &mut (), opened| common.prepare(opened);
                 let prepared = self.opened(scope, threads, inputs, &clocks, || (), work);
                 let runner = Runner::new(&common, self.device.clone(), self.options.batch);
-                let answers = Batches::new(runner, prepared);
-                let work = |(): &mut (), answered| done(answered);
-                take(&mut ordered(scope, threads, threads + 2, answers, || (), work))
+                let results = Batches::new(runner, prepared);
+                let work = |(): &mut (), finished| done(finished);
+                take(&mut ordered(scope, threads, threads + 2, results, || (), work))
             })?,
         }
         Ok(clocks.spent(start.elapsed()))

@@ -9,7 +9,7 @@ use std::{
 use super::{
     clocks::Clocks,
     open::Opened,
-    pipeline::{Answer, Pipeline, Subject},
+    pipeline::{Pipeline, Prediction, Subject},
 };
 use crate::{
     Device, Error, Options, Result, Session, Tensor,
@@ -178,18 +178,18 @@ impl<'a> Runner<'a> {
     }
 
     /// Runs one picture.
-    pub fn answer(&mut self, (subject, ready): Prepared) -> (Subject, Result<Answer>) {
+    pub fn predict(&mut self, (subject, ready): Prepared) -> (Subject, Result<Prediction>) {
         (subject, ready.and_then(|ready| self.run(&ready)))
     }
 
     /// Runs one input, in a batch without others.
-    pub fn run(&mut self, ready: &Ready) -> Result<Answer> {
+    pub fn run(&mut self, ready: &Ready) -> Result<Prediction> {
         let (top, batch) = (self.common.pipeline.top, self.batch);
-        let (_, answer) = self.infer(ready, |session| {
+        let (_, prediction) = self.infer(ready, |session| {
             let outputs = session.run_all(&*together(&[&ready.input], batch)?)?;
-            answer(session, &of_picture(&outputs, 0, batch)?, ready.size, top)
+            prediction(session, &of_picture(&outputs, 0, batch)?, ready.size, top)
         })?;
-        Ok(answer)
+        Ok(prediction)
     }
 }
 
@@ -235,11 +235,11 @@ pub fn of_picture(outputs: &[Tensor], at: usize, batch: usize) -> Result<Cow<'_,
 }
 
 /// Converts the outputs for one picture of `[rows, columns]` to a result.
-pub fn answer(session: &Session, outputs: &[Tensor], size: [usize; 2], top: usize) -> Result<Answer> {
+pub fn prediction(session: &Session, outputs: &[Tensor], size: [usize; 2], top: usize) -> Result<Prediction> {
     Ok(match session.task()? {
-        Task::Classify => Answer::Classes(session.classes_of(outputs, top)?),
-        Task::Segment { .. } => Answer::Pixels(session.segmentation_of(outputs)?),
-        Task::Detect(_) => Answer::Boxes(session.detections_in(outputs, size)?),
-        Task::Embed => Answer::Vector(session.embedding_of(outputs)?),
+        Task::Classify => Prediction::Classes(session.classes_of(outputs, top)?),
+        Task::Segment { .. } => Prediction::Pixels(session.segmentation_of(outputs, size)?),
+        Task::Detect(_) => Prediction::Boxes(session.detections_of(outputs, size)?),
+        Task::Embed => Prediction::Vector(session.embedding_of(outputs)?),
     })
 }

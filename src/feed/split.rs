@@ -3,8 +3,8 @@
 use std::io::{BufRead, Read};
 
 use super::{
-    ends::{self, End},
     lookahead::Lookahead,
+    picture_end::{self, End},
 };
 use crate::tasks::{Format, MAGIC_BYTES};
 
@@ -18,7 +18,7 @@ const MOST_FILL: usize = 1 << 16;
 /// `limit` is the most bytes of a picture. Padding and line ends between pictures are skipped.
 ///
 /// # Errors
-/// The reason, if the next bytes are not a picture; as [`ends::end`].
+/// The reason, if the next bytes are not a picture; as [`picture_end::end`].
 pub fn next<R: Read>(
     stream: &mut Lookahead<R>,
     limit: usize,
@@ -42,7 +42,7 @@ pub fn next<R: Read>(
     }
     // Check the format first, so that a stream without pictures is not read to its end.
     let format = Format::of(&found[..found.len().min(MAGIC_BYTES)])?;
-    let End { length, animated } = ends::end(stream, format, limit)?;
+    let End { length, animated } = picture_end::end(stream, format, limit)?;
     Ok(Some((stream.split_off(length), animated)))
 }
 

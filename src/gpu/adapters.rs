@@ -95,7 +95,7 @@ impl Gpu {
     ///
     /// - `SHADER_F16`: f16 maps and weights.
     /// - `SUBGROUP`: products that share weights within a subgroup.
-    /// - `TIMESTAMP_QUERY` and its variants: inference times ([`Answer::took`](super::Answer::took)),
+    /// - `TIMESTAMP_QUERY` and its variants: inference times ([`Readback::device_time`](super::Readback::device_time)),
     ///   [`Session::profile`](crate::Session::profile), tuning, benches.
     /// - `PIPELINE_CACHE`: faster later starts.
     ///

@@ -1,7 +1,10 @@
 //! A plan on a device. Buffers, pipelines and bind groups are created once; a run takes one encoder, one
 //! pass and one submission. Runs allocate only if more are in flight than ever before.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicU64, Ordering},
+};
 
 use half::f16;
 use web_time::Instant;
@@ -44,6 +47,8 @@ pub struct Executor {
     picture: Vec<f32>,
     halves: Vec<f16>,
     startup: Startup,
+    /// The size of the picture recorded last.
+    pub(super) recorded: Recorded,
     /// Identifies the executor.
     pub(super) identity: Arc<()>,
     /// True once a run has failed half-way: the buffers' state is unknown.
@@ -89,6 +94,22 @@ impl Flag {
     }
 }
 
+/// The size of the picture of the inference recorded last: recording does not borrow the executor exclusively.
+#[derive(Default)]
+pub(super) struct Recorded(AtomicU64);
+
+impl Recorded {
+    pub fn store(&self, [rows, columns]: [usize; 2]) {
+        self.0.store((rows as u64) << 32 | columns as u64, Ordering::Relaxed);
+    }
+
+    /// Rows and columns; `None` before the first recording.
+    pub fn load(&self) -> Option<[usize; 2]> {
+        let size = self.0.load(Ordering::Relaxed);
+        (size > 0).then_some([(size >> 32) as usize, (size & u64::from(u32::MAX)) as usize])
+    }
+}
+
 pub(super) struct Dispatch {
     pipeline: wgpu::ComputePipeline,
     bindings: wgpu::BindGroup,
@@ -128,12 +149,12 @@ impl Dispatch {
 }
 
 impl Executor {
-    /// [`Executor::build`] with [`Pace::AtOnce`].
+    /// [`Executor::build`] with [`Pace::Blocking`].
     ///
     /// # Errors
     /// As [`Executor::build`].
     pub async fn new(gpu: &Gpu, plan: &Plan, progress: impl FnMut(usize, usize)) -> Result<Self> {
-        Self::build(gpu, plan, Pace::AtOnce, progress).await
+        Self::build(gpu, plan, Pace::Blocking, progress).await
     }
 
     /// Creates everything that `plan` needs, at this pace. `progress` gets the number of compiled
@@ -165,7 +186,7 @@ impl Executor {
                 Packed::Words(words) => bytemuck::cast_slice(words),
             };
             weights.push(gpu.filled("weights", bytes, Usage::STORAGE | Usage::COPY_SRC).await?);
-            pace.breathe().await;
+            pace.yield_now().await;
         }
         let launches: Vec<&Launch> = plan.steps.iter().map(|step| &step.launch).collect();
         let params = params_buffer(gpu, launches.iter().copied()).await?;
@@ -190,7 +211,7 @@ impl Executor {
             buffers.extend(step.launch.shader.flag().map(|_| &flag.buffer));
             let dispatch = Dispatch::new(gpu, &step.launch, pipeline, (&params, i), &buffers, &[]);
             dispatches.push(dispatch.await?);
-            pace.breathe().await;
+            pace.yield_now().await;
         }
         gpu.trouble.check()?;
         Ok(Self {
@@ -209,6 +230,7 @@ impl Executor {
             picture: vec![0.0; layout::len(plan.input.shape)],
             halves: Vec::new(),
             startup: Startup { upload: filled, ..compiled },
+            recorded: Recorded::default(),
             identity: Arc::new(()),
             failed: false,
         })
@@ -259,7 +281,7 @@ impl Executor {
     /// As [`Executor::run`].
     pub async fn run_async(&mut self, input: &Tensor) -> Result<Vec<Tensor>> {
         let pending = self.submit(input)?;
-        self.answer(pending).await
+        self.collect_yielding(pending).await
     }
 
     /// Submits an input without waiting, so that the next can be prepared meanwhile. Allocates staging
@@ -352,11 +374,11 @@ impl Executor {
     /// [`Error::Overflow`] as for [`Executor::run`]; [`Error::Lost`] if the device was lost: the executor is
     /// then unusable.
     pub fn collect(&mut self, pending: Pending) -> Result<Vec<Tensor>> {
-        pollster::block_on(self.answer(pending))
+        pollster::block_on(self.collect_yielding(pending))
     }
 
     /// [`Executor::collect`] where blocking is not possible, as in browsers. Elsewhere it blocks.
-    pub(crate) async fn answer(&mut self, pending: Pending) -> Result<Vec<Tensor>> {
+    pub(crate) async fn collect_yielding(&mut self, pending: Pending) -> Result<Vec<Tensor>> {
         self.owns(&pending)?;
         let done = self.gpu.finished(pending.submission.clone()).await;
         self.failed |= done.is_err();

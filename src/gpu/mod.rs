@@ -30,7 +30,7 @@ pub use executor::Executor;
 pub use found::Boxes;
 pub use pace::Pace;
 pub use pipelines::Startup;
-pub use ring::{Answer, Ring};
+pub use ring::{Readback, Ring};
 pub use source::{Painting, Source};
 pub use transfer::Pending;
 pub(crate) use trust::distance;
@@ -223,7 +223,7 @@ impl Gpu {
             max_binding: limits.max_storage_buffer_binding_size,
             max_buffer: limits.max_buffer_size,
             workgroup_memory: limits.max_compute_workgroup_storage_size,
-            workgroup_threads: limits
+            max_workgroup_size: limits
                 .max_compute_invocations_per_workgroup
                 .min(limits.max_compute_workgroup_size_x),
             subgroup: self.subgroup(),

@@ -9,15 +9,15 @@ use std::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pace {
     /// Blocking, with pipelines compiled on one thread per core.
-    AtOnce,
+    Blocking,
     /// Cooperative, on the calling thread: the future yields after each piece of work.
-    Piecewise,
+    Cooperative,
 }
 
 impl Pace {
     /// Yields once, if the build is cooperative.
-    pub(crate) async fn breathe(self) {
-        let mut done = self == Self::AtOnce;
+    pub(crate) async fn yield_now(self) {
+        let mut done = self == Self::Blocking;
         poll_fn(|context: &mut Context<'_>| {
             if std::mem::replace(&mut done, true) {
                 return Poll::Ready(());

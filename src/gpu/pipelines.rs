@@ -106,7 +106,7 @@ impl Gpu {
             progress(0, jobs.len());
             match pace {
                 #[cfg(not(target_arch = "wasm32"))]
-                Pace::AtOnce => {
+                Pace::Blocking => {
                     let made = self.compile_all(&jobs, progress)?;
                     self.pipelines.known().extend(made);
                 }
@@ -115,7 +115,7 @@ impl Gpu {
                         let pipeline = self.compile(job).await?;
                         self.pipelines.known().insert(job.0.clone(), pipeline);
                         progress(done, jobs.len());
-                        pace.breathe().await;
+                        pace.yield_now().await;
                     }
                 }
             }
@@ -144,7 +144,7 @@ impl Gpu {
         match pace {
             // If no thread starts, the next start compiles again.
             #[cfg(not(target_arch = "wasm32"))]
-            Pace::Piecewise => drop(std::thread::Builder::new().name("goldcrest keeps".into()).spawn(keep)),
+            Pace::Cooperative => drop(std::thread::Builder::new().name("goldcrest keeps".into()).spawn(keep)),
             _ => keep(),
         }
     }

@@ -33,14 +33,16 @@ pub struct Ring {
 
 /// The outputs of a frame, read back.
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub struct Readback {
     /// The frame that [`Executor::read_back`] was given.
     pub frame: u64,
     /// The outputs.
-    pub parts: Vec<Tensor>,
+    pub outputs: Vec<Tensor>,
+    /// Rows and columns of the source's picture.
+    pub picture: [usize; 2],
     /// The time on the device from the start of the recorded inference to its end, if the program enabled
     /// `TIMESTAMP_QUERY`. It includes other work between the parts of an inference.
-    pub took: Option<Duration>,
+    pub device_time: Option<Duration>,
 }
 
 struct Slot {
@@ -57,6 +59,7 @@ impl Slot {
 /// A readback in flight.
 struct Flight {
     frame: u64,
+    picture: [usize; 2],
     /// The outcome of mapping the buffer, once known. The encoder holds the other reference.
     mapped: Arc<OnceLock<Result<(), wgpu::BufferAsyncError>>>,
 }
@@ -73,6 +76,9 @@ impl Flight {
 
 impl Ring {
     fn new(executor: &Executor, length: usize) -> Result<Self> {
+        if length == 0 {
+            return Err(Error::Input("a ring needs at least one slot".into()));
+        }
         use wgpu::BufferUsages as Usage;
         let gpu = executor.gpu.clone();
         let output_bytes = executor.output_bytes();
@@ -82,10 +88,10 @@ impl Ring {
         let size = timed.map_or(flagged, |at| at + Clock::BYTES);
         let slot = |_| {
             let usage = Usage::MAP_READ | Usage::COPY_DST;
-            let staging = gpu.guarded_now("the readback ring", || buffer(&gpu, "answer", size, usage))?;
+            let staging = gpu.guarded_now("the readback ring", || buffer(&gpu, "readback", size, usage))?;
             Ok(Slot { staging, flight: None })
         };
-        let slots = (0..length.max(1)).map(slot).collect::<Result<_>>()?;
+        let slots = (0..length).map(slot).collect::<Result<_>>()?;
         let (outputs, owner) = (executor.outputs.clone(), executor.identity.clone());
         let flag = executor.flag.clone();
         Ok(Self { gpu, outputs, flag, owner, timed, slots, taken: None, dropped: 0 })
@@ -97,7 +103,7 @@ impl Ring {
     }
 
     /// The number of results that are in flight or not taken yet.
-    pub fn under_way(&self) -> usize {
+    pub fn in_flight(&self) -> usize {
         self.slots.iter().filter(|slot| !slot.free()).count()
     }
 
@@ -113,10 +119,10 @@ impl Ring {
     /// # Errors
     /// [`Error::Overflow`] if a value overflowed, so that the result is invalid: the next one may be valid
     /// again. [`Error::Lost`] if the device was lost.
-    pub fn poll(&mut self) -> Result<Option<Answer>> {
+    pub fn poll(&mut self) -> Result<Option<Readback>> {
         // This does not wait, so that other users of the device are not affected.
         self.gpu.device.poll(wgpu::PollType::Poll).map_err(|e| self.gpu.unusable(&e))?;
-        let mut newest: Option<(u64, usize)> = None;
+        let mut newest: Option<(u64, [usize; 2], usize)> = None;
         for (i, slot) in self.slots.iter_mut().enumerate() {
             let Some(flight) = &slot.flight else { continue };
             if flight.abandoned() {
@@ -127,14 +133,14 @@ impl Ring {
             match flight.mapped.get() {
                 None => {}
                 Some(Err(_)) => return Err(self.gpu.lost()),
-                Some(Ok(())) if newest.is_none_or(|(frame, _)| flight.frame > frame) => {
-                    newest = Some((flight.frame, i));
+                Some(Ok(())) if newest.is_none_or(|(frame, ..)| flight.frame > frame) => {
+                    newest = Some((flight.frame, flight.picture, i));
                 }
                 Some(Ok(())) => {}
             }
         }
-        let Some((frame, at)) = newest else { return Ok(None) };
-        let answer = self.read(frame, &self.slots[at].staging);
+        let Some((frame, picture, at)) = newest else { return Ok(None) };
+        let readback = self.read(frame, picture, &self.slots[at].staging);
         for slot in &mut self.slots {
             if let Some(flight) = slot.flight.take_if(|flight| flight.mapped.get().is_some()) {
                 slot.staging.unmap();
@@ -147,15 +153,15 @@ impl Ring {
             return Ok(None);
         }
         self.taken = Some(frame);
-        answer.map(Some)
+        readback.map(Some)
     }
 
     /// Reads the result from a mapped staging buffer.
-    fn read(&self, frame: u64, staging: &wgpu::Buffer) -> Result<Answer> {
+    fn read(&self, frame: u64, picture: [usize; 2], staging: &wgpu::Buffer) -> Result<Readback> {
         let view = staging.get_mapped_range(..).map_err(|e| self.gpu.unusable(&e))?;
-        let parts = read_outputs(&view, &self.outputs, &self.flag)?;
-        let took = self.timed.map(|at| Clock::between(&self.gpu, &view[at as usize..]));
-        Ok(Answer { frame, parts, took })
+        let outputs = read_outputs(&view, &self.outputs, &self.flag)?;
+        let device_time = self.timed.map(|at| Clock::between(&self.gpu, &view[at as usize..]));
+        Ok(Readback { frame, outputs, picture, device_time })
     }
 }
 
@@ -163,7 +169,7 @@ impl Executor {
     /// Creates a ring of `length` slots: two or three are enough for the usual frames in flight.
     ///
     /// # Errors
-    /// [`Error::Memory`] if the device has no memory left.
+    /// [`Error::Input`] if `length` is zero, [`Error::Memory`] if the device has no memory left.
     pub fn ring(&self, length: usize) -> Result<Ring> {
         Ring::new(self, length)
     }
@@ -172,11 +178,14 @@ impl Executor {
     /// false if every slot of the ring is still in flight: the outputs then stay on the device.
     ///
     /// # Errors
-    /// [`Error::Input`] if the ring belongs to another executor.
+    /// [`Error::Input`] if the ring belongs to another executor, or if no inference was recorded yet.
     pub fn read_back(&self, encoder: &mut wgpu::CommandEncoder, ring: &mut Ring, frame: u64) -> Result<bool> {
         if !Arc::ptr_eq(&self.identity, &ring.owner) {
             return Err(Error::Input("the ring belongs to another session".into()));
         }
+        let Some(picture) = self.recorded.load() else {
+            return Err(Error::Input("no inference was recorded yet".into()));
+        };
         let Some(slot) = ring.slots.iter_mut().find(|slot| slot.free()) else {
             ring.dropped += 1;
             return Ok(false);
@@ -191,7 +200,7 @@ impl Executor {
         encoder.map_buffer_on_submit(&slot.staging, wgpu::MapMode::Read, .., move |outcome| {
             let _ = outcome_cell.set(outcome);
         });
-        slot.flight = Some(Flight { frame, mapped });
+        slot.flight = Some(Flight { frame, picture, mapped });
         Ok(true)
     }
 }

@@ -13,7 +13,11 @@ use crate::{
 };
 
 /// A texture that an executor reads its pictures from.
-pub struct Source(Bound);
+pub struct Source {
+    bound: Bound,
+    /// Rows and columns of the picture.
+    picture: [usize; 2],
+}
 
 /// A texture that an executor writes its label map to.
 pub struct Painting {
@@ -29,8 +33,8 @@ pub(super) struct Bound {
 }
 
 impl Executor {
-    /// Prepares reading the input from this layer of a texture, or of a luma and a chroma texture, with
-    /// `launch`. A texture without chroma is given twice: see [`kernels::sample`](crate::kernels::sample).
+    /// Prepares reading a picture of `[rows, columns]` from this layer of a texture, or of a luma and a chroma
+    /// texture, with `launch`. A texture without chroma is given twice: see [`kernels::sample`](crate::kernels::sample).
     ///
     /// # Errors
     /// [`Error::Input`] if a texture cannot be read or has no such layer;
@@ -38,8 +42,9 @@ impl Executor {
     /// memory left, has too low limits, is lost, or reports another error.
     pub async fn source(
         &self,
-        [picture, chroma]: [&wgpu::Texture; 2],
+        [luma, chroma]: [&wgpu::Texture; 2],
         layer: u32,
+        picture: [usize; 2],
         launch: &Launch,
     ) -> Result<Source> {
         use wgpu::{TextureAspect as Aspect, TextureUsages};
@@ -47,12 +52,13 @@ impl Executor {
             if texture.format().is_multi_planar_format() { plane } else { Aspect::All }
         };
         let usage = TextureUsages::TEXTURE_BINDING;
-        let luma = self.view(picture, usage, layer, plane(picture, Aspect::Plane0)).await?;
+        let luma = self.view(luma, usage, layer, plane(luma, Aspect::Plane0)).await?;
         let chroma = self.view(chroma, usage, layer, plane(chroma, Aspect::Plane1)).await?;
         // Created here, so that no frame has to.
         self.recording_clock()?;
         let input = &self.slots[self.input.slot.index()];
-        self.bind([(launch, &[input])], &[&luma, &chroma]).await.map(Source)
+        let bound = self.bind([(launch, &[input])], &[&luma, &chroma]).await?;
+        Ok(Source { bound, picture })
     }
 
     /// Prepares painting the label map `labels` on `texture` with `launch`, in the colours of its
@@ -92,11 +98,30 @@ impl Executor {
             return Err(refused(format!("has the format {:?}, not R8Unorm or R8Uint", texture.format())));
         }
         check_texture(texture, TextureUsages::COPY_DST)?;
+        self.check_device(texture).await?;
         let size = mask::row_bytes(texture.width() as usize) as u64 * u64::from(texture.height());
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC;
         let bytes = self.gpu.allocate("mask", size, usage).await?;
         let bound = self.bind([(launch, &[self.slot(labels), &bytes])], &[]).await?;
         Ok(Painting { bound, copied: Some((bytes, texture.clone())) })
+    }
+
+    /// Checks that a texture to copy to is the executor's device's, by an empty copy that is not submitted.
+    async fn check_device(&self, texture: &wgpu::Texture) -> Result<()> {
+        let source = wgpu::TexelCopyBufferInfo {
+            buffer: &self.flag.buffer,
+            layout: wgpu::TexelCopyBufferLayout { offset: 0, bytes_per_row: None, rows_per_image: None },
+        };
+        let copy = || {
+            let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
+            encoder.copy_buffer_to_texture(
+                source,
+                texture.as_image_copy(),
+                wgpu::Extent3d { width: 0, ..Default::default() },
+            );
+            encoder.finish();
+        };
+        self.gpu.guarded("the texture", copy).await.map_err(foreign_texture)
     }
 
     async fn view(
@@ -139,7 +164,7 @@ impl Executor {
         for (i, (launch, buffers)) in launches.into_iter().enumerate() {
             let pipeline = self.gpu.pipeline(launch, self.element).await?;
             let dispatch = Dispatch::new(&self.gpu, launch, pipeline, (&params, i), buffers, textures);
-            dispatches.push(dispatch.await?);
+            dispatches.push(dispatch.await.map_err(foreign_texture)?);
         }
         Ok(Bound { dispatches, owner: self.identity.clone() })
     }
@@ -160,11 +185,12 @@ impl Executor {
             .dispatches
             .get(range.clone())
             .ok_or_else(|| Error::Input("the plan does not have these steps".into()))?;
-        let first = self.dispatches_of(&source.0)?;
+        let first = self.dispatches_of(&source.bound)?;
         let first = if range.start == 0 { first } else { &[] };
         let [begins, ends] = [range.start == 0, range.end == self.dispatches.len()];
         if begins {
             self.flag.lower(encoder);
+            self.recorded.store(source.picture);
         }
         let pass = self.recording_clock()?.map(|clock| clock.pass(begins, ends)).unwrap_or_default();
         let mut pass = encoder.begin_compute_pass(&pass);
@@ -216,6 +242,18 @@ fn check_texture(texture: &wgpu::Texture, usage: wgpu::TextureUsages) -> Result<
         return Err(refused("is not two-dimensional with one sample per texel".into()));
     }
     Ok(())
+}
+
+/// Names the cause of a device mismatch. Buffers are always the executor's own, so it must be a texture.
+fn foreign_texture(error: Error) -> Error {
+    match error {
+        Error::Device(text)
+            if text.contains("doesn't match Device") || text.contains("is associated with [Device") =>
+        {
+            refused("belongs to another device: create it on the session's device".into())
+        }
+        error => error,
+    }
 }
 
 fn refused(reason: String) -> Error {

@@ -134,9 +134,9 @@ impl Curve {
             Activation::Sigmoid => (-8.0, 8.0),
             // From where swish rounds to 0; swish is at most 0.2785 less than its argument.
             Activation::Swish => {
-                let bends = |x: &f32| activation.apply(*x) < -output.scale / 2.0;
+                let needs_lookup = |x: &f32| activation.apply(*x) < -output.scale / 2.0;
                 let halves = (4..200).map(|i| i as f32 * -0.5);
-                (halves.take_while(bends).last().unwrap_or(-1.5) - 0.5, output.value(127) + 0.2785)
+                (halves.take_while(needs_lookup).last().unwrap_or(-1.5) - 0.5, output.value(127) + 0.2785)
             }
             Activation::Identity | Activation::Relu | Activation::Relu6 => {
                 (output.value(-128), output.value(127))
@@ -157,7 +157,7 @@ impl Curve {
 
 impl Activation {
     /// Returns whether it is more than a clamp, and needs a [`Curve`].
-    pub const fn bends(self) -> bool {
+    pub const fn needs_lookup(self) -> bool {
         matches!(self, Self::HardSwish | Self::HardSigmoid | Self::Sigmoid | Self::Swish)
     }
 }
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn curves_are_within_a_step_of_their_function() {
-        for activation in Activation::ALL.into_iter().filter(|activation| activation.bends()) {
+        for activation in Activation::ALL.into_iter().filter(|activation| activation.needs_lookup()) {
             let output = Affine::over(-0.375, 4.0);
             let curve = Curve::new(activation, output);
             for i in -1000..=1000 {

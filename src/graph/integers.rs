@@ -17,9 +17,9 @@ pub struct Integers {
     /// The biases, corrected for the zero point of the input.
     pub bias: Vec<i32>,
     /// The rescaling of the residual, if there is one.
-    pub carry: Option<Carry>,
+    pub carry: Option<ResidualRescale>,
     /// The conversion of accumulators to outputs.
-    pub ending: Ending,
+    pub ending: EpilogueKind,
     /// An upper bound for the magnitude of each output's sum of `(q_x - zero) q_w`, bias and residual.
     pub most: Vec<i64>,
     /// An upper bound for the magnitude of an output's sum of `q_x q_w`, over all outputs.
@@ -28,7 +28,7 @@ pub struct Integers {
 
 /// The rescaling of a residual to the accumulators' scale.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Carry {
+pub struct ResidualRescale {
     /// The residual's zero point.
     pub zero: i8,
     /// The factor of each output.
@@ -37,9 +37,9 @@ pub struct Carry {
 
 /// The conversion of accumulators to outputs.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Ending {
+pub enum EpilogueKind {
     /// Integers, clamped to the limits.
-    Cut {
+    Clamped {
         /// The factor of each output.
         rescales: Vec<Rescale>,
         /// The output's zero point.
@@ -48,7 +48,7 @@ pub enum Ending {
         limits: [i8; 2],
     },
     /// Integers, looked up in a curve.
-    Bent {
+    Lookup {
         /// The factor of each output, to steps of the curve.
         rescales: Vec<Rescale>,
         /// The curve.
@@ -84,21 +84,21 @@ impl Integers {
         let rescales = |factor: &dyn Fn(f64) -> f64| -> Vec<Rescale> {
             (0..outputs).map(|o| Rescale::new(factor(sum_scale(o)))).collect()
         };
-        let carry = int8
-            .inputs
-            .get(1)
-            .map(|map| Carry { zero: map.zero, rescales: rescales(&|step| f64::from(map.scale) / step) });
+        let carry = int8.inputs.get(1).map(|map| ResidualRescale {
+            zero: map.zero,
+            rescales: rescales(&|step| f64::from(map.scale) / step),
+        });
         let ending = match int8.output {
-            Some(map) if conv.activation.bends() => {
+            Some(map) if conv.activation.needs_lookup() => {
                 let curve = Curve::new(conv.activation, map);
-                Ending::Bent { rescales: rescales(&|step| step / f64::from(curve.step)), curve }
+                EpilogueKind::Lookup { rescales: rescales(&|step| step / f64::from(curve.step)), curve }
             }
-            Some(map) => Ending::Cut {
+            Some(map) => EpilogueKind::Clamped {
                 rescales: rescales(&|step| step / f64::from(map.scale)),
                 zero: map.zero,
                 limits: map.limits(conv.activation),
             },
-            None => Ending::Float(scales.iter().map(|scale| x.scale * scale).collect()),
+            None => EpilogueKind::Float(scales.iter().map(|scale| x.scale * scale).collect()),
         };
         let (mut bias, mut most, mut products) = (Vec::new(), Vec::new(), 0);
         for (o, weights) in weights.chunks_exact(each).enumerate() {
@@ -123,19 +123,19 @@ impl Integers {
 
     /// The value that a residual's integer adds to an accumulator of output `o`.
     pub fn added(&self, o: usize, residual: i8) -> i32 {
-        let Some(Carry { zero, rescales }) = &self.carry else { return 0 };
+        let Some(ResidualRescale { zero, rescales }) = &self.carry else { return 0 };
         rescales[o].apply(i32::from(residual) - i32::from(*zero)).clamp(-MOST_RESIDUAL, MOST_RESIDUAL)
     }
 
     /// The output integer for an accumulator of output `o`; 0 if the output is floating point.
     pub fn finished(&self, o: usize, sum: i32) -> i8 {
         match &self.ending {
-            Ending::Cut { rescales, zero, limits: [least, most] } => {
+            EpilogueKind::Clamped { rescales, zero, limits: [least, most] } => {
                 let moved = rescales[o].apply(sum).saturating_add(i32::from(*zero));
                 moved.max(i32::from(*least)).min(i32::from(*most)) as i8
             }
-            Ending::Bent { rescales, curve } => curve.at(rescales[o].apply(sum)),
-            Ending::Float(_) => 0,
+            EpilogueKind::Lookup { rescales, curve } => curve.at(rescales[o].apply(sum)),
+            EpilogueKind::Float(_) => 0,
         }
     }
 }

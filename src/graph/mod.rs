@@ -12,11 +12,11 @@ use std::{fmt::Write, sync::Arc};
 pub use anchors::{Anchor, Anchors, CENTRE_WEIGHT, MOST_GROWTH, SIZE_WEIGHT};
 pub use cost::Cost;
 pub use int8::{Affine, CURVE, Curve, Int8, Rescale};
-pub use integers::{Carry, Ending, Integers};
+pub use integers::{EpilogueKind, Integers, ResidualRescale};
 pub(crate) use op::too_many_classes;
 pub use op::{
-    Activation, BatchNorm, Conv, ConvKind, Extent, Filter, Joint, MaxPool, NO_CLASS, Op, Padding, Select,
-    Window,
+    Activation, BatchNorm, ConcatAxis, Conv, ConvKind, Extent, Filter, MaxPool, NO_CLASS, Op, Padding,
+    Select, Window,
 };
 
 use crate::{Error, Result, Shape, tensor::Element};
@@ -87,7 +87,7 @@ impl Node {
 #[derive(Debug, Clone, Default)]
 pub struct Graph {
     nodes: Vec<Node>,
-    answers: Vec<(String, NodeId)>,
+    outputs: Vec<(String, NodeId)>,
     /// True if the source library flattens outputs of one pixel to vectors.
     flat: bool,
 }
@@ -116,26 +116,26 @@ impl Graph {
 
     /// Makes a node's value an output. Before the first call, the only output is the last node's value,
     /// under the name `output`.
-    pub fn answer(&mut self, name: impl Into<String>, id: NodeId) {
-        self.answers.push((name.into(), id));
+    pub fn add_output(&mut self, name: impl Into<String>, id: NodeId) {
+        self.outputs.push((name.into(), id));
     }
 
     /// The outputs: their names and their nodes.
-    pub fn answers(&self) -> Vec<(&str, NodeId)> {
-        match (&self.answers[..], self.nodes.len().checked_sub(1)) {
+    pub fn outputs(&self) -> Vec<(&str, NodeId)> {
+        match (&self.outputs[..], self.nodes.len().checked_sub(1)) {
             ([], Some(last)) => vec![("output", NodeId(last))],
-            (answers, _) => answers.iter().map(|(name, id)| (name.as_str(), *id)).collect(),
+            (outputs, _) => outputs.iter().map(|(name, id)| (name.as_str(), *id)).collect(),
         }
     }
 
     /// Returns whether a node's value is an output.
-    pub fn is_answer(&self, id: NodeId) -> bool {
-        self.answers().iter().any(|(_, answer)| *answer == id)
+    pub fn is_output(&self, id: NodeId) -> bool {
+        self.outputs().iter().any(|(_, output)| *output == id)
     }
 
     /// The same nodes with other outputs.
-    pub fn answering(&self, answers: Vec<(String, NodeId)>) -> Self {
-        Self { nodes: self.nodes.clone(), answers, flat: false }
+    pub fn with_outputs(&self, outputs: Vec<(String, NodeId)>) -> Self {
+        Self { nodes: self.nodes.clone(), outputs, flat: false }
     }
 
     /// Flattens outputs of one pixel to vectors, as the source library does.
@@ -144,7 +144,7 @@ impl Graph {
     }
 
     /// The dimensions of an output in the source library.
-    pub fn answer_dims(&self, id: NodeId, shape: Shape) -> Vec<usize> {
+    pub fn output_dims(&self, id: NodeId, shape: Shape) -> Vec<usize> {
         let mut dims = self.node(id).dims(shape);
         if self.flat && shape.h * shape.w == 1 {
             dims.truncate(2);
@@ -176,8 +176,8 @@ impl Graph {
     /// The number of reads of each node's value, by nodes and as an output.
     pub fn uses(&self) -> Vec<usize> {
         let mut uses = vec![0; self.nodes.len()];
-        let answers = self.answers.iter().map(|(_, id)| id);
-        for input in self.nodes.iter().flat_map(|node| &node.inputs).chain(answers) {
+        let outputs = self.outputs.iter().map(|(_, id)| id);
+        for input in self.nodes.iter().flat_map(|node| &node.inputs).chain(outputs) {
             uses[input.0] += 1;
         }
         uses
@@ -299,16 +299,16 @@ fn resized(extent: Extent, inputs: &[Shape], x: Shape) -> Result<Shape, String> 
     }
 }
 
-fn concatenated(joint: Joint, first: Shape, rest: &[Shape]) -> Result<Shape, String> {
+fn concatenated(joint: ConcatAxis, first: Shape, rest: &[Shape]) -> Result<Shape, String> {
     let all = || rest.iter().chain([&first]);
     let fits = |x: &Shape| match joint {
-        Joint::Channels => (Shape { c: first.c, ..*x }) == first,
-        Joint::Pixels => (x.n, x.c) == (first.n, first.c),
+        ConcatAxis::Channels => (Shape { c: first.c, ..*x }) == first,
+        ConcatAxis::Pixels => (x.n, x.c) == (first.n, first.c),
     };
     match (all().find(|x| !fits(x)), joint) {
         (Some(odd), _) => Err(format!("cannot join {first} and {odd}")),
-        (None, Joint::Channels) => Ok(Shape { c: all().map(|x| x.c).sum(), ..first }),
-        (None, Joint::Pixels) => Ok(Shape { h: 1, w: all().map(|x| x.h * x.w).sum(), ..first }),
+        (None, ConcatAxis::Channels) => Ok(Shape { c: all().map(|x| x.c).sum(), ..first }),
+        (None, ConcatAxis::Pixels) => Ok(Shape { h: 1, w: all().map(|x| x.h * x.w).sum(), ..first }),
     }
 }
 

@@ -29,7 +29,7 @@ pub enum Op {
     /// Bilinear resizing with half-pixel centres, as PyTorch does with `align_corners=False`.
     Resize(Extent),
     /// The concatenation of maps.
-    Concat(Joint),
+    Concat(ConcatAxis),
     /// The channel with the largest value at each pixel of the map after [`Op::Resize`]; the first of
     /// equal ones: `[N, 1, H, W]`.
     Argmax(Extent),
@@ -64,7 +64,7 @@ pub enum Extent {
 
 /// The axis of a concatenation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Joint {
+pub enum ConcatAxis {
     /// Along the channels.
     Channels,
     /// Along the pixels, row by row: maps of any size become a single row.
@@ -325,7 +325,7 @@ fn symmetric(size: usize, reach: usize, stride: usize) -> Option<(usize, usize)>
 
 impl Op {
     /// The error for an operation that no kernel computes unfused.
-    pub(crate) fn alone(&self) -> String {
+    pub(crate) fn unfused_error(&self) -> String {
         match self {
             Self::Conv(conv) => {
                 let (groups, inputs) = (conv.groups, conv.inputs());

@@ -11,7 +11,7 @@ use crate::Tensor;
 pub fn prepared(graph: &Graph, whole: bool) -> Graph {
     // Post-processing, for which the source library has functions and no modules.
     let ours = |op: &Op| matches!(op, Op::Argmax(_) | Op::Softmax(_) | Op::Boxes(_) | Op::Select(_));
-    optimise(&keep(graph, |id, op| graph.is_answer(id) || (whole && !ours(op))))
+    optimise(&keep(graph, |id, op| graph.is_output(id) || (whole && !ours(op))))
 }
 
 /// Runs all lowering and fusion passes, in an order in which each enables the next.
@@ -26,7 +26,7 @@ pub fn optimise(graph: &Graph) -> Graph {
 
 /// Removes nodes that no output needs.
 pub fn prune(graph: &Graph) -> Graph {
-    keep(graph, |id, _| graph.is_answer(id))
+    keep(graph, |id, _| graph.is_output(id))
 }
 
 /// Keeps the `wanted` nodes and those that they depend on.
@@ -133,7 +133,7 @@ fn rebuilt(graph: &Graph, nodes: Vec<Node>, new_index: &[usize]) -> Graph {
         rebuilt.push_node(node);
     }
     rebuilt.flat = graph.flat;
-    rebuilt.answers = graph.answers.iter().map(|(name, id)| (name.clone(), moved(*id))).collect();
+    rebuilt.outputs = graph.outputs.iter().map(|(name, id)| (name.clone(), moved(*id))).collect();
     rebuilt
 }
 

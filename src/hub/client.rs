@@ -78,8 +78,8 @@ impl Client {
         let sane = |time: Duration| time.clamp(Duration::from_millis(1), Duration::from_secs(365 * 86_400));
         let limits = Limits {
             connect: sane(limits.connect),
-            silence: sane(limits.silence),
-            total: sane(limits.total),
+            read_timeout: sane(limits.read_timeout),
+            download_timeout: sane(limits.download_timeout),
             ..limits.clone()
         };
         let endpoint = environment::endpoint();
@@ -90,8 +90,8 @@ impl Client {
         let config = Agent::config_builder()
             .timeout_resolve(Some(limits.connect))
             .timeout_connect(Some(limits.connect))
-            .timeout_per_read(Some(limits.silence))
-            .timeout_per_write(Some(limits.silence))
+            .timeout_per_read(Some(limits.read_timeout))
+            .timeout_per_write(Some(limits.read_timeout))
             .max_redirects(0)
             // The server may have closed an idle connection before its next use.
             .max_idle_connections(0)
@@ -104,7 +104,7 @@ impl Client {
 
     /// The time limit of one download.
     pub fn timeout(&self) -> Duration {
-        self.limits.total
+        self.limits.download_timeout
     }
 
     /// Lists the content of a model.
@@ -151,7 +151,7 @@ impl Client {
         let lengths = ["x-linked-size", "content-length"];
         let size = first(&lengths[..if response.status().is_redirection() { 1 } else { 2 }]);
         let size = size.and_then(number).ok_or_else(|| wrong("the file's size", size))?;
-        let largest = largest.min(self.limits.largest);
+        let largest = largest.min(self.limits.max_bytes);
         if size > largest {
             return Err(format!("{origin} announces {size} bytes, but the limit is {largest}"));
         }
@@ -193,7 +193,7 @@ impl Client {
     /// Sends a request and follows redirects. For [`Query::Facts`] a redirect to another server is itself the
     /// response, since the facts come from the hub.
     fn follow(&self, path: &str, query: Query, what: &str) -> Result<(Origin, Response<Body>), String> {
-        let until = Instant::now() + self.limits.total;
+        let until = Instant::now() + self.limits.download_timeout;
         let address = format!("{}{path}", self.endpoint);
         let mut uri: Uri = address.parse().map_err(|_| format!("{} is not an address", shown(&address)))?;
         let mut origin = self.origin.clone();
@@ -254,15 +254,17 @@ impl Client {
 
     /// The error message for a failed request.
     fn failure(&self, error: ureq::Error, origin: &Origin, otherwise: &str) -> String {
-        let Limits { connect, silence, total, .. } = &self.limits;
+        let Limits { connect, read_timeout, download_timeout, .. } = &self.limits;
         match error {
             ureq::Error::Timeout(Timeout::Resolve | Timeout::Connect) => {
                 format!("{origin} cannot be reached within {connect:?}")
             }
             ureq::Error::Timeout(Timeout::PerRead | Timeout::PerWrite) => {
-                format!("{origin} sent nothing for {silence:?}: try again, or allow more time")
+                format!("{origin} sent nothing for {read_timeout:?}: try again, or allow more time")
             }
-            ureq::Error::Timeout(_) => format!("{origin} took longer than {total:?}: allow more time"),
+            ureq::Error::Timeout(_) => {
+                format!("{origin} took longer than {download_timeout:?}: allow more time")
+            }
             ureq::Error::Protocol(error) => {
                 format!("{origin} does not send valid HTTP: {}", shown(&error.to_string()))
             }

@@ -38,20 +38,20 @@ pub struct Limits {
     /// The time to resolve and the time to connect to a server, 10 s each by default.
     pub connect: Duration,
     /// The longest silence of a connected server, 30 s by default.
-    pub silence: Duration,
+    pub read_timeout: Duration,
     /// The time for one download, or to wait for a download by another process, an hour by default.
-    pub total: Duration,
+    pub download_timeout: Duration,
     /// The most bytes of one file, 4 GiB by default.
-    pub largest: u64,
+    pub max_bytes: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(10),
-            silence: Duration::from_secs(30),
-            total: Duration::from_secs(3600),
-            largest: 4 << 30,
+            read_timeout: Duration::from_secs(30),
+            download_timeout: Duration::from_secs(3600),
+            max_bytes: 4 << 30,
         }
     }
 }
@@ -61,7 +61,7 @@ impl Default for Limits {
 #[non_exhaustive]
 pub enum Progress<'a> {
     /// A file is being downloaded.
-    Coming {
+    Downloading {
         /// Its name.
         file: &'a str,
         /// The bytes downloaded so far.
@@ -224,7 +224,7 @@ impl File<'_> {
         let mut buffer = vec![0; 1 << 16];
         let mut done = download.from;
         loop {
-            progress(Progress::Coming { file, done, total: facts.size });
+            progress(Progress::Downloading { file, done, total: facts.size });
             let read = hub.read(&mut download, &mut buffer)?;
             if read == 0 {
                 break;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ALARM, Crowd, Effort, Launch, Machine, Shader, Tier, Work, depthwise, pointwise, spread};
+use super::{ALARM, Effort, Footprint, Launch, Machine, Shader, Tier, Work, depthwise, pointwise, spread};
 use crate::{
     Shape,
     graph::{Conv, Window},
@@ -178,7 +178,7 @@ impl Convs<'_> {
     /// numbers of quads of inputs and outputs.
     pub fn fit(self, inputs: usize, outputs: usize, machine: &Machine, tile: Tile) -> bool {
         let fits = machine.quads(tile.memory(self, inputs, outputs)) <= machine.workgroup_memory
-            && tile.threads <= machine.workgroup_threads
+            && tile.threads <= machine.max_workgroup_size
             // Where memory is large, a tile that does not fit staged is worse than other tiles.
             && (tile.staged || machine.workgroup_memory < ROOMY);
         let kept = self.kept(outputs, tile);
@@ -284,11 +284,11 @@ impl Convs<'_> {
     }
 
     /// Returns the size and the resources of the dispatch.
-    pub fn crowd(self, shapes: Shapes, machine: &Machine, tile: Tile) -> Crowd {
+    pub fn footprint(self, shapes: Shapes, machine: &Machine, tile: Tile) -> Footprint {
         let outputs = shapes.y.quads();
         let kept = self.kept(outputs, tile);
         let others = (4 * self.items(tile)).max(tile.run + depthwise::span(self.depthwise, tile.run) as u32);
-        Crowd {
+        Footprint {
             invocations: workgroups(tile, shapes.middle) * tile.threads as usize,
             values: kept.pixels * kept.quads + others + 8,
             workgroup: tile.threads,

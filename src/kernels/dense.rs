@@ -1,8 +1,8 @@
 //! Dense convolution: `shaders/dense.wgsl`.
 
 use super::{
-    ALARM, CONV_READS, Crowd, Effort, Grid, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Tier,
-    Tile, WORKGROUP_SIZE, depthwise, pointwise, spread,
+    ALARM, CONV_READS, Effort, Footprint, Grid, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader,
+    Tier, Tile, WORKGROUP_SIZE, depthwise, pointwise, spread,
 };
 use crate::{
     Shape, Tensor,
@@ -105,8 +105,8 @@ impl LayerKernel for Dense {
         taps + combine + pointwise::epilogue_effort(layer, tile)
     }
 
-    fn crowd(&self, layer: &Layer, _: &Machine, tile: Tile) -> Crowd {
-        Crowd {
+    fn footprint(&self, layer: &Layer, _: &Machine, tile: Tile) -> Footprint {
+        Footprint {
             invocations: grid(tile, layer.y).invocations(),
             values: values(layer.expect_conv(ConvKind::Dense), tile),
             workgroup: WORKGROUP_SIZE,

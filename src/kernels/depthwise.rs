@@ -1,8 +1,8 @@
 //! Depthwise convolution: `shaders/depthwise.wgsl`.
 
 use super::{
-    ALARM, CONV_READS, Crowd, Effort, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Tier, Tile,
-    WORKGROUP_SIZE, spread,
+    ALARM, CONV_READS, Effort, Footprint, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Tier,
+    Tile, WORKGROUP_SIZE, spread,
 };
 use crate::{
     Shape, Tensor,
@@ -88,9 +88,9 @@ impl LayerKernel for Depthwise {
         window(conv, tile) + Effort::of(1.0 + residual, 1.0 + (1.0 + residual) * f64::from(tile.sums()))
     }
 
-    fn crowd(&self, layer: &Layer, _: &Machine, tile: Tile) -> Crowd {
+    fn footprint(&self, layer: &Layer, _: &Machine, tile: Tile) -> Footprint {
         let values = values(layer.expect_conv(ConvKind::Depthwise), tile);
-        Crowd { values, ..Crowd::of(invocations(layer.y, tile)) }
+        Footprint { values, ..Footprint::of(invocations(layer.y, tile)) }
     }
 
     fn launch(&self, layer: &Layer, _: &Machine, tile: Tile) -> Launch {

@@ -1,7 +1,7 @@
 //! Depthwise convolution in int8: `shaders/depthwise_int8.wgsl`.
 
 use super::{
-    ALARM, Crowd, Effort, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, WORKGROUP_SIZE,
+    ALARM, Effort, Footprint, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile, WORKGROUP_SIZE,
     depthwise,
     int8::{self, Epilogue, word},
     product_int8, spread,
@@ -53,10 +53,10 @@ impl LayerKernel for DepthwiseInt8 {
         window + product_int8::epilogue_effort(layer, tile)
     }
 
-    fn crowd(&self, layer: &Layer, _: &Machine, tile: Tile) -> Crowd {
+    fn footprint(&self, layer: &Layer, _: &Machine, tile: Tile) -> Footprint {
         let (conv, _) = expect_conv(layer);
         let values = depthwise::values(conv, tile) + tile.sums();
-        Crowd { values, ..Crowd::of(depthwise::invocations(layer.y, tile)) }
+        Footprint { values, ..Footprint::of(depthwise::invocations(layer.y, tile)) }
     }
 
     fn launch(&self, layer: &Layer, _: &Machine, tile: Tile) -> Launch {

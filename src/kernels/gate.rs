@@ -1,6 +1,6 @@
 //! Squeeze-excite's gate, or only the first of its two layers: `shaders/gate.wgsl`.
 
-use super::{ALARM, Crowd, Effort, Launch, Machine, Shader, Tier, WORKGROUP_SIZE, Work};
+use super::{ALARM, Effort, Footprint, Launch, Machine, Shader, Tier, WORKGROUP_SIZE, Work};
 use crate::{Shape, Tensor, graph::Conv, tensor::Element};
 
 /// The kernel's shader.
@@ -56,7 +56,7 @@ impl Gate<'_> {
     fn shares(&self, machine: &Machine) -> Shares {
         let [channels, squeezed] = [self.map.quads(), self.squeeze.outputs().div_ceil(4)].map(|c| c as u32);
         let own = if self.widen.is_some() { squeezed } else { SHARE.min(squeezed) };
-        let allowed = machine.workgroup_threads.clamp(WORKGROUP_SIZE, MOST);
+        let allowed = machine.max_workgroup_size.clamp(WORKGROUP_SIZE, MOST);
         // As many invocations as have work, within the machine's limit.
         let workgroup_size =
             channels.max(SPLITS * own).next_power_of_two().clamp(WORKGROUP_SIZE, 1 << allowed.ilog2());
@@ -112,7 +112,7 @@ impl Gate<'_> {
     }
 
     /// Returns the work of an invocation, and the size and the resources of the dispatch.
-    pub fn effort(&self, machine: &Machine) -> (Effort, Crowd) {
+    pub fn effort(&self, machine: &Machine) -> (Effort, Footprint) {
         let shares = self.shares(machine);
         let Shares { channels, own, workgroup_size, spread, splits, .. } = shares;
         // The rounds in which a workgroup covers `items`.
@@ -128,7 +128,7 @@ impl Gate<'_> {
         let widen = self.widen.map_or(Effort::default(), |_| product(own) * rounds(channels));
         let combine = Effort { shared: f64::from(spread + splits), barriers: 4.0, ..Effort::of(2.0, 2.0) };
         let [x, y, _] = self.workgroups(shares);
-        let crowd = Crowd {
+        let crowd = Footprint {
             invocations: (x * y * workgroup_size) as usize,
             values: 24,
             workgroup: workgroup_size,

@@ -7,7 +7,7 @@
 use super::{Layer, Maps};
 use crate::{
     Tensor,
-    graph::{Affine, Conv, ConvKind, Curve, Ending, Int8, Integers, MaxPool, Op, Rescale},
+    graph::{Affine, Conv, ConvKind, Curve, EpilogueKind, Int8, Integers, MaxPool, Op, Rescale},
 };
 
 /// The bindings that an int8 convolution reads.
@@ -60,8 +60,8 @@ impl Epilogue {
         let integers =
             Integers::new(conv, around).expect("a kernel is only launched for layers that it takes");
         let sums = match &integers.ending {
-            Ending::Cut { rescales, .. } | Ending::Bent { rescales, .. } => Some(rescales),
-            Ending::Float(_) => None,
+            EpilogueKind::Clamped { rescales, .. } | EpilogueKind::Lookup { rescales, .. } => Some(rescales),
+            EpilogueKind::Float(_) => None,
         };
         let shifts = |o: usize| {
             let of_sum = sums.map_or(Some([0, 1]), |sums| sums[o].by_upper_half(integers.most[o]))?;
@@ -79,17 +79,19 @@ impl Epilogue {
         [
             ("RESIDUAL", self.integers.carry.is_some().into()),
             ("BY_HALF", self.by_half.is_some().into()),
-            ("BENT", matches!(self.integers.ending, Ending::Bent { .. }).into()),
-            ("FLOAT", matches!(self.integers.ending, Ending::Float(_)).into()),
+            ("BENT", matches!(self.integers.ending, EpilogueKind::Lookup { .. }).into()),
+            ("FLOAT", matches!(self.integers.ending, EpilogueKind::Float(_)).into()),
         ]
     }
 
     /// Returns the parameters of its shader. `x` is the quantisation of the input.
     pub fn params(&self, x: Affine) -> [(&'static str, u32); 5] {
         let [zero, least, most] = match &self.integers.ending {
-            Ending::Cut { zero, limits: [least, most], .. } => [zero, least, most].map(|q| i32::from(*q)),
-            Ending::Bent { curve, .. } => [curve.zero, 0, curve.entries.len() as i32 - 1],
-            Ending::Float(_) => [0; 3],
+            EpilogueKind::Clamped { zero, limits: [least, most], .. } => {
+                [zero, least, most].map(|q| i32::from(*q))
+            }
+            EpilogueKind::Lookup { curve, .. } => [curve.zero, 0, curve.entries.len() as i32 - 1],
+            EpilogueKind::Float(_) => [0; 3],
         };
         let carried = self.integers.carry.as_ref().map_or(0, |carry| carry.zero);
         [
@@ -104,7 +106,7 @@ impl Epilogue {
     /// Returns everything that a kernel binds besides maps, with these weights.
     pub fn words(&self, weights: Vec<u32>) -> Vec<(&'static str, Vec<u32>)> {
         let mut all = vec![("weight", weights), ("numbers", self.numbers())];
-        if let Ending::Bent { curve, .. } = &self.integers.ending {
+        if let EpilogueKind::Lookup { curve, .. } = &self.integers.ending {
             let (words, _) = curve.entries.as_chunks();
             all.push(("curve", words.iter().map(|bytes| word(*bytes)).collect()));
         }
@@ -119,8 +121,8 @@ impl Epilogue {
             let Some(bias) = bias.get(o) else { return if kind == 3 { 0x0100_0100 } else { 0 } };
             match (kind, ending) {
                 (0, _) => signed(*bias),
-                (1, Ending::Float(factors)) => factors[o].to_bits(),
-                (1, Ending::Cut { rescales, .. } | Ending::Bent { rescales, .. }) => {
+                (1, EpilogueKind::Float(factors)) => factors[o].to_bits(),
+                (1, EpilogueKind::Clamped { rescales, .. } | EpilogueKind::Lookup { rescales, .. }) => {
                     signed(rescales[o].multiplier)
                 }
                 (2, _) => carry.as_ref().map_or(0, |carry| signed(carry.rescales[o].multiplier)),
@@ -137,8 +139,10 @@ impl Epilogue {
             Some(shifts) => shifts[o],
             None => {
                 let sums = match ending {
-                    Ending::Cut { rescales, .. } | Ending::Bent { rescales, .. } => rescales[o].shift,
-                    Ending::Float(_) => 1,
+                    EpilogueKind::Clamped { rescales, .. } | EpilogueKind::Lookup { rescales, .. } => {
+                        rescales[o].shift
+                    }
+                    EpilogueKind::Float(_) => 1,
                 };
                 [[0, sums], [0, carry.as_ref().map_or(1, |carry| carry.rescales[o].shift)]]
             }
@@ -218,8 +222,8 @@ fn convolution(conv: &Conv, layer: &Layer, around: &Int8, maps: Maps) -> Tensor 
     let weights = around.steps.as_deref().expect("a convolution's weights have steps");
     let window = layer.window(conv);
     let (inputs, kernel) = (conv.weight.dims()[1], conv.kernel());
-    let bends = around.output.filter(|_| conv.activation.bends());
-    let curve = bends.map(|map| Curve::new(conv.activation, map));
+    let needs_lookup = around.output.filter(|_| conv.activation.needs_lookup());
+    let curve = needs_lookup.map(|map| Curve::new(conv.activation, map));
     Tensor::from_fn(<[usize; 4]>::from(y), |at| {
         let (column, row, o, n) = (at % y.w, at / y.w % y.h, at / (y.w * y.h) % y.c, at / (y.w * y.h * y.c));
         let step = f64::from(weights[o]);

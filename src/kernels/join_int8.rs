@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     Shape, Tensor,
-    graph::{Affine, Int8, Joint, Op},
+    graph::{Affine, ConcatAxis, Int8, Op},
     tensor::Element,
 };
 
@@ -39,7 +39,7 @@ pub fn reference(layer: &Layer, parts: &[Tensor]) -> Tensor {
     let mut values = Vec::with_capacity(layer.y.len());
     for n in 0..layer.y.n {
         // Either whole parts in turn, or for each channel the planes of all parts.
-        let planes = if *joint == Joint::Pixels { layer.y.c } else { 1 };
+        let planes = if *joint == ConcatAxis::Pixels { layer.y.c } else { 1 };
         for plane in 0..planes {
             for (part, shape) in &moved {
                 let len = shape.h * shape.w * shape.c / planes;

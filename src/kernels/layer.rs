@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     grid::WORKGROUP_SIZE,
     launch::{Launch, Shader},
-    machine::{Crowd, Effort, Machine},
+    machine::{Effort, Footprint, Machine},
 };
 use crate::{
     Shape, Tensor,
@@ -160,9 +160,9 @@ pub trait LayerKernel: Sync {
     fn launch(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Launch;
 
     /// Returns the size and the resources of the dispatch.
-    fn crowd(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Crowd {
+    fn footprint(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Footprint {
         let workgroups = self.launch(layer, machine, tile).workgroups;
-        Crowd::of(workgroups.iter().product::<u32>() as usize * WORKGROUP_SIZE as usize)
+        Footprint::of(workgroups.iter().product::<u32>() as usize * WORKGROUP_SIZE as usize)
     }
 
     /// Computes the layer in plain loops over NCHW.

@@ -91,7 +91,7 @@ impl Effort {
 
 /// The size and the resources of a dispatch, on which its time depends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Crowd {
+pub struct Footprint {
     /// Invocations.
     pub invocations: usize,
     /// `vec4` values that each invocation keeps in registers.
@@ -102,7 +102,7 @@ pub struct Crowd {
     pub memory: u32,
 }
 
-impl Crowd {
+impl Footprint {
     /// Returns a dispatch of invocations that keep few values, in workgroups without memory.
     pub(crate) const fn of(invocations: usize) -> Self {
         Self { invocations, values: 8, workgroup: WORKGROUP_SIZE, memory: 0 }
@@ -123,7 +123,7 @@ pub struct Machine {
     /// Bytes of memory that a workgroup may have.
     pub workgroup_memory: u32,
     /// Invocations that a workgroup may have.
-    pub workgroup_threads: u32,
+    pub max_workgroup_size: u32,
     /// Its subgroups, if kernels may use them.
     pub subgroup: Option<Subgroup>,
     /// Matrix units for its element, if it has any with correct results.
@@ -156,12 +156,12 @@ impl Default for Machine {
     /// A GPU of medium size with WebGPU's default limits and no tier beyond the baseline.
     fn default() -> Self {
         Self {
-            rates: Rates::MIDDLING,
+            rates: Rates::MEDIUM,
             sums: 16,
             max_binding: 128 << 20,
             max_buffer: 256 << 20,
             workgroup_memory: 16_352,
-            workgroup_threads: 256,
+            max_workgroup_size: 256,
             subgroup: None,
             matrices: None,
             matrix_rate: 8.0,
@@ -184,7 +184,7 @@ impl Machine {
     /// A single wave takes the sum of all its costs. Other waves of the unit fill the time that it waits, as
     /// many as registers and workgroup memory leave room for; the bottleneck is then the unit's busiest part,
     /// or the device's memory. Rounding waves up to whole rounds of the machine would be too coarse.
-    pub(crate) fn time(&self, effort: Effort, crowd: Crowd, work: Work) -> f64 {
+    pub(crate) fn time(&self, effort: Effort, crowd: Footprint, work: Work) -> f64 {
         let rates = &self.rates;
         let [macs, loads, shared] =
             [effort.macs * rates.mac, effort.loads * rates.load, effort.shared * rates.shared];
@@ -200,7 +200,7 @@ impl Machine {
     }
 
     /// Returns the number of waves that a unit has room for.
-    fn in_flight(&self, crowd: Crowd) -> f64 {
+    fn in_flight(&self, crowd: Footprint) -> f64 {
         let rates = &self.rates;
         let by_registers = rates.registers / f64::from(crowd.values.max(1));
         let waves = (f64::from(crowd.workgroup) / rates.lanes).ceil();

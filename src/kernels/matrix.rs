@@ -2,7 +2,7 @@
 //! [`pointwise`] and [`super::dense`].
 
 use super::{
-    Crowd, Effort, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Tier, Tile, Units,
+    Effort, Footprint, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Tier, Tile, Units,
     pointwise::{self, Extras},
     spread, window,
 };
@@ -77,11 +77,11 @@ impl LayerKernel for Matrix {
         product * inputs + step * steps + Effort::of(1.0, 0.0) + epilogue
     }
 
-    fn crowd(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Crowd {
+    fn footprint(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Footprint {
         let units = units(machine);
         let workgroup = units.workgroup_size();
         let matrices = 2 * tile.pixels * units.side * DEEP + 4 * units.side * units.side;
-        Crowd {
+        Footprint {
             invocations: workgroups(tile, units, layer.y.pixels(), layer.y.quads()) * workgroup as usize,
             values: 2 * (tile.sums() + tile.pixels + tile.quads) * units.side * units.side / workgroup,
             workgroup,

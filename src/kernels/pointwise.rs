@@ -1,7 +1,7 @@
 //! Pointwise convolution as a matrix product tiled over registers: `shaders/pointwise.wgsl`.
 
 use super::{
-    ALARM, Crowd, Effort, Grid, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Tier, Tile,
+    ALARM, Effort, Footprint, Grid, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Tier, Tile,
     WORKGROUP_SIZE, blocks, scale, spread,
 };
 use crate::{
@@ -78,13 +78,13 @@ impl LayerKernel for Pointwise {
         loop_of(layer, machine, tile, [layer.x().quads(); 2]) + epilogue_effort(layer, tile)
     }
 
-    fn crowd(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Crowd {
+    fn footprint(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Footprint {
         let [across, down] = tiled(tile, layer.y.pixels(), layer.y.quads());
         // Idle invocations return early. With waves of few lanes, few of them share a wave with busy ones.
         let useful = across * down;
         let started = grid(tile, layer.y.pixels(), layer.y.quads()).invocations();
         let invocations = if machine.on_cpu() { useful } else { started };
-        Crowd { invocations, values: values(tile), workgroup: WORKGROUP_SIZE, memory: 0 }
+        Footprint { invocations, values: values(tile), workgroup: WORKGROUP_SIZE, memory: 0 }
     }
 
     fn launch(&self, layer: &Layer, _: &Machine, tile: Tile) -> Launch {

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ALARM, Crowd, Effort, Launch, Machine, Shader, Tier, WORKGROUP_SIZE,
+    ALARM, Effort, Footprint, Launch, Machine, Shader, Tier, WORKGROUP_SIZE,
     pointwise::{self, UNIFORM_BLOCKS},
     pool, spread,
 };
@@ -54,7 +54,7 @@ impl Tile {
 }
 
 /// Returns the work of an invocation, and the size and the resources of the dispatch.
-pub fn effort(x: Shape, y: Shape, tile: Tile) -> (Effort, Crowd) {
+pub fn effort(x: Shape, y: Shape, tile: Tile) -> (Effort, Footprint) {
     let (inputs, iterations) = (x.quads(), tile.iterations(y.h * y.w) as f64);
     let waits = inputs / tile.depth as usize + inputs % tile.depth as usize;
     let each = tile.pixels + 4;
@@ -67,10 +67,10 @@ pub fn effort(x: Shape, y: Shape, tile: Tile) -> (Effort, Crowd) {
         barriers: 1.0,
         ..Effort::of(1.0, 1.0)
     };
-    let crowd = Crowd {
+    let crowd = Footprint {
         values: tile.pixels + tile.depth * each,
         memory: 16 * WORKGROUP_SIZE,
-        ..Crowd::of(workgroups(y, tile) * WORKGROUP_SIZE as usize)
+        ..Footprint::of(workgroups(y, tile) * WORKGROUP_SIZE as usize)
     };
     ((product + Effort::of(1.0, 1.0)) * iterations + combine, crowd)
 }

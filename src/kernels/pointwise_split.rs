@@ -2,7 +2,8 @@
 //! `shaders/pointwise_split.wgsl`. Its weights and its reference are [`super::pointwise`]'s.
 
 use super::{
-    Crowd, Effort, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Tier, Tile, WORKGROUP_SIZE,
+    Effort, Footprint, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Tier, Tile,
+    WORKGROUP_SIZE,
     pointwise::{self, Extras},
     spread,
 };
@@ -72,8 +73,8 @@ impl LayerKernel for PointwiseSplit {
             + pointwise::epilogue_effort(layer, tile)
     }
 
-    fn crowd(&self, layer: &Layer, _: &Machine, tile: Tile) -> Crowd {
-        Crowd {
+    fn footprint(&self, layer: &Layer, _: &Machine, tile: Tile) -> Footprint {
+        Footprint {
             invocations: workgroups(tile, layer.y) * WORKGROUP_SIZE as usize,
             values: pointwise::values(tile),
             workgroup: WORKGROUP_SIZE,

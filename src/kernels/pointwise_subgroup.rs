@@ -2,7 +2,7 @@
 //! `shaders/pointwise_subgroup.wgsl`. Its weights and its reference are [`pointwise`]'s.
 
 use super::{
-    Crowd, Effort, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Subgroup, Tier, Tile,
+    Effort, Footprint, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Subgroup, Tier, Tile,
     pointwise::{self, Extras},
     spread,
 };
@@ -83,9 +83,9 @@ impl LayerKernel for PointwiseSubgroup {
         product + pointwise::epilogue_effort(layer, tile)
     }
 
-    fn crowd(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Crowd {
+    fn footprint(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Footprint {
         let (pixels, subgroup) = (layer.y.pixels(), subgroup(machine));
-        Crowd {
+        Footprint {
             invocations: invocations(tile, pixels, layer.y.quads(), subgroup),
             values: pointwise::values(tile),
             workgroup: workgroup_size(tile, pixels, subgroup),

@@ -1,7 +1,7 @@
 //! Global average pool in int8: `shaders/pool_int8.wgsl`.
 
 use super::{
-    Crowd, Effort, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile,
+    Effort, Footprint, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile,
     int8::{self, signed},
     pool::Pool,
     spread,
@@ -35,7 +35,7 @@ impl LayerKernel for PoolInt8 {
 
     fn tiles(&self, layer: &Layer, machine: &Machine) -> Vec<Tile> {
         let is_pool = int8::maps(layer, |op| matches!(op, Op::GlobalPool)).is_some();
-        let fits = |tile: &Tile| is_pool && tile.quads * tile.split <= machine.workgroup_threads;
+        let fits = |tile: &Tile| is_pool && tile.quads * tile.split <= machine.max_workgroup_size;
         TILES.map(|[quads, split]| Tile { split, ..Tile::new(1, quads) }).into_iter().filter(fits).collect()
     }
 
@@ -46,11 +46,11 @@ impl LayerKernel for PoolInt8 {
         combine + Effort::of((share / f64::from(DEPTH)).ceil(), 1.0 + 0.5 * share)
     }
 
-    fn crowd(&self, layer: &Layer, _: &Machine, tile: Tile) -> Crowd {
+    fn footprint(&self, layer: &Layer, _: &Machine, tile: Tile) -> Footprint {
         let workgroup_size = tile.quads * tile.split;
         let workgroups = layer.x().n * layer.x().quads().div_ceil(tile.quads as usize);
         let (invocations, memory) = (workgroups * workgroup_size as usize, 16 * workgroup_size);
-        Crowd { invocations, values: 8, workgroup: workgroup_size, memory }
+        Footprint { invocations, values: 8, workgroup: workgroup_size, memory }
     }
 
     fn launch(&self, layer: &Layer, _: &Machine, tile: Tile) -> Launch {

@@ -1,7 +1,7 @@
 //! Pointwise and dense convolution in int8: `shaders/product_int8.wgsl`.
 
 use super::{
-    ALARM, Crowd, Effort, Grid, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile,
+    ALARM, Effort, Footprint, Grid, Launch, Layer, LayerKernel, Machine, Maps, Shader, Tier, Tile,
     WORKGROUP_SIZE, dense,
     int8::{self, Epilogue, word},
     pointwise, spread,
@@ -130,10 +130,10 @@ impl LayerKernel for ProductInt8 {
         iteration * f64::from(side * side / together * share as u32) + combine + epilogue_effort(layer, tile)
     }
 
-    fn crowd(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Crowd {
+    fn footprint(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Footprint {
         let (conv, _) = expect_conv(layer);
         let [_, y] = shapes(conv, layer);
-        Crowd {
+        Footprint {
             invocations: grid(y, tile).invocations(),
             values: tile.sums() + operands(conv, machine, tile),
             workgroup: WORKGROUP_SIZE,

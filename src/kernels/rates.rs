@@ -159,7 +159,7 @@ impl Card {
                 waves: 12.0,
                 registers: 128.0,
                 memory: 25_600.0,
-                ..Rates::MIDDLING
+                ..Rates::MEDIUM
             },
             Self::Adreno7 => Rates {
                 units: 24.0,
@@ -280,7 +280,7 @@ impl fmt::Display for Card {
 
 impl Rates {
     /// A GPU of medium size: NVIDIA's units, half as many as in its largest GPU.
-    pub const MIDDLING: Self = Self {
+    pub const MEDIUM: Self = Self {
         units: 256.0,
         lanes: 32.0,
         waves: 12.0,

@@ -2,7 +2,7 @@
 //! references are those of [`super::pointwise`] and [`super::dense`].
 
 use super::{
-    Crowd, Effort, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Tier, Tile,
+    Effort, Footprint, Launch, Layer, LayerKernel, Machine, Maps, Packing, Shader, Tier, Tile,
     pointwise::{self, Extras},
     spread, window,
 };
@@ -101,7 +101,7 @@ impl LayerKernel for Staged {
     }
 
     fn tiles(&self, layer: &Layer, machine: &Machine) -> Vec<Tile> {
-        let Some(conv) = window::conv(layer).filter(|_| machine.workgroup_threads >= WORKGROUP_SIZE) else {
+        let Some(conv) = window::conv(layer).filter(|_| machine.max_workgroup_size >= WORKGROUP_SIZE) else {
             return Vec::new();
         };
         let fits = |tile: &Tile| {
@@ -138,9 +138,9 @@ impl LayerKernel for Staged {
         iteration * iterations + Effort::of(1.0, loads) + combine + pointwise::epilogue_effort(layer, tile)
     }
 
-    fn crowd(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Crowd {
+    fn footprint(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Footprint {
         let part = part(layer, tile);
-        Crowd {
+        Footprint {
             invocations: part.workgroups(layer.y.pixels(), layer.y.quads()) * WORKGROUP_SIZE as usize,
             values: tile.sums() + tile.pixels + 4 * tile.quads + part.loaded() / part.size() + 1,
             workgroup: WORKGROUP_SIZE,

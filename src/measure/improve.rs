@@ -17,7 +17,7 @@ use crate::{
     Result, Session, Tensor,
     gpu::Gpu,
     plan::Tuned,
-    session::{Kept, keep, recall, weights},
+    session::{TuningRecord, load_tuning, store_tuning, weights_checksum},
     tensor::Element,
     zoo::Network,
 };
@@ -104,10 +104,10 @@ impl Search {
         build: impl FnOnce() -> Result<Session> + Send + 'static,
     ) -> Option<Self> {
         let (input, element) = (session.plan()?.input.shape, session.element());
-        let graph = network.answering(network.answer()).ok()?.into_owned();
+        let graph = network.graph_for(network.default_outputs()).ok()?.into_owned();
         if element == Element::F16
             || gpu.cache_folder().is_none()
-            || recall(gpu, &graph, input, element).is_some()
+            || load_tuning(gpu, &graph, input, element).is_some()
         {
             return None;
         }
@@ -117,13 +117,14 @@ impl Search {
             let wave = [Tensor::wave(input, 0.37)];
             let search = tune_async(&gpu, &graph, &network.graph, &wave, element, budget, |_| {});
             let Some(found) = run_until_stopped(&stopped, search).transpose()? else { return Ok(None) };
-            let kept = Kept {
+            let record = TuningRecord {
                 winners: found.winners.clone(),
                 ms: found.after_ms,
                 error: found.error,
-                weights: weights(&graph),
+                weights: weights_checksum(&graph),
             };
-            let is_better = keep(&gpu, &graph, input, element, kept) && found.winners != Tuned::default();
+            let is_better =
+                store_tuning(&gpu, &graph, input, element, record) && found.winners != Tuned::default();
             log::info!("{:.2} ms per inference, {:.2} with faster kernels", found.before_ms, found.after_ms);
             (is_better && !stopped.load(Relaxed)).then(build).transpose()
         };

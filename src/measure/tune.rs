@@ -14,8 +14,8 @@ use crate::{
     Error, Result, Shape, Tensor,
     gpu::{Executor, Gpu, Pace, distance},
     graph::Graph,
-    plan::{Contest, Fuse, Kernel, Machine, Options, Plan, Schedules, Step, Tuned},
-    session::F16_BOUND,
+    plan::{CandidateSet, Fuse, Kernel, Machine, Options, Plan, Schedules, Step, Tuned},
+    session::MAX_F16_ERROR,
     tensor::Element,
 };
 
@@ -65,7 +65,7 @@ pub struct Measured {
     /// The kernel and its tile, or the schedule.
     pub candidate: String,
     /// Microseconds that the cost model predicts, with a launch.
-    pub modelled_us: f64,
+    pub predicted_us: f64,
     /// Microseconds on the device, the minimum of all runs.
     pub us: f64,
 }
@@ -74,9 +74,9 @@ pub struct Measured {
 #[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
 pub struct Tally {
     /// Layers or blocks with several candidates.
-    pub contests: usize,
+    pub sets: usize,
     /// Candidates of all of them.
-    pub entered: usize,
+    pub candidates: usize,
     /// Rounds in which every candidate was measured.
     pub rounds: usize,
 }
@@ -133,9 +133,9 @@ pub async fn tune_async(
     let mut tuning = Tuning::default();
     let winners = &mut tuning.winners;
     let measured = &mut tuning.measured;
-    let layers = Plan::layer_contests(graph, input, machine, LAYER_CANDIDATES)?;
+    let layers = Plan::layer_candidates(graph, input, machine, LAYER_CANDIDATES)?;
     (winners.kernels, tuning.layers) = bench
-        .measure_contests(
+        .measure_candidates(
             &layers,
             measured,
             |kernels| (Fuse::None, Tuned { kernels, ..Tuned::default() }),
@@ -143,11 +143,11 @@ pub async fn tune_async(
             || within(LAYERS),
         )
         .await?;
-    let gated = Plan::gated_contests(graph, input, machine, LAYER_CANDIDATES)?;
+    let gated = Plan::gated_candidates(graph, input, machine, LAYER_CANDIDATES)?;
     if !gated.is_empty() {
         let tally;
         (winners.gated, tally) = bench
-            .measure_contests(
+            .measure_candidates(
                 &gated,
                 measured,
                 // With this option the projection, which applies the gate, is a separate kernel.
@@ -161,9 +161,9 @@ pub async fn tune_async(
         tuning.layers = tuning.layers + tally;
     }
     let known = Tuned { schedules: Schedules::new(), ..winners.clone() };
-    let blocks = Plan::contests(graph, input, machine, &known, each)?;
+    let blocks = Plan::block_candidates(graph, input, machine, &known, each)?;
     (winners.schedules, tuning.blocks) = bench
-        .measure_contests(
+        .measure_candidates(
             &blocks,
             measured,
             |schedules| (Fuse::Auto, Tuned { schedules, ..known.clone() }),
@@ -201,14 +201,14 @@ pub async fn layer_times(
     let inputs = std::slice::from_ref(picture);
     let bench = Bench { gpu, graph, scores: graph, input, machine, inputs };
     let mut measured = Vec::new();
-    let (mut done, layers) = (0, Plan::layer_contests(graph, input, machine, each)?);
+    let (mut done, layers) = (0, Plan::layer_candidates(graph, input, machine, each)?);
     let alone = |kernels| (Fuse::None, Tuned { kernels, ..Tuned::default() });
     let name = |_: &Plan, step: &Step| Some(step.name().to_string());
     let more = || {
         done += 1;
         done < rounds * plans_per_round(&layers)
     };
-    bench.measure_contests(&layers, &mut measured, alone, name, more).await?;
+    bench.measure_candidates(&layers, &mut measured, alone, name, more).await?;
     Ok(measured)
 }
 
@@ -219,9 +219,9 @@ pub async fn layer_times(
 /// As [`Plan::new`].
 pub fn candidates(graph: &Graph, input: Shape, machine: Machine) -> Result<Vec<Plan>> {
     let plan = |fuse, tuned| Plan::new(graph, input, machine, &Options { fuse, tuned, ..Options::default() });
-    let layers = Plan::layer_contests(graph, input, machine, LAYER_CANDIDATES)?;
-    let gated = Plan::gated_contests(graph, input, machine, LAYER_CANDIDATES)?;
-    let blocks = Plan::contests(graph, input, machine, &Tuned::default(), BLOCK_CANDIDATES)?;
+    let layers = Plan::layer_candidates(graph, input, machine, LAYER_CANDIDATES)?;
+    let gated = Plan::gated_candidates(graph, input, machine, LAYER_CANDIDATES)?;
+    let blocks = Plan::block_candidates(graph, input, machine, &Tuned::default(), BLOCK_CANDIDATES)?;
     let layers = (0..plans_per_round(&layers))
         .map(|at| plan(Fuse::None, Tuned { kernels: candidates_of_plan(&layers, at), ..Tuned::default() }));
     let gated = (0..plans_per_round(&gated))
@@ -232,21 +232,21 @@ pub fn candidates(graph: &Graph, input: Shape, machine: Machine) -> Result<Vec<P
 }
 
 /// Returns the number of plans that together have every candidate.
-fn plans_per_round<T>(contests: &[Contest<T>]) -> usize {
-    contests.iter().map(|contest| contest.entered.len()).max().unwrap_or(0)
+fn plans_per_round<T>(sets: &[CandidateSet<T>]) -> usize {
+    sets.iter().map(|set| set.candidates.len()).max().unwrap_or(0)
 }
 
-/// Returns the candidate of each contest in plan `at` of a round.
-fn candidates_of_plan<T: Copy>(contests: &[Contest<T>], at: usize) -> BTreeMap<String, T> {
-    contests.iter().map(|c| (c.layer.clone(), c.entered[at % c.entered.len()])).collect()
+/// Returns the candidate of each set in plan `at` of a round.
+fn candidates_of_plan<T: Copy>(sets: &[CandidateSet<T>], at: usize) -> BTreeMap<String, T> {
+    sets.iter().map(|c| (c.layer.clone(), c.candidates[at % c.candidates.len()])).collect()
 }
 
 impl Add for Tally {
     type Output = Self;
     fn add(self, other: Self) -> Self {
         Self {
-            contests: self.contests + other.contests,
-            entered: self.entered + other.entered,
+            sets: self.sets + other.sets,
+            candidates: self.candidates + other.candidates,
             rounds: self.rounds.min(other.rounds),
         }
     }
@@ -276,30 +276,30 @@ impl Bench<'_> {
         Ok(executor)
     }
 
-    /// Measures all candidates, and returns the winner of each contest: the fastest candidate, if it beats
+    /// Measures all candidates, and returns the winner of each set: the fastest candidate, if it beats
     /// the first one, the cost model's choice, by `MARGIN`. Appends all times to `measured`. `enter` returns
-    /// the options of a plan with one candidate per contest, and `of` the layer that names a step's contest.
+    /// the options of a plan with one candidate per set, and `of` the layer that names a step's set.
     /// Rounds are repeated while `more` returns true, at least once.
-    async fn measure_contests<T: Copy + Display>(
+    async fn measure_candidates<T: Copy + Display>(
         &self,
-        contests: &[Contest<T>],
+        sets: &[CandidateSet<T>],
         measured: &mut Vec<Measured>,
         enter: impl Fn(BTreeMap<String, T>) -> (Fuse, Tuned),
         of: impl Fn(&Plan, &Step) -> Option<String>,
         mut more: impl FnMut() -> bool,
     ) -> Result<(BTreeMap<String, T>, Tally)> {
-        // Nanoseconds of every run, by contest and candidate.
+        // Nanoseconds of every run, by set and candidate.
         let mut times: Vec<Vec<Vec<f64>>> =
-            contests.iter().map(|c| vec![Vec::new(); c.entered.len()]).collect();
+            sets.iter().map(|c| vec![Vec::new(); c.candidates.len()]).collect();
         let index_by_layer: BTreeMap<&str, usize> =
-            contests.iter().enumerate().map(|(i, c)| (c.layer.as_str(), i)).collect();
+            sets.iter().enumerate().map(|(i, c)| (c.layer.as_str(), i)).collect();
         let mut rounds = 0;
-        'rounds: while !contests.is_empty() && (rounds == 0 || more()) {
-            for at in 0..plans_per_round(contests) {
+        'rounds: while !sets.is_empty() && (rounds == 0 || more()) {
+            for at in 0..plans_per_round(sets) {
                 if !more() && rounds > 0 {
                     break 'rounds;
                 }
-                let (fuse, tuned) = enter(candidates_of_plan(contests, at));
+                let (fuse, tuned) = enter(candidates_of_plan(sets, at));
                 let plan = self.plan(fuse, tuned)?;
                 let contest_of_step: Vec<Option<usize>> = plan
                     .steps
@@ -309,18 +309,18 @@ impl Bench<'_> {
                 let mut executor = self.executor(&plan).await?;
                 for _ in 0..RUNS {
                     give_way().await;
-                    let mut spent = vec![0.0; contests.len()];
+                    let mut spent = vec![0.0; sets.len()];
                     for (index, time) in
                         contest_of_step.iter().zip(executor.step_times(&self.inputs[0]).await?)
                     {
-                        if let Some(contest) = *index {
-                            spent[contest] += time;
+                        if let Some(set) = *index {
+                            spent[set] += time;
                         }
                     }
-                    for ((of_contest, contest), time) in times.iter_mut().zip(contests).zip(spent) {
-                        // A plan without a step of this contest does not measure it.
+                    for ((of_set, set), time) in times.iter_mut().zip(sets).zip(spent) {
+                        // A plan without a step of this set does not measure it.
                         if time > 0.0 {
-                            of_contest[at % contest.entered.len()].push(time);
+                            of_set[at % set.candidates.len()].push(time);
                         }
                     }
                 }
@@ -328,35 +328,35 @@ impl Bench<'_> {
             rounds += 1;
         }
         let mut winners = BTreeMap::new();
-        for (contest, of_contest) in contests.iter().zip(times) {
+        for (set, of_set) in sets.iter().zip(times) {
             // Other load on the machine only adds to a time: take the minimum.
             let least = |times: Vec<f64>| times.into_iter().fold(f64::INFINITY, f64::min);
-            let times: Vec<f64> = of_contest.into_iter().map(least).collect();
-            let candidates = contest.entered.iter().zip(&contest.modelled).zip(&times);
+            let times: Vec<f64> = of_set.into_iter().map(least).collect();
+            let candidates = set.candidates.iter().zip(&set.predicted).zip(&times);
             let seen = candidates.filter(|(_, ns)| ns.is_finite());
             measured.extend(seen.map(|((candidate, cycles), ns)| Measured {
-                layer: contest.layer.clone(),
+                layer: set.layer.clone(),
                 candidate: candidate.to_string(),
 
-                modelled_us: 1e6 * cycles / self.machine.rates.clock,
+                predicted_us: 1e6 * cycles / self.machine.rates.clock,
                 us: ns / 1e3,
             }));
             let best = (0..times.len()).min_by(|&a, &b| times[a].total_cmp(&times[b]));
             if let Some(best) = best.filter(|&best| times[best] < (1.0 - MARGIN) * times[0]) {
-                winners.insert(contest.layer.clone(), contest.entered[best]);
+                winners.insert(set.layer.clone(), set.candidates[best]);
             }
         }
-        let entered = contests.iter().map(|c| c.entered.len()).sum();
-        Ok((winners, Tally { contests: contests.len(), entered, rounds }))
+        let candidates = sets.iter().map(|c| c.candidates.len()).sum();
+        Ok((winners, Tally { sets: sets.len(), candidates, rounds }))
     }
 
-    /// Drops kernels with f16 accumulators if the scores' relative error with them exceeds [`F16_BOUND`].
+    /// Drops kernels with f16 accumulators if the scores' relative error with them exceeds [`MAX_F16_ERROR`].
     /// Returns the error of the remaining winners; without such kernels, only the storage of weights and maps
     /// limits accuracy.
     async fn drop_inexact(&self, winners: &mut Tuned, exact: &[Vec<Tensor>]) -> Result<f64> {
         let half = |kernel: &Kernel| kernel.arithmetic() == Element::F16;
         let error = self.error(winners, exact).await?;
-        if error <= F16_BOUND || !winners.kernels.values().chain(winners.gated.values()).any(half) {
+        if error <= MAX_F16_ERROR || !winners.kernels.values().chain(winners.gated.values()).any(half) {
             return Ok(error);
         }
         log::warn!("f16 accumulators are faster in some layers, but too inexact for this network");
@@ -423,7 +423,7 @@ impl Bench<'_> {
 
 /// Yields, so that a search can be stopped here.
 async fn give_way() {
-    Pace::Piecewise.breathe().await;
+    Pace::Cooperative.yield_now().await;
 }
 
 /// Returns the median; infinity if there are no times.

@@ -160,7 +160,7 @@ impl<'a> LayerContext<'a> {
             }
             candidates.extend(tiles.into_iter().map(|tile| {
                 let effort = kernel.effort(layer, machine, tile);
-                let time = machine.time(effort, kernel.crowd(layer, machine, tile), work);
+                let time = machine.time(effort, kernel.footprint(layer, machine, tile), work);
                 (Kernel { kernel, tile }, time)
             }));
         }
@@ -180,7 +180,7 @@ impl<'a> LayerContext<'a> {
         let candidates = self.candidates(&layer)?;
         let measured = tuned.and_then(|tuned| candidates.iter().find(|(kernel, _)| kernel == tuned));
         let Some(&(Kernel { kernel, tile }, time)) = measured.or(candidates.first()) else {
-            return Err((self.id, self.graph.node(self.id).op.alone()));
+            return Err((self.id, self.graph.node(self.id).op.unfused_error()));
         };
         let launch = kernel.launch(&layer, machine, tile);
         let mut words = kernel.words(&layer, machine, tile);
@@ -202,7 +202,7 @@ impl<'a> LayerContext<'a> {
             work: self.work(),
             time,
             why: kernel.purpose(&layer).unwrap_or_else(|| {
-                filled(kernel.crowd(&layer, machine, tile).invocations, machine, measured.is_some())
+                filled(kernel.footprint(&layer, machine, tile).invocations, machine, measured.is_some())
             }),
             launch,
             block: None,

@@ -88,7 +88,7 @@ pub fn settle(
     kept: impl Fn(Map) -> bool,
 ) -> Settled {
     let mut maps = vec![input.0];
-    let mut lives = vec![memory::Life { bytes: input.1, first: 0, last: 0 }];
+    let mut lives = vec![memory::Lifetime { bytes: input.1, first: 0, last: 0 }];
     for (step, draft) in drafts.iter().enumerate() {
         for &(map, bytes) in &draft.writes {
             // Several steps write a concatenated map.
@@ -96,7 +96,7 @@ pub fn settle(
                 Some(at) => lives[at].last = step + 1,
                 None => {
                     maps.push(map);
-                    lives.push(memory::Life { bytes, first: step + 1, last: step + 1 });
+                    lives.push(memory::Lifetime { bytes, first: step + 1, last: step + 1 });
                 }
             }
         }

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     Shape,
     graph::{Affine, Graph, NodeId, Op},
-    kernels::{Crowd, Effort, Launch, Machine, WORKGROUP_SIZE, Work, dequantise, quantise},
+    kernels::{Effort, Footprint, Launch, Machine, WORKGROUP_SIZE, Work, dequantise, quantise},
 };
 
 /// Inserts the conversion steps between the steps of a draft.
@@ -107,7 +107,7 @@ impl Conversions<'_> {
             shape: self.shapes[id.index()],
             between: 0,
             work,
-            time: self.machine.time(Effort::of(1.0, 2.0), Crowd::of(invocations), work),
+            time: self.machine.time(Effort::of(1.0, 2.0), Footprint::of(invocations), work),
             why: why.into(),
             block: None,
         }

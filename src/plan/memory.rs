@@ -2,7 +2,7 @@
 
 /// The lifetime of a value in step numbers, both ends included.
 #[derive(Debug, Clone, Copy)]
-pub struct Life {
+pub struct Lifetime {
     /// Its size in bytes.
     pub bytes: u64,
     /// The step that writes it.
@@ -11,7 +11,7 @@ pub struct Life {
     pub last: usize,
 }
 
-impl Life {
+impl Lifetime {
     fn overlaps(&self, other: &Self) -> bool {
         self.first <= other.last && other.first <= self.last
     }
@@ -23,7 +23,7 @@ impl Life {
 ///
 /// First fit by decreasing size: each value takes the first slot that is free for its whole lifetime,
 /// so a slot is as large as its first value.
-pub fn assign(lives: &[Life]) -> (Vec<usize>, Vec<u64>) {
+pub fn assign(lives: &[Lifetime]) -> (Vec<usize>, Vec<u64>) {
     let mut order: Vec<usize> = (0..lives.len()).collect();
     order.sort_by_key(|&v| (std::cmp::Reverse(lives[v].bytes), lives[v].first));
     let mut slots: Vec<Vec<usize>> = Vec::new();
@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn a_chain_takes_two_slots_and_a_residual_a_third() {
-        let life = |bytes, first, last| Life { bytes, first, last };
+        let life = |bytes, first, last| Lifetime { bytes, first, last };
         let chain = [life(8, 0, 1), life(4, 1, 2), life(8, 2, 3), life(2, 3, 4)];
         let (slots, sizes) = assign(&chain);
         assert_eq!(sizes, [8, 4]);

@@ -12,7 +12,7 @@ mod schedule;
 
 pub use chain::chain;
 pub use choose::Kernels;
-pub(crate) use memory::{Life, assign};
+pub(crate) use memory::{Lifetime, assign};
 pub use schedule::{Fuse, Schedule};
 
 use std::collections::BTreeMap;
@@ -222,13 +222,13 @@ pub struct Rated {
 
 /// Candidates that are worth measuring.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Contest<T> {
+pub struct CandidateSet<T> {
     /// The layer, or the first one of the unit.
     pub layer: String,
     /// The candidates, by predicted time, fastest first.
-    pub entered: Vec<T>,
+    pub candidates: Vec<T>,
     /// The predicted time of each candidate, in cycles.
-    pub modelled: Vec<f64>,
+    pub predicted: Vec<f64>,
 }
 
 /// Weights or biases in a kernel's layout.
@@ -293,7 +293,7 @@ impl Plan {
         let Some(source) = graph.source() else {
             return Err(Error::Input("the network has no input".into()));
         };
-        let answers = graph.answers();
+        let outputs = graph.outputs();
         let uses = graph.uses();
 
         let failed = |(id, reason): (NodeId, String)| Error::layer(graph.node(id).name(), reason);
@@ -348,7 +348,7 @@ impl Plan {
             None => Map::Node(source),
         };
         let first = (entry, machine.bytes(shapes[source.index()]));
-        let kept = |map| options.taps || matches!(map, Map::Node(id) if graph.is_answer(id));
+        let kept = |map| options.taps || matches!(map, Map::Node(id) if graph.is_output(id));
         let settled = draft::settle(graph, machine.element, drafts, first, kept);
         let slot =
             |map: Map| settled.slot_of.iter().find(|(other, _)| *other == map).map(|&(_, slot)| SlotId(slot));
@@ -358,9 +358,9 @@ impl Plan {
         let output = |&(name, id): &(&str, NodeId)| {
             let value =
                 value(id).ok_or_else(|| Error::Input(format!("the network does not compute {name}")))?;
-            Ok(Output { name: name.into(), value, dims: graph.answer_dims(id, value.shape) })
+            Ok(Output { name: name.into(), value, dims: graph.output_dims(id, value.shape) })
         };
-        let outputs: Vec<Output> = answers.iter().map(output).collect::<Result<_>>()?;
+        let outputs: Vec<Output> = outputs.iter().map(output).collect::<Result<_>>()?;
         // All outputs share one readback buffer.
         let needed = outputs.iter().map(|output| output.value.bytes()).sum();
         if needed > machine.max_buffer {
@@ -408,51 +408,51 @@ impl Plan {
     ///
     /// # Errors
     /// As [`Plan::new`].
-    pub fn layer_contests(
+    pub fn layer_candidates(
         graph: &Graph,
         input: Shape,
         machine: Machine,
         each: usize,
-    ) -> Result<Vec<Contest<Kernel>>> {
+    ) -> Result<Vec<CandidateSet<Kernel>>> {
         let graph = &passes::prepared(graph, false);
         let shapes = graph.shapes(input)?;
-        let contests = graph.nodes().map(|(id, node)| {
+        let sets = graph.nodes().map(|(id, node)| {
             let found = choose::shortlist(graph, &shapes, id, &machine, each)
                 .map_err(|(_, reason)| Error::layer(node.name(), reason))?;
-            let (entered, modelled) = found.into_iter().unzip();
-            Ok(Contest { layer: node.name().to_string(), entered, modelled })
+            let (candidates, predicted) = found.into_iter().unzip();
+            Ok(CandidateSet { layer: node.name().to_string(), candidates, predicted })
         });
-        let contests: Vec<_> = contests.collect::<Result<_>>()?;
-        Ok(contests.into_iter().filter(|contest| contest.entered.len() > 1).collect())
+        let sets: Vec<_> = sets.collect::<Result<_>>()?;
+        Ok(sets.into_iter().filter(|set| set.candidates.len() > 1).collect())
     }
 
     /// The kernels worth measuring for each projection whose inputs squeeze-excite's gate scales.
     ///
     /// # Errors
     /// As [`Plan::new`].
-    pub fn gated_contests(
+    pub fn gated_candidates(
         graph: &Graph,
         input: Shape,
         machine: Machine,
         each: usize,
-    ) -> Result<Vec<Contest<Kernel>>> {
+    ) -> Result<Vec<CandidateSet<Kernel>>> {
         let graph = &passes::prepared(graph, false);
         let shapes = graph.shapes(input)?;
         let blocks = blocks::units(graph).into_iter().filter_map(|unit| match unit {
             Unit::Block(block) => block.squeeze.map(|squeeze| (block, squeeze)),
             _ => None,
         });
-        let contests = blocks.map(|(block, squeeze)| {
+        let sets = blocks.map(|(block, squeeze)| {
             let name = graph.node(block.project).name();
             let gate = Map::Node(squeeze.widen);
             let found =
                 choose::gated_shortlist(graph, &shapes, block.project, block.depthwise, gate, &machine, each)
                     .map_err(|(_, reason)| Error::layer(name, reason))?;
-            let (entered, modelled) = found.into_iter().unzip();
-            Ok(Contest { layer: name.to_string(), entered, modelled })
+            let (candidates, predicted) = found.into_iter().unzip();
+            Ok(CandidateSet { layer: name.to_string(), candidates, predicted })
         });
-        let contests: Vec<_> = contests.collect::<Result<_>>()?;
-        Ok(contests.into_iter().filter(|contest| contest.entered.len() > 1).collect())
+        let sets: Vec<_> = sets.collect::<Result<_>>()?;
+        Ok(sets.into_iter().filter(|set| set.candidates.len() > 1).collect())
     }
 
     /// The schedules worth measuring for each block and head: up to `each` per kind. Unfused layers use
@@ -460,28 +460,28 @@ impl Plan {
     ///
     /// # Errors
     /// As [`Plan::new`].
-    pub fn contests(
+    pub fn block_candidates(
         graph: &Graph,
         input: Shape,
         machine: Machine,
         tuned: &Tuned,
         each: usize,
-    ) -> Result<Vec<Contest<Schedule>>> {
+    ) -> Result<Vec<CandidateSet<Schedule>>> {
         let graph = &passes::prepared(graph, false);
         let shapes = graph.shapes(input)?;
         let options = Options { tuned: tuned.clone(), ..Options::default() };
-        let mut contests = Vec::new();
+        let mut sets = Vec::new();
         for unit in blocks::units(graph) {
             let found = candidates(graph, &shapes, &unit, &machine, &options, each)
                 .map_err(|(id, reason)| Error::layer(graph.node(id).name(), reason))?;
             let found = first_of_kind(found.iter(), each, |found| found.schedule.kind());
             if found.len() > 1 {
                 let layer = graph.node(unit.first()).name().to_string();
-                let (entered, modelled) = found.iter().map(|c| (c.schedule, c.time)).unzip();
-                contests.push(Contest { layer, entered, modelled });
+                let (candidates, predicted) = found.iter().map(|c| (c.schedule, c.time)).unzip();
+                sets.push(CandidateSet { layer, candidates, predicted });
             }
         }
-        Ok(contests)
+        Ok(sets)
     }
 
     /// The size of all slots in bytes.

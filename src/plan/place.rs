@@ -3,8 +3,8 @@
 use super::draft::{DraftStep, Map, Read};
 use crate::{
     Shape,
-    graph::{ConvKind, Graph, Joint, NodeId, Op},
-    kernels::{Crowd, Effort, Launch, Machine, Place, WORKGROUP_SIZE, Work, join_int8, resize},
+    graph::{ConcatAxis, ConvKind, Graph, NodeId, Op},
+    kernels::{Effort, Footprint, Launch, Machine, Place, WORKGROUP_SIZE, Work, join_int8, resize},
     plan::{
         blocks::conv,
         choose::{float_form, form},
@@ -33,13 +33,13 @@ pub fn join(
     for &input in &graph.node(id).inputs {
         let part = shapes[input.index()];
         let first = match joint {
-            Joint::Channels if before % 4 == 0 => before / 4,
-            Joint::Channels => {
+            ConcatAxis::Channels if before % 4 == 0 => before / 4,
+            ConcatAxis::Channels => {
                 return Err((id, format!("{before} channels before a part are not a multiple of four")));
             }
-            Joint::Pixels => before * whole.quads(),
+            ConcatAxis::Pixels => before * whole.quads(),
         };
-        before += if joint == Joint::Channels { part.c } else { part.h * part.w };
+        before += if joint == ConcatAxis::Channels { part.c } else { part.h * part.w };
         let place = Place { part, whole, first };
         // The block kernel may compute it, and does not write depthwise outputs into larger maps.
         let depthwise = conv(graph.node(input)).and_then(|c| c.kind()) == Some(ConvKind::Depthwise);
@@ -89,7 +89,7 @@ fn copy(
 ) -> DraftStep {
     let work = Work { bytes: 2 * moved, macs: 0 };
     let invocations = launch.workgroups.iter().product::<u32>() as usize * WORKGROUP_SIZE as usize;
-    let time = machine.time(Effort::of(1.0, 2.0), Crowd::of(invocations), work);
+    let time = machine.time(Effort::of(1.0, 2.0), Footprint::of(invocations), work);
     DraftStep {
         nodes: vec![id],
         launch: launch.placed(place),

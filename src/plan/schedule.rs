@@ -14,7 +14,7 @@ use crate::{
     Shape,
     graph::{Conv, Graph, NodeId},
     kernels::{
-        Crowd, Machine, Work,
+        Footprint, Machine, Work,
         block::{self, Convs, Shapes, Tile},
         depthwise,
         gate::Gate,
@@ -394,7 +394,7 @@ impl<'a> Context<'a> {
         let written = self.written(fused).iter().map(|(_, bytes)| bytes).sum();
         let work = fused.convs.work(shapes, machine, tile, written);
         let effort = fused.convs.effort(shapes, self.block.squeeze.is_some(), tile);
-        (work, machine.time(effort, fused.convs.crowd(shapes, machine, tile), work))
+        (work, machine.time(effort, fused.convs.footprint(shapes, machine, tile), work))
     }
 
     fn block_step(&self, fused: &Fused) -> DraftStep {
@@ -441,7 +441,7 @@ impl<'a> Context<'a> {
     fn reduce_cost(&self, tile: Tile) -> (Work, f64) {
         let work = Work { bytes: self.machine.bytes(self.y) + block::parts_bytes(self.y, tile), macs: 0 };
         let invocations = self.y.pixels() * self.y.quads();
-        (work, self.machine.time(reduce::effort(tile.splits), Crowd::of(invocations), work))
+        (work, self.machine.time(reduce::effort(tile.splits), Footprint::of(invocations), work))
     }
 
     fn reduce_step(&self, tile: Tile) -> DraftStep {

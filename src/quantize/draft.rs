@@ -153,7 +153,7 @@ impl Draft {
 
 /// Measures the mean of each channel of a layer's output, before its activation.
 fn means(cpu: &Cpu, graph: &Graph, id: NodeId, inputs: &[&Tensor]) -> Result<Vec<f64>> {
-    let mut graph = graph.answering(vec![("layer".into(), id)]);
+    let mut graph = graph.with_outputs(vec![("layer".into(), id)]);
     let node = graph.node_mut(id);
     node.map = None;
     if let Op::Conv(conv) = &mut node.op {

@@ -40,7 +40,7 @@ pub(super) fn pairs(graph: &Graph, layers: &[NodeId]) -> Vec<Pair> {
     let pair = |&second: &NodeId| {
         let first = graph.node(second).inputs[0];
         let depthwise = conv(graph, second).kind() == Some(ConvKind::Depthwise);
-        let only = uses[first.index()] == 1 && !graph.is_answer(first) && graph.node(first).inputs.len() == 1;
+        let only = uses[first.index()] == 1 && !graph.is_output(first) && graph.node(first).inputs.len() == 1;
         let Op::Conv(before) = &graph.node(first).op else { return None };
         let linear = matches!(before.activation, Activation::Identity | Activation::Relu | Activation::Relu6);
         (layers.contains(&first) && depthwise && only && linear).then_some(Pair { first, second })
@@ -173,8 +173,8 @@ mod tests {
         let (graph, layers) = block(Activation::HardSwish);
         assert!(pairs(&graph, &layers).is_empty());
         let (mut graph, layers) = block(Activation::Relu);
-        graph.answer("expanded", layers[0]);
-        graph.answer("output", layers[2]);
+        graph.add_output("expanded", layers[0]);
+        graph.add_output("output", layers[2]);
         assert!(pairs(&graph, &layers).is_empty());
     }
 }

@@ -49,7 +49,7 @@ pub(super) fn compared(graph: &Graph) -> Graph {
         Op::Resize(_) => graph.node(id).inputs[0],
         _ => id,
     };
-    graph.answering(graph.answers().into_iter().map(|(name, id)| (name.to_owned(), before(id))).collect())
+    graph.with_outputs(graph.outputs().into_iter().map(|(name, id)| (name.to_owned(), before(id))).collect())
 }
 
 /// Sums of squared errors and of squared reference values.
@@ -122,13 +122,13 @@ mod tests {
     #[test]
     fn best_classes_are_per_run_and_pixel() {
         // Two runs of two classes at two pixels.
-        let answer = Tensor::new([1, 4, 1, 2], vec![1.0, 5.0, 2.0, 4.0, -1.0, -2.0, -3.0, -1.0]).unwrap();
-        assert_eq!(best(&answer, 2), [1, 0, 0, 1]);
-        assert_eq!(best(&answer, 4), [1, 0]);
-        assert_eq!(best(&answer, 1), [1, 1, 1, 1, 0, 0, 0, 0]);
+        let output = Tensor::new([1, 4, 1, 2], vec![1.0, 5.0, 2.0, 4.0, -1.0, -2.0, -3.0, -1.0]).unwrap();
+        assert_eq!(best(&output, 2), [1, 0, 0, 1]);
+        assert_eq!(best(&output, 4), [1, 0]);
+        assert_eq!(best(&output, 1), [1, 1, 1, 1, 0, 0, 0, 0]);
         let other = Tensor::new([1, 4, 1, 2], vec![3.0, 5.0, 2.0, 4.0, -1.0, -2.0, -3.0, -1.0]).unwrap();
-        assert_eq!(changed(&[vec![other.clone()]], &[std::slice::from_ref(&answer)], 2), [1, 4]);
-        let share = noise(&[vec![other]], &[&[answer][..]]);
+        assert_eq!(changed(&[vec![other.clone()]], &[std::slice::from_ref(&output)], 2), [1, 4]);
+        let share = noise(&[vec![other]], &[&[output][..]]);
         assert!((share - 4.0 / 61.0).abs() < 1e-9, "{share}");
     }
 }

@@ -187,7 +187,7 @@ pub fn weights_only(network: &Network) -> Result<Quantized> {
 ///
 /// ```
 /// let network = goldcrest::zoo::synthetic::network("mobilenet_v2@0.35")?;
-/// let whole = network.answering(network.answer())?;
+/// let whole = network.graph_for(network.default_outputs())?;
 /// let graph = goldcrest::quantize::nominal(&network, &whole)?;
 /// assert!(graph.nodes().any(|(id, _)| graph.int8(id).is_some()));
 /// # Ok::<(), goldcrest::Error>(())

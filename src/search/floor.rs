@@ -77,7 +77,7 @@ impl Demand {
 
 /// The graph with the network's usual outputs (scores, labels or boxes), in a precision.
 pub fn graph(network: &Network, precision: Precision) -> Result<Graph> {
-    let graph = network.answering(network.answer())?;
+    let graph = network.graph_for(network.default_outputs())?;
     match precision {
         Precision::Int8 => quantize::nominal(network, &graph),
         Precision::F16 | Precision::F32 => Ok(graph.into_owned()),

@@ -88,7 +88,7 @@ pub enum Rule {
     /// The most accurate network within the limits.
     MostAccurate,
     /// The fastest network that is accurate enough, if accuracy is the only limit.
-    Quickest,
+    Fastest,
     /// The knee of the front, if there is no limit.
     Knee,
 }
@@ -97,7 +97,7 @@ impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::MostAccurate => "the most accurate",
-            Self::Quickest => "the fastest",
+            Self::Fastest => "the fastest",
             Self::Knee => "the knee of the front",
         })
     }
@@ -170,7 +170,7 @@ impl Front {
         } else if limits.without(Limit::Accuracy).is_empty() {
             let first =
                 |a: &&&Measured, b: &&&Measured| by_time(a, b).then(accuracy(b).total_cmp(&accuracy(a)));
-            (*admitted.iter().min_by(first)?, Rule::Quickest)
+            (*admitted.iter().min_by(first)?, Rule::Fastest)
         } else {
             let first =
                 |a: &&&Measured, b: &&&Measured| accuracy(b).total_cmp(&accuracy(a)).then(by_time(a, b));
@@ -360,7 +360,7 @@ pub(super) mod tests {
         assert_eq!(picked(Limits { within_ms: Some(4.0), ..none }), Some((75.0, Rule::MostAccurate)));
         assert_eq!(picked(Limits { within_ms: Some(3.99), ..none }), Some((70.0, Rule::MostAccurate)));
         assert_eq!(picked(Limits { within_ms: Some(0.5), ..none }), None);
-        assert_eq!(picked(Limits { accuracy: Some(61.0), ..none }), Some((70.0, Rule::Quickest)));
+        assert_eq!(picked(Limits { accuracy: Some(61.0), ..none }), Some((70.0, Rule::Fastest)));
         let both = Limits { accuracy: Some(61.0), within_ms: Some(5.0), ..none };
         assert_eq!(picked(both), Some((75.0, Rule::MostAccurate)));
         assert_eq!(picked(Limits { memory: Some(2_000_000), ..none }), Some((70.0, Rule::MostAccurate)));

@@ -93,7 +93,7 @@ impl Session {
         let progress = Arc::new(Mutex::new([0; 2]));
         let shared = progress.clone();
         let report = move |done, of| *shared.lock().unwrap_or_else(PoisonError::into_inner) = [done, of];
-        let work = async { draft(spec).await?.build(Pace::Piecewise, report).await };
+        let work = async { draft(spec).await?.build(Pace::Cooperative, report).await };
         Ok(Building { work: Some(Box::pin(work)), progress })
     }
 }

@@ -87,6 +87,18 @@ impl From<&Device> for Device {
     }
 }
 
+impl From<Gpu> for Device {
+    fn from(gpu: Gpu) -> Self {
+        Self::Gpu(gpu)
+    }
+}
+
+impl From<Cpu> for Device {
+    fn from(cpu: Cpu) -> Self {
+        Self::Cpu(cpu)
+    }
+}
+
 impl From<&Gpu> for Device {
     fn from(gpu: &Gpu) -> Self {
         Self::Gpu(gpu.clone())

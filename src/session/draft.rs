@@ -4,7 +4,7 @@ use std::{borrow::Cow, time::Duration};
 
 use web_time::Instant;
 
-use super::{Device, Engine, F16_BOUND, Options, Session, Startup, pictures::PictureSetup, recall};
+use super::{Device, Engine, MAX_F16_ERROR, Options, Session, Startup, load_tuning, pictures::PictureSetup};
 use crate::{
     Error, Result, Shape, cpu,
     gpu::{self, Gpu, Pace},
@@ -21,12 +21,12 @@ use crate::{
 /// As [`Plan::new`].
 pub fn plan(gpu: &Gpu, graph: &Graph, input: Shape, options: Options) -> Result<Plan> {
     let mut wanted = options.plan();
-    let recalled = |element| recall(gpu, graph, input, element);
+    let recalled = |element| load_tuning(gpu, graph, input, element);
     let (element, kept) = match options.precision.element() {
         Some(element) => (element, options.takes_tuned().then(|| recalled(element)).flatten()),
         // The file may come from another device on this adapter, one opened with f16.
         None => match (recalled(Element::F32), recalled(Element::F16).filter(|_| gpu.has_f16())) {
-            (Some(whole), Some(half)) if half.ms < whole.ms && half.error <= F16_BOUND => {
+            (Some(whole), Some(half)) if half.ms < whole.ms && half.error <= MAX_F16_ERROR => {
                 (Element::F16, Some(half))
             }
             (whole, _) => (Element::F32, whole),
@@ -70,7 +70,7 @@ pub(super) struct SessionSpec<'a> {
 
 impl<'a> SessionSpec<'a> {
     pub fn of_network(device: impl Into<Device>, network: &'a Network, options: Options) -> Result<Self> {
-        let graph = network.answering(options.answer)?;
+        let graph = network.graph_for(options.outputs)?;
         let input = options.input_shape(network);
         Ok(Self { device: device.into(), graph, input, options, picture_setup: None })
     }
@@ -100,8 +100,8 @@ impl<'a> SessionSpec<'a> {
         device.supports(options.precision.element().unwrap_or_default())?;
         let begun = Instant::now();
         let shapes = graph.shapes(input)?;
-        let outputs = graph.answers().into_iter();
-        let outputs = outputs.map(|(name, id)| (name.into(), graph.answer_dims(id, shapes[id.index()])));
+        let outputs = graph.outputs().into_iter();
+        let outputs = outputs.map(|(name, id)| (name.into(), graph.output_dims(id, shapes[id.index()])));
         let outputs = outputs.collect();
         let engine = match device {
             Device::Gpu(gpu) => {

@@ -4,8 +4,8 @@ mod building;
 mod device;
 mod draft;
 mod frames;
-mod kept;
 mod pictures;
+mod tuning_cache;
 
 use std::{borrow::Cow, collections::VecDeque};
 
@@ -14,9 +14,9 @@ pub use building::Building;
 pub use device::Device;
 pub use draft::plan;
 pub use frames::{Framing, Matrix, OnDevice, Parts, Range, Values, Yuv};
-pub use kept::{F16_BOUND, Kept, keep, recall, weights};
 #[cfg(feature = "feed")]
 pub(crate) use pictures::preprocessing;
+pub use tuning_cache::{MAX_F16_ERROR, TuningRecord, load_tuning, store_tuning, weights_checksum};
 
 use draft::SessionSpec;
 
@@ -26,14 +26,14 @@ use crate::{
     graph::Graph,
     plan::{self, Fuse, Plan, Summary},
     tensor::Element,
-    zoo::{Answer, Network},
+    zoo::{Network, Outputs},
 };
 
 /// The requested storage type of maps and weights.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Precision {
     /// f16 if [`tune`](crate::measure::tune) found it faster for this network on this device, with a relative
-    /// error of at most [`F16_BOUND`]; else f32.
+    /// error of at most [`MAX_F16_ERROR`]; else f32.
     #[default]
     Auto,
     /// 32-bit floats.
@@ -65,7 +65,7 @@ pub struct Options {
     /// The storage type of maps and weights.
     pub precision: Precision,
     /// The requested outputs of the network.
-    pub answer: Answer,
+    pub outputs: Outputs,
     /// Keeps every layer's output for [`Session::taps`]. This takes more memory and disables fusion.
     pub taps: bool,
     /// Uses only kernels of baseline WebGPU, which run on every adapter and in every browser, even if the
@@ -81,7 +81,7 @@ impl Default for Options {
             size: None,
             fuse: Fuse::Auto,
             precision: Precision::Auto,
-            answer: Answer::Scores,
+            outputs: Outputs::Scores,
             taps: false,
             baseline: false,
         }
@@ -164,7 +164,7 @@ impl Session {
     ) -> Result<Self> {
         let device = device.into();
         device.calibrate().await?;
-        SessionSpec::of_network(device, network, options)?.draft()?.build(Pace::AtOnce, progress).await
+        SessionSpec::of_network(device, network, options)?.draft()?.build(Pace::Blocking, progress).await
     }
 
     /// Builds a session of a bare graph for inputs of one shape, such as a part of a network or a custom
@@ -193,7 +193,7 @@ impl Session {
     ) -> Result<Self> {
         let graph = Cow::Borrowed(graph);
         let spec = SessionSpec { device: device.into(), graph, input, options, picture_setup: None };
-        spec.draft()?.build(Pace::AtOnce, |_, _| {}).await
+        spec.draft()?.build(Pace::Blocking, |_, _| {}).await
     }
 
     /// Returns true if no inference of this session is in flight.
@@ -281,12 +281,12 @@ impl Session {
                     if flying.len() == 2
                         && let Some(oldest) = flying.pop_front()
                     {
-                        outputs.push(executor.answer(oldest).await?);
+                        outputs.push(executor.collect_yielding(oldest).await?);
                     }
                     flying.push_back(executor.submit(&sub_batch)?);
                 }
                 for pending in flying {
-                    outputs.push(executor.answer(pending).await?);
+                    outputs.push(executor.collect_yielding(pending).await?);
                 }
                 outputs
             }
@@ -337,7 +337,7 @@ impl Session {
         match (pending.0, &mut self.engine) {
             (Flight::Gpu(sub_batches), Engine::Gpu { executor, .. }) => {
                 for sub_batch in sub_batches {
-                    outputs.push(executor.answer(sub_batch).await?);
+                    outputs.push(executor.collect_yielding(sub_batch).await?);
                 }
             }
             (Flight::Done(done), Engine::Cpu(_)) => outputs.push(done),

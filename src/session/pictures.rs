@@ -5,7 +5,7 @@ use crate::{
     Error, Result, Tensor,
     gpu::Pace,
     tasks::{self, Class, Detection, Labels, Picture, Segmentation},
-    zoo::{Answer, Network, Preprocessing, Resize, Scores, Task},
+    zoo::{Network, Outputs, Preprocessing, Resize, Scores, Task},
 };
 
 /// Everything that a session needs to convert pictures to inputs, and outputs to results.
@@ -23,9 +23,9 @@ pub(super) struct PictureSetup {
 
 impl Session {
     /// Builds a session for pictures of `[rows, columns]`, to be run by [`Session::classify`],
-    /// [`Session::segment`], [`Session::detect`] or, if built with [`Answer::Embedding`], [`Session::embed`].
+    /// [`Session::segment`], [`Session::detect`] or, if built with [`Outputs::Embedding`], [`Session::embed`].
     /// It overrides the size and the outputs in the options, with two exceptions: it keeps a size that is
-    /// set, because a smaller one takes less time to segment, and it keeps [`Answer::Embedding`].
+    /// set, because a smaller one takes less time to segment, and it keeps [`Outputs::Embedding`].
     ///
     /// # Errors
     /// As [`Session::new`]; [`Error::Input`] if pictures of that size cannot be scaled for the network.
@@ -54,7 +54,7 @@ impl Session {
         device.calibrate().await?;
         SessionSpec::of_pictures(device, network, picture, options)?
             .draft()?
-            .build(Pace::AtOnce, progress)
+            .build(Pace::Blocking, progress)
             .await
     }
 
@@ -87,7 +87,7 @@ impl Session {
             )));
         }
         let outputs = self.run_on_picture(picture, |task| matches!(task, Task::Segment { .. }))?;
-        self.segmentation_of(&outputs)
+        self.segmentation_of(&outputs, size)
     }
 
     /// Returns the objects in a picture with their boxes in pixels of the picture, highest score first.
@@ -99,23 +99,23 @@ impl Session {
     /// detects; [`Error::Output`] if a box is not finite; as [`Session::run`].
     pub fn detect(&mut self, picture: &Picture) -> Result<Vec<Detection>> {
         let outputs = self.run_on_picture(picture, |task| matches!(task, Task::Detect(_)))?;
-        self.detections_in(&outputs, [picture.height(), picture.width()])
+        self.detections_of(&outputs, [picture.height(), picture.width()])
     }
 
     /// Returns the embedding vector of a picture; see [`Network::embedding`].
     ///
     /// # Errors
-    /// [`Error::Input`] unless built [for pictures](Session::for_pictures) and with [`Answer::Embedding`], or for a
+    /// [`Error::Input`] unless built [for pictures](Session::for_pictures) and with [`Outputs::Embedding`], or for a
     /// network without a classifier; [`Error::Output`] if a value is not finite; as [`Session::run`].
     ///
     /// # Example
     /// ```no_run
     /// # fn main() -> goldcrest::Result<()> {
-    /// use goldcrest::{Device, Options, Session, tasks::Picture, zoo::{Answer, Network}};
+    /// use goldcrest::{Device, Options, Session, tasks::Picture, zoo::{Outputs, Network}};
     ///
     /// let network = Network::open("mobilenet_v2.safetensors")?;
     /// let picture = Picture::open("photo.jpg")?;
-    /// let options = Options { answer: Answer::Embedding, ..Options::default() };
+    /// let options = Options { outputs: Outputs::Embedding, ..Options::default() };
     /// let size = [picture.height(), picture.width()];
     /// let mut session = Session::for_pictures(Device::best()?, &network, size, options)?;
     /// let vector = session.embed(&picture)?;
@@ -154,21 +154,6 @@ impl Session {
         Ok(self.picture_setup()?.task)
     }
 
-    /// Converts a detector's outputs to detections, in pixels of a picture of `[rows, columns]`.
-    pub(crate) fn detections_in(&self, outputs: &[Tensor], picture: [usize; 2]) -> Result<Vec<Detection>> {
-        let picture_setup = self.picture_setup()?;
-        let ([candidates, boxes], Task::Detect(detector)) = (outputs, picture_setup.task) else {
-            return Err(self.wrong_task());
-        };
-        let (x, y) = (picture[1] as f32 / self.input.w as f32, picture[0] as f32 / self.input.h as f32);
-        let found = tasks::boxes(candidates, boxes, &detector)?;
-        let found = found.into_iter().flatten().map(|candidate| {
-            let detection = candidate.named(&picture_setup.labels);
-            Detection { bounds: detection.bounds.scaled(x, y), ..detection }
-        });
-        Ok(found.collect())
-    }
-
     /// Returns the names of the classes, if the session was built [for pictures](Session::for_pictures).
     pub fn labels(&self) -> Option<&Labels> {
         self.picture_setup.as_ref().map(|picture_setup| &picture_setup.labels)
@@ -191,7 +176,7 @@ impl Session {
         self.picture_setup.as_ref().ok_or_else(not_for_pictures)
     }
 
-    fn wrong_task(&self) -> Error {
+    pub(super) fn wrong_task(&self) -> Error {
         match &self.picture_setup {
             Some(picture_setup) => {
                 Error::Input(format!("the session is for a network that {}", picture_setup.task))
@@ -233,12 +218,12 @@ impl<'a> SessionSpec<'a> {
     ) -> Result<Self> {
         let preprocessing = preprocessing(network, options)?;
         let size = tasks::input_size(picture, &preprocessing)?;
-        let (answer, task) = match network.task {
-            _ if options.answer == Answer::Embedding => (Answer::Embedding, Task::Embed),
-            task @ Task::Segment { .. } => (Answer::Labels(Some(picture)), task),
-            task => (network.answer(), task),
+        let (outputs, task) = match network.task {
+            _ if options.outputs == Outputs::Embedding => (Outputs::Embedding, Task::Embed),
+            task @ Task::Segment { .. } => (Outputs::Labels(Some(picture)), task),
+            task => (network.default_outputs(), task),
         };
-        let options = Options { size: Some(size), answer, ..options };
+        let options = Options { size: Some(size), outputs, ..options };
         let (labels, classes, scores) = (Labels::of(network), network.label_count(), network.scores);
         let picture_setup = PictureSetup { preprocessing, task, labels, classes, scores, size: picture };
         Ok(Self { picture_setup: Some(picture_setup), ..Self::of_network(device, network, options)? })

@@ -6,8 +6,8 @@
 //! The paper is Zhang, "Research and Development of Lightweight Neural Network Mobilenet". Its
 //! sentences are paraphrased.
 
-mod eight_bits;
 mod fusing;
+mod int8;
 mod lab;
 mod networks;
 mod parts;
@@ -48,7 +48,7 @@ const EXPERIMENTS: [(Experiment, usize); 10] = [
     (parts::of_v3, 0),
     (parts::residuals, 0),
     (fusing::recovered, 1),
-    (eight_bits::costs_and_gains, 2),
+    (int8::costs_and_gains, 2),
     (searched::for_devices, 1),
     (networks::rooflines, 2),
 ];

@@ -1,6 +1,7 @@
 //! Preprocessing of pictures and postprocessing of results. Nothing here runs a network.
 
 mod classify;
+mod colours;
 mod detect;
 #[cfg(feature = "image")]
 pub(crate) mod draw;
@@ -15,6 +16,7 @@ mod segment;
 mod tags;
 
 pub use classify::{Class, top};
+pub use colours::{premultiply, premultiply_srgb, to_linear};
 pub use detect::{Bounds, Candidate, Detection, boxes, suppress};
 pub use labels::Labels;
 #[cfg(feature = "image")]

@@ -84,6 +84,17 @@ impl Segmentation {
         (x < self.width && y < self.height).then(|| self.labels[y * self.width + x])
     }
 
+    /// Scales to `width` x `height` pixels: each gets the class of the pixel under its centre.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if the width or height is zero.
+    pub fn resized(&self, width: usize, height: usize) -> Result<Self> {
+        let columns: Vec<usize> = (0..width).map(|x| (2 * x + 1) * self.width / (2 * width)).collect();
+        let row = |y: usize| &self.labels[(2 * y + 1) * self.height / (2 * height) * self.width..];
+        let labels = (0..height).flat_map(|y| columns.iter().map(move |&x| row(y)[x]));
+        Self::new(width, height, labels.collect())
+    }
+
     /// The classes that occur, by falling fraction of the picture and then by class.
     pub fn shares(&self, labels: &Labels) -> Vec<Share> {
         let mut counts = [0; 256];

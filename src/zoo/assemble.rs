@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Result,
-    checkpoint::{Tensors, superfluous},
+    checkpoint::{Tensors, not_part_of},
     graph::{Graph, NodeId},
 };
 
@@ -52,7 +52,7 @@ pub(super) fn assemble(
         }
     }
     let Some(first) = extra.first() else { return Ok(built) };
-    Err(tensors.error(first, superfluous(&table.family.to_string(), extra.len() - 1, first)))
+    Err(tensors.error(first, not_part_of(&table.family.to_string(), extra.len() - 1, first)))
 }
 
 fn build(

@@ -6,7 +6,7 @@ use super::{rules::Rules, skeleton::Layer, table::Antialias};
 use crate::{
     Error, Result, Tensor,
     checkpoint::{Source, Tensors},
-    graph::{Activation, BatchNorm, Conv, Extent, Filter, Graph, Joint, NodeId, Op},
+    graph::{Activation, BatchNorm, ConcatAxis, Conv, Extent, Filter, Graph, NodeId, Op},
 };
 
 /// The geometry of a convolution: the expected kernel, and its stride and dilation.
@@ -84,11 +84,11 @@ impl<'a> Builder<'a> {
     }
 
     /// Concatenates `parts`.
-    pub fn join(&mut self, name: &str, joint: Joint, parts: &[Map]) {
+    pub fn join(&mut self, name: &str, joint: ConcatAxis, parts: &[Map]) {
         let ids: Vec<NodeId> = parts.iter().map(|part| part.id).collect();
         let channels = match joint {
-            Joint::Channels => parts.iter().map(|part| part.channels).sum(),
-            Joint::Pixels => parts[0].channels,
+            ConcatAxis::Channels => parts.iter().map(|part| part.channels).sum(),
+            ConcatAxis::Pixels => parts[0].channels,
         };
         self.at = Map { id: self.graph.push(name, Op::Concat(joint), &ids), channels };
     }

@@ -77,7 +77,7 @@ pub(super) fn attach(graph: &mut Graph, tensors: &Tensors) -> Result<()> {
     for id in ids {
         enlarge_steps(graph, id, residuals.get(&id).copied());
     }
-    let outputs: Vec<NodeId> = graph.answers().iter().map(|(_, id)| *id).collect();
+    let outputs: Vec<NodeId> = graph.outputs().iter().map(|(_, id)| *id).collect();
     for id in outputs {
         graph.node_mut(id).map = None;
     }

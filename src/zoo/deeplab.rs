@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Result,
-    graph::{Activation, Joint, Op},
+    graph::{Activation, ConcatAxis, Op},
 };
 
 /// The dilations of the pyramid's 3x3 convolutions.
@@ -40,7 +40,7 @@ pub(super) fn build(b: &mut Builder, input: Map, backbone: &Backbone) -> Result<
     b.resize_like("classifier.0.convs.4", high);
     parts.push(b.at);
 
-    b.join("classifier.0.cat", Joint::Channels, &parts);
+    b.join("classifier.0.cat", ConcatAxis::Channels, &parts);
     b.layer(&torchvision::layer("classifier.0.project"), POINTWISE, Activation::Relu)?;
     b.layer(&torchvision::layer_from("classifier", 1), WINDOW, Activation::Relu)?;
     b.fully_connected("classifier.4", false, None, true)?;

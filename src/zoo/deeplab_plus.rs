@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Result,
-    graph::{Activation, Joint, Op},
+    graph::{Activation, ConcatAxis, Op},
 };
 
 /// Builds the head from the last block's map to scores at its size. Returns the task and the number of
@@ -27,10 +27,10 @@ pub(super) fn build(b: &mut Builder, input: Map, backbone: &Backbone) -> Result<
     b.at = features;
     b.layer(&part("conv_aspp"), POINTWISE, Activation::Relu)?;
     let parts = [pooled, b.at];
-    b.join("segmentation_head.cat", Joint::Channels, &parts);
+    b.join("segmentation_head.cat", ConcatAxis::Channels, &parts);
     b.layer(&part("conv_projection"), POINTWISE, Activation::Relu)?;
     b.fully_connected("segmentation_head.classifier.convolution", false, None, true)?;
     let classes = b.at.channels;
-    b.graph.answer("output", b.at.id);
+    b.graph.add_output("output", b.at.id);
     Ok((segment::labelled(b, input)?, classes))
 }

@@ -53,7 +53,7 @@ pub use network::Network;
 pub use preprocessing::*;
 pub use supernet::{Cell, Slice, Space, Stack, Subnet, Supernet};
 pub use table::Family;
-pub use task::{Answer, Detector, Feature, Scores, Task};
+pub use task::{Detector, Feature, Outputs, Scores, Task};
 
 pub(crate) use registry::outside;
 

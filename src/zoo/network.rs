@@ -16,11 +16,11 @@ use super::{
     rules::Rules,
     supernet,
     table::Family,
-    task::{Answer, Detector, Feature, Scores, Task},
+    task::{Detector, Feature, Outputs, Scores, Task},
 };
 use crate::{
     Error, Result, Shape,
-    checkpoint::{Checkpoint, Config, Origin, Origins, Said, Source, Sourced, TensorUse, Tensors},
+    checkpoint::{Checkpoint, Config, Origin, Origins, Overrides, Source, Sourced, TensorUse, Tensors},
     graph::{Graph, NodeId, too_many_classes},
 };
 
@@ -80,7 +80,7 @@ impl Network {
     /// # Errors
     /// Those of [`Checkpoint::open`] and [`Network::from_checkpoint`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        Self::open_with(path, &Said::default())
+        Self::open_with(path, &Overrides::default())
     }
 
     /// Opens a checkpoint as the network of this name: `library/name`, or `library/name.tag` for one of
@@ -97,7 +97,7 @@ impl Network {
     ///
     /// # Errors
     /// Those of [`Checkpoint::open`] and [`Network::from_checkpoint`].
-    pub fn open_with(path: impl AsRef<Path>, overrides: &Said) -> Result<Self> {
+    pub fn open_with(path: impl AsRef<Path>, overrides: &Overrides) -> Result<Self> {
         // Reports a wrong name before any file is read.
         overrides.arch.as_deref().map(registry::arch).transpose()?;
         Self::from_checkpoint_with(&Checkpoint::open(path)?, overrides)
@@ -117,7 +117,7 @@ impl Network {
     ///
     /// # Errors
     /// As [`Network::from_checkpoint`]; [`Error::Input`] if an override is not valid.
-    pub fn from_checkpoint_with(checkpoint: &Checkpoint, overrides: &Said) -> Result<Self> {
+    pub fn from_checkpoint_with(checkpoint: &Checkpoint, overrides: &Overrides) -> Result<Self> {
         if let Some((subnet, note)) = supernet::subnet_in(checkpoint, overrides)? {
             let network =
                 Self::from_checkpoint_with(&subnet, &overrides.except(&["root", "ignore", "subnet"]))?;
@@ -251,7 +251,7 @@ impl Network {
             warnings,
             files: checkpoint.read.clone(),
         };
-        if let Some(warning) = network.misgiving(network.input) {
+        if let Some(warning) = network.size_warning(network.input) {
             network.warnings.push(warning);
         }
         Ok(network)
@@ -272,7 +272,7 @@ impl Network {
     }
 
     /// Warns about an input size, in rows and columns, that is too small for the network's assumed strides.
-    pub fn misgiving(&self, [rows, columns]: [usize; 2]) -> Option<String> {
+    pub fn size_warning(&self, [rows, columns]: [usize; 2]) -> Option<String> {
         let last = self.features.last()?.stride;
         let assumed = |name: &str| {
             let of = |origin: &&Origin| origin.name == name;
@@ -289,47 +289,47 @@ impl Network {
 
     /// The default output for the task: scores, labels or boxes. Scores also for a segmenter with more
     /// classes than a label map can store.
-    pub fn answer(&self) -> Answer {
+    pub fn default_outputs(&self) -> Outputs {
         match self.task {
-            Task::Classify | Task::Embed => Answer::Scores,
-            Task::Segment { .. } if too_many_classes(self.classes).is_some() => Answer::Scores,
-            Task::Segment { .. } => Answer::Labels(None),
-            Task::Detect(_) => Answer::Boxes,
+            Task::Classify | Task::Embed => Outputs::Scores,
+            Task::Segment { .. } if too_many_classes(self.classes).is_some() => Outputs::Scores,
+            Task::Segment { .. } => Outputs::Labels(None),
+            Task::Detect(_) => Outputs::Boxes,
         }
     }
 
-    /// The graph that computes `answer`.
+    /// The graph that computes `outputs`.
     ///
     /// # Errors
     /// [`Error::Input`] if the network has no such output.
-    pub fn answering(&self, answer: Answer) -> Result<Cow<'_, Graph>> {
+    pub fn graph_for(&self, outputs: Outputs) -> Result<Cow<'_, Graph>> {
         let one = |name: &str, node: NodeId| (name.to_owned(), node);
-        let outputs = match (answer, &self.task) {
-            (Answer::Scores, _) => return Ok(Cow::Borrowed(&self.graph)),
-            (Answer::Labels(size), Task::Segment { labels }) => {
-                let graph = self.graph.answering(vec![one("labels", *labels)]);
+        let outputs = match (outputs, &self.task) {
+            (Outputs::Scores, _) => return Ok(Cow::Borrowed(&self.graph)),
+            (Outputs::Labels(size), Task::Segment { labels }) => {
+                let graph = self.graph.with_outputs(vec![one("labels", *labels)]);
                 return Ok(Cow::Owned(match size {
                     Some(size) => graph.scaled_to(*labels, size),
                     None => graph,
                 }));
             }
-            (Answer::Boxes, Task::Detect(Detector { candidates, boxes, .. })) => {
+            (Outputs::Boxes, Task::Detect(Detector { candidates, boxes, .. })) => {
                 vec![one("candidates", *candidates), one("boxes", *boxes)]
             }
-            (Answer::Features, _) if !self.features.is_empty() => {
+            (Outputs::Features, _) if !self.features.is_empty() => {
                 self.features.iter().map(|feature| one(&feature.module, feature.node)).collect()
             }
-            (Answer::Embedding, _) => {
+            (Outputs::Embedding, _) => {
                 let node = self.embedding.ok_or_else(|| self.cannot("embed pictures"))?;
-                let mut graph = self.graph.answering(vec![one("embedding", node)]);
+                let mut graph = self.graph.with_outputs(vec![one("embedding", node)]);
                 graph.flatten();
                 return Ok(Cow::Owned(graph));
             }
-            (Answer::Labels(_), _) => return Err(self.cannot("label pixels")),
-            (Answer::Boxes, _) => return Err(self.cannot("find boxes")),
-            (Answer::Features, _) => return Err(self.cannot("give its features")),
+            (Outputs::Labels(_), _) => return Err(self.cannot("label pixels")),
+            (Outputs::Boxes, _) => return Err(self.cannot("find boxes")),
+            (Outputs::Features, _) => return Err(self.cannot("give its features")),
         };
-        Ok(Cow::Owned(self.graph.answering(outputs)))
+        Ok(Cow::Owned(self.graph.with_outputs(outputs)))
     }
 
     fn cannot(&self, what: &str) -> Error {
@@ -337,8 +337,8 @@ impl Network {
     }
 }
 
-fn arch_override(arch: Option<&str>) -> Said {
-    arch.map_or_else(Said::default, |arch| Said::default().arch(arch))
+fn arch_override(arch: Option<&str>) -> Overrides {
+    arch.map_or_else(Overrides::default, |arch| Overrides::default().arch(arch))
 }
 
 /// A network's name and preset, with their sources.
@@ -352,7 +352,7 @@ struct Naming {
 impl Naming {
     /// Determines the name. By precedence: the override, the configuration, the record in the weights file,
     /// and the file's name.
-    fn new(checkpoint: &Checkpoint, library: &'static Library, overrides: &Said) -> Result<Self> {
+    fn new(checkpoint: &Checkpoint, library: &'static Library, overrides: &Overrides) -> Result<Self> {
         let given = overrides.arch.as_deref().map(registry::arch).transpose()?;
         let configured = match &checkpoint.config {
             // With a name override, an unknown name in the configuration is no error.

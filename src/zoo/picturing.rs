@@ -9,12 +9,12 @@ use super::{
 };
 use crate::{
     Result,
-    checkpoint::{Config, Origins, Said, Source, Sourced},
+    checkpoint::{Config, Origins, Overrides, Source, Sourced},
 };
 
 /// The sources of preprocessing settings, except the network's name.
 pub(super) struct PreprocessingSources<'a> {
-    pub overrides: &'a Said,
+    pub overrides: &'a Overrides,
     pub config: Option<&'a Config>,
     /// `config`, if it names the network, as the libraries' files do.
     pub named_config: Option<&'a Config>,

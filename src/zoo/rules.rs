@@ -3,7 +3,7 @@
 use super::table::{Antialias, Table};
 use crate::{
     Result,
-    checkpoint::{Config, Origins, Said, Source, Sourced},
+    checkpoint::{Config, Origins, Overrides, Source, Sourced},
     graph::{Activation, Padding},
 };
 
@@ -78,8 +78,8 @@ impl Rules {
     /// Applies the overrides.
     ///
     /// # Errors
-    /// As [`Said::get`].
-    pub fn overridden(mut self, overrides: &Said, config: Option<&Config>) -> Result<Self> {
+    /// As [`Overrides::get`].
+    pub fn overridden(mut self, overrides: &Overrides, config: Option<&Config>) -> Result<Self> {
         let stride = |text: &str| text.parse().ok().filter(|stride| (1..=64).contains(stride));
         let activation = Activation::parse;
         let flag = |text: &str| text.parse::<bool>().ok();

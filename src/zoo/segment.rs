@@ -16,7 +16,7 @@ pub(super) const EPSILON: f64 = 1e-5;
 pub(super) fn segmented(b: &mut Builder, input: Map) -> Result<Task> {
     let scores = b.at;
     b.resize_like("output", input);
-    b.graph.answer("output", b.at.id);
+    b.graph.add_output("output", b.at.id);
     b.at = scores;
     labelled(b, input)
 }

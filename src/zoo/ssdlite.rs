@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Result,
-    graph::{Activation, Anchors, Joint, Op, Select},
+    graph::{Activation, Anchors, ConcatAxis, Op, Select},
 };
 
 /// Feature maps of the head itself, after the backbone's two.
@@ -56,8 +56,8 @@ pub(super) fn build(b: &mut Builder, backbone: &Backbone) -> Result<(Task, usize
         return Err(b.error("head.classification_head.module_list.0.1.weight", reason));
     }
     let offsets = head(b, &levels, "regression_head", Some(4 * each))?;
-    b.graph.answer("cls_logits", logits.id);
-    b.graph.answer("bbox_regression", offsets.id);
+    b.graph.add_output("cls_logits", logits.id);
+    b.graph.add_output("bbox_regression", offsets.id);
 
     let scores = b.graph.push("postprocess.softmax", Op::Softmax(classes), &[logits.id]);
     let select = Op::Select(Select { threshold: 0.001, most: 300 });
@@ -79,6 +79,6 @@ fn head(b: &mut Builder, levels: &[Map], name: &str, mut outputs: Option<usize>)
         outputs = Some(b.at.channels);
         parts.push(b.at);
     }
-    b.join(&format!("head.{name}.cat"), Joint::Pixels, &parts);
+    b.join(&format!("head.{name}.cat"), ConcatAxis::Pixels, &parts);
     Ok(b.at)
 }

@@ -89,7 +89,7 @@ pub struct Feature {
 
 /// The requested outputs of a network.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Answer {
+pub enum Outputs {
     /// The network's raw outputs: a classifier's logits, the features if there is no classifier, a
     /// segmenter's scores per class and pixel, or the logits and offsets of all of a detector's boxes.
     #[default]

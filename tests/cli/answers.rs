@@ -1,4 +1,4 @@
-//! What the commands answer where all is well.
+//! Results and files of commands that succeed.
 
 use std::{
     fs,
@@ -11,9 +11,9 @@ use safetensors::tensor::Dtype;
 use serde_json::Value;
 
 use super::{
-    CAT, DEEPLAB, LRASPP, SEEDED, SSDLITE, answer, classify, failure, goldcrest, json,
+    CAT, DEEPLAB, LRASPP, SEEDED, SSDLITE, classify, failure, goldcrest, json,
     make::{self, Tensors},
-    names, on_cpu, pictures_of, run, seen,
+    names, on_cpu, only_picture, pictures_of, run, success,
 };
 
 fn keys(value: &Value) -> Vec<&str> {
@@ -27,8 +27,8 @@ fn has(value: &Value, wanted: &[&str]) {
 }
 
 #[test]
-fn classify_in_words() {
-    let text = answer(classify(Path::new(SEEDED), Path::new(CAT)));
+fn classify_prints_text() {
+    let text = success(classify(Path::new(SEEDED), Path::new(CAT)));
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!((lines.len(), lines[0]), (7, CAT));
     assert!(lines[1..6].iter().all(|line| line.contains('%') && line.ends_with(')')), "{text}");
@@ -36,8 +36,8 @@ fn classify_in_words() {
 }
 
 #[test]
-fn classify_in_json() {
-    let answers = json(goldcrest([
+fn classify_prints_json() {
+    let report = json(goldcrest([
         "classify",
         CAT,
         CAT,
@@ -49,13 +49,13 @@ fn classify_in_json() {
         "--top",
         "3",
     ]));
-    has(&answers, &["device", "network", "scores", "precision", "timings", "pictures"]);
-    let answers = pictures_of(&answers);
-    assert_eq!(answers.len(), 2);
-    for answer in answers {
+    has(&report, &["device", "network", "scores", "precision", "timings", "pictures"]);
+    let pictures = pictures_of(&report);
+    assert_eq!(pictures.len(), 2);
+    for picture in pictures {
         let expected = vec!["classes", "file", "height", "scores", "width"];
-        assert_eq!((keys(answer), &answer["file"]), (expected, &Value::from(CAT)));
-        let classes = answer["classes"].as_array().unwrap();
+        assert_eq!((keys(picture), &picture["file"]), (expected, &Value::from(CAT)));
+        let classes = picture["classes"].as_array().unwrap();
         assert_eq!(classes.len(), 3);
         let mut last = 1.0;
         for class in classes {
@@ -78,34 +78,34 @@ fn labels_from_text_and_json() {
         let mut command =
             goldcrest(["classify", CAT, "--weights", SEEDED, "--backend", "gpu", "--json", "--labels"]);
         command.arg(&path);
-        let first = &seen(command)["classes"][0];
+        let first = &only_picture(command)["classes"][0];
         assert_eq!(first["label"], format!("bird {}", first["index"]));
     }
 }
 
 #[test]
-fn run_writes_the_logits_and_the_taps() {
+fn run_writes_logits_and_taps() {
     let folder = tempfile::tempdir().unwrap();
     let input = make::input(folder.path(), &[2, 3, 37, 50]);
     let [plain, tapped] = ["plain.safetensors", "tapped.safetensors"].map(|name| folder.path().join(name));
-    // As with taps: then both answers are the same to the last bit.
+    // Taps need unfused layers; without fusion here too, both outputs are identical bits.
     let mut command = run(&input, &plain);
     command.args(["--fuse", "none"]);
-    let told = answer(command);
-    assert!(told.contains("output [2, 1001]") && told.lines().count() == 1, "{told}");
+    let text = success(command);
+    assert!(text.contains("output [2, 1001]") && text.lines().count() == 1, "{text}");
     let found = make::read(&plain);
     assert_eq!(found.len(), 1);
     assert_eq!((found["output"].0, &found["output"].1), (Dtype::F32, &vec![2, 1001]));
 
     let mut command = run(&input, &tapped);
     command.args(["--taps", "--json"]);
-    let told = json(command);
+    let report = json(command);
     has(
-        &told,
+        &report,
         &["network", "adapter", "input", "output", "tensors", "file", "wall_ms", "first_ms", "startup"],
     );
     let taps = make::read(&tapped);
-    assert_eq!(told["tensors"], taps.len());
+    assert_eq!(report["tensors"], taps.len());
     assert_eq!(taps["output"], found["output"]);
     for (key, shape) in [
         ("mobilenet_v1.conv_stem.activation", vec![2, 8, 19, 25]),
@@ -119,14 +119,14 @@ fn run_writes_the_logits_and_the_taps() {
 }
 
 #[test]
-fn run_writes_features_under_their_modules_names() {
+fn run_names_features_after_their_modules() {
     let folder = tempfile::tempdir().unwrap();
     let [h, w] = [65, 97];
     let input = make::input(folder.path(), &[1, 3, h, w]);
     let [plain, tapped] = ["plain.safetensors", "tapped.safetensors"].map(|name| folder.path().join(name));
     let v4 = ("timm-mobilenetv4_conv_small", ["bn1", "blocks.0", "blocks.1", "blocks.2", "blocks.4"]);
     let v3 = ("torchvision-mobilenet_v3_large", [1, 3, 6, 12, 16].map(|i| format!("features.{i}")));
-    // A segmenter's deepest maps are dilated and have no stride of 32.
+    // A segmentation network dilates its last stage, so it has no map of stride 32.
     let dilated = [1, 3, 6, 16].map(|i| format!("backbone.{i}"));
     let ssdlite = ["0.1", "0.3", "0.6", "0.12", "1.3"].map(|part| format!("backbone.features.{part}"));
     for (name, modules) in [
@@ -141,10 +141,10 @@ fn run_writes_features_under_their_modules_names() {
             command.arg(&input).arg("--output").arg(output).args(more);
             (json(command), make::read(output))
         };
-        let (told, found) = run(&plain, &["--features"]);
-        let features = told["features"].as_array().unwrap();
+        let (report, found) = run(&plain, &["--features"]);
+        let features = report["features"].as_array().unwrap();
         assert_eq!(
-            (features.len(), found.len(), &told["tensors"]),
+            (features.len(), found.len(), &report["tensors"]),
             (modules.len(), modules.len(), &found.len().into())
         );
         for (i, (feature, module)) in features.iter().zip(&modules).enumerate() {
@@ -155,10 +155,10 @@ fn run_writes_features_under_their_modules_names() {
                 (*dtype, dims[0], &dims[2..]),
                 (Dtype::F32, 1, &[h.div_ceil(stride), w.div_ceil(stride)][..])
             );
-            assert_eq!(told["outputs"][i], serde_json::json!({ "name": module, "shape": dims }));
+            assert_eq!(report["outputs"][i], serde_json::json!({ "name": module, "shape": dims }));
         }
-        let (told, all) = run(&tapped, &["--features", "--taps"]);
-        assert!(all.len() > found.len() + 20 && told["tensors"] == all.len(), "{name}: {}", all.len());
+        let (report, all) = run(&tapped, &["--features", "--taps"]);
+        assert!(all.len() > found.len() + 20 && report["tensors"] == all.len(), "{name}: {}", all.len());
         for (module, tensor) in &found {
             assert_eq!(all[module], *tensor, "{name}: {module}");
         }
@@ -169,16 +169,16 @@ fn run_writes_features_under_their_modules_names() {
 /// The logits for an input file.
 fn logits(input: &Path) -> Vec<f32> {
     let output = input.with_file_name("out.safetensors");
-    answer(run(input, &output));
+    success(run(input, &output));
     let bytes = make::read(&output).remove("output").unwrap().2;
     bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
 }
 
 #[test]
-fn run_takes_half_precision() {
+fn run_reads_half_precision() {
     let folder = tempfile::tempdir().unwrap();
     let shape = [1, 3, 8, 8];
-    // Values that all three types hold exactly.
+    // Values that are exact in all three types.
     let values: Vec<f32> = (0..192).map(|i| (i % 16) as f32 / 8.0 - 1.0).collect();
     let input = |dtype, bytes| make::tensor(folder.path(), "input", dtype, &shape, bytes);
     let whole = logits(&input(Dtype::F32, make::f32s(&values)));
@@ -189,10 +189,10 @@ fn run_takes_half_precision() {
 }
 
 #[test]
-fn run_replaces_what_was_there_and_keeps_to_itself() {
+fn run_replaces_its_output_and_no_other_file() {
     let folder = tempfile::tempdir().unwrap();
     make::input(folder.path(), &[1, 3, 1, 1]);
-    // A neighbour that means something beside weights means nothing beside an input.
+    // Only a config.json next to the weights counts, not one next to the input.
     fs::write(folder.path().join("config.json"), "[]").unwrap();
     let output = folder.path().join("out.safetensors");
     fs::write(&output, "old").unwrap();
@@ -208,14 +208,14 @@ fn run_replaces_what_was_there_and_keeps_to_itself() {
         "--weights",
     ]);
     command.arg(weights).current_dir(folder.path());
-    answer(command);
+    success(command);
     assert_eq!(make::read(&output)["output"].1, [1, 1001]);
     assert_eq!(names(folder.path()), ["config.json", "in.safetensors", "out.safetensors"]);
 }
 
 #[test]
 #[cfg(unix)]
-fn run_writes_through_a_link_and_into_a_device() {
+fn run_writes_through_links_and_to_devices() {
     use std::os::unix::fs::{PermissionsExt, symlink};
     let folder = tempfile::tempdir().unwrap();
     let input = make::input(folder.path(), &[1, 3, 8, 8]);
@@ -223,11 +223,11 @@ fn run_writes_through_a_link_and_into_a_device() {
     fs::write(&real, "old").unwrap();
     fs::set_permissions(&real, fs::Permissions::from_mode(0o600)).unwrap();
     symlink("real.safetensors", &link).unwrap();
-    answer(run(&input, &link));
+    success(run(&input, &link));
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     assert_eq!(make::read(&real).len(), 1);
     assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o600);
-    answer(run(&input, Path::new("/dev/null")));
+    success(run(&input, Path::new("/dev/null")));
 }
 
 #[test]
@@ -260,7 +260,7 @@ fn shards_are_one_checkpoint() {
 }
 
 #[test]
-fn inspect_in_json() {
+fn inspect_prints_json() {
     let found =
         json(goldcrest(["inspect", "--weights", SEEDED, "--json", "--batch", "2", "--size", "64x96"]));
     has(&found, &["network", "parameters", "macs", "layers", "steps", "slots", "peak_bytes"]);
@@ -286,7 +286,7 @@ fn inspect_in_json() {
 }
 
 #[test]
-fn inspect_what_segments_and_detects() {
+fn inspect_segmenters_and_detectors() {
     for (name, parameters, macs, side, classes, last) in [
         (LRASPP, 3_221_538, 2086.220, 520, 21, "postprocess.argmax"),
         (DEEPLAB, 11_029_328, 10_452.448, 520, 21, "postprocess.argmax"),
@@ -300,7 +300,7 @@ fn inspect_what_segments_and_detects() {
         let millions = found["macs"].as_u64().unwrap() as f64 / 1e6;
         assert!((millions - macs).abs() <= 0.0005, "{name}: {millions}");
         assert_eq!(found["input"], serde_json::json!([1, 3, side, side]));
-        // What `segment` and `detect` run: to the answer itself, and no further.
+        // The plan of `segment` and `detect`: it ends at the result and has no other outputs.
         let steps = found["steps"].as_array().unwrap();
         assert_eq!(steps.last().unwrap()["name"], last);
         assert!(steps.iter().all(|step| step["name"] != "aux" && step["name"] != "output"), "{name}");
@@ -311,54 +311,54 @@ fn inspect_what_segments_and_detects() {
 
         let mut command = goldcrest(["inspect", "--weights"]);
         command.arg(make::golden(name));
-        let text = answer(command);
+        let text = success(command);
         assert!(text.contains(&format!("{parameters} parameters, {macs:.3} M multiply-adds")), "{text}");
     }
 }
 
 #[test]
-fn inspect_in_words_has_straight_columns() {
-    let text = answer(goldcrest(["inspect", "--weights", SEEDED]));
+fn inspect_prints_aligned_columns() {
+    let text = success(goldcrest(["inspect", "--weights", SEEDED]));
     let rows: Vec<&str> = text.lines().skip_while(|line| !line.starts_with("layer ")).collect();
     let rows: Vec<&str> = rows.into_iter().take_while(|line| !line.is_empty()).collect();
     assert!(rows.len() > 50 && rows.iter().all(|row| row.len() == rows[0].len()), "{text}");
 }
 
 #[test]
-fn adapters_in_words_and_json() {
+fn adapters_print_text_and_json() {
     let found = json(goldcrest(["adapters", "--json"]));
     let found = found.as_array().unwrap();
-    let text = answer(goldcrest(["adapters"]));
+    let text = success(goldcrest(["adapters"]));
     for (i, adapter) in found.iter().enumerate() {
         has(adapter, &["index", "name", "backend", "driver", "kind", "software", "limits", "features"]);
         assert_eq!(adapter["index"], i);
         assert!(adapter["trust"]["trusted"].is_boolean() || adapter["error"].is_string());
         assert!(text.contains(&format!("{i}: {}", adapter["name"].as_str().unwrap())), "{text}");
     }
-    // By its index and by a part of its name.
+    // Selected by index and by a part of the name.
     let name = found[0]["name"].as_str().unwrap().to_uppercase();
     for wanted in ["0", &name] {
         let mut command = classify(Path::new(SEEDED), Path::new(CAT));
         command.args(["--adapter", wanted]);
-        assert!(answer(command).to_uppercase().contains(&name));
+        assert!(success(command).to_uppercase().contains(&name));
     }
 }
 
 #[test]
 #[cfg(unix)]
-fn weights_through_a_pipe() {
+fn weights_from_a_pipe() {
     let mut command =
         goldcrest(["classify", CAT, "--backend", "gpu", "--arch", "transformers/mobilenet_v1", "--weights"]);
     let file: PathBuf = [SEEDED, "model.safetensors"].iter().collect();
     let mut cat =
         std::process::Command::new("cat").arg(file).stdout(std::process::Stdio::piped()).spawn().unwrap();
     command.arg("/dev/stdin").stdin(cat.stdout.take().unwrap());
-    assert!(answer(command).contains('%'));
+    assert!(success(command).contains('%'));
     cat.wait().unwrap();
 }
 
 #[test]
-fn tune_keeps_what_sessions_use() {
+fn inspect_uses_the_tuning_that_tune_saved() {
     let folder = tempfile::tempdir().unwrap();
     let with_cache = |mut command: Command| {
         command.env("GOLDCREST_CACHE_DIR", folder.path()).args(["--weights", SEEDED, "--json"]);
@@ -370,25 +370,25 @@ fn tune_keeps_what_sessions_use() {
     for tuning in each {
         assert!(tuning["after_ms"].as_f64().unwrap() <= tuning["before_ms"].as_f64().unwrap(), "{tuning}");
         assert_eq!(tuning["kept"], true);
-        // V1's thirteen blocks, whose layers and the stem and the classifier are 28.
-        assert_eq!((&tuning["blocks"]["contests"], &tuning["layers"]["contests"]), (&13.into(), &28.into()));
+        // MobileNetV1 has 13 blocks of two convolutions; with stem and classifier, 28 layers.
+        assert_eq!((&tuning["blocks"]["sets"], &tuning["layers"]["sets"]), (&13.into(), &28.into()));
     }
-    // Precision is the quicker one's.
-    let quickest = each.iter().min_by(|a, b| {
+    // The plan uses the precision that tuned faster.
+    let fastest = each.iter().min_by(|a, b| {
         let ms = |t: &serde_json::Value| t["after_ms"].as_f64().unwrap();
         ms(a).total_cmp(&ms(b))
     });
     let planned = json(with_cache(goldcrest(["inspect", "--size", "32x32"])));
-    assert_eq!(planned["precision"], quickest.unwrap()["precision"]);
+    assert_eq!(planned["precision"], fastest.unwrap()["precision"]);
 }
 
 #[test]
-fn tune_networks_whose_input_is_no_picture() {
+fn tune_a_network_with_four_input_channels() {
     let mut command = goldcrest(["tune", "--budget", "1", "--size", "32x32", "--json", "--weights"]);
     command.arg("tests/fixtures/checkpoints/stem-rgba");
     let tuned = json(command);
     assert_eq!(tuned["input"]["c"].as_u64().or(tuned["input"][1].as_u64()), Some(4), "{tuned}");
-    // Pictures that were named cannot be prepared for it.
+    // --pictures fails: pictures have three channels.
     let mut command = goldcrest(["tune", "--budget", "1", "--size", "32x32", "--pictures", CAT, "--weights"]);
     command.arg("tests/fixtures/checkpoints/stem-rgba");
     failure(command, 1);

@@ -1,13 +1,12 @@
-//! `bench`: its keys, its lists, and what could not be measured. How long anything took is not
-//! asked.
+//! `bench`: keys, lists, and failed measurements. The measured times are not checked.
 
 use std::{collections::BTreeSet, process::Command};
 
 use serde_json::{Value, json as value};
 
-use super::{SEEDED, answer, failure, goldcrest, json, refused};
+use super::{SEEDED, failure, goldcrest, json, refused, success};
 
-/// As little as can be measured.
+/// The shortest measurement.
 fn bench(more: &[&str]) -> Command {
     let mut command = goldcrest(["bench", "--runs", "2", "--seconds", "0"]);
     command.args(more);
@@ -30,14 +29,14 @@ fn results(mut command: Command) -> Vec<Value> {
     json(command)["results"].as_array().unwrap().clone()
 }
 
-/// The lines of an answer in comma-separated values, each as long as the header.
+/// The rows of the CSV output, by column name.
 fn table(mut command: Command) -> Vec<std::collections::HashMap<String, String>> {
     command.arg("--csv");
-    let text = answer(command);
+    let text = success(command);
     csv::Reader::from_reader(text.as_bytes()).deserialize().collect::<Result<_, _>>().expect(&text)
 }
 
-/// A median between the least and the most.
+/// Asserts that the median lies between the minimum and the maximum.
 #[track_caller]
 fn is_spread(ms: &Value) {
     let [median, min, max] = ["median", "min", "max"].map(|key| ms[key].as_f64().expect("a number"));
@@ -45,9 +44,9 @@ fn is_spread(ms: &Value) {
 }
 
 #[test]
-fn a_row_has_what_the_contract_says() {
-    let told = json(tiny(&["--backend", "gpu,cpu", "--threads", "1,3", "--json"]));
-    let rows = told["results"].as_array().unwrap();
+fn rows_have_the_documented_keys() {
+    let report = json(tiny(&["--backend", "gpu,cpu", "--threads", "1,3", "--json"]));
+    let rows = report["results"].as_array().unwrap();
     let backends: Vec<&str> = rows.iter().map(|row| row["backend"].as_str().unwrap()).collect();
     assert_eq!(backends, ["gpu", "cpu", "cpu"]);
     for row in rows {
@@ -57,7 +56,7 @@ fn a_row_has_what_the_contract_says() {
         assert_eq!(row["size"], value!([32, 32]));
         is_spread(&row["wall_ms"]);
     }
-    // An adapter without a clock says why there is no GPU time; the CPU is no GPU.
+    // Without timestamp queries, the row says why there is no GPU time. CPU rows have none either.
     match &rows[0]["gpu_ms"] {
         Value::Null => assert!(rows[0]["gpu_missing"].is_string(), "{}", rows[0]),
         ms => is_spread(ms),
@@ -67,28 +66,28 @@ fn a_row_has_what_the_contract_says() {
         assert_eq!((&row["fuse"], &row["threads"]), (&"none".into(), &threads.into()));
         assert!(row["gpu_ms"].is_null());
     }
-    // The first device, which is software if the list of adapters says so.
+    // The first device is marked as software if `adapters` marks it so.
     let adapters = json(goldcrest(["adapters", "--json"]));
-    let adapter = adapters.as_array().unwrap().iter().find(|adapter| adapter["name"] == told["adapter"]);
+    let adapter = adapters.as_array().unwrap().iter().find(|adapter| adapter["name"] == report["adapter"]);
     let adapter = adapter.expect("the adapter is one of the machine's");
-    for found in [&told, &rows[0]] {
+    for found in [&report, &rows[0]] {
         assert_eq!(found["software"], adapter["software"]);
     }
-    assert_eq!(told["devices"].as_array().unwrap().len(), 3);
+    assert_eq!(report["devices"].as_array().unwrap().len(), 3);
 }
 
 #[test]
-fn an_adapter_that_is_named_says_whether_it_is_software() {
+fn a_chosen_software_adapter_is_marked() {
     let adapters = json(goldcrest(["adapters", "--json"]));
     let adapter = adapters.as_array().unwrap().last().unwrap();
-    let text = answer(tiny(&["--backend", "gpu", "--adapter", &adapter["index"].to_string()]));
+    let text = success(tiny(&["--backend", "gpu", "--adapter", &adapter["index"].to_string()]));
     let first = text.lines().next().unwrap();
     assert!(first.starts_with(adapter["name"].as_str().unwrap()), "{text}");
     assert_eq!(adapter["software"] == true, first.ends_with(", software)"), "{text}");
 }
 
 #[test]
-fn lists_multiply_out() {
+fn lists_are_combined() {
     let networks = ["mobilenet_v3_small@0.25", "mobilenet_v1@0.25"];
     let mut command = bench(&["--backend", "cpu", "--threads", "1,3", "--sizes", "32,40x48"]);
     command.args(["--batches", "1,2", "--networks", &networks.join(",")]);
@@ -109,7 +108,7 @@ fn lists_multiply_out() {
 }
 
 #[test]
-fn precisions_and_fusions_are_the_adapters() {
+fn precisions_and_fusions_apply_to_adapters_only() {
     let command = tiny(&["--backend", "gpu,cpu", "--threads", "1", "--precisions", "f16,f32"]);
     let mut fused = command;
     fused.args(["--fuse", "none,block"]);
@@ -121,7 +120,7 @@ fn precisions_and_fusions_are_the_adapters() {
         .chain([("gpu", "f32", "block"), ("cpu", "f32", "none")]);
     assert_eq!(ways, expected.map(|way| value!(way).to_string()).collect::<Vec<_>>());
     assert!(rows[3]["steps"].as_u64() < rows[2]["steps"].as_u64(), "blocks share kernels");
-    // An adapter without f16 says so in those rows, and the others are measured.
+    // On an adapter without f16, only the f16 rows fail.
     for row in &rows {
         match &row["wall_ms"] {
             Value::Null => assert!(row["error"].as_str().unwrap().contains("f16"), "{row}"),
@@ -132,16 +131,16 @@ fn precisions_and_fusions_are_the_adapters() {
 }
 
 #[test]
-fn the_cpu_has_its_peaks_whatever_the_gpu_stores() {
+fn cpu_peaks_do_not_depend_on_the_gpu_precision() {
     let mut command = on_cpu();
     command.args(["--precisions", "f16", "--json"]);
-    let told = json(command);
-    assert!(told["devices"][0]["peaks"]["f32"]["macs_per_s"].as_f64().unwrap() > 0.0, "{told}");
-    assert!(told["results"][0]["utilisation"].as_f64().unwrap() > 0.0, "{told}");
+    let report = json(command);
+    assert!(report["devices"][0]["peaks"]["f32"]["macs_per_s"].as_f64().unwrap() > 0.0, "{report}");
+    assert!(report["results"][0]["utilisation"].as_f64().unwrap() > 0.0, "{report}");
 }
 
 #[test]
-fn layers_are_rows_in_every_form() {
+fn layers_are_listed_in_every_format() {
     let layers = |command: Command| {
         let mut command = command;
         command.arg("--layers");
@@ -154,13 +153,13 @@ fn layers_are_rows_in_every_form() {
     assert_eq!(rows[0]["macs"], macs);
 
     let lines = table(layers(on_cpu()));
-    let text = answer(layers(on_cpu()));
+    let text = success(layers(on_cpu()));
     assert_eq!(lines.len(), steps.len());
     for (line, step) in lines.iter().zip(steps) {
         assert_eq!(line["network"], "mobilenet_v3_small@0.25");
         for key in ["name", "kernel", "shape", "macs", "bytes"] {
-            let told = step[key].as_str().map_or_else(|| step[key].to_string(), str::to_owned);
-            assert_eq!(line[key], told);
+            let expected = step[key].as_str().map_or_else(|| step[key].to_string(), str::to_owned);
+            assert_eq!(line[key], expected);
         }
         assert!(line["ms"].parse::<f64>().unwrap() > 0.0 && step["ms"].as_f64().unwrap() > 0.0, "{line:?}");
         assert!(text.contains(&line["name"]), "{text}");
@@ -168,7 +167,7 @@ fn layers_are_rows_in_every_form() {
 }
 
 #[test]
-fn a_table_holds_names_with_commas() {
+fn csv_quotes_names_with_commas() {
     let mut command = on_cpu();
     command.args(["--batches", "1,2"]);
     let lines = table(command);
@@ -194,7 +193,7 @@ fn checkpoints_are_measured_too() {
 }
 
 #[test]
-fn a_name_that_is_not_known_is_told_with_those_that_are() {
+fn an_unknown_network_error_lists_the_known_ones() {
     for name in ["mobilenet_v9", "mobilenet_v2@0", "resnet50@2", ""] {
         let known = ["mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "resnet50"];
         let mut words = vec!["unknown network", name];
@@ -203,11 +202,11 @@ fn a_name_that_is_not_known_is_told_with_those_that_are() {
     }
 }
 
-/// Sizes of which only the first is not absurd.
+/// One valid size and two that are too large.
 const SIZES: &str = "32,1000000x1000000,18446744073709551615";
 
 #[test]
-fn what_cannot_be_measured_costs_the_others_nothing() {
+fn a_failed_measurement_does_not_stop_the_others() {
     let bench = |backend: &str, more: &[&str]| {
         let mut command = bench(&["--networks", "mobilenet_v1@0.25", "--threads", "1", "--backend", backend]);
         command.args(more);
@@ -223,8 +222,8 @@ fn what_cannot_be_measured_costs_the_others_nothing() {
             assert!(["steps", "gpu_ms", "wall_ms", "first_ms"].iter().all(|key| row[key].is_null()), "{row}");
         }
     }
-    // In the other forms too.
-    assert!(answer(bench("cpu", &["--sizes", SIZES])).contains("not measured: "));
+    // In text and CSV too.
+    assert!(success(bench("cpu", &["--sizes", SIZES])).contains("not measured: "));
     let lines = table(bench("cpu", &["--sizes", SIZES]));
     assert!(lines[0]["error"].is_empty() && !lines[1]["error"].is_empty() && lines[1]["wall_ms"].is_empty());
     let output = bench("cpu", &["--sizes", SIZES, "--layers", "--csv"]).output().unwrap();
@@ -236,7 +235,7 @@ fn what_cannot_be_measured_costs_the_others_nothing() {
 }
 
 #[test]
-fn bad_lists_are_bad_usage() {
+fn invalid_lists_are_usage_errors() {
     for (flag, list) in [
         ("--batches", "1,0"),
         ("--batches", "1,x"),
@@ -259,7 +258,7 @@ fn bad_lists_are_bad_usage() {
 }
 
 #[test]
-fn adapters_are_not_the_cpu() {
+fn an_adapter_option_needs_the_gpu_backend() {
     refused(bench(&["--backend", "cpu", "--adapter", "0"]), &["--adapter", "--backend"]);
     refused(bench(&["--adapter", "nonsense"]), &["no adapter", "nonsense", "there are 0: "]);
 }
@@ -269,7 +268,7 @@ fn without_an_adapter_the_cpu_alone_is_measured() {
     let output = super::without_driver(tiny(&["--json"])).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert!(super::text(&output.stderr).contains("only the CPU is measured"));
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let rows = told["results"].as_array().unwrap();
-    assert!(rows.len() == 1 && rows[0]["backend"] == "cpu", "{told}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows = report["results"].as_array().unwrap();
+    assert!(rows.len() == 1 && rows[0]["backend"] == "cpu", "{report}");
 }

@@ -1,15 +1,15 @@
-//! `choose`: its keys, what it picks and why, and bad input. How long anything took is not asked.
+//! `choose`: keys, the recommended network and the reason, and bad input. The measured times are not checked.
 
 use std::process::Command;
 
 use serde_json::Value;
 
-use super::{answer, failure, goldcrest, json, refused};
+use super::{failure, goldcrest, json, refused, success};
 
-/// The quickest networks there are.
+/// The two fastest networks.
 const SMALL: [&str; 2] = ["--only", "mobilenetv3_small_050,mobilenet_v2_0.35_96"];
 
-/// On one thread of the CPU.
+/// `choose` between these networks, on one thread of the CPU.
 fn choose(more: &[&str]) -> Command {
     let mut command = goldcrest(["choose", "--backend", "cpu", "--threads", "1"]);
     command.args(SMALL).args(more);
@@ -22,9 +22,9 @@ fn networks(rows: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn a_row_has_what_the_contract_says() {
-    let told = json(choose(&["--within", "60s", "--thorough", "--json"]));
-    let best = &told["recommended"];
+fn rows_have_the_documented_keys() {
+    let report = json(choose(&["--within", "60s", "--thorough", "--json"]));
+    let best = &report["recommended"];
     assert_eq!(best["network"], "timm/mobilenetv3_small_050");
     assert_eq!((&best["weights"], &best["size"]), (&"lamb_in1k".into(), &224.into()));
     assert_eq!((&best["precision"], &best["backend"]), (&"f32".into(), &"cpu".into()));
@@ -39,20 +39,20 @@ fn a_row_has_what_the_contract_says() {
     let ms = ["ms_min", "ms", "ms_max"].map(|key| best[key].as_f64().unwrap());
     assert!(0.0 < ms[0] && ms[0] <= ms[1] && ms[1] <= ms[2], "{best}");
     assert!(best["memory_bytes"].as_u64() > best["parameters"].as_u64(), "{best}");
-    assert_eq!((&best["fits"], &told["rule"]), (&true.into(), &"most_accurate".into()));
-    assert_eq!(networks(&told["measured"]).len(), 2);
-    assert_eq!((&told["counts"]["candidates"], &told["counts"]["measured"]), (&2.into(), &2.into()));
-    // Whatever is quicker, the most accurate is on the front.
-    assert!(networks(&told["front"]).contains(&"timm/mobilenetv3_small_050"));
-    for row in told["measured"].as_array().unwrap() {
-        let front = networks(&told["front"]).contains(&row["network"].as_str().unwrap());
+    assert_eq!((&best["fits"], &report["rule"]), (&true.into(), &"most_accurate".into()));
+    assert_eq!(networks(&report["measured"]).len(), 2);
+    assert_eq!((&report["counts"]["candidates"], &report["counts"]["measured"]), (&2.into(), &2.into()));
+    // The most accurate network is on the Pareto front, however slow it is.
+    assert!(networks(&report["front"]).contains(&"timm/mobilenetv3_small_050"));
+    for row in report["measured"].as_array().unwrap() {
+        let front = networks(&report["front"]).contains(&row["network"].as_str().unwrap());
         assert_eq!(row["dominated"], !front, "{row}");
     }
 }
 
 #[test]
-fn words_name_the_network_its_source_and_what_runs_it() {
-    let text = answer(choose(&["--min-accuracy", "50"]));
+fn text_names_the_network_its_source_and_the_command() {
+    let text = success(choose(&["--min-accuracy", "50"]));
     assert!(
         text.contains("the fastest with at least 50 % accuracy: timm/mobilenetv3_small_050.lamb_in1k"),
         "{text}"
@@ -62,28 +62,28 @@ fn words_name_the_network_its_source_and_what_runs_it() {
 }
 
 #[test]
-fn a_limit_that_is_out_of_reach_is_answered_with_what_is_nearest() {
+fn an_unreachable_limit_reports_the_nearest_network() {
     for (flags, limit, network) in [
         (["--within", "1us"], "within", None),
         (["--min-accuracy", "99"], "accuracy", Some("timm/mobilenetv3_small_050")),
         (["--memory", "1kB"], "memory", None),
         (["--download", "1MB"], "download", Some("timm/mobilenetv3_small_050")),
     ] {
-        let told = json(choose(&[&flags[..], &["--json"]].concat()));
-        assert_eq!((&told["recommended"], &told["rule"]), (&Value::Null, &Value::Null), "{flags:?}");
-        let nearest = told["nearest"].as_array().unwrap();
-        assert_eq!((nearest.len(), &nearest[0]["nearest_to"]), (1, &limit.into()), "{flags:?}: {told}");
+        let report = json(choose(&[&flags[..], &["--json"]].concat()));
+        assert_eq!((&report["recommended"], &report["rule"]), (&Value::Null, &Value::Null), "{flags:?}");
+        let nearest = report["nearest"].as_array().unwrap();
+        assert_eq!((nearest.len(), &nearest[0]["nearest_to"]), (1, &limit.into()), "{flags:?}: {report}");
         assert_eq!(nearest[0]["fits"], false, "{flags:?}");
-        assert!(network.is_none_or(|network| nearest[0]["network"] == network), "{flags:?}: {told}");
-        let text = answer(choose(&flags));
+        assert!(network.is_none_or(|network| nearest[0]["network"] == network), "{flags:?}: {report}");
+        let text = success(choose(&flags));
         let what = ["the fastest: ", "the most accurate: ", "the least memory: ", "the smallest file: "];
         assert!(text.contains("no network ") && what.iter().any(|what| text.contains(what)), "{text}");
     }
 }
 
-/// Networks enough that some are ruled out without being measured.
+/// Uses enough networks that some are excluded without a measurement.
 #[test]
-fn what_is_not_measured_would_have_changed_nothing() {
+fn skipping_measurements_does_not_change_the_result() {
     let many = |more: &[&str]| {
         let only = "mobilenetv3_small_*,mobilenet_v2_0.35_96,tf_mobilenetv3_small_*";
         let mut command =
@@ -91,18 +91,18 @@ fn what_is_not_measured_would_have_changed_nothing() {
         command.args(more);
         json(command)
     };
-    // Of those in so little memory the most accurate, whatever larger ones take.
-    let quick = many(&["--memory", "9MB"]);
+    // The most accurate network within the memory limit.
+    let fast = many(&["--memory", "9MB"]);
     let thorough = many(&["--memory", "9MB", "--thorough"]);
-    let best = |told: &Value| told["recommended"]["network"].as_str().unwrap().to_owned();
-    assert_eq!(best(&quick), best(&thorough));
-    for told in [&quick, &thorough] {
-        assert!(networks(&told["front"]).contains(&best(told).as_str()), "{told}");
-        assert!(told["front"].as_array().unwrap().iter().all(|row| row["fits"] == true), "{told}");
+    let best = |report: &Value| report["recommended"]["network"].as_str().unwrap().to_owned();
+    assert_eq!(best(&fast), best(&thorough));
+    for report in [&fast, &thorough] {
+        assert!(networks(&report["front"]).contains(&best(report).as_str()), "{report}");
+        assert!(report["front"].as_array().unwrap().iter().all(|row| row["fits"] == true), "{report}");
     }
     assert!(thorough["measured"].as_array().unwrap().iter().any(|row| row["fits"] == false), "{thorough}");
 
-    // The smallest weights, and the smallest maps.
+    // The network with the smallest weights and maps.
     let tiny = many(&["--precision", "f32,int8", "--memory", "1kB"]);
     let nearest = &tiny["nearest"][0];
     assert_eq!(
@@ -112,40 +112,40 @@ fn what_is_not_measured_would_have_changed_nothing() {
     assert_eq!(tiny["recommended"], Value::Null);
 
     for limits in [["--within", "1us", "--min-accuracy", "99"], ["--within", "1us", "--memory", "1kB"]] {
-        let told = many(&limits);
+        let report = many(&limits);
         let to: Vec<&Value> =
-            told["nearest"].as_array().unwrap().iter().map(|row| &row["nearest_to"]).collect();
+            report["nearest"].as_array().unwrap().iter().map(|row| &row["nearest_to"]).collect();
         let second = if limits[2] == "--memory" { "memory" } else { "accuracy" };
-        assert_eq!((to, &told["recommended"]), (vec![&"within".into(), &second.into()], &Value::Null));
+        assert_eq!((to, &report["recommended"]), (vec![&"within".into(), &second.into()], &Value::Null));
     }
 }
 
 #[test]
-fn in_8_bits_only_if_it_is_asked_for_and_marked() {
+fn int8_is_measured_on_request_and_has_no_known_accuracy() {
     let flags = ["--only", "mobilenetv3_small_050", "--precision", "f32,int8", "--thorough"];
     let mut command = goldcrest(["choose", "--backend", "cpu", "--threads", "1", "--json"]);
     command.args(flags);
-    let told = json(command);
-    let rows = told["measured"].as_array().unwrap();
-    let mut ways: Vec<String> =
+    let report = json(command);
+    let rows = report["measured"].as_array().unwrap();
+    let mut variants: Vec<String> =
         rows.iter().map(|row| format!("{} {}", row["precision"], row["accuracy_known"])).collect();
-    ways.sort();
-    assert_eq!(ways, ["\"f32\" true", "\"int8\" false"]);
-    let eight = rows.iter().find(|row| row["precision"] == "int8").unwrap();
-    assert!(eight["command"].as_str().unwrap().contains("goldcrest quantize --model timm/"), "{eight}");
-    // A CPU has no f16, which is no failure unless nothing else was asked for.
+    variants.sort();
+    assert_eq!(variants, ["\"f32\" true", "\"int8\" false"]);
+    let int8 = rows.iter().find(|row| row["precision"] == "int8").unwrap();
+    assert!(int8["command"].as_str().unwrap().contains("goldcrest quantize --model timm/"), "{int8}");
+    // The CPU has no f16. That is an error only if f16 is the only requested precision.
     let mut command = goldcrest(["choose", "--backend", "cpu", "--precision", "f16"]);
     command.args(SMALL);
     refused(command, &["has no f16"]);
 }
 
 #[test]
-fn boxes_and_pixels_have_their_own_measures() {
+fn detection_accuracy_is_coco_map() {
     let mut command =
         goldcrest(["choose", "--backend", "cpu", "--json", "--task", "detect", "--min-accuracy", "20"]);
     command.args(["--only", "ssdlite*"]);
-    let told = json(command);
-    let best = &told["recommended"];
+    let report = json(command);
+    let best = &report["recommended"];
     assert_eq!((&best["metric"], &best["accuracy"]), (&"coco_map".into(), &21.3.into()));
     assert!(
         best["top1"].is_null() && best["command"].as_str().unwrap().contains("goldcrest detect IMAGE"),
@@ -154,7 +154,7 @@ fn boxes_and_pixels_have_their_own_measures() {
 }
 
 #[test]
-fn the_front_is_drawn() {
+fn the_front_is_plotted() {
     let folder = tempfile::tempdir().unwrap();
     for (name, start) in
         [("front.svg", &b"<svg"[..]), ("front.png", b"\x89PNG"), ("front.html", b"<!DOCTYPE html>")]
@@ -162,7 +162,7 @@ fn the_front_is_drawn() {
         let path = folder.path().join(name);
         let mut command = choose(&["--within", "60s", "--plot"]);
         command.arg(&path);
-        answer(command);
+        success(command);
         let bytes = std::fs::read(&path).unwrap();
         assert!(bytes.starts_with(start), "{name}: {:?}", &bytes[..16]);
         if name != "front.png" {
@@ -174,7 +174,7 @@ fn the_front_is_drawn() {
 }
 
 #[test]
-fn mistakes_are_told_before_anything_is_measured() {
+fn invalid_flags_are_reported_before_measuring() {
     for (flags, words) in [
         (&["--within", "4"][..], &["--within", "4ms"][..]),
         (&["--within=-4ms"], &["--within"]),
@@ -192,7 +192,7 @@ fn mistakes_are_told_before_anything_is_measured() {
     ] {
         let line = failure(goldcrest([&["choose"], flags].concat()), 2);
         for word in words {
-            assert!(line.contains(word), "{line:?} does not say {word:?}");
+            assert!(line.contains(word), "{line:?} does not mention {word:?}");
         }
     }
     refused(

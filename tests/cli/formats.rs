@@ -1,4 +1,4 @@
-//! Pictures in every format that is read, through the command line.
+//! Pictures in every supported format, through the command line.
 
 use std::{
     fs,
@@ -12,7 +12,8 @@ fn classify(picture: &Path) -> Command {
     on_cpu("classify", Path::new(SEEDED), &[picture.to_str().unwrap()])
 }
 
-/// Files of one picture, and beside each what Pillow makes of it. Those that may be 1/255 off are left out.
+/// Files with one picture, each with Pillow's decoding as PNG. Without the inexact formats, where levels may
+/// differ by 1/255.
 fn stills() -> Vec<(PathBuf, PathBuf)> {
     let mut found: Vec<_> = fs::read_dir("tests/fixtures/formats")
         .unwrap()
@@ -20,8 +21,8 @@ fn stills() -> Vec<(PathBuf, PathBuf)> {
         .map(|file| (PathBuf::from(format!("{}.png", file.display())), file))
         .filter(|(expected, file)| {
             let name = file.file_name().unwrap().to_str().unwrap();
-            let apart = ["555.bmp", "565.bmp", "to100.ppm"].contains(&name);
-            expected.exists() && !apart && image::image_dimensions(expected).unwrap().1 < 40
+            let inexact = ["555.bmp", "565.bmp", "to100.ppm"].contains(&name);
+            expected.exists() && !inexact && image::image_dimensions(expected).unwrap().1 < 40
         })
         .map(|(expected, file)| (file, expected))
         .collect();
@@ -31,26 +32,26 @@ fn stills() -> Vec<(PathBuf, PathBuf)> {
 }
 
 #[test]
-fn every_format_gives_what_its_png_gives() {
+fn every_format_gives_the_classes_of_its_png() {
     let stills = stills();
     let mut command = on_cpu("classify", Path::new(SEEDED), &["--json"]);
     command.args(stills.iter().flat_map(|(file, expected)| [file, expected]));
-    let told = json(command);
-    let answers = pictures_of(&told);
-    assert_eq!(answers.len(), 2 * stills.len());
-    for (pair, (file, _)) in answers.chunks_exact(2).zip(&stills) {
+    let report = json(command);
+    let pictures = pictures_of(&report);
+    assert_eq!(pictures.len(), 2 * stills.len());
+    for (pair, (file, _)) in pictures.chunks_exact(2).zip(&stills) {
         assert_eq!(pair[0]["file"], file.to_str().unwrap());
-        // Pillow rounds luma and chroma otherwise: see `tests/pictures.rs`.
+        // Pillow rounds luma and chroma differently: see `tests/pictures.rs`.
         let rounded = file.file_name().unwrap().to_str().unwrap().starts_with("luma");
         assert!(rounded || pair[0]["classes"] == pair[1]["classes"], "{}", file.display());
     }
     let grey = stills.iter().position(|(file, _)| file.ends_with("grey.png")).unwrap();
     let rgb = stills.iter().position(|(file, _)| file.ends_with("rgb.png")).unwrap();
-    assert_ne!(answers[2 * grey]["classes"], answers[2 * rgb]["classes"]);
+    assert_ne!(pictures[2 * grey]["classes"], pictures[2 * rgb]["classes"]);
 }
 
 #[test]
-fn what_is_not_read_is_called_by_its_name() {
+fn unsupported_formats_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("holiday.jpg");
     for (bytes, words) in [
@@ -65,16 +66,16 @@ fn what_is_not_read_is_called_by_its_name() {
 }
 
 #[test]
-fn a_picture_that_takes_too_much_is_refused_by_its_header() {
+fn too_large_a_picture_is_refused_by_its_header() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("deep.pgm");
     fs::write(&path, b"P5 60000 60000 65535\n").unwrap();
     refused(classify(&path), &["deep.pgm", "60000 x 60000", "limit", "--max-pixels"]);
 }
 
-/// Devices that never end: one that is no picture, told by its start.
+/// A device without an end is refused after its first bytes.
 #[cfg(unix)]
 #[test]
-fn what_never_ends_is_refused() {
+fn an_endless_device_is_refused() {
     refused(classify(Path::new("/dev/zero")), &["/dev/zero", "not a picture"]);
 }

@@ -1,4 +1,4 @@
-//! `--model`: checkpoints from servers that serve what the Hugging Face hub does, in its layout.
+//! `--model`: checkpoints from servers with the API of the Hugging Face hub.
 
 mod hostile;
 mod interrupted;
@@ -10,27 +10,27 @@ use std::{
     process::Command,
 };
 
-use super::{CAT, SEEDED, failure, goldcrest, names, refused, seen};
-use server::{Answer, COMMIT, Files, MODEL, Server};
+use super::{CAT, SEEDED, failure, goldcrest, names, only_picture, refused};
+use server::{COMMIT, Files, MODEL, Response, Server};
 
 const WEIGHTS: &str = "model.safetensors";
 const CONFIG: &str = "config.json";
 
-/// The classes that a command finds, in JSON.
+/// The classes in a command's JSON report.
 #[track_caller]
-fn json(command: Command) -> serde_json::Value {
-    seen(command)["classes"].clone()
+fn classes_of(command: Command) -> serde_json::Value {
+    only_picture(command)["classes"].clone()
 }
 
 /// An honest hub.
 fn honest() -> Server {
-    Files::seeded().served(|_, answer| answer)
+    Files::seeded().serve(|_, response| response)
 }
 
-/// What a hub says of a model that has these files.
-fn listing(names: &[&str]) -> Answer {
+/// A hub's list of these files of the model.
+fn listing(names: &[&str]) -> Response {
     let names: Vec<_> = names.iter().map(|name| serde_json::json!({ "rfilename": name })).collect();
-    Answer::new(200, serde_json::json!({ "sha": COMMIT, "siblings": names }).to_string())
+    Response::new(200, serde_json::json!({ "sha": COMMIT, "siblings": names }).to_string())
 }
 
 /// `classify` with a model of the hub at `address`, cached in `home`.
@@ -47,7 +47,7 @@ fn classify(model: &str, address: &str, home: &Path) -> Command {
     command
 }
 
-/// The same with a model that is there.
+/// `classify` with the model that the hub serves.
 fn fetch(hub: &Server, home: &Path) -> Command {
     classify(MODEL, &hub.address(), home)
 }
@@ -57,9 +57,9 @@ fn offline(mut command: Command) -> Command {
     command
 }
 
-/// What the network says, with the files where they always are.
+/// The classes with the local files of the model.
 fn expected() -> serde_json::Value {
-    json(goldcrest(["classify", CAT, "--backend", "cpu", "--json", "--weights", SEEDED]))
+    classes_of(goldcrest(["classify", CAT, "--backend", "cpu", "--json", "--weights", SEEDED]))
 }
 
 fn folder(home: &Path) -> PathBuf {
@@ -78,10 +78,10 @@ fn partial(home: &Path, file: &str) -> PathBuf {
     blob(home, file).with_extension("incomplete")
 }
 
-/// What a server makes of an honest answer.
-type Change = fn(Answer) -> Answer;
+/// Changes an honest response.
+type Change = fn(Response) -> Response;
 
-/// Whether a model of this cache counts as there.
+/// Returns whether this cache counts the model as complete.
 fn is_complete(home: &Path) -> bool {
     folder(home).join("refs/main").exists() || snapshot(home).join(WEIGHTS).exists()
 }
@@ -92,14 +92,14 @@ fn a_model_is_fetched_once_and_then_needs_no_network() {
     let hub = honest();
     let address = hub.address();
     let expected = expected();
-    assert_eq!(json(fetch(&hub, home.path())), expected);
-    assert!(!hub.asked().is_empty());
-    assert_eq!(json(fetch(&hub, home.path())), expected);
-    assert_eq!(hub.asked().len(), 0, "what is there is not asked for again");
+    assert_eq!(classes_of(fetch(&hub, home.path())), expected);
+    assert!(!hub.requests().is_empty());
+    assert_eq!(classes_of(fetch(&hub, home.path())), expected);
+    assert_eq!(hub.requests().len(), 0, "cached files are not requested again");
 
     drop(hub);
-    assert_eq!(json(classify(MODEL, &address, home.path())), expected);
-    assert_eq!(json(offline(classify(MODEL, &address, home.path()))), expected);
+    assert_eq!(classes_of(classify(MODEL, &address, home.path())), expected);
+    assert_eq!(classes_of(offline(classify(MODEL, &address, home.path()))), expected);
 }
 
 #[test]
@@ -107,25 +107,25 @@ fn a_revision_is_a_branch_or_a_commit() {
     let home = tempfile::tempdir().unwrap();
     let hub = honest();
     let at = |revision: &str| classify(&format!("{MODEL}@{revision}"), &hub.address(), home.path());
-    json(at("refs/pr/1"));
+    classes_of(at("refs/pr/1"));
     assert_eq!(fs::read_to_string(folder(home.path()).join("refs/refs/pr/1")).unwrap(), COMMIT);
-    // What is there of a commit needs neither a name nor a network.
-    json(offline(at(COMMIT)));
+    // A cached commit needs neither a branch name nor the network.
+    classes_of(offline(at(COMMIT)));
     assert_eq!(names(&folder(home.path()).join("refs")), ["refs"]);
-    // A commit that somebody names is that one and no other.
+    // A server that returns another commit than the requested one is refused.
     let other = "0123456789".repeat(4);
-    let hub =
-        Files::seeded().served(|asked, answer| if asked.lists() { listing(&[WEIGHTS]) } else { answer });
+    let hub = Files::seeded()
+        .serve(|request, response| if request.lists() { listing(&[WEIGHTS]) } else { response });
     let pinned = format!("{MODEL}@{other}");
     refused(classify(&pinned, &hub.address(), home.path()), &[MODEL, &hub.address(), COMMIT]);
     refused(at("none"), &[MODEL, "no such model or revision"]);
 }
 
-/// As huggingface_hub's Python client writes it, and reads it.
+/// The layout that the Python client huggingface_hub writes and reads.
 #[test]
-fn the_cache_has_the_hubs_own_layout() {
+fn the_cache_has_the_layout_of_huggingface_hub() {
     let home = tempfile::tempdir().unwrap();
-    json(fetch(&honest(), home.path()));
+    classes_of(fetch(&honest(), home.path()));
     let files = ["config.json", "model.safetensors", "preprocessor_config.json"];
     assert_eq!(names(&snapshot(home.path())), files);
     assert_eq!(fs::read_to_string(folder(home.path()).join("refs/main")).unwrap(), COMMIT);
@@ -144,7 +144,7 @@ fn the_cache_has_the_hubs_own_layout() {
     etags.sort();
     assert_eq!(names(&folder(home.path()).join("blobs")), etags);
 
-    // Where the cache may be, the strongest first.
+    // Variables that set the folder of the cache, in ascending priority.
     let (hub, other) = (honest(), tempfile::tempdir().unwrap());
     let cached = "models--google--mobilenet_v1_0.25_128";
     for (name, value, cache) in [
@@ -158,18 +158,18 @@ fn the_cache_has_the_hubs_own_layout() {
             command.env_remove("HF_HOME");
         }
         command.env(name, value);
-        json(command);
+        classes_of(command);
         assert!(other.path().join(cache).join(cached).join("refs/main").exists(), "{name}");
     }
 }
 
 #[test]
-fn without_a_network_or_the_model_it_says_so() {
+fn a_missing_network_or_model_is_an_error() {
     let home = tempfile::tempdir().unwrap();
     refused(classify(MODEL, "http://127.0.0.1:9", home.path()), &[MODEL, "cannot be reached", "127.0.0.1:9"]);
     refused(offline(classify(MODEL, "http://127.0.0.1:9", home.path())), &[MODEL, "HF_HUB_OFFLINE"]);
-    let unlike = ["huggingface.co", "ftp://huggingface.co", "https://", "http://user:secret@127.0.0.1"];
-    for address in unlike {
+    let invalid = ["huggingface.co", "ftp://huggingface.co", "https://", "http://user:secret@127.0.0.1"];
+    for address in invalid {
         refused(classify(MODEL, address, home.path()), &[MODEL, "HF_ENDPOINT"]);
     }
 
@@ -187,9 +187,9 @@ fn without_a_network_or_the_model_it_says_so() {
 fn a_model_without_safetensors_is_refused() {
     let home = tempfile::tempdir().unwrap();
     let without = Files::seeded().without(WEIGHTS);
-    let hub = without.clone().served(|_, answer| answer);
+    let hub = without.clone().serve(|_, response| response);
     refused(fetch(&hub, home.path()), &[MODEL, "has no model.safetensors"]);
-    let hub = without.with("pytorch_model.bin", b"PK").served(|_, answer| answer);
+    let hub = without.with("pytorch_model.bin", b"PK").serve(|_, response| response);
     refused(fetch(&hub, home.path()), &["pickle", "README"]);
 }
 
@@ -199,7 +199,7 @@ fn a_cache_that_cannot_be_written() {
     refused(fetch(&honest(), Path::new("/proc/nowhere")), &[MODEL, "cannot be kept", "/proc/nowhere"]);
 }
 
-/// Without HOME the system's list of users is asked; a user that is not in it either has to name a folder.
+/// Without HOME, the user database gives the home folder. A user who is not in it has to set HF_HOME.
 #[test]
 #[cfg(unix)]
 fn a_user_without_a_home() {
@@ -216,16 +216,16 @@ fn a_user_without_a_home() {
         }
         command
     };
-    // Only root may become somebody else, and only if that user can read the program.
-    let mut trial = nobody(None);
-    if let Err(error) = trial.arg("--help").output() {
-        eprintln!("not tested without HOME: no other user can be had here: {error}");
+    // Only root may change the user, and only if that user can read the program.
+    let mut help = nobody(None);
+    if let Err(error) = help.arg("--help").output() {
+        eprintln!("not tested without HOME: cannot run as another user: {error}");
         return;
     }
     refused(nobody(None), &[MODEL, "no home folder", "HF_HOME"]);
-    assert_eq!(json(nobody(Some(home.path()))), expected());
-    // A login's token is not searched for where there is no home.
+    assert_eq!(classes_of(nobody(Some(home.path()))), expected());
+    // Without a home folder, no login token is read.
     let mut command = nobody(None);
     command.env("HF_HUB_CACHE", home.path().join("hub"));
-    assert_eq!(json(command), expected());
+    assert_eq!(classes_of(command), expected());
 }

@@ -1,4 +1,4 @@
-//! The files that the tests feed to the program.
+//! Input files for the tests.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -14,7 +14,7 @@ use safetensors::{
 
 use super::{SEEDED, common::fixture::Fixture};
 
-/// Tensors as a file holds them.
+/// The tensors of a file: data type, shape and bytes, by name.
 pub type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 
 pub fn write(path: &Path, tensors: &Tensors) {
@@ -31,7 +31,7 @@ pub fn read(path: &Path) -> Tensors {
     tensors.map(|(key, t)| (key, (t.dtype(), t.shape().to_vec(), t.data().to_vec()))).collect()
 }
 
-/// The seeded checkpoint in a folder of its own, its tensors changed.
+/// Copies the seeded checkpoint to a new folder and changes its tensors.
 pub fn seeded(folder: &Path, change: impl FnOnce(&mut Tensors)) -> PathBuf {
     let weights = folder.join("weights");
     fs::create_dir(&weights).unwrap();
@@ -44,8 +44,7 @@ pub fn seeded(folder: &Path, change: impl FnOnce(&mut Tensors)) -> PathBuf {
     weights
 }
 
-/// The golden network's checkpoint, without configuration. A large file: written once, by the
-/// first test that wants it.
+/// The golden network's checkpoint, without configuration. The file is large, so it is written once.
 pub fn golden(name: &str) -> PathBuf {
     static WRITTEN: LazyLock<Mutex<HashSet<String>>> = LazyLock::new(Mutex::default);
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
@@ -60,7 +59,7 @@ pub fn golden(name: &str) -> PathBuf {
     path
 }
 
-/// The golden network's checkpoint in a file of its own, its tensors changed.
+/// Copies the golden network's checkpoint and changes its tensors.
 pub fn changed(folder: &Path, name: &str, change: impl FnOnce(&mut Tensors)) -> PathBuf {
     let path = folder.join("changed.safetensors");
     let mut tensors = read(&golden(name));
@@ -69,7 +68,7 @@ pub fn changed(folder: &Path, name: &str, change: impl FnOnce(&mut Tensors)) -> 
     path
 }
 
-/// Values for a tensor of this shape.
+/// Deterministic values for a tensor of this shape.
 pub fn values(shape: &[usize]) -> Vec<f32> {
     (0..shape.iter().product()).map(|i| (i as f32 * 0.37).sin()).collect()
 }
@@ -78,13 +77,13 @@ pub fn f32s(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
-/// The values of an f32 tensor that was read.
+/// The values of an f32 tensor.
 pub fn floats((dtype, _, bytes): &(Dtype, Vec<usize>, Vec<u8>)) -> Vec<f32> {
     assert_eq!(*dtype, Dtype::F32);
     bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
 }
 
-/// The values of an i64 tensor that was read.
+/// The values of an i64 tensor.
 pub fn integers((dtype, _, bytes): &(Dtype, Vec<usize>, Vec<u8>)) -> Vec<i64> {
     assert_eq!(*dtype, Dtype::I64);
     bytes.chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap())).collect()
@@ -114,8 +113,8 @@ pub fn plain_picture(folder: &Path, width: u32, height: u32) -> PathBuf {
     path
 }
 
-/// An f16 `input` of any size: a header and then a hole, which takes no room on disk.
-pub fn hole(folder: &Path, shape: [u64; 4]) -> PathBuf {
+/// A file with an f16 tensor `input` of any size: a header and a sparse hole, which uses no disk space.
+pub fn sparse_input(folder: &Path, shape: [u64; 4]) -> PathBuf {
     let path = folder.join("in.safetensors");
     let bytes = 2 * shape.iter().product::<u64>();
     let header = format!(r#"{{"input":{{"dtype":"F16","shape":{shape:?},"data_offsets":[0,{bytes}]}}}}"#);
@@ -125,7 +124,7 @@ pub fn hole(folder: &Path, shape: [u64; 4]) -> PathBuf {
     path
 }
 
-/// The beginning of a PNG file: its header, which says the size, and no pixel.
+/// The start of a PNG file: the header with the size, without pixels.
 pub fn png_header(width: u32, height: u32) -> Vec<u8> {
     let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
     png.extend([width.to_be_bytes(), height.to_be_bytes()].concat());

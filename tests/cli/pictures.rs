@@ -1,4 +1,4 @@
-//! Pictures as people have them: damaged, huge, tiny, grey, deep, turned, oddly named.
+//! Unusual pictures (damaged, huge, tiny, grey, 16-bit, rotated, with unusual names) and lists of pictures.
 
 use std::{
     fs,
@@ -8,12 +8,12 @@ use std::{
 use serde_json::Value;
 
 use super::{
-    CAT, COFFEE, ROCKET, SEEDED, answer, classify, complaints, goldcrest, json, make, names, on_cpu,
-    pictures_of, refused, text,
+    CAT, COFFEE, ROCKET, SEEDED, classify, error_lines, goldcrest, json, make, names, on_cpu, pictures_of,
+    refused, success, text,
 };
 
 #[test]
-fn what_is_no_picture() {
+fn files_that_are_no_pictures() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("diary.jpg");
     let refused = |contents: &[u8], words: &[&str]| {
@@ -32,13 +32,13 @@ fn what_is_no_picture() {
 fn classes(pictures: &[PathBuf], more: &[&str]) -> Vec<Value> {
     let mut command = goldcrest(["classify", "--weights", SEEDED, "--backend", "gpu", "--json"]);
     command.args(pictures).args(more);
-    let told = json(command);
-    let answers = pictures_of(&told);
-    assert_eq!(answers.len(), pictures.len());
-    for (answer, picture) in answers.iter().zip(pictures) {
-        assert_eq!(answer["file"], picture.to_str().unwrap());
+    let report = json(command);
+    let entries = pictures_of(&report);
+    assert_eq!(entries.len(), pictures.len());
+    for (entry, picture) in entries.iter().zip(pictures) {
+        assert_eq!(entry["file"], picture.to_str().unwrap());
     }
-    answers.iter().map(|answer| answer["classes"].clone()).collect()
+    entries.iter().map(|entry| entry["classes"].clone()).collect()
 }
 
 #[test]
@@ -69,24 +69,24 @@ fn odd_pictures_are_read() {
 }
 
 #[test]
-fn a_camera_held_upside_down() {
+fn the_exif_orientation_is_applied() {
     let folder = tempfile::tempdir().unwrap();
-    let [turned, noted] = ["turned.png", "noted.jpg"].map(|name| folder.path().join(name));
-    // By the program's decoder: the `image` crate's has other pixels.
-    let lying = goldcrest::tasks::Picture::open(CAT).unwrap().png().unwrap();
-    image::load_from_memory(&lying).unwrap().rotate180().save(&turned).unwrap();
-    // EXIF: a big-endian TIFF whose one entry, orientation (0x112), says 3.
+    let [rotated, tagged] = ["rotated.png", "tagged.jpg"].map(|name| folder.path().join(name));
+    // Decoded by the program: the `image` crate decodes JPEG to slightly different levels.
+    let upright = goldcrest::tasks::Picture::open(CAT).unwrap().png().unwrap();
+    image::load_from_memory(&upright).unwrap().rotate180().save(&rotated).unwrap();
+    // EXIF: a big-endian TIFF with one entry, orientation (0x112) = 3.
     let exif = b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x03\0\0\0\0\0\0";
     let mut jpeg = vec![0xff, 0xd8, 0xff, 0xe1, 0, exif.len() as u8 + 2];
     jpeg.extend(exif);
     jpeg.extend(&fs::read(CAT).unwrap()[2..]);
-    fs::write(&noted, jpeg).unwrap();
-    let found = classes(&[turned, noted, CAT.into()], &[]);
+    fs::write(&tagged, jpeg).unwrap();
+    let found = classes(&[rotated, tagged, CAT.into()], &[]);
     assert_eq!(found[0], found[1]);
     assert_ne!(found[0], found[2]);
 }
 
-/// Probabilities by class, as equal classes may change places in the last digit.
+/// Probabilities sorted by class: classes with almost equal probabilities may change their order.
 fn probabilities(classes: &Value) -> Vec<(u64, f64)> {
     let classes = classes.as_array().unwrap();
     let mut found: Vec<(u64, f64)> = classes
@@ -98,7 +98,7 @@ fn probabilities(classes: &Value) -> Vec<(u64, f64)> {
 }
 
 #[test]
-fn a_batch_gives_what_each_gives_alone() {
+fn batches_give_the_same_classes_as_single_pictures() {
     let pictures: Vec<PathBuf> = ["cat_224.png", "coffee_193x257.png", "rocket_97x131.png"]
         .iter()
         .map(|name| Path::new("tests/fixtures/pictures").join(name))
@@ -118,7 +118,7 @@ fn a_batch_gives_what_each_gives_alone() {
 }
 
 #[test]
-fn a_configuration_that_asks_for_too_much() {
+fn a_configuration_with_absurd_sizes() {
     let folder = tempfile::tempdir().unwrap();
     let weights = make::seeded(folder.path(), |_| {});
     let file = weights.join("preprocessor_config.json");
@@ -134,7 +134,7 @@ fn a_configuration_that_asks_for_too_much() {
     }
 }
 
-/// A folder of pictures at three depths, one of them damaged, and what is none.
+/// Writes pictures at three depths of a folder, one of them damaged, and a file that is no picture.
 fn album(folder: &Path) {
     for (name, from) in
         [("b.jpg", CAT), ("a/x.png", COFFEE), ("a/deep/y.PNG", ROCKET), ("a/.hidden.png", ROCKET)]
@@ -146,34 +146,34 @@ fn album(folder: &Path) {
     fs::write(folder.join("notes.txt"), "no picture").unwrap();
 }
 
-/// What `classify` says of these, in JSON, its status and its complaints.
-fn told(arguments: &[&str], at: &Path) -> (Value, i32, Vec<String>) {
+/// The JSON report, the status and the error lines of `classify` with these arguments, run in a folder.
+fn classified(arguments: &[&str], at: &Path) -> (Value, i32, Vec<String>) {
     let weights = fs::canonicalize(SEEDED).unwrap();
     let mut command = on_cpu("classify", &weights, &["--json"]);
     let output = command.args(arguments).current_dir(at).output().unwrap();
-    let told = serde_json::from_slice(&output.stdout).expect("JSON whatever failed");
-    (told, output.status.code().unwrap(), complaints(&output))
+    let report = serde_json::from_slice(&output.stdout).expect("JSON even after a failure");
+    (report, output.status.code().unwrap(), error_lines(&output))
 }
 
-fn files(told: &Value) -> Vec<&str> {
-    pictures_of(told).iter().map(|picture| picture["file"].as_str().unwrap()).collect()
+fn files(report: &Value) -> Vec<&str> {
+    pictures_of(report).iter().map(|picture| picture["file"].as_str().unwrap()).collect()
 }
 
 #[test]
-fn one_that_cannot_be_read_costs_no_other_its_answer() {
+fn an_unreadable_picture_does_not_stop_the_others() {
     let folder = tempfile::tempdir().unwrap();
     album(folder.path());
-    let (told, status, complaints) =
-        told(&["b.jpg", "absent.png", "a/broken.jpeg", "notes.txt", "b.jpg"], folder.path());
-    assert_eq!((status, told["answered"].as_u64(), told["failed"].as_u64()), (1, Some(2), Some(3)));
-    assert_eq!(files(&told), ["b.jpg", "absent.png", "a/broken.jpeg", "notes.txt", "b.jpg"]);
-    let pictures = pictures_of(&told);
+    let (report, status, errors) =
+        classified(&["b.jpg", "absent.png", "a/broken.jpeg", "notes.txt", "b.jpg"], folder.path());
+    assert_eq!((status, report["answered"].as_u64(), report["failed"].as_u64()), (1, Some(2), Some(3)));
+    assert_eq!(files(&report), ["b.jpg", "absent.png", "a/broken.jpeg", "notes.txt", "b.jpg"]);
+    let pictures = pictures_of(&report);
     assert!(pictures[0]["classes"].is_array() && pictures[0]["classes"] == pictures[4]["classes"]);
-    for (picture, complaint) in pictures[1..4].iter().zip(&complaints) {
+    for (picture, line) in pictures[1..4].iter().zip(&errors) {
         let (file, error) = (picture["file"].as_str().unwrap(), picture["error"].as_str().unwrap());
-        assert!(error.starts_with(file) && *complaint == format!("error: {error}"), "{error} {complaint}");
+        assert!(error.starts_with(file) && *line == format!("error: {error}"), "{error} {line}");
     }
-    assert_eq!(complaints[3..], ["error: 3 of 5 pictures could not be processed"]);
+    assert_eq!(errors[3..], ["error: 3 of 5 pictures could not be processed"]);
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn folders_patterns_and_lists() {
     let folder = tempfile::tempdir().unwrap();
     album(folder.path());
     let all = ["./a/broken.jpeg", "./a/deep/y.PNG", "./a/x.png", "./b.jpg"];
-    let (found, status, _) = told(&["."], folder.path());
+    let (found, status, _) = classified(&["."], folder.path());
     assert_eq!((files(&found), status), (all.to_vec(), 1));
     for (arguments, expected) in [
         (&["a", "--ext", "png,.bmp"][..], &["a/deep/y.PNG", "a/x.png"][..]),
@@ -196,8 +196,8 @@ fn folders_patterns_and_lists() {
         (&["@list", "b.jpg"], &["b.jpg", "a/deep/y.PNG", "a/x.png", "b.jpg"]),
     ] {
         fs::write(folder.path().join("list"), "\u{feff}b.jpg\r\n\na/deep\na/x.png").unwrap();
-        let (found, status, complaints) = told(arguments, folder.path());
-        assert_eq!((files(&found), status), (expected.to_vec(), 0), "{complaints:?}");
+        let (found, status, errors) = classified(arguments, folder.path());
+        assert_eq!((files(&found), status), (expected.to_vec(), 0), "{errors:?}");
     }
     fs::create_dir(folder.path().join("empty")).unwrap();
     fs::write(folder.path().join("blank"), "\n \n").unwrap();
@@ -207,19 +207,19 @@ fn folders_patterns_and_lists() {
         ("@none", "No such"),
         ("@blank", "names no picture"),
     ] {
-        let (found, status, complaints) = told(&[argument, "b.jpg"], folder.path());
+        let (found, status, errors) = classified(&[argument, "b.jpg"], folder.path());
         assert_eq!((status, pictures_of(&found).len(), &found["answered"]), (1, 2, &1.into()));
-        assert!(complaints[0].contains(word), "{complaints:?}");
+        assert!(errors[0].contains(word), "{errors:?}");
     }
-    // A file is what it is called, whatever its name would mean otherwise.
+    // An existing file wins over the special meaning of its name.
     for name in ["@at.png", "[x]*.png"] {
         fs::copy(ROCKET, folder.path().join(name)).unwrap();
-        assert_eq!(files(&told(&[name], folder.path()).0), [name]);
+        assert_eq!(files(&classified(&[name], folder.path()).0), [name]);
     }
 }
 
 #[test]
-fn lines_and_tables() {
+fn json_lines_and_csv() {
     let folder = tempfile::tempdir().unwrap();
     album(folder.path());
     let run = |more: &[&str]| {
@@ -250,19 +250,19 @@ fn lines_and_tables() {
 }
 
 #[test]
-fn pictures_are_saved_by_name_and_never_over_another() {
+fn outputs_are_named_after_their_pictures_and_never_overwrite_another() {
     let folder = tempfile::tempdir().unwrap();
     album(folder.path());
     let weights = fs::canonicalize("assets/demo/segment").unwrap();
     let run = |more: &[&str]| {
         let mut command = on_cpu("segment", &weights, &["--jsonl"]);
         let output = command.args(more).current_dir(folder.path()).output().unwrap();
-        (text(&output.stdout), output.status.code().unwrap(), complaints(&output))
+        (text(&output.stdout), output.status.code().unwrap(), error_lines(&output))
     };
-    let (said, status, _) = run(&["a", "--out", "out/", "--mask", "masks/{folder}/{stem}-{frame}.png"]);
-    // One of them is damaged.
-    assert_eq!((status, said.lines().count()), (1, 3));
-    assert!(said.contains("\"overlay\":\"out/deep/y.png\""), "{said}");
+    let (lines, status, _) = run(&["a", "--out", "out/", "--mask", "masks/{folder}/{stem}-{frame}.png"]);
+    // One of the pictures is damaged.
+    assert_eq!((status, lines.lines().count()), (1, 3));
+    assert!(lines.contains("\"overlay\":\"out/deep/y.png\""), "{lines}");
     for file in ["out/x.png", "out/deep/y.png", "masks/x-000000.png", "masks/deep/y-000000.png"] {
         assert!(folder.path().join(file).is_file(), "{file}");
     }
@@ -275,19 +275,16 @@ fn pictures_are_saved_by_name_and_never_over_another() {
         (&["a/x.png", "--out", "{what}.png"], "{stem}, {name}"),
         (&["a/x.png", "--out", "-"], "cannot both go to standard output"),
     ] {
-        let (_, status, complaints) = run(arguments);
-        assert!(
-            status != 0 && complaints.iter().any(|line| line.contains(word)),
-            "{arguments:?}: {complaints:?}"
-        );
+        let (_, status, errors) = run(arguments);
+        assert!(status != 0 && errors.iter().any(|line| line.contains(word)), "{arguments:?}: {errors:?}");
     }
     assert_eq!(fs::read(folder.path().join("a/x.png")).unwrap(), before);
     assert_eq!(names(&folder.path().join("a")), [".hidden.png", "broken.jpeg", "deep", "x.png"]);
 }
 
-/// However a picture was found, nothing is written over it, and nothing that is written is taken for one.
+/// No input is overwritten, however it was found, and no output is read as an input.
 #[test]
-fn what_is_found_is_spared() {
+fn inputs_are_never_overwritten() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     for name in ["a.png", "b.png", "xa.png", "sub/a.png"] {
@@ -300,12 +297,12 @@ fn what_is_found_is_spared() {
     let kept = |name: &str| fs::read(at(name)).unwrap();
     let before =
         ["a.png", "b.png", "xa.png", "sub/a.png", "list.png", "list.npy"].map(|name| (name, kept(name)));
-    let run = |subject: &str, more: &[&str], input: &[u8]| {
-        let weights = if subject == "segment" { "assets/demo/segment" } else { SEEDED };
-        let mut command = on_cpu(subject, &fs::canonicalize(weights).unwrap(), more);
+    let run = |subcommand: &str, more: &[&str], input: &[u8]| {
+        let weights = if subcommand == "segment" { "assets/demo/segment" } else { SEEDED };
+        let mut command = on_cpu(subcommand, &fs::canonicalize(weights).unwrap(), more);
         command.current_dir(folder.path());
-        let output = super::streams::fed(command, input);
-        (output.status.code().unwrap(), complaints(&output).join("\n"))
+        let output = super::streams::run_with_stdin(command, input);
+        (output.status.code().unwrap(), error_lines(&output).join("\n"))
     };
     for (arguments, word) in [
         (&["segment", ".", "--mask", "{folder}/x{stem}.png"][..], "is also an input"),
@@ -317,33 +314,33 @@ fn what_is_found_is_spared() {
         (&["segment", "a.png", ".", "--mask", "sub/"], "is also an input"),
         (&["embed", "@list.npy", "--out", "list.npy"], "is also an input"),
         (&["embed", ".", "--ext", "png,npy", "--out", "list.npy"], "is also an input"),
-        // What comes through a pipe may name it yet.
+        // The list from the pipe may still name this file.
         (&["segment", "@-", "--mask", "x{stem}.png"], "exists already"),
     ] {
-        let (status, told) = run(arguments[0], &arguments[1..], b"a.png\nb.png\n");
-        assert!(status == 1 && told.contains(word), "{arguments:?}: {told}");
+        let (status, errors) = run(arguments[0], &arguments[1..], b"a.png\nb.png\n");
+        assert!(status == 1 && errors.contains(word), "{arguments:?}: {errors}");
         before.iter().for_each(|(name, bytes)| assert!(*bytes == kept(name), "{arguments:?}: {name}"));
     }
-    // Masks that come into the folder that is read are no pictures.
+    // Masks written to the folder of pictures are not read as pictures.
     fs::create_dir(at("fresh")).unwrap();
     fs::copy(at("a.png"), at("fresh/a.png")).unwrap();
     fs::copy(at("a.png"), at("fresh/z.png")).unwrap();
-    let (status, told) = run("segment", &["fresh", "--mask", "fresh/{stem}-mask.png", "--jsonl"], b"");
+    let (status, errors) = run("segment", &["fresh", "--mask", "fresh/{stem}-mask.png", "--jsonl"], b"");
     let all = ["a-mask.png", "a.png", "z-mask.png", "z.png"];
-    assert_eq!((status, names(&at("fresh"))), (0, all.map(str::to_owned).to_vec()), "{told}");
-    // The same again is no other.
+    assert_eq!((status, names(&at("fresh"))), (0, all.map(str::to_owned).to_vec()), "{errors}");
+    // A second run may overwrite the outputs of the first.
     for _ in 0..2 {
-        let (status, told) = run("segment", &["a.png", "--mask", "other/masks/"], b"");
-        assert_eq!((status, names(&at("other/masks"))), (0, vec!["a.png".into()]), "{told}");
-        let (status, told) = run("segment", &["@-", "--mask", "masks/"], b"a.png\nb.png\nfresh/z.png\n");
-        assert_eq!((status, names(&at("masks")).len()), (0, 3), "{told}");
+        let (status, errors) = run("segment", &["a.png", "--mask", "other/masks/"], b"");
+        assert_eq!((status, names(&at("other/masks"))), (0, vec!["a.png".into()]), "{errors}");
+        let (status, errors) = run("segment", &["@-", "--mask", "masks/"], b"a.png\nb.png\nfresh/z.png\n");
+        assert_eq!((status, names(&at("masks")).len()), (0, 3), "{errors}");
     }
-    let (status, told) = run("segment", &["@-", "--mask", "masks/{stem}1.png"], b"a.png\nmasks/a1.png\n");
-    // Or it was looked for before it was there.
+    let (status, errors) = run("segment", &["@-", "--mask", "masks/{stem}1.png"], b"a.png\nmasks/a1.png\n");
+    // The second error: the mask was looked up before it was written.
     assert!(
         status == 1
-            && ["was written before it was read", "No such file"].iter().any(|word| told.contains(word)),
-        "{told}"
+            && ["was written before it was read", "No such file"].iter().any(|word| errors.contains(word)),
+        "{errors}"
     );
     // Standard input may be a file.
     #[cfg(target_os = "linux")]
@@ -354,20 +351,20 @@ fn what_is_found_is_spared() {
         refused(command, &["is also an input"]);
         assert!(before[0].1 == kept("a.png"));
         std::os::unix::fs::symlink("nowhere", at("fresh/note")).unwrap();
-        let (status, told) = run("segment", &["fresh/a*", "--mask", "o/"], b"");
-        assert_eq!(status, 0, "{told}");
+        let (status, errors) = run("segment", &["fresh/a*", "--mask", "o/"], b"");
+        assert_eq!(status, 0, "{errors}");
     }
 }
 
 #[test]
-fn the_largest_picture_is_for_the_user_to_say() {
+fn limits_on_pixels_and_memory() {
     let command = |more: &[&str]| {
         let mut command = on_cpu("classify", Path::new(SEEDED), more);
         command.arg(CAT);
         command
     };
     refused(command(&["--max-pixels", "1000"]), &["cat.jpg", "451 x 300", "--max-pixels"]);
-    answer(command(&["--max-pixels", "135300", "--max-memory", "16"]));
+    success(command(&["--max-pixels", "135300", "--max-memory", "16"]));
     let folder = tempfile::tempdir().unwrap();
     let bomb = folder.path().join("bomb.png");
     fs::write(&bomb, make::png_header(13_000, 13_000)).unwrap();
@@ -375,11 +372,11 @@ fn the_largest_picture_is_for_the_user_to_say() {
         on_cpu("classify", Path::new(SEEDED), &["--max-memory", "64", bomb.to_str().unwrap()]),
         &["bomb.png", "--max-memory"],
     );
-    // Labels take more than pixels: what the answer needs counts too.
+    // Labels need more memory than pixels: the memory of the result counts too.
     let plain = make::plain_picture(folder.path(), 3000, 3000);
     let segment = |limit: &str| {
         on_cpu("segment", Path::new("assets/demo/segment"), &["--max-memory", limit, plain.to_str().unwrap()])
     };
     refused(segment("60"), &["3000 x 3000", "--max-memory"]);
-    answer(segment("80"));
+    success(segment("80"));
 }

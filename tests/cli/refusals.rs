@@ -1,4 +1,4 @@
-//! What is wrong with a file is told in one line that names it, and nothing is left behind.
+//! Invalid files: the error is one line that names the file, and no output is left.
 
 use std::{
     fs,
@@ -13,11 +13,11 @@ use super::{
     names, on_cpu, refused, run,
 };
 
-/// Layers at the beginning and the end of the seeded network.
+/// Tensors at the start and the end of the seeded network.
 const STEM: &str = "mobilenet_v1.conv_stem.convolution.weight";
 const BIAS: &str = "classifier.bias";
 
-/// What is said of a checkpoint with these tensors names the key and has these words.
+/// Asserts that a seeded checkpoint with changed tensors is refused, with these words.
 #[track_caller]
 fn bad_weights(change: impl FnOnce(&mut Tensors), words: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
@@ -53,7 +53,7 @@ fn a_header_past_the_end() {
 }
 
 #[test]
-fn what_people_take_for_a_checkpoint() {
+fn files_that_are_no_checkpoints() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.pth");
     for (start, words) in [
@@ -72,7 +72,7 @@ fn what_people_take_for_a_checkpoint() {
 }
 
 #[test]
-fn a_value_that_cannot_be_set() {
+fn invalid_overrides() {
     let with =
         |set: &str| goldcrest(["classify", CAT, "--weights", SEEDED, "--backend", "cpu", "--set", set]);
     for (set, words) in
@@ -105,7 +105,7 @@ fn two_files_with_one_tensor() {
 }
 
 #[test]
-fn tensors_that_do_not_belong() {
+fn unknown_tensors() {
     let extra = |t: &mut Tensors| {
         for key in ["mobilenet_v1.extra.weight", "mobilenet_v1.more.weight"] {
             t.insert(key.into(), t[BIAS].clone());
@@ -149,7 +149,7 @@ fn an_unknown_architecture() {
     for (arch, words) in [
         ("torchvision/mnasnet1_0", &["mnasnet1_0", "mobilenet_v2"][..]),
         ("mobilenet", &["mobilenet", "torchvision/"]),
-        // A name that exists but is not what the tensors show.
+        // A known name that does not match the tensors.
         ("torchvision/mobilenet_v2", &["seeded", "transformers"]),
     ] {
         refused(goldcrest(["classify", CAT, "--weights", SEEDED, "--arch", arch]), words);
@@ -196,8 +196,8 @@ fn an_input_that_does_not_fit() {
         make::tensor(at, "input", Dtype::F32, &[1, 3, 8, 8], make::f32s(&values)),
         &["in.safetensors", "input", "NaN"],
     );
-    // More than any adapter binds as one buffer; must be told before it is read.
-    refused(make::hole(at, [1, 3, 70_000, 70_000]), &["layer input", "limit"]);
+    // Larger than any adapter's buffer limit: must be refused before the file is read.
+    refused(make::sparse_input(at, [1, 3, 70_000, 70_000]), &["layer input", "limit"]);
 
     fs::write(at.join("in.safetensors"), "Dear diary").unwrap();
     refused(at.join("in.safetensors"), &["in.safetensors", "a text", "Dear diary"]);
@@ -243,7 +243,7 @@ fn labels_that_do_not_fit() {
 #[test]
 fn a_network_for_another_task() {
     let seeded = Path::new(SEEDED).to_owned();
-    for (subject, weights, words) in [
+    for (subcommand, weights, words) in [
         ("segment", &seeded, ["transformers/mobilenet_v1", "classifies pictures", "segment needs"]),
         ("segment", &make::golden(SSDLITE), ["torchvision/ssdlite320", "finds boxes", "segment needs"]),
         ("detect", &seeded, ["transformers/mobilenet_v1", "classifies pictures", "detect needs"]),
@@ -251,8 +251,8 @@ fn a_network_for_another_task() {
         ("classify", &make::golden(DEEPLAB), ["torchvision/deeplabv3", "labels pixels", "classify needs"]),
         ("classify", &make::golden(SSDLITE), ["torchvision/ssdlite320", "finds boxes", "classify needs"]),
     ] {
-        // Before anything is read or written besides.
-        refused(on_cpu(subject, weights, &["absent.png"]), &words);
+        // Refused before the picture is read.
+        refused(on_cpu(subcommand, weights, &["absent.png"]), &words);
     }
 }
 
@@ -262,8 +262,8 @@ fn a_damaged_segmenter_or_detector() {
     let out = folder.path().join("out.png");
     let bad = |name: &str, change: &dyn Fn(&mut Tensors), words: &[&str]| {
         let weights = make::changed(folder.path(), name, change);
-        let subject = if name == SSDLITE { "detect" } else { "segment" };
-        let mut command = on_cpu(subject, &weights, &[ROCKET, "--out"]);
+        let subcommand = if name == SSDLITE { "detect" } else { "segment" };
+        let mut command = on_cpu(subcommand, &weights, &[ROCKET, "--out"]);
         command.arg(&out);
         refused(command, &[&["changed.safetensors"], words].concat());
         assert_eq!(names(folder.path()), ["changed.safetensors"]);
@@ -275,7 +275,7 @@ fn a_damaged_segmenter_or_detector() {
     missing(SSDLITE, "backbone.extra.3.0.0.weight");
     missing(SSDLITE, "head.classification_head.module_list.3.1.bias");
 
-    // Half the inputs, or one class less than the tensor's fellows have.
+    // Half of the input channels, or one class fewer than the other tensors.
     let misshapen = |name, key: &str, dim: usize, extent: usize, words: &[&str]| {
         let change = |tensors: &mut Tensors| {
             let tensor = tensors.get_mut(key).unwrap();
@@ -306,7 +306,7 @@ fn a_damaged_segmenter_or_detector() {
         bad(name, &spoil(f32::INFINITY), &[key, "inf at index 2"]);
     }
 
-    // Finite, but no sum of such is.
+    // Finite weights whose sums overflow.
     let huge = |name, key: &str| {
         let huge = |t: &mut Tensors| {
             t.get_mut(key).unwrap().2.as_chunks_mut().0.fill(3e38f32.to_le_bytes());
@@ -327,7 +327,7 @@ fn a_damaged_segmenter_or_detector() {
         for backend in ["cpu", "gpu"] {
             let mut command = goldcrest(["detect", ROCKET, "--backend", backend, "--weights"]);
             command.arg(&weights);
-            // A GPU's step may have made the layer before it too.
+            // On a GPU, the error may name the preceding layer, which is fused into the same step.
             refused(command, &["rocket", &format!("layer head.{head}.module_list.0."), "overflows"]);
         }
     }
@@ -347,7 +347,7 @@ fn a_damaged_segmenter_or_detector() {
 #[test]
 fn a_name_that_the_weights_contradict() {
     let v4 = make::golden("timm-mobilenetv4_conv_small");
-    for (subject, weights, arch, found) in [
+    for (subcommand, weights, arch, found) in [
         ("segment", make::golden(LRASPP), "torchvision/deeplabv3_mobilenet_v3_large", "LR-ASPP"),
         ("segment", make::golden(DEEPLAB), "torchvision/lraspp_mobilenet_v3_large", "DeepLabV3"),
         ("segment", make::golden(LRASPP), "torchvision/mobilenet_v3_large", "LR-ASPP"),
@@ -356,7 +356,7 @@ fn a_name_that_the_weights_contradict() {
         ("classify", v4.clone(), "timm/mobilenetv4_conv_small_050", "128 channels, not 64"),
         ("classify", v4.clone(), "torchvision/lraspp_mobilenet_v3_large", "timm"),
     ] {
-        let command = on_cpu(subject, &weights, &[ROCKET, "--arch", arch]);
+        let command = on_cpu(subcommand, &weights, &[ROCKET, "--arch", arch]);
         refused(command, &[weights.to_str().unwrap(), "opened as", arch, found]);
     }
     for arch in ["timm/mobilenetv4_hybrid_medium", "torchvision/deeplabv3_resnet50"] {
@@ -366,13 +366,13 @@ fn a_name_that_the_weights_contradict() {
 }
 
 #[test]
-fn what_the_engine_or_the_network_does_not_do() {
+fn unsupported_options_and_inputs() {
     let folder = tempfile::tempdir().unwrap();
     let cut = folder.path().join("cut.jpg");
     fs::write(&cut, &fs::read(CAT).unwrap()[..5000]).unwrap();
-    for (subject, name) in [("segment", LRASPP), ("detect", SSDLITE)] {
+    for (subcommand, name) in [("segment", LRASPP), ("detect", SSDLITE)] {
         let refused = |arguments: &[&str], words: &[&str]| {
-            refused(on_cpu(subject, &make::golden(name), arguments), words);
+            refused(on_cpu(subcommand, &make::golden(name), arguments), words);
         };
         refused(&[ROCKET, "--precision", "f16"], &["f16", "(cpu, ", "f32"]);
         refused(&[ROCKET, "--fuse", "block"], &["--fuse", "CPU"]);

@@ -1,13 +1,13 @@
-//! `search`: its keys, its files, going on where it was, and bad input. How long anything took is not asked.
+//! `search`: keys, files, resuming, and bad input. The measured times are not checked.
 
 use std::{fs, path::Path, process::Command};
 
 use goldcrest::demo::{Scene, Shape};
 use serde_json::Value;
 
-use super::{answer, failure, goldcrest, json, refused};
+use super::{failure, goldcrest, json, refused, success};
 
-/// A small search on one thread of the CPU. Every search times its blocks anew, as tests have no cache.
+/// A small search on one thread of the CPU. Tests have no cache, so every search measures its blocks again.
 fn search(out: &Path, more: &[&str]) -> Command {
     let mut command = goldcrest(["search", "--backend", "cpu", "--threads", "1", "--sizes", "96"]);
     command.args(["--widths", "0.5", "--population", "4", "--generations", "2", "--samples", "32", "--out"]);
@@ -20,52 +20,56 @@ fn lines(file: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_winner_is_a_checkpoint_that_every_command_opens() {
+fn the_result_is_a_checkpoint_for_every_command() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("found");
     let plot = folder.path().join("front.svg");
     let more = ["--within", "10s", "--check", "2", "--json", "--plot", plot.to_str().unwrap()];
-    let told = json(search(&out, &more));
+    let report = json(search(&out, &more));
     for key in ["predicted_ms", "measured_ms", "accuracy", "macs", "weights"] {
-        assert!(told[key].as_f64().unwrap() > 0.0, "{key}: {told}");
+        assert!(report[key].as_f64().unwrap() > 0.0, "{key}: {report}");
     }
-    assert_eq!((&told["backend"], &told["judged"]), (&"cpu".into(), &8.into()));
-    assert_eq!(told["prediction"]["checked"].as_array().unwrap().len(), 2);
-    assert!(told["front"].as_array().unwrap().iter().any(|row| row["subnet"].is_string()), "{told}");
-    assert!(told["finalists"].as_array().unwrap().len() <= 5);
+    assert_eq!((&report["backend"], &report["judged"]), (&"cpu".into(), &8.into()));
+    assert_eq!(report["prediction"]["checked"].as_array().unwrap().len(), 2);
+    assert!(report["front"].as_array().unwrap().iter().any(|row| row["subnet"].is_string()), "{report}");
+    assert!(report["finalists"].as_array().unwrap().len() <= 5);
     assert!(fs::read_to_string(plot).unwrap().contains("</svg>"));
     let kept: Value = serde_json::from_slice(&fs::read(out.join("search.json")).unwrap()).unwrap();
-    assert_eq!(kept["subnet"], told["subnet"]);
+    assert_eq!(kept["subnet"], report["subnet"]);
 
     let mut inspect = goldcrest(["inspect", "--json", "--weights"]);
     inspect.arg(&out);
-    let seen = json(inspect);
-    assert_eq!((&seen["parameters"], &seen["macs"]), (&told["weights"], &told["macs"]), "{seen}");
+    let inspected = json(inspect);
+    assert_eq!(
+        (&inspected["parameters"], &inspected["macs"]),
+        (&report["weights"], &report["macs"]),
+        "{inspected}"
+    );
     let scene = folder.path().join("scene.png");
     fs::write(&scene, Scene::new(11).draw(200, 200).unwrap().picture.png().unwrap()).unwrap();
     let mut classify = goldcrest(["classify", "--backend", "cpu", "--json", "--weights"]);
     classify.arg(&out).arg(&scene);
-    let seen = json(classify);
-    let label = seen["pictures"][0]["classes"][0]["label"].as_str().unwrap().to_owned();
+    let classified = json(classify);
+    let label = classified["pictures"][0]["classes"][0]["label"].as_str().unwrap().to_owned();
     assert!(Shape::ALL.iter().any(|shape| shape.name() == label), "{label}");
 
-    // A line that was broken off is judged again, all others are known.
+    // A subnet with a truncated line is evaluated again, all others are read from the file.
     let judged = out.join("judged.jsonl");
-    let mut known = lines(&judged);
-    assert_eq!(known.len(), 9);
-    let last = known.pop().unwrap();
-    fs::write(&judged, format!("{}\n{}", known.join("\n"), &last[..last.len() / 2])).unwrap();
+    let mut expected = lines(&judged);
+    assert_eq!(expected.len(), 9);
+    let last = expected.pop().unwrap();
+    fs::write(&judged, format!("{}\n{}", expected.join("\n"), &last[..last.len() / 2])).unwrap();
     let again = json(search(&out, &["--within", "10s", "--json"]));
     assert_eq!(again["judged"], 8);
-    let mut now = lines(&judged);
-    now.sort();
-    known.push(last);
-    known.sort();
-    assert_eq!(now, known);
+    let mut found = lines(&judged);
+    found.sort();
+    expected.push(last);
+    expected.sort();
+    assert_eq!(found, expected);
 }
 
 #[test]
-fn pictures_of_ones_own_are_judged_by_their_folders() {
+fn own_pictures_have_the_class_of_their_folder() {
     let folder = tempfile::tempdir().unwrap();
     let pictures = folder.path().join("pictures");
     for (seed, number) in (500..).zip(0..40) {
@@ -74,13 +78,13 @@ fn pictures_of_ones_own_are_judged_by_their_folders() {
         fs::create_dir_all(&class).unwrap();
         fs::write(class.join(format!("{number}.png")), drawing.picture.png().unwrap()).unwrap();
     }
-    // Neither a picture nor of a class.
+    // A file that is no picture and in no class.
     fs::write(pictures.join("notes.txt"), "none").unwrap();
     let out = folder.path().join("found");
     let own = ["--weights", "assets/supernet", "--pictures", pictures.to_str().unwrap(), "--within", "10s"];
-    let text = answer(search(&out, &own));
+    let text = success(search(&out, &own));
     assert!(text.contains("goldcrest classify IMAGE --weights") && text.contains("--threads 1"), "{text}");
-    // Others were judged on other pictures.
+    // The saved evaluations used other pictures.
     refused(search(&out, &["--within", "10s"]), &["judged.jsonl", "other pictures"]);
     fs::create_dir(pictures.join("nonsense")).unwrap();
     refused(
@@ -91,7 +95,7 @@ fn pictures_of_ones_own_are_judged_by_their_folders() {
 }
 
 #[test]
-fn what_cannot_be_is_told_and_leaves_nothing() {
+fn impossible_searches_fail_and_write_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("found");
     let within = |more: &[&str]| search(&out, &[&["--within", "10s"], more].concat());

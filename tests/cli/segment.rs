@@ -1,4 +1,4 @@
-//! `segment`, and what `run` writes of a network that segments.
+//! `segment`, and `run` with a segmentation network.
 
 use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
@@ -7,16 +7,16 @@ use safetensors::tensor::Dtype;
 use serde_json::Value;
 
 use super::{
-    CAT, COFFEE, DEEPLAB, LRASPP, ROCKET, answer,
+    CAT, COFFEE, DEEPLAB, LRASPP, ROCKET,
     common::{
         distance,
-        fixture::{Fixture, scattered},
+        fixture::{Fixture, subsample},
     },
-    failure, goldcrest, json, make, names, on_cpu, refused, seen, unsaved,
+    failure, goldcrest, json, make, names, on_cpu, only_picture, refused, success, unsaved,
 };
 
-/// The share of pixels that two ways to the same labels agree on.
-const ALIKE: f64 = 0.999;
+/// The fraction of pixels on which two computations of the same label map must agree.
+const AGREEMENT: f64 = 0.999;
 
 /// `segment` with LR-ASPP on the CPU.
 fn segment(picture: &str, more: &[&str]) -> Command {
@@ -28,7 +28,7 @@ fn segment(picture: &str, more: &[&str]) -> Command {
 /// An indexed PNG: width, height, and the class of each pixel.
 fn mask(path: &Path) -> (u32, u32, Vec<u8>) {
     let mut reader = png::Decoder::new(std::io::BufReader::new(fs::File::open(path).unwrap()));
-    // The indices and not their colours.
+    // Read the indices, not the colours of the palette.
     reader.set_transformations(png::Transformations::IDENTITY);
     let mut reader = reader.read_info().unwrap();
     let (width, height) = (reader.info().width, reader.info().height);
@@ -43,11 +43,11 @@ fn agreement(a: &[u8], b: &[u8]) -> f64 {
     a.iter().zip(b).filter(|(a, b)| a == b).count() as f64 / a.len() as f64
 }
 
-/// The pixels of each class, as the JSON has them, which must cover the picture.
+/// The pixels per class in a JSON report; checks that they cover the picture.
 #[track_caller]
-fn pixels(told: &Value) -> BTreeMap<u64, u64> {
-    let all = told["width"].as_u64().unwrap() * told["height"].as_u64().unwrap();
-    let classes = told["classes"].as_array().unwrap();
+fn pixels(report: &Value) -> BTreeMap<u64, u64> {
+    let all = report["width"].as_u64().unwrap() * report["height"].as_u64().unwrap();
+    let classes = report["classes"].as_array().unwrap();
     let of = |class: &Value| class["pixels"].as_u64().unwrap();
     assert!(classes.windows(2).all(|pair| of(&pair[0]) >= of(&pair[1])), "{classes:?}");
     assert_eq!(classes.iter().map(of).sum::<u64>(), all);
@@ -74,74 +74,74 @@ fn json_mask_and_overlay_agree() {
     let [out, map] = ["seen.png", "classes.PNG"].map(|name| folder.path().join(name));
     let mut command = segment(COFFEE, &["--json", "--out"]);
     command.arg(&out).arg("--mask").arg(&map);
-    let told = seen(command);
+    let report = only_picture(command);
     assert_eq!(
-        (&told["file"], &told["network"]),
+        (&report["file"], &report["network"]),
         (&COFFEE.into(), &"torchvision/lraspp_mobilenet_v3_large".into())
     );
-    assert_eq!((&told["width"], &told["height"]), (&257.into(), &193.into()));
-    // The short side becomes 520, and the long one is cut as torchvision cuts it.
-    assert_eq!(told["input"], serde_json::json!([1, 3, 520, 692]));
-    assert_eq!((&told["device"]["backend"], &told["precision"]), (&"cpu".into(), &"f32".into()));
-    assert_eq!((&told["overlay"], &told["mask"]), (&out.to_str().into(), &map.to_str().into()));
-    let timings = &told["timings"];
-    assert!(timings["wall_ms"].as_f64().unwrap() > 0.0 && timings["startup"].is_object(), "{told}");
+    assert_eq!((&report["width"], &report["height"]), (&257.into(), &193.into()));
+    // The shorter side becomes 520 pixels; the longer one is rounded down, as in torchvision.
+    assert_eq!(report["input"], serde_json::json!([1, 3, 520, 692]));
+    assert_eq!((&report["device"]["backend"], &report["precision"]), (&"cpu".into(), &"f32".into()));
+    assert_eq!((&report["overlay"], &report["mask"]), (&out.to_str().into(), &map.to_str().into()));
+    let timings = &report["timings"];
+    assert!(timings["wall_ms"].as_f64().unwrap() > 0.0 && timings["startup"].is_object(), "{report}");
     let voc: Vec<&str> = include_str!("../../assets/voc_classes.txt").lines().collect();
-    for class in told["classes"].as_array().unwrap() {
+    for class in report["classes"].as_array().unwrap() {
         assert_eq!(class["label"], voc[class["index"].as_u64().unwrap() as usize]);
     }
     let (width, height, classes) = mask(&map);
     assert_eq!((width, height), (257, 193));
-    assert_eq!(count(&classes), pixels(&told));
+    assert_eq!(count(&classes), pixels(&report));
     let drawn = image::open(&out).unwrap();
     assert!(drawn.width() >= 257 && drawn.height() > 193, "{} x {}", drawn.width(), drawn.height());
     assert_eq!(names(folder.path()), ["classes.PNG", "seen.png"]);
 }
 
 #[test]
-fn the_mask_is_torchvisions() {
+fn the_mask_agrees_with_torchvision() {
     let folder = tempfile::tempdir().unwrap();
     let map = folder.path().join("mask.png");
     for name in [LRASPP, DEEPLAB] {
         let fixture = Fixture::network(name);
         for case in 0..fixture.recipe.cases.len() {
             let (dims, expected) = fixture.bytes_of(&format!("labels/{case}"));
-            // As large as the picture, nothing is scaled, as nothing was for torchvision.
+            // The input has the size of the picture: like torchvision's, the result is not scaled.
             let size = format!("{}x{}", dims[0], dims[1]);
             let mut command = on_cpu("segment", &make::golden(name), &["--json", "--size", &size, "--mask"]);
             command.arg(&map).arg(fixture.picture_file(case));
-            let told = seen(command);
-            assert_eq!(told["input"], serde_json::json!([1, 3, dims[0], dims[1]]));
+            let report = only_picture(command);
+            assert_eq!(report["input"], serde_json::json!([1, 3, dims[0], dims[1]]));
             let (width, height, classes) = mask(&map);
             assert_eq!([height as usize, width as usize], dims[..]);
-            assert_eq!(count(&classes), pixels(&told));
-            let alike = agreement(&classes, &expected);
-            assert!(alike >= ALIKE, "{name} case {case}: {alike}");
+            assert_eq!(count(&classes), pixels(&report));
+            let fraction = agreement(&classes, &expected);
+            assert!(fraction >= AGREEMENT, "{name} case {case}: {fraction}");
         }
     }
 }
 
 #[test]
-fn an_adapter_sees_what_the_cpu_sees() {
+fn an_adapter_and_the_cpu_agree() {
     let folder = tempfile::tempdir().unwrap();
     let masks = ["gpu", "cpu"].map(|backend| {
         let map = folder.path().join(backend).with_extension("png");
         let mut command = goldcrest(["segment", ROCKET, "--backend", backend, "--json", "--weights"]);
         command.arg(make::golden(LRASPP)).arg("--mask").arg(&map);
-        let told = seen(command);
-        assert_eq!(told["input"], serde_json::json!([1, 3, 520, 702]));
+        let report = only_picture(command);
+        assert_eq!(report["input"], serde_json::json!([1, 3, 520, 702]));
         let (width, height, classes) = mask(&map);
         assert_eq!((width, height), (131, 97));
-        assert_eq!(count(&classes), pixels(&told));
+        assert_eq!(count(&classes), pixels(&report));
         classes
     });
-    let alike = agreement(&masks[0], &masks[1]);
-    assert!(alike >= ALIKE, "{alike}");
+    let fraction = agreement(&masks[0], &masks[1]);
+    assert!(fraction >= AGREEMENT, "{fraction}");
 }
 
 #[test]
-fn in_words() {
-    let text = answer(segment(ROCKET, &["--size", "97x131"]));
+fn text_lists_the_classes() {
+    let text = success(segment(ROCKET, &["--size", "97x131"]));
     let lines: Vec<&str> = text.lines().collect();
     let (classes, last) = lines[1..].split_at(lines.len() - 2);
     assert!(lines[0] == ROCKET && !classes.is_empty(), "{text}");
@@ -175,12 +175,12 @@ fn any_size_of_picture_and_input() {
             let out = folder.path().join("out.png");
             let mut command = on_cpu("segment", &make::golden(name), &["--json", "--size", size]);
             command.arg(picture).arg("--mask").arg(&map).arg("--out").arg(&out);
-            let told = seen(command);
-            assert_eq!(told["input"], serde_json::json!([1, 3, input[0], input[1]]));
-            assert_eq!((&told["width"], &told["height"]), (&width.into(), &height.into()));
+            let report = only_picture(command);
+            assert_eq!(report["input"], serde_json::json!([1, 3, input[0], input[1]]));
+            assert_eq!((&report["width"], &report["height"]), (&width.into(), &height.into()));
             let (w, h, classes) = mask(&map);
             assert_eq!([w, h], [width, height], "{picture:?}");
-            assert_eq!(count(&classes), pixels(&told));
+            assert_eq!(count(&classes), pixels(&report));
             let drawn = image::open(&out).unwrap();
             assert!(drawn.width() >= width && drawn.height() > height, "{picture:?}");
         }
@@ -198,7 +198,7 @@ fn labels_from_a_file() {
         command.arg(&file);
         command
     };
-    for class in seen(small())["classes"].as_array().unwrap() {
+    for class in only_picture(small())["classes"].as_array().unwrap() {
         assert_eq!(class["label"], format!("bird {}", class["index"]));
     }
     fs::write(&file, labels(20)).unwrap();
@@ -206,7 +206,7 @@ fn labels_from_a_file() {
 }
 
 #[test]
-fn classes_of_ones_own_have_numbers() {
+fn classes_without_labels_are_numbered() {
     let folder = tempfile::tempdir().unwrap();
     let weights = make::changed(folder.path(), LRASPP, |tensors| {
         for part in ["low", "high"] {
@@ -223,14 +223,14 @@ fn classes_of_ones_own_have_numbers() {
         command.args(more);
         command
     };
-    let told = seen(small(&["--json"]));
-    let classes = told["classes"].as_array().unwrap();
-    assert!(classes.iter().all(|c| c["label"].is_null() && c["index"].as_u64().unwrap() < 7), "{told}");
-    assert!(answer(small(&[])).contains("%  class "));
+    let report = only_picture(small(&["--json"]));
+    let classes = report["classes"].as_array().unwrap();
+    assert!(classes.iter().all(|c| c["label"].is_null() && c["index"].as_u64().unwrap() < 7), "{report}");
+    assert!(success(small(&[])).contains("%  class "));
 }
 
 #[test]
-fn what_cannot_be_written_is_told_and_nothing_is_left() {
+fn unwritable_outputs_are_errors_and_leave_no_file() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     let [kept, other] = ["kept.png", "other.png"].map(|name| at.join(name));
@@ -249,10 +249,10 @@ fn what_cannot_be_written_is_told_and_nothing_is_left() {
         refused(write(&at.join("none/x.png")), &["none/x.png", "not found"]);
         refused(write(&kept.join("x.png")), &["kept.png/x.png"]);
     }
-    // One file under any two names would hold the later of the two.
-    let around = at.join("..").join(at.file_name().unwrap()).join("kept.png");
-    let around_other = at.join(".").join("other.png");
-    for (out, mask) in [(&kept, &kept), (&kept, &around), (&around, &kept), (&other, &around_other)] {
+    // --out and --mask with the same file: the second would overwrite the first.
+    let detour = at.join("..").join(at.file_name().unwrap()).join("kept.png");
+    let other_detour = at.join(".").join("other.png");
+    for (out, mask) in [(&kept, &kept), (&kept, &detour), (&detour, &kept), (&other, &other_detour)] {
         let command = small(&["--out".as_ref(), out.as_ref(), "--mask".as_ref(), mask.as_ref()]);
         refused(command, &["--out", "--mask", "one file"]);
     }
@@ -288,14 +288,14 @@ fn a_full_disk_and_a_link() {
     refused(small([("--out", &link), ("--mask", &kept)]), &["--out", "--mask", "one file"]);
     unsaved(small([("--out", &full), ("--mask", &kept)]), &["full.png", "No space"]);
     assert_eq!(fs::read(&kept).unwrap(), b"mine");
-    // What was written before is whole.
+    // The file that was written first is complete.
     unsaved(small([("--mask", &full), ("--out", &link)]), &["full.png", "No space"]);
     assert!(image::open(&kept).unwrap().height() > 97 && fs::symlink_metadata(&link).unwrap().is_symlink());
     assert_eq!(names(folder.path()), ["full.png", "kept.png", "link.png"]);
 }
 
 #[test]
-fn sizes_that_cannot_be() {
+fn invalid_sizes() {
     let folder = tempfile::tempdir().unwrap();
     for size in ["0x5", "5x0", "0", "-3", "3x", "3x3x3", "1e3"] {
         let line = failure(segment(ROCKET, &[&format!("--size={size}")]), 2);
@@ -304,7 +304,7 @@ fn sizes_that_cannot_be() {
     refused(segment(ROCKET, &["--size", "100000x100000"]), &["rocket_97x131.png", "100000 x 100000"]);
     let largest = usize::MAX.to_string();
     refused(segment(ROCKET, &["--size", &largest]), &["rocket_97x131.png", "scaled"]);
-    // Its short side becomes 520 pixels: told before anything is scaled or allocated.
+    // The shorter side would become 520 pixels: refused before anything is allocated.
     for (width, height, words) in [(1, 60_000, "520 x 31200000"), (60_000, 1, "31200000 x 520")] {
         let picture = make::plain_picture(folder.path(), width, height);
         for backend in ["cpu", "gpu"] {
@@ -327,12 +327,12 @@ fn run_writes_the_scores_of_every_pixel() {
         let run = |input: &Tensor| {
             let mut command = on_cpu("run", &make::golden(name), &["--json", "--input"]);
             command.arg(make::input_of(folder.path(), input)).arg("--output").arg(&output);
-            let told = json(command);
+            let report = json(command);
             let mut tensors = make::read(&output);
             let found = tensors.remove("output").unwrap();
             assert!(tensors.is_empty() && found.0 == Dtype::F32);
-            assert_eq!(told["output"], serde_json::json!(found.1));
-            assert_eq!(told["outputs"], serde_json::json!([{ "name": "output", "shape": found.1 }]));
+            assert_eq!(report["output"], serde_json::json!(found.1));
+            assert_eq!(report["outputs"], serde_json::json!([{ "name": "output", "shape": found.1 }]));
             Tensor::new(found.1.clone(), make::floats(&found)).unwrap()
         };
         let other = Tensor::from_fn(one.dims(), |i| -0.5 * one.data()[i]);
@@ -342,9 +342,9 @@ fn run_writes_the_scores_of_every_pixel() {
         let half = together.data().len() / 2;
         let [first, second] = [&together.data()[..half], &together.data()[half..]]
             .map(|values| Tensor::new([1, 21, h, w], values.to_vec()).unwrap());
-        let error = distance(&scattered(&first, 4096), &fixture.answer("out", case));
+        let error = distance(&subsample(&first, 4096), &fixture.expected("out", case));
         assert!(error <= 3e-5, "{name}: {error:e}");
         assert!(distance(&second, &run(&other)) <= 1e-6, "{name}");
-        assert!(distance(&second, &first) > 1e-2, "{name}: two pictures have one answer");
+        assert!(distance(&second, &first) > 1e-2, "{name}: two pictures have the same output");
     }
 }

@@ -1,10 +1,10 @@
-//! `inspect --shaders`: what drivers get of every pipeline.
+//! `inspect --shaders`: the shader code of every pipeline.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use super::{answer, failure, goldcrest};
+use super::{failure, goldcrest, success};
 
-/// The rows of a table without a header.
+/// The rows of a TSV file without a header.
 fn rows(folder: &Path, table: &str, columns: usize) -> Vec<Vec<String>> {
     let text = fs::read_to_string(folder.join(table)).unwrap();
     let rows: Vec<Vec<String>> =
@@ -16,7 +16,7 @@ fn rows(folder: &Path, table: &str, columns: usize) -> Vec<Vec<String>> {
 fn write(folder: &Path, args: &[&str]) -> BTreeMap<String, Vec<String>> {
     let mut command = goldcrest(["inspect", "--shaders"]);
     command.arg(folder).args(args);
-    let text = answer(command);
+    let text = success(command);
     let pipelines: BTreeMap<String, Vec<String>> =
         rows(folder, "manifest.tsv", 9).into_iter().map(|row| (row[0].clone(), row)).collect();
     assert!(text.starts_with(&format!("{} pipelines for ", pipelines.len())), "{text}");
@@ -47,13 +47,13 @@ fn every_pipeline_of_a_plan_in_all_languages() {
     let count = |folder: &Path| fs::read_dir(folder).unwrap().count();
     assert_eq!(count(folder), 4 * pipelines.len() + 2);
 
-    // Another run takes the folder over, and candidates are more.
+    // A second run replaces the folder's files. With --candidates there are more pipelines.
     let few = write(folder, &["--networks", "mobilenet_v2@0.35", "--precision", "f16", "--baseline"]);
     assert_eq!(count(folder), 4 * few.len() + 2);
     let more = write(folder, &["--networks", "mobilenet_v2@0.35", "--candidates", "--baseline"]);
     assert!(more.len() > 2 * few.len());
 
-    // One that fails changes nothing.
+    // A failed run changes no file.
     let mut command = goldcrest(["inspect", "--networks", "mobilenet_v2@0.35,mobilenet_v9", "--baseline"]);
     command.arg("--shaders").arg(folder);
     assert!(failure(command, 1).contains("mobilenet_v9"));
@@ -62,7 +62,7 @@ fn every_pipeline_of_a_plan_in_all_languages() {
 }
 
 #[test]
-fn plans_for_a_card_have_its_subgroups_and_no_tile_that_spills_there() {
+fn plans_for_a_card_use_subgroups_and_avoid_spilling_tiles() {
     let folder = tempfile::tempdir().unwrap();
     let product = |constants: &str, names: [&str; 2]| -> u32 {
         let value = |name: &str| {
@@ -86,8 +86,8 @@ fn plans_for_a_card_have_its_subgroups_and_no_tile_that_spills_there() {
 }
 
 #[test]
-fn networks_by_name_are_inspected_one_at_a_time() {
-    let text = answer(goldcrest(["inspect", "--networks", "timm/mobilenetv4_conv_small_050", "--baseline"]));
+fn named_networks_are_inspected_one_at_a_time() {
+    let text = success(goldcrest(["inspect", "--networks", "timm/mobilenetv4_conv_small_050", "--baseline"]));
     assert!(
         text.contains("synthetic/timm/mobilenetv4_conv_small_050")
             && text.contains("WebGPU's default limits")

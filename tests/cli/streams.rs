@@ -1,4 +1,4 @@
-//! Pictures and video through pipes: every frame has its answer.
+//! Pictures and video through pipes: one result per frame.
 
 use std::{
     fs,
@@ -11,30 +11,31 @@ use image::{ImageFormat, RgbImage};
 use serde_json::Value;
 
 use super::{
-    CAT, COFFEE, ROCKET, SEEDED, complaints, goldcrest, json, make, on_cpu, pictures_of, seen, text,
+    CAT, COFFEE, ROCKET, SEEDED, error_lines, goldcrest, json, make, on_cpu, only_picture, pictures_of, text,
 };
 
 const SEGMENT: &str = "assets/demo/segment";
 
-/// Runs with so many bytes on standard input.
-pub fn fed(mut command: Command, bytes: &[u8]) -> Output {
+/// Runs a command with these bytes on standard input.
+pub fn run_with_stdin(mut command: Command, bytes: &[u8]) -> Output {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut input = child.stdin.take().unwrap();
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            // A program that stops reading is no failure of ours.
+            // The program may stop reading early.
             let _ = input.write_all(bytes);
         });
         child.wait_with_output().unwrap()
     })
 }
 
-/// The entries of `classify -` on a stream, in JSON.
+/// The entries of the JSON report of `classify -` on a stream, the status and the error lines.
 fn classified(stream: &[u8], more: &[&str]) -> (Vec<Value>, i32, Vec<String>) {
-    let output = fed(on_cpu("classify", Path::new(SEEDED), &[&["-", "--json"], more].concat()), stream);
-    let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    (pictures_of(&told).to_vec(), output.status.code().unwrap(), complaints(&output))
+    let command = on_cpu("classify", Path::new(SEEDED), &[&["-", "--json"], more].concat());
+    let output = run_with_stdin(command, stream);
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    (pictures_of(&report).to_vec(), output.status.code().unwrap(), error_lines(&output))
 }
 
 /// A few pictures of one size.
@@ -57,7 +58,7 @@ fn ppm(frames: &[RgbImage]) -> Vec<u8> {
     frames.iter().flat_map(|frame| [b"P6\n160 120\n255\n", &frame.as_raw()[..]].concat()).collect()
 }
 
-/// Video of three planes of whole size, in BT.601's full range.
+/// 4:4:4 video in BT.601's full range.
 fn y4m(frames: &[RgbImage]) -> Vec<u8> {
     let mut stream = b"YUV4MPEG2 W160 H120 F25:1 Ip A1:1 C444 XCOLORRANGE=FULL\n".to_vec();
     for frame in frames {
@@ -74,43 +75,43 @@ fn y4m(frames: &[RgbImage]) -> Vec<u8> {
     stream
 }
 
-fn likeliest(picture: &Value) -> (u64, f64) {
+fn most_likely(picture: &Value) -> (u64, f64) {
     let first = &picture["classes"][0];
     (first["index"].as_u64().unwrap(), first["probability"].as_f64().unwrap())
 }
 
 #[test]
-fn every_frame_is_answered_whatever_it_comes_in() {
+fn every_frame_is_classified_in_every_format() {
     let frames = frames(24);
     let expected: Vec<(u64, f64)> = {
         let folder = tempfile::tempdir().unwrap();
         for (at, frame) in frames.iter().enumerate() {
             frame.save(folder.path().join(format!("{at:03}.png"))).unwrap();
         }
-        let told = json(on_cpu("classify", Path::new(SEEDED), &["--json", folder.path().to_str().unwrap()]));
-        pictures_of(&told).iter().map(likeliest).collect()
+        let report =
+            json(on_cpu("classify", Path::new(SEEDED), &["--json", folder.path().to_str().unwrap()]));
+        pictures_of(&report).iter().map(most_likely).collect()
     };
     assert_eq!(expected.len(), 24);
     let raw: Vec<u8> = frames.iter().flat_map(|frame| frame.as_raw().clone()).collect();
-    // Lossy ones may differ a little.
+    // The last number is the tolerance: lossy formats may differ slightly.
     for (stream, more, bound) in [
         (encoded(&frames, ImageFormat::Png), &[][..], 0.0),
         (ppm(&frames), &[], 0.0),
         (raw, &["--raw", "160x120"], 0.0),
         (y4m(&frames), &[], 0.05),
-        // Video says so itself, whatever is said of other streams.
+        // Video describes its own format, so --raw does not apply.
         (y4m(&frames), &["--raw", "160x120"], 0.05),
         (encoded(&frames, ImageFormat::Qoi), &[], 0.0),
         (encoded(&frames, ImageFormat::Jpeg), &[], 0.2),
     ] {
-        let (pictures, status, complaints) = classified(&stream, more);
-        assert_eq!((status, pictures.len()), (0, 24), "{complaints:?}");
+        let (pictures, status, errors) = classified(&stream, more);
+        assert_eq!((status, pictures.len()), (0, 24), "{errors:?}");
         for (at, (picture, expected)) in pictures.iter().zip(&expected).enumerate() {
             assert_eq!((&picture["file"], &picture["frame"]), (&"-".into(), &at.into()));
             assert_eq!((&picture["width"], &picture["height"]), (&160.into(), &120.into()));
             let classes = picture["classes"].as_array().unwrap();
-            let same =
-                classes.iter().find(|class| class["index"] == expected.0).expect("among the likeliest");
+            let same = classes.iter().find(|class| class["index"] == expected.0).expect("a likely class");
             let found = same["probability"].as_f64().unwrap();
             assert!((found - expected.1).abs() <= bound, "frame {at}: {found} {expected:?}");
         }
@@ -118,26 +119,26 @@ fn every_frame_is_answered_whatever_it_comes_in() {
 }
 
 #[test]
-fn a_frame_that_is_cut_short_or_damaged_is_told() {
+fn truncated_and_damaged_frames_are_reported() {
     let frames = frames(3);
     for (stream, more) in
         [(y4m(&frames), &[][..]), (ppm(&frames), &[]), (encoded(&frames, ImageFormat::Png), &[])]
     {
-        let (pictures, status, complaints) = classified(&stream[..stream.len() - 40], more);
+        let (pictures, status, errors) = classified(&stream[..stream.len() - 40], more);
         assert_eq!((status, pictures.len()), (1, 3));
         assert!(
             pictures[1]["classes"].is_array() && pictures[2]["error"].as_str().unwrap().contains("cut short")
         );
-        assert!(complaints[0].starts_with("error: -#2: "), "{complaints:?}");
-        assert!(complaints[1].contains("1 of 3"), "{complaints:?}");
+        assert!(errors[0].starts_with("error: -#2: "), "{errors:?}");
+        assert!(errors[1].contains("1 of 3"), "{errors:?}");
     }
-    // Damaged within, where the next one begins is known all the same.
+    // A damaged frame of known length: the frames after it are read.
     let mut stream = encoded(&frames, ImageFormat::Png);
     let second = encoded(&frames[..1], ImageFormat::Png).len();
     stream[second + 60] ^= 0x55;
     let (pictures, status, _) = classified(&stream, &[]);
-    let answered: Vec<bool> = pictures.iter().map(|picture| picture["classes"].is_array()).collect();
-    assert_eq!((status, answered), (1, vec![true, false, true]));
+    let has_classes: Vec<bool> = pictures.iter().map(|picture| picture["classes"].is_array()).collect();
+    assert_eq!((status, has_classes), (1, vec![true, false, true]));
 
     for (stream, more, word) in [
         (&b""[..], &[][..], "is empty"),
@@ -148,8 +149,8 @@ fn a_frame_that_is_cut_short_or_damaged_is_told() {
         (b"YUV4MPEG2 W4 H4 C420\n", &[], "is empty"),
         (b"\n\n", &[], "not a picture"),
     ] {
-        let (pictures, status, complaints) = classified(stream, more);
-        assert!(status == 1 && pictures.len() == 1 && complaints[0].contains(word), "{complaints:?}");
+        let (pictures, status, errors) = classified(stream, more);
+        assert!(status == 1 && pictures.len() == 1 && errors[0].contains(word), "{errors:?}");
     }
 }
 
@@ -157,17 +158,17 @@ fn a_frame_that_is_cut_short_or_damaged_is_told() {
 #[cfg(target_os = "linux")]
 fn pipes_by_name_and_devices() {
     let stream = ppm(&frames(5));
-    let output = fed(on_cpu("classify", Path::new(SEEDED), &["/dev/stdin", "--jsonl"]), &stream);
+    let output = run_with_stdin(on_cpu("classify", Path::new(SEEDED), &["/dev/stdin", "--jsonl"]), &stream);
     assert_eq!((output.status.code(), text(&output.stdout).lines().count()), (Some(0), 5));
     let command = on_cpu("classify", Path::new(SEEDED), &["/dev/zero", CAT, "--max-memory", "64"]);
-    let output = fed(command, b"");
+    let output = run_with_stdin(command, b"");
     assert_eq!(output.status.code(), Some(1));
-    assert!(complaints(&output)[0].contains("/dev/zero"), "{:?}", complaints(&output));
+    assert!(error_lines(&output)[0].contains("/dev/zero"), "{:?}", error_lines(&output));
     assert!(text(&output.stdout).starts_with(CAT));
 }
 
 #[test]
-fn answers_do_not_wait_for_frames_that_are_yet_to_come() {
+fn a_result_does_not_wait_for_the_next_frame() {
     use std::io::{BufRead, BufReader};
     let frames = frames(4);
     for backend in ["cpu", "gpu"] {
@@ -175,7 +176,7 @@ fn answers_do_not_wait_for_frames_that_are_yet_to_come() {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         let mut input = child.stdin.take().unwrap();
-        let mut answers = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         for (at, frame) in frames.iter().enumerate() {
             let one = std::slice::from_ref(frame);
             let picture = match at {
@@ -186,8 +187,8 @@ fn answers_do_not_wait_for_frames_that_are_yet_to_come() {
             };
             input.write_all(&picture).unwrap();
             input.flush().unwrap();
-            let answer: Value = serde_json::from_str(&answers.next().unwrap().unwrap()).unwrap();
-            assert_eq!(answer["frame"], at, "{backend}");
+            let entry: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+            assert_eq!(entry["frame"], at, "{backend}");
         }
         drop(input);
         assert!(child.wait().unwrap().success());
@@ -195,10 +196,10 @@ fn answers_do_not_wait_for_frames_that_are_yet_to_come() {
 }
 
 #[test]
-fn video_goes_through_with_its_answers_drawn() {
+fn video_is_written_with_the_results_drawn() {
     let frames = frames(6);
     for stream in [y4m(&frames), ppm(&frames)] {
-        let output = fed(on_cpu("segment", Path::new(SEGMENT), &["-", "--out", "-"]), &stream);
+        let output = run_with_stdin(on_cpu("segment", Path::new(SEGMENT), &["-", "--out", "-"]), &stream);
         assert!(output.status.success(), "{output:?}");
         let drawn = &output.stdout;
         let line = drawn.split(|byte| *byte == b'\n').next().unwrap();
@@ -210,10 +211,10 @@ fn video_goes_through_with_its_answers_drawn() {
         }
         assert_ne!(*drawn, stream);
         assert!(text(&output.stderr).contains("6 pictures in"), "{}", text(&output.stderr));
-        // What comes out goes in again.
+        // The output is valid input.
         assert_eq!(classified(drawn, &[]).0.len(), 6);
     }
-    let output = fed(
+    let output = run_with_stdin(
         on_cpu("detect", Path::new("assets/demo/detect"), &["-", "--out", "-", "--score", "0.1"]),
         &ppm(&frames),
     );
@@ -221,7 +222,7 @@ fn video_goes_through_with_its_answers_drawn() {
 }
 
 #[test]
-fn animations_are_answered_frame_by_frame() {
+fn animations_are_classified_frame_by_frame() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("moving.gif");
     let mut encoder = gif::Encoder::new(fs::File::create(&path).unwrap(), 160, 120, &[]).unwrap();
@@ -231,15 +232,15 @@ fn animations_are_answered_frame_by_frame() {
         encoder.write_frame(&gif::Frame::from_palette_pixels(160, 120, pixels, &greys[..], None)).unwrap();
     }
     drop(encoder);
-    let told = json(on_cpu("classify", Path::new(SEEDED), &["--json", path.to_str().unwrap(), CAT]));
-    let frames: Vec<&Value> = pictures_of(&told).iter().map(|picture| &picture["frame"]).collect();
+    let report = json(on_cpu("classify", Path::new(SEEDED), &["--json", path.to_str().unwrap(), CAT]));
+    let frames: Vec<&Value> = pictures_of(&report).iter().map(|picture| &picture["frame"]).collect();
     assert_eq!(frames, [&0.into(), &1.into(), &2.into(), &3.into(), &4.into(), &Value::Null]);
-    let one = seen(on_cpu("classify", Path::new(SEEDED), &["--json", CAT]));
-    assert_eq!(pictures_of(&told)[5]["classes"], one["classes"]);
+    let one = only_picture(on_cpu("classify", Path::new(SEEDED), &["--json", CAT]));
+    assert_eq!(pictures_of(&report)[5]["classes"], one["classes"]);
 }
 
 #[test]
-fn frames_that_cannot_follow_one_another_are_told() {
+fn frames_that_do_not_fit_in_one_video_are_errors() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     fs::write(at("video.y4m"), y4m(&frames(2))).unwrap();
@@ -252,26 +253,26 @@ fn frames_that_cannot_follow_one_another_are_told() {
         ([&*video, &*smaller], "2 of 4", &b"YUV4"[..]),
         ([&*video, CAT], "1 of 3", b"YUV4"),
         ([CAT, &*video], "2 of 3", b"P6\n"),
-        // One that is not there comes before none.
+        // A missing picture does not set the format of the video.
         (["absent.png", &*video], "1 of 3", b"YUV4"),
     ] {
         let output =
             on_cpu("segment", Path::new(SEGMENT), &[inputs[0], inputs[1], "--out", "-"]).output().unwrap();
-        let told = complaints(&output).join("\n");
-        assert!(output.status.code() == Some(1) && told.contains(failed), "{inputs:?}: {told}");
+        let errors = error_lines(&output).join("\n");
+        assert!(output.status.code() == Some(1) && errors.contains(failed), "{inputs:?}: {errors}");
         assert!(output.stdout.starts_with(start), "{inputs:?}");
     }
-    // An animation's frames have numbers that pictures behind it would have too.
+    // Frame numbers of an animation would collide with those of the pictures after it.
     let animation = fs::read("tests/fixtures/formats/dispose1.gif").unwrap();
     let still = fs::read("tests/fixtures/formats/rgb.png").unwrap();
     for stream in [[&*animation, &*still], [&still, &animation], [&animation, &animation]] {
-        let (_, status, complaints) = classified(&stream.concat(), &[]);
-        assert!(status == 1 && complaints[0].contains("an animation and other pictures"), "{complaints:?}");
+        let (_, status, errors) = classified(&stream.concat(), &[]);
+        assert!(status == 1 && errors[0].contains("an animation and other pictures"), "{errors:?}");
     }
 }
 
 #[test]
-fn a_reader_that_has_gone_away_ends_it_in_peace() {
+fn a_closed_output_pipe_is_no_error() {
     let stream = ppm(&frames(40));
     let mut command = on_cpu("classify", Path::new(SEEDED), &["-", "--jsonl"]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -281,17 +282,17 @@ fn a_reader_that_has_gone_away_ends_it_in_peace() {
     let _ = input.write_all(&stream);
     drop(input);
     let output = child.wait_with_output().unwrap();
-    assert!(output.status.success() && complaints(&output).is_empty(), "{output:?}");
+    assert!(output.status.success() && error_lines(&output).is_empty(), "{output:?}");
 }
 
 #[test]
-fn vectors_as_files_and_their_neighbours() {
+fn embeddings_are_written_and_compared() {
     let folder = tempfile::tempdir().unwrap();
     let embed =
         |more: &[&str]| on_cpu("embed", Path::new(SEEDED), &[&[CAT, COFFEE, ROCKET, CAT], more].concat());
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    let told = json(embed(&["--json", "--nearest", "2", "--out", &path("v.safetensors")]));
-    let vectors: Vec<Vec<f64>> = pictures_of(&told)
+    let report = json(embed(&["--json", "--nearest", "2", "--out", &path("v.safetensors")]));
+    let vectors: Vec<Vec<f64>> = pictures_of(&report)
         .iter()
         .map(|picture| picture["embedding"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect())
         .collect();
@@ -302,8 +303,8 @@ fn vectors_as_files_and_their_neighbours() {
     let bytes: Vec<u8> = vectors.iter().flatten().flat_map(|v| (*v as f32).to_le_bytes()).collect();
     assert_eq!(file["embeddings"].2, bytes);
 
-    // Whose vectors are one another's: the same picture first.
-    let near = &told["vectors"]["nearest"];
+    // The nearest neighbours: the identical picture comes first.
+    let near = &report["vectors"]["nearest"];
     assert_eq!(
         (&near[0]["nearest"][0]["file"], near[0]["nearest"].as_array().unwrap().len()),
         (&CAT.into(), 2)
@@ -336,5 +337,5 @@ fn vectors_as_files_and_their_neighbours() {
     assert_eq!(fs::read_to_string(path("v.jsonl")).unwrap().lines().count(), 4);
     assert_eq!(embed(&["--out", "v.txt"]).output().unwrap().status.code(), Some(2));
     let mut segmenter = on_cpu("embed", Path::new(SEGMENT), &[CAT]);
-    assert!(complaints(&segmenter.output().unwrap())[0].contains("embed needs"));
+    assert!(error_lines(&segmenter.output().unwrap())[0].contains("embed needs"));
 }

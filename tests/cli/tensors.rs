@@ -1,4 +1,4 @@
-//! What `run` reads and writes: by extension, and never over what it reads.
+//! File formats of `run`, chosen by extension; `run` never overwrites a file that it reads.
 
 use std::{
     fs,
@@ -8,18 +8,18 @@ use std::{
 
 use goldcrest::{Tensor, checkpoint::Npy};
 
-use super::{LRASPP, SSDLITE, answer, json, make, names, on_cpu, refused, run_anywhere};
+use super::{LRASPP, SSDLITE, json, make, names, on_cpu, refused, run_auto, success};
 
 const SHAPE: [usize; 4] = [1, 3, 9, 13];
 
 /// `run` with the seeded network on the CPU.
 fn run(input: &Path, output: &Path) -> Command {
-    let mut command = run_anywhere(input, output);
+    let mut command = run_auto(input, output);
     command.args(["--backend", "cpu"]);
     command
 }
 
-/// A .npy file with this header, and these values.
+/// Writes a .npy file with this header and these values.
 fn npy(path: PathBuf, version: u8, header: &str, values: &[u8]) -> PathBuf {
     let length = header.len() as u32;
     let length = &length.to_le_bytes()[..if version == 1 { 2 } else { 4 }];
@@ -29,12 +29,12 @@ fn npy(path: PathBuf, version: u8, header: &str, values: &[u8]) -> PathBuf {
 }
 
 #[test]
-fn arrays_of_every_order_give_the_same_answer() {
+fn arrays_of_every_order_give_the_same_output() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let values = make::values(&SHAPE);
     let output = at("out.safetensors");
-    answer(run(&make::input(folder.path(), &SHAPE), &output));
+    success(run(&make::input(folder.path(), &SHAPE), &output));
     let expected = make::read(&output)["output"].clone();
 
     let [_, channels, rows, columns] = SHAPE;
@@ -54,10 +54,10 @@ fn arrays_of_every_order_give_the_same_answer() {
         npy(at("fortran.npy"), 3, &header(">f4", "True"), &fortran),
     ] {
         fs::remove_file(&output).unwrap();
-        answer(run(&input, &output));
+        success(run(&input, &output));
         assert_eq!(make::read(&output)["output"], expected, "{}", input.display());
     }
-    // And an array comes out as one.
+    // The output can be an array too.
     let array = at("out.npy");
     let mut command = run(&at("plain.npy"), &array);
     command.arg("--json");
@@ -67,7 +67,7 @@ fn arrays_of_every_order_give_the_same_answer() {
 }
 
 #[test]
-fn arrays_that_are_none() {
+fn invalid_arrays() {
     let folder = tempfile::tempdir().unwrap();
     let (path, output) = (folder.path().join("in.npy"), folder.path().join("out.npy"));
     let refused = |bytes: Vec<u8>, words: &[&str]| {
@@ -117,7 +117,7 @@ fn other_names_and_several_tensors_are_refused_before_anything_runs() {
         if several {
             refused(command, &["out.npy", "one tensor", ".safetensors"]);
         } else {
-            answer(command);
+            success(command);
             assert_eq!(Npy::open(&output).unwrap().dims(), [1, 21, 33, 33]);
             fs::remove_file(output).unwrap();
         }
@@ -126,10 +126,10 @@ fn other_names_and_several_tensors_are_refused_before_anything_runs() {
 }
 
 #[test]
-fn what_is_read_is_not_written() {
+fn inputs_are_never_overwritten() {
     let folder = tempfile::tempdir().unwrap();
     let weights = make::seeded(folder.path(), |_| {});
-    // As shards, whose index is read too.
+    // A sharded checkpoint: its index is an input too.
     let shard = weights.join("shard-1.safetensors");
     fs::rename(weights.join("model.safetensors"), &shard).unwrap();
     let keys: serde_json::Map<String, serde_json::Value> =
@@ -138,7 +138,7 @@ fn what_is_read_is_not_written() {
     fs::write(&index, serde_json::json!({ "weight_map": keys }).to_string()).unwrap();
 
     let input = make::input(folder.path(), &SHAPE);
-    let beside = folder.path().join("beside.safetensors");
+    let alias = folder.path().join("alias.safetensors");
     let files =
         [&input, &shard, &index, &weights.join("config.json"), &weights.join("preprocessor_config.json")];
     let before = files.map(|file| fs::read(file).unwrap());
@@ -150,19 +150,19 @@ fn what_is_read_is_not_written() {
     for file in files {
         let name = file.file_name().unwrap().to_str().unwrap();
         refused(into(file), &[name, "is also an input"]);
-        fs::hard_link(file, &beside).unwrap();
-        refused(into(&beside), &["beside.safetensors", name, "is also an input"]);
-        fs::remove_file(&beside).unwrap();
+        fs::hard_link(file, &alias).unwrap();
+        refused(into(&alias), &["alias.safetensors", name, "is also an input"]);
+        fs::remove_file(&alias).unwrap();
         #[cfg(unix)]
         {
-            std::os::unix::fs::symlink(file, &beside).unwrap();
-            refused(into(&beside), &["beside.safetensors", name, "is also an input"]);
-            fs::remove_file(&beside).unwrap();
+            std::os::unix::fs::symlink(file, &alias).unwrap();
+            refused(into(&alias), &["alias.safetensors", name, "is also an input"]);
+            fs::remove_file(&alias).unwrap();
         }
     }
     assert_eq!(files.map(|file| fs::read(file).unwrap()), before);
-    // A neighbour that is not read is written.
+    // A file next to the inputs that is not read may be overwritten.
     fs::write(weights.join("old.safetensors"), "old").unwrap();
-    answer(into(&weights.join("old.safetensors")));
+    success(into(&weights.join("old.safetensors")));
     assert_eq!(make::read(&weights.join("old.safetensors"))["output"].1, [1, 1001]);
 }

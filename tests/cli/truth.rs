@@ -1,4 +1,4 @@
-//! `--truth`: how many of the answers were right.
+//! `--truth`: accuracy on labelled pictures.
 
 use std::{fs, path::Path};
 
@@ -6,32 +6,36 @@ use goldcrest::tasks::Segmentation;
 use serde_json::{Value, json as value};
 
 use super::{
-    CAT, COFFEE, ROCKET, SEEDED, answer, complaints, goldcrest, json, make, on_cpu, pictures_of, seen,
+    CAT, COFFEE, ROCKET, SEEDED, error_lines, goldcrest, json, make, on_cpu, only_picture, pictures_of,
+    success,
 };
 
 const PICTURES: [&str; 3] = [CAT, COFFEE, ROCKET];
 
-/// The likeliest classes of each of the pictures, and their labels.
-fn likeliest() -> Vec<Vec<(u64, String)>> {
-    let told = json(on_cpu("classify", Path::new(SEEDED), &[&["--json"], &PICTURES[..]].concat()));
+/// The most likely classes of each picture: index and label.
+fn most_likely() -> Vec<Vec<(u64, String)>> {
+    let report = json(on_cpu("classify", Path::new(SEEDED), &[&["--json"], &PICTURES[..]].concat()));
     let class =
         |class: &Value| (class["index"].as_u64().unwrap(), class["label"].as_str().unwrap().to_owned());
-    pictures_of(&told).iter().map(|p| p["classes"].as_array().unwrap().iter().map(class).collect()).collect()
+    pictures_of(&report)
+        .iter()
+        .map(|p| p["classes"].as_array().unwrap().iter().map(class).collect())
+        .collect()
 }
 
 #[test]
 fn classes_of_a_list_and_of_folders() {
     let folder = tempfile::tempdir().unwrap();
-    let found = likeliest();
-    // Right at once, right as the third, and not at all.
+    let found = most_likely();
+    // The true classes: the first prediction, the third, and none of the predictions.
     let wrong = (0..1001).find(|index| found[2].iter().all(|(class, _)| class != index)).unwrap();
-    let right = [found[0][0].1.clone(), found[1][2].0.to_string(), wrong.to_string()];
+    let true_classes = [found[0][0].1.clone(), found[1][2].0.to_string(), wrong.to_string()];
     let list = folder.path().join("truth.csv");
     let rows: Vec<String> =
-        PICTURES.iter().zip(&right).map(|(file, class)| format!("{file},\"{class}\"")).collect();
+        PICTURES.iter().zip(&true_classes).map(|(file, class)| format!("{file},\"{class}\"")).collect();
     fs::write(&list, format!("file,class\n{}\n", rows.join("\n"))).unwrap();
     let tree = folder.path().join("tree");
-    for (picture, class) in PICTURES.iter().zip(&right) {
+    for (picture, class) in PICTURES.iter().zip(&true_classes) {
         let class = tree.join(class.to_uppercase().replace(' ', "_"));
         fs::create_dir_all(&class).unwrap();
         fs::copy(picture, class.join(Path::new(picture).file_name().unwrap())).unwrap();
@@ -44,8 +48,8 @@ fn classes_of_a_list_and_of_folders() {
     let tree = tree.to_str().unwrap();
     let folders = on_cpu("classify", Path::new(SEEDED), &["--json", "--top", "1", "--truth", tree, tree]);
     for command in [listed, folders] {
-        let told = json(command);
-        let truth = &told["truth"];
+        let report = json(command);
+        let truth = &report["truth"];
         assert_eq!((&truth["pictures"], &truth["without_truth"]), (&3.into(), &0.into()));
         assert!((truth["top1"].as_f64().unwrap() - 1.0 / 3.0).abs() < 1e-9);
         assert!((truth["top5"].as_f64().unwrap() - 2.0 / 3.0).abs() < 1e-9);
@@ -54,10 +58,10 @@ fn classes_of_a_list_and_of_folders() {
         let of = |index: u64| confused.iter().find(|class| class["index"] == index).unwrap();
         assert_eq!(of(wrong)["taken_for"][0]["index"], found[2][0].0);
         assert_eq!((&of(found[1][2].0)["right"], &of(found[1][2].0)["top5"]), (&0.into(), &1.into()));
-        // As many as were asked for are shown, however many were looked at.
-        assert!(pictures_of(&told).iter().all(|picture| picture["classes"].as_array().unwrap().len() == 1));
+        // --top limits the output, not the number of classes that count for the accuracy.
+        assert!(pictures_of(&report).iter().all(|picture| picture["classes"].as_array().unwrap().len() == 1));
     }
-    let words = answer(on_cpu(
+    let words = success(on_cpu(
         "classify",
         Path::new(SEEDED),
         &[&["--truth", list.to_str().unwrap()], &PICTURES[..]].concat(),
@@ -81,27 +85,28 @@ fn classes_of_a_list_and_of_folders() {
         let output = on_cpu("classify", Path::new(SEEDED), &["--truth", list.to_str().unwrap(), CAT])
             .output()
             .unwrap();
-        let said = complaints(&output);
+        let errors = error_lines(&output);
         assert!(
-            output.status.code() == Some(1) && said[0].contains("truth.csv") && said[0].contains(word),
-            "{said:?}"
+            output.status.code() == Some(1) && errors[0].contains("truth.csv") && errors[0].contains(word),
+            "{errors:?}"
         );
     }
 }
 
-/// Pictures, their classes by a list or folders, and the pictures that are right and that have no class; or the error.
+/// Entries of a list match pictures by path. Each case: the list, the arguments, and either the number of
+/// pictures with a true class, the top-1 accuracy and the number of pictures without one, or the error.
 #[test]
-fn a_picture_has_the_class_of_its_own_name() {
+fn entries_match_pictures_by_path() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    // The first is right at once, the second among five.
-    let likeliest = likeliest();
-    let [x, y] = [likeliest[0][0].0, likeliest[1][1].0];
+    // The first picture's class is its first prediction, the second picture's is its second.
+    let predictions = most_likely();
+    let [x, y] = [predictions[0][0].0, predictions[1][1].0];
     for name in ["a/1.jpg", "b/1.jpg", "c/2.jpg"] {
         fs::create_dir_all(at(name).parent().unwrap()).unwrap();
         fs::copy(PICTURES[usize::from(!name.starts_with('a'))], at(name)).unwrap();
     }
-    // Labels that are numbers of other classes.
+    // Labels that are the indices of other classes.
     let labels: Vec<String> = (0..1001).map(|index| (1000 - index).to_string()).collect();
     fs::write(at("labels.txt"), labels.join("\n")).unwrap();
     fs::write(at("same.txt"), "cat\nCat\n".to_owned() + &labels[2..].join(" cat\n")).unwrap();
@@ -126,15 +131,15 @@ fn a_picture_has_the_class_of_its_own_name() {
             on_cpu("classify", &fs::canonicalize(SEEDED).unwrap(), &["--json", "--truth", "list.csv"]);
         let output = command.args(arguments).current_dir(folder.path()).output().unwrap();
         match expected {
-            Ok((pictures, right, without)) => {
-                let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-                let truth = &told["truth"];
+            Ok((pictures, top1, without)) => {
+                let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+                let truth = &report["truth"];
                 let found = (&truth["pictures"], &truth["top1"], &truth["without_truth"]);
-                assert_eq!(found, (&pictures.into(), &right.into(), &without.into()), "{list}{output:?}");
+                assert_eq!(found, (&pictures.into(), &top1.into(), &without.into()), "{list}{output:?}");
             }
             Err(word) => {
-                let said = complaints(&output).join("\n");
-                assert!(output.status.code() == Some(1) && said.contains(word), "{list}{said}");
+                let errors = error_lines(&output).join("\n");
+                assert!(output.status.code() == Some(1) && errors.contains(word), "{list}{errors}");
             }
         }
     }
@@ -152,7 +157,7 @@ fn a_picture_has_the_class_of_its_own_name() {
             &json(on_cpu("classify", Path::new(SEEDED), &["--json", "--truth", &tree, &tree]))["truth"];
         assert_eq!((&truth["pictures"], &truth["top1"]), (&2.into(), &0.5.into()), "{truth}");
         assert_eq!(&truth["confused"][0]["index"].to_string(), &y);
-        // What leads up again is no folder of a class.
+        // A path through `..` still has the class of its last folder.
         let mut command = on_cpu("classify", &fs::canonicalize(SEEDED).unwrap(), &["--json", "--truth", "."]);
         command.arg(format!("{x}/../{x}")).current_dir(at("tree"));
         assert_eq!(json(command)["truth"]["top1"], 1.0);
@@ -163,7 +168,7 @@ fn a_picture_has_the_class_of_its_own_name() {
 }
 
 #[test]
-fn masks_that_say_nothing_or_are_somebody_elses() {
+fn masks_without_labels_and_mismatched_masks() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     for name in ["masks", "p/a", "p/b"] {
@@ -172,11 +177,11 @@ fn masks_that_say_nothing_or_are_somebody_elses() {
     for name in ["p/a/one.png", "p/b/one.png"] {
         fs::copy("assets/demo/scene.png", at(name)).unwrap();
     }
-    let told = |arguments: &[&str]| {
+    let segment = |arguments: &[&str]| {
         let weights = fs::canonicalize("assets/demo/segment").unwrap();
         let mut command = on_cpu("segment", &weights, &["--json", "--truth", "masks"]);
         let output = command.args(arguments).current_dir(folder.path()).output().unwrap();
-        (serde_json::from_slice::<Value>(&output.stdout).unwrap_or_default(), complaints(&output).join("\n"))
+        (serde_json::from_slice::<Value>(&output.stdout).unwrap_or_default(), error_lines(&output).join("\n"))
     };
     let size = image::image_dimensions("assets/demo/scene.png").unwrap();
     let write = |width: u32, height: u32| {
@@ -184,10 +189,10 @@ fn masks_that_say_nothing_or_are_somebody_elses() {
         mask.save(at("masks/one.png")).unwrap();
     };
     write(size.0, size.1);
-    let (nothing, _) = told(&["p/a/one.png"]);
+    let (nothing, _) = segment(&["p/a/one.png"]);
     assert_eq!((&nothing["truth"]["mean_iou"], &nothing["truth"]["pictures"]), (&Value::Null, &1.into()));
-    assert!(told(&["p/a/one.png", "p/b/one.png"]).1.contains("is the mask of p/a/one.png already"));
-    assert!(told(&["p"]).1.contains("has no mask for any"));
+    assert!(segment(&["p/a/one.png", "p/b/one.png"]).1.contains("is the mask of p/a/one.png already"));
+    assert!(segment(&["p"]).1.contains("has no mask for any"));
     let before = fs::read(at("masks/one.png")).unwrap();
     for more in [
         ["--mask", "masks"],
@@ -195,8 +200,8 @@ fn masks_that_say_nothing_or_are_somebody_elses() {
         ["--mask", "masks/one.png"],
         ["--out", "masks/x{stem}.png"],
     ] {
-        let (_, said) = told(&[&["p/a/one.png"], &more[..]].concat());
-        assert!(said.contains("is also an input (masks"), "{said}");
+        let (_, errors) = segment(&[&["p/a/one.png"], &more[..]].concat());
+        assert!(errors.contains("is also an input (masks"), "{errors}");
     }
     // Through a link too.
     #[cfg(unix)]
@@ -204,17 +209,17 @@ fn masks_that_say_nothing_or_are_somebody_elses() {
         fs::create_dir(at("real")).unwrap();
         fs::rename(at("masks/one.png"), at("real/one.png")).unwrap();
         std::os::unix::fs::symlink(at("real/one.png"), at("masks/one.png")).unwrap();
-        let (_, said) = told(&["p/a/one.png", "--mask", "real/"]);
-        assert!(said.contains("is also an input"), "{said}");
+        let (_, errors) = segment(&["p/a/one.png", "--mask", "real/"]);
+        assert!(errors.contains("is also an input"), "{errors}");
     }
     assert!(before == fs::read(at("masks/one.png")).unwrap() && super::names(&at("masks")).len() == 1);
     fs::remove_file(at("masks/one.png")).unwrap();
     write(size.0 + 1, size.1);
-    assert!(told(&["p/a/one.png"]).1.contains("the picture has"));
+    assert!(segment(&["p/a/one.png"]).1.contains("the picture has"));
 }
 
 #[test]
-fn masks_and_what_they_have_in_common() {
+fn mean_iou_and_pixel_accuracy() {
     let folder = tempfile::tempdir().unwrap();
     let [masks, scenes] = ["masks", "scenes"].map(|name| folder.path().join(name));
     fs::create_dir_all(&scenes).unwrap();
@@ -226,16 +231,16 @@ fn masks_and_what_they_have_in_common() {
         command
     };
     let m = masks.to_str().unwrap();
-    let told = json(segment(&["--json", "--mask", &format!("{m}/")]));
-    // What it says itself is all right.
+    let report = json(segment(&["--json", "--mask", &format!("{m}/")]));
+    // The network's own masks as ground truth: every pixel is correct.
     let truth = json(segment(&["--json", "--truth", m]))["truth"].clone();
     assert_eq!(
         (&truth["pictures"], &truth["mean_iou"], &truth["pixel_accuracy"]),
         (&2.into(), &1.0.into(), &1.0.into())
     );
 
-    // With the background of the lower half in doubt, and a class of the upper half for another.
-    let picture = &pictures_of(&told)[0];
+    // Ground truth without labels in the lower half, and with class 6 of the upper half changed to 4.
+    let picture = &pictures_of(&report)[0];
     let [width, height] = ["width", "height"].map(|side| picture[side].as_u64().unwrap() as usize);
     let mut reader =
         png::Decoder::new(std::io::BufReader::new(fs::File::open(masks.join("one.png")).unwrap()));
@@ -243,7 +248,7 @@ fn masks_and_what_they_have_in_common() {
     let mut reader = reader.read_info().unwrap();
     let mut found = vec![0; width * height];
     reader.next_frame(&mut found).unwrap();
-    let right: Vec<u8> = found
+    let truth_map: Vec<u8> = found
         .iter()
         .enumerate()
         .map(|(at, class)| {
@@ -256,12 +261,13 @@ fn masks_and_what_they_have_in_common() {
             }
         })
         .collect();
-    fs::write(masks.join("one.png"), Segmentation::new(width, height, right.clone()).unwrap().png().unwrap())
-        .unwrap();
+    let mask = Segmentation::new(width, height, truth_map.clone()).unwrap();
+    fs::write(masks.join("one.png"), mask.png().unwrap()).unwrap();
     fs::remove_file(masks.join("two.png")).unwrap();
     let truth = json(segment(&["--json", "--truth", m]))["truth"].clone();
     assert_eq!((&truth["pictures"], &truth["without_truth"]), (&1.into(), &1.into()));
-    let counted: Vec<(u8, u8)> = found.into_iter().zip(right).filter(|(_, right)| *right != 255).collect();
+    let counted: Vec<(u8, u8)> =
+        found.into_iter().zip(truth_map).filter(|(_, class)| *class != 255).collect();
     let iou = |class: u8| {
         let both = counted.iter().filter(|(a, b)| *a == class && *b == class).count();
         let either = counted.iter().filter(|(a, b)| *a == class || *b == class).count();
@@ -272,17 +278,17 @@ fn masks_and_what_they_have_in_common() {
     assert!((truth["mean_iou"].as_f64().unwrap() - mean).abs() < 1e-9, "{truth} {mean}");
     let accuracy = counted.iter().filter(|(a, b)| a == b).count() as f64 / counted.len() as f64;
     assert!((truth["pixel_accuracy"].as_f64().unwrap() - accuracy).abs() < 1e-9);
-    assert!(answer(segment(&["--truth", m])).contains("mean IoU"));
+    assert!(success(segment(&["--truth", m])).contains("mean IoU"));
 }
 
 #[test]
-fn boxes_by_coco() {
+fn boxes_from_coco_annotations() {
     let folder = tempfile::tempdir().unwrap();
     let scene = "assets/demo/scene.png";
     let detect =
         |more: &[&str]| on_cpu("detect", Path::new("assets/demo/detect"), &[&[scene], more].concat());
-    let told = seen(detect(&["--json", "--score", "0.5"]));
-    let found = told["detections"].as_array().unwrap();
+    let report = only_picture(detect(&["--json", "--score", "0.5"]));
+    let found = report["detections"].as_array().unwrap();
     assert!(found.len() > 1);
     let side = |thing: &Value, side: &str| thing["bounds"][side].as_f64().unwrap();
     let mut names: Vec<&str> = found.iter().map(|thing| thing["label"].as_str().unwrap()).collect();
@@ -306,7 +312,7 @@ fn boxes_by_coco() {
         let categories: Vec<Value> =
             names.iter().zip(10..).map(|(name, id)| value!({ "id": id, "name": name })).collect();
         let images = value!([
-            { "id": 7, "file_name": "val/scene.png", "width": told["width"], "height": told["height"] },
+            { "id": 7, "file_name": "val/scene.png", "width": report["width"], "height": report["height"] },
             { "id": 8, "file_name": "val/other.png", "width": 5, "height": 5 },
         ]);
         fs::write(
@@ -321,13 +327,13 @@ fn boxes_by_coco() {
     assert!(all["map"].as_f64().unwrap() > 0.99, "{all}");
     let twice = json(detect(&[scene, "--json", "--truth", path.to_str().unwrap()]))["truth"].clone();
     assert_eq!(twice, all);
-    // Moved by a quarter, a box has three fifths in common with what was found.
+    // A box that is moved by a quarter of its width has an IoU of 3/5.
     let moved = truth(annotations(found, 0.25));
     assert!(moved["map50"].as_f64().unwrap() > 0.99 && moved["map75"].as_f64().unwrap() < 0.01, "{moved}");
     let nowhere = truth(annotations(found, 3.0));
     assert!(nowhere["map50"].as_f64().unwrap() < 0.01, "{nowhere}");
-    assert!(answer(detect(&["--truth", path.to_str().unwrap()])).contains("mAP"));
-    // Numbers of boxes are nobody's business; all else is told.
+    assert!(success(detect(&["--truth", path.to_str().unwrap()])).contains("mAP"));
+    // Annotations need no ids. Other inconsistencies are errors.
     let without_ids = annotations(found, 0.0).into_iter().map(|mut box_| {
         box_.as_object_mut().unwrap().remove("id");
         box_
@@ -339,26 +345,26 @@ fn boxes_by_coco() {
         ("val/other.png", "val/scene.png", "a different entry already"),
         ("\"name\"", "\"name\":\"star\",\"other\"", "two categories called"),
         ("\"bbox\":[", "\"bbox\":[0,0,-1,1],\"other\":[", "has an invalid box"),
-        (&format!("\"width\":{}", told["width"]), "\"width\":17", "lists the picture as 17"),
+        (&format!("\"width\":{}", report["width"]), "\"width\":17", "lists the picture as 17"),
     ] {
         fs::write(&path, whole.replace(from, to)).unwrap();
         let output = detect(&["--truth", path.to_str().unwrap()]).output().unwrap();
-        let said = complaints(&output).join("\n");
+        let errors = error_lines(&output).join("\n");
         assert!(
-            output.status.code() == Some(1) && said.contains(word) && said.contains("truth.json"),
-            "{said}"
+            output.status.code() == Some(1) && errors.contains(word) && errors.contains("truth.json"),
+            "{errors}"
         );
     }
-    // One of the name is the one that is listed, of two at most one.
+    // A picture matches an entry by its file name, but only one picture per entry.
     fs::write(&path, &whole).unwrap();
     fs::create_dir_all(folder.path().join("elsewhere")).unwrap();
     let copy = folder.path().join("elsewhere/scene.png");
     fs::copy(scene, &copy).unwrap();
     let output = detect(&[copy.to_str().unwrap(), "--truth", path.to_str().unwrap()]).output().unwrap();
-    assert!(complaints(&output).join("\n").contains("once, already matched with"), "{output:?}");
+    assert!(error_lines(&output).join("\n").contains("once, already matched with"), "{output:?}");
     fs::write(&path, "{\"images\": [").unwrap();
     let output = detect(&["--truth", path.to_str().unwrap()]).output().unwrap();
-    assert!(output.status.code() == Some(1) && complaints(&output)[0].contains("truth.json"), "{output:?}");
+    assert!(output.status.code() == Some(1) && error_lines(&output)[0].contains("truth.json"), "{output:?}");
     let mut none = goldcrest([
         "classify",
         CAT,

@@ -1,4 +1,4 @@
-//! Flags: help, mistakes, adapters, sizes, and readers that go away.
+//! Flags: help, usage errors, adapters, sizes, and closed output pipes.
 
 use std::{
     fs,
@@ -8,20 +8,20 @@ use std::{
 };
 
 use super::{
-    CAT, SEEDED, answer, classify, complaints, failure, goldcrest, json, make, refused, run, without_driver,
+    CAT, SEEDED, classify, error_lines, failure, goldcrest, json, make, refused, run, success, without_driver,
 };
 
 #[test]
 fn help_and_version() {
     for flag in ["--help", "-h", "help"] {
-        assert!(answer(goldcrest([flag])).contains("classify"));
+        assert!(success(goldcrest([flag])).contains("classify"));
     }
-    assert!(answer(goldcrest(["run", "--help"])).contains("--taps"));
-    assert_eq!(answer(goldcrest(["--version"])), concat!("goldcrest ", env!("CARGO_PKG_VERSION"), "\n"));
+    assert!(success(goldcrest(["run", "--help"])).contains("--taps"));
+    assert_eq!(success(goldcrest(["--version"])), concat!("goldcrest ", env!("CARGO_PKG_VERSION"), "\n"));
 }
 
 #[test]
-fn a_mistake_is_one_line_that_names_the_flag() {
+fn a_usage_error_is_one_line_that_names_the_flag() {
     for (arguments, words) in [
         (&["classify"][..], &["--weights", "<IMAGE>"][..]),
         (&["classify", CAT, "--weight", "x"], &["--weight", "tip"]),
@@ -38,13 +38,13 @@ fn a_mistake_is_one_line_that_names_the_flag() {
     ] {
         let line = failure(goldcrest(arguments), 2);
         for word in words {
-            assert!(line.contains(word), "{line:?} does not say {word:?}");
+            assert!(line.contains(word), "{line:?} does not mention {word:?}");
         }
     }
 }
 
 #[test]
-fn absurd_sizes() {
+fn too_large_sizes() {
     for arguments in [
         &["--size", "1000000x1000000"][..],
         &["--size", "4294967295x4294967295"],
@@ -59,7 +59,7 @@ fn absurd_sizes() {
 }
 
 #[test]
-fn an_adapter_that_is_not_there() {
+fn an_unknown_adapter() {
     let folder = tempfile::tempdir().unwrap();
     let input = make::input(folder.path(), &[1, 3, 16, 16]);
     for wanted in ["nonsense", "99"] {
@@ -77,7 +77,7 @@ fn an_adapter_that_is_not_there() {
 }
 
 #[test]
-fn f16_where_the_adapter_has_it_and_a_refusal_where_not() {
+fn f16_is_used_or_refused_by_adapter_features() {
     let adapters = json(goldcrest(["adapters", "--json"]));
     let folder = tempfile::tempdir().unwrap();
     let input = make::input(folder.path(), &[1, 3, 32, 32]);
@@ -89,19 +89,19 @@ fn f16_where_the_adapter_has_it_and_a_refusal_where_not() {
             command.args(["--precision", "f16", "--adapter", &index, "--json"]);
             command
         };
-        let looked = choose(goldcrest(["inspect", "--weights", SEEDED]));
+        let inspect = choose(goldcrest(["inspect", "--weights", SEEDED]));
         if f16 {
-            assert_eq!(json(looked)["precision"], "f16");
+            assert_eq!(json(inspect)["precision"], "f16");
             assert_eq!(json(choose(run(&input, &output)))["precision"], "f16");
             let whole = folder.path().join("f32.safetensors");
             let mut command = run(&input, &whole);
             command.args(["--adapter", &index]);
-            answer(command);
+            success(command);
             let [ours, theirs] = [&output, &whole].map(|file| make::read(file));
             assert_ne!(ours["output"], theirs["output"], "f16 has fewer bits than f32");
         } else {
             for command in
-                [looked, choose(run(&input, &output)), choose(classify(Path::new(SEEDED), Path::new(CAT)))]
+                [inspect, choose(run(&input, &output)), choose(classify(Path::new(SEEDED), Path::new(CAT)))]
             {
                 refused(command, &["f16", adapter["name"].as_str().unwrap()]);
             }
@@ -126,13 +126,13 @@ fn no_adapter_at_all() {
         refused(without_driver(command), &["no graphics adapter"]);
     }
     assert!(!output.exists());
-    let looked = answer(without_driver(goldcrest(["inspect", "--weights", SEEDED])));
-    assert!(looked.contains("WebGPU's default limits (no graphics adapter"), "{looked}");
+    let inspect = success(without_driver(goldcrest(["inspect", "--weights", SEEDED])));
+    assert!(inspect.contains("WebGPU's default limits (no graphics adapter"), "{inspect}");
 }
 
 #[test]
-fn a_reader_that_goes_away() {
-    // `inspect --json` says more than a pipe holds.
+fn a_closed_output_pipe() {
+    // The output of `inspect --json` exceeds the capacity of a pipe.
     for lines in [0, 1] {
         let mut command = goldcrest(["inspect", "--weights", SEEDED, "--json"]);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -140,7 +140,7 @@ fn a_reader_that_goes_away() {
         let pipe = child.stdout.take().unwrap();
         assert_eq!(BufReader::new(pipe).lines().take(lines).count(), lines);
         let output = child.wait_with_output().unwrap();
-        assert!(output.status.success() && complaints(&output).is_empty(), "{output:?}");
+        assert!(output.status.success() && error_lines(&output).is_empty(), "{output:?}");
     }
     let mut command = goldcrest(["fly"]);
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
@@ -150,7 +150,7 @@ fn a_reader_that_goes_away() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_full_disk_behind_stdout() {
+fn stdout_on_a_full_disk() {
     let mut command = classify(Path::new(SEEDED), Path::new(CAT));
     command.stdout(fs::File::options().write(true).open("/dev/full").unwrap());
     refused(command, &["standard output", "No space"]);

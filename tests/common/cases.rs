@@ -1,4 +1,4 @@
-//! Random cases for kernels, and how they are run.
+//! Random cases for kernels, and the code that runs them.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use proptest::{
 
 const CASES: u32 = 24;
 
-/// Values in -1..1, none like another.
+/// Pseudo-random values in -1..1.
 pub fn noise(shape: impl Into<Vec<usize>>, mut seed: u64) -> Tensor {
     Tensor::from_fn(shape, |_| {
         seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
@@ -25,7 +25,7 @@ pub fn noise(shape: impl Into<Vec<usize>>, mut seed: u64) -> Tensor {
     })
 }
 
-/// The tensor as `element` holds it, so that storing it loses nothing.
+/// Rounds a tensor to `element`, so that storing it is exact.
 pub fn rounded(tensor: &Tensor, element: Element) -> Tensor {
     let round = |v: f32| match element {
         Element::F32 => v,
@@ -34,29 +34,28 @@ pub fn rounded(tensor: &Tensor, element: Element) -> Tensor {
     Tensor::from_fn(tensor.dims(), |i| round(tensor.data()[i]))
 }
 
-/// The convolution with its weights as `element` holds them. Biases are always f32.
+/// Rounds a convolution's weights to `element`. Biases are always f32.
 pub fn rounded_weights(conv: &Conv, element: Element) -> Conv {
     Conv { weight: Arc::new(rounded(&conv.weight, element)), ..conv.clone() }
 }
 
-/// How far from its exact value each value of a map may be, once it is stored as `element`, if
-/// it is off by `error` before: half a unit in the last place more. What f32 adds to that is
-/// left to the tests' tolerances.
-pub fn stored(exact: &Tensor, error: Option<&Tensor>, element: Element) -> Tensor {
+/// Returns the largest error of each value of a map that is stored as `element`: `error`, its error before,
+/// plus half a unit in the last place. The rounding of f32 is left to the tests' tolerances.
+pub fn storage_error(exact: &Tensor, error: Option<&Tensor>, element: Element) -> Tensor {
     Tensor::from_fn(exact.dims(), |i| {
         let (v, error) = (exact.data()[i].abs(), error.map_or(0.0, |e| e.data()[i]));
         let largest = v + error;
         match element {
             Element::F32 => error,
             Element::F16 if largest == 0.0 => 0.0,
-            // f16 has 11 significant bits, and none beyond 2^-24.
+            // f16 has 11 significant bits, and no bit below 2^-24.
             Element::F16 => error + (largest * 0.5f32.powi(11)).max(0.5f32.powi(25)),
         }
     })
 }
 
-/// The most by which an activation multiplies an error.
-pub fn steepest(activation: Activation) -> f32 {
+/// Returns an activation's largest slope: the most by which it multiplies an error.
+pub fn max_slope(activation: Activation) -> f32 {
     match activation {
         Activation::Identity | Activation::Relu | Activation::Relu6 => 1.0,
         Activation::HardSwish => 1.5,
@@ -66,10 +65,10 @@ pub fn steepest(activation: Activation) -> f32 {
     }
 }
 
-/// How far each output of a pointwise convolution may be off if its sums are made in
-/// `arithmetic`: half a unit in the last place for every product and every sum, of the largest
-/// that the sum may be on its way. What f32 adds is left to the tests' tolerances.
-pub fn summed(conv: &Conv, x: &Tensor, y: Shape, arithmetic: Element) -> Tensor {
+/// Returns the largest error of each output of a pointwise convolution with sums in `arithmetic`: half a unit
+/// in the last place for every product and every sum, relative to the largest possible partial sum. The
+/// rounding of f32 is left to the tests' tolerances.
+pub fn accumulation_error(conv: &Conv, x: &Tensor, y: Shape, arithmetic: Element) -> Tensor {
     let absolute = |t: &Tensor| Tensor::from_fn(t.dims(), |i| t.data()[i].abs());
     let largest = Conv {
         weight: Arc::new(absolute(&conv.weight)),
@@ -78,24 +77,23 @@ pub fn summed(conv: &Conv, x: &Tensor, y: Shape, arithmetic: Element) -> Tensor 
         ..conv.clone()
     };
     let largest = pointwise::reference(&largest, &absolute(x), y, None);
-    // Of each product its own rounding, and of every sum after it; x may have been scaled before.
+    // Each product is rounded, and every sum after it; a gate may have rounded `x` before.
     let roundings = match arithmetic {
         Element::F32 => 0.0,
         Element::F16 => conv.inputs().next_multiple_of(4) as f32 + 3.0,
     };
-    let each = roundings * 0.5f32.powi(11) * steepest(conv.activation);
+    let each = roundings * 0.5f32.powi(11) * max_slope(conv.activation);
     Tensor::from_fn(largest.dims(), |i| each * largest.data()[i])
 }
 
-/// The relative error that `bound`, the largest error of each value, allows the whole of `exact`.
-pub fn allowed(bound: &Tensor, exact: &Tensor) -> f64 {
+/// Returns the relative error of the whole of `exact` if `bound` is the error of each value.
+pub fn relative_bound(bound: &Tensor, exact: &Tensor) -> f64 {
     let norm = |t: &Tensor| t.data().iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
     norm(bound) / norm(exact).max(f64::MIN_POSITIVE)
 }
 
-/// That `found` are the channels of `input`, scaled to `y`, with the largest values, or so near
-/// them that rounding decides.
-pub fn are_largest(found: &Tensor, input: &Tensor, y: Shape) -> Result<(), TestCaseError> {
+/// Checks that `found` are the channels of `input`, resized to `y`, with the largest values, within rounding.
+pub fn check_argmax(found: &Tensor, input: &Tensor, y: Shape) -> Result<(), TestCaseError> {
     let channels = input.dims()[1];
     let scaled = resize::reference(input, Shape { c: channels, ..y });
     let plane = y.h * y.w;
@@ -109,13 +107,13 @@ pub fn are_largest(found: &Tensor, input: &Tensor, y: Shape) -> Result<(), TestC
     Ok(())
 }
 
-/// In the device's layout.
+/// Converts a tensor to the device's layout.
 pub fn on_device(tensor: &Tensor) -> Vec<f32> {
-    // What the padding holds must not matter, as long as it is finite.
+    // Kernels must ignore the padding's values, as long as they are finite.
     padded(tensor, 1e3)
 }
 
-/// A gate in the device's layout. It is a sigmoid's, padding included.
+/// Converts a gate to the device's layout. It is a sigmoid's output, padding included.
 pub fn gate_on_device(tensor: &Tensor) -> Vec<f32> {
     padded(tensor, 1.0)
 }
@@ -141,7 +139,7 @@ pub fn padding() -> impl Strategy<Value = Padding> {
     prop_oneof![Just(Padding::Symmetric), Just(Padding::Same)]
 }
 
-/// A convolution, an input for it, and what a launch needs besides.
+/// A convolution, its input shape, and the other parameters of a launch.
 #[derive(Debug, Clone)]
 pub struct Case {
     pub conv: Conv,
@@ -152,7 +150,7 @@ pub struct Case {
 }
 
 impl Case {
-    /// The case with weights that `element` holds exactly.
+    /// The case with its weights rounded to `element`.
     pub fn stored_as(&self, element: Element) -> Self {
         Self { conv: rounded_weights(&self.conv, element), ..self.clone() }
     }
@@ -167,7 +165,7 @@ impl Case {
     }
 }
 
-/// Pictures, channels in and out, rows, columns: small, odd, and not square.
+/// Batch size, input and output channels, rows and columns: small, odd, and not square.
 pub fn sizes() -> impl Strategy<Value = (usize, usize, usize, usize, usize)> {
     (1..4usize, 1..40usize, 1..40usize, 1..20usize, 1..20usize)
 }
@@ -201,21 +199,21 @@ pub fn convolution(windowed: bool, depthwise: bool) -> impl Strategy<Value = Cas
     })
 }
 
-/// The same cases every time, so that a change is judged by itself. `PROPTEST_CASES=2000` and
-/// `PROPTEST_RNG_SEED=7` look further.
+/// A fixed seed, so that results are reproducible. `PROPTEST_CASES=2000` and `PROPTEST_RNG_SEED=7` test more
+/// cases.
 pub fn config() -> ProptestConfig {
-    let told = |name| std::env::var_os(name).is_some();
+    let is_set = |name| std::env::var_os(name).is_some();
     let mut config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
-    if !told("PROPTEST_CASES") {
+    if !is_set("PROPTEST_CASES") {
         config.cases = CASES;
     }
-    if !told("PROPTEST_RNG_SEED") {
+    if !is_set("PROPTEST_RNG_SEED") {
         config.rng_seed = RngSeed::Fixed(0);
     }
     config
 }
 
-/// Runs `check` on random cases on every adapter, with every element that it has.
+/// Runs `check` on random cases on every adapter, with every element type that it supports.
 pub fn on_every_adapter<T: std::fmt::Debug>(
     strategy: impl Strategy<Value = T>,
     check: impl Fn(&Gpu, Element, &T) -> Result<(), TestCaseError>,
@@ -229,7 +227,7 @@ pub fn on_every_adapter<T: std::fmt::Debug>(
     }
 }
 
-/// Runs a kernel and gives the first thing that it writes, `len` values.
+/// Runs a kernel and returns its first output, of `len` values.
 pub fn dispatch(
     gpu: &Gpu,
     launch: &Launch,

@@ -1,6 +1,6 @@
-//! Golden networks: weights from a recipe, statistics and answers from the source libraries.
-//! `scripts/make_fixtures.py` makes the files and describes them;
-//! `scripts/make_supernet_fixtures.py` those of supernets.
+//! Golden networks: weights from a recipe, statistics and expected outputs from the source libraries.
+//! `scripts/make_fixtures.py` makes and documents the files; `scripts/make_supernet_fixtures.py` those of
+//! supernets.
 
 use std::path::{Path, PathBuf};
 
@@ -25,20 +25,20 @@ pub struct Recipe {
     tensors: Vec<Entry>,
     pub parameters: u64,
     pub macs: u64,
-    /// Rows and columns that the multiply-adds are counted for.
-    #[serde(default = "usual")]
+    /// Rows and columns of the input that the multiply-adds are counted for.
+    #[serde(default = "default_input")]
     pub input: [usize; 2],
     pub cases: Vec<Case>,
     pub taps: Option<Taps>,
-    /// The maps that the library takes from the network for others to be built on.
+    /// The feature maps that the library extracts from the network.
     #[serde(default)]
     pub features: Vec<Feature>,
-    /// Of a supernet: the tensors of the first case's subnet as a network by itself.
+    /// Supernets only: the tensors of the first case's subnet as a plain network.
     #[serde(default)]
     pub plain: Vec<Entry>,
 }
 
-fn usual() -> [usize; 2] {
+fn default_input() -> [usize; 2] {
     [224; 2]
 }
 
@@ -56,7 +56,7 @@ pub struct Entry {
     fill: Fill,
 }
 
-/// How a tensor is re-created; counts have shapes alone, and get zeros.
+/// How a tensor is recreated. The fixtures of `counts` have only shapes, and get zeros.
 #[derive(Deserialize)]
 #[serde(tag = "fill", rename_all = "lowercase")]
 enum Recreate {
@@ -70,7 +70,7 @@ enum Recreate {
     Int64,
 }
 
-/// Added to every so many elements from the first on.
+/// `by` is added to every `every`th element, from `first` on.
 #[derive(Deserialize)]
 struct Lift {
     first: usize,
@@ -90,9 +90,9 @@ pub struct Case {
     picture: String,
     mean: [f64; 3],
     std: [f64; 3],
-    /// Of a supernet: which of its networks answers, as text.
+    /// Supernets only: the subnet, as text.
     pub subnet: Option<String>,
-    /// Whether its batch norms have statistics of its own.
+    /// True if the batch norms have the subnet's statistics, not the supernet's.
     #[serde(default)]
     pub calibrated: bool,
 }
@@ -132,7 +132,7 @@ impl Fixture {
         Self::open(&Path::new(NETWORKS).join(name).with_extension("json"))
     }
 
-    /// The golden networks, each once: of several checkpoints of a network the one with taps.
+    /// The golden networks without duplicates: among checkpoints of the same network, the one with taps.
     pub fn networks() -> Vec<Self> {
         let mut fixtures = Self::all("networks");
         let network = |fixture: &Self| (fixture.recipe.arch.clone(), fixture.recipe.macs);
@@ -152,16 +152,16 @@ impl Fixture {
         files.iter().map(|file| Self::open(file)).collect()
     }
 
-    /// The network, opened as a user opens it.
+    /// Opens the network as a user does.
     pub fn open_network(&self) -> Network {
         let folder = tempfile::tempdir().unwrap();
         self.write(folder.path());
-        // A configuration names the network; where there is none, its name must be given.
+        // Without a configuration, the architecture must be given.
         let arch = Some(self.recipe.arch.as_str()).filter(|_| !folder.path().join("config.json").exists());
         Network::open_as(folder.path(), arch).unwrap_or_else(|e| panic!("{}: {e}", self.name))
     }
 
-    /// Writes the checkpoint as a user has it: a folder with weights and configuration.
+    /// Writes the checkpoint as users have it: a folder with weights and configuration.
     pub fn write(&self, folder: &Path) {
         for (name, content) in &self.recipe.files {
             std::fs::write(folder.join(name), content.to_string()).unwrap();
@@ -169,7 +169,7 @@ impl Fixture {
         self.write_weights(&folder.join("model.safetensors"));
     }
 
-    /// Writes the weights alone.
+    /// Writes only the weights.
     pub fn write_weights(&self, file: &Path) {
         let tensors: Vec<(&str, Dtype, &[usize], Vec<u8>)> = self
             .recipe
@@ -203,7 +203,7 @@ impl Fixture {
             }
             Fill::Recreate(Recreate::Int64) => (Dtype::I64, vec![0; 8 * len]),
             Fill::Shape {} if entry.key.ends_with("num_batches_tracked") => (Dtype::I64, vec![0; 8 * len]),
-            // Counting needs shapes alone; half precision is quicker to write and read.
+            // Counting needs only shapes; half precision is faster to write and read.
             Fill::Shape {} => (Dtype::F16, bytemuck::cast_slice(&vec![f16::ZERO; len]).to_vec()),
         }
     }
@@ -214,12 +214,12 @@ impl Fixture {
         stored.tensor(key, &dims).unwrap()
     }
 
-    /// What the source library answers to a case, whole or sampled.
-    pub fn answer(&self, name: &str, case: usize) -> Tensor {
+    /// The source library's output in a case, whole or sampled.
+    pub fn expected(&self, name: &str, case: usize) -> Tensor {
         self.stored(&format!("{name}/{case}"))
     }
 
-    /// A tensor of any type, which may be empty: its dimensions, and its bytes.
+    /// The dimensions and bytes of a stored tensor of any type, which may be empty.
     pub fn bytes_of(&self, key: &str) -> (Vec<usize>, Vec<u8>) {
         let file = std::fs::read(Path::new(NETWORKS).join(&self.name).with_extension("safetensors")).unwrap();
         let tensors = SafeTensors::deserialize(&file).unwrap();
@@ -247,7 +247,7 @@ impl Fixture {
         self.normalised(&self.picture(case), case)
     }
 
-    /// A picture, normalised as a case's is.
+    /// Normalises a picture like a case's.
     pub fn normalised(&self, picture: &Picture, case: usize) -> Tensor {
         let case = &self.recipe.cases[case];
         let plane = picture.width() * picture.height();
@@ -259,13 +259,13 @@ impl Fixture {
     }
 }
 
-/// The recipe's values in -1..1: a hash of the key, counted up and mixed.
+/// The recipe's values in -1..1: SplitMix64, seeded with the FNV-1a hash of the key.
 fn uniform(key: &str, len: usize) -> impl Iterator<Item = f32> + use<> {
     let seed = key
         .bytes()
         .fold(0xcbf29ce484222325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100000001b3));
     (1..=len as u64).map(move |i| {
-        let mut z = seed.wrapping_add(i.wrapping_mul(SCATTER));
+        let mut z = seed.wrapping_add(i.wrapping_mul(GOLDEN_GAMMA));
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58476D1CE4E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D049BB133111EB);
         z ^= z >> 31;
@@ -273,19 +273,20 @@ fn uniform(key: &str, len: usize) -> impl Iterator<Item = f32> + use<> {
     })
 }
 
-const SCATTER: u64 = 0x9E3779B97F4A7C15;
+/// 2^64 over the golden ratio.
+const GOLDEN_GAMMA: u64 = 0x9E3779B97F4A7C15;
 
-/// The values of an output that a tap holds.
-pub fn sample(tensor: &Tensor) -> Tensor {
-    scattered(tensor, 64)
+/// Samples an output like the stored taps: up to 64 values.
+pub fn tap_sample(tensor: &Tensor) -> Tensor {
+    subsample(tensor, 64)
 }
 
-/// `count` values of a tensor, or all if there are no more.
-pub fn scattered(tensor: &Tensor, count: usize) -> Tensor {
+/// Samples `count` values of a tensor, or returns all if it has no more.
+pub fn subsample(tensor: &Tensor, count: usize) -> Tensor {
     let len = tensor.data().len();
     if len <= count {
         return Tensor::new([len], tensor.data().to_vec()).unwrap();
     }
-    let at = |j: usize| ((j as u64).wrapping_mul(SCATTER) % len as u64) as usize;
+    let at = |j: usize| ((j as u64).wrapping_mul(GOLDEN_GAMMA) % len as u64) as usize;
     Tensor::from_fn([count], |j| tensor.data()[at(j)])
 }

@@ -1,15 +1,15 @@
-//! Graphs in 8 bits, and what they compute: by the references of kernels, one node after another.
+//! Int8 graphs, and their reference results: the references of kernels, node by node.
 
 use std::sync::Arc;
 
 use goldcrest::{
     Shape, Tensor,
     cpu::{Cpu, Executor},
-    graph::{Affine, Conv, Graph, Joint, NodeId, Op, passes},
+    graph::{Affine, ConcatAxis, Conv, Graph, NodeId, Op, passes},
     kernels::{Layer, Maps, int8, join_int8, max_pool, scale},
 };
 
-/// Every node's value. What is computed in floating point is computed by `cpu`, a node at a time.
+/// Computes every node's value. The CPU computes the floating-point nodes, one at a time.
 pub fn reference(cpu: &Cpu, graph: &Graph, input: &Tensor, taps: bool) -> Vec<Tensor> {
     let shapes = graph.shapes(input.shape().unwrap()).unwrap();
     let mut values: Vec<Tensor> = Vec::new();
@@ -29,18 +29,18 @@ pub fn reference(cpu: &Cpu, graph: &Graph, input: &Tensor, taps: bool) -> Vec<Te
     values
 }
 
-/// What the nearest integers stand for.
+/// Rounds values to the nearest ones that their quantisation represents.
 fn quantised(values: Tensor, map: Option<Affine>) -> Tensor {
     let Some(map) = map else { return values };
     Tensor::from_fn(values.dims(), |at| map.value(map.quantise(values.data()[at])))
 }
 
-/// One operation in floating point.
+/// Computes one operation in floating point.
 fn in_f32(cpu: &Cpu, op: &Op, reads: &[Tensor], y: Shape, taps: bool) -> Tensor {
     let (x, shape) = (&reads[0], reads[0].shape().unwrap());
     let y_dims = <[usize; 4]>::from(y);
     match (op, &reads[1..]) {
-        (Op::Concat(Joint::Channels), _) => {
+        (Op::Concat(ConcatAxis::Channels), _) => {
             let planes = |part: &Tensor, n: usize| {
                 let each = part.data().len() / y.n;
                 part.data()[n * each..][..each].to_vec()
@@ -54,17 +54,18 @@ fn in_f32(cpu: &Cpu, op: &Op, reads: &[Tensor], y: Shape, taps: bool) -> Tensor 
             let mut graph = Graph::default();
             let picture = graph.push("input", Op::Input(shape.c), &[]);
             let alone = graph.push("alone", op.clone(), &[picture]);
-            graph.answer("alone", alone);
+            graph.add_output("alone", alone);
             let mut executor = Executor::new(cpu, &graph, shape, taps).unwrap();
-            let made = executor.run(x).unwrap().remove(0);
-            Tensor::new(y_dims, made.into_data()).unwrap()
+            let output = executor.run(x).unwrap().remove(0);
+            Tensor::new(y_dims, output.into_data()).unwrap()
         }
-        (op, _) => panic!("{} of several inputs in floating point", op.name(None)),
+        (op, _) => panic!("{} with several inputs in floating point", op.name(None)),
     }
 }
 
-/// The convolution with weights that are whole steps, 127 of them the largest of an output, and the steps.
-pub fn stepped(conv: &Conv) -> (Conv, Arc<[f32]>) {
+/// Quantises a convolution's weights to int8. Returns it and the scale of each output, for 127 as its largest
+/// weight.
+pub fn quantise_weights(conv: &Conv) -> (Conv, Arc<[f32]>) {
     let each = conv.weight.data().len() / conv.outputs();
     let largest = |weights: &[f32]| weights.iter().fold(0.0f32, |most, weight| most.max(weight.abs()));
     let steps: Arc<[f32]> =
@@ -76,17 +77,17 @@ pub fn stepped(conv: &Conv) -> (Conv, Arc<[f32]>) {
     (Conv { weight: Arc::new(weight), ..conv.clone() }, steps)
 }
 
-/// Gives a node a map, and a convolution steps.
-pub fn in_integers(graph: &mut Graph, id: NodeId, map: Option<Affine>) {
+/// Sets a node's quantisation, and quantises the weights of a convolution.
+pub fn make_int8(graph: &mut Graph, id: NodeId, map: Option<Affine>) {
     let node = graph.node_mut(id);
     node.map = map;
     if let Op::Conv(conv) = &node.op {
-        let (conv, steps) = stepped(conv);
+        let (conv, steps) = quantise_weights(conv);
         (node.op, node.steps) = (Op::Conv(conv), Some(steps));
     }
 }
 
-/// A network in 8 bits, but for its answers: the ranges are those of `input`.
+/// An int8 network with floating-point outputs, calibrated on `input`.
 pub fn calibrated(cpu: &Cpu, graph: &Graph, input: &Tensor) -> Graph {
     let mut graph = passes::prepared(graph, false);
     let mut executor = Executor::new(cpu, &graph, input.shape().unwrap(), true).unwrap();
@@ -98,18 +99,18 @@ pub fn calibrated(cpu: &Cpu, graph: &Graph, input: &Tensor) -> Graph {
     };
     let nodes: Vec<(NodeId, Affine)> = graph
         .nodes()
-        .filter(|(id, _)| !graph.is_answer(*id))
+        .filter(|(id, _)| !graph.is_output(*id))
         .map(|(id, node)| {
             let tap = taps.iter().find(|(module, _)| module == node.output_name());
             (id, range(tap.map_or(input.data(), |(_, values)| values.data())))
         })
         .collect();
-    let answers: Vec<NodeId> = graph.answers().iter().map(|(_, id)| *id).collect();
+    let outputs: Vec<NodeId> = graph.outputs().iter().map(|(_, id)| *id).collect();
     for (id, map) in nodes {
-        in_integers(&mut graph, id, Some(map));
+        make_int8(&mut graph, id, Some(map));
     }
-    for id in answers {
-        in_integers(&mut graph, id, None);
+    for id in outputs {
+        make_int8(&mut graph, id, None);
     }
     graph
 }

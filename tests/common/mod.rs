@@ -1,5 +1,5 @@
-//! What the tests share: the adapters to run on, and comparisons.
-#![allow(dead_code)] // each test file uses a part of it
+//! Shared by the tests: devices to run on, fixtures and comparisons.
+#![allow(dead_code)] // each test file uses only a part
 
 pub mod cases;
 pub mod fixture;
@@ -8,21 +8,20 @@ pub mod textures;
 
 use goldcrest::{Device, Tensor, cpu::Cpu, gpu::Gpu, wgpu};
 
-/// A device on every adapter of the machine. Tests run on all of them; `scripts/test` names
-/// the ones that must be there in `GOLDCREST_TEST_ADAPTERS`, separated by commas, so that a
-/// missing driver fails instead of testing less. `gl` asks for the adapters of GL too, which are
-/// the same chips by another driver. Nothing is kept in the user's cache.
+/// Opens a device on every adapter of the machine, without the user's cache. `GOLDCREST_TEST_ADAPTERS` lists
+/// the required adapters, separated by commas, so that a missing driver is a failure. `gl` adds the adapters
+/// of GL: the same chips with another driver.
 pub fn gpus() -> Vec<Gpu> {
     gpus_with(wgpu::Features::empty())
 }
 
-/// The same as devices of a program's own, each with those of these features that its adapter has.
+/// [`gpus`] as a host program creates them, with those of `features` that each adapter has.
 pub fn gpus_with(features: wgpu::Features) -> Vec<Gpu> {
     let _ = env_logger::builder().is_test(true).try_init();
-    let wanted = std::env::var("GOLDCREST_TEST_ADAPTERS").unwrap_or_default();
-    let wanted: Vec<String> = wanted.split(',').map(str::to_lowercase).collect();
+    let required = std::env::var("GOLDCREST_TEST_ADAPTERS").unwrap_or_default();
+    let required: Vec<String> = required.split(',').map(str::to_lowercase).collect();
     let mut adapters = pollster::block_on(goldcrest::gpu::adapters());
-    if wanted.iter().any(|wanted| wanted == "gl") {
+    if required.iter().any(|required| required == "gl") {
         let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
         descriptor.backends = wgpu::Backends::GL;
         let gl = wgpu::Instance::new(descriptor).enumerate_adapters(wgpu::Backends::GL);
@@ -42,42 +41,44 @@ pub fn gpus_with(features: wgpu::Features) -> Vec<Gpu> {
     };
     let gpus: Vec<Gpu> = adapters.iter().map(|adapter| open(adapter).cache_in(None)).collect();
     assert!(!gpus.is_empty(), "no adapter: install a Vulkan driver (scripts/test does)");
-    for wanted in &wanted {
-        let is = |gpu: &Gpu| {
-            gpu.adapter().name.to_lowercase().contains(wanted) || gpu.adapter().backend == *wanted
+    for required in &required {
+        let matches = |gpu: &Gpu| {
+            gpu.adapter().name.to_lowercase().contains(required) || gpu.adapter().backend == *required
         };
-        let found = gpus.iter().any(is);
-        assert!(found, "the adapter {wanted} is wanted by GOLDCREST_TEST_ADAPTERS and missing");
+        let found = gpus.iter().any(matches);
+        assert!(found, "GOLDCREST_TEST_ADAPTERS requires the adapter {required}, which is missing");
     }
     gpus
 }
 
-/// Every adapter, and the CPU with one thread and with some.
+/// Every adapter, and the CPU with one thread and with three.
 pub fn devices() -> Vec<Device> {
     let mut devices: Vec<Device> = gpus().iter().map(Device::from).collect();
     devices.extend([1, 3].map(|threads| Device::Cpu(Cpu::new(Some(threads)).unwrap())));
     devices
 }
 
-/// ||a - b|| / ||b||, infinite where a value is not finite.
+/// ||a - b|| / ||b||, or infinity if a value of `a` is not finite.
 pub fn distance(a: &Tensor, b: &Tensor) -> f64 {
     assert_eq!(a.dims(), b.dims());
-    let (mut apart, mut norm) = (0.0f64, 0.0f64);
+    let (mut difference, mut norm) = (0.0f64, 0.0f64);
     for (&a, &b) in a.data().iter().zip(b.data()) {
         if !a.is_finite() {
             return f64::INFINITY;
         }
-        apart += f64::from(a - b).powi(2);
+        difference += f64::from(a - b).powi(2);
         norm += f64::from(b).powi(2);
     }
-    (apart / norm.max(f64::MIN_POSITIVE)).sqrt()
+    (difference / norm.max(f64::MIN_POSITIVE)).sqrt()
 }
 
-/// `[1, boxes of a pixel x each, 1, pixels]` as torchvision has it, `[1, boxes, each]`.
-pub fn by_box(answer: &Tensor, each: usize) -> Tensor {
-    let &[1, channels, 1, pixels] = answer.dims() else { panic!("one picture's answers in a row") };
+/// Reorders `[1, boxes per pixel x each, 1, pixels]` to torchvision's `[1, boxes, each]`.
+pub fn by_box(output: &Tensor, each: usize) -> Tensor {
+    let &[1, channels, 1, pixels] = output.dims() else {
+        panic!("one picture's outputs, with all pixels in one row")
+    };
     Tensor::from_fn([1, pixels * channels / each, each], |at| {
         let (pixel, channel) = (at / channels, at % channels);
-        answer.data()[channel * pixels + pixel]
+        output.data()[channel * pixels + pixel]
     })
 }

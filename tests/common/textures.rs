@@ -1,4 +1,4 @@
-//! Textures that show pictures, and what sessions make of them.
+//! Textures that contain pictures, and sessions that read them.
 
 use goldcrest::{
     Session, Tensor,
@@ -19,12 +19,12 @@ pub fn picture(width: usize, height: usize) -> Picture {
     Picture::new(width, height, pixels.collect()).unwrap()
 }
 
-/// The picture as a texture that shows it; of fewer channels than three, its red ones.
+/// Creates a texture of a picture. Formats with fewer than three channels get the first ones, from red.
 pub fn texture(gpu: &Gpu, picture: &Picture, format: TextureFormat, usage: TextureUsages) -> wgpu::Texture {
     layered(gpu, &[picture], format, usage)
 }
 
-/// Pictures of one size as the layers of a texture.
+/// Creates a texture whose layers are pictures of one size.
 pub fn layered(
     gpu: &Gpu,
     pictures: &[&Picture],
@@ -32,39 +32,39 @@ pub fn layered(
     usage: TextureUsages,
 ) -> wgpu::Texture {
     use TextureFormat as F;
-    let light = |v: u8| {
+    let linear = |v: u8| {
         let v = f64::from(v) / 255.0;
         (if v <= 0.04045 { v / 12.92 } else { ((v + 0.055) / 1.055).powf(2.4) }) as f32
     };
-    let deep = |v: &u8| (u16::from(*v) * 257).to_le_bytes();
-    let half = |v: &u8| half::f16::from_f32(light(*v)).to_le_bytes();
-    let float = |v: &u8| light(*v).to_le_bytes();
+    let unorm16 = |v: &u8| (u16::from(*v) * 257).to_le_bytes();
+    let float16 = |v: &u8| half::f16::from_f32(linear(*v)).to_le_bytes();
+    let float32 = |v: &u8| linear(*v).to_le_bytes();
     let texel = |rgb: &[u8]| {
         let rgba = [rgb[0], rgb[1], rgb[2], 255];
         match format {
             F::R8Uint | F::R8Unorm => vec![rgb[0]],
-            // Alpha as noise: none of it may show.
+            // The second channel is alpha, which must have no effect: green serves as noise.
             F::Rg8Unorm => vec![rgb[0], rgb[1]],
             F::Bgra8Unorm => vec![rgb[2], rgb[1], rgb[0], 255],
-            F::R16Unorm => rgba[..1].iter().flat_map(deep).collect(),
-            F::Rg16Unorm => rgba[..2].iter().flat_map(deep).collect(),
-            F::R16Float => rgba[..1].iter().flat_map(half).collect(),
-            F::Rg16Float => rgba[..2].iter().flat_map(half).collect(),
-            F::Rgba16Float => rgba.iter().flat_map(half).collect(),
-            F::R32Float => rgba[..1].iter().flat_map(float).collect(),
-            F::Rg32Float => rgba[..2].iter().flat_map(float).collect(),
-            F::Rgba32Float => rgba.iter().flat_map(float).collect(),
+            F::R16Unorm => rgba[..1].iter().flat_map(unorm16).collect(),
+            F::Rg16Unorm => rgba[..2].iter().flat_map(unorm16).collect(),
+            F::R16Float => rgba[..1].iter().flat_map(float16).collect(),
+            F::Rg16Float => rgba[..2].iter().flat_map(float16).collect(),
+            F::Rgba16Float => rgba.iter().flat_map(float16).collect(),
+            F::R32Float => rgba[..1].iter().flat_map(float32).collect(),
+            F::Rg32Float => rgba[..2].iter().flat_map(float32).collect(),
+            F::Rgba32Float => rgba.iter().flat_map(float32).collect(),
             _ => rgba.to_vec(),
         }
     };
     let layers: Vec<Vec<u8>> =
         pictures.iter().map(|picture| picture.pixels().chunks_exact(3).flat_map(texel).collect()).collect();
     let layers: Vec<&[u8]> = layers.iter().map(Vec::as_slice).collect();
-    uploaded(gpu, [pictures[0].width(), pictures[0].height()], format, usage, &layers)
+    upload(gpu, [pictures[0].width(), pictures[0].height()], format, usage, &layers)
 }
 
-/// A texture of so many columns and rows whose layers hold these bytes.
-pub fn uploaded(
+/// Creates a texture whose layers have these bytes.
+pub fn upload(
     gpu: &Gpu,
     [width, height]: [usize; 2],
     format: TextureFormat,
@@ -100,8 +100,8 @@ pub fn readable(gpu: &Gpu, picture: &Picture) -> wgpu::Texture {
     texture(gpu, picture, TextureFormat::Rgba8Unorm, TextureUsages::TEXTURE_BINDING)
 }
 
-/// A network whose answer is what it sees.
-pub fn mirror(preprocessing: Preprocessing, input: [usize; 2]) -> Network {
+/// A network that returns its input.
+pub fn identity_network(preprocessing: Preprocessing, input: [usize; 2]) -> Network {
     let mut graph = Graph::default();
     let channels = preprocessing.colours.channels();
     let x = graph.push("input", Op::Input(channels), &[]);
@@ -109,33 +109,33 @@ pub fn mirror(preprocessing: Preprocessing, input: [usize; 2]) -> Network {
     Network { graph, preprocessing, input, channels, ..synthetic::network("mobilenet_v1@0.25").unwrap() }
 }
 
-/// Records an inference of a texture, and waits for its answer.
-pub fn answer(gpu: &Gpu, session: &Session, texture: &wgpu::Texture, framing: Framing) -> Vec<Tensor> {
-    answer_of(gpu, session, &session.source(texture, framing).unwrap())
+/// Records an inference on a texture, and waits for its outputs.
+pub fn run_texture(gpu: &Gpu, session: &Session, texture: &wgpu::Texture, framing: Framing) -> Vec<Tensor> {
+    run_source(gpu, session, &session.source(texture, framing).unwrap())
 }
 
-/// [`answer`] of a source.
-pub fn answer_of(gpu: &Gpu, session: &Session, source: &Source) -> Vec<Tensor> {
+/// [`run_texture`] for any source.
+pub fn run_source(gpu: &Gpu, session: &Session, source: &Source) -> Vec<Tensor> {
     let mut ring = session.ring(1).unwrap();
     let mut encoder = gpu.device().create_command_encoder(&Default::default());
     session.encode(&mut encoder, source).unwrap();
     assert!(session.read_back(&mut encoder, &mut ring, 7).unwrap());
     gpu.queue().submit([encoder.finish()]);
     gpu.device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
-    let answer = ring.poll().unwrap().expect("the device is done");
-    assert_eq!((answer.frame, ring.dropped()), (7, 0));
-    answer.parts
+    let readback = ring.poll().unwrap().expect("the device is done");
+    assert_eq!((readback.frame, ring.dropped()), (7, 0));
+    readback.outputs
 }
 
-/// What a network wants of pictures.
-pub fn how(resize: Resize, crop: Option<[usize; 2]>, filter: Filter) -> Preprocessing {
+/// Preprocessing with crops that are centred half to even.
+pub fn preprocessing(resize: Resize, crop: Option<[usize; 2]>, filter: Filter) -> Preprocessing {
     Preprocessing { resize, crop, filter, centre: Centre::HalfToEven, ..Preprocessing::default() }
 }
 
-/// The bytes of a texture's texels, each of so many.
-pub fn texels(gpu: &Gpu, texture: &wgpu::Texture, each: usize) -> Vec<u8> {
+/// Reads back a texture of `each` bytes per texel, without the padding of rows.
+pub fn read_texels(gpu: &Gpu, texture: &wgpu::Texture, each: usize) -> Vec<u8> {
     let (width, height) = (texture.width() as usize, texture.height() as usize);
-    // Rows of a copy are whole multiples of 256 bytes.
+    // A copy's rows are multiples of 256 bytes.
     let row = (each * width).next_multiple_of(256);
     let buffer = gpu.device().create_buffer(&wgpu::BufferDescriptor {
         label: None,
@@ -148,11 +148,15 @@ pub fn texels(gpu: &Gpu, texture: &wgpu::Texture, each: usize) -> Vec<u8> {
     let copy = wgpu::TexelCopyBufferInfo { buffer: &buffer, layout };
     let mut encoder = gpu.device().create_command_encoder(&Default::default());
     encoder.copy_texture_to_buffer(texture.as_image_copy(), copy, texture.size());
-    bytes(gpu, encoder, &buffer).chunks(row).flat_map(|bytes| &bytes[..each * width]).copied().collect()
+    submit_and_read(gpu, encoder, &buffer)
+        .chunks(row)
+        .flat_map(|bytes| &bytes[..each * width])
+        .copied()
+        .collect()
 }
 
-/// The bytes of a buffer that a kernel wrote.
-pub fn copied(gpu: &Gpu, from: &wgpu::Buffer) -> Vec<u8> {
+/// Reads back a buffer.
+pub fn read_buffer(gpu: &Gpu, from: &wgpu::Buffer) -> Vec<u8> {
     let to = gpu.device().create_buffer(&wgpu::BufferDescriptor {
         label: None,
         size: from.size(),
@@ -161,11 +165,11 @@ pub fn copied(gpu: &Gpu, from: &wgpu::Buffer) -> Vec<u8> {
     });
     let mut encoder = gpu.device().create_command_encoder(&Default::default());
     encoder.copy_buffer_to_buffer(from, 0, &to, 0, from.size());
-    bytes(gpu, encoder, &to)
+    submit_and_read(gpu, encoder, &to)
 }
 
-/// What is in `buffer` once the device has done what was recorded.
-fn bytes(gpu: &Gpu, encoder: wgpu::CommandEncoder, buffer: &wgpu::Buffer) -> Vec<u8> {
+/// Submits the recorded commands, and returns the contents of `buffer` after them.
+fn submit_and_read(gpu: &Gpu, encoder: wgpu::CommandEncoder, buffer: &wgpu::Buffer) -> Vec<u8> {
     encoder.map_buffer_on_submit(buffer, wgpu::MapMode::Read, .., |_| {});
     gpu.queue().submit([encoder.finish()]);
     gpu.device().poll(wgpu::PollType::wait_indefinitely()).unwrap();

@@ -1,15 +1,15 @@
-//! Compiles kernels on the first Vulkan device as wgpu 30 does, and prints what the driver's
-//! compiler says of each: registers, spills, occupancy, instructions.
+//! Compiles kernels on the first Vulkan device as wgpu 30 does, and prints the compiler statistics of
+//! each: registers, spills, occupancy, instructions.
 //!
 //! ```sh
 //! goldcrest inspect --networks mobilenet_v2 --shaders DIR
 //! cargo run --release --manifest-path benches/pipelines/Cargo.toml -- DIR/manifest.tsv
 //! ```
 //!
-//! One line per pipeline, columns split by tabs: the file, `ms=` for how long it compiled (the
-//! median of `--repeat` times), `subgroup=`, then the driver's statistics under its own names.
-//! `ERROR=` instead says why a pipeline failed, `SKIPPED=` which feature the device lacks.
-//! `--isa FOLDER` keeps the driver's disassembly and intermediate representations.
+//! One line per pipeline, columns split by tabs: the file, `ms=` with the compile time (the median of
+//! `--repeat` times), `subgroup=` with the subgroup size, then the driver's statistics under the
+//! driver's names. `ERROR=` says why a pipeline failed, `SKIPPED=` which feature the device lacks.
+//! `--isa FOLDER` saves the driver's disassembly and intermediate representations.
 
 use std::{
     error::Error,
@@ -69,7 +69,7 @@ fn run(args: &Args) -> Result<()> {
     let gpu = Gpu::open().map_err(|error| format!("the first Vulkan device: {error}"))?;
     eprintln!("device: {}", gpu.name);
     for line in manifest.lines() {
-        let kernel = Kernel::parse(line).ok_or_else(|| format!("{path}: no such line expected: {line}"))?;
+        let kernel = Kernel::parse(line).ok_or_else(|| format!("{path}: invalid line: {line}"))?;
         let row = match gpu.lacks(&kernel) {
             Some(feature) => format!("SKIPPED={feature}"),
             None => gpu.measure(&kernel, args).unwrap_or_else(|error| format!("ERROR={error}")),
@@ -82,7 +82,7 @@ fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// A line of the manifest: what the layout of a pipeline depends on.
+/// A line of the manifest: the columns that determine a pipeline's layout.
 struct Kernel {
     /// The SPIR-V file without its suffix, relative to the manifest.
     file: String,
@@ -108,7 +108,7 @@ impl Kernel {
     }
 }
 
-/// What a device can do, as far as compilers see it.
+/// The device features that affect compilers.
 #[derive(Default)]
 struct Features {
     core: vk::PhysicalDeviceFeatures,
@@ -121,7 +121,7 @@ struct Features {
 }
 
 impl Features {
-    /// The chain that a query fills, and that then enables what the query found.
+    /// The feature chain: a query fills it, device creation then enables the features found.
     fn chain(&mut self, extensions: &[&CStr]) -> vk::PhysicalDeviceFeatures2<'_> {
         (self.v11.p_next, self.v12.p_next, self.v13.p_next) = Default::default();
         let mut chain = vk::PhysicalDeviceFeatures2::default()
@@ -147,7 +147,7 @@ impl Features {
 
 struct Gpu {
     name: String,
-    // Dropping it would unload Vulkan.
+    // Keeps Vulkan loaded.
     _entry: ash::Entry,
     device: ash::Device,
     executables: Option<khr::pipeline_executable_properties::Device>,
@@ -163,13 +163,13 @@ fn text(chars: &[c_char]) -> String {
 
 impl Gpu {
     fn open() -> Result<Self> {
-        // SAFETY: whatever a call is given outlives it.
+        // SAFETY: all arguments outlive their calls.
         unsafe {
             let entry = ash::Entry::load()?;
             let application = vk::ApplicationInfo::default().api_version(vk::API_VERSION_1_3);
             let info = vk::InstanceCreateInfo::default().application_info(&application);
             let instance = entry.create_instance(&info, None)?;
-            let physical = *instance.enumerate_physical_devices()?.first().ok_or("there is none")?;
+            let physical = *instance.enumerate_physical_devices()?.first().ok_or("not found")?;
 
             let mut driver = vk::PhysicalDeviceDriverProperties::default();
             let mut subgroups = vk::PhysicalDeviceSubgroupProperties::default();
@@ -190,15 +190,15 @@ impl Gpu {
             ];
             extensions.retain(|&name| listed.iter().any(|e| e.extension_name_as_c_str() == Ok(name)));
 
-            // wgpu enables less of what leaves code as it is, but robustness as here: all of it but
-            // null descriptors.
+            // wgpu enables fewer features, but those do not affect code. Robustness is the same: all
+            // except null descriptors.
             let mut features = Features::default();
             let mut chain = features.chain(&extensions);
             instance.get_physical_device_features2(physical, &mut chain);
             features.core = chain.features;
             features.robustness2.null_descriptor = vk::FALSE;
-            // wgpu also wants 16 bits in uniform buffers, where goldcrest has none: without that
-            // (Turnip) no f16 runs, but its compiler is a stand-in for Qualcomm's.
+            // wgpu also requires 16-bit uniform buffers, which goldcrest does not use. Turnip lacks
+            // them, so wgpu has no f16 there, but here it stands in for Qualcomm's compiler.
             let f16 = features.v12.shader_float16 == vk::TRUE
                 && features.v11.storage_buffer16_bit_access == vk::TRUE;
             let matrices = features.matrices.cooperative_matrix == vk::TRUE;
@@ -215,7 +215,7 @@ impl Gpu {
                 .contains(&khr::pipeline_executable_properties::NAME)
                 .then(|| khr::pipeline_executable_properties::Device::new(&instance, &device));
 
-            // wgpu's condition for `Features::SUBGROUP`, which goldcrest takes wherever it is.
+            // wgpu's condition for `Features::SUBGROUP`, which goldcrest enables if available.
             let operations = vk::SubgroupFeatureFlags::BASIC
                 | vk::SubgroupFeatureFlags::VOTE
                 | vk::SubgroupFeatureFlags::ARITHMETIC
@@ -234,7 +234,7 @@ impl Gpu {
         }
     }
 
-    /// The feature that a kernel needs and this device lacks.
+    /// A feature that the kernel needs and this device lacks.
     fn lacks(&self, kernel: &Kernel) -> Option<&'static str> {
         match kernel {
             Kernel { f16: true, .. } if !self.f16 => Some("f16"),
@@ -243,7 +243,7 @@ impl Gpu {
         }
     }
 
-    /// Compiles a kernel: how long that takes, and the driver's statistics.
+    /// Compiles a kernel and returns its row: the compile time and the driver's statistics.
     fn measure(&self, kernel: &Kernel, args: &Args) -> Result<String> {
         let path = args.manifest.with_file_name(format!("{}.spv", kernel.file));
         let bytes = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -256,8 +256,8 @@ impl Gpu {
                 .stage_flags(vk::ShaderStageFlags::COMPUTE)
         };
         let bindings: Vec<_> = (0..).zip(&kernel.bindings).map(binding).collect();
-        // SAFETY: the layout is that of the shader, and each object outlives what is made from it.
-        // An error leaks some until the process ends.
+        // SAFETY: the layout matches the shader, and each object outlives its dependants. An error leaks
+        // objects until the process ends.
         unsafe {
             let info = vk::DescriptorSetLayoutCreateInfo::default().bindings(&bindings);
             let sets = [self.device.create_descriptor_set_layout(&info, None)?];
@@ -278,7 +278,7 @@ impl Gpu {
         }
     }
 
-    /// Makes module and pipeline as wgpu-hal 30 does; drivers keep statistics and texts if told so.
+    /// Creates module and pipeline like wgpu-hal 30, with flags that keep statistics and disassembly.
     unsafe fn pipeline(&self, words: &[u32], layout: vk::PipelineLayout, isa: bool) -> Result<vk::Pipeline> {
         let mut flags = vk::PipelineCreateFlags::empty();
         if self.executables.is_some() {
@@ -287,7 +287,7 @@ impl Gpu {
                 flags |= vk::PipelineCreateFlags::CAPTURE_INTERNAL_REPRESENTATIONS_KHR;
             }
         }
-        // SAFETY: the layout is alive, and the module until the pipeline is made.
+        // SAFETY: the layout is alive, and the module lives until the pipeline exists.
         unsafe {
             let info = vk::ShaderModuleCreateInfo::default().code(words);
             let module = self.device.create_shader_module(&info, None)?;
@@ -303,13 +303,13 @@ impl Gpu {
         }
     }
 
-    /// The driver's statistics of a pipeline; its texts go to `isa`.
+    /// Returns the driver's statistics of a pipeline and writes its disassembly to the folder `isa`.
     unsafe fn describe(&self, pipeline: vk::Pipeline, file: &str, isa: Option<&Path>) -> Result<String> {
         use vk::PipelineExecutableStatisticFormatKHR as Format;
         let Some(executables) = &self.executables else { return Ok(String::new()) };
         let info = vk::PipelineInfoKHR::default().pipeline(pipeline);
         let mut row = String::new();
-        // SAFETY: the pipeline was told to keep both; `format` says which field of the union is set.
+        // SAFETY: the pipeline's flags keep both; `format` says which field of the union is set.
         unsafe {
             for (index, executable) in (0..).zip(executables.get_pipeline_executable_properties(&info)?) {
                 row += &format!("\tsubgroup={}", executable.subgroup_size);
@@ -333,14 +333,14 @@ impl Gpu {
         Ok(row)
     }
 
-    /// Writes what the driver kept of its compilation to `PREFIX.NAME.txt`.
+    /// Writes the driver's disassembly and intermediate representations to `PREFIX.NAME.txt`.
     unsafe fn write_texts(
         &self,
         executables: &khr::pipeline_executable_properties::Device,
         info: &vk::PipelineExecutableInfoKHR<'_>,
         prefix: &Path,
     ) -> Result<()> {
-        // SAFETY: ash's call says how long the texts are, and these buffers are so long.
+        // SAFETY: the buffers have the lengths that the first call returned.
         unsafe {
             let mut kept = executables.get_pipeline_executable_internal_representations(info)?;
             let mut texts: Vec<Vec<u8>> = kept.iter().map(|kept| vec![0; kept.data_size]).collect();

@@ -118,9 +118,9 @@ fn watch(
     }
     watcher.frame += 1;
     if let Some(answer) = watcher.ring.poll()? {
-        let class = watcher.session.classes_of(&answer.parts, 1)?.remove(0);
+        let class = watcher.session.classes_of(&answer.outputs, 1)?.remove(0);
         let label = class.label.unwrap_or_default();
-        println!("frame {}: {label} {:.0}%, {:?}", answer.frame, 100.0 * class.probability.unwrap_or_default(), answer.took);
+        println!("frame {}: {label} {:.0}%, {:?}", answer.frame, 100.0 * class.probability.unwrap_or_default(), answer.device_time);
         watcher.results += 1;
         if watcher.results == RESULTS {
             std::process::exit(0);

@@ -1,6 +1,6 @@
 //! `goldcrest bench`
 
-mod answers;
+mod output;
 mod record;
 mod row;
 
@@ -250,6 +250,6 @@ impl Bench {
 
 /// The graph of the network at index `at`, quantised from index `first_int8` on.
 fn graph_of(first_int8: usize, at: usize, network: &Network) -> Result<Graph> {
-    let graph = network.answering(network.answer())?;
+    let graph = network.graph_for(network.default_outputs())?;
     Ok(if at < first_int8 { graph.into_owned() } else { quantize::nominal(network, &graph)? })
 }

@@ -1,6 +1,6 @@
 //! `goldcrest choose`
 
-mod answers;
+mod output;
 mod picture;
 
 use std::path::PathBuf;
@@ -143,8 +143,8 @@ impl Choose {
             target.write(&drawn).with_context(|| path.display().to_string())?;
         }
         match self.json {
-            true => answers::json(&choice, &limits, &|row| self.devices.flags(row.backend)),
-            false => Ok(answers::words(&choice, &limits, &|row| self.devices.flags(row.backend))?),
+            true => output::json(&choice, &limits, &|row| self.devices.flags(row.backend)),
+            false => Ok(output::words(&choice, &limits, &|row| self.devices.flags(row.backend))?),
         }
     }
 

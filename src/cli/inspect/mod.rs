@@ -229,14 +229,14 @@ impl Inspect {
         Options {
             batch: self.batch as usize,
             size: self.size,
-            answer: network.answer(),
+            outputs: network.default_outputs(),
             ..self.engine.options()
         }
     }
 
     /// The graph to plan, quantised with --int8.
     fn graph(&self, network: &Network, options: Options) -> Result<Graph> {
-        let graph = network.answering(options.answer)?;
+        let graph = network.graph_for(options.outputs)?;
         if self.int8 { Ok(quantize::nominal(network, &graph)?) } else { Ok(graph.into_owned()) }
     }
 

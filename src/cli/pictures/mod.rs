@@ -8,7 +8,7 @@ use std::{ffi::OsString, ops::ControlFlow, path::PathBuf, thread};
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use goldcrest::{
-    feed::{Answer, EXTENSIONS, Improve, Inputs, Name, Pipeline, Reading, Spent, Subject},
+    feed::{EXTENSIONS, Improve, Inputs, Name, Pipeline, Prediction, Reading, Spent, Subject},
     files::FileSet,
     session::{Device, Matrix, Options},
     tasks::{Labels, Picture, PictureLimits},
@@ -106,7 +106,7 @@ pub struct Saving<'a> {
     /// The key in JSON.
     pub key: &'static str,
     pub place: &'a Place,
-    pub draws: &'a (dyn Fn(&Picture, &Answer) -> Result<Drawn> + Sync),
+    pub draws: &'a (dyn Fn(&Picture, &Prediction) -> Result<Drawn> + Sync),
 }
 
 /// A drawing to save.
@@ -124,7 +124,7 @@ pub trait Evaluation {
     }
 
     /// Adds the result of one picture.
-    fn add(&mut self, name: &Name, size: [usize; 2], answer: &Answer) -> Result<()>;
+    fn add(&mut self, name: &Name, size: [usize; 2], prediction: &Prediction) -> Result<()>;
 
     /// Returns the evaluation as JSON and as text.
     fn finish(self: Box<Self>) -> Result<(Value, String)>;
@@ -162,7 +162,7 @@ impl Pictures {
         &self,
         Gathered { inputs, read }: Gathered,
         job: &Job,
-        describe: impl Fn(&Subject, &Answer) -> Result<Description> + Sync,
+        describe: impl Fn(&Subject, &Prediction) -> Result<Description> + Sync,
         savings: &[Saving],
         mut evaluation: Option<Box<dyn Evaluation>>,
     ) -> Result<()> {
@@ -195,20 +195,20 @@ impl Pictures {
             compiling: &compiling,
         };
         let evaluated = evaluation.is_some();
-        let finish = |subject: Subject, answer: goldcrest::Result<Answer>| {
+        let finish = |subject: Subject, prediction: goldcrest::Result<Prediction>| {
             let mut line = Line::of(&subject);
-            match answer {
+            match prediction {
                 Err(error) => line.fail(&error.into()),
-                Ok(answer) => {
-                    match describe(&subject, &answer) {
+                Ok(prediction) => {
+                    match describe(&subject, &prediction) {
                         Ok(description) => line.describe(description),
                         Err(error) => line.fail(&error),
                     }
-                    match saver.save(&subject, &answer) {
+                    match saver.save(&subject, &prediction) {
                         Ok((saved, frame)) => line.save(saved, frame),
                         Err(error) => line.fail(&error),
                     }
-                    line.answer = evaluated.then_some(answer);
+                    line.prediction = evaluated.then_some(prediction);
                 }
             }
             line
@@ -231,9 +231,9 @@ impl Pictures {
             if bar.message() != doing {
                 bar.set_message(doing);
             }
-            if let (Some(evaluation), Some(answer), Some(size)) =
-                (&mut evaluation, line.answer.take(), line.size)
-                && let Err(error) = evaluation.add(&line.name, size, &answer)
+            if let (Some(evaluation), Some(prediction), Some(size)) =
+                (&mut evaluation, line.prediction.take(), line.size)
+                && let Err(error) = evaluation.add(&line.name, size, &prediction)
             {
                 line.fail(&error);
             }
@@ -264,11 +264,11 @@ impl Pictures {
                 Err(error) => ended = Err(error),
             }
         }
-        let answered = all - failed;
+        let processed = all - failed;
         if let Some(spent) = &spent {
-            words += &format!("{}\n", summary(network, device, answered, spent));
+            words += &format!("{}\n", summary(network, device, processed, spent));
         }
-        let tail = tail(spent.as_ref(), [answered, failed], verdict);
+        let tail = tail(spent.as_ref(), [processed, failed], verdict);
         let closed = printer.end(&tail, &words)?.is_break();
         match (failed, all) {
             _ if ended.is_err() || closed => ended,
@@ -304,12 +304,12 @@ impl Pictures {
 }
 
 /// The fields after the pictures in the JSON document.
-fn tail(spent: Option<&Spent>, [answered, failed]: [u64; 2], verdict: Option<(&str, Value)>) -> Value {
+fn tail(spent: Option<&Spent>, [processed, failed]: [u64; 2], verdict: Option<(&str, Value)>) -> Value {
     let ms = |time: std::time::Duration| 1e3 * time.as_secs_f64();
     let timings = |spent: &Spent| {
         json!({
             "wall_ms": ms(spent.wall),
-            "pictures_per_s": rate(answered, spent),
+            "pictures_per_s": rate(processed, spent),
             "decode_ms": ms(spent.decode),
             "prepare_ms": ms(spent.prepare),
             "infer_ms": ms(spent.infer),
@@ -319,7 +319,7 @@ fn tail(spent: Option<&Spent>, [answered, failed]: [u64; 2], verdict: Option<(&s
     let mut tail = json!({
         "precision": spent.map(|spent| spent.precision),
         "timings": spent.map(timings),
-        "answered": answered,
+        "answered": processed,
         "failed": failed,
     });
     if let Some((key, verdict)) = verdict {
@@ -329,17 +329,17 @@ fn tail(spent: Option<&Spent>, [answered, failed]: [u64; 2], verdict: Option<(&s
 }
 
 /// The last line of the text output.
-fn summary(network: &Network, device: &Device, answered: u64, spent: &Spent) -> String {
-    let (arch, took, rate) = (&network.arch, milliseconds(spent.wall), rate(answered, spent));
-    match answered {
+fn summary(network: &Network, device: &Device, processed: u64, spent: &Spent) -> String {
+    let (arch, took, rate) = (&network.arch, milliseconds(spent.wall), rate(processed, spent));
+    match processed {
         0 | 1 => format!("{arch} on {device}, {took} in total"),
         count => format!("{arch} on {device}, {count} pictures in {took}, {rate:.1} per second"),
     }
 }
 
 /// Pictures per second.
-fn rate(answered: u64, spent: &Spent) -> f64 {
-    answered as f64 / spent.wall.as_secs_f64().max(1e-9)
+fn rate(processed: u64, spent: &Spent) -> f64 {
+    processed as f64 / spent.wall.as_secs_f64().max(1e-9)
 }
 
 /// Parses a file extension, with or without its dot.

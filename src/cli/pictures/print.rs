@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Result, anyhow};
 use clap::Args;
 use goldcrest::{
-    feed::{Answer, Name, Subject},
+    feed::{Name, Prediction, Subject},
     text::{visible, visible_json, visible_lines},
 };
 use serde_json::{Map, Value, json};
@@ -65,7 +65,7 @@ pub struct Line {
     /// Why the result, or a part of it, is missing.
     pub error: Option<String>,
     /// The result, if it is evaluated.
-    pub answer: Option<Answer>,
+    pub prediction: Option<Prediction>,
     fields: Map<String, Value>,
     text: String,
     rows: Vec<Vec<String>>,
@@ -85,7 +85,7 @@ impl Line {
             fields.insert("height".into(), height.into());
         }
         let (text, rows) = (String::new(), Vec::new());
-        Self { name, size: subject.size, error: None, answer: None, fields, text, rows, frame: None }
+        Self { name, size: subject.size, error: None, prediction: None, fields, text, rows, frame: None }
     }
 
     pub fn fail(&mut self, error: &anyhow::Error) {

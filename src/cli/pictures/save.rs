@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use goldcrest::{
-    feed::{Answer, Header, Name, Subject},
+    feed::{Header, Name, Prediction, Subject},
     files::{FileSet, folder_of},
     tasks::Picture,
 };
@@ -232,7 +232,11 @@ impl<'a> Saver<'a> {
     }
 
     /// Draws and saves a result. Returns the file names by key, and the frame for standard output.
-    pub fn save(&self, subject: &Subject, answer: &Answer) -> Result<(Map<String, Value>, Option<Frame>)> {
+    pub fn save(
+        &self,
+        subject: &Subject,
+        prediction: &Prediction,
+    ) -> Result<(Map<String, Value>, Option<Frame>)> {
         let (mut saved, mut frame) = (Map::new(), None);
         if let (false, Ok(file)) = (self.is_complete, fs::canonicalize(&subject.name.file)) {
             if lock(&self.written).contains(&file) {
@@ -243,7 +247,7 @@ impl<'a> Saver<'a> {
         for Saving { option, key, place, draws } in self.savings {
             let picture =
                 subject.picture.as_ref().ok_or_else(|| anyhow!("the decoded picture was not kept"))?;
-            let drawn = draws(picture, answer)?;
+            let drawn = draws(picture, prediction)?;
             if **place == Place::Stdout {
                 let Drawn::Picture(picture) = drawn else {
                     bail!("{option}: only pictures can go to standard output")

@@ -1,8 +1,8 @@
 //! `goldcrest search`
 
-mod answers;
-mod judged;
+mod output;
 mod samples;
+mod scores;
 
 use std::path::{Path, PathBuf};
 
@@ -25,8 +25,8 @@ use super::{
     plot,
     target::Target,
 };
-use answers::Answer;
-use judged::Judged;
+use output::Output;
+use scores::Judged;
 
 #[derive(Args)]
 #[command(
@@ -95,6 +95,10 @@ pub struct Search {
     #[arg(long, value_name = "COUNT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1000))]
     check: u32,
 
+    /// Time the blocks again instead of using cached times
+    #[arg(long)]
+    remeasure: bool,
+
     /// Plot of accuracy against time to write (.svg, .png or .html)
     #[arg(long, value_name = "FILE", value_parser = OsStringValueParser::new().try_map(plot::name))]
     plot: Option<PathBuf>,
@@ -150,6 +154,9 @@ impl Search {
         let mut all = Vec::new();
         for device in devices {
             log::info!(target: NOTE, "searching for {device}, within {} ms", search::short(within_ms));
+            if self.remeasure {
+                Latency::forget(&supernet, &device, precision);
+            }
             let latency = times(&supernet, &device, precision)?;
             let checked = self.checked(&supernet, &device, precision, &latency)?;
             let settings = Settings {
@@ -169,27 +176,28 @@ impl Search {
             };
             let outcome = search::seek(&mut trial, &device, precision, &latency, settings, on_candidate)?;
             drop(bar);
+            warn_of_drift(&outcome, &device);
             let out = folder(&device);
             all.push(Searched { device, out, outcome, checked });
         }
         if all.iter().all(|searched| searched.winner().is_none()) {
             let fastest =
-                all.iter().map(|searched| searched.outcome.quickest_ms).fold(f64::INFINITY, f64::min);
+                all.iter().map(|searched| searched.outcome.fastest_ms).fold(f64::INFINITY, f64::min);
             bail!(
                 "no timed candidate stayed within {} ms: the fastest took {fastest:.3} ms",
                 search::short(within_ms)
             );
         }
         let crossed = self.crossed(&supernet, &all, precision)?;
-        let answer = Answer { search: self, supernet: &supernet, within_ms, searches: &all, crossed };
+        let output = Output { search: self, supernet: &supernet, within_ms, searches: &all, crossed };
         for searched in &all {
-            write(searched, &answer)?;
+            write(searched, &output)?;
         }
         if let Some((path, target)) = target {
-            let drawn = answer.draw(path)?;
+            let drawn = output.draw(path)?;
             target.write(&drawn).with_context(|| path.display().to_string())?;
         }
-        if self.json { answer.json() } else { Ok(answer.words()?) }
+        if self.json { output.json() } else { Ok(output.words()?) }
     }
 
     /// The supernet, restricted to the requested sizes and widths.
@@ -254,6 +262,19 @@ fn times(supernet: &Supernet, device: &Device, precision: Precision) -> Result<L
     })?)
 }
 
+/// Measured over predicted times that differ by less are noise.
+const DRIFT: f64 = 0.15;
+
+/// Warns if cached block times no longer fit the device, which may have been busy when they were measured.
+fn warn_of_drift(outcome: &Outcome, device: &Device) {
+    if let Some(drift) = outcome.drift.filter(|drift| (drift.median - 1.0).abs() > DRIFT) {
+        let percent = 100.0 * drift.median;
+        log::warn!(
+            "networks take {percent:.0} % of their predicted time on {device}: --remeasure times its blocks again"
+        );
+    }
+}
+
 /// Checks that a winner can be written to a folder, which need not exist, without overwriting an input.
 fn check_writable(folder: &Path, out: &Path, supernet: &Supernet) -> Result<()> {
     let named = || format!("--out {}", out.display());
@@ -282,9 +303,9 @@ fn check_writable(folder: &Path, out: &Path, supernet: &Supernet) -> Result<()> 
 /// The files of a winner, in the order of writing: a config.json without weights would look complete.
 const FILES: [&str; 3] = ["model.safetensors", "config.json", "search.json"];
 
-fn write(searched: &Searched, answer: &Answer) -> Result<()> {
+fn write(searched: &Searched, output: &Output) -> Result<()> {
     let Some(winner) = searched.winner() else { return Ok(()) };
-    let object = answer.one(searched);
+    let object = output.one(searched);
     let contents = [
         winner.slice().encode()?,
         winner.slice().config().into_bytes(),

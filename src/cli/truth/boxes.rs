@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use goldcrest::{
-    feed::{Answer, Name},
+    feed::{Name, Prediction},
     files::{self, folder_of},
     tasks::Labels,
 };
@@ -117,8 +117,8 @@ fn plain(name: &str) -> String {
 }
 
 impl Evaluation for Boxes {
-    fn add(&mut self, name: &Name, size: [usize; 2], answer: &Answer) -> Result<()> {
-        let Answer::Boxes(found) = answer else { bail!("the result is not a list of boxes") };
+    fn add(&mut self, name: &Name, size: [usize; 2], prediction: &Prediction) -> Result<()> {
+        let Prediction::Boxes(found) = prediction else { bail!("the result is not a list of boxes") };
         // The ground truth of an animation is that of its first frame.
         let first = name.frame.is_none_or(|frame| frame == 0);
         let Some(image_id) = self.pictures.find(name)?.filter(|_| first) else {

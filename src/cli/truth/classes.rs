@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 use goldcrest::{
-    feed::{Answer, Name},
+    feed::{Name, Prediction},
     files::{self, folder_of, path_of},
     tasks::Labels,
 };
@@ -196,8 +196,8 @@ pub fn folders(path: &Path, labels: &Labels, classes: usize) -> Result<HashMap<P
 }
 
 impl Evaluation for Classes {
-    fn add(&mut self, name: &Name, _: [usize; 2], answer: &Answer) -> Result<()> {
-        let Answer::Classes(found) = answer else { bail!("the result is not a list of classes") };
+    fn add(&mut self, name: &Name, _: [usize; 2], prediction: &Prediction) -> Result<()> {
+        let Prediction::Classes(found) = prediction else { bail!("the result is not a list of classes") };
         let Some(right) = self.right(name)? else {
             self.missing += 1;
             return Ok(());

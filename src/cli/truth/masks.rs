@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use goldcrest::{
-    feed::{Answer, Name},
+    feed::{Name, Prediction},
     files,
     tasks::Labels,
 };
@@ -51,8 +51,8 @@ impl Masks {
 }
 
 impl Evaluation for Masks {
-    fn add(&mut self, name: &Name, [height, width]: [usize; 2], answer: &Answer) -> Result<()> {
-        let Answer::Pixels(found) = answer else { bail!("the result is not a label map") };
+    fn add(&mut self, name: &Name, [height, width]: [usize; 2], prediction: &Prediction) -> Result<()> {
+        let Prediction::Pixels(found) = prediction else { bail!("the result is not a label map") };
         let Some(path) = self.mask(name) else {
             self.missing += 1;
             return Ok(());

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::{
-    finish::{Scales, widened},
+    epilogue::{Scales, widened},
     numbers::{byte, integer, zero},
     vectors::{Isa, Job, Vectors},
 };

@@ -1,7 +1,7 @@
 //! Int8 operations, bit-exact with the arithmetic of [`crate::graph::Affine`] and related types.
 
 mod depthwise;
-mod finish;
+mod epilogue;
 mod maps;
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -17,7 +17,7 @@ pub use vectors::Isa;
 use super::pixelwise;
 use crate::{
     Shape,
-    graph::{Affine, ConvKind, Int8, Joint, MaxPool, Node, Op, Window},
+    graph::{Affine, ConcatAxis, ConvKind, Int8, MaxPool, Node, Op, Window},
 };
 use depthwise::Depthwise;
 use maps::{Scale, Table};
@@ -31,7 +31,7 @@ pub enum Kernel {
     Mean([Affine; 2]),
     MaxPool(MaxPool, Window, Table),
     Scale(Scale),
-    Concat(Joint, Vec<Table>),
+    Concat(ConcatAxis, Vec<Table>),
     Quantise(Affine),
     Dequantise(Affine),
 }
@@ -48,7 +48,7 @@ impl Kernel {
         match (&node.op, quantisation.output) {
             (Op::Conv(conv), _) => {
                 let window = conv.window(x.h, x.w).ok_or("its window does not fit the map")?;
-                let kind = conv.kind().ok_or_else(|| node.op.alone())?;
+                let kind = conv.kind().ok_or_else(|| node.op.unfused_error())?;
                 let numbers = Numbers::new(conv, quantisation)?;
                 Ok(match kind {
                     ConvKind::Depthwise => {
@@ -75,7 +75,7 @@ impl Kernel {
                 let tables = maps.iter().map(|from| Table::new(*from, to)).collect();
                 Ok((Self::Concat(*joint, tables), "concat int8"))
             }
-            (op, _) => Err(op.alone()),
+            (op, _) => Err(op.unfused_error()),
         }
     }
 
@@ -187,8 +187,8 @@ mod tests {
         if !mapped {
             graph.node_mut(made).map = None;
         }
-        graph.answer("made", made);
-        graph.answer("gated", gated);
+        graph.add_output("made", made);
+        graph.add_output("gated", gated);
         (graph, shape)
     }
 

@@ -1,7 +1,7 @@
 //! A convolution's integers for unsigned dot products. Maps are stored as unsigned bytes, 128 above the
 //! graph's integers, and multiplied by signed weights. Biases and tables are shifted to match.
 
-use crate::graph::{Affine, CURVE, Conv, Ending, Int8, Integers};
+use crate::graph::{Affine, CURVE, Conv, EpilogueKind, Int8, Integers};
 
 /// The byte that represents 0.
 pub fn zero(map: Affine) -> u8 {
@@ -35,7 +35,9 @@ impl Numbers {
         let integers = Integers::new(conv, quantisation)?;
         let bias = (0..conv.outputs()).map(|o| integers.bias_from(o, -128)).collect();
         let table = match &integers.ending {
-            Ending::Bent { curve, .. } => Some(Box::new(std::array::from_fn(|at| byte(curve.entries[at])))),
+            EpilogueKind::Lookup { curve, .. } => {
+                Some(Box::new(std::array::from_fn(|at| byte(curve.entries[at]))))
+            }
             _ => None,
         };
         Ok(Self { integers, bias, table })
@@ -53,6 +55,6 @@ impl Numbers {
 
     /// Bytes per output value.
     pub fn size(&self) -> usize {
-        if matches!(self.integers.ending, Ending::Float(_)) { 4 } else { 1 }
+        if matches!(self.integers.ending, EpilogueKind::Float(_)) { 4 } else { 1 }
     }
 }

@@ -8,7 +8,7 @@ use aligned_vec::{AVec, avec};
 use rayon::prelude::*;
 
 use super::{
-    finish::{Epilogue, channel},
+    epilogue::{Epilogue, channel},
     numbers::{Numbers, zero},
     vectors::{Isa, Job, Vectors},
 };

@@ -7,7 +7,7 @@ use super::{Check, convolution, distance};
 use crate::{
     Error, Result, Shape, Tensor,
     gpu::{Executor, Gpu},
-    graph::{Activation, Affine, Conv, Extent, Graph, Joint, MaxPool, Node, NodeId, Op},
+    graph::{Activation, Affine, ConcatAxis, Conv, Extent, Graph, MaxPool, Node, NodeId, Op},
     kernels::{Layer, Maps, dequantise, int8, join_int8, product_int8, quantise, resize},
     plan::{Options, Plan},
     tensor::Element,
@@ -107,7 +107,7 @@ fn graph() -> Graph {
     let scaled = graph.push("scaled", Op::Scale, &[depthwise, gate]);
     let project = graph.push("project", conv(20, 20, 1, 1, 1, Activation::Identity), &[scaled, stem]);
     let largest = graph.push("largest", Op::MaxPool(MaxPool { kernel: 3, stride: 1 }), &[project]);
-    let joined = graph.push("joined", Op::Concat(Joint::Channels), &[largest, stem]);
+    let joined = graph.push("joined", Op::Concat(ConcatAxis::Channels), &[largest, stem]);
     let resized = graph.push("resized", Op::Resize(Extent::Exact([9, 8])), &[joined]);
     let logits = graph.push("logits", conv(40, 7, 1, 1, 1, Activation::Identity), &[joined]);
     for (at, id) in
@@ -121,7 +121,7 @@ fn graph() -> Graph {
             node.steps = Some(vec![STEP; conv.outputs()].into());
         }
     }
-    graph.answer("resized", resized);
-    graph.answer("logits", logits);
+    graph.add_output("resized", resized);
+    graph.add_output("logits", logits);
     graph
 }

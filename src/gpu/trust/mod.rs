@@ -48,7 +48,7 @@ pub struct Check {
 
 impl Check {
     /// Returns whether rounding explains the error; false for NaN.
-    pub fn right(&self) -> bool {
+    pub fn passed(&self) -> bool {
         self.error <= tolerance(self.element)
     }
 }
@@ -78,14 +78,14 @@ pub fn check(gpu: &Gpu) -> Result<Trust> {
         checks.extend(integers::checks(gpu, element)?);
         checks.extend(textures::checks(gpu, element)?);
     }
-    let trusted = checks.iter().all(Check::right);
+    let trusted = checks.iter().all(Check::passed);
     Ok(Trust { checks, trusted, seconds: start.elapsed().as_secs_f64() })
 }
 
 /// Returns whether the device's matrix units compute correctly.
 pub(super) fn matrices(gpu: &Gpu, units: Units, element: Element) -> Result<bool> {
     let machine = Machine { matrices: Some(units), element, ..Machine::default() };
-    Ok(layers::product(&matrix::Matrix, &machine)?.check(gpu, element)?.right())
+    Ok(layers::product(&matrix::Matrix, &machine)?.check(gpu, element)?.passed())
 }
 
 struct Case {

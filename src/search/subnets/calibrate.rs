@@ -90,7 +90,7 @@ fn moments(cpu: &Cpu, graph: &Graph, batch: &Tensor) -> Result<Vec<(NodeId, Mome
                 combined(x, |at| by.data()[at / plane], |x, by| x * by)?
             }
             (Op::Add, Some(x), Some(y)) => combined(x, |at| y.data()[at], |x, y| x + y)?,
-            _ => return Err(Error::layer(node.name(), node.op.alone())),
+            _ => return Err(Error::layer(node.name(), node.op.unfused_error())),
         };
         values.push(Some(value));
     }

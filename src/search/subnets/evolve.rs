@@ -58,7 +58,7 @@ pub fn evolve<E>(
     let fits = |subnet: &Subnet| predict(subnet) <= settings.within_ms;
     let smallest_ms = predict(&supernet.smallest());
     if smallest_ms > settings.within_ms {
-        return Err(Failed::Slow { quickest_ms: smallest_ms });
+        return Err(Failed::Slow { fastest_ms: smallest_ms });
     }
     let mut found: Vec<Found> = Vec::new();
     let mut known: HashSet<String> = HashSet::new();

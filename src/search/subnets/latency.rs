@@ -1,7 +1,7 @@
 //! Predicts the time of subnets on a device from the times of their blocks. Each block of the space is timed
 //! once, as part of a network, by the clock that times steps.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fs, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -98,6 +98,14 @@ impl Latency {
         }
         progress(done, done);
         Ok(latency)
+    }
+
+    /// Deletes the cached times of a supernet's blocks on a device, so that [`Latency::measure`] times them again.
+    pub fn forget(supernet: &Supernet, device: &Device, precision: Precision) {
+        if let Some(folder) = cache::folder() {
+            // Without a file there is nothing to forget.
+            let _ = fs::remove_file(folder.join(File::new(supernet, device, precision).name));
+        }
     }
 
     /// Predicts the milliseconds of a subnet of the space, from a picture in memory to the result in memory.

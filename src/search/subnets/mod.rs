@@ -16,10 +16,10 @@ pub use trial::{Labelled, Samples, Trial};
 #[derive(Debug, thiserror::Error)]
 pub enum Failed<E> {
     /// Even the smallest network exceeds the time limit.
-    #[error("even the smallest network takes {quickest_ms:.3} ms")]
+    #[error("even the smallest network takes {fastest_ms:.3} ms")]
     Slow {
         /// Its predicted time.
-        quickest_ms: f64,
+        fastest_ms: f64,
     },
     /// The evaluation of a candidate failed.
     #[error(transparent)]

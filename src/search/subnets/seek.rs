@@ -61,7 +61,9 @@ pub struct Outcome {
     /// The finalists, the best first.
     pub finalists: Vec<Finalist>,
     /// The time of the fastest timed candidate, in milliseconds.
-    pub quickest_ms: f64,
+    pub fastest_ms: f64,
+    /// Measured over predicted times; `None` if no candidate was timed.
+    pub drift: Option<Spread>,
 }
 
 /// Searches for the subnets with the highest accuracy in `trial` among those within the time limit of
@@ -93,10 +95,18 @@ pub fn seek(
             Error::Input(format!("{slow} on {device}; the limit is {} ms", settings.within_ms))
         }
     })?;
-    let (mut finalists, mut quickest_ms) = (Vec::new(), f64::INFINITY);
-    for Found { subnet, predicted_ms, accuracy: searched } in found.iter().take(TIMED) {
+    let (mut finalists, mut fastest_ms, mut drifts) = (Vec::new(), f64::INFINITY, Vec::new());
+    for Found { subnet, predicted_ms, accuracy: searched } in &found {
+        if finalists.len() == FINALISTS || drifts.len() == TIMED {
+            break;
+        }
+        // The device may be slower now than when its blocks were timed.
+        if Spread::of(drifts.clone()).is_some_and(|drift| predicted_ms * drift.median > settings.within_ms) {
+            continue;
+        }
         let timing = measured(supernet, device, precision, subnet)?;
-        quickest_ms = quickest_ms.min(timing.wall_ms.median);
+        drifts.push(timing.wall_ms.median / predicted_ms);
+        fastest_ms = fastest_ms.min(timing.wall_ms.median);
         if timing.wall_ms.median > settings.within_ms {
             continue;
         }
@@ -114,13 +124,10 @@ pub fn seek(
             weights: cost.parameters,
             slice,
         });
-        if finalists.len() == FINALISTS {
-            break;
-        }
     }
     finalists.sort_by(|a, b| {
         let faster = a.measured_ms.median.total_cmp(&b.measured_ms.median);
         b.accuracy.total_cmp(&a.accuracy).then(faster)
     });
-    Ok(Outcome { found, finalists, quickest_ms })
+    Ok(Outcome { found, finalists, fastest_ms, drift: Spread::of(drifts) })
 }

@@ -1,12 +1,12 @@
 //! Inference on a program's textures, frame by frame: recorded into its command encoder, without waiting.
 
-mod back;
+mod on_device;
 mod parts;
-mod shown;
+mod readback;
 mod texels;
 
+pub use on_device::OnDevice;
 pub use parts::Parts;
-pub use shown::OnDevice;
 pub use texels::{Matrix, Range, Yuv};
 
 use super::{Engine, Session, pictures::PictureSetup};
@@ -70,7 +70,7 @@ impl Session {
         let texels = texels::shown(format)?;
         let sampling = self.sampling(texture, texels, texels::is_light(format), framing)?;
         let launch = sample::launch(&sampling, self.input);
-        executor.source([texture, texture], framing.layer, &launch).await
+        executor.source([texture, texture], framing.layer, size_of(&sampling), &launch).await
     }
 
     /// [`Session::source`] for the two planes of cameras and video decoders: `luma` of `R8Unorm` and
@@ -108,7 +108,8 @@ impl Session {
         let (_, executor) = self.on_gpu()?;
         let texels = Texels::Planes(yuv.planes(luma, chroma)?);
         let sampling = self.sampling(luma, texels, false, framing)?;
-        executor.source([luma, chroma], framing.layer, &sample::launch(&sampling, self.input)).await
+        let launch = sample::launch(&sampling, self.input);
+        executor.source([luma, chroma], framing.layer, size_of(&sampling), &launch).await
     }
 
     fn sampling(
@@ -212,4 +213,10 @@ impl Session {
             Engine::Cpu(_) => Err(Error::Input("the session is on the CPU, textures are on a GPU".into())),
         }
     }
+}
+
+/// Rows and columns of the picture in a texture.
+fn size_of(sampling: &Sampling) -> [usize; 2] {
+    let [_, _, width, height] = sampling.region;
+    [height as usize, width as usize]
 }

@@ -22,7 +22,7 @@ pub use space::{Cell, Space, Stack, Subnet};
 use super::{ofa, table::divisible};
 use crate::{
     Error, Result, Tensor,
-    checkpoint::{Checkpoint, Config, Said, Tensors, superfluous},
+    checkpoint::{Checkpoint, Config, Overrides, Tensors, not_part_of},
 };
 
 /// The number of stages with choices.
@@ -65,7 +65,7 @@ impl Supernet {
     /// # Errors
     /// Those of [`Checkpoint::open`], and of [`Supernet::from_checkpoint`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        Self::from_checkpoint(&Checkpoint::open(path)?, &Said::default())
+        Self::from_checkpoint(&Checkpoint::open(path)?, &Overrides::default())
     }
 
     /// Reads the supernet in a checkpoint. Only the overrides `root` and `ignore` apply.
@@ -73,7 +73,7 @@ impl Supernet {
     /// # Errors
     /// [`Error::UnknownNetwork`] if it is not a supernet, [`Error::Checkpoint`] for a tensor that is missing
     /// or invalid, [`Error::File`] if the configuration's space does not fit the weights.
-    pub fn from_checkpoint(checkpoint: &Checkpoint, overrides: &Said) -> Result<Self> {
+    pub fn from_checkpoint(checkpoint: &Checkpoint, overrides: &Overrides) -> Result<Self> {
         let tensors = Tensors::new(checkpoint, &[ofa::ANCHOR], overrides)?;
         if !is_supernet(&tensors) {
             return Err(Error::UnknownNetwork(format!(
@@ -92,7 +92,7 @@ impl Supernet {
         let mut read = BTreeMap::new();
         for key in tensors.keys() {
             if !PARTS.iter().any(|part| key.starts_with(part)) {
-                return Err(tensors.error(key, superfluous("a supernet", 0, key)));
+                return Err(tensors.error(key, not_part_of("a supernet", 0, key)));
             }
             let any = vec![None; tensors.shape(key).map_or(0, <[usize]>::len)];
             read.insert(key.replacen(&format!(".{inner}."), ".conv.", 1), tensors.tensor(key, &any)?);
@@ -300,7 +300,10 @@ fn is_supernet(tensors: &Tensors) -> bool {
 ///
 /// # Errors
 /// Those of [`Supernet::from_checkpoint`] and [`Supernet::slice`].
-pub(super) fn subnet_in(checkpoint: &Checkpoint, overrides: &Said) -> Result<Option<(Checkpoint, String)>> {
+pub(super) fn subnet_in(
+    checkpoint: &Checkpoint,
+    overrides: &Overrides,
+) -> Result<Option<(Checkpoint, String)>> {
     let has_anchor = checkpoint.keys().any(|key| key.ends_with(ofa::ANCHOR.first));
     if !has_anchor
         || !Tensors::new(checkpoint, &[ofa::ANCHOR], overrides).is_ok_and(|tensors| is_supernet(&tensors))

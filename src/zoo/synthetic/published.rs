@@ -4,7 +4,7 @@
 use super::{modules, tensors};
 use crate::{
     Error, Result,
-    checkpoint::{Anchor, Checkpoint, Said, Source, Sourced, Tensors},
+    checkpoint::{Anchor, Checkpoint, Overrides, Source, Sourced, Tensors},
     zoo::{
         Network, Scores, assemble::assemble, known::Known, registry, rules::Dilated, table::Top, transformers,
     },
@@ -36,7 +36,7 @@ pub(super) fn network(known: &'static Known) -> Result<Network> {
     let bytes = bytes.map_err(|error| Error::file(&arch, error.to_string()))?;
     let checkpoint = Checkpoint::from_bytes(&arch, bytes, None, None)?;
     let first = Anchor::new("stem.weight");
-    let mut tensors = Tensors::new(&checkpoint, &[first], &Said::default())?;
+    let mut tensors = Tensors::new(&checkpoint, &[first], &Overrides::default())?;
 
     let library = registry::LIBRARIES.into_iter().find(|library| library.name == known.library);
     let library = library.ok_or_else(|| Error::UnknownNetwork(arch.clone()))?;

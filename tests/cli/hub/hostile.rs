@@ -1,4 +1,4 @@
-//! Servers that lie, stall or send what is damaged, and what is left in the cache of it.
+//! Servers that lie, stall or send damaged files, and the cache after it.
 
 use std::{
     fs,
@@ -9,13 +9,13 @@ use std::{
 use serde_json::json;
 
 use super::{
-    COMMIT, CONFIG, Change, Files, MODEL, WEIGHTS, expected, fetch, folder, honest, is_complete, json,
+    COMMIT, CONFIG, Change, Files, MODEL, WEIGHTS, classes_of, expected, fetch, folder, honest, is_complete,
     listing, partial,
-    server::{Answer, Server, Then},
+    server::{Response, Server, Then},
 };
 use crate::{failure, names, refused};
 
-/// Every file below a folder.
+/// The paths of all files under a folder.
 fn files(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap()) {
@@ -29,7 +29,7 @@ fn files(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn no_header_becomes_a_path() {
+fn no_header_is_used_as_a_path() {
     let outside = tempfile::tempdir().unwrap();
     let home = outside.path().join("a/b/c");
     let absolute = outside.path().join("evil").display().to_string();
@@ -47,34 +47,34 @@ fn no_header_becomes_a_path() {
         let quoted = format!("\"{evil}\"");
         for header in ["ETag", "X-Linked-Etag"] {
             let quoted = quoted.clone();
-            let hub = Files::seeded().served(move |asked, answer| {
-                if asked.is_of(CONFIG) { answer.with(header, &quoted) } else { answer }
+            let hub = Files::seeded().serve(move |request, response| {
+                if request.is_for(CONFIG) { response.with(header, &quoted) } else { response }
             });
             refused(fetch(&hub, &home), &[MODEL, "config.json", &hub.address(), "etag"]);
         }
         let commit = evil.to_owned();
-        let hub = Files::seeded().served(move |asked, answer| {
-            if asked.is_of(CONFIG) { answer.with("X-Repo-Commit", &commit) } else { answer }
+        let hub = Files::seeded().serve(move |request, response| {
+            if request.is_for(CONFIG) { response.with("X-Repo-Commit", &commit) } else { response }
         });
         refused(fetch(&hub, &home), &[MODEL, "config.json", "commit"]);
         let commit = evil.to_owned();
-        let hub = Files::seeded().served(move |asked, answer| {
+        let hub = Files::seeded().serve(move |request, response| {
             let listing = json!({ "sha": commit, "siblings": [{ "rfilename": WEIGHTS }] });
-            if asked.lists() { Answer::new(200, listing.to_string()) } else { answer }
+            if request.lists() { Response::new(200, listing.to_string()) } else { response }
         });
         refused(fetch(&hub, &home), &[MODEL, &hub.address(), "not a commit"]);
     }
-    // Another commit than the one that was asked for is no better.
-    let hub = Files::seeded().served(|asked, answer| {
-        if asked.is_of(WEIGHTS) { answer.with("X-Repo-Commit", "0".repeat(40)) } else { answer }
+    // A commit other than the requested one is refused too.
+    let hub = Files::seeded().serve(|request, response| {
+        if request.is_for(WEIGHTS) { response.with("X-Repo-Commit", "0".repeat(40)) } else { response }
     });
     refused(fetch(&hub, &home), &[WEIGHTS, COMMIT]);
-    // Neither do the names of files.
+    // The names of files are not used as paths either.
     let names = ["../../../../../../evil", &absolute, "..\\evil", CONFIG, WEIGHTS];
     let listed = listing(&names);
-    let hub =
-        Files::seeded().served(move |asked, answer| if asked.lists() { listed.clone() } else { answer });
-    json(fetch(&hub, &home));
+    let hub = Files::seeded()
+        .serve(move |request, response| if request.lists() { listed.clone() } else { response });
+    classes_of(fetch(&hub, &home));
 
     let files = files(outside.path());
     let within = |path: &String| Path::new(path).starts_with(home.join("hub")) && !path.contains("evil");
@@ -82,24 +82,24 @@ fn no_header_becomes_a_path() {
 }
 
 #[test]
-fn a_token_goes_to_the_hub_alone() {
+fn a_token_is_sent_to_the_hub_only() {
     let home = tempfile::tempdir().unwrap();
     let login = tempfile::NamedTempFile::new().unwrap();
     fs::write(&login, "hf_from_a_file\n").unwrap();
     let store = honest();
     let elsewhere = store.address();
-    let hub = Server::new(move |asked| {
-        // Weights lie on another port, and a configuration on the same one under another name.
-        if asked.is_of(WEIGHTS) {
-            let moved = Answer::to(format!("{elsewhere}{}", asked.path));
+    let hub = Server::new(move |request| {
+        // The weights are on another port, the configuration on the same port of another host name.
+        if request.is_for(WEIGHTS) {
+            let moved = Response::to(format!("{elsewhere}{}", request.path));
             let etag = format!("\"{}\"", Files::seeded().etag(WEIGHTS));
             let size = Files::seeded().0[WEIGHTS].len().to_string();
             moved.with("X-Linked-Etag", etag).with("X-Linked-Size", size).with("X-Repo-Commit", COMMIT)
-        } else if asked.gets(CONFIG) && asked.header("host").unwrap().starts_with("127") {
-            let host = asked.header("host").unwrap().replace("127.0.0.1", "localhost");
-            Answer::to(format!("http://{host}{}", asked.path))
+        } else if request.gets(CONFIG) && request.header("host").unwrap().starts_with("127") {
+            let host = request.header("host").unwrap().replace("127.0.0.1", "localhost");
+            Response::to(format!("http://{host}{}", request.path))
         } else {
-            Files::seeded().answer(asked)
+            Files::seeded().respond(request)
         }
     });
     for token in ["hf_from_the_environment", "hf_from_a_file"] {
@@ -110,19 +110,22 @@ fn a_token_goes_to_the_hub_alone() {
         } else {
             command.env("HF_TOKEN", token);
         }
-        assert_eq!(json(command), expected());
+        assert_eq!(classes_of(command), expected());
 
         let bearer = format!("Bearer {token}");
-        let (own, others): (Vec<_>, Vec<_>) =
-            hub.asked().into_iter().partition(|asked| asked.header("host").unwrap().starts_with("127"));
-        assert!(own.len() >= 6 && own.iter().all(|asked| asked.header("authorization") == Some(&bearer)));
-        let others = [others, store.asked()].concat();
+        let (own, others): (Vec<_>, Vec<_>) = hub
+            .requests()
+            .into_iter()
+            .partition(|request| request.header("host").unwrap().starts_with("127"));
+        assert!(own.len() >= 6 && own.iter().all(|request| request.header("authorization") == Some(&bearer)));
+        let others = [others, store.requests()].concat();
         assert!(
-            others.iter().any(|asked| asked.gets(WEIGHTS)) && others.iter().any(|asked| asked.gets(CONFIG))
+            others.iter().any(|request| request.gets(WEIGHTS))
+                && others.iter().any(|request| request.gets(CONFIG))
         );
-        assert!(others.iter().all(|asked| asked.header("authorization").is_none()), "{others:?}");
+        assert!(others.iter().all(|request| request.header("authorization").is_none()), "{others:?}");
     }
-    // A token that no header can hold is no panic, and not told.
+    // A token that is no valid header value is an error that does not print the token.
     let mut command = fetch(&hub, &home.path().join("third"));
     command.env("HF_TOKEN", "hf_sëcret");
     let line = failure(command, 1);
@@ -130,17 +133,18 @@ fn a_token_goes_to_the_hub_alone() {
 }
 
 #[test]
-fn redirects_end() {
+fn redirects_are_limited() {
     let home = tempfile::tempdir().unwrap();
-    let hub = Files::seeded()
-        .served(|asked, answer| if asked.gets(CONFIG) { Answer::to(asked.path.clone()) } else { answer });
+    let hub = Files::seeded().serve(|request, response| {
+        if request.gets(CONFIG) { Response::to(request.path.clone()) } else { response }
+    });
     refused(fetch(&hub, home.path()), &["config.json", &hub.address(), "redirects more than"]);
-    assert!(hub.asked().iter().filter(|asked| asked.gets(CONFIG)).count() <= 11);
-    // Nor is every address one.
+    assert!(hub.requests().iter().filter(|request| request.gets(CONFIG)).count() <= 11);
+    // Redirects to invalid addresses.
     for nowhere in ["ftp://127.0.0.1/x", "http://user@127.0.0.1/x", "x", "http://127.0.0.1:1/\u{fc}"] {
-        let hub = Files::seeded().served(
-            move |asked, answer| {
-                if asked.gets(CONFIG) { Answer::to(nowhere) } else { answer }
+        let hub = Files::seeded().serve(
+            move |request, response| {
+                if request.gets(CONFIG) { Response::to(nowhere) } else { response }
             },
         );
         refused(fetch(&hub, home.path()), &["config.json", &hub.address(), "not an address"]);
@@ -149,14 +153,14 @@ fn redirects_end() {
 }
 
 #[test]
-fn nobody_waits_for_a_silent_server() {
+fn a_silent_server_times_out() {
     let home = tempfile::tempdir().unwrap();
     for silent in ["/api/", CONFIG] {
-        let hub = Files::seeded().served(move |asked, mut answer| {
-            if asked.path.contains(silent) {
-                (answer.instead, answer.then) = (Some(""), Then::Stall);
+        let hub = Files::seeded().serve(move |request, mut response| {
+            if request.path.contains(silent) {
+                (response.instead, response.then) = (Some(""), Then::Stall);
             }
-            answer
+            response
         });
         let mut command = fetch(&hub, home.path());
         command.args(["--hub-timeout", "1"]);
@@ -164,15 +168,15 @@ fn nobody_waits_for_a_silent_server() {
         refused(command, &[MODEL, &hub.address(), "sent nothing for 1s"]);
         assert!(start.elapsed() < Duration::from_secs(20));
     }
-    // Now and then a byte, of headers or of a body, is no better.
+    // A byte from time to time, of the headers or of the body, does not extend the time limit.
     let headers = "HTTP/1.1 200 OK\r\nX-Slow: ";
     for instead in [Some(headers), None] {
-        let hub = Files::seeded().served(move |asked, mut answer| {
-            if asked.gets(CONFIG) {
-                (answer.instead, answer.then) = (instead, Then::Drip);
-                answer.body.clear();
+        let hub = Files::seeded().serve(move |request, mut response| {
+            if request.gets(CONFIG) {
+                (response.instead, response.then) = (instead, Then::Drip);
+                response.body.clear();
             }
-            answer
+            response
         });
         let mut command = fetch(&hub, home.path());
         command.args(["--hub-max-time", "2"]);
@@ -183,56 +187,57 @@ fn nobody_waits_for_a_silent_server() {
 }
 
 #[test]
-fn lengths_are_kept_to() {
+fn lengths_are_checked() {
     let home = tempfile::tempdir().unwrap();
-    let longer = |mut answer: Answer| {
-        answer.body.extend(b"and more");
-        answer
+    let longer = |mut response: Response| {
+        response.body.extend(b"and more");
+        response
     };
     let ways: [Change; 2] = [
-        |answer| {
-            let length = answer.body.len().to_string();
-            answer.with("Content-Length", length)
+        |response| {
+            let length = response.body.len().to_string();
+            response.with("Content-Length", length)
         },
-        |answer| answer.chunked(),
+        |response| response.chunked(),
     ];
     for (way, words) in ways.into_iter().zip(["where it announced", "more than the"]) {
-        let hub = Files::seeded().served(
-            move |asked, answer| {
-                if asked.gets(WEIGHTS) { way(longer(answer)) } else { answer }
+        let hub = Files::seeded().serve(
+            move |request, response| {
+                if request.gets(WEIGHTS) { way(longer(response)) } else { response }
             },
         );
         refused(fetch(&hub, home.path()), &[MODEL, WEIGHTS, words]);
         assert!(!partial(home.path(), WEIGHTS).exists() && !is_complete(home.path()));
     }
     for length in ["-1", "1e6", "0x10", "18446744073709551616", "many"] {
-        let hub = Files::seeded().served(move |asked, answer| {
-            if asked.is_of(WEIGHTS) { answer.with("X-Linked-Size", length) } else { answer }
+        let hub = Files::seeded().serve(move |request, response| {
+            if request.is_for(WEIGHTS) { response.with("X-Linked-Size", length) } else { response }
         });
         refused(fetch(&hub, home.path()), &[WEIGHTS, &hub.address(), length, "size"]);
     }
-    let hub = Files::seeded()
-        .served(|asked, answer| if asked.is_of(WEIGHTS) { answer.without("Content-Length") } else { answer });
+    let hub = Files::seeded().serve(|request, response| {
+        if request.is_for(WEIGHTS) { response.without("Content-Length") } else { response }
+    });
     refused(fetch(&hub, home.path()), &[WEIGHTS, &hub.address(), "sends nothing", "size"]);
-    // A size that is believed is a size that is allowed.
+    // An announced size above the limit is refused.
     let hub = honest();
     let mut command = fetch(&hub, home.path());
     command.args(["--hub-max-size", "500000"]);
     refused(command, &[WEIGHTS, &hub.address(), "969522", "500000"]);
-    let hub = Files::seeded().served(|asked, answer| {
-        if asked.is_of(CONFIG) { answer.with("X-Linked-Size", "999999999") } else { answer }
+    let hub = Files::seeded().serve(|request, response| {
+        if request.is_for(CONFIG) { response.with("X-Linked-Size", "999999999") } else { response }
     });
     refused(fetch(&hub, &home.path().join("new")), &[CONFIG, &hub.address(), "999999999", "limit"]);
-    // What has no announced size ends too.
-    let hub = Files::seeded().served(|asked, answer| {
-        if asked.lists() { Answer::new(200, vec![b' '; 20 << 20]).chunked() } else { answer }
+    // A response without an announced size is limited too.
+    let hub = Files::seeded().serve(|request, response| {
+        if request.lists() { Response::new(200, vec![b' '; 20 << 20]).chunked() } else { response }
     });
     refused(fetch(&hub, home.path()), &[&hub.address(), "more than 16777216 bytes"]);
     assert!(!is_complete(home.path()));
 }
 
 #[test]
-fn what_comes_damaged_is_not_kept() {
+fn damaged_downloads_are_deleted() {
     let weights = &Files::seeded().0[WEIGHTS];
     let page = "<html>sorry</html>";
     let served: [(&str, &[u8], &str); 7] = [
@@ -244,17 +249,17 @@ fn what_comes_damaged_is_not_kept() {
         ("preprocessor_config.json", b"{\"size\": \"\xff\"}", "UTF-8"),
         ("preprocessor_config.json", &[b'['; 100_000], "not a JSON object"),
     ];
-    // Damaged before the hub made its hash, or on its way: then it has the size, and another hash.
+    // Damaged before the hub computed the hash; and damaged on the way: the right size, but another hash.
     let hubs = served.map(|(file, bytes, words)| {
-        (file, Files::seeded().with(file, bytes).served(|_, answer| answer), words.to_owned())
+        (file, Files::seeded().with(file, bytes).serve(|_, response| response), words.to_owned())
     });
     let flipped = [CONFIG, WEIGHTS].map(|file| {
-        let hub = Files::seeded().served(move |asked, mut answer| {
-            if asked.gets(file) {
-                let last = answer.body.len() - 2;
-                answer.body[last] ^= 1;
+        let hub = Files::seeded().serve(move |request, mut response| {
+            if request.gets(file) {
+                let last = response.body.len() - 2;
+                response.body[last] ^= 1;
             }
-            answer
+            response
         });
         (file, hub, Files::seeded().etag(file))
     });
@@ -266,34 +271,34 @@ fn what_comes_damaged_is_not_kept() {
         let before =
             ["config.json", "preprocessor_config.json", WEIGHTS].iter().position(|name| *name == file);
         assert_eq!(Some(blobs.len()), before, "{blobs:?}");
-        assert_eq!(json(fetch(&honest(), home.path())), expected());
+        assert_eq!(classes_of(fetch(&honest(), home.path())), expected());
     }
 }
 
-/// A server without hashes is believed as far as its files can be read; nothing is built on their parts.
+/// Without hashes, a file counts as complete if it can be read, and partial downloads are not continued.
 #[test]
-fn an_etag_that_is_no_hash() {
+fn etags_that_are_no_hashes() {
     let home = tempfile::tempdir().unwrap();
-    let hub = Files::seeded().served(|asked, answer| {
-        let name = asked.path.rsplit('/').next().unwrap();
-        if asked.lists() { answer } else { answer.with("ETag", format!("W/\"v1-{}\"", name.len())) }
+    let hub = Files::seeded().serve(|request, response| {
+        let name = request.path.rsplit('/').next().unwrap();
+        if request.lists() { response } else { response.with("ETag", format!("W/\"v1-{}\"", name.len())) }
     });
     let part = folder(home.path()).join("blobs/v1-17.incomplete");
     fs::create_dir_all(part.parent().unwrap()).unwrap();
     fs::write(&part, &Files::seeded().0[WEIGHTS][..1000]).unwrap();
-    assert_eq!(json(fetch(&hub, home.path())), expected());
-    assert!(hub.asked().iter().all(|asked| asked.header("range").is_none()));
+    assert_eq!(classes_of(fetch(&hub, home.path())), expected());
+    assert!(hub.requests().iter().all(|request| request.header("range").is_none()));
     assert_eq!(names(&folder(home.path()).join("blobs")), ["v1-11", "v1-17", "v1-24"]);
 }
 
 #[test]
-fn a_servers_words_steer_no_terminal() {
+fn texts_of_a_server_are_escaped() {
     let home = tempfile::tempdir().unwrap();
     let evil = "\u{1b}]0;evil\u{7}\u{202e}\u{9b}31m\nerror: evil";
     let listing = json!({ "sha": evil, "siblings": [] }).to_string();
-    let hub = Server::new(move |_| Answer::new(200, listing.clone()));
+    let hub = Server::new(move |_| Response::new(200, listing.clone()));
     let wrong = json!({ "sha": COMMIT, "siblings": evil }).to_string();
-    let worse = Server::new(move |_| Answer::new(200, wrong.clone()));
+    let worse = Server::new(move |_| Response::new(200, wrong.clone()));
     for hub in [hub, worse] {
         let line = failure(fetch(&hub, home.path()), 1);
         let steers = |c: char| c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c);

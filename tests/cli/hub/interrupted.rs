@@ -1,4 +1,4 @@
-//! Downloads that break off, parts, damaged caches, and two processes at once.
+//! Interrupted and partial downloads, damaged caches, and two processes that download the same file.
 
 use std::{
     fs,
@@ -9,37 +9,37 @@ use std::{
 };
 
 use super::{
-    CONFIG, Change, Files, MODEL, WEIGHTS, blob, classify, expected, fetch, honest, is_complete, json,
+    CONFIG, Change, Files, MODEL, WEIGHTS, blob, classes_of, classify, expected, fetch, honest, is_complete,
     offline, partial,
-    server::{Answer, Server, Then},
+    server::{Response, Server, Then},
     snapshot,
 };
 use crate::{refused, text};
 
-/// The classes that a program's answer says.
+/// The classes in a JSON report.
 fn classes(stdout: &[u8]) -> serde_json::Value {
-    let told: serde_json::Value = serde_json::from_slice(stdout).unwrap();
-    told["pictures"][0]["classes"].clone()
+    let report: serde_json::Value = serde_json::from_slice(stdout).unwrap();
+    report["pictures"][0]["classes"].clone()
 }
 
-/// A hub whose weights break off half-way, in whichever way.
+/// A hub that sends half of the weights; `change` says how it stops.
 fn broken(change: Change) -> Server {
-    Files::seeded().served(move |asked, mut answer| {
-        if asked.gets(WEIGHTS) {
-            answer.body.truncate(answer.body.len() / 2);
-            return change(answer);
+    Files::seeded().serve(move |request, mut response| {
+        if request.gets(WEIGHTS) {
+            response.body.truncate(response.body.len() / 2);
+            return change(response);
         }
-        answer
+        response
     })
 }
 
 #[test]
-fn what_broke_off_is_continued() {
+fn interrupted_downloads_are_continued() {
     let size = Files::seeded().0[WEIGHTS].len();
     let ways: [(Change, &str); 3] = [
-        (|answer| answer.then(Then::Stall), "sent nothing for 3s"),
-        (|answer| answer, "stopped sending"),
-        (|answer| answer.chunked(), "bytes were downloaded"),
+        (|response| response.then(Then::Stall), "sent nothing for 3s"),
+        (|response| response, "stopped sending"),
+        (|response| response.chunked(), "bytes were downloaded"),
     ];
     for (way, words) in ways {
         let home = tempfile::tempdir().unwrap();
@@ -54,24 +54,27 @@ fn what_broke_off_is_continued() {
         assert_eq!(part, size as u64 / 2);
 
         let hub = honest();
-        assert_eq!(json(fetch(&hub, home.path())), expected());
-        let asked = hub.asked();
-        let ranges: Vec<_> =
-            asked.iter().filter(|asked| asked.gets(WEIGHTS)).map(|asked| asked.header("range")).collect();
+        assert_eq!(classes_of(fetch(&hub, home.path())), expected());
+        let requests = hub.requests();
+        let ranges: Vec<_> = requests
+            .iter()
+            .filter(|request| request.gets(WEIGHTS))
+            .map(|request| request.header("range"))
+            .collect();
         assert_eq!(ranges, [Some(&*format!("bytes={part}-"))]);
         assert!(!partial(home.path(), WEIGHTS).exists());
     }
 }
 
 #[test]
-fn a_part_is_used_for_what_it_is() {
+fn partial_files_of_every_kind() {
     let weights = &Files::seeded().0[WEIGHTS];
     let half = weights.len() / 2;
-    // A part, how often the weights are asked for then, and how the server takes being asked for the rest.
-    let fits: Change = |answer| answer;
-    let whole: Change = |_| Answer::new(200, Files::seeded().0[WEIGHTS].as_slice());
-    let other: Change = |answer| answer.with("Content-Range", "bytes 0-9/10");
-    let none: Change = |_| Answer::new(416, "");
+    // The partial file, the number of requests for the weights, and the response to a range request.
+    let fits: Change = |response| response;
+    let whole: Change = |_| Response::new(200, Files::seeded().0[WEIGHTS].as_slice());
+    let other: Change = |response| response.with("Content-Range", "bytes 0-9/10");
+    let none: Change = |_| Response::new(416, "");
     for (what, part, requests, rest) in [
         ("complete", weights.clone(), 0, fits),
         ("complete and damaged", vec![7; weights.len()], 1, fits),
@@ -79,75 +82,79 @@ fn a_part_is_used_for_what_it_is() {
         ("empty", vec![], 1, fits),
         ("half", weights[..half].to_vec(), 1, fits),
         ("half and damaged", vec![7; half], 2, fits),
-        ("half, of a server that only sends all", weights[..half].to_vec(), 1, whole),
-        ("half, of a server that sends another part", weights[..half].to_vec(), 2, other),
-        ("half, of a server that has no parts", weights[..half].to_vec(), 2, none),
+        ("half, from a server that ignores ranges", weights[..half].to_vec(), 1, whole),
+        ("half, from a server that sends another range", weights[..half].to_vec(), 2, other),
+        ("half, from a server that refuses ranges", weights[..half].to_vec(), 2, none),
     ] {
         let home = tempfile::tempdir().unwrap();
-        let hub = Files::seeded().served(move |asked, answer| {
-            if asked.gets(WEIGHTS) && asked.header("range").is_some() { rest(answer) } else { answer }
+        let hub = Files::seeded().serve(move |request, response| {
+            if request.gets(WEIGHTS) && request.header("range").is_some() { rest(response) } else { response }
         });
         let partial = partial(home.path(), WEIGHTS);
         fs::create_dir_all(partial.parent().unwrap()).unwrap();
         fs::write(&partial, part).unwrap();
-        assert_eq!(json(fetch(&hub, home.path())), expected(), "{what}");
-        assert_eq!(hub.asked().iter().filter(|asked| asked.gets(WEIGHTS)).count(), requests, "{what}");
+        assert_eq!(classes_of(fetch(&hub, home.path())), expected(), "{what}");
+        assert_eq!(hub.requests().iter().filter(|request| request.gets(WEIGHTS)).count(), requests, "{what}");
         assert!(!partial.exists(), "{what}");
     }
 }
 
 #[test]
-fn what_is_damaged_in_the_cache_is_fetched_again() {
+fn damaged_cached_files_are_fetched_again() {
     for file in [CONFIG, WEIGHTS] {
         let home = tempfile::tempdir().unwrap();
         let hub = honest();
-        json(fetch(&hub, home.path()));
-        hub.asked();
+        classes_of(fetch(&hub, home.path()));
+        hub.requests();
         fs::write(blob(home.path(), file), "<html>").unwrap();
         refused(offline(fetch(&hub, home.path())), &[MODEL, file, "damaged", "HF_HUB_OFFLINE"]);
-        // Until there is another it stays: without a configuration the rest would seem complete.
+        // A damaged file stays until it is replaced: without a configuration, the model would look complete.
         let gone = classify(MODEL, "http://127.0.0.1:9", home.path());
         refused(gone, &[MODEL, "cannot be reached"]);
         assert!(snapshot(home.path()).join(file).exists());
 
         let output = fetch(&hub, home.path()).output().unwrap();
-        let told = text(&output.stderr);
-        assert!(output.status.success() && told.contains(file) && told.contains("fetched again"), "{told}");
+        let stderr = text(&output.stderr);
+        assert!(
+            output.status.success() && stderr.contains(file) && stderr.contains("fetched again"),
+            "{stderr}"
+        );
         assert_eq!(classes(&output.stdout), expected());
-        let asked = hub.asked();
-        let got: Vec<_> = asked.iter().filter(|asked| asked.method == "GET" && !asked.lists()).collect();
+        let requests = hub.requests();
+        let got: Vec<_> =
+            requests.iter().filter(|request| request.method == "GET" && !request.lists()).collect();
         assert!(got.len() == 1 && got[0].gets(file), "{got:?}");
-        assert_eq!(json(offline(fetch(&hub, home.path()))), expected());
+        assert_eq!(classes_of(offline(fetch(&hub, home.path()))), expected());
     }
 }
 
 #[test]
 fn two_processes_fetch_a_file_once() {
     let home = tempfile::tempdir().unwrap();
-    let (started, begun) = mpsc::channel();
+    let (arrive, arrived) = mpsc::channel();
     let (release, released) = mpsc::channel();
-    let gate = Mutex::new((started, released));
-    let hub = Files::seeded().served(move |asked, answer| {
-        if asked.gets(WEIGHTS) {
+    let gate = Mutex::new((arrive, released));
+    let hub = Files::seeded().serve(move |request, response| {
+        if request.gets(WEIGHTS) {
             let gate = gate.lock().unwrap();
             gate.0.send(()).unwrap();
-            // An error is a test that has failed and let go.
+            // An error means that the test failed and dropped its sender.
             let _ = gate.1.recv();
         }
-        answer
+        response
     });
     let spawn = || {
         let mut command = fetch(&hub, home.path());
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     };
     let first = spawn();
-    begun.recv_timeout(Duration::from_secs(60)).expect("the first process asks for the weights");
+    arrived.recv_timeout(Duration::from_secs(60)).expect("the first process asks for the weights");
     let mut second = spawn();
-    let mut told = String::new();
-    BufReader::new(second.stderr.as_mut().unwrap()).read_line(&mut told).unwrap();
+    let mut note = String::new();
+    BufReader::new(second.stderr.as_mut().unwrap()).read_line(&mut note).unwrap();
     assert!(
-        told.starts_with("note: ") && told.contains(WEIGHTS) && told.contains("another process"),
-        "{told:?}"
+        note.starts_with("note: ") && note.contains(WEIGHTS) && note.contains("another process"),
+        "{note:?}"
     );
     release.send(()).unwrap();
     for process in [first, second] {
@@ -155,16 +162,16 @@ fn two_processes_fetch_a_file_once() {
         assert!(output.status.success(), "{output:?}");
         assert_eq!(classes(&output.stdout), expected());
     }
-    let asked = hub.asked();
+    let requests = hub.requests();
     for file in [CONFIG, WEIGHTS] {
-        assert_eq!(asked.iter().filter(|asked| asked.gets(file)).count(), 1, "{file}");
+        assert_eq!(requests.iter().filter(|request| request.gets(file)).count(), 1, "{file}");
     }
 }
 
-/// A disk that is full: here, a limit on the size of files.
+/// A limit on the file size stands for a full disk.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_full_disk_leaves_a_part() {
+fn a_full_disk_leaves_a_partial_file() {
     use std::process::Command;
 
     let home = tempfile::tempdir().unwrap();
@@ -182,7 +189,7 @@ fn a_full_disk_leaves_a_part() {
     refused(limited, &[MODEL, WEIGHTS, "cannot be kept"]);
     assert!(!is_complete(home.path()));
     assert!(fs::metadata(partial(home.path(), WEIGHTS)).unwrap().len() > 0);
-    hub.asked();
-    assert_eq!(json(whole), expected());
-    assert!(hub.asked().iter().any(|asked| asked.gets(WEIGHTS) && asked.header("range").is_some()));
+    hub.requests();
+    assert_eq!(classes_of(whole), expected());
+    assert!(hub.requests().iter().any(|request| request.gets(WEIGHTS) && request.header("range").is_some()));
 }

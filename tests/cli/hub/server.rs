@@ -1,4 +1,4 @@
-//! A server of HTTP that says whatever a test wants of it, right or wrong.
+//! An HTTP server whose responses a test defines, valid or invalid.
 
 use std::{
     collections::BTreeMap,
@@ -17,36 +17,36 @@ use serde_json::json;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-/// The name of the model that is served.
+/// The name of the served model.
 pub const MODEL: &str = "google/mobilenet_v1_0.25_128";
 
 /// Its commit.
 pub const COMMIT: &str = "c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00";
 
-/// A request.
+/// An HTTP request.
 #[derive(Debug, Clone)]
-pub struct Asked {
+pub struct Request {
     pub method: String,
     pub path: String,
     headers: BTreeMap<String, String>,
 }
 
-impl Asked {
+impl Request {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(String::as_str)
     }
 
-    /// Whether it asks for a file's bytes.
+    /// Returns whether this is a GET of the file.
     pub fn gets(&self, file: &str) -> bool {
-        self.method == "GET" && self.is_of(file)
+        self.method == "GET" && self.is_for(file)
     }
 
-    /// Whether it is about a file.
-    pub fn is_of(&self, file: &str) -> bool {
+    /// Returns whether this request, GET or HEAD, is for the file.
+    pub fn is_for(&self, file: &str) -> bool {
         self.path.ends_with(&format!("/{file}"))
     }
 
-    /// Whether it asks what is in the model.
+    /// Returns whether this request is for the model's list of files.
     pub fn lists(&self) -> bool {
         self.path.starts_with("/api/")
     }
@@ -66,29 +66,29 @@ impl Asked {
     }
 }
 
-/// What a server does once it has sent its answer.
+/// The server's behaviour after it has sent a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Then {
     Close,
-    /// Sends nothing more, for as long as the other side waits.
+    /// Keeps the connection open and sends nothing, until the client closes it.
     Stall,
-    /// Sends a byte now and then, for as long as the other side waits.
+    /// Sends a byte every 100 ms, until the client closes the connection.
     Drip,
 }
 
-/// An answer. Nothing in it has to fit.
+/// An HTTP response. Its parts may contradict each other.
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     headers: BTreeMap<String, String>,
     pub body: Vec<u8>,
     pub then: Then,
-    /// Sent in place of all that, if anything.
+    /// Bytes to send in place of status, headers and body.
     pub instead: Option<&'static str>,
 }
 
-impl Answer {
-    /// With a length that is right.
+impl Response {
+    /// A response with the correct Content-Length.
     pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
         let body = body.into();
         let new = Self { status, headers: BTreeMap::new(), body, then: Then::Close, instead: None };
@@ -116,26 +116,26 @@ impl Answer {
         self
     }
 
-    /// In one chunk, without a length.
+    /// Sends the body as one chunk, without Content-Length.
     pub fn chunked(mut self) -> Self {
         let chunk = [format!("{:x}\r\n", self.body.len()).as_bytes(), &self.body, b"\r\n0\r\n\r\n"].concat();
         self.body = chunk;
         self.without("Content-Length").with("Transfer-Encoding", "chunked")
     }
 
-    fn write(&self, mut stream: &TcpStream, asked: &Asked) -> std::io::Result<()> {
+    fn write(&self, mut stream: &TcpStream, request: &Request) -> std::io::Result<()> {
         let mut bytes = format!("HTTP/1.1 {} Whatever\r\nConnection: close\r\n", self.status).into_bytes();
         for (name, value) in &self.headers {
             bytes.extend(format!("{name}: {value}\r\n").as_bytes());
         }
         bytes.extend(b"\r\n");
-        if asked.method != "HEAD" {
+        if request.method != "HEAD" {
             bytes.extend(&self.body);
         }
         stream.write_all(self.instead.map_or(bytes.as_slice(), str::as_bytes))?;
         match self.then {
             Then::Close => {}
-            // Until the other side has had enough.
+            // Wait until the client closes the connection.
             Then::Stall => drop(stream.read(&mut [0])?),
             Then::Drip => loop {
                 stream.write_all(b"x")?;
@@ -146,31 +146,34 @@ impl Answer {
     }
 }
 
-/// A server, as long as it lives.
+/// A server that runs until it is dropped.
 pub struct Server {
     address: SocketAddr,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    requests: Arc<Mutex<Vec<Request>>>,
     closed: Arc<AtomicBool>,
 }
 
 impl Server {
-    pub fn new(answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
+    pub fn new(respond: impl Fn(&Request) -> Response + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let new =
-            Self { address: listener.local_addr().unwrap(), asked: Arc::default(), closed: Arc::default() };
-        let (asked, closed, answer) = (new.asked.clone(), new.closed.clone(), Arc::new(answer));
+        let new = Self {
+            address: listener.local_addr().unwrap(),
+            requests: Arc::default(),
+            closed: Arc::default(),
+        };
+        let (requests, closed, respond) = (new.requests.clone(), new.closed.clone(), Arc::new(respond));
         thread::spawn(move || {
             for stream in listener.incoming() {
                 if closed.load(Ordering::SeqCst) {
                     break;
                 }
-                let (asked, answer) = (asked.clone(), answer.clone());
+                let (requests, respond) = (requests.clone(), respond.clone());
                 thread::spawn(move || {
                     let stream = stream.unwrap();
-                    let Some(request) = Asked::read(&stream) else { return };
-                    asked.lock().unwrap().push(request.clone());
-                    // A client that goes away early is part of many tests.
-                    let _ = answer(&request).write(&stream, &request);
+                    let Some(request) = Request::read(&stream) else { return };
+                    requests.lock().unwrap().push(request.clone());
+                    // In many tests, the client closes the connection early.
+                    let _ = respond(&request).write(&stream, &request);
                 });
             }
         });
@@ -181,9 +184,9 @@ impl Server {
         format!("http://{}", self.address)
     }
 
-    /// What was asked since the last time.
-    pub fn asked(&self) -> Vec<Asked> {
-        std::mem::take(&mut self.asked.lock().unwrap())
+    /// The requests since the last call.
+    pub fn requests(&self) -> Vec<Request> {
+        std::mem::take(&mut self.requests.lock().unwrap())
     }
 }
 
@@ -200,14 +203,14 @@ impl Drop for Server {
 pub struct Files(pub BTreeMap<String, Vec<u8>>);
 
 impl Files {
-    /// Those of the seeded network.
+    /// The files of the seeded network.
     pub fn seeded() -> Self {
         let entries = fs::read_dir(super::SEEDED).unwrap().map(|entry| entry.unwrap());
         let name = |entry: &fs::DirEntry| entry.file_name().into_string().unwrap();
         Self(entries.map(|entry| (name(&entry), fs::read(entry.path()).unwrap())).collect())
     }
 
-    /// The same with one file changed.
+    /// Replaces or adds a file.
     pub fn with(mut self, name: &str, bytes: impl Into<Vec<u8>>) -> Self {
         self.0.insert(name.into(), bytes.into());
         self
@@ -218,7 +221,7 @@ impl Files {
         self
     }
 
-    /// A file's etag: sha256 of what is large, else git's sha1.
+    /// The etag of a file: SHA-256 for the weights, git's SHA-1 for small files.
     pub fn etag(&self, name: &str) -> String {
         let bytes = &self.0[name];
         let hash = if name == "model.safetensors" {
@@ -230,30 +233,30 @@ impl Files {
         hash.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// What an honest hub answers.
-    pub fn answer(&self, asked: &Asked) -> Answer {
-        let revision = asked.path.strip_prefix(&format!("/api/models/{MODEL}/revision/"));
+    /// The response of an honest hub.
+    pub fn respond(&self, request: &Request) -> Response {
+        let revision = request.path.strip_prefix(&format!("/api/models/{MODEL}/revision/"));
         if revision.is_some_and(|revision| ["main", "refs%2Fpr%2F1", COMMIT].contains(&revision)) {
             let names: Vec<_> = self.0.keys().map(|name| json!({ "rfilename": name })).collect();
-            return Answer::new(200, json!({ "sha": COMMIT, "siblings": names }).to_string());
+            return Response::new(200, json!({ "sha": COMMIT, "siblings": names }).to_string());
         }
-        let file = asked.path.strip_prefix(&format!("/{MODEL}/resolve/{COMMIT}/"));
+        let file = request.path.strip_prefix(&format!("/{MODEL}/resolve/{COMMIT}/"));
         let Some((name, bytes)) = file.and_then(|name| self.0.get_key_value(name)) else {
-            return Answer::new(if asked.path.contains("/private/") { 401 } else { 404 }, "");
+            return Response::new(if request.path.contains("/private/") { 401 } else { 404 }, "");
         };
-        let range = asked.header("range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-'));
-        let answer = match range.map(|first| first.parse::<usize>().unwrap()) {
+        let range = request.header("range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-'));
+        let response = match range.map(|first| first.parse::<usize>().unwrap()) {
             Some(first) => {
                 let range = format!("bytes {first}-{}/{}", bytes.len() - 1, bytes.len());
-                Answer::new(206, &bytes[first..]).with("Content-Range", range)
+                Response::new(206, &bytes[first..]).with("Content-Range", range)
             }
-            None => Answer::new(200, bytes.as_slice()),
+            None => Response::new(200, bytes.as_slice()),
         };
-        answer.with("ETag", format!("\"{}\"", self.etag(name))).with("X-Repo-Commit", COMMIT)
+        response.with("ETag", format!("\"{}\"", self.etag(name))).with("X-Repo-Commit", COMMIT)
     }
 
-    /// A hub that serves them, with a change to some answers.
-    pub fn served(self, change: impl Fn(&Asked, Answer) -> Answer + Send + Sync + 'static) -> Server {
-        Server::new(move |asked| change(asked, self.answer(asked)))
+    /// A hub that serves these files and passes every response through `change`.
+    pub fn serve(self, change: impl Fn(&Request, Response) -> Response + Send + Sync + 'static) -> Server {
+        Server::new(move |request| change(request, self.respond(request)))
     }
 }

@@ -1,4 +1,4 @@
-//! Tuning results kept for later sessions, one file per network, input shape and device.
+//! Tuning results stored for later sessions, one file per network, input shape and device.
 
 use serde::{Deserialize, Serialize};
 
@@ -30,12 +30,12 @@ struct Key {
 #[derive(Serialize, Deserialize)]
 struct File {
     key: Key,
-    kept: Kept,
+    record: TuningRecord,
 }
 
-/// Kept results of tuning.
+/// Stored results of tuning.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Kept {
+pub struct TuningRecord {
     /// The candidates that beat the cost model's choice.
     pub winners: Tuned,
     /// Milliseconds per run with the winners.
@@ -48,7 +48,7 @@ pub struct Kept {
 }
 
 /// The largest relative error of the scores at which f16 is chosen automatically.
-pub const F16_BOUND: f64 = 1e-2;
+pub const MAX_F16_ERROR: f64 = 1e-2;
 
 impl Key {
     fn new(info: &AdapterInfo, graph: &Graph, input: Shape, element: Element) -> Option<Self> {
@@ -84,7 +84,7 @@ impl Key {
 }
 
 /// Returns a checksum of the weights of a network's convolutions.
-pub fn weights(graph: &Graph) -> u64 {
+pub fn weights_checksum(graph: &Graph) -> u64 {
     let sums = graph.nodes().filter_map(|(_, node)| match &node.op {
         Op::Conv(conv) => Some(cache::checksum(node.name(), bytemuck::cast_slice(conv.weight.data()))),
         _ => None,
@@ -92,10 +92,10 @@ pub fn weights(graph: &Graph) -> u64 {
     sums.fold(0, |all, sum| all.rotate_left(1) ^ sum)
 }
 
-/// Loads the kept tuning results for this network on this device, if there are any. f16 results are used only
+/// Loads the stored tuning results for this network on this device, if there are any. f16 results are used only
 /// with the weights that they were measured with, because the error depends on the weights.
 /// A damaged or stale file is ignored with a warning.
-pub fn recall(gpu: &Gpu, graph: &Graph, input: Shape, element: Element) -> Option<Kept> {
+pub fn load_tuning(gpu: &Gpu, graph: &Graph, input: Shape, element: Element) -> Option<TuningRecord> {
     let folder = gpu.cache_folder()?;
     let key = Key::new(gpu.adapter(), graph, input, element)?;
     let file = key.file();
@@ -103,17 +103,17 @@ pub fn recall(gpu: &Gpu, graph: &Graph, input: Shape, element: Element) -> Optio
     let path = folder.join(&file);
     let found = cache::unseal(&file, &bytes).and_then(|data| serde_json::from_slice::<File>(data).ok());
     match found {
-        Some(File { key: of_file, kept })
-            if of_file == key && element == Element::F16 && kept.weights != weights(graph) =>
+        Some(File { key: of_file, record })
+            if of_file == key && element == Element::F16 && record.weights != weights_checksum(graph) =>
         {
             log::info!("{}: measured with other weights: not used in f16, tune again", path.display());
             None
         }
-        Some(File { key: of_file, kept }) if of_file == key => {
-            let Tuned { kernels, gated, schedules } = &kept.winners;
+        Some(File { key: of_file, record }) if of_file == key => {
+            let Tuned { kernels, gated, schedules } = &record.winners;
             let (kernels, schedules) = (kernels.len() + gated.len(), schedules.len());
             log::debug!("{}: using {kernels} tuned kernels and {schedules} tuned schedules", path.display());
-            Some(kept)
+            Some(record)
         }
         Some(_) => {
             log::warn!(
@@ -129,12 +129,12 @@ pub fn recall(gpu: &Gpu, graph: &Graph, input: Shape, element: Element) -> Optio
     }
 }
 
-/// Keeps tuning results for [`recall`]. Returns false if there is no cache folder or it cannot be written.
-pub fn keep(gpu: &Gpu, graph: &Graph, input: Shape, element: Element, kept: Kept) -> bool {
+/// Stores tuning results for [`load_tuning`]. Returns false if there is no cache folder or it cannot be written.
+pub fn store_tuning(gpu: &Gpu, graph: &Graph, input: Shape, element: Element, record: TuningRecord) -> bool {
     let Some((folder, key)) = gpu.cache_folder().zip(Key::new(gpu.adapter(), graph, input, element)) else {
         return false;
     };
     let file = key.file();
-    serde_json::to_vec_pretty(&File { key, kept })
+    serde_json::to_vec_pretty(&File { key, record })
         .is_ok_and(|data| cache::write_whole(folder, &file, &cache::seal(&file, &data)))
 }

@@ -6,7 +6,7 @@ use super::{
     numbers::{Numbers, byte},
     vectors::{Isa, MAX_BLOCK, Vectors},
 };
-use crate::graph::{CURVE, Ending, Rescale};
+use crate::graph::{CURVE, EpilogueKind, Rescale};
 
 /// The channel of the sum at index `at`, with sums in block order.
 pub fn channel(block: usize, at: usize) -> usize {
@@ -109,8 +109,8 @@ impl Epilogue {
             .as_ref()
             .map(|carry| Scales::new(isa, &carry.rescales, &vec![255; carry.rescales.len()]));
         let scales = match (&integers.ending, residual) {
-            (Ending::Float(_), _) | (_, Some(None)) => None,
-            (Ending::Cut { rescales, .. } | Ending::Bent { rescales, .. }, residual) => {
+            (EpilogueKind::Float(_), _) | (_, Some(None)) => None,
+            (EpilogueKind::Clamped { rescales, .. } | EpilogueKind::Lookup { rescales, .. }, residual) => {
                 let sums = Scales::new(isa, rescales, &integers.most);
                 sums.map(|sums| EpilogueScales { residual: residual.flatten(), sums })
             }
@@ -175,13 +175,13 @@ impl Epilogue {
         }
         let sums = factors.sums.apply(v, block, sums);
         match (&integers.ending, &self.numbers.table) {
-            (Ending::Cut { zero, limits, .. }, _) => {
+            (EpilogueKind::Clamped { zero, limits, .. }, _) => {
                 let (zero, limits) = (byte(*zero), limits.map(byte));
                 for (p, sums) in sums.into_iter().enumerate() {
                     v.store_bytes(v.pack(sums, zero, limits), &mut output[p * stride..][..count]);
                 }
             }
-            (Ending::Bent { curve, .. }, Some(table)) => {
+            (EpilogueKind::Lookup { curve, .. }, Some(table)) => {
                 for (p, mut sums) in sums.into_iter().enumerate() {
                     for sum in &mut sums {
                         *sum = v.clamp(v.add(*sum, v.splat(curve.zero)), [0, CURVE as i32 - 1]);
@@ -210,7 +210,7 @@ impl Epilogue {
             let added = residual.map_or(0, |residual| self.numbers.added(o, residual[at]));
             let sum = sums[sum_index::<V>(at)].wrapping_add(added);
             match &self.numbers.integers.ending {
-                Ending::Float(factors) => {
+                EpilogueKind::Float(factors) => {
                     output[4 * at..][..4].copy_from_slice(&(sum as f32 * factors[o]).to_ne_bytes());
                 }
                 _ => output[at] = self.numbers.byte(o, sum),

@@ -13,7 +13,7 @@ impl Session {
     /// suffice: one per frame in flight.
     ///
     /// # Errors
-    /// [`Error::Input`] on the CPU, [`Error::Memory`] if device memory ran out.
+    /// [`Error::Input`] on the CPU or if `length` is zero, [`Error::Memory`] if device memory ran out.
     pub fn ring(&self, length: usize) -> Result<Ring> {
         self.on_gpu()?.1.ring(length)
     }
@@ -23,7 +23,7 @@ impl Session {
     /// device.
     ///
     /// # Errors
-    /// [`Error::Input`] if the ring is another session's.
+    /// [`Error::Input`] if the ring is another session's, or if no inference was recorded yet.
     pub fn read_back(&self, encoder: &mut wgpu::CommandEncoder, ring: &mut Ring, frame: u64) -> Result<bool> {
         self.on_gpu()?.1.read_back(encoder, ring, frame)
     }
@@ -53,26 +53,39 @@ impl Session {
         }
     }
 
-    /// Converts outputs that were read back to the class of each pixel.
+    /// Converts outputs that were read back to the class of each pixel of a picture of `[rows, columns]`:
+    /// [`Readback::picture`](crate::gpu::Readback::picture), which may be another size than the session was built
+    /// for.
     ///
     /// # Errors
     /// [`Error::Input`] unless the session was built for pictures and segments; [`Error::Output`] if a
     /// score is not finite.
-    pub fn segmentation_of(&self, outputs: &[Tensor]) -> Result<Segmentation> {
+    pub fn segmentation_of(&self, outputs: &[Tensor], picture: [usize; 2]) -> Result<Segmentation> {
         let [labels] = outputs else { return Err(foreign_outputs()) };
         self.picture_setup_for(|task| matches!(task, Task::Segment { .. }))?;
-        tasks::segmentation(labels)
+        let [rows, columns] = picture;
+        let labels = tasks::segmentation(labels)?;
+        if [labels.height(), labels.width()] == picture { Ok(labels) } else { labels.resized(columns, rows) }
     }
 
-    /// Converts outputs that were read back to detections, in pixels of the picture size that the session was
-    /// built for.
+    /// Converts outputs that were read back to detections, in pixels of a picture of `[rows, columns]`:
+    /// [`Readback::picture`](crate::gpu::Readback::picture).
     ///
     /// # Errors
     /// [`Error::Input`] unless the session was built for pictures and detects; [`Error::Output`] if a box
     /// is not finite.
-    pub fn detections_of(&self, outputs: &[Tensor]) -> Result<Vec<Detection>> {
-        let size = self.picture_setup()?.size;
-        self.detections_in(outputs, size)
+    pub fn detections_of(&self, outputs: &[Tensor], picture: [usize; 2]) -> Result<Vec<Detection>> {
+        let picture_setup = self.picture_setup()?;
+        let ([candidates, boxes], Task::Detect(detector)) = (outputs, picture_setup.task) else {
+            return Err(self.wrong_task());
+        };
+        let (x, y) = (picture[1] as f32 / self.input.w as f32, picture[0] as f32 / self.input.h as f32);
+        let found = tasks::boxes(candidates, boxes, &detector)?;
+        let found = found.into_iter().flatten().map(|candidate| {
+            let detection = candidate.named(&picture_setup.labels);
+            Detection { bounds: detection.bounds.scaled(x, y), ..detection }
+        });
+        Ok(found.collect())
     }
 }
 

@@ -19,7 +19,7 @@ use serde_json::{Value, json as value};
 use super::{Search, Searched};
 use crate::cli::{common, plot};
 
-pub struct Answer<'a> {
+pub struct Output<'a> {
     pub search: &'a Search,
     pub supernet: &'a Supernet,
     pub within_ms: f64,
@@ -28,7 +28,7 @@ pub struct Answer<'a> {
     pub crossed: Vec<(usize, usize, f64)>,
 }
 
-impl Answer<'_> {
+impl Output<'_> {
     pub fn json(&self) -> Result<String> {
         let [only] = self.searches else {
             let mut object = value!({});
@@ -100,7 +100,7 @@ impl Answer<'_> {
                 writeln!(
                     text,
                     "no timed candidate stayed within the limit: the fastest took {:.3} ms",
-                    outcome.quickest_ms
+                    outcome.fastest_ms
                 )?;
                 continue;
             }

@@ -9,19 +9,19 @@ use super::{Config, Record, Source, Sourced};
 use crate::{Error, Result};
 
 /// The user's overrides for a network: its name, and settings that its tensors do not determine. See
-/// [`Said::NAMES`].
+/// [`Overrides::SETTINGS`].
 ///
 /// ```
-/// use goldcrest::checkpoint::Said;
+/// use goldcrest::checkpoint::Overrides;
 /// // A MobileNetV2 for pictures of 32x32.
-/// let said = Said::default()
+/// let said = Overrides::default()
 ///     .arch("torchvision/mobilenet_v2")
 ///     .set("stem_stride", "1")?
 ///     .set("stage_strides", "1,1,2,2,1,2,1")?;
 /// # Ok::<(), goldcrest::Error>(())
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Said {
+pub struct Overrides {
     pub(crate) arch: Option<String>,
     values: BTreeMap<&'static str, String>,
     /// The settings in the record of `file`, for those that the user does not override.
@@ -29,9 +29,9 @@ pub struct Said {
     file: PathBuf,
 }
 
-impl Said {
+impl Overrides {
     /// The settings and the values that they take. `config.json` may hold the same names.
-    pub const NAMES: [(&'static str, &'static str); 25] = [
+    pub const SETTINGS: [(&'static str, &'static str); 25] = [
         ("root", "the prefix of the network's tensors in the file, such as state_dict_ema."),
         ("ignore", "comma-separated name prefixes of tensors that are not part of the network"),
         ("subnet", "the subnet of a supernet, as goldcrest search prints it: r160,w1,k3e4+k5e6,..."),
@@ -76,13 +76,13 @@ impl Said {
         self
     }
 
-    /// Sets one of [`Said::NAMES`].
+    /// Sets one of [`Overrides::SETTINGS`].
     ///
     /// # Errors
     /// [`Error::Input`] if there is no such setting. Its value is checked when a network is opened.
     pub fn set(mut self, name: &str, value: impl Into<String>) -> Result<Self> {
-        let Some((known, _)) = Self::NAMES.iter().find(|(known, _)| *known == name) else {
-            let names: Vec<&str> = Self::NAMES.iter().map(|(name, _)| *name).collect();
+        let Some((known, _)) = Self::SETTINGS.iter().find(|(known, _)| *known == name) else {
+            let names: Vec<&str> = Self::SETTINGS.iter().map(|(name, _)| *name).collect();
             let name = name.escape_debug();
             return Err(Error::Input(format!("{name} cannot be set; the settings are {}", names.join(", "))));
         };
@@ -104,7 +104,7 @@ impl Said {
 
     /// The user's value of `name`, or else the one in the file's record or in `config.json`.
     pub(crate) fn text(&self, config: Option<&Config>, name: &'static str) -> Option<Sourced<String>> {
-        debug_assert!(Self::NAMES.iter().any(|(known, _)| *known == name), "{name}");
+        debug_assert!(Self::SETTINGS.iter().any(|(known, _)| *known == name), "{name}");
         if let Some(value) = self.values.get(name) {
             return Some(Sourced::new(value.clone(), Source::Set));
         }
@@ -122,7 +122,7 @@ impl Said {
         Some(Sourced::new(value, Source::Config(format!("config.json: {name}"))))
     }
 
-    /// As [`Said::text`], converted by `parse`.
+    /// As [`Overrides::text`], converted by `parse`.
     ///
     /// # Errors
     /// [`Error::Input`] or [`Error::File`], depending on its source, if `parse` fails.
@@ -150,7 +150,7 @@ impl Said {
     }
 
     fn takes(name: &str) -> &'static str {
-        Self::NAMES.iter().find(|(known, _)| *known == name).map_or("", |(_, takes)| takes)
+        Self::SETTINGS.iter().find(|(known, _)| *known == name).map_or("", |(_, takes)| takes)
     }
 }
 

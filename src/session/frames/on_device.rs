@@ -47,7 +47,19 @@ impl Session {
     }
 
     /// Creates a painting that draws the label map on an `rgba8unorm` texture of any size, each class in its
-    /// colour and opacity. Create it once per texture; each frame only [records](Self::encode_painting) it.
+    /// colour and opacity, stored as given. Create it once per texture; each frame only
+    /// [records](Self::encode_painting) it.
+    ///
+    /// What to store depends on how the renderer reads and blends the texture. For sRGB-encoded `colours`:
+    ///
+    /// | the renderer | straight alpha | premultiplied alpha |
+    /// |---|---|---|
+    /// | blends sRGB values, as most user interfaces do | `colours` | [`premultiply`](crate::tasks::premultiply) |
+    /// | reads a view of `Rgba8UnormSrgb`, and blends light | `colours` | [`premultiply_srgb`](crate::tasks::premultiply_srgb) |
+    /// | takes the values for light | [`to_linear`](crate::tasks::to_linear) | `premultiply` of `to_linear` |
+    ///
+    /// For such a view, create the texture with `Rgba8UnormSrgb` among its `view_formats`, and the view with that
+    /// format and `TextureUsages::TEXTURE_BINDING`: sRGB formats cannot be storage textures.
     ///
     /// # Errors
     /// [`Error::Input`] unless the session outputs labels on a GPU, or if the texture is not a storage

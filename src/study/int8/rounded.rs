@@ -97,7 +97,7 @@ pub fn scaled(cpu: &Cpu, network: &Network, scenes: &Scenes) -> Result<Network> 
     for id in ids {
         let node = network.graph.node(id);
         let (Op::BatchNorm(norm), Some(scene)) = (&node.op, scenes.ranges.first()) else { continue };
-        let prefix = network.graph.answering(vec![("before".into(), node.inputs[0])]);
+        let prefix = network.graph.with_outputs(vec![("before".into(), node.inputs[0])]);
         let map = Session::of_graph(cpu, &prefix, network.input_shape(1), Options::default())?.run(scene)?;
         let squares = map.data().iter().map(|value| f64::from(*value).powi(2));
         let square = squares.sum::<f64>() / map.data().len().max(1) as f64;
