@@ -4,9 +4,9 @@
 //
 // Activations hide overflow: ReLU6 turns infinity into 6, and NaN into anything. So every sum is checked
 // before its activation, and every value of an f16 map after it; a kernel calls `raise` after its last
-// output. The flag keeps the alarm of the first step that overflowed, which is the highest. Bits are compared
-// because compilers may assume that floats are finite: as integers, infinity and NaN are the highest of their
-// sign.
+// output. The flag keeps the highest alarm, which is that of the first step that overflowed. Bits are
+// compared because compilers may assume that floats are finite: as integers, infinity and NaN are the highest
+// of their sign.
 
 @group(0) @binding(FLAG) var<storage, read_write> flag: atomic<u32>;
 

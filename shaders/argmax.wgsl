@@ -1,6 +1,7 @@
-// The channel with the largest value at each pixel of a map that is scaled as by `resize.wgsl`; of equal
-// values the first. The scaled map is never stored. A pixel with a value that is not finite gets NO_CLASS. An
-// invocation makes four adjacent pixels of a row, as the bytes of one word, the leftmost pixel's lowest.
+// The channel with the largest value at each pixel of a map that is scaled as by `resize.wgsl`; the first of
+// equal values counts. The scaled map is never stored. A pixel with a value that is not finite gets NO_CLASS.
+// An invocation makes four adjacent pixels of a row, as the bytes of one word, the leftmost in the lowest
+// byte.
 
 struct Params {
     height: u32,

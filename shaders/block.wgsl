@@ -7,13 +7,13 @@
 //   project    the chunk's contribution to every output, added up in registers (if PROJECT)
 // The expansion's weights are loaded to workgroup memory slice by slice: each value once, with all
 // invocations' loads in flight together. If STAGED, so are the projection's weights and, once per tile, the
-// pixels of x that the expansion reads. Where memory is too small for that, they are loaded where they are
-// multiplied.
+// pixels of x that the expansion reads. Otherwise, if memory is too small for that, they are loaded directly
+// before they are multiplied.
 //
 // Without PROJECT the depthwise outputs are stored, and with POOL also each tile's sum of them, for
-// squeeze-excite. A map with few tiles is split over the expanded channels too: a workgroup then has `share`
-// chunks of them. With PROJECT its sums are then partial, and `reduce` adds them up (SPLIT). Sums for other
-// kernels stay f32.
+// squeeze-excite. A map with few tiles is split over the expanded channels too: a workgroup then processes
+// `share` chunks of them. With PROJECT its sums are then partial, and `reduce` adds them up (SPLIT). Sums for
+// other kernels stay f32.
 
 struct Params {
     alarm: u32, // the overflow flag's value if this step overflows
@@ -42,18 +42,18 @@ const TILE: u32 = TILE_H * TILE_W;
 const WORKGROUP_SIZE: u32 = WORKGROUP_O * WORKGROUP_P;
 const TAPS: u32 = select(1u, KERNEL * KERNEL, KERNEL < 4u);
 const SPAN: u32 = (RUN - 1u) * STRIDE + (KERNEL - 1u) * DILATION + 1u;
-// Pixels of the region that an invocation expands together, so that they share each weight, at four channels:
-// an item. Then the number of items, and those of an invocation.
+// An item is PIXELS pixels of the region at four channels. An invocation expands them together, so that they
+// share each weight. Then the number of items, and of an invocation's items.
 const PIXELS: u32 = 4u;
 const ITEMS: u32 = (REGION + PIXELS - 1u) / PIXELS * CHUNK;
 const OWN_ITEMS: u32 = (ITEMS + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
-// vec4s of x, and those that an invocation loads.
+// vec4s of x, and the number that an invocation loads.
 const STAGED_X: u32 = REGION * INPUTS;
 const OWN_X: u32 = (STAGED_X + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
 // Loads of x that an invocation has in flight together.
 const TOGETHER: u32 = 8u;
-// vec4s of a slice of weights, of EXPAND_SLICE quads of inputs or PROJECT_SLICE expanded quads, and those
-// that an invocation loads.
+// vec4s of a slice of weights, of EXPAND_SLICE quads of inputs or PROJECT_SLICE expanded quads, and the
+// number that an invocation loads.
 const EXPAND_W: u32 = EXPAND_SLICE * CHUNK * 4u;
 const PROJECT_W: u32 = PROJECT_SLICE * OUTPUTS * 4u;
 const OWN_EXPAND_W: u32 = (EXPAND_W + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
@@ -229,8 +229,8 @@ fn loaded(at: u32, output: u32) -> mat4x4<f32> {
     );
 }
 
-// Expands the whole region at a chunk's channels. Outside the map the region is zero, the padding of the
-// depthwise convolution; the expansion of a zero pixel would be something else.
+// Expands the whole region at a chunk's channels. Outside the map the region is set to zero, the padding of
+// the depthwise convolution: because of the bias, the expansion of a zero pixel is not zero.
 fn expand(picture: u32, invocation: u32, first_y: u32, first_x: u32, first_quad: u32) {
     var sum: array<array<vec4<f32>, PIXELS>, OWN_ITEMS>;
     // The offset of each pixel, in workgroup memory or in x.

@@ -1,5 +1,5 @@
-// Benchmark: copying x to y measures memory bandwidth or, with few invocations, a launch. An invocation copies
-// four channels of a pixel.
+// Benchmark: copying x to y measures memory bandwidth or, with few invocations, a launch. An invocation
+// copies four channels of a pixel.
 
 struct Params {
     invocations: u32, // quads

@@ -1,12 +1,13 @@
 // Dense convolution: every output channel reads every input channel in a KERNEL x KERNEL window. The stem is
-// one; its picture has three channels and a zero, so a pixel is one load.
+// one; the picture's three channels are padded with a zero, so that a pixel is one load.
 //
 // An invocation's register tile is a run, COLUMNS adjacent outputs of one row, by QUADS x 4 channels. In a
 // workgroup WORKGROUP_O invocations lie along the outputs, so that they share each load of x and read
 // adjacent weights, and WORKGROUP_P along the runs, so that they share weights. TOGETHER taps of a row of the
 // window are processed at a time, all of them or one: they share pixels, and their loads are in flight
-// together. Only their pixels before BEFORE or from BEHIND on can lie outside the map. SPLIT invocations
-// split the inputs of one tile (split-K); their accumulators are added up in workgroup memory.
+// together. With all taps together, only pixels before BEFORE or from BEHIND on can lie outside the map.
+// SPLIT invocations split the inputs of one tile (split-K); their accumulators are added up in workgroup
+// memory.
 
 struct Params {
     alarm: u32, // the overflow flag's value if this step overflows

@@ -1,5 +1,5 @@
-// A part of a joined int8 map, rescaled to that map's scale. An invocation makes one word, four channels of a
-// pixel.
+// Copies a part into an int8 concatenation, rescaled to its scale. An invocation makes one word, four
+// channels of a pixel.
 
 struct Params {
     invocations: u32, // pictures * pixels * outputs

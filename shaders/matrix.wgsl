@@ -2,8 +2,8 @@
 //
 //   y[p, o] = activate(sum over t, i of x[p + t, i] * gate[i] * weight[t, i, o] + bias[o] + residual[p, o])
 //
-// A product of pixels by channels. Its inner dimension is the inputs of each tap of the window in turn, DEEP
-// at a time. A pointwise layer has one tap.
+// A product of pixels by channels. Its inner dimension is the inputs of the window's first tap, then those of
+// the second, and so on, DEEP at a time. A pointwise layer has one tap.
 //
 // A workgroup's tile has four subtiles, two along the pixels by two along the outputs, of ROWS x COLUMNS
 // matrices of SIDE x SIDE sums each. A subgroup makes one subtile per round: four subgroups take one round,

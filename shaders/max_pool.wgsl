@@ -1,5 +1,5 @@
-// Max pool: the largest value of a KERNEL x KERNEL window, of its pixels inside the map. An invocation makes
-// four channels of an output; invocations are ordered along the channels first.
+// Max pool: the largest value in a KERNEL x KERNEL window, among its pixels inside the map. An invocation
+// makes four channels of an output; invocations are ordered along the channels first.
 
 struct Params {
     height: u32,

@@ -1,5 +1,5 @@
-// Max pool in int8: the largest integer of a KERNEL x KERNEL window, of its pixels inside the map, rescaled
-// to the scale of y. An invocation makes one word, four channels of a pixel.
+// Max pool in int8: the largest integer in a KERNEL x KERNEL window, among its pixels inside the map,
+// rescaled to the scale of y. An invocation makes one word, four channels of a pixel.
 
 struct Params {
     height: u32,

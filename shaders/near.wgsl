@@ -1,6 +1,6 @@
-// An offset into a buffer, with a bound that no buffer reaches. The bound tells compilers that adding a constant to
-// the offset cannot wrap around, so that they fold the addition into the load. The host appends this file to
-// any kernel that calls `near`.
+// An offset into a buffer, with a bound that no buffer reaches. The bound tells compilers that adding a
+// constant to the offset cannot wrap around, so that they fold the addition into the load. The host appends
+// this file to any kernel that calls `near`.
 
 fn near(offset: u32) -> u32 {
     return min(offset, 0x7ffffffu);

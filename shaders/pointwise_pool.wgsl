@@ -3,8 +3,8 @@
 //   y[o] = mean over p of activate(sum over i of x[p, i] * weight[i, o] + bias[o])
 //
 // A workgroup makes WORKGROUP_O x 4 outputs of one picture. Its WORKGROUP_P invocations along the pixels
-// process PIXELS at a time, with the loads of DEPTH inputs in flight together. They add up their activated
-// outputs, and then each other's in workgroup memory.
+// process PIXELS at a time, with the loads of DEPTH inputs in flight together. Each adds up its activated
+// outputs; the totals are then added up in workgroup memory.
 
 struct Params {
     alarm: u32, // the overflow flag's value if this step overflows

@@ -3,10 +3,10 @@
 //   y[p, o] = activate(sum over i of x[p, i] * gate[i] * weight[i, o] + bias[o] + residual[p, o])
 //
 // An invocation's register tile is PIXELS x QUADS vec4 accumulators; it iterates over the inputs four at a
-// time. All invocations of a workgroup make the same output channels and lie along the pixels. Of one or two
-// blocks of weights (BLOCKS) a lane loads one column and gets the others from other lanes: one load instead
-// of four or eight. A subgroup has at least that number of lanes; in larger ones several lanes load the same
-// column.
+// time. All invocations of a workgroup make the same output channels and lie along the pixels. They process
+// one or two blocks of weights at a time (BLOCKS): a lane loads one column and gets the others from other
+// lanes, which is one load instead of four or eight. A subgroup has at least as many lanes as there are
+// columns; in larger subgroups several lanes load the same column.
 
 struct Params {
     alarm: u32, // the overflow flag's value if this step overflows

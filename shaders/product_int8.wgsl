@@ -7,7 +7,7 @@
 // the inputs of one tile (split-K); their accumulators are added up in workgroup memory.
 //
 // If DOT, bytes are multiplied by packed dot products: on devices that have them, and for sums that may reach
-// 2^24. Else products are added up in f32, which is exact below 2^24 and faster on devices without them.
+// 2^24. Otherwise products are added up in f32, which is exact below 2^24 and faster on devices without them.
 
 struct Params {
     alarm: u32, // the overflow flag's value if this step overflows

@@ -1,6 +1,6 @@
-// The best boxes of all classes as instances to draw, and their number: in descending order of score, of
-// equal scores those of the first class first. Unused entries of `found` are zero. An invocation has one slot
-// of a class and counts the better boxes of the other classes; the boxes of a class are already in order.
+// The best boxes of all classes as instances to draw, and their number. Boxes are in descending order of
+// score, then in order of class. Unused entries of `found` are zero. An invocation has one slot of a class
+// and counts the better boxes of the other classes; the boxes of a class are already in order.
 
 struct Params {
     slots: u32,    // per class

@@ -1,7 +1,7 @@
 // Rescales 32-bit integers, bit for bit as `graph::Integers` does on the CPU. The host appends this file to
-// any kernel that calls `rescaled`, also by way of `completion.wgsl`.
+// any kernel that calls `rescaled`, directly or through `completion.wgsl`.
 
-// Returns x * multiplier / 2^shift, halves rounded up, clamped to 2^30 either way: callers clamp it to less.
+// Returns x * multiplier / 2^shift, halves rounded up, clamped to +-2^30; callers clamp it to smaller ranges.
 fn rescaled(x: vec4<i32>, multiplier: vec4<i32>, shift: vec4<u32>) -> vec4<i32> {
     let product = multiplied(x, multiplier);
     // Shifts of 33 and more need the upper half only.

@@ -1,6 +1,6 @@
 // A network's input from a texture, or from the two planes of a video frame: a rectangle, optionally
-// mirrored, scaled with an antialiasing filter, cropped and normalised, as pictures are on the CPU. An
-// invocation makes one pixel.
+// mirrored, scaled with an antialiasing filter, cropped and normalised, as on the CPU. An invocation makes
+// one pixel.
 
 struct Params {
     left: u32,   // of the rectangle in the texture, in texels

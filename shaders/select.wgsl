@@ -1,6 +1,7 @@
-// The best scores above a threshold of every class except the first: `most` at most per class, in the order
-// of the anchors; of equal scores at the cut the first. Unused slots of y are zero. NaN counts as the best
-// score, so that the reader of y detects it. One workgroup per class and picture.
+// The best scores of every class except the first: those above a threshold, at most `most` per class, in the
+// order of the anchors. If not all scores equal to the lowest one fit, the first are kept. Unused slots of y
+// are zero. NaN counts as the best score, so that the reader of y detects it. One workgroup per class and
+// picture.
 //
 // Positive floats are ordered like their bits. If more scores pass than are kept, bisection finds the bits of
 // the lowest score that is kept: all invocations of the workgroup count the scores above a cut.
@@ -90,7 +91,8 @@ fn main(
     let picture = list / (params.classes - 1u);
     let first = (picture * params.classes + list % (params.classes - 1u) + 1u) * params.padded;
 
-    // The lowest cut with no more than `most` scores above it, and how many scores equal to it are kept too.
+    // The lowest cut with at most `most` scores above it, and the number of scores to keep that are equal to
+    // it.
     var cut = params.threshold;
     var spare = 0u;
     if (above(invocation, first, cut) > params.most) {

@@ -1,6 +1,6 @@
-// Softmax over runs of channels: exp(v - largest) divided by the sum of these. A pixel's channels are one run
-// per anchor, with one value per class. An invocation has one anchor; adjacent invocations write adjacent
-// values.
+// Softmax over runs of channels: exp(v - largest), divided by the sum of these values over the run. A pixel's
+// channels are one run per anchor, with one value per class. An invocation has one anchor; adjacent
+// invocations write adjacent values.
 
 struct Params {
     pixels: u32,  // per picture

@@ -2,8 +2,8 @@
 //
 //   y[p, o] = activate(sum over t, i of x[p + t, i] * gate[i] * weight[t, i, o] + bias[o] + residual[p, o])
 //
-// A product of pixels by channels. Its inner dimension is the inputs of each tap of the window in turn; a
-// term is four inputs. A pointwise layer has one tap.
+// A product of pixels by channels. Its inner dimension is the inputs of the window's first tap, then those of
+// the second, and so on; a term is four inputs of a tap. A pointwise layer has one tap.
 //
 // A workgroup makes TILE_P pixels by TILE_O x 4 channels. Its invocations form SPLIT parts, which split the
 // terms (split-K). A part processes DEEP terms per iteration: its invocations load pixels and weights to
@@ -84,7 +84,7 @@ fn main(
         }
     }
     for (var iteration = 1u; iteration <= iterations; iteration++) {
-        // The previous iteration has read what is overwritten now.
+        // All invocations have read the values that are overwritten now.
         workgroupBarrier();
         for (var n = 0u; n < OWN_X; n++) {
             if (n + 1u < OWN_X || own + n * PART_SIZE < STAGED_X) {

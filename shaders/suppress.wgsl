@@ -1,5 +1,5 @@
-// Non-maximum suppression: of each class's candidates keeps the best, then the best of those that do not
-// overlap it too far, and so on, in descending order of score; of equal scores the first. Unused slots of y
+// Non-maximum suppression: keeps each class's best candidate, then the best one that does not overlap it too
+// far, and so on, in descending order of score; the first of equal scores counts as better. Unused slots of y
 // are zero. Candidates whose score or box is not finite are dropped. One workgroup per class and picture.
 
 struct Params {

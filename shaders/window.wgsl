@@ -1,4 +1,4 @@
-// Loads of x for products whose inner dimension is the inputs of each tap of a window in turn. A pointwise
+// Loads of x for products whose inner dimension is all pairs of a window's tap and an input. A pointwise
 // layer's window has one tap. The host appends this file to any kernel that calls `window_of`.
 
 const TAPS: u32 = KERNEL * KERNEL;
@@ -35,7 +35,7 @@ fn term_of(tap: u32, i: u32) -> Term {
     return Term(min(i, last), tap / KERNEL * DILATION, tap % KERNEL * DILATION, tap < TAPS && i <= last);
 }
 
-// A window's values of a term, as stored: a conversion would wait for the loads.
+// A window's values of a term. They are converted later: a conversion here would wait for the loads.
 struct Loaded {
     x: Quad,
     gate: Quad,

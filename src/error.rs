@@ -1,4 +1,4 @@
-//! One error type for the library. Each variant names the file, tensor or layer at fault.
+//! The library's error type. Each variant names the file, tensor or layer at fault.
 
 use std::{
     fmt::{self, Write},
@@ -8,6 +8,30 @@ use std::{
 use crate::{tensor::Element, text::Visible};
 
 /// An error of the library, and where it occurred.
+///
+/// It is displayed as one line that is safe for terminals. Most programs only show it. A program that renders
+/// should also handle the loss of its device:
+///
+/// ```no_run
+/// use goldcrest::{Device, Error, Options, Result, Session, Tensor, zoo::Network};
+///
+/// fn run(session: &mut Session, network: &Network, input: &Tensor) -> Result<Option<Tensor>> {
+///     match session.run(input) {
+///         Ok(output) => Ok(Some(output)),
+///         Err(Error::Lost(_)) => {
+///             // The network outlives the device: build the session again on another.
+///             *session = Session::new(Device::best()?, network, Options::default())?;
+///             Ok(None)
+///         }
+///         // A value overflowed in this layer: the next picture may be fine, or use f32.
+///         Err(Error::Overflow { layer, .. }) => {
+///             eprintln!("dropped a frame: {layer} overflowed");
+///             Ok(None)
+///         }
+///         Err(error) => Err(error),
+///     }
+/// }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -34,7 +58,7 @@ pub enum Error {
         /// The reason.
         reason: String,
     },
-    /// No network of the family was recognised, or the name given is unknown.
+    /// The network was not recognised, or the given name is unknown.
     UnknownNetwork(String),
     /// A model cannot be loaded from the Hugging Face Hub.
     Hub {
@@ -50,8 +74,7 @@ pub enum Error {
         /// The reason.
         reason: String,
     },
-    /// A value inside the network is beyond the range that is computed or stored, so that results are
-    /// meaningless.
+    /// A value inside the network exceeds the range of the element type, so the results are meaningless.
     Overflow {
         /// The first layer with such a value.
         layer: String,
@@ -73,7 +96,7 @@ pub enum Error {
     },
     /// The device has no memory left.
     Memory(String),
-    /// A program's own device was opened with a lower limit than a kernel needs.
+    /// A device that the caller opened has a lower limit than a kernel needs.
     HostLimit {
         /// The kernel.
         kernel: &'static str,
@@ -86,7 +109,7 @@ pub enum Error {
     },
     /// No adapter was found, or none that fits the request.
     Adapter(String),
-    /// f16 was requested on a device that does not compute with it.
+    /// f16 was requested on a device that does not support it.
     NoF16 {
         /// The adapter's name.
         adapter: String,
@@ -157,7 +180,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// The library's result.
+/// The library's result type.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {

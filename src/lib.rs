@@ -1,4 +1,87 @@
-//! MobileNets on any GPU: hand-written WGSL through wgpu, with checkpoints loaded in their original formats.
+//! MobileNets on any GPU, in one small crate: image classification, semantic segmentation and object detection.
+//!
+//! Hand-written WGSL kernels run through [wgpu] on Vulkan, Metal, DX12, GL and WebGPU; a planner fuses and schedules
+//! them. A CPU engine runs the same networks where there is no GPU. Checkpoints of torchvision, timm and transformers
+//! load in the formats people have them in.
+//!
+//! # A picture
+//!
+//! ```no_run
+//! # #[cfg(feature = "image")]
+//! # fn main() -> goldcrest::Result<()> {
+//! use goldcrest::{Device, Options, Session, tasks::Picture, zoo::Network};
+//!
+//! let network = Network::open("assets/demo/detect")?; // a folder from a hub, or a file
+//! let picture = Picture::open("assets/demo/scene.png")?;
+//! let size = [picture.height(), picture.width()];
+//! let mut session = Session::for_pictures(Device::best()?, &network, size, Options::default())?;
+//!
+//! for found in session.detect(&picture)?.iter().filter(|found| found.score > 0.5) {
+//!     println!("{:3.0}%  {:?} at {:?}", 100.0 * found.score, found.label, found.bounds);
+//! }
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "image"))]
+//! # fn main() {}
+//! ```
+//!
+//! # A texture, in a program that renders
+//!
+//! The device, the texture and the encoder are the program's. Nothing blocks, and no frame allocates GPU memory.
+//!
+//! ```no_run
+//! use goldcrest::{Options, Result, Session, gpu::Gpu, session::Framing, tasks::palette, zoo::Network};
+//!
+//! # fn program(
+//! #     gpu: &Gpu, network: &Network, frame: &wgpu::Texture, mask: &wgpu::Texture,
+//! # ) -> Result<()> {
+//! let session = Session::for_pictures(gpu, network, [360, 640], Options::default())?;
+//! let source = session.source(frame, Framing::default())?;
+//! let painting = session.painting(mask, &palette().map(|[r, g, b]| [r, g, b, 128]))?;
+//!
+//! // In every frame:
+//! let mut encoder = gpu.device().create_command_encoder(&Default::default());
+//! session.encode(&mut encoder, &source)?;
+//! session.encode_painting(&mut encoder, &painting)?; // then draw `mask` over the frame
+//! gpu.queue().submit([encoder.finish()]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The README has this as a complete program.
+//!
+//! # Modules
+//!
+//! | you want to | start at |
+//! |---|---|
+//! | embed a network in a program | [`Session`], [`Device`], [`Options`]; [`tasks`] has pictures and results |
+//! | read frames from textures, draw results on the device | [`Session::source`], [`Session::painting`], [`Session::boxes`], [`gpu::Ring`] |
+//! | open a checkpoint | [`zoo::Network`]; `hub` downloads one; [`checkpoint::Overrides`] sets what a file does not show |
+//! | run many pictures or video | `feed::Pipeline` |
+//! | shrink a network | [`quantize`] |
+//! | choose or search a network for a device | [`search`] |
+//! | measure and tune | [`measure`]; `study` tests the paper's claims |
+//!
+//! [`kernels`], [`plan`], [`graph`], [`tensor`] and [`cpu`] are internals. They are public for tests, benchmarks and
+//! research, and may change in any release.
+//!
+//! # Features
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `image` | picture files, and drawing results: `tasks::Picture::open`, `tasks::draw`, `tasks::overlay` |
+//! | `feed` | many pictures and video, decoded on all cores: `feed` |
+//! | `torch` | PyTorch files: `.pth`, `.pt`, `.bin`, `.ckpt` |
+//! | `hub` | downloads from the Hugging Face hub: `hub` |
+//! | `demo` | scenes with ground truth, and small networks trained on them: `demo` |
+//! | `study` | the paper's experiments and their report: `study`, `measure::report` |
+//! | `translate` | kernels in the drivers' languages: `kernels::translate` |
+//! | `static-dxc` | Direct3D's compiler DXC, linked into the program (x86-64 Windows) |
+//! | `cli` (default) | the `goldcrest` program; libraries switch it off |
+//!
+//! Errors are one [`Error`] type that names the file, tensor or layer. The crate logs through [`log`] and prints
+//! nothing.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod checkpoint;
 pub mod cpu;

@@ -457,7 +457,7 @@ fn non_finite_inputs_are_errors() {
         let input = Tensor::from_fn([1, 3, 5, 5], |i| if i == 31 { value } else { 0.1 });
         let mut executor = Executor::new(&cpu, &graph, input.shape().unwrap(), false).unwrap();
         let refused = |error: Error| {
-            assert!(matches!(error, Error::Input(_)) && error.to_string().contains("at 31"), "{error}");
+            assert!(matches!(error, Error::Input(_)) && error.to_string().contains("at index 31"), "{error}");
         };
         refused(executor.run(&input).unwrap_err());
         for gpu in gpus() {

@@ -221,7 +221,7 @@ fn invalid_concatenations_and_label_maps_are_errors() {
         let x = g.push("input", Op::Input(INPUT.c), &[]);
         g.push("labels", Op::Argmax(Extent::Exact(size)), &[x]);
         assert!(error_of(&g).contains("layer labels: "), "{}", error_of(&g));
-        assert!(error_of(&g).contains("count"), "{}", error_of(&g));
+        assert!(error_of(&g).contains("overflows"), "{}", error_of(&g));
     }
 }
 

@@ -7,7 +7,7 @@ use goldcrest::{
     Shape, Tensor,
     kernels::{
         mask,
-        rank::{self, Found},
+        rank::{self, BoxInstance},
         suppress::{self, Suppression},
     },
     tensor::layout,
@@ -75,9 +75,9 @@ fn rank_matches_its_reference() {
         let reads = [&on_device(&kept)[..], &on_device(&boxes)];
         let out = gpu.dispatch(&launch, element, &reads, &[8 * most, 4]);
         let out = out.map_err(|e| TestCaseError::fail(e.to_string()))?;
-        let found: &[Found] = bytemuck::cast_slice(&out[0]);
+        let found: &[BoxInstance] = bytemuck::cast_slice(&out[0]);
         prop_assert_eq!(&found[..expected.len()], &expected[..]);
-        prop_assert!(found[expected.len()..].iter().all(|unused| *unused == Found::default()));
+        prop_assert!(found[expected.len()..].iter().all(|unused| *unused == BoxInstance::default()));
         let draw: Vec<u32> = out[1].iter().map(|word| word.to_bits()).collect();
         prop_assert_eq!(draw, [6, expected.len() as u32, 0, 0]);
         Ok(())

@@ -1,7 +1,7 @@
 //! The window's content: the frame with its mask on top, boxes, and text.
 
 use bytemuck::{Pod, Zeroable};
-use goldcrest::{gpu::Boxes, kernels::rank::Found, tasks::palette, wgpu};
+use goldcrest::{gpu::Boxes, kernels::rank::BoxInstance, tasks::palette, wgpu};
 
 use super::words::Words;
 
@@ -70,7 +70,7 @@ impl Screen {
         });
         let attributes = Boxes::attributes(0);
         let instances = wgpu::VertexBufferLayout {
-            array_stride: size_of::<Found>() as u64,
+            array_stride: size_of::<BoxInstance>() as u64,
             step_mode: wgpu::VertexStepMode::Instance,
             attributes: &attributes,
         };

@@ -3,18 +3,18 @@
 use std::{
     borrow::Cow,
     fs::File,
-    io::{self, Cursor, Read, Seek, SeekFrom},
+    io::{self, Read, Seek, SeekFrom},
     path::Path,
     sync::{Mutex, PoisonError},
 };
 
 use crate::{Error, Result, files};
 
-/// The size limit of a file that is read whole, as PyTorch files are.
+/// The size limit of a file that is read whole, such as a PyTorch file.
 const MOST: u64 = 4 << 30;
 
-/// A file's bytes. They are read, not memory-mapped: access to a mapping of a truncated file ends the program
-/// with a signal.
+/// A file's bytes. They are read, not memory-mapped: access to a mapping of a truncated file kills the
+/// program with a signal.
 #[derive(Debug)]
 pub(super) enum Bytes {
     /// An open file and its length.
@@ -47,7 +47,7 @@ impl Bytes {
                 let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
                 file.seek(SeekFrom::Start(from))?;
                 let mut bytes = Vec::new();
-                // Never more than the file has: `len` may come from a hostile header.
+                // Never allocates more than the file has, since `len` may come from a hostile header.
                 let wanted = len.min(self.len().saturating_sub(from));
                 bytes.try_reserve_exact(usize::try_from(wanted).unwrap_or(usize::MAX))?;
                 (&mut *file).take(wanted).read_to_end(&mut bytes)?;
@@ -73,17 +73,20 @@ impl Bytes {
     }
 
     /// Calls `read` with the bytes as a stream.
+    #[cfg(feature = "torch")]
     pub fn streamed<T>(&self, read: impl FnOnce(&mut dyn Stream) -> T) -> T {
         match self {
             Self::File(file, _) => {
                 read(&mut io::BufReader::new(&*file.lock().unwrap_or_else(PoisonError::into_inner)))
             }
-            Self::Memory(bytes) => read(&mut Cursor::new(bytes)),
+            Self::Memory(bytes) => read(&mut io::Cursor::new(bytes)),
         }
     }
 }
 
 /// A seekable stream of bytes.
+#[cfg(feature = "torch")]
 pub(super) trait Stream: Read + Seek {}
 
+#[cfg(feature = "torch")]
 impl<T: Read + Seek> Stream for T {}

@@ -7,10 +7,10 @@ use serde_json::{Map, Value};
 use super::Source;
 use crate::{Error, Result, files};
 
-/// The size limit of such a file. The names and numbers of 21,841 classes take two million bytes.
+/// The size limit of such a file. The names and indices of 21,841 classes take two million bytes.
 const MOST: u64 = 32 << 20;
 
-/// A JSON object of a file. A field that is null counts as absent.
+/// A JSON object in a file. A null field counts as absent.
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
     path: PathBuf,

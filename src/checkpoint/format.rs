@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use zip::ZipArchive;
-
-use super::bytes::{Bytes, Stream};
+use super::bytes::Bytes;
+#[cfg(feature = "torch")]
+use super::bytes::Stream;
 use crate::{Error, Result};
 
 /// The bytes read to detect the format of a file that is not a zip archive.
@@ -48,7 +48,9 @@ const EXPORTED: &str =
 const LEGACY: [&[u8]; 2] = [b"\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", b"119547037146038801333356"];
 
 /// A torch.export program, and advice for it.
+#[cfg(feature = "torch")]
 const EXPORT: &str = "an archive of torch.export";
+#[cfg(feature = "torch")]
 const STATE: &str = "save the module's state_dict() with torch.save";
 
 /// File signatures: offset, bytes, format and advice.
@@ -83,7 +85,11 @@ impl Format {
         let start = bytes.read(0, START).map_err(Error::io(path))?;
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
         if start.starts_with(b"PK\x03\x04") || start.starts_with(b"PK\x05\x06") {
+            #[cfg(feature = "torch")]
             return Ok(bytes.streamed(|stream| archive(stream, &extension)));
+            // Nothing else reads archives.
+            #[cfg(not(feature = "torch"))]
+            return Ok(Self::Torch(Container::Zip));
         }
         Ok(Self::from_start(&start, bytes.len(), path, &extension))
     }
@@ -158,8 +164,9 @@ fn other(what: &str, help: &str) -> Format {
 }
 
 /// Detects the format of a zip archive from the names of its files.
+#[cfg(feature = "torch")]
 fn archive(stream: &mut dyn Stream, extension: &str) -> Format {
-    let names: Vec<String> = match ZipArchive::new(stream) {
+    let names: Vec<String> = match zip::ZipArchive::new(stream) {
         Ok(archive) => archive.file_names().flatten().map(|name| name.to_string()).collect(),
         Err(_) if extension == "pt2" => return other(EXPORT, STATE),
         Err(error) => {
@@ -218,7 +225,7 @@ fn protobuf(bytes: &[u8]) -> Option<Format> {
     let start = &bytes[..bytes.len().min(1024)];
     if let [0x08, 1..=30, rest @ ..] = start {
         return match rest {
-            // A version, then in ONNX the producer, a string, and in TensorFlow a message.
+            // After the version number, ONNX has the producer, a string, and TensorFlow has a message.
             [0x12, ..] => match field(rest, 0x12)?.0.first()? {
                 0x0a => Some(other("a TensorFlow SavedModel", RESAVE)),
                 _ => Some(other("an ONNX graph", EXPORTED)),
@@ -239,7 +246,7 @@ fn protobuf(bytes: &[u8]) -> Option<Format> {
 fn text(bytes: &[u8]) -> Option<Format> {
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text,
-        // Cut within a UTF-8 sequence.
+        // The bytes end within a UTF-8 sequence.
         Err(error) if error.valid_up_to() + 4 > bytes.len() && error.error_len().is_none() => {
             std::str::from_utf8(&bytes[..error.valid_up_to()]).ok()?
         }
@@ -276,8 +283,8 @@ fn text(bytes: &[u8]) -> Option<Format> {
     })
 }
 
-/// Detects the format of a folder without weights from its file names; also returns the file name that shows
-/// it.
+/// Detects the format of a folder without weights from its file names; also returns the file name that
+/// identifies it.
 pub(super) fn folder(names: &[String]) -> Option<(&str, &'static str)> {
     let ending = |ends: &[&str]| names.iter().find(|name| ends.iter().any(|end| name.ends_with(end)));
     let kinds: [(&[&str], &str); 12] = [

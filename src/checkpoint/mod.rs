@@ -9,9 +9,11 @@ mod names;
 mod npy;
 mod origin;
 mod overrides;
-mod pickle;
-mod qtensor;
 mod record;
+#[cfg(feature = "torch")]
+mod torch;
+#[cfg(not(feature = "torch"))]
+#[path = "without_torch.rs"]
 mod torch;
 
 use std::{
@@ -37,7 +39,6 @@ pub(crate) use record::Record;
 use crate::{Error, Result, Tensor, graph::Affine};
 use bytes::Bytes;
 use format::Format;
-use qtensor::Content;
 
 /// A checkpoint: named tensors, read from their files on demand.
 ///
@@ -83,9 +84,9 @@ enum Data {
     /// `len` bytes of the file from offset `first`.
     Bytes { first: u64, len: u64 },
     /// A tensor of PyTorch's reader.
-    Torch(pytorch_reader::Tensor),
+    Torch(torch::Stored),
     /// The scales of a quantised torch tensor.
-    Steps(Vec<f32>),
+    Scales(Vec<f32>),
 }
 
 /// File name suffixes of weights in a folder, in search order.
@@ -94,8 +95,8 @@ const ENDINGS: [&str; 8] = [".safetensors", ".bin", ".pth", ".pt", ".ckpt", ".th
 impl Checkpoint {
     /// Opens a safetensors or PyTorch file, or a folder with one or several. In a folder an index
     /// (`*.safetensors.index.json`, `*.bin.index.json`) lists the files that belong together. Without one,
-    /// `model.safetensors` or `pytorch_model.bin` is opened, else all safetensors files, else the only
-    /// other file of weights.
+    /// `model.safetensors` or `pytorch_model.bin` is opened, else all safetensors files, else the only other
+    /// weights file.
     ///
     /// Nothing in a file is executed, and the cost of reading is bounded by its size.
     ///
@@ -195,7 +196,7 @@ impl Checkpoint {
                     (Some(record), None) => self.record = Some(Box::new(record)),
                     (None, _) => {}
                 }
-                // Sorted, so that the same one of several errors is reported each time.
+                // Sorted, so that the first error is always the same.
                 let sorted = metadata.tensors().into_iter().collect::<BTreeMap<_, _>>();
                 let entry = |(key, info): (String, &safetensors::tensor::TensorInfo)| {
                     let (from, to) = info.data_offsets;
@@ -211,12 +212,14 @@ impl Checkpoint {
                 let opened = opened.map_err(|reason| Error::file(path, reason))?;
                 self.arch = self.arch.take().or(opened.arch);
                 self.warnings.extend(opened.warning);
-                let entry = |(key, content): (String, Content)| {
+                let entry = |(key, content): (String, torch::Content)| {
                     let (dtype, shape, data) = match content {
-                        Content::Stored(tensor) => {
-                            (torch::dtype(tensor.dtype()), tensor.shape().to_vec(), Data::Torch(tensor))
+                        torch::Content::Stored(tensor) => {
+                            (tensor.dtype(), tensor.shape().to_vec(), Data::Torch(tensor))
                         }
-                        Content::Steps(steps) => (Dtype::F32, vec![steps.len()], Data::Steps(steps)),
+                        torch::Content::Scales(scales) => {
+                            (Dtype::F32, vec![scales.len()], Data::Scales(scales))
+                        }
                     };
                     (key, Entry { file, dtype, shape, data })
                 };
@@ -267,8 +270,8 @@ impl Checkpoint {
         self.tensors.get(key).map(|entry| &entry.shape[..])
     }
 
-    /// Reads a tensor as f32 and checks its shape wherever `shape` gives a size. An I8 tensor is multiplied
-    /// by its scales, the tensor named `<key>_scale`: one scale per index of the first dimension.
+    /// Reads a tensor as f32 and checks its shape against the sizes that `shape` gives. An I8 tensor is
+    /// multiplied by its scales, the tensor named `<key>_scale`: one scale per index of the first dimension.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] if it is missing, empty, has another shape or a type other than F64, F32, F16,
@@ -322,12 +325,12 @@ impl Checkpoint {
                 let read = tensor.read().map_err(|error| Error::file(path, format!("is damaged: {error}")));
                 read.map(Cow::Owned)
             }
-            Data::Steps(steps) => Ok(Cow::Owned(bytemuck::cast_slice(steps).to_vec())),
+            Data::Scales(scales) => Ok(Cow::Owned(bytemuck::cast_slice(scales).to_vec())),
         }
     }
 
-    /// Reads the quantisation of a module's output, in a network that torch converted, from the tensors of
-    /// its scale and its zero point.
+    /// Reads the quantisation of a module's output from its scale and zero-point tensors, in a network that
+    /// was quantised with torch.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] if one is missing, not a single number, or out of range.
@@ -382,7 +385,7 @@ impl Checkpoint {
         }
     }
 
-    /// Returns whether a tensor of this name would hold the scales of an I8 tensor.
+    /// Returns whether this is the name of an I8 tensor's scales.
     pub(crate) fn is_scale(&self, key: &str) -> bool {
         let whole = key.strip_suffix(SCALE).and_then(|whole| self.tensors.get(whole));
         whole.is_some_and(|entry| entry.dtype == Dtype::I8)
@@ -393,14 +396,14 @@ impl Checkpoint {
         let path = self.tensors.get(key).map_or(&self.path, |entry| &self.files[entry.file].0);
         Error::Checkpoint {
             path: path.clone(),
-            // A hostile name must not break the message's line.
+            // A hostile name must not break the message into several lines.
             key: key.escape_debug().to_string(),
             reason: reason.into(),
         }
     }
 }
 
-/// The suffix that makes the name of an I8 tensor's scales.
+/// The suffix in the names of I8 tensors' scales.
 const SCALE: &str = "_scale";
 
 /// The name of an I8 tensor's scales.
@@ -408,7 +411,8 @@ pub(crate) fn scale_of(key: &str) -> String {
     format!("{key}{SCALE}")
 }
 
-/// Multiplies integers of at least `least` by `steps`, each for an equal part of them.
+/// Multiplies integers, which must be at least `least`, by their scales. Each of `steps` applies to an equal
+/// part of the integers.
 fn scaled(integers: &[i8], least: i8, steps: &[f32]) -> Result<Vec<f32>, String> {
     if let Some(at) = integers.iter().position(|q| *q < least) {
         return Err(format!("holds -128 at index {at}: weights are from -127 to 127"));
@@ -449,7 +453,7 @@ fn shape_error(found: &[usize], wanted: &[Option<usize>]) -> Option<String> {
     Some(format!("expected shape [{}], found {found:?}", wanted.join(", ")))
 }
 
-/// The longest safetensors header, the safetensors library's own limit.
+/// The maximum length of a safetensors header, which is the safetensors library's limit.
 const MOST_HEADER: u64 = 100_000_000;
 
 /// The safetensors header, and the offset of the tensors.
@@ -532,12 +536,12 @@ fn weights_in(folder: &Path) -> Result<Found> {
     if let Some(found) = one_of(&torch) {
         return found;
     }
-    // Before .bin, as exports use that suffix too.
+    // Checked before .bin, because exports use that suffix too.
     let texts: Vec<String> = names.iter().map(|name| name.display().to_string()).collect();
     if let Some((name, what)) = format::folder(&texts) {
         let path = folder.join(name);
-        // The file's content gives a more helpful message, except that a manifest only lists the
-        // other files.
+        // The file's content gives a more helpful message, unless it is a manifest, which only lists other
+        // files.
         let content = match name.ends_with("Manifest.json") || !path.is_file() {
             true => None,
             false => Some(Format::of(&Bytes::open(&path)?, &path)?),

@@ -1,5 +1,5 @@
 //! Maps a checkpoint's tensors to the names that the network's library uses: strips wrappers that training
-//! adds, leaves out training state, and joins the parts of pruned and quantised weights.
+//! adds, leaves out training state, and combines the parts of pruned and quantised weights.
 
 use std::{
     cell::RefCell,
@@ -34,7 +34,8 @@ pub enum Use {
 /// Modules that wrap another without changing its values, at any depth.
 const WRAPPERS: [&str; 4] = ["module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"];
 
-/// Last parts of the names of counters that training and profiling leave in a network, and descriptions.
+/// The last name components of counters that training and profiling leave in a network, and their
+/// descriptions.
 const COUNTERS: [(&str, &str); 4] = [
     ("num_batches_tracked", "batches counted in training"),
     ("total_ops", "operations counted by a profiler"),
@@ -62,14 +63,14 @@ const TRAINING: [&str; 13] = [
 /// Words in the names of copies that are averaged over training.
 const AVERAGED: [&str; 5] = ["ema", "averaged", "average", "swa", "shadow"];
 
-/// The tensor names by which a network is found.
+/// Tensor names that identify a network.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Anchor {
-    /// The name of its first tensor. Anything in front of it is the prefix of the network.
+    /// The name of its first tensor. The part before it is the prefix of the network.
     pub first: &'static str,
     /// Other tensors under the same prefix. At least one must exist, unless the list is empty.
     pub also: &'static [&'static str],
-    /// The library's prefix for these names, if they are those of a part that was saved separately.
+    /// The library's prefix for these names, if they belong to a separately saved part of a network.
     pub within: &'static str,
 }
 
@@ -90,9 +91,9 @@ pub(crate) struct Tensors<'a> {
     within: &'static str,
     /// Notes on the chosen network and stripped prefixes, one sentence each.
     pub notes: Vec<String>,
-    /// The quantisation of modules' outputs, in a network that torch converted.
+    /// The quantisation of modules' outputs, in a network that was quantised with torch.
     pub maps: BTreeMap<String, Affine>,
-    /// The names in the file of the tensors that `maps` was read from.
+    /// The tensors that `maps` was read from, by their names in the file.
     mapping: Vec<String>,
     left: BTreeMap<String, String>,
     used: RefCell<HashSet<String>>,
@@ -241,7 +242,7 @@ impl<'a> Tensors<'a> {
         self.checkpoint.shape(&self.named.get(name)?.key)
     }
 
-    /// Reads a tensor as f32 and checks its shape wherever `shape` gives a size.
+    /// Reads a tensor as f32 and checks its shape against the sizes that `shape` gives.
     ///
     /// # Errors
     /// As [`Checkpoint::tensor`].
@@ -257,7 +258,7 @@ impl<'a> Tensors<'a> {
         Ok(Tensor::from_fn(tensor.dims(), |i| tensor.data()[i] * mask.data()[i]))
     }
 
-    /// The scales of a weight's outputs if it is int8, with integers from -127 to 127.
+    /// The scales of an int8 weight, one per output; `None` for another weight.
     ///
     /// # Errors
     /// As [`Checkpoint::tensor`].
@@ -286,7 +287,7 @@ impl<'a> Tensors<'a> {
         self.keys().filter(|name| !used.contains(*name)).collect()
     }
 
-    /// Leaves out a tensor that is not read, for the reason `why`.
+    /// Removes a tensor that is not read, and records the reason `why`.
     pub fn leave(&mut self, name: &str, why: &str) {
         if let Some(named) = self.named.remove(name) {
             self.left.insert(named.key, why.into());
@@ -332,8 +333,8 @@ impl<'a> Tensors<'a> {
     }
 }
 
-/// The error message for a tensor that is not part of `network`, like `others` more; `--set ignore` leaves
-/// them out.
+/// The error message for a tensor that, like `others` more, is not part of `network`. `ignore` is the prefix
+/// for `--set ignore`, which leaves them out.
 pub(crate) fn not_part_of(network: &str, others: usize, ignore: &str) -> String {
     let others = if others == 0 { String::new() } else { format!(" (with {others} more)") };
     format!("is not part of {network}{others}: --set ignore={} leaves it out", ignore.escape_debug())
@@ -353,8 +354,8 @@ fn unpacked(name: String) -> String {
     known.unwrap_or(name)
 }
 
-/// Removes the scales and zero points of modules' outputs from a network that torch converted. Returns them
-/// by module, and the names of their tensors.
+/// Removes the scales and zero points of modules' outputs from a network that was quantised with torch.
+/// Returns them by module, and the names of their tensors.
 fn converted(
     checkpoint: &Checkpoint,
     inside: &mut BTreeMap<String, Named>,
@@ -381,7 +382,7 @@ fn converted(
     Ok((maps, mapping))
 }
 
-/// Every tensor by its name without wrappers, with the parts of pruned and quantised weights joined.
+/// Every tensor by its name without wrappers, with the parts of pruned and quantised weights combined.
 fn cleaned(checkpoint: &Checkpoint) -> Result<BTreeMap<String, Named>> {
     let mut named: BTreeMap<String, Named> = BTreeMap::new();
     for key in checkpoint.keys() {

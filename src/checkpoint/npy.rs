@@ -1,5 +1,5 @@
-//! Reads and writes NumPy's `.npy` files of one array. The crates for this trust a hostile header: it decides
-//! how much they allocate and how deeply they recurse.
+//! Reads and writes NumPy's `.npy` files of one array. Existing crates trust the header, so a hostile file
+//! controls how much they allocate and how deeply they recurse.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use crate::{Error, Result, Tensor};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
-/// The longest header. That of a plain array has about 100 bytes.
+/// The maximum length of a header. A plain array's header has about 100 bytes.
 const MOST_HEADER: u32 = 1 << 16;
 
 /// An array in a file, read on demand.
@@ -235,7 +235,7 @@ mod tests {
             assert_eq!(open(&bytes).unwrap().tensor().unwrap(), tensor);
         }
         let bytes = Npy::encode(&Tensor::from_fn([5], |_| 0.0));
-        // As numpy.save writes it.
+        // As `numpy.save` writes it.
         assert!(
             bytes.starts_with(
                 b"\x93NUMPY\x01\0v\0{'descr': '<f4', 'fortran_order': False, 'shape': (5,), }  "

@@ -20,7 +20,7 @@ pub enum Source {
     Keys,
     /// A field of a file next to the weights.
     Config(String),
-    /// The file of weights: its name, or a record in it.
+    /// The weights file: its name, or a record in it.
     File(&'static str),
     /// The network name given with `--arch`.
     Arch,

@@ -30,7 +30,7 @@ pub struct Overrides {
 }
 
 impl Overrides {
-    /// The settings and the values that they take. `config.json` may hold the same names.
+    /// The settings and the values that they take. `config.json` may set them under the same names.
     pub const SETTINGS: [(&'static str, &'static str); 25] = [
         ("root", "the prefix of the network's tensors in the file, such as state_dict_ema."),
         ("ignore", "comma-separated name prefixes of tensors that are not part of the network"),

@@ -15,8 +15,8 @@
 //!
 //! `architecture` is a name for `--arch`, or null; `values` are settings for `--set`; `labels` are the names
 //! of the classes, or null. `maps` has the scale and the zero point of a module's output, under the name that
-//! `run --taps` writes it by. Without maps only the weights are int8. The record is a single entry because
-//! several entries have no fixed order, and the same network must give the same bytes.
+//! `run --taps` gives it. Without maps only the weights are int8. The record is a single entry because the
+//! order of several entries is not fixed, and the same network must give the same bytes.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -56,7 +56,8 @@ struct Text {
     maps: BTreeMap<String, Integers>,
 }
 
-/// The JSON form of an [`Affine`]. Its types are wider, so that an error can name the module.
+/// The JSON form of an [`Affine`]. Its types are wider, so that an error for an out-of-range value can name
+/// the module.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Integers {

@@ -163,7 +163,7 @@ impl WithSimd for Band<'_> {
 }
 
 impl Band<'_> {
-    /// Sweeps one or two rows from `row` on and returns how many. `CODE` is the activation's.
+    /// Sweeps one or two rows from `row` on and returns their number. `CODE` is the activation's code.
     #[inline(always)]
     fn rows<S: Simd, const CODE: u32>(
         &mut self,

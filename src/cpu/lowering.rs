@@ -11,7 +11,7 @@ use crate::{
     plan::{Lifetime, Summary, Work},
 };
 
-/// A graph's steps. Their slots are still indices of values.
+/// A graph's steps. They still have indices of values in place of slots.
 pub struct Lowering<'a> {
     graph: &'a Graph,
     isa: Isa,

@@ -51,9 +51,9 @@ fn swish<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     simd.div_f32s(x, simd.mul_add_f32s(exp, power, splat(1.0)))
 }
 
-/// Applies an activation to a vector, unless it is a gate's. Here and in callers, no closure separates
-/// vectors from the loop around them: a closure that is not inlined lacks the processor's features, and each
-/// of its instructions becomes a call.
+/// Applies an activation to a vector, unless it is a gate's (hard-sigmoid or sigmoid). This function and its
+/// callers put no vector code into closures: a closure that is not inlined is compiled without the
+/// processor's features, and each of its vector instructions becomes a call.
 #[inline(always)]
 pub fn activate<S: Simd>(simd: S, x: S::f32s, activation: Activation) -> S::f32s {
     match activation {
@@ -74,8 +74,8 @@ pub fn activate_late(activation: Activation, values: &mut [f32]) {
     }
 }
 
-/// Evaluates `body` with the activation's code as a constant, so that vector loops do not branch on it. A
-/// gate's activation counts as the identity: see [`activate_late`].
+/// Evaluates `body` with the activation's code as a constant, so that vector loops do not branch on it. For a
+/// gate's activation the code is the identity's: see [`activate_late`].
 macro_rules! with_code {
     ($activation:expr, $code:ident => $body:expr) => {
         match $activation {
@@ -114,8 +114,8 @@ impl<S: Simd> Finite<S> {
         Self(simd.splat_f32s(0.0))
     }
 
-    /// Checks a vector. x - x is NaN unless x is finite, and NaN survives the sum. Processors have separate
-    /// units for additions, so that they do not compete with products.
+    /// Checks a vector. x - x is NaN unless x is finite, and NaN survives the sum. Many processors have
+    /// separate units for additions, so that they do not compete with products.
     #[inline(always)]
     pub fn check(&mut self, simd: S, x: S::f32s) {
         self.0 = simd.add_f32s(self.0, simd.sub_f32s(x, x));

@@ -44,8 +44,8 @@ impl Cpu {
         })
     }
 
-    /// Measures bytes read and written per second, on maps of 4 MiB. Networks have maps of this size, so
-    /// cached data counts.
+    /// Measures bytes read and written per second, on maps of 4 MiB. Networks have maps of this size, so the
+    /// bandwidth may be that of a cache.
     pub fn bandwidth(&self) -> f64 {
         const VALUES: usize = 1 << 20;
         let (from, mut to) = (avec![1.0f32; VALUES], avec![0.0f32; VALUES]);
@@ -59,7 +59,7 @@ impl Cpu {
         })
     }
 
-    /// Measures the seconds to run an empty job on every thread and wait for all.
+    /// Measures the time, in seconds, to run an empty job on every thread and wait for all of them.
     pub fn launch(&self) -> f64 {
         const LAUNCHES: usize = 64;
         let launches = self.best(0.1, || {

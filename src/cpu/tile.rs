@@ -9,11 +9,11 @@ use pulp::{Arch, Simd, WithSimd};
 use super::pixelwise::{self, Finite, activate, with_code};
 use crate::graph::{Activation, Conv};
 
-/// The most bytes of weights that stay in a core's cache between tiles.
+/// The maximum bytes of weights that stay in a core's cache between tiles.
 const CACHED: usize = 384 << 10;
 
-/// The most rows and vectors of a tile. Registers hold its accumulators, a vector of weights per column, and
-/// an input.
+/// The maximum rows and vectors of a tile. Registers hold its accumulators, a vector of weights per column,
+/// and an input.
 const fn max_tile(lanes: usize) -> [usize; 2] {
     // AVX-512 and NEON have 32 registers, AVX2 has 16.
     if lanes == 16 || cfg!(target_arch = "aarch64") { [8, 3] } else { [6, 2] }

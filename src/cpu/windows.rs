@@ -40,7 +40,8 @@ impl Windows {
         self.segment_taps() * channels
     }
 
-    /// Finds where the segments of some outputs start. Windows that reach beyond the map are copied.
+    /// Finds the starts of the segments of some outputs' windows. Windows that reach beyond the map are
+    /// copied.
     pub fn find(
         &self,
         x: Shape,

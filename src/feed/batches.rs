@@ -12,7 +12,7 @@ use crate::{Error, Result, Tensor, session::Pending};
 /// Batches in flight: with two, the GPU computes one while the next is submitted.
 const IN_FLIGHT: usize = 2;
 
-/// The results of pictures, in order, with up to `IN_FLIGHT` batches in flight.
+/// The results for pictures, in order, with up to `IN_FLIGHT` batches in flight.
 pub struct Batches<'a> {
     runner: Runner<'a>,
     prepared: Ordered<Prepared>,

@@ -26,7 +26,7 @@ pub struct Clocks {
 
 impl Clocks {
     pub fn started(&self, startup: Startup, precision: Element) {
-        // Only the first session counts.
+        // Only the first session is recorded.
         let _ = self.started.set((startup, precision));
     }
 
@@ -45,7 +45,7 @@ impl Clocks {
     }
 }
 
-/// A timer that adds up the time of all threads.
+/// A timer that sums the time of all threads.
 #[derive(Default)]
 pub struct Clock(AtomicU64);
 

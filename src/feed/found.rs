@@ -1,4 +1,4 @@
-//! Resolving the names that a user gives to files: single files, folders, patterns and lists.
+//! Resolves the user's names of files, folders, patterns and lists to files.
 
 use std::{
     collections::HashSet,
@@ -20,14 +20,14 @@ use crate::{
 /// The name of standard input.
 pub const STDIN: &str = "-";
 
-/// The most bytes per line of a list.
+/// The maximum number of bytes per line of a list.
 const LINE_LIMIT: u64 = 1 << 16;
 
 /// A file that a name resolves to, or the error.
 pub enum Found {
     /// A path that the user gave: a file, which may not exist, a pipe or a device.
     Named(PathBuf),
-    /// A file that was found, with the user's folder if it was found in one.
+    /// A file that was found, with the folder that the user named, if it was found in one.
     File {
         path: PathBuf,
         folder: Option<Arc<Path>>,

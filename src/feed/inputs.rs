@@ -19,7 +19,7 @@ use super::{
 use crate::{Error, files, session::Matrix, tasks::PictureLimits};
 
 /// The default file extensions of pictures in folders. They include formats that are not supported, so that
-/// such files are reported and not skipped.
+/// such files are reported, not skipped.
 pub const EXTENSIONS: [&str; 22] = [
     "apng", "avif", "bmp", "dib", "gif", "heic", "heif", "jfif", "jpe", "jpeg", "jpg", "jxl", "pam", "pbm",
     "pgm", "png", "pnm", "ppm", "qoi", "tif", "tiff", "webp",
@@ -177,7 +177,7 @@ impl Inputs {
         found.chain(self.lists.iter().map(PathBuf::as_path))
     }
 
-    /// Returns the number of inputs, if each was named or found as a file.
+    /// Returns the number of inputs, if each of them is a file.
     pub fn known(&self) -> Option<usize> {
         let is_file = |left: &Left| match left {
             Left::Name(name) => name != STDIN && Path::new(name).is_file(),
@@ -222,8 +222,7 @@ fn open(found: Found, reading: &Arc<Reading>) -> Boxed {
     Box::new(inputs.map(move |input| Input { name: Name { folder: folder.clone(), ..input.name }, ..input }))
 }
 
-/// Returns the pictures of an open file. It is read as a stream unless it is a regular file, or if it is
-/// video.
+/// Returns the pictures of an open file. It is read as a stream if it is video or not a regular file.
 fn pictures_of_file(path: &Path, mut file: File, reading: &Arc<Reading>) -> io::Result<Boxed> {
     if !file.metadata()?.is_file() {
         return Ok(stream(path, file, reading));
@@ -259,7 +258,7 @@ struct Stream<R> {
     /// Unknown until the first bytes arrive.
     kind: Option<Kind>,
     reading: Arc<Reading>,
-    /// The pictures read so far.
+    /// The kind of pictures read so far.
     before: Before,
 }
 
@@ -267,7 +266,7 @@ struct Stream<R> {
 enum Before {
     Nothing,
     Pictures,
-    /// An animation, whose frames have the indices that further pictures would get.
+    /// An animation, whose frames use the indices that further pictures would need.
     Animation,
 }
 
@@ -292,7 +291,8 @@ impl<R: Read> Stream<R> {
         Ok(Kind::Video(Arc::new(header)))
     }
 
-    /// Checks that frames of this size are within the limits: their samples and the pixels made of them.
+    /// Checks that frames of this size are within the limits: their samples and the pixels converted from
+    /// them.
     fn admits(&self, width: usize, height: usize) -> Result<(), String> {
         self.reading.limits.admits(width as u64, height as u64, 9)
     }

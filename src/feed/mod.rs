@@ -1,7 +1,7 @@
-//! Many pictures from files, folders and pipes, with results in order and decoding on all cores during
-//! inference.
+//! Runs a network on many pictures from files, folders and pipes. Results are in order, and pictures are
+//! decoded on all cores during inference.
 //!
-//! [`Inputs`] are pictures that are not decoded yet. [`Pipeline::run`] decodes them on its threads,
+//! [`Inputs`] yields pictures that are not decoded yet. [`Pipeline::run`] decodes them on its threads,
 //! preprocesses them, runs the network, and returns the results in the order of the inputs. At most a few
 //! pictures per thread are in flight.
 //!

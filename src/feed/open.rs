@@ -1,4 +1,4 @@
-//! Decoding inputs to pictures.
+//! Decodes inputs to pictures.
 
 use std::{
     io::{Cursor, Read},

@@ -7,9 +7,9 @@ use std::{
 };
 
 /// Calls `work` for each of `items` on `threads` threads and returns the results in order. Each thread has a
-/// separate state, which `start` creates. At most `ahead` items are taken whose results are not returned yet,
-/// so that a fast source does not fill the memory. A source that waits for its next item does not delay
-/// earlier results.
+/// separate state, which `start` creates. At most `ahead` items are in flight (taken, but their results not
+/// returned), so that a fast source does not fill the memory. A source that waits for its next item does not
+/// delay earlier results.
 ///
 /// Dropping the results ends each thread after its current item.
 pub fn ordered<'scope, 'env, I, S, R>(
@@ -96,15 +96,15 @@ struct Shared<R> {
 }
 
 struct State<R> {
-    /// Results that wait for earlier ones, by index.
+    /// Finished results that are not returned yet, by index.
     ready: BTreeMap<usize, R>,
     /// The number of results returned so far.
     given: usize,
     /// The number of items, once the source has ended.
     end: Option<usize>,
-    /// True once the results are dropped.
+    /// True once the [`Ordered`] is dropped.
     dropped: bool,
-    /// True if a thread panicked, so that its result never arrives; the scope passes the panic on.
+    /// True if a thread panicked, so that its result never arrives; the scope propagates the panic.
     broken: bool,
 }
 

@@ -1,11 +1,12 @@
-//! Finding the end of a picture in a stream, from the structure of its format.
+//! Finds the end of a picture in a stream from the structure of its format.
 
 use std::{collections::BTreeSet, io::Read};
 
 use super::lookahead::Lookahead;
 use crate::tasks::{Format, jpeg_end};
 
-/// The most directories, strips and tiles of a TIFF: a hostile file with more could exhaust memory and time.
+/// The maximum number of directories, strips and tiles in a TIFF: a hostile file with more could exhaust
+/// memory and time.
 const MOST_PARTS: usize = 1 << 20;
 
 /// Length and kind of a picture, known before it is decoded.
@@ -133,7 +134,7 @@ impl<R: Read> Window<'_, R> {
         }
     }
 
-    /// Skips as many samples as the header says, stored as text, bits or bytes.
+    /// Skips the number of samples in the header, stored as text, bits or bytes.
     fn pnm(&mut self) -> Result<usize, String> {
         let kind = self.byte(1)?;
         if kind == b'7' {
@@ -162,8 +163,8 @@ impl<R: Read> Window<'_, R> {
         Ok(at + usize::from(kind != b'1'))
     }
 
-    /// Reads the next number, after whitespace and comments. A byte has to follow it: otherwise it may be cut
-    /// short.
+    /// Reads the next number, after whitespace and comments. A byte must follow it, because otherwise the
+    /// number may be cut short.
     fn number(&mut self, at: &mut usize) -> Result<usize, String> {
         self.skip(at)?;
         let mut number = None;
@@ -203,7 +204,7 @@ impl<R: Read> Window<'_, R> {
         }
     }
 
-    /// Reads the header's lines up to `ENDHDR`, and skips as many bytes as they say.
+    /// Reads the header's lines up to `ENDHDR`, and skips the number of bytes that they specify.
     fn pam(&mut self) -> Result<usize, String> {
         let (mut at, mut bytes) = (3, Some(1));
         loop {
@@ -227,7 +228,7 @@ impl<R: Read> Window<'_, R> {
         bytes.and_then(|bytes| bytes.checked_add(at)).ok_or_else(|| "the picture is too large".into())
     }
 
-    /// Walks the ops, of one pixel or a run each, for as many pixels as the header says, then the eight end
+    /// Walks the ops, of one pixel or a run each, for the number of pixels in the header, then the eight end
     /// bytes.
     fn qoi(&mut self) -> Result<usize, String> {
         let header = self.reach(14)?;
@@ -261,7 +262,7 @@ impl<R: Read> Window<'_, R> {
         Ok(end)
     }
 
-    /// Walks the directories and all that they point to, which may be in any order in the file.
+    /// Walks the directories and the data that they point to, which may be in any order in the file.
     fn tiff(&mut self) -> Result<usize, String> {
         let head = self.reach(8)?;
         let (little, big) = (head[0] == b'I', head[2] == 43 || head[3] == 43);

@@ -35,14 +35,15 @@ pub struct Pipeline<'a> {
     pub device: Device,
     /// The network.
     pub network: &'a Network,
-    /// As for [`Session::for_pictures`](crate::Session::for_pictures). The batch applies to GPUs only.
+    /// Options of the sessions; see [`Session::for_pictures`](crate::Session::for_pictures). The batch size
+    /// applies to GPUs only.
     pub options: Options,
     /// The names of the classes.
     pub labels: Labels,
     /// Classes per result.
     pub top: usize,
-    /// Threads that decode, preprocess and finish pictures. Ignored on a CPU, whose own number of threads is
-    /// used.
+    /// Threads that decode, preprocess and finish pictures. On a CPU, the device's number of threads is used
+    /// instead.
     pub threads: usize,
     /// The limits of a picture's size.
     pub limits: PictureLimits,
@@ -55,13 +56,13 @@ pub struct Pipeline<'a> {
 }
 
 /// Options of the background search for faster kernels; see [`Improving`](crate::measure::Improving). There
-/// is one search per size of input, one after another, until the pictures end. If faster kernels are found,
-/// the session is replaced between two batches.
+/// is one search per input size, one after another, until the pictures end. If faster kernels are found, the
+/// session is replaced between two batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Improve {
     /// Compute time of a session before its search starts.
     pub after: Duration,
-    /// Time to measure for.
+    /// Time limit of the measurements.
     pub budget: Duration,
 }
 
@@ -99,7 +100,7 @@ pub struct Subject {
     pub video: Option<Arc<Header>>,
 }
 
-/// The number of pictures processed, and the time spent.
+/// The number of processed pictures, and the time spent on them.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Spent {
     /// Pictures, including those that failed.
@@ -110,9 +111,9 @@ pub struct Spent {
     pub decode: Duration,
     /// Scaling and normalising, over all threads.
     pub prepare: Duration,
-    /// Running the network: over all threads of a CPU, or waiting for a GPU.
+    /// Running the network over all threads of a CPU, or waiting for a GPU.
     pub infer: Duration,
-    /// The time that building the first session took.
+    /// The time spent on building the first session.
     pub startup: Startup,
     /// The storage type of maps and weights.
     pub precision: Element,
@@ -161,8 +162,8 @@ impl Pipeline<'_> {
             Device::Cpu(cpu) => {
                 let threads = cpu.info().threads;
                 let workers = threads.min(pictures);
-                // One pool per worker, so that none waits for another. If a later pool fails, the first one
-                // is shared.
+                // One pool per worker, so that no worker waits for another. If a later pool fails, the first
+                // one is shared.
                 let first = if workers == 1 { cpu.clone() } else { Cpu::new(Some(threads / workers))? };
                 let pool = || Cpu::new(Some(threads / workers)).unwrap_or_else(|_| first.clone());
                 thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! Running one picture: its input, the session that runs it, and the conversion of the outputs to a result.
+//! Runs one picture: prepares its input, chooses a session, and converts the outputs to a result.
 
 use std::{
     borrow::Cow,
@@ -19,7 +19,7 @@ use crate::{
     zoo::{Network, Preprocessing, Task},
 };
 
-/// The most sessions that a thread keeps, for pictures of different sizes.
+/// The maximum number of sessions that a thread keeps, for pictures of different sizes.
 const SESSIONS: usize = 4;
 
 /// Data shared by all threads.
@@ -148,7 +148,7 @@ impl<'a> Runner<'a> {
                     self.common.clocks.improved.fetch_add(1, Relaxed);
                 }
             }
-            // The session was dropped to make room; if built again, it uses the kept results.
+            // The session was dropped to make room; if rebuilt, it uses the stored tuning results.
             None => {}
         }
     }
@@ -182,7 +182,7 @@ impl<'a> Runner<'a> {
         (subject, ready.and_then(|ready| self.run(&ready)))
     }
 
-    /// Runs one input, in a batch without others.
+    /// Runs one input alone in a batch.
     pub fn run(&mut self, ready: &Ready) -> Result<Prediction> {
         let (top, batch) = (self.common.pipeline.top, self.batch);
         let (_, prediction) = self.infer(ready, |session| {

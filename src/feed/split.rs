@@ -1,4 +1,4 @@
-//! Splitting a stream of concatenated pictures, as `ffmpeg -f image2pipe` writes them.
+//! Splits a stream of concatenated pictures, as `ffmpeg -f image2pipe` writes them.
 
 use std::io::{BufRead, Read};
 
@@ -8,14 +8,15 @@ use super::{
 };
 use crate::tasks::{Format, MAGIC_BYTES};
 
-/// Bytes that identify any supported format. BMP needs the most: its second header starts with its length.
+/// The number of bytes that identify any supported format.
 const START: usize = 18;
 
-/// The most bytes of zeros and whitespace between pictures.
+/// The maximum number of zero and whitespace bytes between pictures.
 const MOST_FILL: usize = 1 << 16;
 
 /// Returns the bytes of the next picture, and true if it has several frames; `None` at the end of the stream.
-/// `limit` is the most bytes of a picture. Padding and line ends between pictures are skipped.
+/// `limit` is the maximum size of a picture in bytes. Padding and line ends between pictures are skipped, but
+/// not before the `first`.
 ///
 /// # Errors
 /// The reason, if the next bytes are not a picture; as [`picture_end::end`].
@@ -35,7 +36,7 @@ pub fn next<R: Read>(
         stream.consume(fill);
         most -= fill;
     }
-    // Peek only at the bytes that identify a format: those of the next picture may arrive much later.
+    // Peek only at the bytes that identify a format: the bytes after a small picture may arrive much later.
     let found = stream.peek(START).map_err(|e| e.to_string())?;
     if found.is_empty() {
         return Ok(None);
@@ -80,7 +81,7 @@ mod tests {
             bytes.into_inner()
         };
         let mut jpeg = write(image::ImageFormat::Jpeg);
-        // A segment with the end marker of a thumbnail, and fill bytes in front of a marker.
+        // A segment with the end marker of a thumbnail, and fill bytes before a marker.
         jpeg.splice(2..2, *b"\xff\xe1\x00\x06\xff\xd9\xff\xd8\xff\xff");
         let png = write(image::ImageFormat::Png);
         let ppm = [b"P6 # 9 9\n19 7\n255\n", &image.as_raw()[..]].concat();

@@ -1,5 +1,5 @@
-//! YUV4MPEG2, the format of raw video in pipes between video tools. Implemented here because the crates that
-//! read it mistake a frame that is cut short for the end of the stream.
+//! YUV4MPEG2, the format of raw video in pipes between video tools. Implemented here because existing crates
+//! mistake a truncated frame for the end of the stream.
 
 use std::io::{self, BufRead, Read, Write};
 
@@ -13,7 +13,7 @@ use crate::{session::Matrix, tasks::Picture};
 pub const MAGIC: &[u8] = b"YUV4MPEG2 ";
 const FRAME: &[u8] = b"FRAME";
 
-/// The most bytes of a header.
+/// The maximum number of bytes in a header.
 const HEADER_LIMIT: u64 = 1024;
 
 /// The chroma subsampling.

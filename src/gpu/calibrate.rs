@@ -31,9 +31,9 @@ pub(super) struct Calibration {
     probed: Probed,
     /// `vec4` loads from workgroup memory per second.
     shared: f64,
-    /// Subgroup broadcasts of a `vec4` per second, where there are subgroups.
+    /// Subgroup broadcasts of a `vec4` per second, if the device has subgroups.
     broadcasts: Option<f64>,
-    /// Multiply-adds in f16 per second, where there is f16.
+    /// Multiply-adds in f16 per second, if the device has f16.
     half: Option<f64>,
 }
 
@@ -42,7 +42,7 @@ pub(super) struct Calibration {
 pub struct Care {
     /// The minimum time of a probe in seconds, so that its startup is negligible.
     pub long: f64,
-    /// Runs of each probe, of which the fastest counts.
+    /// Runs of each probe; the fastest run counts.
     pub runs: usize,
     /// The heights and widths of the copied maps, which have four channels.
     pub sides: &'static [usize],
@@ -94,7 +94,7 @@ impl Calibration {
         let Probed { macs, bytes, launch: launches } = self.probed;
         let Rates { units, lanes, mac, clock, bandwidth, launch, shared, broadcast, .. } = machine.rates;
         let near = |measured: f64, assumed: f64| measured.clamp(assumed / 32.0, assumed * 4.0);
-        // Cycles per operation, by comparison with multiply-adds: `mac` cycles for four of each lane.
+        // Cycles per operation, relative to multiply-adds: a unit takes `mac` cycles for four of each lane.
         let cycles = |per_second: f64, assumed: f64| near(mac * macs / (4.0 * per_second), assumed);
         let rates = Rates {
             // A unit does four multiply-adds of each lane in `mac` cycles.
@@ -218,7 +218,7 @@ impl Gpu {
         }
     }
 
-    /// The shortest time of `count` launches in seconds, by the device's own clock if it has one.
+    /// The shortest time of `count` launches in seconds, by timestamps if the device has them.
     async fn chain(
         &self,
         launch: &Launch,
@@ -240,7 +240,7 @@ impl Gpu {
                 executor.run_async(&input).await?;
                 start.elapsed().as_secs_f64()
             };
-            // Zero means that the clock's resolution was too coarse.
+            // Zero means that the timestamps' resolution is too coarse.
             if seconds > 0.0 {
                 best = best.min(seconds);
             }

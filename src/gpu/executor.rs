@@ -1,5 +1,5 @@
 //! A plan on a device. Buffers, pipelines and bind groups are created once; a run takes one encoder, one
-//! pass and one submission. Runs allocate only if more are in flight than ever before.
+//! pass and one submission. A run allocates only if more runs are in flight than ever before.
 
 use std::sync::{
     Arc, OnceLock,
@@ -41,7 +41,8 @@ pub struct Executor {
     pub(super) element: Element,
     /// The clock of recorded inferences, if the device has one; created for the first recording.
     pub(super) clock: OnceLock<Option<Clock>>,
-    /// Idle staging buffers. In all, there are as many pairs as inferences were ever in flight.
+    /// Idle staging buffers. The number of pairs, idle and in use, is the largest number of inferences that
+    /// were in flight together.
     idle: Vec<StagingPair>,
     /// The picture in device layout, and scratch for its conversion to f16.
     picture: Vec<f32>,
@@ -94,7 +95,8 @@ impl Flag {
     }
 }
 
-/// The size of the picture of the inference recorded last: recording does not borrow the executor exclusively.
+/// The size of the picture of the inference recorded last. It is atomic, because recording only has a shared
+/// reference to the executor.
 #[derive(Default)]
 pub(super) struct Recorded(AtomicU64);
 
@@ -451,7 +453,7 @@ pub(super) fn read_outputs(bytes: &[u8], outputs: &[Value], flag: &Flag) -> Resu
 
 impl Gpu {
     /// Runs a single kernel, for trust checks and tests. Maps and weights are `element`, and `reads` are in
-    /// device layout. Returns the kernel's outputs, each with as many values as `lens` says.
+    /// device layout. Returns the kernel's outputs; `lens` are their numbers of values.
     ///
     /// # Errors
     /// [`Error::Device`] if the device rejected the kernel, [`Error::Lost`] if it was lost,
@@ -488,7 +490,7 @@ impl Gpu {
         for (values, name) in reads.iter().zip(launch.shader.reads) {
             buffers.push(put(stored(name), values)?);
         }
-        // NaN where the kernel forgets to write.
+        // Outputs start as NaN, which shows values that the kernel does not write.
         let written = lens.iter().zip(launch.shader.writes);
         for (&len, name) in written.clone() {
             buffers.push(put(stored(name), &vec![f32::NAN; len])?);

@@ -3,7 +3,7 @@
 use super::{Executor, source::Bound};
 use crate::{
     Result,
-    kernels::{Launch, rank::Found},
+    kernels::{Launch, rank::BoxInstance},
     plan::Value,
 };
 
@@ -15,7 +15,7 @@ pub struct Boxes {
 }
 
 impl Boxes {
-    /// The boxes as records of [`Found`], by descending score; unused entries are zero. The buffer can be
+    /// The boxes as records of [`BoxInstance`], by descending score; unused entries are zero. The buffer can be
     /// bound as vertices and as storage, and copied from.
     pub fn instances(&self) -> &wgpu::Buffer {
         &self.instances
@@ -55,7 +55,7 @@ impl Executor {
         use wgpu::BufferUsages as Usage;
         let shared = Usage::STORAGE | Usage::COPY_SRC;
         let kept = self.gpu.allocate("the remaining candidates", candidates.bytes(), shared).await?;
-        let size = (most.max(1) * size_of::<Found>()) as u64;
+        let size = (most.max(1) * size_of::<BoxInstance>()) as u64;
         let instances = self.gpu.allocate("instances", size, shared | Usage::VERTEX).await?;
         let size = size_of::<wgpu::util::DrawIndirectArgs>() as u64;
         let draw = self.gpu.allocate("draw", size, shared | Usage::INDIRECT).await?;

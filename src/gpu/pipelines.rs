@@ -133,7 +133,7 @@ impl Gpu {
         self.pipelines.driver(&self.device);
     }
 
-    /// Writes the driver's cache, on another thread if the build must not take time from frames.
+    /// Writes the driver's cache, on another thread if the build must not delay frames.
     fn keep_cache(&self, pace: Pace) {
         let gpu = self.clone();
         let keep = move || {
@@ -207,7 +207,7 @@ impl Gpu {
                         progress(made.len(), jobs.len());
                     }
                     Err(error) => {
-                        // Skip the rest. Of several errors, report the first in plan order.
+                        // Skip the rest. Report the first error in plan order.
                         next.store(jobs.len(), Relaxed);
                         if failed.as_ref().is_none_or(|&(first, _)| at < first) {
                             failed = Some((at, error));
@@ -341,7 +341,8 @@ impl Gpu {
         };
         // SAFETY: every loop in `shaders/` ends: it counts up to a constant or a parameter, halves a range,
         // or has fewer candidates in each iteration. Indices into workgroup memory and private arrays depend
-        // on constants and the invocation index alone, never on data, and stay within the arrays.
+        // on constants, loop counters, and the indices of invocation and subgroup, never on data, and stay
+        // within the arrays.
         unsafe { self.device.create_shader_module_trusted(descriptor, checks) }
     }
 }

@@ -17,7 +17,28 @@ use super::{
 use crate::{Error, Result, Tensor, plan::Value};
 
 /// A ring of staging buffers, each of which reads back the outputs of one frame once the device has
-/// finished them.
+/// finished them. [`Session::ring`](crate::Session::ring) creates one.
+///
+/// ```no_run
+/// # fn program(
+/// #     gpu: &goldcrest::gpu::Gpu, session: &goldcrest::Session, source: &goldcrest::gpu::Source,
+/// # ) -> goldcrest::Result<()> {
+/// let mut ring = session.ring(3)?;
+/// for frame in 0..600 {
+///     let mut encoder = gpu.device().create_command_encoder(&Default::default());
+///     if ring.has_room() {
+///         session.encode(&mut encoder, source)?;
+///         session.read_back(&mut encoder, &mut ring, frame)?;
+///     }
+///     gpu.queue().submit([encoder.finish()]);
+///     if let Some(result) = ring.poll()? {
+///         let classes = session.classes_of(&result.outputs, 5)?;
+///         println!("frame {}: {:?}", result.frame, classes[0].label);
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub struct Ring {
     gpu: Gpu,
     outputs: Vec<Value>,
@@ -38,7 +59,7 @@ pub struct Readback {
     pub frame: u64,
     /// The outputs.
     pub outputs: Vec<Tensor>,
-    /// Rows and columns of the source's picture.
+    /// Rows and columns of the source's picture; of the input, if no inference was recorded from a source.
     pub picture: [usize; 2],
     /// The time on the device from the start of the recorded inference to its end, if the program enabled
     /// `TIMESTAMP_QUERY`. It includes other work between the parts of an inference.
@@ -178,14 +199,12 @@ impl Executor {
     /// false if every slot of the ring is still in flight: the outputs then stay on the device.
     ///
     /// # Errors
-    /// [`Error::Input`] if the ring belongs to another executor, or if no inference was recorded yet.
+    /// [`Error::Input`] if the ring belongs to another executor.
     pub fn read_back(&self, encoder: &mut wgpu::CommandEncoder, ring: &mut Ring, frame: u64) -> Result<bool> {
         if !Arc::ptr_eq(&self.identity, &ring.owner) {
             return Err(Error::Input("the ring belongs to another session".into()));
         }
-        let Some(picture) = self.recorded.load() else {
-            return Err(Error::Input("no inference was recorded yet".into()));
-        };
+        let picture = self.recorded.load().unwrap_or([self.input.shape.h, self.input.shape.w]);
         let Some(slot) = ring.slots.iter_mut().find(|slot| slot.free()) else {
             ring.dropped += 1;
             return Ok(false);

@@ -8,8 +8,8 @@ use crate::{
     tensor::Element,
 };
 
-/// Features that tiers beyond the baseline need. Browsers do not use them: their WGSL for subgroups
-/// differs from that of wgpu's own compiler, and they have no matrices.
+/// Features that tiers beyond the baseline need. They are not used in browsers, whose WGSL for
+/// subgroups differs from that of wgpu's own compiler, and which have no matrices.
 pub(super) const FEATURES: wgpu::Features =
     wgpu::Features::SUBGROUP.union(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
 

@@ -49,7 +49,7 @@ impl Gpu {
         let named = |e: &vk::ExtensionProperties| e.extension_name_as_c_str() == Ok(robustness2::NAME);
         if version > (1, 0) && extensions.iter().any(named) {
             let mut features = vk::PhysicalDeviceFeatures2::default().push_next(&mut robust);
-            // SAFETY: as above; Vulkan 1.1 has the call, and the device the extension of the filled struct.
+            // SAFETY: as above; Vulkan 1.1 has the call, and the device has the filled struct's extension.
             unsafe { instance.get_physical_device_features2(physical, &mut features) };
         }
         Some(SpirvProperties {

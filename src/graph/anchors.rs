@@ -8,8 +8,8 @@ pub const CENTRE_WEIGHT: u32 = 10;
 /// The divisor of a box's size offsets; see [`CENTRE_WEIGHT`].
 pub const SIZE_WEIGHT: u32 = 5;
 
-/// The largest growth of a box's width or height, as a natural logarithm: from 16 pixels to 1000.
-/// torchvision's `bbox_xform_clip`.
+/// The maximum growth of a box's width or height, as a natural logarithm: ln(1000 / 16). torchvision's
+/// `bbox_xform_clip`.
 pub const MOST_GROWTH: f32 = 4.135_166_6;
 
 /// SSD's anchor boxes. Every pixel of level k has two squares, with sides s(k) and sqrt(s(k) s(k + 1)),
@@ -17,13 +17,13 @@ pub const MOST_GROWTH: f32 = 4.135_166_6;
 /// fractions of the picture's size, at most 1.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Anchors {
-    /// The scale s of every level, and one more.
+    /// The scale s of every level, plus one for the second square of the last level.
     pub scales: Vec<f64>,
     /// The aspect ratios, width over height.
     pub ratios: Vec<f64>,
 }
 
-/// A box by its centre, its width and its height, in pixels of the network's input.
+/// A box as its centre, width and height, in pixels of the network's input.
 pub type Anchor = [f32; 4];
 
 impl Anchors {
@@ -32,7 +32,7 @@ impl Anchors {
         2 + 2 * self.ratios.len()
     }
 
-    /// Every box over maps of these rows and columns, level by level, row by row, for a picture of
+    /// All anchor boxes for maps of these rows and columns, level by level, row by row, for a picture of
     /// `height` x `width` pixels.
     pub fn over(&self, maps: &[[usize; 2]], [height, width]: [usize; 2]) -> Vec<Anchor> {
         let (height, width) = (height as f64, width as f64);

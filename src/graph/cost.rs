@@ -5,10 +5,10 @@ use std::ops::{Add, AddAssign};
 use super::{Graph, NodeId, Op};
 use crate::Shape;
 
-/// The counts of one node or of several together.
+/// The counts of one node, or their sum over several nodes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Cost {
-    /// Multiply-adds of convolutions and fully connected layers, squeeze-excite included.
+    /// Multiply-adds of convolutions and fully connected layers, including those of squeeze-excite.
     pub macs: u64,
     /// Learnt values: weights, biases, batch norm's scale and offset.
     pub parameters: u64,

@@ -1,11 +1,11 @@
-//! Int8 arithmetic: quantisation, and one definition of the computation for every engine. The CPU, its
+//! Int8 arithmetic: quantisation, and one definition of the computation, shared by all engines. The CPU, its
 //! reference loops and all GPU drivers give identical bits, since results do not depend on floating point.
 //!
-//! A map's value is `scale (q - zero)`, q from -128 to 127; a weight's is `scale[output] q`, q from -127 to
-//! 127. A convolution accumulates `(q_x - zero_x) q_w` and its bias in 32 bits, with the scale
-//! `scale_x scale_w[output]`; padding is `zero_x`. A residual is rescaled to that scale first. [`Rescale`]
-//! converts the accumulator to the output's scale; an activation that is more than a clamp is looked up in a
-//! [`Curve`].
+//! A map's value is `scale (q - zero)`, with q from -128 to 127. A weight's value is `scale[output] q`, with
+//! q from -127 to 127, or from -128 in networks that were quantised with torch. A convolution accumulates
+//! `(q_x - zero_x) q_w` and its bias in 32 bits, with the scale `scale_x scale_w[output]`; padding is
+//! `zero_x`. A residual is rescaled to that scale first. [`Rescale`] converts the accumulator to the output's
+//! scale; an activation that is more than a clamp is looked up in a [`Curve`].
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::{Activation, Graph, NodeId, Op};
 /// The quantisation of a map: the integer q represents `scale (q - zero)`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Affine {
-    /// The distance between two integers: positive and finite.
+    /// The difference between the values of adjacent integers: positive and finite.
     pub scale: f32,
     /// The zero point: the integer that represents 0.
     pub zero: i8,
@@ -70,7 +70,7 @@ impl Rescale {
     /// The largest factor: one closer to 2^30 would round the multiplier up to 2^31 and need a shift of 0.
     const MOST: f64 = ((1 << 30) - 1) as f64;
 
-    /// The nearest to `factor`: 0 for negative factors and NaN, at most 2^30 - 1.
+    /// The representable factor nearest to `factor`: 0 for negative factors and NaN, at most 2^30 - 1.
     pub fn new(factor: f64) -> Self {
         let factor = if factor > 0.0 { factor.min(Self::MOST) } else { 0.0 };
         let mut exponent = 0i32;
@@ -102,8 +102,8 @@ impl Rescale {
     }
 
     /// The two shifts for engines without 64-bit integers: `x` is shifted left by the first, then the upper
-    /// 32 bits of its product with the multiplier are shifted right by the second, at least 1, halves rounded
-    /// up. None if the left shift may overflow, where the magnitude of `x` is at most `most`.
+    /// 32 bits of its product with the multiplier are shifted right by the second (at least 1), with halves
+    /// rounded up. None if the left shift may overflow for an `x` of magnitude up to `most`.
     pub fn by_upper_half(self, most: i64) -> Option<[u32; 2]> {
         let left = 33u32.saturating_sub(self.shift);
         (left == 0 || most < 1 << (31 - left.min(31))).then_some([left, self.shift + left - 32])
@@ -116,9 +116,9 @@ pub const CURVE: usize = 4096;
 /// An activation as a lookup table, from accumulators to output integers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Curve {
-    /// The distance between the arguments of two entries.
+    /// The difference between the arguments of adjacent entries.
     pub step: f32,
-    /// The index of the entry of 0.
+    /// The index of the entry for the argument 0.
     pub zero: i32,
     /// The output integers.
     pub entries: Vec<i8>,
@@ -132,7 +132,8 @@ impl Curve {
             Activation::HardSwish => (-3.0, output.value(127).max(3.0)),
             Activation::HardSigmoid => (-3.0, 3.0),
             Activation::Sigmoid => (-8.0, 8.0),
-            // From where swish rounds to 0; swish is at most 0.2785 less than its argument.
+            // Starts where swish rounds to 0, and ends where it saturates: swish is at most 0.2785 less than
+            // its argument.
             Activation::Swish => {
                 let needs_lookup = |x: &f32| activation.apply(*x) < -output.scale / 2.0;
                 let halves = (4..200).map(|i| i as f32 * -0.5);
@@ -148,7 +149,7 @@ impl Curve {
         Self { step, zero, entries: (0..CURVE).map(entry).collect() }
     }
 
-    /// The output integer for an accumulator in steps of the curve.
+    /// The output integer for an accumulator in units of [`Curve::step`].
     #[inline(always)]
     pub fn at(&self, steps: i32) -> i8 {
         self.entries[steps.saturating_add(self.zero).clamp(0, CURVE as i32 - 1) as usize]
@@ -176,8 +177,8 @@ pub struct Int8 {
 impl Graph {
     /// The quantisation of a node, if it is computed in integers. Two kinds of nodes are: convolutions whose
     /// weights have scales, whose inputs are int8, and whose output is int8 or has no activation; and global
-    /// means, gates, concatenations and max pools whose inputs and output are int8. All other nodes are
-    /// computed in floating point, from dequantised inputs.
+    /// pooling, channel scaling, concatenation and max pooling whose inputs and output are int8. All other
+    /// nodes are computed in floating point, from dequantised inputs.
     pub fn int8(&self, id: NodeId) -> Option<Int8> {
         let node = self.node(id);
         let output = node.map;

@@ -8,8 +8,8 @@ const MOST_BIAS: f64 = (1 << 30) as f64;
 /// The largest magnitude of a rescaled residual, in units of the accumulator.
 const MOST_RESIDUAL: i32 = 1 << 29;
 
-/// A convolution in integers. The accumulator of an output is the sum of products `q_x q_w`, plus bias
-/// and residual; the ending converts it to the output.
+/// A convolution in integers. The accumulator of an output is the sum of products `q_x q_w`, plus bias and
+/// residual; [`EpilogueKind`] describes its conversion to the output.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Integers {
     /// The quantised weights, in the convolution's order.
@@ -49,7 +49,7 @@ pub enum EpilogueKind {
     },
     /// Integers, looked up in a curve.
     Lookup {
-        /// The factor of each output, to steps of the curve.
+        /// The factor of each output, to units of [`Curve::step`].
         rescales: Vec<Rescale>,
         /// The curve.
         curve: Curve,
@@ -59,7 +59,7 @@ pub enum EpilogueKind {
 }
 
 impl Integers {
-    /// The reason why a convolution cannot be quantised: it does not have one weight scale per output.
+    /// The reason why a convolution cannot be quantised, if it does not have one weight scale per output.
     pub fn refusal(conv: &Conv, int8: &Int8) -> Option<String> {
         let (outputs, scales) = (conv.outputs(), int8.steps.as_deref().unwrap_or_default().len());
         (scales != outputs).then(|| format!("has {scales} weight scales for {outputs} outputs"))
@@ -121,13 +121,13 @@ impl Integers {
         self.bias[o].wrapping_add(zero.wrapping_mul(sum))
     }
 
-    /// The value that a residual's integer adds to an accumulator of output `o`.
+    /// The value that a residual's integer adds to the accumulator of output `o`.
     pub fn added(&self, o: usize, residual: i8) -> i32 {
         let Some(ResidualRescale { zero, rescales }) = &self.carry else { return 0 };
         rescales[o].apply(i32::from(residual) - i32::from(*zero)).clamp(-MOST_RESIDUAL, MOST_RESIDUAL)
     }
 
-    /// The output integer for an accumulator of output `o`; 0 if the output is floating point.
+    /// The output integer for the accumulator of output `o`; 0 if the output is floating point.
     pub fn finished(&self, o: usize, sum: i32) -> i8 {
         match &self.ending {
             EpilogueKind::Clamped { rescales, zero, limits: [least, most] } => {

@@ -21,7 +21,7 @@ pub use op::{
 
 use crate::{Error, Result, Shape, tensor::Element};
 
-/// A node of a graph, and its value.
+/// The id of a node, and of its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(usize);
 
@@ -39,9 +39,9 @@ pub struct Node {
     /// passes fuse others into it. Errors and timings name the first; the node's value is
     /// the last one's output.
     pub layers: Vec<String>,
-    /// What it computes.
+    /// The operation.
     pub op: Op,
-    /// Its input nodes. Of some, only the shape counts: see [`Node::reads`].
+    /// The input nodes. Some operations use only the shape of an input: see [`Node::reads`].
     pub inputs: Vec<NodeId>,
     /// The quantisation of its value, if it is stored as int8.
     pub map: Option<Affine>,
@@ -74,7 +74,7 @@ impl Node {
         if linear { dims[..2].to_vec() } else { dims.to_vec() }
     }
 
-    /// The inputs whose values it reads, not only their shapes.
+    /// The inputs whose values the node reads; it uses only the shapes of the others.
     pub fn reads(&self) -> &[NodeId] {
         match self.op {
             Op::Resize(_) | Op::Argmax(_) | Op::Boxes(_) => &self.inputs[..self.inputs.len().min(1)],
@@ -83,7 +83,7 @@ impl Node {
     }
 }
 
-/// Nodes in topological order, some of whose values are the outputs.
+/// Nodes in topological order, and the outputs, which are the values of some nodes.
 #[derive(Debug, Clone, Default)]
 pub struct Graph {
     nodes: Vec<Node>,

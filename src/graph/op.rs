@@ -16,7 +16,7 @@ pub enum Op {
     BatchNorm(BatchNorm),
     /// A separate activation; fused into the preceding convolution.
     Activation(Activation),
-    /// The sum of two maps of one shape; fused into the convolution that computes one of them.
+    /// The sum of two maps of the same shape; fused into the convolution that computes one of them.
     Add,
     /// The maximum of a window around each output.
     MaxPool(MaxPool),
@@ -30,21 +30,21 @@ pub enum Op {
     Resize(Extent),
     /// The concatenation of maps.
     Concat(ConcatAxis),
-    /// The channel with the largest value at each pixel of the map after [`Op::Resize`]; the first of
-    /// equal ones: `[N, 1, H, W]`.
+    /// The channel with the largest value at each pixel of the resized map (see [`Op::Resize`]), or the first
+    /// such channel: `[N, 1, H, W]`.
     Argmax(Extent),
     /// The softmax of each group of this many channels, with the groups of all pixels concatenated:
     /// `[N, A K, H, W]` becomes `[N, H W A, 1, K]`.
     Softmax(usize),
-    /// Boxes, decoded from the first input's four offset channels per anchor:
-    /// `[N, 4, 1, boxes]`, left, top, right and bottom in pixels of the picture. The other
-    /// inputs are the levels, of which only the sizes count.
+    /// Boxes, decoded from the first input's four offset channels per anchor: `[N, 4, 1, boxes]`, left, top,
+    /// right and bottom in pixels of the picture. The other inputs are the levels; only their sizes are used.
     Boxes(Arc<Anchors>),
     /// The best of [`Op::Softmax`]'s scores per class; see [`Select`].
     Select(Select),
 }
 
-/// The label where a channel's value is not finite; also the largest number of channels of [`Op::Argmax`].
+/// The label of a pixel with a value that is not finite; also the maximum number of channels of
+/// [`Op::Argmax`].
 pub const NO_CLASS: u8 = 255;
 
 /// The error for more classes than labels can distinguish.
@@ -56,7 +56,7 @@ pub(crate) fn too_many_classes(classes: usize) -> Option<String> {
 /// The rows and columns that a map is resized to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
-    /// Those of the second input, whose values do not count.
+    /// Those of the second input, whose values are not used.
     Like,
     /// These numbers of rows and columns.
     Exact([usize; 2]),
@@ -71,10 +71,10 @@ pub enum ConcatAxis {
     Pixels,
 }
 
-/// The boxes with the best scores of each class except the first: at most `most` per class, with scores
-/// above `threshold`, in box order; of equal scores, the first boxes: `[N, 4, classes - 1, most / 2]`.
-/// Each pixel holds two boxes: score and index of one, score and index of the other. Unused entries have
-/// score zero.
+/// The boxes with the best scores of each class except the first: at most `most` per class, with scores above
+/// `threshold`, in box order. Of boxes with equal scores, the first are selected. The output is
+/// `[N, 4, classes - 1, most / 2]`. Each pixel has the score and index of one box, then the score and index
+/// of another. Unused entries have score zero.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Select {
     /// The score that a box must exceed.
@@ -91,9 +91,9 @@ pub struct Conv {
     pub weight: Arc<Tensor>,
     /// `[outputs]`.
     pub bias: Option<Arc<Tensor>>,
-    /// Pixels between two outputs, vertically and horizontally.
+    /// The step between adjacent outputs in pixels, vertically and horizontally.
     pub stride: usize,
-    /// Pixels between two taps, vertically and horizontally.
+    /// The step between adjacent taps in pixels, vertically and horizontally.
     pub dilation: usize,
     /// The zeros around the input.
     pub padding: Padding,
@@ -110,7 +110,7 @@ pub struct Conv {
 pub enum Padding {
     /// `dilation * (k - 1) / 2` on every side, as in PyTorch's networks.
     Symmetric,
-    /// TensorFlow's `SAME`: as many as give `ceil(input / stride)` outputs, the smaller half first.
+    /// TensorFlow's `SAME`: enough for `ceil(input / stride)` outputs, the smaller half first.
     Same,
 }
 
@@ -129,25 +129,25 @@ pub struct BatchNorm {
     pub epsilon: f64,
 }
 
-/// The maximum of a square window, without the pixels outside the map. Windows extend beyond the
-/// map as those of a convolution with symmetric padding.
+/// The maximum of a square window, ignoring pixels outside the map. Windows extend beyond the map like those
+/// of a convolution with symmetric padding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MaxPool {
     /// The height and width of the window.
     pub kernel: usize,
-    /// Pixels between two outputs, vertically and horizontally.
+    /// The step between adjacent outputs in pixels, vertically and horizontally.
     pub stride: usize,
 }
 
 /// A fixed separable filter per channel: each weight is the product of a row's and a column's tap. Windows
-/// extend beyond the map as those of a convolution with symmetric padding.
+/// extend beyond the map like those of a convolution with symmetric padding.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Filter {
     /// The channels of the map.
     pub channels: usize,
     /// The weights of one direction.
     pub taps: &'static [f32],
-    /// Pixels between two outputs, vertically and horizontally.
+    /// The step between adjacent outputs in pixels, vertically and horizontally.
     pub stride: usize,
 }
 
@@ -251,12 +251,12 @@ pub enum ConvKind {
     Pointwise,
 }
 
-/// The position of windows on an input of a given size.
+/// The placement of windows on an input of a given size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     /// Rows of zeros above the picture.
     pub top: usize,
-    /// Columns of zeros to its left.
+    /// Columns of zeros to the left of the picture.
     pub left: usize,
     /// Output rows.
     pub height: usize,
@@ -280,7 +280,7 @@ impl Conv {
         self.weight.dims()[2]
     }
 
-    /// The kind of the convolution; none for other groupings.
+    /// The kind of the convolution; none for other numbers of groups.
     pub fn kind(&self) -> Option<ConvKind> {
         match (self.groups, self.kernel(), self.stride) {
             (1, 1, 1) => Some(ConvKind::Pointwise),

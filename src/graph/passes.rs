@@ -1,15 +1,15 @@
-//! Graph rewrites that remove nodes and keep the outputs. A node that absorbs another also takes over
-//! its layer names.
+//! Graph rewrites that remove nodes but do not change the outputs. A node that absorbs another also takes
+//! over its layer names.
 
 use std::sync::Arc;
 
 use super::{Activation, BatchNorm, Conv, Graph, Node, NodeId, Op};
 use crate::Tensor;
 
-/// The graph as it runs: without nodes that no output needs. With `whole`, all nodes of the source
-/// library's network stay.
+/// The graph as it runs: without nodes that no output depends on. With `whole`, all nodes of the source
+/// library's network are kept.
 pub fn prepared(graph: &Graph, whole: bool) -> Graph {
-    // Post-processing, for which the source library has functions and no modules.
+    // Post-processing, for which the source library has functions instead of modules.
     let ours = |op: &Op| matches!(op, Op::Argmax(_) | Op::Softmax(_) | Op::Boxes(_) | Op::Select(_));
     optimise(&keep(graph, |id, op| graph.is_output(id) || (whole && !ours(op))))
 }
@@ -17,14 +17,14 @@ pub fn prepared(graph: &Graph, whole: bool) -> Graph {
 /// Runs all lowering and fusion passes, in an order in which each enables the next.
 pub fn optimise(graph: &Graph) -> Graph {
     let graph = fold_batch_norm(&lower(graph));
-    // An activation between a convolution and a sum must be fused before the sum, one after the sum
+    // Activations between a convolution and a sum must be fused before the sum, and activations after the sum
     // only after it.
     let graph = fuse_activation(&graph);
     let graph = fuse_residual(&graph);
     fuse_activation(&graph)
 }
 
-/// Removes nodes that no output needs.
+/// Removes nodes that no output depends on.
 pub fn prune(graph: &Graph) -> Graph {
     keep(graph, |id, _| graph.is_output(id))
 }
@@ -91,9 +91,9 @@ pub fn fuse_residual(graph: &Graph) -> Graph {
     })
 }
 
-/// Rebuilds `graph`, trying to merge each node into the convolution that computes its latest
-/// input, if that has no other reader. `merge` gets the node, its producer's id, the convolution,
-/// and the convolution's inputs (ids of `graph`), and returns the merged convolution.
+/// Rebuilds `graph`, trying to merge each node into the convolution that computes its latest input, if that
+/// convolution has no other reader. `merge` receives the node, its producer's id, the convolution, and the
+/// convolution's inputs (ids of `graph`), and returns the merged convolution.
 fn absorb(
     graph: &Graph,
     mut merge: impl FnMut(&Node, NodeId, &Conv, &mut Vec<NodeId>) -> Option<Conv>,

@@ -61,7 +61,7 @@ impl Cache {
         self.folder().join("blobs").join(format!("{etag}.incomplete"))
     }
 
-    /// The snapshot of a revision, if it has the weights: they are downloaded last.
+    /// The snapshot of a revision, if it has the weights, which are downloaded last.
     pub fn complete(&self, revision: &str) -> Option<PathBuf> {
         let commit = if is_commit(revision) {
             revision.to_owned()
@@ -76,8 +76,8 @@ impl Cache {
         self.folder().join("refs").join(revision)
     }
 
-    /// Waits until no other process downloads a file. Calls `on_wait` once if it has to wait. The lock is
-    /// held until the returned file is dropped.
+    /// Waits until no other process is downloading a file. Calls `on_wait` once if it has to wait. The lock
+    /// is held until the returned file is dropped.
     pub fn lock(&self, etag: &Etag, timeout: Duration, mut on_wait: impl FnMut()) -> Result<File, String> {
         let path = self.root.join(".locks").join(&self.name).join(format!("{etag}.lock"));
         let open = || {
@@ -100,7 +100,7 @@ impl Cache {
                     }
                     thread::sleep(RETRY);
                 }
-                // A file system without locks: two processes may corrupt each other's download, which the
+                // On a file system without locks, two processes may corrupt each other's download, which the
                 // checks detect.
                 Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
                     log::debug!("{}: {error}", path.display());
@@ -184,7 +184,7 @@ fn make_folder_of(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), fs::create_dir_all)
 }
 
-/// Makes a new file name survive a power failure.
+/// Syncs a file's folder, so that a new file name survives a power failure.
 fn sync_folder_of(path: &Path) -> io::Result<()> {
     match path.parent() {
         // Windows cannot open folders.

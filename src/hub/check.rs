@@ -44,7 +44,7 @@ fn object(path: &Path) -> Result<(), String> {
     read.map(drop).map_err(|error| format!("it is not a JSON object: {error}"))
 }
 
-/// The SHA-256 of a file; with 40 digits, git's SHA-1 of it.
+/// The SHA-256 of a file, or git's SHA-1 if `digits` is 40.
 fn hash(path: &Path, size: u64, digits: usize) -> io::Result<String> {
     let mut file = File::open(path)?;
     let bytes = if digits == 40 {

@@ -17,13 +17,13 @@ use super::{
     names::{Etag, is_commit, shown},
 };
 
-/// The most redirects of one request. The hub redirects once or twice.
+/// The maximum number of redirects per request. The hub redirects once or twice.
 const REDIRECTS: usize = 10;
 
 /// The kind of a request for a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Query {
-    /// Its etag and size. The hub itself knows them, even if another server stores the file.
+    /// Its etag and size, which come from the hub itself, even if another server stores the file.
     Facts,
     /// Its content from this byte on.
     Bytes(u64),
@@ -52,7 +52,7 @@ struct Sibling {
 }
 
 impl Listing {
-    /// The names of its files. They are not trusted: compare them, but never use them as paths.
+    /// The names of its files. They are not trusted: compare them, and never use them as paths.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.siblings.iter().map(|file| file.rfilename.as_str())
     }
@@ -93,7 +93,7 @@ impl Client {
             .timeout_per_read(Some(limits.read_timeout))
             .timeout_per_write(Some(limits.read_timeout))
             .max_redirects(0)
-            // The server may have closed an idle connection before its next use.
+            // Idle connections are not reused, because the server may have closed them.
             .max_idle_connections(0)
             .http_status_as_error(false)
             .user_agent(concat!("goldcrest/", env!("CARGO_PKG_VERSION")))

@@ -1,4 +1,4 @@
-//! Checkpoints from the Hugging Face hub, downloaded once into the hub's own cache folder.
+//! Checkpoints from the Hugging Face hub, downloaded once into the cache folder of the hub's Python client.
 
 mod address;
 mod cache;
@@ -35,13 +35,13 @@ pub struct Model {
 /// Limits on the time that a server takes and on the bytes that it sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// The time to resolve and the time to connect to a server, 10 s each by default.
+    /// The time limit for resolving a server's name and for connecting to it, 10 s each by default.
     pub connect: Duration,
-    /// The longest silence of a connected server, 30 s by default.
+    /// The time limit for each read from and write to a server, 30 s by default.
     pub read_timeout: Duration,
-    /// The time for one download, or to wait for a download by another process, an hour by default.
+    /// The time limit for one download, and for a wait for another process's download, an hour by default.
     pub download_timeout: Duration,
-    /// The most bytes of one file, 4 GiB by default.
+    /// The maximum size of one file in bytes, 4 GiB by default.
     pub max_bytes: u64,
 }
 
@@ -98,16 +98,16 @@ impl Model {
     /// Returns the folder with the model's weights and configuration, in the hub's cache. Missing or damaged
     /// files are downloaded first. A download is stored only after its size and hash match those that the hub
     /// announced, and its content can be read. An interrupted download is resumed. Complete models in the
-    /// cache need no network. `progress` is called as each file is downloaded.
+    /// cache need no network. `progress` is called during downloads.
     ///
     /// Like the hub's Python client, this reads `HF_HOME`, `HF_HUB_CACHE` and `XDG_CACHE_HOME` (the cache's
-    /// folder), `HF_ENDPOINT` (the hub's address), `HF_TOKEN`, `HF_TOKEN_PATH` and the file of a login (the
-    /// access token) and `HF_HUB_OFFLINE`.
+    /// folder), `HF_ENDPOINT` (the hub's address), `HF_TOKEN`, `HF_TOKEN_PATH` and the login's token file
+    /// (the access token) and `HF_HUB_OFFLINE`.
     ///
     /// # Errors
     /// [`Error::Hub`] if the hub cannot be reached, exceeds `limits` or has no such model, if the model has
-    /// no safetensors weights, if a download is damaged or not what the hub announced, or if the cache cannot
-    /// be written.
+    /// no safetensors weights, if a download is damaged or differs from the hub's announcement, or if the
+    /// cache cannot be written.
     pub fn fetch(&self, limits: &Limits, mut progress: impl FnMut(Progress<'_>)) -> Result<PathBuf> {
         self.fetched(limits, &mut progress).map_err(|reason| Error::Hub { model: self.id.clone(), reason })
     }
@@ -204,7 +204,7 @@ impl File<'_> {
         }
     }
 
-    /// The bytes of an earlier download to resume after; 0 if there is no hash to check the result with.
+    /// The length of an earlier partial download to resume; 0 if there is no hash to check the result with.
     fn resumable(&self, facts: &Facts) -> u64 {
         let present = fs::metadata(self.cache.partial(&facts.etag)).map_or(0, |data| data.len());
         if facts.etag.hash().is_some() && present <= facts.size { present } else { 0 }

@@ -1,4 +1,4 @@
-//! Checks on a server's text before it becomes part of a path or of a message.
+//! Checks a server's text before it becomes part of a path or of a message.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ pub fn shown(text: &str) -> String {
     }
 }
 
-/// Returns whether this is a commit of git, a SHA-1 or SHA-256 in hexadecimal.
+/// Returns whether this is a git commit: a SHA-1 or SHA-256 in lower-case hexadecimal.
 pub fn is_commit(text: &str) -> bool {
     [40, 64].contains(&text.len()) && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }

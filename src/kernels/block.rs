@@ -16,7 +16,7 @@ pub const SHADER: Shader = Shader {
     reads: &["x", "weight", "product_weight", "bias", "residual"],
     writes: &["y", "sums"],
     textures: &[],
-    sums: &["bias", "sums"],
+    always_32_bit: &["bias", "sums"],
     tier: Tier::Baseline,
 };
 
@@ -32,7 +32,7 @@ pub struct Convs<'a> {
     pub project: Option<&'a Conv>,
 }
 
-/// How the work is tiled.
+/// The tiling of the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Tile {
     /// Output rows per workgroup.
@@ -51,22 +51,22 @@ pub struct Tile {
     pub staged: bool,
 }
 
-/// The most quads of inputs whose weights of the expansion are in workgroup memory together.
+/// The maximum quads of inputs per slice of the expansion's weights; workgroup memory holds one slice.
 const SLICE: u32 = 8;
 
-/// The most `vec4`s of the projection's weights in workgroup memory together: 8 KiB in f32.
+/// The maximum `vec4`s per slice of the projection's weights: 8 KiB in f32.
 const SLICE_W: u32 = 512;
 
-/// Bytes of workgroup memory with which every tile is staged.
+/// Devices with at least these bytes of workgroup memory use staged tiles only.
 const ROOMY: u32 = 32_768;
 
 /// See [`Tile::slices`].
 struct Slices {
-    /// Quads of inputs.
+    /// Quads of inputs per slice.
     expand: u32,
-    /// Quads of expanded channels.
+    /// Quads of expanded channels per slice.
     project: u32,
-    /// `vec4`s of a slice.
+    /// `vec4`s per slice.
     expand_w: u32,
     project_w: u32,
 }
@@ -179,22 +179,21 @@ impl Convs<'_> {
     pub fn fit(self, inputs: usize, outputs: usize, machine: &Machine, tile: Tile) -> bool {
         let fits = machine.quads(tile.memory(self, inputs, outputs)) <= machine.workgroup_memory
             && tile.threads <= machine.max_workgroup_size
-            // Where memory is large, a tile that does not fit staged is worse than other tiles.
+            // With ample memory, a tile that fits only unstaged is worse than smaller staged tiles.
             && (tile.staged || machine.workgroup_memory < ROOMY);
         let kept = self.kept(outputs, tile);
         let sums = kept.pixels * kept.quads;
         // The projection's accumulators stay in registers during the depthwise phase, which loads all weights
-        // of a small window together, and during the expansion, with its accumulators and its weights in
-        // flight.
+        // of a small window together. They also stay there during the expansion, next to its accumulators
+        // and its weights in flight.
         let kernel = self.depthwise.kernel() as u32;
         let taps = if kernel < 4 { kernel * kernel } else { 0 };
         let window = tile.run + depthwise::span(self.depthwise, tile.run) as u32 + taps;
         let weights = tile.slices(inputs, outputs).expand_w.div_ceil(tile.threads);
         let expanding = self.expand.map_or(0, |_| 4 * self.items(tile) + weights);
-        // Ada's compiler moves sixteen accumulators to scratch memory if a window's taps are four pixels
-        // apart.
-        let most = if self.depthwise.dilation > 2 { machine.sums / 2 } else { machine.sums };
-        let keeps = sums <= most && machine.holds(sums + window) && expanding + sums <= machine.sums;
+        // Ada's compiler spills sixteen accumulators if a window's taps are four pixels apart.
+        let most = if self.depthwise.dilation > 2 { machine.accumulators / 2 } else { machine.accumulators };
+        let keeps = sums <= most && machine.holds(sums + window) && expanding + sums <= machine.accumulators;
         fits && sums > 0 && keeps
     }
 
@@ -327,7 +326,7 @@ pub fn parts_bytes(y: Shape, tile: Tile) -> u64 {
     y.device_bytes(Element::F32) * u64::from(tile.splits)
 }
 
-/// See [`Tile::sums`].
+/// See [`Tile::accumulators`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sums {
     /// Invocations along the output channels.
@@ -352,7 +351,7 @@ pub fn launch(convs: Convs, shapes: Shapes, residual: bool, pool: bool, tile: Ti
     let split = project && tile.splits > 1;
     let sums = convs.kept(y.quads(), tile);
     let slices = tile.slices(x.quads(), y.quads());
-    // Unused constants have one value, so that launches share a pipeline.
+    // Unused constants always have the same value, so that launches share a pipeline.
     let [inputs, expand_slice] =
         if convs.expand.is_some() { [x.quads() as u32, slices.expand] } else { [1, 1] };
     let [outputs, project_slice] = if project { [y.quads() as u32, slices.project] } else { [1, 1] };

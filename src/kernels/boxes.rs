@@ -14,7 +14,7 @@ pub const SHADER: Shader = Shader {
     reads: &["x", "anchor"],
     writes: &["y"],
     textures: &[],
-    sums: &["anchor", "y"],
+    always_32_bit: &["anchor", "y"],
     tier: Tier::Baseline,
 };
 

@@ -11,7 +11,7 @@ pub const SHADER: Shader = Shader {
     reads: &["x"],
     writes: &["y"],
     textures: &[],
-    sums: &[],
+    always_32_bit: &[],
     tier: Tier::Subgroups,
 };
 
@@ -26,8 +26,8 @@ pub fn launch(x: Shape, rounds: u32) -> Launch {
     in_rounds(&SHADER, x, rounds, Element::F32, format!("{AT_ONCE} values per round"))
 }
 
-/// Computes the reference in plain loops, for maps with equal pixels, where the layout of lanes in subgroups does not
-/// matter.
+/// Computes the reference in plain loops, for maps with equal pixels, for which the assignment of invocations
+/// to lanes does not matter.
 pub fn reference(x: &Tensor, rounds: u32) -> Tensor {
     Tensor::from_fn(x.dims(), |at| {
         let x = f64::from(x.data()[at]);

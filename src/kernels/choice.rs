@@ -51,7 +51,7 @@ impl fmt::Display for Kernel {
     }
 }
 
-/// Its form in files.
+/// The serialised form of a [`Kernel`].
 #[derive(Serialize, Deserialize)]
 struct Named {
     kernel: String,

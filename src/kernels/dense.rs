@@ -17,7 +17,7 @@ pub const SHADER: Shader = Shader {
     reads: CONV_READS,
     writes: &["y"],
     textures: &[],
-    sums: &["bias"],
+    always_32_bit: &["bias"],
     tier: Tier::Baseline,
 };
 
@@ -27,7 +27,7 @@ pub fn tiles() -> impl Iterator<Item = Tile> {
     let sizes = || [8, 7, 4, 2, 1].into_iter().flat_map(|columns| [4, 3, 2, 1].map(|quads| (columns, quads)));
     let tiles = |split| sizes().map(move |(columns, quads)| Tile { split, ..Tile::new(columns, quads) });
     // Workgroup memory holds at most sixteen accumulators per invocation.
-    tiles(1).chain(tiles(8).filter(|tile| tile.sums() <= 16))
+    tiles(1).chain(tiles(8).filter(|tile| tile.accumulators() <= 16))
 }
 
 /// Returns the pixels that a run loads per iteration, for the taps that its tile processes together.
@@ -38,13 +38,13 @@ fn taps(conv: &Conv, tile: Tile) -> u32 {
 /// Returns the `vec4` values that an invocation keeps: its accumulators, the pixels, and the weights of a
 /// tap.
 fn values(conv: &Conv, tile: Tile) -> u32 {
-    tile.sums() + taps(conv, tile) + 4 * tile.quads
+    tile.accumulators() + taps(conv, tile) + 4 * tile.quads
 }
 
-/// Returns the `vec4` values that an invocation keeps besides its accumulators: the pixels, half of one more
-/// for each that may lie outside the map, and one per tap for its weights. Without the last Adreno's compiler
-/// spilled with seven taps, and without the halves Ada's too, with eight columns of which only the first was
-/// always inside the map.
+/// Returns the `vec4` values that an invocation keeps besides its accumulators: the pixels, one per tap for
+/// its weights, and one per two pixels that may lie outside the map. The second term avoids spills of
+/// Adreno's compiler with seven taps; the third avoids spills of Ada's with eight columns, of which only the
+/// first is always inside the map.
 fn operands(conv: &Conv, tile: Tile, layer: &Layer) -> u32 {
     let taps = taps(conv, tile);
     let [before, behind] = edges(conv, tile, layer.x(), layer.y, layer.window(conv));
@@ -57,8 +57,8 @@ fn runs(tile: Tile, y: Shape) -> usize {
     y.n * y.h * y.w.div_ceil(tile.pixels as usize)
 }
 
-/// Returns two indices into the pixels of a window's row: pixels before the first and from the second on may
-/// lie outside the map.
+/// Returns two indices into the pixels of a window's row: pixels before the first index and from the second
+/// index on may lie outside the map.
 fn edges(conv: &Conv, tile: Tile, x: Shape, y: Shape, window: Window) -> [u32; 2] {
     depthwise::edges(conv, tile.pixels, x.w, y.w, window.left)
 }
@@ -77,14 +77,15 @@ impl LayerKernel for Dense {
 
     fn tiles(&self, layer: &Layer, machine: &Machine) -> Vec<Tile> {
         let Some(conv) = layer.conv(ConvKind::Dense) else { return Vec::new() };
-        // Dilated taps share no pixels, and the compiler of a driver on the CPU would not unroll their loop.
+        // Dilated taps share no pixels, and compilers of drivers on the CPU would not unroll the loop over
+        // taps.
         let together = conv.dilation == 1 && !machine.on_cpu();
         let deep = |tile: Tile| Tile { depth: if together { conv.kernel() as u32 } else { 1 }, ..tile };
         // Every invocation must have inputs.
         let fits = |tile: &Tile| {
-            let kept = tile.sums() + operands(conv, *tile, layer);
-            let holds = tile.sums() <= machine.sums && machine.holds(kept);
-            (holds || tile.sums() == 1) && tile.split as usize <= layer.x().quads()
+            let kept = tile.accumulators() + operands(conv, *tile, layer);
+            let holds = tile.accumulators() <= machine.accumulators && machine.holds(kept);
+            (holds || tile.accumulators() == 1) && tile.split as usize <= layer.x().quads()
         };
         tiles().map(deep).filter(fits).collect()
     }
@@ -93,12 +94,13 @@ impl LayerKernel for Dense {
         let conv = layer.expect_conv(ConvKind::Dense);
         let (side, share) = (conv.kernel(), layer.x().quads().div_ceil(tile.split as usize));
         let each = f64::from(taps(conv, tile) + 4 * tile.depth * tile.quads);
-        let iteration = Effort { macs: f64::from(4 * tile.depth * tile.sums()), ..Effort::of(1.0, each) };
+        let iteration =
+            Effort { macs: f64::from(4 * tile.depth * tile.accumulators()), ..Effort::of(1.0, each) };
         let taps = iteration * (side * side / tile.depth as usize * share) as f64;
-        let others = f64::from((tile.split - 1) * tile.sums());
+        let others = f64::from((tile.split - 1) * tile.accumulators());
         let combine = if tile.split > 1 { 1.0 } else { 0.0 };
         let combine = Effort {
-            shared: others + combine * f64::from(tile.sums()),
+            shared: others + combine * f64::from(tile.accumulators()),
             barriers: combine,
             ..Effort::default()
         };
@@ -110,7 +112,7 @@ impl LayerKernel for Dense {
             invocations: grid(tile, layer.y).invocations(),
             values: values(layer.expect_conv(ConvKind::Dense), tile),
             workgroup: WORKGROUP_SIZE,
-            memory: 16 * (tile.split - 1) * WORKGROUP_SIZE / tile.split * tile.sums(),
+            memory: 16 * (tile.split - 1) * WORKGROUP_SIZE / tile.split * tile.accumulators(),
         }
     }
 

@@ -17,17 +17,17 @@ pub const SHADER: Shader = Shader {
     reads: CONV_READS,
     writes: &["y"],
     textures: &[],
-    sums: &["bias"],
+    always_32_bit: &["bias"],
     tier: Tier::Baseline,
 };
 
-/// Outputs of a row that an invocation may make. Seven divide every map of a 224x224 picture.
+/// Candidates for an invocation's outputs per row. Seven divides the width of every map of a 224x224 picture.
 const COLUMNS: [u32; 5] = [8, 7, 4, 2, 1];
 
-/// Rows that an invocation may make.
+/// Candidates for an invocation's rows of outputs.
 const ROWS: [u32; 3] = [4, 2, 1];
 
-/// The most lines of the input that a tile of several rows may read.
+/// The maximum number of input lines that a tile of several rows reads.
 const LINES: usize = 7;
 
 /// Returns the candidates, largest first.
@@ -39,9 +39,9 @@ pub fn tiles() -> impl Iterator<Item = Tile> {
 /// Returns the candidates that `machine` admits.
 pub(super) fn fitting(conv: &Conv, y: Shape, machine: &Machine) -> Vec<Tile> {
     let fits = |tile: &Tile| {
-        let least = tile.sums() == 1;
-        // An invocation makes several rows only if they share lines of the input, and compilers unroll the
-        // lines.
+        let least = tile.accumulators() == 1;
+        // An invocation makes several rows only if they share input lines and the compiler unrolls the loop
+        // over lines.
         let shares = conv.dilation == 1 && conv.stride < conv.kernel() && !machine.on_cpu();
         let shares = tile.rows == 1 || shares && span(conv, tile.rows) <= LINES;
         least || shares && tile.rows as usize <= y.h && machine.holds(values(conv, *tile))
@@ -64,7 +64,7 @@ pub fn span(conv: &Conv, outputs: u32) -> usize {
 pub(super) fn values(conv: &Conv, tile: Tile) -> u32 {
     let kernel = conv.kernel() as u32;
     let weights = if tile.rows > 1 { kernel * kernel } else { kernel };
-    span(conv, tile.pixels) as u32 + tile.sums() + weights
+    span(conv, tile.pixels) as u32 + tile.accumulators() + weights
 }
 
 /// The layout of [`pack`].
@@ -85,7 +85,8 @@ impl LayerKernel for Depthwise {
     fn effort(&self, layer: &Layer, _: &Machine, tile: Tile) -> Effort {
         let conv = layer.expect_conv(ConvKind::Depthwise);
         let residual = if layer.residual() { 1.0 } else { 0.0 };
-        window(conv, tile) + Effort::of(1.0 + residual, 1.0 + (1.0 + residual) * f64::from(tile.sums()))
+        window(conv, tile)
+            + Effort::of(1.0 + residual, 1.0 + (1.0 + residual) * f64::from(tile.accumulators()))
     }
 
     fn footprint(&self, layer: &Layer, _: &Machine, tile: Tile) -> Footprint {
@@ -113,11 +114,11 @@ pub(super) fn window(conv: &Conv, tile: Tile) -> Effort {
     let kernel = conv.kernel() as f64;
     let lines = span(conv, tile.rows) as f64;
     let loads = lines * span(conv, tile.pixels) as f64 + kernel * kernel;
-    Effort { macs: kernel * kernel * f64::from(tile.sums()), ..Effort::of(1.0, loads) }
+    Effort { macs: kernel * kernel * f64::from(tile.accumulators()), ..Effort::of(1.0, loads) }
 }
 
-/// Returns, of the pixels that a tile reads along an axis, the number that may lie before the map, and the
-/// index of the first that may lie after it.
+/// Returns two indices into the pixels that a tile reads along an axis: pixels before the first index may lie
+/// before the map, and pixels from the second index on may lie after it.
 pub(super) fn edges(conv: &Conv, outputs: u32, size: usize, made: usize, before: usize) -> [u32; 2] {
     let last = (made.div_ceil(outputs as usize) - 1) * outputs as usize * conv.stride;
     let span = span(conv, outputs);

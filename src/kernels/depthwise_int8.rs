@@ -19,7 +19,7 @@ pub const SHADER: Shader = Shader {
     reads: int8::READS,
     writes: &["y"],
     textures: &[],
-    sums: int8::WORDS,
+    always_32_bit: int8::WORDS,
     tier: Tier::Baseline,
 };
 
@@ -47,7 +47,7 @@ impl LayerKernel for DepthwiseInt8 {
     fn effort(&self, layer: &Layer, _: &Machine, tile: Tile) -> Effort {
         let (conv, _) = expect_conv(layer);
         let Effort { waits, loads, macs, .. } = depthwise::window(conv, tile);
-        // A word is a quarter of a `vec4`, but needs a whole address; unpacking takes as long as two
+        // A word is a quarter of a `vec4`, but takes as much addressing; unpacking takes as long as two
         // multiply-adds.
         let window = Effort { macs: macs + 2.0 * loads, ..Effort::of(waits, 0.5 * loads) };
         window + product_int8::epilogue_effort(layer, tile)
@@ -55,7 +55,7 @@ impl LayerKernel for DepthwiseInt8 {
 
     fn footprint(&self, layer: &Layer, _: &Machine, tile: Tile) -> Footprint {
         let (conv, _) = expect_conv(layer);
-        let values = depthwise::values(conv, tile) + tile.sums();
+        let values = depthwise::values(conv, tile) + tile.accumulators();
         Footprint { values, ..Footprint::of(depthwise::invocations(layer.y, tile)) }
     }
 

@@ -10,7 +10,7 @@ pub const SHADER: Shader = Shader {
     reads: &["x"],
     writes: &["y"],
     textures: &[],
-    sums: &["x"],
+    always_32_bit: &["x"],
     tier: Tier::Baseline,
 };
 

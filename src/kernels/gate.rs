@@ -10,11 +10,11 @@ pub const SHADER: Shader = Shader {
     reads: &["x", "squeeze_weight", "widen_weight", "bias"],
     writes: &["y"],
     textures: &[],
-    sums: &["x", "bias"],
+    always_32_bit: &["x", "bias"],
     tier: Tier::Baseline,
 };
 
-/// The most invocations that split the inputs of an output of the squeezing layer.
+/// The maximum number of invocations that split the inputs of one output of the squeezing layer.
 const SPLITS: u32 = 16;
 
 /// The largest useful workgroup size.
@@ -35,11 +35,11 @@ pub struct Gate<'a> {
     pub widen: Option<&'a Conv>,
     /// The shape of the map whose mean is the input.
     pub map: Shape,
-    /// Tiles with a sum, per picture.
+    /// Tiles per picture; each has a sum.
     pub tiles: usize,
 }
 
-/// How the invocations of a workgroup split the work.
+/// The split of the work over a workgroup's invocations.
 #[derive(Debug, Clone, Copy)]
 struct Shares {
     channels: u32,
@@ -57,7 +57,7 @@ impl Gate<'_> {
         let [channels, squeezed] = [self.map.quads(), self.squeeze.outputs().div_ceil(4)].map(|c| c as u32);
         let own = if self.widen.is_some() { squeezed } else { SHARE.min(squeezed) };
         let allowed = machine.max_workgroup_size.clamp(WORKGROUP_SIZE, MOST);
-        // As many invocations as have work, within the machine's limit.
+        // One invocation per item of work, within the machine's limit.
         let workgroup_size =
             channels.max(SPLITS * own).next_power_of_two().clamp(WORKGROUP_SIZE, 1 << allowed.ilog2());
         let spread = (workgroup_size / channels).clamp(1, self.tiles.max(1) as u32);
@@ -128,13 +128,13 @@ impl Gate<'_> {
         let widen = self.widen.map_or(Effort::default(), |_| product(own) * rounds(channels));
         let combine = Effort { shared: f64::from(spread + splits), barriers: 4.0, ..Effort::of(2.0, 2.0) };
         let [x, y, _] = self.workgroups(shares);
-        let crowd = Footprint {
+        let footprint = Footprint {
             invocations: (x * y * workgroup_size) as usize,
             values: 24,
             workgroup: workgroup_size,
             memory: self.memory(machine),
         };
-        (sums + squeeze + widen + combine, crowd)
+        (sums + squeeze + widen + combine, footprint)
     }
 
     /// Returns the bytes that it moves, `sums` of them the tiles' sums, and its multiply-adds.

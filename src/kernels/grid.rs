@@ -1,6 +1,6 @@
 //! The number of workgroups, and the layout of invocations in them.
 
-/// The workgroup size of most kernels: two warps of NVIDIA's, one wave of AMD's, a quarter of what every
+/// The workgroup size of most kernels: two NVIDIA warps, one AMD wave64, a quarter of the size that every
 /// adapter allows.
 pub const WORKGROUP_SIZE: u32 = 64;
 
@@ -35,7 +35,7 @@ impl Grid {
             let workgroups = across.div_ceil(workgroup_o as usize) * down.div_ceil(workgroup_p as usize);
             Self { workgroup_o, workgroup_p, workgroups }
         });
-        // Of equal grids the first shares the most loads.
+        // Ties go to the first grid, which shares the most loads.
         grids.into_iter().min_by_key(|grid| grid.workgroups).unwrap_or(grids[0])
     }
 

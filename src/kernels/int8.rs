@@ -169,7 +169,7 @@ fn requantised(rescale: Rescale, steps: i32, map: Affine) -> f32 {
     map.value(q.clamp(-128, 127) as i8)
 }
 
-/// Computes any int8 layer in plain loops over NCHW; of a joint only the part `x`.
+/// Computes any int8 layer in plain loops over NCHW; of a concatenation only the part `x`.
 ///
 /// # Panics
 /// If the layer is not an int8 layer.

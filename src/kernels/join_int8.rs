@@ -1,4 +1,4 @@
-//! A part of a joined int8 map, rescaled to that map's scale: `shaders/join_int8.wgsl`.
+//! Copies a part into an int8 concatenation, rescaled to its scale: `shaders/join_int8.wgsl`.
 
 use super::{
     Launch, Layer, Maps, Shader, Tier, WORKGROUP_SIZE,
@@ -18,14 +18,14 @@ pub const SHADER: Shader = Shader {
     reads: &["x"],
     writes: &["y"],
     textures: &[],
-    sums: &["x", "y"],
+    always_32_bit: &["x", "y"],
     tier: Tier::Baseline,
 };
 
-/// Computes the reference of a whole joint in plain loops over NCHW.
+/// Computes the reference of a whole concatenation in plain loops over NCHW.
 ///
 /// # Panics
-/// If the layer is not an int8 joint.
+/// If the layer is not an int8 concatenation.
 pub fn reference(layer: &Layer, parts: &[Tensor]) -> Tensor {
     let (Op::Concat(joint), Some(around)) = (layer.op, &layer.int8) else {
         unreachable!("it is an int8 joint")
@@ -38,7 +38,8 @@ pub fn reference(layer: &Layer, parts: &[Tensor]) -> Tensor {
     let moved: Vec<(Tensor, Shape)> = moved.collect();
     let mut values = Vec::with_capacity(layer.y.len());
     for n in 0..layer.y.n {
-        // Either whole parts in turn, or for each channel the planes of all parts.
+        // Along channels one whole part after the other; along pixels, for each channel, the planes of all
+        // parts.
         let planes = if *joint == ConcatAxis::Pixels { layer.y.c } else { 1 };
         for plane in 0..planes {
             for (part, shape) in &moved {

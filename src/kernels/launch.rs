@@ -18,12 +18,12 @@ pub struct Shader {
     pub textures: &'static [(&'static str, Access)],
     /// The buffers whose elements are always 32 bits wide, also if maps and weights are f16: biases, partial
     /// sums between two kernels, results for which f16 is too coarse, and words of integers.
-    pub sums: &'static [&'static str],
+    pub always_32_bit: &'static [&'static str],
     /// The features that a device must have for it.
     pub tier: Tier,
 }
 
-/// How a kernel accesses a texture.
+/// A kernel's access to a texture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// Loads colours of any format.
@@ -44,9 +44,9 @@ pub enum Tier {
 }
 
 impl Shader {
-    /// Returns the element type of the binding `name` where maps and weights are `element`.
+    /// Returns the element type of the binding `name` if maps and weights are `element`.
     pub fn stored(&self, name: &str, element: Element) -> Element {
-        if self.sums.contains(&name) { Element::F32 } else { element }
+        if self.always_32_bit.contains(&name) { Element::F32 } else { element }
     }
 
     /// Returns the binding of the overflow flag, the first after `writes`; none if it computes nothing that
@@ -72,8 +72,8 @@ impl Shader {
 /// overflow.
 pub(super) const ALARM: (&str, u32) = ("alarm", 1);
 
-/// Marks, among a launch's constants, that weights are bytes. The text has no such constant, only other
-/// types.
+/// A marker among a launch's constants: weights are bytes. It is no constant of the WGSL text, but changes
+/// types in it.
 const IN_BYTES: &str = "weights in bytes";
 
 /// The prefix of the functions that load weights, and the file with these functions for weights that are
@@ -81,8 +81,8 @@ const IN_BYTES: &str = "weights in bytes";
 const WEIGHTS: &str = "weights_";
 pub(super) const BYTES: &str = include_str!("../../shaders/weights_int8.wgsl");
 
-/// The files that kernels share: a text with the call gets the file appended. Files may call the ones below
-/// them.
+/// The shared files by call: a file is appended to every text that contains its call. Files may call those
+/// below them in this list.
 pub(super) const SHARED: [(&str, &str); 10] = [
     (WEIGHTS, include_str!("../../shaders/weights.wgsl")),
     ("window_of(", include_str!("../../shaders/window.wgsl")),
@@ -111,8 +111,8 @@ pub struct Place {
     pub first: usize,
 }
 
-/// The minimum size in bytes of a buffer that is bound: the largest element, a `mat4x4<f32>`. For an input
-/// that a kernel does not read, any other buffer is bound.
+/// The minimum size in bytes of a bound buffer: that of the largest element, a `mat4x4<f32>`. An unused input
+/// of a kernel is bound to any other buffer.
 pub const LEAST_BINDING: u64 = 64;
 
 /// One dispatch: a specialised shader and its size.
@@ -177,21 +177,20 @@ impl Launch {
         text
     }
 
-    /// Sets its alarm, the value that the flag gets if it overflows. Of several alarms the flag keeps the
-    /// highest.
+    /// Sets its alarm, the value that the flag gets if it overflows. The flag keeps the highest alarm.
     pub(crate) fn alarmed(mut self, alarm: u32) -> Self {
         let own = self.params.iter_mut().find(|(name, _)| *name == ALARM.0);
         own.into_iter().for_each(|(_, value)| *value = alarm);
         self
     }
 
-    /// Makes its weights bytes, where its shader accepts them.
+    /// Makes its weights bytes, in the bindings for which its shader accepts them.
     pub fn in_bytes(mut self) -> Self {
         self.constants.push((IN_BYTES, 1));
         self
     }
 
-    /// Returns whether its weights are bytes, where its shader accepts them.
+    /// Returns whether its weights are bytes, in the bindings for which its shader accepts them.
     pub fn has_bytes(&self) -> bool {
         self.constants.iter().any(|(name, _)| *name == IN_BYTES)
     }

@@ -62,8 +62,8 @@ impl<'a> Layer<'a> {
     }
 }
 
-/// The outputs of one invocation, or of several together. A kernel gives a meaning to the fields that it
-/// uses.
+/// The outputs of one invocation, or of several together. The meaning of the fields depends on the kernel,
+/// which may ignore some.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Tile {
     /// Pixels of a row.
@@ -76,7 +76,7 @@ pub struct Tile {
     pub split: u32,
     /// Iterations of its loop whose loads are in flight together.
     pub depth: u32,
-    /// The type of the accumulators: f16 only where maps and weights are f16.
+    /// The type of the accumulators: f16 only if maps and weights are f16.
     pub arithmetic: Element,
 }
 
@@ -90,7 +90,7 @@ impl Tile {
     }
 
     /// Returns the number of an invocation's `vec4` accumulators.
-    pub fn sums(self) -> u32 {
+    pub fn accumulators(self) -> u32 {
         self.pixels * self.rows * self.quads
     }
 }
@@ -144,7 +144,7 @@ pub struct Maps<'a> {
 }
 
 /// A kernel for layers of one kind: the interface for planner, tuner and trust check. The names of its
-/// shader's bindings tell what to bind: `x`, `weight`, `bias`, `residual`, `gate`, `anchor`.
+/// shader's bindings select the buffers to bind: `x`, `weight`, `bias`, `residual`, `gate`, `anchor`.
 pub trait LayerKernel: Sync {
     /// Returns its shader.
     fn shader(&self) -> &'static Shader;
@@ -173,8 +173,8 @@ pub trait LayerKernel: Sync {
         None
     }
 
-    /// Returns what it binds of an int8 layer besides maps, by name. Bindings that it does not read are left
-    /// out.
+    /// Returns the constants that it binds for an int8 layer, by the binding's name. Bindings that it does
+    /// not read are left out.
     fn words(&self, _layer: &Layer, _machine: &Machine, _tile: Tile) -> Vec<(&'static str, Vec<u32>)> {
         Vec::new()
     }
@@ -184,7 +184,7 @@ pub trait LayerKernel: Sync {
         tile.to_string()
     }
 
-    /// Describes what it does, if there are no tiles to choose from.
+    /// Describes its operation, if there is no choice of tiles.
     fn purpose(&self, _layer: &Layer) -> Option<String> {
         None
     }

@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::{grid::WORKGROUP_SIZE, rates::Rates};
 use crate::{Shape, graph::Conv, tensor::Element};
 
-/// The most iterations of a loop whose loads are in flight together: with more, offsets no longer fit into
-/// loads.
+/// The maximum number of iterations of a loop whose loads are in flight together: with more, constant offsets
+/// no longer fit into load instructions.
 const MOST_AT_ONCE: u32 = 4;
 
 /// The sizes of a device's subgroups, in lanes.
@@ -103,7 +103,7 @@ pub struct Footprint {
 }
 
 impl Footprint {
-    /// Returns a dispatch of invocations that keep few values, in workgroups without memory.
+    /// Returns the footprint of invocations that keep few values, in workgroups without memory.
     pub(crate) const fn of(invocations: usize) -> Self {
         Self { invocations, values: 8, workgroup: WORKGROUP_SIZE, memory: 0 }
     }
@@ -115,7 +115,7 @@ pub struct Machine {
     /// The costs of its operations.
     pub rates: Rates,
     /// `vec4` accumulators that an invocation can keep in registers.
-    pub sums: u32,
+    pub accumulators: u32,
     /// The most bytes that a shader may bind as one storage buffer.
     pub max_binding: u64,
     /// The most bytes that one buffer may have.
@@ -136,10 +136,10 @@ pub struct Machine {
     pub element: Element,
 }
 
-/// A step's compulsory bytes and multiply-adds.
+/// A step's bytes and multiply-adds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Work {
-    /// Bytes that it must move: its inputs and outputs, once each, as they are stored.
+    /// Bytes that it must move: its inputs, outputs and weights, once each, as they are stored.
     pub bytes: u64,
     /// Multiply-adds, including those that overlapping tiles repeat.
     pub macs: u64,
@@ -157,7 +157,7 @@ impl Default for Machine {
     fn default() -> Self {
         Self {
             rates: Rates::MEDIUM,
-            sums: 16,
+            accumulators: 16,
             max_binding: 128 << 20,
             max_buffer: 256 << 20,
             workgroup_memory: 16_352,
@@ -165,7 +165,8 @@ impl Default for Machine {
             subgroup: None,
             matrices: None,
             matrix_rate: 8.0,
-            // 2 on some devices, which the tuner finds out: f16 accumulators cost accuracy.
+            // Some devices have 2. The tuner, not the cost model, finds this gain: f16 accumulators cost
+            // accuracy.
             half_rate: 1.0,
             element: Element::F32,
         }
@@ -181,10 +182,10 @@ impl Machine {
 
     /// Returns the time of one dispatch that moves the bytes of `work`.
     ///
-    /// A single wave takes the sum of all its costs. Other waves of the unit fill the time that it waits, as
-    /// many as registers and workgroup memory leave room for; the bottleneck is then the unit's busiest part,
-    /// or the device's memory. Rounding waves up to whole rounds of the machine would be too coarse.
-    pub(crate) fn time(&self, effort: Effort, crowd: Footprint, work: Work) -> f64 {
+    /// A single wave takes the sum of all its costs. While it waits, other waves of the unit run, as many as
+    /// registers and workgroup memory leave room for; the bottleneck is then the unit's busiest part, or the
+    /// device's memory. Rounding waves up to whole rounds of the machine would be too coarse.
+    pub(crate) fn time(&self, effort: Effort, footprint: Footprint, work: Work) -> f64 {
         let rates = &self.rates;
         let [macs, loads, shared] =
             [effort.macs * rates.mac, effort.loads * rates.load, effort.shared * rates.shared];
@@ -192,19 +193,19 @@ impl Machine {
         let alone = effort.waits * rates.latency + macs + loads + shared + others;
         let busiest = macs.max(loads).max(shared);
         // A workgroup's last wave may be partly empty.
-        let workgroups = crowd.invocations as f64 / f64::from(crowd.workgroup);
-        let waves = workgroups * (f64::from(crowd.workgroup) / rates.lanes).ceil() / rates.units;
-        let rounds = (waves / self.in_flight(crowd)).max(1.0);
+        let workgroups = footprint.invocations as f64 / f64::from(footprint.workgroup);
+        let waves = workgroups * (f64::from(footprint.workgroup) / rates.lanes).ceil() / rates.units;
+        let rounds = (waves / self.in_flight(footprint)).max(1.0);
         let time = (alone * rounds).max(busiest * waves);
         time.max(work.bytes as f64 / rates.bandwidth) + rates.launch
     }
 
     /// Returns the number of waves that a unit has room for.
-    fn in_flight(&self, crowd: Footprint) -> f64 {
+    fn in_flight(&self, footprint: Footprint) -> f64 {
         let rates = &self.rates;
-        let by_registers = rates.registers / f64::from(crowd.values.max(1));
-        let waves = (f64::from(crowd.workgroup) / rates.lanes).ceil();
-        let by_memory = waves * rates.memory / f64::from(crowd.memory.max(1));
+        let by_registers = rates.registers / f64::from(footprint.values.max(1));
+        let waves = (f64::from(footprint.workgroup) / rates.lanes).ceil();
+        let by_memory = waves * rates.memory / f64::from(footprint.memory.max(1));
         by_registers.min(by_memory).clamp(1.0, rates.waves)
     }
 
@@ -217,13 +218,13 @@ impl Machine {
     /// accumulators of a product, next to which it holds operands and addresses. On M1 a block with 21 values
     /// spilled, one with 18 did not.
     pub(crate) fn holds(&self, values: u32) -> bool {
-        values <= self.sums * 5 / 2
+        values <= self.accumulators * 5 / 2
     }
 
-    /// Returns the best number of iterations whose loads are in flight together: of those that registers
-    /// allow, the one with the fewest waits. An iteration loads `each` values, next to `kept` ones. All
-    /// invocations have at least the `fewest` iterations and some have `most`; iterations that fill no group
-    /// wait one by one. On a driver that computes on the CPU, it is one.
+    /// Returns the number of iterations whose loads should be in flight together: the one with the fewest
+    /// waits among those for which there are registers. An iteration loads `each` values, next to `kept`
+    /// ones. All invocations have at least the `fewest` iterations and some have `most`; iterations that do
+    /// not fill a group wait one by one. Returns 1 for drivers that compute on the CPU.
     pub(crate) fn unroll_depth(&self, kept: u32, each: u32, [fewest, most]: [usize; 2]) -> u32 {
         let waits = |depth: u32| {
             let groups = fewest / depth as usize;
@@ -239,8 +240,8 @@ impl Machine {
         self.rates.dot.is_finite()
     }
 
-    /// Returns whether it computes on the CPU, where loads have no latency and whose compiler unrolls less:
-    /// Mesa's up to about 800 instructions.
+    /// Returns whether it computes on the CPU: loads then have no latency, and compilers unroll less, Mesa's
+    /// up to about 800 instructions.
     pub(crate) fn on_cpu(&self) -> bool {
         self.rates.latency == 0.0
     }

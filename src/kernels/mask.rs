@@ -10,7 +10,7 @@ pub const SHADER: Shader = Shader {
     reads: &["label"],
     writes: &["y"],
     textures: &[],
-    sums: &["label", "y"],
+    always_32_bit: &["label", "y"],
     tier: Tier::Baseline,
 };
 

@@ -19,7 +19,7 @@ pub const SHADER: Shader = Shader {
     reads: pointwise::SHADER.reads,
     writes: &["y"],
     textures: &[],
-    sums: &["bias"],
+    always_32_bit: &["bias"],
     tier: Tier::Matrices,
 };
 
@@ -55,8 +55,8 @@ impl LayerKernel for Matrix {
         }
     }
 
-    /// Per four inputs, an invocation of the smallest subgroup has its portion of the workgroup's loads to
-    /// its memory, of the matrices read from there, and of the products.
+    /// For every four inputs, an invocation does its portion of the workgroup's loads to workgroup memory, of
+    /// the matrix loads from there, and of the products. Subgroups are assumed to have the smallest size.
     fn effort(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Effort {
         let (side, lanes) =
             (f64::from(units(machine).side), f64::from(units(machine).workgroup_size()) / 4.0);
@@ -83,7 +83,8 @@ impl LayerKernel for Matrix {
         let matrices = 2 * tile.pixels * units.side * DEEP + 4 * units.side * units.side;
         Footprint {
             invocations: workgroups(tile, units, layer.y.pixels(), layer.y.quads()) * workgroup as usize,
-            values: 2 * (tile.sums() + tile.pixels + tile.quads) * units.side * units.side / workgroup,
+            values: 2 * (tile.accumulators() + tile.pixels + tile.quads) * units.side * units.side
+                / workgroup,
             workgroup,
             memory: 4 * matrices,
         }
@@ -138,7 +139,7 @@ pub fn launch(
 
 /// Packs the weights for the kernel: for each tap, matrices of `side` inputs x `side` outputs, padded with
 /// zeros to whole matrices and to a multiple of the inputs that a workgroup loads per step. Columns are
-/// contiguous, because each of AMD's lanes has one column and loads it whole.
+/// contiguous, because on AMD's GPUs each lane holds one column and loads it whole.
 pub fn pack(conv: &Conv, side: u32) -> Vec<f32> {
     let side = side as usize;
     let (inputs, outputs, taps) = (conv.inputs(), conv.outputs(), window::taps(conv));

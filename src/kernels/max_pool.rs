@@ -14,7 +14,7 @@ pub const SHADER: Shader = Shader {
     reads: &["x"],
     writes: &["y"],
     textures: &[],
-    sums: &[],
+    always_32_bit: &[],
     tier: Tier::Baseline,
 };
 

@@ -15,7 +15,7 @@ pub const SHADER: Shader = Shader {
     reads: &["x"],
     writes: &["y"],
     textures: &[],
-    sums: &["x", "y"],
+    always_32_bit: &["x", "y"],
     tier: Tier::Baseline,
 };
 

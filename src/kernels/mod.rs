@@ -1,11 +1,11 @@
-//! The kernels. Each shader in `shaders/` has a file here that describes it completely: what it computes,
-//! which layers and machines it admits, its tiles, constants, launch, packing and cost, and a `reference` in
-//! plain loops.
+//! The kernels. Each shader in `shaders/` has a file here that describes it completely: the layers and
+//! machines that it supports, its tiles, constants, launch, packing and cost, and a `reference` in plain
+//! loops.
 //!
-//! A kernel is a WGSL text; a [`Launch`] is that text specialised, and one dispatch of it. Constants hold
-//! what the compiler should know (window, tile, activation), so they decide which pipeline a launch needs.
+//! A kernel is a WGSL text; a [`Launch`] is that text specialised, and one dispatch of it. Values that the
+//! compiler should know (window, tile, activation) are constants, so that they determine a launch's pipeline.
 //! Sizes are uniform parameters, so that layers that differ only in size share a pipeline; a network compiles
-//! about ten.
+//! about ten pipelines.
 //!
 //! On the device a feature map is NHWC with channels padded to a multiple of four, stored as `vec4`: a "quad"
 //! is four channels of a pixel. The padding holds arbitrary finite values, and its weights are zero. In an
@@ -73,8 +73,8 @@ use launch::{ALARM, BYTES, SHARED};
 use layer::finish;
 use pack::blocks;
 
-/// The kernels for single layers, from which planner, tuner and trust check choose. Of equal candidates the
-/// first in this order is preferred.
+/// The kernels for single layers, from which planner, tuner and trust check choose. Of candidates with equal
+/// predicted times, the planner chooses the first in this order.
 pub static LAYERS: [&dyn LayerKernel; 20] = [
     &dense::Dense,
     &depthwise::Depthwise,

@@ -11,7 +11,7 @@ pub const SHADER: Shader = Shader {
     reads: &["x"],
     writes: &["y"],
     textures: &[],
-    sums: &[],
+    always_32_bit: &[],
     tier: Tier::Baseline,
 };
 

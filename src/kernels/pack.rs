@@ -24,8 +24,8 @@ pub(super) fn blocks(weight: &Tensor) -> Vec<f32> {
     packed
 }
 
-/// Packs a convolution's weights as bytes, in a packing's order, four per word. They are integer multiples of
-/// `steps`, one step per output.
+/// Packs a convolution's weights as bytes, in a packing's order, four per word. The weights are integer
+/// multiples of `steps`, one step per output.
 pub fn pack_bytes(conv: &Conv, steps: &[f32], packing: Packing) -> Vec<u32> {
     let each = conv.weight.data().len() / conv.outputs();
     let integer = |at: usize| (conv.weight.data()[at] / steps[at / each]).round().clamp(-128.0, 127.0);

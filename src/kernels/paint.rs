@@ -12,7 +12,7 @@ pub const SHADER: Shader = Shader {
     reads: &["label", "colour"],
     writes: &[],
     textures: &[("picture", Access::Written)],
-    sums: &["label", "colour"],
+    always_32_bit: &["label", "colour"],
     tier: Tier::Baseline,
 };
 

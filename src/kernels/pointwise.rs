@@ -17,13 +17,13 @@ pub const SHADER: Shader = Shader {
     reads: &["x", "weight", "bias", "residual", "gate"],
     writes: &["y"],
     textures: &[],
-    sums: &["bias"],
+    always_32_bit: &["bias"],
     tier: Tier::Baseline,
 };
 
-/// Returns the candidates, largest first: many pixels save loads of weights, many quads loads of x. Seven
-/// pixels divide every map of a 224x224 picture. Where maps and weights are f16, each tile comes twice: with
-/// f32 and with f16 accumulators.
+/// Returns the candidates, largest first: many pixels save loads of weights, many quads save loads of x.
+/// Seven pixels divide every map of a 224x224 picture. If maps and weights are f16, each tile comes twice:
+/// with f32 and with f16 accumulators.
 pub fn tiles(element: Element) -> impl Iterator<Item = Tile> {
     let arithmetics =
         [Element::F32, Element::F16].into_iter().take(if element == Element::F16 { 2 } else { 1 });
@@ -71,7 +71,11 @@ impl LayerKernel for Pointwise {
                 _ => tile,
             }
         };
-        tiles(machine.element).filter(|tile| tile.sums() <= machine.sums).filter(holds).map(deep).collect()
+        tiles(machine.element)
+            .filter(|tile| tile.accumulators() <= machine.accumulators)
+            .filter(holds)
+            .map(deep)
+            .collect()
     }
 
     fn effort(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Effort {
@@ -80,7 +84,8 @@ impl LayerKernel for Pointwise {
 
     fn footprint(&self, layer: &Layer, machine: &Machine, tile: Tile) -> Footprint {
         let [across, down] = tiled(tile, layer.y.pixels(), layer.y.quads());
-        // Idle invocations return early. With waves of few lanes, few of them share a wave with busy ones.
+        // Idle invocations return early. On the CPU waves are small, so that few of them share a wave with
+        // busy ones.
         let useful = across * down;
         let started = grid(tile, layer.y.pixels(), layer.y.quads()).invocations();
         let invocations = if machine.on_cpu() { useful } else { started };
@@ -102,13 +107,13 @@ impl LayerKernel for Pointwise {
 
 /// Returns the tile with the best depth; see [`Machine::unroll_depth`].
 pub(super) fn deepened(tile: Tile, iterations: [usize; 2], machine: &Machine) -> Tile {
-    let depth = machine.unroll_depth(tile.sums(), tile.pixels + 4 * tile.quads, iterations);
+    let depth = machine.unroll_depth(tile.accumulators(), tile.pixels + 4 * tile.quads, iterations);
     Tile { depth, ..tile }
 }
 
 /// Returns the `vec4` values that an invocation keeps.
 pub(super) fn values(tile: Tile) -> u32 {
-    tile.sums() + tile.depth * (tile.pixels + 4 * tile.quads)
+    tile.accumulators() + tile.depth * (tile.pixels + 4 * tile.quads)
 }
 
 /// Returns the work of the loop over `inputs`, of which all invocations have at least the `fewest`.
@@ -123,7 +128,7 @@ pub(super) fn loop_of(layer: &Layer, machine: &Machine, tile: Tile, [fewest, inp
     };
     let loaded = tile.pixels + 4 * tile.quads;
     Effort {
-        macs: (inputs as u32 * 4 * tile.sums()) as f64 / rate,
+        macs: (inputs as u32 * 4 * tile.accumulators()) as f64 / rate,
         ..Effort::of((iterations + rest) as f64, (inputs as u32 * (loaded + gates)) as f64)
     }
 }
@@ -131,7 +136,7 @@ pub(super) fn loop_of(layer: &Layer, machine: &Machine, tile: Tile, [fewest, inp
 /// Returns the work outside the loop: loading the biases and the residual, and storing the outputs.
 pub(super) fn epilogue_effort(layer: &Layer, tile: Tile) -> Effort {
     let residual = if layer.residual() { 1.0 } else { 0.0 };
-    Effort::of(1.0 + residual, f64::from(tile.quads) + (1.0 + residual) * f64::from(tile.sums()))
+    Effort::of(1.0 + residual, f64::from(tile.quads) + (1.0 + residual) * f64::from(tile.accumulators()))
 }
 
 /// Computes the reference of every kernel for pointwise layers.
@@ -154,7 +159,7 @@ pub struct Extras {
 }
 
 impl Extras {
-    /// Returns those of a layer.
+    /// Returns the optional inputs of a layer.
     pub(super) fn of(layer: &Layer) -> Self {
         Self { residual: layer.residual(), gate: layer.gated }
     }

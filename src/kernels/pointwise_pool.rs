@@ -17,11 +17,11 @@ pub const SHADER: Shader = Shader {
     reads: &["x", "weight", "bias"],
     writes: &["y"],
     textures: &[],
-    sums: &["bias"],
+    always_32_bit: &["bias"],
     tier: Tier::Baseline,
 };
 
-/// How a workgroup iterates over a picture.
+/// A workgroup's iteration over a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Tile {
     /// Pixels that an invocation processes at a time.
@@ -33,7 +33,7 @@ pub struct Tile {
 }
 
 impl Tile {
-    /// Returns the candidates: those that share most loads first.
+    /// Returns the candidates, those that share the most loads first.
     pub fn all() -> impl Iterator<Item = Self> {
         let sizes = [8, 7, 4, 2, 1].into_iter();
         sizes.flat_map(|pixels| [8, 4, 2, 1].map(|lanes| Self { pixels, lanes, depth: 1 }))
@@ -41,7 +41,7 @@ impl Tile {
 
     /// Returns the candidates that a machine has registers for, with the best depth.
     pub fn on(machine: &Machine, inputs: usize) -> impl Iterator<Item = Self> {
-        Self::all().filter(|tile| tile.pixels <= machine.sums).map(move |tile| {
+        Self::all().filter(|tile| tile.pixels <= machine.accumulators).map(move |tile| {
             let depth = machine.unroll_depth(tile.pixels, tile.pixels + 4, [inputs; 2]);
             Self { depth: if tile.lanes == 1 { depth.min(UNIFORM_BLOCKS) } else { depth }, ..tile }
         })
@@ -67,12 +67,12 @@ pub fn effort(x: Shape, y: Shape, tile: Tile) -> (Effort, Footprint) {
         barriers: 1.0,
         ..Effort::of(1.0, 1.0)
     };
-    let crowd = Footprint {
+    let footprint = Footprint {
         values: tile.pixels + tile.depth * each,
         memory: 16 * WORKGROUP_SIZE,
         ..Footprint::of(workgroups(y, tile) * WORKGROUP_SIZE as usize)
     };
-    ((product + Effort::of(1.0, 1.0)) * iterations + combine, crowd)
+    ((product + Effort::of(1.0, 1.0)) * iterations + combine, footprint)
 }
 
 fn workgroups(y: Shape, tile: Tile) -> usize {

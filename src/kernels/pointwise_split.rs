@@ -20,7 +20,7 @@ pub const SHADER: Shader = Shader {
     reads: pointwise::SHADER.reads,
     writes: &["y"],
     textures: &[],
-    sums: &["bias"],
+    always_32_bit: &["bias"],
     tier: Tier::Baseline,
 };
 
@@ -36,7 +36,7 @@ fn workgroup_o(tile: Tile) -> u32 {
     WORKGROUP_SIZE / tile.split
 }
 
-/// Returns the fewest iterations of an invocation, and the most.
+/// Returns the minimum and the maximum number of iterations of an invocation.
 fn iterations(tile: Tile, inputs: usize) -> [usize; 2] {
     [inputs / tile.split as usize, inputs.div_ceil(tile.split as usize)]
 }

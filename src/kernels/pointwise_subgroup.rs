@@ -19,7 +19,7 @@ pub const SHADER: Shader = Shader {
     reads: pointwise::SHADER.reads,
     writes: &["y"],
     textures: &[],
-    sums: &["bias"],
+    always_32_bit: &["bias"],
     tier: Tier::Subgroups,
 };
 
@@ -68,7 +68,9 @@ impl LayerKernel for PointwiseSubgroup {
 
     fn tiles(&self, layer: &Layer, machine: &Machine) -> Vec<Tile> {
         match (layer.conv(ConvKind::Pointwise), machine.subgroup) {
-            (Some(_), Some(_)) => tiles().filter(|tile| tile.sums() <= machine.sums).collect(),
+            (Some(_), Some(_)) => {
+                tiles().filter(|tile| tile.accumulators() <= machine.accumulators).collect()
+            }
             _ => Vec::new(),
         }
     }

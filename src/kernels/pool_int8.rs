@@ -15,14 +15,14 @@ pub const SHADER: Shader = Shader {
     reads: &["x"],
     writes: &["y"],
     textures: &[],
-    sums: &["x", "y"],
+    always_32_bit: &["x", "y"],
     tier: Tier::Baseline,
 };
 
 /// Pixels whose loads an invocation has in flight together.
 const DEPTH: u32 = 8;
 
-/// The words of a pixel that a workgroup has, and the invocations that split the pixels of each.
+/// The candidates: words of a pixel per workgroup, and invocations that split the pixels of each word.
 const TILES: [[u32; 2]; 5] = [[8, 8], [4, 16], [2, 32], [8, 32], [2, 128]];
 
 /// The kernel as a [`LayerKernel`].

@@ -19,7 +19,7 @@ pub const SHADER: Shader = Shader {
     reads: int8::READS,
     writes: &["y"],
     textures: &[],
-    sums: int8::WORDS,
+    always_32_bit: int8::WORDS,
     tier: Tier::Baseline,
 };
 
@@ -82,7 +82,8 @@ fn grid(y: Shape, tile: Tile) -> Grid {
 fn deepened(conv: &Conv, x: Shape, machine: &Machine, tile: Tile) -> Tile {
     let depths = if together(conv, machine) > 1 || machine.on_cpu() { 1..=1 } else { 1..=8 };
     let deep = depths.map(|depth| Tile { depth, ..tile });
-    let fits = |tile: &Tile| tile.depth == 1 || machine.holds(tile.sums() + operands(conv, machine, *tile));
+    let fits =
+        |tile: &Tile| tile.depth == 1 || machine.holds(tile.accumulators() + operands(conv, machine, *tile));
     // Padding after the last input costs multiply-adds too.
     let cost = |tile: &Tile| (8 + tile.depth as usize) * iterations(x, *tile).div_ceil(tile.split as usize);
     deep.filter(fits).min_by_key(cost).unwrap_or(tile)
@@ -99,9 +100,9 @@ impl LayerKernel for ProductInt8 {
     fn tiles(&self, layer: &Layer, machine: &Machine) -> Vec<Tile> {
         let Some((conv, _)) = conv(layer) else { return Vec::new() };
         let fits = |tile: &Tile| {
-            let kept = tile.sums() + operands(conv, machine, *tile);
-            let holds = tile.sums() <= machine.sums && machine.holds(kept);
-            (holds || tile.sums() == 1) && tile.split as usize <= iterations(layer.x(), *tile)
+            let kept = tile.accumulators() + operands(conv, machine, *tile);
+            let holds = tile.accumulators() <= machine.accumulators && machine.holds(kept);
+            (holds || tile.accumulators() == 1) && tile.split as usize <= iterations(layer.x(), *tile)
         };
         dense::tiles().map(|tile| deepened(conv, layer.x(), machine, tile)).filter(fits).collect()
     }
@@ -111,19 +112,19 @@ impl LayerKernel for ProductInt8 {
         let (side, together) = (conv.kernel() as u32, together(conv, machine));
         let share = iterations(layer.x(), tile).div_ceil(tile.split as usize);
         let (taps, weights) = (taps(conv, machine, tile), together * tile.quads);
-        // A word is a quarter of a `vec4`, but needs a whole address; unpacking takes as long as two
+        // A word is a quarter of a `vec4`, but takes as much addressing; unpacking takes as long as two
         // multiply-adds.
         let macs = match machine.multiplies_bytes() {
-            true => f64::from(together * tile.sums()) * machine.rates.dot / machine.rates.mac,
-            false => f64::from(4 * together * tile.sums() + 2 * (taps + 4 * weights)),
+            true => f64::from(together * tile.accumulators()) * machine.rates.dot / machine.rates.mac,
+            false => f64::from(4 * together * tile.accumulators() + 2 * (taps + 4 * weights)),
         };
         let depth = f64::from(tile.depth);
         let loads = depth * (0.5 * f64::from(taps) + f64::from(weights));
         let iteration = Effort { macs: depth * macs, ..Effort::of(1.0, loads) };
         let combine = if tile.split > 1 { 1.0 } else { 0.0 };
-        let others = f64::from((tile.split - 1) * tile.sums());
+        let others = f64::from((tile.split - 1) * tile.accumulators());
         let combine = Effort {
-            shared: others + combine * f64::from(tile.sums()),
+            shared: others + combine * f64::from(tile.accumulators()),
             barriers: combine,
             ..Effort::default()
         };
@@ -135,9 +136,9 @@ impl LayerKernel for ProductInt8 {
         let [_, y] = shapes(conv, layer);
         Footprint {
             invocations: grid(y, tile).invocations(),
-            values: tile.sums() + operands(conv, machine, tile),
+            values: tile.accumulators() + operands(conv, machine, tile),
             workgroup: WORKGROUP_SIZE,
-            memory: 16 * (tile.split - 1) * WORKGROUP_SIZE / tile.split * tile.sums(),
+            memory: 16 * (tile.split - 1) * WORKGROUP_SIZE / tile.split * tile.accumulators(),
         }
     }
 
@@ -203,28 +204,29 @@ impl LayerKernel for ProductInt8 {
     }
 }
 
-/// Returns whether bytes are multiplied by packed dot products. Devices without them multiply in f32, where
-/// that is exact.
+/// Returns whether bytes are multiplied by packed dot products. Devices without them multiply in f32 if that
+/// is exact.
 fn packed_dot(epilogue: &Epilogue, machine: &Machine) -> bool {
     machine.multiplies_bytes() || epilogue.integers.products >= MOST_EXACT
 }
 
-/// The costs of rescaling a sum, and of a tile's addresses: in multiply-adds, by listings of AMD's compiler.
+/// The costs of rescaling a sum, and of computing a tile's addresses: in multiply-adds, from the assembly of
+/// AMD's compiler.
 const RESCALE: f64 = 24.0;
 const ADDRESSES: f64 = 40.0;
 
 /// Returns the work outside the loop: loading biases, numbers and the residual, rescaling, and storing the
 /// outputs.
 pub(super) fn epilogue_effort(layer: &Layer, tile: Tile) -> Effort {
-    let sums = f64::from(tile.sums());
+    let sums = f64::from(tile.accumulators());
     let rescaled = if layer.residual() { 2.0 } else { 1.0 } * sums;
     Effort { macs: RESCALE * rescaled + ADDRESSES, ..Effort::default() }
         + pointwise::epilogue_effort(layer, tile)
         + Effort::of(0.0, 3.0 * f64::from(tile.quads))
 }
 
-/// Packs `[taps][quads][outputs / 4][4]` words: with packed dot products of an output's four inputs, else of
-/// an input's four outputs.
+/// Packs `[taps][quads][outputs / 4][4]` words. A word has four inputs of one output for packed dot products,
+/// otherwise four outputs of one input.
 fn weights(conv: &Conv, epilogue: &Epilogue, packed_dot: bool, quads: usize) -> Vec<u32> {
     let (inputs, taps) = (conv.inputs(), conv.kernel() * conv.kernel());
     let blocks = conv.outputs().div_ceil(4);

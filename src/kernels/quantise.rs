@@ -10,7 +10,7 @@ pub const SHADER: Shader = Shader {
     reads: &["x"],
     writes: &["y"],
     textures: &[],
-    sums: &["y"],
+    always_32_bit: &["y"],
     tier: Tier::Baseline,
 };
 

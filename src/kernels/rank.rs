@@ -12,14 +12,14 @@ pub const SHADER: Shader = Shader {
     reads: &["x", "bounds"],
     writes: &["found", "draw"],
     textures: &[],
-    sums: &["x", "bounds", "found", "draw"],
+    always_32_bit: &["x", "bounds", "found", "draw"],
     tier: Tier::Baseline,
 };
 
 /// A box as an instance to draw, of 32 bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Pod, Zeroable)]
 #[repr(C)]
-pub struct Found {
+pub struct BoxInstance {
     /// Left, top, right and bottom as fractions of the picture's size, 0 to 1 from its top left corner.
     pub bounds: [f32; 4],
     /// The network's score, in 0..=1; zero in an unused entry.
@@ -54,7 +54,7 @@ pub fn launch(x: Shape, [height, width]: [usize; 2], most: usize, vertices: u32)
 }
 
 /// Computes the reference by sorting.
-pub fn reference(x: &Tensor, boxes: &Tensor, [height, width]: [usize; 2], most: usize) -> Vec<Found> {
+pub fn reference(x: &Tensor, boxes: &Tensor, [height, width]: [usize; 2], most: usize) -> Vec<BoxInstance> {
     let classes = x.dims()[2];
     let of_class = |class| select::list(x, [0, class]).into_iter().map(move |slot| (class, slot));
     let mut all: Vec<(usize, [f32; 2])> = (0..classes).flat_map(of_class).collect();
@@ -65,7 +65,7 @@ pub fn reference(x: &Tensor, boxes: &Tensor, [height, width]: [usize; 2], most: 
     let found = |(class, [score, anchor]): (usize, [f32; 2])| {
         let [left, top, right, bottom] = suppress::bounds(boxes, 0, anchor as usize);
         let (width, height) = (width as f32, height as f32);
-        Found {
+        BoxInstance {
             bounds: [left / width, top / height, right / width, bottom / height],
             score,
             // The background is class 0.

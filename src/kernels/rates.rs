@@ -1,5 +1,5 @@
 //! The costs of operations, by card: presets for planning without the card, and the initial values of a
-//! `Machine` on a card of the kind.
+//! `Machine` for similar cards.
 
 use std::fmt;
 
@@ -95,10 +95,10 @@ impl Card {
         }
     }
 
-    /// Returns the most `vec4` accumulators that an invocation keeps without spills, and without subgroups of
-    /// half the size. Sixteen, with their operands, take 120 registers. Found with the cards' compilers
-    /// (`scripts/compilers`).
-    pub const fn sums(self) -> u32 {
+    /// Returns the maximum number of `vec4` accumulators that an invocation keeps without spills and without
+    /// halving the subgroup size. Sixteen, with their operands, take 120 registers. Found with the cards'
+    /// compilers (`scripts/compilers`).
+    pub const fn accumulators(self) -> u32 {
         match self {
             Self::Xe | Self::M1 => 8,
             // With sixteen its compiler spilled them all in blocks that also keep a depthwise window.
@@ -131,8 +131,8 @@ impl Card {
 
     /// Returns the costs of its operations. Units, lanes, clocks and bandwidths are the vendor's figures;
     /// registers, waves and workgroup memory are the drivers', by `scripts/compilers`; latencies, to L2, are
-    /// from published microbenchmarks; a launch is the measured time of dependent dispatches on cards of the
-    /// kind.
+    /// from published microbenchmarks; a launch is the measured time of dependent dispatches on similar
+    /// cards.
     pub const fn rates(self) -> Rates {
         match self {
             // A wave64's f32 multiply-add takes a cycle. Its loads have half of a CU's 128 bytes per cycle.
@@ -254,7 +254,7 @@ impl Card {
         };
         Machine {
             rates: self.rates(),
-            sums: self.sums(),
+            accumulators: self.accumulators(),
             subgroup: self.subgroup(),
             workgroup_memory: 32_768,
             matrix_rate,

@@ -10,7 +10,7 @@ pub const SHADER: Shader = Shader {
     reads: &["x", "bias", "residual"],
     writes: &["y"],
     textures: &[],
-    sums: &["x", "bias"],
+    always_32_bit: &["x", "bias"],
     tier: Tier::Baseline,
 };
 

@@ -10,7 +10,7 @@ pub const SHADER: Shader = Shader {
     reads: &[],
     writes: &["y"],
     textures: &[("picture", Access::Read), ("chroma", Access::Read)],
-    sums: &[],
+    always_32_bit: &[],
     tier: Tier::Baseline,
 };
 
@@ -85,7 +85,7 @@ pub enum Colours {
     Grey,
 }
 
-/// How a texture becomes an input.
+/// The conversion of a texture to an input.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sampling {
     /// The picture in the texture: left, top, width, height, in texels.
@@ -198,8 +198,8 @@ pub fn launch(sampling: &Sampling, y: Shape) -> Launch {
     }
 }
 
-/// Computes the reference in plain loops: `[1, channels, h, w]`. `texel` returns the colour at a column and row of
-/// the texture; see [`colours`] for planes.
+/// Computes the reference in plain loops: `[1, channels, h, w]`. `texel` returns the colour at a column and
+/// row of the texture; see [`colours`] for planes.
 pub fn reference(sampling: &Sampling, y: Shape, texel: impl Fn(u32, u32) -> [f32; 3]) -> Tensor {
     let Sampling { region: [left, top, width, height], mirrored, scaled, scale, crop, filter, .. } =
         *sampling;
@@ -283,10 +283,11 @@ pub fn colours(
     }
 }
 
-/// Returns the centre of output `at` of `outputs` on an axis of `size` pixels, whose own centres are at
+/// Returns the centre of output `at` of `outputs` on an axis of `size` pixels, whose centres are at
 /// half-integers.
 fn centre(at: usize, size: u32, outputs: usize, scale: f32, sampling: &Sampling) -> f64 {
-    // The product is in f32, as on the CPU, because a grid of points hits pixels exactly.
+    // The product is in f32, as on the CPU: points can lie exactly between two pixels, so that rounding
+    // matters.
     let point = f64::from(at as f32 * scale);
     match (sampling.grid, sampling.filter) {
         (Grid::Area, _) => (at as f64 + 0.5) * (f64::from(size) / outputs as f64),

@@ -10,7 +10,7 @@ pub const SHADER: Shader = Shader {
     reads: &["x", "gate"],
     writes: &["y"],
     textures: &[],
-    sums: &[],
+    always_32_bit: &[],
     tier: Tier::Baseline,
 };
 

@@ -15,7 +15,7 @@ pub const SHADER: Shader = Shader {
     reads: &["x", "gate"],
     writes: &["y"],
     textures: &[],
-    sums: &["x", "gate", "y"],
+    always_32_bit: &["x", "gate", "y"],
     tier: Tier::Baseline,
 };
 

@@ -16,7 +16,7 @@ pub const SHADER: Shader = Shader {
     reads: &["x"],
     writes: &["y"],
     textures: &[],
-    sums: &["x", "y"],
+    always_32_bit: &["x", "y"],
     tier: Tier::Baseline,
 };
 
@@ -114,7 +114,7 @@ pub fn reference(scores: &Tensor, select: Select) -> Tensor {
     })
 }
 
-/// Packs `[n, 4, lists, pairs]` from the scores and anchors that are kept `of` each list of each picture.
+/// Packs the scores and anchors that `of` returns for each list of each picture: `[n, 4, lists, pairs]`.
 pub(super) fn candidates([n, lists, pairs]: [usize; 3], of: impl Fn([usize; 2]) -> Vec<[f32; 2]>) -> Tensor {
     let mut kept = vec![0.0; n * 4 * lists * pairs];
     for (picture, list) in (0..n).flat_map(|picture| (0..lists).map(move |list| (picture, list))) {

@@ -19,7 +19,7 @@ pub const SHADER: Shader = Shader {
     reads: pointwise::SHADER.reads,
     writes: &["y"],
     textures: &[],
-    sums: &["bias"],
+    always_32_bit: &["bias"],
     tier: Tier::Baseline,
 };
 
@@ -29,8 +29,7 @@ pub const WORKGROUP_SIZE: u32 = 256;
 /// Terms that a part loads per iteration; a term is a quad of a tap's inputs.
 const DEEP: u32 = 4;
 
-/// Returns the candidates, largest first: the fewer outputs there are, the more invocations split the terms
-/// of one.
+/// Returns the candidates, largest first. Smaller ones split the terms of an output over more invocations.
 pub fn tiles() -> impl Iterator<Item = Tile> {
     let sizes = [(8, 2), (4, 4), (4, 2), (4, 1), (2, 2), (2, 1), (1, 1)];
     [1, 2, 4, 8, 16].into_iter().flat_map(move |split| {
@@ -47,7 +46,7 @@ struct Part {
 }
 
 impl Part {
-    /// Returns the layout with the fewest workgroups and, of equal ones, the fewest loads.
+    /// Returns the layout with the fewest workgroups; ties go to the one with the fewest loads.
     fn new(tile: Tile, pixels: usize, outputs: usize) -> Self {
         let parts = [4, 8, 16].map(|workgroup_o| {
             let workgroup_o = workgroup_o.min(WORKGROUP_SIZE / tile.split);
@@ -73,7 +72,7 @@ impl Part {
 
     /// Returns the bytes of workgroup memory.
     fn memory(self, element: Element) -> u32 {
-        let partial = self.tile.split / 2 * self.tile.sums() * self.size() + 1;
+        let partial = self.tile.split / 2 * self.tile.accumulators() * self.size() + 1;
         self.tile.split * self.loaded() * 4 * element.bytes() as u32 + 16 * partial
     }
 }
@@ -105,7 +104,7 @@ impl LayerKernel for Staged {
             return Vec::new();
         };
         let fits = |tile: &Tile| {
-            tile.sums() <= machine.sums
+            tile.accumulators() <= machine.accumulators
                 && tile.split as usize <= terms(conv)
                 && part(layer, *tile).memory(machine.element) <= machine.workgroup_memory
         };
@@ -119,7 +118,7 @@ impl LayerKernel for Staged {
         let loaded = part.loaded() / part.size() + 1;
         let multiplied = Effort {
             shared: f64::from(DEEP * (tile.pixels + 4 * tile.quads)),
-            macs: f64::from(DEEP * 4 * tile.sums()),
+            macs: f64::from(DEEP * 4 * tile.accumulators()),
             ..Effort::default()
         };
         // The current iteration's products hide a part of the wait for the next one's loads.
@@ -131,7 +130,7 @@ impl LayerKernel for Staged {
             multiplied + Effort { shared: f64::from(loaded), barriers: 2.0, ..Effort::of(waits, loads) };
         let combine = f64::from(tile.split.ilog2());
         let combine = Effort {
-            shared: 2.0 * combine * f64::from(tile.sums()),
+            shared: 2.0 * combine * f64::from(tile.accumulators()),
             barriers: 2.0 * combine,
             ..Effort::default()
         };
@@ -142,7 +141,7 @@ impl LayerKernel for Staged {
         let part = part(layer, tile);
         Footprint {
             invocations: part.workgroups(layer.y.pixels(), layer.y.quads()) * WORKGROUP_SIZE as usize,
-            values: tile.sums() + tile.pixels + 4 * tile.quads + part.loaded() / part.size() + 1,
+            values: tile.accumulators() + tile.pixels + 4 * tile.quads + part.loaded() / part.size() + 1,
             workgroup: WORKGROUP_SIZE,
             memory: part.memory(machine.element),
         }

@@ -10,7 +10,7 @@ pub const SHADER: Shader = Shader {
     reads: &["x", "bounds"],
     writes: &["y"],
     textures: &[],
-    sums: &["x", "bounds", "y"],
+    always_32_bit: &["x", "bounds", "y"],
     tier: Tier::Baseline,
 };
 

@@ -1,5 +1,6 @@
-//! Shared by the products of pixels by channels whose inner dimension is the inputs of each tap of a window
-//! in turn: `shaders/window.wgsl`. They compute pointwise layers, whose window has one tap, and dense ones.
+//! Shared by the kernels that compute pointwise and dense layers as products of pixels by channels:
+//! `shaders/window.wgsl`. Their inner dimension is all pairs of a window's tap and an input; a pointwise
+//! layer's window has one tap.
 
 use super::{
     Layer, Maps, dense,
@@ -10,12 +11,12 @@ use crate::{
     graph::{Conv, ConvKind, Window},
 };
 
-/// Returns the convolution of a layer, if they compute such layers.
+/// Returns the convolution of a layer, if these kernels compute such layers.
 pub fn conv<'a>(layer: &Layer<'a>) -> Option<&'a Conv> {
     layer.conv(ConvKind::Pointwise).or_else(|| layer.conv(ConvKind::Dense))
 }
 
-/// Returns the convolution of a layer that they have tiles for.
+/// Returns the convolution of a layer that these kernels have tiles for.
 pub fn expect_conv<'a>(layer: &Layer<'a>) -> &'a Conv {
     conv(layer).expect("a kernel is only launched for layers that it has tiles for")
 }

@@ -22,12 +22,12 @@ use crate::{
     zoo::Network,
 };
 
-/// Time to measure for: tuning finds most of its gains in the first round.
+/// The time budget of a search: the first round of tuning finds most of the gains.
 pub(crate) const BUDGET: Duration = Duration::from_secs(8);
 
-/// A session with a background search for faster kernels. Once they are found and no inference is in flight,
-/// a session with them replaces the current one. Dropping the `Improving` stops the search after the current
-/// measurement.
+/// A session with a background search for faster kernels. When the search has found some and no inference is
+/// in flight, a session with the faster kernels replaces the current one. Dropping the `Improving` stops the
+/// search after the current measurement.
 ///
 /// ```no_run
 /// # use std::sync::Arc;
@@ -52,12 +52,12 @@ pub struct Improving {
 
 impl Improving {
     /// Builds a session on `gpu` with `build`, and starts a thread that measures for about eight seconds,
-    /// keeps the results in the cache folder, and builds a session with them. Nothing is measured if results
-    /// are kept already, if there is no cache folder, or if the session runs on the CPU or in f16: the
-    /// accuracy of f16 has to be checked on pictures, as [`tune`](super::tune) does.
+    /// stores the results in the cache folder, and builds a session with them. Nothing is measured if the
+    /// cache folder already has results, if there is no cache folder, or if the session runs on the CPU or
+    /// in f16: the accuracy of f16 has to be checked on pictures, as [`tune`](super::tune) does.
     ///
     /// # Errors
-    /// The errors of `build`. Errors in the background are logged, and the session stays.
+    /// The errors of `build`. Errors of the search are logged, and the current session stays in use.
     pub fn new(
         gpu: &Gpu,
         network: Arc<Network>,
@@ -85,17 +85,17 @@ impl Improving {
     }
 }
 
-/// A search for faster kernels, on a thread. Dropping it stops it after the current measurement, and keeps
-/// nothing.
+/// A search for faster kernels on a background thread. Dropping it stops the search after the current
+/// measurement; an unfinished search stores nothing.
 pub(crate) struct Search {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Option<Session>>>,
 }
 
 impl Search {
-    /// Starts a search for kernels that are faster than those of `session`. It measures for `budget`, keeps
-    /// the results and, if there are faster kernels, builds a session with them. Returns `None` where
-    /// [`Improving::new`] measures nothing.
+    /// Starts a search for kernels that are faster than those of `session`. It measures for `budget`, stores
+    /// the results and, if there are faster kernels, builds a session with them. Returns `None` in the cases
+    /// in which [`Improving::new`] measures nothing.
     pub fn start(
         gpu: &Gpu,
         network: Arc<Network>,
@@ -140,7 +140,7 @@ impl Search {
         Some(Self { stop, thread: Some(thread.ok()?) })
     }
 
-    /// Returns true if [`Search::better`] does not wait.
+    /// Returns true if the search has ended, so that [`Search::better`] does not block.
     pub fn is_over(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
@@ -160,7 +160,7 @@ impl Drop for Search {
     }
 }
 
-/// Runs `work` and returns its result; `None` if it is stopped where it yields.
+/// Runs `work` and returns its result, or `None` if `stopped` is set when `work` yields.
 fn run_until_stopped<T>(stopped: &AtomicBool, work: impl Future<Output = T>) -> Option<T> {
     let mut work = pin!(work);
     pollster::block_on(poll_fn(|context| match stopped.load(Relaxed) {

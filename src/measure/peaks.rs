@@ -9,7 +9,7 @@ use crate::{
     tensor::Element,
 };
 
-/// Maps of sizes that networks have, and one that no cache holds.
+/// Map sizes that networks use, and one that exceeds every cache.
 const CARE: Care = Care { long: 0.02, runs: 5, sides: &[512, 1024, 4096] };
 
 impl Peaks {

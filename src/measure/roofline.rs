@@ -1,7 +1,8 @@
 //! Roofline analysis: the time of each step, compared with the peak rates of the device.
 //!
-//! A step's floor is the lower bound of its time: that of its multiply-adds at the device's peak or of its
-//! bytes at the device's bandwidth, whichever is longer. Utilisation is the floor over the measured time.
+//! A step's floor is the lower bound of its time: the time of its multiply-adds at the device's peak rate or
+//! of its bytes at the device's peak bandwidth, whichever is longer. Utilisation is the floor divided by the
+//! measured time.
 
 use std::{fmt, iter::Sum, ops::Add};
 
@@ -31,7 +32,7 @@ pub enum Bound {
     Bytes,
     /// The launch.
     Launch,
-    /// None of these: units that wait for loads or for one another, or that have no work.
+    /// None of these: execution units wait for loads or for one another, or have no work.
     Idle,
 }
 
@@ -82,7 +83,7 @@ impl Split {
 
     /// Returns the largest part.
     pub fn bound(&self) -> Bound {
-        // The floor counts as one part, named after the larger of its two.
+        // Arithmetic and bytes count as one part, the floor, which is named after the larger of the two.
         let floor = self.arithmetic + self.bytes;
         let floor_is = if self.bytes > 0.5 * floor { Bound::Bytes } else { Bound::Arithmetic };
         let parts = [(floor, floor_is), (self.launch, Bound::Launch), (self.idle, Bound::Idle)];
@@ -114,7 +115,7 @@ impl Peaks {
         (work.macs as f64 / self.macs).max(work.bytes as f64 / self.bytes)
     }
 
-    /// Returns the floor over the measured time. More than 1 means that bytes came from a cache.
+    /// Returns the floor divided by the measured time. More than 1 means that bytes came from a cache.
     pub fn utilisation(&self, work: Work, seconds: f64) -> f64 {
         self.floor(work) / seconds
     }

@@ -20,8 +20,8 @@ impl Spread {
         Some(Self { median: *values.get(values.len() / 2)?, min: *values.first()?, max: *values.last()? })
     }
 
-    /// Returns true if the medians differ by at least the measurement noise: half of the range divided by the
-    /// median, of whichever spread has more.
+    /// Returns true if the ratio of the medians differs from 1 by at least the measurement noise: half of the
+    /// range divided by the median, for the spread in which this is larger.
     pub fn differs(self, other: Self) -> bool {
         let noise = |spread: Self| (spread.max - spread.min) / spread.median / 2.0;
         (self.median / other.median - 1.0).abs() >= noise(self).max(noise(other))
@@ -54,7 +54,7 @@ mod tests {
         let around = |median: f64| Spread { median, min: 0.9 * median, max: 1.1 * median };
         assert!(around(1.0).differs(around(1.2)) && around(1.2).differs(around(1.0)));
         assert!(!around(1.0).differs(around(1.05)) && !around(1.0).differs(around(0.95)));
-        // A single disturbed value is not noise; a third of them is.
+        // One disturbed value of eight is not noise; three are.
         assert!(!noisy(&[1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 9.0]));
         assert!(noisy(&[1.0, 1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0]));
         assert!(!noisy(&[]));

@@ -14,14 +14,14 @@ use crate::{
     tensor::Element,
 };
 
-/// How much to measure.
+/// The effort of a measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Effort {
     /// Warm-up runs, which are not measured.
     pub warmup: usize,
-    /// The least number of runs per measurement.
+    /// The minimum number of runs per measurement.
     pub runs: usize,
-    /// The least time per measurement; runs are repeated until both are reached.
+    /// The minimum time per measurement; runs are repeated until both minimums are reached.
     pub time: Duration,
 }
 
@@ -47,7 +47,7 @@ pub struct Timing {
     pub noisy: bool,
     /// Bytes of maps and weights.
     pub peak_bytes: u64,
-    /// Each step, in the order in which they run.
+    /// The steps, in execution order.
     pub steps: Vec<StepTime>,
 }
 
@@ -57,8 +57,8 @@ pub struct StepTime {
     /// The step.
     #[serde(flatten)]
     pub summary: Summary,
-    /// The necessary work: its layers' multiply-adds, without those that overlapping tiles repeat, and the
-    /// bytes of its inputs, outputs and weights, counted once.
+    /// The necessary work: its layers' multiply-adds, without recomputation in overlapping tiles, and the
+    /// bytes of its inputs, outputs and weights, each counted once.
     pub needed: Work,
     /// Milliseconds; none if steps cannot be measured.
     pub ms: Option<Spread>,
@@ -70,7 +70,7 @@ impl Timing {
         self.steps.iter().map(|step| step.split(peaks)).sum()
     }
 
-    /// Returns the sum of the steps' floors over the sum of their times.
+    /// Returns the sum of the steps' floors divided by the sum of their times.
     pub fn utilisation(&self, peaks: &Peaks) -> Option<f64> {
         let seconds: f64 = self.steps.iter().map(StepTime::seconds).sum::<Option<f64>>()?;
         Some(self.steps.iter().map(|step| peaks.floor(step.needed)).sum::<f64>() / seconds)
@@ -94,7 +94,7 @@ impl StepTime {
         Some(Split::of(self.needed, self.seconds()?, peaks))
     }
 
-    /// Returns its floor over its time.
+    /// Returns its floor divided by its time.
     pub fn utilisation(&self, peaks: &Peaks) -> Option<f64> {
         Some(peaks.utilisation(self.needed, self.seconds()?))
     }
@@ -202,7 +202,7 @@ impl<'a> Running<'a> {
         })
     }
 
-    /// Returns true if the steps can be measured one by one.
+    /// Returns true if the steps can be measured separately.
     fn has_clock(&self) -> bool {
         match self.device {
             Device::Gpu(gpu) => gpu.has_timestamps(),

@@ -19,8 +19,8 @@ use crate::{
     tensor::Element,
 };
 
-/// Candidates of each kind per block and per layer. With a budget below [`SHORT_BUDGET`], only the one per
-/// kind that the cost model predicts to be fastest is measured per block.
+/// Candidates of each kind per block and per layer. With a budget below [`SHORT_BUDGET`], each block has only
+/// one candidate of each kind: the one that the cost model predicts to be fastest.
 const BLOCK_CANDIDATES: usize = 3;
 const LAYER_CANDIDATES: usize = 2;
 const SHORT_BUDGET: Duration = Duration::from_secs(20);
@@ -42,9 +42,9 @@ const BLOCKS: f64 = 0.75;
 pub struct Tuning {
     /// The candidates that beat the cost model's choice.
     pub winners: Tuned,
-    /// The number of measurements of separate layers.
+    /// The measurements of separate layers.
     pub layers: Tally,
-    /// The number of measurements of blocks and heads.
+    /// The measurements of blocks and heads.
     pub blocks: Tally,
     /// The time of every candidate, by layer and block, in the cost model's order.
     pub measured: Vec<Measured>,
@@ -64,13 +64,13 @@ pub struct Measured {
     pub layer: String,
     /// The kernel and its tile, or the schedule.
     pub candidate: String,
-    /// Microseconds that the cost model predicts, with a launch.
+    /// Microseconds that the cost model predicts, including the launch.
     pub predicted_us: f64,
     /// Microseconds on the device, the minimum of all runs.
     pub us: f64,
 }
 
-/// The number of measurements.
+/// Counts of measurements.
 #[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
 pub struct Tally {
     /// Layers or blocks with several candidates.
@@ -82,6 +82,31 @@ pub struct Tally {
 }
 
 /// [`tune_async`], blocking.
+///
+/// ```no_run
+/// # fn main() -> goldcrest::Result<()> {
+/// use goldcrest::{Options, gpu::Gpu, measure, session, tensor::Element, zoo::Network, Tensor};
+///
+/// let gpu = Gpu::new()?;
+/// let network = Network::open("mobilenet_v2.safetensors")?;
+/// let graph = network.graph_for(network.default_outputs())?;
+/// let shape = Options::default().input_shape(&network);
+/// let inputs = [Tensor::wave(shape, 0.37)]; // preprocessed pictures, to measure the error of f16
+/// let budget = std::time::Duration::from_secs(20);
+/// let tuning = measure::tune(&gpu, &graph, &network.graph, &inputs, Element::F32, budget, |_| {})?;
+/// println!("{:.2} ms, was {:.2} ms", tuning.after_ms, tuning.before_ms);
+///
+/// // Stored for later sessions on this device:
+/// let record = session::TuningRecord {
+///     winners: tuning.winners,
+///     ms: tuning.after_ms,
+///     error: tuning.error,
+///     weights: session::weights_checksum(&graph),
+/// };
+/// session::store_tuning(&gpu, &graph, shape, Element::F32, record);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 /// As [`tune_async`].
@@ -98,13 +123,13 @@ pub fn tune(
 }
 
 /// Tunes `graph` for about `budget`, or for one round if that takes longer. `progress` is called with the
-/// fraction of the budget that is spent. `scores` is the same network with outputs that show its accuracy,
-/// unlike label maps and lists of boxes. The accuracy of f16 depends on the input: the worst of `inputs`,
-/// which have one shape, counts. Times are those of the first input.
+/// fraction of the budget that is spent. `scores` is the same network with outputs that show rounding errors,
+/// which label maps and lists of boxes hide. The accuracy of f16 depends on the input: the largest error over
+/// all `inputs` counts. The inputs must have one shape. Only the first one is timed.
 ///
-/// Steps are timed with GPU timestamps or, if there are none, with wall-clock time and repetitions. The
-/// future blocks on native targets, and yields between two measurements: dropping it there stops the tuning.
-/// It waits asynchronously in a browser only.
+/// Steps are timed with GPU timestamps or, without timestamps, with wall-clock time and repetitions. On
+/// native targets the future blocks during a measurement and yields between measurements; dropping it there
+/// stops the tuning. Only in a browser does it wait asynchronously.
 ///
 /// # Errors
 /// As [`Plan::new`] and [`Executor::run`]; [`Error::Input`] if `inputs` is empty.
@@ -184,8 +209,9 @@ pub async fn tune_async(
     Ok(tuning)
 }
 
-/// Measures the kernels of each layer that the cost model predicts to be fastest, `each` of every kind, in
-/// `rounds` rounds of plans with one kernel per layer. It blocks on native targets.
+/// Measures each layer's candidate kernels: of every kind, the `each` that the cost model predicts to be
+/// fastest. Every round runs plans with one kernel per layer until each candidate is measured. Blocks on
+/// native targets.
 ///
 /// # Errors
 /// As [`tune_async`].
@@ -279,7 +305,7 @@ impl Bench<'_> {
     /// Measures all candidates, and returns the winner of each set: the fastest candidate, if it beats
     /// the first one, the cost model's choice, by `MARGIN`. Appends all times to `measured`. `enter` returns
     /// the options of a plan with one candidate per set, and `of` the layer that names a step's set.
-    /// Rounds are repeated while `more` returns true, at least once.
+    /// At least one round is run; rounds are repeated while `more` returns true.
     async fn measure_candidates<T: Copy + Display>(
         &self,
         sets: &[CandidateSet<T>],
@@ -351,8 +377,8 @@ impl Bench<'_> {
     }
 
     /// Drops kernels with f16 accumulators if the scores' relative error with them exceeds [`MAX_F16_ERROR`].
-    /// Returns the error of the remaining winners; without such kernels, only the storage of weights and maps
-    /// limits accuracy.
+    /// Returns the error of the remaining winners: without such kernels, only f16 storage of weights and maps
+    /// limits the accuracy.
     async fn drop_inexact(&self, winners: &mut Tuned, exact: &[Vec<Tensor>]) -> Result<f64> {
         let half = |kernel: &Kernel| kernel.arithmetic() == Element::F16;
         let error = self.error(winners, exact).await?;

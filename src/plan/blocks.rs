@@ -75,7 +75,7 @@ impl Block {
 pub fn units(graph: &Graph) -> Vec<Unit> {
     let mut taken = Edges::new(graph);
     let ids: Vec<NodeId> = graph.nodes().map(|(id, _)| id).collect();
-    // Each unit by its last node, which all of its inputs precede.
+    // The key is the unit's last node: all inputs of the unit precede it.
     let mut ends: BTreeMap<NodeId, Unit> = BTreeMap::new();
     for &id in &ids {
         if let Some(block) = taken.block(id) {
@@ -97,7 +97,7 @@ pub fn units(graph: &Graph) -> Vec<Unit> {
 /// A graph's values with their readers, and the nodes that already belong to a unit.
 struct Edges<'a> {
     graph: &'a Graph,
-    /// The number of reads of each value, as an output of the graph too.
+    /// The number of reads of each value; an output of the graph counts as one read.
     uses: Vec<usize>,
     /// The nodes that read each value.
     readers: Vec<Vec<NodeId>>,
@@ -139,7 +139,7 @@ impl<'a> Edges<'a> {
         self.is(kind, id) && self.graph.node(id).inputs.len() == 1
     }
 
-    /// The only reader of `x`, if it reads it as its first input.
+    /// The only reader of `x`, if there is one and `x` is its first input.
     fn reader(&self, x: NodeId) -> Option<NodeId> {
         match self.readers[x.index()][..] {
             [reader] if self.uses[x.index()] == 1 => {

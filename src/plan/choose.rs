@@ -19,7 +19,7 @@ use crate::{
 /// Kernels by layer name.
 pub type Kernels = BTreeMap<String, Kernel>;
 
-/// The device format of a node's value where maps are `element`.
+/// The device format of a node's value, if floating-point maps are `element`.
 pub fn form(node: &Node, element: Element) -> Form {
     match node.map {
         Some(Affine { scale, zero }) => Form::Bytes { scale, zero },
@@ -139,8 +139,8 @@ impl<'a> LayerContext<'a> {
         }
     }
 
-    /// Returns whether a kernel reads int8 weights as they are, or the weights are those of a depthwise
-    /// convolution, which are too few to matter.
+    /// Returns false if a kernel needs a layer's int8 weights in floating point. Depthwise weights may be
+    /// converted: they are too few to matter.
     fn keeps_int8(&self, kernel: &dyn LayerKernel) -> bool {
         let node = self.graph.node(self.id);
         let few = conv(node).is_none_or(|conv| conv.kind() == Some(ConvKind::Depthwise));

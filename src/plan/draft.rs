@@ -123,7 +123,7 @@ pub fn settle(
     };
 
     let mut weights = Vec::new();
-    // The flag keeps the highest alarm, which is that of the first step to overflow.
+    // The overflow flag keeps the highest alarm. Alarms descend, so that it names the first step to overflow.
     let alarms = (1..=drafts.len() as u32).rev();
     let steps = drafts
         .into_iter()

@@ -13,7 +13,8 @@ use crate::{
     kernels::{Machine, Work, pointwise, pointwise_pool},
 };
 
-/// Both layers unfused, and both in one kernel with every tile, by predicted time, fastest first.
+/// The candidates: one kernel per layer, and both layers in one kernel, once per tile. They are sorted by
+/// predicted time, fastest first.
 pub fn candidates(
     graph: &Graph,
     shapes: &[Shape],

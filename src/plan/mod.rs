@@ -208,7 +208,7 @@ impl Choice {
 pub struct Rated {
     /// The schedule.
     pub schedule: Schedule,
-    /// Its predicted time over the chosen schedule's.
+    /// Its predicted time, divided by the chosen schedule's.
     pub ratio: f64,
     /// The number of dispatches.
     pub steps: usize,
@@ -220,7 +220,7 @@ pub struct Rated {
     pub work: Work,
 }
 
-/// Candidates that are worth measuring.
+/// The candidates of a layer or unit that are worth measuring.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CandidateSet<T> {
     /// The layer, or the first one of the unit.

@@ -41,7 +41,7 @@ pub fn join(
         };
         before += if joint == ConcatAxis::Channels { part.c } else { part.h * part.w };
         let place = Place { part, whole, first };
-        // The block kernel may compute it, and does not write depthwise outputs into larger maps.
+        // The block kernel may compute a depthwise output, and cannot write it into a larger map.
         let depthwise = conv(graph.node(input)).and_then(|c| c.kind()) == Some(ConvKind::Depthwise);
         // A part that is a concatenation has several producers.
         let joined = matches!(graph.node(input).op, Op::Concat(_));

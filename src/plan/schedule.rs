@@ -1,4 +1,4 @@
-//! The schedules of a block: which of its layers are fused, and with which tile.
+//! The schedules of a block: the fusion of its layers, and the tile.
 
 use std::{fmt, ops::Add};
 
@@ -31,8 +31,8 @@ pub enum Schedule {
     /// Expand and depthwise in one kernel, which also starts squeeze-excite's mean. Squeeze-excite's two
     /// layers follow in one or two kernels, and the projection scales its inputs during loading.
     Front(Tile),
-    /// A separate expansion, where halos cost more than a launch; the depthwise kernel still writes tile
-    /// sums for squeeze-excite.
+    /// A separate expansion, for blocks in which recomputing halos costs more than a launch; the depthwise
+    /// kernel still writes tile sums for squeeze-excite.
     Middle(Tile),
     /// Depthwise and project in one kernel.
     Back(Tile),
@@ -264,7 +264,7 @@ impl<'a> Context<'a> {
         conv(self.graph.node(id)).expect("found as a convolution")
     }
 
-    /// The fused part of a schedule, if the block has its layers and the machine enough memory,
+    /// The fused part of a schedule, if the block has the layers for it and the machine has enough memory,
     /// invocations and registers.
     fn fused(&self, schedule: Schedule) -> Option<Fused<'a>> {
         let Block { expand, squeeze, project, .. } = *self.block;
@@ -302,7 +302,7 @@ impl<'a> Context<'a> {
         fits.then_some(Fused { tile, expand, convs, x, shapes })
     }
 
-    /// The steps of a schedule, if the block has its layers and the machine the resources.
+    /// The steps of a schedule, if the block has the layers for it and the machine has the resources.
     fn parts(&self, schedule: Schedule) -> Option<Vec<Part<'_, 'a>>> {
         if schedule == Schedule::Separate {
             return Some(self.layers.iter().map(Part::Layer).collect());
@@ -326,7 +326,7 @@ impl<'a> Context<'a> {
         Some(parts)
     }
 
-    /// Squeeze-excite's two layers, from tile sums: in one workgroup per picture, or, where that is slower,
+    /// Squeeze-excite's two layers, from tile sums: both in one workgroup per picture or, if that is slower,
     /// the first over several workgroups and the second in a separate kernel.
     fn gate(&self, squeeze: Squeeze, tile: Tile) -> Option<Vec<Part<'_, 'a>>> {
         let gate = |widen| Gate {

@@ -37,7 +37,7 @@ pub(super) struct Draft {
     pub layers: Vec<Layer>,
     /// The quantisation of each node's value, if that is int8. None without pictures.
     maps: Vec<Option<Affine>>,
-    /// The f32 mean of each channel of a layer's output, once measured.
+    /// The f32 channel means of each layer's output, once measured.
     means: Vec<Option<Vec<f64>>>,
 }
 
@@ -95,8 +95,9 @@ impl Draft {
         graph
     }
 
-    /// Returns which values are int8: the inputs of int8 layers; the inputs of operations without weights
-    /// that produce them; and the outputs of int8 layers with an activation, which integers clamp or look up.
+    /// Returns, for each value, true if it is int8: an input of an int8 layer; an input of an operation
+    /// without weights whose output is int8; or the output of an int8 layer with an activation, which is then
+    /// an integer clamp or a table lookup.
     fn mapped(&self, int8: &[bool]) -> Vec<bool> {
         let mut of_layer = vec![false; self.exact.nodes().len()];
         self.layers.iter().zip(int8).for_each(|(layer, int8)| of_layer[layer.id.index()] = *int8);
@@ -117,7 +118,7 @@ impl Draft {
     }
 
     /// Subtracts each channel's mean error, measured on `inputs`, from the biases. Layers are corrected in
-    /// order, so that the preceding ones are already correct. See section 4.2 of arXiv 1906.04721; here the
+    /// order, so that preceding layers are already corrected. See section 4.2 of arXiv 1906.04721; here the
     /// means are measured.
     pub fn correct(
         &mut self,

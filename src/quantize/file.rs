@@ -25,12 +25,12 @@ const NAME: &str = "the quantised network";
 type Stored = (Dtype, Vec<usize>, Vec<u8>);
 
 impl Quantized {
-    /// Encodes the file that the module's documentation describes. `network` is the original network. The
-    /// bytes are opened again as a check, so that a file that gives another network is never written.
+    /// Encodes the file that the module's documentation describes. `network` is the original network. As a
+    /// check, the bytes are opened again and compared with the original network.
     ///
     /// # Errors
-    /// [`Error::Input`] if the network could not be opened again for lack of the library's names: synthetic
-    /// networks, and custom classifiers with batch norms.
+    /// [`Error::Input`] if the network could not be opened again because it lacks the library's names, as
+    /// synthetic networks and custom classifiers with batch norms do.
     pub fn encode(&self, network: &Network) -> Result<Vec<u8>> {
         let tensors = self.tensors(network);
         let mut record = recorded(network);
@@ -40,8 +40,8 @@ impl Quantized {
             let opened = Checkpoint::from_bytes(NAME, bytes, None, None);
             opened.and_then(|checkpoint| Network::from_checkpoint(&checkpoint, None))
         };
-        // Folding batch norms changes the name of a value to that of the last remaining module, so that names
-        // come from the opened graph.
+        // Folding batch norms renames a value to the last module that remains, so that the names of maps have
+        // to come from the opened graph.
         let opened = open(bytes(&tensors, &record)?).map_err(|error| cannot(error.to_string()))?;
         same(network, &opened).map_err(cannot)?;
         let graph = passes::prepared(&opened.graph, false);
@@ -113,7 +113,7 @@ fn bytes(tensors: &BTreeMap<String, Stored>, record: &Record) -> Result<Vec<u8>>
     safetensors::serialize(views, Some(record.metadata())).map_err(wrong)
 }
 
-/// The metadata of a network: every setting except its library's defaults for its name.
+/// The metadata of a network: all settings except the library's defaults for the network's name.
 fn recorded(network: &Network) -> Record {
     let assumed = |from: &Source| matches!(from, Source::Default(_));
     let mut record = Record { labels: network.labels.clone(), ..Record::default() };

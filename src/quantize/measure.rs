@@ -68,13 +68,13 @@ impl Noise {
         }
     }
 
-    /// The errors relative to the reference.
+    /// The sum of squared errors divided by the sum of squared reference values.
     pub fn ratio(self) -> f64 {
         if self.error == 0.0 { 0.0 } else { self.error / self.reference }
     }
 }
 
-/// The noise in the outputs for some pictures. Of several outputs, the worst counts.
+/// The noise in the outputs for some pictures: the maximum over the outputs.
 pub(super) fn noise(found: &[Vec<Tensor>], wanted: &[&[Tensor]]) -> f64 {
     let parts = wanted.first().map_or(0, |outputs| outputs.len());
     let of = |part: usize| {
@@ -85,8 +85,8 @@ pub(super) fn noise(found: &[Vec<Tensor>], wanted: &[&[Tensor]]) -> f64 {
     (0..parts).map(of).fold(0.0, f64::max)
 }
 
-/// Returns how many best classes differ from the reference, and of how many: pictures, pixels or boxes.
-/// `classes` is the number of classes per run of channels in the first output.
+/// Returns the number of best classes that differ from the reference, and the number of all best classes: one
+/// per picture, pixel or box. `classes` is the number of classes per run of channels in the first output.
 pub(super) fn changed(found: &[Vec<Tensor>], wanted: &[&[Tensor]], classes: usize) -> [u64; 2] {
     let (mut changed, mut all) = (0, 0);
     for (found, wanted) in found.iter().zip(wanted) {

@@ -13,14 +13,15 @@
 //! 5. Layers return to floating point until the outputs are accurate enough, starting with the largest error
 //!    per cost.
 //!
-//! **Noise** measures the error of outputs: the sum of squared errors over the sum of squared f32 values,
-//! over all pictures. Of several outputs, such as logits, score maps and box offsets, the worst counts. The
-//! default limit, 0.5 %, is a signal-to-noise ratio of 23 dB, a relative error of 7 %. torchvision's V2 has
-//! 0.4 % with all layers in int8. Of 100 crops of photographs not used for calibration, 94 then keep their
-//! class. With a limit of 0.05 %, 98 do, but 41 of its 53 layers stay in floating point and little time is
-//! saved. The fraction of pictures with another class is counted too, but is no criterion: with 100 pictures
-//! it cannot resolve less than 1 %. Noise is stable with a dozen pictures, means the same for classification,
-//! segmentation and detection, and grows with the square of the error, as the loss of accuracy does.
+//! **Noise** measures the error of an output: the sum of squared errors divided by the sum of squared f32
+//! values, over all pictures. If a network has several outputs, such as score maps and box offsets, its noise
+//! is that of the worst one. The default limit, 0.5 %, is a signal-to-noise ratio of 23 dB, or a relative
+//! error of 7 %. torchvision's V2 has 0.4 % with all layers in int8. Of 100 crops of photographs not used for
+//! calibration, 94 then keep their class. With a limit of 0.05 %, 98 do, but 41 of the 53 layers stay in
+//! floating point and little time is saved. The fraction of pictures whose class changes is reported too, but
+//! is not the criterion: with 100 pictures it cannot resolve less than 1 %. Noise is stable with a dozen
+//! pictures, means the same for classification, segmentation and detection, and grows with the square of the
+//! error, as the loss of accuracy does.
 //!
 //! # The file
 //!
@@ -65,7 +66,7 @@ use measure::{Noise, Watched, changed, compared, noise, outputs};
 /// Pictures on which layers are compared. Ranges and the final noise are measured on all.
 const DECIDING: usize = 16;
 
-/// Pictures on which the means of layers are measured. Few suffice, as each pixel counts.
+/// Pictures on which the means of layers are measured. A few suffice, because every pixel is a sample.
 const AVERAGED: usize = 24;
 
 /// The approximate cost of converting one value, in multiply-adds.
@@ -125,7 +126,7 @@ pub fn quantize(
     if noise_of_all > within {
         let harm = calibration.single_layer_noise(&draft, &mut progress)?;
         let costs = calibration.costs(&draft)?;
-        // The most harm per cost first; among equals, the first layer.
+        // Sorted by noise per cost, the highest first, and then by layer.
         let mut order: Vec<usize> = (0..layers.len()).collect();
         let worth = |at: usize| harm[at] / costs[at];
         order.sort_by(|a, b| worth(*b).total_cmp(&worth(*a)).then(a.cmp(b)));
@@ -134,8 +135,8 @@ pub fn quantize(
             order[..count].iter().for_each(|at| int8[*at] = false);
             int8
         };
-        // Bisection: keeping no layer is too few, keeping all is enough. Biases are corrected for each
-        // choice.
+        // Bisection over the number of layers in floating point: 0 is too few, all are enough. Biases are
+        // corrected for each number.
         let (mut low, mut high) = (0, layers.len());
         while high - low > 1 {
             let middle = (low + high) / 2;
@@ -222,7 +223,7 @@ fn layers_of(network: &Network) -> Result<(Graph, Vec<NodeId>)> {
     }
 }
 
-/// Rejects unusable inputs, and returns warnings about others.
+/// Rejects unusable inputs, and returns warnings about doubtful ones.
 fn check_inputs(network: &Network, inputs: &[&Tensor]) -> Result<Vec<String>> {
     let Some(first) = inputs.first() else {
         return Err(Error::Input("there is no picture to measure ranges on".into()));

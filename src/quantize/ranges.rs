@@ -1,5 +1,5 @@
-//! Value ranges of maps, and the quantisation with the least squared error of the observed values, which may
-//! clip the few largest.
+//! Value ranges of maps, and the quantisation with the least squared error over the observed values. It may
+//! clip the few largest values.
 
 use crate::graph::{Activation, Affine};
 
@@ -76,7 +76,7 @@ impl Histogram {
     }
 
     /// The quantisation with the least loss, over ends between 0 and the outermost values. The two ends are
-    /// optimised in turn until neither helps: there is rarely more than one minimum.
+    /// optimised alternately until the loss stops falling: there is rarely more than one minimum.
     pub fn best(&self) -> Affine {
         let most = self.least + self.cell * CELLS as f32;
         let ends = |outermost: f32| (1..=ENDS).rev().map(move |i| outermost * i as f32 / ENDS as f32);
@@ -100,7 +100,8 @@ impl Histogram {
     }
 }
 
-/// The range of a map's histogram: that of its values, with the lower bound of its activation if it has one.
+/// The range of a map's histogram: the range of its values, but with its activation's lower bound if it has
+/// one.
 pub(super) fn ends(extent: &Extent, activation: Activation) -> [f32; 2] {
     let Extent { least, most, .. } = *extent;
     match activation {

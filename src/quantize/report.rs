@@ -56,14 +56,14 @@ pub struct Report {
     pub network: String,
     /// The number of pictures on which ranges and noise were measured.
     pub pictures: usize,
-    /// The limit on the noise in the outputs. None without pictures, as all noise.
+    /// The limit on the noise in the outputs. None without pictures, as are all noise values.
     pub within: Option<f64>,
     /// The noise in the outputs.
     pub noise: Option<f64>,
     /// The noise with all layers in int8.
     pub noise_of_all: Option<f64>,
-    /// How many results have another best class, and of how many: pictures, pixels or boxes. None without
-    /// classes.
+    /// The number of results whose best class changed, and the number of all results: pictures, pixels or
+    /// boxes. None without classes.
     pub changed: Option<[u64; 2]>,
     /// The number of layer pairs whose channels were equalised.
     pub equalised: usize,

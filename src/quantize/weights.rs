@@ -14,15 +14,15 @@ use crate::{
 /// The largest integer of a weight.
 const MOST: f32 = 127.0;
 
-/// Candidate ends of the integers' range, as fractions of the largest weight: larger weights are clipped.
+/// Candidate ends of the representable range, as fractions of the largest weight: larger weights are clipped.
 const ENDS: [f32; 7] = [1.0, 0.97, 0.94, 0.9, 0.86, 0.8, 0.72];
 
-/// The largest relative squared error with which weights are stored as f16. Rounding causes 2^-23 at most;
+/// The largest relative squared error with which weights are stored as f16. Rounding causes 2^-22 at most;
 /// only weights below f16's normal range cause more.
 const HALF_LOSS: f64 = 1e-6;
 
-/// The most steps that bias and residual together may add to a 32-bit sum, so that it has room for the
-/// products.
+/// The maximum, in steps, that bias and residual together may add to an i32 accumulator, which leaves room
+/// for the products.
 const ROOM: f32 = (1u32 << 28) as f32;
 
 /// A convolution's quantised weights.
@@ -36,7 +36,7 @@ pub(super) struct Rounded {
 
 /// Quantises a convolution's weights with the least error. `input` and `residual` are the quantisations of
 /// its first and second input, if it is computed in integers: a channel with tiny weights then gets a step
-/// large enough for its bias to fit in a sum.
+/// large enough for its bias to fit in the accumulator.
 pub(super) fn rounded(conv: &Conv, input: Option<Affine>, residual: Option<Affine>) -> Rounded {
     let each = conv.weight.data().len() / conv.outputs();
     let reach = residual.map_or(0.0, |affine| affine.value(127).max(-affine.value(-128)));

@@ -19,7 +19,7 @@ use crate::{
     zoo::{Network, synthetic},
 };
 
-/// How much to measure.
+/// The thoroughness of [`choose`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
     /// Only networks that may be on the front or within the limits. No measurement starts after 45 seconds.
@@ -51,7 +51,7 @@ pub struct Progress {
     pub done: usize,
     /// All candidates of the current phase.
     pub of: usize,
-    /// The current network, and what is done with it.
+    /// The current network and operation.
     pub what: String,
 }
 
@@ -116,9 +116,10 @@ impl Choice {
     }
 }
 
-/// Measures `networks` in each of `precisions` on each of `devices`, as far as the front within `limits`
-/// requires. If no network is within the limits, it measures the networks nearest to them. It skips a
-/// precision that a device lacks. Published accuracies are those of f32, and stand for all precisions.
+/// Measures `networks` in each of `precisions` on each of `devices`. [`Depth::Quick`] skips candidates that
+/// cannot be on the front within `limits`. If no network is within the limits, the networks nearest to them
+/// are measured. Precisions that a device does not support are skipped. Published accuracies are those of
+/// f32; they are used for all precisions.
 ///
 /// # Errors
 /// [`Error::Input`] if `networks` is empty; [`Error::NoF16`] if no device has any of the precisions; those of
@@ -186,7 +187,7 @@ struct Chooser<'a, F> {
     /// The peak rates of each device and precision, once measured.
     rates: Vec<Option<Rate>>,
     failures: Vec<Failure>,
-    /// The network that was built last, with the name of its structure.
+    /// The most recently built network, with the name of its structure.
     network: Option<(&'a str, Network)>,
     depth: Depth,
     begun: Instant,
@@ -207,7 +208,7 @@ impl<'a, F: FnMut(Progress)> Chooser<'a, F> {
         let mut unsupported = None;
         for (at, device) in devices.iter().enumerate() {
             if let Device::Gpu(gpu) = device {
-                // As every session does: the plans depend on it.
+                // Every session does this first: plans depend on it.
                 pollster::block_on(gpu.calibrate())?;
             }
             for &precision in precisions {
@@ -247,7 +248,7 @@ impl<'a, F: FnMut(Progress)> Chooser<'a, F> {
         })
     }
 
-    /// The candidates within all limits except time, by what is known of them.
+    /// The candidates within all limits except time. For unmeasured ones, a lower bound on memory counts.
     fn admitted(&self, limits: &Limits) -> HashSet<usize> {
         let is_admitted = |i: &usize| {
             let candidate = &self.candidates[*i];
@@ -261,7 +262,7 @@ impl<'a, F: FnMut(Progress)> Chooser<'a, F> {
         self.begun.elapsed() > self.depth.budget()
     }
 
-    /// Measures the candidates within the limits as far as `goal` requires, until time runs out.
+    /// Measures those candidates within the limits that `goal` requires, until time runs out.
     fn run(&mut self, goal: Goal, limits: &Limits) -> Result<()> {
         // For a few networks, measuring all is faster than computing their lower bounds.
         const FEW: usize = 4;
@@ -282,8 +283,8 @@ impl<'a, F: FnMut(Progress)> Chooser<'a, F> {
         }
     }
 
-    /// Measures again the candidates that would reach the front at half their time, because another process
-    /// can slow all runs of one measurement. The lower median counts.
+    /// Measures again the candidates that would be on the front at half their measured time, because another
+    /// process can slow all runs of one measurement. The lower of the two medians is kept.
     fn confirm(&mut self, goal: Goal, limits: &Limits) {
         let admitted = self.admitted(&without_memory(goal, limits));
         let rivals: Vec<&Entry> = admitted.iter().map(|i| &self.entries[*i]).collect();
@@ -338,8 +339,8 @@ impl<'a, F: FnMut(Progress)> Chooser<'a, F> {
         }
     }
 
-    /// For when no candidate is within the limits: measures, for each limit, the candidate nearest to it
-    /// among those within the other limits or, if there is none, among all.
+    /// Measures, for each limit, the candidate nearest to it among those within the other limits or, if there
+    /// are none, among all. Called if no candidate is within all limits.
     fn measure_nearest(&mut self, limits: &Limits) -> Result<()> {
         let asked = || Limit::ALL.into_iter().filter(|limit| limits.has(*limit));
         for limit in asked() {
@@ -437,8 +438,8 @@ impl<'a, F: FnMut(Progress)> Chooser<'a, F> {
     fn measure(&mut self, i: usize) {
         match self.timed(i) {
             Ok(measured) => {
-                // The device was busy while its peak was measured if a network beats that peak: raise the
-                // peak.
+                // If a network exceeds the measured peak, the device was busy during that measurement: raise
+                // the peak.
                 let done = 1e3 * measured.macs as f64 / measured.ms.min;
                 if let Some(rate) = self.rates[self.entries[i].rate].as_mut().filter(|rate| rate.macs < done)
                 {
@@ -501,7 +502,7 @@ fn without_memory(goal: Goal, limits: &Limits) -> Limits {
     if goal == Goal::All { limits.without(Limit::Memory) } else { *limits }
 }
 
-/// Returns the network of this structure; builds it unless it is the one built last.
+/// Returns the network of this structure; builds it unless it is the most recently built one.
 fn built<'n, 'a>(last: &'n mut Option<(&'a str, Network)>, structure: &'a str) -> Result<&'n Network> {
     match last {
         Some((name, _)) if *name == structure => {}

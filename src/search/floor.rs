@@ -1,4 +1,4 @@
-//! A lower bound on a network's time on a device, without running it.
+//! A lower bound on a network's time on a device, computed without running it.
 
 use crate::{
     Result, Shape,
@@ -10,10 +10,10 @@ use crate::{
     zoo::Network,
 };
 
-/// A step's least time, as a fraction of the measured launch time: launches of real steps overlap a little.
+/// A step's minimum time, as a fraction of the measured launch time: launches of real steps overlap a little.
 const LAUNCH: f64 = 0.8;
 
-/// The most that int8 products are faster than f32 products.
+/// The maximum speedup of int8 products over f32 products.
 const INT8: f64 = 4.0;
 
 /// The peak rates of a device in one precision.
@@ -21,18 +21,18 @@ const INT8: f64 = 4.0;
 pub struct Rate {
     /// Multiply-adds per second.
     pub macs: f64,
-    /// The least seconds per step.
+    /// The minimum seconds per step.
     launch: f64,
 }
 
-/// The least work of a network.
+/// The minimum work of a network.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Demand {
     /// Multiply-adds.
     pub macs: u64,
     /// Launches on a GPU; 0 on the CPU.
     steps: usize,
-    /// Bytes of its weights, the least memory of any engine.
+    /// Bytes of its weights: a lower bound on its memory.
     pub weight_bytes: u64,
 }
 
@@ -52,7 +52,7 @@ impl Rate {
 }
 
 impl Demand {
-    /// Counts the work of a graph on a device; launches are those of the plan that would run there.
+    /// Counts the work of a graph on a device. Launches are those of the device's plan.
     pub fn of(device: &Device, graph: &Graph, input: Shape, precision: Precision) -> Result<Self> {
         let counted = Self::count(graph, input, precision)?;
         Ok(match device {
@@ -75,7 +75,7 @@ impl Demand {
     }
 }
 
-/// The graph with the network's usual outputs (scores, labels or boxes), in a precision.
+/// Returns the graph with the network's default outputs (scores, labels or boxes), in a precision.
 pub fn graph(network: &Network, precision: Precision) -> Result<Graph> {
     let graph = network.graph_for(network.default_outputs())?;
     match precision {

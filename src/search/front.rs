@@ -20,7 +20,7 @@ pub struct Measured {
     pub device: String,
     /// Milliseconds from a tensor in memory to the result in memory, for one picture.
     pub ms: Spread,
-    /// Milliseconds by the GPU's clock; none on the CPU, or if there is no such clock.
+    /// Milliseconds by GPU timestamps; none on the CPU, or on GPUs without timestamps.
     pub gpu_ms: Option<Spread>,
     /// True if many runs took far longer than the median: something else was running.
     pub noisy: bool,
@@ -123,8 +123,8 @@ pub enum Standing {
 }
 
 impl Front {
-    /// Sorts the rows and finds those that others of their device and metric dominate. A row beyond a limit
-    /// other than time dominates no other, unless all rows are beyond such a limit.
+    /// Sorts the rows and finds those that another row of the same device and metric dominates. Rows beyond a
+    /// limit other than time dominate nothing, unless all rows are beyond such a limit.
     pub fn of(mut rows: Vec<Measured>, limits: &Limits) -> Self {
         let key = |row: &Measured| (Reverse(row.backend), row.device.clone());
         rows.sort_by(|a, b| {
@@ -179,8 +179,8 @@ impl Front {
         Some(picked)
     }
 
-    /// For each limit, the network nearest to it among those within all other limits, together with those
-    /// other limits. If there is none for any limit, the nearest among all networks.
+    /// Returns, for each limit, the other limits and the network nearest to the limit among those within the
+    /// others. If this finds no network for any limit, returns the nearest among all networks.
     pub fn nearest(&self, limits: &Limits) -> Vec<(Limit, Limits, &Measured)> {
         let within = |others: &dyn Fn(Limit) -> Limits| self.nearest_of(limits, others);
         let nearest = within(&|limit| limits.without(limit));
@@ -245,15 +245,15 @@ fn one_metric(rows: Vec<&Measured>) -> Vec<&Measured> {
         *counts.entry(row.published.metric).or_default() += 1;
     }
     let count = |row: &&Measured| counts[&row.published.metric];
-    // Reversed, as `max_by_key` returns the last of equal rows: the first one is wanted.
+    // Reversed, because `max_by_key` returns the last of equal rows, and this needs the first.
     let Some(metric) = rows.iter().rev().max_by_key(|row| count(row)).map(|row| row.published.metric) else {
         return rows;
     };
     rows.into_iter().filter(|row| row.published.metric == metric).collect()
 }
 
-/// The knee of the front: the network furthest above the line between the front's ends, over the logarithm of
-/// time. A front of fewer than three networks, or one that does not bend, has no knee.
+/// The knee of the front: the network furthest above the straight line between the front's ends, in a plot of
+/// accuracy over the logarithm of time. A front without a network above that line has no knee.
 fn knee<'a>(rows: &[&'a Measured]) -> Option<&'a Measured> {
     let mut front: Vec<&Measured> =
         rows.iter().copied().filter(|row| !rows.iter().any(|other| other.dominates(row))).collect();

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Measured;
 
-/// Limits on a network; `None` is no limit.
+/// Limits on a network; `None` means no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Limits {
     /// The longest median time of a run, in milliseconds.

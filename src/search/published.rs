@@ -63,12 +63,12 @@ impl fmt::Display for Metric {
 pub struct Published {
     /// The name in its library or on the hub: `timm/mobilenetv3_large_100`.
     pub network: String,
-    /// The training, where several are published; empty if there is only one.
+    /// The name of the training, if several are published; otherwise empty.
     pub weights: String,
     /// Height and width of its input.
     pub size: usize,
-    /// The shorter side that pictures are scaled to before the centre crop; none where the checkpoint's own
-    /// configuration has this and `size`.
+    /// The length to which a picture's shorter side is scaled before the centre crop; none if `size` and this
+    /// length are those of the checkpoint's configuration.
     pub resize: Option<usize>,
     /// The metric of `accuracy`.
     pub metric: Metric,
@@ -76,21 +76,21 @@ pub struct Published {
     pub accuracy: f64,
     /// The number of parameters.
     pub parameters: u64,
-    /// The size of the checkpoint: of its file, or an estimate of four bytes per parameter.
+    /// The size of the checkpoint's file or, if unknown, four bytes per parameter.
     pub download_bytes: u64,
     /// The file on download.pytorch.org, if it is published there.
     pub file: Option<String>,
-    /// Who published the accuracy.
+    /// The publisher of the accuracy.
     pub source: String,
     /// The date of the source.
     pub date: String,
-    /// The name of the network with seeded weights that is timed instead; see [`synthetic::network`].
+    /// The name of the structure, which is timed with seeded weights; see [`synthetic::network`].
     pub structure: String,
 }
 
 impl Published {
-    /// The shell commands that run it on a picture, after a download where the program does not fetch the
-    /// weights.
+    /// The shell commands that run it on a picture. They download the weights first if the program does not
+    /// fetch them.
     ///
     /// ```
     /// let networks = goldcrest::search::Catalogue::new()?.networks;
@@ -134,7 +134,7 @@ impl fmt::Display for Published {
 pub struct Catalogue {
     /// The networks that this crate can run.
     pub networks: Vec<Published>,
-    /// Names and sizes of the others, each with the reason.
+    /// Names and sizes of the other networks, each with the reason why this crate cannot run it.
     pub left_out: Vec<(String, String)>,
 }
 
@@ -162,8 +162,8 @@ impl Catalogue {
         Ok(Self { networks, left_out: left_out.into_iter().map(reason).collect() })
     }
 
-    /// The most accurate training of each structure at each size, among the networks that `wanted` accepts:
-    /// the other trainings take as long.
+    /// Returns the most accurate training for each structure, size and metric, among the networks that
+    /// `wanted` accepts. All trainings of a structure take the same time.
     pub fn best(&self, wanted: impl Fn(&Published) -> bool) -> Vec<&Published> {
         let mut best: Vec<&Published> = Vec::new();
         for network in self.networks.iter().filter(|network| wanted(network)) {

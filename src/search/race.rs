@@ -1,8 +1,8 @@
 //! Decides which network to measure next and which to skip: branch and bound over accuracy and time.
 //!
-//! Each entry has a lower bound on its time. An entry is ruled out if its bound exceeds the limit, or if an
-//! entry that is at least as accurate was measured to take no longer than the bound: it would be dominated at
-//! any time.
+//! Each entry has a lower bound on its time. An entry is ruled out if its bound exceeds the limit, or if a
+//! measured entry is at least as accurate and takes no longer than the bound: whatever its own time, the
+//! entry would be dominated.
 
 use super::Metric;
 
@@ -32,7 +32,7 @@ pub enum State {
     Failed,
 }
 
-/// What the measurements have to find.
+/// The goal of the measurements.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Goal {
     /// The Pareto front, up to this many milliseconds.
@@ -41,7 +41,7 @@ pub enum Goal {
     Fastest,
     /// The most accurate entry within this many milliseconds.
     MostAccurate(Option<f64>),
-    /// Every entry's time: none is ruled out.
+    /// Every entry's time; no entry is ruled out.
     All,
 }
 
@@ -105,13 +105,13 @@ pub fn next(entries: &[Entry], goal: Goal, is_admitted: impl Fn(usize) -> bool) 
             .find(|order| order.is_ne())
             .unwrap_or(std::cmp::Ordering::Equal)
     };
-    // Reversed, as `max_by` returns the last of equal entries: the first one is wanted.
+    // Reversed, because `max_by` returns the last of equal entries, and this needs the first.
     open.iter().rev().copied().max_by(|a, b| order(&priority(*a), &priority(*b)))
 }
 
 /// The median ratio of measured time to lower bound, over the measured entries of this rate.
 fn slowdown(entries: &[Entry], rate: usize) -> f64 {
-    /// Until an entry is measured: about the ratio on CPUs.
+    /// The assumed ratio before any measurement; CPUs have about this ratio.
     const DEFAULT: f64 = 2.0;
     let ratio = |entry: &Entry| Some(entry.took()? / entry.floor_ms).filter(|ratio| ratio.is_finite());
     let mut ratios: Vec<f64> = entries.iter().filter(|entry| entry.rate == rate).filter_map(ratio).collect();

@@ -54,6 +54,12 @@ impl Precision {
 }
 
 /// Options of a session.
+///
+/// ```
+/// use goldcrest::{Options, session::Precision};
+///
+/// let options = Options { batch: 8, size: Some([160, 160]), precision: Precision::F32, ..Options::default() };
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
     /// Pictures per run. A batch that exceeds the device's limits is split into sub-batches.
@@ -120,6 +126,19 @@ enum Flight {
 }
 
 /// A network, ready to run for one input shape on one device.
+///
+/// Build it once and run it many times: building compiles kernels and uploads weights. [`Session::for_pictures`] builds
+/// one for pictures and textures, [`Session::new`] one for tensors.
+///
+/// ```
+/// use goldcrest::{Options, Session, Tensor, cpu::Cpu, zoo::synthetic};
+///
+/// let network = synthetic::network("mobilenet_v3_small@0.5")?; // seeded weights; Network::open reads a checkpoint
+/// let mut session = Session::new(Cpu::new(None)?, &network, Options::default())?;
+/// let logits = session.run(&Tensor::wave(session.input_shape(), 0.1))?;
+/// assert_eq!(logits.dims(), [1, 1000]);
+/// # Ok::<(), goldcrest::Error>(())
+/// ```
 pub struct Session {
     engine: Engine,
     /// The shape of the whole batch.

@@ -37,14 +37,15 @@ const WAYS: [(Fuse, &str); 4] = [
 pub fn recovered(lab: &mut Lab) -> Result<Section> {
     let mut section = Section {
         id: "E7".into(),
-        title: "What fusing layers gains".into(),
+        title: "The gains of fusing layers".into(),
         theory: "A kernel that computes several layers takes one launch for all of them and keeps the \
                  intermediate maps out of memory. In return, overlapping tiles compute some values again, \
                  and there may be too few tiles to fill the device."
             .into(),
-        method: "Each network with one kernel per layer, with pairs of a block's layers fused, with whole \
-                 blocks fused, as the planner's cost model chooses among these, and as the tuner finds best."
-            .into(),
+        method:
+            "Each network is timed with one kernel per layer, with pairs of a block's layers fused, with \
+                 whole blocks fused, with the planner's choice among these, and with the tuner's choice."
+                .into(),
         ..Section::default()
     };
     let Some(at) = lab.gpu() else {

@@ -1,4 +1,4 @@
-//! What the experiments share: the devices, the measurements so far, and the failures.
+//! State that the experiments share: the devices, the measurements so far, and the failures.
 
 use std::{
     collections::HashMap,
@@ -27,7 +27,7 @@ pub struct Bench {
     pub peaks: Result<Peaks, String>,
 }
 
-/// A measurement, or why it failed.
+/// A measurement, or the reason why it failed.
 pub type Measured = Result<Arc<Timing>, String>;
 
 pub struct Lab<'a> {
@@ -77,7 +77,7 @@ impl<'a> Lab<'a> {
         }
     }
 
-    /// True once measuring has to stop.
+    /// True if the study was asked to stop.
     pub fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
@@ -114,7 +114,7 @@ impl<'a> Lab<'a> {
         Ok(graph)
     }
 
-    /// Reports what is being done.
+    /// Reports the current activity.
     pub fn announce(&mut self, what: &str) {
         (self.on_progress)(what);
     }
@@ -151,7 +151,7 @@ impl<'a> Lab<'a> {
                 Ok(timing) => {
                     let missing = timing.gpu_missing.as_ref();
                     self.failures
-                        .extend(missing.map(|reason| format!("{what}: timed by the wall clock: {reason}")));
+                        .extend(missing.map(|reason| format!("{what}: wall-clock times only: {reason}")));
                 }
                 Err(reason) => self.failures.push(format!("{what}: not measured: {reason}")),
             }
@@ -162,7 +162,7 @@ impl<'a> Lab<'a> {
         measured
     }
 
-    /// The case as the device runs it: the CPU ignores `fuse` and `baseline`.
+    /// The case with the options for a device: the CPU ignores `fuse` and `baseline`.
     fn options<'b>(&self, at: usize, case: &Case<'b>) -> measure::Case<'b> {
         let cpu = matches!(self.benches[at].device, Device::Cpu(_));
         let (fuse, baseline) = if cpu { (Fuse::None, true) } else { (case.fuse, case.baseline) };
@@ -183,7 +183,7 @@ pub struct Case<'a> {
     pub graph: &'a Graph,
     pub input: Shape,
     pub fuse: Fuse,
-    /// True for the baseline's kernels alone, which standard convolutions have too.
+    /// True to use only kernels of WebGPU's baseline, to compare standard convolutions with others.
     pub baseline: bool,
 }
 
@@ -196,7 +196,7 @@ impl<'a> Case<'a> {
         Self { baseline: true, ..Self::new(name, graph, input, fuse) }
     }
 
-    /// How layers are fused, as a suffix; empty for the planner's choice.
+    /// The fusion of layers, as a suffix; empty for the planner's choice.
     fn fuse_suffix(&self) -> &'static str {
         match self.fuse {
             Fuse::Auto => "",
@@ -225,7 +225,7 @@ pub fn ratio(long: &Measured, short: &Measured) -> Option<f64> {
     Some(long.as_ref().ok()?.ms().median / short.as_ref().ok()?.ms().median)
 }
 
-/// A measured number as a table cell, with this many decimal places.
+/// A measured number as a table cell, with `digits` decimal places.
 pub fn number(value: Option<f64>, digits: usize) -> Cell {
     value.map_or_else(|| Cell::missing("not measured"), |value| Cell::Number(value, digits))
 }

@@ -1,7 +1,7 @@
 //! Experiments on the claims of a paper: depthwise-separable convolutions cut the arithmetic about
-//! ninefold; CPUs come near that in time, parallel devices do not, because there are more layers
-//! and each uses less of the chip. The study measures this on the current machine, and also what
-//! int8, the paper's last topic, costs and gains.
+//! ninefold; CPUs save nearly as much time, but parallel devices do not, because there are more
+//! layers and each uses less of the chip. The study measures this on the current machine. It also
+//! measures the costs and gains of int8, the paper's last topic.
 //!
 //! The paper is Zhang, "Research and Development of Lightweight Neural Network Mobilenet". Its
 //! sentences are paraphrased.
@@ -24,7 +24,7 @@ use crate::{
 };
 use lab::Lab;
 
-/// How much to measure.
+/// The extent of a study.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// A few runs of a few cases; takes some minutes.
@@ -39,7 +39,7 @@ const PAPER: &str = "after Zhang, Research and Development of Lightweight Neural
 /// An experiment: measures, and returns its section of the report.
 type Experiment = fn(&mut Lab) -> Result<Section>;
 
-/// The experiments, each with the number of its verdicts that lead the page.
+/// The experiments, each with the number of its first verdicts that are repeated at the top of the page.
 const EXPERIMENTS: [(Experiment, usize); 10] = [
     (separable::layers, 3),
     (separable::whole, 2),
@@ -62,7 +62,7 @@ pub fn study(devices: &[Device], mode: Mode, progress: impl Fn(usize, usize, &st
     study_until(devices, mode, progress, &AtomicBool::new(false))
 }
 
-/// [`study`], until `stop` is set: the report then contains what was measured before, and says that it is
+/// [`study`], until `stop` is set: the report then contains the measurements so far, and a note that it is
 /// incomplete.
 ///
 /// # Errors
@@ -77,7 +77,7 @@ pub fn study_until(
     let on_progress = |what: &str| progress(done.get(), EXPERIMENTS.len(), what);
     let mut lab = Lab::new(devices, mode, on_progress, stop);
     let mut report = Report {
-        title: "What depthwise-separable convolutions save, and what they do not".into(),
+        title: "Depthwise-separable convolutions: savings in arithmetic and in time".into(),
         facts: facts(&lab),
         notes: notes(),
         ..Report::default()
@@ -91,7 +91,7 @@ pub fn study_until(
         if section.failures.iter().any(|failure| failure.contains("too noisy")) {
             section
                 .verdict
-                .push("Other programs disturbed some of these measurements: see what failed.".into());
+                .push("Other programs disturbed some of these measurements: see the failures.".into());
         }
         if lab.is_stopped() {
             let (done, all) = (done.get(), EXPERIMENTS.len());
@@ -159,19 +159,19 @@ fn facts(lab: &Lab) -> Vec<(String, String)> {
 
 fn notes() -> Vec<String> {
     [
-        "Times are medians, with the minimum and maximum in brackets. GPU times are by the GPU's clock, \
-         from the start of the first step to the end of the last one, barriers included; CPU times are the \
-         sums of the steps. Neither includes the upload of the picture or the readback of the result, \
-         except in E9.",
+        "Times are medians, with the minimum and maximum in brackets. GPU times are measured with GPU \
+         timestamps, from the start of the first step to the end of the last one, barriers included; CPU \
+         times are sums over the steps. Neither includes the upload of the picture or the readback of the \
+         result, except in E9.",
         "MACs are multiply-adds of convolutions and fully connected layers, counted once: \
          recomputation in overlapping tiles is not counted.",
         "The lower bound of a step's time is the longer of two times: its MACs at the device's peak rate, \
-         and its bytes at the device's bandwidth, both measured here. Utilisation is the lower bound over \
-         the time. More than 100 % means that bytes came from a faster cache than the one in which the \
-         bandwidth was measured.",
+         and its bytes at the device's bandwidth, both measured here. Utilisation is the lower bound \
+         divided by the time. More than 100 % means that bytes came from a faster cache than the one in \
+         which the bandwidth was measured.",
         "Where standard convolutions are compared with others (E1, E2, E3 and E6), all use the kernels of \
-         WebGPU's baseline. Elsewhere, pointwise convolutions use subgroups and matrix units where the \
-         adapter has them; standard convolutions have no such kernels here.",
+         WebGPU's baseline. Elsewhere, if the adapter has them, pointwise convolutions use subgroups and \
+         matrix units, and standard convolutions use matrix units.",
     ]
     .map(String::from)
     .to_vec()

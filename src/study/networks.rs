@@ -95,7 +95,8 @@ pub fn generations(lab: &mut Lab) -> Result<Section> {
             continue;
         };
         verdict.push(format!(
-            "ResNet-50 has {:.1} times the MACs of V2; on the {} V2 is {} as fast, {} of that factor.",
+            "ResNet-50 has {:.1} times the MACs of V2; on the {} V2 is {} as fast, which is {} of that \
+             factor.",
             macs(1, 3),
             lab.label(at),
             times(gain),
@@ -138,9 +139,10 @@ pub fn generations(lab: &mut Lab) -> Result<Section> {
 pub fn rooflines(lab: &mut Lab) -> Result<Section> {
     let mut section = Section {
         id: "R".into(),
-        title: "The roofline of every layer, and where the time goes".into(),
-        theory: "No step computes faster than the device's peak or than its bytes arrive: the dashed roof. \
-                 The x axis is a layer's arithmetic intensity, its MACs per byte."
+        title: "The roofline of every layer, and time by cause".into(),
+        theory: "Two bounds limit a step's rate: the device's peak rate, and the rate at which its bytes \
+                 arrive. Together they form the dashed roof. The x axis is a layer's arithmetic intensity, \
+                 its MACs per byte."
             .into(),
         method: "Every step of every network as the planner schedules it, on one picture. Time beyond the \
                  lower bound counts as launch, up to the time of an empty launch; the rest counts as units \
@@ -196,9 +198,9 @@ pub fn rooflines(lab: &mut Lab) -> Result<Section> {
             Series::new(name, Style::Marks, shares.collect::<Vec<_>>())
         };
         section.figures.push(Figure {
-            title: format!("Where the time goes on the {label}"),
-            caption: "Fractions of the steps' time: arithmetic at the peak rate, bytes beyond that, \
-                      launches, and units that wait or are idle."
+            title: format!("Time by cause on the {label}"),
+            caption: "Fractions of the steps' time: arithmetic at the peak rate, the additional time of \
+                      bytes, launches, and units that wait or are idle."
                 .into(),
             kind: Kind::StackedBars,
             x: Axis::categories("", splits.iter().map(|(name, _)| *name)),
@@ -211,7 +213,7 @@ pub fn rooflines(lab: &mut Lab) -> Result<Section> {
             ],
         });
         section.tables.push(Table {
-            caption: format!("Where the time goes on the {label}"),
+            caption: format!("Time by cause on the {label}"),
             columns: ["arithmetic", "bytes", "launches", "idle units"].iter().fold(
                 vec![Column::new("network", "")],
                 |mut columns, part| {

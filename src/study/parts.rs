@@ -95,7 +95,9 @@ pub fn of_v3(lab: &mut Lab) -> Result<Section> {
         theory: "Squeeze-excite and V2's tail change the MACs; h-swish does not. Every squeeze-excite \
                  is a step that needs the whole map, and takes three or more launches."
             .into(),
-        method: "V3-Large with one component of earlier networks, on one picture of 224 x 224.".into(),
+        method: "V3-Large with one component replaced by that of earlier networks, on one picture of \
+                 224 x 224."
+            .into(),
         figures: vec![figure],
         tables: vec![Table { caption: "V3-Large with one component changed".into(), columns, rows }],
         verdict,
@@ -103,7 +105,7 @@ pub fn of_v3(lab: &mut Lab) -> Result<Section> {
     })
 }
 
-/// The change in time from `without` to `with`, in percent, unless it is within the spread of the runs.
+/// The change in time from `without` to `with`, in percent, or a text if it is within the measurement noise.
 pub fn change(with: &Measured, without: &Measured) -> String {
     let (Ok(with), Ok(without)) = (with, without) else { return "was not measured".into() };
     let (with, without) = (with.ms(), without.ms());
@@ -190,9 +192,10 @@ pub fn residuals(lab: &mut Lab) -> Result<Section> {
             6 * CHANNELS * SIDE * SIDE,
             WIDE / 4 * SIDE * SIDE
         ),
-        method: "The MACs per second of both, alone and with the kernels of WebGPU's baseline, and of \
-                 inverted residuals with other expansions."
-            .into(),
+        method:
+            "The MACs per second of both, in networks of these blocks only, with the kernels of WebGPU's \
+                 baseline; and the same for inverted residuals with other expansions."
+                .into(),
         figures: vec![Figure {
             title: "MACs per second of residual blocks".into(),
             caption: "Inverted residuals by expansion; dashed: bottlenecks with the MACs of expansion 6."

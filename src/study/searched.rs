@@ -76,26 +76,27 @@ struct Build {
 pub fn for_devices(lab: &mut Lab) -> Result<Section> {
     let mut section = Section {
         id: "E9".into(),
-        title: "What a search picks for each device".into(),
+        title: "Networks that a search picks for each device".into(),
         claim: claim(
             "An architecture search presets a series of models, evaluates them and keeps the best; so MobileNetV3 was \
              found.",
         ),
-        theory: "A device with many units is filled by few, wide layers, and pays for each launch; a CPU \
-                 pays for arithmetic. So a search should pick fewer and wider layers for the GPU."
+        theory: "Only wide layers fill a device with many units, and each layer takes a launch there; the \
+                 time on a CPU depends mainly on the arithmetic. A search should therefore pick fewer and \
+                 wider layers for the GPU."
             .into(),
         method: "The candidates are subnets of the built-in supernet, which classifies shapes; kernels, \
                  expansions, depths, widths, squeeze-excite and picture sizes vary. Every block was timed on \
-                 each device. Evolution then searched for the most accurate network within the same time on \
-                 each device. A second pick per device is its fastest candidate with an accuracy that the \
-                 searches reach on every device. All picked networks were timed on the other device too, \
-                 from a picture in memory to the result in memory."
+                 each device. An evolutionary search then looked for the most accurate network within the \
+                 same time on each device. The second pick for a device is its fastest candidate among those \
+                 with an accuracy that the searches reach on every device. All picked networks were timed on \
+                 the other device too, from a picture in memory to the result in memory."
             .into(),
         ..Section::default()
     };
     if let Err(error) = measure(lab, &mut section) {
         lab.failures.push(format!("search: {error}"));
-        section.verdict.push("The search failed: see what failed.".into());
+        section.verdict.push("The search failed: see the failures.".into());
     }
     Ok(section)
 }
@@ -155,7 +156,7 @@ fn measure(lab: &mut Lab, section: &mut Section) -> Result<()> {
     let caption = match together {
         true => format!("The most accurate within {}", within[0]),
         false => format!(
-            "The most accurate within {}: the devices' times do not overlap, so each has its own limit",
+            "The most accurate within {}: the devices' times hardly overlap, so that each has its own limit",
             within.join(" and ")
         ),
     };
@@ -168,8 +169,8 @@ fn measure(lab: &mut Lab, section: &mut Section) -> Result<()> {
     Ok(())
 }
 
-/// The time limit on each device, in milliseconds: one limit in the middle of the common range of times, or,
-/// if there is hardly a common range, the middle of each device's own. True if the limit is common.
+/// The time limit on each device, in milliseconds: the geometric middle of the range of times that all
+/// devices have in common or, if that is too narrow, of each device's own range. True if the limit is common.
 fn limits(supernet: &Supernet, latencies: &[Latency]) -> (Vec<f64>, bool) {
     let ends = latencies
         .iter()
@@ -177,7 +178,7 @@ fn limits(supernet: &Supernet, latencies: &[Latency]) -> (Vec<f64>, bool) {
     let ends: Vec<[f64; 2]> = ends.collect();
     let low = ends.iter().map(|[low, _]| *low).fold(0.0, f64::max);
     let high = ends.iter().map(|[_, high]| *high).fold(f64::INFINITY, f64::min);
-    // With a narrower common range there is hardly a choice of networks.
+    // A narrower common range has hardly any networks to choose from.
     const ROOM: f64 = 1.5;
     match high > ROOM * low {
         true => (vec![(low * high).sqrt(); ends.len()], true),
@@ -262,8 +263,8 @@ fn figure(lab: &Lab, found: &[Vec<Found>]) -> Figure {
     }
 }
 
-/// Compares the winners' layers: fewer and wider for the GPU? A difference counts if the seeds' ranges do not
-/// overlap.
+/// Compares the winners' layers; those for the GPU are expected to be fewer and wider. A difference counts if
+/// the ranges over the seeds do not overlap.
 fn verdict(lab: &Lab, picked: &[Picked], seeds: usize) -> Vec<String> {
     let of = |gpu: bool| -> Vec<&Picked> {
         let is = |picked: &&Picked| matches!(lab.benches[picked.bench].device, Device::Gpu(_)) == gpu;

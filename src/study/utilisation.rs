@@ -1,5 +1,5 @@
-//! E4: layers and utilisation: how much of a device each layer uses, what many small layers cost,
-//! and how much work fills the device.
+//! E4: layers and utilisation: the utilisation of a device by each layer, the cost of many small
+//! layers, and the batch size that fills the device.
 
 use super::{
     claim,
@@ -27,8 +27,8 @@ pub fn filling(lab: &mut Lab) -> Result<Section> {
         ),
         theory:
             "A layer that depends on the preceding one cannot start before that one has ended. A network \
-                 of n such steps takes at least n launches, however little it computes; a device with \
-                 more units than a layer has work for leaves some idle."
+                 of n such steps takes at least n launches, however little it computes; if a layer has \
+                 too little work for all units of a device, some are idle."
                 .into(),
         method: "V2's layers by MACs and utilisation; networks on 32 x 32 pictures, with almost no \
                  arithmetic, by their number of steps; V2 at several batch sizes and widths."

@@ -14,14 +14,14 @@ pub struct Class {
     /// Its name, if known.
     pub label: Option<String>,
     /// Its probability in 0..=1: the softmax for mutually exclusive classes, the sigmoid for others. `None`
-    /// if the outputs are values, as in a regression.
+    /// if the outputs are plain values, as in a regression.
     pub probability: Option<f32>,
     /// The network's output for the class.
     pub value: f32,
 }
 
-/// Returns the `k` classes of one picture with the largest logits, by falling logit and then by index, or all
-/// classes if there are fewer. `scores` is the meaning of the logits.
+/// Returns the `k` classes of one picture with the largest logits, sorted by descending logit and then by
+/// index, or all classes if there are fewer. `scores` is the meaning of the logits.
 ///
 /// # Errors
 /// [`Error::Output`] if there are no logits or one is not finite; as [`Labels::check`] if the number of
@@ -38,7 +38,7 @@ pub fn top(logits: &[f32], k: usize, labels: &Labels, scores: Scores) -> Result<
     let total: f64 = logits.iter().map(|&v| weight(v)).sum();
 
     let mut order: Vec<usize> = (0..logits.len()).collect();
-    // Stable, so that equal logits stay in the order of their indices.
+    // A stable sort keeps equal logits in index order.
     order.sort_by(|&a, &b| logits[b].partial_cmp(&logits[a]).unwrap_or(Ordering::Equal));
     let probability = |logit: f32| match scores {
         Scores::Softmax => Some((weight(logit) / total) as f32),
@@ -70,7 +70,7 @@ mod tests {
         for (class, expected) in classes.iter().zip([0.625, 0.25, 0.125]) {
             assert!((class.probability.unwrap() - expected).abs() < 1e-6, "{class:?}");
         }
-        // The same, moved far enough that a plain exp() would overflow or vanish.
+        // The same, moved far enough that a plain exp() would overflow or underflow.
         for shift in [3e4, -3e4] {
             let moved = top(&logits.map(|v| v + shift), 3, &Labels::default(), Scores::Softmax).unwrap();
             for (a, b) in moved.iter().zip(&classes) {

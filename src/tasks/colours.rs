@@ -1,26 +1,27 @@
 //! Colour tables for a renderer's blending.
 //!
-//! [`palette`](super::palette) is sRGB-encoded, and a table of colours with opacities is straight: not premultiplied. A
-//! renderer that reads or blends colours in another way needs other values in its texture.
+//! [`palette`](super::palette) is sRGB-encoded, and a table of colours and opacities has straight (not
+//! premultiplied) alpha. These functions convert such tables for renderers that read or blend colours
+//! differently.
 
 /// Red, green, blue and opacity of each class.
 type Table = [[u8; 4]; 256];
 
-/// Decodes sRGB colours to linear light, for a texture whose values a shader takes for linear.
+/// Decodes sRGB colours to linear light, for a texture whose values a shader reads as linear.
 ///
-/// With 8 bits, dark linear colours are coarse. A texture that stores sRGB-encoded colours and is read through a view
-/// of `Rgba8UnormSrgb` gives the same light without that loss.
+/// 8-bit linear values are coarse in dark colours. A texture of sRGB-encoded colours, read through an
+/// `Rgba8UnormSrgb` view, gives the same light without that loss.
 pub fn to_linear(colours: &Table) -> Table {
     each(colours, |value, _| decode(value))
 }
 
-/// Multiplies stored colours by their opacity, for premultiplied blending of the values as they are stored.
+/// Multiplies encoded colours by their opacity, for premultiplied blending without decoding.
 pub fn premultiply(colours: &Table) -> Table {
     each(colours, |value, opacity| value * opacity)
 }
 
-/// Multiplies sRGB colours by their opacity in linear light, for premultiplied blending of a texture that is read
-/// through a view of `Rgba8UnormSrgb`.
+/// Multiplies sRGB colours by their opacity in linear light, for premultiplied blending of a texture that is
+/// read through an `Rgba8UnormSrgb` view.
 pub fn premultiply_srgb(colours: &Table) -> Table {
     each(colours, |value, opacity| encode(decode(value) * opacity))
 }
@@ -33,7 +34,7 @@ fn each(colours: &Table, convert: impl Fn(f64, f64) -> f64) -> Table {
     })
 }
 
-/// The transfer curve of IEC 61966-2-1, from its encoding to linear light.
+/// The sRGB transfer function (IEC 61966-2-1), from the encoded value to linear light.
 fn decode(value: f64) -> f64 {
     if value <= 0.04045 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
 }

@@ -33,7 +33,7 @@ pub struct Detection {
 pub struct Candidate {
     /// The class: the index in the network's output.
     pub class: usize,
-    /// The anchor of the box, which orders candidates with equal scores.
+    /// The index of the box's anchor, which breaks ties between equal scores.
     pub anchor: usize,
     /// The confidence of the network, in 0..=1.
     pub score: f32,
@@ -121,8 +121,8 @@ pub fn boxes(candidates: &Tensor, boxes: &Tensor, detector: &Detector) -> Result
     pictures.zip(boxes.data().chunks_exact(all.len() / all.n)).map(of_picture).collect()
 }
 
-/// Non-maximum suppression: returns at most `keep` candidates by falling score. In each class, from the best
-/// down, a candidate is dropped if its [`Bounds::iou`] with a kept one is more than `overlap`.
+/// Non-maximum suppression: returns at most `keep` candidates, sorted by descending score. In each class,
+/// from the best down, a candidate is dropped if its [`Bounds::iou`] with a kept one exceeds `overlap`.
 ///
 /// Candidates with equal scores are sorted by class and then by anchor. The result matches torchvision's
 /// `batched_nms`, which compares an f32 overlap with an f64 threshold: an overlap of 11/20, rounded up in
@@ -137,7 +137,7 @@ pub fn suppress(mut candidates: Vec<Candidate>, overlap: f64, keep: usize) -> Ve
     for class in candidates.chunk_by(|a, b| a.class == b.class) {
         let mut kept: Vec<Candidate> = Vec::new();
         for candidate in class {
-            // No more of one class can be among the best `keep` of all classes.
+            // More than `keep` of one class cannot be among the best `keep` of all classes.
             if kept.len() == keep {
                 break;
             }
@@ -147,7 +147,7 @@ pub fn suppress(mut candidates: Vec<Candidate>, overlap: f64, keep: usize) -> Ve
         }
         all.extend(kept);
     }
-    // Stable, so that equal scores stay in the order of their classes and anchors.
+    // A stable sort keeps equal scores in the order of their classes and anchors.
     all.sort_by(falling);
     all.truncate(keep);
     all
@@ -184,7 +184,7 @@ mod tests {
         (0..count).map(one).collect()
     }
 
-    /// The definition of suppression: take the best, drop those that it overlaps, repeat.
+    /// The definition of suppression: take the best, drop the candidates that it overlaps, repeat.
     fn naive(mut candidates: Vec<Candidate>, overlap: f64, keep: usize) -> Vec<Candidate> {
         let better = |a: &Candidate, b: &Candidate| {
             (a.score, b.class, b.anchor).partial_cmp(&(b.score, a.class, a.anchor)).unwrap()

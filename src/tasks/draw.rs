@@ -78,7 +78,7 @@ pub fn ink(paper: Colour) -> Colour {
     if 299 * r + 587 * g + 114 * b > 120_000 { BLACK } else { WHITE }
 }
 
-/// The reference for sizes on a picture: the side of a square with the same number of pixels.
+/// The reference length for drawing on a picture: the side of a square with the same number of pixels.
 pub fn scale(picture: &Picture) -> f32 {
     (picture.width() as f32 * picture.height() as f32).sqrt()
 }

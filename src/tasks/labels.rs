@@ -9,7 +9,7 @@ use crate::{
     zoo::{Network, Task},
 };
 
-/// The size limit of a file of labels.
+/// The size limit of a labels file, in bytes.
 const MOST: u64 = 32 << 20;
 
 /// The names of ImageNet's 1000 classes, as in torchvision; `assets/CREDITS.md` names the source.
@@ -47,8 +47,8 @@ impl Labels {
         Self { names, path: None }
     }
 
-    /// The names of a network's classes: those of its configuration, else the built-in ones of its task. None
-    /// if their number does not match.
+    /// The names of a network's classes: those of its configuration, else the built-in ones of its task.
+    /// Empty if the number of names does not match.
     pub fn of(network: &Network) -> Self {
         let built_in = || match network.task {
             Task::Classify => Self::for_count(network.classes),

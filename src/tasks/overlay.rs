@@ -4,7 +4,7 @@ use crate::tasks::draw::{Area, Colour, Pen, WHITE, mix, name_of, scale, shortene
 use crate::tasks::{Labels, PIXEL_LIMIT, Picture, Segmentation, Share, palette};
 use crate::{Error, Result};
 
-/// The most characters of a name.
+/// The maximum number of characters in a name.
 const LETTERS: usize = 32;
 
 /// The opacity of a class's colour.
@@ -16,9 +16,9 @@ const TEXT: Colour = [236, 236, 240];
 
 /// Draws the classes over the picture, and a legend below it.
 ///
-/// Each class except 0, the background, is tinted with its colour in [`palette`] and outlined. The legend
-/// lists the classes that occur, the largest first, with their fractions of the picture. It is below the
-/// picture, which gets margins left and right if the legend is wider.
+/// Each class except the background, 0, is tinted with its colour in [`palette`] and outlined. The legend
+/// lists the classes that occur, the largest first, with their fractions of the picture. If the legend is
+/// wider than the picture, the picture gets margins on both sides.
 ///
 /// # Errors
 /// [`Error::Input`] if the picture and the segmentation differ in size, or if a picture is so narrow and tall
@@ -123,7 +123,7 @@ impl Legend {
         let room = picture.width() as isize - 2 * legend.margin() + legend.gap();
         let fit = usize::try_from(room / (legend.column() + legend.gap())).unwrap_or(0);
         legend.rows = legend.entries.len().div_ceil(fit.max(1));
-        // No more columns than the rows need, so that they are about equally long.
+        // No more columns than these rows need, so that the columns are about equally long.
         legend.columns = legend.entries.len().div_ceil(legend.rows.max(1));
         legend
     }

@@ -6,8 +6,8 @@ use crate::tasks::{Picture, resample};
 use crate::zoo::{Centre, Colours, Filter, Grid, PerChannel, Preprocessing, Resize};
 use crate::{Error, Result, Tensor};
 
-/// The most pixels of a scaled picture. A strip one pixel wide, scaled by its shorter side, would take
-/// gigabytes.
+/// The maximum number of pixels in a scaled picture. A long strip one pixel wide, scaled by its shorter side,
+/// would take gigabytes.
 const SCALED_LIMIT: usize = 1 << 26;
 
 /// Preprocesses one picture into `[1, C, H, W]`, with the channels of [`Preprocessing::colours`].
@@ -58,7 +58,7 @@ pub fn preprocess_batch(pictures: &[Picture], how: &Preprocessing) -> Result<Ten
 /// The mean and standard deviation of each input channel; 0 and 1 for channels that the input does not have.
 ///
 /// # Errors
-/// [`Error::Input`] if their number is not that of the channels, or they are not finite or divide by zero.
+/// [`Error::Input`] if their number does not match the channels, or they are not finite or divide by zero.
 pub(crate) fn statistics(how: &Preprocessing) -> Result<[[f32; 3]; 2]> {
     let channels = how.colours.channels();
     let each = |name: &str, values: PerChannel, beyond: f32, fits: fn(f32) -> bool| {
@@ -80,8 +80,8 @@ pub(crate) fn statistics(how: &Preprocessing) -> Result<[[f32; 3]; 2]> {
     Ok([each("mean", how.mean, 0.0, f32::is_finite)?, each("std", how.std, 1.0, std)?])
 }
 
-/// Returns whether these settings can preprocess pictures for an input of this number of channels. A network
-/// that only runs on tensors may lack valid settings.
+/// Returns whether these settings can preprocess pictures for an input with this number of channels. A
+/// network that only runs on tensors may lack valid settings.
 pub fn takes_pictures(how: &Preprocessing, channels: usize) -> bool {
     how.colours.channels() == channels && statistics(how).is_ok() && fit([1, 1], how).is_ok()
 }
@@ -187,7 +187,7 @@ impl Visible {
     /// `normal`.
     fn normalise(&self, plane: &mut [f32], columns: usize, channel: usize, normal: impl Fn(f32) -> f32) {
         let [rows, within] = &self.position;
-        // A table: integer levels have only 256 values.
+        // A lookup table, since integer levels have only 256 values.
         let values: [f32; 256] = std::array::from_fn(|level| normal(level as f32));
         plane.fill(values[0]);
         let row = within.len() * self.channels;
@@ -218,8 +218,8 @@ fn luminance(rgb: &[u8]) -> Vec<u8> {
 }
 
 /// Returns whether Pillow scales the height before the width. Since version 13 it does if the height loses
-/// more than twice as many pixels. The order affects the result because the intermediate picture is rounded.
-/// In both orders that picture is at most as large as the original or the result.
+/// more than twice as many pixels as the width. The order affects the result because the intermediate picture
+/// is rounded. In either order it is at most as large as the larger of the original and the result.
 fn height_first([tall, wide]: [usize; 2], [rows, columns]: [usize; 2]) -> bool {
     rows < tall && tall - rows > 2 * wide.saturating_sub(columns)
 }

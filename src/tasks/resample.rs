@@ -1,6 +1,6 @@
-//! Scaling that matches Pillow bit for bit: a horizontal and a vertical pass, with integer weights of 22
-//! fractional bits, and rounding to integers after each pass. Libraries for this use fewer bits or another
-//! order of passes, which differs by up to two levels at hard edges.
+//! Scaling that matches Pillow bit for bit: a horizontal and a vertical pass, integer weights with 22
+//! fractional bits, and rounding to integers after each pass. Existing libraries use fewer bits or another
+//! order of passes, which changes hard edges by up to two levels.
 
 use std::{f64::consts::PI, ops::Range};
 
@@ -8,10 +8,10 @@ use pulp::{Arch, Simd, WithSimd};
 
 use crate::zoo::{Filter, Grid};
 
-/// The fractional bits of a weight: 32 less the 8 bits of a level and 2 for sums.
+/// The fractional bits of a weight: 32 minus 8 for a level and 2 as headroom for sums.
 const BITS: u32 = 32 - 8 - 2;
 
-/// Samples weighted in one step: a multiple of both pixel sizes, 1 and 3 channels, and of the SIMD width.
+/// Samples per SIMD step: a multiple of 1 and 3, the channels of a pixel, and of the SIMD width.
 const LANES: usize = 24;
 
 /// A filter that widens when the picture is scaled down.
@@ -116,8 +116,8 @@ pub fn scale(
     }
 }
 
-/// The vertical pass: sums weighted rows of `row` levels, only their `part`. The first row has the number
-/// `offset`.
+/// The vertical pass: weighted sums of rows of `row` levels, computed only for the range `part` of each row.
+/// The first row of `levels` has the index `offset`.
 fn vertical(levels: &[u8], row: usize, part: Range<usize>, taps: &[Taps], offset: usize) -> Vec<u8> {
     let mut scaled = vec![0; taps.len() * part.len()];
     if !part.is_empty() {
@@ -137,10 +137,10 @@ fn vertical(levels: &[u8], row: usize, part: Range<usize>, taps: &[Taps], offset
     scaled
 }
 
-/// The rows for one output row.
+/// The vertical pass for one output row.
 struct Rows<'a> {
     levels: &'a [u8],
-    /// The levels in a row, and the first that is used.
+    /// The number of levels in a row, and the index of the first one used.
     row: usize,
     start: usize,
     weights: &'a [i32],
@@ -167,8 +167,8 @@ impl WithSimd for Rows<'_> {
     }
 }
 
-/// The horizontal pass: sums weighted pixels in each of `rows` rows of `columns`. The first column has the
-/// number `offset`.
+/// The horizontal pass: weighted sums of pixels in each of `rows` rows of `columns` pixels. The first column
+/// has the index `offset`.
 fn horizontal(
     levels: &[u8],
     channels: usize,
@@ -200,7 +200,7 @@ fn horizontal(
     scaled
 }
 
-/// One row of the horizontal pass.
+/// The horizontal pass for one row.
 struct Row<'a> {
     padded: &'a [u8],
     /// The offset of each pixel's first sample.
@@ -247,7 +247,7 @@ fn store(sums: &[i32; LANES], pixel: &mut [u8]) {
 }
 
 /// Scales pixels by nearest or linear interpolation; computes only the part `wanted` of the result. Positions
-/// are f32 on grids of points, as in TensorFlow 1 and torch, and f64 on [`Grid::Area`].
+/// are computed in f64 on [`Grid::Area`], and in f32 on other grids, as in TensorFlow 1 and torch.
 pub fn by_points(
     pixels: &[u8],
     channels: usize,
@@ -257,7 +257,7 @@ pub fn by_points(
     grid: Grid,
     filter: Filter,
 ) -> Vec<f32> {
-    // For each row or column, the two pixels around it and its distance from the first.
+    // For each output row or column: the two input pixels around it, and its distance from the first.
     let taps = |side: usize| {
         let (last, scale) = (from[side] - 1, grid.scale(from[side], to[side]));
         let tap = |at: usize| {

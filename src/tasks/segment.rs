@@ -95,7 +95,7 @@ impl Segmentation {
         Self::new(width, height, labels.collect())
     }
 
-    /// The classes that occur, by falling fraction of the picture and then by class.
+    /// The classes that occur, sorted by descending fraction of the picture and then by class.
     pub fn shares(&self, labels: &Labels) -> Vec<Share> {
         let mut counts = [0; 256];
         self.labels.iter().for_each(|&class| counts[usize::from(class)] += 1);
@@ -107,7 +107,7 @@ impl Segmentation {
         };
         let counts = counts.into_iter().enumerate().filter(|&(_, pixels)| pixels > 0);
         let mut shares: Vec<Share> = counts.map(share).collect();
-        // Stable, so that classes of equal size stay in order.
+        // A stable sort keeps classes of equal size in order.
         shares.sort_by_key(|share| Reverse(share.pixels));
         shares
     }
@@ -115,7 +115,7 @@ impl Segmentation {
     /// Encodes the classes as a PNG file: an indexed 8-bit picture in the colours of [`palette`].
     ///
     /// # Errors
-    /// [`Error::Output`] if the width or height is more than a PNG can have.
+    /// [`Error::Output`] if the width or height exceeds PNG's limit.
     #[cfg(feature = "image")]
     pub fn png(&self) -> Result<Vec<u8>> {
         super::picture::file::png_of(self.width, self.height, &self.labels, Some(&palette()))

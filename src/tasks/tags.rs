@@ -3,16 +3,16 @@
 use crate::tasks::draw::{Area, BLACK, Colour, Pen, WHITE, ink, mix, name_of, scale, shortened};
 use crate::tasks::{Detection, Picture};
 
-/// The most characters of a name.
+/// The maximum number of characters in a name.
 const LETTERS: usize = 32;
 
-/// The fewest characters of a shortened name that is followed by a score.
+/// The minimum number of characters in a shortened name that is followed by a score.
 const STUB: usize = 6;
 
 /// Draws a box around each detection, and a tag with its name and score.
 ///
 /// Boxes of one class have the same colour. Boxes with higher scores are drawn over the others. Boxes without
-/// area in the picture are left out, and scores or tags that do not fit.
+/// area in the picture are omitted, as are scores and tags that do not fit.
 pub fn draw(picture: &Picture, detections: &[Detection]) -> Picture {
     let mut drawn = picture.clone();
     let line = 1 + (scale(picture) / 350.0) as isize;
@@ -40,8 +40,8 @@ fn area(found: &Detection, picture: &Picture) -> Option<Area> {
 }
 
 /// The position, text and class of each tag, the best first. A tag is above, in or below its box, at the
-/// first position that does not overlap the tag of a better detection, or at the top of the box if there is
-/// none.
+/// first position inside the picture that does not overlap the tag of a better detection. If there is none,
+/// it is at the top of its box.
 fn tags(picture: &Picture, pen: Pen, boxes: &[(&Detection, Area)]) -> Vec<(Area, String, usize)> {
     let (wide, high) = (picture.width() as isize, picture.height() as isize);
     let mut tags: Vec<(Area, String, usize)> = Vec::new();
@@ -87,7 +87,7 @@ fn colour(class: usize) -> Colour {
         let k = (shift + hue) % 6.0;
         (255.0 * (1.0 - k.min(4.0 - k).clamp(0.0, 1.0))) as u8
     });
-    // Of each three classes the second is lighter and the third darker.
+    // Of three consecutive classes, the second is lighter and the third darker.
     match class % 3 {
         0 => pure,
         1 => mix(pure, WHITE, 0.25),

@@ -32,7 +32,7 @@ pub(super) struct Builder<'a> {
     rules: &'a Rules,
     /// The table's activation that [`Rules::activation`] replaces.
     replaced: Activation,
-    /// The epsilon of the next batch norms; heads may use another than the backbone.
+    /// The epsilon of the following batch norms; a head's may differ from the backbone's.
     epsilon: f64,
     pub graph: Graph,
     /// The current value: the next layer's input.
@@ -108,7 +108,7 @@ impl<'a> Builder<'a> {
         let filter = layer.filter.as_ref().filter(|_| form.stride > 1);
         let filter = filter.filter(|_| self.rules.antialias.value != Antialias::None);
         let stride = if filter.is_some() { 1 } else { form.stride };
-        // A batch norm that was folded into the convolution has left a bias there.
+        // If the batch norm was folded into the convolution, the convolution has a bias.
         let norm = layer.norm.as_ref();
         let folded = norm.is_some_and(|norm| !self.has(norm)) && self.bias_of(&layer.conv).is_some();
         self.conv(&layer.conv, Form { stride, ..form }, folded)?;
@@ -172,8 +172,8 @@ impl<'a> Builder<'a> {
         self.push(name, Op::Activation(activation));
     }
 
-    /// The name of a convolution's tensor. torch's module fusion makes a list of a layer's modules; the
-    /// convolution is the first.
+    /// The name of a convolution's tensor. torch's module fusion turns a layer's modules into a list, with
+    /// the convolution first.
     fn key(&self, module: &str, end: &str) -> String {
         let [direct, listed] = [format!("{module}.{end}"), format!("{module}.0.{end}")];
         if !self.tensors.contains(&direct) && self.tensors.contains(&listed) { listed } else { direct }

@@ -1,4 +1,4 @@
-//! Identifies the network: the family and the name that match keys, shapes and the given name.
+//! Identifies the network: its family and name, from the keys, the shapes and the given name.
 
 use super::{
     known::{Arch, Known},
@@ -21,12 +21,12 @@ pub(super) struct Fitted {
     pub arch: Option<Arch>,
 }
 
-/// Finds the network that the keys fit. If `named` is given, it has to be that one; a name from the file's
-/// name is only a hint.
+/// Finds the network that the keys fit. If `named` is given, it must be that one, but a name taken from the
+/// file name is only a hint.
 ///
 /// # Errors
-/// [`Error::UnknownNetwork`] if the keys fit no network, or several whose outputs differ; [`Error::File`] if
-/// they fit another network than `named`.
+/// [`Error::UnknownNetwork`] if the keys fit no network, or fit several whose outputs differ; [`Error::File`]
+/// if they fit another network than `named`.
 pub(super) fn fit(
     tensors: &Tensors,
     library: &'static Library,
@@ -46,7 +46,7 @@ pub(super) fn fit(
         let same = |known: &Known| (known.library, known.name) == (arch.known.library, arch.known.name);
         if let Some((known, repeats)) = fitting.iter().find(|(known, _)| same(known) && of_width(known)) {
             let arch = Arch { known, ..arch };
-            // A name may have several structures.
+            // Several structures can share one name.
             named.value = arch;
             return Ok(Fitted { table: known.table, repeats: repeats.clone(), arch: Some(arch) });
         }

@@ -5,13 +5,13 @@
 //! - `task` and `preprocessing` are plain data.
 //! - A family (`v1` to `v4`, `resnet`) has tables of stages with the published sizes, and the libraries'
 //!   names for its networks.
-//! - A library (`torchvision`, `timm`, `transformers`, `ofa`) gives a `skeleton`, the names of the modules,
-//!   and `rules`, the settings that tensor names and shapes do not show.
-//! - `builder` makes layers and reads their sizes from the tensors' shapes. `backbone` builds the feature
-//!   maps with it. `classifier`, `lraspp`, `deeplab`, `deeplab_plus` and `ssdlite` build the heads.
+//! - A library (`torchvision`, `timm`, `transformers`, `ofa`) provides a `skeleton` (the names of the
+//!   modules) and `rules` (the settings that cannot be inferred from tensor names and shapes).
+//! - `builder` makes layers and reads their sizes from the tensors' shapes. `backbone` uses it to build the
+//!   feature maps. `classifier`, `lraspp`, `deeplab`, `deeplab_plus` and `ssdlite` build the heads.
 //! - `registry` lists libraries and families, `fit` identifies the network, `assemble` builds its graph, and
 //!   `network` combines all of this.
-//! - `supernet` cuts a subnet's weights out of shared weights.
+//! - `supernet` slices a subnet's weights out of a supernet's shared weights.
 //! - `synthetic` builds networks from the tables, without a checkpoint.
 
 mod assemble;

@@ -25,6 +25,15 @@ use crate::{
 };
 
 /// A network, ready to be planned and run.
+///
+/// ```no_run
+/// use goldcrest::zoo::{Network, Task};
+///
+/// let network = Network::open("mobilenet_v2-b0353104.pth")?;
+/// assert_eq!((network.arch.as_str(), network.classes), ("torchvision/mobilenet_v2", 1000));
+/// assert!(matches!(network.task, Task::Classify));
+/// # Ok::<(), goldcrest::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Network {
     /// The source library and its name for the network: `torchvision/mobilenet_v2`.
@@ -48,10 +57,10 @@ pub struct Network {
     pub labels: Option<Vec<String>>,
     /// The network's task.
     pub task: Task,
-    /// The last feature map of each stride, for use as a backbone.
+    /// The last feature map of each stride, for using the network as a backbone.
     pub features: Vec<Feature>,
-    /// The vector of a whole picture: the output of the library's pooling and of the layers between it and
-    /// the classifier. None for segmenters and detectors.
+    /// The embedding of a whole picture: the input of the classifier's dense layers, or the network's output
+    /// without a classifier. None for segmenters and detectors.
     pub embedding: Option<NodeId>,
     /// The source of each setting of the graph and of the preprocessing.
     pub origins: Vec<Origin>,
@@ -61,13 +70,12 @@ pub struct Network {
     pub notes: Vec<String>,
     /// Doubtful assumptions, one sentence each.
     pub warnings: Vec<String>,
-    /// The files that were looked for on disk: weights, their index, and configuration. Not all of them need
-    /// to exist.
+    /// The files that were read or looked for: weights, their index, and configuration. Some may not exist.
     pub files: Vec<PathBuf>,
 }
 
 impl Network {
-    /// Opens a file of weights or a folder; see [`Checkpoint::open`].
+    /// Opens a weights file or a folder; see [`Checkpoint::open`].
     ///
     /// ```
     /// # fn main() -> goldcrest::Result<()> {
@@ -83,9 +91,9 @@ impl Network {
         Self::open_with(path, &Overrides::default())
     }
 
-    /// Opens a checkpoint as the network of this name: `library/name`, or `library/name.tag` for one of
-    /// several published checkpoints whose preprocessing differs. The name takes precedence over a
-    /// `config.json` next to the weights.
+    /// Opens a checkpoint as the network named `arch`: `library/name`, or `library/name.tag` where published
+    /// checkpoints differ in preprocessing. The name takes precedence over a `config.json` next to the
+    /// weights.
     ///
     /// # Errors
     /// Those of [`Checkpoint::open`] and [`Network::from_checkpoint`].
@@ -93,7 +101,7 @@ impl Network {
         Self::open_with(path, &arch_override(arch))
     }
 
-    /// Opens a checkpoint with overrides: a name, and settings that no tensor shows.
+    /// Opens a checkpoint with overrides: a name, and settings that cannot be inferred from the tensors.
     ///
     /// # Errors
     /// Those of [`Checkpoint::open`] and [`Network::from_checkpoint`].
@@ -103,12 +111,12 @@ impl Network {
         Self::from_checkpoint_with(&Checkpoint::open(path)?, overrides)
     }
 
-    /// Builds the network in a checkpoint, optionally with its name.
+    /// Builds the network in a checkpoint. `arch` is its name, if known.
     ///
     /// # Errors
-    /// [`Error::UnknownNetwork`] if the name is unknown, or the keys fit no supported network, or several
+    /// [`Error::UnknownNetwork`] if the name is unknown, or the keys fit no supported network, or fit several
     /// whose outputs differ; [`Error::File`] if the keys contradict the name, or if a configuration is not
-    /// supported; [`Error::Checkpoint`] for the first tensor that is missing, not used or invalid.
+    /// supported; [`Error::Checkpoint`] for the first tensor that is missing, unused or invalid.
     pub fn from_checkpoint(checkpoint: &Checkpoint, arch: Option<&str>) -> Result<Self> {
         Self::from_checkpoint_with(checkpoint, &arch_override(arch))
     }
@@ -141,7 +149,7 @@ impl Network {
         });
         let preset = preset.clone().filter(|_| arch.as_ref().is_some_and(|arch| arch.from != Source::Keys));
 
-        // The configuration is used only if it names this network or none.
+        // The configuration is used only if it names this network or no network.
         let config = checkpoint.config.as_ref().filter(|config| match (&arch, config_arch(config)) {
             (Some(arch), Ok(Some(named))) => arch.value.is(&named),
             (_, Ok(None)) => true,
@@ -178,7 +186,7 @@ impl Network {
 
         let preprocessor =
             checkpoint.preprocessor.as_ref().filter(|_| checkpoint.config.is_none() || config.is_some());
-        // A configuration that names no network is read only for settings that `--set` has too.
+        // A configuration that names no network is used only for the settings in [`Overrides::SETTINGS`].
         let named_config = config.filter(|config| matches!(config_arch(config), Ok(Some(_))));
         let sources = picturing::PreprocessingSources { overrides, config, named_config, preprocessor };
         let segments = matches!(built.task, Task::Segment { .. });
@@ -192,10 +200,10 @@ impl Network {
             &mut assumed,
             &mut origins,
         )?;
-        // A file's record is complete: it needs no assumptions.
+        // The record of an int8 file is complete, so nothing was assumed.
         notes.extend(assumed.into_iter().filter(|_| record.is_none()));
         if named_config.is_none() {
-            // The file may have been written for another purpose.
+            // This `config.json` may have been written for another purpose.
             let from_config = |origin: &&Origin| origin.from.to_string().starts_with("config.json");
             let names: Vec<&str> = origins.0.iter().filter(from_config).map(|origin| origin.name).collect();
             if !names.is_empty() {
@@ -262,8 +270,8 @@ impl Network {
         Shape::new(pictures, self.channels, self.input[0], self.input[1])
     }
 
-    /// The number of class names: one per class, but two for a segmenter with a single class, for its absence
-    /// and presence.
+    /// The number of class names: one per class, but two (background and foreground) for a segmenter with a
+    /// single class.
     pub fn label_count(&self) -> usize {
         match self.task {
             Task::Segment { .. } => self.classes.max(2),
@@ -287,8 +295,8 @@ impl Network {
         })
     }
 
-    /// The default output for the task: scores, labels or boxes. Scores also for a segmenter with more
-    /// classes than a label map can store.
+    /// The default output for the task: scores, labels or boxes. A segmenter with more classes than a label
+    /// map can store gives scores.
     pub fn default_outputs(&self) -> Outputs {
         match self.task {
             Task::Classify | Task::Embed => Outputs::Scores,
@@ -355,7 +363,7 @@ impl Naming {
     fn new(checkpoint: &Checkpoint, library: &'static Library, overrides: &Overrides) -> Result<Self> {
         let given = overrides.arch.as_deref().map(registry::arch).transpose()?;
         let configured = match &checkpoint.config {
-            // With a name override, an unknown name in the configuration is no error.
+            // With a name override, an unknown name in the configuration is not an error.
             Some(config) => {
                 config_arch(config).or_else(|e| if given.is_some() { Ok(None) } else { Err(e) })?
             }
@@ -406,7 +414,7 @@ impl Naming {
     }
 }
 
-/// The network that a `config.json` names, if any. A name without a library is timm's.
+/// The network named in a `config.json`, if any. A name without a library is a timm name.
 fn config_arch(config: &Config) -> Result<Option<Arch>> {
     if let Some(name) = config.text("architecture")? {
         let timm = registry::LIBRARIES[1].name;

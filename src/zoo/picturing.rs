@@ -16,13 +16,12 @@ use crate::{
 pub(super) struct PreprocessingSources<'a> {
     pub overrides: &'a Overrides,
     pub config: Option<&'a Config>,
-    /// `config`, if it names the network, as the libraries' files do.
+    /// `config`, if it names the network, as files written by the libraries do.
     pub named_config: Option<&'a Config>,
     pub preprocessor: Option<&'a Config>,
 }
 
-/// The library's default preprocessing for the network. Adds a note about other tags with other
-/// preprocessing.
+/// The library's default preprocessing for the network. Adds a note if other tags have other preprocessing.
 fn library_default(
     library: &'static Library,
     arch: Option<Arch>,
@@ -126,7 +125,7 @@ pub(super) fn settle(
         "lanczos" => Some(Filter::Lanczos),
         _ => None,
     })?;
-    // timm's `config.json` has a field of this name too, which has been read already.
+    // timm's `config.json` has a field of the same name, which has already been read.
     let filter = filter.filter(|filter| sources.named_config.is_none() || filter.from == Source::Set);
     let widens = |filter: Filter| filter != Filter::Linear;
     let filter = Sourced::new(preprocessing.filter, from.clone()).or(filter);
@@ -143,7 +142,7 @@ pub(super) fn settle(
         (Some(Sourced { from, .. }), _) | (_, Some(Sourced { from, .. })) => Sourced::new(Grid::Area, from),
         (None, None) => Sourced::new(preprocessing.grid, from.clone()),
     };
-    // Only the two-tap filter has other grids, and only it does not widen.
+    // Of the bilinear filters, only the two-tap one supports other grids, and only it never widens.
     let two_taps = !antialias.value || grid.value != Grid::Area;
     let name = |filter: &Filter| match filter {
         Filter::Nearest => "nearest".to_owned(),

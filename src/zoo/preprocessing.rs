@@ -7,8 +7,8 @@ pub struct Preprocessing {
     pub resize: Resize,
     /// The filter for scaling.
     pub filter: Filter,
-    /// The positions of the scaled pixels on the picture. Only [`Filter::Nearest`] and [`Filter::Linear`]
-    /// support other grids than [`Grid::Area`].
+    /// How the scaled pixels are aligned with the original ones. Only [`Filter::Nearest`] and
+    /// [`Filter::Linear`] support grids other than [`Grid::Area`].
     pub grid: Grid,
     /// Rows and columns of the centre crop after scaling.
     pub crop: Option<[usize; 2]>,
@@ -42,7 +42,8 @@ pub enum Resize {
     Exact([usize; 2]),
 }
 
-/// A resampling filter. Pillow's filters widen when they shrink a picture, and round to 8-bit levels.
+/// A resampling filter. Pillow's filters, except `Nearest`, widen when they shrink a picture, and round to
+/// 8-bit levels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Filter {
@@ -59,7 +60,7 @@ pub enum Filter {
     Linear,
 }
 
-/// The positions of a scaled picture's pixels on the original.
+/// How the pixels of a scaled picture are aligned with those of the original.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Grid {
@@ -75,7 +76,8 @@ pub enum Grid {
 
 impl Grid {
     /// The distance between two scaled pixels, in pixels of the original, if `from` pixels are scaled to
-    /// `to`. In f32 like TensorFlow: where the grid hits a pixel, rounding decides which one is the nearest.
+    /// `to`. In f32, as in TensorFlow, because in borderline cases rounding decides which pixel
+    /// [`Filter::Nearest`] picks.
     pub fn scale(self, from: usize, to: usize) -> f32 {
         match self {
             Self::Corners if to > 1 => from.saturating_sub(1) as f32 / (to - 1) as f32,
@@ -118,10 +120,10 @@ pub struct PerChannel {
 }
 
 impl PerChannel {
-    /// The most values kept, since no picture has more channels.
+    /// The maximum number of values stored: no picture has more channels.
     const MOST: usize = 4;
 
-    /// Stores the count of `values` and the first four of them.
+    /// Stores the number of `values` and the first four of them.
     pub const fn new(values: &[f32]) -> Self {
         let (mut first, mut i) = ([0.0; Self::MOST], 0);
         while i < Self::MOST && i < values.len() {
@@ -166,7 +168,7 @@ pub const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
 pub const HALF: [f32; 3] = [0.5; 3];
 
 impl Default for Preprocessing {
-    /// Scaled to 256, cropped to 224, ImageNet's statistics.
+    /// Scales the shorter side to 256, crops to 224 x 224, and normalises with ImageNet's statistics.
     fn default() -> Self {
         Self {
             resize: Resize::Short(256),

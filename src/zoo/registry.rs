@@ -1,4 +1,4 @@
-//! The list of libraries and the list of families.
+//! The supported libraries, and their networks by family.
 
 use super::{
     known::{Arch, Known},
@@ -12,14 +12,14 @@ use crate::{
     checkpoint::{Anchor, Tensors},
 };
 
-/// All libraries. The first that recognises a checkpoint's names is used.
+/// All libraries. The first one that recognises the tensor names is used.
 pub(super) static LIBRARIES: [&Library; 4] =
     [&torchvision::LIBRARY, &timm::LIBRARY, &transformers::LIBRARY, &ofa::LIBRARY];
 
 /// The libraries' networks by family. If keys fit several, the first is used.
 static FAMILIES: [&[Known]; 5] = [v1::KNOWN, v2::KNOWN, v3::KNOWN, v4::KNOWN, resnet::KNOWN];
 
-/// The first tensors of networks, in all libraries.
+/// The anchors of all libraries.
 pub(super) fn anchors() -> Vec<Anchor> {
     LIBRARIES.iter().flat_map(|library| library.anchors).copied().collect()
 }
@@ -95,8 +95,8 @@ pub(super) fn arch(text: &str) -> Result<Arch> {
     }
 }
 
-/// The network of `library` that a file's name contains, the longest if there are several. Published files
-/// are named like this, and end in a hash that identifies the preset.
+/// The network of `library` whose name is part of a file name; the longest name if several are. Published
+/// files are named this way, and end in a hash that identifies the preset.
 pub(super) fn in_file_name(library: &'static str, stem: &str) -> Option<Arch> {
     let bounded = |name: &str| {
         stem.match_indices(name).any(|(at, _)| {

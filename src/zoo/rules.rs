@@ -1,4 +1,4 @@
-//! Network-wide settings that no tensor shows, each with its source.
+//! Network-wide settings that cannot be inferred from the tensors, each with its source.
 
 use super::table::{Antialias, Table};
 use crate::{
@@ -13,7 +13,7 @@ pub(super) struct Rules {
     pub padding: Sourced<Padding>,
     /// Batch norm's epsilon.
     pub epsilon: Sourced<f64>,
-    /// Replaces the stem's activation, wherever the table has it.
+    /// Replaces the stem's activation in the stem and wherever else the table uses it.
     pub activation: Option<Sourced<Activation>>,
     /// Replaces the table's activation inside squeeze-excite.
     pub squeeze: Option<Sourced<Activation>>,
@@ -61,7 +61,7 @@ impl Rules {
         }
     }
 
-    /// Sets the epsilon from a field of `config.json`, if it is there.
+    /// Sets the epsilon from a field of `config.json`, if present.
     ///
     /// # Errors
     /// [`crate::Error::File`] if it is not a number in `[0, 1)`.
@@ -96,7 +96,7 @@ impl Rules {
         self.gate = self.gate.or(overrides.get(config, "gate", activation)?);
         let power =
             |text: &str| text.parse().ok().filter(|stride: &usize| stride.is_power_of_two() && *stride > 1);
-        // The library may have read it from its own configuration.
+        // If the library has read it from the configuration already, only `--set` overrides it.
         let read = matches!(self.dilated.from, Source::Config(_));
         let output =
             overrides.get(config, "output_stride", power)?.filter(|known| !read || known.from == Source::Set);

@@ -1,4 +1,4 @@
-//! The modules that a checkpoint's keys show, by name and in order, and the check whether a table fits them.
+//! The module names found in a checkpoint's keys, in order, and the check of a table against them.
 
 use super::table::{Stage, Table, Top};
 use crate::checkpoint::Tensors;
@@ -34,7 +34,7 @@ pub(super) struct Squeeze {
 /// A block's modules.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Block {
-    /// The module whose output is the residual sum; none if the block never adds.
+    /// The module whose output is the residual sum; none if the block never has a residual.
     pub sum: Option<String>,
     /// V4's first depthwise convolution.
     pub start: Option<Layer>,
@@ -68,9 +68,10 @@ pub(super) struct Skeleton {
     pub stages: Option<Vec<usize>>,
     /// True if blocks with an expansion ratio of 1 omit the expansion convolution.
     pub expand_optional: bool,
-    /// True if the hidden layer is part of the classifier module, and so is lost if that is replaced.
+    /// True if the hidden layer is part of the classifier module, so that replacing the classifier removes
+    /// it.
     pub hidden_in_classifier: bool,
-    /// The convolutions after the blocks, the last of the backbone.
+    /// The convolutions after the blocks, at the end of the backbone.
     pub head: Vec<Layer>,
     /// The library's module name for the head's output as a feature map, if it has one.
     pub head_feature: Option<String>,
@@ -87,7 +88,7 @@ pub(super) enum TopModules {
         /// The dense layers; empty if the output is the features.
         dense: Vec<Dense>,
     },
-    // The heads themselves hold the names of their modules.
+    // The code that builds these heads has the names of their modules.
     LrAspp,
     DeepLabV3,
     DeepLabV3Plus,
@@ -114,9 +115,9 @@ pub(super) enum DenseActivation {
     Assumed(String),
 }
 
-/// The dense layers of `module` in the order of their numbers: `module` itself, or the layers in a list that
-/// may also contain dropouts and activations. `library` names a dense layer and the library's activation
-/// after it.
+/// The dense layers of `module`: `module` itself, or the layers of a list, in order of their indices. The
+/// list may also contain dropouts and activations. `library` is a dense layer's name and the name of the
+/// library's activation after it.
 pub(super) fn dense(
     tensors: &Tensors,
     module: &str,
@@ -318,7 +319,8 @@ impl Skeleton {
             (None, Some(_)) if !from_library && !self.hidden_in_classifier && !dense.is_empty() => {
                 fail(agreed, "no layer between the pool and the classifier".into())
             }
-            // The keys of timm's two V3-Large differ only in this bias. The builder reports a missing bias.
+            // The keys of timm's two V3-Large networks differ only in this bias. The builder reports a
+            // missing bias.
             (Some(layer), Some(hidden))
                 if !hidden.bias
                     && layer.norm.is_none()

@@ -68,8 +68,8 @@ pub struct Detector {
     pub candidates: NodeId,
     /// The node with the boxes; see [`Op::Boxes`](crate::graph::Op::Boxes).
     pub boxes: NodeId,
-    /// The IoU threshold of non-maximum suppression: a box is dropped if it overlaps a better one of its
-    /// class by more.
+    /// The IoU threshold of non-maximum suppression: a box is dropped if its IoU with a better box of its
+    /// class exceeds it.
     pub overlap: f64,
     /// The maximum number of boxes per picture.
     pub keep: usize,
@@ -80,9 +80,9 @@ pub struct Detector {
 pub struct Feature {
     /// The source library's module with this output.
     pub module: String,
-    /// Pixels of the picture between two pixels of the map.
+    /// The step between adjacent pixels of the map, in input pixels.
     pub stride: usize,
-    /// Its node.
+    /// The node of the map.
     #[serde(skip)]
     pub node: NodeId,
 }
@@ -94,12 +94,12 @@ pub enum Outputs {
     /// segmenter's scores per class and pixel, or the logits and offsets of all of a detector's boxes.
     #[default]
     Scores,
-    /// A segmenter's best class of each pixel, at the given rows and columns, or at those of the input.
+    /// A segmenter's best class per pixel, at the given rows and columns, or at the input's.
     Labels(Option<[usize; 2]>),
     /// A detector's boxes and the best of each class.
     Boxes,
     /// The last feature map of each stride, named after the source library's modules.
     Features,
-    /// The vector of a whole picture; see [`Network::embedding`](super::Network::embedding).
+    /// The embedding of a whole picture; see [`Network::embedding`](super::Network::embedding).
     Embedding,
 }

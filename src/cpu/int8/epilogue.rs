@@ -22,8 +22,8 @@ pub fn ordered<T: Copy + Default>(isa: Isa, values: &[T]) -> AVec<T> {
     AVec::from_iter(0, (0..values.len().next_multiple_of(block)).map(value))
 }
 
-/// Rescaling factors in block order. A product is shifted right by at least 33, so that only its upper half
-/// is needed. If a factor's own shift is smaller, the value is first shifted left.
+/// Rescaling factors in block order. A product is shifted right by at least 33 bits, so that only its upper
+/// half is needed. If a factor's shift is smaller, the value is first shifted left.
 pub struct Scales {
     /// Left shifts, if any is needed.
     left: Option<AVec<i32>>,

@@ -43,7 +43,7 @@ impl Numbers {
         Ok(Self { integers, bias, table })
     }
 
-    /// Returns the addend of a residual's byte to a sum of output `o`.
+    /// Returns the number that a residual's byte adds to a sum of output `o`.
     pub fn added(&self, o: usize, residual: u8) -> i32 {
         self.integers.added(o, integer(residual))
     }

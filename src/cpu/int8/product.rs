@@ -33,7 +33,7 @@ thread_local! {
 pub struct Product {
     /// The windows to copy. None if the map's pixels are the rows.
     windows: Option<Windows>,
-    /// The byte that represents 0, also off the map.
+    /// The byte that represents 0, which pads windows off the map.
     zero: u8,
     /// Groups of four inputs.
     fours: usize,
@@ -266,8 +266,8 @@ fn sums<V: Vectors, const P: usize>(
     sums
 }
 
-/// Copies `span` bytes, and may copy up to 16: the bytes after them in `to` are written later, or are
-/// padding.
+/// Copies `span` bytes, or 16 if that is more and both slices have them: the bytes after `span` in `to` are
+/// written later, or are padding.
 #[inline(always)]
 fn copy(from: &[u8], to: &mut [u8], span: usize) {
     // Windows of three-channel pictures: a constant length is one move.

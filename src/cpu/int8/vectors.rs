@@ -31,7 +31,8 @@ pub trait Vectors: Copy {
     /// Loads the first integers.
     fn load(self, values: &[i32]) -> Self::Vector;
     fn store(self, vector: Self::Vector, values: &mut [i32]);
-    /// Loads a block's bytes without a check: a loop that may panic keeps its sums in memory.
+    /// Loads a block's bytes without a bounds check: if a loop may panic, the compiler keeps its sums in
+    /// memory.
     ///
     /// # Safety
     /// `from` points to [`Vectors::BLOCK`] readable bytes.
@@ -142,7 +143,7 @@ impl fmt::Display for Isa {
     }
 }
 
-/// Portable vectors: arrays of 128 bits, the vector length that all common processors have.
+/// Portable vectors: arrays of 128 bits, a vector length that all common processors support.
 #[derive(Clone, Copy)]
 pub struct Plain;
 

@@ -17,7 +17,7 @@ use crate::{
         self, Launch, Machine, Units, argmax, block, broadcast, copy, depthwise, exchange,
         gate::{self, Gate},
         mask, matrix, multiply_add, pointwise, pointwise_pool, pool,
-        rank::{self, Found},
+        rank::{self, BoxInstance},
         reduce,
         suppress::{self, Suppression},
     },
@@ -285,8 +285,9 @@ fn box_cases() -> [Case; 2] {
 }
 
 /// Instances as comparable numbers, eight each.
-fn numbers(found: &[Found]) -> Tensor {
-    let each = |f: &Found| [f.bounds.as_slice(), &[f.score, f.class as f32, f.anchor as f32, 0.0]].concat();
+fn numbers(found: &[BoxInstance]) -> Tensor {
+    let each =
+        |f: &BoxInstance| [f.bounds.as_slice(), &[f.score, f.class as f32, f.anchor as f32, 0.0]].concat();
     let numbers: Vec<f32> = found.iter().flat_map(each).collect();
     Tensor::from_fn([1, 8, 1, found.len()], |at| numbers[at])
 }

@@ -3,10 +3,11 @@
 use super::{Scale, number};
 
 /// Values beyond this, or below its inverse on a logarithmic axis, are left out: they cannot be
-/// measurements, and their ranges would overflow.
+/// measurements, and the axis range would overflow.
 const HUGE: f64 = 1e99;
 
-/// The approximate number of ticks of a linear axis, and the most powers of ten of a logarithmic one.
+/// The approximate number of ticks of a linear axis, and the maximum number of labelled powers of ten of a
+/// logarithmic one.
 const TICKS: f64 = 5.0;
 const POWERS: i32 = 7;
 

@@ -15,7 +15,7 @@ const HEIGHT: f64 = 380.0;
 /// The distance between lines of text.
 pub(super) const LEADING: f64 = 15.0;
 
-/// The most letters of a category's name that is written vertically.
+/// The maximum number of letters of a vertical category name.
 const LONGEST: usize = 30;
 
 /// The layout of the axes.

@@ -109,7 +109,7 @@ pub struct Figure {
     pub title: String,
     /// The caption.
     pub caption: String,
-    /// How values are drawn.
+    /// The kind of plot.
     pub kind: Kind,
     /// The horizontal axis.
     pub x: Axis,
@@ -119,7 +119,7 @@ pub struct Figure {
     pub series: Vec<Series>,
 }
 
-/// How a figure's values are drawn.
+/// The kind of a figure's plot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -157,13 +157,13 @@ pub enum Scale {
 pub struct Series {
     /// Its name in the legend.
     pub name: String,
-    /// How it is drawn. In bar charts, all but dashed series are bars.
+    /// Its style. In bar charts, all series except dashed ones are bars.
     pub style: Style,
     /// Its values. Values that are not finite are left out of the figure, and are null in JSON.
     pub points: Vec<Point>,
 }
 
-/// How a series is drawn.
+/// The style of a series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Style {
@@ -191,7 +191,7 @@ pub struct Point {
 }
 
 impl Claim {
-    /// Creates a claim of `source`.
+    /// Creates a claim made by `source`.
     pub fn new(text: impl Into<String>, source: impl Into<String>) -> Self {
         Self { text: text.into(), source: source.into() }
     }

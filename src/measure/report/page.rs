@@ -131,7 +131,7 @@ fn section(section: &Section, count: &mut usize) -> Result<Markup, Error> {
             @for figure in figures { (figure) }
             @for table in &section.tables { (self::table(table)) }
             (list("Verdict", "verdict", &section.verdict))
-            (list("What failed", "failures", &section.failures))
+            (list("Failures", "failures", &section.failures))
         }
     })
 }
@@ -186,7 +186,7 @@ fn figure(figure: &Figure, number: usize) -> Result<Markup, Error> {
     })
 }
 
-/// Renders a drawing as an image with this name, or without one as decoration.
+/// Renders a drawing as an image with this accessible name or, without a name, as decoration.
 fn svg(drawing: &Drawing, palette: &Palette, name: Option<&str>) -> Markup {
     let (width, height) = drawing.size;
     html! {

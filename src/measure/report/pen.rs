@@ -12,8 +12,8 @@ use plotters::{
 /// Units per pixel: plotters draws at integer coordinates.
 pub(super) const FINE: f64 = 8.0;
 
-/// Font sizes of ticks and labels, and of the texts next to values; the approximate width of a letter, as a
-/// fraction of its size.
+/// Font sizes of ticks and labels, and of texts next to values; the approximate width of a letter, as a
+/// fraction of the font size.
 pub(super) const TEXT: f64 = 13.0;
 pub(super) const SMALL: f64 = 11.5;
 pub(super) const LETTER: f64 = 0.6;
@@ -64,7 +64,8 @@ pub(super) const DARK: Palette = Palette {
     ],
 };
 
-/// The outlines of marks about as large as a circle of radius 1; the first, which is empty, is that circle.
+/// The outlines of marks, about as large as a circle of radius 1. The first outline is empty and stands for
+/// that circle.
 pub(super) const MARKS: [&[At]; 7] = [
     &[],
     &[(-0.85, -0.85), (0.85, -0.85), (0.85, 0.85), (-0.85, 0.85)],

@@ -1,8 +1,8 @@
 //! Drawing a figure in one palette.
 //!
-//! Lengths are in pixels of a figure that is [`WIDTH`] wide; the page scales it. Series differ in
-//! colour and in the shape of their marks, dashed series in their dashes, so that colour is never
-//! needed to tell them apart.
+//! Lengths are in pixels of a figure that is [`WIDTH`] wide; the page scales it. Solid series differ in
+//! colour and in the shape of their marks, dashed series in their dash lengths, so that colour is never
+//! needed to tell series apart.
 
 use plotters::{
     coord::Shift,

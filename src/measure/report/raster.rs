@@ -1,4 +1,4 @@
-//! Drawings as pixels, drawn at four times the resolution for smooth edges and with the font of
+//! Figures as PNG files: drawn at four times the file's resolution, for smooth edges, with the font of
 //! `tasks::draw`.
 
 use std::io;
@@ -15,7 +15,7 @@ use plotters_backend::{
 use super::pen::{At, Drawn, FINE, Failure, fine};
 use crate::tasks::{Picture, draw};
 
-/// Units per pixel of the file, which has twice the drawing's resolution.
+/// Units per pixel of the file. The file has twice the drawing's resolution.
 const SHRINK: usize = FINE as usize / 2;
 
 /// A drawing target of pixels.

@@ -1,5 +1,5 @@
 //! Recalibration of a subnet's batch norms. A slice inherits the statistics of the supernet's largest subnet;
-//! with these, the predictions of any other subnet are random.
+//! with these, any other subnet predicts no better than chance.
 
 use std::sync::Arc;
 

@@ -39,7 +39,7 @@ const MUTATED: f32 = 0.1;
 /// Children per parent; the parents of a generation are the best candidates so far.
 const CHILDREN: usize = 2;
 
-/// Attempts per candidate: to draw a network that fits, to grow one, and to find one that is new.
+/// Attempts per candidate: to draw a network within the limit, to grow one, and to find a new one.
 const TRIES: usize = 50;
 
 /// Searches `supernet` for the subnets with the highest score from `judge` among those whose time from

@@ -1,5 +1,5 @@
-//! Predicts the time of subnets on a device from the times of their blocks. Each block of the space is timed
-//! once, as part of a network, by the clock that times steps.
+//! Predicts the time of subnets on a device from the times of their blocks. All blocks of the search space
+//! are timed once per device, as steps of a few networks.
 
 use std::{collections::BTreeMap, fs, time::Duration};
 
@@ -52,7 +52,7 @@ impl Latency {
     /// blocks.
     ///
     /// # Errors
-    /// Those of [`time`]; [`Error::Device`] if the device has no clock that times steps.
+    /// Those of [`time`]; [`Error::Device`] if the device cannot time steps.
     pub fn measure(
         supernet: &Supernet,
         device: &Device,
@@ -100,7 +100,8 @@ impl Latency {
         Ok(latency)
     }
 
-    /// Deletes the cached times of a supernet's blocks on a device, so that [`Latency::measure`] times them again.
+    /// Deletes the cached times of a supernet's blocks on a device, so that [`Latency::measure`] times them
+    /// again.
     pub fn forget(supernet: &Supernet, device: &Device, precision: Precision) {
         if let Some(folder) = cache::folder() {
             // Without a file there is nothing to forget.
@@ -152,8 +153,8 @@ impl Latency {
 const QUICK: Effort = Effort { warmup: 2, runs: 5, time: Duration::from_millis(30) };
 const CAREFUL: Effort = Effort { warmup: 3, runs: 15, time: Duration::from_millis(150) };
 
-/// Measurements of each network. Where several networks are timed, they alternate, because another process
-/// slows a whole measurement.
+/// Measurements per network. The measurements of several networks alternate, because another process may slow
+/// all runs of one measurement.
 const ROUNDS: usize = 3;
 
 /// Times a subnet several times and returns the measurement with the lowest median.
@@ -192,8 +193,8 @@ fn size_key(size: usize, width: f64) -> String {
     format!("r{size},w{width}")
 }
 
-/// The names of a network's parts: its ends (stem, first block and head), equal for all networks of a size
-/// and width, and its blocks in order. Blocks that read and write maps of the same shapes have one name; in a
+/// Returns the names of a network's parts: the ends (stem, first block and head), which all networks of a
+/// size and width share, then the blocks in order. Equal blocks with maps of equal shapes share a name; in a
 /// stage, the maps of the first block differ from those of the later ones.
 fn parts(subnet: &Subnet) -> Vec<String> {
     let key = size_key(subnet.size, subnet.width);
@@ -238,7 +239,8 @@ fn probes(supernet: &Supernet, size: usize, width: f64) -> Vec<Subnet> {
     };
     let choice = (0..supernet.stages()).any(|stage| supernet.squeezes(stage) && supernet.plain(stage));
     let wanted: &[bool] = if choice { &[false, true] } else { &[true] };
-    // Over all probes, each cell is the first of a stage once and a later one `others` times.
+    // In the probes of each squeeze choice, each cell is the first of a stage once and a later one `others`
+    // times.
     let others = depth.saturating_sub(1).max(1);
     let mut probes = Vec::new();
     for &squeeze in wanted {

@@ -12,7 +12,7 @@ pub use latency::{Checked, Latency, measured};
 pub use seek::{Finalist, Outcome, seek};
 pub use trial::{Labelled, Samples, Trial};
 
-/// Why a search failed.
+/// The reason why a search failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failed<E> {
     /// Even the smallest network exceeds the time limit.

@@ -12,10 +12,10 @@ use crate::{
     zoo::{Slice, Subnet},
 };
 
-/// Candidates that are calibrated and evaluated, among those that keep to the limit when timed.
+/// The number of finalists: candidates within the limit when timed, which are calibrated and evaluated.
 const FINALISTS: usize = 5;
 
-/// The most candidates that are timed to find the finalists.
+/// The maximum number of candidates that are timed to find the finalists.
 const TIMED: usize = 4 * FINALISTS;
 
 /// A candidate that was timed, calibrated and evaluated.
@@ -28,11 +28,11 @@ pub struct Finalist {
     pub predicted_ms: f64,
     /// The measured milliseconds, from a picture in memory to the result in memory.
     pub measured_ms: Spread,
-    /// The milliseconds by the GPU's clock.
+    /// The measured milliseconds by GPU timestamps.
     pub gpu_ms: Option<Spread>,
     /// The accuracy on the search pictures, as a fraction.
     pub searched: f64,
-    /// The accuracy on the held-out pictures, as a fraction; no candidate was chosen by these.
+    /// The accuracy on the held-out pictures, as a fraction. Only the order of the finalists depends on it.
     pub accuracy: f64,
     /// The number of multiply-adds.
     pub macs: u64,
@@ -62,7 +62,7 @@ pub struct Outcome {
     pub finalists: Vec<Finalist>,
     /// The time of the fastest timed candidate, in milliseconds.
     pub fastest_ms: f64,
-    /// Measured over predicted times; `None` if no candidate was timed.
+    /// Measured time divided by predicted time; `None` if no candidate was timed.
     pub drift: Option<Spread>,
 }
 

@@ -23,7 +23,8 @@ pub struct Samples {
     pub calibration: Vec<Picture>,
     /// For comparing candidates.
     pub search: Labelled,
-    /// Held out, for the winner's accuracy: that on `search` is biased, because the search maximises it.
+    /// Held out, for the finalists' accuracy: the accuracy on `search` is biased, because the search
+    /// maximises it.
     pub check: Labelled,
 }
 

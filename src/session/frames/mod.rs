@@ -19,6 +19,15 @@ use crate::{
 };
 
 /// The part of a texture that is the picture, and how to read it.
+///
+/// ```
+/// use goldcrest::session::{Framing, Values};
+///
+/// // The left half of a camera's frame, whose values are linear although its format does not show it.
+/// let half = Framing { region: Some([0, 0, 640, 720]), values: Values::Linear, ..Framing::default() };
+/// // The whole texture, as its format says, left and right swapped as in a mirror.
+/// let mirror = Framing { mirrored: [true, false], ..Framing::default() };
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Framing {
     /// Left, top, width and height in texels; `None` for the whole texture.

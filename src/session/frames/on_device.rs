@@ -61,6 +61,18 @@ impl Session {
     /// For such a view, create the texture with `Rgba8UnormSrgb` among its `view_formats`, and the view with that
     /// format and `TextureUsages::TEXTURE_BINDING`: sRGB formats cannot be storage textures.
     ///
+    /// ```no_run
+    /// # fn program(session: &goldcrest::Session, mask: &wgpu::Texture) -> goldcrest::Result<()> {
+    /// use goldcrest::tasks::{palette, premultiply};
+    ///
+    /// // Half transparent, and the background not drawn at all.
+    /// let mut colours = palette().map(|[r, g, b]| [r, g, b, 128]);
+    /// colours[0] = [0; 4];
+    /// let painting = session.painting(mask, &premultiply(&colours))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Input`] unless the session outputs labels on a GPU, or if the texture is not a storage
     /// texture; device errors as [`Session::source`].
@@ -122,6 +134,48 @@ impl Session {
     /// [`Session::detections_of`], with coordinates as fractions of the source's picture. If an overlap
     /// equals the limit within rounding, the device may decide differently from the CPU. Boxes and scores
     /// that are not finite are left out. Create it once; each frame only [records](Self::encode_boxes) it.
+    ///
+    /// ```no_run
+    /// # use goldcrest::{Session, gpu::Boxes, kernels::rank::BoxInstance};
+    /// # fn program(
+    /// #     session: &Session, source: &goldcrest::gpu::Source, encoder: &mut wgpu::CommandEncoder,
+    /// #     pass: &mut wgpu::RenderPass<'_>,
+    /// # ) -> goldcrest::Result<()> {
+    /// let boxes = session.boxes(0.5, 5)?; // scores above 0.5, each box as a line strip of five vertices
+    ///
+    /// // For the pipeline: one instance per box.
+    /// let attributes = Boxes::attributes(0);
+    /// let layout = wgpu::VertexBufferLayout {
+    ///     array_stride: size_of::<BoxInstance>() as u64,
+    ///     step_mode: wgpu::VertexStepMode::Instance,
+    ///     attributes: &attributes,
+    /// };
+    ///
+    /// // In every frame:
+    /// session.encode(encoder, &source)?;
+    /// session.encode_boxes(encoder, &boxes)?;
+    /// pass.set_vertex_buffer(0, boxes.instances().slice(..));
+    /// pass.draw_indirect(boxes.draw(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// The vertex shader for it:
+    ///
+    /// ```wgsl
+    /// @vertex
+    /// fn corner(
+    ///     @builtin(vertex_index) index: u32,
+    ///     @location(0) bounds: vec4<f32>, // left, top, right, bottom, 0 to 1
+    ///     @location(1) score: f32,
+    ///     @location(2) class: u32,
+    /// ) -> @builtin(position) vec4<f32> {
+    ///     let right = index == 1u || index == 2u;
+    ///     let bottom = index == 2u || index == 3u;
+    ///     let at = vec2(select(bounds.x, bounds.z, right), select(bounds.y, bounds.w, bottom));
+    ///     return vec4(2.0 * at.x - 1.0, 1.0 - 2.0 * at.y, 0.0, 1.0);
+    /// }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Input`] unless the session was built for pictures and detects on a GPU, and if a class has

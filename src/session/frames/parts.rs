@@ -8,6 +8,22 @@ use super::Session;
 use crate::{Error, Result, Tensor, gpu::Source};
 
 /// An inference cut into parts; see [`Session::parts`].
+///
+/// ```no_run
+/// # fn program(
+/// #     gpu: &goldcrest::gpu::Gpu, mut session: goldcrest::Session, source: &goldcrest::gpu::Source,
+/// # ) -> goldcrest::Result<()> {
+/// use std::time::Duration;
+///
+/// let parts = session.parts(Duration::from_micros(500))?;
+/// for frame in 0..600 {
+///     let mut encoder = gpu.device().create_command_encoder(&Default::default());
+///     session.encode_part(&mut encoder, source, &parts, frame % parts.count())?;
+///     gpu.queue().submit([encoder.finish()]); // every parts.count() frames the outputs are complete
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parts(Vec<Range<usize>>);
 

@@ -23,7 +23,7 @@ impl Session {
     /// device.
     ///
     /// # Errors
-    /// [`Error::Input`] if the ring is another session's, or if no inference was recorded yet.
+    /// [`Error::Input`] if the ring is another session's.
     pub fn read_back(&self, encoder: &mut wgpu::CommandEncoder, ring: &mut Ring, frame: u64) -> Result<bool> {
         self.on_gpu()?.1.read_back(encoder, ring, frame)
     }

@@ -37,26 +37,26 @@ pub fn costs_and_gains(lab: &mut Lab) -> Result<Section> {
     }
     Ok(Section {
         id: "E8".into(),
-        title: "Int8: what it costs and what it gains".into(),
+        title: "The costs and gains of int8".into(),
         claim: claim(
             "h-swish takes the place of swish, whose sigmoid is costly and loses precision in fixed point. \
              MobileNetV3 is fit for 8 bits, which make networks smaller and quicker at little loss.",
         ),
-        theory: "An int8 weight takes a quarter of the bytes, and an instruction multiplies four times \
-                 as many. In int8 an activation other than a clamp is looked up in a table of 4096 \
-                 entries, so a sigmoid costs as much as any other. A map has 255 steps over its range; \
+        theory: "An int8 weight takes a quarter of the bytes, and an instruction multiplies four times as \
+                 many values. In int8 an activation other than a clamp is a lookup in a table of 4096 \
+                 entries, so that a sigmoid costs as much as any other. A map has 255 steps over its range; \
                  the rounding errors add up from layer to layer."
             .into(),
         method: format!(
-            "All layers are in int8, with ranges from {} scenes and errors on {} others. The error is \
-             relative: the norm of the difference between the int8 and the f32 output, over the norm of the \
-             f32 output. Three networks of {}'s shape have one activation everywhere outside \
-             squeeze-excite, and {} draws of random weights; their batch norms, and those of V1 to V3, are \
-             scaled so that values keep their magnitude from layer to layer. Random weights show how errors \
-             compare, not how large those of trained networks are.\n\nThe trained network is the demo's \
-             classifier, a V3-Small for pictures of 128 x 128 ({} scenes for ranges, {} others), as trained \
-             and with swish in place of h-swish, without further training. Times are of one picture, with \
-             f32 and int8 runs alternating; every device computes int8 networks in integers.",
+            "All layers are int8; ranges are measured on {} scenes, errors on {} others. The error is \
+             relative: the norm of the difference between the int8 and the f32 output, divided by the norm \
+             of the f32 output. Three networks with the structure of {} use one activation everywhere \
+             outside squeeze-excite, with {} draws of random weights; their batch norms, and those of V1 to \
+             V3, are scaled so that values keep their magnitude from layer to layer. Random weights show \
+             how errors compare, not how large those of trained networks are.\n\nThe trained network is the \
+             demo's classifier, a V3-Small for pictures of 128 x 128 ({} scenes for ranges, {} others), as \
+             trained and with swish in place of h-swish, without further training. Times are for one \
+             picture, with f32 and int8 runs alternating; every device computes int8 networks in integers.",
             sizes.random[0], sizes.random[1], sizes.shape.1, sizes.draws, sizes.trained[0], sizes.trained[1]
         ),
         figures: shown::figures(lab, &subjects, &measured),
@@ -108,11 +108,11 @@ fn swish_error(subjects: &[Subject]) -> Option<String> {
         soft.medians().iter().zip(hard.medians()).map(|(soft, hard)| soft / hard).collect();
     let ratio = Spread::of(ratios)?;
     let (more, all) = count_larger(soft, hard);
-    // If the draws of weights contradict each other, the number of scenes decides nothing.
+    // If the draws of weights contradict each other, the result is inconclusive for any number of scenes.
     let agreed = ratio.min > 1.0 || ratio.max < 1.0;
     let mut text = format!(
-        "In int8 swish's errors are {} h-swish's with random weights ({:.2} to {:.2} by the draw, larger on \
-         {more} of {all} scenes): {}",
+        "In int8 swish's errors are {} h-swish's with random weights ({:.2} to {:.2} over the draws, larger \
+         on {more} of {all} scenes): {}",
         times(ratio.median),
         ratio.min,
         ratio.max,
@@ -144,7 +144,7 @@ fn trained_error(subjects: &[Subject]) -> Option<String> {
     let within = errors.iter().filter(|error| **error <= limit).count();
     Some(format!(
         "The trained V3-Small's outputs have an error of {:.1}\u{a0}% in int8, at most {} (the default limit \
-         of `quantize`) on {within} of {} scenes, and another most likely class on {}: {}.",
+         of `quantize`) on {within} of {} scenes, and a different most likely class on {}: {}.",
         100.0 * trained.error()?.median,
         percent(limit),
         errors.len(),

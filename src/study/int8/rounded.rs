@@ -29,7 +29,7 @@ pub struct Scenes {
 }
 
 impl Scenes {
-    /// Draws this many scenes for measuring ranges, and this many for comparing outputs.
+    /// Draws `ranges` scenes for measuring ranges, and `compared` scenes for comparing outputs.
     pub fn new(how: &Preprocessing, side: usize, [ranges, compared]: [u64; 2]) -> Result<Self> {
         let drawn = |seeds: Range<u64>| -> Result<Vec<(Tensor, usize)>> {
             let one = |seed| {
@@ -50,7 +50,7 @@ pub struct Rounded {
     pub float: Graph,
     pub int8: Graph,
     pub input: Shape,
-    /// Of weights and biases, in f32 and in int8.
+    /// Bytes of weights and biases, in f32 and in int8.
     pub bytes: [u64; 2],
     /// The relative error of the int8 output, for each scene.
     pub errors: Vec<f64>,
@@ -90,7 +90,7 @@ impl Rounded {
 
 /// Scales the network's batch norms, layer by layer, so that the mean square of each one's output on a scene
 /// is about 1. Otherwise random weights make values shrink or grow from layer to layer, unlike trained ones.
-/// For small values swish is half the value, for large ones a ReLU: the activations would not be compared.
+/// Activations would then not be compared: near zero swish is about x/2, and for large values about ReLU.
 pub fn scaled(cpu: &Cpu, network: &Network, scenes: &Scenes) -> Result<Network> {
     let mut network = network.clone();
     let ids: Vec<NodeId> = network.graph.nodes().map(|(id, _)| id).collect();
@@ -114,7 +114,7 @@ fn best(scores: &Tensor) -> usize {
     (1..scores.len()).fold(0, |best, class| if scores[class] > scores[best] { class } else { best })
 }
 
-/// The norm of the error of `found`, over the norm of `expected`.
+/// The norm of the error of `found`, divided by the norm of `expected`.
 fn relative_error(found: &Tensor, expected: &Tensor) -> f64 {
     let square = |value: f64| value * value;
     let pairs = found.data().iter().zip(expected.data());

@@ -23,7 +23,7 @@ pub const SHAPE: [(Activation, &str); 3] =
     [(Relu6, "all ReLU6"), (HardSwish, "all h-swish"), (Swish, "all swish")];
 pub const TRAINED: [(Activation, &str); 2] = [(HardSwish, "trained, h-swish"), (Swish, "trained, swish")];
 
-/// How much to measure.
+/// The extent of the experiment.
 pub struct Sizes {
     /// The shape of the networks with one activation: its name, its name in figures, and its builder.
     pub shape: (&'static str, &'static str, fn(&V3Options) -> Graph),

@@ -1,4 +1,4 @@
-//! Pictures in memory, and their reading from and writing to files.
+//! Pictures in memory and in files.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use crate::{Error, Result};
 #[cfg(feature = "image")]
 pub(crate) mod file;
 
-/// The most pixels of a file: Pillow's limit for decompression bombs.
+/// The maximum number of pixels in a picture file: Pillow's limit against decompression bombs.
 pub const PIXEL_LIMIT: u64 = 178_956_970;
 
 /// An RGB picture with 8 bits per channel, rows from the top, without padding between rows.

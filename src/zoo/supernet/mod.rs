@@ -3,7 +3,7 @@
 //! by a small matrix. A stage of 2 blocks uses the first 2 of 4 blocks. Examples are
 //! `ofa_mbv3_d234_e346_k357_w1.0`, `_w1.2` and `assets/supernet`.
 //!
-//! Two dimensions are added here, without further weights: a width, which keeps the first channels of each
+//! Goldcrest adds two dimensions, without further weights: a width, which keeps the first channels of each
 //! stage, and the use of squeeze-excite in stages that have it. The field `supernet` of a `config.json` next
 //! to the weights gives the values that the supernet was trained for; see [`Space`].
 
@@ -60,7 +60,7 @@ pub struct Supernet {
 }
 
 impl Supernet {
-    /// Opens a file of weights or a folder; see [`Checkpoint::open`].
+    /// Opens a weights file or a folder; see [`Checkpoint::open`].
     ///
     /// # Errors
     /// Those of [`Checkpoint::open`], and of [`Supernet::from_checkpoint`].
@@ -123,7 +123,7 @@ impl Supernet {
         Ok(supernet)
     }
 
-    /// Restricts the space.
+    /// Restricts the space of subnets to `space`.
     ///
     /// # Errors
     /// [`Error::Input`] if `space` has a value that this space lacks.
@@ -232,11 +232,11 @@ impl Supernet {
         Ok(())
     }
 
-    /// Cuts out the weights and the configuration of a subnet.
+    /// Extracts the weights and the configuration of a subnet.
     ///
     /// # Errors
-    /// [`Error::Input`] if the subnet is not in the space, [`Error::Checkpoint`] for a tensor that is missing or too
-    /// small.
+    /// [`Error::Input`] if the subnet is not in the space, [`Error::Checkpoint`] for a tensor that is missing
+    /// or too small.
     pub fn slice(&self, subnet: &Subnet) -> Result<Slice> {
         let no = |reason| Error::Input(format!("{}: no subnet {subnet}: {reason}", self.path.display()));
         self.contains(subnet).map_err(no)?;
@@ -295,7 +295,7 @@ fn is_supernet(tensors: &Tensors) -> bool {
     tensors.contains(&marker_tensor(ofa::inner(tensors)))
 }
 
-/// The requested subnet of a checkpoint with a supernet, by default the largest, with a note about the
+/// The requested subnet of a checkpoint with a supernet (by default the largest), and a note about the
 /// choice. None if the checkpoint has no supernet.
 ///
 /// # Errors

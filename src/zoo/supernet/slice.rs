@@ -14,9 +14,9 @@ use crate::{
 /// The names of a batch norm's tensors.
 const NORM: [&str; 4] = ["weight", "bias", "running_mean", "running_var"];
 
-/// A separate subnet: tensors with the names of once-for-all's plain networks, and their configuration. Its
-/// batch norms have the supernet's statistics, which fit only the largest subnet.
-/// [`crate::search::calibrate`] recomputes them for others.
+/// A subnet extracted from a supernet: tensors with the names of once-for-all's plain networks, and a
+/// configuration. Its batch norms have the supernet's statistics, which fit only the largest subnet.
+/// [`crate::search::calibrate`] recomputes them for other subnets.
 #[derive(Debug, Clone)]
 pub struct Slice {
     /// The subnet's choices.
@@ -26,7 +26,7 @@ pub struct Slice {
 }
 
 impl Slice {
-    /// The text of its `config.json`.
+    /// The text of the subnet's `config.json`.
     pub fn config(&self) -> String {
         format!("{:#}\n", self.config)
     }
@@ -93,7 +93,7 @@ pub(super) fn slice(supernet: &Supernet, subnet: &Subnet) -> Result<Slice> {
     Ok(Slice { subnet: subnet.clone(), tensors: cut.tensors, config: config(supernet, subnet) })
 }
 
-/// True for a tensor that every subnet has in full.
+/// True for a tensor that all subnets share in full.
 fn is_shared(name: &str) -> bool {
     ["first_conv.", "blocks.0.", "feature_mix_layer.", "classifier."]
         .iter()
@@ -158,8 +158,8 @@ impl Cut<'_> {
         Ok(())
     }
 
-    /// Cuts depthwise kernels of size `side`. From the largest size on, the centre of each kernel, multiplied
-    /// by the supernet's matrix, is the kernel of the next smaller size.
+    /// Cuts depthwise kernels of size `side`, from the largest size down: the kernel of the next smaller size
+    /// is the centre of the current one, multiplied by the supernet's matrix.
     fn depthwise(&mut self, from: &str, to: &str, channels: usize, side: usize) -> Result<()> {
         let key = format!("{from}.conv.conv.weight");
         let whole = prefix(self.supernet.tensor(&key)?, &[Some(channels)]);

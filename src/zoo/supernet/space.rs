@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// The values that subnets can choose from. Each list is sorted.
+/// The search space: the possible values of each of a subnet's choices. Each list is sorted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Space {

@@ -9,7 +9,7 @@ impl Picture {
     /// Encodes the picture as a PNG file.
     ///
     /// # Errors
-    /// [`Error::Output`] if the width or height is more than a PNG can have.
+    /// [`Error::Output`] if the width or height exceeds PNG's limit.
     pub fn png(&self) -> Result<Vec<u8>> {
         png_of(self.width, self.height, &self.pixels, None)
     }

@@ -1,7 +1,7 @@
 //! Finds the orientation in a picture's EXIF data, as Pillow's `exif_transpose` does.
 //!
-//! This has its own parser because the `image` crate accepts only SHORT values, and because damaged data must
-//! be ignored without losing an intact orientation entry in front of it.
+//! This module has a separate parser because the `image` crate accepts only SHORT values, and because damaged
+//! data must be ignored without losing an intact orientation entry that precedes it.
 
 /// The orientation tag.
 const ORIENTATION: usize = 0x0112;
@@ -22,7 +22,7 @@ pub(super) fn orientation(exif: &[u8]) -> Option<u8> {
         b"MM" => false,
         _ => return None,
     };
-    // Some writers have the 42 in the other byte order, and Pillow reads them.
+    // Some writers store 42 in the other byte order, which Pillow accepts.
     if !matches!(tiff.get(2..4)?, [42, 0] | [0, 42]) {
         return None;
     }

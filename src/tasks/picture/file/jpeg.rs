@@ -12,8 +12,8 @@ use super::{
     read::{Bytes, Decode},
 };
 
-/// The most scans of a file: far more than any encoder writes, and few enough that a small file of empty
-/// scans is refused quickly. Chromium and libjpeg-turbo's fuzzing use similar limits.
+/// The maximum number of scans in a file: far more than any encoder writes, but low enough to reject a small
+/// file of empty scans quickly. Chromium and libjpeg-turbo's fuzzing use similar limits.
 const MOST_SCANS: usize = 500;
 
 /// A JPEG file, with one picture.
@@ -58,7 +58,7 @@ fn decode(bytes: &[u8], budget: Budget) -> Result<Picture, String> {
     let mut pixels = Pixels::new(width, height, pixel);
     decoder.decode_image_into(pixels.samples()).map_err(|e| e.to_string())?;
     if pixel.colour == Colour::Cmyk {
-        // Inverted, as Adobe's programs write it; Pillow assumes that of every file.
+        // Adobe's programs write inverted CMYK; like Pillow, assume it for every file.
         pixels.samples().iter_mut().for_each(|ink| *ink = 255 - *ink);
     }
     Ok(upright(pixels.into_picture(), orientation))
@@ -114,7 +114,7 @@ fn planes(decoder: &Decoder) -> u64 {
 /// to continue from with more bytes.
 pub(crate) fn end(bytes: &[u8], at: &mut usize) -> Option<usize> {
     loop {
-        // Between segments are a scan's coded bits, in which 0xff is followed by 0.
+        // Between segments is a scan's entropy-coded data, in which a 0xff byte is followed by 0.
         let Some(found) = bytes.get(*at..).and_then(|rest| memchr(0xff, rest)) else {
             *at = bytes.len().max(*at);
             return None;

@@ -8,10 +8,10 @@ use super::PIXEL_LIMIT;
 /// header. [`Picture::open_with`](super::Picture::open_with) takes limits other than the defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PictureLimits {
-    /// The most pixels of one picture or frame. By default [`PIXEL_LIMIT`], Pillow's limit.
+    /// The maximum number of pixels in one picture or frame. By default [`PIXEL_LIMIT`], Pillow's limit.
     pub pixels: u64,
-    /// The most bytes in memory: the file, the decoder's buffers, and all copies of the pixels. By default
-    /// 1 GiB.
+    /// The maximum number of bytes in memory: the file, the decoder's buffers, and all copies of the pixels.
+    /// By default 1 GiB.
     pub memory: u64,
 }
 
@@ -28,7 +28,7 @@ impl PictureLimits {
         self.less(0).admits(width, height, bytes)
     }
 
-    /// The budget after `held` bytes in memory.
+    /// The budget that is left with `held` bytes already in memory.
     pub(super) fn less(self, held: usize) -> Budget {
         Budget { limits: self, held: held as u64 }
     }

@@ -1,4 +1,4 @@
-//! Converts decoded pixels to upright RGB, in the decoder's buffer if that is large enough.
+//! Converts decoded pixels to upright RGB, in place except where the orientation swaps width and height.
 
 use super::Picture;
 
@@ -32,7 +32,7 @@ impl Pixel {
         (samples + usize::from(self.alpha)) * if self.is_16_bit { 2 } else { 1 }
     }
 
-    /// The peak bytes per pixel until it is RGB.
+    /// The peak bytes per pixel during the conversion to RGB.
     pub fn peak(self) -> u64 {
         self.bytes().max(3) as u64
     }
@@ -64,7 +64,7 @@ impl Pixels {
         &mut self.buffer[start..]
     }
 
-    /// Converts the decoded pixels to RGB. Alpha is dropped, and of 16 bits the high 8 are kept.
+    /// Converts the decoded pixels to RGB. Alpha is dropped, and only the high 8 of 16 bits are kept.
     pub fn into_picture(mut self) -> Picture {
         let Self { width, height, pixel, .. } = self;
         let (count, bytes) = (width * height, pixel.bytes());
@@ -102,7 +102,7 @@ impl Pixels {
     }
 }
 
-/// Converts one ink and black to an RGB channel, rounded as in Pillow.
+/// Converts one ink and the black ink to an RGB channel, rounded as in Pillow.
 fn cmyk_channel(ink: u8, black: u8) -> u8 {
     let light = 255 - black;
     let product = u32::from(ink) * u32::from(light) + 128;
@@ -116,7 +116,7 @@ pub(super) fn upright_peak(orientation: Option<u8>) -> u64 {
 
 /// Turns a picture upright by its EXIF orientation, 1 to 8.
 pub(super) fn upright(mut picture: Picture, orientation: Option<u8>) -> Picture {
-    /// The side of a square tile that fits the cache, for transposition.
+    /// The side of a square tile for transposition, which fits the cache.
     const TILE: usize = 32;
     let (w, h) = (picture.width, picture.height);
     let pixels = picture.pixels.as_chunks_mut::<3>().0;

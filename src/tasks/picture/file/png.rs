@@ -35,7 +35,7 @@ pub(super) fn decoder(bytes: Bytes<'_>, budget: Budget) -> Result<Png<'_>, Strin
     decoder.set_transformations(Transformations::EXPAND | Transformations::STRIP_16);
     decoder.set_ignore_text_chunk(true);
     decoder.set_ignore_iccp_chunk(true);
-    // Before `read_info`, which allocates a row.
+    // Checked before `read_info`, which allocates a row.
     let header = decoder.read_header_info().map_err(message)?;
     let (width, height) = (u64::from(header.width), u64::from(header.height));
     budget.admits(width, height, 3)?;
@@ -128,7 +128,7 @@ impl Animation {
             BlendOp::Over => {
                 let alpha = u32::from(over[3]);
                 for (under, over) in under.iter_mut().zip(over) {
-                    // Blended and rounded as in Pillow, alpha like a colour.
+                    // Blended and rounded as in Pillow, which blends alpha like a colour.
                     let sum = u32::from(*under) * (255 - alpha) + u32::from(*over) * alpha + 128;
                     *under = (((sum >> 8) + sum) >> 8) as u8;
                 }

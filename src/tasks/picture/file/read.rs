@@ -1,5 +1,5 @@
-//! Reads pictures from files. A file is opened once, read within limits, and its format detected from its
-//! bytes.
+//! Reads pictures from files. A file is opened once and read within limits, and its format is detected from
+//! its bytes.
 
 use std::{
     borrow::Cow,
@@ -20,13 +20,13 @@ use crate::{Error, Result};
 
 impl Picture {
     /// Reads a picture from a JPEG, PNG, WebP, GIF, BMP, TIFF, PNM or QOI file. The format is detected from
-    /// the file's content, not its name. Of an animation or several pages only the first is read; [`Frames`]
-    /// reads all.
+    /// the file's content, not its name. Only the first frame of an animation, or the first of several pages,
+    /// is read; [`Frames`] reads all.
     ///
-    /// The picture is turned upright by its EXIF or TIFF orientation, of any integer type; a missing or
-    /// damaged orientation is ignored. Grey, palette and CMYK become RGB, alpha is dropped, and of 16 bits
-    /// the high 8 are kept. Colour profiles are ignored, as in the libraries that trained the networks. JPEGs
-    /// decode to the same pixels as in libjpeg-turbo, which Pillow uses.
+    /// The picture is turned upright by its EXIF or TIFF orientation, stored as any integer type; a missing
+    /// or damaged orientation is ignored. Grey, palette and CMYK become RGB, alpha is dropped, and only the
+    /// high 8 of 16 bits are kept. Colour profiles are ignored, as in the libraries that trained the
+    /// networks. JPEGs decode to the same pixels as in libjpeg-turbo, which Pillow uses.
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be read; [`Error::File`] if it has another format, is damaged or cut
@@ -43,7 +43,7 @@ impl Picture {
         Frames::open(path, limits)?.first()
     }
 
-    /// Reads a picture from a file's bytes, as [`Picture::open`] does. Errors show `name`.
+    /// Reads a picture from a file's bytes, as [`Picture::open`] does. Error messages use `name`.
     ///
     /// # Errors
     /// As [`Picture::open`], without [`Error::Io`].
@@ -98,7 +98,7 @@ impl Frames<'static> {
         Self::read(File::open(path).map_err(Error::io(path))?, path, limits)
     }
 
-    /// Reads a file to its end, up to [`PictureLimits::memory`] bytes. Errors show `name`.
+    /// Reads a file to its end, up to [`PictureLimits::memory`] bytes. Error messages use `name`.
     ///
     /// # Errors
     /// As [`Picture::open`].
@@ -127,7 +127,7 @@ impl Frames<'static> {
 }
 
 impl<'a> Frames<'a> {
-    /// Opens the pictures in a file's bytes. Errors show `name`.
+    /// Opens the pictures in a file's bytes. Error messages use `name`.
     ///
     /// # Errors
     /// As [`Picture::decode`].

@@ -158,7 +158,7 @@ fn other_files_are_named_in_the_error() {
     }
 }
 
-/// A reader without an end: some bytes, then zeros.
+/// An endless reader: some bytes, then zeros.
 struct Endless(&'static [u8]);
 
 impl Read for Endless {
@@ -175,7 +175,7 @@ impl Read for Endless {
 fn endless_input_is_refused() {
     let limits = PictureLimits { memory: 1 << 20, ..PictureLimits::default() };
     let error = |start| Frames::read(Endless(start), "pipe", limits).unwrap_err().to_string();
-    // Refused by its start, without reading on.
+    // Rejected by its first bytes, without reading further.
     assert!(error(b"").contains("not a picture"));
     let endless = error(b"\x89PNG\r\n\x1a\n");
     assert!(
@@ -237,9 +237,9 @@ fn cut_files_give_only_pictures_of_the_whole_file() {
 #[test]
 fn unsupported_tiffs_are_refused() {
     for (name, from, to, word) in [
-        // The tag of planes becomes that of the bit order: low bits first.
+        // PlanarConfiguration becomes FillOrder with the value 2: low bits first.
         ("rgb.tif", &b"\x1c\x01\x03\0\x01\0\0\0\x01"[..], &b"\x0a\x01\x03\0\x01\0\0\0\x02"[..], "low bits"),
-        // White at 235.
+        // White at level 235, as in video.
         ("luma.tif", b"\xff\0\0\0\x01\0\0\0", b"\xeb\0\0\0\x01\0\0\0", "video's levels"),
     ] {
         let mut bytes = std::fs::read(format!("tests/fixtures/formats/{name}")).unwrap();

@@ -13,7 +13,7 @@ use super::{
     read::{Bytes, Decode},
 };
 
-/// The tag of cameras' raw files, whose first page is at most a preview.
+/// The tag that marks a camera's raw file, whose first page is at most a preview.
 const DNG_VERSION: Tag = Tag::Unknown(50706);
 const PHOTOMETRIC: Tag = Tag::PhotometricInterpretation;
 const PALETTE: u16 = 3;

@@ -35,7 +35,7 @@ struct Animation {
 
 pub(super) fn decoder(bytes: Bytes<'_>, budget: Budget) -> Result<WebP<'_>, String> {
     let file = bytes.get_ref();
-    // EXIF comes after the picture: a file cut in front of it would decode without its orientation.
+    // EXIF comes after the picture: a file that is cut off before it would decode without its orientation.
     let length = file.get(4..8).and_then(|length| length.first_chunk()).copied().unwrap_or_default();
     if (file.len() as u64) < 8 + u64::from(u32::from_le_bytes(length)) {
         return Err("the WebP is cut short".into());

@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{Cursor, Read, Write},
+    io::{self, Cursor, Read, Write},
     path::Path,
 };
 
@@ -13,13 +13,14 @@ use pytorch_reader::{DType, PickleError, PickleValue, PytorchError, PytorchReade
 use safetensors::Dtype;
 use zip::{CompressionMethod, ZipArchive, ZipWriter, write::SimpleFileOptions};
 
-use super::{
-    format::Container,
-    pickle::{Scan, scan},
-    qtensor::{self, Content},
-};
+mod pickle;
+mod qtensor;
 
-/// The size limit of an unpacked pickle in an archive, as it is unpacked before its opcodes are counted.
+use super::format::Container;
+use pickle::{Scan, scan};
+pub(super) use qtensor::Content;
+
+/// The size limit of an unpacked pickle in an archive, which is unpacked before its opcodes are counted.
 const MOST_PICKLE: u64 = 32 << 20;
 
 /// A tensor may unpack to the size of its file, or to this many bytes if that is more.
@@ -35,7 +36,7 @@ pub(super) struct Opened {
     pub warning: Option<String>,
 }
 
-/// Advice to save a file that holds more than tensors as a state dict.
+/// Advice for a file that holds more than tensors: save a state dict.
 fn resave(path: &Path) -> String {
     format!(
         "if you trust it, python3 -c \"import torch; m = torch.load('{}', map_location='cpu', weights_only=False); \
@@ -80,7 +81,7 @@ pub(super) fn open(bytes: Vec<u8>, file: bool, path: &Path, container: Container
     Ok(Opened { tensors, arch: file.then(|| network_name(path)).flatten(), warning })
 }
 
-/// The network's name in checkpoints of timm's and Lightning's training.
+/// The network's name, if timm's or Lightning's training stored it in the checkpoint.
 fn network_name(path: &Path) -> Option<String> {
     let Ok(PickleValue::Dict(mut root)) = PytorchReader::read_pickle_data(path, None) else { return None };
     if let Some(PickleValue::String(arch)) = root.remove("arch") {
@@ -144,7 +145,7 @@ fn archived(bytes: &[u8]) -> Result<(Scan, Option<Vec<u8>>), String> {
     Ok((scan, Some(writer.finish().map_err(|e| failed(&e))?.into_inner())))
 }
 
-/// Scans the pickles of a file before PyTorch 1.6: magic number, version, system information, value and
+/// Scans the pickles of a file from before PyTorch 1.6: magic number, version, system information, value and
 /// storage keys. Also returns the file with the pickles rewritten, if the reader needs that.
 fn sequenced(bytes: &[u8]) -> Result<(Scan, Option<Vec<u8>>), String> {
     let (mut whole, mut rewritten, mut same) = (Scan::default(), Vec::new(), true);
@@ -247,7 +248,25 @@ fn without_tensors(scan: &Scan, path: &Path) -> String {
 }
 
 /// The safetensors name of an element type.
-pub(super) fn dtype(dtype: DType) -> Dtype {
+/// A tensor of a PyTorch file.
+#[derive(Debug)]
+pub(super) struct Stored(Tensor);
+
+impl Stored {
+    pub fn dtype(&self) -> Dtype {
+        dtype(self.0.dtype())
+    }
+
+    pub fn shape(&self) -> &[usize] {
+        self.0.shape()
+    }
+
+    pub fn read(&self) -> io::Result<Vec<u8>> {
+        self.0.read()
+    }
+}
+
+fn dtype(dtype: DType) -> Dtype {
     match dtype {
         DType::F64 => Dtype::F64,
         DType::F32 => Dtype::F32,

@@ -9,16 +9,16 @@
 //!
 //! The reader does not support quantised tensors either. A call that makes one is replaced by a call that
 //! makes a tensor of its integers, and the result by a dictionary `{"<quantised 3>": (tensor, arguments)}`.
-//! From the name and the arguments [`super::qtensor`] gets the scales.
+//! [`super::qtensor`] gets the scales from the name and the arguments.
 
 use std::{borrow::Cow, collections::HashMap, ops::Range};
 
-/// The most opcodes of a pickle, more than any checkpoint of these networks has. A tensor takes about thirty.
-/// A checkpoint with optimiser state, averaged weights and the names of twenty thousand classes takes fewer
-/// than half a million.
+/// The maximum number of opcodes in a pickle, more than any checkpoint of these networks has. A tensor takes
+/// about thirty. A checkpoint with optimiser state, averaged weights and the names of twenty thousand classes
+/// takes fewer than half a million.
 pub(super) const MOST_OPCODES: usize = 2_000_000;
 
-/// The longest string that is kept: the name of a module or a class.
+/// The length that strings are truncated to, enough for the names of modules and classes.
 const NAME: usize = 200;
 
 /// The result of a scan.
@@ -163,7 +163,7 @@ pub(super) fn scan(bytes: &[u8]) -> Result<Scan, String> {
                 found.edits.append(&mut machine.memoized);
             }
             found.edits.sort_by_key(|(replaced, _)| replaced.start);
-            // An object filled as both a list and a dictionary keeps one edit: the reader rejects it.
+            // An object filled as both a list and a dictionary keeps only one edit, so the reader rejects it.
             found.edits.dedup_by_key(|(replaced, _)| replaced.start);
             return Ok(found);
         }
@@ -171,7 +171,7 @@ pub(super) fn scan(bytes: &[u8]) -> Result<Scan, String> {
     Err(format!("its pickle has more than {MOST_OPCODES} opcodes: this is not a checkpoint"))
 }
 
-/// Python's pickle machine, with the values above.
+/// Python's pickle machine, reduced to [`Value`]s.
 #[derive(Default)]
 struct Machine {
     stack: Vec<Value>,
@@ -185,7 +185,7 @@ struct Machine {
 /// Memo indices for temporary values of quantised tensors: no pickle has this many entries.
 const SLOTS: [u32; 2] = [u32::MAX - 2, u32::MAX - 1];
 
-/// An opcode that stores the top of the stack in the memo or pushes a memo entry, with its index.
+/// Encodes an opcode that stores the top of the stack in the memo, or pushes a memo entry, with its index.
 fn memo(opcode: u8, index: u32) -> Vec<u8> {
     [&[opcode][..], &index.to_le_bytes()].concat()
 }
@@ -313,7 +313,7 @@ impl Machine {
         self.stack.push(self.memo.get(&index).cloned().unwrap_or(Value::Other));
     }
 
-    /// Replaces an object that is filled like a list or a dictionary by a list or a dictionary.
+    /// Replaces an object that is filled like a list or a dictionary with a list or a dictionary.
     fn fill(&mut self, values: usize, maker: &'static [u8], found: &mut Scan) {
         self.drop(values);
         if let Some(Value::Object { opcode, at, .. }) = self.stack.last() {
@@ -324,7 +324,7 @@ impl Machine {
         }
     }
 
-    /// Replaces a TorchScript object by a dictionary of its state.
+    /// Replaces a TorchScript object with a dictionary of its state.
     fn build(&mut self, found: &mut Scan) {
         self.drop(1);
         if let Some(Value::Object { at, script: true, .. }) = self.stack.last() {

@@ -5,23 +5,24 @@ use std::collections::BTreeMap;
 use pytorch_reader::{DType, Tensor};
 
 use super::{
+    super::scale_of,
+    Stored,
     pickle::{QUANTISED, Scheme},
-    scale_of,
 };
 
 /// The content of a named tensor.
-pub(super) enum Content {
-    Stored(Tensor),
+pub(in crate::checkpoint) enum Content {
+    Stored(Stored),
     /// The scales of a quantised tensor's outputs, under the name from [`scale_of`].
-    Steps(Vec<f32>),
+    Scales(Vec<f32>),
 }
 
 /// Advice for weights that are not symmetric.
 const SYMMETRIC: &str = "only qint8 weights with zero point 0 are supported: calibrate and convert the \
                          network with torch.per_channel_symmetric or torch.per_tensor_symmetric";
 
-/// Splits the quantised tensors of a pickle into integers, under the tensor's name, and scales. Other tensors
-/// stay.
+/// Splits each quantised tensor of a pickle into its integers, which keep its name, and its scales. Other
+/// tensors are unchanged.
 ///
 /// # Errors
 /// A message if a quantised tensor is invalid or not supported.
@@ -36,7 +37,7 @@ pub(super) fn split(
             Some((name, number, part)) => {
                 drop(quantised.entry((name.into(), number)).or_default().insert(part.into(), tensor))
             }
-            None => drop(contents.insert(key, Content::Stored(tensor))),
+            None => drop(contents.insert(key, Content::Stored(Stored(tensor)))),
         }
     }
     for ((name, number), mut parts) in quantised {
@@ -45,7 +46,7 @@ pub(super) fn split(
         let scheme = schemes.get(number).copied().unwrap_or(Scheme::Unknown);
         let steps = steps(&integers, scheme, &parts).map_err(wrong)?;
         for (key, content) in
-            [(scale_of(&name), Content::Steps(steps)), (name.clone(), Content::Stored(integers))]
+            [(scale_of(&name), Content::Scales(steps)), (name.clone(), Content::Stored(Stored(integers)))]
         {
             if contents.insert(key, content).is_some() {
                 return Err(wrong("exists twice".into()));
@@ -68,9 +69,9 @@ fn steps(integers: &Tensor, scheme: Scheme, parts: &BTreeMap<String, Tensor>) ->
     if integers.dtype() != DType::I8 {
         return Err(format!("is quint8, unsigned: {SYMMETRIC}"));
     }
-    // With a dimension of 0, the others may have any size.
+    // If another dimension is 0, the first may be arbitrarily large.
     let outputs = integers.shape().first().copied().unwrap_or(1).min(integers.num_elements());
-    // The fifth argument of the call is the scheme.
+    // The scheme is the fifth argument of the call.
     let vector = |at: usize, what: &str| {
         let tensor = parts.get(&format!("1.4.{at}")).ok_or_else(|| format!("has no {what}"))?;
         match numbers(tensor)? {
