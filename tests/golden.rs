@@ -90,7 +90,10 @@ fn largest_error(fixture: &Fixture, network: &Network, case: usize, outputs: &[T
 }
 
 fn check(device: &Device, fixture: &Fixture, network: &Network) {
-    for case in 0..fixture.recipe.cases.len() {
+    let cases = fixture.recipe.cases.len();
+    // GL's adapters are Vulkan's too: there the smallest picture suffices.
+    let is_gl = matches!(device, Device::Gpu(gpu) if gpu.adapter().backend == "gl");
+    for case in if is_gl { cases - 1..cases } else { 0..cases } {
         let input = input(fixture, network, case);
         let compare = |outputs: &[Tensor], fuse: Fuse| {
             let context = format!("{} case {case}, {fuse:?}, on {}", fixture.name, device);

@@ -32,7 +32,7 @@ pub struct Finalist {
     pub gpu_ms: Option<Spread>,
     /// The accuracy on the search pictures, as a fraction.
     pub searched: f64,
-    /// The accuracy on the held-out pictures, as a fraction. Only the order of the finalists depends on it.
+    /// The accuracy on the held-out pictures, as a fraction. Nothing is chosen by it.
     pub accuracy: f64,
     /// The number of multiply-adds.
     pub macs: u64,
@@ -58,7 +58,8 @@ fn text<S: serde::Serializer>(subnet: &Subnet, to: S) -> Result<S::Ok, S::Error>
 pub struct Outcome {
     /// All evaluated candidates, the best first.
     pub found: Vec<Found>,
-    /// The finalists, the best first.
+    /// The finalists, in the order of `found`: held-out pictures choose none of them, so that the winner's
+    /// accuracy on them is not biased.
     pub finalists: Vec<Finalist>,
     /// The time of the fastest timed candidate, in milliseconds.
     pub fastest_ms: f64,
@@ -125,9 +126,5 @@ pub fn seek(
             slice,
         });
     }
-    finalists.sort_by(|a, b| {
-        let faster = a.measured_ms.median.total_cmp(&b.measured_ms.median);
-        b.accuracy.total_cmp(&a.accuracy).then(faster)
-    });
     Ok(Outcome { found, finalists, fastest_ms, drift: Spread::of(drifts) })
 }
