@@ -530,7 +530,7 @@ fn invalid_networks_pictures_and_paths_are_errors() {
         }
     };
     let four = damaged("four", &stem(4));
-    check_error(&four, scenes, &out, 1, &["its input has 4 channels and is no picture"]);
+    check_error(&four, scenes, &out, 1, &["its input has 4 channels and is not a picture"]);
     // Networks with one channel read grey pictures; without pictures, any number of channels is valid.
     let one = damaged("one", &stem(1));
     let set = ["--set", "mean=0.5", "--set", "std=0.5"];
@@ -546,7 +546,7 @@ fn invalid_networks_pictures_and_paths_are_errors() {
     fs::create_dir(&own).unwrap();
     let weights = format!("{own}/model.safetensors");
     fs::copy(Path::new(CLASSIFY).join("model.safetensors"), &weights).unwrap();
-    check_error(&weights, scenes, &weights, 1, &["model.safetensors: is read too"]);
+    check_error(&weights, scenes, &weights, 1, &["model.safetensors: is also an input"]);
     for more in
         [&["--weights-only", "--pictures", scenes][..], &["--pictures", scenes, "--within", "0%"], &[]]
     {
