@@ -337,7 +337,7 @@ fn label_map_of_one_class_separates_foreground_from_background() {
     let shape = input.shape().unwrap();
     let size = Some([shape.h, shape.w]);
     let options = Options { batch: shape.n, size, outputs: Outputs::Labels(None), ..Options::default() };
-    let mut session = Session::new(&Cpu::new(Some(1)).unwrap(), &network, options).unwrap();
+    let mut session = Session::new(Cpu::new(Some(1)).unwrap(), &network, options).unwrap();
     let labels = session.run(&input).unwrap();
     let (mut foreground, mut near) = (0, 0);
     for (label, score) in labels.data().iter().zip(scores.data().iter().map(|score| score - middle)) {

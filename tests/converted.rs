@@ -38,7 +38,7 @@ fn session(network: &Network, input: &Tensor, taps: bool) -> Session {
     let shape = input.shape().unwrap();
     let size = Some([shape.h, shape.w]);
     Session::new(
-        &Cpu::new(Some(2)).unwrap(),
+        Cpu::new(Some(2)).unwrap(),
         network,
         Options { batch: shape.n, size, taps, ..Options::default() },
     )

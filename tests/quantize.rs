@@ -88,7 +88,7 @@ fn demo_networks_stay_near_and_reopen_from_their_files() {
         // Pictures that calibration did not use.
         let reopened = opened(&bytes).unwrap();
         let run = |network: &Network, input: &Tensor| {
-            Session::new(&cpu(), network, Options::default()).unwrap().run_all(input).unwrap()
+            Session::new(cpu(), network, Options::default()).unwrap().run_all(input).unwrap()
         };
         let scenes = scenes(&network, 8_000..8_008);
         let outputs = |network: &Network| -> Vec<Vec<Tensor>> {
@@ -159,7 +159,7 @@ fn weight_only_quantisation_needs_no_pictures() {
     assert_same(&passes::prepared(&reopened.graph, false), &quantized.graph);
     let input = &scenes(&network, 3..4)[0];
     let output = |network: &Network| {
-        Session::new(&cpu(), network, Options::default()).unwrap().run_all(input).unwrap().remove(0)
+        Session::new(cpu(), network, Options::default()).unwrap().run_all(input).unwrap().remove(0)
     };
     let off = distance(&output(&reopened), &output(&network));
     assert!(off > 0.0 && off < 0.03, "{off}");

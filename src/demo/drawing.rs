@@ -64,7 +64,7 @@ impl Scene {
             for (y, x) in reach(thing.centre[1], height).flat_map(|y| columns.clone().map(move |x| (y, x))) {
                 let (middle, pixel) = ([x as f32 + 0.5, y as f32 + 0.5], y * width + x);
                 let inside = |[right, down]: [f32; 2]| {
-                    thing.shape.contains(thing.to_shape(at(middle[0] + right, middle[1] + down)))
+                    thing.shape.contains(thing.local(at(middle[0] + right, middle[1] + down)))
                 };
                 let covered = SAMPLES.iter().filter(|sample| inside(**sample)).count();
                 if covered > 0 {
@@ -118,7 +118,7 @@ impl Scene {
 
 impl Thing {
     /// Converts a point of the picture to the shape's coordinates.
-    fn to_shape(&self, [u, v]: [f32; 2]) -> [f32; 2] {
+    fn local(&self, [u, v]: [f32; 2]) -> [f32; 2] {
         let [x, y] = self.off_centre([u, v]);
         let [cos, sin] = self.turn;
         [x * cos + y * sin, y * cos - x * sin]
@@ -133,7 +133,7 @@ impl Thing {
     fn colour(&self, point: [f32; 2], scene: &Scene) -> Colour {
         let [x, y] = self.off_centre(point);
         let lit = 1.0 + self.shading * (x * scene.light[0] + y * scene.light[1]);
-        self.paint.at(self.to_shape(point), scene.grain).map(|v| v * lit)
+        self.paint.at(self.local(point), scene.grain).map(|v| v * lit)
     }
 }
 

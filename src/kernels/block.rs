@@ -326,7 +326,7 @@ pub fn parts_bytes(y: Shape, tile: Tile) -> u64 {
     y.device_bytes(Element::F32) * u64::from(tile.splits)
 }
 
-/// See [`Tile::accumulators`].
+/// See [`Tile::sums`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sums {
     /// Invocations along the output channels.
