@@ -57,6 +57,13 @@ fn sessions_share_an_encoder_and_match_results_from_pictures() {
         let [ours, theirs] =
             [classify.classes_of(&classes, 1).unwrap(), classify.classify(picture, 1).unwrap()];
         assert_eq!(ours[0].index, theirs[0].index);
+        // The asynchronous forms give the same.
+        let waited = pollster::block_on(classify.classify_async(picture, 1)).unwrap();
+        assert_eq!(waited, classify.classify(picture, 1).unwrap());
+        let waited = pollster::block_on(segment.segment_async(picture)).unwrap();
+        assert_eq!(waited, segment.segment(picture).unwrap());
+        let waited = pollster::block_on(detect.detect_async(picture)).unwrap();
+        assert_eq!(waited, detect.detect(picture).unwrap());
         let [ours, theirs] =
             [segment.segmentation_of(&labels, size).unwrap(), segment.segment(picture).unwrap()];
         let different = ours.labels().iter().zip(theirs.labels()).filter(|(a, b)| a != b).count();

@@ -320,8 +320,16 @@ impl Session {
     /// As [`Session::run`].
     pub async fn run_async(&mut self, input: &Tensor) -> Result<Tensor> {
         self.check_single_output()?;
+        Ok(self.run_all_async(input).await?.remove(0))
+    }
+
+    /// [`Session::run_all`] for callers that must not block. The CPU computes synchronously.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub async fn run_all_async(&mut self, input: &Tensor) -> Result<Vec<Tensor>> {
         let pending = self.submit(input)?;
-        Ok(self.collect_async(pending).await?.remove(0))
+        self.collect_async(pending).await
     }
 
     /// Submits an input without waiting, so that several inferences can be in flight: the caller prepares the

@@ -65,7 +65,16 @@ impl Session {
     /// classifies, or if preprocessing gives an input of another size than planned; [`Error::Output`] if a
     /// logit is not finite; as [`Session::run`].
     pub fn classify(&mut self, picture: &Picture, top: usize) -> Result<Vec<Class>> {
-        let outputs = self.run_on_picture(picture, |task| matches!(task, Task::Classify))?;
+        let outputs = self.run_on_picture(picture, is_classify)?;
+        self.classes_of(&outputs, top)
+    }
+
+    /// [`Session::classify`] for callers that must not block. Preprocessing is synchronous, as is the CPU.
+    ///
+    /// # Errors
+    /// As [`Session::classify`].
+    pub async fn classify_async(&mut self, picture: &Picture, top: usize) -> Result<Vec<Class>> {
+        let outputs = self.run_on_picture_async(picture, is_classify).await?;
         self.classes_of(&outputs, top)
     }
 
@@ -76,17 +85,18 @@ impl Session {
     /// network that segments; [`Error::Output`] if a score is not finite; as
     /// [`Session::run`].
     pub fn segment(&mut self, picture: &Picture) -> Result<Segmentation> {
-        let size = self.picture_setup()?.size;
-        if size != [picture.height(), picture.width()] {
-            return Err(Error::Input(format!(
-                "the picture has {} x {} pixels, the session was built for {} x {}",
-                picture.width(),
-                picture.height(),
-                size[1],
-                size[0]
-            )));
-        }
-        let outputs = self.run_on_picture(picture, |task| matches!(task, Task::Segment { .. }))?;
+        let size = self.check_size(picture)?;
+        let outputs = self.run_on_picture(picture, is_segment)?;
+        self.segmentation_of(&outputs, size)
+    }
+
+    /// [`Session::segment`] for callers that must not block. Preprocessing is synchronous, as is the CPU.
+    ///
+    /// # Errors
+    /// As [`Session::segment`].
+    pub async fn segment_async(&mut self, picture: &Picture) -> Result<Segmentation> {
+        let size = self.check_size(picture)?;
+        let outputs = self.run_on_picture_async(picture, is_segment).await?;
         self.segmentation_of(&outputs, size)
     }
 
@@ -98,8 +108,17 @@ impl Session {
     /// [`Error::Input`] unless built [for pictures](Session::for_pictures) and for a network that
     /// detects; [`Error::Output`] if a box is not finite; as [`Session::run`].
     pub fn detect(&mut self, picture: &Picture) -> Result<Vec<Detection>> {
-        let outputs = self.run_on_picture(picture, |task| matches!(task, Task::Detect(_)))?;
-        self.detections_of(&outputs, [picture.height(), picture.width()])
+        let outputs = self.run_on_picture(picture, is_detect)?;
+        self.detections_of(&outputs, size_of(picture))
+    }
+
+    /// [`Session::detect`] for callers that must not block. Preprocessing is synchronous, as is the CPU.
+    ///
+    /// # Errors
+    /// As [`Session::detect`].
+    pub async fn detect_async(&mut self, picture: &Picture) -> Result<Vec<Detection>> {
+        let outputs = self.run_on_picture_async(picture, is_detect).await?;
+        self.detections_of(&outputs, size_of(picture))
     }
 
     /// Returns the embedding vector of a picture; see [`Network::embedding`].
@@ -123,7 +142,16 @@ impl Session {
     /// # }
     /// ```
     pub fn embed(&mut self, picture: &Picture) -> Result<Vec<f32>> {
-        let outputs = self.run_on_picture(picture, |task| matches!(task, Task::Embed))?;
+        let outputs = self.run_on_picture(picture, is_embed)?;
+        self.embedding_of(&outputs)
+    }
+
+    /// [`Session::embed`] for callers that must not block. Preprocessing is synchronous, as is the CPU.
+    ///
+    /// # Errors
+    /// As [`Session::embed`].
+    pub async fn embed_async(&mut self, picture: &Picture) -> Result<Vec<f32>> {
+        let outputs = self.run_on_picture_async(picture, is_embed).await?;
         self.embedding_of(&outputs)
     }
 
@@ -164,6 +192,31 @@ impl Session {
         self.picture_setup_for(fits)?;
         let input = self.prepare(picture)?;
         self.run_all(&input)
+    }
+
+    async fn run_on_picture_async(
+        &mut self,
+        picture: &Picture,
+        fits: impl Fn(&Task) -> bool,
+    ) -> Result<Vec<Tensor>> {
+        self.picture_setup_for(fits)?;
+        let input = self.prepare(picture)?;
+        self.run_all_async(&input).await
+    }
+
+    /// Checks that a picture has the size that the session was built for, and returns it.
+    fn check_size(&self, picture: &Picture) -> Result<[usize; 2]> {
+        let size = self.picture_setup()?.size;
+        if size != size_of(picture) {
+            return Err(Error::Input(format!(
+                "the picture has {} x {} pixels, the session was built for {} x {}",
+                picture.width(),
+                picture.height(),
+                size[1],
+                size[0]
+            )));
+        }
+        Ok(size)
     }
 
     /// Returns the picture setup, if the session's task fits.
@@ -228,6 +281,27 @@ impl<'a> SessionSpec<'a> {
         let picture_setup = PictureSetup { preprocessing, task, labels, classes, scores, size: picture };
         Ok(Self { picture_setup: Some(picture_setup), ..Self::of_network(device, network, options)? })
     }
+}
+
+fn is_classify(task: &Task) -> bool {
+    matches!(task, Task::Classify)
+}
+
+fn is_segment(task: &Task) -> bool {
+    matches!(task, Task::Segment { .. })
+}
+
+fn is_detect(task: &Task) -> bool {
+    matches!(task, Task::Detect(_))
+}
+
+fn is_embed(task: &Task) -> bool {
+    matches!(task, Task::Embed)
+}
+
+/// Rows and columns of a picture.
+fn size_of(picture: &Picture) -> [usize; 2] {
+    [picture.height(), picture.width()]
 }
 
 fn not_for_pictures() -> Error {

@@ -55,7 +55,7 @@ mod tests {
         // Half of the light is 188 of 255 in sRGB.
         assert_eq!((linear[0], linear[255]), ([0, 255, 128, 128], [255, 0, 128, 128]));
         assert_eq!(premultiply(&table)[255], [128, 0, 94, 128]);
-        assert_eq!(premultiply_srgb(&table)[255], [188, 0, 137, 128]);
+        assert_eq!(premultiply_srgb(&table)[255], [188, 0, 138, 128]);
         let opaque = table.map(|[r, g, b, _]| [r, g, b, 255]);
         assert_eq!((premultiply(&opaque), premultiply_srgb(&opaque)), (opaque, opaque));
     }
