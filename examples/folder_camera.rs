@@ -167,7 +167,7 @@ impl Camera {
                     .segmentation_of(&answer.outputs, answer.picture)?
                     .shares(&labels)
                     .into_iter();
-                shares.map(|share| of(share.label, share.share)).collect()
+                shares.map(|share| of(share.label, share.fraction)).collect()
             }
             Task::Embed => Vec::new(),
             Task::Detect(_) => {

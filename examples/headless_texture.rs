@@ -114,7 +114,7 @@ fn main() -> Result<()> {
         arguments.out.display()
     );
     for share in segmentation.shares(&labels) {
-        println!("  {:5.1}%  {}", 100.0 * share.share, share.label.unwrap_or_default());
+        println!("  {:5.1}%  {}", 100.0 * share.fraction, share.label.unwrap_or_default());
     }
     Ok(())
 }

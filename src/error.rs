@@ -132,7 +132,7 @@ pub enum Error {
     },
     /// The device was lost: open a new one and rebuild the session on it.
     Lost(String),
-    /// The device rejected or lost the work.
+    /// wgpu or the driver reported another error.
     Device(String),
 }
 

@@ -211,7 +211,7 @@ fn rings_and_the_overflow_buffer_report_it() {
             let mut encoder = gpu.device().create_command_encoder(&Default::default());
             session.encode(&mut encoder, &source).unwrap();
             session.read_back(&mut encoder, &mut ring, 0).unwrap();
-            encoder.copy_buffer_to_buffer(session.overflow().unwrap(), 0, &staging, 0, 4);
+            encoder.copy_buffer_to_buffer(session.overflow_flag().unwrap(), 0, &staging, 0, 4);
             gpu.queue().submit([encoder.finish()]);
             staging.map_async(wgpu::MapMode::Read, .., |mapped| mapped.unwrap());
             gpu.device().poll(wgpu::PollType::wait_indefinitely()).unwrap();

@@ -9,7 +9,7 @@ use goldcrest::{
     Error, Options, Session, Shape, Tensor,
     gpu::{Gpu, Source},
     kernels::sample::{self, Planes, Sampling, Texels},
-    session::{Framing, Matrix, Range, Values, Yuv},
+    session::{Framing, Values, Yuv, YuvMatrix, YuvRange},
     tasks::{Picture, preprocess},
     wgpu::{self, Features, TextureFormat, TextureUsages},
     zoo::{Colours, Filter, Grid, PerChannel, Preprocessing, Resize},
@@ -424,33 +424,33 @@ impl Frame {
 }
 
 /// The luma coefficients of red and blue.
-fn coefficients(matrix: Matrix) -> [f64; 2] {
+fn coefficients(matrix: YuvMatrix) -> [f64; 2] {
     match matrix {
-        Matrix::Bt601 => [0.299, 0.114],
-        Matrix::Bt709 => [0.2126, 0.0722],
-        Matrix::Bt2020 => [0.2627, 0.0593],
+        YuvMatrix::Bt601 => [0.299, 0.114],
+        YuvMatrix::Bt709 => [0.2126, 0.0722],
+        YuvMatrix::Bt2020 => [0.2627, 0.0593],
     }
 }
 
 /// The codes of black and white, and the range of chroma, in 8 or 10 bits.
-fn codes(range: Range, ten_bit: bool) -> [f64; 3] {
+fn codes(range: YuvRange, ten_bit: bool) -> [f64; 3] {
     match (range, ten_bit) {
-        (Range::Limited, false) => [16.0, 235.0, 224.0],
-        (Range::Limited, true) => [64.0, 940.0, 896.0],
-        (Range::Full, false) => [0.0, 255.0, 255.0],
-        (Range::Full, true) => [0.0, 1023.0, 1023.0],
+        (YuvRange::Limited, false) => [16.0, 235.0, 224.0],
+        (YuvRange::Limited, true) => [64.0, 940.0, 896.0],
+        (YuvRange::Full, false) => [0.0, 255.0, 255.0],
+        (YuvRange::Full, true) => [0.0, 1023.0, 1023.0],
     }
 }
 
 const SUBSAMPLED: [[bool; 2]; 3] = [[true, true], [true, false], [false, false]];
-const MATRICES: [Matrix; 3] = [Matrix::Bt601, Matrix::Bt709, Matrix::Bt2020];
+const MATRICES: [YuvMatrix; 3] = [YuvMatrix::Bt601, YuvMatrix::Bt709, YuvMatrix::Bt2020];
 
 #[test]
 fn encoded_planes_decode_to_the_picture() {
     // Encoding and decoding in this file lose only rounding, without subsampling.
     let picture = picture(23, 17);
     for matrix in MATRICES {
-        for range in [Range::Limited, Range::Full] {
+        for range in [YuvRange::Limited, YuvRange::Full] {
             for (ten_bit, swapped, most) in [(false, false, 3), (false, true, 3), (true, false, 1)] {
                 let yuv = Yuv { matrix, range, swapped };
                 let back = Frame::new(&picture, yuv, [false; 2], ten_bit).picture(yuv);
@@ -472,7 +472,7 @@ fn planes_match_the_decoded_picture_on_the_cpu() {
             // Every texel separately.
             let nearest = preprocessing(Resize::Exact([height, width]), None, Filter::Nearest);
             for matrix in MATRICES {
-                for range in [Range::Limited, Range::Full] {
+                for range in [YuvRange::Limited, YuvRange::Full] {
                     for halved in SUBSAMPLED {
                         for (ten_bit, swapped) in [(false, false), (false, true), (true, false)] {
                             if ten_bit && !sixteen {
@@ -550,7 +550,7 @@ fn sample_of_planes_matches_its_reference() {
     };
     for gpu in common::gpus() {
         for (halved, swapped) in SUBSAMPLED.into_iter().zip([false, true, false]) {
-            let yuv = Yuv { matrix: Matrix::Bt601, range: Range::Limited, swapped };
+            let yuv = Yuv { matrix: YuvMatrix::Bt601, range: YuvRange::Limited, swapped };
             let frame = Frame::new(&picture(31, 45), yuv, halved, false);
             let [luma, chroma] = frame.textures(&gpu, 1);
             let how = preprocessing(Resize::Exact([45, 31]), None, Filter::Nearest);

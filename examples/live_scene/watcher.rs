@@ -182,8 +182,8 @@ impl Looking {
                 let labels = self.session.segmentation_of(&result.outputs, result.picture)?;
                 let shares = labels.shares(&names).into_iter();
                 shares
-                    .filter(|share| share.index > 0 && share.share > 0.005)
-                    .map(|s| format!("{} {:.0}%", s.label.unwrap_or_else(unnamed), 100.0 * s.share))
+                    .filter(|share| share.index > 0 && share.fraction > 0.005)
+                    .map(|s| format!("{} {:.0}%", s.label.unwrap_or_else(unnamed), 100.0 * s.fraction))
                     .collect()
             }
         };

@@ -125,9 +125,9 @@ impl Demo {
         }
         writeln!(text, "segmented in {}", milliseconds(areas.time))?;
         // Smaller shares would be shown as 0.0%.
-        for share in shares.iter().filter(|share| share.share >= 0.0005) {
+        for share in shares.iter().filter(|share| share.fraction >= 0.0005) {
             let name = share.label.as_deref().unwrap_or_default();
-            writeln!(text, "  {:5.1}%  {name}", 100.0 * share.share)?;
+            writeln!(text, "  {:5.1}%  {name}", 100.0 * share.fraction)?;
         }
         match written {
             Ok(path) => writeln!(text, "\nwritten to {}", common::file(path))?,

@@ -8,7 +8,7 @@ use goldcrest::{
     Shape,
     feed::{Prediction, Subject},
     session::Options,
-    tasks::{Picture, Share, overlay, tint},
+    tasks::{ClassArea, Picture, overlay, tint},
     zoo::Task,
 };
 use serde_json::{Map, json};
@@ -107,14 +107,14 @@ impl Segment {
     }
 }
 
-fn described(shares: &[Share], input: Option<Shape>) -> Description {
+fn described(shares: &[ClassArea], input: Option<Shape>) -> Description {
     let mut text = String::new();
     let mut rows = Vec::new();
-    for Share { index, label, pixels, share } in shares {
+    for ClassArea { index, label, pixels, fraction } in shares {
         // Writing into a string does not fail.
-        let _ = writeln!(text, "  {:5.1}%  {}", 100.0 * share, common::class(*index, label.as_deref()));
+        let _ = writeln!(text, "  {:5.1}%  {}", 100.0 * fraction, common::class(*index, label.as_deref()));
         let label = label.clone().unwrap_or_default();
-        rows.push(vec![index.to_string(), label, pixels.to_string(), share.to_string()]);
+        rows.push(vec![index.to_string(), label, pixels.to_string(), fraction.to_string()]);
     }
     let fields = [("input".into(), json!(input)), ("classes".into(), json!(shares))];
     Description { fields: Map::from_iter(fields), text, rows }

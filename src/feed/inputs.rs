@@ -16,7 +16,7 @@ use super::{
     split,
     y4m::{self, Header},
 };
-use crate::{Error, files, session::Matrix, tasks::PictureLimits};
+use crate::{Error, files, session::YuvMatrix, tasks::PictureLimits};
 
 /// The default file extensions of pictures in folders. They include formats that are not supported, so that
 /// such files are reported, not skipped.
@@ -100,7 +100,7 @@ pub struct Reading {
     /// pictures. y4m video is recognised in both cases.
     pub raw: Option<[usize; 2]>,
     /// The colour matrix of y4m streams, which do not record it.
-    pub matrix: Matrix,
+    pub matrix: YuvMatrix,
     /// The limits of a picture's size.
     pub limits: PictureLimits,
 }
@@ -111,7 +111,7 @@ impl Default for Reading {
             extensions: EXTENSIONS.map(str::to_owned).to_vec(),
             raw: None,
             // The default of video tools.
-            matrix: Matrix::Bt601,
+            matrix: YuvMatrix::Bt601,
             limits: PictureLimits::default(),
         }
     }

@@ -8,7 +8,7 @@ use yuv::{
     YuvPlanarImageMut, YuvRange, YuvStandardMatrix,
 };
 
-use crate::{session::Matrix, tasks::Picture};
+use crate::{session::YuvMatrix, tasks::Picture};
 
 pub const MAGIC: &[u8] = b"YUV4MPEG2 ";
 const FRAME: &[u8] = b"FRAME";
@@ -40,7 +40,7 @@ pub struct Header {
     /// Bits per sample; only the eight highest are used.
     depth: u32,
     full_range: bool,
-    matrix: Matrix,
+    matrix: YuvMatrix,
     /// The other fields, which an output stream repeats: frame rate, interlacing, aspect ratio.
     fields: Vec<String>,
 }
@@ -50,7 +50,7 @@ impl Header {
     ///
     /// # Errors
     /// The reason, if the header is not valid.
-    pub fn read(reader: &mut impl BufRead, matrix: Matrix) -> Result<Self, String> {
+    pub fn read(reader: &mut impl BufRead, matrix: YuvMatrix) -> Result<Self, String> {
         let mut line = Vec::new();
         (&mut *reader).take(HEADER_LIMIT).read_until(b'\n', &mut line).map_err(|e| e.to_string())?;
         let line = line.strip_suffix(b"\n").ok_or("the y4m header does not end")?;
@@ -217,9 +217,9 @@ impl Header {
 
     fn standard(&self) -> YuvStandardMatrix {
         match self.matrix {
-            Matrix::Bt601 => YuvStandardMatrix::Bt601,
-            Matrix::Bt709 => YuvStandardMatrix::Bt709,
-            Matrix::Bt2020 => YuvStandardMatrix::Bt2020,
+            YuvMatrix::Bt601 => YuvStandardMatrix::Bt601,
+            YuvMatrix::Bt709 => YuvStandardMatrix::Bt709,
+            YuvMatrix::Bt2020 => YuvStandardMatrix::Bt2020,
         }
     }
 }
@@ -250,7 +250,7 @@ mod tests {
     use super::*;
 
     fn header(text: &str) -> Result<Header, String> {
-        Header::read(&mut text.as_bytes(), Matrix::Bt601)
+        Header::read(&mut text.as_bytes(), YuvMatrix::Bt601)
     }
 
     #[test]

@@ -355,7 +355,7 @@ impl Executor {
     }
 
     /// The buffer of the overflow flag: its first word is zero unless the latest inference overflowed.
-    pub fn overflow(&self) -> &wgpu::Buffer {
+    pub fn overflow_flag(&self) -> &wgpu::Buffer {
         &self.flag.buffer
     }
 

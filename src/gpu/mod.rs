@@ -1,5 +1,5 @@
-//! The wgpu backend: adapters, pipelines, execution, readback. It runs plans, independent of
-//! networks.
+//! The wgpu backend: adapters, pipelines, execution, readback. It executes
+//! plans and does not depend on the zoo.
 
 mod adapters;
 pub(crate) mod cache;

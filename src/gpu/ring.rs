@@ -62,7 +62,8 @@ pub struct Readback {
     /// Rows and columns of the source's picture; of the input, if no inference was recorded from a source.
     pub picture: [usize; 2],
     /// The time on the device from the start of the recorded inference to its end, if the program enabled
-    /// `TIMESTAMP_QUERY`. It includes other work between the parts of an inference.
+    /// `TIMESTAMP_QUERY`. If the inference is recorded in parts, it includes
+    /// the program's work between them.
     pub device_time: Option<Duration>,
 }
 
@@ -128,14 +129,14 @@ impl Ring {
         self.slots.iter().filter(|slot| !slot.free()).count()
     }
 
-    /// Returns whether a slot is free. A program that records inferences only then never gives the device
-    /// more of them than it can run.
+    /// Returns whether a slot is free. Record an inference only if a slot is free, so that no
+    /// more results are in flight than the ring has slots.
     pub fn has_room(&self) -> bool {
         self.slots.iter().any(Slot::free)
     }
 
     /// Takes the newest result that has arrived since the last call, if any, and drops older ones. It
-    /// never blocks: the program has to submit or poll, as a renderer does every frame.
+    /// never blocks. Results arrive only if the program keeps submitting or polling.
     ///
     /// # Errors
     /// [`Error::Overflow`] if a value overflowed, so that the result is invalid: the next one may be valid

@@ -37,9 +37,9 @@ pub(crate) const BUDGET: Duration = Duration::from_secs(8);
 /// let network = Arc::new(Network::open("mobilenet_v2")?);
 /// let shared = (gpu.clone(), network.clone());
 /// let mut session = Improving::new(&gpu, network, move || Session::new(&shared.0, &shared.1, Options::default()))?;
-/// # let picture = goldcrest::Tensor::wave(session.now().input_shape(), 0.37);
+/// # let picture = goldcrest::Tensor::wave(session.session().input_shape(), 0.37);
 /// loop {
-///     let scores = session.now().run(&picture)?;
+///     let scores = session.session().run(&picture)?;
 /// #   break;
 /// }
 /// # Ok(())
@@ -69,7 +69,7 @@ impl Improving {
     }
 
     /// Returns the current session, which may be replaced between two inferences.
-    pub fn now(&mut self) -> &mut Session {
+    pub fn session(&mut self) -> &mut Session {
         if self.session.is_idle()
             && let Some(search) = self.search.take_if(|search| search.is_over())
             && let Some(better) = search.better()
@@ -80,7 +80,7 @@ impl Improving {
     }
 
     /// Returns true until the search has ended and its session is in use.
-    pub fn is_looking(&self) -> bool {
+    pub fn is_searching(&self) -> bool {
         self.search.is_some()
     }
 }

@@ -16,7 +16,7 @@
 //! let choice = choose(&[Device::best()?], &networks, &[Precision::F32], &limits, Depth::Quick, |_| {})?;
 //! match choice.recommended(&limits) {
 //!     Some((network, rule)) => println!("{rule} {limits}: {}", network.published),
-//!     None => println!("nothing is quick enough: {:?}", choice.front.nearest(&limits)),
+//!     None => println!("no network is fast enough: {:?}", choice.front.nearest(&limits)),
 //! }
 //! # Ok::<(), goldcrest::Error>(())
 //! ```

@@ -13,7 +13,7 @@ pub use crate::gpu::Startup;
 pub use building::Building;
 pub use device::Device;
 pub use draft::plan;
-pub use frames::{Framing, Matrix, OnDevice, Parts, Range, Values, Yuv};
+pub use frames::{Framing, OnDevice, Parts, Values, Yuv, YuvMatrix, YuvRange};
 #[cfg(feature = "feed")]
 pub(crate) use pictures::preprocessing;
 pub use tuning_cache::{MAX_F16_ERROR, TuningRecord, load_tuning, store_tuning, weights_checksum};
@@ -64,9 +64,9 @@ impl Precision {
 pub struct Options {
     /// Pictures per run. A batch that exceeds the device's limits is split into sub-batches.
     pub batch: usize,
-    /// Rows and columns of the network's input; by default those that the network was made for.
+    /// Rows and columns of the network's input; by default the network's own.
     pub size: Option<[usize; 2]>,
-    /// The layers that may share a kernel.
+    /// Which layers may be fused.
     pub fuse: Fuse,
     /// The storage type of maps and weights.
     pub precision: Precision,
@@ -100,7 +100,7 @@ impl Options {
         plan::Options { fuse: self.fuse, taps: self.taps, ..plan::Options::default() }
     }
 
-    /// Returns whether tuning results may choose the kernels, which can be beyond the baseline.
+    /// Returns whether tuning results may be used: tuned kernels can need features beyond the baseline.
     pub(crate) fn takes_tuned(&self) -> bool {
         self.fuse == Fuse::Auto && !self.taps && !self.baseline
     }
@@ -250,7 +250,7 @@ impl Session {
         self.plan().map_or(Element::F32, |plan| plan.element)
     }
 
-    /// Returns the bytes of maps and weights.
+    /// Returns the device memory of feature maps and weights, in bytes.
     pub fn peak_bytes(&self) -> u64 {
         match &self.engine {
             // The plan's copy of the weights was dropped after the upload.
@@ -274,8 +274,8 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::Input`] if `input` has another shape, or if the session has several outputs;
-    /// [`Error::Overflow`] if a value inside the network exceeds the range of the type that computes or
-    /// stores it, which depends on the input; [`Error::Lost`] if the device was lost.
+    /// [`Error::Overflow`] if an intermediate value overflows its type for this
+    /// input; [`Error::Lost`] if the device was lost.
     pub fn run(&mut self, input: &Tensor) -> Result<Tensor> {
         self.check_single_output()?;
         Ok(self.run_all(input)?.remove(0))

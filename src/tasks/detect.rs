@@ -115,7 +115,7 @@ pub fn boxes(candidates: &Tensor, boxes: &Tensor, detector: &Detector) -> Result
                 found.push(Candidate { class: at / best.w + 1, anchor, score, bounds });
             }
         }
-        Ok(suppress(found, detector.overlap, detector.keep))
+        Ok(suppress(found, detector.iou_threshold, detector.max_boxes))
     };
     let pictures = candidates.data().chunks_exact(best.len() / best.n);
     pictures.zip(boxes.data().chunks_exact(all.len() / all.n)).map(of_picture).collect()

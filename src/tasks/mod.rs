@@ -28,6 +28,6 @@ pub use picture::file::{Frames, PictureLimits};
 pub use picture::{PIXEL_LIMIT, Picture};
 pub(crate) use preprocess::{fit, statistics};
 pub use preprocess::{input_size, preprocess, preprocess_batch, takes_pictures};
-pub use segment::{Segmentation, Share, palette, segmentation};
+pub use segment::{ClassArea, Segmentation, palette, segmentation};
 #[cfg(feature = "image")]
 pub use tags::draw;

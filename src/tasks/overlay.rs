@@ -1,7 +1,7 @@
 //! Draws a segmentation on its picture.
 
 use crate::tasks::draw::{Area, Colour, Pen, WHITE, mix, name_of, scale, shortened};
-use crate::tasks::{Labels, PIXEL_LIMIT, Picture, Segmentation, Share, palette};
+use crate::tasks::{ClassArea, Labels, PIXEL_LIMIT, Picture, Segmentation, palette};
 use crate::{Error, Result};
 
 /// The maximum number of characters in a name.
@@ -106,11 +106,11 @@ struct Legend {
 }
 
 impl Legend {
-    fn new(picture: &Picture, shares: Vec<Share>) -> Self {
+    fn new(picture: &Picture, shares: Vec<ClassArea>) -> Self {
         let palette = palette();
-        let entry = |share: Share| {
+        let entry = |share: ClassArea| {
             let name = shortened(&name_of(share.index, share.label.as_deref()), LETTERS);
-            let percent = match 100.0 * share.share {
+            let percent = match 100.0 * share.fraction {
                 ..0.05 => "<0.1%".into(),
                 percent => format!("{percent:.1}%"),
             };

@@ -35,7 +35,7 @@ pub fn segmentation(labels: &Tensor) -> Result<Segmentation> {
 
 /// A class and the fraction of a picture that it covers.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct Share {
+pub struct ClassArea {
     /// Its index in the network's output.
     pub index: usize,
     /// Its name, if known.
@@ -43,7 +43,8 @@ pub struct Share {
     /// The number of pixels that it covers, at least one.
     pub pixels: usize,
     /// The fraction of all pixels, in 0..=1.
-    pub share: f32,
+    #[serde(rename = "share")]
+    pub fraction: f32,
 }
 
 impl Segmentation {
@@ -96,17 +97,17 @@ impl Segmentation {
     }
 
     /// The classes that occur, sorted by descending fraction of the picture and then by class.
-    pub fn shares(&self, labels: &Labels) -> Vec<Share> {
+    pub fn shares(&self, labels: &Labels) -> Vec<ClassArea> {
         let mut counts = [0; 256];
         self.labels.iter().for_each(|&class| counts[usize::from(class)] += 1);
-        let share = |(index, pixels): (usize, usize)| Share {
+        let share = |(index, pixels): (usize, usize)| ClassArea {
             index,
             label: labels.get(index).map(str::to_owned),
             pixels,
-            share: (pixels as f64 / self.labels.len() as f64) as f32,
+            fraction: (pixels as f64 / self.labels.len() as f64) as f32,
         };
         let counts = counts.into_iter().enumerate().filter(|&(_, pixels)| pixels > 0);
-        let mut shares: Vec<Share> = counts.map(share).collect();
+        let mut shares: Vec<ClassArea> = counts.map(share).collect();
         // A stable sort keeps classes of equal size in order.
         shares.sort_by_key(|share| Reverse(share.pixels));
         shares
@@ -151,7 +152,7 @@ mod tests {
     fn shares_are_fractions_of_all_pixels_in_falling_order() {
         let segmentation = Segmentation::new(4, 2, vec![15, 8, 8, 0, 200, 15, 0, 8]).unwrap();
         let shares = segmentation.shares(&Labels::voc());
-        let found: Vec<_> = shares.iter().map(|s| (s.index, s.pixels, s.share)).collect();
+        let found: Vec<_> = shares.iter().map(|s| (s.index, s.pixels, s.fraction)).collect();
         assert_eq!(found, [(8, 3, 0.375), (0, 2, 0.25), (15, 2, 0.25), (200, 1, 0.125)]);
         let json = serde_json::to_value(&shares[2..]).unwrap();
         assert_eq!(

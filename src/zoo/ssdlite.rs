@@ -64,7 +64,7 @@ pub(super) fn build(b: &mut Builder, backbone: &Backbone) -> Result<(Task, usize
     let candidates = b.graph.push("postprocess.select", select, &[scores]);
     let inputs: Vec<_> = std::iter::once(offsets).chain(levels).map(|map| map.id).collect();
     let boxes = b.graph.push("postprocess.decode", Op::Boxes(Arc::new(anchors)), &inputs);
-    Ok((Task::Detect(Detector { candidates, boxes, overlap: 0.55, keep: 300 }), classes))
+    Ok((Task::Detect(Detector { candidates, boxes, iou_threshold: 0.55, max_boxes: 300 }), classes))
 }
 
 /// Builds one of the two heads on every level, and concatenates the levels' outputs. If `outputs` is not

@@ -70,9 +70,9 @@ pub struct Detector {
     pub boxes: NodeId,
     /// The IoU threshold of non-maximum suppression: a box is dropped if its IoU with a better box of its
     /// class exceeds it.
-    pub overlap: f64,
+    pub iou_threshold: f64,
     /// The maximum number of boxes per picture.
-    pub keep: usize,
+    pub max_boxes: usize,
 }
 
 /// One of a network's feature maps.

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use goldcrest::{
     feed::{EXTENSIONS, Improve, Inputs, Name, Pipeline, Prediction, Reading, Spent, Subject},
     files::FileSet,
-    session::{Device, Matrix, Options},
+    session::{Device, Options, YuvMatrix},
     tasks::{Labels, Picture, PictureLimits},
     zoo::Network,
 };
@@ -295,9 +295,9 @@ impl Pictures {
             own => own.to_vec(),
         };
         let matrix = match self.matrix {
-            Colours::Bt601 => Matrix::Bt601,
-            Colours::Bt709 => Matrix::Bt709,
-            Colours::Bt2020 => Matrix::Bt2020,
+            Colours::Bt601 => YuvMatrix::Bt601,
+            Colours::Bt709 => YuvMatrix::Bt709,
+            Colours::Bt2020 => YuvMatrix::Bt2020,
         };
         Reading { extensions, raw: self.raw, matrix, limits: self.limits() }
     }

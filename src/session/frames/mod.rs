@@ -7,7 +7,7 @@ mod texels;
 
 pub use on_device::OnDevice;
 pub use parts::Parts;
-pub use texels::{Matrix, Range, Yuv};
+pub use texels::{Yuv, YuvMatrix, YuvRange};
 
 use super::{Engine, Session, pictures::PictureSetup};
 use crate::{
@@ -34,7 +34,7 @@ pub struct Framing {
     pub region: Option<[u32; 4]>,
     /// The layer of an array texture. GL cannot read array textures.
     pub layer: u32,
-    /// True to read the picture from right to left, and from bottom to top.
+    /// Horizontal and vertical flip.
     pub mirrored: [bool; 2],
     /// The encoding of the texture's values.
     pub values: Values,
@@ -48,7 +48,7 @@ pub enum Values {
     OfFormat,
     /// sRGB-encoded, as in an image file.
     Encoded,
-    /// Linear light, as shaders read it.
+    /// Linear values, after any sRGB decoding by the texture unit.
     Linear,
 }
 
@@ -57,8 +57,8 @@ impl Session {
     /// session's input size. Create it once per texture; each frame only [records](Self::encode) it.
     ///
     /// One channel is read as luminance, two as luminance and alpha, three or four as colours. Alpha is
-    /// ignored. The format does not show whether a texture holds a picture, or normals or distances: the
-    /// caller has to know.
+    /// ignored. The caller must make sure that the texture holds a picture, and not normals or
+    /// depth.
     ///
     /// # Errors
     /// [`Error::Input`] unless the session was built [for pictures](Self::for_pictures) on a GPU, and if the
@@ -84,7 +84,7 @@ impl Session {
 
     /// [`Session::source`] for the two planes of cameras and video decoders: `luma` of `R8Unorm` and
     /// `chroma` of `Rg8Unorm`, U before V (NV12, NV16, NV24), or of `R16Unorm` and `Rg16Unorm` with the
-    /// samples in the high bits (P010, P016). Pass a texture of format `NV12` or `P010` as both.
+    /// samples in the high bits (P010, P016). Pass one texture of format `NV12` or `P010` as both.
     ///
     /// Chroma is as large as luma, half as wide, or half as wide and high, rounded up. Its samples are sited
     /// as in MPEG-2 and H.264: on luma's even columns, and midway between two of its rows. Values in between
@@ -209,8 +209,8 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::Input`] on the CPU.
-    pub fn overflow(&self) -> Result<&wgpu::Buffer> {
-        Ok(self.on_gpu()?.1.overflow())
+    pub fn overflow_flag(&self) -> Result<&wgpu::Buffer> {
+        Ok(self.on_gpu()?.1.overflow_flag())
     }
 
     fn on_gpu(&self) -> Result<(&Plan, &Executor)> {

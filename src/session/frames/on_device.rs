@@ -16,13 +16,13 @@ use crate::{
 /// An output on the device, valid until the session runs again.
 #[derive(Debug, Clone, Copy)]
 pub struct OnDevice<'a> {
-    /// Its name.
+    /// The output's name.
     pub name: &'a str,
-    /// Its dimensions.
+    /// The output's dimensions.
     pub dims: &'a [usize],
     /// The buffer that holds it from offset 0; it can be bound as storage and copied from.
     pub buffer: &'a wgpu::Buffer,
-    /// Its shape and layout.
+    /// The output's shape and memory layout.
     pub value: Value,
 }
 
@@ -54,9 +54,9 @@ impl Session {
     ///
     /// | the renderer | straight alpha | premultiplied alpha |
     /// |---|---|---|
-    /// | blends sRGB values, as most user interfaces do | `colours` | [`premultiply`](crate::tasks::premultiply) |
-    /// | reads a view of `Rgba8UnormSrgb`, and blends light | `colours` | [`premultiply_srgb`](crate::tasks::premultiply_srgb) |
-    /// | takes the values for light | [`to_linear`](crate::tasks::to_linear) | `premultiply` of `to_linear` |
+    /// | blends sRGB-encoded values, as most user interfaces do | `colours` | [`premultiply`](crate::tasks::premultiply) |
+    /// | reads a view of `Rgba8UnormSrgb`, and blends in linear space | `colours` | [`premultiply_srgb`](crate::tasks::premultiply_srgb) |
+    /// | treats stored values as linear | [`to_linear`](crate::tasks::to_linear) | `premultiply` of `to_linear` |
     ///
     /// For such a view, create the texture with `Rgba8UnormSrgb` among its `view_formats`, and the view with that
     /// format and `TextureUsages::TEXTURE_BINDING`: sRGB formats cannot be storage textures.
@@ -131,8 +131,8 @@ impl Session {
 
     /// Creates non-maximum suppression on the device. It leaves the boxes with scores above `least` there for
     /// instanced drawing, each as an instance of `vertices` vertices, in the order of
-    /// [`Session::detections_of`], with coordinates as fractions of the source's picture. If an overlap
-    /// equals the limit within rounding, the device may decide differently from the CPU. Boxes and scores
+    /// [`Session::detections_of`], with coordinates as fractions of the source's picture. The device and
+    /// the CPU may differ for overlaps that round to the threshold. Boxes and scores
     /// that are not finite are left out. Create it once; each frame only [records](Self::encode_boxes) it.
     ///
     /// ```no_run
@@ -199,8 +199,8 @@ impl Session {
         if slots > suppress::MOST {
             return Err(Error::Input(format!("{slots} candidates per class, at most {}", suppress::MOST)));
         }
-        let most = detector.keep.min(slots * candidates.shape.h);
-        let suppression = Suppression { least, overlap: detector.overlap, most };
+        let most = detector.max_boxes.min(slots * candidates.shape.h);
+        let suppression = Suppression { least, overlap: detector.iou_threshold, most };
         let suppress = suppress::launch(candidates.shape, boxes.shape.w, suppression);
         let rank = rank::launch(candidates.shape, [self.input.h, self.input.w], most, vertices);
         executor.boxes([candidates, boxes], [&suppress, &rank], most).await

@@ -54,8 +54,8 @@ impl Session {
     }
 
     /// Converts outputs that were read back to the class of each pixel of a picture of `[rows, columns]`:
-    /// [`Readback::picture`](crate::gpu::Readback::picture), which may be another size than the session was built
-    /// for.
+    /// [`Readback::picture`](crate::gpu::Readback::picture), which may differ from the size that the session was
+    /// built for.
     ///
     /// # Errors
     /// [`Error::Input`] unless the session was built for pictures and segments; [`Error::Output`] if a

@@ -12,33 +12,33 @@ use crate::{
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Yuv {
     /// The conversion matrix.
-    pub matrix: Matrix,
+    pub matrix: YuvMatrix,
     /// The range of the values.
-    pub range: Range,
+    pub range: YuvRange,
     /// True if V comes before U, as in NV21.
     pub swapped: bool,
 }
 
-/// The weights of red, green and blue in luma.
+/// The YUV-to-RGB matrix.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Matrix {
+pub enum YuvMatrix {
     /// ITU-R BT.601: standard definition, JPEG, and most webcams.
     Bt601,
     /// ITU-R BT.709: high definition.
     #[default]
     Bt709,
-    /// ITU-R BT.2020 with non-constant luminance. Its transfer curve may be PQ or HLG instead of sRGB's,
-    /// which is not converted.
+    /// ITU-R BT.2020 with non-constant luminance. PQ and HLG transfer functions are not
+    /// converted.
     Bt2020,
 }
 
 /// The range of luma and chroma values.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Range {
+pub enum YuvRange {
     /// 8-bit values of 16 to 235 for luma and 16 to 240 for chroma: video.
     #[default]
     Limited,
-    /// All values: JPEG, and many cameras.
+    /// 0 to 255 in 8 bits: JPEG, and many cameras.
     Full,
 }
 
@@ -75,9 +75,9 @@ impl Yuv {
     /// Returns the conversion of 8-bit planes or, if `deep`, of deeper samples in the high bits of 16.
     fn conversion(self, deep: bool, halved: [bool; 2]) -> Planes {
         let [red, blue] = match self.matrix {
-            Matrix::Bt601 => [0.299, 0.114],
-            Matrix::Bt709 => [0.2126, 0.0722],
-            Matrix::Bt2020 => [0.2627, 0.0593],
+            YuvMatrix::Bt601 => [0.299, 0.114],
+            YuvMatrix::Bt709 => [0.2126, 0.0722],
+            YuvMatrix::Bt2020 => [0.2627, 0.0593],
         };
         let green = 1.0 - red - blue;
         // Black and the spans of luma and chroma, in 8-bit units. In full range, P010's largest 10-bit value
@@ -85,8 +85,8 @@ impl Yuv {
         let (largest, step, all) =
             if deep { (65_535.0, 256.0, 1023.0 * 64.0 / 256.0) } else { (255.0, 1.0, 255.0) };
         let [black, luma, chroma] = match self.range {
-            Range::Limited => [16.0, 219.0, 224.0],
-            Range::Full => [0.0, all, all],
+            YuvRange::Limited => [16.0, 219.0, 224.0],
+            YuvRange::Full => [0.0, all, all],
         };
         let gain = |span: f64| largest / (step * span);
         let colour = |weight: f64| (2.0 * weight * gain(chroma)) as f32;
@@ -194,19 +194,19 @@ mod tests {
 
     #[test]
     fn white_black_and_the_primaries_are_exact() {
-        for matrix in [Matrix::Bt601, Matrix::Bt709, Matrix::Bt2020] {
+        for matrix in [YuvMatrix::Bt601, YuvMatrix::Bt709, YuvMatrix::Bt2020] {
             for (range, deep, [black, white, grey, span]) in [
-                (Range::Limited, false, [16.0, 235.0, 128.0, 112.0]),
-                (Range::Full, false, [0.0, 255.0, 128.0, 127.5]),
+                (YuvRange::Limited, false, [16.0, 235.0, 128.0, 112.0]),
+                (YuvRange::Full, false, [0.0, 255.0, 128.0, 127.5]),
                 // Ten bits in the high bits of 16.
-                (Range::Limited, true, [64.0 * 64.0, 940.0 * 64.0, 512.0 * 64.0, 448.0 * 64.0]),
-                (Range::Full, true, [0.0, 1023.0 * 64.0, 512.0 * 64.0, 511.5 * 64.0]),
+                (YuvRange::Limited, true, [64.0 * 64.0, 940.0 * 64.0, 512.0 * 64.0, 448.0 * 64.0]),
+                (YuvRange::Full, true, [0.0, 1023.0 * 64.0, 512.0 * 64.0, 511.5 * 64.0]),
             ] {
                 let yuv = Yuv { matrix, range, swapped: false };
                 let [red, blue] = match matrix {
-                    Matrix::Bt601 => [0.299, 0.114],
-                    Matrix::Bt709 => [0.2126, 0.0722],
-                    Matrix::Bt2020 => [0.2627, 0.0593],
+                    YuvMatrix::Bt601 => [0.299, 0.114],
+                    YuvMatrix::Bt709 => [0.2126, 0.0722],
+                    YuvMatrix::Bt2020 => [0.2627, 0.0593],
                 };
                 let close = |codes: [f64; 3], expected: [f64; 3]| {
                     let found = colour(yuv, deep, codes);
