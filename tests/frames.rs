@@ -57,13 +57,17 @@ fn sessions_share_an_encoder_and_match_results_from_pictures() {
         let [ours, theirs] =
             [classify.classes_of(&classes, 1).unwrap(), classify.classify(picture, 1).unwrap()];
         assert_eq!(ours[0].index, theirs[0].index);
-        // The asynchronous forms give the same.
-        let waited = pollster::block_on(classify.classify_async(picture, 1)).unwrap();
-        assert_eq!(waited, classify.classify(picture, 1).unwrap());
-        let waited = pollster::block_on(segment.segment_async(picture)).unwrap();
-        assert_eq!(waited, segment.segment(picture).unwrap());
-        let waited = pollster::block_on(detect.detect_async(picture)).unwrap();
-        assert_eq!(waited, detect.detect(picture).unwrap());
+        // The asynchronous forms give the same, while the program polls its device.
+        let (classes, labels_now, boxes_now) = polled(&gpu, || {
+            (
+                pollster::block_on(classify.classify_async(picture, 1)).unwrap(),
+                pollster::block_on(segment.segment_async(picture)).unwrap(),
+                pollster::block_on(detect.detect_async(picture)).unwrap(),
+            )
+        });
+        assert_eq!(classes, classify.classify(picture, 1).unwrap());
+        assert_eq!(labels_now, segment.segment(picture).unwrap());
+        assert_eq!(boxes_now, detect.detect(picture).unwrap());
         let [ours, theirs] =
             [segment.segmentation_of(&labels, size).unwrap(), segment.segment(picture).unwrap()];
         let different = ours.labels().iter().zip(theirs.labels()).filter(|(a, b)| a != b).count();
@@ -209,20 +213,35 @@ fn inference_in_parts_matches_the_whole() {
         }
         // The async variant does not block, and so another thread polls the device.
         let steps = session.steps().len();
-        let done = AtomicBool::new(false);
-        let part_counts = std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !done.load(Relaxed) {
-                    gpu.device().poll(wgpu::PollType::Poll).unwrap();
-                    std::thread::sleep(Duration::from_micros(200));
-                }
-            });
-            let counts =
-                [Duration::ZERO, Duration::MAX].map(|budget| pollster::block_on(session.parts_async(budget)));
-            done.store(true, Relaxed);
-            counts.map(|parts| parts.unwrap().count())
+        let part_counts = polled(&gpu, || {
+            [Duration::ZERO, Duration::MAX]
+                .map(|budget| pollster::block_on(session.parts_async(budget)).unwrap().count())
         });
         assert_eq!(part_counts, [steps, 1], "on {}", gpu.adapter());
+    }
+}
+
+/// Calls `wait` while another thread polls the device, as a renderer's frames do.
+fn polled<T>(gpu: &Gpu, wait: impl FnOnce() -> T) -> T {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Relaxed) {
+                gpu.device().poll(wgpu::PollType::Poll).unwrap();
+                std::thread::sleep(Duration::from_micros(200));
+            }
+        });
+        // Also ends the thread if `wait` panics.
+        let _ended = Ended(&done);
+        wait()
+    })
+}
+
+struct Ended<'a>(&'a AtomicBool);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
     }
 }
 

@@ -69,7 +69,8 @@ impl Session {
         self.classes_of(&outputs, top)
     }
 
-    /// [`Session::classify`] for callers that must not block. Preprocessing is synchronous, as is the CPU.
+    /// [`Session::classify`] for callers that must not block. On native targets the program has to submit or
+    /// poll meanwhile. Preprocessing and the CPU engine are synchronous.
     ///
     /// # Errors
     /// As [`Session::classify`].
@@ -90,7 +91,8 @@ impl Session {
         self.segmentation_of(&outputs, size)
     }
 
-    /// [`Session::segment`] for callers that must not block. Preprocessing is synchronous, as is the CPU.
+    /// [`Session::segment`] for callers that must not block. On native targets the program has to submit or
+    /// poll meanwhile. Preprocessing and the CPU engine are synchronous.
     ///
     /// # Errors
     /// As [`Session::segment`].
@@ -112,7 +114,8 @@ impl Session {
         self.detections_of(&outputs, size_of(picture))
     }
 
-    /// [`Session::detect`] for callers that must not block. Preprocessing is synchronous, as is the CPU.
+    /// [`Session::detect`] for callers that must not block. On native targets the program has to submit or
+    /// poll meanwhile. Preprocessing and the CPU engine are synchronous.
     ///
     /// # Errors
     /// As [`Session::detect`].
@@ -146,7 +149,8 @@ impl Session {
         self.embedding_of(&outputs)
     }
 
-    /// [`Session::embed`] for callers that must not block. Preprocessing is synchronous, as is the CPU.
+    /// [`Session::embed`] for callers that must not block. On native targets the program has to submit or
+    /// poll meanwhile. Preprocessing and the CPU engine are synchronous.
     ///
     /// # Errors
     /// As [`Session::embed`].
