@@ -3,9 +3,8 @@
 
     .venv/bin/pip install torch torchvision==0.29.* safetensors ofa
     cargo build --release --example scenes
-    .venv/bin/python scripts/train_supernet.py --hard --out target/hard
-    target/release/examples/scenes --hard --size 128 --first 2000000000 --count 4000 --out target/scenes
-    goldcrest search --weights target/hard --pictures target/scenes --within 0.6ms --out target/found
+    goldcrest bench --networks mobilenet_v3_small --sizes 128 --backend cpu    # the time to search for
+    goldcrest search --within 0.5ms --sizes 128 --backend cpu --out target/found
     .venv/bin/python scripts/compare_searched.py mobilenet_v3_small target/found --seeds 1,2,3
 
 Every network is trained from scratch with the recipe of `train_supernet.py`: the same scenes, budget, optimiser and

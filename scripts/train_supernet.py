@@ -6,7 +6,6 @@
     cargo build --release --example scenes
     .venv/bin/python scripts/train_supernet.py            # 45 minutes on two idle cores
     .venv/bin/python scripts/train_supernet.py --measure  # no training: measure the existing supernet
-    .venv/bin/python scripts/train_supernet.py --hard --out DIR  # on hard scenes, for `compare_searched.py`
 
 The supernet is `OFAMobileNetV3` of the package `ofa` (https://github.com/mit-han-lab/once-for-all,
 arXiv 1908.09791): MobileNetV3's blocks with kernels of 3, 5 or 7, expansions of 3, 4 or 6 and stages of 2 to
@@ -71,6 +70,7 @@ class Task:
 
 
 EASY = Task(hard=False, drawn=224, sizes=[96, 128, 160, 192, 224])
+# For `compare_searched.py`: EASY scenes do not tell good networks apart.
 HARD = Task(hard=True, drawn=128, sizes=[128])
 
 
@@ -328,19 +328,17 @@ def measure(task, folder):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--measure", action="store_true", help="do not train, only measure")
-    parser.add_argument("--hard", action="store_true", help="train on hard scenes")
     parser.add_argument("--images", type=int, default=75_000, help="scenes to train on")
     parser.add_argument("--state", type=pathlib.Path, default=ROOT / "target/supernet.pt", help="file with the training state")
-    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "assets/supernet", help="folder of the supernet")
     arguments = parser.parse_args()
     torch.set_num_threads(THREADS)
-    task = HARD if arguments.hard else EASY
+    folder = ROOT / "assets/supernet"
     if not arguments.measure:
         torch.manual_seed(1)
-        run = Run(task, Supernet(), arguments.images, arguments.state)
+        run = Run(EASY, Supernet(), arguments.images, arguments.state)
         run.all()
-        save(task, run.net, arguments.out)
-    measure(task, arguments.out)
+        save(EASY, run.net, folder)
+    measure(EASY, folder)
 
 
 if __name__ == "__main__":
