@@ -216,12 +216,12 @@ fn invalid_concatenations_and_label_maps_are_errors() {
     assert!(error_of(&g).contains("layer mean: cannot read the output of labels"), "{}", error_of(&g));
 
     // Too large for a shader's 32-bit indices.
-    for size in [[1, 1 << 30], [1 << 40, 1 << 40]] {
+    for (size, word) in [([1, 1 << 30], "overflows 32-bit"), ([1 << 40, 1 << 40], "too large to count")] {
         let mut g = Graph::default();
         let x = g.push("input", Op::Input(INPUT.c), &[]);
         g.push("labels", Op::Argmax(Extent::Exact(size)), &[x]);
         assert!(error_of(&g).contains("layer labels: "), "{}", error_of(&g));
-        assert!(error_of(&g).contains("overflows"), "{}", error_of(&g));
+        assert!(error_of(&g).contains(word), "{}", error_of(&g));
     }
 }
 
