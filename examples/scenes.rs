@@ -86,20 +86,21 @@ fn write(folder: &Path, arguments: &Scenes, seed: u64) -> anyhow::Result<()> {
 }
 
 fn record(drawing: Drawing, hard: bool) -> Vec<u8> {
+    let mut record = drawing.picture.into_pixels();
+    record.extend(drawing.classes.labels());
+    record.push(drawing.subject as u8);
+    // Hard scenes have more things than a record has room for, and no detector is trained on them.
+    if hard {
+        return record;
+    }
     let mut classes = [0; MOST_THINGS];
     let mut boxes = [[0.0f32; 4]; MOST_THINGS];
-    // Hard scenes have more things than a record has room for, and no detector is trained on them.
-    for (i, seen) in drawing.seen.iter().enumerate().take(MOST_THINGS) {
+    for (i, seen) in drawing.seen.iter().enumerate() {
         let bounds = seen.bounds;
         classes[i] = seen.shape.class() as u8;
         boxes[i] = [bounds.left, bounds.top, bounds.right, bounds.bottom];
     }
-    let mut record = drawing.picture.into_pixels();
-    record.extend(drawing.classes.labels());
-    record.push(drawing.subject as u8);
-    if !hard {
-        record.extend(classes);
-        record.extend(boxes.as_flattened().iter().flat_map(|side| side.to_le_bytes()));
-    }
+    record.extend(classes);
+    record.extend(boxes.as_flattened().iter().flat_map(|side| side.to_le_bytes()));
     record
 }

@@ -71,11 +71,16 @@ def parsed(text):
 
 
 def network(name):
+    """A network, and what identifies it: another search may write to the same folder."""
     if name == "mobilenet_v3_small":
-        return Small()
+        return Small(), name
+    text = json.loads((pathlib.Path(name) / "search.json").read_text())["finalists"][0]["subnet"]
+    subnet = parsed(text)
+    if subnet["size"] != HARD.drawn:
+        raise SystemExit(f"{name}: is for {subnet['size']} pixels: search with --sizes {HARD.drawn}")
     net = Supernet()
-    net.choose(parsed(json.loads((pathlib.Path(name) / "search.json").read_text())["finalists"][0]["subnet"]))
-    return net
+    net.choose(subnet)
+    return net, text
 
 
 def main():
@@ -90,8 +95,9 @@ def main():
     for seed in map(int, arguments.seeds.split(",")):
         for name in arguments.networks:
             torch.manual_seed(seed)
-            state = ROOT / f"target/compare-{pathlib.Path(name).name}-{seed}.pt"
-            run = Run(task, network(name), arguments.images, state, seed, many=False)
+            net, identity = network(name)
+            state = ROOT / f"target/compare-{identity}-{seed}.pt"
+            run = Run(task, net, arguments.images, state, seed, many=False)
             run.all()
             calibrate(task, run.net, task.drawn)
             top1 = right(task, run.net, task.drawn, arguments.held_out)

@@ -42,6 +42,7 @@ from torch.nn import functional as F
 from train_demo import HELD_OUT, SHAPES, pictures, scenes
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "assets/supernet"
 MULTIPLIER, BATCH, THREADS = 0.5, 64, 2
 SPACE = {
     "kernels": [3, 5, 7],
@@ -278,51 +279,50 @@ def right(task, net, size, count):
     return found / count
 
 
-def save(task, net, folder):
+def save(net):
     """Writes the checkpoint: matrices and kernels in f16, vectors in f32, batch norms of the largest subnet."""
-    folder.mkdir(parents=True, exist_ok=True)
+    FOLDER.mkdir(parents=True, exist_ok=True)
     net.choose(same(max))
-    calibrate(task, net, max(task.sizes))
+    calibrate(EASY, net, max(EASY.sizes))
     state = {}
     for key, value in net.state_dict().items():
         if not key.endswith("num_batches_tracked"):
             state[key] = (value.half() if value.ndim > 1 else value).contiguous()
-    save_file(state, folder / "model.safetensors")
+    save_file(state, FOLDER / "model.safetensors")
     config = {
         "architecture": "ofa/mobilenet_v3",
         "num_classes": len(SHAPES),
         "label_names": SHAPES,
         "pretrained_cfg": {
-            "input_size": [3, task.drawn, task.drawn],
+            "input_size": [3, EASY.drawn, EASY.drawn],
             "interpolation": "bilinear",
             "crop_pct": 1.0,
             "crop_mode": "squash",
             "mean": [0.5] * 3,
             "std": [0.5] * 3,
         },
-        "supernet": SPACE | {"sizes": task.sizes},
+        "supernet": SPACE | {"sizes": EASY.sizes},
     }
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (FOLDER / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
-def measure(task, folder):
+def measure():
     """Measures the accuracy of subnets on held-out scenes, with recalibrated batch norms."""
     net = Supernet()
-    state = net.state_dict() | {k: v.float() for k, v in load_file(folder / "model.safetensors").items()}
+    state = net.state_dict() | {k: v.float() for k, v in load_file(FOLDER / "model.safetensors").items()}
     chance = random.Random(7)
     found = []
     for choice in [max, min, *[chance.choice] * 6]:
         subnet = same(choice)
-        ends = [size for size in task.sizes if size != 192]
-        for size in ends if choice in (max, min) else [chance.choice(task.sizes)]:
+        for size in [96, 128, 160, 224] if choice in (max, min) else [chance.choice(EASY.sizes)]:
             nn.Module.load_state_dict(net, state)
             net.choose(subnet)
-            calibrate(task, net, size)
-            top1 = right(task, net, size, 1000)
+            calibrate(EASY, net, size)
+            top1 = right(EASY, net, size, 1000)
             found.append({**subnet, "size": size, "top1": top1})
             print(size, subnet["width"], subnet["depths"], top1, flush=True)
-    quality = {"seeds": [HELD_OUT, HELD_OUT + 1000], "drawn": task.drawn, "subnets": found}
-    (folder / "quality.json").write_text(json.dumps(quality) + "\n")
+    quality = {"seeds": [HELD_OUT, HELD_OUT + 1000], "drawn": EASY.drawn, "subnets": found}
+    (FOLDER / "quality.json").write_text(json.dumps(quality) + "\n")
 
 
 def main():
@@ -332,13 +332,12 @@ def main():
     parser.add_argument("--state", type=pathlib.Path, default=ROOT / "target/supernet.pt", help="file with the training state")
     arguments = parser.parse_args()
     torch.set_num_threads(THREADS)
-    folder = ROOT / "assets/supernet"
     if not arguments.measure:
         torch.manual_seed(1)
         run = Run(EASY, Supernet(), arguments.images, arguments.state)
         run.all()
-        save(EASY, run.net, folder)
-    measure(EASY, folder)
+        save(run.net)
+    measure()
 
 
 if __name__ == "__main__":

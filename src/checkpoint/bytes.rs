@@ -61,6 +61,7 @@ impl Bytes {
     }
 
     /// Reads all bytes.
+    #[cfg(feature = "torch")]
     pub fn whole(self, path: &Path) -> Result<Vec<u8>> {
         match self {
             Self::File(file, _) => {

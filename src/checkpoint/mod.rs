@@ -206,10 +206,8 @@ impl Checkpoint {
                 sorted.into_iter().map(entry).collect()
             }
             Format::Torch(container) => {
-                let on_disk = matches!(bytes, Bytes::File(..));
-                let whole = std::mem::replace(&mut bytes, Bytes::Memory(Vec::new())).whole(path)?;
-                let opened = torch::open(whole, on_disk, path, container);
-                let opened = opened.map_err(|reason| Error::file(path, reason))?;
+                let whole = std::mem::replace(&mut bytes, Bytes::Memory(Vec::new()));
+                let opened = torch::open(whole, path, container)?;
                 self.arch = self.arch.take().or(opened.arch);
                 self.warnings.extend(opened.warning);
                 let entry = |(key, content): (String, torch::Content)| {

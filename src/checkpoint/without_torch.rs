@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, path::Path};
 
 use safetensors::Dtype;
 
-use super::format::Container;
+use super::{bytes::Bytes, format::Container};
+use crate::{Error, Result};
 
 /// A tensor of a PyTorch file; there is none.
 #[derive(Debug)]
@@ -37,12 +38,15 @@ pub(super) struct Opened {
     pub warning: Option<String>,
 }
 
-pub(super) fn open(_: Vec<u8>, _: bool, _: &Path, container: Container) -> Result<Opened, String> {
+pub(super) fn open(_: Bytes, path: &Path, container: Container) -> Result<Opened> {
     let kind = match container {
         Container::Zip => "a zip archive, perhaps a PyTorch file",
         _ => "a PyTorch file",
     };
-    Err(format!(
-        "is {kind}: this build has no support for it: enable the feature `torch`, or save as safetensors"
+    Err(Error::file(
+        path,
+        format!(
+            "is {kind}: this build has no support for it: enable the feature `torch`, or save as safetensors"
+        ),
     ))
 }

@@ -97,18 +97,25 @@ impl Flag {
 
 /// The size of the picture of the inference recorded last. It is atomic, because recording only has a shared
 /// reference to the executor.
-#[derive(Default)]
 pub(super) struct Recorded(AtomicU64);
 
 impl Recorded {
-    pub fn store(&self, [rows, columns]: [usize; 2]) {
-        self.0.store((rows as u64) << 32 | columns as u64, Ordering::Relaxed);
+    fn new(size: [usize; 2]) -> Self {
+        Self(AtomicU64::new(Self::pack(size)))
     }
 
-    /// Rows and columns; `None` before the first recording.
-    pub fn load(&self) -> Option<[usize; 2]> {
+    fn pack([rows, columns]: [usize; 2]) -> u64 {
+        (rows as u64) << 32 | columns as u64
+    }
+
+    pub fn store(&self, size: [usize; 2]) {
+        self.0.store(Self::pack(size), Ordering::Relaxed);
+    }
+
+    /// Rows and columns.
+    pub fn load(&self) -> [usize; 2] {
         let size = self.0.load(Ordering::Relaxed);
-        (size > 0).then_some([(size >> 32) as usize, (size & u64::from(u32::MAX)) as usize])
+        [(size >> 32) as usize, (size & u64::from(u32::MAX)) as usize]
     }
 }
 
@@ -232,7 +239,7 @@ impl Executor {
             picture: vec![0.0; layout::len(plan.input.shape)],
             halves: Vec::new(),
             startup: Startup { upload: filled, ..compiled },
-            recorded: Recorded::default(),
+            recorded: Recorded::new([plan.input.shape.h, plan.input.shape.w]),
             identity: Arc::new(()),
             failed: false,
         })
@@ -261,6 +268,7 @@ impl Executor {
     /// Records every dispatch, as one compute pass.
     pub fn encode(&self, encoder: &mut wgpu::CommandEncoder) {
         self.flag.lower(encoder);
+        self.recorded.store([self.input.shape.h, self.input.shape.w]);
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for dispatch in &self.dispatches {
             dispatch.record(&mut pass);

@@ -59,7 +59,7 @@ pub struct Readback {
     pub frame: u64,
     /// The outputs.
     pub outputs: Vec<Tensor>,
-    /// Rows and columns of the source's picture; of the input, if no inference was recorded from a source.
+    /// Rows and columns of the source's picture; of the input, if the latest inference had no source.
     pub picture: [usize; 2],
     /// The time on the device from the start of the recorded inference to its end, if the program enabled
     /// `TIMESTAMP_QUERY`. If the inference is recorded in parts, it includes
@@ -205,7 +205,7 @@ impl Executor {
         if !Arc::ptr_eq(&self.identity, &ring.owner) {
             return Err(Error::Input("the ring belongs to another session".into()));
         }
-        let picture = self.recorded.load().unwrap_or([self.input.shape.h, self.input.shape.w]);
+        let picture = self.recorded.load();
         let Some(slot) = ring.slots.iter_mut().find(|slot| slot.free()) else {
             ring.dropped += 1;
             return Ok(false);

@@ -65,7 +65,8 @@ impl Session {
     /// classifies, or if preprocessing gives an input of another size than planned; [`Error::Output`] if a
     /// logit is not finite; as [`Session::run`].
     pub fn classify(&mut self, picture: &Picture, top: usize) -> Result<Vec<Class>> {
-        let outputs = self.run_on_picture(picture, is_classify)?;
+        let input = self.input_of(picture, is_classify)?;
+        let outputs = self.run_all(&input)?;
         self.classes_of(&outputs, top)
     }
 
@@ -75,7 +76,8 @@ impl Session {
     /// # Errors
     /// As [`Session::classify`].
     pub async fn classify_async(&mut self, picture: &Picture, top: usize) -> Result<Vec<Class>> {
-        let outputs = self.run_on_picture_async(picture, is_classify).await?;
+        let input = self.input_of(picture, is_classify)?;
+        let outputs = self.run_all_async(&input).await?;
         self.classes_of(&outputs, top)
     }
 
@@ -87,7 +89,8 @@ impl Session {
     /// [`Session::run`].
     pub fn segment(&mut self, picture: &Picture) -> Result<Segmentation> {
         let size = self.check_size(picture)?;
-        let outputs = self.run_on_picture(picture, is_segment)?;
+        let input = self.input_of(picture, is_segment)?;
+        let outputs = self.run_all(&input)?;
         self.segmentation_of(&outputs, size)
     }
 
@@ -98,7 +101,8 @@ impl Session {
     /// As [`Session::segment`].
     pub async fn segment_async(&mut self, picture: &Picture) -> Result<Segmentation> {
         let size = self.check_size(picture)?;
-        let outputs = self.run_on_picture_async(picture, is_segment).await?;
+        let input = self.input_of(picture, is_segment)?;
+        let outputs = self.run_all_async(&input).await?;
         self.segmentation_of(&outputs, size)
     }
 
@@ -110,7 +114,8 @@ impl Session {
     /// [`Error::Input`] unless built [for pictures](Session::for_pictures) and for a network that
     /// detects; [`Error::Output`] if a box is not finite; as [`Session::run`].
     pub fn detect(&mut self, picture: &Picture) -> Result<Vec<Detection>> {
-        let outputs = self.run_on_picture(picture, is_detect)?;
+        let input = self.input_of(picture, is_detect)?;
+        let outputs = self.run_all(&input)?;
         self.detections_of(&outputs, size_of(picture))
     }
 
@@ -120,7 +125,8 @@ impl Session {
     /// # Errors
     /// As [`Session::detect`].
     pub async fn detect_async(&mut self, picture: &Picture) -> Result<Vec<Detection>> {
-        let outputs = self.run_on_picture_async(picture, is_detect).await?;
+        let input = self.input_of(picture, is_detect)?;
+        let outputs = self.run_all_async(&input).await?;
         self.detections_of(&outputs, size_of(picture))
     }
 
@@ -145,7 +151,8 @@ impl Session {
     /// # }
     /// ```
     pub fn embed(&mut self, picture: &Picture) -> Result<Vec<f32>> {
-        let outputs = self.run_on_picture(picture, is_embed)?;
+        let input = self.input_of(picture, is_embed)?;
+        let outputs = self.run_all(&input)?;
         self.embedding_of(&outputs)
     }
 
@@ -155,7 +162,8 @@ impl Session {
     /// # Errors
     /// As [`Session::embed`].
     pub async fn embed_async(&mut self, picture: &Picture) -> Result<Vec<f32>> {
-        let outputs = self.run_on_picture_async(picture, is_embed).await?;
+        let input = self.input_of(picture, is_embed)?;
+        let outputs = self.run_all_async(&input).await?;
         self.embedding_of(&outputs)
     }
 
@@ -191,21 +199,10 @@ impl Session {
         self.picture_setup.as_ref().map(|picture_setup| &picture_setup.labels)
     }
 
-    /// Preprocesses and runs a picture, if the session's task fits.
-    fn run_on_picture(&mut self, picture: &Picture, fits: impl Fn(&Task) -> bool) -> Result<Vec<Tensor>> {
+    /// Preprocesses a picture, if the session's task fits.
+    fn input_of(&self, picture: &Picture, fits: impl Fn(&Task) -> bool) -> Result<Tensor> {
         self.picture_setup_for(fits)?;
-        let input = self.prepare(picture)?;
-        self.run_all(&input)
-    }
-
-    async fn run_on_picture_async(
-        &mut self,
-        picture: &Picture,
-        fits: impl Fn(&Task) -> bool,
-    ) -> Result<Vec<Tensor>> {
-        self.picture_setup_for(fits)?;
-        let input = self.prepare(picture)?;
-        self.run_all_async(&input).await
+        self.prepare(picture)
     }
 
     /// Checks that a picture has the size that the session was built for, and returns it.
@@ -287,19 +284,19 @@ impl<'a> SessionSpec<'a> {
     }
 }
 
-fn is_classify(task: &Task) -> bool {
+pub(super) fn is_classify(task: &Task) -> bool {
     matches!(task, Task::Classify)
 }
 
-fn is_segment(task: &Task) -> bool {
+pub(super) fn is_segment(task: &Task) -> bool {
     matches!(task, Task::Segment { .. })
 }
 
-fn is_detect(task: &Task) -> bool {
+pub(super) fn is_detect(task: &Task) -> bool {
     matches!(task, Task::Detect(_))
 }
 
-fn is_embed(task: &Task) -> bool {
+pub(super) fn is_embed(task: &Task) -> bool {
     matches!(task, Task::Embed)
 }
 

@@ -16,7 +16,8 @@ use zip::{CompressionMethod, ZipArchive, ZipWriter, write::SimpleFileOptions};
 mod pickle;
 mod qtensor;
 
-use super::format::Container;
+use super::{bytes::Bytes, format::Container};
+use crate::Error;
 use pickle::{Scan, scan};
 pub(super) use qtensor::Content;
 
@@ -45,9 +46,18 @@ fn resave(path: &Path) -> String {
     )
 }
 
+/// Reads the tensors of the file `path`.
+///
+/// # Errors
+/// [`Error::Io`] if it cannot be read, [`Error::File`] if it is damaged, too costly or without tensors.
+pub(super) fn open(bytes: Bytes, path: &Path, container: Container) -> crate::Result<Opened> {
+    let on_disk = matches!(bytes, Bytes::File(..));
+    tensors(bytes.whole(path)?, on_disk, path, container).map_err(|reason| Error::file(path, reason))
+}
+
 /// Reads the tensors in `bytes`, which come from the file `path` if `file` is set. The reader gets the same
 /// bytes that were scanned.
-pub(super) fn open(bytes: Vec<u8>, file: bool, path: &Path, container: Container) -> Result<Opened, String> {
+fn tensors(bytes: Vec<u8>, file: bool, path: &Path, container: Container) -> Result<Opened, String> {
     // The reader does not support some pickles: they are rewritten first.
     let (scan, rewritten) = match container {
         Container::Zip => archived(&bytes)?,

@@ -1,7 +1,7 @@
 //! Predicts the time of subnets on a device from the times of their blocks. All blocks of the search space
 //! are timed once per device, as steps of a few networks.
 
-use std::{collections::BTreeMap, fs, time::Duration};
+use std::{collections::BTreeMap, fs, io::ErrorKind, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -104,8 +104,13 @@ impl Latency {
     /// again.
     pub fn forget(supernet: &Supernet, device: &Device, precision: Precision) {
         if let Some(folder) = cache::folder() {
-            // Without a file there is nothing to forget.
-            let _ = fs::remove_file(folder.join(File::new(supernet, device, precision).name));
+            let path = folder.join(File::new(supernet, device, precision).name);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    log::warn!("{}: {error}: its block times are used again", path.display());
+                }
+                _ => {}
+            }
         }
     }
 

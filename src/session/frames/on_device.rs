@@ -1,6 +1,6 @@
 //! Outputs that stay on the device: their buffers, and drawing from them.
 
-use super::Session;
+use super::{super::pictures::is_detect, Session};
 use crate::{
     Error, Result,
     gpu::{Boxes, Painting},
@@ -152,7 +152,7 @@ impl Session {
     /// };
     ///
     /// // In every frame:
-    /// session.encode(encoder, &source)?;
+    /// session.encode(encoder, source)?;
     /// session.encode_boxes(encoder, &boxes)?;
     /// pass.set_vertex_buffer(0, boxes.instances().slice(..));
     /// pass.draw_indirect(boxes.draw(), 0);
@@ -190,7 +190,7 @@ impl Session {
     /// As [`Session::boxes`].
     pub async fn boxes_async(&self, least: f32, vertices: u32) -> Result<Boxes> {
         let (plan, executor) = self.on_gpu()?;
-        let picture_setup = self.picture_setup_for(|task| matches!(task, Task::Detect(_)))?;
+        let picture_setup = self.picture_setup_for(is_detect)?;
         let (Task::Detect(detector), [candidates, boxes]) = (picture_setup.task, &plan.outputs[..]) else {
             return Err(Error::Input("the session does not output boxes".into()));
         };

@@ -1,6 +1,9 @@
 //! Readback of outputs, some frames later.
 
-use super::Session;
+use super::{
+    super::pictures::{is_classify, is_embed, is_segment},
+    Session,
+};
 use crate::{
     Error, Result, Tensor,
     gpu::Ring,
@@ -35,7 +38,7 @@ impl Session {
     /// logit is not finite.
     pub fn classes_of(&self, outputs: &[Tensor], top: usize) -> Result<Vec<Class>> {
         let [scores] = outputs else { return Err(foreign_outputs()) };
-        let picture_setup = self.picture_setup_for(|task| matches!(task, Task::Classify))?;
+        let picture_setup = self.picture_setup_for(is_classify)?;
         tasks::top(scores.data(), top, &picture_setup.labels, picture_setup.scores)
     }
 
@@ -46,7 +49,7 @@ impl Session {
     /// finite.
     pub fn embedding_of(&self, outputs: &[Tensor]) -> Result<Vec<f32>> {
         let [vector] = outputs else { return Err(foreign_outputs()) };
-        self.picture_setup_for(|task| matches!(task, Task::Embed))?;
+        self.picture_setup_for(is_embed)?;
         match vector.data().iter().position(|value| !value.is_finite()) {
             None => Ok(vector.data().to_vec()),
             Some(at) => Err(Error::Output(format!("value {at} of the vector is {}", vector.data()[at]))),
@@ -62,7 +65,7 @@ impl Session {
     /// score is not finite.
     pub fn segmentation_of(&self, outputs: &[Tensor], picture: [usize; 2]) -> Result<Segmentation> {
         let [labels] = outputs else { return Err(foreign_outputs()) };
-        self.picture_setup_for(|task| matches!(task, Task::Segment { .. }))?;
+        self.picture_setup_for(is_segment)?;
         let [rows, columns] = picture;
         let labels = tasks::segmentation(labels)?;
         if [labels.height(), labels.width()] == picture { Ok(labels) } else { labels.resized(columns, rows) }
