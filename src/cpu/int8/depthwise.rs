@@ -28,14 +28,31 @@ thread_local! {
     static COLUMNS: RefCell<AVec<u8>> = RefCell::new(avec![]);
 }
 
-/// A depthwise convolution with packed weights.
-pub struct Depthwise {
+/// The taps of an output. Code that is inlined with a constant one has constant offsets.
+#[derive(Clone, Copy)]
+struct Taps {
     kernel: usize,
     stride: usize,
     dilation: usize,
-    padding: [usize; 2],
     /// Groups of four taps per column.
     fours: usize,
+}
+
+impl Taps {
+    const fn new(kernel: usize, stride: usize, dilation: usize) -> Self {
+        Self { kernel, stride, dilation, fours: kernel.div_ceil(4) }
+    }
+
+    /// The number of columns that the windows of `width` outputs span.
+    fn columns(self, width: usize) -> usize {
+        (width - 1) * self.stride + (self.kernel - 1) * self.dilation + 1
+    }
+}
+
+/// A depthwise convolution with packed weights.
+pub struct Depthwise {
+    taps: Taps,
+    padding: [usize; 2],
     zero: u8,
     /// `[blocks][kernel][fours][block][4]`
     weights: AVec<i8>,
@@ -45,7 +62,8 @@ pub struct Depthwise {
 impl Depthwise {
     pub fn new(isa: Isa, conv: &Conv, window: Window, input: Affine, numbers: Numbers) -> Self {
         let (kernel, channels, block) = (conv.kernel(), conv.outputs(), isa.block());
-        let fours = kernel.div_ceil(4);
+        let taps = Taps::new(kernel, conv.stride, conv.dilation);
+        let fours = taps.fours;
         let weight = |at: usize| {
             let (index, four, kx) = (at / 4 % block, at / 4 / block % fours, at / 4 / block / fours % kernel);
             let c = channel(block, at / 4 / block / fours / kernel * block + index);
@@ -58,11 +76,8 @@ impl Depthwise {
         };
         let all = channels.next_multiple_of(block) * kernel * fours * 4;
         Self {
-            kernel,
-            stride: conv.stride,
-            dilation: conv.dilation,
+            taps,
             padding: [window.top, window.left],
-            fours,
             zero: zero(input),
             weights: AVec::from_iter(0, (0..all).map(weight)),
             epilogue: Epilogue::new(isa, numbers),
@@ -88,7 +103,7 @@ impl Depthwise {
             let input = &input[at / y.h * picture..][..picture];
             let residual = residual.map(|residual| &residual[at * y.w * y.c..][..y.w * y.c]);
             let mut columns = COLUMNS.replace(avec![]);
-            let room = self.columns(y.w) * self.fours * 4 * self.epilogue.isa.block();
+            let room = self.taps.columns(y.w) * self.taps.fours * 4 * self.epilogue.isa.block();
             columns.resize(columns.len().max(room), 0);
             let columns_of = &mut columns[..room];
             self.epilogue.isa.run(Row {
@@ -103,11 +118,6 @@ impl Depthwise {
             });
             COLUMNS.replace(columns);
         });
-    }
-
-    /// The number of columns that the windows of `width` outputs span.
-    fn columns(&self, width: usize) -> usize {
-        (width - 1) * self.stride + (self.kernel - 1) * self.dilation + 1
     }
 }
 
@@ -128,50 +138,64 @@ struct Row<'a> {
 
 impl Job for Row<'_> {
     #[inline(always)]
-    fn run<V: Vectors>(mut self, v: V) {
-        for block in 0..self.x.c.div_ceil(V::BLOCK) {
-            self.interleave(v, block);
-            let mut column = 0;
-            while column < self.width {
-                if self.width < RUN {
-                    self.tile::<V, 1>(v, block, column);
-                    column += 1;
-                } else {
-                    // The last tile overlaps the previous one instead of being smaller.
-                    self.tile::<V, RUN>(v, block, column.min(self.width - RUN));
-                    column += RUN;
-                }
-            }
+    fn run<V: Vectors>(self, v: V) {
+        let taps = self.conv.taps;
+        match (taps.kernel, taps.stride, taps.dilation) {
+            (3, 1, 1) => self.all(v, Taps::new(3, 1, 1)),
+            (3, 2, 1) => self.all(v, Taps::new(3, 2, 1)),
+            (5, 1, 1) => self.all(v, Taps::new(5, 1, 1)),
+            (5, 2, 1) => self.all(v, Taps::new(5, 2, 1)),
+            _ => self.all(v, taps),
         }
     }
 }
 
 impl Row<'_> {
+    /// Computes all blocks.
+    #[inline(always)]
+    fn all<V: Vectors>(mut self, v: V, taps: Taps) {
+        for block in 0..self.x.c.div_ceil(V::BLOCK) {
+            self.interleave(v, taps, block);
+            let mut column = 0;
+            while column < self.width {
+                if self.width < RUN {
+                    self.tile::<V, 1>(v, taps, block, column);
+                    column += 1;
+                } else {
+                    // The last tile overlaps the previous one instead of being smaller.
+                    self.tile::<V, RUN>(v, taps, block, column.min(self.width - RUN));
+                    column += RUN;
+                }
+            }
+        }
+    }
+
     /// Interleaves the columns of a block's channels.
     #[inline(always)]
     #[allow(unsafe_code)]
-    fn interleave<V: Vectors>(&mut self, v: V, block: usize) {
+    fn interleave<V: Vectors>(&mut self, v: V, taps: Taps, block: usize) {
         let Self { conv, x, input, y, .. } = *self;
         assert!(input.len() == x.h * x.w * x.c);
         let (first, count) = (block * V::BLOCK, V::BLOCK.min(x.c - block * V::BLOCK));
         let zeros = [conv.zero; MAX_BLOCK];
         let each = 4 * V::BLOCK;
-        let columns = self.columns.len() / each / conv.fours;
+        let Taps { kernel, stride, dilation, fours } = taps;
+        let columns = self.columns.len() / each / fours;
         let left = conv.padding[1].min(columns);
         let right = (left + x.w).min(columns);
-        for four in 0..conv.fours {
+        for four in 0..fours {
             // Per tap, the start of its row and the distance between columns. Off the map: zeros, with a
             // distance of 0. Padding taps have zero weights, so that any row will do.
             let mut rows = [(zeros.as_ptr(), 0); 4];
             for (i, row) in rows.iter_mut().enumerate() {
-                let at = y * conv.stride + (4 * four + i).min(conv.kernel - 1) * conv.dilation;
+                let at = y * stride + (4 * four + i).min(kernel - 1) * dilation;
                 if let Some(at) = at.checked_sub(conv.padding[0]).filter(|&at| at < x.h) {
                     *row = (input[at * x.w * x.c + first..].as_ptr(), x.c);
                 }
             }
             let off = v.interleave([v.splat_byte(conv.zero); 4]);
             for column in (0..left).chain(right..columns) {
-                let room = &mut self.columns[(column * conv.fours + four) * each..][..each];
+                let room = &mut self.columns[(column * fours + four) * each..][..each];
                 for (i, vector) in off.into_iter().enumerate() {
                     v.store_bytes(vector, &mut room[i * V::BLOCK..][..V::BLOCK]);
                 }
@@ -190,7 +214,7 @@ impl Row<'_> {
                         }
                     };
                 }
-                let room = &mut self.columns[(column * conv.fours + four) * each..][..each];
+                let room = &mut self.columns[(column * fours + four) * each..][..each];
                 for (i, vector) in v.interleave(sources).into_iter().enumerate() {
                     v.store_bytes(vector, &mut room[i * V::BLOCK..][..V::BLOCK]);
                 }
@@ -200,30 +224,38 @@ impl Row<'_> {
 
     /// Computes `P` outputs from `column` on.
     #[inline(always)]
-    fn tile<V: Vectors, const P: usize>(&mut self, v: V, block: usize, column: usize) {
+    fn tile<V: Vectors, const P: usize>(&mut self, v: V, taps: Taps, block: usize, column: usize) {
         let epilogue = &self.conv.epilogue;
-        let sums = self.sums::<V, P>(v, block, column);
         let channels = self.x.c;
         let at = column * channels + block * V::BLOCK;
+        // Before the sums: the compiler would move their products past these branches, and spill the loads.
         let residual = self.residual.map(|residual| &residual[at..]);
+        let sums = self.sums::<V, P>(v, taps, block, column);
         let output = &mut self.output[at * epilogue.numbers.size()..];
         epilogue.store(v, block, sums, residual, output, channels);
     }
 
     #[inline(always)]
     #[allow(unsafe_code)]
-    fn sums<V: Vectors, const P: usize>(&self, v: V, block: usize, column: usize) -> [[V::Vector; 4]; P] {
-        let Depthwise { kernel, stride, dilation, fours, weights, epilogue, .. } = self.conv;
+    fn sums<V: Vectors, const P: usize>(
+        &self,
+        v: V,
+        taps: Taps,
+        block: usize,
+        column: usize,
+    ) -> [[V::Vector; 4]; P] {
+        let Depthwise { weights, epilogue, .. } = self.conv;
+        let Taps { kernel, stride, dilation, fours } = taps;
         let each = 4 * V::BLOCK;
-        let taps = kernel * fours;
-        let weights = &weights[block * taps * each..][..taps * each];
+        let block_weights = kernel * fours * each;
+        let weights = &weights[block * block_weights..][..block_weights];
         let columns = &self.columns[column * stride * fours * each..];
-        let reach = (P - 1) * stride + (kernel - 1) * dilation + 1;
-        assert!(columns.len() >= reach * fours * each);
+        assert!(columns.len() >= taps.columns(P) * fours * each);
         let mut sums = [epilogue.begin(v, block); P];
-        for kx in 0..*kernel {
-            for four in 0..*fours {
-                for i in 0..4 {
+        // A vector of channels after the other: registers hold its weights and all its maps.
+        for i in 0..4 {
+            for kx in 0..kernel {
+                for four in 0..fours {
                     let tap = ((kx * fours + four) * 4 + i) * V::BLOCK;
                     // SAFETY: as sliced above, there are four blocks of weights per tap and group.
                     let weights = v.weights(unsafe { v.read(weights.as_ptr().cast::<u8>().add(tap)) });

@@ -63,25 +63,36 @@ impl Scales {
         block: usize,
         mut sums: [[V::Vector; 4]; P],
     ) -> [[V::Vector; 4]; P] {
+        // Not a loop: the compiler would not unroll it, and keep the sums in memory.
+        self.apply_to(v, block, 0, &mut sums);
+        self.apply_to(v, block, 1, &mut sums);
+        self.apply_to(v, block, 2, &mut sums);
+        self.apply_to(v, block, 3, &mut sums);
+        sums
+    }
+
+    /// Applies the factors to vector `i` of a block's sums.
+    #[inline(always)]
+    fn apply_to<V: Vectors, const P: usize>(
+        &self,
+        v: V,
+        block: usize,
+        i: usize,
+        sums: &mut [[V::Vector; 4]; P],
+    ) {
+        let at = i * V::LANES;
         if let Some(left) = &self.left {
-            let left = &left[block * V::BLOCK..][..V::BLOCK];
-            for i in 0..4 {
-                let left = v.load(&left[i * V::LANES..]);
-                for sums in &mut sums {
-                    sums[i] = v.shift_left(sums[i], left);
-                }
+            let left = v.load(&left[block * V::BLOCK..][..V::BLOCK][at..]);
+            for sums in sums.iter_mut() {
+                sums[i] = v.shift_left(sums[i], left);
             }
         }
         let factors = &self.factors[3 * block * V::BLOCK..][..3 * V::BLOCK];
-        for i in 0..4 {
-            let multiplier = v.load(&factors[i * V::LANES..]);
-            let round = v.load(&factors[V::BLOCK + i * V::LANES..]);
-            let right = v.load(&factors[2 * V::BLOCK + i * V::LANES..]);
-            for sums in &mut sums {
-                sums[i] = v.scale(sums[i], multiplier, round, right);
-            }
+        let (multiplier, round) = (v.load(&factors[at..]), v.load(&factors[V::BLOCK + at..]));
+        let right = v.load(&factors[2 * V::BLOCK + at..]);
+        for sums in sums.iter_mut() {
+            sums[i] = v.scale(sums[i], multiplier, round, right);
         }
-        sums
     }
 }
 
@@ -177,8 +188,8 @@ impl Epilogue {
         match (&integers.ending, &self.numbers.table) {
             (EpilogueKind::Clamped { zero, limits, .. }, _) => {
                 let (zero, limits) = (byte(*zero), limits.map(byte));
-                for (p, sums) in sums.into_iter().enumerate() {
-                    v.store_bytes(v.pack(sums, zero, limits), &mut output[p * stride..][..count]);
+                for (p, sums) in sums.iter().enumerate() {
+                    v.store_bytes(v.pack(*sums, zero, limits), &mut output[p * stride..][..count]);
                 }
             }
             (EpilogueKind::Lookup { curve, .. }, Some(table)) => {
@@ -233,16 +244,25 @@ fn spilled<V: Vectors>(v: V, sums: [V::Vector; 4]) -> [i32; MAX_BLOCK] {
 #[inline(always)]
 fn look_up<V: Vectors>(table: &[u8; CURVE], indices: &[i32; MAX_BLOCK], output: &mut [u8]) {
     // The table's length is a power of two: `%` keeps indices in range without a check.
-    let entry = |index: i32| table[index as usize % CURVE];
-    let (fours, rest) = output.as_chunks_mut::<4>();
-    let first_rest = sum_index::<V>(4 * fours.len());
-    for (at, output) in fours.iter_mut().enumerate() {
-        if let Some(indices) = indices[sum_index::<V>(4 * at)..].first_chunk::<4>() {
-            *output = [entry(indices[0]), entry(indices[1]), entry(indices[2]), entry(indices[3])];
+    let entry = |index: i32| u32::from(table[index as usize % CURVE]);
+    // Four bytes as one integer: the compiler would vectorise four stores, and assemble a vector byte by byte.
+    let quad = |at: usize| match indices[sum_index::<V>(at)..].first_chunk::<4>() {
+        Some(&[a, b, c, d]) => (entry(a) | entry(b) << 8 | entry(c) << 16 | entry(d) << 24).to_le_bytes(),
+        None => [0; 4],
+    };
+    let (quads, rest) = output.as_chunks_mut::<4>();
+    if quads.len() == V::BLOCK / 4 {
+        // Of constant length, so that the compiler unrolls it.
+        for (at, output) in quads[..V::BLOCK / 4].iter_mut().enumerate() {
+            *output = quad(4 * at);
+        }
+    } else {
+        for (at, output) in quads.iter_mut().enumerate() {
+            *output = quad(4 * at);
         }
     }
-    for (output, index) in rest.iter_mut().zip(&indices[first_rest..]) {
-        *output = entry(*index);
+    if !rest.is_empty() {
+        rest.copy_from_slice(&quad(4 * quads.len())[..rest.len()]);
     }
 }
 

@@ -141,29 +141,32 @@ impl Product {
     ) {
         let (row, zero) = (4 * self.fours, self.zero);
         let span = windows.kernel * x.c;
-        // A row of a window is contiguous in the map if all its columns are on the map.
-        let contiguous = |column: usize| {
-            let left = windows.tap_position(column, 0, windows.padding[1], x.w);
-            windows.tap_position(column, windows.kernel - 1, windows.padding[1], x.w).and(left)
+        // A window without dilation is contiguous along an axis if its first and last taps are on the map.
+        let whole = |at: usize, axis: usize, size: usize| {
+            let [first, last] =
+                [0, windows.kernel - 1].map(|k| windows.tap_position(at, k, windows.padding[axis], size));
+            last.and(first).filter(|_| windows.dilation == 1)
         };
         let (mut column, mut line, mut picture) = (first % y.w, first / y.w % y.h, first / (y.w * y.h));
+        let mut top = whole(line, 0, x.h);
         for begin in (0..rows.len()).step_by(row) {
-            let left = if windows.dilation == 1 { contiguous(column) } else { None };
-            for ky in 0..windows.kernel {
-                let taps = &mut rows[begin + ky * span..];
-                let Some(line) = windows.tap_position(line, ky, windows.padding[0], x.h) else {
-                    taps[..span].fill(zero);
-                    continue;
-                };
-                let line = &input[(picture * x.h + line) * x.w * x.c..];
-                if let Some(left) = left {
-                    copy(&line[left * x.c..], taps, span);
-                    continue;
-                }
-                for (kx, tap) in taps[..span].chunks_exact_mut(x.c).enumerate() {
-                    match windows.tap_position(column, kx, windows.padding[1], x.w) {
-                        Some(column) => tap.copy_from_slice(&line[column * x.c..][..x.c]),
-                        None => tap.fill(zero),
+            let left = whole(column, 1, x.w);
+            if let (Some(top), Some(left)) = (top, left) {
+                let from = ((picture * x.h + top) * x.w + left) * x.c;
+                copy(&input[from..], x.w * x.c, &mut rows[begin..], span, windows.kernel);
+            } else {
+                for ky in 0..windows.kernel {
+                    let taps = &mut rows[begin + ky * span..];
+                    let Some(line) = windows.tap_position(line, ky, windows.padding[0], x.h) else {
+                        taps[..span].fill(zero);
+                        continue;
+                    };
+                    let line = &input[(picture * x.h + line) * x.w * x.c..];
+                    for (kx, tap) in taps[..span].chunks_exact_mut(x.c).enumerate() {
+                        match windows.tap_position(column, kx, windows.padding[1], x.w) {
+                            Some(column) => tap.copy_from_slice(&line[column * x.c..][..x.c]),
+                            None => tap.fill(zero),
+                        }
                     }
                 }
             }
@@ -173,6 +176,7 @@ impl Product {
                 if line == y.h {
                     (line, picture) = (0, picture + 1);
                 }
+                top = whole(line, 0, x.h);
             }
         }
     }
@@ -266,13 +270,19 @@ fn sums<V: Vectors, const P: usize>(
     sums
 }
 
-/// Copies `span` bytes, or 16 if that is more and both slices have them: the bytes after `span` in `to` are
-/// written later, or are padding.
+/// Copies `count` runs of `span` bytes, which are `line` bytes apart in `from` and adjacent in `to`. The bytes
+/// after them in `to` may change: they are written later, or are padding.
 #[inline(always)]
-fn copy(from: &[u8], to: &mut [u8], span: usize) {
+fn copy(from: &[u8], line: usize, to: &mut [u8], span: usize, count: usize) {
+    let (last, whole) = (count - 1, 16);
     // Windows of three-channel pictures: a constant length is one move.
-    match (from.first_chunk::<16>(), to.first_chunk_mut::<16>()) {
-        (Some(from), Some(to)) if span <= 16 => *to = *from,
-        _ => to[..span].copy_from_slice(&from[..span]),
+    if span <= whole && last * line + whole <= from.len() && last * span + whole <= to.len() {
+        for at in 0..count {
+            to[at * span..][..whole].copy_from_slice(&from[at * line..][..whole]);
+        }
+    } else {
+        for at in 0..count {
+            to[at * span..][..span].copy_from_slice(&from[at * line..][..span]);
+        }
     }
 }
