@@ -36,13 +36,18 @@ impl Affine {
     }
 
     /// The integer nearest to a value; ties go to an even distance from the zero point.
-    #[inline]
+    #[inline(always)]
     pub fn quantise(self, value: f32) -> i8 {
-        let steps = (value * (1.0 / self.scale)).round_ties_even();
-        (steps.clamp(-512.0, 512.0) as i32 + i32::from(self.zero)).clamp(-128, 127) as i8
+        // One and a half times 2^23: floats of this size are whole numbers, so that the sum is rounded. The compiler
+        // does not vectorise a cast, because that saturates.
+        const WHOLE: f32 = 12_582_912.0;
+        let steps = (value * (1.0 / self.scale)).clamp(-512.0, 512.0);
+        let whole = (steps + WHOLE).to_bits().wrapping_sub(WHOLE.to_bits()).cast_signed();
+        whole.saturating_add(self.zero.into()).clamp(-128, 127) as i8
     }
 
     /// The value that an integer represents.
+    #[inline(always)]
     pub fn value(self, q: i8) -> f32 {
         self.scale * f32::from(i16::from(q) - i16::from(self.zero))
     }

@@ -63,36 +63,44 @@ impl Scales {
         block: usize,
         mut sums: [[V::Vector; 4]; P],
     ) -> [[V::Vector; 4]; P] {
-        // Not a loop: the compiler would not unroll it, and keep the sums in memory.
-        self.apply_to(v, block, 0, &mut sums);
-        self.apply_to(v, block, 1, &mut sums);
-        self.apply_to(v, block, 2, &mut sums);
-        self.apply_to(v, block, 3, &mut sums);
+        let factors = &self.factors[3 * block * V::BLOCK..][..3 * V::BLOCK];
+        // Four calls instead of a loop that the compiler would not unroll, and one branch for all of them: it keeps the
+        // sums in registers.
+        if let Some(left) = &self.left {
+            let left = &left[block * V::BLOCK..][..V::BLOCK];
+            scale::<V, P>(v, Some(left), factors, 0, &mut sums);
+            scale::<V, P>(v, Some(left), factors, 1, &mut sums);
+            scale::<V, P>(v, Some(left), factors, 2, &mut sums);
+            scale::<V, P>(v, Some(left), factors, 3, &mut sums);
+        } else {
+            scale::<V, P>(v, None, factors, 0, &mut sums);
+            scale::<V, P>(v, None, factors, 1, &mut sums);
+            scale::<V, P>(v, None, factors, 2, &mut sums);
+            scale::<V, P>(v, None, factors, 3, &mut sums);
+        }
         sums
     }
+}
 
-    /// Applies the factors to vector `i` of a block's sums.
-    #[inline(always)]
-    fn apply_to<V: Vectors, const P: usize>(
-        &self,
-        v: V,
-        block: usize,
-        i: usize,
-        sums: &mut [[V::Vector; 4]; P],
-    ) {
-        let at = i * V::LANES;
-        if let Some(left) = &self.left {
-            let left = v.load(&left[block * V::BLOCK..][..V::BLOCK][at..]);
-            for sums in sums.iter_mut() {
-                sums[i] = v.shift_left(sums[i], left);
-            }
-        }
-        let factors = &self.factors[3 * block * V::BLOCK..][..3 * V::BLOCK];
-        let (multiplier, round) = (v.load(&factors[at..]), v.load(&factors[V::BLOCK + at..]));
-        let right = v.load(&factors[2 * V::BLOCK + at..]);
-        for sums in sums.iter_mut() {
-            sums[i] = v.scale(sums[i], multiplier, round, right);
-        }
+/// Scales vector `i` of each pixel's sums, after left shifts if there are any.
+#[inline(always)]
+fn scale<V: Vectors, const P: usize>(
+    v: V,
+    left: Option<&[i32]>,
+    factors: &[i32],
+    i: usize,
+    sums: &mut [[V::Vector; 4]; P],
+) {
+    let at = i * V::LANES;
+    let (multiplier, round) = (v.load(&factors[at..]), v.load(&factors[V::BLOCK + at..]));
+    let right = v.load(&factors[2 * V::BLOCK + at..]);
+    let left = left.map(|left| v.load(&left[at..]));
+    for sums in sums {
+        let shifted = match left {
+            Some(left) => v.shift_left(sums[i], left),
+            None => sums[i],
+        };
+        sums[i] = v.scale(shifted, multiplier, round, right);
     }
 }
 
