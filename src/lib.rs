@@ -88,7 +88,7 @@ pub mod cpu;
 #[cfg(feature = "demo")]
 pub mod demo;
 mod error;
-#[cfg(feature = "feed")]
+#[cfg(all(feature = "feed", not(target_arch = "wasm32")))]
 pub mod feed;
 pub mod files;
 pub mod gpu;
@@ -100,9 +100,10 @@ pub mod measure;
 pub mod plan;
 pub mod quantize;
 mod random;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod search;
 pub mod session;
-#[cfg(feature = "study")]
+#[cfg(all(feature = "study", not(target_arch = "wasm32")))]
 pub mod study;
 pub mod tasks;
 pub mod tensor;

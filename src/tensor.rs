@@ -326,3 +326,13 @@ pub mod layout {
         })
     }
 }
+
+/// The relative distance, ||a - b|| / ||b||.
+pub(crate) fn distance(a: &Tensor, b: &Tensor) -> f64 {
+    let (mut apart, mut norm) = (0.0, 0.0);
+    for (&a, &b) in a.data().iter().zip(b.data()) {
+        apart += f64::from(a - b).powi(2);
+        norm += f64::from(b).powi(2);
+    }
+    (apart / norm.max(f64::MIN_POSITIVE)).sqrt()
+}

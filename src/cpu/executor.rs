@@ -252,7 +252,7 @@ impl Executor {
             let n = pictures.len() * shape.n / shape.len();
             let picture = Shape { n, ..shape };
             // One `install` for all steps, so that threads stay awake between them.
-            let overflowed = cpu.pool.install(|| {
+            let overflowed = cpu.install(|| {
                 source.fill(picture, pictures, slots);
                 steps.iter().enumerate().find_map(|(at, step)| {
                     let begun = Instant::now();

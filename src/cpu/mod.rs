@@ -46,7 +46,8 @@ use crate::{Error, Result};
 /// A pool of CPU threads. Clones share the threads.
 #[derive(Clone)]
 pub struct Cpu {
-    pool: Arc<rayon::ThreadPool>,
+    /// None without threads, in a browser: the caller's thread computes.
+    pool: Option<Arc<rayon::ThreadPool>>,
     info: CpuInfo,
     /// The instruction set of integer kernels.
     isa: int8::Isa,
@@ -64,11 +65,14 @@ pub struct CpuInfo {
 }
 
 impl Cpu {
-    /// Starts `threads` threads, or one per available core.
+    /// Starts `threads` threads, or one per available core. In a browser the caller's thread computes.
     ///
     /// # Errors
     /// [`Error::Device`] if the system cannot start the threads.
     pub fn new(threads: Option<usize>) -> Result<Self> {
+        if cfg!(target_arch = "wasm32") {
+            return Ok(Self::with(None, 1));
+        }
         let available = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = threads.unwrap_or_else(available).max(1);
         let pool = rayon::ThreadPoolBuilder::new()
@@ -76,8 +80,20 @@ impl Cpu {
             .thread_name(|i| format!("goldcrest-{i}"))
             .build()
             .map_err(|e| Error::Device(format!("cannot start {threads} threads: {e}")))?;
+        Ok(Self::with(Some(Arc::new(pool)), threads))
+    }
+
+    fn with(pool: Option<Arc<rayon::ThreadPool>>, threads: usize) -> Self {
         let info = CpuInfo { name: processor(), vectors: vectors(), threads };
-        Ok(Self { pool: Arc::new(pool), info, isa: int8::Isa::best() })
+        Self { pool, info, isa: int8::Isa::best() }
+    }
+
+    /// Runs `work` on the pool, so that its parallel iterators use the pool's threads.
+    fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        match &self.pool {
+            Some(pool) => pool.install(work),
+            None => work(),
+        }
     }
 
     /// The processor and the number of threads.

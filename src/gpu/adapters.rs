@@ -143,10 +143,12 @@ async fn enumerate(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
 pub fn pick<'a>(adapters: &'a [wgpu::Adapter], wanted: Option<&str>) -> Result<&'a wgpu::Adapter> {
     let infos: Vec<AdapterInfo> = adapters.iter().map(AdapterInfo::of).collect();
     if infos.is_empty() {
-        return Err(Error::Adapter(
+        let missing = if cfg!(target_arch = "wasm32") {
+            "no graphics adapter: this browser has no WebGPU, or it is switched off"
+        } else {
             "no graphics adapter: install a Vulkan driver (on Debian: apt-get install mesa-vulkan-drivers)"
-                .into(),
-        ));
+        };
+        return Err(Error::Adapter(missing.into()));
     }
     let fits = |(i, info): &(usize, &AdapterInfo)| match wanted.map(|w| (w, w.parse::<usize>())) {
         None => true,

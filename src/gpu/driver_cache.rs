@@ -78,8 +78,12 @@ fn create(device: &wgpu::Device, kept: Option<&[u8]>) -> Result<wgpu::PipelineCa
     // SAFETY: the seal was intact, so these are the bytes that `get_data` returned for an adapter of
     // the same key; wgpu's header in them names the driver, and wgpu rejects those of another.
     let cache = unsafe { device.create_pipeline_cache(&descriptor) };
-    match pollster::block_on(scope.pop()) {
-        None => Ok(cache),
-        Some(error) => Err(error),
+    #[cfg(not(target_arch = "wasm32"))]
+    if let Some(error) = pollster::block_on(scope.pop()) {
+        return Err(error);
     }
+    // Browsers have no such caches.
+    #[cfg(target_arch = "wasm32")]
+    drop(scope);
+    Ok(cache)
 }

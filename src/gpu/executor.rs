@@ -12,7 +12,7 @@ use web_time::Instant;
 use super::{
     Gpu, Pace, Startup,
     profile::Clock,
-    transfer::{Mapped, Pending, StagingPair, read, read_values},
+    transfer::{Mapped, Pending, StagingPair, read_async},
 };
 use crate::{
     Error, Result, Tensor,
@@ -74,7 +74,7 @@ impl Flag {
         Ok(Self { buffer: Self::buffer(gpu).await?, layers: layers.collect(), element: plan.element })
     }
 
-    async fn buffer(gpu: &Gpu) -> Result<wgpu::Buffer> {
+    pub(super) async fn buffer(gpu: &Gpu) -> Result<wgpu::Buffer> {
         use wgpu::BufferUsages as Usage;
         let usage = Usage::STORAGE | Usage::COPY_SRC | Usage::COPY_DST;
         gpu.allocate("overflow", LEAST_BINDING, usage).await
@@ -281,6 +281,7 @@ impl Executor {
     /// [`Error::Overflow`] if a value inside the network overflows, [`Error::Input`] if `input` does not have
     /// the planned shape; [`Error::Lost`] if the device was lost and [`Error::Device`] if it rejected the
     /// work: the executor is then unusable.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn run(&mut self, input: &Tensor) -> Result<Vec<Tensor>> {
         pollster::block_on(self.run_async(input))
     }
@@ -383,6 +384,7 @@ impl Executor {
     /// # Errors
     /// [`Error::Overflow`] as for [`Executor::run`]; [`Error::Lost`] if the device was lost: the executor is
     /// then unusable.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn collect(&mut self, pending: Pending) -> Result<Vec<Tensor>> {
         pollster::block_on(self.collect_yielding(pending))
     }
@@ -433,16 +435,24 @@ impl Executor {
     ///
     /// # Errors
     /// [`Error::Lost`] if the device was lost.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn taps(&self) -> Result<Vec<(String, Tensor)>> {
-        self.taps
-            .iter()
-            .map(|Tap { module, value, dims }| {
-                let slot = &self.slots[value.slot.index()];
-                let words: Vec<u32> = read(&self.gpu, slot, value.bytes())?;
-                let tensor = value.form.tensor(value.shape, bytemuck::cast_slice(&words));
-                Ok((module.clone(), Tensor::new(dims.clone(), tensor.into_data())?))
-            })
-            .collect()
+        pollster::block_on(self.taps_async())
+    }
+
+    /// [`Executor::taps`] for browsers, where nothing may block. On native targets it blocks.
+    ///
+    /// # Errors
+    /// As [`Executor::taps`].
+    pub async fn taps_async(&self) -> Result<Vec<(String, Tensor)>> {
+        let mut taps = Vec::new();
+        for Tap { module, value, dims } in &self.taps {
+            let slot = &self.slots[value.slot.index()];
+            let words: Vec<u32> = read_async(&self.gpu, slot, value.bytes()).await?;
+            let tensor = value.form.tensor(value.shape, bytemuck::cast_slice(&words));
+            taps.push((module.clone(), Tensor::new(dims.clone(), tensor.into_data())?));
+        }
+        Ok(taps)
     }
 }
 
@@ -457,73 +467,6 @@ pub(super) fn read_outputs(bytes: &[u8], outputs: &[Value], flag: &Flag) -> Resu
     let tensors = outputs.iter().map(tensor).collect();
     flag.check(rest)?;
     Ok(tensors)
-}
-
-impl Gpu {
-    /// Runs a single kernel, for trust checks and tests. Maps and weights are `element`, and `reads` are in
-    /// device layout. Returns the kernel's outputs; `lens` are their numbers of values.
-    ///
-    /// # Errors
-    /// [`Error::Device`] if the device rejected the kernel, [`Error::Lost`] if it was lost,
-    /// [`Error::NoF16`] if it does not support f16, [`Error::Overflow`] if a value overflows.
-    pub fn dispatch(
-        &self,
-        launch: &Launch,
-        element: Element,
-        reads: &[&[f32]],
-        lens: &[usize],
-    ) -> Result<Vec<Vec<f32>>> {
-        self.dispatch_over(launch, element, reads, lens, &[])
-    }
-
-    /// [`Gpu::dispatch`] for a kernel that reads or writes textures.
-    pub(super) fn dispatch_over(
-        &self,
-        launch: &Launch,
-        element: Element,
-        reads: &[&[f32]],
-        lens: &[usize],
-        textures: &[&wgpu::TextureView],
-    ) -> Result<Vec<Vec<f32>>> {
-        self.supports(element)?;
-        let pipeline = pollster::block_on(self.pipeline(launch, element))?;
-        let params = pollster::block_on(params_buffer(self, [launch]))?;
-        let stored = |name: &&str| launch.shader.stored(name, element);
-        let mut room = Vec::new();
-        let mut put = |element: Element, values: &[f32]| {
-            let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC;
-            pollster::block_on(self.filled("map", element.encode(values, &mut room), usage))
-        };
-        let mut buffers = Vec::new();
-        for (values, name) in reads.iter().zip(launch.shader.reads) {
-            buffers.push(put(stored(name), values)?);
-        }
-        // Outputs start as NaN, which shows values that the kernel does not write.
-        let written = lens.iter().zip(launch.shader.writes);
-        for (&len, name) in written.clone() {
-            buffers.push(put(stored(name), &vec![f32::NAN; len])?);
-        }
-        let flag = launch.shader.flag().map(|_| pollster::block_on(Flag::buffer(self))).transpose()?;
-        let buffers: Vec<&wgpu::Buffer> = buffers.iter().chain(&flag).collect();
-        let dispatch = Dispatch::new(self, launch, pipeline, (&params, 0), &buffers, textures);
-        let dispatch = pollster::block_on(dispatch)?;
-        let mut encoder = self.device.create_command_encoder(&Default::default());
-        {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            dispatch.record(&mut pass);
-        }
-        self.queue.submit([encoder.finish()]);
-        if let Some(flag) = &flag
-            && read::<u32>(self, flag, Flag::BYTES)? != [0]
-        {
-            return Err(Error::Overflow { layer: launch.shader.name.into(), element });
-        }
-        let buffers = buffers[reads.len()..].iter();
-        buffers
-            .zip(written)
-            .map(|(buffer, (&len, name))| read_values(self, buffer, len, stored(name)))
-            .collect()
-    }
 }
 
 /// The parameters of all launches in one buffer.

@@ -12,9 +12,12 @@ mod pace;
 mod pipelines;
 mod profile;
 mod ring;
+#[cfg(not(target_arch = "wasm32"))]
+mod single;
 mod source;
 mod tiers;
 mod transfer;
+#[cfg(not(target_arch = "wasm32"))]
 mod trust;
 #[cfg(not(any(target_arch = "wasm32", target_vendor = "apple")))]
 mod vulkan;
@@ -33,7 +36,7 @@ pub use pipelines::Startup;
 pub use ring::{Readback, Ring};
 pub use source::{Painting, Source};
 pub use transfer::Pending;
-pub(crate) use trust::distance;
+#[cfg(not(target_arch = "wasm32"))]
 pub use trust::{Check, Trust, check};
 
 use crate::{Error, Result, plan::Machine, tensor::Element};
@@ -91,6 +94,7 @@ impl Gpu {
     ///
     /// # Errors
     /// [`Error::Adapter`] if there is none or it cannot create a device.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn new() -> Result<Self> {
         Self::open(None)
     }
@@ -100,6 +104,7 @@ impl Gpu {
     ///
     /// # Errors
     /// [`Error::Adapter`] if no adapter matches or it cannot create a device.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn open(wanted: Option<&str>) -> Result<Self> {
         pollster::block_on(Self::open_async(wanted))
     }

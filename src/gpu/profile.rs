@@ -114,6 +114,7 @@ impl Executor {
     ///
     /// # Errors
     /// [`Error::Device`] if the device has no timestamps, or as [`Executor::run`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn profile(&mut self, input: &Tensor) -> Result<Vec<f64>> {
         pollster::block_on(self.profile_async(input))
     }
@@ -130,6 +131,7 @@ impl Executor {
     ///
     /// # Errors
     /// As [`Executor::profile`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn clock(&mut self, input: &Tensor) -> Result<f64> {
         pollster::block_on(self.clock_async(input))
     }

@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::{Gpu, trust};
+use super::Gpu;
+#[cfg(not(target_arch = "wasm32"))]
+use super::trust;
 use crate::{
     kernels::{self, Subgroup, Tier, Units, pointwise_subgroup::LEAST_LANES},
     tensor::Element,
@@ -78,16 +80,26 @@ impl Gpu {
     pub fn matrix_units(&self, element: Element) -> Option<Units> {
         let offer = self.tiers.offer(element);
         let units = offer.units.filter(|_| self.supports(element).is_ok())?;
-        let correct = *offer.correct.get_or_init(|| {
-            let trouble = match trust::matrices(self, units, element) {
-                Ok(true) => return true,
-                Ok(false) => "compute wrong results".to_string(),
-                Err(error) => format!("fail: {error}"),
-            };
-            log::warn!("{}: the matrix units are not used in {element}: they {trouble}", self.adapter());
-            false
-        });
+        let correct = *offer.correct.get_or_init(|| self.multiplies(units, element));
         correct.then_some(units)
+    }
+
+    /// Returns whether matrix units compute correctly.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn multiplies(&self, units: Units, element: Element) -> bool {
+        let trouble = match trust::matrices(self, units, element) {
+            Ok(true) => return true,
+            Ok(false) => "compute wrong results".to_string(),
+            Err(error) => format!("fail: {error}"),
+        };
+        log::warn!("{}: the matrix units are not used in {element}: they {trouble}", self.adapter());
+        false
+    }
+
+    /// Browsers offer no matrix units.
+    #[cfg(target_arch = "wasm32")]
+    fn multiplies(&self, _: Units, _: Element) -> bool {
+        false
     }
 
     /// Returns whether the device runs kernels of a tier, over maps of `element`.

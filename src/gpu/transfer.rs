@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use futures_intrusive::channel::shared::{OneshotReceiver, oneshot_channel};
-use half::f16;
-
 use super::{Gpu, one_line};
-use crate::{Error, Result, tensor::Element};
+use crate::{Error, Result};
+use futures_intrusive::channel::shared::{OneshotReceiver, oneshot_channel};
 
 /// The staging buffers of one inference.
 pub(super) struct StagingPair {
@@ -94,21 +92,8 @@ fn map(encoder: &wgpu::CommandEncoder, buffer: &wgpu::Buffer, mode: wgpu::MapMod
     receiver
 }
 
-/// Reads back the first `len` values of a buffer, waiting for the device.
-pub(super) fn read_values(
-    gpu: &Gpu,
-    source: &wgpu::Buffer,
-    len: usize,
-    element: Element,
-) -> Result<Vec<f32>> {
-    let size = (element.bytes() * len) as u64;
-    Ok(match element {
-        Element::F32 => read(gpu, source, size)?,
-        Element::F16 => read::<f16>(gpu, source, size)?.into_iter().map(f16::to_f32).collect(),
-    })
-}
-
 /// Reads back the first `size` bytes of a buffer, waiting for the device.
+#[cfg(not(target_arch = "wasm32"))]
 pub(super) fn read<T: bytemuck::AnyBitPattern>(
     gpu: &Gpu,
     source: &wgpu::Buffer,

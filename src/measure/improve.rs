@@ -161,6 +161,7 @@ impl Drop for Search {
 }
 
 /// Runs `work` and returns its result, or `None` if `stopped` is set when `work` yields.
+#[cfg(not(target_arch = "wasm32"))]
 fn run_until_stopped<T>(stopped: &AtomicBool, work: impl Future<Output = T>) -> Option<T> {
     let mut work = pin!(work);
     pollster::block_on(poll_fn(|context| match stopped.load(Relaxed) {

@@ -1,5 +1,6 @@
 //! Measurements on the user's device: timing, tuning and roofline analysis.
 
+#[cfg(not(target_arch = "wasm32"))]
 mod improve;
 mod peaks;
 #[cfg(feature = "study")]
@@ -9,10 +10,15 @@ mod spread;
 mod timing;
 mod tune;
 
+#[cfg(not(target_arch = "wasm32"))]
 pub use improve::Improving;
 #[cfg(feature = "feed")]
 pub(crate) use improve::{BUDGET, Search};
 pub use roofline::{Bound, Peaks, Split};
 pub use spread::Spread;
-pub use timing::{Case, Effort, StepTime, Timing, compare, compare_async, time, time_async};
-pub use tune::{Measured, Tally, Tuning, candidates, layer_times, tune, tune_async};
+pub use timing::{Case, Effort, StepTime, Timing, compare_async, time_async};
+#[cfg(not(target_arch = "wasm32"))]
+pub use timing::{compare, time};
+#[cfg(not(target_arch = "wasm32"))]
+pub use tune::tune;
+pub use tune::{Measured, Tally, Tuning, candidates, layer_times, tune_async};

@@ -17,6 +17,7 @@ impl Peaks {
     ///
     /// # Errors
     /// As [`Gpu::probe`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn measure(device: &Device, element: Element) -> Result<Self> {
         pollster::block_on(Self::measure_async(device, element))
     }

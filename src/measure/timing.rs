@@ -115,6 +115,7 @@ pub struct Case<'a> {
 ///
 /// # Errors
 /// As [`Session::new`] and [`Session::run`].
+#[cfg(not(target_arch = "wasm32"))]
 pub fn time(device: &Device, case: Case, effort: Effort) -> Result<Timing> {
     pollster::block_on(time_async(device, case, effort))
 }
@@ -131,6 +132,7 @@ pub async fn time_async(device: &Device, case: Case<'_>, effort: Effort) -> Resu
 
 /// Measures several graphs for comparison. Their runs alternate, so that other load on the machine affects
 /// all of them.
+#[cfg(not(target_arch = "wasm32"))]
 pub fn compare(device: &Device, cases: &[Case], effort: Effort) -> Vec<Result<Timing>> {
     pollster::block_on(compare_async(device, cases, effort))
 }

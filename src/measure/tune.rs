@@ -12,11 +12,11 @@ use web_time::Instant;
 
 use crate::{
     Error, Result, Shape, Tensor,
-    gpu::{Executor, Gpu, Pace, distance},
+    gpu::{Executor, Gpu, Pace},
     graph::Graph,
     plan::{CandidateSet, Fuse, Kernel, Machine, Options, Plan, Schedules, Step, Tuned},
     session::MAX_F16_ERROR,
-    tensor::Element,
+    tensor::{Element, distance},
 };
 
 /// Candidates of each kind per block and per layer. With a budget below [`SHORT_BUDGET`], each block has only
@@ -110,6 +110,7 @@ pub struct Tally {
 ///
 /// # Errors
 /// As [`tune_async`].
+#[cfg(not(target_arch = "wasm32"))]
 pub fn tune(
     gpu: &Gpu,
     graph: &Graph,

@@ -23,6 +23,7 @@ impl Device {
     ///
     /// # Errors
     /// As [`Cpu::new`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn best() -> Result<Self> {
         pollster::block_on(Self::best_async())
     }

@@ -166,6 +166,7 @@ impl Session {
     /// [`Error::Layer`] if an input of that shape does not fit the network, [`Error::Limit`] if
     /// it does not fit the device, [`Error::NoF16`] if the device lacks the precision,
     /// [`Error::Input`] if the network has no such outputs, [`Error::Device`] if the device reports an error.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn new(device: impl Into<Device>, network: &Network, options: Options) -> Result<Self> {
         pollster::block_on(Self::build(device, network, options, |_, _| {}))
     }
@@ -191,6 +192,7 @@ impl Session {
     ///
     /// # Errors
     /// As [`Session::new`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn of_graph(
         device: impl Into<Device>,
         graph: &Graph,
@@ -276,6 +278,7 @@ impl Session {
     /// [`Error::Input`] if `input` has another shape, or if the session has several outputs;
     /// [`Error::Overflow`] if an intermediate value overflows its type for this
     /// input; [`Error::Lost`] if the device was lost.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn run(&mut self, input: &Tensor) -> Result<Tensor> {
         self.check_single_output()?;
         Ok(self.run_all(input)?.remove(0))
@@ -285,6 +288,7 @@ impl Session {
     ///
     /// # Errors
     /// As [`Session::run`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn run_all(&mut self, input: &Tensor) -> Result<Vec<Tensor>> {
         pollster::block_on(self.run_all_yielding(input))
     }
@@ -354,6 +358,7 @@ impl Session {
     ///
     /// # Errors
     /// As [`Session::run`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn collect(&mut self, pending: Pending) -> Result<Vec<Tensor>> {
         pollster::block_on(self.collect_yielding(pending))
     }
@@ -396,6 +401,7 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::Device`] if the device has no timestamps, or as [`Session::run`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn profile(&mut self, input: &Tensor) -> Result<Vec<f64>> {
         pollster::block_on(self.profile_async(input))
     }
@@ -424,6 +430,7 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::Device`] on the CPU, or if the device has no timestamps, or as [`Session::run`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn clock(&mut self, input: &Tensor) -> Result<f64> {
         pollster::block_on(self.clock_async(input))
     }
@@ -450,9 +457,18 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::Lost`] if the device was lost.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn taps(&self) -> Result<Vec<(String, Tensor)>> {
+        pollster::block_on(self.taps_async())
+    }
+
+    /// [`Session::taps`] for browsers, where nothing may block. On native targets it blocks.
+    ///
+    /// # Errors
+    /// As [`Session::taps`].
+    pub async fn taps_async(&self) -> Result<Vec<(String, Tensor)>> {
         match &self.engine {
-            Engine::Gpu { executor, .. } => executor.taps(),
+            Engine::Gpu { executor, .. } => executor.taps_async().await,
             Engine::Cpu(executor) => executor.taps(),
         }
     }

@@ -29,6 +29,7 @@ impl Session {
     ///
     /// # Errors
     /// As [`Session::new`]; [`Error::Input`] if pictures of that size cannot be scaled for the network.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn for_pictures(
         device: impl Into<Device>,
         network: &Network,
@@ -64,6 +65,7 @@ impl Session {
     /// [`Error::Input`] unless built [for pictures](Session::for_pictures) and for a network that
     /// classifies, or if preprocessing gives an input of another size than planned; [`Error::Output`] if a
     /// logit is not finite; as [`Session::run`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn classify(&mut self, picture: &Picture, top: usize) -> Result<Vec<Class>> {
         let input = self.input_of(picture, is_classify)?;
         let outputs = self.run_all(&input)?;
@@ -87,6 +89,7 @@ impl Session {
     /// [`Error::Input`] unless built [for pictures](Session::for_pictures) of this size and for a
     /// network that segments; [`Error::Output`] if a score is not finite; as
     /// [`Session::run`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn segment(&mut self, picture: &Picture) -> Result<Segmentation> {
         let size = self.check_size(picture)?;
         let input = self.input_of(picture, is_segment)?;
@@ -113,6 +116,7 @@ impl Session {
     /// # Errors
     /// [`Error::Input`] unless built [for pictures](Session::for_pictures) and for a network that
     /// detects; [`Error::Output`] if a box is not finite; as [`Session::run`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn detect(&mut self, picture: &Picture) -> Result<Vec<Detection>> {
         let input = self.input_of(picture, is_detect)?;
         let outputs = self.run_all(&input)?;
@@ -150,6 +154,7 @@ impl Session {
     /// # Ok(())
     /// # }
     /// ```
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn embed(&mut self, picture: &Picture) -> Result<Vec<f32>> {
         let input = self.input_of(picture, is_embed)?;
         let outputs = self.run_all(&input)?;

@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use super::{Check, convolution, distance};
+use super::{Check, convolution};
 use crate::{
     Error, Result, Shape, Tensor,
     gpu::{Executor, Gpu},
     graph::{Activation, Affine, ConcatAxis, Conv, Extent, Graph, MaxPool, Node, NodeId, Op},
     kernels::{Layer, Maps, dequantise, int8, join_int8, product_int8, quantise, resize},
     plan::{Options, Plan},
-    tensor::Element,
+    tensor::{Element, distance},
 };
 
 /// The weight scale.
@@ -20,6 +20,7 @@ const STEP: f32 = 1.0 / 128.0;
 const PICTURE: Shape = Shape::new(2, 3, 13, 17);
 
 /// Checks every integer kernel.
+#[cfg(not(target_arch = "wasm32"))]
 pub fn checks(gpu: &Gpu, element: Element) -> Result<Vec<Check>> {
     let graph = graph();
     let plan =

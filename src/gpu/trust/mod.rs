@@ -21,7 +21,7 @@ use crate::{
         reduce,
         suppress::{self, Suppression},
     },
-    tensor::{Element, Form, layout},
+    tensor::{Element, Form, distance, layout},
 };
 
 /// The result of checking an adapter.
@@ -325,14 +325,4 @@ fn on_device(tensor: &Tensor, shape: Shape) -> Vec<f32> {
     let mut values = vec![0.0; layout::len(shape)];
     layout::to_device(tensor, shape, &mut values);
     values
-}
-
-/// The relative distance, ||a - b|| / ||b||.
-pub fn distance(a: &Tensor, b: &Tensor) -> f64 {
-    let (mut apart, mut norm) = (0.0, 0.0);
-    for (&a, &b) in a.data().iter().zip(b.data()) {
-        apart += f64::from(a - b).powi(2);
-        norm += f64::from(b).powi(2);
-    }
-    (apart / norm.max(f64::MIN_POSITIVE)).sqrt()
 }

@@ -1,6 +1,6 @@
 //! Checks of the kernels that read and write textures.
 
-use super::{Check, distance};
+use super::Check;
 use crate::{
     Result, Shape, Tensor,
     gpu::{
@@ -11,7 +11,7 @@ use crate::{
         mask, paint,
         sample::{self, Colours, Filter, Grid, Sampling, Texels},
     },
-    tensor::{Element, layout},
+    tensor::{Element, distance, layout},
 };
 
 /// Texels per row: copies need rows of 256 bytes.

@@ -65,6 +65,7 @@ impl Session {
     /// texture cannot be read, its format cannot hold a picture, or it has no such region or layer;
     /// [`Error::Memory`] if device memory ran out, [`Error::HostLimit`] if the device was opened with too low
     /// limits, [`Error::Lost`] if it was lost, [`Error::Device`] if it reports another error.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn source(&self, texture: &wgpu::Texture, framing: Framing) -> Result<Source> {
         pollster::block_on(self.source_async(texture, framing))
     }
@@ -93,6 +94,7 @@ impl Session {
     ///
     /// # Errors
     /// As [`Session::source`]; [`Error::Input`] if formats or sizes are not those of luma and chroma.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn source_yuv(
         &self,
         luma: &wgpu::Texture,

@@ -76,6 +76,7 @@ impl Session {
     /// # Errors
     /// [`Error::Input`] unless the session outputs labels on a GPU, or if the texture is not a storage
     /// texture; device errors as [`Session::source`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn painting(&self, texture: &wgpu::Texture, colours: &[[u8; 4]; 256]) -> Result<Painting> {
         pollster::block_on(self.painting_async(texture, colours))
     }
@@ -101,6 +102,7 @@ impl Session {
     /// # Errors
     /// [`Error::Input`] unless the session outputs labels on a GPU, or if the texture cannot be copied to;
     /// device errors as [`Session::source`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn mask(&self, texture: &wgpu::Texture) -> Result<Painting> {
         pollster::block_on(self.mask_async(texture))
     }
@@ -180,6 +182,7 @@ impl Session {
     /// # Errors
     /// [`Error::Input`] unless the session was built for pictures and detects on a GPU, and if a class has
     /// more candidates than [`suppress::MOST`]; device errors as [`Session::source`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn boxes(&self, least: f32, vertices: u32) -> Result<Boxes> {
         pollster::block_on(self.boxes_async(least, vertices))
     }

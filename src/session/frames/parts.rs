@@ -58,6 +58,7 @@ impl Session {
     ///
     /// # Errors
     /// As [`Session::run`]; [`Error::Input`] on the CPU.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn parts(&mut self, budget: Duration) -> Result<Parts> {
         let (plan, executor) = self.on_gpu()?;
         let (clocked, count) = (executor.has_timestamps(), plan.steps.len());

@@ -1,0 +1,90 @@
+/** A network on one device, and the choice between two devices. */
+import { pixelsOf, type Picture } from "./picture.js";
+import { Device, Input, Network, Session as Engine } from "./wasm/goldcrest.js";
+
+/** A network on a device. */
+export class Lane {
+  constructor(
+    readonly device: Device,
+    readonly engine: Engine,
+  ) {}
+
+  /** A network on a device. */
+  static on(device: Device, network: Network, { embedding = false, f16 = false }): Lane {
+    return new Lane(device, new Engine(network, device, embedding, f16));
+  }
+
+  get backend(): "gpu" | "cpu" {
+    return this.device.backend as "gpu" | "cpu";
+  }
+
+  /** Runs on a picture. */
+  async run<R>(picture: Picture, size: [number, number], work: (engine: Engine, input: Input) => Promise<R>): Promise<R> {
+    if (this.backend === "cpu") {
+      const { data } = pixelsOf(picture, size);
+      return work(this.engine, Input.pixels(...size, new Uint8Array(data.buffer)));
+    }
+    try {
+      return await work(this.engine, Input.page(...size, picture));
+    } catch (e) {
+      // Some browsers cannot copy a video to a texture, but draw it.
+      if (!(e instanceof Error) || e.name !== "CopyError") throw e;
+      return work(this.engine, Input.page(...size, pixelsOf(picture, size)));
+    }
+  }
+
+  free(): void {
+    this.engine.free();
+  }
+}
+
+/** Pictures that each device runs before the quicker one is chosen. */
+const TRIALS = 3;
+
+/** The choice between the CPU, which is ready at once, and a GPU that is still preparing. */
+export class Choice {
+  private gpu?: Lane;
+  private prepared = false;
+  private readonly times = { cpu: [] as number[], gpu: [] as number[] };
+
+  constructor(
+    private readonly cpu: Lane,
+    private readonly opening: Promise<Lane | undefined>,
+    private readonly progress?: (compiled: number, total: number) => void,
+  ) {}
+
+  /** Prepares the GPU for pictures of this size in the background, once. */
+  async prepare(size: [number, number]): Promise<void> {
+    if (this.prepared) return;
+    this.prepared = true;
+    const gpu = await this.opening;
+    try {
+      await gpu?.engine.build(...size, this.progress);
+      this.gpu = gpu;
+    } catch (e) {
+      console.warn(`goldcrest: continuing on the CPU: ${e}`);
+    }
+  }
+
+  /** The device for the next picture. They take turns, so that both see the same state of the machine. */
+  next(): Lane {
+    return this.gpu && this.times.gpu.length <= this.times.cpu.length ? this.gpu : this.cpu;
+  }
+
+  /** Records the time of a picture. Returns the quicker device once it is known. */
+  record(lane: Lane, ms: number): Lane | undefined {
+    if (!this.gpu) return undefined;
+    this.times[lane.backend].push(ms);
+    const { cpu, gpu } = this.times;
+    // Each device's first picture here may be slower.
+    if (Math.min(cpu.length, gpu.length) <= TRIALS) return undefined;
+    return Math.min(...gpu.slice(1)) < Math.min(...cpu.slice(1)) ? this.gpu : this.cpu;
+  }
+
+  /** Frees the device that was not chosen; both without one. */
+  async free(chosen?: Lane): Promise<void> {
+    for (const lane of [this.cpu, await this.opening]) {
+      if (lane !== chosen) lane?.free();
+    }
+  }
+}

@@ -1,0 +1,40 @@
+/** Measurements of the browser's devices. */
+import { cpu, gpu } from "./devices.js";
+import { start } from "./module.js";
+import { measureNetwork, measurePeaks } from "./wasm/goldcrest.js";
+import type { Device, NetworkTiming, Peaks } from "./wasm/goldcrest.js";
+
+/** A device to measure. */
+export class MeasuredDevice {
+  constructor(private readonly device: Device) {}
+
+  /** `gpu` or `cpu`. */
+  get backend(): "gpu" | "cpu" {
+    return this.device.backend as "gpu" | "cpu";
+  }
+
+  /** A description. */
+  get name(): string {
+    return this.device.name;
+  }
+
+  /** Measures the peak rates. Takes some seconds. */
+  peaks(): Promise<Peaks> {
+    return measurePeaks(this.device);
+  }
+
+  /**
+   * Measures a network with seeded weights by its name, such as `mobilenet_v2`, layer by layer, for at least
+   * some seconds. The CPU occupies the calling thread meanwhile.
+   */
+  network(name: string, peaks: Peaks, seconds = 1): Promise<NetworkTiming> {
+    return measureNetwork(this.device, name, peaks, seconds);
+  }
+}
+
+/** The devices of this browser: the GPU, if there is one, and the CPU. */
+export async function devices(): Promise<MeasuredDevice[]> {
+  await start();
+  const all = [await gpu().catch(() => undefined), cpu()];
+  return all.filter((device) => device !== undefined).map((device) => new MeasuredDevice(device));
+}

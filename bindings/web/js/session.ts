@@ -1,0 +1,158 @@
+/** Sessions: networks that are ready to run. */
+import { cpu, giveUp, gpu } from "./devices.js";
+import { Choice, Lane } from "./lane.js";
+import { start } from "./module.js";
+import { sizeOf, type Picture } from "./picture.js";
+import type { Class, Detection, Device, Input, Network, Segmentation, Session as Engine } from "./wasm/goldcrest.js";
+
+/** Options of {@link Session.create}. */
+export interface SessionOptions {
+  /**
+   * `gpu` runs through WebGPU, `cpu` in WebAssembly. `auto` starts on the CPU, prepares the GPU meanwhile, and
+   * continues on the quicker one.
+   */
+  device?: "auto" | "gpu" | "cpu";
+  /** Asks for the embedding of a classifier, for {@link Session.embed}. */
+  embedding?: boolean;
+  /** Feature maps and weights of 16-bit floats on GPUs that have them. */
+  f16?: boolean;
+  /** Called while a GPU's pipelines are compiled, with the number compiled and the total. */
+  progress?: (compiled: number, total: number) => void;
+}
+
+/** A network on a device. The first picture of a size takes longer: the session prepares itself for it. */
+export class Session {
+  /** Ends when all calls so far have: a session computes one picture after another. */
+  private last: Promise<unknown> = Promise.resolve();
+  private closed = false;
+
+  private constructor(
+    private readonly network: Network,
+    private readonly options: SessionOptions,
+    private lane: Lane,
+    /** While `auto` has not chosen a device. */
+    private choice?: Choice,
+  ) {}
+
+  /** Creates a session. Rejects if the device is `gpu` and the browser has no WebGPU adapter. */
+  static async create(network: Network, options: SessionOptions = {}): Promise<Session> {
+    await start();
+    if (options.device === "gpu") {
+      return new Session(network, options, Lane.on(await gpu(), network, options));
+    }
+    const ready = Lane.on(cpu(), network, options);
+    if (options.device === "cpu") return new Session(network, options, ready);
+    const opening = gpu().then(
+      (device) => Lane.on(device, network, options),
+      () => undefined,
+    );
+    return new Session(network, options, ready, new Choice(ready, opening, options.progress));
+  }
+
+  /** The device in use: `gpu` or `cpu`. */
+  get device(): "gpu" | "cpu" {
+    return this.lane.backend;
+  }
+
+  /** A description of the device in use. */
+  get deviceName(): string {
+    return this.lane.device.name;
+  }
+
+  /** Whether the device can no longer change: `auto` compares the devices for a few pictures. */
+  get decided(): boolean {
+    return this.choice === undefined;
+  }
+
+  /**
+   * The `GPUDevice` of a session on a GPU. A page's own device cannot be used, and WebGPU shares no objects
+   * between devices: create what the page shares with the session on this one.
+   */
+  get gpuDevice(): GPUDevice | undefined {
+    return this.lane.device.handle;
+  }
+
+  /** What the network does: `classify`, `segment`, `detect` or `embed`. */
+  get task(): string {
+    return this.lane.engine.task;
+  }
+
+  /** Prepares the session for pictures of a size. */
+  prepare(width: number, height: number): Promise<void> {
+    return this.queued(() => this.lane.engine.build(width, height, this.options.progress));
+  }
+
+  /** The `top` most likely classes of a picture. */
+  classify(picture: Picture, { top = 5 } = {}): Promise<Class[]> {
+    return this.run(picture, (engine, input) => engine.classify(input, top));
+  }
+
+  /** The class of each pixel of a picture. */
+  segment(picture: Picture): Promise<Segmentation> {
+    return this.run(picture, (engine, input) => engine.segment(input));
+  }
+
+  /** The objects in a picture whose score is at least `score`, highest first. */
+  detect(picture: Picture, { score = 0.5 } = {}): Promise<Detection[]> {
+    return this.run(picture, (engine, input) => engine.detect(input, score));
+  }
+
+  /** The embedding vector of a picture, in a session with the option `embedding`. */
+  embed(picture: Picture): Promise<Float32Array> {
+    return this.run(picture, (engine, input) => engine.embed(input));
+  }
+
+  /** Frees the session's memory after the calls so far. */
+  async close(): Promise<void> {
+    this.closed = true;
+    await this.last;
+    if (this.choice) await this.choice.free();
+    else this.lane.free();
+  }
+
+  private run<R>(picture: Picture, work: (engine: Engine, input: Input) => Promise<R>): Promise<R> {
+    return this.queued(async () => {
+      const size = sizeOf(picture);
+      const lane = (this.lane = this.choice?.next() ?? this.lane);
+      const begun = performance.now();
+      try {
+        const result = await lane.run(picture, size, work);
+        void this.choice?.prepare(size);
+        await this.choose(this.choice?.record(lane, performance.now() - begun));
+        return result;
+      } catch (e) {
+        if (lane.backend !== "gpu" || !(e instanceof Error) || e.name !== "DeviceLostError") throw e;
+        await this.reopen();
+        return this.lane.run(picture, size, work);
+      }
+    });
+  }
+
+  /** Ends the comparison of the devices. */
+  private async choose(lane: Lane | undefined): Promise<void> {
+    if (!lane || !this.choice) return;
+    this.lane = lane;
+    const { choice } = this;
+    this.choice = undefined;
+    await choice.free(lane);
+  }
+
+  /** Replaces a lost GPU by a new device, or by the CPU if there is none and the session may run on it. */
+  private async reopen(): Promise<void> {
+    const lost = this.lane;
+    await giveUp(lost.device);
+    const on = (device: Device) => Lane.on(device, this.network, this.options);
+    this.lane = on(await (this.options.device === "gpu" ? gpu() : gpu().catch(cpu)));
+    const { choice } = this;
+    this.choice = undefined;
+    if (choice) await choice.free();
+    else lost.free();
+  }
+
+  private queued<R>(work: () => Promise<R>): Promise<R> {
+    if (this.closed) return Promise.reject(new Error("the session is closed"));
+    const next = this.last.then(work);
+    this.last = next.catch(() => undefined);
+    return next;
+  }
+}

@@ -1,0 +1,43 @@
+//! Goldcrest in a browser: networks on WebGPU or, without it, on the CPU in WebAssembly.
+//!
+//! This crate is the WebAssembly half of the npm package. `js/` is the other half: it fetches files, converts
+//! sources of pictures, and chooses between the two devices.
+
+mod device;
+mod measure;
+mod network;
+mod session;
+
+pub use device::Device;
+pub use network::Network;
+pub use session::Session;
+
+use wasm_bindgen::prelude::*;
+
+/// Sends log messages and panics to the console.
+#[wasm_bindgen(start)]
+pub fn start() {
+    console_error_panic_hook::set_once();
+    // Fails only if there is a logger already.
+    let _ = console_log::init_with_level(log::Level::Warn);
+}
+
+/// A result whose error is thrown as a JavaScript `Error`.
+type Result<T> = std::result::Result<T, js_sys::Error>;
+
+/// Converts an error of the library to a JavaScript `Error` with the same message. The one that a new device
+/// can mend has a name of its own.
+fn thrown(error: goldcrest::Error) -> js_sys::Error {
+    let thrown = js_sys::Error::new(&error.to_string());
+    if let goldcrest::Error::Lost(_) = error {
+        thrown.set_name("DeviceLostError");
+    }
+    thrown
+}
+
+/// Converts a value to a plain JavaScript object.
+fn plain(value: &impl serde::Serialize) -> Result<JsValue> {
+    value
+        .serialize(&serde_wasm_bindgen::Serializer::json_compatible())
+        .map_err(|e| js_sys::Error::new(&e.to_string()))
+}

@@ -1,0 +1,15 @@
+// Headless Chromium, with WebGPU on a software adapter or without WebGPU.
+import { existsSync } from "node:fs";
+import { chromium } from "playwright-core";
+
+const PATHS = [process.env.CHROMIUM, "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+
+/** Starts the browser. */
+export function launch({ gpu = true, args = [] } = {}) {
+  const executablePath = PATHS.find((path) => path && existsSync(path));
+  if (!executablePath) throw new Error("no Chromium: install it, or name its program in CHROMIUM");
+  const webgpu = gpu
+    ? ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan"]
+    : ["--disable-features=WebGPU", "--disable-gpu"];
+  return chromium.launch({ executablePath, args: ["--no-sandbox", ...webgpu, ...args] });
+}
