@@ -231,7 +231,7 @@ impl Band<'_> {
                             let value = vector(lines[l], kx * next);
                             for (r, sum) in sums.iter_mut().enumerate() {
                                 if l >= r && l - r < K {
-                                    *sum = simd.mul_add_f32s(value, weights[(l - r) * K + kx], *sum);
+                                    *sum = simd.mul_add_e_f32s(value, weights[(l - r) * K + kx], *sum);
                                 }
                             }
                         }
@@ -305,7 +305,7 @@ impl<S: Simd> Pixel<'_, S> {
                 for (v, sum) in sums.iter_mut().enumerate() {
                     let weight = load::<S, WHOLE>(simd, &conv.weights, tap + vector(v), left);
                     let value = load::<S, WHOLE>(simd, input, at + vector(v), left);
-                    *sum = simd.mul_add_f32s(value, weight, *sum);
+                    *sum = simd.mul_add_e_f32s(value, weight, *sum);
                 }
             }
         }

@@ -36,19 +36,19 @@ fn swish<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let rounder = splat(12_582_912.0);
     // Beyond 87 and -87, exponentials leave f32's range.
     let t = simd.max_f32s(simd.min_f32s(simd.neg_f32s(x), splat(87.0)), splat(-87.0));
-    let n = simd.mul_add_f32s(t, splat(std::f32::consts::LOG2_E), rounder);
+    let n = simd.mul_add_e_f32s(t, splat(std::f32::consts::LOG2_E), rounder);
     let bits = simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(n), simd.splat_u32s(23));
     let power = simd.transmute_f32s_u32s(simd.add_u32s(bits, simd.splat_u32s(1.0f32.to_bits())));
     let n = simd.sub_f32s(n, rounder);
     // ln 2 in two parts; the first has few enough bits for an exact product with n.
-    let r = simd.mul_add_f32s(n, splat(-0.693_359_4), t);
-    let r = simd.mul_add_f32s(n, splat(2.121_944_4e-4), r);
+    let r = simd.mul_add_e_f32s(n, splat(-0.693_359_4), t);
+    let r = simd.mul_add_e_f32s(n, splat(2.121_944_4e-4), r);
     let mut sum = splat(1.987_569_1e-4);
     for factor in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
-        sum = simd.mul_add_f32s(sum, r, splat(factor));
+        sum = simd.mul_add_e_f32s(sum, r, splat(factor));
     }
-    let exp = simd.mul_add_f32s(sum, simd.mul_f32s(r, r), simd.add_f32s(r, splat(1.0)));
-    simd.div_f32s(x, simd.mul_add_f32s(exp, power, splat(1.0)))
+    let exp = simd.mul_add_e_f32s(sum, simd.mul_f32s(r, r), simd.add_f32s(r, splat(1.0)));
+    simd.div_f32s(x, simd.mul_add_e_f32s(exp, power, splat(1.0)))
 }
 
 /// Applies an activation to a vector, unless it is a gate's (hard-sigmoid or sigmoid). This function and its

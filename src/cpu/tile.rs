@@ -15,8 +15,15 @@ const CACHED: usize = 384 << 10;
 /// The maximum rows and vectors of a tile. Registers hold its accumulators, a vector of weights per column,
 /// and an input.
 const fn max_tile(lanes: usize) -> [usize; 2] {
-    // AVX-512 and NEON have 32 registers, AVX2 has 16.
-    if lanes == 16 || cfg!(target_arch = "aarch64") { [8, 3] } else { [6, 2] }
+    // AVX-512 and NEON have 32 registers, AVX2 has 16. Browsers' compilers use 15 of them, and without a fused
+    // multiply-add each product needs one.
+    if cfg!(target_arch = "wasm32") {
+        [4, 2]
+    } else if lanes == 16 || cfg!(target_arch = "aarch64") {
+        [8, 3]
+    } else {
+        [6, 2]
+    }
 }
 
 /// A convolution's packed weights: consecutive panels of a few vectors of outputs, each `[inputs][outputs of
@@ -218,6 +225,9 @@ impl<S: Simd> Tile<'_, S> {
     #[inline(always)]
     #[allow(unsafe_code)]
     fn run<const M: usize, const N: usize, const WHOLE: bool>(self, finite: &mut Finite<S>) {
+        // Known to the compiler, which drops the code of tiles that this instruction set has no registers for.
+        let [rows, vectors] = max_tile(S::F32_LANES);
+        assert!(M <= rows && N <= vectors);
         let Self { simd, packed, rows: Rows { starts, segments, len }, panel, .. } = self;
         debug_assert!((self.row + M) * segments <= starts.len());
         debug_assert!(panel.at + packed.inputs * N * S::F32_LANES <= packed.weights.len());
@@ -239,7 +249,7 @@ impl<S: Simd> Tile<'_, S> {
                             for (sums, row) in sums.iter_mut().zip(rows) {
                                 let value = simd.splat_f32s(*row.add(i));
                                 for (sum, weight) in sums.iter_mut().zip(weight) {
-                                    *sum = simd.mul_add_f32s(value, weight, *sum);
+                                    *sum = simd.mul_add_e_f32s(value, weight, *sum);
                                 }
                             }
                             weights = weights.add(N);

@@ -232,7 +232,9 @@ impl Network {
         notes.extend(tensors.left_out());
         let mut warnings = naming.warnings;
         warnings.extend(checkpoint.warnings.iter().cloned());
-        warnings.extend(stride_warning(&rules, built.classes, built.task));
+        if !config.is_some_and(states_larger_pictures) {
+            warnings.extend(stride_warning(&rules, built.classes, built.task));
+        }
         let mut graph = built.graph;
         if let Some(record) = record {
             quantised::attach(&mut graph, record).map_err(|reason| Error::file(checkpoint.path(), reason))?;
@@ -423,6 +425,13 @@ fn config_arch(config: &Config) -> Result<Option<Arch>> {
     }
     let transformers = registry::LIBRARIES[2].name;
     config.text("model_type")?.map(|name| registry::arch_of(transformers, name)).transpose()
+}
+
+/// True if a `config.json` says that the network was made for pictures larger than CIFAR's.
+fn states_larger_pictures(config: &Config) -> bool {
+    let section = config.section("pretrained_cfg").ok().flatten();
+    let size = section.as_ref().unwrap_or(config).counts::<3>("input_size").ok().flatten();
+    size.is_some_and(|[_, rows, columns]| rows.min(columns) > 64)
 }
 
 /// Warns if strides for ImageNet are assumed for a network that seems to be made for CIFAR.

@@ -44,7 +44,7 @@ const TRIALS = 3;
 /** The choice between the CPU, which is ready at once, and a GPU that is still preparing. */
 export class Choice {
   private gpu?: Lane;
-  private prepared = false;
+  private preparing?: Promise<void>;
   private readonly times = { cpu: [] as number[], gpu: [] as number[] };
 
   constructor(
@@ -54,9 +54,11 @@ export class Choice {
   ) {}
 
   /** Prepares the GPU for pictures of this size in the background, once. */
-  async prepare(size: [number, number]): Promise<void> {
-    if (this.prepared) return;
-    this.prepared = true;
+  prepare(size: [number, number]): void {
+    this.preparing ??= this.build(size);
+  }
+
+  private async build(size: [number, number]): Promise<void> {
     const gpu = await this.opening;
     try {
       await gpu?.engine.build(...size, this.progress);
@@ -83,6 +85,7 @@ export class Choice {
 
   /** Frees the device that was not chosen; both without one. */
   async free(chosen?: Lane): Promise<void> {
+    await this.preparing;
     for (const lane of [this.cpu, await this.opening]) {
       if (lane !== chosen) lane?.free();
     }

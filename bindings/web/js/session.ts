@@ -117,7 +117,7 @@ export class Session {
       const begun = performance.now();
       try {
         const result = await lane.run(picture, size, work);
-        void this.choice?.prepare(size);
+        this.choice?.prepare(size);
         await this.choose(this.choice?.record(lane, performance.now() - begun));
         return result;
       } catch (e) {

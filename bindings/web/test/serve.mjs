@@ -23,7 +23,7 @@ export async function serve(folder = root) {
   const requests = [];
   const server = createServer(async (request, response) => {
     const path = normalize(decodeURIComponent(new URL(request.url, "http://host").pathname));
-    const headers = { "content-type": TYPES[extname(path)] ?? "application/octet-stream", "cache-control": "no-cache" };
+    const headers = { "content-type": TYPES[extname(path)] ?? "application/octet-stream", "cache-control": "no-cache", "access-control-allow-origin": "*" };
     if (path === "/") {
       // An empty page for tests that import modules.
       response.writeHead(200, { "content-type": "text/html" }).end("<!doctype html><title>test</title>");

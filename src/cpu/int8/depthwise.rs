@@ -140,6 +140,10 @@ impl Job for Row<'_> {
     #[inline(always)]
     fn run<V: Vectors>(self, v: V) {
         let taps = self.conv.taps;
+        // Only for long vectors: the code is long.
+        if V::LANES < 8 {
+            return self.all(v, taps);
+        }
         match (taps.kernel, taps.stride, taps.dilation) {
             (3, 1, 1) => self.all(v, Taps::new(3, 1, 1)),
             (3, 2, 1) => self.all(v, Taps::new(3, 2, 1)),

@@ -17,7 +17,13 @@ const COLOURS = [
 ] as const;
 
 const colour = (index: number) => COLOURS[index % COLOURS.length]!;
-const css = (index: number, alpha = 1) => `rgb(${colour(index).join(" ")} / ${alpha})`;
+const css = (index: number) => `rgb(${colour(index).join(" ")})`;
+
+/** The colour of a text on a class's colour: white, unless that is too light. */
+function textOn(index: number): string {
+  const [red, green, blue] = colour(index);
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 140 ? "#000" : "#fff";
+}
 
 /** A line of the list of results. */
 export interface Line {
@@ -73,7 +79,7 @@ export function boxes(context: CanvasRenderingContext2D, found: Detection[]): Li
     const y = top >= height ? top - height : Math.min(bottom, context.canvas.height - height);
     context.fillStyle = css(of.index);
     context.fillRect(left - unit, y, context.measureText(text).width + 8 * unit, height);
-    context.fillStyle = "#fff";
+    context.fillStyle = textOn(of.index);
     context.fillText(text, left + 3 * unit, y + 3 * unit);
   }
   return found.map((of) => ({ index: of.index, label: named(of), value: `${(100 * of.score).toFixed(0)} %` }));
