@@ -1,6 +1,6 @@
 /** Sessions: networks that are ready to run. */
 import { cpu, giveUp, gpu } from "./devices.js";
-import { Choice, Lane } from "./lane.js";
+import { Choice, Runner } from "./runner.js";
 import { start } from "./module.js";
 import { sizeOf, type Picture } from "./picture.js";
 import type { Class, Detection, Device, Input, Network, Segmentation, Session as Engine } from "./wasm/goldcrest.js";
@@ -29,7 +29,7 @@ export class Session {
   private constructor(
     private readonly network: Network,
     private readonly options: SessionOptions,
-    private lane: Lane,
+    private runner: Runner,
     /** While `auto` has not chosen a device. */
     private choice?: Choice,
   ) {}
@@ -38,12 +38,12 @@ export class Session {
   static async create(network: Network, options: SessionOptions = {}): Promise<Session> {
     await start();
     if (options.device === "gpu") {
-      return new Session(network, options, Lane.on(await gpu(), network, options));
+      return new Session(network, options, Runner.on(await gpu(), network, options));
     }
-    const ready = Lane.on(cpu(), network, options);
+    const ready = Runner.on(cpu(), network, options);
     if (options.device === "cpu") return new Session(network, options, ready);
     const opening = gpu().then(
-      (device) => Lane.on(device, network, options),
+      (device) => Runner.on(device, network, options),
       () => undefined,
     );
     return new Session(network, options, ready, new Choice(ready, opening, options.progress));
@@ -51,12 +51,12 @@ export class Session {
 
   /** The device in use: `gpu` or `cpu`. */
   get device(): "gpu" | "cpu" {
-    return this.lane.backend;
+    return this.runner.backend;
   }
 
   /** A description of the device in use. */
   get deviceName(): string {
-    return this.lane.device.name;
+    return this.runner.device.name;
   }
 
   /** Whether the device can no longer change: `auto` compares the devices for a few pictures. */
@@ -69,17 +69,17 @@ export class Session {
    * between devices: create what the page shares with the session on this one.
    */
   get gpuDevice(): GPUDevice | undefined {
-    return this.lane.device.handle;
+    return this.runner.device.handle;
   }
 
   /** What the network does: `classify`, `segment`, `detect` or `embed`. */
   get task(): string {
-    return this.lane.engine.task;
+    return this.runner.engine.task;
   }
 
   /** Prepares the session for pictures of a size. */
   prepare(width: number, height: number): Promise<void> {
-    return this.queued(() => this.lane.engine.build(width, height, this.options.progress));
+    return this.queued(() => this.runner.engine.build(width, height, this.options.progress));
   }
 
   /** The `top` most likely classes of a picture. */
@@ -107,42 +107,42 @@ export class Session {
     this.closed = true;
     await this.last;
     if (this.choice) await this.choice.free();
-    else this.lane.free();
+    else this.runner.free();
   }
 
   private run<R>(picture: Picture, work: (engine: Engine, input: Input) => Promise<R>): Promise<R> {
     return this.queued(async () => {
       const size = sizeOf(picture);
-      const lane = (this.lane = this.choice?.next() ?? this.lane);
+      const runner = (this.runner = this.choice?.next() ?? this.runner);
       const begun = performance.now();
       try {
-        const result = await lane.run(picture, size, work);
+        const result = await runner.run(picture, size, work);
         this.choice?.prepare(size);
-        await this.choose(this.choice?.record(lane, performance.now() - begun));
+        await this.choose(this.choice?.record(runner, performance.now() - begun));
         return result;
       } catch (e) {
-        if (lane.backend !== "gpu" || !(e instanceof Error) || e.name !== "DeviceLostError") throw e;
+        if (runner.backend !== "gpu" || !(e instanceof Error) || e.name !== "DeviceLostError") throw e;
         await this.reopen();
-        return this.lane.run(picture, size, work);
+        return this.runner.run(picture, size, work);
       }
     });
   }
 
   /** Ends the comparison of the devices. */
-  private async choose(lane: Lane | undefined): Promise<void> {
-    if (!lane || !this.choice) return;
-    this.lane = lane;
+  private async choose(runner: Runner | undefined): Promise<void> {
+    if (!runner || !this.choice) return;
+    this.runner = runner;
     const { choice } = this;
     this.choice = undefined;
-    await choice.free(lane);
+    await choice.free(runner);
   }
 
   /** Replaces a lost GPU by a new device, or by the CPU if there is none and the session may run on it. */
   private async reopen(): Promise<void> {
-    const lost = this.lane;
+    const lost = this.runner;
     await giveUp(lost.device);
-    const on = (device: Device) => Lane.on(device, this.network, this.options);
-    this.lane = on(await (this.options.device === "gpu" ? gpu() : gpu().catch(cpu)));
+    const on = (device: Device) => Runner.on(device, this.network, this.options);
+    this.runner = on(await (this.options.device === "gpu" ? gpu() : gpu().catch(cpu)));
     const { choice } = this;
     this.choice = undefined;
     if (choice) await choice.free();

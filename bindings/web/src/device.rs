@@ -1,6 +1,7 @@
 //! The devices of a browser: WebGPU, and the CPU.
 
 use goldcrest::{cpu::Cpu, gpu::Gpu};
+use js_sys::Reflect;
 use wasm_bindgen::prelude::*;
 
 use crate::{Result, thrown};
@@ -37,7 +38,10 @@ impl Device {
     /// A description for people.
     #[wasm_bindgen(getter)]
     pub fn name(&self) -> String {
-        self.0.to_string()
+        match &self.0 {
+            goldcrest::Device::Gpu(gpu) => described(gpu).unwrap_or_else(|| "GPU".into()) + " (WebGPU)",
+            cpu => cpu.to_string(),
+        }
     }
 
     /// The `GPUDevice`, on which a page creates the textures that sessions read; undefined for the CPU.
@@ -48,4 +52,12 @@ impl Device {
             goldcrest::Device::Cpu(_) => JsValue::UNDEFINED,
         }
     }
+}
+
+/// What the browser says about an adapter: its description, or vendor and architecture. wgpu passes on neither.
+fn described(gpu: &Gpu) -> Option<String> {
+    let info = Reflect::get(gpu.device().as_webgpu()?, &"adapterInfo".into()).ok()?;
+    let text =
+        |field: &str| Reflect::get(&info, &field.into()).ok()?.as_string().filter(|text| !text.is_empty());
+    text("description").or_else(|| Some([text("vendor")?, text("architecture")?].join(" ")))
 }

@@ -65,7 +65,8 @@ function verdict({ devices }: Report): string {
 function shown({ name, peaks, networks }: Report["devices"][number]): HTMLElement {
   const section = document.createElement("div");
   section.className = "scroll";
-  const rates = `${(peaks.macs / 1e9).toFixed(0)} G multiply-adds/s, ${(peaks.bytes / 1e9).toFixed(1)} GB/s, ${(1e6 * peaks.launch).toFixed(0)} µs per launch`;
+  const [macs, bytes, launch] = [peaks.macs / 1e9, peaks.bytes / 1e9, 1e6 * peaks.launch].map((rate) => Number(rate.toPrecision(3)));
+  const rates = `${macs} G multiply-adds/s, ${bytes} GB/s, ${launch} µs per launch`;
   const rows = networks.map(({ network, wall_ms, gpu_ms, macs, utilisation }) => [
     network,
     (macs / 1e6).toFixed(0),

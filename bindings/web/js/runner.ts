@@ -3,15 +3,15 @@ import { pixelsOf, type Picture } from "./picture.js";
 import { Device, Input, Network, Session as Engine } from "./wasm/goldcrest.js";
 
 /** A network on a device. */
-export class Lane {
+export class Runner {
   constructor(
     readonly device: Device,
     readonly engine: Engine,
   ) {}
 
   /** A network on a device. */
-  static on(device: Device, network: Network, { embedding = false, f16 = false }): Lane {
-    return new Lane(device, new Engine(network, device, embedding, f16));
+  static on(device: Device, network: Network, { embedding = false, f16 = false }): Runner {
+    return new Runner(device, new Engine(network, device, embedding, f16));
   }
 
   get backend(): "gpu" | "cpu" {
@@ -43,13 +43,13 @@ const TRIALS = 3;
 
 /** The choice between the CPU, which is ready at once, and a GPU that is still preparing. */
 export class Choice {
-  private gpu?: Lane;
+  private gpu?: Runner;
   private preparing?: Promise<void>;
   private readonly times = { cpu: [] as number[], gpu: [] as number[] };
 
   constructor(
-    private readonly cpu: Lane,
-    private readonly opening: Promise<Lane | undefined>,
+    private readonly cpu: Runner,
+    private readonly opening: Promise<Runner | undefined>,
     private readonly progress?: (compiled: number, total: number) => void,
   ) {}
 
@@ -69,14 +69,14 @@ export class Choice {
   }
 
   /** The device for the next picture. They take turns, so that both see the same state of the machine. */
-  next(): Lane {
+  next(): Runner {
     return this.gpu && this.times.gpu.length <= this.times.cpu.length ? this.gpu : this.cpu;
   }
 
   /** Records the time of a picture. Returns the quicker device once it is known. */
-  record(lane: Lane, ms: number): Lane | undefined {
+  record(runner: Runner, ms: number): Runner | undefined {
     if (!this.gpu) return undefined;
-    this.times[lane.backend].push(ms);
+    this.times[runner.backend].push(ms);
     const { cpu, gpu } = this.times;
     // Each device's first picture here may be slower.
     if (Math.min(cpu.length, gpu.length) <= TRIALS) return undefined;
@@ -84,10 +84,10 @@ export class Choice {
   }
 
   /** Frees the device that was not chosen; both without one. */
-  async free(chosen?: Lane): Promise<void> {
+  async free(chosen?: Runner): Promise<void> {
     await this.preparing;
-    for (const lane of [this.cpu, await this.opening]) {
-      if (lane !== chosen) lane?.free();
+    for (const runner of [this.cpu, await this.opening]) {
+      if (runner !== chosen) runner?.free();
     }
   }
 }
