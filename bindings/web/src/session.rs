@@ -4,7 +4,7 @@ use std::{rc::Rc, time::Duration};
 
 use futures_channel::oneshot;
 use goldcrest::{
-    Options,
+    Options, Tensor,
     gpu::{Gpu, Readback, Ring, Source},
     session::{Framing, Precision},
     tasks::{Class, Detection, Picture, Segmentation},
@@ -142,14 +142,8 @@ impl Session {
     /// If the network does not classify, or the device fails.
     #[wasm_bindgen(unchecked_return_type = "Class[]")]
     pub async fn classify(&mut self, input: Input, top: usize) -> Result<JsValue> {
-        let built = self.ready(&input).await?;
-        let classes: Vec<Class> = match input.0 {
-            Pixels::Memory(picture) => built.session.classify_async(&picture, top).await.map_err(thrown)?,
-            Pixels::Page { source, .. } => {
-                let read = built.run(&source).await?;
-                built.session.classes_of(&read.outputs, top).map_err(thrown)?
-            }
-        };
+        let (built, outputs, _) = self.run(input).await?;
+        let classes: Vec<Class> = built.session.classes_of(&outputs, top).map_err(thrown)?;
         plain(&classes)
     }
 
@@ -159,14 +153,8 @@ impl Session {
     /// If the network does not segment, or the device fails.
     #[wasm_bindgen(unchecked_return_type = "Segmentation")]
     pub async fn segment(&mut self, input: Input) -> Result<JsValue> {
-        let built = self.ready(&input).await?;
-        let segmentation: Segmentation = match input.0 {
-            Pixels::Memory(picture) => built.session.segment_async(&picture).await.map_err(thrown)?,
-            Pixels::Page { source, .. } => {
-                let read = built.run(&source).await?;
-                built.session.segmentation_of(&read.outputs, read.picture).map_err(thrown)?
-            }
-        };
+        let (built, outputs, picture) = self.run(input).await?;
+        let segmentation: Segmentation = built.session.segmentation_of(&outputs, picture).map_err(thrown)?;
         #[derive(Serialize)]
         struct Plain {
             width: usize,
@@ -186,14 +174,9 @@ impl Session {
     /// If the network does not detect, or the device fails.
     #[wasm_bindgen(unchecked_return_type = "Detection[]")]
     pub async fn detect(&mut self, input: Input, least: f32) -> Result<JsValue> {
-        let built = self.ready(&input).await?;
-        let mut detections: Vec<Detection> = match input.0 {
-            Pixels::Memory(picture) => built.session.detect_async(&picture).await.map_err(thrown)?,
-            Pixels::Page { source, .. } => {
-                let read = built.run(&source).await?;
-                built.session.detections_of(&read.outputs, read.picture).map_err(thrown)?
-            }
-        };
+        let (built, outputs, picture) = self.run(input).await?;
+        let mut detections: Vec<Detection> =
+            built.session.detections_of(&outputs, picture).map_err(thrown)?;
         detections.retain(|detection| detection.score >= least);
         plain(&detections)
     }
@@ -203,33 +186,31 @@ impl Session {
     /// # Errors
     /// If the network has no classifier, or the device fails.
     pub async fn embed(&mut self, input: Input) -> Result<Float32Array> {
-        let built = self.ready(&input).await?;
-        let vector = match input.0 {
-            Pixels::Memory(picture) => built.session.embed_async(&picture).await.map_err(thrown)?,
-            Pixels::Page { source, .. } => {
-                let read = built.run(&source).await?;
-                built.session.embedding_of(&read.outputs).map_err(thrown)?
-            }
-        };
+        let (built, outputs, _) = self.run(input).await?;
+        let vector = built.session.embedding_of(&outputs).map_err(thrown)?;
         Ok(Float32Array::from(&vector[..]))
     }
 }
 
 impl Session {
-    /// Builds what the input needs.
-    async fn ready(&mut self, input: &Input) -> Result<&mut Built> {
-        let [height, width] = input.size();
+    /// Runs on a picture, after building what it needs. Returns the outputs, and the picture's rows and
+    /// columns.
+    async fn run(&mut self, input: Input) -> Result<(&Built, Vec<Tensor>, [usize; 2])> {
+        let size @ [height, width] = input.size();
         self.build(width, height, None).await?;
-        self.built.as_mut().ok_or_else(|| Error::new("the session is not built"))
-    }
-}
-
-impl Built {
-    /// Runs on a source of the page, on a GPU.
-    async fn run(&mut self, source: &JsValue) -> Result<Readback> {
-        let frames =
-            self.frames.as_mut().ok_or_else(|| Error::new("the CPU needs pixels: pass ImageData"))?;
-        frames.run(&self.session, source).await
+        let built = self.built.as_mut().ok_or_else(|| Error::new("the session is not built"))?;
+        let outputs = match input.0 {
+            Pixels::Memory(picture) => {
+                let input = built.session.prepare(&picture).map_err(thrown)?;
+                built.session.run_all_async(&input).await.map_err(thrown)?
+            }
+            Pixels::Page { source, .. } => {
+                let frames = built.frames.as_mut();
+                let frames = frames.ok_or_else(|| Error::new("the CPU needs pixels: pass ImageData"))?;
+                frames.run(&built.session, &source).await?.outputs
+            }
+        };
+        Ok((built, outputs, size))
     }
 }
 
@@ -257,7 +238,10 @@ impl Frames {
         let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
         session.encode(&mut encoder, &self.source).map_err(thrown)?;
         self.count += 1;
-        session.read_back(&mut encoder, &mut self.ring, self.count).map_err(thrown)?;
+        // Without room the result would never arrive.
+        if !session.read_back(&mut encoder, &mut self.ring, self.count).map_err(thrown)? {
+            return Err(Error::new("an earlier picture has not been read back"));
+        }
         self.gpu.queue().submit([encoder.finish()]);
         let (sender, receiver) = oneshot::channel();
         self.gpu.queue().on_submitted_work_done(move || {
