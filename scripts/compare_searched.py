@@ -8,11 +8,12 @@
     .venv/bin/python scripts/compare_searched.py mobilenet_v3_small target/found --seeds 1,2,3
 
 Every network is trained from scratch with the recipe of `train_supernet.py`: the same scenes, budget, optimiser and
-mask head, without distillation. A seed changes the initial weights and the scenes. Prints one JSON line per training
+mask head, without distillation. Scenes are scaled to a searched network's input size, if that is smaller. A seed changes the initial weights and the scenes. Prints one JSON line per training
 run, with the accuracy on held-out scenes.
 """
 
 import argparse
+import dataclasses
 import json
 import pathlib
 
@@ -71,16 +72,16 @@ def parsed(text):
 
 
 def network(name):
-    """A network, and what identifies it: another search may write to the same folder."""
+    """A network, its input size, and what identifies it: another search may write to the same folder."""
     if name == "mobilenet_v3_small":
-        return Small(), name
+        return Small(), HARD.drawn, name
     text = json.loads((pathlib.Path(name) / "search.json").read_text())["finalists"][0]["subnet"]
     subnet = parsed(text)
-    if subnet["size"] != HARD.drawn:
-        raise SystemExit(f"{name}: is for {subnet['size']} pixels: search with --sizes {HARD.drawn}")
+    if subnet["size"] > HARD.drawn:
+        raise SystemExit(f"{name}: is for {subnet['size']} pixels: search with --sizes {HARD.drawn} or less")
     net = Supernet()
     net.choose(subnet)
-    return net, text
+    return net, subnet["size"], text
 
 
 def main():
@@ -91,16 +92,16 @@ def main():
     parser.add_argument("--held-out", type=int, default=4000, help="scenes to measure on")
     arguments = parser.parse_args()
     torch.set_num_threads(THREADS)
-    task = HARD
     for seed in map(int, arguments.seeds.split(",")):
         for name in arguments.networks:
             torch.manual_seed(seed)
-            net, identity = network(name)
+            net, size, identity = network(name)
+            task = dataclasses.replace(HARD, sizes=[size])
             state = ROOT / f"target/compare-{identity}-{seed}.pt"
             run = Run(task, net, arguments.images, state, seed, many=False)
             run.all()
-            calibrate(task, run.net, task.drawn)
-            top1 = right(task, run.net, task.drawn, arguments.held_out)
+            calibrate(task, run.net, size)
+            top1 = right(task, run.net, size, arguments.held_out)
             print(json.dumps({"network": name, "seed": seed, "seconds": round(run.spent), "top1": top1}), flush=True)
 
 

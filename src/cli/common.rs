@@ -445,18 +445,20 @@ pub fn json(value: &impl serde::Serialize) -> Result<String> {
     Ok(visible_json(&serde_json::to_string_pretty(value)?).into_owned() + "\n")
 }
 
-/// Parses the name of a PNG file, which need not be UTF-8.
-pub fn png_name(name: OsString) -> Result<PathBuf, String> {
-    let path = PathBuf::from(name);
-    let is = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
-    if is { Ok(path) } else { Err("expected the name of a .png file".into()) }
+/// Returns whether a file's extension is one of these, in any case; `.jpeg` counts as `jpg`.
+pub fn has_extension(path: &Path, extensions: &[&str]) -> bool {
+    let extension = path.extension().map(|own| own.to_string_lossy().to_ascii_lowercase());
+    extension.is_some_and(|own| extensions.contains(&if own == "jpeg" { "jpg" } else { own.as_str() }))
 }
 
 /// Parses the name of a .safetensors file, which need not be UTF-8.
 pub fn safetensors_name(name: OsString) -> Result<PathBuf, String> {
     let path = PathBuf::from(name);
-    let is = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("safetensors"));
-    if is { Ok(path) } else { Err("expected the name of a .safetensors file".into()) }
+    if has_extension(&path, &["safetensors"]) {
+        Ok(path)
+    } else {
+        Err("expected the name of a .safetensors file".into())
+    }
 }
 
 /// Parses rows and columns from `224x160`, or `224` for a square.

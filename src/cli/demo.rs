@@ -22,6 +22,7 @@ use web_time::Instant;
 
 use super::{
     common::{self, Engine, json, milliseconds, session_for_pictures},
+    drawing,
     target::Target,
 };
 
@@ -51,9 +52,9 @@ pub struct Demo {
     #[arg(long, default_value_t = SEED)]
     seed: u64,
 
-    /// PNG file to write: the scene overlaid with class colours and boxes [default: goldcrest-demo.png, if it
-    /// can be written]
-    #[arg(long, value_name = "FILE", value_parser = OsStringValueParser::new().try_map(common::png_name))]
+    /// PNG or JPEG file to write: the scene overlaid with class colours and boxes [default:
+    /// goldcrest-demo.png, if it can be written]
+    #[arg(long, value_name = "FILE", value_parser = OsStringValueParser::new().try_map(drawing::name))]
     out: Option<PathBuf>,
 
     #[command(flatten)]
@@ -95,7 +96,7 @@ impl Demo {
         let written = match target {
             Ok(target) => {
                 let drawn = draw(&overlay(picture, &areas.result, &labels)?, &boxes.result);
-                target.write(&drawn.png()?).with_context(|| path.display().to_string())?;
+                target.write(&drawing::encoded(&drawn, path)?).with_context(|| path.display().to_string())?;
                 Ok(path)
             }
             Err(error) => Err(error),

@@ -25,9 +25,9 @@ pub struct Detect {
     #[command(flatten)]
     weights: Weights,
 
-    /// Destination of the pictures with their boxes, labels and scores drawn: a .png file, a folder, a
-    /// pattern such as 'out/{stem}-boxes.png', or - for frames on standard output
-    #[arg(long, value_name = "PATH", value_parser = Place::parser())]
+    /// Destination of the pictures with their boxes, labels and scores drawn: a .png or .jpg file, a
+    /// folder, a pattern such as 'out/{stem}-boxes.jpg', or - for frames on standard output
+    #[arg(long, value_name = "PATH", value_parser = Place::drawings())]
     out: Option<Place>,
 
     /// Minimum score of a box, from 0 to 1

@@ -9,6 +9,7 @@ mod common;
 mod demo;
 mod detect;
 mod devices;
+mod drawing;
 mod embed;
 mod inspect;
 mod pictures;

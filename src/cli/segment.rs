@@ -27,13 +27,13 @@ pub struct Segment {
     #[command(flatten)]
     weights: Weights,
 
-    /// Destination of the pictures overlaid with their classes' colours and a legend: a .png file, a folder,
-    /// a pattern such as 'out/{stem}-classes.png', or - for frames on standard output
-    #[arg(long, value_name = "PATH", value_parser = Place::parser())]
+    /// Destination of the pictures overlaid with their classes' colours and a legend: a .png or .jpg file,
+    /// a folder, a pattern such as 'out/{stem}-classes.jpg', or - for frames on standard output
+    #[arg(long, value_name = "PATH", value_parser = Place::drawings())]
     out: Option<Place>,
 
     /// Destination of the label maps, as palette PNG files: a .png file, a folder or a pattern
-    #[arg(long, value_name = "PATH", value_parser = Place::parser())]
+    #[arg(long, value_name = "PATH", value_parser = Place::masks())]
     mask: Option<Place>,
 
     /// Class names: a text file with one name per line, or JSON

@@ -1,11 +1,64 @@
-//! Colour tables for a renderer's blending.
+//! The colours of classes, and tables of them for a renderer's blending.
 //!
-//! [`palette`](super::palette) is sRGB-encoded, and a table of colours and opacities has straight (not
-//! premultiplied) alpha. These functions convert such tables for renderers that read or blend colours
-//! differently.
+//! [`palette`] is sRGB-encoded, and a table of colours and opacities has straight (not premultiplied) alpha.
+//! The other functions convert such tables for renderers that read or blend colours differently.
+
+use std::f64::consts::TAU;
 
 /// Red, green, blue and opacity of each class.
 type Table = [[u8; 4]; 256];
+
+/// The RGB colour of each class, the same for masks, boxes and legends. Class 0, the background, is black.
+///
+/// All others are bright enough for black text and dark backgrounds; on light backgrounds they need a dark
+/// outline. Hues advance by the golden ratio, and lightness alternates between three levels of OKLCH
+/// (Björn Ottosson, "A perceptual color space for image processing", 2020), so that the colours of small
+/// numbers of classes are far apart.
+///
+/// ```
+/// let half_transparent = goldcrest::tasks::palette().map(|[r, g, b]| [r, g, b, 128]);
+/// ```
+pub fn palette() -> [[u8; 3]; 256] {
+    const LIGHTNESS: [f64; 3] = [0.66, 0.74, 0.83];
+    std::array::from_fn(|class| match class {
+        0 => [0; 3],
+        _ => {
+            let hue = (class as f64 * 0.618_033_988_75 + 0.12).fract();
+            vivid(LIGHTNESS[class % 3], TAU * hue)
+        }
+    })
+}
+
+/// The sRGB colour of a lightness and hue (in radians) of OKLCH, with the largest chroma up to 0.2 that sRGB
+/// has.
+fn vivid(lightness: f64, hue: f64) -> [u8; 3] {
+    let mut chroma = 0.2;
+    loop {
+        let (a, b) = (chroma * hue.cos(), chroma * hue.sin());
+        let [l, m, s] = [
+            lightness + 0.396_337_777_4 * a + 0.215_803_757_3 * b,
+            lightness - 0.105_561_345_8 * a - 0.063_854_172_8 * b,
+            lightness - 0.089_484_177_5 * a - 1.291_485_548_0 * b,
+        ]
+        .map(|response| response.powi(3));
+        let rgb = [
+            4.076_741_662_1 * l - 3.307_711_591_3 * m + 0.230_969_929_2 * s,
+            -1.268_438_004_6 * l + 2.609_757_401_1 * m - 0.341_319_396_5 * s,
+            -0.004_196_086_3 * l - 0.703_418_614_7 * m + 1.707_614_701_0 * s,
+        ];
+        if chroma <= 0.0 || rgb.iter().all(|light| (0.0..=1.0).contains(light)) {
+            return rgb.map(|light| (255.0 * encode(light.clamp(0.0, 1.0))).round() as u8);
+        }
+        chroma -= 0.002;
+    }
+}
+
+/// The relative luminance of an sRGB colour, from 0 to 1, as WCAG 2 defines it for contrast.
+#[cfg(any(feature = "image", test))]
+pub(super) fn luminance(colour: [u8; 3]) -> f64 {
+    let [r, g, b] = colour.map(|value| decode(f64::from(value) / 255.0));
+    0.2126 * r + 0.7152 * g + 0.0722 * b
+}
 
 /// Decodes sRGB colours to linear light, for a texture whose values a shader reads as linear.
 ///
@@ -47,6 +100,23 @@ fn encode(light: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn colours_are_distinct_and_legible() {
+        let palette = palette();
+        let distinct: std::collections::HashSet<_> = palette.into_iter().collect();
+        assert_eq!((distinct.len(), palette[0]), (256, [0; 3]));
+        for (class, &colour) in palette.iter().enumerate().skip(1) {
+            // WCAG 2 asks for a contrast of 4.5 between text and its background.
+            let contrast = (luminance(colour) + 0.05) / 0.05;
+            assert!((6.0..14.0).contains(&contrast), "{class}: {contrast}");
+        }
+        // The classes of PASCAL VOC: no two are less than 30 of 255 apart in every channel.
+        for (a, b) in (1..21).flat_map(|a| (a + 1..21).map(move |b| (a, b))) {
+            let apart = (0..3).map(|i| palette[a][i].abs_diff(palette[b][i])).max();
+            assert!(apart >= Some(30), "{a} and {b}: {:?}, {:?}", palette[a], palette[b]);
+        }
+    }
 
     #[test]
     fn tables_are_converted_by_value() {

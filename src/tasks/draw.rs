@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use noto_sans_mono_bitmap::{FontWeight, RasterHeight, RasterizedChar, get_raster, get_raster_width};
 
-use crate::tasks::Picture;
+use crate::tasks::{Picture, colours::luminance};
 
 /// An RGB colour.
 pub type Colour = [u8; 3];
@@ -47,6 +47,16 @@ impl Area {
         }
     }
 
+    /// The area with `border` more pixels on every side.
+    pub fn grown(self, border: isize) -> Self {
+        Self {
+            left: self.left - border,
+            top: self.top - border,
+            width: self.width + 2 * border,
+            height: self.height + 2 * border,
+        }
+    }
+
     /// Draws a frame, `line` pixels thick, along the inside of the edge.
     pub fn frame(self, picture: &mut Picture, line: isize, colour: Colour) {
         let line = line.min(self.width).min(self.height);
@@ -74,8 +84,8 @@ pub fn mix(under: Colour, over: Colour, opacity: f32) -> Colour {
 
 /// The more readable of black and white on a colour.
 pub fn ink(paper: Colour) -> Colour {
-    let [r, g, b] = paper.map(u32::from);
-    if 299 * r + 587 * g + 114 * b > 120_000 { BLACK } else { WHITE }
+    // The luminance whose contrasts with black and with white are equal.
+    if luminance(paper) > 0.179 { BLACK } else { WHITE }
 }
 
 /// The reference length for drawing on a picture: the side of a square with the same number of pixels.
@@ -213,6 +223,12 @@ mod tests {
         for (left, top) in [(3, 0), (-3, 0), (0, 2), (0, -2)] {
             assert!(!at(0, 0).overlaps(at(left, top)), "{left} {top}");
         }
+    }
+
+    #[test]
+    fn ink_is_readable() {
+        assert_eq!((ink([255, 255, 0]), ink([0, 0, 255])), (BLACK, WHITE));
+        assert_eq!((ink([120; 3]), ink([115; 3])), (BLACK, WHITE));
     }
 
     #[test]

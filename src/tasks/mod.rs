@@ -16,7 +16,7 @@ mod segment;
 mod tags;
 
 pub use classify::{Class, top};
-pub use colours::{premultiply, premultiply_srgb, to_linear};
+pub use colours::{palette, premultiply, premultiply_srgb, to_linear};
 pub use detect::{Bounds, Candidate, Detection, boxes, suppress};
 pub use labels::Labels;
 #[cfg(feature = "image")]
@@ -28,6 +28,6 @@ pub use picture::file::{Frames, PictureLimits};
 pub use picture::{PIXEL_LIMIT, Picture};
 pub(crate) use preprocess::{fit, statistics};
 pub use preprocess::{input_size, preprocess, preprocess_batch, takes_pictures};
-pub use segment::{ClassArea, Segmentation, palette, segmentation};
+pub use segment::{ClassArea, Segmentation, segmentation};
 #[cfg(feature = "image")]
 pub use tags::draw;

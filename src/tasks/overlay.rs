@@ -1,6 +1,6 @@
 //! Draws a segmentation on its picture.
 
-use crate::tasks::draw::{Area, Colour, Pen, WHITE, mix, name_of, scale, shortened};
+use crate::tasks::draw::{Area, BLACK, Colour, Pen, mix, name_of, scale, shortened};
 use crate::tasks::{ClassArea, Labels, PIXEL_LIMIT, Picture, Segmentation, palette};
 use crate::{Error, Result};
 
@@ -8,7 +8,10 @@ use crate::{Error, Result};
 const LETTERS: usize = 32;
 
 /// The opacity of a class's colour.
-const OPACITY: f32 = 0.5;
+const OPACITY: f32 = 0.6;
+
+/// The minimum fraction of a picture that a class needs for the legend, so that it does not list noise.
+const LISTED: f32 = 5e-4;
 
 /// The colours of the legend's background and text.
 const PAPER: Colour = [24, 24, 27];
@@ -16,9 +19,11 @@ const TEXT: Colour = [236, 236, 240];
 
 /// Draws the classes over the picture, and a legend below it.
 ///
-/// Each class except the background, 0, is tinted with its colour in [`palette`] and outlined. The legend
-/// lists the classes that occur, the largest first, with their fractions of the picture. If the legend is
-/// wider than the picture, the picture gets margins on both sides.
+/// Each class except the background, 0, is tinted with its colour in [`palette`]. Only the brightness of the
+/// picture shows through, so that tints have the hues of the legend on any picture. A class's outline is
+/// opaque and has a dark edge.
+/// The legend lists the classes of at least 0.05 % of the picture, the largest first, with their fractions.
+/// If it is wider than the picture, the picture gets margins on both sides.
 ///
 /// # Errors
 /// [`Error::Input`] if the picture and the segmentation differ in size, or if a picture is so narrow and tall
@@ -64,17 +69,24 @@ fn check(picture: &Picture, segmentation: &Segmentation) -> Result<()> {
 /// The pixels with the colours of their classes over them.
 fn tinted(picture: &Picture, segmentation: &Segmentation) -> Vec<Colour> {
     let palette = palette();
-    let edges = edges(segmentation, (scale(picture) / 500.0).round().max(1.0) as usize);
+    let edges = edges(segmentation, (scale(picture) / 200.0).round().max(1.0) as usize);
     let pixels = picture.pixels().as_chunks().0.iter().zip(segmentation.labels()).zip(edges);
     let tint = |((&pixel, &class), edge): ((&Colour, &u8), bool)| {
         let colour = palette[usize::from(class)];
         match (class, edge) {
-            (0, _) => pixel,
-            (_, true) => mix(colour, WHITE, 0.55),
-            _ => mix(pixel, colour, OPACITY),
+            (0, false) => pixel,
+            (0, true) => mix(pixel, BLACK, 0.6),
+            (_, true) => colour,
+            _ => mix(grey(pixel), colour, OPACITY),
         }
     };
     pixels.map(tint).collect()
+}
+
+/// A pixel without its colour, by the weights of JPEG's luma.
+fn grey(pixel: Colour) -> Colour {
+    let [r, g, b] = pixel.map(u32::from);
+    [((299 * r + 587 * g + 114 * b + 500) / 1000) as u8; 3]
 }
 
 /// Marks pixels at most `line` away, in their row or column, from a pixel of another class.
@@ -110,13 +122,10 @@ impl Legend {
         let palette = palette();
         let entry = |share: ClassArea| {
             let name = shortened(&name_of(share.index, share.label.as_deref()), LETTERS);
-            let percent = match 100.0 * share.fraction {
-                ..0.05 => "<0.1%".into(),
-                percent => format!("{percent:.1}%"),
-            };
-            (palette[share.index], name, percent)
+            (palette[share.index], name, format!("{:.1}%", 100.0 * share.fraction))
         };
-        let entries: Vec<_> = shares.into_iter().map(entry).collect();
+        let entries: Vec<_> =
+            shares.into_iter().filter(|share| share.fraction >= LISTED).map(entry).collect();
         let letters = entries.iter().map(|(_, name, _)| name.chars().count()).max().unwrap_or(0);
         let pen = Pen::new(scale(picture) / 36.0);
         let mut legend = Self { pen, entries, columns: 1, rows: 0, letters };
@@ -170,8 +179,11 @@ impl Legend {
             let top = top + self.margin() + row * self.line();
             let side = self.swatch();
             let swatch = Area { left, top: top + (self.pen.height() - side) / 2, width: side, height: side };
-            swatch.fill(picture, *colour);
-            swatch.frame(picture, 1 + side / 24, mix(*colour, WHITE, 0.55));
+            // The background is not tinted: its square is empty.
+            match *colour {
+                BLACK => swatch.frame(picture, 1 + side / 24, mix(PAPER, TEXT, 0.5)),
+                colour => swatch.fill(picture, colour),
+            }
             self.pen.write(picture, left + side + self.pen.width(1), top, name, TEXT);
             let right = left + self.column() - self.pen.width(percent.len());
             self.pen.write(picture, right, top, percent, TEXT);
@@ -183,7 +195,7 @@ impl Legend {
 mod tests {
     use super::*;
 
-    fn grey(width: usize, height: usize) -> Picture {
+    fn blank(width: usize, height: usize) -> Picture {
         Picture::new(width, height, vec![100; width * height * 3]).unwrap()
     }
 
@@ -200,22 +212,24 @@ mod tests {
     #[test]
     fn sizes_must_agree() {
         for (width, height) in [(4, 6), (5, 5), (6, 4)] {
-            let error = overlay(&grey(6, 5), &classes(width, height, |_, _| 1), &Labels::voc()).unwrap_err();
+            let error = overlay(&blank(6, 5), &classes(width, height, |_, _| 1), &Labels::voc()).unwrap_err();
             assert!(matches!(error, Error::Input(_)) && error.to_string().contains("6 x 5"), "{error}");
         }
-        let tall = overlay(&grey(1, 2_000_000), &classes(1, 2_000_000, |_, _| 1), &Labels::voc());
+        let tall = overlay(&blank(1, 2_000_000), &classes(1, 2_000_000, |_, _| 1), &Labels::voc());
         assert!(tall.unwrap_err().to_string().contains("too narrow"));
     }
 
     #[test]
     fn classes_are_tinted_and_outlined_and_the_background_is_not() {
         let segmentation = classes(400, 300, |x, _| if x < 200 { 0 } else { 9 });
-        let drawn = overlay(&grey(400, 300), &segmentation, &Labels::voc()).unwrap();
-        // Chairs are (192, 0, 0).
-        assert_eq!(pixel(&drawn, 300, 150), [146, 50, 50]);
-        assert_eq!(pixel(&drawn, 200, 150), mix([192, 0, 0], WHITE, 0.55));
-        assert_eq!((pixel(&drawn, 201, 150), pixel(&drawn, 399, 0)), ([146, 50, 50], [146, 50, 50]));
-        assert!((0..200).all(|x| pixel(&drawn, x, 150) == [100; 3]));
+        let drawn = overlay(&blank(400, 300), &segmentation, &Labels::voc()).unwrap();
+        let tinted = mix([100; 3], palette()[9], OPACITY);
+        assert_eq!(pixel(&drawn, 300, 150), tinted);
+        for x in [200, 201] {
+            assert_eq!((pixel(&drawn, 399 - x, 150), pixel(&drawn, x, 150)), ([40; 3], palette()[9]));
+        }
+        assert_eq!((pixel(&drawn, 202, 150), pixel(&drawn, 399, 0)), (tinted, tinted));
+        assert!((0..198).all(|x| pixel(&drawn, x, 150) == [100; 3]));
     }
 
     #[test]
@@ -228,29 +242,27 @@ mod tests {
 
     #[test]
     fn the_legend_lists_what_occurs() {
-        let segmentation = classes(1000, 10, |x, y| {
-            if x < 600 {
-                15
-            } else if x + y == 600 {
-                30
-            } else {
-                0
-            }
+        // Class 9 is a single pixel of 10000.
+        let segmentation = classes(1000, 10, |x, y| match (x, y) {
+            (..600, _) => 15,
+            (600, ..5) => 30,
+            (999, 9) => 9,
+            _ => 0,
         });
-        let legend = Legend::new(&grey(1000, 10), segmentation.shares(&Labels::voc()));
+        let legend = Legend::new(&blank(1000, 10), segmentation.shares(&Labels::voc()));
         let [person, background, unknown] = legend.entries.as_slice() else { panic!("{:?}", legend.entries) };
         assert_eq!((person.1.as_str(), person.2.as_str()), ("person", "60.0%"));
-        assert_eq!((background.1.as_str(), background.2.as_str()), ("background", "40.0%"));
-        assert_eq!((unknown.1.as_str(), unknown.2.as_str()), ("class 30", "<0.1%"));
-        assert_eq!((person.0, legend.columns, legend.rows), ([192, 128, 128], 3, 1));
+        assert_eq!((background.1.as_str(), background.2.as_str()), ("background", "39.9%"));
+        assert_eq!((unknown.1.as_str(), unknown.2.as_str()), ("class 30", "0.1%"));
+        assert_eq!((person.0, legend.columns, legend.rows), (palette()[15], 3, 1));
     }
 
     #[test]
     fn the_legend_fits_below() {
         for (width, height) in [(1, 1), (7, 3), (3, 700), (900, 3), (300, 300), (1600, 1200)] {
             let many = classes(width, height, |x, y| x / 3 + y * 7);
-            let drawn = overlay(&grey(width, height), &many, &Labels::coco()).unwrap();
-            let legend = Legend::new(&grey(width, height), many.shares(&Labels::coco()));
+            let drawn = overlay(&blank(width, height), &many, &Labels::coco()).unwrap();
+            let legend = Legend::new(&blank(width, height), many.shares(&Labels::coco()));
             assert!(legend.columns * legend.rows >= legend.entries.len());
             assert_eq!(drawn.height(), height + legend.height() as usize, "{width} x {height}");
             assert_eq!(drawn.width(), width.max(legend.width() as usize), "{width} x {height}");
@@ -268,7 +280,7 @@ mod tests {
     #[test]
     fn long_names_are_shortened() {
         let labels = Labels::from(vec!["猫 und Hund ".repeat(40)]);
-        let drawn = overlay(&grey(50, 50), &classes(50, 50, |_, _| 0), &labels).unwrap();
+        let drawn = overlay(&blank(50, 50), &classes(50, 50, |_, _| 0), &labels).unwrap();
         assert!(drawn.width() < 400, "{}", drawn.width());
     }
 }

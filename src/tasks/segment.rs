@@ -113,13 +113,13 @@ impl Segmentation {
         shares
     }
 
-    /// Encodes the classes as a PNG file: an indexed 8-bit picture in the colours of [`palette`].
+    /// Encodes the classes as a PNG file: an indexed 8-bit picture in the colours of [`palette`](super::palette).
     ///
     /// # Errors
     /// [`Error::Output`] if the width or height exceeds PNG's limit.
     #[cfg(feature = "image")]
     pub fn png(&self) -> Result<Vec<u8>> {
-        super::picture::file::png_of(self.width, self.height, &self.labels, Some(&palette()))
+        super::picture::file::png_of(self.width, self.height, &self.labels, Some(&super::palette()))
     }
 }
 
@@ -127,21 +127,6 @@ impl std::fmt::Debug for Segmentation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Segmentation({} x {})", self.width, self.height)
     }
-}
-
-/// The RGB colour of each class, from the PASCAL VOC challenge's development kit, whose masks use these
-/// colours.
-///
-/// The bits of a class, from the lowest, go to red, green and blue in turn and fill each channel from the
-/// highest bit down, so that adjacent classes differ most.
-pub fn palette() -> [[u8; 3]; 256] {
-    std::array::from_fn(|class| {
-        let mut colour = [0; 3];
-        for bit in 0..8 {
-            colour[bit % 3] |= ((class >> bit & 1) as u8) << (7 - bit / 3);
-        }
-        colour
-    })
 }
 
 #[cfg(test)]
@@ -181,26 +166,6 @@ mod tests {
     }
 
     #[test]
-    fn the_palette_is_pascal_vocs() {
-        let palette = palette();
-        for (class, colour) in [
-            (0, [0, 0, 0]),
-            (1, [128, 0, 0]),
-            (2, [0, 128, 0]),
-            (3, [128, 128, 0]),
-            (4, [0, 0, 128]),
-            (8, [64, 0, 0]),
-            (15, [192, 128, 128]),
-            (20, [0, 64, 128]),
-            (255, [224, 224, 192]),
-        ] {
-            assert_eq!(palette[class], colour, "{class}");
-        }
-        let distinct: std::collections::HashSet<_> = palette.into_iter().collect();
-        assert_eq!(distinct.len(), 256);
-    }
-
-    #[test]
     #[cfg(feature = "image")]
     fn a_png_holds_the_classes() {
         let labels: Vec<u8> = (0..37 * 11).map(|i| (i * i % 251) as u8).collect();
@@ -209,7 +174,7 @@ mod tests {
         let info = reader.info();
         assert_eq!((info.width, info.height), (37, 11));
         assert_eq!((info.color_type, info.bit_depth), (png::ColorType::Indexed, png::BitDepth::Eight));
-        assert_eq!(info.palette.as_deref(), Some(palette().as_flattened()));
+        assert_eq!(info.palette.as_deref(), Some(super::super::palette().as_flattened()));
         let mut pixels = vec![0; 37 * 11];
         reader.next_frame(&mut pixels).unwrap();
         assert_eq!(pixels, labels);

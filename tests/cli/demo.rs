@@ -79,6 +79,6 @@ fn results_are_printed_if_no_file_can_be_written() {
     let mut command = goldcrest(["demo", "--out"]);
     command.arg(&gone);
     refused(command, &["none/x.png"]);
-    assert!(failure(goldcrest(["demo", "--out", "x.jpg"]), 2).contains(".png"));
+    assert!(failure(goldcrest(["demo", "--out", "x.webp"]), 2).contains(".png"));
     assert!(failure(goldcrest(["demo", "--seed", "-1"]), 2).contains("-1"));
 }

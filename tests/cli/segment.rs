@@ -71,7 +71,7 @@ fn count(classes: &[u8]) -> BTreeMap<u64, u64> {
 #[test]
 fn json_mask_and_overlay_agree() {
     let folder = tempfile::tempdir().unwrap();
-    let [out, map] = ["seen.png", "classes.PNG"].map(|name| folder.path().join(name));
+    let [out, map] = ["seen.JPEG", "classes.PNG"].map(|name| folder.path().join(name));
     let mut command = segment(COFFEE, &["--json", "--out"]);
     command.arg(&out).arg("--mask").arg(&map);
     let report = only_picture(command);
@@ -95,7 +95,8 @@ fn json_mask_and_overlay_agree() {
     assert_eq!(count(&classes), pixels(&report));
     let drawn = image::open(&out).unwrap();
     assert!(drawn.width() >= 257 && drawn.height() > 193, "{} x {}", drawn.width(), drawn.height());
-    assert_eq!(names(folder.path()), ["classes.PNG", "seen.png"]);
+    assert_eq!(image::ImageFormat::Jpeg, image::guess_format(&fs::read(&out).unwrap()).unwrap());
+    assert_eq!(names(folder.path()), ["classes.PNG", "seen.JPEG"]);
 }
 
 #[test]
@@ -243,8 +244,10 @@ fn unwritable_outputs_are_errors_and_leave_no_file() {
     let before = names(at);
     for option in ["--out", "--mask"] {
         let write = |path: &Path| small(&[option.as_ref(), path.as_ref()]);
-        let line = failure(write(Path::new("x.jpg")), 2);
-        assert!(line.contains(option) && line.contains("x.jpg") && line.contains(".png"), "{line}");
+        // JPEG would change a mask's classes.
+        let wrong = if option == "--out" { "x.webp" } else { "x.jpg" };
+        let line = failure(write(Path::new(wrong)), 2);
+        assert!(line.contains(option) && line.contains(wrong) && line.contains(".png"), "{line}");
         failure(write(Path::new("png")), 2);
         refused(write(&at.join("none/x.png")), &["none/x.png", "not found"]);
         refused(write(&kept.join("x.png")), &["kept.png/x.png"]);

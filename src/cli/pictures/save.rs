@@ -19,7 +19,7 @@ use goldcrest::{
 use serde_json::{Map, Value};
 
 use super::{Drawn, Saving};
-use crate::cli::target::Target;
+use crate::cli::{common, drawing, target::Target};
 
 /// The destination of a command's drawings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,10 +38,9 @@ pub enum Place {
 const PLACEHOLDERS: [&str; 4] = ["{stem}", "{name}", "{folder}", "{frame}"];
 
 impl Place {
-    /// Parses `-`, a folder, a pattern or a .png file.
-    pub fn parse(name: OsString) -> Result<Self, String> {
+    /// Parses `-`, a folder, a pattern or the name of a file with one of these extensions.
+    fn parse(name: OsString, extensions: &[&str]) -> Result<Self, String> {
         let path = PathBuf::from(name);
-        let png = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("png"));
         let text = path.to_str().unwrap_or_default();
         if text == "-" {
             return Ok(Self::Stdout);
@@ -52,10 +51,11 @@ impl Place {
         {
             return Ok(Self::Folder(path));
         }
-        if !png {
-            let expected =
-                "expected the name of a .png file, a folder (with a trailing / if it does not exist), or -";
-            return Err(expected.into());
+        if !common::has_extension(&path, extensions) {
+            let file = extensions.join(" or .");
+            return Err(format!(
+                "expected the name of a .{file} file, a folder (with a trailing / if it does not exist), or -"
+            ));
         }
         if !path.as_os_str().as_encoded_bytes().contains(&b'{') {
             return Ok(Self::File(path));
@@ -75,9 +75,14 @@ impl Place {
         *self != Self::Stdout
     }
 
-    /// [`Place::parse`] for clap.
-    pub fn parser() -> impl TypedValueParser<Value = Self> {
-        OsStringValueParser::new().try_map(Self::parse)
+    /// Parses the destination of drawings, for clap.
+    pub fn drawings() -> impl TypedValueParser<Value = Self> {
+        OsStringValueParser::new().try_map(|name| Self::parse(name, &drawing::EXTENSIONS))
+    }
+
+    /// Parses the destination of label maps, for clap. JPEG would change the classes.
+    pub fn masks() -> impl TypedValueParser<Value = Self> {
+        OsStringValueParser::new().try_map(|name| Self::parse(name, &["png"]))
     }
 
     /// The file for a picture.
@@ -256,18 +261,18 @@ impl<'a> Saver<'a> {
                 frame = Some(Frame::new(&picture, coding)?);
                 continue;
             }
-            let png = match drawn {
-                Drawn::Picture(picture) => picture.png()?,
+            let path = place.file(&subject.name)?;
+            let bytes = match drawn {
+                Drawn::Picture(picture) => drawing::encoded(&picture, &path)?,
                 Drawn::Png(bytes) => bytes,
             };
-            let path = place.file(&subject.name)?;
             if matches!(place, Place::Folder(_)) && in_own_folder(&path, &subject.name) {
                 bail!(
                     "{}: is in the picture's own folder: name another folder, or a pattern",
                     path.display()
                 );
             }
-            self.write(&path, &png).with_context(|| path.display().to_string())?;
+            self.write(&path, &bytes).with_context(|| path.display().to_string())?;
             saved.insert((*key).into(), path.display().to_string().into());
         }
         Ok((saved, frame))

@@ -1,5 +1,6 @@
-//! Encodes pictures and label maps as PNG files.
+//! Encodes pictures as PNG and JPEG files, and label maps as PNG files.
 
+use libjpeg_turbo_rs::{PixelFormat, Subsampling, compress};
 use png::{BitDepth, ColorType, Encoder, EncodingError, Filter};
 
 use super::Picture;
@@ -12,6 +13,32 @@ impl Picture {
     /// [`Error::Output`] if the width or height exceeds PNG's limit.
     pub fn png(&self) -> Result<Vec<u8>> {
         png_of(self.width, self.height, &self.pixels, None)
+    }
+
+    /// Encodes the picture as a JPEG file of a quality from 1 to 100, with chroma in full resolution, which thin
+    /// coloured lines need.
+    ///
+    /// ```
+    /// let picture = goldcrest::tasks::Picture::new(16, 9, vec![200; 16 * 9 * 3])?;
+    /// assert!(picture.jpeg(90)?.starts_with(b"\xff\xd8"));
+    /// # Ok::<(), goldcrest::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Output`] if the width or height exceeds 65535, JPEG's limit, or for another quality.
+    pub fn jpeg(&self, quality: u8) -> Result<Vec<u8>> {
+        let (width, height) = (self.width, self.height);
+        let failed = |reason: &dyn std::fmt::Display| {
+            Err(Error::Output(format!("{width} x {height} pixels do not make a JPEG: {reason}")))
+        };
+        if !(1..=100).contains(&quality) {
+            return failed(&format_args!("quality {quality} is not from 1 to 100"));
+        }
+        if width.max(height) > 65_535 {
+            return failed(&"the limit is 65535 on each side");
+        }
+        compress(&self.pixels, width, height, PixelFormat::Rgb, quality, Subsampling::S444)
+            .or_else(|error| failed(&error))
     }
 }
 
