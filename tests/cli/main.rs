@@ -1,7 +1,6 @@
 //! Tests of the command line, through the program. Tests that need an adapter take any, also software, and
 //! fail on a machine without one.
 
-mod answers;
 mod bench;
 mod choose;
 #[path = "../common/mod.rs"]
@@ -15,6 +14,7 @@ mod hub;
 mod make;
 mod pictures;
 mod refusals;
+mod results;
 mod search;
 mod segment;
 mod shaders;
