@@ -6,11 +6,13 @@ mod bench;
 mod choose;
 mod classify;
 mod common;
+mod completions;
 mod demo;
 mod detect;
 mod devices;
 mod embed;
 mod inspect;
+mod manual;
 mod pictures;
 mod plot;
 mod quantize;
@@ -71,6 +73,9 @@ enum Command {
     Study(study::Study),
     /// List the graphics adapters, and check that they compute correct results
     Adapters(adapters::Adapters),
+    Completions(completions::Completions),
+    #[command(name = "man")]
+    Manual(manual::Manual),
 }
 
 /// Parses the command line and runs the command. Exit status: 0 success, 1 failure, 2 bad usage.
@@ -113,6 +118,8 @@ pub fn main() -> ExitCode {
         Command::Choose(command) => command.run(),
         Command::Search(command) => command.run(),
         Command::Study(command) => command.run(),
+        Command::Completions(command) => command.run(),
+        Command::Manual(command) => command.run(),
     };
     match output.and_then(|text| print(&text).context("standard output")) {
         Ok(()) => ExitCode::SUCCESS,
