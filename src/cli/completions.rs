@@ -8,18 +8,19 @@ use super::Cli;
 
 /// Print a shell's completion script
 ///
-/// To install it for bash, with the package bash-completion:
-/// goldcrest completions bash > ~/.local/share/bash-completion/completions/goldcrest
+/// For bash, with the package bash-completion:
+///   goldcrest completions bash > ~/.local/share/bash-completion/completions/goldcrest
 ///
 /// For zsh, into a folder of $fpath:
-/// goldcrest completions zsh > ~/.zfunc/_goldcrest
+///   goldcrest completions zsh > ~/.zfunc/_goldcrest
 ///
 /// For fish:
-/// goldcrest completions fish > ~/.config/fish/completions/goldcrest.fish
+///   goldcrest completions fish > ~/.config/fish/completions/goldcrest.fish
 ///
-/// For PowerShell:
-/// goldcrest completions powershell >> $PROFILE
+/// For PowerShell, as a line of $PROFILE:
+///   goldcrest completions powershell | Out-String | Invoke-Expression
 #[derive(Args)]
+#[command(verbatim_doc_comment)]
 pub struct Completions {
     /// Shell that reads the script
     #[arg(value_enum)]

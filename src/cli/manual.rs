@@ -49,7 +49,9 @@ fn pages() -> Result<Vec<(String, Vec<u8>)>> {
 
 /// A command's page, which closes with `end`.
 fn page(command: Command, end: &Roff) -> Result<(String, Vec<u8>)> {
-    let page = Man::new(command).source(concat!("goldcrest ", env!("CARGO_PKG_VERSION"))).manual("Goldcrest");
+    // An empty date would be left out, and the version read in its place.
+    let page = Man::new(command).date(" ").source(concat!("goldcrest ", env!("CARGO_PKG_VERSION")));
+    let page = page.manual("Goldcrest");
     let mut text = Vec::new();
     page.render(&mut text)?;
     end.to_writer(&mut text)?;

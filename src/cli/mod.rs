@@ -37,7 +37,7 @@ use goldcrest::text::{visible, visible_lines};
 /// Run MobileNets on any GPU: classify, segment and detect with checkpoints of torchvision, timm and
 /// transformers. Without a command, runs the demo.
 #[derive(Parser)]
-#[command(version, about, max_term_width = 100)]
+#[command(version, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
