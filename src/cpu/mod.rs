@@ -78,6 +78,8 @@ impl Cpu {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|i| format!("goldcrest-{i}"))
+            // Without optimisation a tile's vectors are copied on the stack and take between 4 and 6 MiB.
+            .stack_size(16 << 20)
             .build()
             .map_err(|e| Error::Device(format!("cannot start {threads} threads: {e}")))?;
         Ok(Self::with(Some(Arc::new(pool)), threads))
