@@ -34,8 +34,9 @@ use anyhow::Context;
 use clap::{Parser, Subcommand, error::ErrorKind as Usage};
 use goldcrest::text::{visible, visible_lines};
 
-/// Run MobileNets on any GPU: classify, segment and detect with checkpoints of torchvision, timm and
-/// transformers. Without a command, runs the demo.
+/// Run MobileNets on any GPU: classify, segment and detect
+///
+/// Checkpoints of torchvision, timm and transformers load as they are. Without a command, the demo runs.
 #[derive(Parser)]
 #[command(version, max_term_width = 100)]
 struct Cli {
