@@ -6,12 +6,14 @@ mod bench;
 mod choose;
 mod classify;
 mod common;
+mod completions;
 mod demo;
 mod detect;
 mod devices;
 mod drawing;
 mod embed;
 mod inspect;
+mod manual;
 mod pictures;
 mod plot;
 mod quantize;
@@ -33,10 +35,11 @@ use anyhow::Context;
 use clap::{Parser, Subcommand, error::ErrorKind as Usage};
 use goldcrest::text::{visible, visible_lines};
 
-/// Run MobileNets on any GPU: classify, segment and detect with checkpoints of torchvision, timm and
-/// transformers. Without a command, runs the demo.
+/// Run MobileNets on any GPU: classify, segment and detect
+///
+/// Checkpoints of torchvision, timm and transformers load as they are. Without a command, the demo runs.
 #[derive(Parser)]
-#[command(version, about, max_term_width = 100)]
+#[command(version, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -72,6 +75,9 @@ enum Command {
     Study(study::Study),
     /// List the graphics adapters, and check that they compute correct results
     Adapters(adapters::Adapters),
+    Completions(completions::Completions),
+    #[command(name = "man")]
+    Manual(manual::Manual),
 }
 
 /// Parses the command line and runs the command. Exit status: 0 success, 1 failure, 2 bad usage.
@@ -114,6 +120,8 @@ pub fn main() -> ExitCode {
         Command::Choose(command) => command.run(),
         Command::Search(command) => command.run(),
         Command::Study(command) => command.run(),
+        Command::Completions(command) => command.run(),
+        Command::Manual(command) => command.run(),
     };
     match output.and_then(|text| print(&text).context("standard output")) {
         Ok(()) => ExitCode::SUCCESS,

@@ -25,6 +25,7 @@ pub(crate) use vectorised;
 mod boxes;
 mod depthwise;
 mod executor;
+mod host;
 mod int8;
 mod lowering;
 mod pixelwise;
@@ -40,6 +41,7 @@ use std::{fmt, sync::Arc};
 use serde::Serialize;
 
 pub use executor::Executor;
+pub(crate) use host::available_bytes;
 
 use crate::{Error, Result};
 
@@ -78,13 +80,15 @@ impl Cpu {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|i| format!("goldcrest-{i}"))
+            // Without optimisation a tile's vectors are copied on the stack and take between 4 and 6 MiB.
+            .stack_size(16 << 20)
             .build()
             .map_err(|e| Error::Device(format!("cannot start {threads} threads: {e}")))?;
         Ok(Self::with(Some(Arc::new(pool)), threads))
     }
 
     fn with(pool: Option<Arc<rayon::ThreadPool>>, threads: usize) -> Self {
-        let info = CpuInfo { name: processor(), vectors: vectors(), threads };
+        let info = CpuInfo { name: host::processor(), vectors: vectors(), threads };
         Self { pool, info, isa: int8::Isa::best() }
     }
 
@@ -106,23 +110,6 @@ impl fmt::Display for CpuInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let threads = if self.threads == 1 { "thread" } else { "threads" };
         write!(f, "{} (cpu, {}, {} {threads})", self.name, self.vectors, self.threads)
-    }
-}
-
-fn processor() -> String {
-    let mut system = sysinfo::System::new();
-    system.refresh_cpu_list(sysinfo::CpuRefreshKind::nothing());
-    let brand = system.cpus().first().map(|cpu| cpu.brand().trim().to_string());
-    brand.filter(|name| !name.is_empty()).unwrap_or_else(|| format!("{} processor", std::env::consts::ARCH))
-}
-
-/// Bytes of memory available for new allocations, without swapping.
-pub(crate) fn available_bytes() -> u64 {
-    let mut system = sysinfo::System::new();
-    system.refresh_memory_specifics(sysinfo::MemoryRefreshKind::nothing().with_ram());
-    match system.available_memory() {
-        0 => u64::MAX, // unknown on this system
-        bytes => bytes,
     }
 }
 

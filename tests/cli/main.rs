@@ -18,6 +18,7 @@ mod results;
 mod search;
 mod segment;
 mod shaders;
+mod shell;
 mod streams;
 mod tensors;
 mod truth;
