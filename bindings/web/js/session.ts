@@ -3,7 +3,7 @@ import { cpu, failureOf, giveUp, gpu } from "./devices.js";
 import { Choice, Runner, warnOfCpu } from "./runner.js";
 import { start } from "./module.js";
 import { isTexture, sizeOf, type Picture } from "./picture.js";
-import type { Class, Detection, Device, Input, Network, Segmentation, Session as Engine } from "./wasm/goldcrest.js";
+import type { Class, Detection, Device, Input, Network, Segmentation, Session as Engine, Task } from "./wasm/goldcrest.js";
 
 /** Options of {@link Session.create}. */
 export interface SessionOptions {
@@ -77,7 +77,7 @@ export class Session {
   }
 
   /** What the network does: `classify`, `segment`, `detect` or `embed`. */
-  get task(): string {
+  get task(): Task {
     return this.runner.engine.task;
   }
 

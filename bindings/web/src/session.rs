@@ -140,7 +140,7 @@ impl Session {
     }
 
     /// The task: `classify`, `segment`, `detect` or `embed`.
-    #[wasm_bindgen(getter)]
+    #[wasm_bindgen(getter, unchecked_return_type = "Task")]
     pub fn task(&self) -> String {
         let embedding = self.options.outputs == Outputs::Embedding;
         task_name(if embedding { zoo::Task::Embed } else { self.network.task }).into()
