@@ -167,11 +167,16 @@ fn a_converted_checkpoint_holds_the_same_tensors() {
         let converted = Checkpoint::from_bytes("converted", bytes, None, None).unwrap();
         assert!(checkpoint.keys().eq(converted.keys()), "{}", case.name);
         for key in checkpoint.keys() {
-            let shape: Vec<Option<usize>> = checkpoint.shape(key).unwrap().iter().copied().map(Some).collect();
+            let shape: Vec<Option<usize>> =
+                checkpoint.shape(key).unwrap().iter().copied().map(Some).collect();
             let [found, wanted] = [&converted, &checkpoint].map(|from| from.tensor(key, &shape));
             assert_eq!(found.is_ok(), wanted.is_ok(), "{}: {key}", case.name);
             if let (Ok(found), Ok(wanted)) = (found, wanted) {
-                assert!(found.data() == wanted.data() && found.dims() == wanted.dims(), "{}: {key}", case.name);
+                assert!(
+                    found.data() == wanted.data() && found.dims() == wanted.dims(),
+                    "{}: {key}",
+                    case.name
+                );
             }
         }
         // Warnings about the file are those of its content, which a conversion keeps.
