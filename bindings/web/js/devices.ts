@@ -7,7 +7,7 @@ let processor: Device | undefined;
 /** The GPU. Rejects if the browser has no WebGPU adapter. */
 export function gpu(): Promise<Device> {
   if (!opened) {
-    opened = Device.gpu().then(withoutInternalErrors);
+    opened = Device.gpu().then(withoutAborts);
     // A later call tries again.
     opened.catch(() => (opened = undefined));
   }
@@ -30,15 +30,27 @@ export function failureOf(e: unknown): "lost" | "failed" | undefined {
   return e.name === "DeviceLostError" ? "lost" : e.name === "DeviceError" ? "failed" : undefined;
 }
 
-/** wgpu aborts at a `GPUInternalError`, such as a driver's failure to compile a kernel. */
-function withoutInternalErrors(device: Device): Device {
+/** Turns what wgpu aborts at into errors that it returns: a driver's internal error, and memory that cannot be mapped. */
+function withoutAborts(device: Device): Device {
   const handle = device.handle;
-  if (handle) {
-    const pop = handle.popErrorScope.bind(handle);
-    handle.popErrorScope = async () => {
-      const e = await pop();
-      return e instanceof GPUInternalError ? new GPUValidationError(e.message) : e;
-    };
-  }
+  if (!handle) return device;
+  const [create, pop] = [handle.createBuffer.bind(handle), handle.popErrorScope.bind(handle)];
+  let exhausted: string | undefined;
+  handle.createBuffer = (descriptor) => {
+    try {
+      return create(descriptor);
+    } catch (e) {
+      if (!(e instanceof RangeError)) throw e;
+      exhausted = e.message;
+      return create({ ...descriptor, mappedAtCreation: false });
+    }
+  };
+  handle.popErrorScope = async () => {
+    const message = exhausted;
+    exhausted = undefined;
+    const e = await pop();
+    if (message !== undefined) return new GPUOutOfMemoryError(message);
+    return e instanceof GPUInternalError ? new GPUValidationError(e.message) : e;
+  };
   return device;
 }

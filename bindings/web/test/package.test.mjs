@@ -339,6 +339,13 @@ describe("a GPU", () => {
   const FAULTS = {
     "without a device": () => (GPUAdapter.prototype.requestDevice = async () => Promise.reject(new DOMException("too busy", "OperationError"))),
     "without memory": () => (GPUDevice.prototype.popErrorScope = async () => new GPUOutOfMemoryError("too large")),
+    "whose memory cannot be mapped": () => {
+      const create = GPUDevice.prototype.createBuffer;
+      GPUDevice.prototype.createBuffer = function (descriptor) {
+        if (descriptor.mappedAtCreation) throw new RangeError("allocation failed");
+        return create.call(this, descriptor);
+      };
+    },
     "whose kernels do not compile": () => {
       const create = GPUDevice.prototype.createShaderModule;
       GPUDevice.prototype.createShaderModule = function () {
