@@ -75,8 +75,10 @@ impl Checkpoint {
             // Never fails: strings are valid JSON.
             metadata.insert(KEY.into(), serde_json::to_string(&torch).unwrap_or_default());
         }
-        let written = |(key, entry)| Ok((key, Written { entry, bytes: self.bytes(key, entry)? }));
-        let tensors = self.tensors.iter().map(written).collect::<Result<Vec<_>>>()?;
+        let mut tensors = Vec::new();
+        for (key, entry) in &self.tensors {
+            tensors.push((key, Written { entry, bytes: self.bytes(key, entry)? }));
+        }
         let metadata = Some(metadata).filter(|metadata| !metadata.is_empty());
         safetensors::serialize(tensors, metadata).map_err(|error| Error::file(&self.path, error))
     }

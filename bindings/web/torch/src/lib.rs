@@ -1,5 +1,5 @@
-//! The reader of PyTorch files, a quarter of the package's code, as a module of its own: it converts them to
-//! safetensors, which the main module reads.
+//! The reader of PyTorch files, as a module of its own so that pages without such files do not download it. It
+//! converts them to safetensors, which the main module reads.
 
 use goldcrest::checkpoint::Checkpoint;
 use wasm_bindgen::prelude::*;
