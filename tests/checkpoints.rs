@@ -158,6 +158,37 @@ fn every_checkpoint_gives_its_librarys_outputs_or_an_error() {
 }
 
 #[test]
+fn a_converted_checkpoint_holds_the_same_tensors() {
+    let mut torch = 0;
+    for case in cases().iter().filter(|case| case.refused.is_empty()) {
+        let (checkpoint, network) = case.open().unwrap();
+        torch += usize::from(case.path.extension().is_some_and(|extension| extension != "safetensors"));
+        let bytes = checkpoint.to_safetensors().unwrap();
+        let converted = Checkpoint::from_bytes("converted", bytes, None, None).unwrap();
+        assert!(checkpoint.keys().eq(converted.keys()), "{}", case.name);
+        for key in checkpoint.keys() {
+            let shape: Vec<Option<usize>> =
+                checkpoint.shape(key).unwrap().iter().copied().map(Some).collect();
+            let [found, wanted] = [&converted, &checkpoint].map(|from| from.tensor(key, &shape));
+            assert_eq!(found.is_ok(), wanted.is_ok(), "{}: {key}", case.name);
+            if let (Ok(found), Ok(wanted)) = (found, wanted) {
+                assert!(
+                    found.data() == wanted.data() && found.dims() == wanted.dims(),
+                    "{}: {key}",
+                    case.name
+                );
+            }
+        }
+        // Warnings about the file are those of its content, which a conversion keeps.
+        if let Ok(again) = Network::from_checkpoint(&converted, case.arch.as_deref()) {
+            let attack = |network: &Network| network.warnings.iter().any(|text| text.contains("attack"));
+            assert_eq!(attack(&again), attack(&network), "{}", case.name);
+        }
+    }
+    assert!(torch >= 20 || std::env::var_os("GOLDCREST_TEST_CASE").is_some(), "only {torch} PyTorch files");
+}
+
+#[test]
 fn every_tensor_is_accounted_for_and_every_value_has_an_origin() {
     for case in cases().iter().filter(|case| case.refused.is_empty()) {
         let (checkpoint, network) = case.open().unwrap_or_else(|error| panic!("{}: {error}", case.name));

@@ -4,6 +4,7 @@
 
 mod bytes;
 mod config;
+mod conversion;
 mod format;
 mod names;
 mod npy;
@@ -38,6 +39,7 @@ pub(crate) use record::Record;
 
 use crate::{Error, Result, Tensor, graph::Affine};
 use bytes::Bytes;
+use conversion::FromTorch;
 use format::Format;
 
 /// A checkpoint: named tensors, read from their files on demand.
@@ -76,6 +78,8 @@ struct Entry {
     file: usize,
     dtype: Dtype,
     shape: Vec<usize>,
+    /// True if it is from a PyTorch file, converted or not.
+    torch: bool,
     data: Data,
 }
 
@@ -196,12 +200,19 @@ impl Checkpoint {
                     (Some(record), None) => self.record = Some(Box::new(record)),
                     (None, _) => {}
                 }
+                let converted = metadata.metadata().as_ref().map(FromTorch::of).transpose();
+                let converted = converted.map_err(|reason| Error::file(path, reason))?.flatten();
+                let torch = converted.is_some();
+                if let Some(FromTorch { arch, warnings }) = converted {
+                    self.arch = self.arch.take().or(arch);
+                    self.warnings.extend(warnings);
+                }
                 // Sorted, so that the first error is always the same.
                 let sorted = metadata.tensors().into_iter().collect::<BTreeMap<_, _>>();
                 let entry = |(key, info): (String, &safetensors::tensor::TensorInfo)| {
                     let (from, to) = info.data_offsets;
                     let data = Data::Bytes { first: start + from as u64, len: (to - from) as u64 };
-                    (key, Entry { file, dtype: info.dtype, shape: info.shape.clone(), data })
+                    (key, Entry { file, dtype: info.dtype, shape: info.shape.clone(), torch, data })
                 };
                 sorted.into_iter().map(entry).collect()
             }
@@ -219,7 +230,7 @@ impl Checkpoint {
                             (Dtype::F32, vec![scales.len()], Data::Scales(scales))
                         }
                     };
-                    (key, Entry { file, dtype, shape, data })
+                    (key, Entry { file, dtype, shape, torch: true, data })
                 };
                 opened.tensors.into_iter().map(entry).collect()
             }
@@ -288,7 +299,7 @@ impl Checkpoint {
         let bytes = self.bytes(key, entry)?;
         if let Some(steps) = self.steps(key)? {
             // Torch quantises weights to -128..=127, our own files to -127..=127.
-            let least = if matches!(entry.data, Data::Torch(_)) { i8::MIN } else { -i8::MAX };
+            let least = if entry.torch { i8::MIN } else { -i8::MAX };
             let data = scaled(bytemuck::cast_slice(&bytes), least, &steps);
             return Tensor::new(entry.shape.clone(), data.map_err(|reason| self.error(key, reason))?);
         }

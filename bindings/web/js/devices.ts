@@ -7,7 +7,7 @@ let processor: Device | undefined;
 /** The GPU. Rejects if the browser has no WebGPU adapter. */
 export function gpu(): Promise<Device> {
   if (!opened) {
-    opened = Device.gpu();
+    opened = Device.gpu().then(withoutAborts);
     // A later call tries again.
     opened.catch(() => (opened = undefined));
   }
@@ -22,4 +22,35 @@ export function cpu(): Device {
 /** Gives up a GPU that is lost, unless another session has done so. */
 export async function giveUp(lost: Device): Promise<void> {
   if ((await opened?.catch(() => undefined)) === lost) opened = undefined;
+}
+
+/** How a GPU failed, if that is what the error says: lost, so that a new one may work, or otherwise. */
+export function failureOf(e: unknown): "lost" | "failed" | undefined {
+  if (!(e instanceof Error)) return undefined;
+  return e.name === "DeviceLostError" ? "lost" : e.name === "DeviceError" ? "failed" : undefined;
+}
+
+/** Turns what wgpu aborts at into errors that it returns: a driver's internal error, and memory that cannot be mapped. */
+function withoutAborts(device: Device): Device {
+  const handle = device.handle;
+  if (!handle) return device;
+  const [create, pop] = [handle.createBuffer.bind(handle), handle.popErrorScope.bind(handle)];
+  let exhausted: string | undefined;
+  handle.createBuffer = (descriptor) => {
+    try {
+      return create(descriptor);
+    } catch (e) {
+      if (!(e instanceof RangeError)) throw e;
+      exhausted = e.message;
+      return create({ ...descriptor, mappedAtCreation: false });
+    }
+  };
+  handle.popErrorScope = async () => {
+    const message = exhausted;
+    exhausted = undefined;
+    const e = await pop();
+    if (message !== undefined) return new GPUOutOfMemoryError(message);
+    return e instanceof GPUInternalError ? new GPUValidationError(e.message) : e;
+  };
+  return device;
 }

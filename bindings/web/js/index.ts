@@ -1,3 +1,5 @@
+/// <reference lib="esnext.disposable" preserve="true" />
+/// <reference types="@webgpu/types" preserve="true" />
 /**
  * MobileNets in a browser.
  *
@@ -18,5 +20,5 @@ export { Session, type SessionOptions } from "./session.js";
 export { devices, MeasuredDevice } from "./measure.js";
 export { start } from "./module.js";
 export { Network } from "./wasm/goldcrest.js";
-export type { Class, Detection, NetworkTiming, Peaks, Segmentation, Spread, StepTiming } from "./wasm/goldcrest.js";
+export type { Class, Detection, NetworkTiming, Peaks, Segmentation, Spread, StepTiming, Task } from "./wasm/goldcrest.js";
 export type { Picture } from "./picture.js";

@@ -29,7 +29,20 @@ export async function load(from: string | URL | Blob | BufferSource, options: Lo
     start(),
   ]);
   const name = url?.pathname.split("/").pop() || (from instanceof File ? from.name : "weights");
-  return new Network(name, bytes, config, preprocessor, options.arch);
+  const safetensors = isSafetensors(bytes) ? bytes : await converted(name, bytes);
+  return new Network(name, safetensors, config, preprocessor, options.arch);
+}
+
+/** Whether these are the bytes of a safetensors file: a length in eight bytes, then JSON. */
+function isSafetensors(bytes: Uint8Array): boolean {
+  return bytes[8] === "{".charCodeAt(0);
+}
+
+/** Converts a PyTorch file. Its reader is loaded only now. */
+async function converted(name: string, bytes: Uint8Array): Promise<Uint8Array> {
+  const { default: init, toSafetensors } = await import("./wasm/torch.js");
+  await init();
+  return toSafetensors(name, bytes);
 }
 
 async function bytesOf(from: Blob | BufferSource): Promise<Uint8Array> {

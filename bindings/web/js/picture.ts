@@ -1,6 +1,12 @@
 /** Sources of pictures. */
 
-/** What sessions take as a picture. A GPU reads all of them without a copy in the page's memory. */
+/**
+ * What sessions take as a picture. A GPU reads all of them without a copy in the page's memory.
+ *
+ * A `GPUTexture` is one of {@link Session.gpuDevice} with the usage `TEXTURE_BINDING`, and needs a session on the
+ * GPU: it is sampled where it is. Its format holds colours or luminance; `*-srgb` and float formats are linear light.
+ * A canvas's current texture expires before it is read: pass the canvas.
+ */
 export type Picture =
   | ImageData
   | ImageBitmap
@@ -8,7 +14,13 @@ export type Picture =
   | HTMLVideoElement
   | HTMLCanvasElement
   | OffscreenCanvas
-  | VideoFrame;
+  | VideoFrame
+  | GPUTexture;
+
+/** Whether a picture is a texture. Browsers without WebGPU do not have the class. */
+export function isTexture(picture: Picture): picture is GPUTexture {
+  return typeof GPUTexture !== "undefined" && picture instanceof GPUTexture;
+}
 
 /** The width and height of a picture, in pixels. */
 export function sizeOf(picture: Picture): [number, number] {
@@ -27,7 +39,7 @@ export function sizeOf(picture: Picture): [number, number] {
 let canvas: OffscreenCanvas | undefined;
 
 /** The pixels of a picture. */
-export function pixelsOf(picture: Picture, [width, height]: [number, number]): ImageData {
+export function pixelsOf(picture: Exclude<Picture, GPUTexture>, [width, height]: [number, number]): ImageData {
   if (picture instanceof ImageData) return picture;
   canvas ??= new OffscreenCanvas(width, height);
   // Setting a size clears the canvas, also to the same size.

@@ -1,5 +1,6 @@
 /** A network on one device, and the choice between two devices. */
-import { pixelsOf, type Picture } from "./picture.js";
+import { failureOf, giveUp } from "./devices.js";
+import { isTexture, pixelsOf, type Picture } from "./picture.js";
 import { Device, Input, Network, Session as Engine } from "./wasm/goldcrest.js";
 
 /** A network on a device. */
@@ -20,6 +21,10 @@ export class Runner {
 
   /** Runs on a picture. */
   async run<R>(picture: Picture, size: [number, number], work: (engine: Engine, input: Input) => Promise<R>): Promise<R> {
+    if (isTexture(picture)) {
+      if (this.backend === "gpu") return work(this.engine, Input.texture(picture));
+      throw new Error('the session is on the CPU, which cannot read a GPUTexture: create it with the device "gpu"');
+    }
     if (this.backend === "cpu") {
       const { data } = pixelsOf(picture, size);
       return work(this.engine, Input.pixels(...size, new Uint8Array(data.buffer)));
@@ -38,12 +43,18 @@ export class Runner {
   }
 }
 
+/** Says that a session stays on the CPU because its GPU failed. */
+export function warnOfCpu(e: unknown): void {
+  console.warn(`goldcrest: continuing on the CPU: ${e instanceof Error ? e.message : e}`);
+}
+
 /** Pictures that each device runs before the quicker one is chosen. */
 const TRIALS = 3;
 
 /** The choice between the CPU, which is ready at once, and a GPU that is still preparing. */
 export class Choice {
   private gpu?: Runner;
+  private failed = false;
   private preparing?: Promise<void>;
   private readonly times = { cpu: [] as number[], gpu: [] as number[] };
 
@@ -64,8 +75,17 @@ export class Choice {
       await gpu?.engine.build(...size, this.progress);
       this.gpu = gpu;
     } catch (e) {
-      console.warn(`goldcrest: continuing on the CPU: ${e}`);
+      warnOfCpu(e);
+      if (gpu && failureOf(e) === "lost") await giveUp(gpu.device);
     }
+    this.failed = !this.gpu;
+  }
+
+  /** The GPU once it is prepared, if it can be. */
+  async prepared(size: [number, number]): Promise<Runner | undefined> {
+    this.prepare(size);
+    await this.preparing;
+    return this.gpu;
   }
 
   /** The device for the next picture. They take turns, so that both see the same state of the machine. */
@@ -75,6 +95,7 @@ export class Choice {
 
   /** Records the time of a picture. Returns the quicker device once it is known. */
   record(runner: Runner, ms: number): Runner | undefined {
+    if (this.failed) return this.cpu;
     if (!this.gpu) return undefined;
     this.times[runner.backend].push(ms);
     const { cpu, gpu } = this.times;

@@ -1,15 +1,15 @@
 /** Sessions: networks that are ready to run. */
-import { cpu, giveUp, gpu } from "./devices.js";
-import { Choice, Runner } from "./runner.js";
+import { cpu, failureOf, giveUp, gpu } from "./devices.js";
+import { Choice, Runner, warnOfCpu } from "./runner.js";
 import { start } from "./module.js";
-import { sizeOf, type Picture } from "./picture.js";
-import type { Class, Detection, Device, Input, Network, Segmentation, Session as Engine } from "./wasm/goldcrest.js";
+import { isTexture, sizeOf, type Picture } from "./picture.js";
+import type { Class, Detection, Device, Input, Network, Segmentation, Session as Engine, Task } from "./wasm/goldcrest.js";
 
 /** Options of {@link Session.create}. */
 export interface SessionOptions {
   /**
    * `gpu` runs through WebGPU, `cpu` in WebAssembly. `auto` starts on the CPU, prepares the GPU meanwhile, and
-   * continues on the quicker one.
+   * continues on the quicker one. If the GPU fails it continues on the CPU, with a warning in the console.
    */
   device?: "auto" | "gpu" | "cpu";
   /** Asks for the embedding of a classifier, for {@link Session.embed}. */
@@ -44,7 +44,11 @@ export class Session {
     if (options.device === "cpu") return new Session(network, options, ready);
     const opening = gpu().then(
       (device) => Runner.on(device, network, options),
-      () => undefined,
+      (e) => {
+        // Having no GPU is no failure.
+        if (failureOf(e)) warnOfCpu(e);
+        return undefined;
+      },
     );
     return new Session(network, options, ready, new Choice(ready, opening, options.progress));
   }
@@ -65,21 +69,24 @@ export class Session {
   }
 
   /**
-   * The `GPUDevice` of a session on a GPU. A page's own device cannot be used, and WebGPU shares no objects
-   * between devices: create what the page shares with the session on this one.
+   * The `GPUDevice` of a session on a GPU, which all sessions share. A page's own device cannot be used, and WebGPU
+   * shares no objects between devices: create the textures that a session reads on this one.
    */
   get gpuDevice(): GPUDevice | undefined {
     return this.runner.device.handle;
   }
 
   /** What the network does: `classify`, `segment`, `detect` or `embed`. */
-  get task(): string {
+  get task(): Task {
     return this.runner.engine.task;
   }
 
   /** Prepares the session for pictures of a size. */
   prepare(width: number, height: number): Promise<void> {
-    return this.queued(() => this.runner.engine.build(width, height, this.options.progress));
+    return this.queued(async () => {
+      this.choice?.prepare([width, height]);
+      await this.attempt((runner) => runner.engine.build(width, height, this.options.progress));
+    });
   }
 
   /** The `top` most likely classes of a picture. */
@@ -113,23 +120,38 @@ export class Session {
   private run<R>(picture: Picture, work: (engine: Engine, input: Input) => Promise<R>): Promise<R> {
     return this.queued(async () => {
       const size = sizeOf(picture);
-      const runner = (this.runner = this.choice?.next() ?? this.runner);
+      // The CPU cannot read a texture.
+      if (this.choice && isTexture(picture)) await this.stay(await this.choice.prepared(size));
+      this.runner = this.choice?.next() ?? this.runner;
       const begun = performance.now();
-      try {
-        const result = await runner.run(picture, size, work);
-        this.choice?.prepare(size);
-        await this.choose(this.choice?.record(runner, performance.now() - begun));
-        return result;
-      } catch (e) {
-        if (runner.backend !== "gpu" || !(e instanceof Error) || e.name !== "DeviceLostError") throw e;
-        await this.reopen();
-        return this.runner.run(picture, size, work);
-      }
+      const result = await this.attempt((runner) => runner.run(picture, size, work));
+      this.choice?.prepare(size);
+      await this.stay(this.choice?.record(this.runner, performance.now() - begun));
+      return result;
     });
   }
 
+  /** Works on the device in use. Opens a lost GPU again, once. `auto` continues on the CPU if the GPU fails. */
+  private async attempt<R>(work: (runner: Runner) => Promise<R>): Promise<R> {
+    for (let reopened = false; ; ) {
+      try {
+        return await work(this.runner);
+      } catch (e) {
+        const failure = this.runner.backend === "gpu" ? failureOf(e) : undefined;
+        if (failure === "lost" && !reopened) {
+          await this.reopen();
+          reopened = true;
+        } else if (failure && this.options.device !== "gpu") {
+          await this.continueOnCpu(e);
+        } else {
+          throw e;
+        }
+      }
+    }
+  }
+
   /** Ends the comparison of the devices. */
-  private async choose(runner: Runner | undefined): Promise<void> {
+  private async stay(runner: Runner | undefined): Promise<void> {
     if (!runner || !this.choice) return;
     this.runner = runner;
     const { choice } = this;
@@ -139,14 +161,27 @@ export class Session {
 
   /** Replaces a lost GPU by a new device, or by the CPU if there is none and the session may run on it. */
   private async reopen(): Promise<void> {
-    const lost = this.runner;
-    await giveUp(lost.device);
-    const on = (device: Device) => Runner.on(device, this.network, this.options);
-    this.runner = on(await (this.options.device === "gpu" ? gpu() : gpu().catch(cpu)));
-    const { choice } = this;
+    await giveUp(this.runner.device);
+    try {
+      await this.replace(await gpu());
+    } catch (e) {
+      if (this.options.device === "gpu") throw e;
+      await this.continueOnCpu(e);
+    }
+  }
+
+  private async continueOnCpu(e: unknown): Promise<void> {
+    warnOfCpu(e);
+    await this.replace(cpu());
+  }
+
+  /** Continues on another device. */
+  private async replace(device: Device): Promise<void> {
+    const { choice, runner } = this;
+    this.runner = Runner.on(device, this.network, this.options);
     this.choice = undefined;
     if (choice) await choice.free();
-    else lost.free();
+    else runner.free();
   }
 
   private queued<R>(work: () => Promise<R>): Promise<R> {

@@ -1,10 +1,14 @@
 //! The devices of a browser: WebGPU, and the CPU.
 
-use goldcrest::{cpu::Cpu, gpu::Gpu};
+use goldcrest::{
+    cpu::Cpu,
+    gpu::{self, Gpu},
+    wgpu,
+};
 use js_sys::Reflect;
 use wasm_bindgen::prelude::*;
 
-use crate::{Result, thrown};
+use crate::{Result, device_error, thrown};
 
 /// A device that runs networks.
 #[wasm_bindgen]
@@ -15,10 +19,20 @@ impl Device {
     /// Opens the browser's WebGPU adapter.
     ///
     /// # Errors
-    /// If the browser has no WebGPU, or no adapter for it.
+    /// If the browser has no WebGPU, no adapter for it, or cannot create a device.
     pub async fn gpu() -> Result<Device> {
-        let gpu = Gpu::open_async(None).await.map_err(thrown)?;
-        Ok(Self(goldcrest::Device::Gpu(gpu)))
+        let adapters = gpu::adapters().await;
+        let adapter = gpu::pick(&adapters, None).map_err(thrown)?;
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("goldcrest"),
+            required_features: Gpu::wanted_features(adapter),
+            required_limits: Gpu::wanted_limits(adapter),
+            ..Default::default()
+        };
+        let device = adapter.request_device(&descriptor).await;
+        let (device, queue) = device.map_err(|e| device_error(&e.to_string()))?;
+        // As a program's own device: the page uses it too, and its mistakes are not the sessions'.
+        Ok(Self(goldcrest::Device::Gpu(Gpu::from_device(adapter, device, queue))))
     }
 
     /// The CPU, in this thread.

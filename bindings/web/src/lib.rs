@@ -7,6 +7,7 @@ mod device;
 mod measure;
 mod network;
 mod session;
+mod texture;
 
 pub use device::Device;
 pub use network::Network;
@@ -25,14 +26,28 @@ pub fn start() {
 /// A result whose error is thrown as a JavaScript `Error`.
 type Result<T> = std::result::Result<T, js_sys::Error>;
 
-/// Converts an error of the library to a JavaScript `Error` with the same message. The one that a new device
-/// can mend has a name of its own.
+/// Converts an error of the library to a JavaScript `Error` with the same message. Those that a new device or the
+/// CPU can mend have names of their own.
 fn thrown(error: goldcrest::Error) -> js_sys::Error {
-    let thrown = js_sys::Error::new(&error.to_string());
-    if let goldcrest::Error::Lost(_) = error {
-        thrown.set_name("DeviceLostError");
+    use goldcrest::Error as E;
+    let message = error.to_string();
+    match error {
+        E::Lost(_) => named("DeviceLostError", &message),
+        E::Device(_) | E::Memory(_) | E::Limit { .. } | E::HostLimit { .. } => device_error(&message),
+        _ => js_sys::Error::new(&message),
     }
-    thrown
+}
+
+/// The error of a device that fails, but is not lost.
+fn device_error(message: &str) -> js_sys::Error {
+    named("DeviceError", message)
+}
+
+/// An error with a name, by which `js/` knows it.
+fn named(name: &str, message: &str) -> js_sys::Error {
+    let error = js_sys::Error::new(message);
+    error.set_name(name);
+    error
 }
 
 /// Converts a value to a plain JavaScript object.

@@ -10,13 +10,19 @@ use wasm_bindgen::prelude::*;
 
 use crate::{Result, thrown};
 
+#[wasm_bindgen(typescript_custom_section)]
+const TYPES: &str = r#"
+/** What a network does, by the name of the method of a session. */
+export type Task = "classify" | "segment" | "detect" | "embed";
+"#;
+
 /// A network with its weights. Sessions share it.
 #[wasm_bindgen]
 pub struct Network(pub(crate) Rc<zoo::Network>);
 
 #[wasm_bindgen]
 impl Network {
-    /// Opens a checkpoint: the bytes of a safetensors or PyTorch file, its name for error messages, the texts
+    /// Opens a checkpoint: the bytes of a safetensors file, its name for error messages, the texts
     /// of the `config.json` and `preprocessor_config.json` next to it, if there are any, and the name of the
     /// network in its library, if the file does not show it.
     ///
@@ -44,7 +50,7 @@ impl Network {
     }
 
     /// `classify`, `segment`, `detect` or `embed`.
-    #[wasm_bindgen(getter)]
+    #[wasm_bindgen(getter, unchecked_return_type = "Task")]
     pub fn task(&self) -> String {
         task_name(self.0.task).into()
     }

@@ -8,7 +8,7 @@ use goldcrest::{
     gpu::{Gpu, Readback, Ring, Source},
     session::{Framing, Precision},
     tasks::{Class, Detection, Picture, Segmentation},
-    wgpu,
+    wgpu::{self, webgpu::GpuTexture},
     zoo::{self, Outputs},
 };
 use js_sys::{Error, Float32Array, Function, Object, Promise, Reflect, Uint8Array};
@@ -16,7 +16,13 @@ use serde::Serialize;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 
-use crate::{Device, Network, Result, network::task_name, plain, thrown};
+use crate::{
+    Device, Network, Result, device_error, named,
+    network::task_name,
+    plain,
+    texture::{self, unreadable},
+    thrown,
+};
 
 /// The longest time to build without a pause in which the page can draw.
 const SLICE: Duration = Duration::from_millis(8);
@@ -82,6 +88,8 @@ struct Frames {
     /// The texture that pictures are copied to, and its source.
     texture: wgpu::Texture,
     source: Source,
+    /// The page's texture that was read last, and its source.
+    given: Option<(GpuTexture, Source)>,
     ring: Ring,
     count: u64,
 }
@@ -89,11 +97,13 @@ struct Frames {
 #[wasm_bindgen]
 impl Session {
     /// A session of a network on a device. `embedding` asks for the embedding of a classifier instead of its
-    /// classes; `f16` for 16-bit floats on GPUs.
+    /// classes; `f16` for 16-bit floats on
+    /// GPUs that have them.
     #[wasm_bindgen(constructor)]
     pub fn new(network: &Network, device: &Device, embedding: bool, f16: bool) -> Session {
         let outputs = if embedding { Outputs::Embedding } else { Outputs::Scores };
-        let precision = if f16 { Precision::F16 } else { Precision::F32 };
+        let has_f16 = matches!(&device.0, goldcrest::Device::Gpu(gpu) if gpu.has_f16());
+        let precision = if f16 && has_f16 { Precision::F16 } else { Precision::F32 };
         let options = Options { outputs, precision, ..Options::default() };
         Self { network: network.0.clone(), device: device.0.clone(), options, built: None }
     }
@@ -130,7 +140,7 @@ impl Session {
     }
 
     /// The task: `classify`, `segment`, `detect` or `embed`.
-    #[wasm_bindgen(getter)]
+    #[wasm_bindgen(getter, unchecked_return_type = "Task")]
     pub fn task(&self) -> String {
         let embedding = self.options.outputs == Outputs::Embedding;
         task_name(if embedding { zoo::Task::Embed } else { self.network.task }).into()
@@ -204,10 +214,10 @@ impl Session {
                 let input = built.session.prepare(&picture).map_err(thrown)?;
                 built.session.run_all_async(&input).await.map_err(thrown)?
             }
-            Pixels::Page { source, .. } => {
+            pixels => {
                 let frames = built.frames.as_mut();
                 let frames = frames.ok_or_else(|| Error::new("the CPU needs pixels: pass ImageData"))?;
-                frames.run(&built.session, &source).await?.outputs
+                frames.run(&built.session, &pixels).await?.outputs
             }
         };
         Ok((built, outputs, size))
@@ -230,31 +240,66 @@ impl Frames {
         });
         let source = session.source_async(&texture, Framing::default()).await.map_err(thrown)?;
         let ring = session.ring(1).map_err(thrown)?;
-        Ok(Self { gpu: gpu.clone(), texture, source, ring, count: 0 })
+        Ok(Self { gpu: gpu.clone(), texture, source, given: None, ring, count: 0 })
     }
 
-    async fn run(&mut self, session: &goldcrest::Session, source: &JsValue) -> Result<Readback> {
-        self.copy(source)?;
-        let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
-        session.encode(&mut encoder, &self.source).map_err(thrown)?;
+    async fn run(&mut self, session: &goldcrest::Session, pixels: &Pixels) -> Result<Readback> {
+        let given = match pixels {
+            Pixels::Texture(texture) => {
+                self.bind(session, texture).await?;
+                self.given.as_ref().map(|(_, source)| source)
+            }
+            _ => None,
+        };
+        let device = self.gpu.device();
+        let [memory, validation] = [wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Validation]
+            .map(|filter| device.push_error_scope(filter));
+        if let Pixels::Page { source, .. } = pixels {
+            self.copy(source)?;
+        }
+        let mut encoder = device.create_command_encoder(&Default::default());
+        session.encode(&mut encoder, given.unwrap_or(&self.source)).map_err(thrown)?;
         self.count += 1;
         // Without room the result would never arrive.
         if !session.read_back(&mut encoder, &mut self.ring, self.count).map_err(thrown)? {
             return Err(Error::new("an earlier picture has not been read back"));
         }
         self.gpu.queue().submit([encoder.finish()]);
+        let refused = [validation.pop(), memory.pop()];
         let (sender, receiver) = oneshot::channel();
         self.gpu.queue().on_submitted_work_done(move || {
             let _ = sender.send(());
         });
         // Dropped without a message if the device is lost, which `poll` then reports.
         let _ = receiver.await;
-        loop {
+        let read = loop {
             if let Some(read) = self.ring.poll().map_err(thrown)? {
-                return Ok(read);
+                break read;
             }
             pause().await;
+        };
+        for refused in refused {
+            if let Some(e) = refused.await {
+                return Err(match given {
+                    Some(_) => unreadable(&e.to_string()),
+                    None => device_error(&e.to_string()),
+                });
+            }
         }
+        Ok(read)
+    }
+
+    /// Prepares reading the page's texture, unless it is the same as the last time.
+    async fn bind(&mut self, session: &goldcrest::Session, texture: &GpuTexture) -> Result<()> {
+        if self.given.as_ref().is_none_or(|(bound, _)| bound != texture) {
+            let wrapped = texture::wrapped(&self.gpu, texture)?;
+            let source = session.source_async(&wrapped, Framing::default()).await.map_err(|e| match e {
+                goldcrest::Error::Device(reason) => unreadable(&reason),
+                e => thrown(e),
+            })?;
+            self.given = Some((texture.clone(), source));
+        }
+        Ok(())
     }
 
     /// Copies the page's object to the texture. wgpu's own method panics if the browser cannot copy it.
@@ -274,11 +319,7 @@ impl Frames {
         queue
             .unchecked_ref::<GpuQueue>()
             .copy(&object("source", source), &object("texture", texture), &size)
-            .map_err(|reason| {
-                let error = Error::new(&String::from(reason.unchecked_into::<Error>().message()));
-                error.set_name("CopyError");
-                error
-            })
+            .map_err(|reason| named("CopyError", &String::from(reason.unchecked_into::<Error>().message())))
     }
 }
 
@@ -296,13 +337,14 @@ extern "C" {
     ) -> std::result::Result<(), JsValue>;
 }
 
-/// A picture: pixels in memory, or an object of the page that a GPU reads.
+/// A picture: pixels in memory, or an object or a texture of the page that a GPU reads.
 #[wasm_bindgen]
 pub struct Input(Pixels);
 
 enum Pixels {
     Memory(Picture),
     Page { source: JsValue, size: [usize; 2] },
+    Texture(GpuTexture),
 }
 
 #[wasm_bindgen]
@@ -325,11 +367,17 @@ impl Input {
         Self(Pixels::Page { source, size: [height, width] })
     }
 
+    /// A texture of the session's own `GPUDevice`.
+    pub fn texture(#[wasm_bindgen(unchecked_param_type = "GPUTexture")] texture: JsValue) -> Input {
+        Self(Pixels::Texture(texture.unchecked_into()))
+    }
+
     /// Rows and columns.
     fn size(&self) -> [usize; 2] {
         match &self.0 {
             Pixels::Memory(picture) => [picture.height(), picture.width()],
             Pixels::Page { size, .. } => *size,
+            Pixels::Texture(texture) => [texture.height() as usize, texture.width() as usize],
         }
     }
 }
