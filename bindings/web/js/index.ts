@@ -19,6 +19,7 @@ export { load, type LoadOptions } from "./load.js";
 export { Session, type SessionOptions } from "./session.js";
 export { devices, MeasuredDevice } from "./measure.js";
 export { start } from "./module.js";
+export { palette, type Colour } from "./palette.js";
 export { Network } from "./wasm/goldcrest.js";
 export type { Class, Detection, NetworkTiming, Peaks, Segmentation, Spread, StepTiming, Task } from "./wasm/goldcrest.js";
 export type { Picture } from "./picture.js";

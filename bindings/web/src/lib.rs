@@ -23,6 +23,12 @@ pub fn start() {
     let _ = console_log::init_with_level(log::Level::Warn);
 }
 
+/// The colours of the 256 classes, each as red, green and blue.
+#[wasm_bindgen]
+pub fn palette() -> Vec<u8> {
+    goldcrest::tasks::palette().concat()
+}
+
 /// A result whose error is thrown as a JavaScript `Error`.
 type Result<T> = std::result::Result<T, js_sys::Error>;
 

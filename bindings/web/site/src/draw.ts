@@ -1,29 +1,9 @@
 // Results, drawn over the picture and listed beside it.
-import type { Class, Detection, Segmentation } from "../../dist/index.js";
+import { palette, type Class, type Detection, type Segmentation } from "../../dist/index.js";
 
-/** Colours of classes: one for a class's mask, its box and its entry in the list. All are legible on light and dark. */
-const COLOURS = [
-  [230, 85, 13],
-  [49, 130, 189],
-  [49, 163, 84],
-  [197, 27, 138],
-  [117, 107, 177],
-  [222, 170, 0],
-  [0, 150, 136],
-  [203, 24, 29],
-  [121, 85, 72],
-  [0, 121, 191],
-  [140, 150, 0],
-] as const;
-
-const colour = (index: number) => COLOURS[index % COLOURS.length]!;
+/** The colour of a class: the same for its mask, its boxes and its entry in the list. */
 const css = (index: number) => `rgb(${colour(index).join(" ")})`;
-
-/** The colour of a text on a class's colour: white, unless that is too light. */
-function textOn(index: number): string {
-  const [red, green, blue] = colour(index);
-  return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 140 ? "#000" : "#fff";
-}
+const colour = (index: number) => palette()[index < 256 ? index : 1 + (index % 255)]!;
 
 /** A line of the list of results. */
 export interface Line {
@@ -52,34 +32,41 @@ export function mask(context: CanvasRenderingContext2D, { width, height, labels,
     const label = labels[at]!;
     if (label === 0) continue;
     const [red, green, blue] = colour(label);
-    // Opaque along edges, so that masks stay visible on a background of their colour.
+    // Opaque along edges.
     const edge = labels[at - 1] !== label || labels[at + 1] !== label || labels[at - width] !== label || labels[at + width] !== label;
-    image.data.set([red, green, blue, edge ? 255 : 140], 4 * at);
+    image.data.set([red, green, blue, edge ? 255 : 150], 4 * at);
   }
   overlay ??= new OffscreenCanvas(width, height);
   Object.assign(overlay, { width, height });
   overlay.getContext("2d")!.putImageData(image, 0, 0);
-  context.drawImage(overlay, 0, 0, context.canvas.width, context.canvas.height);
-  const shown = classes.filter(({ index, share }) => index !== 0 && share >= 0.001);
+  // First the colour without the brightness, so that masks have the hues of the list on any picture.
+  for (const mode of ["color", "source-over"] as const) {
+    context.globalCompositeOperation = mode;
+    context.drawImage(overlay, 0, 0, context.canvas.width, context.canvas.height);
+  }
+  const shown = classes.filter(({ index, share }) => index !== 0 && share >= 5e-4);
   return shown.map((of) => ({ index: of.index, label: named(of), value: `${(100 * of.share).toFixed(1)} %` }));
 }
 
 /** Draws boxes with their names, and lists them. */
 export function boxes(context: CanvasRenderingContext2D, found: Detection[]): Line[] {
   const unit = Math.max(1, context.canvas.width / 400);
-  context.lineWidth = 2 * unit;
   context.font = `${13 * unit}px system-ui, sans-serif`;
   context.textBaseline = "top";
   for (const of of found) {
     const { left, top, right, bottom } = of.bounds;
-    context.strokeStyle = css(of.index);
-    context.strokeRect(left, top, right - left, bottom - top);
+    // A dark outline makes boxes visible on light backgrounds.
+    for (const [style, width] of [["#000", 4], [css(of.index), 2]] as const) {
+      context.strokeStyle = style;
+      context.lineWidth = width * unit;
+      context.strokeRect(left, top, right - left, bottom - top);
+    }
     const text = `${named(of)} ${(100 * of.score).toFixed(0)} %`;
     const height = 18 * unit;
     const y = top >= height ? top - height : Math.min(bottom, context.canvas.height - height);
     context.fillStyle = css(of.index);
     context.fillRect(left - unit, y, context.measureText(text).width + 8 * unit, height);
-    context.fillStyle = textOn(of.index);
+    context.fillStyle = "#000";
     context.fillText(text, left + 3 * unit, y + 3 * unit);
   }
   return found.map((of) => ({ index: of.index, label: named(of), value: `${(100 * of.score).toFixed(0)} %` }));

@@ -4,9 +4,11 @@ import {
   load,
   MeasuredDevice,
   Network,
+  palette,
   Session,
   start,
   type Class,
+  type Colour,
   type Detection,
   type LoadOptions,
   type NetworkTiming,
@@ -56,6 +58,8 @@ export async function everything(file: File, view: OffscreenCanvas, video: HTMLV
     const vector: Float32Array = await session.embed(picture);
     console.log(best, labels, shares, edges, vector);
   }
+  const [red, green, blue]: Colour = palette()[1]!;
+  console.log(`rgb(${red} ${green} ${blue})`);
   await session.close();
   network.free();
   for (const measured of await devices()) {
