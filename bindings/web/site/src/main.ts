@@ -117,15 +117,21 @@ async function show(blob: Blob): Promise<void> {
   await answer();
 }
 
+/** Counts the files that the visitor gave, so that a newer one's message is not replaced. */
+let given = 0;
+
 /** Opens files that the visitor chose or dropped. */
 async function take(files: Iterable<File>): Promise<void> {
+  const mine = ++given;
   try {
     const all = [...files];
     const weights = all.find(({ name }) => /\.(safetensors|pth|pt|bin|ckpt)$/.test(name));
     const config = all.find(({ name }) => name.endsWith(".json"));
     if (weights) {
       say(`Opening ${weights.name}.`);
-      own = await load(weights, { config: config ? await config.text() : null });
+      const network = await load(weights, { config: config ? await config.text() : null });
+      if (mine !== given) return;
+      own = network;
       document.querySelectorAll<HTMLInputElement>("input[name=task]").forEach((input) => (input.checked = false));
       return await open();
     }
@@ -133,7 +139,7 @@ async function take(files: Iterable<File>): Promise<void> {
     if (!image) throw new Error("This is neither a picture nor a file of weights.");
     await show(image);
   } catch (e) {
-    complain(e instanceof DOMException ? "This picture cannot be decoded." : e);
+    if (mine === given) complain(e instanceof DOMException ? "This picture cannot be decoded." : e);
   }
 }
 
