@@ -12,8 +12,15 @@ use crate::{
     images::{Source, contiguous},
 };
 
-/// A detection: index, label, score and box.
-type Found = (usize, Option<String>, f32, (f32, f32, f32, f32));
+/// A `Detection`.
+#[derive(FromPyObject)]
+pub struct Found {
+    index: usize,
+    label: Option<String>,
+    score: f32,
+    #[pyo3(attribute("box"))]
+    corners: (f32, f32, f32, f32),
+}
 
 /// Draws the classes of a segmentation over its picture.
 #[pyfunction]
@@ -48,7 +55,7 @@ pub fn draw_boxes<'py>(
     image: &Bound<'py, PyAny>,
     detections: Vec<Found>,
 ) -> PyResult<Bound<'py, PyArray3<u8>>> {
-    let detection = |(index, label, score, (left, top, right, bottom)): Found| Detection {
+    let detection = |Found { index, label, score, corners: (left, top, right, bottom) }: Found| Detection {
         index,
         label,
         score,
@@ -66,7 +73,7 @@ fn draw<'py>(
     let py = image.py();
     let source = Source::of(image)?;
     let name = source.name(None);
-    let drawn = py.detach(|| how(source.decode(PictureLimits::default())?));
+    let drawn = py.detach(|| how(source.decode(PictureLimits::default(), None)?));
     let drawn = drawn.map_err(|error| raised(error, name.as_deref()))?;
     let size = [drawn.height(), drawn.width(), 3];
     drawn.into_pixels().into_pyarray(py).reshape(size)

@@ -61,19 +61,22 @@ impl Source {
         }
     }
 
-    /// Decodes the picture.
-    pub fn decode(self, limits: PictureLimits) -> Outcome<Picture> {
+    /// Decodes the picture. Errors about bytes use `name`.
+    pub fn decode(self, limits: PictureLimits, name: Option<String>) -> Outcome<Picture> {
         match self {
             Self::File(path) => Picture::open_with(path, limits),
-            Self::Bytes(bytes) => Picture::decode_with(&bytes, "the bytes", limits),
+            Self::Bytes(bytes) => {
+                Picture::decode_with(&bytes, name.as_deref().unwrap_or("the picture"), limits)
+            }
             Self::Pixels(picture) => Ok(picture),
         }
     }
 
     /// An input of the library's pipeline, which decodes the picture on one of its threads.
-    pub fn input(self, limits: PictureLimits) -> Input {
+    pub fn input(self, limits: PictureLimits, name: Option<String>) -> Input {
+        let made = move || self.decode(limits, name);
         let name = Name { file: PathBuf::new(), frame: None, folder: None };
-        Input { name, content: Content::Lazy(Box::new(move || self.decode(limits))) }
+        Input { name, content: Content::Lazy(Box::new(made)) }
     }
 
     /// Its name in error messages: its place in the list, or its file.

@@ -20,7 +20,7 @@ use pyo3::{
 
 use crate::{
     device::{Choice, check_threads},
-    errors::{Error, raised},
+    errors::raised,
     session::{Loaded, Session},
 };
 
@@ -199,7 +199,7 @@ pub fn load(
     };
     let options = Options { batch, size, precision, ..Options::default() };
     if size.is_some_and(|size| size.contains(&0)) {
-        return Err(Error::new_err("size: expected rows and columns of at least 1"));
+        return Err(PyValueError::new_err("size: expected rows and columns of at least 1"));
     }
     Ok(Session::new(Arc::new(Loaded::new(network, device, options, labels, threads, limits))))
 }

@@ -106,7 +106,7 @@ impl Session {
             Images::One(source) => {
                 let _turn = loaded.turn.take(py)?;
                 let name = source.name(None);
-                let pipeline = || loaded.pipeline(call).one(source.decode(loaded.limits)?);
+                let pipeline = || loaded.pipeline(call).one(source.decode(loaded.limits, None)?);
                 let prediction = py.detach(pipeline).map_err(|error| raised(error, name.as_deref()))?;
                 results::prediction(py, prediction, &loaded.labels, call.shown)
             }

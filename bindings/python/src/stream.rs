@@ -160,9 +160,10 @@ impl Results {
         };
         match Source::of(&item?).map_err(|error| placed(py, error, self.taken)) {
             Ok(source) => {
-                self.in_flight.push_back(Flying::Picture(source.name(Some(self.taken))));
+                let name = source.name(Some(self.taken));
+                self.in_flight.push_back(Flying::Picture(name.clone()));
                 // If the threads have ended, their last result says why.
-                let _ = inputs.send(source.input(self.loaded.limits));
+                let _ = inputs.send(source.input(self.loaded.limits, name));
             }
             Err(error) => self.in_flight.push_back(Flying::Refused(error)),
         }

@@ -2,8 +2,8 @@
 
 >>> import goldcrest
 >>> session = goldcrest.load("demo:classify", device="cpu")
->>> session.classify("scene.png", top=1)
-[Classification(index=9, label='star', probability=0.95, value=7.9)]
+>>> session.classify("assets/demo/scene.png", top=1)
+[Classification(index=5, label='star', probability=0.9508740305900574, value=4.672290802001953)]
 """
 
 from ._goldcrest import DeviceLost, Error, Results, Session, __version__, adapters, draw_boxes, load

@@ -118,9 +118,10 @@ class Session:
     @property
     def warnings(self) -> list[str]:
         """Doubtful assumptions about the checkpoint."""
-    # An array with a batch dimension also gives a list, but types do not show dimensions: `classify_all` takes it too.
+    # A string is also an iterable of strings, and an array with a batch dimension gives a list, which types do not
+    # show: `classify_all` takes it too.
     @overload
-    def classify(self, images: _Image, top: int = 5) -> list[Classification]:
+    def classify(self, images: _Image, top: int = 5) -> list[Classification]:  # type: ignore[overload-overlap]
         """The `top` most likely classes of a picture, the most likely first; a list of such lists for several
         pictures.
 
@@ -146,7 +147,7 @@ class Session:
         self, images: Iterable[_Image], top: int = 5, *, on_error: Literal["return"]
     ) -> Results[list[Classification] | Exception]: ...
     @overload
-    def segment(self, images: _Image) -> Segmentation:
+    def segment(self, images: _Image) -> Segmentation:  # type: ignore[overload-overlap]
         """The class of each pixel of a picture, or of each of several; see `classify`."""
     @overload
     def segment(self, images: Iterable[_Image]) -> list[Segmentation]: ...
@@ -158,7 +159,7 @@ class Session:
         self, images: Iterable[_Image], *, on_error: Literal["return"]
     ) -> Results[Segmentation | Exception]: ...
     @overload
-    def detect(self, images: _Image, min_score: float = 0.5) -> list[Detection]:
+    def detect(self, images: _Image, min_score: float = 0.5) -> list[Detection]:  # type: ignore[overload-overlap]
         """The objects in a picture with a score of at least `min_score`, the highest first, or in each of
         several; see `classify`.
         """

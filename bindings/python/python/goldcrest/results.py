@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Optional
+from typing import Any, Optional
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from . import _goldcrest
 
 
-class Classification(NamedTuple):
+@dataclass(frozen=True)
+class Classification:
     """A class and its probability."""
 
     index: int
@@ -25,7 +26,8 @@ class Classification(NamedTuple):
     """The network's output for the class."""
 
 
-class Detection(NamedTuple):
+@dataclass(frozen=True)
+class Detection:
     """An object in a picture."""
 
     index: int
@@ -38,7 +40,8 @@ class Detection(NamedTuple):
     """Left, top, right and bottom, in pixels of the picture."""
 
 
-class ClassArea(NamedTuple):
+@dataclass(frozen=True)
+class ClassArea:
     """A class and the part of a picture that it covers."""
 
     index: int
@@ -71,7 +74,8 @@ class Segmentation:
         return f"Segmentation({columns} x {rows}, {found})"
 
 
-class Adapter(NamedTuple):
+@dataclass(frozen=True)
+class Adapter:
     """A graphics adapter."""
 
     index: int
@@ -88,7 +92,8 @@ class Adapter(NamedTuple):
     """True if it computes on the CPU."""
 
 
-class Step(NamedTuple):
+@dataclass(frozen=True)
+class Step:
     """A step of a network: one kernel, which computes one or more layers."""
 
     name: str
@@ -107,7 +112,8 @@ class Step(NamedTuple):
     """The median of its milliseconds; None if steps cannot be measured."""
 
 
-class Profile(NamedTuple):
+@dataclass(frozen=True)
+class Profile:
     """The time of a network on a device, and of its steps."""
 
     ms: float
