@@ -12,8 +12,8 @@ Each worker is an actor that holds one session. Ray gives it the pictures of a b
 holds back reading while workers are busy. A picture that cannot be read gives a row with an error, not a failed job. If
 a worker dies, Ray starts another and repeats its batch.
 
-On a machine without a GPU, give a worker the threads of several cores (`--threads`), or use one thread for each of many
-workers. With `--gpus 0.5`, two workers share a GPU.
+Reading needs cores too: workers that reserve all of them (`--cpus`) would wait for pictures forever. With `--gpus 0.5`,
+two workers share a GPU.
 """
 
 import argparse
@@ -60,7 +60,8 @@ def main():
     parser.add_argument("output", help="the folder of results; JSON if it ends with .jsonl, else Parquet")
     parser.add_argument("--model", default="demo:classify", help="as for goldcrest.load")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=1, help="threads, and reserved cores, of each worker")
+    parser.add_argument("--threads", type=int, default=1, help="threads of each worker")
+    parser.add_argument("--cpus", type=float, default=0.5, help="cores that Ray reserves for each worker")
     parser.add_argument("--gpus", type=float, default=0, help="GPUs of each worker; 0 runs on the CPU")
     parser.add_argument("--batch", type=int, default=64, help="pictures that a worker gets at once")
     parser.add_argument("--top", type=int, default=1)
@@ -77,8 +78,8 @@ def main():
             arguments.top,
         ),
         batch_size=arguments.batch,
-        concurrency=arguments.workers,
-        num_cpus=arguments.threads,
+        compute=ray.data.ActorPoolStrategy(size=arguments.workers),
+        num_cpus=arguments.cpus,
         num_gpus=arguments.gpus,
         max_restarts=-1,
         max_task_retries=-1,

@@ -264,7 +264,7 @@ def test_overrides():
     folder = REPOSITORY / "assets/demo/classify"
     size = goldcrest.load(folder, "cpu", overrides={"size": "64x96", "resize": "64x96", "crop": "none"})
     assert size.input_size == (64, 96)
-    mean = goldcrest.load(folder, "cpu", overrides={"mean": [0.5, 0.5, 0.5]})
+    mean = goldcrest.load(folder, "cpu", overrides={"mean": [0.4, 0.5, 0.6]})
     assert mean.classify(SCENE)[0].value != goldcrest.load(folder, "cpu").classify(SCENE)[0].value
     assert goldcrest.load(folder, "cpu", overrides={"scores": "none"}).classify(SCENE)[0].probability is None
 

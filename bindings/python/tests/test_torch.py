@@ -56,9 +56,7 @@ def test_logits(classifier):
 
 def test_pictures_are_preprocessed_as_in_torchvision(classifier):
     network, session = classifier
-    transform = torchvision.transforms._presets.ImageClassification(
-        crop_size=224, **({"resize_size": 256} if "v2" in session.network else {"resize_size": 256})
-    )
+    transform = torchvision.transforms._presets.ImageClassification(crop_size=224)
     for path in PICTURES:
         with torch.no_grad():
             logits = network.double()(transform(Image.open(path).convert("RGB"))[None].double())

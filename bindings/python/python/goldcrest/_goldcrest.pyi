@@ -9,6 +9,18 @@ from numpy.typing import NDArray
 
 from .results import Adapter, Classification, Detection, Profile, Segmentation
 
+__all__ = [
+    "DeviceLost",
+    "Error",
+    "Results",
+    "Session",
+    "__version__",
+    "adapters",
+    "draw_boxes",
+    "load",
+    "overlay",
+]
+
 __version__: str
 
 _Result = TypeVar("_Result", covariant=True)
