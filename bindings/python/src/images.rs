@@ -89,7 +89,8 @@ impl Source {
 }
 
 impl<'py> Images<'py> {
-    /// Distinguishes one picture from several: a list or another iterable, or an array with a batch dimension.
+    /// Distinguishes one picture from several: an iterable such as a list, or an array with a batch
+    /// dimension.
     pub fn of(images: &Bound<'py, PyAny>) -> PyResult<Self> {
         let py = images.py();
         if images.is_instance_of::<PyList>() || images.is_instance_of::<PyTuple>() {

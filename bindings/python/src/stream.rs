@@ -1,4 +1,4 @@
-//! Many pictures: decoded, preprocessed and run on the library's threads, while Python provides the next ones.
+//! Many pictures: decoded, preprocessed and run on the library's threads, while Python provides the next.
 
 use std::{
     collections::VecDeque,
