@@ -74,6 +74,7 @@ impl Stream {
             pictures: false,
             improve,
             compiling: &|_, _| {},
+            sessions: None,
         };
         let names = (0..count).map(|at| pictures[at % pictures.len()].clone().into());
         let mut at = 0;

@@ -16,7 +16,11 @@ use super::{
     split,
     y4m::{self, Header},
 };
-use crate::{Error, files, session::YuvMatrix, tasks::PictureLimits};
+use crate::{
+    Error, Result, files,
+    session::YuvMatrix,
+    tasks::{Picture, PictureLimits},
+};
 
 /// The default file extensions of pictures in folders. They include formats that are not supported, so that
 /// such files are reported, not skipped.
@@ -77,6 +81,8 @@ pub enum Content {
     Frame(Arc<Header>, Vec<u8>),
     /// RGB pixels of this many columns and rows.
     Raw([usize; 2], Vec<u8>),
+    /// A function that makes the picture. One of the pipeline's threads calls it.
+    Lazy(Box<dyn FnOnce() -> Result<Picture> + Send>),
     /// The picture could not be read.
     Failed(Error),
 }
@@ -147,6 +153,22 @@ impl Inputs {
         Self { left, files: None, inputs: None, reading: Arc::new(reading), lists: Vec::new() }
     }
 
+    /// Creates inputs from pictures of the program's own, read as the pipeline takes them.
+    ///
+    /// ```
+    /// use goldcrest::{feed::{Content, Input, Inputs, Name}, tasks::Picture};
+    ///
+    /// let grey = |at: usize| {
+    ///     let picture = move || Picture::new(4, 3, vec![40 * at as u8; 3 * 12]);
+    ///     let name = Name { file: format!("grey {at}").into(), frame: None, folder: None };
+    ///     Input { name, content: Content::Lazy(Box::new(picture)) }
+    /// };
+    /// assert_eq!(Inputs::of((0..5).map(grey)).known(), Some(5));
+    /// ```
+    pub fn of(inputs: impl IntoIterator<Item = Input, IntoIter: Send + 'static>) -> Self {
+        Self { inputs: Some(Box::new(inputs.into_iter())), ..Self::new([], Reading::default()) }
+    }
+
     /// Finds all files now instead of when they are reached, so that files written meanwhile are not inputs.
     /// Only lists that come through a pipe are read later.
     pub fn settle(&mut self) {
@@ -177,14 +199,16 @@ impl Inputs {
         found.chain(self.lists.iter().map(PathBuf::as_path))
     }
 
-    /// Returns the number of inputs, if each of them is a file.
+    /// Returns the number of inputs, if each of them is a file or if the program's iterator knows it.
     pub fn known(&self) -> Option<usize> {
+        let own = self.inputs.as_ref().map_or((0, Some(0)), Iterator::size_hint);
         let is_file = |left: &Left| match left {
             Left::Name(name) => name != STDIN && Path::new(name).is_file(),
             Left::Found(Found::Named(path)) => path.is_file(),
             Left::Found(found) => matches!(found, Found::File { .. }),
         };
-        self.left.iter().all(is_file).then_some(self.left.len())
+        let exact = own.1 == Some(own.0) && self.left.iter().all(is_file);
+        exact.then_some(own.0 + self.left.len())
     }
 }
 

@@ -28,6 +28,7 @@
 //!     pictures: false,
 //!     improve: Some(Improve::default()),
 //!     compiling: &|_, _| {},
+//!     sessions: None,
 //! };
 //! let photos = Inputs::new(["photos".into()], Reading::default());
 //! let spent = pipeline.run(
@@ -53,9 +54,11 @@ mod ordered;
 mod picture_end;
 mod pipeline;
 mod running;
+mod sessions;
 mod split;
 mod y4m;
 
 pub use inputs::{Content, EXTENSIONS, Input, Inputs, Name, Reading};
 pub use pipeline::{Improve, Pipeline, Prediction, Spent, Subject};
+pub use sessions::Sessions;
 pub use y4m::Header;

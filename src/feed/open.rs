@@ -38,6 +38,7 @@ pub fn open(input: Input, limits: PictureLimits) -> Opening {
         Content::Raw([width, height], pixels) => {
             return one(name, Picture::new(width, height, pixels), None);
         }
+        Content::Lazy(picture) => return one(name, picture(), None),
         Content::Frame(header, samples) => {
             let picture = header.picture(samples).map_err(|reason| Error::file(&name.file, reason));
             return one(name, picture, Some(header));

@@ -2,6 +2,7 @@
 
 use std::{
     ops::ControlFlow,
+    path::PathBuf,
     sync::{Arc, atomic::Ordering::Relaxed},
     thread::{self, Scope},
     time::Duration,
@@ -16,6 +17,7 @@ use super::{
     open::{Opened, Opening, open},
     ordered::{Ordered, ordered},
     running::{Common, Runner},
+    sessions::Sessions,
     y4m::Header,
 };
 use crate::{
@@ -53,6 +55,9 @@ pub struct Pipeline<'a> {
     pub improve: Option<Improve>,
     /// Called while the pipelines of a session are compiled, with the number compiled and the total.
     pub compiling: &'a (dyn Fn(usize, usize) + Sync),
+    /// The sessions of earlier runs with this device, network and labels, which this run uses and adds to;
+    /// `None` to build new ones.
+    pub sessions: Option<&'a Sessions>,
 }
 
 /// Options of the background search for faster kernels; see [`Improving`](crate::measure::Improving). There
@@ -164,10 +169,16 @@ impl Pipeline<'_> {
                 let workers = threads.min(pictures);
                 // One pool per worker, so that no worker waits for another. If a later pool fails, the first
                 // one is shared.
-                let first = if workers == 1 { cpu.clone() } else { Cpu::new(Some(threads / workers))? };
-                let pool = || Cpu::new(Some(threads / workers)).unwrap_or_else(|_| first.clone());
+                let each = threads / workers;
+                let kept = self.sessions.and_then(|sessions| sessions.cpu(each));
+                let first = match kept {
+                    Some(cpu) => cpu,
+                    None if workers == 1 => cpu.clone(),
+                    None => Cpu::new(Some(each))?,
+                };
+                let pool = || Device::Cpu(Cpu::new(Some(each)).unwrap_or_else(|_| first.clone()));
                 thread::scope(|scope| {
-                    let start = || Runner::new(&common, Device::Cpu(pool()), 1);
+                    let start = || Runner::like(&common, Some(each), 1, pool);
                     let work = |runner: &mut Runner, opened| done(runner.predict(common.prepare(opened)));
                     take(&mut self.opened(scope, workers, inputs, &clocks, start, work))
                 })?;
@@ -183,6 +194,20 @@ impl Pipeline<'_> {
             })?,
         }
         Ok(clocks.spent(start.elapsed()))
+    }
+
+    /// Runs the network on one picture, in this thread and on all of the device. Kept
+    /// [`Pipeline::sessions`] make later calls fast.
+    ///
+    /// # Errors
+    /// As [`Session::for_pictures`](crate::Session::for_pictures) and [`Session::run`](crate::Session::run).
+    pub fn one(&self, picture: Picture) -> Result<Prediction> {
+        let clocks = Clocks::default();
+        let preprocessing = session::preprocessing(self.network, self.options)?;
+        let common = Common { pipeline: self, preprocessing, clocks: &clocks };
+        let name = Name { file: PathBuf::new(), frame: None, folder: None };
+        let prepared = common.prepare(Opened { name, picture: Ok(picture), video: None });
+        Runner::new(&common, self.device.clone(), 1).predict(prepared).1
     }
 
     /// Decodes the inputs and calls `work` for each picture; returns its results in order.

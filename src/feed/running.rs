@@ -10,6 +10,7 @@ use super::{
     clocks::Clocks,
     open::Opened,
     pipeline::{Pipeline, Prediction, Subject},
+    sessions::{Worker, threads},
 };
 use crate::{
     Device, Error, Options, Result, Session, Tensor,
@@ -73,17 +74,18 @@ impl Common<'_> {
 /// A thread's sessions.
 pub struct Runner<'a> {
     pub common: &'a Common<'a>,
-    device: Device,
+    worker: Worker,
     pub batch: usize,
-    /// The most recently used first.
-    sessions: Vec<CachedSession>,
     /// The search for faster kernels, with the key of the session to replace.
-    search: Option<([usize; 2], Search)>,
+    search: Option<(Key, Search)>,
 }
 
+/// What a session is for: the rows and columns of [`Ready::key`], and its options.
+type Key = ([usize; 2], Options);
+
 /// One of a thread's sessions.
-struct CachedSession {
-    key: [usize; 2],
+pub struct CachedSession {
+    key: Key,
     session: Session,
     /// Time spent running the session or waiting for it.
     took: Duration,
@@ -93,7 +95,21 @@ struct CachedSession {
 
 impl<'a> Runner<'a> {
     pub fn new(common: &'a Common<'a>, device: Device, batch: usize) -> Self {
-        Self { common, device, batch, sessions: Vec::new(), search: None }
+        let threads = threads(&device);
+        Self::like(common, threads, batch, || device)
+    }
+
+    /// Creates a runner with the sessions of an earlier run on this number of threads. If there are none,
+    /// `device` opens its device.
+    pub fn like(
+        common: &'a Common<'a>,
+        threads: Option<usize>,
+        batch: usize,
+        device: impl FnOnce() -> Device,
+    ) -> Self {
+        let kept = common.pipeline.sessions.and_then(|sessions| sessions.take(threads));
+        let worker = kept.unwrap_or_else(|| Worker::new(device()));
+        Self { common, worker, batch, search: None }
     }
 
     /// Calls `work` with the session for an input like `ready`; also returns the session.
@@ -104,26 +120,28 @@ impl<'a> Runner<'a> {
     ) -> Result<(&Session, T)> {
         self.replace();
         self.make_first(ready)?;
-        let cached = &mut self.sessions[0];
+        let cached = &mut self.worker.sessions[0];
         let (done, took) = self.common.clocks.infer.timed(|| work(&mut cached.session));
         cached.took += took;
         self.improve_first(ready.size);
-        Ok((&self.sessions[0].session, done?))
+        Ok((&self.worker.sessions[0].session, done?))
     }
 
     /// Moves the session for an input like `ready` to the front, and builds it if there is none.
     fn make_first(&mut self, ready: &Ready) -> Result<()> {
-        if let Some(at) = self.sessions.iter().position(|cached| cached.key == ready.key) {
-            self.sessions[..=at].rotate_right(1);
+        let key @ (_, options) = (ready.key, self.options());
+        let Worker { device, sessions } = &mut self.worker;
+        if let Some(at) = sessions.iter().position(|cached| cached.key == key) {
+            sessions[..=at].rotate_right(1);
             return Ok(());
         }
         let Pipeline { network, labels, compiling, .. } = self.common.pipeline;
         // Drop old sessions first: the new one may need their memory.
-        self.sessions.truncate(SESSIONS - 1);
-        let session = build(&self.device, network, ready.size, self.options(), labels.clone(), compiling)?;
+        sessions.truncate(SESSIONS - 1);
+        let session = build(device, network, ready.size, options, labels.clone(), compiling)?;
         self.common.clocks.started(session.startup(), session.element());
-        let cached = CachedSession { key: ready.key, session, took: Duration::ZERO, improved: false };
-        self.sessions.insert(0, cached);
+        let cached = CachedSession { key, session, took: Duration::ZERO, improved: false };
+        sessions.insert(0, cached);
         Ok(())
     }
 
@@ -140,7 +158,7 @@ impl<'a> Runner<'a> {
     /// Replaces the session for which faster kernels were found, unless it has work in flight.
     fn replace(&mut self) {
         let Some((key, search)) = self.search.take_if(|(_, search)| search.is_over()) else { return };
-        match self.sessions.iter_mut().find(|cached| cached.key == key) {
+        match self.worker.sessions.iter_mut().find(|cached| cached.key == key) {
             Some(cached) if !cached.session.is_idle() => self.search = Some((key, search)),
             Some(cached) => {
                 if let Some(better) = search.better() {
@@ -160,7 +178,7 @@ impl<'a> Runner<'a> {
         // The search covers f32 only, and the new session must not switch to f16: results must not change.
         let options = Options { precision: Precision::F32, ..self.options() };
         let (Some(improve), Device::Gpu(gpu), Some(cached)) =
-            (improve, &self.device, self.sessions.first_mut())
+            (improve, &self.worker.device, self.worker.sessions.first_mut())
         else {
             return;
         };
@@ -171,7 +189,7 @@ impl<'a> Runner<'a> {
         cached.improved = true;
         // The clone shares the weights.
         let (network, labels) = (Arc::new(Network::clone(network)), labels.clone());
-        let (device, shared) = (self.device.clone(), network.clone());
+        let (device, shared) = (self.worker.device.clone(), network.clone());
         let build = move || build(&device, &shared, size, options, labels, |_, _| {});
         let search = Search::start(gpu, network, &cached.session, improve.budget, build);
         self.search = search.map(|search| (cached.key, search));
@@ -190,6 +208,22 @@ impl<'a> Runner<'a> {
             prediction(session, &of_picture(&outputs, 0, batch)?, ready.size, top)
         })?;
         Ok(prediction)
+    }
+}
+
+impl Drop for Runner<'_> {
+    /// Keeps the sessions for later runs.
+    fn drop(&mut self) {
+        let Some(kept) = self.common.pipeline.sessions.filter(|_| !std::thread::panicking()) else { return };
+        // A search ends with its run, and a later run may start it again.
+        if let Some((key, _)) = self.search.take() {
+            let searched = self.worker.sessions.iter_mut().filter(|cached| cached.key == key);
+            searched.for_each(|cached| cached.improved = false);
+        }
+        // A run that ended early may have left work in flight.
+        self.worker.sessions.retain(|cached| cached.session.is_idle());
+        let device = self.worker.device.clone();
+        kept.put(std::mem::replace(&mut self.worker, Worker::new(device)));
     }
 }
 

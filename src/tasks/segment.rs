@@ -80,6 +80,11 @@ impl Segmentation {
         &self.labels
     }
 
+    /// Converts the segmentation into the class of each pixel, row by row from the top.
+    pub fn into_labels(self) -> Vec<u8> {
+        self.labels
+    }
+
     /// The class of a pixel; `None` outside the picture.
     pub fn at(&self, x: usize, y: usize) -> Option<u8> {
         (x < self.width && y < self.height).then(|| self.labels[y * self.width + x])

@@ -193,6 +193,7 @@ impl Pictures {
             pictures: !savings.is_empty(),
             improve: self.improve(device),
             compiling: &compiling,
+            sessions: None,
         };
         let evaluated = evaluation.is_some();
         let finish = |subject: Subject, prediction: goldcrest::Result<Prediction>| {

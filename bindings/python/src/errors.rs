@@ -1,0 +1,35 @@
+//! Errors of the library as Python's exceptions.
+
+use goldcrest::Error as Cause;
+use pyo3::{
+    PyErr, create_exception,
+    exceptions::{PyOSError, PyRuntimeError, PyValueError},
+};
+
+create_exception!(goldcrest, Error, PyRuntimeError, "A checkpoint, a picture or a device failed.");
+create_exception!(goldcrest, DeviceLost, Error, "The device was lost: load the network again.");
+
+/// Converts an error. Files raise the subclasses of `OSError`, inputs that do not fit `ValueError`. `subject`
+/// names the picture, unless the message names its file.
+pub fn raised(error: Cause, subject: Option<&str>) -> PyErr {
+    let named = |error: &Cause| match subject {
+        Some(subject) => format!("{subject}: {error}"),
+        None => error.to_string(),
+    };
+    match &error {
+        Cause::Io { path, cause } => match cause.raw_os_error() {
+            Some(code) => {
+                let words = cause.to_string();
+                let words = words.split(" (os error").next().unwrap_or_default().to_owned();
+                PyOSError::new_err((code, words, path.clone().into_os_string()))
+            }
+            None => PyOSError::new_err(error.to_string()),
+        },
+        Cause::File { .. } | Cause::Checkpoint { .. } | Cause::Hub { .. } => {
+            Error::new_err(error.to_string())
+        }
+        Cause::Input(_) => PyValueError::new_err(named(&error)),
+        Cause::Lost(_) => DeviceLost::new_err(named(&error)),
+        _ => Error::new_err(named(&error)),
+    }
+}
