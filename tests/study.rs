@@ -2,7 +2,7 @@
 
 use goldcrest::{
     cpu::Cpu,
-    measure::report::{Cell, Section, Table, page},
+    measure::report::{Cell, Outcome, Section, Table, page},
     session::Device,
     study::{Mode, study},
 };
@@ -44,6 +44,15 @@ fn every_experiment_has_a_verdict() {
     for fact in ["CPU", "CPU peaks", "Graphics adapter", "Mode", "Goldcrest", "Date"] {
         assert!(facts.contains(&fact), "{fact} is not among {facts:?}");
     }
+    // The answer: a sentence on the network, one on single layers, and one on the comparison with a GPU.
+    assert_eq!(report.lead.len(), 3, "{:?}", report.lead);
+    assert!(report.lead[0].contains("times as fast on the CPU"), "{:?}", report.lead);
+    assert!(report.lead[2].contains("a graphics adapter"), "{:?}", report.lead);
+    let figure = report.figure.as_ref().unwrap();
+    assert_eq!(figure.series.iter().map(|series| series.points.len()).collect::<Vec<_>>(), [2, 2]);
+    let outcome = |at: usize| report.sections[at].claim.as_ref().unwrap().outcome;
+    assert_eq!((outcome(0), outcome(3)), (Outcome::Untested, Outcome::Untested), "without a GPU");
+    assert_ne!(outcome(1), Outcome::Untested);
     let html = page::render(&report).unwrap();
     assert!(!html.contains("NaN") && !html.contains("inf "), "a number is not finite");
     let json = serde_json::to_value(&report).unwrap();

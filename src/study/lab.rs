@@ -9,11 +9,17 @@ use std::{
     time::Duration,
 };
 
-use super::Mode;
+use super::{
+    Mode,
+    answer::{Evidence, Savings},
+};
 use crate::{
     Result, Shape,
     graph::{Cost, Graph},
-    measure::{self, Effort, Peaks, Timing, report::Cell},
+    measure::{
+        self, Effort, Peaks, Timing,
+        report::{Cell, Outcome},
+    },
     plan::Fuse,
     session::{Device, Options},
     tensor::Element,
@@ -35,6 +41,8 @@ pub struct Lab<'a> {
     pub mode: Mode,
     /// Failed measurements with their reasons; each experiment moves its own to its section.
     pub failures: Vec<String>,
+    /// Measurements for the answer at the top of the page.
+    pub evidence: Evidence,
     effort: Effort,
     measured: HashMap<(usize, String), Measured>,
     graphs: HashMap<String, Arc<Graph>>,
@@ -65,10 +73,13 @@ impl<'a> Lab<'a> {
             Bench { device: device.clone(), label: label.into(), peaks }
         };
         let benches: Vec<Bench> = devices.iter().map(bench).collect();
+        let evidence =
+            Evidence { devices: benches.iter().map(|_| Savings::default()).collect(), more_on_cpu: None };
         Self {
             benches,
             mode,
             failures: Vec::new(),
+            evidence,
             effort: Effort { warmup, runs, time },
             measured: HashMap::new(),
             graphs: HashMap::new(),
@@ -94,6 +105,19 @@ impl<'a> Lab<'a> {
     /// The index of the graphics adapter, if there is one.
     pub fn gpu(&self) -> Option<usize> {
         self.benches.iter().position(|bench| matches!(bench.device, Device::Gpu(_)))
+    }
+
+    /// True for a graphics adapter that is not software, which would compute on the CPU.
+    pub fn is_parallel(&self, at: usize) -> bool {
+        matches!(&self.benches[at].device, Device::Gpu(gpu) if !gpu.adapter().software)
+    }
+
+    /// The outcome of the claim that CPUs realise more of the saving than parallel devices.
+    pub fn claim_on_cpu(&self) -> Outcome {
+        match (self.evidence.more_on_cpu, self.gpu()) {
+            (Some((more, layers)), Some(gpu)) if self.is_parallel(gpu) => Outcome::of(more, layers),
+            _ => Outcome::Untested,
+        }
     }
 
     pub fn label(&self, at: usize) -> &str {

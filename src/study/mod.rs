@@ -6,6 +6,7 @@
 //! The paper is Zhang, "Research and Development of Lightweight Neural Network Mobilenet". Its
 //! sentences are paraphrased.
 
+mod answer;
 mod fusing;
 mod int8;
 mod lab;
@@ -39,18 +40,18 @@ const PAPER: &str = "after Zhang, Research and Development of Lightweight Neural
 /// An experiment: measures, and returns its section of the report.
 type Experiment = fn(&mut Lab) -> Result<Section>;
 
-/// The experiments, each with the number of its first verdicts that are repeated at the top of the page.
-const EXPERIMENTS: [(Experiment, usize); 10] = [
-    (separable::layers, 3),
-    (separable::whole, 2),
-    (networks::generations, 2),
-    (utilisation::filling, 2),
-    (parts::of_v3, 0),
-    (parts::residuals, 0),
-    (fusing::recovered, 1),
-    (int8::costs_and_gains, 2),
-    (searched::for_devices, 1),
-    (networks::rooflines, 2),
+/// The experiments, in order.
+const EXPERIMENTS: [Experiment; 10] = [
+    separable::layers,
+    separable::whole,
+    networks::generations,
+    utilisation::filling,
+    parts::of_v3,
+    parts::residuals,
+    fusing::recovered,
+    int8::costs_and_gains,
+    searched::for_devices,
+    networks::rooflines,
 ];
 
 /// Runs every experiment on `devices`, which start with a graphics adapter if there is one. Calls `progress`
@@ -77,12 +78,12 @@ pub fn study_until(
     let on_progress = |what: &str| progress(done.get(), EXPERIMENTS.len(), what);
     let mut lab = Lab::new(devices, mode, on_progress, stop);
     let mut report = Report {
-        title: "Depthwise-separable convolutions: savings in arithmetic and in time".into(),
+        title: "Do separable convolutions save time where they save arithmetic?".into(),
         facts: facts(&lab),
         notes: notes(),
         ..Report::default()
     };
-    for (experiment, leading) in EXPERIMENTS {
+    for experiment in EXPERIMENTS {
         if lab.is_stopped() {
             break;
         }
@@ -99,19 +100,16 @@ pub fn study_until(
                 format!("interrupted: {done} of {all} experiments are complete, and this one is not");
             section.failures.push(reason);
         }
-        report.lead.extend(section.verdict.iter().take(leading).cloned());
         report.sections.push(section);
         done.set(done.get() + 1);
     }
     if lab.is_stopped() {
         let (begun, all) = (report.sections.len(), EXPERIMENTS.len());
-        report.lead.insert(
-            0,
-            format!(
-                "Interrupted: {begun} of {all} experiments were started, and the last one is incomplete."
-            ),
-        );
+        report.lead.push(format!(
+            "Interrupted: {begun} of {all} experiments were started, and the last one is incomplete."
+        ));
     }
+    answer::answer(&lab, &mut report);
     Ok(report)
 }
 

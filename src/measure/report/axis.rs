@@ -11,6 +11,9 @@ const HUGE: f64 = 1e99;
 const TICKS: f64 = 5.0;
 const POWERS: i32 = 7;
 
+/// A linear axis extends to zero if the values' least magnitude is below this fraction of the largest.
+const NEAR: f64 = 0.25;
+
 /// The range and the ticks of an axis.
 pub(super) struct Ruler {
     lo: f64,
@@ -56,10 +59,10 @@ impl Ruler {
     }
 
     fn linear(mut lo: f64, mut hi: f64) -> Self {
-        // Include zero if it is near: readers compare lengths by eye.
-        if lo > 0.0 && lo < 0.6 * hi {
+        // Include zero if that costs little: readers compare lengths by eye. Bars always include it.
+        if lo > 0.0 && lo < NEAR * hi {
             lo = 0.0;
-        } else if hi < 0.0 && hi > 0.6 * lo {
+        } else if hi < 0.0 && hi > NEAR * lo {
             hi = 0.0;
         }
         let most = lo.abs().max(hi.abs());
@@ -161,6 +164,7 @@ mod tests {
     fn ticks_are_round() {
         assert_eq!(ticks(Scale::Linear, &[0.3, 9.0]), ["0", "2", "4", "6", "8", "10"]);
         assert_eq!(ticks(Scale::Linear, &[97.1, 98.9]), ["97", "97.5", "98", "98.5", "99"]);
+        assert_eq!(ticks(Scale::Linear, &[57.0, 98.0]), ["50", "60", "70", "80", "90", "100"]);
         assert_eq!(ticks(Scale::Linear, &[-0.3, 0.2]), ["−0.4", "−0.2", "0", "0.2"]);
         assert_eq!(ticks(Scale::Log, &[0.7, 30.0]), ["0.5", "1", "2", "5", "10", "20", "50"]);
         assert_eq!(ticks(Scale::Log, &[0.3, 4000.0]), ["1", "10", "100", "1000"]);

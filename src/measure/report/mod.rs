@@ -12,6 +12,8 @@ mod plot;
 mod raster;
 mod sheet;
 
+use std::fmt;
+
 use serde::{Serialize, Serializer};
 
 use super::Spread;
@@ -21,8 +23,10 @@ use super::Spread;
 pub struct Report {
     /// The title.
     pub title: String,
-    /// The main verdicts, one sentence each.
+    /// The answer, in a few sentences.
     pub lead: Vec<String>,
+    /// The figure that shows the answer.
+    pub figure: Option<Figure>,
     /// Names and values that describe the setup: date, adapter, driver, threads, versions.
     pub facts: Vec<(String, String)>,
     /// The experiments.
@@ -54,13 +58,32 @@ pub struct Section {
     pub failures: Vec<String>,
 }
 
-/// A claim and its source.
+/// A claim, its source, and what the measurements say of it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Claim {
     /// The claim.
     pub text: String,
     /// Its source.
     pub source: String,
+    /// The outcome of testing it.
+    pub outcome: Outcome,
+}
+
+/// The outcome of testing a claim on one machine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The measurements agree with it.
+    Agrees,
+    /// Some of the measurements agree with it.
+    Partly,
+    /// The measurements contradict it.
+    Contradicts,
+    /// The measurements do not decide it.
+    Undecided,
+    /// It was not tested.
+    #[default]
+    Untested,
 }
 
 /// A table.
@@ -191,9 +214,55 @@ pub struct Point {
 }
 
 impl Claim {
-    /// Creates a claim made by `source`.
+    /// Creates a claim made by `source`, not yet tested.
     pub fn new(text: impl Into<String>, source: impl Into<String>) -> Self {
-        Self { text: text.into(), source: source.into() }
+        Self { text: text.into(), source: source.into(), outcome: Outcome::Untested }
+    }
+}
+
+impl Section {
+    /// Records the outcome of testing the claim.
+    pub(crate) fn conclude(&mut self, outcome: Outcome) {
+        if let Some(claim) = &mut self.claim {
+            claim.outcome = outcome;
+        }
+    }
+}
+
+impl Outcome {
+    /// The outcome if `for_it` of `all` cases agree with the claim: three quarters decide it.
+    pub fn of(for_it: usize, all: usize) -> Self {
+        match (4 * for_it, all) {
+            (_, 0) => Self::Untested,
+            (least, all) if least >= 3 * all => Self::Agrees,
+            (most, all) if most <= all => Self::Contradicts,
+            _ => Self::Undecided,
+        }
+    }
+}
+
+/// Combines the outcomes of a claim's parts, or of several machines. Those that were not tested do not count.
+impl FromIterator<Outcome> for Outcome {
+    fn from_iter<I: IntoIterator<Item = Self>>(outcomes: I) -> Self {
+        let mut tested = outcomes.into_iter().filter(|outcome| *outcome != Self::Untested);
+        let Some(first) = tested.next() else { return Self::Untested };
+        tested.fold(first, |all, next| match (all, next) {
+            (all, next) if all == next => all,
+            (Self::Agrees | Self::Partly, _) | (_, Self::Agrees | Self::Partly) => Self::Partly,
+            _ => Self::Undecided,
+        })
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Agrees => "this agrees with the paper",
+            Self::Partly => "this agrees with the paper in part",
+            Self::Contradicts => "this contradicts the paper",
+            Self::Undecided => "inconclusive",
+            Self::Untested => "not tested here",
+        })
     }
 }
 
