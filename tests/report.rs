@@ -30,7 +30,15 @@ fn text(node: Node) -> String {
 }
 
 fn figure(kind: Kind, x: Axis, y: Axis, series: Vec<Series>) -> Figure {
-    Figure { title: "A figure".into(), caption: "What it shows.".into(), kind, x, y, series }
+    Figure {
+        id: "figure".into(),
+        title: "A figure".into(),
+        caption: "What it shows.".into(),
+        kind,
+        x,
+        y,
+        series,
+    }
 }
 
 fn report(figures: Vec<Figure>, tables: Vec<Table>) -> Report {

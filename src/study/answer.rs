@@ -1,6 +1,9 @@
 //! The answer at the top of the page: do separable convolutions save time where they save arithmetic?
 
-use super::lab::{Lab, percent, times};
+use super::{
+    lab::{Lab, percent, times},
+    listed,
+};
 use crate::measure::{
     Spread,
     report::{Axis, Figure, Kind, Outcome, Point, Report, Series, Style},
@@ -59,9 +62,7 @@ impl Gain {
 
 /// Writes the answer into the report, as far as it was measured.
 pub fn answer(lab: &Lab, report: &mut Report) {
-    report.lead.extend(whole(lab));
-    report.lead.extend(layers(lab));
-    report.lead.extend(comparison(lab));
+    report.lead = [whole(lab), layers(lab), comparison(lab)].into_iter().flatten().collect();
     report.figure = figure(lab);
 }
 
@@ -72,14 +73,6 @@ type GainOf = fn(&Savings) -> Option<Gain>;
 fn gains<'a>(lab: &'a Lab, of: GainOf) -> Vec<(&'a str, Gain)> {
     let devices = lab.evidence.devices.iter().enumerate();
     devices.filter_map(|(at, savings)| Some((lab.label(at), of(savings)?))).collect()
-}
-
-/// "a", "a and b", "a, b and c".
-fn listed(parts: &[String]) -> String {
-    match parts {
-        [all @ .., last] if !all.is_empty() => format!("{} and {last}", all.join(", ")),
-        parts => parts.concat(),
-    }
 }
 
 /// Whether the network is faster by as much as it has fewer MACs.
@@ -113,24 +106,23 @@ fn whole(lab: &Lab) -> Option<String> {
 
 /// The part of the saving that single layers realise.
 fn layers(lab: &Lab) -> Option<String> {
-    let range = |spread: Spread| {
-        format!("{} ({} to {})", percent(spread.median), percent(spread.min), percent(spread.max))
-    };
     let shares: Vec<String> = lab
         .evidence
         .devices
         .iter()
         .enumerate()
         .filter_map(|(at, savings)| {
+            let Spread { median, min, max } = savings.layers?.share;
             let fused = savings.fused.map_or_else(String::new, |fused| {
                 format!(", or {} with both layers in one kernel", percent(fused.share.median))
             });
-            Some(format!("{} on the {}{fused}", range(savings.layers?.share), lab.label(at)))
+            let label = lab.label(at);
+            Some(format!("{} on the {label} ({} to {}){fused}", percent(median), percent(min), percent(max)))
         })
         .collect();
     (!shares.is_empty()).then(|| {
         format!(
-            "In single layers, the median speed-up is this part of the ratio of multiply-adds: {}.",
+            "In single layers, the speed-up is this part of the ratio of multiply-adds: {}.",
             shares.join("; ")
         )
     })
@@ -142,7 +134,7 @@ fn comparison(lab: &Lab) -> Option<String> {
         "The paper says that CPUs turn nearly all of the saving into time and parallel devices do not";
     let Some((more, layers)) = lab.evidence.more_on_cpu else {
         let measured = lab.evidence.devices.iter().any(|savings| savings.layers.is_some());
-        return measured.then(|| format!("{CLAIM}: to test this, a graphics adapter and a CPU are needed."));
+        return measured.then(|| format!("{CLAIM}; to test this, a graphics adapter and a CPU are needed."));
     };
     let counted = format!("in {more} of {layers} layers the speed-up is larger on the CPU");
     Some(match lab.claim_on_cpu() {
@@ -182,6 +174,7 @@ fn figure(lab: &Lab) -> Option<Figure> {
         series.push(Series::new(lab.label(at), Style::Marks, reached.collect::<Vec<_>>()));
     }
     Some(Figure {
+        id: "answer".into(),
         title: "Speed-up of separable over standard convolutions".into(),
         caption: "Single layers are V1's blocks: the median, and the range from the least to the largest \
                   speed-up. A bar that reaches the dashed line saves as much time as arithmetic."

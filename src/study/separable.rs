@@ -49,7 +49,7 @@ impl Pair {
     }
 }
 
-pub fn layers(lab: &mut Lab) -> Result<Section> {
+pub async fn layers(lab: &mut Lab<'_>) -> Result<Section> {
     let blocks: Vec<_> = V1.into_iter().step_by(if lab.quick() { 2 } else { 1 }).collect();
     let mut names = Vec::new();
     let mut theory = Vec::new();
@@ -68,7 +68,7 @@ pub fn layers(lab: &mut Lab) -> Result<Section> {
             if lab.gpu() == Some(at) {
                 cases.push(Case::baseline(split, &separable, shape, Fuse::Block));
             }
-            let mut measured = lab.compare(at, &cases).into_iter();
+            let mut measured = lab.compare(at, &cases).await.into_iter();
             if let (Some(standard), Some(unfused)) = (measured.next(), measured.next()) {
                 pairs.push(Pair { standard, unfused, fused: measured.next() });
             }
@@ -105,6 +105,7 @@ pub fn layers(lab: &mut Lab) -> Result<Section> {
         series.push(Series::new(name, Style::Marks, gains(Pair::fused_gain, &pairs[at])));
     }
     section.figures.push(Figure {
+        id: "layers".into(),
         title: "Speed-up of separable convolutions".into(),
         caption: "Speed-up over the standard convolution, for each of V1's blocks.".into(),
         kind: Kind::Bars,
@@ -188,7 +189,7 @@ pub fn layers(lab: &mut Lab) -> Result<Section> {
     Ok(section)
 }
 
-pub fn whole(lab: &mut Lab) -> Result<Section> {
+pub async fn whole(lab: &mut Lab<'_>) -> Result<Section> {
     let shape = Shape::new(1, 3, 224, 224);
     let graphs = [lab.graph("mobilenet_v1_full")?, lab.graph("mobilenet_v1")?];
     let (full, separable) = (cost(&graphs[0], shape)?, cost(&graphs[1], shape)?);
@@ -215,7 +216,7 @@ pub fn whole(lab: &mut Lab) -> Result<Section> {
         let cases = ["mobilenet_v1_full", "mobilenet_v1"].iter().zip(&graphs);
         let cases: Vec<Case> =
             cases.map(|(name, graph)| Case::baseline(*name, graph, shape, Fuse::Auto)).collect();
-        let measured = lab.compare(at, &cases);
+        let measured = lab.compare(at, &cases).await;
         let [standard, separable] = &measured[..] else { continue };
         let gain = ratio(standard, separable);
         lab.evidence.devices[at].network = Gain::of(gain.map(|gain| (theory, gain)).into_iter());
@@ -246,6 +247,7 @@ pub fn whole(lab: &mut Lab) -> Result<Section> {
         Series::new(name, Style::Dashed, lab.devices().map(|at| (at as f64, percent)))
     };
     section.figures.push(Figure {
+        id: "network".into(),
         title: "V1's time and MACs, relative to V1 with standard convolutions".into(),
         caption: "One picture of 224 × 224.".into(),
         kind: Kind::Bars,

@@ -28,7 +28,7 @@ const LAYERED: [(&str, &str); 4] = [
 /// A batch fills a device if its rate is at least this fraction of the best rate.
 const FULL: f64 = 0.9;
 
-pub fn filling(lab: &mut Lab) -> Result<Section> {
+pub async fn filling(lab: &mut Lab<'_>) -> Result<Section> {
     let mut section = Section {
         id: "E4".into(),
         title: "Layers and utilisation".into(),
@@ -47,26 +47,26 @@ pub fn filling(lab: &mut Lab) -> Result<Section> {
             .into(),
         ..Section::default()
     };
-    by_layer(lab, &mut section);
-    section.figures.push(by_steps(lab, &mut section.verdict)?);
-    batches(lab, &mut section)?;
-    widths(lab, &mut section)?;
+    by_layer(lab, &mut section).await;
+    section.figures.push(by_steps(lab, &mut section.verdict).await?);
+    batches(lab, &mut section).await?;
+    widths(lab, &mut section).await?;
     Ok(section)
 }
 
 /// Every layer of every network on each device as tables, V2's utilisation as a figure, and the causes of V2's
 /// time.
-fn by_layer(lab: &mut Lab, section: &mut Section) {
+async fn by_layer(lab: &mut Lab<'_>, section: &mut Section) {
     for at in lab.devices() {
         let Some(peaks) = lab.peaks(at) else { continue };
         let label = lab.label(at).to_string();
         for (name, shown) in LAYERED {
-            let Ok(timing) = lab.network(at, name, 1, Fuse::None) else { continue };
+            let Ok(timing) = lab.network(at, name, 1, Fuse::None).await else { continue };
             section.tables.push(layers(format!("{shown}'s layers on the {label}"), &timing, &peaks));
             if name != NETWORK {
                 continue;
             }
-            section.figures.push(of_layers(&label, &timing, &peaks));
+            section.figures.push(of_layers(&label, lab.backend(at), &timing, &peaks));
             let Some(split) = timing.split(&peaks) else { continue };
             let [arithmetic, bytes, launches, idle] =
                 [split.arithmetic, split.bytes, split.launch, split.idle].map(|part| part / split.seconds());
@@ -86,7 +86,7 @@ fn by_layer(lab: &mut Lab, section: &mut Section) {
 }
 
 /// The utilisation of each of V2's layers.
-fn of_layers(label: &str, timing: &Timing, peaks: &Peaks) -> Figure {
+fn of_layers(label: &str, backend: &str, timing: &Timing, peaks: &Peaks) -> Figure {
     let of = |kind: &str, wanted: fn(&str) -> bool| {
         let steps = timing.steps.iter().filter(|step| wanted(step.summary.kernel) && step.needed.macs > 0);
         let points =
@@ -94,6 +94,7 @@ fn of_layers(label: &str, timing: &Timing, peaks: &Peaks) -> Figure {
         Series::new(kind, Style::Marks, points.collect::<Vec<_>>())
     };
     Figure {
+        id: format!("layers {backend}"),
         title: format!("V2's layers on the {label}"),
         caption: "One mark per layer: its MACs, and its utilisation of the device.".into(),
         kind: Kind::Points,
@@ -128,7 +129,7 @@ fn layers(caption: String, timing: &Timing, peaks: &Peaks) -> Table {
 }
 
 /// Networks on small pictures, by their number of steps.
-fn by_steps(lab: &mut Lab, verdict: &mut Vec<String>) -> Result<Figure> {
+async fn by_steps(lab: &mut Lab<'_>, verdict: &mut Vec<String>) -> Result<Figure> {
     let networks: &[(&str, &str)] = &[
         ("resnet18", "ResNet-18"),
         ("mobilenet_v1", "V1"),
@@ -148,7 +149,7 @@ fn by_steps(lab: &mut Lab, verdict: &mut Vec<String>) -> Result<Figure> {
     for at in lab.devices() {
         let mut points: Vec<Point> = Vec::new();
         let mut smallest: Option<(f64, f64)> = None;
-        for (measured, (name, shown)) in lab.compare(at, &cases).iter().zip(networks) {
+        for (measured, (name, shown)) in lab.compare(at, &cases).await.iter().zip(networks) {
             let Ok(timing) = measured else { continue };
             let (steps, us) = (timing.steps.len() as f64, timing.ms().times(1e3));
             points.push(Point::from((steps, us)).labelled(*shown));
@@ -173,6 +174,7 @@ fn by_steps(lab: &mut Lab, verdict: &mut Vec<String>) -> Result<Figure> {
         }
     }
     Ok(Figure {
+        id: "steps".into(),
         title: "The cost of steps with almost nothing to compute".into(),
         caption: "Networks on one picture of 32 × 32, one kernel per layer. The dashed lines are empty \
                   launches, as measured with kernels that do nothing."
@@ -184,7 +186,7 @@ fn by_steps(lab: &mut Lab, verdict: &mut Vec<String>) -> Result<Figure> {
     })
 }
 
-fn batches(lab: &mut Lab, section: &mut Section) -> Result<()> {
+async fn batches(lab: &mut Lab<'_>, section: &mut Section) -> Result<()> {
     let batches: &[usize] = if lab.quick() { &[1, 2, 4] } else { &[1, 2, 4, 8, 16, 32, 64, 128, 256] };
     let graph = lab.graph(NETWORK)?;
     let shape = |batch: &usize| Shape::new(*batch, 3, 224, 224);
@@ -196,6 +198,7 @@ fn batches(lab: &mut Lab, section: &mut Section) -> Result<()> {
     for at in lab.devices() {
         let rates: Vec<Option<f64>> = lab
             .compare(at, &cases)
+            .await
             .iter()
             .zip(batches)
             .map(|(timing, batch)| Some(1e3 * *batch as f64 / timing.as_ref().ok()?.ms().median))
@@ -219,6 +222,7 @@ fn batches(lab: &mut Lab, section: &mut Section) -> Result<()> {
         }
     }
     section.figures.push(Figure {
+        id: "batches".into(),
         title: "V2 by batch size".into(),
         caption: "Where the line is flat, the device is full.".into(),
         kind: Kind::Points,
@@ -230,7 +234,7 @@ fn batches(lab: &mut Lab, section: &mut Section) -> Result<()> {
     Ok(())
 }
 
-fn widths(lab: &mut Lab, section: &mut Section) -> Result<()> {
+async fn widths(lab: &mut Lab<'_>, section: &mut Section) -> Result<()> {
     let widths: &[&str] = if lab.quick() { &["0.35", "1"] } else { &["0.35", "0.5", "0.75", "1", "1.4"] };
     let names: Vec<String> = widths.iter().map(|width| format!("{NETWORK}@{width}")).collect();
     let graphs = names.iter().map(|name| lab.graph(name)).collect::<Result<Vec<_>>>()?;
@@ -240,7 +244,7 @@ fn widths(lab: &mut Lab, section: &mut Section) -> Result<()> {
     let mut series = Vec::new();
     for at in lab.devices() {
         let mut points: Vec<(f64, f64)> = Vec::new();
-        for (timing, graph) in lab.compare(at, &cases).iter().zip(&graphs) {
+        for (timing, graph) in lab.compare(at, &cases).await.iter().zip(&graphs) {
             if let Ok(timing) = timing {
                 points.push((cost(graph, shape)?.macs as f64 / 1e6, timing.ms().median));
             }
@@ -258,6 +262,7 @@ fn widths(lab: &mut Lab, section: &mut Section) -> Result<()> {
         series.push(Series::new(lab.label(at), Style::Line, points));
     }
     section.figures.push(Figure {
+        id: "widths".into(),
         title: "V2 by width".into(),
         caption: format!(
             "Widths {}. Where the line is flat, more arithmetic takes no more time.",

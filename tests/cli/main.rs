@@ -19,6 +19,7 @@ mod search;
 mod segment;
 mod shaders;
 mod streams;
+mod study;
 mod tensors;
 mod truth;
 mod usage;

@@ -5,6 +5,7 @@
 
 mod axis;
 mod frame;
+mod json;
 pub mod page;
 mod pen;
 mod plot;
@@ -14,12 +15,12 @@ mod sheet;
 
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use super::Spread;
 
 /// The report of a study.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// The title.
     pub title: String,
@@ -36,7 +37,7 @@ pub struct Report {
 }
 
 /// An experiment. In its texts, an empty line begins a paragraph.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Section {
     /// The identifier, such as `E1`.
     pub id: String,
@@ -59,7 +60,7 @@ pub struct Section {
 }
 
 /// A claim, its source, and what the measurements say of it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Claim {
     /// The claim.
     pub text: String,
@@ -70,7 +71,7 @@ pub struct Claim {
 }
 
 /// The outcome of testing a claim on one machine.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// The measurements agree with it.
@@ -87,7 +88,7 @@ pub enum Outcome {
 }
 
 /// A table.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Table {
     /// The caption.
     pub caption: String,
@@ -98,7 +99,7 @@ pub struct Table {
 }
 
 /// The header of a column.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Column {
     /// The title.
     pub title: String,
@@ -114,7 +115,7 @@ pub enum Cell {
     /// A text.
     Text(String),
     /// A number, and the decimal places to show.
-    #[serde(serialize_with = "value")]
+    #[serde(serialize_with = "json::value")]
     Number(f64, usize),
     /// A number that was measured repeatedly.
     Spread(Spread),
@@ -126,8 +127,10 @@ pub enum Cell {
 }
 
 /// A plot.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
+    /// Identifies it among the figures of its section, in the reports of all machines.
+    pub id: String,
     /// The title.
     pub title: String,
     /// The caption.
@@ -143,7 +146,7 @@ pub struct Figure {
 }
 
 /// The kind of a figure's plot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Marks and lines, depending on each series' style.
@@ -155,7 +158,7 @@ pub enum Kind {
 }
 
 /// A figure's axis.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Axis {
     /// The quantity and its unit.
     pub label: String,
@@ -164,7 +167,7 @@ pub struct Axis {
 }
 
 /// The scale of an axis.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scale {
     /// A linear scale.
@@ -176,7 +179,7 @@ pub enum Scale {
 }
 
 /// A series of values in a figure.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Series {
     /// Its name in the legend.
     pub name: String,
@@ -187,7 +190,7 @@ pub struct Series {
 }
 
 /// The style of a series.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Style {
     /// A mark for each measurement.
@@ -199,11 +202,13 @@ pub enum Style {
 }
 
 /// A value in a figure.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Point {
     /// The value on the x axis, or the index of a category.
+    #[serde(deserialize_with = "json::nullable")]
     pub x: f64,
     /// The value on the y axis.
+    #[serde(deserialize_with = "json::nullable")]
     pub y: f64,
     /// The lower end of its error bar.
     pub low: Option<f64>,
@@ -338,11 +343,6 @@ impl From<(f64, Spread)> for Point {
     fn from((x, y): (f64, Spread)) -> Self {
         Self { x, y: y.median, low: Some(y.min), high: Some(y.max), label: None }
     }
-}
-
-/// Serialises a [`Cell::Number`] without its decimal places.
-fn value<S: Serializer>(value: &f64, _digits: &usize, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_f64(*value)
 }
 
 /// Formats a number with `digits` decimal places, and thin spaces between thousands.

@@ -243,7 +243,25 @@ impl<C: Canvas> Plot<'_, C> {
             bars.iter().flat_map(|(_, points)| points).fold(0.0, |most: f64, point| most.max(point.y.abs()));
         // The height of each category's stack.
         let mut stacks = vec![0.0; frame.x.ticks.len()];
-        let mut values: Vec<(String, At)> = vec![];
+        let mut levels: Vec<(Look, At, At)> = vec![];
+        for (look, points) in &rules {
+            for level in points.chunk_by(|a, b| a.y == b.y && b.x - a.x == 1.0) {
+                let (first, last) = (level[0], level[level.len() - 1]);
+                let (x0, y) = frame.position(first.x - 0.5, first.y);
+                levels.push((*look, (x0, y), (frame.position(last.x + 0.5, last.y).0, y)));
+            }
+        }
+        // From the lowest line up, so that a value that moves above one line moves above the next one too.
+        levels.sort_by(|a, b| b.1.1.total_cmp(&a.1.1));
+        let crossing = |text: &str, (x, y): At| {
+            let (half, high) = (width(text, SMALL) / 2.0, SMALL / 2.0 + 2.0);
+            let around = ((x - half, y - high), (x + half, y + high));
+            levels
+                .iter()
+                .find(|(_, from, to)| crosses((*from, *to), around))
+                .map(|(_, from, _)| from.1 - high)
+        };
+        let mut values: Vec<Value> = vec![];
         for (nth, (look, points)) in bars.iter().enumerate() {
             let nth = if stacked { 0.0 } else { nth as f64 };
             for point in points {
@@ -261,47 +279,49 @@ impl<C: Canvas> Plot<'_, C> {
                 whisker(pen, frame, point, middle, pen.palette.ink)?;
                 let of = if figure.y.scale == Scale::Log { point.y } else { most };
                 let text = point.label.clone().unwrap_or_else(|| number(point.y, digits(of)));
-                if !stacked {
-                    let end = high.min(low);
-                    let top = point.high.map_or(end, |most| end.min(frame.position(0.0, most).1));
-                    values.push((text, (middle, top - 3.0 - SMALL / 2.0)));
-                } else if low - high > SMALL + 4.0 {
-                    values.push((text, (middle, (low + high) / 2.0)));
+                if stacked {
+                    if low - high > SMALL + 4.0 {
+                        values.push(Value { text, at: (middle, (low + high) / 2.0), inside: true });
+                    }
+                    continue;
                 }
-            }
-        }
-        let mut levels = vec![];
-        for (look, points) in &rules {
-            for level in points.chunk_by(|a, b| a.y == b.y && b.x - a.x == 1.0) {
-                let (first, last) = (level[0], level[level.len() - 1]);
-                let (x0, y) = frame.position(first.x - 0.5, first.y);
-                let level = ((x0, y), (frame.position(last.x + 0.5, last.y).0, y));
-                pen.dashes(&[level.0, level.1], *look)?;
-                levels.push(level);
-            }
-        }
-        // From the lowest line up, so that a value that moves above one line moves above the next one too.
-        levels.sort_by(|a, b| b.0.1.total_cmp(&a.0.1));
-        for (text, (x, y)) in values.iter_mut().filter(|_| !stacked) {
-            let (half, high) = (width(text, SMALL) / 2.0, SMALL / 2.0 + 2.0);
-            for level in &levels {
-                if crosses(*level, ((*x - half, *y - high), (*x + half, *y + high))) {
-                    *y = level.0.1 - high;
+                let end = high.min(low);
+                let top = point.high.map_or(end, |most| end.min(frame.position(0.0, most).1));
+                // At the end of a long error bar, the value would look like that end's: it is at the bar's foot.
+                let foot = (middle, low - 4.0 - SMALL / 2.0);
+                if end - top > SMALL && low - high > 3.0 * SMALL && crossing(&text, foot).is_none() {
+                    values.push(Value { text, at: foot, inside: true });
+                    continue;
                 }
+                let mut at = (middle, top - 3.0 - SMALL / 2.0);
+                while let Some(y) = crossing(&text, at) {
+                    at.1 = y - 0.5;
+                }
+                values.push(Value { text, at, inside: false });
             }
         }
-        if values.iter().any(|(text, _)| width(text, SMALL) > wide + 6.0) {
+        for &(look, from, to) in &levels {
+            pen.dashes(&[from, to], look)?;
+        }
+        if values.iter().any(|value| width(&value.text, SMALL) > wide + 6.0) {
             return Ok(());
         }
-        values.iter().try_for_each(|(text, at)| {
-            if !stacked {
+        values.iter().try_for_each(|Value { text, at, inside }| {
+            if !inside {
                 let (x, y) = (width(text, SMALL) / 2.0, SMALL / 2.0);
                 pen.rectangle((at.0 - x, at.1 - y), (at.0 + x, at.1 + y), pen.palette.paper)?;
             }
-            let colour = if stacked { pen.palette.paper } else { pen.palette.faint };
+            let colour = if *inside { pen.palette.paper } else { pen.palette.faint };
             pen.text(text, *at, (HPos::Center, VPos::Center), SMALL, colour, false)
         })
     }
+}
+
+/// The value of a bar, in or above it.
+struct Value {
+    text: String,
+    at: At,
+    inside: bool,
 }
 
 /// Returns true if a line segment crosses a rectangle.

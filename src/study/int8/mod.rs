@@ -26,10 +26,13 @@ type Finding = (String, Vec<Outcome>);
 /// A network's times in f32 and in int8.
 type Times = [Measured; 2];
 
-pub fn costs_and_gains(lab: &mut Lab) -> Result<Section> {
+pub async fn costs_and_gains(lab: &mut Lab<'_>) -> Result<Section> {
     let sizes = Sizes::new(lab.quick());
     let subjects = subjects::all(lab, &sizes)?;
-    let measured: Vec<Vec<Times>> = lab.devices().map(|at| timed(lab, at, &subjects)).collect();
+    let mut measured = Vec::new();
+    for at in lab.devices() {
+        measured.push(timed(lab, at, &subjects).await);
+    }
     let mut findings: Vec<Finding> = Vec::new();
     findings.extend(swish_error(&subjects));
     findings.extend(trained_error(&subjects));
@@ -76,7 +79,7 @@ pub fn costs_and_gains(lab: &mut Lab) -> Result<Section> {
 }
 
 /// Times each network in f32 and in int8; the runs of one group alternate.
-fn timed(lab: &mut Lab, at: usize, subjects: &[Subject]) -> Vec<Times> {
+async fn timed(lab: &mut Lab<'_>, at: usize, subjects: &[Subject]) -> Vec<Times> {
     let mut measured = Vec::new();
     for group in subjects.chunk_by(|a, b| a.group == b.group) {
         let mut cases = Vec::new();
@@ -85,7 +88,7 @@ fn timed(lab: &mut Lab, at: usize, subjects: &[Subject]) -> Vec<Times> {
                 cases.push(Case::new(format!("{name} in {way}"), graph, rounded.input, Fuse::Auto));
             }
         }
-        let mut times = lab.compare(at, &cases).into_iter();
+        let mut times = lab.compare(at, &cases).await.into_iter();
         while let (Some(float), Some(int8)) = (times.next(), times.next()) {
             measured.push([float, int8]);
         }
