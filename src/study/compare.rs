@@ -135,6 +135,9 @@ fn section(all: &[Of<Section>]) -> Section {
 
 /// Whether the paper's claim holds on the machines, in a sentence.
 fn agreement(outcomes: &[(&str, Outcome)]) -> String {
+    if outcomes.iter().all(|(_, outcome)| *outcome == Outcome::Untested) {
+        return "The paper's claim was not tested on any of these machines.".into();
+    }
     let group = |wanted: Outcome| {
         let found = outcomes.iter().filter(|(_, outcome)| *outcome == wanted);
         found.map(|(machine, _)| *machine).collect::<Vec<_>>()
