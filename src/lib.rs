@@ -103,7 +103,7 @@ mod random;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod search;
 pub mod session;
-#[cfg(all(feature = "study", not(target_arch = "wasm32")))]
+#[cfg(feature = "study")]
 pub mod study;
 pub mod tasks;
 pub mod tensor;

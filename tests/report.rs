@@ -3,7 +3,8 @@
 use goldcrest::measure::{
     Spread,
     report::{
-        Axis, Cell, Claim, Column, Figure, Kind, Point, Report, Scale, Section, Series, Style, Table, page,
+        Axis, Cell, Claim, Column, Figure, Kind, Outcome, Point, Report, Scale, Section, Series, Style,
+        Table, page,
     },
 };
 use roxmltree::{Document, Node, ParsingOptions};
@@ -29,10 +30,19 @@ fn text(node: Node) -> String {
 }
 
 fn figure(kind: Kind, x: Axis, y: Axis, series: Vec<Series>) -> Figure {
-    Figure { title: "A figure".into(), caption: "What it shows.".into(), kind, x, y, series }
+    Figure {
+        id: "figure".into(),
+        title: "A figure".into(),
+        caption: "What it shows.".into(),
+        kind,
+        x,
+        y,
+        series,
+    }
 }
 
 fn report(figures: Vec<Figure>, tables: Vec<Table>) -> Report {
+    let lead = figures.first().cloned();
     let section = Section {
         id: "E1".into(),
         title: "Ninefold?".into(),
@@ -47,6 +57,7 @@ fn report(figures: Vec<Figure>, tables: Vec<Table>) -> Report {
     Report {
         title: "A study".into(),
         lead: vec!["Sixfold.".into()],
+        figure: lead,
         facts: vec![("adapter".into(), "none <\"&\">".into())],
         sections: vec![section.clone(), section],
         notes: vec![],
@@ -74,8 +85,25 @@ fn page_is_complete() {
     parsed(&page, |root| {
         let drawn: Vec<Node> =
             nodes(root, "svg").filter(|svg| svg.attribute("aria-label") == Some("A figure")).collect();
-        let palettes: Vec<_> = drawn.iter().filter_map(|svg| svg.attribute("class")).collect();
-        assert_eq!(palettes, ["light", "dark", "light", "dark"]);
+        let sizes: Vec<_> = drawn.iter().filter_map(|svg| svg.attribute("class")).collect();
+        assert_eq!(sizes, ["wide", "narrow", "wide", "narrow", "wide", "narrow"]);
+        // Colours are those of the page, which are light or dark.
+        for node in drawn.iter().flat_map(|svg| svg.descendants()) {
+            for colour in ["fill", "stroke"].iter().filter_map(|name| node.attribute(*name)) {
+                assert!(colour == "none" || colour.starts_with("var(--"), "{colour}");
+            }
+        }
+        // The answer is before everything else.
+        let order: Vec<_> = root
+            .descendants()
+            .filter(|node| {
+                node.is_element() && ["p", "svg", "details", "section"].contains(&node.tag_name().name())
+            })
+            .map(|node| node.tag_name().name())
+            .collect();
+        assert_eq!(order[..2], ["p", "p"], "{order:?}");
+        let place = |name| order.iter().position(|tag| *tag == name).unwrap();
+        assert!(place("svg") < place("details") && place("details") < place("section"), "{order:?}");
         assert_ne!(text(drawn[0]), "", "labels are text");
         assert!(drawn.iter().all(|svg| text(*svg).contains("V1 <\"&\">")));
         let legend = nodes(root, "ul").find(|list| list.attribute("class") == Some("legend")).unwrap();
@@ -200,4 +228,23 @@ fn any_figure_can_be_drawn() {
         }
     }
     assert!(page::render(&Report::default()).is_ok());
+}
+
+#[test]
+fn outcomes_are_combined() {
+    use Outcome::{Agrees, Contradicts, Partly, Undecided, Untested};
+    assert_eq!(
+        [(3, 4), (1, 4), (2, 4), (0, 0)].map(|(a, b)| Outcome::of(a, b)),
+        [Agrees, Contradicts, Undecided, Untested]
+    );
+    for (outcomes, all) in [
+        (vec![], Untested),
+        (vec![Agrees, Untested], Agrees),
+        (vec![Contradicts, Contradicts], Contradicts),
+        (vec![Agrees, Contradicts], Partly),
+        (vec![Contradicts, Partly], Partly),
+        (vec![Undecided, Contradicts], Undecided),
+    ] {
+        assert_eq!(outcomes.iter().copied().collect::<Outcome>(), all, "{outcomes:?}");
+    }
 }

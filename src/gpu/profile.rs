@@ -96,6 +96,14 @@ const MIN_NANOSECONDS: f64 = 1e6;
 /// The maximum number of repetitions of a step.
 const MAX_REPETITIONS: u32 = 256;
 
+/// Browsers round timestamps to this many nanoseconds.
+const ROUNDED: f64 = if cfg!(target_arch = "wasm32") { 1e5 } else { 0.0 };
+
+/// Work between two rounded timestamps is repeated until it takes this many times the rounding, at most
+/// [`MAX_ROUNDS`] times.
+const ROUNDED_TIMES: f64 = 5.0;
+const MAX_ROUNDS: f64 = 64.0;
+
 impl Executor {
     /// The clock of recorded inferences, if the device has one.
     ///
@@ -124,7 +132,8 @@ impl Executor {
     /// # Errors
     /// As [`Executor::profile`].
     pub async fn profile_async(&mut self, input: &Tensor) -> Result<Vec<f64>> {
-        self.stamped(input, 1).await
+        let rounds = self.rounds(input, self.dispatches.len()).await?;
+        self.stamped(input, 1, rounds).await
     }
 
     /// Runs once and returns the nanoseconds of all steps together, without timestamps between them.
@@ -141,7 +150,19 @@ impl Executor {
     /// # Errors
     /// As [`Executor::profile`].
     pub async fn clock_async(&mut self, input: &Tensor) -> Result<f64> {
-        Ok(self.stamped(input, self.dispatches.len()).await?.iter().sum())
+        let rounds = self.rounds(input, 1).await?;
+        Ok(self.stamped(input, self.dispatches.len(), rounds).await?.iter().sum())
+    }
+
+    /// How often each of `groups` groups of steps has to run between two timestamps: once, unless they are
+    /// rounded.
+    async fn rounds(&mut self, input: &Tensor, groups: usize) -> Result<usize> {
+        if ROUNDED == 0.0 {
+            return Ok(1);
+        }
+        let whole: f64 = self.stamped(input, self.dispatches.len(), 1).await?.iter().sum();
+        let wanted = groups as f64 * ROUNDED_TIMES * ROUNDED / whole.max(ROUNDED / 2.0);
+        Ok(wanted.ceil().clamp(1.0, MAX_ROUNDS) as usize)
     }
 
     /// The nanoseconds of each step, by timestamps or else by wall-clock time over many repetitions. It
@@ -151,7 +172,7 @@ impl Executor {
     /// As [`Executor::run`].
     pub async fn step_times(&mut self, input: &Tensor) -> Result<Vec<f64>> {
         if self.gpu.has_timestamps() {
-            return self.stamped(input, 1).await;
+            return self.profile_async(input).await;
         }
         self.run_async(input).await?;
         let mut times = Vec::with_capacity(self.dispatches.len());
@@ -182,8 +203,8 @@ impl Executor {
         Ok(1e9 * begun.elapsed().as_secs_f64())
     }
 
-    /// The nanoseconds of each group of `every` steps.
-    async fn stamped(&mut self, input: &Tensor, every: usize) -> Result<Vec<f64>> {
+    /// The nanoseconds of each group of `every` steps, which runs `rounds` times.
+    async fn stamped(&mut self, input: &Tensor, every: usize, rounds: usize) -> Result<Vec<f64>> {
         if !self.gpu.has_timestamps() {
             return Err(Error::Device(format!("{} has no timestamps", self.gpu.adapter())));
         }
@@ -204,7 +225,9 @@ impl Executor {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             for (i, dispatches) in groups.iter().enumerate() {
                 pass.write_timestamp(&queries, i as u32);
-                dispatches.iter().for_each(|dispatch| dispatch.record(&mut pass));
+                for dispatch in (0..rounds).flat_map(|_| dispatches.iter()) {
+                    dispatch.record(&mut pass);
+                }
             }
             pass.write_timestamp(&queries, count - 1);
         } else {
@@ -217,14 +240,16 @@ impl Executor {
                         end_of_pass_write_index: Some(2 * i as u32 + 1),
                     }),
                 });
-                dispatches.iter().for_each(|dispatch| dispatch.record(&mut pass));
+                for dispatch in (0..rounds).flat_map(|_| dispatches.iter()) {
+                    dispatch.record(&mut pass);
+                }
             }
         }
         encoder.resolve_query_set(&queries, 0..count, &stamps, 0);
         self.gpu.queue().submit([encoder.finish()]);
         let stamps: Vec<u64> = transfer::read_async(&self.gpu, &stamps, size).await?;
         let period = f64::from(self.gpu.queue().get_timestamp_period());
-        let between = |pair: &[u64]| pair[1].saturating_sub(pair[0]) as f64 * period;
+        let between = |pair: &[u64]| pair[1].saturating_sub(pair[0]) as f64 * period / rounds as f64;
         Ok(if inside {
             stamps.windows(2).map(between).collect()
         } else {

@@ -16,7 +16,7 @@ pub use improve::Improving;
 pub(crate) use improve::{BUDGET, Search};
 pub use roofline::{Bound, Peaks, Split};
 pub use spread::Spread;
-pub use timing::{Case, Effort, StepTime, Timing, compare_async, time_async};
+pub use timing::{Case, Effort, StepTime, Timing, clock_resolution, compare_async, time_async};
 #[cfg(not(target_arch = "wasm32"))]
 pub use timing::{compare, time};
 #[cfg(not(target_arch = "wasm32"))]

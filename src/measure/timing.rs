@@ -159,6 +159,25 @@ pub async fn compare_async(device: &Device, cases: &[Case<'_>], effort: Effort) 
     running.into_iter().map(|running| running?.timing()).collect()
 }
 
+/// The smallest step of the clock that measures wall-clock time; browsers round it.
+pub fn clock_resolution() -> Duration {
+    const STEPS: usize = 5;
+    // A clock that stands still has no steps.
+    const PATIENCE: usize = 100_000_000;
+    let (mut last, mut steps) = (Instant::now(), Vec::new());
+    for _ in 0..PATIENCE {
+        let now = Instant::now();
+        if now > last {
+            steps.push(now - last);
+            last = now;
+        }
+        if steps.len() == STEPS {
+            break;
+        }
+    }
+    steps.into_iter().min().unwrap_or_default()
+}
+
 /// A graph that is being measured.
 struct Running<'a> {
     case: Case<'a>,

@@ -34,7 +34,7 @@ const WAYS: [(Fuse, &str); 4] = [
     (Fuse::Auto, "the planner's choice"),
 ];
 
-pub fn recovered(lab: &mut Lab) -> Result<Section> {
+pub async fn recovered(lab: &mut Lab<'_>) -> Result<Section> {
     let mut section = Section {
         id: "E7".into(),
         title: "The gains of fusing layers".into(),
@@ -61,7 +61,7 @@ pub fn recovered(lab: &mut Lab) -> Result<Section> {
         let graph = lab.graph(name)?;
         let shape = Shape::new(1, 3, 224, 224);
         let cases = WAYS.map(|(fuse, _)| Case::new(name, &graph, shape, fuse));
-        let ways = lab.compare(at, &cases);
+        let ways = lab.compare(at, &cases).await;
         let idle = |measured: &Measured| {
             let split = measured.as_ref().ok()?.split(&peaks?)?;
             Some(split.idle / split.seconds())
@@ -84,7 +84,7 @@ pub fn recovered(lab: &mut Lab) -> Result<Section> {
             ]);
         }
         let [none_of, _, blocks, auto_of] = &ways[..] else { continue };
-        let tuned = tuned(lab, at, &graph, shape);
+        let tuned = tuned(lab, at, &graph, shape).await;
         let of_tuned = |cell: fn(&Tuned) -> Cell| match &tuned {
             Ok(tuned) => cell(tuned),
             Err(reason) => Cell::missing(reason.clone()),
@@ -119,6 +119,7 @@ pub fn recovered(lab: &mut Lab) -> Result<Section> {
     }
     series.push(tuned_series);
     section.figures.push(Figure {
+        id: "fusing".into(),
         title: format!("Fusing on the {}", lab.label(at)),
         caption: "One picture of 224 × 224.".into(),
         kind: Kind::Bars,
@@ -148,23 +149,26 @@ struct Tuned {
 }
 
 /// Tunes a network and times the tuned plan; in full mode only.
-fn tuned(lab: &mut Lab, at: usize, graph: &Graph, input: Shape) -> Result<Tuned, String> {
+async fn tuned(lab: &mut Lab<'_>, at: usize, graph: &Graph, input: Shape) -> Result<Tuned, String> {
     if lab.quick() {
         return Err("quick mode does not tune".into());
     }
     let Device::Gpu(gpu) = &lab.benches[at].device else { return Err("no graphics adapter".into()) };
-    let measured = || {
+    let measured = async || {
         let inputs = [Tensor::wave(input, 0.37)];
-        let tuning = measure::tune(gpu, graph, graph, &inputs, Element::F32, TUNING, |_| {})?;
+        let tuning = measure::tune_async(gpu, graph, graph, &inputs, Element::F32, TUNING, |_| {}).await?;
         let options = plan::Options { tuned: tuning.winners, ..plan::Options::default() };
         let plan = Plan::new(graph, input, gpu.machine(Element::F32), &options)?;
-        let mut executor = pollster::block_on(Executor::new(gpu, &plan, |_, _| {}))?;
+        let mut executor = Executor::new(gpu, &plan, |_, _| {}).await?;
         let picture = Tensor::wave(input, 0.37);
-        executor.run(&picture)?;
-        let times = (0..RUNS).map(|_| Ok(executor.clock(&picture)? / 1e6)).collect::<Result<Vec<f64>>>()?;
+        executor.run_async(&picture).await?;
+        let mut times = Vec::with_capacity(RUNS);
+        for _ in 0..RUNS {
+            times.push(executor.clock_async(&picture).await? / 1e6);
+        }
         Ok((plan, Spread::of(times)))
     };
-    let (plan, ms) = measured().map_err(|e: crate::Error| e.to_string())?;
+    let (plan, ms) = measured().await.map_err(|e: crate::Error| e.to_string())?;
     Ok(Tuned {
         launches: plan.steps.len(),
         bytes: plan.steps.iter().map(|step| step.work.bytes).sum(),

@@ -9,11 +9,17 @@ use std::{
     time::Duration,
 };
 
-use super::Mode;
+use super::{
+    Mode, Waiting,
+    answer::{Evidence, Savings},
+};
 use crate::{
     Result, Shape,
     graph::{Cost, Graph},
-    measure::{self, Effort, Peaks, Timing, report::Cell},
+    measure::{
+        self, Effort, Peaks, Timing,
+        report::{Cell, Outcome},
+    },
     plan::Fuse,
     session::{Device, Options},
     tensor::Element,
@@ -30,51 +36,58 @@ pub struct Bench {
 /// A measurement, or the reason why it failed.
 pub type Measured = Result<Arc<Timing>, String>;
 
+/// Called with what is being measured. The study waits for the future.
+type Announce<'a> = Box<dyn FnMut(&str) -> Waiting<'a> + 'a>;
+
 pub struct Lab<'a> {
     pub benches: Vec<Bench>,
     pub mode: Mode,
     /// Failed measurements with their reasons; each experiment moves its own to its section.
     pub failures: Vec<String>,
+    /// Measurements for the answer at the top of the page.
+    pub evidence: Evidence,
     effort: Effort,
     measured: HashMap<(usize, String), Measured>,
     graphs: HashMap<String, Arc<Graph>>,
-    on_progress: Box<dyn FnMut(&str) + 'a>,
+    on_progress: Announce<'a>,
     stop: &'a AtomicBool,
 }
 
 impl<'a> Lab<'a> {
-    pub fn new(
+    /// Measures the peak rates of the devices.
+    pub async fn new(
         devices: &[Device],
         mode: Mode,
-        on_progress: impl FnMut(&str) + 'a,
+        on_progress: impl FnMut(&str) -> Waiting<'a> + 'a,
         stop: &'a AtomicBool,
     ) -> Self {
         let (warmup, runs, time) = match mode {
             Mode::Quick => (1, 5, Duration::from_millis(100)),
             Mode::Full => (5, 20, Duration::from_secs(1)),
         };
-        let mut on_progress: Box<dyn FnMut(&str) + 'a> = Box::new(on_progress);
-        let bench = |device: &Device| {
-            on_progress("peaks");
+        let mut lab = Self {
+            benches: Vec::new(),
+            mode,
+            failures: Vec::new(),
+            evidence: Evidence::default(),
+            effort: Effort { warmup, runs, time },
+            measured: HashMap::new(),
+            graphs: HashMap::new(),
+            on_progress: Box::new(on_progress),
+            stop,
+        };
+        for device in devices {
             let label = match device {
                 Device::Gpu(gpu) if gpu.adapter().software => "software GPU",
                 Device::Gpu(_) => "GPU",
                 Device::Cpu(_) => "CPU",
             };
-            let peaks = Peaks::measure(device, Element::F32).map_err(|e| e.to_string());
-            Bench { device: device.clone(), label: label.into(), peaks }
-        };
-        let benches: Vec<Bench> = devices.iter().map(bench).collect();
-        Self {
-            benches,
-            mode,
-            failures: Vec::new(),
-            effort: Effort { warmup, runs, time },
-            measured: HashMap::new(),
-            graphs: HashMap::new(),
-            on_progress,
-            stop,
+            lab.announce(&format!("peak rates of the {label}")).await;
+            let peaks = Peaks::measure_async(device, Element::F32).await.map_err(|e| e.to_string());
+            lab.benches.push(Bench { device: device.clone(), label: label.into(), peaks });
+            lab.evidence.devices.push(Savings::default());
         }
+        lab
     }
 
     /// True if the study was asked to stop.
@@ -96,8 +109,26 @@ impl<'a> Lab<'a> {
         self.benches.iter().position(|bench| matches!(bench.device, Device::Gpu(_)))
     }
 
+    /// True for a graphics adapter that is not software, which would compute on the CPU.
+    pub fn is_parallel(&self, at: usize) -> bool {
+        matches!(&self.benches[at].device, Device::Gpu(gpu) if !gpu.adapter().software)
+    }
+
+    /// The outcome of the claim that CPUs realise more of the saving than parallel devices.
+    pub fn claim_on_cpu(&self) -> Outcome {
+        match (self.evidence.more_on_cpu, self.gpu()) {
+            (Some((more, layers)), Some(gpu)) if self.is_parallel(gpu) => Outcome::of(more, layers),
+            _ => Outcome::Untested,
+        }
+    }
+
     pub fn label(&self, at: usize) -> &str {
         &self.benches[at].label
+    }
+
+    /// `gpu` or `cpu`.
+    pub fn backend(&self, at: usize) -> &'static str {
+        self.benches[at].device.backend()
     }
 
     pub fn peaks(&self, at: usize) -> Option<Peaks> {
@@ -115,31 +146,48 @@ impl<'a> Lab<'a> {
     }
 
     /// Reports the current activity.
-    pub fn announce(&mut self, what: &str) {
-        (self.on_progress)(what);
+    pub async fn announce(&mut self, what: &str) {
+        (self.on_progress)(what).await;
+    }
+
+    /// [`Lab::announce`] from a callback.
+    #[cfg(all(feature = "demo", not(target_arch = "wasm32")))]
+    pub fn announce_now(&mut self, what: &str) {
+        pollster::block_on(self.announce(what));
     }
 
     /// Measures the network of this name for inputs of 224x224, or returns the earlier measurement.
-    pub fn network(&mut self, at: usize, name: &str, batch: usize, fuse: Fuse) -> Measured {
+    pub async fn network(&mut self, at: usize, name: &str, batch: usize, fuse: Fuse) -> Measured {
         let graph = self.graph(name).map_err(|e| e.to_string())?;
         let case = Case::new(name, &graph, Shape::new(batch, 3, 224, 224), fuse);
         let key = self.key(at, &case);
         match self.measured.get(&key) {
             Some(known) => known.clone(),
-            None => self.compare(at, &[case]).remove(0),
+            None => self.compare(at, &[case]).await.remove(0),
         }
     }
 
+    /// [`Lab::compare`] on every device.
+    pub async fn compare_all(&mut self, cases: &[Case<'_>]) -> Vec<Vec<Measured>> {
+        let mut measured = Vec::new();
+        for at in self.devices() {
+            measured.push(self.compare(at, cases).await);
+        }
+        measured
+    }
+
     /// Measures graphs for comparison: their runs alternate.
-    pub fn compare(&mut self, at: usize, cases: &[Case]) -> Vec<Measured> {
+    pub async fn compare(&mut self, at: usize, cases: &[Case<'_>]) -> Vec<Measured> {
+        let names: Vec<&str> = cases.iter().map(|case| case.name.as_str()).collect();
+        let label = self.label(at).to_string();
+        if !self.is_stopped() {
+            self.announce(&format!("{} on the {label}", names.join(", "))).await;
+        }
         if self.is_stopped() {
             return cases.iter().map(|_| Err("interrupted".into())).collect();
         }
-        let names: Vec<&str> = cases.iter().map(|case| case.name.as_str()).collect();
-        let label = self.label(at).to_string();
-        (self.on_progress)(&format!("{} on the {label}", names.join(", ")));
         let each: Vec<measure::Case> = cases.iter().map(|case| self.options(at, case)).collect();
-        let timings = measure::compare(&self.benches[at].device, &each, self.effort);
+        let timings = measure::compare_async(&self.benches[at].device, &each, self.effort).await;
         let mut measured = Vec::new();
         for (case, timing) in cases.iter().zip(timings) {
             let what = format!("{}, {}{}, on the {label}", case.name, case.input, case.fuse_suffix());

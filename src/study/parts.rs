@@ -15,7 +15,7 @@ use crate::{
     zoo::synthetic::{Builder, Squeeze, Tail, V3Options, v3_large},
 };
 
-pub fn of_v3(lab: &mut Lab) -> Result<Section> {
+pub async fn of_v3(lab: &mut Lab<'_>) -> Result<Section> {
     let published = V3Options::default();
     let variants = [
         ("as published", published),
@@ -30,7 +30,7 @@ pub fn of_v3(lab: &mut Lab) -> Result<Section> {
     let cases = variants.iter().zip(&graphs);
     let cases: Vec<Case> =
         cases.map(|((name, _), graph)| Case::new(*name, graph, shape, Fuse::Auto)).collect();
-    let measured: Vec<Vec<Measured>> = lab.devices().map(|at| lab.compare(at, &cases)).collect();
+    let measured = lab.compare_all(&cases).await;
 
     let mut columns =
         vec![Column::new("V3-Large", ""), Column::new("MACs", "M"), Column::new("parameters", "M")];
@@ -63,6 +63,7 @@ pub fn of_v3(lab: &mut Lab) -> Result<Section> {
         series.push(Series::new(lab.label(at), Style::Marks, shares.collect::<Vec<_>>()));
     }
     let figure = Figure {
+        id: "components".into(),
         title: "V3-Large with one component changed".into(),
         caption: "Time relative to the published network; the dashed lines are the MACs.".into(),
         kind: Kind::Bars,
@@ -126,7 +127,7 @@ const WIDE: usize = 224;
 /// The number of consecutive blocks.
 const BLOCKS: usize = 4;
 
-pub fn residuals(lab: &mut Lab) -> Result<Section> {
+pub async fn residuals(lab: &mut Lab<'_>) -> Result<Section> {
     let expansions: &[usize] = if lab.quick() { &[1, 6, 15] } else { &[1, 2, 3, 4, 6, 9, 12, 15] };
     let (narrow, wide) = (Shape::new(1, CHANNELS, SIDE, SIDE), Shape::new(1, WIDE, SIDE, SIDE));
     let graphs: Vec<Graph> = expansions.iter().map(|x| inverted(*x)).collect();
@@ -146,7 +147,7 @@ pub fn residuals(lab: &mut Lab) -> Result<Section> {
             .map(|(x, graph)| Case::baseline(format!("inverted residuals x{x}"), graph, narrow, Fuse::Auto))
             .collect();
         cases.push(Case::baseline("bottlenecks", &bottleneck, wide, Fuse::Auto));
-        let measured = lab.compare(at, &cases);
+        let measured = lab.compare(at, &cases).await;
         let [of_expansions @ .., plain] = &measured[..] else { continue };
         let six = expansions.iter().zip(of_expansions).find(|(x, _)| **x == 6);
         let Some((_, inverted)) = six else { continue };
@@ -197,6 +198,7 @@ pub fn residuals(lab: &mut Lab) -> Result<Section> {
                  baseline; and the same for inverted residuals with other expansions."
                 .into(),
         figures: vec![Figure {
+            id: "residuals".into(),
             title: "MACs per second of residual blocks".into(),
             caption: "Inverted residuals by expansion; dashed: bottlenecks with the MACs of expansion 6."
                 .into(),

@@ -73,7 +73,7 @@ struct Build {
     macs: u64,
 }
 
-pub fn for_devices(lab: &mut Lab) -> Result<Section> {
+pub async fn for_devices(lab: &mut Lab<'_>) -> Result<Section> {
     let mut section = Section {
         id: "E9".into(),
         title: "Networks that a search picks for each device".into(),
@@ -94,26 +94,26 @@ pub fn for_devices(lab: &mut Lab) -> Result<Section> {
             .into(),
         ..Section::default()
     };
-    if let Err(error) = measure(lab, &mut section) {
+    if let Err(error) = measure(lab, &mut section).await {
         lab.failures.push(format!("search: {error}"));
         section.verdict.push("The search failed: see the failures.".into());
     }
     Ok(section)
 }
 
-fn measure(lab: &mut Lab, section: &mut Section) -> Result<()> {
+async fn measure(lab: &mut Lab<'_>, section: &mut Section) -> Result<()> {
     let whole = demo::supernet()?;
     let extent = Extent::of(lab, whole.space());
     let space = Space { sizes: extent.sizes.clone(), widths: extent.widths.clone(), ..whole.space().clone() };
     let supernet = whole.within(space)?;
-    lab.announce("scenes for the search");
+    lab.announce("scenes for the search").await;
     let [search, check] = extent.pictures;
     let mut trial = Trial::new(&supernet, Cpu::new(None)?, Samples::scenes(search, check)?)?;
     let mut latencies = Vec::new();
     for at in lab.devices() {
         let (device, label) = (lab.benches[at].device.clone(), lab.label(at).to_owned());
         latencies.push(Latency::measure(&supernet, &device, Precision::F32, |done, of| {
-            lab.announce(&format!("blocks on the {label}, {done} of {of}"));
+            lab.announce_now(&format!("blocks on the {label}, {done} of {of}"));
         })?);
     }
     let (limits, together) = limits(&supernet, &latencies);
@@ -132,10 +132,10 @@ fn measure(lab: &mut Lab, section: &mut Section) -> Result<()> {
                 seed,
             };
             let latency = &latencies[at];
-            let judged = |_: &Found, count| lab.announce(&format!("candidates for the {label}, {count}"));
+            let judged = |_: &Found, count| lab.announce_now(&format!("candidates for the {label}, {count}"));
             let outcome = seek(&mut trial, &device, Precision::F32, latency, settings, judged)?;
             if let Some(best) = outcome.finalists.first() {
-                same_time.push(picked(lab, &supernet, at, best.subnet.clone(), best.accuracy)?);
+                same_time.push(picked(lab, &supernet, at, best.subnet.clone(), best.accuracy).await?);
             }
             found[at].extend(outcome.found);
         }
@@ -148,9 +148,9 @@ fn measure(lab: &mut Lab, section: &mut Section) -> Result<()> {
     for (at, found) in found.iter().enumerate() {
         let good = found.iter().filter(|found| found.accuracy >= reached);
         let Some(fastest) = good.min_by(|a, b| a.predicted_ms.total_cmp(&b.predicted_ms)) else { continue };
-        lab.announce("the fastest of the accurate candidates");
+        lab.announce("the fastest of the accurate candidates").await;
         let (_, _, accuracy) = trial.finish(&fastest.subnet)?;
-        same_accuracy.push(picked(lab, &supernet, at, fastest.subnet.clone(), accuracy)?);
+        same_accuracy.push(picked(lab, &supernet, at, fastest.subnet.clone(), accuracy).await?);
     }
     let within = limits.iter().map(|ms| format!("{ms:.2} ms")).collect::<Vec<_>>();
     let caption = match together {
@@ -186,7 +186,13 @@ fn limits(supernet: &Supernet, latencies: &[Latency]) -> (Vec<f64>, bool) {
     }
 }
 
-fn picked(lab: &mut Lab, supernet: &Supernet, bench: usize, subnet: Subnet, accuracy: f64) -> Result<Picked> {
+async fn picked(
+    lab: &mut Lab<'_>,
+    supernet: &Supernet,
+    bench: usize,
+    subnet: Subnet,
+    accuracy: f64,
+) -> Result<Picked> {
     let network = supernet.slice(&subnet)?.network()?;
     let shapes = network.graph.shapes(network.input_shape(1))?;
     let costs = network.graph.costs(&shapes);
@@ -208,7 +214,7 @@ fn picked(lab: &mut Lab, supernet: &Supernet, bench: usize, subnet: Subnet, accu
     let mut ms = Vec::new();
     for at in lab.devices() {
         let (device, label): (Device, String) = (lab.benches[at].device.clone(), lab.label(at).to_owned());
-        lab.announce(&format!("a winner on the {label}"));
+        lab.announce(&format!("a winner on the {label}")).await;
         let timing = measured(supernet, &device, Precision::F32, &subnet);
         let timing =
             timing.inspect_err(|error| lab.failures.push(format!("{subnet} on the {label}: {error}")));
@@ -254,6 +260,7 @@ fn figure(lab: &Lab, found: &[Vec<Found>]) -> Figure {
         Series::new(format!("candidates for the {}", lab.label(at)), Style::Marks, points.collect::<Vec<_>>())
     });
     Figure {
+        id: "candidates".into(),
         title: "Candidates of the searches".into(),
         caption: "Accuracy on the search pictures over predicted time, each on its own device.".into(),
         kind: Kind::Points,

@@ -3,21 +3,32 @@
 
 use super::{
     claim,
-    lab::{Case, Lab, cost, number, percent},
+    lab::{Case, Lab, cost, number, percent, share},
 };
 use crate::{
     Result, Shape,
-    measure::report::{Axis, Cell, Column, Figure, Kind, Point, Section, Series, Style, Table},
+    measure::{
+        Peaks, Timing,
+        report::{Axis, Cell, Column, Figure, Kind, Outcome, Point, Section, Series, Style, Table},
+    },
     plan::Fuse,
 };
 
 /// The network whose batch size and width vary.
 const NETWORK: &str = "mobilenet_v2";
 
+/// The networks whose layers are listed.
+const LAYERED: [(&str, &str); 4] = [
+    ("mobilenet_v1", "V1"),
+    (NETWORK, "V2"),
+    ("mobilenet_v3_large", "V3-Large"),
+    ("mobilenet_v3_small", "V3-Small"),
+];
+
 /// A batch fills a device if its rate is at least this fraction of the best rate.
 const FULL: f64 = 0.9;
 
-pub fn filling(lab: &mut Lab) -> Result<Section> {
+pub async fn filling(lab: &mut Lab<'_>) -> Result<Section> {
     let mut section = Section {
         id: "E4".into(),
         title: "Layers and utilisation".into(),
@@ -31,49 +42,94 @@ pub fn filling(lab: &mut Lab) -> Result<Section> {
                  too little work for all units of a device, some are idle."
                 .into(),
         method: "V2's layers by MACs and utilisation; networks on 32 x 32 pictures, with almost no \
-                 arithmetic, by their number of steps; V2 at several batch sizes and widths."
+                 arithmetic, by their number of steps; V2 at several batch sizes and widths. The claim \
+                 holds if V2's launches take more of the GPU's time than its arithmetic at the peak rate."
             .into(),
         ..Section::default()
     };
-    section.figures.extend(by_layer(lab));
-    section.figures.push(by_steps(lab, &mut section.verdict)?);
-    batches(lab, &mut section)?;
-    widths(lab, &mut section)?;
+    by_layer(lab, &mut section).await;
+    section.figures.push(by_steps(lab, &mut section.verdict).await?);
+    batches(lab, &mut section).await?;
+    widths(lab, &mut section).await?;
     Ok(section)
 }
 
-/// The utilisation of each layer of V2, one figure per device.
-fn by_layer(lab: &mut Lab) -> Vec<Figure> {
-    let mut figures = Vec::new();
+/// Every layer of every network on each device as tables, V2's utilisation as a figure, and the causes of V2's
+/// time.
+async fn by_layer(lab: &mut Lab<'_>, section: &mut Section) {
     for at in lab.devices() {
-        let (Some(peaks), Ok(timing)) = (lab.peaks(at), lab.network(at, NETWORK, 1, Fuse::None)) else {
-            continue;
-        };
-        let of = |kind: &str, wanted: fn(&str) -> bool| {
-            let steps =
-                timing.steps.iter().filter(|step| wanted(step.summary.kernel) && step.needed.macs > 0);
-            let points = steps
-                .filter_map(|step| Some((step.needed.macs as f64 / 1e6, 100.0 * step.utilisation(&peaks)?)));
-            Series::new(kind, Style::Marks, points.collect::<Vec<_>>())
-        };
-        figures.push(Figure {
-            title: format!("V2's layers on the {}", lab.label(at)),
-            caption: "One mark per layer: its MACs, and its utilisation of the device.".into(),
-            kind: Kind::Points,
-            x: Axis::log("M MACs"),
-            y: Axis::log("utilisation, %"),
-            series: vec![
-                of("depthwise", |kernel| kernel == "depthwise"),
-                of("pointwise", |kernel| kernel.starts_with("pointwise") || kernel == "connected"),
-                of("standard", |kernel| kernel == "dense"),
-            ],
-        });
+        let Some(peaks) = lab.peaks(at) else { continue };
+        let label = lab.label(at).to_string();
+        for (name, shown) in LAYERED {
+            let Ok(timing) = lab.network(at, name, 1, Fuse::None).await else { continue };
+            section.tables.push(layers(format!("{shown}'s layers on the {label}"), &timing, &peaks));
+            if name != NETWORK {
+                continue;
+            }
+            section.figures.push(of_layers(&label, lab.backend(at), &timing, &peaks));
+            let Some(split) = timing.split(&peaks) else { continue };
+            let [arithmetic, bytes, launches, idle] =
+                [split.arithmetic, split.bytes, split.launch, split.idle].map(|part| part / split.seconds());
+            section.verdict.push(format!(
+                "V2's time on the {label}, one kernel per layer: {} arithmetic at the peak rate, {} waiting for \
+                 bytes beyond that, {} launches, {} units that wait or are idle.",
+                percent(arithmetic),
+                percent(bytes),
+                percent(launches),
+                percent(idle)
+            ));
+            if lab.is_parallel(at) {
+                section.conclude(Outcome::of(usize::from(launches > arithmetic), 1));
+            }
+        }
     }
-    figures
+}
+
+/// The utilisation of each of V2's layers.
+fn of_layers(label: &str, backend: &str, timing: &Timing, peaks: &Peaks) -> Figure {
+    let of = |kind: &str, wanted: fn(&str) -> bool| {
+        let steps = timing.steps.iter().filter(|step| wanted(step.summary.kernel) && step.needed.macs > 0);
+        let points =
+            steps.filter_map(|step| Some((step.needed.macs as f64 / 1e6, 100.0 * step.utilisation(peaks)?)));
+        Series::new(kind, Style::Marks, points.collect::<Vec<_>>())
+    };
+    Figure {
+        id: format!("layers {backend}"),
+        title: format!("V2's layers on the {label}"),
+        caption: "One mark per layer: its MACs, and its utilisation of the device.".into(),
+        kind: Kind::Points,
+        x: Axis::log("M MACs"),
+        y: Axis::log("utilisation, %"),
+        series: vec![
+            of("depthwise", |kernel| kernel == "depthwise"),
+            of("pointwise", |kernel| kernel.starts_with("pointwise") || kernel == "connected"),
+            of("standard", |kernel| kernel == "dense"),
+        ],
+    }
+}
+
+/// A network's layers, with the largest part of each one's time.
+fn layers(caption: String, timing: &Timing, peaks: &Peaks) -> Table {
+    let columns = [("layer", ""), ("kernel", ""), ("MACs", "M"), ("bytes", "kB"), ("time", "ms")];
+    let mut columns = columns.map(|(title, unit)| Column::new(title, unit)).to_vec();
+    columns.extend([Column::new("utilisation", "%"), Column::new("largest part", "")]);
+    let rows = timing.steps.iter().map(|step| {
+        let bound = step.split(peaks).map(|split| split.bound().to_string());
+        vec![
+            step.summary.name().into(),
+            step.summary.kernel.into(),
+            Cell::Number(step.needed.macs as f64 / 1e6, 2),
+            Cell::Number(step.needed.bytes as f64 / 1e3, 0),
+            number(step.ms.map(|ms| ms.median), 4),
+            share(step.utilisation(peaks)),
+            bound.map_or_else(|| Cell::missing("not measured"), Cell::from),
+        ]
+    });
+    Table { caption, columns, rows: rows.collect() }
 }
 
 /// Networks on small pictures, by their number of steps.
-fn by_steps(lab: &mut Lab, verdict: &mut Vec<String>) -> Result<Figure> {
+async fn by_steps(lab: &mut Lab<'_>, verdict: &mut Vec<String>) -> Result<Figure> {
     let networks: &[(&str, &str)] = &[
         ("resnet18", "ResNet-18"),
         ("mobilenet_v1", "V1"),
@@ -93,7 +149,7 @@ fn by_steps(lab: &mut Lab, verdict: &mut Vec<String>) -> Result<Figure> {
     for at in lab.devices() {
         let mut points: Vec<Point> = Vec::new();
         let mut smallest: Option<(f64, f64)> = None;
-        for (measured, (name, shown)) in lab.compare(at, &cases).iter().zip(networks) {
+        for (measured, (name, shown)) in lab.compare(at, &cases).await.iter().zip(networks) {
             let Ok(timing) = measured else { continue };
             let (steps, us) = (timing.steps.len() as f64, timing.ms().times(1e3));
             points.push(Point::from((steps, us)).labelled(*shown));
@@ -118,6 +174,7 @@ fn by_steps(lab: &mut Lab, verdict: &mut Vec<String>) -> Result<Figure> {
         }
     }
     Ok(Figure {
+        id: "steps".into(),
         title: "The cost of steps with almost nothing to compute".into(),
         caption: "Networks on one picture of 32 × 32, one kernel per layer. The dashed lines are empty \
                   launches, as measured with kernels that do nothing."
@@ -129,7 +186,7 @@ fn by_steps(lab: &mut Lab, verdict: &mut Vec<String>) -> Result<Figure> {
     })
 }
 
-fn batches(lab: &mut Lab, section: &mut Section) -> Result<()> {
+async fn batches(lab: &mut Lab<'_>, section: &mut Section) -> Result<()> {
     let batches: &[usize] = if lab.quick() { &[1, 2, 4] } else { &[1, 2, 4, 8, 16, 32, 64, 128, 256] };
     let graph = lab.graph(NETWORK)?;
     let shape = |batch: &usize| Shape::new(*batch, 3, 224, 224);
@@ -141,6 +198,7 @@ fn batches(lab: &mut Lab, section: &mut Section) -> Result<()> {
     for at in lab.devices() {
         let rates: Vec<Option<f64>> = lab
             .compare(at, &cases)
+            .await
             .iter()
             .zip(batches)
             .map(|(timing, batch)| Some(1e3 * *batch as f64 / timing.as_ref().ok()?.ms().median))
@@ -164,6 +222,7 @@ fn batches(lab: &mut Lab, section: &mut Section) -> Result<()> {
         }
     }
     section.figures.push(Figure {
+        id: "batches".into(),
         title: "V2 by batch size".into(),
         caption: "Where the line is flat, the device is full.".into(),
         kind: Kind::Points,
@@ -175,7 +234,7 @@ fn batches(lab: &mut Lab, section: &mut Section) -> Result<()> {
     Ok(())
 }
 
-fn widths(lab: &mut Lab, section: &mut Section) -> Result<()> {
+async fn widths(lab: &mut Lab<'_>, section: &mut Section) -> Result<()> {
     let widths: &[&str] = if lab.quick() { &["0.35", "1"] } else { &["0.35", "0.5", "0.75", "1", "1.4"] };
     let names: Vec<String> = widths.iter().map(|width| format!("{NETWORK}@{width}")).collect();
     let graphs = names.iter().map(|name| lab.graph(name)).collect::<Result<Vec<_>>>()?;
@@ -185,7 +244,7 @@ fn widths(lab: &mut Lab, section: &mut Section) -> Result<()> {
     let mut series = Vec::new();
     for at in lab.devices() {
         let mut points: Vec<(f64, f64)> = Vec::new();
-        for (timing, graph) in lab.compare(at, &cases).iter().zip(&graphs) {
+        for (timing, graph) in lab.compare(at, &cases).await.iter().zip(&graphs) {
             if let Ok(timing) = timing {
                 points.push((cost(graph, shape)?.macs as f64 / 1e6, timing.ms().median));
             }
@@ -203,6 +262,7 @@ fn widths(lab: &mut Lab, section: &mut Section) -> Result<()> {
         series.push(Series::new(lab.label(at), Style::Line, points));
     }
     section.figures.push(Figure {
+        id: "widths".into(),
         title: "V2 by width".into(),
         caption: format!(
             "Widths {}. Where the line is flat, more arithmetic takes no more time.",

@@ -20,6 +20,7 @@ mod segment;
 mod shaders;
 mod shell;
 mod streams;
+mod study;
 mod tensors;
 mod truth;
 mod usage;

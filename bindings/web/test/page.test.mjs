@@ -130,15 +130,3 @@ test("works off line on the second visit", async () => {
   await answered(page);
   await context.close();
 });
-
-test("measures this device", async () => {
-  const { page } = await visit();
-  // The GPU is SwiftShader here: its networks take seconds each.
-  await page.click("#measure");
-  await page.waitForFunction(() => document.querySelectorAll("#measured details").length >= 1, undefined, { timeout: 240_000 });
-  await page.click("#measured summary");
-  await page.screenshot({ path: join(folder, "measured.png"), fullPage: true });
-  assert.match(await page.textContent("#measured caption"), /G multiply-adds\/s/);
-  assert.ok((await page.$$("#measured details tbody tr")).length > 20);
-  await page.close();
-});

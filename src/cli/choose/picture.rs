@@ -49,6 +49,7 @@ fn figure(choice: &Choice, limits: &Limits) -> Figure {
         ));
     }
     Figure {
+        id: "front".into(),
         title: "Published networks on this machine".into(),
         caption: format!("Published accuracy of f32 against the median time per picture. {}.", choice.counts),
         kind: Kind::Points,

@@ -156,6 +156,7 @@ impl Output<'_> {
             ));
         }
         Figure {
+            id: "search".into(),
             title: "Networks of a supernet on this machine".into(),
             caption: format!("Within {} ms.", number(self.within_ms)),
             kind: Kind::Points,

@@ -11,6 +11,12 @@ const HUGE: f64 = 1e99;
 const TICKS: f64 = 5.0;
 const POWERS: i32 = 7;
 
+/// A linear axis extends to zero if the values' least magnitude is below this fraction of the largest.
+const NEAR: f64 = 0.25;
+
+/// The room beyond the values of a logarithmic axis, as a fraction of their range.
+const ROOM: f64 = 0.06;
+
 /// The range and the ticks of an axis.
 pub(super) struct Ruler {
     lo: f64,
@@ -56,10 +62,10 @@ impl Ruler {
     }
 
     fn linear(mut lo: f64, mut hi: f64) -> Self {
-        // Include zero if it is near: readers compare lengths by eye.
-        if lo > 0.0 && lo < 0.6 * hi {
+        // Include zero if that costs little: readers compare lengths by eye. Bars always include it.
+        if lo > 0.0 && lo < NEAR * hi {
             lo = 0.0;
-        } else if hi < 0.0 && hi > 0.6 * lo {
+        } else if hi < 0.0 && hi > NEAR * lo {
             hi = 0.0;
         }
         let most = lo.abs().max(hi.abs());
@@ -85,8 +91,17 @@ impl Ruler {
         let powers = (last - first) / 3;
         let every = if powers <= 2 { 1 } else { 3 * (1 + powers / POWERS) };
         let ticks = (first..=last).filter(|k| k.rem_euclid(every) == 0).map(rung);
-        let ticks = ticks.map(|at| Tick { at, text: short(at) }).collect();
-        Self { lo: rung(first), hi: rung(last), log: true, ticks }
+        let mut ticks: Vec<Tick> = ticks.map(|at| Tick { at, text: short(at) }).collect();
+        // A little room on both sides or, if that has too few ticks, up to the next ones.
+        let room = (hi / lo).powf(ROOM);
+        let (mut from, mut to) = (lo / room, hi * room);
+        let inside = |tick: &Tick| tick.at >= from && tick.at <= to;
+        if ticks.iter().filter(|tick| inside(tick)).count() < 2 {
+            (from, to) = (rung(first), rung(last));
+        } else {
+            ticks.retain(inside);
+        }
+        Self { lo: from, hi: to, log: true, ticks }
     }
 
     /// Returns the position along the axis, from 0 to 1; values outside are clamped.
@@ -161,10 +176,12 @@ mod tests {
     fn ticks_are_round() {
         assert_eq!(ticks(Scale::Linear, &[0.3, 9.0]), ["0", "2", "4", "6", "8", "10"]);
         assert_eq!(ticks(Scale::Linear, &[97.1, 98.9]), ["97", "97.5", "98", "98.5", "99"]);
+        assert_eq!(ticks(Scale::Linear, &[57.0, 98.0]), ["50", "60", "70", "80", "90", "100"]);
         assert_eq!(ticks(Scale::Linear, &[-0.3, 0.2]), ["−0.4", "−0.2", "0", "0.2"]);
-        assert_eq!(ticks(Scale::Log, &[0.7, 30.0]), ["0.5", "1", "2", "5", "10", "20", "50"]);
+        assert_eq!(ticks(Scale::Log, &[0.7, 30.0]), ["1", "2", "5", "10", "20"]);
         assert_eq!(ticks(Scale::Log, &[0.3, 4000.0]), ["1", "10", "100", "1000"]);
-        assert_eq!(ticks(Scale::Log, &[1e6, 3e6]), ["10⁶", "2·10⁶", "5·10⁶"]);
+        assert_eq!(ticks(Scale::Log, &[1e6, 3e6]), ["10⁶", "2·10⁶"]);
+        assert_eq!(ticks(Scale::Log, &[96.0, 115.0]), ["50", "100", "200"]);
     }
 
     #[test]

@@ -8,9 +8,9 @@ use super::{
     pen::{At, LETTER, TEXT, width},
 };
 
-/// A figure's size; names of categories may increase the height.
-pub(super) const WIDTH: f64 = 660.0;
-const HEIGHT: f64 = 380.0;
+/// A figure's size, and its size on a page as narrow as a phone. Names of categories may increase the height.
+pub(super) const WIDE: At = (660.0, 380.0);
+pub(super) const NARROW: At = (350.0, 320.0);
 
 /// The distance between lines of text.
 pub(super) const LEADING: f64 = 15.0;
@@ -20,6 +20,7 @@ const LONGEST: usize = 30;
 
 /// The layout of the axes.
 pub(super) struct Frame {
+    pub width: f64,
     pub height: f64,
     pub left: f64,
     pub right: f64,
@@ -41,7 +42,7 @@ pub(super) enum Names {
 }
 
 impl Frame {
-    pub fn new(figure: &Figure) -> Self {
+    pub fn new(figure: &Figure, (wide, high): At) -> Self {
         let points = || figure.series.iter().flat_map(|series| figure.shown(series));
         let x = Ruler::new(&figure.x.scale, points().map(|point| point.x));
         let (mut values, mut scale) = (vec![], figure.y.scale.clone());
@@ -63,14 +64,14 @@ impl Frame {
         }
         let y = Ruler::new(&scale, values.into_iter());
         let ticks = y.ticks.iter().map(|tick| width(&tick.text, TEXT)).fold(0.0, f64::max);
-        let (left, right, top) = (ticks + 14.0, WIDTH - 14.0, 32.0);
+        let (left, right, top) = (ticks + 14.0, wide - 14.0, 32.0);
         let (names, below) = match &figure.x.scale {
             Scale::Categories(names) => Names::new(names, right - left),
             _ => (Names::Numbers, LEADING),
         };
         let label = if figure.x.label.is_empty() { 4.0 } else { LEADING + 10.0 };
-        let bottom = HEIGHT - 2.0 * LEADING - 18.0;
-        Self { height: bottom + 8.0 + below + label, left, right, top, bottom, x, y, names }
+        let bottom = high - 2.0 * LEADING - 18.0;
+        Self { width: wide, height: bottom + 8.0 + below + label, left, right, top, bottom, x, y, names }
     }
 
     pub fn position(&self, x: f64, y: f64) -> At {

@@ -5,6 +5,7 @@
 
 mod axis;
 mod frame;
+mod json;
 pub mod page;
 mod pen;
 mod plot;
@@ -12,17 +13,21 @@ mod plot;
 mod raster;
 mod sheet;
 
-use serde::{Serialize, Serializer};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 use super::Spread;
 
 /// The report of a study.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// The title.
     pub title: String,
-    /// The main verdicts, one sentence each.
+    /// The answer, in a few sentences.
     pub lead: Vec<String>,
+    /// The figure that shows the answer.
+    pub figure: Option<Figure>,
     /// Names and values that describe the setup: date, adapter, driver, threads, versions.
     pub facts: Vec<(String, String)>,
     /// The experiments.
@@ -32,7 +37,7 @@ pub struct Report {
 }
 
 /// An experiment. In its texts, an empty line begins a paragraph.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Section {
     /// The identifier, such as `E1`.
     pub id: String,
@@ -54,17 +59,36 @@ pub struct Section {
     pub failures: Vec<String>,
 }
 
-/// A claim and its source.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// A claim, its source, and what the measurements say of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Claim {
     /// The claim.
     pub text: String,
     /// Its source.
     pub source: String,
+    /// The outcome of testing it.
+    pub outcome: Outcome,
+}
+
+/// The outcome of testing a claim on one machine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The measurements agree with it.
+    Agrees,
+    /// Some of the measurements agree with it.
+    Partly,
+    /// The measurements contradict it.
+    Contradicts,
+    /// The measurements do not decide it.
+    Undecided,
+    /// It was not tested.
+    #[default]
+    Untested,
 }
 
 /// A table.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Table {
     /// The caption.
     pub caption: String,
@@ -75,7 +99,7 @@ pub struct Table {
 }
 
 /// The header of a column.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Column {
     /// The title.
     pub title: String,
@@ -91,7 +115,7 @@ pub enum Cell {
     /// A text.
     Text(String),
     /// A number, and the decimal places to show.
-    #[serde(serialize_with = "value")]
+    #[serde(serialize_with = "json::value")]
     Number(f64, usize),
     /// A number that was measured repeatedly.
     Spread(Spread),
@@ -103,8 +127,10 @@ pub enum Cell {
 }
 
 /// A plot.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
+    /// Identifies it among the figures of its section, in the reports of all machines.
+    pub id: String,
     /// The title.
     pub title: String,
     /// The caption.
@@ -120,7 +146,7 @@ pub struct Figure {
 }
 
 /// The kind of a figure's plot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Marks and lines, depending on each series' style.
@@ -132,7 +158,7 @@ pub enum Kind {
 }
 
 /// A figure's axis.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Axis {
     /// The quantity and its unit.
     pub label: String,
@@ -141,7 +167,7 @@ pub struct Axis {
 }
 
 /// The scale of an axis.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scale {
     /// A linear scale.
@@ -153,7 +179,7 @@ pub enum Scale {
 }
 
 /// A series of values in a figure.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Series {
     /// Its name in the legend.
     pub name: String,
@@ -164,7 +190,7 @@ pub struct Series {
 }
 
 /// The style of a series.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Style {
     /// A mark for each measurement.
@@ -176,11 +202,13 @@ pub enum Style {
 }
 
 /// A value in a figure.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Point {
     /// The value on the x axis, or the index of a category.
+    #[serde(deserialize_with = "json::nullable")]
     pub x: f64,
     /// The value on the y axis.
+    #[serde(deserialize_with = "json::nullable")]
     pub y: f64,
     /// The lower end of its error bar.
     pub low: Option<f64>,
@@ -191,9 +219,55 @@ pub struct Point {
 }
 
 impl Claim {
-    /// Creates a claim made by `source`.
+    /// Creates a claim made by `source`, not yet tested.
     pub fn new(text: impl Into<String>, source: impl Into<String>) -> Self {
-        Self { text: text.into(), source: source.into() }
+        Self { text: text.into(), source: source.into(), outcome: Outcome::Untested }
+    }
+}
+
+impl Section {
+    /// Records the outcome of testing the claim.
+    pub(crate) fn conclude(&mut self, outcome: Outcome) {
+        if let Some(claim) = &mut self.claim {
+            claim.outcome = outcome;
+        }
+    }
+}
+
+impl Outcome {
+    /// The outcome if `for_it` of `all` cases agree with the claim: three quarters decide it.
+    pub fn of(for_it: usize, all: usize) -> Self {
+        match (4 * for_it, all) {
+            (_, 0) => Self::Untested,
+            (least, all) if least >= 3 * all => Self::Agrees,
+            (most, all) if most <= all => Self::Contradicts,
+            _ => Self::Undecided,
+        }
+    }
+}
+
+/// Combines the outcomes of a claim's parts, or of several machines. Those that were not tested do not count.
+impl FromIterator<Outcome> for Outcome {
+    fn from_iter<I: IntoIterator<Item = Self>>(outcomes: I) -> Self {
+        let mut tested = outcomes.into_iter().filter(|outcome| *outcome != Self::Untested);
+        let Some(first) = tested.next() else { return Self::Untested };
+        tested.fold(first, |all, next| match (all, next) {
+            (all, next) if all == next => all,
+            (Self::Agrees | Self::Partly, _) | (_, Self::Agrees | Self::Partly) => Self::Partly,
+            _ => Self::Undecided,
+        })
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Agrees => "this agrees with the paper",
+            Self::Partly => "this agrees with the paper in part",
+            Self::Contradicts => "this contradicts the paper",
+            Self::Undecided => "inconclusive",
+            Self::Untested => "not tested here",
+        })
     }
 }
 
@@ -269,11 +343,6 @@ impl From<(f64, Spread)> for Point {
     fn from((x, y): (f64, Spread)) -> Self {
         Self { x, y: y.median, low: Some(y.min), high: Some(y.max), label: None }
     }
-}
-
-/// Serialises a [`Cell::Number`] without its decimal places.
-fn value<S: Serializer>(value: &f64, _digits: &usize, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_f64(*value)
 }
 
 /// Formats a number with `digits` decimal places, and thin spaces between thousands.

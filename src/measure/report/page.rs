@@ -2,8 +2,10 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+use plotters::style::RGBColor;
+
 use super::{
-    Cell, Figure, Report, Section, Spread, Table, digits, number,
+    Cell, Figure, Outcome, Report, Section, Spread, Table, digits, number,
     pen::{DARK, Drawing, LIGHT, Palette},
     plot,
 };
@@ -16,9 +18,12 @@ const STYLE: &str = include_str!("page.css");
 /// # Errors
 /// [`Error::Figure`] if a figure could not be drawn.
 pub fn render(report: &Report) -> Result<String, Error> {
-    let mut count = 0;
-    let sections: Result<Vec<Markup>, Error> =
-        report.sections.iter().map(|section| self::section(section, &mut count)).collect();
+    let mut figures = Figures::default();
+    let lead = report.figure.as_ref().map(|figure| figures.next(figure)).transpose()?;
+    // The details of one experiment are the page itself; those of many would hide the results.
+    let folded = report.sections.len() > 1;
+    let sections = report.sections.iter().map(|section| self::section(section, &mut figures, folded));
+    let sections = sections.collect::<Result<Vec<Markup>, Error>>()?;
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -33,12 +38,13 @@ pub fn render(report: &Report) -> Result<String, Error> {
                     header {
                         h1 { (report.title) }
                         @if !report.lead.is_empty() {
-                            ul.lead { @for verdict in &report.lead { li { (verdict) } } }
+                            div.lead { @for sentence in &report.lead { p { (sentence) } } }
                         }
-                        (facts(&report.facts))
+                        @if let Some(figure) = lead { (figure) }
+                        (details(folded, "This machine", !report.facts.is_empty(), facts(&report.facts)))
                         (contents(report))
                     }
-                    @for section in sections? { (section) }
+                    @for section in sections { (section) }
                     @if !report.notes.is_empty() {
                         section #notes {
                             h2 { "Notes" }
@@ -52,34 +58,53 @@ pub fn render(report: &Report) -> Result<String, Error> {
     Ok(page.into_string())
 }
 
+/// The colours of a page by name, as `of` the palettes.
+fn named(palette: &Palette) -> Vec<(String, RGBColor)> {
+    let plain =
+        [("paper", palette.paper), ("ink", palette.ink), ("faint", palette.faint), ("grid", palette.grid)];
+    let plain = plain.into_iter().map(|(name, colour)| (name.to_owned(), colour));
+    let series = palette.series.into_iter().enumerate();
+    plain.chain(series.map(|(i, colour)| (format!("series-{i}"), colour))).collect()
+}
+
+/// A colour as plotters writes it.
+fn hex(RGBColor(r, g, b): RGBColor) -> String {
+    format!("#{r:02X}{g:02X}{b:02X}")
+}
+
 /// Returns the colours of the palettes as CSS variables, each with a light and a dark value.
 fn colours() -> String {
-    let both = |name: &str, of: fn(&Palette) -> plotters::style::RGBColor| {
-        let [light, dark] = [&LIGHT, &DARK].map(|palette| {
-            let plotters::style::RGBColor(r, g, b) = of(palette);
-            format!("#{r:02x}{g:02x}{b:02x}")
-        });
-        format!("--{name}: light-dark({light}, {dark}); ")
-    };
-    let colours = [
-        both("paper", |palette| palette.paper),
-        both("ink", |palette| palette.ink),
-        both("faint", |palette| palette.faint),
-        both("grid", |palette| palette.grid),
-        both("accent", |palette| palette.series[0]),
-        both("warning", |palette| palette.series[1]),
-    ];
-    format!(":root {{ {}}}\n", colours.concat())
+    let both = named(&LIGHT).into_iter().zip(named(&DARK));
+    let colours: String = both
+        .map(|((name, light), (_, dark))| format!("--{name}: light-dark({}, {}); ", hex(light), hex(dark)))
+        .collect();
+    format!(":root {{ {colours}--accent: var(--series-0); --warning: var(--series-1); }}\n")
+}
+
+/// A drawing in the colours of the page, which are light or dark.
+fn themed(svg: &str) -> String {
+    named(&LIGHT).into_iter().fold(svg.to_owned(), |svg, (name, colour)| {
+        svg.replace(&format!("\"{}\"", hex(colour)), &format!("\"var(--{name})\""))
+    })
+}
+
+/// Content that opens on demand if it is `folded`, otherwise under a heading; nothing if there is none.
+fn details(folded: bool, title: &str, any: bool, content: Markup) -> Markup {
+    html! {
+        @if any && folded {
+            details { summary { (title) } (content) }
+        } @else if any {
+            (content)
+        }
+    }
 }
 
 fn facts(facts: &[(String, String)]) -> Markup {
     html! {
-        @if !facts.is_empty() {
-            div.scroll {
-                table.facts {
-                    tbody {
-                        @for (name, value) in facts { tr { th scope="row" { (name) } td { (value) } } }
-                    }
+        div.scroll {
+            table.facts {
+                tbody {
+                    @for (name, value) in facts { tr { th scope="row" { (name) } td { (value) } } }
                 }
             }
         }
@@ -110,13 +135,19 @@ fn heading(section: &Section) -> Markup {
     html! { span.id { (section.id) } " " (section.title) }
 }
 
-/// Renders a section; `count` is the number of figures so far.
-fn section(section: &Section, count: &mut usize) -> Result<Markup, Error> {
-    let mut figures = vec![];
-    for figure in &section.figures {
-        *count += 1;
-        figures.push(self::figure(figure, *count)?);
-    }
+/// Renders a section: claim, verdict and figures, then the details.
+fn section(section: &Section, figures: &mut Figures, folded: bool) -> Result<Markup, Error> {
+    let drawn = section.figures.iter().map(|figure| figures.next(figure)).collect::<Result<Vec<_>, _>>()?;
+    let Section { theory, method, tables, failures, .. } = section;
+    let texts = [theory, method].iter().any(|text| !text.trim().is_empty());
+    let texts_of = html! { (part("Theory", theory)) (part("Method", method)) };
+    // Without a figure, the tables are the results.
+    let tables_folded = folded && !section.figures.is_empty();
+    let tables_of = html! { @for table in tables { (self::table(table)) } };
+    let count = match failures.len() {
+        1 => "1 failed or disturbed measurement".to_owned(),
+        n => format!("{n} failed or disturbed measurements"),
+    };
     Ok(html! {
         section id=(anchor(section)) {
             h2 { (heading(section)) }
@@ -126,14 +157,23 @@ fn section(section: &Section, count: &mut usize) -> Result<Markup, Error> {
                     figcaption { (claim.source) }
                 }
             }
-            (part("Theory", &section.theory))
-            (part("Method", &section.method))
-            @for figure in figures { (figure) }
-            @for table in &section.tables { (self::table(table)) }
-            (list("Verdict", "verdict", &section.verdict))
-            (list("Failures", "failures", &section.failures))
+            (verdict(section))
+            @for figure in drawn { (figure) }
+            (details(tables_folded, "Measured values", !tables.is_empty(), tables_of))
+            (details(folded, "Theory and method", texts, texts_of))
+            (details(folded, &count, !failures.is_empty(), list("Failures", "failures", failures)))
         }
     })
+}
+
+/// The verdicts, after the outcome of the claim if it was tested.
+fn verdict(section: &Section) -> Markup {
+    let tested = section.claim.as_ref().map(|claim| claim.outcome);
+    let title = match tested.filter(|outcome| *outcome != Outcome::Untested) {
+        Some(outcome) => format!("Verdict: {outcome}"),
+        None => "Verdict".into(),
+    };
+    list(&title, "verdict", &section.verdict)
 }
 
 fn part(title: &str, text: &str) -> Markup {
@@ -155,44 +195,51 @@ fn list(title: &str, class: &str, items: &[String]) -> Markup {
     }
 }
 
-/// Renders legend and drawing in both palettes; the stylesheet shows one of them.
-fn figure(figure: &Figure, number: usize) -> Result<Markup, Error> {
-    let measured = |series| figure.shown(series).next().is_some();
-    let any = figure.series.iter().any(measured);
-    let [light, dark] = [&LIGHT, &DARK]
-        .map(|palette| Ok((palette, plot::legend(figure, palette)?, plot::figure(figure, palette)?)));
-    let drawn = [light?, dark?];
-    Ok(html! {
-        figure {
-            p.title { (figure.title) }
-            @if any {
-                ul.legend {
-                    @for (i, series) in figure.series.iter().enumerate() {
-                        li {
-                            @for (palette, legend, _) in &drawn { (svg(&legend[i], palette, None)) }
-                            (series.name)
-                            @if !measured(series) { " " em { "(not measured)" } }
+/// The figures of a page, which are numbered.
+#[derive(Default)]
+struct Figures {
+    count: usize,
+}
+
+impl Figures {
+    /// Renders the next figure: legend, and drawings for wide and for narrow pages, of which the stylesheet
+    /// shows one.
+    fn next(&mut self, figure: &Figure) -> Result<Markup, Error> {
+        self.count += 1;
+        let measured = |series| figure.shown(series).next().is_some();
+        let any = figure.series.iter().any(measured);
+        let (legend, [wide, narrow]) = (plot::legend(figure)?, plot::figure(figure)?);
+        Ok(html! {
+            figure {
+                p.title { (figure.title) }
+                @if any {
+                    ul.legend {
+                        @for (swatch, series) in legend.iter().zip(&figure.series) {
+                            li {
+                                (svg(swatch, "swatch", None))
+                                (series.name)
+                                @if !measured(series) { " " em { "(not measured)" } }
+                            }
                         }
                     }
+                    (svg(&wide, "wide", Some(&figure.title)))
+                    (svg(&narrow, "narrow", Some(&figure.title)))
+                } @else {
+                    p.nothing { "not measured" }
                 }
-                div.scroll {
-                    @for (palette, _, drawing) in &drawn { (svg(drawing, palette, Some(&figure.title))) }
-                }
-            } @else {
-                p.nothing { "not measured" }
+                figcaption { b { "Figure " (self.count) "." } " " (figure.caption) }
             }
-            figcaption { b { "Figure " (number) "." } " " (figure.caption) }
-        }
-    })
+        })
+    }
 }
 
 /// Renders a drawing as an image with this accessible name or, without a name, as decoration.
-fn svg(drawing: &Drawing, palette: &Palette, name: Option<&str>) -> Markup {
+fn svg(drawing: &Drawing, class: &str, name: Option<&str>) -> Markup {
     let (width, height) = drawing.size;
     html! {
-        svg .(palette.name) viewBox={ "0 0 " (width) " " (height) } xmlns="http://www.w3.org/2000/svg"
+        svg .(class) viewBox={ "0 0 " (width) " " (height) } xmlns="http://www.w3.org/2000/svg"
             role=[name.map(|_| "img")] aria-label=[name] aria-hidden=[name.is_none().then_some("true")] {
-            (PreEscaped(&drawing.svg))
+            (PreEscaped(themed(&drawing.svg)))
         }
     }
 }

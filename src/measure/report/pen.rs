@@ -21,8 +21,6 @@ pub(super) const LETTER: f64 = 0.6;
 /// The colours of a page and its figures. Series have a contrast of at least 3:1 to the paper, and are
 /// distinguishable with any of the three kinds of colour blindness.
 pub(super) struct Palette {
-    /// The CSS class of drawings in this palette.
-    pub name: &'static str,
     pub paper: RGBColor,
     pub ink: RGBColor,
     pub faint: RGBColor,
@@ -31,7 +29,6 @@ pub(super) struct Palette {
 }
 
 pub(super) const LIGHT: Palette = Palette {
-    name: "light",
     paper: RGBColor(0xff, 0xff, 0xff),
     ink: RGBColor(0x1b, 0x1f, 0x24),
     faint: RGBColor(0x57, 0x60, 0x6a),
@@ -48,7 +45,6 @@ pub(super) const LIGHT: Palette = Palette {
 };
 
 pub(super) const DARK: Palette = Palette {
-    name: "dark",
     paper: RGBColor(0x15, 0x18, 0x1c),
     ink: RGBColor(0xe6, 0xe9, 0xed),
     faint: RGBColor(0xa0, 0xa8, 0xb2),

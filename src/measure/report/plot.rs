@@ -1,6 +1,6 @@
-//! Drawing a figure in one palette.
+//! Drawing a figure.
 //!
-//! Lengths are in pixels of a figure that is [`WIDTH`] wide; the page scales it. Solid series differ in
+//! Lengths are in pixels of a figure of size [`WIDE`] or [`NARROW`]; the page scales it. Solid series differ in
 //! colour and in the shape of their marks, dashed series in their dash lengths, so that colour is never
 //! needed to tell series apart.
 
@@ -15,10 +15,11 @@ use plotters::{
 
 use super::{
     Figure, Kind, Point, Scale, Series, Style, digits,
-    frame::{Frame, LEADING, Names, WIDTH},
+    frame::{Frame, LEADING, NARROW, Names, WIDE},
     number,
     pen::{
-        At, Canvas, DASHES, Drawing, Drawn, Failure, Look, MARKS, Palette, Pen, SMALL, TEXT, drawing, width,
+        At, Canvas, DASHES, Drawing, Drawn, Failure, LIGHT, Look, MARKS, Palette, Pen, SMALL, TEXT, drawing,
+        width,
     },
 };
 use crate::Error;
@@ -48,14 +49,17 @@ impl Figure {
     }
 }
 
-/// Draws a figure.
+/// Draws a figure for wide and for narrow pages.
 ///
 /// # Errors
 /// [`Error::Figure`], with its title.
-pub(super) fn figure(figure: &Figure, palette: &Palette) -> Result<Drawing, Error> {
-    let frame = Frame::new(figure);
-    drawing((WIDTH, frame.height), |area| plot(area, figure, &frame, palette))
-        .map_err(|cause| failed(figure, cause))
+pub(super) fn figure(figure: &Figure) -> Result<[Drawing; 2], Error> {
+    let draw = |size| {
+        let frame = Frame::new(figure, size);
+        drawing((frame.width, frame.height), |area| plot(area, figure, &frame, &LIGHT))
+            .map_err(|cause| failed(figure, cause))
+    };
+    Ok([draw(WIDE)?, draw(NARROW)?])
 }
 
 /// Draws axes and values.
@@ -65,7 +69,7 @@ pub(super) fn plot<C: Canvas>(
     frame: &Frame,
     palette: &Palette,
 ) -> Drawn {
-    let mut plot = Plot { pen: Pen { area, palette }, figure, frame, taken: Vec::new() };
+    let mut plot = Plot { pen: Pen { area, palette }, figure, frame, taken: Vec::new(), lines: Vec::new() };
     plot.axes()?;
     match figure.kind {
         Kind::Points => plot.points(),
@@ -77,10 +81,10 @@ pub(super) fn plot<C: Canvas>(
 ///
 /// # Errors
 /// [`Error::Figure`], with its title.
-pub(super) fn legend(figure: &Figure, palette: &Palette) -> Result<Vec<Drawing>, Error> {
-    let looks = figure.looks(palette);
+pub(super) fn legend(figure: &Figure) -> Result<Vec<Drawing>, Error> {
+    let looks = figure.looks(&LIGHT);
     let swatch = |(look, series): (Look, &Series)| {
-        drawing(SWATCH, |area| swatch(&Pen { area, palette }, look, series.style, figure.kind))
+        drawing(SWATCH, |area| swatch(&Pen { area, palette: &LIGHT }, look, series.style, figure.kind))
     };
     let swatches: Result<_, _> = looks.into_iter().zip(&figure.series).map(swatch).collect();
     swatches.map_err(|cause| failed(figure, cause))
@@ -111,6 +115,8 @@ struct Plot<'b, C: Canvas> {
     frame: &'b Frame,
     /// Areas that labels must not cover, by two corners.
     taken: Vec<(At, At)>,
+    /// Line segments that labels must not cover.
+    lines: Vec<(At, At)>,
 }
 
 impl<C: Canvas> Plot<'_, C> {
@@ -160,8 +166,9 @@ impl<C: Canvas> Plot<'_, C> {
             match series.style {
                 Style::Dashed => pen.dashes(&path, look)?,
                 Style::Line => pen.line(&path, look.colour, 2.0)?,
-                Style::Marks => {}
+                Style::Marks => continue,
             }
+            self.lines.extend(path.windows(2).map(|ends| (ends[0], ends[1])));
         }
         let many = figure.series.iter().map(|series| series.points.len()).sum::<usize>() > MANY;
         let (size, alpha) = if many { (3.2, 0.75) } else { (4.2, 1.0) };
@@ -171,6 +178,10 @@ impl<C: Canvas> Plot<'_, C> {
                 whisker(pen, frame, point, x, look.colour)?;
                 pen.mark(at, look, size, alpha)?;
                 self.taken.push(((x - size, y - size), (x + size, y + size)));
+                if let (Some(low), Some(high)) = (point.low, point.high) {
+                    let [low, high] = [low, high].map(|value| frame.position(0.0, value).1);
+                    self.lines.push(((x, low), (x, high)));
+                }
             }
         }
         for series in &figure.series {
@@ -183,20 +194,31 @@ impl<C: Canvas> Plot<'_, C> {
         Ok(())
     }
 
-    /// Writes a label next to, above or below a position, if there is room.
+    /// Writes a label near a position, where it covers no mark, line or label, if there is room.
     fn label(&mut self, text: &str, (x, y): At) -> Drawn {
-        let (wide, high, gap) = (width(text, SMALL), SMALL, 7.0);
-        let corners = [
-            (x + gap, y - high / 2.0),
-            (x - gap - wide, y - high / 2.0),
-            (x - wide / 2.0, y - gap - high),
-            (x - wide / 2.0, y + gap),
-        ];
+        let (wide, high, frame) = (width(text, SMALL), SMALL, self.frame);
+        let corners = [7.0, 14.0].into_iter().flat_map(|gap| {
+            let (left, right) = (x - gap - wide, x + gap);
+            let (above, below) = (y - gap - high, y + gap);
+            [
+                (right, y - high / 2.0),
+                (left, y - high / 2.0),
+                (x - wide / 2.0, above),
+                (x - wide / 2.0, below),
+                (right, above),
+                (left, above),
+                (right, below),
+                (left, below),
+            ]
+        });
         let free = |&(x, y): &At| {
             let clear = |&((x0, y0), (x1, y1)): &(At, At)| x + wide < x0 || x > x1 || y + high < y0 || y > y1;
-            x >= self.frame.left && x + wide <= WIDTH && y >= 0.0 && self.taken.iter().all(clear)
+            let inside =
+                x >= frame.left && x + wide <= frame.width && y >= frame.top && y + high <= frame.bottom;
+            let around = ((x - 2.0, y - 1.0), (x + wide + 2.0, y + high + 1.0));
+            inside && self.taken.iter().all(clear) && !self.lines.iter().any(|line| crosses(*line, around))
         };
-        let Some((x, y)) = corners.into_iter().find(free) else { return Ok(()) };
+        let Some((x, y)) = { corners }.find(free) else { return Ok(()) };
         self.taken.push(((x, y), (x + wide, y + high)));
         let at = (x, y + high / 2.0);
         self.pen.text(text, at, (HPos::Left, VPos::Center), SMALL, self.pen.palette.faint, false)
@@ -221,7 +243,25 @@ impl<C: Canvas> Plot<'_, C> {
             bars.iter().flat_map(|(_, points)| points).fold(0.0, |most: f64, point| most.max(point.y.abs()));
         // The height of each category's stack.
         let mut stacks = vec![0.0; frame.x.ticks.len()];
-        let mut values = vec![];
+        let mut levels: Vec<(Look, At, At)> = vec![];
+        for (look, points) in &rules {
+            for level in points.chunk_by(|a, b| a.y == b.y && b.x - a.x == 1.0) {
+                let (first, last) = (level[0], level[level.len() - 1]);
+                let (x0, y) = frame.position(first.x - 0.5, first.y);
+                levels.push((*look, (x0, y), (frame.position(last.x + 0.5, last.y).0, y)));
+            }
+        }
+        // From the lowest line up, so that a value that moves above one line moves above the next one too.
+        levels.sort_by(|a, b| b.1.1.total_cmp(&a.1.1));
+        let crossing = |text: &str, (x, y): At| {
+            let (half, high) = (width(text, SMALL) / 2.0, SMALL / 2.0 + 2.0);
+            let around = ((x - half, y - high), (x + half, y + high));
+            levels
+                .iter()
+                .find(|(_, from, to)| crosses((*from, *to), around))
+                .map(|(_, from, _)| from.1 - high)
+        };
+        let mut values: Vec<Value> = vec![];
         for (nth, (look, points)) in bars.iter().enumerate() {
             let nth = if stacked { 0.0 } else { nth as f64 };
             for point in points {
@@ -239,34 +279,63 @@ impl<C: Canvas> Plot<'_, C> {
                 whisker(pen, frame, point, middle, pen.palette.ink)?;
                 let of = if figure.y.scale == Scale::Log { point.y } else { most };
                 let text = point.label.clone().unwrap_or_else(|| number(point.y, digits(of)));
-                if !stacked {
-                    let end = high.min(low);
-                    let top = point.high.map_or(end, |most| end.min(frame.position(0.0, most).1));
-                    values.push((text, (middle, top - 3.0 - SMALL / 2.0)));
-                } else if low - high > SMALL + 4.0 {
-                    values.push((text, (middle, (low + high) / 2.0)));
+                if stacked {
+                    if low - high > SMALL + 4.0 {
+                        values.push(Value { text, at: (middle, (low + high) / 2.0), inside: true });
+                    }
+                    continue;
                 }
+                let end = high.min(low);
+                let top = point.high.map_or(end, |most| end.min(frame.position(0.0, most).1));
+                // At the end of a long error bar, the value would look like that end's: it is at the bar's foot.
+                let foot = (middle, low - 4.0 - SMALL / 2.0);
+                if end - top > SMALL && low - high > 3.0 * SMALL && crossing(&text, foot).is_none() {
+                    values.push(Value { text, at: foot, inside: true });
+                    continue;
+                }
+                let mut at = (middle, top - 3.0 - SMALL / 2.0);
+                while let Some(y) = crossing(&text, at) {
+                    at.1 = y - 0.5;
+                }
+                values.push(Value { text, at, inside: false });
             }
         }
-        for (look, points) in &rules {
-            for level in points.chunk_by(|a, b| a.y == b.y && b.x - a.x == 1.0) {
-                let (first, last) = (level[0], level[level.len() - 1]);
-                let (x0, y) = frame.position(first.x - 0.5, first.y);
-                pen.dashes(&[(x0, y), (frame.position(last.x + 0.5, last.y).0, y)], *look)?;
-            }
+        for &(look, from, to) in &levels {
+            pen.dashes(&[from, to], look)?;
         }
-        if values.iter().any(|(text, _)| width(text, SMALL) > wide + 6.0) {
+        if values.iter().any(|value| width(&value.text, SMALL) > wide + 6.0) {
             return Ok(());
         }
-        values.iter().try_for_each(|(text, at)| {
-            if !stacked {
+        values.iter().try_for_each(|Value { text, at, inside }| {
+            if !inside {
                 let (x, y) = (width(text, SMALL) / 2.0, SMALL / 2.0);
                 pen.rectangle((at.0 - x, at.1 - y), (at.0 + x, at.1 + y), pen.palette.paper)?;
             }
-            let colour = if stacked { pen.palette.paper } else { pen.palette.faint };
+            let colour = if *inside { pen.palette.paper } else { pen.palette.faint };
             pen.text(text, *at, (HPos::Center, VPos::Center), SMALL, colour, false)
         })
     }
+}
+
+/// The value of a bar, in or above it.
+struct Value {
+    text: String,
+    at: At,
+    inside: bool,
+}
+
+/// Returns true if a line segment crosses a rectangle.
+fn crosses(((x0, y0), (x1, y1)): (At, At), ((left, top), (right, bottom)): (At, At)) -> bool {
+    // The part of the segment, as fractions of its length, that is between each pair of sides.
+    let between = |from: f64, to: f64, low: f64, high: f64| {
+        if from == to {
+            return if from >= low && from <= high { (0.0, 1.0) } else { (1.0, 0.0) };
+        }
+        let (a, b) = ((low - from) / (to - from), (high - from) / (to - from));
+        (a.min(b), a.max(b))
+    };
+    let ((a, b), (c, d)) = (between(x0, x1, left, right), between(y0, y1, top, bottom));
+    a.max(c).max(0.0) <= b.min(d).min(1.0)
 }
 
 /// Draws a point's error bar.
@@ -281,4 +350,25 @@ fn whisker<C: Canvas>(pen: &Pen<C>, frame: &Frame, point: &Point, x: f64, colour
     }
     pen.line(&[(x, low), (x, high)], colour, 1.25)?;
     [low, high].into_iter().try_for_each(|y| pen.line(&[(x - 3.0, y), (x + 3.0, y)], colour, 1.25))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_knows_the_lines_that_cross_it() {
+        let label = ((10.0, 10.0), (50.0, 20.0));
+        for line in [((0.0, 0.0), (60.0, 30.0)), ((0.0, 15.0), (100.0, 15.0)), ((30.0, 0.0), (30.0, 12.0))] {
+            assert!(crosses(line, label), "{line:?}");
+        }
+        for line in [
+            ((0.0, 0.0), (60.0, 5.0)),
+            ((0.0, 25.0), (100.0, 25.0)),
+            ((30.0, 0.0), (30.0, 8.0)),
+            ((0.0, 15.0), (8.0, 15.0)),
+        ] {
+            assert!(!crosses(line, label), "{line:?}");
+        }
+    }
 }

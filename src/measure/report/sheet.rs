@@ -8,7 +8,7 @@ use plotters::{
 
 use super::{
     Figure,
-    frame::{Frame, LEADING, WIDTH},
+    frame::{Frame, LEADING, WIDE},
     pen::{At, Canvas, Drawn, LIGHT, Palette, Pen, SMALL, TEXT, drawing, part, width},
     plot::{self, SWATCH, failed},
 };
@@ -58,11 +58,11 @@ impl<'a> Sheet<'a> {
             let line = caption.last().map_or("", String::as_str);
             let longer = if line.is_empty() { word.to_owned() } else { format!("{line} {word}") };
             match caption.last_mut() {
-                Some(line) if line.is_empty() || width(&longer, SMALL) <= WIDTH => *line = longer,
+                Some(line) if line.is_empty() || width(&longer, SMALL) <= WIDE.0 => *line = longer,
                 _ => caption.push(word.into()),
             }
         }
-        Self { figure, frame: Frame::new(figure), caption, palette: &LIGHT }
+        Self { figure, frame: Frame::new(figure, WIDE), caption, palette: &LIGHT }
     }
 
     /// Returns the top of the drawing.
@@ -72,7 +72,7 @@ impl<'a> Sheet<'a> {
 
     fn size(&self) -> At {
         let below = 12.0 + LEADING * self.caption.len() as f64;
-        (WIDTH + 2.0 * MARGIN, self.top() + self.frame.height + below + MARGIN)
+        (WIDE.0 + 2.0 * MARGIN, self.top() + self.frame.height + below + MARGIN)
     }
 
     fn draw<C: Canvas>(&self, area: DrawingArea<C, Shift>) -> Drawn {
@@ -87,7 +87,7 @@ impl<'a> Sheet<'a> {
             let at = (MARGIN + SWATCH.0 + 8.0, y + SWATCH.1 / 2.0);
             pen.text(&series.name, at, (HPos::Left, VPos::Center), SMALL, palette.ink, false)?;
         }
-        let area = part(&pen.area, (MARGIN, self.top()), (WIDTH, frame.height));
+        let area = part(&pen.area, (MARGIN, self.top()), (WIDE.0, frame.height));
         plot::plot(area, figure, frame, palette)?;
         for (i, line) in caption.iter().enumerate() {
             let y = self.top() + frame.height + 12.0 + LEADING * i as f64;

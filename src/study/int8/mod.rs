@@ -11,31 +11,41 @@ use super::{
 };
 use crate::{
     Result,
-    measure::{Spread, report::Section},
+    measure::{
+        Spread,
+        report::{Outcome, Section},
+    },
     plan::Fuse,
     quantize::WITHIN,
 };
 use subjects::{Group, SHAPE, Sizes, Subject, TRAINED};
 
+/// A verdict, and the outcomes of the parts of the claim that it tests.
+type Finding = (String, Vec<Outcome>);
+
 /// A network's times in f32 and in int8.
 type Times = [Measured; 2];
 
-pub fn costs_and_gains(lab: &mut Lab) -> Result<Section> {
+pub async fn costs_and_gains(lab: &mut Lab<'_>) -> Result<Section> {
     let sizes = Sizes::new(lab.quick());
     let subjects = subjects::all(lab, &sizes)?;
-    let measured: Vec<Vec<Times>> = lab.devices().map(|at| timed(lab, at, &subjects)).collect();
-    let mut verdict = Vec::new();
-    verdict.extend(swish_error(&subjects));
-    verdict.extend(trained_error(&subjects));
-    for (at, times) in measured.iter().enumerate() {
-        verdict.extend(speed_up(lab.label(at), &subjects, times));
-        verdict.extend(activation_times(lab.label(at), &subjects, times));
+    let mut measured = Vec::new();
+    for at in lab.devices() {
+        measured.push(timed(lab, at, &subjects).await);
     }
+    let mut findings: Vec<Finding> = Vec::new();
+    findings.extend(swish_error(&subjects));
+    findings.extend(trained_error(&subjects));
+    for (at, times) in measured.iter().enumerate() {
+        findings.extend(speed_up(lab.label(at), &subjects, times));
+        findings.extend(activation_times(lab.label(at), &subjects, times));
+    }
+    let (mut verdict, outcomes): (Vec<String>, Vec<Vec<Outcome>>) = findings.into_iter().unzip();
     verdict.extend(sizes_of_weights(&subjects));
     if verdict.is_empty() {
         verdict.push("No network was measured in int8.".into());
     }
-    Ok(Section {
+    let mut section = Section {
         id: "E8".into(),
         title: "The costs and gains of int8".into(),
         claim: claim(
@@ -63,11 +73,13 @@ pub fn costs_and_gains(lab: &mut Lab) -> Result<Section> {
         tables: shown::tables(lab, &subjects, &measured, sizes.trained[1]),
         verdict,
         ..Section::default()
-    })
+    };
+    section.conclude(outcomes.into_iter().flatten().collect());
+    Ok(section)
 }
 
 /// Times each network in f32 and in int8; the runs of one group alternate.
-fn timed(lab: &mut Lab, at: usize, subjects: &[Subject]) -> Vec<Times> {
+async fn timed(lab: &mut Lab<'_>, at: usize, subjects: &[Subject]) -> Vec<Times> {
     let mut measured = Vec::new();
     for group in subjects.chunk_by(|a, b| a.group == b.group) {
         let mut cases = Vec::new();
@@ -76,7 +88,7 @@ fn timed(lab: &mut Lab, at: usize, subjects: &[Subject]) -> Vec<Times> {
                 cases.push(Case::new(format!("{name} in {way}"), graph, rounded.input, Fuse::Auto));
             }
         }
-        let mut times = lab.compare(at, &cases).into_iter();
+        let mut times = lab.compare(at, &cases).await.into_iter();
         while let (Some(float), Some(int8)) = (times.next(), times.next()) {
             measured.push([float, int8]);
         }
@@ -88,20 +100,8 @@ fn find<'a>(subjects: &'a [Subject], name: &str) -> Option<(usize, &'a Subject)>
     subjects.iter().enumerate().find(|(_, subject)| subject.name == name)
 }
 
-const UNDECIDED: &str = "inconclusive";
-
-/// The conclusion if `for_it` of `all` cases agree with a sentence of the paper.
-fn conclusion(for_it: usize, all: usize) -> &'static str {
-    match (4 * for_it, all) {
-        (_, 0) => "nothing was measured",
-        (least, all) if least >= 3 * all => "this agrees with the paper",
-        (most, all) if most <= all => "this contradicts the paper",
-        _ => UNDECIDED,
-    }
-}
-
 /// Compares the errors of swish and h-swish.
-fn swish_error(subjects: &[Subject]) -> Option<String> {
+fn swish_error(subjects: &[Subject]) -> Option<Finding> {
     let of = |name| Some(find(subjects, name)?.1);
     let (hard, soft) = (of(SHAPE[1].1)?, of(SHAPE[2].1)?);
     let ratios: Vec<f64> =
@@ -110,24 +110,24 @@ fn swish_error(subjects: &[Subject]) -> Option<String> {
     let (more, all) = count_larger(soft, hard);
     // If the draws of weights contradict each other, the result is inconclusive for any number of scenes.
     let agreed = ratio.min > 1.0 || ratio.max < 1.0;
+    let outcome = if agreed { Outcome::of(more, all) } else { Outcome::Undecided };
+    let mut outcomes = vec![outcome];
     let mut text = format!(
         "In int8 swish's errors are {} h-swish's with random weights ({:.2} to {:.2} over the draws, larger \
-         on {more} of {all} scenes): {}",
+         on {more} of {all} scenes): {outcome}",
         times(ratio.median),
         ratio.min,
-        ratio.max,
-        if agreed { conclusion(more, all) } else { UNDECIDED }
+        ratio.max
     );
     if let (Some(hard), Some(soft)) = (of(TRAINED[0].1), of(TRAINED[1].1)) {
         let ratio = soft.error()?.median / hard.error()?.median;
         let (more, all) = count_larger(soft, hard);
-        let conclusion = conclusion(more, all);
-        text += &format!(
-            "; {} with trained weights, larger on {more} of {all} scenes: {conclusion}",
-            times(ratio)
-        );
+        let outcome = Outcome::of(more, all);
+        outcomes.push(outcome);
+        text +=
+            &format!("; {} with trained weights, larger on {more} of {all} scenes: {outcome}", times(ratio));
     }
-    Some(text + ".")
+    Some((text + ".", outcomes))
 }
 
 /// Counts the scenes on which `one` has the larger error, and all scenes, over all draws.
@@ -138,23 +138,24 @@ fn count_larger(one: &Subject, other: &Subject) -> (usize, usize) {
 }
 
 /// Compares the trained network's errors with the default limit of `goldcrest quantize`.
-fn trained_error(subjects: &[Subject]) -> Option<String> {
+fn trained_error(subjects: &[Subject]) -> Option<Finding> {
     let (_, trained) = find(subjects, TRAINED[0].1)?;
     let (errors, limit) = (&trained.rounded.errors, WITHIN.sqrt());
     let within = errors.iter().filter(|error| **error <= limit).count();
-    Some(format!(
+    let outcome = Outcome::of(within, errors.len());
+    let text = format!(
         "The trained V3-Small's outputs have an error of {:.1}\u{a0}% in int8, at most {} (the default limit \
-         of `quantize`) on {within} of {} scenes, and a different most likely class on {}: {}.",
+         of `quantize`) on {within} of {} scenes, and a different most likely class on {}: {outcome}.",
         100.0 * trained.error()?.median,
         percent(limit),
         errors.len(),
-        trained.rounded.changed,
-        conclusion(within, errors.len())
-    ))
+        trained.rounded.changed
+    );
+    Some((text, vec![outcome]))
 }
 
 /// The speed-up of int8 over f32, from V1 to V3.
-fn speed_up(label: &str, subjects: &[Subject], measured: &[Times]) -> Option<String> {
+fn speed_up(label: &str, subjects: &[Subject], measured: &[Times]) -> Option<Finding> {
     let (mut parts, mut faster, mut slower) = (Vec::new(), 0, 0);
     for (subject, [float, int8]) in
         subjects.iter().zip(measured).filter(|(subject, _)| subject.group == Group::Generations)
@@ -167,36 +168,35 @@ fn speed_up(label: &str, subjects: &[Subject], measured: &[Times]) -> Option<Str
         let doubt = if decided { "" } else { " (within the noise)" };
         parts.push(format!("{} {gain:.2}{doubt}", subject.name));
     }
-    let conclusion = match (faster, slower, parts.len()) {
+    let outcome = match (faster, slower, parts.len()) {
         (_, _, 0) => return None,
-        (faster, _, all) if faster == all => "this agrees with the paper",
-        (0, slower, all) if slower == all => "this contradicts the paper",
-        (0, 1.., _) => "none is faster beyond the noise",
-        (0, 0, _) => "inconclusive",
-        _ => "this agrees with the paper for some networks",
+        (faster, _, all) if faster == all => Outcome::Agrees,
+        (0, slower, all) if slower == all => Outcome::Contradicts,
+        (0, ..) => Outcome::Undecided,
+        _ => Outcome::Partly,
     };
-    Some(format!("Speed-up of int8 over f32 on the {label}: {}: {conclusion}.", parts.join(", ")))
+    let text = format!("Speed-up of int8 over f32 on the {label}: {}: {outcome}.", parts.join(", "));
+    Some((text, vec![outcome]))
 }
 
 /// Compares the times of the activations.
-fn activation_times(label: &str, subjects: &[Subject], measured: &[Times]) -> Option<String> {
+fn activation_times(label: &str, subjects: &[Subject], measured: &[Times]) -> Option<Finding> {
     let of = |name| measured.get(find(subjects, name)?.0);
     let [plain, hard, soft] = [of(SHAPE[0].1)?, of(SHAPE[1].1)?, of(SHAPE[2].1)?];
-    let [float, int8] = [0, 1].map(|way| {
-        let conclusion = match (&soft[way], &hard[way]) {
-            (Ok(soft), Ok(hard)) if !soft.ms().differs(hard.ms()) => UNDECIDED,
-            (Ok(soft), Ok(hard)) if soft.ms().median > hard.ms().median => "this agrees with the paper",
-            (Ok(_), Ok(_)) => "this contradicts the paper",
-            _ => "nothing was measured",
-        };
-        format!("{}: {conclusion}", change(&soft[way], &hard[way]))
+    let outcomes = [0, 1].map(|way| match (&soft[way], &hard[way]) {
+        (Ok(soft), Ok(hard)) if !soft.ms().differs(hard.ms()) => Outcome::Undecided,
+        (Ok(soft), Ok(hard)) if soft.ms().median > hard.ms().median => Outcome::Agrees,
+        (Ok(_), Ok(_)) => Outcome::Contradicts,
+        _ => Outcome::Untested,
     });
-    Some(format!(
+    let [float, int8] = [0, 1].map(|way| format!("{}: {}", change(&soft[way], &hard[way]), outcomes[way]));
+    let text = format!(
         "Change in time from h-swish to swish on the {label}: in f32 {float}; in int8 {int8}. From ReLU6 to \
          h-swish: in f32 {}, in int8 {}.",
         change(&hard[0], &plain[0]),
         change(&hard[1], &plain[1])
-    ))
+    );
+    Some((text, outcomes.to_vec()))
 }
 
 /// The size of int8 weights and biases relative to f32, from V1 to V3.

@@ -23,6 +23,7 @@ pub fn figures(lab: &Lab, subjects: &[Subject], measured: &[Vec<Times>]) -> Vec<
     let same = (0..subjects.len()).map(|i| (i as f64, 1.0));
     vec![
         Figure {
+            id: "errors".into(),
             title: "Errors of int8".into(),
             caption: "The relative error of int8 outputs: the median, and the range over all scenes and \
                       draws. Only the last two networks are trained."
@@ -33,6 +34,7 @@ pub fn figures(lab: &Lab, subjects: &[Subject], measured: &[Vec<Times>]) -> Vec<
             series: vec![Series::new("int8", Style::Marks, errors)],
         },
         Figure {
+            id: "times".into(),
             title: "Speed-up of int8".into(),
             caption: "Speed-up over f32. On the dashed line, int8 is as fast as f32.".into(),
             kind: Kind::Bars,

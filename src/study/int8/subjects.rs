@@ -122,7 +122,7 @@ fn subject(
         if lab.is_stopped() {
             break;
         }
-        lab.announce(&format!("{name} in int8"));
+        lab.announce_now(&format!("{name} in int8"));
         // The trained network keeps its batch norms.
         let network = if group == Group::Trained { Ok(network) } else { scaled(cpu, &network, scenes) };
         match network.and_then(|network| Rounded::new(cpu, &network, scenes)) {

@@ -89,6 +89,6 @@ export function list(element: HTMLElement, lines: Line[]): void {
 }
 
 /** An element with a text. */
-export function text(name: string, content: string): HTMLElement {
+function text(name: string, content: string): HTMLElement {
   return Object.assign(document.createElement(name), { textContent: content });
 }

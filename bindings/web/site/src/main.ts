@@ -193,7 +193,7 @@ async function start(): Promise<void> {
   await show(await (await fetch(scene)).blob());
 }
 
-measurements(element<HTMLButtonElement>("measure"), element<HTMLButtonElement>("save"), element("measuring"), element("measured"));
+measurements();
 await Promise.all([start(), open()]);
 // Works off line from the second visit on.
 if (import.meta.env.PROD) void navigator.serviceWorker?.register("./worker.js");

@@ -1,112 +1,100 @@
-// Measures the visitor's device, and shows where a network's time goes.
-import { devices as browserDevices, type NetworkTiming, type Peaks } from "../../dist/index.js";
-import { text } from "./draw.js";
+// Runs the study on the visitor's device, and shows its report.
+import type { Message, Request } from "./study.worker.js";
 
-const NETWORKS = ["mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small"];
+const element = <E extends HTMLElement>(id: string) => document.getElementById(id) as E;
 
-interface Report {
-  date: string;
-  browser: string;
-  devices: { name: string; backend: string; peaks: Peaks; networks: NetworkTiming[] }[];
-}
+/** A report: its data for programs, and its page. */
+type Report = { data: string; page: string };
 
-/** Connects the section's buttons. */
-export function measurements(run: HTMLButtonElement, save: HTMLButtonElement, status: HTMLElement, place: HTMLElement): void {
+/** Connects the section's form. */
+export function measurements(): void {
+  const form = element<HTMLFormElement>("study");
+  const [start, stop] = [element<HTMLButtonElement>("measure"), element<HTMLButtonElement>("stop")];
+  const progress = element("progress");
+  const [bar, detail] = [progress.querySelector("progress")!, progress.querySelector("span")!];
+  const frame = element<HTMLIFrameElement>("report");
+  const say = (text: string) => (element("measuring").textContent = text);
+  let worker: Worker | undefined;
   let report: Report | undefined;
-  run.addEventListener("click", async () => {
-    run.disabled = true;
-    place.replaceChildren();
-    report = { date: new Date().toISOString(), browser: navigator.userAgent, devices: [] };
-    try {
-      for (const device of await browserDevices()) {
-        status.textContent = `Measuring the peak rates of ${device.name}.`;
-        const peaks = await device.peaks();
-        const of = { name: device.name, backend: device.backend, peaks, networks: [] as NetworkTiming[] };
-        report.devices.push(of);
-        for (const network of NETWORKS) {
-          status.textContent = `Measuring ${network} on ${device.name}.`;
-          of.networks.push(await device.network(network, peaks, 1));
-          place.replaceChildren(...report.devices.map(shown));
-        }
-      }
-      status.textContent = verdict(report);
-      save.hidden = false;
-    } catch (e) {
-      status.textContent = `${e instanceof Error ? e.message : e}`;
-    } finally {
-      run.disabled = false;
-    }
-  });
-  save.addEventListener("click", () => {
-    const url = URL.createObjectURL(new Blob([JSON.stringify(report, null, 1)], { type: "application/json" }));
-    Object.assign(document.createElement("a"), { href: url, download: "goldcrest.json" }).click();
-    URL.revokeObjectURL(url);
-  });
-}
+  let stopping = false;
 
-/** The share of its peak that each device reaches in the separable layers, in a sentence. */
-function verdict({ devices }: Report): string {
-  const of = (name: RegExp, device: Report["devices"][number]) => {
-    const steps = device.networks.flatMap(({ steps }) => steps).filter(({ kernel, ms }) => name.test(kernel) && ms);
-    const [macs, ms] = steps.reduce(([macs, ms], step) => [macs + step.macs, ms + step.ms!], [0, 0]);
-    return ms ? (100 * macs) / (ms / 1e3) / device.peaks.macs : undefined;
+  /** Ends the measurements. The report so far stays. */
+  const end = (text: string) => {
+    const focused = document.activeElement === stop;
+    worker?.terminate();
+    worker = undefined;
+    start.disabled = false;
+    progress.hidden = stop.hidden = true;
+    // A hidden button loses the focus.
+    if (focused) start.focus();
+    say(text);
   };
-  const sentences = devices.map((device) => {
-    const [depthwise, pointwise] = [of(/depthwise/, device), of(/pointwise/, device)];
-    if (depthwise === undefined || pointwise === undefined) {
-      return `${device.name}: the browser does not time the steps of this device, or they are fused.`;
+
+  const received = (message: Message) => {
+    switch (message.kind) {
+      case "measuring":
+        Object.assign(bar, { value: message.done, max: message.of });
+        detail.textContent = `${message.done} of ${message.of}: ${message.what}`;
+        break;
+      case "finished":
+        report = message;
+        show(frame, message.page);
+        element("save-page").hidden = element("save-data").hidden = false;
+        if (!stopping) say("An experiment is finished: its results are below. The next one is being measured.");
+        break;
+      case "end":
+        end(stopping ? "Stopped. The results so far are below." : "Done. The report is below.");
+        break;
+      case "failed":
+        end(`${message.reason}.`.replace(/\.\.$/, "."));
     }
-    return `${device.name}: depthwise layers reach ${depthwise.toFixed(0)} % of the peak rate, pointwise layers ${pointwise.toFixed(0)} %.`;
-  });
-  return sentences.join(" ");
-}
-
-/** A device's tables. */
-function shown({ name, peaks, networks }: Report["devices"][number]): HTMLElement {
-  const section = document.createElement("div");
-  section.className = "scroll";
-  const [macs, bytes, launch] = [peaks.macs / 1e9, peaks.bytes / 1e9, 1e6 * peaks.launch].map((rate) => Number(rate.toPrecision(3)));
-  const rates = `${macs} G multiply-adds/s, ${bytes} GB/s, ${launch} µs per launch`;
-  const rows = networks.map(({ network, wall_ms, gpu_ms, macs, utilisation }) => [
-    network,
-    (macs / 1e6).toFixed(0),
-    wall_ms.median.toFixed(2),
-    gpu_ms ? gpu_ms.median.toFixed(2) : "",
-    utilisation === null ? "" : `${(100 * utilisation).toFixed(0)} %`,
-  ]);
-  section.append(table(`${name}: ${rates}`, ["network", "M multiply-adds", "ms", "GPU ms", "of peak"], rows));
-  for (const network of networks) section.append(layers(network));
-  return section;
-}
-
-/** A network's steps. */
-function layers({ network, steps }: NetworkTiming): HTMLElement {
-  const details = document.createElement("details");
-  const most = Math.max(...steps.map(({ ms }) => ms ?? 0));
-  const rows = steps.map(({ name, kernel, macs, ms, bound }) => [name, kernel, (macs / 1e6).toFixed(2), ms?.toFixed(3) ?? "", bound ?? ""]);
-  const element = table("", ["step", "kernel", "M multiply-adds", "ms", "bound by"], rows);
-  element.querySelectorAll("tbody tr").forEach((row, at) => {
-    const bar = text("span", "");
-    bar.className = "bar";
-    bar.style.width = `${(8 * (steps[at]!.ms ?? 0)) / (most || 1)}rem`;
-    const cell = document.createElement("td");
-    cell.append(bar);
-    row.append(cell);
-  });
-  element.querySelector("thead tr")!.append(text("th", ""));
-  details.append(text("summary", `${network}, layer by layer`), element);
-  return details;
-}
-
-function table(caption: string, head: string[], rows: string[][]): HTMLTableElement {
-  const element = document.createElement("table");
-  if (caption) element.append(text("caption", caption));
-  const line = (name: string, cells: string[]) => {
-    const row = document.createElement("tr");
-    row.append(...cells.map((cell) => text(name, cell)));
-    return row;
   };
-  element.createTHead().append(line("th", head));
-  element.createTBody().append(...rows.map((row) => line("td", row)));
-  return element;
+
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const experiments = [...form.querySelectorAll<HTMLInputElement>("[name=experiment]:checked")].map(({ value }) => value);
+    if (experiments.length === 0) return say("Choose at least one experiment.");
+    const devices = element<HTMLSelectElement>("measured-devices").value.split(",");
+    const full = element<HTMLSelectElement>("effort").value === "full";
+    stopping = false;
+    start.disabled = true;
+    stop.textContent = "Stop";
+    progress.hidden = stop.hidden = false;
+    bar.removeAttribute("value");
+    detail.textContent = "";
+    say("Measuring. Leave this tab in front: browsers slow down those behind.");
+    worker = new Worker(new URL("./study.worker.ts", import.meta.url), { type: "module" });
+    worker.addEventListener("message", ({ data }: MessageEvent<Message>) => received(data));
+    worker.addEventListener("error", ({ message }) => end(`The measurements failed: ${message || "the worker could not be loaded"}.`));
+    worker.postMessage({ experiments, devices, full } satisfies Request);
+  });
+  stop.addEventListener("click", () => {
+    if (stopping) return end(report ? "Stopped. The results so far are below." : "Stopped, before the first result.");
+    stopping = true;
+    worker?.postMessage("stop");
+    stop.textContent = "Stop now";
+    say("Stopping after this measurement.");
+  });
+  element("save-page").addEventListener("click", () => report && save("goldcrest-study.html", "text/html", report.page));
+  element("save-data").addEventListener("click", () => report && save("goldcrest-study.json", "application/json", report.data));
+}
+
+/** Shows a report at its full height, also while its details open and close. */
+function show(frame: HTMLIFrameElement, page: string): void {
+  frame.hidden = false;
+  frame.addEventListener(
+    "load",
+    () => {
+      const root = frame.contentDocument?.documentElement;
+      if (root) new ResizeObserver(() => (frame.style.height = `${root.offsetHeight + 2}px`)).observe(root);
+    },
+    { once: true },
+  );
+  frame.srcdoc = page;
+}
+
+function save(name: string, type: string, text: string): void {
+  const url = URL.createObjectURL(new Blob([text], { type }));
+  Object.assign(document.createElement("a"), { href: url, download: name }).click();
+  URL.revokeObjectURL(url);
 }
