@@ -235,8 +235,8 @@ fn unwritable_outputs_are_errors() {
         command.arg(path);
         command
     };
-    let line = failure(write(Path::new("x.jpeg")), 2);
-    assert!(line.contains("--out") && line.contains("x.jpeg"), "{line}");
+    let line = failure(write(Path::new("x.gif")), 2);
+    assert!(line.contains("--out") && line.contains("x.gif"), "{line}");
     refused(write(&folder.path().join("none/x.png")), &["none/x.png", "not found"]);
     #[cfg(target_os = "linux")]
     {
