@@ -62,7 +62,9 @@ def test_other_threads_run_during_inference():
 @pytest.mark.parametrize("call", ["list(session.classify_all(endless()))", "session.classify(endless())"])
 def test_control_c_ends_a_long_batch(call):
     program = f"""
-import itertools, numpy, goldcrest
+import itertools, numpy, goldcrest, signal
+# A shell may have started the tests in the background, and then with SIGINT ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 session = goldcrest.load("demo:classify", device="cpu")
 picture = numpy.zeros((400, 400, 3), numpy.uint8)
 def endless():
