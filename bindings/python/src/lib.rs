@@ -5,6 +5,7 @@ mod drawing;
 mod errors;
 mod images;
 mod load;
+mod loaded;
 mod profile;
 mod results;
 mod session;

@@ -21,7 +21,8 @@ use pyo3::{
 use crate::{
     device::{Choice, check_threads},
     errors::raised,
-    session::{Loaded, Session},
+    loaded::Loaded,
+    session::Session,
 };
 
 /// The extensions of checkpoints. A name with one is never a model of the hub.

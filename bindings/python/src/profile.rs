@@ -8,7 +8,7 @@ use goldcrest::{
 };
 use pyo3::{exceptions::PyValueError, prelude::*};
 
-use crate::{errors::raised, results, session::Loaded};
+use crate::{errors::raised, loaded::Loaded, results};
 
 /// Measures inferences and steps for about `seconds` each.
 pub fn profile<'py>(

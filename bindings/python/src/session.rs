@@ -1,13 +1,8 @@
 //! Sessions: a network that is ready to run on a device.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use goldcrest::{
-    Device, Options,
-    feed::{Pipeline, Sessions},
-    tasks::{Labels, PictureLimits},
-    zoo::{Network, Outputs, Task},
-};
+use goldcrest::zoo::{Network, Task};
 use numpy::{PyArray1, PyArray2, PyArrayMethods};
 use pyo3::{
     exceptions::PyValueError,
@@ -18,73 +13,12 @@ use pyo3::{
 use crate::{
     errors::raised,
     images::Images,
+    loaded::{Call, Loaded},
     profile,
     results::{self, Shown},
     stream::Results,
-    tensors::{self, Built},
-    turn::Turn,
+    tensors,
 };
-
-/// A network, its device and its options. Threads share it.
-pub struct Loaded {
-    pub network: Network,
-    pub device: Device,
-    pub options: Options,
-    pub labels: Labels,
-    /// Threads that decode and preprocess and, on the CPU, run pictures.
-    pub threads: usize,
-    pub limits: PictureLimits,
-    /// The sessions of earlier calls, for pictures.
-    sessions: Sessions,
-    /// The sessions of earlier calls, for tensors.
-    pub built: Mutex<Vec<Built>>,
-    pub turn: Turn,
-}
-
-/// What a call asks for.
-#[derive(Clone, Copy)]
-pub struct Call {
-    pub embeds: bool,
-    /// The number of classes per picture.
-    pub top: usize,
-    pub shown: Shown,
-}
-
-impl Loaded {
-    pub fn new(
-        network: Network,
-        device: Device,
-        options: Options,
-        labels: Labels,
-        threads: usize,
-        limits: PictureLimits,
-    ) -> Self {
-        let (sessions, built, turn) = (Sessions::default(), Mutex::default(), Turn::new());
-        Self { network, device, options, labels, threads, limits, sessions, built, turn }
-    }
-
-    /// The library's pipeline for a call.
-    pub fn pipeline(&self, call: Call) -> Pipeline<'_> {
-        let options = match call.embeds {
-            true => Options { outputs: Outputs::Embedding, size: None, ..self.options },
-            false => self.options,
-        };
-        Pipeline {
-            device: self.device.clone(),
-            network: &self.network,
-            options,
-            // An embedding has no classes.
-            labels: if call.embeds { Labels::default() } else { self.labels.clone() },
-            top: call.top,
-            threads: self.threads,
-            limits: self.limits,
-            pictures: false,
-            improve: None,
-            compiling: &|_, _| {},
-            sessions: Some(&self.sessions),
-        }
-    }
-}
 
 /// A network, ready to run on a device. `load` creates it.
 ///

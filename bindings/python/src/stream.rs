@@ -23,8 +23,8 @@ use pyo3::{
 use crate::{
     errors::{Error, raised},
     images::Source,
+    loaded::{Call, Loaded},
     results,
-    session::{Call, Loaded},
     turn::PATIENCE,
 };
 

@@ -18,19 +18,17 @@ use pyo3::{
     types::PyDict,
 };
 
-use crate::{errors::raised, images, session::Loaded};
+use crate::{
+    errors::raised,
+    images,
+    loaded::{Built, Loaded},
+};
 
 /// Pictures per run. Signals are looked for between runs.
 const MOST: usize = 64;
 
 /// The maximum number of sessions that are kept, for inputs of different shapes.
 const SESSIONS: usize = 4;
-
-/// A session for tensors of one shape.
-pub struct Built {
-    options: Options,
-    session: Session,
-}
 
 /// Runs the network: its output, or for a detector its boxes.
 pub fn run<'py>(loaded: &Loaded, tensor: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
