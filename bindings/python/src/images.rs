@@ -156,8 +156,8 @@ fn pillow(image: &Bound<'_, PyAny>) -> PyResult<Picture> {
     let rgb = match mode.as_str() {
         "RGB" => bytes(image)?,
         "I;16" | "I;16L" | "I;16B" | "I;16N" => {
-            let high = usize::from(mode == "I;16L" || mode == "I;16" || cfg!(target_endian = "little"));
-            let high = if mode == "I;16B" { 0 } else { high };
+            let is_big_endian = mode == "I;16B" || (mode == "I;16N" && cfg!(target_endian = "big"));
+            let high = usize::from(!is_big_endian);
             bytes(image)?.as_chunks::<2>().0.iter().flat_map(|sample| [sample[high]; 3]).collect()
         }
         "I" | "F" => {

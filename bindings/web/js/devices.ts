@@ -30,7 +30,7 @@ export function failureOf(e: unknown): "lost" | "failed" | undefined {
   return e.name === "DeviceLostError" ? "lost" : e.name === "DeviceError" ? "failed" : undefined;
 }
 
-/** Turns what wgpu aborts at into errors that it returns: a driver's internal error, and memory that cannot be mapped. */
+/** Replaces failures on which wgpu aborts (a driver's internal error, memory that cannot be mapped) by errors that it returns. */
 function withoutAborts(device: Device): Device {
   const handle = device.handle;
   if (!handle) return device;

@@ -5,7 +5,7 @@ use goldcrest::{
     gpu::{self, Gpu},
     wgpu,
 };
-use js_sys::Reflect;
+use goldcrest_web_common::described;
 use wasm_bindgen::prelude::*;
 
 use crate::{Result, device_error, thrown};
@@ -66,12 +66,4 @@ impl Device {
             goldcrest::Device::Cpu(_) => JsValue::UNDEFINED,
         }
     }
-}
-
-/// What the browser says about an adapter: its description, or vendor and architecture. wgpu passes on neither.
-fn described(gpu: &Gpu) -> Option<String> {
-    let info = Reflect::get(gpu.device().as_webgpu()?, &"adapterInfo".into()).ok()?;
-    let text =
-        |field: &str| Reflect::get(&info, &field.into()).ok()?.as_string().filter(|text| !text.is_empty());
-    text("description").or_else(|| Some([text("vendor")?, text("architecture")?].join(" ")))
 }

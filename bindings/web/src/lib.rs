@@ -18,9 +18,7 @@ use wasm_bindgen::prelude::*;
 /// Sends log messages and panics to the console.
 #[wasm_bindgen(start)]
 pub fn start() {
-    console_error_panic_hook::set_once();
-    // Fails only if there is a logger already.
-    let _ = console_log::init_with_level(log::Level::Warn);
+    goldcrest_web_common::log_to_console();
 }
 
 /// The colours of the 256 classes, each as red, green and blue.

@@ -11,6 +11,7 @@ use goldcrest::{
     measure::report::{Report, page},
     study::{self, Mode, Progress, Settings, Waiting, study_async},
 };
+use goldcrest_web_common::described;
 use js_sys::{Error, Promise, Reflect};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
@@ -43,9 +44,7 @@ extern "C" {
 /// Sends log messages and panics to the console.
 #[wasm_bindgen(start)]
 pub fn start() {
-    console_error_panic_hook::set_once();
-    // Fails only if there is a logger already.
-    let _ = console_log::init_with_level(log::Level::Warn);
+    goldcrest_web_common::log_to_console();
 }
 
 type Result<T> = std::result::Result<T, Error>;
@@ -148,12 +147,4 @@ fn tell(watch: &Watch, report: &Report, adapter: Option<&str>) -> Result<Promise
 fn user_agent() -> Option<String> {
     let navigator = Reflect::get(&js_sys::global(), &"navigator".into()).ok()?;
     Reflect::get(&navigator, &"userAgent".into()).ok()?.as_string()
-}
-
-/// The browser's description of an adapter, or vendor and architecture.
-fn described(gpu: &Gpu) -> Option<String> {
-    let info = Reflect::get(gpu.device().as_webgpu()?, &"adapterInfo".into()).ok()?;
-    let text =
-        |field: &str| Reflect::get(&info, &field.into()).ok()?.as_string().filter(|text| !text.is_empty());
-    text("description").or_else(|| Some([text("vendor")?, text("architecture")?].join(" ")))
 }
