@@ -1,7 +1,5 @@
 //! Studies of several machines, side by side.
 
-use std::collections::BTreeSet;
-
 use super::file::{COMPARISON, written};
 use crate::{
     Error, Result,
@@ -28,12 +26,7 @@ pub struct Study {
 /// # Errors
 /// [`Error::Input`] if no two studies have an experiment in common.
 pub fn compare(studies: &[Study]) -> Result<Report> {
-    let mut ids: Vec<&str> = Vec::new();
-    for section in studies.iter().flat_map(|study| &study.report.sections) {
-        if !ids.contains(&section.id.as_str()) {
-            ids.push(&section.id);
-        }
-    }
+    let ids = distinct(studies.iter().flat_map(|study| &study.report.sections).map(|section| &*section.id));
     let of = |id: &str| -> Vec<Of<Section>> {
         let found = studies.iter().filter_map(|study| {
             let section = study.report.sections.iter().find(|section| section.id == id)?;
@@ -84,6 +77,17 @@ pub fn comparison_json(report: &Report) -> Result<String> {
     written(COMPARISON, report)
 }
 
+/// The items without repetitions, in the order of their first appearance.
+fn distinct<T: PartialEq>(items: impl Iterator<Item = T>) -> Vec<T> {
+    let mut found = Vec::new();
+    for item in items {
+        if !found.contains(&item) {
+            found.push(item);
+        }
+    }
+    found
+}
+
 /// A part of the report of one machine.
 struct Of<'a, T> {
     machine: &'a str,
@@ -103,15 +107,12 @@ fn section(all: &[Of<Section>]) -> Section {
         claim.outcome = all.iter().filter_map(|of| Some(of.it.claim.as_ref()?.outcome)).collect();
     }
     let mut figures = Vec::new();
-    let mut ids = BTreeSet::new();
-    for id in all.iter().flat_map(|of| &of.it.figures).map(|figure| &figure.id) {
-        if ids.insert(id) {
-            let each = all.iter().flat_map(|of| {
-                let found = of.it.figures.iter().filter(|figure| figure.id == *id);
-                found.map(|figure| Of { machine: of.machine, it: figure })
-            });
-            figures.extend(merged(&each.collect::<Vec<_>>()));
-        }
+    for id in distinct(all.iter().flat_map(|of| &of.it.figures).map(|figure| &figure.id)) {
+        let each = all.iter().flat_map(|of| {
+            let found = of.it.figures.iter().filter(|figure| figure.id == *id);
+            found.map(|figure| Of { machine: of.machine, it: figure })
+        });
+        figures.extend(merged(&each.collect::<Vec<_>>()));
     }
     let outcomes =
         all.iter().map(|of| (of.machine, of.it.claim.as_ref().map_or(Outcome::Untested, |c| c.outcome)));
@@ -183,19 +184,9 @@ fn merged(all: &[Of<Figure>]) -> Vec<Figure> {
             .map(|of| Figure { title: format!("{}: {}", of.machine, of.it.title), ..of.it.clone() })
             .collect();
     }
-    let mut titles: Vec<&str> = Vec::new();
-    let mut categories: Vec<String> = Vec::new();
+    let titles = distinct(all.iter().map(|of| &*of.it.title));
+    let categories = distinct(all.iter().flat_map(|of| names(of.it)).cloned());
     let mut each: Vec<Of<Series>> = Vec::new();
-    for Of { it, .. } in all {
-        if !titles.contains(&it.title.as_str()) {
-            titles.push(&it.title);
-        }
-        for name in names(it) {
-            if !categories.contains(name) {
-                categories.push(name.clone());
-            }
-        }
-    }
     let moved: Vec<(&str, Vec<Series>)> =
         all.iter().map(|of| (of.machine, placed(of.it, &categories))).collect();
     for (machine, series) in &moved {
@@ -260,12 +251,7 @@ fn agree(one: &Series, other: &Series, kind: Kind) -> bool {
 
 /// The facts of all machines.
 fn machines(studies: &[Study]) -> Section {
-    let mut names: Vec<&str> = Vec::new();
-    for (name, _) in studies.iter().flat_map(|study| &study.report.facts) {
-        if !names.contains(&name.as_str()) {
-            names.push(name);
-        }
-    }
+    let names = distinct(studies.iter().flat_map(|study| &study.report.facts).map(|(name, _)| &**name));
     let value = |study: &Study, name: &str| {
         let values = study.report.facts.iter().filter(|(fact, _)| fact == name);
         let values: Vec<&str> = values.map(|(_, value)| value.as_str()).collect();
