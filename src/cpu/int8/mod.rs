@@ -49,7 +49,7 @@ impl Kernel {
             (Op::Conv(conv), _) => {
                 let window = conv.window(x.h, x.w).ok_or("its window does not fit the map")?;
                 let kind = conv.kind().ok_or_else(|| node.op.unfused_error())?;
-                let numbers = Numbers::new(conv, quantisation)?;
+                let numbers = Numbers::new(isa, conv, quantisation)?;
                 Ok(match kind {
                     ConvKind::Depthwise => {
                         let kernel = Depthwise::new(isa, conv, window, from, numbers);

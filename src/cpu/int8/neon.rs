@@ -1,22 +1,190 @@
-//! 128-bit vectors of AArch64, with 16-bit products: stable Rust has no dot products of bytes for it yet.
+//! 128-bit vectors of AArch64, with and without dot products of bytes. Those are in assembly: their intrinsics
+//! are not stable yet.
 #![allow(unsafe_code)]
 
-use std::arch::aarch64::*;
+use std::arch::{aarch64::*, asm, is_aarch64_feature_detected};
 
-use super::vectors::Vectors;
+use super::vectors::{Job, Vectors};
 
-/// NEON, which every AArch64 processor has.
+pub fn has_i8mm() -> bool {
+    has_dotprod() && is_aarch64_feature_detected!("i8mm")
+}
+
+pub fn has_dotprod() -> bool {
+    is_aarch64_feature_detected!("dotprod")
+}
+
+pub fn run_i8mm(job: impl Job) {
+    #[target_feature(enable = "dotprod,i8mm")]
+    fn run(job: impl Job) {
+        job.run(Neon(MixedDot(())));
+    }
+    assert!(has_i8mm());
+    // SAFETY: the processor has these instructions.
+    unsafe { run(job) }
+}
+
+pub fn run_dotprod(job: impl Job) {
+    #[target_feature(enable = "dotprod")]
+    fn run(job: impl Job) {
+        job.run(Neon(SignedDot(())));
+    }
+    assert!(has_dotprod());
+    // SAFETY: the processor has these instructions.
+    unsafe { run(job) }
+}
+
+pub fn run_neon(job: impl Job) {
+    job.run(Neon(Widened));
+}
+
+/// Defines an instruction that adds four products of bytes to each sum, as a function.
+macro_rules! dot_product {
+    ($name:ident, $feature:literal) => {
+        #[inline]
+        #[target_feature(enable = $feature)]
+        fn $name(mut sums: int32x4_t, a: int32x4_t, b: int32x4_t) -> int32x4_t {
+            // SAFETY: the processor has the instruction, whose only effect is its output.
+            unsafe {
+                asm!(
+                    concat!(stringify!($name), " {sums:v}.4s, {a:v}.16b, {b:v}.16b"),
+                    sums = inout(vreg) sums,
+                    a = in(vreg) a,
+                    b = in(vreg) b,
+                    options(pure, nomem, nostack, preserves_flags),
+                );
+            }
+            sums
+        }
+    };
+}
+
+dot_product!(sdot, "dotprod");
+dot_product!(usdot, "i8mm");
+
+/// The differences between instruction sets that include NEON. A value exists only if the processor has the set.
+pub trait Set: Copy {
+    const LARGE_TILES: bool;
+    type Maps: Copy;
+    type Weights: Copy;
+    fn maps(self, bytes: int32x4_t) -> Self::Maps;
+    fn weights(self, bytes: int32x4_t) -> Self::Weights;
+    fn dot(self, sums: int32x4_t, maps: Self::Maps, weights: Self::Weights) -> int32x4_t;
+
+    /// Broadcasts four bytes.
+    #[inline(always)]
+    fn spread(self, bytes: [u8; 4]) -> Self::Maps {
+        // SAFETY: NEON is part of AArch64.
+        self.maps(unsafe { vdupq_n_s32(i32::from_ne_bytes(bytes)) })
+    }
+}
+
+/// The extension i8mm: four products of an unsigned and a signed byte per sum in one instruction.
 #[derive(Clone, Copy)]
-pub struct Neon;
+pub struct MixedDot(());
 
-// SAFETY of the whole impl: NEON is part of AArch64, and lengths are checked before memory is accessed.
-impl Vectors for Neon {
-    const LANES: usize = 4;
+impl Set for MixedDot {
+    const LARGE_TILES: bool = true;
+    type Maps = int32x4_t;
+    type Weights = int32x4_t;
+
+    #[inline(always)]
+    fn maps(self, bytes: int32x4_t) -> int32x4_t {
+        bytes
+    }
+
+    #[inline(always)]
+    fn weights(self, bytes: int32x4_t) -> int32x4_t {
+        bytes
+    }
+
+    #[inline(always)]
+    fn dot(self, sums: int32x4_t, maps: int32x4_t, weights: int32x4_t) -> int32x4_t {
+        // SAFETY: the processor has the set.
+        unsafe { usdot(sums, maps, weights) }
+    }
+}
+
+/// The extension dotprod: the same for two signed bytes.
+#[derive(Clone, Copy)]
+pub struct SignedDot(());
+
+impl Set for SignedDot {
+    const LARGE_TILES: bool = true;
+    type Maps = int32x4_t;
+    type Weights = int32x4_t;
+
+    #[inline(always)]
+    fn maps(self, bytes: int32x4_t) -> int32x4_t {
+        // SAFETY: NEON is part of AArch64.
+        unsafe { veorq_s32(bytes, vreinterpretq_s32_u8(vdupq_n_u8(128))) }
+    }
+
+    #[inline(always)]
+    fn weights(self, bytes: int32x4_t) -> int32x4_t {
+        bytes
+    }
+
+    #[inline(always)]
+    fn dot(self, sums: int32x4_t, maps: int32x4_t, weights: int32x4_t) -> int32x4_t {
+        // SAFETY: the processor has the set.
+        unsafe { sdot(sums, maps, weights) }
+    }
+}
+
+/// Every AArch64 processor's NEON: products of bytes widened to 16 bits.
+#[derive(Clone, Copy)]
+pub struct Widened;
+
+// SAFETY of the whole impl: NEON is part of AArch64.
+impl Set for Widened {
     const LARGE_TILES: bool = false;
-    type Vector = int32x4_t;
-    /// Bytes widened to 16 bits: the first eight, and the last eight.
+    /// The first eight bytes, and the last eight.
     type Maps = [int16x8_t; 2];
     type Weights = [int16x8_t; 2];
+
+    #[inline(always)]
+    fn maps(self, bytes: int32x4_t) -> [int16x8_t; 2] {
+        // SAFETY: as above.
+        unsafe {
+            let bytes = vreinterpretq_u8_s32(bytes);
+            [vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(bytes))), vreinterpretq_s16_u16(vmovl_high_u8(bytes))]
+        }
+    }
+
+    #[inline(always)]
+    fn weights(self, bytes: int32x4_t) -> [int16x8_t; 2] {
+        // SAFETY: as above.
+        unsafe {
+            let bytes = vreinterpretq_s8_s32(bytes);
+            [vmovl_s8(vget_low_s8(bytes)), vmovl_high_s8(bytes)]
+        }
+    }
+
+    #[inline(always)]
+    fn dot(self, sums: int32x4_t, maps: [int16x8_t; 2], weights: [int16x8_t; 2]) -> int32x4_t {
+        // SAFETY: as above.
+        unsafe {
+            let first = vmull_s16(vget_low_s16(maps[0]), vget_low_s16(weights[0]));
+            let second = vmull_high_s16(maps[0], weights[0]);
+            let third = vmull_s16(vget_low_s16(maps[1]), vget_low_s16(weights[1]));
+            let fourth = vmull_high_s16(maps[1], weights[1]);
+            vaddq_s32(sums, vpaddq_s32(vpaddq_s32(first, second), vpaddq_s32(third, fourth)))
+        }
+    }
+}
+
+/// 128-bit vectors.
+#[derive(Clone, Copy)]
+pub struct Neon<S: Set>(S);
+
+// SAFETY of the whole impl: NEON is part of AArch64, and lengths are checked before memory is accessed.
+impl<S: Set> Vectors for Neon<S> {
+    const LANES: usize = 4;
+    const LARGE_TILES: bool = S::LARGE_TILES;
+    type Vector = int32x4_t;
+    type Maps = S::Maps;
+    type Weights = S::Weights;
 
     #[inline(always)]
     fn splat(self, value: i32) -> int32x4_t {
@@ -138,38 +306,22 @@ impl Vectors for Neon {
     }
 
     #[inline(always)]
-    fn spread(self, bytes: [u8; 4]) -> [int16x8_t; 2] {
-        let maps = self.maps(self.splat(i32::from_ne_bytes(bytes)));
-        [maps[0]; 2]
+    fn spread(self, bytes: [u8; 4]) -> S::Maps {
+        self.0.spread(bytes)
     }
 
     #[inline(always)]
-    fn maps(self, bytes: int32x4_t) -> [int16x8_t; 2] {
-        // SAFETY: as above.
-        unsafe {
-            let bytes = vreinterpretq_u8_s32(bytes);
-            [vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(bytes))), vreinterpretq_s16_u16(vmovl_high_u8(bytes))]
-        }
+    fn maps(self, bytes: int32x4_t) -> S::Maps {
+        self.0.maps(bytes)
     }
 
     #[inline(always)]
-    fn weights(self, bytes: int32x4_t) -> [int16x8_t; 2] {
-        // SAFETY: as above.
-        unsafe {
-            let bytes = vreinterpretq_s8_s32(bytes);
-            [vmovl_s8(vget_low_s8(bytes)), vmovl_high_s8(bytes)]
-        }
+    fn weights(self, bytes: int32x4_t) -> S::Weights {
+        self.0.weights(bytes)
     }
 
     #[inline(always)]
-    fn dot(self, sums: int32x4_t, maps: [int16x8_t; 2], weights: [int16x8_t; 2]) -> int32x4_t {
-        // SAFETY: as above.
-        unsafe {
-            let first = vmull_s16(vget_low_s16(maps[0]), vget_low_s16(weights[0]));
-            let second = vmull_high_s16(maps[0], weights[0]);
-            let third = vmull_s16(vget_low_s16(maps[1]), vget_low_s16(weights[1]));
-            let fourth = vmull_high_s16(maps[1], weights[1]);
-            vaddq_s32(sums, vpaddq_s32(vpaddq_s32(first, second), vpaddq_s32(third, fourth)))
-        }
+    fn dot(self, sums: int32x4_t, maps: S::Maps, weights: S::Weights) -> int32x4_t {
+        self.0.dot(sums, maps, weights)
     }
 }

@@ -1,6 +1,8 @@
-//! A convolution's integers for unsigned dot products. Maps are stored as unsigned bytes, 128 above the
-//! graph's integers, and multiplied by signed weights. Biases and tables are shifted to match.
+//! A convolution's integers for dot products. Maps are stored as unsigned bytes, 128 above the graph's integers, and
+//! multiplied by signed weights, or lowered again where both operands are signed. Biases and tables are shifted to
+//! match.
 
+use super::vectors::Isa;
 use crate::graph::{Affine, CURVE, Conv, EpilogueKind, Int8, Integers};
 
 /// The byte that represents 0.
@@ -23,17 +25,17 @@ pub fn integer(byte: u8) -> i8 {
 /// A convolution's integer parameters, for maps of unsigned bytes.
 pub struct Numbers {
     pub integers: Integers,
-    /// The bias of each output, with the input's zero point and the bytes' offset of 128 compensated.
+    /// The bias of each output, with the input's zero point and the operands' offset compensated.
     pub bias: Vec<i32>,
     /// The activation's table of bytes, if it has one.
     pub table: Option<Box<[u8; CURVE]>>,
 }
 
 impl Numbers {
-    /// Derives the parameters of a convolution with this quantisation.
-    pub fn new(conv: &Conv, quantisation: &Int8) -> Result<Self, String> {
+    /// Derives the parameters of a convolution with this quantisation, for this instruction set.
+    pub fn new(isa: Isa, conv: &Conv, quantisation: &Int8) -> Result<Self, String> {
         let integers = Integers::new(conv, quantisation)?;
-        let bias = (0..conv.outputs()).map(|o| integers.bias_from(o, -128)).collect();
+        let bias = (0..conv.outputs()).map(|o| integers.bias_from(o, isa.offset() - 128)).collect();
         let table = match &integers.ending {
             EpilogueKind::Lookup { curve, .. } => {
                 Some(Box::new(std::array::from_fn(|at| byte(curve.entries[at]))))

@@ -62,7 +62,7 @@ pub trait Vectors: Copy {
     fn spread(self, bytes: [u8; 4]) -> Self::Maps;
     fn maps(self, bytes: Self::Vector) -> Self::Maps;
     fn weights(self, bytes: Self::Vector) -> Self::Weights;
-    /// Adds four products of map and weight bytes to each sum.
+    /// Adds four products of map bytes, less [`Isa::offset`], and weight bytes to each sum.
     fn dot(self, sums: Self::Vector, maps: Self::Maps, weights: Self::Weights) -> Self::Vector;
 }
 
@@ -82,6 +82,12 @@ pub enum Isa {
     AvxVnni,
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// Dot products of an unsigned and a signed byte.
+    #[cfg(target_arch = "aarch64")]
+    NeonI8mm,
+    /// Dot products of signed bytes.
+    #[cfg(target_arch = "aarch64")]
+    NeonDotprod,
     #[cfg(target_arch = "aarch64")]
     Neon,
     /// Portable loops that the compiler may vectorise.
@@ -98,6 +104,10 @@ impl Isa {
             (Self::AvxVnni, super::x86::has_avx_vnni()),
             #[cfg(target_arch = "x86_64")]
             (Self::Avx2, super::x86::has_avx2()),
+            #[cfg(target_arch = "aarch64")]
+            (Self::NeonI8mm, super::neon::has_i8mm()),
+            #[cfg(target_arch = "aarch64")]
+            (Self::NeonDotprod, super::neon::has_dotprod()),
             #[cfg(target_arch = "aarch64")]
             (Self::Neon, true),
             (Self::Plain, true),
@@ -116,8 +126,17 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Vnni | Self::AvxVnni | Self::Avx2 => 32,
             #[cfg(target_arch = "aarch64")]
-            Self::Neon => 16,
+            Self::NeonI8mm | Self::NeonDotprod | Self::Neon => 16,
             Self::Plain => Plain::BLOCK,
+        }
+    }
+
+    /// What operands are less than a map's bytes: 128 if products are of two signed bytes.
+    pub fn offset(self) -> i32 {
+        match self {
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDotprod => 128,
+            _ => 0,
         }
     }
 
@@ -131,7 +150,11 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => super::x86::run_avx2(job),
             #[cfg(target_arch = "aarch64")]
-            Self::Neon => job.run(super::neon::Neon),
+            Self::NeonI8mm => super::neon::run_i8mm(job),
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDotprod => super::neon::run_dotprod(job),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => super::neon::run_neon(job),
             Self::Plain => job.run(Plain),
         }
     }
@@ -271,11 +294,11 @@ mod tests {
     use crate::random::Random;
 
     /// A comparison of all operations with [`Plain`], on extreme and random integers.
-    struct Operations<'a>(&'a mut Random);
+    struct Operations<'a>(Isa, &'a mut Random);
 
     impl Job for Operations<'_> {
         fn run<V: Vectors>(self, v: V) {
-            let mut bits = || self.0.bits() as u32;
+            let mut bits = || self.1.bits() as u32;
             let mut any = || match bits() % 3 {
                 0 => [i32::MIN, -32769, -256, -1, 0, 1, 255, 32768, i32::MAX][bits() as usize % 9],
                 _ => bits().cast_signed() >> (bits() % 31),
@@ -319,6 +342,11 @@ mod tests {
                         let p = Plain;
                         let load = |these: &[i32; 8]| p.load(&these[at..]);
                         let quads = values.each_ref().map(load);
+                        // A product with maps that are lower by the offset.
+                        let dot = |a, maps, weights| {
+                            let ones = p.dot(p.splat(0), p.splat_byte(1), weights);
+                            p.add(p.dot(a, maps, weights), p.multiply(ones, p.splat(-self.0.offset())))
+                        };
                         let [a, b, c, _] = quads;
                         let expected = match which {
                             0 => p.splat(one),
@@ -329,8 +357,8 @@ mod tests {
                             5 => p.shift_left(a, load(&left)),
                             6 => p.scale(a, b, load(&rounds), load(&right)),
                             7 => p.pack(quads, zero, bytes),
-                            8 => p.dot(a, p.spread(one.to_ne_bytes()), c),
-                            9 => p.dot(a, b, c),
+                            8 => dot(a, p.spread(one.to_ne_bytes()), c),
+                            9 => dot(a, b, c),
                             _ => p.interleave(quads)[which - 10],
                         };
                         assert_eq!(found[at..at + 4], expected, "round {round}, operation {which} at {at}");
@@ -358,7 +386,7 @@ mod tests {
     #[test]
     fn instruction_sets_match_plain_loops() {
         for isa in Isa::all() {
-            isa.run(Operations(&mut Random::new(2)));
+            isa.run(Operations(isa, &mut Random::new(2)));
         }
     }
 }
