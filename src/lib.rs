@@ -1,7 +1,7 @@
 //! MobileNets on any GPU, in one small crate: image classification, semantic segmentation and object detection.
 //!
 //! Hand-written WGSL kernels run through [wgpu] on Vulkan, Metal, DX12, GL and WebGPU; a planner fuses and schedules
-//! them. A CPU engine runs the same networks where there is no GPU. Checkpoints of torchvision, timm and transformers
+//! them. With the feature `cpu`, a CPU engine runs the same networks where there is no GPU. Checkpoints of torchvision, timm and transformers
 //! load in the formats people have them in.
 //!
 //! # A picture
@@ -58,8 +58,8 @@
 //! | read frames from textures, draw results on the device | [`Session::source`], [`Session::painting`], [`Session::boxes`], [`gpu::Ring`] |
 //! | open a checkpoint | [`zoo::Network`]; `hub` downloads one; [`checkpoint::Overrides`] sets what a file does not show |
 //! | run many pictures or video | `feed::Pipeline` |
-//! | shrink a network | [`quantize`] |
-//! | choose or search a network for a device | [`search`] |
+//! | shrink a network | `quantize` |
+//! | choose or search a network for a device | `search` |
 //! | measure and tune | [`measure`]; `study` tests the paper's claims |
 //!
 //! [`kernels`], [`plan`], [`graph`], [`tensor`] and [`cpu`] are internals. They are public for tests, benchmarks and
@@ -69,6 +69,7 @@
 //!
 //! | feature | adds |
 //! |---|---|
+//! | `cpu` | the CPU engine, for machines without a GPU, and with it `quantize` and `search` |
 //! | `image` | picture files, and drawing results: `tasks::Picture::open`, `tasks::draw`, `tasks::overlay` |
 //! | `feed` | many pictures and video, decoded on all cores: `feed` |
 //! | `torch` | PyTorch files: `.pth`, `.pt`, `.bin`, `.ckpt` |
@@ -82,8 +83,14 @@
 //! Errors are one [`Error`] type that names the file, tensor or layer. The crate logs through [`log`] and prints
 //! nothing.
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// Without the engine, a CPU device is a type without values.
+#![cfg_attr(not(feature = "cpu"), allow(unreachable_code, unused_assignments, clippy::large_enum_variant))]
 
 pub mod checkpoint;
+#[cfg(feature = "cpu")]
+pub mod cpu;
+#[cfg(not(feature = "cpu"))]
+#[path = "without_cpu.rs"]
 pub mod cpu;
 #[cfg(feature = "demo")]
 pub mod demo;
@@ -98,9 +105,10 @@ pub mod hub;
 pub mod kernels;
 pub mod measure;
 pub mod plan;
+#[cfg(feature = "cpu")]
 pub mod quantize;
 mod random;
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(all(feature = "cpu", not(target_arch = "wasm32")))]
 pub mod search;
 pub mod session;
 #[cfg(feature = "study")]

@@ -25,13 +25,13 @@ impl Random {
     }
 
     /// A random integer below `end`.
-    #[cfg(not(target_arch = "wasm32"))]
+    #[cfg(all(any(feature = "cpu", feature = "demo"), not(target_arch = "wasm32")))]
     pub fn below(&mut self, end: usize) -> usize {
         ((end as u128 * u128::from(self.bits())) >> 64) as usize
     }
 
     /// A random item.
-    #[cfg(not(target_arch = "wasm32"))]
+    #[cfg(all(any(feature = "cpu", feature = "demo"), not(target_arch = "wasm32")))]
     pub fn of<T: Copy>(&mut self, items: &[T]) -> T {
         items[self.below(items.len())]
     }

@@ -32,7 +32,20 @@ pub struct AdapterInfo {
 impl AdapterInfo {
     /// Describes an adapter.
     pub fn of(adapter: &wgpu::Adapter) -> Self {
+        Self::from_wgpu(adapter.get_info())
+    }
+
+    /// Describes a device's adapter. In a browser the device knows more about it than wgpu's adapter.
+    pub(super) fn of_device(adapter: &wgpu::Adapter, device: &wgpu::Device) -> Self {
         let info = adapter.get_info();
+        #[cfg(target_arch = "wasm32")]
+        let info = super::browser::completed(info, device);
+        #[cfg(not(target_arch = "wasm32"))]
+        let _ = device;
+        Self::from_wgpu(info)
+    }
+
+    fn from_wgpu(info: wgpu::AdapterInfo) -> Self {
         // Some software adapters report another device type, mostly through GL.
         const SOFTWARE: [&str; 5] = ["llvmpipe", "softpipe", "swiftshader", "lavapipe", "basic render"];
         let name = info.name.to_lowercase();

@@ -2,6 +2,8 @@
 //! plans and does not depend on the zoo.
 
 mod adapters;
+#[cfg(target_arch = "wasm32")]
+mod browser;
 pub(crate) mod cache;
 mod calibrate;
 mod driver_cache;
@@ -155,9 +157,9 @@ impl Gpu {
         let key = has_cache.then(|| wgpu::util::pipeline_cache_key(&adapter.get_info())).flatten();
         let gpu = Self {
             tiers: Tiers::of(adapter, &device),
+            info: AdapterInfo::of_device(adapter, &device),
             device,
             queue,
-            info: AdapterInfo::of(adapter),
             pipelines: Arc::new(Pipelines::new(key, cache::folder())),
             calibration: Arc::default(),
             robust: false,

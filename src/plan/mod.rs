@@ -12,6 +12,7 @@ mod schedule;
 
 pub use chain::chain;
 pub use choose::Kernels;
+#[cfg(feature = "cpu")]
 pub(crate) use memory::{Lifetime, assign};
 pub use schedule::{Fuse, Schedule};
 

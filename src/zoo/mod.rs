@@ -55,7 +55,7 @@ pub use supernet::{Cell, Slice, Space, Stack, Subnet, Supernet};
 pub use table::Family;
 pub use task::{Detector, Feature, Outputs, Scores, Task};
 
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(all(feature = "cpu", not(target_arch = "wasm32")))]
 pub(crate) use registry::outside;
 
 pub use crate::checkpoint::Checkpoint;

@@ -5,7 +5,6 @@ use goldcrest::{
     gpu::{self, Gpu},
     wgpu,
 };
-use goldcrest_web_common::described;
 use wasm_bindgen::prelude::*;
 
 use crate::{Result, device_error, thrown};
@@ -53,7 +52,7 @@ impl Device {
     #[wasm_bindgen(getter)]
     pub fn name(&self) -> String {
         match &self.0 {
-            goldcrest::Device::Gpu(gpu) => described(gpu).unwrap_or_else(|| "GPU".into()) + " (WebGPU)",
+            goldcrest::Device::Gpu(gpu) => format!("{} (WebGPU)", gpu.adapter().name),
             cpu => cpu.to_string(),
         }
     }

@@ -11,7 +11,6 @@ use goldcrest::{
     measure::report::{Report, page},
     study::{self, Mode, Progress, Settings, Waiting, study_async},
 };
-use goldcrest_web_common::described;
 use js_sys::{Error, Promise, Reflect};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
@@ -89,13 +88,10 @@ impl Study {
         settings.experiments =
             experiments.iter().map(|id| id.parse()).collect::<goldcrest::Result<_>>().map_err(thrown)?;
         let wanted = |name: &str| devices.iter().any(|device| device == name);
-        let (mut opened, mut adapter) = (Vec::new(), None);
+        let mut opened = Vec::new();
         if wanted("gpu") {
             match Gpu::open_async(None).await {
-                Ok(gpu) => {
-                    adapter = described(&gpu);
-                    opened.push(Device::Gpu(gpu));
-                }
+                Ok(gpu) => opened.push(Device::Gpu(gpu)),
                 Err(error) if !wanted("cpu") => return Err(thrown(error)),
                 Err(error) => log::warn!("{error}: only the CPU is measured"),
             }
@@ -111,7 +107,7 @@ impl Study {
                     Box::pin(async move { drop(begun.await) })
                 }
                 Progress::Finished { report } => {
-                    let told = tell(&watch, report, adapter.as_deref());
+                    let told = tell(&watch, report);
                     Box::pin(async move {
                         match told {
                             Ok(shown) => drop(JsFuture::from(shown).await),
@@ -122,20 +118,14 @@ impl Study {
             }
         };
         let report = study_async(&opened, &settings, watching, &self.stop).await.map_err(thrown)?;
-        drop(JsFuture::from(tell(&watch, &report, adapter.as_deref())?).await);
+        drop(JsFuture::from(tell(&watch, &report)?).await);
         Ok(())
     }
 }
 
-/// Sends a report to the page, with what only the browser knows.
-fn tell(watch: &Watch, report: &Report, adapter: Option<&str>) -> Result<Promise> {
+/// Sends a report to the page, with the browser's name.
+fn tell(watch: &Watch, report: &Report) -> Result<Promise> {
     let mut report = report.clone();
-    for (name, value) in &mut report.facts {
-        // wgpu does not pass on the adapter's name.
-        if let ("Graphics adapter", Some(adapter)) = (name.as_str(), adapter) {
-            *value = format!("{adapter}{value}");
-        }
-    }
     if let Some(agent) = user_agent() {
         report.facts.push(("Browser".into(), agent));
     }
