@@ -20,10 +20,14 @@ fn labels_match_torchvision() {
         if !matches!(network.task, Task::Segment { .. }) {
             continue;
         }
-        for case in 0..fixture.recipe.cases.len() {
+        let cases = fixture.recipe.cases.len();
+        for case in 0..cases {
             let input = fixture.input(case);
             let (dims, expected) = fixture.bytes_of(&format!("labels/{case}"));
-            for device in common::devices() {
+            // The last picture is the smallest.
+            for device in
+                common::devices().into_iter().filter(|d| case + 1 == cases || !common::is_repeated(d))
+            {
                 let &[_, _, h, w] = input.dims() else { panic!("not a batch of pictures") };
                 let outputs = Outputs::Labels(None);
                 let options = Options { size: Some([h, w]), outputs, ..Options::default() };

@@ -6,6 +6,8 @@ pub mod fixture;
 pub mod int8;
 pub mod textures;
 
+use std::{sync::Mutex, thread};
+
 use goldcrest::{Device, Tensor, cpu::Cpu, gpu::Gpu, wgpu};
 
 /// Opens a device on every adapter of the machine, without the user's cache. `GOLDCREST_TEST_ADAPTERS` lists
@@ -56,6 +58,28 @@ pub fn devices() -> Vec<Device> {
     let mut devices: Vec<Device> = gpus().iter().map(Device::from).collect();
     devices.extend([1, 3].map(|threads| Device::Cpu(Cpu::new(Some(threads)).unwrap())));
     devices
+}
+
+/// True if small inputs suffice on this device: SwiftShader runs the shaders of lavapipe, five times as slowly, and GL's
+/// adapters are Vulkan's too.
+pub fn is_repeated(device: &Device) -> bool {
+    let Device::Gpu(gpu) = device else { return false };
+    gpu.adapter().backend == "gl" || gpu.adapter().name.starts_with("SwiftShader")
+}
+
+/// Calls `check` with every item, on all cores.
+pub fn for_each<T: Send>(items: Vec<T>, check: impl Fn(T) + Sync) {
+    let items = Mutex::new(items.into_iter());
+    let next = || items.lock().unwrap().next();
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some(item) = next() {
+                    check(item);
+                }
+            });
+        }
+    });
 }
 
 /// ||a - b|| / ||b||, or infinity if a value of `a` is not finite.
