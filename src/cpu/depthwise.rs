@@ -123,40 +123,39 @@ impl WithSimd for Band<'_> {
         assert!(conv.weights.len() == conv.kernel * conv.kernel * x.c);
         assert!(self.output.len() == rows * width * x.c);
         assert!(self.residual.is_none_or(|residual| residual.len() == self.output.len()));
-        // Columns whose taps are all on the map, for the kernel sizes that have a sweep.
-        let whole = |column| conv.taps(column, conv.padding[1], x.w).len() == conv.kernel;
-        let swept = matches!(conv.kernel, 3 | 5) && x.c >= S::F32_LANES;
-        let columns = if swept { first_run(width, whole) } else { 0..0 };
-        let mut channel = 0;
-        while !columns.is_empty() && channel < x.c {
-            // The last vector may overlap the previous one.
-            let from = channel.min(x.c - S::F32_LANES);
-            let mut row = 0;
-            while row < rows {
-                row += with_code!(conv.activation, CODE => {
-                    self.rows::<S, CODE>(simd, from, row, &columns, &mut finite)
-                });
+        // Columns whose taps are all on the map.
+        let inner = first_run(width, |column| conv.taps(column, conv.padding[1], x.w).len() == conv.kernel);
+        if matches!(conv.kernel, 3 | 5) && x.c >= S::F32_LANES {
+            let mut channel = 0;
+            while channel < x.c {
+                // The last vector may overlap the previous one.
+                let from = channel.min(x.c - S::F32_LANES);
+                let mut row = 0;
+                while row < rows {
+                    row += with_code!(conv.activation, CODE => {
+                        self.rows::<S, CODE>(simd, from, row, &inner, &mut finite)
+                    });
+                }
+                channel += S::F32_LANES;
             }
-            channel += S::F32_LANES;
+            return finite.all(simd);
         }
-        // The rest: columns at the map's edges, and other kernel sizes.
-        for row in 0..rows {
-            let rows = conv.taps(first + row, conv.padding[0], x.h);
-            for column in (0..width).filter(|column| !columns.contains(column)) {
-                let at = (row * width + column) * x.c;
-                let mut pixel = Pixel {
-                    simd,
-                    conv,
-                    x,
-                    input: self.input,
-                    at: [first + row, column],
-                    taps: [rows.clone(), conv.taps(column, conv.padding[1], x.w)],
-                    output: &mut self.output[at..at + x.c],
-                    residual: self.residual.map(|residual| &residual[at..at + x.c]),
-                    finite: &mut finite,
-                };
-                pixel.run();
-            }
+        for (row, column) in (0..rows).flat_map(|row| (0..width).map(move |column| (row, column))) {
+            let at = (row * width + column) * x.c;
+            let taps =
+                [conv.taps(first + row, conv.padding[0], x.h), conv.taps(column, conv.padding[1], x.w)];
+            let mut pixel = Pixel {
+                simd,
+                conv,
+                x,
+                input: self.input,
+                at: [first + row, column],
+                taps,
+                output: &mut self.output[at..at + x.c],
+                residual: self.residual.map(|residual| &residual[at..at + x.c]),
+                finite: &mut finite,
+            };
+            pixel.run();
         }
         finite.all(simd)
     }
@@ -170,19 +169,24 @@ impl Band<'_> {
         simd: S,
         channel: usize,
         row: usize,
-        columns: &Range<usize>,
+        inner: &Range<usize>,
         finite: &mut Finite<S>,
     ) -> usize {
-        let two = row + 1 < self.output.len() / (self.width * self.x.c);
-        match (self.conv.kernel, self.conv.stride * self.conv.dilation) {
-            (3, 1) if two => self.sweep::<S, 3, 9, 2, 4, CODE>(simd, channel, row, columns, finite),
-            (3, _) => self.sweep::<S, 3, 9, 1, 3, CODE>(simd, channel, row, columns, finite),
-            _ => self.sweep::<S, 5, 25, 1, 5, CODE>(simd, channel, row, columns, finite),
+        let Depthwise { kernel, stride, dilation, .. } = *self.conv;
+        let two = dilation == 1 && row + 1 < self.output.len() / (self.width * self.x.c);
+        match (kernel, stride) {
+            (3, 1) if two => self.sweep::<S, 3, 9, 2, 1, 4, CODE>(simd, channel, row, inner, finite),
+            (3, 2) if two => self.sweep::<S, 3, 9, 2, 2, 5, CODE>(simd, channel, row, inner, finite),
+            (3, _) => self.sweep::<S, 3, 9, 1, 1, 3, CODE>(simd, channel, row, inner, finite),
+            (_, 1) if two => self.sweep::<S, 5, 25, 2, 1, 6, CODE>(simd, channel, row, inner, finite),
+            (_, 2) if two => self.sweep::<S, 5, 25, 2, 2, 7, CODE>(simd, channel, row, inner, finite),
+            _ => self.sweep::<S, 5, 25, 1, 1, 5, CODE>(simd, channel, row, inner, finite),
         }
     }
 
-    /// Computes one vector of channels in `ROWS` rows, for columns whose taps are all on the map. Weights
-    /// stay in registers. Two adjacent rows share each load from the `LINES` input rows that they read.
+    /// Computes one vector of channels in `ROWS` rows. Weights stay in registers. Two adjacent rows, which start
+    /// `STRIDE` input rows apart, share each load from the `LINES` input rows that they read. All taps of the
+    /// columns `inner` are on the map.
     #[inline(always)]
     #[allow(unsafe_code)]
     fn sweep<
@@ -190,6 +194,7 @@ impl Band<'_> {
         const K: usize,
         const TAPS: usize,
         const ROWS: usize,
+        const STRIDE: usize,
         const LINES: usize,
         const CODE: u32,
     >(
@@ -197,16 +202,16 @@ impl Band<'_> {
         simd: S,
         channel: usize,
         row: usize,
-        columns: &Range<usize>,
+        inner: &Range<usize>,
         finite: &mut Finite<S>,
     ) -> usize {
         let Self { conv, x, first, width, .. } = *self;
         let (next, step) = (conv.dilation * x.c, conv.stride * x.c);
-        // SAFETY: the taps of these columns are on the map, input rows off the map are skipped, and a whole
-        // vector of channels lies within its pixel. `with_simd` checks that map, weights, biases, outputs and
-        // residual have the lengths of their shapes.
+        // SAFETY: taps off the map are skipped, and a whole vector of channels lies within its pixel. `with_simd`
+        // checks that map, weights, biases, outputs and residual have the lengths of their shapes.
         unsafe {
-            let vector = |values: *const f32, at: usize| values.add(at).cast::<S::f32s>().read_unaligned();
+            let vector =
+                |values: *const f32, at: usize| values.wrapping_add(at).cast::<S::f32s>().read_unaligned();
             let bias = vector(conv.bias.as_ptr(), channel);
             let weights: [S::f32s; TAPS] =
                 std::array::from_fn(|tap| vector(conv.weights.as_ptr(), tap * x.c + channel));
@@ -216,37 +221,57 @@ impl Band<'_> {
                     .filter(|&at| at < x.h)
             };
             let on_map: [bool; LINES] = std::array::from_fn(|l| line(l).is_some());
-            let column = columns.start * conv.stride - conv.padding[1];
-            let mut lines: [*const f32; LINES] = std::array::from_fn(|l| {
-                self.input.as_ptr().add((line(l).unwrap_or(0) * x.w + column) * x.c + channel)
+            // Of each line, the first tap of the first column, which may lie before the map.
+            let starts: [*const f32; LINES] = std::array::from_fn(|l| {
+                let line = self.input.as_ptr().add(line(l).unwrap_or(0) * x.w * x.c + channel);
+                line.wrapping_sub(conv.padding[1] * x.c)
             });
-            let mut at = (row * width + columns.start) * x.c + channel;
-            for _ in columns.clone() {
-                // The same order of additions as in `Pixel`, so that results do not depend on how rows are
-                // split.
-                let mut sums = [bias; ROWS];
-                for l in 0..LINES {
-                    if on_map[l] {
-                        for kx in 0..K {
-                            let value = vector(lines[l], kx * next);
-                            for (r, sum) in sums.iter_mut().enumerate() {
-                                if l >= r && l - r < K {
-                                    *sum = simd.mul_add_e_f32s(value, weights[(l - r) * K + kx], *sum);
+            let output = self.output.as_mut_ptr().add(row * width * x.c + channel);
+            let residual = self.residual.map(|residual| residual.as_ptr().add(row * width * x.c + channel));
+            // The outputs of a column, with the taps for which `$has` is true. The order of additions does not
+            // depend on how rows are split.
+            macro_rules! column {
+                ($lines:expr, $at:expr, $has:expr) => {
+                    let mut sums = [bias; ROWS];
+                    for l in 0..LINES {
+                        if on_map[l] {
+                            for kx in 0..K {
+                                if $has(kx) {
+                                    let value = vector($lines[l], kx * next);
+                                    for (r, sum) in sums.iter_mut().enumerate() {
+                                        if l >= r * STRIDE && l - r * STRIDE < K {
+                                            *sum = simd.mul_add_e_f32s(
+                                                value,
+                                                weights[(l - r * STRIDE) * K + kx],
+                                                *sum,
+                                            );
+                                        }
+                                    }
                                 }
                             }
                         }
                     }
-                    lines[l] = lines[l].wrapping_add(step);
-                }
-                for (r, mut sum) in sums.into_iter().enumerate() {
-                    let at = at + r * width * x.c;
-                    if let Some(residual) = self.residual {
-                        sum = simd.add_f32s(sum, vector(residual.as_ptr(), at));
+                    for (r, mut sum) in sums.into_iter().enumerate() {
+                        let at = $at + r * width * x.c;
+                        if let Some(residual) = residual {
+                            sum = simd.add_f32s(sum, vector(residual, at));
+                        }
+                        finite.check(simd, sum);
+                        let sum = activate(simd, sum, Activation::ALL[CODE as usize]);
+                        output.add(at).cast::<S::f32s>().write_unaligned(sum);
                     }
-                    finite.check(simd, sum);
-                    let sum = activate(simd, sum, Activation::ALL[CODE as usize]);
-                    self.output.as_mut_ptr().add(at).cast::<S::f32s>().write_unaligned(sum);
-                }
+                };
+            }
+            for column in (0..inner.start).chain(inner.end..width) {
+                let taps = conv.taps(column, conv.padding[1], x.w);
+                let lines = starts.map(|start| start.wrapping_add(column * step));
+                column!(lines, column * x.c, |kx| taps.contains(&kx));
+            }
+            let mut lines = starts.map(|start| start.wrapping_add(inner.start * step));
+            let mut at = inner.start * x.c;
+            for _ in inner.clone() {
+                column!(lines, at, |_| true);
+                lines = lines.map(|line| line.wrapping_add(step));
                 at += x.c;
             }
         }
@@ -254,7 +279,7 @@ impl Band<'_> {
     }
 }
 
-/// One output pixel, for any kernel size.
+/// One output pixel, for any kernel size and number of channels.
 struct Pixel<'a, S: Simd> {
     simd: S,
     conv: &'a Depthwise,

@@ -16,9 +16,19 @@ pub fn bias(conv: &Conv) -> AVec<f32> {
     conv.bias.as_ref().map_or_else(|| avec![0.0; conv.outputs()], |bias| AVec::from_slice(0, bias.data()))
 }
 
+/// Clamps as integers: from 0 on, floats have the order of their bits, and negative floats are negative integers.
+/// Many processors have more units for integers, and none that products need.
+#[inline(always)]
+fn relu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let bits = simd.max_i32s(simd.transmute_i32s_f32s(x), simd.splat_i32s(0));
+    simd.transmute_f32s_i32s(bits)
+}
+
+/// [`relu`], at most 6.
 #[inline(always)]
 fn relu6<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    simd.min_f32s(simd.max_f32s(x, simd.splat_f32s(0.0)), simd.splat_f32s(6.0))
+    let bits = simd.transmute_i32s_f32s(relu(simd, x));
+    simd.transmute_f32s_i32s(simd.min_i32s(bits, simd.splat_i32s(6.0f32.to_bits().cast_signed())))
 }
 
 #[inline(always)]
@@ -58,7 +68,7 @@ fn swish<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 pub fn activate<S: Simd>(simd: S, x: S::f32s, activation: Activation) -> S::f32s {
     match activation {
         Activation::Identity => x,
-        Activation::Relu => simd.max_f32s(x, simd.splat_f32s(0.0)),
+        Activation::Relu => relu(simd, x),
         Activation::Relu6 => relu6(simd, x),
         Activation::HardSwish => simd.mul_f32s(x, hard_sigmoid(simd, x)),
         Activation::Swish => swish(simd, x),

@@ -4,6 +4,8 @@
 use std::{marker::PhantomData, ops::Range};
 
 use aligned_vec::{AVec, avec};
+#[cfg(target_arch = "x86_64")]
+use pulp::x86::V3;
 use pulp::{Arch, Simd, WithSimd};
 
 use super::pixelwise::{self, Finite, activate, with_code};
@@ -42,11 +44,43 @@ pub struct Packed {
 struct Panel {
     /// The first output.
     first: usize,
-    vectors: usize,
-    /// True if all vectors are full. A partial panel has one vector.
-    whole: bool,
+    columns: Columns,
     /// The offset of its weights.
     at: usize,
+}
+
+/// The vectors of a panel.
+#[derive(Clone, Copy)]
+enum Columns {
+    /// Full vectors.
+    Vectors(usize),
+    /// One partial vector.
+    Part,
+    /// Eight outputs in AVX-512: a vector of half the length takes half the time on many processors.
+    #[cfg(target_arch = "x86_64")]
+    Half,
+}
+
+impl Columns {
+    /// The columns for the last `count` outputs, fewer than a vector.
+    fn rest(count: usize, lanes: usize) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if count == 8 && lanes == 16 {
+            return Self::Half;
+        }
+        debug_assert!(count < lanes);
+        Self::Part
+    }
+
+    /// The number of outputs, with padding.
+    fn len(self, lanes: usize) -> usize {
+        match self {
+            Self::Vectors(count) => count * lanes,
+            Self::Part => lanes,
+            #[cfg(target_arch = "x86_64")]
+            Self::Half => 8,
+        }
+    }
 }
 
 impl Packed {
@@ -60,15 +94,16 @@ impl Packed {
         let count = vectors.div_ceil(widest);
         // Panels differ in width by at most one vector.
         let part = |i: usize| i * vectors / count;
-        let whole = (0..count).map(|i| (part(i), part(i + 1) - part(i), true));
-        let rest = (outputs % lanes > 0).then_some((vectors, 1, false));
+        let whole = (0..count).map(|i| (part(i), Columns::Vectors(part(i + 1) - part(i))));
+        let rest = outputs % lanes;
+        let rest = (rest > 0).then(|| (vectors, Columns::rest(rest, lanes)));
         let (mut panels, mut weights) = (Vec::new(), avec![]);
-        for (first, vectors, whole) in whole.chain(rest) {
+        for (first, columns) in whole.chain(rest) {
             let first = first * lanes;
-            panels.push(Panel { first, vectors, whole, at: weights.len() });
+            panels.push(Panel { first, columns, at: weights.len() });
             for input in 0..inputs {
                 let (tap, channel) = (input / channels, input % channels);
-                for output in first..first + vectors * lanes {
+                for output in first..first + columns.len(lanes) {
                     let at = (output * channels + channel) * taps + tap;
                     weights.push(if output < outputs { weight[at] } else { 0.0 });
                 }
@@ -173,30 +208,50 @@ impl WithSimd for Job<'_> {
         let count = rows.starts.len() / rows.segments;
         assert!(rows.starts.len() == count * rows.segments && packed.inputs == rows.segments * rows.len);
         assert!(first + count <= output.rows && packed.outputs == output.outputs);
-        let [highest, _] = max_tile(S::F32_LANES);
+        let [highest, widest] = max_tile(S::F32_LANES);
         let tiles = count.div_ceil(highest);
         let panels = &packed.panels[panels];
         // If all weights fit the cache, a row tile runs through all panels, so that maps are read and written
         // in order.
         let together = if 4 * packed.weights.len() <= CACHED { panels.len() } else { 1 };
         let mut finite = Finite::new(simd);
+        #[cfg(target_arch = "x86_64")]
+        let mut half = None;
+        #[cfg(target_arch = "x86_64")]
+        if let Some(simd) = V3::try_new().filter(|_| S::F32_LANES == 16) {
+            half = Some((simd, Finite::new(simd)));
+        }
+        // Known to the compiler, which drops the code of tiles that this instruction set has no registers for.
+        let fits = |rows: usize, vectors: usize| rows <= highest && vectors <= widest;
         for panels in panels.chunks(together) {
             // Tiles differ in height by at most one row.
             for at in (0..tiles).map(|i| i * count / tiles..(i + 1) * count / tiles) {
                 for panel in panels {
-                    let tile =
-                        Tile { simd, packed, rows, output, panel, row: at.start, out: first + at.start };
-                    let vectors = if panel.whole { panel.vectors } else { 0 };
+                    let tile = Tile { packed, rows, output, panel, row: at.start, out: first + at.start };
                     macro_rules! run {
                         ($($rows:literal)*) => {
-                            match (at.len(), vectors) {
+                            match (at.len(), panel.columns) {
                                 $(
-                                    ($rows, 3) => tile.run::<$rows, 3, true>(&mut finite),
-                                    ($rows, 2) => tile.run::<$rows, 2, true>(&mut finite),
-                                    ($rows, 1) => tile.run::<$rows, 1, true>(&mut finite),
-                                    ($rows, _) => tile.run::<$rows, 1, false>(&mut finite),
+                                    ($rows, Columns::Vectors(3)) if fits($rows, 3) => {
+                                        tile.run::<S, $rows, 3, true>(simd, &mut finite);
+                                    }
+                                    ($rows, Columns::Vectors(2)) if fits($rows, 2) => {
+                                        tile.run::<S, $rows, 2, true>(simd, &mut finite);
+                                    }
+                                    ($rows, Columns::Vectors(1)) if fits($rows, 1) => {
+                                        tile.run::<S, $rows, 1, true>(simd, &mut finite);
+                                    }
+                                    ($rows, Columns::Part) if fits($rows, 1) => {
+                                        tile.run::<S, $rows, 1, false>(simd, &mut finite);
+                                    }
+                                    #[cfg(target_arch = "x86_64")]
+                                    ($rows, Columns::Half) if S::F32_LANES == 16 => {
+                                        if let Some((simd, finite)) = &mut half {
+                                            tile.run::<V3, $rows, 1, true>(*simd, finite);
+                                        }
+                                    }
                                 )*
-                                _ => unreachable!("a tile has at most 8 rows"),
+                                _ => unreachable!("a tile has at most 8 rows by 3 vectors"),
                             }
                         };
                     }
@@ -204,12 +259,16 @@ impl WithSimd for Job<'_> {
                 }
             }
         }
-        finite.all(simd)
+        let finite = finite.all(simd);
+        #[cfg(target_arch = "x86_64")]
+        if let Some((simd, halves)) = half {
+            return halves.all(simd) && finite;
+        }
+        finite
     }
 }
 
-struct Tile<'a, S> {
-    simd: S,
+struct Tile<'a> {
     packed: &'a Packed,
     rows: Rows<'a>,
     output: &'a OutputMatrix<'a>,
@@ -220,15 +279,16 @@ struct Tile<'a, S> {
     out: usize,
 }
 
-impl<S: Simd> Tile<'_, S> {
+impl Tile<'_> {
     /// Computes `M` rows by `N` full vectors if `WHOLE`, else by one partial vector.
     #[inline(always)]
     #[allow(unsafe_code)]
-    fn run<const M: usize, const N: usize, const WHOLE: bool>(self, finite: &mut Finite<S>) {
-        // Known to the compiler, which drops the code of tiles that this instruction set has no registers for.
-        let [rows, vectors] = max_tile(S::F32_LANES);
-        assert!(M <= rows && N <= vectors);
-        let Self { simd, packed, rows: Rows { starts, segments, len }, panel, .. } = self;
+    fn run<S: Simd, const M: usize, const N: usize, const WHOLE: bool>(
+        self,
+        simd: S,
+        finite: &mut Finite<S>,
+    ) {
+        let Self { packed, rows: Rows { starts, segments, len }, panel, .. } = self;
         debug_assert!((self.row + M) * segments <= starts.len());
         debug_assert!(panel.at + packed.inputs * N * S::F32_LANES <= packed.weights.len());
         // SAFETY: `Job::with_simd` checks that each row has all its starts and is within the output. Each
@@ -265,7 +325,7 @@ impl<S: Simd> Tile<'_, S> {
             }
             sums
         };
-        with_code!(self.output.activation, CODE => self.epilogue::<M, N, WHOLE, CODE>(sums, finite))
+        with_code!(self.output.activation, CODE => self.epilogue::<S, M, N, WHOLE, CODE>(simd, sums, finite))
     }
 
     /// The epilogue: adds the residual, checks that sums are finite, applies the activation with this code
@@ -273,12 +333,12 @@ impl<S: Simd> Tile<'_, S> {
     /// registers.
     #[inline(always)]
     #[allow(unsafe_code)]
-    fn epilogue<const M: usize, const N: usize, const WHOLE: bool, const CODE: u32>(
+    fn epilogue<S: Simd, const M: usize, const N: usize, const WHOLE: bool, const CODE: u32>(
         self,
+        simd: S,
         mut sums: [[S::f32s; N]; M],
         finite: &mut Finite<S>,
     ) {
-        let simd = self.simd;
         let OutputMatrix { first, outputs, residual, .. } = *self.output;
         let at = |m: usize, n: usize| (self.out + m) * outputs + self.panel.first + n * S::F32_LANES;
         let left = outputs - self.panel.first;

@@ -65,7 +65,7 @@ impl Windows {
         let inner_columns = first_run(y.w, |column| inner(column, 1, x.w));
         let inner_rows = first_run(y.h, |row| inner(row, 0, x.h));
         let segments = self.segments();
-        starts.clear();
+        // Every start is written below.
         starts.resize(outputs.len() * segments, std::ptr::null());
         // A window of one pixel never reaches beyond the map. The copies must not move once `starts` points
         // to them.
@@ -90,12 +90,11 @@ impl Windows {
                 );
                 let line = (row * self.stride + ky * self.dilation - self.padding[0]) * x.w;
                 let left = inner.start * self.stride + kx * self.dilation - self.padding[1];
-                let mut line = &picture[(line + left) * x.c..];
-                let targets =
-                    starts[(inner.start - first) * segments + segment..].iter_mut().step_by(segments);
-                for start in targets.take(inner.len()) {
-                    *start = line[..len].as_ptr();
-                    line = line.get(self.stride * x.c..).unwrap_or(&[]);
+                let step = self.stride * x.c;
+                let line = &picture[(line + left) * x.c..][..(inner.len() - 1) * step + len];
+                let targets = starts[(inner.start - first) * segments..].chunks_exact_mut(segments);
+                for (starts, at) in targets.zip((0..line.len()).step_by(step)) {
+                    starts[segment] = line[at..].as_ptr();
                 }
             }
             for column in (first..inner.start).chain(inner.end..end) {
