@@ -102,7 +102,7 @@ impl Gpu {
     }
 
     /// Opens the adapter at the index `wanted` of [`adapters`], or the best one whose name contains
-    /// `wanted`; the best of all if none is given.
+    /// `wanted`; the best of all if `wanted` is `None`.
     ///
     /// # Errors
     /// [`Error::Adapter`] if no adapter matches or it cannot create a device.

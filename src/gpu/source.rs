@@ -226,7 +226,7 @@ impl Executor {
 
     fn dispatches_of<'a>(&self, bound: &'a Bound) -> Result<&'a [Dispatch]> {
         if !Arc::ptr_eq(&self.identity, &bound.owner) {
-            return Err(Error::Input("it was prepared for another session".into()));
+            return Err(Error::Input("the source, painting or boxes belong to another session".into()));
         }
         self.ready()?;
         Ok(&bound.dispatches)

@@ -24,8 +24,9 @@ pub fn preprocess(picture: &Picture, how: &Preprocessing) -> Result<Tensor> {
 ///
 /// # Errors
 /// [`Error::Input`] if there is no picture, if the scaled picture or the crop would be empty or too large, if
-/// the results differ in size (possible without a crop), if a widening filter is combined with another grid
-/// than [`Grid::Area`], or if the statistics are not finite or divide by zero.
+/// the results differ in size (possible without a crop), if a filter that widens is combined with a grid other
+/// than [`Grid::Area`], or if the means or standard deviations are not finite, are zero where they divide, or do
+/// not match the channels.
 pub fn preprocess_batch(pictures: &[Picture], how: &Preprocessing) -> Result<Tensor> {
     let [mean, std] = statistics(how)?;
     let channels = how.colours.channels();
