@@ -30,7 +30,7 @@ use crate::{
     zoo::Network,
 };
 
-/// A network that runs on many pictures, and its options.
+/// A network that runs on many pictures, and its options. The [module](super) has an example.
 pub struct Pipeline<'a> {
     /// The device. A GPU runs one batch after another. On a CPU each thread runs one picture at a time, if
     /// there are enough pictures.

@@ -51,7 +51,20 @@ const FEATURES: wgpu::Features = profile::FEATURES
     .union(wgpu::Features::PIPELINE_CACHE)
     .union(wgpu::Features::SHADER_F16);
 
-/// A device to run on. Clones share it.
+/// A graphics device to run on: one that this opens, or a program's own ([`Gpu::from_device`]). Clones share it.
+///
+/// ```no_run
+/// # fn program(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> goldcrest::Result<()> {
+/// use goldcrest::gpu::Gpu;
+///
+/// let best = Gpu::new()?;
+/// let radeon = Gpu::open(Some("radeon"))?; // part of a name, or an index
+/// let shared = Gpu::from_device(adapter, device, queue); // opened with Gpu::wanted_features and wanted_limits
+/// println!("{}", shared.adapter());
+/// # drop((best, radeon));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Gpu {
     device: wgpu::Device,
@@ -150,8 +163,8 @@ impl Gpu {
         Ok(gpu)
     }
 
-    /// Uses a program's own device, without changing its error handlers. With
-    /// [`wgpu::Features::PIPELINE_CACHE`], later starts are faster where the driver supports it.
+    /// Uses a program's own device, without changing its error handlers. Enable [`Gpu::wanted_features`] and
+    /// request [`Gpu::wanted_limits`] when opening it.
     pub fn from_device(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Self {
         let has_cache = device.features().contains(wgpu::Features::PIPELINE_CACHE);
         let key = has_cache.then(|| wgpu::util::pipeline_cache_key(&adapter.get_info())).flatten();

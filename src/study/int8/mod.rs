@@ -49,7 +49,7 @@ pub async fn costs_and_gains(lab: &mut Lab<'_>) -> Result<Section> {
         id: "E8".into(),
         title: "The costs and gains of int8".into(),
         claim: claim(
-            "h-swish takes the place of swish, whose sigmoid is costly and loses precision in fixed point. \
+            "h-swish replaces swish, whose sigmoid is costly and loses precision in fixed point. \
              MobileNetV3 is fit for 8 bits, which make networks smaller and quicker at little loss.",
         ),
         theory: "An int8 weight takes a quarter of the bytes, and an instruction multiplies four times as \
