@@ -348,7 +348,9 @@ impl<R: Read> Stream<R> {
                     return Ok(None);
                 };
                 if self.before == Before::Animation || (animated && self.before == Before::Pictures) {
-                    return Err("the stream contains an animation and other pictures: pass them as files".into());
+                    return Err(
+                        "the stream contains an animation and other pictures: pass them as files".into()
+                    );
                 }
                 self.before = if animated { Before::Animation } else { Before::Pictures };
                 Ok(Some(Content::Encoded(bytes)))

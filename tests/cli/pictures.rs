@@ -339,7 +339,9 @@ fn inputs_are_never_overwritten() {
     // The second error: the mask was looked up before it was written.
     assert!(
         status == 1
-            && ["was overwritten with a result before it was read", "No such file"].iter().any(|word| errors.contains(word)),
+            && ["was overwritten with a result before it was read", "No such file"]
+                .iter()
+                .any(|word| errors.contains(word)),
         "{errors}"
     );
     // Standard input may be a file.

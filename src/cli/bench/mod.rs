@@ -65,7 +65,14 @@ pub struct Bench {
     fuse: Vec<Fusion>,
 
     /// Devices to measure: gpu, cpu, or auto for both
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_enum, default_value = "auto", hide_possible_values = true)]
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        value_enum,
+        default_value = "auto",
+        hide_possible_values = true
+    )]
     backend: Vec<common::Backend>,
 
     /// Graphics adapters: indices or parts of their names (see `goldcrest adapters`) [default: the best one]

@@ -29,7 +29,9 @@ impl Picture {
     pub fn jpeg(&self, quality: u8) -> Result<Vec<u8>> {
         let (width, height) = (self.width, self.height);
         let failed = |reason: &dyn std::fmt::Display| {
-            Err(Error::Output(format!("a picture of {width} x {height} pixels cannot be written as a JPEG: {reason}")))
+            Err(Error::Output(format!(
+                "a picture of {width} x {height} pixels cannot be written as a JPEG: {reason}"
+            )))
         };
         if !(1..=100).contains(&quality) {
             return failed(&format_args!("the quality is {quality}, expected 1 to 100"));

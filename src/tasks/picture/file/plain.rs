@@ -43,7 +43,8 @@ impl Decode for Plain<'_> {
                     && bytes.position() as usize == bytes.get_ref().len()
                 {
                     return Err(
-                        "the file is cut short: a PNM with decimal numbers ends with a space or a line end".into()
+                        "the file is cut short: a PNM with decimal numbers ends with a space or a line end"
+                            .into(),
                     );
                 }
                 Ok(picture)

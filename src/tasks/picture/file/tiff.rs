@@ -102,7 +102,9 @@ impl Tiff<'_> {
         }
         if decoder.find_tag_unsigned::<u16>(Tag::FillOrder).map_err(message)?.is_some_and(|order| order != 1)
         {
-            return Err("a TIFF whose bytes start with the lowest bit (FillOrder 2), which is not supported".into());
+            return Err(
+                "a TIFF whose bytes start with the lowest bit (FillOrder 2), which is not supported".into()
+            );
         }
         let orientation = decoder.find_tag_unsigned::<u8>(Tag::Orientation).ok().flatten();
         let orientation = orientation.filter(|orientation| (1..=8).contains(orientation));
@@ -129,7 +131,8 @@ impl Tiff<'_> {
         }
         if palette.is_some() && ((colour, alpha) != (Colour::Grey, false) || bits > 8) {
             return Err(
-                "a TIFF with a palette and more than one 8-bit sample per pixel, which is not supported".into()
+                "a TIFF with a palette and more than one 8-bit sample per pixel, which is not supported"
+                    .into(),
             );
         }
         let pixel = Pixel { colour, alpha, is_16_bit: bits == 16 };
@@ -144,7 +147,9 @@ impl Tiff<'_> {
 
         let expected = if packed { w.div_ceil(8 / usize::from(bits)) * h } else { count * pixel.bytes() };
         if layout.complete_len != expected {
-            return Err("a TIFF with more samples per pixel than its colour type has, which is not supported".into());
+            return Err(
+                "a TIFF with more samples per pixel than its colour type has, which is not supported".into(),
+            );
         }
         let mut pixels = Pixels::new(w, h, if palette.is_some() { Pixel::RGB } else { pixel });
         if separate == 0 {
