@@ -1,5 +1,7 @@
-//! The wgpu backend: adapters, pipelines, execution, readback. It executes
-//! plans and does not depend on the zoo.
+//! The wgpu backend: adapters, pipelines, execution, readback. It executes plans and does not depend on the zoo.
+//!
+//! Programs use [`Gpu`], [`adapters`] and [`pick`] to choose a device, and [`Ring`] to read results back. The rest
+//! works inside [`Session`](crate::Session).
 
 mod adapters;
 #[cfg(target_arch = "wasm32")]
