@@ -264,7 +264,9 @@ pub(crate) fn preprocessing(network: &Network, options: Options) -> Result<Prepr
     match (options.size, how.crop) {
         (None, _) => Ok(how),
         (Some(size), None) => Ok(Preprocessing { resize: Resize::Exact(size), ..how }),
-        (Some(_), Some(_)) => Err(Error::Input("this network crops its pictures: leave the size unset".into())),
+        (Some(_), Some(_)) => {
+            Err(Error::Input("this network crops its pictures: leave the size unset".into()))
+        }
     }
 }
 
