@@ -1,5 +1,5 @@
-//! A folder of pictures stands in for a camera. Each picture is a frame that arrives at its time, even if the
-//! device is not done with the preceding ones. Its result is read back some frames later; if the device has
+//! A folder of pictures stands in for a camera. Each picture is a frame that arrives on time, even if the
+//! device is not done with the preceding ones. Its result is read back a few frames later; if the device has
 //! no time for the frame, it is skipped.
 //!
 //!     cargo run --release --example folder_camera -- FOLDER --fps 30
@@ -20,7 +20,7 @@ use goldcrest::{
     zoo::{Network, Task},
 };
 
-/// Prints what is on frames as they arrive.
+/// Prints the results of frames as they arrive.
 #[derive(Parser)]
 struct Arguments {
     /// The folder of JPEG and PNG files, all of one size, in the order of their names

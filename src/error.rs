@@ -9,8 +9,8 @@ use crate::{tensor::Element, text::Visible};
 
 /// An error of the library, and where it occurred.
 ///
-/// It is displayed as one line that is safe for terminals. Most programs only show it. A program that renders
-/// should also handle the loss of its device:
+/// It is displayed as one line that is safe for terminals. Most programs only display it. A program that renders
+/// should also handle the loss of its device, and overflow:
 ///
 /// ```no_run
 /// use goldcrest::{Device, Error, Options, Result, Session, Tensor, zoo::Network};

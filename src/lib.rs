@@ -1,8 +1,8 @@
 //! MobileNets on any GPU, in one small crate: image classification, semantic segmentation and object detection.
 //!
 //! Hand-written WGSL kernels run through [wgpu] on Vulkan, Metal, DX12, GL and WebGPU; a planner fuses and schedules
-//! them. With the feature `cpu`, a CPU engine runs the same networks where there is no GPU. Checkpoints of torchvision, timm and transformers
-//! load in the formats people have them in.
+//! them. With the feature `cpu`, a CPU engine runs the same networks where there is no GPU. Checkpoints of
+//! torchvision, timm and transformers load without conversion.
 //!
 //! # A picture
 //!
@@ -27,7 +27,7 @@
 //!
 //! # A texture, in a program that renders
 //!
-//! The device, the texture and the encoder are the program's. Nothing blocks, and no frame allocates GPU memory.
+//! The program owns the device, the texture and the encoder. Nothing blocks, and no frame allocates GPU memory.
 //!
 //! ```no_run
 //! use goldcrest::{Options, Result, Session, gpu::Gpu, session::Framing, tasks::palette, zoo::Network};
@@ -48,7 +48,7 @@
 //! # }
 //! ```
 //!
-//! The README has this as a complete program.
+//! The README extends this to a complete program.
 //!
 //! # Modules
 //!
@@ -56,11 +56,11 @@
 //! |---|---|
 //! | embed a network in a program | [`Session`], [`Device`], [`Options`]; [`tasks`] has pictures and results |
 //! | read frames from textures, draw results on the device | [`Session::source`], [`Session::painting`], [`Session::boxes`], [`gpu::Ring`] |
-//! | open a checkpoint | [`zoo::Network`]; `hub` downloads one; [`checkpoint::Overrides`] sets what a file does not show |
+//! | open a checkpoint | [`zoo::Network`]; `hub` downloads one; [`checkpoint::Overrides`] sets what a file does not record |
 //! | run many pictures or video | `feed::Pipeline` |
 //! | shrink a network | `quantize` |
 //! | choose or search a network for a device | `search` |
-//! | measure and tune | [`measure`]; `study` tests the paper's claims |
+//! | measure and tune | [`measure`]; `study` tests a paper's claims about separable convolutions |
 //!
 //! [`kernels`], [`plan`], [`graph`], [`tensor`] and [`cpu`] are internals. They are public for tests, benchmarks and
 //! research, and may change in any release.
@@ -69,19 +69,19 @@
 //!
 //! | feature | adds |
 //! |---|---|
-//! | `cpu` | the CPU engine, for machines without a GPU, and with it `quantize` and `search` |
+//! | `cpu` | the CPU engine, for machines without a GPU; `quantize` and `search`, which compute with it |
 //! | `image` | picture files, and drawing results: `tasks::Picture::open`, `tasks::draw`, `tasks::overlay` |
 //! | `feed` | many pictures and video, decoded on all cores: `feed` |
 //! | `torch` | PyTorch files: `.pth`, `.pt`, `.bin`, `.ckpt` |
 //! | `hub` | downloads from the Hugging Face hub: `hub` |
 //! | `demo` | scenes with ground truth, and small networks trained on them: `demo` |
-//! | `study` | the paper's experiments and their report: `study`, `measure::report` |
-//! | `translate` | kernels in the drivers' languages: `kernels::translate` |
+//! | `study` | experiments on a paper's claims, and their report: `study`, `measure::report` |
+//! | `translate` | kernels as SPIR-V, MSL, HLSL and GLSL: `kernels::translate` |
 //! | `static-dxc` | Direct3D's compiler DXC, linked into the program (x86-64 Windows) |
-//! | `cli` (default) | the `goldcrest` program; libraries switch it off |
+//! | `cli` (default) | the `goldcrest` program and all features above except `static-dxc`; libraries switch it off |
 //!
-//! Errors are one [`Error`] type that names the file, tensor or layer. The crate logs through [`log`] and prints
-//! nothing.
+//! There is one [`Error`] type; an error names the file, tensor or layer. The crate logs through [`log`] and
+//! prints nothing.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 // Without the engine, a CPU device is a type without values.
 #![cfg_attr(not(feature = "cpu"), allow(unreachable_code, unused_assignments, clippy::large_enum_variant))]

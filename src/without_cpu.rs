@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{Error, Result, Shape, Tensor, graph::Graph, plan::Summary};
 
-/// A pool of CPU threads; there is none.
+/// A pool of CPU threads. In this build the type has no values.
 #[derive(Clone)]
 pub enum Cpu {}
 
@@ -54,7 +54,7 @@ impl fmt::Display for CpuInfo {
     }
 }
 
-/// A graph for one input shape, ready to run; there is none.
+/// A graph for one input shape, ready to run. In this build the type has no values.
 pub enum Executor {}
 
 impl Executor {

@@ -206,7 +206,7 @@ fn invalid_concatenations_and_label_maps_are_errors() {
     let x = g.push("input", Op::Input(INPUT.c), &[]);
     let small = g.push("small", Op::GlobalPool, &[x]);
     g.push("both", Op::Concat(ConcatAxis::Channels), &[x, small]);
-    assert!(error_of(&g).contains("layer both: cannot join"), "{}", error_of(&g));
+    assert!(error_of(&g).contains("layer both: cannot concatenate"), "{}", error_of(&g));
 
     // Labels are bytes, which no kernel reads as a feature map.
     let mut g = Graph::default();

@@ -485,7 +485,7 @@ fn invalid_networks_pictures_and_paths_are_errors() {
     fs::create_dir(&plain).unwrap();
     save(&Path::new(&plain).join("black.png"), &[0; 96 * 96 * 3]);
     save(&Path::new(&plain).join("grey.png"), &[99; 96 * 96 * 3]);
-    check_error(CLASSIFY, &plain, &out, 1, &["every one of the 2 pictures is of one colour"]);
+    check_error(CLASSIFY, &plain, &out, 1, &["all 2 pictures are uniform"]);
     let broken = inside("broken");
     fs::create_dir(&broken).unwrap();
     fs::write(Path::new(&broken).join("a.png"), "no picture").unwrap();

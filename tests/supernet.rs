@@ -198,11 +198,11 @@ fn subnet_outside_the_space_is_an_error_that_lists_the_choices() {
     let supernet = written.open();
     let smallest = supernet.smallest().to_string();
     let outside = [
-        ("r128,", "r127,", "no size of 127: there are 128, 160, 192, 224"),
-        (",w1,", ",w0.5,", "no width of 0.5: there are 1"),
-        ("k3e3", "k9e3", "no kernel of 9: there are 3, 5, 7"),
-        ("k3e3", "k3e5", "no expansion of 5: there are 3, 4, 6"),
-        ("k3e3+k3e3", "k3e3", "no depth of 1: there are 2, 3, 4"),
+        ("r128,", "r127,", "no size of 127: the choices are 128, 160, 192, 224"),
+        (",w1,", ",w0.5,", "no width of 0.5: the choices are 1"),
+        ("k3e3", "k9e3", "no kernel of 9: the choices are 3, 5, 7"),
+        ("k3e3", "k3e5", "no expansion of 5: the choices are 3, 4, 6"),
+        ("k3e3+k3e3", "k3e3", "no depth of 1: the choices are 2, 3, 4"),
         (",k3e3+k3e3,", ",k3e3+k3e3+se,", "stage 1 has no squeeze-excite"),
         (",k3e3+k3e3+se,", ",k3e3+k3e3,", "stage 2 has squeeze-excite"),
         (",k3e3+k3e3,", ",", "4 stages, not 5"),

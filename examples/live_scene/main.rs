@@ -1,5 +1,5 @@
-//! A window with a moving scene, which three networks process while it is rendered: one names its subject,
-//! one colours its shapes, one draws boxes around them. No frame waits for a network.
+//! A window with a moving scene, which three networks process while it is rendered: a classifier names its
+//! subject, a segmenter colours its shapes, a detector draws boxes around them. No frame waits for a network.
 //!
 //!     cargo run --release --example live_scene
 //!

@@ -460,7 +460,7 @@ fn choose(
         }
         _ => Err(Error::file(
             checkpoint.path(),
-            format!("holds several networks, under {}: select one with --set root=...", list(&all)),
+            format!("contains several networks, under {}: select one with --set root=...", list(&all)),
         )),
     }
 }

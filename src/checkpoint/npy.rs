@@ -55,7 +55,9 @@ impl Npy {
             (None, _) => return Err(refused("is not a NumPy array: save one with numpy.save".into())),
         };
         if length > MOST_HEADER {
-            return Err(refused(format!("says that its header has {length} bytes: too many for an array")));
+            return Err(refused(format!(
+                "claims a header of {length} bytes, which is too long for an array"
+            )));
         }
         let text = bytes.read(from, length.into()).map_err(Error::io(path))?.into_owned();
         let header = Header::parse(&String::from_utf8_lossy(&text)).map_err(refused)?;
@@ -121,7 +123,10 @@ impl Header {
     /// Parses the subset of Python that NumPy writes.
     fn parse(text: &str) -> Result<Self, String> {
         let odd = || {
-            format!("has a header that no plain array has: {:?}", text.chars().take(120).collect::<String>())
+            format!(
+                "has a header that is not that of a plain array: {:?}",
+                text.chars().take(120).collect::<String>()
+            )
         };
         let (descr, fortran, dims) = dictionary(text.trim()).ok_or_else(odd)?;
         let (order, kind) = descr.split_at_checked(1).ok_or_else(odd)?;
@@ -278,7 +283,7 @@ mod tests {
             file(1, &format!("{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}}}"), &[0; 4])
         };
         fails([&whole[..], &[0]].concat(), "more than one array");
-        fails(b"\x93NUMPY\x02\0\xff\xff\xff\xff".to_vec(), "its header has 4294967295 bytes");
+        fails(b"\x93NUMPY\x02\0\xff\xff\xff\xff".to_vec(), "a header of 4294967295 bytes");
         fails(b"\x93NUMPY\x09\0\x10\0\0\0".to_vec(), "version 9");
         fails(plain("'<i8'", "(1,)"), "holds <i8");
         fails(plain("'|O'", "(1,)"), "holds |O");

@@ -14,7 +14,7 @@ use crate::{Error, Result};
 /// ```
 /// use goldcrest::checkpoint::Overrides;
 /// // A MobileNetV2 for pictures of 32x32.
-/// let said = Overrides::default()
+/// let overrides = Overrides::default()
 ///     .arch("torchvision/mobilenet_v2")
 ///     .set("stem_stride", "1")?
 ///     .set("stage_strides", "1,1,2,2,1,2,1")?;

@@ -148,7 +148,7 @@ impl Evaluation for Collector {
         let Self { flags, names, vectors, dims, target } = *self;
         let mut words = String::new();
         if let (Some(path), true) = (&flags.out, names.is_empty()) {
-            bail!("{}: is not written, as no picture could be processed", path.display());
+            bail!("{}: not written, because no picture could be processed", path.display());
         }
         if let (Some(target), Some(path)) = (target, &flags.out) {
             let bytes = encode(path, &names, &vectors, dims)?;

@@ -68,7 +68,7 @@ fn entries(page: &mut Roff, heading: &str, entries: &[(&str, &str)]) {
 
 const EXIT_STATUS: [(&str, &str); 3] = [
     ("0", "Success."),
-    ("1", "Failure. Of several pictures, those that could be read were processed."),
+    ("1", "Failure. If only some pictures could not be processed, the others were."),
     ("2", "Bad usage."),
 ];
 
@@ -81,6 +81,6 @@ const ENVIRONMENT: [(&str, &str); 6] = [
     ("HF_HOME, HF_HUB_CACHE", "Folders of the Hugging Face hub's cache, for --model."),
     ("HF_ENDPOINT, HF_HUB_OFFLINE", "The hub's address; whether to use only cached models."),
     ("HF_TOKEN, HF_TOKEN_PATH", "The hub's access token, or the file that contains it."),
-    ("RUST_LOG", "What is logged to standard error, such as info or goldcrest=debug."),
+    ("RUST_LOG", "Levels of the log on standard error, such as info or goldcrest=debug."),
     ("WGPU_BACKEND", "Graphics interfaces to use, such as vulkan or gl."),
 ];

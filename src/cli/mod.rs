@@ -71,7 +71,7 @@ enum Command {
     Choose(choose::Choose),
     /// Search a supernet for the most accurate network that is fast enough on this machine
     Search(search::Search),
-    /// Measure what depthwise-separable convolutions save on the GPU and the CPU, as an HTML report
+    /// Test a paper's claims about separable convolutions and int8 on this machine, and write an HTML report
     Study(study::Study),
     /// List the graphics adapters, and check that they compute correct results
     Adapters(adapters::Adapters),

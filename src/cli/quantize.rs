@@ -56,7 +56,7 @@ pub struct Quantize {
     #[arg(long, value_name = "COUNT", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
 
-    /// Quantise only the weights: a quarter of the size, computed in floating point; needs no pictures
+    /// Quantise only the weights, which needs no pictures: a quarter of the size, computed in floating point
     #[arg(long, conflicts_with_all = ["pictures", "within", "limit"])]
     weights_only: bool,
 

@@ -1,4 +1,4 @@
-//! Pictures for evaluation: results depend on what networks see.
+//! Photographs and scenes for evaluation, because errors depend on the pictures.
 
 use super::Scene;
 use crate::{Result, tasks::Picture};

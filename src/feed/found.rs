@@ -179,7 +179,7 @@ fn matching(pattern: &str, reading: &Arc<Reading>) -> Files {
     });
     let mut found = found.peekable();
     if found.peek().is_none() {
-        return failed("no file has such a name".into());
+        return failed("no file matches this pattern".into());
     }
     Box::new(found)
 }
@@ -212,7 +212,8 @@ fn listed(list: PathBuf, reading: Arc<Reading>) -> Files {
             match lines.as_mut()?.take(LINE_LIMIT).read_until(b'\n', &mut line) {
                 Ok(0) => {
                     lines = None;
-                    return last(Found::failed(&list, "the list names no picture")).filter(|_| empty);
+                    return last(Found::failed(&list, "the list contains no picture names"))
+                        .filter(|_| empty);
                 }
                 Ok(count) if count as u64 == LINE_LIMIT => {
                     lines = None;

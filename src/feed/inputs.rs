@@ -153,7 +153,7 @@ impl Inputs {
         Self { left, files: None, inputs: None, reading: Arc::new(reading), lists: Vec::new() }
     }
 
-    /// Creates inputs from pictures of the program's own, read as the pipeline takes them.
+    /// Creates inputs from the program's own pictures. The iterator is read as the pipeline needs them.
     ///
     /// ```
     /// use goldcrest::{feed::{Content, Input, Inputs, Name}, tasks::Picture};
@@ -169,8 +169,8 @@ impl Inputs {
         Self { inputs: Some(Box::new(inputs.into_iter())), ..Self::new([], Reading::default()) }
     }
 
-    /// Finds all files now instead of when they are reached, so that files written meanwhile are not inputs.
-    /// Only lists that come through a pipe are read later.
+    /// Finds all files now instead of when they are reached, so that files written later are not inputs. Lists
+    /// that come through a pipe are still read later.
     pub fn settle(&mut self) {
         for left in std::mem::take(&mut self.left) {
             match left {
@@ -199,7 +199,8 @@ impl Inputs {
         found.chain(self.lists.iter().map(PathBuf::as_path))
     }
 
-    /// Returns the number of inputs, if each of them is a file or if the program's iterator knows it.
+    /// Returns the number of inputs, if all of them are files that were found, or if the program's iterator
+    /// knows it.
     pub fn known(&self) -> Option<usize> {
         let own = self.inputs.as_ref().map_or((0, Some(0)), Iterator::size_hint);
         let is_file = |left: &Left| match left {
@@ -347,7 +348,9 @@ impl<R: Read> Stream<R> {
                     return Ok(None);
                 };
                 if self.before == Before::Animation || (animated && self.before == Before::Pictures) {
-                    return Err("the stream has an animation and other pictures: name their files".into());
+                    return Err(
+                        "the stream contains an animation and other pictures: pass them as files".into()
+                    );
                 }
                 self.before = if animated { Before::Animation } else { Before::Pictures };
                 Ok(Some(Content::Encoded(bytes)))

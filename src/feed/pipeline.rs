@@ -30,7 +30,7 @@ use crate::{
     zoo::Network,
 };
 
-/// A network that runs on many pictures, and its options.
+/// A network that runs on many pictures, and its options. The [module](super) has an example.
 pub struct Pipeline<'a> {
     /// The device. A GPU runs one batch after another. On a CPU each thread runs one picture at a time, if
     /// there are enough pictures.
@@ -116,7 +116,7 @@ pub struct Spent {
     pub decode: Duration,
     /// Scaling and normalising, over all threads.
     pub prepare: Duration,
-    /// Running the network over all threads of a CPU, or waiting for a GPU.
+    /// Running the network, over all threads of a CPU, or waiting for a GPU.
     pub infer: Duration,
     /// The time spent on building the first session.
     pub startup: Startup,
@@ -196,8 +196,8 @@ impl Pipeline<'_> {
         Ok(clocks.spent(start.elapsed()))
     }
 
-    /// Runs the network on one picture, in this thread and on all of the device. Kept
-    /// [`Pipeline::sessions`] make later calls fast.
+    /// Runs the network on one picture, in this thread and on the whole device. With [`Pipeline::sessions`],
+    /// later calls reuse the session.
     ///
     /// # Errors
     /// As [`Session::for_pictures`](crate::Session::for_pictures) and [`Session::run`](crate::Session::run).

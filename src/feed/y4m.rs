@@ -184,7 +184,7 @@ impl Header {
     pub fn write_frame(&self, picture: &Picture, out: &mut impl Write) -> io::Result<()> {
         let (width, height) = (self.width as u32, self.height as u32);
         if [picture.width(), picture.height()] != [self.width, self.height] {
-            return Err(io::Error::other("the frame has another size than the stream"));
+            return Err(io::Error::other("the frame's size differs from the stream's"));
         }
         let (range, matrix, mode) = (self.range(), self.standard(), YuvConversionMode::Balanced);
         let (pixels, row) = (picture.pixels(), 3 * width);

@@ -130,8 +130,8 @@ impl Gpu {
     }
 }
 
-/// Every adapter of Vulkan, Metal, DX12 and WebGPU, in the system's order, or GL's if there are none,
-/// since GL drives the same GPUs less well. `WGPU_BACKEND` overrides the choice of backends.
+/// Every adapter of Vulkan, Metal, DX12 and WebGPU, in the system's order. GL's adapters are listed only if there
+/// are no others, because GL supports the same GPUs less well. `WGPU_BACKEND` overrides the choice of backends.
 pub async fn adapters() -> Vec<wgpu::Adapter> {
     if let Some(backends) = wgpu::Backends::from_env() {
         return enumerate(backends).await;
@@ -148,8 +148,8 @@ async fn enumerate(backends: wgpu::Backends) -> Vec<wgpu::Adapter> {
     wgpu::Instance::new(descriptor).enumerate_adapters(backends).await
 }
 
-/// The adapter at the index `wanted`, or the best of those whose name contains it; the best
-/// of all if none is given.
+/// The adapter at the index `wanted`, or the best one whose name contains `wanted`; the best of all if `wanted` is
+/// `None`.
 ///
 /// # Errors
 /// [`Error::Adapter`] with a list of the adapters, if none matches.

@@ -1,8 +1,8 @@
-//! What a browser tells about its adapter and wgpu does not pass on: the vendor, and a name.
+//! The adapter's vendor and name, which browsers report but wgpu does not pass on.
 
 use js_sys::Reflect;
 
-/// Adds the name and the vendor's PCI id, as far as the browser tells them.
+/// Adds the name and the vendor's PCI id, if the browser reports them.
 pub fn completed(mut info: wgpu::AdapterInfo, device: &wgpu::Device) -> wgpu::AdapterInfo {
     let told = device.as_webgpu().and_then(|device| Reflect::get(device, &"adapterInfo".into()).ok());
     let text = |field: &str| Reflect::get(told.as_ref()?, &field.into()).ok()?.as_string();

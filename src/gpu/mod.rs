@@ -1,5 +1,7 @@
-//! The wgpu backend: adapters, pipelines, execution, readback. It executes
-//! plans and does not depend on the zoo.
+//! The wgpu backend: adapters, pipelines, execution, readback. It executes plans and does not depend on the zoo.
+//!
+//! Programs use [`Gpu`], [`adapters`] and [`pick`] to choose a device, and [`Ring`] to read results back. The rest
+//! works inside [`Session`](crate::Session).
 
 mod adapters;
 #[cfg(target_arch = "wasm32")]
@@ -51,7 +53,20 @@ const FEATURES: wgpu::Features = profile::FEATURES
     .union(wgpu::Features::PIPELINE_CACHE)
     .union(wgpu::Features::SHADER_F16);
 
-/// A device to run on. Clones share it.
+/// A graphics device to run on: one that this opens, or a program's own ([`Gpu::from_device`]). Clones share it.
+///
+/// ```no_run
+/// # fn program(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> goldcrest::Result<()> {
+/// use goldcrest::gpu::Gpu;
+///
+/// let best = Gpu::new()?;
+/// let radeon = Gpu::open(Some("radeon"))?; // part of a name, or an index
+/// let shared = Gpu::from_device(adapter, device, queue); // opened with Gpu::wanted_features and wanted_limits
+/// println!("{}", shared.adapter());
+/// # drop((best, radeon));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Gpu {
     device: wgpu::Device,
@@ -102,7 +117,7 @@ impl Gpu {
     }
 
     /// Opens the adapter at the index `wanted` of [`adapters`], or the best one whose name contains
-    /// `wanted`; the best of all if none is given.
+    /// `wanted`; the best of all if `wanted` is `None`.
     ///
     /// # Errors
     /// [`Error::Adapter`] if no adapter matches or it cannot create a device.
@@ -150,8 +165,8 @@ impl Gpu {
         Ok(gpu)
     }
 
-    /// Uses a program's own device, without changing its error handlers. With
-    /// [`wgpu::Features::PIPELINE_CACHE`], later starts are faster where the driver supports it.
+    /// Uses a program's own device, without changing its error handlers. Enable [`Gpu::wanted_features`] and
+    /// request [`Gpu::wanted_limits`] when opening it.
     pub fn from_device(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Self {
         let has_cache = device.features().contains(wgpu::Features::PIPELINE_CACHE);
         let key = has_cache.then(|| wgpu::util::pipeline_cache_key(&adapter.get_info())).flatten();

@@ -1,4 +1,4 @@
-//! Asynchronous readback: results arrive some frames later, without blocking.
+//! Asynchronous readback: results arrive a few frames later, without blocking.
 
 use std::{
     sync::{
@@ -55,7 +55,7 @@ pub struct Ring {
 /// The outputs of a frame, read back.
 #[derive(Debug, Clone)]
 pub struct Readback {
-    /// The frame that [`Executor::read_back`] was given.
+    /// The frame's number, as given to [`Session::read_back`](crate::Session::read_back).
     pub frame: u64,
     /// The outputs.
     pub outputs: Vec<Tensor>,
@@ -99,7 +99,7 @@ impl Flight {
 impl Ring {
     fn new(executor: &Executor, length: usize) -> Result<Self> {
         if length == 0 {
-            return Err(Error::Input("a ring needs at least one slot".into()));
+            return Err(Error::Input("a ring needs at least one buffer".into()));
         }
         use wgpu::BufferUsages as Usage;
         let gpu = executor.gpu.clone();
@@ -119,7 +119,7 @@ impl Ring {
         Ok(Self { gpu, outputs, flag, owner, timed, slots, taken: None, dropped: 0 })
     }
 
-    /// The number of results dropped because newer ones had arrived or all slots were in use.
+    /// The number of results dropped because newer ones had arrived or all buffers were in use.
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
@@ -129,8 +129,8 @@ impl Ring {
         self.slots.iter().filter(|slot| !slot.free()).count()
     }
 
-    /// Returns whether a slot is free. Record an inference only if a slot is free, so that no
-    /// more results are in flight than the ring has slots.
+    /// Returns whether a buffer is free. Record an inference only if one is, so that its result can be
+    /// read back.
     pub fn has_room(&self) -> bool {
         self.slots.iter().any(Slot::free)
     }
@@ -188,7 +188,7 @@ impl Ring {
 }
 
 impl Executor {
-    /// Creates a ring of `length` slots: two or three are enough for the usual frames in flight.
+    /// Creates a ring of `length` buffers: two or three are enough for the usual number of frames in flight.
     ///
     /// # Errors
     /// [`Error::Input`] if `length` is zero, [`Error::Memory`] if the device has no memory left.
@@ -196,8 +196,9 @@ impl Executor {
         Ring::new(self, length)
     }
 
-    /// Records the readback of the latest inference's outputs through `ring`, as those of `frame`. Returns
-    /// false if every slot of the ring is still in flight: the outputs then stay on the device.
+    /// Records the readback of the latest inference's outputs into a buffer of `ring`; [`Ring::poll`] returns
+    /// them with the number `frame`. Returns false if all buffers are in flight: the outputs are then not read
+    /// back.
     ///
     /// # Errors
     /// [`Error::Input`] if the ring belongs to another executor.

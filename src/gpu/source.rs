@@ -226,7 +226,7 @@ impl Executor {
 
     fn dispatches_of<'a>(&self, bound: &'a Bound) -> Result<&'a [Dispatch]> {
         if !Arc::ptr_eq(&self.identity, &bound.owner) {
-            return Err(Error::Input("it was prepared for another session".into()));
+            return Err(Error::Input("the source, painting or boxes belong to another session".into()));
         }
         self.ready()?;
         Ok(&bound.dispatches)
@@ -236,7 +236,7 @@ impl Executor {
 /// Rejects a texture that kernels or copies cannot use.
 fn check_texture(texture: &wgpu::Texture, usage: wgpu::TextureUsages) -> Result<()> {
     if !texture.usage().contains(usage) {
-        return Err(refused(format!("was made without TextureUsages::{}", name(usage))));
+        return Err(refused(format!("was created without TextureUsages::{}", name(usage))));
     }
     if texture.dimension() != wgpu::TextureDimension::D2 || texture.sample_count() != 1 {
         return Err(refused("is not two-dimensional with one sample per texel".into()));

@@ -180,9 +180,9 @@ pub struct Int8 {
 }
 
 impl Graph {
-    /// The quantisation of a node, if it is computed in integers. Two kinds of nodes are: convolutions whose
-    /// weights have scales, whose inputs are int8, and whose output is int8 or has no activation; and global
-    /// pooling, channel scaling, concatenation and max pooling whose inputs and output are int8. All other
+    /// The quantisation of a node, if it is computed in integers. Two kinds of nodes are computed in integers:
+    /// convolutions with weight scales and int8 inputs, if their output is int8 or they have no activation; and
+    /// global pooling, channel scaling, concatenation and max pooling with int8 inputs and output. All other
     /// nodes are computed in floating point, from dequantised inputs.
     pub fn int8(&self, id: NodeId) -> Option<Int8> {
         let node = self.node(id);

@@ -285,8 +285,8 @@ fn infer(op: &Op, inputs: &[Shape], picture: Shape) -> Result<Shape, String> {
         (Op::Select(select), [x]) if x.h == 1 && x.w > 1 && select.most > 0 => {
             Ok(Shape::new(x.n, 4, x.w - 1, select.most.div_ceil(2)))
         }
-        (Op::Select(_), [x]) => Err(format!("{x} does not hold scores of two or more classes")),
-        _ => Err(format!("{} inputs are the wrong number for {}", inputs.len(), op.name(None))),
+        (Op::Select(_), [x]) => Err(format!("{x} does not contain scores of two or more classes")),
+        _ => Err(format!("{} is the wrong number of inputs for {}", inputs.len(), op.name(None))),
     }
 }
 
@@ -306,7 +306,7 @@ fn concatenated(joint: ConcatAxis, first: Shape, rest: &[Shape]) -> Result<Shape
         ConcatAxis::Pixels => (x.n, x.c) == (first.n, first.c),
     };
     match (all().find(|x| !fits(x)), joint) {
-        (Some(odd), _) => Err(format!("cannot join {first} and {odd}")),
+        (Some(odd), _) => Err(format!("cannot concatenate {first} and {odd}")),
         (None, ConcatAxis::Channels) => Ok(Shape { c: all().map(|x| x.c).sum(), ..first }),
         (None, ConcatAxis::Pixels) => Ok(Shape { h: 1, w: all().map(|x| x.h * x.w).sum(), ..first }),
     }

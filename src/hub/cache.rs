@@ -156,7 +156,7 @@ impl Cache {
     /// Makes the error message for a cache that cannot be written.
     pub fn write_error(&self) -> impl Fn(io::Error) -> String {
         let root = self.root.display().to_string();
-        move |error| format!("cannot be kept in {root}: {error}")
+        move |error| format!("cannot be stored in {root}: {error}")
     }
 }
 

@@ -122,12 +122,12 @@ impl Client {
             .map_err(|error| format!("{origin} sends an invalid listing: {}", shown(&error.to_string())))?;
         if !is_commit(&listing.sha) {
             return Err(format!(
-                "{origin} gives {} as its commit, which is not a commit",
+                "{origin} names {} as the commit, which is not a commit hash",
                 shown(&listing.sha)
             ));
         }
         if is_commit(revision) && listing.sha != revision {
-            return Err(format!("{origin} offers the commit {} instead of it", listing.sha));
+            return Err(format!("{origin} offers the commit {} instead of the requested one", listing.sha));
         }
         Ok(listing)
     }
@@ -174,7 +174,7 @@ impl Client {
         }
         let from = if partial { from } else { 0 };
         if text(headers, "content-encoding").is_some_and(|coding| coding != "identity") {
-            return Err(format!("{origin} sends it compressed, although it was asked not to"));
+            return Err(format!("{origin} sends the file compressed, although it was asked not to"));
         }
         let length = text(headers, "content-length");
         if let Some(length) = length.filter(|length| number(length) != Some(size - from)) {

@@ -63,7 +63,7 @@ fn clean(token: &str, source: &str) -> Result<Option<String>, String> {
     if token.chars().all(|c| c.is_ascii_graphic()) {
         Ok((!token.is_empty()).then(|| token.to_owned()))
     } else {
-        Err(format!("{source}: holds characters that no token has"))
+        Err(format!("{source}: contains characters that are not allowed in a token"))
     }
 }
 

@@ -184,13 +184,13 @@ impl Launch {
         self
     }
 
-    /// Makes its weights bytes, in the bindings for which its shader accepts them.
+    /// Makes its weights int8, in the bindings for which its shader accepts bytes.
     pub fn in_bytes(mut self) -> Self {
         self.constants.push((IN_BYTES, 1));
         self
     }
 
-    /// Returns whether its weights are bytes, in the bindings for which its shader accepts them.
+    /// Returns whether its weights are int8, in the bindings for which its shader accepts bytes.
     pub fn has_bytes(&self) -> bool {
         self.constants.iter().any(|(name, _)| *name == IN_BYTES)
     }

@@ -19,7 +19,7 @@ pub struct Rates {
     pub registers: f64,
     /// Bytes of workgroup memory per unit.
     pub memory: f64,
-    /// The time from a load to its value.
+    /// The latency of a load from a buffer.
     pub latency: f64,
     /// A wave's load or store of a `vec4`.
     pub load: f64,

@@ -81,7 +81,8 @@ pub fn countable(size: usize, outputs: usize) -> bool {
     most(outputs) && u32::try_from(2 * outputs).is_ok()
 }
 
-/// Returns the two of `size` pixels that output `at` of `outputs` lies between, and the weight of the second.
+/// Returns the indices of the two input pixels (of `size`) around output `at` (of `outputs`), and the weight of the
+/// second.
 pub fn taps(at: usize, size: usize, outputs: usize) -> (usize, usize, f64) {
     let centre = ((2 * at + 1) * size).saturating_sub(outputs);
     let first = centre / (2 * outputs);

@@ -1,4 +1,5 @@
-//! Measurements on the user's device: timing, tuning and roofline analysis.
+//! Measurements on the user's device: timing (`time`), tuning (`tune`, `Improving`) and roofline analysis
+//! ([`Peaks`]).
 
 #[cfg(not(target_arch = "wasm32"))]
 mod improve;

@@ -20,8 +20,8 @@ impl Spread {
         Some(Self { median: *values.get(values.len() / 2)?, min: *values.first()?, max: *values.last()? })
     }
 
-    /// Returns true if the ratio of the medians differs from 1 by at least the measurement noise: half of the
-    /// range divided by the median, for the spread in which this is larger.
+    /// Returns true if the ratio of the medians differs from 1 by at least the measurement noise. A spread's noise
+    /// is half of its range divided by its median; the larger of the two counts.
     pub fn differs(self, other: Self) -> bool {
         let noise = |spread: Self| (spread.max - spread.min) / spread.median / 2.0;
         (self.median / other.median - 1.0).abs() >= noise(self).max(noise(other))

@@ -113,6 +113,18 @@ pub struct Case<'a> {
 
 /// Measures one graph.
 ///
+/// ```no_run
+/// use goldcrest::{Device, Options, measure::{Case, Effort, time}, zoo::synthetic};
+/// use std::time::Duration;
+///
+/// let network = synthetic::network("mobilenet_v2")?; // random weights, which do not affect times
+/// let options = Options::default();
+/// let case = Case { graph: &network.graph, input: options.input_shape(&network), options };
+/// let effort = Effort { warmup: 3, runs: 10, time: Duration::from_millis(500) };
+/// println!("{:.2} ms", time(&Device::best()?, case, effort)?.wall_ms.median);
+/// # Ok::<(), goldcrest::Error>(())
+/// ```
+///
 /// # Errors
 /// As [`Session::new`] and [`Session::run`].
 #[cfg(not(target_arch = "wasm32"))]
@@ -131,7 +143,7 @@ pub async fn time_async(device: &Device, case: Case<'_>, effort: Effort) -> Resu
 }
 
 /// Measures several graphs for comparison. Their runs alternate, so that other load on the machine affects
-/// all of them.
+/// all of them. Each graph has its own result, with the errors of [`time`].
 #[cfg(not(target_arch = "wasm32"))]
 pub fn compare(device: &Device, cases: &[Case], effort: Effort) -> Vec<Result<Timing>> {
     pollster::block_on(compare_async(device, cases, effort))

@@ -386,7 +386,7 @@ impl Bench<'_> {
         if error <= MAX_F16_ERROR || !winners.kernels.values().chain(winners.gated.values()).any(half) {
             return Ok(error);
         }
-        log::warn!("f16 accumulators are faster in some layers, but too inexact for this network");
+        log::warn!("f16 accumulators are faster in some layers, but not accurate enough for this network");
         winners.kernels.retain(|_, kernel| !half(kernel));
         winners.gated.retain(|_, kernel| !half(kernel));
         self.error(winners, exact).await

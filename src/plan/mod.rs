@@ -177,7 +177,7 @@ impl Options {
 pub struct Tuned {
     /// Kernels of unfused layers.
     pub kernels: Kernels,
-    /// Kernels of projections whose inputs squeeze-excite's gate scales.
+    /// Kernels of projections whose inputs are scaled by squeeze-excite's gate.
     #[serde(default)]
     pub gated: Kernels,
     /// Schedules of blocks and heads.
@@ -427,7 +427,7 @@ impl Plan {
         Ok(sets.into_iter().filter(|set| set.candidates.len() > 1).collect())
     }
 
-    /// The kernels worth measuring for each projection whose inputs squeeze-excite's gate scales.
+    /// The kernels worth measuring for each projection whose inputs are scaled by squeeze-excite's gate.
     ///
     /// # Errors
     /// As [`Plan::new`].

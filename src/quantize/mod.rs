@@ -72,7 +72,7 @@ const AVERAGED: usize = 24;
 /// The approximate cost of converting one value, in multiply-adds.
 const CONVERSION: f64 = 16.0;
 
-/// The default limit on noise: 0.5 %.
+/// The default limit on noise: 0.5 %, as a fraction.
 pub const WITHIN: f64 = 0.005;
 
 /// A quantised network.
@@ -98,9 +98,27 @@ pub struct Progress {
 }
 
 /// Quantises the weights and maps of `network` to int8. `inputs` are preprocessed pictures, all of one shape
-/// `[1, C, H, W]`. They should resemble those that the network will see. Layers stay in floating point as
-/// needed to keep the noise of the outputs within `within`. The same network and inputs give the same result
-/// on the same machine.
+/// `[1, C, H, W]`. They should resemble those that the network will see. `within` is the limit on the noise of
+/// the outputs, a fraction such as [`WITHIN`]; as many layers as it requires stay in floating point. The same
+/// network and inputs give the same result on the same machine.
+///
+/// ```no_run
+/// # #[cfg(feature = "image")]
+/// # fn main() -> goldcrest::Result<()> {
+/// use goldcrest::{cpu::Cpu, quantize, tasks::{Picture, preprocess}, zoo::Network};
+///
+/// let network = Network::open("mobilenet_v2-b0353104.pth")?;
+/// let photos = ["a.jpg", "b.jpg", "c.jpg"]; // better a hundred
+/// let inputs = photos.map(|photo| preprocess(&Picture::open(photo)?, &network.preprocessing));
+/// let inputs = inputs.into_iter().collect::<goldcrest::Result<Vec<_>>>()?;
+/// let int8 = quantize::quantize(&Cpu::new(None)?, &network, &inputs, quantize::WITHIN, |_| {})?;
+/// goldcrest::files::write_whole("mobilenet_v2-int8.safetensors".as_ref(), &int8.encode(&network)?)
+///     .map_err(goldcrest::Error::io("mobilenet_v2-int8.safetensors"))?;
+/// # Ok(())
+/// # }
+/// # #[cfg(not(feature = "image"))]
+/// # fn main() {}
+/// ```
 ///
 /// # Errors
 /// [`Error::Input`] if there is no input, if every input is uniform, if inputs do not fit the network, if the
@@ -250,10 +268,10 @@ fn check_inputs(network: &Network, inputs: &[&Tensor]) -> Result<Vec<String>> {
     match (plain, inputs.len()) {
         (plain, all) if plain == all => {
             return Err(Error::Input(format!(
-                "every one of the {all} pictures is of one colour: ranges measured on them fit no other picture"
+                "all {all} pictures are uniform, of a single colour: ranges measured on them fit no other picture"
             )));
         }
-        (1.., all) => warnings.push(format!("{plain} of {all} pictures are of one colour")),
+        (1.., all) => warnings.push(format!("{plain} of {all} pictures are uniform, of a single colour")),
         (0, 1) => warnings.push("the ranges are those of a single picture: others may be clipped".into()),
         (0, _) => {}
     }

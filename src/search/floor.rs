@@ -37,7 +37,7 @@ pub struct Demand {
 }
 
 impl Rate {
-    /// Measures the device's peaks.
+    /// Measures the device's peak rates.
     pub fn measure(device: &Device, precision: Precision) -> Result<Self> {
         let element = if precision == Precision::F16 { Element::F16 } else { Element::F32 };
         let Peaks { macs, launch, .. } = Peaks::measure(device, element)?;

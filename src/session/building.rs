@@ -44,9 +44,9 @@ impl Wake for Woken {
 }
 
 impl Building {
-    /// Continues building for `budget`, by at least one piece: a layer's weights, a pipeline or a bind group.
-    /// Returns the session once it is ready. It never waits for the planning thread, for a disk or, in a
-    /// browser, for the device. In a browser, planning is one of the pieces.
+    /// Continues building until `budget` is spent, but does at least one piece of work: a layer's weights, a
+    /// pipeline or a bind group. Returns the session once it is ready. It never waits for the planning thread,
+    /// for a disk or, in a browser, for the device. In a browser, planning is one piece.
     ///
     /// # Errors
     /// As [`Session::new`]; [`Error::Input`] if an earlier call returned the session or an error.
@@ -66,8 +66,8 @@ impl Building {
         }
     }
 
-    /// Returns the number of pipelines compiled and the number to compile, without those that the device
-    /// already has. Both are 0 while weights are uploaded.
+    /// Returns the number of pipelines compiled so far and the total, without those that the device already
+    /// has. Both are 0 until compilation starts.
     pub fn progress(&self) -> [usize; 2] {
         *self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -80,8 +80,25 @@ impl Session {
     /// frame to compile one pipeline. Programs that cannot accept this build the session on another thread:
     /// `Session` is `Send`.
     ///
+    /// ```no_run
+    /// # fn program(gpu: &goldcrest::gpu::Gpu, network: &goldcrest::zoo::Network) -> goldcrest::Result<()> {
+    /// use goldcrest::{Options, Session};
+    /// use std::time::Duration;
+    ///
+    /// let mut building = Session::building(gpu, network, [360, 640], Options::default())?;
+    /// let session = loop {
+    ///     // ... render a frame ...
+    ///     if let Some(session) = building.advance(Duration::from_millis(4))? {
+    ///         break session;
+    ///     }
+    /// };
+    /// # drop(session);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
-    /// As [`Session::for_pictures`], if the network does not accept such pictures or has no such outputs.
+    /// [`Error::Input`] if the network does not accept such pictures or has no such outputs.
     /// [`Building::advance`] returns all other errors.
     pub fn building(
         device: impl Into<Device>,

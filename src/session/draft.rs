@@ -14,7 +14,7 @@ use crate::{
     zoo::Network,
 };
 
-/// Plans a session on `gpu` with the kept results of [`tune`](crate::measure::tune), if there are any.
+/// Plans a session on `gpu` with the stored results of [`tune`](crate::measure::tune), if there are any.
 /// Batch and size are those of `input`; those in `options` are ignored.
 ///
 /// # Errors

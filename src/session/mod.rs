@@ -160,19 +160,21 @@ enum Engine {
 }
 
 impl Session {
-    /// Builds everything needed to run `network`: on a GPU, a plan and its pipelines.
+    /// Builds everything needed to run `network` on tensors: on a GPU, a plan and its pipelines.
     ///
     /// # Errors
     /// [`Error::Layer`] if an input of that shape does not fit the network, [`Error::Limit`] if
-    /// it does not fit the device, [`Error::NoF16`] if the device lacks the precision,
-    /// [`Error::Input`] if the network has no such outputs, [`Error::Device`] if the device reports an error.
+    /// it does not fit the device, [`Error::NoF16`] if the device lacks f16,
+    /// [`Error::Input`] if the network has no such outputs, [`Error::Memory`] if the device is out of memory,
+    /// [`Error::HostLimit`] if the program's device was opened with limits that are too low, [`Error::Lost`] if
+    /// the device was lost, [`Error::Device`] if it reports another error.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn new(device: impl Into<Device>, network: &Network, options: Options) -> Result<Self> {
         pollster::block_on(Self::build(device, network, options, |_, _| {}))
     }
 
-    /// [`Session::new`] for callers that must not block, or that show progress: `progress` is called for each
-    /// pipeline to compile, with the number compiled and the total.
+    /// [`Session::new`] for callers that must not block, or that show progress: `progress` is called with the
+    /// number of pipelines compiled so far and the total.
     ///
     /// # Errors
     /// As [`Session::new`].
@@ -271,13 +273,14 @@ impl Session {
         &self.outputs
     }
 
-    /// Runs once on a normalised input and waits. Scores are `[N, classes]` for a classifier and `[N,
-    /// classes, H, W]` for a segmentation network; labels are `[N, 1, H, W]`.
+    /// Runs once on a normalised input `[N, C, H, W]` and waits. Scores are `[N, classes]` for a classifier and
+    /// `[N, classes, H, W]` for a segmenter; labels are `[N, 1, H, W]`.
     ///
     /// # Errors
-    /// [`Error::Input`] if `input` has another shape, or if the session has several outputs;
-    /// [`Error::Overflow`] if an intermediate value overflows its type for this
-    /// input; [`Error::Lost`] if the device was lost.
+    /// [`Error::Input`] if `input` has another shape or a value beyond f16's range in an f16 session, or if the
+    /// session has several outputs; [`Error::Overflow`] if a value inside the network overflows its type;
+    /// [`Error::Memory`] if the device is out of memory; [`Error::Lost`] if it was lost; [`Error::Device`] if it
+    /// reports another error, or if an earlier run failed.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn run(&mut self, input: &Tensor) -> Result<Tensor> {
         self.check_single_output()?;
@@ -318,7 +321,8 @@ impl Session {
         self.join(outputs)
     }
 
-    /// [`Session::run`] for callers that must not block. The CPU computes synchronously.
+    /// [`Session::run`] for callers that must not block. On native targets the program has to submit or poll
+    /// meanwhile. The CPU computes synchronously.
     ///
     /// # Errors
     /// As [`Session::run`].
@@ -327,7 +331,7 @@ impl Session {
         Ok(self.run_all_async(input).await?.remove(0))
     }
 
-    /// [`Session::run_all`] for callers that must not block. The CPU computes synchronously.
+    /// [`Session::run_all`] for callers that must not block; see [`Session::run_async`].
     ///
     /// # Errors
     /// As [`Session::run`].
@@ -336,8 +340,8 @@ impl Session {
         self.collect_async(pending).await
     }
 
-    /// Submits an input without waiting, so that several inferences can be in flight: the caller prepares the
-    /// next input while the device computes. Each inference in flight, and each of its sub-batches, has its
+    /// Submits an input without waiting, so that several inferences can be in flight and the caller can prepare
+    /// the next input while the device computes. Each inference in flight, and each of its sub-batches, has its
     /// own staging buffers, which later ones reuse. The CPU computes synchronously.
     ///
     /// # Errors
@@ -353,7 +357,7 @@ impl Session {
         }
     }
 
-    /// Waits for an inference that [`Session::submit`] began, and returns its outputs. Inferences may be
+    /// Waits for an inference that [`Session::submit`] started, and returns its outputs. Inferences may be
     /// collected in any order.
     ///
     /// # Errors
@@ -396,8 +400,8 @@ impl Session {
         self.join(outputs)
     }
 
-    /// Runs once and returns the nanoseconds of each of [`Session::steps`], measured in their real sequence;
-    /// on a GPU, with timestamps.
+    /// Runs once and returns the time of each of [`Session::steps`] in nanoseconds, measured in the usual
+    /// sequence of steps; on a GPU, with timestamps.
     ///
     /// # Errors
     /// [`Error::Device`] if the device has no timestamps, or as [`Session::run`].
@@ -425,8 +429,8 @@ impl Session {
         }
     }
 
-    /// Runs once and returns the nanoseconds from the start of the first step to the end of the last, by GPU
-    /// timestamps. It takes only these two timestamps, so that nothing separates the steps.
+    /// Runs once and returns the nanoseconds from the start of the first step to the end of the last, by two GPU
+    /// timestamps. Unlike [`Session::profile`], it does not separate the steps.
     ///
     /// # Errors
     /// [`Error::Device`] on the CPU, or if the device has no timestamps, or as [`Session::run`].
@@ -453,7 +457,7 @@ impl Session {
     }
 
     /// Returns every layer's output in the last run, `[N, C, H, W]` or `[N, C]`, with the name of its module
-    /// in the source library. Empty unless built with [`Options::taps`].
+    /// in the source library. Empty unless the session was built with [`Options::taps`].
     ///
     /// # Errors
     /// [`Error::Lost`] if the device was lost.
@@ -507,7 +511,7 @@ impl Session {
 
 /// The error for an inference that another session began.
 fn foreign_inference() -> Error {
-    Error::Input("is in flight for another session".into())
+    Error::Input("this inference is in flight for another session".into())
 }
 
 /// Splits the batch into sub-batches of `n` pictures, padding the last one with zeros.

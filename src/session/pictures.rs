@@ -24,11 +24,13 @@ pub(super) struct PictureSetup {
 impl Session {
     /// Builds a session for pictures of `[rows, columns]`, to be run by [`Session::classify`],
     /// [`Session::segment`], [`Session::detect`] or, if built with [`Outputs::Embedding`], [`Session::embed`].
-    /// It overrides the size and the outputs in the options, with two exceptions: it keeps a size that is
-    /// set, because a smaller one takes less time to segment, and it keeps [`Outputs::Embedding`].
+    /// The network's preprocessing and task determine the size of the input and the outputs, whatever the
+    /// options say, with two exceptions: a set [`Options::size`] is used, for example to segment faster, and
+    /// [`Outputs::Embedding`] is kept.
     ///
     /// # Errors
-    /// As [`Session::new`]; [`Error::Input`] if pictures of that size cannot be scaled for the network.
+    /// As [`Session::new`]; [`Error::Input`] if pictures of that size cannot be scaled for the network, if its
+    /// input is not a picture, or if a size is set for a network that crops its pictures.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn for_pictures(
         device: impl Into<Device>,
@@ -63,7 +65,7 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::Input`] unless built [for pictures](Session::for_pictures) and for a network that
-    /// classifies, or if preprocessing gives an input of another size than planned; [`Error::Output`] if a
+    /// classifies, or if preprocessing gives an input of another size than the session's; [`Error::Output`] if a
     /// logit is not finite; as [`Session::run`].
     #[cfg(not(target_arch = "wasm32"))]
     pub fn classify(&mut self, picture: &Picture, top: usize) -> Result<Vec<Class>> {
@@ -109,9 +111,8 @@ impl Session {
         self.segmentation_of(&outputs, size)
     }
 
-    /// Returns the objects in a picture with their boxes in pixels of the picture, highest score first.
-    /// Networks return a few hundred more boxes with very low scores; most programs keep scores of 0.5 or
-    /// more.
+    /// Returns the objects in a picture with their boxes in pixels of the picture, highest score first. The
+    /// list includes up to a few hundred boxes with very low scores; most programs keep scores of 0.5 or more.
     ///
     /// # Errors
     /// [`Error::Input`] unless built [for pictures](Session::for_pictures) and for a network that
@@ -263,7 +264,9 @@ pub(crate) fn preprocessing(network: &Network, options: Options) -> Result<Prepr
     match (options.size, how.crop) {
         (None, _) => Ok(how),
         (Some(size), None) => Ok(Preprocessing { resize: Resize::Exact(size), ..how }),
-        (Some(_), Some(_)) => Err(Error::Input("a classifier's input has a fixed size".into())),
+        (Some(_), Some(_)) => {
+            Err(Error::Input("this network crops its pictures: leave the size unset".into()))
+        }
     }
 }
 

@@ -126,7 +126,7 @@ impl FromStr for Experiment {
     }
 }
 
-/// What a study measures.
+/// The extent and the experiments of a study.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The extent.
@@ -161,7 +161,7 @@ pub enum Progress<'a> {
     },
 }
 
-/// What a study waits for between measurements.
+/// The future that a study awaits between measurements.
 pub type Waiting<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 /// The source of the claims.

@@ -123,8 +123,8 @@ pub async fn generations(lab: &mut Lab<'_>) -> Result<Section> {
         id: "E3".into(),
         title: "Generations: ResNet, V1, V2, V3".into(),
         claim: claim(
-            "From V1 to V2 the arithmetic was reduced by two fifths, and V3 reduced it again; against \
-             ResNets the networks need an order of magnitude less.",
+            "From V1 to V2 the arithmetic was reduced by two fifths, and V3 reduced it again. The networks need \
+             an order of magnitude less than ResNets.",
         ),
         theory: format!(
             "V2 needs {} fewer MACs than V1, and ResNet-50 needs {:.1} times as many as V2.",

@@ -90,8 +90,8 @@ pub async fn of_v3(lab: &mut Lab<'_>) -> Result<Section> {
         title: "V3's components, one at a time".into(),
         claim: claim(
             "V3 adds squeeze-excite with a quarter of the channels in its middle and h-swish, halves the \
-             stem's filters and moves the mean before the last widening convolution, and is quicker and \
-             more accurate for it.",
+             stem's filters and moves the mean before the last widening convolution. This makes it faster and \
+             more accurate.",
         ),
         theory: "Squeeze-excite and V2's tail change the MACs; h-swish does not. Every squeeze-excite \
                  is a step that needs the whole map, and takes three or more launches."
@@ -181,7 +181,7 @@ pub async fn residuals(lab: &mut Lab<'_>) -> Result<Section> {
         title: "Inverted residuals against bottlenecks".into(),
         claim: claim(
             "V2's residual block widens by six in its middle, where ResNet's narrows by four, and so \
-             carries more with less arithmetic.",
+             carries more information with less arithmetic.",
         ),
         theory: format!(
             "{BLOCKS} inverted residuals of {CHANNELS} channels that widen sixfold need {:.1} M MACs on maps of \

@@ -78,8 +78,8 @@ pub async fn for_devices(lab: &mut Lab<'_>) -> Result<Section> {
         id: "E9".into(),
         title: "Networks that a search picks for each device".into(),
         claim: claim(
-            "An architecture search presets a series of models, evaluates them and keeps the best; so MobileNetV3 was \
-             found.",
+            "An architecture search proposes a series of models, evaluates them and keeps the best. MobileNetV3 was \
+             found this way.",
         ),
         theory: "Only wide layers fill a device with many units, and each layer takes a launch there; the \
                  time on a CPU depends mainly on the arithmetic. A search should therefore pick fewer and \

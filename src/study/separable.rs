@@ -81,7 +81,7 @@ pub async fn layers(lab: &mut Lab<'_>) -> Result<Section> {
         title: "One layer: standard against depthwise-separable".into(),
         claim: claim(
             "A depthwise-separable convolution needs about a ninth of a standard 3x3 convolution's \
-             arithmetic. CPUs turn nearly all of that into time; devices that compute in parallel do not.",
+             arithmetic. CPUs save nearly as much time; devices that compute in parallel do not.",
         ),
         theory: "A standard convolution needs 9 C D MACs per pixel for C inputs and D outputs, a separable \
                  one 9 C + C D. The ratio is 9 D / (9 + D): 7.9 for 64 outputs, 8.9 for 1024."
@@ -197,7 +197,7 @@ pub async fn whole(lab: &mut Lab<'_>) -> Result<Section> {
     let mut section = Section {
         id: "E2".into(),
         title: "A whole network: V1 against V1 with standard convolutions".into(),
-        claim: claim("MobileNetV1 saves eight to nine tenths of the time that its standard twin takes."),
+        claim: claim("MobileNetV1 saves eight to nine tenths of the time of V1 with standard convolutions."),
         theory: format!(
             "With standard convolutions V1 needs {:.1} times the MACs ({:.0} M against {:.0} M) and {:.1} \
              times the parameters, in about half as many layers.",

@@ -29,7 +29,10 @@ pub struct Class {
 pub fn top(logits: &[f32], k: usize, labels: &Labels, scores: Scores) -> Result<Vec<Class>> {
     labels.check(logits.len())?;
     if let Some(index) = logits.iter().position(|v| !v.is_finite()) {
-        return Err(Error::Output(format!("the logit of class {index} is {}", logits[index])));
+        return Err(Error::Output(format!(
+            "the logit of class {index} is {}, not a finite number",
+            logits[index]
+        )));
     }
     let largest = logits.iter().copied().reduce(f32::max);
     let largest = f64::from(largest.ok_or_else(|| Error::Output("there are no logits".into()))?);

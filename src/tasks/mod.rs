@@ -1,4 +1,7 @@
 //! Preprocessing of pictures and postprocessing of results. Nothing here runs a network.
+//!
+//! [`Picture`] is what a session reads; [`Class`], [`Segmentation`] and [`Detection`] are its results. With the
+//! feature `image`, `overlay`, `tint` and `draw` draw them on the picture.
 
 mod classify;
 mod colours;

@@ -24,8 +24,9 @@ pub fn preprocess(picture: &Picture, how: &Preprocessing) -> Result<Tensor> {
 ///
 /// # Errors
 /// [`Error::Input`] if there is no picture, if the scaled picture or the crop would be empty or too large, if
-/// the results differ in size (possible without a crop), if a widening filter is combined with another grid
-/// than [`Grid::Area`], or if the statistics are not finite or divide by zero.
+/// the results differ in size (possible without a crop), if a filter that widens is combined with a grid other
+/// than [`Grid::Area`], or if the means and standard deviations do not match the channels, are not finite, or
+/// include a standard deviation of zero.
 pub fn preprocess_batch(pictures: &[Picture], how: &Preprocessing) -> Result<Tensor> {
     let [mean, std] = statistics(how)?;
     let channels = how.colours.channels();
@@ -63,7 +64,7 @@ pub(crate) fn statistics(how: &Preprocessing) -> Result<[[f32; 3]; 2]> {
     let channels = how.colours.channels();
     let each = |name: &str, values: PerChannel, beyond: f32, fits: fn(f32) -> bool| {
         if let Some(odd) = values.values().iter().find(|value| !fits(**value)) {
-            return Err(Error::Input(format!("cannot normalise with {name} {odd}")));
+            return Err(Error::Input(format!("cannot normalise with a {name} of {odd}")));
         }
         let mut all = [beyond; 3];
         match *values.values() {

@@ -59,7 +59,7 @@ pub(super) fn arch_of(library: &'static str, name: &str) -> Result<Arch> {
         names.dedup();
         let name = name.escape_debug();
         return Err(Error::UnknownNetwork(format!(
-            "{library} has no supported network {name}; known are {}",
+            "{library} has no supported network {name}; the supported ones are {}",
             names.join(", ")
         )));
     };
@@ -71,7 +71,7 @@ pub(super) fn arch_of(library: &'static str, name: &str) -> Result<Arch> {
                 let tags: Vec<&str> = found.presets.iter().map(|preset| preset.tag).collect();
                 let (tag, tags) = (tag.escape_debug(), tags.join(", "));
                 return Err(Error::UnknownNetwork(format!(
-                    "{library}/{name} has no tag {tag}; known are {tags}"
+                    "{library}/{name} has no tag {tag}; the known tags are {tags}"
                 )));
             }
         },

@@ -141,7 +141,7 @@ pub(super) fn dense(
             Some(last) if last.norm.is_none() && last.followed_by == DenseActivation::None => {
                 last.norm = Some(name.clone())
             }
-            _ => return Err(format!("the normalisation {name} follows no layer of the classifier")),
+            _ => return Err(format!("the normalisation {name} does not follow a layer of the classifier")),
         }
         previous = Some(position);
     }

@@ -90,16 +90,17 @@ pub struct Feature {
 /// The requested outputs of a network.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Outputs {
-    /// The network's raw outputs: a classifier's logits, the features if there is no classifier, a
-    /// segmenter's scores per class and pixel, or the logits and offsets of all of a detector's boxes.
+    /// The network's raw outputs: a classifier's logits `[N, classes]`, the features if there is no classifier, a
+    /// segmenter's scores `[N, classes, H, W]`, or the logits and offsets of all of a detector's boxes.
     #[default]
     Scores,
-    /// A segmenter's best class per pixel, at the given rows and columns, or at the input's.
+    /// A segmenter's best class per pixel, `[N, 1, H, W]`, at the given rows and columns, or at the input's.
     Labels(Option<[usize; 2]>),
-    /// A detector's boxes and the best of each class.
+    /// A detector's outputs `candidates`, the best boxes of each class, and `boxes`, all boxes;
+    /// [`tasks::boxes`](crate::tasks::boxes()) converts them.
     Boxes,
     /// The last feature map of each stride, named after the source library's modules.
     Features,
-    /// The embedding of a whole picture; see [`Network::embedding`](super::Network::embedding).
+    /// The embedding of a whole picture, `[N, C]`; see [`Network::embedding`](super::Network::embedding).
     Embedding,
 }

@@ -196,7 +196,7 @@ fn a_model_without_safetensors_is_refused() {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_cache_that_cannot_be_written() {
-    refused(fetch(&honest(), Path::new("/proc/nowhere")), &[MODEL, "cannot be kept", "/proc/nowhere"]);
+    refused(fetch(&honest(), Path::new("/proc/nowhere")), &[MODEL, "cannot be stored", "/proc/nowhere"]);
 }
 
 /// Without HOME, the user database gives the home folder. A user who is not in it has to set HF_HOME.

@@ -203,9 +203,9 @@ fn folders_patterns_and_lists() {
     fs::write(folder.path().join("blank"), "\n \n").unwrap();
     for (argument, word) in [
         ("empty", "no file that ends in"),
-        ("*.tif", "no file has such a name"),
+        ("*.tif", "no file matches this pattern"),
         ("@none", "No such"),
-        ("@blank", "names no picture"),
+        ("@blank", "contains no picture names"),
     ] {
         let (found, status, errors) = classified(&[argument, "b.jpg"], folder.path());
         assert_eq!((status, pictures_of(&found).len(), &found["answered"]), (1, 2, &1.into()));
@@ -339,7 +339,9 @@ fn inputs_are_never_overwritten() {
     // The second error: the mask was looked up before it was written.
     assert!(
         status == 1
-            && ["was written before it was read", "No such file"].iter().any(|word| errors.contains(word)),
+            && ["was overwritten with a result before it was read", "No such file"]
+                .iter()
+                .any(|word| errors.contains(word)),
         "{errors}"
     );
     // Standard input may be a file.

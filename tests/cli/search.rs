@@ -100,7 +100,7 @@ fn impossible_searches_fail_and_write_nothing() {
     let out = folder.path().join("found");
     let within = |more: &[&str]| search(&out, &[&["--within", "10s"], more].concat());
     refused(search(&out, &["--within", "1us"]), &["even the smallest", "0.001"]);
-    refused(within(&["--weights", "assets/demo/classify", "--pictures", "assets"]), &["no supernet"]);
+    refused(within(&["--weights", "assets/demo/classify", "--pictures", "assets"]), &["not a supernet"]);
     refused(within(&["--sizes", "97"]), &["size"]);
     refused(search(&folder.path().join("none/found"), &["--within", "10s"]), &["--out", "create it first"]);
     refused(

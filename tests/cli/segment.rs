@@ -257,7 +257,7 @@ fn unwritable_outputs_are_errors_and_leave_no_file() {
     let other_detour = at.join(".").join("other.png");
     for (out, mask) in [(&kept, &kept), (&kept, &detour), (&detour, &kept), (&other, &other_detour)] {
         let command = small(&["--out".as_ref(), out.as_ref(), "--mask".as_ref(), mask.as_ref()]);
-        refused(command, &["--out", "--mask", "one file"]);
+        refused(command, &["--out", "--mask", "the same file"]);
     }
     assert_eq!(fs::read(&kept).unwrap(), b"mine");
     assert_eq!(names(at), before);
@@ -288,7 +288,7 @@ fn a_full_disk_and_a_link() {
         }
         command
     };
-    refused(small([("--out", &link), ("--mask", &kept)]), &["--out", "--mask", "one file"]);
+    refused(small([("--out", &link), ("--mask", &kept)]), &["--out", "--mask", "the same file"]);
     unsaved(small([("--out", &full), ("--mask", &kept)]), &["full.png", "No space"]);
     assert_eq!(fs::read(&kept).unwrap(), b"mine");
     // The file that was written first is complete.

@@ -116,12 +116,12 @@ fn entries_match_pictures_by_path() {
         (format!("c/../a/1.jpg;{x}\nb/1.jpg;{y}\n"), &["a", "b", "c"], Ok((2, 0.5, 1))),
         (format!("\u{feff}picture\tclass\na/1.jpg\t{x}\n"), &["b/1.jpg", "a/1.jpg"], Ok((1, 1.0, 1))),
         (format!("1.jpg,{x}\n"), &["a/1.jpg", "a/1.jpg"], Ok((2, 1.0, 0))),
-        (format!("1.jpg,{x}\n"), &["a/1.jpg", "b/1.jpg"], Err("once, already matched with a/1.jpg")),
+        (format!("1.jpg,{x}\n"), &["a/1.jpg", "b/1.jpg"], Err("which is already matched with a/1.jpg")),
         (format!("old/1.jpg,{x}\n"), &["a/1.jpg"], Ok((1, 1.0, 0))),
         (
             format!("old/1.jpg,{x}\nolder/1.jpg,{y}\n"),
             &["a/1.jpg"],
-            Err("has none of the pictures: it names old"),
+            Err("lists none of the pictures: it names old"),
         ),
         (format!("a/1.jpg,{}\n", 1000 - x), &["a/1.jpg", "--labels", "labels.txt"], Ok((1, 1.0, 0))),
         ("a/1.jpg,CAT\n".into(), &["a/1.jpg", "--labels", "same.txt"], Err("0 and 1: give the index")),
@@ -191,7 +191,7 @@ fn masks_without_labels_and_mismatched_masks() {
     write(size.0, size.1);
     let (nothing, _) = segment(&["p/a/one.png"]);
     assert_eq!((&nothing["truth"]["mean_iou"], &nothing["truth"]["pictures"]), (&Value::Null, &1.into()));
-    assert!(segment(&["p/a/one.png", "p/b/one.png"]).1.contains("is the mask of p/a/one.png already"));
+    assert!(segment(&["p/a/one.png", "p/b/one.png"]).1.contains("is already the mask of p/a/one.png"));
     assert!(segment(&["p"]).1.contains("has no mask for any"));
     let before = fs::read(at("masks/one.png")).unwrap();
     for more in [
@@ -361,7 +361,7 @@ fn boxes_from_coco_annotations() {
     let copy = folder.path().join("elsewhere/scene.png");
     fs::copy(scene, &copy).unwrap();
     let output = detect(&[copy.to_str().unwrap(), "--truth", path.to_str().unwrap()]).output().unwrap();
-    assert!(error_lines(&output).join("\n").contains("once, already matched with"), "{output:?}");
+    assert!(error_lines(&output).join("\n").contains("which is already matched with"), "{output:?}");
     fs::write(&path, "{\"images\": [").unwrap();
     let output = detect(&["--truth", path.to_str().unwrap()]).output().unwrap();
     assert!(output.status.code() == Some(1) && error_lines(&output)[0].contains("truth.json"), "{output:?}");

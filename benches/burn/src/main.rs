@@ -74,7 +74,7 @@ const V3_SMALL: &[Stage] = &[
     (3, 6.0, 5, 96, 2, true, hard_swish),
 ];
 
-/// A network at width 1.0. What follows the stem and the head is what its last stage has.
+/// A network at width 1.0. The activation of the stem and of the head is that of the last stage.
 struct Table {
     stem: usize,
     stages: &'static [Stage],
@@ -86,8 +86,8 @@ struct Table {
     hidden: Option<usize>,
 }
 
-/// A convolution and what follows it. Batch norm is folded into weights and bias, as it would
-/// be by anyone who wants the speed.
+/// A convolution and its activation. Batch norm is folded into weights and bias, as in any optimised
+/// implementation.
 #[derive(Module, Debug)]
 struct Layer {
     conv: Conv2d,

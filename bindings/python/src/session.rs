@@ -220,7 +220,7 @@ impl Session {
         }
     }
 
-    /// The device, for people.
+    /// A description of the device.
     #[getter]
     fn device(&self) -> String {
         self.0.device.to_string()

@@ -59,7 +59,7 @@ impl Turn {
             match held {
                 None => return Ok(Taken(self)),
                 Some(owner) if owner == me => {
-                    return Err(Error::new_err("the session is in use further up in this thread"));
+                    return Err(Error::new_err("the session is already in use by a caller in this thread"));
                 }
                 Some(_) => py.check_signals()?,
             }

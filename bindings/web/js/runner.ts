@@ -48,7 +48,7 @@ export function warnOfCpu(e: unknown): void {
   console.warn(`goldcrest: continuing on the CPU: ${e instanceof Error ? e.message : e}`);
 }
 
-/** Pictures that each device runs before the quicker one is chosen. */
+/** Pictures that each device runs before the faster one is chosen. */
 const TRIALS = 3;
 
 /** The choice between the CPU, which is ready at once, and a GPU that is still preparing. */
@@ -93,7 +93,7 @@ export class Choice {
     return this.gpu && this.times.gpu.length <= this.times.cpu.length ? this.gpu : this.cpu;
   }
 
-  /** Records the time of a picture. Returns the quicker device once it is known. */
+  /** Records the time of a picture. Returns the faster device once it is known. */
   record(runner: Runner, ms: number): Runner | undefined {
     if (this.failed) return this.cpu;
     if (!this.gpu) return undefined;

@@ -9,7 +9,7 @@ import type { Class, Detection, Device, Input, Network, Segmentation, Session as
 export interface SessionOptions {
   /**
    * `gpu` runs through WebGPU, `cpu` in WebAssembly. `auto` starts on the CPU, prepares the GPU meanwhile, and
-   * continues on the quicker one. If the GPU fails it continues on the CPU, with a warning in the console.
+   * continues on the faster one. If the GPU fails it continues on the CPU, with a warning in the console.
    */
   device?: "auto" | "gpu" | "cpu";
   /** Asks for the embedding of a classifier, for {@link Session.embed}. */

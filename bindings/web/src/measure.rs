@@ -121,8 +121,9 @@ pub async fn measure_network(
     seconds: f64,
 ) -> Result<JsValue> {
     let rate = |name: &str| js_sys::Reflect::get(&peaks, &name.into()).ok().and_then(|rate| rate.as_f64());
-    let rate =
-        |name: &str| rate(name).ok_or_else(|| js_sys::Error::new("the peaks are those of measurePeaks"));
+    let rate = |name: &str| {
+        rate(name).ok_or_else(|| js_sys::Error::new("the peaks must be the result of measurePeaks"))
+    };
     let peaks = Peaks { macs: rate("macs")?, bytes: rate("bytes")?, launch: rate("launch")? };
     let opened = synthetic::network(network).map_err(thrown)?;
     let graph = opened.graph_for(opened.default_outputs()).map_err(thrown)?;

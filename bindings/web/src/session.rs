@@ -64,7 +64,7 @@ export interface Segmentation {
 }
 "#;
 
-/// A network on a device. The first picture of each size builds what it needs.
+/// A network on a device. The first picture of each size builds the library's session for that size.
 #[wasm_bindgen]
 pub struct Session {
     network: Rc<zoo::Network>,

@@ -261,7 +261,7 @@ describe("a texture", () => {
 });
 
 describe("auto", () => {
-  test("answers on the CPU at once, and chooses the quicker device", async () => {
+  test("answers on the CPU at once, and chooses the faster device", async () => {
     const { first, devices, decided } = await page.evaluate(async () => {
       const session = await goldcrest.Session.create(await demo("classify"));
       const begun = performance.now();

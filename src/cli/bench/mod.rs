@@ -44,7 +44,7 @@ pub struct Bench {
     #[arg(long, value_name = "NAME")]
     arch: Option<String>,
 
-    /// Also measure the networks with all layers in int8 (with nominal ranges, which do not affect times)
+    /// Also measure the networks with all layers in int8, without calibration, which does not affect times
     #[arg(long)]
     int8: bool,
 
@@ -65,7 +65,14 @@ pub struct Bench {
     fuse: Vec<Fusion>,
 
     /// Devices to measure: gpu, cpu, or auto for both
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_enum, default_value = "auto")]
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        value_enum,
+        default_value = "auto",
+        hide_possible_values = true
+    )]
     backend: Vec<common::Backend>,
 
     /// Graphics adapters: indices or parts of their names (see `goldcrest adapters`) [default: the best one]
@@ -84,7 +91,7 @@ pub struct Bench {
     #[arg(long, default_value_t = 0.5, value_parser = seconds)]
     seconds: f64,
 
-    /// Show one row per step: its work, its time and what bounds it
+    /// Show one row per step: its work, its time and what limits its speed
     #[arg(long)]
     layers: bool,
 

@@ -60,7 +60,7 @@ pub struct Choose {
     only: Vec<String>,
 
     /// Storage types of feature maps and weights [default: f32, and f16 on adapters that support it]. The
-    /// accuracy of int8 is not known without pictures: int8 is listed with that of f32, and only on request
+    /// accuracy of int8 networks is not known, so they are listed only on request, with the accuracy of f32
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_enum)]
     precision: Vec<Stored>,
 

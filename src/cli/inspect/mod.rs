@@ -42,7 +42,7 @@ pub struct Inspect {
     #[arg(long, value_name = "LIST", value_delimiter = ',', group = "Source", conflicts_with_all = ["arch", "set"])]
     networks: Vec<String>,
 
-    /// Quantise all layers to int8, with nominal ranges
+    /// Plan with all layers in int8, without calibration (ranges do not affect the plan)
     #[arg(long)]
     int8: bool,
 

@@ -215,7 +215,7 @@ impl<'a> Saver<'a> {
                 Place::File(path) => {
                     let target = Target::sparing(path, &read).with_context(|| path.display().to_string())?;
                     if let Some((other, _)) = files.iter().find(|(_, other)| other.is(&target)) {
-                        bail!("{other} and {option} are one file");
+                        bail!("{other} and {option} are the same file");
                     }
                     files.push((option, target));
                 }
@@ -245,7 +245,7 @@ impl<'a> Saver<'a> {
         let (mut saved, mut frame) = (Map::new(), None);
         if let (false, Ok(file)) = (self.is_complete, fs::canonicalize(&subject.name.file)) {
             if lock(&self.written).contains(&file) {
-                bail!("was written before it was read: name another folder to write to");
+                bail!("was overwritten with a result before it was read: name another folder to write to");
             }
             lock(&self.folders).insert(folder_of(&file).to_owned());
         }
@@ -255,7 +255,7 @@ impl<'a> Saver<'a> {
             let drawn = draws(picture, prediction)?;
             if **place == Place::Stdout {
                 let Drawn::Picture(picture) = drawn else {
-                    bail!("{option}: only pictures can go to standard output")
+                    bail!("{option}: only pictures can be written to standard output")
                 };
                 let coding = subject.video.clone().map_or(Coding::Pictures, Coding::Video);
                 frame = Some(Frame::new(&picture, coding)?);

@@ -155,7 +155,7 @@ impl Evaluation for Boxes {
         warn_without_truth(missing, &path.display().to_string());
         pictures.warn(&path.display().to_string());
         if seen.is_empty() {
-            bail!("{}: has none of the pictures: {}", path.display(), pictures.example());
+            bail!("{}: lists none of the pictures: {}", path.display(), pictures.example());
         }
         let named = || path.display().to_string();
         let count = seen.len();

@@ -225,7 +225,7 @@ impl Evaluation for Classes {
                 Truth::Listed(entries) => format!(": {}", entries.example()),
                 Truth::Folders(..) => String::new(),
             };
-            bail!("{}: has none of the pictures{example}", self.path.display());
+            bail!("{}: lists none of the pictures{example}", self.path.display());
         }
         let share = |count: usize, of: usize| count as f64 / of as f64;
         let mut text = format!(

@@ -103,7 +103,7 @@ impl<T: Copy + PartialEq> Entries<T> {
         let taken = entry.taken.get_or_insert_with(|| name.file.clone());
         if *taken != name.file && FileSet::from_iter([&*taken]).find(&name.file).is_none() {
             bail!(
-                "the ground truth has {} once, already matched with {}",
+                "the ground truth has only one entry {}, which is already matched with {}",
                 entry.path.display(),
                 taken.display()
             );

@@ -60,7 +60,7 @@ impl Evaluation for Masks {
         let named = || path.display().to_string();
         let taken = self.taken.entry(path.clone()).or_insert_with(|| name.clone());
         if taken != name {
-            bail!("{}: is the mask of {taken} already", named());
+            bail!("{}: is already the mask of {taken}", named());
         }
         let right = read(&path, [height, width]).with_context(named)?;
         self.sum.update(&right, found.labels()).with_context(named)

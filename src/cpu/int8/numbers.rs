@@ -1,6 +1,6 @@
 //! A convolution's integers for dot products. Maps are stored as unsigned bytes, 128 above the graph's integers, and
-//! multiplied by signed weights, or lowered again where both operands are signed. Biases and tables are shifted to
-//! match.
+//! multiplied by signed weights; where both operands must be signed, the 128 is subtracted again. Biases and tables
+//! are shifted to match.
 
 use super::vectors::Isa;
 use crate::graph::{Affine, CURVE, Conv, EpilogueKind, Int8, Integers};

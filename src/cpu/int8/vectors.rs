@@ -131,7 +131,8 @@ impl Isa {
         }
     }
 
-    /// What operands are less than a map's bytes: 128 if products are of two signed bytes.
+    /// The number subtracted from a map's bytes before they are multiplied: 128 if both operands are signed,
+    /// otherwise 0.
     pub fn offset(self) -> i32 {
         match self {
             #[cfg(target_arch = "aarch64")]

@@ -59,7 +59,7 @@ pub struct Section {
     pub failures: Vec<String>,
 }
 
-/// A claim, its source, and what the measurements say of it.
+/// A claim, its source, and the outcome of testing it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Claim {
     /// The claim.

@@ -20,7 +20,7 @@ use crate::{
 pub fn calibrate(cpu: &Cpu, slice: &mut Slice, batches: &[Tensor]) -> Result<Network> {
     let mut network = slice.network()?;
     if batches.is_empty() {
-        return Err(Error::Input("calibrating batch norms takes at least one batch of pictures".into()));
+        return Err(Error::Input("calibrating batch norms needs at least one batch of pictures".into()));
     }
     let mut sums: Vec<(NodeId, Moments)> = Vec::new();
     for batch in batches {

@@ -32,7 +32,7 @@ pub struct Finalist {
     pub gpu_ms: Option<Spread>,
     /// The accuracy on the search pictures, as a fraction.
     pub searched: f64,
-    /// The accuracy on the held-out pictures, as a fraction. Nothing is chosen by it.
+    /// The accuracy on the held-out pictures, as a fraction. No choice depends on it.
     pub accuracy: f64,
     /// The number of multiply-adds.
     pub macs: u64,

@@ -90,7 +90,7 @@ impl<'a> Trial<'a> {
         if counts.contains(&0) {
             let [calibration, search, check] = counts;
             return Err(Error::Input(format!(
-                "too few pictures: {calibration} to calibrate, {search} to search by and {check} held out"
+                "too few pictures: {calibration} for calibration, {search} for the search and {check} held out"
             )));
         }
         Ok(Self { supernet, cpu, samples, prepared: HashMap::new(), known: HashMap::new() })

@@ -23,9 +23,10 @@ use crate::{
 /// ```
 /// use goldcrest::session::{Framing, Values};
 ///
-/// // The left half of a camera's frame, whose values are linear although its format does not show it.
+/// // The left half of a camera's frame of 1280 x 720, whose values are linear although its format does not
+/// // imply it.
 /// let half = Framing { region: Some([0, 0, 640, 720]), values: Values::Linear, ..Framing::default() };
-/// // The whole texture, as its format says, left and right swapped as in a mirror.
+/// // The whole texture, mirrored horizontally, with the encoding that its format implies.
 /// let mirror = Framing { mirrored: [true, false], ..Framing::default() };
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -63,8 +64,8 @@ impl Session {
     /// # Errors
     /// [`Error::Input`] unless the session was built [for pictures](Self::for_pictures) on a GPU, and if the
     /// texture cannot be read, its format cannot hold a picture, or it has no such region or layer;
-    /// [`Error::Memory`] if device memory ran out, [`Error::HostLimit`] if the device was opened with too low
-    /// limits, [`Error::Lost`] if it was lost, [`Error::Device`] if it reports another error.
+    /// [`Error::Memory`] if the device is out of memory, [`Error::HostLimit`] if it was opened with limits that
+    /// are too low, [`Error::Lost`] if it was lost, [`Error::Device`] if it reports another error.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn source(&self, texture: &wgpu::Texture, framing: Framing) -> Result<Source> {
         pollster::block_on(self.source_async(texture, framing))
@@ -195,11 +196,11 @@ impl Session {
 
     /// Records an inference on the picture that `source` holds when the commands run, without waiting.
     /// Commands recorded after it can use its outputs on the device: see [`Session::on_device`] and
-    /// [`Session::read_back`]. A session may be recorded many times in one encoder.
+    /// [`Session::read_back`]. An encoder may contain any number of a session's inferences.
     ///
     /// # Errors
-    /// [`Error::Input`] if the source is another session's; [`Error::Device`] if an earlier run failed. If
-    /// the program owns the device, only the readback reports its loss.
+    /// [`Error::Input`] if the source is another session's; [`Error::Device`] if an earlier run failed. The loss
+    /// of a program's own device is reported only by [`Ring::poll`](crate::gpu::Ring::poll).
     pub fn encode(&self, encoder: &mut wgpu::CommandEncoder, source: &Source) -> Result<()> {
         let (plan, executor) = self.on_gpu()?;
         executor.record(encoder, source, 0..plan.steps.len())

@@ -18,7 +18,7 @@ use crate::{
 pub struct OnDevice<'a> {
     /// The output's name.
     pub name: &'a str,
-    /// The output's dimensions.
+    /// The output's dimensions, as in [`Session::outputs`].
     pub dims: &'a [usize],
     /// The buffer that holds it from offset 0; it can be bound as storage and copied from.
     pub buffer: &'a wgpu::Buffer,
@@ -29,8 +29,8 @@ pub struct OnDevice<'a> {
 impl Session {
     /// Returns the outputs of the latest inference on the device.
     ///
-    /// A label map has one byte per pixel, its rows padded to whole 32-bit words. Everything else is NHWC
-    /// with channels padded to a multiple of four, in the session's [element](Self::element); a detector's
+    /// A label map has one byte per pixel, with rows padded to whole 32-bit words. Everything else is NHWC
+    /// with channels padded to a multiple of four, in the session's [element type](Self::element); a detector's
     /// scores and boxes are always f32.
     ///
     /// # Errors
@@ -47,8 +47,8 @@ impl Session {
     }
 
     /// Creates a painting that draws the label map on an `rgba8unorm` texture of any size, each class in its
-    /// colour and opacity, stored as given. Create it once per texture; each frame only
-    /// [records](Self::encode_painting) it.
+    /// entry of `colours`: red, green, blue and opacity, stored as given. Create it once per texture; each frame
+    /// only [records](Self::encode_painting) it.
     ///
     /// What to store depends on how the renderer reads and blends the texture. For sRGB-encoded `colours`:
     ///
@@ -75,7 +75,7 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::Input`] unless the session outputs labels on a GPU, or if the texture is not a storage
-    /// texture; device errors as [`Session::source`].
+    /// texture of `rgba8unorm`; device errors as [`Session::source`].
     #[cfg(not(target_arch = "wasm32"))]
     pub fn painting(&self, texture: &wgpu::Texture, colours: &[[u8; 4]; 256]) -> Result<Painting> {
         pollster::block_on(self.painting_async(texture, colours))
@@ -131,11 +131,11 @@ impl Session {
         self.on_gpu()?.1.record_painting(encoder, painting)
     }
 
-    /// Creates non-maximum suppression on the device. It leaves the boxes with scores above `least` there for
-    /// instanced drawing, each as an instance of `vertices` vertices, in the order of
-    /// [`Session::detections_of`], with coordinates as fractions of the source's picture. The device and
-    /// the CPU may differ for overlaps that round to the threshold. Boxes and scores
-    /// that are not finite are left out. Create it once; each frame only [records](Self::encode_boxes) it.
+    /// Creates non-maximum suppression on the device. Its results stay there for instanced drawing: one
+    /// instance of `vertices` vertices per box with a score above `least`, in the order of
+    /// [`Session::detections_of`], with coordinates as fractions of the source's picture. Device and CPU may
+    /// differ for overlaps that round to the threshold. Boxes and scores that are not finite are left out.
+    /// Create it once; each frame only [records](Self::encode_boxes) it.
     ///
     /// ```no_run
     /// # use goldcrest::{Session, gpu::Boxes, kernels::rank::BoxInstance};
@@ -180,7 +180,7 @@ impl Session {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Input`] unless the session was built for pictures and detects on a GPU, and if a class has
+    /// [`Error::Input`] unless the session was built for pictures and detects on a GPU, or if a class has
     /// more candidates than [`suppress::MOST`]; device errors as [`Session::source`].
     #[cfg(not(target_arch = "wasm32"))]
     pub fn boxes(&self, least: f32, vertices: u32) -> Result<Boxes> {

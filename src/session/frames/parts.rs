@@ -1,4 +1,4 @@
-//! An inference over several frames.
+//! Inferences that are spread over several frames.
 
 use std::{ops::Range, time::Duration};
 
@@ -52,9 +52,9 @@ impl Parts {
 const RUNS: usize = 3;
 
 impl Session {
-    /// Splits an inference into parts of at most `budget` each, for a program that has little time in each
-    /// frame. A single step that takes longer than `budget` is a separate part. The steps are measured first,
-    /// with timestamps if the device has them: do not call this on the hot path.
+    /// Splits an inference into parts that take at most `budget` each, for a program that has little time in
+    /// each frame. A single step that takes longer than `budget` is a separate part. This measures the steps,
+    /// with timestamps if the device has them, and takes several inferences: call it once, not in a frame.
     ///
     /// # Errors
     /// As [`Session::run`]; [`Error::Input`] on the CPU.
@@ -78,8 +78,8 @@ impl Session {
         Ok(Parts::of(&least, budget.as_nanos() as f64))
     }
 
-    /// [`Session::parts`] for callers that must not block. It distributes the time of a whole run over the
-    /// steps, in proportion to their multiply-adds plus bytes.
+    /// [`Session::parts`] for callers that must not block. It measures whole runs, and estimates the time of each
+    /// step in proportion to its multiply-adds plus bytes.
     ///
     /// # Errors
     /// As [`Session::parts`].

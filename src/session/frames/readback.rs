@@ -1,4 +1,4 @@
-//! Readback of outputs, some frames later.
+//! Readback of outputs, a few frames later.
 
 use super::{
     super::pictures::{is_classify, is_embed, is_segment},
@@ -12,18 +12,18 @@ use crate::{
 };
 
 impl Session {
-    /// Creates a ring of `length` buffers for the readback of outputs some frames later. Two or three
-    /// suffice: one per frame in flight.
+    /// Creates a ring of `length` buffers for the readback of outputs a few frames later. Two or three are
+    /// enough: one per frame in flight.
     ///
     /// # Errors
-    /// [`Error::Input`] on the CPU or if `length` is zero, [`Error::Memory`] if device memory ran out.
+    /// [`Error::Input`] on the CPU or if `length` is zero, [`Error::Memory`] if the device is out of memory.
     pub fn ring(&self, length: usize) -> Result<Ring> {
         self.on_gpu()?.1.ring(length)
     }
 
-    /// Records the readback through `ring` of the outputs recorded last, as those of `frame`; [`Ring::poll`]
-    /// returns them. Returns false if all buffers of the ring are in flight: the outputs then stay on the
-    /// device.
+    /// Records the readback of the outputs recorded last into a buffer of `ring`; [`Ring::poll`] returns them
+    /// later, with the number `frame`. Returns false if all buffers of the ring are in flight: the outputs are
+    /// then not read back.
     ///
     /// # Errors
     /// [`Error::Input`] if the ring is another session's.

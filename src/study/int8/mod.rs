@@ -49,8 +49,8 @@ pub async fn costs_and_gains(lab: &mut Lab<'_>) -> Result<Section> {
         id: "E8".into(),
         title: "The costs and gains of int8".into(),
         claim: claim(
-            "h-swish takes the place of swish, whose sigmoid is costly and loses precision in fixed point. \
-             MobileNetV3 is fit for 8 bits, which make networks smaller and quicker at little loss.",
+            "h-swish replaces swish, whose sigmoid is costly and loses precision in fixed point. \
+             MobileNetV3 suits 8 bits, which make networks smaller and faster with little loss of accuracy.",
         ),
         theory: "An int8 weight takes a quarter of the bytes, and an instruction multiplies four times as \
                  many values. In int8 an activation other than a clamp is a lookup in a table of 4096 \

@@ -77,7 +77,7 @@ impl Supernet {
         let tensors = Tensors::new(checkpoint, &[ofa::ANCHOR], overrides)?;
         if !is_supernet(&tensors) {
             return Err(Error::UnknownNetwork(format!(
-                "{}: no supernet: those of once-for-all have the tensor {}",
+                "{}: not a supernet: once-for-all's supernets have the tensor {}",
                 checkpoint.path().display(),
                 marker_tensor("conv")
             )));

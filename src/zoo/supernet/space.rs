@@ -101,7 +101,7 @@ pub(super) fn check_member<T: PartialEq + fmt::Display>(
         return Ok(());
     }
     let known: Vec<String> = list.iter().map(T::to_string).collect();
-    Err(format!("no {what} of {value}: there are {}", known.join(", ")))
+    Err(format!("no {what} of {value}: the choices are {}", known.join(", ")))
 }
 
 /// A block's choices.
@@ -122,8 +122,8 @@ pub struct Stack {
     pub cells: Vec<Cell>,
 }
 
-/// A subnet's choices. As text: the size, the width and the stages, separated by commas. A stage is its
-/// blocks, followed by `se` if they have squeeze-excite, joined by `+`.
+/// A subnet's choices. As text: the size, the width and the stages, separated by commas. A stage is its blocks
+/// (kernel size and expansion), joined by `+`, with `+se` at the end if they have squeeze-excite.
 ///
 /// ```
 /// use goldcrest::zoo::Subnet;

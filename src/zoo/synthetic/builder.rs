@@ -44,7 +44,7 @@ impl Builder {
         Self { graph, at, channels: vec![channels], name: None, seed_prefix: String::new() }
     }
 
-    /// Draws other weights for the same layers. 0 gives the default weights.
+    /// Selects another draw of the random weights for the same layers. 0 is the default draw.
     pub fn drawn(self, draw: u32) -> Self {
         Self { seed_prefix: if draw == 0 { String::new() } else { format!("{draw}.") }, ..self }
     }

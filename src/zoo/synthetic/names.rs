@@ -24,7 +24,7 @@ pub(super) fn unknown(name: &str, reason: &str) -> Error {
         (Reverse(common_prefix(known, name).max(common_prefix(bare, name))), distance(known, name))
     });
     Error::UnknownNetwork(format!(
-        "synthetic/{}: {reason}; known are {}, and {} library networks, such as {}",
+        "synthetic/{}: {reason}; the known names are {}, and {} library networks, such as {}",
         name.escape_debug(),
         NAMES.join(", "),
         similar.len(),

@@ -186,7 +186,7 @@ fn a_full_disk_leaves_a_partial_file() {
             None => limited.env_remove(name),
         };
     }
-    refused(limited, &[MODEL, WEIGHTS, "cannot be kept"]);
+    refused(limited, &[MODEL, WEIGHTS, "cannot be stored"]);
     assert!(!is_complete(home.path()));
     assert!(fs::metadata(partial(home.path(), WEIGHTS)).unwrap().len() > 0);
     hub.requests();

@@ -111,7 +111,7 @@ class Session:
         """The network's task: `classify`, `segment`, `detect` or `embed`."""
     @property
     def device(self) -> str:
-        """The device, for people."""
+        """A description of the device."""
     @property
     def backend(self) -> Literal["gpu", "cpu"]:
         """The kind of the device: `gpu` or `cpu`."""

@@ -29,10 +29,12 @@ impl Picture {
     pub fn jpeg(&self, quality: u8) -> Result<Vec<u8>> {
         let (width, height) = (self.width, self.height);
         let failed = |reason: &dyn std::fmt::Display| {
-            Err(Error::Output(format!("{width} x {height} pixels do not make a JPEG: {reason}")))
+            Err(Error::Output(format!(
+                "a picture of {width} x {height} pixels cannot be written as a JPEG: {reason}"
+            )))
         };
         if !(1..=100).contains(&quality) {
-            return failed(&format_args!("quality {quality} is not from 1 to 100"));
+            return failed(&format_args!("the quality is {quality}, expected 1 to 100"));
         }
         if width.max(height) > 65_535 {
             return failed(&"the limit is 65535 on each side");
@@ -69,7 +71,7 @@ pub(in crate::tasks) fn png_of(
         writer.finish()
     };
     write().map_err(|e: EncodingError| {
-        Error::Output(format!("{width} x {height} pixels do not make a PNG: {e}"))
+        Error::Output(format!("a picture of {width} x {height} pixels cannot be written as a PNG: {e}"))
     })?;
     Ok(bytes)
 }

@@ -72,7 +72,7 @@ fn layout(decoder: &Decoder) -> Result<(Pixel, PixelFormat), String> {
     let frame = decoder.header();
     if frame.precision != 8 || frame.is_lossless {
         return Err(format!(
-            "a JPEG of {} bits per sample{}: only lossy ones of 8 bits are supported",
+            "a JPEG with {} bits per sample{}: only lossy JPEGs with 8 bits are supported",
             frame.precision,
             if frame.is_lossless { ", lossless" } else { "" }
         ));
@@ -92,7 +92,7 @@ fn layout(decoder: &Decoder) -> Result<(Pixel, PixelFormat), String> {
         [_] => Ok((grey, PixelFormat::Grayscale)),
         [y, cb, cr] if whole(y, cb) && whole(y, cr) => Ok((Pixel::RGB, PixelFormat::Rgb)),
         [y @ [1 | 2, 1 | 2], [1, 1], [1, 1], k] if y == k => Ok((cmyk, PixelFormat::Cmyk)),
-        _ => Err(format!("a JPEG of components sampled {sampling:?}, which is not supported")),
+        _ => Err(format!("a JPEG with the component sampling {sampling:?}, which is not supported")),
     }
 }
 

@@ -43,7 +43,8 @@ impl Decode for Plain<'_> {
                     && bytes.position() as usize == bytes.get_ref().len()
                 {
                     return Err(
-                        "the file is cut short: a PNM of numbers ends with a space or a line end".into()
+                        "the file is cut short: a PNM with decimal numbers ends with a space or a line end"
+                            .into(),
                     );
                 }
                 Ok(picture)
@@ -76,7 +77,7 @@ fn decode(decoder: impl ImageDecoder, budget: Budget) -> Result<Picture, String>
         ColorType::La16 => (Colour::Grey, true, true),
         ColorType::Rgb16 => (Colour::Rgb, false, true),
         ColorType::Rgba16 => (Colour::Rgb, true, true),
-        other => return Err(format!("pixels of {other:?}, which are not supported")),
+        other => return Err(format!("pixels of type {other:?}, which is not supported")),
     };
     let pixel = Pixel { colour, alpha, is_16_bit };
     budget.admits(width.into(), height.into(), pixel.peak())?;

@@ -238,9 +238,9 @@ fn cut_files_give_only_pictures_of_the_whole_file() {
 fn unsupported_tiffs_are_refused() {
     for (name, from, to, word) in [
         // PlanarConfiguration becomes FillOrder with the value 2: low bits first.
-        ("rgb.tif", &b"\x1c\x01\x03\0\x01\0\0\0\x01"[..], &b"\x0a\x01\x03\0\x01\0\0\0\x02"[..], "low bits"),
+        ("rgb.tif", &b"\x1c\x01\x03\0\x01\0\0\0\x01"[..], &b"\x0a\x01\x03\0\x01\0\0\0\x02"[..], "lowest bit"),
         // White at level 235, as in video.
-        ("luma.tif", b"\xff\0\0\0\x01\0\0\0", b"\xeb\0\0\0\x01\0\0\0", "video's levels"),
+        ("luma.tif", b"\xff\0\0\0\x01\0\0\0", b"\xeb\0\0\0\x01\0\0\0", "limited-range YCbCr"),
     ] {
         let mut bytes = std::fs::read(format!("tests/fixtures/formats/{name}")).unwrap();
         assert!(frames(&bytes).is_ok());

@@ -98,11 +98,13 @@ impl Tiff<'_> {
         self.budget.admits(width.into(), height.into(), 1)?;
         let formats = decoder.find_tag_unsigned_vec::<u16>(Tag::SampleFormat).map_err(message)?;
         if formats.unwrap_or_default().iter().any(|format| *format != SampleFormat::Uint.to_u16()) {
-            return Err("a TIFF of samples that are not unsigned integers, which is not supported".into());
+            return Err("a TIFF with samples that are not unsigned integers, which is not supported".into());
         }
         if decoder.find_tag_unsigned::<u16>(Tag::FillOrder).map_err(message)?.is_some_and(|order| order != 1)
         {
-            return Err("a TIFF of bytes whose low bits come first, which is not supported".into());
+            return Err(
+                "a TIFF whose bytes start with the lowest bit (FillOrder 2), which is not supported".into()
+            );
         }
         let orientation = decoder.find_tag_unsigned::<u8>(Tag::Orientation).ok().flatten();
         let orientation = orientation.filter(|orientation| (1..=8).contains(orientation));
@@ -111,7 +113,7 @@ impl Tiff<'_> {
         let decoder = &mut self.decoder;
         let luma = decoder.colortype().map_err(message)? == ColorType::YCbCr(8);
         if luma && !is_full_range(decoder)? {
-            return Err("a TIFF of video's levels or colours, which is not supported".into());
+            return Err("a TIFF with limited-range YCbCr, as in video, which is not supported".into());
         }
         let (colour, alpha, bits) = match decoder.colortype().map_err(message)? {
             ColorType::Gray(bits) => (Colour::Grey, false, bits),
@@ -125,11 +127,12 @@ impl Tiff<'_> {
         };
         let packed = matches!((colour, alpha, bits), (Colour::Grey, false, 1 | 2 | 4));
         if !packed && !matches!(bits, 8 | 16) {
-            return Err(format!("a TIFF of {bits} bits per sample, which is not supported"));
+            return Err(format!("a TIFF with {bits} bits per sample, which is not supported"));
         }
         if palette.is_some() && ((colour, alpha) != (Colour::Grey, false) || bits > 8) {
             return Err(
-                "a TIFF with a palette and more than one 8-bit sample per pixel, not supported".into()
+                "a TIFF with a palette and more than one 8-bit sample per pixel, which is not supported"
+                    .into(),
             );
         }
         let pixel = Pixel { colour, alpha, is_16_bit: bits == 16 };
@@ -144,7 +147,9 @@ impl Tiff<'_> {
 
         let expected = if packed { w.div_ceil(8 / usize::from(bits)) * h } else { count * pixel.bytes() };
         if layout.complete_len != expected {
-            return Err("a TIFF of more samples than its colours have, which is not supported".into());
+            return Err(
+                "a TIFF with more samples per pixel than its colour type has, which is not supported".into(),
+            );
         }
         let mut pixels = Pixels::new(w, h, if palette.is_some() { Pixel::RGB } else { pixel });
         if separate == 0 {
