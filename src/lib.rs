@@ -1,8 +1,8 @@
 //! MobileNets on any GPU, in one small crate: image classification, semantic segmentation and object detection.
 //!
 //! Hand-written WGSL kernels run through [wgpu] on Vulkan, Metal, DX12, GL and WebGPU; a planner fuses and schedules
-//! them. With the feature `cpu`, a CPU engine runs the same networks where there is no GPU. Checkpoints of torchvision, timm and transformers
-//! load in the formats people have them in.
+//! them. With the feature `cpu`, a CPU engine runs the same networks where there is no GPU. Checkpoints of torchvision,
+//! timm and transformers load in the formats people have them in.
 //!
 //! # A picture
 //!
@@ -11,7 +11,8 @@
 //! # fn main() -> goldcrest::Result<()> {
 //! use goldcrest::{Device, Options, Session, tasks::Picture, zoo::Network};
 //!
-//! let network = Network::open("assets/demo/detect")?; // a folder from a hub, or a file
+//! // A folder from a hub, or a file. This one is in the repository.
+//! let network = Network::open("assets/demo/detect")?;
 //! let picture = Picture::open("assets/demo/scene.png")?;
 //! let size = [picture.height(), picture.width()];
 //! let mut session = Session::for_pictures(Device::best()?, &network, size, Options::default())?;
@@ -63,7 +64,8 @@
 //! | measure and tune | [`measure`]; `study` tests the paper's claims |
 //!
 //! [`kernels`], [`plan`], [`graph`], [`tensor`] and [`cpu`] are internals. They are public for tests, benchmarks and
-//! research, and may change in any release.
+//! research, and may change in any release. `ARCHITECTURE.md` in the repository has guides for adding a kernel, an
+//! operation, an activation function, a family of networks, a library, a head or a tier.
 //!
 //! # Features
 //!
