@@ -11,7 +11,8 @@
 //! # fn main() -> goldcrest::Result<()> {
 //! use goldcrest::{Device, Options, Session, tasks::Picture, zoo::Network};
 //!
-//! let network = Network::open("assets/demo/detect")?; // a folder from a hub, or a file
+//! // A folder from a hub, or a file. This one is in the repository.
+//! let network = Network::open("assets/demo/detect")?;
 //! let picture = Picture::open("assets/demo/scene.png")?;
 //! let size = [picture.height(), picture.width()];
 //! let mut session = Session::for_pictures(Device::best()?, &network, size, Options::default())?;
@@ -63,7 +64,8 @@
 //! | measure and tune | [`measure`]; `study` tests a paper's claims about separable convolutions |
 //!
 //! [`kernels`], [`plan`], [`graph`], [`tensor`] and [`cpu`] are internals. They are public for tests, benchmarks and
-//! research, and may change in any release.
+//! research, and may change in any release. `ARCHITECTURE.md` in the repository has guides for adding a kernel, an
+//! operation, an activation function, a family of networks, a library, a head or a tier.
 //!
 //! # Features
 //!

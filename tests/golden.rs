@@ -197,7 +197,7 @@ fn networks_in_f16_stay_near_their_libraries() {
                 largest_error(&fixture, &network, last, &outputs)
             });
             // Also f16 sums in every kernel that has them, which otherwise only tuning would choose.
-            let machine = Machine { half_rate: 1e6, ..baseline(gpu, Element::F16) };
+            let machine = Machine { half_rate: 1e6, ..gpu.machine(Element::F16).baseline() };
             let (outputs, plan) = run_planned(gpu, &network, &input, machine);
             // A plan may have none if launches or matrix units determine its time.
             *with_sums |= plan.steps.iter().any(|step| step.launch.arithmetic == Element::F16);
@@ -231,11 +231,6 @@ fn run_planned(gpu: &Gpu, network: &Network, input: &Tensor, machine: Machine) -
     (outputs.collect(), plan)
 }
 
-/// The device's cost-model parameters, limited to the baseline.
-fn baseline(gpu: &Gpu, element: Element) -> Machine {
-    Machine { subgroup: None, matrices: None, ..gpu.machine(element) }
-}
-
 #[test]
 fn every_kernel_tier_matches_the_library() {
     for name in ["torchvision-mobilenet_v2", "torchvision-mobilenet_v3_small"] {
@@ -245,7 +240,7 @@ fn every_kernel_tier_matches_the_library() {
         let input = fixture.input(last);
         for gpu in common::gpus() {
             for element in gpu.elements() {
-                let baseline = baseline(&gpu, element);
+                let baseline = gpu.machine(element).baseline();
                 let mut tiers = vec![(Tier::Baseline, baseline)];
                 if gpu.has(Tier::Subgroups, element) {
                     let subgroup = gpu.subgroup();

@@ -105,7 +105,7 @@ macro_rules! with_code {
                 const $code: u32 = Activation::Swish.code();
                 $body
             }
-            _ => {
+            Activation::Identity | Activation::HardSigmoid | Activation::Sigmoid => {
                 const $code: u32 = Activation::Identity.code();
                 $body
             }

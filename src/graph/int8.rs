@@ -164,7 +164,10 @@ impl Curve {
 impl Activation {
     /// Returns whether it is more than a clamp, and needs a [`Curve`].
     pub const fn needs_lookup(self) -> bool {
-        matches!(self, Self::HardSwish | Self::HardSigmoid | Self::Sigmoid | Self::Swish)
+        match self {
+            Self::Identity | Self::Relu | Self::Relu6 => false,
+            Self::HardSwish | Self::HardSigmoid | Self::Sigmoid | Self::Swish => true,
+        }
     }
 }
 

@@ -286,7 +286,25 @@ fn infer(op: &Op, inputs: &[Shape], picture: Shape) -> Result<Shape, String> {
             Ok(Shape::new(x.n, 4, x.w - 1, select.most.div_ceil(2)))
         }
         (Op::Select(_), [x]) => Err(format!("{x} does not contain scores of two or more classes")),
-        _ => Err(format!("{} is the wrong number of inputs for {}", inputs.len(), op.name(None))),
+        // Every operation, so that the compiler reports one without a shape.
+        (
+            Op::Input(_)
+            | Op::Conv(_)
+            | Op::BatchNorm(_)
+            | Op::Activation(_)
+            | Op::Add
+            | Op::MaxPool(_)
+            | Op::Filter(_)
+            | Op::GlobalPool
+            | Op::Scale
+            | Op::Resize(_)
+            | Op::Concat(_)
+            | Op::Argmax(_)
+            | Op::Softmax(_)
+            | Op::Boxes(_)
+            | Op::Select(_),
+            _,
+        ) => Err(format!("{} is the wrong number of inputs for {}", inputs.len(), op.name(None))),
     }
 }
 

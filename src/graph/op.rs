@@ -1,4 +1,6 @@
 //! The operations of a graph. The enum is closed: networks consist of these alone.
+//!
+//! `ARCHITECTURE.md` has guides for adding an operation and an activation function.
 
 use std::{fmt, sync::Arc};
 
@@ -324,6 +326,12 @@ fn symmetric(size: usize, reach: usize, stride: usize) -> Option<(usize, usize)>
 }
 
 impl Op {
+    /// Returns whether it is post-processing, for which the source libraries have functions instead of
+    /// modules.
+    pub(crate) fn is_post_processing(&self) -> bool {
+        matches!(self, Self::Argmax(_) | Self::Softmax(_) | Self::Boxes(_) | Self::Select(_))
+    }
+
     /// The error for an operation that no kernel computes unfused.
     pub(crate) fn unfused_error(&self) -> String {
         match self {

@@ -9,9 +9,7 @@ use crate::Tensor;
 /// The graph as it runs: without nodes that no output depends on. With `whole`, all nodes of the source
 /// library's network are kept.
 pub fn prepared(graph: &Graph, whole: bool) -> Graph {
-    // Post-processing, for which the source library has functions instead of modules.
-    let ours = |op: &Op| matches!(op, Op::Argmax(_) | Op::Softmax(_) | Op::Boxes(_) | Op::Select(_));
-    optimise(&keep(graph, |id, op| graph.is_output(id) || (whole && !ours(op))))
+    optimise(&keep(graph, |id, op| graph.is_output(id) || (whole && !op.is_post_processing())))
 }
 
 /// Runs all lowering and fusion passes, in an order in which each enables the next.

@@ -174,6 +174,11 @@ impl Default for Machine {
 }
 
 impl Machine {
+    /// Returns the machine without its tiers beyond the baseline.
+    pub fn baseline(self) -> Self {
+        Self { subgroup: None, matrices: None, ..self }
+    }
+
     /// Divides its units and its bandwidth by `times`.
     pub(crate) fn smaller(self, times: f64) -> Self {
         let Rates { units, bandwidth, .. } = self.rates;

@@ -10,6 +10,8 @@
 //! On the device a feature map is NHWC with channels padded to a multiple of four, stored as `vec4`: a "quad"
 //! is four channels of a pixel. The padding holds arbitrary finite values, and its weights are zero. In an
 //! int8 map a quad is a word of four bytes; see [`int8`].
+//!
+//! `ARCHITECTURE.md` has guides for adding a kernel and a tier.
 
 mod choice;
 mod grid;

@@ -9,7 +9,7 @@ use crate::{
     Error, Result, Shape, cpu,
     gpu::{self, Gpu, Pace},
     graph::Graph,
-    plan::{Machine, Plan},
+    plan::Plan,
     tensor::Element,
     zoo::Network,
 };
@@ -38,7 +38,7 @@ pub fn plan(gpu: &Gpu, graph: &Graph, input: Shape, options: Options) -> Result<
     }
     let mut machine = gpu.machine(element);
     if options.baseline {
-        machine = Machine { subgroup: None, matrices: None, ..machine };
+        machine = machine.baseline();
     }
     Plan::new(graph, input, machine, &wanted)
 }

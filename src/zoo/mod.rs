@@ -13,6 +13,8 @@
 //!   `network` combines all of this.
 //! - `supernet` slices a subnet's weights out of a supernet's shared weights.
 //! - `synthetic` builds networks from the tables, without a checkpoint.
+//!
+//! `ARCHITECTURE.md` has guides for adding a family, a library and a head.
 
 mod assemble;
 mod backbone;

@@ -15,9 +15,7 @@ pub(super) fn attach(graph: &mut Graph, record: &Record) -> Result<(), String> {
     for id in ids {
         let node = graph.node_mut(id);
         node.map = maps.remove(node.output_name());
-        if node.map.is_some()
-            && matches!(node.op, Op::Argmax(_) | Op::Softmax(_) | Op::Boxes(_) | Op::Select(_))
-        {
+        if node.map.is_some() && node.op.is_post_processing() {
             let module = node.output_name();
             return Err(format!("gives a scale for {module:?}, whose output is never int8"));
         }
