@@ -64,8 +64,9 @@
 //! | measure and tune | [`measure`]; `study` tests a paper's claims about separable convolutions |
 //!
 //! [`kernels`], [`plan`], [`graph`], [`tensor`] and [`cpu`] are internals. They are public for tests, benchmarks and
-//! research, and may change in any release. `ARCHITECTURE.md` in the repository has guides for adding a kernel, an
-//! operation, an activation function, a family of networks, a library, a head or a tier.
+//! research, and may change in any release, except the types that the other modules take and return. `ARCHITECTURE.md`
+//! in the repository has guides for adding a kernel, an operation, an activation function, a family of networks, a
+//! library, a head or a tier.
 //!
 //! # Features
 //!
