@@ -17,7 +17,7 @@ use goldcrest::{
     cpu::Cpu,
     demo::{self, Scene},
     graph::{Activation, Graph, Op, passes},
-    quantize::{self, Precision, Quantized, WITHIN},
+    quantize::{self, Quantized, StoredType, WITHIN},
     tasks::preprocess,
     zoo::Network,
 };
@@ -133,7 +133,7 @@ fn layers_stay_in_floating_point_until_the_bound_holds() {
     assert!(report.noise.unwrap() <= within && report.noise_of_all == Some(all), "{report:?}");
     assert!(report.bytes_after > whole.report.bytes_after);
     let (int8, float): (Vec<_>, Vec<_>) =
-        report.layers.iter().partition(|layer| layer.precision == Precision::Int8);
+        report.layers.iter().partition(|layer| layer.precision == StoredType::Int8);
     assert!(!int8.is_empty() && !float.is_empty());
     let noise_per_cost = |layers: &[&quantize::LayerReport]| -> Vec<f64> {
         layers.iter().map(|layer| layer.alone.unwrap() / layer.cost.unwrap()).collect()

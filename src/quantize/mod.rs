@@ -57,7 +57,7 @@ use crate::{
     zoo::Network,
 };
 
-pub use report::{LayerReport, Precision, Report};
+pub use report::{LayerReport, Report, StoredType};
 
 use draft::{Draft, extents, maps};
 use equalise::{equalised, pairs};

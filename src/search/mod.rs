@@ -8,12 +8,12 @@
 //! even at that bound, or if the bound exceeds the [`Limits`].
 //!
 //! ```no_run
-//! use goldcrest::{Device, quantize::Precision, search::{Catalogue, Depth, Limits, choose}};
+//! use goldcrest::{Device, quantize::StoredType, search::{Catalogue, Depth, Limits, choose}};
 //!
 //! let catalogue = Catalogue::new()?;
 //! let limits = Limits { within_ms: Some(4.0), ..Limits::default() };
 //! let networks: Vec<_> = catalogue.best(|n| n.metric.task() == "classify");
-//! let choice = choose(&[Device::best()?], &networks, &[Precision::F32], &limits, Depth::Quick, |_| {})?;
+//! let choice = choose(&[Device::best()?], &networks, &[StoredType::F32], &limits, Depth::Quick, |_| {})?;
 //! match choice.recommended(&limits) {
 //!     Some((network, rule)) => println!("{rule} {limits}: {}", network.published),
 //!     None => println!("no network is fast enough: {:?}", choice.front.nearest(&limits)),
