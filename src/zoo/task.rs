@@ -34,7 +34,7 @@ impl fmt::Display for Task {
 /// The meaning of a network's class scores.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Scores {
+pub enum ScoreKind {
     /// Logits of mutually exclusive classes: the softmax gives the probabilities.
     #[default]
     Softmax,
@@ -44,14 +44,14 @@ pub enum Scores {
     None,
 }
 
-impl Scores {
+impl ScoreKind {
     /// Parses a name, as [`fmt::Display`] writes it.
     pub(crate) fn parse(name: &str) -> Option<Self> {
         [Self::Softmax, Self::Sigmoid, Self::None].into_iter().find(|scores| scores.to_string() == name)
     }
 }
 
-impl fmt::Display for Scores {
+impl fmt::Display for ScoreKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Softmax => "softmax",
