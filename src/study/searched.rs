@@ -13,7 +13,7 @@ use crate::{
         Spread,
         report::{Axis, Cell, Column, Figure, Kind, Section, Series, Style, Table},
     },
-    search::{Found, Latency, Samples, Settings, Trial, measured, seek},
+    search::{Found, Latency, Samples, Settings, Trial, measured, search_subnets},
     session::{Device, Precision},
     zoo::{Space, Subnet, Supernet},
 };
@@ -133,7 +133,7 @@ async fn measure(lab: &mut Lab<'_>, section: &mut Section) -> Result<()> {
             };
             let latency = &latencies[at];
             let judged = |_: &Found, count| lab.announce_now(&format!("candidates for the {label}, {count}"));
-            let outcome = seek(&mut trial, &device, Precision::F32, latency, settings, judged)?;
+            let outcome = search_subnets(&mut trial, &device, Precision::F32, latency, settings, judged)?;
             if let Some(best) = outcome.finalists.first() {
                 same_time.push(picked(lab, &supernet, at, best.subnet.clone(), best.accuracy).await?);
             }
