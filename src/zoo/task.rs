@@ -97,7 +97,7 @@ pub enum Outputs {
     /// A segmenter's best class per pixel, `[N, 1, H, W]`, at the given rows and columns, or at the input's.
     Labels(Option<[usize; 2]>),
     /// A detector's outputs `candidates`, the best boxes of each class, and `boxes`, all boxes;
-    /// [`tasks::boxes`](crate::tasks::boxes()) converts them.
+    /// [`tasks::decode_boxes`](crate::tasks::decode_boxes) converts them.
     Boxes,
     /// The last feature map of each stride, named after the source library's modules.
     Features,
