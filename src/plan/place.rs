@@ -48,8 +48,10 @@ pub fn join(
         let maker = drafts.iter_mut().find(|draft| draft.writes[0].0 == Map::Node(input));
         // int8 maps must have the same scale and zero point.
         let alike = match graph.int8(id) {
-            Some(_) => graph.int8(input).is_some() && graph.node(input).map == graph.node(id).map,
-            None => graph.node(input).map.is_none(),
+            Some(_) => {
+                graph.int8(input).is_some() && graph.node(input).quantization == graph.node(id).quantization
+            }
+            None => graph.node(input).quantization.is_none(),
         };
         let movable = |maker: &&mut DraftStep| alike && !depthwise && !joined && maker.launch.can_be_placed();
         match maker.filter(|maker| alone(input) && movable(maker)) {
@@ -66,7 +68,7 @@ pub fn join(
                 if !resize::countable(part.h, part.h) || !resize::countable(part.w, part.w) {
                     return Err((id, format!("{}x{} pixels are too many to count", part.h, part.w)));
                 }
-                let launch = match (graph.node(input).map, graph.node(id).map) {
+                let launch = match (graph.node(input).quantization, graph.node(id).quantization) {
                     (Some(from), Some(to)) if graph.int8(id).is_some() => join_int8::launch(part, from, to),
                     _ => resize::launch(part, part),
                 };
