@@ -234,7 +234,7 @@ impl Gpu {
         let mut best = f64::INFINITY;
         for _ in 0..care.runs {
             let seconds = if self.has_timestamps() {
-                executor.clock_async(&input).await? / 1e9
+                executor.gpu_time_async(&input).await? / 1e9
             } else {
                 let start = Instant::now();
                 executor.run_async(&input).await?;
