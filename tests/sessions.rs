@@ -104,7 +104,7 @@ fn one_picture_has_the_same_classes_as_in_a_stream() {
         let (stream, _) = program.run(3, Outputs::Scores);
         let stream = stream.into_iter().flatten();
         for (picture, streamed) in program.pictures.iter().zip(stream) {
-            let one = program.pipeline(3, Outputs::Scores).one(picture.clone()).unwrap();
+            let one = program.pipeline(3, Outputs::Scores).run_one(picture.clone()).unwrap();
             let (Prediction::Classes(one), Prediction::Classes(streamed)) = (one, streamed) else {
                 panic!("the network classifies")
             };

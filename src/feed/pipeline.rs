@@ -201,7 +201,7 @@ impl Pipeline<'_> {
     ///
     /// # Errors
     /// As [`Session::for_pictures`](crate::Session::for_pictures) and [`Session::run`](crate::Session::run).
-    pub fn one(&self, picture: Picture) -> Result<Prediction> {
+    pub fn run_one(&self, picture: Picture) -> Result<Prediction> {
         let clocks = Clocks::default();
         let preprocessing = session::preprocessing(self.network, self.options)?;
         let common = Common { pipeline: self, preprocessing, clocks: &clocks };
