@@ -16,7 +16,7 @@ use std::{
 use goldcrest::{
     Options, Session, demo,
     gpu::{self, Gpu, Ring, Source},
-    session::Framing,
+    session::SourceOptions,
     wgpu,
 };
 use serde::Serialize;
@@ -189,7 +189,7 @@ fn main() {
     let network = demo::segmenter().expect("the built-in network");
     let session =
         Session::for_pictures(&gpu, &network, [SIDE as usize; 2], Options::default()).expect("a session");
-    let source = session.source(&texture, Framing::default()).expect("a source");
+    let source = session.source(&texture, SourceOptions::default()).expect("a source");
     let stage = Stage::new(gpu.device(), texture.format());
     let renderer = Renderer { gpu, stage, texture, session, source };
 

@@ -14,7 +14,7 @@ use clap::Parser;
 use goldcrest::{
     Options, Session, demo,
     gpu::{Gpu, Readback, Ring, Source},
-    session::Framing,
+    session::SourceOptions,
     tasks::Picture,
     wgpu,
     zoo::{Network, Task},
@@ -103,7 +103,7 @@ impl Camera {
             usage: wgpu::TextureUsages::COPY_DST | wgpu::TextureUsages::TEXTURE_BINDING,
             view_formats: &[],
         });
-        let source = session.source(&texture, Framing::default())?;
+        let source = session.source(&texture, SourceOptions::default())?;
         let ring = session.ring(2)?;
         Ok(Self { gpu, texture, session, source, ring, skipped: 0 })
     }

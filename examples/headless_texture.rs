@@ -14,7 +14,7 @@ use clap::Parser;
 use goldcrest::{
     Options, Session, demo,
     gpu::{self, Gpu},
-    session::Framing,
+    session::SourceOptions,
     tasks::{Labels, Picture, overlay},
     wgpu,
 };
@@ -60,7 +60,7 @@ fn main() -> Result<()> {
     let gpu = Gpu::from_device(adapter, device.clone(), queue.clone());
     let network = demo::segmenter()?;
     let session = Session::for_pictures(&gpu, &network, [SIDE as usize; 2], Options::default())?;
-    let source = session.source(&texture, Framing::default())?;
+    let source = session.source(&texture, SourceOptions::default())?;
     let mut ring = session.ring(3)?;
 
     let begun = Instant::now();

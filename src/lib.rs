@@ -31,13 +31,13 @@
 //! The program owns the device, the texture and the encoder. Nothing blocks, and no frame allocates GPU memory.
 //!
 //! ```no_run
-//! use goldcrest::{Options, Result, Session, gpu::Gpu, session::Framing, tasks::palette, zoo::Network};
+//! use goldcrest::{Options, Result, Session, gpu::Gpu, session::SourceOptions, tasks::palette, zoo::Network};
 //!
 //! # fn program(
 //! #     gpu: &Gpu, network: &Network, frame: &wgpu::Texture, mask: &wgpu::Texture,
 //! # ) -> Result<()> {
 //! let session = Session::for_pictures(gpu, network, [360, 640], Options::default())?;
-//! let source = session.source(frame, Framing::default())?;
+//! let source = session.source(frame, SourceOptions::default())?;
 //! let painting = session.painting(mask, &palette().map(|[r, g, b]| [r, g, b, 128]))?;
 //!
 //! // In every frame:

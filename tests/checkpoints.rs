@@ -10,7 +10,7 @@ use goldcrest::{
     Options, Session, Shape, Tensor,
     checkpoint::{Checkpoint, Overrides, Use},
     cpu::Cpu,
-    zoo::{Colours, Filter, Grid, Network, Outputs, Resize, Scores, Task},
+    zoo::{Colours, Filter, Grid, Network, Outputs, Resize, ScoreKind, Task},
 };
 use serde::Deserialize;
 
@@ -295,7 +295,7 @@ fn preprocessing_overrides_are_applied_and_listed() {
     assert_eq!((network.input, how.resize, how.crop), ([160; 2], Resize::Short(165), Some([160; 2])));
     assert_eq!((how.filter, how.grid, how.colours), (Filter::Linear, Grid::Corners, Colours::Bgr));
     assert_eq!((how.mean.values(), how.std.values()), (&[0.5][..], &[0.25, 0.5, 1.0][..]));
-    assert_eq!(network.scores, Scores::Sigmoid);
+    assert_eq!(network.scores, ScoreKind::Sigmoid);
     for name in ["resize", "crop", "interpolation", "align_corners", "channels", "mean", "std", "scores"] {
         assert_eq!(origin(&network, name).1, "--set", "{name}");
     }
@@ -364,7 +364,7 @@ fn label_map_of_one_class_separates_foreground_from_background() {
         Some(key.to_owned())
     });
     let network = Network::from_checkpoint(&shifted, None).unwrap();
-    assert_eq!((network.classes, network.label_count(), network.scores), (1, 2, Scores::Sigmoid));
+    assert_eq!((network.classes, network.label_count(), network.scores), (1, 2, ScoreKind::Sigmoid));
     let shape = input.shape().unwrap();
     let size = Some([shape.h, shape.w]);
     let options = Options { batch: shape.n, size, outputs: Outputs::Labels(None), ..Options::default() };

@@ -18,7 +18,7 @@ use goldcrest::{
     demo::{self, Scene},
     gpu::{Gpu, Ring},
     kernels::{mask, rank::BoxInstance},
-    session::Framing,
+    session::SourceOptions,
     tasks::{Bounds, Picture, palette},
     wgpu::{self, TextureFormat, TextureUsages},
     zoo::{Filter, Network, Resize},
@@ -40,7 +40,7 @@ fn sessions_share_an_encoder_and_match_results_from_pictures() {
         for (session, ring) in [&classify, &segment, &detect].into_iter().zip(&mut rings) {
             // The same session twice, the second time for the other scene.
             for (frame, texture) in (0..).zip(&textures) {
-                let source = session.source(texture, Framing::default()).unwrap();
+                let source = session.source(texture, SourceOptions::default()).unwrap();
                 session.encode(&mut encoder, &source).unwrap();
                 assert!(session.read_back(&mut encoder, ring, frame).unwrap());
             }
@@ -101,7 +101,7 @@ fn labels_are_painted_at_the_size_of_each_texture() {
         let usage = TextureUsages::STORAGE_BINDING | TextureUsages::COPY_SRC;
         let target = texture(&gpu, &blank, TextureFormat::Rgba8Unorm, usage);
         let painting = session.painting(&target, &colours).unwrap();
-        let source = session.source(&readable(&gpu, &scene), Framing::default()).unwrap();
+        let source = session.source(&readable(&gpu, &scene), SourceOptions::default()).unwrap();
         let (wide, high) = (333, 91);
         let blank = Picture::new(wide, high, vec![77; wide * high * 3]).unwrap();
         let masks = [TextureFormat::R8Uint, TextureFormat::R8Unorm]
@@ -147,7 +147,7 @@ fn full_ring_drops_readbacks() {
     for gpu in common::gpus() {
         let session =
             Session::for_pictures(&gpu, &identity_network(how, [8, 8]), [8, 8], Options::default()).unwrap();
-        let source = session.source(&readable(&gpu, &picture), Framing::default()).unwrap();
+        let source = session.source(&readable(&gpu, &picture), SourceOptions::default()).unwrap();
         let mut ring = session.ring(2).unwrap();
         let record = |ring: &mut _, frame| {
             let mut encoder = gpu.device().create_command_encoder(&Default::default());
@@ -189,8 +189,8 @@ fn inference_in_parts_matches_the_whole() {
         // So that another thread can build it while frames are rendered.
         is_send(&session);
         let texture = readable(&gpu, &scene);
-        let expected = run_texture(&gpu, &session, &texture, Framing::default());
-        let source = session.source(&texture, Framing::default()).unwrap();
+        let expected = run_texture(&gpu, &session, &texture, SourceOptions::default());
+        let source = session.source(&texture, SourceOptions::default()).unwrap();
         for (budget, most) in
             [(Duration::ZERO, usize::MAX), (Duration::from_micros(300), 1000), (Duration::MAX, 1)]
         {
@@ -253,7 +253,7 @@ fn count_boxes(gpu: &Gpu, network: &Network, pictures: &[Picture], least: f32) -
     let boxes = session.boxes(least, 4).unwrap();
     let mut ring = session.ring(1).unwrap();
     let count = |(frame, picture): (u64, &Picture)| {
-        let source = session.source(&readable(gpu, picture), Framing::default()).unwrap();
+        let source = session.source(&readable(gpu, picture), SourceOptions::default()).unwrap();
         let mut encoder = gpu.device().create_command_encoder(&Default::default());
         session.encode(&mut encoder, &source).unwrap();
         session.encode_boxes(&mut encoder, &boxes).unwrap();
@@ -333,7 +333,7 @@ fn luminance_texture_is_classified_like_the_grey_picture() {
         let expected = session.classify(&grey, 1).unwrap().remove(0);
         for format in [TextureFormat::R8Unorm, TextureFormat::Rg8Unorm] {
             let texture = texture(&gpu, &grey, format, TextureUsages::TEXTURE_BINDING);
-            let outputs = run_texture(&gpu, &session, &texture, Framing::default());
+            let outputs = run_texture(&gpu, &session, &texture, SourceOptions::default());
             let class = session.classes_of(&outputs, 1).unwrap().remove(0);
             let percent = 100.0 * class.probability.unwrap();
             println!("{format:?} on {}: {:?} {percent:.2} %", gpu.adapter(), class.label);
@@ -371,7 +371,7 @@ fn session_is_built_between_frames() {
         let pipelines = session.startup().pipelines;
         assert!(pipelines > 3 && frames > pipelines, "{frames} frames, {pipelines} pipelines");
         assert!(reported.is_sorted() && reported.last() == Some(&[pipelines, pipelines]), "{reported:?}");
-        let outputs = run_texture(&gpu, &session, &readable(&gpu, &scene.picture), Framing::default());
+        let outputs = run_texture(&gpu, &session, &readable(&gpu, &scene.picture), SourceOptions::default());
         let class = &session.classes_of(&outputs, 1).unwrap()[0];
         assert_eq!(class.label.as_deref(), Some(scene.subject.name()));
 
@@ -398,7 +398,7 @@ fn readback_contains_the_device_time() {
     let scene = Scene::new(3).draw(224, 224).unwrap().picture;
     for gpu in common::gpus() {
         let session = Session::for_pictures(&gpu, &network, [224, 224], Options::default()).unwrap();
-        let source = session.source(&readable(&gpu, &scene), Framing::default()).unwrap();
+        let source = session.source(&readable(&gpu, &scene), SourceOptions::default()).unwrap();
         let mut ring = session.ring(1).unwrap();
         let record = |ring: &mut Ring, encode: bool| {
             let mut encoder = gpu.device().create_command_encoder(&Default::default());
@@ -432,7 +432,7 @@ fn output_with_an_odd_number_of_words_is_read_back() {
     let network = demo::segmenter().unwrap();
     for gpu in common::gpus() {
         let session = Session::for_pictures(&gpu, &network, [35, 35], Options::default()).unwrap();
-        let outputs = run_texture(&gpu, &session, &readable(&gpu, &scene), Framing::default());
+        let outputs = run_texture(&gpu, &session, &readable(&gpu, &scene), SourceOptions::default());
         assert_eq!(session.segmentation_of(&outputs, [35; 2]).unwrap().labels().len(), 35 * 35);
     }
 }
@@ -449,7 +449,7 @@ fn results_are_in_pixels_of_the_source() {
         let (segment, detect) = (session(demo::segmenter()), session(demo::detector()));
         let read = |session: &Session| {
             let mut ring = session.ring(1).unwrap();
-            let source = session.source(&readable(&gpu, &scene), Framing::default()).unwrap();
+            let source = session.source(&readable(&gpu, &scene), SourceOptions::default()).unwrap();
             let mut encoder = gpu.device().create_command_encoder(&Default::default());
             session.encode(&mut encoder, &source).unwrap();
             assert!(session.read_back(&mut encoder, &mut ring, 0).unwrap());
@@ -484,7 +484,7 @@ fn a_texture_of_another_device_is_named() {
         let session = Session::for_pictures(&gpu, &network, [48, 48], Options::default()).unwrap();
         let usage = TextureUsages::STORAGE_BINDING;
         let errors = [
-            session.source(&readable(&other, &picture), Framing::default()).err(),
+            session.source(&readable(&other, &picture), SourceOptions::default()).err(),
             session.painting(&texture(&other, &picture, TextureFormat::Rgba8Unorm, usage), &colours).err(),
             session.mask(&texture(&other, &picture, TextureFormat::R8Uint, TextureUsages::COPY_SRC)).err(),
         ];
@@ -493,6 +493,6 @@ fn a_texture_of_another_device_is_named() {
             assert!(matches!(&error, Error::Input(text) if text.contains("another device")), "{error}");
         }
         // The session is not affected.
-        session.source(&readable(&gpu, &picture), Framing::default()).unwrap();
+        session.source(&readable(&gpu, &picture), SourceOptions::default()).unwrap();
     }
 }

@@ -9,7 +9,7 @@ use goldcrest::{
     Error, Options, Session, Tensor,
     demo::{self, Scene},
     gpu::Gpu,
-    session::Framing,
+    session::SourceOptions,
     wgpu::{self, TextureFormat, TextureUsages},
 };
 
@@ -29,9 +29,9 @@ fn lost_device_is_an_error_and_a_new_one_works() {
         let new = || host(&adapter, Gpu::wanted_features(&adapter), Gpu::wanted_limits(&adapter));
         let gpu = new();
         let mut session = Session::for_pictures(&gpu, &network, [64, 64], Options::default()).unwrap();
-        let source = session.source(&readable(&gpu, &scene), Framing::default()).unwrap();
+        let source = session.source(&readable(&gpu, &scene), SourceOptions::default()).unwrap();
         let mut ring = session.ring(2).unwrap();
-        let expected = run_texture(&gpu, &session, &readable(&gpu, &scene), Framing::default());
+        let expected = run_texture(&gpu, &session, &readable(&gpu, &scene), SourceOptions::default());
         let mut encoder = gpu.device().create_command_encoder(&Default::default());
         session.encode(&mut encoder, &source).unwrap();
         session.read_back(&mut encoder, &mut ring, 0).unwrap();
@@ -68,12 +68,12 @@ fn lost_device_is_an_error_and_a_new_one_works() {
         assert!(matches!(error, Error::Lost(_)), "{error}");
         let error = Session::for_pictures(&gpu, &network, [64, 64], Options::default()).err().unwrap();
         assert!(matches!(error, Error::Lost(_)), "{error}");
-        let error = session.source(&readable(&gpu, &scene), Framing::default()).err().unwrap();
+        let error = session.source(&readable(&gpu, &scene), SourceOptions::default()).err().unwrap();
         assert!(matches!(error, Error::Lost(_)), "{error}");
 
         let gpu = new();
         let session = Session::for_pictures(&gpu, &network, [64, 64], Options::default()).unwrap();
-        let again = run_texture(&gpu, &session, &readable(&gpu, &scene), Framing::default());
+        let again = run_texture(&gpu, &session, &readable(&gpu, &scene), SourceOptions::default());
         assert_eq!(again[0].data(), expected[0].data());
     }
 }
@@ -91,7 +91,8 @@ fn minimal_and_full_devices_give_correct_results() {
         {
             let gpu = host(&adapter, features, limits);
             let session = Session::for_pictures(&gpu, &network, [96, 96], Options::default()).unwrap();
-            let outputs = run_texture(&gpu, &session, &readable(&gpu, &scene.picture), Framing::default());
+            let outputs =
+                run_texture(&gpu, &session, &readable(&gpu, &scene.picture), SourceOptions::default());
             let class = &session.classes_of(&outputs, 1).unwrap()[0];
             assert_eq!(class.label.as_deref(), Some(scene.subject.name()), "{}", gpu.adapter());
         }
@@ -105,7 +106,7 @@ fn rendering_on_another_thread_continues() {
     let network = demo::classifier().unwrap();
     for gpu in common::gpus() {
         let session = Session::for_pictures(&gpu, &network, [96, 96], Options::default()).unwrap();
-        let source = session.source(&readable(&gpu, &scene.picture), Framing::default()).unwrap();
+        let source = session.source(&readable(&gpu, &scene.picture), SourceOptions::default()).unwrap();
         let usage = TextureUsages::RENDER_ATTACHMENT;
         let target = texture(&gpu, &scene.picture, TextureFormat::Rgba8Unorm, usage);
         let (done, rendered) = (AtomicBool::new(false), AtomicUsize::new(0));

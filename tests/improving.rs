@@ -12,7 +12,7 @@ use std::{
 use common::distance;
 use goldcrest::{
     Error, Options, Result, Tensor,
-    feed::{Improve, Inputs, Pipeline, Prediction, Reading, Spent, Subject},
+    feed::{Improve, Inputs, Pipeline, Prediction, Reading, RunStats, Subject},
     gpu::Gpu,
     plan::Tuned,
     session::{self, TuningRecord},
@@ -61,7 +61,7 @@ impl Stream {
         improve: Option<Improve>,
         count: usize,
         mut each: impl FnMut(usize, Tensor) -> ControlFlow<()>,
-    ) -> Spent {
+    ) -> RunStats {
         let Self { gpu, network, pictures, .. } = self;
         let pipeline = Pipeline {
             device: gpu.into(),

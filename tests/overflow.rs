@@ -15,7 +15,7 @@ use goldcrest::{
     },
     kernels::{LAYERS, Layer, Machine, gate::Gate, pack_bias, pointwise, pointwise_pool, reduce},
     plan::{Fuse, Options as PlanOptions, Plan},
-    session::{Framing, Precision},
+    session::{Precision, SourceOptions},
     tensor::Element,
     wgpu,
     zoo::{Network, synthetic},
@@ -200,7 +200,7 @@ fn rings_and_the_overflow_buffer_report_it() {
         for network in [finite.clone(), Network { graph, ..finite }] {
             let session = Session::for_pictures(&gpu, &network, [48, 48], options).unwrap();
             let texture = readable(&gpu, &picture);
-            let source = session.source(&texture, Framing::default()).unwrap();
+            let source = session.source(&texture, SourceOptions::default()).unwrap();
             let mut ring = session.ring(2).unwrap();
             let staging = gpu.device().create_buffer(&wgpu::BufferDescriptor {
                 label: None,

@@ -17,7 +17,7 @@ use goldcrest::{
     cpu::Cpu,
     demo::{self, Scene},
     graph::{Activation, Graph, Op, passes},
-    quantize::{self, Precision, Quantized, WITHIN},
+    quantize::{self, Quantized, StoredType, WITHIN},
     tasks::preprocess,
     zoo::Network,
 };
@@ -53,7 +53,12 @@ fn opened(bytes: &[u8]) -> goldcrest::Result<Network> {
 fn assert_same(a: &Graph, b: &Graph) {
     assert_eq!(a.nodes().len(), b.nodes().len());
     for ((_, a), (_, b)) in a.nodes().zip(b.nodes()) {
-        assert_eq!((a.map, &a.steps, &a.inputs), (b.map, &b.steps, &b.inputs), "{}", a.name());
+        assert_eq!(
+            (a.quantization, &a.weight_scales, &a.inputs),
+            (b.quantization, &b.weight_scales, &b.inputs),
+            "{}",
+            a.name()
+        );
         if let (Op::Conv(a), Op::Conv(b)) = (&a.op, &b.op) {
             assert!(a.weight == b.weight && a.activation == b.activation);
             assert_eq!(a.bias.as_ref().map(|bias| bias.data()), b.bias.as_ref().map(|bias| bias.data()));
@@ -133,7 +138,7 @@ fn layers_stay_in_floating_point_until_the_bound_holds() {
     assert!(report.noise.unwrap() <= within && report.noise_of_all == Some(all), "{report:?}");
     assert!(report.bytes_after > whole.report.bytes_after);
     let (int8, float): (Vec<_>, Vec<_>) =
-        report.layers.iter().partition(|layer| layer.precision == Precision::Int8);
+        report.layers.iter().partition(|layer| layer.precision == StoredType::Int8);
     assert!(!int8.is_empty() && !float.is_empty());
     let noise_per_cost = |layers: &[&quantize::LayerReport]| -> Vec<f64> {
         layers.iter().map(|layer| layer.alone.unwrap() / layer.cost.unwrap()).collect()
@@ -154,7 +159,7 @@ fn layers_stay_in_floating_point_until_the_bound_holds() {
 fn weight_only_quantisation_needs_no_pictures() {
     let network = demo::classifier().unwrap();
     let quantized = quantize::weights_only(&network).unwrap();
-    assert!(quantized.graph.nodes().all(|(_, node)| node.map.is_none()));
+    assert!(quantized.graph.nodes().all(|(_, node)| node.quantization.is_none()));
     let reopened = opened(&quantized.encode(&network).unwrap()).unwrap();
     assert_same(&passes::prepared(&reopened.graph, false), &quantized.graph);
     let input = &scenes(&network, 3..4)[0];
@@ -238,16 +243,28 @@ fn every_kind_of_layer_is_quantised() {
         assert!(quantized.report.noise.unwrap() < 0.3, "{name}: {:?}", quantized.report.noise);
         let reopened = opened(&quantized.encode(&network).unwrap()).unwrap();
         assert_same(&passes::prepared(&reopened.graph, false), &quantized.graph);
-        let mapped: Vec<&str> =
-            reopened.graph.nodes().filter(|(_, n)| n.map.is_some()).map(|(_, n)| n.output_name()).collect();
+        let mapped: Vec<&str> = reopened
+            .graph
+            .nodes()
+            .filter(|(_, n)| n.quantization.is_some())
+            .map(|(_, n)| n.output_name())
+            .collect();
         for module in modules {
             assert!(mapped.contains(module), "{name}: {module} is not in {mapped:?}");
         }
         // An int8 layer reads int8 maps, and writes one unless it is an output.
-        for (_, node) in quantized.graph.nodes().filter(|(_, node)| node.steps.is_some()) {
+        for (_, node) in quantized.graph.nodes().filter(|(_, node)| node.weight_scales.is_some()) {
             let Op::Conv(conv) = &node.op else { panic!("{} has steps", node.name()) };
-            assert!(node.inputs.iter().all(|id| quantized.graph.node(*id).map.is_some()), "{}", node.name());
-            assert!(node.map.is_some() || conv.activation == Activation::Identity, "{}", node.name());
+            assert!(
+                node.inputs.iter().all(|id| quantized.graph.node(*id).quantization.is_some()),
+                "{}",
+                node.name()
+            );
+            assert!(
+                node.quantization.is_some() || conv.activation == Activation::Identity,
+                "{}",
+                node.name()
+            );
         }
     }
 }
@@ -354,8 +371,8 @@ fn invalid_files_are_errors_that_name_the_tensor() {
     assert!(network.labels.is_none() && network.notes.iter().any(|note| note.contains("the file names 1")));
     // Without the record, only the weights are int8.
     let network = opened(&changed(|_, record| *record = Value::Null)).unwrap();
-    assert!(network.graph.nodes().all(|(_, node)| node.map.is_none()));
-    assert!(network.graph.nodes().any(|(_, node)| node.steps.is_some()));
+    assert!(network.graph.nodes().all(|(_, node)| node.quantization.is_none()));
+    assert!(network.graph.nodes().any(|(_, node)| node.weight_scales.is_some()));
 }
 
 /// Runs the program in a controlled environment.

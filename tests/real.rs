@@ -16,7 +16,7 @@ use goldcrest::{
     cpu::Cpu,
     session::Precision,
     tasks::Picture,
-    zoo::{Network, Scores},
+    zoo::{Network, ScoreKind},
 };
 
 const NAME: &str = "mobilenet_v2-b0353104";
@@ -39,7 +39,7 @@ fn weights() -> Option<PathBuf> {
 fn probabilities_match_torchvision() {
     let Some(weights) = weights() else { return };
     let network = Network::open(&weights).unwrap();
-    assert_eq!((network.arch.as_str(), network.scores), ("torchvision/mobilenet_v2", Scores::Softmax));
+    assert_eq!((network.arch.as_str(), network.scores), ("torchvision/mobilenet_v2", ScoreKind::Softmax));
     let resize = network.origins.iter().find(|origin| origin.name == "resize").unwrap();
     assert_eq!((resize.value.as_str(), &resize.from), ("256", &Source::File("name")));
     let expected = Path::new("tests/fixtures/real").join(NAME).with_extension("safetensors");

@@ -8,7 +8,7 @@ use goldcrest::{
     Device, Error, Options, Result,
     cpu::Cpu,
     demo::{self, Scene},
-    feed::{Content, Input, Inputs, Name, Pipeline, Prediction, Sessions, Spent},
+    feed::{Content, Input, Inputs, Name, Pipeline, Prediction, RunStats, Sessions},
     session::Precision,
     tasks::{Labels, Picture, PictureLimits},
     zoo::{Network, Outputs},
@@ -45,7 +45,7 @@ impl Program {
     }
 
     /// Runs all pictures, with one in between that cannot be made.
-    fn run(&self, batch: usize, outputs: Outputs) -> (Vec<Result<Prediction>>, Spent) {
+    fn run(&self, batch: usize, outputs: Outputs) -> (Vec<Result<Prediction>>, RunStats) {
         let made = self.pictures.clone().into_iter().map(Ok);
         let mut pictures: Vec<Result<Picture>> = made.collect();
         pictures.insert(4, Err(Error::Input("no picture".into())));
@@ -104,7 +104,7 @@ fn one_picture_has_the_same_classes_as_in_a_stream() {
         let (stream, _) = program.run(3, Outputs::Scores);
         let stream = stream.into_iter().flatten();
         for (picture, streamed) in program.pictures.iter().zip(stream) {
-            let one = program.pipeline(3, Outputs::Scores).one(picture.clone()).unwrap();
+            let one = program.pipeline(3, Outputs::Scores).run_one(picture.clone()).unwrap();
             let (Prediction::Classes(one), Prediction::Classes(streamed)) = (one, streamed) else {
                 panic!("the network classifies")
             };

@@ -216,7 +216,7 @@ fn int8_variants(x: Shape, conv: impl Fn(usize, usize, usize, usize, Activation)
                 let int8 = Int8 {
                     inputs: vec![map; 2][..1 + usize::from(residual)].to_vec(),
                     output,
-                    steps: Some([step; 24].into()),
+                    weight_scales: Some([step; 24].into()),
                 };
                 let inputs = [x, *y][..1 + usize::from(residual)].to_vec();
                 let picture = [x.h, x.w];

@@ -9,7 +9,7 @@ use goldcrest::{
     Error, Options, Session, Shape, Tensor,
     gpu::{Gpu, Source},
     kernels::sample::{self, Planes, Sampling, Texels},
-    session::{Framing, Values, Yuv, YuvMatrix, YuvRange},
+    session::{ColorEncoding, SourceOptions, Yuv, YuvMatrix, YuvRange},
     tasks::{Picture, preprocess},
     wgpu::{self, Features, TextureFormat, TextureUsages},
     zoo::{Colours, Filter, Grid, PerChannel, Preprocessing, Resize},
@@ -28,11 +28,11 @@ fn levels(a: &Tensor, b: &Tensor, how: &Preprocessing) -> f32 {
 fn check_texture(
     gpu: &Gpu,
     texture: &wgpu::Texture,
-    framing: Framing,
+    options: SourceOptions,
     picture: &Picture,
     how: &Preprocessing,
 ) {
-    check_source(gpu, picture, how, |session| session.source(texture, framing).unwrap());
+    check_source(gpu, picture, how, |session| session.source(texture, options).unwrap());
 }
 
 /// [`check_texture`] for any source; returns the largest difference in levels.
@@ -66,13 +66,13 @@ fn red(picture: &Picture) -> Picture {
     Picture::new(picture.width(), picture.height(), pixels).unwrap()
 }
 
-/// The part of a picture that a framing selects.
-fn part(whole: &Picture, framing: Framing) -> Picture {
+/// The part of a picture that options select.
+fn part(whole: &Picture, options: SourceOptions) -> Picture {
     let all = [0, 0, whole.width() as u32, whole.height() as u32];
-    let [left, top, width, height] = framing.region.unwrap_or(all).map(|v| v as usize);
+    let [left, top, width, height] = options.region.unwrap_or(all).map(|v| v as usize);
     let at = |x: usize, y: usize| {
-        let x = left + if framing.mirrored[0] { width - 1 - x } else { x };
-        let y = top + if framing.mirrored[1] { height - 1 - y } else { y };
+        let x = left + if options.mirrored[0] { width - 1 - x } else { x };
+        let y = top + if options.mirrored[1] { height - 1 - y } else { y };
         whole.pixels()[3 * (y * whole.width() + x)..][..3].to_vec()
     };
     Picture::new(width, height, (0..width * height).flat_map(|i| at(i % width, i / width)).collect()).unwrap()
@@ -94,7 +94,7 @@ fn input_from_a_texture_matches_the_cpu() {
                     // A crop larger than the resized picture: black around it.
                     preprocessing(Resize::Exact([20, 24]), Some([31, 24]), filter),
                 ] {
-                    check_texture(&gpu, &texture, Framing::default(), &picture, &how);
+                    check_texture(&gpu, &texture, SourceOptions::default(), &picture, &how);
                 }
             }
         }
@@ -107,16 +107,22 @@ fn every_format_gives_the_same_input() {
     let how = preprocessing(Resize::Short(32), Some([32, 32]), Filter::Bilinear);
     for gpu in common::gpus() {
         for (format, values) in [
-            (TextureFormat::Rgba8Unorm, Values::OfFormat),
-            (TextureFormat::Bgra8Unorm, Values::OfFormat),
-            (TextureFormat::Rgba8UnormSrgb, Values::OfFormat),
-            (TextureFormat::Rgba16Float, Values::OfFormat),
-            (TextureFormat::Rgba32Float, Values::OfFormat),
-            (TextureFormat::Rgba8Unorm, Values::Encoded),
-            (TextureFormat::Rgba32Float, Values::Linear),
+            (TextureFormat::Rgba8Unorm, ColorEncoding::FromFormat),
+            (TextureFormat::Bgra8Unorm, ColorEncoding::FromFormat),
+            (TextureFormat::Rgba8UnormSrgb, ColorEncoding::FromFormat),
+            (TextureFormat::Rgba16Float, ColorEncoding::FromFormat),
+            (TextureFormat::Rgba32Float, ColorEncoding::FromFormat),
+            (TextureFormat::Rgba8Unorm, ColorEncoding::Srgb),
+            (TextureFormat::Rgba32Float, ColorEncoding::Linear),
         ] {
             let texture = texture(&gpu, &picture, format, TextureUsages::TEXTURE_BINDING);
-            check_texture(&gpu, &texture, Framing { values, ..Framing::default() }, &picture, &how);
+            check_texture(
+                &gpu,
+                &texture,
+                SourceOptions { values, ..SourceOptions::default() },
+                &picture,
+                &how,
+            );
         }
     }
 }
@@ -128,21 +134,22 @@ fn mirrored_region_matches_that_picture() {
     for gpu in common::gpus() {
         let texture = readable(&gpu, &whole);
         for mirrored in [[false, false], [true, false], [false, true], [true, true]] {
-            let framing = Framing { region: Some([13, 9, 41, 37]), mirrored, ..Framing::default() };
-            check_texture(&gpu, &texture, framing, &part(&whole, framing), &how);
+            let options =
+                SourceOptions { region: Some([13, 9, 41, 37]), mirrored, ..SourceOptions::default() };
+            check_texture(&gpu, &texture, options, &part(&whole, options), &how);
         }
     }
 }
 
 #[test]
 fn grey_bgr_and_other_grids_match_the_cpu() {
-    let (picture, framing) = (picture(53, 37), Framing::default());
+    let (picture, options) = (picture(53, 37), SourceOptions::default());
     for gpu in common::gpus() {
         let texture = readable(&gpu, &picture);
         let mut worst = 0f32;
         let mut check = |how: Preprocessing| {
             let off =
-                check_source(&gpu, &picture, &how, |session| session.source(&texture, framing).unwrap());
+                check_source(&gpu, &picture, &how, |session| session.source(&texture, options).unwrap());
             worst = worst.max(off);
         };
         for filter in FILTERS {
@@ -179,8 +186,8 @@ fn one_channel_is_luminance_and_a_second_is_alpha() {
         let sixteen = [F::R16Unorm, F::Rg16Unorm].into_iter().filter(|_| has_16_bits);
         for format in bytes.into_iter().chain(floats).chain(sixteen) {
             let texture = texture(&gpu, &picture, format, TextureUsages::TEXTURE_BINDING);
-            check_texture(&gpu, &texture, Framing::default(), &shown, &how);
-            check_texture(&gpu, &texture, Framing::default(), &shown, &grey(how));
+            check_texture(&gpu, &texture, SourceOptions::default(), &shown, &how);
+            check_texture(&gpu, &texture, SourceOptions::default(), &shown, &grey(how));
         }
     }
 }
@@ -195,7 +202,7 @@ fn layer_can_be_selected() {
     let pictures = [
         picture(40, 30),
         red(&picture(40, 30)),
-        part(&picture(80, 30), Framing { region: Some([20, 0, 40, 30]), ..Framing::default() }),
+        part(&picture(80, 30), SourceOptions { region: Some([20, 0, 40, 30]), ..SourceOptions::default() }),
     ];
     let how = preprocessing(Resize::Exact([24, 28]), None, Filter::Bilinear);
     for gpu in common::gpus() {
@@ -204,16 +211,17 @@ fn layer_can_be_selected() {
         let network = identity_network(how, [24, 28]);
         let session = Session::for_pictures(&gpu, &network, [30, 40], Options::default()).unwrap();
         for (layer, picture) in (0..).zip(&pictures) {
-            let framing = Framing { layer, ..Framing::default() };
+            let options = SourceOptions { layer, ..SourceOptions::default() };
             if has_layers(&gpu) {
-                check_texture(&gpu, &texture, framing, picture, &how);
+                check_texture(&gpu, &texture, options, picture, &how);
             } else {
-                let error = session.source(&texture, framing).err().unwrap();
+                let error = session.source(&texture, options).err().unwrap();
                 assert!(matches!(&error, Error::Input(reason) if reason.contains("GL")), "{error}");
             }
         }
         for layer in [3, u32::MAX] {
-            let error = session.source(&texture, Framing { layer, ..Framing::default() }).err().unwrap();
+            let error =
+                session.source(&texture, SourceOptions { layer, ..SourceOptions::default() }).err().unwrap();
             assert!(matches!(&error, Error::Input(reason) if reason.contains("no layer")), "{error}");
         }
     }
@@ -236,17 +244,22 @@ fn sample_matches_its_reference() {
     for gpu in common::gpus() {
         let texture = readable(&gpu, &picture);
         for (filter, cpu_filter) in filters {
-            for (scaled, values) in [([17, 60], Values::Encoded), ([90, 11], Values::Linear)] {
+            for (scaled, values) in [([17, 60], ColorEncoding::Srgb), ([90, 11], ColorEncoding::Linear)] {
                 let how = preprocessing(Resize::Exact(scaled), None, cpu_filter);
                 let network = identity_network(how, scaled);
                 let session = Session::for_pictures(&gpu, &network, [45, 31], Options::default()).unwrap();
-                let found = run_texture(&gpu, &session, &texture, Framing { values, ..Framing::default() });
+                let found = run_texture(
+                    &gpu,
+                    &session,
+                    &texture,
+                    SourceOptions { values, ..SourceOptions::default() },
+                );
                 let sampling = Sampling {
                     region: [0, 0, 31, 45],
                     mirrored: [false; 2],
                     rows_first: scaled[0] < scaled[1],
                     texels: Texels::Colours,
-                    encode: values == Values::Linear,
+                    encode: values == ColorEncoding::Linear,
                     scaled,
                     scale: [45.0 / scaled[0] as f32, 31.0 / scaled[1] as f32],
                     crop: [0, 0],
@@ -282,15 +295,15 @@ fn invalid_textures_and_framings_are_errors() {
         let new =
             || Session::for_pictures(&gpu, &identity_network(how, [16, 20]), [16, 20], Options::default());
         let (session, other) = (new().unwrap(), new().unwrap());
-        let refused = |texture: &wgpu::Texture, framing, word: &str| {
-            let error = session.source(texture, framing).err().expect("it is refused");
+        let refused = |texture: &wgpu::Texture, options, word: &str| {
+            let error = session.source(texture, options).err().expect("it is refused");
             assert!(matches!(&error, Error::Input(reason) if reason.contains(word)), "{error}");
         };
         let plain = readable(&gpu, &picture);
         let unbindable = texture(&gpu, &picture, TextureFormat::Rgba8Unorm, TextureUsages::COPY_SRC);
-        refused(&unbindable, Framing::default(), "TEXTURE_BINDING");
+        refused(&unbindable, SourceOptions::default(), "TEXTURE_BINDING");
         let integers = texture(&gpu, &picture, TextureFormat::Rgba8Uint, TextureUsages::TEXTURE_BINDING);
-        refused(&integers, Framing::default(), "Rgba8Uint");
+        refused(&integers, SourceOptions::default(), "Rgba8Uint");
         for format in [TextureFormat::Depth32Float, TextureFormat::Rgba8Snorm, TextureFormat::R32Uint] {
             let other = gpu.device().create_texture(&wgpu::TextureDescriptor {
                 label: None,
@@ -302,25 +315,25 @@ fn invalid_textures_and_framings_are_errors() {
                 usage: TextureUsages::TEXTURE_BINDING,
                 view_formats: &[],
             });
-            refused(&other, Framing::default(), &format!("{format:?}"));
+            refused(&other, SourceOptions::default(), &format!("{format:?}"));
         }
         for region in [[0, 0, 21, 16], [20, 0, 1, 1], [0, 0, 0, 3], [u32::MAX, 0, 2, 2]] {
-            refused(&plain, Framing { region: Some(region), ..Framing::default() }, "region");
+            refused(&plain, SourceOptions { region: Some(region), ..SourceOptions::default() }, "region");
         }
-        let narrow = Framing { region: Some([0, 0, 10, 16]), ..Framing::default() };
+        let narrow = SourceOptions { region: Some([0, 0, 10, 16]), ..SourceOptions::default() };
         refused(&plain, narrow, "the session takes 20 x 16");
 
-        let source = session.source(&plain, Framing::default()).unwrap();
+        let source = session.source(&plain, SourceOptions::default()).unwrap();
         let mut encoder = gpu.device().create_command_encoder(&Default::default());
         assert!(matches!(other.encode(&mut encoder, &source), Err(Error::Input(_))));
         let mut ring = other.ring(1).unwrap();
         assert!(matches!(session.read_back(&mut encoder, &mut ring, 0), Err(Error::Input(_))));
         let tensors = Session::new(&gpu, &identity_network(how, [16, 20]), Options::default()).unwrap();
-        assert!(tensors.source(&plain, Framing::default()).is_err());
+        assert!(tensors.source(&plain, SourceOptions::default()).is_err());
         let cpu = goldcrest::cpu::Cpu::new(Some(1)).unwrap();
         let on_cpu =
             Session::for_pictures(&cpu, &identity_network(how, [16, 20]), [16, 20], Options::default());
-        let error = on_cpu.unwrap().source(&plain, Framing::default()).err().unwrap();
+        let error = on_cpu.unwrap().source(&plain, SourceOptions::default()).err().unwrap();
         assert!(error.to_string().contains("CPU"), "{error}");
     }
 }
@@ -484,7 +497,7 @@ fn planes_match_the_decoded_picture_on_the_cpu() {
                             let [luma, chroma] = frame.textures(&gpu, 1);
                             for how in [nearest, scaled] {
                                 let source = |session: &Session| {
-                                    session.source_yuv(&luma, &chroma, Framing::default(), yuv).unwrap()
+                                    session.source_yuv(&luma, &chroma, SourceOptions::default(), yuv).unwrap()
                                 };
                                 worst = worst.max(check_source(&gpu, &shown, &how, source));
                             }
@@ -509,8 +522,9 @@ fn mirrored_region_of_a_layer_of_planes_matches_that_picture() {
             let layer = layers as u32 - 1;
             for region @ [_, _, width, height] in [[13, 9, 31, 29], [6, 4, 30, 28], [0, 11, 61, 36]] {
                 for mirrored in [[false, false], [true, false], [true, true]] {
-                    let framing = Framing { region: Some(region), layer, mirrored, ..Framing::default() };
-                    let part = part(&shown, framing);
+                    let options =
+                        SourceOptions { region: Some(region), layer, mirrored, ..SourceOptions::default() };
+                    let part = part(&shown, options);
                     for how in [
                         preprocessing(
                             Resize::Exact([height as usize, width as usize]),
@@ -524,7 +538,7 @@ fn mirrored_region_of_a_layer_of_planes_matches_that_picture() {
                         },
                     ] {
                         let source =
-                            |session: &Session| session.source_yuv(&luma, &chroma, framing, yuv).unwrap();
+                            |session: &Session| session.source_yuv(&luma, &chroma, options, yuv).unwrap();
                         check_source(&gpu, &part, &how, source);
                     }
                 }
@@ -556,7 +570,7 @@ fn sample_of_planes_matches_its_reference() {
             let how = preprocessing(Resize::Exact([45, 31]), None, Filter::Nearest);
             let network = identity_network(how, [45, 31]);
             let session = Session::for_pictures(&gpu, &network, [45, 31], Options::default()).unwrap();
-            let source = session.source_yuv(&luma, &chroma, Framing::default(), yuv).unwrap();
+            let source = session.source_yuv(&luma, &chroma, SourceOptions::default(), yuv).unwrap();
             let found = run_source(&gpu, &session, &source).remove(0);
             let planes = planes(halved, swapped);
             let sampling = Sampling {
@@ -626,12 +640,14 @@ fn texture_of_two_planes_serves_as_luma_and_chroma() {
                 };
                 gpu.queue().write_texture(to, &bytes, layout, size);
             }
-            let source =
-                |session: &Session| session.source_yuv(&texture, &texture, Framing::default(), yuv).unwrap();
+            let source = |session: &Session| {
+                session.source_yuv(&texture, &texture, SourceOptions::default(), yuv).unwrap()
+            };
             check_source(&gpu, &frame.picture(yuv), &how, source);
             let session =
                 Session::for_pictures(&gpu, &identity_network(how, [20, 24]), [30, 38], Options::default());
-            let error = session.unwrap().source(&texture, Framing::default()).err().unwrap().to_string();
+            let error =
+                session.unwrap().source(&texture, SourceOptions::default()).err().unwrap().to_string();
             assert!(error.contains("source_yuv") && error.contains(&format!("{format:?}")), "{error}");
         }
     }
@@ -647,15 +663,15 @@ fn mismatched_planes_are_errors() {
             let bytes = vec![128; size[0] * size[1] * format.block_copy_size(None).unwrap() as usize];
             upload(&gpu, size, format, TextureUsages::TEXTURE_BINDING, &[&bytes])
         };
-        let refused = |luma: &wgpu::Texture, chroma: &wgpu::Texture, framing, word: &str| {
+        let refused = |luma: &wgpu::Texture, chroma: &wgpu::Texture, options, word: &str| {
             let error =
-                session.source_yuv(luma, chroma, framing, Yuv::default()).err().expect("it is refused");
+                session.source_yuv(luma, chroma, options, Yuv::default()).err().expect("it is refused");
             let found = matches!(&error, Error::Input(reason) if reason.contains(word));
             assert!(found && error.to_string().lines().count() == 1, "{error}");
         };
         use TextureFormat as F;
         let (luma, chroma) = (plane([20, 16], F::R8Unorm), plane([10, 8], F::Rg8Unorm));
-        let all = Framing::default();
+        let all = SourceOptions::default();
         assert!(session.source_yuv(&luma, &chroma, all, Yuv::default()).is_ok());
         refused(&chroma, &luma, all, "luma of Rg8Unorm and chroma of R8Unorm");
         refused(&luma, &luma, all, "chroma of R8Unorm");
@@ -663,8 +679,8 @@ fn mismatched_planes_are_errors() {
         for size in [[5, 4], [20, 8], [9, 8], [11, 8], [10, 7]] {
             refused(&luma, &plane(size, F::Rg8Unorm), all, &format!("chroma of {} x {}", size[0], size[1]));
         }
-        refused(&luma, &chroma, Framing { layer: 1, ..all }, "no layer 1");
-        refused(&luma, &chroma, Framing { region: Some([1, 0, 20, 16]), ..all }, "region");
+        refused(&luma, &chroma, SourceOptions { layer: 1, ..all }, "no layer 1");
+        refused(&luma, &chroma, SourceOptions { region: Some([1, 0, 20, 16]), ..all }, "region");
     }
 }
 

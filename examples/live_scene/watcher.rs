@@ -6,7 +6,7 @@ use anyhow::Result;
 use goldcrest::{
     Options, Session,
     gpu::{Boxes, Gpu, Painting, Readback, Ring, Source},
-    session::{Building, Framing, Precision},
+    session::{Building, Precision, SourceOptions},
     tasks::palette,
     wgpu,
     zoo::{Network, Task},
@@ -132,7 +132,7 @@ impl Looking {
         frame: &wgpu::Texture,
         mask: &wgpu::Texture,
     ) -> goldcrest::Result<Self> {
-        let source = session.source(frame, Framing::default())?;
+        let source = session.source(frame, SourceOptions::default())?;
         let ring = session.ring(IN_FLIGHT)?;
         let drawn = match network.task {
             Task::Segment { .. } => Drawn::Mask(session.painting(mask, &colours())?),

@@ -19,7 +19,7 @@ use goldcrest::{
     feed::{Content, Inputs, Reading},
     files::FileSet,
     measure::{Case, Effort, time},
-    quantize::{self, LayerReport, Precision, Quantized, Report},
+    quantize::{self, LayerReport, Quantized, Report, StoredType},
     session::{Device, Options},
     tasks::{self, Picture},
     zoo::{Network, Preprocessing, Resize},
@@ -99,7 +99,7 @@ impl Quantize {
             log::warn!("{warning}");
         }
         let float: u64 =
-            report.layers.iter().filter(|l| l.precision != Precision::Int8).map(|l| l.bytes_before).sum();
+            report.layers.iter().filter(|l| l.precision != StoredType::Int8).map(|l| l.bytes_before).sum();
         if 2 * float > report.bytes_before {
             log::warn!(
                 "more than half of the weights stay in floating point: raise --within to quantise more"
@@ -198,7 +198,7 @@ impl Quantize {
         if let Some(Times { whole: [before, after], .. }) = times {
             writeln!(text, "{after:.2} ms per picture on the CPU, in f32 {before:.2} ms")?;
         }
-        let shown = |layer: &&LayerReport| self.per_layer || layer.precision != Precision::Int8;
+        let shown = |layer: &&LayerReport| self.per_layer || layer.precision != StoredType::Int8;
         let shown: Vec<&LayerReport> = report.layers.iter().filter(shown).collect();
         let wide = shown.iter().map(|layer| layer.name.len()).max().unwrap_or(0).max(5);
         if !shown.is_empty() {

@@ -258,7 +258,7 @@ impl Values {
 /// The boxes of a detector, in pixels of the input, picture by picture. For a batch, `pictures` holds the
 /// index of each box's picture.
 fn detections(candidates: &Tensor, boxes: &Tensor, detector: &Detector) -> Result<Vec<Values>> {
-    let pictures = tasks::boxes(candidates, boxes, detector)?;
+    let pictures = tasks::decode_boxes(candidates, boxes, detector)?;
     let all: Vec<&Candidate> = pictures.iter().flatten().collect();
     let corners = all.iter().flat_map(|c| [c.bounds.left, c.bounds.top, c.bounds.right, c.bounds.bottom]);
     let mut values = vec![

@@ -10,7 +10,7 @@ use std::{
 
 use web_time::Instant;
 
-use super::pipeline::Spent;
+use super::pipeline::RunStats;
 use crate::{Startup, tensor::Element};
 
 /// Counters and timers that all threads share.
@@ -30,9 +30,9 @@ impl Clocks {
         let _ = self.started.set((startup, precision));
     }
 
-    pub fn spent(&self, wall: Duration) -> Spent {
+    pub fn stats(&self, wall: Duration) -> RunStats {
         let (startup, precision) = self.started.get().copied().unwrap_or_default();
-        Spent {
+        RunStats {
             pictures: self.pictures.load(Relaxed),
             wall,
             decode: self.decode.spent(),

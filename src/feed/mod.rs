@@ -31,7 +31,7 @@
 //!     sessions: None,
 //! };
 //! let photos = Inputs::new(["photos".into()], Reading::default());
-//! let spent = pipeline.run(
+//! let stats = pipeline.run(
 //!     photos,
 //!     |subject, result| (subject.name, result),
 //!     |(name, result)| {
@@ -39,7 +39,7 @@
 //!         Ok::<_, Error>(ControlFlow::Continue(()))
 //!     },
 //! )?;
-//! println!("{} pictures in {:?}", spent.pictures, spent.wall);
+//! println!("{} pictures in {:?}", stats.pictures, stats.wall);
 //! # Ok(())
 //! # }
 //! ```
@@ -59,6 +59,6 @@ mod split;
 mod y4m;
 
 pub use inputs::{Content, EXTENSIONS, Input, Inputs, Name, Reading};
-pub use pipeline::{Improve, Pipeline, Prediction, Spent, Subject};
+pub use pipeline::{Improve, Pipeline, Prediction, RunStats, Subject};
 pub use sessions::Sessions;
 pub use y4m::Header;

@@ -107,7 +107,7 @@ pub struct Subject {
 
 /// The number of processed pictures, and the time spent on them.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Spent {
+pub struct RunStats {
     /// Pictures, including those that failed.
     pub pictures: u64,
     /// Wall-clock time from the first input to the last result.
@@ -139,7 +139,7 @@ impl Pipeline<'_> {
         inputs: Inputs,
         finish: impl Fn(Subject, Result<Prediction>) -> T + Sync,
         mut each: impl FnMut(T) -> Result<ControlFlow<()>, E>,
-    ) -> Result<Spent, E> {
+    ) -> Result<RunStats, E> {
         let start = Instant::now();
         let clocks = Clocks::default();
         let common = Common {
@@ -193,7 +193,7 @@ impl Pipeline<'_> {
                 take(&mut ordered(scope, threads, threads + 2, results, || (), work))
             })?,
         }
-        Ok(clocks.spent(start.elapsed()))
+        Ok(clocks.stats(start.elapsed()))
     }
 
     /// Runs the network on one picture, in this thread and on the whole device. With [`Pipeline::sessions`],
@@ -201,7 +201,7 @@ impl Pipeline<'_> {
     ///
     /// # Errors
     /// As [`Session::for_pictures`](crate::Session::for_pictures) and [`Session::run`](crate::Session::run).
-    pub fn one(&self, picture: Picture) -> Result<Prediction> {
+    pub fn run_one(&self, picture: Picture) -> Result<Prediction> {
         let clocks = Clocks::default();
         let preprocessing = session::preprocessing(self.network, self.options)?;
         let common = Common { pipeline: self, preprocessing, clocks: &clocks };

@@ -39,7 +39,7 @@ pub(super) struct Calibration {
 
 /// The effort of a measurement.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Care {
+pub struct ProbeSettings {
     /// The minimum time of a probe in seconds, so that its startup is negligible.
     pub long: f64,
     /// Runs of each probe; the fastest run counts.
@@ -48,7 +48,7 @@ pub struct Care {
     pub sides: &'static [usize],
 }
 
-impl Care {
+impl ProbeSettings {
     /// For interactive starts: a fifth of a second on a GPU, compilation included.
     const FAST: Self = Self { long: 0.003, runs: 3, sides: &[512, 2048] };
 }
@@ -156,65 +156,70 @@ impl Gpu {
     ///
     /// # Errors
     /// As [`Executor::new`] and [`Executor::run`].
-    pub async fn probe(&self, element: Element, care: Care) -> Result<Probed> {
-        let macs = self.macs(element, care).await?;
+    pub async fn probe(&self, element: Element, settings: ProbeSettings) -> Result<Probed> {
+        let macs = self.macs(element, settings).await?;
         // Maps of the sizes in networks and, if memory allows, some that exceed all caches.
         let mut bytes = 0.0f64;
-        for &side in care.sides {
+        for &side in settings.sides {
             let x = Shape::new(1, 4, side, side);
             let limits = self.device.limits();
             if x.device_bytes(element) > limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) {
                 break;
             }
-            let seconds = self.chain(&copy::launch(x), 4, x, element, care).await?;
+            let seconds = self.chain(&copy::launch(x), 4, x, element, settings).await?;
             bytes = bytes.max(4.0 * 2.0 * x.device_bytes(element) as f64 / seconds);
             // A device this slow has no cache that larger maps would exceed.
-            if seconds > care.long / 8.0 {
+            if seconds > settings.long / 8.0 {
                 break;
             }
         }
         // One workgroup per launch, which is the minimum.
         let x = Shape::new(1, 4, 8, 8);
-        let launch = self.chain(&copy::launch(x), CHAIN, x, element, care).await? / CHAIN as f64;
+        let launch = self.chain(&copy::launch(x), CHAIN, x, element, settings).await? / CHAIN as f64;
         Ok(Probed { macs, bytes, launch })
     }
 
     /// Measures all parameters that correct a [`Machine`].
     async fn measured(&self) -> Result<Calibration> {
-        let care = Care::FAST;
-        let probed = self.probe(Element::F32, care).await?;
+        let settings = ProbeSettings::FAST;
+        let probed = self.probe(Element::F32, settings).await?;
         let half = if self.supports(Element::F16).is_ok() {
-            Some(self.macs(Element::F16, care).await?)
+            Some(self.macs(Element::F16, settings).await?)
         } else {
             None
         };
         let per_round = |at_once: usize| (at_once * FILLING.pixels()) as f64;
-        let shared = self.rounds(|rounds| exchange::launch(FILLING, rounds), Element::F32, care).await?;
+        let shared = self.rounds(|rounds| exchange::launch(FILLING, rounds), Element::F32, settings).await?;
         let broadcasts = match self.subgroup() {
             None => None,
             Some(_) => {
                 let launch = |rounds| broadcast::launch(FILLING, rounds);
-                Some(per_round(broadcast::AT_ONCE) * self.rounds(launch, Element::F32, care).await?)
+                Some(per_round(broadcast::AT_ONCE) * self.rounds(launch, Element::F32, settings).await?)
             }
         };
         Ok(Calibration { probed, shared: per_round(exchange::AT_ONCE) * shared, broadcasts, half })
     }
 
     /// Multiply-adds per second, with maps and accumulators of `element`.
-    async fn macs(&self, element: Element, care: Care) -> Result<f64> {
+    async fn macs(&self, element: Element, settings: ProbeSettings) -> Result<f64> {
         let launch = |rounds| multiply_add::launch(FILLING, rounds, element);
-        Ok(multiply_add::macs(FILLING, 1) as f64 * self.rounds(launch, element, care).await?)
+        Ok(multiply_add::macs(FILLING, 1) as f64 * self.rounds(launch, element, settings).await?)
     }
 
-    /// Rounds per second of a launch over [`FILLING`], with enough rounds for a run of `care.long` seconds.
-    async fn rounds(&self, launch: impl Fn(u32) -> Launch, element: Element, care: Care) -> Result<f64> {
+    /// Rounds per second of a launch over [`FILLING`], with enough rounds for a run of `settings.long` seconds.
+    async fn rounds(
+        &self,
+        launch: impl Fn(u32) -> Launch,
+        element: Element,
+        settings: ProbeSettings,
+    ) -> Result<f64> {
         let mut rounds = 4;
         loop {
-            let seconds = self.chain(&launch(rounds), 1, FILLING, element, care).await?;
-            if seconds > care.long || rounds >= 1 << 20 {
+            let seconds = self.chain(&launch(rounds), 1, FILLING, element, settings).await?;
+            if seconds > settings.long || rounds >= 1 << 20 {
                 return Ok(f64::from(rounds) / seconds);
             }
-            rounds *= if seconds < care.long / 16.0 { 8 } else { 2 };
+            rounds *= if seconds < settings.long / 16.0 { 8 } else { 2 };
         }
     }
 
@@ -225,16 +230,16 @@ impl Gpu {
         count: usize,
         x: Shape,
         element: Element,
-        care: Care,
+        settings: ProbeSettings,
     ) -> Result<f64> {
         let plan = plan::chain(launch, count, x, element);
         let mut executor = Executor::new(self, &plan, |_, _| {}).await?;
         let input = Tensor::from_fn(<[usize; 4]>::from(plan.input.shape), |_| 0.0);
         executor.run_async(&input).await?;
         let mut best = f64::INFINITY;
-        for _ in 0..care.runs {
+        for _ in 0..settings.runs {
             let seconds = if self.has_timestamps() {
-                executor.clock_async(&input).await? / 1e9
+                executor.gpu_time_async(&input).await? / 1e9
             } else {
                 let start = Instant::now();
                 executor.run_async(&input).await?;

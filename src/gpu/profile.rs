@@ -141,15 +141,15 @@ impl Executor {
     /// # Errors
     /// As [`Executor::profile`].
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn clock(&mut self, input: &Tensor) -> Result<f64> {
-        pollster::block_on(self.clock_async(input))
+    pub fn gpu_time(&mut self, input: &Tensor) -> Result<f64> {
+        pollster::block_on(self.gpu_time_async(input))
     }
 
-    /// [`Executor::clock`] where blocking is not possible, as in browsers. Elsewhere it blocks.
+    /// [`Executor::gpu_time`] where blocking is not possible, as in browsers. Elsewhere it blocks.
     ///
     /// # Errors
     /// As [`Executor::profile`].
-    pub async fn clock_async(&mut self, input: &Tensor) -> Result<f64> {
+    pub async fn gpu_time_async(&mut self, input: &Tensor) -> Result<f64> {
         let rounds = self.rounds(input, 1).await?;
         Ok(self.stamped(input, self.dispatches.len(), rounds).await?.iter().sum())
     }

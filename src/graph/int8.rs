@@ -179,7 +179,7 @@ pub struct Int8 {
     /// The quantisation of its output; none for a convolution with floating-point output.
     pub output: Option<Affine>,
     /// The weight scale of each output; none without weights.
-    pub steps: Option<Arc<[f32]>>,
+    pub weight_scales: Option<Arc<[f32]>>,
 }
 
 impl Graph {
@@ -189,17 +189,17 @@ impl Graph {
     /// nodes are computed in floating point, from dequantised inputs.
     pub fn int8(&self, id: NodeId) -> Option<Int8> {
         let node = self.node(id);
-        let output = node.map;
+        let output = node.quantization;
         let inputs: Vec<Affine> =
-            node.reads().iter().map(|id| self.node(*id).map).collect::<Option<Vec<Affine>>>()?;
-        let steps = match &node.op {
+            node.reads().iter().map(|id| self.node(*id).quantization).collect::<Option<Vec<Affine>>>()?;
+        let weight_scales = match &node.op {
             Op::Conv(conv) if output.is_some() || conv.activation == Activation::Identity => {
-                Some(node.steps.clone()?)
+                Some(node.weight_scales.clone()?)
             }
             Op::GlobalPool | Op::Scale | Op::Concat(_) | Op::MaxPool(_) if output.is_some() => None,
             _ => return None,
         };
-        (!inputs.is_empty()).then_some(Int8 { inputs, output, steps })
+        (!inputs.is_empty()).then_some(Int8 { inputs, output, weight_scales })
     }
 }
 

@@ -61,7 +61,7 @@ pub enum EpilogueKind {
 impl Integers {
     /// The reason why a convolution cannot be quantised, if it does not have one weight scale per output.
     pub fn refusal(conv: &Conv, int8: &Int8) -> Option<String> {
-        let (outputs, scales) = (conv.outputs(), int8.steps.as_deref().unwrap_or_default().len());
+        let (outputs, scales) = (conv.outputs(), int8.weight_scales.as_deref().unwrap_or_default().len());
         (scales != outputs).then(|| format!("has {scales} weight scales for {outputs} outputs"))
     }
 
@@ -74,7 +74,7 @@ impl Integers {
             return Err(reason);
         }
         let (outputs, x) = (conv.outputs(), int8.inputs[0]);
-        let scales = int8.steps.as_deref().unwrap_or_default();
+        let scales = int8.weight_scales.as_deref().unwrap_or_default();
         let each = conv.weight.data().len() / outputs;
         let integer =
             |(i, weight): (usize, &f32)| (weight / scales[i / each]).round().clamp(-128.0, 127.0) as i8;

@@ -44,16 +44,16 @@ pub struct Node {
     /// The input nodes. Some operations use only the shape of an input: see [`Node::reads`].
     pub inputs: Vec<NodeId>,
     /// The quantisation of its value, if it is stored as int8.
-    pub map: Option<Affine>,
+    pub quantization: Option<Affine>,
     /// The weight scale of each output of a convolution, if its weights are integers from -128 to 127
     /// times that scale.
-    pub steps: Option<Arc<[f32]>>,
+    pub weight_scales: Option<Arc<[f32]>>,
 }
 
 impl Node {
     /// A node of one module, in floating point.
     fn new(name: String, op: Op, inputs: &[NodeId]) -> Self {
-        Self { layers: vec![name], op, inputs: inputs.to_vec(), map: None, steps: None }
+        Self { layers: vec![name], op, inputs: inputs.to_vec(), quantization: None, weight_scales: None }
     }
 
     /// The module that errors and timings name.

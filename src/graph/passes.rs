@@ -107,10 +107,10 @@ fn absorb(
             let Op::Conv(conv) = &target.op else { return None };
             let merged = merge(node, id, conv, &mut target.inputs)?;
             // The scales do not apply to folded weights.
-            target.steps.take_if(|_| !Arc::ptr_eq(&merged.weight, &conv.weight));
+            target.weight_scales.take_if(|_| !Arc::ptr_eq(&merged.weight, &conv.weight));
             target.op = Op::Conv(merged);
             target.layers.extend(node.layers.iter().cloned());
-            target.map = node.map;
+            target.quantization = node.quantization;
             Some(new_index[id.index()])
         });
         new_index.push(merged.unwrap_or_else(|| {

@@ -219,7 +219,7 @@ fn convolution(conv: &Conv, layer: &Layer, around: &Int8, maps: Maps) -> Tensor 
     let (x, y) = (layer.x(), layer.y);
     let (input, scale) = steps(maps.x, around.inputs[0]);
     let residual = maps.residual.map(|residual| steps(residual, around.inputs[1]));
-    let weights = around.steps.as_deref().expect("a convolution's weights have steps");
+    let weights = around.weight_scales.as_deref().expect("a convolution's weights have scales");
     let window = layer.window(conv);
     let (inputs, kernel) = (conv.weight.dims()[1], conv.kernel());
     let needs_lookup = around.output.filter(|_| conv.activation.needs_lookup());

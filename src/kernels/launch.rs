@@ -100,9 +100,9 @@ pub(super) const SHARED: [(&str, &str); 10] = [
 const WHOLE: [(&str, u32); 4] =
     [("part_pixels", 1), ("part_first", 0), ("whole_pixel", 0), ("whole_picture", 0)];
 
-/// The position of a map in a larger one.
+/// The region of a larger map that a kernel stores its output in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct OutputRegion {
     /// The map's shape.
     pub part: Shape,
     /// The larger map's shape.
@@ -208,8 +208,8 @@ impl Launch {
     }
 
     /// Makes it store its output in a larger map.
-    pub fn placed(mut self, place: Place) -> Self {
-        let Place { part, whole, first } = place;
+    pub fn placed(mut self, region: OutputRegion) -> Self {
+        let OutputRegion { part, whole, first } = region;
         let quads = whole.quads();
         let values = [part.h * part.w, first, quads, whole.h * whole.w * quads].map(|value| value as u32);
         for (name, value) in &mut self.constants {

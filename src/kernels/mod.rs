@@ -64,7 +64,7 @@ mod window;
 
 pub use choice::Kernel;
 pub use grid::WORKGROUP_SIZE;
-pub use launch::{Access, LEAST_BINDING, Launch, Place, Shader, Tier};
+pub use launch::{Access, LEAST_BINDING, Launch, OutputRegion, Shader, Tier};
 pub use layer::{Layer, LayerKernel, Maps, Packing, Tile};
 pub use machine::{Effort, Footprint, Machine, Subgroup, Units, Work};
 pub use pack::{pack_bias, pack_bytes};

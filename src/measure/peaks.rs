@@ -4,13 +4,13 @@ use super::Peaks;
 use crate::{
     Result,
     cpu::Cpu,
-    gpu::{Care, Gpu, Probed},
+    gpu::{Gpu, ProbeSettings, Probed},
     session::Device,
     tensor::Element,
 };
 
 /// Map sizes that networks use, and one that exceeds every cache.
-const CARE: Care = Care { long: 0.02, runs: 5, sides: &[512, 1024, 4096] };
+const SETTINGS: ProbeSettings = ProbeSettings { long: 0.02, runs: 5, sides: &[512, 1024, 4096] };
 
 impl Peaks {
     /// Measures `device`, with maps of `element` on a GPU. Takes a second or two.
@@ -39,6 +39,6 @@ fn of_cpu(cpu: &Cpu) -> Peaks {
 }
 
 async fn of_gpu(gpu: &Gpu, element: Element) -> Result<Peaks> {
-    let Probed { macs, bytes, launch } = gpu.probe(element, CARE).await?;
+    let Probed { macs, bytes, launch } = gpu.probe(element, SETTINGS).await?;
     Ok(Peaks { macs, bytes, launch })
 }

@@ -263,7 +263,7 @@ impl<'a> Running<'a> {
         // Alternate the two measurements, so that both see the same state of the machine.
         let sums = repeat(effort.runs, time, async || {
             if matches!(device, Device::Gpu(_)) {
-                clocks.push(session.clock_async(picture).await? / 1e6);
+                clocks.push(session.gpu_time_async(picture).await? / 1e6);
             }
             let times = session.profile_async(picture).await?;
             for (of_step, ns) in steps.iter_mut().zip(&times) {

@@ -21,7 +21,7 @@ pub type Kernels = BTreeMap<String, Kernel>;
 
 /// The device format of a node's value, if floating-point maps are `element`.
 pub fn form(node: &Node, element: Element) -> Form {
-    match node.map {
+    match node.quantization {
         Some(Affine { scale, zero }) => Form::Bytes { scale, zero },
         None => float_form(&node.op, element),
     }
@@ -133,7 +133,7 @@ impl<'a> LayerContext<'a> {
 
     /// The size of its weights in bytes.
     fn weights(&self, conv: &Conv) -> u64 {
-        match self.graph.node(self.id).steps {
+        match self.graph.node(self.id).weight_scales {
             Some(_) => conv.weight.data().len() as u64,
             None => self.machine.weights(conv),
         }
@@ -144,7 +144,7 @@ impl<'a> LayerContext<'a> {
     fn keeps_int8(&self, kernel: &dyn LayerKernel) -> bool {
         let node = self.graph.node(self.id);
         let few = conv(node).is_none_or(|conv| conv.kind() == Some(ConvKind::Depthwise));
-        few || node.steps.is_none()
+        few || node.weight_scales.is_none()
             || self.graph.int8(self.id).is_some()
             || kernel.shader().takes_bytes("weight")
     }

@@ -166,7 +166,7 @@ pub fn settle(
 /// Integer layers use [`Read::Words`] instead.
 fn has_int8_weights(graph: &Graph, draft: &DraftStep) -> bool {
     let mut any = false;
-    let has_scales = |id: &NodeId| graph.node(*id).steps.is_some();
+    let has_scales = |id: &NodeId| graph.node(*id).weight_scales.is_some();
     draft.reads.iter().zip(draft.launch.shader.reads).all(|(read, name)| match read {
         Read::Weights(ids, _) if draft.launch.shader.takes_bytes(name) => {
             any = true;
@@ -180,7 +180,7 @@ fn has_int8_weights(graph: &Graph, draft: &DraftStep) -> bool {
 /// scale of each output.
 fn pack_int8(graph: &Graph, read: &Read) -> Packed {
     let conv = |id: &NodeId| blocks::conv(graph.node(*id)).expect("only convolutions have weights");
-    let scales = |id: &NodeId| graph.node(*id).steps.clone();
+    let scales = |id: &NodeId| graph.node(*id).weight_scales.clone();
     match read {
         Read::Weights(ids, packing) => {
             let words = |id: &NodeId| Some(kernels::pack_bytes(conv(id), &scales(id)?, *packing));

@@ -344,7 +344,7 @@ impl Plan {
         }
 
         // The caller provides the picture in floating point.
-        let entry = match graph.node(source).map {
+        let entry = match graph.node(source).quantization {
             Some(_) => Map::Unquantised(source),
             None => Map::Node(source),
         };

@@ -4,7 +4,7 @@ use super::draft::{DraftStep, Map, Read};
 use crate::{
     Shape,
     graph::{ConcatAxis, ConvKind, Graph, NodeId, Op},
-    kernels::{Effort, Footprint, Launch, Machine, Place, WORKGROUP_SIZE, Work, join_int8, resize},
+    kernels::{Effort, Footprint, Launch, Machine, OutputRegion, WORKGROUP_SIZE, Work, join_int8, resize},
     plan::{
         blocks::conv,
         choose::{float_form, form},
@@ -40,7 +40,7 @@ pub fn join(
             ConcatAxis::Pixels => before * whole.quads(),
         };
         before += if joint == ConcatAxis::Channels { part.c } else { part.h * part.w };
-        let place = Place { part, whole, first };
+        let region = OutputRegion { part, whole, first };
         // The block kernel may compute a depthwise output, and cannot write it into a larger map.
         let depthwise = conv(graph.node(input)).and_then(|c| c.kind()) == Some(ConvKind::Depthwise);
         // A part that is a concatenation has several producers.
@@ -48,13 +48,15 @@ pub fn join(
         let maker = drafts.iter_mut().find(|draft| draft.writes[0].0 == Map::Node(input));
         // int8 maps must have the same scale and zero point.
         let alike = match graph.int8(id) {
-            Some(_) => graph.int8(input).is_some() && graph.node(input).map == graph.node(id).map,
-            None => graph.node(input).map.is_none(),
+            Some(_) => {
+                graph.int8(input).is_some() && graph.node(input).quantization == graph.node(id).quantization
+            }
+            None => graph.node(input).quantization.is_none(),
         };
         let movable = |maker: &&mut DraftStep| alike && !depthwise && !joined && maker.launch.can_be_placed();
         match maker.filter(|maker| alone(input) && movable(maker)) {
             Some(maker) => {
-                maker.launch = maker.launch.clone().placed(place);
+                maker.launch = maker.launch.clone().placed(region);
                 maker.writes[0] = (map, bytes);
             }
             None => {
@@ -66,12 +68,12 @@ pub fn join(
                 if !resize::countable(part.h, part.h) || !resize::countable(part.w, part.w) {
                     return Err((id, format!("{}x{} pixels are too many to count", part.h, part.w)));
                 }
-                let launch = match (graph.node(input).map, graph.node(id).map) {
+                let launch = match (graph.node(input).quantization, graph.node(id).quantization) {
                     (Some(from), Some(to)) if graph.int8(id).is_some() => join_int8::launch(part, from, to),
                     _ => resize::launch(part, part),
                 };
                 let moved = bytes * part.len() as u64 / whole.len() as u64;
-                copies.push(copy((id, input), (launch, place), moved, machine, (map, bytes), why));
+                copies.push(copy((id, input), (launch, region), moved, machine, (map, bytes), why));
             }
         }
     }
@@ -81,7 +83,7 @@ pub fn join(
 /// A step that copies the map of `input`, of `moved` bytes, to its position in that of `id`.
 fn copy(
     (id, input): (NodeId, NodeId),
-    (launch, place): (Launch, Place),
+    (launch, region): (Launch, OutputRegion),
     moved: u64,
     machine: &Machine,
     whole: (Map, u64),
@@ -92,10 +94,10 @@ fn copy(
     let time = machine.time(Effort::of(1.0, 2.0), Footprint::of(invocations), work);
     DraftStep {
         nodes: vec![id],
-        launch: launch.placed(place),
+        launch: launch.placed(region),
         reads: vec![Read::Map(Map::Node(input))],
         writes: vec![whole],
-        shape: place.part,
+        shape: region.part,
         between: 0,
         work,
         time,

@@ -83,14 +83,14 @@ impl Draft {
             if int8 {
                 conv.weight = layer.int8.weight.clone();
                 conv.bias = layer.bias.clone();
-                node.steps = Some(layer.int8.steps.clone());
+                node.weight_scales = Some(layer.int8.steps.clone());
             } else {
                 conv.weight = layer.float.0.clone();
             }
         }
         let ids: Vec<NodeId> = graph.nodes().map(|(id, _)| id).collect();
         for id in ids {
-            graph.node_mut(id).map = self.maps[id.index()].filter(|_| mapped[id.index()]);
+            graph.node_mut(id).quantization = self.maps[id.index()].filter(|_| mapped[id.index()]);
         }
         graph
     }
@@ -156,7 +156,7 @@ impl Draft {
 fn means(cpu: &Cpu, graph: &Graph, id: NodeId, inputs: &[&Tensor]) -> Result<Vec<f64>> {
     let mut graph = graph.with_outputs(vec![("layer".into(), id)]);
     let node = graph.node_mut(id);
-    node.map = None;
+    node.quantization = None;
     if let Op::Conv(conv) = &mut node.op {
         conv.activation = Activation::Identity;
     }
@@ -285,12 +285,12 @@ mod tests {
         let draft = Draft::new(graph, &[stem, head], maps);
         let mapped = |int8: [bool; 2]| {
             let graph = draft.graph(&int8);
-            graph.nodes().map(|(_, node)| node.map.is_some()).collect::<Vec<_>>()
+            graph.nodes().map(|(_, node)| node.quantization.is_some()).collect::<Vec<_>>()
         };
         assert_eq!(mapped([true, true]), [true, true, true, true, false]);
         assert_eq!(mapped([false, true]), [false, true, true, true, false]);
         assert_eq!(mapped([true, false]), [true, true, false, false, false]);
         assert_eq!(mapped([false, false]), [false; 5]);
-        assert!(draft.graph(&[true, false]).node(head).steps.is_none());
+        assert!(draft.graph(&[true, false]).node(head).weight_scales.is_none());
     }
 }

@@ -60,7 +60,7 @@ impl Quantized {
             let mut node = whole.node(id).clone();
             if !tensors.contains_key(&format!("{}.weight", node.name())) {
                 let rounded = rounded(conv(&whole, id), None, None);
-                node.steps = Some(rounded.steps);
+                node.weight_scales = Some(rounded.steps);
                 store(
                     &mut tensors,
                     &node,
@@ -79,7 +79,7 @@ fn store(tensors: &mut BTreeMap<String, Stored>, node: &Node, conv: &Conv, eleme
     let key = format!("{name}.weight");
     let dims = if conv.linear { &conv.weight.dims()[..2] } else { conv.weight.dims() };
     let weights = conv.weight.data();
-    let (dtype, bytes) = match (element, &node.steps) {
+    let (dtype, bytes) = match (element, &node.weight_scales) {
         (None, Some(steps)) => {
             tensors.insert(scale_of(&key), floats(&Tensor::from_fn([steps.len()], |o| steps[o])));
             let integers = weights.iter().enumerate();
@@ -153,7 +153,7 @@ fn aligned(graph: &Graph, opened: &Graph) -> Result<BTreeMap<String, Affine>, St
         if !alike(node, again) {
             return Err(other(node));
         }
-        if let Some(affine) = node.map
+        if let Some(affine) = node.quantization
             && maps.insert(again.output_name().to_owned(), affine).is_some()
         {
             return Err(format!("two of its modules are called {}", again.output_name()));
@@ -173,7 +173,7 @@ fn alike(node: &Node, again: &Node) -> bool {
             let bias = |conv: &Conv| conv.bias.as_ref().map(|bias| bias.data().to_vec());
             a.weight == b.weight
                 && bias(a) == bias(b)
-                && node.steps == again.steps
+                && node.weight_scales == again.weight_scales
                 && (a.stride, a.dilation, a.padding, a.groups, a.activation, a.linear)
                     == (b.stride, b.dilation, b.padding, b.groups, b.activation, b.linear)
         }

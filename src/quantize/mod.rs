@@ -2,8 +2,9 @@
 //! labels.
 //!
 //! [`quantize`] takes a network and preprocessed pictures. It returns the network's graph with weights that
-//! are integer multiples of a step ([`Node::steps`](crate::graph::Node::steps)), and with the quantisation of
-//! each map ([`Node::map`](crate::graph::Node::map)). [`Quantized::encode`] encodes it as a file that
+//! are integer multiples of a step, the output's weight scale
+//! ([`Node::weight_scales`](crate::graph::Node::weight_scales)), and with the quantisation of each map
+//! ([`Node::quantization`](crate::graph::Node::quantization)). [`Quantized::encode`] encodes it as a file that
 //! [`Network::open`] reads like any other. [`Affine`] defines the arithmetic.
 //!
 //! 1. `equalise`: evens out channels of very different magnitude in front of depthwise layers.
@@ -57,7 +58,7 @@ use crate::{
     zoo::Network,
 };
 
-pub use report::{LayerReport, Precision, Report};
+pub use report::{LayerReport, Report, StoredType};
 
 use draft::{Draft, extents, maps};
 use equalise::{equalised, pairs};
@@ -229,7 +230,7 @@ pub fn nominal(network: &Network, graph: &Graph) -> Result<Graph> {
 
 /// Returns the f32 graph and its layers.
 fn layers_of(network: &Network) -> Result<(Graph, Vec<NodeId>)> {
-    if network.graph.nodes().any(|(_, node)| node.steps.is_some() || node.map.is_some()) {
+    if network.graph.nodes().any(|(_, node)| node.weight_scales.is_some() || node.quantization.is_some()) {
         let arch = &network.arch;
         return Err(Error::Input(format!("{arch} is already int8: quantise the original weights instead")));
     }

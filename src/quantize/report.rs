@@ -8,7 +8,7 @@ use crate::{tensor::Element, zoo::Network};
 /// The stored type of a layer's weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Precision {
+pub enum StoredType {
     /// Integers from -127 to 127, in steps.
     Int8,
     /// 16-bit floating point.
@@ -17,7 +17,7 @@ pub enum Precision {
     F32,
 }
 
-impl std::fmt::Display for Precision {
+impl std::fmt::Display for StoredType {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
             Self::Int8 => "int8",
@@ -33,7 +33,7 @@ pub struct LayerReport {
     /// The library's name for it.
     pub name: String,
     /// The stored type of its weights.
-    pub precision: Precision,
+    pub precision: StoredType,
     /// Bytes of its weights and biases in f32.
     pub bytes_before: u64,
     /// Bytes of its weights, steps and biases now.
@@ -85,9 +85,9 @@ impl Report {
             let (weights, outputs) = (conv.weight.data().len() as u64, conv.outputs() as u64);
             let biases = if conv.bias.is_some() { 4 * outputs } else { 0 };
             let (precision, now) = match (int8, layer.float.1) {
-                (true, _) => (Precision::Int8, weights + 4 * outputs),
-                (false, Element::F16) => (Precision::F16, 2 * weights),
-                (false, Element::F32) => (Precision::F32, 4 * weights),
+                (true, _) => (StoredType::Int8, weights + 4 * outputs),
+                (false, Element::F16) => (StoredType::F16, 2 * weights),
+                (false, Element::F32) => (StoredType::F32, 4 * weights),
             };
             LayerReport {
                 name: draft.exact.node(layer.id).name().to_owned(),
@@ -117,7 +117,7 @@ impl Report {
 
     /// The number of int8 layers.
     pub fn int8(&self) -> usize {
-        self.layers.iter().filter(|layer| layer.precision == Precision::Int8).count()
+        self.layers.iter().filter(|layer| layer.precision == StoredType::Int8).count()
     }
 }
 

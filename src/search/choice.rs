@@ -13,7 +13,7 @@ use super::{
 use crate::{
     Error, Result, Shape,
     measure::{Case, Effort, time},
-    quantize::Precision,
+    quantize::StoredType,
     session::Device,
     tensor::Element,
     zoo::{Network, synthetic},
@@ -128,7 +128,7 @@ impl Choice {
 pub fn choose(
     devices: &[Device],
     networks: &[&Published],
-    precisions: &[Precision],
+    precisions: &[StoredType],
     limits: &Limits,
     depth: Depth,
     progress: impl FnMut(Progress),
@@ -151,7 +151,7 @@ pub fn choose(
 struct Candidate<'a> {
     device: &'a Device,
     published: &'a Published,
-    precision: Precision,
+    precision: StoredType,
     demand: Option<Demand>,
     measured: Option<Measured>,
 }
@@ -198,7 +198,7 @@ impl<'a, F: FnMut(Progress)> Chooser<'a, F> {
     fn new(
         devices: &'a [Device],
         networks: &[&'a Published],
-        precisions: &[Precision],
+        precisions: &[StoredType],
         depth: Depth,
         progress: F,
     ) -> Result<Self> {
@@ -212,7 +212,7 @@ impl<'a, F: FnMut(Progress)> Chooser<'a, F> {
                 pollster::block_on(gpu.calibrate())?;
             }
             for &precision in precisions {
-                let element = if precision == Precision::F16 { Element::F16 } else { Element::F32 };
+                let element = if precision == StoredType::F16 { Element::F16 } else { Element::F32 };
                 if let Err(error) = device.supports(element) {
                     log::info!("{error}");
                     unsupported = Some(error);
@@ -223,7 +223,7 @@ impl<'a, F: FnMut(Progress)> Chooser<'a, F> {
                     entries.push(Entry {
                         accuracy: published.accuracy,
                         // The accuracy of int8 is unknown: int8 networks are only compared with each other.
-                        group: (at, published.metric, precision == Precision::Int8),
+                        group: (at, published.metric, precision == StoredType::Int8),
                         rate: rates,
                         floor_ms: 0.0,
                         state: State::Waiting,
@@ -416,7 +416,7 @@ impl<'a, F: FnMut(Progress)> Chooser<'a, F> {
             let demand = built(&mut self.network, &published.structure).and_then(|network| {
                 // The f32 graph, for int8 too: the int8 graph has as many multiply-adds and at least as many
                 // steps.
-                Demand::of(device, &graph(network, Precision::F32)?, input(network), precision)
+                Demand::of(device, &graph(network, StoredType::F32)?, input(network), precision)
             });
             match demand {
                 Ok(demand) => self.candidates[i].demand = Some(demand),

@@ -4,7 +4,7 @@ use crate::{
     Result, Shape,
     graph::{Cost, Graph, passes},
     measure::Peaks,
-    quantize::{self, Precision},
+    quantize::{self, StoredType},
     session::{self, Device, Options},
     tensor::Element,
     zoo::Network,
@@ -38,10 +38,10 @@ pub struct Demand {
 
 impl Rate {
     /// Measures the device's peak rates.
-    pub fn measure(device: &Device, precision: Precision) -> Result<Self> {
-        let element = if precision == Precision::F16 { Element::F16 } else { Element::F32 };
+    pub fn measure(device: &Device, precision: StoredType) -> Result<Self> {
+        let element = if precision == StoredType::F16 { Element::F16 } else { Element::F32 };
         let Peaks { macs, launch, .. } = Peaks::measure(device, element)?;
-        let speedup = if precision == Precision::Int8 { INT8 } else { 1.0 };
+        let speedup = if precision == StoredType::Int8 { INT8 } else { 1.0 };
         Ok(Self { macs: speedup * macs, launch: LAUNCH * launch })
     }
 
@@ -53,7 +53,7 @@ impl Rate {
 
 impl Demand {
     /// Counts the work of a graph on a device. Launches are those of the device's plan.
-    pub fn of(device: &Device, graph: &Graph, input: Shape, precision: Precision) -> Result<Self> {
+    pub fn of(device: &Device, graph: &Graph, input: Shape, precision: StoredType) -> Result<Self> {
         let counted = Self::count(graph, input, precision)?;
         Ok(match device {
             Device::Gpu(gpu) => {
@@ -63,32 +63,32 @@ impl Demand {
         })
     }
 
-    fn count(graph: &Graph, input: Shape, precision: Precision) -> Result<Self> {
+    fn count(graph: &Graph, input: Shape, precision: StoredType) -> Result<Self> {
         let graph = passes::prepared(graph, false);
         let cost: Cost = graph.costs(&graph.shapes(input)?).into_iter().sum();
         let size = match precision {
-            Precision::F32 => 4,
-            Precision::F16 => 2,
-            Precision::Int8 => 1,
+            StoredType::F32 => 4,
+            StoredType::F16 => 2,
+            StoredType::Int8 => 1,
         };
         Ok(Self { macs: cost.macs, steps: 0, weight_bytes: size * cost.parameters })
     }
 }
 
 /// Returns the graph with the network's default outputs (scores, labels or boxes), in a precision.
-pub fn graph(network: &Network, precision: Precision) -> Result<Graph> {
+pub fn graph(network: &Network, precision: StoredType) -> Result<Graph> {
     let graph = network.graph_for(network.default_outputs())?;
     match precision {
-        Precision::Int8 => quantize::nominal(network, &graph),
-        Precision::F16 | Precision::F32 => Ok(graph.into_owned()),
+        StoredType::Int8 => quantize::nominal(network, &graph),
+        StoredType::F16 | StoredType::F32 => Ok(graph.into_owned()),
     }
 }
 
 /// The session options for a network. They allow kernels from the tuning cache.
-pub fn options(precision: Precision) -> Options {
+pub fn options(precision: StoredType) -> Options {
     let stored = match precision {
-        Precision::F16 => session::Precision::F16,
-        Precision::F32 | Precision::Int8 => session::Precision::F32,
+        StoredType::F16 => session::Precision::F16,
+        StoredType::F32 | StoredType::Int8 => session::Precision::F32,
     };
     Options { precision: stored, ..Options::default() }
 }
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn no_network_on_the_cpu_is_faster_than_its_floor() {
         let cpu: Device = Device::Cpu(Cpu::new(Some(1)).unwrap());
-        for precision in [Precision::F32, Precision::Int8] {
+        for precision in [StoredType::F32, StoredType::Int8] {
             let rate = Rate::measure(&cpu, precision).unwrap();
             for name in ["mobilenet_v1@0.5", "mobilenet_v2@0.35", "mobilenet_v3_small"] {
                 let network = synthetic::network(name).unwrap();

@@ -5,7 +5,7 @@ use std::{cmp::Reverse, collections::HashMap, fmt};
 use serde::Serialize;
 
 use super::{Limit, Limits, Metric, Published, limits::megabytes};
-use crate::{measure::Spread, quantize::Precision};
+use crate::{measure::Spread, quantize::StoredType};
 
 /// A published network, measured in one precision on one device.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -13,7 +13,7 @@ pub struct Measured {
     /// The network and its published accuracy.
     pub published: Published,
     /// The storage type of maps and weights. The published accuracy is always that of f32.
-    pub precision: Precision,
+    pub precision: StoredType,
     /// `gpu` or `cpu`.
     pub backend: &'static str,
     /// The device's name.
@@ -33,7 +33,7 @@ pub struct Measured {
 impl Measured {
     /// True if both have the same device and metric, and both or neither are int8, whose accuracy is unknown.
     pub fn is_comparable(&self, other: &Self) -> bool {
-        let kind = |row: &Self| (row.backend, row.published.metric, row.precision == Precision::Int8);
+        let kind = |row: &Self| (row.backend, row.published.metric, row.precision == StoredType::Int8);
         kind(self) == kind(other) && self.device == other.device
     }
 
@@ -45,11 +45,11 @@ impl Measured {
         let task = self.published.metric.task();
         match (self.precision, self.backend) {
             // The CPU computes in f32 for any `--precision`.
-            (Precision::F32, "cpu") => format!("{} {device}", self.published.command()),
-            (Precision::F32 | Precision::F16, _) => {
+            (StoredType::F32, "cpu") => format!("{} {device}", self.published.command()),
+            (StoredType::F32 | StoredType::F16, _) => {
                 format!("{} {device} --precision {}", self.published.command(), self.precision)
             }
-            (Precision::Int8, _) => format!(
+            (StoredType::Int8, _) => format!(
                 "{fetch}goldcrest quantize {weights} --pictures FOLDER --out int8.safetensors && goldcrest {task} IMAGE \
                  --weights int8.safetensors {device}"
             ),
@@ -221,7 +221,7 @@ impl fmt::Display for Front {
                 )?;
             }
             // The accuracy of int8 is not known.
-            let note = if row.precision == Precision::Int8 { ", of f32: not known in int8" } else { "" };
+            let note = if row.precision == StoredType::Int8 { ", of f32: not known in int8" } else { "" };
             let metric = match row.published.metric {
                 Metric::Top1 => String::new(),
                 metric => format!(", {metric}"),
@@ -291,7 +291,7 @@ pub(super) mod tests {
         };
         Measured {
             published,
-            precision: Precision::F32,
+            precision: StoredType::F32,
             backend: "cpu",
             device: "a CPU".into(),
             ms: Spread { median: ms, min: 0.9 * ms, max: 1.2 * ms },
@@ -420,7 +420,7 @@ pub(super) mod tests {
     #[test]
     fn a_front_prints_itself() {
         let mut int8 = measured(70.0, 0.5);
-        int8.precision = Precision::Int8;
+        int8.precision = StoredType::Int8;
         let text = Front::of(vec![measured(70.0, 2.0), int8], &Limits::default()).to_string();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 4, "{text}");

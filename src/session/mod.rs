@@ -13,7 +13,7 @@ pub use crate::gpu::Startup;
 pub use building::Building;
 pub use device::Device;
 pub use draft::plan;
-pub use frames::{Framing, OnDevice, Parts, Values, Yuv, YuvMatrix, YuvRange};
+pub use frames::{ColorEncoding, OnDevice, Parts, SourceOptions, Yuv, YuvMatrix, YuvRange};
 #[cfg(feature = "feed")]
 pub(crate) use pictures::preprocessing;
 pub use tuning_cache::{MAX_F16_ERROR, TuningRecord, load_tuning, store_tuning, weights_checksum};
@@ -435,20 +435,20 @@ impl Session {
     /// # Errors
     /// [`Error::Device`] on the CPU, or if the device has no timestamps, or as [`Session::run`].
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn clock(&mut self, input: &Tensor) -> Result<f64> {
-        pollster::block_on(self.clock_async(input))
+    pub fn gpu_time(&mut self, input: &Tensor) -> Result<f64> {
+        pollster::block_on(self.gpu_time_async(input))
     }
 
-    /// [`Session::clock`] for browsers, where nothing may block. On native targets it blocks.
+    /// [`Session::gpu_time`] for browsers, where nothing may block. On native targets it blocks.
     ///
     /// # Errors
-    /// As [`Session::clock`].
-    pub async fn clock_async(&mut self, input: &Tensor) -> Result<f64> {
+    /// As [`Session::gpu_time`].
+    pub async fn gpu_time_async(&mut self, input: &Tensor) -> Result<f64> {
         match &mut self.engine {
             Engine::Gpu { plan, executor } => {
                 let mut time = 0.0;
                 for sub_batch in split_batch(input, self.input, plan.input.shape.n)? {
-                    time += executor.clock_async(&sub_batch).await?;
+                    time += executor.gpu_time_async(&sub_batch).await?;
                 }
                 Ok(time)
             }

@@ -5,7 +5,7 @@ use crate::{
     Error, Result, Tensor,
     gpu::Pace,
     tasks::{self, Class, Detection, Labels, Picture, Segmentation},
-    zoo::{Network, Outputs, Preprocessing, Resize, Scores, Task},
+    zoo::{Network, Outputs, Preprocessing, Resize, ScoreKind, Task},
 };
 
 /// Everything that a session needs to convert pictures to inputs, and outputs to results.
@@ -16,7 +16,7 @@ pub(super) struct PictureSetup {
     /// The number of classes that have names.
     pub classes: usize,
     /// The meaning of the class scores.
-    pub scores: Scores,
+    pub scores: ScoreKind,
     /// Rows and columns of the pictures.
     pub size: [usize; 2],
 }

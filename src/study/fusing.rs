@@ -164,7 +164,7 @@ async fn tuned(lab: &mut Lab<'_>, at: usize, graph: &Graph, input: Shape) -> Res
         executor.run_async(&picture).await?;
         let mut times = Vec::with_capacity(RUNS);
         for _ in 0..RUNS {
-            times.push(executor.clock_async(&picture).await? / 1e6);
+            times.push(executor.gpu_time_async(&picture).await? / 1e6);
         }
         Ok((plan, Spread::of(times)))
     };

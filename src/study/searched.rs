@@ -13,7 +13,7 @@ use crate::{
         Spread,
         report::{Axis, Cell, Column, Figure, Kind, Section, Series, Style, Table},
     },
-    search::{Found, Latency, Samples, Settings, Trial, measured, seek},
+    search::{Found, Latency, Samples, Settings, Trial, measured, search_subnets},
     session::{Device, Precision},
     zoo::{Space, Subnet, Supernet},
 };
@@ -117,7 +117,7 @@ async fn measure(lab: &mut Lab<'_>, section: &mut Section) -> Result<()> {
         })?);
     }
     let (limits, together) = limits(&supernet, &latencies);
-    let mut same_time = Vec::new();
+    let (mut same_time, mut missed) = (Vec::new(), Vec::new());
     let mut found: Vec<Vec<Found>> = lab.devices().map(|_| Vec::new()).collect();
     for at in lab.devices() {
         for &seed in &extent.seeds {
@@ -133,9 +133,17 @@ async fn measure(lab: &mut Lab<'_>, section: &mut Section) -> Result<()> {
             };
             let latency = &latencies[at];
             let judged = |_: &Found, count| lab.announce_now(&format!("candidates for the {label}, {count}"));
-            let outcome = seek(&mut trial, &device, Precision::F32, latency, settings, judged)?;
-            if let Some(best) = outcome.finalists.first() {
-                same_time.push(picked(lab, &supernet, at, best.subnet.clone(), best.accuracy).await?);
+            let outcome = search_subnets(&mut trial, &device, Precision::F32, latency, settings, judged)?;
+            match outcome.finalists.first() {
+                Some(best) => {
+                    same_time.push(picked(lab, &supernet, at, best.subnet.clone(), best.accuracy).await?);
+                }
+                None => missed.push(format!(
+                    "No candidate for the {} ran within {:.2} ms; the fastest took {:.2} ms.",
+                    lab.label(at),
+                    limits[at],
+                    outcome.fastest_ms
+                )),
             }
             found[at].extend(outcome.found);
         }
@@ -165,7 +173,8 @@ async fn measure(lab: &mut Lab<'_>, section: &mut Section) -> Result<()> {
         format!("The fastest with an accuracy of at least {:.1} % on the search pictures", 100.0 * reached);
     section.tables.push(table(lab, caption, &same_accuracy));
     section.figures.push(figure(lab, &found));
-    section.verdict = verdict(lab, &same_time, extent.seeds.len());
+    section.verdict = missed;
+    section.verdict.extend(verdict(lab, &same_time, extent.seeds.len()));
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use crate::tasks::Labels;
-use crate::zoo::Scores;
+use crate::zoo::ScoreKind;
 use crate::{Error, Result};
 
 /// A class and its probability.
@@ -26,7 +26,7 @@ pub struct Class {
 /// # Errors
 /// [`Error::Output`] if there are no logits or one is not finite; as [`Labels::check`] if the number of
 /// labels does not match.
-pub fn top(logits: &[f32], k: usize, labels: &Labels, scores: Scores) -> Result<Vec<Class>> {
+pub fn top(logits: &[f32], k: usize, labels: &Labels, scores: ScoreKind) -> Result<Vec<Class>> {
     labels.check(logits.len())?;
     if let Some(index) = logits.iter().position(|v| !v.is_finite()) {
         return Err(Error::Output(format!(
@@ -44,9 +44,9 @@ pub fn top(logits: &[f32], k: usize, labels: &Labels, scores: Scores) -> Result<
     // A stable sort keeps equal logits in index order.
     order.sort_by(|&a, &b| logits[b].partial_cmp(&logits[a]).unwrap_or(Ordering::Equal));
     let probability = |logit: f32| match scores {
-        Scores::Softmax => Some((weight(logit) / total) as f32),
-        Scores::Sigmoid => Some((1.0 / (1.0 + (-f64::from(logit)).exp())) as f32),
-        Scores::None => None,
+        ScoreKind::Softmax => Some((weight(logit) / total) as f32),
+        ScoreKind::Sigmoid => Some((1.0 / (1.0 + (-f64::from(logit)).exp())) as f32),
+        ScoreKind::None => None,
     };
     let class = |index: usize| Class {
         index,
@@ -68,14 +68,14 @@ mod tests {
     #[test]
     fn probabilities_are_a_softmax() {
         let logits = [0.0, 2f32.ln(), 5f32.ln()];
-        let classes = top(&logits, 5, &Labels::default(), Scores::Softmax).unwrap();
+        let classes = top(&logits, 5, &Labels::default(), ScoreKind::Softmax).unwrap();
         assert_eq!(indices(&classes), [2, 1, 0]);
         for (class, expected) in classes.iter().zip([0.625, 0.25, 0.125]) {
             assert!((class.probability.unwrap() - expected).abs() < 1e-6, "{class:?}");
         }
         // The same, moved far enough that a plain exp() would overflow or underflow.
         for shift in [3e4, -3e4] {
-            let moved = top(&logits.map(|v| v + shift), 3, &Labels::default(), Scores::Softmax).unwrap();
+            let moved = top(&logits.map(|v| v + shift), 3, &Labels::default(), ScoreKind::Softmax).unwrap();
             for (a, b) in moved.iter().zip(&classes) {
                 assert!(
                     a.index == b.index && (a.probability.unwrap() - b.probability.unwrap()).abs() < 2e-3,
@@ -87,12 +87,12 @@ mod tests {
 
     #[test]
     fn scores_are_sigmoids_or_values() {
-        let sigmoid = top(&[-1.5, 1.5, 800.0], 3, &Labels::default(), Scores::Sigmoid).unwrap();
+        let sigmoid = top(&[-1.5, 1.5, 800.0], 3, &Labels::default(), ScoreKind::Sigmoid).unwrap();
         assert_eq!(indices(&sigmoid), [2, 1, 0]);
         for (class, expected) in sigmoid.iter().zip([1.0, 0.817_574_5, 0.182_425_53]) {
             assert!((class.probability.unwrap() - expected).abs() < 1e-6, "{class:?}");
         }
-        let values = top(&[-1.5, 1.5], 2, &Labels::default(), Scores::None).unwrap();
+        let values = top(&[-1.5, 1.5], 2, &Labels::default(), ScoreKind::None).unwrap();
         assert_eq!(
             values.iter().map(|c| (c.value, c.probability)).collect::<Vec<_>>(),
             [(1.5, None), (-1.5, None)]
@@ -101,18 +101,19 @@ mod tests {
 
     #[test]
     fn ties_are_sorted_by_index() {
-        let classes = top(&[1.0, 3.0, 0.0, 3.0, -0.0, 1.0], 6, &Labels::default(), Scores::Softmax).unwrap();
+        let classes =
+            top(&[1.0, 3.0, 0.0, 3.0, -0.0, 1.0], 6, &Labels::default(), ScoreKind::Softmax).unwrap();
         assert_eq!(indices(&classes), [1, 3, 0, 5, 2, 4]);
-        assert!(top(&[1.0, 2.0], 0, &Labels::default(), Scores::Softmax).unwrap().is_empty());
+        assert!(top(&[1.0, 2.0], 0, &Labels::default(), ScoreKind::Softmax).unwrap().is_empty());
     }
 
     #[test]
     fn logits_must_be_finite() {
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            let error = top(&[0.5, bad], 1, &Labels::default(), Scores::Softmax).unwrap_err().to_string();
+            let error = top(&[0.5, bad], 1, &Labels::default(), ScoreKind::Softmax).unwrap_err().to_string();
             assert!(error.contains("class 1"), "{error}");
         }
-        assert!(top(&[], 1, &Labels::default(), Scores::Softmax).is_err());
+        assert!(top(&[], 1, &Labels::default(), ScoreKind::Softmax).is_err());
     }
 
     #[test]
@@ -120,11 +121,11 @@ mod tests {
         let mut logits = vec![0.0; 1001];
         logits[1] = 50.0;
         let labels = Labels::for_count(1001);
-        let json = serde_json::to_value(top(&logits, 1, &labels, Scores::Softmax).unwrap()).unwrap();
+        let json = serde_json::to_value(top(&logits, 1, &labels, ScoreKind::Softmax).unwrap()).unwrap();
         assert_eq!(
             json,
             serde_json::json!([{ "index": 1, "label": "tench", "probability": 1.0, "value": 50.0 }])
         );
-        assert!(top(&logits[1..], 1, &labels, Scores::Softmax).is_err());
+        assert!(top(&logits[1..], 1, &labels, ScoreKind::Softmax).is_err());
     }
 }

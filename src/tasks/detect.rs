@@ -90,7 +90,7 @@ impl Candidate {
 ///
 /// # Errors
 /// [`Error::Output`] if a box or a score is not finite, or the shapes of the two outputs do not match.
-pub fn boxes(candidates: &Tensor, boxes: &Tensor, detector: &Detector) -> Result<Vec<Vec<Candidate>>> {
+pub fn decode_boxes(candidates: &Tensor, boxes: &Tensor, detector: &Detector) -> Result<Vec<Vec<Candidate>>> {
     let (best, all) = (candidates.shape()?, boxes.shape()?);
     if best.n != all.n || best.c != 4 || all.c != 4 {
         return Err(Error::Output(format!("candidates of shape {best} do not match boxes of shape {all}")));
@@ -115,7 +115,7 @@ pub fn boxes(candidates: &Tensor, boxes: &Tensor, detector: &Detector) -> Result
                 found.push(Candidate { class: at / best.w + 1, anchor, score, bounds });
             }
         }
-        Ok(suppress(found, detector.iou_threshold, detector.max_boxes))
+        Ok(non_max_suppression(found, detector.iou_threshold, detector.max_boxes))
     };
     let pictures = candidates.data().chunks_exact(best.len() / best.n);
     pictures.zip(boxes.data().chunks_exact(all.len() / all.n)).map(of_picture).collect()
@@ -128,7 +128,7 @@ pub fn boxes(candidates: &Tensor, boxes: &Tensor, detector: &Detector) -> Result
 /// `batched_nms`, which compares an f32 overlap with an f64 threshold: an overlap of 11/20, rounded up in
 /// f32, exceeds 0.55. (On a CPU torchvision offsets small numbers of boxes by class, which rounds their
 /// coordinates, so an overlap very close to the threshold may compare differently there.)
-pub fn suppress(mut candidates: Vec<Candidate>, overlap: f64, keep: usize) -> Vec<Candidate> {
+pub fn non_max_suppression(mut candidates: Vec<Candidate>, overlap: f64, keep: usize) -> Vec<Candidate> {
     let falling = |a: &Candidate, b: &Candidate| b.score.total_cmp(&a.score);
     candidates.sort_by(|a, b| {
         a.class.cmp(&b.class).then_with(|| falling(a, b)).then_with(|| a.anchor.cmp(&b.anchor))
@@ -207,7 +207,11 @@ mod tests {
             for (overlap, keep) in [(0.0, 1000), (0.3, 20), (0.55, 1000), (0.5, 0), (1.0, 1000)] {
                 let candidates = crowd(seed, 120, 1 + seed % 5);
                 let expected = naive(candidates.clone(), overlap, keep);
-                assert_eq!(suppress(candidates, overlap, keep), expected, "{seed} {overlap} {keep}");
+                assert_eq!(
+                    non_max_suppression(candidates, overlap, keep),
+                    expected,
+                    "{seed} {overlap} {keep}"
+                );
             }
         }
     }
@@ -220,10 +224,10 @@ mod tests {
                 candidate(1, 1, 0.8, bounds(0.0, 0.0, width, 1.0)),
             ]
         };
-        assert_eq!(anchors(&suppress(two(10.0), 0.5, 9)), [0, 1]);
-        assert_eq!(anchors(&suppress(two(10.5), 0.5, 9)), [0]);
+        assert_eq!(anchors(&non_max_suppression(two(10.0), 0.5, 9)), [0, 1]);
+        assert_eq!(anchors(&non_max_suppression(two(10.5), 0.5, 9)), [0]);
         // As in torchvision: 11/20 in f32 is above 0.55.
-        assert_eq!(anchors(&suppress(two(11.0), 0.55, 9)), [0]);
+        assert_eq!(anchors(&non_max_suppression(two(11.0), 0.55, 9)), [0]);
     }
 
     #[test]
@@ -237,9 +241,9 @@ mod tests {
             candidate(1, 5, 0.4, here),
             candidate(2, 6, 0.5, here),
         ];
-        assert_eq!(anchors(&suppress(all.clone(), 0.5, 9)), [3, 9, 4, 5]);
-        assert_eq!(anchors(&suppress(all, 0.5, 2)), [3, 9]);
-        assert!(suppress(Vec::new(), 0.5, 9).is_empty());
+        assert_eq!(anchors(&non_max_suppression(all.clone(), 0.5, 9)), [3, 9, 4, 5]);
+        assert_eq!(anchors(&non_max_suppression(all, 0.5, 2)), [3, 9]);
+        assert!(non_max_suppression(Vec::new(), 0.5, 9).is_empty());
     }
 
     #[test]
@@ -247,13 +251,13 @@ mod tests {
         let odd = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, 0.5];
         let odd = odd.iter().flat_map(|&a| odd.map(|b| (a, b)));
         let odd = odd.enumerate().map(|(i, (a, b))| candidate(i % 2, i, a, bounds(b, a, a, b)));
-        assert!(!suppress(odd.collect(), 0.5, 9).is_empty());
+        assert!(!non_max_suppression(odd.collect(), 0.5, 9).is_empty());
     }
 
     #[test]
     fn suppression_of_all_candidates_is_fast() {
         let start = web_time::Instant::now();
-        assert_eq!(suppress(crowd(3, 27_000, 90), 0.55, 300).len(), 300);
+        assert_eq!(non_max_suppression(crowd(3, 27_000, 90), 0.55, 300).len(), 300);
         assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
     }
 

@@ -20,7 +20,7 @@ mod tags;
 
 pub use classify::{Class, top};
 pub use colours::{palette, premultiply, premultiply_srgb, to_linear};
-pub use detect::{Bounds, Candidate, Detection, boxes, suppress};
+pub use detect::{Bounds, Candidate, Detection, decode_boxes, non_max_suppression};
 pub use labels::Labels;
 #[cfg(feature = "image")]
 pub use overlay::{overlay, tint};

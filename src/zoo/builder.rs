@@ -223,7 +223,7 @@ impl<'a> Builder<'a> {
 
     /// Attaches the quantisation steps of an int8 weight to the current convolution.
     fn attach_steps(&mut self, key: &str) -> Result<()> {
-        self.graph.node_mut(self.at.id).steps = self.tensors.steps(key)?.map(Into::into);
+        self.graph.node_mut(self.at.id).weight_scales = self.tensors.steps(key)?.map(Into::into);
         Ok(())
     }
 

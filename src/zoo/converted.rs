@@ -45,7 +45,7 @@ pub(super) fn attach(graph: &mut Graph, tensors: &Tensors) -> Result<()> {
     if !tensors.maps.contains_key(QUANT) {
         // With dynamic quantisation only the dense layers are int8, and maps are in floating point.
         let spatial =
-            |node: &Node| node.steps.is_some() && matches!(&node.op, Op::Conv(conv) if !conv.linear);
+            |node: &Node| node.weight_scales.is_some() && matches!(&node.op, Op::Conv(conv) if !conv.linear);
         return if graph.nodes().any(|(_, node)| spatial(node)) { Err(missing(QUANT)) } else { Ok(()) };
     }
     let mut maps = tensors.maps.clone();
@@ -55,7 +55,7 @@ pub(super) fn attach(graph: &mut Graph, tensors: &Tensors) -> Result<()> {
     for &id in &ids {
         let node = graph.node(id);
         let [first, last] = [node.inputs.iter().min(), node.inputs.iter().max()].map(|id| id.copied());
-        let [residual, input] = [first, last].map(|id| id.and_then(|id| graph.node(id).map));
+        let [residual, input] = [first, last].map(|id| id.and_then(|id| graph.node(id).quantization));
         let map = take_map(node, &mut maps, input).map_err(|module| missing(&module))?;
         // The preceding node that becomes one layer with this one: its value is never rounded.
         let fused = last.filter(|last| {
@@ -69,9 +69,9 @@ pub(super) fn attach(graph: &mut Graph, tensors: &Tensors) -> Result<()> {
         if let (Op::Add, Some(fused), Some(residual)) = (&node.op, fused, residual) {
             residuals.insert(fused, residual);
         }
-        graph.node_mut(id).map = map;
+        graph.node_mut(id).quantization = map;
         if let Some(fused) = fused {
-            graph.node_mut(fused).map = None;
+            graph.node_mut(fused).quantization = None;
         }
     }
     for id in ids {
@@ -79,7 +79,7 @@ pub(super) fn attach(graph: &mut Graph, tensors: &Tensors) -> Result<()> {
     }
     let outputs: Vec<NodeId> = graph.outputs().iter().map(|(_, id)| *id).collect();
     for id in outputs {
-        graph.node_mut(id).map = None;
+        graph.node_mut(id).quantization = None;
     }
     let is_functional = |module: &str| FUNCTIONALS.contains(&module.rsplit('.').next().unwrap_or_default());
     match maps.keys().find(|module| !is_functional(module)) {
@@ -104,7 +104,7 @@ fn take_map(
     let name = node.output_name();
     let map = match &node.op {
         Op::Input(_) => maps.remove(QUANT),
-        Op::Conv(_) if node.steps.is_some() => Some(maps.remove(name).ok_or(name)?),
+        Op::Conv(_) if node.weight_scales.is_some() => Some(maps.remove(name).ok_or(name)?),
         Op::Activation(Activation::HardSwish | Activation::Swish) => Some(maps.remove(name).ok_or(name)?),
         Op::Activation(Activation::HardSigmoid | Activation::Sigmoid) => {
             maps.remove(name).or(input.map(|_| GATE))
@@ -135,8 +135,8 @@ const MAX_STEPS: f32 = (1u32 << 28) as f32;
 /// accumulator.
 fn enlarge_steps(graph: &mut Graph, id: NodeId, residual: Option<Affine>) {
     let node = graph.node(id);
-    let input = node.inputs.first().and_then(|input| graph.node(*input).map);
-    let (Op::Conv(conv), Some(steps), Some(input)) = (&node.op, &node.steps, input) else { return };
+    let input = node.inputs.first().and_then(|input| graph.node(*input).quantization);
+    let (Op::Conv(conv), Some(steps), Some(input)) = (&node.op, &node.weight_scales, input) else { return };
     let residual_max = residual.map_or(0.0, |affine| affine.value(127).max(-affine.value(-128)));
     let enough = |(o, step): (usize, &f32)| {
         let bias = conv.bias.as_ref().map_or(0.0, |bias| bias.data()[o].abs());
@@ -153,7 +153,7 @@ fn enlarge_steps(graph: &mut Graph, id: NodeId, residual: Option<Affine>) {
     };
     let weight = Arc::new(Tensor::from_fn(conv.weight.dims(), weight));
     let node = graph.node_mut(id);
-    node.steps = Some(larger.into());
+    node.weight_scales = Some(larger.into());
     if let Op::Conv(conv) = &mut node.op {
         conv.weight = weight;
     }

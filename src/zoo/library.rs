@@ -1,7 +1,7 @@
 //! A library's interface to the zoo: its naming scheme, its networks' common settings, and the files next to
 //! its weights.
 
-use super::{preprocessing::Preprocessing, rules::Rules, skeleton::Skeleton, table::Table, task::Scores};
+use super::{preprocessing::Preprocessing, rules::Rules, skeleton::Skeleton, table::Table, task::ScoreKind};
 use crate::{
     Result,
     checkpoint::{Anchor, Config, Tensors},
@@ -25,7 +25,7 @@ pub(super) struct Library {
     /// Returns the class names in `config.json`, if any.
     pub labels: fn(&Config) -> Result<Option<Vec<String>>>,
     /// Returns the kind of scores given by `config.json`, if any.
-    pub scores: fn(&Config) -> Result<Option<Scores>>,
+    pub scores: fn(&Config) -> Result<Option<ScoreKind>>,
 }
 
 impl PartialEq for Library {

@@ -55,7 +55,7 @@ pub use network::Network;
 pub use preprocessing::*;
 pub use supernet::{Cell, Slice, Space, Stack, Subnet, Supernet};
 pub use table::Family;
-pub use task::{Detector, Feature, Outputs, Scores, Task};
+pub use task::{Detector, Feature, Outputs, ScoreKind, Task};
 
 #[cfg(all(feature = "cpu", not(target_arch = "wasm32")))]
 pub(crate) use registry::outside;

@@ -16,7 +16,7 @@ use super::{
     rules::Rules,
     supernet,
     table::Family,
-    task::{Detector, Feature, Outputs, Scores, Task},
+    task::{Detector, Feature, Outputs, ScoreKind, Task},
 };
 use crate::{
     Error, Result, Shape,
@@ -46,7 +46,7 @@ pub struct Network {
     /// Number of classes, including a background class; 0 without a classifier.
     pub classes: usize,
     /// The meaning of the class scores.
-    pub scores: Scores,
+    pub scores: ScoreKind,
     /// Channels of the input, usually 3.
     pub channels: usize,
     /// The preprocessing of pictures.
@@ -174,15 +174,15 @@ impl Network {
         let built = assemble::assemble(&mut tensors, &skeleton, table, &repeats, &rules)?;
 
         let scores = match built.classes {
-            1 => Sourced::new(Scores::Sigmoid, Source::Keys),
-            _ => Sourced::new(Scores::Softmax, Source::Default(library.name)),
+            1 => Sourced::new(ScoreKind::Sigmoid, Source::Keys),
+            _ => Sourced::new(ScoreKind::Softmax, Source::Default(library.name)),
         };
         let problem_type = config.map(|config| (library.scores)(config)).transpose()?.flatten();
         let problem_type = problem_type
             .map(|scores| Sourced::new(scores, Source::Config("config.json: problem_type".into())));
-        let scores = scores.or(problem_type).or(overrides.get(config, "scores", Scores::parse)?);
-        let mut scores_of = |known| origins.settle("scores", known, Scores::to_string);
-        let scores = if built.classes > 0 { scores_of(scores) } else { Scores::None };
+        let scores = scores.or(problem_type).or(overrides.get(config, "scores", ScoreKind::parse)?);
+        let mut scores_of = |known| origins.settle("scores", known, ScoreKind::to_string);
+        let scores = if built.classes > 0 { scores_of(scores) } else { ScoreKind::None };
 
         let preprocessor =
             checkpoint.preprocessor.as_ref().filter(|_| checkpoint.config.is_none() || config.is_some());

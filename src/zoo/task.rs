@@ -34,7 +34,7 @@ impl fmt::Display for Task {
 /// The meaning of a network's class scores.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Scores {
+pub enum ScoreKind {
     /// Logits of mutually exclusive classes: the softmax gives the probabilities.
     #[default]
     Softmax,
@@ -44,14 +44,14 @@ pub enum Scores {
     None,
 }
 
-impl Scores {
+impl ScoreKind {
     /// Parses a name, as [`fmt::Display`] writes it.
     pub(crate) fn parse(name: &str) -> Option<Self> {
         [Self::Softmax, Self::Sigmoid, Self::None].into_iter().find(|scores| scores.to_string() == name)
     }
 }
 
-impl fmt::Display for Scores {
+impl fmt::Display for ScoreKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Softmax => "softmax",
@@ -97,7 +97,7 @@ pub enum Outputs {
     /// A segmenter's best class per pixel, `[N, 1, H, W]`, at the given rows and columns, or at the input's.
     Labels(Option<[usize; 2]>),
     /// A detector's outputs `candidates`, the best boxes of each class, and `boxes`, all boxes;
-    /// [`tasks::boxes`](crate::tasks::boxes()) converts them.
+    /// [`tasks::decode_boxes`](crate::tasks::decode_boxes) converts them.
     Boxes,
     /// The last feature map of each stride, named after the source library's modules.
     Features,

@@ -9,7 +9,7 @@ use super::{
     rules::{Dilated, Rules},
     skeleton::{Block, Layer, Skeleton, Squeeze, TopModules, dense},
     table::{Antialias, Table},
-    task::Scores,
+    task::ScoreKind,
 };
 use crate::{
     Result,
@@ -164,17 +164,17 @@ fn preprocessing(config: Option<&Config>, _: Option<&Config>) -> Result<Option<P
 }
 
 /// Reads transformers' `problem_type`, since timm has no such field.
-fn scores(config: &Config) -> Result<Option<Scores>> {
+fn scores(config: &Config) -> Result<Option<ScoreKind>> {
     problem_type(config)
 }
 
 /// Parses transformers' `problem_type`.
-pub(super) fn problem_type(config: &Config) -> Result<Option<Scores>> {
+pub(super) fn problem_type(config: &Config) -> Result<Option<ScoreKind>> {
     match config.text("problem_type")? {
         None => Ok(None),
-        Some("single_label_classification") => Ok(Some(Scores::Softmax)),
-        Some("multi_label_classification") => Ok(Some(Scores::Sigmoid)),
-        Some("regression") => Ok(Some(Scores::None)),
+        Some("single_label_classification") => Ok(Some(ScoreKind::Softmax)),
+        Some("multi_label_classification") => Ok(Some(ScoreKind::Sigmoid)),
+        Some("regression") => Ok(Some(ScoreKind::None)),
         Some(other) => Err(config.error("problem_type", format!("{other:?} is not known"))),
     }
 }

@@ -7,7 +7,7 @@ use super::{
     rules::{Dilated, Rules},
     skeleton::{Block, Layer, Skeleton, TopModules, dense},
     table::Table,
-    task::Scores,
+    task::ScoreKind,
     timm,
 };
 use crate::{
@@ -94,7 +94,7 @@ fn rules(_: &str, table: &Table, _: &Tensors, config: Option<&Config>) -> Result
     Ok(rules)
 }
 
-fn scores(config: &Config) -> Result<Option<Scores>> {
+fn scores(config: &Config) -> Result<Option<ScoreKind>> {
     timm::problem_type(config)
 }
 

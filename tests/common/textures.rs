@@ -4,7 +4,7 @@ use goldcrest::{
     Session, Tensor,
     gpu::{Gpu, Source},
     graph::{Extent, Graph, Op},
-    session::Framing,
+    session::SourceOptions,
     tasks::Picture,
     wgpu::{self, TextureFormat, TextureUsages},
     zoo::{Centre, Filter, Network, Preprocessing, Resize, synthetic},
@@ -110,8 +110,13 @@ pub fn identity_network(preprocessing: Preprocessing, input: [usize; 2]) -> Netw
 }
 
 /// Records an inference on a texture, and waits for its outputs.
-pub fn run_texture(gpu: &Gpu, session: &Session, texture: &wgpu::Texture, framing: Framing) -> Vec<Tensor> {
-    run_source(gpu, session, &session.source(texture, framing).unwrap())
+pub fn run_texture(
+    gpu: &Gpu,
+    session: &Session,
+    texture: &wgpu::Texture,
+    options: SourceOptions,
+) -> Vec<Tensor> {
+    run_source(gpu, session, &session.source(texture, options).unwrap())
 }
 
 /// [`run_texture`] for any source.

@@ -40,7 +40,7 @@ impl Session {
             Images::One(source) => {
                 let _turn = loaded.turn.take(py)?;
                 let name = source.name(None);
-                let pipeline = || loaded.pipeline(call).one(source.decode(loaded.limits, None)?);
+                let pipeline = || loaded.pipeline(call).run_one(source.decode(loaded.limits, None)?);
                 let prediction = py.detach(pipeline).map_err(|error| raised(error, name.as_deref()))?;
                 results::prediction(py, prediction, &loaded.labels, call.shown)
             }

@@ -158,7 +158,7 @@ fn detections<'py>(
     boxes: &Tensor,
     detector: &Detector,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let pictures = tasks::boxes(candidates, boxes, detector).map_err(|error| raised(error, None))?;
+    let pictures = tasks::decode_boxes(candidates, boxes, detector).map_err(|error| raised(error, None))?;
     let all: Vec<&Candidate> = pictures.iter().flatten().collect();
     let corners = all.iter().flat_map(|c| [c.bounds.left, c.bounds.top, c.bounds.right, c.bounds.bottom]);
     let corners: Vec<f32> = corners.collect();

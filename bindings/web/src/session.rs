@@ -6,7 +6,7 @@ use futures_channel::oneshot;
 use goldcrest::{
     Options, Tensor,
     gpu::{Gpu, Readback, Ring, Source},
-    session::{Framing, Precision},
+    session::{Precision, SourceOptions},
     tasks::{Class, Detection, Picture, Segmentation},
     wgpu::{self, webgpu::GpuTexture},
     zoo::{self, Outputs},
@@ -238,7 +238,7 @@ impl Frames {
             usage: Usage::COPY_DST | Usage::RENDER_ATTACHMENT | Usage::TEXTURE_BINDING,
             view_formats: &[],
         });
-        let source = session.source_async(&texture, Framing::default()).await.map_err(thrown)?;
+        let source = session.source_async(&texture, SourceOptions::default()).await.map_err(thrown)?;
         let ring = session.ring(1).map_err(thrown)?;
         Ok(Self { gpu: gpu.clone(), texture, source, given: None, ring, count: 0 })
     }
@@ -293,10 +293,11 @@ impl Frames {
     async fn bind(&mut self, session: &goldcrest::Session, texture: &GpuTexture) -> Result<()> {
         if self.given.as_ref().is_none_or(|(bound, _)| bound != texture) {
             let wrapped = texture::wrapped(&self.gpu, texture)?;
-            let source = session.source_async(&wrapped, Framing::default()).await.map_err(|e| match e {
-                goldcrest::Error::Device(reason) => unreadable(&reason),
-                e => thrown(e),
-            })?;
+            let source =
+                session.source_async(&wrapped, SourceOptions::default()).await.map_err(|e| match e {
+                    goldcrest::Error::Device(reason) => unreadable(&reason),
+                    e => thrown(e),
+                })?;
             self.given = Some((texture.clone(), source));
         }
         Ok(())

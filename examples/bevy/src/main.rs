@@ -24,7 +24,7 @@ use bevy::{
 use goldcrest::{
     Options, Session, demo,
     gpu::{Gpu, Ring, Source},
-    session::Framing,
+    session::SourceOptions,
 };
 
 const SIDE: u32 = 384;
@@ -105,7 +105,7 @@ fn watch(
             let gpu = Gpu::from_device(&adapter, device.wgpu_device().clone(), (**queue).clone());
             let network = demo::classifier()?;
             let session = Session::for_pictures(&gpu, &network, [SIDE as usize; 2], Options::default())?;
-            let source = session.source(&image.texture, Framing::default())?;
+            let source = session.source(&image.texture, SourceOptions::default())?;
             let ring = session.ring(3)?;
             none.insert(Watcher { gpu, session, source, ring, frame: 0, results: 0 })
         }
@@ -120,7 +120,12 @@ fn watch(
     if let Some(answer) = watcher.ring.poll()? {
         let class = watcher.session.classes_of(&answer.outputs, 1)?.remove(0);
         let label = class.label.unwrap_or_default();
-        println!("frame {}: {label} {:.0}%, {:?}", answer.frame, 100.0 * class.probability.unwrap_or_default(), answer.device_time);
+        println!(
+            "frame {}: {label} {:.0}%, {:?}",
+            answer.frame,
+            100.0 * class.probability.unwrap_or_default(),
+            answer.device_time
+        );
         watcher.results += 1;
         if watcher.results == RESULTS {
             std::process::exit(0);

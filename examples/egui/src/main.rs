@@ -7,7 +7,7 @@ use goldcrest::{
     Options, Session,
     demo::{self, Scene},
     gpu::{Gpu, Painting, Readback, Ring, Source},
-    session::Framing,
+    session::SourceOptions,
     tasks::{palette, premultiply},
     wgpu::{self, TextureFormat::Rgba8Unorm, TextureUsages as Usage},
 };
@@ -50,7 +50,7 @@ impl Demo {
         colours[0] = [0; 4];
         let mut demo = Self {
             ring: session.ring(2)?,
-            source: session.source(&picture, Framing::default())?,
+            source: session.source(&picture, SourceOptions::default())?,
             painting: session.painting(&mask, &premultiply(&colours))?,
             shown: [&picture, &mask].map(|texture| register(state, texture)),
             gpu,

@@ -133,7 +133,8 @@ impl Bench {
         let mut networks = self.networks()?;
         let first_int8 = networks.len();
         if self.int8 {
-            let is_int8 = |network: &Network| network.graph.nodes().any(|(_, node)| node.steps.is_some());
+            let is_int8 =
+                |network: &Network| network.graph.nodes().any(|(_, node)| node.weight_scales.is_some());
             let named =
                 |network: &Network| Network { arch: format!("{} in int8", network.arch), ..network.clone() };
             let others: Vec<Network> = networks.iter().filter(|n| !is_int8(n)).map(named).collect();

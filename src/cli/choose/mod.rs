@@ -12,7 +12,7 @@ use clap::{
 };
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use goldcrest::{
-    quantize::Precision,
+    quantize::StoredType,
     search::{self, Catalogue, Depth, Limits, Published},
     session::Device,
 };
@@ -183,15 +183,15 @@ impl Choose {
         bail!("--only {only}: no published network matches; known are {}", known.join(", "))
     }
 
-    fn precisions(&self) -> Vec<Precision> {
+    fn precisions(&self) -> Vec<StoredType> {
         let asked: &[Stored] =
             if self.precision.is_empty() { &[Stored::F32, Stored::F16] } else { &self.precision };
         let mut precisions = Vec::new();
         for stored in asked {
             let precision = match stored {
-                Stored::F32 => Precision::F32,
-                Stored::F16 => Precision::F16,
-                Stored::Int8 => Precision::Int8,
+                Stored::F32 => StoredType::F32,
+                Stored::F16 => StoredType::F16,
+                Stored::Int8 => StoredType::Int8,
             };
             if !precisions.contains(&precision) {
                 precisions.push(precision);

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use anyhow::Result;
 use goldcrest::{
-    quantize::Precision,
+    quantize::StoredType,
     search::{Choice, Limit, Limits, Measured, Metric, Standing, megabytes},
 };
 use serde_json::{Value, json as value};
@@ -57,7 +57,7 @@ fn row_json(row: &Measured, limits: &Limits, flags: Flags) -> Value {
         "accuracy": published.accuracy,
         "metric": published.metric,
         "accuracy_of": "f32",
-        "accuracy_known": row.precision != Precision::Int8,
+        "accuracy_known": row.precision != StoredType::Int8,
         "ms": row.ms.median,
         "ms_min": row.ms.min,
         "ms_max": row.ms.max,
@@ -92,7 +92,7 @@ pub fn words(choice: &Choice, limits: &Limits, flags: Flags) -> Result<String, s
             if limits.within_ms.is_some_and(|most| row.ms.max > most) {
                 writeln!(text, "  the time is the median: the slowest run took {:.2} ms", row.ms.max)?;
             }
-            if row.precision == Precision::Int8 {
+            if row.precision == StoredType::Int8 {
                 writeln!(
                     text,
                     "  the accuracy is that of f32: goldcrest quantize --pictures measures the loss in int8"

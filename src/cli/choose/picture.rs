@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use goldcrest::{
     measure::report::{Axis, Cell, Column, Figure, Kind, Point, Report, Section, Series, Style, Table},
-    quantize::Precision,
+    quantize::StoredType,
     search::{Choice, Limits, Measured, Standing, short as number},
 };
 
@@ -27,7 +27,7 @@ fn figure(choice: &Choice, limits: &Limits) -> Figure {
     let mut series = Vec::new();
     for group in groups {
         let of = |row: &&Measured| group.is_comparable(row);
-        let bits = if group.precision == Precision::Int8 { " in int8" } else { "" };
+        let bits = if group.precision == StoredType::Int8 { " in int8" } else { "" };
         let of_what = format!("{}{bits} on {}", group.published.metric, group.device);
         let point = |row: &Measured| Point::from((row.ms.median, row.published.accuracy));
         let front = choice.front.best().filter(of);
@@ -65,7 +65,7 @@ fn short(row: &Measured) -> String {
     let bare = network.split_once('/').map_or(network, |(_, bare)| bare);
     let bare = bare.replace("mobilenetv", "V").replace("mobilenet_v", "V");
     let precision = match row.precision {
-        Precision::F32 => String::new(),
+        StoredType::F32 => String::new(),
         precision => format!(" {precision}"),
     };
     format!("{bare} {}{precision}", row.published.size)

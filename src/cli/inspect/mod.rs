@@ -310,7 +310,8 @@ impl Inspect {
 
 /// The number of layers with int8 weights, if there are any.
 fn in_8_bits(network: &Network) -> Option<usize> {
-    Some(network.graph.nodes().filter(|(_, node)| node.steps.is_some()).count()).filter(|count| *count > 0)
+    Some(network.graph.nodes().filter(|(_, node)| node.weight_scales.is_some()).count())
+        .filter(|count| *count > 0)
 }
 
 /// Tables of the origin of each setting, and of the uses of the tensors.

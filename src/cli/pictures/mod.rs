@@ -8,7 +8,7 @@ use std::{ffi::OsString, ops::ControlFlow, path::PathBuf, thread};
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use goldcrest::{
-    feed::{EXTENSIONS, Improve, Inputs, Name, Pipeline, Prediction, Reading, Spent, Subject},
+    feed::{EXTENSIONS, Improve, Inputs, Name, Pipeline, Prediction, Reading, RunStats, Subject},
     files::FileSet,
     session::{Device, Options, YuvMatrix},
     tasks::{Labels, Picture, PictureLimits},
@@ -305,9 +305,9 @@ impl Pictures {
 }
 
 /// The fields after the pictures in the JSON document.
-fn tail(spent: Option<&Spent>, [processed, failed]: [u64; 2], verdict: Option<(&str, Value)>) -> Value {
+fn tail(spent: Option<&RunStats>, [processed, failed]: [u64; 2], verdict: Option<(&str, Value)>) -> Value {
     let ms = |time: std::time::Duration| 1e3 * time.as_secs_f64();
-    let timings = |spent: &Spent| {
+    let timings = |spent: &RunStats| {
         json!({
             "wall_ms": ms(spent.wall),
             "pictures_per_s": rate(processed, spent),
@@ -330,7 +330,7 @@ fn tail(spent: Option<&Spent>, [processed, failed]: [u64; 2], verdict: Option<(&
 }
 
 /// The last line of the text output.
-fn summary(network: &Network, device: &Device, processed: u64, spent: &Spent) -> String {
+fn summary(network: &Network, device: &Device, processed: u64, spent: &RunStats) -> String {
     let (arch, took, rate) = (&network.arch, milliseconds(spent.wall), rate(processed, spent));
     match processed {
         0 | 1 => format!("{arch} on {device}, {took} in total"),
@@ -339,7 +339,7 @@ fn summary(network: &Network, device: &Device, processed: u64, spent: &Spent) ->
 }
 
 /// Pictures per second.
-fn rate(processed: u64, spent: &Spent) -> f64 {
+fn rate(processed: u64, spent: &RunStats) -> f64 {
     processed as f64 / spent.wall.as_secs_f64().max(1e-9)
 }
 

@@ -174,7 +174,8 @@ impl Search {
                 bar.set_position(count as u64);
                 bar.set_message(format!("best {:.1} %", 100.0 * best));
             };
-            let outcome = search::seek(&mut trial, &device, precision, &latency, settings, on_candidate)?;
+            let outcome =
+                search::search_subnets(&mut trial, &device, precision, &latency, settings, on_candidate)?;
             drop(bar);
             warn_of_drift(&outcome, &device);
             let out = folder(&device);

@@ -3,13 +3,13 @@
 mod calibrate;
 mod evolve;
 mod latency;
-mod seek;
+mod search;
 mod trial;
 
 pub use calibrate::calibrate;
 pub use evolve::{Found, Settings, evolve};
 pub use latency::{Checked, Latency, measured};
-pub use seek::{Finalist, Outcome, seek};
+pub use search::{Finalist, Outcome, search_subnets};
 pub use trial::{Labelled, Samples, Trial};
 
 /// The reason why a search failed.

@@ -21,16 +21,20 @@ use crate::{
 /// The part of a texture that is the picture, and how to read it.
 ///
 /// ```
-/// use goldcrest::session::{Framing, Values};
+/// use goldcrest::session::{ColorEncoding, SourceOptions};
 ///
 /// // The left half of a camera's frame of 1280 x 720, whose values are linear although its format does not
 /// // imply it.
-/// let half = Framing { region: Some([0, 0, 640, 720]), values: Values::Linear, ..Framing::default() };
+/// let half = SourceOptions {
+///     region: Some([0, 0, 640, 720]),
+///     values: ColorEncoding::Linear,
+///     ..SourceOptions::default()
+/// };
 /// // The whole texture, mirrored horizontally, with the encoding that its format implies.
-/// let mirror = Framing { mirrored: [true, false], ..Framing::default() };
+/// let mirror = SourceOptions { mirrored: [true, false], ..SourceOptions::default() };
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Framing {
+pub struct SourceOptions {
     /// Left, top, width and height in texels; `None` for the whole texture.
     pub region: Option<[u32; 4]>,
     /// The layer of an array texture. GL cannot read array textures.
@@ -38,17 +42,17 @@ pub struct Framing {
     /// Horizontal and vertical flip.
     pub mirrored: [bool; 2],
     /// The encoding of the texture's values.
-    pub values: Values,
+    pub values: ColorEncoding,
 }
 
 /// The encoding of a texture's values. Networks are trained on sRGB-encoded pictures.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Values {
+pub enum ColorEncoding {
     /// Linear light for `*Srgb` and float formats, sRGB-encoded for all others.
     #[default]
-    OfFormat,
+    FromFormat,
     /// sRGB-encoded, as in an image file.
-    Encoded,
+    Srgb,
     /// Linear values, after any sRGB decoding by the texture unit.
     Linear,
 }
@@ -67,21 +71,21 @@ impl Session {
     /// [`Error::Memory`] if the device is out of memory, [`Error::HostLimit`] if it was opened with limits that
     /// are too low, [`Error::Lost`] if it was lost, [`Error::Device`] if it reports another error.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn source(&self, texture: &wgpu::Texture, framing: Framing) -> Result<Source> {
-        pollster::block_on(self.source_async(texture, framing))
+    pub fn source(&self, texture: &wgpu::Texture, options: SourceOptions) -> Result<Source> {
+        pollster::block_on(self.source_async(texture, options))
     }
 
     /// [`Session::source`] for callers that must not block.
     ///
     /// # Errors
     /// As [`Session::source`].
-    pub async fn source_async(&self, texture: &wgpu::Texture, framing: Framing) -> Result<Source> {
+    pub async fn source_async(&self, texture: &wgpu::Texture, options: SourceOptions) -> Result<Source> {
         let (_, executor) = self.on_gpu()?;
         let format = texture.format();
         let texels = texels::shown(format)?;
-        let sampling = self.sampling(texture, texels, texels::is_light(format), framing)?;
+        let sampling = self.sampling(texture, texels, texels::is_light(format), options)?;
         let launch = sample::launch(&sampling, self.input);
-        executor.source([texture, texture], framing.layer, size_of(&sampling), &launch).await
+        executor.source([texture, texture], options.layer, size_of(&sampling), &launch).await
     }
 
     /// [`Session::source`] for the two planes of cameras and video decoders: `luma` of `R8Unorm` and
@@ -91,7 +95,8 @@ impl Session {
     /// Chroma is as large as luma, half as wide, or half as wide and high, rounded up. Its samples are sited
     /// as in MPEG-2 and H.264: on luma's even columns, and midway between two of its rows. Values in between
     /// are interpolated bilinearly. The colours are rounded to 1/255, like those of a decoded picture, and
-    /// are sRGB-encoded unless [`Framing::values`] is [`Values::Linear`]. Region and layer refer to luma.
+    /// are sRGB-encoded unless [`SourceOptions::values`] is [`ColorEncoding::Linear`]. Region and layer refer to
+    /// luma.
     ///
     /// # Errors
     /// As [`Session::source`]; [`Error::Input`] if formats or sizes are not those of luma and chroma.
@@ -100,10 +105,10 @@ impl Session {
         &self,
         luma: &wgpu::Texture,
         chroma: &wgpu::Texture,
-        framing: Framing,
+        options: SourceOptions,
         yuv: Yuv,
     ) -> Result<Source> {
-        pollster::block_on(self.source_yuv_async(luma, chroma, framing, yuv))
+        pollster::block_on(self.source_yuv_async(luma, chroma, options, yuv))
     }
 
     /// [`Session::source_yuv`] for callers that must not block.
@@ -114,14 +119,14 @@ impl Session {
         &self,
         luma: &wgpu::Texture,
         chroma: &wgpu::Texture,
-        framing: Framing,
+        options: SourceOptions,
         yuv: Yuv,
     ) -> Result<Source> {
         let (_, executor) = self.on_gpu()?;
         let texels = Texels::Planes(yuv.planes(luma, chroma)?);
-        let sampling = self.sampling(luma, texels, false, framing)?;
+        let sampling = self.sampling(luma, texels, false, options)?;
         let launch = sample::launch(&sampling, self.input);
-        executor.source([luma, chroma], framing.layer, size_of(&sampling), &launch).await
+        executor.source([luma, chroma], options.layer, size_of(&sampling), &launch).await
     }
 
     fn sampling(
@@ -129,7 +134,7 @@ impl Session {
         texture: &wgpu::Texture,
         texels: Texels,
         light: bool,
-        framing: Framing,
+        options: SourceOptions,
     ) -> Result<Sampling> {
         let PictureSetup { preprocessing, .. } = self.picture_setup()?;
         if self.input.n != 1 {
@@ -139,7 +144,7 @@ impl Session {
             )));
         }
         let all = [0, 0, texture.width(), texture.height()];
-        let region @ [left, top, width, height] = framing.region.unwrap_or(all);
+        let region @ [left, top, width, height] = options.region.unwrap_or(all);
         let within = |first: u32, length: u32, all: u32| {
             length > 0 && first.checked_add(length).is_some_and(|end| end <= all)
         };
@@ -161,13 +166,13 @@ impl Session {
         let scale = |from: u32, to: usize| preprocessing.grid.scale(from as usize, to);
         Ok(Sampling {
             region,
-            mirrored: framing.mirrored,
+            mirrored: options.mirrored,
             rows_first: fit.rows_first,
             texels,
-            encode: match framing.values {
-                Values::OfFormat => light,
-                Values::Encoded => false,
-                Values::Linear => true,
+            encode: match options.values {
+                ColorEncoding::FromFormat => light,
+                ColorEncoding::Srgb => false,
+                ColorEncoding::Linear => true,
             },
             scaled: fit.scaled,
             scale: [scale(height, fit.scaled[0]), scale(width, fit.scaled[1])],

@@ -83,7 +83,7 @@ impl Session {
             return Err(self.wrong_task());
         };
         let (x, y) = (picture[1] as f32 / self.input.w as f32, picture[0] as f32 / self.input.h as f32);
-        let found = tasks::boxes(candidates, boxes, &detector)?;
+        let found = tasks::decode_boxes(candidates, boxes, &detector)?;
         let found = found.into_iter().flatten().map(|candidate| {
             let detection = candidate.named(&picture_setup.labels);
             Detection { bounds: detection.bounds.scaled(x, y), ..detection }

@@ -14,7 +14,7 @@ pub use builder::Builder;
 pub use names::names;
 pub use networks::{Squeeze, Tail, V3Options, resnet18, resnet50, v1, v1_full, v2, v3_large, v3_small};
 
-use super::{Family, Network, Preprocessing, Scores, Task};
+use super::{Family, Network, Preprocessing, ScoreKind, Task};
 use crate::{Result, graph::Graph};
 use names::unknown;
 
@@ -79,7 +79,7 @@ fn named(name: &str, family: Family, graph: Graph) -> Network {
         family,
         graph,
         classes: networks::CLASSES,
-        scores: Scores::Softmax,
+        scores: ScoreKind::Softmax,
         channels: 3,
         preprocessing: Preprocessing::default(),
         input: [224, 224],

@@ -6,7 +6,8 @@ use crate::{
     Error, Result,
     checkpoint::{Anchor, Checkpoint, Overrides, Source, Sourced, Tensors},
     zoo::{
-        Network, Scores, assemble::assemble, known::Known, registry, rules::Dilated, table::Top, transformers,
+        Network, ScoreKind, assemble::assemble, known::Known, registry, rules::Dilated, table::Top,
+        transformers,
     },
 };
 
@@ -53,7 +54,7 @@ pub(super) fn network(known: &'static Known) -> Result<Network> {
         family: table.family,
         graph: built.graph,
         classes: built.classes,
-        scores: Scores::Softmax,
+        scores: ScoreKind::Softmax,
         channels: built.channels,
         preprocessing,
         input: preprocessing.size(),

@@ -73,7 +73,7 @@ pub struct Outcome {
 /// # Errors
 /// [`Error::Input`] if even the smallest subnet exceeds the limit; those of [`Trial::search`] and
 /// [`measured`].
-pub fn seek(
+pub fn search_subnets(
     trial: &mut Trial,
     device: &Device,
     precision: Precision,
