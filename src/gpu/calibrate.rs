@@ -206,7 +206,8 @@ impl Gpu {
         Ok(multiply_add::macs(FILLING, 1) as f64 * self.rounds(launch, element, settings).await?)
     }
 
-    /// Rounds per second of a launch over [`FILLING`], with enough rounds for a run of `settings.long` seconds.
+    /// Rounds per second of a launch over [`FILLING`], with enough rounds for a run of `settings.long`
+    /// seconds.
     async fn rounds(
         &self,
         launch: impl Fn(u32) -> Launch,
