@@ -55,7 +55,7 @@ fn in_floating_point(mut network: Network) -> Network {
     let ids: Vec<_> = network.graph.nodes().map(|(id, _)| id).collect();
     for id in ids {
         let node = network.graph.node_mut(id);
-        (node.quantization, node.weight_scales) = (None, None);
+        (node.quantisation, node.weight_scales) = (None, None);
     }
     network
 }
@@ -117,7 +117,7 @@ fn first_layer_is_within_one_step_of_torchs() {
             .find(|(_, node)| node.output_name() == module)
             .unwrap()
             .1
-            .quantization
+            .quantisation
             .unwrap();
         let input = expected("input");
         let shape = input.shape().unwrap();
@@ -143,7 +143,7 @@ fn int8_dense_layers_run_in_floating_point() {
     let network = Network::open(file("dynamic")).unwrap();
     let note = "1 of 21 layers have int8 weights: they are computed in floating point";
     assert!(network.notes.iter().any(|found| found.starts_with(note)), "{:?}", network.notes);
-    assert!(network.graph.nodes().all(|(_, node)| node.quantization.is_none()));
+    assert!(network.graph.nodes().all(|(_, node)| node.quantisation.is_none()));
     let [torch, float] = ["dynamic/int8", "dynamic/float"].map(expected);
     let ours = output(&network);
     // Torch quantises the layer's input, too.

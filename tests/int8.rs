@@ -192,8 +192,8 @@ fn two_maps(channels: usize, [rows, columns]: [usize; 2], maps: [Affine; 2]) -> 
     let mut graph = Graph::default();
     let picture = graph.push("input", Op::Input(channels), &[]);
     let other = graph.push("other", Op::Resize(Extent::Exact([rows, columns])), &[picture]);
-    graph.node_mut(picture).quantization = Some(maps[0]);
-    graph.node_mut(other).quantization = Some(maps[1]);
+    graph.node_mut(picture).quantisation = Some(maps[0]);
+    graph.node_mut(other).quantisation = Some(maps[1]);
     (graph, [picture, other])
 }
 
@@ -212,22 +212,22 @@ fn layers_without_weights_match_their_reference() {
         let mean = gated.push("mean", Op::GlobalPool, &[scale]);
         let again = gated.push("again", Op::Scale, &[picture, mean]);
         for (id, map) in [(scale, to), (mean, maps[3]), (again, maps[0])] {
-            gated.node_mut(id).quantization = Some(map);
+            gated.node_mut(id).quantisation = Some(map);
         }
         check_cpu(&gated, &input)?;
         let (mut joined, [picture, other]) = two_maps(c, [h, w], [maps[0], maps[1]]);
         let channels = joined.push("channels", Op::Concat(ConcatAxis::Channels), &[picture, other, picture]);
-        joined.node_mut(channels).quantization = Some(to);
+        joined.node_mut(channels).quantisation = Some(to);
         check_cpu(&joined, &input)?;
         let (mut joined, [picture, other]) = two_maps(c, [3, 2], [maps[0], maps[1]]);
         let pixels = joined.push("pixels", Op::Concat(ConcatAxis::Pixels), &[other, picture]);
-        joined.node_mut(pixels).quantization = Some(to);
+        joined.node_mut(pixels).quantisation = Some(to);
         check_cpu(&joined, &input)?;
         let pool = MaxPool { kernel, stride };
         if pool.window(h, w).is_some() {
             let (mut largest, [picture, _]) = two_maps(c, [1, 1], [maps[0], maps[1]]);
             let max = largest.push("max", Op::MaxPool(pool), &[picture]);
-            largest.node_mut(max).quantization = Some(to);
+            largest.node_mut(max).quantisation = Some(to);
             check_cpu(&largest, &input)?;
         }
         Ok(())
@@ -260,7 +260,7 @@ fn gpus_compute_layers_without_weights_in_integers() {
             (channels, joined),
             (pixels, joined),
         ] {
-            graph.node_mut(id).quantization = Some(map);
+            graph.node_mut(id).quantisation = Some(map);
         }
         graph.add_output("channels", channels);
         graph.add_output("pixels", pixels);
@@ -307,7 +307,7 @@ fn int8_and_floating_point_layers_mix() {
             if steps {
                 make_int8(&mut graph, id, mapped.then_some(map));
             } else {
-                graph.node_mut(id).quantization = mapped.then_some(map);
+                graph.node_mut(id).quantisation = mapped.then_some(map);
             }
         }
         for (name, id) in [("scores", scores), ("most", most), ("joined", joined)] {
@@ -428,7 +428,7 @@ fn steps_have_kernel_names_and_byte_counts() {
     for id in [dense, by_channel] {
         make_int8(&mut graph, id, Some(Affine::over(0.0, 4.0)));
     }
-    graph.node_mut(picture).quantization = Some(Affine::over(-1.0, 1.0));
+    graph.node_mut(picture).quantisation = Some(Affine::over(-1.0, 1.0));
     let shape = Shape::new(1, 4, 5, 5);
     let executor = Executor::new(&cpu, &graph, shape, false).unwrap();
     let steps: Vec<(&str, u64)> =
@@ -451,7 +451,7 @@ fn non_finite_inputs_are_errors() {
     let mut graph = Graph::default();
     let picture = graph.push("picture", Op::Input(3), &[]);
     graph.push("mean", Op::GlobalPool, &[picture]);
-    graph.node_mut(picture).quantization = Some(Affine::over(-2.0, 2.0));
+    graph.node_mut(picture).quantisation = Some(Affine::over(-2.0, 2.0));
     let cpu = Cpu::new(Some(1)).unwrap();
     for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let input = Tensor::from_fn([1, 3, 5, 5], |i| if i == 31 { value } else { 0.1 });

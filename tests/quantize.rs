@@ -54,8 +54,8 @@ fn assert_same(a: &Graph, b: &Graph) {
     assert_eq!(a.nodes().len(), b.nodes().len());
     for ((_, a), (_, b)) in a.nodes().zip(b.nodes()) {
         assert_eq!(
-            (a.quantization, &a.weight_scales, &a.inputs),
-            (b.quantization, &b.weight_scales, &b.inputs),
+            (a.quantisation, &a.weight_scales, &a.inputs),
+            (b.quantisation, &b.weight_scales, &b.inputs),
             "{}",
             a.name()
         );
@@ -159,7 +159,7 @@ fn layers_stay_in_floating_point_until_the_bound_holds() {
 fn weight_only_quantisation_needs_no_pictures() {
     let network = demo::classifier().unwrap();
     let quantized = quantize::weights_only(&network).unwrap();
-    assert!(quantized.graph.nodes().all(|(_, node)| node.quantization.is_none()));
+    assert!(quantized.graph.nodes().all(|(_, node)| node.quantisation.is_none()));
     let reopened = opened(&quantized.encode(&network).unwrap()).unwrap();
     assert_same(&passes::prepared(&reopened.graph, false), &quantized.graph);
     let input = &scenes(&network, 3..4)[0];
@@ -246,7 +246,7 @@ fn every_kind_of_layer_is_quantised() {
         let mapped: Vec<&str> = reopened
             .graph
             .nodes()
-            .filter(|(_, n)| n.quantization.is_some())
+            .filter(|(_, n)| n.quantisation.is_some())
             .map(|(_, n)| n.output_name())
             .collect();
         for module in modules {
@@ -256,12 +256,12 @@ fn every_kind_of_layer_is_quantised() {
         for (_, node) in quantized.graph.nodes().filter(|(_, node)| node.weight_scales.is_some()) {
             let Op::Conv(conv) = &node.op else { panic!("{} has steps", node.name()) };
             assert!(
-                node.inputs.iter().all(|id| quantized.graph.node(*id).quantization.is_some()),
+                node.inputs.iter().all(|id| quantized.graph.node(*id).quantisation.is_some()),
                 "{}",
                 node.name()
             );
             assert!(
-                node.quantization.is_some() || conv.activation == Activation::Identity,
+                node.quantisation.is_some() || conv.activation == Activation::Identity,
                 "{}",
                 node.name()
             );
@@ -371,7 +371,7 @@ fn invalid_files_are_errors_that_name_the_tensor() {
     assert!(network.labels.is_none() && network.notes.iter().any(|note| note.contains("the file names 1")));
     // Without the record, only the weights are int8.
     let network = opened(&changed(|_, record| *record = Value::Null)).unwrap();
-    assert!(network.graph.nodes().all(|(_, node)| node.quantization.is_none()));
+    assert!(network.graph.nodes().all(|(_, node)| node.quantisation.is_none()));
     assert!(network.graph.nodes().any(|(_, node)| node.weight_scales.is_some()));
 }
 

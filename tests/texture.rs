@@ -9,7 +9,7 @@ use goldcrest::{
     Error, Options, Session, Shape, Tensor,
     gpu::{Gpu, Source},
     kernels::sample::{self, Planes, Sampling, Texels},
-    session::{ColorEncoding, SourceOptions, Yuv, YuvMatrix, YuvRange},
+    session::{ColourEncoding, SourceOptions, Yuv, YuvMatrix, YuvRange},
     tasks::{Picture, preprocess},
     wgpu::{self, Features, TextureFormat, TextureUsages},
     zoo::{Colours, Filter, Grid, PerChannel, Preprocessing, Resize},
@@ -107,19 +107,19 @@ fn every_format_gives_the_same_input() {
     let how = preprocessing(Resize::Short(32), Some([32, 32]), Filter::Bilinear);
     for gpu in common::gpus() {
         for (format, values) in [
-            (TextureFormat::Rgba8Unorm, ColorEncoding::FromFormat),
-            (TextureFormat::Bgra8Unorm, ColorEncoding::FromFormat),
-            (TextureFormat::Rgba8UnormSrgb, ColorEncoding::FromFormat),
-            (TextureFormat::Rgba16Float, ColorEncoding::FromFormat),
-            (TextureFormat::Rgba32Float, ColorEncoding::FromFormat),
-            (TextureFormat::Rgba8Unorm, ColorEncoding::Srgb),
-            (TextureFormat::Rgba32Float, ColorEncoding::Linear),
+            (TextureFormat::Rgba8Unorm, ColourEncoding::FromFormat),
+            (TextureFormat::Bgra8Unorm, ColourEncoding::FromFormat),
+            (TextureFormat::Rgba8UnormSrgb, ColourEncoding::FromFormat),
+            (TextureFormat::Rgba16Float, ColourEncoding::FromFormat),
+            (TextureFormat::Rgba32Float, ColourEncoding::FromFormat),
+            (TextureFormat::Rgba8Unorm, ColourEncoding::Srgb),
+            (TextureFormat::Rgba32Float, ColourEncoding::Linear),
         ] {
             let texture = texture(&gpu, &picture, format, TextureUsages::TEXTURE_BINDING);
             check_texture(
                 &gpu,
                 &texture,
-                SourceOptions { values, ..SourceOptions::default() },
+                SourceOptions { encoding: values, ..SourceOptions::default() },
                 &picture,
                 &how,
             );
@@ -244,7 +244,7 @@ fn sample_matches_its_reference() {
     for gpu in common::gpus() {
         let texture = readable(&gpu, &picture);
         for (filter, cpu_filter) in filters {
-            for (scaled, values) in [([17, 60], ColorEncoding::Srgb), ([90, 11], ColorEncoding::Linear)] {
+            for (scaled, values) in [([17, 60], ColourEncoding::Srgb), ([90, 11], ColourEncoding::Linear)] {
                 let how = preprocessing(Resize::Exact(scaled), None, cpu_filter);
                 let network = identity_network(how, scaled);
                 let session = Session::for_pictures(&gpu, &network, [45, 31], Options::default()).unwrap();
@@ -252,14 +252,14 @@ fn sample_matches_its_reference() {
                     &gpu,
                     &session,
                     &texture,
-                    SourceOptions { values, ..SourceOptions::default() },
+                    SourceOptions { encoding: values, ..SourceOptions::default() },
                 );
                 let sampling = Sampling {
                     region: [0, 0, 31, 45],
                     mirrored: [false; 2],
                     rows_first: scaled[0] < scaled[1],
                     texels: Texels::Colours,
-                    encode: values == ColorEncoding::Linear,
+                    encode: values == ColourEncoding::Linear,
                     scaled,
                     scale: [45.0 / scaled[0] as f32, 31.0 / scaled[1] as f32],
                     crop: [0, 0],

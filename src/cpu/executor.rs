@@ -176,7 +176,7 @@ impl Executor {
         let slot_value = |id: NodeId| SlotValue {
             slot: slot_of[values[id.index()]],
             shape: shapes[id.index()],
-            map: graph.node(id).quantization,
+            map: graph.node(id).quantisation,
         };
         let tap = |(id, node): (NodeId, &Node)| Tap {
             module: node.output_name().to_string(),

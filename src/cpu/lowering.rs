@@ -66,7 +66,7 @@ impl<'a> Lowering<'a> {
     /// Adds a node's steps and returns the index of its value.
     fn node(&mut self, id: NodeId, node: &Node, cost: Cost, picture: Shape) -> Result<usize, String> {
         if node.inputs.is_empty() {
-            return Ok(self.value(id, node.quantization, true));
+            return Ok(self.value(id, node.quantisation, true));
         }
         let [shapes, _] = self.shapes;
         let inputs: Vec<Shape> = node.inputs.iter().map(|id| shapes[id.index()]).collect();
@@ -85,8 +85,8 @@ impl<'a> Lowering<'a> {
         });
         let reads = reads.collect();
         let draft = Draft { operation, kernel, reads, work: Work { bytes: cost.bytes, macs: cost.macs } };
-        let Some(map) = node.quantization.filter(|_| !is_int8) else {
-            return Ok(self.step(id, draft, node.quantization, true));
+        let Some(map) = node.quantisation.filter(|_| !is_int8) else {
+            return Ok(self.step(id, draft, node.quantisation, true));
         };
         let computed = self.step(id, draft, None, false);
         let quantise = self.conversion(id, computed, Kernel::Quantise(map), "quantise");
@@ -96,7 +96,7 @@ impl<'a> Lowering<'a> {
     /// Returns a node's value in f32, dequantised on first use.
     fn in_f32(&mut self, id: NodeId) -> usize {
         let value = self.values[id.index()];
-        let Some(map) = self.graph.node(id).quantization else { return value };
+        let Some(map) = self.graph.node(id).quantisation else { return value };
         if let Some(copy) = self.copies[id.index()] {
             return copy;
         }

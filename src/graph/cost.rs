@@ -55,7 +55,7 @@ impl Graph {
                     _ => (0, 0),
                 };
                 let map = |id: NodeId| {
-                    shapes[id.index()].len() * if self.node(id).quantization.is_some() { 1 } else { 4 }
+                    shapes[id.index()].len() * if self.node(id).quantisation.is_some() { 1 } else { 4 }
                 };
                 let maps: usize = node.reads().iter().map(|id| map(*id)).sum::<usize>() + map(id);
                 let parameter = if self.int8(id).is_some() { 1 } else { 4 };

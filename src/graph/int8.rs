@@ -189,9 +189,9 @@ impl Graph {
     /// nodes are computed in floating point, from dequantised inputs.
     pub fn int8(&self, id: NodeId) -> Option<Int8> {
         let node = self.node(id);
-        let output = node.quantization;
+        let output = node.quantisation;
         let inputs: Vec<Affine> =
-            node.reads().iter().map(|id| self.node(*id).quantization).collect::<Option<Vec<Affine>>>()?;
+            node.reads().iter().map(|id| self.node(*id).quantisation).collect::<Option<Vec<Affine>>>()?;
         let weight_scales = match &node.op {
             Op::Conv(conv) if output.is_some() || conv.activation == Activation::Identity => {
                 Some(node.weight_scales.clone()?)

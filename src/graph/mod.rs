@@ -44,7 +44,7 @@ pub struct Node {
     /// The input nodes. Some operations use only the shape of an input: see [`Node::reads`].
     pub inputs: Vec<NodeId>,
     /// The quantisation of its value, if it is stored as int8.
-    pub quantization: Option<Affine>,
+    pub quantisation: Option<Affine>,
     /// The weight scale of each output of a convolution, if its weights are integers from -128 to 127
     /// times that scale.
     pub weight_scales: Option<Arc<[f32]>>,
@@ -53,7 +53,7 @@ pub struct Node {
 impl Node {
     /// A node of one module, in floating point.
     fn new(name: String, op: Op, inputs: &[NodeId]) -> Self {
-        Self { layers: vec![name], op, inputs: inputs.to_vec(), quantization: None, weight_scales: None }
+        Self { layers: vec![name], op, inputs: inputs.to_vec(), quantisation: None, weight_scales: None }
     }
 
     /// The module that errors and timings name.

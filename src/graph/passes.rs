@@ -110,7 +110,7 @@ fn absorb(
             target.weight_scales.take_if(|_| !Arc::ptr_eq(&merged.weight, &conv.weight));
             target.op = Op::Conv(merged);
             target.layers.extend(node.layers.iter().cloned());
-            target.quantization = node.quantization;
+            target.quantisation = node.quantisation;
             Some(new_index[id.index()])
         });
         new_index.push(merged.unwrap_or_else(|| {

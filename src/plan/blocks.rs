@@ -131,7 +131,7 @@ impl<'a> Edges<'a> {
 
     /// Returns whether a node is computed and stored in floating point.
     fn is_float(&self, id: NodeId) -> bool {
-        self.graph.node(id).quantization.is_none() && self.graph.int8(id).is_none()
+        self.graph.node(id).quantisation.is_none() && self.graph.int8(id).is_none()
     }
 
     /// Like [`Edges::is`], but without a residual: only a block's last convolution may add one.

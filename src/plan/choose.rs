@@ -21,7 +21,7 @@ pub type Kernels = BTreeMap<String, Kernel>;
 
 /// The device format of a node's value, if floating-point maps are `element`.
 pub fn form(node: &Node, element: Element) -> Form {
-    match node.quantization {
+    match node.quantisation {
         Some(Affine { scale, zero }) => Form::Bytes { scale, zero },
         None => float_form(&node.op, element),
     }

@@ -28,7 +28,7 @@ pub fn converted(
     let lasts: Vec<Option<usize>> = graph.nodes().map(|(id, _)| last(id)).collect();
     let mut all = Vec::with_capacity(drafts.len());
     for (id, node) in graph.nodes() {
-        if let (Op::Input(_), Some(affine)) = (&node.op, node.quantization) {
+        if let (Op::Input(_), Some(affine)) = (&node.op, node.quantisation) {
             all.push(conversions.to_int8(id, affine));
         }
     }
@@ -74,7 +74,7 @@ impl Conversions<'_> {
     /// The node and the quantisation of a map, if it is stored as int8.
     fn as_int8(&self, map: Map) -> Option<(NodeId, Affine)> {
         let Map::Node(id) = map else { return None };
-        Some((id, self.graph.node(id).quantization?))
+        Some((id, self.graph.node(id).quantisation?))
     }
 
     /// The size of a node's value in bytes: in floating point, and as stored.

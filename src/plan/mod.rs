@@ -344,7 +344,7 @@ impl Plan {
         }
 
         // The caller provides the picture in floating point.
-        let entry = match graph.node(source).quantization {
+        let entry = match graph.node(source).quantisation {
             Some(_) => Map::Unquantised(source),
             None => Map::Node(source),
         };

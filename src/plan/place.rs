@@ -49,9 +49,9 @@ pub fn join(
         // int8 maps must have the same scale and zero point.
         let alike = match graph.int8(id) {
             Some(_) => {
-                graph.int8(input).is_some() && graph.node(input).quantization == graph.node(id).quantization
+                graph.int8(input).is_some() && graph.node(input).quantisation == graph.node(id).quantisation
             }
-            None => graph.node(input).quantization.is_none(),
+            None => graph.node(input).quantisation.is_none(),
         };
         let movable = |maker: &&mut DraftStep| alike && !depthwise && !joined && maker.launch.can_be_placed();
         match maker.filter(|maker| alone(input) && movable(maker)) {
@@ -68,7 +68,7 @@ pub fn join(
                 if !resize::countable(part.h, part.h) || !resize::countable(part.w, part.w) {
                     return Err((id, format!("{}x{} pixels are too many to count", part.h, part.w)));
                 }
-                let launch = match (graph.node(input).quantization, graph.node(id).quantization) {
+                let launch = match (graph.node(input).quantisation, graph.node(id).quantisation) {
                     (Some(from), Some(to)) if graph.int8(id).is_some() => join_int8::launch(part, from, to),
                     _ => resize::launch(part, part),
                 };

@@ -90,7 +90,7 @@ impl Draft {
         }
         let ids: Vec<NodeId> = graph.nodes().map(|(id, _)| id).collect();
         for id in ids {
-            graph.node_mut(id).quantization = self.maps[id.index()].filter(|_| mapped[id.index()]);
+            graph.node_mut(id).quantisation = self.maps[id.index()].filter(|_| mapped[id.index()]);
         }
         graph
     }
@@ -156,7 +156,7 @@ impl Draft {
 fn means(cpu: &Cpu, graph: &Graph, id: NodeId, inputs: &[&Tensor]) -> Result<Vec<f64>> {
     let mut graph = graph.with_outputs(vec![("layer".into(), id)]);
     let node = graph.node_mut(id);
-    node.quantization = None;
+    node.quantisation = None;
     if let Op::Conv(conv) = &mut node.op {
         conv.activation = Activation::Identity;
     }
@@ -285,7 +285,7 @@ mod tests {
         let draft = Draft::new(graph, &[stem, head], maps);
         let mapped = |int8: [bool; 2]| {
             let graph = draft.graph(&int8);
-            graph.nodes().map(|(_, node)| node.quantization.is_some()).collect::<Vec<_>>()
+            graph.nodes().map(|(_, node)| node.quantisation.is_some()).collect::<Vec<_>>()
         };
         assert_eq!(mapped([true, true]), [true, true, true, true, false]);
         assert_eq!(mapped([false, true]), [false, true, true, true, false]);

@@ -153,7 +153,7 @@ fn aligned(graph: &Graph, opened: &Graph) -> Result<BTreeMap<String, Affine>, St
         if !alike(node, again) {
             return Err(other(node));
         }
-        if let Some(affine) = node.quantization
+        if let Some(affine) = node.quantisation
             && maps.insert(again.output_name().to_owned(), affine).is_some()
         {
             return Err(format!("two of its modules are called {}", again.output_name()));

@@ -4,7 +4,7 @@
 //! [`quantize`] takes a network and preprocessed pictures. It returns the network's graph with weights that
 //! are integer multiples of a step, the output's weight scale
 //! ([`Node::weight_scales`](crate::graph::Node::weight_scales)), and with the quantisation of each map
-//! ([`Node::quantization`](crate::graph::Node::quantization)). [`Quantized::encode`] encodes it as a file that
+//! ([`Node::quantisation`](crate::graph::Node::quantisation)). [`Quantized::encode`] encodes it as a file that
 //! [`Network::open`] reads like any other. [`Affine`] defines the arithmetic.
 //!
 //! 1. `equalise`: evens out channels of very different magnitude in front of depthwise layers.
@@ -230,7 +230,7 @@ pub fn nominal(network: &Network, graph: &Graph) -> Result<Graph> {
 
 /// Returns the f32 graph and its layers.
 fn layers_of(network: &Network) -> Result<(Graph, Vec<NodeId>)> {
-    if network.graph.nodes().any(|(_, node)| node.weight_scales.is_some() || node.quantization.is_some()) {
+    if network.graph.nodes().any(|(_, node)| node.weight_scales.is_some() || node.quantisation.is_some()) {
         let arch = &network.arch;
         return Err(Error::Input(format!("{arch} is already int8: quantise the original weights instead")));
     }

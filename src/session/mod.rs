@@ -13,7 +13,7 @@ pub use crate::gpu::Startup;
 pub use building::Building;
 pub use device::Device;
 pub use draft::plan;
-pub use frames::{ColorEncoding, OnDevice, Parts, SourceOptions, Yuv, YuvMatrix, YuvRange};
+pub use frames::{ColourEncoding, OnDevice, Parts, SourceOptions, Yuv, YuvMatrix, YuvRange};
 #[cfg(feature = "feed")]
 pub(crate) use pictures::preprocessing;
 pub use tuning_cache::{MAX_F16_ERROR, TuningRecord, load_tuning, store_tuning, weights_checksum};

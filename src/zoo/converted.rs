@@ -55,7 +55,7 @@ pub(super) fn attach(graph: &mut Graph, tensors: &Tensors) -> Result<()> {
     for &id in &ids {
         let node = graph.node(id);
         let [first, last] = [node.inputs.iter().min(), node.inputs.iter().max()].map(|id| id.copied());
-        let [residual, input] = [first, last].map(|id| id.and_then(|id| graph.node(id).quantization));
+        let [residual, input] = [first, last].map(|id| id.and_then(|id| graph.node(id).quantisation));
         let map = take_map(node, &mut maps, input).map_err(|module| missing(&module))?;
         // The preceding node that becomes one layer with this one: its value is never rounded.
         let fused = last.filter(|last| {
@@ -69,9 +69,9 @@ pub(super) fn attach(graph: &mut Graph, tensors: &Tensors) -> Result<()> {
         if let (Op::Add, Some(fused), Some(residual)) = (&node.op, fused, residual) {
             residuals.insert(fused, residual);
         }
-        graph.node_mut(id).quantization = map;
+        graph.node_mut(id).quantisation = map;
         if let Some(fused) = fused {
-            graph.node_mut(fused).quantization = None;
+            graph.node_mut(fused).quantisation = None;
         }
     }
     for id in ids {
@@ -79,7 +79,7 @@ pub(super) fn attach(graph: &mut Graph, tensors: &Tensors) -> Result<()> {
     }
     let outputs: Vec<NodeId> = graph.outputs().iter().map(|(_, id)| *id).collect();
     for id in outputs {
-        graph.node_mut(id).quantization = None;
+        graph.node_mut(id).quantisation = None;
     }
     let is_functional = |module: &str| FUNCTIONALS.contains(&module.rsplit('.').next().unwrap_or_default());
     match maps.keys().find(|module| !is_functional(module)) {
@@ -135,7 +135,7 @@ const MAX_STEPS: f32 = (1u32 << 28) as f32;
 /// accumulator.
 fn enlarge_steps(graph: &mut Graph, id: NodeId, residual: Option<Affine>) {
     let node = graph.node(id);
-    let input = node.inputs.first().and_then(|input| graph.node(*input).quantization);
+    let input = node.inputs.first().and_then(|input| graph.node(*input).quantisation);
     let (Op::Conv(conv), Some(steps), Some(input)) = (&node.op, &node.weight_scales, input) else { return };
     let residual_max = residual.map_or(0.0, |affine| affine.value(127).max(-affine.value(-128)));
     let enough = |(o, step): (usize, &f32)| {

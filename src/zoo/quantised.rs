@@ -14,8 +14,8 @@ pub(super) fn attach(graph: &mut Graph, record: &Record) -> Result<(), String> {
     let ids: Vec<_> = graph.nodes().map(|(id, _)| id).collect();
     for id in ids {
         let node = graph.node_mut(id);
-        node.quantization = maps.remove(node.output_name());
-        if node.quantization.is_some() && node.op.is_post_processing() {
+        node.quantisation = maps.remove(node.output_name());
+        if node.quantisation.is_some() && node.op.is_post_processing() {
             let module = node.output_name();
             return Err(format!("gives a scale for {module:?}, whose output is never int8"));
         }
@@ -34,7 +34,7 @@ pub(super) fn note(graph: &Graph) -> Option<String> {
     let layers = graph.nodes().filter(|(_, node)| matches!(node.op, Op::Conv(_)));
     let (all, quantised) = layers
         .fold((0, 0), |(all, some), (_, node)| (all + 1, some + usize::from(node.weight_scales.is_some())));
-    let mapped = graph.nodes().any(|(_, node)| node.quantization.is_some());
+    let mapped = graph.nodes().any(|(_, node)| node.quantisation.is_some());
     let what = match (quantised, mapped) {
         (0, _) => return None,
         (_, true) => "they are computed in integers",

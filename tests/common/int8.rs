@@ -20,10 +20,10 @@ pub fn reference(cpu: &Cpu, graph: &Graph, input: &Tensor, taps: bool) -> Vec<Te
         let layer = Layer { op: &node.op, inputs, y, picture: [0, 0], gated: false, int8: graph.int8(id) };
         let second = reads.get(1);
         values.push(match (&node.op, &layer.int8) {
-            (Op::Input(_), _) => quantised(input.clone(), node.quantization),
+            (Op::Input(_), _) => quantised(input.clone(), node.quantisation),
             (Op::Concat(_), Some(_)) => join_int8::reference(&layer, &reads),
             (_, Some(_)) => int8::reference(&layer, Maps { x: &reads[0], residual: second, gate: second }),
-            (op, None) => quantised(in_f32(cpu, op, &reads, y, taps), node.quantization),
+            (op, None) => quantised(in_f32(cpu, op, &reads, y, taps), node.quantisation),
         });
     }
     values
@@ -80,7 +80,7 @@ pub fn quantise_weights(conv: &Conv) -> (Conv, Arc<[f32]>) {
 /// Sets a node's quantisation, and quantises the weights of a convolution.
 pub fn make_int8(graph: &mut Graph, id: NodeId, map: Option<Affine>) {
     let node = graph.node_mut(id);
-    node.quantization = map;
+    node.quantisation = map;
     if let Op::Conv(conv) = &node.op {
         let (conv, steps) = quantise_weights(conv);
         (node.op, node.weight_scales) = (Op::Conv(conv), Some(steps));

@@ -179,13 +179,13 @@ mod tests {
             (mean, 0.2 * reach.sqrt(), -10),
             (gated, 0.2 * reach, 7),
         ] {
-            graph.node_mut(id).quantization = Some(Affine { scale, zero });
+            graph.node_mut(id).quantisation = Some(Affine { scale, zero });
         }
         for id in [side, made] {
             graph.node_mut(id).weight_scales = Some((0..outputs).map(|o| 1.0 + 0.1 * o as f32).collect());
         }
         if !mapped {
-            graph.node_mut(made).quantization = None;
+            graph.node_mut(made).quantisation = None;
         }
         graph.add_output("made", made);
         graph.add_output("gated", gated);

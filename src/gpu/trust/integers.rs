@@ -45,7 +45,7 @@ pub fn checks(gpu: &Gpu, element: Element) -> Result<Vec<Check>> {
         let values: Vec<Tensor> = node
             .inputs
             .iter()
-            .map(|&id| match (&graph.node(id).op, graph.node(id).quantization) {
+            .map(|&id| match (&graph.node(id).op, graph.node(id).quantisation) {
                 (Op::Input(_), Some(map)) => Ok(quantised(map)),
                 _ => found(id).map(|value| as_map(value, shapes[id.index()])),
             })
@@ -114,7 +114,7 @@ fn graph() -> Graph {
     for (at, id) in
         [picture, stem, depthwise, mean, gate, scaled, project, largest, joined].into_iter().enumerate()
     {
-        graph.node_mut(id).quantization = Some(Affine::over(-1.0 - 0.1 * at as f32, 1.5));
+        graph.node_mut(id).quantisation = Some(Affine::over(-1.0 - 0.1 * at as f32, 1.5));
     }
     for id in [stem, depthwise, gate, project, logits] {
         let node = graph.node_mut(id);

@@ -21,13 +21,13 @@ use crate::{
 /// The part of a texture that is the picture, and how to read it.
 ///
 /// ```
-/// use goldcrest::session::{ColorEncoding, SourceOptions};
+/// use goldcrest::session::{ColourEncoding, SourceOptions};
 ///
 /// // The left half of a camera's frame of 1280 x 720, whose values are linear although its format does not
 /// // imply it.
 /// let half = SourceOptions {
 ///     region: Some([0, 0, 640, 720]),
-///     values: ColorEncoding::Linear,
+///     values: ColourEncoding::Linear,
 ///     ..SourceOptions::default()
 /// };
 /// // The whole texture, mirrored horizontally, with the encoding that its format implies.
@@ -42,12 +42,12 @@ pub struct SourceOptions {
     /// Horizontal and vertical flip.
     pub mirrored: [bool; 2],
     /// The encoding of the texture's values.
-    pub values: ColorEncoding,
+    pub encoding: ColourEncoding,
 }
 
 /// The encoding of a texture's values. Networks are trained on sRGB-encoded pictures.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum ColorEncoding {
+pub enum ColourEncoding {
     /// Linear light for `*Srgb` and float formats, sRGB-encoded for all others.
     #[default]
     FromFormat,
@@ -95,7 +95,7 @@ impl Session {
     /// Chroma is as large as luma, half as wide, or half as wide and high, rounded up. Its samples are sited
     /// as in MPEG-2 and H.264: on luma's even columns, and midway between two of its rows. Values in between
     /// are interpolated bilinearly. The colours are rounded to 1/255, like those of a decoded picture, and
-    /// are sRGB-encoded unless [`SourceOptions::values`] is [`ColorEncoding::Linear`]. Region and layer refer to
+    /// are sRGB-encoded unless [`SourceOptions::values`] is [`ColourEncoding::Linear`]. Region and layer refer to
     /// luma.
     ///
     /// # Errors
@@ -169,10 +169,10 @@ impl Session {
             mirrored: options.mirrored,
             rows_first: fit.rows_first,
             texels,
-            encode: match options.values {
-                ColorEncoding::FromFormat => light,
-                ColorEncoding::Srgb => false,
-                ColorEncoding::Linear => true,
+            encode: match options.encoding {
+                ColourEncoding::FromFormat => light,
+                ColourEncoding::Srgb => false,
+                ColourEncoding::Linear => true,
             },
             scaled: fit.scaled,
             scale: [scale(height, fit.scaled[0]), scale(width, fit.scaled[1])],
