@@ -106,7 +106,7 @@ fn every_format_gives_the_same_input() {
     let picture = picture(61, 43);
     let how = preprocessing(Resize::Short(32), Some([32, 32]), Filter::Bilinear);
     for gpu in common::gpus() {
-        for (format, values) in [
+        for (format, encoding) in [
             (TextureFormat::Rgba8Unorm, ColourEncoding::FromFormat),
             (TextureFormat::Bgra8Unorm, ColourEncoding::FromFormat),
             (TextureFormat::Rgba8UnormSrgb, ColourEncoding::FromFormat),
@@ -119,7 +119,7 @@ fn every_format_gives_the_same_input() {
             check_texture(
                 &gpu,
                 &texture,
-                SourceOptions { encoding: values, ..SourceOptions::default() },
+                SourceOptions { encoding, ..SourceOptions::default() },
                 &picture,
                 &how,
             );
@@ -244,7 +244,7 @@ fn sample_matches_its_reference() {
     for gpu in common::gpus() {
         let texture = readable(&gpu, &picture);
         for (filter, cpu_filter) in filters {
-            for (scaled, values) in [([17, 60], ColourEncoding::Srgb), ([90, 11], ColourEncoding::Linear)] {
+            for (scaled, encoding) in [([17, 60], ColourEncoding::Srgb), ([90, 11], ColourEncoding::Linear)] {
                 let how = preprocessing(Resize::Exact(scaled), None, cpu_filter);
                 let network = identity_network(how, scaled);
                 let session = Session::for_pictures(&gpu, &network, [45, 31], Options::default()).unwrap();
@@ -252,14 +252,14 @@ fn sample_matches_its_reference() {
                     &gpu,
                     &session,
                     &texture,
-                    SourceOptions { encoding: values, ..SourceOptions::default() },
+                    SourceOptions { encoding, ..SourceOptions::default() },
                 );
                 let sampling = Sampling {
                     region: [0, 0, 31, 45],
                     mirrored: [false; 2],
                     rows_first: scaled[0] < scaled[1],
                     texels: Texels::Colours,
-                    encode: values == ColourEncoding::Linear,
+                    encode: encoding == ColourEncoding::Linear,
                     scaled,
                     scale: [45.0 / scaled[0] as f32, 31.0 / scaled[1] as f32],
                     crop: [0, 0],
