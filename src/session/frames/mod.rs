@@ -95,7 +95,7 @@ impl Session {
     /// Chroma is as large as luma, half as wide, or half as wide and high, rounded up. Its samples are sited
     /// as in MPEG-2 and H.264: on luma's even columns, and midway between two of its rows. Values in between
     /// are interpolated bilinearly. The colours are rounded to 1/255, like those of a decoded picture, and
-    /// are sRGB-encoded unless [`SourceOptions::values`] is [`ColourEncoding::Linear`]. Region and layer refer to
+    /// are sRGB-encoded unless [`SourceOptions::encoding`] is [`ColourEncoding::Linear`]. Region and layer refer to
     /// luma.
     ///
     /// # Errors
