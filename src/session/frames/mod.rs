@@ -27,7 +27,7 @@ use crate::{
 /// // imply it.
 /// let half = SourceOptions {
 ///     region: Some([0, 0, 640, 720]),
-///     values: ColourEncoding::Linear,
+///     encoding: ColourEncoding::Linear,
 ///     ..SourceOptions::default()
 /// };
 /// // The whole texture, mirrored horizontally, with the encoding that its format implies.
