@@ -1,25 +1,15 @@
 //! Takes the place of `cpu` in builds without that feature: there are no CPU devices.
 
-use std::fmt;
+#[path = "cpu/info.rs"]
+mod info;
 
-use serde::Serialize;
+pub use info::CpuInfo;
 
 use crate::{Error, Result, Shape, Tensor, graph::Graph, plan::Summary};
 
 /// A pool of CPU threads. In this build the type has no values.
 #[derive(Clone)]
 pub enum Cpu {}
-
-/// The processor, and the threads that run networks.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct CpuInfo {
-    /// The processor's name.
-    pub name: String,
-    /// The widest vector instructions in use.
-    pub vectors: &'static str,
-    /// The number of threads.
-    pub threads: usize,
-}
 
 impl Cpu {
     /// Fails.
@@ -45,12 +35,6 @@ impl Cpu {
 
     pub(crate) fn launch(&self) -> f64 {
         match *self {}
-    }
-}
-
-impl fmt::Display for CpuInfo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name)
     }
 }
 

@@ -26,6 +26,7 @@ mod boxes;
 mod depthwise;
 mod executor;
 mod host;
+mod info;
 mod int8;
 mod lowering;
 mod pixelwise;
@@ -36,12 +37,11 @@ mod tile;
 mod windows;
 mod winograd;
 
-use std::{fmt, sync::Arc};
-
-use serde::Serialize;
+use std::sync::Arc;
 
 pub use executor::Executor;
 pub(crate) use host::available_bytes;
+pub use info::CpuInfo;
 
 use crate::{Error, Result};
 
@@ -53,17 +53,6 @@ pub struct Cpu {
     info: CpuInfo,
     /// The instruction set of integer kernels.
     isa: int8::Isa,
-}
-
-/// The processor, and the threads that run networks.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct CpuInfo {
-    /// The processor's name.
-    pub name: String,
-    /// The widest vector instructions in use: `avx512`, `avx2`, `neon`, `scalar` or others.
-    pub vectors: &'static str,
-    /// The number of threads.
-    pub threads: usize,
 }
 
 impl Cpu {
@@ -103,13 +92,6 @@ impl Cpu {
     /// The processor and the number of threads.
     pub fn info(&self) -> &CpuInfo {
         &self.info
-    }
-}
-
-impl fmt::Display for CpuInfo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let threads = if self.threads == 1 { "thread" } else { "threads" };
-        write!(f, "{} (cpu, {}, {} {threads})", self.name, self.vectors, self.threads)
     }
 }
 
