@@ -120,6 +120,7 @@ async fn measure(lab: &mut Lab<'_>, section: &mut Section) -> Result<()> {
     let (mut same_time, mut missed) = (Vec::new(), Vec::new());
     let mut found: Vec<Vec<Found>> = lab.devices().map(|_| Vec::new()).collect();
     for at in lab.devices() {
+        let mut fastest_ms = f64::INFINITY;
         for &seed in &extent.seeds {
             if lab.is_stopped() {
                 return Ok(());
@@ -134,18 +135,17 @@ async fn measure(lab: &mut Lab<'_>, section: &mut Section) -> Result<()> {
             let latency = &latencies[at];
             let judged = |_: &Found, count| lab.announce_now(&format!("candidates for the {label}, {count}"));
             let outcome = search_subnets(&mut trial, &device, Precision::F32, latency, settings, judged)?;
-            match outcome.finalists.first() {
-                Some(best) => {
-                    same_time.push(picked(lab, &supernet, at, best.subnet.clone(), best.accuracy).await?);
-                }
-                None => missed.push(format!(
-                    "No candidate for the {} ran within {:.2} ms; the fastest took {:.2} ms.",
-                    lab.label(at),
-                    limits[at],
-                    outcome.fastest_ms
-                )),
+            if let Some(best) = outcome.finalists.first() {
+                same_time.push(picked(lab, &supernet, at, best.subnet.clone(), best.accuracy).await?);
             }
+            fastest_ms = fastest_ms.min(outcome.fastest_ms);
             found[at].extend(outcome.found);
+        }
+        if same_time.iter().all(|picked: &Picked| picked.bench != at) {
+            let (label, limit) = (lab.label(at), limits[at]);
+            missed.push(format!(
+                "No timed candidate for the {label} ran within {limit:.2} ms; the fastest took {fastest_ms:.2} ms."
+            ));
         }
     }
     // The best accuracy of each device's searches on the search pictures; all devices reach the lowest of
