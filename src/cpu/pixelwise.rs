@@ -17,7 +17,7 @@ pub fn bias(conv: &Conv) -> AVec<f32> {
 }
 
 /// Clamps as integers: from 0 on, floats have the order of their bits, and negative floats are negative integers.
-/// Many processors have more units for integers, and none that products need.
+/// On many processors, integer comparisons leave the units of multiply-adds free.
 #[inline(always)]
 fn relu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let bits = simd.max_i32s(simd.transmute_i32s_f32s(x), simd.splat_i32s(0));

@@ -62,7 +62,7 @@ pub trait Vectors: Copy {
     fn spread(self, bytes: [u8; 4]) -> Self::Maps;
     fn maps(self, bytes: Self::Vector) -> Self::Maps;
     fn weights(self, bytes: Self::Vector) -> Self::Weights;
-    /// Adds four products of map bytes, less [`Isa::offset`], and weight bytes to each sum.
+    /// Adds four products to each sum, each of a map byte, from which [`Isa::offset`] was subtracted, and a weight.
     fn dot(self, sums: Self::Vector, maps: Self::Maps, weights: Self::Weights) -> Self::Vector;
 }
 
