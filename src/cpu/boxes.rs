@@ -1,7 +1,6 @@
 //! Detector post-processing: softmax, box decoding, and selection of the best scores.
 
-use rayon::prelude::*;
-
+use super::threads;
 use crate::{
     Shape,
     graph::{Anchor, CENTRE_WEIGHT, MOST_GROWTH, SIZE_WEIGHT, Select},
@@ -10,22 +9,23 @@ use crate::{
 
 /// Applies softmax to each run of `classes` channels. The input has one row per anchor, the output one row
 /// per class.
-pub fn softmax(classes: usize, input: &[f32], y: Shape, output: &mut [f32]) {
+pub fn softmax(classes: usize, input: &[f32], y: Shape, output: &mut [f32], threads: usize) {
     let anchors = y.c;
     // Per anchor: the largest value, and the sum of exponentials.
-    let runs: Vec<(f32, f32)> = input
-        .par_chunks_exact(classes)
-        .with_min_len((4096 / classes).max(1))
-        .map(|run| {
+    let mut runs = vec![(0.0, 0.0); input.len() / classes];
+    threads::bands(threads, &mut runs, 1, 4096 / classes, |first, band| {
+        for (found, run) in band.iter_mut().zip(input[first * classes..].chunks_exact(classes)) {
             let most = run.iter().copied().fold(f32::MIN, f32::max);
-            (most, run.iter().map(|value| (value - most).exp()).sum())
-        })
-        .collect();
-    output.par_chunks_exact_mut(anchors).enumerate().for_each(|(row, scores)| {
-        let (picture, class) = (row / classes, row % classes);
-        let values = input[picture * anchors * classes..].chunks_exact(classes);
-        for ((score, run), (most, sum)) in scores.iter_mut().zip(values).zip(&runs[picture * anchors..]) {
-            *score = (run[class] - most).exp() / sum;
+            *found = (most, run.iter().map(|value| (value - most).exp()).sum());
+        }
+    });
+    threads::bands(threads, output, anchors, 1, |row, scores| {
+        for (at, scores) in scores.chunks_exact_mut(anchors).enumerate() {
+            let (picture, class) = ((row + at) / classes, (row + at) % classes);
+            let values = input[picture * anchors * classes..].chunks_exact(classes);
+            for ((score, run), (most, sum)) in scores.iter_mut().zip(values).zip(&runs[picture * anchors..]) {
+                *score = (run[class] - most).exp() / sum;
+            }
         }
     });
 }
@@ -54,24 +54,29 @@ pub fn decode(anchors: &[Anchor], [height, width]: [usize; 2], input: &[f32], ou
 
 /// Selects the best scores of every class except the first. The input has one row per class; the output has
 /// pairs of score and anchor.
-pub fn select(select: Select, x: Shape, input: &[f32], y: Shape, output: &mut [f32]) {
+pub fn select(select: Select, x: Shape, input: &[f32], y: Shape, output: &mut [f32], threads: usize) {
     let (anchors, classes) = (x.c, x.w);
-    let lists = output.par_chunks_exact_mut(y.w * y.c).enumerate();
-    lists.for_each_init(Vec::new, |best, (list, kept)| {
-        let (picture, class) = (list / (classes - 1), list % (classes - 1) + 1);
-        let scores = &input[(picture * classes + class) * anchors..][..anchors];
-        best.clear();
-        // NaN ranks first, so that the caller can detect it.
-        best.extend((0..anchors).filter(|&i| scores[i] > select.threshold.max(0.0) || scores[i].is_nan()));
-        if best.len() > select.most {
-            let better = |a: &usize, b: &usize| better(scores[*a], scores[*b]).then(a.cmp(b));
-            best.select_nth_unstable_by(select.most, better);
-            best.truncate(select.most);
-            best.sort_unstable();
-        }
-        kept.fill(0.0);
-        for (pair, &anchor) in kept.as_chunks_mut::<2>().0.iter_mut().zip(best.iter()) {
-            *pair = [scores[anchor], anchor as f32];
+    threads::bands(threads, output, y.w * y.c, 1, |first, lists| {
+        let mut best = Vec::new();
+        for (at, kept) in lists.chunks_exact_mut(y.w * y.c).enumerate() {
+            let list = first + at;
+            let (picture, class) = (list / (classes - 1), list % (classes - 1) + 1);
+            let scores = &input[(picture * classes + class) * anchors..][..anchors];
+            best.clear();
+            // NaN ranks first, so that the caller can detect it.
+            best.extend(
+                (0..anchors).filter(|&i| scores[i] > select.threshold.max(0.0) || scores[i].is_nan()),
+            );
+            if best.len() > select.most {
+                let better = |a: &usize, b: &usize| better(scores[*a], scores[*b]).then(a.cmp(b));
+                best.select_nth_unstable_by(select.most, better);
+                best.truncate(select.most);
+                best.sort_unstable();
+            }
+            kept.fill(0.0);
+            for (pair, &anchor) in kept.as_chunks_mut::<2>().0.iter_mut().zip(best.iter()) {
+                *pair = [scores[anchor], anchor as f32];
+            }
         }
     });
 }

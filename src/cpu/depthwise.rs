@@ -4,9 +4,13 @@ use std::ops::Range;
 
 use aligned_vec::AVec;
 use pulp::{Arch, Simd, WithSimd};
-use rayon::prelude::*;
 
-use super::pixelwise::{self, Finite, activate, first_run, with_code};
+use super::{
+    activation::{self, Function, with_function},
+    memory::{Buffer, Memory},
+    pixelwise::{self, Finite, first_run},
+    threads,
+};
 use crate::{
     Shape,
     graph::{Activation, Conv, Window},
@@ -25,24 +29,22 @@ pub struct Depthwise {
     dilation: usize,
     padding: [usize; 2],
     /// `[kernel][kernel][channels]`
-    weights: AVec<f32>,
+    weights: Buffer<f32>,
     bias: AVec<f32>,
     activation: Activation,
 }
 
 impl Depthwise {
-    pub fn new(conv: &Conv, window: Window) -> Self {
+    pub fn new(conv: &Conv, window: Window, memory: &mut Memory) -> Self {
         let (taps, channels) = (conv.kernel() * conv.kernel(), conv.outputs());
         let weight = conv.weight.data();
+        let packed = (0..taps * channels).map(|i| weight[i % channels * taps + i / channels]);
         Self {
             kernel: conv.kernel(),
             stride: conv.stride,
             dilation: conv.dilation,
             padding: [window.top, window.left],
-            weights: AVec::from_iter(
-                0,
-                (0..taps * channels).map(|i| weight[i % channels * taps + i / channels]),
-            ),
+            weights: memory.copy_of(&packed.collect::<Vec<_>>()),
             bias: pixelwise::bias(conv),
             activation: conv.activation,
         }
@@ -75,15 +77,10 @@ impl Depthwise {
         let band = |(n, first, output): (usize, usize, &mut [f32])| {
             let residual = residual.map(|residual| &residual[(n * y.h + first) * row..][..output.len()]);
             let input = &input[n * picture..][..picture];
-            Arch::new().dispatch(Band { conv: self, x, input, first, width: y.w, output, residual })
+            Band { conv: self, x, input, first, width: y.w, output, residual }.run()
         };
-        let bands: Vec<_> = bands.collect();
-        let finite = if bands.len() == 1 || threads == 1 {
-            bands.into_iter().all(band)
-        } else {
-            bands.into_par_iter().with_max_len(1).map(band).reduce(|| true, |a, b| a && b)
-        };
-        pixelwise::activate_late(self.activation, output);
+        let finite = threads::all(threads, bands.collect(), band);
+        activation::activate_late(self.activation, output);
         finite
     }
 
@@ -123,17 +120,19 @@ impl WithSimd for Band<'_> {
         assert!(conv.weights.len() == conv.kernel * conv.kernel * x.c);
         assert!(self.output.len() == rows * width * x.c);
         assert!(self.residual.is_none_or(|residual| residual.len() == self.output.len()));
-        // Columns whose taps are all on the map.
-        let inner = first_run(width, |column| conv.taps(column, conv.padding[1], x.w).len() == conv.kernel);
-        if matches!(conv.kernel, 3 | 5) && x.c >= S::F32_LANES {
+        // Without vectors, sweeps would only be long code.
+        if matches!(conv.kernel, 3 | 5) && S::F32_LANES > 1 && x.c >= S::F32_LANES {
+            // Columns whose taps are all on the map.
+            let inner =
+                first_run(width, |column| conv.taps(column, conv.padding[1], x.w).len() == conv.kernel);
             let mut channel = 0;
             while channel < x.c {
                 // The last vector may overlap the previous one.
                 let from = channel.min(x.c - S::F32_LANES);
                 let mut row = 0;
                 while row < rows {
-                    row += with_code!(conv.activation, CODE => {
-                        self.rows::<S, CODE>(simd, from, row, &inner, &mut finite)
+                    row += with_function!(conv.activation, function => {
+                        self.rows(simd, from, row, &inner, function, &mut finite)
                     });
                 }
                 channel += S::F32_LANES;
@@ -162,25 +161,31 @@ impl WithSimd for Band<'_> {
 }
 
 impl Band<'_> {
-    /// Sweeps one or two rows from `row` on and returns their number. `CODE` is the activation's code.
+    /// Computes the band. Returns whether all sums are finite.
+    fn run(self) -> bool {
+        Arch::new().dispatch(self)
+    }
+
+    /// Sweeps one or two rows from `row` on and returns their number.
     #[inline(always)]
-    fn rows<S: Simd, const CODE: u32>(
+    fn rows<S: Simd, F: Function>(
         &mut self,
         simd: S,
         channel: usize,
         row: usize,
         inner: &Range<usize>,
+        function: F,
         finite: &mut Finite<S>,
     ) -> usize {
         let Depthwise { kernel, stride, dilation, .. } = *self.conv;
         let two = dilation == 1 && row + 1 < self.output.len() / (self.width * self.x.c);
         match (kernel, stride) {
-            (3, 1) if two => self.sweep::<S, 3, 9, 2, 1, 4, CODE>(simd, channel, row, inner, finite),
-            (3, 2) if two => self.sweep::<S, 3, 9, 2, 2, 5, CODE>(simd, channel, row, inner, finite),
-            (3, _) => self.sweep::<S, 3, 9, 1, 1, 3, CODE>(simd, channel, row, inner, finite),
-            (_, 1) if two => self.sweep::<S, 5, 25, 2, 1, 6, CODE>(simd, channel, row, inner, finite),
-            (_, 2) if two => self.sweep::<S, 5, 25, 2, 2, 7, CODE>(simd, channel, row, inner, finite),
-            _ => self.sweep::<S, 5, 25, 1, 1, 5, CODE>(simd, channel, row, inner, finite),
+            (3, 1) if two => self.sweep::<S, 3, 9, 2, 1, 4, F>(simd, channel, row, inner, function, finite),
+            (3, 2) if two => self.sweep::<S, 3, 9, 2, 2, 5, F>(simd, channel, row, inner, function, finite),
+            (3, _) => self.sweep::<S, 3, 9, 1, 1, 3, F>(simd, channel, row, inner, function, finite),
+            (_, 1) if two => self.sweep::<S, 5, 25, 2, 1, 6, F>(simd, channel, row, inner, function, finite),
+            (_, 2) if two => self.sweep::<S, 5, 25, 2, 2, 7, F>(simd, channel, row, inner, function, finite),
+            _ => self.sweep::<S, 5, 25, 1, 1, 5, F>(simd, channel, row, inner, function, finite),
         }
     }
 
@@ -196,13 +201,14 @@ impl Band<'_> {
         const ROWS: usize,
         const STRIDE: usize,
         const LINES: usize,
-        const CODE: u32,
+        F: Function,
     >(
         &mut self,
         simd: S,
         channel: usize,
         row: usize,
         inner: &Range<usize>,
+        function: F,
         finite: &mut Finite<S>,
     ) -> usize {
         let Self { conv, x, first, width, .. } = *self;
@@ -257,7 +263,7 @@ impl Band<'_> {
                             sum = simd.add_f32s(sum, vector(residual, at));
                         }
                         finite.check(simd, sum);
-                        let sum = activate(simd, sum, Activation::ALL[CODE as usize]);
+                        let sum = function.apply(simd, sum);
                         output.add(at).cast::<S::f32s>().write_unaligned(sum);
                     }
                 };
@@ -339,7 +345,7 @@ impl<S: Simd> Pixel<'_, S> {
                 sum = simd.add_f32s(sum, load::<S, WHOLE>(simd, residual, vector(v), left));
             }
             self.finite.check(simd, sum);
-            let sum = activate(simd, sum, conv.activation);
+            let sum = with_function!(conv.activation, function => function.apply(simd, sum));
             let out = &mut self.output[vector(v)..];
             if WHOLE { S::as_mut_simd_f32s(out).0[0] = sum } else { simd.partial_store_f32s(out, sum) }
         }

@@ -1,7 +1,5 @@
 //! Runs a graph on the CPU: one operation after another, over slots that are assigned by lifetime.
 
-use aligned_vec::{AVec, avec};
-use rayon::prelude::*;
 use web_time::Instant;
 
 use super::{
@@ -9,9 +7,10 @@ use super::{
     depthwise::Depthwise,
     int8::{self, Kernel},
     lowering::Lowering,
+    memory::{Buffer, Memory},
     pixelwise,
     product::Product,
-    resize,
+    resize, threads,
     winograd::Winograd,
 };
 use crate::{
@@ -33,12 +32,14 @@ pub struct Executor {
     steps: Vec<Step>,
     summaries: Vec<Summary>,
     /// Maps of `chunk` pictures each, in the order of the planner's slots.
-    slots: Vec<AVec<f32>>,
+    slots: Vec<Buffer<f32>>,
     /// The whole batch's shape.
     input: Shape,
     /// The number of pictures that run together: at most one per thread, as more would only fill the cache.
     chunk: usize,
     source: SlotValue,
+    /// The int8 input in NCHW, if the network's input is int8.
+    bytes: Vec<u8>,
     outputs: Vec<SlotValue>,
     /// Every layer's output, if requested.
     taps: Vec<Tap>,
@@ -105,17 +106,22 @@ impl Operation {
 
     /// Returns the f32 operation for `op` and its name, for inputs of these shapes. `picture` is the shape of
     /// the network's input.
-    pub fn new(op: &Op, inputs: &[Shape], picture: Shape) -> Result<(Self, &'static str), String> {
+    pub fn new(
+        op: &Op,
+        inputs: &[Shape],
+        picture: Shape,
+        memory: &mut Memory,
+    ) -> Result<(Self, &'static str), String> {
         let x = inputs[0];
         match op {
             Op::Conv(conv) => {
                 let window = conv.window(x.h, x.w).ok_or("its window does not fit the map")?;
                 match conv.kind() {
                     Some(ConvKind::Depthwise) => {
-                        Ok((Self::Depthwise(Depthwise::new(conv, window)), "depthwise"))
+                        Ok((Self::Depthwise(Depthwise::new(conv, window, memory)), "depthwise"))
                     }
                     Some(_) if Winograd::pays(conv, window) => {
-                        Ok((Self::Winograd(Winograd::new(conv, window)), "winograd"))
+                        Ok((Self::Winograd(Winograd::new(conv, window, memory)), "winograd"))
                     }
                     Some(kind) => {
                         let name = match kind {
@@ -123,7 +129,7 @@ impl Operation {
                             _ if x.h * x.w == 1 => "connected",
                             _ => "pointwise",
                         };
-                        Ok((Self::Product(Product::new(conv, window)), name))
+                        Ok((Self::Product(Product::new(conv, window, memory)), name))
                     }
                     None => Err(op.unfused_error()),
                 }
@@ -193,6 +199,7 @@ impl Executor {
             input,
             chunk,
             source: slot_value(source),
+            bytes: Vec::new(),
             outputs: graph.outputs().iter().map(|(_, id)| slot_value(*id)).collect(),
             taps: computed.map(tap).collect(),
         })
@@ -243,7 +250,7 @@ impl Executor {
         if shape != self.input {
             return Err(Error::Input(format!("has the shape {shape}, expected {}", self.input)));
         }
-        let Self { cpu, steps, slots, chunk, source, outputs, summaries, .. } = self;
+        let Self { cpu, steps, slots, chunk, source, bytes, outputs, summaries, .. } = self;
         source.map.map(|_| input.quantisable()).transpose()?;
         let room = |output: &SlotValue| Vec::with_capacity(shape.n * output.shape.len());
         let mut values: Vec<Vec<f32>> = outputs.iter().map(room).collect();
@@ -253,7 +260,7 @@ impl Executor {
             let picture = Shape { n, ..shape };
             // One `install` for all steps, so that threads stay awake between them.
             let overflowed = cpu.install(|| {
-                source.fill(picture, pictures, slots);
+                source.fill(picture, pictures, bytes, slots, threads);
                 steps.iter().enumerate().find_map(|(at, step)| {
                     let begun = Instant::now();
                     let finite = step.run(slots, n, threads);
@@ -288,20 +295,28 @@ impl Executor {
 }
 
 impl SlotValue {
-    /// Writes NCHW pictures to the slot.
-    fn fill(&self, shape: Shape, pictures: &[f32], slots: &mut [AVec<f32>]) {
+    /// Writes NCHW pictures to the slot. For an int8 slot, `bytes` gets them first.
+    fn fill(
+        &self,
+        shape: Shape,
+        pictures: &[f32],
+        bytes: &mut Vec<u8>,
+        slots: &mut [Buffer<f32>],
+        threads: usize,
+    ) {
         let slot = &mut slots[self.slot];
         match self.map {
-            None => to_nhwc(shape, pictures, &mut slot[..shape.len()], |value| value),
+            None => to_nhwc(shape, pictures, &mut slot[..shape.len()], threads),
             Some(map) => {
-                let bytes = &mut bytemuck::cast_slice_mut(slot)[..shape.len()];
-                to_nhwc(shape, pictures, bytes, |value| int8::quantised(map, value));
+                bytes.resize(shape.len(), 0);
+                int8::quantise(map, pictures, bytes, threads);
+                to_nhwc(shape, bytes, &mut bytemuck::cast_slice_mut(slot)[..shape.len()], threads);
             }
         }
     }
 
     /// Reads the values of `n` pictures as NCHW.
-    fn values(&self, n: usize, slots: &[AVec<f32>]) -> Vec<f32> {
+    fn values(&self, n: usize, slots: &[Buffer<f32>]) -> Vec<f32> {
         let (shape, slot) = (Shape { n, ..self.shape }, &slots[self.slot]);
         match self.map {
             None => to_nchw(shape, &slot[..shape.len()], |value| value),
@@ -315,9 +330,9 @@ impl SlotValue {
 
 impl Step {
     /// Computes `n` pictures. Returns false if a sum is not finite.
-    fn run(&self, slots: &mut [AVec<f32>], n: usize, threads: usize) -> bool {
+    fn run(&self, slots: &mut [Buffer<f32>], n: usize, threads: usize) -> bool {
         // Taken out while other slots are borrowed: no step writes a slot that it reads.
-        let mut written = std::mem::replace(&mut slots[self.write], avec![]);
+        let mut written = std::mem::take(&mut slots[self.write]);
         let finite = match &self.operation {
             Operation::Int8(kernel) => {
                 let reads = self
@@ -338,7 +353,7 @@ impl Step {
     fn run_in_f32(
         &self,
         operation: &Operation,
-        slots: &[AVec<f32>],
+        slots: &[Buffer<f32>],
         n: usize,
         written: &mut [f32],
         threads: usize,
@@ -360,62 +375,59 @@ impl Step {
             Operation::Depthwise(depthwise) => finite = depthwise.run(x, input, y, output, residual, threads),
             Operation::Mean => pixelwise::mean(x, input, output),
             Operation::MaxPool(pool, window) => {
-                pixelwise::max_pool(*pool, *window, x, input, y, output, f32::NEG_INFINITY)
+                pixelwise::max_pool(*pool, *window, x, input, y, output, f32::NEG_INFINITY, threads)
             }
-            Operation::Scale => pixelwise::scale(x, input, read(1).1, output),
-            Operation::Resize => resize::resize(x, input, y, output),
+            Operation::Scale => pixelwise::scale(x, input, read(1).1, output, threads),
+            Operation::Resize => resize::resize(x, input, y, output, threads),
             Operation::Concat(joint) => {
                 pixelwise::concat(*joint, (0..self.reads.len()).map(read), y, output, |_, _| {});
             }
-            Operation::Argmax => resize::argmax(x, input, y, output),
-            Operation::Softmax(classes) => boxes::softmax(*classes, input, y, output),
+            Operation::Argmax => resize::argmax(x, input, y, output, threads),
+            Operation::Softmax(classes) => boxes::softmax(*classes, input, y, output, threads),
             Operation::Boxes(anchors, picture) => boxes::decode(anchors, *picture, input, output),
-            Operation::Select(select) => boxes::select(*select, x, input, y, output),
+            Operation::Select(select) => boxes::select(*select, x, input, y, output, threads),
         }
         finite
     }
 }
 
 /// Allocates slots for `pictures` pictures, of `sizes` bytes per picture.
-fn allocate(sizes: &[u64], pictures: usize) -> Result<Vec<AVec<f32>>> {
+fn allocate(sizes: &[u64], pictures: usize) -> Result<Vec<Buffer<f32>>> {
     let needed = sizes.iter().sum::<u64>().saturating_mul(pictures as u64);
     let limit = super::available_bytes();
     if needed > limit {
         return Err(Error::Limit { what: "the network's maps".into(), needed, limit });
     }
-    let room = |bytes: &u64| {
-        let values = (bytes / 4) as usize * pictures;
-        let mut room = avec![];
-        // The process's limit may be lower than the available memory.
-        room.try_reserve_exact(values).map_err(|_| Error::Memory("the network's maps".into()))?;
-        room.resize(values, 0.0);
-        Ok(room)
-    };
-    sizes.iter().map(room).collect()
+    let mut memory = Memory::default();
+    let room = |bytes: &u64| memory.zeros((bytes / 4) as usize * pictures);
+    // The process's limit may be lower than the available memory.
+    let slots: Option<_> = sizes.iter().map(room).collect();
+    slots.ok_or_else(|| Error::Memory("the network's maps".into()))
 }
 
-/// Converts NCHW to NHWC, and each value with `to`.
-fn to_nhwc<T: Send>(shape: Shape, values: &[f32], output: &mut [T], to: impl Fn(f32) -> T + Sync) {
+/// Transposes NCHW to NHWC.
+fn to_nhwc<T: Copy + Send + Sync>(shape: Shape, values: &[T], output: &mut [T], threads: usize) {
     let (plane, row) = (shape.h * shape.w, shape.w * shape.c);
-    output.par_chunks_exact_mut(row).with_min_len((LEAST / row).max(1)).enumerate().for_each(
-        |(at, output)| {
-            let first = at / shape.h * shape.c * plane + at % shape.h * shape.w;
-            let row = |c: usize| &values[first + c * plane..][..shape.w];
+    threads::bands(threads, output, row, LEAST, |first, band| {
+        for (at, output) in band.chunks_exact_mut(row).enumerate() {
+            let at = first + at;
+            let start = at / shape.h * shape.c * plane + at % shape.h * shape.w;
+            let row = |c: usize| &values[start + c * plane..][..shape.w];
             vectorised!(match shape.c {
                 // A constant number of channels, for faster code.
                 3 => {
                     let channels = row(0).iter().zip(row(1)).zip(row(2));
                     for (pixel, ((r, g), b)) in output.as_chunks_mut::<3>().0.iter_mut().zip(channels) {
-                        *pixel = [to(*r), to(*g), to(*b)];
+                        *pixel = [*r, *g, *b];
                     }
                 }
                 channels => (0..channels).for_each(|c| {
                     let pixels = output[c..].iter_mut().step_by(channels).zip(row(c));
-                    pixels.for_each(|(y, x)| *y = to(*x));
+                    pixels.for_each(|(y, x)| *y = *x);
                 }),
             });
-        },
-    );
+        }
+    });
 }
 
 fn to_nchw<T: Copy>(shape: Shape, values: &[T], from: impl Fn(T) -> f32) -> Vec<f32> {

@@ -4,6 +4,7 @@
 use super::{
     executor::{Operation, Step},
     int8::{Isa, Kernel},
+    memory::Memory,
 };
 use crate::{
     Error, Result, Shape,
@@ -19,6 +20,8 @@ pub struct Lowering<'a> {
     shapes: [&'a [Shape]; 2],
     /// True if every value is kept until the end.
     taps: bool,
+    /// For weights.
+    memory: Memory,
     pub steps: Vec<Step>,
     pub summaries: Vec<Summary>,
     /// The lifetime of each value.
@@ -52,7 +55,8 @@ impl<'a> Lowering<'a> {
     ) -> Result<Self> {
         let (steps, summaries, lives) = (Vec::new(), Vec::new(), Vec::new());
         let (values, copies) = (Vec::new(), vec![None; graph.nodes().len()]);
-        let mut lowering = Self { graph, isa, shapes, taps, steps, summaries, lives, values, copies };
+        let memory = Memory::default();
+        let mut lowering = Self { graph, isa, shapes, taps, memory, steps, summaries, lives, values, copies };
         let costs = graph.costs(shapes[1]);
         for (id, node) in graph.nodes() {
             let value = lowering
@@ -74,10 +78,10 @@ impl<'a> Lowering<'a> {
         let is_int8 = quantisation.is_some();
         let (operation, kernel) = match quantisation {
             Some(quantisation) => {
-                let (kernel, name) = Kernel::new(self.isa, node, &inputs, &quantisation)?;
+                let (kernel, name) = Kernel::new(self.isa, node, &inputs, &quantisation, &mut self.memory)?;
                 (Operation::Int8(Box::new(kernel)), name)
             }
-            None => Operation::new(&node.op, &inputs, picture)?,
+            None => Operation::new(&node.op, &inputs, picture, &mut self.memory)?,
         };
         let reads = node.reads().iter().map(|read| {
             let value = if is_int8 { self.values[read.index()] } else { self.in_f32(*read) };

@@ -22,6 +22,7 @@ macro_rules! vectorised {
 }
 pub(crate) use vectorised;
 
+mod activation;
 mod boxes;
 mod depthwise;
 mod executor;
@@ -29,10 +30,12 @@ mod host;
 mod info;
 mod int8;
 mod lowering;
+mod memory;
 mod pixelwise;
 mod probe;
 mod product;
 mod resize;
+mod threads;
 mod tile;
 mod windows;
 mod winograd;
@@ -48,7 +51,7 @@ use crate::{Error, Result};
 /// A pool of CPU threads. Clones share the threads.
 #[derive(Clone)]
 pub struct Cpu {
-    /// None without threads, in a browser: the caller's thread computes.
+    /// None if the caller's thread computes: with one thread, and in a browser.
     pool: Option<Arc<rayon::ThreadPool>>,
     info: CpuInfo,
     /// The instruction set of integer kernels.
@@ -56,7 +59,8 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// Starts `threads` threads, or one per available core. In a browser the caller's thread computes.
+    /// Starts `threads` threads, or one per available core. With one thread, and in a browser, the caller's thread
+    /// computes.
     ///
     /// # Errors
     /// [`Error::Device`] if the system cannot start the threads.
@@ -66,6 +70,10 @@ impl Cpu {
         }
         let available = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = threads.unwrap_or_else(available).max(1);
+        // Unoptimised builds need the stack of the pool's threads.
+        if threads == 1 && !cfg!(debug_assertions) {
+            return Ok(Self::with(None, 1));
+        }
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|i| format!("goldcrest-{i}"))

@@ -1,13 +1,14 @@
 //! Benchmarks of the CPU's peak rates.
 
-use std::hint::black_box;
+use std::{
+    hint::black_box,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
-use aligned_vec::avec;
 use pulp::{Arch, Simd, WithSimd};
-use rayon::prelude::*;
 use web_time::Instant;
 
-use super::Cpu;
+use super::{Cpu, memory::Memory, threads};
 
 /// Independent accumulators: enough to fill two units with a latency of four cycles, and at most half of the
 /// registers of any instruction set.
@@ -39,8 +40,13 @@ impl Cpu {
     pub fn multiply_adds(&self) -> f64 {
         const ROUNDS: usize = 1 << 17;
         self.best(0.3, || {
-            let done = (0..self.info.threads).into_par_iter().map(|_| Arch::new().dispatch(Rounds(ROUNDS)));
-            done.sum::<usize>() as f64
+            let threads = self.info.threads;
+            let done = AtomicUsize::new(0);
+            threads::all(threads, (0..threads).collect(), |_| {
+                done.fetch_add(Arch::new().dispatch(Rounds(ROUNDS)), Ordering::Relaxed);
+                true
+            });
+            done.into_inner() as f64
         })
     }
 
@@ -48,11 +54,12 @@ impl Cpu {
     /// bandwidth may be that of a cache.
     pub fn bandwidth(&self) -> f64 {
         const VALUES: usize = 1 << 20;
-        let (from, mut to) = (avec![1.0f32; VALUES], avec![0.0f32; VALUES]);
-        let chunk = VALUES.div_ceil(self.info.threads);
+        let mut memory = Memory::default();
+        let (from, mut to) = (memory.copy_of(&vec![1.0f32; VALUES]), memory.copy_of(&vec![0.0; VALUES]));
+        let threads = self.info.threads;
         self.best(0.3, || {
-            to.par_chunks_mut(chunk).zip(from.par_chunks(chunk)).for_each(|(to, from)| {
-                to.copy_from_slice(from);
+            threads::bands(threads, &mut to, 1, VALUES.div_ceil(threads), |first, to| {
+                to.copy_from_slice(&from[first..][..to.len()]);
                 black_box(to);
             });
             (8 * VALUES) as f64

@@ -4,10 +4,11 @@
 use std::cell::RefCell;
 
 use aligned_vec::{AVec, avec};
-use rayon::prelude::*;
 
 use super::{
-    pixelwise,
+    activation,
+    memory::Memory,
+    threads,
     tile::{Job, OutputMatrix, Packed, Rows},
     windows::Windows,
 };
@@ -39,8 +40,9 @@ pub struct Product {
 }
 
 impl Product {
-    pub fn new(conv: &Conv, window: Window) -> Self {
-        Self { windows: Windows::new(conv, window), packed: Packed::new(conv), activation: conv.activation }
+    pub fn new(conv: &Conv, window: Window, memory: &mut Memory) -> Self {
+        let packed = Packed::new(conv, memory);
+        Self { windows: Windows::new(conv, window), packed, activation: conv.activation }
     }
 
     /// The number of weights and biases.
@@ -87,11 +89,8 @@ impl Product {
             finite
         };
         let tasks = y.pixels().div_ceil(pixels_per_task) * tasks[1];
-        let finite = match tasks {
-            1 => task(0),
-            _ => (0..tasks).into_par_iter().with_max_len(1).map(task).reduce(|| true, |a, b| a && b),
-        };
-        pixelwise::activate_late(self.activation, output);
+        let finite = threads::all(threads, (0..tasks).collect(), task);
+        activation::activate_late(self.activation, output);
         finite
     }
 }

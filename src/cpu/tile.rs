@@ -3,12 +3,16 @@
 
 use std::{marker::PhantomData, ops::Range};
 
-use aligned_vec::{AVec, avec};
+use aligned_vec::AVec;
 #[cfg(target_arch = "x86_64")]
 use pulp::x86::V3;
 use pulp::{Arch, Simd, WithSimd};
 
-use super::pixelwise::{self, Finite, activate, with_code};
+use super::{
+    activation::{Function, with_function},
+    memory::{Buffer, Memory},
+    pixelwise::{self, Finite},
+};
 use crate::graph::{Activation, Conv};
 
 /// The maximum bytes of weights that stay in a core's cache between tiles.
@@ -35,7 +39,7 @@ pub struct Packed {
     pub inputs: usize,
     outputs: usize,
     panels: Vec<Panel>,
-    weights: AVec<f32>,
+    weights: Buffer<f32>,
     /// Padded to whole vectors.
     bias: AVec<f32>,
 }
@@ -85,7 +89,7 @@ impl Columns {
 
 impl Packed {
     /// Packs weights for rows that hold windows tap by tap.
-    pub fn new(conv: &Conv) -> Self {
+    pub fn new(conv: &Conv, memory: &mut Memory) -> Self {
         let (channels, taps) = (conv.inputs(), conv.kernel() * conv.kernel());
         let (inputs, outputs) = (channels * taps, conv.outputs());
         let weight = conv.weight.data();
@@ -97,7 +101,7 @@ impl Packed {
         let whole = (0..count).map(|i| (part(i), Columns::Vectors(part(i + 1) - part(i))));
         let rest = outputs % lanes;
         let rest = (rest > 0).then(|| (vectors, Columns::rest(rest, lanes)));
-        let (mut panels, mut weights) = (Vec::new(), avec![]);
+        let (mut panels, mut weights) = (Vec::new(), Vec::new());
         for (first, columns) in whole.chain(rest) {
             let first = first * lanes;
             panels.push(Panel { first, columns, at: weights.len() });
@@ -111,7 +115,7 @@ impl Packed {
         }
         let mut bias = pixelwise::bias(conv);
         bias.resize(outputs.next_multiple_of(lanes), 0.0);
-        Self { inputs, outputs, panels, weights, bias }
+        Self { inputs, outputs, panels, weights: memory.copy_of(&weights), bias }
     }
 
     /// The number of weights and biases.
@@ -218,7 +222,9 @@ impl WithSimd for Job<'_> {
         #[cfg(target_arch = "x86_64")]
         let mut half = None;
         #[cfg(target_arch = "x86_64")]
-        if let Some(simd) = V3::try_new().filter(|_| S::F32_LANES == 16) {
+        if S::F32_LANES == 16
+            && let Some(simd) = V3::try_new()
+        {
             half = Some((simd, Finite::new(simd)));
         }
         // Known to the compiler, which drops the code of tiles that this instruction set has no registers for.
@@ -325,18 +331,21 @@ impl Tile<'_> {
             }
             sums
         };
-        with_code!(self.output.activation, CODE => self.epilogue::<S, M, N, WHOLE, CODE>(simd, sums, finite))
+        with_function!(self.output.activation, function => {
+            self.epilogue::<S, M, N, WHOLE>(simd, sums, function, finite)
+        })
     }
 
-    /// The epilogue: adds the residual, checks that sums are finite, applies the activation with this code
-    /// and stores. The loops have no branches, so that the compiler unrolls them and keeps the sums in
+    /// The epilogue: adds the residual, checks that sums are finite, applies the activation and
+    /// stores. The loops have no branches, so that the compiler unrolls them and keeps the sums in
     /// registers.
     #[inline(always)]
     #[allow(unsafe_code)]
-    fn epilogue<S: Simd, const M: usize, const N: usize, const WHOLE: bool, const CODE: u32>(
+    fn epilogue<S: Simd, const M: usize, const N: usize, const WHOLE: bool>(
         self,
         simd: S,
         mut sums: [[S::f32s; N]; M],
+        function: impl Function,
         finite: &mut Finite<S>,
     ) {
         let OutputMatrix { first, outputs, residual, .. } = *self.output;
@@ -362,7 +371,7 @@ impl Tile<'_> {
             for (m, sums) in sums.into_iter().enumerate() {
                 for (n, sum) in sums.into_iter().enumerate() {
                     finite.check(simd, sum);
-                    let sum = activate(simd, sum, Activation::ALL[CODE as usize]);
+                    let sum = function.apply(simd, sum);
                     let to = first.add(at(m, n));
                     match WHOLE {
                         true => to.cast::<S::f32s>().write_unaligned(sum),

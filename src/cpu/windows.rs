@@ -93,7 +93,7 @@ impl Windows {
                 let step = self.stride * x.c;
                 let line = &picture[(line + left) * x.c..][..(inner.len() - 1) * step + len];
                 let targets = starts[(inner.start - first) * segments..].chunks_exact_mut(segments);
-                for (starts, at) in targets.zip((0..line.len()).step_by(step)) {
+                for (starts, at) in targets.take(inner.len()).zip((0..).step_by(step)) {
                     starts[segment] = line[at..].as_ptr();
                 }
             }

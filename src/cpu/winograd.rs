@@ -3,10 +3,12 @@
 
 use aligned_vec::{AVec, avec};
 use pulp::{Arch, Simd, WithSimd};
-use rayon::prelude::*;
 
 use super::{
-    pixelwise::{self, Finite, activate, with_code},
+    activation::{self, Function, with_function},
+    memory::Memory,
+    pixelwise::{self, Finite},
+    threads,
     tile::{Job, OutputMatrix, Packed, Rows},
 };
 use crate::{
@@ -50,12 +52,12 @@ impl Winograd {
         plain && vectors && window.height.div_ceil(2) * window.width.div_ceil(2) >= LEAST_TILES
     }
 
-    pub fn new(conv: &Conv, window: Window) -> Self {
+    pub fn new(conv: &Conv, window: Window, memory: &mut Memory) -> Self {
         let (inputs, outputs) = (conv.inputs(), conv.outputs());
         let transformed: Vec<[f32; POINTS]> = conv.weight.data().chunks_exact(9).map(weights).collect();
         let point = |at: usize| {
             let weight = Tensor::from_fn([outputs, inputs, 1, 1], |i| transformed[i][at]);
-            Packed::new(&Conv { weight: weight.into(), bias: None, ..conv.clone() })
+            Packed::new(&Conv { weight: weight.into(), bias: None, ..conv.clone() }, memory)
         };
         Self {
             points: (0..POINTS).map(point).collect(),
@@ -101,11 +103,8 @@ impl Winograd {
             let input = &input[n * picture..][..picture];
             Band { conv: self, x, input, y, first, wide, output, residual }.run()
         };
-        let finite = match threads {
-            1 => bands.into_iter().all(band),
-            _ => bands.into_par_iter().with_max_len(1).map(band).reduce(|| true, |a, b| a && b),
-        };
-        pixelwise::activate_late(self.activation, output);
+        let finite = threads::all(threads, bands, band);
+        activation::activate_late(self.activation, output);
         finite
     }
 }
@@ -245,14 +244,14 @@ impl WithSimd for Outputs<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> bool {
-        with_code!(self.conv.activation, CODE => self.run::<S, CODE>(simd))
+        with_function!(self.conv.activation, function => self.run(simd, function))
     }
 }
 
 impl Outputs<'_> {
     #[inline(always)]
     #[allow(unsafe_code)]
-    fn run<S: Simd, const CODE: u32>(self, simd: S) -> bool {
+    fn run<S: Simd>(self, simd: S, function: impl Function) -> bool {
         let Self { conv, y, wide, sums, output, residual } = self;
         let each = sums.len() / POINTS;
         let rows = output.len() / (y.w * y.c);
@@ -291,7 +290,7 @@ impl Outputs<'_> {
                                 sum = simd.add_f32s(sum, more.read_unaligned());
                             }
                             finite.check(simd, sum);
-                            let sum = activate(simd, sum, Activation::ALL[CODE as usize]);
+                            let sum = function.apply(simd, sum);
                             output.as_mut_ptr().add(offset + at).cast::<S::f32s>().write_unaligned(sum);
                         }
                     }

@@ -5,15 +5,16 @@
 use std::cell::RefCell;
 
 use aligned_vec::{AVec, avec};
-use rayon::prelude::*;
 
 use super::{
+    super::threads,
     epilogue::{Epilogue, channel},
     numbers::{Numbers, zero},
     vectors::{Isa, Job, MAX_BLOCK, Vectors},
 };
 use crate::{
     Shape,
+    cpu::memory::{Buffer, Memory},
     graph::{Affine, Conv, Window},
 };
 
@@ -55,12 +56,19 @@ pub struct Depthwise {
     padding: [usize; 2],
     zero: u8,
     /// `[blocks][kernel][fours][block][4]`
-    weights: AVec<i8>,
+    weights: Buffer<i8>,
     epilogue: Epilogue,
 }
 
 impl Depthwise {
-    pub fn new(isa: Isa, conv: &Conv, window: Window, input: Affine, numbers: Numbers) -> Self {
+    pub fn new(
+        isa: Isa,
+        conv: &Conv,
+        window: Window,
+        input: Affine,
+        numbers: Numbers,
+        memory: &mut Memory,
+    ) -> Self {
         let (kernel, channels, block) = (conv.kernel(), conv.outputs(), isa.block());
         let taps = Taps::new(kernel, conv.stride, conv.dilation);
         let fours = taps.fours;
@@ -79,7 +87,7 @@ impl Depthwise {
             taps,
             padding: [window.top, window.left],
             zero: zero(input),
-            weights: AVec::from_iter(0, (0..all).map(weight)),
+            weights: memory.copy_of(&(0..all).map(weight).collect::<Vec<_>>()),
             epilogue: Epilogue::new(isa, numbers),
         }
     }
@@ -94,28 +102,35 @@ impl Depthwise {
         self.epilogue.numbers.size()
     }
 
-    /// Runs on maps of shape `x`, giving maps of shape `y`, with rows in parallel.
-    pub fn run(&self, x: Shape, input: &[u8], y: Shape, output: &mut [u8], residual: Option<&[u8]>) {
+    /// Runs on maps of shape `x`, giving maps of shape `y`, with the rows split over `threads` threads.
+    pub fn run(
+        &self,
+        x: Shape,
+        input: &[u8],
+        y: Shape,
+        output: &mut [u8],
+        residual: Option<&[u8]>,
+        threads: usize,
+    ) {
         let picture = x.h * x.w * x.c;
         let row = y.w * y.c * self.epilogue.numbers.size();
-        let rows = output.par_chunks_exact_mut(row).enumerate();
-        rows.with_min_len((LEAST / row).max(1)).for_each(|(at, output)| {
-            let input = &input[at / y.h * picture..][..picture];
-            let residual = residual.map(|residual| &residual[at * y.w * y.c..][..y.w * y.c]);
+        threads::bands(threads, output, row, LEAST, |first, band| {
             let mut columns = COLUMNS.replace(avec![]);
             let room = self.taps.columns(y.w) * self.taps.fours * 4 * self.epilogue.isa.block();
             columns.resize(columns.len().max(room), 0);
-            let columns_of = &mut columns[..room];
-            self.epilogue.isa.run(Row {
-                conv: self,
-                x,
-                input,
-                y: at % y.h,
-                width: y.w,
-                output,
-                residual,
-                columns: columns_of,
-            });
+            for (at, output) in band.chunks_exact_mut(row).enumerate() {
+                let at = first + at;
+                self.epilogue.isa.run(Row {
+                    conv: self,
+                    x,
+                    input: &input[at / y.h * picture..][..picture],
+                    y: at % y.h,
+                    width: y.w,
+                    output,
+                    residual: residual.map(|residual| &residual[at * y.w * y.c..][..y.w * y.c]),
+                    columns: &mut columns[..room],
+                });
+            }
             COLUMNS.replace(columns);
         });
     }

@@ -201,6 +201,17 @@ impl Epilogue {
                 }
             }
             (EpilogueKind::Lookup { curve, .. }, Some(table)) => {
+                if let Some((function, zero)) = self.numbers.hard_swish {
+                    let ends = [-curve.zero, CURVE as i32 - 1 - curve.zero];
+                    for (p, mut sums) in sums.into_iter().enumerate() {
+                        for sum in &mut sums {
+                            *sum = v.hard_swish(v.clamp(*sum, ends), function);
+                        }
+                        let bytes = v.pack(sums, zero, [0, 255]);
+                        v.store_bytes(bytes, &mut output[p * stride..][..count]);
+                    }
+                    return;
+                }
                 for (p, mut sums) in sums.into_iter().enumerate() {
                     for sum in &mut sums {
                         *sum = v.clamp(v.add(*sum, v.splat(curve.zero)), [0, CURVE as i32 - 1]);

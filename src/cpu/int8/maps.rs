@@ -1,8 +1,7 @@
 //! Int8 operations without weights, and conversions between int8 and f32.
 
-use rayon::prelude::*;
-
 use super::{
+    super::threads,
     epilogue::{Scales, widened},
     numbers::{byte, integer, zero},
     vectors::{Isa, Job, Vectors},
@@ -71,12 +70,14 @@ impl Scale {
         Self { isa, rescale, scales, zeros: [from, gate].map(zero), to }
     }
 
-    pub fn run(&self, x: Shape, input: &[u8], gates: &[u8], output: &mut [u8]) {
+    pub fn run(&self, x: Shape, input: &[u8], gates: &[u8], output: &mut [u8], threads: usize) {
         let row = x.w * x.c;
-        let rows = output.par_chunks_exact_mut(row).zip(input.par_chunks_exact(row)).enumerate();
-        rows.with_min_len((LEAST / row).max(1)).for_each(|(at, (output, input))| {
-            let gates = &gates[at / x.h * x.c..][..x.c];
-            self.isa.run(Pixels { scale: self, input, gates, output });
+        threads::bands(threads, output, row, LEAST, |first, band| {
+            let rows = band.chunks_exact_mut(row).zip(input[first * row..].chunks_exact(row));
+            for (at, (output, input)) in rows.enumerate() {
+                let gates = &gates[(first + at) / x.h * x.c..][..x.c];
+                self.isa.run(Pixels { scale: self, input, gates, output });
+            }
         });
     }
 }
@@ -120,25 +121,25 @@ impl Job for Pixels<'_> {
 }
 
 /// Quantises values to the nearest bytes.
-pub fn quantise(map: Affine, input: &[f32], output: &mut [u8]) {
-    output.par_chunks_mut(LEAST).zip(input.par_chunks(LEAST)).for_each(|(output, input)| {
+pub fn quantise(map: Affine, input: &[f32], output: &mut [u8], threads: usize) {
+    threads::bands(threads, output, 1, LEAST, |first, output| {
         vectorised!({
-            output.iter_mut().zip(input).for_each(|(to, from)| *to = quantised(map, *from));
+            output.iter_mut().zip(&input[first..]).for_each(|(to, from)| *to = quantised(map, *from));
         });
     });
 }
 
 /// Quantises a value to the nearest byte.
 #[inline(always)]
-pub fn quantised(map: Affine, value: f32) -> u8 {
+fn quantised(map: Affine, value: f32) -> u8 {
     byte(map.quantise(value))
 }
 
 /// Converts bytes to the values that they represent.
-pub fn dequantise(map: Affine, input: &[u8], output: &mut [f32]) {
-    output.par_chunks_mut(LEAST).zip(input.par_chunks(LEAST)).for_each(|(output, input)| {
+pub fn dequantise(map: Affine, input: &[u8], output: &mut [f32], threads: usize) {
+    threads::bands(threads, output, 1, LEAST, |first, output| {
         vectorised!({
-            output.iter_mut().zip(input).for_each(|(to, from)| *to = value(map, *from));
+            output.iter_mut().zip(&input[first..]).for_each(|(to, from)| *to = value(map, *from));
         });
     });
 }

@@ -11,10 +11,10 @@ mod vectors;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub use maps::{quantised, value};
+pub use maps::{quantise, value};
 pub use vectors::Isa;
 
-use super::pixelwise;
+use super::{memory::Memory, pixelwise};
 use crate::{
     Shape,
     graph::{Affine, ConcatAxis, ConvKind, Int8, MaxPool, Node, Op, Window},
@@ -43,6 +43,7 @@ impl Kernel {
         node: &Node,
         inputs: &[Shape],
         quantisation: &Int8,
+        memory: &mut Memory,
     ) -> Result<(Self, &'static str), String> {
         let (x, from, maps) = (inputs[0], quantisation.inputs[0], &quantisation.inputs);
         match (&node.op, quantisation.output) {
@@ -52,7 +53,7 @@ impl Kernel {
                 let numbers = Numbers::new(isa, conv, quantisation)?;
                 Ok(match kind {
                     ConvKind::Depthwise => {
-                        let kernel = Depthwise::new(isa, conv, window, from, numbers);
+                        let kernel = Depthwise::new(isa, conv, window, from, numbers, memory);
                         (Self::Depthwise(kernel), "depthwise int8")
                     }
                     ConvKind::Pointwise | ConvKind::Dense => {
@@ -61,7 +62,7 @@ impl Kernel {
                             _ if x.h * x.w == 1 => "connected int8",
                             _ => "pointwise int8",
                         };
-                        (Self::Product(Product::new(isa, conv, window, from, numbers)), name)
+                        (Self::Product(Product::new(isa, conv, window, from, numbers, memory)), name)
                     }
                 })
             }
@@ -101,19 +102,19 @@ impl Kernel {
         let residual = (reads.len() > 1).then(|| read(1).1);
         match self {
             Self::Product(product) => product.run(x, input, y, output, residual, threads),
-            Self::Depthwise(depthwise) => depthwise.run(x, input, y, output, residual),
+            Self::Depthwise(depthwise) => depthwise.run(x, input, y, output, residual, threads),
             Self::Mean(maps) => maps::mean(*maps, x, input, output),
             Self::MaxPool(pool, window, table) => {
-                pixelwise::max_pool(*pool, *window, x, input, y, output, 0);
+                pixelwise::max_pool(*pool, *window, x, input, y, output, 0, threads);
                 table.apply(output);
             }
-            Self::Scale(scale) => scale.run(x, input, read(1).1, output),
+            Self::Scale(scale) => scale.run(x, input, read(1).1, output, threads),
             Self::Concat(joint, tables) => {
                 let reads = (0..reads.len()).map(read);
                 pixelwise::concat(*joint, reads, y, output, |at, part| tables[at].apply(part));
             }
-            Self::Quantise(map) => maps::quantise(*map, bytemuck::cast_slice(input), output),
-            Self::Dequantise(map) => maps::dequantise(*map, input, bytemuck::cast_slice_mut(output)),
+            Self::Quantise(map) => maps::quantise(*map, bytemuck::cast_slice(input), output, threads),
+            Self::Dequantise(map) => maps::dequantise(*map, input, bytemuck::cast_slice_mut(output), threads),
         }
     }
 

@@ -4,10 +4,13 @@
 
 use std::arch::{aarch64::*, asm, is_aarch64_feature_detected};
 
-use super::vectors::{Job, Vectors};
+use super::{
+    numbers::HardSwish,
+    vectors::{Job, Vectors},
+};
 
 pub fn has_i8mm() -> bool {
-    has_dotprod() && is_aarch64_feature_detected!("i8mm")
+    is_aarch64_feature_detected!("i8mm")
 }
 
 pub fn has_dotprod() -> bool {
@@ -15,9 +18,9 @@ pub fn has_dotprod() -> bool {
 }
 
 pub fn run_i8mm(job: impl Job) {
-    #[target_feature(enable = "dotprod,i8mm")]
+    #[target_feature(enable = "i8mm")]
     fn run(job: impl Job) {
-        job.run(Neon(MixedDot(())));
+        job.run(Neon(ByteDot::<false>(())));
     }
     assert!(has_i8mm());
     // SAFETY: the processor has these instructions.
@@ -27,7 +30,7 @@ pub fn run_i8mm(job: impl Job) {
 pub fn run_dotprod(job: impl Job) {
     #[target_feature(enable = "dotprod")]
     fn run(job: impl Job) {
-        job.run(Neon(SignedDot(())));
+        job.run(Neon(ByteDot::<true>(())));
     }
     assert!(has_dotprod());
     // SAFETY: the processor has these instructions.
@@ -79,43 +82,21 @@ pub trait Set: Copy {
     }
 }
 
-/// The extension i8mm: four products of an unsigned and a signed byte per sum in one instruction.
+/// Four byte products per sum in one instruction: of two signed bytes with the extension dotprod (`SIGNED`), of an
+/// unsigned and a signed byte with the extension i8mm.
 #[derive(Clone, Copy)]
-pub struct MixedDot(());
+pub struct ByteDot<const SIGNED: bool>(());
 
-impl Set for MixedDot {
+impl<const SIGNED: bool> Set for ByteDot<SIGNED> {
     const LARGE_TILES: bool = true;
     type Maps = int32x4_t;
     type Weights = int32x4_t;
 
     #[inline(always)]
     fn maps(self, bytes: int32x4_t) -> int32x4_t {
-        bytes
-    }
-
-    #[inline(always)]
-    fn weights(self, bytes: int32x4_t) -> int32x4_t {
-        bytes
-    }
-
-    #[inline(always)]
-    fn dot(self, sums: int32x4_t, maps: int32x4_t, weights: int32x4_t) -> int32x4_t {
-        // SAFETY: the processor has the set.
-        unsafe { usdot(sums, maps, weights) }
-    }
-}
-
-/// The extension dotprod: the same for two signed bytes.
-#[derive(Clone, Copy)]
-pub struct SignedDot(());
-
-impl Set for SignedDot {
-    const LARGE_TILES: bool = true;
-    type Maps = int32x4_t;
-    type Weights = int32x4_t;
-
-    #[inline(always)]
-    fn maps(self, bytes: int32x4_t) -> int32x4_t {
+        if !SIGNED {
+            return bytes;
+        }
         // SAFETY: NEON is part of AArch64.
         unsafe { veorq_s32(bytes, vreinterpretq_s32_u8(vdupq_n_u8(128))) }
     }
@@ -128,7 +109,7 @@ impl Set for SignedDot {
     #[inline(always)]
     fn dot(self, sums: int32x4_t, maps: int32x4_t, weights: int32x4_t) -> int32x4_t {
         // SAFETY: the processor has the set.
-        unsafe { sdot(sums, maps, weights) }
+        unsafe { if SIGNED { sdot(sums, maps, weights) } else { usdot(sums, maps, weights) } }
     }
 }
 
@@ -302,6 +283,17 @@ impl<S: Set> Vectors for Neon<S> {
             let bytes = vcombine_u8(vqmovun_s16(low), vqmovun_s16(high));
             let bytes = vminq_u8(vmaxq_u8(bytes, vdupq_n_u8(least)), vdupq_n_u8(most));
             vreinterpretq_s32_u8(bytes)
+        }
+    }
+
+    #[inline(always)]
+    fn hard_swish(self, a: int32x4_t, HardSwish { step, factor }: HardSwish) -> int32x4_t {
+        // SAFETY: as above.
+        unsafe {
+            let x = vmulq_f32(vcvtq_f32_s32(a), vdupq_n_f32(step));
+            let gate = vmaxq_f32(vaddq_f32(x, vdupq_n_f32(3.0)), vdupq_n_f32(0.0));
+            let gate = vminq_f32(gate, vdupq_n_f32(6.0));
+            vcvtnq_s32_f32(vmulq_f32(vmulq_f32(x, gate), vdupq_n_f32(factor)))
         }
     }
 

@@ -3,7 +3,7 @@
 //! are shifted to match.
 
 use super::vectors::Isa;
-use crate::graph::{Affine, CURVE, Conv, EpilogueKind, Int8, Integers};
+use crate::graph::{Activation, Affine, CURVE, Conv, Curve, EpilogueKind, Int8, Integers};
 
 /// The byte that represents 0.
 pub fn zero(map: Affine) -> u8 {
@@ -29,6 +29,42 @@ pub struct Numbers {
     pub bias: Vec<i32>,
     /// The activation's table of bytes, if it has one.
     pub table: Option<Box<[u8; CURVE]>>,
+    /// The same function in vectors, if it has the same values as the table, and the byte that represents 0.
+    pub hard_swish: Option<(HardSwish, u8)>,
+}
+
+/// Hard-swish from accumulators to output integers, in floating point: vectors compute it several times as fast as they
+/// look it up.
+#[derive(Clone, Copy)]
+pub struct HardSwish {
+    /// The argument per unit of the accumulator.
+    pub step: f32,
+    /// A sixth of the output integers per unit of the activation.
+    pub factor: f32,
+}
+
+impl HardSwish {
+    /// Returns the function that has exactly the table's values, or None if there is none: rounding may differ next to
+    /// halves, which another factor within a few units in the last place can mend.
+    fn of(curve: &Curve, output: Affine) -> Option<Self> {
+        let nearest = (1.0 / (6.0 * output.scale)).to_bits();
+        let factors = [0, 1, -1, 2, -2, 3, -3, 4, -4].map(|by| nearest.wrapping_add_signed(by));
+        factors.map(|bits| Self { step: curve.step, factor: f32::from_bits(bits) }).into_iter().find(
+            |function| {
+                let value =
+                    |at: usize| function.at(at as i32 - curve.zero).saturating_add(output.zero.into());
+                (0..CURVE).all(|at| value(at).clamp(-128, 127) == i32::from(curve.entries[at]))
+            },
+        )
+    }
+
+    /// The distance from the zero point for an accumulator. The arithmetic is that of
+    /// [`hard_swish`](super::vectors::Vectors::hard_swish).
+    #[inline(always)]
+    pub fn at(self, sum: i32) -> i32 {
+        let x = sum as f32 * self.step;
+        (x * (x + 3.0).clamp(0.0, 6.0) * self.factor).round_ties_even() as i32
+    }
 }
 
 impl Numbers {
@@ -42,7 +78,15 @@ impl Numbers {
             }
             _ => None,
         };
-        Ok(Self { integers, bias, table })
+        let hard_swish = match (&integers.ending, quantisation.output) {
+            (EpilogueKind::Lookup { curve, .. }, Some(output))
+                if conv.activation == Activation::HardSwish =>
+            {
+                HardSwish::of(curve, output).map(|function| (function, zero(output)))
+            }
+            _ => None,
+        };
+        Ok(Self { integers, bias, table, hard_swish })
     }
 
     /// Returns the number that a residual's byte adds to a sum of output `o`.
@@ -58,5 +102,20 @@ impl Numbers {
     /// Bytes per output value.
     pub fn size(&self) -> usize {
         if matches!(self.integers.ending, EpilogueKind::Float(_)) { 4 } else { 1 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hard_swish_needs_no_table() {
+        // Over these scales, fewer than one layer in a hundred would be looked up.
+        let found = (0..500).filter(|i| {
+            let output = Affine::over(-0.375, 0.1 * 1.02f32.powi(*i));
+            HardSwish::of(&Curve::new(Activation::HardSwish, output), output).is_some()
+        });
+        assert!(found.count() >= 495);
     }
 }

@@ -5,16 +5,19 @@
 use std::cell::RefCell;
 
 use aligned_vec::{AVec, avec};
-use rayon::prelude::*;
 
 use super::{
+    super::threads,
     epilogue::{Epilogue, channel},
     numbers::{Numbers, zero},
     vectors::{Isa, Job, Vectors},
 };
 use crate::{
     Shape,
-    cpu::windows::Windows,
+    cpu::{
+        memory::{Buffer, Memory},
+        windows::Windows,
+    },
     graph::{Affine, Conv, Window},
 };
 
@@ -38,12 +41,19 @@ pub struct Product {
     /// Groups of four inputs.
     fours: usize,
     /// `[blocks][fours][block][4]`
-    weights: AVec<i8>,
+    weights: Buffer<i8>,
     epilogue: Epilogue,
 }
 
 impl Product {
-    pub fn new(isa: Isa, conv: &Conv, window: Window, input: Affine, numbers: Numbers) -> Self {
+    pub fn new(
+        isa: Isa,
+        conv: &Conv,
+        window: Window,
+        input: Affine,
+        numbers: Numbers,
+        memory: &mut Memory,
+    ) -> Self {
         let (inputs, outputs, taps) = (conv.inputs(), conv.outputs(), conv.kernel() * conv.kernel());
         let (fours, block) = ((inputs * taps).div_ceil(4), isa.block());
         let weight = |at: usize| {
@@ -54,7 +64,8 @@ impl Product {
             let exists = output < outputs && tap < taps;
             if exists { numbers.integers.weights[(output * inputs + input) * taps + tap] } else { 0 }
         };
-        let weights = AVec::from_iter(0, (0..outputs.next_multiple_of(block) * fours * 4).map(weight));
+        let weights: Vec<i8> = (0..outputs.next_multiple_of(block) * fours * 4).map(weight).collect();
+        let weights = memory.copy_of(&weights);
         let in_place = taps == 1 && conv.stride == 1 && inputs.is_multiple_of(4);
         let windows = (!in_place).then(|| Windows::new(conv, window));
         Self { windows, zero: zero(input), fours, weights, epilogue: Epilogue::new(isa, numbers) }
@@ -111,20 +122,24 @@ impl Product {
         };
         if pixels == 1 {
             let blocks_per_task = blocks.div_ceil(threads).max(LEAST_WEIGHTS.div_ceil(block * row));
-            let parts = output.par_chunks_mut(blocks_per_task * block * size).enumerate();
-            return parts.for_each(|(at, output)| {
-                task(0, 1, [at * blocks_per_task, ((at + 1) * blocks_per_task).min(blocks)], output);
-            });
+            let per_block = block * size;
+            return threads::bands(
+                threads,
+                output,
+                per_block,
+                blocks_per_task * per_block,
+                |first, output| {
+                    task(0, 1, [first, first + output.len().div_ceil(per_block)], output);
+                },
+            );
         }
         let fit = (CACHE / (row + outputs * size)).max(PIXELS);
         // The same number of tasks per thread.
         let tasks = pixels.div_ceil(fit).next_multiple_of(threads);
         let pixels_per_task = pixels.div_ceil(tasks).next_multiple_of(PIXELS);
-        if pixels_per_task >= pixels {
-            return task(0, pixels, [0, blocks], output);
-        }
-        output.par_chunks_mut(pixels_per_task * outputs * size).enumerate().for_each(|(at, output)| {
-            task(at * pixels_per_task, output.len() / (outputs * size), [0, blocks], output);
+        let per_pixel = outputs * size;
+        threads::bands(threads, output, per_pixel, pixels_per_task * per_pixel, |first, output| {
+            task(first, output.len() / per_pixel, [0, blocks], output);
         });
     }
 

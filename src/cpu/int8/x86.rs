@@ -4,7 +4,10 @@
 
 use std::arch::x86_64::*;
 
-use super::vectors::{Job, Vectors};
+use super::{
+    numbers::HardSwish,
+    vectors::{Job, Vectors},
+};
 
 pub fn has_avx512_vnni() -> bool {
     is_x86_feature_detected!("avx2")
@@ -313,6 +316,17 @@ impl<S: Set> Vectors for Ymm<S> {
             let high = _mm256_adds_epi16(_mm256_packs_epi32(c, d), zero);
             let bytes = _mm256_packus_epi16(low, high);
             _mm256_min_epu8(_mm256_max_epu8(bytes, self.splat_byte(least)), self.splat_byte(most))
+        }
+    }
+
+    #[inline(always)]
+    fn hard_swish(self, a: __m256i, HardSwish { step, factor }: HardSwish) -> __m256i {
+        // SAFETY: as above.
+        unsafe {
+            let x = _mm256_mul_ps(_mm256_cvtepi32_ps(a), _mm256_set1_ps(step));
+            let gate = _mm256_max_ps(_mm256_add_ps(x, _mm256_set1_ps(3.0)), _mm256_setzero_ps());
+            let gate = _mm256_min_ps(gate, _mm256_set1_ps(6.0));
+            _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_mul_ps(x, gate), _mm256_set1_ps(factor)))
         }
     }
 
