@@ -32,7 +32,7 @@ use crate::{tensor::Element, text::Visible};
 ///     }
 /// }
 /// ```
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A file could not be opened, read or written.
@@ -134,6 +134,13 @@ pub enum Error {
     Lost(String),
     /// wgpu or the driver reported another error.
     Device(String),
+}
+
+/// The message, as for `Display`: it is what a `main` that returns this error prints.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl fmt::Display for Error {

@@ -14,11 +14,11 @@ use bytemuck::Pod;
 use system::{BLOCK, Block};
 
 /// Buffers are aligned to two cache lines, which many processors fetch together.
-const LINE: usize = 128;
+const ALIGNMENT: usize = 128;
 
 /// The gap after a buffer. Maps often have multiples of 4096 bytes: without gaps, the same values of a layer's input
 /// and output would be in the same set of the first-level cache.
-const GAP: usize = 9 * LINE;
+const GAP: usize = 9 * ALIGNMENT;
 
 /// Hands out buffers from large blocks.
 #[derive(Default)]
@@ -49,7 +49,7 @@ impl Memory {
             first.write_bytes(0, bytes);
             first.cast()
         };
-        self.used = (self.used + bytes + GAP).next_multiple_of(LINE).min(block.bytes);
+        self.used = (self.used + bytes + GAP).next_multiple_of(ALIGNMENT).min(block.bytes);
         Some(Buffer { first, len, _block: Some(block) })
     }
 
@@ -133,7 +133,7 @@ mod system {
     impl Block {
         /// Allocates a block of `bytes` bytes, at least one.
         pub fn new(bytes: usize) -> Option<Self> {
-            let layout = Layout::from_size_align(bytes, super::LINE).ok()?;
+            let layout = Layout::from_size_align(bytes, super::ALIGNMENT).ok()?;
             // SAFETY: the size is not 0.
             let first = NonNull::new(unsafe { alloc(layout) })?;
             Some(Self { first, bytes, layout })
@@ -198,7 +198,7 @@ mod tests {
         let mut buffers: Vec<Buffer<u32>> = sizes.iter().map(|len| memory.zeros(*len).unwrap()).collect();
         for (value, buffer) in (1..).zip(&mut buffers) {
             assert!(buffer.iter().all(|other| *other == 0));
-            assert_eq!(buffer.as_ptr() as usize % if buffer.is_empty() { 4 } else { LINE }, 0);
+            assert_eq!(buffer.as_ptr() as usize % if buffer.is_empty() { 4 } else { ALIGNMENT }, 0);
             buffer.fill(value);
         }
         let copy = memory.copy_of(&buffers[3]);

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{failure, goldcrest, json, refused, success};
 
-/// A small search on one thread of the CPU. Tests have no cache, so every search measures its blocks again.
+/// A small search on one thread of the CPU. Without a cache, every search measures its blocks again.
 fn search(out: &Path, more: &[&str]) -> Command {
     let mut command = goldcrest(["search", "--backend", "cpu", "--threads", "1", "--sizes", "96"]);
     command.args(["--widths", "0.5", "--population", "4", "--generations", "2", "--samples", "32", "--out"]);
@@ -24,8 +24,13 @@ fn the_result_is_a_checkpoint_for_every_command() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("found");
     let plot = folder.path().join("front.svg");
+    let search = |more: &[&str]| {
+        let mut command = search(&out, more);
+        command.env("GOLDCREST_CACHE_DIR", folder.path().join("cache"));
+        command
+    };
     let more = ["--within", "10s", "--check", "2", "--json", "--plot", plot.to_str().unwrap()];
-    let report = json(search(&out, &more));
+    let report = json(search(&more));
     for key in ["predicted_ms", "measured_ms", "accuracy", "macs", "weights"] {
         assert!(report[key].as_f64().unwrap() > 0.0, "{key}: {report}");
     }
@@ -59,7 +64,7 @@ fn the_result_is_a_checkpoint_for_every_command() {
     assert_eq!(expected.len(), 9);
     let last = expected.pop().unwrap();
     fs::write(&judged, format!("{}\n{}", expected.join("\n"), &last[..last.len() / 2])).unwrap();
-    let again = json(search(&out, &["--within", "10s", "--json"]));
+    let again = json(search(&["--within", "10s", "--json"]));
     assert_eq!(again["judged"], 8);
     let mut found = lines(&judged);
     found.sort();

@@ -10,7 +10,7 @@ const SCENE = "assets/demo/scene.png";
 
 /** The program's answer for the demo's scene. */
 function native(task, weights = `assets/demo/${task === "embed" ? "classify" : task}`) {
-  const program = process.env.GOLDCREST ?? join(root, "target/release/goldcrest");
+  const program = process.env.GOLDCREST_PROGRAM ?? join(root, "target/release/goldcrest");
   const args = [task, join(root, SCENE), "--weights", join(root, weights), "--backend", "cpu", "--json"];
   return JSON.parse(execFileSync(program, args, { stdio: ["ignore", "pipe", "ignore"] })).pictures[0];
 }

@@ -11,7 +11,7 @@ import { root, serve } from "./serve.mjs";
 
 const folder = mkdtempSync(join(tmpdir(), "goldcrest-"));
 const screenshots = process.env.SCREENSHOTS ?? folder;
-const program = process.env.GOLDCREST ?? join(root, "target/release/goldcrest");
+const program = process.env.GOLDCREST_PROGRAM ?? join(root, "target/release/goldcrest");
 let server, browser;
 
 before(async () => {
