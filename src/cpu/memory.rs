@@ -31,9 +31,28 @@ pub struct Memory {
 impl Memory {
     /// Returns `len` zeros, or `None` without enough memory.
     pub fn zeros<T: Pod>(&mut self, len: usize) -> Option<Buffer<T>> {
-        let Some(bytes) = len.checked_mul(size_of::<T>()).filter(|bytes| *bytes > 0) else {
-            return (len == 0).then(Buffer::default);
+        let buffer = self.uninitialised::<T>(len)?;
+        // SAFETY: the buffer's own memory. Zeros are a valid `T`.
+        unsafe { buffer.first.write_bytes(0, len) };
+        Some(buffer)
+    }
+
+    /// Copies `values`. Without enough memory the process ends, as for `Vec`.
+    pub fn copy_of<T: Pod>(&mut self, values: &[T]) -> Buffer<T> {
+        let Some(buffer) = self.uninitialised::<T>(values.len()) else {
+            handle_alloc_error(Layout::for_value(values))
         };
+        // SAFETY: the buffer's own memory, as long as `values`.
+        unsafe { buffer.first.copy_from_nonoverlapping(NonNull::from(values).cast(), values.len()) };
+        buffer
+    }
+
+    /// Returns a buffer whose values the caller has to write first.
+    fn uninitialised<T: Pod>(&mut self, len: usize) -> Option<Buffer<T>> {
+        let bytes = len.checked_mul(size_of::<T>())?;
+        if bytes == 0 {
+            return Some(Buffer::default());
+        }
         let fits = self.block.as_ref().filter(|block| block.bytes - self.used >= bytes);
         let block = match fits {
             Some(block) => block.clone(),
@@ -43,23 +62,10 @@ impl Memory {
                 self.block.insert(block).clone()
             }
         };
-        // SAFETY: these bytes of the block belong to no other buffer. Zeros are a valid `T`.
-        let first = unsafe {
-            let first = block.first.add(self.used);
-            first.write_bytes(0, bytes);
-            first.cast()
-        };
+        // SAFETY: within the block. These bytes belong to no other buffer, and are aligned for any number.
+        let first = unsafe { block.first.add(self.used) }.cast();
         self.used = (self.used + bytes + GAP).next_multiple_of(ALIGNMENT).min(block.bytes);
         Some(Buffer { first, len, _block: Some(block) })
-    }
-
-    /// Copies `values`. Without enough memory the process ends, as for `Vec`.
-    pub fn copy_of<T: Pod>(&mut self, values: &[T]) -> Buffer<T> {
-        let Some(mut buffer) = self.zeros(values.len()) else {
-            handle_alloc_error(Layout::for_value(values))
-        };
-        buffer.copy_from_slice(values);
-        buffer
     }
 }
 

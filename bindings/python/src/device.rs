@@ -8,7 +8,7 @@ use goldcrest::{
 use pyo3::{
     exceptions::{PyTypeError, PyValueError},
     prelude::*,
-    types::{PyInt, PyString},
+    types::{PyBool, PyInt, PyString},
 };
 
 use crate::{errors::raised, results};
@@ -28,7 +28,8 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Choice {
         if let Ok(name) = device.cast::<PyString>() {
             return Ok(Self::Name(name.to_string()));
         }
-        if device.is_instance_of::<PyInt>() {
+        // `True` is an `int` in Python, but no adapter's index.
+        if device.is_instance_of::<PyInt>() && !device.is_instance_of::<PyBool>() {
             return device.extract().map(Self::Index);
         }
         let found = device.get_type().name()?;

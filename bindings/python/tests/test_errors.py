@@ -53,7 +53,7 @@ def test_the_hub_is_asked_for_other_names(monkeypatch, tmp_path):
 def test_devices():
     raises(goldcrest.Error, ["no adapter", "nope"], goldcrest.load, "demo:classify", device="nope")
     raises(goldcrest.Error, "999", goldcrest.load, "demo:classify", device=999)
-    for device in [-1, None, 1.5, "x" * 2**40 if False else ["cpu"]]:
+    for device in [-1, None, 1.5, True, ["cpu"]]:
         raises((TypeError, OverflowError), [], goldcrest.load, "demo:classify", device=device)
 
 
