@@ -1,5 +1,5 @@
-//! Activations of vectors. No vector code is in closures: a closure that is not inlined is compiled without the
-//! processor's features, and each of its vector instructions becomes a call.
+//! Activations of vectors. They are functions of types, not closures: a closure that is not inlined is compiled without
+//! the processor's features, and each of its vector instructions becomes a call.
 
 use pulp::Simd;
 
@@ -22,12 +22,17 @@ pub struct Clamp {
 impl Clamp {
     const RELU6: Self = Self { low: 0, high: 6.0f32.to_bits().cast_signed() };
 
-    /// The clamp of an activation. Gates are not clamped: see [`activate_late`].
+    /// The clamp of an activation. Those that are no clamp have no limits: gates are applied by [`activate_late`],
+    /// hard-swish and swish have functions of their own.
     pub fn of(activation: Activation) -> Self {
         match activation {
             Activation::Relu => Self { low: 0, high: i32::MAX },
             Activation::Relu6 => Self::RELU6,
-            _ => Self { low: i32::MIN, high: i32::MAX },
+            Activation::Identity
+            | Activation::HardSigmoid
+            | Activation::Sigmoid
+            | Activation::HardSwish
+            | Activation::Swish => Self { low: i32::MIN, high: i32::MAX },
         }
     }
 }
@@ -93,8 +98,12 @@ macro_rules! with_function {
                 let $function = crate::cpu::activation::Swish;
                 $body
             }
-            other => {
-                let $function = crate::cpu::activation::Clamp::of(other);
+            clamp @ (crate::graph::Activation::Identity
+            | crate::graph::Activation::Relu
+            | crate::graph::Activation::Relu6
+            | crate::graph::Activation::HardSigmoid
+            | crate::graph::Activation::Sigmoid) => {
+                let $function = crate::cpu::activation::Clamp::of(clamp);
                 $body
             }
         }

@@ -16,39 +16,52 @@ use system::{BLOCK, Block};
 /// Buffers are aligned to two cache lines, which many processors fetch together.
 const ALIGNMENT: usize = 128;
 
-/// The gap after a buffer. Maps often have multiples of 4096 bytes: without gaps, the same values of a layer's input
-/// and output would be in the same set of the first-level cache.
+/// The gap before a buffer. Maps often have multiples of [`PERIOD`] bytes: without gaps, the same values of a layer's
+/// input and output would be in the same set of the first-level cache.
 const GAP: usize = 9 * ALIGNMENT;
 
-/// Hands out buffers from large blocks.
+/// Addresses that differ by a multiple of it share a set of the first-level cache, on most processors.
+const PERIOD: usize = 4096;
+
+/// Hands out buffers, on Linux from large blocks.
 #[derive(Default)]
 pub struct Memory {
     block: Option<Arc<Block>>,
     /// Bytes of `block` in use.
     used: usize,
+    /// The number of blocks. The first buffers of two blocks are apart by a gap too.
+    blocks: usize,
 }
 
 impl Memory {
     /// Returns `len` zeros, or `None` without enough memory.
     pub fn zeros<T: Pod>(&mut self, len: usize) -> Option<Buffer<T>> {
-        let buffer = self.uninitialised::<T>(len)?;
-        // SAFETY: the buffer's own memory. Zeros are a valid `T`.
-        unsafe { buffer.first.write_bytes(0, len) };
-        Some(buffer)
+        // SAFETY: written at once. Zeros are a valid `T`.
+        unsafe {
+            let buffer = self.uninitialised::<T>(len)?;
+            buffer.first.write_bytes(0, len);
+            Some(buffer)
+        }
     }
 
     /// Copies `values`. Without enough memory the process ends, as for `Vec`.
     pub fn copy_of<T: Pod>(&mut self, values: &[T]) -> Buffer<T> {
-        let Some(buffer) = self.uninitialised::<T>(values.len()) else {
-            handle_alloc_error(Layout::for_value(values))
-        };
-        // SAFETY: the buffer's own memory, as long as `values`.
-        unsafe { buffer.first.copy_from_nonoverlapping(NonNull::from(values).cast(), values.len()) };
-        buffer
+        // SAFETY: written at once. The buffer is new memory, as long as `values`.
+        unsafe {
+            let Some(buffer) = self.uninitialised::<T>(values.len()) else {
+                handle_alloc_error(Layout::for_value(values))
+            };
+            buffer.first.copy_from_nonoverlapping(NonNull::from(values).cast(), values.len());
+            buffer
+        }
     }
 
-    /// Returns a buffer whose values the caller has to write first.
-    fn uninitialised<T: Pod>(&mut self, len: usize) -> Option<Buffer<T>> {
+    /// Returns a buffer, or `None` without enough memory.
+    ///
+    /// # Safety
+    /// Its values must be written before anything else is done with it.
+    unsafe fn uninitialised<T: Pod>(&mut self, len: usize) -> Option<Buffer<T>> {
+        const { assert!(align_of::<T>() <= ALIGNMENT) }
         let bytes = len.checked_mul(size_of::<T>())?;
         if bytes == 0 {
             return Some(Buffer::default());
@@ -57,12 +70,13 @@ impl Memory {
         let block = match fits {
             Some(block) => block.clone(),
             None => {
-                let block = Arc::new(Block::new(bytes.max(BLOCK))?);
-                self.used = 0;
+                self.used = self.blocks * GAP % PERIOD;
+                self.blocks += 1;
+                let block = Arc::new(Block::new(bytes.checked_add(self.used)?.max(BLOCK))?);
                 self.block.insert(block).clone()
             }
         };
-        // SAFETY: within the block. These bytes belong to no other buffer, and are aligned for any number.
+        // SAFETY: within the block. These bytes belong to no other buffer.
         let first = unsafe { block.first.add(self.used) }.cast();
         self.used = (self.used + bytes + GAP).next_multiple_of(ALIGNMENT).min(block.bytes);
         Some(Buffer { first, len, _block: Some(block) })
@@ -91,7 +105,7 @@ mod system {
         pub fn new(bytes: usize) -> Option<Self> {
             let bytes = bytes.checked_next_multiple_of(PAGE)?;
             // Room to align the first page.
-            let all = bytes.checked_add(PAGE)?;
+            let all = bytes.checked_add(PAGE).filter(|all| isize::try_from(*all).is_ok())?;
             let (access, flags) =
                 (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
             // SAFETY: a new mapping, at an address of the system's choice.
@@ -181,7 +195,7 @@ impl<T> Deref for Buffer<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // SAFETY: see `Memory::zeros`; the block lives as long as its buffers.
+        // SAFETY: `Memory` has written the values, and the block lives as long as its buffers.
         unsafe { std::slice::from_raw_parts(self.first.as_ptr(), self.len) }
     }
 }

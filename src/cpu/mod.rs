@@ -48,7 +48,8 @@ pub use info::CpuInfo;
 
 use crate::{Error, Result};
 
-/// A pool of CPU threads. Clones share the threads.
+/// Threads of the CPU, and its instruction sets. Clones share the threads. With one thread there are none to share: each
+/// session computes on the thread that calls it.
 #[derive(Clone)]
 pub struct Cpu {
     /// None if the caller's thread computes: with one thread, and in a browser.
@@ -70,7 +71,7 @@ impl Cpu {
         }
         let available = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = threads.unwrap_or_else(available).max(1);
-        // Unoptimised builds need the stack of the pool's threads.
+        // Unoptimised builds, most of which have debug assertions, need the stack of the pool's threads.
         if threads == 1 && !cfg!(debug_assertions) {
             return Ok(Self::with(None, 1));
         }
@@ -89,7 +90,8 @@ impl Cpu {
         Self { pool, info, isa: int8::Isa::best() }
     }
 
-    /// Runs `work` on the pool, so that its parallel iterators use the pool's threads.
+    /// Runs `work` on the pool, so that its parallel iterators use the pool's threads. Without a pool they would use
+    /// rayon's own: work is shared out by `threads` alone.
     fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         match &self.pool {
             Some(pool) => pool.install(work),

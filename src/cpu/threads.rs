@@ -1,10 +1,10 @@
-//! Sharing an operation's work among the threads of a [`Cpu`](super::Cpu)'s pool. A single thread computes without
-//! the pool: handing work to another thread takes longer than many layers.
+//! Sharing an operation's work among the threads of a [`Cpu`](super::Cpu)'s pool. With one thread there is no pool: the
+//! caller's thread computes, because handing work to another takes longer than many layers.
 
 use rayon::prelude::*;
 
-/// Calls `work` for bands of whole rows, with the index of the band's first row. A band has at least `least` values:
-/// below that, scheduling takes longer than computing.
+/// Calls `work` for bands of whole rows, with the index of the band's first row. A band has about `least` values, and at
+/// least one row: if bands were smaller, scheduling would take longer than computing.
 pub fn bands<T: Send>(
     threads: usize,
     values: &mut [T],
@@ -14,12 +14,13 @@ pub fn bands<T: Send>(
 ) {
     let rows = (least / row).max(1);
     if threads == 1 || values.len() <= rows * row {
-        return work(0, values);
+        return values.chunks_mut(rows * row).enumerate().for_each(|(at, band)| work(at * rows, band));
     }
     values.par_chunks_mut(rows * row).enumerate().for_each(|(at, band)| work(at * rows, band));
 }
 
-/// Calls `task` for every item and returns whether all calls returned true. Each item is scheduled separately.
+/// Calls `task` for the items and returns whether all calls returned true; after one that did not, items may be left
+/// out. Each item is scheduled separately.
 pub fn all<T: Send>(threads: usize, items: Vec<T>, task: impl Fn(T) -> bool + Sync + Send) -> bool {
     if threads == 1 || items.len() == 1 {
         return items.into_iter().all(task);

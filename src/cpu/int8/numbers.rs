@@ -29,15 +29,15 @@ pub struct Numbers {
     pub bias: Vec<i32>,
     /// The activation's table of bytes, if it has one.
     pub table: Option<Box<[u8; CURVE]>>,
-    /// The same function in vectors, if it has the same values as the table, and the byte that represents 0.
+    /// If the activation is hard-swish: a function for vectors that has the table's values, and the byte of 0.
     pub hard_swish: Option<(HardSwish, u8)>,
 }
 
-/// Hard-swish from accumulators to output integers, in floating point: vectors compute it several times as fast as they
-/// look it up.
+/// Hard-swish from sums in units of a [`Curve`]'s step to distances from the output's zero point, in floating point:
+/// vectors compute it several times as fast as they look it up.
 #[derive(Clone, Copy)]
 pub struct HardSwish {
-    /// The argument per unit of the accumulator.
+    /// The argument per unit of the sum.
     pub step: f32,
     /// A sixth of the output integers per unit of the activation.
     pub factor: f32,
@@ -49,16 +49,18 @@ impl HardSwish {
     fn of(curve: &Curve, output: Affine) -> Option<Self> {
         let nearest = (1.0 / (6.0 * output.scale)).to_bits();
         let factors = [0, 1, -1, 2, -2, 3, -3, 4, -4].map(|by| nearest.wrapping_add_signed(by));
-        factors.map(|bits| Self { step: curve.step, factor: f32::from_bits(bits) }).into_iter().find(
-            |function| {
-                let value =
-                    |at: usize| function.at(at as i32 - curve.zero).saturating_add(output.zero.into());
-                (0..CURVE).all(|at| value(at).clamp(-128, 127) == i32::from(curve.entries[at]))
-            },
-        )
+        let functions = factors.map(|bits| Self { step: curve.step, factor: f32::from_bits(bits) });
+        functions.into_iter().find(|function| {
+            curve.entries.iter().zip(0..).all(|(entry, at)| {
+                let distance = function.at(at - curve.zero);
+                // Near the ends of their range, instruction sets convert to different integers.
+                distance.unsigned_abs() < 1 << 30
+                    && (distance + i32::from(output.zero)).clamp(-128, 127) == i32::from(*entry)
+            })
+        })
     }
 
-    /// The distance from the zero point for an accumulator. The arithmetic is that of
+    /// The distance for a sum. The arithmetic is that of
     /// [`hard_swish`](super::vectors::Vectors::hard_swish).
     #[inline(always)]
     pub fn at(self, sum: i32) -> i32 {
@@ -117,5 +119,10 @@ mod tests {
             HardSwish::of(&Curve::new(Activation::HardSwish, output), output).is_some()
         });
         assert!(found.count() >= 495);
+        // Beyond the range in which all instruction sets convert alike.
+        for scale in [1e-10, f32::MIN_POSITIVE] {
+            let output = Affine { scale, zero: 0 };
+            assert!(HardSwish::of(&Curve::new(Activation::HardSwish, output), output).is_none());
+        }
     }
 }

@@ -61,8 +61,8 @@ pub trait Vectors: Copy {
     /// Packs a block's sums to bytes: adds `zero` and clamps to `limits`.
     fn pack(self, sums: [Self::Vector; 4], zero: u8, limits: [u8; 2]) -> Self::Vector;
     /// The integers nearest to `factor x clamp(x + 3, 0, 6)` with `x = a step`; ties go to the even one. All sets
-    /// give the bits of [`HardSwish::at`].
-    fn hard_swish(self, a: Self::Vector, curve: HardSwish) -> Self::Vector;
+    /// give the bits of [`HardSwish::at`] within 31 bits.
+    fn hard_swish(self, a: Self::Vector, function: HardSwish) -> Self::Vector;
     /// Broadcasts four bytes.
     fn spread(self, bytes: [u8; 4]) -> Self::Maps;
     fn maps(self, bytes: Self::Vector) -> Self::Maps;
@@ -269,8 +269,8 @@ impl Vectors for Plain {
     }
 
     #[inline(always)]
-    fn hard_swish(self, a: [i32; 4], curve: HardSwish) -> [i32; 4] {
-        a.map(|a| curve.at(a))
+    fn hard_swish(self, a: [i32; 4], function: HardSwish) -> [i32; 4] {
+        a.map(|a| function.at(a))
     }
 
     #[inline(always)]
@@ -328,7 +328,7 @@ mod tests {
                 let bytes = [limits[2], limits[3]].map(|limit| limit as u8);
                 let bytes = [bytes[0].min(bytes[1]), bytes[0].max(bytes[1])];
                 let (one, zero) = (limits[4], limits[5] as u8);
-                let curve = HardSwish { step: 1.0 / (1.0 + zero as f32), factor: 1.0 + one as f32 / 2e10 };
+                let function = HardSwish { step: 1.0 / (1.0 + zero as f32), factor: 1.0 + one as f32 / 2e10 };
                 let curved = [-4096, 4096];
                 let left = shifts.map(|shift| shift & 31);
                 let right = shifts.map(|shift| 1 + (shift & 31) % 31);
@@ -347,7 +347,7 @@ mod tests {
                     v.pack(vectors, zero, bytes),
                     v.dot(a, spread, weights),
                     v.dot(a, maps, weights),
-                    v.hard_swish(v.clamp(a, curved), curve),
+                    v.hard_swish(v.clamp(a, curved), function),
                 ];
                 let found = found.into_iter().chain(v.interleave(vectors)).map(out);
                 // A longer vector equals several plain vectors side by side.
@@ -373,7 +373,7 @@ mod tests {
                             7 => p.pack(quads, zero, bytes),
                             8 => dot(a, p.spread(one.to_ne_bytes()), c),
                             9 => dot(a, b, c),
-                            10 => p.hard_swish(p.clamp(a, curved), curve),
+                            10 => p.hard_swish(p.clamp(a, curved), function),
                             _ => p.interleave(quads)[which - 11],
                         };
                         assert_eq!(found[at..at + 4], expected, "round {round}, operation {which} at {at}");
