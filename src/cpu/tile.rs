@@ -336,9 +336,8 @@ impl Tile<'_> {
         })
     }
 
-    /// The epilogue: adds the residual, checks that sums are finite, applies the activation and
-    /// stores. The loops have no branches, so that the compiler unrolls them and keeps the sums in
-    /// registers.
+    /// The epilogue: adds the residual, checks that sums are finite, applies the activation and stores. The loops
+    /// have no branches, so that the compiler unrolls them and keeps the sums in registers.
     #[inline(always)]
     #[allow(unsafe_code)]
     fn epilogue<S: Simd, const M: usize, const N: usize, const WHOLE: bool>(

@@ -7,14 +7,16 @@ use std::cell::RefCell;
 use aligned_vec::{AVec, avec};
 
 use super::{
-    super::threads,
     epilogue::{Epilogue, channel},
     numbers::{Numbers, zero},
     vectors::{Isa, Job, MAX_BLOCK, Vectors},
 };
 use crate::{
     Shape,
-    cpu::memory::{Buffer, Memory},
+    cpu::{
+        memory::{Buffer, Memory},
+        threads,
+    },
     graph::{Affine, Conv, Window},
 };
 

@@ -1,13 +1,13 @@
 //! Int8 operations without weights, and conversions between int8 and f32.
 
 use super::{
-    super::threads,
     epilogue::{Scales, widened},
     numbers::{byte, integer, zero},
     vectors::{Isa, Job, Vectors},
 };
 use crate::{
     Shape,
+    cpu::threads,
     graph::{Affine, Rescale},
 };
 

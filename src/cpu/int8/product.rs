@@ -7,7 +7,6 @@ use std::cell::RefCell;
 use aligned_vec::{AVec, avec};
 
 use super::{
-    super::threads,
     epilogue::{Epilogue, channel},
     numbers::{Numbers, zero},
     vectors::{Isa, Job, Vectors},
@@ -16,6 +15,7 @@ use crate::{
     Shape,
     cpu::{
         memory::{Buffer, Memory},
+        threads,
         windows::Windows,
     },
     graph::{Affine, Conv, Window},
