@@ -108,7 +108,7 @@ def goldcrest(paths: list[Path], weights: Path, *options) -> dict:
         ]
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     report = json.loads(output)
-    assert report["answered"] == len(paths)
+    assert report["succeeded"] == len(paths)
     return report["timings"]
 
 

@@ -159,7 +159,7 @@ fn inspect_lists_int8_layers_and_quantize_rejects_them() {
     let path = path.to_str().unwrap();
     let inspected = goldcrest(&["inspect", "--backend", "cpu", "--json", "--weights", path]);
     let inspected: serde_json::Value = serde_json::from_slice(&inspected.stdout).unwrap();
-    assert_eq!(inspected["layers_in_8_bits"], 21, "{inspected}");
+    assert_eq!(inspected["int8_layers"], 21, "{inspected}");
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out.safetensors");
     let refused =

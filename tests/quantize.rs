@@ -460,7 +460,7 @@ fn quantize_writes_a_file_that_every_command_opens() {
     let inspected = goldcrest(&["inspect", "--backend", "cpu", "--json", "--weights", file]);
     let inspected: Value = serde_json::from_slice(&inspected.stdout).unwrap();
     assert_eq!(inspected["network"], "torchvision/mobilenet_v3_small");
-    assert_eq!(inspected["layers_in_8_bits"], 54);
+    assert_eq!(inspected["int8_layers"], 54);
     assert!(inspected["notes"].to_string().contains("54 of 54 layers have int8 weights"), "{inspected}");
     let scene = format!("{scenes}/1.png");
     let class = |weights: &str| {

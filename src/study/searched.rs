@@ -133,8 +133,9 @@ async fn measure(lab: &mut Lab<'_>, section: &mut Section) -> Result<()> {
                 seed,
             };
             let latency = &latencies[at];
-            let judged = |_: &Found, count| lab.announce_now(&format!("candidates for the {label}, {count}"));
-            let outcome = search_subnets(&mut trial, &device, Precision::F32, latency, settings, judged)?;
+            let evaluated =
+                |_: &Found, count| lab.announce_now(&format!("candidates for the {label}, {count}"));
+            let outcome = search_subnets(&mut trial, &device, Precision::F32, latency, settings, evaluated)?;
             if let Some(best) = outcome.finalists.first() {
                 same_time.push(picked(lab, &supernet, at, best.subnet.clone(), best.accuracy).await?);
             }

@@ -165,7 +165,7 @@ fn an_unreadable_picture_does_not_stop_the_others() {
     album(folder.path());
     let (report, status, errors) =
         classified(&["b.jpg", "absent.png", "a/broken.jpeg", "notes.txt", "b.jpg"], folder.path());
-    assert_eq!((status, report["answered"].as_u64(), report["failed"].as_u64()), (1, Some(2), Some(3)));
+    assert_eq!((status, report["succeeded"].as_u64(), report["failed"].as_u64()), (1, Some(2), Some(3)));
     assert_eq!(files(&report), ["b.jpg", "absent.png", "a/broken.jpeg", "notes.txt", "b.jpg"]);
     let pictures = pictures_of(&report);
     assert!(pictures[0]["classes"].is_array() && pictures[0]["classes"] == pictures[4]["classes"]);
@@ -208,7 +208,7 @@ fn folders_patterns_and_lists() {
         ("@blank", "contains no picture names"),
     ] {
         let (found, status, errors) = classified(&[argument, "b.jpg"], folder.path());
-        assert_eq!((status, pictures_of(&found).len(), &found["answered"]), (1, 2, &1.into()));
+        assert_eq!((status, pictures_of(&found).len(), &found["succeeded"]), (1, 2, &1.into()));
         assert!(errors[0].contains(word), "{errors:?}");
     }
     // An existing file wins over the special meaning of its name.

@@ -34,7 +34,7 @@ fn the_result_is_a_checkpoint_for_every_command() {
     for key in ["predicted_ms", "measured_ms", "accuracy", "macs", "weights"] {
         assert!(report[key].as_f64().unwrap() > 0.0, "{key}: {report}");
     }
-    assert_eq!((&report["backend"], &report["judged"]), (&"cpu".into(), &8.into()));
+    assert_eq!((&report["backend"], &report["evaluated"]), (&"cpu".into(), &8.into()));
     assert_eq!(report["prediction"]["checked"].as_array().unwrap().len(), 2);
     assert!(report["front"].as_array().unwrap().iter().any(|row| row["subnet"].is_string()), "{report}");
     assert!(report["finalists"].as_array().unwrap().len() <= 5);
@@ -59,14 +59,14 @@ fn the_result_is_a_checkpoint_for_every_command() {
     assert!(Shape::ALL.iter().any(|shape| shape.name() == label), "{label}");
 
     // A subnet with a truncated line is evaluated again, all others are read from the file.
-    let judged = out.join("judged.jsonl");
-    let mut expected = lines(&judged);
+    let evaluated = out.join("evaluated.jsonl");
+    let mut expected = lines(&evaluated);
     assert_eq!(expected.len(), 9);
     let last = expected.pop().unwrap();
-    fs::write(&judged, format!("{}\n{}", expected.join("\n"), &last[..last.len() / 2])).unwrap();
+    fs::write(&evaluated, format!("{}\n{}", expected.join("\n"), &last[..last.len() / 2])).unwrap();
     let again = json(search(&["--within", "10s", "--json"]));
-    assert_eq!(again["judged"], 8);
-    let mut found = lines(&judged);
+    assert_eq!(again["evaluated"], 8);
+    let mut found = lines(&evaluated);
     found.sort();
     expected.push(last);
     expected.sort();
@@ -90,7 +90,7 @@ fn own_pictures_have_the_class_of_their_folder() {
     let text = success(search(&out, &own));
     assert!(text.contains("goldcrest classify IMAGE --weights") && text.contains("--threads 1"), "{text}");
     // The saved evaluations used other pictures.
-    refused(search(&out, &["--within", "10s"]), &["judged.jsonl", "other pictures"]);
+    refused(search(&out, &["--within", "10s"]), &["evaluated.jsonl", "other pictures"]);
     fs::create_dir(pictures.join("nonsense")).unwrap();
     refused(
         search(&folder.path().join("other"), &own),

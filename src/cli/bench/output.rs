@@ -68,9 +68,10 @@ impl Bench {
                 }
             }
         }
+        let wide = rows.iter().map(|row| row.name().len()).max().unwrap_or(0).max(24);
         writeln!(
             text,
-            "\n{:<24} {:>5} {:>9} {:>5} {:<7} {:<5} {:>5}  {:>24}  {:>24} {:>9} {:>9} {:>7}",
+            "\n{:<wide$} {:>5} {:>9} {:>5} {:<7} {:<5} {:>5}  {:>24}  {:>24} {:>9} {:>10} {:>7}",
             "network",
             "batch",
             "size",
@@ -81,11 +82,11 @@ impl Bench {
             "GPU ms (min to max)",
             "wall ms (min to max)",
             "first ms",
-            "images/s",
+            "pictures/s",
             "of peak"
         )?;
         for row in rows {
-            row.words(&mut text)?;
+            row.words(wide, &mut text)?;
         }
         if self.layers {
             for row in rows {

@@ -52,7 +52,7 @@ impl Row<'_> {
         }
     }
 
-    pub fn images_per_second(&self, timing: &Timing) -> f64 {
+    pub fn pictures_per_second(&self, timing: &Timing) -> f64 {
         1e3 * self.options.batch as f64 / timing.wall_ms.median
     }
 
@@ -86,7 +86,7 @@ impl Row<'_> {
                 row["first_ms"] = json!(timing.first_ms);
                 row["noisy"] = json!(timing.noisy);
                 row["peak_bytes"] = json!(timing.peak_bytes);
-                row["images_per_s"] = json!(self.images_per_second(timing));
+                row["pictures_per_s"] = json!(self.pictures_per_second(timing));
                 row["macs"] = json!(timing.steps.iter().map(|step| step.needed.macs).sum::<u64>());
                 row["bytes"] = json!(timing.steps.iter().map(|step| step.needed.bytes).sum::<u64>());
                 row["utilisation"] = json!(self.peaks().and_then(|peaks| timing.utilisation(peaks)));
@@ -115,11 +115,12 @@ impl Row<'_> {
         }
     }
 
-    pub fn words(&self, text: &mut String) -> std::fmt::Result {
+    /// The row as text, with a name of at least `wide` columns.
+    pub fn words(&self, wide: usize, text: &mut String) -> std::fmt::Result {
         let shape = self.options.input_shape(self.network);
         let size = format!("{}x{}", shape.h, shape.w);
         let (name, batch, on, fuse) = (self.name(), self.options.batch, self.on(), self.fuse());
-        write!(text, "{name:<24} {batch:>5} {size:>9} ")?;
+        write!(text, "{name:<wide$} {batch:>5} {size:>9} ")?;
         match &self.timing {
             Err(reason) => writeln!(text, "{:>5} {on:<7} {fuse:<5} not measured: {reason}", "-"),
             Ok(timing) => {
@@ -128,12 +129,12 @@ impl Row<'_> {
                 let best = self.peaks().and_then(|peaks| timing.utilisation(peaks));
                 writeln!(
                     text,
-                    "{:>5} {on:<7} {fuse:<5} {:>5}  {gpu:>24}  {:>24} {:>9.1} {:>9.1} {:>7}{}",
+                    "{:>5} {on:<7} {fuse:<5} {:>5}  {gpu:>24}  {:>24} {:>9.1} {:>10.1} {:>7}{}",
                     timing.precision.name(),
                     timing.steps.len(),
                     in_words(timing.wall_ms),
                     timing.first_ms,
-                    self.images_per_second(timing),
+                    self.pictures_per_second(timing),
                     best.map_or_else(none, percent),
                     if timing.noisy { "  noisy" } else { "" },
                 )

@@ -167,7 +167,7 @@ impl Inspect {
                 "network": network.arch,
                 "parameters": total.parameters,
                 "macs": total.macs,
-                "layers_in_8_bits": in_8_bits(&network),
+                "int8_layers": int8_layers(&network),
                 "input": input,
                 "classes": network.classes,
                 "preprocessing": network.preprocessing,
@@ -197,7 +197,7 @@ impl Inspect {
             total.parameters,
             total.macs as f64 / 1e6
         )?;
-        if let Some(layers) = in_8_bits(&network) {
+        if let Some(layers) = int8_layers(&network) {
             writeln!(text, "{layers} layers have int8 weights")?;
         }
         text += &values(&network);
@@ -309,7 +309,7 @@ impl Inspect {
 }
 
 /// The number of layers with int8 weights, if there are any.
-fn in_8_bits(network: &Network) -> Option<usize> {
+fn int8_layers(network: &Network) -> Option<usize> {
     Some(network.graph.nodes().filter(|(_, node)| node.weight_scales.is_some()).count())
         .filter(|count| *count > 0)
 }

@@ -320,7 +320,7 @@ fn tail(spent: Option<&RunStats>, [processed, failed]: [u64; 2], verdict: Option
     let mut tail = json!({
         "precision": spent.map(|spent| spent.precision),
         "timings": spent.map(timings),
-        "answered": processed,
+        "succeeded": processed,
         "failed": failed,
     });
     if let Some((key, verdict)) = verdict {

@@ -26,7 +26,7 @@ use super::{
     target::Target,
 };
 use output::Output;
-use scores::Judged;
+use scores::Evaluated;
 
 #[derive(Args)]
 #[command(
@@ -146,9 +146,9 @@ impl Search {
             Some(folder) => samples::of_folder(folder, &network, self.samples as usize)?,
             None => samples::scenes(self.samples as usize)?,
         };
-        let mut judged = Judged::open(&self.out, &supernet, &samples)?;
+        let mut evaluated = Evaluated::open(&self.out, &supernet, &samples)?;
         let mut trial = Trial::new(&supernet, Cpu::new(None)?, samples)?;
-        for (subnet, right) in judged.all() {
+        for (subnet, right) in evaluated.all() {
             trial.recall(subnet, right);
         }
         let mut all = Vec::new();
@@ -169,7 +169,7 @@ impl Search {
             bar.set_length((settings.population * settings.generations) as u64);
             let mut best = 0.0_f64;
             let on_candidate = |Found { subnet, accuracy, .. }: &Found, count| {
-                judged.keep(&subnet.to_string(), *accuracy);
+                evaluated.keep(&subnet.to_string(), *accuracy);
                 best = best.max(*accuracy);
                 bar.set_position(count as u64);
                 bar.set_message(format!("best {:.1} %", 100.0 * best));

@@ -59,7 +59,7 @@ impl Output<'_> {
         object["within_ms"] = value!(self.within_ms);
         object["seed"] = value!(seed);
         object["out"] = value!(out.display().to_string());
-        object["judged"] = value!(outcome.found.len());
+        object["evaluated"] = value!(outcome.found.len());
         object["finalists"] = outcome.finalists.iter().map(finalist).collect();
         let of_front = |found: &&Found| {
             value!({

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 const MAX_BYTES: u64 = 256 << 20;
 
 /// Accuracies by the text form of a subnet.
-pub struct Judged {
+pub struct Evaluated {
     path: PathBuf,
     /// The fingerprint of what accuracies depend on: weights and pictures.
     of: String,
@@ -26,10 +26,10 @@ pub struct Judged {
     begun: bool,
 }
 
-impl Judged {
+impl Evaluated {
     /// Reads the accuracies in a folder. They must be for the same weights and pictures.
     pub fn open(folder: &Path, supernet: &Supernet, samples: &Samples) -> Result<Self> {
-        let path = folder.join("judged.jsonl");
+        let path = folder.join("evaluated.jsonl");
         let of = fingerprint(supernet, samples);
         let mut known = HashMap::new();
         let whole = match fs::exists(&path)? {
@@ -54,8 +54,7 @@ impl Judged {
             None if whole.is_empty() => {}
             None => bail!("{}: was not written by this command: name another folder", path.display()),
         }
-        let judged = Self { path, of, known, begun: false };
-        Ok(judged)
+        Ok(Self { path, of, known, begun: false })
     }
 
     /// The accuracies that are known so far.

@@ -68,7 +68,7 @@ pub struct Outcome {
 }
 
 /// Searches for the subnets with the highest accuracy in `trial` among those within the time limit of
-/// `settings` on `device`. Calls `judged` with each evaluated candidate and the number of candidates so far.
+/// `settings` on `device`. Calls `evaluated` with each evaluated candidate and the number of candidates so far.
 ///
 /// # Errors
 /// [`Error::Input`] if even the smallest subnet exceeds the limit; those of [`Trial::search`] and
@@ -79,7 +79,7 @@ pub fn search_subnets(
     precision: Precision,
     latency: &Latency,
     settings: Settings,
-    mut judged: impl FnMut(&Found, usize),
+    mut evaluated: impl FnMut(&Found, usize),
 ) -> Result<Outcome> {
     let supernet = trial.supernet();
     let mut count = 0;
@@ -87,7 +87,7 @@ pub fn search_subnets(
     let found = evolve(supernet, settings, predict, |subnet, predicted_ms| {
         let accuracy = trial.search(subnet)?;
         count += 1;
-        judged(&Found { subnet: subnet.clone(), predicted_ms, accuracy }, count);
+        evaluated(&Found { subnet: subnet.clone(), predicted_ms, accuracy }, count);
         Ok(accuracy)
     });
     let found = found.map_err(|failed| match failed {
