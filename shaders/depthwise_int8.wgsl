@@ -31,7 +31,7 @@ const LINES: u32 = (ROWS - 1u) * STRIDE + (KERNEL - 1u) * DILATION + 1u;
 @group(0) @binding(1) var<storage, read> x: array<u32>;             // (pictures, height, width, outputs)
 @group(0) @binding(2) var<storage, read> weight: array<u32>;        // (KERNEL, KERNEL, outputs)
 @group(0) @binding(3) var<storage, read> numbers: array<vec4<i32>>; // (outputs, 4)
-@group(0) @binding(4) var<storage, read> curve: array<u32>;         // four entries per word, if BENT
+@group(0) @binding(4) var<storage, read> curve: array<u32>;         // four entries per word, if LOOKUP
 @group(0) @binding(5) var<storage, read> residual: array<u32>;      // shaped as y, if RESIDUAL
 @group(0) @binding(6) var<storage, read_write> y: array<u32>;       // (pictures, out_height, out_width, outputs)
 

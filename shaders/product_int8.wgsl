@@ -36,7 +36,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<u32>;             // (pictures, height, width, inputs)
 @group(0) @binding(2) var<storage, read> weight: array<vec4<u32>>;  // (KERNEL, KERNEL, iterations * DEPTH, outputs); one word per output if DOT, else per input
 @group(0) @binding(3) var<storage, read> numbers: array<vec4<i32>>; // (outputs, 4)
-@group(0) @binding(4) var<storage, read> curve: array<u32>;         // four entries per word, if BENT
+@group(0) @binding(4) var<storage, read> curve: array<u32>;         // four entries per word, if LOOKUP
 @group(0) @binding(5) var<storage, read> residual: array<u32>;      // shaped as y, if RESIDUAL
 @group(0) @binding(6) var<storage, read_write> y: array<u32>;       // (pictures, out_height, out_width, outputs)
 

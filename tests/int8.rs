@@ -1,4 +1,5 @@
-//! Int8 graphs: the CPU with any number of threads, and GPUs, match plain loops over integers bit for bit.
+//! Int8 graphs: the CPU with any number of threads, and GPUs with layers alone or fused, match plain loops over
+//! integers bit for bit.
 
 mod common;
 
@@ -13,8 +14,8 @@ use goldcrest::{
     cpu::{Cpu, Executor},
     gpu::{self, Gpu},
     graph::{Activation, Affine, ConcatAxis, Conv, Extent, Graph, MaxPool, NodeId, Op, Padding},
-    kernels::{Machine, Rates},
-    plan::{Fuse, Options, Plan},
+    kernels::{Machine, Rates, block},
+    plan::{Fuse, Options, Plan, Schedule, Tuned},
     quantize,
     tensor::Element,
     zoo::synthetic,
@@ -67,13 +68,24 @@ fn check_cpu(graph: &Graph, input: &Tensor) -> Result<(), TestCaseError> {
 /// Compares int8 graphs bit for bit on every adapter. With taps, kernels use int8 dot products, which have to
 /// be correct even where they are not faster.
 fn check_gpus(graph: &Graph, input: &Tensor, taps: bool) -> Result<(), TestCaseError> {
+    check_plans(graph, input, &Options { taps, ..Options::default() }, taps, |_| true)
+}
+
+/// Compares the plans that `takes` accepts.
+fn check_plans(
+    graph: &Graph,
+    input: &Tensor,
+    options: &Options,
+    dots: bool,
+    takes: impl Fn(&Plan) -> bool,
+) -> Result<(), TestCaseError> {
     let cpu = Cpu::new(Some(1)).unwrap();
-    let expected = reference(&cpu, graph, input, taps);
+    let expected = reference(&cpu, graph, input, options.taps);
     for gpu in gpus() {
-        let options = Options { taps, ..Options::default() };
         let machine = gpu.machine(Element::F32);
-        let rates = Rates { dot: if taps { 8.0 } else { machine.rates.dot }, ..machine.rates };
-        let plan = Plan::new(graph, input.shape().unwrap(), Machine { rates, ..machine }, &options).unwrap();
+        let rates = Rates { dot: if dots { 8.0 } else { machine.rates.dot }, ..machine.rates };
+        let plan = Plan::new(graph, input.shape().unwrap(), Machine { rates, ..machine }, options).unwrap();
+        prop_assume!(takes(&plan));
         let mut executor = pollster::block_on(gpu::Executor::new(gpu, &plan, |_, _| {})).unwrap();
         let outputs = executor.run(input).unwrap();
         for ((name, id), output) in graph.outputs().into_iter().zip(&outputs) {
@@ -185,6 +197,87 @@ fn odd_shapes_match_their_reference() {
     let mut config = config();
     config.cases *= 2;
     TestRunner::new(config).run(&(form, window, rest), check).unwrap();
+}
+
+/// Random blocks and tiles, fused as far as the block kernel can.
+#[test]
+fn fused_blocks_match_their_layers() {
+    let sizes = (1..3usize, [1..40usize, 1..70usize, 1..40usize], [1..20usize, 1..20usize]);
+    let window = (prop::sample::select(&[1usize, 3, 5][..]), 1..3usize, 1..3usize, padding());
+    let layers = (any::<bool>(), any::<bool>(), any::<bool>(), [activation(), activation(), activation()]);
+    let tile = (
+        prop::sample::select(&[[2u32, 4u32], [4, 4], [4, 8], [8, 8]][..]),
+        prop::sample::select(&[1u32, 2, 4, 8][..]),
+        prop::sample::select(&[1u32, 2, 4][..]),
+        prop::sample::select(&[64u32, 128, 256][..]),
+        1..5u32,
+    );
+    let maps = [quantisation(), quantisation(), quantisation(), quantisation()];
+    let check = |(sizes, window, layers, tile, maps, seed)| {
+        let (n, [inputs, expanded, outputs], [h, w]): (usize, [usize; 3], [usize; 2]) = sizes;
+        let (kernel, stride, dilation, padding): (usize, usize, usize, Padding) = window;
+        let (expands, projects, residual, activations): (bool, bool, bool, [Activation; 3]) = layers;
+        let ([height, width], chunk, run, threads, splits): ([u32; 2], u32, u32, u32, u32) = tile;
+        let maps: [Affine; 4] = maps;
+        let seed: u64 = seed;
+        let expanded = if expands { expanded } else { inputs };
+        let pointwise = |i: usize, outputs: usize, inputs: usize| Conv {
+            weight: noise([outputs, inputs, 1, 1], seed ^ i as u64).into(),
+            bias: Some(noise([outputs], seed ^ (10 + i as u64)).into()),
+            stride: 1,
+            dilation: 1,
+            padding,
+            groups: 1,
+            activation: activations[i],
+            linear: false,
+        };
+        let depthwise = Conv {
+            weight: noise([expanded, 1, kernel, kernel], seed ^ 1).into(),
+            stride,
+            dilation,
+            groups: expanded,
+            ..pointwise(1, expanded, 1)
+        };
+        let window = depthwise.window(h, w);
+        prop_assume!(window.is_some());
+        let middle = window.map(|to| Shape::new(n, expanded, to.height, to.width)).unwrap();
+        let mut graph = Graph::default();
+        let picture = graph.push("picture", Op::Input(inputs), &[]);
+        make_int8(&mut graph, picture, Some(maps[0]));
+        let mut last = picture;
+        let mut push = |name: &str, conv: Conv, inputs: &[NodeId], map: Affine| {
+            let id = graph.push(name, Op::Conv(conv), inputs);
+            make_int8(&mut graph, id, Some(map));
+            id
+        };
+        if expands {
+            last = push("expand", pointwise(0, expanded, inputs), &[last], maps[1]);
+        }
+        // A residual of any shape: another block without an expansion.
+        let side = residual.then(|| {
+            let other = Conv { groups: 1, ..pointwise(2, outputs, inputs) };
+            let side = push("side", other, &[picture], maps[3]);
+            let by_channel = noise([outputs, 1, kernel, kernel], seed ^ 7);
+            let by_channel =
+                Conv { weight: by_channel.into(), groups: outputs, bias: None, ..depthwise.clone() };
+            push("shrunk", by_channel, &[side], maps[1])
+        });
+        last = push("depthwise", depthwise, &[last], maps[2]);
+        let reads: Vec<NodeId> = [last].into_iter().chain(side).collect();
+        push("project", pointwise(2, outputs, expanded), &reads, maps[3]);
+        let tile = |splits: u32| block::Tile { height, width, chunk, run, threads, splits, staged: true };
+        let schedule = match (expands, projects) {
+            (true, false) => Schedule::Front(tile(splits).trimmed(middle)),
+            (true, true) if seed.is_multiple_of(3) => Schedule::Back(tile(1)),
+            _ => Schedule::Whole(tile(1)),
+        };
+        let name = if expands { "expand" } else { "depthwise" };
+        let tuned = Tuned { schedules: [(name.into(), schedule)].into(), ..Tuned::default() };
+        let options = Options { tuned, ..Options::default() };
+        let takes = |plan: &Plan| plan.choices.iter().any(|choice| choice.schedule == schedule);
+        check_plans(&graph, &noise([n, inputs, h, w], seed ^ 3), &options, seed.is_multiple_of(2), takes)
+    };
+    TestRunner::new(config()).run(&(sizes, window, layers, tile, maps, any::<u64>()), check).unwrap();
 }
 
 /// A graph of the picture and a resized map of it, each with its own quantisation.
@@ -358,6 +451,9 @@ fn networks_match_their_references() {
         let graph = calibrated(&cpu, &network.graph, &input);
         check_cpu(&graph, &input).unwrap();
         check_gpus(&graph, &input, name.contains("v3") || name.contains("v4")).unwrap();
+        let fused = Options { fuse: Fuse::Block, ..Options::default() };
+        let blocks = |plan: &Plan| plan.steps.iter().any(|step| step.launch.shader.name == "block_int8");
+        check_plans(&graph, &input, &fused, name.contains("v4"), blocks).unwrap();
         // The outputs stay near those in floating point.
         let run = |graph: &Graph| {
             let mut executor = Executor::new(&cpu, graph, input.shape().unwrap(), false).unwrap();

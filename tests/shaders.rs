@@ -9,6 +9,7 @@ use goldcrest::{
     graph::{Activation, Affine, Conv, Int8, MaxPool, Op, Padding, Select, Window},
     kernels::{
         self, Card, LAYERS, Launch, Layer, Machine, Shader, Subgroup, Tier, Tile, Units, argmax, block,
+        block_int8::BlockInt8,
         boxes, broadcast, copy, dense, depthwise, dequantise, exchange,
         gate::Gate,
         join_int8, mask, matrix, max_pool, multiply_add, paint,
@@ -187,6 +188,51 @@ fn variants() -> Vec<Launch> {
         launches.iter().filter(supports_bytes).step_by(7).map(|launch| launch.clone().in_bytes()).collect();
     launches.extend(byte_variants);
     launches.extend(int8_variants(x, conv));
+    launches.extend(int8_blocks(x, conv));
+    launches
+}
+
+/// Every combination of fused int8 layers, with every kind of epilogue.
+fn int8_blocks(x: Shape, conv: impl Fn(usize, usize, usize, usize, Activation) -> Conv) -> Vec<Launch> {
+    let map = Affine { scale: 0.02, zero: -3 };
+    let mut launches = Vec::new();
+    let machines = [Card::Ada, Card::M1, Card::Lavapipe].map(Card::machine);
+    let mut machine_cycle = machines.iter().cycle();
+    let mut activations = Activation::ALL.into_iter().cycle();
+    let mut next = || activations.next().expect("a cycle does not end");
+    for (kernel, stride, dilation) in [(3, 1, 1), (3, 2, 1), (5, 1, 1), (5, 2, 1), (5, 1, 2)] {
+        for (residual, step) in [(false, 0.01), (true, 0.01), (true, 1e7)] {
+            let (expand, depthwise, project) = (
+                conv(1, 1, 1, 1, next()),
+                conv(24, kernel, stride, dilation, next()),
+                conv(1, 1, 1, 1, next()),
+            );
+            let window = depthwise.window(x.h, x.w).unwrap();
+            let y = Shape::new(1, 24, window.height, window.width);
+            let shapes = block::Shapes { x, middle: y, y, window };
+            let int8 = |inputs: usize| Int8 {
+                inputs: vec![map; inputs],
+                output: Some(map),
+                weight_scales: Some([step; 24].into()),
+            };
+            for (expands, projects) in [(true, true), (true, false), (false, true)] {
+                let fused = BlockInt8 {
+                    convs: block::Convs {
+                        expand: expands.then_some(&expand),
+                        depthwise: &depthwise,
+                        project: projects.then_some(&project),
+                    },
+                    expand: expands.then(|| int8(1)),
+                    depthwise: int8(1),
+                    project: projects.then(|| int8(1 + usize::from(residual))),
+                };
+                let machine = machine_cycle.next().expect("a cycle does not end");
+                let fits = |tile: &block::Tile| fused.fit(shapes, machine, *tile);
+                let tiles = block::tiles(y).into_iter().filter(fits).step_by(5);
+                launches.extend(tiles.map(|tile| fused.launch(shapes, machine, tile)));
+            }
+        }
+    }
     launches
 }
 
@@ -261,6 +307,7 @@ fn every_shader_file_has_a_host_file_and_a_variant_here() {
             "completion",
             "epilogue",
             "near",
+            "numbers",
             "placement",
             "prologue",
             "requantise",

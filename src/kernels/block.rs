@@ -123,9 +123,21 @@ impl Tile {
     }
 
     /// Returns the number of chunks of the expanded channels, and the number per workgroup.
-    fn chunks(self, middle: Shape) -> (usize, usize) {
+    pub(super) fn chunks(self, middle: Shape) -> (usize, usize) {
         let chunks = middle.quads().div_ceil(self.chunk as usize);
         (chunks, chunks.div_ceil(self.splits as usize))
+    }
+
+    /// Describes it, for a kernel of these phases.
+    pub(super) fn describe(self, phases: &str, middle: Shape) -> String {
+        let Self { height, width, chunk, .. } = self;
+        let (chunks, share) = self.chunks(middle);
+        let split = if self.splits > 1 {
+            format!(", {share} of {chunks} chunks per workgroup")
+        } else {
+            String::new()
+        };
+        format!("{phases}: {height}x{width} px, {} of {} ch at a time{split}", chunk * 4, middle.c)
     }
 
     /// Removes splits that have no work, for this depthwise output.
@@ -295,18 +307,22 @@ impl Convs<'_> {
         }
     }
 
-    /// Returns the bytes that they move, `written` of them stored, and their multiply-adds. Tiles repeat the
-    /// expansion of pixels where their windows overlap.
+    /// Returns the bytes that they move, `written` of them stored, and their multiply-adds.
     pub fn work(self, shapes: Shapes, machine: &Machine, tile: Tile, written: u64) -> Work {
         let all = self.expand.into_iter().chain([self.depthwise]).chain(self.project);
         let weights: u64 = all.map(|conv| machine.weights(conv)).sum();
+        Work { bytes: machine.bytes(shapes.x) + written + weights, macs: self.macs(shapes, tile) }
+    }
+
+    /// Returns their multiply-adds. Tiles repeat the expansion of pixels where their windows overlap.
+    pub(super) fn macs(self, shapes: Shapes, tile: Tile) -> u64 {
         let of = |conv: &Conv, pixels: usize| pixels * conv.weight.data().len();
         let [h, w] = tile.region(self.depthwise);
         let expanded = shapes.x.n * tile.tiles(shapes.middle) * (h * w) as usize;
         let macs = self.expand.map_or(0, |conv| of(conv, expanded))
             + of(self.depthwise, shapes.middle.pixels())
             + self.project.map_or(0, |conv| of(conv, shapes.y.pixels()));
-        Work { bytes: machine.bytes(shapes.x) + written + weights, macs: macs as u64 }
+        macs as u64
     }
 }
 
@@ -355,7 +371,7 @@ pub fn launch(convs: Convs, shapes: Shapes, residual: bool, pool: bool, tile: Ti
     let [inputs, expand_slice] =
         if convs.expand.is_some() { [x.quads() as u32, slices.expand] } else { [1, 1] };
     let [outputs, project_slice] = if project { [y.quads() as u32, slices.project] } else { [1, 1] };
-    let (chunks, share) = tile.chunks(middle);
+    let (_, share) = tile.chunks(middle);
     let phases = match (convs.expand.is_some(), project) {
         (true, true) => "expand, depthwise, project",
         (true, false) => "expand, depthwise",
@@ -407,18 +423,7 @@ pub fn launch(convs: Convs, shapes: Shapes, residual: bool, pool: bool, tile: Ti
         ],
         workgroups: spread(workgroups(tile, middle)),
         arithmetic: Element::F32,
-        tile: format!(
-            "{phases}: {}x{} px, {} of {} ch at a time{}",
-            tile.height,
-            tile.width,
-            tile.chunk * 4,
-            middle.c,
-            if tile.splits > 1 {
-                format!(", {share} of {chunks} chunks per workgroup")
-            } else {
-                String::new()
-            }
-        ),
+        tile: tile.describe(phases, middle),
     }
     .placeable()
 }

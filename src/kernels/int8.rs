@@ -1,6 +1,6 @@
 //! Shared by the kernels for int8 layers: maps of bytes, four channels per word, and the epilogue of
-//! convolutions, `shaders/completion.wgsl` and `shaders/requantise.wgsl`. Their arithmetic is that of
-//! [`graph::Integers`].
+//! convolutions, `shaders/completion.wgsl`, `shaders/numbers.wgsl` and `shaders/requantise.wgsl`. Their
+//! arithmetic is that of [`graph::Integers`].
 //!
 //! [`graph::Integers`]: crate::graph::Integers
 
@@ -74,47 +74,83 @@ impl Epilogue {
         Self { integers, by_half }
     }
 
+    /// Makes the epilogues of one kernel rescale alike: by upper halves only if that suffices for all.
+    pub fn align(epilogues: &mut [Self]) {
+        if epilogues.iter().any(|epilogue| !epilogue.by_half()) {
+            epilogues.iter_mut().for_each(|epilogue| epilogue.by_half = None);
+        }
+    }
+
+    /// Returns whether sums and residuals are rescaled by upper halves of products.
+    pub fn by_half(&self) -> bool {
+        self.by_half.is_some()
+    }
+
+    /// Returns whether outputs are looked up in a curve.
+    pub fn has_curve(&self) -> bool {
+        matches!(self.integers.ending, EpilogueKind::Lookup { .. })
+    }
+
     /// Returns the constants of its shader.
     pub fn constants(&self) -> [(&'static str, u32); 4] {
         [
             ("RESIDUAL", self.integers.carry.is_some().into()),
-            ("BY_HALF", self.by_half.is_some().into()),
-            ("BENT", matches!(self.integers.ending, EpilogueKind::Lookup { .. }).into()),
+            ("BY_HALF", self.by_half().into()),
+            ("LOOKUP", self.has_curve().into()),
             ("FLOAT", matches!(self.integers.ending, EpilogueKind::Float(_)).into()),
         ]
     }
 
     /// Returns the parameters of its shader. `x` is the quantisation of the input.
     pub fn params(&self, x: Affine) -> [(&'static str, u32); 5] {
-        let [zero, least, most] = match &self.integers.ending {
+        let [zero, least, most] = self.range();
+        [
+            ("around", word([x.zero; 4])),
+            ("zero", zero),
+            ("least", least),
+            ("most", most),
+            ("residual_zero", self.residual_zero()),
+        ]
+    }
+
+    /// Returns the zero point of the outputs, or the curve's index of 0, and the bounds of rescaled sums.
+    pub fn range(&self) -> [u32; 3] {
+        let range = match &self.integers.ending {
             EpilogueKind::Clamped { zero, limits: [least, most], .. } => {
                 [zero, least, most].map(|q| i32::from(*q))
             }
             EpilogueKind::Lookup { curve, .. } => [curve.zero, 0, curve.entries.len() as i32 - 1],
             EpilogueKind::Float(_) => [0; 3],
         };
-        let carried = self.integers.carry.as_ref().map_or(0, |carry| carry.zero);
-        [
-            ("around", word([x.zero; 4])),
-            ("zero", signed(zero)),
-            ("least", signed(least)),
-            ("most", signed(most)),
-            ("residual_zero", signed(carried)),
-        ]
+        range.map(signed)
+    }
+
+    /// Returns the zero point of the residual; 0 without one.
+    pub fn residual_zero(&self) -> u32 {
+        signed(self.integers.carry.as_ref().map_or(0, |carry| carry.zero))
     }
 
     /// Returns everything that a kernel binds besides maps, with these weights.
     pub fn words(&self, weights: Vec<u32>) -> Vec<(&'static str, Vec<u32>)> {
         let mut all = vec![("weight", weights), ("numbers", self.numbers())];
-        if let EpilogueKind::Lookup { curve, .. } = &self.integers.ending {
-            let (words, _) = curve.entries.as_chunks();
-            all.push(("curve", words.iter().map(|bytes| word(*bytes)).collect()));
+        if self.has_curve() {
+            all.push(("curve", self.curve()));
         }
         all
     }
 
+    /// Packs the curve's entries, four per word; empty without a curve.
+    pub fn curve(&self) -> Vec<u32> {
+        match &self.integers.ending {
+            EpilogueKind::Lookup { curve, .. } => {
+                curve.entries.as_chunks().0.iter().map(|b| word(*b)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// Packs `[outputs / 4][4][4]`: biases, multipliers or factors, multipliers of residuals, shifts.
-    fn numbers(&self) -> Vec<u32> {
+    pub fn numbers(&self) -> Vec<u32> {
         let Integers { bias, carry, ending, .. } = &self.integers;
         let number = |at: usize| {
             let (o, kind) = (at / 16 * 4 + at % 4, at / 4 % 4);

@@ -83,12 +83,13 @@ pub(super) const BYTES: &str = include_str!("../../shaders/weights_int8.wgsl");
 
 /// The shared files by call: a file is appended to every text that contains its call. Files may call those
 /// below them in this list.
-pub(super) const SHARED: [(&str, &str); 10] = [
+pub(super) const SHARED: [(&str, &str); 11] = [
     (WEIGHTS, include_str!("../../shaders/weights.wgsl")),
     ("window_of(", include_str!("../../shaders/window.wgsl")),
     ("load_input(", include_str!("../../shaders/prologue.wgsl")),
     ("finish(", include_str!("../../shaders/epilogue.wgsl")),
     ("complete(", include_str!("../../shaders/completion.wgsl")),
+    ("numbers_of(", include_str!("../../shaders/numbers.wgsl")),
     ("rescaled(", include_str!("../../shaders/requantise.wgsl")),
     ("activate(", include_str!("../../shaders/activation.wgsl")),
     ("place(", include_str!("../../shaders/placement.wgsl")),

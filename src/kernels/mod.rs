@@ -23,6 +23,7 @@ mod rates;
 
 pub mod argmax;
 pub mod block;
+pub mod block_int8;
 pub mod boxes;
 pub mod broadcast;
 pub mod copy;
@@ -101,8 +102,9 @@ pub static LAYERS: [&dyn LayerKernel; 20] = [
 ];
 
 /// The shaders that compute several layers in one kernel, read pictures, draw results, or probe a device.
-static OTHERS: [&Shader; 16] = [
+static OTHERS: [&Shader; 17] = [
     &block::SHADER,
+    &block_int8::SHADER,
     &broadcast::SHADER,
     &copy::SHADER,
     &dequantise::SHADER,

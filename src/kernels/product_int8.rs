@@ -206,13 +206,13 @@ impl LayerKernel for ProductInt8 {
 
 /// Returns whether bytes are multiplied by packed dot products. Devices without them multiply in f32 if that
 /// is exact.
-fn packed_dot(epilogue: &Epilogue, machine: &Machine) -> bool {
+pub(super) fn packed_dot(epilogue: &Epilogue, machine: &Machine) -> bool {
     machine.multiplies_bytes() || epilogue.integers.products >= MOST_EXACT
 }
 
 /// The costs of rescaling a sum, and of computing a tile's addresses: in multiply-adds, from the assembly of
 /// AMD's compiler.
-const RESCALE: f64 = 24.0;
+pub(super) const RESCALE: f64 = 24.0;
 const ADDRESSES: f64 = 40.0;
 
 /// Returns the work outside the loop: loading biases, numbers and the residual, rescaling, and storing the
@@ -227,7 +227,7 @@ pub(super) fn epilogue_effort(layer: &Layer, tile: Tile) -> Effort {
 
 /// Packs `[taps][quads][outputs / 4][4]` words. A word has four inputs of one output for packed dot products,
 /// otherwise four outputs of one input.
-fn weights(conv: &Conv, epilogue: &Epilogue, packed_dot: bool, quads: usize) -> Vec<u32> {
+pub(super) fn weights(conv: &Conv, epilogue: &Epilogue, packed_dot: bool, quads: usize) -> Vec<u32> {
     let (inputs, taps) = (conv.inputs(), conv.kernel() * conv.kernel());
     let blocks = conv.outputs().div_ceil(4);
     let weight = |tap: usize, i: usize, o: usize| {

@@ -94,6 +94,13 @@ pub fn units(graph: &Graph) -> Vec<Unit> {
     ids.iter().filter_map(unit).collect()
 }
 
+/// The arithmetic of all nodes of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Arithmetic {
+    Float,
+    Int8,
+}
+
 /// A graph's values with their readers, and the nodes that already belong to a unit.
 struct Edges<'a> {
     graph: &'a Graph,
@@ -122,21 +129,25 @@ impl<'a> Edges<'a> {
         }
     }
 
-    /// Returns whether a node is a floating-point convolution of this kind that belongs to no unit yet.
-    fn is(&self, kind: ConvKind, id: NodeId) -> bool {
+    /// Returns whether a node is a convolution of this kind in this arithmetic that belongs to no unit yet.
+    fn is(&self, kind: ConvKind, arithmetic: Arithmetic, id: NodeId) -> bool {
         let node = self.graph.node(id);
         let is_kind = conv(node).is_some_and(|conv| conv.kind() == Some(kind));
-        is_kind && self.is_float(id) && !self.taken[id.index()]
+        is_kind && self.arithmetic(id) == Some(arithmetic) && !self.taken[id.index()]
     }
 
-    /// Returns whether a node is computed and stored in floating point.
-    fn is_float(&self, id: NodeId) -> bool {
-        self.graph.node(id).quantisation.is_none() && self.graph.int8(id).is_none()
+    /// The arithmetic of a node, if its output is stored as it is computed.
+    fn arithmetic(&self, id: NodeId) -> Option<Arithmetic> {
+        match (self.graph.node(id).quantisation, self.graph.int8(id)) {
+            (None, None) => Some(Arithmetic::Float),
+            (Some(_), Some(_)) => Some(Arithmetic::Int8),
+            _ => None,
+        }
     }
 
     /// Like [`Edges::is`], but without a residual: only a block's last convolution may add one.
-    fn is_plain(&self, kind: ConvKind, id: NodeId) -> bool {
-        self.is(kind, id) && self.graph.node(id).inputs.len() == 1
+    fn is_plain(&self, kind: ConvKind, arithmetic: Arithmetic, id: NodeId) -> bool {
+        self.is(kind, arithmetic, id) && self.graph.node(id).inputs.len() == 1
     }
 
     /// The only reader of `x`, if there is one and `x` is its first input.
@@ -151,37 +162,40 @@ impl<'a> Edges<'a> {
 
     /// The block around the depthwise convolution `depthwise`, if there is one.
     fn block(&self, depthwise: NodeId) -> Option<Block> {
-        if !self.is_plain(ConvKind::Depthwise, depthwise) {
+        let kind = self.arithmetic(depthwise)?;
+        if !self.is_plain(ConvKind::Depthwise, kind, depthwise) {
             return None;
         }
         let input = self.graph.node(depthwise).inputs[0];
-        let widens = self.is_plain(ConvKind::Pointwise, input) && self.reader(input) == Some(depthwise);
+        let widens = self.is_plain(ConvKind::Pointwise, kind, input) && self.reader(input) == Some(depthwise);
         let expand = widens.then_some(input);
-        let squeeze = self.squeeze(depthwise);
+        let squeeze = self.squeeze(kind, depthwise);
         let project = self.reader(squeeze.map_or(depthwise, |squeeze| squeeze.scale))?;
-        if !self.is(ConvKind::Pointwise, project) {
+        if !self.is(ConvKind::Pointwise, kind, project) {
             return None;
         }
         // MobileNetV4's first depthwise convolution has no activation: the pointwise convolution after it
         // is not its projection but the expansion of the next depthwise convolution.
         let begins = expand.is_none()
             && conv(self.graph.node(depthwise)).is_some_and(|conv| conv.activation == Activation::Identity);
-        if begins && self.reader(project).is_some_and(|next| self.is_plain(ConvKind::Depthwise, next)) {
+        if begins && self.reader(project).is_some_and(|next| self.is_plain(ConvKind::Depthwise, kind, next)) {
             return None;
         }
         Some(Block { expand, depthwise, squeeze, project })
     }
 
     /// Squeeze-excite after `x`, if there is any. It reads `x` twice: for the mean and to scale it.
-    fn squeeze(&self, x: NodeId) -> Option<Squeeze> {
+    fn squeeze(&self, kind: Arithmetic, x: NodeId) -> Option<Squeeze> {
         let &[a, b] = &self.readers[x.index()][..] else { return None };
-        let is_pool = |id: NodeId| matches!(self.graph.node(id).op, Op::GlobalPool) && self.is_float(id);
+        let is_pool = |id: NodeId| {
+            matches!(self.graph.node(id).op, Op::GlobalPool) && self.arithmetic(id) == Some(kind)
+        };
         let (pool, scale) = if is_pool(a) { (a, b) } else { (b, a) };
-        let squeeze = self.reader(pool).filter(|&id| self.is_plain(ConvKind::Pointwise, id))?;
-        let widen = self.reader(squeeze).filter(|&id| self.is_plain(ConvKind::Pointwise, id))?;
+        let squeeze = self.reader(pool).filter(|&id| self.is_plain(ConvKind::Pointwise, kind, id))?;
+        let widen = self.reader(squeeze).filter(|&id| self.is_plain(ConvKind::Pointwise, kind, id))?;
         let node = self.graph.node(scale);
         let scales = matches!(node.op, Op::Scale)
-            && self.is_float(scale)
+            && self.arithmetic(scale) == Some(kind)
             && node.inputs == [x, widen]
             && self.uses[widen.index()] == 1;
         let found = is_pool(pool) && scales && self.uses[x.index()] == 2;
@@ -190,8 +204,9 @@ impl<'a> Edges<'a> {
 
     /// The head that begins with the convolution `id`, if there is one.
     fn head(&self, id: NodeId) -> Option<Head> {
-        let pool = self.reader(id).filter(|_| self.is_plain(ConvKind::Pointwise, id))?;
-        let means = matches!(self.graph.node(pool).op, Op::GlobalPool) && self.is_float(pool);
+        let kind = Arithmetic::Float;
+        let pool = self.reader(id).filter(|_| self.is_plain(ConvKind::Pointwise, kind, id))?;
+        let means = matches!(self.graph.node(pool).op, Op::GlobalPool) && self.arithmetic(pool) == Some(kind);
         means.then_some(Head { conv: id, pool })
     }
 }

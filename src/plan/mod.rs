@@ -4,6 +4,7 @@ mod blocks;
 mod chain;
 mod choose;
 mod draft;
+mod fused;
 mod head;
 mod int8;
 mod memory;
@@ -440,7 +441,9 @@ impl Plan {
         let graph = &passes::prepared(graph, false);
         let shapes = graph.shapes(input)?;
         let blocks = blocks::units(graph).into_iter().filter_map(|unit| match unit {
-            Unit::Block(block) => block.squeeze.map(|squeeze| (block, squeeze)),
+            Unit::Block(block) if graph.int8(block.depthwise).is_none() => {
+                block.squeeze.map(|squeeze| (block, squeeze))
+            }
             _ => None,
         });
         let sets = blocks.map(|(block, squeeze)| {

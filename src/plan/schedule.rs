@@ -9,6 +9,7 @@ use super::{
     blocks::{Block, Squeeze, conv},
     choose,
     draft::{DraftStep, Map, Read},
+    fused::Fused,
 };
 use crate::{
     Shape,
@@ -16,7 +17,6 @@ use crate::{
     kernels::{
         Footprint, Machine, Work,
         block::{self, Convs, Shapes, Tile},
-        depthwise,
         gate::Gate,
         pointwise, pointwise_pool, reduce,
     },
@@ -183,21 +183,10 @@ struct Context<'a> {
     /// The node that computes the block's input.
     input: NodeId,
     residual: Option<NodeId>,
-    /// The unfused step of each layer, and a projection that scales its inputs during loading.
+    /// The unfused step of each layer, and, in floating point, a projection that scales its inputs during
+    /// loading.
     layers: Vec<DraftStep>,
     gated: Option<DraftStep>,
-}
-
-/// The part of a block that the block kernel computes.
-struct Fused<'a> {
-    tile: Tile,
-    /// The expansion, if it is fused.
-    expand: Option<NodeId>,
-    convs: Convs<'a>,
-    /// The node that computes the kernel's input.
-    x: NodeId,
-    /// The shapes of the kernel's maps.
-    shapes: Shapes,
 }
 
 /// A step of a schedule.
@@ -224,7 +213,8 @@ impl<'a> Context<'a> {
         let input = graph.node(first).inputs[0];
         let layers =
             block.nodes().into_iter().map(|id| choose::layer(graph, shapes, id, machine, options.kernels()));
-        let gated = block.squeeze.as_ref().map(|squeeze| {
+        let scales = block.squeeze.as_ref().filter(|_| graph.int8(block.depthwise).is_none());
+        let gated = scales.map(|squeeze| {
             let gate = Map::Node(squeeze.widen);
             let mut step = choose::gated(
                 graph,
@@ -270,8 +260,8 @@ impl<'a> Context<'a> {
         let Block { expand, squeeze, project, .. } = *self.block;
         let (tile, expand, projects) = match schedule {
             Schedule::Separate | Schedule::Pooled(_) => return None,
-            Schedule::Front(tile) if expand.is_some() || squeeze.is_some() => (tile, expand, false),
-            Schedule::Middle(tile) if expand.is_some() && squeeze.is_some() => (tile, None, false),
+            Schedule::Front(tile) if expand.is_some() || self.gated.is_some() => (tile, expand, false),
+            Schedule::Middle(tile) if expand.is_some() && self.gated.is_some() => (tile, None, false),
             // Without an expansion the back is the whole block.
             Schedule::Back(tile) if expand.is_some() && squeeze.is_none() => (tile, None, true),
             Schedule::Whole(tile) if squeeze.is_none() => (tile, expand, true),
@@ -298,8 +288,18 @@ impl<'a> Context<'a> {
             y: if projects { self.y } else { self.middle },
             window: self.depthwise.window(read.h, read.w).expect("shapes were inferred"),
         };
-        let fits = convs.fit(shapes.x.quads(), shapes.y.quads(), self.machine, tile);
-        fits.then_some(Fused { tile, expand, convs, x, shapes })
+        let fused = Fused {
+            graph: self.graph,
+            machine: self.machine,
+            block: self.block,
+            tile,
+            expand,
+            project: projects.then_some(project),
+            convs,
+            x,
+            shapes,
+        };
+        fused.fits().then_some(fused)
     }
 
     /// The steps of a schedule, if the block has the layers for it and the machine has the resources.
@@ -318,6 +318,10 @@ impl<'a> Context<'a> {
             (Some(squeeze), Some(gated)) => {
                 parts.extend(self.gate(squeeze, tile)?);
                 parts.push(Part::Layer(gated));
+            }
+            // Squeeze-excite in int8.
+            (Some(Squeeze { pool, squeeze, widen, scale }), None) => {
+                parts.extend([pool, squeeze, widen, scale, self.block.project].map(|id| self.layer(id)));
             }
             _ if !projects => parts.push(self.layer(self.block.project)),
             _ if tile.splits > 1 => parts.push(Part::Reduce(tile)),
@@ -348,7 +352,7 @@ impl<'a> Context<'a> {
     fn part_time(&self, part: &Part) -> f64 {
         match part {
             Part::Layer(step) => step.time,
-            Part::Block(fused) => self.block_cost(fused).1,
+            Part::Block(fused) => fused.cost().1,
             Part::Reduce(tile) => self.reduce_cost(*tile).1,
             Part::Gate(_, tile, gate) => self.gate_cost(gate, *tile).1,
         }
@@ -363,79 +367,12 @@ impl<'a> Context<'a> {
     fn candidate(&self, schedule: Schedule) -> Candidate {
         let step = |part| match part {
             Part::Layer(step) => step.clone(),
-            Part::Block(fused) => self.block_step(&fused),
+            Part::Block(fused) => fused.step(),
             Part::Reduce(tile) => self.reduce_step(tile),
             Part::Gate(squeeze, tile, gate) => self.gate_step(&squeeze, tile, &gate),
         };
         let parts = self.parts(schedule).expect("only possible schedules are taken");
         Candidate::new(schedule, parts.into_iter().map(step).collect())
-    }
-
-    /// The block kernel's outputs, map and sums, with their sizes in bytes.
-    fn written(&self, fused: &Fused) -> [(Map, u64); 2] {
-        let Block { depthwise, squeeze, project, .. } = *self.block;
-        let unused = (Map::Unused(depthwise), 16);
-        let whole = self.machine.bytes(fused.shapes.y);
-        match fused.convs.project {
-            Some(_) if fused.tile.splits > 1 => {
-                [unused, (Map::Parts(project), block::parts_bytes(self.y, fused.tile))]
-            }
-            Some(_) => [(Map::Node(project), whole), unused],
-            None if squeeze.is_some() => {
-                let pooled = block::pooled_bytes(self.middle, fused.tile);
-                [(Map::Node(depthwise), whole), (Map::Pooled(depthwise), pooled)]
-            }
-            None => [(Map::Node(depthwise), whole), unused],
-        }
-    }
-
-    fn block_cost(&self, fused: &Fused) -> (Work, f64) {
-        let (machine, tile, shapes) = (self.machine, fused.tile, fused.shapes);
-        let written = self.written(fused).iter().map(|(_, bytes)| bytes).sum();
-        let work = fused.convs.work(shapes, machine, tile, written);
-        let effort = fused.convs.effort(shapes, self.block.squeeze.is_some(), tile);
-        (work, machine.time(effort, fused.convs.footprint(shapes, machine, tile), work))
-    }
-
-    fn block_step(&self, fused: &Fused) -> DraftStep {
-        let &Fused { tile, expand, convs, x, shapes } = fused;
-        let Block { depthwise, squeeze, project, .. } = *self.block;
-        let projects = convs.project.is_some();
-        let residual = self.residual.filter(|_| projects);
-        // With a split, the step that adds up the partial results applies the projection's epilogue.
-        let split = projects && tile.splits > 1;
-        let mut biases: Vec<NodeId> = expand.into_iter().chain([depthwise]).collect();
-        let mut nodes = biases.clone();
-        if projects && !split {
-            biases.push(project);
-            nodes.push(project);
-        } else if let (Some(squeeze), false) = (squeeze, projects) {
-            nodes.push(squeeze.pool);
-        }
-        let memory = self.machine.quads(tile.memory(convs, shapes.x.quads(), shapes.y.quads()));
-        let (work, time) = self.block_cost(fused);
-        let products: Vec<NodeId> = expand.into_iter().chain(projects.then_some(project)).collect();
-        DraftStep {
-            why: format!(
-                "{} workgroups, {memory} B of workgroup memory",
-                block::workgroups(tile, self.middle)
-            ),
-            reads: vec![
-                Read::Map(Map::Node(x)),
-                Read::Weights(vec![depthwise], depthwise::PACKING),
-                if products.is_empty() { Read::Nothing } else { Read::Weights(products, pointwise::PACKING) },
-                Read::Biases(biases),
-                residual.filter(|_| !split).map_or(Read::Nothing, |id| Read::Map(Map::Node(id))),
-            ],
-            writes: self.written(fused).into(),
-            shape: shapes.y,
-            launch: block::launch(convs, shapes, residual.is_some(), squeeze.is_some(), tile),
-            between: memory,
-            work,
-            time,
-            nodes,
-            block: None,
-        }
     }
 
     fn reduce_cost(&self, tile: Tile) -> (Work, f64) {

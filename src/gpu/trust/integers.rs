@@ -1,5 +1,5 @@
-//! Checks of the integer kernels, in a network with one layer of each kind: every layer is compared with its
-//! reference over the preceding layers' outputs.
+//! Checks of the integer kernels: in a network with one layer of each kind, every layer is compared with its
+//! reference over the preceding layers' outputs, and a fused block with the references of its layers.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use crate::{
     Error, Result, Shape, Tensor,
     gpu::{Executor, Gpu},
     graph::{Activation, Affine, ConcatAxis, Conv, Extent, Graph, MaxPool, Node, NodeId, Op},
-    kernels::{Layer, Maps, dequantise, int8, join_int8, product_int8, quantise, resize},
-    plan::{Options, Plan},
+    kernels::{Layer, Maps, block_int8, dequantise, int8, join_int8, product_int8, quantise, resize},
+    plan::{Fuse, Options, Plan},
     tensor::{Element, distance},
 };
 
@@ -25,9 +25,7 @@ pub fn checks(gpu: &Gpu, element: Element) -> Result<Vec<Check>> {
     let graph = graph();
     let plan =
         Plan::new(&graph, PICTURE, gpu.machine(element), &Options { taps: true, ..Options::default() })?;
-    // Multiples of 1/64, which f16 represents exactly; many lie between two quantised values.
-    let picture = Tensor::wave(PICTURE, 0.37);
-    let picture = Tensor::from_fn(picture.dims(), |at| (picture.data()[at] * 64.0).round() / 64.0);
+    let picture = picture();
     let mut executor = pollster::block_on(Executor::new(gpu, &plan, |_, _| {}))?;
     executor.run(&picture)?;
     let taps = executor.taps()?;
@@ -36,9 +34,6 @@ pub fn checks(gpu: &Gpu, element: Element) -> Result<Vec<Check>> {
         let tap = taps.iter().find(|(name, _)| name == module);
         tap.map(|(_, value)| value).ok_or_else(|| Error::Device(format!("{module} was not computed")))
     };
-    // The quantised picture, which the first layer reads, has no tap.
-    let quantised =
-        |map: Affine| Tensor::from_fn(picture.dims(), |at| map.value(map.quantise(picture.data()[at])));
     let shapes = graph.shapes(PICTURE)?;
     let mut checks = Vec::new();
     for (id, node) in graph.nodes() {
@@ -46,7 +41,8 @@ pub fn checks(gpu: &Gpu, element: Element) -> Result<Vec<Check>> {
             .inputs
             .iter()
             .map(|&id| match (&graph.node(id).op, graph.node(id).quantisation) {
-                (Op::Input(_), Some(map)) => Ok(quantised(map)),
+                // The quantised picture, which the first layer reads, has no tap.
+                (Op::Input(_), Some(map)) => Ok(quantised(&picture, map)),
                 _ => found(id).map(|value| as_map(value, shapes[id.index()])),
             })
             .collect::<Result<_>>()?;
@@ -64,7 +60,44 @@ pub fn checks(gpu: &Gpu, element: Element) -> Result<Vec<Check>> {
         (dequantise::SHADER.name, error_of(resize::SHADER.name)),
     ];
     checks.extend(readers.map(|(kernel, error)| Check { kernel, element, error }));
+    checks.extend(block_check(gpu, element)?);
     Ok(checks)
+}
+
+/// Checks the block kernel, if the device has room for it.
+#[cfg(not(target_arch = "wasm32"))]
+fn block_check(gpu: &Gpu, element: Element) -> Result<Option<Check>> {
+    let graph = block();
+    let options = Options { fuse: Fuse::Block, ..Options::default() };
+    let plan = Plan::new(&graph, PICTURE, gpu.machine(element), &options)?;
+    let kernel = block_int8::SHADER.name;
+    if !plan.steps.iter().any(|step| step.launch.shader.name == kernel) {
+        return Ok(None);
+    }
+    let picture = picture();
+    let found = pollster::block_on(Executor::new(gpu, &plan, |_, _| {}))?.run(&picture)?;
+    let shapes = graph.shapes(PICTURE)?;
+    let mut values: Vec<Tensor> = Vec::new();
+    for (id, node) in graph.nodes() {
+        let reads: Vec<Tensor> = node.inputs.iter().map(|id| values[id.index()].clone()).collect();
+        let value = match (&node.op, node.quantisation) {
+            (Op::Input(_), Some(map)) => Some(quantised(&picture, map)),
+            _ => expected(&graph, id, node, &shapes, &reads),
+        };
+        values.extend(value);
+    }
+    let expected = values.last().zip(found.first());
+    Ok(expected.map(|(expected, found)| Check { kernel, element, error: distance(found, expected) }))
+}
+
+/// Multiples of 1/64, which f16 represents exactly; many lie between two quantised values.
+fn picture() -> Tensor {
+    let wave = Tensor::wave(PICTURE, 0.37);
+    Tensor::from_fn(wave.dims(), |at| (wave.data()[at] * 64.0).round() / 64.0)
+}
+
+fn quantised(values: &Tensor, map: Affine) -> Tensor {
+    Tensor::from_fn(values.dims(), |at| map.value(map.quantise(values.data()[at])))
 }
 
 /// A vector, reshaped to a map.
@@ -96,11 +129,6 @@ fn expected(graph: &Graph, id: NodeId, node: &Node, shapes: &[Shape], values: &[
 fn graph() -> Graph {
     let mut graph = Graph::default();
     let picture = graph.push("picture", Op::Input(PICTURE.c), &[]);
-    let conv = |inputs: usize, outputs: usize, groups: usize, kernel: usize, stride: usize, activation| {
-        let conv = convolution(inputs, outputs, groups, kernel, stride, activation);
-        let weight = Tensor::from_fn(conv.weight.dims(), |at| (conv.weight.data()[at] / STEP).round() * STEP);
-        Op::Conv(Conv { weight: Arc::new(weight), ..conv })
-    };
     let stem = graph.push("stem", conv(3, 20, 1, 3, 2, Activation::HardSwish), &[picture]);
     let depthwise = graph.push("depthwise", conv(20, 20, 20, 5, 1, Activation::Relu6), &[stem]);
     let mean = graph.push("mean", Op::GlobalPool, &[depthwise]);
@@ -111,18 +139,52 @@ fn graph() -> Graph {
     let joined = graph.push("joined", Op::Concat(ConcatAxis::Channels), &[largest, stem]);
     let resized = graph.push("resized", Op::Resize(Extent::Exact([9, 8])), &[joined]);
     let logits = graph.push("logits", conv(40, 7, 1, 1, 1, Activation::Identity), &[joined]);
-    for (at, id) in
-        [picture, stem, depthwise, mean, gate, scaled, project, largest, joined].into_iter().enumerate()
-    {
-        graph.node_mut(id).quantisation = Some(Affine::over(-1.0 - 0.1 * at as f32, 1.5));
+    quantise_maps(&mut graph, &[picture, stem, depthwise, mean, gate, scaled, project, largest, joined]);
+    quantise_weights(&mut graph, &[stem, depthwise, gate, project, logits]);
+    graph.add_output("resized", resized);
+    graph.add_output("logits", logits);
+    graph
+}
+
+/// An inverted residual with clamps and a curve.
+#[cfg(not(target_arch = "wasm32"))]
+fn block() -> Graph {
+    let mut graph = Graph::default();
+    let picture = graph.push("picture", Op::Input(PICTURE.c), &[]);
+    let expand = graph.push("expand", conv(PICTURE.c, 22, 1, 1, 1, Activation::HardSwish), &[picture]);
+    let depthwise = graph.push("depthwise", conv(22, 22, 22, 3, 1, Activation::Relu6), &[expand]);
+    let ends = conv(22, PICTURE.c, 1, 1, 1, Activation::Identity);
+    let project = graph.push("project", ends, &[depthwise, picture]);
+    quantise_maps(&mut graph, &[picture, expand, depthwise, project]);
+    quantise_weights(&mut graph, &[expand, depthwise, project]);
+    graph
+}
+
+/// A convolution with weights that int8 represents.
+fn conv(
+    inputs: usize,
+    outputs: usize,
+    groups: usize,
+    kernel: usize,
+    stride: usize,
+    activation: Activation,
+) -> Op {
+    let conv = convolution(inputs, outputs, groups, kernel, stride, activation);
+    let weight = Tensor::from_fn(conv.weight.dims(), |at| (conv.weight.data()[at] / STEP).round() * STEP);
+    Op::Conv(Conv { weight: Arc::new(weight), ..conv })
+}
+
+fn quantise_maps(graph: &mut Graph, ids: &[NodeId]) {
+    for (at, id) in ids.iter().enumerate() {
+        graph.node_mut(*id).quantisation = Some(Affine::over(-1.0 - 0.1 * at as f32, 1.5));
     }
-    for id in [stem, depthwise, gate, project, logits] {
-        let node = graph.node_mut(id);
+}
+
+fn quantise_weights(graph: &mut Graph, ids: &[NodeId]) {
+    for id in ids {
+        let node = graph.node_mut(*id);
         if let Op::Conv(conv) = &node.op {
             node.weight_scales = Some(vec![STEP; conv.outputs()].into());
         }
     }
-    graph.add_output("resized", resized);
-    graph.add_output("logits", logits);
-    graph
 }

@@ -1,0 +1,310 @@
+//! A MobileNet block, or a part of it, in one kernel in int8: `shaders/block_int8.wgsl`.
+
+use super::{
+    Effort, Footprint, Launch, Machine, Shader, Tier, Work,
+    block::{Convs, Shapes, Tile, workgroups},
+    depthwise, depthwise_int8,
+    int8::{Epilogue, word},
+    product_int8::{self, RESCALE, packed_dot},
+    spread,
+};
+use crate::{
+    graph::{Conv, Int8, Integers},
+    tensor::Element,
+};
+
+/// The kernel's shader.
+pub const SHADER: Shader = Shader {
+    name: "block_int8",
+    source: include_str!("../../shaders/block_int8.wgsl"),
+    reads: &["x", "weight", "product_weight", "numbers", "curve", "residual"],
+    writes: &["y"],
+    textures: &[],
+    always_32_bit: &["x", "weight", "product_weight", "numbers", "curve", "residual", "y"],
+    tier: Tier::Baseline,
+};
+
+/// The pixels that an invocation expands together.
+const PIXELS: u32 = 4;
+
+/// The convolutions that the kernel computes, and their quantisation. All outputs are int8, and only the
+/// projection may have a residual.
+#[derive(Debug, Clone)]
+pub struct BlockInt8<'a> {
+    /// The convolutions.
+    pub convs: Convs<'a>,
+    /// The quantisation around the expansion, if there is one.
+    pub expand: Option<Int8>,
+    /// The quantisation around the depthwise convolution.
+    pub depthwise: Int8,
+    /// The quantisation around the projection, if there is one.
+    pub project: Option<Int8>,
+}
+
+/// The epilogue of each convolution.
+struct Epilogues {
+    expand: Option<Epilogue>,
+    depthwise: Epilogue,
+    project: Option<Epilogue>,
+}
+
+impl Epilogues {
+    fn all(&self) -> impl Iterator<Item = &Epilogue> {
+        self.expand.iter().chain([&self.depthwise]).chain(&self.project)
+    }
+}
+
+/// Returns the words of the expansion's input that are processed together.
+fn depth(inputs: usize) -> u32 {
+    [4, 2, 1].into_iter().find(|depth| inputs.is_multiple_of(*depth)).unwrap_or(1) as u32
+}
+
+impl BlockInt8<'_> {
+    /// Returns the bytes of workgroup memory for this number of quads of inputs.
+    pub fn memory(&self, inputs: usize, tile: Tile) -> u32 {
+        let [h, w] = tile.region(self.convs.depthwise);
+        let expanding = if self.expand.is_some() { h * w * (inputs as u32 + tile.chunk) } else { 2 };
+        let projecting = if self.project.is_some() { tile.height * tile.width * tile.chunk } else { 1 };
+        4 * (expanding + projecting)
+    }
+
+    /// Returns whether the kernel supports the layers, and a machine has the memory, the invocations and the
+    /// registers for them. Only the expansion's input is staged, and a projection is not split.
+    pub fn fit(&self, shapes: Shapes, machine: &Machine, tile: Tile) -> bool {
+        let sums = self.sums(shapes, tile);
+        let takes = depthwise_int8::refusal(self.convs.depthwise).is_none()
+            && self.quantised().all(|(conv, around)| Integers::refusal(conv, around).is_none());
+        takes
+            && tile.staged
+            && (tile.splits == 1 || self.project.is_none())
+            && self.memory(shapes.x.quads(), tile) <= machine.workgroup_memory
+            && tile.threads <= machine.max_workgroup_size
+            && sums <= machine.accumulators
+            && machine.holds(sums + self.others(shapes, tile))
+    }
+
+    /// Returns the convolutions with their quantisation.
+    fn quantised(&self) -> impl Iterator<Item = (&Conv, &Int8)> {
+        let Convs { expand, depthwise, project } = self.convs;
+        let expand = expand.zip(self.expand.as_ref());
+        expand.into_iter().chain([(depthwise, &self.depthwise)]).chain(project.zip(self.project.as_ref()))
+    }
+
+    /// Returns the accumulators that an invocation keeps between chunks.
+    fn sums(&self, shapes: Shapes, tile: Tile) -> u32 {
+        let sums = tile.sums(shapes.y.quads());
+        if self.project.is_some() { sums.pixels * sums.quads } else { 0 }
+    }
+
+    /// Returns the other `vec4` values that it keeps at a time: for the expansion or the depthwise convolution.
+    fn others(&self, shapes: Shapes, tile: Tile) -> u32 {
+        let expanding = self.expand.as_ref().map_or(0, |_| PIXELS + depth(shapes.x.quads()) + 4);
+        expanding.max(tile.run + depthwise::span(self.convs.depthwise, tile.run) as u32)
+    }
+
+    /// Returns the work of an invocation. The costs of bytes are those of [`product_int8`].
+    pub fn effort(&self, shapes: Shapes, machine: &Machine, tile: Tile) -> Effort {
+        let (inputs, chunk) = (shapes.x.quads(), tile.chunk);
+        let each = |items: u32| f64::from(items.div_ceil(tile.threads));
+        let [h, w] = tile.region(self.convs.depthwise);
+        // Multiply-adds of a word of each of `pixels` pixels with weights of `quads` quads of outputs.
+        let products = |pixels: u32, quads: u32| match machine.multiplies_bytes() {
+            true => f64::from(pixels * quads) * machine.rates.dot / machine.rates.mac,
+            false => f64::from(4 * pixels * quads + 2 * (pixels + 4 * quads)),
+        };
+        let rescaled = |sums: u32| Effort { macs: RESCALE * f64::from(sums), ..Effort::of(1.0, 4.0) };
+        let mut begin = Effort::default();
+        let mut barriers = 1.0;
+        let mut work = Effort::default();
+
+        if self.expand.is_some() {
+            let own = each(h * w * inputs as u32);
+            let staged = Effort::of((own / 8.0).ceil(), 0.5 * own);
+            begin = begin + Effort { shared: 0.5 * own, barriers: 1.0, ..staged };
+            barriers += 1.0;
+            let depth = f64::from(depth(inputs));
+            let words = Effort {
+                shared: 0.5 * depth * f64::from(PIXELS),
+                macs: depth * products(PIXELS, 1),
+                ..Effort::of(1.0, depth)
+            };
+            let item = words * (inputs as f64 / depth) + rescaled(PIXELS);
+            let stored = Effort { shared: 0.5 * f64::from(PIXELS), ..Effort::default() };
+            work = work + (item + stored) * each((h * w).div_ceil(PIXELS) * chunk);
+        }
+        let kernel = self.convs.depthwise.kernel() as f64;
+        let run = f64::from(tile.run);
+        let reads = kernel * depthwise::span(self.convs.depthwise, tile.run) as f64;
+        let taps = kernel * kernel;
+        let mut item = Effort { macs: taps * run + 2.0 * (reads + taps), ..Effort::of(kernel, 0.5 * taps) };
+        match self.expand {
+            Some(_) => item.shared += 0.5 * reads,
+            None => item.loads += 0.5 * reads,
+        }
+        match self.project {
+            Some(_) => item.shared += 0.5 * run,
+            None => item.loads += 0.5 * run,
+        }
+        work = work + (item + rescaled(tile.run)) * each(tile.height * tile.width / tile.run * chunk);
+
+        if self.project.is_some() {
+            let sums = tile.sums(shapes.y.quads());
+            let word = Effort {
+                shared: 0.5 * f64::from(sums.pixels),
+                macs: products(sums.pixels, sums.quads),
+                ..Effort::of(0.5, f64::from(sums.quads))
+            };
+            work = work + word * f64::from(chunk);
+            let times = if self.residual() { 2 } else { 1 };
+            let stored = Effort::of(0.0, f64::from(times * sums.pixels * sums.quads));
+            begin = begin + rescaled(times * sums.pixels) * f64::from(sums.quads) + stored;
+        }
+        work.barriers += barriers;
+        begin + work * tile.chunks(shapes.middle).1 as f64
+    }
+
+    /// Returns whether the projection adds a residual.
+    fn residual(&self) -> bool {
+        self.project.as_ref().is_some_and(|around| around.inputs.len() > 1)
+    }
+
+    /// Returns the size and the resources of the dispatch.
+    pub fn footprint(&self, shapes: Shapes, tile: Tile) -> Footprint {
+        Footprint {
+            invocations: workgroups(tile, shapes.middle) * tile.threads as usize,
+            values: self.sums(shapes, tile) + self.others(shapes, tile) + 4,
+            workgroup: tile.threads,
+            memory: self.memory(shapes.x.quads(), tile),
+        }
+    }
+
+    /// Returns the bytes that it moves and its multiply-adds.
+    pub fn work(&self, shapes: Shapes, tile: Tile) -> Work {
+        let bytes = |quads: usize, pixels: usize| 4 * (quads * pixels) as u64;
+        let weights: usize = self.quantised().map(|(conv, _)| conv.weight.data().len()).sum();
+        let residual = if self.residual() { bytes(shapes.y.quads(), shapes.y.pixels()) } else { 0 };
+        Work {
+            bytes: bytes(shapes.x.quads(), shapes.x.pixels())
+                + bytes(shapes.y.quads(), shapes.y.pixels())
+                + residual
+                + weights as u64,
+            macs: self.convs.macs(shapes, tile),
+        }
+    }
+
+    fn epilogues(&self) -> Epilogues {
+        let mut all: Vec<Epilogue> =
+            self.quantised().map(|(conv, around)| Epilogue::of(conv, around)).collect();
+        Epilogue::align(&mut all);
+        let mut all = all.into_iter();
+        let mut next = |exists: bool| all.by_ref().take(exists.into()).next();
+        let expand = next(self.expand.is_some());
+        let depthwise = next(true).expect("a block has a depthwise convolution");
+        Epilogues { expand, depthwise, project: next(self.project.is_some()) }
+    }
+
+    /// Returns the launch. The tile must [fit](Self::fit); its height, its width and its workgroup size must
+    /// be powers of two.
+    pub fn launch(&self, shapes: Shapes, machine: &Machine, tile: Tile) -> Launch {
+        let Shapes { x, middle, y, window } = shapes;
+        let Epilogues { expand, depthwise, project } = &self.epilogues();
+        let conv = self.convs.depthwise;
+        // Unused constants always have the same value, so that launches share a pipeline.
+        let [inputs, depth] = if expand.is_some() { [x.quads() as u32, depth(x.quads())] } else { [1, 1] };
+        let sums = tile.sums(y.quads());
+        let [outputs, workgroup_o, workgroup_p, quads, pixels] = match project {
+            Some(_) => [y.quads() as u32, sums.workgroup_o, sums.workgroup_p, sums.quads, sums.pixels],
+            None => [1, tile.threads, 1, 1, 1],
+        };
+        let dot = |epilogue: &Option<Epilogue>| {
+            epilogue.as_ref().is_some_and(|epilogue| packed_dot(epilogue, machine)).into()
+        };
+        let curve = |epilogue: &Option<Epilogue>| epilogue.as_ref().is_some_and(Epilogue::has_curve).into();
+        let (_, share) = tile.chunks(middle);
+        let range = |epilogue: &Option<Epilogue>| epilogue.as_ref().map_or([0; 3], Epilogue::range);
+        let [expand_range, project_range] = [range(expand), range(project)];
+        let depthwise_range = depthwise.range();
+        let phases = match (expand, project) {
+            (Some(_), Some(_)) => "expand, depthwise, project",
+            (Some(_), None) => "expand, depthwise",
+            (None, _) => "depthwise, project",
+        };
+        Launch {
+            shader: &SHADER,
+            constants: vec![
+                ("EXPAND", expand.is_some().into()),
+                ("PROJECT", project.is_some().into()),
+                ("RESIDUAL", self.residual().into()),
+                ("KERNEL", conv.kernel() as u32),
+                ("STRIDE", conv.stride as u32),
+                ("DILATION", conv.dilation as u32),
+                ("TILE_H", tile.height),
+                ("TILE_W", tile.width),
+                ("CHUNK", tile.chunk),
+                ("RUN", tile.run),
+                ("INPUTS", inputs),
+                ("OUTPUTS", outputs),
+                ("DEPTH", depth),
+                ("WORKGROUP_O", workgroup_o),
+                ("WORKGROUP_P", workgroup_p),
+                ("QUADS", quads),
+                ("SUMS", pixels),
+                ("EXPAND_DOT", dot(expand)),
+                ("PROJECT_DOT", dot(project)),
+                ("EXPAND_LOOKUP", curve(expand)),
+                ("DEPTHWISE_LOOKUP", depthwise.has_curve().into()),
+                ("PROJECT_LOOKUP", curve(project)),
+                ("BY_HALF", depthwise.by_half().into()),
+            ],
+            params: vec![
+                ("height", x.h as u32),
+                ("width", x.w as u32),
+                ("out_height", middle.h as u32),
+                ("out_width", middle.w as u32),
+                ("top", window.top as u32),
+                ("left", window.left as u32),
+                ("pictures", x.n as u32),
+                ("inputs", x.quads() as u32),
+                ("expanded", middle.quads() as u32),
+                ("outputs", y.quads() as u32),
+                ("share", share as u32),
+                ("splits", tile.splits),
+                ("around", word([self.depthwise.inputs[0].zero; 4])),
+                ("expand_zero", expand_range[0]),
+                ("expand_least", expand_range[1]),
+                ("expand_most", expand_range[2]),
+                ("depthwise_zero", depthwise_range[0]),
+                ("depthwise_least", depthwise_range[1]),
+                ("depthwise_most", depthwise_range[2]),
+                ("project_zero", project_range[0]),
+                ("project_least", project_range[1]),
+                ("project_most", project_range[2]),
+                ("residual_zero", project.as_ref().map_or(0, Epilogue::residual_zero)),
+            ],
+            workgroups: spread(workgroups(tile, middle)),
+            arithmetic: Element::F32,
+            tile: tile.describe(phases, middle),
+        }
+        .placeable()
+    }
+
+    /// Returns the constants that it binds, by the binding's name. Bindings that it does not read are left
+    /// out.
+    pub fn words(&self, machine: &Machine) -> Vec<(&'static str, Vec<u32>)> {
+        let epilogues = self.epilogues();
+        let Convs { expand, depthwise, project } = self.convs;
+        let products = expand.zip(epilogues.expand.as_ref()).into_iter();
+        let products = products.chain(project.zip(epilogues.project.as_ref()));
+        let packed = |(conv, epilogue): (&Conv, &Epilogue)| {
+            let quads = conv.inputs().div_ceil(4);
+            product_int8::weights(conv, epilogue, packed_dot(epilogue, machine), quads)
+        };
+        let all = [
+            ("weight", depthwise_int8::weights(depthwise, &epilogues.depthwise)),
+            ("product_weight", products.flat_map(packed).collect()),
+            ("numbers", epilogues.all().flat_map(Epilogue::numbers).collect()),
+            ("curve", epilogues.all().flat_map(Epilogue::curve).collect()),
+        ];
+        all.into_iter().filter(|(_, words)| !words.is_empty()).collect()
+    }
+}

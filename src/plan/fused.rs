@@ -1,0 +1,167 @@
+//! The step of a block kernel, in floating point or in int8.
+
+use super::{
+    blocks::Block,
+    choose,
+    draft::{DraftStep, Map, Read},
+};
+use crate::{
+    graph::{Graph, NodeId},
+    kernels::{
+        Machine, Work,
+        block::{self, Convs, Shapes, Tile},
+        block_int8::BlockInt8,
+        depthwise, pointwise,
+    },
+};
+
+/// The part of a block that one kernel computes.
+pub struct Fused<'a> {
+    pub graph: &'a Graph,
+    pub machine: &'a Machine,
+    pub block: &'a Block,
+    pub tile: Tile,
+    /// The expansion and the projection, if they are fused.
+    pub expand: Option<NodeId>,
+    pub project: Option<NodeId>,
+    pub convs: Convs<'a>,
+    /// The node that computes the kernel's input.
+    pub x: NodeId,
+    /// The shapes of the kernel's maps.
+    pub shapes: Shapes,
+}
+
+impl Fused<'_> {
+    /// The kernel's layers in int8, if the block is computed in integers.
+    fn int8(&self) -> Option<BlockInt8<'_>> {
+        let int8 = |id: Option<NodeId>| id.and_then(|id| self.graph.int8(id));
+        Some(BlockInt8 {
+            convs: self.convs,
+            expand: int8(self.expand),
+            depthwise: int8(Some(self.block.depthwise))?,
+            project: int8(self.project),
+        })
+    }
+
+    /// Whether a kernel computes these layers, and the machine has enough memory, invocations and registers.
+    pub fn fits(&self) -> bool {
+        let Shapes { x, y, .. } = self.shapes;
+        match self.int8() {
+            Some(int8) => int8.fit(self.shapes, self.machine, self.tile),
+            None => self.convs.fit(x.quads(), y.quads(), self.machine, self.tile),
+        }
+    }
+
+    /// The bytes that it moves, its multiply-adds, and its predicted time.
+    pub fn cost(&self) -> (Work, f64) {
+        let Self { machine, tile, shapes, .. } = *self;
+        let (work, effort, footprint) = match self.int8() {
+            Some(int8) => {
+                (int8.work(shapes, tile), int8.effort(shapes, machine, tile), int8.footprint(shapes, tile))
+            }
+            None => {
+                let written = self.writes().iter().map(|(_, bytes)| bytes).sum();
+                (
+                    self.convs.work(shapes, machine, tile, written),
+                    self.convs.effort(shapes, self.pools(), tile),
+                    self.convs.footprint(shapes, machine, tile),
+                )
+            }
+        };
+        (work, machine.time(effort, footprint, work))
+    }
+
+    /// Whether it also starts squeeze-excite's mean.
+    fn pools(&self) -> bool {
+        self.block.squeeze.is_some()
+    }
+
+    /// Whether the projection's sums are partial results, which [`crate::kernels::reduce`] adds up.
+    fn splits(&self) -> bool {
+        self.project.is_some() && self.tile.splits > 1
+    }
+
+    /// The outputs, map and sums, with their sizes in bytes; in int8 only the map.
+    fn writes(&self) -> Vec<(Map, u64)> {
+        let Block { depthwise, squeeze, project, .. } = *self.block;
+        let made = self.project.unwrap_or(depthwise);
+        let form = choose::form(self.graph.node(made), self.machine.element);
+        let whole = (Map::Node(made), form.bytes(self.shapes.y).unwrap_or_default());
+        let unused = (Map::Unused(depthwise), 16);
+        if self.graph.int8(depthwise).is_some() {
+            vec![whole]
+        } else if self.splits() {
+            vec![unused, (Map::Parts(project), block::parts_bytes(self.shapes.y, self.tile))]
+        } else if self.project.is_none() && squeeze.is_some() {
+            let pooled = block::pooled_bytes(self.shapes.middle, self.tile);
+            vec![whole, (Map::Pooled(depthwise), pooled)]
+        } else {
+            vec![whole, unused]
+        }
+    }
+
+    /// The step.
+    pub fn step(&self) -> DraftStep {
+        let Self { machine, tile, shapes, .. } = *self;
+        let depthwise = self.block.depthwise;
+        let residual = self.project.and_then(|id| self.graph.node(id).inputs.get(1).copied());
+        let mut nodes: Vec<NodeId> = self.expand.into_iter().chain([depthwise]).collect();
+        let (work, time) = self.cost();
+        let (launch, memory, reads) = match self.int8() {
+            Some(int8) => {
+                nodes.extend(self.project);
+                let mut words = int8.words(machine);
+                let mut constant = |name: &str| {
+                    let own = words.iter().position(|(of, _)| *of == name);
+                    own.map_or(Read::Nothing, |at| Read::Words(words.swap_remove(at).1))
+                };
+                let [weight, products, numbers, curve] =
+                    ["weight", "product_weight", "numbers", "curve"].map(&mut constant);
+                let residual = residual.map_or(Read::Nothing, |id| Read::Map(Map::Node(id)));
+                let reads = vec![Read::Map(Map::Node(self.x)), weight, products, numbers, curve, residual];
+                (int8.launch(shapes, machine, tile), int8.memory(shapes.x.quads(), tile), reads)
+            }
+            None => {
+                // With a split, the step that adds up the partial results applies the projection's epilogue.
+                let finished = self.project.filter(|_| !self.splits());
+                nodes.extend(finished);
+                let biases = nodes.clone();
+                if let (Some(squeeze), None) = (self.block.squeeze, self.project) {
+                    nodes.push(squeeze.pool);
+                }
+                let products: Vec<NodeId> = self.expand.into_iter().chain(self.project).collect();
+                let reads = vec![
+                    Read::Map(Map::Node(self.x)),
+                    Read::Weights(vec![depthwise], depthwise::PACKING),
+                    if products.is_empty() {
+                        Read::Nothing
+                    } else {
+                        Read::Weights(products, pointwise::PACKING)
+                    },
+                    Read::Biases(biases),
+                    residual
+                        .filter(|_| finished.is_some())
+                        .map_or(Read::Nothing, |id| Read::Map(Map::Node(id))),
+                ];
+                let launch = block::launch(self.convs, shapes, residual.is_some(), self.pools(), tile);
+                let memory = machine.quads(tile.memory(self.convs, shapes.x.quads(), shapes.y.quads()));
+                (launch, memory, reads)
+            }
+        };
+        DraftStep {
+            why: format!(
+                "{} workgroups, {memory} B of workgroup memory",
+                block::workgroups(tile, shapes.middle)
+            ),
+            reads,
+            writes: self.writes(),
+            shape: shapes.y,
+            launch,
+            between: memory,
+            work,
+            time,
+            nodes,
+            block: None,
+        }
+    }
+}
