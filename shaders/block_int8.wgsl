@@ -51,15 +51,16 @@ const REGION: u32 = REGION_H * REGION_W;
 const TILE: u32 = TILE_H * TILE_W;
 const WORKGROUP_SIZE: u32 = WORKGROUP_O * WORKGROUP_P;
 const SPAN: u32 = (RUN - 1u) * STRIDE + (KERNEL - 1u) * DILATION + 1u;
-// Pixels of the region that an invocation expands together, so that they share each weight.
+// Pixels of the region that an invocation expands together, so that they share each weight. The last ones may lie
+// past the region; nothing reads them.
 const PIXELS: u32 = 4u;
-const ITEMS: u32 = (REGION + PIXELS - 1u) / PIXELS * CHUNK;
-const STAGED_X: u32 = REGION * INPUTS;
+const ROUNDED: u32 = (REGION + PIXELS - 1u) / PIXELS * PIXELS;
+const ITEMS: u32 = ROUNDED / PIXELS * CHUNK;
+const STAGED_X: u32 = ROUNDED * INPUTS;
 const OWN_X: u32 = (STAGED_X + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
 // Loads of x that an invocation has in flight together.
 const TOGETHER: u32 = 8u;
-// Words before the curves of the depthwise convolution and of the projection.
-const CURVE: u32 = 1024u;
+// Words before the curves of the depthwise convolution and of the projection: a curve has CURVE words.
 const DEPTHWISE_CURVE: u32 = EXPAND_LOOKUP * CURVE;
 const PROJECT_CURVE: u32 = (EXPAND_LOOKUP + DEPTHWISE_LOOKUP) * CURVE;
 
@@ -72,8 +73,8 @@ const PROJECT_CURVE: u32 = (EXPAND_LOOKUP + DEPTHWISE_LOOKUP) * CURVE;
 @group(0) @binding(6) var<storage, read> residual: array<u32>;      // shaped as y, if RESIDUAL
 @group(0) @binding(7) var<storage, read_write> y: array<u32>;       // (pictures, out_height, out_width, outputs or expanded)
 
-var<workgroup> staged_x: array<u32, 1u + EXPAND * (STAGED_X - 1u)>;      // (REGION_H, REGION_W, INPUTS)
-var<workgroup> region: array<u32, 1u + EXPAND * (REGION * CHUNK - 1u)>;  // (REGION_H, REGION_W, CHUNK)
+var<workgroup> staged_x: array<u32, 1u + EXPAND * (STAGED_X - 1u)>;      // (ROUNDED, INPUTS)
+var<workgroup> region: array<u32, 1u + EXPAND * (ROUNDED * CHUNK - 1u)>; // (ROUNDED, CHUNK), the first of (REGION_H, REGION_W, CHUNK)
 var<workgroup> middle: array<u32, 1u + PROJECT * (TILE * CHUNK - 1u)>;   // (TILE_H, TILE_W, CHUNK)
 
 @compute @workgroup_size(WORKGROUP_O * WORKGROUP_P)
@@ -230,7 +231,7 @@ fn expand(first_y: u32, first_x: u32, first_quad: u32, item: u32) {
         for (var d = 0u; d < DEPTH; d++) {
             let weights = unpacked(w[d]);
             for (var p = 0u; p < PIXELS; p++) {
-                let word = staged_x[min(first + p, REGION - 1u) * INPUTS + i + d];
+                let word = staged_x[(first + p) * INPUTS + i + d];
                 if (EXPAND_DOT == 1u) {
                     sum[p] += dots(word, w[d]);
                 } else {
@@ -243,15 +244,13 @@ fn expand(first_y: u32, first_x: u32, first_quad: u32, item: u32) {
     let range = vec3(params.expand_zero, params.expand_least, params.expand_most);
     for (var p = 0u; p < PIXELS; p++) {
         let at = first + p;
-        if (at < REGION) {
-            if (EXPAND_DOT == 0u) {
-                sum[p] = vec4<i32>(exact[p]);
-            }
-            let iy = first_y * STRIDE + at / REGION_W - params.top;
-            let ix = first_x * STRIDE + at % REGION_W - params.left;
-            let word = requantised(n, sum[p] + n.bias, range, EXPAND_LOOKUP, 0u);
-            region[at * CHUNK + c] = select(params.around, word, iy < params.height && ix < params.width);
+        if (EXPAND_DOT == 0u) {
+            sum[p] = vec4<i32>(exact[p]);
         }
+        let iy = first_y * STRIDE + at / REGION_W - params.top;
+        let ix = first_x * STRIDE + at % REGION_W - params.left;
+        let word = requantised(n, sum[p] + n.bias, range, EXPAND_LOOKUP, 0u);
+        region[at * CHUNK + c] = select(params.around, word, iy < params.height && ix < params.width);
     }
 }
 
@@ -301,7 +300,7 @@ fn depthwise(picture: u32, first_y: u32, first_x: u32, first_quad: u32, item: u3
             // Channels past the last must not contribute to sums.
             middle[(ty * TILE_W + tx + r) * CHUNK + c] = select(0u, word, inside);
         } else if (inside) {
-            y[place((picture * params.out_height + oy) * params.out_width + ox) + quad] = word;
+            y[((picture * params.out_height + oy) * params.out_width + ox) * params.expanded + quad] = word;
         }
     }
 }

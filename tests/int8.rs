@@ -71,7 +71,8 @@ fn check_gpus(graph: &Graph, input: &Tensor, taps: bool) -> Result<(), TestCaseE
     check_plans(graph, input, &Options { taps, ..Options::default() }, taps, |_| true)
 }
 
-/// Compares the plans that `takes` accepts.
+/// Compares the plans that `takes` accepts. If a layer is computed in floating point, its rounding may change the
+/// integers after it by a step.
 fn check_plans(
     graph: &Graph,
     input: &Tensor,
@@ -88,9 +89,18 @@ fn check_plans(
         prop_assume!(takes(&plan));
         let mut executor = pollster::block_on(gpu::Executor::new(gpu, &plan, |_, _| {})).unwrap();
         let outputs = executor.run(input).unwrap();
+        let whole = |id: NodeId| graph.int8(id).is_some() || matches!(graph.node(id).op, Op::Input(_));
+        let exact = graph.nodes().all(|(id, _)| whole(id));
         for ((name, id), output) in graph.outputs().into_iter().zip(&outputs) {
-            let differs = difference(output, &expected[id.index()]);
-            prop_assert!(differs.is_none(), "{name} on {}: {}", gpu.adapter(), differs.unwrap());
+            let expected = &expected[id.index()];
+            match difference(output, expected) {
+                Some(differs) if exact => prop_assert!(false, "{name} on {}: {differs}", gpu.adapter()),
+                Some(_) => {
+                    let error = common::distance(output, expected);
+                    prop_assert!(error < 0.02, "{name} on {} is off by {error}", gpu.adapter());
+                }
+                None => {}
+            }
         }
         for (name, value) in executor.taps().unwrap() {
             let (id, _) = graph.nodes().find(|(_, node)| node.output_name() == name).unwrap();
@@ -205,19 +215,13 @@ fn fused_blocks_match_their_layers() {
     let sizes = (1..3usize, [1..40usize, 1..70usize, 1..40usize], [1..20usize, 1..20usize]);
     let window = (prop::sample::select(&[1usize, 3, 5][..]), 1..3usize, 1..3usize, padding());
     let layers = (any::<bool>(), any::<bool>(), any::<bool>(), [activation(), activation(), activation()]);
-    let tile = (
-        prop::sample::select(&[[2u32, 4u32], [4, 4], [4, 8], [8, 8]][..]),
-        prop::sample::select(&[1u32, 2, 4, 8][..]),
-        prop::sample::select(&[1u32, 2, 4][..]),
-        prop::sample::select(&[64u32, 128, 256][..]),
-        1..5u32,
-    );
+    let tile = any::<prop::sample::Index>();
     let maps = [quantisation(), quantisation(), quantisation(), quantisation()];
     let check = |(sizes, window, layers, tile, maps, seed)| {
         let (n, [inputs, expanded, outputs], [h, w]): (usize, [usize; 3], [usize; 2]) = sizes;
         let (kernel, stride, dilation, padding): (usize, usize, usize, Padding) = window;
         let (expands, projects, residual, activations): (bool, bool, bool, [Activation; 3]) = layers;
-        let ([height, width], chunk, run, threads, splits): ([u32; 2], u32, u32, u32, u32) = tile;
+        let tile: prop::sample::Index = tile;
         let maps: [Affine; 4] = maps;
         let seed: u64 = seed;
         let expanded = if expands { expanded } else { inputs };
@@ -253,7 +257,7 @@ fn fused_blocks_match_their_layers() {
         if expands {
             last = push("expand", pointwise(0, expanded, inputs), &[last], maps[1]);
         }
-        // A residual of any shape: another block without an expansion.
+        // A residual of any shape.
         let side = residual.then(|| {
             let other = Conv { groups: 1, ..pointwise(2, outputs, inputs) };
             let side = push("side", other, &[picture], maps[3]);
@@ -265,11 +269,15 @@ fn fused_blocks_match_their_layers() {
         last = push("depthwise", depthwise, &[last], maps[2]);
         let reads: Vec<NodeId> = [last].into_iter().chain(side).collect();
         push("project", pointwise(2, outputs, expanded), &reads, maps[3]);
-        let tile = |splits: u32| block::Tile { height, width, chunk, run, threads, splits, staged: true };
-        let schedule = match (expands, projects) {
-            (true, false) => Schedule::Front(tile(splits).trimmed(middle)),
-            (true, true) if seed.is_multiple_of(3) => Schedule::Back(tile(1)),
-            _ => Schedule::Whole(tile(1)),
+        // Only the front is split.
+        let front = expands && !projects;
+        let mut tiles = block::tiles(middle);
+        tiles.retain(|tile| tile.staged && (front || tile.splits == 1));
+        let tile = tiles[tile.index(tiles.len())];
+        let schedule = match (front, expands) {
+            (true, _) => Schedule::Front(tile),
+            (_, true) if seed.is_multiple_of(3) => Schedule::Back(tile),
+            _ => Schedule::Whole(tile),
         };
         let name = if expands { "expand" } else { "depthwise" };
         let tuned = Tuned { schedules: [(name.into(), schedule)].into(), ..Tuned::default() };
@@ -278,6 +286,69 @@ fn fused_blocks_match_their_layers() {
         check_plans(&graph, &noise([n, inputs, h, w], seed ^ 3), &options, seed.is_multiple_of(2), takes)
     };
     TestRunner::new(config()).run(&(sizes, window, layers, tile, maps, any::<u64>()), check).unwrap();
+}
+
+/// Two blocks, one with squeeze-excite, the other joined with another map: all in int8, and with each layer in turn
+/// in floating point.
+#[test]
+fn blocks_may_be_partly_in_floating_point() {
+    let input = noise([2, 8, 9, 11], 4);
+    let conv = |outputs: usize, inputs: usize, kernel: usize, activation: Activation| {
+        let groups = if kernel > 1 { outputs } else { 1 };
+        Op::Conv(Conv {
+            weight: noise([outputs, inputs / groups, kernel, kernel], 7 + outputs as u64).into(),
+            bias: Some(noise([outputs], 5).into()),
+            stride: 1,
+            dilation: 1,
+            padding: Padding::Symmetric,
+            groups,
+            activation,
+            linear: false,
+        })
+    };
+    let graph = |float: Option<usize>| {
+        let mut graph = Graph::default();
+        let picture = graph.push("picture", Op::Input(8), &[]);
+        let expand = graph.push("expand", conv(20, 8, 1, Activation::HardSwish), &[picture]);
+        let depthwise = graph.push("depthwise", conv(20, 20, 5, Activation::HardSwish), &[expand]);
+        let pool = graph.push("pool", Op::GlobalPool, &[depthwise]);
+        let squeeze = graph.push("squeeze", conv(6, 20, 1, Activation::Relu), &[pool]);
+        let widen = graph.push("widen", conv(20, 6, 1, Activation::HardSigmoid), &[squeeze]);
+        let scale = graph.push("scale", Op::Scale, &[depthwise, widen]);
+        let project = graph.push("project", conv(8, 20, 1, Activation::Identity), &[scale, picture]);
+        // Many inputs of one product, so that the other's sums are exact in f32 and its are not.
+        let wide = graph.push("wide", conv(2400, 8, 1, Activation::Relu6), &[project]);
+        let filter = graph.push("filter", conv(2400, 2400, 3, Activation::Relu6), &[wide]);
+        let narrow = graph.push("narrow", conv(8, 2400, 1, Activation::Identity), &[filter, project]);
+        let side = graph.push("side", conv(8, 8, 1, Activation::Identity), &[project]);
+        let joined = graph.push("joined", Op::Concat(ConcatAxis::Channels), &[side, narrow]);
+        let nodes =
+            [picture, expand, depthwise, pool, squeeze, widen, scale, project, wide, filter, narrow, joined];
+        for (at, id) in nodes.into_iter().chain([side]).enumerate() {
+            // The joined maps are alike, so that kernels store them in their place.
+            let most = if at > 9 { 60.0 } else { 3.0 + at as f32 };
+            if float != Some(at) {
+                make_int8(&mut graph, id, Some(Affine::over(-most, most)));
+            }
+        }
+        for (name, id) in [("project", project), ("joined", joined)] {
+            graph.add_output(name, id);
+        }
+        graph
+    };
+    for float in (0..13).map(Some).chain([None]) {
+        let graph = graph(float);
+        let all = [(Fuse::Block, false), (Fuse::Block, true), (Fuse::Auto, true)];
+        for (fuse, dots) in if float.is_some() { all[..1].to_vec() } else { all.to_vec() } {
+            let options = Options { fuse, ..Options::default() };
+            let fused = |plan: &Plan| plan.steps.iter().any(|step| step.launch.shader.name == "block_int8");
+            check_plans(&graph, &input, &options, dots, |plan| {
+                assert!(float.is_some() || fuse == Fuse::Auto || fused(plan));
+                true
+            })
+            .unwrap();
+        }
+    }
 }
 
 /// A graph of the picture and a resized map of it, each with its own quantisation.

@@ -192,21 +192,24 @@ fn variants() -> Vec<Launch> {
     launches
 }
 
-/// Every combination of fused int8 layers, with every kind of epilogue.
+/// Every combination of fused int8 layers, with every kind of epilogue, for machines with and without packed dot
+/// products.
 fn int8_blocks(x: Shape, conv: impl Fn(usize, usize, usize, usize, Activation) -> Conv) -> Vec<Launch> {
     let map = Affine { scale: 0.02, zero: -3 };
     let mut launches = Vec::new();
     let machines = [Card::Ada, Card::M1, Card::Lavapipe].map(Card::machine);
-    let mut machine_cycle = machines.iter().cycle();
     let mut activations = Activation::ALL.into_iter().cycle();
     let mut next = || activations.next().expect("a cycle does not end");
     for (kernel, stride, dilation) in [(3, 1, 1), (3, 2, 1), (5, 1, 1), (5, 2, 1), (5, 1, 2)] {
-        for (residual, step) in [(false, 0.01), (true, 0.01), (true, 1e7)] {
-            let (expand, depthwise, project) = (
-                conv(1, 1, 1, 1, next()),
-                conv(24, kernel, stride, dilation, next()),
-                conv(1, 1, 1, 1, next()),
-            );
+        for (residual, step) in [(false, 0.01), (true, 0.01), (true, 1e-7)] {
+            // Some weights are 1, so that sums are large.
+            let mut conv = |groups, kernel, stride, dilation| {
+                let conv = conv(groups, kernel, stride, dilation, next());
+                let weight = Tensor::from_fn(conv.weight.dims(), |at| (at % 2) as f32);
+                Conv { weight: Arc::new(weight), ..conv }
+            };
+            let (expand, project) = (conv(1, 1, 1, 1), conv(1, 1, 1, 1));
+            let depthwise = conv(24, kernel, stride, dilation);
             let window = depthwise.window(x.h, x.w).unwrap();
             let y = Shape::new(1, 24, window.height, window.width);
             let shapes = block::Shapes { x, middle: y, y, window };
@@ -226,10 +229,11 @@ fn int8_blocks(x: Shape, conv: impl Fn(usize, usize, usize, usize, Activation) -
                     depthwise: int8(1),
                     project: projects.then(|| int8(1 + usize::from(residual))),
                 };
-                let machine = machine_cycle.next().expect("a cycle does not end");
-                let fits = |tile: &block::Tile| fused.fit(shapes, machine, *tile);
-                let tiles = block::tiles(y).into_iter().filter(fits).step_by(5);
-                launches.extend(tiles.map(|tile| fused.launch(shapes, machine, tile)));
+                for machine in &machines {
+                    let fits = |tile: &block::Tile| fused.fit(shapes, machine, *tile);
+                    let tiles = block::tiles(y).into_iter().filter(fits).step_by(9);
+                    launches.extend(tiles.map(|tile| fused.launch(shapes, machine, tile).0));
+                }
             }
         }
     }

@@ -4,11 +4,12 @@ mod common;
 
 use std::{fs, sync::Arc, time::Duration};
 
-use common::cases::noise;
+use common::{cases::noise, int8::calibrated};
 use goldcrest::{
     Shape, Tensor,
+    cpu::Cpu,
     gpu::{Executor, Gpu},
-    graph::{Activation, Conv, Graph, Op, Padding},
+    graph::{Activation, Affine, Conv, Graph, Op, Padding},
     measure,
     plan::{Fuse, Kernels, Machine, Options, Plan, Schedules, Tuned},
     session::{self, Precision, TuningRecord},
@@ -50,8 +51,8 @@ fn inputs() -> [Tensor; 2] {
     [9, 10].map(|seed| noise(<[usize; 4]>::from(INPUT), seed))
 }
 
-fn run(gpu: &Gpu, options: &Options) -> Tensor {
-    let plan = Plan::new(&network(), INPUT, gpu.machine(Element::F32), options).unwrap();
+fn run(gpu: &Gpu, graph: &Graph, options: &Options) -> Tensor {
+    let plan = Plan::new(graph, INPUT, gpu.machine(Element::F32), options).unwrap();
     let mut executor = pollster::block_on(Executor::new(gpu, &plan, |_, _| {})).unwrap();
     executor.run(&noise(<[usize; 4]>::from(INPUT), 9)).unwrap().remove(0)
 }
@@ -72,9 +73,25 @@ fn tuning_changes_only_the_time() {
             assert!(tally.rounds > 0 && calls > 0, "{tuning:?}");
         }
         assert!(tuning.after_ms <= tuning.before_ms && tuning.after_ms > 0.0, "{tuning:?}");
-        let tuned = run(&gpu, &Options { tuned: tuning.winners, ..Options::default() });
-        let plain = run(&gpu, &Options { fuse: Fuse::None, ..Options::default() });
+        let tuned = run(&gpu, &network(), &Options { tuned: tuning.winners, ..Options::default() });
+        let plain = run(&gpu, &network(), &Options { fuse: Fuse::None, ..Options::default() });
         assert!(common::distance(&tuned, &plain) <= 1e-5, "{}", gpu.adapter());
+    }
+}
+
+#[test]
+fn tuning_int8_changes_no_bit() {
+    let inputs = inputs();
+    let mut graph = calibrated(&Cpu::new(Some(1)).unwrap(), &network(), &inputs[0]);
+    let (last, _) = graph.nodes().last().unwrap();
+    graph.node_mut(last).quantisation = Some(Affine::over(-9.0, 9.0));
+    for gpu in common::gpus() {
+        let budget = Duration::from_millis(300);
+        let tuning = measure::tune(&gpu, &graph, &graph, &inputs, Element::F32, budget, |_| {}).unwrap();
+        assert_eq!((tuning.blocks.sets, tuning.blocks.candidates), (1, 4), "{tuning:?}");
+        let tuned = run(&gpu, &graph, &Options { tuned: tuning.winners, ..Options::default() });
+        let plain = run(&gpu, &graph, &Options { fuse: Fuse::None, ..Options::default() });
+        assert_eq!(tuned, plain, "{}", gpu.adapter());
     }
 }
 
@@ -122,6 +139,10 @@ fn winners_are_loaded_only_for_the_same_network() {
         assert_eq!(load(INPUT, Element::F32), Some(record.clone()));
         assert_eq!(load(Shape { n: 2, ..INPUT }, Element::F32), None);
         assert_eq!(load(INPUT, Element::F16), None);
+        let mut int8 = graph.clone();
+        let (id, _) = graph.nodes().nth(1).unwrap();
+        int8.node_mut(id).quantisation = Some(Affine::over(0.0, 6.0));
+        assert_eq!(session::load_tuning(&gpu, &int8, INPUT, Element::F32), None);
 
         // The winners determine the plan.
         let options = Options { tuned: winners.clone(), ..Options::default() };

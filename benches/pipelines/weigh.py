@@ -373,6 +373,8 @@ def trip_count(shader, s, loop, above):
         return math.ceil(s["channels"] / 4)
     if shader == "block":
         return of_block(s, loop, above)
+    if shader == "block_int8":
+        return of_block_int8(s, loop, above)
     raise Unknown(f"{fmas} multiply-adds")
 
 
@@ -406,7 +408,39 @@ def of_block(s, loop, above):
     return tile if s["POOL"] else 1
 
 
-PRODUCTS = {"pointwise", "staged", "pointwise_split", "pointwise_subgroup", "pointwise_pool", "block", "dense", "product_int8"}
+def all_dots(loop):
+    """Packed dot products of one iteration of a loop and of its inner loops."""
+    own = sum(isinstance(item, Instruction) and ("dot4" in item.name or item.name.startswith("idp4")) for item in loop.items)
+    return own + sum(all_dots(within) for within in inner(loop))
+
+
+def of_block_int8(s, loop, above):
+    """The same of the int8 block kernel, with packed dot products: over chunks, over the items of the expansion and of
+    the depthwise part, over the expansion's inputs, and over the chunk's channels in the projection."""
+    dots, tile, lanes = all_dots(loop), s["TILE_H"] * s["TILE_W"], s["WORKGROUP_O"] * s["WORKGROUP_P"]
+    region = math.prod((s[side] - 1) * s["STRIDE"] + (s["KERNEL"] - 1) * s["DILATION"] + 1
+                       for side in ("TILE_H", "TILE_W"))
+    expanded, projected = 16 * s["INPUTS"], 4 * s["QUADS"] * s["SUMS"]
+    if above == 0:
+        return s["share"] if all_fmas(loop) else math.ceil(math.ceil(region * s["INPUTS"] / lanes) / 8)
+    if above == 1 and dots:
+        items = math.ceil(math.ceil(region / 4) * s["CHUNK"] / lanes)
+        expands = s["EXPAND"] and (inner(loop) or dots % expanded == 0)
+        projects = s["PROJECT"] and not inner(loop) and dots % projected == 0
+        if expands and not projects:
+            return items if inner(loop) else math.ceil(items * expanded / dots)
+        if projects and not expands:
+            return s["CHUNK"] * projected / dots
+        raise Unknown(f"{dots} dot products, in one of two phases")
+    if above == 1:
+        return math.ceil(tile / s["RUN"] * s["CHUNK"] / lanes) if all_fmas(loop) else 1
+    if dots:
+        return expanded / dots
+    return s["KERNEL"] if all_fmas(loop) else 1
+
+
+PRODUCTS = {"pointwise", "staged", "pointwise_split", "pointwise_subgroup", "pointwise_pool", "block", "dense",
+            "product_int8", "block_int8"}
 
 
 def label(shader, sizes, part, above=0):
@@ -415,7 +449,7 @@ def label(shader, sizes, part, above=0):
         loop.trips = trip_count(shader, sizes, loop, above)
         # The chunk loop of a block does more than a product, and its depthwise loop is no product.
         window = 4 * sizes.get("KERNEL", 0) ** 2 * sizes.get("RUN", 0)
-        loop.product = shader in PRODUCTS and (shader != "block" or above > 0 and own_fmas(loop) != window)
+        loop.product = shader in PRODUCTS and (not shader.startswith("block") or above > 0 and own_fmas(loop) != window)
         label(shader, sizes, loop, above + 1)
 
 

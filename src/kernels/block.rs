@@ -203,10 +203,16 @@ impl Convs<'_> {
         let window = tile.run + depthwise::span(self.depthwise, tile.run) as u32 + taps;
         let weights = tile.slices(inputs, outputs).expand_w.div_ceil(tile.threads);
         let expanding = self.expand.map_or(0, |_| 4 * self.items(tile) + weights);
-        // Ada's compiler spills sixteen accumulators if a window's taps are four pixels apart.
-        let most = if self.depthwise.dilation > 2 { machine.accumulators / 2 } else { machine.accumulators };
-        let keeps = sums <= most && machine.holds(sums + window) && expanding + sums <= machine.accumulators;
+        let keeps = sums <= self.most_accumulators(machine)
+            && machine.holds(sums + window)
+            && expanding + sums <= machine.accumulators;
         fits && sums > 0 && keeps
+    }
+
+    /// Returns the accumulators that an invocation can keep during the depthwise phase.
+    pub(super) fn most_accumulators(self, machine: &Machine) -> u32 {
+        // Ada's compiler spills sixteen if a window's taps are four pixels apart.
+        if self.depthwise.dilation > 2 { machine.accumulators / 2 } else { machine.accumulators }
     }
 
     /// Returns the number of items of four pixels that an invocation expands.

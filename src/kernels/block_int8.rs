@@ -5,11 +5,11 @@ use super::{
     block::{Convs, Shapes, Tile, workgroups},
     depthwise, depthwise_int8,
     int8::{Epilogue, word},
-    product_int8::{self, RESCALE, packed_dot},
+    product_int8::{self, ADDRESSES, RESCALE, packed_dot},
     spread,
 };
 use crate::{
-    graph::{Conv, Int8, Integers},
+    graph::{CURVE, Conv, Int8},
     tensor::Element,
 };
 
@@ -26,6 +26,13 @@ pub const SHADER: Shader = Shader {
 
 /// The pixels that an invocation expands together.
 const PIXELS: u32 = 4;
+
+/// The costs of clamping, packing and storing four outputs, with their address; of the address and the padding of
+/// a word of the depthwise convolution's input, if it is read from a buffer; and of the addresses for a word of
+/// the projection's input. In multiply-adds, from the assembly of AMD's compiler.
+const STORED: f64 = 16.0;
+const READ: f64 = 6.0;
+const PROJECTED: f64 = 12.0;
 
 /// The convolutions that the kernel computes, and their quantisation. All outputs are int8, and only the
 /// projection may have a residual.
@@ -63,23 +70,27 @@ impl BlockInt8<'_> {
     /// Returns the bytes of workgroup memory for this number of quads of inputs.
     pub fn memory(&self, inputs: usize, tile: Tile) -> u32 {
         let [h, w] = tile.region(self.convs.depthwise);
-        let expanding = if self.expand.is_some() { h * w * (inputs as u32 + tile.chunk) } else { 2 };
-        let projecting = if self.project.is_some() { tile.height * tile.width * tile.chunk } else { 1 };
-        4 * (expanding + projecting)
+        let pixels = (h * w).next_multiple_of(PIXELS);
+        let [staged, region] = match self.expand {
+            Some(_) => [pixels * inputs as u32, pixels * tile.chunk],
+            None => [1, 1],
+        };
+        let middle = if self.project.is_some() { tile.height * tile.width * tile.chunk } else { 1 };
+        // WebGPU rounds each variable up to 16 bytes.
+        [staged, region, middle].map(|words| 4 * words.next_multiple_of(4)).iter().sum()
     }
 
-    /// Returns whether the kernel supports the layers, and a machine has the memory, the invocations and the
-    /// registers for them. Only the expansion's input is staged, and a projection is not split.
+    /// Returns whether a machine has the memory, the invocations and the registers for the layers. Only the
+    /// expansion's input is staged, and a projection is not split.
     pub fn fit(&self, shapes: Shapes, machine: &Machine, tile: Tile) -> bool {
         let sums = self.sums(shapes, tile);
-        let takes = depthwise_int8::refusal(self.convs.depthwise).is_none()
-            && self.quantised().all(|(conv, around)| Integers::refusal(conv, around).is_none());
-        takes
-            && tile.staged
+        // As in floating point.
+        let most = self.convs.most_accumulators(machine);
+        tile.staged
             && (tile.splits == 1 || self.project.is_none())
             && self.memory(shapes.x.quads(), tile) <= machine.workgroup_memory
             && tile.threads <= machine.max_workgroup_size
-            && sums <= machine.accumulators
+            && sums <= most
             && machine.holds(sums + self.others(shapes, tile))
     }
 
@@ -112,23 +123,25 @@ impl BlockInt8<'_> {
             true => f64::from(pixels * quads) * machine.rates.dot / machine.rates.mac,
             false => f64::from(4 * pixels * quads + 2 * (pixels + 4 * quads)),
         };
-        let rescaled = |sums: u32| Effort { macs: RESCALE * f64::from(sums), ..Effort::of(1.0, 4.0) };
+        // The epilogue of an item, and its addresses.
+        let finished = |sums: u32| Effort {
+            macs: (RESCALE + STORED) * f64::from(sums) + ADDRESSES,
+            ..Effort::of(1.0, 4.0)
+        };
         let mut begin = Effort::default();
-        let mut barriers = 1.0;
         let mut work = Effort::default();
 
         if self.expand.is_some() {
             let own = each(h * w * inputs as u32);
             let staged = Effort::of((own / 8.0).ceil(), 0.5 * own);
             begin = begin + Effort { shared: 0.5 * own, barriers: 1.0, ..staged };
-            barriers += 1.0;
             let depth = f64::from(depth(inputs));
             let words = Effort {
                 shared: 0.5 * depth * f64::from(PIXELS),
                 macs: depth * products(PIXELS, 1),
                 ..Effort::of(1.0, depth)
             };
-            let item = words * (inputs as f64 / depth) + rescaled(PIXELS);
+            let item = words * (inputs as f64 / depth) + finished(PIXELS);
             let stored = Effort { shared: 0.5 * f64::from(PIXELS), ..Effort::default() };
             work = work + (item + stored) * each((h * w).div_ceil(PIXELS) * chunk);
         }
@@ -139,27 +152,30 @@ impl BlockInt8<'_> {
         let mut item = Effort { macs: taps * run + 2.0 * (reads + taps), ..Effort::of(kernel, 0.5 * taps) };
         match self.expand {
             Some(_) => item.shared += 0.5 * reads,
-            None => item.loads += 0.5 * reads,
+            None => {
+                item.loads += 0.5 * reads;
+                item.macs += READ * reads;
+            }
         }
         match self.project {
             Some(_) => item.shared += 0.5 * run,
             None => item.loads += 0.5 * run,
         }
-        work = work + (item + rescaled(tile.run)) * each(tile.height * tile.width / tile.run * chunk);
+        work = work + (item + finished(tile.run)) * each(tile.height * tile.width / tile.run * chunk);
 
         if self.project.is_some() {
             let sums = tile.sums(shapes.y.quads());
             let word = Effort {
                 shared: 0.5 * f64::from(sums.pixels),
-                macs: products(sums.pixels, sums.quads),
+                macs: products(sums.pixels, sums.quads) + PROJECTED,
                 ..Effort::of(0.5, f64::from(sums.quads))
             };
             work = work + word * f64::from(chunk);
             let times = if self.residual() { 2 } else { 1 };
             let stored = Effort::of(0.0, f64::from(times * sums.pixels * sums.quads));
-            begin = begin + rescaled(times * sums.pixels) * f64::from(sums.quads) + stored;
+            begin = begin + finished(times * sums.pixels) * f64::from(sums.quads) + stored;
         }
-        work.barriers += barriers;
+        work.barriers += 2.0;
         begin + work * tile.chunks(shapes.middle).1 as f64
     }
 
@@ -203,11 +219,21 @@ impl BlockInt8<'_> {
         Epilogues { expand, depthwise, project: next(self.project.is_some()) }
     }
 
-    /// Returns the launch. The tile must [fit](Self::fit); its height, its width and its workgroup size must
-    /// be powers of two.
-    pub fn launch(&self, shapes: Shapes, machine: &Machine, tile: Tile) -> Launch {
+    /// Returns the launch, and the constants that it binds, by the binding's name: those that it reads. The
+    /// tile must [fit](Self::fit); its height, its width and its workgroup size must be powers of two.
+    pub fn launch(
+        &self,
+        shapes: Shapes,
+        machine: &Machine,
+        tile: Tile,
+    ) -> (Launch, Vec<(&'static str, Vec<u32>)>) {
+        let epilogues = self.epilogues();
+        (self.specialised(&epilogues, shapes, machine, tile), self.words(&epilogues, machine))
+    }
+
+    fn specialised(&self, epilogues: &Epilogues, shapes: Shapes, machine: &Machine, tile: Tile) -> Launch {
         let Shapes { x, middle, y, window } = shapes;
-        let Epilogues { expand, depthwise, project } = &self.epilogues();
+        let Epilogues { expand, depthwise, project } = epilogues;
         let conv = self.convs.depthwise;
         // Unused constants always have the same value, so that launches share a pipeline.
         let [inputs, depth] = if expand.is_some() { [x.quads() as u32, depth(x.quads())] } else { [1, 1] };
@@ -255,6 +281,7 @@ impl BlockInt8<'_> {
                 ("DEPTHWISE_LOOKUP", depthwise.has_curve().into()),
                 ("PROJECT_LOOKUP", curve(project)),
                 ("BY_HALF", depthwise.by_half().into()),
+                ("CURVE", CURVE as u32 / 4),
             ],
             params: vec![
                 ("height", x.h as u32),
@@ -288,10 +315,7 @@ impl BlockInt8<'_> {
         .placeable()
     }
 
-    /// Returns the constants that it binds, by the binding's name. Bindings that it does not read are left
-    /// out.
-    pub fn words(&self, machine: &Machine) -> Vec<(&'static str, Vec<u32>)> {
-        let epilogues = self.epilogues();
+    fn words(&self, epilogues: &Epilogues, machine: &Machine) -> Vec<(&'static str, Vec<u32>)> {
         let Convs { expand, depthwise, project } = self.convs;
         let products = expand.zip(epilogues.expand.as_ref()).into_iter();
         let products = products.chain(project.zip(epilogues.project.as_ref()));

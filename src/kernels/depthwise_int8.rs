@@ -108,14 +108,11 @@ impl LayerKernel for DepthwiseInt8 {
 
     fn refusal(&self, layer: &Layer) -> Option<String> {
         let (conv, around) = int8::conv(layer, ConvKind::Depthwise)?;
-        Integers::refusal(conv, around).or_else(|| refusal(conv))
+        let taps = conv.kernel() * conv.kernel();
+        let large = taps > MOST_TAPS;
+        let reason = || format!("a window of {taps} taps is too large for exact sums");
+        Integers::refusal(conv, around).or_else(|| large.then(reason))
     }
-}
-
-/// Returns the reason why f32 cannot add up a window's products exactly, if it cannot.
-pub(super) fn refusal(conv: &Conv) -> Option<String> {
-    let taps = conv.kernel() * conv.kernel();
-    (taps > MOST_TAPS).then(|| format!("a window of {taps} taps is too large for exact sums"))
 }
 
 /// Packs `[taps][channels / 4]` words of four channels.

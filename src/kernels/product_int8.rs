@@ -213,7 +213,7 @@ pub(super) fn packed_dot(epilogue: &Epilogue, machine: &Machine) -> bool {
 /// The costs of rescaling a sum, and of computing a tile's addresses: in multiply-adds, from the assembly of
 /// AMD's compiler.
 pub(super) const RESCALE: f64 = 24.0;
-const ADDRESSES: f64 = 40.0;
+pub(super) const ADDRESSES: f64 = 40.0;
 
 /// Returns the work outside the loop: loading biases, numbers and the residual, rescaling, and storing the
 /// outputs.

@@ -7,6 +7,8 @@ use crate::graph::{Activation, Conv, ConvKind, Graph, Node, NodeId, Op};
 /// A depthwise convolution with the layers around it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Block {
+    /// The arithmetic of all its layers.
+    pub arithmetic: Arithmetic,
     /// The preceding pointwise convolution.
     pub expand: Option<NodeId>,
     /// The depthwise convolution.
@@ -15,6 +17,15 @@ pub struct Block {
     pub squeeze: Option<Squeeze>,
     /// The following pointwise convolution.
     pub project: NodeId,
+}
+
+/// The arithmetic of a layer, and the format of its output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arithmetic {
+    /// Floating point.
+    Float,
+    /// Integers.
+    Int8,
 }
 
 /// Squeeze-excite's nodes.
@@ -94,13 +105,6 @@ pub fn units(graph: &Graph) -> Vec<Unit> {
     ids.iter().filter_map(unit).collect()
 }
 
-/// The arithmetic of all nodes of a block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Arithmetic {
-    Float,
-    Int8,
-}
-
 /// A graph's values with their readers, and the nodes that already belong to a unit.
 struct Edges<'a> {
     graph: &'a Graph,
@@ -162,40 +166,43 @@ impl<'a> Edges<'a> {
 
     /// The block around the depthwise convolution `depthwise`, if there is one.
     fn block(&self, depthwise: NodeId) -> Option<Block> {
-        let kind = self.arithmetic(depthwise)?;
-        if !self.is_plain(ConvKind::Depthwise, kind, depthwise) {
+        let arithmetic = self.arithmetic(depthwise)?;
+        if !self.is_plain(ConvKind::Depthwise, arithmetic, depthwise) {
             return None;
         }
         let input = self.graph.node(depthwise).inputs[0];
-        let widens = self.is_plain(ConvKind::Pointwise, kind, input) && self.reader(input) == Some(depthwise);
+        let widens =
+            self.is_plain(ConvKind::Pointwise, arithmetic, input) && self.reader(input) == Some(depthwise);
         let expand = widens.then_some(input);
-        let squeeze = self.squeeze(kind, depthwise);
+        let squeeze = self.squeeze(arithmetic, depthwise);
         let project = self.reader(squeeze.map_or(depthwise, |squeeze| squeeze.scale))?;
-        if !self.is(ConvKind::Pointwise, kind, project) {
+        if !self.is(ConvKind::Pointwise, arithmetic, project) {
             return None;
         }
         // MobileNetV4's first depthwise convolution has no activation: the pointwise convolution after it
         // is not its projection but the expansion of the next depthwise convolution.
         let begins = expand.is_none()
             && conv(self.graph.node(depthwise)).is_some_and(|conv| conv.activation == Activation::Identity);
-        if begins && self.reader(project).is_some_and(|next| self.is_plain(ConvKind::Depthwise, kind, next)) {
+        if begins
+            && self.reader(project).is_some_and(|next| self.is_plain(ConvKind::Depthwise, arithmetic, next))
+        {
             return None;
         }
-        Some(Block { expand, depthwise, squeeze, project })
+        Some(Block { arithmetic, expand, depthwise, squeeze, project })
     }
 
     /// Squeeze-excite after `x`, if there is any. It reads `x` twice: for the mean and to scale it.
-    fn squeeze(&self, kind: Arithmetic, x: NodeId) -> Option<Squeeze> {
+    fn squeeze(&self, arithmetic: Arithmetic, x: NodeId) -> Option<Squeeze> {
         let &[a, b] = &self.readers[x.index()][..] else { return None };
         let is_pool = |id: NodeId| {
-            matches!(self.graph.node(id).op, Op::GlobalPool) && self.arithmetic(id) == Some(kind)
+            matches!(self.graph.node(id).op, Op::GlobalPool) && self.arithmetic(id) == Some(arithmetic)
         };
         let (pool, scale) = if is_pool(a) { (a, b) } else { (b, a) };
-        let squeeze = self.reader(pool).filter(|&id| self.is_plain(ConvKind::Pointwise, kind, id))?;
-        let widen = self.reader(squeeze).filter(|&id| self.is_plain(ConvKind::Pointwise, kind, id))?;
+        let squeeze = self.reader(pool).filter(|&id| self.is_plain(ConvKind::Pointwise, arithmetic, id))?;
+        let widen = self.reader(squeeze).filter(|&id| self.is_plain(ConvKind::Pointwise, arithmetic, id))?;
         let node = self.graph.node(scale);
         let scales = matches!(node.op, Op::Scale)
-            && self.arithmetic(scale) == Some(kind)
+            && self.arithmetic(scale) == Some(arithmetic)
             && node.inputs == [x, widen]
             && self.uses[widen.index()] == 1;
         let found = is_pool(pool) && scales && self.uses[x.index()] == 2;
@@ -204,9 +211,10 @@ impl<'a> Edges<'a> {
 
     /// The head that begins with the convolution `id`, if there is one.
     fn head(&self, id: NodeId) -> Option<Head> {
-        let kind = Arithmetic::Float;
-        let pool = self.reader(id).filter(|_| self.is_plain(ConvKind::Pointwise, kind, id))?;
-        let means = matches!(self.graph.node(pool).op, Op::GlobalPool) && self.arithmetic(pool) == Some(kind);
+        let float = Arithmetic::Float;
+        let pool = self.reader(id).filter(|_| self.is_plain(ConvKind::Pointwise, float, id))?;
+        let means =
+            matches!(self.graph.node(pool).op, Op::GlobalPool) && self.arithmetic(pool) == Some(float);
         means.then_some(Head { conv: id, pool })
     }
 }

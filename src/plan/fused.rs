@@ -1,7 +1,7 @@
 //! The step of a block kernel, in floating point or in int8.
 
 use super::{
-    blocks::Block,
+    blocks::{Arithmetic, Block},
     choose,
     draft::{DraftStep, Map, Read},
 };
@@ -88,7 +88,7 @@ impl Fused<'_> {
         let form = choose::form(self.graph.node(made), self.machine.element);
         let whole = (Map::Node(made), form.bytes(self.shapes.y).unwrap_or_default());
         let unused = (Map::Unused(depthwise), 16);
-        if self.graph.int8(depthwise).is_some() {
+        if self.block.arithmetic == Arithmetic::Int8 {
             vec![whole]
         } else if self.splits() {
             vec![unused, (Map::Parts(project), block::parts_bytes(self.shapes.y, self.tile))]
@@ -110,7 +110,7 @@ impl Fused<'_> {
         let (launch, memory, reads) = match self.int8() {
             Some(int8) => {
                 nodes.extend(self.project);
-                let mut words = int8.words(machine);
+                let (launch, mut words) = int8.launch(shapes, machine, tile);
                 let mut constant = |name: &str| {
                     let own = words.iter().position(|(of, _)| *of == name);
                     own.map_or(Read::Nothing, |at| Read::Words(words.swap_remove(at).1))
@@ -119,7 +119,7 @@ impl Fused<'_> {
                     ["weight", "product_weight", "numbers", "curve"].map(&mut constant);
                 let residual = residual.map_or(Read::Nothing, |id| Read::Map(Map::Node(id)));
                 let reads = vec![Read::Map(Map::Node(self.x)), weight, products, numbers, curve, residual];
-                (int8.launch(shapes, machine, tile), int8.memory(shapes.x.quads(), tile), reads)
+                (launch, int8.memory(shapes.x.quads(), tile), reads)
             }
             None => {
                 // With a split, the step that adds up the partial results applies the projection's epilogue.

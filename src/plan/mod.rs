@@ -28,7 +28,7 @@ use crate::{
     kernels::Launch,
     tensor::{Element, Form},
 };
-use blocks::Unit;
+use blocks::{Arithmetic, Unit};
 use draft::{DraftStep, Map, Read};
 
 /// A reusable buffer for feature maps. No step reads and writes the same slot.
@@ -441,7 +441,7 @@ impl Plan {
         let graph = &passes::prepared(graph, false);
         let shapes = graph.shapes(input)?;
         let blocks = blocks::units(graph).into_iter().filter_map(|unit| match unit {
-            Unit::Block(block) if graph.int8(block.depthwise).is_none() => {
+            Unit::Block(block) if block.arithmetic == Arithmetic::Float => {
                 block.squeeze.map(|squeeze| (block, squeeze))
             }
             _ => None,

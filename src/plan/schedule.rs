@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Options, Rated,
-    blocks::{Block, Squeeze, conv},
+    blocks::{Arithmetic, Block, Squeeze, conv},
     choose,
     draft::{DraftStep, Map, Read},
     fused::Fused,
@@ -29,10 +29,11 @@ pub enum Schedule {
     /// One kernel per layer.
     Separate,
     /// Expand and depthwise in one kernel, which also starts squeeze-excite's mean. Squeeze-excite's two
-    /// layers follow in one or two kernels, and the projection scales its inputs during loading.
+    /// layers follow in one or two kernels, and the projection scales its inputs during loading. In int8 all
+    /// layers of squeeze-excite are separate.
     Front(Tile),
     /// A separate expansion, for blocks in which recomputing halos costs more than a launch; the depthwise
-    /// kernel still writes tile sums for squeeze-excite.
+    /// kernel still writes tile sums for squeeze-excite. Not in int8.
     Middle(Tile),
     /// Depthwise and project in one kernel.
     Back(Tile),
@@ -213,8 +214,8 @@ impl<'a> Context<'a> {
         let input = graph.node(first).inputs[0];
         let layers =
             block.nodes().into_iter().map(|id| choose::layer(graph, shapes, id, machine, options.kernels()));
-        let scales = block.squeeze.as_ref().filter(|_| graph.int8(block.depthwise).is_none());
-        let gated = scales.map(|squeeze| {
+        let gates = block.squeeze.as_ref().filter(|_| block.arithmetic == Arithmetic::Float);
+        let gated = gates.map(|squeeze| {
             let gate = Map::Node(squeeze.widen);
             let mut step = choose::gated(
                 graph,

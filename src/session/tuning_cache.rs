@@ -57,7 +57,8 @@ impl Key {
         let convolutions = graph.nodes().filter_map(|(id, node)| match &node.op {
             Op::Conv(conv) => {
                 let form = (conv.weight.dims(), conv.stride, conv.dilation, conv.groups, conv.activation);
-                Some((node.name(), form, shapes[id.index()]))
+                let int8 = (node.weight_scales.is_some(), node.quantisation.is_some());
+                Some((node.name(), form, int8, shapes[id.index()]))
             }
             _ => None,
         });

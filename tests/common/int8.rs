@@ -5,8 +5,8 @@ use std::sync::Arc;
 use goldcrest::{
     Shape, Tensor,
     cpu::{Cpu, Executor},
-    graph::{Affine, ConcatAxis, Conv, Graph, NodeId, Op, passes},
-    kernels::{Layer, Maps, int8, join_int8, max_pool, scale},
+    graph::{Affine, ConcatAxis, Conv, ConvKind, Graph, NodeId, Op, passes},
+    kernels::{Layer, Maps, int8, join_int8, max_pool, pointwise, scale},
 };
 
 /// Computes every node's value. The CPU computes the floating-point nodes, one at a time.
@@ -50,6 +50,9 @@ fn in_f32(cpu: &Cpu, op: &Op, reads: &[Tensor], y: Shape, taps: bool) -> Tensor 
         }
         (Op::MaxPool(pool), _) => max_pool::reference(*pool, x, y, pool.window(shape.h, shape.w).unwrap()),
         (Op::Scale, [gates]) => scale::reference(x, gates),
+        (Op::Conv(conv), [residual]) if conv.kind() == Some(ConvKind::Pointwise) => {
+            pointwise::reference(conv, x, y, Some(residual))
+        }
         (_, []) => {
             let mut graph = Graph::default();
             let picture = graph.push("input", Op::Input(shape.c), &[]);

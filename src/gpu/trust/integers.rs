@@ -60,15 +60,17 @@ pub fn checks(gpu: &Gpu, element: Element) -> Result<Vec<Check>> {
         (dequantise::SHADER.name, error_of(resize::SHADER.name)),
     ];
     checks.extend(readers.map(|(kernel, error)| Check { kernel, element, error }));
-    checks.extend(block_check(gpu, element)?);
+    for fuse in [Fuse::Pair, Fuse::Block] {
+        checks.extend(block_check(gpu, element, fuse)?);
+    }
     Ok(checks)
 }
 
 /// Checks the block kernel, if the device has room for it.
 #[cfg(not(target_arch = "wasm32"))]
-fn block_check(gpu: &Gpu, element: Element) -> Result<Option<Check>> {
-    let graph = block();
-    let options = Options { fuse: Fuse::Block, ..Options::default() };
+fn block_check(gpu: &Gpu, element: Element, fuse: Fuse) -> Result<Option<Check>> {
+    let graph = blocks();
+    let options = Options { fuse, ..Options::default() };
     let plan = Plan::new(&graph, PICTURE, gpu.machine(element), &options)?;
     let kernel = block_int8::SHADER.name;
     if !plan.steps.iter().any(|step| step.launch.shader.name == kernel) {
@@ -146,17 +148,25 @@ fn graph() -> Graph {
     graph
 }
 
-/// An inverted residual with clamps and a curve.
+/// Two inverted residuals with clamps and curves, after a stem.
 #[cfg(not(target_arch = "wasm32"))]
-fn block() -> Graph {
+fn blocks() -> Graph {
     let mut graph = Graph::default();
     let picture = graph.push("picture", Op::Input(PICTURE.c), &[]);
-    let expand = graph.push("expand", conv(PICTURE.c, 22, 1, 1, 1, Activation::HardSwish), &[picture]);
-    let depthwise = graph.push("depthwise", conv(22, 22, 22, 3, 1, Activation::Relu6), &[expand]);
-    let ends = conv(22, PICTURE.c, 1, 1, 1, Activation::Identity);
-    let project = graph.push("project", ends, &[depthwise, picture]);
-    quantise_maps(&mut graph, &[picture, expand, depthwise, project]);
-    quantise_weights(&mut graph, &[expand, depthwise, project]);
+    let stem = graph.push("stem", conv(PICTURE.c, 16, 1, 3, 1, Activation::HardSwish), &[picture]);
+    let mut layers = vec![stem];
+    let mut last = stem;
+    for (stride, kernel, outputs) in [(1, 3, 16), (2, 5, 11)] {
+        let expand = graph.push("expand", conv(16, 38, 1, 1, 1, Activation::HardSwish), &[last]);
+        let depthwise =
+            graph.push("depthwise", conv(38, 38, 38, kernel, stride, Activation::Relu6), &[expand]);
+        let reads = [depthwise, last];
+        let ends = conv(38, outputs, 1, 1, 1, Activation::Identity);
+        last = graph.push("project", ends, &reads[..if stride == 1 { 2 } else { 1 }]);
+        layers.extend([expand, depthwise, last]);
+    }
+    quantise_weights(&mut graph, &layers);
+    quantise_maps(&mut graph, &[&[picture], &layers[..]].concat());
     graph
 }
 
