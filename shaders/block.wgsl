@@ -35,13 +35,7 @@ struct Params {
     whole_picture: u32, // quads from one picture of the whole map to the next
 }
 
-const REGION_H: u32 = (TILE_H - 1u) * STRIDE + (KERNEL - 1u) * DILATION + 1u;
-const REGION_W: u32 = (TILE_W - 1u) * STRIDE + (KERNEL - 1u) * DILATION + 1u;
-const REGION: u32 = REGION_H * REGION_W;
-const TILE: u32 = TILE_H * TILE_W;
-const WORKGROUP_SIZE: u32 = WORKGROUP_O * WORKGROUP_P;
 const TAPS: u32 = select(1u, KERNEL * KERNEL, KERNEL < 4u);
-const SPAN: u32 = (RUN - 1u) * STRIDE + (KERNEL - 1u) * DILATION + 1u;
 // An item is PIXELS pixels of the region at four channels. An invocation expands them together, so that they
 // share each weight. Then the number of items, and of an invocation's items.
 const PIXELS: u32 = 4u;
@@ -80,17 +74,13 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) invocation: u32,
 ) {
-    let across = (params.out_width + TILE_W - 1u) / TILE_W;
-    let tiles = across * ((params.out_height + TILE_H - 1u) / TILE_H);
-    let index = group.y * groups.x + group.x;
-    let split = index % params.splits;
-    let tile = index / params.splits % tiles;
-    let picture = index / (params.splits * tiles);
+    let tile = tile_of(group, groups);
+    let picture = tile.picture;
     if (picture >= params.pictures) {
         return;
     }
-    let first_y = tile / across * TILE_H;
-    let first_x = tile % across * TILE_W;
+    let first_y = tile.first_y;
+    let first_x = tile.first_x;
 
     if (EXPAND == 1u && STAGED == 1u) {
         for (var first = 0u; first < OWN_X; first += TOGETHER) {
@@ -110,8 +100,8 @@ fn main(
     }
     var sum: array<array<vec4<f32>, QUADS>, SUMS>;
     let chunks = (params.expanded + CHUNK - 1u) / CHUNK;
-    let last = min((split + 1u) * params.share, chunks);
-    for (var chunk = split * params.share; chunk < last; chunk++) {
+    let last = min((tile.split + 1u) * params.share, chunks);
+    for (var chunk = tile.split * params.share; chunk < last; chunk++) {
         let first_quad = chunk * CHUNK;
 
         if (EXPAND == 1u) {
@@ -175,7 +165,7 @@ fn main(
                     total += vec4<f32>(middle[p * CHUNK + c]);
                 }
                 if (first_quad + c < params.expanded) {
-                    sums[(picture * tiles + tile) * params.expanded + first_quad + c] = total;
+                    sums[(picture * tile.tiles + tile.index) * params.expanded + first_quad + c] = total;
                 }
             }
         }
@@ -192,20 +182,12 @@ fn main(
                 let o = invocation % WORKGROUP_O + q * WORKGROUP_O;
                 if (oy < params.out_height && ox < params.out_width && o < params.outputs) {
                     let pixel = (picture * params.out_height + oy) * params.out_width + ox;
-                    store(split, pixel, o, sum[p][q]);
+                    store(tile.split, pixel, o, sum[p][q]);
                 }
             }
         }
     }
     raise();
-}
-
-// The pixel of x at an index of the region, clamped to the map.
-fn clamped(picture: u32, first_y: u32, first_x: u32, at: u32) -> u32 {
-    // Negative positions wrap around to huge values: one comparison covers both edges.
-    let iy = min(first_y * STRIDE + at / REGION_W - params.top, params.height - 1u);
-    let ix = min(first_x * STRIDE + at % REGION_W - params.left, params.width - 1u);
-    return (picture * params.height + iy) * params.width + ix;
 }
 
 // The staged weights of a quad of inputs and a quad of outputs.

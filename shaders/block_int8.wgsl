@@ -11,8 +11,8 @@
 // directly: a quarter as much as floating-point ones. Without PROJECT, a map with few tiles is split over the
 // expanded channels too: a workgroup then processes `share` chunks of them.
 //
-// Products are added up as in `product_int8.wgsl`, by packed dot products if EXPAND_DOT or PROJECT_DOT, or
-// exactly in f32. The depthwise ones are always added up in f32.
+// Products are added up as in `product_int8.wgsl`, by packed dot products if EXPAND_DOT or PROJECT_DOT,
+// otherwise exactly in f32, as the depthwise ones always are.
 
 struct Params {
     height: u32,
@@ -45,12 +45,6 @@ struct Params {
     whole_picture: u32, // quads from one picture of the whole map to the next
 }
 
-const REGION_H: u32 = (TILE_H - 1u) * STRIDE + (KERNEL - 1u) * DILATION + 1u;
-const REGION_W: u32 = (TILE_W - 1u) * STRIDE + (KERNEL - 1u) * DILATION + 1u;
-const REGION: u32 = REGION_H * REGION_W;
-const TILE: u32 = TILE_H * TILE_W;
-const WORKGROUP_SIZE: u32 = WORKGROUP_O * WORKGROUP_P;
-const SPAN: u32 = (RUN - 1u) * STRIDE + (KERNEL - 1u) * DILATION + 1u;
 // Pixels of the region that an invocation expands together, so that they share each weight. The last ones may lie
 // past the region; nothing reads them.
 const PIXELS: u32 = 4u;
@@ -69,7 +63,7 @@ const PROJECT_CURVE: u32 = (EXPAND_LOOKUP + DEPTHWISE_LOOKUP) * CURVE;
 @group(0) @binding(2) var<storage, read> weight: array<u32>;        // (KERNEL, KERNEL, expanded)
 @group(0) @binding(3) var<storage, read> product_weight: array<vec4<u32>>; // (inputs, expanded) if EXPAND, then (expanded, outputs) if PROJECT; one word per output if DOT, else per input
 @group(0) @binding(4) var<storage, read> numbers: array<vec4<i32>>; // (expanded, 4) if EXPAND, then (expanded, 4), then (outputs, 4) if PROJECT
-@group(0) @binding(5) var<storage, read> curve: array<u32>;         // four entries per word: one curve per convolution that is LOOKUP
+@group(0) @binding(5) var<storage, read> curve: array<u32>;         // four entries per word: one curve per convolution with a LOOKUP
 @group(0) @binding(6) var<storage, read> residual: array<u32>;      // shaped as y, if RESIDUAL
 @group(0) @binding(7) var<storage, read_write> y: array<u32>;       // (pictures, out_height, out_width, outputs or expanded)
 
@@ -83,17 +77,13 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) invocation: u32,
 ) {
-    let across = (params.out_width + TILE_W - 1u) / TILE_W;
-    let tiles = across * ((params.out_height + TILE_H - 1u) / TILE_H);
-    let index = group.y * groups.x + group.x;
-    let split = index % params.splits;
-    let tile = index / params.splits % tiles;
-    let picture = index / (params.splits * tiles);
+    let tile = tile_of(group, groups);
+    let picture = tile.picture;
     if (picture >= params.pictures) {
         return;
     }
-    let first_y = tile / across * TILE_H;
-    let first_x = tile % across * TILE_W;
+    let first_y = tile.first_y;
+    let first_x = tile.first_x;
 
     if (EXPAND == 1u) {
         for (var first = 0u; first < OWN_X; first += TOGETHER) {
@@ -115,8 +105,8 @@ fn main(
     var sum: array<array<vec4<i32>, QUADS>, SUMS>;   // if PROJECT_DOT
     var exact: array<array<vec4<f32>, QUADS>, SUMS>; // if not PROJECT_DOT
     let chunks = (params.expanded + CHUNK - 1u) / CHUNK;
-    let last = min((split + 1u) * params.share, chunks);
-    for (var chunk = split * params.share; chunk < last; chunk++) {
+    let last = min((tile.split + 1u) * params.share, chunks);
+    for (var chunk = tile.split * params.share; chunk < last; chunk++) {
         let first_quad = chunk * CHUNK;
         if (EXPAND == 1u) {
             for (var item = invocation; item < ITEMS; item += WORKGROUP_SIZE) {
@@ -185,34 +175,6 @@ fn main(
             }
         }
     }
-}
-
-// The pixel of x at an index of the region, clamped to the map.
-fn clamped(picture: u32, first_y: u32, first_x: u32, at: u32) -> u32 {
-    // Negative positions wrap around to huge values: one comparison covers both edges.
-    let iy = min(first_y * STRIDE + at / REGION_W - params.top, params.height - 1u);
-    let ix = min(first_x * STRIDE + at % REGION_W - params.left, params.width - 1u);
-    return (picture * params.height + iy) * params.width + ix;
-}
-
-// The products of four inputs with the weights of four outputs.
-fn dots(input: u32, w: vec4<u32>) -> vec4<i32> {
-    return vec4(
-        dot4I8Packed(input, w.x),
-        dot4I8Packed(input, w.y),
-        dot4I8Packed(input, w.z),
-        dot4I8Packed(input, w.w),
-    );
-}
-
-// The weights of four inputs, a column each, for four outputs.
-fn unpacked(w: vec4<u32>) -> mat4x4<f32> {
-    return mat4x4<f32>(
-        vec4<f32>(unpack4xI8(w.x)),
-        vec4<f32>(unpack4xI8(w.y)),
-        vec4<f32>(unpack4xI8(w.z)),
-        vec4<f32>(unpack4xI8(w.w)),
-    );
 }
 
 // Expands PIXELS pixels of the region at four channels. Outside the map the region is set to the padding of

@@ -118,20 +118,10 @@ fn main(
                             if (DOT == 1u) {
                                 for (var c = 0u; c < COLUMNS; c++) {
                                     let v = input[d][c * (STRIDE / BETWEEN) + k];
-                                    sum[c][q] += vec4(
-                                        dot4I8Packed(v, word.x),
-                                        dot4I8Packed(v, word.y),
-                                        dot4I8Packed(v, word.z),
-                                        dot4I8Packed(v, word.w),
-                                    );
+                                    sum[c][q] += dots(v, word);
                                 }
                             } else {
-                                let weights = mat4x4<f32>(
-                                    vec4<f32>(unpack4xI8(word.x)),
-                                    vec4<f32>(unpack4xI8(word.y)),
-                                    vec4<f32>(unpack4xI8(word.z)),
-                                    vec4<f32>(unpack4xI8(word.w)),
-                                );
+                                let weights = unpacked(word);
                                 for (var c = 0u; c < COLUMNS; c++) {
                                     exact[c][q] += weights * value[c * (STRIDE / BETWEEN) + k];
                                 }

@@ -410,7 +410,8 @@ def of_block(s, loop, above):
 
 def all_dots(loop):
     """Packed dot products of one iteration of a loop and of its inner loops."""
-    own = sum(isinstance(item, Instruction) and ("dot4" in item.name or item.name.startswith("idp4")) for item in loop.items)
+    own = sum(isinstance(item, Instruction) and ("dot4" in item.name or item.name.startswith("idp4"))
+              for item in loop.items)
     return own + sum(all_dots(within) for within in inner(loop))
 
 

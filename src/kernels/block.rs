@@ -128,8 +128,14 @@ impl Tile {
         (chunks, chunks.div_ceil(self.splits as usize))
     }
 
-    /// Describes it, for a kernel of these phases.
-    pub(super) fn describe(self, phases: &str, middle: Shape) -> String {
+    /// Describes it, for a kernel of these layers.
+    pub(super) fn describe(self, convs: Convs, middle: Shape) -> String {
+        let phases = match (convs.expand.is_some(), convs.project.is_some()) {
+            (true, true) => "expand, depthwise, project",
+            (true, false) => "expand, depthwise",
+            (false, true) => "depthwise, project",
+            (false, false) => "depthwise",
+        };
         let Self { height, width, chunk, .. } = self;
         let (chunks, share) = self.chunks(middle);
         let split = if self.splits > 1 {
@@ -367,7 +373,7 @@ pub struct Sums {
 /// The tile must be [trimmed](Tile::trimmed); its height, its width and its workgroup size must be powers of
 /// two.
 pub fn launch(convs: Convs, shapes: Shapes, residual: bool, pool: bool, tile: Tile) -> Launch {
-    let Shapes { x, middle, y, window } = shapes;
+    let Shapes { x, y, .. } = shapes;
     let code = |conv: Option<&Conv>| conv.map_or(0, |c| c.activation.code());
     let project = convs.project.is_some();
     let split = project && tile.splits > 1;
@@ -377,13 +383,6 @@ pub fn launch(convs: Convs, shapes: Shapes, residual: bool, pool: bool, tile: Ti
     let [inputs, expand_slice] =
         if convs.expand.is_some() { [x.quads() as u32, slices.expand] } else { [1, 1] };
     let [outputs, project_slice] = if project { [y.quads() as u32, slices.project] } else { [1, 1] };
-    let (_, share) = tile.chunks(middle);
-    let phases = match (convs.expand.is_some(), project) {
-        (true, true) => "expand, depthwise, project",
-        (true, false) => "expand, depthwise",
-        (false, true) => "depthwise, project",
-        (false, false) => "depthwise",
-    };
     Launch {
         shader: &SHADER,
         constants: vec![
@@ -412,26 +411,32 @@ pub fn launch(convs: Convs, shapes: Shapes, residual: bool, pool: bool, tile: Ti
             ("DEPTHWISE_ACTIVATION", convs.depthwise.activation.code()),
             ("ACTIVATION", code(convs.project)),
         ],
-        params: vec![
-            ALARM,
-            ("height", x.h as u32),
-            ("width", x.w as u32),
-            ("out_height", middle.h as u32),
-            ("out_width", middle.w as u32),
-            ("top", window.top as u32),
-            ("left", window.left as u32),
-            ("pictures", x.n as u32),
-            ("inputs", x.quads() as u32),
-            ("expanded", middle.quads() as u32),
-            ("outputs", y.quads() as u32),
-            ("share", share as u32),
-            ("splits", tile.splits),
-        ],
-        workgroups: spread(workgroups(tile, middle)),
+        params: [ALARM].into_iter().chain(params(shapes, tile)).collect(),
+        workgroups: spread(workgroups(tile, shapes.middle)),
         arithmetic: Element::F32,
-        tile: tile.describe(phases, middle),
+        tile: tile.describe(convs, shapes.middle),
     }
     .placeable()
+}
+
+/// Returns the parameters that block kernels share.
+pub(super) fn params(shapes: Shapes, tile: Tile) -> [(&'static str, u32); 12] {
+    let Shapes { x, middle, y, window } = shapes;
+    let (_, share) = tile.chunks(middle);
+    [
+        ("height", x.h as u32),
+        ("width", x.w as u32),
+        ("out_height", middle.h as u32),
+        ("out_width", middle.w as u32),
+        ("top", window.top as u32),
+        ("left", window.left as u32),
+        ("pictures", x.n as u32),
+        ("inputs", x.quads() as u32),
+        ("expanded", middle.quads() as u32),
+        ("outputs", y.quads() as u32),
+        ("share", share as u32),
+        ("splits", tile.splits),
+    ]
 }
 
 /// Packs the weights of both products: the expansion's, the projection's.

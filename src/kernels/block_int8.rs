@@ -2,10 +2,10 @@
 
 use super::{
     Effort, Footprint, Launch, Machine, Shader, Tier, Work,
-    block::{Convs, Shapes, Tile, workgroups},
+    block::{self, Convs, Shapes, Tile, workgroups},
     depthwise, depthwise_int8,
     int8::{Epilogue, word},
-    product_int8::{self, ADDRESSES, RESCALE, packed_dot},
+    product_int8::{self, ADDRESSES, RESCALE, packed_dot, word_macs},
     spread,
 };
 use crate::{
@@ -118,11 +118,7 @@ impl BlockInt8<'_> {
         let (inputs, chunk) = (shapes.x.quads(), tile.chunk);
         let each = |items: u32| f64::from(items.div_ceil(tile.threads));
         let [h, w] = tile.region(self.convs.depthwise);
-        // Multiply-adds of a word of each of `pixels` pixels with weights of `quads` quads of outputs.
-        let products = |pixels: u32, quads: u32| match machine.multiplies_bytes() {
-            true => f64::from(pixels * quads) * machine.rates.dot / machine.rates.mac,
-            false => f64::from(4 * pixels * quads + 2 * (pixels + 4 * quads)),
-        };
+        let products = |pixels: u32, quads: u32| word_macs(machine, pixels * quads, pixels, quads);
         // The epilogue of an item, and its addresses.
         let finished = |sums: u32| Effort {
             macs: (RESCALE + STORED) * f64::from(sums) + ADDRESSES,
@@ -209,14 +205,12 @@ impl BlockInt8<'_> {
     }
 
     fn epilogues(&self) -> Epilogues {
-        let mut all: Vec<Epilogue> =
-            self.quantised().map(|(conv, around)| Epilogue::of(conv, around)).collect();
-        Epilogue::align(&mut all);
-        let mut all = all.into_iter();
-        let mut next = |exists: bool| all.by_ref().take(exists.into()).next();
-        let expand = next(self.expand.is_some());
-        let depthwise = next(true).expect("a block has a depthwise convolution");
-        Epilogues { expand, depthwise, project: next(self.project.is_some()) }
+        let of = |(conv, around): (&Conv, &Int8)| Epilogue::of(conv, around);
+        let mut expand = self.convs.expand.zip(self.expand.as_ref()).map(of);
+        let mut depthwise = of((self.convs.depthwise, &self.depthwise));
+        let mut project = self.convs.project.zip(self.project.as_ref()).map(of);
+        Epilogue::align(expand.iter_mut().chain([&mut depthwise]).chain(&mut project).collect());
+        Epilogues { expand, depthwise, project }
     }
 
     /// Returns the launch, and the constants that it binds, by the binding's name: those that it reads. The
@@ -232,7 +226,7 @@ impl BlockInt8<'_> {
     }
 
     fn specialised(&self, epilogues: &Epilogues, shapes: Shapes, machine: &Machine, tile: Tile) -> Launch {
-        let Shapes { x, middle, y, window } = shapes;
+        let Shapes { x, y, .. } = shapes;
         let Epilogues { expand, depthwise, project } = epilogues;
         let conv = self.convs.depthwise;
         // Unused constants always have the same value, so that launches share a pipeline.
@@ -246,15 +240,23 @@ impl BlockInt8<'_> {
             epilogue.as_ref().is_some_and(|epilogue| packed_dot(epilogue, machine)).into()
         };
         let curve = |epilogue: &Option<Epilogue>| epilogue.as_ref().is_some_and(Epilogue::has_curve).into();
-        let (_, share) = tile.chunks(middle);
         let range = |epilogue: &Option<Epilogue>| epilogue.as_ref().map_or([0; 3], Epilogue::range);
         let [expand_range, project_range] = [range(expand), range(project)];
         let depthwise_range = depthwise.range();
-        let phases = match (expand, project) {
-            (Some(_), Some(_)) => "expand, depthwise, project",
-            (Some(_), None) => "expand, depthwise",
-            (None, _) => "depthwise, project",
-        };
+        let mut params = block::params(shapes, tile).to_vec();
+        params.extend([
+            ("around", word([self.depthwise.inputs[0].zero; 4])),
+            ("expand_zero", expand_range[0]),
+            ("expand_least", expand_range[1]),
+            ("expand_most", expand_range[2]),
+            ("depthwise_zero", depthwise_range[0]),
+            ("depthwise_least", depthwise_range[1]),
+            ("depthwise_most", depthwise_range[2]),
+            ("project_zero", project_range[0]),
+            ("project_least", project_range[1]),
+            ("project_most", project_range[2]),
+            ("residual_zero", project.as_ref().map_or(0, Epilogue::residual_zero)),
+        ]);
         Launch {
             shader: &SHADER,
             constants: vec![
@@ -283,34 +285,10 @@ impl BlockInt8<'_> {
                 ("BY_HALF", depthwise.by_half().into()),
                 ("CURVE", CURVE as u32 / 4),
             ],
-            params: vec![
-                ("height", x.h as u32),
-                ("width", x.w as u32),
-                ("out_height", middle.h as u32),
-                ("out_width", middle.w as u32),
-                ("top", window.top as u32),
-                ("left", window.left as u32),
-                ("pictures", x.n as u32),
-                ("inputs", x.quads() as u32),
-                ("expanded", middle.quads() as u32),
-                ("outputs", y.quads() as u32),
-                ("share", share as u32),
-                ("splits", tile.splits),
-                ("around", word([self.depthwise.inputs[0].zero; 4])),
-                ("expand_zero", expand_range[0]),
-                ("expand_least", expand_range[1]),
-                ("expand_most", expand_range[2]),
-                ("depthwise_zero", depthwise_range[0]),
-                ("depthwise_least", depthwise_range[1]),
-                ("depthwise_most", depthwise_range[2]),
-                ("project_zero", project_range[0]),
-                ("project_least", project_range[1]),
-                ("project_most", project_range[2]),
-                ("residual_zero", project.as_ref().map_or(0, Epilogue::residual_zero)),
-            ],
-            workgroups: spread(workgroups(tile, middle)),
+            params,
+            workgroups: spread(workgroups(tile, shapes.middle)),
             arithmetic: Element::F32,
-            tile: tile.describe(phases, middle),
+            tile: tile.describe(self.convs, shapes.middle),
         }
         .placeable()
     }

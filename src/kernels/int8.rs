@@ -75,9 +75,9 @@ impl Epilogue {
     }
 
     /// Makes the epilogues of one kernel rescale alike: by upper halves only if that suffices for all.
-    pub fn align(epilogues: &mut [Self]) {
+    pub fn align(epilogues: Vec<&mut Self>) {
         if epilogues.iter().any(|epilogue| !epilogue.by_half()) {
-            epilogues.iter_mut().for_each(|epilogue| epilogue.by_half = None);
+            epilogues.into_iter().for_each(|epilogue| epilogue.by_half = None);
         }
     }
 

@@ -83,7 +83,7 @@ pub(super) const BYTES: &str = include_str!("../../shaders/weights_int8.wgsl");
 
 /// The shared files by call: a file is appended to every text that contains its call. Files may call those
 /// below them in this list.
-pub(super) const SHARED: [(&str, &str); 11] = [
+pub(super) const SHARED: [(&str, &str); 13] = [
     (WEIGHTS, include_str!("../../shaders/weights.wgsl")),
     ("window_of(", include_str!("../../shaders/window.wgsl")),
     ("load_input(", include_str!("../../shaders/prologue.wgsl")),
@@ -93,6 +93,8 @@ pub(super) const SHARED: [(&str, &str); 11] = [
     ("rescaled(", include_str!("../../shaders/requantise.wgsl")),
     ("activate(", include_str!("../../shaders/activation.wgsl")),
     ("place(", include_str!("../../shaders/placement.wgsl")),
+    ("tile_of(", include_str!("../../shaders/region.wgsl")),
+    ("dots(", include_str!("../../shaders/bytes.wgsl")),
     ("near(", include_str!("../../shaders/near.wgsl")),
     ("taps(", include_str!("../../shaders/taps.wgsl")),
 ];

@@ -112,12 +112,8 @@ impl LayerKernel for ProductInt8 {
         let (side, together) = (conv.kernel() as u32, together(conv, machine));
         let share = iterations(layer.x(), tile).div_ceil(tile.split as usize);
         let (taps, weights) = (taps(conv, machine, tile), together * tile.quads);
-        // A word is a quarter of a `vec4`, but takes as much addressing; unpacking takes as long as two
-        // multiply-adds.
-        let macs = match machine.multiplies_bytes() {
-            true => f64::from(together * tile.accumulators()) * machine.rates.dot / machine.rates.mac,
-            false => f64::from(4 * together * tile.accumulators() + 2 * (taps + 4 * weights)),
-        };
+        // A word is a quarter of a `vec4`, but takes as much addressing.
+        let macs = word_macs(machine, together * tile.accumulators(), taps, weights);
         let depth = f64::from(tile.depth);
         let loads = depth * (0.5 * f64::from(taps) + f64::from(weights));
         let iteration = Effort { macs: depth * macs, ..Effort::of(1.0, loads) };
@@ -214,6 +210,15 @@ pub(super) fn packed_dot(epilogue: &Epilogue, machine: &Machine) -> bool {
 /// AMD's compiler.
 pub(super) const RESCALE: f64 = 24.0;
 pub(super) const ADDRESSES: f64 = 40.0;
+
+/// Returns the multiply-adds of `sums` accumulators with a word of `inputs` pixels and of `weights` quads of outputs.
+/// Unpacking takes as long as two.
+pub(super) fn word_macs(machine: &Machine, sums: u32, inputs: u32, weights: u32) -> f64 {
+    match machine.multiplies_bytes() {
+        true => f64::from(sums) * machine.rates.dot / machine.rates.mac,
+        false => f64::from(4 * sums + 2 * (inputs + 4 * weights)),
+    }
+}
 
 /// Returns the work outside the loop: loading biases, numbers and the residual, rescaling, and storing the
 /// outputs.

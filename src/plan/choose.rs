@@ -221,10 +221,7 @@ impl<'a> LayerContext<'a> {
             || self.graph.node(self.id).inputs.get(1).map_or(Read::Nothing, |&id| Read::Map(Map::Node(id)));
         match name {
             "x" => Read::Map(Map::Node(self.input)),
-            "weight" | "numbers" | "curve" if layer.int8.is_some() => {
-                let own = words.iter().position(|(of, _)| *of == name);
-                own.map_or(Read::Nothing, |at| Read::Words(words.swap_remove(at).1))
-            }
+            "weight" | "numbers" | "curve" if layer.int8.is_some() => Read::words(words, name),
             "weight" => {
                 kernel.packing(self.machine).map_or(Read::Nothing, |p| Read::Weights(vec![self.id], p))
             }

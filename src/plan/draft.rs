@@ -44,6 +44,14 @@ pub enum Read {
     Nothing,
 }
 
+impl Read {
+    /// Moves the constants of an integer layer that a kernel binds as `name` out of `words`.
+    pub fn words(words: &mut Vec<(&'static str, Vec<u32>)>, name: &str) -> Self {
+        let own = words.iter().position(|(of, _)| *of == name);
+        own.map_or(Self::Nothing, |at| Self::Words(words.swap_remove(at).1))
+    }
+}
+
 /// A step whose maps have no slots yet.
 #[derive(Debug, Clone)]
 pub struct DraftStep {

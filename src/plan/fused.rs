@@ -111,12 +111,8 @@ impl Fused<'_> {
             Some(int8) => {
                 nodes.extend(self.project);
                 let (launch, mut words) = int8.launch(shapes, machine, tile);
-                let mut constant = |name: &str| {
-                    let own = words.iter().position(|(of, _)| *of == name);
-                    own.map_or(Read::Nothing, |at| Read::Words(words.swap_remove(at).1))
-                };
-                let [weight, products, numbers, curve] =
-                    ["weight", "product_weight", "numbers", "curve"].map(&mut constant);
+                let [weight, products, numbers, curve] = ["weight", "product_weight", "numbers", "curve"]
+                    .map(|name| Read::words(&mut words, name));
                 let residual = residual.map_or(Read::Nothing, |id| Read::Map(Map::Node(id)));
                 let reads = vec![Read::Map(Map::Node(self.x)), weight, products, numbers, curve, residual];
                 (launch, int8.memory(shapes.x.quads(), tile), reads)
