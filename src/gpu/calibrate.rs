@@ -9,26 +9,15 @@ use super::{AdapterInfo, Executor, Gpu, cache};
 use crate::{
     Result, Shape, Tensor,
     kernels::{Launch, Machine, Rates, broadcast, copy, exchange, multiply_add},
-    plan,
+    plan::{self, Peaks},
     tensor::Element,
 };
-
-/// The measured peak rates of a device.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Probed {
-    /// Multiply-adds per second.
-    pub macs: f64,
-    /// Bytes per second, read and written.
-    pub bytes: f64,
-    /// The time of a minimal launch that waits for the previous one, in seconds.
-    pub launch: f64,
-}
 
 /// The measured parameters of the cost model.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct Calibration {
     /// Peak rates in f32.
-    probed: Probed,
+    peaks: Peaks,
     /// `vec4` loads from workgroup memory per second.
     shared: f64,
     /// Subgroup broadcasts of a `vec4` per second, if the device has subgroups.
@@ -91,7 +80,7 @@ impl Calibration {
     /// Replaces the preset's rates in `machine` by measured ones. They are clamped to a range around the
     /// preset, since other work may have kept the device busy.
     pub(super) fn correct(self, machine: Machine) -> Machine {
-        let Probed { macs, bytes, launch: launches } = self.probed;
+        let Peaks { macs, bytes, launch: launches } = self.peaks;
         let Rates { units, lanes, mac, clock, bandwidth, launch, shared, broadcast, .. } = machine.rates;
         let near = |measured: f64, assumed: f64| measured.clamp(assumed / 32.0, assumed * 4.0);
         // Cycles per operation, relative to multiply-adds: a unit takes `mac` cycles for four of each lane.
@@ -156,7 +145,7 @@ impl Gpu {
     ///
     /// # Errors
     /// As [`Executor::new`] and [`Executor::run`].
-    pub async fn probe(&self, element: Element, settings: ProbeSettings) -> Result<Probed> {
+    pub async fn probe(&self, element: Element, settings: ProbeSettings) -> Result<Peaks> {
         let macs = self.macs(element, settings).await?;
         // Maps of the sizes in networks and, if memory allows, some that exceed all caches.
         let mut bytes = 0.0f64;
@@ -176,13 +165,13 @@ impl Gpu {
         // One workgroup per launch, which is the minimum.
         let x = Shape::new(1, 4, 8, 8);
         let launch = self.chain(&copy::launch(x), CHAIN, x, element, settings).await? / CHAIN as f64;
-        Ok(Probed { macs, bytes, launch })
+        Ok(Peaks { macs, bytes, launch })
     }
 
     /// Measures all parameters that correct a [`Machine`].
     async fn measured(&self) -> Result<Calibration> {
         let settings = ProbeSettings::FAST;
-        let probed = self.probe(Element::F32, settings).await?;
+        let peaks = self.probe(Element::F32, settings).await?;
         let half = if self.supports(Element::F16).is_ok() {
             Some(self.macs(Element::F16, settings).await?)
         } else {
@@ -197,7 +186,7 @@ impl Gpu {
                 Some(per_round(broadcast::AT_ONCE) * self.rounds(launch, Element::F32, settings).await?)
             }
         };
-        Ok(Calibration { probed, shared: per_round(exchange::AT_ONCE) * shared, broadcasts, half })
+        Ok(Calibration { peaks, shared: per_round(exchange::AT_ONCE) * shared, broadcasts, half })
     }
 
     /// Multiply-adds per second, with maps and accumulators of `element`.
@@ -267,10 +256,10 @@ mod tests {
         // A card with half the units and a third of the bandwidth. Launches and workgroup memory take twice
         // as long, broadcasts half as long, and f16 is fast or slow.
         let macs = 0.5 * units * 4.0 * lanes * clock / mac;
-        let probed = Probed { macs, bytes: bandwidth * clock / 3.0, launch: 2.0 * launch / clock };
+        let peaks = Peaks { macs, bytes: bandwidth * clock / 3.0, launch: 2.0 * launch / clock };
         let each = 0.5 * units * lanes * clock;
         let calibration = Calibration {
-            probed,
+            peaks,
             shared: each / (2.0 * shared),
             broadcasts: Some(each / (0.5 * broadcast)),
             half: Some(2.0 * macs),
@@ -286,8 +275,8 @@ mod tests {
         let unknown = Calibration { half: None, broadcasts: None, ..calibration }.correct(ada);
         assert_eq!((unknown.half_rate, unknown.rates.broadcast), (ada.half_rate, broadcast));
         // A device that was busy with other work.
-        let busy = Probed { macs: 1.0, bytes: 1.0, launch: 10.0 };
-        let busy = Calibration { probed: busy, ..calibration }.correct(ada).rates;
+        let busy = Peaks { macs: 1.0, bytes: 1.0, launch: 10.0 };
+        let busy = Calibration { peaks: busy, ..calibration }.correct(ada).rates;
         assert!(near(busy.units, units / 32.0) && near(busy.launch, 4.0 * launch), "{busy:?}");
     }
 
@@ -298,7 +287,7 @@ mod tests {
         let gpu = gpu.cache_in(Some(folder.path().into()));
         // Called directly, since software drivers are not calibrated automatically.
         let found = pollster::block_on(gpu.measured()).unwrap();
-        let Calibration { probed: Probed { macs, bytes, launch }, shared, broadcasts, half } = found;
+        let Calibration { peaks: Peaks { macs, bytes, launch }, shared, broadcasts, half } = found;
         let all = [macs, bytes, launch, shared, broadcasts.unwrap_or(1.0), half.unwrap_or(1.0)];
         assert!(all.iter().all(|measured| *measured > 0.0 && measured.is_finite()), "{found:?}");
         assert_eq!(broadcasts.is_some(), gpu.subgroup().is_some());

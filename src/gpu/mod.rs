@@ -32,7 +32,7 @@ use std::{
 };
 
 pub use adapters::{AdapterInfo, adapters, pick};
-pub use calibrate::{ProbeSettings, Probed};
+pub use calibrate::ProbeSettings;
 pub use executor::Executor;
 pub use found::Boxes;
 pub use pace::Pace;

@@ -3,7 +3,7 @@
 
 use std::ops::{Add, Mul};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{grid::WORKGROUP_SIZE, rates::Rates};
 use crate::{Shape, graph::Conv, tensor::Element};
@@ -149,6 +149,30 @@ impl Add for Work {
     type Output = Self;
     fn add(self, other: Self) -> Self {
         Self { bytes: self.bytes + other.bytes, macs: self.macs + other.macs }
+    }
+}
+
+/// Measured peak rates of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Peaks {
+    /// Multiply-adds per second.
+    pub macs: f64,
+    /// Bytes per second, read and written.
+    pub bytes: f64,
+    /// Seconds of an empty launch that waits for the preceding one; on the CPU, seconds to hand work to all
+    /// threads and wait for them.
+    pub launch: f64,
+}
+
+impl Peaks {
+    /// Returns the lower bound of the time for this work, in seconds.
+    pub fn floor(&self, work: Work) -> f64 {
+        (work.macs as f64 / self.macs).max(work.bytes as f64 / self.bytes)
+    }
+
+    /// Returns the floor divided by the measured time. More than 1 means that bytes came from a cache.
+    pub fn utilisation(&self, work: Work, seconds: f64) -> f64 {
+        self.floor(work) / seconds
     }
 }
 

@@ -67,7 +67,7 @@ pub use choice::Kernel;
 pub use grid::WORKGROUP_SIZE;
 pub use launch::{Access, LEAST_BINDING, Launch, OutputRegion, Shader, Tier};
 pub use layer::{Layer, LayerKernel, Maps, Packing, Tile};
-pub use machine::{Effort, Footprint, Machine, Subgroup, Units, Work};
+pub use machine::{Effort, Footprint, Machine, Peaks, Subgroup, Units, Work};
 pub use pack::{pack_bias, pack_bytes};
 pub use rates::{Card, Rates};
 

@@ -15,7 +15,8 @@ mod tune;
 pub use improve::Improving;
 #[cfg(feature = "feed")]
 pub(crate) use improve::{BUDGET, Search};
-pub use roofline::{Bound, Peaks, Split};
+pub use crate::plan::Peaks;
+pub use roofline::{Bound, Split};
 pub use spread::Spread;
 pub use timing::{Case, Effort, StepTime, Timing, clock_resolution, compare_async, time_async};
 #[cfg(not(target_arch = "wasm32"))]

@@ -4,7 +4,7 @@ use super::Peaks;
 use crate::{
     Result,
     cpu::Cpu,
-    gpu::{Gpu, ProbeSettings, Probed},
+    gpu::ProbeSettings,
     session::Device,
     tensor::Element,
 };
@@ -28,7 +28,7 @@ impl Peaks {
     /// As [`Gpu::probe`].
     pub async fn measure_async(device: &Device, element: Element) -> Result<Self> {
         match device {
-            Device::Gpu(gpu) => of_gpu(gpu, element).await,
+            Device::Gpu(gpu) => gpu.probe(element, SETTINGS).await,
             Device::Cpu(cpu) => Ok(of_cpu(cpu)),
         }
     }
@@ -36,9 +36,4 @@ impl Peaks {
 
 fn of_cpu(cpu: &Cpu) -> Peaks {
     Peaks { macs: cpu.multiply_adds(), bytes: cpu.bandwidth(), launch: cpu.launch() }
-}
-
-async fn of_gpu(gpu: &Gpu, element: Element) -> Result<Peaks> {
-    let Probed { macs, bytes, launch } = gpu.probe(element, SETTINGS).await?;
-    Ok(Peaks { macs, bytes, launch })
 }

@@ -8,19 +8,7 @@ use std::{fmt, iter::Sum, ops::Add};
 
 use serde::Serialize;
 
-use crate::plan::Work;
-
-/// Measured peak rates of a device.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Peaks {
-    /// Multiply-adds per second.
-    pub macs: f64,
-    /// Bytes per second, read and written.
-    pub bytes: f64,
-    /// Seconds of an empty launch that waits for the preceding one; on the CPU, seconds to hand work to all
-    /// threads and wait for them.
-    pub launch: f64,
-}
+use crate::plan::{Peaks, Work};
 
 /// The largest part of a step's time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -106,18 +94,6 @@ impl Add for Split {
 impl Sum for Split {
     fn sum<I: Iterator<Item = Self>>(parts: I) -> Self {
         parts.fold(Self::default(), Self::add)
-    }
-}
-
-impl Peaks {
-    /// Returns the lower bound of the time for this work, in seconds.
-    pub fn floor(&self, work: Work) -> f64 {
-        (work.macs as f64 / self.macs).max(work.bytes as f64 / self.bytes)
-    }
-
-    /// Returns the floor divided by the measured time. More than 1 means that bytes came from a cache.
-    pub fn utilisation(&self, work: Work, seconds: f64) -> f64 {
-        self.floor(work) / seconds
     }
 }
 

@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::kernels::{Card, Kernel, Machine, Work};
+pub use crate::kernels::{Card, Kernel, Machine, Peaks, Work};
 use crate::{
     Error, Result, Shape,
     graph::{Graph, NodeId, Op, passes},
