@@ -52,7 +52,7 @@ use crate::{Error, Result};
 /// session computes on the thread that calls it.
 #[derive(Clone)]
 pub struct Cpu {
-    /// None if the caller's thread computes: with one thread, and in a browser.
+    /// None with one thread: the caller's thread computes.
     pool: Option<Arc<rayon::ThreadPool>>,
     info: CpuInfo,
     /// The instruction set of integer kernels.
@@ -61,7 +61,7 @@ pub struct Cpu {
 
 impl Cpu {
     /// Starts `threads` threads, or one per available core. With one thread, and in a browser, the caller's thread
-    /// computes.
+    /// computes; [`Cpu::with_threads`] has threads in browsers.
     ///
     /// # Errors
     /// [`Error::Device`] if the system cannot start the threads.
@@ -75,13 +75,44 @@ impl Cpu {
         if threads == 1 && !cfg!(debug_assertions) {
             return Ok(Self::with(None, 1));
         }
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(|i| format!("goldcrest-{i}"))
-            // Without optimisation a tile's vectors are copied on the stack and take between 4 and 6 MiB.
-            .stack_size(16 << 20)
-            .build()
-            .map_err(|e| Error::Device(format!("cannot start {threads} threads: {e}")))?;
+        // Without optimisation a tile's vectors are copied on the stack and take between 4 and 6 MiB.
+        Self::of_pool(Self::pool(threads).stack_size(16 << 20).build(), threads)
+    }
+
+    /// As [`Cpu::new`], for platforms where the standard library cannot start threads, such as browsers with shared
+    /// memory. `start` is called for each thread with its body: the caller runs each body in a thread of its own, where
+    /// it returns after the last clone of this `Cpu` is dropped. Nothing may be computed before all bodies run.
+    ///
+    /// ```
+    /// use goldcrest::cpu::Cpu;
+    ///
+    /// let cpu = Cpu::with_threads(2, |body| drop(std::thread::spawn(body)))?;
+    /// assert_eq!(cpu.info().threads, 2);
+    /// # goldcrest::Result::Ok(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Device`] if rayon cannot create the pool.
+    pub fn with_threads(threads: usize, mut start: impl FnMut(Box<dyn FnOnce() + Send>)) -> Result<Self> {
+        if threads < 2 {
+            return Ok(Self::with(None, 1));
+        }
+        let spawn = |thread: rayon::ThreadBuilder| {
+            start(Box::new(|| thread.run()));
+            Ok(())
+        };
+        Self::of_pool(Self::pool(threads).spawn_handler(spawn).build(), threads)
+    }
+
+    fn pool(threads: usize) -> rayon::ThreadPoolBuilder {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("goldcrest-{i}"))
+    }
+
+    fn of_pool(
+        pool: std::result::Result<rayon::ThreadPool, rayon::ThreadPoolBuildError>,
+        threads: usize,
+    ) -> Result<Self> {
+        let pool = pool.map_err(|e| Error::Device(format!("cannot start {threads} threads: {e}")))?;
         Ok(Self::with(Some(Arc::new(pool)), threads))
     }
 

@@ -11,11 +11,11 @@ mod spread;
 mod timing;
 mod tune;
 
+pub use crate::plan::Peaks;
 #[cfg(not(target_arch = "wasm32"))]
 pub use improve::Improving;
 #[cfg(feature = "feed")]
 pub(crate) use improve::{BUDGET, Search};
-pub use crate::plan::Peaks;
 pub use roofline::{Bound, Split};
 pub use spread::Spread;
 pub use timing::{Case, Effort, StepTime, Timing, clock_resolution, compare_async, time_async};

@@ -1,13 +1,7 @@
 //! Peak rates of a device, measured by kernels that do one thing only.
 
 use super::Peaks;
-use crate::{
-    Result,
-    cpu::Cpu,
-    gpu::ProbeSettings,
-    session::Device,
-    tensor::Element,
-};
+use crate::{Result, cpu::Cpu, gpu::ProbeSettings, session::Device, tensor::Element};
 
 /// Map sizes that networks use, and one that exceeds every cache.
 const SETTINGS: ProbeSettings = ProbeSettings { long: 0.02, runs: 5, sides: &[512, 1024, 4096] };

@@ -1,22 +1,38 @@
 /** The browser's devices. All sessions share them, and with them compiled pipelines. */
-import { Device } from "./wasm/goldcrest.js";
+import { threaded, wasm } from "./module.js";
+import { startThreads } from "./threads.js";
+import type { Device } from "./wasm/goldcrest.js";
 
 let opened: Promise<Device> | undefined;
-let processor: Device | undefined;
+let processor: Promise<Device> | undefined;
 
 /** The GPU. Rejects if the browser has no WebGPU adapter. */
 export function gpu(): Promise<Device> {
   if (!opened) {
-    opened = Device.gpu().then(withoutAborts);
+    opened = wasm.Device.gpu().then(withoutAborts);
     // A later call tries again.
     opened.catch(() => (opened = undefined));
   }
   return opened;
 }
 
-/** The CPU. */
-export function cpu(): Device {
-  return (processor ??= Device.cpu());
+/** The CPU, with a thread per core where there can be threads. */
+export function cpu(): Promise<Device> {
+  return (processor ??= openCpu());
+}
+
+async function openCpu(): Promise<Device> {
+  const threads = threaded ? navigator.hardwareConcurrency : 1;
+  if (threads > 1) {
+    try {
+      const device = wasm.Device.cpu(threads);
+      await startThreads(threads);
+      return device;
+    } catch (e) {
+      console.warn(`goldcrest: continuing on one thread: ${e instanceof Error ? e.message : e}`);
+    }
+  }
+  return wasm.Device.cpu(1);
 }
 
 /** Gives up a GPU that is lost, unless another session has done so. */

@@ -13,13 +13,12 @@
  * ```
  *
  * Nothing blocks the page for long on a GPU. The CPU computes in the calling thread: create its sessions in
- * a worker if the page must stay responsive.
+ * a worker if the page must stay responsive. In a worker of a cross-origin isolated page it has a thread per core.
  */
 export { load, type LoadOptions } from "./load.js";
 export { Session, type SessionOptions } from "./session.js";
 export { devices, MeasuredDevice } from "./measure.js";
 export { start } from "./module.js";
 export { palette, type Colour } from "./palette.js";
-export { Network } from "./wasm/goldcrest.js";
-export type { Class, Detection, NetworkTiming, Peaks, Segmentation, Spread, StepTiming, Task } from "./wasm/goldcrest.js";
+export type { Class, Detection, Network, NetworkTiming, Peaks, Segmentation, Spread, StepTiming, Task } from "./wasm/goldcrest.js";
 export type { Picture } from "./picture.js";

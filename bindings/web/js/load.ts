@@ -1,7 +1,7 @@
 /** Networks from files. */
 import { fetched } from "./fetch.js";
-import { start } from "./module.js";
-import { Network } from "./wasm/goldcrest.js";
+import { start, wasm } from "./module.js";
+import type { Network } from "./wasm/goldcrest.js";
 
 /** Options of {@link load}. */
 export interface LoadOptions {
@@ -30,7 +30,7 @@ export async function load(from: string | URL | Blob | BufferSource, options: Lo
   ]);
   const name = url?.pathname.split("/").pop() || (from instanceof File ? from.name : "weights");
   const safetensors = isSafetensors(bytes) ? bytes : await converted(name, bytes);
-  return new Network(name, safetensors, config, preprocessor, options.arch);
+  return new wasm.Network(name, safetensors, config, preprocessor, options.arch);
 }
 
 /** Whether these are the bytes of a safetensors file: a length in eight bytes, then JSON. */

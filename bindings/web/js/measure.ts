@@ -1,7 +1,6 @@
 /** Measurements of the browser's devices. */
 import { cpu, gpu } from "./devices.js";
-import { start } from "./module.js";
-import { measureNetwork, measurePeaks } from "./wasm/goldcrest.js";
+import { start, wasm } from "./module.js";
 import type { Device, NetworkTiming, Peaks } from "./wasm/goldcrest.js";
 
 /** A device to measure. */
@@ -20,7 +19,7 @@ export class MeasuredDevice {
 
   /** Measures the peak rates. Takes some seconds. */
   peaks(): Promise<Peaks> {
-    return measurePeaks(this.device);
+    return wasm.measurePeaks(this.device);
   }
 
   /**
@@ -28,13 +27,13 @@ export class MeasuredDevice {
    * some seconds. The CPU occupies the calling thread meanwhile.
    */
   network(name: string, peaks: Peaks, seconds = 1): Promise<NetworkTiming> {
-    return measureNetwork(this.device, name, peaks, seconds);
+    return wasm.measureNetwork(this.device, name, peaks, seconds);
   }
 }
 
 /** The devices of this browser: the GPU, if there is one, and the CPU. */
 export async function devices(): Promise<MeasuredDevice[]> {
   await start();
-  const all = [await gpu().catch(() => undefined), cpu()];
+  const all = [await gpu().catch(() => undefined), await cpu()];
   return all.filter((device) => device !== undefined).map((device) => new MeasuredDevice(device));
 }

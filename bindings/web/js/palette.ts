@@ -1,5 +1,5 @@
 /** The colours of classes. */
-import { palette as bytes } from "./wasm/goldcrest.js";
+import { wasm } from "./module.js";
 
 /** Red, green and blue, from 0 to 255. */
 export type Colour = readonly [number, number, number];
@@ -13,7 +13,7 @@ let colours: Colour[] | undefined;
  */
 export function palette(): readonly Colour[] {
   if (!colours) {
-    const flat = bytes();
+    const flat = wasm.palette();
     colours = Array.from({ length: flat.length / 3 }, (_, i) => [flat[3 * i]!, flat[3 * i + 1]!, flat[3 * i + 2]!]);
   }
   return colours;

@@ -1,7 +1,8 @@
 /** A network on one device, and the choice between two devices. */
 import { failureOf, giveUp } from "./devices.js";
 import { isTexture, pixelsOf, type Picture } from "./picture.js";
-import { Device, Input, Network, Session as Engine } from "./wasm/goldcrest.js";
+import { wasm } from "./module.js";
+import type { Device, Input, Network, Session as Engine } from "./wasm/goldcrest.js";
 
 /** A network on a device. */
 export class Runner {
@@ -12,7 +13,7 @@ export class Runner {
 
   /** A network on a device. */
   static on(device: Device, network: Network, { embedding = false, f16 = false }): Runner {
-    return new Runner(device, new Engine(network, device, embedding, f16));
+    return new Runner(device, new wasm.Session(network, device, embedding, f16));
   }
 
   get backend(): "gpu" | "cpu" {
@@ -22,19 +23,19 @@ export class Runner {
   /** Runs on a picture. */
   async run<R>(picture: Picture, size: [number, number], work: (engine: Engine, input: Input) => Promise<R>): Promise<R> {
     if (isTexture(picture)) {
-      if (this.backend === "gpu") return work(this.engine, Input.texture(picture));
+      if (this.backend === "gpu") return work(this.engine, wasm.Input.texture(picture));
       throw new Error('the session is on the CPU, which cannot read a GPUTexture: create it with the device "gpu"');
     }
     if (this.backend === "cpu") {
       const { data } = pixelsOf(picture, size);
-      return work(this.engine, Input.pixels(...size, new Uint8Array(data.buffer)));
+      return work(this.engine, wasm.Input.pixels(...size, new Uint8Array(data.buffer)));
     }
     try {
-      return await work(this.engine, Input.page(...size, picture));
+      return await work(this.engine, wasm.Input.page(...size, picture));
     } catch (e) {
       // Some browsers cannot copy a video to a texture, but draw it.
       if (!(e instanceof Error) || e.name !== "CopyError") throw e;
-      return work(this.engine, Input.page(...size, pixelsOf(picture, size)));
+      return work(this.engine, wasm.Input.page(...size, pixelsOf(picture, size)));
     }
   }
 

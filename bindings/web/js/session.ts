@@ -40,7 +40,7 @@ export class Session {
     if (options.device === "gpu") {
       return new Session(network, options, Runner.on(await gpu(), network, options));
     }
-    const ready = Runner.on(cpu(), network, options);
+    const ready = Runner.on(await cpu(), network, options);
     if (options.device === "cpu") return new Session(network, options, ready);
     const opening = gpu().then(
       (device) => Runner.on(device, network, options),
@@ -172,7 +172,7 @@ export class Session {
 
   private async continueOnCpu(e: unknown): Promise<void> {
     warnOfCpu(e);
-    await this.replace(cpu());
+    await this.replace(await cpu());
   }
 
   /** Continues on another device. */

@@ -1,13 +1,12 @@
 //! The devices of a browser: WebGPU, and the CPU.
 
 use goldcrest::{
-    cpu::Cpu,
     gpu::{self, Gpu},
     wgpu,
 };
 use wasm_bindgen::prelude::*;
 
-use crate::{Result, device_error, thrown};
+use crate::{Result, device_error, threads, thrown};
 
 /// A device that runs networks.
 #[wasm_bindgen]
@@ -34,12 +33,12 @@ impl Device {
         Ok(Self(goldcrest::Device::Gpu(Gpu::from_device(adapter, device, queue))))
     }
 
-    /// The CPU, in this thread.
+    /// The CPU. With one thread, that is the calling one. More need a module with shared memory, and their workers.
     ///
     /// # Errors
     /// None in a browser.
-    pub fn cpu() -> Result<Device> {
-        Ok(Self(goldcrest::Device::Cpu(Cpu::new(None).map_err(thrown)?)))
+    pub fn cpu(threads: usize) -> Result<Device> {
+        Ok(Self(goldcrest::Device::Cpu(threads::cpu(threads).map_err(thrown)?)))
     }
 
     /// `gpu` or `cpu`.

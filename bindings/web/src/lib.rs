@@ -8,6 +8,7 @@ mod measure;
 mod network;
 mod session;
 mod texture;
+mod threads;
 
 pub use device::Device;
 pub use network::Network;

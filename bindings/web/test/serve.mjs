@@ -18,15 +18,18 @@ const TYPES = {
   ".wasm": "application/wasm",
 };
 
-/** Serves a folder. Returns its URL, the requests so far, and a function that ends it. */
-export async function serve(folder = root) {
+/** Headers with which a page is cross-origin isolated. */
+export const ISOLATED = { "cross-origin-opener-policy": "same-origin", "cross-origin-embedder-policy": "require-corp" };
+
+/** Serves a folder, with more headers. Returns its URL, the requests so far, and a function that ends it. */
+export async function serve(folder = root, more = {}) {
   const requests = [];
   const server = createServer(async (request, response) => {
     const path = normalize(decodeURIComponent(new URL(request.url, "http://host").pathname));
-    const headers = { "content-type": TYPES[extname(path)] ?? "application/octet-stream", "cache-control": "no-cache", "access-control-allow-origin": "*" };
+    const headers = { "content-type": TYPES[extname(path)] ?? "application/octet-stream", "cache-control": "no-cache", "access-control-allow-origin": "*", ...more };
     if (path === "/") {
       // An empty page for tests that import modules.
-      response.writeHead(200, { "content-type": "text/html" }).end("<!doctype html><title>test</title>");
+      response.writeHead(200, { "content-type": "text/html", ...more }).end("<!doctype html><title>test</title>");
       return;
     }
     try {

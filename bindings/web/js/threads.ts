@@ -1,0 +1,20 @@
+/** The threads of the CPU engine: workers that share its memory. */
+import { wasm } from "./module.js";
+
+/** Starts as many threads as `wasm.Device.cpu` expects. The CPU must not be used before. */
+export async function startThreads(count: number): Promise<void> {
+  const memory = wasm.threadMemory();
+  await Promise.all(Array.from({ length: count }, () => startThread(memory)));
+}
+
+function startThread(memory: unknown): Promise<void> {
+  const worker = new Worker(new URL("./thread.js", import.meta.url), { type: "module", name: "goldcrest" });
+  return new Promise((resolve, reject) => {
+    worker.onmessage = () => resolve();
+    worker.onerror = (e) => {
+      worker.terminate();
+      reject(new Error(e.message || "the browser refuses workers"));
+    };
+    worker.postMessage(memory);
+  });
+}
