@@ -162,12 +162,9 @@ impl Camera {
             }
             Task::Segment { .. } => {
                 let labels = self.session.labels().cloned().unwrap_or_default();
-                let shares = self
-                    .session
-                    .segmentation_of(&answer.outputs, answer.picture)?
-                    .shares(&labels)
-                    .into_iter();
-                shares.map(|share| of(share.label, share.fraction)).collect()
+                let areas =
+                    self.session.segmentation_of(&answer.outputs, answer.picture)?.areas(&labels).into_iter();
+                areas.map(|area| of(area.label, area.share)).collect()
             }
             Task::Embed => Vec::new(),
             Task::Detect(_) => {

@@ -113,8 +113,8 @@ fn main() -> Result<()> {
         ring.dropped(),
         arguments.out.display()
     );
-    for share in segmentation.shares(&labels) {
-        println!("  {:5.1}%  {}", 100.0 * share.fraction, share.label.unwrap_or_default());
+    for area in segmentation.areas(&labels) {
+        println!("  {:5.1}%  {}", 100.0 * area.share, area.label.unwrap_or_default());
     }
     Ok(())
 }

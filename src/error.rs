@@ -97,7 +97,7 @@ pub enum Error {
     /// The device has no memory left.
     Memory(String),
     /// A device that the caller opened has a lower limit than a kernel needs.
-    HostLimit {
+    DeviceLimit {
         /// The kernel.
         kernel: &'static str,
         /// The limit, as wgpu names it.
@@ -168,7 +168,7 @@ impl fmt::Display for Error {
                 out,
                 "the device is out of memory for {what}: use smaller pictures, smaller batches or f16"
             ),
-            Self::HostLimit { kernel, name, needed, limit } => write!(
+            Self::DeviceLimit { kernel, name, needed, limit } => write!(
                 out,
                 "kernel {kernel} needs a {name} of {needed} but the device was opened with {limit}: \
                  request Gpu::wanted_limits when opening it"

@@ -10,7 +10,7 @@ use goldcrest::{
     checkpoint::Checkpoint,
     cpu::Cpu,
     demo::{self, Drawing, Scene, Shape},
-    quantize::{self, WITHIN},
+    quantize::{self, DEFAULT_MAX_NOISE},
     tasks::{Bounds, Detection, preprocess},
     zoo::{Network, Task},
 };
@@ -63,7 +63,7 @@ fn int8(network: &Network) -> Network {
     };
     let inputs: Vec<Tensor> = (7_000..7_064).map(input).collect();
     let cpu = Cpu::new(None).unwrap();
-    let quantized = quantize::quantize(&cpu, network, &inputs, WITHIN, |_| {}).unwrap();
+    let quantized = quantize::quantize(&cpu, network, &inputs, DEFAULT_MAX_NOISE, |_| {}).unwrap();
     let bytes = quantized.encode(network).unwrap();
     let checkpoint = Checkpoint::from_bytes("eight.safetensors", bytes, None, None).unwrap();
     Network::from_checkpoint(&checkpoint, None).unwrap()

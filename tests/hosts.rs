@@ -161,7 +161,7 @@ fn error_for_a_limited_device_names_the_limit_to_request() {
         let limits = wgpu::Limits { max_storage_buffers_per_shader_stage: 3, ..wgpu::Limits::default() };
         let gpu = host(&adapter, wgpu::Features::empty(), limits.or_worse_values_from(&adapter.limits()));
         let error = Session::for_pictures(&gpu, &network, [96, 96], Options::default()).err().unwrap();
-        assert!(matches!(error, Error::HostLimit { limit: 3, .. }), "{error}");
+        assert!(matches!(error, Error::DeviceLimit { limit: 3, .. }), "{error}");
         assert!(error.to_string().contains("max_storage_buffers_per_shader_stage"), "{error}");
         assert!(error.to_string().contains("Gpu::wanted_limits"), "{error}");
         let limits = wgpu::Limits { max_buffer_size: 1 << 20, ..wgpu::Limits::default() };

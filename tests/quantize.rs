@@ -17,7 +17,7 @@ use goldcrest::{
     cpu::Cpu,
     demo::{self, Scene},
     graph::{Activation, Graph, Op, passes},
-    quantize::{self, Quantized, StoredType, WITHIN},
+    quantize::{self, DEFAULT_MAX_NOISE, Quantized, StoredType},
     tasks::preprocess,
     zoo::Network,
 };
@@ -38,8 +38,8 @@ fn scenes(network: &Network, seeds: std::ops::Range<u64>) -> Vec<Tensor> {
     seeds.map(|seed| preprocess(&draw(seed), &network.preprocessing).unwrap()).collect()
 }
 
-fn quantized(network: &Network, inputs: &[Tensor], within: f64) -> Quantized {
-    quantize::quantize(&cpu(), network, inputs, within, |_| {}).unwrap()
+fn quantized(network: &Network, inputs: &[Tensor], max_noise: f64) -> Quantized {
+    quantize::quantize(&cpu(), network, inputs, max_noise, |_| {}).unwrap()
 }
 
 /// Opens the network in a file's bytes.
@@ -74,7 +74,7 @@ fn demo_networks_stay_near_and_reopen_from_their_files() {
     {
         let network = network.unwrap();
         let inputs = scenes(&network, 7_000..7_012);
-        let quantized = quantized(&network, &inputs, WITHIN);
+        let quantized = quantized(&network, &inputs, DEFAULT_MAX_NOISE);
         let report = &quantized.report;
         let [changed, of] = report.changed.unwrap();
         println!("{}: noise {:?}, {changed} of {of} changed", network.arch, report.noise.unwrap());
@@ -118,7 +118,7 @@ fn same_pictures_give_the_same_bytes() {
     let inputs = scenes(&network, 0..4);
     let bytes = |threads| {
         let cpu = Cpu::new(Some(threads)).unwrap();
-        let quantized = quantize::quantize(&cpu, &network, &inputs, WITHIN, |_| {}).unwrap();
+        let quantized = quantize::quantize(&cpu, &network, &inputs, DEFAULT_MAX_NOISE, |_| {}).unwrap();
         quantized.encode(&network).unwrap()
     };
     let first = bytes(1);
@@ -132,10 +132,10 @@ fn layers_stay_in_floating_point_until_the_bound_holds() {
     let whole = quantized(&network, &inputs, 1.0);
     assert!(whole.report.layers.iter().all(|layer| layer.alone.is_none()));
     let all = whole.report.noise.unwrap();
-    let within = all / 3.0;
-    let some = quantized(&network, &inputs, within);
+    let max_noise = all / 3.0;
+    let some = quantized(&network, &inputs, max_noise);
     let report = &some.report;
-    assert!(report.noise.unwrap() <= within && report.noise_of_all == Some(all), "{report:?}");
+    assert!(report.noise.unwrap() <= max_noise && report.noise_of_all == Some(all), "{report:?}");
     assert!(report.bytes_after > whole.report.bytes_after);
     let (int8, float): (Vec<_>, Vec<_>) =
         report.layers.iter().partition(|layer| layer.precision == StoredType::Int8);
@@ -150,7 +150,7 @@ fn layers_stay_in_floating_point_until_the_bound_holds() {
     assert_same(&passes::prepared(&reopened.graph, false), &some.graph);
 
     let error = quantize::quantize(&cpu(), &network, &inputs, 1e-12, |_| {}).unwrap_err().to_string();
-    for word in ["no layer of torchvision/mobilenet_v3_small", "within 1.0e-10 %", "most of it "] {
+    for word in ["no layer of torchvision/mobilenet_v3_small", "at most 1.0e-10 %", "mostly from "] {
         assert!(error.contains(word), "{error}");
     }
 }
@@ -431,17 +431,17 @@ fn quantize_writes_a_file_that_every_command_opens() {
     let out = folder.path().join("eight.safetensors");
     let (scenes, file) = (scenes.to_str().unwrap(), out.to_str().unwrap());
     let arguments = ["quantize", "--weights", CLASSIFY, "--pictures", scenes, "--out", file];
-    let output = goldcrest(&[&arguments[..], &["--json", "--within", "1%"]].concat());
+    let output = goldcrest(&[&arguments[..], &["--json", "--max-noise", "1%"]].concat());
     let warnings = text(&output.stderr);
     assert!(output.status.success(), "{output:?}");
     assert!(warnings.contains("warning: skipped: ") && warnings.contains("broken.png"), "{warnings}");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     for key in
-        ["network", "pictures", "within", "noise", "noise_of_all", "changed", "equalised", "layers", "ms"]
+        ["network", "pictures", "max_noise", "noise", "noise_of_all", "changed", "equalised", "layers", "ms"]
     {
         assert!(!report[key].is_null(), "{key}: {report}");
     }
-    assert_eq!((report["pictures"].as_u64(), report["within"].as_f64()), (Some(3), Some(0.01)));
+    assert_eq!((report["pictures"].as_u64(), report["max_noise"].as_f64()), (Some(3), Some(0.01)));
     assert_eq!(report["bytes"].as_u64(), Some(fs::metadata(&out).unwrap().len()));
     for key in ["name", "precision", "bytes_before", "bytes_after", "noise"] {
         assert!(!report["layers"][0][key].is_null(), "{key}: {report}");
@@ -565,7 +565,7 @@ fn invalid_networks_pictures_and_paths_are_errors() {
     fs::copy(Path::new(CLASSIFY).join("model.safetensors"), &weights).unwrap();
     check_error(&weights, scenes, &weights, 1, &["model.safetensors: is also an input"]);
     for more in
-        [&["--weights-only", "--pictures", scenes][..], &["--pictures", scenes, "--within", "0%"], &[]]
+        [&["--weights-only", "--pictures", scenes][..], &["--pictures", scenes, "--max-noise", "0%"], &[]]
     {
         let arguments = [&["quantize", "--weights", CLASSIFY, "--out", &out], more].concat();
         refused(folder.path(), &arguments, 2, &[]);
@@ -581,7 +581,7 @@ fn invalid_networks_pictures_and_paths_are_errors() {
         scenes,
         "--out",
         &out,
-        "--within",
+        "--max-noise",
         "10%",
     ]);
     assert!(output.status.success(), "{output:?}");

@@ -15,16 +15,16 @@ fn settings(within_ms: f64) -> Settings {
 
 /// A latency that grows with every choice.
 fn cost(subnet: &Subnet) -> f64 {
-    let cells = subnet.stages.iter().flat_map(|stage| &stage.cells);
-    let blocks: usize = cells.map(|cell| cell.kernel * cell.expansion).sum();
-    blocks as f64 * subnet.width * (subnet.size as f64 / 224.0).powi(2)
+    let blocks = subnet.stages.iter().flat_map(|stage| &stage.blocks);
+    let cost: usize = blocks.map(|block| block.kernel * block.expansion).sum();
+    cost as f64 * subnet.width * (subnet.size as f64 / 224.0).powi(2)
 }
 
 /// An accuracy that grows with 5x5 kernels and the size of pictures.
 fn accuracy(subnet: &Subnet) -> f64 {
-    let cells: Vec<_> = subnet.stages.iter().flat_map(|stage| &stage.cells).collect();
-    let fives = cells.iter().filter(|cell| cell.kernel == 5).count() as f64;
-    fives / cells.len() as f64 + subnet.size as f64 / 224.0
+    let blocks: Vec<_> = subnet.stages.iter().flat_map(|stage| &stage.blocks).collect();
+    let fives = blocks.iter().filter(|block| block.kernel == 5).count() as f64;
+    fives / blocks.len() as f64 + subnet.size as f64 / 224.0
 }
 
 fn found(supernet: &Supernet, settings: Settings) -> Vec<Found> {
@@ -41,14 +41,14 @@ fn evolution_finds_accurate_subnets_within_the_limit() {
     // The largest subnet costs 1680.
     let limit = 120.0;
     let all = found(&supernet, settings(limit));
-    assert!(all.windows(2).all(|pair| pair[0].accuracy >= pair[1].accuracy));
+    assert!(all.windows(2).all(|pair| pair[0].search_accuracy >= pair[1].search_accuracy));
     let best = &all[0];
-    let first: Vec<&Found> = all.iter().filter(|found| found.accuracy > 1.75).collect();
-    assert!(best.accuracy > 1.85 && !first.is_empty(), "{best:?}");
+    let first: Vec<&Found> = all.iter().filter(|found| found.search_accuracy > 1.75).collect();
+    assert!(best.search_accuracy > 1.85 && !first.is_empty(), "{best:?}");
     // The same number of random subnets, in one generation, is worse.
     let random = Settings { population: 24 * 20, generations: 1, ..settings(limit) };
     let random = &found(&supernet, random)[0];
-    assert!(random.accuracy < best.accuracy, "{random:?} {best:?}");
+    assert!(random.search_accuracy < best.search_accuracy, "{random:?} {best:?}");
     // No duplicates, and reproducible results.
     let mut texts: Vec<String> = all.iter().map(|found| found.subnet.to_string()).collect();
     assert_eq!(found(&supernet, settings(limit)), all);
@@ -76,23 +76,23 @@ fn limit_below_the_fastest_subnet_is_an_error() {
         squeeze: vec![false],
         sizes: vec![96],
     };
-    let only = supernet.within(one.clone()).unwrap();
+    let only = supernet.restrict(one.clone()).unwrap();
     let all = found(&only, settings(f64::INFINITY));
     assert_eq!(all.iter().map(|found| &found.subnet).collect::<Vec<_>>(), [&only.smallest()]);
     let more = Space { sizes: vec![48], ..one };
-    assert!(only.within(more).is_err_and(|error| error.to_string().contains("size")));
+    assert!(only.restrict(more).is_err_and(|error| error.to_string().contains("size")));
 }
 
 #[test]
 fn latencies_of_blocks_predict_those_of_subnets() {
     let whole = demo::supernet().unwrap();
     let space = Space { sizes: vec![96], widths: vec![0.5, 1.0], ..whole.space().clone() };
-    let supernet = whole.within(space).unwrap();
+    let supernet = whole.restrict(space).unwrap();
     let device = Device::Cpu(Cpu::new(Some(1)).unwrap());
     let mut reported = Vec::new();
     let latency =
         Latency::measure(&supernet, &device, Precision::F32, |done, of| reported.push((done, of))).unwrap();
-    // Nine cells, with squeeze-excite and without, at two widths; one call if a cache had them.
+    // Nine choices of a block, with squeeze-excite and without, at two widths; one call if a cache had them.
     assert!(reported.len() == 1 || reported[0] == (0, 108), "{reported:?}");
     let all = evolve(
         &supernet,
@@ -136,10 +136,10 @@ impl Scored {
     /// Parses its text, for a supernet whose stages 2, 4 and 5 can have squeeze-excite.
     fn subnet(&self) -> Subnet {
         let stage = |i: usize| {
-            let cells =
+            let blocks =
                 (0..self.depths[i]).map(|j| format!("k{}e{}", self.kernels[i][j], self.expansions[i][j]));
             let squeeze = if self.squeeze[i] && [1, 3, 4].contains(&i) { "+se" } else { "" };
-            format!("{}{squeeze}", cells.collect::<Vec<_>>().join("+"))
+            format!("{}{squeeze}", blocks.collect::<Vec<_>>().join("+"))
         };
         let stages: Vec<String> = (0..5).map(stage).collect();
         format!("r{},w{},{}", self.size, self.width, stages.join(",")).parse().unwrap()

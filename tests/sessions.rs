@@ -38,7 +38,7 @@ impl Program {
             threads: 2,
             limits: PictureLimits::default(),
             pictures: false,
-            improve: None,
+            background_tuning: None,
             compiling: &|_, _| {},
             sessions: Some(&self.sessions),
         }

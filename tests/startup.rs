@@ -36,7 +36,7 @@ fn sessions_reuse_compiled_pipelines() {
     for gpu in gpus() {
         let mut reported = Vec::new();
         let progress = |done, of| reported.push((done, of));
-        let first = pollster::block_on(Session::build(&gpu, &network, Options::default(), progress));
+        let first = pollster::block_on(Session::new_async(&gpu, &network, Options::default(), progress));
         let first = first.unwrap().startup();
         assert!(first.pipelines > 0 && !first.cached, "{first:?}");
         let expected: Vec<_> = (0..=first.pipelines).map(|done| (done, first.pipelines)).collect();

@@ -279,27 +279,27 @@ fn session_is_replaced_by_a_faster_one_between_inferences() {
         let options = session::Options { size: Some([32, 32]), ..session::Options::default() };
         let shared = (gpu.clone(), network.clone());
         let build = move || session::Session::new(&shared.0, &shared.1, options);
-        let mut improving = measure::Improving::new(&gpu, network.clone(), build.clone()).unwrap();
+        let mut tuning = measure::BackgroundTuning::new(&gpu, network.clone(), build.clone()).unwrap();
         let input = noise([1, 3, 32, 32], 9);
-        let before = improving.session().run(&input).unwrap();
+        let before = tuning.session().run(&input).unwrap();
         // It is not replaced while an inference is in flight.
-        let pending = improving.session().submit(&input).unwrap();
-        assert!(!improving.session().is_idle());
+        let pending = tuning.session().submit(&input).unwrap();
+        assert!(!tuning.session().is_idle());
         let start = std::time::Instant::now();
         while stored_record(&gpu, &network).is_none() && start.elapsed() < Duration::from_secs(120) {
             std::thread::sleep(Duration::from_millis(50));
         }
         let record = stored_record(&gpu, &network).expect("the tuning record is stored");
         assert!(record.ms > 0.0);
-        let after = improving.session().collect(pending).unwrap().remove(0);
+        let after = tuning.session().collect(pending).unwrap().remove(0);
         assert!(common::distance(&after, &before) <= 1e-6);
-        while improving.is_searching() && start.elapsed() < Duration::from_secs(120) {
-            let after = improving.session().run(&input).unwrap();
+        while tuning.is_tuning() && start.elapsed() < Duration::from_secs(120) {
+            let after = tuning.session().run(&input).unwrap();
             assert!(common::distance(&after, &before) <= 1e-5, "{}", gpu.adapter());
         }
-        assert!(!improving.is_searching(), "{}", gpu.adapter());
-        // The next session needs no search.
-        assert!(!measure::Improving::new(&gpu, network, build).unwrap().is_searching());
+        assert!(!tuning.is_tuning(), "{}", gpu.adapter());
+        // The next session needs no tuning.
+        assert!(!measure::BackgroundTuning::new(&gpu, network, build).unwrap().is_tuning());
     }
 }
 

@@ -180,10 +180,10 @@ impl Looking {
             Drawn::Mask(_) => {
                 let names = self.session.labels().cloned().unwrap_or_default();
                 let labels = self.session.segmentation_of(&result.outputs, result.picture)?;
-                let shares = labels.shares(&names).into_iter();
-                shares
-                    .filter(|share| share.index > 0 && share.fraction > 0.005)
-                    .map(|s| format!("{} {:.0}%", s.label.unwrap_or_else(unnamed), 100.0 * s.fraction))
+                let areas = labels.areas(&names).into_iter();
+                areas
+                    .filter(|area| area.index > 0 && area.share > 0.005)
+                    .map(|area| format!("{} {:.0}%", area.label.unwrap_or_else(unnamed), 100.0 * area.share))
                     .collect()
             }
         };

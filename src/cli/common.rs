@@ -348,7 +348,7 @@ pub fn device(device: &Device) -> serde_json::Value {
 /// Builds a session with a progress bar.
 pub fn session(device: &Device, network: &Network, options: Options) -> Result<Session> {
     let bar = progress("compiling");
-    let session = pollster::block_on(Session::build(device, network, options, shown_on(&bar)))?;
+    let session = pollster::block_on(Session::new_async(device, network, options, shown_on(&bar)))?;
     drop(bar);
     log::info!("{}", session.startup());
     Ok(session)
@@ -363,7 +363,7 @@ pub fn session_for_pictures(
 ) -> Result<Session> {
     let picture = [picture.height(), picture.width()];
     let bar = progress("compiling");
-    let build = Session::build_for_pictures(device, network, picture, options, shown_on(&bar));
+    let build = Session::for_pictures_async(device, network, picture, options, shown_on(&bar));
     let session = pollster::block_on(build).map_err(|error| match error {
         // The cause is this picture, not the device.
         Error::Input(_) => anyhow!(error).context(file.display().to_string()),

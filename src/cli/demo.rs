@@ -92,7 +92,7 @@ impl Demo {
         let time = begun.elapsed();
         boxes.result.retain(|detection| detection.score >= SCORE);
         let labels = Labels::of(&areas.network);
-        let shares = areas.result.shares(&labels);
+        let classes = areas.result.areas(&labels);
         let written = match target {
             Ok(target) => {
                 let drawn = draw(&overlay(picture, &areas.result, &labels)?, &boxes.result);
@@ -109,7 +109,7 @@ impl Demo {
                 "adapter": common::device(&device),
                 "classify": class.json("classes", &class.result),
                 "detect": boxes.json("detections", &boxes.result),
-                "segment": areas.json("classes", &shares),
+                "segment": areas.json("classes", &classes),
                 "overlay": written.ok().map(|path| path.display().to_string()),
                 "wall_ms": 1e3 * time.as_secs_f64(),
             }));
@@ -126,9 +126,9 @@ impl Demo {
         }
         writeln!(text, "segmented in {}", milliseconds(areas.time))?;
         // Smaller shares would be shown as 0.0%.
-        for share in shares.iter().filter(|share| share.fraction >= 0.0005) {
-            let name = share.label.as_deref().unwrap_or_default();
-            writeln!(text, "  {:5.1}%  {name}", 100.0 * share.fraction)?;
+        for area in classes.iter().filter(|area| area.share >= 0.0005) {
+            let name = area.label.as_deref().unwrap_or_default();
+            writeln!(text, "  {:5.1}%  {name}", 100.0 * area.share)?;
         }
         match written {
             Ok(path) => writeln!(text, "\nwritten to {}", common::file(path))?,

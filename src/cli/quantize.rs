@@ -50,14 +50,14 @@ pub struct Quantize {
     /// outputs, over all pictures. 0.5% is a relative error of 7%, a little more than that of MobileNetV2
     /// with all layers in int8. Layers that add too much noise stay in floating point
     #[arg(long, value_name = "PERCENT", default_value = "0.5%", value_parser = percent)]
-    within: f64,
+    max_noise: f64,
 
     /// Maximum number of pictures to use, chosen evenly
     #[arg(long, value_name = "COUNT", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
 
     /// Quantise only the weights, which needs no pictures: a quarter of the size, computed in floating point
-    #[arg(long, conflicts_with_all = ["pictures", "within", "limit"])]
+    #[arg(long, conflicts_with_all = ["pictures", "max_noise", "limit"])]
     weights_only: bool,
 
     /// Show every layer, not only those that stay in floating point
@@ -102,7 +102,7 @@ impl Quantize {
             report.layers.iter().filter(|l| l.precision != StoredType::Int8).map(|l| l.bytes_before).sum();
         if 2 * float > report.bytes_before {
             log::warn!(
-                "more than half of the weights stay in floating point: raise --within to quantise more"
+                "more than half of the weights stay in floating point: raise --max-noise to quantise more"
             );
         }
         if self.json {
@@ -156,7 +156,7 @@ impl Quantize {
             cpu,
             network,
             &inputs,
-            self.within,
+            self.max_noise,
             |quantize::Progress { stage, done, of }| {
                 bar.set_message(stage);
                 bar.set_length(of as u64);
@@ -180,7 +180,9 @@ impl Quantize {
             megabytes(bytes as u64),
             megabytes(report.bytes_before),
         )?;
-        if let (Some(noise), Some(all), Some(within)) = (report.noise, report.noise_of_all, report.within) {
+        if let (Some(noise), Some(all), Some(max_noise)) =
+            (report.noise, report.noise_of_all, report.max_noise)
+        {
             let relative = 100.0 * noise.sqrt();
             writeln!(
                 text,
@@ -188,7 +190,7 @@ impl Quantize {
                  the limit is {:.3}%, with all layers in int8 it is {:.3}%",
                 report.pictures,
                 100.0 * noise,
-                100.0 * within,
+                100.0 * max_noise,
                 100.0 * all,
             )?;
         }

@@ -96,7 +96,7 @@ impl Segment {
             columns: &["index", "label", "pixels", "share"],
         };
         let describe = |subject: &Subject, prediction: &Prediction| match prediction {
-            Prediction::Pixels(pixels) => Ok(described(&pixels.shares(&labels), subject.input)),
+            Prediction::Pixels(pixels) => Ok(described(&pixels.areas(&labels), subject.input)),
             _ => bail!("the result is not a label map"),
         };
         let evaluation = truth.map(|truth| Box::new(truth) as Box<dyn Evaluation>);
@@ -107,15 +107,15 @@ impl Segment {
     }
 }
 
-fn described(shares: &[ClassArea], input: Option<Shape>) -> Description {
+fn described(areas: &[ClassArea], input: Option<Shape>) -> Description {
     let mut text = String::new();
     let mut rows = Vec::new();
-    for ClassArea { index, label, pixels, fraction } in shares {
+    for ClassArea { index, label, pixels, share } in areas {
         // Writing into a string does not fail.
-        let _ = writeln!(text, "  {:5.1}%  {}", 100.0 * fraction, common::class(*index, label.as_deref()));
+        let _ = writeln!(text, "  {:5.1}%  {}", 100.0 * share, common::class(*index, label.as_deref()));
         let label = label.clone().unwrap_or_default();
-        rows.push(vec![index.to_string(), label, pixels.to_string(), fraction.to_string()]);
+        rows.push(vec![index.to_string(), label, pixels.to_string(), share.to_string()]);
     }
-    let fields = [("input".into(), json!(input)), ("classes".into(), json!(shares))];
+    let fields = [("input".into(), json!(input)), ("classes".into(), json!(areas))];
     Description { fields: Map::from_iter(fields), text, rows }
 }

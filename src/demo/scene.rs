@@ -108,12 +108,12 @@ const HARD: Recipe =
     Recipe { most_things: 12, subject: [0.15, 0.25], others: [0.055, 0.09], contrast: 0.27, noise: 0.2 };
 
 impl Scene {
-    /// Draws the scene of a seed.
+    /// Generates the scene of a seed.
     pub fn new(seed: u64) -> Self {
         Self::from_recipe(seed, &PLAIN)
     }
 
-    /// Draws a scene whose subject is harder to classify: smaller, among up to eleven other shapes, with less
+    /// Generates a scene whose subject is harder to classify: smaller, among up to eleven other shapes, with less
     /// contrast and more noise. For comparing networks that differ too little on [`Scene::new`].
     pub fn hard(seed: u64) -> Self {
         Self::from_recipe(seed, &HARD)

@@ -79,7 +79,7 @@ impl<'a> Batches<'a> {
             }
         }
         let other = self.in_flight.front().is_some_and(|flight| flight.pictures[0].1.key != key);
-        if other || self.runner.has_better() {
+        if other || self.runner.tuning_is_over() {
             self.collect_all();
         }
         let batch = self.runner.batch;

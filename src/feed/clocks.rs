@@ -20,7 +20,7 @@ pub struct Clocks {
     pub prepare: Clock,
     pub infer: Clock,
     pub pictures: AtomicU64,
-    pub improved: AtomicU64,
+    pub tuned: AtomicU64,
     started: OnceLock<(Startup, Element)>,
 }
 
@@ -40,7 +40,7 @@ impl Clocks {
             infer: self.infer.spent(),
             startup,
             precision,
-            improved: self.improved.load(Relaxed),
+            tuned: self.tuned.load(Relaxed),
         }
     }
 }

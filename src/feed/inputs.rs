@@ -43,7 +43,7 @@ pub struct Name {
 impl Name {
     /// Returns the path from the folder that the user named to the file's folder; empty if the user named the
     /// file.
-    pub fn within(&self) -> &Path {
+    pub fn subfolder(&self) -> &Path {
         let parent = self.folder.as_deref().and_then(|folder| self.file.parent()?.strip_prefix(folder).ok());
         parent.unwrap_or(Path::new(""))
     }

@@ -11,7 +11,7 @@
 //!
 //! use goldcrest::{
 //!     Device, Error, Options,
-//!     feed::{Improve, Inputs, Pipeline, Reading},
+//!     feed::{Inputs, Pipeline, Reading, TuneOptions},
 //!     tasks::{Labels, PictureLimits},
 //!     zoo::Network,
 //! };
@@ -26,7 +26,7 @@
 //!     threads: 8,
 //!     limits: PictureLimits::default(),
 //!     pictures: false,
-//!     improve: Some(Improve::default()),
+//!     background_tuning: Some(TuneOptions::default()),
 //!     compiling: &|_, _| {},
 //!     sessions: None,
 //! };
@@ -59,6 +59,6 @@ mod split;
 mod y4m;
 
 pub use inputs::{Content, EXTENSIONS, Input, Inputs, Name, Reading};
-pub use pipeline::{Improve, Pipeline, Prediction, RunStats, Subject};
+pub use pipeline::{Pipeline, Prediction, RunStats, Subject, TuneOptions};
 pub use sessions::Sessions;
 pub use y4m::Header;

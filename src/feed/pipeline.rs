@@ -51,8 +51,8 @@ pub struct Pipeline<'a> {
     pub limits: PictureLimits,
     /// True to return each picture with its result, for drawing.
     pub pictures: bool,
-    /// Background search for faster kernels for a GPU's sessions; `None` for no search.
-    pub improve: Option<Improve>,
+    /// Background tuning of kernels for a GPU's sessions; `None` for no tuning.
+    pub background_tuning: Option<TuneOptions>,
     /// Called while the pipelines of a session are compiled, with the number compiled and the total.
     pub compiling: &'a (dyn Fn(usize, usize) + Sync),
     /// The sessions of earlier runs with this device, network and labels, which this run uses and adds to;
@@ -60,18 +60,18 @@ pub struct Pipeline<'a> {
     pub sessions: Option<&'a Sessions>,
 }
 
-/// Options of the background search for faster kernels; see [`Improving`](crate::measure::Improving). There
-/// is one search per input size, one after another, until the pictures end. If faster kernels are found, the
-/// session is replaced between two batches.
+/// Options of background tuning; see [`BackgroundTuning`](crate::measure::BackgroundTuning). Kernels are tuned for
+/// one input size after another, until the pictures end. If faster kernels are found, the session is replaced
+/// between two batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Improve {
-    /// Compute time of a session before its search starts.
+pub struct TuneOptions {
+    /// Compute time of a session before its tuning starts.
     pub after: Duration,
     /// Time limit of the measurements.
     pub budget: Duration,
 }
 
-impl Default for Improve {
+impl Default for TuneOptions {
     /// Starts after two seconds and measures for eight.
     fn default() -> Self {
         Self { after: Duration::from_secs(2), budget: BUDGET }
@@ -122,8 +122,8 @@ pub struct RunStats {
     pub startup: Startup,
     /// The storage type of maps and weights.
     pub precision: Element,
-    /// Sessions that were replaced by faster ones.
-    pub improved: u64,
+    /// Sessions that were replaced by tuned ones.
+    pub tuned: u64,
 }
 
 impl Pipeline<'_> {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Device, Error, Options, Result, Session, Tensor,
-    measure::Search,
+    measure::TuningThread,
     session::Precision,
     tasks::{self, Labels, Picture},
     zoo::{Network, Preprocessing, Task},
@@ -76,8 +76,8 @@ pub struct Runner<'a> {
     pub common: &'a Common<'a>,
     worker: Worker,
     pub batch: usize,
-    /// The search for faster kernels, with the key of the session to replace.
-    search: Option<(Key, Search)>,
+    /// Background tuning, with the key of the session to replace.
+    tuning: Option<(Key, TuningThread)>,
 }
 
 /// What a session is for: the rows and columns of [`Ready::key`], and its options.
@@ -89,8 +89,8 @@ pub struct CachedSession {
     session: Session,
     /// Time spent running the session or waiting for it.
     took: Duration,
-    /// True if a search for faster kernels was started for it.
-    improved: bool,
+    /// True if background tuning was started for it.
+    tuning_started: bool,
 }
 
 impl<'a> Runner<'a> {
@@ -109,7 +109,7 @@ impl<'a> Runner<'a> {
     ) -> Self {
         let kept = common.pipeline.sessions.and_then(|sessions| sessions.take(threads));
         let worker = kept.unwrap_or_else(|| Worker::new(device()));
-        Self { common, worker, batch, search: None }
+        Self { common, worker, batch, tuning: None }
     }
 
     /// Calls `work` with the session for an input like `ready`; also returns the session.
@@ -123,7 +123,7 @@ impl<'a> Runner<'a> {
         let cached = &mut self.worker.sessions[0];
         let (done, took) = self.common.clocks.infer.timed(|| work(&mut cached.session));
         cached.took += took;
-        self.improve_first(ready.size);
+        self.tune_first(ready.size);
         Ok((&self.worker.sessions[0].session, done?))
     }
 
@@ -140,7 +140,7 @@ impl<'a> Runner<'a> {
         sessions.truncate(SESSIONS - 1);
         let session = build(device, network, ready.size, options, labels.clone(), compiling)?;
         self.common.clocks.started(session.startup(), session.element());
-        let cached = CachedSession { key, session, took: Duration::ZERO, improved: false };
+        let cached = CachedSession { key, session, took: Duration::ZERO, tuning_started: false };
         sessions.insert(0, cached);
         Ok(())
     }
@@ -149,21 +149,20 @@ impl<'a> Runner<'a> {
         Options { batch: self.batch, ..self.common.pipeline.options }
     }
 
-    /// Returns true if the search for faster kernels has ended, so that a session can be replaced once it is
-    /// idle.
-    pub fn has_better(&self) -> bool {
-        self.search.as_ref().is_some_and(|(_, search)| search.is_over())
+    /// Returns true if background tuning has ended, so that a session can be replaced once it is idle.
+    pub fn tuning_is_over(&self) -> bool {
+        self.tuning.as_ref().is_some_and(|(_, thread)| thread.is_over())
     }
 
     /// Replaces the session for which faster kernels were found, unless it has work in flight.
     fn replace(&mut self) {
-        let Some((key, search)) = self.search.take_if(|(_, search)| search.is_over()) else { return };
+        let Some((key, thread)) = self.tuning.take_if(|(_, thread)| thread.is_over()) else { return };
         match self.worker.sessions.iter_mut().find(|cached| cached.key == key) {
-            Some(cached) if !cached.session.is_idle() => self.search = Some((key, search)),
+            Some(cached) if !cached.session.is_idle() => self.tuning = Some((key, thread)),
             Some(cached) => {
-                if let Some(better) = search.better() {
-                    cached.session = better;
-                    self.common.clocks.improved.fetch_add(1, Relaxed);
+                if let Some(tuned) = thread.tuned() {
+                    cached.session = tuned;
+                    self.common.clocks.tuned.fetch_add(1, Relaxed);
                 }
             }
             // The session was dropped to make room; if rebuilt, it uses the stored tuning results.
@@ -171,28 +170,27 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// Starts a search for faster kernels for the first session, which takes pictures of `[rows, columns]`,
-    /// if due.
-    fn improve_first(&mut self, size: [usize; 2]) {
-        let Pipeline { network, labels, improve, .. } = self.common.pipeline;
-        // The search covers f32 only, and the new session must not switch to f16: results must not change.
+    /// Starts background tuning for the first session, which takes pictures of `[rows, columns]`, if due.
+    fn tune_first(&mut self, size: [usize; 2]) {
+        let Pipeline { network, labels, background_tuning, .. } = self.common.pipeline;
+        // Tuning covers f32 only, and the new session must not switch to f16: results must not change.
         let options = Options { precision: Precision::F32, ..self.options() };
-        let (Some(improve), Device::Gpu(gpu), Some(cached)) =
-            (improve, &self.worker.device, self.worker.sessions.first_mut())
+        let (Some(tune_options), Device::Gpu(gpu), Some(cached)) =
+            (background_tuning, &self.worker.device, self.worker.sessions.first_mut())
         else {
             return;
         };
-        let is_due = cached.took >= improve.after && !cached.improved && self.search.is_none();
+        let is_due = cached.took >= tune_options.after && !cached.tuning_started && self.tuning.is_none();
         if !is_due || !options.takes_tuned() {
             return;
         }
-        cached.improved = true;
+        cached.tuning_started = true;
         // The clone shares the weights.
         let (network, labels) = (Arc::new(Network::clone(network)), labels.clone());
         let (device, shared) = (self.worker.device.clone(), network.clone());
         let build = move || build(&device, &shared, size, options, labels, |_, _| {});
-        let search = Search::start(gpu, network, &cached.session, improve.budget, build);
-        self.search = search.map(|search| (cached.key, search));
+        let thread = TuningThread::start(gpu, network, &cached.session, tune_options.budget, build);
+        self.tuning = thread.map(|thread| (cached.key, thread));
     }
 
     /// Runs one picture.
@@ -215,10 +213,10 @@ impl Drop for Runner<'_> {
     /// Keeps the sessions for later runs.
     fn drop(&mut self) {
         let Some(kept) = self.common.pipeline.sessions.filter(|_| !std::thread::panicking()) else { return };
-        // A search ends with its run, and a later run may start it again.
-        if let Some((key, _)) = self.search.take() {
-            let searched = self.worker.sessions.iter_mut().filter(|cached| cached.key == key);
-            searched.for_each(|cached| cached.improved = false);
+        // Tuning ends with its run, and a later run may start it again.
+        if let Some((key, _)) = self.tuning.take() {
+            let unfinished = self.worker.sessions.iter_mut().filter(|cached| cached.key == key);
+            unfinished.for_each(|cached| cached.tuning_started = false);
         }
         // A run that ended early may have left work in flight.
         self.worker.sessions.retain(|cached| cached.session.is_idle());
@@ -237,7 +235,7 @@ fn build(
     compiling: impl FnMut(usize, usize),
 ) -> Result<Session> {
     let mut session =
-        pollster::block_on(Session::build_for_pictures(device, network, size, options, compiling))?;
+        pollster::block_on(Session::for_pictures_async(device, network, size, options, compiling))?;
     session.set_labels(labels)?;
     Ok(session)
 }

@@ -171,7 +171,7 @@ impl Executor {
     ///
     /// # Errors
     /// [`Error::Device`] naming the kernel that the device rejected, [`Error::Memory`] if the device has no
-    /// memory left, [`Error::HostLimit`] if a program's own device was opened with too low limits,
+    /// memory left, [`Error::DeviceLimit`] if a program's own device was opened with too low limits,
     /// [`Error::NoF16`] if the plan is for f16 and the device does not support it.
     pub async fn build(
         gpu: &Gpu,

@@ -268,7 +268,7 @@ impl Gpu {
             ("max_compute_workgroup_size_x", WORKGROUP_SIZE, limits.max_compute_workgroup_size_x),
         ] {
             if needed > limit {
-                return Err(Error::HostLimit { kernel: shader.name, name, needed, limit });
+                return Err(Error::DeviceLimit { kernel: shader.name, name, needed, limit });
             }
         }
         Ok(())

@@ -38,7 +38,7 @@ impl Executor {
     ///
     /// # Errors
     /// [`Error::Input`] if a texture cannot be read or has no such layer;
-    /// [`Error::Memory`], [`Error::HostLimit`], [`Error::Lost`] and [`Error::Device`] if the device has no
+    /// [`Error::Memory`], [`Error::DeviceLimit`], [`Error::Lost`] and [`Error::Device`] if the device has no
     /// memory left, has too low limits, is lost, or reports another error.
     pub async fn source(
         &self,

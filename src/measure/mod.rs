@@ -1,8 +1,8 @@
-//! Measurements on the user's device: timing (`time`), tuning (`tune`, `Improving`) and roofline analysis
+//! Measurements on the user's device: timing (`time`), tuning (`tune`, `BackgroundTuning`) and roofline analysis
 //! ([`Peaks`]).
 
 #[cfg(not(target_arch = "wasm32"))]
-mod improve;
+mod background;
 mod peaks;
 #[cfg(feature = "study")]
 pub mod report;
@@ -13,9 +13,9 @@ mod tune;
 
 pub use crate::plan::Peaks;
 #[cfg(not(target_arch = "wasm32"))]
-pub use improve::Improving;
+pub use background::BackgroundTuning;
 #[cfg(feature = "feed")]
-pub(crate) use improve::{BUDGET, Search};
+pub(crate) use background::{BUDGET, TuningThread};
 pub use roofline::{Bound, Split};
 pub use spread::Spread;
 pub use timing::{Case, Effort, StepTime, Timing, clock_resolution, compare_async, time_async};

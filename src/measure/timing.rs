@@ -211,7 +211,7 @@ impl<'a> Running<'a> {
     /// Builds the session and warms it up.
     async fn new(device: &'a Device, case: Case<'a>, effort: Effort) -> Result<Self> {
         let begun = Instant::now();
-        let mut session = Session::build_graph(device, case.graph, case.input, case.options).await?;
+        let mut session = Session::of_graph_async(device, case.graph, case.input, case.options).await?;
         let built = begun.elapsed();
         // After the session is built: an input that no session accepts may be too large to allocate.
         let picture = picture(case.input)?;

@@ -74,7 +74,7 @@ const AVERAGED: usize = 24;
 const CONVERSION: f64 = 16.0;
 
 /// The default limit on noise: 0.5 %, as a fraction.
-pub const WITHIN: f64 = 0.005;
+pub const DEFAULT_MAX_NOISE: f64 = 0.005;
 
 /// A quantised network.
 #[derive(Debug, Clone)]
@@ -99,8 +99,8 @@ pub struct Progress {
 }
 
 /// Quantises the weights and maps of `network` to int8. `inputs` are preprocessed pictures, all of one shape
-/// `[1, C, H, W]`. They should resemble those that the network will see. `within` is the limit on the noise of
-/// the outputs, a fraction such as [`WITHIN`]; as many layers as it requires stay in floating point. The same
+/// `[1, C, H, W]`. They should resemble those that the network will see. `max_noise` is the limit on the noise
+/// of the outputs, a fraction such as [`DEFAULT_MAX_NOISE`]; as many layers as it requires stay in floating point. The same
 /// network and inputs give the same result on the same machine.
 ///
 /// ```no_run
@@ -112,7 +112,7 @@ pub struct Progress {
 /// let photos = ["a.jpg", "b.jpg", "c.jpg"]; // better a hundred
 /// let inputs = photos.map(|photo| preprocess(&Picture::open(photo)?, &network.preprocessing));
 /// let inputs = inputs.into_iter().collect::<goldcrest::Result<Vec<_>>>()?;
-/// let int8 = quantize::quantize(&Cpu::new(None)?, &network, &inputs, quantize::WITHIN, |_| {})?;
+/// let int8 = quantize::quantize(&Cpu::new(None)?, &network, &inputs, quantize::DEFAULT_MAX_NOISE, |_| {})?;
 /// goldcrest::files::write_whole("mobilenet_v2-int8.safetensors".as_ref(), &int8.encode(&network)?)
 ///     .map_err(goldcrest::Error::io("mobilenet_v2-int8.safetensors"))?;
 /// # Ok(())
@@ -129,7 +129,7 @@ pub fn quantize(
     cpu: &Cpu,
     network: &Network,
     inputs: &[Tensor],
-    within: f64,
+    max_noise: f64,
     mut progress: impl FnMut(Progress),
 ) -> Result<Quantized> {
     let (exact, layers) = layers_of(network)?;
@@ -142,7 +142,7 @@ pub fn quantize(
     let mut int8 = vec![true; layers.len()];
     let mut alone = None;
     let mut final_noise = noise_of_all;
-    if noise_of_all > within {
+    if noise_of_all > max_noise {
         let harm = calibration.single_layer_noise(&draft, &mut progress)?;
         let costs = calibration.costs(&draft)?;
         // Sorted by noise per cost, the highest first, and then by layer.
@@ -160,7 +160,7 @@ pub fn quantize(
         while high - low > 1 {
             let middle = (low + high) / 2;
             let noise = calibration.corrected_noise(&mut draft, &without(middle), "layers", &mut progress)?;
-            *(if noise <= within { &mut high } else { &mut low }) = middle;
+            *(if noise <= max_noise { &mut high } else { &mut low }) = middle;
         }
         int8 = without(high);
         final_noise = calibration.corrected_noise(&mut draft, &int8, "biases again", &mut progress)?;
@@ -168,10 +168,10 @@ pub fn quantize(
             let worst: Vec<&str> =
                 order.iter().take(3).map(|at| draft.exact.node(layers[*at]).name()).collect();
             return Err(Error::Input(format!(
-                "no layer of {} can be int8 with a noise within {}: all layers in int8 have {}, most of it \
-                 from {}; allow more noise, or quantise only the weights",
+                "no layer of {} can be int8 with noise of at most {}: with all layers in int8 the noise is {}, \
+                 mostly from {}; allow more noise, or quantise only the weights",
                 network.arch,
-                report::percent(within),
+                report::percent(max_noise),
                 report::percent(noise_of_all),
                 worst.join(", ")
             )));
@@ -181,7 +181,7 @@ pub fn quantize(
     calibration.finish(
         &draft,
         &int8,
-        Found { within, noise_of_all, noise: final_noise, alone, equalised, warnings },
+        Found { max_noise, noise_of_all, noise: final_noise, alone, equalised, warnings },
     )
 }
 
@@ -292,7 +292,7 @@ fn stored(draft: &Draft, int8: &[bool]) -> Vec<(NodeId, Option<Element>)> {
 
 /// Results for the report.
 struct Found {
-    within: f64,
+    max_noise: f64,
     /// With all layers in int8.
     noise_of_all: f64,
     noise: f64,
@@ -421,7 +421,7 @@ impl Calibration<'_> {
             report.changed = Some(changed(&found, &wanted, self.network.classes));
         }
         report.pictures = self.all.len();
-        report.within = Some(found.within);
+        report.max_noise = Some(found.max_noise);
         report.noise = Some(found.noise);
         report.noise_of_all = Some(found.noise_of_all);
         report.equalised = found.equalised;

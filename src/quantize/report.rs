@@ -57,7 +57,7 @@ pub struct Report {
     /// The number of pictures on which ranges and noise were measured.
     pub pictures: usize,
     /// The limit on the noise in the outputs. None without pictures, as are all noise values.
-    pub within: Option<f64>,
+    pub max_noise: Option<f64>,
     /// The noise in the outputs.
     pub noise: Option<f64>,
     /// The noise with all layers in int8.
@@ -103,7 +103,7 @@ impl Report {
         Self {
             network: network.arch.clone(),
             pictures: 0,
-            within: None,
+            max_noise: None,
             noise: None,
             noise_of_all: None,
             changed: None,

@@ -38,7 +38,7 @@
 //! let settings = Settings { within_ms: 2.0, population: 32, generations: 12, seed: 1 };
 //! let outcome = search_subnets(&mut trial, &device, Precision::F32, &latency, settings, |_, _| {})?;
 //! if let Some(best) = outcome.finalists.first() {
-//!     println!("{}: {:.1} % in {:.2} ms", best.subnet, 100.0 * best.accuracy, best.measured_ms.median);
+//!     println!("{}: {:.1} % in {:.2} ms", best.subnet, 100.0 * best.held_out_accuracy, best.measured_ms.median);
 //!     let network = best.slice().network()?; // or encode()? and config() of the slice, to write files
 //! #   drop(network);
 //! }

@@ -166,11 +166,11 @@ impl Session {
     /// [`Error::Layer`] if an input of that shape does not fit the network, [`Error::Limit`] if
     /// it does not fit the device, [`Error::NoF16`] if the device lacks f16,
     /// [`Error::Input`] if the network has no such outputs, [`Error::Memory`] if the device is out of memory,
-    /// [`Error::HostLimit`] if the program's device was opened with limits that are too low, [`Error::Lost`] if
+    /// [`Error::DeviceLimit`] if the program's device was opened with limits that are too low, [`Error::Lost`] if
     /// the device was lost, [`Error::Device`] if it reports another error.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn new(device: impl Into<Device>, network: &Network, options: Options) -> Result<Self> {
-        pollster::block_on(Self::build(device, network, options, |_, _| {}))
+        pollster::block_on(Self::new_async(device, network, options, |_, _| {}))
     }
 
     /// [`Session::new`] for callers that must not block, or that show progress: `progress` is called with the
@@ -178,7 +178,7 @@ impl Session {
     ///
     /// # Errors
     /// As [`Session::new`].
-    pub async fn build(
+    pub async fn new_async(
         device: impl Into<Device>,
         network: &Network,
         options: Options,
@@ -201,14 +201,14 @@ impl Session {
         input: Shape,
         options: Options,
     ) -> Result<Self> {
-        pollster::block_on(Self::build_graph(device, graph, input, options))
+        pollster::block_on(Self::of_graph_async(device, graph, input, options))
     }
 
     /// [`Session::of_graph`] for callers that must not block.
     ///
     /// # Errors
     /// As [`Session::new`].
-    pub async fn build_graph(
+    pub async fn of_graph_async(
         device: impl Into<Device>,
         graph: &Graph,
         input: Shape,

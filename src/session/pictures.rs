@@ -38,15 +38,15 @@ impl Session {
         picture: [usize; 2],
         options: Options,
     ) -> Result<Self> {
-        pollster::block_on(Self::build_for_pictures(device, network, picture, options, |_, _| {}))
+        pollster::block_on(Self::for_pictures_async(device, network, picture, options, |_, _| {}))
     }
 
     /// [`Session::for_pictures`] for callers that must not block, or that show progress; see
-    /// [`Session::build`].
+    /// [`Session::new_async`].
     ///
     /// # Errors
     /// As [`Session::for_pictures`].
-    pub async fn build_for_pictures(
+    pub async fn for_pictures_async(
         device: impl Into<Device>,
         network: &Network,
         picture: [usize; 2],

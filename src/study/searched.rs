@@ -105,10 +105,10 @@ async fn measure(lab: &mut Lab<'_>, section: &mut Section) -> Result<()> {
     let whole = demo::supernet()?;
     let extent = Extent::of(lab, whole.space());
     let space = Space { sizes: extent.sizes.clone(), widths: extent.widths.clone(), ..whole.space().clone() };
-    let supernet = whole.within(space)?;
+    let supernet = whole.restrict(space)?;
     lab.announce("scenes for the search").await;
-    let [search, check] = extent.pictures;
-    let mut trial = Trial::new(&supernet, Cpu::new(None)?, Samples::scenes(search, check)?)?;
+    let [search, held_out] = extent.pictures;
+    let mut trial = Trial::new(&supernet, Cpu::new(None)?, Samples::scenes(search, held_out)?)?;
     let mut latencies = Vec::new();
     for at in lab.devices() {
         let (device, label) = (lab.benches[at].device.clone(), lab.label(at).to_owned());
@@ -137,7 +137,8 @@ async fn measure(lab: &mut Lab<'_>, section: &mut Section) -> Result<()> {
                 |_: &Found, count| lab.announce_now(&format!("candidates for the {label}, {count}"));
             let outcome = search_subnets(&mut trial, &device, Precision::F32, latency, settings, evaluated)?;
             if let Some(best) = outcome.finalists.first() {
-                same_time.push(picked(lab, &supernet, at, best.subnet.clone(), best.accuracy).await?);
+                same_time
+                    .push(picked(lab, &supernet, at, best.subnet.clone(), best.held_out_accuracy).await?);
             }
             fastest_ms = fastest_ms.min(outcome.fastest_ms);
             found[at].extend(outcome.found);
@@ -151,11 +152,11 @@ async fn measure(lab: &mut Lab<'_>, section: &mut Section) -> Result<()> {
     }
     // The best accuracy of each device's searches on the search pictures; all devices reach the lowest of
     // these.
-    let best = |found: &Vec<Found>| found.iter().map(|found| found.accuracy).fold(0.0, f64::max);
+    let best = |found: &Vec<Found>| found.iter().map(|found| found.search_accuracy).fold(0.0, f64::max);
     let reached = found.iter().map(best).fold(1.0, f64::min);
     let mut same_accuracy = Vec::new();
     for (at, found) in found.iter().enumerate() {
-        let good = found.iter().filter(|found| found.accuracy >= reached);
+        let good = found.iter().filter(|found| found.search_accuracy >= reached);
         let Some(fastest) = good.min_by(|a, b| a.predicted_ms.total_cmp(&b.predicted_ms)) else { continue };
         lab.announce("the fastest of the accurate candidates").await;
         let (_, _, accuracy) = trial.finish(&fastest.subnet)?;
@@ -266,7 +267,7 @@ fn table(lab: &Lab, caption: String, picked: &[Picked]) -> Table {
 
 fn figure(lab: &Lab, found: &[Vec<Found>]) -> Figure {
     let series = found.iter().enumerate().map(|(at, found)| {
-        let points = found.iter().map(|found| (found.predicted_ms, 100.0 * found.accuracy));
+        let points = found.iter().map(|found| (found.predicted_ms, 100.0 * found.search_accuracy));
         Series::new(format!("candidates for the {}", lab.label(at)), Style::Marks, points.collect::<Vec<_>>())
     });
     Figure {

@@ -30,7 +30,7 @@ const TEXT: Colour = [236, 236, 240];
 /// that the margins would take it above [`PIXEL_LIMIT`].
 pub fn overlay(picture: &Picture, segmentation: &Segmentation, labels: &Labels) -> Result<Picture> {
     check(picture, segmentation)?;
-    let legend = Legend::new(picture, segmentation.shares(labels));
+    let legend = Legend::new(picture, segmentation.areas(labels));
     let width = picture.width().max(legend.width() as usize);
     let height = picture.height() + legend.height() as usize;
     if width > picture.width() && width as u64 * height as u64 > PIXEL_LIMIT {
@@ -118,14 +118,13 @@ struct Legend {
 }
 
 impl Legend {
-    fn new(picture: &Picture, shares: Vec<ClassArea>) -> Self {
+    fn new(picture: &Picture, areas: Vec<ClassArea>) -> Self {
         let palette = palette();
-        let entry = |share: ClassArea| {
-            let name = shortened(&name_of(share.index, share.label.as_deref()), LETTERS);
-            (palette[share.index], name, format!("{:.1}%", 100.0 * share.fraction))
+        let entry = |area: ClassArea| {
+            let name = shortened(&name_of(area.index, area.label.as_deref()), LETTERS);
+            (palette[area.index], name, format!("{:.1}%", 100.0 * area.share))
         };
-        let entries: Vec<_> =
-            shares.into_iter().filter(|share| share.fraction >= LISTED).map(entry).collect();
+        let entries: Vec<_> = areas.into_iter().filter(|area| area.share >= LISTED).map(entry).collect();
         let letters = entries.iter().map(|(_, name, _)| name.chars().count()).max().unwrap_or(0);
         let pen = Pen::new(scale(picture) / 36.0);
         let mut legend = Self { pen, entries, columns: 1, rows: 0, letters };
@@ -249,7 +248,7 @@ mod tests {
             (999, 9) => 9,
             _ => 0,
         });
-        let legend = Legend::new(&blank(1000, 10), segmentation.shares(&Labels::voc()));
+        let legend = Legend::new(&blank(1000, 10), segmentation.areas(&Labels::voc()));
         let [person, background, unknown] = legend.entries.as_slice() else { panic!("{:?}", legend.entries) };
         assert_eq!((person.1.as_str(), person.2.as_str()), ("person", "60.0%"));
         assert_eq!((background.1.as_str(), background.2.as_str()), ("background", "39.9%"));
@@ -262,7 +261,7 @@ mod tests {
         for (width, height) in [(1, 1), (7, 3), (3, 700), (900, 3), (300, 300), (1600, 1200)] {
             let many = classes(width, height, |x, y| x / 3 + y * 7);
             let drawn = overlay(&blank(width, height), &many, &Labels::coco()).unwrap();
-            let legend = Legend::new(&blank(width, height), many.shares(&Labels::coco()));
+            let legend = Legend::new(&blank(width, height), many.areas(&Labels::coco()));
             assert!(legend.columns * legend.rows >= legend.entries.len());
             assert_eq!(drawn.height(), height + legend.height() as usize, "{width} x {height}");
             assert_eq!(drawn.width(), width.max(legend.width() as usize), "{width} x {height}");

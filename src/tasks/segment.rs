@@ -33,7 +33,7 @@ pub fn segmentation(labels: &Tensor) -> Result<Segmentation> {
     Segmentation::new(w, h, labels.data().iter().map(|label| *label as u8).collect())
 }
 
-/// A class and the fraction of a picture that it covers.
+/// A class and the share of a picture that it covers.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct ClassArea {
     /// Its index in the network's output.
@@ -42,9 +42,8 @@ pub struct ClassArea {
     pub label: Option<String>,
     /// The number of pixels that it covers, at least one.
     pub pixels: usize,
-    /// The fraction of all pixels, in 0..=1.
-    #[serde(rename = "share")]
-    pub fraction: f32,
+    /// Its share of all pixels, in 0..=1.
+    pub share: f32,
 }
 
 impl Segmentation {
@@ -101,21 +100,21 @@ impl Segmentation {
         Self::new(width, height, labels.collect())
     }
 
-    /// The classes that occur, sorted by descending fraction of the picture and then by class.
-    pub fn shares(&self, labels: &Labels) -> Vec<ClassArea> {
+    /// The classes that occur, sorted by descending share of the picture and then by class.
+    pub fn areas(&self, labels: &Labels) -> Vec<ClassArea> {
         let mut counts = [0; 256];
         self.labels.iter().for_each(|&class| counts[usize::from(class)] += 1);
-        let share = |(index, pixels): (usize, usize)| ClassArea {
+        let area = |(index, pixels): (usize, usize)| ClassArea {
             index,
             label: labels.get(index).map(str::to_owned),
             pixels,
-            fraction: (pixels as f64 / self.labels.len() as f64) as f32,
+            share: (pixels as f64 / self.labels.len() as f64) as f32,
         };
         let counts = counts.into_iter().enumerate().filter(|&(_, pixels)| pixels > 0);
-        let mut shares: Vec<ClassArea> = counts.map(share).collect();
+        let mut areas: Vec<ClassArea> = counts.map(area).collect();
         // A stable sort keeps classes of equal size in order.
-        shares.sort_by_key(|share| Reverse(share.pixels));
-        shares
+        areas.sort_by_key(|area| Reverse(area.pixels));
+        areas
     }
 
     /// Encodes the classes as a PNG file: an indexed 8-bit picture in the colours of [`palette`](super::palette).
@@ -141,10 +140,10 @@ mod tests {
     #[test]
     fn shares_are_fractions_of_all_pixels_in_falling_order() {
         let segmentation = Segmentation::new(4, 2, vec![15, 8, 8, 0, 200, 15, 0, 8]).unwrap();
-        let shares = segmentation.shares(&Labels::voc());
-        let found: Vec<_> = shares.iter().map(|s| (s.index, s.pixels, s.fraction)).collect();
+        let areas = segmentation.areas(&Labels::voc());
+        let found: Vec<_> = areas.iter().map(|s| (s.index, s.pixels, s.share)).collect();
         assert_eq!(found, [(8, 3, 0.375), (0, 2, 0.25), (15, 2, 0.25), (200, 1, 0.125)]);
-        let json = serde_json::to_value(&shares[2..]).unwrap();
+        let json = serde_json::to_value(&areas[2..]).unwrap();
         assert_eq!(
             json,
             serde_json::json!([

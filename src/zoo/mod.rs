@@ -53,7 +53,7 @@ mod v4;
 
 pub use network::Network;
 pub use preprocessing::*;
-pub use supernet::{Cell, Slice, Space, Stack, Subnet, Supernet};
+pub use supernet::{BlockChoice, Slice, Space, StageChoice, Subnet, Supernet};
 pub use table::Family;
 pub use task::{Detector, Feature, Outputs, ScoreKind, Task};
 

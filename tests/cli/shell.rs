@@ -21,7 +21,7 @@ fn every_shell_has_a_script_with_every_command() {
     let commands = commands();
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let script = success(goldcrest(["completions", shell]));
-        for name in commands.iter().map(String::as_str).chain(["weights", "no-improve", "f16"]) {
+        for name in commands.iter().map(String::as_str).chain(["weights", "no-tune", "f16"]) {
             assert!(script.contains(name), "{shell}: {name}");
         }
     }

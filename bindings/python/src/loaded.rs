@@ -65,7 +65,7 @@ impl Loaded {
             threads: self.threads,
             limits: self.limits,
             pictures: false,
-            improve: None,
+            background_tuning: None,
             compiling: &|_, _| {},
             sessions: Some(&self.sessions),
         }

@@ -62,9 +62,9 @@ pub fn prediction<'py>(
             Ok(PyList::new(py, found.collect::<PyResult<Vec<_>>>()?)?.into_any())
         }
         Prediction::Pixels(segmentation) => {
-            let areas = segmentation.shares(labels).into_iter().map(|area| {
-                let ClassArea { index, label, pixels, fraction } = area;
-                object!(py, "ClassArea", (index, label, pixels, fraction))
+            let areas = segmentation.areas(labels).into_iter().map(|area| {
+                let ClassArea { index, label, pixels, share } = area;
+                object!(py, "ClassArea", (index, label, pixels, share))
             });
             let areas = areas.collect::<PyResult<Vec<_>>>()?;
             let size = [segmentation.height(), segmentation.width()];

@@ -182,7 +182,7 @@ def test_a_stream_and_calls_at_the_same_time(classifier, scene):
 def test_segmentation(segmenter, scene):
     found = segmenter.segment(scene)
     assert found.labels.shape == scene.shape[:2] and found.labels.dtype == np.uint8
-    assert found.classes[0].label == "background" and found.classes[0].fraction == pytest.approx(0.83, abs=0.001)
+    assert found.classes[0].label == "background" and found.classes[0].share == pytest.approx(0.83, abs=0.001)
     assert {area.index for area in found.classes} == set(np.unique(found.labels))
     for area in found.classes:
         assert area.pixels == (found.labels == area.index).sum()

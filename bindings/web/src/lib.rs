@@ -38,7 +38,7 @@ fn thrown(error: goldcrest::Error) -> js_sys::Error {
     let message = error.to_string();
     match error {
         E::Lost(_) => named("DeviceLostError", &message),
-        E::Device(_) | E::Memory(_) | E::Limit { .. } | E::HostLimit { .. } => device_error(&message),
+        E::Device(_) | E::Memory(_) | E::Limit { .. } | E::DeviceLimit { .. } => device_error(&message),
         _ => js_sys::Error::new(&message),
     }
 }

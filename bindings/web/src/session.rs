@@ -171,7 +171,7 @@ impl Session {
             height: usize,
             classes: Vec<goldcrest::tasks::ClassArea>,
         }
-        let classes = built.session.labels().map(|labels| segmentation.shares(labels)).unwrap_or_default();
+        let classes = built.session.labels().map(|labels| segmentation.areas(labels)).unwrap_or_default();
         let object = plain(&Plain { width: segmentation.width(), height: segmentation.height(), classes })?;
         let labels = Uint8Array::from(segmentation.labels());
         Reflect::set(&object, &"labels".into(), &labels).map_err(|_| Error::new("out of memory"))?;

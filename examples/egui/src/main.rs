@@ -86,12 +86,12 @@ impl Demo {
         let Some(result) = &self.result else { return Ok("...".into()) };
         let classes = self.session.segmentation_of(&result.outputs, result.picture)?;
         let names = self.session.labels().cloned().unwrap_or_default();
-        let line = |share: goldcrest::tasks::ClassArea| {
-            format!("{:5.1} %  {}", 100.0 * share.fraction, share.label.unwrap_or_default())
+        let line = |area: goldcrest::tasks::ClassArea| {
+            format!("{:5.1} %  {}", 100.0 * area.share, area.label.unwrap_or_default())
         };
         let time =
             result.device_time.map(|time| format!("{:.1} ms on the device\n", 1e3 * time.as_secs_f64()));
-        let lines: Vec<String> = classes.shares(&names).into_iter().take(6).map(line).collect();
+        let lines: Vec<String> = classes.areas(&names).into_iter().take(6).map(line).collect();
         Ok(time.unwrap_or_default() + &lines.join("\n"))
     }
 }

@@ -8,7 +8,7 @@ use std::{ffi::OsString, ops::ControlFlow, path::PathBuf, thread};
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use goldcrest::{
-    feed::{EXTENSIONS, Improve, Inputs, Name, Pipeline, Prediction, Reading, RunStats, Subject},
+    feed::{EXTENSIONS, Inputs, Name, Pipeline, Prediction, Reading, RunStats, Subject, TuneOptions},
     files::FileSet,
     session::{Device, Options, YuvMatrix},
     tasks::{Labels, Picture, PictureLimits},
@@ -55,9 +55,9 @@ pub struct Pictures {
         value_parser = clap::value_parser!(u64).range(1..1 << 40))]
     max_memory: u64,
 
-    /// Do not search for faster kernels, as `goldcrest tune` does, while many pictures are processed
+    /// Do not tune kernels in the background, as `goldcrest tune` does, while many pictures are processed
     #[arg(long)]
-    no_improve: bool,
+    no_tune: bool,
 
     #[command(flatten)]
     format: Format,
@@ -191,7 +191,7 @@ impl Pictures {
             threads,
             limits,
             pictures: !savings.is_empty(),
-            improve: self.improve(device),
+            background_tuning: self.background_tuning(device),
             compiling: &compiling,
             sessions: None,
         };
@@ -280,10 +280,10 @@ impl Pictures {
         }
     }
 
-    /// The search for faster kernels. A software adapter has none: it would use the cores that decode.
-    fn improve(&self, device: &Device) -> Option<Improve> {
+    /// Options of background tuning. A software adapter is not tuned: it would use the cores that decode.
+    fn background_tuning(&self, device: &Device) -> Option<TuneOptions> {
         let pays = matches!(device, Device::Gpu(gpu) if !gpu.adapter().software);
-        (pays && !self.no_improve).then(Improve::default)
+        (pays && !self.no_tune).then(TuneOptions::default)
     }
 
     fn limits(&self) -> PictureLimits {

@@ -87,7 +87,7 @@ impl Place {
 
     /// The file for a picture.
     fn file(&self, name: &Name) -> Result<PathBuf> {
-        let (stem, within) = (stem(name), name.within());
+        let (stem, within) = (stem(name), name.subfolder());
         Ok(match self {
             Self::Stdout => bail!("is not a file"),
             Self::File(path) => path.clone(),

@@ -168,9 +168,9 @@ impl Search {
             let bar = progress("evolving");
             bar.set_length((settings.population * settings.generations) as u64);
             let mut best = 0.0_f64;
-            let on_candidate = |Found { subnet, accuracy, .. }: &Found, count| {
-                evaluated.keep(&subnet.to_string(), *accuracy);
-                best = best.max(*accuracy);
+            let on_candidate = |Found { subnet, search_accuracy, .. }: &Found, count| {
+                evaluated.keep(&subnet.to_string(), *search_accuracy);
+                best = best.max(*search_accuracy);
                 bar.set_position(count as u64);
                 bar.set_message(format!("best {:.1} %", 100.0 * best));
             };
@@ -214,7 +214,7 @@ impl Search {
         if !self.widths.is_empty() {
             space.widths.clone_from(&self.widths);
         }
-        Ok(supernet.within(space)?)
+        Ok(supernet.restrict(space)?)
     }
 
     /// Compares predicted times with measured times of --check random networks.

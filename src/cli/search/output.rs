@@ -65,7 +65,7 @@ impl Output<'_> {
             value!({
                 "subnet": found.subnet.to_string(),
                 "predicted_ms": found.predicted_ms,
-                "accuracy": found.accuracy,
+                "accuracy": found.search_accuracy,
             })
         };
         object["front"] = front(&outcome.found).iter().map(of_front).collect();
@@ -113,7 +113,7 @@ impl Output<'_> {
                 writeln!(
                     text,
                     "{:>6.1} % {:>10.3} {:>9.3} {:>8.1} {:>8.2}M  {}",
-                    100.0 * finalist.accuracy,
+                    100.0 * finalist.held_out_accuracy,
                     finalist.predicted_ms,
                     finalist.measured_ms.median,
                     finalist.macs as f64 / 1e6,
@@ -139,7 +139,7 @@ impl Output<'_> {
 
     fn figure(&self) -> Figure {
         let mut series = Vec::new();
-        let percent = |found: &Found| (found.predicted_ms, 100.0 * found.accuracy);
+        let percent = |found: &Found| (found.predicted_ms, 100.0 * found.search_accuracy);
         for Searched { device, outcome, .. } in self.searches {
             let best = front(&outcome.found);
             let line: Vec<(f64, f64)> = best.iter().map(|found| percent(found)).collect();
@@ -147,7 +147,7 @@ impl Output<'_> {
             let others: Vec<(f64, f64)> =
                 outcome.found.iter().filter(|found| !best.contains(found)).map(percent).collect();
             series.push(Series::new(format!("other candidates on {device}"), Style::Marks, others));
-            let timed = |f: &Finalist| Point::from((f.measured_ms.median, 100.0 * f.accuracy));
+            let timed = |f: &Finalist| Point::from((f.measured_ms.median, 100.0 * f.held_out_accuracy));
             let timed: Vec<Point> = outcome.finalists.iter().map(timed).collect();
             series.push(Series::new(
                 format!("measured on {device}, with held-out pictures"),
@@ -180,7 +180,7 @@ impl Output<'_> {
                 vec![
                     searched.device.to_string().into(),
                     finalist.subnet.to_string().into(),
-                    Cell::Number(100.0 * finalist.accuracy, 1),
+                    Cell::Number(100.0 * finalist.held_out_accuracy, 1),
                     Cell::Number(finalist.predicted_ms, 3),
                     finalist.measured_ms.into(),
                     Cell::Number(finalist.macs as f64 / 1e6, 1),
@@ -207,11 +207,13 @@ impl Output<'_> {
 /// The Pareto front: candidates that no other beats in both time and accuracy, the fastest first.
 fn front(found: &[Found]) -> Vec<&Found> {
     let mut sorted: Vec<&Found> = found.iter().collect();
-    sorted.sort_by(|a, b| a.predicted_ms.total_cmp(&b.predicted_ms).then(b.accuracy.total_cmp(&a.accuracy)));
+    sorted.sort_by(|a, b| {
+        a.predicted_ms.total_cmp(&b.predicted_ms).then(b.search_accuracy.total_cmp(&a.search_accuracy))
+    });
     let mut best = f64::NEG_INFINITY;
     sorted.retain(|found| {
-        let better = found.accuracy > best;
-        best = best.max(found.accuracy);
+        let better = found.search_accuracy > best;
+        best = best.max(found.search_accuracy);
         better
     });
     sorted
@@ -232,8 +234,8 @@ fn finalist(finalist: &Finalist) -> Value {
         "measured_min_ms": finalist.measured_ms.min,
         "measured_max_ms": finalist.measured_ms.max,
         "gpu_ms": finalist.gpu_ms,
-        "accuracy": finalist.accuracy,
-        "searched_accuracy": finalist.searched,
+        "accuracy": finalist.held_out_accuracy,
+        "searched_accuracy": finalist.search_accuracy,
         "macs": finalist.macs,
         "weights": finalist.weights,
     })

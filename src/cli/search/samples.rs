@@ -17,8 +17,8 @@ use crate::cli::{
     truth,
 };
 
-/// Number of scenes that the finalists are evaluated on.
-const CHECKED: usize = 1000;
+/// Number of held-out scenes that the finalists are evaluated on.
+const HELD_OUT_SCENES: usize = 1000;
 
 /// Minimum number of user pictures: with fewer, accuracies are too coarse to compare.
 const MIN_PICTURES: usize = 32;
@@ -26,7 +26,7 @@ const MIN_PICTURES: usize = 32;
 /// The built-in scenes.
 pub fn scenes(count: usize) -> Result<Samples> {
     let bar = progress("drawing");
-    let samples = Samples::scenes(count, CHECKED)?;
+    let samples = Samples::scenes(count, HELD_OUT_SCENES)?;
     drop(bar);
     Ok(samples)
 }
@@ -76,7 +76,7 @@ pub fn of_folder(folder: &Path, network: &Network, most: usize) -> Result<Sample
         match at % 4 {
             0 => samples.calibration.push(picture),
             1 | 3 => samples.search.push((picture, class)),
-            _ => samples.check.push((picture, class)),
+            _ => samples.held_out.push((picture, class)),
         }
     }
     Ok(samples)

@@ -45,7 +45,7 @@ impl Masks {
 
     /// The mask of a picture: with the picture's name and subfolder.
     fn mask(&self, name: &Name) -> Option<PathBuf> {
-        let path = self.folder.join(name.within()).join(png_name(name));
+        let path = self.folder.join(name.subfolder()).join(png_name(name));
         path.is_file().then_some(path)
     }
 }

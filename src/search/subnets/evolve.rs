@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use super::Failed;
 use crate::{
     random::Random,
-    zoo::{Cell, Stack, Subnet, Supernet},
+    zoo::{BlockChoice, StageChoice, Subnet, Supernet},
 };
 
 /// The limit and the length of a search.
@@ -29,8 +29,8 @@ pub struct Found {
     pub subnet: Subnet,
     /// The predicted time in milliseconds.
     pub predicted_ms: f64,
-    /// The accuracy, as a fraction of the pictures.
-    pub accuracy: f64,
+    /// The accuracy on the search pictures, as a fraction.
+    pub search_accuracy: f64,
 }
 
 /// The probability that a mutation redraws a choice.
@@ -86,11 +86,11 @@ pub fn evolve<E>(
         }
         for subnet in children {
             let predicted_ms = predict(&subnet);
-            let accuracy = judge(&subnet, predicted_ms).map_err(Failed::Judge)?;
-            found.push(Found { subnet, predicted_ms, accuracy });
+            let search_accuracy = judge(&subnet, predicted_ms).map_err(Failed::Judge)?;
+            found.push(Found { subnet, predicted_ms, search_accuracy });
         }
         let order = |a: &Found, b: &Found| {
-            b.accuracy.total_cmp(&a.accuracy).then(a.predicted_ms.total_cmp(&b.predicted_ms))
+            b.search_accuracy.total_cmp(&a.search_accuracy).then(a.predicted_ms.total_cmp(&b.predicted_ms))
         };
         found.sort_by(order);
     }
@@ -106,7 +106,7 @@ pub(super) struct Draw<'a> {
 impl Draw<'_> {
     /// Draws every choice of a subnet at random.
     pub fn any(&mut self) -> Subnet {
-        let stages = (0..self.supernet.stages()).map(|stage| self.stack(stage)).collect();
+        let stages = (0..self.supernet.stages()).map(|stage| self.stage_choice(stage)).collect();
         let space = self.supernet.space();
         Subnet { size: self.random.of(&space.sizes), width: self.random.of(&space.widths), stages }
     }
@@ -154,17 +154,17 @@ impl Draw<'_> {
             }
             if self.happens() {
                 let depth = self.random.of(&space.depths);
-                stage.cells.truncate(depth);
-                while stage.cells.len() < depth {
-                    stage.cells.push(self.cell());
+                stage.blocks.truncate(depth);
+                while stage.blocks.len() < depth {
+                    stage.blocks.push(self.block_choice());
                 }
             }
-            for cell in &mut stage.cells {
+            for block in &mut stage.blocks {
                 if self.happens() {
-                    cell.kernel = self.random.of(&space.kernels);
+                    block.kernel = self.random.of(&space.kernels);
                 }
                 if self.happens() {
-                    cell.expansion = self.random.of(&space.expansions);
+                    block.expansion = self.random.of(&space.expansions);
                 }
             }
         }
@@ -191,14 +191,14 @@ impl Draw<'_> {
         }
     }
 
-    fn stack(&mut self, stage: usize) -> Stack {
+    fn stage_choice(&mut self, stage: usize) -> StageChoice {
         let squeeze = self.squeeze(stage);
         let depth = self.random.of(&self.supernet.space().depths);
-        Stack { squeeze, cells: (0..depth).map(|_| self.cell()).collect() }
+        StageChoice { squeeze, blocks: (0..depth).map(|_| self.block_choice()).collect() }
     }
 
-    fn cell(&mut self) -> Cell {
+    fn block_choice(&mut self) -> BlockChoice {
         let space = self.supernet.space();
-        Cell { kernel: self.random.of(&space.kernels), expansion: self.random.of(&space.expansions) }
+        BlockChoice { kernel: self.random.of(&space.kernels), expansion: self.random.of(&space.expansions) }
     }
 }

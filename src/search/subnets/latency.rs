@@ -12,7 +12,7 @@ use crate::{
     measure::{Case, Effort, Spread, Timing, time},
     random::Random,
     session::{Device, Options, Precision},
-    zoo::{Cell, Network, Space, Stack, Subnet, Supernet},
+    zoo::{BlockChoice, Network, Space, StageChoice, Subnet, Supernet},
 };
 
 use super::evolve::Draw;
@@ -204,9 +204,9 @@ fn size_key(size: usize, width: f64) -> String {
 fn parts(subnet: &Subnet) -> Vec<String> {
     let key = size_key(subnet.size, subnet.width);
     let mut parts = vec![format!("{key} ends")];
-    for (i, Stack { squeeze, cells }) in subnet.stages.iter().enumerate() {
+    for (i, StageChoice { squeeze, blocks }) in subnet.stages.iter().enumerate() {
         let squeeze = if *squeeze { "+se" } else { "" };
-        parts.extend(cells.iter().enumerate().map(|(at, Cell { kernel, expansion })| {
+        parts.extend(blocks.iter().enumerate().map(|(at, BlockChoice { kernel, expansion })| {
             let position = if at == 0 { "first" } else { "later" };
             format!("{key} stage {} {position} k{kernel}e{expansion}{squeeze}", i + 1)
         }));
@@ -232,10 +232,10 @@ fn by_block(timing: &Timing) -> Option<Vec<f64>> {
 /// Networks of one size and width that together contain every part; all have the maximum depth.
 fn probes(supernet: &Supernet, size: usize, width: f64) -> Vec<Subnet> {
     let space = supernet.space();
-    let cells: Vec<Cell> = space
+    let blocks: Vec<BlockChoice> = space
         .kernels
         .iter()
-        .flat_map(|&kernel| space.expansions.iter().map(move |&expansion| Cell { kernel, expansion }))
+        .flat_map(|&kernel| space.expansions.iter().map(move |&expansion| BlockChoice { kernel, expansion }))
         .collect();
     let depth = space.depths.last().copied().unwrap_or(1);
     let squeezes = |stage: usize, wanted: bool| match (supernet.squeezes(stage), supernet.plain(stage)) {
@@ -244,21 +244,21 @@ fn probes(supernet: &Supernet, size: usize, width: f64) -> Vec<Subnet> {
     };
     let choice = (0..supernet.stages()).any(|stage| supernet.squeezes(stage) && supernet.plain(stage));
     let wanted: &[bool] = if choice { &[false, true] } else { &[true] };
-    // In the probes of each squeeze choice, each cell is the first of a stage once and a later one `others`
+    // In the probes of each squeeze choice, each combination is the first block of a stage once and a later one `others`
     // times.
     let others = depth.saturating_sub(1).max(1);
     let mut probes = Vec::new();
     for &squeeze in wanted {
-        for first in 0..cells.len() {
-            let cell = |at: usize| match at {
-                0 => cells[first],
-                at => cells[(first * others + at) % cells.len()],
+        for first in 0..blocks.len() {
+            let block = |at: usize| match at {
+                0 => blocks[first],
+                at => blocks[(first * others + at) % blocks.len()],
             };
-            let stack = |stage: usize| Stack {
+            let choice = |stage: usize| StageChoice {
                 squeeze: squeezes(stage, squeeze),
-                cells: (0..depth).map(cell).collect(),
+                blocks: (0..depth).map(block).collect(),
             };
-            probes.push(Subnet { size, width, stages: (0..supernet.stages()).map(stack).collect() });
+            probes.push(Subnet { size, width, stages: (0..supernet.stages()).map(choice).collect() });
         }
     }
     probes

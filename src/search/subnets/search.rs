@@ -31,9 +31,9 @@ pub struct Finalist {
     /// The measured milliseconds by GPU timestamps.
     pub gpu_ms: Option<Spread>,
     /// The accuracy on the search pictures, as a fraction.
-    pub searched: f64,
+    pub search_accuracy: f64,
     /// The accuracy on the held-out pictures, as a fraction. No choice depends on it.
-    pub accuracy: f64,
+    pub held_out_accuracy: f64,
     /// The number of multiply-adds.
     pub macs: u64,
     /// The number of weights.
@@ -58,8 +58,8 @@ fn text<S: serde::Serializer>(subnet: &Subnet, to: S) -> Result<S::Ok, S::Error>
 pub struct Outcome {
     /// All evaluated candidates, the best first.
     pub found: Vec<Found>,
-    /// The finalists, in the order of `found`: held-out pictures choose none of them, so that the winner's
-    /// accuracy on them is not biased.
+    /// The finalists, in the order of `found`. The held-out pictures are not used to choose them, so the winner's
+    /// accuracy on those pictures is unbiased.
     pub finalists: Vec<Finalist>,
     /// The time of the fastest timed candidate, in milliseconds.
     pub fastest_ms: f64,
@@ -71,7 +71,7 @@ pub struct Outcome {
 /// `settings` on `device`. Calls `evaluated` with each evaluated candidate and the number of candidates so far.
 ///
 /// # Errors
-/// [`Error::Input`] if even the smallest subnet exceeds the limit; those of [`Trial::search`] and
+/// [`Error::Input`] if even the smallest subnet exceeds the limit; those of [`Trial::evaluate`] and
 /// [`measured`].
 pub fn search_subnets(
     trial: &mut Trial,
@@ -85,10 +85,10 @@ pub fn search_subnets(
     let mut count = 0;
     let predict = |subnet: &Subnet| latency.predict(subnet);
     let found = evolve(supernet, settings, predict, |subnet, predicted_ms| {
-        let accuracy = trial.search(subnet)?;
+        let search_accuracy = trial.evaluate(subnet)?;
         count += 1;
-        evaluated(&Found { subnet: subnet.clone(), predicted_ms, accuracy }, count);
-        Ok(accuracy)
+        evaluated(&Found { subnet: subnet.clone(), predicted_ms, search_accuracy }, count);
+        Ok(search_accuracy)
     });
     let found = found.map_err(|failed| match failed {
         Failed::Judge(error) => error,
@@ -97,7 +97,7 @@ pub fn search_subnets(
         }
     })?;
     let (mut finalists, mut fastest_ms, mut drifts) = (Vec::new(), f64::INFINITY, Vec::new());
-    for Found { subnet, predicted_ms, accuracy: searched } in &found {
+    for Found { subnet, predicted_ms, search_accuracy } in &found {
         if finalists.len() == FINALISTS || drifts.len() == TIMED {
             break;
         }
@@ -111,7 +111,7 @@ pub fn search_subnets(
         if timing.wall_ms.median > settings.within_ms {
             continue;
         }
-        let (slice, network, accuracy) = trial.finish(subnet)?;
+        let (slice, network, held_out_accuracy) = trial.finish(subnet)?;
         let shapes = network.graph.shapes(network.input_shape(1))?;
         let cost: Cost = network.graph.costs(&shapes).into_iter().sum();
         finalists.push(Finalist {
@@ -119,8 +119,8 @@ pub fn search_subnets(
             predicted_ms: *predicted_ms,
             measured_ms: timing.wall_ms,
             gpu_ms: timing.gpu_ms,
-            searched: *searched,
-            accuracy,
+            search_accuracy: *search_accuracy,
+            held_out_accuracy,
             macs: cost.macs,
             weights: cost.parameters,
             slice,

@@ -25,16 +25,16 @@ pub struct Samples {
     pub search: Labelled,
     /// Held out, for the finalists' accuracy: the accuracy on `search` is biased, because the search
     /// maximises it.
-    pub check: Labelled,
+    pub held_out: Labelled,
 }
 
 impl Samples {
-    /// Draws the demo's scenes. The supernet was not trained on those of `search` and `check`.
+    /// Generates the demo's scenes. The supernet was not trained on those of `search` and `held_out`.
     ///
     /// # Errors
     /// Only if this crate has a bug.
     #[cfg(feature = "demo")]
-    pub fn scenes(search: usize, check: usize) -> Result<Self> {
+    pub fn scenes(search: usize, held_out: usize) -> Result<Self> {
         use rayon::prelude::*;
 
         use crate::demo::{Drawing, HELD_OUT, SEARCHED, Scene};
@@ -51,7 +51,7 @@ impl Samples {
         Ok(Self {
             calibration: several(0, 4 * BATCH).map(picture).collect::<Result<_>>()?,
             search: several(SEARCHED, search).map(labelled).collect::<Result<_>>()?,
-            check: several(HELD_OUT, check).map(labelled).collect::<Result<_>>()?,
+            held_out: several(HELD_OUT, held_out).map(labelled).collect::<Result<_>>()?,
         })
     }
 }
@@ -80,17 +80,17 @@ impl<'a> Trial<'a> {
     /// [`Error::Input`] if a set of pictures is empty, or the supernet lacks the class of a picture.
     pub fn new(supernet: &'a Supernet, cpu: Cpu, samples: Samples) -> Result<Self> {
         let classes = supernet.slice(&supernet.smallest())?.network()?.classes;
-        let labels = samples.search.iter().chain(&samples.check).map(|(_, class)| *class);
+        let labels = samples.search.iter().chain(&samples.held_out).map(|(_, class)| *class);
         if let Some(class) = labels.clone().find(|class| *class >= classes) {
             return Err(Error::Input(format!(
                 "a picture has class {class}, but the supernet has {classes} classes"
             )));
         }
-        let counts = [samples.calibration.len(), samples.search.len(), samples.check.len()];
+        let counts = [samples.calibration.len(), samples.search.len(), samples.held_out.len()];
         if counts.contains(&0) {
-            let [calibration, search, check] = counts;
+            let [calibration, search, held_out] = counts;
             return Err(Error::Input(format!(
-                "too few pictures: {calibration} for calibration, {search} for the search and {check} held out"
+                "too few pictures: {calibration} for calibration, {search} for the search and {held_out} held out"
             )));
         }
         Ok(Self { supernet, cpu, samples, prepared: HashMap::new(), known: HashMap::new() })
@@ -111,7 +111,7 @@ impl<'a> Trial<'a> {
     ///
     /// # Errors
     /// Those of [`Supernet::slice`], [`calibrate`](super::calibrate()) and [`Executor::run`].
-    pub fn search(&mut self, subnet: &Subnet) -> Result<f64> {
+    pub fn evaluate(&mut self, subnet: &Subnet) -> Result<f64> {
         if let Some(known) = self.known.get(&subnet.to_string()) {
             return Ok(*known);
         }
@@ -130,18 +130,18 @@ impl<'a> Trial<'a> {
     /// the held-out pictures.
     ///
     /// # Errors
-    /// As [`Trial::search`].
+    /// As [`Trial::evaluate`].
     pub fn finish(&mut self, subnet: &Subnet) -> Result<(Slice, Network, f64)> {
         let mut slice = self.supernet.slice(subnet)?;
         let prepared = self.prepared(&slice)?;
         let network = calibrate(&self.cpu, &mut slice, &prepared.calibration)?;
         let mut count = 0;
-        for some in self.samples.check.chunks(BATCH) {
+        for some in self.samples.held_out.chunks(BATCH) {
             let (pictures, classes): (Vec<&Picture>, Vec<usize>) =
                 some.iter().map(|(picture, class)| (picture, *class)).unzip();
             count += count_correct(&self.cpu, &network, &[batch(&network, &pictures)?], &classes)?;
         }
-        Ok((slice, network, count as f64 / self.samples.check.len() as f64))
+        Ok((slice, network, count as f64 / self.samples.held_out.len() as f64))
     }
 
     /// The pictures as inputs of the slice's size.

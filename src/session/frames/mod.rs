@@ -68,7 +68,7 @@ impl Session {
     /// # Errors
     /// [`Error::Input`] unless the session was built [for pictures](Self::for_pictures) on a GPU, and if the
     /// texture cannot be read, its format cannot hold a picture, or it has no such region or layer;
-    /// [`Error::Memory`] if the device is out of memory, [`Error::HostLimit`] if it was opened with limits that
+    /// [`Error::Memory`] if the device is out of memory, [`Error::DeviceLimit`] if it was opened with limits that
     /// are too low, [`Error::Lost`] if it was lost, [`Error::Device`] if it reports another error.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn source(&self, texture: &wgpu::Texture, options: SourceOptions) -> Result<Source> {

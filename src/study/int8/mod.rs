@@ -16,7 +16,7 @@ use crate::{
         report::{Outcome, Section},
     },
     plan::Fuse,
-    quantize::WITHIN,
+    quantize::DEFAULT_MAX_NOISE,
 };
 use subjects::{Group, SHAPE, Sizes, Subject, TRAINED};
 
@@ -140,7 +140,7 @@ fn count_larger(one: &Subject, other: &Subject) -> (usize, usize) {
 /// Compares the trained network's errors with the default limit of `goldcrest quantize`.
 fn trained_error(subjects: &[Subject]) -> Option<Finding> {
     let (_, trained) = find(subjects, TRAINED[0].1)?;
-    let (errors, limit) = (&trained.rounded.errors, WITHIN.sqrt());
+    let (errors, limit) = (&trained.rounded.errors, DEFAULT_MAX_NOISE.sqrt());
     let within = errors.iter().filter(|error| **error <= limit).count();
     let outcome = Outcome::of(within, errors.len());
     let text = format!(

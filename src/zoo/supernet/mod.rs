@@ -17,7 +17,7 @@ use std::{
 
 pub use slice::Slice;
 use space::check_member;
-pub use space::{Cell, Space, Stack, Subnet};
+pub use space::{BlockChoice, Space, StageChoice, Subnet};
 
 use super::{ofa, table::divisible};
 use crate::{
@@ -127,7 +127,7 @@ impl Supernet {
     ///
     /// # Errors
     /// [`Error::Input`] if `space` has a value that this space lacks.
-    pub fn within(self, space: Space) -> Result<Self> {
+    pub fn restrict(self, space: Space) -> Result<Self> {
         let path = self.path.clone();
         let no = |reason: String| Error::Input(format!("{}: {reason}", path.display()));
         let space = space.checked(self.max_depth).map_err(no)?;
@@ -191,17 +191,17 @@ impl Supernet {
             list[at(list.len())]
         }
         let space = &self.space;
-        let cell = Cell { kernel: of(&space.kernels, &at), expansion: of(&space.expansions, &at) };
-        let cells = vec![cell; of(&space.depths, &at)];
+        let block = BlockChoice { kernel: of(&space.kernels, &at), expansion: of(&space.expansions, &at) };
+        let blocks = vec![block; of(&space.depths, &at)];
         let squeeze = of(&space.squeeze, &at);
-        let stack = |stage| Stack {
+        let choice = |stage| StageChoice {
             squeeze: (squeeze && self.squeezes(stage)) || !self.plain(stage),
-            cells: cells.clone(),
+            blocks: blocks.clone(),
         };
         Subnet {
             size: of(&space.sizes, &at),
             width: of(&space.widths, &at),
-            stages: (0..STAGES).map(stack).collect(),
+            stages: (0..STAGES).map(choice).collect(),
         }
     }
 
@@ -217,16 +217,16 @@ impl Supernet {
             return Err(format!("{} stages, not {STAGES}", subnet.stages.len()));
         }
         for (i, stage) in subnet.stages.iter().enumerate() {
-            check_member("depth", &space.depths, &stage.cells.len())?;
+            check_member("depth", &space.depths, &stage.blocks.len())?;
             if stage.squeeze && !self.squeezes(i) {
                 return Err(format!("stage {} has no squeeze-excite", i + 1));
             }
             if !stage.squeeze && !self.plain(i) {
                 return Err(format!("stage {} has squeeze-excite: end it in +se", i + 1));
             }
-            for cell in &stage.cells {
-                check_member("kernel", &space.kernels, &cell.kernel)?;
-                check_member("expansion", &space.expansions, &cell.expansion)?;
+            for block in &stage.blocks {
+                check_member("kernel", &space.kernels, &block.kernel)?;
+                check_member("expansion", &space.expansions, &block.expansion)?;
             }
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::{Map, Value, json};
 
-use super::{Cell, Subnet, Supernet};
+use super::{BlockChoice, Subnet, Supernet};
 use crate::{
     Error, Result, Tensor,
     zoo::{Checkpoint, Network, Resize, ofa, table::divisible},
@@ -78,12 +78,12 @@ pub(super) fn slice(supernet: &Supernet, subnet: &Subnet) -> Result<Slice> {
         cut.tensors.insert(module.clone(), tensor.clone());
     }
     let (mut inputs, mut placed) = (stem, 1);
-    for (stage, stack) in subnet.stages.iter().enumerate() {
+    for (stage, choice) in subnet.stages.iter().enumerate() {
         let outputs = supernet.outputs(stage, subnet.width);
-        for (i, cell) in stack.cells.iter().enumerate() {
+        for (i, block) in choice.blocks.iter().enumerate() {
             let from = format!("blocks.{}.conv", 1 + stage * supernet.max_depth + i);
-            let squeeze = stack.squeeze && supernet.squeezes(stage);
-            cut.block(&from, &format!("blocks.{placed}.conv"), *cell, squeeze, [inputs, outputs])?;
+            let squeeze = choice.squeeze && supernet.squeezes(stage);
+            cut.block(&from, &format!("blocks.{placed}.conv"), *block, squeeze, [inputs, outputs])?;
             (inputs, placed) = (outputs, placed + 1);
         }
     }
@@ -111,15 +111,15 @@ impl Cut<'_> {
         &mut self,
         from: &str,
         to: &str,
-        cell: Cell,
+        choice: BlockChoice,
         squeeze: bool,
         [inputs, outputs]: [usize; 2],
     ) -> Result<()> {
-        let expanded = divisible((inputs * cell.expansion) as f64, 8);
+        let expanded = divisible((inputs * choice.expansion) as f64, 8);
         let [module, under] = [from, to].map(|block| format!("{block}.inverted_bottleneck"));
         self.conv(&module, &under, &[Some(expanded), Some(inputs)])?;
         let [module, under] = [from, to].map(|block| format!("{block}.depth_conv"));
-        self.depthwise(&module, &under, expanded, cell.kernel)?;
+        self.depthwise(&module, &under, expanded, choice.kernel)?;
         self.norm(&format!("{module}.bn.bn"), &format!("{under}.bn"), Some(expanded))?;
         if squeeze {
             let squeezed = divisible((expanded / 4) as f64, 8);
@@ -222,7 +222,7 @@ fn config(supernet: &Supernet, subnet: &Subnet) -> Value {
         .collect();
     fields.remove("supernet");
     let depths: Vec<usize> =
-        std::iter::once(1).chain(subnet.stages.iter().map(|stage| stage.cells.len())).collect();
+        std::iter::once(1).chain(subnet.stages.iter().map(|stage| stage.blocks.len())).collect();
     fields.insert("architecture".into(), json!("ofa/mobilenet_v3"));
     fields.insert("subnet".into(), json!(subnet.to_string()));
     fields.insert("depths".into(), json!(depths));

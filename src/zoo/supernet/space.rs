@@ -106,7 +106,7 @@ pub(super) fn check_member<T: PartialEq + fmt::Display>(
 
 /// A block's choices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Cell {
+pub struct BlockChoice {
     /// The depthwise kernel size.
     pub kernel: usize,
     /// The expansion ratio: expanded channels divided by input channels.
@@ -115,11 +115,11 @@ pub struct Cell {
 
 /// A stage's choices.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Stack {
+pub struct StageChoice {
     /// True if the blocks have squeeze-excite.
     pub squeeze: bool,
     /// The blocks, in order.
-    pub cells: Vec<Cell>,
+    pub blocks: Vec<BlockChoice>,
 }
 
 /// A subnet's choices. As text: the size, the width and the stages, separated by commas. A stage is its blocks
@@ -129,7 +129,7 @@ pub struct Stack {
 /// use goldcrest::zoo::Subnet;
 /// let text = "r160,w0.75,k3e4+k5e6,k7e6+k3e3+se,k3e4+k3e4,k5e6+k5e6+se,k5e6+k3e6+k3e6";
 /// let subnet: Subnet = text.parse()?;
-/// assert_eq!((subnet.size, subnet.stages[0].cells[1].kernel), (160, 5));
+/// assert_eq!((subnet.size, subnet.stages[0].blocks[1].kernel), (160, 5));
 /// assert_eq!(subnet.to_string(), text);
 /// # Ok::<(), String>(())
 /// ```
@@ -140,16 +140,16 @@ pub struct Subnet {
     /// Output channels as a fraction of the maximum.
     pub width: f64,
     /// The stages, in order.
-    pub stages: Vec<Stack>,
+    pub stages: Vec<StageChoice>,
 }
 
 impl fmt::Display for Subnet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "r{},w{}", self.size, self.width)?;
         for stage in &self.stages {
-            let cells = stage.cells.iter().map(|cell| format!("k{}e{}", cell.kernel, cell.expansion));
-            let cells: Vec<String> = cells.chain(stage.squeeze.then(|| "se".into())).collect();
-            write!(f, ",{}", cells.join("+"))?;
+            let blocks = stage.blocks.iter().map(|block| format!("k{}e{}", block.kernel, block.expansion));
+            let blocks: Vec<String> = blocks.chain(stage.squeeze.then(|| "se".into())).collect();
+            write!(f, ",{}", blocks.join("+"))?;
         }
         Ok(())
     }
@@ -170,15 +170,16 @@ impl FromStr for Subnet {
         let (size, width) = (size?, width?);
         let size = size.parse().map_err(|_| expected("a size such as r160", &size))?;
         let width = width.parse().map_err(|_| expected("a width such as w1", &width))?;
-        let cell = |text: &str| {
+        let block = |text: &str| {
             let (kernel, expansion) = text.strip_prefix('k')?.split_once('e')?;
-            Some(Cell { kernel: kernel.parse().ok()?, expansion: expansion.parse().ok()? })
+            Some(BlockChoice { kernel: kernel.parse().ok()?, expansion: expansion.parse().ok()? })
         };
         let stage = |text: &str| {
-            let (cells, squeeze) = text.strip_suffix("+se").map_or((text, false), |cells| (cells, true));
-            let cells =
-                cells.split('+').map(|text| cell(text).ok_or_else(|| expected("a block such as k5e6", text)));
-            Ok::<_, String>(Stack { squeeze, cells: cells.collect::<Result<_, _>>()? })
+            let (blocks, squeeze) = text.strip_suffix("+se").map_or((text, false), |blocks| (blocks, true));
+            let blocks = blocks
+                .split('+')
+                .map(|text| block(text).ok_or_else(|| expected("a block such as k5e6", text)));
+            Ok::<_, String>(StageChoice { squeeze, blocks: blocks.collect::<Result<_, _>>()? })
         };
         let stages = parts.map(stage).collect::<Result<Vec<_>, _>>()?;
         Ok(Self { size, width, stages })

@@ -50,8 +50,8 @@ class ClassArea:
     """Its name, if known."""
     pixels: int
     """The number of pixels."""
-    fraction: float
-    """The fraction of all pixels, 0 to 1."""
+    share: float
+    """Its share of all pixels, 0 to 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ class Segmentation:
 
     def __repr__(self) -> str:
         rows, columns = self.labels.shape
-        found = ", ".join(f"{area.label or area.index}: {area.fraction:.1%}" for area in self.classes)
+        found = ", ".join(f"{area.label or area.index}: {area.share:.1%}" for area in self.classes)
         return f"Segmentation({columns} x {rows}, {found})"
 
 

@@ -1,4 +1,4 @@
-//! Background search for faster kernels while a session runs.
+//! Background tuning of kernels while a session runs.
 
 use std::{
     future::{Future, poll_fn},
@@ -22,80 +22,80 @@ use crate::{
     zoo::Network,
 };
 
-/// The time budget of a search: the first round of tuning finds most of the gains.
+/// The time budget of background tuning: the first round finds most of the gains.
 pub(crate) const BUDGET: Duration = Duration::from_secs(8);
 
-/// A session with a background search for faster kernels. When the search has found some and no inference is
-/// in flight, a session with the faster kernels replaces the current one. Dropping the `Improving` stops the
-/// search after the current measurement.
+/// A session with background tuning of its kernels. When tuning has found faster kernels and no inference is in
+/// flight, a session with these kernels replaces the current one. Dropping the `BackgroundTuning` stops it after
+/// the current measurement.
 ///
 /// ```no_run
 /// # use std::sync::Arc;
-/// use goldcrest::{Options, Session, gpu::Gpu, measure::Improving, zoo::Network};
+/// use goldcrest::{Options, Session, gpu::Gpu, measure::BackgroundTuning, zoo::Network};
 /// # fn main() -> goldcrest::Result<()> {
 /// let gpu = Gpu::new()?;
 /// let network = Arc::new(Network::open("mobilenet_v2")?);
 /// let shared = (gpu.clone(), network.clone());
-/// let mut session = Improving::new(&gpu, network, move || Session::new(&shared.0, &shared.1, Options::default()))?;
-/// # let picture = goldcrest::Tensor::wave(session.session().input_shape(), 0.37);
+/// let mut tuning = BackgroundTuning::new(&gpu, network, move || Session::new(&shared.0, &shared.1, Options::default()))?;
+/// # let picture = goldcrest::Tensor::wave(tuning.session().input_shape(), 0.37);
 /// loop {
-///     let scores = session.session().run(&picture)?;
+///     let scores = tuning.session().run(&picture)?;
 /// #   break;
 /// }
 /// # Ok(())
 /// # }
 /// ```
-pub struct Improving {
+pub struct BackgroundTuning {
     session: Session,
-    search: Option<Search>,
+    thread: Option<TuningThread>,
 }
 
-impl Improving {
+impl BackgroundTuning {
     /// Builds a session on `gpu` with `build`, and starts a thread that measures for about eight seconds,
     /// stores the results in the cache folder, and builds a session with them. Nothing is measured if the
     /// cache folder already has results, if there is no cache folder, or if the session runs on the CPU or
     /// in f16: the accuracy of f16 has to be checked on pictures, as [`tune`](super::tune) does.
     ///
     /// # Errors
-    /// The errors of `build`. Errors of the search are logged, and the current session stays in use.
+    /// The errors of `build`. Errors of tuning are logged, and the current session stays in use.
     pub fn new(
         gpu: &Gpu,
         network: Arc<Network>,
         build: impl Fn() -> Result<Session> + Send + 'static,
     ) -> Result<Self> {
         let session = build()?;
-        let search = Search::start(gpu, network, &session, BUDGET, build);
-        Ok(Self { session, search })
+        let thread = TuningThread::start(gpu, network, &session, BUDGET, build);
+        Ok(Self { session, thread })
     }
 
     /// Returns the current session, which may be replaced between two inferences.
     pub fn session(&mut self) -> &mut Session {
         if self.session.is_idle()
-            && let Some(search) = self.search.take_if(|search| search.is_over())
-            && let Some(better) = search.better()
+            && let Some(thread) = self.thread.take_if(|thread| thread.is_over())
+            && let Some(tuned) = thread.tuned()
         {
-            self.session = better;
+            self.session = tuned;
         }
         &mut self.session
     }
 
-    /// Returns true until the search has ended and its session is in use.
-    pub fn is_searching(&self) -> bool {
-        self.search.is_some()
+    /// Returns true until tuning has ended and its session is in use.
+    pub fn is_tuning(&self) -> bool {
+        self.thread.is_some()
     }
 }
 
-/// A search for faster kernels on a background thread. Dropping it stops the search after the current
-/// measurement; an unfinished search stores nothing.
-pub(crate) struct Search {
+/// A thread that tunes kernels. Dropping it stops tuning after the current measurement; unfinished tuning stores
+/// nothing.
+pub(crate) struct TuningThread {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Option<Session>>>,
 }
 
-impl Search {
-    /// Starts a search for kernels that are faster than those of `session`. It measures for `budget`, stores
-    /// the results and, if there are faster kernels, builds a session with them. Returns `None` in the cases
-    /// in which [`Improving::new`] measures nothing.
+impl TuningThread {
+    /// Starts a thread that tunes the kernels of `session`. It measures for `budget`, stores the results and, if
+    /// there are faster kernels, builds a session with them. Returns `None` in the cases in which
+    /// [`BackgroundTuning::new`] measures nothing.
     pub fn start(
         gpu: &Gpu,
         network: Arc<Network>,
@@ -115,8 +115,8 @@ impl Search {
         let (stopped, gpu) = (stop.clone(), gpu.clone());
         let work = move || -> Result<Option<Session>> {
             let wave = [Tensor::wave(input, 0.37)];
-            let search = tune_async(&gpu, &graph, &network.graph, &wave, element, budget, |_| {});
-            let Some(found) = run_until_stopped(&stopped, search).transpose()? else { return Ok(None) };
+            let tuning = tune_async(&gpu, &graph, &network.graph, &wave, element, budget, |_| {});
+            let Some(found) = run_until_stopped(&stopped, tuning).transpose()? else { return Ok(None) };
             let record = TuningRecord {
                 winners: found.winners.clone(),
                 ms: found.after_ms,
@@ -130,28 +130,28 @@ impl Search {
         };
         let logged_work = move || {
             work().unwrap_or_else(|error| {
-                log::warn!("the search for faster kernels failed: {error}");
+                log::warn!("background tuning failed: {error}");
                 None
             })
         };
-        let thread = Builder::new().name("goldcrest improves".into()).spawn(logged_work);
-        let thread = thread
-            .inspect_err(|error| log::warn!("cannot start a thread to search for faster kernels: {error}"));
+        let thread = Builder::new().name("goldcrest tunes".into()).spawn(logged_work);
+        let thread =
+            thread.inspect_err(|error| log::warn!("cannot start a thread for background tuning: {error}"));
         Some(Self { stop, thread: Some(thread.ok()?) })
     }
 
-    /// Returns true if the search has ended, so that [`Search::better`] does not block.
+    /// Returns true if tuning has ended, so that [`TuningThread::tuned`] does not block.
     pub fn is_over(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// Waits for the search and returns the session with faster kernels, if any were found.
-    pub fn better(mut self) -> Option<Session> {
+    /// Waits for the thread and returns the session with faster kernels, if any were found.
+    pub fn tuned(mut self) -> Option<Session> {
         self.thread.take()?.join().ok()?
     }
 }
 
-impl Drop for Search {
+impl Drop for TuningThread {
     fn drop(&mut self) {
         self.stop.store(true, Relaxed);
         if let Some(thread) = self.thread.take() {

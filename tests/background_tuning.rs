@@ -12,7 +12,7 @@ use std::{
 use common::distance;
 use goldcrest::{
     Error, Options, Result, Tensor,
-    feed::{Improve, Inputs, Pipeline, Prediction, Reading, RunStats, Subject},
+    feed::{Inputs, Pipeline, Prediction, Reading, RunStats, Subject, TuneOptions},
     gpu::Gpu,
     plan::Tuned,
     session::{self, TuningRecord},
@@ -25,7 +25,7 @@ use tempfile::TempDir;
 /// More pictures than any stream here processes.
 const MANY: usize = 100_000;
 
-const IMMEDIATELY: Improve = Improve { after: Duration::ZERO, budget: Duration::from_millis(300) };
+const IMMEDIATELY: TuneOptions = TuneOptions { after: Duration::ZERO, budget: Duration::from_millis(300) };
 
 /// A few pictures, repeated, and a small network that classifies them.
 struct Stream {
@@ -58,7 +58,7 @@ impl Stream {
     fn run(
         &self,
         batch: usize,
-        improve: Option<Improve>,
+        background_tuning: Option<TuneOptions>,
         count: usize,
         mut each: impl FnMut(usize, Tensor) -> ControlFlow<()>,
     ) -> RunStats {
@@ -72,7 +72,7 @@ impl Stream {
             threads: 2,
             limits: PictureLimits::default(),
             pictures: false,
-            improve,
+            background_tuning,
             compiling: &|_, _| {},
             sessions: None,
         };
@@ -101,7 +101,7 @@ impl Stream {
 fn stream_switches_to_faster_kernels_with_the_same_scores() {
     for gpu in common::gpus() {
         for batch in [1, 2] {
-            // During a stream, about every second search finds nothing that is significantly faster.
+            // During a stream, tuning finds nothing that is significantly faster about every second time.
             let replaced = (0..20).any(|_| is_replaced(&Stream::new(&gpu), batch));
             assert!(replaced, "{} in batches of {batch}", gpu.adapter());
         }
@@ -115,7 +115,7 @@ fn is_replaced(stream: &Stream, batch: usize) -> bool {
         before.push(scores);
         ControlFlow::Continue(())
     });
-    assert_eq!(plain.improved, 0);
+    assert_eq!(plain.tuned, 0);
 
     let mut found = None;
     let spent = stream.run(batch, Some(IMMEDIATELY), MANY, |at, scores| {
@@ -134,12 +134,12 @@ fn is_replaced(stream: &Stream, batch: usize) -> bool {
         }
     });
     let (_, winners) = found.expect("the winners are stored");
-    assert!(spent.improved <= u64::from(winners != Tuned::default()), "{winners:?}");
-    spent.improved == 1
+    assert!(spent.tuned <= u64::from(winners != Tuned::default()), "{winners:?}");
+    spent.tuned == 1
 }
 
 #[test]
-fn short_stream_starts_no_search() {
+fn short_stream_starts_no_tuning() {
     for gpu in common::gpus() {
         let stream = Stream::new(&gpu);
         let mut count = 0;
@@ -151,22 +151,22 @@ fn short_stream_starts_no_search() {
             }
         };
         stream.run(1, Some(IMMEDIATELY), MANY, until_stored);
-        // Twice as many pictures, which take less time than the delay of the search.
+        // Twice as many pictures, which take less time than the delay of tuning.
         let (stream, later) =
-            (Stream::new(&gpu), Improve { after: Duration::from_secs(3600), ..IMMEDIATELY });
+            (Stream::new(&gpu), TuneOptions { after: Duration::from_secs(3600), ..IMMEDIATELY });
         let spent = stream.run(1, Some(later), 2 * count, |_, _| ControlFlow::Continue(()));
-        assert_eq!((spent.pictures, spent.improved), (2 * count as u64, 0));
+        assert_eq!((spent.pictures, spent.tuned), (2 * count as u64, 0));
         assert_eq!(stream.record(1), None, "{}", gpu.adapter());
     }
 }
 
 #[test]
-fn search_ends_with_its_stream() {
+fn tuning_ends_with_its_stream() {
     for gpu in common::gpus() {
         let stream = Stream::new(&gpu);
-        let improve = Improve { after: Duration::ZERO, budget: Duration::from_secs(600) };
+        let long = TuneOptions { after: Duration::ZERO, budget: Duration::from_secs(600) };
         let (start, mut ended) = (Instant::now(), None);
-        stream.run(1, Some(improve), MANY, |_, _| {
+        stream.run(1, Some(long), MANY, |_, _| {
             if start.elapsed() < Duration::from_secs(3) {
                 return ControlFlow::Continue(());
             }
