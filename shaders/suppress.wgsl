@@ -3,13 +3,13 @@
 // are zero. Candidates whose score or box is not finite are dropped. One workgroup per class and picture.
 
 struct Params {
-    slots: u32,   // for candidates, per class; no more than 32 per invocation
-    classes: u32, // without the background
-    anchors: u32, // per picture
-    lists: u32,   // pictures * classes
-    least: u32,   // bits of the score threshold, which is not negative
-    overlap: u32, // bits of the largest intersection over union of two kept boxes
-    most: u32,    // candidates to keep per class
+    slots: u32,     // for candidates, per class; no more than 32 per invocation
+    classes: u32,   // without the background
+    anchors: u32,   // per picture
+    lists: u32,     // pictures * classes
+    min_score: u32, // bits of the lowest score of a candidate, which is positive
+    overlap: u32,   // bits of the largest intersection over union of two kept boxes
+    most: u32,      // candidates to keep per class
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -53,7 +53,7 @@ fn main(
     for (var i = 0u; invocation + i * WORKGROUP_SIZE < params.slots; i++) {
         let candidate = x[start + invocation + i * WORKGROUP_SIZE];
         let bits = bitcast<u32>(candidate.x);
-        if (bits > params.least && bits < INFINITY) {
+        if (bits >= params.min_score && bits < INFINITY) {
             let corners = bitcast<vec4<u32>>(bounds[picture + u32(candidate.y)]);
             alive |= u32(all((corners & vec4(INFINITY)) != vec4(INFINITY))) << i;
         }

@@ -42,12 +42,13 @@ fn crowded(classes: usize, pairs: usize, anchors: usize, n: usize, seed: u64) ->
 #[test]
 fn suppress_matches_its_reference() {
     let sizes = (1..3usize, 1..5usize, prop_oneof![1..20usize, 30..200usize], 1..300usize, any::<u64>());
-    let suppression = (0..12usize, 0..12usize, 0..80usize).prop_map(|(least, overlap, most)| Suppression {
-        least: least as f32 / 16.0,
-        // Between the ratios of integers as small as these.
-        overlap: (overlap as f64 + 0.4321) / 12.0,
-        most,
-    });
+    let suppression =
+        (0..12usize, 0..12usize, 0..80usize).prop_map(|(min_score, overlap, most)| Suppression {
+            min_score: min_score as f32 / 16.0,
+            // Between the ratios of integers as small as these.
+            overlap: (overlap as f64 + 0.4321) / 12.0,
+            most,
+        });
     on_every_adapter((sizes, suppression), |gpu, element, &((n, classes, pairs, anchors, seed), how)| {
         let [candidates, boxes] = crowded(classes, pairs, anchors, n, seed);
         let x = candidates.shape().unwrap();
@@ -65,7 +66,7 @@ fn rank_matches_its_reference() {
     let sizes = (1..7usize, 1..80usize, 1..300usize, 1..90usize, any::<u64>());
     on_every_adapter(sizes, |gpu, element, &(classes, pairs, anchors, most, seed)| {
         let [candidates, boxes] = crowded(classes, pairs, anchors, 1, seed);
-        let how = Suppression { least: 0.1, overlap: 0.4321, most: 70 };
+        let how = Suppression { min_score: 0.1, overlap: 0.4321, most: 70 };
         let kept = suppress::reference(&candidates, &boxes, how);
         // Powers of two, so that scaling is exact.
         let size = [64, 128];

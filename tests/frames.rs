@@ -246,11 +246,11 @@ impl Drop for Ended<'_> {
 }
 
 /// Compares the boxes on the device with the readback, and returns the number of boxes of each picture with a
-/// score above `least`. All pictures share one session, so that leftovers of an earlier picture would show.
-fn count_boxes(gpu: &Gpu, network: &Network, pictures: &[Picture], least: f32) -> Vec<usize> {
+/// score of at least `min_score`. All pictures share one session, so that leftovers of an earlier picture would show.
+fn count_boxes(gpu: &Gpu, network: &Network, pictures: &[Picture], min_score: f32) -> Vec<usize> {
     let size = [pictures[0].height(), pictures[0].width()];
     let session = Session::for_pictures(gpu, network, size, Options::default()).unwrap();
-    let boxes = session.boxes(least, 4).unwrap();
+    let boxes = session.boxes(min_score, 4).unwrap();
     let mut ring = session.ring(1).unwrap();
     let count = |(frame, picture): (u64, &Picture)| {
         let source = session.source(&readable(gpu, picture), SourceOptions::default()).unwrap();
@@ -263,7 +263,7 @@ fn count_boxes(gpu: &Gpu, network: &Network, pictures: &[Picture], least: f32) -
 
         let readback = ring.poll().unwrap().unwrap();
         let mut expected = session.detections_of(&readback.outputs, readback.picture).unwrap();
-        expected.retain(|found| found.score > least);
+        expected.retain(|found| found.score >= min_score);
         let found: Vec<BoxInstance> = bytemuck::pod_collect_to_vec(&read_buffer(gpu, boxes.instances()));
         let draw: Vec<u32> = bytemuck::pod_collect_to_vec(&read_buffer(gpu, boxes.draw()));
         assert_eq!(draw, [4, expected.len() as u32, 0, 0], "{}", gpu.adapter());

@@ -103,7 +103,7 @@ fn variants() -> Vec<Launch> {
     let labels = Shape { c: 1, ..x };
     launches.extend([paint::launch(labels, [20, 30]), mask::launch(labels, [20, 30])]);
     let candidates = Shape::new(1, 4, 3, 10);
-    let suppression = Suppression { least: 0.5, overlap: 0.5, most: 20 };
+    let suppression = Suppression { min_score: 0.5, overlap: 0.5, most: 20 };
     launches.push(suppress::launch(candidates, anchors, suppression));
     launches.push(rank::launch(candidates, [90, 110], 20, 4));
     launches.extend(samplings().map(|(sampling, c)| sample::launch(&sampling, Shape { c, ..x })));

@@ -20,12 +20,17 @@ pub const MOST: usize = 32 * WORKGROUP_SIZE as usize;
 /// The candidates to keep.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Suppression {
-    /// The score threshold; a negative one counts as zero.
-    pub least: f32,
+    /// The lowest score of a candidate. Scores of zero and below never pass, whatever it is.
+    pub min_score: f32,
     /// The largest intersection over union of two kept boxes of a class.
     pub overlap: f64,
     /// The most candidates that are kept per class.
     pub most: usize,
+}
+
+/// Returns the lowest score that passes, a positive float: unused slots have a score of zero.
+fn lowest(min_score: f32) -> f32 {
+    select::threshold(min_score).max(f32::from_bits(1))
 }
 
 /// Rounds down to f32: an f32 is above the limit exactly if it is above the result.
@@ -45,7 +50,7 @@ pub fn launch(x: Shape, anchors: usize, suppression: Suppression) -> Launch {
             ("classes", x.h as u32),
             ("anchors", anchors as u32),
             ("lists", lists as u32),
-            ("least", select::threshold(suppression.least).to_bits()),
+            ("min_score", lowest(suppression.min_score).to_bits()),
             ("overlap", round_down(suppression.overlap).to_bits()),
             ("most", suppression.most as u32),
         ],
@@ -74,7 +79,7 @@ pub fn reference(x: &Tensor, boxes: &Tensor, suppression: Suppression) -> Tensor
     select::candidates([n, classes, pairs], |of| {
         let at = |[_, anchor]: [f32; 2]| bounds(boxes, of[0], anchor as usize);
         let mut left = select::list(x, of);
-        left.retain(|&slot| slot[0] > select::threshold(suppression.least) && slot[0].is_finite());
+        left.retain(|&slot| slot[0] >= lowest(suppression.min_score) && slot[0].is_finite());
         left.retain(|&slot| at(slot).iter().all(|side| side.is_finite()));
         // The sort is stable: equal scores keep the order of the slots.
         left.sort_by(|a, b| b[0].total_cmp(&a[0]));

@@ -265,7 +265,7 @@ fn box_cases() -> [Case; 2] {
         let first = (anchor * [37, 61][side % 2] % 50) as f32;
         if side < 2 { first } else { first + (anchor * 17 % 40) as f32 }
     });
-    let suppression = Suppression { least: 0.2, overlap: 0.4, most: 60 };
+    let suppression = Suppression { min_score: 0.2, overlap: 0.4, most: 60 };
     let stay = suppress::reference(&candidates, &boxes, suppression);
     let most = 30;
     let found = rank::reference(&stay, &boxes, [100, 100], most);

@@ -132,7 +132,7 @@ impl Session {
     }
 
     /// Creates non-maximum suppression on the device. Its results stay there for instanced drawing: one
-    /// instance of `vertices` vertices per box with a score above `least`, in the order of
+    /// instance of `vertices` vertices per box with a score of at least `min_score`, in the order of
     /// [`Session::detections_of`], with coordinates as fractions of the source's picture. Device and CPU may
     /// differ for overlaps that round to the threshold. Boxes and scores that are not finite are left out.
     /// Create it once; each frame only [records](Self::encode_boxes) it.
@@ -143,7 +143,7 @@ impl Session {
     /// #     session: &Session, source: &goldcrest::gpu::Source, encoder: &mut wgpu::CommandEncoder,
     /// #     pass: &mut wgpu::RenderPass<'_>,
     /// # ) -> goldcrest::Result<()> {
-    /// let boxes = session.boxes(0.5, 5)?; // scores above 0.5, each box as a line strip of five vertices
+    /// let boxes = session.boxes(0.5, 5)?; // scores of at least 0.5, each box as a line strip of five vertices
     ///
     /// // For the pipeline: one instance per box.
     /// let attributes = Boxes::attributes(0);
@@ -183,15 +183,15 @@ impl Session {
     /// [`Error::Input`] unless the session was built for pictures and detects on a GPU, or if a class has
     /// more candidates than [`suppress::MOST`]; device errors as [`Session::source`].
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn boxes(&self, least: f32, vertices: u32) -> Result<Boxes> {
-        pollster::block_on(self.boxes_async(least, vertices))
+    pub fn boxes(&self, min_score: f32, vertices: u32) -> Result<Boxes> {
+        pollster::block_on(self.boxes_async(min_score, vertices))
     }
 
     /// [`Session::boxes`] for callers that must not block.
     ///
     /// # Errors
     /// As [`Session::boxes`].
-    pub async fn boxes_async(&self, least: f32, vertices: u32) -> Result<Boxes> {
+    pub async fn boxes_async(&self, min_score: f32, vertices: u32) -> Result<Boxes> {
         let (plan, executor) = self.on_gpu()?;
         let picture_setup = self.picture_setup_for(is_detect)?;
         let (Task::Detect(detector), [candidates, boxes]) = (picture_setup.task, &plan.outputs[..]) else {
@@ -203,7 +203,7 @@ impl Session {
             return Err(Error::Input(format!("{slots} candidates per class, at most {}", suppress::MOST)));
         }
         let most = detector.max_boxes.min(slots * candidates.shape.h);
-        let suppression = Suppression { least, overlap: detector.iou_threshold, most };
+        let suppression = Suppression { min_score, overlap: detector.iou_threshold, most };
         let suppress = suppress::launch(candidates.shape, boxes.shape.w, suppression);
         let rank = rank::launch(candidates.shape, [self.input.h, self.input.w], most, vertices);
         executor.boxes([candidates, boxes], [&suppress, &rank], most).await
