@@ -24,7 +24,7 @@ pub struct Devices {
 
 /// The kinds of devices to run on.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Backend {
+pub enum Backend {
     /// The best hardware graphics adapter, or the CPU if there is none
     Auto,
     /// A graphics adapter through wgpu, including software adapters

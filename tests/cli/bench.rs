@@ -45,7 +45,7 @@ fn is_spread(ms: &Value) {
 
 #[test]
 fn rows_have_the_documented_keys() {
-    let report = json(tiny(&["--backend", "gpu,cpu", "--threads", "1,3", "--json"]));
+    let report = json(tiny(&["--backend", "both", "--threads", "1,3", "--json"]));
     let rows = report["results"].as_array().unwrap();
     let backends: Vec<&str> = rows.iter().map(|row| row["backend"].as_str().unwrap()).collect();
     assert_eq!(backends, ["gpu", "cpu", "cpu"]);
@@ -109,7 +109,7 @@ fn lists_are_combined() {
 
 #[test]
 fn precisions_and_fusions_apply_to_adapters_only() {
-    let command = tiny(&["--backend", "gpu,cpu", "--threads", "1", "--precisions", "f16,f32"]);
+    let command = tiny(&["--backend", "both", "--threads", "1", "--precisions", "f16,f32"]);
     let mut fused = command;
     fused.args(["--fuse", "none,block"]);
     let rows = results(fused);
@@ -243,7 +243,7 @@ fn invalid_lists_are_usage_errors() {
         ("--sizes", "8x8x8"),
         ("--precisions", "f32,f8"),
         ("--fuse", "some"),
-        ("--backend", "gpu,tpu"),
+        ("--backend", "tpu"),
         ("--threads", "0"),
         ("--runs", "0"),
         ("--seconds", "-1"),
@@ -271,4 +271,15 @@ fn without_an_adapter_the_cpu_alone_is_measured() {
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let rows = report["results"].as_array().unwrap();
     assert!(rows.len() == 1 && rows[0]["backend"] == "cpu", "{report}");
+}
+
+#[test]
+fn auto_is_a_single_device() {
+    let backends = |more: &[&str]| -> Vec<String> {
+        let rows = results(tiny(&[&["--backend", "auto"], more].concat()));
+        rows.iter().map(|row| row["backend"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(backends(&[]).len(), 1);
+    assert_eq!(backends(&["--threads", "1"]), ["cpu"]);
+    assert_eq!(backends(&["--adapter", "0"]), ["gpu"]);
 }

@@ -22,6 +22,7 @@ use goldcrest::{
 use self::row::Row;
 use super::{
     common::{self, Fusion, progress},
+    devices::Backend,
     quiet::quietly,
 };
 
@@ -64,16 +65,9 @@ pub struct Bench {
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_enum, default_value = "auto")]
     fuse: Vec<Fusion>,
 
-    /// Devices to measure: gpu, cpu, or auto for both
-    #[arg(
-        long,
-        value_name = "LIST",
-        value_delimiter = ',',
-        value_enum,
-        default_value = "auto",
-        hide_possible_values = true
-    )]
-    backend: Vec<common::Backend>,
+    /// Devices to measure; without a graphics adapter, `both` measures the CPU only
+    #[arg(long, value_enum, default_value = "both")]
+    backend: Backend,
 
     /// Graphics adapters: indices or parts of their names (see `goldcrest adapters`) [default: the best one]
     #[arg(long, value_name = "LIST", value_delimiter = ',', visible_alias = "adapter")]
@@ -223,27 +217,32 @@ impl Bench {
 
     /// The adapters, then the CPU with each number of threads. Without a GPU, fails only if it was requested.
     fn devices(&self) -> Result<Vec<Device>> {
-        use common::Backend::{Auto, Cpu as OnCpu, Gpu as OnGpu};
-        let wants = |backend| self.backend.contains(&backend) || self.backend.contains(&Auto);
-        if !self.adapters.is_empty() && !wants(OnGpu) {
+        if !self.adapters.is_empty() && self.backend == Backend::Cpu {
             bail!("--adapters names graphics adapters, but --backend is cpu");
+        }
+        let mut backend = self.backend;
+        if backend == Backend::Auto {
+            // As for other commands, adapters or threads imply the device.
+            let on_cpu = self.adapters.is_empty()
+                && (!self.threads.is_empty() || matches!(quietly(Device::best)?, Device::Cpu(_)));
+            backend = if on_cpu { Backend::Cpu } else { Backend::Gpu };
         }
         let mut devices = Vec::new();
         for wanted in &self.adapters {
             common::trusted(Some(wanted))?;
             devices.push(Device::Gpu(quietly(|| Gpu::open(Some(wanted)))?));
         }
-        if self.adapters.is_empty() && wants(OnGpu) {
+        if self.adapters.is_empty() && backend != Backend::Cpu {
             match quietly(Gpu::new) {
                 Ok(gpu) => {
                     common::trusted(None)?;
                     devices.push(Device::Gpu(gpu));
                 }
-                Err(e) if self.backend.contains(&OnGpu) => return Err(e.into()),
+                Err(e) if backend == Backend::Gpu => return Err(e.into()),
                 Err(e) => log::warn!("{e}: only the CPU is measured"),
             }
         }
-        if wants(OnCpu) {
+        if backend != Backend::Gpu {
             let threads: Vec<Option<usize>> = match self.threads.is_empty() {
                 true => vec![None],
                 false => self.threads.iter().map(|threads| Some(*threads as usize)).collect(),
