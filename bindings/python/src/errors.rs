@@ -6,7 +6,7 @@ use pyo3::{
     exceptions::{PyOSError, PyRuntimeError, PyValueError},
 };
 
-create_exception!(goldcrest, Error, PyRuntimeError, "A checkpoint, a picture or a device failed.");
+create_exception!(goldcrest, Error, PyRuntimeError, "An error with a checkpoint, a picture or a device.");
 create_exception!(goldcrest, DeviceLost, Error, "The device was lost: load the network again.");
 
 /// Converts an error. Files raise the subclasses of `OSError`, inputs that do not fit `ValueError`. `subject`

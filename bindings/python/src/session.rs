@@ -23,7 +23,7 @@ use crate::{
 /// A network, ready to run on a device. `load` creates it.
 ///
 /// Threads may share a session: calls run one after another, without the interpreter's lock. The
-/// iterators of the methods `..._all` run beside them.
+/// iterators of the methods `..._all` run concurrently.
 #[pyclass(module = "goldcrest", frozen)]
 pub struct Session(Arc<Loaded>);
 
@@ -181,8 +181,8 @@ impl Session {
     ///
     /// It is `[pictures, classes]` for a classifier and `[pictures, classes, rows, columns]` for a
     /// segmenter. A detector gives a dict of `boxes`, `scores`, `labels` and `pictures`, in pixels of the
-    /// input. Objects with `__dlpack__` in the CPU's memory, such as PyTorch's tensors, are read in place.
-    /// The values are copied once, into the library's input.
+    /// input. Objects with `__dlpack__` in the CPU's memory, such as PyTorch's tensors, are copied once, into
+    /// the library's input; no NumPy array is made first.
     fn run<'py>(&self, tensor: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         tensors::run(&self.0, tensor)
     }

@@ -4,7 +4,7 @@
  * What sessions take as a picture. A GPU reads all of them without a copy in the page's memory.
  *
  * A `GPUTexture` is one of {@link Session.gpuDevice} with the usage `TEXTURE_BINDING`, and needs a session on the
- * GPU: it is sampled where it is. Its format holds colours or luminance; `*-srgb` and float formats are linear light.
+ * GPU: it is read in place. Its format holds colours or luminance; `*-srgb` and float formats are linear light.
  * A canvas's current texture expires before it is read: pass the canvas.
  */
 export type Picture =

@@ -8,8 +8,9 @@ import type { Class, Detection, Device, Input, Network, Segmentation, Session as
 /** Options of {@link Session.create}. */
 export interface SessionOptions {
   /**
-   * `gpu` runs through WebGPU, `cpu` in WebAssembly. `auto` starts on the CPU, prepares the GPU meanwhile, and
-   * continues on the faster one. If the GPU fails it continues on the CPU, with a warning in the console.
+   * `gpu` runs through WebGPU, `cpu` in WebAssembly. `auto`, the default, starts on the CPU, prepares the GPU
+   * meanwhile, and continues on the faster one. If the GPU fails it continues on the CPU, with a warning in the
+   * console.
    */
   device?: "auto" | "gpu" | "cpu";
   /** Asks for the embedding of a classifier, for {@link Session.embed}. */
@@ -63,7 +64,10 @@ export class Session {
     return this.runner.device.name;
   }
 
-  /** Whether the device can no longer change: `auto` compares the devices for a few pictures. */
+  /**
+   * Whether the comparison of the devices is over: `auto` compares them for a few pictures. A session whose GPU fails
+   * later still moves to the CPU, unless it was created for `gpu`.
+   */
   get decided(): boolean {
     return this.choice === undefined;
   }

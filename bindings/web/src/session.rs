@@ -178,16 +178,16 @@ impl Session {
         Ok(object)
     }
 
-    /// The objects in a picture with scores of at least `least`, highest first.
+    /// The objects in a picture with scores of at least `min_score`, highest first.
     ///
     /// # Errors
     /// If the network does not detect, or the device fails.
     #[wasm_bindgen(unchecked_return_type = "Detection[]")]
-    pub async fn detect(&mut self, input: Input, least: f32) -> Result<JsValue> {
+    pub async fn detect(&mut self, input: Input, min_score: f32) -> Result<JsValue> {
         let (built, outputs, picture) = self.run(input).await?;
         let mut detections: Vec<Detection> =
             built.session.detections_of(&outputs, picture).map_err(thrown)?;
-        detections.retain(|detection| detection.score >= least);
+        detections.retain(|detection| detection.score >= min_score);
         plain(&detections)
     }
 

@@ -36,7 +36,7 @@ pub fn wrapped(gpu: &Gpu, texture: &GpuTexture) -> Result<wgpu::Texture> {
     let format = text("format").unwrap_or_default();
     let Some((_, format)) = FORMATS.iter().find(|(name, _)| *name == format) else {
         let known = FORMATS.map(|(name, _)| name).join(", ");
-        return Err(Error::new(&format!("input: the texture has the format {format}, not one of {known}")));
+        return Err(Error::new(&format!("the texture has the format {format}, not one of {known}")));
     };
     let dimension = match text("dimension").as_deref() {
         Some("1d") => TextureDimension::D1,
@@ -62,5 +62,5 @@ pub fn wrapped(gpu: &Gpu, texture: &GpuTexture) -> Result<wgpu::Texture> {
 
 /// The error for a texture that the browser refuses.
 pub fn unreadable(reason: &str) -> Error {
-    Error::new(&format!("input: the texture cannot be read, perhaps because it was destroyed: {reason}"))
+    Error::new(&format!("the texture cannot be read, perhaps because it was destroyed: {reason}"))
 }

@@ -40,7 +40,7 @@ _Image = Union[NDArray[np.uint8], _PillowImage, str, PathLike[str], bytes, bytea
 _Tensor = Union[NDArray[np.float32], _Shared]
 
 class Error(RuntimeError):
-    """A checkpoint, a picture or a device failed."""
+    """An error with a checkpoint, a picture or a device."""
 
 class DeviceLost(Error):
     """The device was lost: load the network again."""
@@ -100,7 +100,7 @@ class Session:
     """A network, ready to run on a device. `load` creates it.
 
     Threads may share a session: calls run one after another, without the interpreter's lock. The
-    iterators of the methods `..._all` run beside them.
+    iterators of the methods `..._all` run concurrently.
     """
 
     @property
@@ -206,8 +206,8 @@ class Session:
 
         It is `[pictures, classes]` for a classifier and `[pictures, classes, rows, columns]` for a
         segmenter. A detector gives a dict of `boxes`, `scores`, `labels` and `pictures`, in pixels of the
-        input. Objects with `__dlpack__` in the CPU's memory, such as PyTorch's tensors, are read in place.
-        The values are copied once, into the library's input.
+        input. Objects with `__dlpack__` in the CPU's memory, such as PyTorch's tensors, are copied once, into
+        the library's input; no NumPy array is made first.
         """
     def features(self, tensor: _Tensor) -> dict[str, NDArray[np.float32]]:
         """The last feature map of each stride for a normalised tensor, by the name of its module; see `run`."""

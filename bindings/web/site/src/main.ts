@@ -92,7 +92,7 @@ async function answer(): Promise<boolean> {
   paint(source);
   list(element("results"), draw());
   const rate = stream ? `, ${frames(ms)} pictures per second` : "";
-  const pending = shown.decided ? "" : " The GPU is being compared.";
+  const pending = shown.decided ? "" : " Still comparing CPU and GPU.";
   say(`${shown.device === "gpu" ? "GPU" : "CPU"}: ${ms.toFixed(ms < 10 ? 1 : 0)} ms${rate}.${pending}`);
   return true;
 }
