@@ -60,9 +60,9 @@ pub enum Error {
     },
     /// The network was not recognised, or the given name is unknown.
     UnknownNetwork(String),
-    /// A model cannot be loaded from the Hugging Face Hub.
+    /// A model cannot be loaded from the Hugging Face hub.
     Hub {
-        /// Its name on the Hub.
+        /// Its name on the hub.
         model: String,
         /// The reason.
         reason: String,
@@ -78,12 +78,12 @@ pub enum Error {
     Overflow {
         /// The first layer with such a value.
         layer: String,
-        /// The element type of maps.
+        /// The element type of feature maps.
         element: Element,
     },
-    /// An input does not fit the network.
+    /// An argument is not valid, or the session does not support the call.
     Input(String),
-    /// A network's output cannot be interpreted.
+    /// A network's output cannot be interpreted, or a picture cannot be encoded.
     Output(String),
     /// The network, or its input, needs more memory than the device allows.
     Limit {
@@ -159,7 +159,7 @@ impl fmt::Display for Error {
             Self::Overflow { layer, element } => {
                 write!(out, "layer {layer} overflows: {}", element.overflows())
             }
-            Self::Input(reason) => write!(out, "input: {reason}"),
+            Self::Input(reason) => write!(out, "{reason}"),
             Self::Output(reason) => write!(out, "output: {reason}"),
             Self::Limit { what, needed, limit } => {
                 write!(out, "{what} needs {needed} bytes but the device's limit is {limit}")

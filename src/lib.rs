@@ -66,7 +66,7 @@
 //! [`kernels`], [`plan`], [`graph`], [`tensor`] and [`cpu`] are internals. They are public for tests, benchmarks and
 //! research, and may change in any release, except the types that the other modules take and return. `ARCHITECTURE.md`
 //! in the repository has guides for adding a kernel, an operation, an activation function, a family of networks, a
-//! library, a head or a tier.
+//! library, a head or a shader feature tier (baseline, subgroups, matrix units).
 //!
 //! # Features
 //!

@@ -9,7 +9,7 @@ use half::{
 
 use crate::{Error, Result};
 
-/// The element type of maps and weights on the device, or of accumulators. Biases are always
+/// The element type of feature maps and weights on the device, or of accumulators. Biases are always
 /// f32, and accumulators are f32 unless a kernel's arithmetic is f16.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
@@ -160,7 +160,7 @@ impl Shape {
             [n, c, h, w] if !dims.contains(&0) => Ok(Self::new(n, c, h, w)),
             [_, _, _, _] => Err(Error::Input(format!("the shape {dims:?} holds no value"))),
             _ => Err(Error::Input(format!(
-                "expected four dimensions [N, 3, H, W], got {} in {dims:?}",
+                "expected four dimensions [N, C, H, W], got {} in {dims:?}",
                 dims.len()
             ))),
         }
@@ -254,7 +254,7 @@ impl Tensor {
     pub(crate) fn quantisable(&self) -> Result<()> {
         match self.data.iter().position(|value| !value.is_finite()) {
             Some(at) => Err(Error::Input(format!(
-                "has the value {} at index {at}, which cannot be quantised",
+                "the input has the value {} at index {at}, which cannot be quantised",
                 self.data[at]
             ))),
             None => Ok(()),

@@ -83,7 +83,7 @@ fn later_runs_build_no_sessions() {
                 match (ours, theirs) {
                     (Ok(ours), Ok(theirs)) => assert_eq!(ours, theirs),
                     (Err(error), Err(_)) => {
-                        assert_eq!((at, error.to_string().as_str()), (4, "input: no picture"));
+                        assert_eq!((at, error.to_string().as_str()), (4, "no picture"));
                     }
                     _ => panic!("picture {at} on {}", program.device),
                 }

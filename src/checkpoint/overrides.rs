@@ -58,7 +58,7 @@ impl Overrides {
         ),
         ("crop", "rows and columns of the centre crop, or none"),
         ("interpolation", "nearest, bilinear, bicubic or lanczos"),
-        ("resize_antialias", "true or false: whether the filter widens when pictures are scaled down"),
+        ("resize_antialias", "true or false: whether the filter antialiases when pictures are scaled down"),
         ("align_corners", "true or false: whether scaling keeps the corner pixels in place"),
         (
             "half_pixel_centers",

@@ -30,7 +30,7 @@ pub struct Run {
     #[command(flatten)]
     weights: Weights,
 
-    /// Input file: .safetensors with a tensor `input` of shape [N, 3, H, W], already normalised, or .npy with
+    /// Input file: .safetensors with a tensor `input` of shape [N, C, H, W], already normalised, or .npy with
     /// that tensor
     #[arg(long, value_name = "FILE")]
     input: PathBuf,

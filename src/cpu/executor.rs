@@ -248,7 +248,7 @@ impl Executor {
     fn timed(&mut self, input: &Tensor, mut clock: impl FnMut(usize, f64) + Send) -> Result<Vec<Tensor>> {
         let shape = input.shape()?;
         if shape != self.input {
-            return Err(Error::Input(format!("has the shape {shape}, expected {}", self.input)));
+            return Err(Error::Input(format!("the input has the shape {shape}, expected {}", self.input)));
         }
         let Self { cpu, steps, slots, chunk, source, bytes, outputs, summaries, .. } = self;
         source.map.map(|_| input.quantisable()).transpose()?;

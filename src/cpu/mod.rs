@@ -48,8 +48,8 @@ pub use info::CpuInfo;
 
 use crate::{Error, Result};
 
-/// Threads of the CPU, and its instruction sets. Clones share the threads. With one thread there are none to share: each
-/// session computes on the thread that calls it.
+/// Threads of the CPU, and its instruction sets. Clones share the threads. With one thread there is no thread pool:
+/// each session computes on the thread that calls it.
 #[derive(Clone)]
 pub struct Cpu {
     /// None with one thread: the caller's thread computes.

@@ -120,7 +120,7 @@ pub struct RunStats {
     pub infer: Duration,
     /// The time spent on building the first session.
     pub startup: Startup,
-    /// The storage type of maps and weights.
+    /// The storage type of feature maps and weights.
     pub precision: Element,
     /// Sessions that were replaced by tuned ones.
     pub tuned: u64,

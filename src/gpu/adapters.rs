@@ -106,7 +106,7 @@ impl Gpu {
     /// The features of an adapter that a program should enable on its device, so that the fastest
     /// kernels can run. All are optional.
     ///
-    /// - `SHADER_F16`: f16 maps and weights.
+    /// - `SHADER_F16`: f16 feature maps and weights.
     /// - `SUBGROUP`: products that share weights within a subgroup.
     /// - `TIMESTAMP_QUERY` and its variants: inference times ([`Readback::device_time`](super::Readback::device_time)),
     ///   [`Session::profile`](crate::Session::profile), tuning, benches.

@@ -303,7 +303,7 @@ impl Executor {
     pub fn submit(&mut self, input: &Tensor) -> Result<Pending> {
         if input.shape()? != self.input.shape {
             return Err(Error::Input(format!(
-                "has the shape {}, expected {}",
+                "the input has the shape {}, expected {}",
                 input.shape()?,
                 self.input.shape
             )));
@@ -312,7 +312,10 @@ impl Executor {
             input.quantisable()?;
         }
         if let Some(value) = self.element.overflow(input.data()) {
-            return Err(Error::Input(format!("the value {value:e} overflows {}: use f32", self.element)));
+            return Err(Error::Input(format!(
+                "the input's value {value:e} overflows {}: use f32",
+                self.element
+            )));
         }
         self.ready()?;
         let outcome = self.send(input);
@@ -416,7 +419,7 @@ impl Executor {
 
     fn owns(&self, pending: &Pending) -> Result<()> {
         let own = Arc::ptr_eq(&self.identity, &pending.owner);
-        if own { Ok(()) } else { Err(Error::Input("is in flight for another session".into())) }
+        if own { Ok(()) } else { Err(Error::Input("this inference is in flight for another session".into())) }
     }
 
     /// Waits until both buffers are mapped and reads the outputs.

@@ -53,7 +53,7 @@ const FEATURES: wgpu::Features = profile::FEATURES
     .union(wgpu::Features::PIPELINE_CACHE)
     .union(wgpu::Features::SHADER_F16);
 
-/// A graphics device to run on: one that this opens, or a program's own ([`Gpu::from_device`]). Clones share it.
+/// A graphics device to run on: opened by Goldcrest, or a program's own ([`Gpu::from_device`]). Clones share it.
 ///
 /// ```no_run
 /// # fn program(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> goldcrest::Result<()> {

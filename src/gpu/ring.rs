@@ -135,8 +135,8 @@ impl Ring {
         self.slots.iter().any(Slot::free)
     }
 
-    /// Takes the newest result that has arrived since the last call, if any, and drops older ones. It
-    /// never blocks. Results arrive only if the program keeps submitting or polling.
+    /// Takes the newest result that has arrived since the last call, if any, and drops older ones. Call
+    /// it in every frame: it polls the device without waiting.
     ///
     /// # Errors
     /// [`Error::Overflow`] if a value overflowed, so that the result is invalid: the next one may be valid

@@ -14,7 +14,7 @@ pub const SHADER: Shader = Shader {
     tier: Tier::Baseline,
 };
 
-/// The interpolation filter. All except the last widen as a picture shrinks, against aliasing.
+/// The interpolation filter. All except `Nearest` and `Linear` antialias when downscaling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Filter {
     /// The pixel that contains the centre.
@@ -107,7 +107,7 @@ pub struct Sampling {
     pub crop: [isize; 2],
     /// The filter.
     pub filter: Filter,
-    /// The filter's grid; only filters that do not widen allow another than [`Grid::Area`].
+    /// The filter's grid; only filters without antialiasing allow another than [`Grid::Area`].
     pub grid: Grid,
     /// The channels of the input.
     pub colours: Colours,

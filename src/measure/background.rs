@@ -36,7 +36,8 @@ pub(crate) const BUDGET: Duration = Duration::from_secs(8);
 /// let gpu = Gpu::new()?;
 /// let network = Arc::new(Network::open("mobilenet_v2")?);
 /// let shared = (gpu.clone(), network.clone());
-/// let mut tuning = BackgroundTuning::new(&gpu, network, move || Session::new(&shared.0, &shared.1, Options::default()))?;
+/// let build = move || Session::new(&shared.0, &shared.1, Options::default());
+/// let mut tuning = BackgroundTuning::new(&gpu, network, build)?;
 /// # let picture = goldcrest::Tensor::wave(tuning.session().input_shape(), 0.37);
 /// loop {
 ///     let scores = tuning.session().run(&picture)?;

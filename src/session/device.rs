@@ -52,7 +52,7 @@ impl Device {
         }
     }
 
-    /// Checks that the device can store maps and weights as `element`.
+    /// Checks that the device can store feature maps and weights as `element`.
     ///
     /// # Errors
     /// [`Error::NoF16`] if `element` is f16 and the device lacks it.

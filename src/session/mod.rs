@@ -29,7 +29,7 @@ use crate::{
     zoo::{Network, Outputs},
 };
 
-/// The requested storage type of maps and weights.
+/// The requested storage type of feature maps and weights.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Precision {
     /// f16 if [`tune`](crate::measure::tune) found it faster for this network on this device, with a relative
@@ -68,7 +68,7 @@ pub struct Options {
     pub size: Option<[usize; 2]>,
     /// Which layers may be fused.
     pub fuse: Fuse,
-    /// The storage type of maps and weights.
+    /// The storage type of feature maps and weights.
     pub precision: Precision,
     /// The requested outputs of the network.
     pub outputs: Outputs,
@@ -80,7 +80,7 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// One picture of the network's default size, with its scores as the only output.
+    /// One picture of the network's default size, with its raw outputs ([`Outputs::Scores`]).
     fn default() -> Self {
         Self {
             batch: 1,
@@ -249,7 +249,7 @@ impl Session {
         }
     }
 
-    /// Returns the storage type of maps and weights.
+    /// Returns the storage type of feature maps and weights.
     pub fn element(&self) -> Element {
         self.plan().map_or(Element::F32, |plan| plan.element)
     }
@@ -321,8 +321,8 @@ impl Session {
         self.join(outputs)
     }
 
-    /// [`Session::run`] for callers that must not block. On native targets the program has to submit or poll
-    /// meanwhile. The CPU computes synchronously.
+    /// [`Session::run`] for callers that must not block. On native targets the future completes only while the
+    /// program submits to the queue or calls `wgpu::Device::poll`. The CPU computes synchronously.
     ///
     /// # Errors
     /// As [`Session::run`].
@@ -518,7 +518,7 @@ fn foreign_inference() -> Error {
 fn split_batch(input: &Tensor, whole: Shape, n: usize) -> Result<Vec<Cow<'_, Tensor>>> {
     let shape = input.shape()?;
     if shape != whole {
-        return Err(Error::Input(format!("has the shape {shape}, expected {whole}")));
+        return Err(Error::Input(format!("the input has the shape {shape}, expected {whole}")));
     }
     if whole.n == n {
         return Ok(vec![Cow::Borrowed(input)]);

@@ -74,8 +74,9 @@ impl Session {
         self.classes_of(&outputs, top)
     }
 
-    /// [`Session::classify`] for callers that must not block. On native targets the program has to submit or
-    /// poll meanwhile. Preprocessing and the CPU engine are synchronous.
+    /// [`Session::classify`] for callers that must not block. On native targets the future completes
+    /// only while the program submits to the queue or calls `wgpu::Device::poll`. Preprocessing and the CPU engine
+    /// are synchronous.
     ///
     /// # Errors
     /// As [`Session::classify`].
@@ -99,8 +100,9 @@ impl Session {
         self.segmentation_of(&outputs, size)
     }
 
-    /// [`Session::segment`] for callers that must not block. On native targets the program has to submit or
-    /// poll meanwhile. Preprocessing and the CPU engine are synchronous.
+    /// [`Session::segment`] for callers that must not block. On native targets the future completes
+    /// only while the program submits to the queue or calls `wgpu::Device::poll`. Preprocessing and the CPU engine
+    /// are synchronous.
     ///
     /// # Errors
     /// As [`Session::segment`].
@@ -124,8 +126,9 @@ impl Session {
         self.detections_of(&outputs, size_of(picture))
     }
 
-    /// [`Session::detect`] for callers that must not block. On native targets the program has to submit or
-    /// poll meanwhile. Preprocessing and the CPU engine are synchronous.
+    /// [`Session::detect`] for callers that must not block. On native targets the future completes
+    /// only while the program submits to the queue or calls `wgpu::Device::poll`. Preprocessing and the CPU engine
+    /// are synchronous.
     ///
     /// # Errors
     /// As [`Session::detect`].
@@ -162,8 +165,9 @@ impl Session {
         self.embedding_of(&outputs)
     }
 
-    /// [`Session::embed`] for callers that must not block. On native targets the program has to submit or
-    /// poll meanwhile. Preprocessing and the CPU engine are synchronous.
+    /// [`Session::embed`] for callers that must not block. On native targets the future completes
+    /// only while the program submits to the queue or calls `wgpu::Device::poll`. Preprocessing and the CPU engine
+    /// are synchronous.
     ///
     /// # Errors
     /// As [`Session::embed`].

@@ -18,7 +18,7 @@ struct Key {
     backend: String,
     driver: String,
     input: [usize; 4],
-    /// The storage type of maps and weights.
+    /// The storage type of feature maps and weights.
     element: String,
     /// Checksum of the network's convolutions and their shapes.
     network: u64,

@@ -24,7 +24,7 @@ pub fn preprocess(picture: &Picture, how: &Preprocessing) -> Result<Tensor> {
 ///
 /// # Errors
 /// [`Error::Input`] if there is no picture, if the scaled picture or the crop would be empty or too large, if
-/// the results differ in size (possible without a crop), if a filter that widens is combined with a grid other
+/// the results differ in size (possible without a crop), if an antialiasing filter is combined with a grid other
 /// than [`Grid::Area`], or if the means and standard deviations do not match the channels, are not finite, or
 /// include a standard deviation of zero.
 pub fn preprocess_batch(pictures: &[Picture], how: &Preprocessing) -> Result<Tensor> {
@@ -130,7 +130,7 @@ impl Fit {
 pub(crate) fn fit(picture: [usize; 2], how: &Preprocessing) -> Result<Fit> {
     if how.grid != Grid::Area && !matches!(how.filter, Filter::Nearest | Filter::Linear) {
         return Err(Error::Input(format!(
-            "cannot scale with {:?} on the grid {:?}: it supports only filters that do not widen, \
+            "cannot scale with {:?} on the grid {:?}: this grid supports only filters without antialiasing, \
              Nearest and Linear",
             how.filter, how.grid
         )));
@@ -380,7 +380,7 @@ mod tests {
             for filter in [Filter::Bilinear, Filter::Bicubic, Filter::Lanczos] {
                 let how = Preprocessing { grid, filter, ..Default::default() };
                 let reason = refusal(grey(2, 2), how);
-                assert!(reason.contains("do not widen") && reason.lines().count() == 1, "{reason}");
+                assert!(reason.contains("without antialiasing") && reason.lines().count() == 1, "{reason}");
                 assert!(input_size([2, 2], &how).is_err());
             }
         }

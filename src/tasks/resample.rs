@@ -14,7 +14,7 @@ const BITS: u32 = 32 - 8 - 2;
 /// Samples per SIMD step: a multiple of 1 and 3, the channels of a pixel, and of the SIMD width.
 const LANES: usize = 24;
 
-/// A filter that widens when the picture is scaled down.
+/// A filter that antialiases when downscaling: its radius grows with the scale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kernel {
     /// A triangle filter.

@@ -127,9 +127,9 @@ pub(super) fn settle(
     })?;
     // timm's `config.json` has a field of the same name, which has already been read.
     let filter = filter.filter(|filter| sources.named_config.is_none() || filter.from == Source::Set);
-    let widens = |filter: Filter| filter != Filter::Linear;
+    let antialiases = |filter: Filter| filter != Filter::Linear;
     let filter = Sourced::new(preprocessing.filter, from.clone()).or(filter);
-    let antialias = Sourced::new(widens(filter.value), filter.from.clone()).or(overrides.get(
+    let antialias = Sourced::new(antialiases(filter.value), filter.from.clone()).or(overrides.get(
         config,
         "resize_antialias",
         flag,
@@ -142,7 +142,7 @@ pub(super) fn settle(
         (Some(Sourced { from, .. }), _) | (_, Some(Sourced { from, .. })) => Sourced::new(Grid::Area, from),
         (None, None) => Sourced::new(preprocessing.grid, from.clone()),
     };
-    // Of the bilinear filters, only the two-tap one supports other grids, and only it never widens.
+    // Of the bilinear filters, only the two-tap one supports other grids, and only it never antialiases.
     let two_taps = !antialias.value || grid.value != Grid::Area;
     let name = |filter: &Filter| match filter {
         Filter::Nearest => "nearest".to_owned(),

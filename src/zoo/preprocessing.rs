@@ -42,8 +42,7 @@ pub enum Resize {
     Exact([usize; 2]),
 }
 
-/// A resampling filter. Pillow's filters, except `Nearest`, widen when they shrink a picture, and round to
-/// 8-bit levels.
+/// A resampling filter. Pillow's filters, except `Nearest`, antialias when downscaling, and round to 8-bit levels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Filter {

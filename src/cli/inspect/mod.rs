@@ -55,7 +55,8 @@ pub struct Inspect {
     #[arg(long, requires = "shaders")]
     candidates: bool,
 
-    /// Plan for WebGPU's default limits and the baseline shader tier, not for an adapter
+    /// Plan for WebGPU's default limits and the baseline shader feature tier (no subgroups, no matrix units), not
+    /// for an adapter
     #[arg(long, conflicts_with = "machine")]
     baseline: bool,
 

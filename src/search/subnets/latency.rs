@@ -244,8 +244,8 @@ fn probes(supernet: &Supernet, size: usize, width: f64) -> Vec<Subnet> {
     };
     let choice = (0..supernet.stages()).any(|stage| supernet.squeezes(stage) && supernet.plain(stage));
     let wanted: &[bool] = if choice { &[false, true] } else { &[true] };
-    // In the probes of each squeeze choice, each combination is the first block of a stage once and a later one `others`
-    // times.
+    // In the probes of each squeeze choice, each combination is the first block of a stage once and a later one
+    // `others` times.
     let others = depth.saturating_sub(1).max(1);
     let mut probes = Vec::new();
     for &squeeze in wanted {

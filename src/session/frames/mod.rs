@@ -58,8 +58,9 @@ pub enum ColourEncoding {
 }
 
 impl Session {
-    /// Creates a source that reads pictures from a texture, of any size that preprocessing scales to the
-    /// session's input size. Create it once per texture; each frame only [records](Self::encode) it.
+    /// Creates a source that reads pictures from a texture. The texture may have any size, as long as
+    /// preprocessing scales it to the session's input size. Create it once per texture; each frame only
+    /// [records](Self::encode) it.
     ///
     /// One channel is read as luminance, two as luminance and alpha, three or four as colours. Alpha is
     /// ignored. The caller must make sure that the texture holds a picture, and not normals or
