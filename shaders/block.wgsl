@@ -7,8 +7,7 @@
 //   project    the chunk's contribution to every output, added up in registers (if PROJECT)
 // The expansion's weights are loaded to workgroup memory slice by slice: each value once, with all
 // invocations' loads in flight together. If STAGED, so are the projection's weights and, once per tile, the
-// pixels of x that the expansion reads. Otherwise, if memory is too small for that, they are loaded directly
-// before they are multiplied.
+// pixels of x that the expansion reads. Otherwise they are read from their buffers inside the product loop.
 //
 // Without PROJECT the depthwise outputs are stored, and with POOL also each tile's sum of them, for
 // squeeze-excite. A map with few tiles is split over the expanded channels too: a workgroup then processes
@@ -37,10 +36,10 @@ struct Params {
 
 const TAPS: u32 = select(1u, KERNEL * KERNEL, KERNEL < 4u);
 // An item is PIXELS pixels of the region at four channels. An invocation expands them together, so that they
-// share each weight. Then the number of items, and of an invocation's items.
+// share each weight.
 const PIXELS: u32 = 4u;
-const ITEMS: u32 = (REGION + PIXELS - 1u) / PIXELS * CHUNK;
-const OWN_ITEMS: u32 = (ITEMS + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;
+const ITEMS: u32 = (REGION + PIXELS - 1u) / PIXELS * CHUNK;            // items of a chunk
+const OWN_ITEMS: u32 = (ITEMS + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE; // items of an invocation
 // vec4s of x, and the number that an invocation loads.
 const STAGED_X: u32 = REGION * INPUTS;
 const OWN_X: u32 = (STAGED_X + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE;

@@ -61,7 +61,7 @@ const PROJECT_CURVE: u32 = (EXPAND_LOOKUP + DEPTHWISE_LOOKUP) * CURVE;
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<u32>;             // (pictures, height, width, inputs)
 @group(0) @binding(2) var<storage, read> weight: array<u32>;        // (KERNEL, KERNEL, expanded)
-@group(0) @binding(3) var<storage, read> product_weight: array<vec4<u32>>; // (inputs, expanded) if EXPAND, then (expanded, outputs) if PROJECT; one word per output if DOT, else per input
+@group(0) @binding(3) var<storage, read> product_weight: array<vec4<u32>>; // (inputs, expanded) if EXPAND, then (expanded, outputs) if PROJECT; one word per output if EXPAND_DOT or PROJECT_DOT, else per input
 @group(0) @binding(4) var<storage, read> numbers: array<vec4<i32>>; // (expanded, 4) if EXPAND, then (expanded, 4), then (outputs, 4) if PROJECT
 @group(0) @binding(5) var<storage, read> curve: array<u32>;         // four entries per word: one curve per convolution with a LOOKUP
 @group(0) @binding(6) var<storage, read> residual: array<u32>;      // shaped as y, if RESIDUAL
@@ -140,8 +140,8 @@ fn main(
                 }
             }
         }
-        // The next chunk overwrites what this one reads. If it expands first, a barrier follows before it
-        // overwrites the projection's input.
+        // The next chunk overwrites the workgroup memory that this one reads. With both EXPAND and PROJECT, the
+        // barriers above already separate the phases.
         if (EXPAND == 0u || PROJECT == 0u) {
             workgroupBarrier();
         }

@@ -11,7 +11,7 @@ struct Params {
     alarm: u32, // the overflow flag's value if this step overflows
     tiles: u32,
     pixels: u32,   // per picture
-    channels: u32, // CHANNELS
+    channels: u32, // equals CHANNELS, but not known to the compiler: see below
     squeezed: u32, // outputs of the squeezing layer / 4, rounded up
 }
 

@@ -1,5 +1,5 @@
-// Loads of x for products whose inner dimension is all pairs of a window's tap and an input. A pointwise
-// layer's window has one tap. The host appends this file to any kernel that calls `window_of`.
+// Loads of x for products of pixels by channels. Implicit GEMM: the inner dimension is (tap, input channel). A
+// pointwise layer's window has one tap. The host appends this file to any kernel that calls `window_of`.
 
 const TAPS: u32 = KERNEL * KERNEL;
 

@@ -22,8 +22,8 @@ pub struct Clamp {
 impl Clamp {
     const RELU6: Self = Self { low: 0, high: 6.0f32.to_bits().cast_signed() };
 
-    /// The clamp of an activation. Those that are no clamp have no limits: gates are applied by [`activate_late`],
-    /// hard-swish and swish have functions of their own.
+    /// The clamp of an activation. For other activations it is the identity: gates are applied by
+    /// [`activate_late`], hard-swish and swish have functions of their own.
     pub fn of(activation: Activation) -> Self {
         match activation {
             Activation::Relu => Self { low: 0, high: i32::MAX },

@@ -114,8 +114,8 @@ mod system {
                 return None;
             }
             let offset = mapped.cast::<u8>().align_offset(PAGE);
-            // SAFETY: `offset` is less than a page, so that these bytes are mapped. The advice is only that: there may
-            // be no huge pages.
+            // SAFETY: `offset` is less than a page, so that these bytes are mapped. `madvise` is only a hint:
+            // there may be no huge pages.
             let first = unsafe {
                 let first = mapped.cast::<u8>().add(offset);
                 libc::madvise(first.cast(), bytes, libc::MADV_HUGEPAGE);

@@ -184,6 +184,7 @@ impl Default for Machine {
             accumulators: 16,
             max_binding: 128 << 20,
             max_buffer: 256 << 20,
+            // wgpu's downlevel limit, 32 bytes below WebGPU's default.
             workgroup_memory: 16_352,
             max_workgroup_size: 256,
             subgroup: None,
@@ -243,9 +244,9 @@ impl Machine {
         (self.rates.units * self.rates.lanes) as usize
     }
 
-    /// Returns whether an invocation has registers for this many `vec4` values: two and a half times the
-    /// accumulators of a product, next to which it holds operands and addresses. On M1 a block with 21 values
-    /// spilled, one with 18 did not.
+    /// Returns whether an invocation has registers for this many `vec4` values. `accumulators` is a product's
+    /// limit, which leaves room for operands and addresses; in total 2.5 times as many values fit. On M1 a block
+    /// with 21 values spilled, one with 18 did not.
     pub(crate) fn holds(&self, values: u32) -> bool {
         values <= self.accumulators * 5 / 2
     }

@@ -116,7 +116,7 @@ pub(super) fn values(tile: Tile) -> u32 {
     tile.accumulators() + tile.depth * (tile.pixels + 4 * tile.quads)
 }
 
-/// Returns the work of the loop over `inputs`, of which all invocations have at least the `fewest`.
+/// Returns the effort of the loop over an invocation's inputs: at least `fewest`, at most `inputs`.
 pub(super) fn loop_of(layer: &Layer, machine: &Machine, tile: Tile, [fewest, inputs]: [usize; 2]) -> Effort {
     let iterations = fewest / tile.depth as usize;
     let rest = inputs - iterations * tile.depth as usize;

@@ -211,8 +211,8 @@ pub(super) fn packed_dot(epilogue: &Epilogue, machine: &Machine) -> bool {
 pub(super) const RESCALE: f64 = 24.0;
 pub(super) const ADDRESSES: f64 = 40.0;
 
-/// Returns the multiply-adds of `sums` accumulators with a word of `inputs` pixels and of `weights` quads of outputs.
-/// Unpacking takes as long as two.
+/// Returns the cost, in multiply-adds, of adding one word of each of `inputs` pixels, times the weights of `weights`
+/// quads, to `sums` accumulators. Unpacking a word costs two multiply-adds.
 pub(super) fn word_macs(machine: &Machine, sums: u32, inputs: u32, weights: u32) -> f64 {
     match machine.multiplies_bytes() {
         true => f64::from(sums) * machine.rates.dot / machine.rates.mac,

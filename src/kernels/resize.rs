@@ -81,12 +81,12 @@ pub fn countable(size: usize, outputs: usize) -> bool {
     most(outputs) && u32::try_from(2 * outputs).is_ok()
 }
 
-/// Returns the indices of the two input pixels (of `size`) around output `at` (of `outputs`), and the weight of the
-/// second.
+/// Returns the two input pixels around output pixel `at`, and the second one's weight. `size` and `outputs` are
+/// the lengths of the axes.
 pub fn taps(at: usize, size: usize, outputs: usize) -> (usize, usize, f64) {
-    let centre = ((2 * at + 1) * size).saturating_sub(outputs);
-    let first = centre / (2 * outputs);
-    let weight = (centre % (2 * outputs)) as f64 / (2 * outputs) as f64;
+    let numerator = ((2 * at + 1) * size).saturating_sub(outputs);
+    let first = numerator / (2 * outputs);
+    let weight = (numerator % (2 * outputs)) as f64 / (2 * outputs) as f64;
     (first, (first + 1).min(size - 1), weight)
 }
 

@@ -1,6 +1,6 @@
 //! Shared by the kernels that compute pointwise and dense layers as products of pixels by channels:
-//! `shaders/window.wgsl`. Their inner dimension is all pairs of a window's tap and an input; a pointwise
-//! layer's window has one tap.
+//! `shaders/window.wgsl`. Implicit GEMM: the inner dimension is (tap, input channel). A pointwise layer's window
+//! has one tap.
 
 use super::{
     Layer, Maps, dense,

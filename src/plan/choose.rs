@@ -198,7 +198,7 @@ impl<'a> LayerContext<'a> {
                 .collect(),
             writes: vec![(Map::Node(self.id), made.bytes(layer.y).unwrap_or_default())],
             shape: layer.y,
-            between: 0,
+            workgroup_memory: 0,
             work: self.work(),
             time,
             why: kernel.purpose(&layer).unwrap_or_else(|| {

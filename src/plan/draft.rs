@@ -65,8 +65,8 @@ pub struct DraftStep {
     pub writes: Vec<(Map, u64)>,
     /// The shape of the map that it computes, or computes partial results of.
     pub shape: Shape,
-    /// Bytes of workgroup memory for intermediate maps, if it fuses layers.
-    pub between: u32,
+    /// Bytes of workgroup memory, if it fuses layers.
+    pub workgroup_memory: u32,
     /// The bytes that it moves and its multiply-adds.
     pub work: Work,
     /// The predicted time in cycles; see [`super::Machine`].

@@ -153,7 +153,7 @@ impl Fused<'_> {
             writes: self.writes(),
             shape: shapes.y,
             launch,
-            between: memory,
+            workgroup_memory: memory,
             work,
             time,
             nodes,

@@ -62,7 +62,7 @@ fn step(
         ],
         writes: vec![(Map::Node(head.pool), machine.bytes(means))],
         shape: means,
-        between: 0,
+        workgroup_memory: 0,
         work,
         time: machine.time(effort, crowd, work),
         why: format!("{groups} workgroups; the map before the mean is never stored"),

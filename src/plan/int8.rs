@@ -105,7 +105,7 @@ impl Conversions<'_> {
             reads: vec![Read::Map(from)],
             writes: vec![to],
             shape: self.shapes[id.index()],
-            between: 0,
+            workgroup_memory: 0,
             work,
             time: self.machine.time(Effort::of(1.0, 2.0), Footprint::of(invocations), work),
             why: why.into(),

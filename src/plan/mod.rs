@@ -216,7 +216,7 @@ pub struct Rated {
     pub steps: usize,
     /// Workgroups of the largest dispatch.
     pub workgroups: usize,
-    /// Bytes of workgroup memory for intermediate maps, in the dispatch that uses most.
+    /// Bytes of workgroup memory of the dispatches that fuse layers, in the one that uses most.
     pub workgroup_memory: u32,
     /// The bytes that all dispatches move and their multiply-adds.
     pub work: Work,

@@ -98,7 +98,7 @@ fn copy(
         reads: vec![Read::Map(Map::Node(input))],
         writes: vec![whole],
         shape: region.part,
-        between: 0,
+        workgroup_memory: 0,
         work,
         time,
         why,

@@ -28,9 +28,9 @@ use crate::{
 pub enum Schedule {
     /// One kernel per layer.
     Separate,
-    /// Expand and depthwise in one kernel, which also starts squeeze-excite's mean. Squeeze-excite's two
-    /// layers follow in one or two kernels, and the projection scales its inputs during loading. In int8 all
-    /// layers of squeeze-excite are separate.
+    /// The expansion, if there is one, and the depthwise convolution in one kernel; with squeeze-excite it also
+    /// writes tile sums. Squeeze-excite's two layers follow in one or two kernels, and the projection scales its
+    /// inputs during loading. In int8 all layers of squeeze-excite are separate.
     Front(Tile),
     /// A separate expansion, for blocks in which recomputing halos costs more than a launch; the depthwise
     /// kernel still writes tile sums for squeeze-excite. Not in int8.
@@ -74,7 +74,8 @@ impl fmt::Display for Schedule {
     }
 }
 
-/// The schedules that the planner may choose.
+/// The schedules that the planner may choose. A block for which none of them is possible gets one kernel per
+/// layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Fuse {
     /// The one with the shortest predicted time.
@@ -84,7 +85,7 @@ pub enum Fuse {
     None,
     /// Two convolutions per kernel.
     Pair,
-    /// As much of a block as one kernel can compute.
+    /// The whole block in one kernel or, with squeeze-excite, the layers before its mean.
     Block,
 }
 
@@ -130,7 +131,7 @@ impl Candidate {
             ratio: self.time / time,
             steps: self.steps.len(),
             workgroups: self.steps.iter().map(groups).max().unwrap_or_default(),
-            workgroup_memory: self.steps.iter().map(|step| step.between).max().unwrap_or_default(),
+            workgroup_memory: self.steps.iter().map(|step| step.workgroup_memory).max().unwrap_or_default(),
             work: self.steps.iter().map(|step| step.work).fold(Work::default(), Work::add),
         }
     }
@@ -149,14 +150,16 @@ pub fn candidates(
 ) -> Result<Vec<Candidate>, (NodeId, String)> {
     let fuse = options.fuse();
     let context = Context::new(graph, shapes, block, machine, options)?;
-    let mut timed = vec![(Schedule::Separate, context.time(Schedule::Separate).unwrap_or(f64::INFINITY))];
+    let mut timed = Vec::new();
     for tile in block::tiles(context.middle) {
         for of in [Schedule::Front, Schedule::Middle, Schedule::Back, Schedule::Whole] {
-            timed.extend(context.time(of(tile)).map(|time| (of(tile), time)));
+            let allowed = Some(of(tile)).filter(|schedule| fuse.allows(*schedule, block));
+            timed.extend(allowed.and_then(|schedule| Some((schedule, context.time(schedule)?))));
         }
     }
-    if timed.iter().any(|&(schedule, _)| fuse.allows(schedule, block)) {
-        timed.retain(|&(schedule, _)| fuse.allows(schedule, block));
+    if timed.is_empty() || fuse.allows(Schedule::Separate, block) {
+        let time = context.time(Schedule::Separate).unwrap_or(f64::INFINITY);
+        timed.insert(0, (Schedule::Separate, time));
     }
     timed.sort_by(|a, b| a.1.total_cmp(&b.1));
     timed.dedup();
@@ -395,7 +398,7 @@ impl<'a> Context<'a> {
             ],
             writes: vec![(Map::Node(project), self.machine.bytes(self.y))],
             shape: self.y,
-            between: 0,
+            workgroup_memory: 0,
             work,
             time,
             why: format!("adds up {splits} partial results"),
@@ -425,7 +428,7 @@ impl<'a> Context<'a> {
             writes: vec![(Map::Node(made), self.machine.bytes(self.shapes[made.index()]))],
             shape: self.shapes[made.index()],
             nodes: layers,
-            between: gate.memory(self.machine),
+            workgroup_memory: gate.memory(self.machine),
             work,
             time,
             why: match gate.widen {
@@ -434,5 +437,29 @@ impl<'a> Context<'a> {
             },
             block: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{plan::Plan, zoo::synthetic};
+
+    #[test]
+    fn a_block_without_an_allowed_schedule_gets_one_kernel_per_layer() {
+        let network = synthetic::network("mobilenet_v2").unwrap();
+        let input = network.input_shape(1);
+        // Enough memory to fuse pairs of every block's layers, but not every whole block.
+        let machine = Machine { workgroup_memory: 4 << 10, ..Machine::default() };
+        let chosen = |fuse| {
+            let options = Options { fuse, ..Options::default() };
+            let plan = Plan::new(&network.graph, input, machine, &options).unwrap();
+            let kinds = plan.choices.into_iter().map(|choice| choice.schedule.kind());
+            kinds.filter(|kind| *kind != "pooled").collect::<Vec<_>>()
+        };
+        let whole = chosen(Fuse::Block);
+        assert!(whole.iter().all(|kind| ["whole", "separate"].contains(kind)), "{whole:?}");
+        assert!(whole.contains(&"whole") && whole.contains(&"separate"), "{whole:?}");
+        assert!(chosen(Fuse::None).iter().all(|kind| *kind == "separate"));
     }
 }

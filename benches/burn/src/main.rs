@@ -20,21 +20,21 @@ use serde_json::json;
 struct Args {
     /// mobilenet_v1, mobilenet_v2, mobilenet_v3_large or mobilenet_v3_small
     network: String,
-    /// Runs that are timed
+    /// Timed runs
     #[arg(long, default_value_t = 20)]
     runs: usize,
     /// Pictures in a run
     #[arg(long, default_value_t = 1)]
     batch: usize,
-    /// Runs between the first and those that are timed
+    /// Warm-up runs after the first
     #[arg(long, default_value_t = 5)]
     warm: usize,
 }
 
 type Act = fn(Tensor<4>) -> Tensor<4>;
 
-/// Blocks that are alike: how many, by how much they widen, the depthwise window's side, the
-/// output's channels, the first block's stride, whether there is squeeze-excite, the activation.
+/// Equal blocks: their number, the expansion ratio, the depthwise kernel size, the output's channels,
+/// the first block's stride, whether there is squeeze-excite, the activation.
 type Stage = (usize, f64, usize, usize, usize, bool, Act);
 
 const V1: &[Stage] = &[

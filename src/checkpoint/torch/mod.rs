@@ -257,7 +257,6 @@ fn without_tensors(scan: &Scan, path: &Path) -> String {
     format!("holds no dictionary of tensors{holds}: {}", resave(path))
 }
 
-/// The safetensors name of an element type.
 /// A tensor of a PyTorch file.
 #[derive(Debug)]
 pub(super) struct Stored(Tensor);

@@ -31,7 +31,7 @@ thread_local! {
     static COLUMNS: RefCell<AVec<u8>> = RefCell::new(avec![]);
 }
 
-/// The taps of an output. Code that is inlined with a constant one has constant offsets.
+/// The taps of an output. Passed as a constant to inlined code, so that offsets are constant.
 #[derive(Clone, Copy)]
 struct Taps {
     kernel: usize,

@@ -39,13 +39,13 @@ pub struct Numbers {
 pub struct HardSwish {
     /// The argument per unit of the sum.
     pub step: f32,
-    /// A sixth of the output integers per unit of the activation.
+    /// 1 / (6 x output scale)
     pub factor: f32,
 }
 
 impl HardSwish {
-    /// Returns the function that has exactly the table's values, or None if there is none: rounding may differ next to
-    /// halves, which another factor within a few units in the last place can mend.
+    /// Returns the function that has exactly the table's values, or None if there is none. Rounding may differ at
+    /// halves; a factor a few ulps away then often matches.
     fn of(curve: &Curve, output: Affine) -> Option<Self> {
         let nearest = (1.0 / (6.0 * output.scale)).to_bits();
         let factors = [0, 1, -1, 2, -2, 3, -3, 4, -4].map(|by| nearest.wrapping_add_signed(by));
